@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "actors/calls.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+/* Open addressing with backward-shift deletion. Call numbers are ours and rise by one, so they
+ * spread by themselves. */
+
+struct calls {
+    struct call *slots;
+    uint32_t size;
+    uint32_t count;
+};
+
+enum { SIZE_MIN = 64 };
+
+struct calls *calls_create(void)
+{
+    struct calls *calls = calloc(1, sizeof(*calls));
+    if (calls == NULL)
+        return NULL;
+    calls->size = SIZE_MIN;
+    calls->slots = calloc(calls->size, sizeof(*calls->slots));
+    if (calls->slots == NULL) {
+        free(calls);
+        return NULL;
+    }
+    return calls;
+}
+
+void calls_destroy(struct calls *calls)
+{
+    if (calls != NULL)
+        free(calls->slots);
+    free(calls);
+}
+
+static uint32_t find(const struct calls *calls, uint64_t number)
+{
+    uint32_t at = (uint32_t)number & (calls->size - 1);
+    while (calls->slots[at].call != 0 && calls->slots[at].call != number)
+        at = (at + 1) & (calls->size - 1);
+    return at;
+}
+
+static int grow(struct calls *calls)
+{
+    if (calls->count * 4 < calls->size * 3)
+        return 0;
+    struct calls bigger = {.size = calls->size * 2, .count = calls->count};
+    bigger.slots = calloc(bigger.size, sizeof(*bigger.slots));
+    if (bigger.slots == NULL)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < calls->size; i++)
+        if (calls->slots[i].call != 0)
+            bigger.slots[find(&bigger, calls->slots[i].call)] = calls->slots[i];
+    free(calls->slots);
+    *calls = bigger;
+    return 0;
+}
+
+int calls_add(struct calls *calls, const struct call *call)
+{
+    int error = grow(calls);
+    if (error != 0)
+        return error;
+    uint32_t at = find(calls, call->call);
+    if (calls->slots[at].call != 0)
+        return -EEXIST;
+    calls->slots[at] = *call;
+    calls->count++;
+    return 0;
+}
+
+static void remove_at(struct calls *calls, uint32_t at)
+{
+    uint32_t mask = calls->size - 1;
+    for (uint32_t next = (at + 1) & mask; calls->slots[next].call != 0; next = (next + 1) & mask) {
+        uint32_t wanted = (uint32_t)calls->slots[next].call & mask;
+        if (((next - wanted) & mask) >= ((next - at) & mask)) {
+            calls->slots[at] = calls->slots[next];
+            at = next;
+        }
+    }
+    calls->slots[at].call = 0;
+    calls->count--;
+}
+
+bool calls_take(struct calls *calls, uint64_t number, struct call *call)
+{
+    uint32_t at = find(calls, number);
+    if (number == 0 || calls->slots[at].call == 0)
+        return false;
+    *call = calls->slots[at];
+    remove_at(calls, at);
+    return true;
+}
+
+bool calls_has(const struct calls *calls, uint64_t number)
+{
+    return number != 0 && calls->slots[find(calls, number)].call != 0;
+}
+
+uint32_t calls_count(const struct calls *calls)
+{
+    return calls->count;
+}
+
+bool calls_take_due(struct calls *calls, uint64_t now_ms, struct call *call)
+{
+    for (uint32_t i = 0; calls->count > 0 && i < calls->size; i++)
+        if (calls->slots[i].call != 0 && calls->slots[i].deadline_ms <= now_ms) {
+            *call = calls->slots[i];
+            remove_at(calls, i);
+            return true;
+        }
+    return false;
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "actors/instance.h"
+
+/* A stored event as the message that backends see. */
+
+size_t presence_event_pack(const struct presence_event *event, uint8_t *to, size_t room)
+{
+    Usher__V1__PresenceEvent message = USHER__V1__PRESENCE_EVENT__INIT;
+    message.seq = event->seq;
+    message.time_ms = event->time_ms;
+    message.user = (char *)event->user;
+    message.kind = event->kind;
+    message.epoch = event->epoch;
+    message.previous_epoch = event->previous_epoch;
+    message.cause = event->cause;
+    message.until_ms = event->until_ms;
+    message.address = (char *)event->address;
+    message.client = (char *)event->client;
+    if (usher__v1__presence_event__get_packed_size(&message) > room)
+        return 0;
+    return usher__v1__presence_event__pack(&message, to);
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "actors/gate.h"
+
+#include "client.pb-c.h"
+#include "proto/username.h"
+
+/* auth.mode open: a valid name is enough. Credentials are checked here when they come; until a
+ * Login is verified nobody's session is disturbed. */
+
+static struct gate_decision close_with(uint32_t code, uint32_t reason, const char *detail)
+{
+    return (struct gate_decision){GATE_CLOSE, code, reason, detail};
+}
+
+static struct gate_decision name_decision(struct bytes name, enum gate_verdict verdict)
+{
+    if (username_valid(name))
+        return (struct gate_decision){.verdict = verdict};
+    return close_with(USHER__V1__ERROR__CODE__INVALID_NAME,
+                      USHER__V1__CLOSE__REASON__AUTH_FAILED,
+                      "not a name: 1 to 64 of A-Z a-z 0-9 . _ - @ : +");
+}
+
+struct gate_decision gate_frame(struct bytes bytes, struct client_frame *frame)
+{
+    if (client_frame_read(bytes, frame) != 0) {
+        frame->id = 0;
+        return close_with(USHER__V1__ERROR__CODE__PROTOCOL,
+                          USHER__V1__CLOSE__REASON__PROTOCOL_ERROR,
+                          "a frame that is not a valid ClientFrame");
+    }
+    switch (frame->body) {
+    case CLIENT_LOGIN:
+        return name_decision(frame->login.username, GATE_ATTACH);
+    case CLIENT_RESUME:
+        return name_decision(frame->resume.username, GATE_RESUME);
+    case CLIENT_NONE:
+        return (struct gate_decision){.verdict = GATE_ANSWER,
+                                      .code = USHER__V1__ERROR__CODE__PROTOCOL,
+                                      .detail = "a frame without a body that this version knows"};
+    default:
+        return close_with(USHER__V1__ERROR__CODE__PROTOCOL,
+                          USHER__V1__CLOSE__REASON__PROTOCOL_ERROR, "log in first");
+    }
+}

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "actors/user.h"
+#include "base/check.h"
+#include "backend.pb-c.h"
+#include "proto/broker_frame.h"
+#include "client.pb-c.h"
+
+/* A verified login. The newest wins: it gets a new epoch, stored together with its ONLINE event
+ * before anybody hears of it. Until then the old connection goes on undisturbed (its frames wait
+ * in the mailbox, behind the held turn); if the store refuses, the newcomer alone is told.
+ *
+ * A resume binds another connection to the session as it is; the same two steps. */
+
+enum { RETRY_UNAVAILABLE_MS = 1000 };
+
+void handle_attach(struct session *session, struct message *message, struct turn *turn)
+{
+    struct attach_message *attach = (struct attach_message *)message;
+    if (session->stopping) {
+        conn_error(turn, attach->conn, attach->id, USHER__V1__ERROR__CODE__DRAINING,
+                   "the broker stops", RETRY_UNAVAILABLE_MS);
+        conn_shut(turn, attach->conn, USHER__V1__CLOSE__REASON__SHUTDOWN, "", 1000, false);
+        message_destroy(message);
+        return;
+    }
+    struct change *change = turn_change(turn, CHANGE_ATTACH, message);
+    CHECK_DEBT(change != NULL, "no memory for a login");
+    bool takeover = session->status != SESSION_NONE;
+    session_describe(session, turn, change, USHER__V1__PRESENCE_EVENT__KIND__ONLINE,
+                     takeover ? USHER__V1__PRESENCE_EVENT__CAUSE__TAKEOVER
+                              : USHER__V1__PRESENCE_EVENT__CAUSE__LOGIN);
+    change->event.previous_epoch = session->epoch;
+    change->event.epoch =
+        atomic_fetch_add_explicit(&turn->counters->epoch_last, 1, memory_order_relaxed) + 1;
+    CHECK(change->event.epoch > session->epoch);
+    struct session_record *record = &change->record;
+    record->epoch = change->event.epoch;
+    record->since_ms = turn->wall_ms;
+    record->acks = attach->acks;
+    memcpy(record->address, attach->address, sizeof(record->address));
+    memcpy(record->client, attach->client, sizeof(record->client));
+    memcpy(change->event.address, attach->address, sizeof(change->event.address));
+    memcpy(change->event.client, attach->client, sizeof(change->event.client));
+    env_random(turn->env, record->secret, sizeof(record->secret));
+}
+
+void handle_resume(struct session *session, struct message *message, struct turn *turn)
+{
+    struct resume_message *resume = (struct resume_message *)message;
+    bool right = session->status != SESSION_NONE && resume->epoch == session->epoch &&
+                 resume->secret_given &&
+                 (resume->last_seq < session->next_seq || session->restored) &&
+                 !session->stopping;
+    uint8_t differ = 0;
+    for (unsigned i = 0; i < SECRET_BYTES; i++)
+        differ |= session->secret[i] ^ resume->secret[i];
+    if (!right || differ != 0) {
+        turn_count(turn, METRIC_resumes_rejected, 1);
+        conn_refuse(turn, resume->conn, resume->id, USHER__V1__ERROR__CODE__RESUME_REJECTED,
+                    "no such session to resume; log in", 0);
+        message_destroy(message);
+        return;
+    }
+    struct change *change = turn_change(turn, CHANGE_RESUME, message);
+    CHECK_DEBT(change != NULL, "no memory for a resume");
+    session_describe(session, turn, change, USHER__V1__PRESENCE_EVENT__KIND__RESUMED,
+                     USHER__V1__PRESENCE_EVENT__CAUSE__UNKNOWN);
+    memcpy(change->record.address, resume->address, sizeof(change->record.address));
+    memcpy(change->event.address, resume->address, sizeof(change->event.address));
+}
+
+static void refuse(struct turn *turn, uint64_t conn, uint64_t id)
+{
+    conn_refuse(turn, conn, id, USHER__V1__ERROR__CODE__UNAVAILABLE,
+                "the session could not be stored; try again", RETRY_UNAVAILABLE_MS);
+}
+
+static void welcome(struct session *session, struct turn *turn, uint64_t id, uint32_t replay,
+                    uint64_t next_seq)
+{
+    struct welcome_fields fields = {
+        .epoch = session->epoch,
+        .secret = {session->secret, SECRET_BYTES},
+        .replay = replay,
+        .next_seq = next_seq,
+        .heartbeat_ms = turn->settings->heartbeat_ms,
+        .resume_ms = turn->settings->resume_ms,
+        .frame_bytes_max = turn->settings->frame_bytes_max,
+        .time_ms = turn->wall_ms,
+        .node = bytes_of_text(turn->settings->node),
+    };
+    size_t offset = turn->out.size;
+    int error = broker_frame_welcome(&turn->out, id, &fields);
+    CHECK_DEBT(error == 0, "no memory for a Welcome");
+    turn_effect(turn, EFFECT_WELCOMED, session->conn);
+    turn_send(turn, session->conn, offset);
+}
+
+static void bind(struct session *session, struct turn *turn, uint64_t conn)
+{
+    if (session->status == SESSION_IS_DETACHED)
+        turn_count(turn, METRIC_sessions_detached, (uint64_t)-1);
+    if (session->status != SESSION_IS_ONLINE)
+        turn_count(turn, METRIC_sessions_online, 1);
+    session->status = SESSION_IS_ONLINE;
+    session->conn = conn;
+    session->deadline_ms = 0;
+}
+
+void attach_committed(struct session *session, struct change *change, struct turn *turn)
+{
+    struct attach_message *attach = (struct attach_message *)change->cause;
+    if (change->error != 0) {
+        refuse(turn, attach->conn, attach->id);
+        return;
+    }
+    if (session->conn != 0)
+        conn_shut(turn, session->conn, USHER__V1__CLOSE__REASON__REPLACED,
+                  "the same user logged in elsewhere", 0, true);
+    turn_count(turn, METRIC_logins, 1);
+    if (session->status != SESSION_NONE) {
+        turn_count(turn, METRIC_takeovers, 1);
+        LOG(turn->log, TAKEOVER, LOG_S("user", turn->name), LOG_U("epoch", change->record.epoch),
+            LOG_U("previous_epoch", session->epoch), LOG_S("address", attach->address));
+    } else {
+        LOG(turn->log, LOGIN, LOG_S("user", turn->name), LOG_U("epoch", change->record.epoch),
+            LOG_S("address", attach->address), LOG_S("client", attach->client));
+    }
+    requests_destroy(session->requests);
+    session->requests = NULL;
+    if (session->held != NULL)
+        buffer_fini(session->held);
+    session->epoch = change->record.epoch;
+    session->since_ms = change->record.since_ms;
+    session->acks = attach->acks;
+    session->lost_messages = session->restored = false;
+    memcpy(session->secret, change->record.secret, SECRET_BYTES);
+    session_set_details(session, attach->address, attach->client);
+    bind(session, turn, attach->conn);
+    session_renumber(session, 1);
+    welcome(session, turn, attach->id, USHER__V1__WELCOME__REPLAY__FRESH, 1);
+    session_replay(session, turn, 0);
+}
+
+void resume_committed(struct session *session, struct change *change, struct turn *turn)
+{
+    struct resume_message *resume = (struct resume_message *)change->cause;
+    if (change->error != 0) {
+        refuse(turn, resume->conn, resume->id);
+        return;
+    }
+    if (session->conn != 0)
+        conn_shut(turn, session->conn, USHER__V1__CLOSE__REASON__STALE_SESSION,
+                  "the session was resumed elsewhere", 0, true);
+    turn_count(turn, METRIC_resumes, 1);
+    LOG(turn->log, RESUMED, LOG_S("user", turn->name), LOG_U("epoch", session->epoch),
+        LOG_U("last_seq", resume->last_seq));
+    char client[CLIENT_TEXT_BYTES_MAX + 1];
+    strncpy(client, session_client(session), sizeof(client) - 1);
+    client[sizeof(client) - 1] = '\0';
+    session_set_details(session, resume->address, client);
+    bind(session, turn, resume->conn);
+    if (session->restored)
+        session_renumber(session, resume->last_seq + 1);
+    else
+        session_acknowledge(session, turn, resume->last_seq);
+    /* What comes after last_seq: complete when nothing of it has left the inbox. */
+    uint64_t first = session->inbox != NULL ? session->inbox->first->seq : session->next_seq;
+    bool complete = first == resume->last_seq + 1 && !session->lost_messages &&
+                    !session->restored;
+    session->lost_messages = session->restored = false;
+    welcome(session, turn, resume->id,
+            complete ? USHER__V1__WELCOME__REPLAY__COMPLETE
+                     : USHER__V1__WELCOME__REPLAY__PARTIAL,
+            first);
+    session_replay(session, turn, resume->last_seq);
+    if (session->held != NULL && session->held->size > 0) {
+        size_t offset = turn->out.size;
+        int error = buffer_append(&turn->out, session->held->data, session->held->size);
+        CHECK_DEBT(error == 0, "no memory for kept answers");
+        turn_send(turn, session->conn, offset);
+        buffer_fini(session->held);
+    }
+}

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+
+#include "actors/user.h"
+#include "base/check.h"
+#include "backend.pb-c.h"
+#include "proto/broker_frame.h"
+#include "client.pb-c.h"
+#include "proto/client_frame.h"
+#include "proto/frame.h"
+
+/* A batch of frames as it was read. The front end has found their lengths; here each is read in
+ * place and handled. Frames of a connection that no longer holds the session have no effect: that
+ * is how a takeover silences its predecessor, whatever is still on the way. */
+
+void user_protocol_error(struct session *session, struct turn *turn, uint64_t id,
+                         const char *detail)
+{
+    turn_count(turn, METRIC_closed_protocol, 1);
+    LOG(turn->log, PROTOCOL_ERROR, LOG_S("user", turn->name), LOG_U("epoch", session->epoch),
+        LOG_S("detail", detail));
+    conn_error(turn, session->conn, id, USHER__V1__ERROR__CODE__PROTOCOL, detail, 0);
+    conn_shut(turn, session->conn, USHER__V1__CLOSE__REASON__PROTOCOL_ERROR, detail, 0, false);
+    session->conn = 0;
+    session_detach(session, turn, USHER__V1__PRESENCE_EVENT__CAUSE__PROTOCOL);
+}
+
+static void handle_one(struct session *session, struct bytes bytes, bool welcomed,
+                       struct turn *turn)
+{
+    struct client_frame frame;
+    if (client_frame_read(bytes, &frame) != 0) {
+        user_protocol_error(session, turn, 0, "a frame that is not a valid ClientFrame");
+        return;
+    }
+    if (!welcomed) {
+        user_protocol_error(session, turn, frame.id, "a request before the Welcome");
+        return;
+    }
+    switch (frame.body) {
+    case CLIENT_SEND:
+        handle_send(session, &frame, turn);
+        break;
+    case CLIENT_CALL:
+        handle_call(session, &frame, turn);
+        break;
+    case CLIENT_ACK:
+        handle_ack(session, &frame, turn);
+        break;
+    case CLIENT_PING:
+        handle_ping(session, &frame, turn);
+        break;
+    case CLIENT_LOGOUT:
+        handle_logout(session, &frame, turn);
+        break;
+    case CLIENT_LOGIN:
+    case CLIENT_RESUME:
+        user_protocol_error(session, turn, frame.id, "this connection is logged in already");
+        break;
+    default:
+        turn_count(turn, METRIC_errors_protocol, 1);
+        answer_error(session, turn, frame.id, USHER__V1__ERROR__CODE__PROTOCOL,
+                     "a frame without a body that this version knows", 0);
+        break;
+    }
+}
+
+void handle_frames(struct session *session, struct message *message, struct turn *turn)
+{
+    struct frames_message *frames = (struct frames_message *)message;
+    struct bytes left = {frames->bytes, frames->size};
+    uint64_t count = 0;
+    turn_effect(turn, EFFECT_CONSUMED, frames->conn);
+    while (left.size > 0 && session->conn == frames->conn && session->conn != 0 &&
+           turn->change == NULL) {
+        struct bytes frame;
+        size_t used;
+        CHECK(frame_next(left, turn->settings->frame_bytes_max, &frame, &used) == 1);
+        left = (struct bytes){left.data + used, left.size - used};
+        count++;
+        handle_one(session, frame, frames->welcomed, turn);
+    }
+    turn_count(turn, METRIC_frames_in, count);
+    if (left.size > 0)
+        turn_count(turn, METRIC_frames_stale, 1);
+    message_destroy(message);
+}
+
+void handle_ping(struct session *session, const struct client_frame *frame, struct turn *turn)
+{
+    size_t offset = turn->out.size;
+    int error = broker_frame_pong(&turn->out, frame->id, frame->ping.stamp, turn->wall_ms);
+    CHECK_DEBT(error == 0, "no memory for a Pong");
+    turn_send(turn, session->conn, offset);
+}
+
+void handle_ack(struct session *session, const struct client_frame *frame, struct turn *turn)
+{
+    if (frame->ack.seq >= session->next_seq)
+        user_protocol_error(session, turn, frame->id, "an Ack beyond what was sent");
+    else
+        session_acknowledge(session, turn, frame->ack.seq);
+}
+
+void handle_logout(struct session *session, const struct client_frame *frame, struct turn *turn)
+{
+    struct message *cause = message_create(MESSAGE_FRAMES, sizeof(struct frames_message));
+    CHECK_DEBT(cause != NULL, "no memory for a logout");
+    struct frames_message *because = (struct frames_message *)cause;
+    because->conn = session->conn;
+    because->size = 0;
+    session->logout_id = frame->id;
+    session_end(session, turn, USHER__V1__PRESENCE_EVENT__CAUSE__LOGOUT, cause);
+}

@@ -1,0 +1,468 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "actors/instance.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "actors/instance_state.h"
+#include "base/check.h"
+#include "client.pb-c.h"
+#include "proto/link_frame.h"
+#include "proto/username.h"
+
+/* The life of an instance: Hello, heard of by its Fetches, lost, left.
+ *
+ * An instance is one actor under the name of (service, instance), whatever happens to its
+ * connections: a connection means nothing here but that an exchange waits for its answer. The same
+ * incarnation saying Hello again gets the link it had, so that its cursors and lanes go on. A
+ * newer one takes over: what the old one had not acknowledged is sent again, marked; what it had
+ * acknowledged and not answered is lost, because nobody will answer it.
+ *
+ * It is lost when no Fetch came for link_fetch_timeout_ms, or the peer of its waiting Fetch is
+ * gone and no new one came within link_grace_ms. Then it leaves the directory of services in one
+ * step with handing its mail on (EFFECT_LINK / LINK_LEAVE), and retires. */
+
+enum { TICK_SLACK_MS = 1, SWEEP_MS = 1000 };
+
+bool instance_key(const Usher__V1__Hello *hello, char key[INSTANCE_KEY_BYTES])
+{
+    struct bytes service = bytes_of_text(hello->service);
+    struct bytes instance = bytes_of_text(hello->instance);
+    if ((service.size > 0 && !username_valid(service)) || !username_valid(instance))
+        return false;
+    char *at = key;
+    *at++ = '!';
+    memcpy(at, service.data, service.size);
+    at += service.size;
+    *at++ = '/';
+    memcpy(at, instance.data, instance.size);
+    at[instance.size] = '\0';
+    return true;
+}
+
+/* --- answers ------------------------------------------------------------------------------------ */
+
+void instance_answer(struct turn *turn, uint64_t exchange, const Usher__V1__LinkAnswer *answer)
+{
+    size_t size = usher__v1__link_answer__get_packed_size(answer);
+    uint8_t *to = buffer_reserve(&turn->out, size);
+    CHECK_DEBT(to != NULL, "no memory for an answer");
+    usher__v1__link_answer__pack(answer, to);
+    struct effect *effect = turn_effect(turn, EFFECT_ANSWER, exchange);
+    effect->offset = (uint32_t)turn->out.size;
+    effect->size = (uint32_t)size;
+    turn->out.size += size;
+}
+
+static void fill_refusal(Usher__V1__LinkAnswer *answer, Usher__V1__Refused *refused, uint32_t code,
+                         const char *detail)
+{
+    usher__v1__link_answer__init(answer);
+    usher__v1__refused__init(refused);
+    refused->code = code;
+    refused->detail = (char *)detail;
+    answer->body_case = USHER__V1__LINK_ANSWER__BODY_REFUSED;
+    answer->refused = refused;
+}
+
+void instance_refusal(struct buffer *out, uint32_t code, const char *detail)
+{
+    Usher__V1__LinkAnswer answer;
+    Usher__V1__Refused refused;
+    fill_refusal(&answer, &refused, code, detail);
+    size_t size = usher__v1__link_answer__get_packed_size(&answer);
+    uint8_t *to = buffer_reserve(out, size);
+    CHECK_DEBT(to != NULL, "no memory for an answer");
+    out->size += usher__v1__link_answer__pack(&answer, to);
+}
+
+void instance_refuse(struct turn *turn, uint64_t exchange, uint32_t code, const char *detail)
+{
+    Usher__V1__LinkAnswer answer;
+    Usher__V1__Refused refused;
+    fill_refusal(&answer, &refused, code, detail);
+    turn_count(turn, METRIC_link_refused, 1);
+    LOG(turn->log, LINK_REFUSED, LOG_U("code", code), LOG_S("detail", detail));
+    instance_answer(turn, exchange, &answer);
+}
+
+void instance_arm(struct instance *instance, struct turn *turn, uint64_t due_ms)
+{
+    if (instance->timer_ms != 0 && instance->timer_ms <= due_ms)
+        return;
+    instance->timer_ms = due_ms;
+    turn_effect(turn, EFFECT_TIMER, due_ms);
+}
+
+void instance_lose_call(struct turn *turn, const struct call *call, uint16_t code)
+{
+    struct call_result_message *result = call_result_create(code, 0, (struct bytes){0});
+    CHECK_DEBT(result != NULL, "no memory for a result");
+    result->request = call->request;
+    result->call = call->call;
+    result->epoch = call->epoch;
+    turn_post(turn, call->caller, &result->header);
+}
+
+/* --- Hello ---------------------------------------------------------------------------------------- */
+
+static struct instance *create(struct turn *turn)
+{
+    struct instance *instance = calloc(1, sizeof(*instance));
+    CHECK_DEBT(instance != NULL, "no memory for an instance");
+    instance->calls = calls_create();
+    CHECK_DEBT(instance->calls != NULL &&
+                   arena_init(&instance->arena, INSTANCE_ARENA_BYTES) == 0,
+               "no memory for an instance");
+    return instance;
+}
+
+static bool token_is_right(const struct settings *settings, const ProtobufCBinaryData *token)
+{
+    if (settings->link_token_size == 0)
+        return true;
+    if (token->len != settings->link_token_size)
+        return false;
+    uint8_t differ = 0;
+    for (size_t i = 0; i < token->len; i++)
+        differ |= token->data[i] ^ settings->link_token[i];
+    return differ == 0;
+}
+
+static void accept(struct instance *instance, uint64_t exchange, struct turn *turn)
+{
+    Usher__V1__LinkAnswer answer = USHER__V1__LINK_ANSWER__INIT;
+    Usher__V1__Accepted accepted = USHER__V1__ACCEPTED__INIT;
+    accepted.link = instance->link;
+    accepted.node = (char *)turn->settings->node;
+    accepted.node_boot = (char *)turn->settings->node_boot;
+    accepted.frame_bytes_max = turn->settings->link_frame_bytes_max;
+    accepted.park_ms = turn->settings->link_park_ms;
+    accepted.presence_from = instance->presence_done + 1;
+    answer.body_case = USHER__V1__LINK_ANSWER__BODY_ACCEPTED;
+    answer.accepted = &accepted;
+    instance_answer(turn, exchange, &answer);
+}
+
+static void drop_lanes(struct instance *instance)
+{
+    for (unsigned i = 0; i < LANES_MAX; i++) {
+        buffer_fini(&instance->lanes[i].answer);
+        instance->lanes[i] = (struct lane){0};
+    }
+}
+
+/* A new process under the same name. */
+static void supersede(struct instance *instance, struct turn *turn)
+{
+    struct call call;
+    instance_drop_submits(instance, turn);
+    drop_lanes(instance);
+    /* What waits in the mail is kept for the new one; the rest nobody will answer. */
+    struct calls *kept = calls_create();
+    CHECK_DEBT(kept != NULL, "no memory for an instance");
+    for (struct user_call_message *mail = instance->mail_first; mail != NULL;
+         mail = (struct user_call_message *)mail->header.next)
+        if (calls_take(instance->calls, mail->call, &call))
+            calls_add(kept, &call);
+    while (calls_take_due(instance->calls, UINT64_MAX, &call))
+        instance_lose_call(turn, &call, USHER__V1__ERROR__CODE__SERVICE_LOST);
+    calls_destroy(instance->calls);
+    instance->calls = kept;
+    instance_rewind_mail(instance);
+}
+
+static void begin_link(struct instance *instance, const Usher__V1__Hello *hello,
+                       struct turn *turn)
+{
+    if (instance->link != 0)
+        supersede(instance, turn);
+    instance->incarnation = hello->incarnation;
+    strcpy(instance->service, hello->service);
+    strcpy(instance->name, hello->instance);
+    uint64_t serial =
+        atomic_fetch_add_explicit(&turn->counters->link_last, 1, memory_order_relaxed) + 1;
+    instance->link = serial << 24 | actor_slot(turn->self);
+    if (instance->joined)
+        return;
+    struct join_message *join = message_create(MESSAGE_JOINED, sizeof(*join));
+    CHECK_DEBT(join != NULL, "no memory for an instance");
+    join->presence = hello->presence;
+    strcpy(join->service, instance->service);
+    struct effect *effect = turn_effect(turn, EFFECT_LINK, 0);
+    effect->detail = LINK_JOIN;
+    effect->message = &join->header;
+    instance->joined = true;
+}
+
+static void follow_presence(struct instance *instance, const Usher__V1__Hello *hello,
+                            struct turn *turn)
+{
+    uint64_t last =
+        atomic_load_explicit(&turn->counters->presence_last, memory_order_acquire);
+    instance->presence = hello->presence;
+    instance->presence_done = hello->presence_after != 0 ? hello->presence_after : last;
+    instance->reset = false;
+    if (instance->presence_done > last) {
+        /* It has seen more than this node ever stored: another life of the store. */
+        instance->presence_done = last;
+        instance->reset = true;
+    }
+    if (instance->events != NULL)
+        message_destroy(&instance->events->header);
+    instance->events = NULL;
+}
+
+static void hear(struct instance *instance, struct turn *turn)
+{
+    instance->lost_due_ms = turn->now_ms + turn->settings->link_fetch_timeout_ms;
+    instance_arm(instance, turn, instance->lost_due_ms + TICK_SLACK_MS);
+}
+
+static void hello(struct instance *instance, uint64_t exchange, const Usher__V1__Hello *hello,
+                  struct turn *turn)
+{
+    if (!token_is_right(turn->settings, &hello->token)) {
+        instance_refuse(turn, exchange, USHER__V1__REFUSED__CODE__BANNED,
+                        "the token is wrong; see link.token_file");
+        if (instance->link == 0)
+            turn->retire = true;
+        return;
+    }
+    if (instance->link != 0 && hello->incarnation < instance->incarnation) {
+        instance_refuse(turn, exchange, USHER__V1__REFUSED__CODE__BANNED,
+                        "a newer incarnation of this instance is linked");
+        return;
+    }
+    if (instance->link == 0 || hello->incarnation > instance->incarnation)
+        begin_link(instance, hello, turn);
+    follow_presence(instance, hello, turn);
+    instance->control = 0;
+    turn_count(turn, METRIC_link_hellos, 1);
+    LOG(turn->log, LINK_HELLO, LOG_S("service", instance->service),
+        LOG_S("instance", instance->name), LOG_U("incarnation", instance->incarnation),
+        LOG_U("link", instance->link));
+    hear(instance, turn);
+    accept(instance, exchange, turn);
+}
+
+/* --- losing it ------------------------------------------------------------------------------------ */
+
+static void leave(struct instance *instance, struct turn *turn)
+{
+    LOG(turn->log, LINK_LOST, LOG_S("service", instance->service),
+        LOG_S("instance", instance->name), LOG_U("mail", instance->mail_count));
+    instance->leaving = true;
+    if (instance->fetch_exchange != 0)
+        instance_refuse(turn, instance->fetch_exchange, USHER__V1__REFUSED__CODE__STALE_LINK,
+                        "this instance was not heard of in time; say Hello again");
+    instance->fetch_exchange = 0;
+    struct leave_message *again = message_create(MESSAGE_LEAVE, sizeof(*again));
+    CHECK_DEBT(again != NULL, "no memory for an event");
+    again->mail = NULL;
+    turn_post(turn, turn->self, &again->header);
+}
+
+/* Gives the unprocessed mail away; what was acknowledged and not answered is lost. */
+static void hand_over(struct instance *instance, struct turn *turn)
+{
+    struct call call;
+    struct message *first = NULL;
+    struct message **last = &first;
+    for (struct user_call_message *mail = instance->mail_first; mail != NULL;) {
+        struct message *next = mail->header.next;
+        bool wanted = mail->call == 0 || calls_take(instance->calls, mail->call, &call);
+        mail->redelivered = mail->redelivered || mail->mail_seq <= instance->sent_seq;
+        mail->header.next = NULL;
+        if (wanted) {
+            *last = &mail->header;
+            last = &mail->header.next;
+        } else {
+            message_destroy(&mail->header);
+        }
+        mail = (struct user_call_message *)next;
+    }
+    instance->mail_first = instance->mail_last = NULL;
+    instance->mail_count = 0;
+    while (calls_take_due(instance->calls, UINT64_MAX, &call))
+        instance_lose_call(turn, &call, USHER__V1__ERROR__CODE__SERVICE_LOST);
+    struct effect *effect = turn_effect(turn, EFFECT_LINK, 0);
+    effect->detail = LINK_LEAVE;
+    effect->message = first;
+}
+
+/* MESSAGE_LEAVE: the calls that were posted before it are in the mail now. */
+static void take_leave(struct instance *instance, struct leave_message *message,
+                       struct turn *turn)
+{
+    /* Mail that an earlier try could not hand over comes before what has arrived since. */
+    struct user_call_message *newer = instance->mail_first;
+    struct user_call_message *older = (struct user_call_message *)message->mail;
+    instance->mail_first = older != NULL ? older : newer;
+    for (; older != NULL; older = (struct user_call_message *)older->header.next) {
+        struct call call = {older->call, older->caller, older->epoch, older->request,
+                            older->deadline_ms};
+        if (call.call != 0)
+            calls_add(instance->calls, &call);
+        if (older->header.next == NULL) {
+            older->header.next = newer != NULL ? &newer->header : NULL;
+            break;
+        }
+    }
+    message_destroy(&message->header);
+    hand_over(instance, turn);
+}
+
+static void tick(struct instance *instance, struct turn *turn)
+{
+    instance->timer_ms = 0;
+    if (instance->link == 0 || instance->leaving)
+        return;
+    if (instance->fetch_exchange != 0 && instance->park_due_ms <= turn->now_ms)
+        instance_answer_fetch(instance, turn, true);
+    if (instance->fetch_exchange == 0 && instance->lost_due_ms <= turn->now_ms) {
+        leave(instance, turn);
+        return;
+    }
+    struct call call;
+    if (instance->sweep_ms <= turn->now_ms) {
+        instance->sweep_ms = turn->now_ms + SWEEP_MS;
+        while (calls_take_due(instance->calls, turn->now_ms, &call))
+            continue; /* the caller has told its client already */
+    }
+    uint64_t due = instance->fetch_exchange != 0 ? instance->park_due_ms : instance->lost_due_ms;
+    if (calls_count(instance->calls) > 0 && instance->sweep_ms < due)
+        due = instance->sweep_ms;
+    instance_arm(instance, turn, due + TICK_SLACK_MS);
+}
+
+static void link_gone(struct instance *instance, uint64_t exchange, struct turn *turn)
+{
+    for (struct submit *submit = instance->submits; submit != NULL; submit = submit->next)
+        if (submit->exchange == exchange)
+            return; /* it is answered when its commands are done; nobody will read it */
+    if (instance->fetch_exchange != exchange || exchange == 0)
+        return;
+    instance_refuse(turn, exchange, USHER__V1__REFUSED__CODE__STALE_LINK, "the peer is gone");
+    instance->fetch_exchange = 0;
+    instance->lost_due_ms = turn->now_ms + turn->settings->link_grace_ms;
+    instance_arm(instance, turn, instance->lost_due_ms + TICK_SLACK_MS);
+}
+
+/* --- the table ------------------------------------------------------------------------------------- */
+
+static void request(struct instance *instance, struct link_request_message *message,
+                    struct turn *turn)
+{
+    arena_reset(&instance->arena);
+    const Usher__V1__LinkRequest *request =
+        link_request_read(&instance->arena, (struct bytes){message->bytes, message->size});
+    CHECK(request != NULL); /* ingress has read it before */
+    uint64_t exchange = message->exchange;
+    if (request->body_case == USHER__V1__LINK_REQUEST__BODY_HELLO) {
+        if (instance->leaving)
+            instance_refuse(turn, exchange, USHER__V1__REFUSED__CODE__BUSY,
+                            "this instance is being closed; say Hello again");
+        else
+            hello(instance, exchange, request->hello, turn);
+    } else if (request->body_case == USHER__V1__LINK_REQUEST__BODY_FETCH) {
+        if (request->fetch->link != instance->link || instance->link == 0 || instance->leaving) {
+            instance_refuse(turn, exchange, USHER__V1__REFUSED__CODE__STALE_LINK,
+                            "this link is not known; say Hello again");
+        } else {
+            hear(instance, turn);
+            instance_fetch(instance, exchange, request->fetch, turn);
+        }
+    } else if (request->submit->link != instance->link || instance->leaving) {
+        instance_refuse(turn, exchange, USHER__V1__REFUSED__CODE__STALE_LINK,
+                        "this link is not known; say Hello again");
+    } else {
+        instance_submit(instance, message, request->submit, turn);
+        return;
+    }
+    message_destroy(&message->header);
+}
+
+static void stop(struct instance *instance, struct turn *turn)
+{
+    instance->control = USHER__V1__CONTROL__KIND__GOAWAY;
+    instance->control_sent = false;
+    if (instance->fetch_exchange != 0)
+        instance_answer_fetch(instance, turn, true);
+}
+
+void instance_receive(struct instance **state, struct message *message, struct turn *turn)
+{
+    if (*state == NULL)
+        *state = create(turn);
+    struct instance *instance = *state;
+    switch ((enum message_kind)message->kind) {
+    case MESSAGE_LINK_REQUEST:
+        request(instance, (struct link_request_message *)message, turn);
+        return;
+    case MESSAGE_USER_CALL:
+        instance_take_call(instance, (struct user_call_message *)message, turn);
+        return;
+    case MESSAGE_QUERY_RESULT: {
+        struct query_result_message *result = (struct query_result_message *)message;
+        if (result->kind == QUERY_PRESENCE) {
+            instance_take_events(instance, result, turn);
+            return;
+        }
+        instance_query_done(instance, result->token, (struct bytes){result->bytes, result->size},
+                            turn);
+        break;
+    }
+    case MESSAGE_PUSHED_ALL:
+        instance_pushed_all(instance, (struct push_all_message *)message, turn);
+        break;
+    case MESSAGE_RESULT: {
+        struct result_message *result = (struct result_message *)message;
+        instance_command_done(instance, result->request, result->code, turn);
+        break;
+    }
+    case MESSAGE_JOINED:
+        if (((struct join_message *)message)->error != 0)
+            LOG(turn->log, LIMIT_HIT, LOG_S("limit", "limits.services"),
+                LOG_S("service", instance->service));
+        break;
+    case MESSAGE_LEAVE:
+        take_leave(instance, (struct leave_message *)message, turn);
+        return;
+    case MESSAGE_LINK_GONE:
+        link_gone(instance, ((struct link_gone_message *)message)->exchange, turn);
+        break;
+    case MESSAGE_TICK:
+        tick(instance, turn);
+        break;
+    case MESSAGE_STOP:
+        stop(instance, turn);
+        break;
+    default: /* MESSAGE_PRESENCE: instance_finish looks at the stream */
+        break;
+    }
+    message_destroy(message);
+}
+
+void instance_finish(struct instance **state, struct turn *turn)
+{
+    struct instance *instance = *state;
+    if (instance != NULL && instance->fetch_exchange != 0 && !instance->leaving)
+        instance_answer_fetch(instance, turn, false);
+}
+
+void instance_fini(struct instance **state, struct turn *turn)
+{
+    struct instance *instance = *state;
+    if (instance == NULL)
+        return;
+    instance_drop_submits(instance, turn);
+    drop_lanes(instance);
+    CHECK(instance->mail_first == NULL);
+    calls_destroy(instance->calls);
+    if (instance->events != NULL)
+        message_destroy(&instance->events->header);
+    arena_fini(&instance->arena);
+    free(instance);
+    *state = NULL;
+}

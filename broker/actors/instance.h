@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_ACTORS_INSTANCE_H
+#define USHER_ACTORS_INSTANCE_H
+
+/* The behaviour of one backend instance: its link, the calls on their way to it, its cursors in
+ * the presence stream, and the commands it submits. Pure like a user's (actors/turn.h); what it
+ * asks of the directory of services and of the store are effects of kind EFFECT_LINK, answered by
+ * a post.
+ *
+ * One actor without a link, the *visitors*, answers the queries that are submitted with link 0. */
+
+#include "actors/turn.h"
+#include "backend.pb-c.h"
+
+enum {
+    INSTANCE_KEY_BYTES = 2 * USERNAME_BYTES_MAX + 3,
+    INSTANCE_ARENA_BYTES = 256 * 1024,
+};
+
+#define INSTANCE_VISITORS "!"
+
+struct instance;
+
+/* The name of the actor for a Hello: "!service/instance", which no user can have. False: one of
+ * the two is not a name (the service may be empty). */
+bool instance_key(const Usher__V1__Hello *hello, char key[INSTANCE_KEY_BYTES]);
+
+/* `*state` is NULL in a new actor. Takes the message. */
+void instance_receive(struct instance **state, struct message *message, struct turn *turn);
+
+/* The messages of the turn are done: answers a waiting Fetch if there is something. */
+void instance_finish(struct instance **state, struct turn *turn);
+void instance_fini(struct instance **state, struct turn *turn);
+
+/* Appends an encoded LinkAnswer with Refused. */
+void instance_refusal(struct buffer *out, uint32_t code, const char *detail);
+
+/* A request for an actor that is no instance: Refused(STALE_LINK). */
+void instance_refuse(struct turn *turn, uint64_t exchange, uint32_t code, const char *detail);
+
+/* Encodes the event into `to`; 0 when it does not fit. */
+size_t presence_event_pack(const struct presence_event *event, uint8_t *to, size_t room);
+
+enum link_effect {
+    LINK_JOIN,     /* join_message: comes back with `error` */
+    LINK_DRAIN,    /* no new users */
+    LINK_LEAVE,    /* the unprocessed mail: moves on; the actor retires, or gets a leave_message */
+    LINK_QUERY,    /* query_message: answered by a query_result_message */
+    LINK_PUSH_ALL, /* push_all_message: comes back with `accepted` */
+};
+
+struct join_message {
+    struct message header; /* MESSAGE_JOINED */
+    int error;
+    bool presence;
+    char service[USERNAME_BYTES_MAX + 1];
+};
+
+struct leave_message {
+    struct message header; /* MESSAGE_LEAVE: try again */
+    struct message *mail;  /* the one pointer in a message: a list that the sender is done with */
+};
+
+enum query_kind { QUERY_COMMAND, QUERY_PRESENCE };
+
+struct query_message {
+    struct message header;
+    actor_handle asker;
+    enum query_kind kind;
+    uint64_t token;     /* QUERY_COMMAND: whose result it is */
+    uint64_t after;     /* QUERY_PRESENCE */
+    uint32_t bytes_max; /* of the result */
+    uint32_t size;
+    uint8_t bytes[]; /* QUERY_COMMAND: the Command, encoded */
+};
+
+struct query_result_message {
+    struct message header; /* MESSAGE_QUERY_RESULT */
+    enum query_kind kind;
+    uint64_t token;
+    uint64_t first, last; /* QUERY_PRESENCE: the seqs in bytes; 0: none */
+    uint64_t stream_last;
+    bool reset; /* QUERY_PRESENCE: some after `after` are gone */
+    uint32_t size;
+    uint8_t bytes[]; /* an encoded Result, or the events as fields of a Batch */
+};
+
+struct push_all_message {
+    struct message header; /* MESSAGE_PUSHED_ALL */
+    uint64_t token;
+    uint32_t accepted;
+    uint8_t name_size;
+    uint32_t payload_size;
+    uint8_t bytes[]; /* service, payload */
+};
+
+struct bytes push_all_name(const struct push_all_message *push);
+struct bytes push_all_payload(const struct push_all_message *push);
+
+#endif

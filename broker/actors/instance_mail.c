@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+#include <string.h>
+
+#include "actors/instance_state.h"
+#include "base/check.h"
+#include "client.pb-c.h"
+#include "proto/varint.h"
+
+/* What a Fetch gets: the mail after its cursor and the presence events after its cursor.
+ *
+ * The cursors in the request acknowledge everything before them, so a lost answer is simply asked
+ * for again: a Batch is always made from the first item that is not acknowledged. A Fetch that
+ * finds nothing waits; whatever arrives in the meantime answers it at the end of that turn, so
+ * what arrives together leaves together, and while one answer travels the next one grows.
+ *
+ * Presence is not kept here: the stream is in the store, the instance has a cursor. It asks for
+ * the events after it (LINK_QUERY) and keeps one answer, encoded, to put into a Batch. */
+
+enum {
+    BATCH_MAIL_TAG = 1 << 3 | 2,
+    BATCH_RESET_TAG = 3 << 3,
+    BATCH_LAST_TAG = 4 << 3,
+    ANSWER_BATCH_TAG = 2 << 3 | 2,
+    BATCH_OVERHEAD = 64, /* the fields around mail and events */
+    MAIL_OVERHEAD = 64,
+    BYTES_MAX_LEAST = 512,
+};
+
+static uint32_t weight(const struct user_call_message *call)
+{
+    return (uint32_t)sizeof(*call) + call->user_size + call->method_size + call->payload_size;
+}
+
+static void unlink_first(struct instance *instance)
+{
+    struct user_call_message *first = instance->mail_first;
+    instance->mail_first = (struct user_call_message *)first->header.next;
+    if (instance->mail_first == NULL)
+        instance->mail_last = NULL;
+    instance->mail_count--;
+    instance->mail_bytes -= weight(first);
+    message_destroy(&first->header);
+}
+
+void instance_take_call(struct instance *instance, struct user_call_message *call,
+                        struct turn *turn)
+{
+    struct call entry = {call->call, call->caller, call->epoch, call->request, call->deadline_ms};
+    bool full = instance->mail_count >= turn->settings->link_mail_items_max ||
+                instance->mail_bytes + weight(call) > turn->settings->link_mail_bytes_max;
+    if (full && !instance->leaving) {
+        if (call->call != 0)
+            instance_lose_call(turn, &entry, USHER__V1__ERROR__CODE__BUSY);
+        message_destroy(&call->header);
+        return;
+    }
+    if (call->call != 0)
+        CHECK_DEBT(calls_add(instance->calls, &entry) == 0, "no memory for a call");
+    call->header.next = NULL;
+    call->mail_seq = ++instance->mail_seq;
+    if (instance->mail_last != NULL)
+        instance->mail_last->header.next = &call->header;
+    else
+        instance->mail_first = call;
+    instance->mail_last = call;
+    instance->mail_count++;
+    instance->mail_bytes += weight(call);
+}
+
+void instance_rewind_mail(struct instance *instance)
+{
+    instance->mail_seq = 0;
+    for (struct user_call_message *mail = instance->mail_first; mail != NULL;
+         mail = (struct user_call_message *)mail->header.next) {
+        mail->redelivered = mail->redelivered || mail->mail_seq <= instance->sent_seq;
+        mail->mail_seq = ++instance->mail_seq;
+    }
+    instance->sent_seq = 0;
+}
+
+/* --- composing ------------------------------------------------------------------------------------ */
+
+static void put_tag(struct buffer *out, uint8_t tag, uint64_t value)
+{
+    uint8_t bytes[1 + VARINT_BYTES_MAX];
+    bytes[0] = tag;
+    size_t size = 1 + varint_write(bytes + 1, value);
+    CHECK_DEBT(buffer_append(out, bytes, size) == 0, "no memory for a batch");
+}
+
+static void put_mail(struct buffer *out, const Usher__V1__Mail *mail)
+{
+    size_t size = usher__v1__mail__get_packed_size(mail);
+    put_tag(out, BATCH_MAIL_TAG, size);
+    uint8_t *to = buffer_reserve(out, size);
+    CHECK_DEBT(to != NULL, "no memory for a batch");
+    out->size += usher__v1__mail__pack(mail, to);
+}
+
+static void put_call(struct buffer *out, const struct user_call_message *call, struct turn *turn)
+{
+    Usher__V1__Mail mail = USHER__V1__MAIL__INIT;
+    Usher__V1__UserCall body = USHER__V1__USER_CALL__INIT;
+    char user[USERNAME_BYTES_MAX + 1] = {0};
+    char method[UINT8_MAX + 1] = {0};
+    struct bytes payload = user_call_payload(call);
+    memcpy(user, user_call_user(call).data, call->user_size);
+    memcpy(method, user_call_method(call).data, call->method_size);
+    body.call = call->call;
+    body.user = user;
+    body.epoch = call->epoch;
+    body.method = method;
+    body.payload = (ProtobufCBinaryData){.len = payload.size, .data = (uint8_t *)payload.data};
+    body.timeout_ms =
+        call->deadline_ms > turn->now_ms ? (uint32_t)(call->deadline_ms - turn->now_ms) : 0;
+    body.redelivered = call->redelivered;
+    mail.seq = call->mail_seq;
+    mail.body_case = USHER__V1__MAIL__BODY_CALL;
+    mail.call = &body;
+    put_mail(out, &mail);
+}
+
+static void put_control(struct instance *instance, struct buffer *out)
+{
+    Usher__V1__Mail mail = USHER__V1__MAIL__INIT;
+    Usher__V1__Control control = USHER__V1__CONTROL__INIT;
+    control.kind = instance->control;
+    mail.seq = 0; /* outside the numbering: it is not acknowledged */
+    mail.body_case = USHER__V1__MAIL__BODY_CONTROL;
+    mail.control = &control;
+    put_mail(out, &mail);
+    instance->control_sent = true;
+}
+
+/* Mail from the first unacknowledged on, as long as it fits. Gives how many. */
+static uint32_t put_mails(struct instance *instance, struct buffer *out, uint32_t room,
+                          struct turn *turn)
+{
+    uint32_t count = 0;
+    size_t start = out->size;
+    if (instance->control != 0 && !instance->control_sent) {
+        put_control(instance, out);
+        count++;
+    }
+    for (struct user_call_message *mail = instance->mail_first; mail != NULL;
+         mail = (struct user_call_message *)mail->header.next) {
+        if (out->size - start + weight(mail) + MAIL_OVERHEAD > room && count > 0)
+            break;
+        put_call(out, mail, turn);
+        if (mail->mail_seq > instance->sent_seq)
+            instance->sent_seq = mail->mail_seq;
+        count++;
+    }
+    return count;
+}
+
+static bool events_fit(const struct instance *instance)
+{
+    return instance->events != NULL && instance->events->first == instance->presence_done + 1;
+}
+
+static void read_events(struct instance *instance, struct turn *turn)
+{
+    uint64_t last =
+        atomic_load_explicit(&turn->counters->presence_last, memory_order_acquire);
+    if (!instance->presence || instance->reading || events_fit(instance) ||
+        instance->presence_done >= last)
+        return;
+    struct query_message *query = message_create(0, sizeof(*query));
+    CHECK_DEBT(query != NULL, "no memory for a query");
+    query->asker = turn->self;
+    query->kind = QUERY_PRESENCE;
+    query->token = 0;
+    query->after = instance->presence_done;
+    query->bytes_max = turn->settings->link_frame_bytes_max / 2;
+    query->size = 0;
+    struct effect *effect = turn_effect(turn, EFFECT_LINK, 0);
+    effect->detail = LINK_QUERY;
+    effect->message = &query->header;
+    instance->reading = true;
+}
+
+void instance_take_events(struct instance *instance, struct query_result_message *result,
+                          struct turn *turn)
+{
+    instance->reading = false;
+    if (instance->events != NULL)
+        message_destroy(&instance->events->header);
+    instance->events = NULL;
+    if (result->reset) {
+        instance->reset = true;
+        instance->presence_done = result->stream_last;
+    }
+    if (result->first != 0 && result->first == instance->presence_done + 1)
+        instance->events = result;
+    else
+        message_destroy(&result->header);
+}
+
+static void send_batch(struct instance *instance, struct turn *turn, const struct buffer *body)
+{
+    size_t offset = turn->out.size;
+    put_tag(&turn->out, ANSWER_BATCH_TAG, body->size);
+    CHECK_DEBT(buffer_append(&turn->out, body->data, body->size) == 0, "no memory for a batch");
+    struct effect *effect = turn_effect(turn, EFFECT_ANSWER, instance->fetch_exchange);
+    effect->offset = (uint32_t)offset;
+    effect->size = (uint32_t)(turn->out.size - offset);
+    instance->fetch_exchange = 0;
+    instance->lost_due_ms = turn->now_ms + turn->settings->link_fetch_timeout_ms;
+    instance_arm(instance, turn, instance->lost_due_ms + 1);
+}
+
+void instance_answer_fetch(struct instance *instance, struct turn *turn, bool even_if_empty)
+{
+    struct buffer body = {0};
+    read_events(instance, turn);
+    uint32_t room = instance->fetch_bytes_max - BATCH_OVERHEAD;
+    bool events = events_fit(instance);
+    uint32_t for_mail = events ? room - (room / 2 < instance->events->size
+                                             ? room / 2 : instance->events->size) : room;
+    uint32_t count = put_mails(instance, &body, for_mail, turn);
+    events = events && (instance->events->size + body.size <= room || count == 0);
+    if (events && body.data == NULL)
+        (void)buffer_reserve(&body, instance->events->size);
+    if (events)
+        CHECK_DEBT(buffer_append(&body, instance->events->bytes, instance->events->size) == 0,
+                   "no memory for a batch");
+    if (count > 0 || events || instance->reset || even_if_empty) {
+        if (instance->reset)
+            put_tag(&body, BATCH_RESET_TAG, 1);
+        put_tag(&body, BATCH_LAST_TAG,
+                atomic_load_explicit(&turn->counters->presence_last, memory_order_acquire));
+        instance->reset = false;
+        send_batch(instance, turn, &body);
+    }
+    buffer_fini(&body);
+}
+
+void instance_fetch(struct instance *instance, uint64_t exchange, const Usher__V1__Fetch *fetch,
+                    struct turn *turn)
+{
+    turn_count(turn, METRIC_link_fetches, 1);
+    if (instance->fetch_exchange != 0)
+        instance_refuse(turn, instance->fetch_exchange, USHER__V1__REFUSED__CODE__BUSY,
+                        "another Fetch of this link came");
+    while (instance->mail_first != NULL && instance->mail_first->mail_seq <= fetch->mail_done)
+        unlink_first(instance);
+    if (fetch->presence_done > instance->presence_done)
+        instance->presence_done = fetch->presence_done;
+    uint32_t bytes_max = turn->settings->link_frame_bytes_max;
+    if (fetch->bytes_max != 0 && fetch->bytes_max < bytes_max)
+        bytes_max = fetch->bytes_max < BYTES_MAX_LEAST ? BYTES_MAX_LEAST : fetch->bytes_max;
+    uint32_t wait_ms = turn->settings->link_park_ms;
+    if (fetch->wait_ms != 0 && fetch->wait_ms < wait_ms)
+        wait_ms = fetch->wait_ms;
+    instance->fetch_exchange = exchange;
+    instance->fetch_bytes_max = bytes_max;
+    instance->park_due_ms = turn->now_ms + wait_ms;
+    instance_arm(instance, turn, instance->park_due_ms + 1);
+}

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_ACTORS_INSTANCE_STATE_H
+#define USHER_ACTORS_INSTANCE_STATE_H
+
+/* Private to actors/instance*.c: the state of one instance. */
+
+#include "actors/calls.h"
+#include "actors/instance.h"
+#include "proto/arena.h"
+
+enum { LANES_MAX = 16 };
+
+/* The last Submit of a lane and what it was answered: a repetition gets the same. */
+struct lane {
+    uint32_t number;
+    uint64_t seq; /* 0: unused */
+    struct buffer answer;
+};
+
+struct command_result {
+    uint16_t code; /* Usher__V1__Result__Code */
+    bool push;     /* a PushReport is to be made of the two below */
+    uint32_t accepted;
+    uint32_t waiting;
+    struct buffer failures; /* uint16 index of the name, uint16 code, repeated */
+    struct buffer encoded;  /* a whole Result, if not empty */
+};
+
+/* A Submit whose commands are not all done. */
+struct submit {
+    struct submit *next;
+    uint64_t exchange;
+    uint64_t seq;
+    uint32_t number; /* in the tokens of its commands */
+    uint32_t lane;
+    uint32_t count;
+    uint32_t waiting;
+    struct link_request_message *request; /* for the names in it */
+    struct command_result results[];
+};
+
+struct instance {
+    /* who it is */
+    char service[USERNAME_BYTES_MAX + 1];
+    char name[USERNAME_BYTES_MAX + 1];
+    uint64_t link; /* 0: the visitors */
+    uint64_t incarnation;
+    bool joined, draining, leaving;
+    /* how it is heard of */
+    uint64_t fetch_exchange; /* waits; 0: none */
+    uint32_t fetch_bytes_max;
+    uint64_t park_due_ms; /* while a Fetch waits */
+    uint64_t lost_due_ms; /* while none waits */
+    uint64_t timer_ms;
+    uint64_t sweep_ms;
+    /* mail, oldest first, linked through header.next; all of it unacknowledged */
+    struct user_call_message *mail_first, *mail_last;
+    uint32_t mail_count;
+    uint64_t mail_bytes;
+    uint64_t mail_seq;  /* of the newest */
+    uint64_t sent_seq;  /* the highest that a Batch has carried */
+    uint32_t control;   /* a Control.Kind to be sent; 0: none */
+    bool control_sent;
+    struct calls *calls;
+    /* presence */
+    bool presence;
+    bool reset; /* to be said in the next Batch */
+    bool reading;
+    uint64_t presence_done;
+    struct query_result_message *events; /* read ahead; NULL: none */
+    /* commands */
+    struct lane lanes[LANES_MAX];
+    struct submit *submits;
+    uint32_t submit_number;
+    struct arena arena;
+};
+
+void instance_fetch(struct instance *instance, uint64_t exchange, const Usher__V1__Fetch *fetch,
+                    struct turn *turn);
+void instance_take_call(struct instance *instance, struct user_call_message *call,
+                        struct turn *turn);
+void instance_answer_fetch(struct instance *instance, struct turn *turn, bool even_if_empty);
+void instance_take_events(struct instance *instance, struct query_result_message *result,
+                          struct turn *turn);
+/* A new incarnation has seen nothing of the mail: it is sent again, marked. */
+void instance_rewind_mail(struct instance *instance);
+
+/* Takes the request. */
+void instance_submit(struct instance *instance, struct link_request_message *request,
+                     const Usher__V1__Submit *submit, struct turn *turn);
+void instance_command_done(struct instance *instance, uint64_t token, uint16_t code,
+                           struct turn *turn);
+void instance_query_done(struct instance *instance, uint64_t token, struct bytes encoded,
+                         struct turn *turn);
+void instance_pushed_all(struct instance *instance, struct push_all_message *push,
+                         struct turn *turn);
+void instance_drop_submits(struct instance *instance, struct turn *turn);
+
+/* An answer to an exchange: packs and appends the effect. */
+void instance_answer(struct turn *turn, uint64_t exchange, const Usher__V1__LinkAnswer *answer);
+
+/* A tick to self at due_ms, unless an earlier one is on its way. */
+void instance_arm(struct instance *instance, struct turn *turn, uint64_t due_ms);
+
+/* The caller is told that his call is lost. */
+void instance_lose_call(struct turn *turn, const struct call *call, uint16_t code);
+
+#endif

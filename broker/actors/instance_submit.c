@@ -1,0 +1,515 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+#include <string.h>
+
+#include "actors/instance_state.h"
+#include "base/check.h"
+#include "client.pb-c.h"
+#include "proto/link_frame.h"
+#include "proto/varint.h"
+
+/* What a backend submits: commands, each with one result, all answered together.
+ *
+ * A command that concerns a user becomes a message to him, whose result comes back as a post; one
+ * that reads the store is a query. `token` finds the way back: the number of the Submit, the index
+ * of the command in it and, for a Push, the index of the name. The Submit is answered when no
+ * command waits any more, and its lane keeps the answer: commands take effect once per (link,
+ * lane, seq), and a repetition gets the same results. */
+
+enum {
+    RESULTS_RESULT_TAG = 2 << 3 | 2,
+    ANSWER_RESULTS_TAG = 3 << 3 | 2,
+    RESULTS_SEQ_TAG = 1 << 3,
+    RESULT_ROOM_LEAST = 1024,
+    COMMANDS_MAX = 4096,
+};
+
+static uint64_t token_of(const struct submit *submit, uint32_t command, uint32_t name)
+{
+    return (uint64_t)submit->number << 32 | (uint64_t)command << 16 | name;
+}
+
+static struct submit *find(struct instance *instance, uint64_t token)
+{
+    struct submit *submit = instance->submits;
+    while (submit != NULL && submit->number != (uint32_t)(token >> 32))
+        submit = submit->next;
+    return submit;
+}
+
+static uint16_t result_code(uint16_t code)
+{
+    switch (code) {
+    case 0:
+        return USHER__V1__RESULT__CODE__OK;
+    case USHER__V1__ERROR__CODE__NOT_ONLINE:
+        return USHER__V1__RESULT__CODE__NOT_ONLINE;
+    case USHER__V1__ERROR__CODE__INBOX_FULL:
+    case USHER__V1__ERROR__CODE__BUSY:
+        return USHER__V1__RESULT__CODE__INBOX_FULL;
+    case USHER__V1__ERROR__CODE__TOO_LARGE:
+        return USHER__V1__RESULT__CODE__TOO_LARGE;
+    case RESULT_STALE_EPOCH:
+        return USHER__V1__RESULT__CODE__STALE_EPOCH;
+    default:
+        return USHER__V1__RESULT__CODE__UNAVAILABLE;
+    }
+}
+
+/* --- the answer ------------------------------------------------------------------------------------ */
+
+static void encode_push(const struct submit *submit, struct command_result *result,
+                        const Usher__V1__Push *push)
+{
+    Usher__V1__Result whole = USHER__V1__RESULT__INIT;
+    Usher__V1__PushReport report = USHER__V1__PUSH_REPORT__INIT;
+    size_t count = result->failures.size / 4;
+    Usher__V1__PushFailure *failures = calloc(count + 1, sizeof(*failures));
+    Usher__V1__PushFailure **pointers = calloc(count + 1, sizeof(*pointers));
+    CHECK_DEBT(failures != NULL && pointers != NULL, "no memory for a result");
+    for (size_t i = 0; i < count; i++) {
+        uint16_t row[2];
+        memcpy(row, result->failures.data + i * 4, sizeof(row));
+        usher__v1__push_failure__init(&failures[i]);
+        failures[i].user = push != NULL && row[0] < push->n_to ? push->to[row[0]] : (char *)"";
+        failures[i].code = row[1];
+        pointers[i] = &failures[i];
+    }
+    report.accepted = result->accepted;
+    report.failures = pointers;
+    report.n_failures = count;
+    whole.code = push != NULL && push->n_to == 1 && count == 1 ? failures[0].code : result->code;
+    whole.value_case = USHER__V1__RESULT__VALUE_PUSH;
+    whole.push = &report;
+    size_t size = usher__v1__result__get_packed_size(&whole);
+    uint8_t *to = buffer_reserve(&result->encoded, size);
+    CHECK_DEBT(to != NULL, "no memory for a result");
+    result->encoded.size += usher__v1__result__pack(&whole, to);
+    free(failures);
+    free(pointers);
+}
+
+static void encode_plain(struct command_result *result)
+{
+    Usher__V1__Result whole = USHER__V1__RESULT__INIT;
+    whole.code = result->code;
+    uint8_t *to = buffer_reserve(&result->encoded, 16);
+    CHECK_DEBT(to != NULL, "no memory for a result");
+    result->encoded.size += usher__v1__result__pack(&whole, to);
+}
+
+static void put_tag(struct buffer *out, uint8_t tag, uint64_t value)
+{
+    uint8_t bytes[1 + VARINT_BYTES_MAX];
+    bytes[0] = tag;
+    size_t size = 1 + varint_write(bytes + 1, value);
+    CHECK_DEBT(buffer_append(out, bytes, size) == 0, "no memory for results");
+}
+
+/* The LinkAnswer, appended to `out`. Results that would exceed the frame are TOO_LARGE. */
+static void encode_answer(struct instance *instance, struct submit *submit,
+                          const Usher__V1__Submit *request, uint32_t bytes_max,
+                          struct buffer *out)
+{
+    struct buffer body = {0};
+    put_tag(&body, RESULTS_SEQ_TAG, submit->seq);
+    for (uint32_t i = 0; i < submit->count; i++) {
+        struct command_result *result = &submit->results[i];
+        if (result->push) {
+            const Usher__V1__Command *command = request->commands[i];
+            bool named = command->body_case == USHER__V1__COMMAND__BODY_PUSH;
+            encode_push(submit, result, named ? command->push : NULL);
+        } else if (result->encoded.size == 0) {
+            encode_plain(result);
+        }
+        uint32_t left = submit->count - i - 1;
+        if (body.size + result->encoded.size + 8 + left * 8 + 16 > bytes_max) {
+            result->encoded.size = 0;
+            result->code = USHER__V1__RESULT__CODE__TOO_LARGE;
+            encode_plain(result);
+        }
+        put_tag(&body, RESULTS_RESULT_TAG, result->encoded.size);
+        if (result->encoded.size > 0)
+            CHECK_DEBT(buffer_append(&body, result->encoded.data, result->encoded.size) == 0,
+                       "no memory for results");
+    }
+    put_tag(out, ANSWER_RESULTS_TAG, body.size);
+    CHECK_DEBT(buffer_append(out, body.data, body.size) == 0, "no memory for results");
+    buffer_fini(&body);
+}
+
+static void destroy(struct submit *submit)
+{
+    for (uint32_t i = 0; i < submit->count; i++) {
+        buffer_fini(&submit->results[i].failures);
+        buffer_fini(&submit->results[i].encoded);
+    }
+    message_destroy(&submit->request->header);
+    free(submit);
+}
+
+static void unlink_submit(struct instance *instance, struct submit *submit)
+{
+    struct submit **at = &instance->submits;
+    while (*at != submit)
+        at = &(*at)->next;
+    *at = submit->next;
+}
+
+static struct lane *lane_of(struct instance *instance, uint32_t number)
+{
+    for (unsigned i = 0; i < LANES_MAX; i++)
+        if (instance->lanes[i].seq != 0 && instance->lanes[i].number == number)
+            return &instance->lanes[i];
+    return NULL;
+}
+
+static void send_answer(struct turn *turn, uint64_t exchange, struct bytes answer)
+{
+    size_t offset = turn->out.size;
+    CHECK_DEBT(buffer_append(&turn->out, answer.data, answer.size) == 0, "no memory for results");
+    struct effect *effect = turn_effect(turn, EFFECT_ANSWER, exchange);
+    effect->offset = (uint32_t)offset;
+    effect->size = (uint32_t)answer.size;
+}
+
+static void finish_if_done(struct instance *instance, struct submit *submit, struct turn *turn)
+{
+    if (submit->waiting > 0)
+        return;
+    struct buffer answer = {0};
+    arena_reset(&instance->arena);
+    const Usher__V1__LinkRequest *request = link_request_read(
+        &instance->arena, (struct bytes){submit->request->bytes, submit->request->size});
+    CHECK(request != NULL);
+    encode_answer(instance, submit, request->submit, turn->settings->link_frame_bytes_max,
+                  &answer);
+    send_answer(turn, submit->exchange, (struct bytes){answer.data, answer.size});
+    struct lane *lane = instance->link != 0 ? lane_of(instance, submit->lane) : NULL;
+    if (lane != NULL && lane->seq == submit->seq) {
+        buffer_fini(&lane->answer);
+        lane->answer = answer;
+    } else {
+        buffer_fini(&answer);
+    }
+    unlink_submit(instance, submit);
+    destroy(submit);
+}
+
+void instance_drop_submits(struct instance *instance, struct turn *turn)
+{
+    while (instance->submits != NULL) {
+        struct submit *submit = instance->submits;
+        instance->submits = submit->next;
+        instance_refuse(turn, submit->exchange, USHER__V1__REFUSED__CODE__STALE_LINK,
+                        "this link has ended; say Hello again");
+        destroy(submit);
+    }
+}
+
+/* --- results that come back -------------------------------------------------------------------------- */
+
+static void settle(struct submit *submit, struct command_result *result)
+{
+    CHECK(result->waiting > 0 && submit->waiting > 0);
+    result->waiting--;
+    submit->waiting--;
+}
+
+void instance_command_done(struct instance *instance, uint64_t token, uint16_t code,
+                           struct turn *turn)
+{
+    struct submit *submit = find(instance, token);
+    if (submit == NULL)
+        return;
+    struct command_result *result = &submit->results[token >> 16 & 0xffff];
+    uint16_t row[2] = {(uint16_t)token, result_code(code)};
+    settle(submit, result);
+    if (!result->push)
+        result->code = row[1];
+    else if (code == 0)
+        result->accepted++;
+    else
+        CHECK_DEBT(buffer_append(&result->failures, row, sizeof(row)) == 0,
+                   "no memory for a result");
+    finish_if_done(instance, submit, turn);
+}
+
+void instance_query_done(struct instance *instance, uint64_t token, struct bytes encoded,
+                         struct turn *turn)
+{
+    struct submit *submit = find(instance, token);
+    if (submit == NULL)
+        return;
+    struct command_result *result = &submit->results[token >> 16 & 0xffff];
+    settle(submit, result);
+    CHECK_DEBT(buffer_append(&result->encoded, encoded.data, encoded.size) == 0,
+               "no memory for a result");
+    finish_if_done(instance, submit, turn);
+}
+
+void instance_pushed_all(struct instance *instance, struct push_all_message *push,
+                         struct turn *turn)
+{
+    struct submit *submit = find(instance, push->token);
+    if (submit == NULL)
+        return;
+    struct command_result *result = &submit->results[push->token >> 16 & 0xffff];
+    settle(submit, result);
+    result->accepted = push->accepted;
+    finish_if_done(instance, submit, turn);
+}
+
+/* --- commands ---------------------------------------------------------------------------------------- */
+
+static void wait_for_one(struct submit *submit, struct command_result *result)
+{
+    result->waiting++;
+    submit->waiting++;
+}
+
+static void reply_to(struct instance *instance, struct command_result *result,
+                     const Usher__V1__ReplyTo *reply, struct turn *turn)
+{
+    struct call call;
+    if (!calls_take(instance->calls, reply->call, &call) || call.deadline_ms <= turn->now_ms) {
+        result->code = USHER__V1__RESULT__CODE__GONE;
+        turn_count(turn, METRIC_replies_late, 1);
+        return;
+    }
+    struct call_result_message *message = call_result_create(
+        0, reply->status, (struct bytes){reply->payload.data, reply->payload.len});
+    CHECK_DEBT(message != NULL, "no memory for a reply");
+    message->request = call.request;
+    message->call = call.call;
+    message->epoch = call.epoch;
+    turn_post(turn, call.caller, &message->header);
+}
+
+static void forward(struct turn *turn, const char *user, struct message *message)
+{
+    size_t offset = turn->out.size;
+    size_t size = strlen(user);
+    CHECK_DEBT(buffer_append(&turn->out, user, size) == 0, "no memory for a name");
+    struct effect *effect = turn_effect(turn, EFFECT_FORWARD, 0);
+    effect->message = message;
+    effect->offset = (uint32_t)offset;
+    effect->size = (uint32_t)size;
+}
+
+static void push(struct instance *instance, struct submit *submit, uint32_t index,
+                 const Usher__V1__Push *push, struct turn *turn)
+{
+    struct command_result *result = &submit->results[index];
+    result->push = true;
+    for (size_t i = 0; i < push->n_to; i++) {
+        struct deliver_message *message =
+            deliver_create(bytes_of_text(instance->service),
+                           (struct bytes){push->payload.data, push->payload.len});
+        CHECK_DEBT(message != NULL, "no memory for a push");
+        message->sender = turn->self;
+        message->request = token_of(submit, index, (uint32_t)i);
+        message->epoch_wanted = push->epoch;
+        message->from_service = true;
+        message->time_ms = turn->wall_ms;
+        message->arrived_ms = turn->now_ms;
+        wait_for_one(submit, result);
+        forward(turn, push->to[i], &message->header);
+    }
+}
+
+static void push_all(struct instance *instance, struct submit *submit, uint32_t index,
+                     const Usher__V1__PushAll *push, struct turn *turn)
+{
+    struct bytes name = bytes_of_text(instance->service);
+    struct push_all_message *message = message_create(
+        MESSAGE_PUSHED_ALL, sizeof(*message) + name.size + push->payload.len);
+    CHECK_DEBT(message != NULL, "no memory for a push");
+    message->token = token_of(submit, index, 0);
+    message->accepted = 0;
+    message->name_size = (uint8_t)name.size;
+    message->payload_size = (uint32_t)push->payload.len;
+    memcpy(message->bytes, name.data, name.size);
+    if (push->payload.len > 0)
+        memcpy(message->bytes + name.size, push->payload.data, push->payload.len);
+    submit->results[index].push = true;
+    wait_for_one(submit, &submit->results[index]);
+    struct effect *effect = turn_effect(turn, EFFECT_LINK, 0);
+    effect->detail = LINK_PUSH_ALL;
+    effect->message = &message->header;
+}
+
+struct bytes push_all_name(const struct push_all_message *push)
+{
+    return (struct bytes){push->bytes, push->name_size};
+}
+
+struct bytes push_all_payload(const struct push_all_message *push)
+{
+    return (struct bytes){push->bytes + push->name_size, push->payload_size};
+}
+
+static void kick(struct submit *submit, uint32_t index, const Usher__V1__Kick *kick,
+                 struct turn *turn)
+{
+    struct kick_message *message = message_create(MESSAGE_KICK, sizeof(*message));
+    CHECK_DEBT(message != NULL, "no memory for a kick");
+    message->by = turn->self;
+    message->request = token_of(submit, index, 0);
+    message->epoch = kick->epoch;
+    message->reason = kick->reason ? kick->reason : USHER__V1__CLOSE__REASON__KICKED;
+    message->retry_after_ms = kick->retry_after_ms;
+    message->do_not_return = kick->do_not_return;
+    memset(message->detail, 0, sizeof(message->detail));
+    strncpy(message->detail, kick->detail, sizeof(message->detail) - 1);
+    wait_for_one(submit, &submit->results[index]);
+    forward(turn, kick->user, &message->header);
+}
+
+static void query(struct submit *submit, uint32_t index, const Usher__V1__Command *command,
+                  struct turn *turn)
+{
+    size_t size = usher__v1__command__get_packed_size(command);
+    struct query_message *query = message_create(0, sizeof(*query) + size);
+    CHECK_DEBT(query != NULL, "no memory for a query");
+    query->asker = turn->self;
+    query->kind = QUERY_COMMAND;
+    query->token = token_of(submit, index, 0);
+    query->after = 0;
+    uint32_t share = (turn->settings->link_frame_bytes_max - 256) / submit->count;
+    query->bytes_max = share > RESULT_ROOM_LEAST ? share : RESULT_ROOM_LEAST;
+    query->size = (uint32_t)size;
+    usher__v1__command__pack(command, query->bytes);
+    wait_for_one(submit, &submit->results[index]);
+    struct effect *effect = turn_effect(turn, EFFECT_LINK, 0);
+    effect->detail = LINK_QUERY;
+    effect->message = &query->header;
+}
+
+static void run_command(struct instance *instance, struct submit *submit, uint32_t index,
+                        const Usher__V1__Command *command, struct turn *turn)
+{
+    struct command_result *result = &submit->results[index];
+    switch (command->body_case) {
+    case USHER__V1__COMMAND__BODY_REPLY_TO:
+        reply_to(instance, result, command->reply_to, turn);
+        break;
+    case USHER__V1__COMMAND__BODY_PUSH:
+        push(instance, submit, index, command->push, turn);
+        break;
+    case USHER__V1__COMMAND__BODY_PUSH_ALL:
+        push_all(instance, submit, index, command->push_all, turn);
+        break;
+    case USHER__V1__COMMAND__BODY_KICK:
+        kick(submit, index, command->kick, turn);
+        break;
+    case USHER__V1__COMMAND__BODY_DRAIN:
+        instance->draining = true;
+        instance->control = USHER__V1__CONTROL__KIND__DRAIN;
+        instance->control_sent = false;
+        turn_effect(turn, EFFECT_LINK, 0)->detail = LINK_DRAIN;
+        break;
+    case USHER__V1__COMMAND__BODY__NOT_SET:
+        result->code = USHER__V1__RESULT__CODE__MALFORMED;
+        break;
+    default:
+        query(submit, index, command, turn);
+        break;
+    }
+}
+
+static bool is_query(const Usher__V1__Command *command)
+{
+    return command->body_case >= USHER__V1__COMMAND__BODY_LOOKUP &&
+           command->body_case <= USHER__V1__COMMAND__BODY_STATS;
+}
+
+/* Why it cannot be run, or NULL; *code says what kind of refusal. */
+static const char *fault(struct instance *instance, const Usher__V1__Submit *submit,
+                         uint32_t *code)
+{
+    *code = USHER__V1__REFUSED__CODE__MALFORMED;
+    if (submit->n_commands > COMMANDS_MAX)
+        return "too many commands in one Submit";
+    for (size_t i = 0; i < submit->n_commands; i++) {
+        const Usher__V1__Command *command = submit->commands[i];
+        if (instance->link == 0 && !is_query(command))
+            return "a Submit with link 0 may hold queries only; say Hello first";
+        if (command->body_case == USHER__V1__COMMAND__BODY_PUSH && command->push->n_to > UINT16_MAX)
+            return "too many names in one Push";
+    }
+    return NULL;
+}
+
+/* True: the lane has dealt with it (a repetition, or out of order). */
+static bool lane_refuses(struct instance *instance, struct link_request_message *message,
+                         const Usher__V1__Submit *request, struct turn *turn)
+{
+    struct lane *lane = lane_of(instance, request->lane);
+    if (lane != NULL && request->seq == lane->seq) {
+        if (lane->answer.size > 0) {
+            send_answer(turn, message->exchange,
+                        (struct bytes){lane->answer.data, lane->answer.size});
+            return true;
+        }
+        /* Still running: the repetition gets the answer, the first exchange is given up. */
+        for (struct submit *submit = instance->submits; submit != NULL; submit = submit->next)
+            if (submit->lane == request->lane && submit->seq == request->seq) {
+                instance_refuse(turn, submit->exchange, USHER__V1__REFUSED__CODE__BUSY,
+                                "this Submit was repeated");
+                submit->exchange = message->exchange;
+                return true;
+            }
+    }
+    if (lane == NULL) {
+        for (unsigned i = 0; i < LANES_MAX && lane == NULL; i++)
+            if (instance->lanes[i].seq == 0)
+                lane = &instance->lanes[i];
+        if (lane == NULL) {
+            instance_refuse(turn, message->exchange, USHER__V1__REFUSED__CODE__MALFORMED,
+                            "too many lanes");
+            return true;
+        }
+    }
+    if (request->seq != lane->seq + 1) {
+        instance_refuse(turn, message->exchange, USHER__V1__REFUSED__CODE__MALFORMED,
+                        "seq must be one more than the lane's last");
+        return true;
+    }
+    lane->number = request->lane;
+    lane->seq = request->seq;
+    buffer_fini(&lane->answer);
+    return false;
+}
+
+void instance_submit(struct instance *instance, struct link_request_message *message,
+                     const Usher__V1__Submit *request, struct turn *turn)
+{
+    uint32_t code;
+    const char *detail = fault(instance, request, &code);
+    turn_count(turn, METRIC_link_submits, 1);
+    turn_count(turn, METRIC_link_commands, request->n_commands);
+    if (detail != NULL) {
+        instance_refuse(turn, message->exchange, code, detail);
+        message_destroy(&message->header);
+        return;
+    }
+    if (instance->link != 0 && lane_refuses(instance, message, request, turn)) {
+        message_destroy(&message->header);
+        return;
+    }
+    struct submit *submit = calloc(
+        1, sizeof(*submit) + request->n_commands * sizeof(struct command_result));
+    CHECK_DEBT(submit != NULL, "no memory for a Submit");
+    submit->exchange = message->exchange;
+    submit->seq = request->seq;
+    submit->lane = request->lane;
+    submit->number = ++instance->submit_number;
+    submit->count = (uint32_t)request->n_commands;
+    submit->request = message;
+    submit->next = instance->submits;
+    instance->submits = submit;
+    for (uint32_t i = 0; i < submit->count; i++)
+        run_command(instance, submit, i, request->commands[i], turn);
+    finish_if_done(instance, submit, turn);
+}

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_ACTORS_MESSAGES_H
+#define USHER_ACTORS_MESSAGES_H
+
+/* Everything that an actor can receive. Each is one flat allocation (runtime/message.h): names
+ * and payloads stand behind the struct. Whoever receives a message owns it. */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "proto/bytes.h"
+#include "proto/username.h"
+#include "runtime/actor.h"
+
+enum message_kind {
+    /* to a user, from the front end */
+    MESSAGE_ATTACH = 1, /* a verified login */
+    MESSAGE_RESUME,
+    MESSAGE_FRAMES,
+    MESSAGE_CONN_END,
+    MESSAGE_WRITABLE,
+    /* to a user, from anybody */
+    MESSAGE_DELIVER,
+    MESSAGE_CALL_RESULT,
+    MESSAGE_KICK,
+    /* to whoever asked: a user for a Send, an instance for a command */
+    MESSAGE_RESULT,
+    /* to an instance */
+    MESSAGE_LINK_REQUEST,
+    MESSAGE_LINK_GONE,
+    MESSAGE_USER_CALL,
+    MESSAGE_QUERY_RESULT,
+    MESSAGE_PRESENCE,
+    MESSAGE_JOINED,
+    MESSAGE_LEAVE,
+    MESSAGE_PUSHED_ALL,
+    /* to every actor */
+    MESSAGE_TICK,
+    MESSAGE_RESTORE,
+    MESSAGE_STOP,
+    MESSAGE_KINDS
+};
+
+enum { ADDRESS_BYTES_MAX = 56, CLIENT_TEXT_BYTES_MAX = 64, SECRET_BYTES = 16,
+       DETAIL_BYTES_MAX = 120 };
+
+struct attach_message {
+    struct message header;
+    uint64_t conn;
+    uint64_t id;
+    bool acks;
+    char user[USERNAME_BYTES_MAX + 1];
+    char address[ADDRESS_BYTES_MAX + 1];
+    char client[CLIENT_TEXT_BYTES_MAX + 1];
+};
+
+struct resume_message {
+    struct message header;
+    uint64_t conn;
+    uint64_t id;
+    uint64_t epoch;
+    uint64_t last_seq;
+    bool secret_given; /* of the right size */
+    uint8_t secret[SECRET_BYTES];
+    char address[ADDRESS_BYTES_MAX + 1];
+};
+
+/* Whole frames with their lengths, as read. */
+struct frames_message {
+    struct message header;
+    uint64_t conn;
+    bool welcomed; /* read after the Welcome went out */
+    uint32_t size;
+    uint8_t bytes[];
+};
+
+/* Why the front end gave a connection up. */
+enum loss {
+    LOSS_GONE = 1,  /* the peer is gone */
+    LOSS_PROTOCOL,  /* a frame that cannot be */
+    LOSS_TOO_LARGE, /* a frame beyond the limit */
+    LOSS_SILENT,
+    LOSS_SLOW,
+};
+
+struct conn_end_message {
+    struct message header;
+    uint64_t conn;
+    enum loss loss;
+};
+
+struct writable_message {
+    struct message header;
+    uint64_t conn;
+};
+
+/* A message for a user's inbox; also what the inbox keeps. */
+struct deliver_message {
+    struct message header;
+    actor_handle sender; /* gets the MESSAGE_RESULT, if `request` is not 0 */
+    uint64_t sender_epoch;
+    uint64_t request;
+    uint64_t epoch_wanted; /* 0: any */
+    uint64_t time_ms;
+    uint64_t arrived_ms; /* monotonic */
+    uint64_t seq;        /* given by the receiver */
+    bool until_delivered;
+    bool from_service;
+    bool redelivered;
+    bool sent; /* to the present connection or an earlier one */
+    uint8_t name_size;
+    uint32_t payload_size;
+    uint8_t bytes[]; /* name, payload */
+};
+
+static inline struct bytes deliver_name(const struct deliver_message *message)
+{
+    return (struct bytes){message->bytes, message->name_size};
+}
+
+static inline struct bytes deliver_payload(const struct deliver_message *message)
+{
+    return (struct bytes){message->bytes + message->name_size, message->payload_size};
+}
+
+/* NULL without memory. */
+struct deliver_message *deliver_create(struct bytes name, struct bytes payload);
+
+/* How a Send or a command ended. code is an Error.Code of client.proto (0: done), or this, which
+ * only commands can get. */
+enum { RESULT_STALE_EPOCH = 1000 };
+
+struct result_message {
+    struct message header;
+    uint64_t request;
+    uint64_t asker_epoch;
+    uint64_t epoch; /* of the user it was about */
+    uint16_t code;
+};
+
+struct call_result_message {
+    struct message header;
+    uint64_t request;
+    uint64_t call;
+    uint64_t epoch;
+    uint16_t code; /* an Error.Code, or 0: status and payload hold */
+    uint32_t status;
+    uint32_t payload_size;
+    uint8_t payload[];
+};
+
+struct call_result_message *call_result_create(uint16_t code, uint32_t status,
+                                               struct bytes payload);
+
+struct kick_message {
+    struct message header;
+    actor_handle by; /* gets the MESSAGE_RESULT */
+    uint64_t request;
+    uint64_t epoch; /* 0: any */
+    uint32_t reason;
+    uint32_t retry_after_ms;
+    bool do_not_return;
+    char detail[DETAIL_BYTES_MAX + 1];
+};
+
+/* A call on its way to a service: in an instance's mailbox, then in its mail. */
+struct user_call_message {
+    struct message header;
+    actor_handle caller;
+    uint64_t epoch;
+    uint64_t request;
+    uint64_t call; /* 0: one way */
+    uint64_t deadline_ms;
+    uint64_t mail_seq;
+    bool redelivered;
+    uint8_t user_size, service_size, method_size;
+    uint32_t payload_size;
+    uint8_t bytes[]; /* user, service, method, payload */
+};
+
+struct user_call_message *user_call_create(struct bytes user, struct bytes service,
+                                           struct bytes method, struct bytes payload);
+struct bytes user_call_user(const struct user_call_message *message);
+struct bytes user_call_service(const struct user_call_message *message);
+struct bytes user_call_method(const struct user_call_message *message);
+struct bytes user_call_payload(const struct user_call_message *message);
+
+/* A session read from the store at start. */
+struct restore_message {
+    struct message header;
+    uint64_t epoch;
+    uint64_t since_ms;
+    bool acks;
+    uint8_t secret[SECRET_BYTES];
+    char address[ADDRESS_BYTES_MAX + 1];
+    char client[CLIENT_TEXT_BYTES_MAX + 1];
+};
+
+struct stop_message {
+    struct message header;
+    uint32_t retry_after_ms;
+};
+
+/* One LinkRequest, encoded, and the exchange that waits for its answer. */
+struct link_request_message {
+    struct message header;
+    uint64_t exchange;
+    uint32_t size;
+    uint8_t bytes[];
+};
+
+struct link_gone_message {
+    struct message header;
+    uint64_t exchange;
+};
+
+/* The stream has grown to `last`. */
+struct presence_message {
+    struct message header;
+    uint64_t last;
+};
+
+#endif

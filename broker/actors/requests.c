@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "actors/requests.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Open addressing with backward-shift deletion. The ids come from the client, so they are mixed
+ * with a multiplication; a client that finds colliding ids slows only itself, and `max` bounds
+ * that. */
+
+struct requests {
+    uint32_t size; /* power of two */
+    uint32_t count;
+    uint32_t calls;
+    uint64_t due_ms; /* no call's deadline is earlier */
+    struct request slots[];
+};
+
+enum { SIZE_MIN = 8 };
+
+static uint32_t home(const struct requests *requests, uint64_t id)
+{
+    return (uint32_t)(id * UINT64_C(0x9e3779b97f4a7c15) >> 32) & (requests->size - 1);
+}
+
+static struct request *probe(struct requests *requests, uint64_t id)
+{
+    uint32_t at = home(requests, id);
+    while (requests->slots[at].id != 0 && requests->slots[at].id != id)
+        at = (at + 1) & (requests->size - 1);
+    return &requests->slots[at];
+}
+
+static struct requests *with_size(uint32_t size)
+{
+    struct requests *requests = calloc(1, sizeof(*requests) + size * sizeof(struct request));
+    if (requests != NULL) {
+        requests->size = size;
+        requests->due_ms = UINT64_MAX;
+    }
+    return requests;
+}
+
+static void put(struct requests *requests, const struct request *request)
+{
+    *probe(requests, request->id) = *request;
+    requests->count++;
+    if (request->call != 0) {
+        requests->calls++;
+        if (request->deadline_ms < requests->due_ms)
+            requests->due_ms = request->deadline_ms;
+    }
+}
+
+static int grow(struct requests **requests)
+{
+    struct requests *old = *requests;
+    if (old != NULL && old->count * 4 < old->size * 3)
+        return 0;
+    struct requests *bigger = with_size(old ? old->size * 2 : SIZE_MIN);
+    if (bigger == NULL)
+        return -ENOMEM;
+    for (uint32_t i = 0; old != NULL && i < old->size; i++)
+        if (old->slots[i].id != 0)
+            put(bigger, &old->slots[i]);
+    free(old);
+    *requests = bigger;
+    return 0;
+}
+
+int requests_add(struct requests **requests, const struct request *request, uint32_t max)
+{
+    if (*requests != NULL) {
+        if (probe(*requests, request->id)->id != 0)
+            return -EEXIST;
+        if ((*requests)->count >= max)
+            return -ENOSPC;
+    }
+    int error = grow(requests);
+    if (error == 0)
+        put(*requests, request);
+    return error;
+}
+
+const struct request *requests_find(const struct requests *requests, uint64_t id)
+{
+    if (requests == NULL || id == 0)
+        return NULL;
+    const struct request *found = probe((struct requests *)requests, id);
+    return found->id != 0 ? found : NULL;
+}
+
+void requests_remove(struct requests **out, uint64_t id)
+{
+    struct requests *requests = *out;
+    if (requests == NULL)
+        return;
+    struct request *gone = probe(requests, id);
+    if (gone->id == 0)
+        return;
+    requests->calls -= gone->call != 0;
+    if (--requests->count == 0) {
+        free(requests);
+        *out = NULL;
+        return;
+    }
+    uint32_t mask = requests->size - 1;
+    uint32_t at = (uint32_t)(gone - requests->slots);
+    for (uint32_t next = (at + 1) & mask; requests->slots[next].id != 0; next = (next + 1) & mask) {
+        uint32_t wanted = home(requests, requests->slots[next].id);
+        if (((next - wanted) & mask) >= ((next - at) & mask)) {
+            requests->slots[at] = requests->slots[next];
+            at = next;
+        }
+    }
+    requests->slots[at].id = 0;
+}
+
+uint32_t requests_count(const struct requests *requests)
+{
+    return requests != NULL ? requests->count : 0;
+}
+
+uint32_t requests_calls(const struct requests *requests)
+{
+    return requests != NULL ? requests->calls : 0;
+}
+
+uint64_t requests_due_ms(const struct requests *requests)
+{
+    return requests != NULL && requests->calls > 0 ? requests->due_ms : UINT64_MAX;
+}
+
+bool requests_expire(struct requests **out, uint64_t now_ms, struct request *expired)
+{
+    struct requests *requests = *out;
+    if (requests_due_ms(requests) > now_ms)
+        return false;
+    uint64_t due = UINT64_MAX;
+    for (uint32_t i = 0; i < requests->size; i++) {
+        const struct request *request = &requests->slots[i];
+        if (request->id == 0 || request->call == 0)
+            continue;
+        if (request->deadline_ms <= now_ms) {
+            *expired = *request;
+            requests_remove(out, expired->id);
+            return true;
+        }
+        due = request->deadline_ms < due ? request->deadline_ms : due;
+    }
+    requests->due_ms = due;
+    return false;
+}
+
+void requests_destroy(struct requests *requests)
+{
+    free(requests);
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_ACTORS_REQUESTS_H
+#define USHER_ACTORS_REQUESTS_H
+
+/* The requests of one session that wait for their answer, by the id that the client gave. Owned
+ * by the session's turn. A session without any has no table. */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct request {
+    uint64_t id;          /* not 0 */
+    uint64_t call;        /* 0: a Send */
+    uint64_t deadline_ms; /* of a call */
+};
+
+struct requests;
+
+/* 0; -EEXIST: that id is in flight; -ENOSPC: `max` are; -ENOMEM. *requests may be NULL. */
+int requests_add(struct requests **requests, const struct request *request, uint32_t max);
+
+/* NULL: not in flight. Valid until the next add or remove. */
+const struct request *requests_find(const struct requests *requests, uint64_t id);
+
+/* Frees the table with the last one. */
+void requests_remove(struct requests **requests, uint64_t id);
+
+uint32_t requests_count(const struct requests *requests);
+uint32_t requests_calls(const struct requests *requests);
+
+/* The earliest deadline of a call, UINT64_MAX without one; may be too early. */
+uint64_t requests_due_ms(const struct requests *requests);
+
+/* Takes out one call whose deadline has passed. False: none. */
+bool requests_expire(struct requests **requests, uint64_t now_ms, struct request *expired);
+
+void requests_destroy(struct requests *requests);
+
+#endif

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "actors/session.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "backend.pb-c.h"
+#include "client.pb-c.h"
+
+/* Housekeeping of a session; what it means is in the handlers. */
+
+const char *session_address(const struct session *session)
+{
+    return session->details != NULL ? session->details : "";
+}
+
+const char *session_client(const struct session *session)
+{
+    return session->details != NULL ? session->details + strlen(session->details) + 1 : "";
+}
+
+void session_set_details(struct session *session, const char *address, const char *client)
+{
+    free(session->details);
+    session->details = NULL;
+    size_t first = strlen(address) + 1;
+    size_t second = strlen(client) + 1;
+    if (first + second == 2)
+        return;
+    session->details = malloc(first + second);
+    CHECK_DEBT(session->details != NULL, "no memory for a session");
+    memcpy(session->details, address, first);
+    memcpy(session->details + first, client, second);
+}
+
+void session_clear(struct session *session, struct turn *turn)
+{
+    if (session->inbox != NULL) {
+        struct deliver_message *message;
+        while ((message = inbox_pop(session->inbox)) != NULL)
+            deliver_refuse(turn, message, USHER__V1__ERROR__CODE__UNDELIVERED);
+        free(session->inbox);
+    }
+    requests_destroy(session->requests);
+    if (session->held != NULL)
+        buffer_fini(session->held);
+    free(session->held);
+    free(session->pins);
+    free(session->details);
+    *session = (struct session){0};
+}
+
+/* A few services per user, so a list; a service is known by a hash of its name, because a clash
+ * of two only pins them together, and the instance is checked against its service anyway. */
+enum { PINS_MAX = 8 };
+
+struct pins {
+    uint32_t count;
+    uint32_t keys[PINS_MAX];
+    actor_handle instances[PINS_MAX];
+};
+
+uint32_t session_service_key(struct bytes service)
+{
+    uint32_t key = 2166136261u;
+    for (size_t i = 0; i < service.size; i++)
+        key = (key ^ service.data[i]) * 16777619u;
+    return key;
+}
+
+actor_handle session_pinned(const struct session *session, uint32_t service_key)
+{
+    for (uint32_t i = 0; session->pins != NULL && i < session->pins->count; i++)
+        if (session->pins->keys[i] == service_key)
+            return session->pins->instances[i];
+    return 0;
+}
+
+void session_pin(struct session *session, uint32_t service_key, actor_handle instance)
+{
+    if (session->pins == NULL)
+        session->pins = calloc(1, sizeof(*session->pins));
+    CHECK_DEBT(session->pins != NULL, "no memory for a pin");
+    struct pins *pins = session->pins;
+    uint32_t at = 0;
+    while (at < pins->count && pins->keys[at] != service_key)
+        at++;
+    if (at == PINS_MAX)
+        at = service_key % PINS_MAX; /* the rarest case: rendezvous hashing finds it again */
+    pins->keys[at] = service_key;
+    pins->instances[at] = instance;
+    pins->count = at == pins->count ? at + 1 : pins->count;
+}
+
+void session_arm(struct session *session, struct turn *turn)
+{
+    uint64_t due = requests_due_ms(session->requests);
+    if (session->deadline_ms != 0 && session->deadline_ms < due)
+        due = session->deadline_ms;
+    if (session->inbox != NULL && session->inbox->first != NULL && turn->settings->inbox_age_ms) {
+        uint64_t age_due = session->inbox->first->arrived_ms + turn->settings->inbox_age_ms;
+        due = age_due < due ? age_due : due;
+    }
+    if (due == UINT64_MAX || (session->timer_ms != 0 && session->timer_ms <= due))
+        return;
+    session->timer_ms = due;
+    turn_effect(turn, EFFECT_TIMER, due);
+}
+
+void session_describe(const struct session *session, struct turn *turn, struct change *change,
+                      uint8_t kind, uint8_t cause)
+{
+    struct session_record *record = &change->record;
+    record->epoch = session->epoch;
+    record->since_ms = session->since_ms;
+    record->state = kind == USHER__V1__PRESENCE_EVENT__KIND__DETACHED ? SESSION_DETACHED
+                                                                       : SESSION_ONLINE;
+    record->acks = session->acks;
+    memcpy(record->secret, session->secret, sizeof(record->secret));
+    strncpy(record->address, session_address(session), sizeof(record->address) - 1);
+    strncpy(record->client, session_client(session), sizeof(record->client) - 1);
+    struct presence_event *event = &change->event;
+    event->time_ms = turn->wall_ms;
+    event->epoch = session->epoch;
+    event->kind = kind;
+    event->cause = cause;
+    strncpy(event->user, turn->name, sizeof(event->user) - 1);
+    memcpy(event->address, record->address, sizeof(event->address));
+    memcpy(event->client, record->client, sizeof(event->client));
+}

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_ACTORS_SESSION_H
+#define USHER_ACTORS_SESSION_H
+
+/* The state of one user, owned by the running turn of his actor. Zeroed memory is a user whom
+ * nobody knows yet. Small, because there is one per user: what is rare hangs off a pointer.
+ *
+ * `epoch`, `status`, `acks`, `secret` and `details` are what the store has, changed only after a
+ * commit; the rest lives and dies with the process. */
+
+#include "actors/inbox.h"
+#include "actors/requests.h"
+#include "actors/turn.h"
+
+enum session_status { SESSION_NONE = 0, SESSION_IS_ONLINE = 1, SESSION_IS_DETACHED = 2 };
+
+struct session {
+    uint64_t epoch;
+    uint64_t conn; /* bound connection; 0: none */
+    uint64_t next_seq;
+    uint64_t acked_seq;   /* everything up to it is out of the inbox */
+    uint64_t since_ms;    /* wall time of the login */
+    uint64_t deadline_ms; /* detached: the end of the window; otherwise a change to try again */
+    uint64_t timer_ms;    /* a tick is on its way for then; 0: none */
+    uint64_t logout_id;   /* of the Logout that waits for the store */
+    struct inbox *inbox;  /* NULL: empty */
+    struct requests *requests;
+    struct buffer *held; /* answers that wait for a resume */
+    struct pins *pins;   /* the instances that this user's calls go to; NULL: none yet */
+    char *details;       /* address, NUL, client, NUL; NULL: both empty */
+    uint8_t secret[SECRET_BYTES];
+    uint8_t status;     /* enum session_status */
+    uint8_t loss_cause; /* of the DETACHED event that is not stored yet */
+    bool acks;
+    bool lost_messages; /* some were given up in this epoch: a resume is PARTIAL */
+    bool restored;      /* from the store: the numbering of before is not known */
+    bool stopping;
+};
+
+const char *session_address(const struct session *session);
+const char *session_client(const struct session *session);
+void session_set_details(struct session *session, const char *address, const char *client);
+
+/* Frees what hangs off it; the session is zeroed. Inbox messages are reported UNDELIVERED. */
+void session_clear(struct session *session, struct turn *turn);
+
+/* Which instance of a service this user is pinned to; 0: none yet. */
+uint32_t session_service_key(struct bytes service);
+actor_handle session_pinned(const struct session *session, uint32_t service_key);
+void session_pin(struct session *session, uint32_t service_key, actor_handle instance);
+
+/* Sets the tick that the session needs next. */
+void session_arm(struct session *session, struct turn *turn);
+
+/* The record and the event of a change, filled from the session. */
+void session_describe(const struct session *session, struct turn *turn, struct change *change,
+                      uint8_t kind, uint8_t cause);
+
+/* --- frames to the bound connection, or kept for a resume; see answer.c --------------------- */
+
+/* Final answers to request `id` (0: nothing is sent). */
+void answer_done(struct session *session, struct turn *turn, uint64_t id, uint64_t epoch);
+void answer_error(struct session *session, struct turn *turn, uint64_t id, uint32_t code,
+                  const char *detail, uint32_t retry_after_ms);
+void answer_reply(struct session *session, struct turn *turn, uint64_t id, uint32_t status,
+                  struct bytes payload);
+
+/* To one connection, whoever owns the session. */
+void conn_error(struct turn *turn, uint64_t conn, uint64_t id, uint32_t code, const char *detail,
+                uint32_t retry_after_ms);
+
+/* The login or resume on it is refused; it may try again. */
+void conn_refuse(struct turn *turn, uint64_t conn, uint64_t id, uint32_t code, const char *detail,
+                 uint32_t retry_after_ms);
+void conn_shut(struct turn *turn, uint64_t conn, uint32_t reason, const char *detail,
+               uint32_t retry_after_ms, bool do_not_return);
+
+/* --- delivery.c -------------------------------------------------------------------------------- */
+
+/* A message for the user: takes it. */
+void session_deliver(struct session *session, struct deliver_message *message, struct turn *turn);
+
+/* Sends what the inbox holds to the bound connection, from the first message that comes after
+ * `last_seq`. */
+void session_replay(struct session *session, struct turn *turn, uint64_t last_seq);
+
+/* The inbox under new numbers, from `first` on, all marked redelivered. */
+void session_renumber(struct session *session, uint64_t first);
+
+/* Everything up to seq is done. */
+void session_acknowledge(struct session *session, struct turn *turn, uint64_t seq);
+
+/* Gives up what is older than the limit. */
+void session_age(struct session *session, struct turn *turn);
+
+/* Tells the sender why it was not taken; takes the message. */
+void deliver_refuse(struct turn *turn, struct deliver_message *message, uint16_t code);
+
+void attach_committed(struct session *session, struct change *change, struct turn *turn);
+void resume_committed(struct session *session, struct change *change, struct turn *turn);
+
+/* --- presence.c: changes ---------------------------------------------------------------------- */
+
+/* The connection is gone: asks for DETACHED to be stored. */
+void session_detach(struct session *session, struct turn *turn, uint8_t cause);
+
+/* The session ends with that cause; `cause` (may be NULL) is taken. */
+void session_end(struct session *session, struct turn *turn, uint8_t cause,
+                 struct message *because);
+
+#endif

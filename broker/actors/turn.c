@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "actors/turn.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+
+/* The buffers of a turn grow to what the largest turn needed and are cut back when that was
+ * unusual, so a burst does not keep its memory. */
+
+enum { EFFECTS_KEPT = 4096, OUT_BYTES_KEPT = 256 * 1024 };
+
+void turn_begin(struct turn *turn, actor_handle self, const char *name, uint64_t now_ms,
+                uint64_t wall_ms)
+{
+    turn->begun = true;
+    turn->self = self;
+    turn->name = name;
+    turn->now_ms = now_ms;
+    turn->wall_ms = wall_ms;
+}
+
+void turn_reset(struct turn *turn)
+{
+    turn->begun = false;
+    turn->count = 0;
+    turn->out.size = 0;
+    turn->change = NULL;
+    turn->retire = false;
+    if (turn->out.capacity > OUT_BYTES_KEPT)
+        buffer_fini(&turn->out);
+    if (turn->capacity > EFFECTS_KEPT) {
+        free(turn->effects);
+        turn->effects = NULL;
+        turn->capacity = 0;
+    }
+}
+
+void turn_fini(struct turn *turn)
+{
+    buffer_fini(&turn->out);
+    free(turn->effects);
+    turn->effects = NULL;
+    turn->capacity = 0;
+}
+
+struct effect *turn_effect(struct turn *turn, enum effect_kind kind, uint64_t value)
+{
+    if (turn->count == turn->capacity) {
+        turn->capacity = turn->capacity ? turn->capacity * 2 : 64;
+        turn->effects = realloc(turn->effects, turn->capacity * sizeof(*turn->effects));
+        CHECK_DEBT(turn->effects != NULL, "no memory for the effects of a turn");
+    }
+    struct effect *effect = &turn->effects[turn->count++];
+    *effect = (struct effect){.kind = (uint8_t)kind, .value = value};
+    return effect;
+}
+
+void turn_send(struct turn *turn, uint64_t conn, size_t offset)
+{
+    uint32_t size = (uint32_t)(turn->out.size - offset);
+    if (size == 0)
+        return;
+    if (turn->count > 0) {
+        struct effect *last = &turn->effects[turn->count - 1];
+        if (last->kind == EFFECT_SEND && last->value == conn &&
+            last->offset + last->size == offset) {
+            last->size += size;
+            return;
+        }
+    }
+    struct effect *effect = turn_effect(turn, EFFECT_SEND, conn);
+    effect->offset = (uint32_t)offset;
+    effect->size = size;
+}
+
+void turn_post(struct turn *turn, actor_handle to, struct message *message)
+{
+    turn_effect(turn, EFFECT_POST, to)->message = message;
+}
+
+void turn_result(struct turn *turn, actor_handle to, uint64_t request, uint64_t asker_epoch,
+                 uint64_t epoch, uint16_t code)
+{
+    if (to == 0 || request == 0)
+        return;
+    struct result_message *result = message_create(MESSAGE_RESULT, sizeof(*result));
+    CHECK_DEBT(result != NULL, "no memory for a result");
+    result->request = request;
+    result->asker_epoch = asker_epoch;
+    result->epoch = epoch;
+    result->code = code;
+    turn_post(turn, to, &result->header);
+}
+
+struct change *turn_change(struct turn *turn, enum change_kind kind, struct message *cause)
+{
+    CHECK(turn->change == NULL);
+    struct change *change = calloc(1, sizeof(*change));
+    if (change == NULL)
+        return NULL;
+    change->self = turn->self;
+    change->kind = kind;
+    change->cause = cause;
+    turn->change = change;
+    return change;
+}

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_ACTORS_TURN_H
+#define USHER_ACTORS_TURN_H
+
+/* What a turn produces: effects, in order, carried out by egress when the handlers are done.
+ *
+ * Handlers are functions (state, message, turn) -> effects: they change their own state and append
+ * here; they do no I/O, take no lock and ask nobody the time. Metrics and the log are written
+ * through the turn; they are never read, so they do not make a handler depend on anything.
+ *
+ * One turn per thread, reused: what is appended is copied or taken before the turn is reset. */
+
+#include "actors/messages.h"
+#include "base/env.h"
+#include "base/log.h"
+#include "base/metrics.h"
+#include "storage/store.h"
+
+/* Limits and times that handlers go by; set once at start. */
+struct settings {
+    const char *node;
+    uint32_t heartbeat_ms;
+    uint32_t resume_ms;
+    uint32_t frame_bytes_max;
+    uint32_t inbox_messages_max;
+    uint32_t inbox_bytes_max;
+    uint32_t inbox_age_ms;
+    uint32_t mailbox_messages_max;
+    uint32_t requests_max;
+    uint32_t calls_per_user_max;
+    uint32_t call_timeout_ms;
+    uint32_t call_timeout_max_ms;
+    /* link */
+    uint32_t link_frame_bytes_max;
+    uint32_t link_park_ms;
+    uint32_t link_grace_ms;
+    uint32_t link_fetch_timeout_ms;
+    uint32_t link_mail_items_max;
+    uint64_t link_mail_bytes_max;
+    const uint8_t *link_token;
+    size_t link_token_size;
+    char node_boot[24];
+};
+
+/* Numbers that all actors draw from; atomics, so that any thread may. */
+struct counters {
+    _Atomic uint64_t epoch_last;
+    _Atomic uint64_t call_last;
+    _Atomic uint64_t link_last;
+    _Atomic uint64_t presence_last; /* the stream as committed */
+};
+
+enum effect_kind {
+    EFFECT_SEND,     /* turn.out[offset, size) to conn */
+    EFFECT_FLUSH,    /* conn: what waits, to the socket */
+    EFFECT_WELCOMED, /* conn: frames count from now on */
+    EFFECT_RELEASE,  /* conn: give it back to be closed */
+    EFFECT_UNBIND,   /* conn: give it back, free to log in, with turn.out[offset, size) as answer */
+    EFFECT_CONSUMED, /* conn: one batch of its frames is done */
+    EFFECT_POST,     /* message to an actor; dropped when that is gone */
+    EFFECT_FORWARD,  /* a deliver_message to the user named in turn.out[offset, size) */
+    EFFECT_CALL,     /* a user_call_message to an instance of its service */
+    EFFECT_TIMER,    /* a tick to self at `value` (monotonic ms) */
+    EFFECT_ANSWER,   /* turn.out[offset, size) to a link exchange */
+    EFFECT_LINK,     /* something of an instance's; see actors/instance.h */
+};
+
+struct effect {
+    uint8_t kind;
+    uint8_t detail; /* of EFFECT_LINK */
+    uint32_t offset, size;
+    uint64_t value; /* conn, actor handle, due_ms or exchange */
+    struct message *message;
+};
+
+/* What a turn asks to be stored: at most one per turn, and it ends the turn. The actor is held
+ * until it is synced or has failed; then user_committed goes on. */
+enum change_kind { CHANGE_ATTACH = 1, CHANGE_RESUME, CHANGE_DETACH, CHANGE_END };
+
+struct change {
+    struct change *next; /* of the committer */
+    actor_handle self;
+    enum change_kind kind;
+    bool remove; /* the session, instead of putting `record` */
+    struct session_record record;
+    struct presence_event event;
+    struct message *cause; /* what asked for it; owned */
+    int error;             /* how the commit ended */
+};
+
+struct turn {
+    /* set when the thread is made */
+    const struct settings *settings;
+    struct counters *counters;
+    const struct env *env;
+    struct metrics *metrics;
+    struct log *log;
+    unsigned block;
+    /* set when a turn begins */
+    bool begun;
+    actor_handle self;
+    const char *name;
+    uint64_t now_ms;
+    uint64_t wall_ms;
+    /* what the handlers append */
+    struct buffer out;
+    struct effect *effects;
+    size_t count, capacity;
+    struct change *change;
+    bool retire;
+};
+
+void turn_begin(struct turn *turn, actor_handle self, const char *name, uint64_t now_ms,
+                uint64_t wall_ms);
+void turn_reset(struct turn *turn);
+void turn_fini(struct turn *turn);
+
+/* Appends an effect; room is made or the process ends (a turn cannot be half done). */
+struct effect *turn_effect(struct turn *turn, enum effect_kind kind, uint64_t value);
+
+/* The bytes appended to turn->out since `offset` go to conn. Joined with the send before. */
+void turn_send(struct turn *turn, uint64_t conn, size_t offset);
+
+/* Takes the message. */
+void turn_post(struct turn *turn, actor_handle to, struct message *message);
+
+/* A result to whoever sent the message, if he asked for one. */
+void turn_result(struct turn *turn, actor_handle to, uint64_t request, uint64_t asker_epoch,
+                 uint64_t epoch, uint16_t code);
+
+/* A zeroed change with self and cause (taken) set; NULL without memory, and cause is not taken. */
+struct change *turn_change(struct turn *turn, enum change_kind kind, struct message *cause);
+
+static inline void turn_count(struct turn *turn, enum metric_id metric, uint64_t n)
+{
+    if (turn->metrics != NULL)
+        metrics_add(turn->metrics, turn->block, metric, n);
+}
+
+#endif

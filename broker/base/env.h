@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_BASE_ENV_H
+#define USHER_BASE_ENV_H
+
+/* Time and chance, passed in, so that a simulation can replace both. Whoever needs one of them
+ * takes a `const struct env *`; the functions never block and run on any thread. */
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct env {
+    uint64_t (*monotonic_ns)(void *context); /* for every timeout; never goes back */
+    uint64_t (*wall_ms)(void *context);      /* Unix milliseconds, for people */
+    void (*random_bytes)(void *context, void *to, size_t size); /* fit for secrets */
+    void *context;
+};
+
+/* The clock and the random source of the machine. Lives for ever. */
+const struct env *env_system(void);
+
+static inline uint64_t env_monotonic_ns(const struct env *env)
+{
+    return env->monotonic_ns(env->context);
+}
+
+static inline uint64_t env_monotonic_ms(const struct env *env)
+{
+    return env->monotonic_ns(env->context) / 1000000;
+}
+
+static inline uint64_t env_wall_ms(const struct env *env)
+{
+    return env->wall_ms(env->context);
+}
+
+static inline void env_random(const struct env *env, void *to, size_t size)
+{
+    env->random_bytes(env->context, to, size);
+}
+
+#endif

@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/log.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log_line.h"
+
+/* Logging must never stop the broker: a terminal that is held, a pipe that nobody reads or a disk
+ * that is full stops one thread, the writer, and nobody else. So a caller puts its line together
+ * on its own stack and copies it into `filling`, under a leaf lock; the writer swaps `filling`
+ * with `writing` and writes without the lock. What finds no room is counted, and the writer says
+ * so after its next batch.
+ *
+ * The writer asks poll first and writes at most PIPE_BUF bytes, whole lines: a pipe that polls
+ * writable takes that much at once, so the writer itself notices the end of log_close's patience,
+ * and lines of processes that share a pipe do not mix.
+ *
+ * The rate limit is per event, errors included, so that a peer that provokes one event cannot
+ * drown the others; the number left out stands on the next line of that event.
+ *
+ * Owners: `filling`, `dropped` and `rates` are under the lock; `writing` is the writer's. */
+
+enum {
+    LINES_PER_SECOND_DEFAULT = 10,
+    CLOSE_PATIENCE_MS = 1000,
+    POLL_MS = 50
+};
+
+struct batch {
+    size_t size;
+    size_t lines;
+    char text[LOG_QUEUE_BYTES];
+};
+
+struct rate {
+    uint64_t window_ms; /* when the current second began */
+    uint32_t lines;     /* in it */
+    uint64_t suppressed;
+};
+
+struct log {
+    struct log_options options; /* set once */
+    pthread_t writer;
+    atomic_int level;               /* relaxed: a stale level shows or hides a line more */
+    atomic_uint_least64_t close_ms; /* 0, or when the writer gives up; written under the lock,
+                                       read without it by a writer that waits for its reader */
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    struct batch *filling;
+    uint64_t dropped;
+    struct rate rates[LOG_EVENT_COUNT];
+
+    struct batch *writing; /* the writer's */
+};
+
+static const struct {
+    enum log_level level;
+    const char *name;
+    const char *help;
+} events[LOG_EVENT_COUNT] = {
+#define LOG_EVENT(name, level, text, help) {LOG_##level, text, help},
+#include "base/log.def"
+#undef LOG_EVENT
+};
+
+const char *log_event_name(enum log_event_id id)
+{
+    return events[id].name;
+}
+
+const char *log_event_help(enum log_event_id id)
+{
+    return events[id].help;
+}
+
+enum log_level log_event_level(enum log_event_id id)
+{
+    return events[id].level;
+}
+
+const char *log_level_name(enum log_level level)
+{
+    static const char *const names[] = {"debug", "info", "warn", "error"};
+    return names[level];
+}
+
+/* Whether the writer has lost its patience. Its own clock, because a simulated one may stand. */
+static bool is_time_up(const struct log *log)
+{
+    uint64_t close_ms = atomic_load_explicit(&log->close_ms, memory_order_relaxed);
+    return close_ms != 0 && env_monotonic_ms(env_system()) >= close_ms;
+}
+
+/* 1: the reader takes more. 0: it will not, within the time or at all. */
+static bool wait_writable(const struct log *log)
+{
+    while (!is_time_up(log)) {
+        struct pollfd pollfd = {.fd = log->options.fd, .events = POLLOUT};
+        int ready = poll(&pollfd, 1, POLL_MS);
+        if (ready > 0) {
+            return (pollfd.revents & POLLOUT) != 0;
+        }
+        if (ready < 0 && errno != EINTR) {
+            return false;
+        }
+    }
+    return false;
+}
+
+/* As many whole lines as fit into one atomic write. */
+static size_t chunk_size(const char *text, size_t size)
+{
+    if (size <= PIPE_BUF) {
+        return size;
+    }
+    const char *last = memrchr(text, '\n', PIPE_BUF);
+    return last != NULL ? (size_t)(last - text) + 1 : PIPE_BUF;
+}
+
+static size_t count_lines(const char *text, size_t size)
+{
+    size_t lines = 0;
+    for (size_t i = 0; i < size; i++) {
+        lines += text[i] == '\n';
+    }
+    return lines;
+}
+
+/* Gives the number of lines that could not be written. */
+static size_t write_out(const struct log *log, const char *text, size_t size)
+{
+    while (size > 0) {
+        if (!wait_writable(log)) {
+            return count_lines(text, size);
+        }
+        ssize_t written = write(log->options.fd, text, chunk_size(text, size));
+        if (written < 0 && errno != EINTR && errno != EAGAIN) {
+            return count_lines(text, size);
+        }
+        if (written > 0) {
+            text += written;
+            size -= (size_t)written;
+        }
+    }
+    return 0;
+}
+
+/* A line about lines that are missing. It is the writer's own, so it needs no room in the queue. */
+static size_t write_dropped(const struct log *log, uint64_t dropped)
+{
+    struct log_line line;
+    const struct log_field field = LOG_U("lines", dropped);
+    log_line_begin(&line, log->options.json, env_wall_ms(log->options.env),
+                   log_event_level(LOG_EVENT_LOG_DROPPED), log_event_name(LOG_EVENT_LOG_DROPPED));
+    log_line_field(&line, &field);
+    log_line_end(&line);
+    return write_out(log, line.text, line.size);
+}
+
+/* Waits for lines and takes them all. False: there are none and the log is closing. */
+static bool take_batch(struct log *log, uint64_t *dropped)
+{
+    pthread_mutex_lock(&log->lock);
+    while (log->filling->size == 0 && log->dropped == 0 &&
+           atomic_load_explicit(&log->close_ms, memory_order_relaxed) == 0) {
+        pthread_cond_wait(&log->wake, &log->lock);
+    }
+    struct batch *batch = log->filling;
+    log->filling = log->writing;
+    log->writing = batch;
+    *dropped = log->dropped;
+    log->dropped = 0;
+    pthread_mutex_unlock(&log->lock);
+    return batch->size > 0 || *dropped > 0;
+}
+
+static void *run_writer(void *argument)
+{
+    struct log *log = argument;
+    uint64_t missing = 0;
+    uint64_t dropped;
+    /* Signals are for the main thread; a reader that went away must not end the process. */
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, NULL);
+    while (take_batch(log, &dropped)) {
+        struct batch *batch = log->writing;
+        size_t lost = write_out(log, batch->text, batch->size);
+        missing += lost + dropped;
+        metrics_add(log->options.metrics, 0, METRIC_log_lines, batch->lines - lost);
+        metrics_add(log->options.metrics, 0, METRIC_log_dropped, lost + dropped);
+        if (missing > 0 && lost == 0 && write_dropped(log, missing) == 0) {
+            missing = 0;
+        }
+        batch->size = 0;
+        batch->lines = 0;
+    }
+    return NULL;
+}
+
+static void log_free(struct log *log)
+{
+    free(log->filling);
+    free(log->writing);
+    free(log);
+}
+
+int log_open(struct log **to, const struct log_options *options)
+{
+    struct log *log = calloc(1, sizeof(*log));
+    if (log == NULL) {
+        return -ENOMEM;
+    }
+    log->options = *options;
+    if (log->options.lines_per_second_per_event == 0) {
+        log->options.lines_per_second_per_event = LINES_PER_SECOND_DEFAULT;
+    }
+    atomic_init(&log->level, (int)options->level);
+    atomic_init(&log->close_ms, 0);
+    log->filling = calloc(1, sizeof(*log->filling));
+    log->writing = calloc(1, sizeof(*log->writing));
+    if (log->filling == NULL || log->writing == NULL) {
+        log_free(log);
+        return -ENOMEM;
+    }
+    pthread_mutex_init(&log->lock, NULL);
+    pthread_cond_init(&log->wake, NULL);
+    int error = pthread_create(&log->writer, NULL, run_writer, log);
+    if (error != 0) {
+        log_free(log);
+        return -error;
+    }
+    *to = log;
+    return 0;
+}
+
+void log_close(struct log *log)
+{
+    if (log == NULL) {
+        return;
+    }
+    pthread_mutex_lock(&log->lock);
+    atomic_store_explicit(&log->close_ms, env_monotonic_ms(env_system()) + CLOSE_PATIENCE_MS,
+                          memory_order_relaxed);
+    pthread_cond_signal(&log->wake);
+    pthread_mutex_unlock(&log->lock);
+    pthread_join(log->writer, NULL);
+    pthread_cond_destroy(&log->wake);
+    pthread_mutex_destroy(&log->lock);
+    log_free(log);
+}
+
+/* Whether the event may have a line now, and how many were left out before it. */
+static bool admit(struct log *log, enum log_event_id id, uint64_t *suppressed)
+{
+    uint64_t now_ms = env_monotonic_ms(log->options.env);
+    pthread_mutex_lock(&log->lock);
+    struct rate *rate = &log->rates[id];
+    if (now_ms - rate->window_ms >= 1000) {
+        rate->window_ms = now_ms;
+        rate->lines = 0;
+    }
+    bool admitted = rate->lines < log->options.lines_per_second_per_event;
+    if (admitted) {
+        rate->lines++;
+        *suppressed = rate->suppressed;
+        rate->suppressed = 0;
+    } else {
+        rate->suppressed++;
+    }
+    pthread_mutex_unlock(&log->lock);
+    return admitted;
+}
+
+static void enqueue(struct log *log, const struct log_line *line)
+{
+    pthread_mutex_lock(&log->lock);
+    struct batch *batch = log->filling;
+    bool was_empty = batch->size == 0 && log->dropped == 0;
+    if (line->size <= sizeof(batch->text) - batch->size) {
+        memcpy(batch->text + batch->size, line->text, line->size);
+        batch->size += line->size;
+        batch->lines++;
+    } else {
+        log->dropped++;
+    }
+    if (was_empty) {
+        pthread_cond_signal(&log->wake);
+    }
+    pthread_mutex_unlock(&log->lock);
+}
+
+void log_event(struct log *log, enum log_event_id id, const struct log_field *fields, size_t count)
+{
+    uint64_t suppressed = 0;
+    if (log == NULL ||
+        (int)events[id].level < atomic_load_explicit(&log->level, memory_order_relaxed) ||
+        !admit(log, id, &suppressed)) {
+        return;
+    }
+    struct log_line line;
+    log_line_begin(&line, log->options.json, env_wall_ms(log->options.env), events[id].level,
+                   events[id].name);
+    if (suppressed > 0) {
+        const struct log_field field = LOG_U("suppressed", suppressed);
+        log_line_field(&line, &field);
+    }
+    for (size_t i = 0; i < count; i++) {
+        log_line_field(&line, &fields[i]);
+    }
+    log_line_end(&line);
+    enqueue(log, &line);
+}
+
+void log_set_level(struct log *log, enum log_level level)
+{
+    if (log != NULL) {
+        atomic_store_explicit(&log->level, (int)level, memory_order_relaxed);
+    }
+}

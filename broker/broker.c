@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/broker.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/check.h"
+#include "broker/parts.h"
+
+/* The composition root: makes the parts, wires them, starts and stops them in order.
+ *
+ * Up: store, actors, services, committer, clock, queries; then the sessions are restored while no
+ * other thread runs; then the listeners are opened, and last the threads that bring work. Down is
+ * the reverse: no new work, everybody is told, what they caused is committed, then the threads
+ * that bring work, the workers, the store. A start that fails half-way takes down what it has. */
+
+enum { EXIT_DAMAGED = 65, EXIT_IN_USE = 69, EXIT_INTERNAL = 70, EXIT_CONFIGURATION = 78 };
+enum { WAKE_BACKLOG = 1024, REQUESTS_PER_USER_MAX = 4096, STOP_SPREAD_MS_MAX = 5000,
+       STOP_WAIT_MS = 3000, STOP_POLL_MS = 5 };
+
+static int exit_code_of(int error)
+{
+    switch (error) {
+    case -EUCLEAN:
+        return EXIT_DAMAGED;
+    case -EBUSY:
+    case -EADDRINUSE:
+        return EXIT_IN_USE;
+    case -EINVAL:
+    case -EACCES:
+    case -EEXIST:
+    case -ENOENT:
+    case -ENOTDIR:
+    case -EROFS:
+    case -EPERM:
+    case -EADDRNOTAVAIL:
+        return EXIT_CONFIGURATION;
+    default:
+        return EXIT_INTERNAL;
+    }
+}
+
+static void fill_settings(struct broker *broker)
+{
+    const struct options *options = broker->options;
+    uint8_t boot[8];
+    broker->settings = (struct settings){
+        .node = options->node_name,
+        .heartbeat_ms = (uint32_t)options->session_heartbeat_ms,
+        .resume_ms = (uint32_t)options->session_resume_ms,
+        .frame_bytes_max = (uint32_t)options->limits_frame_bytes,
+        .inbox_messages_max = (uint32_t)options->limits_inbox_messages,
+        .inbox_bytes_max = (uint32_t)options->limits_inbox_bytes,
+        .inbox_age_ms = (uint32_t)options->limits_inbox_age_ms,
+        .mailbox_messages_max = (uint32_t)options->limits_mailbox_messages,
+        .requests_max = REQUESTS_PER_USER_MAX,
+        .calls_per_user_max = (uint32_t)options->limits_calls_per_user,
+        .call_timeout_ms = (uint32_t)options->limits_call_timeout_ms,
+        .call_timeout_max_ms = (uint32_t)options->limits_call_timeout_max_ms,
+        .link_frame_bytes_max = (uint32_t)options->link_frame_bytes,
+        .link_park_ms = (uint32_t)options->link_park_ms,
+        .link_grace_ms = (uint32_t)options->link_grace_ms,
+        .link_fetch_timeout_ms = (uint32_t)options->link_fetch_timeout_ms,
+        .link_mail_items_max = (uint32_t)options->link_mail_items,
+        .link_mail_bytes_max = options->link_mail_bytes,
+    };
+    env_random(broker->env, boot, sizeof(boot));
+    for (unsigned i = 0; i < sizeof(boot); i++)
+        snprintf(broker->settings.node_boot + 2 * i, 3, "%02x", boot[i]);
+}
+
+/* The first line of link.token_file. */
+static int read_token(struct broker *broker, char *error)
+{
+    char line[1024];
+    const char *path = broker->options->link_token_file;
+    if (path[0] == '\0')
+        return 0;
+    FILE *file = fopen(path, "re");
+    if (file == NULL || fgets(line, sizeof(line), file) == NULL) {
+        snprintf(error, BROKER_ERROR_BYTES, "link.token_file %s: %s", path,
+                 file == NULL ? strerror(errno) : "it is empty");
+        if (file != NULL)
+            fclose(file);
+        return -ENOENT;
+    }
+    fclose(file);
+    size_t size = strcspn(line, "\r\n");
+    broker->link_token = malloc(size + 1);
+    if (broker->link_token == NULL || size == 0) {
+        snprintf(error, BROKER_ERROR_BYTES, "link.token_file %s: the first line is empty", path);
+        return -EINVAL;
+    }
+    memcpy(broker->link_token, line, size);
+    broker->settings.link_token = broker->link_token;
+    broker->settings.link_token_size = size;
+    return 0;
+}
+
+static struct thread *committer_thread(struct broker *broker)
+{
+    return &broker->threads[broker->io_count + broker->worker_count];
+}
+
+static int make_threads(struct broker *broker)
+{
+    broker->io_count = (unsigned)broker->options->threads_io;
+    broker->worker_count = (unsigned)broker->options->threads_workers;
+    unsigned count = broker->io_count + broker->worker_count + 2;
+    broker->threads = calloc(count, sizeof(*broker->threads));
+    broker->metrics = metrics_create(count);
+    if (broker->threads == NULL || broker->metrics == NULL)
+        return -ENOMEM;
+    for (unsigned i = 0; i < count; i++) {
+        struct thread *thread = &broker->threads[i];
+        thread->runner = (struct runner){
+            .index = i, .drains = i < broker->io_count, .scratch = thread};
+        thread->turn = (struct turn){.settings = &broker->settings,
+                                     .counters = &broker->counters,
+                                     .env = broker->env,
+                                     .metrics = broker->metrics,
+                                     .log = broker->log,
+                                     .block = i};
+    }
+    return 0;
+}
+
+static void prepare_worker(void *context, struct runner *runner, unsigned worker)
+{
+    struct broker *broker = context;
+    struct thread *thread = &broker->threads[broker->io_count + worker];
+    runner->index = thread->runner.index;
+    runner->scratch = thread;
+}
+
+static size_t state_bytes(void)
+{
+    return sizeof(struct session) > sizeof(struct instance *) ? sizeof(struct session)
+                                                              : sizeof(struct instance *);
+}
+
+static int make_actors(struct broker *broker)
+{
+    const struct options *options = broker->options;
+    uint32_t actors_max = (uint32_t)(options->limits_users + options->limits_services * 4);
+    int error = registry_create(&broker->registry, actors_max, state_bytes(), broker->env);
+    if (error != 0)
+        return error;
+    struct scheduler_options scheduler = {
+        .registry = broker->registry,
+        .env = broker->env,
+        .metrics = broker->metrics,
+        .turn_messages = (uint32_t)options->limits_turn_messages,
+        .wake_backlog = WAKE_BACKLOG,
+        .context = broker,
+        .bounce = egress_bounce,
+    };
+    error = scheduler_create(&broker->scheduler, &scheduler);
+    if (error == 0)
+        error = services_create(&broker->services, broker);
+    if (error == 0)
+        error = committer_open(&broker->committer, broker, committer_thread(broker));
+    if (error == 0)
+        error = clock_open(&broker->clock, broker);
+    if (error == 0)
+        error = queries_open(&broker->queries, broker);
+    return error;
+}
+
+static int open_net(struct broker *broker, char *error)
+{
+    const struct options *options = broker->options;
+    struct net_options net = {
+        .address = options->listen_tcp,
+        .reactors = broker->io_count,
+        .connections_max = (uint32_t)options->limits_connections,
+        .unbound_max = (uint32_t)options->limits_prelogin_connections,
+        .frame_bytes_max = (uint32_t)options->limits_frame_bytes,
+        .unbound_bytes_max = (uint32_t)options->limits_prelogin_bytes,
+        .output_bytes_max = (uint32_t)options->limits_output_bytes,
+        .output_soft_bytes = (uint32_t)options->limits_output_soft_bytes,
+        .output_soft_ms = (uint32_t)options->limits_output_soft_ms,
+        .login_deadline_ms = (uint32_t)options->limits_login_deadline_ms,
+        .silence_ms = (uint32_t)options->session_heartbeat_ms * 2,
+        .linger_ms = (uint32_t)options->limits_close_linger_ms,
+        .env = broker->env,
+        .log = broker->log,
+        .metrics = broker->metrics,
+    };
+    for (unsigned i = 0; i < broker->io_count; i++)
+        net.threads[i] = &broker->threads[i];
+    return net_open(&broker->net, &net, &broker->net_events, error);
+}
+
+static int open_link(struct broker *broker, char *error)
+{
+    const struct options *options = broker->options;
+    struct link_options link = {
+        .url_count = options->link_urls.count,
+        .frame_bytes_max = (size_t)options->link_frame_bytes,
+        .contexts = (unsigned)options->link_contexts,
+        .log = broker->log,
+        .metrics = broker->metrics,
+    };
+    for (size_t i = 0; i < link.url_count; i++)
+        link.urls[i] = options->link_urls.items[i];
+    int failed = 0;
+    if (options->feed_url[0] != '\0')
+        failed = feed_open(&broker->feed, options->feed_url, error);
+    return failed != 0 ? failed
+                       : link_open(&broker->link, &link, &broker->link_events, error);
+}
+
+static void announce(struct broker *broker)
+{
+    char address[300];
+    snprintf(address, sizeof(address), "%.*s:%u",
+             (int)(strrchr(broker->options->listen_tcp, ':') - broker->options->listen_tcp),
+             broker->options->listen_tcp, net_port(broker->net));
+    LOG(broker->log, LISTENING, LOG_S("for", "clients"), LOG_S("address", address),
+        LOG_U("port", net_port(broker->net)));
+    for (size_t i = 0; i < broker->options->link_urls.count; i++)
+        LOG(broker->log, LISTENING, LOG_S("for", "backends"),
+            LOG_S("address", broker->options->link_urls.items[i]));
+    if (broker->feed != NULL)
+        LOG(broker->log, LISTENING, LOG_S("for", "feed"),
+            LOG_S("address", broker->options->feed_url));
+}
+
+static int open_store(struct broker *broker, char *error)
+{
+    struct store_options store = {
+        .path = broker->options->store_path,
+        .map_bytes_max = broker->options->store_map_bytes,
+        .events_kept_max = broker->options->store_events_kept,
+    };
+    return store_open_lmdb(&broker->store, &store, error);
+}
+
+static int set_up(struct broker *broker, char *error)
+{
+    fill_settings(broker);
+    ingress_wire(broker);
+    int failed = read_token(broker, error);
+    if (failed == 0)
+        failed = make_threads(broker);
+    if (failed == 0)
+        failed = open_store(broker, error);
+    if (failed == 0)
+        failed = make_actors(broker);
+    if (failed == 0)
+        failed = open_net(broker, error);
+    if (failed == 0)
+        failed = restore_sessions(broker, error);
+    if (failed == 0)
+        failed = open_link(broker, error);
+    if (failed == 0)
+        failed = committer_start(broker->committer);
+    if (failed == 0)
+        failed = clock_start(broker->clock);
+    if (failed == 0)
+        failed = scheduler_start(broker->scheduler, broker->worker_count, prepare_worker);
+    if (failed == 0)
+        failed = net_start(broker->net);
+    return failed;
+}
+
+static void take_down(struct broker *broker)
+{
+    if (broker->net != NULL)
+        net_stop(broker->net);
+    if (broker->link != NULL)
+        link_close(broker->link);
+    if (broker->clock != NULL)
+        clock_close(broker->clock);
+    if (broker->queries != NULL)
+        queries_close(broker->queries);
+    if (broker->scheduler != NULL)
+        scheduler_stop(broker->scheduler);
+    if (broker->committer != NULL)
+        committer_close(broker->committer);
+    if (broker->net != NULL)
+        net_close(broker->net);
+    if (broker->feed != NULL)
+        feed_close(broker->feed);
+    if (broker->services != NULL)
+        services_destroy(broker->services);
+    if (broker->scheduler != NULL)
+        scheduler_destroy(broker->scheduler);
+    if (broker->store != NULL)
+        store_close(broker->store);
+    for (unsigned i = 0;
+         broker->threads != NULL && i < broker->io_count + broker->worker_count + 2; i++)
+        turn_fini(&broker->threads[i].turn);
+    free(broker->threads);
+    metrics_destroy(broker->metrics);
+    free(broker->link_token);
+    free(broker);
+}
+
+int broker_start(struct broker **out, const struct options *options, struct log *log, char *error)
+{
+    struct broker *broker = calloc(1, sizeof(*broker));
+    error[0] = '\0';
+    if (broker == NULL)
+        return EXIT_INTERNAL;
+    broker->options = options;
+    broker->env = env_system();
+    broker->log = log;
+    int failed = set_up(broker, error);
+    if (failed != 0) {
+        if (error[0] == '\0')
+            snprintf(error, BROKER_ERROR_BYTES, "cannot start: %s", strerror(-failed));
+        take_down(broker);
+        return exit_code_of(failed);
+    }
+    announce(broker);
+    *out = broker;
+    return 0;
+}
+
+uint16_t broker_port(const struct broker *broker)
+{
+    return net_port(broker->net);
+}
+
+/* Tells every actor, spreading the return of the clients. */
+static void tell_all(struct broker *broker)
+{
+    uint32_t spread = broker->settings.resume_ms / 4;
+    spread = spread > STOP_SPREAD_MS_MAX ? STOP_SPREAD_MS_MAX : spread;
+    uint32_t cursor = 0;
+    actor_handle actor;
+    while ((actor = registry_next(broker->registry, &cursor)) != 0) {
+        struct stop_message *stop = message_create(MESSAGE_STOP, sizeof(*stop));
+        CHECK_DEBT(stop != NULL, "no memory for a stop");
+        uint32_t chance;
+        env_random(broker->env, &chance, sizeof(chance));
+        stop->retry_after_ms = spread != 0 ? chance % spread : 0;
+        if (scheduler_post(broker->scheduler, NULL, actor, &stop->header, 0) != 0)
+            message_destroy(&stop->header);
+    }
+}
+
+static void nap(unsigned ms)
+{
+    struct timespec time = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
+    nanosleep(&time, NULL);
+}
+
+void broker_stop(struct broker *broker)
+{
+    LOG(broker->log, STOPPING, LOG_U("connections", net_count(broker->net)));
+    net_stop_accepting(broker->net);
+    tell_all(broker);
+    uint64_t until_ms = env_monotonic_ms(broker->env) + STOP_WAIT_MS +
+                        broker->options->limits_close_linger_ms;
+    while (net_count(broker->net) > 0 && env_monotonic_ms(broker->env) < until_ms)
+        nap(STOP_POLL_MS);
+    while (scheduler_backlog(broker->scheduler) && env_monotonic_ms(broker->env) < until_ms)
+        nap(STOP_POLL_MS);
+    committer_drain(broker->committer);
+    LOG(broker->log, STOPPED, LOG_U("presence_last", atomic_load(&broker->counters.presence_last)));
+    take_down(broker);
+}

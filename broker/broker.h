@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_BROKER_BROKER_H
+#define USHER_BROKER_BROKER_H
+
+/* One broker: made from its options, started, stopped. All calls come from one thread. */
+
+#include "base/log.h"
+#include "broker/config.h"
+
+struct broker;
+
+enum { BROKER_ERROR_BYTES = 512 };
+
+/* Opens the store, the listeners and the link, restores the sessions and starts every thread.
+ * 0 gives *broker; otherwise one of the exit codes of docs/operations.md, with one line for a
+ * person in `error` (BROKER_ERROR_BYTES). `options` and `log` stay the caller's and must outlive
+ * the broker. */
+int broker_start(struct broker **broker, const struct options *options, struct log *log,
+                 char *error);
+
+/* An orderly stop: accepts nobody, tells everybody, stores what is to be stored, joins its
+ * threads and frees. Bounded in time. */
+void broker_stop(struct broker *broker);
+
+uint16_t broker_port(const struct broker *broker);
+
+#endif

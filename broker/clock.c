@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/check.h"
+#include "broker/parts.h"
+
+/* The thread that waits for points in time and posts a tick to whoever asked. An actor asks only
+ * when it has no earlier tick on its way, so there are at most a few timers per actor; a tick for
+ * an actor that is gone is dropped. */
+
+enum { TIMERS_PER_ACTOR = 4, EXPIRE_BATCH = 256 };
+
+struct clock {
+    struct broker *broker;
+    struct timers *timers;
+    pthread_t pthread;
+    bool started;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    /* under lock */
+    bool closing;
+    bool earlier; /* a timer before the one that the thread waits for was added */
+};
+
+int clock_open(struct clock **out, struct broker *broker)
+{
+    struct clock *clock = calloc(1, sizeof(*clock));
+    if (clock == NULL)
+        return -ENOMEM;
+    clock->broker = broker;
+    clock->timers =
+        timers_create((size_t)registry_capacity(broker->registry) * TIMERS_PER_ACTOR);
+    if (clock->timers == NULL) {
+        free(clock);
+        return -ENOMEM;
+    }
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_mutex_init(&clock->lock, NULL);
+    pthread_cond_init(&clock->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+    *out = clock;
+    return 0;
+}
+
+void clock_add(struct clock *clock, actor_handle actor, uint64_t due_ms)
+{
+    bool earliest = false;
+    int error = timers_add(clock->timers, due_ms, actor, &earliest);
+    CHECK_DEBT(error == 0, "too many timers");
+    if (!earliest)
+        return;
+    pthread_mutex_lock(&clock->lock);
+    clock->earlier = true;
+    pthread_mutex_unlock(&clock->lock);
+    pthread_cond_signal(&clock->changed);
+}
+
+static void tick(struct broker *broker, actor_handle actor)
+{
+    struct message *message = message_create(MESSAGE_TICK, sizeof(*message));
+    CHECK_DEBT(message != NULL, "no memory for a tick");
+    if (scheduler_post(broker->scheduler, NULL, actor, message, 0) != 0)
+        message_destroy(message);
+}
+
+static void expire(struct clock *clock)
+{
+    uint64_t due[EXPIRE_BATCH];
+    size_t count;
+    do {
+        uint64_t now_ms = env_monotonic_ms(clock->broker->env);
+        count = timers_expire(clock->timers, now_ms, due, EXPIRE_BATCH);
+        for (size_t i = 0; i < count; i++)
+            tick(clock->broker, due[i]);
+    } while (count == EXPIRE_BATCH);
+}
+
+static void *run(void *argument)
+{
+    struct clock *clock = argument;
+    pthread_mutex_lock(&clock->lock);
+    while (!clock->closing) {
+        clock->earlier = false;
+        pthread_mutex_unlock(&clock->lock);
+        expire(clock);
+        uint64_t next_ms = timers_next_ms(clock->timers);
+        pthread_mutex_lock(&clock->lock);
+        if (clock->earlier || clock->closing)
+            continue;
+        if (next_ms == UINT64_MAX) {
+            pthread_cond_wait(&clock->changed, &clock->lock);
+        } else {
+            struct timespec until = {.tv_sec = (time_t)(next_ms / 1000),
+                                     .tv_nsec = (long)(next_ms % 1000) * 1000000};
+            pthread_cond_timedwait(&clock->changed, &clock->lock, &until);
+        }
+    }
+    pthread_mutex_unlock(&clock->lock);
+    return NULL;
+}
+
+int clock_start(struct clock *clock)
+{
+    int error = pthread_create(&clock->pthread, NULL, run, clock);
+    clock->started = error == 0;
+    return -error;
+}
+
+void clock_close(struct clock *clock)
+{
+    pthread_mutex_lock(&clock->lock);
+    clock->closing = true;
+    pthread_mutex_unlock(&clock->lock);
+    pthread_cond_signal(&clock->changed);
+    if (clock->started)
+        pthread_join(clock->pthread, NULL);
+    timers_destroy(clock->timers);
+    pthread_mutex_destroy(&clock->lock);
+    pthread_cond_destroy(&clock->changed);
+    free(clock);
+}

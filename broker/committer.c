@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "broker/parts.h"
+#include "backend.pb-c.h"
+
+/* The one thread that writes to the store: group commit.
+ *
+ * It takes every change that waits, writes all of them in one transaction, syncs it, and then
+ * goes on with each held turn in the order of the transaction. So a thousand logins share one
+ * sync, and neither a Welcome nor an event is seen by anybody before its commit is on the disk.
+ * If anything of the transaction fails, all of it is undone and every change in it is told so.
+ *
+ * Order: the stream's numbers are given here, in the order in which changes are taken, which is
+ * the order in which their turns ended; a user's next change cannot come before his last is done,
+ * because his actor is held. */
+
+struct committer {
+    struct broker *broker;
+    struct thread *thread;
+    pthread_t pthread;
+    bool started;
+    bool failing; /* owned by the thread */
+    pthread_mutex_t lock;
+    pthread_cond_t more, idle;
+    /* under lock */
+    struct change *first, *last;
+    bool busy;
+    bool closing;
+};
+
+int committer_open(struct committer **out, struct broker *broker, struct thread *thread)
+{
+    struct committer *committer = calloc(1, sizeof(*committer));
+    if (committer == NULL)
+        return -ENOMEM;
+    committer->broker = broker;
+    committer->thread = thread;
+    pthread_mutex_init(&committer->lock, NULL);
+    pthread_cond_init(&committer->more, NULL);
+    pthread_cond_init(&committer->idle, NULL);
+    *out = committer;
+    return 0;
+}
+
+void committer_submit(struct committer *committer, struct change *change)
+{
+    change->next = NULL;
+    pthread_mutex_lock(&committer->lock);
+    bool asleep = committer->first == NULL && !committer->busy;
+    if (committer->last != NULL)
+        committer->last->next = change;
+    else
+        committer->first = change;
+    committer->last = change;
+    pthread_mutex_unlock(&committer->lock);
+    if (asleep)
+        pthread_cond_signal(&committer->more);
+}
+
+static int store_change(struct store *store, struct change *change)
+{
+    int error = change->remove ? store_delete_session(store, change->event.user)
+                               : store_put_session(store, change->event.user, &change->record);
+    return error != 0 ? error : store_append_event(store, &change->event);
+}
+
+/* One transaction for the whole list. */
+static int store_all(struct broker *broker, struct change *list, uint64_t *count)
+{
+    int error = store_begin(broker->store);
+    if (error != 0)
+        return error;
+    for (struct change *change = list; change != NULL; change = change->next) {
+        error = store_change(broker->store, change);
+        if (error != 0) {
+            store_abort(broker->store);
+            return error;
+        }
+        (*count)++;
+    }
+    return store_commit(broker->store, atomic_load(&broker->counters.epoch_last));
+}
+
+static void report(struct committer *committer, int error, uint64_t count)
+{
+    struct broker *broker = committer->broker;
+    unsigned block = committer->thread->runner.index;
+    if (error != 0) {
+        metrics_add(broker->metrics, block, METRIC_commit_failures, 1);
+        LOG(broker->log, STORE_FAILED, LOG_S("error", strerror(-error)),
+            LOG_S("path", broker->options->store_path));
+    } else {
+        metrics_add(broker->metrics, block, METRIC_commits, 1);
+        metrics_add(broker->metrics, block, METRIC_commit_turns, count);
+        metrics_add(broker->metrics, block, METRIC_presence_events, count);
+        if (committer->failing)
+            LOG(broker->log, STORE_RECOVERED, LOG_S("path", broker->options->store_path));
+    }
+    committer->failing = error != 0;
+}
+
+static void publish(struct committer *committer, const struct change *list)
+{
+    struct broker *broker = committer->broker;
+    uint64_t last = 0;
+    for (const struct change *change = list; change != NULL; change = change->next) {
+        last = change->event.seq;
+        if (broker->feed == NULL)
+            continue;
+        char topic[16 + STORE_NAME_BYTES_MAX];
+        uint8_t bytes[512];
+        size_t size = presence_event_pack(&change->event, bytes, sizeof(bytes));
+        snprintf(topic, sizeof(topic), "presence/%s", change->event.user);
+        feed_publish(broker->feed, bytes_of_text(topic), (struct bytes){bytes, size});
+        metrics_add(broker->metrics, committer->thread->runner.index, METRIC_feed_published, 1);
+    }
+    atomic_store_explicit(&broker->counters.presence_last, last, memory_order_release);
+    services_tell_presence(broker->services, &committer->thread->runner, last);
+}
+
+/* Goes on with one held turn. */
+static void go_on(struct committer *committer, struct change *change)
+{
+    struct broker *broker = committer->broker;
+    struct runner *runner = &committer->thread->runner;
+    struct turn *turn = &committer->thread->turn;
+    actor_handle self = change->self;
+    struct actor *actor = registry_actor(broker->registry, actor_slot(self));
+    turn_begin(turn, self, actor->name, runner->now_ms, runner->wall_ms);
+    user_committed((struct session *)actor->state, change, turn);
+    CHECK(turn->change == NULL);
+    egress_perform(broker, runner, turn, (struct session *)actor->state);
+    bool retire = turn->retire;
+    turn_reset(turn);
+    free(change);
+    scheduler_continue(broker->scheduler, runner, self, retire ? VERDICT_RETIRE : VERDICT_GO_ON);
+}
+
+static void commit(struct committer *committer, struct change *list)
+{
+    struct broker *broker = committer->broker;
+    struct runner *runner = &committer->thread->runner;
+    uint64_t count = 0;
+    int error = store_all(broker, list, &count);
+    runner->now_ms = env_monotonic_ms(broker->env);
+    runner->wall_ms = env_wall_ms(broker->env);
+    report(committer, error, count);
+    if (error == 0)
+        publish(committer, list);
+    while (list != NULL) {
+        struct change *next = list->next;
+        list->error = error;
+        go_on(committer, list);
+        list = next;
+    }
+}
+
+static void *run(void *argument)
+{
+    struct committer *committer = argument;
+    pthread_mutex_lock(&committer->lock);
+    while (!committer->closing || committer->first != NULL) {
+        struct change *list = committer->first;
+        committer->first = committer->last = NULL;
+        committer->busy = list != NULL;
+        if (list == NULL) {
+            pthread_cond_broadcast(&committer->idle);
+            pthread_cond_wait(&committer->more, &committer->lock);
+            continue;
+        }
+        pthread_mutex_unlock(&committer->lock);
+        commit(committer, list);
+        pthread_mutex_lock(&committer->lock);
+        committer->busy = false;
+    }
+    pthread_cond_broadcast(&committer->idle);
+    pthread_mutex_unlock(&committer->lock);
+    return NULL;
+}
+
+int committer_start(struct committer *committer)
+{
+    int error = pthread_create(&committer->pthread, NULL, run, committer);
+    committer->started = error == 0;
+    return -error;
+}
+
+void committer_drain(struct committer *committer)
+{
+    pthread_mutex_lock(&committer->lock);
+    while (committer->started && (committer->first != NULL || committer->busy))
+        pthread_cond_wait(&committer->idle, &committer->lock);
+    pthread_mutex_unlock(&committer->lock);
+}
+
+void committer_close(struct committer *committer)
+{
+    pthread_mutex_lock(&committer->lock);
+    committer->closing = true;
+    pthread_mutex_unlock(&committer->lock);
+    pthread_cond_signal(&committer->more);
+    if (committer->started)
+        pthread_join(committer->pthread, NULL);
+    pthread_mutex_destroy(&committer->lock);
+    pthread_cond_destroy(&committer->more);
+    pthread_cond_destroy(&committer->idle);
+    free(committer);
+}

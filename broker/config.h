@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_BROKER_CONFIG_H
+#define USHER_BROKER_CONFIG_H
+
+/* The configuration: one struct, generated from the rows of options.def. It is read once at start,
+ * by one thread, and is constant afterwards. */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+enum {
+    TEXT_LIST_MAX = 8
+};
+
+/* Texts are owned by the struct options around them. */
+struct text_list {
+    char *items[TEXT_LIST_MAX];
+    size_t count;
+};
+
+/* The words of the ENUM rows, in their order; log.level counts as enum log_level does. */
+enum auth_mode {
+    AUTH_MODE_OPEN
+};
+enum log_format {
+    LOG_FORMAT_AUTO,
+    LOG_FORMAT_JSON,
+    LOG_FORMAT_TEXT
+};
+
+#define OPTION_C_TYPE_BOOL bool
+#define OPTION_C_TYPE_UNSIGNED uint64_t
+#define OPTION_C_TYPE_TEXT char *
+#define OPTION_C_TYPE_ENUM unsigned
+#define OPTION_C_TYPE_TEXT_LIST struct text_list
+
+struct options {
+#define OPTION(field, key, type, default_text, min, max, unit, help) OPTION_C_TYPE_##type field;
+#include "broker/options.def"
+#undef OPTION
+};
+
+enum config_action {
+    CONFIG_RUN, /* the options are complete and valid: start */
+    CONFIG_EXIT /* what was asked for was printed on stdout: exit 0 */
+};
+
+/* sysexits.h numbers, which are the exit codes of the process. */
+enum {
+    CONFIG_USAGE = 64,
+    CONFIG_INVALID = 78
+};
+
+/* Reads the command line and the files that it names, in their order, the later winning.
+ *
+ * 0, CONFIG_USAGE or CONFIG_INVALID; for these two, one line per fault went to `complaints`. On 0
+ * `options` is filled, with what depends on other values or on the machine resolved: link_urls has
+ * at least one item, threads_io and threads_workers are at least 1. The caller owns it and calls
+ * options_fini, in every case. Reads files, so it blocks. */
+int config_load(struct options *options, int argc, char **argv, FILE *complaints,
+                enum config_action *action);
+
+/* All defaults, nothing resolved. 0 or -ENOMEM. */
+int options_init(struct options *options);
+
+/* Frees the texts; harmless on zeroed memory. */
+void options_fini(struct options *options);
+
+/* What --help, --print-config and --print-options-markdown print. */
+void config_print_help(FILE *to);
+void config_print_yaml(FILE *to);
+void config_print_markdown(FILE *to);
+
+#endif

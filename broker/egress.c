@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "broker/parts.h"
+#include "client.pb-c.h"
+
+/* Everything that leaves: the effects of a turn, carried out in their order on the thread that
+ * ran it. A turn with a change is then held: the committer stores it and goes on from there
+ * (committer.c), so what reports the change cannot leave before it is synced. */
+
+/* Posts a message of our own making; when the actor is gone nobody waits for it. */
+static void post(struct broker *broker, struct runner *runner, actor_handle to,
+                 struct message *message)
+{
+    if (scheduler_post(broker->scheduler, runner, to, message, 0) != 0)
+        egress_bounce(broker, runner, message);
+}
+
+static void perform_send(struct broker *broker, struct runner *runner, struct turn *turn,
+                         const struct effect *effect)
+{
+    int error = net_write(broker->net, runner->index, effect->value,
+                          turn->out.data + effect->offset, effect->size);
+    if (error != -ENOBUFS)
+        return;
+    /* Over the output limit: the session hears of it like of any other loss. */
+    struct conn_end_message *end = message_create(MESSAGE_CONN_END, sizeof(*end));
+    CHECK_DEBT(end != NULL, "no memory for an event");
+    end->conn = effect->value;
+    end->loss = LOSS_SLOW;
+    post(broker, runner, turn->self, &end->header);
+}
+
+/* To a user by name: deliveries, which the mailbox limit may refuse, and kicks. */
+static void perform_forward(struct broker *broker, struct runner *runner, struct turn *turn,
+                            const struct effect *effect)
+{
+    struct message *message = effect->message;
+    actor_handle user =
+        registry_find(broker->registry, turn->out.data + effect->offset, effect->size);
+    uint32_t limit =
+        message->kind == MESSAGE_DELIVER ? broker->settings.mailbox_messages_max : 0;
+    int error = scheduler_post(broker->scheduler, runner, user, message, limit);
+    if (error == 0)
+        return;
+    if (message->kind == MESSAGE_DELIVER) {
+        struct deliver_message *deliver = (struct deliver_message *)message;
+        if (error == -ESRCH)
+            metrics_add(broker->metrics, runner->index, METRIC_sends_not_online, 1);
+        deliver_refuse(turn, deliver,
+                       error == -ENOBUFS ? USHER__V1__ERROR__CODE__BUSY
+                                         : USHER__V1__ERROR__CODE__NOT_ONLINE);
+    } else {
+        user_bounce(message, turn);
+    }
+}
+
+static void perform_call(struct broker *broker, struct runner *runner, struct session *session,
+                         struct message *message)
+{
+    struct user_call_message *call = (struct user_call_message *)message;
+    uint32_t service = session != NULL ? session_service_key(user_call_service(call)) : 0;
+    actor_handle pinned = session != NULL ? session_pinned(session, service) : 0;
+    uint16_t code = 0;
+    actor_handle instance =
+        services_route(broker->services, runner, call, pinned, &code);
+    if (instance != 0) {
+        if (session != NULL && instance != pinned)
+            session_pin(session, service, instance);
+        return;
+    }
+    metrics_add(broker->metrics, runner->index,
+                code == USHER__V1__ERROR__CODE__NO_SERVICE ? METRIC_calls_no_service
+                                                           : METRIC_calls_lost,
+                1);
+    if (call->call != 0) {
+        struct call_result_message *result = call_result_create(code, 0, (struct bytes){0});
+        CHECK_DEBT(result != NULL, "no memory for a result");
+        result->request = call->request;
+        result->call = call->call;
+        result->epoch = call->epoch;
+        post(broker, runner, call->caller, &result->header);
+    }
+    message_destroy(message);
+}
+
+static void perform_push_all(struct broker *broker, struct runner *runner, struct turn *turn,
+                             struct push_all_message *push)
+{
+    uint32_t cursor = 0;
+    actor_handle user;
+    while ((user = registry_next(broker->registry, &cursor)) != 0) {
+        if (registry_actor(broker->registry, actor_slot(user))->behaviour != &user_behaviour)
+            continue;
+        struct deliver_message *deliver = deliver_create(push_all_name(push),
+                                                         push_all_payload(push));
+        CHECK_DEBT(deliver != NULL, "no memory for a push");
+        deliver->from_service = true;
+        deliver->time_ms = turn->wall_ms;
+        deliver->arrived_ms = turn->now_ms;
+        if (scheduler_post(broker->scheduler, runner, user, &deliver->header,
+                           broker->settings.mailbox_messages_max) == 0)
+            push->accepted++;
+        else
+            message_destroy(&deliver->header);
+    }
+    post(broker, runner, turn->self, &push->header);
+}
+
+/* What an instance asks of the directory of services. */
+static void perform_link(struct broker *broker, struct runner *runner, struct turn *turn,
+                         const struct effect *effect)
+{
+    switch ((enum link_effect)effect->detail) {
+    case LINK_JOIN: {
+        struct join_message *join = (struct join_message *)effect->message;
+        join->error =
+            services_join(broker->services, join->service, turn->self, join->presence);
+        post(broker, runner, turn->self, &join->header);
+        break;
+    }
+    case LINK_DRAIN:
+        services_drain(broker->services, turn->self);
+        break;
+    case LINK_LEAVE:
+        if (!services_leave(broker->services, runner, turn->self, effect->message)) {
+            struct leave_message *again = message_create(MESSAGE_LEAVE, sizeof(*again));
+            CHECK_DEBT(again != NULL, "no memory for an event");
+            again->mail = effect->message;
+            post(broker, runner, turn->self, &again->header);
+        } else {
+            turn->retire = true;
+        }
+        break;
+    case LINK_QUERY:
+        queries_submit(broker->queries, (struct query_message *)effect->message);
+        break;
+    case LINK_PUSH_ALL:
+        perform_push_all(broker, runner, turn, (struct push_all_message *)effect->message);
+        break;
+    }
+}
+
+static void perform(struct broker *broker, struct runner *runner, struct turn *turn,
+                    struct session *session, const struct effect *effect)
+{
+    switch ((enum effect_kind)effect->kind) {
+    case EFFECT_SEND:
+        perform_send(broker, runner, turn, effect);
+        break;
+    case EFFECT_FLUSH:
+        net_flush(broker->net, runner->index, effect->value);
+        break;
+    case EFFECT_WELCOMED:
+        net_welcome(broker->net, effect->value);
+        break;
+    case EFFECT_RELEASE:
+        net_release(broker->net, effect->value);
+        break;
+    case EFFECT_UNBIND:
+        net_unbind(broker->net, effect->value, turn->out.data + effect->offset, effect->size);
+        break;
+    case EFFECT_CONSUMED:
+        net_consumed(broker->net, effect->value);
+        break;
+    case EFFECT_POST:
+        post(broker, runner, effect->value, effect->message);
+        break;
+    case EFFECT_FORWARD:
+        perform_forward(broker, runner, turn, effect);
+        break;
+    case EFFECT_CALL:
+        perform_call(broker, runner, session, effect->message);
+        break;
+    case EFFECT_TIMER:
+        clock_add(broker->clock, turn->self, effect->value);
+        break;
+    case EFFECT_ANSWER:
+        link_answer(broker->link, effect->value,
+                    (struct bytes){turn->out.data + effect->offset, effect->size});
+        break;
+    case EFFECT_LINK:
+        perform_link(broker, runner, turn, effect);
+        break;
+    }
+}
+
+void egress_perform(struct broker *broker, struct runner *runner, struct turn *turn,
+                    struct session *session)
+{
+    /* An effect may append others (a refusal's result), and the array may move: copy each. */
+    for (size_t i = 0; i < turn->count; i++) {
+        struct effect effect = turn->effects[i];
+        perform(broker, runner, turn, session, &effect);
+    }
+}
+
+void egress_bounce(void *context, struct runner *runner, struct message *message)
+{
+    struct broker *broker = context;
+    if (message->kind == MESSAGE_ATTACH) {
+        /* The user's last session ended between the gate and the mailbox. */
+        struct attach_message *attach = (struct attach_message *)message;
+        actor_handle user = registry_claim(broker->registry, attach->user,
+                                           strlen(attach->user), &user_behaviour);
+        CHECK_DEBT(user != 0, "no room for a login that was admitted");
+        net_rebind(broker->net, attach->conn, user);
+        if (scheduler_post(broker->scheduler, runner, user, message, 0) != 0)
+            egress_bounce(context, runner, message);
+        return;
+    }
+    struct turn turn = ((struct thread *)runner->scratch)->turn;
+    turn.out = (struct buffer){0};
+    turn.effects = NULL;
+    turn.count = turn.capacity = 0;
+    turn.change = NULL;
+    user_bounce(message, &turn);
+    egress_perform(broker, runner, &turn, NULL);
+    turn_fini(&turn);
+}
+
+/* --- behaviours ----------------------------------------------------------------------------------- */
+
+static struct turn *begin(struct broker *broker, struct runner *runner, actor_handle self)
+{
+    struct turn *turn = &((struct thread *)runner->scratch)->turn;
+    if (!turn->begun)
+        turn_begin(turn, self, registry_actor(broker->registry, actor_slot(self))->name,
+                   runner->now_ms, runner->wall_ms);
+    return turn;
+}
+
+static bool receive_user(void *context, struct runner *runner, actor_handle self, void *state,
+                         struct message *message)
+{
+    struct turn *turn = begin(context, runner, self);
+    user_receive(state, message, turn);
+    return turn->change == NULL && !turn->retire;
+}
+
+static enum verdict finish_user(void *context, struct runner *runner, actor_handle self,
+                                void *state)
+{
+    struct broker *broker = context;
+    struct turn *turn = begin(broker, runner, self);
+    egress_perform(broker, runner, turn, state);
+    struct change *change = turn->change;
+    bool retire = turn->retire;
+    turn_reset(turn);
+    if (change == NULL)
+        return retire ? VERDICT_RETIRE : VERDICT_GO_ON;
+    committer_submit(broker->committer, change);
+    return VERDICT_HOLD;
+}
+
+static bool receive_instance(void *context, struct runner *runner, actor_handle self,
+                             void *state, struct message *message)
+{
+    struct turn *turn = begin(context, runner, self);
+    instance_receive(state, message, turn);
+    return !turn->retire;
+}
+
+static enum verdict finish_instance(void *context, struct runner *runner, actor_handle self,
+                                    void *state)
+{
+    struct broker *broker = context;
+    struct turn *turn = begin(broker, runner, self);
+    instance_finish(state, turn);
+    egress_perform(broker, runner, turn, NULL);
+    bool retire = turn->retire;
+    if (retire)
+        instance_fini(state, turn);
+    turn_reset(turn);
+    return retire ? VERDICT_RETIRE : VERDICT_GO_ON;
+}
+
+const struct behaviour user_behaviour = {"user", receive_user, finish_user};
+const struct behaviour instance_behaviour = {"instance", receive_instance, finish_instance};

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "link_private.h"
+
+#include <errno.h>
+#include <nng/protocol/pubsub0/pub.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A copy of the presence stream for dashboards and for people with nngcat. It may lose events by
+ * design: nng drops the oldest when a subscriber lags, and nobody is told. Whoever needs each
+ * event fetches it over the link.
+ *
+ * `subscribers` saves the copy while nobody listens. It is changed by nng's threads and read by
+ * the publisher; a stale 0 costs a new subscriber its first event, which a lossy stream may. */
+
+struct feed {
+    nng_socket socket;
+    struct endpoint endpoint;
+    _Atomic unsigned subscribers;
+};
+
+static void on_pipe(nng_pipe pipe, nng_pipe_ev event, void *argument)
+{
+    struct feed *feed = argument;
+    /* Relaxed: the number orders nothing else. */
+    if (event == NNG_PIPE_EV_ADD_PRE)
+        atomic_fetch_add_explicit(&feed->subscribers, 1, memory_order_relaxed);
+    else
+        atomic_fetch_sub_explicit(&feed->subscribers, 1, memory_order_relaxed);
+}
+
+static int serve(struct feed *feed, char *error)
+{
+    nng_pipe_notify(feed->socket, NNG_PIPE_EV_ADD_PRE, on_pipe, feed);
+    nng_pipe_notify(feed->socket, NNG_PIPE_EV_REM_POST, on_pipe, feed);
+    nng_listener listener;
+    int code = endpoint_claim(&feed->endpoint, error);
+    if (code == 0)
+        code = endpoint_listener(&feed->endpoint, feed->socket, &listener, error);
+    return code == 0 ? endpoint_start(&feed->endpoint, listener, error) : code;
+}
+
+int feed_open(struct feed **out, const char *url, char *error)
+{
+    *out = NULL;
+    struct feed *feed = calloc(1, sizeof(*feed));
+    if (feed == NULL) {
+        snprintf(error, LINK_ERROR_BYTES, "feed: out of memory");
+        return -ENOMEM;
+    }
+    int code = endpoint_init(&feed->endpoint, url, error);
+    if (code == 0) {
+        int failed = nng_pub0_open(&feed->socket);
+        if (failed != 0)
+            snprintf(error, LINK_ERROR_BYTES, "%s: %s", url, nng_strerror(failed));
+        code = errno_of_nng(failed);
+    }
+    if (code != 0) {
+        free(feed);
+        return code;
+    }
+    code = serve(feed, error);
+    if (code != 0)
+        feed_close(feed);
+    else
+        *out = feed;
+    return code;
+}
+
+void feed_publish(struct feed *feed, struct bytes topic, struct bytes body)
+{
+    if (atomic_load_explicit(&feed->subscribers, memory_order_relaxed) == 0)
+        return;
+    nng_msg *message;
+    if (nng_msg_alloc(&message, topic.size + 1 + body.size) != 0)
+        return;
+    uint8_t *to = nng_msg_body(message);
+    if (topic.size > 0)
+        memcpy(to, topic.data, topic.size);
+    to[topic.size] = '\0';
+    if (body.size > 0)
+        memcpy(to + topic.size + 1, body.data, body.size);
+    if (nng_sendmsg(feed->socket, message, NNG_FLAG_NONBLOCK) != 0)
+        nng_msg_free(message);
+}
+
+void feed_close(struct feed *feed)
+{
+    endpoint_unlink(&feed->endpoint);
+    bool closed = close_bounded(feed->socket);
+    endpoint_release(&feed->endpoint);
+    if (closed)
+        free(feed);
+}

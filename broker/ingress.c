@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+#include <string.h>
+
+#include "actors/gate.h"
+#include "base/check.h"
+#include "broker/parts.h"
+#include "proto/arena.h"
+#include "proto/broker_frame.h"
+#include "client.pb-c.h"
+#include "proto/frame.h"
+#include "proto/link_frame.h"
+
+/* Everything that arrives, turned into posts.
+ *
+ * A connection is unbound until a Login or Resume was posted to its user's actor; until then the
+ * gate decides and the I/O thread itself answers, because the write side is its own. From the
+ * post on, all of its frames go to that actor, which answers. Order is kept by the mailbox: the
+ * login first, what was read behind it after. */
+
+static const char *end_text(enum conn_end end)
+{
+    switch (end) {
+    case CONN_LOGIN_DEADLINE:
+        return "log in within the deadline";
+    case CONN_PRELOGIN_BYTES:
+        return "too many bytes before the login";
+    case CONN_FRAME_TOO_LARGE:
+        return "a frame larger than frame_bytes_max";
+    default:
+        return "a frame length of more than five bytes";
+    }
+}
+
+/* --- unbound connections: the I/O thread answers ------------------------------------------------ */
+
+static void say(struct broker *broker, struct thread *thread, conn_handle conn,
+                const struct buffer *out)
+{
+    net_write(broker->net, thread->runner.index, conn, out->data, out->size);
+}
+
+static void say_error(struct broker *broker, struct thread *thread, conn_handle conn, uint64_t id,
+                      uint32_t code, const char *detail, uint32_t retry_after_ms)
+{
+    struct buffer out = {0};
+    if (id != 0 && broker_frame_error(&out, id, code, detail, retry_after_ms) == 0)
+        say(broker, thread, conn, &out);
+    buffer_fini(&out);
+}
+
+static void say_close(struct broker *broker, struct thread *thread, conn_handle conn,
+                      uint32_t reason, const char *detail)
+{
+    struct buffer out = {0};
+    if (broker_frame_close(&out, reason, detail, 0, false) == 0)
+        say(broker, thread, conn, &out);
+    buffer_fini(&out);
+    net_release(broker->net, conn);
+}
+
+static void copy_text(char *to, size_t room, struct bytes from)
+{
+    size_t size = from.size < room - 1 ? from.size : room - 1;
+    /* Cut between characters. */
+    while (size < from.size && size > 0 && (from.data[size] & 0xc0) == 0x80)
+        size--;
+    if (size > 0)
+        memcpy(to, from.data, size);
+    to[size] = '\0';
+}
+
+bool ingress_attach(struct broker *broker, struct runner *runner, struct attach_message *attach)
+{
+    /* The actor may retire between the claim and the post; then the next claim makes a new one. */
+    for (;;) {
+        actor_handle user = registry_claim(broker->registry, attach->user, strlen(attach->user),
+                                           &user_behaviour);
+        if (user == 0)
+            return false;
+        net_bind(broker->net, attach->conn, user);
+        if (scheduler_post(broker->scheduler, runner, user, &attach->header, 0) == 0)
+            return true;
+    }
+}
+
+static bool attach(struct broker *broker, struct thread *thread, conn_handle conn,
+                   const struct client_frame *frame)
+{
+    struct attach_message *message = message_create(MESSAGE_ATTACH, sizeof(*message));
+    CHECK_DEBT(message != NULL, "no memory for a login");
+    message->conn = conn;
+    message->id = frame->id;
+    message->acks = frame->login.acks;
+    copy_text(message->user, sizeof(message->user), frame->login.username);
+    copy_text(message->client, sizeof(message->client), frame->login.client);
+    net_address(broker->net, conn, message->address);
+    if (ingress_attach(broker, &thread->runner, message))
+        return true;
+    message_destroy(&message->header);
+    LOG(broker->log, LIMIT_HIT, LOG_S("limit", "limits.users"),
+        LOG_U("users", registry_count(broker->registry)));
+    say_error(broker, thread, conn, frame->id, USHER__V1__ERROR__CODE__BUSY,
+              "limits.users is reached", 1000);
+    return false;
+}
+
+static bool resume(struct broker *broker, struct thread *thread, conn_handle conn,
+                   const struct client_frame *frame)
+{
+    struct bytes name = frame->resume.username;
+    struct bytes secret = frame->resume.secret;
+    struct resume_message *message = message_create(MESSAGE_RESUME, sizeof(*message));
+    CHECK_DEBT(message != NULL, "no memory for a resume");
+    message->conn = conn;
+    message->id = frame->id;
+    message->epoch = frame->resume.epoch;
+    message->last_seq = frame->resume.last_seq;
+    message->secret_given = secret.size == SECRET_BYTES;
+    memset(message->secret, 0, SECRET_BYTES);
+    if (message->secret_given)
+        memcpy(message->secret, secret.data, SECRET_BYTES);
+    net_address(broker->net, conn, message->address);
+    actor_handle user = registry_find(broker->registry, name.data, name.size);
+    if (user != 0) {
+        net_bind(broker->net, conn, user);
+        if (scheduler_post(broker->scheduler, &thread->runner, user, &message->header, 0) == 0)
+            return true;
+        net_bind(broker->net, conn, 0);
+    }
+    message_destroy(&message->header);
+    metrics_add(broker->metrics, thread->runner.index, METRIC_resumes_rejected, 1);
+    say_error(broker, thread, conn, frame->id, USHER__V1__ERROR__CODE__RESUME_REJECTED,
+              "no such session to resume; log in", 0);
+    return false;
+}
+
+/* One frame before login. True: the connection is bound now, or closed. */
+static bool admit(struct broker *broker, struct thread *thread, conn_handle conn,
+                  struct bytes bytes, bool *bound)
+{
+    struct client_frame frame;
+    struct gate_decision decision = gate_frame(bytes, &frame);
+    metrics_add(broker->metrics, thread->runner.index, METRIC_frames_in, 1);
+    if (decision.verdict == GATE_ATTACH)
+        return *bound = attach(broker, thread, conn, &frame);
+    if (decision.verdict == GATE_RESUME)
+        return *bound = resume(broker, thread, conn, &frame);
+    metrics_add(broker->metrics, thread->runner.index, METRIC_errors_protocol, 1);
+    say_error(broker, thread, conn, frame.id, decision.code, decision.detail, 0);
+    if (decision.verdict == GATE_ANSWER)
+        return false;
+    char address[NET_ADDRESS_BYTES_MAX];
+    net_address(broker->net, conn, address);
+    LOG(broker->log, LOGIN_REFUSED, LOG_S("address", address), LOG_S("detail", decision.detail));
+    say_close(broker, thread, conn, decision.reason, decision.detail);
+    return true;
+}
+
+static void post_frames(struct broker *broker, struct thread *thread, conn_handle conn,
+                        uint64_t owner, struct bytes frames, bool welcomed)
+{
+    struct frames_message *message =
+        message_create(MESSAGE_FRAMES, sizeof(*message) + frames.size);
+    CHECK_DEBT(message != NULL, "no memory for frames");
+    message->conn = conn;
+    message->welcomed = welcomed;
+    message->size = (uint32_t)frames.size;
+    memcpy(message->bytes, frames.data, frames.size);
+    if (scheduler_post(broker->scheduler, &thread->runner, owner, &message->header, 0) != 0) {
+        /* The session has ended; the connection is about to be closed. */
+        message_destroy(&message->header);
+        net_consumed(broker->net, conn);
+        metrics_add(broker->metrics, thread->runner.index, METRIC_frames_stale, 1);
+    }
+}
+
+static void on_frames(void *context, void *thread_, conn_handle conn, uint64_t owner,
+                      struct bytes frames, bool welcomed)
+{
+    struct broker *broker = context;
+    struct thread *thread = thread_;
+    if (owner != 0) {
+        post_frames(broker, thread, conn, owner, frames, welcomed);
+        return;
+    }
+    bool done = false;
+    bool bound = false;
+    while (!done && frames.size > 0) {
+        struct bytes frame;
+        size_t used;
+        CHECK(frame_next(frames, broker->settings.frame_bytes_max, &frame, &used) == 1);
+        frames = (struct bytes){frames.data + used, frames.size - used};
+        done = admit(broker, thread, conn, frame, &bound);
+    }
+    if (bound && frames.size > 0)
+        post_frames(broker, thread, conn, net_owner(broker->net, conn), frames, false);
+    else
+        net_consumed(broker->net, conn);
+}
+
+/* --- ends --------------------------------------------------------------------------------------- */
+
+static void end_unbound(struct broker *broker, struct thread *thread, conn_handle conn,
+                        enum conn_end end)
+{
+    if (end == CONN_LOST) {
+        net_release(broker->net, conn);
+        return;
+    }
+    bool late = end == CONN_LOGIN_DEADLINE || end == CONN_SILENT;
+    char address[NET_ADDRESS_BYTES_MAX];
+    net_address(broker->net, conn, address);
+    metrics_add(broker->metrics, thread->runner.index,
+                late ? METRIC_closed_auth_timeout : METRIC_closed_protocol, 1);
+    if (late)
+        LOG(broker->log, AUTH_TIMEOUT, LOG_S("address", address));
+    else
+        LOG(broker->log, PROTOCOL_ERROR, LOG_S("address", address),
+            LOG_S("detail", end_text(end)));
+    say_close(broker, thread, conn,
+              late ? USHER__V1__CLOSE__REASON__AUTH_TIMEOUT
+                   : USHER__V1__CLOSE__REASON__PROTOCOL_ERROR,
+              end_text(late ? CONN_LOGIN_DEADLINE : end));
+}
+
+static void on_end(void *context, void *thread_, conn_handle conn, uint64_t owner,
+                   enum conn_end end)
+{
+    static const enum loss losses[] = {
+        [CONN_LOST] = LOSS_GONE,           [CONN_BROKEN_FRAME] = LOSS_PROTOCOL,
+        [CONN_FRAME_TOO_LARGE] = LOSS_TOO_LARGE, [CONN_PRELOGIN_BYTES] = LOSS_TOO_LARGE,
+        [CONN_LOGIN_DEADLINE] = LOSS_SILENT, [CONN_SILENT] = LOSS_SILENT,
+        [CONN_SLOW] = LOSS_SLOW,
+    };
+    struct broker *broker = context;
+    struct thread *thread = thread_;
+    if (owner == 0) {
+        end_unbound(broker, thread, conn, end);
+        return;
+    }
+    struct conn_end_message *message = message_create(MESSAGE_CONN_END, sizeof(*message));
+    CHECK_DEBT(message != NULL, "no memory for an event");
+    message->conn = conn;
+    message->loss = losses[end];
+    /* An actor that is gone has released its connection, or left it unbound, on its way. */
+    if (scheduler_post(broker->scheduler, &thread->runner, owner, &message->header, 0) != 0)
+        message_destroy(&message->header);
+}
+
+static void on_writable(void *context, void *thread_, conn_handle conn, uint64_t owner)
+{
+    struct broker *broker = context;
+    struct thread *thread = thread_;
+    struct writable_message *message = message_create(MESSAGE_WRITABLE, sizeof(*message));
+    CHECK_DEBT(message != NULL, "no memory for an event");
+    message->conn = conn;
+    if (scheduler_post(broker->scheduler, &thread->runner, owner, &message->header, 0) != 0)
+        message_destroy(&message->header);
+}
+
+static void on_begin(void *context, void *thread_, uint64_t now_ms)
+{
+    struct broker *broker = context;
+    struct thread *thread = thread_;
+    thread->runner.now_ms = now_ms;
+    thread->runner.wall_ms = env_wall_ms(broker->env);
+}
+
+/* An I/O thread runs what its batch caused. Beyond this many turns it looks at its sockets first
+ * and leaves the rest to whoever is free. */
+enum { BATCH_TURNS_MAX = 4096 };
+
+static bool on_batch_end(void *context, void *thread_)
+{
+    struct broker *broker = context;
+    struct thread *thread = thread_;
+    scheduler_run(broker->scheduler, &thread->runner, BATCH_TURNS_MAX);
+    if (!scheduler_backlog(broker->scheduler))
+        return false;
+    scheduler_wake(broker->scheduler);
+    return true;
+}
+
+/* --- backends ----------------------------------------------------------------------------------- */
+
+static void refuse_link(struct broker *broker, uint64_t exchange, uint32_t code,
+                        const char *detail)
+{
+    struct buffer out = {0};
+    metrics_add(broker->metrics, 0, METRIC_link_refused, 1);
+    LOG(broker->log, LINK_REFUSED, LOG_U("code", code), LOG_S("detail", detail));
+    instance_refusal(&out, code, detail);
+    link_answer(broker->link, exchange, (struct bytes){out.data, out.size});
+    buffer_fini(&out);
+}
+
+/* The actor that a request is for, or 0 with the refusal sent. */
+static actor_handle link_target(struct broker *broker, uint64_t exchange,
+                                const Usher__V1__LinkRequest *request)
+{
+    char key[INSTANCE_KEY_BYTES];
+    uint64_t id;
+    if (request->body_case == USHER__V1__LINK_REQUEST__BODY_HELLO) {
+        if (!instance_key(request->hello, key)) {
+            refuse_link(broker, exchange, USHER__V1__REFUSED__CODE__MALFORMED,
+                        "Hello: service and instance must be names");
+            return 0;
+        }
+        id = registry_claim(broker->registry, key, strlen(key), &instance_behaviour);
+    } else if (request->body_case == USHER__V1__LINK_REQUEST__BODY_SUBMIT &&
+               request->submit->link == 0) {
+        id = registry_claim(broker->registry, INSTANCE_VISITORS, strlen(INSTANCE_VISITORS),
+                            &instance_behaviour);
+    } else {
+        uint64_t link = request->body_case == USHER__V1__LINK_REQUEST__BODY_SUBMIT
+                            ? request->submit->link
+                            : request->fetch->link;
+        id = registry_at(broker->registry, (uint32_t)link & 0xffffff);
+        if (id == 0 || link == 0) {
+            refuse_link(broker, exchange, USHER__V1__REFUSED__CODE__STALE_LINK,
+                        "this link is not known; say Hello again");
+            return 0;
+        }
+    }
+    if (id == 0)
+        refuse_link(broker, exchange, USHER__V1__REFUSED__CODE__BUSY, "limits.users is reached");
+    return id;
+}
+
+static uint64_t on_request(void *context, uint64_t exchange, struct bytes frame)
+{
+    struct broker *broker = context;
+    struct arena arena;
+    actor_handle target = 0;
+    if (arena_init(&arena, INSTANCE_ARENA_BYTES) != 0) {
+        refuse_link(broker, exchange, USHER__V1__REFUSED__CODE__BUSY, "no memory");
+        return 0;
+    }
+    const Usher__V1__LinkRequest *request = link_request_read(&arena, frame);
+    if (request == NULL || request->body_case == USHER__V1__LINK_REQUEST__BODY__NOT_SET)
+        refuse_link(broker, exchange, USHER__V1__REFUSED__CODE__MALFORMED,
+                    "not a LinkRequest that this version knows");
+    else
+        target = link_target(broker, exchange, request);
+    arena_fini(&arena);
+    if (target == 0)
+        return 0;
+    struct link_request_message *message =
+        message_create(MESSAGE_LINK_REQUEST, sizeof(*message) + frame.size);
+    CHECK_DEBT(message != NULL, "no memory for a backend request");
+    message->exchange = exchange;
+    message->size = (uint32_t)frame.size;
+    memcpy(message->bytes, frame.data, frame.size);
+    if (scheduler_post(broker->scheduler, NULL, target, &message->header, 0) != 0) {
+        message_destroy(&message->header);
+        refuse_link(broker, exchange, USHER__V1__REFUSED__CODE__STALE_LINK,
+                    "this link is gone; say Hello again");
+        return 0;
+    }
+    return target;
+}
+
+static void on_gone(void *context, uint64_t owner, uint64_t exchange)
+{
+    struct broker *broker = context;
+    struct link_gone_message *message = message_create(MESSAGE_LINK_GONE, sizeof(*message));
+    CHECK_DEBT(message != NULL, "no memory for an event");
+    message->exchange = exchange;
+    if (scheduler_post(broker->scheduler, NULL, owner, &message->header, 0) != 0)
+        message_destroy(&message->header);
+}
+
+void ingress_wire(struct broker *broker)
+{
+    broker->net_events = (struct net_events){
+        .context = broker,
+        .on_begin = on_begin,
+        .on_frames = on_frames,
+        .on_end = on_end,
+        .on_writable = on_writable,
+        .on_batch_end = on_batch_end,
+    };
+    broker->link_events = (struct link_events){
+        .on_request = on_request, .on_gone = on_gone, .context = broker};
+}

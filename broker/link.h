@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_BROKER_LINK_H
+#define USHER_BROKER_LINK_H
+
+/* The edge towards the backends: one cooked nng REP socket, used half-duplex, with contexts.
+ *
+ * It moves whole messages and knows nothing of what is in them, but for Refused(PIPELINED), which
+ * it answers itself. Every request becomes an *exchange*: it is handed up once by on_request and
+ * waits for exactly one link_answer. docs/decisions and nng's known faults explain the rules:
+ * never close a pipe or a listener that is in use, never two requests on one connection, answers
+ * of at most frame_bytes_max.
+ *
+ * A watchdog thread looks each second after a listener that died (and repairs it: an ipc listener
+ * on the same path, a tcp one on the next URL of the list) and every five seconds after nng's
+ * reaper (metric, log, health). Errors are negative errno. */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/log.h"
+#include "base/metrics.h"
+#include "proto/bytes.h"
+
+enum { LINK_URLS_MAX = 8 };
+
+struct link;
+
+struct link_events {
+    /* A request arrived. Runs on an nng thread: decode, post, return; must not block. `frame` is
+     * borrowed for the call. Gives the owner, any number of the caller's, for on_gone. */
+    uint64_t (*on_request)(void *context, uint64_t exchange, struct bytes frame);
+
+    /* The peer of an exchange that still waits is gone. Runs on an nng thread; must not block.
+     * At most once per exchange, after its on_request, and never for one that was answered by
+     * then; it may run beside the link_answer of another thread. The exchange still wants its
+     * link_answer (nng throws it away). */
+    void (*on_gone)(void *context, uint64_t owner, uint64_t exchange);
+    void *context;
+};
+
+struct link_options {
+    const char *urls[LINK_URLS_MAX]; /* ipc://PATH or tcp://HOST:PORT */
+    size_t url_count;
+    size_t frame_bytes_max;
+    unsigned contexts;
+    struct log *log;         /* may be NULL */
+    struct metrics *metrics; /* may be NULL; block 0 is used */
+};
+
+/* Opens the socket and listens: on every ipc URL and on the first tcp URL that works (the others
+ * are spares). An ipc path that is not a socket is refused (-EEXIST), as is one that another
+ * process serves (-EADDRINUSE); its folder is made when it is missing, one level, mode 0700.
+ * `error` takes one line of at least 256 bytes for a person. The options are borrowed for the
+ * call, log and metrics until link_close. *link is set before the first on_request, which may
+ * come before link_open returns; it is NULL after an error. */
+int link_open(struct link **link, const struct link_options *options,
+              const struct link_events *events, char *error);
+
+/* Answers an exchange; any thread, on_request included; never blocks. An unknown or already
+ * answered exchange is ignored and counted (events_stale). `frame` is borrowed and may be empty,
+ * but never longer than frame_bytes_max. Not after link_close. */
+void link_answer(struct link *link, uint64_t exchange, struct bytes frame);
+
+struct link_health {
+    bool listening;    /* at least one listener works */
+    bool reaper_stuck; /* nng no longer reports lost peers: rely on fetch timing alone */
+};
+struct link_health link_health(struct link *link);
+
+/* No more on_request or on_gone after it returns; it waits for those that run, so it is not called
+ * from one of them. Takes at most a few seconds. What nng cannot close safely (a socket that still
+ * has peers, after a short wait for them) is left to the end of the process; the socket files are
+ * removed and the paths are free in any case. */
+void link_close(struct link *link);
+
+/* The lossy copy of the presence stream: one PUB socket. */
+struct feed;
+
+/* The same rules for the URL, the errors and `error` as link_open; nothing watches its listener. */
+int feed_open(struct feed **feed, const char *url, char *error);
+
+/* Never blocks; drops silently when a subscriber lags. Any one thread at a time. Does nothing
+ * while nobody subscribes. The message is `topic`, one NUL byte, `body`. */
+void feed_publish(struct feed *feed, struct bytes topic, struct bytes body);
+
+/* Takes at most a second; nobody publishes any more. */
+void feed_close(struct feed *feed);
+
+#endif

@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "link_private.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/env.h"
+
+/* Addresses. The care is all about ipc paths, because nng has none: it deletes whatever sits at
+ * the path, a regular file too, and its test whether somebody serves the path is a connect and
+ * close, which kills the listener of a running broker. So a lock file beside the socket decides
+ * who owns the path, before anything touches the path itself. The lock file is never removed:
+ * removing it while another process opens it would give the path two owners.
+ *
+ * A socket file found under our own lock is no broker's. It may still belong to some other
+ * program, so we connect once, and remove it only when nobody answers. */
+
+int errno_of_nng(int error)
+{
+    if (error & NNG_ESYSERR)
+        return -(error & ~NNG_ESYSERR);
+    switch (error) {
+    case 0:
+        return 0;
+    case NNG_ENOMEM:
+        return -ENOMEM;
+    case NNG_EADDRINUSE:
+        return -EADDRINUSE;
+    case NNG_EADDRINVAL:
+    case NNG_EINVAL:
+        return -EINVAL;
+    case NNG_EPERM:
+        return -EACCES;
+    case NNG_ENOFILES:
+        return -EMFILE;
+    case NNG_ENOSPC:
+        return -ENOSPC;
+    case NNG_ENOTSUP:
+        return -ENOTSUP;
+    default:
+        return -EIO;
+    }
+}
+
+static int complain(char *error, int code, const char *what, const char *why)
+{
+    snprintf(error, LINK_ERROR_BYTES, "%s: %s", what, why);
+    return code;
+}
+
+int endpoint_init(struct endpoint *endpoint, const char *url, char *error)
+{
+    *endpoint = (struct endpoint){.lock_fd = -1};
+    if (url == NULL || strlen(url) >= sizeof(endpoint->url))
+        return complain(error, -ENAMETOOLONG, "link URL", "absent or too long");
+    strcpy(endpoint->url, url);
+    if (strncmp(url, "tcp://", 6) == 0)
+        return 0;
+    if (strncmp(url, "ipc://", 6) != 0 || url[6] == '\0')
+        return complain(error, -EINVAL, url, "must be ipc://PATH or tcp://HOST:PORT");
+    endpoint->path = endpoint->url + 6;
+    struct sockaddr_un address;
+    if (strlen(endpoint->path) >= sizeof(address.sun_path))
+        return complain(error, -ENAMETOOLONG, url, "the path is longer than a socket's may be");
+    return 0;
+}
+
+static int make_folder(const char *path, char *error)
+{
+    char folder[LINK_URL_BYTES_MAX];
+    snprintf(folder, sizeof(folder), "%s", path);
+    char *slash = strrchr(folder, '/');
+    if (slash == NULL || slash == folder)
+        return 0;
+    *slash = '\0';
+    if (mkdir(folder, 0700) == 0 || errno == EEXIST)
+        return 0;
+    int code = -errno;
+    return complain(error, code, folder, strerror(-code));
+}
+
+static int take_lock(struct endpoint *endpoint, char *error)
+{
+    char path[LINK_URL_BYTES_MAX + 8];
+    snprintf(path, sizeof(path), "%s.lock", endpoint->path);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0) {
+        int code = -errno;
+        return complain(error, code, path, strerror(-code));
+    }
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        int code = errno == EWOULDBLOCK ? -EADDRINUSE : -errno;
+        close(fd);
+        return complain(error, code, endpoint->path,
+                        code == -EADDRINUSE ? "another usher serves it" : strerror(-code));
+    }
+    endpoint->lock_fd = fd;
+    return 0;
+}
+
+/* 1: a socket, 0: nothing, or -EEXIST and others. */
+static int look_at(const char *path, char *error)
+{
+    struct stat status;
+    if (lstat(path, &status) != 0) {
+        int code = -errno;
+        return code == -ENOENT ? 0 : complain(error, code, path, strerror(-code));
+    }
+    if (!S_ISSOCK(status.st_mode))
+        return complain(error, -EEXIST, path, "exists and is not a socket; it is left alone");
+    return 1;
+}
+
+/* Never waits: a full backlog is -EAGAIN. */
+static int connect_raw(const struct sockaddr *address, socklen_t size)
+{
+    int fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -errno;
+    if (connect(fd, address, size) == 0 || errno == EINPROGRESS)
+        return fd;
+    int code = -errno;
+    close(fd);
+    return code;
+}
+
+static int connect_path(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+    return connect_raw((const struct sockaddr *)&address, sizeof(address));
+}
+
+/* Under the lock: what still sits at the path is stale, or it belongs to somebody else. */
+static int check_claimed(const struct endpoint *endpoint, char *error)
+{
+    int code = look_at(endpoint->path, error); /* again: now nobody of us changes it */
+    if (code <= 0)
+        return code;
+    int fd = connect_path(endpoint->path);
+    if (fd >= 0)
+        close(fd);
+    if (fd != -ECONNREFUSED && fd != -ENOENT)
+        return complain(error, -EADDRINUSE, endpoint->path, "another program serves it");
+    endpoint_unlink(endpoint);
+    return 0;
+}
+
+int endpoint_claim(struct endpoint *endpoint, char *error)
+{
+    if (endpoint->path == NULL)
+        return 0;
+    int code = make_folder(endpoint->path, error);
+    if (code == 0)
+        code = look_at(endpoint->path, error);
+    if (code < 0)
+        return code;
+    code = take_lock(endpoint, error);
+    if (code != 0)
+        return code;
+    code = check_claimed(endpoint, error);
+    if (code != 0)
+        endpoint_release(endpoint); /* so that nobody removes what is not ours */
+    return code;
+}
+
+int endpoint_listener(const struct endpoint *endpoint, nng_socket socket, nng_listener *listener,
+                      char *error)
+{
+    int failed = nng_listener_create(listener, socket, endpoint->url);
+    if (failed != 0)
+        return complain(error, errno_of_nng(failed), endpoint->url, nng_strerror(failed));
+    failed = nng_listener_set_size(*listener, NNG_OPT_RECVMAXSZ, LINK_RECEIVE_BYTES_MAX);
+    if (failed == 0 && endpoint->path != NULL)
+        failed = nng_listener_set_int(*listener, NNG_OPT_IPC_PERMISSIONS, 0600);
+    if (failed == 0 && endpoint->path == NULL)
+        failed = nng_listener_set_bool(*listener, NNG_OPT_TCP_KEEPALIVE, true);
+    if (failed == 0)
+        return 0;
+    nng_listener_close(*listener);
+    return complain(error, errno_of_nng(failed), endpoint->url, nng_strerror(failed));
+}
+
+int endpoint_start(const struct endpoint *endpoint, nng_listener listener, char *error)
+{
+    int failed = nng_listener_start(listener, 0);
+    if (failed == 0)
+        return 0;
+    return complain(error, errno_of_nng(failed), endpoint->url, nng_strerror(failed));
+}
+
+void endpoint_unlink(const struct endpoint *endpoint)
+{
+    struct stat status;
+    if (endpoint->path == NULL || endpoint->lock_fd < 0)
+        return;
+    if (lstat(endpoint->path, &status) == 0 && S_ISSOCK(status.st_mode))
+        unlink(endpoint->path);
+}
+
+void endpoint_release(struct endpoint *endpoint)
+{
+    if (endpoint->lock_fd >= 0)
+        close(endpoint->lock_fd);
+    endpoint->lock_fd = -1;
+}
+
+/* A wildcard address works too: the machine connects to itself. */
+static int connect_listener(nng_listener listener)
+{
+    nng_sockaddr bound;
+    if (nng_listener_get_addr(listener, NNG_OPT_LOCADDR, &bound) != 0)
+        return -EINVAL;
+    if (bound.s_family == NNG_AF_INET) {
+        struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = bound.s_in.sa_port};
+        address.sin_addr.s_addr = bound.s_in.sa_addr;
+        return connect_raw((const struct sockaddr *)&address, sizeof(address));
+    }
+    if (bound.s_family != NNG_AF_INET6)
+        return -EAFNOSUPPORT;
+    struct sockaddr_in6 address = {.sin6_family = AF_INET6, .sin6_port = bound.s_in6.sa_port};
+    memcpy(&address.sin6_addr, bound.s_in6.sa_addr, sizeof(address.sin6_addr));
+    return connect_raw((const struct sockaddr *)&address, sizeof(address));
+}
+
+int endpoint_knock(const struct endpoint *endpoint, nng_listener listener)
+{
+    static const uint8_t hello[8] = {0, 'S', 'P', 0, 0, 0x30, 0, 0}; /* the peer is a REQ socket */
+    int fd = endpoint->path != NULL ? connect_path(endpoint->path) : connect_listener(listener);
+    if (fd < 0)
+        return fd;
+    if (endpoint->path == NULL) { /* a connect to our own machine is over at once, or never */
+        struct sockaddr_storage peer;
+        socklen_t size = sizeof(peer);
+        for (int i = 0; i < 50 && getpeername(fd, (struct sockaddr *)&peer, &size) != 0; i++)
+            usleep(10000);
+    }
+    if (send(fd, hello, sizeof(hello), MSG_NOSIGNAL) == (ssize_t)sizeof(hello))
+        return fd;
+    close(fd);
+    return -ECONNREFUSED;
+}
+
+/* Shared by the two threads of close_bounded; whoever comes last frees it. */
+struct closing {
+    nng_socket socket;
+    pthread_mutex_t lock;
+    pthread_cond_t finished;
+    bool done;
+    bool abandoned;
+};
+
+static void *close_socket(void *argument)
+{
+    struct closing *closing = argument;
+    nng_close(closing->socket);
+    pthread_mutex_lock(&closing->lock);
+    closing->done = true;
+    bool abandoned = closing->abandoned;
+    pthread_cond_signal(&closing->finished);
+    pthread_mutex_unlock(&closing->lock);
+    if (abandoned)
+        free(closing);
+    return NULL;
+}
+
+static bool wait_closed(struct closing *closing)
+{
+    uint64_t until_ns = env_monotonic_ns(env_system()) + LINK_CLOSE_MS * UINT64_C(1000000);
+    struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000),
+                             .tv_nsec = (long)(until_ns % 1000000000)};
+    pthread_mutex_lock(&closing->lock);
+    while (!closing->done &&
+           pthread_cond_timedwait(&closing->finished, &closing->lock, &until) != ETIMEDOUT) {
+    }
+    bool done = closing->done;
+    closing->abandoned = !done;
+    pthread_mutex_unlock(&closing->lock);
+    return done;
+}
+
+bool close_bounded(nng_socket socket)
+{
+    struct closing *closing = calloc(1, sizeof(*closing));
+    if (closing == NULL)
+        return false;
+    closing->socket = socket;
+    pthread_mutex_init(&closing->lock, NULL);
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&closing->finished, &attributes);
+    pthread_condattr_destroy(&attributes);
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, close_socket, closing) != 0) {
+        free(closing);
+        return false;
+    }
+    bool done = wait_closed(closing);
+    if (!done) {
+        pthread_detach(thread);
+        return false;
+    }
+    pthread_join(thread, NULL);
+    free(closing);
+    return true;
+}

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <malloc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "broker/broker.h"
+#include "broker/notify.h"
+
+/* Command line -> configuration -> broker -> signals; nothing else. */
+
+enum { EXIT_INTERNAL = 70, LOG_LINES_PER_SECOND = 0 /* the default */ };
+
+/* Termination is waited for by the main thread alone: every other thread is started with these
+ * blocked. */
+static void block_signals(sigset_t *set)
+{
+    sigemptyset(set);
+    sigaddset(set, SIGTERM);
+    sigaddset(set, SIGINT);
+    sigaddset(set, SIGHUP);
+    sigprocmask(SIG_BLOCK, set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
+}
+
+/* One file per connection: use what the system allows. */
+static void raise_file_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+static int open_log(struct log **log, const struct options *options)
+{
+    bool text = options->log_format == LOG_FORMAT_TEXT ||
+                (options->log_format == LOG_FORMAT_AUTO && isatty(STDERR_FILENO));
+    struct log_options log_options = {
+        .level = (enum log_level)options->log_level,
+        .fd = STDERR_FILENO,
+        .json = !text,
+        .env = env_system(),
+        .lines_per_second_per_event = LOG_LINES_PER_SECOND,
+    };
+    return log_open(log, &log_options);
+}
+
+static void wait_for_the_end(struct log *log, const sigset_t *set)
+{
+    int signal_number = 0;
+    while (sigwait(set, &signal_number) == 0 && signal_number == SIGHUP)
+        LOG(log, CONFIG_LOADED, LOG_S("reload", "this version reloads nothing; restart instead"));
+}
+
+int main(int argc, char **argv)
+{
+    struct options options;
+    enum config_action action;
+    int failed = config_load(&options, argc, argv, stderr, &action);
+    if (failed != 0 || action == CONFIG_EXIT) {
+        options_fini(&options);
+        return failed;
+    }
+    sigset_t set;
+    block_signals(&set);
+    raise_file_limit();
+    /* Few arenas: memory that one thread frees is reused by another. */
+    mallopt(M_ARENA_MAX, (int)options.threads_io + 1);
+    struct log *log = NULL;
+    if (open_log(&log, &options) != 0) {
+        options_fini(&options);
+        return EXIT_INTERNAL;
+    }
+    LOG(log, STARTING, LOG_S("version", USHER_VERSION), LOG_S("node", options.node_name),
+        LOG_U("pid", getpid()));
+    char error[BROKER_ERROR_BYTES];
+    struct broker *broker;
+    failed = broker_start(&broker, &options, log, error);
+    if (failed == 0) {
+        LOG(log, READY, LOG_U("port", broker_port(broker)));
+        notify_manager("READY=1");
+        wait_for_the_end(log, &set);
+        notify_manager("STOPPING=1");
+        broker_stop(broker);
+    }
+    log_close(log);
+    if (failed != 0)
+        fprintf(stderr, "usherd: %s\n", error);
+    options_fini(&options);
+    return failed;
+}

@@ -1,0 +1,473 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "net/conn.h"
+#include "proto/frame.h"
+
+/* The read side and the life of a connection: everything here runs on its I/O thread.
+ *
+ * Life: open -> ended (on_end called once; nothing is read any more) -> closing (released by the
+ * write-side owner) -> free. A slot's memory is never freed and its generation rises when it is
+ * given back, so an event or an order for an earlier life finds nothing.
+ *
+ * Descriptors are edge-triggered. A read that gives less than was asked for has emptied the
+ * socket; what comes later is a new edge. A connection that filled the buffer, or whose receiver
+ * still holds CHUNKS_MAX batches of frames, goes on the list `again`: that bounds what one client
+ * can have in flight inside the broker without losing a byte. */
+
+enum { READ_BYTES = 64 * 1024, CHUNKS_MAX = 8 };
+
+struct conn *conn_at(struct reactor *reactor, uint32_t slot)
+{
+    struct conn *chunk =
+        atomic_load_explicit(&reactor->chunks[slot / CHUNK_CONNS], memory_order_acquire);
+    return chunk + slot % CHUNK_CONNS;
+}
+
+struct conn *conn_find(struct net *net, conn_handle handle)
+{
+    struct conn *conn = conn_at(reactor_of(net, handle), (uint32_t)handle & 0xffffff);
+    uint32_t generation = atomic_load_explicit(&conn->generation, memory_order_acquire);
+    return generation == (uint32_t)(handle >> 32) ? conn : NULL;
+}
+
+bool handle_list_add(struct handle_list *list, conn_handle handle)
+{
+    if (list->count == list->capacity) {
+        size_t capacity = list->capacity ? list->capacity * 2 : 64;
+        conn_handle *items = realloc(list->items, capacity * sizeof(*items));
+        if (items == NULL)
+            return false;
+        list->items = items;
+        list->capacity = capacity;
+    }
+    list->items[list->count++] = handle;
+    return true;
+}
+
+/* --- deadlines ------------------------------------------------------------------------------ */
+
+void deadline_enter(struct reactor *reactor, struct conn *conn, enum deadline which)
+{
+    struct deadline_queue *queue = &reactor->queues[which];
+    conn->queue = (uint8_t)which;
+    conn->due_ms = reactor->now_ms + queue->wait_ms;
+    conn->previous = queue->last;
+    conn->next = NO_SLOT;
+    if (queue->last != NO_SLOT)
+        conn_at(reactor, queue->last)->next = conn->slot;
+    else
+        queue->first = conn->slot;
+    queue->last = conn->slot;
+}
+
+void deadline_leave(struct reactor *reactor, struct conn *conn)
+{
+    if (conn->queue == DEADLINES)
+        return;
+    struct deadline_queue *queue = &reactor->queues[conn->queue];
+    if (conn->previous != NO_SLOT)
+        conn_at(reactor, conn->previous)->next = conn->next;
+    else
+        queue->first = conn->next;
+    if (conn->next != NO_SLOT)
+        conn_at(reactor, conn->next)->previous = conn->previous;
+    else
+        queue->last = conn->previous;
+    conn->queue = DEADLINES;
+}
+
+/* --- slots ----------------------------------------------------------------------------------- */
+
+static struct conn *take_slot(struct reactor *reactor)
+{
+    if (reactor->first_free != 0) {
+        struct conn *conn = conn_at(reactor, reactor->first_free - 1);
+        reactor->first_free = conn->next;
+        return conn;
+    }
+    uint32_t slot = reactor->slots_made;
+    if (slot >= reactor->net->slots_max)
+        return NULL;
+    if (slot % CHUNK_CONNS == 0) {
+        struct conn *chunk = calloc(CHUNK_CONNS, sizeof(*chunk));
+        if (chunk == NULL)
+            return NULL;
+        atomic_store_explicit(&reactor->chunks[slot / CHUNK_CONNS], chunk, memory_order_release);
+    }
+    reactor->slots_made++;
+    struct conn *conn = conn_at(reactor, slot);
+    conn->slot = slot;
+    atomic_store_explicit(&conn->generation, 1, memory_order_release);
+    return conn;
+}
+
+static void count_unbound(struct reactor *reactor, struct conn *conn, uint64_t owner)
+{
+    struct net *net = reactor->net;
+    if (conn->owner == 0 && owner != 0)
+        atomic_fetch_sub_explicit(&net->unbound, 1, memory_order_relaxed);
+    else if (conn->owner != 0 && owner == 0)
+        atomic_fetch_add_explicit(&net->unbound, 1, memory_order_relaxed);
+    conn->owner = owner;
+}
+
+static void metric(struct reactor *reactor, enum metric_id id, uint64_t n)
+{
+    if (reactor->net->options.metrics != NULL)
+        metrics_add(reactor->net->options.metrics, reactor->index, id, n);
+}
+
+int conn_adopt(struct reactor *reactor, int fd)
+{
+    struct conn *conn = take_slot(reactor);
+    if (conn == NULL) {
+        close(fd);
+        return -ENOMEM;
+    }
+    conn->fd = fd;
+    conn->state = CONN_OPEN;
+    conn->owner = 0;
+    conn->unbound_bytes = 0;
+    conn->input_over = conn->dead = conn->again = conn->slow_listed = false;
+    conn->chunks_given = atomic_load_explicit(&conn->chunks_done, memory_order_relaxed);
+    atomic_store_explicit(&conn->wants_write, false, memory_order_relaxed);
+    atomic_store_explicit(&conn->welcomed, false, memory_order_relaxed);
+    atomic_store_explicit(&conn->soft_since, 0, memory_order_relaxed);
+    conn->heard_ms = reactor->now_ms;
+    int on = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    deadline_enter(reactor, conn, DEADLINE_LOGIN);
+    atomic_fetch_add_explicit(&reactor->net->unbound, 1, memory_order_relaxed);
+    metric(reactor, METRIC_connections_open, 1);
+    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+                                .data.u64 = conn_handle_of(reactor, conn)};
+    if (epoll_ctl(reactor->epoll, EPOLL_CTL_ADD, fd, &event) != 0) {
+        int error = -errno;
+        conn->dead = true;
+        conn_close(reactor, conn);
+        return error;
+    }
+    return 0;
+}
+
+static void drop_parting(struct conn *conn)
+{
+    if (conn->parting != NULL)
+        buffer_fini(conn->parting);
+    free(conn->parting);
+    conn->parting = NULL;
+}
+
+void conn_close(struct reactor *reactor, struct conn *conn)
+{
+    drop_parting(conn);
+    deadline_leave(reactor, conn);
+    close(conn->fd);
+    conn->fd = -1;
+    free(conn->carry);
+    conn->carry = NULL;
+    conn->carry_size = 0;
+    free(conn->pending);
+    conn->pending = NULL;
+    conn->pending_offset = conn->pending_size = conn->pending_capacity = 0;
+    count_unbound(reactor, conn, 1);
+    conn->state = CONN_FREE;
+    conn->owner = 0;
+    atomic_fetch_add_explicit(&conn->generation, 1, memory_order_release);
+    conn->next = reactor->first_free;
+    reactor->first_free = conn->slot + 1;
+    atomic_fetch_sub_explicit(&reactor->net->open, 1, memory_order_relaxed);
+    metric(reactor, METRIC_connections_open, (uint64_t)-1);
+}
+
+/* --- ending ------------------------------------------------------------------------------------ */
+
+void conn_end(struct reactor *reactor, struct conn *conn, enum conn_end end)
+{
+    if (conn->state != CONN_OPEN)
+        return;
+    conn->state = CONN_ENDED;
+    conn->end = (uint8_t)end;
+    deadline_leave(reactor, conn);
+    free(conn->carry);
+    conn->carry = NULL;
+    conn->carry_size = 0;
+    struct net *net = reactor->net;
+    net->events.on_end(net->events.context, reactor->thread, conn_handle_of(reactor, conn),
+                       conn->owner, end);
+}
+
+/* The I/O thread owns the write side: writes what waits, then closes its half. */
+static void finish_closing(struct reactor *reactor, struct conn *conn)
+{
+    if (!conn->dead && conn->pending_size > 0) {
+        net_flush(reactor->net, reactor->index, conn_handle_of(reactor, conn));
+        if (conn->pending_size > 0)
+            return;
+    }
+    if (conn->dead || conn->input_over)
+        conn_close(reactor, conn);
+    else
+        shutdown(conn->fd, SHUT_WR);
+}
+
+/* Reads and drops until the peer ends too, so that our last frame is not lost to a reset. */
+static void drain(struct reactor *reactor, struct conn *conn)
+{
+    ssize_t got = recv(conn->fd, reactor->input, READ_BYTES, MSG_DONTWAIT);
+    if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR))
+        conn->input_over = true;
+    else if (got == READ_BYTES && !conn->again)
+        conn->again = handle_list_add(&reactor->again, conn_handle_of(reactor, conn));
+    if (conn->input_over)
+        finish_closing(reactor, conn);
+}
+
+static void release(struct reactor *reactor, struct conn *conn)
+{
+    if (conn->state == CONN_CLOSING || conn->state == CONN_FREE)
+        return;
+    deadline_leave(reactor, conn);
+    conn->state = CONN_CLOSING;
+    deadline_enter(reactor, conn, DEADLINE_LINGER);
+    conn_handle handle = conn_handle_of(reactor, conn);
+    finish_closing(reactor, conn);
+    if (conn_find(reactor->net, handle) != NULL)
+        drain(reactor, conn);
+}
+
+static void unbind(struct reactor *reactor, struct conn *conn)
+{
+    count_unbound(reactor, conn, 0);
+    atomic_store_explicit(&conn->welcomed, false, memory_order_relaxed);
+    struct net *net = reactor->net;
+    if (conn->parting != NULL)
+        net_write(net, reactor->index, conn_handle_of(reactor, conn), conn->parting->data,
+                  conn->parting->size);
+    drop_parting(conn);
+    if (conn->state == CONN_ENDED)
+        net->events.on_end(net->events.context, reactor->thread, conn_handle_of(reactor, conn), 0,
+                           conn->end);
+}
+
+void conn_orders(struct reactor *reactor, struct conn *conn, uint8_t orders)
+{
+    if (conn->state == CONN_FREE)
+        return;
+    if ((orders & ORDER_SLOW) && !conn->slow_listed)
+        conn->slow_listed = handle_list_add(&reactor->slow, conn_handle_of(reactor, conn));
+    if (orders & ORDER_RELEASE)
+        release(reactor, conn);
+    else if (orders & ORDER_UNBIND)
+        unbind(reactor, conn);
+    else if (orders & ORDER_REBIND)
+        conn->owner = conn->next_owner;
+}
+
+void conn_check_slow(struct reactor *reactor)
+{
+    uint32_t limit = reactor->net->options.output_soft_ms;
+    size_t kept = 0;
+    for (size_t i = 0; i < reactor->slow.count; i++) {
+        struct conn *conn = conn_find(reactor->net, reactor->slow.items[i]);
+        if (conn == NULL)
+            continue;
+        uint32_t since = atomic_load_explicit(&conn->soft_since, memory_order_relaxed);
+        if (since == 0) {
+            conn->slow_listed = false;
+        } else if ((int32_t)((uint32_t)reactor->now_ms - since) >= (int32_t)limit) {
+            conn->slow_listed = false;
+            conn_end(reactor, conn, CONN_SLOW);
+        } else {
+            reactor->slow.items[kept++] = reactor->slow.items[i];
+        }
+    }
+    reactor->slow.count = kept;
+}
+
+/* --- reading ----------------------------------------------------------------------------------- */
+
+/* The length of the whole frames at the front; an end other than 0 says what is wrong behind
+ * them. */
+static size_t whole_frames(const struct reactor *reactor, const struct conn *conn,
+                           struct bytes input, enum conn_end *end)
+{
+    const struct net_options *options = &reactor->net->options;
+    size_t max = conn->owner != 0 ? options->frame_bytes_max : options->unbound_bytes_max;
+    size_t at = 0;
+    *end = 0;
+    for (;;) {
+        struct bytes frame;
+        size_t used;
+        int result = frame_next((struct bytes){input.data + at, input.size - at}, max, &frame,
+                                &used);
+        if (result == -EMSGSIZE)
+            *end = conn->owner != 0 ? CONN_FRAME_TOO_LARGE : CONN_PRELOGIN_BYTES;
+        else if (result < 0)
+            *end = CONN_BROKEN_FRAME;
+        if (result != 1)
+            return at;
+        at += used;
+    }
+}
+
+static void keep_rest(struct reactor *reactor, struct conn *conn, struct bytes rest)
+{
+    if (rest.size == 0) {
+        free(conn->carry);
+        conn->carry = NULL;
+        conn->carry_size = 0;
+        return;
+    }
+    uint8_t *carry = realloc(conn->carry, rest.size);
+    if (carry == NULL) {
+        conn_end(reactor, conn, CONN_LOST);
+        return;
+    }
+    memcpy(carry, rest.data, rest.size);
+    conn->carry = carry;
+    conn->carry_size = (uint32_t)rest.size;
+}
+
+static void take_input(struct reactor *reactor, struct conn *conn, size_t size, size_t fresh)
+{
+    struct net *net = reactor->net;
+    struct bytes input = {reactor->input, size};
+    conn->heard_ms = reactor->now_ms;
+    metric(reactor, METRIC_bytes_in, fresh);
+    if (conn->owner == 0) {
+        conn->unbound_bytes += (uint32_t)fresh;
+        if (conn->unbound_bytes > net->options.unbound_bytes_max) {
+            conn_end(reactor, conn, CONN_PRELOGIN_BYTES);
+            return;
+        }
+    }
+    enum conn_end end;
+    size_t whole = whole_frames(reactor, conn, input, &end);
+    conn_handle handle = conn_handle_of(reactor, conn);
+    if (whole > 0) {
+        conn->chunks_given++;
+        bool welcomed = atomic_load_explicit(&conn->welcomed, memory_order_acquire);
+        net->events.on_frames(net->events.context, reactor->thread, handle, conn->owner,
+                              (struct bytes){input.data, whole}, welcomed);
+    }
+    if (conn->state != CONN_OPEN)
+        return;
+    if (end != 0)
+        conn_end(reactor, conn, end);
+    else
+        keep_rest(reactor, conn, (struct bytes){input.data + whole, size - whole});
+}
+
+static bool receiver_is_busy(struct conn *conn)
+{
+    return conn->chunks_given -
+               atomic_load_explicit(&conn->chunks_done, memory_order_acquire) >=
+           CHUNKS_MAX;
+}
+
+static void read_again(struct reactor *reactor, struct conn *conn)
+{
+    if (!conn->again)
+        conn->again = handle_list_add(&reactor->again, conn_handle_of(reactor, conn));
+}
+
+void conn_read(struct reactor *reactor, struct conn *conn)
+{
+    if (conn->state == CONN_CLOSING) {
+        drain(reactor, conn);
+        return;
+    }
+    if (conn->state != CONN_OPEN)
+        return;
+    if (receiver_is_busy(conn)) {
+        read_again(reactor, conn);
+        return;
+    }
+    size_t have = conn->carry_size;
+    if (have > 0)
+        memcpy(reactor->input, conn->carry, have);
+    ssize_t got = recv(conn->fd, reactor->input + have, READ_BYTES, MSG_DONTWAIT);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (got <= 0) {
+        conn->input_over = true;
+        conn->dead = conn->dead || got < 0;
+        conn_end(reactor, conn, CONN_LOST);
+        return;
+    }
+    take_input(reactor, conn, have + (size_t)got, (size_t)got);
+    if (got == READ_BYTES && conn->state == CONN_OPEN) {
+        read_again(reactor, conn);
+        reactor->more = true;
+    }
+}
+
+void conn_on_event(struct reactor *reactor, struct conn *conn, uint32_t events)
+{
+    struct net *net = reactor->net;
+    conn_handle handle = conn_handle_of(reactor, conn);
+    if ((events & EPOLLOUT) && atomic_load_explicit(&conn->wants_write, memory_order_seq_cst)) {
+        if (conn->state == CONN_CLOSING)
+            finish_closing(reactor, conn);
+        else if (conn->owner != 0)
+            net->events.on_writable(net->events.context, reactor->thread, handle, conn->owner);
+        else
+            net_flush(net, reactor->index, handle);
+    }
+    if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) && conn_find(net, handle) != NULL)
+        conn_read(reactor, conn);
+    /* A reset that a read did not report, because nothing is read any more. */
+    if ((events & (EPOLLHUP | EPOLLERR)) && conn_find(net, handle) != NULL &&
+        conn->state == CONN_CLOSING) {
+        conn->dead = true;
+        finish_closing(reactor, conn);
+    }
+}
+
+/* --- for the layer above ------------------------------------------------------------------------ */
+
+void net_bind(struct net *net, conn_handle handle, uint64_t owner)
+{
+    struct reactor *reactor = reactor_of(net, handle);
+    struct conn *conn = conn_find(net, handle);
+    CHECK(conn != NULL);
+    count_unbound(reactor, conn, owner);
+}
+
+uint64_t net_owner(struct net *net, conn_handle handle)
+{
+    struct conn *conn = conn_find(net, handle);
+    return conn != NULL ? conn->owner : 0;
+}
+
+void net_address(struct net *net, conn_handle handle, char text[NET_ADDRESS_BYTES_MAX])
+{
+    struct conn *conn = conn_find(net, handle);
+    struct sockaddr_storage address = {0};
+    socklen_t size = sizeof(address);
+    char host[INET6_ADDRSTRLEN] = "?";
+    text[0] = '\0';
+    if (conn == NULL || getpeername(conn->fd, (struct sockaddr *)&address, &size) != 0)
+        return;
+    if (address.ss_family == AF_INET) {
+        struct sockaddr_in *v4 = (struct sockaddr_in *)&address;
+        inet_ntop(AF_INET, &v4->sin_addr, host, sizeof(host));
+        snprintf(text, NET_ADDRESS_BYTES_MAX, "%s:%u", host, ntohs(v4->sin_port));
+    } else if (address.ss_family == AF_INET6) {
+        struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&address;
+        inet_ntop(AF_INET6, &v6->sin6_addr, host, sizeof(host));
+        snprintf(text, NET_ADDRESS_BYTES_MAX, "[%s]:%u", host, ntohs(v6->sin6_port));
+    }
+}

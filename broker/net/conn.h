@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_NET_CONN_H
+#define USHER_NET_CONN_H
+
+/* Private to net/: connections, and the reactors they belong to. */
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "net/net.h"
+
+enum conn_state {
+    CONN_FREE = 0,
+    CONN_OPEN,
+    CONN_ENDED,   /* on_end was called; waits for its release */
+    CONN_CLOSING, /* released; the I/O thread owns the write side again */
+};
+
+/* Orders from the write-side owner to the I/O thread: bits in conn.orders. */
+enum { ORDER_RELEASE = 1, ORDER_UNBIND = 2, ORDER_SLOW = 4, ORDER_REBIND = 8 };
+
+/* Deadline queues: all connections in one wait equally long, so a list in order of entry is a
+ * list in order of time. */
+enum deadline { DEADLINE_LOGIN, DEADLINE_SILENCE, DEADLINE_LINGER, DEADLINES };
+
+enum { NO_SLOT = UINT32_MAX, CHUNK_CONNS = 256 };
+
+struct conn {
+    /* owned by the I/O thread */
+    uint64_t owner;
+    uint8_t *carry; /* the beginning of a frame */
+    uint32_t carry_size;
+    int fd;
+    uint32_t slot;
+    uint8_t state;
+    uint8_t end;     /* enum conn_end, once ENDED */
+    uint8_t queue;   /* enum deadline */
+    bool again;      /* listed in reactor.again */
+    bool input_over; /* end of file or error seen */
+    bool slow_listed;
+    uint32_t previous, next; /* in the deadline queue */
+    uint32_t unbound_bytes;
+    uint32_t chunks_given; /* on_frames calls */
+    uint64_t due_ms;
+    uint64_t heard_ms;
+    /* owned by the write-side owner */
+    uint8_t *pending;
+    uint32_t pending_offset, pending_size, pending_capacity;
+    bool dead;             /* writes go nowhere */
+    uint64_t next_owner;   /* of ORDER_REBIND */
+    struct buffer *parting; /* of ORDER_UNBIND: to be written when unbound */
+    /* shared */
+    _Atomic bool wants_write;
+    _Atomic bool welcomed;
+    _Atomic uint8_t orders;
+    _Atomic uint32_t generation;
+    _Atomic uint32_t chunks_done;
+    _Atomic uint32_t soft_since; /* ms, low bits, never 0 while above the soft limit */
+    struct conn *order_next;     /* owned by whoever moved orders from 0 */
+};
+
+struct deadline_queue {
+    uint32_t first, last;
+    uint32_t wait_ms;
+};
+
+struct handle_list {
+    conn_handle *items;
+    size_t count, capacity;
+};
+
+struct reactor {
+    /* set once */
+    struct net *net;
+    unsigned index;
+    void *thread;
+    pthread_t pthread;
+    int epoll;
+    int wake;
+    uint8_t *input; /* what is read now: carry and new bytes */
+    size_t input_bytes;
+    /* owned by the I/O thread */
+    uint64_t now_ms;
+    uint32_t first_free; /* slot + 1, chained through conn.next */
+    uint32_t slots_made;
+    struct deadline_queue queues[DEADLINES];
+    struct handle_list again; /* to be read without a new event */
+    struct handle_list slow;
+    bool more; /* come back at once */
+    uint64_t accept_resume_ms;
+    uint32_t accept_pause_ms;
+    bool accepting;
+    /* shared */
+    _Atomic(struct conn *) *chunks;
+    _Atomic(struct conn *) orders; /* newest first */
+    _Atomic bool wake_pending;
+    _Atomic bool sleeping;
+    pthread_mutex_t adopt_lock;
+    int *adopted; /* descriptors given by the accepting reactor */
+    size_t adopted_count, adopted_capacity;
+};
+
+struct net {
+    struct net_options options;
+    struct net_events events;
+    int listener;
+    uint16_t port;
+    _Atomic uint32_t open;
+    _Atomic uint32_t unbound;
+    _Atomic bool stopping;
+    _Atomic bool accept_off;
+    unsigned next_reactor; /* owned by reactor 0 */
+    unsigned started;
+    uint32_t slots_max;
+    struct reactor reactors[NET_REACTORS_MAX];
+};
+
+static inline conn_handle conn_handle_of(const struct reactor *reactor, const struct conn *conn)
+{
+    return (uint64_t)atomic_load_explicit(&conn->generation, memory_order_relaxed) << 32 |
+           (uint64_t)reactor->index << 24 | conn->slot;
+}
+
+static inline struct reactor *reactor_of(struct net *net, conn_handle handle)
+{
+    return &net->reactors[handle >> 24 & 0xff];
+}
+
+struct conn *conn_at(struct reactor *reactor, uint32_t slot);
+
+/* NULL when the handle is stale. */
+struct conn *conn_find(struct net *net, conn_handle handle);
+
+/* --- I/O thread --- */
+int conn_adopt(struct reactor *reactor, int fd); /* takes fd, also when it fails */
+void conn_on_event(struct reactor *reactor, struct conn *conn, uint32_t events);
+void conn_read(struct reactor *reactor, struct conn *conn);
+void conn_end(struct reactor *reactor, struct conn *conn, enum conn_end end);
+void conn_orders(struct reactor *reactor, struct conn *conn, uint8_t orders);
+void conn_close(struct reactor *reactor, struct conn *conn);
+void conn_check_slow(struct reactor *reactor);
+void deadline_enter(struct reactor *reactor, struct conn *conn, enum deadline queue);
+void deadline_leave(struct reactor *reactor, struct conn *conn);
+bool handle_list_add(struct handle_list *list, conn_handle handle);
+
+void reactor_wake(struct reactor *reactor);
+int listener_open(struct net *net, char *error);
+void listener_accept(struct reactor *reactor);
+void listener_resume(struct reactor *reactor);
+void listener_stop(struct reactor *reactor);
+void *reactor_run(void *argument);
+int reactor_open(struct net *net, unsigned index);
+void reactor_close(struct reactor *reactor);
+
+#endif

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_NET_NET_H
+#define USHER_NET_NET_H
+
+/* Client connections: bytes in, whole frames up; bytes down, one write per call.
+ *
+ * Each connection belongs to one I/O thread (a reactor), which alone reads from it and closes it.
+ * Its *write side* belongs to one owner at a time: the I/O thread while the connection is
+ * unbound, and the running turn of the actor it is bound to from net_bind on, until that one
+ * calls net_release or net_unbind. The write-side owner may write from whichever thread it runs
+ * on; the descriptor stays open until it has let go.
+ *
+ * A connection is known by its handle (generation, reactor, slot). Calls are meant for the
+ * write-side owner, so a stale handle is a broken invariant, but for net_release's repetition.
+ * This layer knows frames and their limits, nothing of users or actors. */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/env.h"
+#include "base/log.h"
+#include "base/metrics.h"
+#include "proto/bytes.h"
+
+typedef uint64_t conn_handle; /* 0: none */
+
+enum { NET_REACTORS_MAX = 64, NET_ADDRESS_BYTES_MAX = 56 };
+
+/* Why the I/O thread gives a connection up. */
+enum conn_end {
+    CONN_LOST = 1,       /* end of file or an error */
+    CONN_BROKEN_FRAME,   /* a length that cannot be */
+    CONN_FRAME_TOO_LARGE,
+    CONN_PRELOGIN_BYTES, /* too many before it was bound */
+    CONN_LOGIN_DEADLINE,
+    CONN_SILENT, /* nothing came for silence_ms */
+    CONN_SLOW,   /* output above the soft limit for too long */
+};
+
+/* All are called on the connection's I/O thread. `thread` is that of net_options.threads. */
+struct net_events {
+    void *context;
+
+    /* A batch begins: the time, once for all of it. */
+    void (*on_begin)(void *context, void *thread, uint64_t now_ms);
+
+    /* Whole frames, each with its length, borrowed for the call. `owner` is what net_bind gave
+     * (0: unbound) and `welcomed` what net_welcome set. The receiver says net_consumed when it
+     * is done with them. */
+    void (*on_frames)(void *context, void *thread, conn_handle conn, uint64_t owner,
+                      struct bytes frames, bool welcomed);
+
+    /* Nothing more will be read from it. Whoever owns the write side may still write, and must
+     * release it. */
+    void (*on_end)(void *context, void *thread, conn_handle conn, uint64_t owner,
+                   enum conn_end end);
+
+    /* Output waits and the socket takes bytes again: the write-side owner calls net_flush. Only
+     * for bound connections. */
+    void (*on_writable)(void *context, void *thread, conn_handle conn, uint64_t owner);
+
+    /* The batch is over: run what it caused. True: something is left, come back at once. */
+    bool (*on_batch_end)(void *context, void *thread);
+};
+
+struct net_options {
+    const char *address; /* HOST:PORT, numeric host or name; port 0 for any */
+    unsigned reactors;
+    void *threads[NET_REACTORS_MAX];
+    uint32_t connections_max;
+    uint32_t unbound_max;
+    uint32_t frame_bytes_max;
+    uint32_t unbound_bytes_max;
+    uint32_t output_bytes_max;
+    uint32_t output_soft_bytes;
+    uint32_t output_soft_ms;
+    uint32_t login_deadline_ms;
+    uint32_t silence_ms;
+    uint32_t linger_ms;
+    const struct env *env;
+    struct log *log;
+    struct metrics *metrics;
+};
+
+struct net;
+
+/* Binds and listens, but accepts nothing yet. `error` takes a line (256 bytes). -EADDRINUSE,
+ * -EACCES, -EINVAL, -ENOMEM and what socket and bind give. */
+int net_open(struct net **net, const struct net_options *options, const struct net_events *events,
+             char *error);
+int net_start(struct net *net);
+
+/* The port that it listens on. */
+uint16_t net_port(const struct net *net);
+
+/* Accepts nothing more; returns at once. */
+void net_stop_accepting(struct net *net);
+
+/* Ends and joins the I/O threads; then net_close frees everything. */
+void net_stop(struct net *net);
+void net_close(struct net *net);
+
+/* --- I/O thread, inside the events -------------------------------------------------------- */
+
+void net_bind(struct net *net, conn_handle conn, uint64_t owner);
+
+uint64_t net_owner(struct net *net, conn_handle conn);
+
+/* The peer's address as text, "1.2.3.4:567" or "[::1]:567". */
+void net_address(struct net *net, conn_handle conn, char text[NET_ADDRESS_BYTES_MAX]);
+
+/* --- the write-side owner, any thread ------------------------------------------------------ */
+
+/* Hands the bytes to the socket, or keeps what it does not take. 0; -ENOBUFS: over
+ * output_bytes_max, nothing more will be written to this connection; -EPIPE: the socket is dead
+ * (on_end has come or will come). `block` is the metrics block of the thread. */
+int net_write(struct net *net, unsigned block, conn_handle conn, const void *data, size_t size);
+int net_flush(struct net *net, unsigned block, conn_handle conn);
+
+/* Frames count as sent after the welcome from now on. */
+void net_welcome(struct net *net, conn_handle conn);
+
+/* Gives the write side back. The I/O thread writes what waits, closes its side, waits for the
+ * peer's end for at most linger_ms and closes. */
+void net_release(struct net *net, conn_handle conn);
+
+/* Gives the write side back and leaves the connection unbound, free to log in; the I/O thread
+ * writes `last_words` (copied) once that is so, hence what the peer sends in answer finds it
+ * unbound. */
+void net_unbind(struct net *net, conn_handle conn, const void *last_words, size_t size);
+
+/* Hands the write side, and the frames to come, to another owner. */
+void net_rebind(struct net *net, conn_handle conn, uint64_t owner);
+
+/* The receiver of on_frames is done with one call's frames; any thread. */
+void net_consumed(struct net *net, conn_handle conn);
+
+uint32_t net_count(struct net *net);
+
+/* Makes every reactor run one batch; any thread. */
+void net_wake(struct net *net);
+
+#endif

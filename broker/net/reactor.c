@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "net/conn.h"
+
+/* One I/O thread: wait, take events, carry out orders, look at deadlines, let the layer above run
+ * what the batch caused.
+ *
+ * Others reach it through two lists (orders, adopted descriptors) and one eventfd. A wake-up is
+ * written only when the thread may be asleep: it announces `sleeping` and then looks at the lists
+ * again before it waits, and whoever adds to a list afterwards sees the announcement. Both sides
+ * use sequentially consistent operations on the list and on `sleeping`, so one of them sees the
+ * other. */
+
+enum { EVENTS_MAX = 512, LISTENER_TAG = 0, WAKE_TAG = 1, BUSY_POLL_MS = 5 };
+
+void reactor_wake(struct reactor *reactor)
+{
+    if (!atomic_load_explicit(&reactor->sleeping, memory_order_seq_cst))
+        return;
+    if (atomic_exchange_explicit(&reactor->sleeping, false, memory_order_seq_cst)) {
+        uint64_t one = 1;
+        ssize_t written = write(reactor->wake, &one, sizeof(one));
+        (void)written; /* a full counter wakes as well */
+    }
+}
+
+void net_wake(struct net *net)
+{
+    for (unsigned i = 0; i < net->options.reactors; i++)
+        reactor_wake(&net->reactors[i]);
+}
+
+static uint64_t next_due(struct reactor *reactor)
+{
+    uint64_t due = UINT64_MAX;
+    for (unsigned i = 0; i < DEADLINES; i++) {
+        if (reactor->queues[i].first == NO_SLOT)
+            continue;
+        uint64_t head = conn_at(reactor, reactor->queues[i].first)->due_ms;
+        due = head < due ? head : due;
+    }
+    if (reactor->accept_resume_ms != 0 && reactor->accept_resume_ms < due)
+        due = reactor->accept_resume_ms;
+    if (reactor->slow.count > 0 && reactor->now_ms + 100 < due)
+        due = reactor->now_ms + 100;
+    if (reactor->again.count > 0 && reactor->now_ms + BUSY_POLL_MS < due)
+        due = reactor->now_ms + BUSY_POLL_MS;
+    return due;
+}
+
+static bool listed(struct reactor *reactor)
+{
+    return atomic_load_explicit(&reactor->orders, memory_order_seq_cst) != NULL;
+}
+
+static int wait_for_events(struct reactor *reactor, struct epoll_event *events)
+{
+    struct net *net = reactor->net;
+    int timeout_ms = 0;
+    if (!reactor->more) {
+        uint64_t due = next_due(reactor);
+        uint64_t now = env_monotonic_ms(net->options.env);
+        if (due == UINT64_MAX)
+            timeout_ms = -1;
+        else if (due > now)
+            timeout_ms = due - now > 60000 ? 60000 : (int)(due - now);
+    }
+    if (timeout_ms != 0) {
+        atomic_store_explicit(&reactor->sleeping, true, memory_order_seq_cst);
+        if (listed(reactor) || atomic_load_explicit(&net->stopping, memory_order_seq_cst))
+            timeout_ms = 0;
+    }
+    int count = epoll_wait(reactor->epoll, events, EVENTS_MAX, timeout_ms);
+    atomic_store_explicit(&reactor->sleeping, false, memory_order_seq_cst);
+    if (count < 0)
+        CHECK_DEBT(errno == EINTR, "epoll_wait failed");
+    return count < 0 ? 0 : count;
+}
+
+static void take_adopted(struct reactor *reactor)
+{
+    int fds[64];
+    size_t count;
+    do {
+        pthread_mutex_lock(&reactor->adopt_lock);
+        count = reactor->adopted_count < 64 ? reactor->adopted_count : 64;
+        reactor->adopted_count -= count;
+        if (count > 0)
+            memcpy(fds, reactor->adopted + reactor->adopted_count, count * sizeof(int));
+        pthread_mutex_unlock(&reactor->adopt_lock);
+        for (size_t i = 0; i < count; i++)
+            if (conn_adopt(reactor, fds[i]) == -ENOMEM)
+                atomic_fetch_sub_explicit(&reactor->net->open, 1, memory_order_relaxed);
+    } while (count > 0);
+}
+
+static void take_wake(struct reactor *reactor)
+{
+    uint64_t count;
+    ssize_t got = read(reactor->wake, &count, sizeof(count));
+    (void)got;
+    take_adopted(reactor);
+    if (reactor->index == 0 &&
+        atomic_load_explicit(&reactor->net->accept_off, memory_order_acquire))
+        listener_stop(reactor);
+}
+
+static void take_events(struct reactor *reactor, const struct epoll_event *events, int count)
+{
+    struct net *net = reactor->net;
+    for (int i = 0; i < count; i++) {
+        uint64_t tag = events[i].data.u64;
+        if (tag == LISTENER_TAG) {
+            listener_accept(reactor);
+        } else if (tag == WAKE_TAG) {
+            take_wake(reactor);
+        } else {
+            struct conn *conn = conn_find(net, tag);
+            if (conn != NULL && conn->state != CONN_FREE)
+                conn_on_event(reactor, conn, events[i].events);
+            else if (net->options.metrics != NULL)
+                metrics_add(net->options.metrics, reactor->index, METRIC_events_stale, 1);
+        }
+    }
+}
+
+static void take_orders(struct reactor *reactor)
+{
+    struct conn *conn =
+        atomic_exchange_explicit(&reactor->orders, NULL, memory_order_seq_cst);
+    while (conn != NULL) {
+        struct conn *next = conn->order_next;
+        uint8_t orders = atomic_exchange_explicit(&conn->orders, 0, memory_order_acq_rel);
+        conn_orders(reactor, conn, orders);
+        conn = next;
+    }
+}
+
+static void take_again(struct reactor *reactor)
+{
+    size_t count = reactor->again.count;
+    for (size_t i = 0; i < count; i++) {
+        conn_handle handle = reactor->again.items[i];
+        struct conn *conn = conn_find(reactor->net, handle);
+        if (conn == NULL)
+            continue;
+        conn->again = false;
+        conn_read(reactor, conn);
+    }
+    memmove(reactor->again.items, reactor->again.items + count,
+            (reactor->again.count - count) * sizeof(conn_handle));
+    reactor->again.count -= count;
+}
+
+static void on_deadline(struct reactor *reactor, struct conn *conn)
+{
+    enum deadline which = conn->queue;
+    deadline_leave(reactor, conn);
+    bool welcomed = atomic_load_explicit(&conn->welcomed, memory_order_relaxed);
+    if (which == DEADLINE_LINGER) {
+        conn_close(reactor, conn);
+    } else if (which == DEADLINE_LOGIN && !welcomed) {
+        /* A login that waits for the store keeps its connection. */
+        if (conn->owner != 0)
+            deadline_enter(reactor, conn, DEADLINE_LOGIN);
+        else
+            conn_end(reactor, conn, CONN_LOGIN_DEADLINE);
+    } else if (reactor->now_ms - conn->heard_ms >= reactor->net->options.silence_ms) {
+        conn_end(reactor, conn, CONN_SILENT);
+    } else {
+        deadline_enter(reactor, conn, DEADLINE_SILENCE);
+    }
+}
+
+static void take_deadlines(struct reactor *reactor)
+{
+    for (unsigned i = 0; i < DEADLINES; i++) {
+        struct deadline_queue *queue = &reactor->queues[i];
+        while (queue->first != NO_SLOT) {
+            struct conn *conn = conn_at(reactor, queue->first);
+            if (conn->due_ms > reactor->now_ms)
+                break;
+            on_deadline(reactor, conn);
+        }
+    }
+    if (reactor->slow.count > 0)
+        conn_check_slow(reactor);
+    if (reactor->accept_resume_ms != 0 && reactor->now_ms >= reactor->accept_resume_ms)
+        listener_resume(reactor);
+}
+
+void *reactor_run(void *argument)
+{
+    struct reactor *reactor = argument;
+    struct net *net = reactor->net;
+    struct epoll_event events[EVENTS_MAX];
+    while (!atomic_load_explicit(&net->stopping, memory_order_acquire)) {
+        int count = wait_for_events(reactor, events);
+        reactor->more = false;
+        reactor->now_ms = env_monotonic_ms(net->options.env);
+        net->events.on_begin(net->events.context, reactor->thread, reactor->now_ms);
+        /* Orders first: what a peer sends in answer to something was caused after its order. */
+        take_orders(reactor);
+        take_events(reactor, events, count);
+        take_orders(reactor);
+        if (reactor->again.count > 0)
+            take_again(reactor);
+        take_deadlines(reactor);
+        if (net->events.on_batch_end(net->events.context, reactor->thread))
+            reactor->more = true;
+        take_orders(reactor);
+    }
+    return NULL;
+}
+
+int reactor_open(struct net *net, unsigned index)
+{
+    struct reactor *reactor = &net->reactors[index];
+    reactor->net = net;
+    reactor->index = index;
+    reactor->thread = net->options.threads[index];
+    const uint32_t waits[DEADLINES] = {
+        [DEADLINE_LOGIN] = net->options.login_deadline_ms,
+        [DEADLINE_SILENCE] = net->options.silence_ms / 4 + 1,
+        [DEADLINE_LINGER] = net->options.linger_ms,
+    };
+    for (unsigned i = 0; i < DEADLINES; i++)
+        reactor->queues[i] =
+            (struct deadline_queue){.first = NO_SLOT, .last = NO_SLOT, .wait_ms = waits[i]};
+    pthread_mutex_init(&reactor->adopt_lock, NULL);
+    reactor->input_bytes = net->options.frame_bytes_max + 16 + 64 * 1024;
+    reactor->input = malloc(reactor->input_bytes);
+    reactor->chunks = calloc(net->slots_max / CHUNK_CONNS + 1, sizeof(*reactor->chunks));
+    reactor->epoll = epoll_create1(EPOLL_CLOEXEC);
+    reactor->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (reactor->input == NULL || reactor->chunks == NULL || reactor->epoll < 0 ||
+        reactor->wake < 0)
+        return -ENOMEM;
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = WAKE_TAG};
+    return epoll_ctl(reactor->epoll, EPOLL_CTL_ADD, reactor->wake, &event) == 0 ? 0 : -errno;
+}
+
+void reactor_close(struct reactor *reactor)
+{
+    for (uint32_t slot = 0; slot < reactor->slots_made; slot++) {
+        struct conn *conn = conn_at(reactor, slot);
+        if (conn->state != CONN_FREE)
+            conn_close(reactor, conn);
+    }
+    for (uint32_t i = 0; reactor->chunks != NULL && i <= reactor->net->slots_max / CHUNK_CONNS; i++)
+        free(atomic_load(&reactor->chunks[i]));
+    free(reactor->chunks);
+    for (size_t i = 0; i < reactor->adopted_count; i++)
+        close(reactor->adopted[i]);
+    free(reactor->adopted);
+    free(reactor->again.items);
+    free(reactor->slow.items);
+    free(reactor->input);
+    close(reactor->epoll);
+    close(reactor->wake);
+}

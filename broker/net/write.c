@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/check.h"
+#include "net/conn.h"
+
+/* The write side, called by whoever owns it (net.h), from any thread.
+ *
+ * A write goes straight to the socket. What it does not take waits in `pending`, which exists
+ * only while something waits, so an idle connection holds no buffer. Descriptors are registered
+ * once, edge-triggered, for both directions; `wants_write` tells the I/O thread that an edge
+ * matters. The edge may come between a full socket and that flag, so after setting it we try
+ * once more: either that try takes bytes, or the socket is still full and its edge is yet to
+ * come and finds the flag.
+ *
+ * Orders to the I/O thread are bits in the connection; whoever sets the first one pushes the
+ * connection onto the reactor's list, so an order costs no allocation. */
+
+static uint32_t waiting(const struct conn *conn)
+{
+    return conn->pending_size - conn->pending_offset;
+}
+
+static struct conn *owned(struct net *net, conn_handle handle)
+{
+    struct conn *conn = conn_find(net, handle);
+    CHECK(conn != NULL);
+    return conn;
+}
+
+static void order(struct net *net, conn_handle handle, struct conn *conn, uint8_t what)
+{
+    struct reactor *reactor = reactor_of(net, handle);
+    /* Release: what the owner left in the connection is visible to the I/O thread, which takes
+     * the bits with acquire. */
+    if (atomic_fetch_or_explicit(&conn->orders, what, memory_order_acq_rel) != 0)
+        return;
+    struct conn *head = atomic_load_explicit(&reactor->orders, memory_order_relaxed);
+    do {
+        conn->order_next = head;
+    } while (!atomic_compare_exchange_weak_explicit(&reactor->orders, &head, conn,
+                                                    memory_order_seq_cst, memory_order_relaxed));
+    reactor_wake(reactor);
+}
+
+static void drop_pending(struct conn *conn)
+{
+    free(conn->pending);
+    conn->pending = NULL;
+    conn->pending_offset = conn->pending_size = conn->pending_capacity = 0;
+}
+
+/* Bytes that the socket took; -EPIPE when it is dead. */
+static ssize_t push(struct net *net, unsigned block, struct conn *conn, const uint8_t *data,
+                    size_t size)
+{
+    size_t done = 0;
+    while (done < size) {
+        ssize_t sent = send(conn->fd, data + done, size - done, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (sent >= 0) {
+            done += (size_t)sent;
+        } else if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS ||
+                   errno == ENOMEM) {
+            break;
+        } else if (errno != EINTR) {
+            conn->dead = true;
+            drop_pending(conn);
+            return -EPIPE;
+        }
+    }
+    if (done > 0 && net->options.metrics != NULL)
+        metrics_add(net->options.metrics, block, METRIC_bytes_out, done);
+    return (ssize_t)done;
+}
+
+static int keep(struct net *net, struct conn *conn, const uint8_t *data, size_t size)
+{
+    if (waiting(conn) + size > net->options.output_bytes_max) {
+        conn->dead = true;
+        drop_pending(conn);
+        return -ENOBUFS;
+    }
+    if (conn->pending_offset > 0) {
+        memmove(conn->pending, conn->pending + conn->pending_offset, waiting(conn));
+        conn->pending_size -= conn->pending_offset;
+        conn->pending_offset = 0;
+    }
+    if (conn->pending_size + size > conn->pending_capacity) {
+        uint32_t capacity = conn->pending_capacity ? conn->pending_capacity * 2 : 1024;
+        while (capacity < conn->pending_size + size)
+            capacity *= 2;
+        uint8_t *bigger = realloc(conn->pending, capacity);
+        if (bigger == NULL) {
+            conn->dead = true;
+            drop_pending(conn);
+            return -ENOBUFS;
+        }
+        conn->pending = bigger;
+        conn->pending_capacity = capacity;
+    }
+    memcpy(conn->pending + conn->pending_size, data, size);
+    conn->pending_size += (uint32_t)size;
+    return 0;
+}
+
+/* Tells the I/O thread when the soft limit is crossed; it watches the time (conn_check_slow). */
+static void note_soft_limit(struct net *net, conn_handle handle, struct conn *conn)
+{
+    bool above = waiting(conn) > net->options.output_soft_bytes;
+    uint32_t since = atomic_load_explicit(&conn->soft_since, memory_order_relaxed);
+    if (above == (since != 0))
+        return;
+    uint32_t now = (uint32_t)env_monotonic_ms(net->options.env) | 1;
+    atomic_store_explicit(&conn->soft_since, above ? now : 0, memory_order_relaxed);
+    if (above)
+        order(net, handle, conn, ORDER_SLOW);
+}
+
+static int write_pending(struct net *net, unsigned block, conn_handle handle, struct conn *conn)
+{
+    ssize_t done =
+        push(net, block, conn, conn->pending + conn->pending_offset, waiting(conn));
+    if (done < 0)
+        return (int)done;
+    conn->pending_offset += (uint32_t)done;
+    if (waiting(conn) == 0)
+        drop_pending(conn);
+    note_soft_limit(net, handle, conn);
+    return 0;
+}
+
+int net_flush(struct net *net, unsigned block, conn_handle handle)
+{
+    struct conn *conn = owned(net, handle);
+    if (conn->dead)
+        return -EPIPE;
+    if (waiting(conn) == 0)
+        return 0;
+    int error = write_pending(net, block, handle, conn);
+    if (error != 0 || waiting(conn) > 0)
+        return error;
+    atomic_store_explicit(&conn->wants_write, false, memory_order_seq_cst);
+    return 0;
+}
+
+int net_write(struct net *net, unsigned block, conn_handle handle, const void *data, size_t size)
+{
+    struct conn *conn = owned(net, handle);
+    if (conn->dead)
+        return -EPIPE;
+    if (waiting(conn) > 0) {
+        int error = keep(net, conn, data, size);
+        if (error == 0)
+            note_soft_limit(net, handle, conn);
+        return error;
+    }
+    ssize_t done = push(net, block, conn, data, size);
+    if (done < 0)
+        return (int)done;
+    if ((size_t)done == size)
+        return 0;
+    int error = keep(net, conn, (const uint8_t *)data + done, size - (size_t)done);
+    if (error != 0)
+        return error;
+    atomic_store_explicit(&conn->wants_write, true, memory_order_seq_cst);
+    return net_flush(net, block, handle);
+}
+
+void net_welcome(struct net *net, conn_handle handle)
+{
+    atomic_store_explicit(&owned(net, handle)->welcomed, true, memory_order_release);
+}
+
+void net_release(struct net *net, conn_handle handle)
+{
+    order(net, handle, owned(net, handle), ORDER_RELEASE);
+}
+
+void net_unbind(struct net *net, conn_handle handle, const void *last_words, size_t size)
+{
+    struct conn *conn = owned(net, handle);
+    if (size > 0 && conn->parting == NULL) {
+        conn->parting = calloc(1, sizeof(*conn->parting));
+        CHECK_DEBT(conn->parting != NULL, "no memory for an answer");
+        CHECK_DEBT(buffer_append(conn->parting, last_words, size) == 0, "no memory for an answer");
+    }
+    order(net, handle, conn, ORDER_UNBIND);
+}
+
+void net_rebind(struct net *net, conn_handle handle, uint64_t owner)
+{
+    struct conn *conn = owned(net, handle);
+    conn->next_owner = owner;
+    order(net, handle, conn, ORDER_REBIND);
+}
+
+void net_consumed(struct net *net, conn_handle handle)
+{
+    /* The connection may be closed by now; the slot is never freed, and a count that is one too
+     * high for its next life is prevented by starting that at chunks_done. */
+    struct conn *conn = conn_find(net, handle);
+    if (conn != NULL)
+        atomic_fetch_add_explicit(&conn->chunks_done, 1, memory_order_release);
+}

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_BROKER_PARTS_H
+#define USHER_BROKER_PARTS_H
+
+/* Private to the glue, the .c files of this folder: the parts of one broker and how they call each other.
+ *
+ * Everything that arrives goes through ingress.c and becomes a post; everything that a turn wants
+ * goes through egress.c. committer.c and queries.c are the two threads that touch the store,
+ * clock.c is the one that waits for points in time. Set up and torn down by broker.c alone. */
+
+#include <pthread.h>
+
+#include "actors/instance.h"
+#include "actors/user.h"
+#include "base/timer.h"
+#include "broker/broker.h"
+#include "broker/link.h"
+#include "net/net.h"
+#include "runtime/scheduler.h"
+
+/* A thread that runs turns. */
+struct thread {
+    struct runner runner;
+    struct turn turn;
+};
+
+struct committer;
+struct queries;
+struct services;
+struct clock;
+
+struct broker {
+    /* set once at start */
+    const struct options *options;
+    const struct env *env;
+    struct log *log;
+    struct metrics *metrics;
+    struct store *store;
+    struct registry *registry;
+    struct scheduler *scheduler;
+    struct net *net;
+    struct link *link;
+    struct feed *feed;
+    struct committer *committer;
+    struct queries *queries;
+    struct services *services;
+    struct clock *clock;
+    struct settings settings;
+    struct counters counters;
+    uint8_t *link_token;
+    unsigned io_count, worker_count;
+    struct thread *threads; /* I/O threads, workers, committer, and one for everybody else */
+    struct net_events net_events;
+    struct link_events link_events;
+    /* shared */
+    _Atomic bool stopping;
+};
+
+/* --- ingress.c --------------------------------------------------------------------------------- */
+
+extern const struct behaviour user_behaviour, instance_behaviour;
+
+void ingress_wire(struct broker *broker);
+
+/* Posts a login or resume to the user's actor, making it for a login; takes the message. False:
+ * it was answered, the connection stays unbound. */
+bool ingress_attach(struct broker *broker, struct runner *runner, struct attach_message *attach);
+
+/* --- egress.c ---------------------------------------------------------------------------------- */
+
+/* Carries out what the turn holds, in order, and empties it. */
+void egress_perform(struct broker *broker, struct runner *runner, struct turn *turn,
+                    struct session *session);
+
+/* A message that found no actor; takes it. */
+void egress_bounce(void *context, struct runner *runner, struct message *message);
+
+/* --- committer.c ------------------------------------------------------------------------------- */
+
+int committer_open(struct committer **committer, struct broker *broker, struct thread *thread);
+int committer_start(struct committer *committer);
+
+/* Takes the change; the actor is held until it is done. */
+void committer_submit(struct committer *committer, struct change *change);
+
+/* Waits until nothing is queued or in progress. */
+void committer_drain(struct committer *committer);
+void committer_close(struct committer *committer);
+
+/* --- queries.c --------------------------------------------------------------------------------- */
+
+int queries_open(struct queries **queries, struct broker *broker);
+
+/* Takes the query. */
+void queries_submit(struct queries *queries, struct query_message *query);
+void queries_close(struct queries *queries);
+
+/* --- services.c -------------------------------------------------------------------------------- */
+
+int services_create(struct services **services, struct broker *broker);
+void services_destroy(struct services *services);
+
+/* 0, or -ENOSPC when there are too many services or instances. */
+int services_join(struct services *services, const char *service, actor_handle instance,
+                  bool presence);
+void services_drain(struct services *services, actor_handle instance);
+
+/* Routes a call to an instance of its service: `pinned` if that still belongs to it, otherwise
+ * by rendezvous hashing. Takes the message when it returns the instance; 0 with *code set: why
+ * not, and the message is still the caller's. */
+actor_handle services_route(struct services *services, struct runner *runner,
+                            struct user_call_message *call, actor_handle pinned, uint16_t *code);
+
+/* Takes the instance out and hands its unprocessed mail (a list, oldest first; taken) to other
+ * instances, before any newer call. False: calls are still in its mailbox; nothing was done. Calls
+ * that found nobody are answered SERVICE_LOST. */
+bool services_leave(struct services *services, struct runner *runner, actor_handle instance,
+                    struct message *mail);
+
+/* Posts the stream's new end to all who follow it. */
+void services_tell_presence(struct services *services, struct runner *runner, uint64_t last);
+
+/* --- clock.c ----------------------------------------------------------------------------------- */
+
+int clock_open(struct clock **clock, struct broker *broker);
+int clock_start(struct clock *clock);
+void clock_add(struct clock *clock, actor_handle actor, uint64_t due_ms);
+void clock_close(struct clock *clock);
+
+/* --- restore.c --------------------------------------------------------------------------------- */
+
+/* Reads the session map, marks every session detached with one event, and makes its actor. Runs
+ * before any other thread. 0 or -errno with `error` set. */
+int restore_sessions(struct broker *broker, char *error);
+
+#endif

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "broker/parts.h"
+#include "backend.pb-c.h"
+
+/* What was online before is detached now: a connection does not outlive its process. All of them
+ * are read, marked and numbered in one transaction, so a crash in the middle of a start changes
+ * nothing. Each gets a fresh resume window, because the time that the broker was away must not
+ * count against its users; those that were detached already get no second event.
+ *
+ * Epochs go on above everything ever stored, and above a floor taken from the clock, so that a
+ * store restored from an old backup cannot give out an epoch again (docs/decisions). */
+
+enum { PAGE = 4096, EPOCH_FLOOR_BITS = 16 };
+
+static const uint64_t EPOCH_FLOOR_START_S = 1767225600; /* 2026-01-01 */
+
+struct row {
+    char user[STORE_NAME_BYTES_MAX + 1];
+    struct session_record record;
+};
+
+struct rows {
+    struct row *list;
+    size_t count;
+};
+
+static bool keep_row(void *context, const char *user, const struct session_record *record)
+{
+    struct rows *rows = context;
+    struct row *row = &rows->list[rows->count++];
+    strncpy(row->user, user, sizeof(row->user) - 1);
+    row->user[sizeof(row->user) - 1] = '\0';
+    row->record = *record;
+    return true;
+}
+
+static int mark_detached(struct broker *broker, struct row *row)
+{
+    if (row->record.state == SESSION_DETACHED)
+        return 0;
+    row->record.state = SESSION_DETACHED;
+    uint64_t wall_ms = env_wall_ms(broker->env);
+    struct presence_event event = {
+        .time_ms = wall_ms,
+        .epoch = row->record.epoch,
+        .until_ms = wall_ms + broker->settings.resume_ms,
+        .kind = USHER__V1__PRESENCE_EVENT__KIND__DETACHED,
+        .cause = USHER__V1__PRESENCE_EVENT__CAUSE__RESTART,
+    };
+    memcpy(event.user, row->user, sizeof(event.user));
+    memcpy(event.address, row->record.address, sizeof(event.address));
+    memcpy(event.client, row->record.client, sizeof(event.client));
+    int error = store_put_session(broker->store, row->user, &row->record);
+    return error != 0 ? error : store_append_event(broker->store, &event);
+}
+
+static int make_actor(struct broker *broker, const struct row *row)
+{
+    struct restore_message *message = message_create(MESSAGE_RESTORE, sizeof(*message));
+    if (message == NULL)
+        return -ENOMEM;
+    message->epoch = row->record.epoch;
+    message->since_ms = row->record.since_ms;
+    message->acks = row->record.acks;
+    memcpy(message->secret, row->record.secret, SECRET_BYTES);
+    memcpy(message->address, row->record.address, sizeof(message->address));
+    memcpy(message->client, row->record.client, sizeof(message->client));
+    actor_handle user =
+        registry_claim(broker->registry, row->user, strlen(row->user), &user_behaviour);
+    struct thread *thread = &broker->threads[0];
+    if (user == 0 || scheduler_post(broker->scheduler, &thread->runner, user, &message->header,
+                                    0) != 0) {
+        message_destroy(&message->header);
+        return -ENOSPC;
+    }
+    return 0;
+}
+
+/* One page of the map. The runner is the first I/O thread's, which does not run yet. */
+static int restore_page(struct broker *broker, struct rows *rows, char *after, bool *more)
+{
+    uint64_t presence_last;
+    rows->count = 0;
+    int error = store_list_sessions(broker->store, "", after, PAGE, keep_row, rows,
+                                    &presence_last, more);
+    for (size_t i = 0; error == 0 && i < rows->count; i++) {
+        error = mark_detached(broker, &rows->list[i]);
+        if (error == 0)
+            error = make_actor(broker, &rows->list[i]);
+    }
+    if (rows->count > 0)
+        memcpy(after, rows->list[rows->count - 1].user, STORE_NAME_BYTES_MAX + 1);
+    struct runner *runner = &broker->threads[0].runner;
+    runner->now_ms = env_monotonic_ms(broker->env);
+    runner->wall_ms = env_wall_ms(broker->env);
+    scheduler_run(broker->scheduler, runner, SIZE_MAX);
+    return error;
+}
+
+static int restore_all(struct broker *broker, size_t *total)
+{
+    struct rows rows = {.list = calloc(PAGE, sizeof(struct row))};
+    if (rows.list == NULL)
+        return -ENOMEM;
+    char after[STORE_NAME_BYTES_MAX + 1] = "";
+    bool more = true;
+    int error = store_begin(broker->store);
+    bool begun = error == 0;
+    while (error == 0 && more) {
+        error = restore_page(broker, &rows, after, &more);
+        *total += rows.count;
+    }
+    if (error == 0)
+        error = store_commit(broker->store, atomic_load(&broker->counters.epoch_last));
+    else if (begun)
+        store_abort(broker->store);
+    free(rows.list);
+    return error;
+}
+
+static uint64_t epoch_floor(const struct broker *broker)
+{
+    uint64_t now_s = env_wall_ms(broker->env) / 1000;
+    return now_s > EPOCH_FLOOR_START_S ? (now_s - EPOCH_FLOOR_START_S) << EPOCH_FLOOR_BITS : 0;
+}
+
+int restore_sessions(struct broker *broker, char *error_text)
+{
+    struct store_position position;
+    size_t total = 0;
+    uint64_t start_ms = env_monotonic_ms(broker->env);
+    int error = store_position(broker->store, &position);
+    if (error == 0) {
+        uint64_t floor = epoch_floor(broker);
+        atomic_store(&broker->counters.epoch_last,
+                     position.epoch_last > floor ? position.epoch_last : floor);
+        error = restore_all(broker, &total);
+    }
+    if (error == 0)
+        error = store_position(broker->store, &position);
+    if (error != 0) {
+        snprintf(error_text, BROKER_ERROR_BYTES, "store.path %s: cannot restore the sessions: %s%s",
+                 broker->options->store_path, strerror(-error),
+                 error == -ENOSPC ? " (raise limits.users or store.map_bytes)" : "");
+        return error;
+    }
+    atomic_store(&broker->counters.presence_last, position.presence_last);
+    LOG(broker->log, RESTORED, LOG_U("sessions", total),
+        LOG_U("presence_last", position.presence_last),
+        LOG_U("took_ms", env_monotonic_ms(broker->env) - start_ms));
+    return 0;
+}

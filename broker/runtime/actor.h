@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_RUNTIME_ACTOR_H
+#define USHER_RUNTIME_ACTOR_H
+
+/* What an actor is: a slot that is never freed, a name, a mailbox and a behaviour.
+ *
+ * Others know an actor by its handle: slot and generation. A generation is odd while the slot is
+ * in use and rises when it is given back, so an old handle finds nothing. A message carries the
+ * generation it was posted to; one that arrives after its actor has gone is *bounced*. */
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "runtime/mailbox.h"
+
+typedef uint64_t actor_handle; /* generation << 32 | slot; 0: nobody */
+
+static inline uint32_t actor_slot(actor_handle handle)
+{
+    return (uint32_t)handle;
+}
+
+static inline uint32_t actor_generation(actor_handle handle)
+{
+    return (uint32_t)(handle >> 32);
+}
+
+/* A thread that runs turns. One per thread, made by whoever owns the thread. */
+struct runner {
+    unsigned index;     /* its block of the metrics */
+    bool drains;        /* it runs what it lists before it sleeps, so its posts wake nobody */
+    uint64_t now_ms;    /* monotonic; read once per batch by the owner */
+    uint64_t wall_ms;   /* for stamps */
+    void *scratch;      /* the owner's, for the behaviours */
+};
+
+/* What becomes of the actor at the end of its turn. */
+enum verdict {
+    VERDICT_GO_ON,
+    VERDICT_HOLD,   /* the turn waits for something; scheduler_continue ends it */
+    VERDICT_RETIRE, /* the name is free again and every handle stale */
+};
+
+/* All calls of one actor come from one thread at a time. */
+struct behaviour {
+    const char *name;
+
+    /* One message; takes it. False ends the turn here: later messages wait for the next. */
+    bool (*receive)(void *context, struct runner *runner, actor_handle self, void *state,
+                    struct message *message);
+
+    /* The turn's messages are done: carry out what they asked for. On VERDICT_RETIRE the state
+     * holds nothing any more; it is zeroed for the next owner of the slot. */
+    enum verdict (*finish)(void *context, struct runner *runner, actor_handle self, void *state);
+};
+
+struct actor {
+    /* shared */
+    struct mailbox mailbox;
+    _Atomic uint32_t generation;
+    _Atomic bool running; /* the one-runner check */
+    /* owned by the turn */
+    struct message *backlog; /* taken from the mailbox, not yet received */
+    /* set by registry_claim before the generation becomes odd */
+    const struct behaviour *behaviour;
+    char *name;
+    uint32_t name_hash;
+    uint32_t next_free;
+    /* owned by the turn; its size is the registry's option */
+    max_align_t state[];
+};
+
+#endif

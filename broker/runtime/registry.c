@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "runtime/registry.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/hash.h"
+
+/* Slots come in chunks that are allocated when first needed and never freed, so a slot's memory
+ * stays an actor for the life of the process: a late message or a stale handle finds a mailbox
+ * and a generation, never foreign memory. The table of chunks is fixed at creation; a chunk is
+ * published with a release store, after its actors are initialised.
+ *
+ * A slot goes free -> claimed -> free. Claiming sets name and behaviour and only then makes the
+ * generation odd (release); a turn reads them only for a message of that generation, which was
+ * posted after a load of it. Releasing makes it even under the shard's lock. The state is cleared
+ * by the turn that retires, before that, so a claim never touches state: a slot may still be
+ * finishing the turn of its last owner while the next one's first message waits in the mailbox.
+ *
+ * Tables are open-addressed with linear probing and backward-shift deletion, keyed by SipHash
+ * with a random key, because names come from strangers. No lock is taken while another is held. */
+
+enum { SHARDS = 64, CHUNK_ACTORS = 256, TABLE_SIZE_MIN = 16 };
+
+struct entry {
+    uint32_t hash;
+    uint32_t slot_plus_one; /* 0: empty */
+};
+
+struct shard {
+    pthread_mutex_t lock;
+    struct entry *entries;
+    uint32_t size; /* power of two, or 0 */
+    uint32_t count;
+};
+
+struct registry {
+    /* set once */
+    uint64_t key[2];
+    size_t actor_bytes;
+    size_t state_bytes;
+    uint32_t capacity;
+    /* shared: written under free_lock, read by anyone */
+    _Atomic(uint8_t *) *chunks;
+    _Atomic uint32_t slots_made;
+    _Atomic uint32_t in_use;
+    /* under free_lock */
+    pthread_mutex_t free_lock;
+    uint32_t first_free; /* slot + 1 */
+    struct shard shards[SHARDS];
+};
+
+int registry_create(struct registry **out, uint32_t actors_max, size_t state_bytes,
+                    const struct env *env)
+{
+    struct registry *registry = calloc(1, sizeof(*registry));
+    if (registry == NULL)
+        return -ENOMEM;
+    uint32_t chunk_count = (actors_max + CHUNK_ACTORS - 1) / CHUNK_ACTORS;
+    registry->chunks = calloc(chunk_count, sizeof(*registry->chunks));
+    if (registry->chunks == NULL) {
+        free(registry);
+        return -ENOMEM;
+    }
+    env_random(env, registry->key, sizeof(registry->key));
+    size_t align = sizeof(max_align_t);
+    registry->state_bytes = state_bytes;
+    registry->actor_bytes = (sizeof(struct actor) + state_bytes + align - 1) / align * align;
+    registry->capacity = actors_max;
+    pthread_mutex_init(&registry->free_lock, NULL);
+    for (unsigned i = 0; i < SHARDS; i++)
+        pthread_mutex_init(&registry->shards[i].lock, NULL);
+    *out = registry;
+    return 0;
+}
+
+static void drop_messages(struct actor *actor)
+{
+    struct message *lists[] = {actor->backlog, mailbox_take(&actor->mailbox)};
+    for (unsigned i = 0; i < 2; i++) {
+        struct message *message = lists[i];
+        while ((uintptr_t)message > 1) {
+            struct message *next = message->next;
+            message_destroy(message);
+            message = next;
+        }
+    }
+}
+
+void registry_destroy(struct registry *registry)
+{
+    uint32_t made = atomic_load(&registry->slots_made);
+    for (uint32_t slot = 0; slot < made; slot++) {
+        struct actor *actor = registry_actor(registry, slot);
+        /* An idle mailbox has nothing to take; marking a busy one is not needed any more. */
+        if (mailbox_length(&actor->mailbox) > 0 || actor->backlog != NULL)
+            drop_messages(actor);
+        free(actor->name);
+    }
+    for (uint32_t i = 0; i < (registry->capacity + CHUNK_ACTORS - 1) / CHUNK_ACTORS; i++)
+        free(atomic_load(&registry->chunks[i]));
+    for (unsigned i = 0; i < SHARDS; i++)
+        free(registry->shards[i].entries);
+    free(registry->chunks);
+    free(registry);
+}
+
+struct actor *registry_actor(struct registry *registry, uint32_t slot)
+{
+    uint8_t *chunk =
+        atomic_load_explicit(&registry->chunks[slot / CHUNK_ACTORS], memory_order_acquire);
+    return (struct actor *)(chunk + (slot % CHUNK_ACTORS) * registry->actor_bytes);
+}
+
+static uint32_t hash_name(const struct registry *registry, const void *name, size_t size)
+{
+    return (uint32_t)siphash13(registry->key, name, size);
+}
+
+static struct shard *shard_of(struct registry *registry, uint32_t hash)
+{
+    return &registry->shards[hash % SHARDS];
+}
+
+/* Where a hash begins in its table; the low bits chose the shard. */
+static uint32_t home(const struct shard *shard, uint32_t hash)
+{
+    return (hash / SHARDS) & (shard->size - 1);
+}
+
+static bool has_name(struct registry *registry, uint32_t slot, const void *name, size_t size)
+{
+    const char *have = registry_actor(registry, slot)->name;
+    return strlen(have) == size && memcmp(have, name, size) == 0;
+}
+
+/* The entry with that name, or the empty one where it would go. The table has room. */
+static struct entry *probe(struct registry *registry, struct shard *shard, uint32_t hash,
+                           const void *name, size_t size)
+{
+    uint32_t at = home(shard, hash);
+    for (;; at = (at + 1) & (shard->size - 1)) {
+        struct entry *entry = &shard->entries[at];
+        if (entry->slot_plus_one == 0)
+            return entry;
+        if (entry->hash == hash && has_name(registry, entry->slot_plus_one - 1, name, size))
+            return entry;
+    }
+}
+
+static bool grow(struct shard *shard)
+{
+    if (shard->size > 0 && shard->count * 4 < shard->size * 3)
+        return true;
+    struct shard bigger = {.size = shard->size ? shard->size * 2 : TABLE_SIZE_MIN};
+    bigger.entries = calloc(bigger.size, sizeof(*bigger.entries));
+    if (bigger.entries == NULL)
+        return false;
+    for (uint32_t i = 0; i < shard->size; i++) {
+        if (shard->entries[i].slot_plus_one == 0)
+            continue;
+        uint32_t at = home(&bigger, shard->entries[i].hash);
+        while (bigger.entries[at].slot_plus_one != 0)
+            at = (at + 1) & (bigger.size - 1);
+        bigger.entries[at] = shard->entries[i];
+    }
+    free(shard->entries);
+    shard->entries = bigger.entries;
+    shard->size = bigger.size;
+    return true;
+}
+
+static actor_handle handle_of(struct registry *registry, uint32_t slot)
+{
+    uint32_t generation = atomic_load_explicit(&registry_actor(registry, slot)->generation,
+                                               memory_order_acquire);
+    return generation % 2 ? (uint64_t)generation << 32 | slot : 0;
+}
+
+actor_handle registry_find(struct registry *registry, const void *name, size_t size)
+{
+    uint32_t hash = hash_name(registry, name, size);
+    struct shard *shard = shard_of(registry, hash);
+    actor_handle handle = 0;
+    pthread_mutex_lock(&shard->lock);
+    if (shard->size > 0) {
+        struct entry *entry = probe(registry, shard, hash, name, size);
+        if (entry->slot_plus_one != 0)
+            handle = handle_of(registry, entry->slot_plus_one - 1);
+    }
+    pthread_mutex_unlock(&shard->lock);
+    return handle;
+}
+
+/* Under free_lock. False without memory. */
+static bool add_chunk(struct registry *registry, uint32_t chunk)
+{
+    uint8_t *memory = calloc(CHUNK_ACTORS, registry->actor_bytes);
+    if (memory == NULL)
+        return false;
+    for (uint32_t i = 0; i < CHUNK_ACTORS; i++) {
+        struct actor *actor = (struct actor *)(memory + i * registry->actor_bytes);
+        mailbox_init(&actor->mailbox);
+        atomic_init(&actor->generation, 0);
+        atomic_init(&actor->running, false);
+    }
+    atomic_store_explicit(&registry->chunks[chunk], memory, memory_order_release);
+    return true;
+}
+
+/* A free slot + 1, or 0. */
+static uint32_t take_slot(struct registry *registry)
+{
+    uint32_t taken = 0;
+    pthread_mutex_lock(&registry->free_lock);
+    uint32_t made = atomic_load_explicit(&registry->slots_made, memory_order_relaxed);
+    if (registry->first_free != 0) {
+        taken = registry->first_free;
+        registry->first_free = registry_actor(registry, taken - 1)->next_free;
+    } else if (made < registry->capacity &&
+               (made % CHUNK_ACTORS != 0 || add_chunk(registry, made / CHUNK_ACTORS))) {
+        atomic_store_explicit(&registry->slots_made, made + 1, memory_order_release);
+        taken = made + 1;
+    }
+    pthread_mutex_unlock(&registry->free_lock);
+    return taken;
+}
+
+static void give_slot(struct registry *registry, uint32_t slot)
+{
+    pthread_mutex_lock(&registry->free_lock);
+    registry_actor(registry, slot)->next_free = registry->first_free;
+    registry->first_free = slot + 1;
+    pthread_mutex_unlock(&registry->free_lock);
+}
+
+/* Under the shard's lock: the slot becomes an actor, unless the name has one by now. */
+static actor_handle settle(struct registry *registry, struct shard *shard, uint32_t hash,
+                           const char *name, uint32_t slot, const struct behaviour *behaviour)
+{
+    if (!grow(shard))
+        return 0;
+    struct entry *entry = probe(registry, shard, hash, name, strlen(name));
+    if (entry->slot_plus_one != 0)
+        return handle_of(registry, entry->slot_plus_one - 1);
+    struct actor *actor = registry_actor(registry, slot);
+    actor->name = (char *)name;
+    actor->name_hash = hash;
+    actor->behaviour = behaviour;
+    uint32_t generation = atomic_load_explicit(&actor->generation, memory_order_relaxed) + 1;
+    /* Pairs with the acquire of whoever posts: name and behaviour are set. */
+    atomic_store_explicit(&actor->generation, generation, memory_order_release);
+    *entry = (struct entry){.hash = hash, .slot_plus_one = slot + 1};
+    shard->count++;
+    return (uint64_t)generation << 32 | slot;
+}
+
+actor_handle registry_claim(struct registry *registry, const void *name, size_t size,
+                            const struct behaviour *behaviour)
+{
+    CHECK(size > 0 && size <= REGISTRY_NAME_BYTES_MAX);
+    actor_handle handle = registry_find(registry, name, size);
+    if (handle != 0)
+        return handle;
+    char *copy = malloc(size + 1);
+    uint32_t taken = copy != NULL ? take_slot(registry) : 0;
+    if (taken == 0) {
+        free(copy);
+        return 0;
+    }
+    memcpy(copy, name, size);
+    copy[size] = '\0';
+    uint32_t hash = hash_name(registry, name, size);
+    struct shard *shard = shard_of(registry, hash);
+    pthread_mutex_lock(&shard->lock);
+    handle = settle(registry, shard, hash, copy, taken - 1, behaviour);
+    pthread_mutex_unlock(&shard->lock);
+    if (handle == 0 || actor_slot(handle) != taken - 1) {
+        free(copy);
+        give_slot(registry, taken - 1);
+    } else {
+        atomic_fetch_add_explicit(&registry->in_use, 1, memory_order_relaxed);
+    }
+    return handle;
+}
+
+/* Under the shard's lock: closes the gap so that no probe stops too early. */
+static void remove_entry(struct shard *shard, uint32_t at)
+{
+    uint32_t mask = shard->size - 1;
+    for (uint32_t next = (at + 1) & mask;; next = (next + 1) & mask) {
+        struct entry *entry = &shard->entries[next];
+        if (entry->slot_plus_one == 0)
+            break;
+        uint32_t wanted = home(shard, entry->hash);
+        if (((next - wanted) & mask) >= ((next - at) & mask)) {
+            shard->entries[at] = *entry;
+            at = next;
+        }
+    }
+    shard->entries[at] = (struct entry){0};
+    shard->count--;
+}
+
+void registry_release(struct registry *registry, uint32_t slot)
+{
+    struct actor *actor = registry_actor(registry, slot);
+    memset(actor->state, 0, registry->state_bytes);
+    struct shard *shard = shard_of(registry, actor->name_hash);
+    pthread_mutex_lock(&shard->lock);
+    struct entry *entry =
+        probe(registry, shard, actor->name_hash, actor->name, strlen(actor->name));
+    CHECK(entry->slot_plus_one == slot + 1);
+    remove_entry(shard, (uint32_t)(entry - shard->entries));
+    atomic_fetch_add_explicit(&actor->generation, 1, memory_order_release);
+    char *name = actor->name;
+    actor->name = NULL;
+    pthread_mutex_unlock(&shard->lock);
+    free(name);
+    atomic_fetch_sub_explicit(&registry->in_use, 1, memory_order_relaxed);
+    give_slot(registry, slot);
+}
+
+actor_handle registry_next(struct registry *registry, uint32_t *cursor)
+{
+    uint32_t made = atomic_load_explicit(&registry->slots_made, memory_order_acquire);
+    while (*cursor < made) {
+        actor_handle handle = handle_of(registry, (*cursor)++);
+        if (handle != 0)
+            return handle;
+    }
+    return 0;
+}
+
+actor_handle registry_at(struct registry *registry, uint32_t slot)
+{
+    uint32_t made = atomic_load_explicit(&registry->slots_made, memory_order_acquire);
+    return slot < made ? handle_of(registry, slot) : 0;
+}
+
+uint32_t registry_capacity(const struct registry *registry)
+{
+    return registry->capacity;
+}
+
+uint32_t registry_count(struct registry *registry)
+{
+    return atomic_load_explicit(&registry->in_use, memory_order_relaxed);
+}

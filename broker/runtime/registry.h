@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_RUNTIME_REGISTRY_H
+#define USHER_RUNTIME_REGISTRY_H
+
+/* The actors by name, and the slots they live in.
+ *
+ * Any thread may call anything here. Names are looked up in sharded tables, a mutex per shard,
+ * held for some tens of nanoseconds; every lock is a leaf. A handle that comes out may be stale
+ * the moment after: posting to it says so. */
+
+#include "base/env.h"
+#include "runtime/actor.h"
+
+enum { REGISTRY_NAME_BYTES_MAX = 255 };
+
+struct registry;
+
+/* At most `actors_max` actors at a time, each with `state_bytes` of zeroed state. 0, -ENOMEM. */
+int registry_create(struct registry **registry, uint32_t actors_max, size_t state_bytes,
+                    const struct env *env);
+
+/* Frees everything. No thread may run an actor any more; messages left are destroyed. */
+void registry_destroy(struct registry *registry);
+
+/* 0: nobody has that name. */
+actor_handle registry_find(struct registry *registry, const void *name, size_t size);
+
+/* Finds, or makes an actor with that behaviour. 0: the limit is reached or memory is. */
+actor_handle registry_claim(struct registry *registry, const void *name, size_t size,
+                            const struct behaviour *behaviour);
+
+/* Walks all actors: *cursor starts at 0; gives 0 at the end. Actors that come or go meanwhile
+ * may be missed or seen. */
+actor_handle registry_next(struct registry *registry, uint32_t *cursor);
+
+/* The handle that the slot has now, or 0. */
+actor_handle registry_at(struct registry *registry, uint32_t slot);
+
+uint32_t registry_capacity(const struct registry *registry);
+uint32_t registry_count(struct registry *registry);
+
+/* --- for the running turn and the scheduler only ------------------------------------------ */
+
+/* The actor in a slot that exists. */
+struct actor *registry_actor(struct registry *registry, uint32_t slot);
+
+/* Gives name and slot back; the caller runs the actor's turn. */
+void registry_release(struct registry *registry, uint32_t slot);
+
+#endif

@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "runtime/scheduler.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "runtime/ring.h"
+
+/* An actor is listed by whoever moved its mailbox off IDLE, and again at the end of a turn that
+ * left messages. Between the two nobody lists it, so it is in the ring at most once, and a ring
+ * with a cell for every slot cannot be full. The one-runner rule follows; `running` checks it.
+ *
+ * Sleeping. A worker that finds nothing announces itself in `sleepers`, looks at the queue once
+ * more and waits until `epoch` changes. A producer lists first and then reads `sleepers` with a
+ * read-modify-write. Both touch `sleepers`, so one is first:
+ *   - the worker: the producer sees it and changes `epoch`; a worker that is not yet asleep finds
+ *     the changed epoch and does not sleep;
+ *   - the producer: the worker's own read-modify-write comes after it and sees what it listed.
+ * The look uses the claimed length of the ring, not a pop: a producer stalled between claim and
+ * publication must not put a worker to sleep on top of what was listed behind it.
+ *
+ * Threads with runner->drains run the queue before they sleep themselves, so what they list needs
+ * no wake-up. tests/model has this protocol as a Spin model. */
+
+enum { WORKER_BATCH_TURNS = 256 };
+
+struct worker {
+    struct scheduler *scheduler;
+    pthread_t thread;
+    struct runner runner;
+};
+
+struct scheduler {
+    /* set once */
+    struct scheduler_options options;
+    struct worker *workers;
+    unsigned worker_count;
+    /* shared */
+    struct ring ring;
+    alignas(64) _Atomic uint32_t sleepers;
+    _Atomic uint32_t epoch;
+    _Atomic bool stopping;
+};
+
+int scheduler_create(struct scheduler **out, const struct scheduler_options *options)
+{
+    struct scheduler *scheduler = aligned_alloc(64, sizeof(*scheduler));
+    if (scheduler == NULL)
+        return -ENOMEM;
+    *scheduler = (struct scheduler){.options = *options};
+    int error = ring_init(&scheduler->ring, registry_capacity(options->registry));
+    if (error != 0) {
+        free(scheduler);
+        return error;
+    }
+    *out = scheduler;
+    return 0;
+}
+
+void scheduler_destroy(struct scheduler *scheduler)
+{
+    CHECK(scheduler->worker_count == 0);
+    ring_fini(&scheduler->ring);
+    free(scheduler);
+}
+
+static void count(struct scheduler *scheduler, struct runner *runner, enum metric_id metric)
+{
+    if (scheduler->options.metrics != NULL)
+        metrics_add(scheduler->options.metrics, runner != NULL ? runner->index : 0, metric, 1);
+}
+
+void scheduler_wake(struct scheduler *scheduler)
+{
+    /* Pairs with the increment in sleep_until_listed; see the head of this file. */
+    if (atomic_fetch_add_explicit(&scheduler->sleepers, 0, memory_order_seq_cst) == 0)
+        return;
+    atomic_fetch_add_explicit(&scheduler->epoch, 1, memory_order_seq_cst);
+    syscall(SYS_futex, &scheduler->epoch, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+    count(scheduler, NULL, METRIC_wakeups);
+}
+
+static void list(struct scheduler *scheduler, struct runner *runner, uint32_t slot)
+{
+    /* A cell can look taken while a slow consumer is between claiming and freeing it. */
+    while (!ring_push(&scheduler->ring, slot))
+        sched_yield();
+    if (runner == NULL || !runner->drains)
+        scheduler_wake(scheduler);
+}
+
+int scheduler_post(struct scheduler *scheduler, struct runner *runner, actor_handle to,
+                   struct message *message, uint32_t length_max)
+{
+    if (to == 0)
+        return -ESRCH;
+    struct actor *actor = registry_actor(scheduler->options.registry, actor_slot(to));
+    /* A stale answer is harmless: the generation is compared again when the message is received,
+     * and then it bounces. */
+    if (atomic_load_explicit(&actor->generation, memory_order_acquire) != actor_generation(to))
+        return -ESRCH;
+    if (length_max != 0 && mailbox_length(&actor->mailbox) >= length_max) {
+        count(scheduler, runner, METRIC_mailbox_full);
+        return -ENOBUFS;
+    }
+    message->generation = actor_generation(to);
+    if (mailbox_push(&actor->mailbox, message))
+        list(scheduler, runner, actor_slot(to));
+    return 0;
+}
+
+/* One message; false ends the turn. */
+static bool receive(struct scheduler *scheduler, struct runner *runner, struct actor *actor,
+                    uint32_t slot, struct message *message)
+{
+    uint32_t generation = atomic_load_explicit(&actor->generation, memory_order_relaxed);
+    message->next = NULL;
+    if (message->generation == generation)
+        return actor->behaviour->receive(scheduler->options.context, runner,
+                                         (uint64_t)generation << 32 | slot, actor->state, message);
+    count(scheduler, runner, METRIC_posts_bounced);
+    scheduler->options.bounce(scheduler->options.context, runner, message);
+    return true;
+}
+
+static void end_turn(struct scheduler *scheduler, struct runner *runner, struct actor *actor,
+                     uint32_t slot, enum verdict verdict)
+{
+    if (verdict == VERDICT_RETIRE)
+        registry_release(scheduler->options.registry, slot);
+    bool left = actor->backlog != NULL;
+    atomic_store_explicit(&actor->running, false, memory_order_release);
+    if (left || !mailbox_mark_idle(&actor->mailbox))
+        list(scheduler, runner, slot);
+}
+
+void scheduler_turn(struct scheduler *scheduler, struct runner *runner, uint32_t slot)
+{
+    struct actor *actor = registry_actor(scheduler->options.registry, slot);
+    CHECK(!atomic_exchange_explicit(&actor->running, true, memory_order_acquire));
+    uint32_t left = scheduler->options.turn_messages;
+    struct message *message = actor->backlog;
+    actor->backlog = NULL;
+    bool any = false;
+    for (bool more = true; more && left > 0; left--) {
+        if (message == NULL)
+            message = mailbox_take(&actor->mailbox);
+        if (message == NULL)
+            break;
+        struct message *next = message->next;
+        any = any || message->generation ==
+                         atomic_load_explicit(&actor->generation, memory_order_relaxed);
+        more = receive(scheduler, runner, actor, slot, message);
+        message = next;
+    }
+    actor->backlog = message;
+    count(scheduler, runner, METRIC_turns);
+    enum verdict verdict = VERDICT_GO_ON;
+    if (any) {
+        uint32_t generation = atomic_load_explicit(&actor->generation, memory_order_relaxed);
+        verdict = actor->behaviour->finish(scheduler->options.context, runner,
+                                           (uint64_t)generation << 32 | slot, actor->state);
+    }
+    if (verdict == VERDICT_HOLD)
+        count(scheduler, runner, METRIC_turns_held);
+    else
+        end_turn(scheduler, runner, actor, slot, verdict);
+}
+
+void scheduler_continue(struct scheduler *scheduler, struct runner *runner, actor_handle self,
+                        enum verdict verdict)
+{
+    CHECK(verdict != VERDICT_HOLD);
+    struct actor *actor = registry_actor(scheduler->options.registry, actor_slot(self));
+    end_turn(scheduler, runner, actor, actor_slot(self), verdict);
+}
+
+bool scheduler_take(struct scheduler *scheduler, uint32_t *slot)
+{
+    return ring_pop(&scheduler->ring, slot);
+}
+
+size_t scheduler_run(struct scheduler *scheduler, struct runner *runner, size_t turns_max)
+{
+    size_t turns = 0;
+    uint32_t slot;
+    while (turns < turns_max && ring_pop(&scheduler->ring, &slot)) {
+        scheduler_turn(scheduler, runner, slot);
+        turns++;
+        if (ring_length(&scheduler->ring) > scheduler->options.wake_backlog &&
+            atomic_load_explicit(&scheduler->sleepers, memory_order_relaxed) > 0)
+            scheduler_wake(scheduler);
+    }
+    return turns;
+}
+
+bool scheduler_backlog(const struct scheduler *scheduler)
+{
+    return ring_length(&scheduler->ring) > 0;
+}
+
+static void sleep_until_listed(struct scheduler *scheduler)
+{
+    atomic_fetch_add_explicit(&scheduler->sleepers, 1, memory_order_seq_cst);
+    uint32_t epoch = atomic_load_explicit(&scheduler->epoch, memory_order_seq_cst);
+    if (!scheduler_backlog(scheduler) &&
+        !atomic_load_explicit(&scheduler->stopping, memory_order_seq_cst))
+        syscall(SYS_futex, &scheduler->epoch, FUTEX_WAIT_PRIVATE, epoch, NULL, NULL, 0);
+    atomic_fetch_sub_explicit(&scheduler->sleepers, 1, memory_order_seq_cst);
+}
+
+static void *work(void *argument)
+{
+    struct worker *worker = argument;
+    struct scheduler *scheduler = worker->scheduler;
+    const struct env *env = scheduler->options.env;
+    while (!atomic_load_explicit(&scheduler->stopping, memory_order_acquire)) {
+        worker->runner.now_ms = env_monotonic_ms(env);
+        worker->runner.wall_ms = env_wall_ms(env);
+        if (scheduler_run(scheduler, &worker->runner, WORKER_BATCH_TURNS) > 0)
+            continue;
+        if (scheduler_backlog(scheduler))
+            sched_yield(); /* listed, not yet published */
+        else
+            sleep_until_listed(scheduler);
+    }
+    return NULL;
+}
+
+int scheduler_start(struct scheduler *scheduler, unsigned count,
+                    void (*prepare)(void *context, struct runner *runner, unsigned worker))
+{
+    scheduler->workers = calloc(count, sizeof(*scheduler->workers));
+    if (scheduler->workers == NULL)
+        return -ENOMEM;
+    for (unsigned i = 0; i < count; i++) {
+        struct worker *worker = &scheduler->workers[i];
+        worker->scheduler = scheduler;
+        worker->runner.drains = true;
+        prepare(scheduler->options.context, &worker->runner, i);
+        int error = pthread_create(&worker->thread, NULL, work, worker);
+        if (error != 0) {
+            scheduler_stop(scheduler);
+            return -error;
+        }
+        scheduler->worker_count++;
+    }
+    return 0;
+}
+
+void scheduler_stop(struct scheduler *scheduler)
+{
+    atomic_store_explicit(&scheduler->stopping, true, memory_order_seq_cst);
+    atomic_fetch_add_explicit(&scheduler->epoch, 1, memory_order_seq_cst);
+    syscall(SYS_futex, &scheduler->epoch, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
+    for (unsigned i = 0; i < scheduler->worker_count; i++)
+        pthread_join(scheduler->workers[i].thread, NULL);
+    free(scheduler->workers);
+    scheduler->workers = NULL;
+    scheduler->worker_count = 0;
+}

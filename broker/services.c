@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/hash.h"
+#include "broker/parts.h"
+#include "client.pb-c.h"
+
+/* The directory of services: which instances each has, and who follows the presence stream.
+ *
+ * A user goes to the instance that he is pinned to; without a pin, or when it is gone, to the one
+ * with the highest hash of (user, instance) among those that take new users (rendezvous hashing:
+ * when an instance goes, only its own users move).
+ *
+ * Calls are posted to instances under the lock, and an instance leaves under it: so when its
+ * mailbox is empty then, no call to it is on its way, and its mail can be handed on before any
+ * newer call is routed. Posting takes no lock, so the lock is still a leaf. */
+
+enum { INSTANCES_MAX = 256 };
+
+struct member {
+    actor_handle instance;
+    bool draining;
+};
+
+struct service {
+    char name[USERNAME_BYTES_MAX + 1];
+    uint32_t count;
+    struct member members[INSTANCES_MAX];
+};
+
+struct services {
+    struct broker *broker;
+    uint64_t key[2];
+    pthread_mutex_t lock;
+    /* under lock */
+    struct service **list;
+    uint32_t count, limit;
+    actor_handle *followers;
+    uint32_t follower_count, follower_limit;
+};
+
+int services_create(struct services **out, struct broker *broker)
+{
+    struct services *services = calloc(1, sizeof(*services));
+    if (services == NULL)
+        return -ENOMEM;
+    services->broker = broker;
+    services->limit = (uint32_t)broker->options->limits_services;
+    services->follower_limit = services->limit * 4;
+    services->list = calloc(services->limit, sizeof(struct service *));
+    services->followers = calloc(services->follower_limit, sizeof(actor_handle));
+    if (services->list == NULL || services->followers == NULL) {
+        services_destroy(services);
+        return -ENOMEM;
+    }
+    env_random(broker->env, services->key, sizeof(services->key));
+    pthread_mutex_init(&services->lock, NULL);
+    *out = services;
+    return 0;
+}
+
+void services_destroy(struct services *services)
+{
+    for (uint32_t i = 0; i < services->count; i++)
+        free(services->list[i]);
+    free(services->list);
+    free(services->followers);
+    free(services);
+}
+
+/* Under the lock. */
+static struct service *find(struct services *services, const void *name, size_t size)
+{
+    for (uint32_t i = 0; i < services->count; i++)
+        if (strlen(services->list[i]->name) == size &&
+            memcmp(services->list[i]->name, name, size) == 0)
+            return services->list[i];
+    return NULL;
+}
+
+static struct service *find_or_add(struct services *services, const char *name)
+{
+    struct service *service = find(services, name, strlen(name));
+    if (service != NULL || services->count == services->limit)
+        return service;
+    service = calloc(1, sizeof(*service));
+    if (service == NULL)
+        return NULL;
+    strncpy(service->name, name, sizeof(service->name) - 1);
+    services->list[services->count++] = service;
+    return service;
+}
+
+static int join_service(struct services *services, const char *name, actor_handle instance)
+{
+    struct service *service = find_or_add(services, name);
+    if (service == NULL || service->count == INSTANCES_MAX)
+        return -ENOSPC;
+    for (uint32_t i = 0; i < service->count; i++)
+        if (service->members[i].instance == instance)
+            return 0;
+    service->members[service->count++] = (struct member){.instance = instance};
+    if (service->count == 1)
+        LOG(services->broker->log, SERVICE_UP, LOG_S("service", name));
+    return 0;
+}
+
+int services_join(struct services *services, const char *name, actor_handle instance,
+                  bool presence)
+{
+    int error = 0;
+    pthread_mutex_lock(&services->lock);
+    if (name[0] != '\0')
+        error = join_service(services, name, instance);
+    if (presence && error == 0) {
+        if (services->follower_count < services->follower_limit)
+            services->followers[services->follower_count++] = instance;
+        else
+            error = -ENOSPC;
+    }
+    pthread_mutex_unlock(&services->lock);
+    return error;
+}
+
+void services_drain(struct services *services, actor_handle instance)
+{
+    pthread_mutex_lock(&services->lock);
+    for (uint32_t i = 0; i < services->count; i++)
+        for (uint32_t k = 0; k < services->list[i]->count; k++)
+            if (services->list[i]->members[k].instance == instance)
+                services->list[i]->members[k].draining = true;
+    pthread_mutex_unlock(&services->lock);
+}
+
+static bool is_member(const struct service *service, actor_handle instance)
+{
+    for (uint32_t i = 0; i < service->count; i++)
+        if (service->members[i].instance == instance)
+            return true;
+    return false;
+}
+
+/* The member with the highest hash; one that drains only when all do. */
+static actor_handle rendezvous(const struct services *services, const struct service *service,
+                               struct bytes user)
+{
+    actor_handle best = 0;
+    uint64_t best_weight = 0;
+    bool best_drains = true;
+    for (uint32_t i = 0; i < service->count; i++) {
+        const struct member *member = &service->members[i];
+        uint64_t key[2] = {services->key[0] ^ member->instance, services->key[1]};
+        uint64_t weight = siphash13(key, user.data, user.size);
+        bool better = member->draining == best_drains ? best == 0 || weight > best_weight
+                                                      : best_drains;
+        if (better) {
+            best = member->instance;
+            best_weight = weight;
+            best_drains = member->draining;
+        }
+    }
+    return best;
+}
+
+/* Under the lock. */
+static actor_handle route(struct services *services, struct runner *runner,
+                          struct user_call_message *call, actor_handle pinned, uint16_t *code)
+{
+    struct bytes name = user_call_service(call);
+    struct service *service = find(services, name.data, name.size);
+    *code = call->redelivered ? USHER__V1__ERROR__CODE__SERVICE_LOST
+                              : USHER__V1__ERROR__CODE__NO_SERVICE;
+    if (service == NULL || service->count == 0)
+        return 0;
+    actor_handle instance = pinned != 0 && is_member(service, pinned)
+                                ? pinned
+                                : rendezvous(services, service, user_call_user(call));
+    uint32_t limit = 0; /* the mail has limits of its own */
+    int error = scheduler_post(services->broker->scheduler, runner, instance, &call->header,
+                               limit);
+    return error == 0 ? instance : 0;
+}
+
+actor_handle services_route(struct services *services, struct runner *runner,
+                            struct user_call_message *call, actor_handle pinned, uint16_t *code)
+{
+    pthread_mutex_lock(&services->lock);
+    actor_handle instance = route(services, runner, call, pinned, code);
+    pthread_mutex_unlock(&services->lock);
+    return instance;
+}
+
+static void remove_member(struct services *services, actor_handle instance)
+{
+    for (uint32_t i = 0; i < services->count; i++) {
+        struct service *service = services->list[i];
+        for (uint32_t k = 0; k < service->count; k++)
+            if (service->members[k].instance == instance) {
+                service->members[k] = service->members[--service->count];
+                if (service->count == 0)
+                    LOG(services->broker->log, SERVICE_DOWN, LOG_S("service", service->name));
+            }
+    }
+    for (uint32_t i = 0; i < services->follower_count; i++)
+        if (services->followers[i] == instance)
+            services->followers[i--] = services->followers[--services->follower_count];
+}
+
+static void answer_lost(struct services *services, struct runner *runner,
+                        struct user_call_message *call)
+{
+    metrics_add(services->broker->metrics, runner->index, METRIC_calls_lost, 1);
+    if (call->call != 0) {
+        struct call_result_message *result = call_result_create(
+            USHER__V1__ERROR__CODE__SERVICE_LOST, 0, (struct bytes){0});
+        CHECK_DEBT(result != NULL, "no memory for a result");
+        result->request = call->request;
+        result->call = call->call;
+        result->epoch = call->epoch;
+        if (scheduler_post(services->broker->scheduler, runner, call->caller, &result->header,
+                           0) != 0)
+            message_destroy(&result->header);
+    }
+    message_destroy(&call->header);
+}
+
+bool services_leave(struct services *services, struct runner *runner, actor_handle instance,
+                    struct message *mail)
+{
+    struct actor *actor = registry_actor(services->broker->registry, actor_slot(instance));
+    pthread_mutex_lock(&services->lock);
+    if (actor->backlog != NULL || mailbox_length(&actor->mailbox) > 0) {
+        pthread_mutex_unlock(&services->lock);
+        return false;
+    }
+    remove_member(services, instance);
+    struct message *lost = NULL;
+    struct message **lost_last = &lost;
+    while (mail != NULL) {
+        struct message *next = mail->next;
+        uint16_t code;
+        if (route(services, runner, (struct user_call_message *)mail, 0, &code) == 0) {
+            mail->next = NULL;
+            *lost_last = mail;
+            lost_last = &mail->next;
+        }
+        mail = next;
+    }
+    pthread_mutex_unlock(&services->lock);
+    while (lost != NULL) {
+        struct message *next = lost->next;
+        answer_lost(services, runner, (struct user_call_message *)lost);
+        lost = next;
+    }
+    return true;
+}
+
+void services_tell_presence(struct services *services, struct runner *runner, uint64_t last)
+{
+    pthread_mutex_lock(&services->lock);
+    for (uint32_t i = 0; i < services->follower_count; i++) {
+        struct presence_message *message = message_create(MESSAGE_PRESENCE, sizeof(*message));
+        CHECK_DEBT(message != NULL, "no memory for an event");
+        message->last = last;
+        if (scheduler_post(services->broker->scheduler, runner, services->followers[i],
+                           &message->header, 0) != 0)
+            message_destroy(&message->header);
+    }
+    pthread_mutex_unlock(&services->lock);
+}

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* One REQ socket, one request at a time.
+ *
+ * The library nng 1.5 that stable distributions carry can wedge a whole process, so it is used
+ * in the narrow way that survived every experiment: half-duplex (the receive is posted when the
+ * send has finished, the next send when the answer is here), no resending by the library, a
+ * timeout on everything, and a new dialer after each failure, because a dialer whose peer
+ * vanished during the handshake never dials again. A socket is closed when no answer can be
+ * arriving.
+ *
+ * The completion runs on a thread of nng. It owns `stage`, `answer` and `error` from
+ * channel_start until it stores FINISHED; whoever loads FINISHED owns them again. Resending the
+ * same bytes after a failure is the caller's decision. */
+
+#include "backend_private.h"
+
+#include <errno.h>
+#include <nng/nng.h>
+#include <nng/protocol/reqrep0/req.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum stage {
+    IDLE,
+    SENDING,
+    RECEIVING,
+    FINISHED,
+};
+
+struct channel {
+    const struct urls *urls;
+    size_t url;
+    int wake;
+    nng_socket socket;
+    nng_dialer dialer;
+    bool dialed;
+    nng_aio *aio;
+    nng_msg *answer;
+    int error;
+    uint64_t deadline_ms;
+    atomic_int stage;
+};
+
+static int translate(int error)
+{
+    switch (error) {
+    case 0:
+        return 0;
+    case NNG_ETIMEDOUT:
+        return -ETIMEDOUT;
+    case NNG_ENOMEM:
+        return -ENOMEM;
+    case NNG_EADDRINVAL:
+    case NNG_ENOTSUP:
+    case NNG_EINVAL:
+        return -EINVAL;
+    default:
+        return -ECONNRESET;
+    }
+}
+
+uint64_t monotonic_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+void wake_set(int wake)
+{
+    const uint64_t one = 1;
+
+    /* Fails only when it is set some 2^64 times over, and then it is set. */
+    ssize_t ignored = write(wake, &one, sizeof one);
+    (void)ignored;
+}
+
+void wake_wait(int wake, int timeout_ms)
+{
+    struct pollfd poll_fd = {.fd = wake, .events = POLLIN};
+    uint64_t count;
+
+    if (poll(&poll_fd, 1, timeout_ms) > 0) {
+        ssize_t ignored = read(wake, &count, sizeof count);
+        (void)ignored;
+    }
+}
+
+static void finish(struct channel *channel, int error, nng_msg *answer)
+{
+    int wake = channel->wake;
+
+    channel->error = error;
+    channel->answer = answer;
+    /* Pairs with the load in channel_take: error and answer are visible with it. */
+    atomic_store_explicit(&channel->stage, FINISHED, memory_order_release);
+    wake_set(wake);
+}
+
+static void set_timeout(struct channel *channel)
+{
+    uint64_t now_ms = monotonic_ms();
+    uint64_t left_ms = now_ms < channel->deadline_ms ? channel->deadline_ms - now_ms : 1;
+
+    nng_aio_set_timeout(channel->aio, (nng_duration)left_ms);
+}
+
+/* On a thread of nng. */
+static void completed(void *argument)
+{
+    struct channel *channel = argument;
+    int result = nng_aio_result(channel->aio);
+    bool sending = atomic_load_explicit(&channel->stage, memory_order_acquire) == SENDING;
+
+    if (result != 0) {
+        if (sending)
+            nng_msg_free(nng_aio_get_msg(channel->aio)); /* a failed send gives it back */
+        finish(channel, translate(result), NULL);
+    } else if (sending) {
+        /* Only now: nng 1.5 crashes on a receive that is posted before the send is done. */
+        atomic_store_explicit(&channel->stage, RECEIVING, memory_order_release);
+        set_timeout(channel);
+        nng_recv_aio(channel->socket, channel->aio);
+    } else {
+        finish(channel, 0, nng_aio_get_msg(channel->aio));
+    }
+}
+
+int channel_open(struct channel **out, const struct urls *urls, int wake)
+{
+    struct channel *channel = calloc(1, sizeof *channel);
+    int error;
+
+    if (channel == NULL)
+        return -ENOMEM;
+    channel->urls = urls;
+    channel->wake = wake;
+    error = nng_req0_open(&channel->socket);
+    if (error != 0) {
+        free(channel);
+        return error == NNG_ENOMEM ? -ENOMEM : -ENFILE;
+    }
+    error = nng_socket_set_ms(channel->socket, NNG_OPT_REQ_RESENDTIME, NNG_DURATION_INFINITE);
+    if (error == 0)
+        error = nng_socket_set_size(channel->socket, NNG_OPT_RECVMAXSZ, FRAME_BYTES_MAX);
+    if (error == 0)
+        error = nng_aio_alloc(&channel->aio, completed, channel);
+    if (error != 0) {
+        nng_close(channel->socket);
+        free(channel);
+        return -ENOMEM;
+    }
+    *out = channel;
+    return 0;
+}
+
+static void answer_free(struct channel *channel)
+{
+    if (channel->answer != NULL)
+        nng_msg_free(channel->answer);
+    channel->answer = NULL;
+}
+
+/* An answer may be arriving. While sending (mostly: waiting for a connection) none can. */
+static bool receiving(const struct channel *channel)
+{
+    return atomic_load_explicit(&channel->stage, memory_order_acquire) == RECEIVING;
+}
+
+void channel_close(struct channel *channel, unsigned wait_ms)
+{
+    uint64_t end_ms = monotonic_ms() + wait_ms;
+
+    if (channel == NULL)
+        return;
+    while (receiving(channel) && monotonic_ms() < end_ms)
+        wake_wait(channel->wake, 20);
+    nng_aio_stop(channel->aio);
+    nng_close(channel->socket);
+    nng_aio_free(channel->aio);
+    answer_free(channel);
+    free(channel);
+}
+
+const char *channel_url(const struct channel *channel)
+{
+    return channel->urls->text[channel->url];
+}
+
+static int dial(struct channel *channel)
+{
+    int error = nng_dialer_create(&channel->dialer, channel->socket, channel_url(channel));
+
+    if (error != 0)
+        return translate(error);
+    nng_dialer_set_ms(channel->dialer, NNG_OPT_RECONNMINT, 50);
+    nng_dialer_set_ms(channel->dialer, NNG_OPT_RECONNMAXT, 500);
+    /* Only TCP knows it; a dead peer is found without it, but later. */
+    nng_dialer_set_bool(channel->dialer, NNG_OPT_TCP_KEEPALIVE, true);
+    error = nng_dialer_start(channel->dialer, NNG_FLAG_NONBLOCK);
+    if (error != 0) {
+        nng_dialer_close(channel->dialer);
+        return translate(error);
+    }
+    channel->dialed = true;
+    return 0;
+}
+
+void channel_redial(struct channel *channel)
+{
+    if (channel->dialed)
+        nng_dialer_close(channel->dialer);
+    channel->dialed = false;
+    channel->url = (channel->url + 1) % channel->urls->count;
+}
+
+int channel_start(struct channel *channel, struct bytes request, unsigned timeout_ms)
+{
+    nng_msg *message = NULL;
+    int error = channel->dialed ? 0 : dial(channel);
+
+    if (error != 0)
+        return error;
+    answer_free(channel);
+    if (nng_msg_alloc(&message, request.size) != 0)
+        return -ENOMEM;
+    memcpy(nng_msg_body(message), request.data, request.size);
+    channel->deadline_ms = monotonic_ms() + timeout_ms;
+    set_timeout(channel);
+    nng_aio_set_msg(channel->aio, message);
+    /* Pairs with the load in `completed`; nng's own locks carry the rest over. */
+    atomic_store_explicit(&channel->stage, SENDING, memory_order_release);
+    nng_send_aio(channel->socket, channel->aio);
+    return 0;
+}
+
+bool channel_idle(const struct channel *channel)
+{
+    return atomic_load_explicit(&channel->stage, memory_order_relaxed) == IDLE;
+}
+
+int channel_take(struct channel *channel, struct bytes *answer)
+{
+    /* Pairs with the store in `finish`. */
+    if (atomic_load_explicit(&channel->stage, memory_order_acquire) != FINISHED)
+        return -EAGAIN;
+    /* FINISHED is stored at the very end of the completion; let nng see it return, so that the
+     * next request finds the aio at rest. */
+    nng_aio_wait(channel->aio);
+    atomic_store_explicit(&channel->stage, IDLE, memory_order_relaxed);
+    if (channel->error != 0)
+        return channel->error;
+    *answer = (struct bytes){nng_msg_body(channel->answer), nng_msg_len(channel->answer)};
+    return 0;
+}

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* usherctl: questions and orders of an operator, on the command line.
+ *
+ * Options may stand anywhere and mean the same everywhere; the command decides which it reads.
+ * Everything goes through libusher-backend, as any service could do it. */
+
+#include "ctl.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    TOKEN_BYTES_MAX = 4096
+};
+
+struct command {
+    const char *name;
+    size_t arguments_min;
+    size_t arguments_max;
+    int (*run)(const struct ctl *ctl);
+    const char *usage;
+    const char *help;
+};
+
+static const struct command commands[] = {
+    {"who", 0, 0, ctl_who, "who [--prefix P]", "list the sessions, by name"},
+    {"find", 1, 100, ctl_find, "find USER...", "show these users; exit 1 if one is not there"},
+    {"count", 0, 0, ctl_count, "count", "count the sessions"},
+    {"kick", 1, 1, ctl_kick, "kick USER [--epoch E] [--reason TEXT] [--do-not-return]",
+     "end a user's session"},
+    {"push", 2, 2, ctl_push, "push USER TEXT [--epoch E]", "send a message to a user"},
+    {"push-all", 1, 1, ctl_push_all, "push-all TEXT", "send a message to everybody"},
+    {"presence", 0, 0, ctl_presence, "presence [--after N] [--follow]",
+     "show who came and went, and with --follow who comes and goes"},
+    {"snapshot", 0, 0, ctl_snapshot, "snapshot", "all sessions and the presence seq they match"},
+    {"stats", 0, 0, ctl_stats, "stats", "the node's numbers"},
+};
+
+enum {
+    COMMAND_COUNT = sizeof commands / sizeof commands[0]
+};
+
+static void print_help(void)
+{
+    puts("usherctl - ask and steer a running usherd\n\n"
+         "Usage: usherctl [OPTIONS] COMMAND [ARGUMENTS]\n\nCommands:");
+    for (size_t i = 0; i < COMMAND_COUNT; i++)
+        printf("  %s\n        %s\n", commands[i].usage, commands[i].help);
+    puts("\nOptions:\n"
+         "  --url URL          the node's link, ipc://PATH or tcp://HOST:PORT; default: the\n"
+         "                     environment's USHER_LINK, else ipc://./build/data/link.sock,\n"
+         "                     else ipc://./usher-data/link.sock\n"
+         "  --token-file FILE  what the node wants from backends that say hello\n"
+         "  --json             one JSON object per line\n"
+         "  --                 end of options, for a TEXT that begins with a dash\n"
+         "  --help, --version\n\n"
+         "Exit codes: 0 done, 1 refused or a user is not online, 2 no broker answers, 64 usage.");
+}
+
+static int usage_error(const char *what, const char *about)
+{
+    fprintf(stderr, "usherctl: %s%s%s\nusherctl: see usherctl --help\n", what,
+            about != NULL ? ": " : "", about != NULL ? about : "");
+    return CTL_USAGE;
+}
+
+static bool parse_number(const char *text, uint64_t *value)
+{
+    char *end;
+
+    errno = 0;
+    *value = strtoull(text, &end, 10);
+    return errno == 0 && end != text && *end == '\0' && text[0] >= '0' && text[0] <= '9';
+}
+
+/* A newline at the end belongs to the editor that wrote the file. */
+static bool read_token(struct ctl *ctl, const char *path)
+{
+    FILE *file = fopen(path, "re");
+    char *token = malloc(TOKEN_BYTES_MAX);
+
+    if (file != NULL && token != NULL) {
+        ctl->token_size = fread(token, 1, TOKEN_BYTES_MAX, file);
+        if (ctl->token_size > 0 && token[ctl->token_size - 1] == '\n')
+            ctl->token_size--;
+        free(ctl->token);
+        ctl->token = token;
+        token = NULL;
+    }
+    free(token);
+    bool read = file != NULL && !ferror(file);
+    if (file != NULL)
+        fclose(file);
+    return read;
+}
+
+enum option_key {
+    OPTION_URL = 256,
+    OPTION_TOKEN_FILE,
+    OPTION_JSON,
+    OPTION_PREFIX,
+    OPTION_EPOCH,
+    OPTION_REASON,
+    OPTION_DO_NOT_RETURN,
+    OPTION_AFTER,
+    OPTION_FOLLOW,
+    OPTION_HELP,
+    OPTION_VERSION,
+};
+
+static const struct option options[] = {
+    {"url", required_argument, NULL, OPTION_URL},
+    {"token-file", required_argument, NULL, OPTION_TOKEN_FILE},
+    {"json", no_argument, NULL, OPTION_JSON},
+    {"prefix", required_argument, NULL, OPTION_PREFIX},
+    {"epoch", required_argument, NULL, OPTION_EPOCH},
+    {"reason", required_argument, NULL, OPTION_REASON},
+    {"do-not-return", no_argument, NULL, OPTION_DO_NOT_RETURN},
+    {"after", required_argument, NULL, OPTION_AFTER},
+    {"follow", no_argument, NULL, OPTION_FOLLOW},
+    {"help", no_argument, NULL, OPTION_HELP},
+    {"version", no_argument, NULL, OPTION_VERSION},
+    {NULL, 0, NULL, 0},
+};
+
+/* CTL_OK, CTL_USAGE, or -1: help or version was printed. */
+static int take_option(struct ctl *ctl, int key, const char *value)
+{
+    switch (key) {
+    case OPTION_URL:
+        ctl->url = value;
+        return CTL_OK;
+    case OPTION_TOKEN_FILE:
+        return read_token(ctl, value) ? CTL_OK : usage_error("cannot read the token file", value);
+    case OPTION_JSON:
+        ctl->json = true;
+        return CTL_OK;
+    case OPTION_PREFIX:
+        ctl->prefix = value;
+        return CTL_OK;
+    case OPTION_EPOCH:
+        return parse_number(value, &ctl->epoch) ? CTL_OK : usage_error("not a number", value);
+    case OPTION_REASON:
+        ctl->reason = value;
+        return CTL_OK;
+    case OPTION_DO_NOT_RETURN:
+        ctl->do_not_return = true;
+        return CTL_OK;
+    case OPTION_AFTER:
+        return parse_number(value, &ctl->after) ? CTL_OK : usage_error("not a number", value);
+    case OPTION_FOLLOW:
+        ctl->follow = true;
+        return CTL_OK;
+    case OPTION_HELP:
+        print_help();
+        return -1;
+    case OPTION_VERSION:
+        puts("usherctl " USHER_VERSION);
+        return -1;
+    default:
+        return CTL_USAGE; /* getopt has said what */
+    }
+}
+
+static int run_command(struct ctl *ctl, const char *name)
+{
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
+        const struct command *command = &commands[i];
+
+        if (strcmp(command->name, name) != 0)
+            continue;
+        if (ctl->argument_count < command->arguments_min ||
+            ctl->argument_count > command->arguments_max)
+            return usage_error("usage: usherctl", command->usage);
+        return command->run(ctl);
+    }
+    return usage_error("no such command", name);
+}
+
+int main(int argc, char **argv)
+{
+    struct ctl ctl = {.url = usher_backend_default_url()};
+    int key;
+    int result = CTL_OK;
+
+    while (result == CTL_OK && (key = getopt_long(argc, argv, "", options, NULL)) != -1)
+        result = take_option(&ctl, key, optarg);
+    if (result == CTL_OK && optind >= argc)
+        result = usage_error("no command", NULL);
+    if (result == CTL_OK) {
+        ctl.arguments = argv + optind + 1;
+        ctl.argument_count = (size_t)(argc - optind - 1);
+        result = run_command(&ctl, argv[optind]);
+    }
+    free(ctl.token);
+    if (fflush(stdout) != 0 || ferror(stdout))
+        result = result == CTL_OK || result == -1 ? CTL_REFUSED : result;
+    return result == -1 ? CTL_OK : result;
+}

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* How usherctl speaks: tables for people, JSON lines for scripts.
+ *
+ * Names and texts come from clients. In a table each control byte is shown as an escape, so that
+ * nobody's client name moves an operator's cursor; JSON has escapes of its own. */
+
+#include "ctl.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+enum {
+    CELL_BYTES_MAX = 400,
+    TIME_BYTES_MAX = 32
+};
+
+/* C0, DEL and C1, the latter in UTF-8: bytes that a terminal may obey. Gives how many bytes the
+ * control takes, or 0. */
+static size_t control_bytes(const unsigned char *at)
+{
+    if (at[0] < 0x20 || at[0] == 0x7f)
+        return 1;
+    return at[0] == 0xc2 && at[1] >= 0x80 && at[1] <= 0x9f ? 2 : 0;
+}
+
+static const char *escaped(char *to, const char *text)
+{
+    const unsigned char *at = (const unsigned char *)text;
+    size_t size = 0;
+
+    while (*at != '\0' && size + 9 < CELL_BYTES_MAX) {
+        size_t control = control_bytes(at);
+
+        for (size_t i = 0; i < control; i++)
+            size += (size_t)snprintf(to + size, CELL_BYTES_MAX - size, "\\x%02x", at[i]);
+        if (control == 0)
+            to[size++] = (char)*at;
+        at += control == 0 ? 1 : control;
+    }
+    to[size] = '\0';
+    return size == 0 ? "-" : to;
+}
+
+static const char *local_time(char *to, uint64_t unix_ms)
+{
+    time_t seconds = (time_t)(unix_ms / 1000);
+    struct tm parts;
+
+    if (unix_ms == 0 || localtime_r(&seconds, &parts) == NULL ||
+        strftime(to, TIME_BYTES_MAX, "%Y-%m-%d %H:%M:%S", &parts) == 0)
+        return "-";
+    return to;
+}
+
+static void json_string(const char *text)
+{
+    putchar('"');
+    for (const unsigned char *at = (const unsigned char *)text; *at != '\0'; at++) {
+        if (*at == '"' || *at == '\\')
+            printf("\\%c", *at);
+        else if (control_bytes(at) == 2)
+            printf("\\u%04x", *++at);
+        else if (control_bytes(at) == 1)
+            printf("\\u%04x", *at);
+        else
+            putchar(*at);
+    }
+    putchar('"');
+}
+
+static void json_text(const char *before, const char *key, const char *value)
+{
+    printf("%s\"%s\":", before, key);
+    json_string(value);
+}
+
+static void json_number(const char *before, const char *key, uint64_t value)
+{
+    printf("%s\"%s\":%" PRIu64, before, key, value);
+}
+
+void print_session_head(const struct ctl *ctl)
+{
+    if (!ctl->json)
+        printf("%-20s %-9s %-19s %8s %6s %-22s %-12s %s\n", "USER", "STATE", "SINCE", "EPOCH",
+               "INBOX", "ADDRESS", "NODE", "CLIENT");
+}
+
+void print_session(const struct ctl *ctl, const struct usher_backend_session *session)
+{
+    const char *state = usher_backend_state_name(session->state);
+    char user[CELL_BYTES_MAX], address[CELL_BYTES_MAX], node[CELL_BYTES_MAX];
+    char client[CELL_BYTES_MAX], since[TIME_BYTES_MAX];
+
+    if (!ctl->json) {
+        printf("%-20s %-9s %-19s %8" PRIu64 " %6" PRIu32 " %-22s %-12s %s\n",
+               escaped(user, session->user), state, local_time(since, session->since_ms),
+               session->epoch, session->inbox_messages, escaped(address, session->address),
+               escaped(node, session->node), escaped(client, session->client));
+        return;
+    }
+    json_text("{", "user", session->user);
+    json_text(",", "state", state);
+    json_number(",", "epoch", session->epoch);
+    json_text(",", "node", session->node);
+    json_number(",", "since_ms", session->since_ms);
+    json_text(",", "address", session->address);
+    json_text(",", "client", session->client);
+    json_number(",", "inbox_messages", session->inbox_messages);
+    puts("}");
+}
+
+void print_event_head(const struct ctl *ctl)
+{
+    if (!ctl->json)
+        printf("%8s %-19s %-9s %-20s %8s %-13s %-22s %s\n", "SEQ", "TIME", "KIND", "USER", "EPOCH",
+               "CAUSE", "ADDRESS", "CLIENT");
+}
+
+void print_event(const struct ctl *ctl, const struct usher_backend_event *event)
+{
+    const char *kind = usher_backend_kind_name(event->kind);
+    const char *cause = usher_backend_cause_name(event->cause);
+    char user[CELL_BYTES_MAX], address[CELL_BYTES_MAX], client[CELL_BYTES_MAX];
+    char time_text[TIME_BYTES_MAX];
+
+    if (!ctl->json) {
+        printf("%8" PRIu64 " %-19s %-9s %-20s %8" PRIu64 " %-13s %-22s %s\n", event->seq,
+               local_time(time_text, event->time_ms), kind, escaped(user, event->user),
+               event->epoch, cause, escaped(address, event->address),
+               escaped(client, event->client));
+        return;
+    }
+    json_number("{", "seq", event->seq);
+    json_number(",", "time_ms", event->time_ms);
+    json_text(",", "user", event->user);
+    json_text(",", "kind", kind);
+    json_number(",", "epoch", event->epoch);
+    json_number(",", "previous_epoch", event->previous_epoch);
+    json_text(",", "cause", cause);
+    json_number(",", "until_ms", event->until_ms);
+    json_text(",", "address", event->address);
+    json_text(",", "client", event->client);
+    puts("}");
+}
+
+void print_number(const struct ctl *ctl, const char *name, uint64_t value)
+{
+    char cell[CELL_BYTES_MAX];
+
+    if (!ctl->json) {
+        printf("%-40s %" PRIu64 "\n", escaped(cell, name), value);
+        return;
+    }
+    json_text("{", "name", name);
+    json_number(",", "value", value);
+    puts("}");
+}
+
+void print_result(const struct ctl *ctl, const struct usher_backend_result *result)
+{
+    char cell[CELL_BYTES_MAX];
+
+    if (ctl->json) {
+        json_text("{", "result", usher_backend_code_name(result->code));
+        json_number(",", "accepted", result->accepted);
+        fputs(",\"failures\":[", stdout);
+        for (size_t i = 0; i < result->failure_count; i++) {
+            json_text(i == 0 ? "{" : ",{", "user", result->failures[i].user);
+            json_text(",", "code", usher_backend_code_name(result->failures[i].code));
+            putchar('}');
+        }
+        puts("]}");
+        return;
+    }
+    printf("%s", usher_backend_code_name(result->code));
+    if (result->accepted > 0)
+        printf(", accepted by %" PRIu32, result->accepted);
+    putchar('\n');
+    for (size_t i = 0; i < result->failure_count; i++)
+        printf("%-20s %s\n", escaped(cell, result->failures[i].user),
+               usher_backend_code_name(result->failures[i].code));
+}

@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_H
+#define USHER_H
+
+/* libusher: a game client's side of an usher session.
+ *
+ * A client logs in under one name, sends to other users, calls backend services and receives
+ * messages. When the connection is lost it comes back by itself and resumes the session, so that
+ * the program sees a pause and not a loss.
+ *
+ * Threads: one client belongs to one thread at a time; different clients are independent. No
+ * call blocks, except those whose name ends in _wait, usher_login, usher_client_wait, and the
+ * name lookup at the start of a connection (none if `host` is an address).
+ *
+ * Memory: the library copies what it is given. What an event points to is borrowed until the next
+ * call that takes this client, except calls that only send.
+ *
+ * Errors: 0 or negative errno, and usher_client_error_text() for a person. Common to all
+ * requests: -ENOTCONN (not started, or ended), -ENOBUFS (a limit of the options is reached: take
+ * events, try again later), -EMSGSIZE (larger than the broker takes), -EINVAL, -ENOMEM. A failed
+ * call changes nothing.
+ *
+ * With an event loop of one's own:
+ *
+ *     usher_client_start(client);
+ *     for (;;) {
+ *         poll usher_client_fd() for reading, and for writing if usher_client_wants_write(),
+ *             for at most usher_client_timeout_ms();
+ *         usher_client_process(client);
+ *         while (usher_client_next(client, &event) > 0)
+ *             ...
+ *     }
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define USHER_API __attribute__((visibility("default")))
+
+struct usher_client;
+
+/* --- options ----------------------------------------------------------------------------- */
+
+struct usher_options {
+    const char *host;
+    uint16_t port;
+    const char *username;
+    const void *token; /* any bytes; NULL for none */
+    size_t token_size;
+    const char *client; /* free text that operators see; NULL for none */
+
+    bool acks;        /* acknowledge messages, so that undelivered ones are kept */
+    bool manual_acks; /* by usher_ack alone; else each message once it was taken and left */
+    bool reconnect;   /* come back after a loss */
+
+    uint32_t connect_timeout_ms; /* from the first byte to Welcome */
+    uint32_t request_timeout_ms; /* then a request without an answer fails */
+    uint32_t backoff_min_ms;     /* the n-th pause is a random part of min * 2^n ... */
+    uint32_t backoff_max_ms;     /* ... and of no more than this */
+
+    uint32_t in_flight_max;    /* requests that wait for sending or for their answer */
+    size_t outgoing_bytes_max; /* requests not yet handed to the socket */
+    uint32_t events_max;       /* then reading pauses until events are taken */
+    size_t event_bytes_max;    /* likewise */
+    size_t incoming_frame_bytes_max;
+};
+
+/* Fills in the defaults: 127.0.0.1:7400, reconnecting, no acks. */
+USHER_API void usher_options_init(struct usher_options *options);
+
+/* --- events ------------------------------------------------------------------------------ */
+
+enum usher_event_type {
+    USHER_WELCOME = 1,  /* online: epoch, seq (the first to come), replay, resume_ms, time_ms */
+    USHER_MESSAGE,      /* seq, from or service, payload, redelivered, missed, time_ms */
+    USHER_DONE,         /* positive answer: id, epoch (of the receiver) */
+    USHER_REPLY,        /* a service's answer: id, code (its status, 0 is success), payload */
+    USHER_ERROR,        /* negative answer: id, code (enum usher_error), detail, retry_after_ms */
+    USHER_PONG,         /* answer to usher_ping: id, time_ms */
+    USHER_CLOSE,        /* the broker ends the connection: code (enum usher_close), detail,
+                           retry_after_ms, do_not_return */
+    USHER_DISCONNECTED, /* error (negative errno), will_retry, retry_after_ms */
+};
+
+enum usher_replay {
+    USHER_FRESH = 0,    /* a new session, a new epoch */
+    USHER_COMPLETE = 1, /* resumed, nothing missing */
+    USHER_PARTIAL = 2,  /* resumed, some messages are gone */
+};
+
+enum usher_error {
+    USHER_ERROR_PROTOCOL = 1,
+    USHER_ERROR_UNAUTHENTICATED = 2,
+    USHER_ERROR_FORBIDDEN = 3,
+    USHER_ERROR_INVALID_NAME = 4,
+    USHER_ERROR_NOT_ONLINE = 5,
+    USHER_ERROR_INBOX_FULL = 6,
+    USHER_ERROR_BUSY = 7,
+    USHER_ERROR_NO_SERVICE = 8,
+    USHER_ERROR_TIMEOUT = 9,
+    USHER_ERROR_SERVICE_LOST = 10,
+    USHER_ERROR_TOO_LARGE = 11,
+    USHER_ERROR_RATE_LIMITED = 12,
+    USHER_ERROR_UNAVAILABLE = 13,
+    USHER_ERROR_UNDELIVERED = 14,
+    USHER_ERROR_RESUME_REJECTED = 15,
+    USHER_ERROR_DRAINING = 16,
+    USHER_ERROR_INTERNAL = 17,
+    /* Said by this library, not by the broker: */
+    USHER_ERROR_NOT_SENT = -1,  /* certainly not carried out */
+    USHER_ERROR_NO_ANSWER = -2, /* carried out or not, nobody will tell */
+};
+
+enum usher_close {
+    USHER_CLOSE_REPLACED = 1,
+    USHER_CLOSE_KICKED = 2,
+    USHER_CLOSE_PROTOCOL_ERROR = 3,
+    USHER_CLOSE_AUTH_FAILED = 4,
+    USHER_CLOSE_AUTH_TIMEOUT = 5,
+    USHER_CLOSE_HEARTBEAT_TIMEOUT = 6,
+    USHER_CLOSE_SLOW_CONSUMER = 7,
+    USHER_CLOSE_RATE_LIMITED = 8,
+    USHER_CLOSE_DRAINING = 9,
+    USHER_CLOSE_SHUTDOWN = 10,
+    USHER_CLOSE_LOGGED_OUT = 11,
+    USHER_CLOSE_OVERLOADED = 12,
+    USHER_CLOSE_INTERNAL = 13,
+    USHER_CLOSE_STALE_SESSION = 14,
+};
+
+/* Fields that an event does not name above are zero, texts are empty and never NULL. Texts and
+ * payloads come from other people: nothing is promised of what they hold. */
+struct usher_event {
+    enum usher_event_type type;
+    uint64_t id;    /* of the request answered, or 0 */
+    uint64_t epoch; /* of this session, in WELCOME and MESSAGE; of the receiver, in DONE */
+    uint64_t seq;
+    uint64_t time_ms; /* Unix time, for people */
+    uint64_t missed;  /* messages that are missing right before this one */
+    int64_t code;
+    enum usher_replay replay;
+    uint32_t retry_after_ms;
+    uint32_t heartbeat_ms;
+    uint32_t resume_ms;
+    uint32_t frame_bytes_max;
+    int error;
+    bool redelivered;
+    bool do_not_return;
+    bool will_retry;
+    const char *from;
+    const char *service;
+    const char *detail;
+    const char *node;
+    const void *payload; /* NULL when payload_size is 0 */
+    size_t payload_size;
+};
+
+/* "NOT_ONLINE", "REPLACED", "MESSAGE"; "UNKNOWN" for a number that this version does not know.
+ * Never fails, any thread. */
+USHER_API const char *usher_error_name(int64_t code);
+USHER_API const char *usher_close_name(int64_t reason);
+USHER_API const char *usher_event_name(enum usher_event_type type);
+
+/* --- life -------------------------------------------------------------------------------- */
+
+enum usher_state {
+    USHER_STATE_IDLE,       /* not started */
+    USHER_STATE_CONNECTING, /* the connection is being made */
+    USHER_STATE_GREETING,   /* Login or Resume is under way */
+    USHER_STATE_ONLINE,
+    USHER_STATE_WAITING, /* lost, will try again */
+    USHER_STATE_ENDED,   /* over: only what is queued can still be taken */
+};
+
+/* Gives a client in *client; the options are copied. -EINVAL (a name or a limit is missing),
+ * -ENOMEM. */
+USHER_API int usher_client_create(const struct usher_options *options,
+                                  struct usher_client **client);
+
+/* Closes the connection and frees everything, borrowed events too. The session stays with the
+ * broker for its resume window; usher_logout ends it at once. NULL is fine. */
+USHER_API void usher_client_destroy(struct usher_client *client);
+
+/* Begins to connect; the outcome comes as WELCOME or DISCONNECTED. -EALREADY when under way. A
+ * client that has ended can be started again; events not yet taken are then forgotten. */
+USHER_API int usher_client_start(struct usher_client *client);
+
+/* Closes the connection and tries no more. Requests without an answer fail as events. */
+USHER_API void usher_client_stop(struct usher_client *client);
+
+/* Starts and waits for WELCOME, which it gives in *event (may be NULL). Tries once: on a failure
+ * the client has ended. -EACCES (refused: *event is the ERROR or CLOSE if there was one),
+ * -ETIMEDOUT, -ECONNREFUSED and whatever else connecting can say. */
+USHER_API int usher_login(struct usher_client *client, int timeout_ms, struct usher_event *event);
+
+USHER_API enum usher_state usher_client_state(const struct usher_client *client);
+
+/* What went wrong last and what to do about it: one line, empty if nothing did. Borrowed until
+ * the next call. */
+USHER_API const char *usher_client_error_text(const struct usher_client *client);
+
+/* --- event loop -------------------------------------------------------------------------- */
+
+/* The socket, or -1 while there is none. It may be another one after each call. */
+USHER_API int usher_client_fd(const struct usher_client *client);
+USHER_API bool usher_client_wants_write(const struct usher_client *client);
+
+/* When to call usher_client_process even if the socket is quiet: 0 now, -1 never. */
+USHER_API int usher_client_timeout_ms(const struct usher_client *client);
+
+/* Does all that is possible without blocking: connects, reads, writes, keeps the heartbeat. A
+ * lost connection is an event, not an error of this call. -ENOTCONN when idle or ended. */
+USHER_API int usher_client_process(struct usher_client *client);
+
+/* Gives the next event in *event: 1, or 0 when there is none. Leaves the event given before: a
+ * message left is a message processed, and is acknowledged if `acks` is set. */
+USHER_API int usher_client_next(struct usher_client *client, struct usher_event *event);
+
+/* Leaves the event given last, as the next usher_client_next would, without taking another. */
+USHER_API void usher_client_leave(struct usher_client *client);
+
+/* Process and next, blocking: 1 with an event, 0 after timeout_ms (negative: no limit),
+ * -ENOTCONN when idle or ended and nothing is left to take. */
+USHER_API int usher_client_wait(struct usher_client *client, int timeout_ms,
+                                struct usher_event *event);
+
+/* --- requests ---------------------------------------------------------------------------- */
+
+/* All may be called while the connection is away: they are sent after the next Welcome. Each
+ * gives its id in *id (may be NULL), and exactly one DONE, REPLY, ERROR or PONG bears it. A
+ * request that a lost connection leaves without an answer waits for it when the session is
+ * resumed, and fails with USHER_ERROR_NO_ANSWER when it is not: nothing is sent twice. */
+
+enum usher_until {
+    USHER_ACCEPTED = 0,  /* DONE when the receiver's inbox took it */
+    USHER_DELIVERED = 1, /* DONE when the receiver acknowledged it */
+};
+
+USHER_API int usher_send(struct usher_client *client, const char *to, const void *payload,
+                         size_t payload_size, enum usher_until until, uint64_t *id);
+/* timeout_ms 0: the broker's default. */
+USHER_API int usher_call(struct usher_client *client, const char *service, const char *method,
+                         const void *payload, size_t payload_size, uint32_t timeout_ms,
+                         uint64_t *id);
+USHER_API int usher_ping(struct usher_client *client, uint64_t *id);
+
+/* Ends the session: DONE, then CLOSE(LOGGED_OUT), then DISCONNECTED for good. */
+USHER_API int usher_logout(struct usher_client *client, uint64_t *id);
+
+/* The same without any answer, success or not. */
+USHER_API int usher_post(struct usher_client *client, const char *to, const void *payload,
+                         size_t payload_size);
+USHER_API int usher_post_call(struct usher_client *client, const char *service, const char *method,
+                              const void *payload, size_t payload_size);
+
+/* With manual_acks: every message up to seq of the current epoch is processed. -EINVAL beyond
+ * what was received or without manual_acks. */
+USHER_API int usher_ack(struct usher_client *client, uint64_t seq);
+
+/* Waits for the answer of request `id` and gives it in *event, ahead of the events that came
+ * before it; those stay queued. 0 with the answer (which may be an ERROR), -ETIMEDOUT (the answer
+ * may still come, as an event), -ENOENT (no such request in flight), -ENOBUFS (the event queue is
+ * full: take events), -ENOTCONN. */
+USHER_API int usher_answer_wait(struct usher_client *client, uint64_t id, int timeout_ms,
+                                struct usher_event *event);
+
+/* A request and its answer in one call. */
+USHER_API int usher_send_wait(struct usher_client *client, const char *to, const void *payload,
+                              size_t payload_size, enum usher_until until, int timeout_ms,
+                              struct usher_event *event);
+USHER_API int usher_call_wait(struct usher_client *client, const char *service, const char *method,
+                              const void *payload, size_t payload_size, int timeout_ms,
+                              struct usher_event *event);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

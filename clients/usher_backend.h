@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_BACKEND_H
+#define USHER_BACKEND_H
+
+/* libusher-backend: a service behind usher, in C.
+ *
+ * One struct usher_backend is one instance of one service. It registers itself with the node,
+ * receives the calls of users, replies, pushes and follows presence. Connections, cursors,
+ * retries and redials are its own business: calls arrive in order, once per link, and a command
+ * takes effect at most once. docs/backend.md shows how to write a service.
+ *
+ * Threads: usher_backend_run belongs to one thread at a time and makes every callback there; a
+ * callback may use any function here but usher_backend_run and usher_backend_close. Commands
+ * (reply, push, kick, ...), queries and usher_backend_stop may come from any thread. Nothing here
+ * may be used in a child after fork.
+ *
+ * Texts are UTF-8 and end with NUL. What a callback receives is borrowed for that call. Errors
+ * are negative errno. */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#pragma GCC visibility push(default)
+
+struct usher_backend;
+
+/* Names one call for its reply. Copy it freely; keep it as long as you like. */
+struct usher_backend_call_id {
+    uint64_t link; /* counts the links of this instance: a reply to an earlier one is dropped */
+    uint64_t call; /* 0: one way, no reply is wanted */
+};
+
+/* A user called the service. */
+struct usher_backend_call {
+    struct usher_backend_call_id id;
+    const char *user;
+    uint64_t epoch; /* of the login that called */
+    const char *method;
+    const void *payload;
+    size_t payload_size;
+    uint32_t timeout_ms; /* what is left of the user's patience */
+    bool redelivered;    /* another instance may have seen this call before */
+};
+
+enum usher_backend_kind {
+    USHER_BACKEND_ONLINE = 1,
+    USHER_BACKEND_DETACHED = 2, /* connection lost; may resume until until_ms */
+    USHER_BACKEND_RESUMED = 3,
+    USHER_BACKEND_OFFLINE = 4,
+};
+
+/* One change of one user. */
+struct usher_backend_event {
+    uint64_t seq; /* rises by one from event to event of a node */
+    uint64_t time_ms;
+    const char *user;
+    unsigned kind; /* enum usher_backend_kind; others may be added */
+    uint64_t epoch;
+    uint64_t previous_epoch; /* not 0: this login took over from that one, which is closed */
+    unsigned cause;          /* see usher_backend_cause_name */
+    uint64_t until_ms;       /* DETACHED: offline then, Unix time */
+    const char *address;
+    const char *client;
+};
+
+enum usher_backend_session_state {
+    USHER_BACKEND_SESSION_ONLINE = 1,
+    USHER_BACKEND_SESSION_DETACHED = 2,
+    USHER_BACKEND_SESSION_GONE = 3, /* lookups only: nobody by that name */
+};
+
+struct usher_backend_session {
+    const char *user;
+    unsigned state; /* enum usher_backend_session_state */
+    uint64_t epoch;
+    const char *node;
+    uint64_t since_ms;
+    const char *address;
+    const char *client;
+    uint32_t inbox_messages;
+};
+
+/* How a command ended. The first eight are the node's own words. */
+enum usher_backend_code {
+    USHER_BACKEND_OK = 0,
+    USHER_BACKEND_NOT_ONLINE = 1,
+    USHER_BACKEND_STALE_EPOCH = 2,
+    USHER_BACKEND_GONE = 3,
+    USHER_BACKEND_INBOX_FULL = 4,
+    USHER_BACKEND_TOO_LARGE = 5,
+    USHER_BACKEND_MALFORMED = 6,
+    USHER_BACKEND_UNAVAILABLE = 7,
+    USHER_BACKEND_LOST = 100, /* the link broke before the answer: done once or not at all */
+};
+
+struct usher_backend_failure {
+    const char *user;
+    unsigned code; /* enum usher_backend_code */
+};
+
+struct usher_backend_result {
+    unsigned code;     /* enum usher_backend_code */
+    uint32_t accepted; /* pushes: how many inboxes took it */
+    const struct usher_backend_failure *failures;
+    size_t failure_count; /* pushes: who did not get it, as far as the answer had room */
+};
+
+enum usher_backend_state {
+    USHER_BACKEND_LINKED,
+    USHER_BACKEND_LINK_LOST, /* it is being tried again; commands wait in the queue */
+};
+
+/* Every member may be NULL. */
+struct usher_backend_callbacks {
+    void (*on_call)(void *context, const struct usher_backend_call *call);
+
+    /* One change, in order, each once. */
+    void (*on_presence)(void *context, const struct usher_backend_event *event);
+    /* The picture begins anew (first link, or events were missed): forget all users. */
+    void (*on_presence_reset)(void *context);
+    /* After a reset: one user of the new picture. Without this callback no picture is taken. */
+    void (*on_presence_snapshot)(void *context, const struct usher_backend_session *session);
+    /* The picture is whole; changes follow. */
+    void (*on_presence_current)(void *context);
+
+    /* Of every command that was given a token other than 0. */
+    void (*on_result)(void *context, uint64_t token, const struct usher_backend_result *result);
+    /* No new users will come; finish what is here. `node_stops`: the node itself goes away. */
+    void (*on_drain)(void *context, bool node_stops, const char *detail);
+    /* `text` is one line for a log. */
+    void (*on_state)(void *context, enum usher_backend_state state, const char *text);
+};
+
+enum {
+    USHER_BACKEND_URLS_MAX = 8
+};
+
+/* Zeroed memory is a good start; only the URLs are necessary. */
+struct usher_backend_options {
+    const char *const *urls; /* addresses of one node, tried in turn: ipc://PATH, tcp://HOST:PORT */
+    size_t url_count;
+    const char *service;  /* NULL: only observes (presence, queries, push, kick) */
+    const char *instance; /* unique within the service and stable over restarts; NULL: host-pid */
+    const void *token;    /* what the node wants to see, if anything */
+    size_t token_size;
+    bool presence;             /* follow presence */
+    uint64_t presence_after;   /* the last event processed in an earlier life; 0: none */
+    uint32_t wait_ms;          /* longest wait of one fetch; 0: as the node likes */
+    size_t queue_commands_max; /* commands that wait for the node; 0: 4096 */
+    size_t queue_bytes_max;    /* their bytes; 0: 4 MiB */
+    struct usher_backend_callbacks callbacks;
+    void *context; /* the first argument of each callback */
+};
+
+/* Copies the options; opens nothing on the network yet and does not block. Gives *backend, to be
+ * given back by usher_backend_close. -EINVAL (no URL, too many, a bad one), -ENOMEM. */
+int usher_backend_open(struct usher_backend **backend, const struct usher_backend_options *options);
+
+/* Frees everything; commands still queued are lost. NULL is allowed. Blocks as long as a fetch
+ * waits at the node (about wait_ms). Not while usher_backend_run runs. */
+void usher_backend_close(struct usher_backend *backend);
+
+/* Links and serves until usher_backend_stop: 0, after what was queued is submitted (at most two
+ * seconds). -ETIMEDOUT: timeout_ms are over (negative: never); it may be called again. -EACCES:
+ * the node refuses this instance for good. -EINVAL: the node does not understand it. The last
+ * two have their reason in usher_backend_error_text. A node that is not there is no error: it is
+ * tried again, and on_state tells. */
+int usher_backend_run(struct usher_backend *backend, int timeout_ms);
+
+/* Ends usher_backend_run, also one that begins later. Any thread, and from a signal handler. */
+void usher_backend_stop(struct usher_backend *backend);
+
+/* One line on the last trouble with the link, or "". Valid until the next call on `backend` from
+ * this thread; only for the thread that runs. */
+const char *usher_backend_error_text(const struct usher_backend *backend);
+
+/* --- Commands: queued, sent in batches, borrowed arguments are copied, never block.
+ * 0, -EAGAIN (the queue is full: try again later), -EMSGSIZE (larger than one frame of the link),
+ * -ENOMEM. `token` returns in on_result; 0: the result does not matter. */
+
+/* Answers a call, at once or later. status 0 is success, others belong to the service. A call
+ * without a reply (id.call 0) is ignored with 0. */
+int usher_backend_reply(struct usher_backend *backend, struct usher_backend_call_id id,
+                        uint32_t status, const void *payload, size_t payload_size);
+
+/* Sends a message to each of the users. epoch 0: whatever login they have; otherwise only that. */
+int usher_backend_push(struct usher_backend *backend, const char *const *users, size_t user_count,
+                       const void *payload, size_t payload_size, uint64_t epoch, uint64_t token);
+int usher_backend_push_all(struct usher_backend *backend, const void *payload, size_t payload_size,
+                           uint64_t token);
+
+struct usher_backend_kick {
+    const char *user;
+    uint64_t epoch;     /* 0: any login */
+    uint32_t reason;    /* a close reason of the client protocol; 0: kicked */
+    const char *detail; /* for the user's client; may be NULL */
+    uint32_t retry_after_ms;
+    bool do_not_return;
+};
+int usher_backend_kick(struct usher_backend *backend, const struct usher_backend_kick *kick,
+                       uint64_t token);
+
+/* Asks for no new users from now on. */
+int usher_backend_drain(struct usher_backend *backend, uint64_t token);
+
+/* --- Queries: block until the answer, need no link and no usher_backend_run. --- */
+
+enum usher_backend_query_kind {
+    USHER_BACKEND_LOOKUP,   /* users -> sessions, GONE for who is not there */
+    USHER_BACKEND_LIST,     /* prefix, after_user, limit -> sessions in order of name */
+    USHER_BACKEND_SNAPSHOT, /* after_user, limit -> sessions and seq, true for that seq */
+    USHER_BACKEND_EVENTS,   /* after_seq, limit -> events, seq, reset */
+    USHER_BACKEND_COUNT,    /* -> numbers */
+    USHER_BACKEND_STATS,    /* -> numbers */
+};
+
+struct usher_backend_query {
+    enum usher_backend_query_kind kind;
+    const char *const *users;
+    size_t user_count;
+    const char *prefix;
+    const char *after_user; /* the last name of the page before */
+    uint64_t after_seq;
+    uint32_t limit;      /* 0: as many as fit */
+    uint32_t timeout_ms; /* 0: 3 seconds */
+};
+
+struct usher_backend_number {
+    const char *name;
+    uint64_t value;
+};
+
+struct usher_backend_answer {
+    unsigned code; /* enum usher_backend_code */
+    struct usher_backend_session *sessions;
+    size_t session_count;
+    struct usher_backend_event *events;
+    size_t event_count;
+    struct usher_backend_number *numbers;
+    size_t number_count;
+    uint64_t seq; /* sessions: the seq that they are true for; events: the newest of the node */
+    bool more;    /* sessions: ask again after the last name */
+    bool reset;   /* events: those right after after_seq are no longer kept */
+};
+
+/* Gives *answer, to be given back by usher_backend_answer_free. -ETIMEDOUT (nobody answers),
+ * -EACCES, -EBUSY or -EPROTO (refused), -EMSGSIZE, -ENOMEM. */
+int usher_backend_query(struct usher_backend *backend, const struct usher_backend_query *query,
+                        struct usher_backend_answer **answer);
+void usher_backend_answer_free(struct usher_backend_answer *answer);
+
+/* --- Words and defaults. --- */
+
+/* Lower-case words for logs and tables; never NULL. */
+const char *usher_backend_kind_name(unsigned kind);
+const char *usher_backend_cause_name(unsigned cause);
+const char *usher_backend_state_name(unsigned session_state);
+const char *usher_backend_code_name(unsigned code);
+
+/* Where a node on this machine is likely to listen: $USHER_LINK, else the first socket found of
+ * ./build/data/link.sock and ./usher-data/link.sock, else the last of these. */
+const char *usher_backend_default_url(void);
+
+#pragma GCC visibility pop
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

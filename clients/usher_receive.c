@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* What each kind of frame from the broker does to the session. The broker is believed as little
+ * as any peer: what it may not say ends the connection, what is too large is not read, and when
+ * the program does not take its events, reading stops and TCP holds the broker back.
+ *
+ * Duplicates: within one epoch a message counts only if its seq is higher than all before it. So
+ * a message that still waits in the event queue when the session is resumed, and comes again, is
+ * given once. */
+
+#include "clients/usher_session.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clients/usher_incoming.h"
+#include "clients/usher_names.h"
+#include "proto/frame.h"
+
+enum {
+    READ_BYTES = 16 * 1024,
+    READS_MAX = 64, /* of one round, so that a flood does not keep the program from its turn */
+    HEARTBEAT_MS_MIN = 50,
+};
+
+static void break_off(struct usher_client *client, int error, const char *what)
+{
+    session_say(client, "%s:%u sent %s: is it an usher broker?", client->options.host,
+                (unsigned)client->options.port, what);
+    session_lose(client, error, 0, false);
+}
+
+/* --- greeting ---------------------------------------------------------------------------- */
+
+static void begin_epoch(struct usher_client *client, struct usher_event *welcome)
+{
+    requests_fail_sent(&client->requests, &client->events);
+    welcome->replay = USHER_FRESH;
+    client->epoch = welcome->epoch;
+    client->received_seq = welcome->seq > 0 ? welcome->seq - 1 : 0;
+    client->processed_seq = client->received_seq;
+    client->acked_seq = client->received_seq;
+}
+
+static void continue_epoch(struct usher_client *client, const struct usher_event *welcome)
+{
+    requests_resumed(&client->requests, clock_ms() + client->options.request_timeout_ms);
+    client->acked_seq = client->hello_last_seq;
+    if (welcome->seq == 0 || welcome->seq > client->hello_last_seq)
+        return;
+    /* The broker counts from an earlier number: what comes now is new under old numbers. */
+    client->received_seq = welcome->seq - 1;
+    client->processed_seq = client->received_seq;
+    client->acked_seq = client->received_seq;
+}
+
+static void receive_welcome(struct usher_client *client, struct event_node *node)
+{
+    struct usher_event *welcome = &node->event;
+    if (welcome->payload_size > SECRET_BYTES_MAX || welcome->epoch == 0) {
+        free(node);
+        break_off(client, -EPROTO, "a Welcome that makes no sense");
+        return;
+    }
+    if (client->hello_resumes && welcome->epoch == client->epoch)
+        continue_epoch(client, welcome);
+    else
+        begin_epoch(client, welcome);
+    if (welcome->payload_size > 0)
+        memcpy(client->secret, welcome->payload, welcome->payload_size);
+    client->secret_bytes = welcome->payload_size;
+    welcome->payload = NULL; /* the secret stays here */
+    welcome->payload_size = 0;
+    welcome->id = 0;
+    client->heartbeat_ms = welcome->heartbeat_ms;
+    if (client->heartbeat_ms != 0 && client->heartbeat_ms < HEARTBEAT_MS_MIN)
+        client->heartbeat_ms = HEARTBEAT_MS_MIN;
+    client->frame_bytes_max =
+        welcome->frame_bytes_max != 0 ? welcome->frame_bytes_max : FRAME_BYTES_MAX_UNKNOWN;
+    requests_fail_larger(&client->requests, client->frame_bytes_max, &client->events);
+    client->state = USHER_STATE_ONLINE;
+    client->online_since_ms = clock_ms();
+    client->error_text[0] = '\0';
+    events_push(&client->events, node);
+}
+
+static bool may_pass_later(int64_t code)
+{
+    switch (code) {
+    case USHER_ERROR_BUSY:
+    case USHER_ERROR_TIMEOUT:
+    case USHER_ERROR_RATE_LIMITED:
+    case USHER_ERROR_UNAVAILABLE:
+    case USHER_ERROR_DRAINING:
+    case USHER_ERROR_INTERNAL:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static void say_refusal(struct usher_client *client, const char *what, const char *name,
+                        const struct usher_event *event, const char *advice)
+{
+    session_say(client, "the broker %s %s: %s%s%.100s%s; %s", what, client->options.username, name,
+                event->detail[0] != '\0' ? " (" : "", event->detail,
+                event->detail[0] != '\0' ? ")" : "", advice);
+}
+
+static void receive_refusal(struct usher_client *client, struct event_node *node)
+{
+    int64_t code = node->event.code;
+    uint32_t retry_after_ms = node->event.retry_after_ms;
+    bool again = may_pass_later(code);
+    if (client->hello_resumes && !again) {
+        free(node);
+        client->epoch = 0;
+        session_greet(client); /* the refusal leaves this connection free to log in */
+        return;
+    }
+    say_refusal(client, "refused", usher_error_name(code), &node->event, error_advice(code));
+    node->event.id = 0;
+    events_push(&client->events, node);
+    session_lose(client, -EACCES, retry_after_ms, !again);
+}
+
+/* --- online ------------------------------------------------------------------------------ */
+
+static void receive_message(struct usher_client *client, struct event_node *node)
+{
+    if (node->event.seq <= client->received_seq) {
+        free(node);
+        return;
+    }
+    node->event.id = 0;
+    node->event.epoch = client->epoch;
+    node->event.missed = node->event.seq - client->received_seq - 1;
+    client->received_seq = node->event.seq;
+    events_push(&client->events, node);
+}
+
+/* An answer to nothing is dropped: its request may have timed out here, or in an earlier life. */
+static void receive_answer(struct usher_client *client, struct event_node *node)
+{
+    bool expected = node->event.id != 0 ? requests_answered(&client->requests, node->event.id)
+                                        : node->event.type == USHER_ERROR;
+    if (expected)
+        events_push(&client->events, node);
+    else
+        free(node);
+}
+
+static bool is_final(const struct usher_event *close)
+{
+    return close->do_not_return || close->code == USHER_CLOSE_REPLACED ||
+           close->code == USHER_CLOSE_AUTH_FAILED || close->code == USHER_CLOSE_LOGGED_OUT ||
+           close->code == USHER_CLOSE_STALE_SESSION;
+}
+
+static void receive_close(struct usher_client *client, struct event_node *node)
+{
+    uint32_t retry_after_ms = node->event.retry_after_ms;
+    bool final = is_final(&node->event);
+    say_refusal(client, "closed the connection of", usher_close_name(node->event.code),
+                &node->event, close_advice(node->event.code));
+    node->event.id = 0;
+    events_push(&client->events, node);
+    session_lose(client, -ECONNABORTED, retry_after_ms, final);
+}
+
+static void receive_greeting(struct usher_client *client, struct event_node *node)
+{
+    switch (node->event.type) {
+    case USHER_WELCOME:
+        receive_welcome(client, node);
+        return;
+    case USHER_CLOSE:
+        receive_close(client, node);
+        return;
+    case USHER_ERROR:
+        if (node->event.id == client->hello_id) {
+            receive_refusal(client, node);
+            return;
+        }
+        break;
+    case USHER_PONG:
+        free(node);
+        return;
+    default:
+        break;
+    }
+    free(node);
+    break_off(client, -EPROTO, "something else than a Welcome");
+}
+
+static void receive_online(struct usher_client *client, struct event_node *node)
+{
+    switch (node->event.type) {
+    case USHER_MESSAGE:
+        receive_message(client, node);
+        return;
+    case USHER_CLOSE:
+        receive_close(client, node);
+        return;
+    case USHER_WELCOME:
+        free(node);
+        break_off(client, -EPROTO, "a second Welcome");
+        return;
+    default:
+        receive_answer(client, node);
+        return;
+    }
+}
+
+/* --- bytes ------------------------------------------------------------------------------- */
+
+static void receive_frame(struct usher_client *client, struct bytes frame)
+{
+    struct event_node *node = NULL;
+    int result = incoming_decode(frame, &node);
+    if (result == -ENOMSG)
+        return; /* something newer than this version */
+    if (result < 0)
+        break_off(client, result, "a frame that cannot be read");
+    else if (client->state == USHER_STATE_GREETING)
+        receive_greeting(client, node);
+    else
+        receive_online(client, node);
+}
+
+/* Handles the whole frames in the input. False when the connection is gone or reading is to
+ * pause. */
+static bool receive_input(struct usher_client *client)
+{
+    struct connection *connection = &client->connection;
+    size_t taken = 0;
+    while (connection->connected) {
+        if (session_events_full(client)) {
+            client->paused = true;
+            break;
+        }
+        if (taken == connection->input.size)
+            break;
+        struct bytes input = {connection->input.data + taken, connection->input.size - taken};
+        struct bytes frame;
+        size_t used = 0;
+        int result = frame_next(input, client->options.incoming_frame_bytes_max, &frame, &used);
+        if (result == 0)
+            break;
+        if (result < 0) {
+            break_off(client, result,
+                      result == -EMSGSIZE ? "a frame beyond the limit" : "no usher frame");
+            return false;
+        }
+        taken += used;
+        receive_frame(client, frame);
+    }
+    if (!connection->connected)
+        return false;
+    if (taken > 0)
+        buffer_consume(&connection->input, taken);
+    return !client->paused;
+}
+
+void receive_all(struct usher_client *client)
+{
+    if (client->paused) {
+        client->paused = false;
+        /* That silence was our own. */
+        client->last_received_ms = clock_ms();
+    }
+    for (int reads = 0; reads < READS_MAX; reads++) {
+        if (!receive_input(client))
+            return;
+        int result = connection_read(&client->connection, READ_BYTES);
+        if (result == 0)
+            break;
+        if (result < 0) {
+            session_say(client, "%s:%u closed the connection: %s", client->options.host,
+                        (unsigned)client->options.port,
+                        result == -ESHUTDOWN ? "see the broker's log" : strerrordesc_np(-result));
+            session_lose(client, result, 0, false);
+            return;
+        }
+        client->last_received_ms = clock_ms();
+    }
+    /* What is still there after the last read is handled before the socket is asked again. */
+    (void)receive_input(client);
+}

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "proto/broker_frame.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "proto/varint.h"
+#include "proto/wire.h"
+
+/* A frame is written straight into the connection's output: the sizes are worked out first, then
+ * room is taken once, then the bytes are put, and only then does the buffer grow. So a failure
+ * leaves nothing half-written.
+ *
+ * Message is what the broker sends most, and is written out by hand. The other bodies are a list
+ * of fields that one loop measures and another one writes. No field number needs more than one
+ * byte of tag. Numbers are those of client.proto. */
+
+enum {
+    ID_NUMBER = 1,
+    WELCOME_NUMBER = 2,
+    MESSAGE_NUMBER = 3,
+    DONE_NUMBER = 4,
+    REPLY_NUMBER = 5,
+    ERROR_NUMBER = 6,
+    PONG_NUMBER = 7,
+    CLOSE_NUMBER = 8,
+};
+
+static size_t number_size(uint64_t value)
+{
+    return value == 0 ? 0 : 1 + varint_size(value);
+}
+
+static size_t run_size(struct bytes run)
+{
+    return run.size == 0 ? 0 : 1 + varint_size(run.size) + run.size;
+}
+
+static uint8_t *tag_put(uint8_t *at, unsigned number, enum wire_type type)
+{
+    *at = (uint8_t)(number << 3 | type);
+    return at + 1;
+}
+
+static uint8_t *number_put(uint8_t *at, unsigned number, uint64_t value)
+{
+    if (value == 0)
+        return at;
+    at = tag_put(at, number, WIRE_VARINT);
+    return at + varint_write(at, value);
+}
+
+static uint8_t *run_put(uint8_t *at, unsigned number, struct bytes run)
+{
+    if (run.size == 0)
+        return at;
+    at = tag_put(at, number, WIRE_RUN);
+    at += varint_write(at, run.size);
+    memcpy(at, run.data, run.size);
+    return at + run.size;
+}
+
+/* The message without the length in front of it. */
+static size_t envelope_size(uint64_t id, size_t body_bytes)
+{
+    return number_size(id) + 1 + varint_size(body_bytes) + body_bytes;
+}
+
+/* Everything up to the first field of the body. */
+static uint8_t *envelope_put(uint8_t *at, size_t envelope_bytes, uint64_t id, unsigned body,
+                             size_t body_bytes)
+{
+    at += varint_write(at, envelope_bytes);
+    at = number_put(at, ID_NUMBER, id);
+    at = tag_put(at, body, WIRE_RUN);
+    return at + varint_write(at, body_bytes);
+}
+
+static size_t message_body_size(const struct message_fields *m)
+{
+    return number_size(m->seq) + run_size(m->from) + run_size(m->service) + run_size(m->payload) +
+           number_size(m->time_ms) + number_size(m->redelivered);
+}
+
+size_t broker_frame_message_size(const struct message_fields *m)
+{
+    size_t envelope_bytes = envelope_size(0, message_body_size(m));
+    return varint_size(envelope_bytes) + envelope_bytes;
+}
+
+int broker_frame_message(struct buffer *out, const struct message_fields *m)
+{
+    size_t body_bytes = message_body_size(m);
+    size_t envelope_bytes = envelope_size(0, body_bytes);
+    uint8_t *start = buffer_reserve(out, varint_size(envelope_bytes) + envelope_bytes);
+    if (start == NULL)
+        return -ENOMEM;
+    uint8_t *at = envelope_put(start, envelope_bytes, 0, MESSAGE_NUMBER, body_bytes);
+    at = number_put(at, 1, m->seq);
+    at = run_put(at, 2, m->from);
+    at = run_put(at, 3, m->service);
+    at = run_put(at, 4, m->payload);
+    at = number_put(at, 5, m->time_ms);
+    at = number_put(at, 6, m->redelivered);
+    out->size += (size_t)(at - start);
+    return 0;
+}
+
+/* The field whose number is its place in the list, counted from 1: either a number or a run. */
+struct field {
+    uint64_t value;
+    struct bytes run;
+};
+
+static int body_append(struct buffer *out, uint64_t id, unsigned body, const struct field *fields,
+                       unsigned count)
+{
+    size_t body_bytes = 0;
+    for (unsigned i = 0; i < count; i++)
+        body_bytes += number_size(fields[i].value) + run_size(fields[i].run);
+    size_t envelope_bytes = envelope_size(id, body_bytes);
+    uint8_t *start = buffer_reserve(out, varint_size(envelope_bytes) + envelope_bytes);
+    if (start == NULL)
+        return -ENOMEM;
+    uint8_t *at = envelope_put(start, envelope_bytes, id, body, body_bytes);
+    for (unsigned i = 0; i < count; i++) {
+        at = number_put(at, i + 1, fields[i].value);
+        at = run_put(at, i + 1, fields[i].run);
+    }
+    out->size += (size_t)(at - start);
+    return 0;
+}
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+static struct bytes text_or_empty(const char *text)
+{
+    return text == NULL ? (struct bytes){NULL, 0} : bytes_of_text(text);
+}
+
+int broker_frame_welcome(struct buffer *out, uint64_t id, const struct welcome_fields *w)
+{
+    const struct field fields[] = {
+        {.value = w->epoch},           {.run = w->secret},         {.value = w->replay},
+        {.value = w->next_seq},        {.value = w->heartbeat_ms}, {.value = w->resume_ms},
+        {.value = w->frame_bytes_max}, {.value = w->time_ms},      {.run = w->node},
+    };
+    static_assert(COUNT(fields) == 9, "as many as Welcome has");
+    return body_append(out, id, WELCOME_NUMBER, fields, COUNT(fields));
+}
+
+int broker_frame_done(struct buffer *out, uint64_t id, uint64_t epoch)
+{
+    const struct field fields[] = {{.value = epoch}};
+    return body_append(out, id, DONE_NUMBER, fields, COUNT(fields));
+}
+
+int broker_frame_reply(struct buffer *out, uint64_t id, uint32_t status, struct bytes payload)
+{
+    const struct field fields[] = {{.value = status}, {.run = payload}};
+    return body_append(out, id, REPLY_NUMBER, fields, COUNT(fields));
+}
+
+int broker_frame_error(struct buffer *out, uint64_t id, uint32_t code, const char *detail,
+                       uint32_t retry_after_ms)
+{
+    const struct field fields[] = {
+        {.value = code}, {.run = text_or_empty(detail)}, {.value = retry_after_ms}};
+    return body_append(out, id, ERROR_NUMBER, fields, COUNT(fields));
+}
+
+int broker_frame_pong(struct buffer *out, uint64_t id, uint64_t stamp, uint64_t time_ms)
+{
+    const struct field fields[] = {{.value = stamp}, {.value = time_ms}};
+    return body_append(out, id, PONG_NUMBER, fields, COUNT(fields));
+}
+
+int broker_frame_close(struct buffer *out, uint32_t reason, const char *detail,
+                       uint32_t retry_after_ms, bool do_not_return)
+{
+    const struct field fields[] = {{.value = reason},
+                                   {.run = text_or_empty(detail)},
+                                   {.value = retry_after_ms},
+                                   {.value = do_not_return}};
+    return body_append(out, 0, CLOSE_NUMBER, fields, COUNT(fields));
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_PROTO_BROKER_FRAME_H
+#define USHER_PROTO_BROKER_FRAME_H
+
+/* Writes a BrokerFrame of client.proto, one function per body. Each appends one delimited frame
+ * (a varint length and the message) to `out` and gives 0, or -ENOMEM with `out` as it was. What is
+ * passed in is borrowed for the call; fields that are 0, empty or NULL are left out. Texts must be
+ * valid UTF-8: they are not checked here. id is that of the request answered, or 0. Any thread
+ * that owns `out`; never block. */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/bytes.h"
+
+struct message_fields {
+    uint64_t seq;
+    struct bytes from, service, payload;
+    uint64_t time_ms;
+    bool redelivered;
+};
+
+/* The bytes that broker_frame_message will append, its length included. */
+size_t broker_frame_message_size(const struct message_fields *m);
+
+int broker_frame_message(struct buffer *out, const struct message_fields *m);
+
+struct welcome_fields {
+    uint64_t epoch;
+    struct bytes secret;
+    uint32_t replay; /* Welcome.Replay */
+    uint64_t next_seq;
+    uint32_t heartbeat_ms, resume_ms, frame_bytes_max;
+    uint64_t time_ms;
+    struct bytes node;
+};
+
+int broker_frame_welcome(struct buffer *out, uint64_t id, const struct welcome_fields *w);
+int broker_frame_done(struct buffer *out, uint64_t id, uint64_t epoch);
+int broker_frame_reply(struct buffer *out, uint64_t id, uint32_t status, struct bytes payload);
+
+/* code is an Error.Code. */
+int broker_frame_error(struct buffer *out, uint64_t id, uint32_t code, const char *detail,
+                       uint32_t retry_after_ms);
+
+int broker_frame_pong(struct buffer *out, uint64_t id, uint64_t stamp, uint64_t time_ms);
+
+/* reason is a Close.Reason. */
+int broker_frame_close(struct buffer *out, uint32_t reason, const char *detail,
+                       uint32_t retry_after_ms, bool do_not_return);
+
+#endif

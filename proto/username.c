@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "proto/username.h"
+
+/* The set has nothing that would need quoting in a log line, a topic (`presence/<user>`), a path
+ * or a terminal, and one spelling only per name: no Unicode, hence no look-alikes from
+ * normalisation. It is kept as 256 bits, one per byte value. */
+
+#define BIT(character) (UINT64_C(1) << ((character) & 63))
+/* All bits from that of `first` to that of `last`; both in the same word, last not the 63rd. */
+#define BITS(first, last) ((BIT(last) << 1) - BIT(first))
+
+static const uint64_t allowed[4] = {
+    BIT('+') | BIT('-') | BIT('.') | BITS('0', '9') | BIT(':'),
+    BIT('@') | BITS('A', 'Z') | BIT('_') | BITS('a', 'z'),
+    0,
+    0,
+};
+
+bool username_valid(struct bytes name)
+{
+    if (name.size == 0 || name.size > USERNAME_BYTES_MAX)
+        return false;
+    for (size_t i = 0; i < name.size; i++) {
+        uint8_t byte = name.data[i];
+        if ((allowed[byte / 64] & BIT(byte)) == 0)
+            return false;
+    }
+    return true;
+}

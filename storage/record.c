@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* What lies on disk may have been hit by anything, so reading trusts nothing: version, checksum,
+ * a protobuf of known shape, lengths. The last check packs the message again and compares the
+ * size. That catches what the unpacked form cannot show: a NUL inside of a text, a field given
+ * twice, a number in a longer form than needed.
+ *
+ * Unpacking allocates from an arena on the stack. A record is small, and a damaged one that
+ * passes the checksum by luck then costs a bounded amount of memory too. */
+
+#include "storage/record.h"
+
+#include <errno.h>
+#include <stdalign.h>
+#include <string.h>
+
+#include "backend.pb-c.h"
+#include "record.pb-c.h"
+
+enum { ARENA_BYTES = 4096, ARENA_ALIGN = 16 };
+
+struct arena {
+    size_t used;
+    alignas(ARENA_ALIGN) uint8_t data[ARENA_BYTES];
+};
+
+static void *arena_alloc(void *context, size_t size)
+{
+    struct arena *arena = context;
+    if (size > ARENA_BYTES)
+        return NULL;
+    size_t rounded = (size + ARENA_ALIGN - 1) & ~(size_t)(ARENA_ALIGN - 1);
+    if (rounded > ARENA_BYTES - arena->used)
+        return NULL;
+    void *memory = arena->data + arena->used;
+    arena->used += rounded;
+    return memory;
+}
+
+static void arena_free(void *context, void *memory)
+{
+    (void)context;
+    (void)memory;
+}
+
+/* Half a byte at a time: 64 bytes of table, fast enough for records of a hundred bytes. */
+uint32_t record_crc32c(uint32_t crc, struct bytes data)
+{
+    static const uint32_t table[16] = {
+        0x00000000, 0x105ec76f, 0x20bd8ede, 0x30e349b1, 0x417b1dbc, 0x5125dad3,
+        0x61c69362, 0x7198540d, 0x82f63b78, 0x92a8fc17, 0xa24bb5a6, 0xb21572c9,
+        0xc38d26c4, 0xd3d3e1ab, 0xe330a81a, 0xf36e6f75,
+    };
+    crc = ~crc;
+    for (size_t i = 0; i < data.size; i++) {
+        crc ^= data.data[i];
+        crc = table[crc & 15] ^ (crc >> 4);
+        crc = table[crc & 15] ^ (crc >> 4);
+    }
+    return ~crc;
+}
+
+void record_event_key(uint64_t seq, uint8_t key[RECORD_EVENT_KEY_BYTES])
+{
+    for (int i = RECORD_EVENT_KEY_BYTES - 1; i >= 0; i--) {
+        key[i] = (uint8_t)seq;
+        seq >>= 8;
+    }
+}
+
+uint64_t record_event_seq(const uint8_t key[RECORD_EVENT_KEY_BYTES])
+{
+    uint64_t seq = 0;
+    for (int i = 0; i < RECORD_EVENT_KEY_BYTES; i++)
+        seq = seq << 8 | key[i];
+    return seq;
+}
+
+static uint32_t checksum(struct bytes key, uint8_t version, struct bytes body)
+{
+    uint32_t crc = record_crc32c(0, key);
+    crc = record_crc32c(crc, (struct bytes){&version, 1});
+    return record_crc32c(crc, body);
+}
+
+static void header_write(uint8_t *out, struct bytes key, size_t body_bytes)
+{
+    struct bytes body = {out + RECORD_HEADER_BYTES, body_bytes};
+    uint32_t crc = checksum(key, RECORD_VERSION, body);
+    out[0] = RECORD_VERSION;
+    for (int i = 0; i < 4; i++)
+        out[1 + i] = (uint8_t)(crc >> (8 * i));
+}
+
+static int header_check(struct bytes key, struct bytes bytes, struct bytes *body)
+{
+    if (bytes.size < RECORD_HEADER_BYTES || bytes.size > RECORD_BYTES_MAX)
+        return -EUCLEAN;
+    if (bytes.data[0] != RECORD_VERSION)
+        return -EUCLEAN;
+    uint32_t crc = 0;
+    for (int i = 0; i < 4; i++)
+        crc |= (uint32_t)bytes.data[1 + i] << (8 * i);
+    *body = (struct bytes){bytes.data + RECORD_HEADER_BYTES, bytes.size - RECORD_HEADER_BYTES};
+    return crc == checksum(key, bytes.data[0], *body) ? 0 : -EUCLEAN;
+}
+
+bool record_text_fits(const char *text, size_t bytes_max)
+{
+    return strnlen(text, bytes_max + 1) <= bytes_max;
+}
+
+/* Copies with the NUL. False when it does not fit. */
+static bool text_copy(char *out, const char *text, size_t bytes_max)
+{
+    size_t size = strnlen(text, bytes_max + 1);
+    if (size > bytes_max)
+        return false;
+    memcpy(out, text, size);
+    out[size] = '\0';
+    return true;
+}
+
+/* The message behind its header. The size is checked first: packing itself has no bound. */
+static int message_pack(const ProtobufCMessage *message, struct bytes key, uint8_t *out)
+{
+    size_t size = protobuf_c_message_get_packed_size(message);
+    if (size > RECORD_BYTES_MAX - RECORD_HEADER_BYTES)
+        return -EINVAL;
+    protobuf_c_message_pack(message, out + RECORD_HEADER_BYTES);
+    header_write(out, key, size);
+    return (int)(RECORD_HEADER_BYTES + size);
+}
+
+/* The message lives in the arena; NULL when it is damaged. */
+static ProtobufCMessage *message_unpack(const ProtobufCMessageDescriptor *descriptor,
+                                        struct bytes key, struct bytes bytes, struct arena *arena)
+{
+    struct bytes body;
+    if (header_check(key, bytes, &body) < 0)
+        return NULL;
+    ProtobufCAllocator allocator = {arena_alloc, arena_free, arena};
+    ProtobufCMessage *message =
+        protobuf_c_message_unpack(descriptor, &allocator, body.size, body.data);
+    if (message == NULL || protobuf_c_message_get_packed_size(message) != body.size)
+        return NULL;
+    return message;
+}
+
+int record_pack_session(const char *user, const struct session_record *record,
+                        uint8_t out[RECORD_BYTES_MAX])
+{
+    if (!record_text_fits(record->address, STORE_ADDRESS_BYTES_MAX) ||
+        !record_text_fits(record->client, STORE_CLIENT_BYTES_MAX))
+        return -EINVAL;
+    if (record->state != SESSION_ONLINE && record->state != SESSION_DETACHED)
+        return -EINVAL;
+    Usher__V1__SessionRecord message = USHER__V1__SESSION_RECORD__INIT;
+    message.epoch = record->epoch;
+    message.state = (uint32_t)record->state;
+    message.since_ms = record->since_ms;
+    message.secret.data = (uint8_t *)record->secret;
+    message.secret.len = STORE_SECRET_BYTES;
+    message.address = (char *)record->address;
+    message.client = (char *)record->client;
+    message.acks = record->acks;
+    return message_pack(&message.base, bytes_of_text(user), out);
+}
+
+int record_unpack_session(const char *user, struct bytes bytes, struct session_record *record)
+{
+    struct arena arena = {.used = 0};
+    ProtobufCMessage *base = message_unpack(&usher__v1__session_record__descriptor,
+                                            bytes_of_text(user), bytes, &arena);
+    if (base == NULL)
+        return -EUCLEAN;
+    const Usher__V1__SessionRecord *message = (const Usher__V1__SessionRecord *)base;
+    if (message->state != SESSION_ONLINE && message->state != SESSION_DETACHED)
+        return -EUCLEAN;
+    if (message->secret.len != STORE_SECRET_BYTES)
+        return -EUCLEAN;
+    record->epoch = message->epoch;
+    record->since_ms = message->since_ms;
+    record->state = (enum session_state)message->state;
+    record->acks = message->acks;
+    memcpy(record->secret, message->secret.data, STORE_SECRET_BYTES);
+    bool fits = text_copy(record->address, message->address, STORE_ADDRESS_BYTES_MAX) &&
+                text_copy(record->client, message->client, STORE_CLIENT_BYTES_MAX);
+    return fits ? 0 : -EUCLEAN;
+}
+
+/* seq is left out of the body: the key holds it, and the checksum covers the key. */
+int record_pack_event(const struct presence_event *event, uint8_t out[RECORD_BYTES_MAX])
+{
+    if (event->user[0] == '\0' || !record_text_fits(event->user, STORE_NAME_BYTES_MAX) ||
+        !record_text_fits(event->address, STORE_ADDRESS_BYTES_MAX) ||
+        !record_text_fits(event->client, STORE_CLIENT_BYTES_MAX))
+        return -EINVAL;
+    Usher__V1__PresenceEvent message = USHER__V1__PRESENCE_EVENT__INIT;
+    message.time_ms = event->time_ms;
+    message.user = (char *)event->user;
+    message.kind = (Usher__V1__PresenceEvent__Kind)event->kind;
+    message.epoch = event->epoch;
+    message.previous_epoch = event->previous_epoch;
+    message.cause = (Usher__V1__PresenceEvent__Cause)event->cause;
+    message.until_ms = event->until_ms;
+    message.address = (char *)event->address;
+    message.client = (char *)event->client;
+    uint8_t key[RECORD_EVENT_KEY_BYTES];
+    record_event_key(event->seq, key);
+    return message_pack(&message.base, (struct bytes){key, sizeof(key)}, out);
+}
+
+int record_unpack_event(uint64_t seq, struct bytes bytes, struct presence_event *event)
+{
+    uint8_t key[RECORD_EVENT_KEY_BYTES];
+    record_event_key(seq, key);
+    struct arena arena = {.used = 0};
+    ProtobufCMessage *base = message_unpack(&usher__v1__presence_event__descriptor,
+                                            (struct bytes){key, sizeof(key)}, bytes, &arena);
+    if (base == NULL)
+        return -EUCLEAN;
+    const Usher__V1__PresenceEvent *message = (const Usher__V1__PresenceEvent *)base;
+    unsigned kind = (unsigned)message->kind;
+    unsigned cause = (unsigned)message->cause;
+    if (message->seq != 0 || kind > UINT8_MAX || cause > UINT8_MAX || message->user[0] == '\0')
+        return -EUCLEAN;
+    event->seq = seq;
+    event->time_ms = message->time_ms;
+    event->epoch = message->epoch;
+    event->previous_epoch = message->previous_epoch;
+    event->until_ms = message->until_ms;
+    event->kind = (uint8_t)kind;
+    event->cause = (uint8_t)cause;
+    bool fits = text_copy(event->user, message->user, STORE_NAME_BYTES_MAX) &&
+                text_copy(event->address, message->address, STORE_ADDRESS_BYTES_MAX) &&
+                text_copy(event->client, message->client, STORE_CLIENT_BYTES_MAX);
+    return fits ? 0 : -EUCLEAN;
+}
+
+static const char position_key[] = "position";
+
+void record_pack_position(uint64_t epoch_last, uint64_t presence_last,
+                          uint8_t out[RECORD_POSITION_BYTES])
+{
+    record_event_key(epoch_last, out + RECORD_HEADER_BYTES);
+    record_event_key(presence_last, out + RECORD_HEADER_BYTES + RECORD_EVENT_KEY_BYTES);
+    header_write(out, bytes_of_text(position_key), RECORD_POSITION_BYTES - RECORD_HEADER_BYTES);
+}
+
+int record_unpack_position(struct bytes bytes, uint64_t *epoch_last, uint64_t *presence_last)
+{
+    struct bytes body;
+    if (bytes.size != RECORD_POSITION_BYTES ||
+        header_check(bytes_of_text(position_key), bytes, &body) < 0)
+        return -EUCLEAN;
+    *epoch_last = record_event_seq(body.data);
+    *presence_last = record_event_seq(body.data + RECORD_EVENT_KEY_BYTES);
+    return 0;
+}

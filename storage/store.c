@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* The part that all stores share: checking arguments and the shape of a transaction.
+ *
+ * A write that fails takes the whole transaction with it, at once: a half-written group must not
+ * be committed by a caller who overlooked one answer. Until commit or abort every further write
+ * repeats the first error, and commit returns it. So a caller may look at commit's answer only. */
+
+#include "storage/store.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "storage/record.h"
+#include "storage/store_ops.h"
+
+int store_explain(char *error, int code, const char *format, ...)
+{
+    if (error == NULL)
+        return code;
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(error, STORE_ERROR_BYTES_MAX, format, arguments);
+    va_end(arguments);
+    return code;
+}
+
+static bool name_is_usable(const char *user)
+{
+    return user[0] != '\0' && record_text_fits(user, STORE_NAME_BYTES_MAX);
+}
+
+static bool record_is_usable(const struct session_record *record)
+{
+    return (record->state == SESSION_ONLINE || record->state == SESSION_DETACHED) &&
+           record_text_fits(record->address, STORE_ADDRESS_BYTES_MAX) &&
+           record_text_fits(record->client, STORE_CLIENT_BYTES_MAX);
+}
+
+static bool event_is_usable(const struct presence_event *event)
+{
+    return name_is_usable(event->user) && record_text_fits(event->address, STORE_ADDRESS_BYTES_MAX) &&
+           record_text_fits(event->client, STORE_CLIENT_BYTES_MAX);
+}
+
+void store_close(struct store *store)
+{
+    if (store == NULL)
+        return;
+    store_abort(store);
+    store->ops->close(store);
+}
+
+/* --- writing ----------------------------------------------------------------------------- */
+
+int store_begin(struct store *store)
+{
+    if (store->writing)
+        return -EINVAL;
+    int result = store->ops->begin(store);
+    store->writing = result == 0;
+    store->failed = 0;
+    return result;
+}
+
+/* 0 when a write may go on, or why it may not. */
+static int write_check(const struct store *store)
+{
+    if (!store->writing)
+        return -EINVAL;
+    return store->failed;
+}
+
+static int write_done(struct store *store, int result)
+{
+    if (result < 0) {
+        store->ops->abort(store);
+        store->failed = result;
+    }
+    return result;
+}
+
+int store_put_session(struct store *store, const char *user, const struct session_record *record)
+{
+    int result = write_check(store);
+    if (result < 0)
+        return result;
+    if (!name_is_usable(user) || !record_is_usable(record))
+        return write_done(store, -EINVAL);
+    return write_done(store, store->ops->put_session(store, user, record));
+}
+
+int store_delete_session(struct store *store, const char *user)
+{
+    int result = write_check(store);
+    if (result < 0)
+        return result;
+    if (!name_is_usable(user))
+        return write_done(store, -EINVAL);
+    return write_done(store, store->ops->delete_session(store, user));
+}
+
+int store_append_event(struct store *store, struct presence_event *event)
+{
+    int result = write_check(store);
+    if (result < 0)
+        return result;
+    if (!event_is_usable(event))
+        return write_done(store, -EINVAL);
+    return write_done(store, store->ops->append_event(store, event));
+}
+
+int store_commit(struct store *store, uint64_t epoch_last)
+{
+    int result = write_check(store);
+    if (result == 0)
+        result = store->ops->commit(store, epoch_last);
+    store->writing = false;
+    store->failed = 0;
+    return result;
+}
+
+void store_abort(struct store *store)
+{
+    if (store->writing && store->failed == 0)
+        store->ops->abort(store);
+    store->writing = false;
+    store->failed = 0;
+}
+
+/* --- reading ----------------------------------------------------------------------------- */
+
+int store_position(struct store *store, struct store_position *position)
+{
+    return store->ops->position(store, position);
+}
+
+int store_get_session(struct store *store, const char *user, struct session_record *record)
+{
+    if (!name_is_usable(user))
+        return -ENOENT;
+    return store->ops->get_session(store, user, record);
+}
+
+bool store_query_matches(const struct store_query *query, const char *user)
+{
+    return strncmp(user, query->prefix, strlen(query->prefix)) == 0 &&
+           strcmp(user, query->after) > 0;
+}
+
+bool store_query_is_past(const struct store_query *query, const char *user)
+{
+    return strncmp(user, query->prefix, strlen(query->prefix)) > 0;
+}
+
+int store_list_sessions(struct store *store, const char *prefix, const char *after, size_t limit,
+                        store_session_each *each, void *context, uint64_t *presence_last,
+                        bool *more)
+{
+    struct store_query query = {.prefix = prefix, .after = after, .limit = limit};
+    /* Both may come from a peer and be of any length. Cutting the start is safe: no name is
+     * longer, and whatever lies before the true start does not match. */
+    const char *start = strcmp(prefix, after) > 0 ? prefix : after;
+    memcpy(query.start, start, strnlen(start, STORE_NAME_BYTES_MAX));
+    return store->ops->list_sessions(store, &query, each, context, presence_last, more);
+}
+
+int store_read_events(struct store *store, uint64_t after, size_t limit, store_event_each *each,
+                      void *context, struct store_position *position)
+{
+    return store->ops->read_events(store, after, limit, each, context, position);
+}

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_STORAGE_STORE_H
+#define USHER_STORAGE_STORE_H
+
+/* What survives the process: the session map and the numbered presence stream.
+ *
+ * Writing belongs to one thread (the committer): begin, any number of puts, deletes and appends,
+ * then commit or abort. Reading is open to every other thread at any time; a read sees one
+ * committed state, never half a transaction. Nothing here knows of actors or sockets.
+ *
+ * Errors are negative errno. The ones that callers tell apart:
+ *   -ENOSPC    the disk or the map is full; the transaction is gone, the next one may succeed
+ *   -EIO       a write or a sync failed; nothing of the transaction may be reported as stored
+ *   -EUCLEAN   the file is damaged or of a version that this program does not read
+ *   -EBUSY     another process holds the store
+ *   -ENOENT    no such session
+ * Calls that take `error` write one line for a person into it (STORE_ERROR_BYTES_MAX). */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    STORE_NAME_BYTES_MAX = 64,
+    STORE_SECRET_BYTES = 16,
+    STORE_ADDRESS_BYTES_MAX = 56, /* text, "[v6]:port" fits */
+    STORE_CLIENT_BYTES_MAX = 64,
+    STORE_ERROR_BYTES_MAX = 256,
+};
+
+/* The numbers are those of SessionInfo.State in backend.proto. */
+enum session_state {
+    SESSION_ONLINE = 1,
+    SESSION_DETACHED = 2,
+};
+
+/* One user's session. Text is NUL-terminated. */
+struct session_record {
+    uint64_t epoch;
+    uint64_t since_ms; /* wall time of the login, Unix ms */
+    enum session_state state;
+    bool acks;
+    uint8_t secret[STORE_SECRET_BYTES];
+    char address[STORE_ADDRESS_BYTES_MAX + 1];
+    char client[STORE_CLIENT_BYTES_MAX + 1];
+};
+
+/* One event of the presence stream. kind and cause are the numbers of PresenceEvent. */
+struct presence_event {
+    uint64_t seq; /* given by store_append_event */
+    uint64_t time_ms;
+    uint64_t epoch;
+    uint64_t previous_epoch;
+    uint64_t until_ms;
+    uint8_t kind;
+    uint8_t cause;
+    char user[STORE_NAME_BYTES_MAX + 1];
+    char address[STORE_ADDRESS_BYTES_MAX + 1];
+    char client[STORE_CLIENT_BYTES_MAX + 1];
+};
+
+/* As of the last commit. */
+struct store_position {
+    uint64_t epoch_last;     /* the highest epoch ever stored; 0: none */
+    uint64_t presence_first; /* the oldest event kept; presence_last + 1 when none is */
+    uint64_t presence_last;  /* 0: no event yet */
+    uint64_t sessions;       /* how many are in the map */
+};
+
+struct store_options {
+    const char *path;         /* a folder; made with mode 0700 when missing */
+    uint64_t map_bytes_max;   /* the file never grows beyond; at least 256 KiB */
+    uint64_t events_kept_max; /* older events are dropped in the transaction that appends; on
+                               * disk as many as surely fit a quarter of the map, at most */
+};
+
+struct store;
+
+/* Opens, making what is missing, and holds a lock file against a second process. Checks the
+ * schema version and the structure of the file, and every record's checksum as it is read.
+ * 0 gives *store. Beside the errors above: -EACCES, -ENOTDIR, -EINVAL for bad options. */
+int store_open_lmdb(struct store **store, const struct store_options *options, char *error);
+
+/* The same contract in memory, for tests and the simulation. path and map size are ignored. */
+int store_open_memory(struct store **store, const struct store_options *options);
+
+/* Drops an open transaction and frees the store; no other call may be under way. NULL is fine. */
+void store_close(struct store *store);
+
+/* --- writing: one thread ---------------------------------------------------------------- */
+
+/* A write that fails undoes the whole transaction at once. Further writes and the commit repeat
+ * its error, so the commit's answer alone tells how the transaction ended; then comes the next
+ * begin. -EINVAL: an argument beyond its limits, or a call outside of a transaction.
+ *
+ * -ENOSPC on disk: refused are changes that make the content grow while only a reserve is left.
+ * Sessions that are there can still be updated and deleted, in transactions small enough.
+ *
+ * begin after a failed commit opens the file anew and gives -EIO until that succeeds. Reads give
+ * -EIO meanwhile, and wait while it goes on. */
+int store_begin(struct store *store);
+int store_put_session(struct store *store, const char *user, const struct session_record *record);
+int store_delete_session(struct store *store, const char *user); /* -ENOENT is not an error here */
+int store_append_event(struct store *store, struct presence_event *event); /* sets event->seq */
+
+/* Synced to the disk when it returns 0, with `epoch_last` as the new highest epoch (never
+ * lowered). On any error the whole transaction is undone and the seqs that it gave are free. */
+int store_commit(struct store *store, uint64_t epoch_last);
+void store_abort(struct store *store);
+
+/* --- reading: any thread ---------------------------------------------------------------- */
+
+int store_position(struct store *store, struct store_position *position);
+
+/* 0, -ENOENT, -EUCLEAN. */
+int store_get_session(struct store *store, const char *user, struct session_record *record);
+
+/* Calls `each` in byte order of the names for those that begin with `prefix` and come after
+ * `after` (both may be ""), until `limit` or until it returns false. One consistent state, that
+ * of *presence_last. *more tells whether names are left. `each` must not call the store. */
+typedef bool store_session_each(void *context, const char *user,
+                                const struct session_record *record);
+int store_list_sessions(struct store *store, const char *prefix, const char *after, size_t limit,
+                        store_session_each *each, void *context, uint64_t *presence_last,
+                        bool *more);
+
+/* The events after `after`, oldest first, until `limit` or until `each` returns false.
+ * *position is of the same state, so after + 1 < presence_first means that some are gone. */
+typedef bool store_event_each(void *context, const struct presence_event *event);
+int store_read_events(struct store *store, uint64_t after, size_t limit, store_event_each *each,
+                      void *context, struct store_position *position);
+
+/* --- faults, memory store only: for tests and the simulation ----------------------------- */
+
+/* The next commits fail with `error` (-ENOSPC, -EIO); 0 heals. */
+void store_memory_fail(struct store *store, int error);
+
+/* A crash: an open transaction is gone, everything committed stays. */
+void store_memory_crash(struct store *store);
+
+#endif

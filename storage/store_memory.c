@@ -1,0 +1,450 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* The store for tests and the simulation: the same contract, no disk.
+ *
+ * A transaction is a list of changes that nobody else sees; everything that can fail (memory) is
+ * done while it grows. Commit applies the list under the mutex, so readers see all of it or
+ * nothing, and abort or a crash is throwing the list away.
+ *
+ * The sessions are a skip list in byte order of the names: search and change cost the logarithm,
+ * and a page of a listing is a walk along the lowest level. Heights come from a generator with a
+ * fixed seed: the simulation must be the same in every run. The events are a ring, found by seq.
+ *
+ * The writer alone touches the pending changes; sessions, events and counters are shared and
+ * change under the mutex only, so the writer may read them without it. */
+
+#include "storage/store.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "storage/store_ops.h"
+
+enum {
+    HEIGHT_MAX = 18, /* enough for 4^18 names, a level holds a quarter of the one below */
+    RING_START = 64,
+};
+
+struct session_node {
+    struct session_node *pending_next; /* in the transaction */
+    struct session_record record;
+    bool is_delete;
+    char user[STORE_NAME_BYTES_MAX + 1];
+    int height;
+    struct session_node *next[]; /* height of them; none in a delete */
+};
+
+struct event_node {
+    struct event_node *pending_next;
+    struct presence_event event;
+};
+
+struct memory_store {
+    struct store base;
+    uint64_t events_kept_max; /* set once */
+
+    /* the writer's: the open transaction, in order */
+    struct session_node *sessions_pending;
+    struct session_node **sessions_pending_end;
+    struct event_node *events_pending;
+    struct event_node **events_pending_end;
+    uint64_t events_pending_count;
+    uint64_t random;
+
+    /* shared, changed by the writer under the mutex */
+    pthread_mutex_t mutex;
+    struct session_node *head[HEIGHT_MAX];
+    struct store_position position;
+    struct event_node **ring; /* the event of a seq is in slot seq % ring_slots */
+    uint64_t ring_slots;
+    int fault; /* what commits fail with; 0: they do not */
+};
+
+static struct memory_store *memory_of(struct store *base)
+{
+    return (struct memory_store *)base;
+}
+
+/* --- the skip list ----------------------------------------------------------------------- */
+
+/* For each level, the link that leads to the first name that is not before `user`. */
+static void list_seek(struct memory_store *store, const char *user,
+                      struct session_node **links[HEIGHT_MAX])
+{
+    struct session_node *before = NULL;
+    for (int level = HEIGHT_MAX - 1; level >= 0; level--) {
+        struct session_node **link = before == NULL ? &store->head[level] : &before->next[level];
+        while (*link != NULL && strcmp((*link)->user, user) < 0) {
+            before = *link;
+            link = &before->next[level];
+        }
+        links[level] = link;
+    }
+}
+
+static struct session_node *list_first(struct memory_store *store, const char *start)
+{
+    struct session_node **links[HEIGHT_MAX];
+    list_seek(store, start, links);
+    return *links[0];
+}
+
+static int height_draw(struct memory_store *store)
+{
+    store->random ^= store->random << 13;
+    store->random ^= store->random >> 7;
+    store->random ^= store->random << 17;
+    int height = 1;
+    for (uint64_t bits = store->random; height < HEIGHT_MAX && (bits & 3) == 0; bits >>= 2)
+        height++;
+    return height;
+}
+
+/* Takes the node. */
+static void apply_put(struct memory_store *store, struct session_node *node)
+{
+    struct session_node **links[HEIGHT_MAX];
+    list_seek(store, node->user, links);
+    struct session_node *present = *links[0];
+    if (present != NULL && strcmp(present->user, node->user) == 0) {
+        present->record = node->record;
+        free(node);
+        return;
+    }
+    for (int level = 0; level < node->height; level++) {
+        node->next[level] = *links[level];
+        *links[level] = node;
+    }
+    store->position.sessions++;
+}
+
+/* Takes the node, which only bears the name. */
+static void apply_delete(struct memory_store *store, struct session_node *node)
+{
+    struct session_node **links[HEIGHT_MAX];
+    list_seek(store, node->user, links);
+    struct session_node *present = *links[0];
+    if (present != NULL && strcmp(present->user, node->user) == 0) {
+        for (int level = 0; level < present->height; level++)
+            *links[level] = present->next[level];
+        free(present);
+        store->position.sessions--;
+    }
+    free(node);
+}
+
+/* --- the ring of events ------------------------------------------------------------------ */
+
+static uint64_t events_kept(const struct memory_store *store)
+{
+    return store->position.presence_last + 1 - store->position.presence_first;
+}
+
+/* Room for `count` events. The slots of the old ring move to where their seq says. */
+static int ring_reserve(struct memory_store *store, uint64_t count)
+{
+    if (count <= store->ring_slots)
+        return 0;
+    uint64_t slots = store->ring_slots == 0 ? RING_START : store->ring_slots;
+    while (slots < count)
+        slots *= 2;
+    struct event_node **ring = calloc(slots, sizeof(struct event_node *));
+    if (ring == NULL)
+        return -ENOMEM;
+    pthread_mutex_lock(&store->mutex);
+    const struct store_position *position = &store->position;
+    for (uint64_t seq = position->presence_first; seq <= position->presence_last; seq++)
+        ring[seq % slots] = store->ring[seq % store->ring_slots];
+    struct event_node **old = store->ring;
+    store->ring = ring;
+    store->ring_slots = slots;
+    pthread_mutex_unlock(&store->mutex);
+    free(old);
+    return 0;
+}
+
+static void drop_oldest(struct memory_store *store)
+{
+    struct event_node **slot = &store->ring[store->position.presence_first % store->ring_slots];
+    free(*slot);
+    *slot = NULL;
+    store->position.presence_first++;
+}
+
+/* Takes the node. There is room: for as many as are kept, so the oldest goes first. */
+static void apply_event(struct memory_store *store, struct event_node *node)
+{
+    if (events_kept(store) > 0 && events_kept(store) >= store->events_kept_max)
+        drop_oldest(store);
+    store->position.presence_last++;
+    if (store->events_kept_max == 0) {
+        store->position.presence_first++;
+        free(node);
+        return;
+    }
+    store->ring[node->event.seq % store->ring_slots] = node;
+}
+
+/* --- writing ----------------------------------------------------------------------------- */
+
+static void pending_reset(struct memory_store *store)
+{
+    store->sessions_pending = NULL;
+    store->sessions_pending_end = &store->sessions_pending;
+    store->events_pending = NULL;
+    store->events_pending_end = &store->events_pending;
+    store->events_pending_count = 0;
+}
+
+static int memory_begin(struct store *base)
+{
+    pending_reset(memory_of(base));
+    return 0;
+}
+
+static struct session_node *session_node_create(const char *user, int height)
+{
+    size_t size = sizeof(struct session_node) + (size_t)height * sizeof(struct session_node *);
+    struct session_node *node = calloc(1, size);
+    if (node == NULL)
+        return NULL;
+    memcpy(node->user, user, strlen(user));
+    node->height = height;
+    return node;
+}
+
+static void session_pend(struct memory_store *store, struct session_node *node)
+{
+    *store->sessions_pending_end = node;
+    store->sessions_pending_end = &node->pending_next;
+}
+
+static int memory_put_session(struct store *base, const char *user,
+                              const struct session_record *record)
+{
+    struct memory_store *store = memory_of(base);
+    struct session_node *node = session_node_create(user, height_draw(store));
+    if (node == NULL)
+        return -ENOMEM;
+    node->record = *record;
+    session_pend(store, node);
+    return 0;
+}
+
+static int memory_delete_session(struct store *base, const char *user)
+{
+    struct session_node *node = session_node_create(user, 0);
+    if (node == NULL)
+        return -ENOMEM;
+    node->is_delete = true;
+    session_pend(memory_of(base), node);
+    return 0;
+}
+
+static int memory_append_event(struct store *base, struct presence_event *event)
+{
+    struct memory_store *store = memory_of(base);
+    uint64_t count = events_kept(store) + store->events_pending_count + 1;
+    if (count > store->events_kept_max)
+        count = store->events_kept_max;
+    int result = ring_reserve(store, count);
+    if (result < 0)
+        return result;
+    struct event_node *node = calloc(1, sizeof(*node));
+    if (node == NULL)
+        return -ENOMEM;
+    store->events_pending_count++;
+    event->seq = store->position.presence_last + store->events_pending_count;
+    node->event = *event;
+    *store->events_pending_end = node;
+    store->events_pending_end = &node->pending_next;
+    return 0;
+}
+
+static void memory_abort(struct store *base)
+{
+    struct memory_store *store = memory_of(base);
+    struct session_node *session = store->sessions_pending;
+    while (session != NULL) {
+        struct session_node *next = session->pending_next;
+        free(session);
+        session = next;
+    }
+    struct event_node *event = store->events_pending;
+    while (event != NULL) {
+        struct event_node *next = event->pending_next;
+        free(event);
+        event = next;
+    }
+    pending_reset(store);
+}
+
+static void pending_apply(struct memory_store *store)
+{
+    struct session_node *session = store->sessions_pending;
+    while (session != NULL) {
+        struct session_node *next = session->pending_next;
+        if (session->is_delete)
+            apply_delete(store, session);
+        else
+            apply_put(store, session);
+        session = next;
+    }
+    struct event_node *event = store->events_pending;
+    while (event != NULL) {
+        struct event_node *next = event->pending_next;
+        apply_event(store, event);
+        event = next;
+    }
+}
+
+static int memory_commit(struct store *base, uint64_t epoch_last)
+{
+    struct memory_store *store = memory_of(base);
+    pthread_mutex_lock(&store->mutex);
+    int fault = store->fault;
+    if (fault == 0) {
+        pending_apply(store);
+        if (epoch_last > store->position.epoch_last)
+            store->position.epoch_last = epoch_last;
+    }
+    pthread_mutex_unlock(&store->mutex);
+    if (fault != 0)
+        memory_abort(base);
+    else
+        pending_reset(store);
+    return fault;
+}
+
+/* --- reading ----------------------------------------------------------------------------- */
+
+static int memory_position(struct store *base, struct store_position *position)
+{
+    struct memory_store *store = memory_of(base);
+    pthread_mutex_lock(&store->mutex);
+    *position = store->position;
+    pthread_mutex_unlock(&store->mutex);
+    return 0;
+}
+
+static int memory_get_session(struct store *base, const char *user, struct session_record *record)
+{
+    struct memory_store *store = memory_of(base);
+    pthread_mutex_lock(&store->mutex);
+    const struct session_node *node = list_first(store, user);
+    bool found = node != NULL && strcmp(node->user, user) == 0;
+    if (found)
+        *record = node->record;
+    pthread_mutex_unlock(&store->mutex);
+    return found ? 0 : -ENOENT;
+}
+
+static int memory_list_sessions(struct store *base, const struct store_query *query,
+                                store_session_each *each, void *context, uint64_t *presence_last,
+                                bool *more)
+{
+    struct memory_store *store = memory_of(base);
+    size_t given = 0;
+    bool wanted = true;
+    *more = false;
+    pthread_mutex_lock(&store->mutex);
+    *presence_last = store->position.presence_last;
+    const struct session_node *node = list_first(store, query->start);
+    for (; node != NULL && !store_query_is_past(query, node->user); node = node->next[0]) {
+        if (!store_query_matches(query, node->user))
+            continue;
+        if (!wanted || given == query->limit) {
+            *more = true;
+            break;
+        }
+        given++;
+        wanted = each(context, node->user, &node->record);
+    }
+    pthread_mutex_unlock(&store->mutex);
+    return 0;
+}
+
+static int memory_read_events(struct store *base, uint64_t after, size_t limit,
+                              store_event_each *each, void *context,
+                              struct store_position *position)
+{
+    struct memory_store *store = memory_of(base);
+    pthread_mutex_lock(&store->mutex);
+    *position = store->position;
+    uint64_t seq = position->presence_first;
+    if (after >= position->presence_last)
+        limit = 0;
+    else if (after >= seq)
+        seq = after + 1;
+    for (; limit > 0 && seq <= position->presence_last; limit--, seq++)
+        if (!each(context, &store->ring[seq % store->ring_slots]->event))
+            break;
+    pthread_mutex_unlock(&store->mutex);
+    return 0;
+}
+
+/* --- life -------------------------------------------------------------------------------- */
+
+static void memory_close(struct store *base)
+{
+    struct memory_store *store = memory_of(base);
+    struct session_node *node = store->head[0];
+    while (node != NULL) {
+        struct session_node *next = node->next[0];
+        free(node);
+        node = next;
+    }
+    while (events_kept(store) > 0)
+        drop_oldest(store);
+    free(store->ring);
+    pthread_mutex_destroy(&store->mutex);
+    free(store);
+}
+
+static const struct store_ops memory_ops = {
+    .close = memory_close,
+    .begin = memory_begin,
+    .put_session = memory_put_session,
+    .delete_session = memory_delete_session,
+    .append_event = memory_append_event,
+    .commit = memory_commit,
+    .abort = memory_abort,
+    .position = memory_position,
+    .get_session = memory_get_session,
+    .list_sessions = memory_list_sessions,
+    .read_events = memory_read_events,
+};
+
+int store_open_memory(struct store **out, const struct store_options *options)
+{
+    struct memory_store *store = calloc(1, sizeof(*store));
+    if (store == NULL)
+        return -ENOMEM;
+    int result = pthread_mutex_init(&store->mutex, NULL);
+    if (result != 0) {
+        free(store);
+        return -result;
+    }
+    store->base.ops = &memory_ops;
+    store->events_kept_max = options->events_kept_max;
+    store->position.presence_first = 1;
+    store->random = UINT64_C(0x9E3779B97F4A7C15);
+    pending_reset(store);
+    *out = &store->base;
+    return 0;
+}
+
+void store_memory_fail(struct store *base, int error)
+{
+    struct memory_store *store = memory_of(base);
+    pthread_mutex_lock(&store->mutex);
+    store->fault = error;
+    pthread_mutex_unlock(&store->mutex);
+}
+
+void store_memory_crash(struct store *base)
+{
+    store_abort(base);
+}

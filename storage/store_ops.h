@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_STORAGE_STORE_OPS_H
+#define USHER_STORAGE_STORE_OPS_H
+
+/* Between the dispatch (store.c) and the stores behind it; nobody else includes this.
+ *
+ * The dispatch has checked the arguments: names and texts are within their limits, `after` and
+ * `prefix` are at most STORE_NAME_BYTES_MAX long when they seek, put, delete, append, commit and
+ * abort come inside of a transaction only. A write that fails is followed by abort; commit ends
+ * the transaction whatever it returns. */
+
+#include <stdarg.h>
+
+#include "storage/store.h"
+
+struct store_query {
+    const char *prefix;
+    const char *after;
+    char start[STORE_NAME_BYTES_MAX + 1]; /* the greater of both, where to seek */
+    size_t limit;
+};
+
+struct store_ops {
+    void (*close)(struct store *store);
+    int (*begin)(struct store *store);
+    int (*put_session)(struct store *store, const char *user, const struct session_record *record);
+    int (*delete_session)(struct store *store, const char *user);
+    int (*append_event)(struct store *store, struct presence_event *event);
+    int (*commit)(struct store *store, uint64_t epoch_last);
+    void (*abort)(struct store *store);
+    int (*position)(struct store *store, struct store_position *position);
+    int (*get_session)(struct store *store, const char *user, struct session_record *record);
+    int (*list_sessions)(struct store *store, const struct store_query *query,
+                         store_session_each *each, void *context, uint64_t *presence_last,
+                         bool *more);
+    int (*read_events)(struct store *store, uint64_t after, size_t limit, store_event_each *each,
+                       void *context, struct store_position *position);
+};
+
+/* The first member of every store. Apart from ops it belongs to the writing thread. */
+struct store {
+    const struct store_ops *ops;
+    bool writing; /* between begin and commit or abort */
+    int failed;   /* why the transaction is gone already; 0: it is not */
+};
+
+/* Writes the line for a person, when `error` is not NULL, and returns `code`. */
+int store_explain(char *error, int code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Whether `user` begins with the prefix and comes after `after`. */
+bool store_query_matches(const struct store_query *query, const char *user);
+
+/* Whether nothing from `user` on can match any more. */
+bool store_query_is_past(const struct store_query *query, const char *user);
+
+#endif

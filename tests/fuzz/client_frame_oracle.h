@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_TESTS_FUZZ_CLIENT_FRAME_ORACLE_H
+#define USHER_TESTS_FUZZ_CLIENT_FRAME_ORACLE_H
+
+/* Compares client_frame_read with protobuf-c.
+ *
+ * protobuf-c does not do all that the contract says (client_frame.c has the list), so the frame is
+ * first put into a plain form by a slow reader of its own: unknown groups left out, bodies of one
+ * kind joined (to join the bytes of two messages is to merge them), texts checked. Then protobuf-c
+ * unpacks the plain form, and every field must be equal. Nothing of proto/wire.h is used. */
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client.pb-c.h"
+#include "proto/client_frame.h"
+
+enum { ORACLE_GROUP_DEPTH_MAX = 64 };
+
+struct oracle_record {
+    uint64_t number;
+    unsigned type;
+    uint64_t value;     /* of a varint */
+    struct bytes run;   /* of a run */
+    struct bytes whole; /* with the tag */
+};
+
+static inline bool oracle_varint(struct bytes *in, size_t bytes_max, uint64_t *value)
+{
+    *value = 0;
+    for (size_t i = 0; i < bytes_max && in->size > 0; i++) {
+        uint64_t byte = *in->data++;
+        in->size--;
+        *value += i < 9 ? (byte % 128) << (7 * i) : (byte % 2) << 63;
+        if (byte < 128)
+            return true;
+    }
+    return false;
+}
+
+static inline bool oracle_drop(struct bytes *in, uint64_t size)
+{
+    if (size > in->size)
+        return false;
+    in->data += size;
+    in->size -= size;
+    return true;
+}
+
+/* Takes the next field off `in`; false when it is malformed. `depth`: of groups around it. */
+static inline bool oracle_record(struct bytes *in, int depth, struct oracle_record *record)
+{
+    struct bytes start = *in;
+    uint64_t number;
+    if (!oracle_varint(in, 5, &number) || number > UINT32_MAX || number < 8)
+        return false;
+    memset(record, 0, sizeof(*record));
+    record->number = number / 8;
+    record->type = number % 8;
+    bool good = false;
+    if (record->type == 0) {
+        good = oracle_varint(in, 10, &record->value);
+    } else if (record->type == 1 || record->type == 5) {
+        good = oracle_drop(in, record->type == 1 ? 8 : 4);
+    } else if (record->type == 2) {
+        uint64_t size;
+        good = oracle_varint(in, 5, &size);
+        record->run = (struct bytes){in->data, (size_t)size};
+        good = good && oracle_drop(in, size);
+    } else if (record->type == 3 && depth < ORACLE_GROUP_DEPTH_MAX) {
+        struct oracle_record inner;
+        while ((good = oracle_record(in, depth + 1, &inner)) && inner.type != 4)
+            continue;
+        good = good && inner.number == record->number;
+    } else if (record->type == 4) {
+        good = depth > 0;
+    }
+    record->whole = (struct bytes){start.data, start.size - in->size};
+    return good;
+}
+
+/* By decoding each character, unlike utf8_valid. */
+static inline bool oracle_text(struct bytes text)
+{
+    static const uint32_t lowest[5] = {0, 1, 0x80, 0x800, 0x10000};
+    for (size_t at = 0; at < text.size;) {
+        uint8_t first = text.data[at];
+        size_t size = first < 0x80 ? 1 : first < 0xc0 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
+        if (size == 0 || first >= 0xf8 || size > text.size - at)
+            return false;
+        uint32_t code = size == 1 ? first : first & (0x7fu >> size);
+        for (size_t i = 1; i < size; i++) {
+            if (text.data[at + i] / 64 != 2)
+                return false;
+            code = code * 64 + text.data[at + i] % 64;
+        }
+        if (code < lowest[size] || code > 0x10ffff || (code >= 0xd800 && code < 0xe000))
+            return false;
+        at += size;
+    }
+    return true;
+}
+
+static inline bool oracle_is_text(uint64_t body, uint64_t number)
+{
+    return (number == 1 && body >= CLIENT_LOGIN && body <= CLIENT_CALL) ||
+           (number == 2 && body == CLIENT_CALL) || (number == 3 && body == CLIENT_LOGIN);
+}
+
+/* Fields have the numbers from 1 to this. */
+static inline uint64_t oracle_fields(uint64_t body)
+{
+    static const uint8_t counts[CLIENT_LOGOUT + 1] = {
+        [2] = 4, [3] = 4, [4] = 3, [5] = 4, [6] = 1, [7] = 1};
+    return counts[body];
+}
+
+/* Appends the plain form of a body's content. */
+static inline bool oracle_body(struct bytes in, uint64_t body, struct buffer *out)
+{
+    while (in.size > 0) {
+        struct oracle_record record;
+        if (!oracle_record(&in, 0, &record))
+            return false;
+        bool is_bool = body == CLIENT_LOGIN && record.number == 4;
+        if (record.type == 2 && oracle_is_text(body, record.number) && !oracle_text(record.run))
+            return false;
+        if (is_bool && record.type != 0)
+            return false;
+        if (record.type == 3 && record.number <= oracle_fields(body))
+            return false;
+        /* protobuf-c looks at bits of a bool that the number does not have any more */
+        uint8_t plain_bool[2] = {4 << 3, record.value != 0};
+        if (is_bool)
+            buffer_append(out, plain_bool, sizeof(plain_bool));
+        else if (record.type != 3)
+            buffer_append(out, record.whole.data, record.whole.size);
+    }
+    return true;
+}
+
+static inline void oracle_put_body(struct buffer *out, uint64_t number, const struct buffer *body)
+{
+    uint8_t head[6] = {(uint8_t)(number * 8 + 2)};
+    size_t size = body->size;
+    for (int i = 1; i <= 5; i++, size /= 128)
+        head[i] = (uint8_t)(size % 128 + (i < 5 ? 128 : 0));
+    buffer_append(out, head, sizeof(head));
+    buffer_append(out, body->data, body->size);
+}
+
+/* Appends the plain form of a frame. */
+static inline bool oracle_plain(struct bytes in, struct buffer *out, struct buffer *body)
+{
+    uint64_t current = 0;
+    while (in.size > 0) {
+        struct oracle_record record;
+        if (!oracle_record(&in, 0, &record))
+            return false;
+        bool known = record.number >= 1 && record.number <= CLIENT_LOGOUT;
+        if (record.type == 3 && known)
+            return false;
+        if (record.type == 2 && known && record.number > 1) {
+            if (current != record.number && current != 0) {
+                oracle_put_body(out, current, body);
+                body->size = 0;
+            }
+            current = record.number;
+            if (!oracle_body(record.run, current, body))
+                return false;
+        } else if (record.type != 3) {
+            buffer_append(out, record.whole.data, record.whole.size);
+        }
+    }
+    if (current != 0)
+        oracle_put_body(out, current, body);
+    return true;
+}
+
+static inline bool oracle_same_text(struct bytes ours, const char *theirs)
+{
+    return bytes_equal(ours, bytes_of_text(theirs));
+}
+
+static inline bool oracle_same_bytes(struct bytes ours, ProtobufCBinaryData theirs)
+{
+    return bytes_equal(ours, (struct bytes){theirs.data, theirs.len});
+}
+
+static inline bool oracle_same(const struct client_frame *ours,
+                               const Usher__V1__ClientFrame *theirs)
+{
+    if (ours->id != theirs->id || (int)ours->body != (int)theirs->body_case)
+        return false;
+    switch (ours->body) {
+    case CLIENT_LOGIN:
+        return oracle_same_text(ours->login.username, theirs->login->username) &&
+               oracle_same_bytes(ours->login.token, theirs->login->token) &&
+               oracle_same_text(ours->login.client, theirs->login->client) &&
+               ours->login.acks == (theirs->login->acks != 0);
+    case CLIENT_RESUME:
+        return oracle_same_text(ours->resume.username, theirs->resume->username) &&
+               ours->resume.epoch == theirs->resume->epoch &&
+               oracle_same_bytes(ours->resume.secret, theirs->resume->secret) &&
+               ours->resume.last_seq == theirs->resume->last_seq;
+    case CLIENT_SEND:
+        return oracle_same_text(ours->send.to, theirs->send->to) &&
+               oracle_same_bytes(ours->send.payload, theirs->send->payload) &&
+               ours->send.until == (uint32_t)theirs->send->until;
+    case CLIENT_CALL:
+        return oracle_same_text(ours->call.service, theirs->call->service) &&
+               oracle_same_text(ours->call.method, theirs->call->method) &&
+               oracle_same_bytes(ours->call.payload, theirs->call->payload) &&
+               ours->call.timeout_ms == theirs->call->timeout_ms;
+    case CLIENT_ACK:
+        return ours->ack.seq == theirs->ack->seq;
+    case CLIENT_PING:
+        return ours->ping.stamp == theirs->ping->stamp;
+    default:
+        return true;
+    }
+}
+
+enum oracle_verdict { ORACLE_BOTH_REFUSE, ORACLE_BOTH_ACCEPT, ORACLE_DIFFER };
+
+/* Reads from a copy of exactly the frame's size, so that a read beyond its end is seen. */
+static inline enum oracle_verdict oracle_compare(struct bytes frame)
+{
+    uint8_t *copy = malloc(frame.size > 0 ? frame.size : 1);
+    if (copy == NULL)
+        abort();
+    if (frame.size > 0)
+        memcpy(copy, frame.data, frame.size);
+    struct client_frame ours;
+    bool accepted = client_frame_read((struct bytes){copy, frame.size}, &ours) == 0;
+
+    struct buffer plain = {0}, body = {0};
+    Usher__V1__ClientFrame *theirs = NULL;
+    if (oracle_plain(frame, &plain, &body))
+        theirs = usher__v1__client_frame__unpack(NULL, plain.size, plain.data);
+    bool equal = accepted == (theirs != NULL) && (!accepted || oracle_same(&ours, theirs));
+    if (theirs != NULL)
+        usher__v1__client_frame__free_unpacked(theirs, NULL);
+    buffer_fini(&plain);
+    buffer_fini(&body);
+    free(copy);
+    return !equal ? ORACLE_DIFFER : accepted ? ORACLE_BOTH_ACCEPT : ORACLE_BOTH_REFUSE;
+}
+
+#endif

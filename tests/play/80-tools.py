@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The programs that people and scripts use: usher, usherctl and usher-echo, end to end."""
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+
+from usherplay import Backend, Broker, Client, check, check_equal, eventually, play, program
+
+REFUSED, NO_BROKER, USAGE = 1, 2, 64
+
+
+class Running:
+    """A program in the background: its stdout line by line."""
+
+    def __init__(self, name, *arguments):
+        self.name = name
+        self.process = subprocess.Popen([program(name), *arguments], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.lines, self.errors = [], []
+        for pipe, lines in ((self.process.stdout, self.lines), (self.process.stderr, self.errors)):
+            threading.Thread(target=self._read, args=(pipe, lines), daemon=True).start()
+
+    @staticmethod
+    def _read(pipe, lines):
+        for line in pipe:
+            lines.append(line.decode(errors="replace").rstrip("\n"))
+
+    def wait_line(self, condition, what, timeout=5):
+        def found():
+            return next((line for line in list(self.lines) if condition(line)), None)
+        try:
+            return eventually(found, f"a line of {self.name}: {what}", timeout)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it said {self.lines} {self.errors}") from None
+
+    def say(self, line):
+        self.process.stdin.write(line.encode() + b"\n")
+        self.process.stdin.flush()
+
+    def wait(self, timeout=10):
+        return self.process.wait(timeout)
+
+    def end(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
+        self.end()
+
+
+def run(name, *arguments, expect=0, environment=None, stdin=b""):
+    """Runs a program to its end; gives its stdout."""
+    done = subprocess.run([program(name), *arguments], input=stdin, capture_output=True,
+                          timeout=20, check=False, env={**os.environ, **(environment or {})})
+    out, errors = (text.decode(errors="replace") for text in (done.stdout, done.stderr))
+    check(done.returncode == expect, f"{name} {' '.join(arguments)}: exit {done.returncode} "
+          f"instead of {expect}: {out[-500:]} {errors[-1500:]}")
+    run.errors = errors
+    return out
+
+
+def objects(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+class Tools:
+    """The programs, pointed at one broker."""
+
+    def __init__(self, broker):
+        self.port = ("--port", str(broker.port))
+        self.url = ("--url", broker.link_url)
+
+    def usher(self, command, *arguments, **named):
+        return run("usher", command, *self.port, *arguments, **named)
+
+    def ctl(self, command, *arguments, **named):
+        return objects(run("usherctl", *self.url, "--json", command, *arguments, **named))
+
+
+def scene_send_and_listen():
+    with Broker() as broker:
+        tools = Tools(broker)
+        tools.usher("send", "--user", "alice", "--to", "bob", "hello", expect=REFUSED)
+        with Running("usher", "listen", *tools.port, "--user", "bob", "--count", "2",
+                     "--json") as listener:
+            listener.wait_line(lambda line: "WELCOME" in line, "WELCOME")
+            out = tools.usher("send", "--user", "alice", "--to", "bob", "--json", "hello")
+            check_equal(objects(out)[-1]["event"], "DONE", "what send prints")
+            text = "line\nbreak \x1b[31mred\x1b[0m \"quoted\" \u00fc\u2028"
+            tools.usher("send", "--user", "alice", "--to", "bob", text)
+            check_equal(listener.wait(), 0, "exit code of listen")
+            time.sleep(0.1)
+            messages = [line for line in objects("\n".join(listener.lines))
+                        if line["event"] == "MESSAGE"]
+            check_equal([(message["from"], message["payload"]) for message in messages],
+                        [("alice", "hello"), ("alice", text)], "the messages")
+        out = tools.usher("send", "--user", "alice", "--to", "alice", "note")
+        check("done" in out, f"send without --json printed {out!r}")
+
+
+def scene_call():
+    with Broker() as broker:
+        tools = Tools(broker)
+        call = ("--user", "alice", "--service", "echo", "--json")
+        out = tools.usher("call", *call, "--method", "echo", "hello", expect=REFUSED)
+        check_equal(objects(out)[-1]["code"], "NO_SERVICE", "a call without the service")
+        with Running("usher-echo", *tools.url) as echo:
+            eventually(lambda: broker.log_events("link_hello"), "usher-echo linked")
+            for method, text, answer in (("echo", "hello", "hello"), ("reverse", "abc", "cba")):
+                reply = objects(tools.usher("call", *call, "--method", method, text))[-1]
+                check_equal((reply["event"], reply["status"], reply["payload"]),
+                            ("REPLY", 0, answer), method)
+            reply = objects(tools.usher("call", *call, "--method", "whoami"))[-1]
+            check(reply["payload"].startswith("alice "), f"whoami: {reply}")
+            reply = objects(tools.usher("call", *call, "--method", "nonsense",
+                                        expect=REFUSED))[-1]
+            check_equal(reply["status"], 404, "an unknown method")
+            reply = objects(tools.usher("call", *call, "--method", "echo", "-",
+                                        stdin=b"from stdin"))[-1]
+            check_equal(reply["payload"], "from stdin", "TEXT from stdin")
+            check_equal(echo.end(), 0, "exit code of usher-echo after SIGTERM")
+
+
+def scene_service_survives_a_restart():
+    with Broker() as broker:
+        tools = Tools(broker)
+        with Running("usher-echo", *tools.url, "--presence") as echo:
+            eventually(lambda: broker.log_events("link_hello"), "usher-echo linked")
+            with Client(broker) as alice:
+                alice.login("alice")
+                echo.wait_line(lambda line: "alice is online" in line, "alice online")
+            broker.kill()
+            broker.restart()
+            began = time.monotonic()
+            broker.wait_log("link_hello", 15)
+            print(f"     usher-echo linked again {time.monotonic() - began:.2f} s after ready")
+            with Client(broker) as bob:
+                bob.login("bob")
+                echo.wait_line(lambda line: "bob is online" in line, "bob online")
+                bob.post("call", service="echo", method="echo", payload=b"again")
+                bob.expect("reply", payload=b"again")
+            kinds = [line for line in echo.lines if line.startswith("alice")]
+            check_equal(len([line for line in kinds if "online" in line]), 1,
+                        f"alice's online in {kinds}")
+
+
+def scene_chat():
+    with Broker() as broker, Client(broker) as bob:
+        bob.login("bob")
+        with Running("usher", *Tools(broker).port, "--user", "alice", "--json") as chat:
+            chat.wait_line(lambda line: "WELCOME" in line, "WELCOME")
+            chat.say("@bob hello bob")
+            bob.expect("message", payload=b"hello bob", **{"from": "alice"})
+            bob.send("alice", b"hello alice")
+            chat.wait_line(lambda line: "hello alice" in line, "the message")
+            chat.say("/ping")
+            chat.wait_line(lambda line: "PONG" in line, "PONG")
+            chat.say("@nobody hello")
+            chat.wait_line(lambda line: "NOT_ONLINE" in line, "NOT_ONLINE")
+            with Client(broker) as newer:
+                newer.login("alice")
+                chat.wait_line(lambda line: "REPLACED" in line, "REPLACED")
+                code = chat.wait()
+                check(code != 0, "a replaced client ends as if all were well")
+                newer.ping()  # and does not come back to fight for the name
+        with Running("usher", *Tools(broker).port, "--user", "carol") as chat:
+            chat.wait_line(lambda line: "welcome" in line, "welcome")
+            chat.process.stdin.close()  # the end of stdin ends it
+            check_equal(chat.wait(), 0, "exit code at the end of stdin")
+
+
+def scene_ctl_questions():
+    with Broker() as broker, Client(broker) as alice, Client(broker) as bob:
+        ctl = Tools(broker).ctl
+        check_equal(ctl("who"), [], "who, with nobody")
+        epoch = alice.login("alice", client="phone").epoch
+        bob.login("bob")
+        who = ctl("who")
+        check_equal([(line["user"], line["state"]) for line in who],
+                    [("alice", "online"), ("bob", "online")], "who")
+        check_equal((who[0]["epoch"], who[0]["client"]), (epoch, "phone"), "alice in who")
+        check_equal([line["user"] for line in ctl("who", "--prefix", "b")], ["bob"], "who b*")
+        check_equal(ctl("find", "alice")[0]["epoch"], epoch, "find")
+        found = ctl("find", "alice", "ghost", expect=REFUSED)
+        check_equal([line["state"] for line in found], ["online", "gone"], "find one and nobody")
+        check(2 in [line["value"] for line in ctl("count")], "count does not say 2")
+        stats = {line["name"]: line["value"] for line in ctl("stats")}
+        check_equal(stats["logins"], 2, "logins in stats")
+        events = [line for line in ctl("presence", "--after", "0") if "kind" in line]
+        check_equal([(line["seq"], line["user"], line["kind"]) for line in events],
+                    [(1, "alice", "online"), (2, "bob", "online")], "presence")
+        check_equal(len([line for line in ctl("snapshot") if "user" in line]), 2, "snapshot")
+        text = run("usherctl", "--url", broker.link_url, "who")
+        check("alice" in text and "USER" in text, f"who as a table: {text}")
+
+
+def scene_ctl_many():
+    """More than one page."""
+    with Broker() as broker:
+        clients = [Client(broker) for _ in range(300)]
+        for number, client in enumerate(clients):
+            client.login(f"user-with-a-rather-long-name-{number:04}", client="c" * 60)
+        names = [line["user"] for line in Tools(broker).ctl("who")]
+        check_equal(names, sorted(client.name for client in clients), "who of 300")
+        for client in clients:
+            client.drop()
+
+
+def scene_ctl_commands():
+    with Broker() as broker, Client(broker) as alice, Client(broker) as bob:
+        ctl = Tools(broker).ctl
+        first = alice.login("alice").epoch
+        bob.login("bob")
+        check_equal(ctl("push", "alice", "hello")[-1]["accepted"], 1, "push")
+        alice.expect("message", payload=b"hello")
+        ctl("push", "nobody", "hello", expect=REFUSED)
+        ctl("push-all", "to all")
+        for client in (alice, bob):
+            client.expect("message", payload=b"to all")
+        ctl("kick", "alice", "--epoch", str(first + 1), expect=REFUSED)
+        alice.ping()
+        ctl("kick", "alice", "--reason", "enough for today", "--do-not-return")
+        close = alice.expect_close("KICKED", do_not_return=True)
+        check_equal(close.detail, "enough for today", "the detail of Close")
+        ctl("kick", "alice", expect=REFUSED)
+
+
+def scene_ctl_follow():
+    with Broker({"session.resume_ms": 400}) as broker:
+        tools = Tools(broker)
+        with Running("usherctl", *tools.url, "--json", "presence", "--follow") as follow:
+            eventually(lambda: broker.log_events("link_hello"), "usherctl linked")
+            with Client(broker) as alice:
+                alice.login("alice")
+                follow.wait_line(lambda line: '"online"' in line, "online")
+            follow.wait_line(lambda line: '"detached"' in line, "detached")
+            follow.wait_line(lambda line: '"offline"' in line, "offline")
+            events = [line for line in objects("\n".join(follow.lines)) if "kind" in line]
+            check_equal([line["kind"] for line in events], ["online", "detached", "offline"],
+                        "the events")
+
+
+def scene_control_bytes():
+    """What others wrote does not reach a terminal as orders, nor break a line of a script."""
+    with Broker() as broker, Client(broker) as alice:
+        tools = Tools(broker)
+        evil = "\x1b[2J\r\n{\"user\":\"forged\"}\x9b\u202e"
+        alice.login("alice", client=evil)
+        check_equal([line["client"] for line in tools.ctl("who")], [evil], "client in JSON")
+        table = run("usherctl", *tools.url, "who")
+        check("\x1b" not in table and "\r" not in table, f"control bytes in a table: {table!r}")
+        check_equal(len(table.splitlines()), 2, "lines of the table")
+        check(not any("raw" in line for line in broker.lines), "the log was broken by a client")
+
+
+def scene_nobody_there():
+    missing = ("--url", "ipc:///tmp/usher-play-missing.sock")
+    began = time.monotonic()
+    run("usherctl", *missing, "who", expect=NO_BROKER)
+    check("usherd" in run.errors, f"usherctl does not say what to do: {run.errors}")
+    run("usher", "send", "--port", "1", "--user", "alice", "--to", "bob", "x", expect=NO_BROKER)
+    check("usherd" in run.errors, f"usher does not say what to do: {run.errors}")
+    check(time.monotonic() - began < 15, "it takes too long to say that nobody is there")
+    for name in ("usher", "usherctl", "usher-echo"):
+        check("usage" in run(name, "--help").lower(), f"{name} --help has no usage")
+    for name in ("usher", "usherctl"):
+        check(any(digit in run(name, "--version") for digit in "0123456789"), f"{name} --version")
+        run(name, "nonsense", expect=USAGE)
+        run(name, "--nonsense", expect=USAGE)
+    run("usher", "send", "--user", "alice", expect=USAGE)
+    run("usherctl", "kick", expect=USAGE)
+
+
+if __name__ == "__main__":
+    play(scene_send_and_listen, scene_call, scene_service_survives_a_restart, scene_chat,
+         scene_ctl_questions, scene_ctl_many, scene_ctl_commands, scene_ctl_follow,
+         scene_control_bytes, scene_nobody_there)

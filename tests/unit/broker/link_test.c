@@ -1,0 +1,885 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The backend edge against real REQ sockets and raw ones. Each test runs in a process of its own,
+ * because nng keeps process-wide state that a hostile peer can wedge. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <nng/nng.h>
+#include <nng/protocol/pubsub0/sub.h>
+#include <nng/protocol/reqrep0/req.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "backend.pb-c.h"
+#include "base/env.h"
+#include "base/metrics.h"
+#include "broker/link.h"
+#include "broker/link_private.h"
+
+enum mode { ANSWER_AT_ONCE, ANSWER_LATER, PARK, HOLD_UNTIL_PEERLESS };
+
+enum { PARKED_MAX = 1 << 18 };
+
+struct service {
+    struct link *link;
+    struct metrics *metrics;
+    char folder[64];
+    char url[96];
+    const char *path;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    enum mode mode; /* under lock, as all that follows */
+    bool release;
+    bool stop;
+    unsigned requests;
+    uint64_t parked[PARKED_MAX]; /* by owner, which counts from 0 */
+    unsigned gone[PARKED_MAX];
+    unsigned gone_total;
+    unsigned answered; /* by the helper thread; the owners below are done */
+    pthread_t helper;
+};
+
+static struct bytes text(const char *from)
+{
+    return (struct bytes){(const uint8_t *)from, strlen(from)};
+}
+
+static uint64_t on_request(void *context, uint64_t exchange, struct bytes frame)
+{
+    struct service *service = context;
+    pthread_mutex_lock(&service->lock);
+    uint64_t owner = service->requests++;
+    enum mode mode = service->mode;
+    if (owner >= PARKED_MAX)
+        abort();
+    service->parked[owner] = exchange;
+    pthread_cond_broadcast(&service->changed);
+    while (mode == HOLD_UNTIL_PEERLESS && !service->release)
+        pthread_cond_wait(&service->changed, &service->lock);
+    pthread_mutex_unlock(&service->lock);
+    if (mode == ANSWER_AT_ONCE)
+        link_answer(service->link, exchange, frame);
+    return owner;
+}
+
+static void on_gone(void *context, uint64_t owner, uint64_t exchange)
+{
+    struct service *service = context;
+    pthread_mutex_lock(&service->lock);
+    if (owner >= PARKED_MAX || service->parked[owner] != exchange)
+        abort();
+    service->gone[owner]++;
+    service->gone_total++;
+    pthread_cond_broadcast(&service->changed);
+    pthread_mutex_unlock(&service->lock);
+}
+
+/* Answers every parked request "later", in order. */
+static void *help(void *argument)
+{
+    struct service *service = argument;
+    pthread_mutex_lock(&service->lock);
+    while (!service->stop) {
+        if (service->mode != ANSWER_LATER || service->answered == service->requests) {
+            pthread_cond_wait(&service->changed, &service->lock);
+            continue;
+        }
+        uint64_t exchange = service->parked[service->answered++];
+        pthread_mutex_unlock(&service->lock);
+        link_answer(service->link, exchange, text("later"));
+        pthread_mutex_lock(&service->lock);
+    }
+    pthread_mutex_unlock(&service->lock);
+    return NULL;
+}
+
+static void service_init(struct service *service, enum mode mode)
+{
+    memset(service, 0, sizeof(*service));
+    service->mode = mode;
+    pthread_mutex_init(&service->lock, NULL);
+    pthread_cond_init(&service->changed, NULL);
+    strcpy(service->folder, "/tmp/usher-link-XXXXXX");
+    assert_non_null(mkdtemp(service->folder));
+    snprintf(service->url, sizeof(service->url), "ipc://%s/made/link.sock", service->folder);
+    service->path = service->url + 6;
+    service->metrics = metrics_create(1);
+    assert_int_equal(0, pthread_create(&service->helper, NULL, help, service));
+}
+
+static int service_listen(struct service *service, const char *url, const char *second_url,
+                          unsigned contexts, char *error)
+{
+    struct link_options options = {.urls = {url, second_url},
+                                   .url_count = second_url != NULL ? 2 : 1,
+                                   .frame_bytes_max = 16384,
+                                   .contexts = contexts,
+                                   .metrics = service->metrics};
+    struct link_events events = {.on_request = on_request, .on_gone = on_gone, .context = service};
+    return link_open(&service->link, &options, &events, error);
+}
+
+static struct service *service_open(enum mode mode, unsigned contexts)
+{
+    char error[256] = "";
+    struct service *service = malloc(sizeof(*service));
+    service_init(service, mode);
+    int code = service_listen(service, service->url, NULL, contexts, error);
+    if (code != 0)
+        fail_msg("link_open: %d %s", code, error);
+    return service;
+}
+
+static void service_stop(struct service *service)
+{
+    pthread_mutex_lock(&service->lock);
+    service->stop = true;
+    service->release = true;
+    pthread_cond_broadcast(&service->changed);
+    pthread_mutex_unlock(&service->lock);
+    pthread_join(service->helper, NULL);
+}
+
+static void service_fini(struct service *service)
+{
+    char command[96];
+    snprintf(command, sizeof(command), "rm -rf %s", service->folder);
+    assert_int_equal(0, system(command));
+    metrics_destroy(service->metrics);
+    pthread_cond_destroy(&service->changed);
+    pthread_mutex_destroy(&service->lock);
+}
+
+static void service_close(struct service *service)
+{
+    service_stop(service);
+    link_close(service->link);
+    service_fini(service);
+    free(service);
+}
+
+static void set_mode(struct service *service, enum mode mode)
+{
+    pthread_mutex_lock(&service->lock);
+    service->mode = mode;
+    service->release = true;
+    pthread_cond_broadcast(&service->changed);
+    pthread_mutex_unlock(&service->lock);
+}
+
+static unsigned read_counter(struct service *service, const unsigned *counter)
+{
+    pthread_mutex_lock(&service->lock);
+    unsigned value = *counter;
+    pthread_mutex_unlock(&service->lock);
+    return value;
+}
+
+static bool reaches(struct service *service, const unsigned *counter, unsigned wanted)
+{
+    for (int i = 0; i < 500 && read_counter(service, counter) < wanted; i++)
+        usleep(10000);
+    return read_counter(service, counter) >= wanted;
+}
+
+/* ---- a REQ peer ---- */
+
+static nng_socket dial(const char *url)
+{
+    nng_socket socket;
+    assert_int_equal(0, nng_req0_open(&socket));
+    assert_int_equal(0, nng_socket_set_ms(socket, NNG_OPT_REQ_RESENDTIME, NNG_DURATION_INFINITE));
+    assert_int_equal(0, nng_socket_set_ms(socket, NNG_OPT_SENDTIMEO, 5000));
+    assert_int_equal(0, nng_socket_set_ms(socket, NNG_OPT_RECVTIMEO, 5000));
+    assert_int_equal(0, nng_dial(socket, url, NULL, NNG_FLAG_NONBLOCK));
+    return socket;
+}
+
+/* What came back, or "" when nothing did. */
+static void ask(nng_socket socket, const char *request, char *answer, size_t size)
+{
+    answer[0] = '\0';
+    size--;
+    if (nng_send(socket, (void *)(uintptr_t)request, strlen(request), 0) != 0)
+        return;
+    if (nng_recv(socket, answer, &size, 0) == 0)
+        answer[size] = '\0';
+}
+
+static void assert_answers(nng_socket socket, const char *request, const char *expected)
+{
+    char answer[64];
+    ask(socket, request, answer, sizeof(answer));
+    assert_string_equal(expected, answer);
+}
+
+static void assert_serves(const char *url)
+{
+    nng_socket socket = dial(url);
+    assert_answers(socket, "hello", "hello");
+    nng_close(socket);
+}
+
+/* ---- a raw peer; plain system calls only, so that a forked child may use it ---- */
+
+static int raw_connect(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address)) != 0) {
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+static bool read_whole(int fd, void *to, size_t size)
+{
+    for (size_t done = 0; done < size;) {
+        struct pollfd wait = {.fd = fd, .events = POLLIN};
+        if (poll(&wait, 1, 5000) != 1)
+            return false;
+        ssize_t count = read(fd, (uint8_t *)to + done, size - done);
+        if (count <= 0)
+            return false;
+        done += (size_t)count;
+    }
+    return true;
+}
+
+static int raw_peer(const char *path)
+{
+    static const uint8_t header[8] = {0, 'S', 'P', 0, 0, 0x30, 0, 0};
+    uint8_t answer[8];
+    int fd = raw_connect(path);
+    if (fd < 0)
+        return -1;
+    if (send(fd, header, 8, MSG_NOSIGNAL) != 8 || !read_whole(fd, answer, 8)) {
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+static bool raw_request(int fd, uint32_t id, const char *body)
+{
+    uint8_t frame[256] = {1}; /* type, 8 bytes of length, 4 of request id, body */
+    size_t size = 4 + strlen(body);
+    frame[7] = (uint8_t)(size >> 8);
+    frame[8] = (uint8_t)size;
+    uint32_t wire_id = htonl(id | 0x80000000u);
+    memcpy(frame + 9, &wire_id, 4);
+    memcpy(frame + 13, body, strlen(body));
+    return send(fd, frame, 9 + size, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)(9 + size);
+}
+
+/* The size of the answer's body, or -1. */
+static int raw_answer(int fd, uint32_t *id, uint8_t *body, size_t body_max)
+{
+    uint8_t head[13];
+    if (!read_whole(fd, head, sizeof(head)))
+        return -1;
+    size_t size = ((size_t)head[7] << 8 | head[8]) - 4;
+    uint32_t wire_id;
+    memcpy(&wire_id, head + 9, 4);
+    *id = ntohl(wire_id) & 0x7fffffffu;
+    return size <= body_max && read_whole(fd, body, size) ? (int)size : -1;
+}
+
+/* ---- tests ---- */
+
+static void answers_at_once_and_from_another_thread(void **state)
+{
+    struct service *service = service_open(ANSWER_AT_ONCE, 8);
+    nng_socket socket = dial(service->url);
+    for (int i = 0; i < 200; i++)
+        assert_answers(socket, "echo", "echo");
+    set_mode(service, ANSWER_LATER);
+    pthread_mutex_lock(&service->lock);
+    service->answered = service->requests;
+    pthread_mutex_unlock(&service->lock);
+    for (int i = 0; i < 200; i++)
+        assert_answers(socket, "x", "later");
+    struct stat status;
+    assert_int_equal(0, stat(service->path, &status));
+    assert_int_equal(0600, status.st_mode & 0777);
+    assert_true(link_health(service->link).listening);
+    nng_close(socket);
+    service_close(service);
+}
+
+static void carries_the_largest_and_the_empty_frame(void **state)
+{
+    struct service *service = service_open(PARK, 4);
+    nng_socket socket = dial(service->url);
+    static uint8_t large[16384];
+    memset(large, 'a', sizeof(large));
+    const size_t sizes[] = {sizeof(large), 0};
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(0, nng_send(socket, large, sizes[1 - i], 0));
+        assert_true(reaches(service, &service->requests, i + 1));
+        link_answer(service->link, service->parked[i], (struct bytes){large, sizes[i]});
+        static uint8_t got[sizeof(large) + 1];
+        size_t size = sizeof(got);
+        assert_int_equal(0, nng_recv(socket, got, &size, 0));
+        assert_int_equal(sizes[i], size);
+        assert_memory_equal(large, got, size);
+    }
+    nng_close(socket);
+    service_close(service);
+}
+
+struct client {
+    const char *url;
+    unsigned wrong;
+};
+
+static void *client_run(void *argument)
+{
+    struct client *client = argument;
+    nng_socket socket = dial(client->url);
+    for (int i = 0; i < 40; i++) {
+        char request[64], answer[64];
+        snprintf(request, sizeof(request), "%p %d", argument, i);
+        ask(socket, request, answer, sizeof(answer));
+        client->wrong += strcmp(request, answer) != 0;
+    }
+    nng_close(socket);
+    return NULL;
+}
+
+static void serves_32_peers(void **state)
+{
+    struct service *service = service_open(ANSWER_AT_ONCE, 40);
+    struct client clients[32];
+    pthread_t threads[32];
+    for (int i = 0; i < 32; i++) {
+        clients[i] = (struct client){.url = service->url};
+        assert_int_equal(0, pthread_create(&threads[i], NULL, client_run, &clients[i]));
+    }
+    for (int i = 0; i < 32; i++) {
+        pthread_join(threads[i], NULL);
+        assert_int_equal(0, clients[i].wrong);
+    }
+    assert_int_equal(32 * 40, service->requests);
+    assert_int_equal(0, metrics_read(service->metrics, METRIC_link_pipelined));
+    service_close(service);
+}
+
+static void assert_refusal(const uint8_t *body, int size)
+{
+    assert_true(size > 0);
+    Usher__V1__LinkAnswer *answer = usher__v1__link_answer__unpack(NULL, (size_t)size, body);
+    assert_non_null(answer);
+    assert_int_equal(USHER__V1__LINK_ANSWER__BODY_REFUSED, answer->body_case);
+    assert_int_equal(USHER__V1__REFUSED__CODE__PIPELINED, answer->refused->code);
+    usher__v1__link_answer__free_unpacked(answer, NULL);
+}
+
+static void refuses_a_second_request_on_one_connection(void **state)
+{
+    struct service *service = service_open(PARK, 8);
+    int fd = raw_peer(service->path);
+    assert_true(fd >= 0);
+    assert_true(raw_request(fd, 1, "first"));
+    assert_true(reaches(service, &service->requests, 1));
+    assert_true(raw_request(fd, 2, "second"));
+    uint8_t body[128];
+    uint32_t id;
+    int size = raw_answer(fd, &id, body, sizeof(body));
+    assert_int_equal(2, id);
+    assert_refusal(body, size);
+    set_mode(service, ANSWER_AT_ONCE);
+    assert_serves(service->url);
+    link_answer(service->link, service->parked[0], text("late"));
+    size = raw_answer(fd, &id, body, sizeof(body));
+    assert_int_equal(1, id);
+    assert_int_equal(4, size);
+    assert_memory_equal("late", body, 4);
+    assert_true(raw_request(fd, 3, "third")); /* the connection is as good as before */
+    assert_int_equal(5, raw_answer(fd, &id, body, sizeof(body)));
+    assert_int_equal(1, metrics_read(service->metrics, METRIC_link_pipelined));
+    assert_int_equal(3, service->requests);
+    close(fd);
+    service_close(service);
+}
+
+/* It never reads, so its answers pile up; it must not get hold of all contexts. */
+static void a_flood_that_reads_nothing_starves_nobody(void **state)
+{
+    struct service *service = service_open(ANSWER_AT_ONCE, 8);
+    nng_socket socket = dial(service->url);
+    assert_answers(socket, "before", "before");
+    int fd = raw_peer(service->path);
+    char body[200];
+    memset(body, 'f', sizeof(body) - 1);
+    body[sizeof(body) - 1] = '\0';
+    uint64_t until_ms = env_monotonic_ms(env_system()) + 3000;
+    for (uint32_t id = 1; env_monotonic_ms(env_system()) < until_ms; id++) {
+        if (!raw_request(fd, id, body))
+            usleep(1000);
+        if (id % 64 == 0) {
+            uint64_t start_ms = env_monotonic_ms(env_system());
+            assert_answers(socket, "during", "during");
+            assert_true(env_monotonic_ms(env_system()) - start_ms < 900);
+        }
+    }
+    assert_true(metrics_read(service->metrics, METRIC_link_pipelined) > 0);
+    assert_answers(socket, "after", "after");
+    close(fd);
+    nng_close(socket);
+    service_close(service);
+}
+
+static void tells_once_that_the_peer_of_a_parked_request_went(void **state)
+{
+    struct service *service = service_open(PARK, 2);
+    for (unsigned i = 0; i < 6; i++) { /* more often than there are contexts */
+        int fd = raw_peer(service->path);
+        assert_true(raw_request(fd, 1, "park"));
+        assert_true(reaches(service, &service->requests, i + 1));
+        assert_int_equal(i, read_counter(service, &service->gone_total));
+        close(fd);
+        assert_true(reaches(service, &service->gone_total, i + 1));
+        assert_int_equal(1, service->gone[i]);
+        link_answer(service->link, service->parked[i], text("nobody reads it"));
+        assert_int_equal(i, metrics_read(service->metrics, METRIC_events_stale));
+        link_answer(service->link, service->parked[i], text("twice"));
+        assert_int_equal(i + 1, metrics_read(service->metrics, METRIC_events_stale));
+    }
+    link_answer(service->link, 0, text("never was"));
+    link_answer(service->link, UINT64_MAX, text("never was"));
+    assert_int_equal(8, metrics_read(service->metrics, METRIC_events_stale));
+    set_mode(service, ANSWER_AT_ONCE);
+    assert_serves(service->url);
+    assert_int_equal(6, service->gone_total);
+    service_close(service);
+}
+
+static void tells_when_the_peer_went_before_on_request_returned(void **state)
+{
+    struct service *service = service_open(HOLD_UNTIL_PEERLESS, 4);
+    int fd = raw_peer(service->path);
+    assert_true(raw_request(fd, 1, "hold"));
+    assert_true(reaches(service, &service->requests, 1));
+    close(fd);
+    usleep(300000);
+    assert_int_equal(0, read_counter(service, &service->gone_total));
+    set_mode(service, PARK);
+    assert_true(reaches(service, &service->gone_total, 1));
+    usleep(50000);
+    assert_int_equal(1, service->gone_total);
+    assert_int_equal(1, service->gone[0]);
+    link_answer(service->link, service->parked[0], text("x"));
+    service_close(service);
+}
+
+static void does_not_tell_of_an_answered_request(void **state)
+{
+    struct service *service = service_open(ANSWER_AT_ONCE, 4);
+    int fd = raw_peer(service->path);
+    uint8_t body[16];
+    uint32_t id;
+    assert_true(raw_request(fd, 1, "done"));
+    assert_int_equal(4, raw_answer(fd, &id, body, sizeof(body)));
+    close(fd);
+    usleep(200000);
+    assert_int_equal(0, service->gone_total);
+    service_close(service);
+}
+
+static void storm_child(int fd)
+{
+    uint8_t body[64];
+    uint32_t answer_id;
+    for (uint32_t id = 1;; id++)
+        if (!raw_request(fd, id, "storm") || raw_answer(fd, &answer_id, body, sizeof(body)) < 0)
+            return;
+}
+
+static bool is_peerless(struct link *link)
+{
+    unsigned count = 1;
+    for (int i = 0; i < 200 && count > 0; i++) {
+        usleep(10000);
+        pthread_mutex_lock(&link->lock);
+        count = link->peers.count;
+        pthread_mutex_unlock(&link->lock);
+    }
+    return count == 0;
+}
+
+/* Half-duplex peers that die in the middle of anything but the handshake, which is for the tests
+ * of the listeners: so the parent shakes hands. Every fourth dies while its request is parked. */
+static void survives_a_storm_of_killed_peers(void **state)
+{
+    enum { KILLS = 300 };
+    struct service *service = service_open(ANSWER_LATER, 16);
+    unsigned seed = 7;
+    for (int i = 0; i < KILLS; i++) {
+        set_mode(service, i % 4 == 0 ? PARK : ANSWER_LATER);
+        int fd = raw_peer(service->path);
+        assert_true(fd >= 0);
+        pid_t child = fork();
+        assert_true(child >= 0);
+        if (child == 0) {
+            storm_child(fd);
+            _exit(0);
+        }
+        close(fd);
+        usleep(2000 + (useconds_t)(rand_r(&seed) % 8000));
+        kill(child, SIGKILL);
+        assert_int_equal(child, waitpid(child, NULL, 0));
+    }
+    set_mode(service, ANSWER_AT_ONCE);
+    assert_serves(service->url);
+    assert_true(read_counter(service, &service->requests) > KILLS);
+    assert_true(read_counter(service, &service->gone_total) > KILLS / 10);
+    for (unsigned i = 0; i < PARKED_MAX; i++)
+        assert_true(service->gone[i] <= 1);
+    assert_true(is_peerless(service->link)); /* every one that came was reported gone */
+    assert_int_equal(0, metrics_read(service->metrics, METRIC_link_listener_deaths));
+    service_close(service);
+}
+
+static void garbage(const char *path, const void *bytes, size_t size)
+{
+    int fd = raw_connect(path);
+    if (fd >= 0 && send(fd, bytes, size, MSG_NOSIGNAL) > 0)
+        usleep(20000);
+    close(fd);
+}
+
+static void garbage_harms_nobody(void **state)
+{
+    struct service *service = service_open(ANSWER_AT_ONCE, 4);
+    nng_socket socket = dial(service->url);
+    assert_answers(socket, "a", "a");
+    static const uint8_t huge[17] = {0, 'S', 'P', 0, 0, 0x30, 0,    0,   1,
+                                     0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
+    static const uint8_t push[8] = {0, 'S', 'P', 0, 0, 0x50, 0, 0};
+    static const uint8_t no_id[18] = {0, 'S', 'P', 0, 0, 0x30, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 9};
+    garbage(service->path, huge, sizeof(huge));
+    garbage(service->path, push, sizeof(push));
+    garbage(service->path, no_id, sizeof(no_id));
+    garbage(service->path, "GET / HTTP/1.1\r\n\r\n", 18);
+    unsigned seed = 3;
+    for (int i = 0; i < 50; i++) {
+        uint8_t noise[64];
+        for (size_t k = 0; k < sizeof(noise); k++)
+            noise[k] = (uint8_t)rand_r(&seed);
+        memcpy(noise, huge, i % 2 ? 8 : 0);
+        garbage(service->path, noise, sizeof(noise));
+    }
+    assert_answers(socket, "b", "b");
+    sleep(3);
+    assert_serves(service->url);
+    nng_close(socket);
+    service_close(service);
+}
+
+static bool served_within(const char *url, int seconds)
+{
+    for (int i = 0; i < 2 * seconds; i++) {
+        nng_socket socket;
+        char answer[16];
+        assert_int_equal(0, nng_req0_open(&socket));
+        nng_socket_set_ms(socket, NNG_OPT_SENDTIMEO, 500);
+        nng_socket_set_ms(socket, NNG_OPT_RECVTIMEO, 500);
+        nng_dial(socket, url, NULL, NNG_FLAG_NONBLOCK);
+        ask(socket, "up?", answer, sizeof(answer));
+        nng_close(socket);
+        if (strcmp(answer, "up?") == 0)
+            return true;
+    }
+    return false;
+}
+
+static void repairs_a_dead_ipc_listener(void **state)
+{
+    struct service *service = service_open(ANSWER_AT_ONCE, 4);
+    nng_socket old = dial(service->url);
+    assert_answers(old, "a", "a");
+    for (unsigned i = 1; i <= 2; i++) {
+        close(raw_connect(service->path)); /* this is all it takes */
+        assert_true(served_within(service->url, 8));
+        assert_int_equal(i, metrics_read(service->metrics, METRIC_link_listener_deaths));
+        assert_int_equal(i, metrics_read(service->metrics, METRIC_link_listener_repairs));
+        assert_answers(old, "b", "b"); /* who was there stays */
+    }
+    assert_true(link_health(service->link).listening);
+    nng_close(old);
+    service_close(service);
+}
+
+static uint16_t free_port(void)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof(address);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(0, bind(fd, (struct sockaddr *)&address, size));
+    assert_int_equal(0, getsockname(fd, (struct sockaddr *)&address, &size));
+    close(fd);
+    return ntohs(address.sin_port);
+}
+
+static void fin_and_reset(uint16_t port)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    struct linger linger = {.l_onoff = 1};
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+    assert_int_equal(0, connect(fd, (struct sockaddr *)&address, sizeof(address)));
+    shutdown(fd, SHUT_WR);
+    close(fd);
+}
+
+static void moves_from_a_dead_tcp_listener_to_the_next_url(void **state)
+{
+    struct service *service = malloc(sizeof(*service));
+    service_init(service, ANSWER_AT_ONCE);
+    char urls[2][64], error[256];
+    uint16_t port = free_port();
+    snprintf(urls[0], sizeof(urls[0]), "tcp://127.0.0.1:%u", port);
+    snprintf(urls[1], sizeof(urls[1]), "tcp://127.0.0.1:%u", free_port());
+    assert_int_equal(0, service_listen(service, urls[0], urls[1], 4, error));
+    nng_socket old = dial(urls[0]);
+    assert_answers(old, "a", "a");
+    bool moved = false;
+    for (int i = 0; i < 8 && !moved; i++) { /* both have to arrive before nng looks */
+        fin_and_reset(port);
+        moved = served_within(urls[1], 3);
+    }
+    assert_true(moved);
+    assert_int_equal(1, metrics_read(service->metrics, METRIC_link_listener_deaths));
+    assert_int_equal(1, metrics_read(service->metrics, METRIC_link_listener_repairs));
+    assert_answers(old, "b", "b");
+    nng_close(old);
+    service_close(service);
+}
+
+static void a_second_broker_on_the_path_is_refused_and_harmless(void **state)
+{
+    struct service *first = service_open(ANSWER_AT_ONCE, 4);
+    struct service *second = malloc(sizeof(*second));
+    char error[256] = "";
+    service_init(second, ANSWER_AT_ONCE);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(-EADDRINUSE, service_listen(second, first->url, NULL, 4, error));
+        assert_null(second->link);
+        assert_non_null(strstr(error, "link.sock"));
+    }
+    sleep(2);
+    assert_serves(first->url);
+    assert_int_equal(0, metrics_read(first->metrics, METRIC_link_listener_deaths));
+    char url[sizeof(first->url)];
+    strcpy(url, first->url);
+    service_stop(first);
+    link_close(first->link);
+    assert_int_equal(0, service_listen(second, url, NULL, 4, error)); /* now it is free */
+    assert_serves(url);
+    service_fini(first);
+    free(first);
+    service_close(second);
+}
+
+static void what_is_not_ours_at_the_path_stays(void **state)
+{
+    struct service *service = malloc(sizeof(*service));
+    service_init(service, ANSWER_AT_ONCE);
+    char url[128], error[256] = "";
+    snprintf(url, sizeof(url), "ipc://%s/file", service->folder);
+    int fd = open(url + 6, O_CREAT | O_WRONLY, 0600);
+    assert_int_equal(8, write(fd, "precious", 8));
+    close(fd);
+    assert_int_equal(-EEXIST, service_listen(service, url, NULL, 4, error));
+    assert_non_null(strstr(error, "not a socket"));
+    struct stat status;
+    assert_int_equal(0, stat(url + 6, &status));
+    assert_int_equal(8, status.st_size);
+
+    snprintf(url, sizeof(url), "ipc://%s/other", service->folder);
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s/other", service->folder);
+    int other = socket(AF_UNIX, SOCK_STREAM, 0);
+    assert_int_equal(0, bind(other, (struct sockaddr *)&address, sizeof(address)));
+    assert_int_equal(0, listen(other, 4));
+    assert_int_equal(-EADDRINUSE, service_listen(service, url, NULL, 4, error));
+    assert_int_equal(0, stat(url + 6, &status));
+    close(other); /* now the file is stale */
+    assert_int_equal(0, service_listen(service, url, NULL, 4, error));
+    assert_serves(url);
+    service_close(service);
+}
+
+static void bad_urls_are_refused(void **state)
+{
+    struct service *service = malloc(sizeof(*service));
+    service_init(service, ANSWER_AT_ONCE);
+    char error[256] = "", url[256] = "ipc:///";
+    assert_int_equal(-EINVAL, service_listen(service, "ws://x/", NULL, 4, error));
+    assert_int_equal(-EINVAL, service_listen(service, "ipc://", NULL, 4, error));
+    assert_int_equal(-ENOENT, service_listen(service, "ipc:///no/such/folder/x", NULL, 4, error));
+    assert_int_equal(-EINVAL, service_listen(service, service->url, NULL, 0, error));
+    memset(url + 7, 'x', 107); /* with the slash 108: one more than fits with its end */
+    assert_int_equal(-ENAMETOOLONG, service_listen(service, url, NULL, 4, error));
+    assert_string_not_equal("", error);
+    service_stop(service);
+    service_fini(service);
+    free(service);
+}
+
+static void closing_with_peers_tells_nothing_more(void **state)
+{
+    struct service *service = service_open(PARK, 4);
+    int fd = raw_peer(service->path);
+    assert_true(raw_request(fd, 1, "park"));
+    assert_true(reaches(service, &service->requests, 1));
+    uint64_t start_ms = env_monotonic_ms(env_system());
+    link_close(service->link);
+    assert_true(env_monotonic_ms(env_system()) - start_ms < 3000);
+    assert_int_equal(-1, access(service->path, F_OK));
+    raw_request(fd, 2, "after");
+    close(fd);
+    usleep(200000);
+    assert_int_equal(1, service->requests);
+    assert_int_equal(0, service->gone_total);
+    service_stop(service);
+    service_fini(service);
+    free(service);
+}
+
+static void health_stays_good_over_a_canary(void **state)
+{
+    struct service *service = service_open(ANSWER_AT_ONCE, 2);
+    for (int i = 0; i < 130; i++) { /* two canaries and the look after each */
+        usleep(100000);
+        assert_false(link_health(service->link).reaper_stuck);
+    }
+    service_close(service);
+}
+
+static void feed_reaches_a_subscriber(void **state)
+{
+    struct service *service = malloc(sizeof(*service));
+    service_init(service, PARK);
+    struct feed *feed, *second;
+    char error[256] = "";
+    assert_int_equal(0, feed_open(&feed, service->url, error));
+    assert_int_equal(-EADDRINUSE, feed_open(&second, service->url, error));
+    feed_publish(feed, text("online"), text("nobody hears it"));
+    nng_socket socket;
+    assert_int_equal(0, nng_sub0_open(&socket));
+    assert_int_equal(0, nng_socket_set(socket, NNG_OPT_SUB_SUBSCRIBE, "online", 6));
+    assert_int_equal(0, nng_socket_set_ms(socket, NNG_OPT_RECVTIMEO, 5000));
+    assert_int_equal(0, nng_dial(socket, service->url, NULL, 0));
+    usleep(200000);
+    feed_publish(feed, text("offline"), text("not subscribed"));
+    feed_publish(feed, text("online"), (struct bytes){(const uint8_t *)"a\0b", 3});
+    char got[64];
+    size_t size = sizeof(got);
+    assert_int_equal(0, nng_recv(socket, got, &size, 0));
+    assert_int_equal(10, size);
+    assert_memory_equal("online\0a\0b", got, 10);
+    nng_close(socket);
+    usleep(200000);
+    feed_publish(feed, text("online"), text("nobody again"));
+    feed_close(feed);
+    service_stop(service);
+    service_fini(service);
+    free(service);
+}
+
+static void peers_hold_what_a_plain_list_holds(void **state)
+{
+    enum { MAX = 16, IDS = 64 };
+    struct peers peers;
+    bool present[IDS] = {false};
+    unsigned seed = 11, count = 0;
+    assert_int_equal(0, peers_init(&peers, MAX));
+    for (int step = 0; step < 20000; step++) {
+        uint32_t pick = (uint32_t)rand_r(&seed) % IDS;
+        uint32_t pipe = 1 + pick * 8 % 509; /* many share a home */
+        if (present[pick]) {
+            assert_int_equal(pick, peers_find(&peers, pipe)->sending);
+            peers_remove(&peers, pipe);
+            count--;
+        } else if (peers_add(&peers, pipe) == 0) {
+            peers_find(&peers, pipe)->sending = (uint16_t)pick;
+            count++;
+        } else {
+            assert_int_equal(MAX, count);
+            continue;
+        }
+        present[pick] = !present[pick];
+        assert_int_equal(count, peers.count);
+        for (uint32_t i = 0; i < IDS; i++)
+            assert_int_equal(present[i], peers_find(&peers, 1 + i * 8 % 509) != NULL);
+    }
+    peers_fini(&peers);
+}
+
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(peers_hold_what_a_plain_list_holds),
+    cmocka_unit_test(answers_at_once_and_from_another_thread),
+    cmocka_unit_test(carries_the_largest_and_the_empty_frame),
+    cmocka_unit_test(serves_32_peers),
+    cmocka_unit_test(refuses_a_second_request_on_one_connection),
+    cmocka_unit_test(a_flood_that_reads_nothing_starves_nobody),
+    cmocka_unit_test(tells_once_that_the_peer_of_a_parked_request_went),
+    cmocka_unit_test(tells_when_the_peer_went_before_on_request_returned),
+    cmocka_unit_test(does_not_tell_of_an_answered_request),
+    cmocka_unit_test(survives_a_storm_of_killed_peers),
+    cmocka_unit_test(garbage_harms_nobody),
+    cmocka_unit_test(repairs_a_dead_ipc_listener),
+    cmocka_unit_test(moves_from_a_dead_tcp_listener_to_the_next_url),
+    cmocka_unit_test(a_second_broker_on_the_path_is_refused_and_harmless),
+    cmocka_unit_test(what_is_not_ours_at_the_path_stays),
+    cmocka_unit_test(bad_urls_are_refused),
+    cmocka_unit_test(closing_with_peers_tells_nothing_more),
+    cmocka_unit_test(health_stays_good_over_a_canary),
+    cmocka_unit_test(feed_reaches_a_subscriber),
+};
+
+/* An argument is a pattern of test names. */
+int main(int argc, char **argv)
+{
+    int failures = 0;
+    for (size_t i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
+        const char *name = tests[i].name;
+        if (argc > 1 && strstr(name, argv[1]) == NULL)
+            continue;
+        fflush(stdout);
+        pid_t child = fork(); /* before the first call into nng, which does not survive a fork */
+        if (child == 0) {
+            alarm(60);
+            cmocka_set_test_filter(name);
+            exit(cmocka_run_group_tests_name(name, tests, NULL, NULL));
+        }
+        int status = 0;
+        if (child < 0 || waitpid(child, &status, 0) != child || status != 0) {
+            fprintf(stderr, "FAILED: %s (status %d)\n", name, status);
+            failures++;
+        }
+    }
+    return failures;
+}

@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "client.pb-c.h"
+#include "proto/broker_frame.h"
+#include "proto/frame.h"
+
+/* Each writer against protobuf-c: the fields come back, and the bytes are those that protobuf-c
+ * writes itself, so nothing is left out or longer than needed. */
+
+static Usher__V1__BrokerFrame *take(struct buffer *out)
+{
+    struct bytes frame;
+    size_t used;
+    assert_int_equal(frame_next((struct bytes){out->data, out->size}, SIZE_MAX, &frame, &used), 1);
+    assert_int_equal(used, out->size);
+    Usher__V1__BrokerFrame *read = usher__v1__broker_frame__unpack(NULL, frame.size, frame.data);
+    assert_non_null(read);
+    assert_int_equal(usher__v1__broker_frame__get_packed_size(read), frame.size);
+    uint8_t *packed = malloc(frame.size + 1);
+    assert_non_null(packed);
+    assert_int_equal(usher__v1__broker_frame__pack(read, packed), frame.size);
+    assert_memory_equal(packed, frame.data, frame.size);
+    free(packed);
+    out->size = 0;
+    return read;
+}
+
+static void drop(Usher__V1__BrokerFrame *read)
+{
+    usher__v1__broker_frame__free_unpacked(read, NULL);
+}
+
+static const uint64_t numbers[] = {0, 1, 127, 128, 16383, 16384, UINT32_MAX, UINT64_MAX};
+
+enum { NUMBERS = sizeof(numbers) / sizeof(numbers[0]) };
+
+static void check_message(struct buffer *out, const struct message_fields *fields)
+{
+    assert_int_equal(broker_frame_message(out, fields), 0);
+    assert_int_equal(out->size, broker_frame_message_size(fields));
+    Usher__V1__BrokerFrame *read = take(out);
+    assert_int_equal(read->body_case, USHER__V1__BROKER_FRAME__BODY_MESSAGE);
+    assert_int_equal(read->id, 0);
+    const Usher__V1__Message *message = read->message;
+    assert_true(message->seq == fields->seq && message->time_ms == fields->time_ms);
+    assert_true(bytes_equal(bytes_of_text(message->from), fields->from));
+    assert_true(bytes_equal(bytes_of_text(message->service), fields->service));
+    assert_true(bytes_equal((struct bytes){message->payload.data, message->payload.len},
+                            fields->payload));
+    assert_int_equal(message->redelivered, fields->redelivered);
+    drop(read);
+}
+
+/* Payloads around every size at which a length gets one more byte. */
+static void test_message(void **state)
+{
+    static uint8_t payload[17000];
+    struct buffer out = {0};
+    memset(payload, 0xa5, sizeof(payload));
+    for (size_t size = 0; size < sizeof(payload); size += size < 300 || size > 16300 ? 1 : 100) {
+        struct message_fields fields = {
+            .seq = numbers[size % NUMBERS],
+            .from = bytes_of_text(size % 2 ? "alice" : ""),
+            .service = bytes_of_text(size % 3 ? "" : "chat"),
+            .payload = {size == 0 ? NULL : payload, size},
+            .time_ms = numbers[size / 2 % NUMBERS],
+            .redelivered = size % 5 == 0,
+        };
+        check_message(&out, &fields);
+    }
+    buffer_fini(&out);
+}
+
+static void test_message_empty(void **state)
+{
+    struct buffer out = {0};
+    struct message_fields fields = {0};
+    check_message(&out, &fields);
+    assert_int_equal(broker_frame_message(&out, &fields), 0);
+    assert_int_equal(out.size, 3);
+    assert_memory_equal(out.data, "\x02\x1a\x00", 3);
+    buffer_fini(&out);
+}
+
+static void test_welcome(void **state)
+{
+    struct buffer out = {0};
+    struct welcome_fields fields = {
+        .epoch = 1ull << 40,
+        .secret = bytes_of_text("0123456789abcdef"),
+        .replay = USHER__V1__WELCOME__REPLAY__PARTIAL,
+        .next_seq = 300,
+        .heartbeat_ms = 30000,
+        .resume_ms = 60000,
+        .frame_bytes_max = 65536,
+        .time_ms = 1700000000000,
+        .node = bytes_of_text("node-1"),
+    };
+    assert_int_equal(broker_frame_welcome(&out, 42, &fields), 0);
+    Usher__V1__BrokerFrame *read = take(&out);
+    assert_int_equal(read->id, 42);
+    assert_int_equal(read->body_case, USHER__V1__BROKER_FRAME__BODY_WELCOME);
+    const Usher__V1__Welcome *welcome = read->welcome;
+    assert_true(welcome->epoch == fields.epoch && welcome->time_ms == fields.time_ms);
+    assert_int_equal(welcome->secret.len, 16);
+    assert_memory_equal(welcome->secret.data, "0123456789abcdef", 16);
+    assert_int_equal(welcome->replay, USHER__V1__WELCOME__REPLAY__PARTIAL);
+    assert_int_equal(welcome->next_seq, 300);
+    assert_int_equal(welcome->heartbeat_ms, 30000);
+    assert_int_equal(welcome->resume_ms, 60000);
+    assert_int_equal(welcome->frame_bytes_max, 65536);
+    assert_string_equal(welcome->node, "node-1");
+    drop(read);
+    buffer_fini(&out);
+}
+
+static void test_done_and_pong(void **state)
+{
+    struct buffer out = {0};
+    for (size_t i = 0; i < NUMBERS; i++) {
+        assert_int_equal(broker_frame_done(&out, numbers[i], numbers[NUMBERS - 1 - i]), 0);
+        Usher__V1__BrokerFrame *read = take(&out);
+        assert_int_equal(read->body_case, USHER__V1__BROKER_FRAME__BODY_DONE);
+        assert_true(read->id == numbers[i] && read->done->epoch == numbers[NUMBERS - 1 - i]);
+        drop(read);
+        assert_int_equal(broker_frame_pong(&out, numbers[i], numbers[NUMBERS - 1 - i], 5), 0);
+        read = take(&out);
+        assert_int_equal(read->body_case, USHER__V1__BROKER_FRAME__BODY_PONG);
+        assert_true(read->id == numbers[i] && read->pong->stamp == numbers[NUMBERS - 1 - i]);
+        assert_int_equal(read->pong->time_ms, 5);
+        drop(read);
+    }
+    buffer_fini(&out);
+}
+
+static void test_reply(void **state)
+{
+    struct buffer out = {0};
+    assert_int_equal(broker_frame_reply(&out, 7, 200, bytes_of_text("fine")), 0);
+    Usher__V1__BrokerFrame *read = take(&out);
+    assert_int_equal(read->body_case, USHER__V1__BROKER_FRAME__BODY_REPLY);
+    assert_int_equal(read->id, 7);
+    assert_int_equal(read->reply->status, 200);
+    assert_int_equal(read->reply->payload.len, 4);
+    assert_memory_equal(read->reply->payload.data, "fine", 4);
+    drop(read);
+    buffer_fini(&out);
+}
+
+static void test_error(void **state)
+{
+    struct buffer out = {0};
+    assert_int_equal(broker_frame_error(&out, 9, USHER__V1__ERROR__CODE__BUSY, "wait", 250), 0);
+    Usher__V1__BrokerFrame *read = take(&out);
+    assert_int_equal(read->body_case, USHER__V1__BROKER_FRAME__BODY_ERROR);
+    assert_int_equal(read->id, 9);
+    assert_int_equal(read->error->code, USHER__V1__ERROR__CODE__BUSY);
+    assert_string_equal(read->error->detail, "wait");
+    assert_int_equal(read->error->retry_after_ms, 250);
+    drop(read);
+    assert_int_equal(broker_frame_error(&out, 9, 1, NULL, 0), 0);
+    read = take(&out);
+    assert_string_equal(read->error->detail, "");
+    drop(read);
+    buffer_fini(&out);
+}
+
+static void test_close(void **state)
+{
+    struct buffer out = {0};
+    uint32_t reason = USHER__V1__CLOSE__REASON__REPLACED;
+    assert_int_equal(broker_frame_close(&out, reason, "elsewhere", 1000, true), 0);
+    Usher__V1__BrokerFrame *read = take(&out);
+    assert_int_equal(read->body_case, USHER__V1__BROKER_FRAME__BODY_CLOSE);
+    assert_int_equal(read->id, 0);
+    assert_int_equal(read->close->reason, reason);
+    assert_string_equal(read->close->detail, "elsewhere");
+    assert_int_equal(read->close->retry_after_ms, 1000);
+    assert_true(read->close->do_not_return);
+    drop(read);
+    buffer_fini(&out);
+}
+
+/* Frames line up behind what is there already. */
+static void test_appends(void **state)
+{
+    struct buffer out = {0};
+    for (uint64_t id = 1; id <= 100; id++)
+        assert_int_equal(broker_frame_done(&out, id, id), 0);
+    struct bytes rest = {out.data, out.size};
+    for (uint64_t id = 1; id <= 100; id++) {
+        struct bytes frame;
+        size_t used;
+        assert_int_equal(frame_next(rest, 100, &frame, &used), 1);
+        Usher__V1__BrokerFrame *read =
+            usher__v1__broker_frame__unpack(NULL, frame.size, frame.data);
+        assert_non_null(read);
+        assert_int_equal(read->id, id);
+        drop(read);
+        rest = (struct bytes){rest.data + used, rest.size - used};
+    }
+    assert_int_equal(rest.size, 0);
+    buffer_fini(&out);
+}
+
+/* A payload whose size cannot be: refused, and what was there stays. */
+static void test_no_memory(void **state)
+{
+    struct buffer out = {0};
+    assert_int_equal(broker_frame_done(&out, 1, 1), 0);
+    struct buffer before = out;
+    struct bytes huge = {out.data, SIZE_MAX / 2};
+    struct message_fields fields = {.seq = 1, .payload = huge};
+    assert_true(broker_frame_message(&out, &fields) < 0);
+    assert_true(broker_frame_reply(&out, 1, 0, huge) < 0);
+    assert_memory_equal(&out, &before, sizeof(out));
+    buffer_fini(&out);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_message), cmocka_unit_test(test_message_empty),
+        cmocka_unit_test(test_welcome), cmocka_unit_test(test_done_and_pong),
+        cmocka_unit_test(test_reply),   cmocka_unit_test(test_error),
+        cmocka_unit_test(test_close),   cmocka_unit_test(test_appends),
+        cmocka_unit_test(test_no_memory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

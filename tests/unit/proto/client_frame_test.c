@@ -1,0 +1,478 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fuzz/client_frame_oracle.h"
+#include "proto/varint.h"
+
+/* Plays by hand for each rule, then random frames against protobuf-c. */
+
+static int read_text(const char *data, size_t size, struct client_frame *frame)
+{
+    struct bytes bytes = {(const uint8_t *)data, size};
+    assert_int_not_equal(oracle_compare(bytes), ORACLE_DIFFER);
+    return client_frame_read(bytes, frame);
+}
+
+#define READ(text, frame) read_text(text, sizeof(text) - 1, frame)
+#define ASSERT_ACCEPTED(text, frame) assert_int_equal(READ(text, frame), 0)
+#define ASSERT_REFUSED(text)                                                                       \
+    do {                                                                                           \
+        struct client_frame refused;                                                               \
+        assert_int_equal(READ(text, &refused), -EPROTO);                                           \
+    } while (0)
+
+static void assert_text(struct bytes bytes, const char *text)
+{
+    assert_int_equal(bytes.size, strlen(text));
+    if (bytes.size > 0)
+        assert_memory_equal(bytes.data, text, bytes.size);
+}
+
+static void test_empty(void **state)
+{
+    struct client_frame frame;
+    ASSERT_ACCEPTED("", &frame);
+    assert_int_equal(frame.body, CLIENT_NONE);
+    assert_int_equal(frame.id, 0);
+    assert_int_equal(client_frame_read((struct bytes){NULL, 0}, &frame), 0);
+}
+
+static void test_login(void **state)
+{
+    struct client_frame frame;
+    ASSERT_ACCEPTED("\x08\x96\x01\x12\x0b\x0a\x01"
+                    "a\x12\x01t\x1a\x01"
+                    "c\x20\x01",
+                    &frame);
+    assert_int_equal(frame.id, 150);
+    assert_int_equal(frame.body, CLIENT_LOGIN);
+    assert_text(frame.login.username, "a");
+    assert_text(frame.login.token, "t");
+    assert_text(frame.login.client, "c");
+    assert_true(frame.login.acks);
+}
+
+static void test_resume(void **state)
+{
+    struct client_frame frame;
+    ASSERT_ACCEPTED("\x1a\x0b\x0a\x01"
+                    "a\x10\x07\x1a\x02"
+                    "se\x20\x09",
+                    &frame);
+    assert_int_equal(frame.body, CLIENT_RESUME);
+    assert_text(frame.resume.username, "a");
+    assert_int_equal(frame.resume.epoch, 7);
+    assert_text(frame.resume.secret, "se");
+    assert_int_equal(frame.resume.last_seq, 9);
+}
+
+static void test_send_borrows(void **state)
+{
+    static const uint8_t data[] = "\x22\x0a\x0a\x03"
+                                  "bob\x12\x01p\x18\x01";
+    struct client_frame frame;
+    assert_int_equal(client_frame_read((struct bytes){data, 12}, &frame), 0);
+    assert_int_equal(frame.body, CLIENT_SEND);
+    assert_ptr_equal(frame.send.to.data, data + 4);
+    assert_text(frame.send.payload, "p");
+    assert_int_equal(frame.send.until, 1);
+}
+
+static void test_call(void **state)
+{
+    struct client_frame frame;
+    ASSERT_ACCEPTED("\x2a\x0c\x0a\x01s\x12\x01m\x1a\x01p\x20\x88\x27", &frame);
+    assert_int_equal(frame.body, CLIENT_CALL);
+    assert_text(frame.call.service, "s");
+    assert_text(frame.call.method, "m");
+    assert_text(frame.call.payload, "p");
+    assert_int_equal(frame.call.timeout_ms, 5000);
+}
+
+static void test_small_bodies(void **state)
+{
+    struct client_frame frame;
+    ASSERT_ACCEPTED("\x32\x02\x08\x05", &frame);
+    assert_int_equal(frame.body, CLIENT_ACK);
+    assert_int_equal(frame.ack.seq, 5);
+    ASSERT_ACCEPTED("\x3a\x0b\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", &frame);
+    assert_int_equal(frame.body, CLIENT_PING);
+    assert_true(frame.ping.stamp == UINT64_MAX);
+    ASSERT_ACCEPTED("\x42\x00", &frame);
+    assert_int_equal(frame.body, CLIENT_LOGOUT);
+    ASSERT_ACCEPTED("\x08\x03\x4a\x01x", &frame);
+    assert_int_equal(frame.body, CLIENT_NONE);
+    assert_int_equal(frame.id, 3);
+}
+
+static void test_truncated(void **state)
+{
+    static const uint8_t data[] = "\x08\x01\x22\x0a\x0a\x03"
+                                  "bob\x12\x01p\x18\x01";
+    struct client_frame frame;
+    for (size_t size = 0; size < 14; size++) {
+        bool whole = size == 0 || size == 2;
+        assert_int_equal(client_frame_read((struct bytes){data, size}, &frame),
+                         whole ? 0 : -EPROTO);
+    }
+}
+
+static void test_last_wins(void **state)
+{
+    struct client_frame frame;
+    ASSERT_ACCEPTED("\x08\x01\x08\x02\x32\x04\x08\x05\x08\x06", &frame);
+    assert_int_equal(frame.id, 2);
+    assert_int_equal(frame.ack.seq, 6);
+    ASSERT_ACCEPTED("\x22\x05\x0a\x01"
+                    "a\x0a\x00",
+                    &frame);
+    assert_text(frame.send.to, "");
+}
+
+static void test_same_body_merges(void **state)
+{
+    struct client_frame frame;
+    ASSERT_ACCEPTED("\x22\x05\x0a\x01"
+                    "a\x18\x01\x22\x03\x12\x01p",
+                    &frame);
+    assert_text(frame.send.to, "a");
+    assert_text(frame.send.payload, "p");
+    assert_int_equal(frame.send.until, 1);
+}
+
+static void test_other_body_replaces(void **state)
+{
+    struct client_frame frame;
+    ASSERT_ACCEPTED("\x22\x05\x0a\x01"
+                    "a\x18\x01\x2a\x00",
+                    &frame);
+    assert_int_equal(frame.body, CLIENT_CALL);
+    assert_text(frame.call.service, "");
+    assert_int_equal(frame.call.timeout_ms, 0);
+    ASSERT_ACCEPTED("\x22\x05\x0a\x01"
+                    "a\x18\x01\x42\x00\x22\x03\x12\x01p",
+                    &frame);
+    assert_int_equal(frame.body, CLIENT_SEND);
+    assert_text(frame.send.to, "");
+    assert_int_equal(frame.send.until, 0);
+    ASSERT_ACCEPTED("\x22\x03\x0a\x01"
+                    "a\x4a\x00",
+                    &frame); /* an unknown number is no body */
+    assert_int_equal(frame.body, CLIENT_SEND);
+}
+
+static void test_texts(void **state)
+{
+    ASSERT_REFUSED("\x12\x03\x0a\x01\x00");
+    ASSERT_REFUSED("\x12\x03\x1a\x01\xff");
+    ASSERT_REFUSED("\x1a\x03\x0a\x01\x00");
+    ASSERT_REFUSED("\x22\x04\x0a\x02\xc0\x80");
+    ASSERT_REFUSED("\x2a\x03\x0a\x01\x00");
+    ASSERT_REFUSED("\x2a\x05\x12\x03\xed\xa0\x80");
+    ASSERT_REFUSED("\x22\x06\x0a\x01\x00\x0a\x01x"); /* also when it is replaced */
+    ASSERT_REFUSED("\x22\x03\x0a\x01\x00\x42\x00");
+    struct client_frame frame;
+    ASSERT_ACCEPTED("\x12\x04\x12\x02\x00\xff", &frame); /* a token is no text */
+    ASSERT_ACCEPTED("\x2a\x04\x1a\x02\x00\xff", &frame);
+}
+
+static void test_wrong_wire_types(void **state)
+{
+    ASSERT_REFUSED("\x0a\x01x");
+    ASSERT_REFUSED("\x0d\x01\x01\x01\x01");
+    ASSERT_REFUSED("\x0b\x0c");
+    ASSERT_REFUSED("\x20\x01");
+    ASSERT_REFUSED("\x23\x24");
+    ASSERT_REFUSED("\x22\x02\x08\x01");
+    ASSERT_REFUSED("\x22\x02\x13\x14");
+    ASSERT_REFUSED("\x22\x03\x1a\x01x");
+    ASSERT_REFUSED("\x12\x05\x25\x01\x00\x00\x00");
+    ASSERT_REFUSED("\x4e\x00");
+    ASSERT_REFUSED("\x4f\x00");
+}
+
+static void test_unknown_fields(void **state)
+{
+    struct client_frame frame;
+    ASSERT_ACCEPTED("\x48\x01\x49"
+                    "12345678\x4a\x01x\x4d"
+                    "1234\x08\x05",
+                    &frame);
+    assert_int_equal(frame.id, 5);
+    ASSERT_ACCEPTED("\x4b\x0b\x08\x01\x12\x00\x0c\x4c\x08\x05", &frame);
+    assert_int_equal(frame.id, 5);
+    ASSERT_ACCEPTED("\x42\x04\x0b\x10\x01\x0c", &frame);
+    ASSERT_REFUSED("\x49"
+                   "1234567");
+    ASSERT_REFUSED("\x4d"
+                   "123");
+    ASSERT_REFUSED("\x4a\x02x");
+    ASSERT_REFUSED("\x48");
+    ASSERT_REFUSED("\x4b");
+    ASSERT_REFUSED("\x4c");
+    ASSERT_REFUSED("\x4b\x54");
+    ASSERT_REFUSED("\x4b\x53\x4c\x54");
+    ASSERT_REFUSED("\x42\x01\x0b\x0c"); /* not across the end of a body */
+}
+
+static void test_tags_and_lengths(void **state)
+{
+    struct client_frame frame;
+    ASSERT_REFUSED("\x00\x01");
+    ASSERT_REFUSED("\x02\x00");
+    ASSERT_REFUSED("\x80\x00\x01");
+    ASSERT_REFUSED("\x4b\x00\x01\x4c");
+    ASSERT_ACCEPTED("\x88\x80\x80\x80\x00\x07", &frame);
+    assert_int_equal(frame.id, 7);
+    ASSERT_REFUSED("\x88\x80\x80\x80\x80\x00\x07");
+    ASSERT_REFUSED("\x88\x80\x80\x80\x10\x07");
+    ASSERT_ACCEPTED("\xf8\xff\xff\xff\x0f\x07", &frame);
+    ASSERT_ACCEPTED("\x22\x87\x80\x80\x80\x00\x0a\x84\x00"
+                    "abcd\x42\x00",
+                    &frame);
+    assert_int_equal(frame.body, CLIENT_LOGOUT);
+    ASSERT_REFUSED("\x22\x80\x80\x80\x80\x80\x00");
+    ASSERT_REFUSED("\x22\xff\xff\xff\xff\x0f");
+}
+
+static void test_numbers_wrap(void **state)
+{
+    struct client_frame frame;
+    ASSERT_ACCEPTED("\x08\x81\x80\x80\x80\x80\x80\x80\x80\x80\x7e", &frame);
+    assert_int_equal(frame.id, 1);
+    ASSERT_REFUSED("\x08\x81\x80\x80\x80\x80\x80\x80\x80\x80\x80\x00");
+    ASSERT_ACCEPTED("\x2a\x06\x20\x81\x80\x80\x80\x10", &frame);
+    assert_int_equal(frame.call.timeout_ms, 1);
+    ASSERT_ACCEPTED("\x12\x06\x20\x80\x80\x80\x80\x10", &frame);
+    assert_true(frame.login.acks);
+}
+
+static void test_group_depth(void **state)
+{
+    uint8_t data[2 * ORACLE_GROUP_DEPTH_MAX + 2];
+    for (size_t depth = 1; depth <= ORACLE_GROUP_DEPTH_MAX + 1; depth++) {
+        struct client_frame frame;
+        memset(data, 0x4b, depth);
+        memset(data + depth, 0x4c, depth);
+        assert_int_equal(client_frame_read((struct bytes){data, 2 * depth}, &frame),
+                         depth <= ORACLE_GROUP_DEPTH_MAX ? 0 : -EPROTO);
+    }
+}
+
+/* Random frames: built from fields that are mostly right, then damaged in half of the cases. */
+
+struct random {
+    uint64_t state;
+};
+
+static uint32_t random_below(struct random *random, uint32_t limit)
+{
+    random->state ^= random->state << 13;
+    random->state ^= random->state >> 7;
+    random->state ^= random->state << 17;
+    return (uint32_t)((random->state >> 20) % limit);
+}
+
+static void put_varint(struct random *random, struct buffer *out, uint64_t value)
+{
+    uint8_t data[VARINT_BYTES_MAX + 3];
+    size_t size = varint_write(data, value);
+    if (random_below(random, 12) == 0) { /* longer than needed */
+        size_t extra = 1 + random_below(random, 3);
+        for (size_t i = 0; i < extra; i++) {
+            data[size - 1] |= 0x80;
+            data[size++] = 0;
+        }
+    }
+    assert_int_equal(buffer_append(out, data, size), 0);
+}
+
+static uint64_t random_number(struct random *random)
+{
+    uint64_t wide = random->state;
+    switch (random_below(random, 4)) {
+    case 0:
+        return random_below(random, 3);
+    case 1:
+        return random_below(random, 1000);
+    case 2:
+        return wide >> random_below(random, 64);
+    default:
+        return wide & (UINT64_MAX << 32);
+    }
+}
+
+static void put_text(struct random *random, struct buffer *out)
+{
+    static const char *pieces[] = {"a",  "bob", "game-1", "12345678", "\xc3\xa9", "\xe2\x82\xac",
+                                   "z@", "",    "+",      "abcdefghijk", "\xf0\x9f\x98\x80"};
+    static const char *bad[] = {"\xff", "\x80", "\xc0\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80"};
+    uint8_t text[64];
+    size_t size = 0;
+    for (uint32_t count = random_below(random, 4); count > 0; count--) {
+        const char *piece = random_below(random, 60) == 0 ? bad[random_below(random, 5)]
+                                                          : pieces[random_below(random, 11)];
+        memcpy(text + size, piece, strlen(piece));
+        size += strlen(piece);
+        if (random_below(random, 200) == 0)
+            text[size++] = 0;
+    }
+    put_varint(random, out, size);
+    assert_int_equal(buffer_append(out, text, size), 0);
+}
+
+static void put_group(struct random *random, struct buffer *out, uint32_t number);
+
+/* A field of this number, of a type that is mostly the one wanted. */
+static void put_field(struct random *random, struct buffer *out, uint32_t number, uint32_t type)
+{
+    if (random_below(random, 40) == 0)
+        type = random_below(random, 6);
+    if (type == 3 || type == 4) {
+        put_group(random, out, number);
+        return;
+    }
+    put_varint(random, out, (uint64_t)number << 3 | type);
+    if (type == 0)
+        put_varint(random, out, random_number(random));
+    else if (type == 2)
+        put_text(random, out);
+    else
+        assert_int_equal(buffer_append(out, "12345678", type == 1 ? 8 : 4), 0);
+}
+
+static void put_group(struct random *random, struct buffer *out, uint32_t number)
+{
+    put_varint(random, out, (uint64_t)number << 3 | 3);
+    for (uint32_t count = random_below(random, 3); count > 0; count--)
+        put_field(random, out, 1 + random_below(random, 20), random_below(random, 6));
+    put_varint(random, out, (uint64_t)number << 3 | 4);
+}
+
+/* "n" for a number and "r" for a run, by field number. */
+static const char *const shapes[CLIENT_LOGOUT + 1] = {
+    [CLIENT_LOGIN] = "rrrn", [CLIENT_RESUME] = "rnrn", [CLIENT_SEND] = "rrn",
+    [CLIENT_CALL] = "rrrn",  [CLIENT_ACK] = "n",       [CLIENT_PING] = "n",
+    [CLIENT_LOGOUT] = "",
+};
+
+static void put_body(struct random *random, struct buffer *out)
+{
+    struct buffer body = {0};
+    uint32_t number = CLIENT_LOGIN + random_below(random, 7);
+    size_t known = strlen(shapes[number]);
+    for (uint32_t count = random_below(random, 6); count > 0; count--) {
+        uint32_t field = 1 + random_below(random, (uint32_t)known + 1);
+        if (field > known)
+            put_field(random, &body, field + random_below(random, 30), random_below(random, 6));
+        else
+            put_field(random, &body, field, shapes[number][field - 1] == 'n' ? 0 : 2);
+    }
+    put_varint(random, out, number << 3 | 2);
+    put_varint(random, out, body.size);
+    assert_int_equal(buffer_append(out, body.data, body.size), 0);
+    buffer_fini(&body);
+}
+
+static void put_frame(struct random *random, struct buffer *out)
+{
+    for (uint32_t count = random_below(random, 5); count > 0; count--) {
+        switch (random_below(random, 5)) {
+        case 0:
+            put_field(random, out, 1, 0);
+            break;
+        case 1:
+            put_field(random, out, 9 + random_below(random, 3000), random_below(random, 6));
+            break;
+        default:
+            put_body(random, out);
+        }
+    }
+}
+
+static void damage(struct random *random, struct buffer *out)
+{
+    for (uint32_t count = random_below(random, 3); count > 0 && out->size > 0; count--) {
+        size_t at = random_below(random, (uint32_t)out->size);
+        switch (random_below(random, 4)) {
+        case 0:
+            out->data[at] ^= (uint8_t)(1u << random_below(random, 8));
+            break;
+        case 1:
+            out->data[at] = (uint8_t)random_below(random, 256);
+            break;
+        case 2:
+            out->size = at;
+            break;
+        default:
+            memmove(out->data + at, out->data + at + 1, out->size - at - 1);
+            out->size--;
+        }
+    }
+}
+
+static void fail_with(const struct buffer *frame, uint64_t seed, unsigned round)
+{
+    for (size_t i = 0; i < frame->size; i++)
+        fprintf(stderr, "\\x%02x", frame->data[i]);
+    fail_msg("\nseed %llu, round %u: not as protobuf-c", (unsigned long long)seed, round);
+}
+
+static void test_as_protobuf(void **state)
+{
+    enum { ROUNDS = 200000 };
+    const char *given = getenv("USHER_TEST_SEED");
+    uint64_t seed = given != NULL ? strtoull(given, NULL, 10) : 20240607;
+    print_message("seed %llu (USHER_TEST_SEED)\n", (unsigned long long)seed);
+    struct random random = {seed * 2 + 1};
+    struct buffer frame = {0};
+    unsigned accepted = 0;
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        frame.size = 0;
+        put_frame(&random, &frame);
+        if (round % 2 == 1)
+            damage(&random, &frame);
+        enum oracle_verdict verdict = oracle_compare((struct bytes){frame.data, frame.size});
+        if (verdict == ORACLE_DIFFER)
+            fail_with(&frame, seed, round);
+        accepted += verdict == ORACLE_BOTH_ACCEPT;
+    }
+    print_message("%u of %u accepted\n", accepted, (unsigned)ROUNDS);
+    /* or the frames are so good or so bad that nothing was compared */
+    assert_in_range(accepted, ROUNDS / 4, ROUNDS / 4 * 3);
+    buffer_fini(&frame);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_empty),
+        cmocka_unit_test(test_login),
+        cmocka_unit_test(test_resume),
+        cmocka_unit_test(test_send_borrows),
+        cmocka_unit_test(test_call),
+        cmocka_unit_test(test_small_bodies),
+        cmocka_unit_test(test_truncated),
+        cmocka_unit_test(test_last_wins),
+        cmocka_unit_test(test_same_body_merges),
+        cmocka_unit_test(test_other_body_replaces),
+        cmocka_unit_test(test_texts),
+        cmocka_unit_test(test_wrong_wire_types),
+        cmocka_unit_test(test_unknown_fields),
+        cmocka_unit_test(test_tags_and_lengths),
+        cmocka_unit_test(test_numbers_wrap),
+        cmocka_unit_test(test_group_depth),
+        cmocka_unit_test(test_as_protobuf),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

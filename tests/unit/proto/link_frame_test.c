@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/link_frame.h"
+
+enum { ARENA_BYTES = 64 * 1024 };
+
+static int make_arena(void **state)
+{
+    struct arena *arena = calloc(1, sizeof(*arena));
+    if (arena == NULL || arena_init(arena, ARENA_BYTES) < 0)
+        return -1;
+    *state = arena;
+    return 0;
+}
+
+static int drop_arena(void **state)
+{
+    arena_fini(*state);
+    free(*state);
+    return 0;
+}
+
+#define BYTES(text) ((struct bytes){(const uint8_t *)(text), sizeof(text) - 1})
+
+static void test_hello(void **state)
+{
+    const Usher__V1__LinkRequest *request =
+        link_request_read(*state, BYTES("\x0a\x0a\x0a\x04"
+                                        "chat\x18\x05\x28\x01"));
+    assert_non_null(request);
+    assert_int_equal(request->body_case, USHER__V1__LINK_REQUEST__BODY_HELLO);
+    assert_string_equal(request->hello->service, "chat");
+    assert_int_equal(request->hello->incarnation, 5);
+    assert_true(request->hello->presence);
+    assert_string_equal(request->hello->node_boot, "");
+}
+
+static void test_empty(void **state)
+{
+    const Usher__V1__LinkRequest *request =
+        link_request_read(*state, (struct bytes){NULL, 0});
+    assert_non_null(request);
+    assert_int_equal(request->body_case, USHER__V1__LINK_REQUEST__BODY__NOT_SET);
+}
+
+/* Every text of a Submit, found by its descriptor: good passes; NUL and bad UTF-8 do not. */
+static void test_texts(void **state)
+{
+    static const struct {
+        uint8_t command;
+        uint8_t number;
+        bool text;
+    } rows[] = {
+        {1, 3, false}, {2, 1, true},  {2, 2, false}, {3, 1, false}, {4, 1, true},
+        {4, 4, true},  {5, 1, true},  {6, 1, true},  {6, 2, true},  {8, 1, true},
+        {7, 1, false}, {10, 1, false}, /* unknown there */
+    };
+    static const uint8_t contents[] = {'a', 0x00, 0xff};
+    for (size_t row = 0; row < sizeof(rows) / sizeof(rows[0]); row++) {
+        for (size_t i = 0; i < sizeof(contents); i++) {
+            uint8_t frame[] = {
+                0x1a, 7, 0x22, 5, (uint8_t)(rows[row].command << 3 | 2), 3,
+                (uint8_t)(rows[row].number << 3 | 2), 1, contents[i],
+            };
+            arena_reset(*state);
+            bool accepted =
+                link_request_read(*state, (struct bytes){frame, sizeof(frame)}) != NULL;
+            assert_int_equal(accepted, i == 0 || !rows[row].text);
+        }
+    }
+}
+
+static void test_texts_of_hello(void **state)
+{
+    for (uint8_t number = 1; number <= 7; number++) {
+        uint8_t frame[] = {0x0a, 3, (uint8_t)(number << 3 | 2), 1, 0};
+        bool accepted = link_request_read(*state, (struct bytes){frame, sizeof(frame)}) != NULL;
+        /* 4 is bytes; 3, 5 and 6 are numbers, and a run is wrong for them */
+        assert_int_equal(accepted, number == 4);
+    }
+}
+
+static void test_broken(void **state)
+{
+    assert_null(link_request_read(*state, BYTES("\x0a\x05\x0a\x01"
+                                                "a")));
+    assert_null(link_request_read(*state, BYTES("\x08\x01")));
+    assert_null(link_request_read(*state, BYTES("\x0a")));
+    assert_null(link_request_read(*state, BYTES("\x80\x00\x01")));
+    assert_null(link_request_read(*state, BYTES("\x4b\x4c")));
+    assert_null(link_request_read(*state, BYTES("\x0a\x09\x29\x01\x01\x01\x01\x01\x01\x01\x01")));
+    assert_non_null(link_request_read(*state, BYTES("\x4a\x01\xff\x48\x01")));
+}
+
+/* The ceiling: the same frame fits a large arena and not a small one; after a reset it fits again
+ * and again. */
+static void test_too_large(void **state)
+{
+    uint8_t frame[512];
+    for (size_t i = 0; i < sizeof(frame); i += 2) {
+        frame[i] = 0x78;
+        frame[i + 1] = 0;
+    }
+    struct bytes bytes = {frame, sizeof(frame)};
+    struct arena small;
+    assert_int_equal(arena_init(&small, 1024), 0);
+    assert_null(link_request_read(&small, bytes));
+    arena_fini(&small);
+    for (int i = 0; i < 100; i++) {
+        arena_reset(*state);
+        assert_non_null(link_request_read(*state, bytes));
+    }
+}
+
+static void test_answer(void **state)
+{
+    const Usher__V1__LinkAnswer *answer =
+        link_answer_read(*state, BYTES("\x12\x0d\x0a\x0b\x08\x01\x12\x07\x08\x09\x12\x03"
+                                       "bob"));
+    assert_non_null(answer);
+    assert_int_equal(answer->body_case, USHER__V1__LINK_ANSWER__BODY_BATCH);
+    assert_int_equal(answer->batch->n_mail, 1);
+    const Usher__V1__Mail *mail = answer->batch->mail[0];
+    assert_int_equal(mail->body_case, USHER__V1__MAIL__BODY_CALL);
+    assert_int_equal(mail->call->call, 9);
+    assert_string_equal(mail->call->user, "bob");
+    assert_null(link_answer_read(*state, BYTES("\x12\x0d\x0a\x0b\x08\x01\x12\x07\x08\x09\x12\x03"
+                                               "b\0b")));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_hello, make_arena, drop_arena),
+        cmocka_unit_test_setup_teardown(test_empty, make_arena, drop_arena),
+        cmocka_unit_test_setup_teardown(test_texts, make_arena, drop_arena),
+        cmocka_unit_test_setup_teardown(test_texts_of_hello, make_arena, drop_arena),
+        cmocka_unit_test_setup_teardown(test_broken, make_arena, drop_arena),
+        cmocka_unit_test_setup_teardown(test_too_large, make_arena, drop_arena),
+        cmocka_unit_test_setup_teardown(test_answer, make_arena, drop_arena),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Records: what is packed comes back, anything else is refused. */
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "backend.pb-c.h"
+#include "record.pb-c.h"
+#include "storage/record.h"
+
+static struct session_record session_full(void)
+{
+    struct session_record record = {
+        .epoch = UINT64_MAX,
+        .since_ms = UINT64_MAX,
+        .state = SESSION_DETACHED,
+        .acks = true,
+    };
+    memset(record.secret, 0xFF, sizeof(record.secret));
+    memset(record.address, 'a', STORE_ADDRESS_BYTES_MAX);
+    memset(record.client, 'c', STORE_CLIENT_BYTES_MAX);
+    return record;
+}
+
+static struct presence_event event_full(void)
+{
+    struct presence_event event = {
+        .seq = UINT64_MAX,
+        .time_ms = UINT64_MAX,
+        .epoch = UINT64_MAX,
+        .previous_epoch = UINT64_MAX,
+        .until_ms = UINT64_MAX,
+        .kind = UINT8_MAX,
+        .cause = UINT8_MAX,
+    };
+    memset(event.user, 'u', STORE_NAME_BYTES_MAX);
+    memset(event.address, 'a', STORE_ADDRESS_BYTES_MAX);
+    memset(event.client, 'c', STORE_CLIENT_BYTES_MAX);
+    return event;
+}
+
+static void crc_is_castagnoli(void **state)
+{
+    struct bytes digits = bytes_of_text("123456789");
+    assert_int_equal(record_crc32c(0, digits), 0xE3069283);
+    struct bytes head = {digits.data, 4};
+    struct bytes tail = {digits.data + 4, 5};
+    assert_int_equal(record_crc32c(record_crc32c(0, head), tail), 0xE3069283);
+}
+
+static void assert_session_round(const char *user, const struct session_record *record)
+{
+    uint8_t bytes[RECORD_BYTES_MAX];
+    struct session_record got;
+    int size = record_pack_session(user, record, bytes);
+    assert_true(size > RECORD_HEADER_BYTES);
+    memset(&got, 0xA5, sizeof(got));
+    assert_int_equal(record_unpack_session(user, (struct bytes){bytes, (size_t)size}, &got), 0);
+    assert_int_equal(got.epoch, record->epoch);
+    assert_int_equal(got.since_ms, record->since_ms);
+    assert_int_equal(got.state, record->state);
+    assert_int_equal(got.acks, record->acks);
+    assert_memory_equal(got.secret, record->secret, STORE_SECRET_BYTES);
+    assert_string_equal(got.address, record->address);
+    assert_string_equal(got.client, record->client);
+    /* Under another name it is damage. */
+    assert_int_equal(record_unpack_session("other", (struct bytes){bytes, (size_t)size}, &got),
+                     -EUCLEAN);
+}
+
+static void sessions_come_back(void **state)
+{
+    struct session_record full = session_full();
+    struct session_record small = {.state = SESSION_ONLINE};
+    assert_session_round("u", &full);
+    assert_session_round("u", &small);
+}
+
+static void a_typical_session_is_small(void **state)
+{
+    struct session_record record = {
+        .epoch = 1000000,
+        .since_ms = 1700000000000,
+        .state = SESSION_ONLINE,
+        .acks = true,
+        .address = "203.0.113.7:40000",
+        .client = "game/1.2",
+    };
+    uint8_t bytes[RECORD_BYTES_MAX];
+    memset(record.secret, 1, sizeof(record.secret));
+    int size = record_pack_session("anna", &record, bytes);
+    assert_in_range(size, 1, 72);
+}
+
+static void events_come_back(void **state)
+{
+    struct presence_event event = event_full();
+    struct presence_event got;
+    uint8_t bytes[RECORD_BYTES_MAX];
+    int size = record_pack_event(&event, bytes);
+    assert_true(size > RECORD_HEADER_BYTES);
+    memset(&got, 0, sizeof(got));
+    struct bytes packed = {bytes, (size_t)size};
+    assert_int_equal(record_unpack_event(event.seq, packed, &got), 0);
+    assert_int_equal(got.seq, event.seq);
+    assert_int_equal(got.time_ms, event.time_ms);
+    assert_int_equal(got.epoch, event.epoch);
+    assert_int_equal(got.previous_epoch, event.previous_epoch);
+    assert_int_equal(got.until_ms, event.until_ms);
+    assert_int_equal(got.kind, event.kind);
+    assert_int_equal(got.cause, event.cause);
+    assert_string_equal(got.user, event.user);
+    assert_string_equal(got.address, event.address);
+    assert_string_equal(got.client, event.client);
+    assert_int_equal(record_unpack_event(event.seq - 1, packed, &got), -EUCLEAN);
+}
+
+static void keys_sort_as_numbers(void **state)
+{
+    static const uint64_t seqs[] = {0, 1, 255, 256, 65535, 65536, UINT64_C(1) << 40, UINT64_MAX};
+    for (size_t i = 0; i < sizeof(seqs) / sizeof(seqs[0]); i++) {
+        uint8_t key[RECORD_EVENT_KEY_BYTES];
+        uint8_t before[RECORD_EVENT_KEY_BYTES];
+        record_event_key(seqs[i], key);
+        assert_int_equal(record_event_seq(key), seqs[i]);
+        record_event_key(i == 0 ? 0 : seqs[i - 1], before);
+        assert_true(i == 0 || memcmp(before, key, sizeof(key)) < 0);
+    }
+}
+
+static void every_changed_bit_is_seen(void **state)
+{
+    struct session_record record = session_full();
+    struct presence_event event = event_full();
+    uint8_t bytes[RECORD_BYTES_MAX];
+    int size = record_pack_session("anna", &record, bytes);
+    assert_true(size > 0);
+    for (int bit = 0; bit < 8 * size; bit++) {
+        bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        struct bytes changed = {bytes, (size_t)size};
+        assert_int_equal(record_unpack_session("anna", changed, &record), -EUCLEAN);
+        bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
+    }
+    size = record_pack_event(&event, bytes);
+    assert_true(size > 0);
+    for (int bit = 0; bit < 8 * size; bit++) {
+        bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        struct bytes changed = {bytes, (size_t)size};
+        assert_int_equal(record_unpack_event(UINT64_MAX, changed, &event), -EUCLEAN);
+        bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
+    }
+}
+
+static void every_cut_is_seen(void **state)
+{
+    struct session_record record = session_full();
+    uint8_t bytes[RECORD_BYTES_MAX + 1] = {0};
+    int size = record_pack_session("anna", &record, bytes);
+    for (size_t cut = 0; cut <= RECORD_BYTES_MAX + 1; cut++) {
+        int wanted = cut == (size_t)size ? 0 : -EUCLEAN;
+        struct bytes part = {bytes, cut};
+        assert_int_equal(record_unpack_session("anna", part, &record), wanted);
+    }
+}
+
+/* Puts a right header before any body: what follows is about the body alone. */
+static size_t seal(const char *user, const void *body, size_t body_size, uint8_t *out)
+{
+    uint8_t version = RECORD_VERSION;
+    uint32_t crc = record_crc32c(0, bytes_of_text(user));
+    crc = record_crc32c(crc, (struct bytes){&version, 1});
+    crc = record_crc32c(crc, (struct bytes){body, body_size});
+    out[0] = version;
+    for (int i = 0; i < 4; i++)
+        out[1 + i] = (uint8_t)(crc >> (8 * i));
+    memcpy(out + RECORD_HEADER_BYTES, body, body_size);
+    return RECORD_HEADER_BYTES + body_size;
+}
+
+static int unpack_sealed(const uint8_t *body, size_t body_size)
+{
+    uint8_t bytes[2 * RECORD_BYTES_MAX];
+    struct session_record record;
+    size_t size = seal("anna", body, body_size, bytes);
+    return record_unpack_session("anna", (struct bytes){bytes, size}, &record);
+}
+
+static int unpack_message(const Usher__V1__SessionRecord *message)
+{
+    uint8_t body[2 * RECORD_BYTES_MAX];
+    assert_true(usher__v1__session_record__get_packed_size(message) <= RECORD_BYTES_MAX);
+    return unpack_sealed(body, usher__v1__session_record__pack(message, body));
+}
+
+/* The checksum is right in all of these: the content must be checked too. */
+static void bad_content_is_seen(void **state)
+{
+    uint8_t secret[STORE_SECRET_BYTES + 1] = {1};
+    char text[STORE_CLIENT_BYTES_MAX + 2];
+    memset(text, 't', sizeof(text) - 1);
+    text[sizeof(text) - 1] = '\0';
+    Usher__V1__SessionRecord good = USHER__V1__SESSION_RECORD__INIT;
+    good.epoch = 1;
+    good.state = SESSION_ONLINE;
+    good.secret.data = secret;
+    good.secret.len = STORE_SECRET_BYTES;
+    assert_int_equal(unpack_message(&good), 0);
+
+    Usher__V1__SessionRecord bad = good;
+    bad.secret.len = STORE_SECRET_BYTES + 1;
+    assert_int_equal(unpack_message(&bad), -EUCLEAN);
+    bad.secret.len = 0;
+    assert_int_equal(unpack_message(&bad), -EUCLEAN);
+    bad = good;
+    bad.state = 0;
+    assert_int_equal(unpack_message(&bad), -EUCLEAN);
+    bad.state = 3;
+    assert_int_equal(unpack_message(&bad), -EUCLEAN);
+    bad = good;
+    bad.client = text;
+    assert_int_equal(unpack_message(&bad), -EUCLEAN);
+    bad.client = text + 1;
+    assert_int_equal(unpack_message(&bad), 0);
+    bad = good;
+    bad.address = text + sizeof(text) - 1 - (STORE_ADDRESS_BYTES_MAX + 1);
+    assert_int_equal(unpack_message(&bad), -EUCLEAN);
+}
+
+static void bad_encoding_is_seen(void **state)
+{
+    uint8_t body[RECORD_BYTES_MAX];
+    /* state = 1, secret = 16 bytes, client = "ab" */
+    static const uint8_t good[] = {0x10, 1, 0x22, 16, 0, 0, 0,    0, 0,   0,   0,  0,
+                                   0,    0, 0,    0,  0, 0, 0,    0, 0x32, 2, 'a', 'b'};
+    assert_int_equal(unpack_sealed(good, sizeof(good)), 0);
+    memcpy(body, good, sizeof(good));
+    body[sizeof(good) - 1] = '\0';
+    assert_int_equal(unpack_sealed(body, sizeof(good)), -EUCLEAN); /* a NUL in the text */
+    memcpy(body, good, sizeof(good));
+    body[sizeof(good)] = 0x10;
+    body[sizeof(good) + 1] = 1;
+    assert_int_equal(unpack_sealed(body, sizeof(good) + 2), -EUCLEAN); /* a field twice */
+    assert_int_equal(unpack_sealed(good, sizeof(good) - 1), -EUCLEAN); /* cut short */
+    memset(body, 0xFF, sizeof(body));
+    assert_int_equal(unpack_sealed(body, sizeof(body) - RECORD_HEADER_BYTES), -EUCLEAN);
+    for (size_t i = 0; i < sizeof(body); i += 2) {
+        body[i] = 0x78; /* an unknown number, many times: the arena is bounded */
+        body[i + 1] = 1;
+    }
+    assert_int_equal(unpack_sealed(body, 314), -EUCLEAN);
+}
+
+/* Noise with a right checksum: must not crash, must not overrun. */
+static void noise_is_survived(void **state)
+{
+    uint8_t body[RECORD_BYTES_MAX];
+    uint32_t seed = 99;
+    for (int round = 0; round < 20000; round++) {
+        size_t size = 0;
+        for (; size < sizeof(body) - RECORD_HEADER_BYTES; size++) {
+            seed = seed * 1664525u + 1013904223u;
+            body[size] = (uint8_t)(seed >> 24);
+            if (seed >> 16 == 0x00FF || (seed >> 8) % 40 == 0)
+                break;
+        }
+        int result = unpack_sealed(body, size);
+        assert_true(result == 0 || result == -EUCLEAN);
+    }
+}
+
+static void limits_are_kept_on_writing(void **state)
+{
+    uint8_t bytes[RECORD_BYTES_MAX];
+    struct session_record record = session_full();
+    record.state = (enum session_state)0;
+    assert_int_equal(record_pack_session("anna", &record, bytes), -EINVAL);
+    record = session_full();
+    record.address[STORE_ADDRESS_BYTES_MAX] = 'a';
+    assert_int_equal(record_pack_session("anna", &record, bytes), -EINVAL);
+    struct presence_event event = event_full();
+    event.user[0] = '\0';
+    assert_int_equal(record_pack_event(&event, bytes), -EINVAL);
+    event = event_full();
+    event.user[STORE_NAME_BYTES_MAX] = 'u';
+    assert_int_equal(record_pack_event(&event, bytes), -EINVAL);
+}
+
+static void positions_come_back(void **state)
+{
+    uint8_t bytes[RECORD_POSITION_BYTES];
+    uint64_t epoch_last = 0;
+    uint64_t presence_last = 0;
+    struct bytes packed = {bytes, sizeof(bytes)};
+    record_pack_position(UINT64_MAX, 77, bytes);
+    assert_int_equal(record_unpack_position(packed, &epoch_last, &presence_last), 0);
+    assert_int_equal(epoch_last, UINT64_MAX);
+    assert_int_equal(presence_last, 77);
+    bytes[sizeof(bytes) - 1] ^= 1;
+    assert_int_equal(record_unpack_position(packed, &epoch_last, &presence_last), -EUCLEAN);
+    packed.size--;
+    assert_int_equal(record_unpack_position(packed, &epoch_last, &presence_last), -EUCLEAN);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(crc_is_castagnoli),
+        cmocka_unit_test(sessions_come_back),
+        cmocka_unit_test(a_typical_session_is_small),
+        cmocka_unit_test(events_come_back),
+        cmocka_unit_test(keys_sort_as_numbers),
+        cmocka_unit_test(every_changed_bit_is_seen),
+        cmocka_unit_test(every_cut_is_seen),
+        cmocka_unit_test(bad_content_is_seen),
+        cmocka_unit_test(bad_encoding_is_seen),
+        cmocka_unit_test(noise_is_survived),
+        cmocka_unit_test(limits_are_kept_on_writing),
+        cmocka_unit_test(positions_come_back),
+    };
+    return cmocka_run_group_tests_name("record", tests, NULL, NULL);
+}

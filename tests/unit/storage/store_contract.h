@@ -1,0 +1,655 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_TESTS_STORE_CONTRACT_H
+#define USHER_TESTS_STORE_CONTRACT_H
+
+/* What storage/store.h promises, as tests that run against every store. A test program says how
+ * its store is opened (struct contract) and lists CONTRACT_TESTS with its own setup. */
+
+#include <errno.h>
+#include <ftw.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "storage/store.h"
+
+enum { CONTRACT_KEPT = 10, CONTRACT_MAP_BYTES = 64 << 20, CONTRACT_SEEN_MAX = 4096 };
+
+struct contract {
+    int (*open)(struct store **store, const struct store_options *options, char *error);
+    bool keeps; /* what was committed is there after closing and opening */
+};
+
+struct fixture {
+    const struct contract *contract;
+    struct store *store;
+    struct store_options options;
+    char folder[64];
+    char error[STORE_ERROR_BYTES_MAX];
+};
+
+static inline int contract_setup(void **state, const struct contract *contract)
+{
+    struct fixture *fixture = calloc(1, sizeof(*fixture));
+    assert_non_null(fixture);
+    fixture->contract = contract;
+    strcpy(fixture->folder, "/tmp/usher-store-XXXXXX");
+    assert_non_null(mkdtemp(fixture->folder));
+    fixture->options = (struct store_options){
+        .path = fixture->folder,
+        .map_bytes_max = CONTRACT_MAP_BYTES,
+        .events_kept_max = CONTRACT_KEPT,
+    };
+    assert_int_equal(contract->open(&fixture->store, &fixture->options, fixture->error), 0);
+    *state = fixture;
+    return 0;
+}
+
+static inline int contract_remove(const char *path, const struct stat *status, int kind,
+                                  struct FTW *walk)
+{
+    return remove(path);
+}
+
+static inline int contract_teardown(void **state)
+{
+    struct fixture *fixture = *state;
+    store_close(fixture->store);
+    (void)nftw(fixture->folder, contract_remove, 8, FTW_DEPTH | FTW_PHYS);
+    free(fixture);
+    return 0;
+}
+
+static inline void contract_reopen(struct fixture *fixture)
+{
+    store_close(fixture->store);
+    fixture->store = NULL;
+    int result =
+        fixture->contract->open(&fixture->store, &fixture->options, fixture->error);
+    if (result != 0)
+        fail_msg("reopen: %d %s", result, fixture->error);
+}
+
+static inline struct session_record contract_record(uint64_t epoch)
+{
+    struct session_record record = {
+        .epoch = epoch,
+        .since_ms = 1700000000000 + epoch,
+        .state = epoch % 2 ? SESSION_ONLINE : SESSION_DETACHED,
+        .acks = epoch % 3 == 0,
+        .address = "203.0.113.7:40000",
+        .client = "unit/1",
+    };
+    memset(record.secret, (int)epoch, sizeof(record.secret));
+    return record;
+}
+
+static inline struct presence_event contract_event(const char *user, uint64_t epoch)
+{
+    struct presence_event event = {
+        .time_ms = 1700000000000 + epoch,
+        .epoch = epoch,
+        .kind = 1,
+        .cause = 1,
+        .address = "203.0.113.7:40000",
+    };
+    (void)snprintf(event.user, sizeof(event.user), "%s", user);
+    return event;
+}
+
+static inline void contract_assert_record(const struct session_record *got, uint64_t epoch)
+{
+    struct session_record wanted = contract_record(epoch);
+    assert_int_equal(got->epoch, wanted.epoch);
+    assert_int_equal(got->since_ms, wanted.since_ms);
+    assert_int_equal(got->state, wanted.state);
+    assert_int_equal(got->acks, wanted.acks);
+    assert_memory_equal(got->secret, wanted.secret, STORE_SECRET_BYTES);
+    assert_string_equal(got->address, wanted.address);
+    assert_string_equal(got->client, wanted.client);
+}
+
+/* One transaction with one login: record and event. Gives the event's seq. */
+static inline uint64_t contract_login(struct store *store, const char *user, uint64_t epoch)
+{
+    struct session_record record = contract_record(epoch);
+    struct presence_event event = contract_event(user, epoch);
+    assert_int_equal(store_begin(store), 0);
+    assert_int_equal(store_put_session(store, user, &record), 0);
+    assert_int_equal(store_append_event(store, &event), 0);
+    assert_int_equal(store_commit(store, epoch), 0);
+    return event.seq;
+}
+
+static inline void contract_assert_position(struct store *store, uint64_t epoch_last,
+                                            uint64_t first, uint64_t last, uint64_t sessions)
+{
+    struct store_position position;
+    assert_int_equal(store_position(store, &position), 0);
+    assert_int_equal(position.epoch_last, epoch_last);
+    assert_int_equal(position.presence_first, first);
+    assert_int_equal(position.presence_last, last);
+    assert_int_equal(position.sessions, sessions);
+}
+
+/* --- what a walk has seen ---------------------------------------------------------------- */
+
+struct seen {
+    size_t count;
+    size_t stop_after; /* each() returns false then; 0: never */
+    char users[CONTRACT_SEEN_MAX][STORE_NAME_BYTES_MAX + 1];
+    uint64_t epochs[CONTRACT_SEEN_MAX];
+    uint64_t seqs[CONTRACT_SEEN_MAX];
+};
+
+static inline bool seen_session(void *context, const char *user,
+                                const struct session_record *record)
+{
+    struct seen *seen = context;
+    assert_true(seen->count < CONTRACT_SEEN_MAX);
+    strcpy(seen->users[seen->count], user);
+    seen->epochs[seen->count++] = record->epoch;
+    return seen->count != seen->stop_after;
+}
+
+static inline bool seen_event(void *context, const struct presence_event *event)
+{
+    struct seen *seen = context;
+    assert_true(seen->count < CONTRACT_SEEN_MAX);
+    strcpy(seen->users[seen->count], event->user);
+    seen->epochs[seen->count] = event->epoch;
+    seen->seqs[seen->count++] = event->seq;
+    return seen->count != seen->stop_after;
+}
+
+static inline struct seen *seen_create(void)
+{
+    struct seen *seen = calloc(1, sizeof(*seen));
+    assert_non_null(seen);
+    return seen;
+}
+
+/* Lists and compares with names separated by blanks. */
+static inline void contract_assert_list(struct store *store, const char *prefix,
+                                        const char *after, size_t limit, const char *wanted,
+                                        bool wanted_more)
+{
+    struct seen *seen = seen_create();
+    char got[1024] = "";
+    uint64_t presence_last = 0;
+    bool more = !wanted_more;
+    assert_int_equal(store_list_sessions(store, prefix, after, limit, seen_session, seen,
+                                         &presence_last, &more),
+                     0);
+    for (size_t i = 0; i < seen->count; i++) {
+        strcat(got, i == 0 ? "" : " ");
+        strcat(got, seen->users[i]);
+    }
+    assert_string_equal(got, wanted);
+    assert_int_equal(more, wanted_more);
+    free(seen);
+}
+
+/* The events after `after` are first..last (none when first > last). */
+static inline void contract_assert_events(struct store *store, uint64_t after, size_t limit,
+                                          uint64_t first, uint64_t last)
+{
+    struct seen *seen = seen_create();
+    struct store_position position;
+    assert_int_equal(store_read_events(store, after, limit, seen_event, seen, &position), 0);
+    assert_int_equal(seen->count, last + 1 - first);
+    for (size_t i = 0; i < seen->count; i++)
+        assert_int_equal(seen->seqs[i], first + i);
+    free(seen);
+}
+
+/* --- the tests --------------------------------------------------------------------------- */
+
+static inline void contract_new_is_empty(void **state)
+{
+    struct fixture *fixture = *state;
+    struct session_record record;
+    contract_assert_position(fixture->store, 0, 1, 0, 0);
+    contract_assert_list(fixture->store, "", "", 10, "", false);
+    contract_assert_events(fixture->store, 0, 10, 1, 0);
+    assert_int_equal(store_get_session(fixture->store, "nobody", &record), -ENOENT);
+}
+
+static inline void contract_put_get_delete(void **state)
+{
+    struct store *store = ((struct fixture *)*state)->store;
+    struct session_record record = contract_record(7);
+    contract_login(store, "anna", 7);
+    contract_login(store, "bob", 8);
+    assert_int_equal(store_get_session(store, "anna", &record), 0);
+    contract_assert_record(&record, 7);
+    contract_login(store, "anna", 9);
+    assert_int_equal(store_get_session(store, "anna", &record), 0);
+    contract_assert_record(&record, 9);
+    contract_assert_position(store, 9, 1, 3, 2);
+
+    assert_int_equal(store_begin(store), 0);
+    assert_int_equal(store_delete_session(store, "anna"), 0);
+    assert_int_equal(store_delete_session(store, "never was"), 0);
+    assert_int_equal(store_commit(store, 0), 0);
+    assert_int_equal(store_get_session(store, "anna", &record), -ENOENT);
+    assert_int_equal(store_get_session(store, "bob", &record), 0);
+    contract_assert_position(store, 9, 1, 3, 1);
+}
+
+static inline void contract_order_within_a_transaction(void **state)
+{
+    struct store *store = ((struct fixture *)*state)->store;
+    struct session_record first = contract_record(1);
+    struct session_record second = contract_record(2);
+    assert_int_equal(store_begin(store), 0);
+    assert_int_equal(store_put_session(store, "a", &first), 0);
+    assert_int_equal(store_put_session(store, "a", &second), 0);
+    assert_int_equal(store_put_session(store, "b", &first), 0);
+    assert_int_equal(store_delete_session(store, "b"), 0);
+    assert_int_equal(store_delete_session(store, "c"), 0);
+    assert_int_equal(store_put_session(store, "c", &first), 0);
+    assert_int_equal(store_commit(store, 2), 0);
+    contract_assert_list(store, "", "", 10, "a c", false);
+    assert_int_equal(store_get_session(store, "a", &first), 0);
+    assert_int_equal(first.epoch, 2);
+    contract_assert_position(store, 2, 1, 0, 2);
+}
+
+static inline void contract_list_pages(void **state)
+{
+    struct store *store = ((struct fixture *)*state)->store;
+    static const char *const names[] = {"b", "a.2", "ab", "a", "B", "a.1", "a.10", "c"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        contract_login(store, names[i], i + 1);
+    contract_assert_list(store, "", "", 100, "B a a.1 a.10 a.2 ab b c", false);
+    contract_assert_list(store, "", "", 8, "B a a.1 a.10 a.2 ab b c", false);
+    contract_assert_list(store, "", "", 7, "B a a.1 a.10 a.2 ab b", true);
+    contract_assert_list(store, "", "", 0, "", true);
+    contract_assert_list(store, "", "c", 0, "", false);
+    contract_assert_list(store, "", "a.10", 2, "a.2 ab", true);
+    contract_assert_list(store, "", "a.11", 2, "a.2 ab", true);
+    contract_assert_list(store, "a.", "", 2, "a.1 a.10", true);
+    contract_assert_list(store, "a.", "a.10", 2, "a.2", false);
+    contract_assert_list(store, "a.", "a.2", 2, "", false);
+    contract_assert_list(store, "a.", "b", 2, "", false);
+    contract_assert_list(store, "a.1", "B", 9, "a.1 a.10", false);
+    contract_assert_list(store, "x", "", 2, "", false);
+    contract_assert_list(store, "c", "", 2, "c", false);
+}
+
+static inline void contract_list_long_arguments(void **state)
+{
+    struct store *store = ((struct fixture *)*state)->store;
+    char name[STORE_NAME_BYTES_MAX + 1];
+    char beyond[1000];
+    memset(name, 'm', sizeof(name) - 1);
+    name[sizeof(name) - 1] = '\0';
+    memset(beyond, 'm', sizeof(beyond) - 1);
+    beyond[sizeof(beyond) - 1] = '\0';
+    contract_login(store, name, 1);
+    contract_login(store, "n", 2);
+    contract_assert_list(store, "", beyond, 9, "n", false);
+    contract_assert_list(store, beyond, "", 9, "", false);
+    contract_assert_list(store, name, "", 9, name, false);
+}
+
+static inline void contract_list_stops(void **state)
+{
+    struct store *store = ((struct fixture *)*state)->store;
+    struct seen *seen = seen_create();
+    uint64_t presence_last;
+    bool more = false;
+    contract_login(store, "a", 1);
+    contract_login(store, "b", 2);
+    seen->stop_after = 1;
+    assert_int_equal(
+        store_list_sessions(store, "", "", 9, seen_session, seen, &presence_last, &more), 0);
+    assert_int_equal(seen->count, 1);
+    assert_int_equal(presence_last, 2);
+    assert_true(more);
+    seen->count = 0;
+    seen->stop_after = 2;
+    assert_int_equal(
+        store_list_sessions(store, "", "", 9, seen_session, seen, &presence_last, &more), 0);
+    assert_int_equal(seen->count, 2);
+    assert_false(more);
+    free(seen);
+}
+
+static inline void contract_abort_undoes(void **state)
+{
+    struct store *store = ((struct fixture *)*state)->store;
+    struct session_record record = contract_record(5);
+    struct presence_event event = contract_event("anna", 5);
+    contract_login(store, "anna", 1);
+    contract_login(store, "bob", 2);
+    assert_int_equal(store_begin(store), 0);
+    assert_int_equal(store_put_session(store, "anna", &record), 0);
+    assert_int_equal(store_put_session(store, "carl", &record), 0);
+    assert_int_equal(store_delete_session(store, "bob"), 0);
+    assert_int_equal(store_append_event(store, &event), 0);
+    assert_int_equal(event.seq, 3);
+    /* Nobody sees it before the commit. */
+    contract_assert_position(store, 2, 1, 2, 2);
+    contract_assert_list(store, "", "", 9, "anna bob", false);
+    store_abort(store);
+    contract_assert_position(store, 2, 1, 2, 2);
+    contract_assert_list(store, "", "", 9, "anna bob", false);
+    assert_int_equal(store_get_session(store, "anna", &record), 0);
+    contract_assert_record(&record, 1);
+    assert_int_equal(contract_login(store, "carl", 3), 3);
+    contract_assert_events(store, 0, 10, 1, 3);
+}
+
+static inline void contract_events_survive(void **state)
+{
+    struct fixture *fixture = *state;
+    if (!fixture->contract->keeps)
+        skip();
+    contract_login(fixture->store, "anna", 11);
+    contract_login(fixture->store, "bob", 12);
+    contract_reopen(fixture);
+    contract_assert_position(fixture->store, 12, 1, 2, 2);
+    assert_int_equal(contract_login(fixture->store, "carl", 13), 3);
+    for (uint64_t epoch = 14; epoch < 30; epoch++)
+        contract_login(fixture->store, "dora", epoch);
+    contract_reopen(fixture);
+    contract_assert_position(fixture->store, 29, 10, 19, 4);
+    struct session_record record;
+    assert_int_equal(store_get_session(fixture->store, "anna", &record), 0);
+    contract_assert_record(&record, 11);
+    assert_int_equal(contract_login(fixture->store, "anna", 30), 20);
+    contract_assert_events(fixture->store, 0, 100, 11, 20);
+}
+
+static inline void contract_retention(void **state)
+{
+    struct store *store = ((struct fixture *)*state)->store;
+    for (uint64_t epoch = 1; epoch <= CONTRACT_KEPT; epoch++)
+        contract_login(store, "anna", epoch);
+    contract_assert_position(store, CONTRACT_KEPT, 1, CONTRACT_KEPT, 1);
+    contract_assert_events(store, 0, 100, 1, CONTRACT_KEPT);
+    contract_login(store, "anna", 100);
+    contract_assert_position(store, 100, 2, CONTRACT_KEPT + 1, 1);
+    contract_assert_events(store, 0, 100, 2, CONTRACT_KEPT + 1);
+
+    /* One transaction with more events than are kept. */
+    assert_int_equal(store_begin(store), 0);
+    for (int i = 0; i < 3 * CONTRACT_KEPT; i++) {
+        struct presence_event event = contract_event("bob", 101);
+        assert_int_equal(store_append_event(store, &event), 0);
+        assert_int_equal(event.seq, CONTRACT_KEPT + 2 + i);
+    }
+    assert_int_equal(store_commit(store, 101), 0);
+    contract_assert_position(store, 101, 3 * CONTRACT_KEPT + 2, 4 * CONTRACT_KEPT + 1, 1);
+    contract_assert_events(store, 0, 100, 3 * CONTRACT_KEPT + 2, 4 * CONTRACT_KEPT + 1);
+}
+
+static inline void contract_read_events(void **state)
+{
+    struct store *store = ((struct fixture *)*state)->store;
+    for (uint64_t epoch = 1; epoch <= 15; epoch++)
+        contract_login(store, "anna", epoch);
+    contract_assert_events(store, 0, 3, 6, 8);
+    contract_assert_events(store, 5, 3, 6, 8);
+    contract_assert_events(store, 6, 3, 7, 9);
+    contract_assert_events(store, 13, 3, 14, 15);
+    contract_assert_events(store, 15, 3, 16, 15);
+    contract_assert_events(store, UINT64_MAX, 3, 16, 15);
+    contract_assert_events(store, 0, 0, 1, 0);
+    struct seen *seen = seen_create();
+    struct store_position position;
+    seen->stop_after = 2;
+    assert_int_equal(store_read_events(store, 7, 100, seen_event, seen, &position), 0);
+    assert_int_equal(seen->count, 2);
+    assert_int_equal(seen->seqs[0], 8);
+    assert_int_equal(seen->epochs[0], 8);
+    assert_string_equal(seen->users[0], "anna");
+    assert_int_equal(position.presence_first, 6);
+    assert_int_equal(position.presence_last, 15);
+    free(seen);
+}
+
+static inline void contract_no_events_kept(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->options.events_kept_max = 0;
+    contract_reopen(fixture);
+    for (uint64_t epoch = 1; epoch <= 3; epoch++)
+        assert_int_equal(contract_login(fixture->store, "anna", epoch), epoch);
+    contract_assert_position(fixture->store, 3, 4, 3, 1);
+    contract_assert_events(fixture->store, 0, 10, 4, 3);
+}
+
+static inline void contract_epoch_only_rises(void **state)
+{
+    struct fixture *fixture = *state;
+    contract_login(fixture->store, "anna", 50);
+    contract_login(fixture->store, "bob", 20);
+    contract_assert_position(fixture->store, 50, 1, 2, 2);
+    assert_int_equal(store_begin(fixture->store), 0);
+    assert_int_equal(store_commit(fixture->store, 60), 0);
+    assert_int_equal(store_begin(fixture->store), 0);
+    assert_int_equal(store_commit(fixture->store, 0), 0);
+    contract_assert_position(fixture->store, 60, 1, 2, 2);
+    assert_int_equal(store_begin(fixture->store), 0);
+    store_abort(fixture->store);
+    contract_assert_position(fixture->store, 60, 1, 2, 2);
+}
+
+/* A bad argument takes the transaction with it, and only that. */
+static inline void contract_bad_arguments(void **state)
+{
+    struct store *store = ((struct fixture *)*state)->store;
+    struct session_record record = contract_record(3);
+    struct presence_event event = contract_event("anna", 3);
+    char name[STORE_NAME_BYTES_MAX + 2];
+    memset(name, 'x', sizeof(name) - 1);
+    name[sizeof(name) - 1] = '\0';
+
+    assert_int_equal(store_put_session(store, "anna", &record), -EINVAL);
+    assert_int_equal(store_commit(store, 1), -EINVAL);
+    store_abort(store);
+
+    assert_int_equal(store_begin(store), 0);
+    assert_int_equal(store_begin(store), -EINVAL);
+    assert_int_equal(store_put_session(store, "anna", &record), 0);
+    assert_int_equal(store_put_session(store, name, &record), -EINVAL);
+    assert_int_equal(store_put_session(store, "bob", &record), -EINVAL);
+    assert_int_equal(store_append_event(store, &event), -EINVAL);
+    assert_int_equal(store_commit(store, 3), -EINVAL);
+    contract_assert_position(store, 0, 1, 0, 0);
+
+    assert_int_equal(store_begin(store), 0);
+    assert_int_equal(store_put_session(store, "", &record), -EINVAL);
+    store_abort(store);
+
+    memset(record.client, 'c', sizeof(record.client)); /* no NUL */
+    assert_int_equal(store_begin(store), 0);
+    assert_int_equal(store_put_session(store, "anna", &record), -EINVAL);
+    store_abort(store);
+
+    assert_int_equal(store_get_session(store, name, &record), -ENOENT);
+    assert_int_equal(store_get_session(store, "", &record), -ENOENT);
+    name[STORE_NAME_BYTES_MAX] = '\0';
+    assert_int_equal(contract_login(store, name, 3), 1);
+    assert_int_equal(store_get_session(store, name, &record), 0);
+    contract_assert_record(&record, 3);
+}
+
+/* --- against a model --------------------------------------------------------------------- */
+
+enum { MODEL_USERS = 60, MODEL_STEPS = 3000 };
+
+struct model {
+    uint64_t epochs[MODEL_USERS]; /* 0: not there */
+    uint64_t epoch_last;
+    uint64_t presence_last;
+};
+
+static inline uint32_t model_random(uint32_t *seed, uint32_t below)
+{
+    *seed = *seed * 1664525u + 1013904223u;
+    return (*seed >> 8) % below;
+}
+
+static inline void model_compare(struct store *store, const struct model *model)
+{
+    struct seen *seen = seen_create();
+    uint64_t presence_last = 0;
+    bool more = true;
+    size_t count = 0;
+    assert_int_equal(
+        store_list_sessions(store, "", "", 1000, seen_session, seen, &presence_last, &more), 0);
+    assert_int_equal(presence_last, model->presence_last);
+    for (int user = 0; user < MODEL_USERS; user++) {
+        char name[16];
+        if (model->epochs[user] == 0)
+            continue;
+        (void)snprintf(name, sizeof(name), "user%03d", user);
+        assert_true(count < seen->count);
+        assert_string_equal(seen->users[count], name);
+        assert_int_equal(seen->epochs[count], model->epochs[user]);
+        count++;
+    }
+    assert_int_equal(seen->count, count);
+    uint64_t first = model->presence_last < CONTRACT_KEPT
+                         ? 1
+                         : model->presence_last + 1 - CONTRACT_KEPT;
+    contract_assert_position(store, model->epoch_last, first, model->presence_last, count);
+    contract_assert_events(store, 0, 1000, first, model->presence_last);
+    free(seen);
+}
+
+static inline void model_step(struct store *store, struct model *next, uint32_t *seed)
+{
+    char name[16];
+    uint32_t user = model_random(seed, MODEL_USERS);
+    (void)snprintf(name, sizeof(name), "user%03u", user);
+    struct presence_event event = contract_event(name, next->epoch_last);
+    if (model_random(seed, 3) == 0) {
+        assert_int_equal(store_delete_session(store, name), 0);
+        next->epochs[user] = 0;
+    } else {
+        struct session_record record = contract_record(++next->epoch_last);
+        assert_int_equal(store_put_session(store, name, &record), 0);
+        next->epochs[user] = record.epoch;
+    }
+    assert_int_equal(store_append_event(store, &event), 0);
+    assert_int_equal(event.seq, ++next->presence_last);
+}
+
+static inline void contract_model(void **state)
+{
+    struct fixture *fixture = *state;
+    static const struct model empty;
+    struct model committed = empty;
+    uint32_t seed = 4711;
+    for (int done = 0; done < MODEL_STEPS;) {
+        struct model next = committed;
+        assert_int_equal(store_begin(fixture->store), 0);
+        for (uint32_t i = model_random(&seed, 20); i > 0; i--, done++)
+            model_step(fixture->store, &next, &seed);
+        if (model_random(&seed, 4) == 0) {
+            store_abort(fixture->store);
+        } else {
+            assert_int_equal(store_commit(fixture->store, next.epoch_last), 0);
+            committed = next;
+        }
+        done++;
+        if (fixture->contract->keeps && model_random(&seed, 30) == 0)
+            contract_reopen(fixture);
+        if (model_random(&seed, 4) == 0)
+            model_compare(fixture->store, &committed);
+    }
+    model_compare(fixture->store, &committed);
+}
+
+/* --- readers beside the writer ----------------------------------------------------------- */
+
+enum { THREADS_COMMITS = 400, THREADS_READERS = 2 };
+
+struct threads {
+    struct store *store;
+    atomic_bool stop;
+    atomic_uint failures; /* cmocka's asserts belong to the main thread */
+    atomic_uint reads;
+};
+
+/* Commit n puts "left" and "right" with epoch n and appends one event: a state that is none of a
+ * single commit shows itself. */
+static inline void *threads_read(void *context)
+{
+    struct threads *threads = context;
+    struct seen *seen = calloc(1, sizeof(*seen));
+    while (!atomic_load(&threads->stop)) {
+        struct store_position position;
+        uint64_t presence_last;
+        bool more;
+        seen->count = 0;
+        if (store_list_sessions(threads->store, "", "", 10, seen_session, seen, &presence_last,
+                                &more) != 0 ||
+            (seen->count != 0 && (seen->count != 2 || seen->epochs[0] != seen->epochs[1] ||
+                                  seen->epochs[0] != presence_last)))
+            atomic_fetch_add(&threads->failures, 1);
+        seen->count = 0;
+        if (store_read_events(threads->store, 0, 100, seen_event, seen, &position) != 0 ||
+            position.epoch_last != position.presence_last ||
+            seen->count != position.presence_last + 1 - position.presence_first)
+            atomic_fetch_add(&threads->failures, 1);
+        atomic_fetch_add(&threads->reads, 1);
+    }
+    free(seen);
+    return NULL;
+}
+
+static inline void contract_threads(void **state)
+{
+    struct fixture *fixture = *state;
+    struct threads threads = {.store = fixture->store};
+    pthread_t readers[THREADS_READERS];
+    for (int i = 0; i < THREADS_READERS; i++)
+        assert_int_equal(pthread_create(&readers[i], NULL, threads_read, &threads), 0);
+    for (uint64_t epoch = 1; epoch <= THREADS_COMMITS; epoch++) {
+        struct session_record record = contract_record(epoch);
+        struct presence_event event = contract_event("left", epoch);
+        assert_int_equal(store_begin(fixture->store), 0);
+        assert_int_equal(store_put_session(fixture->store, "left", &record), 0);
+        assert_int_equal(store_put_session(fixture->store, "right", &record), 0);
+        assert_int_equal(store_append_event(fixture->store, &event), 0);
+        assert_int_equal(store_commit(fixture->store, epoch), 0);
+    }
+    while (atomic_load(&threads.reads) < 10)
+        usleep(1000);
+    atomic_store(&threads.stop, true);
+    for (int i = 0; i < THREADS_READERS; i++)
+        pthread_join(readers[i], NULL);
+    assert_int_equal(atomic_load(&threads.failures), 0);
+}
+
+#define CONTRACT_TEST(test, setup) cmocka_unit_test_setup_teardown(test, setup, contract_teardown)
+
+#define CONTRACT_TESTS(setup)                                                                     \
+    CONTRACT_TEST(contract_new_is_empty, setup), CONTRACT_TEST(contract_put_get_delete, setup),   \
+        CONTRACT_TEST(contract_order_within_a_transaction, setup),                                \
+        CONTRACT_TEST(contract_list_pages, setup),                                                \
+        CONTRACT_TEST(contract_list_long_arguments, setup),                                       \
+        CONTRACT_TEST(contract_list_stops, setup), CONTRACT_TEST(contract_abort_undoes, setup),   \
+        CONTRACT_TEST(contract_events_survive, setup), CONTRACT_TEST(contract_retention, setup),  \
+        CONTRACT_TEST(contract_read_events, setup),                                               \
+        CONTRACT_TEST(contract_no_events_kept, setup),                                            \
+        CONTRACT_TEST(contract_epoch_only_rises, setup),                                          \
+        CONTRACT_TEST(contract_bad_arguments, setup), CONTRACT_TEST(contract_model, setup),       \
+        CONTRACT_TEST(contract_threads, setup)
+
+#endif

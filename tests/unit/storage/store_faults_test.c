@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* A disk that fails: pwrite, writev and fdatasync are replaced in this program, so the store's commits
+ * fail at a chosen call. Whatever fails, a commit that said so is undone, one that said 0 is
+ * there, and the store works again as soon as the disk does. */
+
+#include <errno.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+#include "unit/storage/store_contract.h"
+
+enum fault_mode { FAULT_NONE, FAULT_REFUSED, FAULT_AFTER_WRITE, FAULT_UNKNOWN };
+
+/* The replaced calls have no context, so this one is global. */
+static struct {
+    enum fault_mode mode;
+    int code;
+    int from; /* the first call that fails, from 1 */
+    int count; /* how many fail */
+    int calls;
+} fault;
+
+static void fault_arm(enum fault_mode mode, int code, int from, int count)
+{
+    fault.mode = mode;
+    fault.code = code;
+    fault.from = from;
+    fault.count = count;
+    fault.calls = 0;
+}
+
+static bool fault_hits(void)
+{
+    fault.calls++;
+    return fault.mode != FAULT_NONE && fault.calls >= fault.from &&
+           fault.calls - fault.from < fault.count;
+}
+
+/* UNKNOWN: the first one fails behind the write, and what should repair it does not write. */
+static bool writes_anyway(void)
+{
+    return fault.mode == FAULT_AFTER_WRITE ||
+           (fault.mode == FAULT_UNKNOWN && fault.calls == fault.from);
+}
+
+ssize_t pwrite(int file, const void *data, size_t bytes, off_t offset)
+{
+    bool hit = fault_hits();
+    ssize_t result = -1;
+    if (!hit || writes_anyway())
+        result = syscall(SYS_pwrite64, file, data, bytes, offset);
+    if (!hit)
+        return result;
+    errno = fault.code;
+    return -1;
+}
+
+ssize_t writev(int file, const struct iovec *parts, int count)
+{
+    bool hit = fault_hits();
+    ssize_t result = -1;
+    if (!hit || writes_anyway())
+        result = syscall(SYS_writev, file, parts, count);
+    if (!hit)
+        return result;
+    errno = fault.code;
+    return -1;
+}
+
+int fdatasync(int file)
+{
+    if (!fault_hits())
+        return (int)syscall(SYS_fdatasync, file);
+    errno = fault.code;
+    return -1;
+}
+
+static int setup(void **state)
+{
+    static const struct contract contract = {.open = store_open_lmdb, .keeps = true};
+    fault_arm(FAULT_NONE, 0, 1, 0);
+    return contract_setup(state, &contract);
+}
+
+static int login_try(struct store *store, const char *user, uint64_t epoch, uint64_t *seq)
+{
+    struct session_record record = contract_record(epoch);
+    struct presence_event event = contract_event(user, epoch);
+    int result = store_begin(store);
+    if (result != 0)
+        return result;
+    assert_int_equal(store_put_session(store, user, &record), 0);
+    assert_int_equal(store_append_event(store, &event), 0);
+    *seq = event.seq;
+    return store_commit(store, epoch);
+}
+
+static int calls_of_a_commit(struct store *store)
+{
+    uint64_t seq;
+    fault_arm(FAULT_NONE, 0, 1, 0);
+    assert_int_equal(login_try(store, "anna", 1, &seq), 0);
+    assert_int_equal(seq, 1);
+    assert_true(fault.calls >= 3); /* pages, sync, meta page */
+    return fault.calls;
+}
+
+/* Each call of a commit fails once, then the disk is sound again. */
+static void each_call_fails_once(void **state)
+{
+    struct fixture *fixture = *state;
+    static const int codes[] = {EIO, ENOSPC};
+    static const enum fault_mode modes[] = {FAULT_REFUSED, FAULT_AFTER_WRITE};
+    int calls = calls_of_a_commit(fixture->store);
+    uint64_t epoch = 1;
+    for (int i = 0; i < 4 * calls; i++) {
+        int code = codes[i % 2];
+        uint64_t seq = 0;
+        fault_arm(modes[i / 2 % 2], code, i / 4 + 1, 1);
+        assert_int_equal(login_try(fixture->store, "lost", 1000, &seq), -code);
+        fault_arm(FAULT_NONE, 0, 1, 0);
+        epoch++;
+        assert_int_equal(login_try(fixture->store, "anna", epoch, &seq), 0);
+        assert_int_equal(seq, epoch);
+        contract_assert_list(fixture->store, "", "", 9, "anna", false);
+    }
+    contract_reopen(fixture);
+    contract_assert_list(fixture->store, "", "", 9, "anna", false);
+    uint64_t first = epoch > CONTRACT_KEPT ? epoch + 1 - CONTRACT_KEPT : 1;
+    contract_assert_position(fixture->store, epoch, first, epoch, 1);
+}
+
+/* The disk stays bad for a while: never a success, reads go on or say so. */
+static void a_long_failure_recovers(void **state)
+{
+    struct fixture *fixture = *state;
+    static const int codes[] = {EIO, ENOSPC};
+    (void)calls_of_a_commit(fixture->store);
+    for (int i = 0; i < 2; i++) {
+        fault_arm(FAULT_REFUSED, codes[i], 1, INT32_MAX);
+        for (int again = 0; again < 5; again++) {
+            struct session_record record;
+            uint64_t seq;
+            assert_int_equal(login_try(fixture->store, "lost", 1000, &seq), -codes[i]);
+            int result = store_get_session(fixture->store, "anna", &record);
+            assert_true(result == 0 || result == -EIO);
+            assert_true(store_get_session(fixture->store, "lost", &record) < 0);
+        }
+        fault_arm(FAULT_NONE, 0, 1, 0);
+        uint64_t seq;
+        assert_int_equal(login_try(fixture->store, "anna", 2, &seq), 0);
+        assert_int_equal(seq, 2 + i);
+    }
+    contract_assert_position(fixture->store, 2, 1, 3, 1);
+}
+
+/* The write of the meta page said that it failed, yet it is there: the file contradicts the
+ * answer. Nothing is written any more until a restart. */
+static void a_contradiction_stops_the_writer(void **state)
+{
+    struct fixture *fixture = *state;
+    uint64_t seq = 0;
+    int calls = calls_of_a_commit(fixture->store);
+    fault_arm(FAULT_UNKNOWN, EIO, calls, 2);
+    assert_int_equal(login_try(fixture->store, "bob", 2, &seq), -EIO);
+    fault_arm(FAULT_NONE, 0, 1, 0);
+    for (int again = 0; again < 3; again++)
+        assert_int_equal(login_try(fixture->store, "carl", 3, &seq), -EIO);
+    contract_reopen(fixture);
+    contract_assert_list(fixture->store, "", "", 9, "anna bob", false);
+    assert_int_equal(login_try(fixture->store, "carl", 3, &seq), 0);
+    assert_int_equal(seq, 3);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CONTRACT_TEST(each_call_fails_once, setup),
+        CONTRACT_TEST(a_long_failure_recovers, setup),
+        CONTRACT_TEST(a_contradiction_stops_the_writer, setup),
+    };
+    return cmocka_run_group_tests_name("store_faults", tests, NULL, NULL);
+}
