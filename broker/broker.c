@@ -56,6 +56,8 @@ static void fill_settings(struct broker *broker)
         .inbox_bytes_max = (uint32_t)options->limits_inbox_bytes,
         .inbox_age_ms = (uint32_t)options->limits_inbox_age_ms,
         .mailbox_messages_max = (uint32_t)options->limits_mailbox_messages,
+        /* As many as a receiver takes in one turn, so that neither outruns the other. */
+        .turn_frames_max = (uint32_t)options->limits_turn_messages,
         .requests_max = REQUESTS_PER_USER_MAX,
         .calls_per_user_max = (uint32_t)options->limits_calls_per_user,
         .call_timeout_ms = (uint32_t)options->limits_call_timeout_ms,
@@ -230,27 +232,38 @@ static void announce(struct broker *broker)
             LOG_S("address", broker->options->feed_url));
 }
 
-static int open_store(struct broker *broker, char *error)
+static int open_store(struct store **store, const struct options *options, char *error)
 {
-    struct store_options store = {
-        .path = broker->options->store_path,
-        .map_bytes_max = broker->options->store_map_bytes,
-        .events_kept_max = broker->options->store_events_kept,
+    struct store_options store_options = {
+        .path = options->store_path,
+        .map_bytes_max = options->store_map_bytes,
+        .events_kept_max = options->store_events_kept,
     };
-    return store_open_lmdb(&broker->store, &store, error);
+    return store_open_lmdb(store, &store_options, error);
 }
 
-static int set_up(struct broker *broker, char *error)
+int broker_assemble(struct broker *broker, const struct options *options, const struct env *env,
+                    struct log *log, struct store *store)
 {
+    broker->options = options;
+    broker->env = env;
+    broker->log = log;
+    broker->store = store;
     fill_settings(broker);
     ingress_wire(broker);
-    int failed = read_token(broker, error);
+    int failed = make_threads(broker);
+    return failed != 0 ? failed : make_actors(broker);
+}
+
+static int set_up(struct broker *broker, const struct options *options, struct log *log,
+                  char *error)
+{
+    struct store *store;
+    int failed = open_store(&store, options, error);
     if (failed == 0)
-        failed = make_threads(broker);
+        failed = broker_assemble(broker, options, env_system(), log, store);
     if (failed == 0)
-        failed = open_store(broker, error);
-    if (failed == 0)
-        failed = make_actors(broker);
+        failed = read_token(broker, error);
     if (failed == 0)
         failed = open_net(broker, error);
     if (failed == 0)
@@ -262,30 +275,31 @@ static int set_up(struct broker *broker, char *error)
     if (failed == 0)
         failed = clock_start(broker->clock);
     if (failed == 0)
+        failed = queries_start(broker->queries);
+    if (failed == 0)
         failed = scheduler_start(broker->scheduler, broker->worker_count, prepare_worker);
     if (failed == 0)
         failed = net_start(broker->net);
     return failed;
 }
 
-static void take_down(struct broker *broker)
+/* Nobody runs a turn afterwards. */
+static void halt(struct broker *broker)
 {
-    if (broker->net != NULL)
-        net_stop(broker->net);
-    if (broker->link != NULL)
-        link_close(broker->link);
-    if (broker->clock != NULL)
-        clock_close(broker->clock);
-    if (broker->queries != NULL)
-        queries_close(broker->queries);
     if (broker->scheduler != NULL)
         scheduler_stop(broker->scheduler);
     if (broker->committer != NULL)
         committer_close(broker->committer);
-    if (broker->net != NULL)
-        net_close(broker->net);
-    if (broker->feed != NULL)
-        feed_close(broker->feed);
+    broker->committer = NULL;
+}
+
+void broker_dismantle(struct broker *broker)
+{
+    halt(broker);
+    if (broker->queries != NULL)
+        queries_close(broker->queries);
+    if (broker->clock != NULL)
+        clock_close(broker->clock);
     if (broker->services != NULL)
         services_destroy(broker->services);
     if (broker->scheduler != NULL)
@@ -298,6 +312,24 @@ static void take_down(struct broker *broker)
     free(broker->threads);
     metrics_destroy(broker->metrics);
     free(broker->link_token);
+}
+
+/* What runs turns first, then what they use. The registry and what its actors hold go with the
+ * process: a turn that waits for nothing any more may still own some of it. */
+static void take_down(struct broker *broker)
+{
+    if (broker->net != NULL)
+        net_stop(broker->net);
+    halt(broker);
+    if (broker->link != NULL)
+        link_close(broker->link);
+    struct net *net = broker->net;
+    struct feed *feed = broker->feed;
+    broker_dismantle(broker);
+    if (net != NULL)
+        net_close(net);
+    if (feed != NULL)
+        feed_close(feed);
     free(broker);
 }
 
@@ -307,10 +339,7 @@ int broker_start(struct broker **out, const struct options *options, struct log 
     error[0] = '\0';
     if (broker == NULL)
         return EXIT_INTERNAL;
-    broker->options = options;
-    broker->env = env_system();
-    broker->log = log;
-    int failed = set_up(broker, error);
+    int failed = set_up(broker, options, log, error);
     if (failed != 0) {
         if (error[0] == '\0')
             snprintf(error, BROKER_ERROR_BYTES, "cannot start: %s", strerror(-failed));
@@ -327,8 +356,7 @@ uint16_t broker_port(const struct broker *broker)
     return net_port(broker->net);
 }
 
-/* Tells every actor, spreading the return of the clients. */
-static void tell_all(struct broker *broker)
+void broker_tell_all(struct broker *broker)
 {
     uint32_t spread = broker->settings.resume_ms / 4;
     spread = spread > STOP_SPREAD_MS_MAX ? STOP_SPREAD_MS_MAX : spread;
@@ -355,7 +383,7 @@ void broker_stop(struct broker *broker)
 {
     LOG(broker->log, STOPPING, LOG_U("connections", net_count(broker->net)));
     net_stop_accepting(broker->net);
-    tell_all(broker);
+    broker_tell_all(broker);
     uint64_t until_ms = env_monotonic_ms(broker->env) + STOP_WAIT_MS +
                         broker->options->limits_close_linger_ms;
     while (net_count(broker->net) > 0 && env_monotonic_ms(broker->env) < until_ms)

@@ -67,7 +67,7 @@ static void tick(struct broker *broker, actor_handle actor)
         message_destroy(message);
 }
 
-static void expire(struct clock *clock)
+void clock_step(struct clock *clock)
 {
     uint64_t due[EXPIRE_BATCH];
     size_t count;
@@ -86,7 +86,7 @@ static void *run(void *argument)
     while (!clock->closing) {
         clock->earlier = false;
         pthread_mutex_unlock(&clock->lock);
-        expire(clock);
+        clock_step(clock);
         uint64_t next_ms = timers_next_ms(clock->timers);
         pthread_mutex_lock(&clock->lock);
         if (clock->earlier || clock->closing)

@@ -50,7 +50,7 @@ void committer_submit(struct committer *committer, struct change *change)
 {
     change->next = NULL;
     pthread_mutex_lock(&committer->lock);
-    bool asleep = committer->first == NULL && !committer->busy;
+    bool asleep = committer->first == NULL;
     if (committer->last != NULL)
         committer->last->next = change;
     else
@@ -134,6 +134,7 @@ static void go_on(struct committer *committer, struct change *change)
     user_committed((struct session *)actor->state, change, turn);
     CHECK(turn->change == NULL);
     egress_perform(broker, runner, turn, (struct session *)actor->state);
+    egress_show(broker, self, (struct session *)actor->state);
     bool retire = turn->retire;
     turn_reset(turn);
     free(change);
@@ -159,26 +160,33 @@ static void commit(struct committer *committer, struct change *list)
     }
 }
 
+bool committer_step(struct committer *committer)
+{
+    pthread_mutex_lock(&committer->lock);
+    struct change *list = committer->first;
+    committer->first = committer->last = NULL;
+    committer->busy = list != NULL;
+    pthread_mutex_unlock(&committer->lock);
+    if (list != NULL)
+        commit(committer, list);
+    return list != NULL;
+}
+
 static void *run(void *argument)
 {
     struct committer *committer = argument;
-    pthread_mutex_lock(&committer->lock);
-    while (!committer->closing || committer->first != NULL) {
-        struct change *list = committer->first;
-        committer->first = committer->last = NULL;
-        committer->busy = list != NULL;
-        if (list == NULL) {
+    bool open = true;
+    while (open) {
+        if (committer_step(committer))
+            continue;
+        pthread_mutex_lock(&committer->lock);
+        while (committer->first == NULL && !committer->closing) {
             pthread_cond_broadcast(&committer->idle);
             pthread_cond_wait(&committer->more, &committer->lock);
-            continue;
         }
+        open = committer->first != NULL || !committer->closing;
         pthread_mutex_unlock(&committer->lock);
-        commit(committer, list);
-        pthread_mutex_lock(&committer->lock);
-        committer->busy = false;
     }
-    pthread_cond_broadcast(&committer->idle);
-    pthread_mutex_unlock(&committer->lock);
     return NULL;
 }
 

@@ -236,8 +236,12 @@ static void check_urls(struct load *load)
     struct options *options = load->options;
     for (size_t i = 0; i < options->link_urls.count; i++) {
         if (!is_url(options->link_urls.items[i])) {
-            fail_value(load, "link.urls",
-                       "not a URL; accepted: ipc://PATH of up to 107 bytes, tcp://HOST:PORT");
+            char what[512];
+            snprintf(what, sizeof(what),
+                     "'%.300s' is not a URL that backends can use; accepted: ipc://PATH of up to "
+                     "107 bytes, tcp://HOST:PORT",
+                     options->link_urls.items[i]);
+            fail_value(load, "link.urls", what);
         }
     }
     if (options->link_urls.count == 0) {

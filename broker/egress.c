@@ -197,6 +197,14 @@ void egress_perform(struct broker *broker, struct runner *runner, struct turn *t
     }
 }
 
+void egress_show(struct broker *broker, actor_handle self, const struct session *session)
+{
+    struct actor *actor = registry_actor(broker->registry, actor_slot(self));
+    uint32_t count = session->inbox != NULL ? session->inbox->count : 0;
+    if (atomic_load_explicit(&actor->gauge, memory_order_relaxed) != count)
+        atomic_store_explicit(&actor->gauge, count, memory_order_relaxed);
+}
+
 void egress_bounce(void *context, struct runner *runner, struct message *message)
 {
     struct broker *broker = context;
@@ -248,6 +256,7 @@ static enum verdict finish_user(void *context, struct runner *runner, actor_hand
     egress_perform(broker, runner, turn, state);
     struct change *change = turn->change;
     bool retire = turn->retire;
+    egress_show(broker, self, state);
     turn_reset(turn);
     if (change == NULL)
         return retire ? VERDICT_RETIRE : VERDICT_GO_ON;

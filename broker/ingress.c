@@ -70,8 +70,19 @@ static void copy_text(char *to, size_t room, struct bytes from)
     to[size] = '\0';
 }
 
+/* A few threads that look at the same time may let in a few more. */
+static bool is_one_too_many(struct broker *broker, const struct attach_message *attach)
+{
+    uint32_t users = registry_count(broker->registry) -
+                     atomic_load_explicit(&broker->counters.instances, memory_order_relaxed);
+    return users >= broker->options->limits_users &&
+           registry_find(broker->registry, attach->user, strlen(attach->user)) == 0;
+}
+
 bool ingress_attach(struct broker *broker, struct runner *runner, struct attach_message *attach)
 {
+    if (is_one_too_many(broker, attach))
+        return false;
     /* The actor may retire between the claim and the post; then the next claim makes a new one. */
     for (;;) {
         actor_handle user = registry_claim(broker->registry, attach->user, strlen(attach->user),
@@ -165,6 +176,7 @@ static void post_frames(struct broker *broker, struct thread *thread, conn_handl
     CHECK_DEBT(message != NULL, "no memory for frames");
     message->conn = conn;
     message->welcomed = welcomed;
+    message->done = 0;
     message->size = (uint32_t)frames.size;
     memcpy(message->bytes, frames.data, frames.size);
     if (scheduler_post(broker->scheduler, &thread->runner, owner, &message->header, 0) != 0) {
@@ -208,6 +220,10 @@ static void end_unbound(struct broker *broker, struct thread *thread, conn_handl
         net_release(broker->net, conn);
         return;
     }
+    if (end == CONN_STOPPING) {
+        say_close(broker, thread, conn, USHER__V1__CLOSE__REASON__SHUTDOWN, "the broker stops");
+        return;
+    }
     bool late = end == CONN_LOGIN_DEADLINE || end == CONN_SILENT;
     char address[NET_ADDRESS_BYTES_MAX];
     net_address(broker->net, conn, address);
@@ -231,7 +247,7 @@ static void on_end(void *context, void *thread_, conn_handle conn, uint64_t owne
         [CONN_LOST] = LOSS_GONE,           [CONN_BROKEN_FRAME] = LOSS_PROTOCOL,
         [CONN_FRAME_TOO_LARGE] = LOSS_TOO_LARGE, [CONN_PRELOGIN_BYTES] = LOSS_TOO_LARGE,
         [CONN_LOGIN_DEADLINE] = LOSS_SILENT, [CONN_SILENT] = LOSS_SILENT,
-        [CONN_SLOW] = LOSS_SLOW,
+        [CONN_SLOW] = LOSS_SLOW,           [CONN_STOPPING] = LOSS_GONE,
     };
     struct broker *broker = context;
     struct thread *thread = thread_;

@@ -56,6 +56,19 @@ struct broker {
     _Atomic bool stopping;
 };
 
+/* --- broker.c: for the simulation, which brings its own clock, store, net and link ---------------- */
+
+/* Fills a zeroed broker: settings, threads' places, actors, services, committer, clock, queries;
+ * starts nothing. `store` is taken by a success. */
+int broker_assemble(struct broker *broker, const struct options *options, const struct env *env,
+                    struct log *log, struct store *store);
+
+/* Frees what broker_assemble made, the store included. No thread may be left. */
+void broker_dismantle(struct broker *broker);
+
+/* Tells every actor that the broker stops, spreading the return of the clients. */
+void broker_tell_all(struct broker *broker);
+
 /* --- ingress.c --------------------------------------------------------------------------------- */
 
 extern const struct behaviour user_behaviour, instance_behaviour;
@@ -72,6 +85,9 @@ bool ingress_attach(struct broker *broker, struct runner *runner, struct attach_
 void egress_perform(struct broker *broker, struct runner *runner, struct turn *turn,
                     struct session *session);
 
+/* Shows how full the user's inbox is. */
+void egress_show(struct broker *broker, actor_handle self, const struct session *session);
+
 /* A message that found no actor; takes it. */
 void egress_bounce(void *context, struct runner *runner, struct message *message);
 
@@ -83,6 +99,10 @@ int committer_start(struct committer *committer);
 /* Takes the change; the actor is held until it is done. */
 void committer_submit(struct committer *committer, struct change *change);
 
+/* Commits what waits, on the calling thread: what the thread does in a loop, and the simulation
+ * when its schedule says so. False: nothing waited. */
+bool committer_step(struct committer *committer);
+
 /* Waits until nothing is queued or in progress. */
 void committer_drain(struct committer *committer);
 void committer_close(struct committer *committer);
@@ -90,6 +110,10 @@ void committer_close(struct committer *committer);
 /* --- queries.c --------------------------------------------------------------------------------- */
 
 int queries_open(struct queries **queries, struct broker *broker);
+int queries_start(struct queries *queries);
+
+/* Answers one query on the calling thread. False: none waited. */
+bool queries_step(struct queries *queries);
 
 /* Takes the query. */
 void queries_submit(struct queries *queries, struct query_message *query);
@@ -124,6 +148,9 @@ void services_tell_presence(struct services *services, struct runner *runner, ui
 
 int clock_open(struct clock **clock, struct broker *broker);
 int clock_start(struct clock *clock);
+
+/* Posts the ticks that are due at the env's time, on the calling thread. */
+void clock_step(struct clock *clock);
 void clock_add(struct clock *clock, actor_handle actor, uint64_t due_ms);
 void clock_close(struct clock *clock);
 

@@ -87,6 +87,16 @@ struct page {
     Usher__V1__SessionInfo *rows[PAGE_ROWS_MAX];
 };
 
+/* Not stored: as the user's actor shows it at this moment. */
+static uint32_t inbox_messages(struct broker *broker, const char *user)
+{
+    actor_handle handle = registry_find(broker->registry, user, strlen(user));
+    if (handle == 0)
+        return 0;
+    struct actor *actor = registry_actor(broker->registry, actor_slot(handle));
+    return atomic_load_explicit(&actor->gauge, memory_order_relaxed);
+}
+
 static Usher__V1__SessionInfo *row_of(struct broker *broker, const char *user,
                                       const struct session_record *record)
 {
@@ -99,6 +109,7 @@ static Usher__V1__SessionInfo *row_of(struct broker *broker, const char *user,
         row->state = (Usher__V1__SessionInfo__State)record->state; /* the same numbers */
         row->epoch = record->epoch;
         row->since_ms = record->since_ms;
+        row->inbox_messages = inbox_messages(broker, user);
         row->node = strdup(broker->settings.node);
         row->address = strdup(record->address);
         row->client = strdup(record->client);
@@ -382,28 +393,39 @@ static void run_command(struct broker *broker, const struct query_message *query
     buffer_fini(&out);
 }
 
-static void *run(void *argument)
+bool queries_step(struct queries *queries)
 {
-    struct queries *queries = argument;
     pthread_mutex_lock(&queries->lock);
-    while (!queries->closing) {
-        struct query_message *query = (struct query_message *)queries->first;
-        if (query == NULL) {
-            pthread_cond_wait(&queries->more, &queries->lock);
-            continue;
-        }
+    struct query_message *query = (struct query_message *)queries->first;
+    if (query != NULL) {
         queries->first = query->header.next;
         if (queries->first == NULL)
             queries->last = NULL;
-        pthread_mutex_unlock(&queries->lock);
-        if (query->kind == QUERY_PRESENCE)
-            read_presence(queries->broker, query);
-        else
-            run_command(queries->broker, query);
-        message_destroy(&query->header);
-        pthread_mutex_lock(&queries->lock);
     }
     pthread_mutex_unlock(&queries->lock);
+    if (query == NULL)
+        return false;
+    if (query->kind == QUERY_PRESENCE)
+        read_presence(queries->broker, query);
+    else
+        run_command(queries->broker, query);
+    message_destroy(&query->header);
+    return true;
+}
+
+static void *run(void *argument)
+{
+    struct queries *queries = argument;
+    bool open = true;
+    while (open) {
+        if (queries_step(queries))
+            continue;
+        pthread_mutex_lock(&queries->lock);
+        while (queries->first == NULL && !queries->closing)
+            pthread_cond_wait(&queries->more, &queries->lock);
+        open = !queries->closing;
+        pthread_mutex_unlock(&queries->lock);
+    }
     return NULL;
 }
 
@@ -415,9 +437,14 @@ int queries_open(struct queries **out, struct broker *broker)
     queries->broker = broker;
     pthread_mutex_init(&queries->lock, NULL);
     pthread_cond_init(&queries->more, NULL);
+    *out = queries;
+    return 0;
+}
+
+int queries_start(struct queries *queries)
+{
     int error = pthread_create(&queries->pthread, NULL, run, queries);
     queries->started = error == 0;
-    *out = queries;
     return -error;
 }
 

@@ -146,8 +146,12 @@ int restore_sessions(struct broker *broker, char *error_text)
         error = store_position(broker->store, &position);
     if (error != 0) {
         snprintf(error_text, BROKER_ERROR_BYTES, "store.path %s: cannot restore the sessions: %s%s",
-                 broker->options->store_path, strerror(-error),
-                 error == -ENOSPC ? " (raise limits.users or store.map_bytes)" : "");
+                 broker->options->store_path,
+                 error == -EUCLEAN ? "a record is damaged" : strerror(-error),
+                 error == -ENOSPC    ? " (raise limits.users or store.map_bytes)"
+                 : error == -EUCLEAN ? "; restore the folder from a backup, or move it away to "
+                                       "start with an empty store"
+                                     : "");
         return error;
     }
     atomic_store(&broker->counters.presence_last, position.presence_last);

@@ -5,9 +5,11 @@
  * The library nng 1.5 that stable distributions carry can wedge a whole process, so it is used
  * in the narrow way that survived every experiment: half-duplex (the receive is posted when the
  * send has finished, the next send when the answer is here), no resending by the library, a
- * timeout on everything, and a new dialer after each failure, because a dialer whose peer
- * vanished during the handshake never dials again. A socket is closed when no answer can be
- * arriving.
+ * timeout on everything, and a new dialer when an answer does not come, because a dialer whose
+ * peer vanished during the handshake never dials again. The reverse is as bad: one peer that
+ * vanishes during the handshake ends the node's listener. So a dialer that has just lost its
+ * connection, and is likely to be in the next handshake, is left alone, and a socket is closed
+ * when neither a handshake nor an answer can be on its way.
  *
  * The completion runs on a thread of nng. It owns `stage`, `answer` and `error` from
  * channel_start until it stores FINISHED; whoever loads FINISHED owns them again. Resending the
@@ -23,6 +25,10 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+
+enum {
+    HANDSHAKE_MS = 500
+};
 
 enum stage {
     IDLE,
@@ -166,20 +172,21 @@ static void answer_free(struct channel *channel)
     channel->answer = NULL;
 }
 
-/* An answer may be arriving. While sending (mostly: waiting for a connection) none can. */
-static bool receiving(const struct channel *channel)
+static void wait_while(struct channel *channel, int stage, unsigned wait_ms)
 {
-    return atomic_load_explicit(&channel->stage, memory_order_acquire) == RECEIVING;
+    uint64_t end_ms = monotonic_ms() + wait_ms;
+
+    while (atomic_load_explicit(&channel->stage, memory_order_acquire) == stage &&
+           monotonic_ms() < end_ms)
+        wake_wait(channel->wake, 20);
 }
 
 void channel_close(struct channel *channel, unsigned wait_ms)
 {
-    uint64_t end_ms = monotonic_ms() + wait_ms;
-
     if (channel == NULL)
         return;
-    while (receiving(channel) && monotonic_ms() < end_ms)
-        wake_wait(channel->wake, 20);
+    wait_while(channel, SENDING, HANDSHAKE_MS);
+    wait_while(channel, RECEIVING, wait_ms);
     nng_aio_stop(channel->aio);
     nng_close(channel->socket);
     nng_aio_free(channel->aio);
@@ -211,8 +218,10 @@ static int dial(struct channel *channel)
     return 0;
 }
 
-void channel_redial(struct channel *channel)
+void channel_failed(struct channel *channel, int error)
 {
+    if (error == -ECONNRESET)
+        return; /* the dialer is at it already */
     if (channel->dialed)
         nng_dialer_close(channel->dialer);
     channel->dialed = false;

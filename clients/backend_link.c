@@ -7,9 +7,10 @@
  * queued commands and usher_backend_stop all set one eventfd, so the loop has one place to sleep.
  *
  * A request that got no answer (timeout, lost connection) is sent again as it was, on a new
- * connection to the next URL: a fetch changes nothing at the node but by its cursors, and submits
- * are numbered. A link that the node no longer knows is the end of its numbers: hello again, mail
- * from 1, submits from 1. The cursor of presence goes on, because its numbers belong to the node.
+ * connection, after a timeout to the next URL: a fetch changes nothing at the node but by its
+ * cursors, and submits are numbered. A link that the node no longer knows is the end of its
+ * numbers: hello again, mail from 1, submits from 1. The cursor of presence goes on, because its
+ * numbers belong to the node.
  *
  * The cursor of the mail moves when on_call has returned and is told by the next fetch, so a call
  * is lost neither by a crash of this process (the node gives it to another instance) nor by a
@@ -81,7 +82,14 @@ static void unlink_from_node(struct usher_backend *backend, const char *why)
     tell_lost(backend);
 }
 
-/* No answer: the next try comes later, on the next URL. */
+static const char *error_word(int error)
+{
+    return error == -ETIMEDOUT    ? "timeout"
+           : error == -ECONNRESET ? "connection lost"
+                                  : "not what usherd says";
+}
+
+/* No answer: the next try comes later. */
 static void side_failed(struct usher_backend *backend, struct side *side, int error)
 {
     unsigned shift = side->failures < 5 ? side->failures : 5;
@@ -90,26 +98,22 @@ static void side_failed(struct usher_backend *backend, struct side *side, int er
     backend_error(backend,
                   "no answer from a node at %s (%s): is usherd running, and is this one "
                   "of its link.urls? Trying again",
-                  channel_url(side->channel), error == -ETIMEDOUT ? "timeout" : "connection lost");
+                  channel_url(side->channel), error_word(error));
     side->failures++;
     side->retry_at_ms = monotonic_ms() + (wait_ms < BACKOFF_MS_MAX ? wait_ms : BACKOFF_MS_MAX);
-    channel_redial(side->channel);
+    channel_failed(side->channel, error);
     tell_lost(backend);
 }
 
-static const Usher__V1__LinkAnswer *side_decode(struct usher_backend *backend, struct side *side,
-                                                struct bytes frame)
+/* NULL: a peer that does not speak our protocol. */
+static const Usher__V1__LinkAnswer *side_decode(struct side *side, struct bytes frame)
 {
     const Usher__V1__LinkAnswer *answer;
 
     arena_reset(&side->arena);
     answer = link_answer_read(&side->arena, frame);
-    if (answer == NULL || answer->body_case == USHER__V1__LINK_ANSWER__BODY__NOT_SET) {
-        backend_error(backend, "%s does not speak the backend link of usher",
-                      channel_url(side->channel));
-        return NULL;
-    }
-    return answer;
+    return answer != NULL && answer->body_case != USHER__V1__LINK_ANSWER__BODY__NOT_SET ? answer
+                                                                                        : NULL;
 }
 
 int request_pack(struct buffer *out, const Usher__V1__LinkRequest *request)
@@ -228,7 +232,7 @@ static void hello_answered(struct usher_backend *backend, const Usher__V1__LinkA
         backend->pending = PENDING_NONE;
         hello_accepted(backend, answer->accepted);
     } else {
-        side_failed(backend, &backend->submit, -ECONNRESET);
+        side_failed(backend, &backend->submit, -EPROTO);
     }
 }
 
@@ -257,9 +261,9 @@ static void submit_take(struct usher_backend *backend)
 
     if (error == -EAGAIN)
         return;
-    answer = error == 0 ? side_decode(backend, &backend->submit, frame) : NULL;
+    answer = error == 0 ? side_decode(&backend->submit, frame) : NULL;
     if (answer == NULL)
-        side_failed(backend, &backend->submit, error);
+        side_failed(backend, &backend->submit, error != 0 ? error : -EPROTO);
     else if (backend->pending == PENDING_HELLO)
         hello_answered(backend, answer);
     else
@@ -368,9 +372,9 @@ static void fetch_take(struct usher_backend *backend)
 
     if (error == -EAGAIN)
         return;
-    answer = error == 0 ? side_decode(backend, side, frame) : NULL;
+    answer = error == 0 ? side_decode(side, frame) : NULL;
     if (answer == NULL)
-        side_failed(backend, side, error);
+        side_failed(backend, side, error != 0 ? error : -EPROTO);
     else if (side->link != backend->link)
         return; /* about a link of the past */
     else if (answer->body_case == USHER__V1__LINK_ANSWER__BODY_BATCH)
@@ -378,7 +382,7 @@ static void fetch_take(struct usher_backend *backend)
     else if (answer->body_case == USHER__V1__LINK_ANSWER__BODY_REFUSED)
         fetch_refused(backend, answer->refused);
     else
-        side_failed(backend, side, -ECONNRESET);
+        side_failed(backend, side, -EPROTO);
 }
 
 static int fetch_start(struct usher_backend *backend)

@@ -56,7 +56,8 @@ struct channel;
  * request ended. Opens no connection. -ENOMEM, -ENFILE. */
 int channel_open(struct channel **channel, const struct urls *urls, int wake);
 
-/* Waits at most wait_ms for the answer that is under way, then gives everything back. */
+/* Waits at most wait_ms for the answer that is under way (and a moment for a connection), then
+ * gives everything back. */
 void channel_close(struct channel *channel, unsigned wait_ms);
 
 /* Sends one request (borrowed) and waits for its answer in the background. Only when the channel
@@ -68,8 +69,10 @@ bool channel_idle(const struct channel *channel);
  * channel_start. -ETIMEDOUT, -ECONNRESET, -ENOMEM: there will be none. The channel is idle then. */
 int channel_take(struct channel *channel, struct bytes *answer);
 
-/* Gives up the connection; the next request goes to the next URL. Only when idle. */
-void channel_redial(struct channel *channel);
+/* What a request ended with, or that its answer was useless (-EPROTO). Gives up the connection,
+ * and the next request goes to the next URL, unless it was only lost and is being made again.
+ * Only when idle. */
+void channel_failed(struct channel *channel, int error);
 const char *channel_url(const struct channel *channel);
 
 void wake_set(int wake);

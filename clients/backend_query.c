@@ -106,7 +106,7 @@ static int exchange(struct usher_backend *backend, struct bytes request, uint64_
             wake_wait(backend->query_wake, LOOK_MS);
         if (error == 0)
             return 0;
-        channel_redial(channel);
+        channel_failed(channel, error);
         if (error == -ECONNRESET)
             wake_wait(backend->query_wake, BACKOFF_MS_MIN);
     }

@@ -27,16 +27,29 @@
  * a new field is all that a new field needs. One pass, forward; every field is written where it
  * belongs at once, and "the last one counts" comes out by itself. */
 
-enum kind { KIND_UNKNOWN, KIND_TEXT, KIND_BYTES, KIND_UINT64, KIND_UINT32, KIND_BOOL };
+enum kind {
+    KIND_UNKNOWN,
+    KIND_TEXT,
+    KIND_BYTES,
+    KIND_UINT64,
+    KIND_UINT32,
+    KIND_BOOL
+};
 
 struct field {
     uint8_t kind;
     uint8_t offset; /* in struct client_frame */
 };
 
-enum { ID_NUMBER = 1, FIELD_NUMBER_MAX = 4 };
+enum {
+    ID_NUMBER = 1,
+    FIELD_NUMBER_MAX = 4
+};
 
-#define FIELD(kind, member) {kind, offsetof(struct client_frame, member)}
+#define FIELD(kind, member)                         \
+    {                                               \
+        kind, offsetof(struct client_frame, member) \
+    }
 
 static const struct field fields[CLIENT_LOGOUT + 1][FIELD_NUMBER_MAX + 1] = {
     [CLIENT_LOGIN] = {[1] = FIELD(KIND_TEXT, login.username),

@@ -5,7 +5,7 @@
  * or a terminal, and one spelling only per name: no Unicode, hence no look-alikes from
  * normalisation. It is kept as 256 bits, one per byte value. */
 
-#define BIT(character) (UINT64_C(1) << ((character) & 63))
+#define BIT(character) (UINT64_C(1) << ((character)&63))
 /* All bits from that of `first` to that of `last`; both in the same word, last not the 63rd. */
 #define BITS(first, last) ((BIT(last) << 1) - BIT(first))
 

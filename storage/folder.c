@@ -57,9 +57,8 @@ static int make_one(const char *path, char *error)
     int code = errno;
     struct stat status;
     if (stat(path, &status) == 0)
-        return S_ISDIR(status.st_mode)
-                   ? 0
-                   : store_explain(error, -ENOTDIR, "%s is not a folder", path);
+        return S_ISDIR(status.st_mode) ? 0
+                                       : store_explain(error, -ENOTDIR, "%s is not a folder", path);
     return store_explain(error, permission(code), "cannot make the folder %s: %s", path,
                          strerror(code));
 }

@@ -49,11 +49,11 @@ enum {
     PAGE_BRANCH = 1,
     PAGE_LEAF = 2,
     PAGE_OVERFLOW = 4,
-    NODE_OVERFLOW = 1,  /* the data is a page number, the value lies there */
-    NODE_DATABASE = 2,  /* the data is a database */
+    NODE_OVERFLOW = 1, /* the data is a page number, the value lies there */
+    NODE_DATABASE = 2, /* the data is a database */
     NODE_FLAGS_NONE = 0,
-    DATABASE_INTEGER_KEY = 0x08,  /* only and always the free pages */
-    DATABASE_NO_SUBDIR = 0x4000,  /* left there by the file's birth under another name */
+    DATABASE_INTEGER_KEY = 0x08, /* only and always the free pages */
+    DATABASE_NO_SUBDIR = 0x4000, /* left there by the file's birth under another name */
 };
 
 static const uint32_t magic = 0xBEEFC0DE;
@@ -68,7 +68,11 @@ struct file {
     uint8_t *claimed; /* a bit per page of the file */
 };
 
-enum tree_kind { TREE_FREE, TREE_MAIN, TREE_NAMED };
+enum tree_kind {
+    TREE_FREE,
+    TREE_MAIN,
+    TREE_NAMED
+};
 
 struct tree {
     enum tree_kind kind;
@@ -261,12 +265,10 @@ static int metas_check(struct file *file, const char *path, char *error)
         return store_explain(error, -EUCLEAN, "%s is cut short (%llu bytes)", path,
                              (unsigned long long)file->bytes);
     for (unsigned i = 0; i < 2; i++) {
-        if (read32(meta_at(file, i)) != magic ||
-            read32(meta_at(file, i) + 24) != file->page_bytes)
+        if (read32(meta_at(file, i)) != magic || read32(meta_at(file, i) + 24) != file->page_bytes)
             return store_explain(error, -EUCLEAN, "%s: its head is damaged", path);
         if (read32(meta_at(file, i) + 4) != FILE_VERSION)
-            return store_explain(error, -EUCLEAN, "%s is of a version that is not read here",
-                                 path);
+            return store_explain(error, -EUCLEAN, "%s is of a version that is not read here", path);
     }
     return 0;
 }
@@ -292,8 +294,7 @@ static int pages_check(struct file *file, const char *path, char *error)
     file->claimed = calloc(1, file->pages / 8 + 1);
     if (file->claimed == NULL)
         return store_explain(error, -ENOMEM, "no memory to check %s", path);
-    bool sound = tree_check(file, meta + 24, TREE_FREE) &&
-                 tree_check(file, meta + 72, TREE_MAIN);
+    bool sound = tree_check(file, meta + 24, TREE_FREE) && tree_check(file, meta + 72, TREE_MAIN);
     free(file->claimed);
     if (sound)
         return 0;
@@ -319,8 +320,10 @@ int lmdb_file_check(const char *path, char *error)
         map = mmap(NULL, file.bytes, PROT_READ, MAP_SHARED, descriptor, 0);
     (void)close(descriptor);
     if (map == MAP_FAILED)
-        return store_explain(error, -EUCLEAN, "%s is empty or no file; restore it from a backup, "
-                             "or move it away to start with an empty store", path);
+        return store_explain(error, -EUCLEAN,
+                             "%s is empty or no file; restore it from a backup, "
+                             "or move it away to start with an empty store",
+                             path);
     file.data = map;
     int result = metas_check(&file, path, error);
     if (result == 0)

@@ -5,8 +5,8 @@
  * size. That catches what the unpacked form cannot show: a NUL inside of a text, a field given
  * twice, a number in a longer form than needed.
  *
- * Unpacking allocates from an arena on the stack. A record is small, and a damaged one that
- * passes the checksum by luck then costs a bounded amount of memory too. */
+ * Unpacking allocates from an arena whose memory is on the stack: a record is small, a listing
+ * unpacks many of them, and a damaged one that passes the checksum by luck costs no more. */
 
 #include "storage/record.h"
 
@@ -15,33 +15,12 @@
 #include <string.h>
 
 #include "backend.pb-c.h"
+#include "proto/arena.h"
 #include "record.pb-c.h"
 
-enum { ARENA_BYTES = 4096, ARENA_ALIGN = 16 };
-
-struct arena {
-    size_t used;
-    alignas(ARENA_ALIGN) uint8_t data[ARENA_BYTES];
+enum {
+    ARENA_BYTES = 4096
 };
-
-static void *arena_alloc(void *context, size_t size)
-{
-    struct arena *arena = context;
-    if (size > ARENA_BYTES)
-        return NULL;
-    size_t rounded = (size + ARENA_ALIGN - 1) & ~(size_t)(ARENA_ALIGN - 1);
-    if (rounded > ARENA_BYTES - arena->used)
-        return NULL;
-    void *memory = arena->data + arena->used;
-    arena->used += rounded;
-    return memory;
-}
-
-static void arena_free(void *context, void *memory)
-{
-    (void)context;
-    (void)memory;
-}
 
 /* Half a byte at a time: 64 bytes of table, fast enough for records of a hundred bytes. */
 uint32_t record_crc32c(uint32_t crc, struct bytes data)
@@ -139,9 +118,8 @@ static ProtobufCMessage *message_unpack(const ProtobufCMessageDescriptor *descri
     struct bytes body;
     if (header_check(key, bytes, &body) < 0)
         return NULL;
-    ProtobufCAllocator allocator = {arena_alloc, arena_free, arena};
     ProtobufCMessage *message =
-        protobuf_c_message_unpack(descriptor, &allocator, body.size, body.data);
+        protobuf_c_message_unpack(descriptor, arena_allocator(arena), body.size, body.data);
     if (message == NULL || protobuf_c_message_get_packed_size(message) != body.size)
         return NULL;
     return message;
@@ -169,9 +147,10 @@ int record_pack_session(const char *user, const struct session_record *record,
 
 int record_unpack_session(const char *user, struct bytes bytes, struct session_record *record)
 {
-    struct arena arena = {.used = 0};
-    ProtobufCMessage *base = message_unpack(&usher__v1__session_record__descriptor,
-                                            bytes_of_text(user), bytes, &arena);
+    alignas(max_align_t) uint8_t memory[ARENA_BYTES];
+    struct arena arena = {.data = memory, .capacity = sizeof(memory)};
+    ProtobufCMessage *base =
+        message_unpack(&usher__v1__session_record__descriptor, bytes_of_text(user), bytes, &arena);
     if (base == NULL)
         return -EUCLEAN;
     const Usher__V1__SessionRecord *message = (const Usher__V1__SessionRecord *)base;
@@ -215,7 +194,8 @@ int record_unpack_event(uint64_t seq, struct bytes bytes, struct presence_event 
 {
     uint8_t key[RECORD_EVENT_KEY_BYTES];
     record_event_key(seq, key);
-    struct arena arena = {.used = 0};
+    alignas(max_align_t) uint8_t memory[ARENA_BYTES];
+    struct arena arena = {.data = memory, .capacity = sizeof(memory)};
     ProtobufCMessage *base = message_unpack(&usher__v1__presence_event__descriptor,
                                             (struct bytes){key, sizeof(key)}, bytes, &arena);
     if (base == NULL)

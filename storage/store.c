@@ -40,7 +40,8 @@ static bool record_is_usable(const struct session_record *record)
 
 static bool event_is_usable(const struct presence_event *event)
 {
-    return name_is_usable(event->user) && record_text_fits(event->address, STORE_ADDRESS_BYTES_MAX) &&
+    return name_is_usable(event->user) &&
+           record_text_fits(event->address, STORE_ADDRESS_BYTES_MAX) &&
            record_text_fits(event->client, STORE_CLIENT_BYTES_MAX);
 }
 

@@ -33,8 +33,8 @@
 #include "storage/store.h"
 
 #include <errno.h>
-#include <lmdb.h>
 #include <limits.h>
+#include <lmdb.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,13 +48,12 @@
 #include "storage/store_ops.h"
 
 enum {
-    READERS_MAX = 126,             /* read transactions at one time, as many as LMDB's default */
-    READER_CHECK_COMMITS = 1000,   /* clears what dead processes left in the reader table */
-    EVENT_BYTES_MAX = 288,         /* one event on its page, with key and node */
-    EVENTS_DROPPED_MAX = 64,       /* per append: a lowered limit is reached in small steps */
-    EVENTS_SHARE = 4,              /* of the map, 1/n, at most for events */
-    PAGES_KEPT = 16,               /* what a transaction must leave for the next; see above */
-    PAGES_PER_CHANGE = 2,          /* copied and split, roughly */
+    READERS_MAX = 126,           /* read transactions at one time, as many as LMDB's default */
+    READER_CHECK_COMMITS = 1000, /* clears what dead processes left in the reader table */
+    EVENT_BYTES_MAX = 288,       /* one event on its page, with key and node */
+    EVENTS_DROPPED_MAX = 64,     /* per append: a lowered limit is reached in small steps */
+    EVENTS_SHARE = 4,            /* of the map, 1/n, at most for events */
+    PAGES_KEPT = 16,             /* what a transaction must leave for the next; see above */
     MAP_PAGES_MIN = 64,
 };
 
@@ -80,12 +79,15 @@ struct lmdb_store {
     /* the writer's */
     MDB_txn *transaction;
     struct store_position pending;
-    bool changed; /* something of the transaction is to be committed */
-    bool broken;  /* a commit failed: reopen before anything else */
-    size_t transaction_last;     /* the last that was acknowledged */
-    uint64_t changes;            /* in the transaction */
-    uint64_t pages_free;         /* when it began; a lower bound until free_list_counted */
-    uint64_t pages_for_events;   /* what the events may still grow by */
+    bool changed;            /* something of the transaction is to be committed */
+    bool broken;             /* a commit failed: reopen before anything else */
+    size_t transaction_last; /* the last that was acknowledged */
+    uint64_t changes;        /* in the transaction */
+    uint64_t bytes_put;      /* by them */
+    uint64_t pages_used;     /* of the file, free ones among them */
+    uint64_t page_bytes;
+    uint64_t pages_free;       /* when it began; a lower bound until free_list_counted */
+    uint64_t pages_for_events; /* what the events may still grow by */
     bool free_list_counted;
     uint64_t commits;
 };
@@ -224,9 +226,9 @@ static int birth(const struct lmdb_store *store, const char *data_path, char *er
         result = -errno;
     if (result == 0)
         result = folder_sync(store->path);
-    return result == 0 ? 0
-                       : store_explain(error, result, "cannot make %s: %s", data_path,
-                                       strerror(-result));
+    return result == 0
+               ? 0
+               : store_explain(error, result, "cannot make %s: %s", data_path, strerror(-result));
 }
 
 /* The handles of the three databases. A store without one of them is damaged. */
@@ -299,8 +301,8 @@ static int position_read(const struct lmdb_store *store, MDB_txn *transaction,
         if (result < 0)
             return result == -ENOENT ? -EUCLEAN : result;
     }
-    bool whole = last == position->presence_last &&
-                 last + 1 - position->presence_first == events.ms_entries;
+    bool whole =
+        last == position->presence_last && last + 1 - position->presence_first == events.ms_entries;
     return whole ? 0 : -EUCLEAN;
 }
 
@@ -421,18 +423,26 @@ static int room_begin(struct lmdb_store *store)
     uint64_t used = info.me_last_pgno + 1;
     store->pages_free = used < pages ? pages - used : 0;
     store->pages_for_events = (missing * EVENT_BYTES_MAX + stat.ms_psize - 1) / stat.ms_psize;
+    store->pages_used = used;
+    store->page_bytes = stat.ms_psize;
     store->free_list_counted = false;
     store->changes = 0;
+    store->bytes_put = 0;
     return 0;
 }
 
-/* 0 or -ENOSPC for one more change in this transaction; `grows` when it leaves more behind than
- * was there. */
-static int room_take(struct lmdb_store *store, bool grows)
+/* 0 or -ENOSPC for one more change in this transaction, which puts `bytes`; `grows` when it
+ * leaves more behind than was there. The estimate: each change copies two pages, but no page is
+ * copied twice, and what is put fills new pages by half. */
+static int room_take(struct lmdb_store *store, size_t bytes, bool grows)
 {
     store->changes++;
-    uint64_t kept = grows ? 2 * PAGES_KEPT + store->pages_for_events : PAGES_KEPT;
-    uint64_t wanted = store->changes * PAGES_PER_CHANGE + kept;
+    store->bytes_put += bytes;
+    uint64_t copied = store->changes * 2;
+    if (copied > store->pages_used)
+        copied = store->pages_used;
+    uint64_t wanted = copied + 2 * store->bytes_put / store->page_bytes;
+    wanted += grows ? 2 * PAGES_KEPT + store->pages_for_events : PAGES_KEPT;
     if (wanted > store->pages_free && !store->free_list_counted) {
         uint64_t listed;
         int code = free_list_count(store->env, &listed);
@@ -490,7 +500,7 @@ static int lmdb_put_session(struct store *base, const char *user,
     bool grows;
     int result = session_grows(store, &key, value.mv_size, &grows);
     if (result == 0)
-        result = room_take(store, grows);
+        result = room_take(store, value.mv_size, grows);
     if (result < 0)
         return result;
     store->changed = true;
@@ -501,7 +511,7 @@ static int lmdb_delete_session(struct store *base, const char *user)
 {
     struct lmdb_store *store = lmdb_of(base);
     MDB_val key = value_of_text(user);
-    int result = room_take(store, false);
+    int result = room_take(store, 0, false);
     if (result < 0)
         return result;
     int code = mdb_del(store->transaction, store->sessions, &key, NULL);
@@ -537,7 +547,7 @@ static int lmdb_append_event(struct store *base, struct presence_event *event)
     int size = record_pack_event(event, bytes);
     if (size < 0)
         return size;
-    int result = room_take(store, false);
+    int result = room_take(store, (size_t)size, false);
     if (result < 0)
         return result;
     record_event_key(event->seq, key_bytes);
@@ -654,8 +664,8 @@ static int name_read(const MDB_val *key, char user[STORE_NAME_BYTES_MAX + 1])
     return 0;
 }
 
-static int list_walk(MDB_cursor *cursor, const struct store_query *query,
-                     store_session_each *each, void *context, bool *more)
+static int list_walk(MDB_cursor *cursor, const struct store_query *query, store_session_each *each,
+                     void *context, bool *more)
 {
     MDB_val key = value_of_text(query->start);
     MDB_val value;
@@ -736,8 +746,7 @@ static int events_walk(MDB_cursor *cursor, uint64_t seq, uint64_t last, size_t l
 }
 
 static int lmdb_read_events(struct store *base, uint64_t after, size_t limit,
-                            store_event_each *each, void *context,
-                            struct store_position *position)
+                            store_event_each *each, void *context, struct store_position *position)
 {
     struct lmdb_store *store = lmdb_of(base);
     MDB_txn *transaction;
@@ -794,8 +803,7 @@ static int options_take(struct lmdb_store *store, const struct store_options *op
     if (store->map_bytes < MAP_PAGES_MIN * page_bytes)
         return store_explain(error, -EINVAL, "a store needs at least %llu bytes",
                              (unsigned long long)(MAP_PAGES_MIN * page_bytes));
-    if (snprintf(store->path, sizeof(store->path), "%s", options->path) >=
-        (int)sizeof(store->path))
+    if (snprintf(store->path, sizeof(store->path), "%s", options->path) >= (int)sizeof(store->path))
         return store_explain(error, -ENAMETOOLONG, "the store's path is too long");
     store->events_kept_max = store->map_bytes / EVENTS_SHARE / EVENT_BYTES_MAX;
     if (store->events_kept_max > options->events_kept_max)

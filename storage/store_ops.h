@@ -4,10 +4,9 @@
 
 /* Between the dispatch (store.c) and the stores behind it; nobody else includes this.
  *
- * The dispatch has checked the arguments: names and texts are within their limits, `after` and
- * `prefix` are at most STORE_NAME_BYTES_MAX long when they seek, put, delete, append, commit and
- * abort come inside of a transaction only. A write that fails is followed by abort; commit ends
- * the transaction whatever it returns. */
+ * The dispatch has checked the arguments: names and texts are within their limits, and writes,
+ * commit and abort come inside of a transaction only. A write that fails is followed by abort;
+ * commit ends the transaction whatever it returns. */
 
 #include <stdarg.h>
 

@@ -57,8 +57,14 @@ void handle_conn_end(struct session *session, struct message *message, struct tu
         message_destroy(message);
         return;
     }
+    if (session->unread != NULL && end->loss != LOSS_SLOW) {
+        /* What it sent before it ended comes first. */
+        turn_post(turn, turn->self, message);
+        return;
+    }
     const struct loss_row *row = &losses[end->loss];
     log_loss(session, row, end->loss, turn);
+    session_drop_frames(session, turn);
     if (row->reason != 0)
         conn_shut(turn, session->conn, row->reason, row->detail, 0, false);
     else

@@ -10,7 +10,8 @@
 #include "proto/frame.h"
 
 /* A batch of frames as it was read. The front end has found their lengths; here each is read in
- * place and handled. Frames of a connection that no longer holds the session have no effect: that
+ * place and handled, a limited number in each turn, so that nobody's long batch delays others; what
+ * is left waits in the session and the actor reminds itself. Frames of a connection that no longer holds the session have no effect: that
  * is how a takeover silences its predecessor, whatever is still on the way. */
 
 void user_protocol_error(struct session *session, struct turn *turn, uint64_t id,
@@ -65,25 +66,82 @@ static void handle_one(struct session *session, struct bytes bytes, bool welcome
     }
 }
 
+/* Handles up to *budget frames of one batch. True: the batch is done with. */
+static bool handle_batch(struct session *session, struct frames_message *frames,
+                         uint32_t *budget, struct turn *turn)
+{
+    while (frames->done < frames->size) {
+        struct bytes left = {frames->bytes + frames->done, frames->size - frames->done};
+        struct bytes frame;
+        size_t used;
+        if (session->conn != frames->conn || session->conn == 0) {
+            turn_count(turn, METRIC_frames_stale, 1);
+            return true;
+        }
+        if (*budget == 0 || turn->change != NULL)
+            return false;
+        CHECK(frame_next(left, turn->settings->frame_bytes_max, &frame, &used) == 1);
+        frames->done += (uint32_t)used;
+        (*budget)--;
+        turn_count(turn, METRIC_frames_in, 1);
+        handle_one(session, frame, frames->welcomed, turn);
+    }
+    return true;
+}
+
+static void batch_done(struct frames_message *frames, struct turn *turn)
+{
+    turn_effect(turn, EFFECT_CONSUMED, frames->conn);
+    message_destroy(&frames->header);
+}
+
+/* As many frames as one turn may handle; the rest waits behind what others have sent. */
+static void go_on(struct session *session, struct turn *turn)
+{
+    uint32_t budget = turn->settings->turn_frames_max;
+    while (session->unread != NULL) {
+        struct frames_message *first = session->unread;
+        if (!handle_batch(session, first, &budget, turn)) {
+            struct message *more = message_create(MESSAGE_MORE_FRAMES, sizeof(*more));
+            CHECK_DEBT(more != NULL, "no memory for an event");
+            turn_post(turn, turn->self, more);
+            return;
+        }
+        session->unread = (struct frames_message *)first->header.next;
+        batch_done(first, turn);
+    }
+    session->unread_last = NULL;
+}
+
 void handle_frames(struct session *session, struct message *message, struct turn *turn)
 {
     struct frames_message *frames = (struct frames_message *)message;
-    struct bytes left = {frames->bytes, frames->size};
-    uint64_t count = 0;
-    turn_effect(turn, EFFECT_CONSUMED, frames->conn);
-    while (left.size > 0 && session->conn == frames->conn && session->conn != 0 &&
-           turn->change == NULL) {
-        struct bytes frame;
-        size_t used;
-        CHECK(frame_next(left, turn->settings->frame_bytes_max, &frame, &used) == 1);
-        left = (struct bytes){left.data + used, left.size - used};
-        count++;
-        handle_one(session, frame, frames->welcomed, turn);
-    }
-    turn_count(turn, METRIC_frames_in, count);
-    if (left.size > 0)
-        turn_count(turn, METRIC_frames_stale, 1);
+    bool waits = session->unread != NULL;
+    message->next = NULL;
+    if (waits)
+        session->unread_last->header.next = message;
+    else
+        session->unread = frames;
+    session->unread_last = frames;
+    if (!waits)
+        go_on(session, turn);
+}
+
+void handle_more_frames(struct session *session, struct message *message, struct turn *turn)
+{
     message_destroy(message);
+    go_on(session, turn);
+}
+
+void session_drop_frames(struct session *session, struct turn *turn)
+{
+    while (session->unread != NULL) {
+        struct frames_message *first = session->unread;
+        session->unread = (struct frames_message *)first->header.next;
+        turn_count(turn, METRIC_frames_stale, 1);
+        batch_done(first, turn);
+    }
+    session->unread_last = NULL;
 }
 
 void handle_ping(struct session *session, const struct client_frame *frame, struct turn *turn)
@@ -108,7 +166,7 @@ void handle_logout(struct session *session, const struct client_frame *frame, st
     CHECK_DEBT(cause != NULL, "no memory for a logout");
     struct frames_message *because = (struct frames_message *)cause;
     because->conn = session->conn;
-    because->size = 0;
+    because->done = because->size = 0;
     session->logout_id = frame->id;
     session_end(session, turn, USHER__V1__PRESENCE_EVENT__CAUSE__LOGOUT, cause);
 }

@@ -111,6 +111,7 @@ static struct instance *create(struct turn *turn)
     struct instance *instance = calloc(1, sizeof(*instance));
     CHECK_DEBT(instance != NULL, "no memory for an instance");
     instance->calls = calls_create();
+    atomic_fetch_add_explicit(&turn->counters->instances, 1, memory_order_relaxed);
     CHECK_DEBT(instance->calls != NULL &&
                    arena_init(&instance->arena, INSTANCE_ARENA_BYTES) == 0,
                "no memory for an instance");
@@ -465,4 +466,5 @@ void instance_fini(struct instance **state, struct turn *turn)
     arena_fini(&instance->arena);
     free(instance);
     *state = NULL;
+    atomic_fetch_sub_explicit(&turn->counters->instances, 1, memory_order_relaxed);
 }

@@ -17,6 +17,7 @@ enum message_kind {
     MESSAGE_ATTACH = 1, /* a verified login */
     MESSAGE_RESUME,
     MESSAGE_FRAMES,
+    MESSAGE_MORE_FRAMES, /* to oneself: go on with the frames that are left */
     MESSAGE_CONN_END,
     MESSAGE_WRITABLE,
     /* to a user, from anybody */
@@ -70,6 +71,7 @@ struct frames_message {
     struct message header;
     uint64_t conn;
     bool welcomed; /* read after the Welcome went out */
+    uint32_t done; /* bytes of it that are handled */
     uint32_t size;
     uint8_t bytes[];
 };

@@ -42,6 +42,7 @@ void session_clear(struct session *session, struct turn *turn)
             deliver_refuse(turn, message, USHER__V1__ERROR__CODE__UNDELIVERED);
         free(session->inbox);
     }
+    session_drop_frames(session, turn);
     requests_destroy(session->requests);
     if (session->held != NULL)
         buffer_fini(session->held);

@@ -26,6 +26,7 @@ struct session {
     struct inbox *inbox;  /* NULL: empty */
     struct requests *requests;
     struct buffer *held; /* answers that wait for a resume */
+    struct frames_message *unread, *unread_last; /* frames that wait for the next turn */
     struct pins *pins;   /* the instances that this user's calls go to; NULL: none yet */
     char *details;       /* address, NUL, client, NUL; NULL: both empty */
     uint8_t secret[SECRET_BYTES];
@@ -74,6 +75,9 @@ void conn_refuse(struct turn *turn, uint64_t conn, uint64_t id, uint32_t code, c
                  uint32_t retry_after_ms);
 void conn_shut(struct turn *turn, uint64_t conn, uint32_t reason, const char *detail,
                uint32_t retry_after_ms, bool do_not_return);
+
+/* --- handle_frames.c: the frames that wait are dropped ------------------------------------------- */
+void session_drop_frames(struct session *session, struct turn *turn);
 
 /* --- delivery.c -------------------------------------------------------------------------------- */
 

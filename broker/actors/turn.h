@@ -26,6 +26,7 @@ struct settings {
     uint32_t inbox_bytes_max;
     uint32_t inbox_age_ms;
     uint32_t mailbox_messages_max;
+    uint32_t turn_frames_max;
     uint32_t requests_max;
     uint32_t calls_per_user_max;
     uint32_t call_timeout_ms;
@@ -47,6 +48,7 @@ struct counters {
     _Atomic uint64_t epoch_last;
     _Atomic uint64_t call_last;
     _Atomic uint64_t link_last;
+    _Atomic uint32_t instances;     /* actors that are no users */
     _Atomic uint64_t presence_last; /* the stream as committed */
 };
 

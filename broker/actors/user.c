@@ -13,7 +13,8 @@
 
 static user_handler *const handlers[MESSAGE_KINDS] = {
     [MESSAGE_ATTACH] = handle_attach,       [MESSAGE_RESUME] = handle_resume,
-    [MESSAGE_FRAMES] = handle_frames,       [MESSAGE_CONN_END] = handle_conn_end,
+    [MESSAGE_FRAMES] = handle_frames,       [MESSAGE_MORE_FRAMES] = handle_more_frames,
+    [MESSAGE_CONN_END] = handle_conn_end,
     [MESSAGE_WRITABLE] = handle_writable,   [MESSAGE_DELIVER] = handle_deliver,
     [MESSAGE_CALL_RESULT] = handle_call_result, [MESSAGE_KICK] = handle_kick,
     [MESSAGE_RESULT] = handle_result,       [MESSAGE_TICK] = handle_tick,

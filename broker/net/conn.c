@@ -25,7 +25,7 @@
  * still holds CHUNKS_MAX batches of frames, goes on the list `again`: that bounds what one client
  * can have in flight inside the broker without losing a byte. */
 
-enum { READ_BYTES = 64 * 1024, CHUNKS_MAX = 8 };
+enum { READ_BYTES = 64 * 1024, CHUNKS_MAX = 8, UNBOUND_EXTRA_BYTES = 64 };
 
 struct conn *conn_at(struct reactor *reactor, uint32_t slot)
 {
@@ -139,12 +139,12 @@ int conn_adopt(struct reactor *reactor, int fd)
     conn->state = CONN_OPEN;
     conn->owner = 0;
     conn->unbound_bytes = 0;
-    conn->input_over = conn->dead = conn->again = conn->slow_listed = false;
+    conn->hung_up = conn->input_over = conn->dead = conn->again = conn->slow_listed = false;
     conn->chunks_given = atomic_load_explicit(&conn->chunks_done, memory_order_relaxed);
     atomic_store_explicit(&conn->wants_write, false, memory_order_relaxed);
     atomic_store_explicit(&conn->welcomed, false, memory_order_relaxed);
     atomic_store_explicit(&conn->soft_since, 0, memory_order_relaxed);
-    conn->heard_ms = reactor->now_ms;
+    conn->heard_ms = conn->opened_ms = reactor->now_ms;
     int on = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     deadline_enter(reactor, conn, DEADLINE_LOGIN);
@@ -228,7 +228,7 @@ static void drain(struct reactor *reactor, struct conn *conn)
     ssize_t got = recv(conn->fd, reactor->input, READ_BYTES, MSG_DONTWAIT);
     if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR))
         conn->input_over = true;
-    else if (got == READ_BYTES && !conn->again)
+    else if ((got == READ_BYTES || (got > 0 && conn->hung_up)) && !conn->again)
         conn->again = handle_list_add(&reactor->again, conn_handle_of(reactor, conn));
     if (conn->input_over)
         finish_closing(reactor, conn);
@@ -348,7 +348,8 @@ static void take_input(struct reactor *reactor, struct conn *conn, size_t size, 
     metric(reactor, METRIC_bytes_in, fresh);
     if (conn->owner == 0) {
         conn->unbound_bytes += (uint32_t)fresh;
-        if (conn->unbound_bytes > net->options.unbound_bytes_max) {
+        /* One frame of the largest size, and a refused Resume before it. */
+        if (conn->unbound_bytes > 2 * net->options.unbound_bytes_max + UNBOUND_EXTRA_BYTES) {
             conn_end(reactor, conn, CONN_PRELOGIN_BYTES);
             return;
         }
@@ -408,7 +409,8 @@ void conn_read(struct reactor *reactor, struct conn *conn)
         return;
     }
     take_input(reactor, conn, have + (size_t)got, (size_t)got);
-    if (got == READ_BYTES && conn->state == CONN_OPEN) {
+    /* The peer's end is reported once, perhaps together with its last bytes. */
+    if ((got == READ_BYTES || conn->hung_up) && conn->state == CONN_OPEN) {
         read_again(reactor, conn);
         reactor->more = true;
     }
@@ -426,6 +428,8 @@ void conn_on_event(struct reactor *reactor, struct conn *conn, uint32_t events)
         else
             net_flush(net, reactor->index, handle);
     }
+    if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+        conn->hung_up = true;
     if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) && conn_find(net, handle) != NULL)
         conn_read(reactor, conn);
     /* A reset that a read did not report, because nothing is read any more. */

@@ -36,6 +36,7 @@ struct conn {
     uint8_t end;     /* enum conn_end, once ENDED */
     uint8_t queue;   /* enum deadline */
     bool again;      /* listed in reactor.again */
+    bool hung_up;    /* the peer's end was reported: read on until it is found */
     bool input_over; /* end of file or error seen */
     bool slow_listed;
     uint32_t previous, next; /* in the deadline queue */
@@ -43,6 +44,7 @@ struct conn {
     uint32_t chunks_given; /* on_frames calls */
     uint64_t due_ms;
     uint64_t heard_ms;
+    uint64_t opened_ms;
     /* owned by the write-side owner */
     uint8_t *pending;
     uint32_t pending_offset, pending_size, pending_capacity;

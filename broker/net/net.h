@@ -34,7 +34,8 @@ enum conn_end {
     CONN_PRELOGIN_BYTES, /* too many before it was bound */
     CONN_LOGIN_DEADLINE,
     CONN_SILENT, /* nothing came for silence_ms */
-    CONN_SLOW,   /* output above the soft limit for too long */
+    CONN_SLOW,     /* output above the soft limit for too long */
+    CONN_STOPPING, /* unbound while net_stop_accepting was called */
 };
 
 /* All are called on the connection's I/O thread. `thread` is that of net_options.threads. */
@@ -93,7 +94,7 @@ int net_start(struct net *net);
 /* The port that it listens on. */
 uint16_t net_port(const struct net *net);
 
-/* Accepts nothing more; returns at once. */
+/* Accepts nothing more and ends what is unbound; returns at once. */
 void net_stop_accepting(struct net *net);
 
 /* Ends and joins the I/O threads; then net_close frees everything. */

@@ -107,9 +107,15 @@ static void take_wake(struct reactor *reactor)
     ssize_t got = read(reactor->wake, &count, sizeof(count));
     (void)got;
     take_adopted(reactor);
-    if (reactor->index == 0 &&
-        atomic_load_explicit(&reactor->net->accept_off, memory_order_acquire))
+    if (!atomic_load_explicit(&reactor->net->accept_off, memory_order_acquire))
+        return;
+    if (reactor->index == 0)
         listener_stop(reactor);
+    for (uint32_t slot = 0; slot < reactor->slots_made; slot++) {
+        struct conn *conn = conn_at(reactor, slot);
+        if (conn->state == CONN_OPEN && conn->owner == 0)
+            conn_end(reactor, conn, CONN_STOPPING);
+    }
 }
 
 static void take_events(struct reactor *reactor, const struct epoll_event *events, int count)
@@ -167,8 +173,9 @@ static void on_deadline(struct reactor *reactor, struct conn *conn)
     if (which == DEADLINE_LINGER) {
         conn_close(reactor, conn);
     } else if (which == DEADLINE_LOGIN && !welcomed) {
+        uint64_t age_ms = reactor->now_ms - conn->opened_ms;
         /* A login that waits for the store keeps its connection. */
-        if (conn->owner != 0)
+        if (conn->owner != 0 || age_ms < reactor->net->options.login_deadline_ms)
             deadline_enter(reactor, conn, DEADLINE_LOGIN);
         else
             conn_end(reactor, conn, CONN_LOGIN_DEADLINE);
@@ -226,9 +233,12 @@ int reactor_open(struct net *net, unsigned index)
     reactor->net = net;
     reactor->index = index;
     reactor->thread = net->options.threads[index];
+    const uint32_t look_ms = net->options.silence_ms / 4 + 1;
+    const uint32_t deadline_ms = net->options.login_deadline_ms;
     const uint32_t waits[DEADLINES] = {
-        [DEADLINE_LOGIN] = net->options.login_deadline_ms,
-        [DEADLINE_SILENCE] = net->options.silence_ms / 4 + 1,
+        /* A short heartbeat is looked after from the start. */
+        [DEADLINE_LOGIN] = deadline_ms < look_ms ? deadline_ms : look_ms,
+        [DEADLINE_SILENCE] = look_ms,
         [DEADLINE_LINGER] = net->options.linger_ms,
     };
     for (unsigned i = 0; i < DEADLINES; i++)

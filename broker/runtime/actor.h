@@ -60,7 +60,8 @@ struct actor {
     /* shared */
     struct mailbox mailbox;
     _Atomic uint32_t generation;
-    _Atomic bool running; /* the one-runner check */
+    _Atomic bool running;   /* the one-runner check */
+    _Atomic uint32_t gauge; /* one number that the behaviour shows to others */
     /* owned by the turn */
     struct message *backlog; /* taken from the mailbox, not yet received */
     /* set by registry_claim before the generation becomes odd */

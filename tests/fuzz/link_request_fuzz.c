@@ -8,7 +8,9 @@
 #include "fuzz/fuzz.h"
 #include "proto/link_frame.h"
 
-enum { ARENA_BYTES = 64 * 1024 };
+enum {
+    ARENA_BYTES = 64 * 1024
+};
 
 typedef ProtobufCMessage *reader(struct arena *arena, struct bytes frame);
 

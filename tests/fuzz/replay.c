@@ -10,7 +10,10 @@
 
 #include "fuzz/fuzz.h"
 
-enum { FILE_BYTES_MAX = 1024 * 1024, PATH_BYTES_MAX = 4096 };
+enum {
+    FILE_BYTES_MAX = 1024 * 1024,
+    PATH_BYTES_MAX = 4096
+};
 
 static bool replay(const char *path, uint8_t *data)
 {

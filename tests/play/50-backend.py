@@ -156,6 +156,27 @@ def scene_instance_dies():
         back.close()
 
 
+def scene_instance_dies_while_it_waits():
+    """A parked Fetch shows the loss at once, so that only the grace time passes."""
+    with Broker({**QUICK, "link.park_ms": 20000, "link.fetch_timeout_ms": 30000}) as broker, \
+            Client(broker) as alice:
+        alice.login("alice")
+        backend = Backend(broker, service="chat")
+        backend.fetch(wait_ms=1)
+        alice.post("call", service="chat", method="m", timeout_ms=30000)
+        backend.fetch()
+        backend.mail.clear()
+        backend.mail_done = 0
+        request = backend_pb.LinkRequest(fetch=backend_pb.Fetch(link=backend.link, mail_done=1))
+        backend.fetcher.post(request.SerializeToString())
+        time.sleep(0.2)
+        backend.lose()
+        began = time.monotonic()
+        alice.expect("error", timeout=LOST_SECONDS, code=client_pb.Error.SERVICE_LOST)
+        print(f"     SERVICE_LOST {(time.monotonic() - began) * 1000:.0f} ms after the loss "
+              f"(grace 300)")
+
+
 def scene_instance_falls_silent():
     """The connections stay, but nothing is asked for any more: noticed by time."""
     with Broker(QUICK) as broker, Client(broker) as alice:
@@ -197,6 +218,8 @@ def scene_mail_is_repeated_until_done():
             backend.mail_done = 0  # as if the answer had been lost
             backend.mail.clear()
             second = backend.fetch(wait_ms=1000)
+            for mail in (first.mail[0], second.mail[0]):
+                mail.call.timeout_ms = 0  # what is left, so less the second time
             check_equal(second.mail[0], first.mail[0], "the mail that came again")
             check(not backend.fetch(wait_ms=50).mail, "mail that was done came again")
             backend.reply(backend.expect_call())
@@ -589,8 +612,8 @@ def scene_peers_that_die():
 
 if __name__ == "__main__":
     play(scene_hello, scene_call, scene_order_of_calls, scene_no_service, scene_timeout,
-         scene_calls_per_user, scene_instance_dies, scene_instance_falls_silent,
-         scene_instance_comes_back, scene_mail_is_repeated_until_done, scene_two_instances,
-         scene_push, scene_kick, scene_queries, scene_submit_once, scene_stale_link,
-         scene_newer_incarnation, scene_pipelined, scene_malformed_requests, scene_hostile_peers,
-         scene_peers_that_die)
+         scene_calls_per_user, scene_instance_dies, scene_instance_dies_while_it_waits,
+         scene_instance_falls_silent, scene_instance_comes_back, scene_mail_is_repeated_until_done,
+         scene_two_instances, scene_push, scene_kick, scene_queries, scene_submit_once,
+         scene_stale_link, scene_newer_incarnation, scene_pipelined, scene_malformed_requests,
+         scene_hostile_peers, scene_peers_that_die)

@@ -244,6 +244,35 @@ def scene_heartbeat():
         backend.close()
 
 
+def scene_heartbeat_after_talk():
+    """Two heartbeats count from the last word, whenever that was."""
+    with Broker({"session.heartbeat_ms": 500, "limits.login_deadline_ms": 300}) as broker:
+        talkers = []
+        for number in range(5):
+            client = Client(broker)
+            client.login(f"talker{number}")
+            client.began = time.monotonic()
+            client.last_word = None
+            talkers.append(client)
+        worst = 0.0
+        for number, client in enumerate(talkers):  # the last words are 0.25 s apart
+            time.sleep(max(0, client.began + 0.1 + 0.25 * number - time.monotonic()))
+            for other in talkers[number:]:
+                other.ping()
+            client.last_word = time.monotonic()
+        while any(not client.ended for client in talkers):
+            for client in talkers:
+                client.receive_more(0.01)
+                if client.ended and client.last_word:
+                    silence = time.monotonic() - client.last_word
+                    worst = max(worst, silence)
+                    check(silence > 0.9, f"closed after {silence:.2f} s of silence")
+                    client.last_word = None
+            check(time.monotonic() - talkers[0].began < 8, "a silent one was not closed")
+        print(f"     closed after {worst:.2f} s of silence at worst (two times 0.5)")
+        check(worst < 1.5, f"closed after {worst:.2f} s of silence, not 1.0")
+
+
 def scene_memory_of_floods():
     """Requests from one who does not read his answers: bounded, and nobody else waits."""
     with Broker() as broker, Client(broker) as control:
@@ -271,4 +300,4 @@ def scene_memory_of_floods():
 if __name__ == "__main__":
     play(scene_inbox_of_a_detached_user, scene_inbox_without_acknowledgements, scene_inbox_bytes,
          scene_slow_reader, scene_slow_reader_by_time, scene_connections, scene_users,
-         scene_heartbeat, scene_memory_of_floods)
+         scene_heartbeat, scene_heartbeat_after_talk, scene_memory_of_floods)

@@ -60,9 +60,9 @@ class Observer(threading.Thread):
 
     def _show(self, event):
         closes = f", closes epoch {event.previous_epoch}" if event.previous_epoch else ""
+        cause = cause_name(event).lower().replace("_", " ") + ", " if event.cause else ""
         line("presence", f"#{event.seq} {paint(event.user, BOLD)} is {kind_name(event).lower()} "
-             f"({cause_name(event).lower().replace('_', ' ')}, epoch {event.epoch}{closes})",
-             YELLOW)
+             f"({cause}epoch {event.epoch}{closes})", YELLOW)
 
     def _link_again(self):
         while not self.ending:

@@ -58,9 +58,10 @@ def play(*scenes):
         began = time.monotonic()
         try:
             scene()
-        except (AssertionError, OSError, EOFError) as error:
+        except Exception as error:  # whatever it is, the other scenes are worth their run
             failures += 1
-            print(f"FAIL {scene.__name__}: {error}")
+            kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
+            print(f"FAIL {scene.__name__}: {kind}{error}")
             # Which line of the play: the frames of usherplay are noise for the reader.
             for entry in traceback.extract_tb(error.__traceback__):
                 if entry.filename == os.path.abspath(sys.argv[0]):

@@ -157,6 +157,58 @@ static void a_lost_answer_repeats_the_same_seq(void **state)
     assert_int_equal(fake->hellos, 1); /* a lost connection is not a lost link */
 }
 
+static enum fake_verdict lose_each_first(struct fake *fake, const Usher__V1__LinkRequest *request,
+                                         Usher__V1__LinkAnswer *answer)
+{
+    return request->body_case == USHER__V1__LINK_REQUEST__BODY_SUBMIT &&
+                   request->submit->seq > fake->seq_done
+               ? FAKE_DISCONNECT
+               : FAKE_AS_USUAL;
+}
+
+static void push_again(void *context, uint64_t token, const struct usher_backend_result *result)
+{
+    struct service *service = context;
+
+    if (++service->results == 20)
+        usher_backend_stop(service->backend);
+    else
+        usher_backend_push_all(service->backend, "x", 1, token);
+}
+
+/* The listener of nng 1.5 dies of a peer that vanishes during the handshake, which happens when a
+ * dialer is closed while it dials again. */
+static void lost_connections_do_not_harm_the_node(void **state)
+{
+    struct fake *fake = *state;
+    struct service service = {0};
+    const char *url = fake->url;
+    struct usher_backend_options options = options_for(&service, &url);
+
+    options.callbacks.on_result = push_again;
+    fake->hook = lose_each_first;
+    assert_int_equal(usher_backend_open(&service.backend, &options), 0);
+    assert_int_equal(usher_backend_push_all(service.backend, "x", 1, 77), 0);
+    assert_int_equal(usher_backend_run(service.backend, 15000), 0);
+    usher_backend_close(service.backend);
+    assert_int_equal(fake->effects, 20);
+}
+
+static void quick_visits_do_not_harm_the_node(void **state)
+{
+    struct fake *fake = *state;
+
+    for (unsigned i = 0; i < 20; i++) {
+        struct service service = {0};
+
+        service_open(&service, fake);
+        assert_int_equal(usher_backend_push_all(service.backend, "x", 1, 77), 0);
+        assert_int_equal(usher_backend_run(service.backend, 3000), 0);
+        usher_backend_close(service.backend);
+        assert_int_equal(service.code, USHER_BACKEND_OK);
+    }
+}
+
 static enum fake_verdict forget_after_loss(struct fake *fake, const Usher__V1__LinkRequest *request,
                                            Usher__V1__LinkAnswer *answer)
 {
@@ -434,6 +486,8 @@ int main(void)
         WITH_NODE(a_call_is_replied),
         WITH_NODE(repeated_mail_is_skipped),
         WITH_NODE(a_lost_answer_repeats_the_same_seq),
+        WITH_NODE(lost_connections_do_not_harm_the_node),
+        WITH_NODE(quick_visits_do_not_harm_the_node),
         WITH_NODE(a_doubtful_command_is_lost_not_repeated),
         WITH_NODE(a_stale_link_says_hello_again),
         WITH_NODE(a_banned_instance_gives_up),

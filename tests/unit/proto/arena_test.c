@@ -83,8 +83,7 @@ static void test_unpack_fails_cleanly(void **state)
     for (size_t capacity = 0; capacity < 65536; capacity += 1 + capacity / 16) {
         struct arena arena;
         assert_int_equal(arena_init(&arena, capacity), 0);
-        assert_null(
-            usher__v1__client_frame__unpack(arena_allocator(&arena), sizeof(frame), frame));
+        assert_null(usher__v1__client_frame__unpack(arena_allocator(&arena), sizeof(frame), frame));
         arena_fini(&arena);
     }
 }
@@ -92,8 +91,10 @@ static void test_unpack_fails_cleanly(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_ceiling), cmocka_unit_test(test_apart_and_aligned),
-        cmocka_unit_test(test_moved),   cmocka_unit_test(test_zeroed),
+        cmocka_unit_test(test_ceiling),
+        cmocka_unit_test(test_apart_and_aligned),
+        cmocka_unit_test(test_moved),
+        cmocka_unit_test(test_zeroed),
         cmocka_unit_test(test_unpack_fails_cleanly),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -41,7 +41,9 @@ static void drop(Usher__V1__BrokerFrame *read)
 
 static const uint64_t numbers[] = {0, 1, 127, 128, 16383, 16384, UINT32_MAX, UINT64_MAX};
 
-enum { NUMBERS = sizeof(numbers) / sizeof(numbers[0]) };
+enum {
+    NUMBERS = sizeof(numbers) / sizeof(numbers[0])
+};
 
 static void check_message(struct buffer *out, const struct message_fields *fields)
 {
@@ -54,8 +56,8 @@ static void check_message(struct buffer *out, const struct message_fields *field
     assert_true(message->seq == fields->seq && message->time_ms == fields->time_ms);
     assert_true(bytes_equal(bytes_of_text(message->from), fields->from));
     assert_true(bytes_equal(bytes_of_text(message->service), fields->service));
-    assert_true(bytes_equal((struct bytes){message->payload.data, message->payload.len},
-                            fields->payload));
+    assert_true(
+        bytes_equal((struct bytes){message->payload.data, message->payload.len}, fields->payload));
     assert_int_equal(message->redelivered, fields->redelivered);
     drop(read);
 }
@@ -229,10 +231,10 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_message), cmocka_unit_test(test_message_empty),
-        cmocka_unit_test(test_welcome), cmocka_unit_test(test_done_and_pong),
-        cmocka_unit_test(test_reply),   cmocka_unit_test(test_error),
-        cmocka_unit_test(test_close),   cmocka_unit_test(test_appends),
+        cmocka_unit_test(test_message),   cmocka_unit_test(test_message_empty),
+        cmocka_unit_test(test_welcome),   cmocka_unit_test(test_done_and_pong),
+        cmocka_unit_test(test_reply),     cmocka_unit_test(test_error),
+        cmocka_unit_test(test_close),     cmocka_unit_test(test_appends),
         cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -25,10 +25,10 @@ static int read_text(const char *data, size_t size, struct client_frame *frame)
 
 #define READ(text, frame) read_text(text, sizeof(text) - 1, frame)
 #define ASSERT_ACCEPTED(text, frame) assert_int_equal(READ(text, frame), 0)
-#define ASSERT_REFUSED(text)                                                                       \
-    do {                                                                                           \
-        struct client_frame refused;                                                               \
-        assert_int_equal(READ(text, &refused), -EPROTO);                                           \
+#define ASSERT_REFUSED(text)                             \
+    do {                                                 \
+        struct client_frame refused;                     \
+        assert_int_equal(READ(text, &refused), -EPROTO); \
     } while (0)
 
 static void assert_text(struct bytes bytes, const char *text)
@@ -314,8 +314,9 @@ static uint64_t random_number(struct random *random)
 
 static void put_text(struct random *random, struct buffer *out)
 {
-    static const char *pieces[] = {"a",  "bob", "game-1", "12345678", "\xc3\xa9", "\xe2\x82\xac",
-                                   "z@", "",    "+",      "abcdefghijk", "\xf0\x9f\x98\x80"};
+    static const char *pieces[] = {
+        "a",  "bob", "game-1", "12345678",    "\xc3\xa9",        "\xe2\x82\xac",
+        "z@", "",    "+",      "abcdefghijk", "\xf0\x9f\x98\x80"};
     static const char *bad[] = {"\xff", "\x80", "\xc0\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80"};
     uint8_t text[64];
     size_t size = 0;
@@ -402,7 +403,7 @@ static void put_frame(struct random *random, struct buffer *out)
 
 static void damage(struct random *random, struct buffer *out)
 {
-    for (uint32_t count = random_below(random, 3); count > 0 && out->size > 0; count--) {
+    for (uint32_t count = 1 + random_below(random, 2); count > 0 && out->size > 0; count--) {
         size_t at = random_below(random, (uint32_t)out->size);
         switch (random_below(random, 4)) {
         case 0:
@@ -430,7 +431,9 @@ static void fail_with(const struct buffer *frame, uint64_t seed, unsigned round)
 
 static void test_as_protobuf(void **state)
 {
-    enum { ROUNDS = 200000 };
+    enum {
+        ROUNDS = 200000
+    };
     const char *given = getenv("USHER_TEST_SEED");
     uint64_t seed = given != NULL ? strtoull(given, NULL, 10) : 20240607;
     print_message("seed %llu (USHER_TEST_SEED)\n", (unsigned long long)seed);

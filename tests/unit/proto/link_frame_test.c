@@ -11,7 +11,9 @@
 
 #include "proto/link_frame.h"
 
-enum { ARENA_BYTES = 64 * 1024 };
+enum {
+    ARENA_BYTES = 64 * 1024
+};
 
 static int make_arena(void **state)
 {
@@ -46,8 +48,7 @@ static void test_hello(void **state)
 
 static void test_empty(void **state)
 {
-    const Usher__V1__LinkRequest *request =
-        link_request_read(*state, (struct bytes){NULL, 0});
+    const Usher__V1__LinkRequest *request = link_request_read(*state, (struct bytes){NULL, 0});
     assert_non_null(request);
     assert_int_equal(request->body_case, USHER__V1__LINK_REQUEST__BODY__NOT_SET);
 }
@@ -60,20 +61,26 @@ static void test_texts(void **state)
         uint8_t number;
         bool text;
     } rows[] = {
-        {1, 3, false}, {2, 1, true},  {2, 2, false}, {3, 1, false}, {4, 1, true},
-        {4, 4, true},  {5, 1, true},  {6, 1, true},  {6, 2, true},  {8, 1, true},
-        {7, 1, false}, {10, 1, false}, /* unknown there */
+        {1, 3, false}, {2, 1, true}, {2, 2, false}, {3, 1, false},
+        {4, 1, true},  {4, 4, true}, {5, 1, true},  {6, 1, true},
+        {6, 2, true},  {8, 1, true}, {7, 1, false}, {10, 1, false}, /* unknown there */
     };
     static const uint8_t contents[] = {'a', 0x00, 0xff};
     for (size_t row = 0; row < sizeof(rows) / sizeof(rows[0]); row++) {
         for (size_t i = 0; i < sizeof(contents); i++) {
             uint8_t frame[] = {
-                0x1a, 7, 0x22, 5, (uint8_t)(rows[row].command << 3 | 2), 3,
-                (uint8_t)(rows[row].number << 3 | 2), 1, contents[i],
+                0x1a,
+                7,
+                0x22,
+                5,
+                (uint8_t)(rows[row].command << 3 | 2),
+                3,
+                (uint8_t)(rows[row].number << 3 | 2),
+                1,
+                contents[i],
             };
             arena_reset(*state);
-            bool accepted =
-                link_request_read(*state, (struct bytes){frame, sizeof(frame)}) != NULL;
+            bool accepted = link_request_read(*state, (struct bytes){frame, sizeof(frame)}) != NULL;
             assert_int_equal(accepted, i == 0 || !rows[row].text);
         }
     }

@@ -238,8 +238,8 @@ static void bad_encoding_is_seen(void **state)
 {
     uint8_t body[RECORD_BYTES_MAX];
     /* state = 1, secret = 16 bytes, client = "ab" */
-    static const uint8_t good[] = {0x10, 1, 0x22, 16, 0, 0, 0,    0, 0,   0,   0,  0,
-                                   0,    0, 0,    0,  0, 0, 0,    0, 0x32, 2, 'a', 'b'};
+    static const uint8_t good[] = {0x10, 1, 0x22, 16, 0, 0, 0, 0, 0,    0, 0,   0,
+                                   0,    0, 0,    0,  0, 0, 0, 0, 0x32, 2, 'a', 'b'};
     assert_int_equal(unpack_sealed(good, sizeof(good)), 0);
     memcpy(body, good, sizeof(good));
     body[sizeof(good) - 1] = '\0';
@@ -312,18 +312,12 @@ static void positions_come_back(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(crc_is_castagnoli),
-        cmocka_unit_test(sessions_come_back),
-        cmocka_unit_test(a_typical_session_is_small),
-        cmocka_unit_test(events_come_back),
-        cmocka_unit_test(keys_sort_as_numbers),
-        cmocka_unit_test(every_changed_bit_is_seen),
-        cmocka_unit_test(every_cut_is_seen),
-        cmocka_unit_test(bad_content_is_seen),
-        cmocka_unit_test(bad_encoding_is_seen),
-        cmocka_unit_test(noise_is_survived),
-        cmocka_unit_test(limits_are_kept_on_writing),
-        cmocka_unit_test(positions_come_back),
+        cmocka_unit_test(crc_is_castagnoli),          cmocka_unit_test(sessions_come_back),
+        cmocka_unit_test(a_typical_session_is_small), cmocka_unit_test(events_come_back),
+        cmocka_unit_test(keys_sort_as_numbers),       cmocka_unit_test(every_changed_bit_is_seen),
+        cmocka_unit_test(every_cut_is_seen),          cmocka_unit_test(bad_content_is_seen),
+        cmocka_unit_test(bad_encoding_is_seen),       cmocka_unit_test(noise_is_survived),
+        cmocka_unit_test(limits_are_kept_on_writing), cmocka_unit_test(positions_come_back),
     };
     return cmocka_run_group_tests_name("record", tests, NULL, NULL);
 }

@@ -22,7 +22,11 @@
 
 #include "storage/store.h"
 
-enum { CONTRACT_KEPT = 10, CONTRACT_MAP_BYTES = 64 << 20, CONTRACT_SEEN_MAX = 4096 };
+enum {
+    CONTRACT_KEPT = 10,
+    CONTRACT_MAP_BYTES = 64 << 20,
+    CONTRACT_SEEN_MAX = 4096
+};
 
 struct contract {
     int (*open)(struct store **store, const struct store_options *options, char *error);
@@ -73,8 +77,7 @@ static inline void contract_reopen(struct fixture *fixture)
 {
     store_close(fixture->store);
     fixture->store = NULL;
-    int result =
-        fixture->contract->open(&fixture->store, &fixture->options, fixture->error);
+    int result = fixture->contract->open(&fixture->store, &fixture->options, fixture->error);
     if (result != 0)
         fail_msg("reopen: %d %s", result, fixture->error);
 }
@@ -179,17 +182,16 @@ static inline struct seen *seen_create(void)
 }
 
 /* Lists and compares with names separated by blanks. */
-static inline void contract_assert_list(struct store *store, const char *prefix,
-                                        const char *after, size_t limit, const char *wanted,
-                                        bool wanted_more)
+static inline void contract_assert_list(struct store *store, const char *prefix, const char *after,
+                                        size_t limit, const char *wanted, bool wanted_more)
 {
     struct seen *seen = seen_create();
     char got[1024] = "";
     uint64_t presence_last = 0;
     bool more = !wanted_more;
-    assert_int_equal(store_list_sessions(store, prefix, after, limit, seen_session, seen,
-                                         &presence_last, &more),
-                     0);
+    assert_int_equal(
+        store_list_sessions(store, prefix, after, limit, seen_session, seen, &presence_last, &more),
+        0);
     for (size_t i = 0; i < seen->count; i++) {
         strcat(got, i == 0 ? "" : " ");
         strcat(got, seen->users[i]);
@@ -489,7 +491,10 @@ static inline void contract_bad_arguments(void **state)
 
 /* --- against a model --------------------------------------------------------------------- */
 
-enum { MODEL_USERS = 60, MODEL_STEPS = 3000 };
+enum {
+    MODEL_USERS = 60,
+    MODEL_STEPS = 3000
+};
 
 struct model {
     uint64_t epochs[MODEL_USERS]; /* 0: not there */
@@ -523,9 +528,8 @@ static inline void model_compare(struct store *store, const struct model *model)
         count++;
     }
     assert_int_equal(seen->count, count);
-    uint64_t first = model->presence_last < CONTRACT_KEPT
-                         ? 1
-                         : model->presence_last + 1 - CONTRACT_KEPT;
+    uint64_t first =
+        model->presence_last < CONTRACT_KEPT ? 1 : model->presence_last + 1 - CONTRACT_KEPT;
     contract_assert_position(store, model->epoch_last, first, model->presence_last, count);
     contract_assert_events(store, 0, 1000, first, model->presence_last);
     free(seen);
@@ -577,7 +581,10 @@ static inline void contract_model(void **state)
 
 /* --- readers beside the writer ----------------------------------------------------------- */
 
-enum { THREADS_COMMITS = 400, THREADS_READERS = 2 };
+enum {
+    THREADS_COMMITS = 400,
+    THREADS_READERS = 2
+};
 
 struct threads {
     struct store *store;
@@ -639,17 +646,16 @@ static inline void contract_threads(void **state)
 
 #define CONTRACT_TEST(test, setup) cmocka_unit_test_setup_teardown(test, setup, contract_teardown)
 
-#define CONTRACT_TESTS(setup)                                                                     \
-    CONTRACT_TEST(contract_new_is_empty, setup), CONTRACT_TEST(contract_put_get_delete, setup),   \
-        CONTRACT_TEST(contract_order_within_a_transaction, setup),                                \
-        CONTRACT_TEST(contract_list_pages, setup),                                                \
-        CONTRACT_TEST(contract_list_long_arguments, setup),                                       \
-        CONTRACT_TEST(contract_list_stops, setup), CONTRACT_TEST(contract_abort_undoes, setup),   \
-        CONTRACT_TEST(contract_events_survive, setup), CONTRACT_TEST(contract_retention, setup),  \
-        CONTRACT_TEST(contract_read_events, setup),                                               \
-        CONTRACT_TEST(contract_no_events_kept, setup),                                            \
-        CONTRACT_TEST(contract_epoch_only_rises, setup),                                          \
-        CONTRACT_TEST(contract_bad_arguments, setup), CONTRACT_TEST(contract_model, setup),       \
+#define CONTRACT_TESTS(setup)                                                                      \
+    CONTRACT_TEST(contract_new_is_empty, setup), CONTRACT_TEST(contract_put_get_delete, setup),    \
+        CONTRACT_TEST(contract_order_within_a_transaction, setup),                                 \
+        CONTRACT_TEST(contract_list_pages, setup),                                                 \
+        CONTRACT_TEST(contract_list_long_arguments, setup),                                        \
+        CONTRACT_TEST(contract_list_stops, setup), CONTRACT_TEST(contract_abort_undoes, setup),    \
+        CONTRACT_TEST(contract_events_survive, setup), CONTRACT_TEST(contract_retention, setup),   \
+        CONTRACT_TEST(contract_read_events, setup), CONTRACT_TEST(contract_no_events_kept, setup), \
+        CONTRACT_TEST(contract_epoch_only_rises, setup),                                           \
+        CONTRACT_TEST(contract_bad_arguments, setup), CONTRACT_TEST(contract_model, setup),        \
         CONTRACT_TEST(contract_threads, setup)
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* A disk that fails: pwrite, writev and fdatasync are replaced in this program, so the store's commits
- * fail at a chosen call. Whatever fails, a commit that said so is undone, one that said 0 is
- * there, and the store works again as soon as the disk does. */
+/* A disk that fails: pwrite, writev and fdatasync are replaced in this program, so the store's
+ * commits fail at a chosen call. Whatever fails, a commit that said so is undone, one that said 0
+ * is there, and the store works again as soon as the disk does. */
 
 #include <errno.h>
 #include <sys/syscall.h>
@@ -10,13 +10,18 @@
 
 #include "unit/storage/store_contract.h"
 
-enum fault_mode { FAULT_NONE, FAULT_REFUSED, FAULT_AFTER_WRITE, FAULT_UNKNOWN };
+enum fault_mode {
+    FAULT_NONE,
+    FAULT_REFUSED,
+    FAULT_AFTER_WRITE,
+    FAULT_UNKNOWN
+};
 
 /* The replaced calls have no context, so this one is global. */
 static struct {
     enum fault_mode mode;
     int code;
-    int from; /* the first call that fails, from 1 */
+    int from;  /* the first call that fails, from 1 */
     int count; /* how many fail */
     int calls;
 } fault;
@@ -173,12 +178,40 @@ static void a_contradiction_stops_the_writer(void **state)
     assert_int_equal(seq, 3);
 }
 
+/* After a failed sync nothing of the old mapping is trusted: the file is opened anew. And that
+ * never makes a new, empty one. */
+static void a_failed_sync_reopens_the_file(void **state)
+{
+    struct fixture *fixture = *state;
+    char path[128];
+    char aside[128];
+    uint64_t seq = 0;
+    struct session_record record;
+    (void)snprintf(path, sizeof(path), "%s/data.mdb", fixture->folder);
+    (void)snprintf(aside, sizeof(aside), "%s/aside", fixture->folder);
+    int calls = calls_of_a_commit(fixture->store);
+    fault_arm(FAULT_REFUSED, EIO, calls - 1, 1); /* the sync, before the meta page */
+    assert_int_equal(login_try(fixture->store, "bob", 2, &seq), -EIO);
+    fault_arm(FAULT_NONE, 0, 1, 0);
+    assert_int_equal(rename(path, aside), 0);
+    for (int again = 0; again < 2; again++) {
+        assert_int_equal(login_try(fixture->store, "bob", 2, &seq), -EIO);
+        assert_int_equal(store_get_session(fixture->store, "anna", &record), -EIO);
+        assert_int_equal(access(path, F_OK), -1);
+    }
+    assert_int_equal(rename(aside, path), 0);
+    assert_int_equal(login_try(fixture->store, "bob", 2, &seq), 0);
+    assert_int_equal(seq, 2);
+    contract_assert_list(fixture->store, "", "", 9, "anna bob", false);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         CONTRACT_TEST(each_call_fails_once, setup),
         CONTRACT_TEST(a_long_failure_recovers, setup),
         CONTRACT_TEST(a_contradiction_stops_the_writer, setup),
+        CONTRACT_TEST(a_failed_sync_reopens_the_file, setup),
     };
     return cmocka_run_group_tests_name("store_faults", tests, NULL, NULL);
 }
