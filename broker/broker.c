@@ -293,6 +293,24 @@ static void halt(struct broker *broker)
     broker->committer = NULL;
 }
 
+/* The actors end as the process does: their state is freed, nobody is told. */
+static void free_actors(struct broker *broker)
+{
+    struct turn *turn = &committer_thread(broker)->turn;
+    uint32_t cursor = 0;
+    actor_handle handle;
+    while ((handle = registry_next(broker->registry, &cursor)) != 0) {
+        struct actor *actor = registry_actor(broker->registry, actor_slot(handle));
+        turn_begin(turn, handle, actor->name, 0, 0);
+        if (actor->behaviour == &user_behaviour)
+            session_clear((struct session *)actor->state, turn);
+        else
+            instance_fini((struct instance **)actor->state, turn);
+        turn_discard(turn);
+    }
+    registry_destroy(broker->registry);
+}
+
 void broker_dismantle(struct broker *broker)
 {
     halt(broker);
@@ -304,6 +322,8 @@ void broker_dismantle(struct broker *broker)
         services_destroy(broker->services);
     if (broker->scheduler != NULL)
         scheduler_destroy(broker->scheduler);
+    if (broker->registry != NULL)
+        free_actors(broker);
     if (broker->store != NULL)
         store_close(broker->store);
     for (unsigned i = 0;
@@ -314,8 +334,7 @@ void broker_dismantle(struct broker *broker)
     free(broker->link_token);
 }
 
-/* What runs turns first, then what they use. The registry and what its actors hold go with the
- * process: a turn that waits for nothing any more may still own some of it. */
+/* What runs turns first, then what they use. */
 static void take_down(struct broker *broker)
 {
     if (broker->net != NULL)

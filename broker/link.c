@@ -131,7 +131,11 @@ static void hand_up(struct exchange *exchange, struct bytes frame)
         link->events.on_gone(link->events.context, owner, id);
 }
 
-enum admission { ADMIT, REFUSE, IGNORE };
+enum admission {
+    ADMIT,
+    REFUSE,
+    IGNORE
+};
 
 /* The lock is held. A peer that does not even read its refusals gets no more of them: each one
  * would hold a context. */
@@ -268,8 +272,7 @@ static void on_pipe_added(nng_pipe pipe, nng_pipe_ev event, void *argument)
         return;
     nng_pipe_close(pipe);
     if (!closing)
-        LOG(link->log, LIMIT_HIT, LOG_S("limit", "link connections"),
-            LOG_U("max", LINK_PEERS_MAX));
+        LOG(link->log, LIMIT_HIT, LOG_S("limit", "link connections"), LOG_U("max", LINK_PEERS_MAX));
 }
 
 /* On nng's one reaper thread: whoever blocks here blocks nng. */

@@ -15,12 +15,15 @@ enum {
     LINK_URL_BYTES_MAX = 192,
     LINK_RECEIVE_BYTES_MAX = 64 * 1024, /* nng closes the connection of a larger request */
     LINK_CONTEXTS_MAX = 65535,
-    LINK_PEERS_MAX = 4096,     /* connections; the next one is turned away before it may speak */
-    LINK_PEER_SENDING_MAX = 4, /* answers in flight to one peer; it does not read, so it gets none */
-    LINK_SEND_MS = 1000,       /* then an answer that its peer does not read is thrown away */
-    LINK_CLOSE_MS = 1000,      /* how long a close may take before it is left to process end */
+    LINK_PEERS_MAX = 4096, /* connections; the next one is turned away before it may speak */
+    LINK_PEER_SENDING_MAX =
+        4,                /* answers in flight to one peer; it does not read, so it gets none */
+    LINK_SEND_MS = 1000,  /* then an answer that its peer does not read is thrown away */
+    LINK_CLOSE_MS = 1000, /* how long a close may take before it is left to process end */
     LINK_TICK_MS = 1000,
     LINK_PROBE_MS = 1000,
+    LINK_KNOCK_TICKS = 30, /* without any suspicion */
+    LINK_EXCUSE_TICKS = 3,
     LINK_CANARY_TICKS = 5
 };
 
@@ -65,7 +68,9 @@ struct endpoint {
     nng_listener listener;
     uint64_t arrivals; /* connections that this listener accepted */
     /* of a link: the watchdog's own */
-    uint64_t troubles; /* nng's counter when it was last looked at */
+    uint64_t troubles;      /* nng's counter when it was last looked at */
+    unsigned excuses;       /* how many of the next ones are our own knocks, */
+    unsigned excused_ticks; /* for how many ticks yet */
     bool suspect;
 };
 
@@ -117,9 +122,9 @@ struct exchange {
     uint32_t generation;
     uint32_t pipe;
     uint64_t owner;
-    bool gone;        /* the peer went while on_request ran */
-    bool answered;    /* link_answer came while on_request ran: `answer` waits for its return */
-    nng_msg *answer;  /* owned; NULL without memory */
+    bool gone;       /* the peer went while on_request ran */
+    bool answered;   /* link_answer came while on_request ran: `answer` waits for its return */
+    nng_msg *answer; /* owned; NULL without memory */
 };
 
 struct canary {
@@ -128,11 +133,9 @@ struct canary {
     nng_socket subscriber;
     bool open;
     /* under link->lock */
-    nng_pipe pipe;     /* the living connection of the pair; id 0: none */
-    uint32_t closing;  /* the id of the one that we closed and nng has not reported yet */
-    /* the watchdog's own */
-    unsigned ticks;
-    unsigned missing;
+    nng_pipe pipe;    /* the living connection of the pair; id 0: none */
+    uint32_t closing; /* the id of the one that we closed and nng has not reported yet */
+    unsigned missing; /* the watchdog's own: times that there was no connection to close */
 };
 
 struct link {
@@ -151,6 +154,7 @@ struct link {
     struct canary canary;
     pthread_t watch_thread;
     bool watching;
+    unsigned ticks; /* the watchdog's own */
     /* shared */
     pthread_mutex_t lock;
     pthread_cond_t changed; /* closing, busy, peers.count or an endpoint's arrivals changed */

@@ -12,10 +12,13 @@
  *
  * A listener dies when a peer leaves in the middle of the handshake: it stays bound, the transport
  * below it even completes later handshakes, and nothing ever comes up. The only trace is its
- * counter `other`. So when that counter has moved we knock: connect, send the handshake, and see
- * whether nng gives the socket a new pipe of this listener. That needs no free context, so a
- * broker that is merely busy is not taken for a dead one; a pipe of anybody else at that moment
- * proves the same. We do not close the dead listener, because that closes its living pipes.
+ * counter `other`, which every lost connection moves as well. So it is a reason to knock, not a
+ * proof: connect, send the handshake, and see whether nng gives the socket a new pipe of this
+ * listener. That needs no free context, so a broker that is merely busy is not taken for a dead
+ * one; a pipe of anybody else at that moment proves the same. Our own knock moves the counter
+ * when it leaves, and is excused for a few ticks; should an excuse hide a death after all, the
+ * next lost connection shows it, or the knock that comes every half minute without any reason.
+ * We do not close the dead listener, because that closes its living pipes.
  *
  * The reaper is nng's single thread for dead pipes. Once it hangs, no loss is ever reported again.
  * The canary is a private pair of sockets whose connection we close now and then: the report has
@@ -38,6 +41,17 @@ static uint64_t child_value(nng_stat *stat, const char *name)
     return 0;
 }
 
+static void judge(struct endpoint *endpoint, uint64_t troubles)
+{
+    uint64_t rise = troubles - endpoint->troubles;
+    uint64_t excused = rise < endpoint->excuses ? rise : endpoint->excuses;
+    endpoint->troubles = troubles;
+    endpoint->excuses -= (unsigned)excused;
+    endpoint->suspect = endpoint->suspect || rise > excused;
+    if (endpoint->excused_ticks > 0 && --endpoint->excused_ticks == 0)
+        endpoint->excuses = 0;
+}
+
 /* Listeners stand in the tree beside the sockets, under ids of their own. Only this thread
  * changes endpoint->listener once the link is open, so it may read it without the lock. */
 static void look_for_trouble(struct link *link)
@@ -53,15 +67,17 @@ static void look_for_trouble(struct link *link)
             if (endpoint->state != ENDPOINT_SERVING ||
                 child_value(stat, "id") != (uint64_t)nng_listener_id(endpoint->listener))
                 continue;
-            uint64_t troubles = child_value(stat, "other");
-            endpoint->suspect = endpoint->suspect || troubles != endpoint->troubles;
-            endpoint->troubles = troubles;
+            judge(endpoint, child_value(stat, "other"));
         }
     }
     nng_stats_free(root);
 }
 
-enum finding { ALIVE, DEAD, UNKNOWN };
+enum finding {
+    ALIVE,
+    DEAD,
+    UNKNOWN
+};
 
 static enum finding knock(struct link *link, struct endpoint *endpoint)
 {
@@ -96,6 +112,7 @@ static bool listen_again(struct link *link, struct endpoint *endpoint)
     if (link_listen(link, endpoint, error) != 0)
         return false;
     endpoint->troubles = 0;
+    endpoint->excuses = 0;
     endpoint->suspect = false;
     metrics_add(link->metrics, 0, METRIC_link_listener_repairs, 1);
     LOG(link->log, LINK_LISTENER_REPAIRED, LOG_S("url", endpoint->url));
@@ -119,20 +136,28 @@ static void repair(struct link *link, struct endpoint *dead)
     }
 }
 
+static void examine(struct link *link, struct endpoint *endpoint)
+{
+    enum finding finding = knock(link, endpoint);
+    endpoint->suspect = finding == UNKNOWN;
+    if (finding == ALIVE) {
+        endpoint->excuses++;
+        endpoint->excused_ticks = LINK_EXCUSE_TICKS;
+    } else if (finding == DEAD) {
+        set_state(link, endpoint, ENDPOINT_DEAD);
+        metrics_add(link->metrics, 0, METRIC_link_listener_deaths, 1);
+        LOG(link->log, LINK_LISTENER_DEAD, LOG_S("url", endpoint->url));
+    }
+}
+
 static void check_listeners(struct link *link)
 {
+    bool routine = link->ticks % LINK_KNOCK_TICKS == 0;
     look_for_trouble(link);
     for (size_t i = 0; i < link->endpoint_count && !is_closing(link); i++) {
         struct endpoint *endpoint = &link->endpoints[i];
-        if (endpoint->state == ENDPOINT_SERVING && endpoint->suspect) {
-            enum finding finding = knock(link, endpoint);
-            endpoint->suspect = finding == UNKNOWN;
-            if (finding == DEAD) {
-                set_state(link, endpoint, ENDPOINT_DEAD);
-                metrics_add(link->metrics, 0, METRIC_link_listener_deaths, 1);
-                LOG(link->log, LINK_LISTENER_DEAD, LOG_S("url", endpoint->url));
-            }
-        }
+        if (endpoint->state == ENDPOINT_SERVING && (endpoint->suspect || routine))
+            examine(link, endpoint);
         if (endpoint->state == ENDPOINT_DEAD)
             repair(link, endpoint);
     }
@@ -182,7 +207,7 @@ static int open_canary(struct link *link)
 static void check_reaper(struct link *link)
 {
     struct canary *canary = &link->canary;
-    bool close_it = ++canary->ticks % LINK_CANARY_TICKS == 0;
+    bool close_it = link->ticks % LINK_CANARY_TICKS == 0;
     pthread_mutex_lock(&link->lock);
     nng_pipe pipe = canary->pipe;
     bool unreported = canary->closing != 0;
@@ -218,6 +243,7 @@ static void *watch(void *argument)
 {
     struct link *link = argument;
     while (sleep_a_tick(link)) {
+        link->ticks++;
         check_listeners(link);
         check_reaper(link);
     }

@@ -459,7 +459,11 @@ void instance_fini(struct instance **state, struct turn *turn)
         return;
     instance_drop_submits(instance, turn);
     drop_lanes(instance);
-    CHECK(instance->mail_first == NULL);
+    while (instance->mail_first != NULL) {
+        struct message *next = instance->mail_first->header.next;
+        message_destroy(&instance->mail_first->header);
+        instance->mail_first = (struct user_call_message *)next;
+    }
     calls_destroy(instance->calls);
     if (instance->events != NULL)
         message_destroy(&instance->events->header);

@@ -37,6 +37,14 @@ void turn_reset(struct turn *turn)
     }
 }
 
+void turn_discard(struct turn *turn)
+{
+    for (size_t i = 0; i < turn->count; i++)
+        if (turn->effects[i].message != NULL)
+            message_destroy(turn->effects[i].message);
+    turn_reset(turn);
+}
+
 void turn_fini(struct turn *turn)
 {
     buffer_fini(&turn->out);

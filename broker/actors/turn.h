@@ -115,6 +115,9 @@ struct turn {
 void turn_begin(struct turn *turn, actor_handle self, const char *name, uint64_t now_ms,
                 uint64_t wall_ms);
 void turn_reset(struct turn *turn);
+
+/* Destroys what the effects carry instead of performing them. */
+void turn_discard(struct turn *turn);
 void turn_fini(struct turn *turn);
 
 /* Appends an effect; room is made or the process ends (a turn cannot be half done). */

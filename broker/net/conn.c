@@ -139,7 +139,7 @@ int conn_adopt(struct reactor *reactor, int fd)
     conn->state = CONN_OPEN;
     conn->owner = 0;
     conn->unbound_bytes = 0;
-    conn->hung_up = conn->input_over = conn->dead = conn->again = conn->slow_listed = false;
+    conn->hung_up = conn->input_over = conn->reset = conn->dead = conn->again = conn->slow_listed = false;
     conn->chunks_given = atomic_load_explicit(&conn->chunks_done, memory_order_relaxed);
     atomic_store_explicit(&conn->wants_write, false, memory_order_relaxed);
     atomic_store_explicit(&conn->welcomed, false, memory_order_relaxed);
@@ -211,6 +211,7 @@ void conn_end(struct reactor *reactor, struct conn *conn, enum conn_end end)
 /* The I/O thread owns the write side: writes what waits, then closes its half. */
 static void finish_closing(struct reactor *reactor, struct conn *conn)
 {
+    conn->dead = conn->dead || conn->reset;
     if (!conn->dead && conn->pending_size > 0) {
         net_flush(reactor->net, reactor->index, conn_handle_of(reactor, conn));
         if (conn->pending_size > 0)
@@ -404,7 +405,7 @@ void conn_read(struct reactor *reactor, struct conn *conn)
         return;
     if (got <= 0) {
         conn->input_over = true;
-        conn->dead = conn->dead || got < 0;
+        conn->reset = got < 0;
         conn_end(reactor, conn, CONN_LOST);
         return;
     }

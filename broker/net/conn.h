@@ -38,6 +38,7 @@ struct conn {
     bool again;      /* listed in reactor.again */
     bool hung_up;    /* the peer's end was reported: read on until it is found */
     bool input_over; /* end of file or error seen */
+    bool reset;      /* an error: nobody will read what we write */
     bool slow_listed;
     uint32_t previous, next; /* in the deadline queue */
     uint32_t unbound_bytes;

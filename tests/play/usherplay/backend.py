@@ -109,13 +109,14 @@ class Backend:
     fetch, which also acknowledges what came before."""
 
     def __init__(self, where, service="", instance=None, incarnation=None, presence=False,
-                 presence_after=0, hello=True):
+                 presence_after=0, hello=True, timeout=DEFAULT_SECONDS):
         self.url = getattr(where, "link_url", where)
         self.service = service
         self.instance = instance or f"play-{os.getpid()}-{next(_instances)}"
         self.incarnation = incarnation or time.time_ns() // 1000000
         self.presence = presence
         self.presence_after = presence_after
+        self.timeout = timeout  # of each connection
         self.fetcher = self.submitter = None
         self.link = 0
         self.node_boot = ""
@@ -132,12 +133,12 @@ class Backend:
 
     def _submitter(self):
         if self.submitter is None:
-            self.submitter = Link(self.url)
+            self.submitter = Link(self.url, self.timeout)
         return self.submitter
 
     def _fetcher(self):
         if self.fetcher is None:
-            self.fetcher = Link(self.url)
+            self.fetcher = Link(self.url, self.timeout)
         return self.fetcher
 
     def lose(self):
