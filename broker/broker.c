@@ -18,8 +18,7 @@
  * that bring work, the workers, the store. A start that fails half-way takes down what it has. */
 
 enum { EXIT_DAMAGED = 65, EXIT_IN_USE = 69, EXIT_INTERNAL = 70, EXIT_CONFIGURATION = 78 };
-enum { WAKE_BACKLOG = 1024, REQUESTS_PER_USER_MAX = 4096, STOP_SPREAD_MS_MAX = 5000,
-       STOP_WAIT_MS = 3000, STOP_POLL_MS = 5 };
+enum { STOP_WAIT_MS = 3000, STOP_POLL_MS = 5 };
 
 static int exit_code_of(int error)
 {
@@ -41,37 +40,6 @@ static int exit_code_of(int error)
     default:
         return EXIT_INTERNAL;
     }
-}
-
-static void fill_settings(struct broker *broker)
-{
-    const struct options *options = broker->options;
-    uint8_t boot[8];
-    broker->settings = (struct settings){
-        .node = options->node_name,
-        .heartbeat_ms = (uint32_t)options->session_heartbeat_ms,
-        .resume_ms = (uint32_t)options->session_resume_ms,
-        .frame_bytes_max = (uint32_t)options->limits_frame_bytes,
-        .inbox_messages_max = (uint32_t)options->limits_inbox_messages,
-        .inbox_bytes_max = (uint32_t)options->limits_inbox_bytes,
-        .inbox_age_ms = (uint32_t)options->limits_inbox_age_ms,
-        .mailbox_messages_max = (uint32_t)options->limits_mailbox_messages,
-        /* As many as a receiver takes in one turn, so that neither outruns the other. */
-        .turn_frames_max = (uint32_t)options->limits_turn_messages,
-        .requests_max = REQUESTS_PER_USER_MAX,
-        .calls_per_user_max = (uint32_t)options->limits_calls_per_user,
-        .call_timeout_ms = (uint32_t)options->limits_call_timeout_ms,
-        .call_timeout_max_ms = (uint32_t)options->limits_call_timeout_max_ms,
-        .link_frame_bytes_max = (uint32_t)options->link_frame_bytes,
-        .link_park_ms = (uint32_t)options->link_park_ms,
-        .link_grace_ms = (uint32_t)options->link_grace_ms,
-        .link_fetch_timeout_ms = (uint32_t)options->link_fetch_timeout_ms,
-        .link_mail_items_max = (uint32_t)options->link_mail_items,
-        .link_mail_bytes_max = options->link_mail_bytes,
-    };
-    env_random(broker->env, boot, sizeof(boot));
-    for (unsigned i = 0; i < sizeof(boot); i++)
-        snprintf(broker->settings.node_boot + 2 * i, 3, "%02x", boot[i]);
 }
 
 /* The first line of link.token_file. */
@@ -102,74 +70,12 @@ static int read_token(struct broker *broker, char *error)
     return 0;
 }
 
-static struct thread *committer_thread(struct broker *broker)
-{
-    return &broker->threads[broker->io_count + broker->worker_count];
-}
-
-static int make_threads(struct broker *broker)
-{
-    broker->io_count = (unsigned)broker->options->threads_io;
-    broker->worker_count = (unsigned)broker->options->threads_workers;
-    unsigned count = broker->io_count + broker->worker_count + 2;
-    broker->threads = calloc(count, sizeof(*broker->threads));
-    broker->metrics = metrics_create(count);
-    if (broker->threads == NULL || broker->metrics == NULL)
-        return -ENOMEM;
-    for (unsigned i = 0; i < count; i++) {
-        struct thread *thread = &broker->threads[i];
-        thread->runner = (struct runner){
-            .index = i, .drains = i < broker->io_count, .scratch = thread};
-        thread->turn = (struct turn){.settings = &broker->settings,
-                                     .counters = &broker->counters,
-                                     .env = broker->env,
-                                     .metrics = broker->metrics,
-                                     .log = broker->log,
-                                     .block = i};
-    }
-    return 0;
-}
-
 static void prepare_worker(void *context, struct runner *runner, unsigned worker)
 {
     struct broker *broker = context;
     struct thread *thread = &broker->threads[broker->io_count + worker];
     runner->index = thread->runner.index;
     runner->scratch = thread;
-}
-
-static size_t state_bytes(void)
-{
-    return sizeof(struct session) > sizeof(struct instance *) ? sizeof(struct session)
-                                                              : sizeof(struct instance *);
-}
-
-static int make_actors(struct broker *broker)
-{
-    const struct options *options = broker->options;
-    uint32_t actors_max = (uint32_t)(options->limits_users + options->limits_services * 4);
-    int error = registry_create(&broker->registry, actors_max, state_bytes(), broker->env);
-    if (error != 0)
-        return error;
-    struct scheduler_options scheduler = {
-        .registry = broker->registry,
-        .env = broker->env,
-        .metrics = broker->metrics,
-        .turn_messages = (uint32_t)options->limits_turn_messages,
-        .wake_backlog = WAKE_BACKLOG,
-        .context = broker,
-        .bounce = egress_bounce,
-    };
-    error = scheduler_create(&broker->scheduler, &scheduler);
-    if (error == 0)
-        error = services_create(&broker->services, broker);
-    if (error == 0)
-        error = committer_open(&broker->committer, broker, committer_thread(broker));
-    if (error == 0)
-        error = clock_open(&broker->clock, broker);
-    if (error == 0)
-        error = queries_open(&broker->queries, broker);
-    return error;
 }
 
 static int open_net(struct broker *broker, char *error)
@@ -242,19 +148,6 @@ static int open_store(struct store **store, const struct options *options, char 
     return store_open_lmdb(store, &store_options, error);
 }
 
-int broker_assemble(struct broker *broker, const struct options *options, const struct env *env,
-                    struct log *log, struct store *store)
-{
-    broker->options = options;
-    broker->env = env;
-    broker->log = log;
-    broker->store = store;
-    fill_settings(broker);
-    ingress_wire(broker);
-    int failed = make_threads(broker);
-    return failed != 0 ? failed : make_actors(broker);
-}
-
 static int set_up(struct broker *broker, const struct options *options, struct log *log,
                   char *error)
 {
@@ -283,63 +176,12 @@ static int set_up(struct broker *broker, const struct options *options, struct l
     return failed;
 }
 
-/* Nobody runs a turn afterwards. */
-static void halt(struct broker *broker)
-{
-    if (broker->scheduler != NULL)
-        scheduler_stop(broker->scheduler);
-    if (broker->committer != NULL)
-        committer_close(broker->committer);
-    broker->committer = NULL;
-}
-
-/* The actors end as the process does: their state is freed, nobody is told. */
-static void free_actors(struct broker *broker)
-{
-    struct turn *turn = &committer_thread(broker)->turn;
-    uint32_t cursor = 0;
-    actor_handle handle;
-    while ((handle = registry_next(broker->registry, &cursor)) != 0) {
-        struct actor *actor = registry_actor(broker->registry, actor_slot(handle));
-        turn_begin(turn, handle, actor->name, 0, 0);
-        if (actor->behaviour == &user_behaviour)
-            session_clear((struct session *)actor->state, turn);
-        else
-            instance_fini((struct instance **)actor->state, turn);
-        turn_discard(turn);
-    }
-    registry_destroy(broker->registry);
-}
-
-void broker_dismantle(struct broker *broker)
-{
-    halt(broker);
-    if (broker->queries != NULL)
-        queries_close(broker->queries);
-    if (broker->clock != NULL)
-        clock_close(broker->clock);
-    if (broker->services != NULL)
-        services_destroy(broker->services);
-    if (broker->scheduler != NULL)
-        scheduler_destroy(broker->scheduler);
-    if (broker->registry != NULL)
-        free_actors(broker);
-    if (broker->store != NULL)
-        store_close(broker->store);
-    for (unsigned i = 0;
-         broker->threads != NULL && i < broker->io_count + broker->worker_count + 2; i++)
-        turn_fini(&broker->threads[i].turn);
-    free(broker->threads);
-    metrics_destroy(broker->metrics);
-    free(broker->link_token);
-}
-
 /* What runs turns first, then what they use. */
 static void take_down(struct broker *broker)
 {
     if (broker->net != NULL)
         net_stop(broker->net);
-    halt(broker);
+    broker_halt(broker);
     if (broker->link != NULL)
         link_close(broker->link);
     struct net *net = broker->net;
@@ -373,23 +215,6 @@ int broker_start(struct broker **out, const struct options *options, struct log 
 uint16_t broker_port(const struct broker *broker)
 {
     return net_port(broker->net);
-}
-
-void broker_tell_all(struct broker *broker)
-{
-    uint32_t spread = broker->settings.resume_ms / 4;
-    spread = spread > STOP_SPREAD_MS_MAX ? STOP_SPREAD_MS_MAX : spread;
-    uint32_t cursor = 0;
-    actor_handle actor;
-    while ((actor = registry_next(broker->registry, &cursor)) != 0) {
-        struct stop_message *stop = message_create(MESSAGE_STOP, sizeof(*stop));
-        CHECK_DEBT(stop != NULL, "no memory for a stop");
-        uint32_t chance;
-        env_random(broker->env, &chance, sizeof(chance));
-        stop->retry_after_ms = spread != 0 ? chance % spread : 0;
-        if (scheduler_post(broker->scheduler, NULL, actor, &stop->header, 0) != 0)
-            message_destroy(&stop->header);
-    }
 }
 
 static void nap(unsigned ms)

@@ -15,11 +15,10 @@ enum {
     LINK_URL_BYTES_MAX = 192,
     LINK_RECEIVE_BYTES_MAX = 64 * 1024, /* nng closes the connection of a larger request */
     LINK_CONTEXTS_MAX = 65535,
-    LINK_PEERS_MAX = 4096, /* connections; the next one is turned away before it may speak */
-    LINK_PEER_SENDING_MAX =
-        4,                /* answers in flight to one peer; it does not read, so it gets none */
-    LINK_SEND_MS = 1000,  /* then an answer that its peer does not read is thrown away */
-    LINK_CLOSE_MS = 1000, /* how long a close may take before it is left to process end */
+    LINK_PEERS_MAX = 4096,     /* connections; the next one is turned away before it may speak */
+    LINK_PEER_SENDING_MAX = 4, /* answers in flight to one peer: it does not read them */
+    LINK_SEND_MS = 1000,       /* then an answer that its peer does not read is thrown away */
+    LINK_CLOSE_MS = 1000,      /* how long a close may take before it is left to process end */
     LINK_TICK_MS = 1000,
     LINK_PROBE_MS = 1000,
     LINK_KNOCK_TICKS = 30, /* without any suspicion */

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <nng/protocol/pubsub0/pub.h>
 #include <nng/protocol/pubsub0/sub.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -79,6 +80,16 @@ enum finding {
     UNKNOWN
 };
 
+/* Leaving before the listener has said its part is just what kills it. Whoever does not say it in
+ * time is replaced, so it does not matter that we leave then. */
+static bool greeted_by(int fd, uint64_t until_ms)
+{
+    uint64_t now_ms = env_monotonic_ms(env_system());
+    struct pollfd wait = {.fd = fd, .events = POLLIN};
+    return poll(&wait, 1, now_ms < until_ms ? (int)(until_ms - now_ms) : 0) == 1 &&
+           (wait.revents & POLLIN) != 0;
+}
+
 static enum finding knock(struct link *link, struct endpoint *endpoint)
 {
     pthread_mutex_lock(&link->lock);
@@ -93,10 +104,14 @@ static enum finding knock(struct link *link, struct endpoint *endpoint)
     pthread_mutex_lock(&link->lock);
     while (endpoint->arrivals == before && !link->closing && link_wait(link, until_ms)) {
     }
-    enum finding finding = endpoint->arrivals != before ? ALIVE : link->closing ? UNKNOWN : DEAD;
+    bool arrived = endpoint->arrivals != before;
+    bool closing = link->closing;
     pthread_mutex_unlock(&link->lock);
+    bool greeted = !closing && greeted_by(fd, until_ms);
     close(fd);
-    return finding;
+    if (closing)
+        return UNKNOWN;
+    return arrived && greeted ? ALIVE : DEAD;
 }
 
 static void set_state(struct link *link, struct endpoint *endpoint, enum endpoint_state state)

@@ -6,7 +6,8 @@
  *
  * Everything that arrives goes through ingress.c and becomes a post; everything that a turn wants
  * goes through egress.c. committer.c and queries.c are the two threads that touch the store,
- * clock.c is the one that waits for points in time. Set up and torn down by broker.c alone. */
+ * clock.c is the one that waits for points in time. Put together and taken apart by assemble.c,
+ * for broker.c, which adds the edges and the threads. */
 
 #include <pthread.h>
 
@@ -56,14 +57,18 @@ struct broker {
     _Atomic bool stopping;
 };
 
-/* --- broker.c: for the simulation, which brings its own clock, store, net and link ---------------- */
+/* --- assemble.c: for broker.c, and for the simulation, which brings its own edges --------------- */
 
 /* Fills a zeroed broker: settings, threads' places, actors, services, committer, clock, queries;
  * starts nothing. `store` is taken by a success. */
 int broker_assemble(struct broker *broker, const struct options *options, const struct env *env,
                     struct log *log, struct store *store);
 
-/* Frees what broker_assemble made, the store included. No thread may be left. */
+/* Joins the workers and the committer: nobody runs a turn afterwards. */
+void broker_halt(struct broker *broker);
+
+/* Frees what broker_assemble made, the store included but not the registry. No thread may be
+ * left; broker_halt may have been called. */
 void broker_dismantle(struct broker *broker);
 
 /* Tells every actor that the broker stops, spreading the return of the clients. */

@@ -85,7 +85,7 @@ static void json_number(const char *before, const char *key, uint64_t value)
 void print_session_head(const struct ctl *ctl)
 {
     if (!ctl->json)
-        printf("%-20s %-9s %-19s %8s %6s %-22s %-12s %s\n", "USER", "STATE", "SINCE", "EPOCH",
+        printf("%-20s %-9s %-19s %14s %6s %-22s %-12s %s\n", "USER", "STATE", "SINCE", "EPOCH",
                "INBOX", "ADDRESS", "NODE", "CLIENT");
 }
 
@@ -96,7 +96,7 @@ void print_session(const struct ctl *ctl, const struct usher_backend_session *se
     char client[CELL_BYTES_MAX], since[TIME_BYTES_MAX];
 
     if (!ctl->json) {
-        printf("%-20s %-9s %-19s %8" PRIu64 " %6" PRIu32 " %-22s %-12s %s\n",
+        printf("%-20s %-9s %-19s %14" PRIu64 " %6" PRIu32 " %-22s %-12s %s\n",
                escaped(user, session->user), state, local_time(since, session->since_ms),
                session->epoch, session->inbox_messages, escaped(address, session->address),
                escaped(node, session->node), escaped(client, session->client));
@@ -116,7 +116,7 @@ void print_session(const struct ctl *ctl, const struct usher_backend_session *se
 void print_event_head(const struct ctl *ctl)
 {
     if (!ctl->json)
-        printf("%8s %-19s %-9s %-20s %8s %-13s %-22s %s\n", "SEQ", "TIME", "KIND", "USER", "EPOCH",
+        printf("%8s %-19s %-9s %-20s %14s %-13s %-22s %s\n", "SEQ", "TIME", "KIND", "USER", "EPOCH",
                "CAUSE", "ADDRESS", "CLIENT");
 }
 
@@ -128,7 +128,7 @@ void print_event(const struct ctl *ctl, const struct usher_backend_event *event)
     char time_text[TIME_BYTES_MAX];
 
     if (!ctl->json) {
-        printf("%8" PRIu64 " %-19s %-9s %-20s %8" PRIu64 " %-13s %-22s %s\n", event->seq,
+        printf("%8" PRIu64 " %-19s %-9s %-20s %14" PRIu64 " %-13s %-22s %s\n", event->seq,
                local_time(time_text, event->time_ms), kind, escaped(user, event->user),
                event->epoch, cause, escaped(address, event->address),
                escaped(client, event->client));

@@ -118,6 +118,7 @@ int main(int argc, char **argv)
         {"service", required_argument, NULL, 's'},
         {"instance", required_argument, NULL, 'i'},
         {"presence", no_argument, NULL, 'p'},
+        {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
     const char *url = usher_backend_default_url();
@@ -137,8 +138,12 @@ int main(int argc, char **argv)
             options.instance = optarg;
         else if (flag == 'p')
             options.presence = true;
-        else
-            return 64; /* getopt has said why */
+        else {
+            /* On an unknown option getopt has said which. */
+            fprintf(flag == 'h' ? stdout : stderr,
+                    "usher-echo [--url URL] [--service echo] [--instance NAME] [--presence]\n");
+            return flag == 'h' ? 0 : 64;
+        }
     }
     return serve(&options);
 }

@@ -245,8 +245,11 @@ static void *storm(void *argument)
     struct poster *poster = argument;
     while (stress_now_ms() < poster->crowd->end_ms) {
         post_burst(poster);
-        while (in_flight(poster->crowd) > IN_FLIGHT_MAX)
+        uint64_t lost_ms = stress_now_ms() + STRESS_PATIENCE_MS;
+        while (in_flight(poster->crowd) > IN_FLIGHT_MAX) {
+            CHECK(stress_now_ms() < lost_ms); /* nobody runs what is listed */
             sched_yield();
+        }
     }
     return NULL;
 }
@@ -270,7 +273,20 @@ static void *storm_and_run(void *argument)
 
 /* --- the ping: everybody waits for the answer ---------------------------------------------- */
 
-/* One post at a time, each at some moment of a worker's falling asleep. */
+static void await(const _Atomic bool *pong)
+{
+    uint64_t lost_ms = stress_now_ms() + STRESS_PATIENCE_MS;
+    /* No yield at first: the next post must be early enough to meet a worker that is about to
+     * fall asleep, which takes it less than a microsecond. */
+    for (uint32_t spins = 1; !atomic_load_explicit(pong, memory_order_relaxed); spins++) {
+        if (spins % 4096 == 0) {
+            CHECK(stress_now_ms() < lost_ms); /* a wake-up was lost */
+            sched_yield();
+        }
+    }
+}
+
+/* One post at a time, each at another moment of a worker's falling asleep. */
 static void *ping(void *argument)
 {
     struct poster *poster = argument;
@@ -284,12 +300,8 @@ static void *ping(void *argument)
     while (stress_now_ms() < crowd->end_ms) {
         atomic_store_explicit(&pong, false, memory_order_relaxed);
         post(crowd, NULL, to, &parcel, &poster->posted);
-        uint64_t lost_ms = stress_now_ms() + STRESS_PATIENCE_MS;
-        while (!atomic_load_explicit(&pong, memory_order_relaxed)) {
-            CHECK(stress_now_ms() < lost_ms); /* a wake-up was lost */
-            sched_yield();
-        }
-        for (uint32_t wait = stress_random(&poster->row, 400); wait > 0; wait--)
+        await(&pong);
+        for (uint32_t wait = stress_random(&poster->row, 1500); wait > 0; wait--)
             atomic_load_explicit(&pong, memory_order_relaxed);
     }
     return NULL;
@@ -413,7 +425,10 @@ static void run_crowd(unsigned workers, uint64_t duration_ms)
     pthread_join(committer, NULL);
     uint64_t stormed = get(&crowd->books.posted);
     uint64_t used_ms = rest();
-    crowd->end_ms = stress_now_ms() + duration_ms / 2;
+    /* One alone first: nobody else's post repairs what it loses. */
+    crowd->end_ms = stress_now_ms() + duration_ms / 4;
+    run_posters(crowd, posters, 1, ping);
+    crowd->end_ms = stress_now_ms() + duration_ms / 4;
     run_posters(crowd, posters, OUTSIDERS, ping);
     settle(crowd);
     used_ms += rest();

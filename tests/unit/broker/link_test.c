@@ -629,7 +629,19 @@ static bool counts(struct service *service, enum metric_id metric, uint64_t want
 {
     for (int i = 0; i < 500 && metrics_read(service->metrics, metric) < wanted; i++)
         usleep(10000);
-    return metrics_read(service->metrics, metric) == wanted;
+    return metrics_read(service->metrics, metric) >= wanted;
+}
+
+/* To connect and leave at once is all it takes, unless nng was too slow to notice the first of
+ * the two: then it only pauses for a tenth of a second. */
+static void kill_listener(struct service *service)
+{
+    uint64_t deaths = metrics_read(service->metrics, METRIC_link_listener_deaths);
+    for (int i = 0;
+         i < 100 && metrics_read(service->metrics, METRIC_link_listener_deaths) == deaths; i++) {
+        close(raw_connect(service->path));
+        usleep(150000);
+    }
 }
 
 static void repairs_a_dead_ipc_listener(void **state)
@@ -638,10 +650,9 @@ static void repairs_a_dead_ipc_listener(void **state)
     nng_socket old = dial(service->url);
     assert_answers(old, "a", "a");
     for (unsigned i = 1; i <= 2; i++) {
-        for (int k = 0; k < 12; k++)
-            close(raw_connect(service->path)); /* mostly one is enough */
-        assert_true(counts(service, METRIC_link_listener_repairs, i));
+        kill_listener(service);
         assert_true(counts(service, METRIC_link_listener_deaths, i));
+        assert_true(counts(service, METRIC_link_listener_repairs, i));
         assert_true(served_within(service->url, 8));
         assert_answers(old, "b", "b"); /* who was there stays */
     }

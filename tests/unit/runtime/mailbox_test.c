@@ -82,6 +82,8 @@ static void the_length_counts_what_is_not_taken(void **state)
     assert_int_equal(mailbox_length(&mailbox), 0);
     mailbox_push(&mailbox, &messages[0]);
     assert_int_equal(mailbox_length(&mailbox), 1);
+    mailbox_take(&mailbox);
+    assert_int_equal(mailbox_length(&mailbox), 0);
 }
 
 int main(void)

@@ -1,0 +1,666 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "proto/frame.h"
+#include "sim.h"
+
+/* The contract of net/net.h over wires instead of sockets.
+ *
+ * A slot is what the broker calls a connection: it has a generation and is used again at once, so
+ * that a stale handle would do harm. Slots belong to reactors, and a reactor's batch (begin,
+ * orders, some events, orders, deadlines, end) is cut into steps, so that turns of other threads
+ * come between any two of them, as they do with the real one. Reads and writes take any number of
+ * bytes. What the write-side owner does takes effect at once on the bytes and, for release, unbind
+ * and rebind, when the reactor takes its orders.
+ *
+ * The planted bugs (sim.h) sit here, each at one place. */
+
+enum slot_state { SLOT_FREE, SLOT_OPEN, SLOT_ENDED, SLOT_CLOSING };
+
+enum { SLOTS = 64, REACTORS_MAX = 2, BUSY_CHUNKS = 8, READ_BYTES = 700,
+       ORDER_RELEASE = 1, ORDER_UNBIND = 2, ORDER_REBIND = 4 };
+
+struct slot {
+    enum slot_state state;
+    uint32_t generation;
+    int wire;
+    uint64_t owner, next_owner;
+    struct buffer carry, pending, parting;
+    enum conn_end end;
+    unsigned orders;
+    bool dead, wants_write, welcomed, input_over;
+    uint32_t unbound_bytes, chunks_given, chunks_done;
+    uint64_t heard_ms, opened_ms, linger_ms, soft_ms; /* soft: over the limit since; 0: is not */
+    /* BUG_REORDER: a batch that was held back */
+    struct buffer held;
+    uint64_t bound_order;
+};
+
+struct reactor {
+    struct thread *thread;
+    uint64_t now_ms;
+    unsigned events_left;
+    bool in_batch;
+};
+
+struct net {
+    struct world *world;
+    struct broker *broker;
+    bool silent;
+    unsigned reactor_count;
+    struct reactor reactors[REACTORS_MAX];
+    struct slot slots[SLOTS];
+    uint64_t bound_order;
+};
+
+void net_make(struct world *world)
+{
+    struct net *net = calloc(1, sizeof(*net));
+    CHECK_DEBT(net != NULL, "no memory for the simulation");
+    net->world = world;
+    net->broker = world->broker;
+    net->reactor_count = world->broker->io_count;
+    for (unsigned i = 0; i < net->reactor_count; i++)
+        net->reactors[i].thread = &world->broker->threads[i];
+    for (unsigned i = 0; i < SLOTS; i++)
+        net->slots[i].generation = 1;
+    world->net = world->broker->net = net;
+}
+
+static struct wire *wire_of(struct net *net, const struct slot *slot)
+{
+    return &net->world->wires[slot->wire];
+}
+
+static struct reactor *reactor_of(struct net *net, const struct slot *slot)
+{
+    return &net->reactors[(slot - net->slots) % net->reactor_count];
+}
+
+static conn_handle handle_of(struct net *net, const struct slot *slot)
+{
+    uint32_t index = (uint32_t)(slot - net->slots);
+    return (uint64_t)slot->generation << 32 | (uint64_t)(index % net->reactor_count) << 24 | index;
+}
+
+static struct slot *find(struct net *net, conn_handle handle)
+{
+    struct slot *slot = &net->slots[handle & 0xffffff];
+    return slot->generation == (uint32_t)(handle >> 32) ? slot : NULL;
+}
+
+static struct slot *owned(struct net *net, conn_handle handle)
+{
+    struct slot *slot = find(net, handle);
+    CHECK(slot != NULL && slot->state != SLOT_FREE);
+    return slot;
+}
+
+uint32_t net_slots_used(struct world *world)
+{
+    uint32_t used = 0;
+    for (unsigned i = 0; world->net != NULL && i < SLOTS; i++)
+        used += world->net->slots[i].state != SLOT_FREE;
+    return used;
+}
+
+static void clear_slot(struct slot *slot)
+{
+    buffer_fini(&slot->carry);
+    buffer_fini(&slot->pending);
+    buffer_fini(&slot->parting);
+    buffer_fini(&slot->held);
+    *slot = (struct slot){.generation = slot->generation + 1};
+}
+
+static void close_slot(struct net *net, struct slot *slot)
+{
+    wire_of(net, slot)->broker_closed = true;
+    tell(net->world, "net closes wire %d", slot->wire);
+    clear_slot(slot);
+}
+
+void net_silence(struct world *world)
+{
+    world->net->silent = true;
+}
+
+/* The kernel closes what the process had open; any part of what was written may still arrive. */
+void net_forget(struct world *world)
+{
+    for (unsigned i = 0; i < SLOTS; i++) {
+        struct slot *slot = &world->net->slots[i];
+        if (slot->state == SLOT_FREE)
+            continue;
+        struct wire *wire = wire_of(world->net, slot);
+        wire->crashed = wire->broker_closed = true;
+        if (wire->down.size > 0)
+            wire->down.size = below(world, (uint32_t)wire->down.size + 1);
+        clear_slot(slot);
+    }
+    for (uint32_t i = 0; i < world->wire_count; i++)
+        if (!world->wires[i].accepted)
+            world->wires[i].accepted = world->wires[i].crashed = world->wires[i].broker_closed =
+                true;
+    free(world->net);
+    world->net = NULL;
+}
+
+/* --- the write side ------------------------------------------------------------------------- */
+
+static int die(struct slot *slot, int error)
+{
+    slot->dead = true;
+    buffer_fini(&slot->pending);
+    return error;
+}
+
+/* How many bytes the way down took; -EPIPE when nobody is there. */
+static int push(struct net *net, struct slot *slot, const uint8_t *data, size_t size)
+{
+    struct wire *wire = wire_of(net, slot);
+    if (wire->reset && wire->end_visible_ms <= net->world->now_ms)
+        return die(slot, -EPIPE);
+    size_t room = wire->down_room > wire->down.size ? wire->down_room - wire->down.size : 0;
+    size_t taken = size < room ? size : room;
+    CHECK_DEBT(buffer_append(&wire->down, data, taken) == 0, "no memory for the simulation");
+    return (int)taken;
+}
+
+static int keep(struct net *net, struct slot *slot, const uint8_t *data, size_t size)
+{
+    const struct options *options = net->broker->options;
+    if (slot->pending.size + size > options->limits_output_bytes) {
+        wire_of(net, slot)->choked = true;
+        return die(slot, -ENOBUFS);
+    }
+    CHECK_DEBT(buffer_append(&slot->pending, data, size) == 0, "no memory for the simulation");
+    if (slot->pending.size <= options->limits_output_soft_bytes)
+        slot->soft_ms = 0;
+    else if (slot->soft_ms == 0)
+        slot->soft_ms = net->world->now_ms;
+    return 0;
+}
+
+int net_flush(struct net *net, unsigned block, conn_handle handle)
+{
+    if (net->silent)
+        return 0;
+    struct slot *slot = owned(net, handle);
+    if (slot->dead)
+        return -EPIPE;
+    int taken = push(net, slot, slot->pending.data, slot->pending.size);
+    if (taken < 0)
+        return taken;
+    buffer_consume(&slot->pending, (size_t)taken);
+    if (slot->pending.size <= net->broker->options->limits_output_soft_bytes)
+        slot->soft_ms = 0;
+    slot->wants_write = slot->pending.size > 0;
+    return 0;
+}
+
+int net_write(struct net *net, unsigned block, conn_handle handle, const void *data, size_t size)
+{
+    if (net->silent)
+        return 0;
+    struct slot *slot = owned(net, handle);
+    if (slot->dead)
+        return -EPIPE;
+    if (net->world->options.bug == BUG_LOST_WRITE && slot->welcomed && one_in(net->world, 40))
+        return 0;
+    if (slot->pending.size > 0)
+        return keep(net, slot, data, size);
+    int taken = push(net, slot, data, size);
+    if (taken < 0 || (size_t)taken == size)
+        return taken < 0 ? taken : 0;
+    int error = keep(net, slot, (const uint8_t *)data + taken, size - (size_t)taken);
+    if (error == 0)
+        slot->wants_write = true;
+    return error;
+}
+
+void net_welcome(struct net *net, conn_handle handle)
+{
+    if (!net->silent)
+        owned(net, handle)->welcomed = true;
+}
+
+void net_release(struct net *net, conn_handle handle)
+{
+    if (net->silent)
+        return;
+    struct slot *slot = owned(net, handle);
+    bool kept = net->world->options.bug == BUG_KEEP_OPEN && slot->state == SLOT_OPEN &&
+                one_in(net->world, 4);
+    if (!kept)
+        slot->orders |= ORDER_RELEASE;
+}
+
+void net_unbind(struct net *net, conn_handle handle, const void *last_words, size_t size)
+{
+    if (net->silent)
+        return;
+    struct slot *slot = owned(net, handle);
+    if (slot->parting.size == 0)
+        CHECK_DEBT(buffer_append(&slot->parting, last_words, size) == 0,
+                   "no memory for the simulation");
+    slot->orders |= ORDER_UNBIND;
+}
+
+void net_rebind(struct net *net, conn_handle handle, uint64_t owner)
+{
+    if (net->silent)
+        return;
+    struct slot *slot = owned(net, handle);
+    slot->next_owner = owner;
+    slot->orders |= ORDER_REBIND;
+    tell(net->world, "net rebinds wire %d", slot->wire);
+}
+
+void net_consumed(struct net *net, conn_handle handle)
+{
+    struct slot *slot = net->silent ? NULL : find(net, handle);
+    if (slot != NULL)
+        slot->chunks_done++;
+}
+
+/* --- inside the events ------------------------------------------------------------------------ */
+
+void net_bind(struct net *net, conn_handle handle, uint64_t owner)
+{
+    struct slot *slot = owned(net, handle);
+    slot->owner = owner;
+    slot->bound_order = ++net->bound_order;
+}
+
+uint64_t net_owner(struct net *net, conn_handle handle)
+{
+    struct slot *slot = find(net, handle);
+    return slot != NULL ? slot->owner : 0;
+}
+
+void net_address(struct net *net, conn_handle handle, char text[NET_ADDRESS_BYTES_MAX])
+{
+    struct slot *slot = find(net, handle);
+    snprintf(text, NET_ADDRESS_BYTES_MAX, "10.0.0.1:%d", slot != NULL ? slot->wire : -1);
+}
+
+/* Another connection of the same user that came later; NULL: none. For planted bugs. */
+static struct slot *successor(struct net *net, const struct slot *old)
+{
+    for (unsigned i = 0; i < SLOTS; i++) {
+        struct slot *slot = &net->slots[i];
+        if (slot != old && slot->state == SLOT_OPEN && slot->owner == old->owner &&
+            slot->owner != 0 && slot->bound_order > old->bound_order && slot->welcomed)
+            return slot;
+    }
+    return NULL;
+}
+
+static void report_end(struct net *net, struct slot *slot)
+{
+    enum sim_bug bug = net->world->options.bug;
+    if (bug == BUG_LOST_END && slot->owner != 0 && one_in(net->world, 4))
+        return;
+    struct slot *about = bug == BUG_LATE_END ? successor(net, slot) : NULL;
+    about = about != NULL ? about : slot;
+    tell(net->world, "net ends wire %d: %d%s", slot->wire, slot->end,
+         slot->owner == 0 ? " (unbound)" : "");
+    net->broker->net_events.on_end(net->broker->net_events.context, reactor_of(net, slot)->thread,
+                                   handle_of(net, about), slot->owner, slot->end);
+}
+
+static void end(struct net *net, struct slot *slot, enum conn_end why)
+{
+    if (slot->state != SLOT_OPEN)
+        return;
+    slot->state = SLOT_ENDED;
+    slot->end = why;
+    buffer_fini(&slot->carry);
+    report_end(net, slot);
+}
+
+static void hand_up(struct net *net, struct slot *slot, struct bytes frames)
+{
+    struct slot *about = slot;
+    if (net->world->options.bug == BUG_ZOMBIE && successor(net, slot) != NULL)
+        about = successor(net, slot);
+    about->chunks_given++;
+    net->broker->net_events.on_frames(
+        net->broker->net_events.context, reactor_of(net, slot)->thread, handle_of(net, about),
+        about->owner, frames, about->welcomed);
+}
+
+/* The planted bugs of the way up; true: the frames were dealt with. */
+static bool mistreat(struct net *net, struct slot *slot, struct bytes frames)
+{
+    enum sim_bug bug = net->world->options.bug;
+    if (!slot->welcomed || slot->owner == 0)
+        return false;
+    if (bug == BUG_TWICE && one_in(net->world, 12))
+        hand_up(net, slot, frames);
+    if (bug != BUG_REORDER)
+        return false;
+    if (slot->held.size == 0 && one_in(net->world, 4)) {
+        CHECK_DEBT(buffer_append(&slot->held, frames.data, frames.size) == 0, "no memory");
+        return true;
+    }
+    hand_up(net, slot, frames);
+    if (slot->held.size > 0)
+        hand_up(net, slot, (struct bytes){slot->held.data, slot->held.size});
+    slot->held.size = 0;
+    return true;
+}
+
+/* --- reading ------------------------------------------------------------------------------------ */
+
+static size_t whole_frames(struct net *net, const struct slot *slot, enum conn_end *why)
+{
+    const struct options *options = net->broker->options;
+    size_t max = slot->owner != 0 ? options->limits_frame_bytes : options->limits_prelogin_bytes;
+    size_t at = 0;
+    *why = 0;
+    for (;;) {
+        struct bytes frame;
+        size_t used;
+        int result = frame_next((struct bytes){slot->carry.data + at, slot->carry.size - at}, max,
+                                &frame, &used);
+        if (result == -EMSGSIZE)
+            *why = slot->owner != 0 ? CONN_FRAME_TOO_LARGE : CONN_PRELOGIN_BYTES;
+        else if (result < 0)
+            *why = CONN_BROKEN_FRAME;
+        if (result != 1)
+            return at;
+        at += used;
+    }
+}
+
+static void take_input(struct net *net, struct slot *slot, size_t fresh)
+{
+    slot->heard_ms = reactor_of(net, slot)->now_ms;
+    if (slot->owner == 0) {
+        slot->unbound_bytes += (uint32_t)fresh;
+        if (slot->unbound_bytes > 2 * net->broker->options->limits_prelogin_bytes + 64) {
+            end(net, slot, CONN_PRELOGIN_BYTES);
+            return;
+        }
+    }
+    enum conn_end why;
+    size_t whole = whole_frames(net, slot, &why);
+    struct bytes frames = {slot->carry.data, whole};
+    if (whole > 0 && !mistreat(net, slot, frames))
+        hand_up(net, slot, frames);
+    if (slot->state != SLOT_OPEN)
+        return;
+    if (why != 0)
+        end(net, slot, why);
+    else
+        buffer_consume(&slot->carry, whole);
+}
+
+static bool end_is_visible(struct net *net, const struct wire *wire)
+{
+    return (wire->client_closed || wire->reset) && wire->end_visible_ms <= net->world->now_ms;
+}
+
+static void finish_closing(struct net *net, struct slot *slot)
+{
+    if (!slot->dead && slot->pending.size > 0) {
+        net_flush(net, 0, handle_of(net, slot));
+        if (!slot->dead && slot->pending.size > 0)
+            return;
+    }
+    if (slot->dead || slot->input_over)
+        close_slot(net, slot);
+    else
+        wire_of(net, slot)->broker_closed = true;
+}
+
+/* A released connection reads on, for nothing, until the peer ends too. */
+static void drain(struct net *net, struct slot *slot)
+{
+    struct wire *wire = wire_of(net, slot);
+    wire->up.size = 0;
+    if (end_is_visible(net, wire))
+        slot->input_over = true;
+    finish_closing(net, slot);
+}
+
+static bool is_busy(const struct slot *slot)
+{
+    return slot->chunks_given - slot->chunks_done >= BUSY_CHUNKS;
+}
+
+static void read_slot(struct net *net, struct slot *slot)
+{
+    struct wire *wire = wire_of(net, slot);
+    if (slot->state == SLOT_CLOSING) {
+        drain(net, slot);
+        return;
+    }
+    bool reset_seen = wire->reset && end_is_visible(net, wire);
+    if (wire->up.size > 0 && !reset_seen) {
+        size_t most = wire->up.size < READ_BYTES ? wire->up.size : READ_BYTES;
+        size_t size = one_in(net->world, 3) ? 1 + below(net->world, (uint32_t)most) : most;
+        CHECK_DEBT(buffer_append(&slot->carry, wire->up.data, size) == 0, "no memory");
+        buffer_consume(&wire->up, size);
+        take_input(net, slot, size);
+        return;
+    }
+    slot->input_over = true;
+    slot->dead = slot->dead || wire->reset;
+    end(net, slot, CONN_LOST);
+}
+
+static bool is_readable(struct net *net, const struct slot *slot)
+{
+    const struct wire *wire = wire_of(net, slot);
+    if (slot->state == SLOT_CLOSING)
+        return wire->up.size > 0 || (end_is_visible(net, wire) && !slot->input_over);
+    return slot->state == SLOT_OPEN && !is_busy(slot) &&
+           (wire->up.size > 0 || end_is_visible(net, wire));
+}
+
+static bool is_writable(struct net *net, const struct slot *slot)
+{
+    const struct wire *wire = wire_of(net, slot);
+    return slot->state != SLOT_FREE && slot->wants_write && !slot->dead &&
+           (wire->down.size < wire->down_room || (wire->reset && end_is_visible(net, wire)));
+}
+
+static void write_slot(struct net *net, struct slot *slot)
+{
+    if (slot->state == SLOT_CLOSING) {
+        finish_closing(net, slot);
+    } else if (slot->owner != 0) {
+        /* An edge: it is told once, and again when the socket was filled again. */
+        slot->wants_write = false;
+        net->broker->net_events.on_writable(net->broker->net_events.context,
+                                            reactor_of(net, slot)->thread, handle_of(net, slot),
+                                            slot->owner);
+    } else {
+        net_flush(net, 0, handle_of(net, slot));
+    }
+}
+
+/* --- orders and deadlines ------------------------------------------------------------------------- */
+
+static void release(struct net *net, struct slot *slot)
+{
+    if (slot->state == SLOT_CLOSING)
+        return;
+    slot->state = SLOT_CLOSING;
+    slot->linger_ms = reactor_of(net, slot)->now_ms + net->broker->options->limits_close_linger_ms;
+    uint32_t generation = slot->generation;
+    finish_closing(net, slot);
+    if (slot->generation == generation)
+        drain(net, slot);
+}
+
+static void unbind(struct net *net, struct slot *slot)
+{
+    slot->owner = 0;
+    slot->welcomed = false;
+    if (slot->parting.size > 0)
+        net_write(net, 0, handle_of(net, slot), slot->parting.data, slot->parting.size);
+    buffer_fini(&slot->parting);
+    if (slot->state == SLOT_ENDED)
+        report_end(net, slot);
+}
+
+static void rebind(struct net *net, struct slot *slot)
+{
+    slot->owner = slot->next_owner;
+    slot->bound_order = ++net->bound_order;
+}
+
+static bool take_orders(struct net *net, struct reactor *reactor)
+{
+    bool any = false;
+    for (unsigned i = 0; i < SLOTS; i++) {
+        struct slot *slot = &net->slots[i];
+        if (slot->orders == 0 || reactor_of(net, slot) != reactor)
+            continue;
+        any = true;
+        unsigned orders = slot->orders;
+        slot->orders = 0;
+        if (orders & ORDER_RELEASE)
+            release(net, slot);
+        else if (orders & ORDER_UNBIND)
+            unbind(net, slot);
+        else if (orders & ORDER_REBIND)
+            rebind(net, slot);
+    }
+    return any;
+}
+
+static void look_at_deadlines(struct net *net, struct slot *slot, uint64_t now_ms)
+{
+    const struct options *options = net->broker->options;
+    if (slot->state == SLOT_CLOSING && now_ms >= slot->linger_ms) {
+        close_slot(net, slot);
+    } else if (slot->state == SLOT_OPEN) {
+        if (slot->soft_ms != 0 && now_ms - slot->soft_ms >= options->limits_output_soft_ms) {
+            wire_of(net, slot)->choked = true;
+            end(net, slot, CONN_SLOW);
+        } else if (slot->owner == 0 && !slot->welcomed &&
+                   now_ms - slot->opened_ms >= options->limits_login_deadline_ms) {
+            end(net, slot, CONN_LOGIN_DEADLINE);
+        } else if (slot->welcomed &&
+                   now_ms - slot->heard_ms >= 2 * options->session_heartbeat_ms) {
+            end(net, slot, CONN_SILENT);
+        }
+    }
+}
+
+static bool take_deadlines(struct net *net, struct reactor *reactor)
+{
+    bool any = false;
+    for (unsigned i = 0; i < SLOTS; i++) {
+        struct slot *slot = &net->slots[i];
+        enum slot_state before = slot->state;
+        if (before != SLOT_FREE && reactor_of(net, slot) == reactor)
+            look_at_deadlines(net, slot, reactor->now_ms);
+        any = any || slot->state != before;
+    }
+    return any;
+}
+
+/* --- batches ---------------------------------------------------------------------------------------- */
+
+static bool adopt(struct net *net, struct reactor *reactor)
+{
+    struct world *world = net->world;
+    uint32_t first = 0;
+    while (first < world->wire_count && world->wires[first].accepted)
+        first++;
+    if (first == world->wire_count || world->stopping)
+        return false;
+    for (unsigned i = 0; i < SLOTS; i++) {
+        struct slot *slot = &net->slots[i];
+        if (slot->state != SLOT_FREE || reactor_of(net, slot) != reactor)
+            continue;
+        world->wires[first].accepted = true;
+        slot->state = SLOT_OPEN;
+        slot->wire = (int)first;
+        slot->heard_ms = slot->opened_ms = reactor->now_ms;
+        return true;
+    }
+    return false;
+}
+
+static bool serve_slot(struct net *net, struct slot *slot)
+{
+    if (is_writable(net, slot) && (one_in(net->world, 2) || !is_readable(net, slot))) {
+        write_slot(net, slot);
+        return true;
+    }
+    if (!is_readable(net, slot))
+        return false;
+    read_slot(net, slot);
+    return true;
+}
+
+static bool one_event(struct net *net, struct reactor *reactor)
+{
+    if (one_in(net->world, 3) && adopt(net, reactor))
+        return true;
+    unsigned start = below(net->world, SLOTS);
+    for (unsigned i = 0; i < SLOTS; i++) {
+        struct slot *slot = &net->slots[(start + i) % SLOTS];
+        if (slot->state != SLOT_FREE && reactor_of(net, slot) == reactor &&
+            serve_slot(net, slot))
+            return true;
+    }
+    return adopt(net, reactor);
+}
+
+static bool begin(struct net *net, struct reactor *reactor)
+{
+    reactor->now_ms = net->world->now_ms;
+    net->broker->net_events.on_begin(net->broker->net_events.context, reactor->thread,
+                                     reactor->now_ms);
+    return take_orders(net, reactor);
+}
+
+static bool finish(struct net *net, struct reactor *reactor)
+{
+    bool any = take_deadlines(net, reactor);
+    if (one_in(net->world, 4) && !net->world->healing)
+        net->broker->net_events.on_batch_end(net->broker->net_events.context, reactor->thread);
+    return take_orders(net, reactor) || any;
+}
+
+bool net_step_random(struct world *world)
+{
+    struct net *net = world->net;
+    struct reactor *reactor = &net->reactors[below(world, net->reactor_count)];
+    if (!reactor->in_batch) {
+        reactor->in_batch = true;
+        reactor->events_left = 1 + below(world, 4);
+        return begin(net, reactor);
+    }
+    if (reactor->events_left > 0) {
+        reactor->events_left--;
+        return one_event(net, reactor);
+    }
+    reactor->in_batch = false;
+    return finish(net, reactor);
+}
+
+bool net_step_all(struct world *world)
+{
+    struct net *net = world->net;
+    bool any = false;
+    for (unsigned i = 0; i < net->reactor_count; i++) {
+        any = begin(net, &net->reactors[i]) || any;
+        while (one_event(net, &net->reactors[i]))
+            any = true;
+        any = finish(net, &net->reactors[i]) || any;
+    }
+    return any;
+}

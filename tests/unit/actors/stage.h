@@ -1,0 +1,672 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_TESTS_ACTORS_STAGE_H
+#define USHER_TESTS_ACTORS_STAGE_H
+
+/* One actor on a stage: messages go in, and what its handlers ask for is written to a *tape*, one
+ * line per effect, in order. Handlers are pure, so a test is a script: what is done, and the tape
+ * that must come of it. Lines read
+ *
+ *   10 welcome #1 epoch=1 FRESH next=1      a frame to connection 10, #id of the request
+ *   10 release                              an effect on connection 10
+ *   to 901 result #7 OK epoch=1             a post to actor 901; `self` is the one on the stage
+ *   forward bob deliver #7 'hi'             a message to a user by name
+ *   answer 50 refused STALE_LINK            to a link exchange
+ *   store ATTACH ONLINE LOGIN epoch=1       the change that holds the turn
+ *   retire
+ *
+ * Timers are kept beside the tape, in `timer_ms`. stage_user.h and stage_link.h send the messages.
+ * The stage owns whatever is asked for and frees it with the next message. */
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "actors/instance.h"
+#include "actors/user.h"
+#include "backend.pb-c.h"
+#include "client.pb-c.h"
+#include "proto/frame.h"
+#include "runtime/message.h"
+
+enum { TAPE_BYTES = 64 * 1024, STAGE_NOW_MS = 1000000, STAGE_WALL_MS = 5000000, SHOWN_BYTES = 24 };
+
+static const actor_handle STAGE_SELF = UINT64_C(3) << 32 | 5;
+
+struct stage {
+    struct settings settings;
+    struct counters counters;
+    struct env env;
+    uint8_t random_next;
+    struct metrics *metrics;
+    struct turn turn;
+    uint64_t now_ms, wall_ms;
+    /* who is on it */
+    struct session session;
+    struct instance *instance;
+    /* what the last turn asked for */
+    struct change *change;
+    uint64_t timer_ms;     /* of the last tick asked for; 0: none on its way */
+    uint64_t link;         /* of the last Accepted */
+    uint32_t answer_bytes; /* of the last answer to an exchange */
+    uint64_t tokens[8];    /* of commands, in the order in which they were sent away */
+    uint32_t token_count;
+    uint8_t secret[SECRET_BYTES]; /* of the last Welcome */
+    struct message *mail;         /* of the last LINK_LEAVE; a list */
+    struct buffer input;          /* frames for the next MESSAGE_FRAMES */
+    size_t size;
+    char tape[TAPE_BYTES];
+};
+
+/* --- the tape ------------------------------------------------------------------------------ */
+
+__attribute__((format(printf, 2, 3))) static inline void tape_put(struct stage *stage,
+                                                                  const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    size_t room = TAPE_BYTES - stage->size;
+    int size = vsnprintf(stage->tape + stage->size, room, format, arguments);
+    va_end(arguments);
+    assert_true(size >= 0 && (size_t)size < room);
+    stage->size += (size_t)size;
+}
+
+static inline void tape_bytes(struct stage *stage, const void *data, size_t size)
+{
+    if (size > SHOWN_BYTES)
+        tape_put(stage, " <%zu bytes>", size);
+    else
+        tape_put(stage, " '%.*s'", (int)size, size > 0 ? (const char *)data : "");
+}
+
+static inline void tape_id(struct stage *stage, uint64_t id)
+{
+    if (id != 0)
+        tape_put(stage, " #%llu", (unsigned long long)id);
+}
+
+static inline void tape_number(struct stage *stage, const char *name, uint64_t value)
+{
+    tape_put(stage, " %s=%llu", name, (unsigned long long)value);
+}
+
+static inline void tape_number_if(struct stage *stage, const char *name, uint64_t value)
+{
+    if (value != 0)
+        tape_number(stage, name, value);
+}
+
+static inline void tape_enum(struct stage *stage, const ProtobufCEnumDescriptor *descriptor,
+                             uint32_t value)
+{
+    const ProtobufCEnumValue *row =
+        protobuf_c_enum_descriptor_get_value(descriptor, (int)value);
+    tape_put(stage, " %s", row != NULL ? row->name : "?");
+}
+
+static inline void tape_code(struct stage *stage, uint16_t code)
+{
+    if (code == 0)
+        tape_put(stage, " OK");
+    else if (code == RESULT_STALE_EPOCH)
+        tape_put(stage, " STALE_EPOCH");
+    else
+        tape_enum(stage, &usher__v1__error__code__descriptor, code);
+}
+
+/* The first line in which the tape differs is what a failing test shows. */
+static inline void tape_check(struct stage *stage, const char *const *lines, size_t count,
+                              const char *file, int line)
+{
+    char *wanted = calloc(1, TAPE_BYTES);
+    assert_non_null(wanted);
+    for (size_t i = 0; i < count; i++) {
+        strncat(wanted, lines[i], TAPE_BYTES - strlen(wanted) - 2);
+        strcat(wanted, "\n");
+    }
+    bool same = strcmp(stage->tape, wanted) == 0;
+    if (!same)
+        print_error("--- wanted:\n%s--- on the tape:\n%s", wanted, stage->tape);
+    free(wanted);
+    if (!same)
+        _fail(file, line);
+}
+
+/* The whole tape of the last turn: EXPECT(stage, "10 welcomed", "10 welcome ..."). */
+#define EXPECT(stage_, ...)                                                      \
+    tape_check((stage_), (const char *const[]){__VA_ARGS__},                     \
+               sizeof((const char *const[]){__VA_ARGS__}) / sizeof(const char *), __FILE__, \
+               __LINE__)
+#define EXPECT_NOTHING(stage_) tape_check((stage_), NULL, 0, __FILE__, __LINE__)
+#define COUNTED(stage_, metric_, n_) \
+    assert_int_equal(metrics_read((stage_)->metrics, METRIC_##metric_), (n_))
+
+/* --- frames to clients --------------------------------------------------------------------- */
+
+static inline void tape_welcome(struct stage *stage, const Usher__V1__Welcome *welcome)
+{
+    assert_int_equal(welcome->secret.len, SECRET_BYTES);
+    memcpy(stage->secret, welcome->secret.data, SECRET_BYTES);
+    assert_int_equal(welcome->heartbeat_ms, stage->settings.heartbeat_ms);
+    assert_int_equal(welcome->resume_ms, stage->settings.resume_ms);
+    assert_int_equal(welcome->frame_bytes_max, stage->settings.frame_bytes_max);
+    assert_int_equal(welcome->time_ms, stage->wall_ms);
+    assert_string_equal(welcome->node, stage->settings.node);
+    tape_number(stage, "epoch", welcome->epoch);
+    tape_enum(stage, &usher__v1__welcome__replay__descriptor, welcome->replay);
+    tape_number(stage, "next", welcome->next_seq);
+}
+
+static inline void tape_message(struct stage *stage, const Usher__V1__Message *message)
+{
+    tape_put(stage, " %llu", (unsigned long long)message->seq);
+    if (message->from[0] != '\0')
+        tape_put(stage, " from=%s", message->from);
+    if (message->service[0] != '\0')
+        tape_put(stage, " service=%s", message->service);
+    tape_bytes(stage, message->payload.data, message->payload.len);
+    tape_put(stage, message->redelivered ? " again" : "");
+}
+
+static inline void tape_close(struct stage *stage, const Usher__V1__Close *close)
+{
+    tape_enum(stage, &usher__v1__close__reason__descriptor, close->reason);
+    tape_number_if(stage, "retry", close->retry_after_ms);
+    tape_put(stage, close->do_not_return ? " do_not_return" : "");
+}
+
+static inline void tape_frame(struct stage *stage, const Usher__V1__BrokerFrame *frame)
+{
+    const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field(
+        &usher__v1__broker_frame__descriptor, (unsigned)frame->body_case);
+    tape_put(stage, " %s", field != NULL ? field->name : "?");
+    tape_id(stage, frame->id);
+    switch (frame->body_case) {
+    case USHER__V1__BROKER_FRAME__BODY_WELCOME:
+        tape_welcome(stage, frame->welcome);
+        break;
+    case USHER__V1__BROKER_FRAME__BODY_MESSAGE:
+        tape_message(stage, frame->message);
+        break;
+    case USHER__V1__BROKER_FRAME__BODY_DONE:
+        tape_number(stage, "epoch", frame->done->epoch);
+        break;
+    case USHER__V1__BROKER_FRAME__BODY_REPLY:
+        tape_number(stage, "status", frame->reply->status);
+        tape_bytes(stage, frame->reply->payload.data, frame->reply->payload.len);
+        break;
+    case USHER__V1__BROKER_FRAME__BODY_ERROR:
+        tape_enum(stage, &usher__v1__error__code__descriptor, frame->error->code);
+        tape_number_if(stage, "retry", frame->error->retry_after_ms);
+        break;
+    case USHER__V1__BROKER_FRAME__BODY_PONG:
+        tape_number(stage, "stamp", frame->pong->stamp);
+        assert_int_equal(frame->pong->time_ms, stage->wall_ms);
+        break;
+    case USHER__V1__BROKER_FRAME__BODY_CLOSE:
+        tape_close(stage, frame->close);
+        break;
+    default:
+        break;
+    }
+}
+
+/* A line per frame; the bytes must be whole, valid frames within the limit. */
+static inline void tape_frames(struct stage *stage, uint64_t conn, const char *verb,
+                               const uint8_t *data, size_t size)
+{
+    while (size > 0) {
+        struct bytes bytes;
+        size_t used;
+        assert_int_equal(frame_next((struct bytes){data, size}, stage->settings.frame_bytes_max,
+                                    &bytes, &used), 1);
+        Usher__V1__BrokerFrame *frame =
+            usher__v1__broker_frame__unpack(NULL, bytes.size, bytes.data);
+        assert_non_null(frame);
+        tape_put(stage, "%llu%s", (unsigned long long)conn, verb);
+        tape_frame(stage, frame);
+        tape_put(stage, "\n");
+        usher__v1__broker_frame__free_unpacked(frame, NULL);
+        data += used;
+        size -= used;
+    }
+}
+
+/* --- messages to actors ---------------------------------------------------------------------- */
+
+static inline void tape_deliver(struct stage *stage, const struct deliver_message *message)
+{
+    struct bytes name = deliver_name(message);
+    struct bytes payload = deliver_payload(message);
+    tape_put(stage, " deliver");
+    if (message->from_service)
+        stage->tokens[stage->token_count++ % 8] = message->request;
+    else
+        tape_id(stage, message->request);
+    tape_put(stage, " %s=%.*s", message->from_service ? "service" : "from", (int)name.size,
+             (const char *)name.data);
+    tape_bytes(stage, payload.data, payload.size);
+    tape_number_if(stage, "wanted", message->epoch_wanted);
+    tape_put(stage, message->until_delivered ? " until_delivered" : "");
+    assert_int_equal(message->time_ms, stage->wall_ms);
+    assert_int_equal(message->arrived_ms, stage->now_ms);
+    assert_int_equal(message->sender, STAGE_SELF);
+}
+
+static inline void tape_kick(struct stage *stage, const struct kick_message *kick)
+{
+    stage->tokens[stage->token_count++ % 8] = kick->request;
+    assert_int_equal(kick->by, STAGE_SELF);
+    tape_put(stage, " kick");
+    tape_number_if(stage, "epoch", kick->epoch);
+    tape_enum(stage, &usher__v1__close__reason__descriptor, kick->reason);
+    tape_number_if(stage, "retry", kick->retry_after_ms);
+    tape_put(stage, " '%s'%s", kick->detail, kick->do_not_return ? " do_not_return" : "");
+}
+
+static inline void tape_call(struct stage *stage, const struct user_call_message *call)
+{
+    struct bytes user = user_call_user(call);
+    struct bytes service = user_call_service(call);
+    struct bytes method = user_call_method(call);
+    tape_put(stage, " %.*s.%.*s user=%.*s", (int)service.size, (const char *)service.data,
+             (int)method.size, (const char *)method.data, (int)user.size,
+             (const char *)user.data);
+    tape_id(stage, call->request);
+    tape_number(stage, "call", call->call);
+    tape_number(stage, "epoch", call->epoch);
+    tape_put(stage, " due=+%lld", (long long)(call->deadline_ms - stage->now_ms));
+    tape_bytes(stage, user_call_payload(call).data, call->payload_size);
+    tape_put(stage, call->redelivered ? " again" : "");
+}
+
+static inline void tape_result(struct stage *stage, const struct result_message *result)
+{
+    tape_put(stage, " result");
+    tape_id(stage, result->request);
+    tape_code(stage, result->code);
+    tape_number(stage, "epoch", result->epoch);
+    tape_number_if(stage, "asker", result->asker_epoch);
+}
+
+static inline void tape_call_result(struct stage *stage, const struct call_result_message *result)
+{
+    tape_put(stage, " call_result");
+    tape_id(stage, result->request);
+    tape_number(stage, "call", result->call);
+    tape_number(stage, "epoch", result->epoch);
+    tape_code(stage, result->code);
+    if (result->code == 0) {
+        tape_number(stage, "status", result->status);
+        tape_bytes(stage, result->payload, result->payload_size);
+    }
+}
+
+static inline void tape_posted(struct stage *stage, const struct message *message)
+{
+    switch (message->kind) {
+    case MESSAGE_DELIVER:
+        tape_deliver(stage, (const struct deliver_message *)message);
+        break;
+    case MESSAGE_KICK:
+        tape_kick(stage, (const struct kick_message *)message);
+        break;
+    case MESSAGE_RESULT:
+        tape_result(stage, (const struct result_message *)message);
+        break;
+    case MESSAGE_CALL_RESULT:
+        tape_call_result(stage, (const struct call_result_message *)message);
+        break;
+    case MESSAGE_MORE_FRAMES:
+        tape_put(stage, " more_frames");
+        break;
+    case MESSAGE_CONN_END:
+        tape_put(stage, " conn_end %llu",
+                 (unsigned long long)((const struct conn_end_message *)message)->conn);
+        break;
+    case MESSAGE_LEAVE:
+        tape_put(stage, " leave");
+        break;
+    default:
+        tape_put(stage, " message of kind %u", message->kind);
+        break;
+    }
+}
+
+/* --- answers to exchanges -------------------------------------------------------------------- */
+
+static inline void tape_mail(struct stage *stage, const Usher__V1__Mail *mail)
+{
+    if (mail->body_case == USHER__V1__MAIL__BODY_CONTROL) {
+        tape_put(stage, " [");
+        tape_enum(stage, &usher__v1__control__kind__descriptor, mail->control->kind);
+        tape_put(stage, " ]");
+        assert_int_equal(mail->seq, 0);
+        return;
+    }
+    assert_int_equal(mail->body_case, USHER__V1__MAIL__BODY_CALL);
+    tape_put(stage, " [%llu", (unsigned long long)mail->seq);
+    tape_put(stage, " %s user=%s", mail->call->method, mail->call->user);
+    tape_number(stage, "call", mail->call->call);
+    tape_number(stage, "left", mail->call->timeout_ms);
+    tape_put(stage, "%s]", mail->call->redelivered ? " again" : "");
+}
+
+static inline void tape_batch(struct stage *stage, const Usher__V1__Batch *batch)
+{
+    for (size_t i = 0; i < batch->n_mail; i++)
+        tape_mail(stage, batch->mail[i]);
+    for (size_t i = 0; i < batch->n_presence; i++)
+        tape_put(stage, " {%llu %s}", (unsigned long long)batch->presence[i]->seq,
+                 batch->presence[i]->user);
+    tape_put(stage, batch->presence_reset ? " reset" : "");
+    tape_number(stage, "last", batch->presence_last);
+}
+
+static inline void tape_one_result(struct stage *stage, const Usher__V1__Result *result)
+{
+    tape_enum(stage, &usher__v1__result__code__descriptor, result->code);
+    if (result->value_case == USHER__V1__RESULT__VALUE_PUSH) {
+        tape_put(stage, "(%u", result->push->accepted);
+        for (size_t i = 0; i < result->push->n_failures; i++) {
+            tape_put(stage, " %s", result->push->failures[i]->user);
+            tape_enum(stage, &usher__v1__result__code__descriptor,
+                      result->push->failures[i]->code);
+        }
+        tape_put(stage, ")");
+    } else if (result->value_case == USHER__V1__RESULT__VALUE_NUMBERS) {
+        for (size_t i = 0; i < result->numbers->n_numbers; i++)
+            tape_number(stage, result->numbers->numbers[i]->name,
+                        result->numbers->numbers[i]->value);
+    }
+}
+
+static inline void tape_answer(struct stage *stage, uint64_t exchange, struct bytes bytes)
+{
+    Usher__V1__LinkAnswer *answer = usher__v1__link_answer__unpack(NULL, bytes.size, bytes.data);
+    assert_non_null(answer);
+    assert_true(bytes.size <= stage->settings.link_frame_bytes_max);
+    stage->answer_bytes = (uint32_t)bytes.size;
+    tape_put(stage, "answer %llu", (unsigned long long)exchange);
+    if (answer->body_case == USHER__V1__LINK_ANSWER__BODY_ACCEPTED) {
+        stage->link = answer->accepted->link;
+        assert_string_equal(answer->accepted->node, stage->settings.node);
+        assert_string_equal(answer->accepted->node_boot, stage->settings.node_boot);
+        assert_int_equal(answer->accepted->frame_bytes_max,
+                         stage->settings.link_frame_bytes_max);
+        assert_int_equal(answer->accepted->park_ms, stage->settings.link_park_ms);
+        tape_put(stage, " accepted");
+        tape_number(stage, "from", answer->accepted->presence_from);
+    } else if (answer->body_case == USHER__V1__LINK_ANSWER__BODY_BATCH) {
+        tape_put(stage, " batch");
+        tape_batch(stage, answer->batch);
+    } else if (answer->body_case == USHER__V1__LINK_ANSWER__BODY_RESULTS) {
+        tape_put(stage, " results %llu:", (unsigned long long)answer->results->seq);
+        for (size_t i = 0; i < answer->results->n_results; i++)
+            tape_one_result(stage, answer->results->results[i]);
+    } else {
+        assert_int_equal(answer->body_case, USHER__V1__LINK_ANSWER__BODY_REFUSED);
+        tape_put(stage, " refused");
+        tape_enum(stage, &usher__v1__refused__code__descriptor, answer->refused->code);
+    }
+    usher__v1__link_answer__free_unpacked(answer, NULL);
+}
+
+/* --- what instances ask for -------------------------------------------------------------------- */
+
+static inline void tape_query(struct stage *stage, const struct query_message *query)
+{
+    assert_int_equal(query->asker, STAGE_SELF);
+    tape_put(stage, "query ");
+    if (query->kind == QUERY_PRESENCE) {
+        tape_put(stage, "presence after=%llu", (unsigned long long)query->after);
+        return;
+    }
+    Usher__V1__Command *command =
+        usher__v1__command__unpack(NULL, query->size, query->bytes);
+    assert_non_null(command);
+    const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field(
+        &usher__v1__command__descriptor, (unsigned)command->body_case);
+    tape_put(stage, "%s room=%u", field->name, query->bytes_max);
+    stage->tokens[stage->token_count++ % 8] = query->token;
+    usher__v1__command__free_unpacked(command, NULL);
+}
+
+static inline void stage_drop_mail(struct stage *stage)
+{
+    while (stage->mail != NULL) {
+        struct message *next = stage->mail->next;
+        message_destroy(stage->mail);
+        stage->mail = next;
+    }
+}
+
+/* Keeps the mail of a LINK_LEAVE, frees every other message. */
+static inline void tape_link(struct stage *stage, const struct effect *effect)
+{
+    tape_put(stage, "link ");
+    if (effect->detail == LINK_LEAVE) {
+        tape_put(stage, "leave");
+        stage_drop_mail(stage);
+        stage->mail = effect->message;
+        for (struct message *mail = stage->mail; mail != NULL; mail = mail->next) {
+            const struct user_call_message *call = (const struct user_call_message *)mail;
+            tape_put(stage, " [%.*s%s]", (int)call->method_size,
+                     (const char *)user_call_method(call).data, call->redelivered ? " again" : "");
+        }
+        return;
+    }
+    if (effect->detail == LINK_JOIN) {
+        const struct join_message *join = (const struct join_message *)effect->message;
+        tape_put(stage, "join %s%s", join->service, join->presence ? " presence" : "");
+    } else if (effect->detail == LINK_DRAIN) {
+        tape_put(stage, "drain");
+    } else if (effect->detail == LINK_QUERY) {
+        tape_query(stage, (const struct query_message *)effect->message);
+    } else {
+        const struct push_all_message *push = (const struct push_all_message *)effect->message;
+        stage->tokens[stage->token_count++ % 8] = push->token;
+        tape_put(stage, "push_all %.*s", (int)push->name_size,
+                 (const char *)push_all_name(push).data);
+        tape_bytes(stage, push_all_payload(push).data, push->payload_size);
+    }
+    message_destroy(effect->message);
+}
+
+/* --- a turn's effects, as lines ---------------------------------------------------------------- */
+
+static inline void tape_change(struct stage *stage, const struct change *change)
+{
+    static const char *const kinds[] = {[CHANGE_ATTACH] = "ATTACH", [CHANGE_RESUME] = "RESUME",
+                                        [CHANGE_DETACH] = "DETACH", [CHANGE_END] = "END"};
+    tape_put(stage, "store %s", kinds[change->kind]);
+    tape_enum(stage, &usher__v1__presence_event__kind__descriptor, change->event.kind);
+    tape_enum(stage, &usher__v1__presence_event__cause__descriptor, change->event.cause);
+    tape_number(stage, "epoch", change->event.epoch);
+    tape_number_if(stage, "previous", change->event.previous_epoch);
+    tape_number_if(stage, "until", change->event.until_ms);
+    tape_put(stage, "%s\n", change->remove ? " removed" : "");
+    assert_int_equal(change->self, STAGE_SELF);
+    assert_int_equal(change->event.time_ms, stage->wall_ms);
+    assert_string_equal(change->event.user, stage->turn.name);
+}
+
+static inline void tape_to_conn(struct stage *stage, const struct effect *effect)
+{
+    static const char *const verbs[] = {[EFFECT_FLUSH] = "flush", [EFFECT_WELCOMED] = "welcomed",
+                                        [EFFECT_RELEASE] = "release",
+                                        [EFFECT_CONSUMED] = "consumed"};
+    const uint8_t *data = stage->turn.out.data + effect->offset;
+    if (effect->kind == EFFECT_SEND || (effect->kind == EFFECT_UNBIND && effect->size > 0))
+        tape_frames(stage, effect->value, effect->kind == EFFECT_SEND ? "" : " unbind", data,
+                    effect->size);
+    else
+        tape_put(stage, "%llu %s\n", (unsigned long long)effect->value,
+                 effect->kind == EFFECT_UNBIND ? "unbind" : verbs[effect->kind]);
+}
+
+static inline void tape_to_actor(struct stage *stage, const struct effect *effect)
+{
+    if (effect->kind == EFFECT_CALL) {
+        tape_put(stage, "call");
+        tape_call(stage, (const struct user_call_message *)effect->message);
+    } else if (effect->kind == EFFECT_FORWARD) {
+        tape_put(stage, "forward %.*s", (int)effect->size,
+                 (const char *)stage->turn.out.data + effect->offset);
+        tape_posted(stage, effect->message);
+    } else {
+        if (effect->value == STAGE_SELF)
+            tape_put(stage, "to self");
+        else
+            tape_put(stage, "to %llu", (unsigned long long)effect->value);
+        tape_posted(stage, effect->message);
+    }
+    tape_put(stage, "\n");
+    message_destroy(effect->message);
+}
+
+static inline void tape_effect(struct stage *stage, const struct effect *effect)
+{
+    switch ((enum effect_kind)effect->kind) {
+    case EFFECT_TIMER:
+        stage->timer_ms = effect->value;
+        break;
+    case EFFECT_POST:
+    case EFFECT_FORWARD:
+    case EFFECT_CALL:
+        tape_to_actor(stage, effect);
+        break;
+    case EFFECT_ANSWER:
+        tape_answer(stage, effect->value,
+                    (struct bytes){stage->turn.out.data + effect->offset, effect->size});
+        tape_put(stage, "\n");
+        break;
+    case EFFECT_LINK:
+        tape_link(stage, effect);
+        tape_put(stage, "\n");
+        break;
+    default:
+        tape_to_conn(stage, effect);
+        break;
+    }
+}
+
+static inline void stage_begin(struct stage *stage)
+{
+    stage->size = 0;
+    stage->token_count = 0;
+    stage->tape[0] = '\0';
+    turn_begin(&stage->turn, STAGE_SELF, stage->turn.name, stage->now_ms, stage->wall_ms);
+}
+
+static inline void stage_end(struct stage *stage)
+{
+    for (size_t i = 0; i < stage->turn.count; i++)
+        tape_effect(stage, &stage->turn.effects[i]);
+    assert_null(stage->change);
+    stage->change = stage->turn.change;
+    if (stage->change != NULL)
+        tape_change(stage, stage->change);
+    if (stage->turn.retire)
+        tape_put(stage, "retire\n");
+    turn_reset(&stage->turn);
+}
+
+/* --- setting up -------------------------------------------------------------------------------- */
+
+static inline void stage_random(void *context, void *to, size_t size)
+{
+    struct stage *stage = context;
+    memset(to, ++stage->random_next, size);
+}
+
+static inline uint64_t stage_wall(void *context)
+{
+    return ((struct stage *)context)->wall_ms;
+}
+
+static inline uint64_t stage_monotonic(void *context)
+{
+    return ((struct stage *)context)->now_ms * 1000000;
+}
+
+/* Limits small enough to stand at n and n + 1. */
+static const struct settings stage_settings = {
+    .node = "n1",
+    .heartbeat_ms = 15000,
+    .resume_ms = 60000,
+    .frame_bytes_max = 1024,
+    .inbox_messages_max = 4,
+    .inbox_bytes_max = 200,
+    .inbox_age_ms = 30000,
+    .mailbox_messages_max = 100,
+    .turn_frames_max = 4,
+    .requests_max = 5,
+    .calls_per_user_max = 3,
+    .call_timeout_ms = 5000,
+    .call_timeout_max_ms = 20000,
+    .link_frame_bytes_max = 4096,
+    .link_park_ms = 10000,
+    .link_grace_ms = 3000,
+    .link_fetch_timeout_ms = 25000,
+    .link_mail_items_max = 4,
+    .link_mail_bytes_max = 8192,
+    .node_boot = "boot-1",
+};
+
+/* The setup and teardown of every test. */
+static inline int stage_setup(void **state)
+{
+    struct stage *stage = calloc(1, sizeof(*stage));
+    assert_non_null(stage);
+    stage->settings = stage_settings;
+    stage->env = (struct env){stage_monotonic, stage_wall, stage_random, stage};
+    stage->now_ms = STAGE_NOW_MS;
+    stage->wall_ms = STAGE_WALL_MS;
+    stage->metrics = metrics_create(1);
+    assert_non_null(stage->metrics);
+    stage->turn = (struct turn){.settings = &stage->settings,
+                                .counters = &stage->counters,
+                                .env = &stage->env,
+                                .metrics = stage->metrics,
+                                .name = "ann"};
+    *state = stage;
+    return 0;
+}
+
+static inline int stage_teardown(void **state)
+{
+    struct stage *stage = *state;
+    if (stage->change != NULL && stage->change->cause != NULL)
+        message_destroy(stage->change->cause);
+    free(stage->change);
+    stage->change = NULL;
+    stage_begin(stage);
+    session_clear(&stage->session, &stage->turn);
+    stage_end(stage);
+    if (stage->instance != NULL) {
+        /* An instance ends with its mail handed over. */
+        struct leave_message *leave = message_create(MESSAGE_LEAVE, sizeof(*leave));
+        leave->mail = NULL;
+        stage_begin(stage);
+        instance_receive(&stage->instance, &leave->header, &stage->turn);
+        instance_fini(&stage->instance, &stage->turn);
+        stage_end(stage);
+    }
+    stage_drop_mail(stage);
+    buffer_fini(&stage->input);
+    turn_fini(&stage->turn);
+    metrics_destroy(stage->metrics);
+    free(stage);
+    return 0;
+}
+
+#define stage_test(function) cmocka_unit_test_setup_teardown(function, stage_setup, stage_teardown)
+
+#endif

@@ -1,0 +1,538 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "net_fixture.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+
+#include "net/conn.h"
+
+/* How connections begin and end: deadlines, bind, unbind, rebind, release, resets, handles. */
+
+/* --- deadlines ---------------------------------------------------------------------------------- */
+
+static void login_deadline(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->options.login_deadline_ms = 300;
+    start(fixture);
+    uint64_t begin_ms = clock_ms();
+    int silent = client(fixture);
+    struct peer talks = new_peer(fixture); /* talking does not help, only a login does */
+    while (look(fixture, talks.conn).ends == 0 && clock_ms() < begin_ms + SLACK_MS) {
+        send(talks.fd, "", 1, MSG_NOSIGNAL);
+        nap_ms(20);
+    }
+    WAIT_FOR(records_count(fixture) == 2);
+    for (unsigned i = 0; i < 2; i++) {
+        conn_handle conn = record_handle(fixture, i);
+        WAIT_FOR(look(fixture, conn).ends == 1);
+        assert_int_equal(look(fixture, conn).end, CONN_LOGIN_DEADLINE);
+        assert_in_range(look(fixture, conn).end_ms - begin_ms, 299, SLACK_MS);
+    }
+    expect_end(silent);
+    close(silent);
+    close(talks.fd);
+}
+
+/* Its login waits for the store. */
+static void login_deadline_spares_bound_ones(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->options.login_deadline_ms = 100;
+    fixture->binds = true;
+    start(fixture);
+    struct peer peer = new_peer(fixture);
+    expect_silence(peer.fd, 400);
+    assert_int_equal(look(fixture, peer.conn).ends, 0);
+    /* Refused at last: its time is over. */
+    net_unbind(fixture->net, peer.conn, "no", 2);
+    WAIT_FOR(look(fixture, peer.conn).ends == 1);
+    assert_int_equal(look(fixture, peer.conn).end, CONN_LOGIN_DEADLINE);
+    expect_bytes(peer.fd, "no", 2);
+    expect_end(peer.fd);
+    close(peer.fd);
+}
+
+static void silence(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->options.silence_ms = 400;
+    fixture->binds = fixture->welcomes = true;
+    start(fixture);
+    struct peer talks = new_peer(fixture);
+    uint64_t begin_ms = clock_ms();
+    struct peer silent = new_peer(fixture);
+    while (look(fixture, silent.conn).ends == 0 && clock_ms() < begin_ms + SLACK_MS) {
+        send_frame(talks.fd, 1, 'p');
+        nap_ms(20);
+    }
+    assert_int_equal(look(fixture, silent.conn).ends, 1);
+    assert_int_equal(look(fixture, silent.conn).end, CONN_SILENT);
+    assert_int_equal(look(fixture, silent.conn).end_owner, OWNER);
+    assert_in_range(look(fixture, silent.conn).end_ms - begin_ms, 399, SLACK_MS);
+    assert_int_equal(look(fixture, talks.conn).ends, 0);
+    WAIT_FOR(look(fixture, talks.conn).ends == 1);
+    assert_int_equal(look(fixture, talks.conn).end, CONN_SILENT);
+    close(silent.fd);
+    close(talks.fd);
+}
+
+static void linger_is_bounded(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->options.linger_ms = 200;
+    fixture->binds = true;
+    start(fixture);
+    struct peer stays = new_peer(fixture);
+    uint64_t begin_ms = clock_ms();
+    assert_int_equal(net_write(fixture->net, 0, stays.conn, "bye", 3), 0);
+    net_release(fixture->net, stays.conn);
+    expect_bytes(stays.fd, "bye", 3);
+    expect_end(stays.fd);
+    assert_int_equal(net_count(fixture->net), 1);
+    WAIT_FOR(net_count(fixture->net) == 0);
+    assert_in_range(clock_ms() - begin_ms, 199, SLACK_MS);
+    assert_int_equal(metric_of(fixture, METRIC_connections_open), 0);
+    close(stays.fd);
+}
+
+/* --- release -------------------------------------------------------------------------------------- */
+
+static void release_ends_when_the_peer_ends(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->binds = true;
+    start(fixture);
+    struct peer peer = new_peer(fixture);
+    net_release(fixture->net, peer.conn);
+    expect_end(peer.fd);
+    /* What it says after that is read and dropped, and answered by no reset. */
+    struct buffer out = {0};
+    add_frame(&out, 60000, 'x');
+    for (unsigned i = 0; i < 20; i++)
+        send_all(peer.fd, out.data, out.size);
+    assert_int_equal(net_count(fixture->net), 1);
+    close(peer.fd);
+    WAIT_FOR(net_count(fixture->net) == 0);
+    assert_int_equal(look(fixture, peer.conn).calls, 0);
+    assert_int_equal(look(fixture, peer.conn).ends, 0);
+    buffer_fini(&out);
+}
+
+static void release_delivers_a_mebibyte_to_a_slow_reader(void **state)
+{
+    struct fixture *fixture = *state;
+    enum { SIZE = 1024 * 1024 };
+    fixture->options.output_bytes_max = 2 * SIZE;
+    fixture->binds = true;
+    start(fixture);
+    struct peer peer = new_peer(fixture);
+    uint8_t *data = malloc(SIZE);
+    for (size_t i = 0; i < SIZE; i++)
+        data[i] = (uint8_t)(i * 7 + i / 4096);
+    /* More than loopback takes at once. */
+    for (unsigned i = 0; i < 8; i++)
+        assert_int_equal(net_write(fixture->net, 0, peer.conn, data, SIZE / 8), 0);
+    for (unsigned i = 0; i < 8; i++)
+        assert_int_equal(
+            net_write(fixture->net, 0, peer.conn, data + i * (SIZE / 8), SIZE / 8), 0);
+    net_release(fixture->net, peer.conn);
+    for (unsigned i = 0; i < 8; i++)
+        expect_bytes(peer.fd, data, SIZE / 8);
+    for (unsigned i = 0; i < 64; i++) {
+        expect_bytes(peer.fd, data + i * (SIZE / 64), SIZE / 64);
+        nap_ms(3);
+    }
+    expect_end(peer.fd);
+    close(peer.fd);
+    WAIT_FOR(net_count(fixture->net) == 0);
+    free(data);
+}
+
+/* The peer writes on while it is told good-bye: a reset would eat our last words. */
+static void release_reads_on_so_that_the_last_words_arrive(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->binds = true;
+    start(fixture);
+    struct peer peer = new_peer(fixture);
+    struct buffer out = {0};
+    add_frame(&out, 65000, 'x');
+    gate(fixture, true); /* its bytes lie unread when it is released */
+    send_all(peer.fd, out.data, out.size);
+    WAIT_FOR(look(fixture, peer.conn).calls == 1);
+    for (unsigned i = 0; i < 10; i++)
+        send_all(peer.fd, out.data, out.size);
+    assert_int_equal(net_write(fixture->net, 0, peer.conn, "last words", 10), 0);
+    net_release(fixture->net, peer.conn);
+    gate(fixture, false);
+    for (unsigned i = 0; i < 10; i++)
+        send_all(peer.fd, out.data, out.size);
+    nap_ms(50);
+    expect_bytes(peer.fd, "last words", 10);
+    expect_end(peer.fd);
+    close(peer.fd);
+    WAIT_FOR(net_count(fixture->net) == 0);
+    buffer_fini(&out);
+}
+
+static void a_second_release_means_nothing(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->binds = true;
+    start(fixture);
+    struct peer peer = new_peer(fixture);
+    gate(fixture, true); /* both before the I/O thread looks */
+    send_frame(peer.fd, 1, 'x');
+    WAIT_FOR(look(fixture, peer.conn).calls == 1);
+    net_release(fixture->net, peer.conn);
+    net_release(fixture->net, peer.conn);
+    gate(fixture, false);
+    expect_end(peer.fd);
+    close(peer.fd);
+    WAIT_FOR(net_count(fixture->net) == 0);
+    net_release(fixture->net, peer.conn); /* it is gone */
+}
+
+/* --- unbind and rebind -------------------------------------------------------------------------------- */
+
+static void unbind_leaves_it_free_to_log_in(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->options.unbound_max = 2;
+    fixture->binds = true;
+    start(fixture);
+    struct peer peer = new_peer(fixture);
+    fixture->binds = false;
+    net_unbind(fixture->net, peer.conn, "refused", 7);
+    expect_bytes(peer.fd, "refused", 7);
+    send_frame(peer.fd, 1, 'a');
+    WAIT_FOR(look(fixture, peer.conn).calls == 1);
+    assert_int_equal(look(fixture, peer.conn).owner, 0);
+    assert_false(look(fixture, peer.conn).welcomed);
+    fixture->binds = true;
+    send_frame(peer.fd, 1, 'b');
+    WAIT_FOR(look(fixture, peer.conn).calls == 2);
+    send_frame(peer.fd, 1, 'c');
+    WAIT_FOR(look(fixture, peer.conn).calls == 3);
+    assert_int_equal(look(fixture, peer.conn).owner, OWNER);
+    assert_int_equal(net_write(fixture->net, 0, peer.conn, "hi", 2), 0);
+    expect_bytes(peer.fd, "hi", 2);
+    close(peer.fd);
+}
+
+/* What the peer sends in answer to the last words finds it unbound, whatever the timing. */
+static void answers_to_last_words_find_it_unbound(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->binds = true;
+    start(fixture);
+    struct peer peer = new_peer(fixture);
+    for (unsigned i = 0; i < 300; i++) {
+        net_unbind(fixture->net, peer.conn, "again", 5);
+        expect_bytes(peer.fd, "again", 5);
+        send_frame(peer.fd, 1, 'x');
+        WAIT_FOR(look(fixture, peer.conn).calls == i + 1);
+        assert_int_equal(look(fixture, peer.conn).owner, 0); /* and bound again by it */
+    }
+    close(peer.fd);
+}
+
+static void unbound_after_its_end_it_ends_again(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->binds = fixture->keeps = true;
+    start(fixture);
+    struct peer peer = new_peer(fixture);
+    shutdown(peer.fd, SHUT_WR);
+    WAIT_FOR(look(fixture, peer.conn).ends == 1);
+    assert_int_equal(look(fixture, peer.conn).end_owner, OWNER);
+    fixture->keeps = false;
+    net_unbind(fixture->net, peer.conn, "refused", 7);
+    WAIT_FOR(look(fixture, peer.conn).ends == 2);
+    assert_int_equal(look(fixture, peer.conn).end_owner, 0);
+    assert_int_equal(look(fixture, peer.conn).end, CONN_LOST);
+    expect_bytes(peer.fd, "refused", 7);
+    expect_end(peer.fd);
+    WAIT_FOR(net_count(fixture->net) == 0);
+    close(peer.fd);
+}
+
+static void rebind_changes_the_owner(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->binds = true;
+    start(fixture);
+    struct peer peer = new_peer(fixture);
+    gate(fixture, true);
+    send_frame(peer.fd, 1, 'a');
+    WAIT_FOR(look(fixture, peer.conn).calls == 1);
+    assert_int_equal(look(fixture, peer.conn).owner, OWNER);
+    net_rebind(fixture->net, peer.conn, OWNER + 1);
+    gate(fixture, false);
+    send_frame(peer.fd, 1, 'b');
+    WAIT_FOR(look(fixture, peer.conn).calls == 2);
+    WAIT_FOR(look(fixture, peer.conn).owner == OWNER + 1 ||
+             (send_frame(peer.fd, 1, 'c'), false));
+    close(peer.fd);
+    WAIT_FOR(look(fixture, peer.conn).ends == 1);
+    assert_int_equal(look(fixture, peer.conn).end_owner, OWNER + 1);
+}
+
+/* Its first owner was told of the end and is gone: the new one must hear of it. */
+static void rebound_after_its_end_it_ends_again(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->binds = fixture->keeps = true;
+    start(fixture);
+    struct peer peer = new_peer(fixture);
+    close(peer.fd);
+    WAIT_FOR(look(fixture, peer.conn).ends == 1);
+    fixture->keeps = false;
+    net_rebind(fixture->net, peer.conn, OWNER + 1);
+    WAIT_FOR(look(fixture, peer.conn).ends == 2);
+    assert_int_equal(look(fixture, peer.conn).end_owner, OWNER + 1);
+    WAIT_FOR(net_count(fixture->net) == 0);
+}
+
+/* --- ends -------------------------------------------------------------------------------------------- */
+
+static void half_close_still_gets_its_answer(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->binds = fixture->keeps = true;
+    start(fixture);
+    struct peer peer = new_peer(fixture);
+    struct buffer out = {0};
+    add_frame(&out, 1000, 'q');
+    send_all(peer.fd, out.data, out.size);
+    shutdown(peer.fd, SHUT_WR);
+    WAIT_FOR(look(fixture, peer.conn).ends == 1);
+    expect_frames(fixture, peer.conn, out.data, out.size);
+    assert_int_equal(look(fixture, peer.conn).end, CONN_LOST);
+    assert_int_equal(net_write(fixture->net, 0, peer.conn, "answer", 6), 0);
+    net_release(fixture->net, peer.conn);
+    expect_bytes(peer.fd, "answer", 6);
+    expect_end(peer.fd);
+    WAIT_FOR(net_count(fixture->net) == 0);
+    close(peer.fd);
+    buffer_fini(&out);
+}
+
+static void reset_by_peer(int fd)
+{
+    struct linger linger = {.l_onoff = 1};
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+    close(fd);
+}
+
+/* The I/O thread is kept busy until both have arrived, so it sees them as one event. */
+static void reset_together_with_the_last_bytes(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->binds = true;
+    start(fixture);
+    struct peer other = new_peer(fixture);
+    struct peer peer = new_peer(fixture);
+    struct buffer out = {0};
+    for (unsigned i = 0; i < 20; i++)
+        add_frame(&out, 9000, (uint8_t)('a' + i)); /* several reads */
+    gate(fixture, true);
+    send_frame(other.fd, 1, 'x');
+    WAIT_FOR(look(fixture, other.conn).calls == 1);
+    send_all(peer.fd, out.data, out.size);
+    nap_ms(20);
+    reset_by_peer(peer.fd);
+    nap_ms(20);
+    gate(fixture, false);
+    WAIT_FOR(look(fixture, peer.conn).ends == 1);
+    expect_frames(fixture, peer.conn, out.data, out.size);
+    assert_int_equal(look(fixture, peer.conn).end, CONN_LOST);
+    assert_int_equal(look(fixture, peer.conn).calls_after_end, 0);
+    WAIT_FOR(net_count(fixture->net) == 1);
+    close(other.fd);
+    buffer_fini(&out);
+}
+
+static void end_together_with_the_last_bytes(void **state)
+{
+    struct fixture *fixture = *state;
+    start(fixture);
+    unsigned before = records_count(fixture);
+    int fd = client(fixture);
+    send_frame(fd, 7, 'z');
+    close(fd);
+    WAIT_FOR(records_count(fixture) > before);
+    conn_handle conn = record_handle(fixture, before);
+    WAIT_FOR(look(fixture, conn).ends == 1);
+    assert_int_equal(frames_size(fixture, conn), 8);
+    WAIT_FOR(net_count(fixture->net) == 0);
+}
+
+static void a_cut_frame_is_dropped_with_its_connection(void **state)
+{
+    struct fixture *fixture = *state;
+    start(fixture);
+    struct peer peer = new_peer(fixture);
+    send_all(peer.fd, "\x05" "ab", 3);
+    close(peer.fd);
+    WAIT_FOR(look(fixture, peer.conn).ends == 1);
+    assert_int_equal(frames_size(fixture, peer.conn), 0);
+    WAIT_FOR(net_count(fixture->net) == 0);
+}
+
+static void a_reset_peer_gives_epipe(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->binds = fixture->keeps = true;
+    start(fixture);
+    struct peer peer = new_peer(fixture);
+    reset_by_peer(peer.fd);
+    WAIT_FOR(look(fixture, peer.conn).ends == 1);
+    WAIT_FOR(net_write(fixture->net, 0, peer.conn, "x", 1) == -EPIPE); /* and no SIGPIPE */
+    assert_int_equal(net_write(fixture->net, 0, peer.conn, "x", 1), -EPIPE);
+    assert_int_equal(net_flush(fixture->net, 0, peer.conn), -EPIPE);
+    net_release(fixture->net, peer.conn);
+    WAIT_FOR(net_count(fixture->net) == 0);
+}
+
+/* Ended by us while its peer resets: the release must still close it. */
+static void a_reset_while_it_waits_for_its_release(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->binds = fixture->keeps = true;
+    start(fixture);
+    struct peer peer = new_peer(fixture);
+    send_all(peer.fd, "\xff\xff\xff\xff\xff", 5);
+    WAIT_FOR(look(fixture, peer.conn).ends == 1);
+    reset_by_peer(peer.fd);
+    nap_ms(30);
+    net_release(fixture->net, peer.conn);
+    WAIT_FOR(net_count(fixture->net) == 0);
+    assert_int_equal(look(fixture, peer.conn).ends, 1);
+}
+
+/* --- handles ------------------------------------------------------------------------------------------ */
+
+static void a_slot_is_used_again_under_a_new_generation(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->binds = true;
+    start(fixture);
+    struct peer first = new_peer(fixture);
+    close(first.fd);
+    WAIT_FOR(net_count(fixture->net) == 0);
+    struct peer second = new_peer(fixture);
+    assert_int_equal((uint32_t)first.conn, (uint32_t)second.conn);
+    assert_int_not_equal(first.conn, second.conn);
+    /* A stale handle finds nothing, and hurts nobody. */
+    assert_int_equal(net_owner(fixture->net, first.conn), 0);
+    char text[NET_ADDRESS_BYTES_MAX] = "x";
+    net_address(fixture->net, first.conn, text);
+    assert_string_equal(text, "");
+    for (unsigned i = 0; i < 20; i++)
+        net_consumed(fixture->net, first.conn);
+    send_frame(second.fd, 1, 'x');
+    WAIT_FOR(look(fixture, second.conn).calls == 1);
+    assert_int_equal(look(fixture, first.conn).calls, 0);
+    close(second.fd);
+}
+
+static void writing_to_a_stale_handle_is_a_broken_invariant(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->binds = true;
+    start(fixture);
+    struct peer peer = new_peer(fixture);
+    close(peer.fd);
+    WAIT_FOR(net_count(fixture->net) == 0);
+    pid_t child = fork();
+    if (child == 0) {
+        signal(SIGABRT, SIG_DFL);
+        close(STDERR_FILENO);
+        net_write(fixture->net, 0, peer.conn, "x", 1);
+        _exit(0);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+}
+
+/* The count of a batch may arrive after its connection's slot has its next owner, when the
+ * counting thread had found the old one in time. */
+static void a_late_count_does_not_stop_the_slots_next_life(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->binds = true;
+    start(fixture);
+    struct peer peer = new_peer(fixture);
+    struct conn *conn = conn_find(fixture->net, peer.conn);
+    assert_non_null(conn);
+    atomic_fetch_add(&conn->chunks_done, 3);
+    for (unsigned i = 1; i <= 30; i++) {
+        send_frame(peer.fd, 1, 'x');
+        WAIT_FOR(look(fixture, peer.conn).calls == i);
+    }
+    close(peer.fd);
+}
+
+static void many_come_and_go(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->binds = true;
+    start(fixture);
+    for (unsigned round = 0; round < 8; round++) {
+        int fds[40];
+        for (unsigned i = 0; i < 40; i++) {
+            fds[i] = client(fixture);
+            send_frame(fds[i], 3, 'm');
+        }
+        WAIT_FOR(records_count(fixture) == (round + 1) * 40);
+        for (unsigned i = 0; i < 40; i++) {
+            if (i % 3 == 0)
+                reset_by_peer(fds[i]);
+            else
+                close(fds[i]);
+        }
+        WAIT_FOR(net_count(fixture->net) == 0);
+    }
+    for (unsigned i = 0; i < 320; i++) {
+        struct record record = look(fixture, record_handle(fixture, i));
+        assert_int_equal(record.ends, 1);
+        assert_int_equal(record.calls, 1);
+    }
+    assert_int_equal(metric_of(fixture, METRIC_connections_open), 0);
+    assert_int_equal(metric_of(fixture, METRIC_connections_accepted), 320);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(login_deadline),
+        TEST(login_deadline_spares_bound_ones),
+        TEST(silence),
+        TEST(linger_is_bounded),
+        TEST(release_ends_when_the_peer_ends),
+        TEST(release_delivers_a_mebibyte_to_a_slow_reader),
+        TEST(release_reads_on_so_that_the_last_words_arrive),
+        TEST(a_second_release_means_nothing),
+        TEST(unbind_leaves_it_free_to_log_in),
+        TEST(answers_to_last_words_find_it_unbound),
+        TEST(unbound_after_its_end_it_ends_again),
+        TEST(rebind_changes_the_owner),
+        TEST(rebound_after_its_end_it_ends_again),
+        TEST(half_close_still_gets_its_answer),
+        TEST(reset_together_with_the_last_bytes),
+        TEST(end_together_with_the_last_bytes),
+        TEST(a_cut_frame_is_dropped_with_its_connection),
+        TEST(a_reset_peer_gives_epipe),
+        TEST(a_reset_while_it_waits_for_its_release),
+        TEST(a_slot_is_used_again_under_a_new_generation),
+        TEST(writing_to_a_stale_handle_is_a_broken_invariant),
+        TEST(a_late_count_does_not_stop_the_slots_next_life),
+        TEST(many_come_and_go),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
