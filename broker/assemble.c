@@ -10,7 +10,12 @@
  * together and taken apart here, started by nobody. broker.c adds the real edges and the threads;
  * the simulation adds its own edges and takes every step itself. */
 
-enum { WAKE_BACKLOG = 1024, REQUESTS_PER_USER_MAX = 4096, STOP_SPREAD_MS_MAX = 5000 };
+enum {
+    WAKE_BACKLOG = 1024,
+    REQUESTS_PER_USER_MAX = 4096,
+    STOP_SPREAD_MS_MAX = 5000,
+    INSTANCES_PER_SERVICE = 4,
+};
 
 static void fill_settings(struct broker *broker)
 {
@@ -77,10 +82,15 @@ static size_t state_bytes(void)
                                                               : sizeof(struct instance *);
 }
 
+uint32_t broker_instances_max(const struct broker *broker)
+{
+    return (uint32_t)broker->options->limits_services * INSTANCES_PER_SERVICE;
+}
+
 static int make_actors(struct broker *broker)
 {
     const struct options *options = broker->options;
-    uint32_t actors_max = (uint32_t)(options->limits_users + options->limits_services * 4);
+    uint32_t actors_max = (uint32_t)options->limits_users + broker_instances_max(broker);
     int error = registry_create(&broker->registry, actors_max, state_bytes(), broker->env);
     if (error != 0)
         return error;

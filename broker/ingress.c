@@ -87,9 +87,9 @@ bool ingress_attach(struct broker *broker, struct runner *runner, struct attach_
     for (;;) {
         actor_handle user = registry_claim(broker->registry, attach->user, strlen(attach->user),
                                            &user_behaviour);
+        net_bind(broker->net, attach->conn, user);
         if (user == 0)
             return false;
-        net_bind(broker->net, attach->conn, user);
         if (scheduler_post(broker->scheduler, runner, user, &attach->header, 0) == 0)
             return true;
     }
@@ -323,7 +323,9 @@ static actor_handle link_target(struct broker *broker, uint64_t exchange,
                         "Hello: service and instance must be names");
             return 0;
         }
-        id = registry_claim(broker->registry, key, strlen(key), &instance_behaviour);
+        id = registry_find(broker->registry, key, strlen(key));
+        if (id == 0 && atomic_load(&broker->counters.instances) < broker_instances_max(broker))
+            id = registry_claim(broker->registry, key, strlen(key), &instance_behaviour);
     } else if (request->body_case == USHER__V1__LINK_REQUEST__BODY_SUBMIT &&
                request->submit->link == 0) {
         id = registry_claim(broker->registry, INSTANCE_VISITORS, strlen(INSTANCE_VISITORS),
@@ -340,7 +342,8 @@ static actor_handle link_target(struct broker *broker, uint64_t exchange,
         }
     }
     if (id == 0)
-        refuse_link(broker, exchange, USHER__V1__REFUSED__CODE__BUSY, "limits.users is reached");
+        refuse_link(broker, exchange, USHER__V1__REFUSED__CODE__BUSY,
+                    "no room for another instance; see limits.services");
     return id;
 }
 

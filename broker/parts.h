@@ -74,6 +74,9 @@ void broker_dismantle(struct broker *broker);
 /* Tells every actor that the broker stops, spreading the return of the clients. */
 void broker_tell_all(struct broker *broker);
 
+/* The room that the registry has for instances beside limits.users. */
+uint32_t broker_instances_max(const struct broker *broker);
+
 /* --- ingress.c --------------------------------------------------------------------------------- */
 
 extern const struct behaviour user_behaviour, instance_behaviour;

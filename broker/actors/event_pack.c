@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "actors/instance.h"
 
-/* A stored event as the message that backends see. */
+/* A stored event as the message that backends see, and its causes by name. */
 
 size_t presence_event_pack(const struct presence_event *event, uint8_t *to, size_t room)
 {
@@ -19,4 +19,11 @@ size_t presence_event_pack(const struct presence_event *event, uint8_t *to, size
     if (usher__v1__presence_event__get_packed_size(&message) > room)
         return 0;
     return usher__v1__presence_event__pack(&message, to);
+}
+
+const char *presence_cause_name(uint8_t cause)
+{
+    const ProtobufCEnumValue *value = protobuf_c_enum_descriptor_get_value(
+        &usher__v1__presence_event__cause__descriptor, cause);
+    return value != NULL ? value->name : "?";
 }

@@ -86,7 +86,7 @@ static void detach_committed(struct session *session, struct change *change, str
     turn_count(turn, METRIC_sessions_online, (uint64_t)-1);
     turn_count(turn, METRIC_sessions_detached, 1);
     LOG(turn->log, DETACHED, LOG_S("user", turn->name), LOG_U("epoch", session->epoch),
-        LOG_U("cause", change->event.cause));
+        LOG_S("cause", presence_cause_name(change->event.cause)));
 }
 
 static void ended(struct session *session, struct turn *turn, uint8_t cause)
@@ -140,7 +140,7 @@ static void expire_committed(struct session *session, struct change *change, str
         return;
     }
     LOG(turn->log, OFFLINE, LOG_S("user", turn->name), LOG_U("epoch", session->epoch),
-        LOG_U("cause", change->event.cause));
+        LOG_S("cause", presence_cause_name(change->event.cause)));
     ended(session, turn, change->event.cause);
 }
 

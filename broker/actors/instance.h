@@ -41,6 +41,9 @@ void instance_refuse(struct turn *turn, uint64_t exchange, uint32_t code, const 
 /* Encodes the event into `to`; 0 when it does not fit. */
 size_t presence_event_pack(const struct presence_event *event, uint8_t *to, size_t room);
 
+/* "LOST", "KICKED": a PresenceEvent.Cause for people. */
+const char *presence_cause_name(uint8_t cause);
+
 enum link_effect {
     LINK_JOIN,     /* join_message: comes back with `error` */
     LINK_DRAIN,    /* no new users */

@@ -54,7 +54,7 @@ void session_clear(struct session *session, struct turn *turn)
 
 /* A few services per user, so a list; a service is known by a hash of its name, because a clash
  * of two only pins them together, and the instance is checked against its service anyway. */
-enum { PINS_MAX = 8 };
+enum { PINS_MAX = 8, TIMER_STEP_FROM_MS = 1000, TIMER_STEP_MS = 50 };
 
 struct pins {
     uint32_t count;
@@ -103,6 +103,9 @@ void session_arm(struct session *session, struct turn *turn)
         uint64_t age_due = session->inbox->first->arrived_ms + turn->settings->inbox_age_ms;
         due = age_due < due ? age_due : due;
     }
+    /* Far ones in steps: a client that asks for ever earlier ones fills no heap with them. */
+    if (due != UINT64_MAX && due > turn->now_ms + TIMER_STEP_FROM_MS)
+        due += TIMER_STEP_MS - due % TIMER_STEP_MS;
     if (due == UINT64_MAX || (session->timer_ms != 0 && session->timer_ms <= due))
         return;
     session->timer_ms = due;

@@ -128,12 +128,13 @@ static void metric(struct reactor *reactor, enum metric_id id, uint64_t n)
         metrics_add(reactor->net->options.metrics, reactor->index, id, n);
 }
 
-int conn_adopt(struct reactor *reactor, int fd)
+void conn_adopt(struct reactor *reactor, int fd)
 {
     struct conn *conn = take_slot(reactor);
     if (conn == NULL) {
         close(fd);
-        return -ENOMEM;
+        conn_discount(reactor->net);
+        return;
     }
     conn->fd = fd;
     conn->state = CONN_OPEN;
@@ -148,17 +149,13 @@ int conn_adopt(struct reactor *reactor, int fd)
     int on = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     deadline_enter(reactor, conn, DEADLINE_LOGIN);
-    atomic_fetch_add_explicit(&reactor->net->unbound, 1, memory_order_relaxed);
     metric(reactor, METRIC_connections_open, 1);
     struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
                                 .data.u64 = conn_handle_of(reactor, conn)};
     if (epoll_ctl(reactor->epoll, EPOLL_CTL_ADD, fd, &event) != 0) {
-        int error = -errno;
         conn->dead = true;
         conn_close(reactor, conn);
-        return error;
     }
-    return 0;
 }
 
 static void drop_parting(struct conn *conn)
@@ -262,6 +259,16 @@ static void unbind(struct reactor *reactor, struct conn *conn)
                            conn->end);
 }
 
+static void rebind(struct reactor *reactor, struct conn *conn)
+{
+    struct net *net = reactor->net;
+    conn->owner = conn->next_owner;
+    /* The end was told to the owner before, who is gone. */
+    if (conn->state == CONN_ENDED)
+        net->events.on_end(net->events.context, reactor->thread, conn_handle_of(reactor, conn),
+                           conn->owner, conn->end);
+}
+
 void conn_orders(struct reactor *reactor, struct conn *conn, uint8_t orders)
 {
     if (conn->state == CONN_FREE)
@@ -273,7 +280,7 @@ void conn_orders(struct reactor *reactor, struct conn *conn, uint8_t orders)
     else if (orders & ORDER_UNBIND)
         unbind(reactor, conn);
     else if (orders & ORDER_REBIND)
-        conn->owner = conn->next_owner;
+        rebind(reactor, conn);
 }
 
 void conn_check_slow(struct reactor *reactor)
@@ -374,9 +381,9 @@ static void take_input(struct reactor *reactor, struct conn *conn, size_t size, 
 
 static bool receiver_is_busy(struct conn *conn)
 {
-    return conn->chunks_given -
-               atomic_load_explicit(&conn->chunks_done, memory_order_acquire) >=
-           CHUNKS_MAX;
+    /* Below zero when a count for the slot's life before came late (net_consumed). */
+    uint32_t done = atomic_load_explicit(&conn->chunks_done, memory_order_acquire);
+    return (int32_t)(conn->chunks_given - done) >= CHUNKS_MAX;
 }
 
 static void read_again(struct reactor *reactor, struct conn *conn)

@@ -129,13 +129,20 @@ static inline struct reactor *reactor_of(struct net *net, conn_handle handle)
     return &net->reactors[handle >> 24 & 0xff];
 }
 
+/* A connection counts as open and unbound from its accept on, before its reactor has it. */
+static inline void conn_discount(struct net *net)
+{
+    atomic_fetch_sub_explicit(&net->unbound, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&net->open, 1, memory_order_relaxed);
+}
+
 struct conn *conn_at(struct reactor *reactor, uint32_t slot);
 
 /* NULL when the handle is stale. */
 struct conn *conn_find(struct net *net, conn_handle handle);
 
 /* --- I/O thread --- */
-int conn_adopt(struct reactor *reactor, int fd); /* takes fd, also when it fails */
+void conn_adopt(struct reactor *reactor, int fd); /* takes fd; it was counted before */
 void conn_on_event(struct reactor *reactor, struct conn *conn, uint32_t events);
 void conn_read(struct reactor *reactor, struct conn *conn);
 void conn_end(struct reactor *reactor, struct conn *conn, enum conn_end end);

@@ -34,7 +34,8 @@ static int split_address(const char *text, char *host, size_t host_size, const c
     memcpy(host, text, size);
     host[size] = '\0';
     *port = colon + 1;
-    return 0;
+    /* getaddrinfo takes a larger number modulo 65536. */
+    return strtoul(*port, NULL, 10) <= UINT16_MAX ? 0 : -EINVAL;
 }
 
 static int bind_one(const struct addrinfo *info)
@@ -150,10 +151,12 @@ static void deal(struct reactor *reactor, int fd)
         return;
     }
     atomic_fetch_add_explicit(&net->open, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&net->unbound, 1, memory_order_relaxed);
     struct reactor *to = &net->reactors[net->next_reactor++ % net->options.reactors];
-    bool taken = to == reactor ? conn_adopt(to, fd) != -ENOMEM : give(to, fd);
-    if (!taken)
-        atomic_fetch_sub_explicit(&net->open, 1, memory_order_relaxed);
+    if (to == reactor)
+        conn_adopt(to, fd);
+    else if (!give(to, fd))
+        conn_discount(net);
 }
 
 static void pause_accepting(struct reactor *reactor, int error)
@@ -189,8 +192,12 @@ void listener_accept(struct reactor *reactor)
 void listener_resume(struct reactor *reactor)
 {
     reactor->accept_resume_ms = 0;
-    if (reactor->net->listener >= 0 && watch(reactor) == 0)
+    if (reactor->net->listener < 0)
+        return;
+    if (watch(reactor) == 0)
         LOG(reactor->net->options.log, ACCEPT_RESUMED, LOG_U("port", reactor->net->port));
+    else
+        reactor->accept_resume_ms = reactor->now_ms + PAUSE_MS_MAX;
 }
 
 void listener_stop(struct reactor *reactor)
@@ -216,15 +223,15 @@ int net_open(struct net **out, const struct net_options *options, const struct n
     net->slots_max = options->connections_max + CHUNK_CONNS;
     net->listener = -1;
     int failed = listener_open(net, error);
-    for (unsigned i = 0; failed == 0 && i < options->reactors; i++) {
-        failed = reactor_open(net, i);
+    unsigned opened = 0;
+    while (failed == 0 && opened < options->reactors) {
+        failed = reactor_open(net, opened++);
         if (failed != 0)
             snprintf(error, 256, "cannot start an I/O thread: %s", strerror(-failed));
     }
     if (failed != 0) {
-        if (net->listener >= 0)
-            close(net->listener);
-        free(net);
+        net->options.reactors = opened;
+        net_close(net);
         return failed;
     }
     *out = net;

@@ -96,8 +96,7 @@ static void take_adopted(struct reactor *reactor)
             memcpy(fds, reactor->adopted + reactor->adopted_count, count * sizeof(int));
         pthread_mutex_unlock(&reactor->adopt_lock);
         for (size_t i = 0; i < count; i++)
-            if (conn_adopt(reactor, fds[i]) == -ENOMEM)
-                atomic_fetch_sub_explicit(&reactor->net->open, 1, memory_order_relaxed);
+            conn_adopt(reactor, fds[i]);
     } while (count > 0);
 }
 
@@ -250,8 +249,9 @@ int reactor_open(struct net *net, unsigned index)
     reactor->chunks = calloc(net->slots_max / CHUNK_CONNS + 1, sizeof(*reactor->chunks));
     reactor->epoll = epoll_create1(EPOLL_CLOEXEC);
     reactor->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (reactor->input == NULL || reactor->chunks == NULL || reactor->epoll < 0 ||
-        reactor->wake < 0)
+    if (reactor->epoll < 0 || reactor->wake < 0)
+        return -errno;
+    if (reactor->input == NULL || reactor->chunks == NULL)
         return -ENOMEM;
     struct epoll_event event = {.events = EPOLLIN, .data.u64 = WAKE_TAG};
     return epoll_ctl(reactor->epoll, EPOLL_CTL_ADD, reactor->wake, &event) == 0 ? 0 : -errno;
@@ -273,6 +273,9 @@ void reactor_close(struct reactor *reactor)
     free(reactor->again.items);
     free(reactor->slow.items);
     free(reactor->input);
-    close(reactor->epoll);
-    close(reactor->wake);
+    if (reactor->epoll >= 0)
+        close(reactor->epoll);
+    if (reactor->wake >= 0)
+        close(reactor->wake);
+    pthread_mutex_destroy(&reactor->adopt_lock);
 }

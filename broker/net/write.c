@@ -176,7 +176,9 @@ void net_welcome(struct net *net, conn_handle handle)
 
 void net_release(struct net *net, conn_handle handle)
 {
-    order(net, handle, owned(net, handle), ORDER_RELEASE);
+    struct conn *conn = conn_find(net, handle);
+    if (conn != NULL)
+        order(net, handle, conn, ORDER_RELEASE);
 }
 
 void net_unbind(struct net *net, conn_handle handle, const void *last_words, size_t size)

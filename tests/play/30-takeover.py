@@ -3,7 +3,7 @@
 
 import time
 
-from usherplay import (Backend, Broker, Client, check, check_equal,
+from usherplay import (Backend, Broker, Client, check, check_equal, eventually,
                        check_presence, client_pb, frame_bytes, play, scaled, seed)
 
 CONNECTIONS = 32
@@ -157,6 +157,29 @@ def storm_round(clients):
     return survivor, epochs
 
 
+def scene_close_during_takeover():
+    """The old connection ends while the newer login is being stored: its end comes late."""
+    rounds = scaled(200, 20)
+    random = seed()
+    with Broker() as broker:
+        old = Client(broker)
+        old.login("alice")
+        for _ in range(rounds):
+            new = Client(broker)
+            new.post("login", id=1, username="alice")
+            time.sleep(random.choice((0, 0, 0.0002, 0.001)))
+            old.drop() if random.random() < 0.5 else old.close()
+            new.name = "alice"
+            new.expect("welcome", id=1)
+            new.last_id = 1
+            new.ping()
+            old = new
+        time.sleep(0.05)
+        old.ping()
+        state = Backend(broker).lookup("alice").sessions[0].state
+        check_equal(state, 1, "alice in the map (1 is online)")
+
+
 def scene_undelivered_messages_are_inherited():
     with Broker() as broker, Client(broker) as bob:
         bob.login("bob")
@@ -185,6 +208,14 @@ def scene_undelivered_messages_are_inherited():
         fourth = Client(broker)
         fourth.login("alice", acks=True)
         fourth.expect_nothing(0.1)
+        # What was collected while nobody was connected is marked as well.
+        fourth.drop()
+        eventually(lambda: broker.log_events("detached"), "alice is detached")
+        bob.send("alice", b"collected")
+        fifth = Client(broker)
+        fifth.login("alice", acks=True)
+        fifth.expect("message", seq=1, payload=b"collected", redelivered=True)
+        fifth.close()
         for client in (first, second, third, fourth):
             client.close()
 
@@ -215,5 +246,5 @@ def scene_blocked_old_connection():
 
 if __name__ == "__main__":
     play(scene_replaced, scene_old_connection_has_no_effect, scene_messages_follow_the_newest,
-         scene_late_closes, scene_storm, scene_undelivered_messages_are_inherited,
+         scene_late_closes, scene_close_during_takeover, scene_storm, scene_undelivered_messages_are_inherited,
          scene_blocked_old_connection)

@@ -107,6 +107,7 @@ def scene_kill_loop():
             thread = threading.Thread(target=players.run, daemon=True)
             thread.start()
             time.sleep(random.uniform(0.02, 0.4))
+            check(broker.alive(), "the broker died by itself")
             broker.kill()
             thread.join(10)
             check(not thread.is_alive(), "the players did not notice the end")

@@ -35,6 +35,7 @@ enum {
     MAILBOX_MAX = 64,
     IN_FLIGHT_MAX = 2000,
     WORKERS_MAX = 4,
+    PAUSE_MAX = 1500,
     IDLE_MS = 300,
     IDLE_CPU_MS_MAX = 60
 };
@@ -301,7 +302,7 @@ static void *ping(void *argument)
         atomic_store_explicit(&pong, false, memory_order_relaxed);
         post(crowd, NULL, to, &parcel, &poster->posted);
         await(&pong);
-        for (uint32_t wait = stress_random(&poster->row, 1500); wait > 0; wait--)
+        for (uint32_t wait = stress_random(&poster->row, PAUSE_MAX); wait > 0; wait--)
             atomic_load_explicit(&pong, memory_order_relaxed);
     }
     return NULL;
@@ -417,7 +418,7 @@ static void run_crowd(unsigned workers, uint64_t duration_ms)
         posters[i] = (struct poster){.crowd = crowd, .number = i, .row = i + workers * 10};
     posters[IO_POSTER].runner = &io_runner;
     stress_start(&committer, commit, crowd);
-    crowd->end_ms = stress_now_ms() + duration_ms / 2;
+    crowd->end_ms = stress_now_ms() + duration_ms / 4;
     run_posters(crowd, posters, OUTSIDERS + 1, storm);
     settle(crowd);
     retire_all(crowd, &posters[0]);
@@ -426,7 +427,7 @@ static void run_crowd(unsigned workers, uint64_t duration_ms)
     uint64_t stormed = get(&crowd->books.posted);
     uint64_t used_ms = rest();
     /* One alone first: nobody else's post repairs what it loses. */
-    crowd->end_ms = stress_now_ms() + duration_ms / 4;
+    crowd->end_ms = stress_now_ms() + duration_ms / 2;
     run_posters(crowd, posters, 1, ping);
     crowd->end_ms = stress_now_ms() + duration_ms / 4;
     run_posters(crowd, posters, OUTSIDERS, ping);
@@ -446,7 +447,7 @@ static void run_crowd(unsigned workers, uint64_t duration_ms)
 int main(void)
 {
     uint64_t duration_ms = stress_duration_ms();
-    for (unsigned workers = 1; workers <= WORKERS_MAX; workers++)
+    for (unsigned workers = WORKERS_MAX; workers > 0; workers--)
         run_crowd(workers, duration_ms / WORKERS_MAX);
     return 0;
 }

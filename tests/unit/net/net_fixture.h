@@ -6,7 +6,8 @@
  * told, and clients that are plain blocking sockets.
  *
  * The test thread plays the write-side owner of bound connections. What the recording layer does
- * by itself (bind, consume, flush, release) is a switch that a test sets before the first client.
+ * by itself (bind, consume, flush, release) is a switch.
+ *
  * Every wait is bounded; a time that must have passed is checked exactly, one that may have
  * passed has seconds of slack, because the machine may be busy. */
 
@@ -17,6 +18,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,12 +55,12 @@ struct fixture {
     struct net *net;
     struct metrics *metrics;
     char threads[NET_REACTORS_MAX]; /* only their addresses count */
-    /* switches, set before the first client */
-    bool binds;      /* the first frames bind the connection to OWNER */
-    bool welcomes;   /* and welcome it */
-    bool holds;      /* nothing is consumed by itself */
-    bool keeps;      /* an ended connection is not released by itself */
-    bool flushes_not;
+    /* switches */
+    _Atomic bool binds;    /* the first frames bind the connection to OWNER */
+    _Atomic bool welcomes; /* and welcome it */
+    _Atomic bool holds;    /* nothing is consumed by itself */
+    _Atomic bool keeps;    /* an ended connection is not released by itself */
+    _Atomic bool flushes_not;
     /* shared, under lock */
     pthread_mutex_t lock;
     pthread_cond_t opened;

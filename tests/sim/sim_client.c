@@ -1,0 +1,393 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "proto/varint.h"
+#include "sim.h"
+
+/* What clients do: a few users with a few devices each, which connect, log in, resume, talk, are
+ * cut off, vanish and come back. They keep to the protocol most of the time. A device has one
+ * connection that it uses; those that it has left behind may still be open, still hold a session
+ * in the broker's eyes, and still be written to: the zombies that the rules are about. */
+
+enum { PAYLOAD_MAX = 512, REST_MS = 400, TIMEOUT_MS_MAX = 800 };
+
+void clients_make(struct world *world)
+{
+    static const char *const names[USERS] = {"ann", "bob", "cleo", "dan", "eve", "finn"};
+    for (int i = 0; i < USERS; i++)
+        snprintf(world->users[i].name, sizeof(world->users[i].name), "%s", names[i]);
+    for (int i = 0; i < DEVICES; i++)
+        world->devices[i] =
+            (struct device){.user = i / DEVICES_PER_USER, .wire = NOBODY, .session = NOBODY};
+}
+
+/* --- bytes on their way ------------------------------------------------------------------------- */
+
+void wire_send(struct world *world, struct wire *wire, const Usher__V1__ClientFrame *frame)
+{
+    uint8_t head[VARINT_BYTES_MAX];
+    size_t size = usher__v1__client_frame__get_packed_size(frame);
+    size_t head_size = varint_write(head, size);
+    CHECK_DEBT(buffer_append(&wire->up, head, head_size) == 0, "no memory for the simulation");
+    uint8_t *to = buffer_reserve(&wire->up, size + 1);
+    CHECK_DEBT(to != NULL, "no memory for the simulation");
+    wire->up.size += usher__v1__client_frame__pack(frame, to);
+    wire->heard_ms = world->now_ms;
+}
+
+void wire_close(struct world *world, struct wire *wire, uint64_t visible_ms, bool reset)
+{
+    if (wire->client_closed || wire->reset)
+        return;
+    wire->client_closed = true;
+    wire->reset = reset;
+    wire->end_visible_ms = visible_ms;
+    tell(world, "client closes wire %d%s", (int)(wire - world->wires), reset ? " hard" : "");
+}
+
+static bool is_open(const struct wire *wire)
+{
+    return !wire->client_closed && !wire->reset && !wire->over;
+}
+
+/* Any part of what was under way may arrive, at once or late, and the end may be seen or not. */
+static void cut(struct world *world, struct wire *wire)
+{
+    if (one_in(world, 2) && wire->up.size > 0)
+        wire->up.size = below(world, (uint32_t)wire->up.size + 1);
+    uint64_t visible_ms = world->now_ms;
+    if (one_in(world, 8))
+        visible_ms = UINT64_MAX; /* half-open: only silence tells */
+    else if (one_in(world, 2))
+        visible_ms += below(world, 3000);
+    wire_close(world, wire, visible_ms, one_in(world, 2));
+}
+
+uint64_t request_make(struct world *world, enum request_kind kind, uint32_t wire)
+{
+    if (world->request_count == REQUESTS_MAX)
+        return 0;
+    world->requests[world->request_count] = (struct request){
+        .kind = kind, .wire = (int)wire, .parcel = NOBODY, .step = world->step,
+        .ms = world->now_ms};
+    return ++world->request_count;
+}
+
+/* --- coming ---------------------------------------------------------------------------------------- */
+
+static int open_wire(struct world *world, int device)
+{
+    if (world->wire_count == WIRES_MAX || world->request_count == REQUESTS_MAX)
+        return NOBODY;
+    struct wire *wire = &world->wires[world->wire_count];
+    *wire = (struct wire){.user = world->devices[device].user, .device = device,
+                          .session = NOBODY, .heard_ms = world->now_ms,
+                          .down_room = one_in(world, 6) ? 200 + below(world, 800) : 1 << 20};
+    return (int)world->wire_count++;
+}
+
+static void ask_login(struct world *world, int number)
+{
+    struct wire *wire = &world->wires[number];
+    Usher__V1__ClientFrame frame = USHER__V1__CLIENT_FRAME__INIT;
+    Usher__V1__Login login = USHER__V1__LOGIN__INIT;
+    wire->asked = true;
+    wire->is_resume = false;
+    wire->acks = world->healing || !one_in(world, 4);
+    wire->asked_epoch = world->users[wire->user].welcomed_epoch;
+    wire->asked_step = world->step;
+    login.username = world->users[wire->user].name;
+    login.client = (char *)"sim";
+    login.acks = wire->acks;
+    frame.id = request_make(world, ASK_LOGIN, (uint32_t)number);
+    frame.body_case = USHER__V1__CLIENT_FRAME__BODY_LOGIN;
+    frame.login = &login;
+    tell(world, "wire %d: login of %s acks %d", number, login.username, wire->acks);
+    wire_send(world, wire, &frame);
+}
+
+static void ask_resume(struct world *world, int number, int session_number)
+{
+    struct wire *wire = &world->wires[number];
+    struct client_session *session = &world->sessions[session_number];
+    Usher__V1__ClientFrame frame = USHER__V1__CLIENT_FRAME__INIT;
+    Usher__V1__Resume resume = USHER__V1__RESUME__INIT;
+    wire->asked = wire->is_resume = true;
+    wire->acks = session->acks;
+    wire->asked_epoch = session->epoch;
+    wire->asked_step = world->step;
+    wire->last_seq = session->last_seq;
+    wire->session = session_number;
+    session->wire = number; /* what still comes on the old one is not looked at */
+    resume.username = world->users[wire->user].name;
+    resume.epoch = session->epoch;
+    resume.secret = (ProtobufCBinaryData){sizeof(session->secret), session->secret};
+    resume.last_seq = session->last_seq;
+    frame.id = request_make(world, ASK_RESUME, (uint32_t)number);
+    frame.body_case = USHER__V1__CLIENT_FRAME__BODY_RESUME;
+    frame.resume = &resume;
+    tell(world, "wire %d: resume of %s %llu after %llu", number, resume.username,
+         (unsigned long long)session->epoch, (unsigned long long)session->last_seq);
+    wire_send(world, wire, &frame);
+}
+
+static void come(struct world *world, int number)
+{
+    struct device *device = &world->devices[number];
+    int wire = open_wire(world, number);
+    if (wire == NOBODY)
+        return;
+    device->wire = wire;
+    if (device->session != NOBODY && world->sessions[device->session].over)
+        device->session = NOBODY;
+    if (device->session != NOBODY && !one_in(world, 4))
+        ask_resume(world, wire, device->session);
+    else
+        ask_login(world, wire);
+}
+
+/* --- requests ---------------------------------------------------------------------------------------- */
+
+/* One in five requests wants no answer. */
+static uint64_t maybe_id(struct world *world, enum request_kind kind, int wire)
+{
+    return one_in(world, 5) ? 0 : request_make(world, kind, (uint32_t)wire);
+}
+
+static void ask_send(struct world *world, int number)
+{
+    struct wire *wire = &world->wires[number];
+    uint8_t payload[PAYLOAD_MAX];
+    int to = (int)below(world, USERS);
+    int parcel = parcel_make(world, PARCEL_SEND, wire->user, to, number);
+    if (parcel == NOBODY)
+        return;
+    Usher__V1__ClientFrame frame = USHER__V1__CLIENT_FRAME__INIT;
+    Usher__V1__Send send = USHER__V1__SEND__INIT;
+    parcel_fill(world, parcel, payload);
+    send.to = world->users[to].name;
+    send.payload = (ProtobufCBinaryData){world->parcels[parcel].size, payload};
+    if (one_in(world, 3))
+        send.until = USHER__V1__SEND__UNTIL__DELIVERED;
+    world->parcels[parcel].until_delivered = send.until == USHER__V1__SEND__UNTIL__DELIVERED;
+    frame.id = maybe_id(world, ASK_SEND, number);
+    if (frame.id != 0)
+        world->requests[frame.id - 1].parcel = parcel;
+    frame.body_case = USHER__V1__CLIENT_FRAME__BODY_SEND;
+    frame.send = &send;
+    tell(world, "wire %d: send %llu to %s, parcel %d id %llu", number,
+         (unsigned long long)world->parcels[parcel].order, send.to, parcel,
+         (unsigned long long)frame.id);
+    wire_send(world, wire, &frame);
+}
+
+static void ask_call(struct world *world, int number)
+{
+    struct wire *wire = &world->wires[number];
+    uint8_t payload[PAYLOAD_MAX];
+    int parcel = parcel_make(world, PARCEL_CALL, wire->user, NOBODY, number);
+    if (parcel == NOBODY)
+        return;
+    Usher__V1__ClientFrame frame = USHER__V1__CLIENT_FRAME__INIT;
+    Usher__V1__Call call = USHER__V1__CALL__INIT;
+    parcel_fill(world, parcel, payload);
+    world->parcels[parcel].epoch = world->sessions[wire->session].epoch;
+    call.service = (char *)"svc";
+    call.method = (char *)"m";
+    call.payload = (ProtobufCBinaryData){world->parcels[parcel].size, payload};
+    call.timeout_ms = one_in(world, 3) ? 0 : 20 + below(world, TIMEOUT_MS_MAX);
+    frame.id = maybe_id(world, ASK_CALL, number);
+    if (frame.id != 0)
+        world->requests[frame.id - 1].parcel = parcel;
+    frame.body_case = USHER__V1__CLIENT_FRAME__BODY_CALL;
+    frame.call = &call;
+    tell(world, "wire %d: call, parcel %d id %llu", number, parcel,
+         (unsigned long long)frame.id);
+    wire_send(world, wire, &frame);
+}
+
+static void ask_ping(struct world *world, int number)
+{
+    Usher__V1__ClientFrame frame = USHER__V1__CLIENT_FRAME__INIT;
+    Usher__V1__Ping ping = USHER__V1__PING__INIT;
+    ping.stamp = world->step;
+    frame.id = maybe_id(world, ASK_PING, number);
+    frame.body_case = USHER__V1__CLIENT_FRAME__BODY_PING;
+    frame.ping = &ping;
+    wire_send(world, &world->wires[number], &frame);
+}
+
+static void ask_logout(struct world *world, int number)
+{
+    Usher__V1__ClientFrame frame = USHER__V1__CLIENT_FRAME__INIT;
+    Usher__V1__Logout logout = USHER__V1__LOGOUT__INIT;
+    frame.id = request_make(world, ASK_LOGOUT, (uint32_t)number);
+    frame.body_case = USHER__V1__CLIENT_FRAME__BODY_LOGOUT;
+    frame.logout = &logout;
+    tell(world, "wire %d: logout id %llu", number, (unsigned long long)frame.id);
+    wire_send(world, &world->wires[number], &frame);
+}
+
+void client_ack(struct world *world, struct client_session *session)
+{
+    struct wire *wire = &world->wires[session->wire];
+    if (!session->acks || session->last_seq == 0 || !wire->welcomed || !is_open(wire))
+        return;
+    Usher__V1__ClientFrame frame = USHER__V1__CLIENT_FRAME__INIT;
+    Usher__V1__Ack ack = USHER__V1__ACK__INIT;
+    ack.seq = one_in(world, 8) ? 1 + below(world, (uint32_t)session->last_seq) : session->last_seq;
+    if (world->healing)
+        ack.seq = session->last_seq;
+    frame.body_case = USHER__V1__CLIENT_FRAME__BODY_ACK;
+    frame.ack = &ack;
+    tell(world, "wire %d: ack %llu", session->wire, (unsigned long long)ack.seq);
+    wire_send(world, wire, &frame);
+}
+
+/* What a client must not do: it is answered and, mostly, shown out. */
+static void misbehave(struct world *world, int number)
+{
+    static const uint8_t garbage[] = {3, 0xff, 0xff, 0xff};
+    static const uint8_t endless[] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
+    struct wire *wire = &world->wires[number];
+    tell(world, "wire %d misbehaves", number);
+    switch (below(world, 4)) {
+    case 0:
+        CHECK_DEBT(buffer_append(&wire->up, garbage, sizeof(garbage)) == 0, "no memory");
+        break;
+    case 1:
+        CHECK_DEBT(buffer_append(&wire->up, endless, sizeof(endless)) == 0, "no memory");
+        break;
+    case 2: {
+        Usher__V1__ClientFrame frame = USHER__V1__CLIENT_FRAME__INIT;
+        Usher__V1__Ack ack = USHER__V1__ACK__INIT;
+        ack.seq = UINT64_MAX;
+        frame.body_case = USHER__V1__CLIENT_FRAME__BODY_ACK;
+        frame.ack = &ack;
+        wire_send(world, wire, &frame);
+        break;
+    }
+    default: {
+        Usher__V1__ClientFrame frame = USHER__V1__CLIENT_FRAME__INIT;
+        Usher__V1__Login login = USHER__V1__LOGIN__INIT;
+        frame.id = request_make(world, ASK_OTHER, (uint32_t)number);
+        login.username = world->users[wire->user].name;
+        frame.body_case = USHER__V1__CLIENT_FRAME__BODY_LOGIN;
+        frame.login = &login;
+        wire_send(world, wire, &frame);
+        break;
+    }
+    }
+}
+
+/* --- acting -------------------------------------------------------------------------------------------- */
+
+static void speak(struct world *world, int number)
+{
+    uint32_t chance = below(world, 100);
+    if (chance < 60)
+        ask_send(world, number);
+    else if (chance < 75)
+        ask_call(world, number);
+    else if (chance < 90)
+        ask_ping(world, number);
+    else
+        client_ack(world, &world->sessions[world->wires[number].session]);
+}
+
+/* On any connection that is still open, perhaps one that lost its session long ago. */
+static void speak_on_zombie(struct world *world)
+{
+    for (unsigned tries = 0; tries < 8 && world->wire_count > 0; tries++) {
+        uint32_t back = below(world, world->wire_count < 40 ? world->wire_count : 40);
+        uint32_t number = world->wire_count - 1 - back;
+        struct wire *wire = &world->wires[number];
+        if (!wire->welcomed || !is_open(wire) || wire->broker_closed)
+            continue;
+        if (one_in(world, 2))
+            ask_ping(world, (int)number);
+        else
+            ask_send(world, (int)number);
+        return;
+    }
+}
+
+static void live_on(struct world *world, struct device *device)
+{
+    struct wire *wire = &world->wires[device->wire];
+    uint32_t chance = below(world, 200);
+    if (chance < 150) {
+        if (wire->welcomed)
+            speak(world, device->wire);
+    } else if (chance < 160) {
+        cut(world, wire);
+        device->wire = NOBODY;
+        device->rest_until_ms = world->now_ms + below(world, REST_MS);
+    } else if (chance < 168) {
+        device->wire = NOBODY; /* left open: a zombie */
+    } else if (chance < 171) {
+        if (wire->welcomed)
+            ask_logout(world, device->wire);
+    } else if (chance < 172) {
+        misbehave(world, device->wire);
+    } else if (chance < 190) {
+        speak_on_zombie(world);
+    }
+}
+
+void client_act(struct world *world)
+{
+    int number = (int)below(world, DEVICES);
+    struct device *device = &world->devices[number];
+    if (device->wire != NOBODY && !is_open(&world->wires[device->wire]))
+        device->wire = NOBODY;
+    if (device->wire != NOBODY)
+        live_on(world, device);
+    else if (device->rest_until_ms <= world->now_ms && one_in(world, 4))
+        come(world, number);
+}
+
+/* --- healing --------------------------------------------------------------------------------------------- */
+
+static bool has_connection(const struct world *world, int user)
+{
+    for (uint32_t i = 0; i < world->wire_count; i++)
+        if (world->wires[i].user == user && is_open(&world->wires[i]) &&
+            world->wires[i].bound_epoch == world->users[user].epoch &&
+            world->wires[i].superseded_step == 0 && world->wires[i].welcomed)
+            return true;
+    return false;
+}
+
+void clients_come_home(struct world *world)
+{
+    for (int i = 0; i < USERS; i++) {
+        if (world->users[i].state == 0 || has_connection(world, i))
+            continue;
+        int wire = open_wire(world, i * DEVICES_PER_USER);
+        if (wire == NOBODY)
+            continue;
+        world->devices[i * DEVICES_PER_USER].wire = wire;
+        ask_login(world, wire);
+    }
+}
+
+void clients_ping(struct world *world)
+{
+    for (uint32_t i = 0; i < world->wire_count; i++)
+        if (world->wires[i].welcomed && is_open(&world->wires[i]))
+            ask_ping(world, (int)i);
+}
+
+void clients_leave(struct world *world)
+{
+    for (uint32_t i = 0; i < world->wire_count; i++) {
+        struct wire *wire = &world->wires[i];
+        wire_close(world, wire, world->now_ms, false);
+        if (wire->end_visible_ms > world->now_ms)
+            wire->end_visible_ms = world->now_ms;
+    }
+}

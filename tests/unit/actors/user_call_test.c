@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "unit/actors/stage_user.h"
+
+/* Calls of a user to services: limits, deadlines, answers in time, late and lost; and the
+ * instances that a user is pinned to. */
+
+static void a_call_is_answered_by_reply(void **state)
+{
+    struct stage *stage = *state;
+    stage_login(stage, 10, true);
+    put_call(stage, 7, 0);
+    stage_play(stage, 10);
+    EXPECT(stage, "call shop.buy user=ann #7 call=1 epoch=1 due=+5000 'p'", "10 consumed");
+    assert_int_equal(stage->timer_ms, STAGE_NOW_MS + 5000);
+    stage_call_result(stage, 7, 1, 1, 0);
+    EXPECT(stage, "10 reply #7 status=2 'sold'");
+    stage_call_result(stage, 7, 1, 1, 0);
+    EXPECT_NOTHING(stage);
+    COUNTED(stage, calls_answered, 1);
+    COUNTED(stage, replies_late, 1);
+}
+
+static void a_call_without_an_id_is_one_way(void **state)
+{
+    struct stage *stage = *state;
+    stage_login(stage, 10, true);
+    put_call(stage, 0, 0);
+    stage_play(stage, 10);
+    EXPECT(stage, "call shop.buy user=ann call=0 epoch=1 due=+5000 'p'", "10 consumed");
+    assert_null(stage->session.requests);
+    assert_int_equal(stage->timer_ms, 0);
+}
+
+static void the_timeout_is_the_clients_within_limits(void **state)
+{
+    struct stage *stage = *state;
+    stage_login(stage, 10, true);
+    put_call(stage, 1, 1);
+    put_call(stage, 2, 20000);
+    put_call(stage, 3, 20001);
+    stage_play(stage, 10);
+    EXPECT(stage, "call shop.buy user=ann #1 call=1 epoch=1 due=+1 'p'",
+           "call shop.buy user=ann #2 call=2 epoch=1 due=+20000 'p'",
+           "call shop.buy user=ann #3 call=3 epoch=1 due=+20000 'p'", "10 consumed");
+}
+
+static void each_call_has_its_own_deadline(void **state)
+{
+    struct stage *stage = *state;
+    stage_login(stage, 10, true);
+    put_call(stage, 1, 300);
+    put_call(stage, 2, 100);
+    put_send(stage, 3, "bob", "a Send has none");
+    stage_play(stage, 10);
+    assert_int_equal(stage->timer_ms, STAGE_NOW_MS + 100);
+    stage_tick(stage, 0);
+    EXPECT(stage, "10 error #2 TIMEOUT");
+    assert_int_equal(stage->timer_ms, STAGE_NOW_MS + 300);
+    stage->now_ms = STAGE_NOW_MS + 299;
+    stage_bare(stage, MESSAGE_TICK);
+    EXPECT_NOTHING(stage);
+    stage_tick(stage, 0);
+    EXPECT(stage, "10 error #1 TIMEOUT");
+    COUNTED(stage, calls_timed_out, 2);
+    stage_result(stage, 3, 1, 0);
+    EXPECT(stage, "10 done #3 epoch=33");
+}
+
+/* The id is free after the TIMEOUT: the late reply must not answer the next call under it. */
+static void a_late_reply_is_dropped(void **state)
+{
+    struct stage *stage = *state;
+    stage_login(stage, 10, true);
+    put_call(stage, 7, 100);
+    stage_play(stage, 10);
+    stage_tick(stage, 0);
+    EXPECT(stage, "10 error #7 TIMEOUT");
+    put_call(stage, 7, 0);
+    stage_play(stage, 10);
+    stage_call_result(stage, 7, 1, 1, 0);
+    EXPECT_NOTHING(stage);
+    put_send(stage, 8, "bob", "hi");
+    stage_play(stage, 10);
+    stage_call_result(stage, 8, 1, 1, 0); /* an id that names a Send now */
+    EXPECT_NOTHING(stage);
+    stage_call_result(stage, 7, 2, 1, 0);
+    EXPECT(stage, "10 reply #7 status=2 'sold'");
+    COUNTED(stage, replies_late, 2);
+}
+
+static void a_reply_to_an_older_epoch_is_dropped(void **state)
+{
+    struct stage *stage = *state;
+    stage_login(stage, 10, true);
+    put_call(stage, 7, 0);
+    stage_play(stage, 10);
+    stage_login(stage, 20, true);
+    stage_call_result(stage, 7, 1, 1, 0);
+    EXPECT_NOTHING(stage);
+    stage_tick(stage, 0); /* nor does its deadline say anything */
+    EXPECT_NOTHING(stage);
+}
+
+static void calls_in_flight_are_limited(void **state)
+{
+    struct stage *stage = *state;
+    stage_login(stage, 10, true);
+    for (uint64_t id = 1; id <= stage->settings.calls_per_user_max; id++)
+        put_call(stage, id, 0);
+    stage_play(stage, 10);
+    assert_int_equal(requests_calls(stage->session.requests), 3);
+    put_call(stage, 4, 0);
+    put_call(stage, 0, 0);
+    put_send(stage, 5, "bob", "is no call");
+    stage_play(stage, 10);
+    EXPECT(stage, "10 error #4 BUSY", "forward bob deliver #5 from=ann 'is no call'",
+           "10 consumed");
+    stage_call_result(stage, 1, 1, 1, 0);
+    put_call(stage, 4, 0);
+    stage_play(stage, 10);
+    EXPECT(stage, "call shop.buy user=ann #4 call=4 epoch=1 due=+5000 'p'", "10 consumed");
+}
+
+static void a_call_that_cannot_be_is_refused(void **state)
+{
+    char method[130];
+    memset(method, 'm', sizeof(method));
+    method[129] = '\0';
+    struct stage *stage = *state;
+    stage_login(stage, 10, true);
+    stage->settings.frame_bytes_max = 1 << 16;
+    size_t largest = stage->settings.link_frame_bytes_max - 512;
+    put_call_of(stage, 1, "", "buy", 1, 0);
+    put_call_of(stage, 2, "a shop", "buy", 1, 0);
+    put_call_of(stage, 3, "shop", method, 1, 0);
+    put_call_of(stage, 4, "shop", "buy", largest + 1, 0);
+    stage_play(stage, 10);
+    EXPECT(stage, "10 error #1 INVALID_NAME", "10 error #2 INVALID_NAME",
+           "10 error #3 INVALID_NAME", "10 error #4 TOO_LARGE", "10 consumed");
+    assert_null(stage->session.requests);
+    method[128] = '\0';
+    put_call_of(stage, 3, "shop", method, largest, 0);
+    stage_play(stage, 10);
+    assert_int_equal(requests_calls(stage->session.requests), 1);
+    COUNTED(stage, messages_refused, 4);
+    COUNTED(stage, calls, 1);
+}
+
+static void a_call_under_an_id_in_flight_is_a_protocol_error(void **state)
+{
+    struct stage *stage = *state;
+    stage_login(stage, 10, true);
+    put_send(stage, 7, "bob", "hi");
+    put_call(stage, 7, 0);
+    stage_play(stage, 10);
+    EXPECT(stage, "forward bob deliver #7 from=ann 'hi'", "10 error #7 PROTOCOL",
+           "10 close PROTOCOL_ERROR", "10 release", "10 consumed",
+           "store DETACH DETACHED PROTOCOL epoch=1 until=5060000");
+}
+
+static void every_failure_of_a_service_has_its_answer(void **state)
+{
+    static const struct {
+        uint16_t code;
+        const char *line;
+    } rows[] = {
+        {USHER__V1__ERROR__CODE__NO_SERVICE, "10 error #7 NO_SERVICE retry=1000"},
+        {USHER__V1__ERROR__CODE__SERVICE_LOST, "10 error #7 SERVICE_LOST retry=1000"},
+        {USHER__V1__ERROR__CODE__BUSY, "10 error #7 BUSY retry=100"},
+    };
+    struct stage *stage = *state;
+    stage_login(stage, 10, true);
+    for (uint64_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        put_call(stage, 7, 0);
+        stage_play(stage, 10);
+        stage_call_result(stage, 7, i + 1, 1, rows[i].code);
+        EXPECT(stage, rows[i].line);
+    }
+    COUNTED(stage, calls_lost, 3);
+    COUNTED(stage, calls_answered, 0);
+}
+
+static void replies_and_timeouts_wait_for_a_resume(void **state)
+{
+    struct stage *stage = *state;
+    stage_login(stage, 10, true);
+    put_call(stage, 7, 100);
+    put_call(stage, 8, 0);
+    stage_play(stage, 10);
+    stage_detach(stage);
+    stage_tick(stage, 0);
+    EXPECT_NOTHING(stage);
+    stage_call_result(stage, 8, 2, 1, 0);
+    EXPECT_NOTHING(stage);
+    stage_resume(stage, 20, 0);
+    stage_commit(stage, 0);
+    EXPECT(stage, "20 welcomed", "20 welcome #1 epoch=1 COMPLETE next=1", "20 error #7 TIMEOUT",
+           "20 reply #8 status=2 'sold'");
+}
+
+/* --- pins ----------------------------------------------------------------------------------------- */
+
+static uint32_t key_of(const char *service)
+{
+    return session_service_key(bytes_of_text(service));
+}
+
+static void a_user_stays_with_his_instances(void **state)
+{
+    struct stage *stage = *state;
+    stage_login(stage, 10, true);
+    assert_int_equal(session_pinned(&stage->session, key_of("shop")), 0);
+    session_pin(&stage->session, key_of("shop"), 901);
+    session_pin(&stage->session, key_of("chat"), 902);
+    assert_int_equal(session_pinned(&stage->session, key_of("shop")), 901);
+    assert_int_equal(session_pinned(&stage->session, key_of("chat")), 902);
+    session_pin(&stage->session, key_of("shop"), 903);
+    assert_int_equal(session_pinned(&stage->session, key_of("shop")), 903);
+    stage_login(stage, 20, true); /* also as another epoch */
+    assert_int_equal(session_pinned(&stage->session, key_of("chat")), 902);
+}
+
+static void the_newest_pin_holds_however_many_there_are(void **state)
+{
+    struct stage *stage = *state;
+    char service[16];
+    stage_login(stage, 10, true);
+    for (uint64_t i = 1; i <= 100; i++) {
+        snprintf(service, sizeof(service), "service%u", (unsigned)i);
+        session_pin(&stage->session, key_of(service), 900 + i);
+        assert_int_equal(session_pinned(&stage->session, key_of(service)), 900 + i);
+    }
+    assert_int_equal(session_pinned(&stage->session, key_of("never pinned")), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        stage_test(a_call_is_answered_by_reply),
+        stage_test(a_call_without_an_id_is_one_way),
+        stage_test(the_timeout_is_the_clients_within_limits),
+        stage_test(each_call_has_its_own_deadline),
+        stage_test(a_late_reply_is_dropped),
+        stage_test(a_reply_to_an_older_epoch_is_dropped),
+        stage_test(calls_in_flight_are_limited),
+        stage_test(a_call_that_cannot_be_is_refused),
+        stage_test(a_call_under_an_id_in_flight_is_a_protocol_error),
+        stage_test(every_failure_of_a_service_has_its_answer),
+        stage_test(replies_and_timeouts_wait_for_a_resume),
+        stage_test(a_user_stays_with_his_instances),
+        stage_test(the_newest_pin_holds_however_many_there_are),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
