@@ -70,10 +70,11 @@ static uint16_t refusal(struct session *session, const struct deliver_message *m
         turn_count(turn, METRIC_errors_too_large, 1);
         return USHER__V1__ERROR__CODE__TOO_LARGE;
     }
+    const struct inbox empty = {0};
     bool kept = session->acks || session->conn == 0;
-    if (kept && session->inbox != NULL &&
-        !inbox_has_room(session->inbox, inbox_bytes_of(message), settings->inbox_messages_max,
-                        settings->inbox_bytes_max)) {
+    if (kept &&
+        !inbox_has_room(session->inbox != NULL ? session->inbox : &empty, inbox_bytes_of(message),
+                        settings->inbox_messages_max, settings->inbox_bytes_max)) {
         turn_count(turn, METRIC_inbox_full, 1);
         return USHER__V1__ERROR__CODE__INBOX_FULL;
     }
@@ -105,9 +106,11 @@ void session_deliver(struct session *session, struct deliver_message *message, s
     }
     message->seq = session->next_seq++;
     turn_count(turn, METRIC_messages_accepted, 1);
-    if (!message->until_delivered)
+    if (!message->until_delivered) {
         turn_result(turn, message->sender, message->request, message->sender_epoch,
                     session->epoch, 0);
+        message->request = 0; /* answered: given up later, it has nobody to tell */
+    }
     if (session->conn != 0)
         hand_out(session, message, turn);
     if (session->acks || session->conn == 0)

@@ -128,8 +128,7 @@ void attach_committed(struct session *session, struct change *change, struct tur
         LOG(turn->log, LOGIN, LOG_S("user", turn->name), LOG_U("epoch", change->record.epoch),
             LOG_S("address", attach->address), LOG_S("client", attach->client));
     }
-    requests_destroy(session->requests);
-    session->requests = NULL;
+    session_forget_requests(session, turn);
     if (session->held != NULL)
         buffer_fini(session->held);
     session->epoch = change->record.epoch;

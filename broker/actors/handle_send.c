@@ -29,6 +29,14 @@ static bool remember(struct session *session, struct turn *turn, const struct re
     return false;
 }
 
+void session_forget_requests(struct session *session, struct turn *turn)
+{
+    atomic_fetch_sub_explicit(&turn->counters->calls_waiting, requests_calls(session->requests),
+                              memory_order_relaxed);
+    requests_destroy(session->requests);
+    session->requests = NULL;
+}
+
 static void refuse(struct session *session, struct turn *turn, uint64_t id, uint32_t code,
                    const char *detail)
 {
@@ -87,7 +95,9 @@ void handle_call(struct session *session, const struct client_frame *frame, stru
                "the payload exceeds what one link frame carries");
         return;
     }
-    if (requests_calls(session->requests) >= turn->settings->calls_per_user_max) {
+    if (requests_calls(session->requests) >= turn->settings->calls_per_user_max ||
+        atomic_load_explicit(&turn->counters->calls_waiting, memory_order_relaxed) >=
+            turn->settings->calls_max) {
         refuse(session, turn, frame->id, USHER__V1__ERROR__CODE__BUSY,
                "too many calls in flight");
         return;
@@ -99,6 +109,8 @@ void handle_call(struct session *session, const struct client_frame *frame, stru
             atomic_fetch_add_explicit(&turn->counters->call_last, 1, memory_order_relaxed) + 1;
     if (!remember(session, turn, &request))
         return;
+    if (request.call != 0)
+        atomic_fetch_add_explicit(&turn->counters->calls_waiting, 1, memory_order_relaxed);
     struct user_call_message *call =
         user_call_create(bytes_of_text(turn->name), frame->call.service, frame->call.method,
                          frame->call.payload);

@@ -135,7 +135,7 @@ uint64_t requests_due_ms(const struct requests *requests)
 bool requests_expire(struct requests **out, uint64_t now_ms, struct request *expired)
 {
     struct requests *requests = *out;
-    if (requests_due_ms(requests) > now_ms)
+    if (requests == NULL || requests_due_ms(requests) > now_ms)
         return false;
     uint64_t due = UINT64_MAX;
     for (uint32_t i = 0; i < requests->size; i++) {

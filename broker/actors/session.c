@@ -43,7 +43,7 @@ void session_clear(struct session *session, struct turn *turn)
         free(session->inbox);
     }
     session_drop_frames(session, turn);
-    requests_destroy(session->requests);
+    session_forget_requests(session, turn);
     if (session->held != NULL)
         buffer_fini(session->held);
     free(session->held);

@@ -79,6 +79,9 @@ void conn_shut(struct turn *turn, uint64_t conn, uint32_t reason, const char *de
 /* --- handle_frames.c: the frames that wait are dropped ------------------------------------------- */
 void session_drop_frames(struct session *session, struct turn *turn);
 
+/* --- handle_send.c: all requests in flight are forgotten, nobody is answered ---------------------- */
+void session_forget_requests(struct session *session, struct turn *turn);
+
 /* --- delivery.c -------------------------------------------------------------------------------- */
 
 /* A message for the user: takes it. */

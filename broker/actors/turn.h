@@ -29,6 +29,7 @@ struct settings {
     uint32_t turn_frames_max;
     uint32_t requests_max;
     uint32_t calls_per_user_max;
+    uint64_t calls_max;
     uint32_t call_timeout_ms;
     uint32_t call_timeout_max_ms;
     /* link */
@@ -47,6 +48,7 @@ struct settings {
 struct counters {
     _Atomic uint64_t epoch_last;
     _Atomic uint64_t call_last;
+    _Atomic uint64_t calls_waiting; /* calls of all users without their answer */
     _Atomic uint64_t link_last;
     _Atomic uint32_t instances;     /* actors that are no users */
     _Atomic uint64_t presence_last; /* the stream as committed */

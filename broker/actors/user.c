@@ -116,6 +116,7 @@ void handle_call_result(struct session *session, struct message *message, struct
         turn_count(turn, METRIC_replies_late, 1);
     } else {
         requests_remove(&session->requests, result->request);
+        atomic_fetch_sub_explicit(&turn->counters->calls_waiting, 1, memory_order_relaxed);
         turn_count(turn, result->code == 0 ? METRIC_calls_answered : METRIC_calls_lost, 1);
         if (result->code == 0)
             answer_reply(session, turn, result->request, result->status,
@@ -134,6 +135,7 @@ void handle_tick(struct session *session, struct message *message, struct turn *
     struct request expired;
     while (requests_expire(&session->requests, turn->now_ms, &expired)) {
         turn_count(turn, METRIC_calls_timed_out, 1);
+        atomic_fetch_sub_explicit(&turn->counters->calls_waiting, 1, memory_order_relaxed);
         answer_error(session, turn, expired.id, USHER__V1__ERROR__CODE__TIMEOUT,
                      "the service did not answer in time", 0);
     }

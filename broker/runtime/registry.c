@@ -269,7 +269,8 @@ actor_handle registry_claim(struct registry *registry, const void *name, size_t 
     uint32_t taken = copy != NULL ? take_slot(registry) : 0;
     if (taken == 0) {
         free(copy);
-        return 0;
+        /* The last slot may have gone to the same name meanwhile. */
+        return registry_find(registry, name, size);
     }
     memcpy(copy, name, size);
     copy[size] = '\0';

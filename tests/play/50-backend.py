@@ -133,6 +133,28 @@ def scene_calls_per_user():
             alice.expect("reply", id=7)
 
 
+def scene_calls_of_all_users():
+    with Broker({"link.calls_max": 3}) as broker, Client(broker) as alice, Client(broker) as bob:
+        alice.login("alice")
+        bob.login("bob")
+        with Backend(broker, service="slow") as backend:
+            for _ in range(2):  # what is answered, timed out or replaced makes room again
+                alice.post("call", service="slow", method="m", timeout_ms=300)
+                alice.post("call", service="slow", method="m")
+                bob.post("call", service="slow", method="m")
+                calls = [backend.expect_call() for _ in range(3)]
+                bob.post("call", service="slow", method="m")
+                bob.expect_error("BUSY")
+                check_equal(alice.expect("error").error.code, client_pb.Error.TIMEOUT, "code")
+                newer = Client(broker)
+                newer.login("bob")  # forgets the calls of the login before
+                bob.close()
+                bob = newer
+                backend.submit(*[reply_to(call) for call in calls])
+                alice.expect("reply")
+        bob.close()
+
+
 def scene_instance_dies():
     with Broker(QUICK) as broker, Client(broker) as alice:
         alice.login("alice")
@@ -622,7 +644,8 @@ def scene_peers_that_die():
 
 if __name__ == "__main__":
     play(scene_hello, scene_call, scene_order_of_calls, scene_no_service, scene_timeout,
-         scene_calls_per_user, scene_instance_dies, scene_instance_dies_while_it_waits,
+         scene_calls_per_user, scene_calls_of_all_users,
+         scene_instance_dies, scene_instance_dies_while_it_waits,
          scene_instance_falls_silent, scene_instance_comes_back, scene_mail_is_repeated_until_done,
          scene_two_instances, scene_push, scene_kick, scene_queries, scene_submit_once,
          scene_stale_link, scene_newer_incarnation, scene_pipelined, scene_malformed_requests,

@@ -267,6 +267,8 @@ void wire_close(struct world *world, struct wire *wire, uint64_t visible_ms, boo
 uint64_t request_make(struct world *world, enum request_kind kind, uint32_t wire);
 void wire_send(struct world *world, struct wire *wire, const Usher__V1__ClientFrame *frame);
 void client_frame_in(struct world *world, uint32_t wire, struct bytes bytes);
+/* A login or resume was refused: another try on the same connection, or the end of it. */
+void client_refused(struct world *world, uint32_t wire, uint32_t code);
 void client_ack(struct world *world, struct client_session *session);
 
 /* --- sim_backend.c ----------------------------------------------------------------------------------- */

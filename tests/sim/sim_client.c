@@ -149,6 +149,19 @@ static void come(struct world *world, int number)
         ask_login(world, wire);
 }
 
+void client_refused(struct world *world, uint32_t number, uint32_t code)
+{
+    struct wire *wire = &world->wires[number];
+    bool free_to_login = code == USHER__V1__ERROR__CODE__RESUME_REJECTED ||
+                         code == USHER__V1__ERROR__CODE__UNAVAILABLE;
+    if (!free_to_login || one_in(world, 3) || world->request_count == REQUESTS_MAX) {
+        wire_close(world, wire, world->now_ms + below(world, 50), false);
+        return;
+    }
+    wire->session = NOBODY;
+    ask_login(world, (int)number);
+}
+
 /* --- requests ---------------------------------------------------------------------------------------- */
 
 /* One in five requests wants no answer. */

@@ -115,7 +115,7 @@ static void on_error(struct world *world, uint32_t number, uint64_t id,
         wire->session = NOBODY;
     }
     if (request->kind == ASK_RESUME || request->kind == ASK_LOGIN)
-        wire_close(world, wire, world->now_ms + below(world, 50), false);
+        client_refused(world, number, error->code);
     if (request->parcel == NOBODY)
         return;
     struct parcel *parcel = &world->parcels[request->parcel];

@@ -35,7 +35,7 @@ enum {
     MAILBOX_MAX = 64,
     IN_FLIGHT_MAX = 2000,
     WORKERS_MAX = 4,
-    PAUSE_MAX = 1500,
+    PAUSE_MAX = 100, /* longer, and every worker is already asleep */
     IDLE_MS = 300,
     IDLE_CPU_MS_MAX = 60
 };

@@ -96,6 +96,10 @@ static inline void stage_bare(struct stage *stage, enum message_kind kind)
     stage_receive(stage, message);
 }
 
+/* A tick for due_ms is on its way; far ones may be rounded up a little. */
+#define EXPECT_TICK_FOR(stage_, due_ms_) \
+    assert_in_range((stage_)->timer_ms, (due_ms_), (due_ms_) + 50)
+
 /* The tick that is on its way arrives, `late_ms` after its time. */
 static inline void stage_tick(struct stage *stage, uint64_t late_ms)
 {

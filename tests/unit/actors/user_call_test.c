@@ -11,7 +11,7 @@ static void a_call_is_answered_by_reply(void **state)
     put_call(stage, 7, 0);
     stage_play(stage, 10);
     EXPECT(stage, "call shop.buy user=ann #7 call=1 epoch=1 due=+5000 'p'", "10 consumed");
-    assert_int_equal(stage->timer_ms, STAGE_NOW_MS + 5000);
+    EXPECT_TICK_FOR(stage, STAGE_NOW_MS + 5000);
     stage_call_result(stage, 7, 1, 1, 0);
     EXPECT(stage, "10 reply #7 status=2 'sold'");
     stage_call_result(stage, 7, 1, 1, 0);

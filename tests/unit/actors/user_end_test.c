@@ -66,7 +66,7 @@ static void a_detach_that_is_not_stored_is_tried_again(void **state)
     stage_commit(stage, -EIO);
     EXPECT_NOTHING(stage);
     assert_int_equal(stage->session.status, SESSION_IS_ONLINE); /* as the store has it */
-    assert_int_equal(stage->timer_ms, STAGE_NOW_MS + 1000);
+    EXPECT_TICK_FOR(stage, STAGE_NOW_MS + 1000);
     stage_deliver(stage, 5, "meanwhile");
     EXPECT(stage, "to 901 result #5 OK epoch=1 asker=9");
     stage_tick(stage, 0);
@@ -101,7 +101,7 @@ static void the_window_ends_the_session(void **state)
     struct stage *stage = *state;
     stage_login(stage, 10, true);
     stage_detach(stage);
-    assert_int_equal(stage->timer_ms, STAGE_NOW_MS + 60000);
+    EXPECT_TICK_FOR(stage, STAGE_NOW_MS + 60000);
     stage->now_ms = STAGE_NOW_MS + 59999;
     stage_bare(stage, MESSAGE_TICK); /* some other tick, a moment too early */
     EXPECT_NOTHING(stage);
@@ -122,7 +122,7 @@ static void an_expiry_that_is_not_stored_is_tried_again(void **state)
     stage_tick(stage, 0);
     stage_commit(stage, -ENOSPC);
     EXPECT_NOTHING(stage);
-    assert_int_equal(stage->timer_ms, stage->now_ms + 1000);
+    EXPECT_TICK_FOR(stage, stage->now_ms + 1000);
     stage_resume(stage, 20, 0); /* until it is stored, the session is there */
     stage_commit(stage, -ENOSPC);
     EXPECT(stage, "20 unbind error #1 UNAVAILABLE retry=1000");
@@ -268,7 +268,7 @@ static void a_message_lives_as_long_as_its_age(void **state)
     struct stage *stage = *state;
     stage_login(stage, 10, true);
     stage_deliver_until(stage, 5, "one");
-    assert_int_equal(stage->timer_ms, STAGE_NOW_MS + 30000);
+    EXPECT_TICK_FOR(stage, STAGE_NOW_MS + 30000);
     stage->now_ms += 10000;
     stage_deliver_until(stage, 6, "two");
     stage->now_ms = STAGE_NOW_MS + 29999;
@@ -276,7 +276,7 @@ static void a_message_lives_as_long_as_its_age(void **state)
     EXPECT_NOTHING(stage);
     stage_tick(stage, 0);
     EXPECT(stage, "to 901 result #5 UNDELIVERED epoch=0 asker=9");
-    assert_int_equal(stage->timer_ms, STAGE_NOW_MS + 40000); /* of the next one */
+    EXPECT_TICK_FOR(stage, STAGE_NOW_MS + 40000); /* of the next one */
     assert_int_equal(stage->session.inbox->count, 1);
 }
 

@@ -450,9 +450,11 @@ static void a_flood_that_reads_nothing_starves_nobody(void **state)
     }
     assert_true(metrics_read(service->metrics, METRIC_link_pipelined) > 0);
     assert_answers(socket, "after", "after");
-    close(fd);
-    nng_close(socket);
+    /* Its death may wedge nng's reaper, and then nng_close as well: so the process ends with both
+     * connections open, as the broker's would. link_close has to cope with it. */
+    uint64_t start_ms = env_monotonic_ms(env_system());
     service_close(service);
+    assert_true(env_monotonic_ms(env_system()) - start_ms < 3000);
 }
 
 static void tells_once_that_the_peer_of_a_parked_request_went(void **state)
@@ -927,11 +929,12 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(feed_reaches_a_subscriber),
 };
 
-/* A listener that died keeps memory of nng's own: no leak report after a test that kills some. */
-static bool kills_listeners(const char *name)
+/* A listener that died keeps memory of nng's own, and the flood leaves its sockets open: no leak
+ * report after these tests. */
+static bool leaves_memory(const char *name)
 {
-    return strstr(name, "dead_") != NULL || strstr(name, "garbage") != NULL ||
-           strstr(name, "storm") != NULL;
+    return strstr(name, "flood") != NULL || strstr(name, "dead_") != NULL ||
+           strstr(name, "garbage") != NULL || strstr(name, "storm") != NULL;
 }
 
 /* An argument is a pattern of test names. */
@@ -949,7 +952,7 @@ int main(int argc, char **argv)
             cmocka_set_test_filter(name);
             int failed = cmocka_run_group_tests_name(name, tests, NULL, NULL);
             fflush(stdout);
-            if (kills_listeners(name))
+            if (leaves_memory(name))
                 _exit(failed);
             exit(failed);
         }
