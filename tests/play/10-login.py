@@ -147,6 +147,19 @@ def scene_two_logins_in_one_segment():
             alice.ping()
 
 
+def scene_request_behind_the_login():
+    """Sent in one segment with the Login, so before its Welcome: not served."""
+    with Broker() as broker:
+        for kind, fields in (("ping", {"stamp": 1}), ("send", {"to": "alice", "payload": b"x"})):
+            with Client(broker) as alice:
+                alice.name = "alice"
+                frames = [alice.request("login", username="alice"), alice.request(kind, **fields)]
+                alice.send_bytes(b"".join(frame_bytes(frame) for frame in frames))
+                kinds = [(frame.id, frame.WhichOneof("body")) for frame in alice.read_to_end()]
+                check_equal(sorted(kinds), [(0, "close"), (1, "welcome"), (2, "error")],
+                            f"the answers to a login with a {kind} behind it")
+
+
 def scene_requests_before_login():
     requests = {
         "send": {"to": "alice", "payload": b"x"}, "call": {"service": "s"}, "ack": {"seq": 0},
@@ -265,5 +278,6 @@ def scene_vanish_after_login():
 if __name__ == "__main__":
     play(scene_welcome, scene_login_without_id, scene_names, scene_bad_login_disturbs_nobody,
          scene_second_login_on_a_connection, scene_two_logins_in_one_segment,
+         scene_request_behind_the_login,
          scene_requests_before_login, scene_deadline, scene_bytes_before_login, scene_logout,
          scene_vanish_after_login)

@@ -127,7 +127,7 @@ struct device {
 enum request_kind { ASK_LOGIN, ASK_RESUME, ASK_SEND, ASK_CALL, ASK_PING, ASK_LOGOUT, ASK_OTHER };
 
 /* A request with an id; the id is its index + 1, so it names it in the whole world. */
-struct request {
+struct asked {
     enum request_kind kind;
     int wire, parcel;
     uint64_t step, ms, timeout_ms;
@@ -147,7 +147,7 @@ struct parcel {
     bool accepted, reported;
     uint64_t accepted_epoch;
     uint32_t processed;
-    bool spent; /* processed in a session without acks */
+    uint64_t spent_epoch; /* of the session without acks that processed it; 0: none did */
     uint64_t epoch; /* call: of the session that made it */
 };
 
@@ -223,7 +223,7 @@ struct world {
     uint32_t wire_count;
     struct client_session *sessions;
     uint32_t session_count;
-    struct request *requests;
+    struct asked *requests;
     uint32_t request_count;
     struct parcel *parcels;
     uint32_t parcel_count;

@@ -308,6 +308,14 @@ static void on_results(struct world *world, uint32_t index, const Usher__V1__Res
     }
 }
 
+static void on_refused(struct backend *backend, unsigned which, uint32_t code)
+{
+    if (which == CHANNEL_SUBMIT)
+        backend->submit_seq--; /* it had no effect: its number is free again */
+    if (code == USHER__V1__REFUSED__CODE__STALE_LINK)
+        backend->wants_hello = true;
+}
+
 static void on_answer(struct world *world, uint32_t index, unsigned which)
 {
     struct backend *backend = &world->backends[index];
@@ -327,8 +335,8 @@ static void on_answer(struct world *world, uint32_t index, unsigned which)
         on_batch(world, index, answer->batch);
     else if (answer->body_case == USHER__V1__LINK_ANSWER__BODY_RESULTS)
         on_results(world, index, answer->results);
-    else if (answer->refused->code == USHER__V1__REFUSED__CODE__STALE_LINK)
-        backend->wants_hello = true;
+    else
+        on_refused(backend, which, answer->refused->code);
     usher__v1__link_answer__free_unpacked(answer, NULL);
 }
 

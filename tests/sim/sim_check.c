@@ -257,7 +257,7 @@ bool check_answer(struct world *world, uint32_t wire, uint64_t id, bool ok)
                (unsigned long long)id);
         return false;
     }
-    struct request *request = &world->requests[id - 1];
+    struct asked *request = &world->requests[id - 1];
     const struct wire *asked = &world->wires[request->wire];
     const struct wire *answered = &world->wires[wire];
     bool same = asked == answered ||
@@ -347,14 +347,16 @@ void check_processed(struct world *world, struct client_session *session, int wh
         broken(world, "C1", "message %llu from %d to %s comes after %llu",
                (unsigned long long)parcel->order, from, world->users[parcel->to].name,
                (unsigned long long)session->last_order[from]);
-    if (parcel->spent)
+    /* Without acks it was done with when it was handed out; an older session may read it late. */
+    if (parcel->spent_epoch != 0 && session->epoch >= parcel->spent_epoch)
         broken(world, "C2", "message %llu from %d to %s was delivered twice",
                (unsigned long long)parcel->order, from, world->users[parcel->to].name);
     session->last_order[from] = parcel->order;
     if (!redelivered && session->first_fresh[from] == 0)
         session->first_fresh[from] = parcel->order;
     parcel->processed++;
-    parcel->spent = parcel->spent || !session->acks;
+    if (!session->acks && parcel->spent_epoch == 0)
+        parcel->spent_epoch = session->epoch;
 }
 
 /* --- in the end ------------------------------------------------------------------------------------------ */
@@ -391,7 +393,7 @@ static void check_parcels(struct world *world)
 static void check_requests(struct world *world)
 {
     for (uint32_t i = 0; i < world->request_count; i++) {
-        const struct request *request = &world->requests[i];
+        const struct asked *request = &world->requests[i];
         const struct wire *wire = &world->wires[request->wire];
         bool open = !wire->client_closed && !wire->reset && !wire->over;
         if (open && !request->answered && wire->superseded_step == 0)

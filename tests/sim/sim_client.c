@@ -70,7 +70,7 @@ uint64_t request_make(struct world *world, enum request_kind kind, uint32_t wire
 {
     if (world->request_count == REQUESTS_MAX)
         return 0;
-    world->requests[world->request_count] = (struct request){
+    world->requests[world->request_count] = (struct asked){
         .kind = kind, .wire = (int)wire, .parcel = NOBODY, .step = world->step,
         .ms = world->now_ms};
     return ++world->request_count;
@@ -359,19 +359,22 @@ void client_act(struct world *world)
         device->wire = NOBODY;
     if (device->wire != NOBODY)
         live_on(world, device);
-    else if (device->rest_until_ms <= world->now_ms && one_in(world, 4))
+    else if (device->rest_until_ms <= world->now_ms && one_in(world, 2))
         come(world, number);
 }
 
 /* --- healing --------------------------------------------------------------------------------------------- */
 
+/* One that its device looks at: not one that it has left behind. */
 static bool has_connection(const struct world *world, int user)
 {
-    for (uint32_t i = 0; i < world->wire_count; i++)
-        if (world->wires[i].user == user && is_open(&world->wires[i]) &&
-            world->wires[i].bound_epoch == world->users[user].epoch &&
-            world->wires[i].superseded_step == 0 && world->wires[i].welcomed)
+    for (uint32_t i = 0; i < world->wire_count; i++) {
+        const struct wire *wire = &world->wires[i];
+        if (wire->user == user && is_open(wire) && wire->welcomed && wire->superseded_step == 0 &&
+            wire->bound_epoch == world->users[user].epoch && wire->session != NOBODY &&
+            world->sessions[wire->session].wire == (int)i)
             return true;
+    }
     return false;
 }
 
@@ -390,6 +393,8 @@ void clients_come_home(struct world *world)
 
 void clients_ping(struct world *world)
 {
+    for (uint32_t i = 0; i < world->session_count; i++)
+        client_ack(world, &world->sessions[i]);
     for (uint32_t i = 0; i < world->wire_count; i++)
         if (world->wires[i].welcomed && is_open(&world->wires[i]))
             ask_ping(world, (int)i);

@@ -69,7 +69,7 @@ static void on_done(struct world *world, uint32_t wire, uint64_t id, uint64_t ep
 {
     if (!check_answer(world, wire, id, true))
         return;
-    const struct request *request = &world->requests[id - 1];
+    const struct asked *request = &world->requests[id - 1];
     if (request->kind == ASK_LOGOUT) {
         world->sessions[world->wires[wire].session].over = true;
         return;
@@ -105,7 +105,7 @@ static void on_error(struct world *world, uint32_t number, uint64_t id,
     struct wire *wire = &world->wires[number];
     if (!check_answer(world, number, id, false))
         return;
-    const struct request *request = &world->requests[id - 1];
+    const struct asked *request = &world->requests[id - 1];
     if (error->code == USHER__V1__ERROR__CODE__RESUME_REJECTED) {
         check_refused_resume(world, wire);
         struct device *device = &world->devices[wire->device];

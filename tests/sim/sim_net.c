@@ -32,7 +32,7 @@ struct slot {
     struct buffer carry, pending, parting;
     enum conn_end end;
     unsigned orders;
-    bool dead, wants_write, welcomed, input_over;
+    bool dead, wants_write, welcomed, input_over, reset;
     uint32_t unbound_bytes, chunks_given, chunks_done;
     uint64_t heard_ms, opened_ms, linger_ms, soft_ms; /* soft: over the limit since; 0: is not */
     /* BUG_REORDER: a batch that was held back */
@@ -233,7 +233,9 @@ void net_release(struct net *net, conn_handle handle)
 {
     if (net->silent)
         return;
-    struct slot *slot = owned(net, handle);
+    struct slot *slot = find(net, handle);
+    if (slot == NULL)
+        return; /* released before */
     bool kept = net->world->options.bug == BUG_KEEP_OPEN && slot->state == SLOT_OPEN &&
                 one_in(net->world, 4);
     if (!kept)
@@ -452,7 +454,7 @@ static void read_slot(struct net *net, struct slot *slot)
         return;
     }
     slot->input_over = true;
-    slot->dead = slot->dead || wire->reset;
+    slot->reset = wire->reset;
     end(net, slot, CONN_LOST);
 }
 
@@ -494,6 +496,7 @@ static void release(struct net *net, struct slot *slot)
     if (slot->state == SLOT_CLOSING)
         return;
     slot->state = SLOT_CLOSING;
+    slot->dead = slot->dead || slot->reset;
     slot->linger_ms = reactor_of(net, slot)->now_ms + net->broker->options->limits_close_linger_ms;
     uint32_t generation = slot->generation;
     finish_closing(net, slot);
@@ -516,6 +519,9 @@ static void rebind(struct net *net, struct slot *slot)
 {
     slot->owner = slot->next_owner;
     slot->bound_order = ++net->bound_order;
+    /* The end was told to the owner before, who is gone. */
+    if (slot->state == SLOT_ENDED)
+        report_end(net, slot);
 }
 
 static bool take_orders(struct net *net, struct reactor *reactor)

@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "unit/actors/stage_link.h"
+
+/* The presence stream as one instance follows it: where it begins, its cursor, what is missed. */
+
+static void follow(struct stage *stage, uint64_t last, uint64_t after)
+{
+    Usher__V1__Hello hello = hello_of(1);
+    hello.presence = true;
+    hello.presence_after = after;
+    atomic_store(&stage->counters.presence_last, last);
+    link_hello_with(stage, 50, hello);
+}
+
+static void fetch(struct stage *stage, uint64_t exchange, uint64_t presence_done)
+{
+    link_fetch_with(stage, exchange, fetch_of(stage, 0, presence_done));
+}
+
+static void from_now_on_means_the_next_event(void **state)
+{
+    struct stage *stage = *state;
+    follow(stage, 7, 0);
+    EXPECT(stage, "link join shop presence", "answer 50 accepted from=8");
+    fetch(stage, 51, 0);
+    EXPECT_NOTHING(stage);
+    link_presence(stage, 9);
+    EXPECT(stage, "link query presence after=7");
+    link_events(stage, 8, 9);
+    EXPECT(stage, "answer 51 batch {8 u8} {9 u9} last=9");
+}
+
+static void after_n_means_n_plus_1(void **state)
+{
+    struct stage *stage = *state;
+    follow(stage, 7, 3);
+    EXPECT(stage, "link join shop presence", "answer 50 accepted from=4");
+    fetch(stage, 51, 3);
+    EXPECT(stage, "link query presence after=3");
+    link_events(stage, 4, 6); /* as many as fitted */
+    EXPECT(stage, "answer 51 batch {4 u4} {5 u5} {6 u6} last=7");
+    fetch(stage, 52, 6);
+    EXPECT(stage, "link query presence after=6");
+    link_events(stage, 7, 7);
+    EXPECT(stage, "answer 52 batch {7 u7} last=7");
+    fetch(stage, 53, 7);
+    EXPECT_NOTHING(stage);
+}
+
+/* It has seen events that this store never had. */
+static void after_more_than_there_is_means_a_reset(void **state)
+{
+    struct stage *stage = *state;
+    follow(stage, 7, 8);
+    EXPECT(stage, "link join shop presence", "answer 50 accepted from=8");
+    fetch(stage, 51, 0);
+    EXPECT(stage, "answer 51 batch reset last=7");
+    fetch(stage, 52, 7);
+    EXPECT_NOTHING(stage);
+}
+
+static void after_the_last_is_no_reset(void **state)
+{
+    struct stage *stage = *state;
+    follow(stage, 7, 7);
+    fetch(stage, 51, 7);
+    EXPECT_NOTHING(stage);
+}
+
+static void who_does_not_follow_gets_nothing(void **state)
+{
+    struct stage *stage = *state;
+    atomic_store(&stage->counters.presence_last, 7);
+    link_hello(stage, 50, 1);
+    fetch(stage, 51, 3);
+    link_presence(stage, 9);
+    EXPECT_NOTHING(stage);
+    link_tick(stage, STAGE_NOW_MS + 10000);
+    EXPECT(stage, "answer 51 batch last=9");
+}
+
+static void events_without_a_fetch_wait_in_the_store(void **state)
+{
+    struct stage *stage = *state;
+    follow(stage, 7, 0);
+    link_presence(stage, 8);
+    link_presence(stage, 9);
+    EXPECT_NOTHING(stage);
+    fetch(stage, 51, 0);
+    EXPECT(stage, "link query presence after=7");
+}
+
+static void one_query_at_a_time(void **state)
+{
+    struct stage *stage = *state;
+    follow(stage, 7, 0);
+    fetch(stage, 51, 0);
+    link_presence(stage, 8);
+    EXPECT(stage, "link query presence after=7");
+    link_presence(stage, 9);
+    EXPECT_NOTHING(stage);
+    link_events(stage, 8, 8);
+    EXPECT(stage, "answer 51 batch {8 u8} last=9");
+    fetch(stage, 52, 8);
+    EXPECT(stage, "link query presence after=8");
+}
+
+static void events_are_sent_again_until_the_cursor_passes_them(void **state)
+{
+    struct stage *stage = *state;
+    follow(stage, 7, 0);
+    fetch(stage, 51, 0);
+    link_presence(stage, 9);
+    link_events(stage, 8, 9);
+    fetch(stage, 52, 0); /* the answer was lost: from memory, not from the store */
+    EXPECT(stage, "answer 52 batch {8 u8} {9 u9} last=9");
+    fetch(stage, 53, 8); /* the first alone is done with */
+    EXPECT(stage, "link query presence after=8");
+    link_events(stage, 9, 9);
+    EXPECT(stage, "answer 53 batch {9 u9} last=9");
+    fetch(stage, 54, 7); /* back is no direction */
+    EXPECT(stage, "answer 54 batch {9 u9} last=9");
+    fetch(stage, 55, 9);
+    EXPECT_NOTHING(stage);
+}
+
+static void what_the_store_no_longer_has_means_a_reset(void **state)
+{
+    struct stage *stage = *state;
+    follow(stage, 700, 3);
+    fetch(stage, 51, 3);
+    EXPECT(stage, "link query presence after=3");
+    link_events_of(stage, 0, 0, true, 1);
+    EXPECT(stage, "answer 51 batch reset last=700");
+    fetch(stage, 52, 700); /* a Snapshot was taken, true for 700 */
+    EXPECT_NOTHING(stage);
+    link_presence(stage, 701);
+    EXPECT(stage, "link query presence after=700");
+    link_events(stage, 701, 701);
+    EXPECT(stage, "answer 52 batch {701 u701} last=701");
+}
+
+/* Events that stand in a result with a reset are not the next ones. */
+static void events_that_leave_a_gap_are_not_sent(void **state)
+{
+    struct stage *stage = *state;
+    follow(stage, 700, 3);
+    fetch(stage, 51, 3);
+    link_events_of(stage, 690, 700, true, 1);
+    EXPECT(stage, "answer 51 batch reset last=700");
+    fetch(stage, 52, 700);
+    link_presence(stage, 703);
+    EXPECT(stage, "link query presence after=700");
+    link_events(stage, 702, 703); /* without a reset: not believed, asked again */
+    EXPECT(stage, "link query presence after=700");
+}
+
+static void mail_and_events_share_a_batch(void **state)
+{
+    struct stage *stage = *state;
+    follow(stage, 7, 0);
+    link_call(stage, 1, "a");
+    fetch(stage, 51, 0);
+    EXPECT(stage, "answer 51 batch [1 a user=ann call=1 left=5000] last=7");
+    link_presence(stage, 8);
+    link_fetch_with(stage, 52, fetch_of(stage, 1, 0));
+    link_events(stage, 8, 8);
+    EXPECT(stage, "answer 52 batch {8 u8} last=8");
+    link_call(stage, 2, "b");
+    link_fetch_with(stage, 53, fetch_of(stage, 1, 0));
+    EXPECT(stage, "answer 53 batch [2 b user=ann call=2 left=5000] {8 u8} last=8");
+}
+
+/* Large events and large mail: each gets its turn and no answer exceeds the frame. */
+static void large_events_and_large_mail_take_turns(void **state)
+{
+    struct stage *stage = *state;
+    stage->settings.link_mail_bytes_max = 1 << 20;
+    follow(stage, 7, 0);
+    fetch(stage, 51, 0);
+    link_presence(stage, 27);
+    link_receive(stage, &call_create(stage, 1, "big",
+                                     stage->settings.link_frame_bytes_max - 512)->header);
+    EXPECT(stage, "answer 51 batch [1 big user=ann call=1 left=5000] last=27");
+    link_events_of(stage, 8, 27, false, 60);
+    fetch(stage, 52, 0); /* both: the mail comes first, the events do not fit */
+    EXPECT(stage, "answer 52 batch [1 big user=ann call=1 left=5000] last=27");
+    link_fetch_with(stage, 53, fetch_of(stage, 1, 0));
+    assert_non_null(strstr(stage->tape, "answer 53 batch {8 u"));
+    assert_non_null(strstr(stage->tape, "{27 u"));
+}
+
+/* A new Hello sets the cursor anew; what was read for the old one does not count. */
+static void a_new_hello_begins_where_it_says(void **state)
+{
+    struct stage *stage = *state;
+    follow(stage, 7, 0);
+    fetch(stage, 51, 0);
+    link_presence(stage, 9);
+    EXPECT(stage, "link query presence after=7");
+    follow(stage, 9, 5);
+    assert_non_null(strstr(stage->tape, "answer 50 accepted from=6\n"));
+    link_events(stage, 8, 9); /* of the query before */
+    assert_null(strstr(stage->tape, "batch"));
+    fetch(stage, 52, 0);
+    assert_null(strstr(stage->tape, "batch"));
+    link_events(stage, 6, 9);
+    EXPECT(stage, "answer 52 batch {6 u6} {7 u7} {8 u8} {9 u9} last=9");
+}
+
+static void events_read_ahead_are_dropped_by_a_new_hello(void **state)
+{
+    struct stage *stage = *state;
+    follow(stage, 7, 0);
+    fetch(stage, 51, 0);
+    link_presence(stage, 9);
+    link_events(stage, 8, 9);
+    follow(stage, 9, 7);
+    fetch(stage, 52, 7);
+    EXPECT(stage, "link query presence after=7");
+}
+
+/* --- the encoding --------------------------------------------------------------------------------- */
+
+static void a_stored_event_is_packed_whole_or_not(void **state)
+{
+    struct presence_event event = {.seq = 5, .time_ms = 6, .epoch = 7, .previous_epoch = 4,
+                                   .until_ms = 9, .kind = 1, .cause = 2, .user = "ann",
+                                   .address = "10.0.0.1:7", .client = "c"};
+    uint8_t bytes[512];
+    size_t size = presence_event_pack(&event, bytes, sizeof(bytes));
+    Usher__V1__PresenceEvent *read = usher__v1__presence_event__unpack(NULL, size, bytes);
+    assert_non_null(read);
+    assert_int_equal(read->seq, 5);
+    assert_int_equal(read->time_ms, 6);
+    assert_int_equal(read->epoch, 7);
+    assert_int_equal(read->previous_epoch, 4);
+    assert_int_equal(read->until_ms, 9);
+    assert_int_equal(read->kind, USHER__V1__PRESENCE_EVENT__KIND__ONLINE);
+    assert_int_equal(read->cause, USHER__V1__PRESENCE_EVENT__CAUSE__TAKEOVER);
+    assert_string_equal(read->user, "ann");
+    assert_string_equal(read->address, "10.0.0.1:7");
+    assert_string_equal(read->client, "c");
+    usher__v1__presence_event__free_unpacked(read, NULL);
+    assert_int_equal(presence_event_pack(&event, bytes, size), size);
+    assert_int_equal(presence_event_pack(&event, bytes, size - 1), 0);
+}
+
+static void the_largest_event_fits_the_room_that_is_kept_for_it(void **state)
+{
+    struct presence_event event;
+    uint8_t bytes[512];
+    memset(&event, 0xff, sizeof(event));
+    memset(event.user, 'u', sizeof(event.user));
+    memset(event.address, 'a', sizeof(event.address));
+    memset(event.client, 'c', sizeof(event.client));
+    event.user[STORE_NAME_BYTES_MAX] = '\0';
+    event.address[STORE_ADDRESS_BYTES_MAX] = '\0';
+    event.client[STORE_CLIENT_BYTES_MAX] = '\0';
+    assert_int_not_equal(presence_event_pack(&event, bytes, sizeof(bytes)), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        stage_test(from_now_on_means_the_next_event),
+        stage_test(after_n_means_n_plus_1),
+        stage_test(after_more_than_there_is_means_a_reset),
+        stage_test(after_the_last_is_no_reset),
+        stage_test(who_does_not_follow_gets_nothing),
+        stage_test(events_without_a_fetch_wait_in_the_store),
+        stage_test(one_query_at_a_time),
+        stage_test(events_are_sent_again_until_the_cursor_passes_them),
+        stage_test(what_the_store_no_longer_has_means_a_reset),
+        stage_test(events_that_leave_a_gap_are_not_sent),
+        stage_test(mail_and_events_share_a_batch),
+        stage_test(large_events_and_large_mail_take_turns),
+        stage_test(a_new_hello_begins_where_it_says),
+        stage_test(events_read_ahead_are_dropped_by_a_new_hello),
+        stage_test(a_stored_event_is_packed_whole_or_not),
+        stage_test(the_largest_event_fits_the_room_that_is_kept_for_it),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
