@@ -49,6 +49,17 @@ static void fill_settings(struct broker *broker)
         snprintf(broker->settings.node_boot + 2 * i, 3, "%02x", boot[i]);
 }
 
+/* A backend's requests outlive the process that they were meant for: the transport repeats them to
+ * the next one. So links and calls are not counted from 1 again, or an old number would name the
+ * link of somebody else, and what that one fetches and submits. */
+static void fill_counters(struct broker *broker)
+{
+    uint32_t start[2];
+    env_random(broker->env, start, sizeof(start));
+    atomic_store(&broker->counters.link_last, start[0]);
+    atomic_store(&broker->counters.call_last, start[1]);
+}
+
 static struct thread *committer_thread(struct broker *broker)
 {
     return &broker->threads[broker->io_count + broker->worker_count];
@@ -124,6 +135,7 @@ int broker_assemble(struct broker *broker, const struct options *options, const 
     broker->log = log;
     broker->store = store;
     fill_settings(broker);
+    fill_counters(broker);
     ingress_wire(broker);
     int failed = make_threads(broker);
     return failed != 0 ? failed : make_actors(broker);

@@ -122,7 +122,7 @@ static void perform_link(struct broker *broker, struct runner *runner, struct tu
         break;
     }
     case LINK_DRAIN:
-        services_drain(broker->services, turn->self);
+        services_drain(broker->services, turn->self, effect->value != 0);
         break;
     case LINK_LEAVE:
         if (!services_leave(broker->services, runner, turn->self, effect->message)) {

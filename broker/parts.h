@@ -132,10 +132,11 @@ void queries_close(struct queries *queries);
 int services_create(struct services **services, struct broker *broker);
 void services_destroy(struct services *services);
 
-/* 0, or -ENOSPC when there are too many services or instances. */
+/* 0, or -ENOSPC when there are too many services or instances; then nothing was done. Joining
+ * again ends a drain. */
 int services_join(struct services *services, const char *service, actor_handle instance,
                   bool presence);
-void services_drain(struct services *services, actor_handle instance);
+void services_drain(struct services *services, actor_handle instance, bool drain);
 
 /* Routes a call to an instance of its service: `pinned` if that still belongs to it, otherwise
  * by rendezvous hashing. Takes the message when it returns the instance; 0 with *code set: why

@@ -15,7 +15,7 @@
  * A page of sessions or events is cut where the room ends; `more` says so, and the asker goes on
  * after the last name or seq. Every page is one consistent state of the store, and says which. */
 
-enum { PAGE_ROWS_MAX = 1024, RESULT_OVERHEAD = 48, EVENT_BYTES_MAX = 512,
+enum { PAGE_ROWS_MAX = 1024, RESULT_OVERHEAD = 48, ROW_OVERHEAD = 16, EVENT_BYTES_MAX = 512,
        BATCH_PRESENCE_TAG = 2 << 3 | 2 };
 
 struct queries {
@@ -76,6 +76,12 @@ static void pack_code(struct buffer *out, int error)
     pack_result(out, &result);
 }
 
+/* The room for what a Result holds. */
+static size_t room_of(const struct query_message *query)
+{
+    return query->bytes_max > RESULT_OVERHEAD ? query->bytes_max - RESULT_OVERHEAD : 0;
+}
+
 /* --- sessions --------------------------------------------------------------------------------------- */
 
 struct page {
@@ -109,7 +115,6 @@ static Usher__V1__SessionInfo *row_of(struct broker *broker, const char *user,
         row->state = (Usher__V1__SessionInfo__State)record->state; /* the same numbers */
         row->epoch = record->epoch;
         row->since_ms = record->since_ms;
-        row->inbox_messages = inbox_messages(broker, user);
         row->node = strdup(broker->settings.node);
         row->address = strdup(record->address);
         row->client = strdup(record->client);
@@ -128,7 +133,7 @@ static bool add_row(void *context, const char *user, const struct session_record
         return false;
     }
     Usher__V1__SessionInfo *row = row_of(page->broker, user, record);
-    size_t size = usher__v1__session_info__get_packed_size(row) + 4;
+    size_t size = usher__v1__session_info__get_packed_size(row) + ROW_OVERHEAD;
     if (size > page->room) {
         usher__v1__session_info__free_unpacked(row, NULL);
         page->full = true;
@@ -143,6 +148,8 @@ static void pack_page(struct buffer *out, struct page *page, uint64_t presence_s
 {
     Usher__V1__Result result = USHER__V1__RESULT__INIT;
     Usher__V1__SessionList list = USHER__V1__SESSION_LIST__INIT;
+    for (size_t i = 0; i < page->count; i++)
+        page->rows[i]->inbox_messages = inbox_messages(page->broker, page->rows[i]->user);
     list.sessions = page->rows;
     list.n_sessions = page->count;
     list.presence_seq = presence_seq;
@@ -165,7 +172,7 @@ static struct page *new_page(struct broker *broker, const struct query_message *
     struct page *page = calloc(1, sizeof(*page));
     CHECK_DEBT(page != NULL, "no memory for a page");
     page->broker = broker;
-    page->room = query->bytes_max - RESULT_OVERHEAD;
+    page->room = room_of(query);
     page->limit = limit != 0 && limit < PAGE_ROWS_MAX ? limit : PAGE_ROWS_MAX;
     return page;
 }
@@ -238,7 +245,7 @@ static bool add_event(void *context, const struct presence_event *event)
 
 static bool some_are_gone(uint64_t after, const struct store_position *position)
 {
-    return after + 1 < position->presence_first;
+    return position->presence_first > after && position->presence_first - after > 1;
 }
 
 static void read_presence(struct broker *broker, const struct query_message *query)
@@ -269,7 +276,7 @@ static void list_events(struct broker *broker, const struct query_message *query
     enum { EVENTS_TAG = 1 << 3 | 2, LAST_TAG = 2 << 3, RESET_TAG = 3 << 3,
            RESULT_EVENTS_TAG = 3 << 3 | 2 };
     struct buffer list = {0};
-    struct event_run run = {&list, EVENTS_TAG, query->bytes_max - RESULT_OVERHEAD, 0, 0};
+    struct event_run run = {&list, EVENTS_TAG, room_of(query), 0, 0};
     struct store_position position = {0};
     size_t limit =
         events->limit != 0 && events->limit < PAGE_ROWS_MAX ? events->limit : PAGE_ROWS_MAX;

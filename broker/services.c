@@ -81,57 +81,84 @@ static struct service *find(struct services *services, const void *name, size_t 
     return NULL;
 }
 
+/* One that nobody serves any more gives its place to a new name. */
+static struct service *find_empty(struct services *services)
+{
+    for (uint32_t i = 0; i < services->count; i++)
+        if (services->list[i]->count == 0)
+            return services->list[i];
+    return NULL;
+}
+
 static struct service *find_or_add(struct services *services, const char *name)
 {
     struct service *service = find(services, name, strlen(name));
-    if (service != NULL || services->count == services->limit)
+    if (service != NULL)
         return service;
-    service = calloc(1, sizeof(*service));
-    if (service == NULL)
-        return NULL;
+    service = find_empty(services);
+    if (service == NULL) {
+        service = services->count < services->limit ? calloc(1, sizeof(*service)) : NULL;
+        if (service == NULL)
+            return NULL;
+        services->list[services->count++] = service;
+    }
+    memset(service->name, 0, sizeof(service->name));
     strncpy(service->name, name, sizeof(service->name) - 1);
-    services->list[services->count++] = service;
     return service;
 }
 
-static int join_service(struct services *services, const char *name, actor_handle instance)
+static int join_service(struct services *services, const char *name, actor_handle instance,
+                        bool *first)
 {
     struct service *service = find_or_add(services, name);
-    if (service == NULL || service->count == INSTANCES_MAX)
+    if (service == NULL)
         return -ENOSPC;
     for (uint32_t i = 0; i < service->count; i++)
-        if (service->members[i].instance == instance)
+        if (service->members[i].instance == instance) {
+            service->members[i].draining = false;
             return 0;
+        }
+    if (service->count == INSTANCES_MAX)
+        return -ENOSPC;
     service->members[service->count++] = (struct member){.instance = instance};
-    if (service->count == 1)
-        LOG(services->broker->log, SERVICE_UP, LOG_S("service", name));
+    *first = service->count == 1;
     return 0;
+}
+
+static bool follows(const struct services *services, actor_handle instance)
+{
+    for (uint32_t i = 0; i < services->follower_count; i++)
+        if (services->followers[i] == instance)
+            return true;
+    return false;
 }
 
 int services_join(struct services *services, const char *name, actor_handle instance,
                   bool presence)
 {
     int error = 0;
+    bool first = false;
     pthread_mutex_lock(&services->lock);
-    if (name[0] != '\0')
-        error = join_service(services, name, instance);
-    if (presence && error == 0) {
-        if (services->follower_count < services->follower_limit)
-            services->followers[services->follower_count++] = instance;
-        else
-            error = -ENOSPC;
-    }
+    bool follow = presence && !follows(services, instance);
+    if (follow && services->follower_count == services->follower_limit)
+        error = -ENOSPC;
+    if (error == 0 && name[0] != '\0')
+        error = join_service(services, name, instance, &first);
+    if (error == 0 && follow)
+        services->followers[services->follower_count++] = instance;
     pthread_mutex_unlock(&services->lock);
+    if (first)
+        LOG(services->broker->log, SERVICE_UP, LOG_S("service", name));
     return error;
 }
 
-void services_drain(struct services *services, actor_handle instance)
+void services_drain(struct services *services, actor_handle instance, bool drain)
 {
     pthread_mutex_lock(&services->lock);
     for (uint32_t i = 0; i < services->count; i++)
         for (uint32_t k = 0; k < services->list[i]->count; k++)
             if (services->list[i]->members[k].instance == instance)
-                services->list[i]->members[k].draining = true;
+                services->list[i]->members[k].draining = drain;
     pthread_mutex_unlock(&services->lock);
 }
 
@@ -193,20 +220,23 @@ actor_handle services_route(struct services *services, struct runner *runner,
     return instance;
 }
 
-static void remove_member(struct services *services, actor_handle instance)
+/* Gives the service that has no instance any more, or NULL. */
+static const char *remove_member(struct services *services, actor_handle instance)
 {
+    const char *emptied = NULL;
     for (uint32_t i = 0; i < services->count; i++) {
         struct service *service = services->list[i];
         for (uint32_t k = 0; k < service->count; k++)
             if (service->members[k].instance == instance) {
                 service->members[k] = service->members[--service->count];
                 if (service->count == 0)
-                    LOG(services->broker->log, SERVICE_DOWN, LOG_S("service", service->name));
+                    emptied = service->name; /* services are never freed before the end */
             }
     }
     for (uint32_t i = 0; i < services->follower_count; i++)
         if (services->followers[i] == instance)
             services->followers[i--] = services->followers[--services->follower_count];
+    return emptied;
 }
 
 static void answer_lost(struct services *services, struct runner *runner,
@@ -236,7 +266,7 @@ bool services_leave(struct services *services, struct runner *runner, actor_hand
         pthread_mutex_unlock(&services->lock);
         return false;
     }
-    remove_member(services, instance);
+    const char *emptied = remove_member(services, instance);
     struct message *lost = NULL;
     struct message **lost_last = &lost;
     while (mail != NULL) {
@@ -250,6 +280,8 @@ bool services_leave(struct services *services, struct runner *runner, actor_hand
         mail = next;
     }
     pthread_mutex_unlock(&services->lock);
+    if (emptied != NULL)
+        LOG(services->broker->log, SERVICE_DOWN, LOG_S("service", emptied));
     while (lost != NULL) {
         struct message *next = lost->next;
         answer_lost(services, runner, (struct user_call_message *)lost);

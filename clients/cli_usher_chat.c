@@ -70,7 +70,8 @@ static void do_send(struct chat *chat, char *rest)
         return;
     }
     uint64_t id = 0;
-    say_result(chat, usher_send(chat->client, to, rest, strlen(rest), USHER_ACCEPTED, &id), id);
+    int result = usher_send(chat->client, to, rest, strlen(rest), USHER_ACCEPTED, &id);
+    say_result(chat, result, id);
 }
 
 static void do_call(struct chat *chat, char *rest)
@@ -90,7 +91,8 @@ static void do_ping(struct chat *chat, char *rest)
 {
     (void)rest;
     uint64_t id = 0;
-    say_result(chat, usher_ping(chat->client, &id), id);
+    int result = usher_ping(chat->client, &id);
+    say_result(chat, result, id);
 }
 
 static void do_help(struct chat *chat, char *rest)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "actors/instance_state.h"
+#include "actors/user.h"
 #include "base/check.h"
 #include "client.pb-c.h"
 #include "proto/link_frame.h"
@@ -157,6 +158,10 @@ static void drop_lanes(struct instance *instance)
 static void supersede(struct instance *instance, struct turn *turn)
 {
     struct call call;
+    if (instance->fetch_exchange != 0)
+        instance_refuse(turn, instance->fetch_exchange, USHER__V1__REFUSED__CODE__STALE_LINK,
+                        "a newer incarnation of this instance is linked");
+    instance->fetch_exchange = 0;
     instance_drop_submits(instance, turn);
     drop_lanes(instance);
     /* What waits in the mail is kept for the new one; the rest nobody will answer. */
@@ -238,7 +243,10 @@ static void hello(struct instance *instance, uint64_t exchange, const Usher__V1_
     if (instance->link == 0 || hello->incarnation > instance->incarnation)
         begin_link(instance, hello, turn);
     follow_presence(instance, hello, turn);
-    instance->control = 0;
+    if (instance->draining) {
+        instance->draining = false;
+        turn_effect(turn, EFFECT_LINK, 0)->detail = LINK_DRAIN;
+    }
     turn_count(turn, METRIC_link_hellos, 1);
     LOG(turn->log, LINK_HELLO, LOG_S("service", instance->service),
         LOG_S("instance", instance->name), LOG_U("incarnation", instance->incarnation),
@@ -258,6 +266,7 @@ static void leave(struct instance *instance, struct turn *turn)
         instance_refuse(turn, instance->fetch_exchange, USHER__V1__REFUSED__CODE__STALE_LINK,
                         "this instance was not heard of in time; say Hello again");
     instance->fetch_exchange = 0;
+    instance_drop_submits(instance, turn);
     struct leave_message *again = message_create(MESSAGE_LEAVE, sizeof(*again));
     CHECK_DEBT(again != NULL, "no memory for an event");
     again->mail = NULL;
@@ -272,7 +281,8 @@ static void hand_over(struct instance *instance, struct turn *turn)
     struct message **last = &first;
     for (struct user_call_message *mail = instance->mail_first; mail != NULL;) {
         struct message *next = mail->header.next;
-        bool wanted = mail->call == 0 || calls_take(instance->calls, mail->call, &call);
+        bool wanted = mail->control == 0 &&
+                      (mail->call == 0 || calls_take(instance->calls, mail->call, &call));
         mail->redelivered = mail->redelivered || mail->mail_seq <= instance->sent_seq;
         mail->header.next = NULL;
         if (wanted) {
@@ -386,10 +396,8 @@ static void request(struct instance *instance, struct link_request_message *mess
 
 static void stop(struct instance *instance, struct turn *turn)
 {
-    instance->control = USHER__V1__CONTROL__KIND__GOAWAY;
-    instance->control_sent = false;
-    if (instance->fetch_exchange != 0)
-        instance_answer_fetch(instance, turn, true);
+    if (instance->link != 0 && !instance->leaving)
+        instance_put_control(instance, USHER__V1__CONTROL__KIND__GOAWAY, turn);
 }
 
 void instance_receive(struct instance **state, struct message *message, struct turn *turn)
@@ -439,6 +447,10 @@ void instance_receive(struct instance **state, struct message *message, struct t
     case MESSAGE_STOP:
         stop(instance, turn);
         break;
+    case MESSAGE_DELIVER:
+    case MESSAGE_KICK:
+        user_bounce(message, turn); /* a command that names an instance: there is no such user */
+        return;
     default: /* MESSAGE_PRESENCE: instance_finish looks at the stream */
         break;
     }

@@ -46,7 +46,7 @@ const char *presence_cause_name(uint8_t cause);
 
 enum link_effect {
     LINK_JOIN,     /* join_message: comes back with `error` */
-    LINK_DRAIN,    /* no new users */
+    LINK_DRAIN,    /* value 1: no new users; 0: new users again */
     LINK_LEAVE,    /* the unprocessed mail: moves on; the actor retires, or gets a leave_message */
     LINK_QUERY,    /* query_message: answered by a query_result_message */
     LINK_PUSH_ALL, /* push_all_message: comes back with `accepted` */

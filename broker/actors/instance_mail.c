@@ -43,6 +43,19 @@ static void unlink_first(struct instance *instance)
     message_destroy(&first->header);
 }
 
+static void append(struct instance *instance, struct user_call_message *item)
+{
+    item->header.next = NULL;
+    item->mail_seq = ++instance->mail_seq;
+    if (instance->mail_last != NULL)
+        instance->mail_last->header.next = &item->header;
+    else
+        instance->mail_first = item;
+    instance->mail_last = item;
+    instance->mail_count++;
+    instance->mail_bytes += weight(item);
+}
+
 void instance_take_call(struct instance *instance, struct user_call_message *call,
                         struct turn *turn)
 {
@@ -57,15 +70,16 @@ void instance_take_call(struct instance *instance, struct user_call_message *cal
     }
     if (call->call != 0)
         CHECK_DEBT(calls_add(instance->calls, &entry) == 0, "no memory for a call");
-    call->header.next = NULL;
-    call->mail_seq = ++instance->mail_seq;
-    if (instance->mail_last != NULL)
-        instance->mail_last->header.next = &call->header;
-    else
-        instance->mail_first = call;
-    instance->mail_last = call;
-    instance->mail_count++;
-    instance->mail_bytes += weight(call);
+    append(instance, call);
+}
+
+void instance_put_control(struct instance *instance, uint8_t kind, struct turn *turn)
+{
+    struct bytes none = {0};
+    struct user_call_message *item = user_call_create(none, none, none, none);
+    CHECK_DEBT(item != NULL, "no memory for mail");
+    item->control = kind;
+    append(instance, item);
 }
 
 void instance_rewind_mail(struct instance *instance)
@@ -98,8 +112,23 @@ static void put_mail(struct buffer *out, const Usher__V1__Mail *mail)
     out->size += usher__v1__mail__pack(mail, to);
 }
 
+static void put_control(struct buffer *out, const struct user_call_message *item)
+{
+    Usher__V1__Mail mail = USHER__V1__MAIL__INIT;
+    Usher__V1__Control control = USHER__V1__CONTROL__INIT;
+    control.kind = item->control;
+    mail.seq = item->mail_seq;
+    mail.body_case = USHER__V1__MAIL__BODY_CONTROL;
+    mail.control = &control;
+    put_mail(out, &mail);
+}
+
 static void put_call(struct buffer *out, const struct user_call_message *call, struct turn *turn)
 {
+    if (call->control != 0) {
+        put_control(out, call);
+        return;
+    }
     Usher__V1__Mail mail = USHER__V1__MAIL__INIT;
     Usher__V1__UserCall body = USHER__V1__USER_CALL__INIT;
     char user[USERNAME_BYTES_MAX + 1] = {0};
@@ -121,28 +150,12 @@ static void put_call(struct buffer *out, const struct user_call_message *call, s
     put_mail(out, &mail);
 }
 
-static void put_control(struct instance *instance, struct buffer *out)
-{
-    Usher__V1__Mail mail = USHER__V1__MAIL__INIT;
-    Usher__V1__Control control = USHER__V1__CONTROL__INIT;
-    control.kind = instance->control;
-    mail.seq = 0; /* outside the numbering: it is not acknowledged */
-    mail.body_case = USHER__V1__MAIL__BODY_CONTROL;
-    mail.control = &control;
-    put_mail(out, &mail);
-    instance->control_sent = true;
-}
-
 /* Mail from the first unacknowledged on, as long as it fits. Gives how many. */
 static uint32_t put_mails(struct instance *instance, struct buffer *out, uint32_t room,
                           struct turn *turn)
 {
     uint32_t count = 0;
     size_t start = out->size;
-    if (instance->control != 0 && !instance->control_sent) {
-        put_control(instance, out);
-        count++;
-    }
     for (struct user_call_message *mail = instance->mail_first; mail != NULL;
          mail = (struct user_call_message *)mail->header.next) {
         if (out->size - start + weight(mail) + MAIL_OVERHEAD > room && count > 0)
@@ -244,7 +257,9 @@ void instance_fetch(struct instance *instance, uint64_t exchange, const Usher__V
     if (instance->fetch_exchange != 0)
         instance_refuse(turn, instance->fetch_exchange, USHER__V1__REFUSED__CODE__BUSY,
                         "another Fetch of this link came");
-    while (instance->mail_first != NULL && instance->mail_first->mail_seq <= fetch->mail_done)
+    /* What was never sent cannot be acknowledged, whatever the cursor says. */
+    uint64_t done = fetch->mail_done < instance->sent_seq ? fetch->mail_done : instance->sent_seq;
+    while (instance->mail_first != NULL && instance->mail_first->mail_seq <= done)
         unlink_first(instance);
     if (fetch->presence_done > instance->presence_done)
         instance->presence_done = fetch->presence_done;

@@ -59,8 +59,6 @@ struct instance {
     uint64_t mail_bytes;
     uint64_t mail_seq;  /* of the newest */
     uint64_t sent_seq;  /* the highest that a Batch has carried */
-    uint32_t control;   /* a Control.Kind to be sent; 0: none */
-    bool control_sent;
     struct calls *calls;
     /* presence */
     bool presence;
@@ -79,6 +77,7 @@ void instance_fetch(struct instance *instance, uint64_t exchange, const Usher__V
                     struct turn *turn);
 void instance_take_call(struct instance *instance, struct user_call_message *call,
                         struct turn *turn);
+void instance_put_control(struct instance *instance, uint8_t kind, struct turn *turn);
 void instance_answer_fetch(struct instance *instance, struct turn *turn, bool even_if_empty);
 void instance_take_events(struct instance *instance, struct query_result_message *result,
                           struct turn *turn);

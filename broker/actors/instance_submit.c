@@ -21,6 +21,9 @@ enum {
     ANSWER_RESULTS_TAG = 3 << 3 | 2,
     RESULTS_SEQ_TAG = 1 << 3,
     RESULT_ROOM_LEAST = 1024,
+    RESULT_PLAIN_BYTES = 4, /* a code alone, with its tag and length */
+    ANSWER_TAG_BYTES = 6,
+    RESULTS_OVERHEAD = 32, /* the fields around the results */
     COMMANDS_MAX = 4096,
 };
 
@@ -122,8 +125,10 @@ static void encode_answer(struct instance *instance, struct submit *submit,
         } else if (result->encoded.size == 0) {
             encode_plain(result);
         }
-        uint32_t left = submit->count - i - 1;
-        if (body.size + result->encoded.size + 8 + left * 8 + 16 > bytes_max) {
+        /* The rest must fit at least as codes. */
+        size_t rest = (submit->count - i - 1) * (size_t)RESULT_PLAIN_BYTES + ANSWER_TAG_BYTES;
+        size_t need = 1 + varint_size(result->encoded.size) + result->encoded.size;
+        if (body.size + need + rest > bytes_max) {
             result->encoded.size = 0;
             result->code = USHER__V1__RESULT__CODE__TOO_LARGE;
             encode_plain(result);
@@ -360,8 +365,7 @@ static void kick(struct submit *submit, uint32_t index, const Usher__V1__Kick *k
     message->reason = kick->reason ? kick->reason : USHER__V1__CLOSE__REASON__KICKED;
     message->retry_after_ms = kick->retry_after_ms;
     message->do_not_return = kick->do_not_return;
-    memset(message->detail, 0, sizeof(message->detail));
-    strncpy(message->detail, kick->detail, sizeof(message->detail) - 1);
+    text_copy(message->detail, sizeof(message->detail), bytes_of_text(kick->detail));
     wait_for_one(submit, &submit->results[index]);
     forward(turn, kick->user, &message->header);
 }
@@ -403,12 +407,14 @@ static void run_command(struct instance *instance, struct submit *submit, uint32
     case USHER__V1__COMMAND__BODY_KICK:
         kick(submit, index, command->kick, turn);
         break;
-    case USHER__V1__COMMAND__BODY_DRAIN:
+    case USHER__V1__COMMAND__BODY_DRAIN: {
+        if (!instance->draining)
+            instance_put_control(instance, USHER__V1__CONTROL__KIND__DRAIN, turn);
         instance->draining = true;
-        instance->control = USHER__V1__CONTROL__KIND__DRAIN;
-        instance->control_sent = false;
-        turn_effect(turn, EFFECT_LINK, 0)->detail = LINK_DRAIN;
+        struct effect *drain = turn_effect(turn, EFFECT_LINK, 1);
+        drain->detail = LINK_DRAIN;
         break;
+    }
     case USHER__V1__COMMAND__BODY__NOT_SET:
         result->code = USHER__V1__RESULT__CODE__MALFORMED;
         break;
@@ -426,10 +432,12 @@ static bool is_query(const Usher__V1__Command *command)
 
 /* Why it cannot be run, or NULL; *code says what kind of refusal. */
 static const char *fault(struct instance *instance, const Usher__V1__Submit *submit,
-                         uint32_t *code)
+                         const struct settings *settings, uint32_t *code)
 {
     *code = USHER__V1__REFUSED__CODE__MALFORMED;
-    if (submit->n_commands > COMMANDS_MAX)
+    if (submit->n_commands > COMMANDS_MAX ||
+        submit->n_commands * RESULT_PLAIN_BYTES + RESULTS_OVERHEAD >
+            settings->link_frame_bytes_max)
         return "too many commands in one Submit";
     for (size_t i = 0; i < submit->n_commands; i++) {
         const Usher__V1__Command *command = submit->commands[i];
@@ -486,7 +494,7 @@ void instance_submit(struct instance *instance, struct link_request_message *mes
                      const Usher__V1__Submit *request, struct turn *turn)
 {
     uint32_t code;
-    const char *detail = fault(instance, request, &code);
+    const char *detail = fault(instance, request, turn->settings, &code);
     turn_count(turn, METRIC_link_submits, 1);
     turn_count(turn, METRIC_link_commands, request->n_commands);
     if (detail != NULL) {

@@ -14,6 +14,15 @@ static uint8_t *put(uint8_t *to, struct bytes from)
     return to + from.size;
 }
 
+void text_copy(char *to, size_t room, struct bytes from)
+{
+    size_t size = from.size < room ? from.size : room - 1;
+    while (size < from.size && size > 0 && (from.data[size] & 0xc0) == 0x80)
+        size--;
+    put((uint8_t *)to, (struct bytes){from.data, size});
+    to[size] = '\0';
+}
+
 struct deliver_message *deliver_create(struct bytes name, struct bytes payload)
 {
     CHECK(name.size <= UINT8_MAX && payload.size <= UINT32_MAX / 2);

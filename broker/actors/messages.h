@@ -66,6 +66,9 @@ struct resume_message {
     char address[ADDRESS_BYTES_MAX + 1];
 };
 
+/* Copies what fits, cut between characters of UTF-8, and a NUL. */
+void text_copy(char *to, size_t room, struct bytes from);
+
 /* Whole frames with their lengths, as read. */
 struct frames_message {
     struct message header;
@@ -175,6 +178,7 @@ struct user_call_message {
     uint64_t deadline_ms;
     uint64_t mail_seq;
     bool redelivered;
+    uint8_t control; /* a Control.Kind: no call at all, but mail of the node's own */
     uint8_t user_size, service_size, method_size;
     uint32_t payload_size;
     uint8_t bytes[]; /* user, service, method, payload */

@@ -3,7 +3,8 @@
  * How mail wakes somebody: broker/runtime/mailbox.c (the head word), ring.c (the run queue) and
  * scheduler.c (list, turn, sleep_until_listed) with two actors, two posters that run no turns and
  * two workers that do. With HANDS_ON actor 0 posts each message on to actor 1 from inside its
- * turn: a post of a worker, which wakes nobody. A turn receives one message at most and leaves the rest as backlog.
+ * turn: a post of a worker, which wakes nobody. A turn receives one message at most and leaves
+ * the rest as backlog.
  *
  * Each atomic operation of the code is a step, with these taken together or left out:
  *   - ring_pop is one step, where its compare-and-swap succeeds or where it sees the unpublished

@@ -176,9 +176,11 @@ struct channel {
 
 struct backend {
     bool alive;
+    actor_handle actor; /* that the broker has for it */
     uint64_t stalled_until_ms;
     uint64_t incarnation, link, mail_seen, presence_seen, presence_next, submit_seq;
     bool wants_hello;
+    bool new_boot; /* the broker is another process now: what the link numbered is void */
     struct channel channels[CHANNELS];
     struct {
         uint64_t call;
@@ -215,7 +217,7 @@ struct world {
     struct net *net;
     struct link *link;
     uint64_t restart_ms;
-    uint64_t crash_step, stop_step;
+    uint64_t crash_step, stop_step, moved_step;
     bool faulty, stopping, healing;
     uint32_t listed[LISTED_MAX]; /* taken out of the run queue */
     uint32_t listed_count;
@@ -255,7 +257,7 @@ uint32_t link_waiting(struct world *world);
 /* --- sim_client.c, sim_frames.c --------------------------------------------------------------------- */
 
 void clients_make(struct world *world);
-void client_act(struct world *world);          /* one random device does something */
+bool client_act(struct world *world);          /* one random device, if it has something to do */
 bool client_read(struct world *world, uint32_t wire, bool all);
 bool clients_read_all(struct world *world);
 void clients_come_home(struct world *world);   /* healing: whoever has a session gets a connection */

@@ -27,12 +27,13 @@ void backend_die(struct world *world, uint32_t index)
 {
     struct backend *backend = &world->backends[index];
     uint64_t incarnation = backend->incarnation;
+    actor_handle actor = backend->actor;
     uint64_t seen = backend->presence_seen;
     tell(world, "backend %u dies", index);
     for (unsigned i = 0; i < CHANNELS; i++)
         link_cut(world, &backend->channels[i]);
     *backend = (struct backend){
-        .incarnation = incarnation, .presence_seen = seen, .wants_hello = true};
+        .actor = actor, .incarnation = incarnation, .presence_seen = seen, .wants_hello = true};
 }
 
 /* --- asking ------------------------------------------------------------------------------------- */
@@ -202,7 +203,10 @@ static void on_call(struct world *world, uint32_t index, const Usher__V1__UserCa
         broken(world, "A2", "a call that was made on wire %d after its replacement arrived",
                parcel->wire);
     if (!call->redelivered) {
-        if (parcel->processed++ > 0 || parcel->order <= backend->call_order[parcel->from])
+        /* Calls that waited for an instance that left may arrive at another behind newer ones. */
+        bool moved = world->moved_step >= parcel->step;
+        if (parcel->processed++ > 0 ||
+            (parcel->order <= backend->call_order[parcel->from] && !moved))
             broken(world, "C1", "call %llu of %s comes after %llu",
                    (unsigned long long)parcel->order, call->user,
                    (unsigned long long)backend->call_order[parcel->from]);
@@ -217,12 +221,14 @@ static void on_call(struct world *world, uint32_t index, const Usher__V1__UserCa
 static void on_mail(struct world *world, uint32_t index, const Usher__V1__Mail *mail)
 {
     struct backend *backend = &world->backends[index];
-    if (mail->body_case != USHER__V1__MAIL__BODY_CALL || mail->seq <= backend->mail_seen)
-        return;
+    if (mail->seq <= backend->mail_seen)
+        return; /* again; or control mail outside of the numbers, 0 */
     if (mail->seq != backend->mail_seen + 1)
         broken(world, "MAIL", "mail %llu of backend %u follows %llu",
                (unsigned long long)mail->seq, index, (unsigned long long)backend->mail_seen);
     backend->mail_seen = mail->seq;
+    if (mail->body_case != USHER__V1__MAIL__BODY_CALL)
+        return;
     tell(world, "backend %u: call %llu of %s%s", index, (unsigned long long)mail->call->call,
          mail->call->user, mail->call->redelivered ? " again" : "");
     on_call(world, index, mail->call);
@@ -265,9 +271,10 @@ static void on_accepted(struct world *world, struct backend *backend,
                         const Usher__V1__Accepted *accepted)
 {
     backend->wants_hello = false;
-    if (backend->link != accepted->link)
+    if (backend->link != accepted->link || backend->new_boot)
         backend->mail_seen = backend->submit_seq = backend->todo_count = 0;
     backend->link = accepted->link;
+    backend->new_boot = false;
     if (backend->presence_seen != 0 && accepted->presence_from != backend->presence_seen + 1)
         broken(world, "FEED", "events from %llu on after %llu",
                (unsigned long long)accepted->presence_from,

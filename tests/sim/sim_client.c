@@ -267,7 +267,7 @@ static void misbehave(struct world *world, int number)
     static const uint8_t endless[] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
     struct wire *wire = &world->wires[number];
     tell(world, "wire %d misbehaves", number);
-    switch (below(world, 4)) {
+    switch (below(world, wire->welcomed ? 4 : 3)) {
     case 0:
         CHECK_DEBT(buffer_append(&wire->up, garbage, sizeof(garbage)) == 0, "no memory");
         break;
@@ -328,39 +328,42 @@ static void speak_on_zombie(struct world *world)
     }
 }
 
-static void live_on(struct world *world, struct device *device)
+static bool live_on(struct world *world, struct device *device)
 {
     struct wire *wire = &world->wires[device->wire];
-    uint32_t chance = below(world, 200);
-    if (chance < 150) {
-        if (wire->welcomed)
-            speak(world, device->wire);
-    } else if (chance < 160) {
+    uint32_t chance = below(world, 400);
+    if (chance < 330 && wire->welcomed) {
+        speak(world, device->wire);
+    } else if (chance < 350) {
+        speak_on_zombie(world);
+    } else if (chance < 360) {
         cut(world, wire);
         device->wire = NOBODY;
         device->rest_until_ms = world->now_ms + below(world, REST_MS);
-    } else if (chance < 168) {
+    } else if (chance < 365) {
         device->wire = NOBODY; /* left open: a zombie */
-    } else if (chance < 171) {
-        if (wire->welcomed)
-            ask_logout(world, device->wire);
-    } else if (chance < 172) {
+    } else if (chance < 367 && wire->welcomed) {
+        ask_logout(world, device->wire);
+    } else if (chance < 369) {
         misbehave(world, device->wire);
-    } else if (chance < 190) {
-        speak_on_zombie(world);
+    } else {
+        return false;
     }
+    return true;
 }
 
-void client_act(struct world *world)
+bool client_act(struct world *world)
 {
     int number = (int)below(world, DEVICES);
     struct device *device = &world->devices[number];
     if (device->wire != NOBODY && !is_open(&world->wires[device->wire]))
         device->wire = NOBODY;
     if (device->wire != NOBODY)
-        live_on(world, device);
-    else if (device->rest_until_ms <= world->now_ms && one_in(world, 2))
-        come(world, number);
+        return live_on(world, device);
+    if (device->rest_until_ms > world->now_ms || one_in(world, 2))
+        return false;
+    come(world, number);
+    return true;
 }
 
 /* --- healing --------------------------------------------------------------------------------------------- */

@@ -160,13 +160,13 @@ void client_frame_in(struct world *world, uint32_t number, struct bytes bytes)
     struct wire *wire = &world->wires[number];
     Usher__V1__BrokerFrame *frame =
         usher__v1__broker_frame__unpack(NULL, bytes.size, bytes.data);
-    if (frame == NULL || wire->got_close) {
-        broken(world, "BYTES", "wire %u got %s", number,
-               frame == NULL ? "a frame that is none" : "a frame behind a Close");
-        if (frame != NULL)
-            usher__v1__broker_frame__free_unpacked(frame, NULL);
+    if (frame == NULL) {
+        broken(world, "BYTES", "wire %u got a frame that is none", number);
         return;
     }
+    if (wire->got_close)
+        broken(world, "CLOSE", "wire %u got frame %d to %llu behind a Close", number,
+               (int)frame->body_case, (unsigned long long)frame->id);
     tell(world, "wire %u: frame %d id %llu detail %d", number, (int)frame->body_case,
          (unsigned long long)frame->id,
          frame->body_case == USHER__V1__BROKER_FRAME__BODY_ERROR   ? (int)frame->error->code

@@ -47,6 +47,7 @@ void link_forget(struct world *world)
             if (channel->waiting && !channel->answered)
                 channel->waiting = false; /* its request fails; the backend says Hello again */
             world->backends[i].wants_hello = true;
+            world->backends[i].new_boot = true;
         }
     free(world->link);
     world->link = NULL;

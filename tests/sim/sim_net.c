@@ -119,7 +119,9 @@ static void clear_slot(struct slot *slot)
 
 static void close_slot(struct net *net, struct slot *slot)
 {
-    wire_of(net, slot)->broker_closed = true;
+    struct wire *wire = wire_of(net, slot);
+    wire->broker_closed = true;
+    wire->choked = wire->choked || slot->pending.size > 0; /* too slow for its last frames */
     tell(net->world, "net closes wire %d", slot->wire);
     clear_slot(slot);
 }

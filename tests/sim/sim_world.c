@@ -184,6 +184,19 @@ static void add_an_event(struct world *world)
     check_stream(world);
 }
 
+/* When an instance came or went, which moves calls (sim_backend.c). */
+static void watch_instances(struct world *world)
+{
+    static const char *const names[BACKENDS] = {"!svc/a", "!svc/b"};
+    for (unsigned i = 0; i < BACKENDS && world->broker != NULL; i++) {
+        actor_handle now =
+            registry_find(world->broker->registry, names[i], strlen(names[i]));
+        if (now != world->backends[i].actor)
+            world->moved_step = world->step;
+        world->backends[i].actor = now;
+    }
+}
+
 /* --- faults ----------------------------------------------------------------------------------------- */
 
 static void fault(struct world *world)
@@ -213,33 +226,33 @@ static void fault(struct world *world)
 
 /* --- steps -------------------------------------------------------------------------------------------- */
 
-static void step_broker(struct world *world, uint32_t chance)
+static bool step_broker(struct world *world, uint32_t chance)
 {
-    if (chance < 26)
-        world_turn(world);
-    else if (chance < 31)
-        commit_step(world);
-    else if (chance < 33)
-        queries_step(world->broker->queries);
-    else if (chance < 36 && world->options.bug != BUG_FROZEN_TIMERS)
+    if (chance < 28)
+        return world_turn(world);
+    if (chance < 33)
+        return commit_step(world);
+    if (chance < 35)
+        return queries_step(world->broker->queries);
+    if (chance < 55)
+        return net_step_random(world);
+    if (chance < 58)
+        return link_step(world, false);
+    if (world->options.bug != BUG_FROZEN_TIMERS)
         clock_step(world->broker->clock);
-    else if (chance < 56)
-        net_step_random(world);
-    else
-        link_step(world, false);
+    return false;
 }
 
-static void step_peers(struct world *world, uint32_t chance)
+static bool step_peers(struct world *world, uint32_t chance)
 {
-    if (chance < 14) {
+    if (chance < 18) {
         uint32_t recent = world->wire_count < 50 ? world->wire_count : 50;
-        if (recent > 0)
-            client_read(world, world->wire_count - 1 - below(world, recent), false);
-    } else if (chance < 32) {
-        client_act(world);
-    } else {
-        backend_act(world, below(world, BACKENDS), false);
+        return recent > 0 &&
+               client_read(world, world->wire_count - 1 - below(world, recent), false);
     }
+    if (chance < 32)
+        return client_act(world);
+    return backend_act(world, below(world, BACKENDS), false);
 }
 
 static void look_after_broker(struct world *world)
@@ -250,19 +263,28 @@ static void look_after_broker(struct world *world)
         broker_up(world);
 }
 
+/* One who could act does; whoever has nothing to do leaves it to another. */
+static void act(struct world *world)
+{
+    for (unsigned tries = 0; tries < 6; tries++) {
+        uint32_t chance = below(world, 100);
+        if (chance >= 60 ? step_peers(world, chance - 60)
+                         : world->broker != NULL && step_broker(world, chance))
+            return;
+    }
+}
+
 static void step(struct world *world)
 {
-    uint32_t chance = below(world, 100);
     world->step++;
     look_after_broker(world);
+    watch_instances(world);
     if (one_in(world, 8))
         advance(world, one_in(world, 40) ? below(world, 900) : below(world, 12));
-    if (one_in(world, 250))
+    if (one_in(world, 500))
         fault(world);
-    else if (chance >= 60)
-        step_peers(world, chance - 60);
-    else if (world->broker != NULL)
-        step_broker(world, chance);
+    else
+        act(world);
 }
 
 /* --- healing -------------------------------------------------------------------------------------------- */
@@ -287,6 +309,7 @@ static void run_until_quiet(struct world *world)
 {
     for (unsigned round = 0; world->rule == NULL; round++) {
         world->step++;
+        watch_instances(world);
         if (round == QUIET_ROUNDS_MAX) {
             broken(world, "LIVE", "the world does not become quiet");
             return;

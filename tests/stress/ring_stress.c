@@ -12,7 +12,10 @@
  *
  * The marks are relaxed on purpose: the test must not order what the ring ought to order. */
 
-enum { THREADS_MAX = 4, ITEMS = 20000 };
+enum {
+    THREADS_MAX = 4,
+    ITEMS = 20000
+};
 
 struct shape {
     unsigned producers;
@@ -87,7 +90,9 @@ int main(void)
 {
     static const struct shape shapes[] = {{1, 1, 2}, {2, 2, 2},  {2, 1, 4},   {1, 3, 4},
                                           {4, 4, 8}, {3, 2, 64}, {2, 4, 1024}};
-    enum { SHAPES = sizeof(shapes) / sizeof(shapes[0]) };
+    enum {
+        SHAPES = sizeof(shapes) / sizeof(shapes[0])
+    };
     uint64_t slice_ms = stress_duration_ms() / SHAPES;
     for (size_t i = 0; i < SHAPES; i++) {
         uint64_t rounds = 0;
@@ -101,8 +106,8 @@ int main(void)
             rounds++;
         } while (stress_now_ms() < end_ms);
         printf("%u producers, %u consumers, ring of %u: %lu rounds of %d each\n",
-               shapes[i].producers, shapes[i].consumers, shapes[i].capacity,
-               (unsigned long)rounds, ITEMS);
+               shapes[i].producers, shapes[i].consumers, shapes[i].capacity, (unsigned long)rounds,
+               ITEMS);
     }
     return 0;
 }

@@ -44,7 +44,7 @@ struct parcel {
     struct message header;
     uint32_t poster;
     uint32_t hops;
-    bool leave; /* the actor retires at the end of this turn */
+    bool leave;      /* the actor retires at the end of this turn */
     uint64_t number; /* of its poster, rising */
     _Atomic bool *pong;
 };
@@ -152,8 +152,7 @@ static bool on_receive(void *context, struct runner *runner, actor_handle self, 
     CHECK(state->last[parcel->poster] < parcel->number);
     state->last[parcel->poster] = parcel->number;
     if (parcel->hops > 0) {
-        struct parcel next = {.poster = IO_POSTER + 1 + actor_slot(self),
-                              .hops = parcel->hops - 1};
+        struct parcel next = {.poster = IO_POSTER + 1 + actor_slot(self), .hops = parcel->hops - 1};
         post(crowd, runner, somebody(crowd, row, &crowding), &next,
              &crowd->slots[actor_slot(self)].posted);
     }

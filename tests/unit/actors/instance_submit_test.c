@@ -418,13 +418,13 @@ static void a_report_of_many_failures_does_not_exceed_the_frame(void **state)
     stage->settings.link_frame_bytes_max = 1024;
     link_hello(stage, 50, 1);
     struct script *script = script_create();
-    for (unsigned i = 0; i < 2; i++)
+    for (unsigned i = 0; i < 3; i++)
         say_push(script, (const char *const[]){name, name, name, name, name, name, name, NULL},
                  "hi", 0);
     link_submit(stage, 51, 1, 1, script);
-    /* The tokens of 14 names: number of the Submit, command, name. */
+    /* The tokens of 21 names: number of the Submit, command, name. */
     uint64_t first = stage->tokens[6] & ~UINT64_C(0xffffffff);
-    for (uint64_t command = 0; command < 2; command++)
+    for (uint64_t command = 0; command < 3; command++)
         for (uint64_t i = 0; i < 7; i++)
             link_result(stage, first | command << 16 | i, USHER__V1__ERROR__CODE__NOT_ONLINE);
     assert_non_null(strstr(stage->tape, "answer 51 results 1: OK(0 nnn"));
@@ -481,7 +481,9 @@ static void a_drain_is_confirmed_in_the_mail(void **state)
     say_drain(script);
     link_submit(stage, 52, 1, 1, script);
     EXPECT(stage, "link drain", "answer 52 results 1: OK", "answer 51 batch [ DRAIN ] last=0");
-    link_fetch(stage, 53, 0);
+    link_fetch(stage, 53, 0); /* it is mail: said again until it is acknowledged */
+    EXPECT(stage, "answer 53 batch [ DRAIN ] last=0");
+    link_fetch(stage, 54, 1);
     EXPECT_NOTHING(stage);
 }
 

@@ -518,7 +518,7 @@ static void a_stop_sends_the_backend_away(void **state)
     link_fetch(stage, 51, 0);
     link_bare(stage, MESSAGE_STOP);
     EXPECT(stage, "answer 51 batch [ GOAWAY ] last=0");
-    link_fetch(stage, 52, 0); /* it is said once */
+    link_fetch(stage, 52, 1);
     EXPECT_NOTHING(stage);
 }
 
@@ -530,7 +530,7 @@ static void the_next_fetch_hears_of_a_stop(void **state)
     link_bare(stage, MESSAGE_STOP);
     EXPECT_NOTHING(stage);
     link_fetch(stage, 51, 0);
-    EXPECT(stage, "answer 51 batch [ GOAWAY ] [1 a user=ann call=1 left=5000] last=0");
+    EXPECT(stage, "answer 51 batch [1 a user=ann call=1 left=5000] [ GOAWAY ] last=0");
 }
 
 /* --- messages that are for users -------------------------------------------------------------------- */

@@ -121,6 +121,35 @@ static void calls_in_flight_are_limited(void **state)
     EXPECT(stage, "call shop.buy user=ann #4 call=4 epoch=1 due=+5000 'p'", "10 consumed");
 }
 
+/* Over all users; each way in which a call ends gives its place back. */
+static void calls_of_all_users_are_limited(void **state)
+{
+    struct stage *stage = *state;
+    atomic_store(&stage->counters.calls_waiting, stage->settings.calls_max - 1); /* of others */
+    stage_login(stage, 10, true);
+    put_call(stage, 1, 100);
+    put_call(stage, 2, 0);
+    stage_play(stage, 10);
+    EXPECT(stage, "call shop.buy user=ann #1 call=1 epoch=1 due=+100 'p'", "10 error #2 BUSY",
+           "10 consumed");
+    stage_tick(stage, 0); /* timed out */
+    put_call(stage, 2, 0);
+    stage_play(stage, 10);
+    stage_call_result(stage, 2, 2, 1, 0); /* answered */
+    EXPECT(stage, "10 reply #2 status=2 'sold'");
+    put_call(stage, 3, 0);
+    stage_play(stage, 10);
+    stage_login(stage, 20, true); /* dropped with its epoch */
+    put_call(stage, 4, 0);
+    put_call(stage, 0, 0); /* one way: takes no place, and finds none free */
+    put_logout(stage, 9);
+    stage_play(stage, 20);
+    stage_commit(stage, 0); /* dropped with the session */
+    assert_int_equal(atomic_load(&stage->counters.calls_waiting), stage->settings.calls_max - 1);
+    COUNTED(stage, calls, 4);
+    atomic_store(&stage->counters.calls_waiting, 0);
+}
+
 static void a_call_that_cannot_be_is_refused(void **state)
 {
     char method[130];
@@ -243,6 +272,7 @@ int main(void)
         stage_test(a_late_reply_is_dropped),
         stage_test(a_reply_to_an_older_epoch_is_dropped),
         stage_test(calls_in_flight_are_limited),
+        stage_test(calls_of_all_users_are_limited),
         stage_test(a_call_that_cannot_be_is_refused),
         stage_test(a_call_under_an_id_in_flight_is_a_protocol_error),
         stage_test(every_failure_of_a_service_has_its_answer),

@@ -390,7 +390,7 @@ static void test_open_network(void **state)
 static void test_urls(void **state)
 {
     (void)state;
-    expect_set("link.urls=http://a", 78, "link.urls: not a URL");
+    expect_set("link.urls=http://a", 78, "link.urls: 'http://a' is not a URL");
     expect_set("link.urls=ipc://", 78, "link.urls");
     expect_set("link.urls=tcp://127.0.0.1", 78, "link.urls");
     expect_set("feed.url=nonsense", 78, "feed.url");

@@ -27,8 +27,8 @@ static void drain(struct ring *ring, uint32_t count)
 
 static void the_capacity_is_rounded_up(void **state)
 {
-    static const uint32_t wanted_and_got[][2] = {{1, 2},   {2, 2},   {3, 4},     {4, 4},
-                                                 {5, 8},   {7, 8},   {8, 8},     {9, 16},
+    static const uint32_t wanted_and_got[][2] = {{1, 2},   {2, 2},    {3, 4},      {4, 4},
+                                                 {5, 8},   {7, 8},    {8, 8},      {9, 16},
                                                  {64, 64}, {65, 128}, {1000, 1024}};
     for (size_t i = 0; i < sizeof(wanted_and_got) / sizeof(wanted_and_got[0]); i++) {
         struct ring ring;

@@ -13,9 +13,19 @@
 /* One thread, one behaviour that counts: it writes what happens to it into a journal. What the
  * turns do when several threads run them is for tests/stress. */
 
-enum { TURN_MESSAGES = 4, ACTORS = 8, JOURNAL_MAX = 256 };
+enum {
+    TURN_MESSAGES = 4,
+    ACTORS = 8,
+    JOURNAL_MAX = 256
+};
 
-enum { KIND_PLAIN, KIND_END_TURN, KIND_HOLD, KIND_RETIRE, KIND_RETIRE_AND_END };
+enum {
+    KIND_PLAIN,
+    KIND_END_TURN,
+    KIND_HOLD,
+    KIND_RETIRE,
+    KIND_RETIRE_AND_END
+};
 
 struct note {
     struct message header;
@@ -27,7 +37,11 @@ struct counts {
     enum verdict verdict;
 };
 
-enum entry_kind { RECEIVED, FINISHED, BOUNCED };
+enum entry_kind {
+    RECEIVED,
+    FINISHED,
+    BOUNCED
+};
 
 struct entry {
     enum entry_kind kind;
@@ -42,7 +56,7 @@ struct fixture {
     struct runner runner;
     struct entry journal[JOURNAL_MAX];
     size_t entries;
-    size_t read; /* how far the test has compared */
+    size_t read;  /* how far the test has compared */
     bool hand_on; /* the next message received posts one to its own actor */
 };
 
@@ -57,8 +71,7 @@ static int post(struct fixture *fixture, actor_handle to, uint16_t kind, uint32_
 {
     struct note *note = message_create(kind, sizeof(*note));
     note->number = number;
-    int error =
-        scheduler_post(fixture->scheduler, &fixture->runner, to, &note->header, ACTORS * 4);
+    int error = scheduler_post(fixture->scheduler, &fixture->runner, to, &note->header, ACTORS * 4);
     if (error != 0)
         message_destroy(&note->header); /* a call that fails takes nothing */
     return error;
@@ -374,15 +387,17 @@ static void stale_handles_are_refused(void **state)
 static void a_mailbox_has_a_limit(void **state)
 {
     struct fixture *fixture = *state;
-    enum { LIMIT = ACTORS * 4 };
+    enum {
+        LIMIT = ACTORS * 4
+    };
     actor_handle ann = claim(fixture, "ann");
     post_many(fixture, ann, 0, LIMIT);
     assert_int_equal(post(fixture, ann, KIND_PLAIN, LIMIT), -ENOBUFS);
     assert_int_equal(metrics_read(fixture->metrics, METRIC_mailbox_full), 1);
     struct note *note = message_create(KIND_PLAIN, sizeof(*note)); /* 0: no limit */
     note->number = LIMIT;
-    assert_int_equal(
-        scheduler_post(fixture->scheduler, &fixture->runner, ann, &note->header, 0), 0);
+    assert_int_equal(scheduler_post(fixture->scheduler, &fixture->runner, ann, &note->header, 0),
+                     0);
     run(fixture, 100);
     uint32_t number = 0;
     for (size_t i = 0; i < fixture->entries; i++)
