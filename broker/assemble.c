@@ -138,6 +138,7 @@ int broker_assemble(struct broker *broker, const struct options *options, const 
     fill_counters(broker);
     ingress_wire(broker);
     int failed = make_threads(broker);
+    log_set_metrics(log, broker->metrics);
     return failed != 0 ? failed : make_actors(broker);
 }
 
@@ -187,6 +188,7 @@ void broker_dismantle(struct broker *broker)
          broker->threads != NULL && i < broker->io_count + broker->worker_count + 2; i++)
         turn_fini(&broker->threads[i].turn);
     free(broker->threads);
+    log_set_metrics(broker->log, NULL);
     metrics_destroy(broker->metrics);
     free(broker->link_token);
 }

@@ -54,6 +54,7 @@ void handle_conn_end(struct session *session, struct message *message, struct tu
     struct conn_end_message *end = (struct conn_end_message *)message;
     if (session->conn != end->conn || session->conn == 0) {
         turn_count(turn, METRIC_events_stale, 1);
+        LOG(turn->log, STALE_EVENT, LOG_S("user", turn->name), LOG_U("epoch", session->epoch));
         message_destroy(message);
         return;
     }

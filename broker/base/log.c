@@ -56,6 +56,7 @@ struct log {
     pthread_cond_t wake;
     struct batch *filling;
     uint64_t dropped;
+    struct metrics *metrics;
     struct rate rates[LOG_EVENT_COUNT];
 
     struct batch *writing; /* the writer's */
@@ -182,6 +183,23 @@ static bool take_batch(struct log *log, uint64_t *dropped)
     return batch->size > 0 || *dropped > 0;
 }
 
+static void count(struct log *log, size_t lines, size_t dropped)
+{
+    pthread_mutex_lock(&log->lock);
+    metrics_add(log->metrics, 0, METRIC_log_lines, lines);
+    metrics_add(log->metrics, 0, METRIC_log_dropped, dropped);
+    pthread_mutex_unlock(&log->lock);
+}
+
+void log_set_metrics(struct log *log, struct metrics *metrics)
+{
+    if (log == NULL)
+        return;
+    pthread_mutex_lock(&log->lock);
+    log->metrics = metrics;
+    pthread_mutex_unlock(&log->lock);
+}
+
 static void *run_writer(void *argument)
 {
     struct log *log = argument;
@@ -195,8 +213,7 @@ static void *run_writer(void *argument)
         struct batch *batch = log->writing;
         size_t lost = write_out(log, batch->text, batch->size);
         missing += lost + dropped;
-        metrics_add(log->options.metrics, 0, METRIC_log_lines, batch->lines - lost);
-        metrics_add(log->options.metrics, 0, METRIC_log_dropped, lost + dropped);
+        count(log, batch->lines - lost, lost + dropped);
         if (missing > 0 && lost == 0 && write_dropped(log, missing) == 0) {
             missing = 0;
         }
@@ -231,6 +248,7 @@ int log_open(struct log **to, const struct log_options *options)
         log_free(log);
         return -ENOMEM;
     }
+    log->metrics = options->metrics;
     pthread_mutex_init(&log->lock, NULL);
     pthread_cond_init(&log->wake, NULL);
     int error = pthread_create(&log->writer, NULL, run_writer, log);

@@ -75,6 +75,9 @@ void log_close(struct log *log);
  * event below the level: nothing happens. */
 void log_event(struct log *log, enum log_event_id id, const struct log_field *fields, size_t count);
 
+/* Where lines are counted from now on; NULL: nowhere. The old ones are not touched any more. */
+void log_set_metrics(struct log *log, struct metrics *metrics);
+
 /* May change while others log. */
 void log_set_level(struct log *log, enum log_level level);
 

@@ -140,7 +140,8 @@ void conn_adopt(struct reactor *reactor, int fd)
     conn->state = CONN_OPEN;
     conn->owner = 0;
     conn->unbound_bytes = 0;
-    conn->hung_up = conn->input_over = conn->reset = conn->dead = conn->again = conn->slow_listed = false;
+    conn->hung_up = conn->input_over = conn->reset = conn->dead = false;
+    conn->again = conn->slow_listed = false;
     conn->chunks_given = atomic_load_explicit(&conn->chunks_done, memory_order_relaxed);
     atomic_store_explicit(&conn->wants_write, false, memory_order_relaxed);
     atomic_store_explicit(&conn->welcomed, false, memory_order_relaxed);

@@ -247,7 +247,8 @@ static void ask_logout(struct world *world, int number)
 void client_ack(struct world *world, struct client_session *session)
 {
     struct wire *wire = &world->wires[session->wire];
-    if (!session->acks || session->last_seq == 0 || !wire->welcomed || !is_open(wire))
+    if (!session->acks || session->last_seq == 0 || !wire->welcomed || !is_open(wire) ||
+        wire->session != (int)(session - world->sessions))
         return;
     Usher__V1__ClientFrame frame = USHER__V1__CLIENT_FRAME__INIT;
     Usher__V1__Ack ack = USHER__V1__ACK__INIT;

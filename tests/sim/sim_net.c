@@ -32,7 +32,7 @@ struct slot {
     struct buffer carry, pending, parting;
     enum conn_end end;
     unsigned orders;
-    bool dead, wants_write, welcomed, input_over, reset;
+    bool dead, wants_write, welcomed, input_over, reset, served;
     uint32_t unbound_bytes, chunks_given, chunks_done;
     uint64_t heard_ms, opened_ms, linger_ms, soft_ms; /* soft: over the limit since; 0: is not */
     /* BUG_REORDER: a batch that was held back */
@@ -531,7 +531,10 @@ static bool take_orders(struct net *net, struct reactor *reactor)
     bool any = false;
     for (unsigned i = 0; i < SLOTS; i++) {
         struct slot *slot = &net->slots[i];
-        if (slot->orders == 0 || reactor_of(net, slot) != reactor)
+        if (reactor_of(net, slot) != reactor)
+            continue;
+        slot->served = false;
+        if (slot->orders == 0)
             continue;
         any = true;
         unsigned orders = slot->orders;
@@ -620,9 +623,13 @@ static bool one_event(struct net *net, struct reactor *reactor)
     unsigned start = below(net->world, SLOTS);
     for (unsigned i = 0; i < SLOTS; i++) {
         struct slot *slot = &net->slots[(start + i) % SLOTS];
-        if (slot->state != SLOT_FREE && reactor_of(net, slot) == reactor &&
-            serve_slot(net, slot))
+        /* Once between two takings of orders: what the reactor itself has ordered in an event is
+         * done before the connection's next. */
+        if (slot->state != SLOT_FREE && reactor_of(net, slot) == reactor && !slot->served &&
+            serve_slot(net, slot)) {
+            slot->served = true;
             return true;
+        }
     }
     return adopt(net, reactor);
 }
@@ -637,7 +644,8 @@ static bool begin(struct net *net, struct reactor *reactor)
 
 static bool finish(struct net *net, struct reactor *reactor)
 {
-    bool any = take_deadlines(net, reactor);
+    bool any = take_orders(net, reactor);
+    any = take_deadlines(net, reactor) || any;
     if (one_in(net->world, 4) && !net->world->healing)
         net->broker->net_events.on_batch_end(net->broker->net_events.context, reactor->thread);
     return take_orders(net, reactor) || any;

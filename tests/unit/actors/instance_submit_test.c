@@ -485,6 +485,8 @@ static void a_drain_is_confirmed_in_the_mail(void **state)
     EXPECT(stage, "answer 53 batch [ DRAIN ] last=0");
     link_fetch(stage, 54, 1);
     EXPECT_NOTHING(stage);
+    link_hello(stage, 55, 1); /* it is back for new users */
+    EXPECT(stage, "link undrain", "answer 55 accepted from=1");
 }
 
 int main(void)

@@ -466,7 +466,7 @@ static inline void tape_link(struct stage *stage, const struct effect *effect)
         const struct join_message *join = (const struct join_message *)effect->message;
         tape_put(stage, "join %s%s", join->service, join->presence ? " presence" : "");
     } else if (effect->detail == LINK_DRAIN) {
-        tape_put(stage, "drain");
+        tape_put(stage, effect->value != 0 ? "drain" : "undrain");
     } else if (effect->detail == LINK_QUERY) {
         tape_query(stage, (const struct query_message *)effect->message);
     } else {

@@ -90,7 +90,7 @@ static inline void nap_ms(unsigned ms)
             fail_msg("%s:%d: never came true: %s", __FILE__, __LINE__, #condition); \
     } while (0)
 
-/* --- in place of net/ ------------------------------------------------------------------------------ */
+/* --- in place of net/ ------------------------------------------------------------------------- */
 
 static inline void describe_frame(struct told *told, const void *data, size_t size)
 {
@@ -181,7 +181,7 @@ void net_address(struct net *net, conn_handle conn, char text[NET_ADDRESS_BYTES_
     text[0] = '\0';
 }
 
-/* --- in place of the link ---------------------------------------------------------------------------- */
+/* --- in place of the link --------------------------------------------------------------------- */
 
 void link_answer(struct link *link, uint64_t exchange, struct bytes frame)
 {
@@ -192,7 +192,7 @@ struct link_health link_health(struct link *link)
     return (struct link_health){.listening = true};
 }
 
-/* --- what was told ----------------------------------------------------------------------------------- */
+/* --- what was told ---------------------------------------------------------------------------- */
 
 /* The how-many-th call of that kind about that connection (0: any), from 0; kind -1 without. */
 static inline struct told find_told(struct glue *glue, enum told_kind kind, conn_handle conn,
@@ -236,7 +236,7 @@ static inline bool somebody_is_at_the_gate(struct glue *glue)
     return any;
 }
 
-/* --- probes ------------------------------------------------------------------------------------------ */
+/* --- probes ----------------------------------------------------------------------------------- */
 
 static inline bool probe_receive(void *context, struct runner *runner, actor_handle self,
                                  void *state, struct message *message)
@@ -324,7 +324,7 @@ static inline void probe_empty(struct glue *glue, struct probe *probe)
         message_destroy(message);
 }
 
-/* --- the broker -------------------------------------------------------------------------------------- */
+/* --- the broker ------------------------------------------------------------------------------- */
 
 static inline uint64_t glue_monotonic_ns(void *context)
 {

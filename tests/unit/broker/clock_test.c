@@ -81,7 +81,7 @@ static void a_tick_for_nobody_is_dropped(void **state)
     assert_int_equal(probe_count(glue, probe), 0);
 }
 
-/* --- the thread --------------------------------------------------------------------------------------- */
+/* --- the thread ------------------------------------------------------------------------------- */
 
 static void the_thread_ticks_in_time(void **state)
 {

@@ -228,7 +228,7 @@ static void sessions_that_end_are_removed(void **state)
     assert_int_equal(count_told(glue, TOLD_RELEASE, 1), 1);
 }
 
-/* --- the thread --------------------------------------------------------------------------------------- */
+/* --- the thread ------------------------------------------------------------------------------- */
 
 /* While one transaction's turns go on, the next one grows. */
 static void what_comes_during_a_commit_shares_the_next(void **state)

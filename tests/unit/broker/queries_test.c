@@ -7,7 +7,7 @@
 
 enum { ROOM = 16000, SESSIONS = 60, EVENTS_KEPT = 25 };
 
-/* --- asking ------------------------------------------------------------------------------------------- */
+/* --- asking ----------------------------------------------------------------------------------- */
 
 static struct query_message *new_query(enum query_kind kind, actor_handle asker, size_t size)
 {
@@ -139,7 +139,7 @@ static uint64_t number_of(const Usher__V1__Result *result, const char *name)
     return 0;
 }
 
-/* --- a store with something in it --------------------------------------------------------------------- */
+/* --- a store with something in it ------------------------------------------------------------- */
 
 static void name_of(unsigned i, char name[16])
 {
@@ -182,7 +182,7 @@ static struct probe *asker_of(struct glue *glue)
     return &glue->probes[actor_slot(registry_find(glue->broker.registry, "!asker", 6))];
 }
 
-/* --- sessions ------------------------------------------------------------------------------------------ */
+/* --- sessions --------------------------------------------------------------------------------- */
 
 static void lookup(void **state)
 {
@@ -304,7 +304,7 @@ static void tiny_rooms(void **state)
     }
 }
 
-/* --- events --------------------------------------------------------------------------------------------- */
+/* --- events ----------------------------------------------------------------------------------- */
 
 static void events(void **state)
 {
@@ -408,7 +408,7 @@ static void presence_for_a_batch(void **state)
     message_destroy(&message->header);
 }
 
-/* --- numbers --------------------------------------------------------------------------------------------- */
+/* --- numbers ---------------------------------------------------------------------------------- */
 
 static void count(void **state)
 {
@@ -440,7 +440,7 @@ static void stats(void **state)
     done(result);
 }
 
-/* --- a store that fails ------------------------------------------------------------------------------------ */
+/* --- a store that fails ----------------------------------------------------------------------- */
 
 /* Reads fail with `error`, or after `good` of them. */
 struct sick_store {
@@ -547,7 +547,7 @@ static void a_damaged_store_is_unavailable(void **state)
     }
 }
 
-/* --- the queue --------------------------------------------------------------------------------------------- */
+/* --- the queue -------------------------------------------------------------------------------- */
 
 static void submit_counts(struct glue *glue, struct probe *asker, unsigned first, unsigned count)
 {

@@ -56,7 +56,7 @@ static void leave(struct glue *glue, struct probe *probe)
     assert_true(services_leave(glue->broker.services, own_runner(glue), probe->self, NULL));
 }
 
-/* --- routing ---------------------------------------------------------------------------------------- */
+/* --- routing ---------------------------------------------------------------------------------- */
 
 static void every_user_has_his_instance(void **state)
 {
@@ -178,7 +178,7 @@ static void without_an_instance_the_code_says_why(void **state)
     message_destroy(&call->header);
 }
 
-/* --- leaving ------------------------------------------------------------------------------------------ */
+/* --- leaving ---------------------------------------------------------------------------------- */
 
 static struct message *mail_of(unsigned count, const char *service, actor_handle caller)
 {
@@ -318,7 +318,7 @@ static void order_survives_a_leave_under_fire(void **state)
     assert_int_equal(metric_of(glue, METRIC_posts_bounced), 0);
 }
 
-/* --- limits ------------------------------------------------------------------------------------------- */
+/* --- limits ----------------------------------------------------------------------------------- */
 
 static void limit_of_services(void **state)
 {
@@ -373,7 +373,7 @@ static void limit_of_followers(void **state)
     assert_int_equal(route(glue, "chat", 1, 0, &code), 0);
 }
 
-/* --- followers ---------------------------------------------------------------------------------------- */
+/* --- followers -------------------------------------------------------------------------------- */
 
 static void followers_hear_of_the_stream(void **state)
 {

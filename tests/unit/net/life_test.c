@@ -10,7 +10,7 @@
 
 /* How connections begin and end: deadlines, bind, unbind, rebind, release, resets, handles. */
 
-/* --- deadlines ---------------------------------------------------------------------------------- */
+/* --- deadlines -------------------------------------------------------------------------------- */
 
 static void login_deadline(void **state)
 {
@@ -98,7 +98,7 @@ static void linger_is_bounded(void **state)
     close(stays.fd);
 }
 
-/* --- release -------------------------------------------------------------------------------------- */
+/* --- release ---------------------------------------------------------------------------------- */
 
 static void release_ends_when_the_peer_ends(void **state)
 {
@@ -196,7 +196,7 @@ static void a_second_release_means_nothing(void **state)
     net_release(fixture->net, peer.conn); /* it is gone */
 }
 
-/* --- unbind and rebind -------------------------------------------------------------------------------- */
+/* --- unbind and rebind ------------------------------------------------------------------------ */
 
 static void unbind_leaves_it_free_to_log_in(void **state)
 {
@@ -296,7 +296,7 @@ static void rebound_after_its_end_it_ends_again(void **state)
     WAIT_FOR(net_count(fixture->net) == 0);
 }
 
-/* --- ends -------------------------------------------------------------------------------------------- */
+/* --- ends ------------------------------------------------------------------------------------- */
 
 static void half_close_still_gets_its_answer(void **state)
 {
@@ -414,7 +414,7 @@ static void a_reset_while_it_waits_for_its_release(void **state)
     assert_int_equal(look(fixture, peer.conn).ends, 1);
 }
 
-/* --- handles ------------------------------------------------------------------------------------------ */
+/* --- handles ---------------------------------------------------------------------------------- */
 
 static void a_slot_is_used_again_under_a_new_generation(void **state)
 {

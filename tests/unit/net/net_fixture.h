@@ -92,7 +92,7 @@ static inline void nap_ms(unsigned ms)
             fail_msg("%s:%d: never came true: %s", __FILE__, __LINE__, #condition); \
     } while (0)
 
-/* --- the recording layer ------------------------------------------------------------------------ */
+/* --- the recording layer ---------------------------------------------------------------------- */
 
 /* Under lock. */
 static inline struct record *record_of(struct fixture *fixture, conn_handle conn)
@@ -255,7 +255,7 @@ static inline void gate(struct fixture *fixture, bool closed)
     pthread_mutex_unlock(&fixture->lock);
 }
 
-/* --- the front end ---------------------------------------------------------------------------------- */
+/* --- the front end ---------------------------------------------------------------------------- */
 
 static inline int open_front(struct fixture *fixture, char *error)
 {
@@ -329,7 +329,7 @@ static inline uint64_t metric_of(struct fixture *fixture, enum metric_id id)
     return metrics_read(fixture->metrics, id);
 }
 
-/* --- clients ------------------------------------------------------------------------------------------ */
+/* --- clients ---------------------------------------------------------------------------------- */
 
 struct peer {
     int fd;

@@ -5,7 +5,7 @@
 
 /* The write side: full sockets, limits, other threads; and the back-pressure on the read side. */
 
-/* --- back-pressure ------------------------------------------------------------------------------- */
+/* --- back-pressure ---------------------------------------------------------------------------- */
 
 enum { BATCHES_MAX = 8 };
 
@@ -100,7 +100,7 @@ static void the_end_waits_for_a_busy_receiver(void **state)
     buffer_fini(&out);
 }
 
-/* --- limits ------------------------------------------------------------------------------------------ */
+/* --- limits ----------------------------------------------------------------------------------- */
 
 /* How many bytes wait. Nobody else uses the write side. */
 static size_t waiting(struct fixture *fixture, conn_handle handle)
@@ -247,7 +247,7 @@ static void output_soft_limit_forgives_a_reader_in_time(void **state)
     free(data);
 }
 
-/* --- a full socket ------------------------------------------------------------------------------------- */
+/* --- a full socket ---------------------------------------------------------------------------- */
 
 static void a_full_socket_says_when_it_takes_more(void **state)
 {
@@ -295,7 +295,7 @@ static void an_unbound_one_is_flushed_by_its_io_thread(void **state)
     free(data);
 }
 
-/* --- other threads -------------------------------------------------------------------------------------- */
+/* --- other threads ---------------------------------------------------------------------------- */
 
 struct writer {
     struct fixture *fixture;
