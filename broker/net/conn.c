@@ -193,7 +193,10 @@ void conn_close(struct reactor *reactor, struct conn *conn)
 
 void conn_end(struct reactor *reactor, struct conn *conn, enum conn_end end)
 {
-    if (conn->state != CONN_OPEN)
+    /* Whoever has given it back wants to hear no more of it, though that is not carried out yet. */
+    bool released =
+        atomic_load_explicit(&conn->orders, memory_order_acquire) & ORDER_RELEASE;
+    if (conn->state != CONN_OPEN || released)
         return;
     conn->state = CONN_ENDED;
     conn->end = (uint8_t)end;

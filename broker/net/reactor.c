@@ -216,11 +216,8 @@ void *reactor_run(void *argument)
         take_orders(reactor);
         take_events(reactor, events, count);
         take_orders(reactor);
-        if (reactor->again.count > 0) {
+        if (reactor->again.count > 0)
             take_again(reactor);
-            /* A connection that was given up just now must not be found late as well. */
-            take_orders(reactor);
-        }
         take_deadlines(reactor);
         if (net->events.on_batch_end(net->events.context, reactor->thread))
             reactor->more = true;

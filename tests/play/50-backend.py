@@ -283,6 +283,48 @@ def scene_two_instances():
         two.close()
 
 
+def scene_drain():
+    """A drained instance keeps its users and gets no new ones; it is told, and a Hello undoes it."""
+    def owner_of(client):
+        client.post("call", service="chat", method="m")
+        for _ in range(50):
+            for backend in (one, two):
+                backend.fetch(wait_ms=10)
+                call = backend.next_call(0)
+                if call is not None:
+                    backend.reply(call)
+                    client.expect("reply")
+                    return backend
+        raise Failed(f"nobody got the call of {client.name}")
+
+    with Broker() as broker:
+        one = Backend(broker, service="chat", instance="one")
+        two = Backend(broker, service="chat", instance="two")
+        clients = []
+
+        def newcomers(count):
+            fresh = [Client(broker) for _ in range(count)]
+            for client in fresh:
+                client.login(f"user{len(clients)}")
+                clients.append(client)
+            return {client: owner_of(client) for client in fresh}
+
+        before = newcomers(12)
+        check(set(before.values()) == {one, two}, "all users went to one instance")
+        one.submit(backend_pb.Command(drain=backend_pb.Drain()))
+        batch = one.fetch(wait_ms=1000)
+        controls = [mail for mail in batch.mail if mail.WhichOneof("body") == "control"]
+        check_equal([mail.control.kind for mail in controls], [backend_pb.Control.DRAIN],
+                    "what the drained instance is told")
+        check_equal(set(newcomers(12).values()), {two}, "where new users go")
+        for client, backend in before.items():
+            check(owner_of(client) is backend, f"{client.name} was moved")
+        one.hello()
+        check(one in newcomers(24).values(), "no new user after the Hello")
+        for client in clients:
+            client.close()
+
+
 def move_users(one, two, users, owners):
     """Instance one dies with calls that it fetched: they are answered, by two or as lost."""
     ids = {client: client.post("call", service="chat", method="last", timeout_ms=30000)
@@ -647,6 +689,6 @@ if __name__ == "__main__":
          scene_calls_per_user, scene_calls_of_all_users,
          scene_instance_dies, scene_instance_dies_while_it_waits,
          scene_instance_falls_silent, scene_instance_comes_back, scene_mail_is_repeated_until_done,
-         scene_two_instances, scene_push, scene_kick, scene_queries, scene_submit_once,
+         scene_two_instances, scene_drain, scene_push, scene_kick, scene_queries, scene_submit_once,
          scene_stale_link, scene_newer_incarnation, scene_pipelined, scene_malformed_requests,
          scene_hostile_peers, scene_peers_that_die)

@@ -28,7 +28,7 @@ static const struct bug_row bugs[] = {
     {"twice", BUG_TWICE, "P5 C1"},
     {"reorder", BUG_REORDER, "C1"},
     {"zombie", BUG_ZOMBIE, "A2 P5"},
-    {"keep-open", BUG_KEEP_OPEN, "A4 P8"},
+    {"keep-open", BUG_KEEP_OPEN, "A4 P8 CLOSE"},
     {"lost-write", BUG_LOST_WRITE, "SEQ P5 CLOSE"},
     {"frozen-timers", BUG_FROZEN_TIMERS, "P8 P5"},
     {"added-event", BUG_ADDED_EVENT, "B2 P10"},

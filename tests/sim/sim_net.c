@@ -320,7 +320,7 @@ static void report_end(struct net *net, struct slot *slot)
 
 static void end(struct net *net, struct slot *slot, enum conn_end why)
 {
-    if (slot->state != SLOT_OPEN)
+    if (slot->state != SLOT_OPEN || (slot->orders & ORDER_RELEASE))
         return;
     slot->state = SLOT_ENDED;
     slot->end = why;
@@ -644,8 +644,7 @@ static bool begin(struct net *net, struct reactor *reactor)
 
 static bool finish(struct net *net, struct reactor *reactor)
 {
-    bool any = take_orders(net, reactor);
-    any = take_deadlines(net, reactor) || any;
+    bool any = take_deadlines(net, reactor);
     if (one_in(net->world, 4) && !net->world->healing)
         net->broker->net_events.on_batch_end(net->broker->net_events.context, reactor->thread);
     return take_orders(net, reactor) || any;
