@@ -165,7 +165,8 @@ void session_age(struct session *session, struct turn *turn)
 {
     uint32_t age = turn->settings->inbox_age_ms;
     while (age != 0 && session->inbox != NULL && session->inbox->first != NULL &&
-           turn->now_ms - session->inbox->first->arrived_ms >= age) {
+           turn->now_ms >= session->inbox->first->arrived_ms + age) {
+        /* Not by their difference: the sender's thread may have read the clock after this one. */
         session->lost_messages = true;
         if (session->inbox->first->seq > session->acked_seq)
             session->acked_seq = session->inbox->first->seq;

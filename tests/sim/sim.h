@@ -75,7 +75,7 @@ void env_init(struct world *world, uint64_t seed);
 /* The virtual time; moves both clocks. */
 void advance(struct world *world, uint64_t ms);
 
-/* --- wires: what a client and the broker share -------------------------------------------------- */
+/* --- wires: what a client and the broker share ------------------------------------------------ */
 
 /* One TCP connection, never used again. Its number is its index; its address names it. */
 struct wire {
@@ -103,7 +103,7 @@ struct wire {
     uint64_t superseded_step;        /* a later Welcome of the user was received; 0: none was */
 };
 
-/* --- clients and what they have been promised --------------------------------------------------- */
+/* --- clients and what they have been promised ------------------------------------------------- */
 
 /* A session as its client knows it: made by a Welcome. */
 struct client_session {
@@ -151,7 +151,7 @@ struct parcel {
     uint64_t epoch; /* call: of the session that made it */
 };
 
-/* --- what the store has said --------------------------------------------------------------------- */
+/* --- what the store has said ------------------------------------------------------------------ */
 
 struct user {
     char name[16];
@@ -164,7 +164,7 @@ struct user {
     uint64_t next_call_order;
 };
 
-/* --- backends ------------------------------------------------------------------------------------ */
+/* --- backends --------------------------------------------------------------------------------- */
 
 enum { CHANNEL_FETCH, CHANNEL_SUBMIT, CHANNELS, TODO_MAX = 64, PUSHES_MAX = 8 };
 
@@ -193,7 +193,7 @@ struct backend {
     uint64_t call_order[USERS];
 };
 
-/* --- the world ------------------------------------------------------------------------------------ */
+/* --- the world -------------------------------------------------------------------------------- */
 
 struct sim_options {
     uint64_t seed;
@@ -236,7 +236,7 @@ struct world {
     struct backend backends[BACKENDS];
 };
 
-/* --- sim_net.c -------------------------------------------------------------------------------------- */
+/* --- sim_net.c -------------------------------------------------------------------------------- */
 
 void net_make(struct world *world);
 void net_forget(struct world *world);    /* the process is gone: every wire is cut */
@@ -245,7 +245,7 @@ bool net_step_random(struct world *world);
 bool net_step_all(struct world *world);  /* everything that can be done now; false: nothing was */
 uint32_t net_slots_used(struct world *world);
 
-/* --- sim_link.c ------------------------------------------------------------------------------------- */
+/* --- sim_link.c ------------------------------------------------------------------------------- */
 
 void link_make(struct world *world);
 void link_forget(struct world *world);
@@ -254,10 +254,10 @@ bool link_step(struct world *world, bool all); /* carries requests and ends to t
 void link_cut(struct world *world, struct channel *channel);
 uint32_t link_waiting(struct world *world);
 
-/* --- sim_client.c, sim_frames.c --------------------------------------------------------------------- */
+/* --- sim_client.c, sim_frames.c --------------------------------------------------------------- */
 
 void clients_make(struct world *world);
-bool client_act(struct world *world);          /* one random device, if it has something to do */
+bool client_act(struct world *world); /* one random device; false: it has nothing to do */
 bool client_read(struct world *world, uint32_t wire, bool all);
 bool clients_read_all(struct world *world);
 void clients_come_home(struct world *world);   /* healing: whoever has a session gets a connection */
@@ -273,13 +273,13 @@ void client_frame_in(struct world *world, uint32_t wire, struct bytes bytes);
 void client_refused(struct world *world, uint32_t wire, uint32_t code);
 void client_ack(struct world *world, struct client_session *session);
 
-/* --- sim_backend.c ----------------------------------------------------------------------------------- */
+/* --- sim_backend.c ---------------------------------------------------------------------------- */
 
 void backends_make(struct world *world);
 bool backend_act(struct world *world, uint32_t index, bool all);
 void backend_die(struct world *world, uint32_t index);
 
-/* --- sim_check.c: the rules --------------------------------------------------------------------------- */
+/* --- sim_check.c: the rules ------------------------------------------------------------------- */
 
 int parcel_make(struct world *world, enum parcel_kind kind, int from, int to, int wire);
 void parcel_fill(struct world *world, int parcel, uint8_t *payload);
@@ -300,7 +300,7 @@ void check_healed(struct world *world);
 void check_empty(struct world *world);
 int user_named(struct world *world, const char *name);
 
-/* --- sim_world.c ---------------------------------------------------------------------------------------- */
+/* --- sim_world.c ------------------------------------------------------------------------------ */
 
 /* One world from its beginning to its end. */
 void world_run(struct world *world, const struct sim_options *options);

@@ -36,7 +36,7 @@ void backend_die(struct world *world, uint32_t index)
         .actor = actor, .incarnation = incarnation, .presence_seen = seen, .wants_hello = true};
 }
 
-/* --- asking ------------------------------------------------------------------------------------- */
+/* --- asking ----------------------------------------------------------------------------------- */
 
 static void ask(struct backend *backend, unsigned which, const Usher__V1__LinkRequest *request)
 {
@@ -184,7 +184,7 @@ static void ask_submit(struct world *world, uint32_t index)
     ask(backend, CHANNEL_SUBMIT, &request);
 }
 
-/* --- answers -------------------------------------------------------------------------------------- */
+/* --- answers ---------------------------------------------------------------------------------- */
 
 static void on_call(struct world *world, uint32_t index, const Usher__V1__UserCall *call)
 {
@@ -347,7 +347,7 @@ static void on_answer(struct world *world, uint32_t index, unsigned which)
     usher__v1__link_answer__free_unpacked(answer, NULL);
 }
 
-/* --- acting ------------------------------------------------------------------------------------------ */
+/* --- acting ----------------------------------------------------------------------------------- */
 
 static void be_born(struct world *world, struct backend *backend)
 {

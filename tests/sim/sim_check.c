@@ -38,7 +38,7 @@ static int wire_at(const struct world *world, const char *address)
     return number >= 0 && number < (long)world->wire_count ? (int)number : NOBODY;
 }
 
-/* --- the stream ---------------------------------------------------------------------------------- */
+/* --- the stream ------------------------------------------------------------------------------- */
 
 static void bind_wire(struct world *world, const struct presence_event *event)
 {
@@ -164,7 +164,7 @@ void check_state_at(struct world *world, int who, uint64_t seq, int state, uint6
                (unsigned long long)true_epoch);
 }
 
-/* --- parcels --------------------------------------------------------------------------------------- */
+/* --- parcels ---------------------------------------------------------------------------------- */
 
 enum { PARCEL_HEAD_BYTES = 4 };
 
@@ -209,7 +209,7 @@ int parcel_read(struct world *world, struct bytes payload)
     return NOBODY;
 }
 
-/* --- connections ------------------------------------------------------------------------------------- */
+/* --- connections ------------------------------------------------------------------------------ */
 
 /* Whether something sent on that wire at that step came after a later Welcome of the user. */
 static bool was_superseded(const struct world *world, int wire, uint64_t step)
@@ -284,7 +284,7 @@ void check_not_online(struct world *world, int who, uint64_t asked_step)
                user->name, (unsigned long long)user->live_step);
 }
 
-/* --- messages ------------------------------------------------------------------------------------------ */
+/* --- messages --------------------------------------------------------------------------------- */
 
 /* Whether the sessions of that epoch acknowledge; what a login asked for whose Welcome may not
  * have been received. */
@@ -359,7 +359,7 @@ void check_processed(struct world *world, struct client_session *session, int wh
         parcel->spent_epoch = session->epoch;
 }
 
-/* --- in the end ------------------------------------------------------------------------------------------ */
+/* --- in the end ------------------------------------------------------------------------------- */
 
 /* Why an accepted message may be lost: what it was accepted into was volatile, or was given up. */
 static bool is_excused(const struct world *world, const struct parcel *parcel)

@@ -24,7 +24,7 @@ void clients_make(struct world *world)
             (struct device){.user = i / DEVICES_PER_USER, .wire = NOBODY, .session = NOBODY};
 }
 
-/* --- bytes on their way ------------------------------------------------------------------------- */
+/* --- bytes on their way ----------------------------------------------------------------------- */
 
 void wire_send(struct world *world, struct wire *wire, const Usher__V1__ClientFrame *frame)
 {
@@ -76,7 +76,7 @@ uint64_t request_make(struct world *world, enum request_kind kind, uint32_t wire
     return ++world->request_count;
 }
 
-/* --- coming ---------------------------------------------------------------------------------------- */
+/* --- coming ----------------------------------------------------------------------------------- */
 
 static int open_wire(struct world *world, int device)
 {
@@ -162,7 +162,7 @@ void client_refused(struct world *world, uint32_t number, uint32_t code)
     ask_login(world, (int)number);
 }
 
-/* --- requests ---------------------------------------------------------------------------------------- */
+/* --- requests --------------------------------------------------------------------------------- */
 
 /* One in five requests wants no answer. */
 static uint64_t maybe_id(struct world *world, enum request_kind kind, int wire)
@@ -297,7 +297,7 @@ static void misbehave(struct world *world, int number)
     }
 }
 
-/* --- acting -------------------------------------------------------------------------------------------- */
+/* --- acting ----------------------------------------------------------------------------------- */
 
 static void speak(struct world *world, int number)
 {
@@ -367,7 +367,7 @@ bool client_act(struct world *world)
     return true;
 }
 
-/* --- healing --------------------------------------------------------------------------------------------- */
+/* --- healing ---------------------------------------------------------------------------------- */
 
 /* One that its device looks at: not one that it has left behind. */
 static bool has_connection(const struct world *world, int user)

@@ -4,9 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/check.h"
 #include "proto/frame.h"
-#include "sim.h"
+#include "sim_net.h"
 
 /* The contract of net/net.h over wires instead of sockets.
  *
@@ -18,44 +17,6 @@
  * and rebind, when the reactor takes its orders.
  *
  * The planted bugs (sim.h) sit here, each at one place. */
-
-enum slot_state { SLOT_FREE, SLOT_OPEN, SLOT_ENDED, SLOT_CLOSING };
-
-enum { SLOTS = 64, REACTORS_MAX = 2, BUSY_CHUNKS = 8, READ_BYTES = 700,
-       ORDER_RELEASE = 1, ORDER_UNBIND = 2, ORDER_REBIND = 4 };
-
-struct slot {
-    enum slot_state state;
-    uint32_t generation;
-    int wire;
-    uint64_t owner, next_owner;
-    struct buffer carry, pending, parting;
-    enum conn_end end;
-    unsigned orders;
-    bool dead, wants_write, welcomed, input_over, reset, served;
-    uint32_t unbound_bytes, chunks_given, chunks_done;
-    uint64_t heard_ms, opened_ms, linger_ms, soft_ms; /* soft: over the limit since; 0: is not */
-    /* BUG_REORDER: a batch that was held back */
-    struct buffer held;
-    uint64_t bound_order;
-};
-
-struct reactor {
-    struct thread *thread;
-    uint64_t now_ms;
-    unsigned events_left;
-    bool in_batch;
-};
-
-struct net {
-    struct world *world;
-    struct broker *broker;
-    bool silent;
-    unsigned reactor_count;
-    struct reactor reactors[REACTORS_MAX];
-    struct slot slots[SLOTS];
-    uint64_t bound_order;
-};
 
 void net_make(struct world *world)
 {
@@ -71,11 +32,6 @@ void net_make(struct world *world)
     world->net = world->broker->net = net;
 }
 
-static struct wire *wire_of(struct net *net, const struct slot *slot)
-{
-    return &net->world->wires[slot->wire];
-}
-
 static struct reactor *reactor_of(struct net *net, const struct slot *slot)
 {
     return &net->reactors[(slot - net->slots) % net->reactor_count];
@@ -85,19 +41,6 @@ static conn_handle handle_of(struct net *net, const struct slot *slot)
 {
     uint32_t index = (uint32_t)(slot - net->slots);
     return (uint64_t)slot->generation << 32 | (uint64_t)(index % net->reactor_count) << 24 | index;
-}
-
-static struct slot *find(struct net *net, conn_handle handle)
-{
-    struct slot *slot = &net->slots[handle & 0xffffff];
-    return slot->generation == (uint32_t)(handle >> 32) ? slot : NULL;
-}
-
-static struct slot *owned(struct net *net, conn_handle handle)
-{
-    struct slot *slot = find(net, handle);
-    CHECK(slot != NULL && slot->state != SLOT_FREE);
-    return slot;
 }
 
 uint32_t net_slots_used(struct world *world)
@@ -119,17 +62,13 @@ static void clear_slot(struct slot *slot)
 
 static void close_slot(struct net *net, struct slot *slot)
 {
-    struct wire *wire = wire_of(net, slot);
+    struct wire *wire = net_wire(net, slot);
     wire->broker_closed = true;
     wire->choked = wire->choked || slot->pending.size > 0; /* too slow for its last frames */
     tell(net->world, "net closes wire %d", slot->wire);
     clear_slot(slot);
 }
 
-void net_silence(struct world *world)
-{
-    world->net->silent = true;
-}
 
 /* The kernel closes what the process had open; any part of what was written may still arrive. */
 void net_forget(struct world *world)
@@ -138,7 +77,7 @@ void net_forget(struct world *world)
         struct slot *slot = &world->net->slots[i];
         if (slot->state == SLOT_FREE)
             continue;
-        struct wire *wire = wire_of(world->net, slot);
+        struct wire *wire = net_wire(world->net, slot);
         wire->crashed = wire->broker_closed = true;
         if (wire->down.size > 0)
             wire->down.size = below(world, (uint32_t)wire->down.size + 1);
@@ -152,144 +91,24 @@ void net_forget(struct world *world)
     world->net = NULL;
 }
 
-/* --- the write side ------------------------------------------------------------------------- */
-
-static int die(struct slot *slot, int error)
-{
-    slot->dead = true;
-    buffer_fini(&slot->pending);
-    return error;
-}
-
-/* How many bytes the way down took; -EPIPE when nobody is there. */
-static int push(struct net *net, struct slot *slot, const uint8_t *data, size_t size)
-{
-    struct wire *wire = wire_of(net, slot);
-    if (wire->reset && wire->end_visible_ms <= net->world->now_ms)
-        return die(slot, -EPIPE);
-    size_t room = wire->down_room > wire->down.size ? wire->down_room - wire->down.size : 0;
-    size_t taken = size < room ? size : room;
-    CHECK_DEBT(buffer_append(&wire->down, data, taken) == 0, "no memory for the simulation");
-    return (int)taken;
-}
-
-static int keep(struct net *net, struct slot *slot, const uint8_t *data, size_t size)
-{
-    const struct options *options = net->broker->options;
-    if (slot->pending.size + size > options->limits_output_bytes) {
-        wire_of(net, slot)->choked = true;
-        return die(slot, -ENOBUFS);
-    }
-    CHECK_DEBT(buffer_append(&slot->pending, data, size) == 0, "no memory for the simulation");
-    if (slot->pending.size <= options->limits_output_soft_bytes)
-        slot->soft_ms = 0;
-    else if (slot->soft_ms == 0)
-        slot->soft_ms = net->world->now_ms;
-    return 0;
-}
-
-int net_flush(struct net *net, unsigned block, conn_handle handle)
-{
-    if (net->silent)
-        return 0;
-    struct slot *slot = owned(net, handle);
-    if (slot->dead)
-        return -EPIPE;
-    int taken = push(net, slot, slot->pending.data, slot->pending.size);
-    if (taken < 0)
-        return taken;
-    buffer_consume(&slot->pending, (size_t)taken);
-    if (slot->pending.size <= net->broker->options->limits_output_soft_bytes)
-        slot->soft_ms = 0;
-    slot->wants_write = slot->pending.size > 0;
-    return 0;
-}
-
-int net_write(struct net *net, unsigned block, conn_handle handle, const void *data, size_t size)
-{
-    if (net->silent)
-        return 0;
-    struct slot *slot = owned(net, handle);
-    if (slot->dead)
-        return -EPIPE;
-    if (net->world->options.bug == BUG_LOST_WRITE && slot->welcomed && one_in(net->world, 40))
-        return 0;
-    if (slot->pending.size > 0)
-        return keep(net, slot, data, size);
-    int taken = push(net, slot, data, size);
-    if (taken < 0 || (size_t)taken == size)
-        return taken < 0 ? taken : 0;
-    int error = keep(net, slot, (const uint8_t *)data + taken, size - (size_t)taken);
-    if (error == 0)
-        slot->wants_write = true;
-    return error;
-}
-
-void net_welcome(struct net *net, conn_handle handle)
-{
-    if (!net->silent)
-        owned(net, handle)->welcomed = true;
-}
-
-void net_release(struct net *net, conn_handle handle)
-{
-    if (net->silent)
-        return;
-    struct slot *slot = find(net, handle);
-    if (slot == NULL)
-        return; /* released before */
-    bool kept = net->world->options.bug == BUG_KEEP_OPEN && slot->state == SLOT_OPEN &&
-                one_in(net->world, 4);
-    if (!kept)
-        slot->orders |= ORDER_RELEASE;
-}
-
-void net_unbind(struct net *net, conn_handle handle, const void *last_words, size_t size)
-{
-    if (net->silent)
-        return;
-    struct slot *slot = owned(net, handle);
-    if (slot->parting.size == 0)
-        CHECK_DEBT(buffer_append(&slot->parting, last_words, size) == 0,
-                   "no memory for the simulation");
-    slot->orders |= ORDER_UNBIND;
-}
-
-void net_rebind(struct net *net, conn_handle handle, uint64_t owner)
-{
-    if (net->silent)
-        return;
-    struct slot *slot = owned(net, handle);
-    slot->next_owner = owner;
-    slot->orders |= ORDER_REBIND;
-    tell(net->world, "net rebinds wire %d", slot->wire);
-}
-
-void net_consumed(struct net *net, conn_handle handle)
-{
-    struct slot *slot = net->silent ? NULL : find(net, handle);
-    if (slot != NULL)
-        slot->chunks_done++;
-}
-
 /* --- inside the events ------------------------------------------------------------------------ */
 
 void net_bind(struct net *net, conn_handle handle, uint64_t owner)
 {
-    struct slot *slot = owned(net, handle);
+    struct slot *slot = net_owned(net, handle);
     slot->owner = owner;
     slot->bound_order = ++net->bound_order;
 }
 
 uint64_t net_owner(struct net *net, conn_handle handle)
 {
-    struct slot *slot = find(net, handle);
+    struct slot *slot = net_slot(net, handle);
     return slot != NULL ? slot->owner : 0;
 }
 
 void net_address(struct net *net, conn_handle handle, char text[NET_ADDRESS_BYTES_MAX])
 {
-    struct slot *slot = find(net, handle);
+    struct slot *slot = net_slot(net, handle);
     snprintf(text, NET_ADDRESS_BYTES_MAX, "10.0.0.1:%d", slot != NULL ? slot->wire : -1);
 }
 
@@ -310,12 +129,10 @@ static void report_end(struct net *net, struct slot *slot)
     enum sim_bug bug = net->world->options.bug;
     if (bug == BUG_LOST_END && slot->owner != 0 && one_in(net->world, 4))
         return;
-    struct slot *about = bug == BUG_LATE_END ? successor(net, slot) : NULL;
-    about = about != NULL ? about : slot;
     tell(net->world, "net ends wire %d: %d%s", slot->wire, slot->end,
          slot->owner == 0 ? " (unbound)" : "");
     net->broker->net_events.on_end(net->broker->net_events.context, reactor_of(net, slot)->thread,
-                                   handle_of(net, about), slot->owner, slot->end);
+                                   handle_of(net, slot), slot->owner, slot->end);
 }
 
 static void end(struct net *net, struct slot *slot, enum conn_end why)
@@ -360,7 +177,7 @@ static bool mistreat(struct net *net, struct slot *slot, struct bytes frames)
     return true;
 }
 
-/* --- reading ------------------------------------------------------------------------------------ */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 static size_t whole_frames(struct net *net, const struct slot *slot, enum conn_end *why)
 {
@@ -421,13 +238,13 @@ static void finish_closing(struct net *net, struct slot *slot)
     if (slot->dead || slot->input_over)
         close_slot(net, slot);
     else
-        wire_of(net, slot)->broker_closed = true;
+        net_wire(net, slot)->broker_closed = true;
 }
 
 /* A released connection reads on, for nothing, until the peer ends too. */
 static void drain(struct net *net, struct slot *slot)
 {
-    struct wire *wire = wire_of(net, slot);
+    struct wire *wire = net_wire(net, slot);
     wire->up.size = 0;
     if (end_is_visible(net, wire))
         slot->input_over = true;
@@ -441,7 +258,7 @@ static bool is_busy(const struct slot *slot)
 
 static void read_slot(struct net *net, struct slot *slot)
 {
-    struct wire *wire = wire_of(net, slot);
+    struct wire *wire = net_wire(net, slot);
     if (slot->state == SLOT_CLOSING) {
         drain(net, slot);
         return;
@@ -462,7 +279,7 @@ static void read_slot(struct net *net, struct slot *slot)
 
 static bool is_readable(struct net *net, const struct slot *slot)
 {
-    const struct wire *wire = wire_of(net, slot);
+    const struct wire *wire = net_wire(net, slot);
     if (slot->state == SLOT_CLOSING)
         return wire->up.size > 0 || (end_is_visible(net, wire) && !slot->input_over);
     return slot->state == SLOT_OPEN && !is_busy(slot) &&
@@ -471,7 +288,7 @@ static bool is_readable(struct net *net, const struct slot *slot)
 
 static bool is_writable(struct net *net, const struct slot *slot)
 {
-    const struct wire *wire = wire_of(net, slot);
+    const struct wire *wire = net_wire(net, slot);
     return slot->state != SLOT_FREE && slot->wants_write && !slot->dead &&
            (wire->down.size < wire->down_room || (wire->reset && end_is_visible(net, wire)));
 }
@@ -491,12 +308,23 @@ static void write_slot(struct net *net, struct slot *slot)
     }
 }
 
-/* --- orders and deadlines ------------------------------------------------------------------------- */
+/* --- orders and deadlines --------------------------------------------------------------------- */
+
+/* BUG_LATE_END: looks the user up to say that his old connection is gone, and finds the new one. */
+static void tell_successor(struct net *net, const struct slot *old)
+{
+    struct slot *slot = successor(net, old);
+    if (net->world->options.bug == BUG_LATE_END && slot != NULL)
+        net->broker->net_events.on_end(net->broker->net_events.context,
+                                       reactor_of(net, slot)->thread, handle_of(net, slot),
+                                       slot->owner, CONN_LOST);
+}
 
 static void release(struct net *net, struct slot *slot)
 {
     if (slot->state == SLOT_CLOSING)
         return;
+    tell_successor(net, slot);
     slot->state = SLOT_CLOSING;
     slot->dead = slot->dead || slot->reset;
     slot->linger_ms = reactor_of(net, slot)->now_ms + net->broker->options->limits_close_linger_ms;
@@ -556,7 +384,7 @@ static void look_at_deadlines(struct net *net, struct slot *slot, uint64_t now_m
         close_slot(net, slot);
     } else if (slot->state == SLOT_OPEN) {
         if (slot->soft_ms != 0 && now_ms - slot->soft_ms >= options->limits_output_soft_ms) {
-            wire_of(net, slot)->choked = true;
+            net_wire(net, slot)->choked = true;
             end(net, slot, CONN_SLOW);
         } else if (slot->owner == 0 && !slot->welcomed &&
                    now_ms - slot->opened_ms >= options->limits_login_deadline_ms) {
@@ -581,7 +409,7 @@ static bool take_deadlines(struct net *net, struct reactor *reactor)
     return any;
 }
 
-/* --- batches ---------------------------------------------------------------------------------------- */
+/* --- batches ---------------------------------------------------------------------------------- */
 
 static bool adopt(struct net *net, struct reactor *reactor)
 {

@@ -20,7 +20,7 @@
 
 enum { STALE_MS_MAX = 40, QUIET_ROUNDS_MAX = 20000, HEAL_MS = 12000, HEAL_STEP_MS = 20 };
 
-/* --- the broker's life ------------------------------------------------------------------------- */
+/* --- the broker's life ------------------------------------------------------------------------ */
 
 static void set_limits(struct world *world)
 {
@@ -133,7 +133,7 @@ static void stop_orderly(struct world *world)
     world->restart_ms = world->now_ms + 100 + below(world, 800);
 }
 
-/* --- threads -------------------------------------------------------------------------------------- */
+/* --- threads ---------------------------------------------------------------------------------- */
 
 static void take_listed(struct world *world)
 {
@@ -197,7 +197,7 @@ static void watch_instances(struct world *world)
     }
 }
 
-/* --- faults ----------------------------------------------------------------------------------------- */
+/* --- faults ----------------------------------------------------------------------------------- */
 
 static void fault(struct world *world)
 {
@@ -224,7 +224,7 @@ static void fault(struct world *world)
         add_an_event(world);
 }
 
-/* --- steps -------------------------------------------------------------------------------------------- */
+/* --- steps ------------------------------------------------------------------------------------ */
 
 static bool step_broker(struct world *world, uint32_t chance)
 {
@@ -287,7 +287,7 @@ static void step(struct world *world)
         act(world);
 }
 
-/* --- healing -------------------------------------------------------------------------------------------- */
+/* --- healing ---------------------------------------------------------------------------------- */
 
 /* One round of everything that anybody can do now. */
 static bool work(struct world *world)
@@ -379,7 +379,7 @@ static void run_to_the_end(struct world *world)
         check_empty(world);
 }
 
-/* --- from the beginning ----------------------------------------------------------------------------------- */
+/* --- from the beginning ----------------------------------------------------------------------- */
 
 static void *room(size_t count, size_t size)
 {

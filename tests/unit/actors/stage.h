@@ -120,7 +120,7 @@ static inline void tape_code(struct stage *stage, uint16_t code)
         tape_enum(stage, &usher__v1__error__code__descriptor, code);
 }
 
-/* The first line in which the tape differs is what a failing test shows. */
+/* A failing test shows both tapes. */
 static inline void tape_check(struct stage *stage, const char *const *lines, size_t count,
                               const char *file, int line)
 {
@@ -502,10 +502,9 @@ static inline void tape_to_conn(struct stage *stage, const struct effect *effect
     static const char *const verbs[] = {[EFFECT_FLUSH] = "flush", [EFFECT_WELCOMED] = "welcomed",
                                         [EFFECT_RELEASE] = "release",
                                         [EFFECT_CONSUMED] = "consumed"};
-    const uint8_t *data = stage->turn.out.data + effect->offset;
     if (effect->kind == EFFECT_SEND || (effect->kind == EFFECT_UNBIND && effect->size > 0))
-        tape_frames(stage, effect->value, effect->kind == EFFECT_SEND ? "" : " unbind", data,
-                    effect->size);
+        tape_frames(stage, effect->value, effect->kind == EFFECT_SEND ? "" : " unbind",
+                    stage->turn.out.data + effect->offset, effect->size);
     else
         tape_put(stage, "%llu %s\n", (unsigned long long)effect->value,
                  effect->kind == EFFECT_UNBIND ? "unbind" : verbs[effect->kind]);

@@ -175,7 +175,7 @@ static inline void say_reply(struct script *script, uint64_t call, uint32_t stat
     command->reply_to->payload = payload_of(payload);
 }
 
-/* Names separated by spaces are the caller's to list: "bob", "eve", NULL. */
+/* names ends with NULL. */
 static inline void say_push(struct script *script, const char *const *names, const char *payload,
                             uint64_t epoch)
 {
@@ -287,7 +287,7 @@ static inline void link_call(struct stage *stage, uint64_t call, const char *met
     link_receive(stage, &call_create(stage, call, method, 1)->header);
 }
 
-/* How the command sent away as number `which` of the last turn ended. */
+/* How a command for a user ended; stage->tokens says which. */
 static inline void link_result(struct stage *stage, uint64_t token, uint16_t code)
 {
     struct result_message *result = message_create(MESSAGE_RESULT, sizeof(*result));

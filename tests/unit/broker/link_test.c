@@ -937,7 +937,28 @@ static bool leaves_memory(const char *name)
            strstr(name, "garbage") != NULL || strstr(name, "storm") != NULL;
 }
 
-/* An argument is a pattern of test names. */
+/* In a process of its own, made before the first call into nng, which does not survive a fork.
+ * Gives its wait status, or -1. */
+static int run_one(const char *name)
+{
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        alarm(60);
+        cmocka_set_test_filter(name);
+        int failed = cmocka_run_group_tests_name(name, tests, NULL, NULL);
+        fflush(stdout);
+        if (leaves_memory(name))
+            _exit(failed);
+        exit(failed);
+    }
+    int status = 0;
+    return child > 0 && waitpid(child, &status, 0) == child ? status : -1;
+}
+
+/* An argument is a pattern of test names. Where a listener of nng is made to die, how soon that
+ * shows depends on races inside nng and on the machine, so those may fail once; a repair that does
+ * not work fails twice. */
 int main(int argc, char **argv)
 {
     int failures = 0;
@@ -945,19 +966,12 @@ int main(int argc, char **argv)
         const char *name = tests[i].name;
         if (argc > 1 && strstr(name, argv[1]) == NULL)
             continue;
-        fflush(stdout);
-        pid_t child = fork(); /* before the first call into nng, which does not survive a fork */
-        if (child == 0) {
-            alarm(60);
-            cmocka_set_test_filter(name);
-            int failed = cmocka_run_group_tests_name(name, tests, NULL, NULL);
-            fflush(stdout);
-            if (leaves_memory(name))
-                _exit(failed);
-            exit(failed);
+        int status = run_one(name);
+        if (status != 0 && leaves_memory(name)) {
+            fprintf(stderr, "AGAIN: %s (status %d)\n", name, status);
+            status = run_one(name);
         }
-        int status = 0;
-        if (child < 0 || waitpid(child, &status, 0) != child || status != 0) {
+        if (status != 0) {
             fprintf(stderr, "FAILED: %s (status %d)\n", name, status);
             failures++;
         }
