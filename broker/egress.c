@@ -214,8 +214,13 @@ void egress_bounce(void *context, struct runner *runner, struct message *message
         actor_handle user = registry_claim(broker->registry, attach->user,
                                            strlen(attach->user), &user_behaviour);
         CHECK_DEBT(user != 0, "no room for a login that was admitted");
-        net_rebind(broker->net, attach->conn, user);
-        if (scheduler_post(broker->scheduler, runner, user, message, 0) != 0)
+        conn_handle conn = attach->conn;
+        /* Before the post, so that frames that answer the Welcome find the new owner; and after
+         * it, so that an end of the connection that overtook the login is told again behind it. */
+        net_rebind(broker->net, conn, user);
+        if (scheduler_post(broker->scheduler, runner, user, message, 0) == 0)
+            net_rebind(broker->net, conn, user);
+        else
             egress_bounce(context, runner, message);
         return;
     }

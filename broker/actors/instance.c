@@ -189,15 +189,20 @@ static void begin_link(struct instance *instance, const Usher__V1__Hello *hello,
     uint64_t serial =
         atomic_fetch_add_explicit(&turn->counters->link_last, 1, memory_order_relaxed) + 1;
     instance->link = serial << 24 | actor_slot(turn->self);
-    if (instance->joined)
+}
+
+/* Into the directory: with a first Hello, and with one that newly wants presence. */
+static void join(struct instance *instance, const Usher__V1__Hello *hello, struct turn *turn)
+{
+    if (instance->joined && (instance->presence || !hello->presence))
         return;
-    struct join_message *join = message_create(MESSAGE_JOINED, sizeof(*join));
-    CHECK_DEBT(join != NULL, "no memory for an instance");
-    join->presence = hello->presence;
-    strcpy(join->service, instance->service);
+    struct join_message *message = message_create(MESSAGE_JOINED, sizeof(*message));
+    CHECK_DEBT(message != NULL, "no memory for an instance");
+    message->presence = hello->presence;
+    strcpy(message->service, instance->service);
     struct effect *effect = turn_effect(turn, EFFECT_LINK, 0);
     effect->detail = LINK_JOIN;
-    effect->message = &join->header;
+    effect->message = &message->header;
     instance->joined = true;
 }
 
@@ -242,6 +247,7 @@ static void hello(struct instance *instance, uint64_t exchange, const Usher__V1_
     }
     if (instance->link == 0 || hello->incarnation > instance->incarnation)
         begin_link(instance, hello, turn);
+    join(instance, hello, turn);
     follow_presence(instance, hello, turn);
     if (instance->draining) {
         instance->draining = false;
@@ -360,6 +366,22 @@ static void link_gone(struct instance *instance, uint64_t exchange, struct turn 
     instance_arm(instance, turn, instance->lost_due_ms + TICK_SLACK_MS);
 }
 
+/* Without a place in the directory it would get nothing: it is sent away. */
+static void joined(struct instance *instance, const struct join_message *message,
+                   struct turn *turn)
+{
+    if (message->error == 0)
+        return;
+    LOG(turn->log, LIMIT_HIT, LOG_S("limit", "limits.services"),
+        LOG_S("service", instance->service));
+    if (instance->fetch_exchange != 0)
+        instance_refuse(turn, instance->fetch_exchange, USHER__V1__REFUSED__CODE__BUSY,
+                        "limits.services is reached");
+    instance->fetch_exchange = 0;
+    if (instance->mail_first == NULL)
+        turn->retire = true;
+}
+
 /* --- the table ------------------------------------------------------------------------------------- */
 
 static void request(struct instance *instance, struct link_request_message *message,
@@ -431,9 +453,7 @@ void instance_receive(struct instance **state, struct message *message, struct t
         break;
     }
     case MESSAGE_JOINED:
-        if (((struct join_message *)message)->error != 0)
-            LOG(turn->log, LIMIT_HIT, LOG_S("limit", "limits.services"),
-                LOG_S("service", instance->service));
+        joined(instance, (struct join_message *)message, turn);
         break;
     case MESSAGE_LEAVE:
         take_leave(instance, (struct leave_message *)message, turn);

@@ -29,7 +29,7 @@ enum {
     BACKENDS = 2,
     SENDERS = USERS + BACKENDS, /* who can send a message to a user */
     WIRES_MAX = 1536,
-    SESSIONS_MAX = 1024,
+    SESSIONS_MAX = WIRES_MAX, /* a wire has one at most */
     REQUESTS_MAX = 8192,
     PARCELS_MAX = 8192,
     EVENTS_MAX = 8192,
@@ -96,7 +96,7 @@ struct wire {
     struct buffer input;
     bool asked, acks, is_resume, welcomed, got_close, over;
     uint64_t asked_epoch; /* Login: the user's highest welcomed epoch; Resume: the session's */
-    uint64_t asked_step, next_seq, last_seq;
+    uint64_t asked_step, next_seq, last_seq, last_id;
     uint64_t heard_ms;
     /* what the checker knows */
     uint64_t bound_seq, bound_epoch; /* its ONLINE or RESUMED in the stream; 0: none */
@@ -112,7 +112,7 @@ struct client_session {
     uint8_t secret[16];
     bool acks;
     bool over; /* replaced, kicked, logged out, refused */
-    uint64_t last_seq;
+    uint64_t last_seq, last_id;
     uint64_t last_order[SENDERS];  /* of what was processed, per sender; see rule C1 */
     uint64_t first_fresh[SENDERS]; /* the lowest that was not marked redelivered; 0: none */
 };
@@ -126,11 +126,12 @@ struct device {
 
 enum request_kind { ASK_LOGIN, ASK_RESUME, ASK_SEND, ASK_CALL, ASK_PING, ASK_LOGOUT, ASK_OTHER };
 
-/* A request with an id; the id is its index + 1, so it names it in the whole world. */
+/* A request with an id. A session counts its own from 1, so every session uses the same ids. */
 struct asked {
     enum request_kind kind;
+    uint64_t id;
     int wire, parcel;
-    uint64_t step, ms, timeout_ms;
+    uint64_t step;
     bool answered;
 };
 
@@ -265,8 +266,8 @@ void clients_ping(struct world *world);
 void clients_leave(struct world *world);       /* every connection is closed */
 void wire_close(struct world *world, struct wire *wire, uint64_t visible_ms, bool reset);
 
-/* A request is about to be sent; 0 when there is no room for one. */
-uint64_t request_make(struct world *world, enum request_kind kind, uint32_t wire);
+/* A request is about to be sent: gives its id, 0 when there is no room for one. */
+uint64_t request_make(struct world *world, enum request_kind kind, int wire, int parcel);
 void wire_send(struct world *world, struct wire *wire, const Usher__V1__ClientFrame *frame);
 void client_frame_in(struct world *world, uint32_t wire, struct bytes bytes);
 /* A login or resume was refused: another try on the same connection, or the end of it. */
@@ -288,7 +289,9 @@ int parcel_read(struct world *world, struct bytes payload); /* NOBODY, and a bro
 void check_stream(struct world *world); /* after everything that may have committed */
 void check_map(struct world *world);
 void check_welcome(struct world *world, uint32_t wire, const Usher__V1__Welcome *welcome);
-bool check_answer(struct world *world, uint32_t wire, uint64_t id, bool ok);
+
+/* The request that is answered; NULL, and a broken rule, when there is none. */
+const struct asked *check_answer(struct world *world, uint32_t wire, uint64_t id, bool ok);
 void check_not_online(struct world *world, int user, uint64_t asked_step);
 void check_delivered(struct world *world, const struct parcel *parcel, uint64_t epoch);
 void check_message(struct world *world, uint32_t wire, const Usher__V1__Message *message,

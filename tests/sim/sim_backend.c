@@ -193,15 +193,16 @@ static void on_call(struct world *world, uint32_t index, const Usher__V1__UserCa
     if (number == NOBODY)
         return;
     struct parcel *parcel = &world->parcels[number];
+    uint64_t since =
+        parcel->wire != NOBODY ? world->wires[parcel->wire].superseded_step : 0;
+    if (since != 0 && parcel->step > since)
+        broken(world, "A2", "a call that was made on wire %d after its replacement arrived",
+               parcel->wire);
     bool right = parcel->kind == PARCEL_CALL && parcel->epoch == call->epoch &&
                  strcmp(world->users[parcel->from].name, call->user) == 0;
     if (!right)
         broken(world, "MAIL", "parcel %d as a call of %s %llu", number, call->user,
                (unsigned long long)call->epoch);
-    uint64_t since = world->wires[parcel->wire].superseded_step;
-    if (since != 0 && parcel->step > since)
-        broken(world, "A2", "a call that was made on wire %d after its replacement arrived",
-               parcel->wire);
     if (!call->redelivered) {
         /* Calls that waited for an instance that left may arrive at another behind newer ones. */
         bool moved = world->moved_step >= parcel->step;

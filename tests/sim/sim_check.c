@@ -250,30 +250,34 @@ void check_welcome(struct world *world, uint32_t number, const Usher__V1__Welcom
     }
 }
 
-bool check_answer(struct world *world, uint32_t wire, uint64_t id, bool ok)
+/* The newest request with that id that was asked on the wire or on another one of its session. */
+static struct asked *find_request(struct world *world, uint32_t number, uint64_t id)
 {
-    if (id == 0 || id > world->request_count) {
-        broken(world, "P5", "an answer on wire %u to %llu, which nobody asked", wire,
-               (unsigned long long)id);
-        return false;
+    int session = world->wires[number].session;
+    for (uint32_t i = world->request_count; i > 0; i--) {
+        struct asked *request = &world->requests[i - 1];
+        if (request->id == id &&
+            (request->wire == (int)number ||
+             (session != NOBODY && world->wires[request->wire].session == session)))
+            return request;
     }
-    struct asked *request = &world->requests[id - 1];
-    const struct wire *asked = &world->wires[request->wire];
-    const struct wire *answered = &world->wires[wire];
-    bool same = asked == answered ||
-                (asked->session != NOBODY && asked->session == answered->session &&
-                 request->kind != ASK_LOGIN && request->kind != ASK_RESUME);
-    if (request->answered || !same) {
-        broken(world, "P5", "request %llu of wire %d is answered %s, on wire %u",
-               (unsigned long long)id, request->wire, same ? "twice" : "to somebody else", wire);
-        return false;
+    return NULL;
+}
+
+const struct asked *check_answer(struct world *world, uint32_t wire, uint64_t id, bool ok)
+{
+    struct asked *request = find_request(world, wire, id);
+    if (request == NULL || request->answered) {
+        broken(world, "P5", "request %llu is answered on wire %u %s", (unsigned long long)id, wire,
+               request == NULL ? "and was not asked" : "twice");
+        return NULL;
     }
     request->answered = true;
     if (ok && request->kind != ASK_LOGIN && request->kind != ASK_RESUME &&
         was_superseded(world, request->wire, request->step))
         broken(world, "A2", "request %llu of wire %d was served after its replacement",
                (unsigned long long)id, request->wire);
-    return true;
+    return request;
 }
 
 void check_not_online(struct world *world, int who, uint64_t asked_step)
@@ -397,8 +401,9 @@ static void check_requests(struct world *world)
         const struct wire *wire = &world->wires[request->wire];
         bool open = !wire->client_closed && !wire->reset && !wire->over;
         if (open && !request->answered && wire->superseded_step == 0)
-            broken(world, "P5", "request %u (kind %d, step %llu) of wire %d has no answer", i + 1,
-                   (int)request->kind, (unsigned long long)request->step, request->wire);
+            broken(world, "P5", "request %llu (kind %d, step %llu) of wire %d has no answer",
+                   (unsigned long long)request->id, (int)request->kind,
+                   (unsigned long long)request->step, request->wire);
     }
 }
 

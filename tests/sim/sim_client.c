@@ -12,7 +12,7 @@
  * connection that it uses; those that it has left behind may still be open, still hold a session
  * in the broker's eyes, and still be written to: the zombies that the rules are about. */
 
-enum { PAYLOAD_MAX = 512, REST_MS = 400, TIMEOUT_MS_MAX = 800 };
+enum { PAYLOAD_MAX = 512, REST_MS = 400, TIMEOUT_MS_MAX = 800, LOGIN_IDS = 1 << 20 };
 
 void clients_make(struct world *world)
 {
@@ -66,14 +66,16 @@ static void cut(struct world *world, struct wire *wire)
     wire_close(world, wire, visible_ms, one_in(world, 2));
 }
 
-uint64_t request_make(struct world *world, enum request_kind kind, uint32_t wire)
+uint64_t request_make(struct world *world, enum request_kind kind, int number, int parcel)
 {
     if (world->request_count == REQUESTS_MAX)
         return 0;
-    world->requests[world->request_count] = (struct asked){
-        .kind = kind, .wire = (int)wire, .parcel = NOBODY, .step = world->step,
-        .ms = world->now_ms};
-    return ++world->request_count;
+    struct wire *wire = &world->wires[number];
+    uint64_t id = wire->session != NOBODY ? ++world->sessions[wire->session].last_id
+                                          : LOGIN_IDS + ++wire->last_id;
+    world->requests[world->request_count++] = (struct asked){
+        .kind = kind, .id = id, .wire = number, .parcel = parcel, .step = world->step};
+    return id;
 }
 
 /* --- coming ----------------------------------------------------------------------------------- */
@@ -102,7 +104,7 @@ static void ask_login(struct world *world, int number)
     login.username = world->users[wire->user].name;
     login.client = (char *)"sim";
     login.acks = wire->acks;
-    frame.id = request_make(world, ASK_LOGIN, (uint32_t)number);
+    frame.id = request_make(world, ASK_LOGIN, number, NOBODY);
     frame.body_case = USHER__V1__CLIENT_FRAME__BODY_LOGIN;
     frame.login = &login;
     tell(world, "wire %d: login of %s acks %d", number, login.username, wire->acks);
@@ -126,7 +128,7 @@ static void ask_resume(struct world *world, int number, int session_number)
     resume.epoch = session->epoch;
     resume.secret = (ProtobufCBinaryData){sizeof(session->secret), session->secret};
     resume.last_seq = session->last_seq;
-    frame.id = request_make(world, ASK_RESUME, (uint32_t)number);
+    frame.id = request_make(world, ASK_RESUME, number, NOBODY);
     frame.body_case = USHER__V1__CLIENT_FRAME__BODY_RESUME;
     frame.resume = &resume;
     tell(world, "wire %d: resume of %s %llu after %llu", number, resume.username,
@@ -165,9 +167,9 @@ void client_refused(struct world *world, uint32_t number, uint32_t code)
 /* --- requests --------------------------------------------------------------------------------- */
 
 /* One in five requests wants no answer. */
-static uint64_t maybe_id(struct world *world, enum request_kind kind, int wire)
+static uint64_t maybe_id(struct world *world, enum request_kind kind, int wire, int parcel)
 {
-    return one_in(world, 5) ? 0 : request_make(world, kind, (uint32_t)wire);
+    return one_in(world, 5) ? 0 : request_make(world, kind, wire, parcel);
 }
 
 static void ask_send(struct world *world, int number)
@@ -186,9 +188,7 @@ static void ask_send(struct world *world, int number)
     if (one_in(world, 3))
         send.until = USHER__V1__SEND__UNTIL__DELIVERED;
     world->parcels[parcel].until_delivered = send.until == USHER__V1__SEND__UNTIL__DELIVERED;
-    frame.id = maybe_id(world, ASK_SEND, number);
-    if (frame.id != 0)
-        world->requests[frame.id - 1].parcel = parcel;
+    frame.id = maybe_id(world, ASK_SEND, number, parcel);
     frame.body_case = USHER__V1__CLIENT_FRAME__BODY_SEND;
     frame.send = &send;
     tell(world, "wire %d: send %llu to %s, parcel %d id %llu", number,
@@ -212,9 +212,7 @@ static void ask_call(struct world *world, int number)
     call.method = (char *)"m";
     call.payload = (ProtobufCBinaryData){world->parcels[parcel].size, payload};
     call.timeout_ms = one_in(world, 3) ? 0 : 20 + below(world, TIMEOUT_MS_MAX);
-    frame.id = maybe_id(world, ASK_CALL, number);
-    if (frame.id != 0)
-        world->requests[frame.id - 1].parcel = parcel;
+    frame.id = maybe_id(world, ASK_CALL, number, parcel);
     frame.body_case = USHER__V1__CLIENT_FRAME__BODY_CALL;
     frame.call = &call;
     tell(world, "wire %d: call, parcel %d id %llu", number, parcel,
@@ -227,7 +225,7 @@ static void ask_ping(struct world *world, int number)
     Usher__V1__ClientFrame frame = USHER__V1__CLIENT_FRAME__INIT;
     Usher__V1__Ping ping = USHER__V1__PING__INIT;
     ping.stamp = world->step;
-    frame.id = maybe_id(world, ASK_PING, number);
+    frame.id = maybe_id(world, ASK_PING, number, NOBODY);
     frame.body_case = USHER__V1__CLIENT_FRAME__BODY_PING;
     frame.ping = &ping;
     wire_send(world, &world->wires[number], &frame);
@@ -237,7 +235,7 @@ static void ask_logout(struct world *world, int number)
 {
     Usher__V1__ClientFrame frame = USHER__V1__CLIENT_FRAME__INIT;
     Usher__V1__Logout logout = USHER__V1__LOGOUT__INIT;
-    frame.id = request_make(world, ASK_LOGOUT, (uint32_t)number);
+    frame.id = request_make(world, ASK_LOGOUT, number, NOBODY);
     frame.body_case = USHER__V1__CLIENT_FRAME__BODY_LOGOUT;
     frame.logout = &logout;
     tell(world, "wire %d: logout id %llu", number, (unsigned long long)frame.id);
@@ -287,7 +285,7 @@ static void misbehave(struct world *world, int number)
     default: {
         Usher__V1__ClientFrame frame = USHER__V1__CLIENT_FRAME__INIT;
         Usher__V1__Login login = USHER__V1__LOGIN__INIT;
-        frame.id = request_make(world, ASK_OTHER, (uint32_t)number);
+        frame.id = request_make(world, ASK_OTHER, number, NOBODY);
         login.username = world->users[wire->user].name;
         frame.body_case = USHER__V1__CLIENT_FRAME__BODY_LOGIN;
         frame.login = &login;

@@ -27,8 +27,6 @@ static void on_welcome(struct world *world, uint32_t number, const Usher__V1__We
             session->last_seq = welcome->next_seq - 1;
         return;
     }
-    if (world->session_count == SESSIONS_MAX)
-        return;
     wire->session = (int)world->session_count++;
     struct client_session *session = &world->sessions[wire->session];
     *session = (struct client_session){.user = wire->user, .device = wire->device,
@@ -67,9 +65,9 @@ static void on_message(struct world *world, uint32_t number, const Usher__V1__Me
 
 static void on_done(struct world *world, uint32_t wire, uint64_t id, uint64_t epoch)
 {
-    if (!check_answer(world, wire, id, true))
+    const struct asked *request = check_answer(world, wire, id, true);
+    if (request == NULL)
         return;
-    const struct asked *request = &world->requests[id - 1];
     if (request->kind == ASK_LOGOUT) {
         world->sessions[world->wires[wire].session].over = true;
         return;
@@ -103,9 +101,9 @@ static void on_error(struct world *world, uint32_t number, uint64_t id,
                      const Usher__V1__Error *error)
 {
     struct wire *wire = &world->wires[number];
-    if (!check_answer(world, number, id, false))
+    const struct asked *request = check_answer(world, number, id, false);
+    if (request == NULL)
         return;
-    const struct asked *request = &world->requests[id - 1];
     if (error->code == USHER__V1__ERROR__CODE__RESUME_REJECTED) {
         check_refused_resume(world, wire);
         struct device *device = &world->devices[wire->device];
@@ -127,10 +125,11 @@ static void on_error(struct world *world, uint32_t number, uint64_t id,
 static void on_reply(struct world *world, uint32_t wire, uint64_t id,
                      const Usher__V1__Reply *reply)
 {
-    if (!check_answer(world, wire, id, true))
+    const struct asked *request = check_answer(world, wire, id, true);
+    if (request == NULL)
         return;
     int parcel = parcel_read(world, (struct bytes){reply->payload.data, reply->payload.len});
-    if (parcel != NOBODY && parcel != world->requests[id - 1].parcel)
+    if (parcel != NOBODY && parcel != request->parcel)
         broken(world, "P5", "request %llu got the reply to parcel %d", (unsigned long long)id,
                parcel);
 }
@@ -174,7 +173,7 @@ void client_frame_in(struct world *world, uint32_t number, struct bytes bytes)
                                                                    : 0);
     switch (frame->body_case) {
     case USHER__V1__BROKER_FRAME__BODY_WELCOME:
-        if (check_answer(world, number, frame->id, true))
+        if (check_answer(world, number, frame->id, true) != NULL)
             on_welcome(world, number, frame->welcome);
         break;
     case USHER__V1__BROKER_FRAME__BODY_MESSAGE:
