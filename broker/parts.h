@@ -57,7 +57,7 @@ struct broker {
     _Atomic bool stopping;
 };
 
-/* --- assemble.c: for broker.c, and for the simulation, which brings its own edges --------------- */
+/* --- assemble.c: for broker.c, and for the simulation, which brings its own edges ------------- */
 
 /* Fills a zeroed broker: settings, threads' places, actors, services, committer, clock, queries;
  * starts nothing. `store` is taken by a success. */

@@ -97,7 +97,6 @@ struct wire {
     bool asked, acks, is_resume, welcomed, got_close, over;
     uint64_t asked_epoch; /* Login: the user's highest welcomed epoch; Resume: the session's */
     uint64_t asked_step, next_seq, last_seq, last_id;
-    uint64_t heard_ms;
     /* what the checker knows */
     uint64_t bound_seq, bound_epoch; /* its ONLINE or RESUMED in the stream; 0: none */
     uint64_t superseded_step;        /* a later Welcome of the user was received; 0: none was */
@@ -261,7 +260,7 @@ void clients_make(struct world *world);
 bool client_act(struct world *world); /* one random device; false: it has nothing to do */
 bool client_read(struct world *world, uint32_t wire, bool all);
 bool clients_read_all(struct world *world);
-void clients_come_home(struct world *world);   /* healing: whoever has a session gets a connection */
+void clients_come_home(struct world *world); /* healing: whoever has a session gets a connection */
 void clients_ping(struct world *world);
 void clients_leave(struct world *world);       /* every connection is closed */
 void wire_close(struct world *world, struct wire *wire, uint64_t visible_ms, bool reset);

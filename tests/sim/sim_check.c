@@ -14,6 +14,7 @@
  *   C1 C2            order per sender and receiver; what was accepted is delivered or excused
  *   D                nobody who has a session is called offline
  *   P5               every request gets exactly one final answer
+ *   P8               when all have left, nothing is left of them
  *   P10              a Welcome is in the store before it is given, and after every crash
  *
  * A connection's place among those of its user is the number of its ONLINE or RESUMED event in

@@ -35,7 +35,6 @@ void wire_send(struct world *world, struct wire *wire, const Usher__V1__ClientFr
     uint8_t *to = buffer_reserve(&wire->up, size + 1);
     CHECK_DEBT(to != NULL, "no memory for the simulation");
     wire->up.size += usher__v1__client_frame__pack(frame, to);
-    wire->heard_ms = world->now_ms;
 }
 
 void wire_close(struct world *world, struct wire *wire, uint64_t visible_ms, bool reset)
@@ -86,7 +85,7 @@ static int open_wire(struct world *world, int device)
         return NOBODY;
     struct wire *wire = &world->wires[world->wire_count];
     *wire = (struct wire){.user = world->devices[device].user, .device = device,
-                          .session = NOBODY, .heard_ms = world->now_ms,
+                          .session = NOBODY,
                           .down_room = one_in(world, 6) ? 200 + below(world, 800) : 1 << 20};
     return (int)world->wire_count++;
 }

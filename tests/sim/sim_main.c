@@ -27,7 +27,7 @@ static const struct bug_row bugs[] = {
     {"lost-record", BUG_LOST_RECORD, "P10"},
     {"twice", BUG_TWICE, "P5 C1"},
     {"reorder", BUG_REORDER, "C1"},
-    {"zombie", BUG_ZOMBIE, "A2 P5"},
+    {"zombie", BUG_ZOMBIE, "A2 P5 MAIL"},
     {"keep-open", BUG_KEEP_OPEN, "A4 P8 CLOSE"},
     {"lost-write", BUG_LOST_WRITE, "SEQ P5 CLOSE"},
     {"frozen-timers", BUG_FROZEN_TIMERS, "P8 P5"},
