@@ -167,7 +167,6 @@ void session_age(struct session *session, struct turn *turn)
     while (age != 0 && session->inbox != NULL && session->inbox->first != NULL &&
            turn->now_ms >= session->inbox->first->arrived_ms + age) {
         /* Not by their difference: the sender's thread may have read the clock after this one. */
-        session->lost_messages = true;
         if (session->inbox->first->seq > session->acked_seq)
             session->acked_seq = session->inbox->first->seq;
         deliver_refuse(turn, inbox_pop(session->inbox), USHER__V1__ERROR__CODE__UNDELIVERED);

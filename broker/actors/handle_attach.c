@@ -134,7 +134,7 @@ void attach_committed(struct session *session, struct change *change, struct tur
     session->epoch = change->record.epoch;
     session->since_ms = change->record.since_ms;
     session->acks = attach->acks;
-    session->lost_messages = session->restored = false;
+    session->restored = false;
     memcpy(session->secret, change->record.secret, SECRET_BYTES);
     session_set_details(session, attach->address, attach->client);
     bind(session, turn, attach->conn);
@@ -167,9 +167,8 @@ void resume_committed(struct session *session, struct change *change, struct tur
         session_acknowledge(session, turn, resume->last_seq);
     /* What comes after last_seq: complete when nothing of it has left the inbox. */
     uint64_t first = session->inbox != NULL ? session->inbox->first->seq : session->next_seq;
-    bool complete = first == resume->last_seq + 1 && !session->lost_messages &&
-                    !session->restored;
-    session->lost_messages = session->restored = false;
+    bool complete = first == resume->last_seq + 1 && !session->restored;
+    session->restored = false;
     welcome(session, turn, resume->id,
             complete ? USHER__V1__WELCOME__REPLAY__COMPLETE
                      : USHER__V1__WELCOME__REPLAY__PARTIAL,

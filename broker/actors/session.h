@@ -33,7 +33,6 @@ struct session {
     uint8_t status;     /* enum session_status */
     uint8_t loss_cause; /* of the DETACHED event that is not stored yet */
     bool acks;
-    bool lost_messages; /* some were given up in this epoch: a resume is PARTIAL */
     bool restored;      /* from the store: the numbering of before is not known */
     bool stopping;
 };

@@ -220,7 +220,7 @@ static void events_read_ahead_are_dropped_by_a_new_hello(void **state)
     EXPECT(stage, "link query presence after=7");
 }
 
-/* --- the encoding --------------------------------------------------------------------------------- */
+/* --- the encoding ----------------------------------------------------------------------------- */
 
 static void a_stored_event_is_packed_whole_or_not(void **state)
 {

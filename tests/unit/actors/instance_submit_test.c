@@ -10,7 +10,7 @@ static void submit_count(struct stage *stage, uint64_t exchange, uint32_t lane, 
     link_submit(stage, exchange, lane, seq, script);
 }
 
-/* --- lanes ---------------------------------------------------------------------------------------- */
+/* --- lanes ------------------------------------------------------------------------------------ */
 
 static void a_repeated_seq_gets_the_same_results(void **state)
 {
@@ -113,7 +113,7 @@ static void a_new_incarnation_begins_its_lanes_anew(void **state)
     EXPECT(stage, "link query count room=3840");
 }
 
-/* --- ReplyTo ---------------------------------------------------------------------------------------- */
+/* --- ReplyTo ---------------------------------------------------------------------------------- */
 
 static void a_call_is_replied_to_once(void **state)
 {
@@ -153,7 +153,7 @@ static void a_reply_after_the_deadline_is_gone(void **state)
     EXPECT(stage, "answer 52 results 2: GONE");
 }
 
-/* --- Push ----------------------------------------------------------------------------------------- */
+/* --- Push ------------------------------------------------------------------------------------- */
 
 static void a_push_reports_whom_it_did_not_reach(void **state)
 {
@@ -234,7 +234,7 @@ static void a_push_to_all_comes_back_with_a_number(void **state)
     EXPECT(stage, "answer 51 results 1: OK(30) OK(31)");
 }
 
-/* --- Kick ----------------------------------------------------------------------------------------- */
+/* --- Kick ------------------------------------------------------------------------------------- */
 
 static void a_kick_says_what_the_backend_says(void **state)
 {
@@ -279,7 +279,7 @@ static void a_long_detail_is_cut_between_characters(void **state)
     }
 }
 
-/* --- queries ---------------------------------------------------------------------------------------- */
+/* --- queries ---------------------------------------------------------------------------------- */
 
 static void queries_go_to_the_store_with_a_share_of_the_answer(void **state)
 {
@@ -330,7 +330,7 @@ static void a_submit_is_answered_when_no_command_waits(void **state)
     EXPECT_NOTHING(stage);
 }
 
-/* --- what a Submit may not ------------------------------------------------------------------------ */
+/* --- what a Submit may not -------------------------------------------------------------------- */
 
 static void a_submit_needs_the_right_link(void **state)
 {
@@ -382,7 +382,7 @@ static void two_visitors_get_their_own_answers(void **state)
     EXPECT(stage, "answer 51 results 1: OK n=1");
 }
 
-/* --- the answer fits the frame ------------------------------------------------------------------ */
+/* --- the answer fits the frame ---------------------------------------------------------------- */
 
 /* The tape checks every answer against link_frame_bytes_max. */
 static void results_that_do_not_fit_are_too_large(void **state)
@@ -470,7 +470,7 @@ static void more_commands_than_the_frame_has_room_for_are_refused(void **state)
     }
 }
 
-/* --- Drain ---------------------------------------------------------------------------------------- */
+/* --- Drain ------------------------------------------------------------------------------------ */
 
 static void a_drain_is_confirmed_in_the_mail(void **state)
 {

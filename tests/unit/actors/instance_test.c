@@ -5,7 +5,7 @@
 
 /* The life of an instance: Hello, Fetch and the mail, lost, handed over. */
 
-/* --- Hello -------------------------------------------------------------------------------------- */
+/* --- Hello ------------------------------------------------------------------------------------ */
 
 static void an_instance_has_a_name_that_no_user_can_have(void **state)
 {
@@ -139,7 +139,7 @@ static void a_superseded_fetch_is_refused(void **state)
     EXPECT(stage, "answer 53 batch [1 a user=ann call=1 left=5000] last=0");
 }
 
-/* --- Fetch -------------------------------------------------------------------------------------- */
+/* --- Fetch ------------------------------------------------------------------------------------ */
 
 static void a_fetch_needs_the_right_link(void **state)
 {
@@ -292,7 +292,7 @@ static void a_backend_may_ask_for_smaller_batches(void **state)
     assert_non_null(strstr(stage->tape, "[2 buy"));
 }
 
-/* --- the limits of the mail ------------------------------------------------------------------------ */
+/* --- the limits of the mail ------------------------------------------------------------------- */
 
 static void the_mail_takes_n_items(void **state)
 {
@@ -330,9 +330,15 @@ static void the_mail_takes_n_bytes(void **state)
     EXPECT_NOTHING(stage);
     link_receive(stage, &call_create(stage, 4, "", 0)->header);
     EXPECT(stage, "to 901 call_result #104 call=4 epoch=3 BUSY");
+    link_fetch(stage, 51, 0);
+    link_fetch(stage, 52, 1); /* what is acknowledged gives its bytes back */
+    link_receive(stage, &call_create(stage, 5, "buy", 1000)->header);
+    EXPECT_NOTHING(stage);
+    link_receive(stage, &call_create(stage, 6, "", 0)->header);
+    EXPECT(stage, "to 901 call_result #106 call=6 epoch=3 BUSY");
 }
 
-/* --- lost ----------------------------------------------------------------------------------------- */
+/* --- lost ------------------------------------------------------------------------------------- */
 
 static void lose_by_silence(struct stage *stage)
 {
@@ -509,7 +515,7 @@ static void a_lost_instance_refuses_its_running_submits(void **state)
     EXPECT_NOTHING(stage);
 }
 
-/* --- control -------------------------------------------------------------------------------------- */
+/* --- control ---------------------------------------------------------------------------------- */
 
 static void a_stop_sends_the_backend_away(void **state)
 {
@@ -533,7 +539,7 @@ static void the_next_fetch_hears_of_a_stop(void **state)
     EXPECT(stage, "answer 51 batch [1 a user=ann call=1 left=5000] [ GOAWAY ] last=0");
 }
 
-/* --- messages that are for users -------------------------------------------------------------------- */
+/* --- messages that are for users -------------------------------------------------------------- */
 
 /* A backend may name anything, also an actor that is no user: it is nobody's name. */
 static void an_instance_is_not_a_user(void **state)

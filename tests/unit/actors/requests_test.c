@@ -82,7 +82,7 @@ static void only_calls_expire_and_only_when_due(void **state)
     requests_destroy(requests);
 }
 
-/* --- against a model ------------------------------------------------------------------------- */
+/* --- against a model -------------------------------------------------------------------------- */
 
 struct model {
     struct request rows[MAX];

@@ -63,7 +63,7 @@ struct stage {
     char tape[TAPE_BYTES];
 };
 
-/* --- the tape ------------------------------------------------------------------------------ */
+/* --- the tape --------------------------------------------------------------------------------- */
 
 __attribute__((format(printf, 2, 3))) static inline void tape_put(struct stage *stage,
                                                                   const char *format, ...)
@@ -147,7 +147,7 @@ static inline void tape_check(struct stage *stage, const char *const *lines, siz
 #define COUNTED(stage_, metric_, n_) \
     assert_int_equal(metrics_read((stage_)->metrics, METRIC_##metric_), (n_))
 
-/* --- frames to clients --------------------------------------------------------------------- */
+/* --- frames to clients ------------------------------------------------------------------------ */
 
 static inline void tape_welcome(struct stage *stage, const Usher__V1__Welcome *welcome)
 {
@@ -238,7 +238,7 @@ static inline void tape_frames(struct stage *stage, uint64_t conn, const char *v
     }
 }
 
-/* --- messages to actors ---------------------------------------------------------------------- */
+/* --- messages to actors ----------------------------------------------------------------------- */
 
 static inline void tape_deliver(struct stage *stage, const struct deliver_message *message)
 {
@@ -339,7 +339,7 @@ static inline void tape_posted(struct stage *stage, const struct message *messag
     }
 }
 
-/* --- answers to exchanges -------------------------------------------------------------------- */
+/* --- answers to exchanges --------------------------------------------------------------------- */
 
 static inline void tape_mail(struct stage *stage, const Usher__V1__Mail *mail)
 {
@@ -418,7 +418,7 @@ static inline void tape_answer(struct stage *stage, uint64_t exchange, struct by
     usher__v1__link_answer__free_unpacked(answer, NULL);
 }
 
-/* --- what instances ask for -------------------------------------------------------------------- */
+/* --- what instances ask for ------------------------------------------------------------------- */
 
 static inline void tape_query(struct stage *stage, const struct query_message *query)
 {
@@ -479,7 +479,7 @@ static inline void tape_link(struct stage *stage, const struct effect *effect)
     message_destroy(effect->message);
 }
 
-/* --- a turn's effects, as lines ---------------------------------------------------------------- */
+/* --- a turn's effects, as lines --------------------------------------------------------------- */
 
 static inline void tape_change(struct stage *stage, const struct change *change)
 {
@@ -577,7 +577,7 @@ static inline void stage_end(struct stage *stage)
     turn_reset(&stage->turn);
 }
 
-/* --- setting up -------------------------------------------------------------------------------- */
+/* --- setting up ------------------------------------------------------------------------------- */
 
 static inline void stage_random(void *context, void *to, size_t size)
 {

@@ -9,7 +9,7 @@
 
 enum { CALLER = 901, COMMANDS_ROOM = 4200, NAMES_ROOM = 8 };
 
-/* --- turns ---------------------------------------------------------------------------------- */
+/* --- turns ------------------------------------------------------------------------------------ */
 
 /* One turn with that many messages. An instance that retires is gone afterwards. */
 static inline void link_turn(struct stage *stage, struct message **messages, size_t count)
@@ -46,7 +46,7 @@ static inline void link_tick(struct stage *stage, uint64_t at_ms)
     link_bare(stage, MESSAGE_TICK);
 }
 
-/* --- requests ------------------------------------------------------------------------------- */
+/* --- requests --------------------------------------------------------------------------------- */
 
 static inline struct message *request_create(uint64_t exchange,
                                              const Usher__V1__LinkRequest *request)
@@ -117,7 +117,7 @@ static inline void link_gone(struct stage *stage, uint64_t exchange)
     link_receive(stage, &gone->header);
 }
 
-/* --- Submit: a script of commands ------------------------------------------------------------ */
+/* --- Submit: a script of commands ------------------------------------------------------------- */
 
 struct script {
     size_t count;
@@ -262,7 +262,7 @@ static inline void link_submit(struct stage *stage, uint64_t exchange, uint32_t 
     link_receive(stage, message);
 }
 
-/* --- what comes from users and from the store -------------------------------------------------- */
+/* --- what comes from users and from the store ------------------------------------------------- */
 
 static inline struct user_call_message *call_create(struct stage *stage, uint64_t call,
                                                     const char *method, size_t payload_bytes)
@@ -344,8 +344,8 @@ static inline void link_presence(struct stage *stage, uint64_t last)
     link_receive(stage, &message->header);
 }
 
-/* The events from first to last (0: none) as the answer to a query, for users with names of that
- * many bytes. */
+/* The events from first to last (0: none) as the answer to a query, for users "u8" with that many
+ * u. */
 static inline void link_events_of(struct stage *stage, uint64_t first, uint64_t last, bool reset,
                                   uint32_t name_bytes)
 {
@@ -356,8 +356,9 @@ static inline void link_events_of(struct stage *stage, uint64_t first, uint64_t 
         Usher__V1__PresenceEvent event = USHER__V1__PRESENCE_EVENT__INIT;
         Usher__V1__PresenceEvent *events[] = {&event};
         char user[80];
-        snprintf(user, sizeof(user), "%.*s%u", (int)name_bytes,
-                 "uuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuu", (unsigned)seq);
+        assert_true(name_bytes <= 60);
+        memset(user, 'u', name_bytes);
+        snprintf(user + name_bytes, sizeof(user) - name_bytes, "%u", (unsigned)seq);
         event.seq = seq;
         event.user = user;
         batch.n_presence = 1;

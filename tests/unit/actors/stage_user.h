@@ -30,7 +30,7 @@ static inline void stage_commit(struct stage *stage, int error)
     stage_end(stage);
 }
 
-/* --- from the front end -------------------------------------------------------------------------- */
+/* --- from the front end ----------------------------------------------------------------------- */
 
 static inline void stage_attach(struct stage *stage, uint64_t conn, bool acks)
 {
@@ -132,7 +132,7 @@ static inline void stage_restore(struct stage *stage, uint64_t epoch, bool acks)
     stage_receive(stage, &restore->header);
 }
 
-/* --- frames of the client: put any number, then play them as one batch ------------------------- */
+/* --- frames of the client: put any number, then play them as one batch ------------------------ */
 
 static inline void put_frame(struct stage *stage, const Usher__V1__ClientFrame *frame)
 {
@@ -258,7 +258,7 @@ static inline void stage_play(struct stage *stage, uint64_t conn)
     stage_receive(stage, &frames_create(stage, conn, true)->header);
 }
 
-/* --- from other actors ----------------------------------------------------------------------------- */
+/* --- from other actors ------------------------------------------------------------------------ */
 
 static inline struct deliver_message *deliver_from_bob(struct stage *stage, uint64_t request,
                                                        const char *payload)

@@ -4,7 +4,7 @@
 /* Login, takeover, resume: one act, binding a connection to the user's session, and its two
  * steps, asked of the store and told to the client. */
 
-/* --- login -------------------------------------------------------------------------------------- */
+/* --- login ------------------------------------------------------------------------------------ */
 
 static void a_login_says_nothing_before_it_is_stored(void **state)
 {
@@ -54,7 +54,7 @@ static void a_first_login_that_is_not_stored_leaves_nobody(void **state)
     COUNTED(stage, sessions_online, 0);
 }
 
-/* --- takeover ----------------------------------------------------------------------------------- */
+/* --- takeover --------------------------------------------------------------------------------- */
 
 static void the_old_connection_is_closed_before_the_welcome(void **state)
 {
@@ -145,12 +145,13 @@ static void an_old_window_does_not_end_a_new_session(void **state)
     stage_login(stage, 10, true);
     stage_detach(stage);
     stage_login(stage, 20, true);
+    assert_int_equal(stage->session.deadline_ms, 0);
     stage_tick(stage, 0);
     EXPECT_NOTHING(stage);
     assert_int_equal(stage->session.conn, 20);
 }
 
-/* --- stopping ----------------------------------------------------------------------------------- */
+/* --- stopping --------------------------------------------------------------------------------- */
 
 static void a_stop_detaches_and_lets_nobody_in(void **state)
 {
@@ -180,7 +181,7 @@ static void a_stop_of_a_detached_session_changes_nothing(void **state)
     assert_int_equal(stage->session.status, SESSION_IS_DETACHED);
 }
 
-/* --- resume ------------------------------------------------------------------------------------- */
+/* --- resume ----------------------------------------------------------------------------------- */
 
 static void a_resume_replays_what_comes_after_last_seq(void **state)
 {
@@ -250,6 +251,23 @@ static void a_resume_after_messages_grew_too_old_is_partial(void **state)
     stage_commit(stage, 0);
     EXPECT(stage, "20 welcomed", "20 welcome #1 epoch=1 PARTIAL next=2",
            "20 message 2 from=bob 'two'");
+}
+
+/* It had processed the message, only its Ack was lost: nothing is missing. */
+static void a_resume_from_behind_what_grew_too_old_is_complete(void **state)
+{
+    struct stage *stage = *state;
+    stage_login(stage, 10, true);
+    stage_deliver(stage, 5, "one");
+    stage->timer_ms = STAGE_NOW_MS + stage->settings.inbox_age_ms;
+    stage_tick(stage, 0);
+    assert_null(stage->session.inbox);
+    stage_deliver(stage, 6, "two");
+    stage_detach(stage);
+    stage_resume(stage, 20, 1);
+    stage_commit(stage, 0);
+    EXPECT(stage, "20 welcomed", "20 welcome #1 epoch=1 COMPLETE next=2",
+           "20 message 2 from=bob 'two' again");
 }
 
 /* The last message given up was the last of the inbox: the numbering alone shows it. */
@@ -382,7 +400,7 @@ static void a_resume_of_nobody_is_rejected(void **state)
     EXPECT(stage, "30 unbind error #1 RESUME_REJECTED", "retire");
 }
 
-/* --- restored from the store ---------------------------------------------------------------------- */
+/* --- restored from the store ------------------------------------------------------------------ */
 
 static void a_restored_session_waits_a_full_window(void **state)
 {
@@ -460,6 +478,7 @@ int main(void)
         stage_test(a_resume_with_nothing_to_replay_is_complete),
         stage_test(a_resume_from_before_what_was_acknowledged_is_partial),
         stage_test(a_resume_after_messages_grew_too_old_is_partial),
+        stage_test(a_resume_from_behind_what_grew_too_old_is_complete),
         stage_test(a_resume_says_partial_once),
         stage_test(without_acks_a_resume_brings_what_came_meanwhile),
         stage_test(without_acks_what_the_socket_lost_makes_it_partial),

@@ -227,7 +227,7 @@ static void replies_and_timeouts_wait_for_a_resume(void **state)
            "20 reply #8 status=2 'sold'");
 }
 
-/* --- pins ----------------------------------------------------------------------------------------- */
+/* --- pins ------------------------------------------------------------------------------------- */
 
 static uint32_t key_of(const char *service)
 {

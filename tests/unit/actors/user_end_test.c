@@ -4,7 +4,7 @@
 /* How connections and sessions end, what the store has to say about it, and what becomes of a
  * message whose user is gone. */
 
-/* --- a connection ends -------------------------------------------------------------------------- */
+/* --- a connection ends ------------------------------------------------------------------------ */
 
 static void every_loss_has_its_close_and_its_cause(void **state)
 {
@@ -94,7 +94,7 @@ static void who_comes_back_before_the_retry_ends_it(void **state)
     COUNTED(stage, sessions_online, 1);
 }
 
-/* --- the window ends -------------------------------------------------------------------------------- */
+/* --- the window ends -------------------------------------------------------------------------- */
 
 static void the_window_ends_the_session(void **state)
 {
@@ -132,7 +132,7 @@ static void an_expiry_that_is_not_stored_is_tried_again(void **state)
     EXPECT(stage, "retire");
 }
 
-/* --- Logout ------------------------------------------------------------------------------------- */
+/* --- Logout ----------------------------------------------------------------------------------- */
 
 static void a_logout_is_done_then_closed(void **state)
 {
@@ -175,7 +175,7 @@ static void a_logout_that_is_not_stored_leaves_the_session(void **state)
     EXPECT(stage, "10 done #5 epoch=1", "10 close LOGGED_OUT", "10 release", "retire");
 }
 
-/* --- Kick --------------------------------------------------------------------------------------- */
+/* --- Kick ------------------------------------------------------------------------------------- */
 
 static void a_kick_answers_and_closes(void **state)
 {
@@ -224,7 +224,7 @@ static void a_kick_that_is_not_stored_leaves_the_session(void **state)
     assert_int_equal(stage->session.conn, 10);
 }
 
-/* --- the inbox is given up -------------------------------------------------------------------------- */
+/* --- the inbox is given up -------------------------------------------------------------------- */
 
 static void whoever_asked_for_delivered_hears_that_it_was_not(void **state)
 {
@@ -280,7 +280,7 @@ static void a_message_lives_as_long_as_its_age(void **state)
     assert_int_equal(stage->session.inbox->count, 1);
 }
 
-/* --- an actor without a session ----------------------------------------------------------------------- */
+/* --- an actor without a session --------------------------------------------------------------- */
 
 static void a_message_for_nobody_is_answered_and_the_actor_goes(void **state)
 {
@@ -300,7 +300,7 @@ static void a_message_for_nobody_is_answered_and_the_actor_goes(void **state)
     EXPECT(stage, "10 consumed", "retire");
 }
 
-/* --- a socket that can be written again ----------------------------------------------------------- */
+/* --- a socket that can be written again ------------------------------------------------------- */
 
 static void only_the_bound_connection_is_flushed(void **state)
 {
@@ -318,7 +318,7 @@ static void only_the_bound_connection_is_flushed(void **state)
     }
 }
 
-/* --- bounced ------------------------------------------------------------------------------------ */
+/* --- bounced ---------------------------------------------------------------------------------- */
 
 static void bounce(struct stage *stage, struct message *message)
 {

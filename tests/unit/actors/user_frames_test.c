@@ -11,7 +11,7 @@ static void put_pings(struct stage *stage, uint64_t first, uint64_t last)
         put_ping(stage, 0, stamp);
 }
 
-/* --- the budget ----------------------------------------------------------------------------------- */
+/* --- the budget ------------------------------------------------------------------------------- */
 
 static void a_turn_handles_a_limited_number(void **state)
 {
@@ -55,7 +55,7 @@ static void batches_wait_in_order_and_share_the_budget(void **state)
     EXPECT_NOTHING(stage);
 }
 
-/* --- whose they are --------------------------------------------------------------------------------- */
+/* --- whose they are --------------------------------------------------------------------------- */
 
 static void frames_of_a_stale_connection_have_no_effect(void **state)
 {
@@ -96,7 +96,7 @@ static void waiting_frames_of_a_replaced_connection_have_no_effect(void **state)
     EXPECT(stage, "10 consumed", "20 pong stamp=7", "20 consumed");
 }
 
-/* --- what is wrong with them -------------------------------------------------------------------------- */
+/* --- what is wrong with them ------------------------------------------------------------------ */
 
 static void a_request_before_the_welcome_is_a_protocol_error(void **state)
 {
@@ -196,7 +196,7 @@ static void nothing_is_handled_after_a_protocol_error(void **state)
            DETACH_PROTOCOL);
 }
 
-/* --- Ping ----------------------------------------------------------------------------------------- */
+/* --- Ping ------------------------------------------------------------------------------------- */
 
 static void a_ping_is_answered_with_or_without_an_id(void **state)
 {
@@ -208,7 +208,7 @@ static void a_ping_is_answered_with_or_without_an_id(void **state)
     EXPECT(stage, "10 pong #5 stamp=77", "10 pong stamp=0", "10 consumed");
 }
 
-/* --- the end of the connection ---------------------------------------------------------------------- */
+/* --- the end of the connection ---------------------------------------------------------------- */
 
 static void the_end_waits_for_what_was_sent_before_it(void **state)
 {
@@ -243,7 +243,7 @@ static void a_slow_reader_ends_at_once(void **state)
     EXPECT_NOTHING(stage);
 }
 
-/* --- Logout in the middle of a batch -------------------------------------------------------------- */
+/* --- Logout in the middle of a batch ---------------------------------------------------------- */
 
 static void frames_behind_a_logout_wait_and_go_with_the_session(void **state)
 {

@@ -4,7 +4,7 @@
 
 /* Send, from both sides: ann sends and hears how it ended; ann receives. */
 
-/* --- ann sends ---------------------------------------------------------------------------------- */
+/* --- ann sends -------------------------------------------------------------------------------- */
 
 static void a_send_goes_to_the_receiver_by_name(void **state)
 {
@@ -184,7 +184,7 @@ static void kept_answers_are_limited(void **state)
            "20 done #8 epoch=33");
 }
 
-/* --- ann receives --------------------------------------------------------------------------------- */
+/* --- ann receives ----------------------------------------------------------------------------- */
 
 static void accepted_is_answered_at_once_delivered_with_the_ack(void **state)
 {
