@@ -256,12 +256,13 @@ static void check_urls(struct load *load)
     }
 }
 
-/* One I/O thread per processor up to a small number, because they run most turns themselves; the
- * other processors are for whoever takes over when they are behind. */
+/* One I/O thread per two processors up to a small number: they run most turns themselves, and the
+ * clients, the store and the services on the same machine need the others
+ * (docs/decisions/0013). The workers are for whoever is behind. */
 static void resolve_threads(struct options *options)
 {
     enum {
-        IO_MAX = 4
+        IO_MAX = 8
     };
     cpu_set_t set;
     uint64_t processors = 1;
@@ -269,7 +270,8 @@ static void resolve_threads(struct options *options)
         processors = (uint64_t)CPU_COUNT(&set);
     }
     if (options->threads_io == 0) {
-        options->threads_io = processors < IO_MAX ? processors : IO_MAX;
+        options->threads_io = processors / 2 < 1 ? 1 : processors / 2;
+        options->threads_io = options->threads_io < IO_MAX ? options->threads_io : IO_MAX;
     }
     if (options->threads_workers == 0) {
         options->threads_workers =

@@ -59,17 +59,6 @@ static void say_close(struct broker *broker, struct thread *thread, conn_handle 
     net_release(broker->net, conn);
 }
 
-static void copy_text(char *to, size_t room, struct bytes from)
-{
-    size_t size = from.size < room - 1 ? from.size : room - 1;
-    /* Cut between characters. */
-    while (size < from.size && size > 0 && (from.data[size] & 0xc0) == 0x80)
-        size--;
-    if (size > 0)
-        memcpy(to, from.data, size);
-    to[size] = '\0';
-}
-
 /* A few threads that look at the same time may let in a few more. */
 static bool is_one_too_many(struct broker *broker, const struct attach_message *attach)
 {
@@ -103,8 +92,8 @@ static bool attach(struct broker *broker, struct thread *thread, conn_handle con
     message->conn = conn;
     message->id = frame->id;
     message->acks = frame->login.acks;
-    copy_text(message->user, sizeof(message->user), frame->login.username);
-    copy_text(message->client, sizeof(message->client), frame->login.client);
+    text_copy(message->user, sizeof(message->user), frame->login.username);
+    text_copy(message->client, sizeof(message->client), frame->login.client);
     net_address(broker->net, conn, message->address);
     if (ingress_attach(broker, &thread->runner, message))
         return true;
