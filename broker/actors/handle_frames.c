@@ -38,6 +38,10 @@ static void handle_one(struct session *session, struct bytes bytes, bool welcome
         user_protocol_error(session, turn, frame.id, "a request before the Welcome");
         return;
     }
+    if (requests_find(session->requests, frame.id) != NULL) {
+        user_protocol_error(session, turn, frame.id, "a second request under an id in flight");
+        return;
+    }
     switch (frame.body) {
     case CLIENT_SEND:
         handle_send(session, &frame, turn);
@@ -156,8 +160,10 @@ void handle_ack(struct session *session, const struct client_frame *frame, struc
 {
     if (frame->ack.seq >= session->next_seq)
         user_protocol_error(session, turn, frame->id, "an Ack beyond what was sent");
-    else
+    else {
         session_acknowledge(session, turn, frame->ack.seq);
+        answer_done(session, turn, frame->id, session->epoch);
+    }
 }
 
 void handle_logout(struct session *session, const struct client_frame *frame, struct turn *turn)

@@ -21,11 +21,9 @@ static bool remember(struct session *session, struct turn *turn, const struct re
     int error = requests_add(&session->requests, request, turn->settings->requests_max);
     if (error == 0)
         return true;
-    if (error == -EEXIST)
-        user_protocol_error(session, turn, request->id, "a second request under an id in flight");
-    else
-        answer_error(session, turn, request->id, USHER__V1__ERROR__CODE__BUSY,
-                     "too many requests in flight", RETRY_BUSY_MS);
+    CHECK(error != -EEXIST); /* handle_frames.c has looked */
+    answer_error(session, turn, request->id, USHER__V1__ERROR__CODE__BUSY,
+                 "too many requests in flight", RETRY_BUSY_MS);
     return false;
 }
 
@@ -41,10 +39,7 @@ static void refuse(struct session *session, struct turn *turn, uint64_t id, uint
                    const char *detail)
 {
     turn_count(turn, METRIC_messages_refused, 1);
-    if (id != 0 && requests_find(session->requests, id) != NULL)
-        user_protocol_error(session, turn, id, "a second request under an id in flight");
-    else
-        answer_error(session, turn, id, code, detail, 0);
+    answer_error(session, turn, id, code, detail, 0);
 }
 
 void handle_send(struct session *session, const struct client_frame *frame, struct turn *turn)

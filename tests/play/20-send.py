@@ -195,6 +195,8 @@ def scene_acknowledge():
             for seq in (3, 1, 0, 3, 5, 5, 2):  # lower than before is ignored
                 bob.post("ack", id=0, seq=seq)
             bob.ping()
+            id = bob.post("ack", seq=5)  # with an id it is answered like any request
+            bob.expect("done", id=id)
         for beyond in (6, 7, 1 << 32, (1 << 64) - 1):
             with Client(broker) as bob:
                 bob.login("bob", acks=True)
@@ -239,6 +241,15 @@ def scene_id_in_flight():
         alice.post("send", id=77, to="bob", until=DELIVERED)
         alice.expect_error("PROTOCOL", id=77)
         alice.expect_close("PROTOCOL_ERROR")
+    for kind in ("ping", "ack", "logout"):  # whatever the second one is
+        with Broker() as broker, Client(broker) as alice, Client(broker) as bob:
+            alice.login("alice")
+            bob.login("bob", acks=True)
+            alice.post("send", id=77, to="bob", until=DELIVERED)
+            bob.messages(1)
+            alice.post(kind, id=77)
+            alice.expect_error("PROTOCOL", id=77)
+            alice.expect_close("PROTOCOL_ERROR")
     with Broker() as broker, Client(broker) as alice:
         alice.login("alice")
         for _ in range(3):  # an id is free again once it is answered
