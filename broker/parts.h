@@ -53,8 +53,6 @@ struct broker {
     struct thread *threads; /* I/O threads, workers, committer, and one for everybody else */
     struct net_events net_events;
     struct link_events link_events;
-    /* shared */
-    _Atomic bool stopping;
 };
 
 /* --- assemble.c: for broker.c, and for the simulation, which brings its own edges ------------- */

@@ -10,6 +10,7 @@
 #include "client.pb-c.h"
 #include "proto/link_frame.h"
 #include "proto/username.h"
+#include "proto/varint.h"
 
 /* The life of an instance: Hello, heard of by its Fetches, lost, left.
  *
@@ -42,6 +43,14 @@ bool instance_key(const Usher__V1__Hello *hello, char key[INSTANCE_KEY_BYTES])
 }
 
 /* --- answers ------------------------------------------------------------------------------------ */
+
+void instance_put_tag(struct buffer *out, uint8_t tag, uint64_t value)
+{
+    uint8_t bytes[1 + VARINT_BYTES_MAX];
+    bytes[0] = tag;
+    size_t size = 1 + varint_write(bytes + 1, value);
+    CHECK_DEBT(buffer_append(out, bytes, size) == 0, "no memory for an answer");
+}
 
 void instance_answer(struct turn *turn, uint64_t exchange, const Usher__V1__LinkAnswer *answer)
 {

@@ -95,18 +95,10 @@ void instance_rewind_mail(struct instance *instance)
 
 /* --- composing ------------------------------------------------------------------------------------ */
 
-static void put_tag(struct buffer *out, uint8_t tag, uint64_t value)
-{
-    uint8_t bytes[1 + VARINT_BYTES_MAX];
-    bytes[0] = tag;
-    size_t size = 1 + varint_write(bytes + 1, value);
-    CHECK_DEBT(buffer_append(out, bytes, size) == 0, "no memory for a batch");
-}
-
 static void put_mail(struct buffer *out, const Usher__V1__Mail *mail)
 {
     size_t size = usher__v1__mail__get_packed_size(mail);
-    put_tag(out, BATCH_MAIL_TAG, size);
+    instance_put_tag(out, BATCH_MAIL_TAG, size);
     uint8_t *to = buffer_reserve(out, size);
     CHECK_DEBT(to != NULL, "no memory for a batch");
     out->size += usher__v1__mail__pack(mail, to);
@@ -214,7 +206,7 @@ void instance_take_events(struct instance *instance, struct query_result_message
 static void send_batch(struct instance *instance, struct turn *turn, const struct buffer *body)
 {
     size_t offset = turn->out.size;
-    put_tag(&turn->out, ANSWER_BATCH_TAG, body->size);
+    instance_put_tag(&turn->out, ANSWER_BATCH_TAG, body->size);
     CHECK_DEBT(buffer_append(&turn->out, body->data, body->size) == 0, "no memory for a batch");
     struct effect *effect = turn_effect(turn, EFFECT_ANSWER, instance->fetch_exchange);
     effect->offset = (uint32_t)offset;
@@ -241,8 +233,8 @@ void instance_answer_fetch(struct instance *instance, struct turn *turn, bool ev
                    "no memory for a batch");
     if (count > 0 || events || instance->reset || even_if_empty) {
         if (instance->reset)
-            put_tag(&body, BATCH_RESET_TAG, 1);
-        put_tag(&body, BATCH_LAST_TAG,
+            instance_put_tag(&body, BATCH_RESET_TAG, 1);
+        instance_put_tag(&body, BATCH_LAST_TAG,
                 atomic_load_explicit(&turn->counters->presence_last, memory_order_acquire));
         instance->reset = false;
         send_batch(instance, turn, &body);

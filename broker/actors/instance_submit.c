@@ -101,21 +101,13 @@ static void encode_plain(struct command_result *result)
     result->encoded.size += usher__v1__result__pack(&whole, to);
 }
 
-static void put_tag(struct buffer *out, uint8_t tag, uint64_t value)
-{
-    uint8_t bytes[1 + VARINT_BYTES_MAX];
-    bytes[0] = tag;
-    size_t size = 1 + varint_write(bytes + 1, value);
-    CHECK_DEBT(buffer_append(out, bytes, size) == 0, "no memory for results");
-}
-
 /* The LinkAnswer, appended to `out`. Results that would exceed the frame are TOO_LARGE. */
 static void encode_answer(struct instance *instance, struct submit *submit,
                           const Usher__V1__Submit *request, uint32_t bytes_max,
                           struct buffer *out)
 {
     struct buffer body = {0};
-    put_tag(&body, RESULTS_SEQ_TAG, submit->seq);
+    instance_put_tag(&body, RESULTS_SEQ_TAG, submit->seq);
     for (uint32_t i = 0; i < submit->count; i++) {
         struct command_result *result = &submit->results[i];
         if (result->push) {
@@ -133,12 +125,12 @@ static void encode_answer(struct instance *instance, struct submit *submit,
             result->code = USHER__V1__RESULT__CODE__TOO_LARGE;
             encode_plain(result);
         }
-        put_tag(&body, RESULTS_RESULT_TAG, result->encoded.size);
+        instance_put_tag(&body, RESULTS_RESULT_TAG, result->encoded.size);
         if (result->encoded.size > 0)
             CHECK_DEBT(buffer_append(&body, result->encoded.data, result->encoded.size) == 0,
                        "no memory for results");
     }
-    put_tag(out, ANSWER_RESULTS_TAG, body.size);
+    instance_put_tag(out, ANSWER_RESULTS_TAG, body.size);
     CHECK_DEBT(buffer_append(out, body.data, body.size) == 0, "no memory for results");
     buffer_fini(&body);
 }
