@@ -18,6 +18,10 @@
  *   database  pad 4, flags 2, depth 2, branch, leaf, overflow pages 8 each, entries 8, root 8
  *   meta      after the page's 16 bytes: magic 4, version 4, address 8, map size 8,
  *             two databases (free pages, main), last page 8, transaction 8
+ *
+ * The two meta pages hold the states of the last two transactions; the greater number is the state
+ * that counts. So taking a transaction back is writing a smaller number over its own: whatever
+ * else its meta page says is not read any more, and the next commit writes it anew.
  */
 
 #include "storage/lmdb_file.h"
@@ -43,6 +47,7 @@ enum {
     PAGE_BYTES_MIN = 512,
     PAGE_BYTES_MAX = 32768,
     META_BYTES = 152,
+    TRANSACTION_AT = 128, /* in the meta */
     NODE_HEADER_BYTES = 8,
     DATABASE_BYTES = 48,
     DEPTH_MAX = 32,
@@ -278,8 +283,8 @@ static int metas_check(struct file *file, const char *path, char *error)
 static const uint8_t *meta_newest(const struct file *file)
 {
     static_assert(META_BYTES <= PAGE_BYTES_MIN, "a meta page holds a meta");
-    uint64_t even = read64(meta_at(file, 0) + 128);
-    uint64_t odd = read64(meta_at(file, 1) + 128);
+    uint64_t even = read64(meta_at(file, 0) + TRANSACTION_AT);
+    uint64_t odd = read64(meta_at(file, 1) + TRANSACTION_AT);
     if (even % 2 != 0 || odd % 2 != 1 || (odd > even ? odd - even : even - odd) != 1)
         return NULL;
     return meta_at(file, odd > even ? 1 : 0);
@@ -329,5 +334,71 @@ int lmdb_file_check(const char *path, char *error)
     if (result == 0)
         result = pages_check(&file, path, error);
     (void)munmap(map, file.bytes);
+    return result;
+}
+
+/* --- sync and undo ----------------------------------------------------------------------- */
+
+int lmdb_file_sync(const char *path, char *error)
+{
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    int code = descriptor < 0 || fdatasync(descriptor) < 0 ? errno : 0;
+    if (descriptor >= 0)
+        (void)close(descriptor);
+    return code == 0 ? 0 : store_explain(error, -code, "cannot sync %s: %s", path, strerror(code));
+}
+
+static int number_read(int descriptor, uint64_t page_bytes, unsigned index, uint64_t *number)
+{
+    uint8_t meta[META_BYTES];
+    ssize_t got =
+        pread(descriptor, meta, sizeof(meta), (off_t)(index * page_bytes + PAGE_HEADER_BYTES));
+    if (got < 0)
+        return -errno;
+    if (got != META_BYTES || read32(meta) != magic || read32(meta + 24) != page_bytes)
+        return -EUCLEAN;
+    *number = read64(meta + TRANSACTION_AT);
+    return 0;
+}
+
+/* The number is written also when it is there already: the page in the cache may be older than the
+ * failure, and not what the disk holds. 8 aligned bytes lie in one sector. */
+static int number_write(int descriptor, uint64_t page_bytes, unsigned index, uint64_t number)
+{
+    off_t at = (off_t)(index * page_bytes + PAGE_HEADER_BYTES + TRANSACTION_AT);
+    ssize_t put = pwrite(descriptor, &number, sizeof(number), at);
+    if (put != (ssize_t)sizeof(number))
+        return put < 0 ? -errno : -EIO;
+    return fdatasync(descriptor) < 0 ? -errno : 0;
+}
+
+static int undo(int descriptor, uint64_t last)
+{
+    uint8_t head[META_BYTES];
+    uint64_t number = 0;
+    unsigned index = last % 2 == 0;
+    if (last == 0)
+        return -EUCLEAN;
+    ssize_t got = pread(descriptor, head, sizeof(head), PAGE_HEADER_BYTES);
+    if (got != META_BYTES)
+        return got < 0 ? -errno : -EUCLEAN;
+    uint64_t page_bytes = read32(head + 24);
+    int result = number_read(descriptor, page_bytes, index ^ 1, &number);
+    if (result == 0 && number != last)
+        result = -EUCLEAN;
+    if (result == 0)
+        result = number_read(descriptor, page_bytes, index, &number);
+    if (result == 0 && number != last + 1 && number != last - 1)
+        result = -EUCLEAN;
+    return result == 0 ? number_write(descriptor, page_bytes, index, last - 1) : result;
+}
+
+int lmdb_file_undo(const char *path, uint64_t transaction_last)
+{
+    int descriptor = open(path, O_RDWR | O_CLOEXEC);
+    if (descriptor < 0)
+        return -errno;
+    int result = undo(descriptor, transaction_last);
+    (void)close(descriptor);
     return result;
 }

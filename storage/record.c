@@ -6,7 +6,8 @@
  * twice, a number in a longer form than needed.
  *
  * Unpacking allocates from an arena whose memory is on the stack: a record is small, a listing
- * unpacks many of them, and a damaged one that passes the checksum by luck costs no more. */
+ * unpacks many of them, and a damaged one that passes the checksum by luck costs no more. Only
+ * saved messages are of any size; their arena is the caller's, sized after the record. */
 
 #include "storage/record.h"
 
@@ -73,7 +74,7 @@ static void header_write(uint8_t *out, struct bytes key, size_t body_bytes)
 
 static int header_check(struct bytes key, struct bytes bytes, struct bytes *body)
 {
-    if (bytes.size < RECORD_HEADER_BYTES || bytes.size > RECORD_BYTES_MAX)
+    if (bytes.size < RECORD_HEADER_BYTES)
         return -EUCLEAN;
     if (bytes.data[0] != RECORD_VERSION)
         return -EUCLEAN;
@@ -113,10 +114,11 @@ static int message_pack(const ProtobufCMessage *message, struct bytes key, uint8
 
 /* The message lives in the arena; NULL when it is damaged. */
 static ProtobufCMessage *message_unpack(const ProtobufCMessageDescriptor *descriptor,
-                                        struct bytes key, struct bytes bytes, struct arena *arena)
+                                        struct bytes key, struct bytes bytes, size_t bytes_max,
+                                        struct arena *arena)
 {
     struct bytes body;
-    if (header_check(key, bytes, &body) < 0)
+    if (bytes.size > bytes_max || header_check(key, bytes, &body) < 0)
         return NULL;
     ProtobufCMessage *message =
         protobuf_c_message_unpack(descriptor, arena_allocator(arena), body.size, body.data);
@@ -149,8 +151,8 @@ int record_unpack_session(const char *user, struct bytes bytes, struct session_r
 {
     alignas(max_align_t) uint8_t memory[ARENA_BYTES];
     struct arena arena = {.data = memory, .capacity = sizeof(memory)};
-    ProtobufCMessage *base =
-        message_unpack(&usher__v1__session_record__descriptor, bytes_of_text(user), bytes, &arena);
+    ProtobufCMessage *base = message_unpack(&usher__v1__session_record__descriptor,
+                                            bytes_of_text(user), bytes, RECORD_BYTES_MAX, &arena);
     if (base == NULL)
         return -EUCLEAN;
     const Usher__V1__SessionRecord *message = (const Usher__V1__SessionRecord *)base;
@@ -196,8 +198,9 @@ int record_unpack_event(uint64_t seq, struct bytes bytes, struct presence_event 
     record_event_key(seq, key);
     alignas(max_align_t) uint8_t memory[ARENA_BYTES];
     struct arena arena = {.data = memory, .capacity = sizeof(memory)};
-    ProtobufCMessage *base = message_unpack(&usher__v1__presence_event__descriptor,
-                                            (struct bytes){key, sizeof(key)}, bytes, &arena);
+    ProtobufCMessage *base =
+        message_unpack(&usher__v1__presence_event__descriptor, (struct bytes){key, sizeof(key)},
+                       bytes, RECORD_BYTES_MAX, &arena);
     if (base == NULL)
         return -EUCLEAN;
     const Usher__V1__PresenceEvent *message = (const Usher__V1__PresenceEvent *)base;
@@ -217,6 +220,141 @@ int record_unpack_event(uint64_t seq, struct bytes bytes, struct presence_event 
                 text_copy(event->client, message->client, STORE_CLIENT_BYTES_MAX);
     return fits ? 0 : -EUCLEAN;
 }
+
+/* --- inboxes ----------------------------------------------------------------------------- */
+
+size_t record_inbox_key(const char *user, uint64_t seq, uint8_t key[RECORD_INBOX_KEY_BYTES_MAX])
+{
+    size_t size = strnlen(user, STORE_NAME_BYTES_MAX);
+    memcpy(key, user, size);
+    key[size++] = '\0';
+    if (seq == 0)
+        return size;
+    record_event_key(seq, key + size);
+    return size + RECORD_EVENT_KEY_BYTES;
+}
+
+int record_inbox_seq(const char *user, struct bytes key, uint64_t *seq)
+{
+    const uint8_t *end = key.size == 0 ? NULL : memchr(key.data, '\0', key.size);
+    if (end == NULL)
+        return -EUCLEAN;
+    size_t name_bytes = (size_t)(end - key.data);
+    size_t seq_bytes = key.size - name_bytes - 1;
+    if (name_bytes == 0 || name_bytes > STORE_NAME_BYTES_MAX)
+        return -EUCLEAN;
+    if (seq_bytes != 0 && seq_bytes != RECORD_EVENT_KEY_BYTES)
+        return -EUCLEAN;
+    *seq = seq_bytes == 0 ? 0 : record_event_seq(end + 1);
+    if (seq_bytes != 0 && *seq == 0)
+        return -EUCLEAN;
+    return *seq != 0 && bytes_equal((struct bytes){key.data, name_bytes}, bytes_of_text(user));
+}
+
+int record_pack_inbox(const char *user, const struct saved_inbox *inbox,
+                      uint8_t out[RECORD_BYTES_MAX])
+{
+    uint8_t key[RECORD_INBOX_KEY_BYTES_MAX];
+    size_t key_size = record_inbox_key(user, 0, key);
+    Usher__V1__InboxRecord message = USHER__V1__INBOX_RECORD__INIT;
+    message.epoch = inbox->epoch;
+    message.next_seq = inbox->next_seq;
+    message.acked_seq = inbox->acked_seq;
+    return message_pack(&message.base, (struct bytes){key, key_size}, out);
+}
+
+int record_unpack_inbox(const char *user, struct bytes bytes, struct saved_inbox *inbox)
+{
+    uint8_t key[RECORD_INBOX_KEY_BYTES_MAX];
+    size_t key_size = record_inbox_key(user, 0, key);
+    alignas(max_align_t) uint8_t memory[ARENA_BYTES];
+    struct arena arena = {.data = memory, .capacity = sizeof(memory)};
+    ProtobufCMessage *base =
+        message_unpack(&usher__v1__inbox_record__descriptor, (struct bytes){key, key_size}, bytes,
+                       RECORD_BYTES_MAX, &arena);
+    if (base == NULL)
+        return -EUCLEAN;
+    const Usher__V1__InboxRecord *message = (const Usher__V1__InboxRecord *)base;
+    inbox->epoch = message->epoch;
+    inbox->next_seq = message->next_seq;
+    inbox->acked_seq = message->acked_seq;
+    return 0;
+}
+
+static Usher__V1__MessageRecord message_record(const struct saved_message *message)
+{
+    Usher__V1__MessageRecord record = USHER__V1__MESSAGE_RECORD__INIT;
+    record.time_ms = message->time_ms;
+    record.age_ms = message->age_ms;
+    record.from_service = message->from_service;
+    record.redelivered = message->redelivered;
+    record.sent = message->sent;
+    record.name.data = (uint8_t *)message->name.data;
+    record.name.len = message->name.size;
+    record.payload.data = (uint8_t *)message->payload.data;
+    record.payload.len = message->payload.size;
+    return record;
+}
+
+int record_message_size(const struct saved_message *message)
+{
+    if (message->seq == 0 || message->name.size > STORE_NAME_BYTES_MAX ||
+        message->payload.size > STORE_PAYLOAD_BYTES_MAX)
+        return -EINVAL;
+    Usher__V1__MessageRecord record = message_record(message);
+    return RECORD_HEADER_BYTES + (int)protobuf_c_message_get_packed_size(&record.base);
+}
+
+void record_pack_message(const char *user, const struct saved_message *message, uint8_t *out)
+{
+    uint8_t key[RECORD_INBOX_KEY_BYTES_MAX];
+    size_t key_size = record_inbox_key(user, message->seq, key);
+    Usher__V1__MessageRecord record = message_record(message);
+    size_t size = protobuf_c_message_pack(&record.base, out + RECORD_HEADER_BYTES);
+    header_write(out, (struct bytes){key, key_size}, size);
+}
+
+/* Room for what the unpacked form of `size` bytes takes. */
+static int arena_fit(struct arena *arena, size_t size)
+{
+    arena_reset(arena);
+    if (arena->capacity >= size + ARENA_BYTES)
+        return 0;
+    arena_fini(arena);
+    return arena_init(arena, size + ARENA_BYTES);
+}
+
+int record_unpack_message(const char *user, uint64_t seq, struct bytes bytes, struct arena *arena,
+                          struct saved_message *message)
+{
+    uint8_t key[RECORD_INBOX_KEY_BYTES_MAX];
+    size_t key_size = record_inbox_key(user, seq, key);
+    if (seq == 0 || bytes.size > RECORD_MESSAGE_BYTES_MAX)
+        return -EUCLEAN;
+    if (arena_fit(arena, bytes.size) < 0)
+        return -ENOMEM;
+    ProtobufCMessage *base =
+        message_unpack(&usher__v1__message_record__descriptor, (struct bytes){key, key_size}, bytes,
+                       RECORD_MESSAGE_BYTES_MAX, arena);
+    if (base == NULL)
+        return -EUCLEAN;
+    const Usher__V1__MessageRecord *record = (const Usher__V1__MessageRecord *)base;
+    if (record->name.len > STORE_NAME_BYTES_MAX || record->payload.len > STORE_PAYLOAD_BYTES_MAX)
+        return -EUCLEAN;
+    *message = (struct saved_message){
+        .seq = seq,
+        .time_ms = record->time_ms,
+        .age_ms = record->age_ms,
+        .from_service = record->from_service,
+        .redelivered = record->redelivered,
+        .sent = record->sent,
+        .name = {record->name.data, record->name.len},
+        .payload = {record->payload.data, record->payload.len},
+    };
+    return 0;
+}
+
+/* --- the counters ------------------------------------------------------------------------ */
 
 static const char position_key[] = "position";
 

@@ -6,15 +6,28 @@
  *
  *   1 byte   version of the layout (RECORD_VERSION)
  *   4 bytes  CRC-32C, little-endian, over the key, the version byte and the body
- *   body     SessionRecord of record.proto or PresenceEvent of backend.proto
+ *   body     a message of record.proto, or PresenceEvent of backend.proto
  *
- * The key is in the checksum but not in the bytes, so a record that lies under another's key is
- * damaged too. Pure functions: any thread, no allocation, never block. */
+ * and under which keys:
+ *
+ *   sessions   name                                SessionRecord
+ *   events     seq, 8 bytes                        PresenceEvent
+ *   inboxes    name, NUL                           InboxRecord
+ *              name, NUL, seq, 8 bytes             MessageRecord
+ *   meta       "position"                          both counters, 8 bytes each
+ *              "schema"                            the version as text, without a header
+ *
+ * Numbers in keys are big-endian, so byte order is number order, and an inbox is its head followed
+ * by its messages. The key is in the checksum but not in the bytes, so a record that lies under
+ * another's key is damaged too. Schema "usher-store-1" is the same without inboxes.
+ *
+ * Pure functions: any thread, no allocation unless said, never block. */
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "proto/arena.h"
 #include "proto/bytes.h"
 #include "storage/store.h"
 
@@ -23,6 +36,8 @@ enum {
     RECORD_HEADER_BYTES = 5,
     RECORD_BYTES_MAX = 320,
     RECORD_EVENT_KEY_BYTES = 8,
+    RECORD_INBOX_KEY_BYTES_MAX = STORE_NAME_BYTES_MAX + 1 + RECORD_EVENT_KEY_BYTES,
+    RECORD_MESSAGE_BYTES_MAX = STORE_PAYLOAD_BYTES_MAX + RECORD_BYTES_MAX,
     RECORD_POSITION_BYTES = RECORD_HEADER_BYTES + 16,
 };
 
@@ -36,6 +51,27 @@ int record_pack_event(const struct presence_event *event, uint8_t out[RECORD_BYT
  * undefined then. `seq` is that of the key. */
 int record_unpack_session(const char *user, struct bytes bytes, struct session_record *record);
 int record_unpack_event(uint64_t seq, struct bytes bytes, struct presence_event *event);
+
+int record_pack_inbox(const char *user, const struct saved_inbox *inbox,
+                      uint8_t out[RECORD_BYTES_MAX]);
+int record_unpack_inbox(const char *user, struct bytes bytes, struct saved_inbox *inbox);
+
+/* Messages are of any size: how many bytes packing takes (-EINVAL as above), and packing into
+ * just so many. */
+int record_message_size(const struct saved_message *message);
+void record_pack_message(const char *user, const struct saved_message *message, uint8_t *out);
+
+/* As above. name and payload lie in the arena, which is emptied first and grown when the record
+ * needs it: -ENOMEM when that fails. Zeroed memory will do for an arena; the caller ends it. */
+int record_unpack_message(const char *user, uint64_t seq, struct bytes bytes, struct arena *arena,
+                          struct saved_message *message);
+
+/* Gives the size of the key: of the head for seq 0, of a message for the others. */
+size_t record_inbox_key(const char *user, uint64_t seq, uint8_t key[RECORD_INBOX_KEY_BYTES_MAX]);
+
+/* 1 and the seq when the key is one of this user's messages, 0 when it is of another inbox (or of
+ * this one's head), -EUCLEAN when it is no key. */
+int record_inbox_seq(const char *user, struct bytes key, uint64_t *seq);
 
 /* The two counters of the store under one checksum. */
 void record_pack_position(uint64_t epoch_last, uint64_t presence_last,

@@ -45,6 +45,12 @@ static bool event_is_usable(const struct presence_event *event)
            record_text_fits(event->client, STORE_CLIENT_BYTES_MAX);
 }
 
+static bool message_is_usable(const struct saved_message *message)
+{
+    return message->seq != 0 && message->name.size <= STORE_NAME_BYTES_MAX &&
+           message->payload.size <= STORE_PAYLOAD_BYTES_MAX;
+}
+
 void store_close(struct store *store)
 {
     if (store == NULL)
@@ -112,6 +118,34 @@ int store_append_event(struct store *store, struct presence_event *event)
     return write_done(store, store->ops->append_event(store, event));
 }
 
+int store_put_inbox(struct store *store, const char *user, const struct saved_inbox *inbox)
+{
+    int result = write_check(store);
+    if (result < 0)
+        return result;
+    if (!name_is_usable(user))
+        return write_done(store, -EINVAL);
+    return write_done(store, store->ops->put_inbox(store, user, inbox));
+}
+
+int store_put_message(struct store *store, const char *user, const struct saved_message *message)
+{
+    int result = write_check(store);
+    if (result < 0)
+        return result;
+    if (!name_is_usable(user) || !message_is_usable(message))
+        return write_done(store, -EINVAL);
+    return write_done(store, store->ops->put_message(store, user, message));
+}
+
+int store_drop_inboxes(struct store *store)
+{
+    int result = write_check(store);
+    if (result < 0)
+        return result;
+    return write_done(store, store->ops->drop_inboxes(store));
+}
+
 int store_commit(struct store *store, uint64_t epoch_last)
 {
     int result = write_check(store);
@@ -171,4 +205,12 @@ int store_read_events(struct store *store, uint64_t after, size_t limit, store_e
                       void *context, struct store_position *position)
 {
     return store->ops->read_events(store, after, limit, each, context, position);
+}
+
+int store_read_inbox(struct store *store, const char *user, struct saved_inbox *inbox,
+                     store_message_each *each, void *context)
+{
+    if (!name_is_usable(user))
+        return -ENOENT;
+    return store->ops->read_inbox(store, user, inbox, each, context);
 }

@@ -20,11 +20,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "proto/bytes.h"
+
 enum {
     STORE_NAME_BYTES_MAX = 64,
     STORE_SECRET_BYTES = 16,
     STORE_ADDRESS_BYTES_MAX = 56, /* text, "[v6]:port" fits */
     STORE_CLIENT_BYTES_MAX = 64,
+    STORE_PAYLOAD_BYTES_MAX = 1 << 30, /* of a saved message */
     STORE_ERROR_BYTES_MAX = 256,
 };
 
@@ -57,6 +60,26 @@ struct presence_event {
     char user[STORE_NAME_BYTES_MAX + 1];
     char address[STORE_ADDRESS_BYTES_MAX + 1];
     char client[STORE_CLIENT_BYTES_MAX + 1];
+};
+
+/* What the broker knows of a user's inbox when it stops in order. A record is kept for every
+ * session, also when nothing waits: without one, the numbering of before is not known. */
+struct saved_inbox {
+    uint64_t epoch;     /* of the session it belongs to */
+    uint64_t next_seq;  /* of the next message */
+    uint64_t acked_seq; /* everything up to it is done with, or given up */
+};
+
+/* One message of it. */
+struct saved_message {
+    uint64_t seq;     /* not 0 */
+    uint64_t time_ms; /* wall time at which it was sent */
+    uint64_t age_ms;  /* how long it had waited when it was saved */
+    bool from_service;
+    bool redelivered;
+    bool sent;
+    struct bytes name; /* sender or service, STORE_NAME_BYTES_MAX at most */
+    struct bytes payload;
 };
 
 /* As of the last commit. */
@@ -103,6 +126,13 @@ int store_put_session(struct store *store, const char *user, const struct sessio
 int store_delete_session(struct store *store, const char *user); /* -ENOENT is not an error here */
 int store_append_event(struct store *store, struct presence_event *event); /* sets event->seq */
 
+/* The saved inboxes are written by an orderly stop and dropped by the start that has read them.
+ * Messages are put in order of seq. Dropping takes no room of its own. What is put copies its
+ * bytes; a second put under the same user or seq replaces the first. */
+int store_put_inbox(struct store *store, const char *user, const struct saved_inbox *inbox);
+int store_put_message(struct store *store, const char *user, const struct saved_message *message);
+int store_drop_inboxes(struct store *store);
+
 /* Synced to the disk when it returns 0, with `epoch_last` as the new highest epoch (never
  * lowered). On any error the whole transaction is undone and the seqs that it gave are free. */
 int store_commit(struct store *store, uint64_t epoch_last);
@@ -130,6 +160,12 @@ typedef bool store_event_each(void *context, const struct presence_event *event)
 int store_read_events(struct store *store, uint64_t after, size_t limit, store_event_each *each,
                       void *context, struct store_position *position);
 
+/* The saved inbox of the user, and its messages in order of seq until `each` returns false. name
+ * and payload are valid during the call. 0, -ENOENT when none was saved, -EUCLEAN. */
+typedef bool store_message_each(void *context, const struct saved_message *message);
+int store_read_inbox(struct store *store, const char *user, struct saved_inbox *inbox,
+                     store_message_each *each, void *context);
+
 /* --- faults, memory store only: for tests and the simulation ----------------------------- */
 
 /* The next commits fail with `error` (-ENOSPC, -EIO); 0 heals. */
@@ -137,5 +173,11 @@ void store_memory_fail(struct store *store, int error);
 
 /* A crash: an open transaction is gone, everything committed stays. */
 void store_memory_crash(struct store *store);
+
+/* Power is lost in the middle of the next commit that would have succeeded: what it wrote is there
+ * afterwards (`kept`) or is not, and from then on every call fails with -EIO until
+ * store_memory_crash: that commit, begin and all reads. A crash that comes first takes it back. */
+void store_memory_cut(struct store *store, bool kept);
+bool store_memory_is_cut(const struct store *store); /* it has happened */
 
 #endif

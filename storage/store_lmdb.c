@@ -2,8 +2,8 @@
 
 /* The store on disk. The only file that knows LMDB; its codes end here.
  *
- * Three databases in one file: `sessions` (name -> record), `events` (seq, big-endian -> record)
- * and `meta` (the schema's version, and one record with both counters). A transaction reads the
+ * Four databases in one file: `sessions`, `events`, `inboxes` and `meta` (the schema's version,
+ * and one record with both counters); storage/record.h has the layout. A transaction reads the
  * counters from the last committed state when it begins and writes them when it commits, so an
  * abort gives the seqs back by itself.
  *
@@ -14,18 +14,39 @@
  *
  * A commit that fails for another reason than space leaves the environment in doubt. It is not
  * used again: the next begin closes it and opens it anew, all checks included, under the lock
- * that readers share. If the file then shows another last transaction than the one that was
- * acknowledged, the failed one went through after all, in contradiction to the answer that was
- * given; begin fails until a restart, where the broker reads everything anew.
+ * that readers share. Three things may have failed, in this order (LMDB 0.9.24):
  *
- * A map that is full to the last page could not even delete: a change copies the pages on its
- * way, and the copied ones are free for the next but one transaction only. So each transaction
- * leaves PAGES_KEPT free pages to the next, and one that makes the content grow leaves twice as
- * many and what the events may still need (a quarter of the map at most). Refused are then new
- * names, while those who are there can change and leave, which makes room again.
+ *   - Writing pages, or their sync. They were free pages, and whoever uses them next writes them
+ *     anew before a sync of its own. Nothing hangs on the failed ones.
+ *   - Writing the meta page, which is synced by the write itself. The new state may then be in the
+ *     page cache, on the disk, both or neither. LMDB puts the old transaction number back, without
+ *     looking whether that worked and without a sync, and refuses all further use.
+ *
+ * So after a failed commit the file may show, now or after a loss of power, a transaction that was
+ * reported as failed. Its number would be used again, and so would the pages that it calls free;
+ * cut short, that is a damaged file. Therefore the reopening first does what LMDB tried
+ * (lmdb_file_undo): it writes the old number again and syncs it, and as long as that fails begin
+ * fails too. It is safe: the state before lies under the other meta page, all its pages are in
+ * place since a transaction writes to pages only that no living state uses, and no reader has seen
+ * the failed one, because LMDB publishes the number of a transaction (in the lock file) only after
+ * the meta page was written. No other process writes: the lock file of the folder sees to that,
+ * and a number that is neither the acknowledged one nor the next is not touched but refused until
+ * a restart. If the process ends before the undo, the next start reads everything anew, and what
+ * it finds is the truth; a failed login may then turn out to be there.
+ *
+ * Opening syncs the file before it reads. After a kill the page cache may hold what the disk does
+ * not, and answers must not be built on that.
+ *
+ * storage/room.c decides whether a change still fits the map, before LMDB is asked to make it.
+ * Pages that a reader may still see are not used again: one that stays in its transaction (of
+ * another process: those here are short) makes the file grow up to the map's end, and then every
+ * commit is refused until it goes. One that died there is cleared, now and then and whenever the
+ * end is near.
  *
  * The file is born under another name with its schema inside and then renamed. So a data.mdb
- * that is empty or has no schema is never a beginning, it is damage.
+ * that is empty or has no schema is never a beginning, it is damage. A file of version 1, which
+ * had no inboxes, is brought up to date in one transaction when it is opened; any other version is
+ * refused.
  *
  * Data: `env` and its handles are replaced by the writer under the write side of `lock`; all that
  * is below "the writer's" belongs to the writing thread; the rest is set once. */
@@ -45,19 +66,20 @@
 #include "storage/folder.h"
 #include "storage/lmdb_file.h"
 #include "storage/record.h"
+#include "storage/room.h"
 #include "storage/store_ops.h"
 
 enum {
-    READERS_MAX = 126,           /* read transactions at one time, as many as LMDB's default */
-    READER_CHECK_COMMITS = 1000, /* clears what dead processes left in the reader table */
-    EVENT_BYTES_MAX = 288,       /* one event on its page, with key and node */
-    EVENTS_DROPPED_MAX = 64,     /* per append: a lowered limit is reached in small steps */
-    EVENTS_SHARE = 4,            /* of the map, 1/n, at most for events */
-    PAGES_KEPT = 16,             /* what a transaction must leave for the next; see above */
+    READERS_MAX = 126,          /* read transactions at one time, as many as LMDB's default */
+    READER_CHECK_COMMITS = 100, /* clears what dead processes left in the reader table */
+    EVENTS_DROPPED_MAX = 64,    /* per append: a lowered limit is reached in small steps */
+    EVENTS_SHARE = 4,           /* of the map, 1/n, at most for events */
     MAP_PAGES_MIN = 64,
+    DATABASES = 4,
 };
 
-static const char schema_version[] = "usher-store-1";
+static const char schema_version[] = "usher-store-2";
+static const char schema_version_before[] = "usher-store-1";
 static const char data_name[] = "data.mdb";
 static const char birth_name[] = "data.mdb.new";
 
@@ -74,6 +96,7 @@ struct lmdb_store {
     MDB_env *env;          /* NULL after a reopening that failed */
     MDB_dbi sessions;
     MDB_dbi events;
+    MDB_dbi inboxes;
     MDB_dbi meta;
 
     /* the writer's */
@@ -82,13 +105,7 @@ struct lmdb_store {
     bool changed;            /* something of the transaction is to be committed */
     bool broken;             /* a commit failed: reopen before anything else */
     size_t transaction_last; /* the last that was acknowledged */
-    uint64_t changes;        /* in the transaction */
-    uint64_t bytes_put;      /* by them */
-    uint64_t pages_used;     /* of the file, free ones among them */
-    uint64_t page_bytes;
-    uint64_t pages_free;       /* when it began; a lower bound until free_list_counted */
-    uint64_t pages_for_events; /* what the events may still grow by */
-    bool free_list_counted;
+    struct room room;        /* of the transaction */
     uint64_t commits;
 };
 
@@ -157,7 +174,7 @@ static int env_open(MDB_env **out, const char *path, uint64_t map_bytes, unsigne
         return translate(code);
     code = mdb_env_set_mapsize(env, map_bytes);
     if (code == 0)
-        code = mdb_env_set_maxdbs(env, 3);
+        code = mdb_env_set_maxdbs(env, DATABASES);
     if (code == 0)
         code = mdb_env_set_maxreaders(env, READERS_MAX);
     if (code == 0)
@@ -183,6 +200,8 @@ static int birth_write(MDB_txn *transaction)
     int code = mdb_dbi_open(transaction, "sessions", MDB_CREATE, &other);
     if (code == 0)
         code = mdb_dbi_open(transaction, "events", MDB_CREATE, &other);
+    if (code == 0)
+        code = mdb_dbi_open(transaction, "inboxes", MDB_CREATE, &other);
     if (code == 0)
         code = mdb_dbi_open(transaction, "meta", MDB_CREATE, &meta);
     if (code == 0)
@@ -231,25 +250,57 @@ static int birth(const struct lmdb_store *store, const char *data_path, char *er
                : store_explain(error, result, "cannot make %s: %s", data_path, strerror(-result));
 }
 
-/* The handles of the three databases. A store without one of them is damaged. */
-static int handles_open(struct lmdb_store *store, MDB_txn *transaction)
+/* What is missing to the version of today. Content is only added: a crash leaves the file as it
+ * was, and so does a full map. */
+static int schema_upgrade(struct lmdb_store *store, MDB_txn *transaction)
+{
+    MDB_val key = value_of_text("schema");
+    MDB_val value = value_of_text(schema_version);
+    int code = mdb_dbi_open(transaction, "inboxes", MDB_CREATE, &store->inboxes);
+    if (code == 0)
+        code = mdb_put(transaction, store->meta, &key, &value, 0);
+    return translate(code);
+}
+
+/* The version, and an upgrade where one is due. */
+static int schema_open(struct lmdb_store *store, MDB_txn *transaction, const char *path,
+                       char *error)
+{
+    MDB_val key = value_of_text("schema");
+    MDB_val value;
+    int code = mdb_dbi_open(transaction, "meta", 0, &store->meta);
+    if (code == 0)
+        code = mdb_get(transaction, store->meta, &key, &value);
+    if (code != 0) {
+        int result = code == MDB_NOTFOUND ? -EUCLEAN : translate(code);
+        return store_explain(error, result, "%s is no store of usher", path);
+    }
+    struct bytes version = bytes_of_value(&value);
+    if (bytes_equal(version, bytes_of_text(schema_version)))
+        return 0;
+    if (!bytes_equal(version, bytes_of_text(schema_version_before)))
+        return store_explain(error, -EUCLEAN,
+                             "%s is of another version of usher; this one reads %s and %s", path,
+                             schema_version_before, schema_version);
+    int result = schema_upgrade(store, transaction);
+    return result == 0 ? 0
+                       : store_explain(error, result, "cannot bring %s to version %s: %s", path,
+                                       schema_version, strerror(-result));
+}
+
+/* The handles of the other databases. A store without one of them is damaged. */
+static int handles_open(struct lmdb_store *store, MDB_txn *transaction, const char *path,
+                        char *error)
 {
     int code = mdb_dbi_open(transaction, "sessions", 0, &store->sessions);
     if (code == 0)
         code = mdb_dbi_open(transaction, "events", 0, &store->events);
     if (code == 0)
-        code = mdb_dbi_open(transaction, "meta", 0, &store->meta);
-    return code == MDB_NOTFOUND ? -EUCLEAN : translate(code);
-}
-
-static int schema_check(const struct lmdb_store *store, MDB_txn *transaction)
-{
-    MDB_val key = value_of_text("schema");
-    MDB_val value;
-    int code = mdb_get(transaction, store->meta, &key, &value);
-    if (code != 0)
-        return code == MDB_NOTFOUND ? -EUCLEAN : translate(code);
-    return bytes_equal(bytes_of_value(&value), bytes_of_text(schema_version)) ? 0 : -EUCLEAN;
+        code = mdb_dbi_open(transaction, "inboxes", 0, &store->inboxes);
+    if (code == 0)
+        return 0;
+    return store_explain(error, code == MDB_NOTFOUND ? -EUCLEAN : translate(code),
+                         "%s is damaged: a part of the store is missing", path);
 }
 
 /* The key at one end of the events: its seq, or -ENOENT when there is none. */
@@ -316,20 +367,22 @@ static int content_check(struct lmdb_store *store, const char *path, char *error
     if (result < 0)
         return store_explain(error, result, "cannot read %s: %s", path, strerror(-result));
     struct store_position position;
-    result = handles_open(store, transaction);
+    result = schema_open(store, transaction, path, error);
     if (result == 0)
-        result = schema_check(store, transaction);
+        result = handles_open(store, transaction, path, error);
     if (result < 0) {
         mdb_txn_abort(transaction);
-        return store_explain(error, result, "%s is no store of version %s", path, schema_version);
+        return result;
     }
     result = position_read(store, transaction, &position);
     if (result < 0) {
         mdb_txn_abort(transaction);
         return store_explain(error, result, "%s: the counters or the events are damaged", path);
     }
-    result = translate(mdb_txn_commit(transaction));
-    return result == 0 ? 0 : store_explain(error, result, "cannot read %s", path);
+    result = translate(mdb_txn_commit(transaction)); /* writes only after an upgrade */
+    return result == 0
+               ? 0
+               : store_explain(error, result, "cannot open %s: %s", path, strerror(-result));
 }
 
 static size_t transaction_of(MDB_env *env)
@@ -338,13 +391,22 @@ static size_t transaction_of(MDB_env *env)
     return mdb_env_info(env, &info) == 0 ? info.me_last_txnid : 0;
 }
 
+static void env_close(struct lmdb_store *store)
+{
+    if (store->env != NULL)
+        mdb_env_close(store->env);
+    store->env = NULL;
+}
+
 /* Opens the environment of a store that holds its lock file. */
 static int file_open(struct lmdb_store *store, bool may_be_new, char *error)
 {
     char path[PATH_MAX];
     if (path_join(path, store->path, data_name) < 0)
         return store_explain(error, -ENAMETOOLONG, "the store's path is too long");
-    int result = lmdb_file_check(path, error);
+    int result = lmdb_file_sync(path, error);
+    if (result == 0)
+        result = lmdb_file_check(path, error);
     if (result == -ENOENT && may_be_new)
         result = birth(store, path, error);
     if (result < 0)
@@ -355,24 +417,36 @@ static int file_open(struct lmdb_store *store, bool may_be_new, char *error)
         return store_explain(error, result, "cannot open %s: %s", path, strerror(-result));
     }
     result = content_check(store, path, error);
-    if (result < 0) {
-        mdb_env_close(store->env);
-        store->env = NULL;
-    }
+    if (result < 0)
+        env_close(store);
     return result;
 }
 
-/* After a commit that failed. Waits for the reads that are under way. */
+/* Whether reads see the last acknowledged transaction: by the file and by the lock file. */
+static bool env_shows_last(const struct lmdb_store *store)
+{
+    MDB_txn *transaction;
+    if (mdb_txn_begin(store->env, NULL, MDB_RDONLY, &transaction) != 0)
+        return false;
+    size_t seen = mdb_txn_id(transaction);
+    mdb_txn_abort(transaction);
+    return seen == store->transaction_last && transaction_of(store->env) == seen;
+}
+
+/* After a commit that failed. Waits for the reads that are under way. The undo comes first: as
+ * long as the environment is open, nobody else takes what the file shows for the last state. */
 static int file_reopen(struct lmdb_store *store)
 {
+    char path[PATH_MAX];
     pthread_rwlock_wrlock(&store->lock);
-    if (store->env != NULL)
-        mdb_env_close(store->env);
-    store->env = NULL;
-    int result = file_open(store, false, NULL);
-    if (result == 0 && transaction_of(store->env) != store->transaction_last) {
-        mdb_env_close(store->env);
-        store->env = NULL;
+    int result = path_join(path, store->path, data_name);
+    if (result == 0)
+        result = lmdb_file_undo(path, store->transaction_last);
+    env_close(store);
+    if (result == 0)
+        result = file_open(store, false, NULL);
+    if (result == 0 && !env_shows_last(store)) {
+        env_close(store);
         result = -EIO;
     }
     pthread_rwlock_unlock(&store->lock);
@@ -382,24 +456,34 @@ static int file_reopen(struct lmdb_store *store)
 
 /* --- room for a change ------------------------------------------------------------------- */
 
-/* The pages that were free at the last commit. A write transaction may not look at LMDB's list
- * of them, so a short read transaction does. */
-static int free_list_count(MDB_env *env, uint64_t *pages)
+static size_t free_list_at(const MDB_val *list, size_t index)
+{
+    size_t number;
+    memcpy(&number, (const uint8_t *)list->mv_data + index * sizeof(number), sizeof(number));
+    return number;
+}
+
+/* Counts the pages that were free at the last commit, and marks them in `bitmap` when there is
+ * one. A write transaction may not look at LMDB's list of them, so a short read transaction does. */
+static int free_list_read(MDB_env *env, uint64_t *pages, uint8_t *bitmap, uint64_t bitmap_pages)
 {
     MDB_txn *transaction;
     MDB_cursor *cursor;
     int code = mdb_txn_begin(env, NULL, MDB_RDONLY, &transaction);
     if (code != 0)
         return code;
-    *pages = 0;
     code = mdb_cursor_open(transaction, 0, &cursor); /* 0: the list of free pages */
     if (code == 0) {
         MDB_val key;
         MDB_val value;
         while ((code = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0) {
-            size_t count;
-            memcpy(&count, value.mv_data, sizeof(count));
+            size_t count = free_list_at(&value, 0); /* then their numbers */
             *pages += count;
+            for (size_t i = 1; bitmap != NULL && i <= count; i++) {
+                size_t page = free_list_at(&value, i);
+                if (page < bitmap_pages)
+                    bitmap[page / 8] |= (uint8_t)(1u << page % 8);
+            }
         }
         mdb_cursor_close(cursor);
     }
@@ -407,51 +491,79 @@ static int free_list_count(MDB_env *env, uint64_t *pages)
     return code == MDB_NOTFOUND ? 0 : code;
 }
 
-/* What the file may still grow by; the free list is added only when that does not do. */
-static int room_begin(struct lmdb_store *store)
+static uint64_t longest_run(const uint8_t *bitmap, uint64_t bits)
+{
+    uint64_t longest = 0;
+    uint64_t run = 0;
+    for (uint64_t i = 0; i < bits; i++) {
+        run = bitmap[i / 8] & 1u << i % 8 ? run + 1 : 0;
+        longest = run > longest ? run : longest;
+    }
+    return longest;
+}
+
+/* What is free inside of the file; rows of pages matter to saved inboxes alone. */
+static int room_count(struct lmdb_store *store, enum room_change change)
+{
+    uint64_t pages = 0;
+    uint64_t file_pages = store->room.file.pages_used;
+    uint8_t *bitmap = NULL;
+    int dead;
+    if (change == ROOM_MESSAGE && (bitmap = calloc(1, file_pages / 8 + 1)) == NULL)
+        return -ENOMEM;
+    (void)mdb_reader_check(store->env, &dead); /* who died in a read keeps pages from use */
+    int code = free_list_read(store->env, &pages, bitmap, file_pages);
+    if (code == 0)
+        room_list(&store->room, pages, bitmap == NULL ? 0 : longest_run(bitmap, file_pages));
+    free(bitmap);
+    return translate(code);
+}
+
+static int room_open(struct lmdb_store *store)
 {
     MDB_envinfo info;
-    MDB_stat stat;
+    MDB_stat sessions;
+    MDB_stat events;
+    MDB_stat inboxes;
     int code = mdb_env_info(store->env, &info);
     if (code == 0)
-        code = mdb_env_stat(store->env, &stat);
+        code = mdb_stat(store->transaction, store->sessions, &sessions);
+    if (code == 0)
+        code = mdb_stat(store->transaction, store->events, &events);
+    if (code == 0)
+        code = mdb_stat(store->transaction, store->inboxes, &inboxes);
     if (code != 0)
         return translate(code);
-    uint64_t events = store->pending.presence_last + 1 - store->pending.presence_first;
-    uint64_t missing = events < store->events_kept_max ? store->events_kept_max - events : 0;
-    uint64_t pages = info.me_mapsize / stat.ms_psize;
-    uint64_t used = info.me_last_pgno + 1;
-    store->pages_free = used < pages ? pages - used : 0;
-    store->pages_for_events = (missing * EVENT_BYTES_MAX + stat.ms_psize - 1) / stat.ms_psize;
-    store->pages_used = used;
-    store->page_bytes = stat.ms_psize;
-    store->free_list_counted = false;
-    store->changes = 0;
-    store->bytes_put = 0;
+    uint64_t kept = store->pending.presence_last + 1 - store->pending.presence_first;
+    room_begin(&store->room,
+               &(struct room_file){
+                   .page_bytes = sessions.ms_psize,
+                   .pages = info.me_mapsize / sessions.ms_psize,
+                   .pages_used = info.me_last_pgno + 1,
+                   .session_pages = sessions.ms_branch_pages + sessions.ms_leaf_pages,
+                   .event_pages = events.ms_branch_pages + events.ms_leaf_pages,
+                   .inbox_pages = inboxes.ms_branch_pages + inboxes.ms_leaf_pages,
+                   .inbox_value_pages = inboxes.ms_overflow_pages,
+                   .sessions = sessions.ms_entries,
+                   .events_missing =
+                       kept < store->events_kept_max ? store->events_kept_max - kept : 0,
+               });
     return 0;
 }
 
-/* 0 or -ENOSPC for one more change in this transaction, which puts `bytes`; `grows` when it
- * leaves more behind than was there. The estimate: each change copies two pages, but no page is
- * copied twice, and what is put fills new pages by half. */
-static int room_take(struct lmdb_store *store, size_t bytes, bool grows)
+/* 0 or -ENOSPC for one more change in this transaction, which puts `bytes`. The free pages inside
+ * of the file are counted only when those behind it do not do. */
+static int room_take(struct lmdb_store *store, enum room_change change, size_t bytes)
 {
-    store->changes++;
-    store->bytes_put += bytes;
-    uint64_t copied = store->changes * 2;
-    if (copied > store->pages_used)
-        copied = store->pages_used;
-    uint64_t wanted = copied + 2 * store->bytes_put / store->page_bytes;
-    wanted += grows ? 2 * PAGES_KEPT + store->pages_for_events : PAGES_KEPT;
-    if (wanted > store->pages_free && !store->free_list_counted) {
-        uint64_t listed;
-        int code = free_list_count(store->env, &listed);
-        if (code != 0)
-            return translate(code);
-        store->pages_free += listed;
-        store->free_list_counted = true;
-    }
-    return wanted <= store->pages_free ? 0 : -ENOSPC;
+    struct room *room = &store->room;
+    room_add(room, change, bytes);
+    if (room_fits(room, change))
+        return 0;
+    bool counted = room->listed && (change != ROOM_MESSAGE || room->listed_run > 0);
+    int result = counted ? 0 : room_count(store, change);
+    if (result < 0)
+        return result;
+    return room_fits(room, change) ? 0 : -ENOSPC;
 }
 
 /* --- writing ----------------------------------------------------------------------------- */
@@ -472,7 +584,7 @@ static int lmdb_begin(struct store *base)
         return translate(code);
     int result = position_read(store, store->transaction, &store->pending);
     if (result == 0)
-        result = room_begin(store);
+        result = room_open(store);
     if (result < 0)
         mdb_txn_abort(store->transaction);
     return result;
@@ -500,7 +612,7 @@ static int lmdb_put_session(struct store *base, const char *user,
     bool grows;
     int result = session_grows(store, &key, value.mv_size, &grows);
     if (result == 0)
-        result = room_take(store, value.mv_size, grows);
+        result = room_take(store, grows ? ROOM_GROWS : ROOM_KEEPS, value.mv_size);
     if (result < 0)
         return result;
     store->changed = true;
@@ -511,7 +623,7 @@ static int lmdb_delete_session(struct store *base, const char *user)
 {
     struct lmdb_store *store = lmdb_of(base);
     MDB_val key = value_of_text(user);
-    int result = room_take(store, 0, false);
+    int result = room_take(store, ROOM_KEEPS, 0);
     if (result < 0)
         return result;
     int code = mdb_del(store->transaction, store->sessions, &key, NULL);
@@ -547,7 +659,7 @@ static int lmdb_append_event(struct store *base, struct presence_event *event)
     int size = record_pack_event(event, bytes);
     if (size < 0)
         return size;
-    int result = room_take(store, (size_t)size, false);
+    int result = room_take(store, ROOM_KEEPS, (size_t)size);
     if (result < 0)
         return result;
     record_event_key(event->seq, key_bytes);
@@ -559,6 +671,52 @@ static int lmdb_append_event(struct store *base, struct presence_event *event)
         return code == MDB_KEYEXIST ? -EUCLEAN : translate(code);
     store->pending.presence_last++;
     return events_drop(store);
+}
+
+static int lmdb_put_inbox(struct store *base, const char *user, const struct saved_inbox *inbox)
+{
+    struct lmdb_store *store = lmdb_of(base);
+    uint8_t bytes[RECORD_BYTES_MAX];
+    uint8_t key_bytes[RECORD_INBOX_KEY_BYTES_MAX];
+    int size = record_pack_inbox(user, inbox, bytes);
+    if (size < 0)
+        return size;
+    MDB_val key = {record_inbox_key(user, 0, key_bytes), key_bytes};
+    int result = room_take(store, ROOM_MESSAGE, key.mv_size + (size_t)size);
+    if (result < 0)
+        return result;
+    MDB_val value = {(size_t)size, bytes};
+    store->changed = true;
+    return translate(mdb_put(store->transaction, store->inboxes, &key, &value, 0));
+}
+
+static int lmdb_put_message(struct store *base, const char *user,
+                            const struct saved_message *message)
+{
+    struct lmdb_store *store = lmdb_of(base);
+    uint8_t key_bytes[RECORD_INBOX_KEY_BYTES_MAX];
+    int size = record_message_size(message);
+    if (size < 0)
+        return size;
+    MDB_val key = {record_inbox_key(user, message->seq, key_bytes), key_bytes};
+    int result = room_take(store, ROOM_MESSAGE, key.mv_size + (size_t)size);
+    if (result < 0)
+        return result;
+    MDB_val value = {(size_t)size, NULL};
+    store->changed = true;
+    /* LMDB gives the place, so that megabytes are not packed twice. */
+    int code = mdb_put(store->transaction, store->inboxes, &key, &value, MDB_RESERVE);
+    if (code != 0)
+        return translate(code);
+    record_pack_message(user, message, value.mv_data);
+    return 0;
+}
+
+static int lmdb_drop_inboxes(struct store *base)
+{
+    struct lmdb_store *store = lmdb_of(base);
+    store->changed = true;
+    return translate(mdb_drop(store->transaction, store->inboxes, 0));
 }
 
 static void lmdb_abort(struct store *base)
@@ -769,13 +927,70 @@ static int lmdb_read_events(struct store *base, uint64_t after, size_t limit,
     return result;
 }
 
+/* The messages behind the head that the cursor is on. */
+static int inbox_walk(MDB_cursor *cursor, const char *user, store_message_each *each, void *context)
+{
+    struct arena arena = {0};
+    MDB_val key;
+    MDB_val value;
+    uint64_t seq_before = 0;
+    int result = 0;
+    int code;
+    while ((code = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0) {
+        uint64_t seq;
+        struct saved_message message;
+        result = record_inbox_seq(user, bytes_of_value(&key), &seq);
+        if (result <= 0)
+            break;
+        result = seq > seq_before ? record_unpack_message(user, seq, bytes_of_value(&value), &arena,
+                                                          &message)
+                                  : -EUCLEAN;
+        if (result < 0 || !each(context, &message))
+            break;
+        seq_before = seq;
+    }
+    arena_fini(&arena);
+    if (code != 0)
+        return code == MDB_NOTFOUND ? 0 : translate(code);
+    return result;
+}
+
+static int inbox_read(MDB_cursor *cursor, const char *user, struct saved_inbox *inbox,
+                      store_message_each *each, void *context)
+{
+    uint8_t key_bytes[RECORD_INBOX_KEY_BYTES_MAX];
+    MDB_val key = {record_inbox_key(user, 0, key_bytes), key_bytes};
+    MDB_val value;
+    int result = translate(mdb_cursor_get(cursor, &key, &value, MDB_SET));
+    if (result == 0)
+        result = record_unpack_inbox(user, bytes_of_value(&value), inbox);
+    return result == 0 ? inbox_walk(cursor, user, each, context) : result;
+}
+
+static int lmdb_read_inbox(struct store *base, const char *user, struct saved_inbox *inbox,
+                           store_message_each *each, void *context)
+{
+    struct lmdb_store *store = lmdb_of(base);
+    MDB_txn *transaction;
+    MDB_cursor *cursor;
+    int result = read_begin(store, &transaction);
+    if (result < 0)
+        return result;
+    result = translate(mdb_cursor_open(transaction, store->inboxes, &cursor));
+    if (result == 0) {
+        result = inbox_read(cursor, user, inbox, each, context);
+        mdb_cursor_close(cursor);
+    }
+    read_end(store, transaction);
+    return result;
+}
+
 /* --- life -------------------------------------------------------------------------------- */
 
 static void lmdb_close(struct store *base)
 {
     struct lmdb_store *store = lmdb_of(base);
-    if (store->env != NULL)
-        mdb_env_close(store->env);
+    env_close(store);
     pthread_rwlock_destroy(&store->lock);
     /* Last: with it another broker may come. */
     (void)close(store->lock_file);
@@ -788,12 +1003,16 @@ static const struct store_ops lmdb_ops = {
     .put_session = lmdb_put_session,
     .delete_session = lmdb_delete_session,
     .append_event = lmdb_append_event,
+    .put_inbox = lmdb_put_inbox,
+    .put_message = lmdb_put_message,
+    .drop_inboxes = lmdb_drop_inboxes,
     .commit = lmdb_commit,
     .abort = lmdb_abort,
     .position = lmdb_position,
     .get_session = lmdb_get_session,
     .list_sessions = lmdb_list_sessions,
     .read_events = lmdb_read_events,
+    .read_inbox = lmdb_read_inbox,
 };
 
 static int options_take(struct lmdb_store *store, const struct store_options *options, char *error)
@@ -805,7 +1024,7 @@ static int options_take(struct lmdb_store *store, const struct store_options *op
                              (unsigned long long)(MAP_PAGES_MIN * page_bytes));
     if (snprintf(store->path, sizeof(store->path), "%s", options->path) >= (int)sizeof(store->path))
         return store_explain(error, -ENAMETOOLONG, "the store's path is too long");
-    store->events_kept_max = store->map_bytes / EVENTS_SHARE / EVENT_BYTES_MAX;
+    store->events_kept_max = store->map_bytes / EVENTS_SHARE / ROOM_EVENT_BYTES_MAX;
     if (store->events_kept_max > options->events_kept_max)
         store->events_kept_max = options->events_kept_max;
     return 0;

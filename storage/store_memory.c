@@ -9,9 +9,15 @@
  * The sessions are a skip list in byte order of the names: search and change cost the logarithm,
  * and a page of a listing is a walk along the lowest level. Heights come from a generator with a
  * fixed seed: the simulation must be the same in every run. The events are a ring, found by seq.
+ * Saved inboxes are chains under a hash of the name, in order of name and seq; the head of an
+ * inbox is its entry of seq 0.
  *
- * The writer alone touches the pending changes; sessions, events and counters are shared and
- * change under the mutex only, so the writer may read them without it. */
+ * A loss of power is a commit that fails and leaves its work behind or not. From then on nothing
+ * is answered: what the process would still read is not what it finds after the crash.
+ *
+ * The writer alone touches the pending changes; everything else is shared and changes under the
+ * mutex only, by the writer, so the writer may read it without. Faults and cuts are set by any
+ * thread. */
 
 #include "storage/store.h"
 
@@ -25,6 +31,7 @@
 enum {
     HEIGHT_MAX = 18, /* enough for 4^18 names, a level holds a quarter of the one below */
     RING_START = 64,
+    INBOX_CHAINS = 1024,
 };
 
 struct session_node {
@@ -41,6 +48,16 @@ struct event_node {
     struct presence_event event;
 };
 
+struct inbox_entry {
+    struct inbox_entry *pending_next;
+    struct inbox_entry *next; /* in its chain */
+    bool is_drop;             /* of all inboxes; the rest means nothing */
+    char user[STORE_NAME_BYTES_MAX + 1];
+    struct saved_inbox inbox;     /* of the entry with seq 0 */
+    struct saved_message message; /* of the others */
+    uint8_t bytes[];              /* name and payload */
+};
+
 struct memory_store {
     struct store base;
     uint64_t events_kept_max; /* set once */
@@ -51,6 +68,8 @@ struct memory_store {
     struct event_node *events_pending;
     struct event_node **events_pending_end;
     uint64_t events_pending_count;
+    struct inbox_entry *inboxes_pending;
+    struct inbox_entry **inboxes_pending_end;
     uint64_t random;
 
     /* shared, changed by the writer under the mutex */
@@ -59,7 +78,13 @@ struct memory_store {
     struct store_position position;
     struct event_node **ring; /* the event of a seq is in slot seq % ring_slots */
     uint64_t ring_slots;
-    int fault; /* what commits fail with; 0: they do not */
+    struct inbox_entry *inboxes[INBOX_CHAINS];
+
+    /* shared, changed by any thread under the mutex */
+    int fault;         /* what commits fail with; 0: they do not */
+    bool cut_is_armed; /* power is lost in the next commit */
+    bool cut_is_kept;  /* and its work stays */
+    bool is_cut;       /* it was lost */
 };
 
 static struct memory_store *memory_of(struct store *base)
@@ -187,6 +212,53 @@ static void apply_event(struct memory_store *store, struct event_node *node)
     store->ring[node->event.seq % store->ring_slots] = node;
 }
 
+/* --- saved inboxes ----------------------------------------------------------------------- */
+
+static struct inbox_entry **inbox_chain(struct memory_store *store, const char *user)
+{
+    uint32_t hash = 2166136261u;
+    for (; *user != '\0'; user++)
+        hash = (hash ^ (uint8_t)*user) * 16777619u;
+    return &store->inboxes[hash % INBOX_CHAINS];
+}
+
+/* The link that leads to the first entry of the chain that is not before (user, seq). */
+static struct inbox_entry **inbox_seek(struct memory_store *store, const char *user, uint64_t seq)
+{
+    struct inbox_entry **link = inbox_chain(store, user);
+    for (; *link != NULL; link = &(*link)->next) {
+        int order = strcmp((*link)->user, user);
+        if (order > 0 || (order == 0 && (*link)->message.seq >= seq))
+            break;
+    }
+    return link;
+}
+
+/* Takes the entry. */
+static void apply_inbox(struct memory_store *store, struct inbox_entry *entry)
+{
+    struct inbox_entry **link = inbox_seek(store, entry->user, entry->message.seq);
+    struct inbox_entry *present = *link;
+    entry->next = present;
+    *link = entry;
+    if (present != NULL && present->message.seq == entry->message.seq &&
+        strcmp(present->user, entry->user) == 0) {
+        entry->next = present->next;
+        free(present);
+    }
+}
+
+static void inboxes_free(struct memory_store *store)
+{
+    for (size_t i = 0; i < INBOX_CHAINS; i++) {
+        while (store->inboxes[i] != NULL) {
+            struct inbox_entry *next = store->inboxes[i]->next;
+            free(store->inboxes[i]);
+            store->inboxes[i] = next;
+        }
+    }
+}
+
 /* --- writing ----------------------------------------------------------------------------- */
 
 static void pending_reset(struct memory_store *store)
@@ -196,11 +268,19 @@ static void pending_reset(struct memory_store *store)
     store->events_pending = NULL;
     store->events_pending_end = &store->events_pending;
     store->events_pending_count = 0;
+    store->inboxes_pending = NULL;
+    store->inboxes_pending_end = &store->inboxes_pending;
 }
 
 static int memory_begin(struct store *base)
 {
-    pending_reset(memory_of(base));
+    struct memory_store *store = memory_of(base);
+    pthread_mutex_lock(&store->mutex);
+    bool is_cut = store->is_cut;
+    pthread_mutex_unlock(&store->mutex);
+    if (is_cut)
+        return -EIO;
+    pending_reset(store);
     return 0;
 }
 
@@ -263,6 +343,55 @@ static int memory_append_event(struct store *base, struct presence_event *event)
     return 0;
 }
 
+static struct inbox_entry *inbox_pend(struct memory_store *store, const char *user, size_t bytes)
+{
+    struct inbox_entry *entry = calloc(1, sizeof(*entry) + bytes);
+    if (entry == NULL)
+        return NULL;
+    memcpy(entry->user, user, strlen(user));
+    *store->inboxes_pending_end = entry;
+    store->inboxes_pending_end = &entry->pending_next;
+    return entry;
+}
+
+static int memory_put_inbox(struct store *base, const char *user, const struct saved_inbox *inbox)
+{
+    struct inbox_entry *entry = inbox_pend(memory_of(base), user, 0);
+    if (entry == NULL)
+        return -ENOMEM;
+    entry->inbox = *inbox;
+    return 0;
+}
+
+static struct bytes bytes_copy(uint8_t *to, struct bytes bytes)
+{
+    if (bytes.size > 0)
+        memcpy(to, bytes.data, bytes.size);
+    return (struct bytes){to, bytes.size};
+}
+
+static int memory_put_message(struct store *base, const char *user,
+                              const struct saved_message *message)
+{
+    size_t bytes = message->name.size + message->payload.size;
+    struct inbox_entry *entry = inbox_pend(memory_of(base), user, bytes);
+    if (entry == NULL)
+        return -ENOMEM;
+    entry->message = *message;
+    entry->message.name = bytes_copy(entry->bytes, message->name);
+    entry->message.payload = bytes_copy(entry->bytes + message->name.size, message->payload);
+    return 0;
+}
+
+static int memory_drop_inboxes(struct store *base)
+{
+    struct inbox_entry *entry = inbox_pend(memory_of(base), "", 0);
+    if (entry == NULL)
+        return -ENOMEM;
+    entry->is_drop = true;
+    return 0;
+}
+
 static void memory_abort(struct store *base)
 {
     struct memory_store *store = memory_of(base);
@@ -277,6 +406,12 @@ static void memory_abort(struct store *base)
         struct event_node *next = event->pending_next;
         free(event);
         event = next;
+    }
+    struct inbox_entry *entry = store->inboxes_pending;
+    while (entry != NULL) {
+        struct inbox_entry *next = entry->pending_next;
+        free(entry);
+        entry = next;
     }
     pending_reset(store);
 }
@@ -298,46 +433,83 @@ static void pending_apply(struct memory_store *store)
         apply_event(store, event);
         event = next;
     }
+    struct inbox_entry *entry = store->inboxes_pending;
+    while (entry != NULL) {
+        struct inbox_entry *next = entry->pending_next;
+        if (entry->is_drop) {
+            inboxes_free(store);
+            free(entry);
+        } else {
+            apply_inbox(store, entry);
+        }
+        entry = next;
+    }
+}
+
+/* Takes the pending changes over; they are gone from the list then. */
+static void commit_apply(struct memory_store *store, uint64_t epoch_last)
+{
+    pending_apply(store);
+    pending_reset(store);
+    if (epoch_last > store->position.epoch_last)
+        store->position.epoch_last = epoch_last;
 }
 
 static int memory_commit(struct store *base, uint64_t epoch_last)
 {
     struct memory_store *store = memory_of(base);
     pthread_mutex_lock(&store->mutex);
-    int fault = store->fault;
-    if (fault == 0) {
-        pending_apply(store);
-        if (epoch_last > store->position.epoch_last)
-            store->position.epoch_last = epoch_last;
+    int result = store->fault;
+    if (result == 0 && store->cut_is_armed) {
+        store->is_cut = true;
+        result = -EIO;
     }
+    if (result == 0 || (store->is_cut && store->cut_is_kept))
+        commit_apply(store, epoch_last);
     pthread_mutex_unlock(&store->mutex);
-    if (fault != 0)
-        memory_abort(base);
-    else
-        pending_reset(store);
-    return fault;
+    memory_abort(base);
+    return result;
 }
 
 /* --- reading ----------------------------------------------------------------------------- */
 
+/* Every 0 is followed by read_end. */
+static int read_begin(struct memory_store *store)
+{
+    pthread_mutex_lock(&store->mutex);
+    if (!store->is_cut)
+        return 0;
+    pthread_mutex_unlock(&store->mutex);
+    return -EIO;
+}
+
+static void read_end(struct memory_store *store)
+{
+    pthread_mutex_unlock(&store->mutex);
+}
+
 static int memory_position(struct store *base, struct store_position *position)
 {
     struct memory_store *store = memory_of(base);
-    pthread_mutex_lock(&store->mutex);
+    int result = read_begin(store);
+    if (result < 0)
+        return result;
     *position = store->position;
-    pthread_mutex_unlock(&store->mutex);
+    read_end(store);
     return 0;
 }
 
 static int memory_get_session(struct store *base, const char *user, struct session_record *record)
 {
     struct memory_store *store = memory_of(base);
-    pthread_mutex_lock(&store->mutex);
+    int result = read_begin(store);
+    if (result < 0)
+        return result;
     const struct session_node *node = list_first(store, user);
     bool found = node != NULL && strcmp(node->user, user) == 0;
     if (found)
         *record = node->record;
-    pthread_mutex_unlock(&store->mutex);
+    read_end(store);
     return found ? 0 : -ENOENT;
 }
 
@@ -349,7 +521,9 @@ static int memory_list_sessions(struct store *base, const struct store_query *qu
     size_t given = 0;
     bool wanted = true;
     *more = false;
-    pthread_mutex_lock(&store->mutex);
+    int result = read_begin(store);
+    if (result < 0)
+        return result;
     *presence_last = store->position.presence_last;
     const struct session_node *node = list_first(store, query->start);
     for (; node != NULL && !store_query_is_past(query, node->user); node = node->next[0]) {
@@ -362,7 +536,7 @@ static int memory_list_sessions(struct store *base, const struct store_query *qu
         given++;
         wanted = each(context, node->user, &node->record);
     }
-    pthread_mutex_unlock(&store->mutex);
+    read_end(store);
     return 0;
 }
 
@@ -371,7 +545,9 @@ static int memory_read_events(struct store *base, uint64_t after, size_t limit,
                               struct store_position *position)
 {
     struct memory_store *store = memory_of(base);
-    pthread_mutex_lock(&store->mutex);
+    int result = read_begin(store);
+    if (result < 0)
+        return result;
     *position = store->position;
     uint64_t seq = position->presence_first;
     if (after >= position->presence_last)
@@ -381,8 +557,26 @@ static int memory_read_events(struct store *base, uint64_t after, size_t limit,
     for (; limit > 0 && seq <= position->presence_last; limit--, seq++)
         if (!each(context, &store->ring[seq % store->ring_slots]->event))
             break;
-    pthread_mutex_unlock(&store->mutex);
+    read_end(store);
     return 0;
+}
+
+static int memory_read_inbox(struct store *base, const char *user, struct saved_inbox *inbox,
+                             store_message_each *each, void *context)
+{
+    struct memory_store *store = memory_of(base);
+    int result = read_begin(store);
+    if (result < 0)
+        return result;
+    const struct inbox_entry *entry = *inbox_seek(store, user, 0);
+    bool found = entry != NULL && entry->message.seq == 0 && strcmp(entry->user, user) == 0;
+    if (found)
+        *inbox = entry->inbox;
+    while (found && (entry = entry->next) != NULL && strcmp(entry->user, user) == 0)
+        if (!each(context, &entry->message))
+            break;
+    read_end(store);
+    return found ? 0 : -ENOENT;
 }
 
 /* --- life -------------------------------------------------------------------------------- */
@@ -399,6 +593,7 @@ static void memory_close(struct store *base)
     while (events_kept(store) > 0)
         drop_oldest(store);
     free(store->ring);
+    inboxes_free(store);
     pthread_mutex_destroy(&store->mutex);
     free(store);
 }
@@ -409,12 +604,16 @@ static const struct store_ops memory_ops = {
     .put_session = memory_put_session,
     .delete_session = memory_delete_session,
     .append_event = memory_append_event,
+    .put_inbox = memory_put_inbox,
+    .put_message = memory_put_message,
+    .drop_inboxes = memory_drop_inboxes,
     .commit = memory_commit,
     .abort = memory_abort,
     .position = memory_position,
     .get_session = memory_get_session,
     .list_sessions = memory_list_sessions,
     .read_events = memory_read_events,
+    .read_inbox = memory_read_inbox,
 };
 
 int store_open_memory(struct store **out, const struct store_options *options)
@@ -446,5 +645,28 @@ void store_memory_fail(struct store *base, int error)
 
 void store_memory_crash(struct store *base)
 {
+    struct memory_store *store = memory_of(base);
     store_abort(base);
+    pthread_mutex_lock(&store->mutex);
+    store->cut_is_armed = false;
+    store->is_cut = false;
+    pthread_mutex_unlock(&store->mutex);
+}
+
+void store_memory_cut(struct store *base, bool kept)
+{
+    struct memory_store *store = memory_of(base);
+    pthread_mutex_lock(&store->mutex);
+    store->cut_is_armed = true;
+    store->cut_is_kept = kept;
+    pthread_mutex_unlock(&store->mutex);
+}
+
+bool store_memory_is_cut(const struct store *base)
+{
+    struct memory_store *store = memory_of((struct store *)base);
+    pthread_mutex_lock(&store->mutex);
+    bool is_cut = store->is_cut;
+    pthread_mutex_unlock(&store->mutex);
+    return is_cut;
 }

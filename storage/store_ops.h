@@ -25,6 +25,9 @@ struct store_ops {
     int (*put_session)(struct store *store, const char *user, const struct session_record *record);
     int (*delete_session)(struct store *store, const char *user);
     int (*append_event)(struct store *store, struct presence_event *event);
+    int (*put_inbox)(struct store *store, const char *user, const struct saved_inbox *inbox);
+    int (*put_message)(struct store *store, const char *user, const struct saved_message *message);
+    int (*drop_inboxes)(struct store *store);
     int (*commit)(struct store *store, uint64_t epoch_last);
     void (*abort)(struct store *store);
     int (*position)(struct store *store, struct store_position *position);
@@ -34,6 +37,8 @@ struct store_ops {
                          bool *more);
     int (*read_events)(struct store *store, uint64_t after, size_t limit, store_event_each *each,
                        void *context, struct store_position *position);
+    int (*read_inbox)(struct store *store, const char *user, struct saved_inbox *inbox,
+                      store_message_each *each, void *context);
 };
 
 /* The first member of every store. Apart from ops it belongs to the writing thread. */
