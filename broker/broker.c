@@ -176,12 +176,16 @@ static int set_up(struct broker *broker, const struct options *options, struct l
     return failed;
 }
 
-/* What runs turns first, then what they use. */
-static void take_down(struct broker *broker)
+/* Nobody runs a turn afterwards. */
+static void halt(struct broker *broker)
 {
     if (broker->net != NULL)
         net_stop(broker->net);
     broker_halt(broker);
+}
+
+static void take_down(struct broker *broker)
+{
     if (broker->link != NULL)
         link_close(broker->link);
     struct net *net = broker->net;
@@ -204,6 +208,7 @@ int broker_start(struct broker **out, const struct options *options, struct log 
     if (failed != 0) {
         if (error[0] == '\0')
             snprintf(error, BROKER_ERROR_BYTES, "cannot start: %s", strerror(-failed));
+        halt(broker);
         take_down(broker);
         return exit_code_of(failed);
     }
@@ -235,6 +240,8 @@ void broker_stop(struct broker *broker)
     while (scheduler_backlog(broker->scheduler) && env_monotonic_ms(broker->env) < until_ms)
         nap(STOP_POLL_MS);
     committer_drain(broker->committer);
+    halt(broker);
+    keep_inboxes(broker);
     LOG(broker->log, STOPPED, LOG_U("presence_last", atomic_load(&broker->counters.presence_last)));
     take_down(broker);
 }

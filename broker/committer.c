@@ -133,7 +133,7 @@ static void go_on(struct committer *committer, struct change *change)
     turn_begin(turn, self, actor->name, runner->now_ms, runner->wall_ms);
     user_committed((struct session *)actor->state, change, turn);
     CHECK(turn->change == NULL);
-    egress_perform(broker, runner, turn, (struct session *)actor->state);
+    egress_perform(broker, runner, turn);
     egress_show(broker, self, (struct session *)actor->state);
     bool retire = turn->retire;
     turn_reset(turn);

@@ -57,20 +57,12 @@ static void perform_forward(struct broker *broker, struct runner *runner, struct
     }
 }
 
-static void perform_call(struct broker *broker, struct runner *runner, struct session *session,
-                         struct message *message)
+static void perform_call(struct broker *broker, struct runner *runner, struct message *message)
 {
     struct user_call_message *call = (struct user_call_message *)message;
-    uint32_t service = session != NULL ? session_service_key(user_call_service(call)) : 0;
-    actor_handle pinned = session != NULL ? session_pinned(session, service) : 0;
     uint16_t code = 0;
-    actor_handle instance =
-        services_route(broker->services, runner, call, pinned, &code);
-    if (instance != 0) {
-        if (session != NULL && instance != pinned)
-            session_pin(session, service, instance);
+    if (services_route(broker->services, runner, call, &code) != 0)
         return;
-    }
     metrics_add(broker->metrics, runner->index,
                 code == USHER__V1__ERROR__CODE__NO_SERVICE ? METRIC_calls_no_service
                                                            : METRIC_calls_lost,
@@ -144,7 +136,7 @@ static void perform_link(struct broker *broker, struct runner *runner, struct tu
 }
 
 static void perform(struct broker *broker, struct runner *runner, struct turn *turn,
-                    struct session *session, const struct effect *effect)
+                    const struct effect *effect)
 {
     switch ((enum effect_kind)effect->kind) {
     case EFFECT_SEND:
@@ -172,7 +164,7 @@ static void perform(struct broker *broker, struct runner *runner, struct turn *t
         perform_forward(broker, runner, turn, effect);
         break;
     case EFFECT_CALL:
-        perform_call(broker, runner, session, effect->message);
+        perform_call(broker, runner, effect->message);
         break;
     case EFFECT_TIMER:
         clock_add(broker->clock, turn->self, effect->value);
@@ -187,13 +179,12 @@ static void perform(struct broker *broker, struct runner *runner, struct turn *t
     }
 }
 
-void egress_perform(struct broker *broker, struct runner *runner, struct turn *turn,
-                    struct session *session)
+void egress_perform(struct broker *broker, struct runner *runner, struct turn *turn)
 {
     /* An effect may append others (a refusal's result), and the array may move: copy each. */
     for (size_t i = 0; i < turn->count; i++) {
         struct effect effect = turn->effects[i];
-        perform(broker, runner, turn, session, &effect);
+        perform(broker, runner, turn, &effect);
     }
 }
 
@@ -230,7 +221,7 @@ void egress_bounce(void *context, struct runner *runner, struct message *message
     turn.count = turn.capacity = 0;
     turn.change = NULL;
     user_bounce(message, &turn);
-    egress_perform(broker, runner, &turn, NULL);
+    egress_perform(broker, runner, &turn);
     turn_fini(&turn);
 }
 
@@ -258,7 +249,7 @@ static enum verdict finish_user(void *context, struct runner *runner, actor_hand
 {
     struct broker *broker = context;
     struct turn *turn = begin(broker, runner, self);
-    egress_perform(broker, runner, turn, state);
+    egress_perform(broker, runner, turn);
     struct change *change = turn->change;
     bool retire = turn->retire;
     egress_show(broker, self, state);
@@ -283,7 +274,7 @@ static enum verdict finish_instance(void *context, struct runner *runner, actor_
     struct broker *broker = context;
     struct turn *turn = begin(broker, runner, self);
     instance_finish(state, turn);
-    egress_perform(broker, runner, turn, NULL);
+    egress_perform(broker, runner, turn);
     bool retire = turn->retire;
     if (retire)
         instance_fini(state, turn);

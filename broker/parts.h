@@ -88,8 +88,7 @@ bool ingress_attach(struct broker *broker, struct runner *runner, struct attach_
 /* --- egress.c ---------------------------------------------------------------------------------- */
 
 /* Carries out what the turn holds, in order, and empties it. */
-void egress_perform(struct broker *broker, struct runner *runner, struct turn *turn,
-                    struct session *session);
+void egress_perform(struct broker *broker, struct runner *runner, struct turn *turn);
 
 /* Shows how full the user's inbox is. */
 void egress_show(struct broker *broker, actor_handle self, const struct session *session);
@@ -136,14 +135,14 @@ int services_join(struct services *services, const char *service, actor_handle i
                   bool presence);
 void services_drain(struct services *services, actor_handle instance, bool drain);
 
-/* Routes a call to an instance of its service: `pinned` if that still belongs to it, otherwise
- * by rendezvous hashing. Takes the message when it returns the instance; 0 with *code set: why
- * not, and the message is still the caller's. */
+/* Routes a call to the instance of its service that its user is pinned to, otherwise by
+ * rendezvous hashing, which pins him. Takes the message when it returns the instance; 0 with
+ * *code set: why not, and the message is still the caller's. */
 actor_handle services_route(struct services *services, struct runner *runner,
-                            struct user_call_message *call, actor_handle pinned, uint16_t *code);
+                            struct user_call_message *call, uint16_t *code);
 
 /* Takes the instance out and hands its unprocessed mail (a list, oldest first; taken) to other
- * instances, before any newer call. False: calls are still in its mailbox; nothing was done. Calls
+ * instances, before any newer call, and its users with it. False: calls are still in its mailbox; nothing was done. Calls
  * that found nobody are answered SERVICE_LOST. */
 bool services_leave(struct services *services, struct runner *runner, actor_handle instance,
                     struct message *mail);
@@ -161,10 +160,16 @@ void clock_step(struct clock *clock);
 void clock_add(struct clock *clock, actor_handle actor, uint64_t due_ms);
 void clock_close(struct clock *clock);
 
+/* --- keep.c ------------------------------------------------------------------------------------ */
+
+/* Saves what waits in every inbox, for the next start. Runs when no thread runs a turn any more;
+ * blocks on the disk. What could not be saved is logged and lost. */
+void keep_inboxes(struct broker *broker);
+
 /* --- restore.c --------------------------------------------------------------------------------- */
 
-/* Reads the session map, marks every session detached with one event, and makes its actor. Runs
- * before any other thread. 0 or -errno with `error` set. */
+/* Reads the session map and the saved inboxes, marks every session detached with one event, and
+ * makes its actor. Runs before any other thread. 0 or -errno with `error` set. */
 int restore_sessions(struct broker *broker, char *error);
 
 #endif

@@ -10,7 +10,7 @@
 
 /* What was online before is detached now: a connection does not outlive its process. All of them
  * are read, marked and numbered in one transaction, so a crash in the middle of a start changes
- * nothing. Each gets a fresh resume window, because the time that the broker was away must not
+ * nothing. The inboxes that an orderly stop has saved (keep.c) are read and dropped in it. Each gets a fresh resume window, because the time that the broker was away must not
  * count against its users; those that were detached already get no second event.
  *
  * Epochs go on above everything ever stored, and above a floor taken from the clock, so that a
@@ -60,26 +60,97 @@ static int mark_detached(struct broker *broker, struct row *row)
     return error != 0 ? error : store_append_event(broker->store, &event);
 }
 
-static int make_actor(struct broker *broker, const struct row *row)
+struct saved_list {
+    struct deliver_message *first, *last;
+    bool no_memory;
+};
+
+static bool take_message(void *context, const struct saved_message *saved)
+{
+    struct saved_list *list = context;
+    struct deliver_message *message = deliver_create(saved->name, saved->payload);
+    list->no_memory = message == NULL;
+    if (message == NULL)
+        return false;
+    message->seq = saved->seq;
+    message->time_ms = saved->time_ms;
+    message->arrived_ms = saved->age_ms;
+    message->from_service = saved->from_service;
+    message->redelivered = saved->redelivered;
+    message->sent = saved->sent;
+    if (list->last != NULL)
+        list->last->header.next = &message->header;
+    else
+        list->first = message;
+    list->last = message;
+    return true;
+}
+
+static void drop_messages(struct deliver_message *message)
+{
+    while (message != NULL) {
+        struct message *next = message->header.next;
+        message_destroy(&message->header);
+        message = (struct deliver_message *)next;
+    }
+}
+
+/* The inbox as it was saved, if it was saved for this very epoch. */
+static int read_inbox(struct broker *broker, const struct row *row,
+                      struct restore_message *message)
+{
+    struct saved_inbox inbox;
+    struct saved_list list = {0};
+    int error = store_read_inbox(broker->store, row->user, &inbox, take_message, &list);
+    if (error == 0 && list.no_memory)
+        error = -ENOMEM;
+    message->saved = error == 0 && inbox.epoch == row->record.epoch;
+    if (message->saved) {
+        message->next_seq = inbox.next_seq;
+        message->acked_seq = inbox.acked_seq;
+        message->inbox = list.first;
+    } else {
+        drop_messages(list.first);
+    }
+    return error == -ENOENT ? 0 : error;
+}
+
+static struct restore_message *describe(const struct row *row)
 {
     struct restore_message *message = message_create(MESSAGE_RESTORE, sizeof(*message));
     if (message == NULL)
-        return -ENOMEM;
+        return NULL;
     message->epoch = row->record.epoch;
     message->since_ms = row->record.since_ms;
     message->acks = row->record.acks;
+    message->saved = false;
+    message->next_seq = message->acked_seq = 0;
+    message->inbox = NULL;
     memcpy(message->secret, row->record.secret, SECRET_BYTES);
     memcpy(message->address, row->record.address, sizeof(message->address));
     memcpy(message->client, row->record.client, sizeof(message->client));
+    return message;
+}
+
+static int make_actor(struct broker *broker, const struct row *row)
+{
+    struct restore_message *message = describe(row);
+    if (message == NULL)
+        return -ENOMEM;
+    int error = read_inbox(broker, row, message);
     actor_handle user =
         registry_claim(broker->registry, row->user, strlen(row->user), &user_behaviour);
     struct thread *thread = &broker->threads[0];
-    if (user == 0 || scheduler_post(broker->scheduler, &thread->runner, user, &message->header,
-                                    0) != 0) {
+    if (error == 0 && user == 0)
+        error = -ENOSPC;
+    if (error == 0 && scheduler_post(broker->scheduler, &thread->runner, user, &message->header,
+                                     0) != 0)
+        error = -ENOSPC;
+    if (error != 0) {
+        drop_messages(message->inbox);
         message_destroy(&message->header);
-        return -ENOSPC;
     }
-    return 0;
+    return error;
 }
 
 /* One page of the map. The runner is the first I/O thread's, which does not run yet. */
@@ -116,6 +187,8 @@ static int restore_all(struct broker *broker, size_t *total)
         error = restore_page(broker, &rows, after, &more);
         *total += rows.count;
     }
+    if (error == 0)
+        error = store_drop_inboxes(broker->store);
     if (error == 0)
         error = store_commit(broker->store, atomic_load(&broker->counters.epoch_last));
     else if (begun)

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/hash.h"
 #include "broker/parts.h"
+#include "broker/pins.h"
 #include "client.pb-c.h"
 
 /* The directory of services: which instances each has, and who follows the presence stream.
@@ -16,7 +17,11 @@
  *
  * Calls are posted to instances under the lock, and an instance leaves under it: so when its
  * mailbox is empty then, no call to it is on its way, and its mail can be handed on before any
- * newer call is routed. Posting takes no lock, so the lock is still a leaf. */
+ * newer call is routed. Posting takes no lock, so the lock is still a leaf.
+ *
+ * The pins are kept here and not with the users, because they move with the mail: whoever's calls
+ * are handed to another instance is pinned to that one in the same step. Otherwise his next call
+ * could go to an instance that has joined meanwhile, and overtake them. */
 
 enum { INSTANCES_MAX = 256 };
 
@@ -29,6 +34,7 @@ struct service {
     char name[USERNAME_BYTES_MAX + 1];
     uint32_t count;
     struct member members[INSTANCES_MAX];
+    struct pins pins;
 };
 
 struct services {
@@ -64,8 +70,10 @@ int services_create(struct services **out, struct broker *broker)
 
 void services_destroy(struct services *services)
 {
-    for (uint32_t i = 0; i < services->count; i++)
+    for (uint32_t i = 0; i < services->count; i++) {
+        pins_clear(&services->list[i]->pins);
         free(services->list[i]);
+    }
     free(services->list);
     free(services->followers);
     free(services);
@@ -102,6 +110,7 @@ static struct service *find_or_add(struct services *services, const char *name)
             return NULL;
         services->list[services->count++] = service;
     }
+    pins_clear(&service->pins);
     memset(service->name, 0, sizeof(service->name));
     strncpy(service->name, name, sizeof(service->name) - 1);
     return service;
@@ -192,19 +201,39 @@ static actor_handle rendezvous(const struct services *services, const struct ser
     return best;
 }
 
+struct routing {
+    struct services *services;
+    const struct service *service;
+};
+
+static bool pin_holds(void *context, const struct pin *pin)
+{
+    const struct routing *routing = context;
+    struct registry *registry = routing->services->broker->registry;
+    return is_member(routing->service, pin->instance) &&
+           registry_at(registry, actor_slot(pin->user)) == pin->user;
+}
+
 /* Under the lock. */
 static actor_handle route(struct services *services, struct runner *runner,
-                          struct user_call_message *call, actor_handle pinned, uint16_t *code)
+                          struct user_call_message *call, uint16_t *code)
 {
     struct bytes name = user_call_service(call);
+    struct bytes user = user_call_user(call);
     struct service *service = find(services, name.data, name.size);
     *code = call->redelivered ? USHER__V1__ERROR__CODE__SERVICE_LOST
                               : USHER__V1__ERROR__CODE__NO_SERVICE;
     if (service == NULL || service->count == 0)
         return 0;
-    actor_handle instance = pinned != 0 && is_member(service, pinned)
-                                ? pinned
-                                : rendezvous(services, service, user_call_user(call));
+    uint64_t key = siphash13(services->key, user.data, user.size) | 1;
+    actor_handle pinned = pins_find(&service->pins, key);
+    actor_handle instance = pinned;
+    if (pinned == 0 || !is_member(service, pinned)) {
+        instance = rendezvous(services, service, user);
+        struct routing routing = {services, service};
+        struct pin pin = {key, call->caller, instance};
+        CHECK_DEBT(pins_set(&service->pins, &pin, pin_holds, &routing), "no memory for a pin");
+    }
     uint32_t limit = 0; /* the mail has limits of its own */
     int error = scheduler_post(services->broker->scheduler, runner, instance, &call->header,
                                limit);
@@ -212,10 +241,10 @@ static actor_handle route(struct services *services, struct runner *runner,
 }
 
 actor_handle services_route(struct services *services, struct runner *runner,
-                            struct user_call_message *call, actor_handle pinned, uint16_t *code)
+                            struct user_call_message *call, uint16_t *code)
 {
     pthread_mutex_lock(&services->lock);
-    actor_handle instance = route(services, runner, call, pinned, code);
+    actor_handle instance = route(services, runner, call, code);
     pthread_mutex_unlock(&services->lock);
     return instance;
 }
@@ -272,7 +301,7 @@ bool services_leave(struct services *services, struct runner *runner, actor_hand
     while (mail != NULL) {
         struct message *next = mail->next;
         uint16_t code;
-        if (route(services, runner, (struct user_call_message *)mail, 0, &code) == 0) {
+        if (route(services, runner, (struct user_call_message *)mail, &code) == 0) {
             mail->next = NULL;
             *lost_last = mail;
             lost_last = &mail->next;

@@ -114,9 +114,14 @@ void session_deliver(struct session *session, struct deliver_message *message, s
     if (session->conn != 0)
         hand_out(session, message, turn);
     if (session->acks || session->conn == 0)
-        inbox_push(inbox_of(session), message);
+        session_keep(session, message);
     else
         deliver_done(session, turn, message);
+}
+
+void session_keep(struct session *session, struct deliver_message *message)
+{
+    inbox_push(inbox_of(session), message);
 }
 
 void session_acknowledge(struct session *session, struct turn *turn, uint64_t seq)

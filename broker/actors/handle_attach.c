@@ -15,13 +15,41 @@
 
 enum { RETRY_UNAVAILABLE_MS = 1000 };
 
+static void refuse_stopping(struct turn *turn, uint64_t conn, uint64_t id)
+{
+    conn_error(turn, conn, id, USHER__V1__ERROR__CODE__DRAINING, "the broker stops",
+               RETRY_UNAVAILABLE_MS);
+    conn_shut(turn, conn, USHER__V1__CLOSE__REASON__SHUTDOWN, "", RETRY_UNAVAILABLE_MS, false);
+}
+
+/* A newcomer who would throw a living connection out has to wait when his host has done that too
+ * often lately (fight.c). True: he was told so. */
+static bool refuse_fight(struct session *session, struct turn *turn, uint64_t conn, uint64_t id,
+                         const char *address)
+{
+    if (session->conn == 0)
+        return false;
+    uint32_t wait_ms = fight_takeover(&session->fight, bytes_of_text(address),
+                                      turn->settings->takeovers_per_minute, turn->now_ms);
+    if (wait_ms == 0)
+        return false;
+    turn_count(turn, METRIC_takeovers_damped, 1);
+    LOG(turn->log, TAKEOVER_DAMPED, LOG_S("user", turn->name), LOG_U("epoch", session->epoch),
+        LOG_S("address", address), LOG_U("retry_after_ms", wait_ms));
+    conn_refuse(turn, conn, id, USHER__V1__ERROR__CODE__RATE_LIMITED,
+                "this user was taken over too often from there", wait_ms);
+    return true;
+}
+
 void handle_attach(struct session *session, struct message *message, struct turn *turn)
 {
     struct attach_message *attach = (struct attach_message *)message;
     if (session->stopping) {
-        conn_error(turn, attach->conn, attach->id, USHER__V1__ERROR__CODE__DRAINING,
-                   "the broker stops", RETRY_UNAVAILABLE_MS);
-        conn_shut(turn, attach->conn, USHER__V1__CLOSE__REASON__SHUTDOWN, "", 1000, false);
+        refuse_stopping(turn, attach->conn, attach->id);
+        message_destroy(message);
+        return;
+    }
+    if (refuse_fight(session, turn, attach->conn, attach->id, attach->address)) {
         message_destroy(message);
         return;
     }
@@ -46,20 +74,33 @@ void handle_attach(struct session *session, struct message *message, struct turn
     env_random(turn->env, record->secret, sizeof(record->secret));
 }
 
-void handle_resume(struct session *session, struct message *message, struct turn *turn)
+static bool resume_is_right(const struct session *session, const struct resume_message *resume)
 {
-    struct resume_message *resume = (struct resume_message *)message;
-    bool right = session->status != SESSION_NONE && resume->epoch == session->epoch &&
-                 resume->secret_given &&
-                 (resume->last_seq < session->next_seq || session->restored) &&
-                 !session->stopping;
     uint8_t differ = 0;
     for (unsigned i = 0; i < SECRET_BYTES; i++)
         differ |= session->secret[i] ^ resume->secret[i];
-    if (!right || differ != 0) {
+    return session->status != SESSION_NONE && resume->epoch == session->epoch &&
+           resume->secret_given && differ == 0 &&
+           (resume->last_seq < session->next_seq || session->restored);
+}
+
+void handle_resume(struct session *session, struct message *message, struct turn *turn)
+{
+    struct resume_message *resume = (struct resume_message *)message;
+    if (session->stopping) {
+        /* Not rejected: the session is there again when the broker is. */
+        refuse_stopping(turn, resume->conn, resume->id);
+        message_destroy(message);
+        return;
+    }
+    if (!resume_is_right(session, resume)) {
         turn_count(turn, METRIC_resumes_rejected, 1);
         conn_refuse(turn, resume->conn, resume->id, USHER__V1__ERROR__CODE__RESUME_REJECTED,
                     "no such session to resume; log in", 0);
+        message_destroy(message);
+        return;
+    }
+    if (refuse_fight(session, turn, resume->conn, resume->id, resume->address)) {
         message_destroy(message);
         return;
     }

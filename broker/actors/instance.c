@@ -222,12 +222,10 @@ static void follow_presence(struct instance *instance, const Usher__V1__Hello *h
         atomic_load_explicit(&turn->counters->presence_last, memory_order_acquire);
     instance->presence = hello->presence;
     instance->presence_done = hello->presence_after != 0 ? hello->presence_after : last;
-    instance->reset = false;
-    if (instance->presence_done > last) {
+    instance->reset_from = 0;
+    if (instance->presence_done > last)
         /* It has seen more than this node ever stored: another life of the store. */
-        instance->presence_done = last;
-        instance->reset = true;
-    }
+        instance_reset_presence(instance, last);
     if (instance->events != NULL)
         message_destroy(&instance->events->header);
     instance->events = NULL;

@@ -186,6 +186,13 @@ static void read_events(struct instance *instance, struct turn *turn)
     instance->reading = true;
 }
 
+void instance_reset_presence(struct instance *instance, uint64_t last)
+{
+    instance->presence_done = last;
+    instance->reset_from = last + 1;
+    instance->reset_said = false;
+}
+
 void instance_take_events(struct instance *instance, struct query_result_message *result,
                           struct turn *turn)
 {
@@ -193,10 +200,8 @@ void instance_take_events(struct instance *instance, struct query_result_message
     if (instance->events != NULL)
         message_destroy(&instance->events->header);
     instance->events = NULL;
-    if (result->reset) {
-        instance->reset = true;
-        instance->presence_done = result->stream_last;
-    }
+    if (result->reset)
+        instance_reset_presence(instance, result->stream_last);
     if (result->first != 0 && result->first == instance->presence_done + 1)
         instance->events = result;
     else
@@ -231,15 +236,29 @@ void instance_answer_fetch(struct instance *instance, struct turn *turn, bool ev
     if (events)
         CHECK_DEBT(buffer_append(&body, instance->events->bytes, instance->events->size) == 0,
                    "no memory for a batch");
-    if (count > 0 || events || instance->reset || even_if_empty) {
-        if (instance->reset)
+    bool reset = instance->reset_from != 0;
+    if (count > 0 || events || (reset && !instance->reset_said) || even_if_empty) {
+        if (reset)
             instance_put_tag(&body, BATCH_RESET_TAG, 1);
         instance_put_tag(&body, BATCH_LAST_TAG,
                 atomic_load_explicit(&turn->counters->presence_last, memory_order_acquire));
-        instance->reset = false;
+        instance->reset_said = true;
         send_batch(instance, turn, &body);
     }
     buffer_fini(&body);
+}
+
+/* A cursor beyond the stream is of another life of the store, and acknowledges nothing. One that
+ * has come to where the missed events end shows that the reset was heard: it is that of a
+ * snapshot, or of later events. */
+static void move_cursor(struct instance *instance, uint64_t done, struct turn *turn)
+{
+    if (done > atomic_load_explicit(&turn->counters->presence_last, memory_order_acquire))
+        return;
+    if (done > instance->presence_done)
+        instance->presence_done = done;
+    if (instance->reset_said && done + 1 >= instance->reset_from)
+        instance->reset_from = 0;
 }
 
 void instance_fetch(struct instance *instance, uint64_t exchange, const Usher__V1__Fetch *fetch,
@@ -253,8 +272,7 @@ void instance_fetch(struct instance *instance, uint64_t exchange, const Usher__V
     uint64_t done = fetch->mail_done < instance->sent_seq ? fetch->mail_done : instance->sent_seq;
     while (instance->mail_first != NULL && instance->mail_first->mail_seq <= done)
         unlink_first(instance);
-    if (fetch->presence_done > instance->presence_done)
-        instance->presence_done = fetch->presence_done;
+    move_cursor(instance, fetch->presence_done, turn);
     uint32_t bytes_max = turn->settings->link_frame_bytes_max;
     if (fetch->bytes_max != 0 && fetch->bytes_max < bytes_max)
         bytes_max = fetch->bytes_max < BYTES_MAX_LEAST ? BYTES_MAX_LEAST : fetch->bytes_max;

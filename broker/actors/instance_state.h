@@ -62,7 +62,8 @@ struct instance {
     struct calls *calls;
     /* presence */
     bool presence;
-    bool reset; /* to be said in the next Batch */
+    uint64_t reset_from; /* events before it are missed: said until the cursor is there; 0: no */
+    bool reset_said;     /* in a Batch, which may be lost */
     bool reading;
     uint64_t presence_done;
     struct query_result_message *events; /* read ahead; NULL: none */
@@ -79,6 +80,8 @@ void instance_take_call(struct instance *instance, struct user_call_message *cal
                         struct turn *turn);
 void instance_put_control(struct instance *instance, uint8_t kind, struct turn *turn);
 void instance_answer_fetch(struct instance *instance, struct turn *turn, bool even_if_empty);
+/* Events up to `last` are missed by this follower: it goes on behind them and is told. */
+void instance_reset_presence(struct instance *instance, uint64_t last);
 void instance_take_events(struct instance *instance, struct query_result_message *result,
                           struct turn *turn);
 /* A new incarnation has seen nothing of the mail: it is sent again, marked. */

@@ -153,6 +153,19 @@ bool requests_expire(struct requests **out, uint64_t now_ms, struct request *exp
     return false;
 }
 
+bool requests_take(struct requests **out, struct request *taken)
+{
+    struct requests *requests = *out;
+    if (requests == NULL)
+        return false;
+    uint32_t at = 0;
+    while (requests->slots[at].id == 0)
+        at++;
+    *taken = requests->slots[at];
+    requests_remove(out, taken->id);
+    return true;
+}
+
 void requests_destroy(struct requests *requests)
 {
     free(requests);

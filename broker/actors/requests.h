@@ -34,6 +34,9 @@ uint64_t requests_due_ms(const struct requests *requests);
 /* Takes out one call whose deadline has passed. False: none. */
 bool requests_expire(struct requests **requests, uint64_t now_ms, struct request *expired);
 
+/* Takes out any one. False: none is left. */
+bool requests_take(struct requests **requests, struct request *taken);
+
 void requests_destroy(struct requests *requests);
 
 #endif

@@ -47,52 +47,12 @@ void session_clear(struct session *session, struct turn *turn)
     if (session->held != NULL)
         buffer_fini(session->held);
     free(session->held);
-    free(session->pins);
+    fight_destroy(session->fight);
     free(session->details);
     *session = (struct session){0};
 }
 
-/* A few services per user, so a list; a service is known by a hash of its name, because a clash
- * of two only pins them together, and the instance is checked against its service anyway. */
-enum { PINS_MAX = 8, TIMER_STEP_FROM_MS = 1000, TIMER_STEP_MS = 50 };
-
-struct pins {
-    uint32_t count;
-    uint32_t keys[PINS_MAX];
-    actor_handle instances[PINS_MAX];
-};
-
-uint32_t session_service_key(struct bytes service)
-{
-    uint32_t key = 2166136261u;
-    for (size_t i = 0; i < service.size; i++)
-        key = (key ^ service.data[i]) * 16777619u;
-    return key;
-}
-
-actor_handle session_pinned(const struct session *session, uint32_t service_key)
-{
-    for (uint32_t i = 0; session->pins != NULL && i < session->pins->count; i++)
-        if (session->pins->keys[i] == service_key)
-            return session->pins->instances[i];
-    return 0;
-}
-
-void session_pin(struct session *session, uint32_t service_key, actor_handle instance)
-{
-    if (session->pins == NULL)
-        session->pins = calloc(1, sizeof(*session->pins));
-    CHECK_DEBT(session->pins != NULL, "no memory for a pin");
-    struct pins *pins = session->pins;
-    uint32_t at = 0;
-    while (at < pins->count && pins->keys[at] != service_key)
-        at++;
-    if (at == PINS_MAX)
-        at = service_key % PINS_MAX; /* the rarest case: rendezvous hashing finds it again */
-    pins->keys[at] = service_key;
-    pins->instances[at] = instance;
-    pins->count = at == pins->count ? at + 1 : pins->count;
-}
+enum { TIMER_STEP_FROM_MS = 1000, TIMER_STEP_MS = 50 };
 
 void session_arm(struct session *session, struct turn *turn)
 {

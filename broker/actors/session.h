@@ -8,6 +8,7 @@
  * `epoch`, `status`, `acks`, `secret` and `details` are what the store has, changed only after a
  * commit; the rest lives and dies with the process. */
 
+#include "actors/fight.h"
 #include "actors/inbox.h"
 #include "actors/requests.h"
 #include "actors/turn.h"
@@ -27,13 +28,13 @@ struct session {
     struct requests *requests;
     struct buffer *held; /* answers that wait for a resume */
     struct frames_message *unread, *unread_last; /* frames that wait for the next turn */
-    struct pins *pins;   /* the instances that this user's calls go to; NULL: none yet */
+    struct fight *fight; /* who takes this user over so often; NULL: nobody did */
     char *details;       /* address, NUL, client, NUL; NULL: both empty */
     uint8_t secret[SECRET_BYTES];
     uint8_t status;     /* enum session_status */
     uint8_t loss_cause; /* of the DETACHED event that is not stored yet */
     bool acks;
-    bool restored;      /* from the store: the numbering of before is not known */
+    bool restored;      /* from the store, without its inbox: the numbering is not known */
     bool stopping;
 };
 
@@ -43,11 +44,6 @@ void session_set_details(struct session *session, const char *address, const cha
 
 /* Frees what hangs off it; the session is zeroed. Inbox messages are reported UNDELIVERED. */
 void session_clear(struct session *session, struct turn *turn);
-
-/* Which instance of a service this user is pinned to; 0: none yet. */
-uint32_t session_service_key(struct bytes service);
-actor_handle session_pinned(const struct session *session, uint32_t service_key);
-void session_pin(struct session *session, uint32_t service_key, actor_handle instance);
 
 /* Sets the tick that the session needs next. */
 void session_arm(struct session *session, struct turn *turn);
@@ -85,6 +81,9 @@ void session_forget_requests(struct session *session, struct turn *turn);
 
 /* A message for the user: takes it. */
 void session_deliver(struct session *session, struct deliver_message *message, struct turn *turn);
+
+/* Behind what the inbox holds; takes the message, which has its seq. */
+void session_keep(struct session *session, struct deliver_message *message);
 
 /* Sends what the inbox holds to the bound connection, from the first message that comes after
  * `last_seq`. */

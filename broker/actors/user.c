@@ -149,6 +149,23 @@ void handle_tick(struct session *session, struct message *message, struct turn *
         session_detach(session, turn, session->loss_cause);
 }
 
+/* What was saved goes on under its numbers. Without a saved inbox they are not known: whatever a
+ * resume says that it has seen, something may be missing. */
+static void restore_inbox(struct session *session, struct restore_message *restore,
+                          struct turn *turn)
+{
+    session->restored = !restore->saved;
+    session->next_seq = restore->saved ? restore->next_seq : 1;
+    session->acked_seq = restore->saved ? restore->acked_seq : 0;
+    for (struct deliver_message *message = restore->inbox; message != NULL;) {
+        struct deliver_message *next = (struct deliver_message *)message->header.next;
+        uint64_t age_ms = message->arrived_ms;
+        message->arrived_ms = turn->now_ms > age_ms ? turn->now_ms - age_ms : 0;
+        session_keep(session, message);
+        message = next;
+    }
+}
+
 void handle_restore(struct session *session, struct message *message, struct turn *turn)
 {
     struct restore_message *restore = (struct restore_message *)message;
@@ -156,15 +173,27 @@ void handle_restore(struct session *session, struct message *message, struct tur
     session->epoch = restore->epoch;
     session->since_ms = restore->since_ms;
     session->acks = restore->acks;
-    session->next_seq = 1;
-    session->restored = true;
     session->status = SESSION_IS_DETACHED;
     session->deadline_ms = turn->now_ms + turn->settings->resume_ms;
     for (unsigned i = 0; i < SECRET_BYTES; i++)
         session->secret[i] = restore->secret[i];
     session_set_details(session, restore->address, restore->client);
+    restore_inbox(session, restore, turn);
     turn_count(turn, METRIC_sessions_detached, 1);
     message_destroy(message);
+}
+
+/* The process that could answer them ends: each gets its final answer now, and a Send or Call that
+ * is on its way may still take effect. */
+static void drain_requests(struct session *session, struct turn *turn)
+{
+    struct request request;
+    while (requests_take(&session->requests, &request)) {
+        if (request.call != 0)
+            atomic_fetch_sub_explicit(&turn->counters->calls_waiting, 1, memory_order_relaxed);
+        answer_error(session, turn, request.id, USHER__V1__ERROR__CODE__DRAINING,
+                     "the broker stops; this may have taken effect", 0);
+    }
 }
 
 void handle_stop(struct session *session, struct message *message, struct turn *turn)
@@ -174,6 +203,7 @@ void handle_stop(struct session *session, struct message *message, struct turn *
     session->stopping = true;
     if (session->conn == 0)
         return;
+    drain_requests(session, turn);
     conn_shut(turn, session->conn, USHER__V1__CLOSE__REASON__SHUTDOWN,
               "the broker stops; come back and resume", retry_after_ms, false);
     session->conn = 0;

@@ -138,7 +138,4 @@ void net_consumed(struct net *net, conn_handle conn);
 
 uint32_t net_count(struct net *net);
 
-/* Makes every reactor run one batch; any thread. */
-void net_wake(struct net *net);
-
 #endif

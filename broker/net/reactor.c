@@ -31,12 +31,6 @@ void reactor_wake(struct reactor *reactor)
     }
 }
 
-void net_wake(struct net *net)
-{
-    for (unsigned i = 0; i < net->options.reactors; i++)
-        reactor_wake(&net->reactors[i]);
-}
-
 static uint64_t next_due(struct reactor *reactor)
 {
     uint64_t due = UINT64_MAX;

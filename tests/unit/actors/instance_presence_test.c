@@ -140,6 +140,44 @@ static void what_the_store_no_longer_has_means_a_reset(void **state)
     EXPECT(stage, "answer 52 batch {701 u701} last=701");
 }
 
+/* The Batch that said so may be lost: it is said until the cursor shows that it was heard. */
+static void a_reset_is_said_until_it_is_heard(void **state)
+{
+    struct stage *stage = *state;
+    follow(stage, 700, 3);
+    fetch(stage, 51, 3);
+    link_events_of(stage, 0, 0, true, 1);
+    EXPECT(stage, "answer 51 batch reset last=700");
+    fetch(stage, 52, 3); /* as before: at once would be a loop, so with what comes next */
+    EXPECT_NOTHING(stage);
+    link_presence(stage, 701);
+    EXPECT(stage, "link query presence after=700");
+    link_events(stage, 701, 701);
+    EXPECT(stage, "answer 52 batch {701 u701} reset last=701");
+    fetch(stage, 53, 699); /* not there yet */
+    EXPECT(stage, "answer 53 batch {701 u701} reset last=701");
+    fetch(stage, 54, 701);
+    EXPECT_NOTHING(stage);
+    link_presence(stage, 702);
+    EXPECT(stage, "link query presence after=701");
+    link_events(stage, 702, 702);
+    EXPECT(stage, "answer 54 batch {702 u702} last=702");
+}
+
+/* A cursor of another life of the store says nothing about this one. */
+static void a_cursor_beyond_the_stream_moves_nothing(void **state)
+{
+    struct stage *stage = *state;
+    follow(stage, 7, 5000);
+    fetch(stage, 51, 5000);
+    EXPECT(stage, "answer 51 batch reset last=7");
+    fetch(stage, 52, 5000);
+    link_presence(stage, 8);
+    EXPECT(stage, "link query presence after=7");
+    link_events(stage, 8, 8);
+    EXPECT(stage, "answer 52 batch {8 u8} reset last=8");
+}
+
 /* Events that stand in a result with a reset are not the next ones. */
 static void events_that_leave_a_gap_are_not_sent(void **state)
 {
@@ -272,6 +310,8 @@ int main(void)
         stage_test(one_query_at_a_time),
         stage_test(events_are_sent_again_until_the_cursor_passes_them),
         stage_test(what_the_store_no_longer_has_means_a_reset),
+        stage_test(a_reset_is_said_until_it_is_heard),
+        stage_test(a_cursor_beyond_the_stream_moves_nothing),
         stage_test(events_that_leave_a_gap_are_not_sent),
         stage_test(mail_and_events_share_a_batch),
         stage_test(large_events_and_large_mail_take_turns),

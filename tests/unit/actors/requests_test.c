@@ -202,6 +202,26 @@ static void it_does_what_a_list_does(void **state)
     requests_destroy(requests);
 }
 
+static void all_can_be_taken_out(void **state)
+{
+    struct requests *requests = NULL;
+    struct request taken;
+    assert_false(requests_take(&requests, &taken));
+    uint64_t sum = 0;
+    for (uint64_t id = 1; id <= 100; id++) {
+        struct request request = {.id = id * 7, .call = id % 3, .deadline_ms = id};
+        assert_int_equal(requests_add(&requests, &request, 100), 0);
+    }
+    for (unsigned i = 0; i < 100; i++) {
+        assert_true(requests_take(&requests, &taken));
+        assert_int_equal(taken.call, taken.id / 7 % 3);
+        assert_null(requests_find(requests, taken.id));
+        sum += taken.id / 7;
+    }
+    assert_int_equal(sum, 5050);
+    assert_null(requests);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -210,6 +230,7 @@ int main(void)
         cmocka_unit_test(the_limit_stands_at_n),
         cmocka_unit_test(only_calls_expire_and_only_when_due),
         cmocka_unit_test(it_does_what_a_list_does),
+        cmocka_unit_test(all_can_be_taken_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

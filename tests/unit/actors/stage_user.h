@@ -118,10 +118,14 @@ static inline void stage_stop(struct stage *stage)
     stage_receive(stage, &stop->header);
 }
 
-static inline void stage_restore(struct stage *stage, uint64_t epoch, bool acks)
+static inline struct restore_message *restore_create(struct stage *stage, uint64_t epoch,
+                                                     bool acks)
 {
     struct restore_message *restore = message_create(MESSAGE_RESTORE, sizeof(*restore));
     assert_non_null(restore);
+    restore->saved = false;
+    restore->next_seq = restore->acked_seq = 0;
+    restore->inbox = NULL;
     restore->epoch = epoch;
     restore->since_ms = 4000;
     restore->acks = acks;
@@ -129,7 +133,12 @@ static inline void stage_restore(struct stage *stage, uint64_t epoch, bool acks)
     memset(stage->secret, 77, SECRET_BYTES);
     strcpy(restore->address, "10.9.9.9:9");
     strcpy(restore->client, "stored");
-    stage_receive(stage, &restore->header);
+    return restore;
+}
+
+static inline void stage_restore(struct stage *stage, uint64_t epoch, bool acks)
+{
+    stage_receive(stage, &restore_create(stage, epoch, acks)->header);
 }
 
 /* --- frames of the client: put any number, then play them as one batch ------------------------ */

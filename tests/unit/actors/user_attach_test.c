@@ -165,10 +165,140 @@ static void a_stop_detaches_and_lets_nobody_in(void **state)
     stage_attach(stage, 20, true);
     EXPECT(stage, "20 error #1 DRAINING retry=1000", "20 close SHUTDOWN retry=1000",
            "20 release");
+    /* Nor rejected, right or wrong: the session will be there again. */
     stage_resume(stage, 30, 0);
-    EXPECT(stage, "30 unbind error #1 RESUME_REJECTED");
+    EXPECT(stage, "30 error #1 DRAINING retry=1000", "30 close SHUTDOWN retry=1000",
+           "30 release");
     assert_int_equal(stage->session.epoch, 1);
     assert_int_equal(stage->session.status, SESSION_IS_DETACHED);
+}
+
+static void a_stop_answers_what_is_in_flight(void **state)
+{
+    struct stage *stage = *state;
+    stage_login(stage, 10, true);
+    put_call(stage, 8, 0);
+    put_send(stage, 7, "bob", "hi");
+    stage_play(stage, 10);
+    assert_int_equal(atomic_load(&stage->counters.calls_waiting), 1);
+    stage_stop(stage);
+    EXPECT(stage, "10 error #7 DRAINING", "10 error #8 DRAINING", "10 close SHUTDOWN retry=700",
+           "10 release", "store DETACH DETACHED SHUTDOWN epoch=1 until=5060000");
+    assert_int_equal(atomic_load(&stage->counters.calls_waiting), 0);
+    stage_commit(stage, 0);
+    stage_result(stage, 7, 1, 0); /* too late: it has had its answer */
+    EXPECT_NOTHING(stage);
+}
+
+/* --- fights ----------------------------------------------------------------------------------- */
+
+static void takeovers_from_one_address_are_damped(void **state)
+{
+    struct stage *stage = *state;
+    stage->settings.takeovers_per_minute = 2;
+    stage_login(stage, 10, true); /* nobody is thrown out */
+    stage_login(stage, 10, true);
+    stage_login(stage, 10, true);
+    stage_attach(stage, 10, true);
+    EXPECT(stage, "10 unbind error #1 RATE_LIMITED retry=30000");
+    assert_int_equal(stage->session.epoch, 3); /* and the one who is there stays */
+    /* A resume throws somebody out as well. */
+    stage_resume(stage, 10, 0);
+    EXPECT(stage, "10 unbind error #1 RATE_LIMITED retry=30000");
+    /* One who comes from elsewhere is not hindered. */
+    stage_login(stage, 20, true);
+    /* It passes, one after the other. */
+    stage->now_ms += 30000;
+    stage_login(stage, 10, true);
+    stage_attach(stage, 10, true);
+    EXPECT(stage, "10 unbind error #1 RATE_LIMITED retry=30000");
+}
+
+static void one_who_is_not_connected_is_never_damped(void **state)
+{
+    struct stage *stage = *state;
+    stage->settings.takeovers_per_minute = 1;
+    for (unsigned i = 0; i < 5; i++) {
+        stage_login(stage, 10, true);
+        stage_detach(stage);
+    }
+    stage_login(stage, 10, true);
+    stage_login(stage, 10, true);
+    stage_attach(stage, 10, true);
+    EXPECT(stage, "10 unbind error #1 RATE_LIMITED retry=60000");
+}
+
+/* --- restored --------------------------------------------------------------------------------- */
+
+static struct deliver_message *saved_message(uint64_t seq, const char *payload, uint64_t age_ms,
+                                             bool sent)
+{
+    struct deliver_message *message =
+        deliver_create(bytes_of_text("bob"), bytes_of_text(payload));
+    assert_non_null(message);
+    message->seq = seq;
+    message->arrived_ms = age_ms;
+    message->sent = sent;
+    return message;
+}
+
+static void restore_saved(struct stage *stage)
+{
+    struct restore_message *restore = restore_create(stage, 7, true);
+    restore->saved = true;
+    restore->next_seq = 6;
+    restore->acked_seq = 3;
+    restore->inbox = saved_message(4, "four", 20000, true);
+    restore->inbox->header.next = &saved_message(5, "five", 0, false)->header;
+    stage_receive(stage, &restore->header);
+}
+
+static void a_saved_inbox_goes_on_where_it_was(void **state)
+{
+    struct stage *stage = *state;
+    restore_saved(stage);
+    stage_deliver(stage, 1, "six");
+    stage_resume(stage, 10, 3);
+    stage_commit(stage, 0);
+    EXPECT(stage, "10 welcomed", "10 welcome #1 epoch=7 COMPLETE next=4",
+           "10 message 4 from=bob 'four' again", "10 message 5 from=bob 'five'",
+           "10 message 6 from=bob 'six'");
+}
+
+static void a_saved_inbox_knows_what_cannot_be(void **state)
+{
+    struct stage *stage = *state;
+    restore_saved(stage);
+    stage_resume(stage, 10, 6); /* never sent */
+    EXPECT(stage, "10 unbind error #1 RESUME_REJECTED");
+    stage_resume(stage, 10, 2); /* 3 was acknowledged, or given up */
+    stage_commit(stage, 0);
+    EXPECT(stage, "10 welcomed", "10 welcome #1 epoch=7 PARTIAL next=4",
+           "10 message 4 from=bob 'four' again", "10 message 5 from=bob 'five'");
+}
+
+static void a_login_inherits_a_saved_inbox(void **state)
+{
+    struct stage *stage = *state;
+    atomic_store(&stage->counters.epoch_last, 7);
+    restore_saved(stage);
+    stage_attach(stage, 10, true);
+    stage_commit(stage, 0);
+    EXPECT(stage, "10 welcomed", "10 welcome #1 epoch=8 FRESH next=1",
+           "10 message 1 from=bob 'four' again", "10 message 2 from=bob 'five' again");
+}
+
+/* What it had waited for before counts. */
+static void a_saved_message_grows_old(void **state)
+{
+    struct stage *stage = *state;
+    restore_saved(stage);
+    EXPECT_TICK_FOR(stage, STAGE_NOW_MS + 10000);
+    stage_tick(stage, 0);
+    stage_resume(stage, 10, 3);
+    stage_commit(stage, 0);
+    EXPECT(stage, "10 welcomed", "10 welcome #1 epoch=7 PARTIAL next=5",
+           "10 message 5 from=bob 'five'");
 }
 
 static void a_stop_of_a_detached_session_changes_nothing(void **state)
@@ -473,6 +603,13 @@ int main(void)
         stage_test(a_takeover_of_a_detached_session_closes_nobody),
         stage_test(an_old_window_does_not_end_a_new_session),
         stage_test(a_stop_detaches_and_lets_nobody_in),
+        stage_test(a_stop_answers_what_is_in_flight),
+        stage_test(takeovers_from_one_address_are_damped),
+        stage_test(one_who_is_not_connected_is_never_damped),
+        stage_test(a_saved_inbox_goes_on_where_it_was),
+        stage_test(a_saved_inbox_knows_what_cannot_be),
+        stage_test(a_login_inherits_a_saved_inbox),
+        stage_test(a_saved_message_grows_old),
         stage_test(a_stop_of_a_detached_session_changes_nothing),
         stage_test(a_resume_replays_what_comes_after_last_seq),
         stage_test(a_resume_with_nothing_to_replay_is_complete),

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "unit/actors/stage_user.h"
 
-/* Calls of a user to services: limits, deadlines, answers in time, late and lost; and the
- * instances that a user is pinned to. */
+/* Calls of a user to services: limits, deadlines, answers in time, late and lost. */
 
 static void a_call_is_answered_by_reply(void **state)
 {
@@ -227,41 +226,6 @@ static void replies_and_timeouts_wait_for_a_resume(void **state)
            "20 reply #8 status=2 'sold'");
 }
 
-/* --- pins ------------------------------------------------------------------------------------- */
-
-static uint32_t key_of(const char *service)
-{
-    return session_service_key(bytes_of_text(service));
-}
-
-static void a_user_stays_with_his_instances(void **state)
-{
-    struct stage *stage = *state;
-    stage_login(stage, 10, true);
-    assert_int_equal(session_pinned(&stage->session, key_of("shop")), 0);
-    session_pin(&stage->session, key_of("shop"), 901);
-    session_pin(&stage->session, key_of("chat"), 902);
-    assert_int_equal(session_pinned(&stage->session, key_of("shop")), 901);
-    assert_int_equal(session_pinned(&stage->session, key_of("chat")), 902);
-    session_pin(&stage->session, key_of("shop"), 903);
-    assert_int_equal(session_pinned(&stage->session, key_of("shop")), 903);
-    stage_login(stage, 20, true); /* also as another epoch */
-    assert_int_equal(session_pinned(&stage->session, key_of("chat")), 902);
-}
-
-static void the_newest_pin_holds_however_many_there_are(void **state)
-{
-    struct stage *stage = *state;
-    char service[16];
-    stage_login(stage, 10, true);
-    for (uint64_t i = 1; i <= 100; i++) {
-        snprintf(service, sizeof(service), "service%u", (unsigned)i);
-        session_pin(&stage->session, key_of(service), 900 + i);
-        assert_int_equal(session_pinned(&stage->session, key_of(service)), 900 + i);
-    }
-    assert_int_equal(session_pinned(&stage->session, key_of("never pinned")), 0);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -277,8 +241,6 @@ int main(void)
         stage_test(a_call_under_an_id_in_flight_is_a_protocol_error),
         stage_test(every_failure_of_a_service_has_its_answer),
         stage_test(replies_and_timeouts_wait_for_a_resume),
-        stage_test(a_user_stays_with_his_instances),
-        stage_test(the_newest_pin_holds_however_many_there_are),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -20,14 +20,14 @@ static struct user_call_message *new_call(const char *user, const char *service,
 }
 
 /* Who gets a call of that user; 0 and *code: nobody. */
-static actor_handle route(struct glue *glue, const char *service, unsigned user,
-                          actor_handle pinned, uint16_t *code)
+static actor_handle route(struct glue *glue, const char *service, unsigned user, uint16_t *code)
 {
     char name[16];
     snprintf(name, sizeof(name), "user%u", user);
     struct user_call_message *call = new_call(name, service, 1);
-    actor_handle to =
-        services_route(glue->broker.services, own_runner(glue), call, pinned, code);
+    /* Somebody who is there: the pins of those who are gone may be dropped. */
+    call->caller = registry_claim(glue->broker.registry, "caller", 6, &user_behaviour);
+    actor_handle to = services_route(glue->broker.services, own_runner(glue), call, code);
     if (to == 0)
         message_destroy(&call->header); /* still ours */
     return to;
@@ -36,7 +36,7 @@ static actor_handle route(struct glue *glue, const char *service, unsigned user,
 static actor_handle choose(struct glue *glue, unsigned user)
 {
     uint16_t code;
-    actor_handle to = route(glue, "chat", user, 0, &code);
+    actor_handle to = route(glue, "chat", user, &code);
     assert_int_not_equal(to, 0);
     return to;
 }
@@ -85,22 +85,42 @@ static void every_user_has_his_instance(void **state)
 static void a_pin_holds_while_its_instance_does(void **state)
 {
     struct glue *glue = *state;
-    uint16_t code;
     struct probe *a = join(glue, "chat", "!a");
-    struct probe *other = join(glue, "other", "!o");
-    for (unsigned user = 0; user < 50; user++)
-        assert_int_equal(route(glue, "chat", user, 0, &code), a->self);
-    /* More come; the pins stay. */
+    for (unsigned user = 0; user < USERS; user++)
+        assert_int_equal(choose(glue, user), a->self);
+    /* More come; the pins stay, however many others are made. */
     struct probe *b = join(glue, "chat", "!b");
-    for (unsigned user = 0; user < 50; user++) {
-        assert_int_equal(route(glue, "chat", user, a->self, &code), a->self);
-        assert_int_equal(route(glue, "chat", user, b->self, &code), b->self);
-        /* An instance of something else is no pin. */
-        assert_int_equal(route(glue, "chat", user, other->self, &code), choose(glue, user));
-    }
+    for (unsigned user = USERS; user < 5 * USERS; user++)
+        choose(glue, user);
+    for (unsigned user = 0; user < USERS; user++)
+        assert_int_equal(choose(glue, user), a->self);
     leave(glue, a);
-    for (unsigned user = 0; user < 50; user++)
-        assert_int_equal(route(glue, "chat", user, a->self, &code), b->self);
+    for (unsigned user = 0; user < 5 * USERS; user++)
+        assert_int_equal(choose(glue, user), b->self);
+}
+
+/* A pin counts for its service, also when that takes the place of another. */
+static void pins_of_a_service_end_with_it(void **state)
+{
+    struct glue *glue = *state;
+    uint16_t code;
+    struct probe *probes[GLUE_SERVICES];
+    char name[16];
+    for (unsigned i = 0; i < GLUE_SERVICES; i++) {
+        snprintf(name, sizeof(name), "s%u", i);
+        char instance[16];
+        snprintf(instance, sizeof(instance), "!s%u", i);
+        probes[i] = join(glue, name, instance);
+    }
+    assert_int_equal(route(glue, "s0", 1, &code), probes[0]->self);
+    assert_int_equal(route(glue, "s1", 1, &code), probes[1]->self);
+    leave(glue, probes[0]);
+    struct probe *late = join(glue, "late", "!late");
+    assert_int_equal(services_join(glue->broker.services, "late", probes[0]->self, false), 0);
+    unsigned to_late = 0;
+    for (unsigned user = 1; user < 40; user++)
+        to_late += route(glue, "late", user, &code) == late->self;
+    assert_in_range(to_late, 5, 35);
 }
 
 static void a_loss_moves_only_the_users_of_the_lost(void **state)
@@ -124,38 +144,34 @@ static void a_loss_moves_only_the_users_of_the_lost(void **state)
     }
     assert_true(to_b >= 10 && to_c >= 10); /* the lost one's users are shared */
     struct probe *d = join(glue, "chat", "!d");
-    for (unsigned user = 0; user < USERS; user++)
-        before[user] = before[user] == lost->self ? 0 : before[user];
-    unsigned moved = 0;
-    for (unsigned user = 0; user < USERS; user++) {
-        actor_handle now = choose(glue, user);
-        moved += now == d->self;
-        if (before[user] != 0 && now != d->self)
-            assert_int_equal(now, before[user]);
+    unsigned to_d = 0;
+    for (unsigned user = 0; user < 2 * USERS; user++) {
+        bool newcomer = choose(glue, user) == d->self;
+        assert_true(user >= USERS || !newcomer);
+        to_d += newcomer;
     }
-    assert_true(moved >= 10);
+    assert_true(to_d >= 10); /* of those who come after it */
 }
 
 static void one_that_drains_gets_no_new_users(void **state)
 {
     struct glue *glue = *state;
-    uint16_t code;
     struct probe *a = join(glue, "chat", "!a");
+    assert_int_equal(choose(glue, 0), a->self);
     struct probe *b = join(glue, "chat", "!b");
     services_drain(glue->broker.services, a->self, true);
-    for (unsigned user = 0; user < USERS; user++) {
+    for (unsigned user = 1; user < USERS; user++)
         assert_int_equal(choose(glue, user), b->self);
-        assert_int_equal(route(glue, "chat", user, a->self, &code), a->self);
-    }
+    assert_int_equal(choose(glue, 0), a->self); /* it keeps those that it has */
     /* Better a draining one than none. */
     services_drain(glue->broker.services, b->self, true);
     unsigned to_a = 0;
-    for (unsigned user = 0; user < USERS; user++)
+    for (unsigned user = USERS; user < 2 * USERS; user++)
         to_a += choose(glue, user) == a->self;
     assert_in_range(to_a, USERS / 4, USERS * 3 / 4);
     /* Joining again ends it. */
     assert_int_equal(services_join(glue->broker.services, "chat", a->self, false), 0);
-    for (unsigned user = 0; user < USERS; user++)
+    for (unsigned user = 2 * USERS; user < 3 * USERS; user++)
         assert_int_equal(choose(glue, user), a->self);
 }
 
@@ -163,17 +179,17 @@ static void without_an_instance_the_code_says_why(void **state)
 {
     struct glue *glue = *state;
     uint16_t code = 0;
-    assert_int_equal(route(glue, "chat", 1, 0, &code), 0);
+    assert_int_equal(route(glue, "chat", 1, &code), 0);
     assert_int_equal(code, USHER__V1__ERROR__CODE__NO_SERVICE);
     struct probe *a = join(glue, "chat", "!a");
-    assert_int_equal(route(glue, "cha", 1, a->self, &code), 0);
-    assert_int_equal(route(glue, "chats", 1, a->self, &code), 0);
+    assert_int_equal(route(glue, "cha", 1, &code), 0);
+    assert_int_equal(route(glue, "chats", 1, &code), 0);
     leave(glue, a);
-    assert_int_equal(route(glue, "chat", 1, a->self, &code), 0);
+    assert_int_equal(route(glue, "chat", 1, &code), 0);
     assert_int_equal(code, USHER__V1__ERROR__CODE__NO_SERVICE);
     struct user_call_message *call = new_call("anna", "chat", 1);
     call->redelivered = true; /* somebody may have done it */
-    assert_int_equal(services_route(glue->broker.services, own_runner(glue), call, 0, &code), 0);
+    assert_int_equal(services_route(glue->broker.services, own_runner(glue), call, &code), 0);
     assert_int_equal(code, USHER__V1__ERROR__CODE__SERVICE_LOST);
     message_destroy(&call->header);
 }
@@ -203,8 +219,8 @@ static void the_mail_comes_before_newer_calls(void **state)
     assert_true(services_leave(glue->broker.services, own_runner(glue), a->self,
                                mail_of(10, "chat", 0)));
     struct user_call_message *newer = new_call("anna", "chat", 11);
-    assert_int_equal(
-        services_route(glue->broker.services, own_runner(glue), newer, a->self, &code), b->self);
+    assert_int_equal(services_route(glue->broker.services, own_runner(glue), newer, &code),
+                     b->self);
     run_turns(glue);
     assert_int_equal(probe_count(glue, b), 11);
     for (unsigned i = 1; i <= 11; i++) {
@@ -215,15 +231,40 @@ static void the_mail_comes_before_newer_calls(void **state)
     assert_int_equal(probe_count(glue, a), 0);
 }
 
+/* Whoever's mail has moved goes on where it went, also when others join before his next call:
+ * that call must not overtake the mail. */
+static void users_move_with_their_mail(void **state)
+{
+    struct glue *glue = *state;
+    uint16_t code;
+    struct probe *a = join(glue, "chat", "!a");
+    struct user_call_message *first = new_call("anna", "chat", 0);
+    assert_int_equal(services_route(glue->broker.services, own_runner(glue), first, &code),
+                     a->self);
+    struct probe *b = join(glue, "chat", "!b");
+    run_turns(glue);
+    probe_empty(glue, a);
+    assert_true(services_leave(glue->broker.services, own_runner(glue), a->self,
+                               mail_of(10, "chat", 0)));
+    for (unsigned i = 0; i < 50; i++) {
+        char name[16];
+        snprintf(name, sizeof(name), "!late%u", i);
+        join(glue, "chat", name);
+        struct user_call_message *newer = new_call("anna", "chat", 11 + i);
+        assert_int_equal(services_route(glue->broker.services, own_runner(glue), newer, &code),
+                         b->self);
+    }
+}
+
 static void one_with_calls_in_its_mailbox_does_not_leave(void **state)
 {
     struct glue *glue = *state;
     uint16_t code;
     struct probe *a = join(glue, "chat", "!a");
     struct message *mail = mail_of(3, "chat", 0);
-    assert_int_equal(route(glue, "chat", 1, 0, &code), a->self);
+    assert_int_equal(route(glue, "chat", 1, &code), a->self);
     assert_false(services_leave(glue->broker.services, own_runner(glue), a->self, mail));
-    assert_int_equal(route(glue, "chat", 1, 0, &code), a->self); /* nothing was done */
+    assert_int_equal(route(glue, "chat", 1, &code), a->self); /* nothing was done */
     for (unsigned i = 1; i <= 3; i++) {
         assert_int_equal(((struct user_call_message *)mail)->request, i);
         struct message *next = mail->next;
@@ -263,7 +304,7 @@ enum { HAMMERS = 2, CALLS = 4000, USERS_EACH = 3 };
 struct hammer {
     struct glue *glue;
     unsigned index;
-    actor_handle first_pin;
+    actor_handle caller;
     _Atomic unsigned done;
 };
 
@@ -271,49 +312,62 @@ static void *hammer(void *argument)
 {
     struct hammer *hammer = argument;
     struct glue *glue = hammer->glue;
-    actor_handle pins[USERS_EACH] = {hammer->first_pin, hammer->first_pin, hammer->first_pin};
     for (unsigned i = 0; i < CALLS; i++) {
         unsigned user = i % USERS_EACH;
         char name[16];
         uint16_t code;
         snprintf(name, sizeof(name), "u%u", hammer->index * USERS_EACH + user);
         struct user_call_message *call = new_call(name, "chat", i / USERS_EACH + 1);
-        pins[user] = services_route(glue->broker.services, NULL, call, pins[user], &code);
-        if (pins[user] == 0)
+        call->caller = hammer->caller;
+        if (services_route(glue->broker.services, NULL, call, &code) == 0)
             abort();
         atomic_store(&hammer->done, i + 1);
     }
     return NULL;
 }
 
+static void wait_for_hammers(struct hammer *hammers, unsigned calls)
+{
+    for (unsigned i = 0; i < HAMMERS; i++)
+        while (atomic_load(&hammers[i].done) < calls)
+            sched_yield();
+}
+
+/* Everybody begins at the one that leaves; two more join before it does, and one just after. */
 static void order_survives_a_leave_under_fire(void **state)
 {
     struct glue *glue = *state;
     struct hammer hammers[HAMMERS];
     pthread_t threads[HAMMERS];
     start_workers(glue);
-    struct probe *stays = join(glue, "chat", "!stays");
+    struct probe *caller = new_probe(glue, "!caller");
     struct probe *leaver = join(glue, "chat", "!leaves");
     for (unsigned i = 0; i < HAMMERS; i++) {
-        hammers[i] = (struct hammer){glue, i, leaver->self, 0};
+        hammers[i] = (struct hammer){glue, i, caller->self, 0};
         assert_int_equal(pthread_create(&threads[i], NULL, hammer, &hammers[i]), 0);
     }
-    for (unsigned i = 0; i < HAMMERS; i++)
-        while (atomic_load(&hammers[i].done) < CALLS / 4)
-            sched_yield();
+    wait_for_hammers(hammers, CALLS / 8);
+    struct probe *others[3] = {join(glue, "chat", "!b"), join(glue, "chat", "!c")};
+    wait_for_hammers(hammers, CALLS / 4);
     struct message *order = message_create(MESSAGE_LEAVE, sizeof(*order));
     assert_int_equal(scheduler_post(glue->broker.scheduler, NULL, leaver->self, order, 0), 0);
+    others[2] = join(glue, "chat", "!d");
     for (unsigned i = 0; i < HAMMERS; i++)
         pthread_join(threads[i], NULL);
     WAIT_FOR(atomic_load(&leaver->left));
-    WAIT_FOR(probe_count(glue, stays) == HAMMERS * CALLS);
-    uint64_t next[HAMMERS * USERS_EACH] = {0};
-    struct message *message;
-    while ((message = probe_take(glue, stays)) != NULL) {
-        struct user_call_message *call = (struct user_call_message *)message;
-        unsigned user = (unsigned)user_call_user(call).data[1] - '0';
-        assert_int_equal(call->request, ++next[user]);
-        message_destroy(message);
+    WAIT_FOR(probe_count(glue, others[0]) + probe_count(glue, others[1]) +
+                 probe_count(glue, others[2]) ==
+             HAMMERS * CALLS);
+    for (unsigned i = 0; i < 3; i++) {
+        /* Each user is at one of them, so each has the calls of some, from the first to the last. */
+        uint64_t next[HAMMERS * USERS_EACH] = {0};
+        struct message *message;
+        while ((message = probe_take(glue, others[i])) != NULL) {
+            struct user_call_message *call = (struct user_call_message *)message;
+            unsigned user = (unsigned)user_call_user(call).data[1] - '0';
+            assert_int_equal(call->request, ++next[user]);
+            message_destroy(message);
+        }
     }
     assert_int_equal(metric_of(glue, METRIC_posts_bounced), 0);
 }
@@ -342,8 +396,8 @@ static void limit_of_services(void **state)
     leave(glue, probes[3]);
     uint16_t code;
     assert_int_equal(services_join(glue->broker.services, "late", late->self, false), 0);
-    assert_int_equal(route(glue, "late", 1, 0, &code), late->self);
-    assert_int_equal(route(glue, "s3", 1, 0, &code), 0);
+    assert_int_equal(route(glue, "late", 1, &code), late->self);
+    assert_int_equal(route(glue, "s3", 1, &code), 0);
     assert_int_equal(services_join(glue->broker.services, "s3", late->self, false), -ENOSPC);
 }
 
@@ -370,7 +424,7 @@ static void limit_of_followers(void **state)
     uint16_t code;
     struct probe *late = new_probe(glue, "!late");
     assert_int_equal(services_join(glue->broker.services, "chat", late->self, true), -ENOSPC);
-    assert_int_equal(route(glue, "chat", 1, 0, &code), 0);
+    assert_int_equal(route(glue, "chat", 1, &code), 0);
 }
 
 /* --- followers -------------------------------------------------------------------------------- */
@@ -405,10 +459,12 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(every_user_has_his_instance),
         TEST(a_pin_holds_while_its_instance_does),
+        TEST(pins_of_a_service_end_with_it),
         TEST(a_loss_moves_only_the_users_of_the_lost),
         TEST(one_that_drains_gets_no_new_users),
         TEST(without_an_instance_the_code_says_why),
         TEST(the_mail_comes_before_newer_calls),
+        TEST(users_move_with_their_mail),
         TEST(one_with_calls_in_its_mailbox_does_not_leave),
         TEST(calls_that_find_nobody_are_answered_lost),
         TEST(order_survives_a_leave_under_fire),

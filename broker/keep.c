@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "broker/parts.h"
+
+/* The end of an orderly stop: what waits for users goes to the store, so that after the next start
+ * a resume is complete and a login inherits what its predecessor had not acknowledged.
+ *
+ * Every session gets a record, also one with an empty inbox: it says that the numbering of its
+ * messages is known. The start that reads the records drops them in the same transaction, so they
+ * never speak for more than one stop; after a crash there are none, and a resume says PARTIAL.
+ *
+ * Sessions are saved in groups, a transaction each. Of a group that the store refuses (a full
+ * disk) they are tried one by one until one is refused, so that one large inbox does not cost the
+ * others theirs, and a store that refuses everything does not hold up the stop. */
+
+enum { GROUP_SESSIONS = 1024, GROUP_BYTES = 4 << 20 };
+
+struct group {
+    actor_handle users[GROUP_SESSIONS];
+    size_t count;
+    size_t bytes;
+};
+
+struct outcome {
+    uint64_t sessions, messages, failed;
+};
+
+static const struct session *session_of(const struct broker *broker, actor_handle user)
+{
+    return (const struct session *)registry_actor(broker->registry, actor_slot(user))->state;
+}
+
+static int put_messages(struct broker *broker, const char *name, const struct session *session,
+                        uint64_t now_ms, uint64_t *count)
+{
+    int error = 0;
+    const struct deliver_message *message = session->inbox != NULL ? session->inbox->first : NULL;
+    for (; error == 0 && message != NULL;
+         message = (const struct deliver_message *)message->header.next) {
+        struct saved_message saved = {
+            .seq = message->seq,
+            .time_ms = message->time_ms,
+            .age_ms = now_ms > message->arrived_ms ? now_ms - message->arrived_ms : 0,
+            .from_service = message->from_service,
+            .redelivered = message->redelivered,
+            .sent = message->sent,
+            .name = deliver_name(message),
+            .payload = deliver_payload(message),
+        };
+        error = store_put_message(broker->store, name, &saved);
+        (*count)++;
+    }
+    return error;
+}
+
+static int put_session(struct broker *broker, actor_handle user, uint64_t *messages)
+{
+    const struct session *session = session_of(broker, user);
+    const char *name = registry_actor(broker->registry, actor_slot(user))->name;
+    struct saved_inbox inbox = {session->epoch, session->next_seq, session->acked_seq};
+    int error = store_put_inbox(broker->store, name, &inbox);
+    return error != 0 ? error
+                      : put_messages(broker, name, session, env_monotonic_ms(broker->env),
+                                     messages);
+}
+
+/* One transaction. */
+static int save(struct broker *broker, const actor_handle *users, size_t count,
+                struct outcome *outcome)
+{
+    uint64_t messages = 0;
+    int error = store_begin(broker->store);
+    if (error != 0)
+        return error;
+    for (size_t i = 0; error == 0 && i < count; i++)
+        error = put_session(broker, users[i], &messages);
+    if (error == 0)
+        error = store_commit(broker->store, atomic_load(&broker->counters.epoch_last));
+    else
+        store_abort(broker->store);
+    if (error == 0) {
+        outcome->sessions += count;
+        outcome->messages += messages;
+    }
+    return error;
+}
+
+static void save_group(struct broker *broker, struct group *group, struct outcome *outcome)
+{
+    if (group->count > 0 && save(broker, group->users, group->count, outcome) != 0) {
+        size_t saved = 0;
+        while (saved < group->count && save(broker, &group->users[saved], 1, outcome) == 0)
+            saved++;
+        outcome->failed += group->count - saved;
+    }
+    group->count = group->bytes = 0;
+}
+
+/* A session whose numbering is not known itself has nothing to say about it. */
+static bool is_worth_saving(const struct broker *broker, actor_handle user)
+{
+    const struct actor *actor = registry_actor(broker->registry, actor_slot(user));
+    const struct session *session = (const struct session *)actor->state;
+    return actor->behaviour == &user_behaviour && session->status != SESSION_NONE &&
+           !session->restored;
+}
+
+void keep_inboxes(struct broker *broker)
+{
+    struct group group = {.count = 0};
+    struct outcome outcome = {0};
+    uint64_t start_ms = env_monotonic_ms(broker->env);
+    uint32_t cursor = 0;
+    actor_handle user;
+    while ((user = registry_next(broker->registry, &cursor)) != 0) {
+        if (!is_worth_saving(broker, user))
+            continue;
+        const struct session *session = session_of(broker, user);
+        group.users[group.count++] = user;
+        group.bytes += session->inbox != NULL ? session->inbox->bytes : 0;
+        if (group.count == GROUP_SESSIONS || group.bytes >= GROUP_BYTES)
+            save_group(broker, &group, &outcome);
+    }
+    save_group(broker, &group, &outcome);
+    LOG(broker->log, INBOXES_SAVED, LOG_U("sessions", outcome.sessions),
+        LOG_U("messages", outcome.messages), LOG_U("failed", outcome.failed),
+        LOG_U("took_ms", env_monotonic_ms(broker->env) - start_ms));
+}

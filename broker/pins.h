@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_BROKER_PINS_H
+#define USHER_BROKER_PINS_H
+
+/* Which instance of one service each user's calls go to. Belongs to the directory of services and
+ * is used under its lock; never blocks. A zeroed struct is empty. */
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "runtime/actor.h"
+
+struct pin {
+    uint64_t key; /* hash of the user's name; never 0 */
+    actor_handle user;
+    actor_handle instance;
+};
+
+struct pins {
+    struct pin *slots;
+    size_t size; /* power of two, or 0 */
+    size_t count;
+};
+
+/* False: a pin that means nothing any more. */
+typedef bool pin_is_wanted(void *context, const struct pin *pin);
+
+/* 0: the user has no pin. */
+actor_handle pins_find(const struct pins *pins, uint64_t key);
+
+/* Sets or replaces. When there is no room, pins that are not wanted are dropped first, so the
+ * table grows with those that are. False: no memory, nothing was changed. */
+bool pins_set(struct pins *pins, const struct pin *pin, pin_is_wanted *wanted, void *context);
+
+void pins_clear(struct pins *pins);
+
+#endif

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#include "actors/fight.h"
+
+/* The allowance of each host: n, n + 1, how it comes back, and whom it does not touch. */
+
+static uint32_t takeover(struct fight **fight, const char *address, uint32_t per_minute,
+                         uint64_t now_ms)
+{
+    return fight_takeover(fight, bytes_of_text(address), per_minute, now_ms);
+}
+
+static void n_pass_and_one_more_waits(void **state)
+{
+    struct fight *fight = NULL;
+    for (unsigned i = 0; i < 30; i++)
+        assert_int_equal(takeover(&fight, "10.0.0.1:1", 30, 5000), 0);
+    assert_int_equal(takeover(&fight, "10.0.0.1:2", 30, 5000), 2000);
+    assert_int_equal(takeover(&fight, "10.0.0.1:2", 30, 6999), 1);
+    assert_int_equal(takeover(&fight, "10.0.0.1:2", 30, 7000), 0);
+    assert_int_equal(takeover(&fight, "10.0.0.1:2", 30, 7000), 2000);
+    fight_destroy(fight);
+}
+
+static void all_of_it_is_back_after_a_minute(void **state)
+{
+    struct fight *fight = NULL;
+    for (unsigned round = 0; round < 3; round++) {
+        for (unsigned i = 0; i < 7; i++)
+            assert_int_equal(takeover(&fight, "[::1]:1", 7, 1 + round * 60004), 0);
+        assert_int_not_equal(takeover(&fight, "[::1]:1", 7, 1 + round * 60004), 0);
+    }
+    fight_destroy(fight);
+}
+
+static void a_clock_that_stands_or_lags_gives_nothing_back(void **state)
+{
+    struct fight *fight = NULL;
+    assert_int_equal(takeover(&fight, "a:1", 1, 9000), 0);
+    assert_int_equal(takeover(&fight, "a:1", 1, 8000), 60000);
+    assert_int_equal(takeover(&fight, "a:1", 1, 9001), 59999);
+    fight_destroy(fight);
+}
+
+static void each_host_has_its_own(void **state)
+{
+    struct fight *fight = NULL;
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(takeover(&fight, "10.0.0.1:1", 2, 0), 0);
+    assert_int_not_equal(takeover(&fight, "10.0.0.1:1", 2, 0), 0);
+    /* Many others come once; the one who fights is not forgotten for them. */
+    for (unsigned i = 0; i < 100; i++) {
+        char address[32];
+        snprintf(address, sizeof(address), "10.0.1.%u:1", i);
+        assert_int_equal(takeover(&fight, address, 2, 0), 0);
+    }
+    assert_int_not_equal(takeover(&fight, "10.0.0.1:1", 2, 0), 0);
+    fight_destroy(fight);
+}
+
+static void none_means_no_limit(void **state)
+{
+    struct fight *fight = NULL;
+    for (unsigned i = 0; i < 1000; i++)
+        assert_int_equal(takeover(&fight, "10.0.0.1:1", 0, 0), 0);
+    assert_null(fight);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(n_pass_and_one_more_waits),
+        cmocka_unit_test(all_of_it_is_back_after_a_minute),
+        cmocka_unit_test(a_clock_that_stands_or_lags_gives_nothing_back),
+        cmocka_unit_test(each_host_has_its_own),
+        cmocka_unit_test(none_means_no_limit),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

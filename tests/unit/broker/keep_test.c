@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker_fixture.h"
+
+/* Inboxes over an orderly stop: what one broker saves, the next one has, once. */
+
+static void run_all(struct glue *glue)
+{
+    do
+        run_turns(glue);
+    while (committer_step(glue->broker.committer));
+}
+
+/* The next broker on the same store. */
+static struct glue *restart(struct glue *glue, bool orderly)
+{
+    char error[BROKER_ERROR_BYTES] = "";
+    struct store *store = glue->store;
+    uint64_t now_ms = atomic_load(&glue->now_ms);
+    if (orderly) {
+        broker_tell_all(&glue->broker);
+        run_all(glue);
+        keep_inboxes(&glue->broker);
+    }
+    glue->broker.store = NULL;
+    glue_free(glue);
+    struct glue *next = glue_make(store, 0, true);
+    atomic_store(&next->now_ms, now_ms);
+    assert_int_equal(restore_sessions(&next->broker, error), 0);
+    return next;
+}
+
+static struct session *session_of(struct glue *glue, const char *user)
+{
+    actor_handle self = registry_find(glue->broker.registry, user, strlen(user));
+    assert_int_not_equal(self, 0);
+    return (struct session *)registry_actor(glue->broker.registry, actor_slot(self))->state;
+}
+
+static void deliver(struct glue *glue, const char *user, const char *from, const char *payload)
+{
+    struct deliver_message *message =
+        deliver_create(bytes_of_text(from), bytes_of_text(payload));
+    assert_non_null(message);
+    message->time_ms = 4711;
+    message->arrived_ms = atomic_load(&glue->now_ms);
+    actor_handle self = registry_find(glue->broker.registry, user, strlen(user));
+    assert_int_equal(
+        scheduler_post(glue->broker.scheduler, NULL, self, &message->header, 0), 0);
+    run_all(glue);
+}
+
+/* The inbox in words: "4 bob:hi sent, 5 bob:ho". */
+static void expect_inbox(struct glue *glue, const char *user, const char *wanted)
+{
+    char text[1000] = "";
+    const struct session *session = session_of(glue, user);
+    const struct deliver_message *message =
+        session->inbox != NULL ? session->inbox->first : NULL;
+    for (; message != NULL; message = (const struct deliver_message *)message->header.next) {
+        size_t size = strlen(text);
+        snprintf(text + size, sizeof(text) - size, "%s%llu %.*s:%.*s%s", size > 0 ? ", " : "",
+                 (unsigned long long)message->seq, (int)deliver_name(message).size,
+                 (const char *)deliver_name(message).data, (int)deliver_payload(message).size,
+                 (const char *)deliver_payload(message).data, message->sent ? " sent" : "");
+        assert_int_equal(message->time_ms, 4711);
+    }
+    assert_string_equal(text, wanted);
+}
+
+static void what_waits_is_there_after_an_orderly_stop(void **state)
+{
+    struct glue *glue = *state;
+    log_in(glue, "anna", 1);
+    log_in(glue, "carl", 2);
+    run_all(glue);
+    session_of(glue, "anna")->acks = true; /* as if she had said so */
+    deliver(glue, "anna", "bob", "hi");
+    atomic_fetch_add(&glue->now_ms, 700);
+    deliver(glue, "anna", "bob", "ho");
+    deliver(glue, "carl", "bob", "gone"); /* without acks: handed out, done */
+    glue = restart(glue, true);
+    expect_inbox(glue, "anna", "1 bob:hi sent, 2 bob:ho sent");
+    expect_inbox(glue, "carl", "");
+    assert_int_equal(session_of(glue, "anna")->next_seq, 3);
+    assert_int_equal(session_of(glue, "carl")->next_seq, 2);
+    assert_false(session_of(glue, "anna")->restored);
+    assert_false(session_of(glue, "carl")->restored);
+    /* Their ages go on. */
+    assert_int_equal(session_of(glue, "anna")->inbox->first->arrived_ms,
+                     atomic_load(&glue->now_ms) - 700);
+    *state = glue;
+}
+
+/* What was saved speaks for one stop: a crash after the next start must not bring it back. */
+static void it_is_there_once(void **state)
+{
+    struct glue *glue = *state;
+    struct saved_inbox inbox;
+    log_in(glue, "anna", 1);
+    run_all(glue);
+    session_of(glue, "anna")->acks = true;
+    deliver(glue, "anna", "bob", "hi");
+    glue = restart(glue, true);
+    assert_int_equal(store_read_inbox(glue->store, "anna", &inbox, NULL, NULL), -ENOENT);
+    glue = restart(glue, false);
+    expect_inbox(glue, "anna", "");
+    assert_true(session_of(glue, "anna")->restored);
+    *state = glue;
+}
+
+/* Whoever does not know the numbering must not pretend to. */
+static void what_is_not_known_is_not_saved(void **state)
+{
+    struct glue *glue = *state;
+    log_in(glue, "anna", 1);
+    run_all(glue);
+    glue = restart(glue, false);
+    assert_true(session_of(glue, "anna")->restored);
+    glue = restart(glue, true);
+    assert_true(session_of(glue, "anna")->restored);
+    *state = glue;
+}
+
+static void many_are_saved_in_groups(void **state)
+{
+    struct glue *glue = *state;
+    char name[16];
+    for (unsigned i = 0; i < 2100; i++) {
+        snprintf(name, sizeof(name), "user%u", i);
+        log_in(glue, name, 1 + i);
+    }
+    run_all(glue);
+    glue = restart(glue, true);
+    for (unsigned i = 0; i < 2100; i++) {
+        snprintf(name, sizeof(name), "user%u", i);
+        assert_false(session_of(glue, name)->restored);
+    }
+    *state = glue;
+}
+
+/* The stop goes on without, and the next start says so. */
+static void a_store_that_refuses_loses_them_honestly(void **state)
+{
+    struct glue *glue = *state;
+    log_in(glue, "anna", 1);
+    run_all(glue);
+    session_of(glue, "anna")->acks = true;
+    deliver(glue, "anna", "bob", "hi");
+    broker_tell_all(&glue->broker);
+    run_all(glue);
+    store_memory_fail(glue->store, -ENOSPC);
+    keep_inboxes(&glue->broker);
+    store_memory_fail(glue->store, 0);
+    glue = restart(glue, false);
+    expect_inbox(glue, "anna", "");
+    assert_true(session_of(glue, "anna")->restored);
+    *state = glue;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(what_waits_is_there_after_an_orderly_stop,
+                                        set_up_own_clock, tear_down),
+        cmocka_unit_test_setup_teardown(it_is_there_once, set_up_own_clock, tear_down),
+        cmocka_unit_test_setup_teardown(what_is_not_known_is_not_saved, set_up_own_clock,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(many_are_saved_in_groups, set_up_own_clock, tear_down),
+        cmocka_unit_test_setup_teardown(a_store_that_refuses_loses_them_honestly,
+                                        set_up_own_clock, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
