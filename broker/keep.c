@@ -7,7 +7,8 @@
  * a resume is complete and a login inherits what its predecessor had not acknowledged.
  *
  * Every session gets a record, also one with an empty inbox: it says that the numbering of its
- * messages is known. The start that reads the records drops them in the same transaction, so they
+ * messages is known (or, of one that came out of a crash and was not resumed since, that it is
+ * not). The start that reads the records drops them in the same transaction, so they
  * never speak for more than one stop; after a crash there are none, and a resume says PARTIAL.
  *
  * Sessions are saved in groups, a transaction each. Of a group that the store refuses (a full
@@ -58,7 +59,8 @@ static int put_session(struct broker *broker, actor_handle user, uint64_t *messa
 {
     const struct session *session = session_of(broker, user);
     const char *name = registry_actor(broker->registry, actor_slot(user))->name;
-    struct saved_inbox inbox = {session->epoch, session->next_seq, session->acked_seq};
+    struct saved_inbox inbox = {session->epoch, session->next_seq, session->acked_seq,
+                                session->restored};
     int error = store_put_inbox(broker->store, name, &inbox);
     return error != 0 ? error
                       : put_messages(broker, name, session, env_monotonic_ms(broker->env),
@@ -97,13 +99,11 @@ static void save_group(struct broker *broker, struct group *group, struct outcom
     group->count = group->bytes = 0;
 }
 
-/* A session whose numbering is not known itself has nothing to say about it. */
-static bool is_worth_saving(const struct broker *broker, actor_handle user)
+static bool has_session(const struct broker *broker, actor_handle user)
 {
     const struct actor *actor = registry_actor(broker->registry, actor_slot(user));
-    const struct session *session = (const struct session *)actor->state;
-    return actor->behaviour == &user_behaviour && session->status != SESSION_NONE &&
-           !session->restored;
+    return actor->behaviour == &user_behaviour &&
+           ((const struct session *)actor->state)->status != SESSION_NONE;
 }
 
 void keep_inboxes(struct broker *broker)
@@ -114,7 +114,7 @@ void keep_inboxes(struct broker *broker)
     uint32_t cursor = 0;
     actor_handle user;
     while ((user = registry_next(broker->registry, &cursor)) != 0) {
-        if (!is_worth_saving(broker, user))
+        if (!has_session(broker, user))
             continue;
         const struct session *session = session_of(broker, user);
         group.users[group.count++] = user;

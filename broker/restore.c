@@ -107,6 +107,7 @@ static int read_inbox(struct broker *broker, const struct row *row,
     message->saved = error == 0 && inbox.epoch == row->record.epoch;
     if (message->saved) {
         message->next_seq = inbox.next_seq;
+        message->unnumbered = inbox.unnumbered;
         message->acked_seq = inbox.acked_seq;
         message->inbox = list.first;
     } else {
@@ -124,6 +125,7 @@ static struct restore_message *describe(const struct row *row)
     message->since_ms = row->record.since_ms;
     message->acks = row->record.acks;
     message->saved = false;
+    message->unnumbered = true;
     message->next_seq = message->acked_seq = 0;
     message->inbox = NULL;
     memcpy(message->secret, row->record.secret, SECRET_BYTES);

@@ -260,6 +260,7 @@ int record_pack_inbox(const char *user, const struct saved_inbox *inbox,
     message.epoch = inbox->epoch;
     message.next_seq = inbox->next_seq;
     message.acked_seq = inbox->acked_seq;
+    message.unnumbered = inbox->unnumbered;
     return message_pack(&message.base, (struct bytes){key, key_size}, out);
 }
 
@@ -278,6 +279,7 @@ int record_unpack_inbox(const char *user, struct bytes bytes, struct saved_inbox
     inbox->epoch = message->epoch;
     inbox->next_seq = message->next_seq;
     inbox->acked_seq = message->acked_seq;
+    inbox->unnumbered = message->unnumbered;
     return 0;
 }
 

@@ -68,6 +68,7 @@ struct saved_inbox {
     uint64_t epoch;     /* of the session it belongs to */
     uint64_t next_seq;  /* of the next message */
     uint64_t acked_seq; /* everything up to it is done with, or given up */
+    bool unnumbered;    /* the numbers of an earlier life of the session are not known */
 };
 
 /* One message of it. */

@@ -442,9 +442,10 @@ static int file_reopen(struct lmdb_store *store)
     int result = path_join(path, store->path, data_name);
     if (result == 0)
         result = lmdb_file_undo(path, store->transaction_last);
-    env_close(store);
-    if (result == 0)
+    if (result == 0) {
+        env_close(store);
         result = file_open(store, false, NULL);
+    }
     if (result == 0 && !env_shows_last(store)) {
         env_close(store);
         result = -EIO;

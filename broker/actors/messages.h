@@ -197,7 +197,8 @@ struct restore_message {
     uint64_t epoch;
     uint64_t since_ms;
     bool acks;
-    bool saved; /* the three below hold */
+    bool unnumbered; /* the session's numbers are not known */
+    bool saved;      /* the three below hold */
     uint64_t next_seq, acked_seq;
     struct deliver_message *inbox; /* a list that the sender is done with, linked through
                                     * header.next; its arrived_ms says how old each is */

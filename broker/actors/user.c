@@ -154,7 +154,7 @@ void handle_tick(struct session *session, struct message *message, struct turn *
 static void restore_inbox(struct session *session, struct restore_message *restore,
                           struct turn *turn)
 {
-    session->restored = !restore->saved;
+    session->restored = restore->unnumbered;
     session->next_seq = restore->saved ? restore->next_seq : 1;
     session->acked_seq = restore->saved ? restore->acked_seq : 0;
     for (struct deliver_message *message = restore->inbox; message != NULL;) {

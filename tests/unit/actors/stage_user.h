@@ -124,6 +124,7 @@ static inline struct restore_message *restore_create(struct stage *stage, uint64
     struct restore_message *restore = message_create(MESSAGE_RESTORE, sizeof(*restore));
     assert_non_null(restore);
     restore->saved = false;
+    restore->unnumbered = true;
     restore->next_seq = restore->acked_seq = 0;
     restore->inbox = NULL;
     restore->epoch = epoch;

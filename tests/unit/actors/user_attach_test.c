@@ -246,6 +246,7 @@ static void restore_saved(struct stage *stage)
 {
     struct restore_message *restore = restore_create(stage, 7, true);
     restore->saved = true;
+    restore->unnumbered = false;
     restore->next_seq = 6;
     restore->acked_seq = 3;
     restore->inbox = saved_message(4, "four", 20000, true);

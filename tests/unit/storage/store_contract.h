@@ -489,6 +489,232 @@ static inline void contract_bad_arguments(void **state)
     contract_assert_record(&record, 3);
 }
 
+/* --- saved inboxes ------------------------------------------------------------------------ */
+
+static inline struct saved_inbox contract_inbox(uint64_t epoch)
+{
+    return (struct saved_inbox){.epoch = epoch, .next_seq = epoch + 100, .acked_seq = epoch + 7};
+}
+
+/* A message that its seq and size say all about. The payload is the caller's to free. */
+static inline struct saved_message contract_message(uint64_t seq, size_t bytes)
+{
+    uint8_t *payload = malloc(bytes + 1);
+    assert_non_null(payload);
+    for (size_t i = 0; i < bytes; i++)
+        payload[i] = (uint8_t)(seq * 31 + i * 7 + (i >> 8));
+    return (struct saved_message){
+        .seq = seq,
+        .time_ms = 1700000000000 + seq,
+        .age_ms = seq * 3,
+        .from_service = seq % 2 == 0,
+        .redelivered = seq % 3 == 0,
+        .sent = seq % 5 == 0,
+        .name = bytes_of_text(seq % 2 == 0 ? "matchmaker" : "anna"),
+        .payload = {payload, bytes},
+    };
+}
+
+static inline int contract_put_message(struct store *store, const char *user, uint64_t seq,
+                                       size_t bytes)
+{
+    struct saved_message message = contract_message(seq, bytes);
+    int result = store_put_message(store, user, &message);
+    free((void *)message.payload.data);
+    return result;
+}
+
+struct inbox_seen {
+    size_t count;
+    size_t stop_after;
+    uint64_t seqs[64];
+    size_t bytes[64];
+};
+
+static inline bool seen_message(void *context, const struct saved_message *message)
+{
+    struct inbox_seen *seen = context;
+    assert_true(seen->count < 64);
+    struct saved_message wanted = contract_message(message->seq, message->payload.size);
+    assert_int_equal(message->time_ms, wanted.time_ms);
+    assert_int_equal(message->age_ms, wanted.age_ms);
+    assert_int_equal(message->from_service, wanted.from_service);
+    assert_int_equal(message->redelivered, wanted.redelivered);
+    assert_int_equal(message->sent, wanted.sent);
+    assert_true(bytes_equal(message->name, wanted.name));
+    assert_true(bytes_equal(message->payload, wanted.payload));
+    free((void *)wanted.payload.data);
+    seen->bytes[seen->count] = message->payload.size;
+    seen->seqs[seen->count++] = message->seq;
+    return seen->count != seen->stop_after;
+}
+
+static inline bool seen_seq(void *context, const struct saved_message *message)
+{
+    *(uint64_t *)context = message->seq;
+    return true;
+}
+
+/* The inbox of the epoch with messages of these seqs and sizes; the list ends with 0. */
+static inline void contract_assert_inbox(struct store *store, const char *user, uint64_t epoch,
+                                         const size_t (*wanted)[2])
+{
+    struct saved_inbox inbox = {0};
+    struct inbox_seen seen = {0};
+    assert_int_equal(store_read_inbox(store, user, &inbox, seen_message, &seen), 0);
+    assert_int_equal(inbox.epoch, contract_inbox(epoch).epoch);
+    assert_int_equal(inbox.next_seq, contract_inbox(epoch).next_seq);
+    assert_int_equal(inbox.acked_seq, contract_inbox(epoch).acked_seq);
+    size_t count = 0;
+    for (; wanted[count][0] != 0; count++) {
+        assert_true(count < seen.count);
+        assert_int_equal(seen.seqs[count], wanted[count][0]);
+        assert_int_equal(seen.bytes[count], wanted[count][1]);
+    }
+    assert_int_equal(seen.count, count);
+}
+
+static inline void contract_assert_no_inbox(struct store *store, const char *user)
+{
+    struct saved_inbox inbox;
+    struct inbox_seen seen = {0};
+    assert_int_equal(store_read_inbox(store, user, &inbox, seen_message, &seen), -ENOENT);
+    assert_int_equal(seen.count, 0);
+}
+
+static inline void contract_put_inbox(struct store *store, const char *user, uint64_t epoch)
+{
+    struct saved_inbox inbox = contract_inbox(epoch);
+    assert_int_equal(store_put_inbox(store, user, &inbox), 0);
+}
+
+/* Names that are each other's beginning, seqs on both sides of a byte, payloads from nothing to
+ * megabytes. */
+static inline void contract_inboxes_come_back(void **state)
+{
+    struct fixture *fixture = *state;
+    struct store *store = fixture->store;
+    contract_assert_no_inbox(store, "ann");
+    contract_assert_no_inbox(store, "");
+    assert_int_equal(store_begin(store), 0);
+    contract_put_inbox(store, "anna", 5);
+    assert_int_equal(contract_put_message(store, "anna", 1, 0), 0);
+    assert_int_equal(contract_put_message(store, "anna", 255, 100), 0);
+    assert_int_equal(contract_put_message(store, "anna", 256, 5000), 0);
+    assert_int_equal(contract_put_message(store, "anna", UINT64_MAX, 3 << 20), 0);
+    contract_put_inbox(store, "ann", 6);
+    assert_int_equal(contract_put_message(store, "ann", 9, 1), 0);
+    contract_put_inbox(store, "anna.2", 7);
+    contract_assert_no_inbox(store, "anna"); /* not before the commit */
+    assert_int_equal(store_commit(store, 0), 0);
+    for (int round = 0; round < 2; round++) {
+        contract_assert_inbox(
+            fixture->store, "anna", 5,
+            (const size_t[][2]){{1, 0}, {255, 100}, {256, 5000}, {UINT64_MAX, 3 << 20}, {0}});
+        contract_assert_inbox(fixture->store, "ann", 6, (const size_t[][2]){{9, 1}, {0}});
+        contract_assert_inbox(fixture->store, "anna.2", 7, (const size_t[][2]){{0}});
+        contract_assert_no_inbox(fixture->store, "an");
+        contract_assert_no_inbox(fixture->store, "anna.");
+        if (fixture->contract->keeps)
+            contract_reopen(fixture);
+    }
+    contract_assert_position(fixture->store, 0, 1, 0, 0);
+}
+
+static inline void contract_inboxes_drop(void **state)
+{
+    struct fixture *fixture = *state;
+    struct store *store = fixture->store;
+    assert_int_equal(store_begin(store), 0);
+    assert_int_equal(store_drop_inboxes(store), 0); /* nothing is fine */
+    contract_put_inbox(store, "anna", 5);
+    assert_int_equal(contract_put_message(store, "anna", 1, 10), 0);
+    contract_put_inbox(store, "bob", 6);
+    assert_int_equal(store_commit(store, 0), 0);
+
+    assert_int_equal(store_begin(store), 0);
+    assert_int_equal(store_drop_inboxes(store), 0);
+    store_abort(store);
+    contract_assert_inbox(store, "anna", 5, (const size_t[][2]){{1, 10}, {0}});
+
+    /* What is put behind a drop stays, what was put before goes. */
+    assert_int_equal(store_begin(store), 0);
+    contract_put_inbox(store, "carl", 8);
+    assert_int_equal(store_drop_inboxes(store), 0);
+    contract_put_inbox(store, "bob", 9);
+    assert_int_equal(contract_put_message(store, "bob", 2, 20), 0);
+    assert_int_equal(store_commit(store, 0), 0);
+    contract_assert_no_inbox(store, "anna");
+    contract_assert_no_inbox(store, "carl");
+    contract_assert_inbox(store, "bob", 9, (const size_t[][2]){{2, 20}, {0}});
+}
+
+static inline void contract_inboxes_replace_and_stop(void **state)
+{
+    struct store *store = ((struct fixture *)*state)->store;
+    assert_int_equal(store_begin(store), 0);
+    contract_put_inbox(store, "anna", 5);
+    for (uint64_t seq = 1; seq <= 20; seq++)
+        assert_int_equal(contract_put_message(store, "anna", seq, (size_t)seq), 0);
+    assert_int_equal(store_commit(store, 0), 0);
+    assert_int_equal(store_begin(store), 0);
+    contract_put_inbox(store, "anna", 6);
+    for (uint64_t seq = 3; seq <= 20; seq++)
+        assert_int_equal(contract_put_message(store, "anna", seq, 9000), 0);
+    assert_int_equal(store_commit(store, 0), 0);
+    struct saved_inbox inbox;
+    struct inbox_seen seen = {.stop_after = 3};
+    assert_int_equal(store_read_inbox(store, "anna", &inbox, seen_message, &seen), 0);
+    assert_int_equal(seen.count, 3);
+    assert_int_equal(inbox.epoch, 6);
+    assert_int_equal(seen.bytes[1], 2);
+    assert_int_equal(seen.bytes[2], 9000);
+    seen = (struct inbox_seen){0};
+    assert_int_equal(store_read_inbox(store, "anna", &inbox, seen_message, &seen), 0);
+    assert_int_equal(seen.count, 20);
+}
+
+static inline void contract_inboxes_bad_arguments(void **state)
+{
+    struct store *store = ((struct fixture *)*state)->store;
+    struct saved_inbox inbox = contract_inbox(1);
+    struct saved_message message = {.seq = 1};
+    char name[STORE_NAME_BYTES_MAX + 2];
+    memset(name, 'x', sizeof(name) - 1);
+    name[sizeof(name) - 1] = '\0';
+    assert_int_equal(store_put_inbox(store, "anna", &inbox), -EINVAL);
+    assert_int_equal(store_put_message(store, "anna", &message), -EINVAL);
+    assert_int_equal(store_drop_inboxes(store), -EINVAL);
+    for (int which = 0; which < 5; which++) {
+        assert_int_equal(store_begin(store), 0);
+        contract_put_inbox(store, "anna", 1);
+        struct saved_message bad = message;
+        if (which == 0)
+            bad.seq = 0;
+        if (which == 1)
+            bad.name = bytes_of_text(name);
+        if (which == 2)
+            bad.payload.size = (size_t)STORE_PAYLOAD_BYTES_MAX + 1;
+        int result = which == 4 ? store_put_inbox(store, "", &inbox)
+                                : store_put_message(store, which == 3 ? name : "anna", &bad);
+        assert_int_equal(result, -EINVAL);
+        assert_int_equal(store_drop_inboxes(store), -EINVAL);
+        assert_int_equal(store_commit(store, 0), -EINVAL);
+        contract_assert_no_inbox(store, "anna");
+    }
+    name[STORE_NAME_BYTES_MAX] = '\0';
+    assert_int_equal(store_begin(store), 0);
+    contract_put_inbox(store, name, 2);
+    message.seq = 3;
+    message.name = bytes_of_text("anna");
+    assert_int_equal(store_put_message(store, name, &message), 0);
+    assert_int_equal(store_commit(store, 0), 0);
+    uint64_t seq = 0;
+    assert_int_equal(store_read_inbox(store, name, &inbox, seen_seq, &seq), 0);
+    assert_int_equal(inbox.epoch, 2);
+    assert_int_equal(seq, 3);
+}
+
 /* --- against a model --------------------------------------------------------------------- */
 
 enum {
@@ -655,7 +881,11 @@ static inline void contract_threads(void **state)
         CONTRACT_TEST(contract_events_survive, setup), CONTRACT_TEST(contract_retention, setup),   \
         CONTRACT_TEST(contract_read_events, setup), CONTRACT_TEST(contract_no_events_kept, setup), \
         CONTRACT_TEST(contract_epoch_only_rises, setup),                                           \
-        CONTRACT_TEST(contract_bad_arguments, setup), CONTRACT_TEST(contract_model, setup),        \
-        CONTRACT_TEST(contract_threads, setup)
+        CONTRACT_TEST(contract_bad_arguments, setup),                                              \
+        CONTRACT_TEST(contract_inboxes_come_back, setup),                                          \
+        CONTRACT_TEST(contract_inboxes_drop, setup),                                               \
+        CONTRACT_TEST(contract_inboxes_replace_and_stop, setup),                                   \
+        CONTRACT_TEST(contract_inboxes_bad_arguments, setup),                                      \
+        CONTRACT_TEST(contract_model, setup), CONTRACT_TEST(contract_threads, setup)
 
 #endif

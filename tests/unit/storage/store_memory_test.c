@@ -55,12 +55,74 @@ static void crash_drops_the_open_transaction(void **state)
     contract_assert_list(store, "", "", 9, "anna carl", false);
 }
 
+/* Power is lost in a commit: it is there afterwards or not, whole, and until then nothing is
+ * answered. */
+static void a_cut_is_all_or_nothing(void **state)
+{
+    struct store *store = ((struct fixture *)*state)->store;
+    contract_login(store, "anna", 1);
+    for (int kept = 0; kept < 2; kept++) {
+        struct session_record record = contract_record(2);
+        struct presence_event event = contract_event("bob", 2);
+        struct store_position position;
+        struct saved_inbox inbox;
+        uint64_t presence_last;
+        bool more;
+        store_memory_cut(store, kept != 0);
+        store_memory_fail(store, -ENOSPC); /* comes first: that commit does not succeed */
+        assert_int_equal(store_begin(store), 0);
+        assert_int_equal(store_commit(store, 2), -ENOSPC);
+        assert_false(store_memory_is_cut(store));
+        store_memory_fail(store, 0);
+
+        assert_int_equal(store_begin(store), 0);
+        assert_int_equal(store_put_session(store, "bob", &record), 0);
+        assert_int_equal(store_append_event(store, &event), 0);
+        contract_put_inbox(store, "bob", 3);
+        assert_int_equal(contract_put_message(store, "bob", 1, 10), 0);
+        assert_int_equal(store_commit(store, 2), -EIO);
+        assert_true(store_memory_is_cut(store));
+        for (int again = 0; again < 2; again++) {
+            assert_int_equal(store_begin(store), -EIO);
+            assert_int_equal(store_position(store, &position), -EIO);
+            assert_int_equal(store_get_session(store, "anna", &record), -EIO);
+            assert_int_equal(store_list_sessions(store, "", "", 9, seen_session, NULL,
+                                                 &presence_last, &more),
+                             -EIO);
+            assert_int_equal(store_read_events(store, 0, 9, seen_event, NULL, &position), -EIO);
+            assert_int_equal(store_read_inbox(store, "bob", &inbox, seen_message, NULL), -EIO);
+        }
+        store_memory_crash(store);
+        assert_false(store_memory_is_cut(store));
+        contract_assert_position(store, 1 + (uint64_t)kept, 1, 1 + (uint64_t)kept,
+                                 1 + (uint64_t)kept);
+        contract_assert_list(store, "", "", 9, kept ? "anna bob" : "anna", false);
+        if (kept)
+            contract_assert_inbox(store, "bob", 3, (const size_t[][2]){{1, 10}, {0}});
+        else
+            contract_assert_no_inbox(store, "bob");
+    }
+    assert_int_equal(contract_login(store, "carl", 3), 3);
+}
+
+static void a_crash_takes_a_cut_back(void **state)
+{
+    struct store *store = ((struct fixture *)*state)->store;
+    store_memory_cut(store, true);
+    assert_int_equal(store_begin(store), 0);
+    store_memory_crash(store);
+    contract_login(store, "anna", 1);
+    assert_false(store_memory_is_cut(store));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         CONTRACT_TESTS(setup),
         CONTRACT_TEST(failing_commits_undo, setup),
         CONTRACT_TEST(crash_drops_the_open_transaction, setup),
+        CONTRACT_TEST(a_cut_is_all_or_nothing, setup),
+        CONTRACT_TEST(a_crash_takes_a_cut_back, setup),
     };
     return cmocka_run_group_tests_name("store_memory", tests, NULL, NULL);
 }
