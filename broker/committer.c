@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/check.h"
 #include "broker/parts.h"
@@ -13,17 +14,27 @@
  * goes on with each held turn in the order of the transaction. So a thousand logins share one
  * sync, and neither a Welcome nor an event is seen by anybody before its commit is on the disk.
  * If anything of the transaction fails, all of it is undone and every change in it is told so.
+ * When what fails is room, its halves are tried for themselves: a store in which one more login
+ * does not fit must not refuse those who leave, nor the logins that do fit. Only so often in one
+ * list, because a full store is best told quickly.
  *
  * Order: the stream's numbers are given here, in the order in which changes are taken, which is
  * the order in which their turns ended; a user's next change cannot come before his last is done,
- * because his actor is held. */
+ * because his actor is held.
+ *
+ * A store whose file could not be opened anew after a failure is tried once a second also when
+ * nobody wants to change anything, so that those who only read have it back too. */
+
+enum { REFUSALS_MAX = 32, PROBE_MS = 1000 };
 
 struct committer {
     struct broker *broker;
     struct thread *thread;
     pthread_t pthread;
     bool started;
-    bool failing; /* owned by the thread */
+    bool failing;      /* owned by the thread, as the next two */
+    bool unreadable;   /* the last transaction failed for another reason than room */
+    unsigned refusals; /* for lack of room, of the present list */
     pthread_mutex_t lock;
     pthread_cond_t more, idle;
     /* under lock */
@@ -40,7 +51,11 @@ int committer_open(struct committer **out, struct broker *broker, struct thread 
     committer->broker = broker;
     committer->thread = thread;
     pthread_mutex_init(&committer->lock, NULL);
-    pthread_cond_init(&committer->more, NULL);
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&committer->more, &attributes);
+    pthread_condattr_destroy(&attributes);
     pthread_cond_init(&committer->idle, NULL);
     *out = committer;
     return 0;
@@ -101,6 +116,7 @@ static void report(struct committer *committer, int error, uint64_t count)
             LOG(broker->log, STORE_RECOVERED, LOG_S("path", broker->options->store_path));
     }
     committer->failing = error != 0;
+    committer->unreadable = error != 0 && error != -ENOSPC;
 }
 
 static void publish(struct committer *committer, const struct change *list)
@@ -141,12 +157,31 @@ static void go_on(struct committer *committer, struct change *change)
     scheduler_continue(broker->scheduler, runner, self, retire ? VERDICT_RETIRE : VERDICT_GO_ON);
 }
 
+/* Cuts the list in two and gives the second half; NULL when there is none. */
+static struct change *cut(struct change *list)
+{
+    struct change *middle = list;
+    for (struct change *end = list->next; end != NULL && end->next != NULL;
+         end = end->next->next)
+        middle = middle->next;
+    struct change *second = middle->next;
+    middle->next = NULL;
+    return second;
+}
+
 static void commit(struct committer *committer, struct change *list)
 {
     struct broker *broker = committer->broker;
     struct runner *runner = &committer->thread->runner;
     uint64_t count = 0;
     int error = store_all(broker, list, &count);
+    if (error == -ENOSPC && list->next != NULL && committer->refusals < REFUSALS_MAX) {
+        struct change *second = cut(list);
+        commit(committer, list);
+        commit(committer, second);
+        return;
+    }
+    committer->refusals += error == -ENOSPC;
     runner->now_ms = env_monotonic_ms(broker->env);
     runner->wall_ms = env_wall_ms(broker->env);
     report(committer, error, count);
@@ -167,9 +202,35 @@ bool committer_step(struct committer *committer)
     committer->first = committer->last = NULL;
     committer->busy = list != NULL;
     pthread_mutex_unlock(&committer->lock);
+    committer->refusals = 0;
     if (list != NULL)
         commit(committer, list);
     return list != NULL;
+}
+
+static void probe(struct committer *committer)
+{
+    struct store *store = committer->broker->store;
+    committer->unreadable = store_begin(store) != 0;
+    if (!committer->unreadable)
+        store_abort(store);
+}
+
+/* Under the lock, which is not held while it probes. */
+static void wait_for_more(struct committer *committer)
+{
+    if (!committer->unreadable) {
+        pthread_cond_wait(&committer->more, &committer->lock);
+        return;
+    }
+    uint64_t until_ms = env_monotonic_ms(committer->broker->env) + PROBE_MS;
+    struct timespec until = {.tv_sec = (time_t)(until_ms / 1000),
+                             .tv_nsec = (long)(until_ms % 1000) * 1000000};
+    if (pthread_cond_timedwait(&committer->more, &committer->lock, &until) != ETIMEDOUT)
+        return;
+    pthread_mutex_unlock(&committer->lock);
+    probe(committer);
+    pthread_mutex_lock(&committer->lock);
 }
 
 static void *run(void *argument)
@@ -182,7 +243,7 @@ static void *run(void *argument)
         pthread_mutex_lock(&committer->lock);
         while (committer->first == NULL && !committer->closing) {
             pthread_cond_broadcast(&committer->idle);
-            pthread_cond_wait(&committer->more, &committer->lock);
+            wait_for_more(committer);
         }
         open = committer->first != NULL || !committer->closing;
         pthread_mutex_unlock(&committer->lock);

@@ -200,19 +200,10 @@ void egress_bounce(void *context, struct runner *runner, struct message *message
 {
     struct broker *broker = context;
     if (message->kind == MESSAGE_ATTACH) {
-        /* The user's last session ended between the gate and the mailbox. */
-        struct attach_message *attach = (struct attach_message *)message;
-        actor_handle user = registry_claim(broker->registry, attach->user,
-                                           strlen(attach->user), &user_behaviour);
-        CHECK_DEBT(user != 0, "no room for a login that was admitted");
-        conn_handle conn = attach->conn;
-        /* Before the post, so that frames that answer the Welcome find the new owner; and after
-         * it, so that an end of the connection that overtook the login is told again behind it. */
-        net_rebind(broker->net, conn, user);
-        if (scheduler_post(broker->scheduler, runner, user, message, 0) == 0)
-            net_rebind(broker->net, conn, user);
-        else
-            egress_bounce(context, runner, message);
+        /* The user's last session ended between the gate and the mailbox. The I/O thread begins
+         * the login anew: it alone can bind the connection to another actor without losing what
+         * the peer does meanwhile. */
+        net_return(broker->net, ((struct attach_message *)message)->conn, message);
         return;
     }
     struct turn turn = ((struct thread *)runner->scratch)->turn;

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <nng/protocol/pubsub0/pub.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,29 +11,16 @@
  * design: nng drops the oldest when a subscriber lags, and nobody is told. Whoever needs each
  * event fetches it over the link.
  *
- * `subscribers` saves the copy while nobody listens. It is changed by nng's threads and read by
- * the publisher; a stale 0 costs a new subscriber its first event, which a lossy stream may. */
+ * Nothing here knows whether anybody listens: nng's threads would have to say so, and they may
+ * still be at it when the feed is closed and freed. */
 
 struct feed {
     nng_socket socket;
     struct endpoint endpoint;
-    _Atomic unsigned subscribers;
 };
-
-static void on_pipe(nng_pipe pipe, nng_pipe_ev event, void *argument)
-{
-    struct feed *feed = argument;
-    /* Relaxed: the number orders nothing else. */
-    if (event == NNG_PIPE_EV_ADD_PRE)
-        atomic_fetch_add_explicit(&feed->subscribers, 1, memory_order_relaxed);
-    else
-        atomic_fetch_sub_explicit(&feed->subscribers, 1, memory_order_relaxed);
-}
 
 static int serve(struct feed *feed, char *error)
 {
-    nng_pipe_notify(feed->socket, NNG_PIPE_EV_ADD_PRE, on_pipe, feed);
-    nng_pipe_notify(feed->socket, NNG_PIPE_EV_REM_POST, on_pipe, feed);
     nng_listener listener;
     int code = endpoint_claim(&feed->endpoint, error);
     if (code == 0)
@@ -71,8 +57,6 @@ int feed_open(struct feed **out, const char *url, char *error)
 
 void feed_publish(struct feed *feed, struct bytes topic, struct bytes body)
 {
-    if (atomic_load_explicit(&feed->subscribers, memory_order_relaxed) == 0)
-        return;
     nng_msg *message;
     if (nng_msg_alloc(&message, topic.size + 1 + body.size) != 0)
         return;

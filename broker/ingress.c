@@ -18,6 +18,8 @@
  * post on, all of its frames go to that actor, which answers. Order is kept by the mailbox: the
  * login first, what was read behind it after. */
 
+enum { BUSY_RETRY_MS = 1000 };
+
 static const char *end_text(enum conn_end end)
 {
     switch (end) {
@@ -84,8 +86,27 @@ bool ingress_attach(struct broker *broker, struct runner *runner, struct attach_
     }
 }
 
-static bool attach(struct broker *broker, struct thread *thread, conn_handle conn,
-                   const struct client_frame *frame)
+/* Takes the message. False: it was answered, the connection stays unbound. */
+static bool attach(struct broker *broker, struct thread *thread, struct attach_message *message)
+{
+    if (ingress_attach(broker, &thread->runner, message))
+        return true;
+    LOG(broker->log, LIMIT_HIT, LOG_S("limit", "limits.users"),
+        LOG_U("users", registry_count(broker->registry)));
+    say_error(broker, thread, message->conn, message->id, USHER__V1__ERROR__CODE__BUSY,
+              "limits.users is reached", BUSY_RETRY_MS);
+    message_destroy(&message->header);
+    return false;
+}
+
+/* A login whose actor had retired before it came there. */
+static void on_returned(void *context, void *thread_, conn_handle conn, void *item)
+{
+    attach(context, thread_, item);
+}
+
+static bool login(struct broker *broker, struct thread *thread, conn_handle conn,
+                  const struct client_frame *frame)
 {
     struct attach_message *message = message_create(MESSAGE_ATTACH, sizeof(*message));
     CHECK_DEBT(message != NULL, "no memory for a login");
@@ -95,14 +116,7 @@ static bool attach(struct broker *broker, struct thread *thread, conn_handle con
     text_copy(message->user, sizeof(message->user), frame->login.username);
     text_copy(message->client, sizeof(message->client), frame->login.client);
     net_address(broker->net, conn, message->address);
-    if (ingress_attach(broker, &thread->runner, message))
-        return true;
-    message_destroy(&message->header);
-    LOG(broker->log, LIMIT_HIT, LOG_S("limit", "limits.users"),
-        LOG_U("users", registry_count(broker->registry)));
-    say_error(broker, thread, conn, frame->id, USHER__V1__ERROR__CODE__BUSY,
-              "limits.users is reached", 1000);
-    return false;
+    return attach(broker, thread, message);
 }
 
 static bool resume(struct broker *broker, struct thread *thread, conn_handle conn,
@@ -143,7 +157,7 @@ static bool admit(struct broker *broker, struct thread *thread, conn_handle conn
     struct gate_decision decision = gate_frame(bytes, &frame);
     metrics_add(broker->metrics, thread->runner.index, METRIC_frames_in, 1);
     if (decision.verdict == GATE_ATTACH)
-        return *bound = attach(broker, thread, conn, &frame);
+        return *bound = login(broker, thread, conn, &frame);
     if (decision.verdict == GATE_RESUME)
         return *bound = resume(broker, thread, conn, &frame);
     metrics_add(broker->metrics, thread->runner.index, METRIC_errors_protocol, 1);
@@ -387,6 +401,7 @@ void ingress_wire(struct broker *broker)
         .on_frames = on_frames,
         .on_end = on_end,
         .on_writable = on_writable,
+        .on_returned = on_returned,
         .on_batch_end = on_batch_end,
     };
     broker->link_events = (struct link_events){

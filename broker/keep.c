@@ -8,7 +8,7 @@
  *
  * Every session gets a record, also one with an empty inbox: it says that the numbering of its
  * messages is known (or, of one that came out of a crash and was not resumed since, that it is
- * not). The start that reads the records drops them in the same transaction, so they
+ * not). The start that reads the records drops them before it lets anybody in, so they
  * never speak for more than one stop; after a crash there are none, and a resume says PARTIAL.
  *
  * Sessions are saved in groups, a transaction each. Of a group that the store refuses (a full
@@ -103,7 +103,7 @@ static bool has_session(const struct broker *broker, actor_handle user)
 {
     const struct actor *actor = registry_actor(broker->registry, actor_slot(user));
     return actor->behaviour == &user_behaviour &&
-           ((const struct session *)actor->state)->status != SESSION_NONE;
+           session_of(broker, user)->status != SESSION_NONE;
 }
 
 void keep_inboxes(struct broker *broker)

@@ -5,8 +5,7 @@
 
 /* Open addressing. Nothing is ever deleted alone: who ended and what left is found out when the
  * table is full, by asking, so that neither the end of a user nor that of an instance has to walk
- * the pins. Hence a pin may outlive its user for a while, which is welcome: one who logs out and
- * in again stays where his last calls are. */
+ * the pins. */
 
 enum { SIZE_MIN = 16 };
 
@@ -18,9 +17,12 @@ static struct pin *probe(struct pin *slots, size_t size, uint64_t key)
     return &slots[at];
 }
 
-actor_handle pins_find(const struct pins *pins, uint64_t key)
+struct pin *pins_find(struct pins *pins, uint64_t key)
 {
-    return pins->count > 0 ? probe(pins->slots, pins->size, key)->instance : 0;
+    if (pins->count == 0)
+        return NULL;
+    struct pin *pin = probe(pins->slots, pins->size, key);
+    return pin->key != 0 ? pin : NULL;
 }
 
 /* Into a table with room for twice the pins that are wanted. */
@@ -53,11 +55,6 @@ static bool rebuild(struct pins *pins, pin_is_wanted *wanted, void *context)
 
 bool pins_set(struct pins *pins, const struct pin *pin, pin_is_wanted *wanted, void *context)
 {
-    struct pin *found = pins->size > 0 ? probe(pins->slots, pins->size, pin->key) : NULL;
-    if (found != NULL && found->key != 0) {
-        *found = *pin;
-        return true;
-    }
     if (4 * (pins->count + 1) > 3 * pins->size && !rebuild(pins, wanted, context))
         return false;
     *probe(pins->slots, pins->size, pin->key) = *pin;

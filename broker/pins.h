@@ -14,6 +14,7 @@ struct pin {
     uint64_t key; /* hash of the user's name; never 0 */
     actor_handle user;
     actor_handle instance;
+    uint64_t until_ms; /* deadline of the user's last call */
 };
 
 struct pins {
@@ -25,10 +26,10 @@ struct pins {
 /* False: a pin that means nothing any more. */
 typedef bool pin_is_wanted(void *context, const struct pin *pin);
 
-/* 0: the user has no pin. */
-actor_handle pins_find(const struct pins *pins, uint64_t key);
+/* NULL: the user has no pin. May be changed, but for its key; valid until the next set. */
+struct pin *pins_find(struct pins *pins, uint64_t key);
 
-/* Sets or replaces. When there is no room, pins that are not wanted are dropped first, so the
+/* Adds a pin for a key that has none. When there is no room, pins that are not wanted are dropped first, so the
  * table grows with those that are. False: no memory, nothing was changed. */
 bool pins_set(struct pins *pins, const struct pin *pin, pin_is_wanted *wanted, void *context);
 

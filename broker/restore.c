@@ -8,10 +8,13 @@
 #include "broker/parts.h"
 #include "backend.pb-c.h"
 
-/* What was online before is detached now: a connection does not outlive its process. All of them
- * are read, marked and numbered in one transaction, so a crash in the middle of a start changes
- * nothing. The inboxes that an orderly stop has saved (keep.c) are read and dropped in it. Each gets a fresh resume window, because the time that the broker was away must not
- * count against its users; those that were detached already get no second event.
+/* What was online before is detached now: a connection does not outlive its process. Each session
+ * gets a fresh resume window, because the time that the broker was away must not count against its
+ * users; those that were detached already get no second event. Hence a start that is cut short
+ * after some of them is simply begun again.
+ *
+ * The inboxes that an orderly stop has saved (keep.c) are read on the way and dropped at the end,
+ * before anybody is let in: what happens from now on they know nothing of.
  *
  * Epochs go on above everything ever stored, and above a floor taken from the clock, so that a
  * store restored from an old backup cannot give out an epoch again (docs/decisions). */
@@ -40,24 +43,44 @@ static bool keep_row(void *context, const char *user, const struct session_recor
     return true;
 }
 
-static int mark_detached(struct broker *broker, struct row *row)
+static int mark_detached(struct broker *broker, const struct row *row)
 {
     if (row->record.state == SESSION_DETACHED)
         return 0;
-    row->record.state = SESSION_DETACHED;
+    struct session_record record = row->record;
+    record.state = SESSION_DETACHED;
     uint64_t wall_ms = env_wall_ms(broker->env);
     struct presence_event event = {
         .time_ms = wall_ms,
-        .epoch = row->record.epoch,
+        .epoch = record.epoch,
         .until_ms = wall_ms + broker->settings.resume_ms,
         .kind = USHER__V1__PRESENCE_EVENT__KIND__DETACHED,
         .cause = USHER__V1__PRESENCE_EVENT__CAUSE__RESTART,
     };
     memcpy(event.user, row->user, sizeof(event.user));
-    memcpy(event.address, row->record.address, sizeof(event.address));
-    memcpy(event.client, row->record.client, sizeof(event.client));
-    int error = store_put_session(broker->store, row->user, &row->record);
+    memcpy(event.address, record.address, sizeof(event.address));
+    memcpy(event.client, record.client, sizeof(event.client));
+    int error = store_put_session(broker->store, row->user, &record);
     return error != 0 ? error : store_append_event(broker->store, &event);
+}
+
+/* In one transaction, or in two of half the size when that has no room: in a map that is full,
+ * sessions can be changed a few at a time. */
+static int mark_rows(struct broker *broker, const struct row *rows, size_t count)
+{
+    int error = store_begin(broker->store);
+    if (error != 0)
+        return error;
+    for (size_t i = 0; error == 0 && i < count; i++)
+        error = mark_detached(broker, &rows[i]);
+    if (error == 0)
+        error = store_commit(broker->store, atomic_load(&broker->counters.epoch_last));
+    else
+        store_abort(broker->store);
+    if (error != -ENOSPC || count < 2)
+        return error;
+    error = mark_rows(broker, rows, count / 2);
+    return error != 0 ? error : mark_rows(broker, rows + count / 2, count - count / 2);
 }
 
 struct saved_list {
@@ -162,11 +185,10 @@ static int restore_page(struct broker *broker, struct rows *rows, char *after, b
     rows->count = 0;
     int error = store_list_sessions(broker->store, "", after, PAGE, keep_row, rows,
                                     &presence_last, more);
-    for (size_t i = 0; error == 0 && i < rows->count; i++) {
-        error = mark_detached(broker, &rows->list[i]);
-        if (error == 0)
-            error = make_actor(broker, &rows->list[i]);
-    }
+    if (error == 0 && rows->count > 0)
+        error = mark_rows(broker, rows->list, rows->count);
+    for (size_t i = 0; error == 0 && i < rows->count; i++)
+        error = make_actor(broker, &rows->list[i]);
     if (rows->count > 0)
         memcpy(after, rows->list[rows->count - 1].user, STORE_NAME_BYTES_MAX + 1);
     struct runner *runner = &broker->threads[0].runner;
@@ -176,6 +198,16 @@ static int restore_page(struct broker *broker, struct rows *rows, char *after, b
     return error;
 }
 
+static int drop_inboxes(struct broker *broker)
+{
+    int error = store_begin(broker->store);
+    if (error == 0)
+        error = store_drop_inboxes(broker->store);
+    return error == 0
+               ? store_commit(broker->store, atomic_load(&broker->counters.epoch_last))
+               : error;
+}
+
 static int restore_all(struct broker *broker, size_t *total)
 {
     struct rows rows = {.list = calloc(PAGE, sizeof(struct row))};
@@ -183,20 +215,13 @@ static int restore_all(struct broker *broker, size_t *total)
         return -ENOMEM;
     char after[STORE_NAME_BYTES_MAX + 1] = "";
     bool more = true;
-    int error = store_begin(broker->store);
-    bool begun = error == 0;
+    int error = 0;
     while (error == 0 && more) {
         error = restore_page(broker, &rows, after, &more);
         *total += rows.count;
     }
-    if (error == 0)
-        error = store_drop_inboxes(broker->store);
-    if (error == 0)
-        error = store_commit(broker->store, atomic_load(&broker->counters.epoch_last));
-    else if (begun)
-        store_abort(broker->store);
     free(rows.list);
-    return error;
+    return error == 0 ? drop_inboxes(broker) : error;
 }
 
 static uint64_t epoch_floor(const struct broker *broker)

@@ -201,17 +201,51 @@ static actor_handle rendezvous(const struct services *services, const struct ser
     return best;
 }
 
-struct routing {
-    struct services *services;
+struct sweep {
+    struct registry *registry;
     const struct service *service;
+    uint64_t now_ms;
 };
 
-static bool pin_holds(void *context, const struct pin *pin)
+/* A pin outlives its user until the deadline of his last call: if he is back by then, he must not
+ * overtake what he sent before. */
+static bool pin_is_used(void *context, const struct pin *pin)
 {
-    const struct routing *routing = context;
-    struct registry *registry = routing->services->broker->registry;
-    return is_member(routing->service, pin->instance) &&
-           registry_at(registry, actor_slot(pin->user)) == pin->user;
+    const struct sweep *sweep = context;
+    return is_member(sweep->service, pin->instance) &&
+           (pin->until_ms > sweep->now_ms ||
+            registry_at(sweep->registry, actor_slot(pin->user)) == pin->user);
+}
+
+static void add_pin(struct services *services, struct service *service, const struct pin *pin)
+{
+    const struct broker *broker = services->broker;
+    struct sweep sweep = {broker->registry, service, env_monotonic_ms(broker->env)};
+    /* However fast users come and go, those who are gone take no more room than those who are
+     * there may. */
+    if (service->pins.count > 2 * (size_t)broker->options->limits_users)
+        sweep.now_ms = UINT64_MAX;
+    CHECK_DEBT(pins_set(&service->pins, pin, pin_is_used, &sweep), "no memory for a pin");
+}
+
+/* Under the lock. Where the user's calls go. */
+static actor_handle choose(struct services *services, struct service *service,
+                           const struct user_call_message *call)
+{
+    struct bytes user = user_call_user(call);
+    uint64_t key = siphash13(services->key, user.data, user.size) | 1;
+    struct pin *pin = pins_find(&service->pins, key);
+    if (pin == NULL) {
+        struct pin first = {key, call->caller, rendezvous(services, service, user),
+                            call->deadline_ms};
+        add_pin(services, service, &first);
+        return first.instance;
+    }
+    if (!is_member(service, pin->instance))
+        pin->instance = rendezvous(services, service, user);
+    pin->user = call->caller;
+    pin->until_ms = call->deadline_ms > pin->until_ms ? call->deadline_ms : pin->until_ms;
+    return pin->instance;
 }
 
 /* Under the lock. */
@@ -219,21 +253,12 @@ static actor_handle route(struct services *services, struct runner *runner,
                           struct user_call_message *call, uint16_t *code)
 {
     struct bytes name = user_call_service(call);
-    struct bytes user = user_call_user(call);
     struct service *service = find(services, name.data, name.size);
     *code = call->redelivered ? USHER__V1__ERROR__CODE__SERVICE_LOST
                               : USHER__V1__ERROR__CODE__NO_SERVICE;
     if (service == NULL || service->count == 0)
         return 0;
-    uint64_t key = siphash13(services->key, user.data, user.size) | 1;
-    actor_handle pinned = pins_find(&service->pins, key);
-    actor_handle instance = pinned;
-    if (pinned == 0 || !is_member(service, pinned)) {
-        instance = rendezvous(services, service, user);
-        struct routing routing = {services, service};
-        struct pin pin = {key, call->caller, instance};
-        CHECK_DEBT(pins_set(&service->pins, &pin, pin_holds, &routing), "no memory for a pin");
-    }
+    actor_handle instance = choose(services, service, call);
     uint32_t limit = 0; /* the mail has limits of its own */
     int error = scheduler_post(services->broker->scheduler, runner, instance, &call->header,
                                limit);

@@ -74,6 +74,17 @@ void handle_attach(struct session *session, struct message *message, struct turn
     env_random(turn->env, record->secret, sizeof(record->secret));
 }
 
+/* The highest seq that any connection was sent: what waits for one comes last in the inbox. Nobody
+ * can have seen more, whatever he says. */
+static uint64_t sent_seq(const struct session *session)
+{
+    const struct deliver_message *message =
+        session->inbox != NULL ? session->inbox->first : NULL;
+    while (message != NULL && message->sent)
+        message = (const struct deliver_message *)message->header.next;
+    return message != NULL ? message->seq - 1 : session->next_seq - 1;
+}
+
 static bool resume_is_right(const struct session *session, const struct resume_message *resume)
 {
     uint8_t differ = 0;
@@ -81,7 +92,7 @@ static bool resume_is_right(const struct session *session, const struct resume_m
         differ |= session->secret[i] ^ resume->secret[i];
     return session->status != SESSION_NONE && resume->epoch == session->epoch &&
            resume->secret_given && differ == 0 &&
-           (resume->last_seq < session->next_seq || session->restored);
+           (session->restored || resume->last_seq <= sent_seq(session));
 }
 
 void handle_resume(struct session *session, struct message *message, struct turn *turn)

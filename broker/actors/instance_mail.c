@@ -160,9 +160,11 @@ static uint32_t put_mails(struct instance *instance, struct buffer *out, uint32_
     return count;
 }
 
+/* What was read ahead is what comes next, and not more than this Fetch asks for. */
 static bool events_fit(const struct instance *instance)
 {
-    return instance->events != NULL && instance->events->first == instance->presence_done + 1;
+    return instance->events != NULL && instance->events->first == instance->presence_done + 1 &&
+           instance->events->size <= instance->fetch_bytes_max - BATCH_OVERHEAD;
 }
 
 static void read_events(struct instance *instance, struct turn *turn)
@@ -179,6 +181,8 @@ static void read_events(struct instance *instance, struct turn *turn)
     query->token = 0;
     query->after = instance->presence_done;
     query->bytes_max = turn->settings->link_frame_bytes_max / 2;
+    if (query->bytes_max > instance->fetch_bytes_max - BATCH_OVERHEAD)
+        query->bytes_max = instance->fetch_bytes_max - BATCH_OVERHEAD;
     query->size = 0;
     struct effect *effect = turn_effect(turn, EFFECT_LINK, 0);
     effect->detail = LINK_QUERY;

@@ -170,6 +170,8 @@ static void drop_parting(struct conn *conn)
 void conn_close(struct reactor *reactor, struct conn *conn)
 {
     drop_parting(conn);
+    free(conn->returned);
+    conn->returned = NULL;
     deadline_leave(reactor, conn);
     close(conn->fd);
     conn->fd = -1;
@@ -249,6 +251,14 @@ static void release(struct reactor *reactor, struct conn *conn)
         drain(reactor, conn);
 }
 
+/* The others that are unbound were ended when accepting stopped. */
+static void end_if_stopping(struct reactor *reactor, struct conn *conn)
+{
+    if (conn->owner == 0 &&
+        atomic_load_explicit(&reactor->net->accept_off, memory_order_acquire))
+        conn_end(reactor, conn, CONN_STOPPING);
+}
+
 static void unbind(struct reactor *reactor, struct conn *conn)
 {
     count_unbound(reactor, conn, 0);
@@ -261,16 +271,24 @@ static void unbind(struct reactor *reactor, struct conn *conn)
     if (conn->state == CONN_ENDED)
         net->events.on_end(net->events.context, reactor->thread, conn_handle_of(reactor, conn), 0,
                            conn->end);
+    else
+        end_if_stopping(reactor, conn);
 }
 
-static void rebind(struct reactor *reactor, struct conn *conn)
+static void give_returned(struct reactor *reactor, struct conn *conn)
 {
     struct net *net = reactor->net;
-    conn->owner = conn->next_owner;
+    void *item = conn->returned;
+    conn->returned = NULL;
+    count_unbound(reactor, conn, 0);
+    net->events.on_returned(net->events.context, reactor->thread, conn_handle_of(reactor, conn),
+                            item);
     /* The end was told to the owner before, who is gone. */
     if (conn->state == CONN_ENDED)
         net->events.on_end(net->events.context, reactor->thread, conn_handle_of(reactor, conn),
                            conn->owner, conn->end);
+    else
+        end_if_stopping(reactor, conn);
 }
 
 void conn_orders(struct reactor *reactor, struct conn *conn, uint8_t orders)
@@ -283,8 +301,8 @@ void conn_orders(struct reactor *reactor, struct conn *conn, uint8_t orders)
         release(reactor, conn);
     else if (orders & ORDER_UNBIND)
         unbind(reactor, conn);
-    else if (orders & ORDER_REBIND)
-        rebind(reactor, conn);
+    else if (orders & ORDER_RETURN)
+        give_returned(reactor, conn);
 }
 
 void conn_check_slow(struct reactor *reactor)

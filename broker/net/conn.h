@@ -17,7 +17,7 @@ enum conn_state {
 };
 
 /* Orders from the write-side owner to the I/O thread: bits in conn.orders. */
-enum { ORDER_RELEASE = 1, ORDER_UNBIND = 2, ORDER_SLOW = 4, ORDER_REBIND = 8 };
+enum { ORDER_RELEASE = 1, ORDER_UNBIND = 2, ORDER_SLOW = 4, ORDER_RETURN = 8 };
 
 /* Deadline queues: all connections in one wait equally long, so a list in order of entry is a
  * list in order of time. */
@@ -50,7 +50,7 @@ struct conn {
     uint8_t *pending;
     uint32_t pending_offset, pending_size, pending_capacity;
     bool dead;             /* writes go nowhere */
-    uint64_t next_owner;   /* of ORDER_REBIND */
+    void *returned;        /* of ORDER_RETURN */
     struct buffer *parting; /* of ORDER_UNBIND: to be written when unbound */
     /* shared */
     _Atomic bool wants_write;

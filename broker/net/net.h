@@ -60,6 +60,10 @@ struct net_events {
      * for bound connections. */
     void (*on_writable)(void *context, void *thread, conn_handle conn, uint64_t owner);
 
+    /* What net_return gave, on an unbound connection: to be bound or answered, as its frames are.
+     * Comes before whatever the peer sends or ends later; an end that came before is told after. */
+    void (*on_returned)(void *context, void *thread, conn_handle conn, void *item);
+
     /* The batch is over: run what it caused. True: something is left, come back at once. */
     bool (*on_batch_end)(void *context, void *thread);
 };
@@ -130,8 +134,9 @@ void net_release(struct net *net, conn_handle conn);
  * unbound. */
 void net_unbind(struct net *net, conn_handle conn, const void *last_words, size_t size);
 
-/* Hands the write side, and the frames to come, to another owner. */
-void net_rebind(struct net *net, conn_handle conn, uint64_t owner);
+/* Gives the write side back and leaves the connection unbound, with an item for on_returned. Takes
+ * the item: memory that free() gives back when the I/O threads have ended already. */
+void net_return(struct net *net, conn_handle conn, void *item);
 
 /* The receiver of on_frames is done with one call's frames; any thread. */
 void net_consumed(struct net *net, conn_handle conn);

@@ -192,11 +192,12 @@ void net_unbind(struct net *net, conn_handle handle, const void *last_words, siz
     order(net, handle, conn, ORDER_UNBIND);
 }
 
-void net_rebind(struct net *net, conn_handle handle, uint64_t owner)
+void net_return(struct net *net, conn_handle handle, void *item)
 {
     struct conn *conn = owned(net, handle);
-    conn->next_owner = owner;
-    order(net, handle, conn, ORDER_REBIND);
+    CHECK(conn->returned == NULL);
+    conn->returned = item;
+    order(net, handle, conn, ORDER_RETURN);
 }
 
 void net_consumed(struct net *net, conn_handle handle)

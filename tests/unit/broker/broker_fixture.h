@@ -27,7 +27,7 @@
 enum { GLUE_USERS = 4096, GLUE_SERVICES = 8, TOLD_MAX = 8192, GLUE_WAIT_MS = 20000 };
 
 /* One call of the front end. */
-enum told_kind { TOLD_WRITE, TOLD_RELEASE, TOLD_UNBIND, TOLD_REBIND, TOLD_CONSUMED };
+enum told_kind { TOLD_WRITE, TOLD_RELEASE, TOLD_UNBIND, TOLD_RETURN, TOLD_CONSUMED };
 
 struct told {
     enum told_kind kind;
@@ -157,9 +157,11 @@ void net_unbind(struct net *net, conn_handle conn, const void *last_words, size_
     tell(net, TOLD_UNBIND, conn, last_words, size);
 }
 
-void net_rebind(struct net *net, conn_handle conn, uint64_t owner)
+void net_return(struct net *net, conn_handle conn, void *item)
 {
-    tell(net, TOLD_REBIND, conn, NULL, 0);
+    struct broker *broker = &glue_of(net)->broker;
+    tell(net, TOLD_RETURN, conn, NULL, 0);
+    broker->net_events.on_returned(broker, &broker->threads[0], conn, item);
 }
 
 void net_consumed(struct net *net, conn_handle conn)

@@ -256,6 +256,33 @@ static void users_move_with_their_mail(void **state)
     }
 }
 
+/* Who logs out and in again stays where his calls wait, until the last one's time is over. */
+static void pins_outlast_their_user_for_a_while(void **state)
+{
+    struct glue *glue = *state;
+    uint16_t code;
+    struct probe *a = join(glue, "chat", "!a");
+    struct user_call_message *first = new_call("anna", "chat", 1);
+    first->caller = UINT64_C(99) << 32 | 3; /* nobody by now */
+    first->deadline_ms = atomic_load(&glue->now_ms) + 1000;
+    assert_int_equal(services_route(glue->broker.services, own_runner(glue), first, &code),
+                     a->self);
+    services_drain(glue->broker.services, a->self, true);
+    struct probe *b = join(glue, "chat", "!b");
+    for (unsigned user = 0; user < USERS; user++) /* the table grows */
+        assert_int_equal(choose(glue, user), b->self);
+    struct user_call_message *next = new_call("anna", "chat", 2);
+    next->caller = first->caller;
+    assert_int_equal(services_route(glue->broker.services, own_runner(glue), next, &code),
+                     a->self);
+    atomic_fetch_add(&glue->now_ms, 1000);
+    for (unsigned user = USERS; user < 5 * USERS; user++)
+        choose(glue, user);
+    next = new_call("anna", "chat", 3);
+    assert_int_equal(services_route(glue->broker.services, own_runner(glue), next, &code),
+                     b->self);
+}
+
 static void one_with_calls_in_its_mailbox_does_not_leave(void **state)
 {
     struct glue *glue = *state;
@@ -347,11 +374,12 @@ static void order_survives_a_leave_under_fire(void **state)
         assert_int_equal(pthread_create(&threads[i], NULL, hammer, &hammers[i]), 0);
     }
     wait_for_hammers(hammers, CALLS / 8);
-    struct probe *others[3] = {join(glue, "chat", "!b"), join(glue, "chat", "!c")};
+    struct probe *others[3] = {join(glue, "chat", "!b"), join(glue, "chat", "!c"),
+                               new_probe(glue, "!d")}; /* not in the leaver's slot */
     wait_for_hammers(hammers, CALLS / 4);
     struct message *order = message_create(MESSAGE_LEAVE, sizeof(*order));
     assert_int_equal(scheduler_post(glue->broker.scheduler, NULL, leaver->self, order, 0), 0);
-    others[2] = join(glue, "chat", "!d");
+    assert_int_equal(services_join(glue->broker.services, "chat", others[2]->self, false), 0);
     for (unsigned i = 0; i < HAMMERS; i++)
         pthread_join(threads[i], NULL);
     WAIT_FOR(atomic_load(&leaver->left));
@@ -465,6 +493,8 @@ int main(void)
         TEST(without_an_instance_the_code_says_why),
         TEST(the_mail_comes_before_newer_calls),
         TEST(users_move_with_their_mail),
+        cmocka_unit_test_setup_teardown(pins_outlast_their_user_for_a_while, set_up_own_clock,
+                                        tear_down),
         TEST(one_with_calls_in_its_mailbox_does_not_leave),
         TEST(calls_that_find_nobody_are_answered_lost),
         TEST(order_survives_a_leave_under_fire),

@@ -8,7 +8,7 @@
 
 #include "net/conn.h"
 
-/* How connections begin and end: deadlines, bind, unbind, rebind, release, resets, handles. */
+/* How connections begin and end: deadlines, bind, unbind, return, release, resets, handles. */
 
 /* --- deadlines -------------------------------------------------------------------------------- */
 
@@ -194,7 +194,7 @@ static void a_second_release_means_nothing(void **state)
     net_release(fixture->net, peer.conn); /* it is gone */
 }
 
-/* --- unbind and rebind ------------------------------------------------------------------------ */
+/* --- unbind and return ------------------------------------------------------------------------ */
 
 static void unbind_leaves_it_free_to_log_in(void **state)
 {
@@ -258,7 +258,15 @@ static void unbound_after_its_end_it_ends_again(void **state)
     close(peer.fd);
 }
 
-static void rebind_changes_the_owner(void **state)
+static uint64_t *item_of(uint64_t owner)
+{
+    uint64_t *item = malloc(sizeof(*item));
+    assert_non_null(item);
+    *item = owner;
+    return item;
+}
+
+static void returned_it_can_have_another_owner(void **state)
 {
     struct fixture *fixture = *state;
     fixture->binds = true;
@@ -268,7 +276,7 @@ static void rebind_changes_the_owner(void **state)
     send_frame(peer.fd, 1, 'a');
     WAIT_FOR(look(fixture, peer.conn).calls == 1);
     assert_int_equal(look(fixture, peer.conn).owner, OWNER);
-    net_rebind(fixture->net, peer.conn, OWNER + 1);
+    net_return(fixture->net, peer.conn, item_of(OWNER + 1));
     gate(fixture, false);
     send_frame(peer.fd, 1, 'b');
     WAIT_FOR(look(fixture, peer.conn).calls == 2);
@@ -279,7 +287,7 @@ static void rebind_changes_the_owner(void **state)
 }
 
 /* Its first owner was told of the end and is gone: the new one must hear of it. */
-static void rebound_after_its_end_it_ends_again(void **state)
+static void returned_after_its_end_it_ends_again(void **state)
 {
     struct fixture *fixture = *state;
     fixture->binds = fixture->keeps = true;
@@ -288,10 +296,22 @@ static void rebound_after_its_end_it_ends_again(void **state)
     close(peer.fd);
     WAIT_FOR(look(fixture, peer.conn).ends == 1);
     fixture->keeps = false;
-    net_rebind(fixture->net, peer.conn, OWNER + 1);
+    net_return(fixture->net, peer.conn, item_of(OWNER + 1));
     WAIT_FOR(look(fixture, peer.conn).ends == 2);
     assert_int_equal(look(fixture, peer.conn).end_owner, OWNER + 1);
     WAIT_FOR(net_count(fixture->net) == 0);
+}
+
+/* What was returned to threads that have ended is nobody's. */
+static void returned_too_late_it_is_freed(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->binds = true;
+    start(fixture);
+    struct peer peer = new_peer(fixture);
+    net_stop(fixture->net);
+    net_return(fixture->net, peer.conn, item_of(OWNER)); /* the leak checker looks */
+    close(peer.fd);
 }
 
 /* --- ends ------------------------------------------------------------------------------------- */
@@ -522,8 +542,9 @@ int main(void)
         TEST(unbind_leaves_it_free_to_log_in),
         TEST(answers_to_last_words_find_it_unbound),
         TEST(unbound_after_its_end_it_ends_again),
-        TEST(rebind_changes_the_owner),
-        TEST(rebound_after_its_end_it_ends_again),
+        TEST(returned_it_can_have_another_owner),
+        TEST(returned_after_its_end_it_ends_again),
+        TEST(returned_too_late_it_is_freed),
         TEST(half_close_still_gets_its_answer),
         TEST(reset_together_with_the_last_bytes),
         TEST(end_together_with_the_last_bytes),

@@ -164,6 +164,16 @@ static inline void record_end(void *context, void *thread, conn_handle conn, uin
         net_release(fixture->net, conn);
 }
 
+/* The item says whom to bind to; NULL: nobody. */
+static inline void record_returned(void *context, void *thread, conn_handle conn, void *item)
+{
+    struct fixture *fixture = context;
+    uint64_t *owner = item;
+    if (owner != NULL)
+        net_bind(fixture->net, conn, *owner);
+    free(item);
+}
+
 static inline void record_writable(void *context, void *thread, conn_handle conn, uint64_t owner)
 {
     struct fixture *fixture = context;
@@ -265,6 +275,7 @@ static inline int open_front(struct fixture *fixture, char *error)
         .on_frames = record_frames,
         .on_end = record_end,
         .on_writable = record_writable,
+        .on_returned = record_returned,
         .on_batch_end = record_batch_end,
     };
     for (unsigned i = 0; i < fixture->options.reactors; i++)
