@@ -160,18 +160,57 @@ static uint32_t put_mails(struct instance *instance, struct buffer *out, uint32_
     return count;
 }
 
-/* What was read ahead is what comes next, and not more than this Fetch asks for. */
-static bool events_fit(const struct instance *instance)
+static void drop_events(struct instance *instance)
 {
-    return instance->events != NULL && instance->events->first == instance->presence_done + 1 &&
-           instance->events->size <= instance->fetch_bytes_max - BATCH_OVERHEAD;
+    if (instance->events != NULL)
+        message_destroy(&instance->events->header);
+    instance->events = NULL;
+    instance->events_offset = 0;
+}
+
+/* The size of the event at the offset, with the tag and length that make it a field of a Batch. */
+static uint32_t event_size(const struct instance *instance, uint32_t offset)
+{
+    const struct query_result_message *events = instance->events;
+    uint64_t size;
+    int used = varint_read((struct bytes){events->bytes + offset + 1, events->size - offset - 1},
+                           &size);
+    CHECK(used > 0 && size <= events->size - offset - 1 - (uint32_t)used);
+    return 1 + (uint32_t)used + (uint32_t)size;
+}
+
+/* Leaves what comes after the cursor, if that is what was read ahead. */
+static void skip_events(struct instance *instance)
+{
+    struct query_result_message *events = instance->events;
+    if (events == NULL)
+        return;
+    if (events->last <= instance->presence_done || events->first > instance->presence_done + 1) {
+        drop_events(instance);
+        return;
+    }
+    for (; events->first <= instance->presence_done; events->first++)
+        instance->events_offset += event_size(instance, instance->events_offset);
+}
+
+/* As many as fit. */
+static uint32_t put_events(const struct instance *instance, struct buffer *out, uint32_t room)
+{
+    uint32_t from = instance->events_offset;
+    uint32_t end = from;
+    while (end < instance->events->size && end - from + event_size(instance, end) <= room)
+        end += event_size(instance, end);
+    if (end > from)
+        CHECK_DEBT(buffer_append(out, instance->events->bytes + from, end - from) == 0,
+                   "no memory for a batch");
+    return end - from;
 }
 
 static void read_events(struct instance *instance, struct turn *turn)
 {
     uint64_t last =
         atomic_load_explicit(&turn->counters->presence_last, memory_order_acquire);
-    if (!instance->presence || instance->reading || events_fit(instance) ||
+    if (!instance->presence || instance->reading || instance->events != NULL ||
         instance->presence_done >= last)
         return;
     struct query_message *query = message_create(0, sizeof(*query));
@@ -181,8 +220,6 @@ static void read_events(struct instance *instance, struct turn *turn)
     query->token = 0;
     query->after = instance->presence_done;
     query->bytes_max = turn->settings->link_frame_bytes_max / 2;
-    if (query->bytes_max > instance->fetch_bytes_max - BATCH_OVERHEAD)
-        query->bytes_max = instance->fetch_bytes_max - BATCH_OVERHEAD;
     query->size = 0;
     struct effect *effect = turn_effect(turn, EFFECT_LINK, 0);
     effect->detail = LINK_QUERY;
@@ -201,15 +238,15 @@ void instance_take_events(struct instance *instance, struct query_result_message
                           struct turn *turn)
 {
     instance->reading = false;
-    if (instance->events != NULL)
-        message_destroy(&instance->events->header);
-    instance->events = NULL;
+    drop_events(instance);
     if (result->reset)
         instance_reset_presence(instance, result->stream_last);
-    if (result->first != 0 && result->first == instance->presence_done + 1)
+    if (result->first != 0) {
         instance->events = result;
-    else
+        skip_events(instance);
+    } else {
         message_destroy(&result->header);
+    }
 }
 
 static void send_batch(struct instance *instance, struct turn *turn, const struct buffer *body)
@@ -228,20 +265,17 @@ static void send_batch(struct instance *instance, struct turn *turn, const struc
 void instance_answer_fetch(struct instance *instance, struct turn *turn, bool even_if_empty)
 {
     struct buffer body = {0};
+    skip_events(instance);
     read_events(instance, turn);
     uint32_t room = instance->fetch_bytes_max - BATCH_OVERHEAD;
-    bool events = events_fit(instance);
-    uint32_t for_mail = events ? room - (room / 2 < instance->events->size
-                                             ? room / 2 : instance->events->size) : room;
-    uint32_t count = put_mails(instance, &body, for_mail, turn);
-    events = events && (instance->events->size + body.size <= room || count == 0);
-    if (events && body.data == NULL)
-        (void)buffer_reserve(&body, instance->events->size);
-    if (events)
-        CHECK_DEBT(buffer_append(&body, instance->events->bytes, instance->events->size) == 0,
-                   "no memory for a batch");
+    uint32_t for_events =
+        instance->events != NULL ? instance->events->size - instance->events_offset : 0;
+    for_events = for_events < room / 2 ? for_events : room / 2;
+    uint32_t count = put_mails(instance, &body, room - for_events, turn);
+    if (instance->events != NULL && body.size < room)
+        count += put_events(instance, &body, room - (uint32_t)body.size);
     bool reset = instance->reset_from != 0;
-    if (count > 0 || events || (reset && !instance->reset_said) || even_if_empty) {
+    if (count > 0 || (reset && !instance->reset_said) || even_if_empty) {
         if (reset)
             instance_put_tag(&body, BATCH_RESET_TAG, 1);
         instance_put_tag(&body, BATCH_LAST_TAG,

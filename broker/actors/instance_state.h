@@ -67,6 +67,7 @@ struct instance {
     bool reading;
     uint64_t presence_done;
     struct query_result_message *events; /* read ahead; NULL: none */
+    uint32_t events_offset;              /* of the first that is not acknowledged */
     /* commands */
     struct lane lanes[LANES_MAX];
     struct submit *submits;

@@ -115,8 +115,6 @@ static void events_are_sent_again_until_the_cursor_passes_them(void **state)
     fetch(stage, 52, 0); /* the answer was lost: from memory, not from the store */
     EXPECT(stage, "answer 52 batch {8 u8} {9 u9} last=9");
     fetch(stage, 53, 8); /* the first alone is done with */
-    EXPECT(stage, "link query presence after=8");
-    link_events(stage, 9, 9);
     EXPECT(stage, "answer 53 batch {9 u9} last=9");
     fetch(stage, 54, 7); /* back is no direction */
     EXPECT(stage, "answer 54 batch {9 u9} last=9");
@@ -221,11 +219,38 @@ static void large_events_and_large_mail_take_turns(void **state)
                                      stage->settings.link_frame_bytes_max - 512)->header);
     EXPECT(stage, "answer 51 batch [1 big user=ann call=1 left=5000] last=27");
     link_events_of(stage, 8, 27, false, 60);
-    fetch(stage, 52, 0); /* both: the mail comes first, the events do not fit */
-    EXPECT(stage, "answer 52 batch [1 big user=ann call=1 left=5000] last=27");
+    fetch(stage, 52, 0); /* both: the mail comes first, then as many events as fit */
+    assert_non_null(strstr(stage->tape, "answer 52 batch [1 big user=ann call=1 left=5000] {8 u"));
+    assert_null(strstr(stage->tape, "{27 u"));
+    assert_true(stage->answer_bytes <= stage->settings.link_frame_bytes_max);
     link_fetch_with(stage, 53, fetch_of(stage, 1, 0));
     assert_non_null(strstr(stage->tape, "answer 53 batch {8 u"));
     assert_non_null(strstr(stage->tape, "{27 u"));
+}
+
+/* One who asks for little gets little, from the same page that was read ahead. */
+static void no_answer_is_larger_than_was_asked_for(void **state)
+{
+    struct stage *stage = *state;
+    follow(stage, 7, 0);
+    fetch(stage, 51, 0);
+    link_presence(stage, 27);
+    link_events_of(stage, 8, 27, false, 60);
+    uint64_t done = 7;
+    for (uint64_t exchange = 52; done < 27; exchange++) {
+        Usher__V1__Fetch small = fetch_of(stage, 0, done);
+        small.bytes_max = 512;
+        char first[32];
+        snprintf(first, sizeof(first), "batch {%llu u", (unsigned long long)done + 1);
+        link_fetch_with(stage, exchange, small);
+        assert_non_null(strstr(stage->tape, first));
+        assert_true(stage->answer_bytes <= 512);
+        uint64_t before = done;
+        for (const char *at = stage->tape; (at = strchr(at, '{')) != NULL; at++)
+            done++;
+        assert_true(done > before + 1);
+    }
+    assert_int_equal(done, 27);
 }
 
 /* A new Hello sets the cursor anew; what was read for the old one does not count. */
@@ -315,6 +340,7 @@ int main(void)
         stage_test(events_that_leave_a_gap_are_not_sent),
         stage_test(mail_and_events_share_a_batch),
         stage_test(large_events_and_large_mail_take_turns),
+        stage_test(no_answer_is_larger_than_was_asked_for),
         stage_test(a_new_hello_begins_where_it_says),
         stage_test(events_read_ahead_are_dropped_by_a_new_hello),
         stage_test(a_stored_event_is_packed_whole_or_not),

@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -172,10 +173,10 @@ static void every_cut_is_seen(void **state)
 }
 
 /* Puts a right header before any body: what follows is about the body alone. */
-static size_t seal(const char *user, const void *body, size_t body_size, uint8_t *out)
+static size_t seal_bytes(struct bytes key, const void *body, size_t body_size, uint8_t *out)
 {
     uint8_t version = RECORD_VERSION;
-    uint32_t crc = record_crc32c(0, bytes_of_text(user));
+    uint32_t crc = record_crc32c(0, key);
     crc = record_crc32c(crc, (struct bytes){&version, 1});
     crc = record_crc32c(crc, (struct bytes){body, body_size});
     out[0] = version;
@@ -183,6 +184,11 @@ static size_t seal(const char *user, const void *body, size_t body_size, uint8_t
         out[1 + i] = (uint8_t)(crc >> (8 * i));
     memcpy(out + RECORD_HEADER_BYTES, body, body_size);
     return RECORD_HEADER_BYTES + body_size;
+}
+
+static size_t seal(const char *user, const void *body, size_t body_size, uint8_t *out)
+{
+    return seal_bytes(bytes_of_text(user), body, body_size, out);
 }
 
 static int unpack_sealed(const uint8_t *body, size_t body_size)
@@ -293,6 +299,147 @@ static void limits_are_kept_on_writing(void **state)
     assert_int_equal(record_pack_event(&event, bytes), -EINVAL);
 }
 
+static void inboxes_come_back(void **state)
+{
+    uint8_t bytes[RECORD_BYTES_MAX];
+    static const struct saved_inbox inboxes[] = {
+        {.epoch = 0},
+        {.epoch = 1, .next_seq = 2, .acked_seq = 3, .unnumbered = true},
+        {.epoch = UINT64_MAX, .next_seq = UINT64_MAX, .acked_seq = UINT64_MAX},
+    };
+    for (size_t i = 0; i < sizeof(inboxes) / sizeof(inboxes[0]); i++) {
+        struct saved_inbox got = {0};
+        int size = record_pack_inbox("anna", &inboxes[i], bytes);
+        assert_true(size >= RECORD_HEADER_BYTES);
+        struct bytes packed = {bytes, (size_t)size};
+        assert_int_equal(record_unpack_inbox("anna", packed, &got), 0);
+        assert_int_equal(got.epoch, inboxes[i].epoch);
+        assert_int_equal(got.next_seq, inboxes[i].next_seq);
+        assert_int_equal(got.acked_seq, inboxes[i].acked_seq);
+        assert_int_equal(got.unnumbered, inboxes[i].unnumbered);
+        assert_int_equal(record_unpack_inbox("ann", packed, &got), -EUCLEAN);
+        for (int bit = 0; bit < 8 * size; bit++) {
+            bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
+            assert_int_equal(record_unpack_inbox("anna", packed, &got), -EUCLEAN);
+            bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        }
+    }
+}
+
+static void assert_message_round(const struct saved_message *message, struct arena *arena)
+{
+    int size = record_message_size(message);
+    assert_true(size >= RECORD_HEADER_BYTES);
+    uint8_t *data = malloc((size_t)size);
+    assert_non_null(data);
+    record_pack_message("anna", message, data);
+    struct bytes packed = {data, (size_t)size};
+    struct saved_message got;
+    memset(&got, 0xA5, sizeof(got));
+    assert_int_equal(record_unpack_message("anna", message->seq, packed, arena, &got), 0);
+    assert_int_equal(got.seq, message->seq);
+    assert_int_equal(got.time_ms, message->time_ms);
+    assert_int_equal(got.age_ms, message->age_ms);
+    assert_int_equal(got.from_service, message->from_service);
+    assert_int_equal(got.redelivered, message->redelivered);
+    assert_int_equal(got.sent, message->sent);
+    assert_true(bytes_equal(got.name, message->name));
+    assert_true(bytes_equal(got.payload, message->payload));
+    /* Under another name or seq it is damage, and so is any part of it. */
+    assert_int_equal(record_unpack_message("bob", message->seq, packed, arena, &got), -EUCLEAN);
+    assert_int_equal(record_unpack_message("anna", message->seq ^ 2, packed, arena, &got),
+                     -EUCLEAN);
+    for (size_t cut = 0; cut < (size_t)size; cut += 1 + cut / 8) {
+        struct bytes part = {data, cut};
+        assert_int_equal(record_unpack_message("anna", message->seq, part, arena, &got), -EUCLEAN);
+    }
+    for (size_t bit = 0; bit < 8 * (size_t)size; bit += 1 + bit / 64) {
+        data[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        assert_int_equal(record_unpack_message("anna", message->seq, packed, arena, &got),
+                         -EUCLEAN);
+        data[bit / 8] ^= (uint8_t)(1 << bit % 8);
+    }
+    free(data);
+}
+
+static void messages_come_back(void **state)
+{
+    static uint8_t payload[70000];
+    memset(payload, 'p', sizeof(payload));
+    struct arena arena = {0};
+    char name[STORE_NAME_BYTES_MAX + 1];
+    memset(name, 'n', sizeof(name));
+    struct saved_message full = {
+        .seq = UINT64_MAX,
+        .time_ms = UINT64_MAX,
+        .age_ms = UINT64_MAX,
+        .from_service = true,
+        .redelivered = true,
+        .sent = true,
+        .name = {(const uint8_t *)name, STORE_NAME_BYTES_MAX},
+        .payload = {payload, sizeof(payload)},
+    };
+    struct saved_message small = {.seq = 1};
+    assert_message_round(&full, &arena);
+    assert_message_round(&small, &arena);
+    full.payload.size = 1;
+    assert_message_round(&full, &arena);
+
+    full.name.size++;
+    assert_int_equal(record_message_size(&full), -EINVAL);
+    small.seq = 0;
+    assert_int_equal(record_message_size(&small), -EINVAL);
+    small.seq = 1;
+    small.payload.size = (size_t)STORE_PAYLOAD_BYTES_MAX + 1;
+    assert_int_equal(record_message_size(&small), -EINVAL);
+    arena_fini(&arena);
+}
+
+/* A name longer than names are, behind a right checksum. */
+static void a_bad_message_is_seen(void **state)
+{
+    uint8_t body[2 + STORE_NAME_BYTES_MAX + 1] = {0x32, STORE_NAME_BYTES_MAX + 1};
+    uint8_t bytes[RECORD_BYTES_MAX];
+    char key[] = "anna\0\0\0\0\0\0\0\0\7";
+    struct saved_message message;
+    struct arena arena = {0};
+    memset(body + 2, 'n', STORE_NAME_BYTES_MAX + 1);
+    struct bytes long_name = {bytes, seal_bytes((struct bytes){(uint8_t *)key, sizeof(key) - 1},
+                                                body, sizeof(body), bytes)};
+    assert_int_equal(record_unpack_message("anna", 7, long_name, &arena, &message), -EUCLEAN);
+    body[1]--;
+    struct bytes good = {bytes, seal_bytes((struct bytes){(uint8_t *)key, sizeof(key) - 1}, body,
+                                           sizeof(body) - 1, bytes)};
+    assert_int_equal(record_unpack_message("anna", 7, good, &arena, &message), 0);
+    assert_int_equal(message.name.size, STORE_NAME_BYTES_MAX);
+    arena_fini(&arena);
+}
+
+static void inbox_keys_sort(void **state)
+{
+    static const struct {
+        const char *user;
+        uint64_t seq;
+    } keys[] = {{"an", 0},    {"an", UINT64_MAX}, {"ann", 0},  {"ann", 1},
+                {"ann", 255}, {"ann", 256},       {"ann!", 0}, {"anna", 0}};
+    struct bytes before = {0};
+    uint8_t bytes[2][RECORD_INBOX_KEY_BYTES_MAX];
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+        struct bytes key = {bytes[i % 2],
+                            record_inbox_key(keys[i].user, keys[i].seq, bytes[i % 2])};
+        uint64_t seq = 7;
+        assert_int_equal(record_inbox_seq(keys[i].user, key, &seq), keys[i].seq != 0);
+        assert_int_equal(seq, keys[i].seq);
+        assert_int_equal(record_inbox_seq("other", key, &seq), 0);
+        if (i > 0) {
+            size_t shared = key.size < before.size ? key.size : before.size;
+            int order = memcmp(before.data, key.data, shared);
+            assert_true(order < 0 || (order == 0 && before.size < key.size));
+        }
+        before = key;
+    }
+}
+
 static void positions_come_back(void **state)
 {
     uint8_t bytes[RECORD_POSITION_BYTES];
@@ -318,6 +465,8 @@ int main(void)
         cmocka_unit_test(every_cut_is_seen),          cmocka_unit_test(bad_content_is_seen),
         cmocka_unit_test(bad_encoding_is_seen),       cmocka_unit_test(noise_is_survived),
         cmocka_unit_test(limits_are_kept_on_writing), cmocka_unit_test(positions_come_back),
+        cmocka_unit_test(inboxes_come_back),          cmocka_unit_test(messages_come_back),
+        cmocka_unit_test(a_bad_message_is_seen),      cmocka_unit_test(inbox_keys_sort),
     };
     return cmocka_run_group_tests_name("record", tests, NULL, NULL);
 }

@@ -105,7 +105,7 @@ static inline struct presence_event contract_event(const char *user, uint64_t ep
         .cause = 1,
         .address = "203.0.113.7:40000",
     };
-    (void)snprintf(event.user, sizeof(event.user), "%s", user);
+    (void)snprintf(event.user, sizeof(event.user), "%.*s", STORE_NAME_BYTES_MAX, user);
     return event;
 }
 
@@ -493,7 +493,12 @@ static inline void contract_bad_arguments(void **state)
 
 static inline struct saved_inbox contract_inbox(uint64_t epoch)
 {
-    return (struct saved_inbox){.epoch = epoch, .next_seq = epoch + 100, .acked_seq = epoch + 7};
+    return (struct saved_inbox){
+        .epoch = epoch,
+        .next_seq = epoch + 100,
+        .acked_seq = epoch + 7,
+        .unnumbered = epoch % 2 == 0,
+    };
 }
 
 /* A message that its seq and size say all about. The payload is the caller's to free. */
@@ -565,6 +570,7 @@ static inline void contract_assert_inbox(struct store *store, const char *user, 
     assert_int_equal(inbox.epoch, contract_inbox(epoch).epoch);
     assert_int_equal(inbox.next_seq, contract_inbox(epoch).next_seq);
     assert_int_equal(inbox.acked_seq, contract_inbox(epoch).acked_seq);
+    assert_int_equal(inbox.unnumbered, contract_inbox(epoch).unnumbered);
     size_t count = 0;
     for (; wanted[count][0] != 0; count++) {
         assert_true(count < seen.count);

@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
+#include "unit/storage/meddle.h"
 #include "unit/storage/store_contract.h"
 
 enum fault_mode {
@@ -24,6 +25,7 @@ static struct {
     int from;  /* the first call that fails, from 1 */
     int count; /* how many fail */
     int calls;
+    char log[64]; /* what went through: n(umber), m(eta), p(ages), s(ync) */
 } fault;
 
 static void fault_arm(enum fault_mode mode, int code, int from, int count)
@@ -33,6 +35,14 @@ static void fault_arm(enum fault_mode mode, int code, int from, int count)
     fault.from = from;
     fault.count = count;
     fault.calls = 0;
+    memset(fault.log, 0, sizeof(fault.log));
+}
+
+static void fault_log(char what)
+{
+    size_t used = strlen(fault.log);
+    if (used < sizeof(fault.log) - 1)
+        fault.log[used] = what;
 }
 
 static bool fault_hits(void)
@@ -61,6 +71,7 @@ ssize_t pwrite(int file, const void *data, size_t bytes, off_t offset)
     ssize_t result = -1;
     if (!hit || writes_anyway())
         result = syscall(SYS_pwrite64, file, data, bytes, offset);
+    fault_log(bytes == 8 ? 'n' : bytes < 512 ? 'm' : 'p');
     if (!hit)
         return result;
     errno = fault.code;
@@ -73,6 +84,7 @@ ssize_t writev(int file, const struct iovec *parts, int count)
     ssize_t result = -1;
     if (!hit || writes_anyway())
         result = syscall(SYS_writev, file, parts, count);
+    fault_log('p');
     if (!hit)
         return result;
     errno = fault.code;
@@ -81,8 +93,10 @@ ssize_t writev(int file, const struct iovec *parts, int count)
 
 int fdatasync(int file)
 {
-    if (!is_counted(SIZE_MAX) || !fault_hits())
+    if (!is_counted(SIZE_MAX) || !fault_hits()) {
+        fault_log('s');
         return (int)syscall(SYS_fdatasync, file);
+    }
     errno = fault.code;
     return -1;
 }
@@ -181,6 +195,8 @@ static void a_contradiction_is_taken_back(void **state)
         fault_arm(FAULT_NONE, 0, 1, 0);
         assert_int_equal(login_try(fixture->store, "carl", 3, &seq), 0);
         assert_int_equal(seq, 2 + i);
+        /* The number and its sync before all else; opening syncs once more, then the commit. */
+        assert_memory_equal(fault.log, "nssp", 4);
         contract_assert_list(fixture->store, "", "", 9, "anna carl", false);
         contract_reopen(fixture);
         contract_assert_list(fixture->store, "", "", 9, "anna carl", false);
@@ -224,8 +240,7 @@ static void a_failed_undo_is_tried_again(void **state)
     contract_assert_list(fixture->store, "", "", 9, "anna carl", false);
 }
 
-/* After a failed sync nothing of the old mapping is trusted: the file is opened anew. And that
- * never makes a new, empty one. */
+/* After a failed sync the writer opens the file anew, and that never makes a new, empty one. */
 static void a_failed_sync_reopens_the_file(void **state)
 {
     struct fixture *fixture = *state;
@@ -242,13 +257,104 @@ static void a_failed_sync_reopens_the_file(void **state)
     assert_int_equal(rename(path, aside), 0);
     for (int again = 0; again < 2; again++) {
         assert_int_equal(login_try(fixture->store, "bob", 2, &seq), -EIO);
-        assert_int_equal(store_get_session(fixture->store, "anna", &record), -EIO);
+        assert_int_equal(store_get_session(fixture->store, "anna", &record), 0);
+        assert_int_equal(store_get_session(fixture->store, "bob", &record), -ENOENT);
         assert_int_equal(access(path, F_OK), -1);
     }
     assert_int_equal(rename(aside, path), 0);
     assert_int_equal(login_try(fixture->store, "bob", 2, &seq), 0);
     assert_int_equal(seq, 2);
     contract_assert_list(fixture->store, "", "", 9, "anna bob", false);
+}
+
+/* One inbox with small and large messages in a transaction of its own. */
+static int save_try(struct store *store, uint64_t epoch)
+{
+    struct saved_inbox inbox = contract_inbox(epoch);
+    int result = store_begin(store);
+    if (result != 0)
+        return result;
+    assert_int_equal(store_drop_inboxes(store), 0);
+    assert_int_equal(store_put_inbox(store, "anna", &inbox), 0);
+    for (uint64_t seq = 1; seq <= 6; seq++)
+        assert_int_equal(contract_put_message(store, "anna", seq, seq % 2 ? 50 : 20000), 0);
+    return store_commit(store, 0);
+}
+
+static void assert_saved(struct store *store, uint64_t epoch)
+{
+    contract_assert_inbox(
+        store, "anna", epoch,
+        (const size_t[][2]){{1, 50}, {2, 20000}, {3, 50}, {4, 20000}, {5, 50}, {6, 20000}, {0}});
+}
+
+/* Saving inboxes fails at each call, once or for long: the inboxes of before are still there,
+ * whole, and the next save goes through. */
+static void saving_fails_at_each_call(void **state)
+{
+    struct fixture *fixture = *state;
+    static const int codes[] = {EIO, ENOSPC};
+    static const enum fault_mode modes[] = {FAULT_REFUSED, FAULT_AFTER_WRITE};
+    uint64_t epoch = 1;
+    int injected = 0;
+    assert_int_equal(save_try(fixture->store, epoch), 0);
+    for (int which = 0; which < 8; which++) {
+        bool hit = true;
+        for (int from = 1; hit; from++) {
+            int code = codes[which % 2];
+            fault_arm(modes[which / 2 % 2], code, from, which < 4 ? 1 : INT32_MAX);
+            int result = save_try(fixture->store, epoch + 1);
+            hit = fault.calls >= from;
+            fault_arm(FAULT_NONE, 0, 1, 0);
+            injected += hit;
+            assert_int_equal(result, hit ? -code : 0);
+            epoch += !hit;
+            if (hit)
+                assert_int_equal(store_begin(fixture->store), 0);
+            store_abort(fixture->store);
+            assert_saved(fixture->store, epoch);
+        }
+        contract_reopen(fixture);
+        assert_saved(fixture->store, epoch);
+    }
+    print_message("%d faults\n", injected);
+    assert_true(injected > 8 * 3);
+}
+
+static int try_open(struct fixture *fixture)
+{
+    fixture->store = NULL;
+    return store_open_lmdb(&fixture->store, &fixture->options, fixture->error);
+}
+
+/* An upgrade is cut short at each call, by an error or for good: the next opening finds the one
+ * version or the other, whole. */
+static void an_upgrade_fails_at_each_call(void **state)
+{
+    struct fixture *fixture = *state;
+    (void)contract_login(fixture->store, "anna", 1);
+    int injected = 0;
+    for (int which = 0; which < 4; which++) {
+        bool hit = true;
+        for (int from = 1; hit; from++) {
+            store_close(fixture->store);
+            meddle_to_version_1(fixture->folder);
+            fault_arm(which % 2 == 0 ? FAULT_REFUSED : FAULT_AFTER_WRITE, EIO, from,
+                      which < 2 ? 1 : INT32_MAX);
+            int result = try_open(fixture);
+            hit = fault.calls >= from;
+            injected += hit;
+            fault_arm(FAULT_NONE, 0, 1, 0);
+            assert_int_equal(result, hit ? -EIO : 0);
+            if (hit) {
+                assert_null(fixture->store);
+                assert_int_equal(try_open(fixture), 0);
+            }
+            contract_assert_list(fixture->store, "", "", 9, "anna", false);
+            contract_assert_no_inbox(fixture->store, "anna");
+        }
+    }
+    assert_true(injected >= 4 * 4); /* the sync of opening, pages, sync, meta page */
 }
 
 int main(void)
@@ -260,6 +366,8 @@ int main(void)
         CONTRACT_TEST(a_contradiction_may_outlive_the_process, setup),
         CONTRACT_TEST(a_failed_undo_is_tried_again, setup),
         CONTRACT_TEST(a_failed_sync_reopens_the_file, setup),
+        CONTRACT_TEST(saving_fails_at_each_call, setup),
+        CONTRACT_TEST(an_upgrade_fails_at_each_call, setup),
     };
     return cmocka_run_group_tests_name("store_faults", tests, NULL, NULL);
 }

@@ -86,9 +86,9 @@ static void a_cut_is_all_or_nothing(void **state)
             assert_int_equal(store_begin(store), -EIO);
             assert_int_equal(store_position(store, &position), -EIO);
             assert_int_equal(store_get_session(store, "anna", &record), -EIO);
-            assert_int_equal(store_list_sessions(store, "", "", 9, seen_session, NULL,
-                                                 &presence_last, &more),
-                             -EIO);
+            assert_int_equal(
+                store_list_sessions(store, "", "", 9, seen_session, NULL, &presence_last, &more),
+                -EIO);
             assert_int_equal(store_read_events(store, 0, 9, seen_event, NULL, &position), -EIO);
             assert_int_equal(store_read_inbox(store, "bob", &inbox, seen_message, NULL), -EIO);
         }

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* The estimate of what still fits a map, case by case. That it is safe is shown with a real map in
+ * store_lmdb_test; here is what a real map does not show at will. */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "storage/room.h"
+
+static struct room room_of(uint64_t pages, uint64_t pages_used)
+{
+    struct room_file file = {.page_bytes = 4096, .pages = pages, .pages_used = pages_used};
+    struct room room;
+    room_begin(&room, &file);
+    return room;
+}
+
+static void the_last_pages_are_kept(void **state)
+{
+    for (uint64_t behind = 0; behind < 60; behind++) {
+        struct room room = room_of(1000, 1000 - behind);
+        room_add(&room, ROOM_KEEPS, 100);
+        assert_int_equal(room_fits(&room, ROOM_KEEPS), behind >= 18);
+        assert_int_equal(room_fits(&room, ROOM_GROWS), behind >= 34);
+        struct room listed = room_of(1000, 1000);
+        room_add(&listed, ROOM_KEEPS, 100);
+        room_list(&listed, behind, 1);
+        assert_int_equal(room_fits(&listed, ROOM_KEEPS), behind >= 18);
+    }
+}
+
+/* A map that was made smaller than its file. */
+static void a_file_beyond_the_map_is_full(void **state)
+{
+    struct room room = room_of(1000, 1001);
+    room_list(&room, 500, 500);
+    assert_false(room_fits(&room, ROOM_KEEPS));
+    assert_false(room_fits(&room, ROOM_MESSAGE));
+}
+
+static bool inboxes_fit(uint64_t behind, uint64_t listed, uint64_t run, unsigned messages)
+{
+    struct room room = room_of(20000, 20000 - behind);
+    for (unsigned i = 0; i < messages; i++)
+        room_add(&room, ROOM_MESSAGE, 4000); /* a page each */
+    room_list(&room, listed, run);
+    return room_fits(&room, ROOM_MESSAGE);
+}
+
+/* Dropping many pages at once lists them in a row, so there must be one. */
+static void many_inboxes_need_a_row(void **state)
+{
+    assert_true(inboxes_fit(10000, 0, 0, 3000));
+    assert_true(inboxes_fit(0, 10000, 10000, 3000));
+    assert_false(inboxes_fit(0, 10000, 1, 3000));
+    assert_false(inboxes_fit(0, 10000, 2999, 3000));
+    assert_true(inboxes_fit(3100, 10000, 1, 3000));
+    assert_false(inboxes_fit(3000, 10000, 1, 3000)); /* the values may take those behind */
+    assert_true(inboxes_fit(0, 10000, 1, 300));      /* a list of one page needs no row */
+    assert_false(inboxes_fit(0, 320, 320, 300));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_last_pages_are_kept),
+        cmocka_unit_test(a_file_beyond_the_map_is_full),
+        cmocka_unit_test(many_inboxes_need_a_row),
+    };
+    return cmocka_run_group_tests_name("room", tests, NULL, NULL);
+}
