@@ -1,16 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""kill -9 at random moments under logins: no acknowledged login is lost, no epoch used twice, and
-the stored stream has no gap and no double."""
+"""kill -9 at random moments under logins: no acknowledged login is lost, no epoch used twice, the
+stored stream has no gap and no double, and a resume says truthfully whether messages are missing.
 
+USHER_PLAY_KILLS=200 USHER_PLAY_USERS=500 is the size for a long run."""
+
+import os
 import random as randoms
 import threading
 import time
 
 from usherplay import (Backend, Broker, Client, ConnectionEnded, check, check_equal,
-                       check_presence, play, scaled, seed)
+                       check_presence, client_pb, play, scaled, seed)
 
-USERS = 60
+USERS = int(os.environ.get("USHER_PLAY_USERS", "60"))
+KILLS = int(os.environ.get("USHER_PLAY_KILLS", "0")) or max(3, scaled(15, 5))
 AT_ONCE = 6
+OPTIONS = {"session.resume_ms": 3600000, "limits.takeovers_per_minute": 0}
+WRITTEN_TO = 8  # users who get messages, and resume after each kill
 
 
 class Players:
@@ -44,7 +50,7 @@ class Players:
         clients = []
         for _ in range(self.random.randrange(1, AT_ONCE + 1)):
             client = Client(self.broker)
-            client.name = f"user{self.random.randrange(USERS):02}"
+            client.name = f"user{self.random.randrange(USERS):03}"
             self.left.discard(client.name)
             client.post("login", username=client.name)
             clients.append(client)
@@ -97,40 +103,162 @@ def check_map(players, backend):
     return living
 
 
+class Reader:
+    """A user who is written to without pause. It knows which messages the broker took for it, reads
+    and acknowledges some, and after a kill it resumes and holds the answer against that."""
+
+    def __init__(self, broker, name):
+        self.broker = broker
+        self.name = name
+        self.client = self._login()
+
+    def _login(self):
+        client = Client(self.broker)
+        client.login(self.name, acks=True)
+        self.welcome = client.welcome
+        self.taken = []  # payloads that were answered Done, in this session, by seq from 1
+        self.last_seq = 0
+        return client
+
+    def accept(self, payload):
+        self.taken.append(payload)
+
+    def read_some(self, count):
+        for _ in range(count):
+            if self.last_seq < len(self.taken):
+                self.last_seq += 1
+                self.client.expect("message", seq=self.last_seq,
+                                   payload=self.taken[self.last_seq - 1])
+        self.client.post("ack", id=0, seq=max(0, self.last_seq - 1))
+
+    def resume(self, outcomes):
+        """The promise: COMPLETE means that every message taken after last_seq comes now."""
+        self.client.close()
+        self.client = Client(self.broker)
+        again = self.client.resume(self.welcome, self.last_seq, name=self.name)
+        check_equal(again.epoch, self.welcome.epoch, "the epoch of a resume")
+        replay = client_pb.Welcome.Replay.Name(again.replay)
+        missing = self.taken[self.last_seq:]
+        outcomes[replay, bool(missing)] = outcomes.get((replay, bool(missing)), 0) + 1
+        check(replay in ("COMPLETE", "PARTIAL"), f"a resume that says {replay}")
+        if replay == "COMPLETE":
+            for number, payload in enumerate(missing):
+                self.client.expect("message", seq=self.last_seq + 1 + number, payload=payload)
+        self.client.post("logout")  # what is left is given up, so the next session begins at 1
+        self.client.read_to_end()
+        self.client = self._login()
+
+
+class Talk:
+    """Writes to the readers until the broker is gone."""
+
+    def __init__(self, broker, random):
+        self.broker = broker
+        self.random = random
+        self.readers = [Reader(broker, f"reader{number}") for number in range(WRITTEN_TO)]
+        self.count = 0
+        self.problem = None
+
+    def run(self):
+        try:
+            writer = Client(self.broker)
+            writer.login("writer")
+            while True:
+                reader = self.random.choice(self.readers)
+                self.count += 1
+                payload = b"%d" % self.count
+                writer.send(reader.name, payload)
+                reader.accept(payload)
+                if len(reader.taken) - reader.last_seq > 100:  # its inbox is bounded
+                    reader.read_some(90)
+                elif self.random.random() < 0.3:
+                    reader.read_some(self.random.randrange(1, 5))
+        except (ConnectionEnded, OSError):
+            pass  # the broker was killed
+        except AssertionError as error:
+            self.problem = error
+
+    def resume_all(self, outcomes):
+        for reader in self.readers:
+            reader.resume(outcomes)
+
+
+def run_until_the_kill(broker, random, *crowds):
+    threads = [threading.Thread(target=crowd.run, daemon=True) for crowd in crowds]
+    for thread in threads:
+        thread.start()
+    time.sleep(random.uniform(0.02, 0.4))
+    check(broker.alive(), "the broker died by itself")
+    broker.kill()
+    for thread, crowd in zip(threads, crowds):
+        thread.join(30)
+        check(not thread.is_alive(), "the players did not notice the end")
+        if crowd.problem:
+            raise crowd.problem
+
+
+def check_restart(players, stream):
+    """The map and the stream right after a restart; the stream grows by what is new in it."""
+    backend = Backend(players.broker, hello=False)
+    living = check_map(players, backend)
+    stream += backend.all_events(after=stream[-1].seq if stream else 0)
+    last = check_presence(stream, first_seq=1)
+    check_equal({name: epoch for name, (_, epoch) in last.items()}, living,
+                "the map against the stream")
+    for name, (state, _) in last.items():
+        check_equal(state, "DETACHED", f"{name} right after the restart")
+    backend.lose()
+
+
+def store_bytes(broker):
+    return os.path.getsize(os.path.join(broker.store, "data.mdb"))
+
+
 def scene_kill_loop():
     random = seed()
-    cycles = max(3, scaled(15, 5))
-    with Broker({"session.resume_ms": 3600000}) as broker:
+    with Broker(OPTIONS) as broker:
         players = Players(broker, randoms.Random(random.random()))
-        stream, starts = [], []
-        for cycle in range(cycles):
-            thread = threading.Thread(target=players.run, daemon=True)
-            thread.start()
-            time.sleep(random.uniform(0.02, 0.4))
-            check(broker.alive(), "the broker died by itself")
-            broker.kill()
-            thread.join(10)
-            check(not thread.is_alive(), "the players did not notice the end")
-            if players.problem:
-                raise players.problem
+        talk = Talk(broker, randoms.Random(random.random()))
+        stream, starts, sizes, outcomes = [], [], [], {}
+        for _ in range(KILLS):
+            run_until_the_kill(broker, random, players, talk)
             broker.restart()
             starts.append(broker.ready_seconds)
-            backend = Backend(broker, hello=False)
-            living = check_map(players, backend)
-            stream += backend.all_events(after=stream[-1].seq if stream else 0)
-            last = check_presence(stream, first_seq=1)
-            check_equal({name: epoch for name, (_, epoch) in last.items()}, living,
-                        "the map against the stream")
-            for name, (state, _) in last.items():
-                check_equal(state, "DETACHED", f"{name} right after the restart")
-            backend.lose()
+            sizes.append(store_bytes(broker))
+            check_restart(players, stream)
+            talk.resume_all(outcomes)
         backend = Backend(broker, hello=False)
-        check_equal(backend.all_events(), stream, "the whole stream, read again")
+        check_equal(backend.all_events()[:len(stream)], stream, "the whole stream, read again")
         backend.lose()
-        print(f"     {cycles} kills, {players.welcomes} welcomes, {len(stream)} events; ready in "
-              f"{min(starts) * 1000:.0f} to {max(starts) * 1000:.0f} ms")
-        check(players.welcomes > cycles, "too few logins to say anything")
+        print(f"     {KILLS} kills of {USERS} users, {players.welcomes} welcomes, {len(stream)} "
+              f"events; ready in {min(starts) * 1000:.0f} to {max(starts) * 1000:.0f} ms; the "
+              f"store grew from {sizes[0]} to {sizes[-1]} bytes")
+        print("     resumes: " + ", ".join(
+            f"{count} {replay} with {'messages' if missing else 'nothing'} missing"
+            for (replay, missing), count in sorted(outcomes.items())))
+        check(players.welcomes > KILLS, "too few logins to say anything")
+        check(any(missing for _, missing in outcomes), "nobody had missed a message")
+
+
+def scene_resume_after_a_stop_and_a_kill():
+    """What an orderly stop may have saved must not be taken for what a later kill lost."""
+    outcomes = {}
+    with Broker(OPTIONS) as broker:
+        reader = Reader(broker, "reader")
+        for life, end in enumerate(("stop", "kill", "stop", "kill")):
+            with Client(broker) as writer:
+                writer.login("writer")
+                for number in range(6):
+                    payload = b"%d.%d" % (life, number)
+                    writer.send("reader", payload)
+                    reader.accept(payload)
+            reader.read_some(2)
+            reader.client.ping()
+            getattr(broker, end)()
+            broker.restart()
+            reader.resume(outcomes)
+    print(f"     resumes with messages missing: {outcomes}")
 
 
 if __name__ == "__main__":
-    play(scene_kill_loop)
+    play(scene_kill_loop, scene_resume_after_a_stop_and_a_kill)

@@ -50,9 +50,11 @@ class Broker:
     at the end, and must then exit with 0: so each play is also a test of the stop.
 
     options: {"dotted.key": value}, over the defaults below. keep: a folder to use instead of a
-    new one; it is then the caller's to remove. wait: False starts without waiting for ready."""
+    new one; it is then the caller's to remove. wait: False starts without waiting for ready.
+    environment: variables for the process beside ours. wrapper: a command, as a list, that becomes
+    usherd by exec and gets its command line at the end."""
 
-    def __init__(self, options=None, keep=None, wait=True):
+    def __init__(self, options=None, keep=None, wait=True, environment=None, wrapper=()):
         self.folder = keep or tempfile.mkdtemp(prefix="usher-play-")
         self._own_folder = keep is None
         self.port = free_port()
@@ -67,6 +69,8 @@ class Broker:
             "log.format": "json",
         }
         self.options.update(options or {})
+        self.environment = environment
+        self.wrapper = list(wrapper)
         self.process = None
         self.lines = []  # dicts of the log, over all starts
         self._changed = threading.Condition()
@@ -89,9 +93,10 @@ class Broker:
     def start(self, wait=True):
         began = time.monotonic()
         self._first_line = len(self.lines)
-        self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL,
+        environment = None if self.environment is None else {**os.environ, **self.environment}
+        self.process = subprocess.Popen(self.wrapper + self.command(), stdin=subprocess.DEVNULL,
                                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                                        cwd=self.folder)
+                                        cwd=self.folder, env=environment)
         _living.add(self.process)
         self._reader = threading.Thread(target=self._read_log, args=(self.process.stderr,),
                                         daemon=True)

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* The wall clock of the process, moved by what the control file says. Every other clock, and the
+ * kernel's own waiting, are left alone. */
+
+#include <sys/time.h>
+#include <time.h>
+
+#include "shim/shim_control.h"
+
+enum { NS_PER_MS = 1000000, NS_PER_S = 1000000000 };
+
+static int64_t offset_ms(void)
+{
+    struct shim_control *control = shim_control();
+    return control == NULL ? 0 : atomic_load(&control->realtime_offset_ms);
+}
+
+SHIM_EXPORT int clock_gettime(clockid_t clock, struct timespec *now)
+{
+    static _Atomic(void *) cache;
+    int (*next)(clockid_t, struct timespec *) = shim_next(&cache, "clock_gettime");
+    int result = next(clock, now);
+    if (result != 0 || (clock != CLOCK_REALTIME && clock != CLOCK_REALTIME_COARSE))
+        return result;
+    int64_t move_ms = offset_ms();
+    int64_t part_ns = now->tv_nsec + move_ms % 1000 * NS_PER_MS;
+    now->tv_sec += move_ms / 1000;
+    if (part_ns < 0) {
+        now->tv_sec--;
+        part_ns += NS_PER_S;
+    } else if (part_ns >= NS_PER_S) {
+        now->tv_sec++;
+        part_ns -= NS_PER_S;
+    }
+    now->tv_nsec = part_ns;
+    return 0;
+}
+
+SHIM_EXPORT int gettimeofday(struct timeval *restrict now, void *restrict zone)
+{
+    struct timespec exact;
+    int result = clock_gettime(CLOCK_REALTIME, &exact);
+    if (result == 0) {
+        now->tv_sec = exact.tv_sec;
+        now->tv_usec = exact.tv_nsec / 1000;
+    }
+    return result;
+}
+
+SHIM_EXPORT time_t time(time_t *out)
+{
+    struct timespec now;
+    if (clock_gettime(CLOCK_REALTIME, &now) != 0)
+        return (time_t)-1;
+    if (out != NULL)
+        *out = now.tv_sec;
+    return now.tv_sec;
+}
