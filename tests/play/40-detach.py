@@ -77,7 +77,7 @@ def scene_replay_with_acks():
 
 def scene_resume_many_times():
     """Cut at random, many times: joined over all connections the numbers have no gap, no double."""
-    with Broker() as broker, Client(broker) as bob:
+    with Broker({"limits.takeovers_per_minute": 0}) as broker, Client(broker) as bob:
         bob.login("bob")
         alice = Client(broker)
         welcome = alice.login("alice", acks=True)
@@ -216,6 +216,28 @@ def scene_an_epoch_never_gets_anothers_answer():
         service.close()
 
 
+def scene_an_epoch_never_gets_anothers_done():
+    """The same id in two epochs, and both wait: each Done is for the one that asked."""
+    with Broker() as broker, Client(broker) as bob, Client(broker) as carol:
+        bob.login("bob", acks=True)
+        carol.login("carol", acks=True)
+        older = Client(broker)
+        older.login("alice")
+        older.post("send", id=55, to="bob", payload=b"old", until=DELIVERED)
+        bob.expect("message", payload=b"old")
+        with Client(broker) as newer:
+            newer.login("alice")
+            newer.post("send", id=55, to="carol", payload=b"new", until=DELIVERED)
+            carol.expect("message", payload=b"new")
+            bob.post("ack", id=0, seq=1)
+            bob.ping()
+            newer.ping()  # behind whatever bob's ack has caused
+            newer.expect_nothing(0.05)
+            carol.post("ack", id=0, seq=1)
+            check_equal(newer.expect("done", id=55).done.epoch, carol.welcome.epoch, "Done.epoch")
+        older.close()
+
+
 def scene_expiry():
     with Broker({"session.resume_ms": 500}) as broker, Client(broker) as bob:
         bob.login("bob")
@@ -269,4 +291,4 @@ if __name__ == "__main__":
     play(scene_resume, scene_replay_with_acks, scene_resume_many_times,
          scene_resume_of_a_live_session, scene_resume_rejected, scene_login_instead_of_resume,
          scene_answer_waits_for_the_resume, scene_an_epoch_never_gets_anothers_answer,
-         scene_expiry, scene_resume_stops_the_clock)
+         scene_an_epoch_never_gets_anothers_done, scene_expiry, scene_resume_stops_the_clock)

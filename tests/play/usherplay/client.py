@@ -3,6 +3,7 @@
 
 import collections
 import difflib
+import selectors
 import socket
 import struct
 import time
@@ -127,7 +128,11 @@ class Client:
                 return
             frame = client_pb.BrokerFrame()
             frame.ParseFromString(body)
+            self.saw(frame)
             self.frames.append(frame)
+
+    def saw(self, frame):
+        """Called for each frame as it is read, before anybody looks at it; for subclasses."""
 
     def next_frame(self, timeout=None):
         """The next frame, or None when nothing comes; ConnectionEnded when the broker closed."""
@@ -306,3 +311,121 @@ class Client:
     def messages(self, count, timeout=None):
         """The next `count` messages; any other frame is a failure."""
         return [self.expect("message", timeout).message for _ in range(count)]
+
+
+class Witness(Client):
+    """A client that records what it sends and sees in a History, in the order of one clock: a
+    request before its bytes leave, a frame after it was read. Login and the rest as with Client.
+    after: an older Witness of the same session, whose ids are not used again."""
+
+    def __init__(self, where, history, after=None, **options):
+        super().__init__(where, **options)
+        self.history = history
+        self.connection = history.connect()
+        if after is not None:
+            self.last_id = after.last_id
+            self.name = after.name
+
+    def note(self, frame):
+        """A request that is about to be sent, by whatever means."""
+        kind = frame.WhichOneof("body")
+        body = getattr(frame, kind)
+        if kind in ("login", "resume"):
+            self.name = body.username
+        self.history.asked(self.connection, self.name, frame.id, kind, body)
+
+    def send_frame(self, frame):
+        self.note(frame)
+        super().send_frame(frame)
+
+    def send_frames(self, frames):
+        """Many requests in one piece; gives their ids."""
+        for frame in frames:
+            self.note(frame)
+        self.send_bytes(b"".join(map(frame_bytes, frames)))
+        return [frame.id for frame in frames]
+
+    def saw(self, frame):
+        if frame.WhichOneof("body") == "welcome":
+            self.welcome = frame.welcome
+        self.history.saw(self.connection, self.name, frame)
+
+    def receive_more(self, timeout):
+        got = super().receive_more(timeout)
+        self._note_end()
+        return got
+
+    def drop(self):
+        super().drop()
+        self._note_end()
+
+    def close(self):
+        super().close()
+        self._note_end()
+
+    def _note_end(self):
+        if self.ended:
+            self.history.ended(self.connection, self.name)
+
+    def take(self, *kinds):
+        """The frames of those kinds that are here already (all without any); the others stay."""
+        taken = [frame for frame in self.frames if not kinds or frame.WhichOneof("body") in kinds]
+        if len(taken) == len(self.frames):
+            self.frames.clear()
+        else:
+            self.frames = collections.deque(
+                frame for frame in self.frames if frame.WhichOneof("body") not in kinds)
+        return taken
+
+
+class Crowd:
+    """Many clients in one thread: reads whichever has something to read."""
+
+    def __init__(self, clients=()):
+        self.selector = selectors.DefaultSelector()
+        for client in clients:
+            self.add(client)
+
+    def add(self, client):
+        self.selector.register(client.socket, selectors.EVENT_READ, client)
+
+    def remove(self, client):
+        """Must be called before the client's socket is closed by the play."""
+        self.selector.unregister(client.socket)
+
+    def clients(self):
+        return [key.data for key in self.selector.get_map().values()]
+
+    def read(self, timeout):
+        """Reads once from each that has something; gives those. One that has ended is left out
+        from then on."""
+        ready = [key.data for key, _ in self.selector.select(timeout)]
+        for client in ready:
+            client.receive_more(0.0001)
+            if client.ended:
+                self.remove(client)
+        return ready
+
+    def until(self, condition, what, timeout=30.0):
+        """Reads until the condition is true; gives its value."""
+        deadline = time.monotonic() + timeout
+        while True:
+            value = condition()
+            if value:
+                return value
+            if time.monotonic() > deadline:
+                raise Failed(f"not within {timeout} s: {what}")
+            self.read(0.02)
+
+    def close(self):
+        """Closes the clients that are still in it, and the crowd."""
+        for client in self.clients():
+            self.remove(client)
+            client.close()
+        self.selector.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
+        self.close()

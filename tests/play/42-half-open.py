@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A peer that is gone without a word: its link is down, and neither FIN nor RST ever comes.
+
+The clients live in a network namespace behind a veth pair whose link is taken down. Where that is
+not permitted, a relay that stops moving bytes takes its place, so that the check always runs."""
+
+import ctypes
+import os
+import shutil
+import subprocess
+import threading
+import time
+
+from usherplay import (Backend, Broker, Client, check, check_equal, check_presence, client_pb,
+                       eventually, free_port, play, scaled)
+from usherplay.backend import cause_name, kind_name
+from usherplay.relay import Relay
+
+LARGE = bool(os.environ.get("USHER_PLAY_LARGE"))
+HEARTBEAT = 1.0
+EARLY = 0.02  # the clocks of two processes and the rounding to milliseconds
+SLACK = 10.0  # for slow machines; what was measured is printed
+CLONE_NEWNET = 0x40000000
+
+
+def run(*command):
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                   timeout=10)
+
+
+class Namespace:
+    """A network namespace joined to ours by a veth pair. Raises OSError, or what subprocess
+    raises, where that is not permitted."""
+
+    def __init__(self):
+        number = os.getpid() % 16384
+        self.ours, self.theirs = f"ush{number}a", f"ush{number}b"
+        third, fourth = number // 64, number % 64 * 4
+        self.host, self.guest = f"10.213.{third}.{fourth + 1}", f"10.213.{third}.{fourth + 2}"
+        self.holder = subprocess.Popen(["unshare", "--net", "sh", "-c", "echo in; cat"],
+                                       stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                       stderr=subprocess.DEVNULL)
+        self.made = False
+        try:
+            self._join()
+        except BaseException:
+            self.close()
+            raise
+
+    def _join(self):
+        if self.holder.stdout.readline() != b"in\n":
+            raise OSError("unshare --net is not permitted")
+        inside = ("nsenter", "--target", str(self.holder.pid), "--net")
+        run("ip", "link", "add", self.ours, "type", "veth", "peer", "name", self.theirs,
+            "netns", str(self.holder.pid))
+        self.made = True
+        run("ip", "address", "add", f"{self.host}/30", "dev", self.ours)
+        run("ip", "link", "set", self.ours, "up")
+        run(*inside, "ip", "address", "add", f"{self.guest}/30", "dev", self.theirs)
+        run(*inside, "ip", "link", "set", self.theirs, "up")
+        run(*inside, "ip", "link", "set", "lo", "up")
+
+    def inside(self, work):
+        """Runs it in a thread that lives in the namespace: sockets made there stay there."""
+        result = []
+
+        def enter():
+            try:
+                libc = ctypes.CDLL(None, use_errno=True)
+                with open(f"/proc/{self.holder.pid}/ns/net", "rb") as space:
+                    if libc.setns(space.fileno(), CLONE_NEWNET) != 0:
+                        raise OSError(ctypes.get_errno(), "setns")
+                result.append((work(), None))
+            except Exception as error:
+                result.append((None, error))
+        thread = threading.Thread(target=enter)
+        thread.start()
+        thread.join()
+        value, error = result[0]
+        if error is not None:
+            raise error
+        return value
+
+    def link(self, state):
+        run("ip", "link", "set", self.ours, state)
+
+    def close(self):
+        if self.made:
+            subprocess.run(["ip", "link", "delete", self.ours], stderr=subprocess.DEVNULL)
+        self.holder.stdin.close()
+        self.holder.wait()
+
+
+class ByLink:
+    """Clients behind a veth pair."""
+
+    def __init__(self):
+        if shutil.which("ip") is None:
+            raise OSError("there is no program ip")
+        self.space = Namespace()
+        self.options = {"auth.allow_open_network": "true"}
+        self.host = self.space.host
+
+    def connect(self, broker):
+        address = (self.host, broker.port)
+        return self.space.inside(lambda: Client(address, timeout=20))
+
+    def down(self):
+        self.space.link("down")
+
+    def up(self):
+        self.space.link("up")
+
+    def close(self):
+        self.space.close()
+
+
+class ByRelay:
+    """Clients behind a relay that stops."""
+
+    def __init__(self):
+        self.options = {}
+        self.host = "127.0.0.1"
+        self.relay = None
+        self.clients = []
+
+    def connect(self, broker):
+        self.relay = self.relay or Relay(broker)
+        client = self.relay.connect(lambda: Client(self.relay, timeout=20))
+        self.clients.append(client)
+        return client
+
+    def down(self):
+        for client in self.clients:
+            client.pipe.pause()
+        eventually(lambda: all(client.pipe.paused for client in self.clients), "a silent relay")
+
+    def up(self):
+        for client in self.clients:
+            client.pipe.go_on()
+
+    def close(self):
+        if self.relay:
+            self.relay.close()
+
+
+def start(network, options):
+    """A broker where those clients can reach it."""
+    port = free_port()
+    broker = Broker({**network.options, **options, "listen.tcp": f"{network.host}:{port}"})
+    broker.port = port
+    broker.address = (network.host, port)
+    return broker
+
+
+def last_words(clients):
+    """Everybody talks for two heartbeats, so that nobody may be given up; gives when each said
+    his last word."""
+    said = {}
+    for _ in range(8):
+        for client in clients:
+            said[client.name] = time.monotonic()
+            client.ping()
+        time.sleep(HEARTBEAT / 4)
+    for client in clients:
+        said[client.name] = time.monotonic()
+        client.ping()
+    return said
+
+
+def detached_after(backend, names, said, control, talk):
+    """Seconds from each one's last word to his DETACHED event, which must have a cause that fits;
+    the control goes on talking meanwhile."""
+    found = {}
+    deadline = time.monotonic() + 2 * HEARTBEAT + SLACK
+    seen = len(backend.events)
+    while len(found) < len(names):
+        check(time.monotonic() < deadline,
+              f"not noticed in two heartbeats and {SLACK} s: {sorted(set(names) - set(found))}")
+        backend.fetch(wait_ms=10)
+        control.ping()
+        for event in backend.events[seen:]:
+            if event.user in names and kind_name(event) == "DETACHED":
+                check(event.user not in found, f"{event.user} was detached twice")
+                check(cause_name(event) in ("HEARTBEAT", "SLOW_CONSUMER"),
+                      f"{event.user} was detached for {cause_name(event)}")
+                found[event.user] = time.monotonic() - said[event.user]
+                if cause_name(event) == "HEARTBEAT":
+                    check(found[event.user] >= 2 * HEARTBEAT - EARLY,
+                          f"{event.user} was given up {found[event.user]:.3f} s after his word")
+        seen = len(backend.events)
+        talk()
+    return found
+
+
+class Talk:
+    """A bystander who goes on sending to those whose link is down."""
+
+    def __init__(self, broker, names):
+        self.client = Client(broker)
+        self.client.login("talker")
+        self.names = names
+        self.sent = 0
+
+    def __call__(self):
+        for name in self.names if self.sent < 100 else ():  # what waits must fit into the replay
+            self.client.post("send", id=0, to=name, payload=b"%d" % self.sent + b" " * 2000)
+        self.sent += 1
+        self.client.ping()
+
+
+def scene(network):
+    count = 100 if LARGE else scaled(20, 6)
+    options = {"session.heartbeat_ms": int(HEARTBEAT * 1000), "session.resume_ms": 600000,
+               "limits.inbox_messages": 65536, "limits.inbox_bytes": 1 << 28}
+    with start(network, options) as broker:
+        backend = Backend(broker, presence=True)
+        control = Client(broker)
+        control.login("control")
+        names = [f"{kind}{number}" for number in range(count // 2) for kind in ("idle", "busy")]
+        clients = {}
+        for name in names:
+            clients[name] = network.connect(broker)
+            clients[name].login(name, acks=True)
+            control.ping()
+        said = last_words(clients.values())
+        check(not any(kind_name(event) == "DETACHED" for event in backend.all_events()),
+              "somebody was given up while he talked")
+        network.down()
+        talk = Talk(broker, [name for name in names if name.startswith("busy")])
+        found = detached_after(backend, names, said, control, talk)
+        report(found, backend)
+        network.up()
+        come_back(network, broker, clients, backend)
+        control.ping()
+        for client in [control, talk.client, *clients.values()]:
+            client.close()
+        backend.close()
+
+
+def report(found, backend):
+    for kind in ("idle", "busy"):
+        waits = sorted(wait for name, wait in found.items() if name.startswith(kind))
+        causes = {cause_name(event) for event in backend.events
+                  if event.user.startswith(kind) and kind_name(event) == "DETACHED"}
+        print(f"     {len(waits)} {kind}: noticed {waits[0]:.2f} to {waits[-1]:.2f} s after the "
+              f"last word (two heartbeats are {2 * HEARTBEAT:.1f} s), {' '.join(sorted(causes))}")
+
+
+def come_back(network, broker, clients, backend):
+    """The link is up again: the old connection is over, the session goes on where it was, and
+    nobody was detached a second time or called offline."""
+    for name, client in clients.items():
+        again = network.connect(broker)
+        again.resume(client.welcome, 0, name=name)
+        check_equal(again.welcome.replay, client_pb.Welcome.COMPLETE, f"{name}: replay")
+        client.close()
+        clients[name] = again
+    for client in clients.values():
+        client.ping()
+    events = backend.all_events()
+    check_presence(events, first_seq=1)
+    for name in clients:
+        kinds = [kind_name(event) for event in events if event.user == name]
+        check_equal(kinds, ["ONLINE", "DETACHED", "RESUMED"], f"the events of {name}")
+
+
+def scene_link_down():
+    try:
+        network = ByLink()
+    except (OSError, subprocess.SubprocessError) as error:
+        print(f"     no network namespace here ({error}): the relay takes its place")
+        return
+    try:
+        scene(network)
+    finally:
+        network.close()
+
+
+def scene_relay_silent():
+    network = ByRelay()
+    try:
+        scene(network)
+    finally:
+        network.close()
+
+
+if __name__ == "__main__":
+    play(scene_link_down, scene_relay_silent)
