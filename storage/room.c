@@ -20,10 +20,10 @@
 #include "storage/room.h"
 
 enum {
-    PAGES_KEPT = 16,         /* what a transaction must leave for the next; see above */
+    PAGES_KEPT = 16, /* what a transaction must leave for the next; see above */
     PAGE_HEADER_BYTES = 16,
-    NODE_BYTES = 10,         /* of a key and its value on a page */
-    VALUES_PER_PAGE_MIN = 4, /* what is greater than a page's 1/n is counted by the page */
+    NODE_BYTES = 10,        /* of a key and its value on a page */
+    NODES_PER_PAGE_MIN = 2, /* a value that leaves no room for others has pages of its own */
     PAGE_NUMBER_BYTES = 8,
     UPDATES_PER_SESSION = 2, /* of a start: the session and an event */
 };
@@ -51,7 +51,7 @@ void room_add(struct room *room, enum room_change change, size_t bytes)
         return;
     }
     room->inbox_changes++;
-    if (bytes > room->file.page_bytes / VALUES_PER_PAGE_MIN)
+    if (bytes + NODE_BYTES > (room->file.page_bytes - PAGE_HEADER_BYTES) / NODES_PER_PAGE_MIN)
         room->inbox_value_pages += pages_of(room, bytes + PAGE_HEADER_BYTES);
     else
         room->inbox_bytes += bytes + NODE_BYTES;
@@ -83,8 +83,8 @@ static uint64_t pages_for_events(const struct room *room)
 static uint64_t pages_for_start(const struct room *room)
 {
     const struct room_file *file = &room->file;
-    uint64_t copied = at_most(2 * UPDATES_PER_SESSION * file->sessions,
-                              file->session_pages + file->event_pages);
+    uint64_t copied =
+        at_most(2 * UPDATES_PER_SESSION * file->sessions, file->session_pages + file->event_pages);
     return copied + 2 * UPDATES_PER_SESSION * file->session_pages;
 }
 
@@ -101,8 +101,8 @@ static bool message_fits(const struct room *room)
 {
     const struct room_file *file = &room->file;
     uint64_t drop = pages_for_drop(room);
-    uint64_t single = pages_taken(room) + pages_for_start(room) + pages_for_events(room) +
-                      2 * PAGES_KEPT;
+    uint64_t single =
+        pages_taken(room) + pages_for_start(room) + pages_for_events(room) + 2 * PAGES_KEPT;
     uint64_t wanted = single + room->inbox_value_pages + drop;
     uint64_t behind = file->pages - file->pages_used;
     if (wanted > behind + room->listed_pages)

@@ -120,8 +120,9 @@ void store_close(struct store *store);
  * -ENOSPC on disk: refused are changes that make the content grow while only a reserve is left.
  * Sessions that are there can still be updated and deleted, in transactions small enough.
  *
- * begin after a failed commit opens the file anew and gives -EIO until that succeeds. Reads give
- * -EIO meanwhile, and wait while it goes on. */
+ * begin after a failed commit makes sure that nothing of it remains, opens the file anew and gives
+ * -EIO until all that succeeds. Reads see the last committed state meanwhile or give -EIO, and
+ * wait while it goes on. */
 int store_begin(struct store *store);
 int store_put_session(struct store *store, const char *user, const struct session_record *record);
 int store_delete_session(struct store *store, const char *user); /* -ENOENT is not an error here */

@@ -465,7 +465,8 @@ static size_t free_list_at(const MDB_val *list, size_t index)
 }
 
 /* Counts the pages that were free at the last commit, and marks them in `bitmap` when there is
- * one. A write transaction may not look at LMDB's list of them, so a short read transaction does. */
+ * one. A write transaction may not look at LMDB's list of them, so a short read transaction does.
+ */
 static int free_list_read(MDB_env *env, uint64_t *pages, uint8_t *bitmap, uint64_t bitmap_pages)
 {
     MDB_txn *transaction;
@@ -536,19 +537,19 @@ static int room_open(struct lmdb_store *store)
     if (code != 0)
         return translate(code);
     uint64_t kept = store->pending.presence_last + 1 - store->pending.presence_first;
-    room_begin(&store->room,
-               &(struct room_file){
-                   .page_bytes = sessions.ms_psize,
-                   .pages = info.me_mapsize / sessions.ms_psize,
-                   .pages_used = info.me_last_pgno + 1,
-                   .session_pages = sessions.ms_branch_pages + sessions.ms_leaf_pages,
-                   .event_pages = events.ms_branch_pages + events.ms_leaf_pages,
-                   .inbox_pages = inboxes.ms_branch_pages + inboxes.ms_leaf_pages,
-                   .inbox_value_pages = inboxes.ms_overflow_pages,
-                   .sessions = sessions.ms_entries,
-                   .events_missing =
-                       kept < store->events_kept_max ? store->events_kept_max - kept : 0,
-               });
+    room_begin(
+        &store->room,
+        &(struct room_file){
+            .page_bytes = sessions.ms_psize,
+            .pages = info.me_mapsize / sessions.ms_psize,
+            .pages_used = info.me_last_pgno + 1,
+            .session_pages = sessions.ms_branch_pages + sessions.ms_leaf_pages,
+            .event_pages = events.ms_branch_pages + events.ms_leaf_pages,
+            .inbox_pages = inboxes.ms_branch_pages + inboxes.ms_leaf_pages,
+            .inbox_value_pages = inboxes.ms_overflow_pages,
+            .sessions = sessions.ms_entries,
+            .events_missing = kept < store->events_kept_max ? store->events_kept_max - kept : 0,
+        });
     return 0;
 }
 
@@ -943,9 +944,9 @@ static int inbox_walk(MDB_cursor *cursor, const char *user, store_message_each *
         result = record_inbox_seq(user, bytes_of_value(&key), &seq);
         if (result <= 0)
             break;
-        result = seq > seq_before ? record_unpack_message(user, seq, bytes_of_value(&value), &arena,
-                                                          &message)
-                                  : -EUCLEAN;
+        result = seq > seq_before
+                     ? record_unpack_message(user, seq, bytes_of_value(&value), &arena, &message)
+                     : -EUCLEAN;
         if (result < 0 || !each(context, &message))
             break;
         seq_before = seq;
