@@ -197,22 +197,13 @@ static void look_up(struct broker *broker, const struct query_message *query,
                     const Usher__V1__Lookup *lookup, struct buffer *out)
 {
     struct page *page = new_page(broker, query, 0);
-    struct store_position position;
-    int error = store_position(broker->store, &position);
-    for (size_t i = 0; error == 0 && i < lookup->n_users && !page->full; i++) {
-        struct session_record record;
-        int found = strlen(lookup->users[i]) <= STORE_NAME_BYTES_MAX && lookup->users[i][0] != 0
-                        ? store_get_session(broker->store, lookup->users[i], &record)
-                        : -ENOENT;
-        if (found == 0 || found == -ENOENT)
-            add_row(page, lookup->users[i], found == 0 ? &record : NULL);
-        else
-            error = found;
-    }
+    uint64_t presence_last;
+    int error = store_look_up(broker->store, (const char *const *)lookup->users, lookup->n_users,
+                              add_row, page, &presence_last);
     if (error != 0)
         pack_code(out, error);
     else
-        pack_page(out, page, position.presence_last, page->full);
+        pack_page(out, page, presence_last, page->full);
     free_page(page);
 }
 

@@ -26,7 +26,7 @@ int store_explain(char *error, int code, const char *format, ...)
     return code;
 }
 
-static bool name_is_usable(const char *user)
+bool store_name_is_usable(const char *user)
 {
     return user[0] != '\0' && record_text_fits(user, STORE_NAME_BYTES_MAX);
 }
@@ -40,7 +40,7 @@ static bool record_is_usable(const struct session_record *record)
 
 static bool event_is_usable(const struct presence_event *event)
 {
-    return name_is_usable(event->user) &&
+    return store_name_is_usable(event->user) &&
            record_text_fits(event->address, STORE_ADDRESS_BYTES_MAX) &&
            record_text_fits(event->client, STORE_CLIENT_BYTES_MAX);
 }
@@ -93,7 +93,7 @@ int store_put_session(struct store *store, const char *user, const struct sessio
     int result = write_check(store);
     if (result < 0)
         return result;
-    if (!name_is_usable(user) || !record_is_usable(record))
+    if (!store_name_is_usable(user) || !record_is_usable(record))
         return write_done(store, -EINVAL);
     return write_done(store, store->ops->put_session(store, user, record));
 }
@@ -103,7 +103,7 @@ int store_delete_session(struct store *store, const char *user)
     int result = write_check(store);
     if (result < 0)
         return result;
-    if (!name_is_usable(user))
+    if (!store_name_is_usable(user))
         return write_done(store, -EINVAL);
     return write_done(store, store->ops->delete_session(store, user));
 }
@@ -123,7 +123,7 @@ int store_put_inbox(struct store *store, const char *user, const struct saved_in
     int result = write_check(store);
     if (result < 0)
         return result;
-    if (!name_is_usable(user))
+    if (!store_name_is_usable(user))
         return write_done(store, -EINVAL);
     return write_done(store, store->ops->put_inbox(store, user, inbox));
 }
@@ -133,7 +133,7 @@ int store_put_message(struct store *store, const char *user, const struct saved_
     int result = write_check(store);
     if (result < 0)
         return result;
-    if (!name_is_usable(user) || !message_is_usable(message))
+    if (!store_name_is_usable(user) || !message_is_usable(message))
         return write_done(store, -EINVAL);
     return write_done(store, store->ops->put_message(store, user, message));
 }
@@ -171,11 +171,32 @@ int store_position(struct store *store, struct store_position *position)
     return store->ops->position(store, position);
 }
 
+struct found {
+    struct session_record *record;
+    bool there;
+};
+
+static bool take_found(void *context, const char *user, const struct session_record *record)
+{
+    struct found *found = context;
+    found->there = record != NULL;
+    if (record != NULL)
+        *found->record = *record;
+    return true;
+}
+
 int store_get_session(struct store *store, const char *user, struct session_record *record)
 {
-    if (!name_is_usable(user))
-        return -ENOENT;
-    return store->ops->get_session(store, user, record);
+    struct found found = {record, false};
+    uint64_t presence_last;
+    int result = store_look_up(store, &user, 1, take_found, &found, &presence_last);
+    return result == 0 && !found.there ? -ENOENT : result;
+}
+
+int store_look_up(struct store *store, const char *const *users, size_t count,
+                  store_session_each *each, void *context, uint64_t *presence_last)
+{
+    return store->ops->look_up(store, users, count, each, context, presence_last);
 }
 
 bool store_query_matches(const struct store_query *query, const char *user)
@@ -210,7 +231,7 @@ int store_read_events(struct store *store, uint64_t after, size_t limit, store_e
 int store_read_inbox(struct store *store, const char *user, struct saved_inbox *inbox,
                      store_message_each *each, void *context)
 {
-    if (!name_is_usable(user))
+    if (!store_name_is_usable(user))
         return -ENOENT;
     return store->ops->read_inbox(store, user, inbox, each, context);
 }

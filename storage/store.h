@@ -147,11 +147,16 @@ int store_position(struct store *store, struct store_position *position);
 /* 0, -ENOENT, -EUCLEAN. */
 int store_get_session(struct store *store, const char *user, struct session_record *record);
 
+/* Calls `each` for the names in their order, with NULL for who has no session, until it returns
+ * false. One consistent state, that of *presence_last. */
+typedef bool store_session_each(void *context, const char *user,
+                                const struct session_record *record);
+int store_look_up(struct store *store, const char *const *users, size_t count,
+                  store_session_each *each, void *context, uint64_t *presence_last);
+
 /* Calls `each` in byte order of the names for those that begin with `prefix` and come after
  * `after` (both may be ""), until `limit` or until it returns false. One consistent state, that
  * of *presence_last. *more tells whether names are left. `each` must not call the store. */
-typedef bool store_session_each(void *context, const char *user,
-                                const struct session_record *record);
 int store_list_sessions(struct store *store, const char *prefix, const char *after, size_t limit,
                         store_session_each *each, void *context, uint64_t *presence_last,
                         bool *more);

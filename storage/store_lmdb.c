@@ -797,18 +797,39 @@ static int lmdb_position(struct store *base, struct store_position *position)
     return result;
 }
 
-static int lmdb_get_session(struct store *base, const char *user, struct session_record *record)
+/* -ENOENT: no session. */
+static int session_read(struct lmdb_store *store, MDB_txn *transaction, const char *user,
+                        struct session_record *record)
+{
+    if (!store_name_is_usable(user))
+        return -ENOENT;
+    MDB_val key = value_of_text(user);
+    MDB_val value;
+    int result = translate(mdb_get(transaction, store->sessions, &key, &value));
+    return result == 0 ? record_unpack_session(user, bytes_of_value(&value), record) : result;
+}
+
+static int lmdb_look_up(struct store *base, const char *const *users, size_t count,
+                        store_session_each *each, void *context, uint64_t *presence_last)
 {
     struct lmdb_store *store = lmdb_of(base);
     MDB_txn *transaction;
+    struct store_position position;
     int result = read_begin(store, &transaction);
     if (result < 0)
         return result;
-    MDB_val key = value_of_text(user);
-    MDB_val value;
-    result = translate(mdb_get(transaction, store->sessions, &key, &value));
+    result = position_read(store, transaction, &position);
     if (result == 0)
-        result = record_unpack_session(user, bytes_of_value(&value), record);
+        *presence_last = position.presence_last;
+    bool wanted = true;
+    for (size_t i = 0; result == 0 && wanted && i < count; i++) {
+        struct session_record record;
+        int found = session_read(store, transaction, users[i], &record);
+        if (found == 0 || found == -ENOENT)
+            wanted = each(context, users[i], found == 0 ? &record : NULL);
+        else
+            result = found;
+    }
     read_end(store, transaction);
     return result;
 }
@@ -1011,7 +1032,7 @@ static const struct store_ops lmdb_ops = {
     .commit = lmdb_commit,
     .abort = lmdb_abort,
     .position = lmdb_position,
-    .get_session = lmdb_get_session,
+    .look_up = lmdb_look_up,
     .list_sessions = lmdb_list_sessions,
     .read_events = lmdb_read_events,
     .read_inbox = lmdb_read_inbox,

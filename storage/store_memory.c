@@ -499,18 +499,23 @@ static int memory_position(struct store *base, struct store_position *position)
     return 0;
 }
 
-static int memory_get_session(struct store *base, const char *user, struct session_record *record)
+static int memory_look_up(struct store *base, const char *const *users, size_t count,
+                          store_session_each *each, void *context, uint64_t *presence_last)
 {
     struct memory_store *store = memory_of(base);
     int result = read_begin(store);
     if (result < 0)
         return result;
-    const struct session_node *node = list_first(store, user);
-    bool found = node != NULL && strcmp(node->user, user) == 0;
-    if (found)
-        *record = node->record;
+    *presence_last = store->position.presence_last;
+    bool wanted = true;
+    for (size_t i = 0; wanted && i < count; i++) {
+        const struct session_node *node =
+            store_name_is_usable(users[i]) ? list_first(store, users[i]) : NULL;
+        bool found = node != NULL && strcmp(node->user, users[i]) == 0;
+        wanted = each(context, users[i], found ? &node->record : NULL);
+    }
     read_end(store);
-    return found ? 0 : -ENOENT;
+    return 0;
 }
 
 static int memory_list_sessions(struct store *base, const struct store_query *query,
@@ -610,7 +615,7 @@ static const struct store_ops memory_ops = {
     .commit = memory_commit,
     .abort = memory_abort,
     .position = memory_position,
-    .get_session = memory_get_session,
+    .look_up = memory_look_up,
     .list_sessions = memory_list_sessions,
     .read_events = memory_read_events,
     .read_inbox = memory_read_inbox,

@@ -31,7 +31,8 @@ struct store_ops {
     int (*commit)(struct store *store, uint64_t epoch_last);
     void (*abort)(struct store *store);
     int (*position)(struct store *store, struct store_position *position);
-    int (*get_session)(struct store *store, const char *user, struct session_record *record);
+    int (*look_up)(struct store *store, const char *const *users, size_t count,
+                   store_session_each *each, void *context, uint64_t *presence_last);
     int (*list_sessions)(struct store *store, const struct store_query *query,
                          store_session_each *each, void *context, uint64_t *presence_last,
                          bool *more);
@@ -51,6 +52,9 @@ struct store {
 /* Writes the line for a person, when `error` is not NULL, and returns `code`. */
 int store_explain(char *error, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* A name that can be in the map. */
+bool store_name_is_usable(const char *user);
 
 /* Whether `user` begins with the prefix and comes after `after`. */
 bool store_query_matches(const struct store_query *query, const char *user);

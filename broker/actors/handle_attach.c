@@ -15,6 +15,9 @@
 
 enum { RETRY_UNAVAILABLE_MS = 1000 };
 
+/* After a crash the numbers are the client's own; nobody has seen so many. */
+static const uint64_t LAST_SEQ_MAX = UINT64_MAX / 2;
+
 static void refuse_stopping(struct turn *turn, uint64_t conn, uint64_t id)
 {
     conn_error(turn, conn, id, USHER__V1__ERROR__CODE__DRAINING, "the broker stops",
@@ -90,9 +93,9 @@ static bool resume_is_right(const struct session *session, const struct resume_m
     uint8_t differ = 0;
     for (unsigned i = 0; i < SECRET_BYTES; i++)
         differ |= session->secret[i] ^ resume->secret[i];
+    uint64_t last_seq_max = session->restored ? LAST_SEQ_MAX : sent_seq(session);
     return session->status != SESSION_NONE && resume->epoch == session->epoch &&
-           resume->secret_given && differ == 0 &&
-           (session->restored || resume->last_seq <= sent_seq(session));
+           resume->secret_given && differ == 0 && resume->last_seq <= last_seq_max;
 }
 
 void handle_resume(struct session *session, struct message *message, struct turn *turn)
@@ -214,12 +217,14 @@ void resume_committed(struct session *session, struct change *change, struct tur
     session_set_details(session, resume->address, client);
     bind(session, turn, resume->conn);
     if (session->restored)
-        session_renumber(session, resume->last_seq + 1);
+        /* One number is left out for all that is missing: until a Welcome that says PARTIAL was
+         * heard, every resume with the same last_seq is told so again. */
+        session_renumber(session, resume->last_seq + 2);
     else
         session_acknowledge(session, turn, resume->last_seq);
     /* What comes after last_seq: complete when nothing of it has left the inbox. */
     uint64_t first = session->inbox != NULL ? session->inbox->first->seq : session->next_seq;
-    bool complete = first == resume->last_seq + 1 && !session->restored;
+    bool complete = first == resume->last_seq + 1;
     session->restored = false;
     welcome(session, turn, resume->id,
             complete ? USHER__V1__WELCOME__REPLAY__COMPLETE

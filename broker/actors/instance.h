@@ -70,7 +70,7 @@ struct query_message {
     struct message header;
     actor_handle asker;
     enum query_kind kind;
-    uint64_t token;     /* QUERY_COMMAND: whose result it is */
+    uint64_t token;     /* comes back. QUERY_COMMAND: whose result it is */
     uint64_t after;     /* QUERY_PRESENCE */
     uint32_t bytes_max; /* of the result */
     uint32_t size;

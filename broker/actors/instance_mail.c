@@ -217,8 +217,7 @@ static void read_events(struct instance *instance, struct turn *turn)
     CHECK_DEBT(query != NULL, "no memory for a query");
     query->asker = turn->self;
     query->kind = QUERY_PRESENCE;
-    query->token = 0;
-    query->after = instance->presence_done;
+    query->token = query->after = instance->presence_done;
     query->bytes_max = turn->settings->link_frame_bytes_max / 2;
     query->size = 0;
     struct effect *effect = turn_effect(turn, EFFECT_LINK, 0);
@@ -239,7 +238,9 @@ void instance_take_events(struct instance *instance, struct query_result_message
 {
     instance->reading = false;
     drop_events(instance);
-    if (result->reset)
+    /* The cursor may have moved on while the store was read: then it is asked again whether
+     * something is missed by this one. */
+    if (result->reset && result->token == instance->presence_done)
         instance_reset_presence(instance, result->stream_last);
     if (result->first != 0) {
         instance->events = result;

@@ -138,6 +138,20 @@ static void what_the_store_no_longer_has_means_a_reset(void **state)
     EXPECT(stage, "answer 52 batch {701 u701} last=701");
 }
 
+/* While the store was read, the cursor of another Fetch passed what is gone. */
+static void a_cursor_that_has_moved_on_missed_nothing(void **state)
+{
+    struct stage *stage = *state;
+    follow(stage, 700, 3);
+    fetch(stage, 51, 3);
+    EXPECT(stage, "link query presence after=3");
+    fetch(stage, 52, 698);
+    link_events_of(stage, 0, 0, true, 1);
+    EXPECT(stage, "link query presence after=698");
+    link_events(stage, 699, 700);
+    EXPECT(stage, "answer 52 batch {699 u699} {700 u700} last=700");
+}
+
 /* The Batch that said so may be lost: it is said until the cursor shows that it was heard. */
 static void a_reset_is_said_until_it_is_heard(void **state)
 {
@@ -335,6 +349,7 @@ int main(void)
         stage_test(one_query_at_a_time),
         stage_test(events_are_sent_again_until_the_cursor_passes_them),
         stage_test(what_the_store_no_longer_has_means_a_reset),
+        stage_test(a_cursor_that_has_moved_on_missed_nothing),
         stage_test(a_reset_is_said_until_it_is_heard),
         stage_test(a_cursor_beyond_the_stream_moves_nothing),
         stage_test(events_that_leave_a_gap_are_not_sent),

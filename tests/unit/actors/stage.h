@@ -54,6 +54,7 @@ struct stage {
     uint64_t timer_ms;     /* of the last tick asked for; 0: none on its way */
     uint64_t link;         /* of the last Accepted */
     uint32_t answer_bytes; /* of the last answer to an exchange */
+    uint64_t asked_after;  /* by the last query for events */
     uint64_t tokens[8];    /* of commands, in the order in which they were sent away */
     uint32_t token_count;
     uint8_t secret[SECRET_BYTES]; /* of the last Welcome */
@@ -426,6 +427,7 @@ static inline void tape_query(struct stage *stage, const struct query_message *q
     tape_put(stage, "query ");
     if (query->kind == QUERY_PRESENCE) {
         tape_put(stage, "presence after=%llu", (unsigned long long)query->after);
+        stage->asked_after = query->token;
         return;
     }
     Usher__V1__Command *command =

@@ -371,7 +371,7 @@ static inline void link_events_of(struct stage *stage, uint64_t first, uint64_t 
         message_create(MESSAGE_QUERY_RESULT, sizeof(*result) + out.size);
     assert_non_null(result);
     result->kind = QUERY_PRESENCE;
-    result->token = 0;
+    result->token = stage->asked_after;
     result->first = first;
     result->last = last;
     result->stream_last = atomic_load(&stage->counters.presence_last);

@@ -226,6 +226,30 @@ static inline void contract_new_is_empty(void **state)
     assert_int_equal(store_get_session(fixture->store, "nobody", &record), -ENOENT);
 }
 
+static inline bool contract_note(void *context, const char *user,
+                                 const struct session_record *record)
+{
+    char *text = context;
+    size_t size = strlen(text);
+    snprintf(text + size, 100 - size, "%s:%llu ", user,
+             record != NULL ? (unsigned long long)record->epoch : 0);
+    return strcmp(user, "stop") != 0;
+}
+
+/* In the order asked for, those who are not there too, of one state. */
+static inline void contract_look_up(void **state)
+{
+    struct store *store = ((struct fixture *)*state)->store;
+    const char *users[] = {"bob", "nobody", "", "anna", "bob", "stop", "anna"};
+    char text[100] = "";
+    uint64_t presence_last = 0;
+    contract_login(store, "anna", 7);
+    contract_login(store, "bob", 8);
+    assert_int_equal(store_look_up(store, users, 7, contract_note, text, &presence_last), 0);
+    assert_string_equal(text, "bob:8 nobody:0 :0 anna:7 bob:8 stop:0 ");
+    assert_int_equal(presence_last, 2);
+}
+
 static inline void contract_put_get_delete(void **state)
 {
     struct store *store = ((struct fixture *)*state)->store;
@@ -880,6 +904,7 @@ static inline void contract_threads(void **state)
 
 #define CONTRACT_TESTS(setup)                                                                      \
     CONTRACT_TEST(contract_new_is_empty, setup), CONTRACT_TEST(contract_put_get_delete, setup),    \
+        CONTRACT_TEST(contract_look_up, setup),                                                   \
         CONTRACT_TEST(contract_order_within_a_transaction, setup),                                 \
         CONTRACT_TEST(contract_list_pages, setup),                                                 \
         CONTRACT_TEST(contract_list_long_arguments, setup),                                        \
