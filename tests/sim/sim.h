@@ -10,12 +10,15 @@
  * stands around it: an env (sim_env.c), net/net.h (sim_net.c) and broker/link.h (sim_link.c).
  * "When" in the rules is the step of the world: a total order of everything observed.
  *
+ * Each run has some kinds of faults (sim_counts.def), chosen by its seed.
+ *
  * Single-threaded throughout: one world, one caller. */
 
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "backend.pb-c.h"
 #include "broker/config.h"
 #include "broker/parts.h"
 #include "client.pb-c.h"
@@ -26,8 +29,10 @@ enum {
     USERS = 6,
     DEVICES_PER_USER = 3,
     DEVICES = USERS * DEVICES_PER_USER,
-    BACKENDS = 2,
-    SENDERS = USERS + BACKENDS, /* who can send a message to a user */
+    INSTANCES = 2,            /* of the one service */
+    BACKENDS = INSTANCES + 1, /* and one that only observes */
+    LANES = 3,
+    SENDERS = USERS + BACKENDS * LANES, /* who can send messages in an order */
     WIRES_MAX = 1536,
     SESSIONS_MAX = WIRES_MAX, /* a wire has one at most */
     REQUESTS_MAX = 8192,
@@ -35,6 +40,7 @@ enum {
     EVENTS_MAX = 8192,
     EXCHANGES_MAX = 8192,
     LISTED_MAX = 256,
+    KICKS_MAX = 1024,
     NOBODY = -1,
 };
 
@@ -54,6 +60,24 @@ enum sim_bug {
     BUG_LOST_ANSWER,    /* a backend's answer never arrives */
     BUG_COUNT
 };
+
+/* The kinds of faults, and what is counted. */
+#define COUNT(name, text)
+#define FAULT(name, text) FAULT_##name,
+enum fault {
+#include "sim_counts.def"
+    FAULTS
+};
+#undef COUNT
+#undef FAULT
+#define COUNT(name, text) COUNT_##name,
+#define FAULT(name, text)
+enum count {
+#include "sim_counts.def"
+    COUNTS
+};
+#undef COUNT
+#undef FAULT
 
 /* --- sim_env.c: chance, time, history --------------------------------------------------------- */
 
@@ -75,6 +99,19 @@ void env_init(struct world *world, uint64_t seed);
 /* The virtual time; moves both clocks. */
 void advance(struct world *world, uint64_t ms);
 
+/* --- sim_faults.c ----------------------------------------------------------------------------- */
+
+/* Chooses the kinds of faults of this run. */
+void faults_choose(struct world *world);
+bool faults_has(const struct world *world, enum fault fault);
+
+/* The run has that kind, and it is time: one in n. */
+bool strikes(struct world *world, enum fault fault, uint32_t n);
+void count(struct world *world, enum count which);
+
+/* The counts of all runs, one a line. False: something never happened. */
+bool counts_print(const uint64_t counts[COUNTS]);
+
 /* --- wires: what a client and the broker share ------------------------------------------------ */
 
 /* One TCP connection, never used again. Its number is its index; its address names it. */
@@ -90,15 +127,21 @@ struct wire {
     bool broker_closed; /* nothing comes behind what is in `down` */
     bool crashed;
     bool choked; /* the broker gave its output up */
+    bool slow;             /* its client reads seldom */
+    uint64_t lag_until_ms; /* nothing moves on it, either way */
     /* the client */
     int user, device;
     int session; /* index, or NOBODY before the Welcome */
     struct buffer input;
     bool asked, acks, is_resume, welcomed, got_close, over;
+    bool vouched; /* COMPLETE was said, and what it promises must come now */
     uint64_t asked_epoch; /* Login: the user's highest welcomed epoch; Resume: the session's */
     uint64_t asked_step, next_seq, last_seq, last_id;
+    uint64_t known_step; /* Resume: bound_step of the session when it was asked for */
     /* what the checker knows */
     uint64_t bound_seq, bound_epoch; /* its ONLINE or RESUMED in the stream; 0: none */
+    uint64_t bound_step;             /* when that was stored */
+    uint64_t written_seq; /* the last Message of its session that was handed out before */
     uint64_t superseded_step;        /* a later Welcome of the user was received; 0: none was */
 };
 
@@ -112,6 +155,9 @@ struct client_session {
     bool acks;
     bool over; /* replaced, kicked, logged out, refused */
     uint64_t last_seq, last_id;
+    uint64_t acked_seq;   /* the highest that the client told it has processed */
+    uint64_t bound_step;  /* when the binding was stored whose Welcome was received last */
+    uint64_t partial_step; /* that of the last one that was called partial */
     uint64_t last_order[SENDERS];  /* of what was processed, per sender; see rule C1 */
     uint64_t first_fresh[SENDERS]; /* the lowest that was not marked redelivered; 0: none */
 };
@@ -136,19 +182,35 @@ struct asked {
 
 enum parcel_kind { PARCEL_SEND, PARCEL_CALL, PARCEL_PUSH };
 
-/* A payload on its way; it bears the parcel's number. */
+/* What one sender sends to one receiver. Its payload bears the number of its group's first one:
+ * a Push to several names is a group with the same payload. */
 struct parcel {
     enum parcel_kind kind;
     int from, to; /* senders; to: a user */
+    int first;    /* of its group */
     int wire;     /* it left on; NOBODY for a push */
     uint64_t step, ms, order;
     uint32_t size;
     bool until_delivered;
     bool accepted, reported;
-    uint64_t accepted_epoch;
+    uint64_t accepted_epoch; /* 0: not known */
+    uint64_t accepted_step;
+    uint64_t fence; /* push: the only epoch that may take it; 0: any */
     uint32_t processed;
+    int seen_session; /* that processed it last, under seen_seq */
+    uint64_t seen_seq;
+    bool acked;           /* an earlier session did, and acknowledged it */
     uint64_t spent_epoch; /* of the session without acks that processed it; 0: none did */
-    uint64_t epoch; /* call: of the session that made it */
+    uint64_t epoch;       /* call: of the session that made it */
+    uint32_t timeout_ms;  /* call; 0: the default */
+    uint64_t mail_link, mail_seq; /* call: under which an instance saw it last */
+    uint64_t lost_ms; /* call: when the instance was lost that had acknowledged it; 0: was not */
+};
+
+struct kick {
+    int user;
+    uint64_t fence;
+    bool used;
 };
 
 /* --- what the store has said ------------------------------------------------------------------ */
@@ -159,38 +221,86 @@ struct user {
     uint64_t epoch;
     uint64_t live_step;    /* has a session since; 0: has none */
     uint64_t offline_step; /* the last OFFLINE */
+    uint64_t epoch_before; /* the epoch that was there before; 0: none */
     uint64_t welcomed_epoch;
+    uint64_t written_epoch, written_seq; /* the last Message that the broker has written */
     uint64_t next_order[SENDERS]; /* of what is sent to this user */
     uint64_t next_call_order;
+    uint64_t first_call_step; /* to this process of the broker; 0: made none */
+    /* calls as instances saw them, without those that were marked */
+    uint64_t call_order;
+    int call_backend;
+    actor_handle call_actor;
 };
 
 /* --- backends --------------------------------------------------------------------------------- */
 
-enum { CHANNEL_FETCH, CHANNEL_SUBMIT, CHANNELS, TODO_MAX = 64, PUSHES_MAX = 8 };
+enum { CHANNEL_FETCH, CHANNEL_SUBMIT, CHANNEL_OTHER, CHANNELS, TODO_MAX = 64, COMMANDS = 4 };
 
 struct channel {
     bool to_send, waiting, answered;
     struct buffer request, answer;
     int exchange;
+    bool repeated;   /* an answer was lost, so it was sent again */
+    struct buffer lost; /* the Results that were lost; empty: none were */
+};
+
+/* A command, and what its result can be judged by. */
+struct asked_command {
+    int kind; /* Usher__V1__Command__BodyCase */
+    int names; /* Push, Lookup */
+    int users[COMMANDS];
+    int parcels;    /* Push: the first */
+    uint64_t fence; /* Push to one name, Kick */
+    uint64_t user_epoch, user_live_step; /* of that user, when it was asked */
+    uint64_t after, limit;               /* pages */
+    char prefix[8], after_name[16];
+    bool resync; /* for the mirror */
+};
+
+/* A Submit under way, one per channel that submits. */
+struct errand {
+    uint32_t lane, count;
+    uint64_t step;
+    uint64_t stream_seq; /* the last event when it was made */
+    struct asked_command commands[COMMANDS];
+};
+
+/* What a follower of the stream makes of it: who is there, true for `seq`. */
+struct mirror {
+    bool lost; /* events were missed; a snapshot is needed */
+    uint64_t seq;
+    struct {
+        int state;
+        uint64_t epoch;
+    } users[USERS];
 };
 
 struct backend {
     bool alive;
-    actor_handle actor; /* that the broker has for it */
+    actor_handle actor;  /* that the broker has for it */
+    actor_handle member; /* the one that it was accepted as */
+    uint64_t member_step;
+    uint64_t drained_step; /* its Drain was answered; 0: it takes everybody */
+    bool drains;           /* it was asked for */
     uint64_t stalled_until_ms;
-    uint64_t incarnation, link, mail_seen, presence_seen, presence_next, submit_seq;
+    uint64_t incarnation, link, mail_seen, presence_seen, presence_next;
+    uint64_t fetch_cursor, fetch_mail; /* of the last Fetch */
+    uint64_t acked_link, acked_mail;   /* what it has acknowledged in one that was answered */
+    uint64_t safe_cursor;  /* where nothing was missed yet */
+    uint64_t resync_seq;   /* of the last snapshot that was taken for the mirror */
+    uint64_t lane_seq[LANES];
     bool wants_hello;
     bool new_boot; /* the broker is another process now: what the link numbered is void */
     struct channel channels[CHANNELS];
+    struct errand errands[CHANNELS];
     struct {
         uint64_t call;
         int parcel;
     } todo[TODO_MAX];
     uint32_t todo_count;
-    int pushed[PUSHES_MAX]; /* parcels of the Submit under way, by command; NOBODY: no push */
-    uint32_t command_count;
-    uint64_t submit_step;
-    uint64_t call_order[USERS];
+    uint64_t call_order[USERS]; /* of the mail of this link */
+    struct mirror mirror;
 };
 
 /* --- the world -------------------------------------------------------------------------------- */
@@ -207,6 +317,7 @@ struct world {
     uint64_t chance, secrets; /* two generators: the world's choices, the broker's random bytes */
     uint64_t history;         /* hash of everything told */
     uint64_t step, now_ms;
+    uint64_t leap_ms; /* the end of the last long time in which nobody did anything */
     int64_t wall_offset_ms;
     const char *rule; /* the first that was broken; NULL: none */
     char what[512];
@@ -217,8 +328,14 @@ struct world {
     struct net *net;
     struct link *link;
     uint64_t restart_ms;
-    uint64_t crash_step, stop_step, moved_step;
+    uint64_t loss_step; /* when memory was lost that was not saved */
+    uint64_t stop_step;
     bool faulty, stopping, healing;
+    bool cut_is_kept; /* the commit in which power is lost */
+    bool has_fault[FAULTS];
+    uint64_t counts[COUNTS];
+    uint64_t published_seq; /* the last event in the feed */
+    int devices_per_user;
     uint32_t listed[LISTED_MAX]; /* taken out of the run queue */
     uint32_t listed_count;
     struct wire *wires;
@@ -231,6 +348,8 @@ struct world {
     uint32_t parcel_count;
     struct presence_event *events;
     uint64_t event_count; /* seq of the last */
+    struct kick *kicks;
+    uint32_t kick_count;
     struct user users[USERS];
     struct device devices[DEVICES];
     struct backend backends[BACKENDS];
@@ -252,6 +371,9 @@ void link_forget(struct world *world);
 void link_silence(struct world *world);
 bool link_step(struct world *world, bool all); /* carries requests and ends to the broker */
 void link_cut(struct world *world, struct channel *channel);
+
+/* The connection breaks and comes again: the request is sent again, as the transport does. */
+void link_break(struct world *world, struct channel *channel);
 uint32_t link_waiting(struct world *world);
 
 /* --- sim_client.c, sim_frames.c --------------------------------------------------------------- */
@@ -276,18 +398,64 @@ void client_ack(struct world *world, struct client_session *session);
 /* --- sim_backend.c ---------------------------------------------------------------------------- */
 
 void backends_make(struct world *world);
+void backends_free(struct world *world);
 bool backend_act(struct world *world, uint32_t index, bool all);
 void backend_die(struct world *world, uint32_t index);
 
-/* --- sim_check.c: the rules ------------------------------------------------------------------- */
+/* Takes a snapshot for the truth. */
+void backend_resync(struct world *world, struct backend *backend,
+                    const Usher__V1__SessionList *list);
+void check_mirrors(struct world *world);
 
-int parcel_make(struct world *world, enum parcel_kind kind, int from, int to, int wire);
-void parcel_fill(struct world *world, int parcel, uint8_t *payload);
-int parcel_read(struct world *world, struct bytes payload); /* NOBODY, and a broken rule */
+/* Sends a LinkRequest on a channel that is idle. */
+void backend_ask(struct backend *backend, unsigned channel, const Usher__V1__LinkRequest *request);
+
+/* --- sim_command.c: what backends submit ------------------------------------------------------ */
+
+void command_submit(struct world *world, uint32_t backend, unsigned channel);
+void command_results(struct world *world, uint32_t backend, unsigned channel,
+                     const Usher__V1__Results *results);
+
+/* --- sim_stream.c: the rules about the stream, the map and what is told of both --------------- */
 
 void check_stream(struct world *world); /* after everything that may have committed */
 void check_map(struct world *world);
+void check_no_inboxes(struct world *world);
+void check_published(struct world *world, struct bytes topic, struct bytes body);
+
+/* The user as of event `seq`: 0, or enum session_state. */
+int state_at(const struct world *world, int user, uint64_t seq, uint64_t *epoch);
+
+/* The event as of the stream; false: it is another. */
+bool event_matches(const struct world *world, const Usher__V1__PresenceEvent *event);
+
+/* A page of those after a name and with a prefix. */
+void check_page(struct world *world, const Usher__V1__SessionList *list,
+                const struct asked_command *asked);
+void check_lookup(struct world *world, const Usher__V1__SessionList *list,
+                  const struct asked_command *asked);
+void check_event_page(struct world *world, const Usher__V1__EventList *list,
+                      const struct asked_command *asked);
+void check_numbers(struct world *world, const Usher__V1__NumberList *list, uint64_t since_seq);
+
+/* Whether an OFFLINE by a kick of that epoch stands in the stream behind `since_seq`. */
+bool was_kicked(const struct world *world, int user, uint64_t epoch, uint64_t since_seq);
+int user_named(struct world *world, const char *name);
+
+/* --- sim_check.c: the rules about connections, requests and messages -------------------------- */
+
+/* A group of `names` parcels, to the users of that list. */
+int parcel_make(struct world *world, enum parcel_kind kind, int from, const int *to, int names,
+                int wire);
+void parcel_fill(struct world *world, int parcel, uint8_t *payload);
+
+/* The parcel of that payload for the receiver (NOBODY: a call); NOBODY, and a broken rule. */
+int parcel_read(struct world *world, struct bytes payload, int receiver);
+
 void check_welcome(struct world *world, uint32_t wire, const Usher__V1__Welcome *welcome);
+
+/* What a COMPLETE promised is there, now that something else than a Message came. */
+void check_vouched(struct world *world, uint32_t wire);
 
 /* The request that is answered; NULL, and a broken rule, when there is none. */
 const struct asked *check_answer(struct world *world, uint32_t wire, uint64_t id, bool ok);
@@ -296,11 +464,15 @@ void check_delivered(struct world *world, const struct parcel *parcel, uint64_t 
 void check_message(struct world *world, uint32_t wire, const Usher__V1__Message *message,
                    int parcel);
 void check_processed(struct world *world, struct client_session *session, int parcel,
-                     bool redelivered);
-void check_state_at(struct world *world, int user, uint64_t seq, int state, uint64_t epoch);
+                     uint64_t seq, bool redelivered);
+void check_timeout(struct world *world, const struct parcel *parcel);
+
+/* The instance is gone: what it had acknowledged is lost. */
+void check_lost(struct world *world, uint32_t backend);
+void check_call(struct world *world, uint32_t backend, const Usher__V1__UserCall *call,
+                int parcel);
 void check_healed(struct world *world);
 void check_empty(struct world *world);
-int user_named(struct world *world, const char *name);
 
 /* --- sim_world.c ------------------------------------------------------------------------------ */
 
@@ -310,5 +482,11 @@ void world_free(struct world *world);
 
 /* Runs one turn of a random listed actor. False: none is listed. */
 bool world_turn(struct world *world);
+
+/* Sees which backends are instances in the broker's eyes. */
+void world_watch_instances(struct world *world);
+
+/* Power was lost: nothing that the broker does has an effect any more. */
+bool world_is_dark(const struct world *world);
 
 #endif

@@ -6,182 +6,56 @@
 #include "base/check.h"
 #include "sim.h"
 
-/* The rules, over what clients and backends saw and what the store has committed:
+/* The rules over what clients and instances saw; those about the stream are in sim_stream.c:
  *
- *   A1 A2 A3 A4 A5   epochs are unique; a replaced connection has no effect and gets nothing;
- *                    epochs follow the order of logins; in the end the newest one serves
- *   B1 B2 B3         the stream: numbers without a gap, a chain per user, its end is the truth
- *   C1 C2            order per sender and receiver; what was accepted is delivered or excused
+ *   A2 A3 A4 A5      a replaced connection has no effect and gets nothing; epochs follow the order
+ *                    of logins; in the end the newest one serves
+ *   B3               in the end the stream is the truth
+ *   C1 C2            order per sender and receiver; what was accepted is delivered or excused, and
+ *                    nothing is called delivered that was not acknowledged
+ *   COMPLETE         a resume that is called complete brings everything that is known to have been
+ *                    accepted; one that is called partial has a cause
  *   D                nobody who has a session is called offline
+ *   FENCE            a Push to one epoch comes to no other
+ *   LOST             a call whose instance is lost says so, and does not wait for its time
  *   P5               every request gets exactly one final answer
  *   P8               when all have left, nothing is left of them
- *   P10              a Welcome is in the store before it is given, and after every crash
+ *   P10              a Welcome is in the store before it is given
+ *   PIN DRAIN        a user's calls go to one instance; one that drains gets no new users
  *
- * A connection's place among those of its user is the number of its ONLINE or RESUMED event in
- * the stream, which bears its address: so "later" is what the broker decided, not what a client
- * happened to see first. `superseded_step` is when a Welcome of a later one was received. */
+ * `superseded_step` of a connection is when a Welcome of a later one of its user was received. */
 
-enum { MAP_NONE = 0 };
-
-int user_named(struct world *world, const char *name)
-{
-    for (int i = 0; i < USERS; i++)
-        if (strcmp(world->users[i].name, name) == 0)
-            return i;
-    broken(world, "B1", "an event of a stranger: %s", name);
-    return 0;
-}
-
-static int wire_at(const struct world *world, const char *address)
-{
-    const char *colon = strrchr(address, ':');
-    long number = colon != NULL ? strtol(colon + 1, NULL, 10) : -1;
-    return number >= 0 && number < (long)world->wire_count ? (int)number : NOBODY;
-}
-
-/* --- the stream ------------------------------------------------------------------------------- */
-
-static void bind_wire(struct world *world, const struct presence_event *event)
-{
-    int number = wire_at(world, event->address);
-    if (number == NOBODY)
-        return;
-    struct wire *wire = &world->wires[number];
-    if (wire->bound_seq != 0)
-        broken(world, "A1", "wire %d is bound twice", number);
-    wire->bound_seq = event->seq;
-    wire->bound_epoch = event->epoch;
-}
-
-static void on_online(struct world *world, struct user *user, const struct presence_event *event)
-{
-    bool takeover = event->cause == USHER__V1__PRESENCE_EVENT__CAUSE__TAKEOVER;
-    if (takeover != (user->state != MAP_NONE) ||
-        event->previous_epoch != (takeover ? user->epoch : 0))
-        broken(world, "B2", "ONLINE %s %llu does not close what was there", event->user,
-               (unsigned long long)event->epoch);
-    if (event->epoch <= user->epoch)
-        broken(world, "B1", "the epoch of %s does not rise: %llu after %llu", event->user,
-               (unsigned long long)event->epoch, (unsigned long long)user->epoch);
-    if (user->state == MAP_NONE)
-        user->live_step = world->step;
-    user->state = SESSION_ONLINE;
-    user->epoch = event->epoch;
-    bind_wire(world, event);
-}
-
-/* DETACHED, RESUMED and OFFLINE are about the epoch that is there. */
-static void on_change(struct world *world, struct user *user, const struct presence_event *event)
-{
-    if (user->state == MAP_NONE || event->epoch != user->epoch) {
-        broken(world, "B2", "event %d of %s is about %llu, which is not there", event->kind,
-               event->user, (unsigned long long)event->epoch);
-    } else if (event->kind == USHER__V1__PRESENCE_EVENT__KIND__DETACHED) {
-        if (user->state != SESSION_ONLINE)
-            broken(world, "B2", "%s is detached twice", event->user);
-        user->state = SESSION_DETACHED;
-    } else if (event->kind == USHER__V1__PRESENCE_EVENT__KIND__RESUMED) {
-        user->state = SESSION_ONLINE;
-        bind_wire(world, event);
-    } else {
-        user->state = MAP_NONE;
-        user->live_step = 0;
-        user->offline_step = world->step;
-    }
-}
-
-static bool on_event(void *context, const struct presence_event *event)
-{
-    struct world *world = context;
-    if (event->seq != world->event_count + 1 || world->event_count == EVENTS_MAX) {
-        broken(world, "B1", "event %llu follows %llu", (unsigned long long)event->seq,
-               (unsigned long long)world->event_count);
-        return false;
-    }
-    world->events[world->event_count++] = *event;
-    tell(world, "event %llu %s kind %d epoch %llu cause %d %s", (unsigned long long)event->seq,
-         event->user, event->kind, (unsigned long long)event->epoch, event->cause,
-         event->address);
-    struct user *user = &world->users[user_named(world, event->user)];
-    if (event->kind == USHER__V1__PRESENCE_EVENT__KIND__ONLINE)
-        on_online(world, user, event);
-    else
-        on_change(world, user, event);
-    return true;
-}
-
-void check_stream(struct world *world)
-{
-    struct store_position position;
-    store_position(world->store, &position);
-    if (position.presence_last == world->event_count)
-        return;
-    if (position.presence_last < world->event_count)
-        broken(world, "B1", "the stream went back");
-    store_read_events(world->store, world->event_count, SIZE_MAX, on_event, world, &position);
-    check_map(world);
-}
-
-/* The map says what the stream says. */
-void check_map(struct world *world)
-{
-    for (int i = 0; i < USERS; i++) {
-        const struct user *user = &world->users[i];
-        struct session_record record = {0};
-        bool there = store_get_session(world->store, user->name, &record) == 0;
-        if (there != (user->state != MAP_NONE) || (there && record.epoch != user->epoch) ||
-            (there && (int)record.state != user->state))
-            broken(world, "P10", "the map has another session of %s than the stream: %llu",
-                   user->name, (unsigned long long)record.epoch);
-        if (user->welcomed_epoch > user->epoch)
-            broken(world, "P10", "the Welcome of %s to epoch %llu is forgotten", user->name,
-                   (unsigned long long)user->welcomed_epoch);
-    }
-}
-
-void check_state_at(struct world *world, int who, uint64_t seq, int state, uint64_t epoch)
-{
-    const struct user *user = &world->users[who];
-    int true_state = MAP_NONE;
-    uint64_t true_epoch = 0;
-    if (seq > world->event_count) {
-        broken(world, "SNAP", "a page is true for an event that does not exist");
-        return;
-    }
-    for (uint64_t i = seq; i > 0; i--) {
-        const struct presence_event *event = &world->events[i - 1];
-        if (strcmp(event->user, user->name) != 0)
-            continue;
-        true_epoch = event->epoch;
-        if (event->kind == USHER__V1__PRESENCE_EVENT__KIND__DETACHED)
-            true_state = SESSION_DETACHED;
-        else if (event->kind != USHER__V1__PRESENCE_EVENT__KIND__OFFLINE)
-            true_state = SESSION_ONLINE;
-        break;
-    }
-    if (state != true_state || (state != MAP_NONE && epoch != true_epoch))
-        broken(world, "SNAP", "%s at %llu: told state %d epoch %llu, true %d %llu", user->name,
-               (unsigned long long)seq, state, (unsigned long long)epoch, true_state,
-               (unsigned long long)true_epoch);
-}
+enum { MAP_NONE = 0, STALE_MS = 100, IDLE_MS_MAX = 400 };
 
 /* --- parcels ---------------------------------------------------------------------------------- */
 
 enum { PARCEL_HEAD_BYTES = 4 };
 
-int parcel_make(struct world *world, enum parcel_kind kind, int from, int to, int wire)
+static void add_parcel(struct world *world, const struct parcel *like)
 {
-    if (world->parcel_count == PARCELS_MAX)
+    struct parcel *parcel = &world->parcels[world->parcel_count++];
+    *parcel = *like;
+    struct user *user = &world->users[parcel->kind == PARCEL_CALL ? parcel->from : parcel->to];
+    parcel->order = parcel->kind == PARCEL_CALL ? ++user->next_call_order
+                                                : ++user->next_order[parcel->from];
+}
+
+int parcel_make(struct world *world, enum parcel_kind kind, int from, const int *to, int names,
+                int wire)
+{
+    if (world->parcel_count + (uint32_t)names > PARCELS_MAX)
         return NOBODY;
-    struct user *receiver = kind == PARCEL_CALL ? &world->users[from] : &world->users[to];
-    struct parcel *parcel = &world->parcels[world->parcel_count];
-    *parcel = (struct parcel){
-        .kind = kind, .from = from, .to = to, .wire = wire, .step = world->step,
-        .ms = world->now_ms,
-        .order = kind == PARCEL_CALL ? ++receiver->next_call_order : ++receiver->next_order[from],
+    int first = (int)world->parcel_count;
+    struct parcel parcel = {
+        .kind = kind, .from = from, .first = first, .wire = wire, .step = world->step,
+        .ms = world->now_ms, .seen_session = NOBODY,
         .size = PARCEL_HEAD_BYTES + (one_in(world, 8) ? below(world, 300) : below(world, 24)),
     };
-    return (int)world->parcel_count++;
+    for (int i = 0; i < names; i++) {
+        parcel.to = kind == PARCEL_CALL ? NOBODY : to[i];
+        add_parcel(world, &parcel);
+    }
+    return first;
 }
 
 static uint8_t parcel_byte(uint32_t number, uint32_t at)
@@ -192,20 +66,33 @@ static uint8_t parcel_byte(uint32_t number, uint32_t at)
 void parcel_fill(struct world *world, int number, uint8_t *payload)
 {
     for (uint32_t i = 0; i < world->parcels[number].size; i++)
-        payload[i] = parcel_byte((uint32_t)number, i);
+        payload[i] = parcel_byte((uint32_t)world->parcels[number].first, i);
 }
 
-int parcel_read(struct world *world, struct bytes payload)
+/* Of a group, the one for that receiver. */
+static int in_group(const struct world *world, uint32_t first, int receiver)
+{
+    for (uint32_t i = first; i < world->parcel_count; i++) {
+        if (world->parcels[i].first != (int)first)
+            break;
+        if (world->parcels[i].to == receiver)
+            return (int)i;
+    }
+    return (int)first;
+}
+
+int parcel_read(struct world *world, struct bytes payload, int receiver)
 {
     uint32_t number = 0;
     for (uint32_t i = 0; i < PARCEL_HEAD_BYTES && i < payload.size; i++)
         number |= (uint32_t)payload.data[i] << (8 * i);
     bool right = payload.size >= PARCEL_HEAD_BYTES && number < world->parcel_count &&
+                 world->parcels[number].first == (int)number &&
                  world->parcels[number].size == payload.size;
     for (uint32_t i = 0; right && i < payload.size; i++)
         right = payload.data[i] == parcel_byte(number, i);
     if (right)
-        return (int)number;
+        return in_group(world, number, receiver);
     broken(world, "BYTES", "a payload of %zu bytes that nobody sent", payload.size);
     return NOBODY;
 }
@@ -217,6 +104,66 @@ static bool was_superseded(const struct world *world, int wire, uint64_t step)
 {
     uint64_t since = world->wires[wire].superseded_step;
     return since != 0 && step > since;
+}
+
+/* Whether something was lost that the client did not know of when it asked. */
+static bool may_miss(const struct world *world, const struct wire *wire)
+{
+    const struct client_session *session = &world->sessions[wire->session];
+    uint64_t age_ms = world->broker_options.limits_inbox_age_ms;
+    if (world->loss_step >= wire->known_step)
+        return true;
+    if (!session->acks && wire->written_seq > wire->last_seq)
+        return true; /* handed out, to a connection that was lost */
+    if (session->acked_seq > wire->last_seq)
+        return true; /* acknowledged on another connection meanwhile */
+    for (uint32_t i = 0; i < world->parcel_count; i++) {
+        const struct parcel *parcel = &world->parcels[i];
+        if (parcel->kind != PARCEL_CALL && parcel->to == wire->user &&
+            parcel->seen_session != wire->session &&
+            world->now_ms + STALE_MS >= parcel->ms + age_ms)
+            return true;
+    }
+    return false;
+}
+
+static void check_replay(struct world *world, uint32_t number,
+                         const Usher__V1__Welcome *welcome)
+{
+    struct wire *wire = &world->wires[number];
+    bool complete = welcome->replay == USHER__V1__WELCOME__REPLAY__COMPLETE;
+    if (welcome->next_seq <= wire->last_seq ||
+        (complete && welcome->next_seq != wire->last_seq + 1))
+        broken(world, "RESUME", "after %llu, next_seq %llu, replay %d",
+               (unsigned long long)wire->last_seq, (unsigned long long)welcome->next_seq,
+               (int)welcome->replay);
+    count(world, complete ? COUNT_resumes_complete : COUNT_resumes_partial);
+    wire->vouched = complete;
+    struct client_session *session = &world->sessions[wire->session];
+    if (!complete && session->wire == (int)number)
+        session->partial_step = wire->bound_step;
+    if (!complete && !may_miss(world, wire))
+        broken(world, "COMPLETE", "the resume on wire %u is called partial without a cause",
+               number);
+}
+
+void check_vouched(struct world *world, uint32_t number)
+{
+    struct wire *wire = &world->wires[number];
+    wire->vouched = false;
+    const struct client_session *session = &world->sessions[wire->session];
+    if (session->wire != (int)number)
+        return; /* the client listens elsewhere */
+    for (uint32_t i = 0; i < world->parcel_count; i++) {
+        const struct parcel *parcel = &world->parcels[i];
+        if (parcel->kind != PARCEL_CALL && parcel->to == wire->user && parcel->accepted &&
+            parcel->accepted_epoch == wire->asked_epoch &&
+            parcel->accepted_step < wire->asked_step && parcel->step > session->partial_step &&
+            parcel->processed == 0)
+            broken(world, "COMPLETE",
+                   "the resume on wire %u is called complete, message %llu from %d is missing",
+                   number, (unsigned long long)parcel->order, parcel->from);
+    }
 }
 
 void check_welcome(struct world *world, uint32_t number, const Usher__V1__Welcome *welcome)
@@ -235,12 +182,8 @@ void check_welcome(struct world *world, uint32_t number, const Usher__V1__Welcom
     bool fresh = welcome->replay == USHER__V1__WELCOME__REPLAY__FRESH;
     if (fresh == wire->is_resume || (fresh && welcome->next_seq != 1))
         broken(world, "RESUME", "replay %d on wire %u", (int)welcome->replay, number);
-    bool complete = welcome->replay == USHER__V1__WELCOME__REPLAY__COMPLETE;
-    if (wire->is_resume && (welcome->next_seq <= wire->last_seq ||
-                            (complete && welcome->next_seq != wire->last_seq + 1)))
-        broken(world, "RESUME", "after %llu, next_seq %llu, replay %d",
-               (unsigned long long)wire->last_seq, (unsigned long long)welcome->next_seq,
-               (int)welcome->replay);
+    if (wire->is_resume)
+        check_replay(world, number, welcome);
     if (welcome->epoch > user->welcomed_epoch)
         user->welcomed_epoch = welcome->epoch;
     for (uint32_t i = 0; i < world->wire_count; i++) {
@@ -303,10 +246,17 @@ static bool epoch_has_acks(const struct world *world, int user, uint64_t epoch)
     return false;
 }
 
+static bool was_acked(const struct world *world, const struct parcel *parcel)
+{
+    return parcel->acked || (parcel->seen_session != NOBODY &&
+                             parcel->seen_seq <= world->sessions[parcel->seen_session].acked_seq);
+}
+
 void check_delivered(struct world *world, const struct parcel *parcel, uint64_t epoch)
 {
-    if (epoch_has_acks(world, parcel->to, epoch) && parcel->processed == 0)
-        broken(world, "C2", "message %llu from %d to %s is reported delivered and was not",
+    count(world, COUNT_delivered);
+    if (epoch_has_acks(world, parcel->to, epoch) && !was_acked(world, parcel))
+        broken(world, "C2", "message %llu from %d to %s is called delivered, not acknowledged",
                (unsigned long long)parcel->order, parcel->from, world->users[parcel->to].name);
 }
 
@@ -332,10 +282,9 @@ void check_message(struct world *world, uint32_t number, const Usher__V1__Messag
                parcel->wire);
 }
 
-void check_processed(struct world *world, struct client_session *session, int which,
-                     bool redelivered)
+static bool comes_too_late(const struct world *world, const struct client_session *session,
+                           const struct parcel *parcel, bool redelivered)
 {
-    struct parcel *parcel = &world->parcels[which];
     int from = parcel->from;
     bool inverted = parcel->order <= session->last_order[from];
     for (uint32_t i = 0; i < world->session_count && !redelivered; i++) {
@@ -348,7 +297,35 @@ void check_processed(struct world *world, struct client_session *session, int wh
             other->first_fresh[from] <= parcel->order)
             inverted = true;
     }
-    if (inverted)
+    return inverted;
+}
+
+static void note_processed(struct world *world, struct client_session *session,
+                           struct parcel *parcel, uint64_t seq)
+{
+    /* A replaced session may read it late, and cannot acknowledge it any more. */
+    if (parcel->seen_session == NOBODY ||
+        world->sessions[parcel->seen_session].epoch <= session->epoch) {
+        parcel->acked = was_acked(world, parcel);
+        parcel->seen_session = (int)(session - world->sessions);
+        parcel->seen_seq = seq;
+    }
+    parcel->processed++;
+    if (!session->acks && parcel->spent_epoch == 0)
+        parcel->spent_epoch = session->epoch;
+}
+
+void check_processed(struct world *world, struct client_session *session, int which, uint64_t seq,
+                     bool redelivered)
+{
+    struct parcel *parcel = &world->parcels[which];
+    int from = parcel->from;
+    count(world, redelivered ? COUNT_messages_again : COUNT_messages);
+    if (parcel->fence != 0 && (session->epoch < parcel->fence ||
+                               (session->epoch > parcel->fence && !redelivered)))
+        broken(world, "FENCE", "a push to epoch %llu came to %llu",
+               (unsigned long long)parcel->fence, (unsigned long long)session->epoch);
+    if (comes_too_late(world, session, parcel, redelivered))
         broken(world, "C1", "message %llu from %d to %s comes after %llu",
                (unsigned long long)parcel->order, from, world->users[parcel->to].name,
                (unsigned long long)session->last_order[from]);
@@ -359,9 +336,100 @@ void check_processed(struct world *world, struct client_session *session, int wh
     session->last_order[from] = parcel->order;
     if (!redelivered && session->first_fresh[from] == 0)
         session->first_fresh[from] = parcel->order;
-    parcel->processed++;
-    if (!session->acks && parcel->spent_epoch == 0)
-        parcel->spent_epoch = session->epoch;
+    note_processed(world, session, parcel, seq);
+}
+
+/* --- calls ------------------------------------------------------------------------------------ */
+
+void check_lost(struct world *world, uint32_t index)
+{
+    const struct backend *backend = &world->backends[index];
+    for (uint32_t i = 0; i < world->parcel_count; i++) {
+        struct parcel *parcel = &world->parcels[i];
+        if (parcel->kind == PARCEL_CALL && parcel->mail_link == backend->acked_link &&
+            parcel->mail_seq != 0 && parcel->mail_seq <= backend->acked_mail &&
+            parcel->lost_ms == 0)
+            parcel->lost_ms = world->now_ms;
+    }
+}
+
+/* Its caller was told that the instance is lost, before the time was over: unless he did nothing
+ * all that time, so that the end of it came to him together with the news. */
+void check_timeout(struct world *world, const struct parcel *parcel)
+{
+    uint64_t timeout_ms = parcel->timeout_ms != 0
+                              ? parcel->timeout_ms
+                              : world->broker_options.limits_call_timeout_ms;
+    if (parcel->lost_ms > world->leap_ms &&
+        parcel->ms + timeout_ms > parcel->lost_ms + IDLE_MS_MAX)
+        broken(world, "LOST", "call %llu of %d ran out of time, but its instance was lost before",
+               (unsigned long long)parcel->order, parcel->from);
+}
+
+/* It is an instance in the broker's eyes too, not one that was given up and does not know. */
+static bool is_instance(const struct backend *backend)
+{
+    return backend->actor != 0 && backend->member == backend->actor;
+}
+
+/* All calls of the user were made while the one was draining and the other would take him. */
+static bool was_kept_out(const struct world *world, int drained, int other,
+                         const struct parcel *parcel)
+{
+    const struct backend *old = &world->backends[drained];
+    const struct backend *taker = &world->backends[other];
+    uint64_t first_step = world->users[parcel->from].first_call_step;
+    return old->drained_step != 0 && first_step > old->drained_step && is_instance(taker) &&
+           !taker->drains && first_step > taker->member_step;
+}
+
+/* Calls that no mark excuses, at an instance that is one. */
+static void check_route(struct world *world, int which, const struct parcel *parcel)
+{
+    struct user *user = &world->users[parcel->from];
+    struct backend *backend = &world->backends[which];
+    int other = INSTANCES - 1 - which;
+    if (parcel->order < user->call_order)
+        broken(world, "C1", "call %llu of %s comes after %llu, which another instance had",
+               (unsigned long long)parcel->order, user->name,
+               (unsigned long long)user->call_order);
+    if (user->call_backend != which && user->call_actor != 0 &&
+        user->call_actor == world->backends[user->call_backend].actor)
+        broken(world, "PIN", "call %llu of %s leaves its instance",
+               (unsigned long long)parcel->order, user->name);
+    if (was_kept_out(world, which, other, parcel))
+        broken(world, "DRAIN", "call %llu of %s, who is new, came to an instance that drains",
+               (unsigned long long)parcel->order, user->name);
+    if (was_kept_out(world, other, which, parcel))
+        count(world, COUNT_drains_kept_out);
+    user->call_order = parcel->order;
+    user->call_backend = which;
+    user->call_actor = backend->actor;
+}
+
+void check_call(struct world *world, uint32_t index, const Usher__V1__UserCall *call, int number)
+{
+    struct backend *backend = &world->backends[index];
+    struct parcel *parcel = &world->parcels[number];
+    count(world, call->redelivered ? COUNT_calls_again : COUNT_calls);
+    if (parcel->wire != NOBODY && was_superseded(world, parcel->wire, parcel->step))
+        broken(world, "A2", "a call that was made on wire %d after its replacement arrived",
+               parcel->wire);
+    bool right = parcel->kind == PARCEL_CALL && parcel->epoch == call->epoch &&
+                 strcmp(world->users[parcel->from].name, call->user) == 0;
+    if (!right) {
+        broken(world, "MAIL", "parcel %d as a call of %s %llu", number, call->user,
+               (unsigned long long)call->epoch);
+        return;
+    }
+    if (parcel->order <= backend->call_order[parcel->from] ||
+        (!call->redelivered && parcel->processed++ > 0))
+        broken(world, "C1", "call %llu of %s comes after %llu", (unsigned long long)parcel->order,
+               call->user, (unsigned long long)backend->call_order[parcel->from]);
+    backend->call_order[parcel->from] = parcel->order;
+    world_watch_instances(world);
+    if (!call->redelivered && is_instance(backend))
+        check_route(world, (int)index, parcel);
 }
 
 /* --- in the end ------------------------------------------------------------------------------- */
@@ -370,7 +438,7 @@ void check_processed(struct world *world, struct client_session *session, int wh
 static bool is_excused(const struct world *world, const struct parcel *parcel)
 {
     const struct user *user = &world->users[parcel->to];
-    if (world->crash_step >= parcel->step || user->offline_step >= parcel->step)
+    if (world->loss_step >= parcel->step || user->offline_step >= parcel->step)
         return true;
     if (world->now_ms - parcel->ms >= world->broker_options.limits_inbox_age_ms)
         return true;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "proto/frame.h"
 #include "proto/varint.h"
 #include "sim.h"
 
@@ -12,11 +13,19 @@
  * connection that it uses; those that it has left behind may still be open, still hold a session
  * in the broker's eyes, and still be written to: the zombies that the rules are about. */
 
-enum { PAYLOAD_MAX = 512, REST_MS = 400, TIMEOUT_MS_MAX = 800, LOGIN_IDS = 1 << 20 };
+enum {
+    PAYLOAD_MAX = 512,
+    REST_MS = 400,
+    LAG_MS = 2000,
+    TIMEOUT_MS_MAX = 1900,
+    LOGIN_IDS = 1 << 20,
+};
 
 void clients_make(struct world *world)
 {
     static const char *const names[USERS] = {"ann", "bob", "cleo", "dan", "eve", "finn"};
+    /* With one device sessions live long, with three they fight. */
+    world->devices_per_user = 1 + (int)below(world, DEVICES_PER_USER);
     for (int i = 0; i < USERS; i++)
         snprintf(world->users[i].name, sizeof(world->users[i].name), "%s", names[i]);
     for (int i = 0; i < DEVICES; i++)
@@ -41,6 +50,8 @@ void wire_close(struct world *world, struct wire *wire, uint64_t visible_ms, boo
 {
     if (wire->client_closed || wire->reset)
         return;
+    if (wire->input.size > 0)
+        count(world, COUNT_frames_cut_down);
     wire->client_closed = true;
     wire->reset = reset;
     wire->end_visible_ms = visible_ms;
@@ -52,15 +63,32 @@ static bool is_open(const struct wire *wire)
     return !wire->client_closed && !wire->reset && !wire->over;
 }
 
+/* As far as can be seen: what was read before may have ended inside a frame too. */
+static bool ends_inside_frame(const struct wire *wire, size_t size)
+{
+    struct bytes left = {wire->up.data, size};
+    struct bytes frame;
+    size_t used;
+    while (frame_next(left, SIZE_MAX, &frame, &used) == 1)
+        left = (struct bytes){left.data + used, left.size - used};
+    return left.size > 0;
+}
+
 /* Any part of what was under way may arrive, at once or late, and the end may be seen or not. */
 static void cut(struct world *world, struct wire *wire)
 {
-    if (one_in(world, 2) && wire->up.size > 0)
-        wire->up.size = below(world, (uint32_t)wire->up.size + 1);
+    count(world, COUNT_connections_lost);
+    if (one_in(world, 2) && wire->up.size > 0) {
+        size_t left = below(world, (uint32_t)wire->up.size + 1);
+        if (ends_inside_frame(wire, left))
+            count(world, COUNT_frames_cut_up);
+        wire->up.size = left;
+    }
     uint64_t visible_ms = world->now_ms;
-    if (one_in(world, 8))
+    if (one_in(world, 8)) {
         visible_ms = UINT64_MAX; /* half-open: only silence tells */
-    else if (one_in(world, 2))
+        count(world, COUNT_connections_half_open);
+    } else if (one_in(world, 2))
         visible_ms += below(world, 3000);
     wire_close(world, wire, visible_ms, one_in(world, 2));
 }
@@ -84,9 +112,11 @@ static int open_wire(struct world *world, int device)
     if (world->wire_count == WIRES_MAX || world->request_count == REQUESTS_MAX)
         return NOBODY;
     struct wire *wire = &world->wires[world->wire_count];
+    bool slow = strikes(world, FAULT_slow, 6);
     *wire = (struct wire){.user = world->devices[device].user, .device = device,
-                          .session = NOBODY,
-                          .down_room = one_in(world, 6) ? 200 + below(world, 800) : 1 << 20};
+                          .session = NOBODY, .slow = slow,
+                          .down_room = slow ? 200 + below(world, 800) : 1 << 20};
+    count(world, COUNT_connections);
     return (int)world->wire_count++;
 }
 
@@ -122,7 +152,10 @@ static void ask_resume(struct world *world, int number, int session_number)
     wire->asked_step = world->step;
     wire->last_seq = session->last_seq;
     wire->session = session_number;
+    wire->known_step = session->bound_step;
     session->wire = number; /* what still comes on the old one is not looked at */
+    if (session->last_seq > session->acked_seq)
+        session->acked_seq = session->last_seq;
     resume.username = world->users[wire->user].name;
     resume.epoch = session->epoch;
     resume.secret = (ProtobufCBinaryData){sizeof(session->secret), session->secret};
@@ -154,6 +187,7 @@ void client_refused(struct world *world, uint32_t number, uint32_t code)
 {
     struct wire *wire = &world->wires[number];
     bool free_to_login = code == USHER__V1__ERROR__CODE__RESUME_REJECTED ||
+                         code == USHER__V1__ERROR__CODE__RATE_LIMITED ||
                          code == USHER__V1__ERROR__CODE__UNAVAILABLE;
     if (!free_to_login || one_in(world, 3) || world->request_count == REQUESTS_MAX) {
         wire_close(world, wire, world->now_ms + below(world, 50), false);
@@ -176,11 +210,12 @@ static void ask_send(struct world *world, int number)
     struct wire *wire = &world->wires[number];
     uint8_t payload[PAYLOAD_MAX];
     int to = (int)below(world, USERS);
-    int parcel = parcel_make(world, PARCEL_SEND, wire->user, to, number);
+    int parcel = parcel_make(world, PARCEL_SEND, wire->user, &to, 1, number);
     if (parcel == NOBODY)
         return;
     Usher__V1__ClientFrame frame = USHER__V1__CLIENT_FRAME__INIT;
     Usher__V1__Send send = USHER__V1__SEND__INIT;
+    count(world, COUNT_sends);
     parcel_fill(world, parcel, payload);
     send.to = world->users[to].name;
     send.payload = (ProtobufCBinaryData){world->parcels[parcel].size, payload};
@@ -200,9 +235,12 @@ static void ask_call(struct world *world, int number)
 {
     struct wire *wire = &world->wires[number];
     uint8_t payload[PAYLOAD_MAX];
-    int parcel = parcel_make(world, PARCEL_CALL, wire->user, NOBODY, number);
+    int parcel = parcel_make(world, PARCEL_CALL, wire->user, NULL, 1, number);
     if (parcel == NOBODY)
         return;
+    struct user *user = &world->users[wire->user];
+    if (user->first_call_step == 0)
+        user->first_call_step = world->step;
     Usher__V1__ClientFrame frame = USHER__V1__CLIENT_FRAME__INIT;
     Usher__V1__Call call = USHER__V1__CALL__INIT;
     parcel_fill(world, parcel, payload);
@@ -211,6 +249,7 @@ static void ask_call(struct world *world, int number)
     call.method = (char *)"m";
     call.payload = (ProtobufCBinaryData){world->parcels[parcel].size, payload};
     call.timeout_ms = one_in(world, 3) ? 0 : 20 + below(world, TIMEOUT_MS_MAX);
+    world->parcels[parcel].timeout_ms = call.timeout_ms;
     frame.id = maybe_id(world, ASK_CALL, number, parcel);
     frame.body_case = USHER__V1__CLIENT_FRAME__BODY_CALL;
     frame.call = &call;
@@ -252,6 +291,8 @@ void client_ack(struct world *world, struct client_session *session)
     ack.seq = one_in(world, 8) ? 1 + below(world, (uint32_t)session->last_seq) : session->last_seq;
     if (world->healing)
         ack.seq = session->last_seq;
+    if (ack.seq > session->acked_seq)
+        session->acked_seq = ack.seq;
     frame.body_case = USHER__V1__CLIENT_FRAME__BODY_ACK;
     frame.ack = &ack;
     tell(world, "wire %d: ack %llu", session->wire, (unsigned long long)ack.seq);
@@ -265,6 +306,7 @@ static void misbehave(struct world *world, int number)
     static const uint8_t endless[] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
     struct wire *wire = &world->wires[number];
     tell(world, "wire %d misbehaves", number);
+    count(world, COUNT_abuses);
     switch (below(world, wire->welcomed ? 4 : 3)) {
     case 0:
         CHECK_DEBT(buffer_append(&wire->up, garbage, sizeof(garbage)) == 0, "no memory");
@@ -326,6 +368,18 @@ static void speak_on_zombie(struct world *world)
     }
 }
 
+static void leave_behind(struct world *world, struct device *device)
+{
+    count(world, COUNT_zombies);
+    device->wire = NOBODY;
+}
+
+static void lag(struct world *world, struct wire *wire)
+{
+    count(world, COUNT_lags);
+    wire->lag_until_ms = world->now_ms + below(world, LAG_MS);
+}
+
 static bool live_on(struct world *world, struct device *device)
 {
     struct wire *wire = &world->wires[device->wire];
@@ -334,16 +388,18 @@ static bool live_on(struct world *world, struct device *device)
         speak(world, device->wire);
     } else if (chance < 350) {
         speak_on_zombie(world);
-    } else if (chance < 360) {
+    } else if (chance < 360 && faults_has(world, FAULT_loss)) {
         cut(world, wire);
         device->wire = NOBODY;
         device->rest_until_ms = world->now_ms + below(world, REST_MS);
-    } else if (chance < 365) {
-        device->wire = NOBODY; /* left open: a zombie */
-    } else if (chance < 367 && wire->welcomed) {
+    } else if (chance >= 360 && chance < 365 && faults_has(world, FAULT_zombie)) {
+        leave_behind(world, device);
+    } else if (chance >= 365 && chance < 367 && wire->welcomed) {
         ask_logout(world, device->wire);
-    } else if (chance < 369) {
+    } else if (chance >= 367 && chance < 369 && faults_has(world, FAULT_abuse)) {
         misbehave(world, device->wire);
+    } else if (chance >= 369 && chance < 373 && faults_has(world, FAULT_lag)) {
+        lag(world, wire);
     } else {
         return false;
     }
@@ -352,7 +408,8 @@ static bool live_on(struct world *world, struct device *device)
 
 bool client_act(struct world *world)
 {
-    int number = (int)below(world, DEVICES);
+    int number = (int)(below(world, USERS) * DEVICES_PER_USER +
+                       below(world, (uint32_t)world->devices_per_user));
     struct device *device = &world->devices[number];
     if (device->wire != NOBODY && !is_open(&world->wires[device->wire]))
         device->wire = NOBODY;
@@ -379,11 +436,20 @@ static bool has_connection(const struct world *world, int user)
     return false;
 }
 
+/* What his devices have left behind would keep him out, if he was thrown out too often. */
+static void tidy_up(struct world *world, int user)
+{
+    for (uint32_t i = 0; i < world->wire_count; i++)
+        if (world->wires[i].user == user)
+            wire_close(world, &world->wires[i], world->now_ms, false);
+}
+
 void clients_come_home(struct world *world)
 {
     for (int i = 0; i < USERS; i++) {
         if (world->users[i].state == 0 || has_connection(world, i))
             continue;
+        tidy_up(world, i);
         int wire = open_wire(world, i * DEVICES_PER_USER);
         if (wire == NOBODY)
             continue;

@@ -10,6 +10,8 @@
  * must not change what the world does next, or a small change of the broker would make an old
  * seed another world. */
 
+enum { LEAP_MS = 50 };
+
 static uint64_t draw(uint64_t *state)
 {
     *state ^= *state << 13;
@@ -99,4 +101,6 @@ void env_init(struct world *world, uint64_t seed)
 void advance(struct world *world, uint64_t ms)
 {
     world->now_ms += ms;
+    if (ms > LEAP_MS)
+        world->leap_ms = world->now_ms;
 }

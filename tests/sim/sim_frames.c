@@ -23,15 +23,18 @@ static void on_welcome(struct world *world, uint32_t number, const Usher__V1__We
     wire->next_seq = welcome->next_seq;
     if (wire->is_resume) {
         struct client_session *session = &world->sessions[wire->session];
-        if (session->wire == (int)number)
+        if (session->wire == (int)number) {
             session->last_seq = welcome->next_seq - 1;
+            session->bound_step = wire->bound_step;
+        }
         return;
     }
     wire->session = (int)world->session_count++;
     struct client_session *session = &world->sessions[wire->session];
     *session = (struct client_session){.user = wire->user, .device = wire->device,
                                        .wire = (int)number, .epoch = welcome->epoch,
-                                       .acks = wire->acks};
+                                       .acks = wire->acks,
+                                       .bound_step = wire->bound_step};
     if (welcome->secret.len == sizeof(session->secret))
         memcpy(session->secret, welcome->secret.data, welcome->secret.len);
     if (device->wire == (int)number)
@@ -42,7 +45,7 @@ static void on_message(struct world *world, uint32_t number, const Usher__V1__Me
 {
     struct wire *wire = &world->wires[number];
     int parcel =
-        parcel_read(world, (struct bytes){message->payload.data, message->payload.len});
+        parcel_read(world, (struct bytes){message->payload.data, message->payload.len}, wire->user);
     if (parcel == NOBODY || wire->session == NOBODY)
         return;
     tell(world, "wire %u: message %llu, parcel %d%s", number, (unsigned long long)message->seq,
@@ -58,7 +61,7 @@ static void on_message(struct world *world, uint32_t number, const Usher__V1__Me
         return;
     }
     session->last_seq = message->seq;
-    check_processed(world, session, parcel, message->redelivered);
+    check_processed(world, session, parcel, message->seq, message->redelivered);
     if (world->healing || one_in(world, 4))
         client_ack(world, session);
 }
@@ -82,6 +85,7 @@ static void on_done(struct world *world, uint32_t wire, uint64_t id, uint64_t ep
     } else {
         parcel->accepted = true;
         parcel->accepted_epoch = epoch;
+        parcel->accepted_step = world->step;
     }
 }
 
@@ -97,6 +101,22 @@ static void check_refused_resume(struct world *world, const struct wire *wire)
                (unsigned long long)wire->asked_epoch);
 }
 
+static void count_error(struct world *world, uint32_t code)
+{
+    if (code == USHER__V1__ERROR__CODE__RESUME_REJECTED)
+        count(world, COUNT_resumes_refused);
+    else if (code == USHER__V1__ERROR__CODE__UNAVAILABLE)
+        count(world, COUNT_refused_unavailable);
+    else if (code == USHER__V1__ERROR__CODE__DRAINING)
+        count(world, COUNT_refused_draining);
+    else if (code == USHER__V1__ERROR__CODE__RATE_LIMITED)
+        count(world, COUNT_refused_rate);
+    else if (code == USHER__V1__ERROR__CODE__UNDELIVERED)
+        count(world, COUNT_undelivered);
+    else if (code == USHER__V1__ERROR__CODE__SERVICE_LOST)
+        count(world, COUNT_services_lost);
+}
+
 static void on_error(struct world *world, uint32_t number, uint64_t id,
                      const Usher__V1__Error *error)
 {
@@ -104,6 +124,7 @@ static void on_error(struct world *world, uint32_t number, uint64_t id,
     const struct asked *request = check_answer(world, number, id, false);
     if (request == NULL)
         return;
+    count_error(world, error->code);
     if (error->code == USHER__V1__ERROR__CODE__RESUME_REJECTED) {
         check_refused_resume(world, wire);
         struct device *device = &world->devices[wire->device];
@@ -118,6 +139,8 @@ static void on_error(struct world *world, uint32_t number, uint64_t id,
         return;
     struct parcel *parcel = &world->parcels[request->parcel];
     parcel->reported = true;
+    if (parcel->kind == PARCEL_CALL && error->code == USHER__V1__ERROR__CODE__TIMEOUT)
+        check_timeout(world, parcel);
     if (parcel->kind == PARCEL_SEND && error->code == USHER__V1__ERROR__CODE__NOT_ONLINE)
         check_not_online(world, parcel->to, request->step);
 }
@@ -128,7 +151,9 @@ static void on_reply(struct world *world, uint32_t wire, uint64_t id,
     const struct asked *request = check_answer(world, wire, id, true);
     if (request == NULL)
         return;
-    int parcel = parcel_read(world, (struct bytes){reply->payload.data, reply->payload.len});
+    int parcel =
+        parcel_read(world, (struct bytes){reply->payload.data, reply->payload.len}, NOBODY);
+    count(world, COUNT_replies);
     if (parcel != NOBODY && parcel != request->parcel)
         broken(world, "P5", "request %llu got the reply to parcel %d", (unsigned long long)id,
                parcel);
@@ -171,6 +196,8 @@ void client_frame_in(struct world *world, uint32_t number, struct bytes bytes)
          frame->body_case == USHER__V1__BROKER_FRAME__BODY_ERROR   ? (int)frame->error->code
          : frame->body_case == USHER__V1__BROKER_FRAME__BODY_CLOSE ? (int)frame->close->reason
                                                                    : 0);
+    if (wire->vouched && frame->body_case != USHER__V1__BROKER_FRAME__BODY_MESSAGE)
+        check_vouched(world, number);
     switch (frame->body_case) {
     case USHER__V1__BROKER_FRAME__BODY_WELCOME:
         if (check_answer(world, number, frame->id, true) != NULL)
@@ -209,6 +236,9 @@ static void on_end_of_file(struct world *world, uint32_t number)
     bool excused = wire->got_close || wire->crashed || wire->choked;
     if (!excused)
         broken(world, "CLOSE", "wire %u is closed without a Close", number);
+    if (wire->input.size > 0)
+        count(world, COUNT_frames_cut_down);
+    wire->input.size = 0;
     wire->over = true;
     tell(world, "wire %u: end of file", number);
     wire_close(world, wire, world->now_ms, false);
@@ -217,7 +247,8 @@ static void on_end_of_file(struct world *world, uint32_t number)
 bool client_read(struct world *world, uint32_t number, bool all)
 {
     struct wire *wire = &world->wires[number];
-    if (is_deaf(wire))
+    if (is_deaf(wire) || wire->lag_until_ms > world->now_ms ||
+        (wire->slow && !all && !one_in(world, 12)))
         return false;
     if (wire->down.size == 0) {
         if (!wire->broker_closed)

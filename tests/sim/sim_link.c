@@ -6,7 +6,13 @@
 
 /* The contract of broker/link.h: every request that arrives is an exchange and wants exactly one
  * answer. A request waits on its channel until the world carries it over; the end of a peer is
- * told some time later, or never, as nng does when its reaper is stuck. */
+ * told some time later, or never, as nng does when its reaper is stuck.
+ *
+ * A connection that breaks loses the request or the answer that is on it, and the request is sent
+ * again, to the next process too when the broker was started anew. So the broker gets the same
+ * Fetch and the same Submit more than once; rule ONCE compares what a repeated Submit is told.
+ *
+ * The feed is here as well: everything that is published is checked (rule FEED). */
 
 struct exchange {
     struct channel *channel; /* NULL: the peer is gone */
@@ -17,13 +23,13 @@ struct exchange {
 struct link {
     struct world *world;
     bool silent;
+    struct feed *feed;
     uint32_t count;
     struct exchange exchanges[EXCHANGES_MAX];
 };
 
-/* Never opened; feed_publish is told where it stands by its address. */
 struct feed {
-    char unused;
+    struct world *world;
 };
 
 void link_make(struct world *world)
@@ -31,7 +37,11 @@ void link_make(struct world *world)
     world->link = calloc(1, sizeof(*world->link));
     CHECK_DEBT(world->link != NULL, "no memory for the simulation");
     world->link->world = world;
+    world->link->feed = calloc(1, sizeof(struct feed));
+    CHECK_DEBT(world->link->feed != NULL, "no memory for the simulation");
+    world->link->feed->world = world;
     world->broker->link = world->link;
+    world->broker->feed = world->link->feed;
 }
 
 void link_silence(struct world *world)
@@ -44,11 +54,14 @@ void link_forget(struct world *world)
     for (unsigned i = 0; i < BACKENDS; i++)
         for (unsigned k = 0; k < CHANNELS; k++) {
             struct channel *channel = &world->backends[i].channels[k];
-            if (channel->waiting && !channel->answered)
-                channel->waiting = false; /* its request fails; the backend says Hello again */
+            if (channel->waiting && !channel->answered) {
+                channel->waiting = false;
+                channel->to_send = one_in(world, 2); /* or it fails, and Hello is next */
+            }
             world->backends[i].wants_hello = true;
             world->backends[i].new_boot = true;
         }
+    free(world->link->feed);
     free(world->link);
     world->link = NULL;
 }
@@ -71,7 +84,40 @@ void link_cut(struct world *world, struct channel *channel)
     }
     buffer_fini(&channel->request);
     buffer_fini(&channel->answer);
+    buffer_fini(&channel->lost);
     *channel = (struct channel){0};
+}
+
+static void lose_answer(struct world *world, struct channel *channel)
+{
+    Usher__V1__LinkAnswer *answer = usher__v1__link_answer__unpack(
+        NULL, channel->answer.size, channel->answer.data);
+    CHECK(answer != NULL);
+    if (answer->body_case == USHER__V1__LINK_ANSWER__BODY_BATCH)
+        count(world, COUNT_batches_lost);
+    if (answer->body_case == USHER__V1__LINK_ANSWER__BODY_RESULTS) {
+        count(world, COUNT_results_lost);
+        channel->lost.size = 0;
+        CHECK_DEBT(buffer_append(&channel->lost, channel->answer.data, channel->answer.size) == 0,
+                   "no memory for the simulation");
+    }
+    usher__v1__link_answer__free_unpacked(answer, NULL);
+}
+
+void link_break(struct world *world, struct channel *channel)
+{
+    if (!channel->waiting || world->link == NULL)
+        return;
+    count(world, COUNT_lines_broken);
+    struct exchange *exchange = &world->link->exchanges[channel->exchange];
+    if (channel->answered) {
+        lose_answer(world, channel);
+    } else {
+        exchange->channel = NULL;
+        exchange->end_to_tell = !one_in(world, 5);
+    }
+    channel->waiting = channel->answered = false;
+    channel->to_send = channel->repeated = true;
 }
 
 static bool carry(struct link *link, struct channel *channel)
@@ -88,7 +134,6 @@ static bool carry(struct link *link, struct channel *channel)
     exchange->owner = events->on_request(
         events->context, (uint64_t)channel->exchange + 1,
         (struct bytes){channel->request.data, channel->request.size});
-    channel->request.size = 0;
     return true;
 }
 
@@ -116,7 +161,7 @@ bool link_step(struct world *world, bool all)
 void link_answer(struct link *link, uint64_t number, struct bytes frame)
 {
     struct world *world = link->world;
-    if (link->silent)
+    if (link->silent || world_is_dark(world))
         return;
     if (number == 0 || number > link->count || link->exchanges[number - 1].answered) {
         broken(world, "LINK", "exchange %llu is answered twice", (unsigned long long)number);
@@ -142,4 +187,6 @@ struct link_health link_health(struct link *link)
 
 void feed_publish(struct feed *feed, struct bytes topic, struct bytes body)
 {
+    if (!feed->world->link->silent && !world_is_dark(feed->world))
+        check_published(feed->world, topic, body);
 }

@@ -14,7 +14,7 @@
  * orders, some events, orders, deadlines, end) is cut into steps, so that turns of other threads
  * come between any two of them, as they do with the real one. Reads and writes take any number of
  * bytes. What the write-side owner does takes effect at once on the bytes and, for release, unbind
- * and rebind, when the reactor takes its orders.
+ * and return, when the reactor takes its orders.
  *
  * The planted bugs (sim.h) sit here, each at one place. */
 
@@ -57,6 +57,7 @@ static void clear_slot(struct slot *slot)
     buffer_fini(&slot->pending);
     buffer_fini(&slot->parting);
     buffer_fini(&slot->held);
+    free(slot->returned);
     *slot = (struct slot){.generation = slot->generation + 1};
 }
 
@@ -109,7 +110,8 @@ uint64_t net_owner(struct net *net, conn_handle handle)
 void net_address(struct net *net, conn_handle handle, char text[NET_ADDRESS_BYTES_MAX])
 {
     struct slot *slot = net_slot(net, handle);
-    snprintf(text, NET_ADDRESS_BYTES_MAX, "10.0.0.1:%d", slot != NULL ? slot->wire : -1);
+    int host = slot != NULL ? net_wire(net, slot)->device % DEVICES_PER_USER : 0;
+    snprintf(text, NET_ADDRESS_BYTES_MAX, "10.0.0.%d:%d", host + 1, slot != NULL ? slot->wire : -1);
 }
 
 /* Another connection of the same user that came later; NULL: none. For planted bugs. */
@@ -283,6 +285,7 @@ static bool is_readable(struct net *net, const struct slot *slot)
     if (slot->state == SLOT_CLOSING)
         return wire->up.size > 0 || (end_is_visible(net, wire) && !slot->input_over);
     return slot->state == SLOT_OPEN && !is_busy(slot) &&
+           wire->lag_until_ms <= net->world->now_ms &&
            (wire->up.size > 0 || end_is_visible(net, wire));
 }
 
@@ -345,10 +348,13 @@ static void unbind(struct net *net, struct slot *slot)
         report_end(net, slot);
 }
 
-static void rebind(struct net *net, struct slot *slot)
+static void give_returned(struct net *net, struct slot *slot)
 {
-    slot->owner = slot->next_owner;
-    slot->bound_order = ++net->bound_order;
+    void *item = slot->returned;
+    slot->returned = NULL;
+    slot->owner = 0;
+    net->broker->net_events.on_returned(net->broker->net_events.context,
+                                        reactor_of(net, slot)->thread, handle_of(net, slot), item);
     /* The end was told to the owner before, who is gone. */
     if (slot->state == SLOT_ENDED)
         report_end(net, slot);
@@ -371,8 +377,8 @@ static bool take_orders(struct net *net, struct reactor *reactor)
             release(net, slot);
         else if (orders & ORDER_UNBIND)
             unbind(net, slot);
-        else if (orders & ORDER_REBIND)
-            rebind(net, slot);
+        else if (orders & ORDER_RETURN)
+            give_returned(net, slot);
     }
     return any;
 }
@@ -383,8 +389,11 @@ static void look_at_deadlines(struct net *net, struct slot *slot, uint64_t now_m
     if (slot->state == SLOT_CLOSING && now_ms >= slot->linger_ms) {
         close_slot(net, slot);
     } else if (slot->state == SLOT_OPEN) {
-        if (slot->soft_ms != 0 && now_ms - slot->soft_ms >= options->limits_output_soft_ms) {
+        if (slot->owner == 0 && net->world->stopping) {
+            end(net, slot, CONN_STOPPING);
+        } else if (slot->soft_ms != 0 && now_ms - slot->soft_ms >= options->limits_output_soft_ms) {
             net_wire(net, slot)->choked = true;
+            count(net->world, COUNT_slow_closed);
             end(net, slot, CONN_SLOW);
         } else if (slot->owner == 0 && !slot->welcomed &&
                    now_ms - slot->opened_ms >= options->limits_login_deadline_ms) {

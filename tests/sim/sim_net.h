@@ -10,13 +10,14 @@
 enum slot_state { SLOT_FREE, SLOT_OPEN, SLOT_ENDED, SLOT_CLOSING };
 
 enum { SLOTS = 64, REACTORS_MAX = 2, BUSY_CHUNKS = 8, READ_BYTES = 700,
-       ORDER_RELEASE = 1, ORDER_UNBIND = 2, ORDER_REBIND = 4 };
+       ORDER_RELEASE = 1, ORDER_UNBIND = 2, ORDER_RETURN = 4 };
 
 struct slot {
     enum slot_state state;
     uint32_t generation;
     int wire;
-    uint64_t owner, next_owner;
+    uint64_t owner;
+    void *returned; /* of ORDER_RETURN */
     struct buffer carry, pending, parting;
     enum conn_end end;
     unsigned orders;

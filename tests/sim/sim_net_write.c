@@ -1,15 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <stdlib.h>
 
+#include "proto/frame.h"
 #include "sim_net.h"
 
-/* What the write-side owner does. It takes effect at once on the bytes; release, unbind and rebind
+/* What the write-side owner does. It takes effect at once on the bytes; release, unbind and return
  * are orders, which the reactor carries out when it takes them (sim_net.c). After net_silence,
- * when the broker is being thrown away, nothing has an effect. */
+ * when the broker is being thrown away, and after a loss of power nothing has an effect.
+ *
+ * Here also is seen what the broker takes for handed out: the highest Message of each session. */
 
 void net_silence(struct world *world)
 {
     world->net->silent = true;
+}
+
+static bool is_silent(const struct net *net)
+{
+    return net->silent || world_is_dark(net->world);
 }
 
 static int die(struct slot *slot, int error)
@@ -36,6 +45,7 @@ static int keep(struct net *net, struct slot *slot, const uint8_t *data, size_t 
     const struct options *options = net->broker->options;
     if (slot->pending.size + size > options->limits_output_bytes) {
         net_wire(net, slot)->choked = true;
+        count(net->world, COUNT_slow_closed);
         return die(slot, -ENOBUFS);
     }
     CHECK_DEBT(buffer_append(&slot->pending, data, size) == 0, "no memory for the simulation");
@@ -48,7 +58,7 @@ static int keep(struct net *net, struct slot *slot, const uint8_t *data, size_t 
 
 int net_flush(struct net *net, unsigned block, conn_handle handle)
 {
-    if (net->silent)
+    if (is_silent(net))
         return 0;
     struct slot *slot = net_owned(net, handle);
     if (slot->dead)
@@ -63,11 +73,36 @@ int net_flush(struct net *net, unsigned block, conn_handle handle)
     return 0;
 }
 
+/* A Message begins with its own tag, because it has no id. */
+static void watch_frame(struct user *user, struct bytes frame)
+{
+    const uint8_t message_tag = 3 << 3 | 2;
+    if (frame.size == 0 || frame.data[0] != message_tag)
+        return;
+    Usher__V1__BrokerFrame *read = usher__v1__broker_frame__unpack(NULL, frame.size, frame.data);
+    CHECK(read != NULL);
+    user->written_epoch = user->epoch;
+    user->written_seq = read->message->seq;
+    usher__v1__broker_frame__free_unpacked(read, NULL);
+}
+
+static void watch(struct net *net, const struct slot *slot, const void *data, size_t size)
+{
+    struct bytes left = {data, size};
+    struct bytes frame;
+    size_t used;
+    while (slot->owner != 0 && frame_next(left, SIZE_MAX, &frame, &used) == 1) {
+        watch_frame(&net->world->users[net_wire(net, slot)->user], frame);
+        left = (struct bytes){left.data + used, left.size - used};
+    }
+}
+
 int net_write(struct net *net, unsigned block, conn_handle handle, const void *data, size_t size)
 {
-    if (net->silent)
+    if (is_silent(net))
         return 0;
     struct slot *slot = net_owned(net, handle);
+    watch(net, slot, data, size);
     if (slot->dead)
         return -EPIPE;
     if (net->world->options.bug == BUG_LOST_WRITE && slot->welcomed && one_in(net->world, 40))
@@ -85,13 +120,13 @@ int net_write(struct net *net, unsigned block, conn_handle handle, const void *d
 
 void net_welcome(struct net *net, conn_handle handle)
 {
-    if (!net->silent)
+    if (!is_silent(net))
         net_owned(net, handle)->welcomed = true;
 }
 
 void net_release(struct net *net, conn_handle handle)
 {
-    if (net->silent)
+    if (is_silent(net))
         return;
     struct slot *slot = net_slot(net, handle);
     if (slot == NULL)
@@ -104,7 +139,7 @@ void net_release(struct net *net, conn_handle handle)
 
 void net_unbind(struct net *net, conn_handle handle, const void *last_words, size_t size)
 {
-    if (net->silent)
+    if (is_silent(net))
         return;
     struct slot *slot = net_owned(net, handle);
     if (slot->parting.size == 0)
@@ -113,19 +148,22 @@ void net_unbind(struct net *net, conn_handle handle, const void *last_words, siz
     slot->orders |= ORDER_UNBIND;
 }
 
-void net_rebind(struct net *net, conn_handle handle, uint64_t owner)
+void net_return(struct net *net, conn_handle handle, void *item)
 {
-    if (net->silent)
+    if (is_silent(net)) {
+        free(item);
         return;
+    }
     struct slot *slot = net_owned(net, handle);
-    slot->next_owner = owner;
-    slot->orders |= ORDER_REBIND;
-    tell(net->world, "net rebinds wire %d", slot->wire);
+    CHECK(slot->returned == NULL);
+    slot->returned = item;
+    slot->orders |= ORDER_RETURN;
+    tell(net->world, "net returns wire %d", slot->wire);
 }
 
 void net_consumed(struct net *net, conn_handle handle)
 {
-    struct slot *slot = net->silent ? NULL : net_slot(net, handle);
+    struct slot *slot = is_silent(net) ? NULL : net_slot(net, handle);
     if (slot != NULL)
         slot->chunks_done++;
 }

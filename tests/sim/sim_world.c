@@ -14,9 +14,12 @@
  * rules of safety are checked as things are observed. Then everything is healed, all work is done
  * until nobody has any, and the rules about the end are checked.
  *
- * A crash throws the whole broker away between two steps; the store keeps what was committed.
- * What the dead broker's memory held is freed with its own functions, with net and link silenced:
- * the leak checker stays useful that way. */
+ * A crash throws the whole broker away between two steps; the store keeps what was committed. A
+ * loss of power comes inside a commit, whose work is kept or not, and from that moment on nothing
+ * that the broker still does has an effect. Since a transaction is one commit, this is also a
+ * crash in the middle of a start or of the saving of inboxes. What the dead broker's memory held
+ * is freed with its own functions, with net and link silenced: the leak checker stays useful that
+ * way. An orderly stop ends as that of broker.c does: what waits is committed, then saved. */
 
 enum { STALE_MS_MAX = 40, QUIET_ROUNDS_MAX = 20000, HEAL_MS = 12000, HEAL_STEP_MS = 20 };
 
@@ -33,7 +36,8 @@ static void set_limits(struct world *world)
     options->limits_mailbox_messages = 8 + below(world, 40);
     options->limits_inbox_messages = 6 + below(world, 20);
     options->limits_inbox_bytes = 4096;
-    options->limits_inbox_age_ms = one_in(world, 4) ? 2500 : 3600000;
+    options->limits_inbox_age_ms = faults_has(world, FAULT_age) ? 2500 : 3600000;
+    options->limits_takeovers_per_minute = one_in(world, 2) ? 0 : 3 + below(world, 60);
     options->limits_output_bytes = 4096;
     options->limits_output_soft_bytes = 1024;
     options->limits_output_soft_ms = 600;
@@ -71,6 +75,50 @@ static void broker_down(struct world *world)
     link_forget(world);
 }
 
+bool world_is_dark(const struct world *world)
+{
+    return store_memory_is_cut(world->store);
+}
+
+/* What was in memory is lost, and was not saved. */
+static void lose_memory(struct world *world)
+{
+    if (world_is_dark(world))
+        count(world, world->cut_is_kept ? COUNT_cuts_kept : COUNT_cuts_lost);
+    broker_down(world);
+    world->faulty = false;
+    world->loss_step = world->step;
+    world->restart_ms = world->now_ms + below(world, 800);
+}
+
+/* In the next commit. */
+static void arm_cut(struct world *world)
+{
+    world->cut_is_kept = one_in(world, 2);
+    store_memory_cut(world->store, world->cut_is_kept);
+    tell(world, "power will be lost, kept %d", world->cut_is_kept);
+}
+
+static void forget_routes(struct world *world)
+{
+    for (int i = 0; i < USERS; i++) {
+        struct user *user = &world->users[i];
+        user->first_call_step = user->call_order = user->call_actor = 0;
+    }
+}
+
+/* The start ended in a loss of power, or the store refused it. */
+static void fail_start(struct world *world)
+{
+    bool dark = world_is_dark(world);
+    count(world, dark ? COUNT_cuts_restoring : COUNT_starts_failed);
+    if (dark && world->cut_is_kept)
+        world->loss_step = world->step; /* the saved inboxes were read and dropped */
+    broker_down(world);
+    world->faulty = false;
+    world->restart_ms = world->now_ms + below(world, 500);
+}
+
 static void broker_up(struct world *world)
 {
     char error[BROKER_ERROR_BYTES] = "";
@@ -81,15 +129,21 @@ static void broker_up(struct world *world)
     CHECK_DEBT(failed == 0, "no memory for the simulation");
     net_make(world);
     link_make(world);
+    world->stopping = false;
+    forget_routes(world);
+    if (!world->healing && strikes(world, FAULT_cut, 6))
+        arm_cut(world);
     failed = restore_sessions(world->broker, error);
     tell(world, "broker up: %d", failed);
+    if (failed != 0) {
+        fail_start(world);
+    } else {
+        check_stream(world);
+        check_no_inboxes(world);
+        world->published_seq = world->event_count;
+    }
     check_stream(world);
     check_map(world);
-    world->stopping = false;
-    if (failed != 0) {
-        broker_down(world);
-        world->restart_ms = world->now_ms + below(world, 500);
-    }
 }
 
 static bool forget_one(void *context, const char *user, const struct session_record *record)
@@ -115,12 +169,11 @@ static void lose_a_record(struct world *world)
 static void crash(struct world *world)
 {
     tell(world, "crash");
-    broker_down(world);
-    world->faulty = false;
-    world->crash_step = world->step;
-    world->restart_ms = world->now_ms + below(world, 800);
+    count(world, world->stopping ? COUNT_crashes_stopping : COUNT_crashes);
+    lose_memory(world);
     if (world->options.bug == BUG_LOST_RECORD)
         lose_a_record(world);
+    check_stream(world);
     check_map(world);
 }
 
@@ -131,6 +184,52 @@ static void stop_orderly(struct world *world)
     world->stop_step = world->step;
     broker_tell_all(world->broker);
     world->restart_ms = world->now_ms + 100 + below(world, 800);
+}
+
+static bool ignore_message(void *context, const struct saved_message *message)
+{
+    return false;
+}
+
+/* Every session has its inbox in the store. */
+static bool all_is_kept(const struct world *world)
+{
+    bool all = true;
+    struct saved_inbox inbox;
+    for (int i = 0; i < USERS; i++)
+        all = all && (world->users[i].state == 0 ||
+                      (store_read_inbox(world->store, world->users[i].name, &inbox,
+                                        ignore_message, NULL) == 0 &&
+                       inbox.epoch == world->users[i].epoch));
+    return all;
+}
+
+/* Nobody runs a turn any more. */
+static void end_stop(struct world *world)
+{
+    if (!world->healing && strikes(world, FAULT_cut, 6))
+        arm_cut(world);
+    while (!world_is_dark(world) && committer_step(world->broker->committer))
+        continue;
+    if (!world_is_dark(world)) {
+        check_stream(world);
+        keep_inboxes(world->broker);
+    }
+    if (!world_is_dark(world) && all_is_kept(world)) {
+        tell(world, "stopped");
+        count(world, COUNT_stops);
+        broker_down(world);
+        world->faulty = false;
+        world->restart_ms = world->now_ms + below(world, 800);
+    } else {
+        tell(world, "stopped, and not all is kept");
+        count(world, COUNT_stops_spoiled);
+        if (!world->faulty && !world_is_dark(world))
+            broken(world, "KEEP", "inboxes are not saved, and nothing failed");
+        lose_memory(world);
+    }
+    check_stream(world);
+    check_map(world);
 }
 
 /* --- threads ---------------------------------------------------------------------------------- */
@@ -166,8 +265,16 @@ bool world_turn(struct world *world)
 static bool commit_step(struct world *world)
 {
     bool any = committer_step(world->broker->committer);
+    if (world_is_dark(world)) {
+        tell(world, "power is lost");
+        lose_memory(world);
+    }
     if (any)
         check_stream(world);
+    if (any && world->broker != NULL && world->published_seq != world->event_count)
+        broken(world, "FEED", "published up to %llu, stored up to %llu",
+               (unsigned long long)world->published_seq,
+               (unsigned long long)world->event_count);
     return any;
 }
 
@@ -182,43 +289,75 @@ static void add_an_event(struct world *world)
     store_append_event(world->store, &event);
     store_commit(world->store, 0);
     check_stream(world);
+    world->published_seq = world->event_count;
 }
 
-/* When an instance came or went, which moves calls (sim_backend.c). */
-static void watch_instances(struct world *world)
+/* Which backends are instances in the broker's eyes. */
+void world_watch_instances(struct world *world)
 {
-    static const char *const names[BACKENDS] = {"!svc/a", "!svc/b"};
-    for (unsigned i = 0; i < BACKENDS && world->broker != NULL; i++) {
-        actor_handle now =
-            registry_find(world->broker->registry, names[i], strlen(names[i]));
-        if (now != world->backends[i].actor)
-            world->moved_step = world->step;
-        world->backends[i].actor = now;
+    static const char *const names[BACKENDS] = {"!svc/a", "!svc/b", "!/o"};
+    for (unsigned i = 0; i < BACKENDS; i++) {
+        struct backend *backend = &world->backends[i];
+        actor_handle now = world->broker == NULL ? 0
+                                                 : registry_find(world->broker->registry, names[i],
+                                                                 strlen(names[i]));
+        if (backend->actor != 0 && backend->actor != now && world->broker != NULL) {
+            count(world, COUNT_instances_lost);
+            check_lost(world, i);
+        }
+        backend->actor = now;
     }
 }
 
 /* --- faults ----------------------------------------------------------------------------------- */
 
+static void fault_store(struct world *world)
+{
+    world->faulty = !world->faulty;
+    if (world->faulty)
+        count(world, COUNT_store_failures);
+    store_memory_fail(world->store, !world->faulty ? 0 : one_in(world, 2) ? -EIO : -ENOSPC);
+    tell(world, "the store %s", world->faulty ? "fails" : "works");
+}
+
+static void fault_clock(struct world *world)
+{
+    count(world, COUNT_clock_steps);
+    world->wall_offset_ms += (int64_t)below(world, 7200000) - 3600000;
+    tell(world, "the wall clock steps to %+lld", (long long)world->wall_offset_ms);
+}
+
+static void fault_sleep(struct world *world)
+{
+    count(world, COUNT_sleeps);
+    advance(world, below(world, 3000));
+}
+
+static void fault_broker(struct world *world, enum fault kind)
+{
+    if (kind == FAULT_crash)
+        crash(world);
+    else if (kind == FAULT_cut)
+        arm_cut(world);
+    else if (!world->stopping)
+        stop_orderly(world);
+}
+
 static void fault(struct world *world)
 {
-    uint32_t chance = below(world, 100);
-    if (chance < 25) {
-        world->wall_offset_ms += (int64_t)below(world, 7200000) - 3600000;
-        tell(world, "the wall clock steps to %+lld", (long long)world->wall_offset_ms);
-    } else if (chance < 60) {
-        world->faulty = !world->faulty;
-        store_memory_fail(world->store,
-                          !world->faulty ? 0 : one_in(world, 2) ? -EIO : -ENOSPC);
-        tell(world, "the store %s", world->faulty ? "fails" : "works");
-    } else if (chance < 75) {
-        advance(world, below(world, 3000));
-    } else if (world->broker == NULL) {
+    static const enum fault kinds[] = {FAULT_store, FAULT_store, FAULT_clock, FAULT_sleep,
+                                       FAULT_crash, FAULT_cut,   FAULT_stop,  FAULT_stop};
+    enum fault kind = kinds[below(world, sizeof(kinds) / sizeof(kinds[0]))];
+    if (!faults_has(world, kind))
         return;
-    } else if (chance < 93) {
-        crash(world);
-    } else if (!world->stopping) {
-        stop_orderly(world);
-    }
+    if (kind == FAULT_store)
+        fault_store(world);
+    else if (kind == FAULT_clock)
+        fault_clock(world);
+    else if (kind == FAULT_sleep)
+        fault_sleep(world);
+    else if (world->broker != NULL)
+        fault_broker(world, kind);
     if (world->options.bug == BUG_ADDED_EVENT && !world->faulty && world->broker != NULL &&
         one_in(world, 4))
         add_an_event(world);
@@ -255,10 +394,20 @@ static bool step_peers(struct world *world, uint32_t chance)
     return backend_act(world, below(world, BACKENDS), false);
 }
 
+static bool is_quiet(struct world *world)
+{
+    return net_slots_used(world) == 0 && world->listed_count == 0 &&
+           !scheduler_backlog(world->broker->scheduler);
+}
+
 static void look_after_broker(struct world *world)
 {
-    if (world->broker != NULL && world->stopping && world->restart_ms <= world->now_ms)
-        crash(world); /* the end of an orderly stop; its wait is over */
+    if (world->broker != NULL && world->stopping &&
+        (world->restart_ms <= world->now_ms || is_quiet(world))) {
+        if (!is_quiet(world))
+            count(world, COUNT_stops_hurried); /* its wait is over */
+        end_stop(world);
+    }
     if (world->broker == NULL && world->restart_ms <= world->now_ms)
         broker_up(world);
 }
@@ -278,10 +427,10 @@ static void step(struct world *world)
 {
     world->step++;
     look_after_broker(world);
-    watch_instances(world);
+    world_watch_instances(world);
     if (one_in(world, 8))
         advance(world, one_in(world, 40) ? below(world, 900) : below(world, 12));
-    if (one_in(world, 500))
+    if (one_in(world, 300))
         fault(world);
     else
         act(world);
@@ -309,7 +458,7 @@ static void run_until_quiet(struct world *world)
 {
     for (unsigned round = 0; world->rule == NULL; round++) {
         world->step++;
-        watch_instances(world);
+        world_watch_instances(world);
         if (round == QUIET_ROUNDS_MAX) {
             broken(world, "LIVE", "the world does not become quiet");
             return;
@@ -343,8 +492,9 @@ static void heal(struct world *world)
     world->healing = true;
     world->faulty = false;
     store_memory_fail(world->store, 0);
+    store_memory_crash(world->store); /* no power is lost any more */
     if (world->broker != NULL && world->stopping)
-        crash(world);
+        end_stop(world);
     if (world->broker == NULL)
         broker_up(world);
     for (unsigned i = 0; i < BACKENDS; i++)
@@ -356,7 +506,7 @@ static void check_links(struct world *world)
     for (unsigned i = 0; i < BACKENDS; i++)
         for (unsigned k = 0; k < CHANNELS; k++) {
             const struct channel *channel = &world->backends[i].channels[k];
-            if (channel->waiting && !channel->answered && k == CHANNEL_SUBMIT)
+            if (channel->waiting && !channel->answered && k != CHANNEL_FETCH)
                 broken(world, "LIVE", "a Submit of backend %u has no answer", i);
         }
     if (link_waiting(world) > BACKENDS)
@@ -372,6 +522,7 @@ static void run_to_the_end(struct world *world)
     if (world->rule == NULL) {
         check_healed(world);
         check_links(world);
+        check_mirrors(world);
     }
     clients_leave(world);
     run_for(world, world->broker_options.session_resume_ms + 2000, false);
@@ -396,8 +547,13 @@ static void make(struct world *world, const struct sim_options *options)
     world->requests = room(REQUESTS_MAX, sizeof(*world->requests));
     world->parcels = room(PARCELS_MAX, sizeof(*world->parcels));
     world->events = room(EVENTS_MAX, sizeof(*world->events));
+    world->kicks = room(KICKS_MAX, sizeof(*world->kicks));
     env_init(world, options->seed);
-    struct store_options store = {.path = "", .events_kept_max = EVENTS_MAX};
+    faults_choose(world);
+    /* A commit has one event per user at most, and the checker must see each. */
+    struct store_options store = {
+        .path = "",
+        .events_kept_max = faults_has(world, FAULT_log) ? USERS + below(world, 24) : EVENTS_MAX};
     CHECK_DEBT(options_init(&world->broker_options) == 0 &&
                    store_open_memory(&world->store, &store) == 0,
                "no memory for the simulation");
@@ -429,14 +585,11 @@ void world_free(struct world *world)
         buffer_fini(&world->wires[i].down);
         buffer_fini(&world->wires[i].input);
     }
-    for (unsigned i = 0; i < BACKENDS; i++)
-        for (unsigned k = 0; k < CHANNELS; k++) {
-            buffer_fini(&world->backends[i].channels[k].request);
-            buffer_fini(&world->backends[i].channels[k].answer);
-        }
+    backends_free(world);
     free(world->wires);
     free(world->sessions);
     free(world->requests);
     free(world->parcels);
     free(world->events);
+    free(world->kicks);
 }
