@@ -4,8 +4,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* Open addressing with backward-shift deletion. Call numbers are ours and rise by one, so they
- * spread by themselves. */
+/* Open addressing with backward-shift deletion. Call numbers rise by one, so they are mixed:
+ * neighbours would make one long run, and each deletion walks to the end of its run. */
 
 struct calls {
     struct call *slots;
@@ -36,9 +36,14 @@ void calls_destroy(struct calls *calls)
     free(calls);
 }
 
+static uint32_t home(const struct calls *calls, uint64_t number)
+{
+    return (uint32_t)(number * UINT64_C(0x9e3779b97f4a7c15) >> 32) & (calls->size - 1);
+}
+
 static uint32_t find(const struct calls *calls, uint64_t number)
 {
-    uint32_t at = (uint32_t)number & (calls->size - 1);
+    uint32_t at = home(calls, number);
     while (calls->slots[at].call != 0 && calls->slots[at].call != number)
         at = (at + 1) & (calls->size - 1);
     return at;
@@ -77,7 +82,7 @@ static void remove_at(struct calls *calls, uint32_t at)
 {
     uint32_t mask = calls->size - 1;
     for (uint32_t next = (at + 1) & mask; calls->slots[next].call != 0; next = (next + 1) & mask) {
-        uint32_t wanted = (uint32_t)calls->slots[next].call & mask;
+        uint32_t wanted = home(calls, calls->slots[next].call);
         if (((next - wanted) & mask) >= ((next - at) & mask)) {
             calls->slots[at] = calls->slots[next];
             at = next;

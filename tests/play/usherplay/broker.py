@@ -132,11 +132,18 @@ class Broker:
             self.print_tail()
             raise Failed(f"the broker died with {self.process.returncode}")
 
+    def print_stacks(self):
+        """Where its threads are, when there is a debugger to tell."""
+        if shutil.which("gdb"):
+            subprocess.run(["gdb", "-q", "-batch", "-p", str(self.process.pid), "-ex",
+                            "thread apply all bt 12"], timeout=60)
+
     def _wait_end(self, timeout):
         try:
             code = self.process.wait(timeout)
         except subprocess.TimeoutExpired:
             self.print_tail()
+            self.print_stacks()
             self.process.kill()
             self.process.wait()
             raise Failed(f"the broker did not end within {timeout} s") from None
