@@ -204,6 +204,14 @@ static void check_listen(struct load *load)
     }
 }
 
+static void check_auth(struct load *load)
+{
+    if (load->options->auth_mode == AUTH_MODE_TOKEN && load->options->auth_keys_file[0] == '\0') {
+        fail_value(load, "auth.keys_file",
+                   "empty, and auth.mode is token; accepted: the path of a JSON key set");
+    }
+}
+
 /* ipc paths become socket addresses, whose size the system fixes. */
 static bool is_url(const char *url)
 {
@@ -296,6 +304,7 @@ int config_load(struct options *options, int argc, char **argv, FILE *complaints
     }
     if (load.result == 0) {
         check_listen(&load);
+        check_auth(&load);
         check_urls(&load);
         resolve_threads(options);
     }

@@ -17,6 +17,7 @@ struct slot {
     uint32_t generation;
     int wire;
     uint64_t owner, next_owner;
+    void *kept;
     struct buffer carry, pending, parting;
     enum conn_end end;
     unsigned orders;

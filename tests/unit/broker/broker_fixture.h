@@ -24,10 +24,11 @@
 #include "client.pb-c.h"
 #include "proto/frame.h"
 
-enum { GLUE_USERS = 4096, GLUE_SERVICES = 8, TOLD_MAX = 8192, GLUE_WAIT_MS = 20000 };
+enum { GLUE_USERS = 4096, GLUE_SERVICES = 8, TOLD_MAX = 8192, GLUE_WAIT_MS = 20000,
+       GLUE_CONNS = 64 };
 
 /* One call of the front end. */
-enum told_kind { TOLD_WRITE, TOLD_RELEASE, TOLD_UNBIND, TOLD_REBIND, TOLD_CONSUMED };
+enum told_kind { TOLD_WRITE, TOLD_RELEASE, TOLD_UNBIND, TOLD_REBIND, TOLD_CONSUMED, TOLD_WAKE };
 
 struct told {
     enum told_kind kind;
@@ -59,6 +60,8 @@ struct glue {
     pthread_cond_t changed;
     struct told told[TOLD_MAX];
     unsigned told_count;
+    void *kept[GLUE_CONNS]; /* by connection */
+    const char *address;    /* of every connection; NULL: none */
     bool gate_closed; /* writes wait */
     unsigned at_gate;
     unsigned places;
@@ -178,7 +181,23 @@ uint64_t net_owner(struct net *net, conn_handle conn)
 
 void net_address(struct net *net, conn_handle conn, char text[NET_ADDRESS_BYTES_MAX])
 {
-    text[0] = '\0';
+    const char *address = glue_of(net)->address;
+    snprintf(text, NET_ADDRESS_BYTES_MAX, "%s", address != NULL ? address : "");
+}
+
+void net_keep(struct net *net, conn_handle conn, void *item)
+{
+    glue_of(net)->kept[conn % GLUE_CONNS] = item;
+}
+
+void *net_kept(struct net *net, conn_handle conn)
+{
+    return glue_of(net)->kept[conn % GLUE_CONNS];
+}
+
+void net_wake(struct net *net, conn_handle conn)
+{
+    tell(net, TOLD_WAKE, conn, NULL, 0);
 }
 
 /* --- in place of the link --------------------------------------------------------------------- */
