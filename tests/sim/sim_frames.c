@@ -104,6 +104,8 @@ static void on_error(struct world *world, uint32_t number, uint64_t id,
     const struct asked *request = check_answer(world, number, id, false);
     if (request == NULL)
         return;
+    if (error->code == USHER__V1__ERROR__CODE__UNAUTHENTICATED && !wire->forged)
+        broken(world, "P2", "wire %u is refused with its own token", number);
     if (error->code == USHER__V1__ERROR__CODE__RESUME_REJECTED) {
         check_refused_resume(world, wire);
         struct device *device = &world->devices[wire->device];

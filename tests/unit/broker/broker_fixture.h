@@ -390,8 +390,9 @@ static inline void start_workers(struct glue *glue)
 }
 
 /* Takes the store; NULL: a memory store that keeps `events_kept` events. own_clock: time stands
- * still but for glue->now_ms. */
-static inline struct glue *glue_make(struct store *store, uint64_t events_kept, bool own_clock)
+ * still but for glue->now_ms. `prepare` may change the options; NULL: nothing. */
+static inline struct glue *glue_make_with(struct store *store, uint64_t events_kept, bool own_clock,
+                                          void (*prepare)(struct options *options))
 {
     struct glue *glue = calloc(1, sizeof(*glue));
     const struct store_options kept = {.events_kept_max = events_kept};
@@ -401,6 +402,8 @@ static inline struct glue *glue_make(struct store *store, uint64_t events_kept, 
     glue->options.limits_services = GLUE_SERVICES;
     glue->options.threads_io = 1;
     glue->options.threads_workers = 2;
+    if (prepare != NULL)
+        prepare(&glue->options);
     pthread_mutex_init(&glue->lock, NULL);
     pthread_cond_init(&glue->changed, NULL);
     glue->env = (struct env){glue_monotonic_ns, glue_wall_ms, glue_random, glue};
@@ -416,6 +419,11 @@ static inline struct glue *glue_make(struct store *store, uint64_t events_kept, 
     glue->probes = calloc(registry_capacity(glue->broker.registry), sizeof(struct probe));
     assert_non_null(glue->probes);
     return glue;
+}
+
+static inline struct glue *glue_make(struct store *store, uint64_t events_kept, bool own_clock)
+{
+    return glue_make_with(store, events_kept, own_clock, NULL);
 }
 
 static inline void glue_free(struct glue *glue)
