@@ -3,10 +3,10 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/check.h"
-#include "broker/parts.h"
-#include "identity/failures.h"
+#include "broker/admission_private.h"
 
 /* Who checks credentials, so that no I/O thread does: a signature costs as much as thousands of
  * messages, and strangers choose how many there are.
@@ -21,25 +21,11 @@
  * job is submitted, and once more before it is judged, since many may have been submitted before
  * the first failed. Good logins are never counted.
  *
+ * With auth.mode service a backend judges instead (admission_ask.c); queue, limits and the way back
+ * are the same.
+ *
  * The lock is a leaf and held for moments: nothing is verified under it. The keyring is taken
  * under it and held by its own count while it is used, so new keys wait for nobody. */
-
-enum { ADMISSION_THREADS_MAX = 16 };
-
-struct admission {
-    struct broker *broker;
-    struct token_rules rules;
-    pthread_t pthreads[ADMISSION_THREADS_MAX];
-    unsigned started;
-    pthread_mutex_t lock;
-    pthread_cond_t more;
-    /* under lock */
-    struct message *first, *last;
-    uint64_t waiting;
-    struct keyring *keyring;
-    struct failures *failures;
-    bool closing;
-};
 
 /* --- jobs ---------------------------------------------------------------------------------------- */
 
@@ -53,6 +39,7 @@ struct login_job *login_job_create(struct thread *home, struct attach_message *a
     job->attach = attach;
     job->refusal = TOKEN_GOOD;
     job->retry_after_ms = 0;
+    job->call = job->due_ms = 0;
     job->token_size = (uint32_t)token.size;
     if (token.size > 0)
         memcpy(job->token, token.data, token.size);
@@ -118,20 +105,35 @@ static struct login_job *take_job(struct admission *admission, struct keyring **
         admission->first = job->header.next;
         if (admission->first == NULL)
             admission->last = NULL;
-        admission->waiting--;
         job->retry_after_ms = wait_ms(admission, job);
-        *keyring = keyring_acquire(admission->keyring);
+        *keyring =
+            admission->keyring != NULL ? keyring_acquire(admission->keyring) : NULL;
     }
     pthread_mutex_unlock(&admission->lock);
     return job;
 }
 
-static void note_failure(struct admission *admission, const struct login_job *job)
+/* What tells something about who tried. */
+static bool is_failure(enum token_refusal refusal)
 {
+    return refusal != TOKEN_GOOD && refusal != TOKEN_LIMITED && refusal != TOKEN_UNAVAILABLE;
+}
+
+void admission_decide(struct admission *admission, struct login_job *job,
+                      enum token_refusal refusal)
+{
+    job->refusal = refusal;
     pthread_mutex_lock(&admission->lock);
-    failures_note(admission->failures, bytes_of_text(job->attach->address),
-                  env_monotonic_ms(admission->broker->env));
+    admission->waiting--;
+    if (is_failure(refusal))
+        failures_note(admission->failures, bytes_of_text(job->attach->address),
+                      env_monotonic_ms(admission->broker->env));
     pthread_mutex_unlock(&admission->lock);
+    /* After the push the job is the I/O thread's. */
+    conn_handle conn = job->attach->conn;
+    struct thread *home = job->home;
+    if (mailbox_push(&home->verdicts, &job->header))
+        net_wake(admission->broker->net, conn);
 }
 
 static enum token_refusal judge(struct admission *admission, const struct keyring *keyring,
@@ -153,21 +155,33 @@ static enum token_refusal judge(struct admission *admission, const struct keyrin
 bool admission_step(struct admission *admission)
 {
     struct keyring *keyring = NULL;
+    if (admission_give_up_late(admission))
+        return true;
     struct login_job *job = take_job(admission, &keyring);
     if (job == NULL)
         return false;
-    job->refusal = TOKEN_LIMITED;
-    if (job->retry_after_ms == 0)
-        job->refusal = judge(admission, keyring, job);
-    if (job->refusal != TOKEN_GOOD && job->refusal != TOKEN_LIMITED)
-        note_failure(admission, job);
+    if (job->retry_after_ms != 0)
+        admission_decide(admission, job, TOKEN_LIMITED);
+    else if (admission->actor != 0)
+        admission_ask(admission, job);
+    else
+        admission_decide(admission, job, judge(admission, keyring, job));
     keyring_release(keyring);
-    /* After the push the job is the I/O thread's. */
-    conn_handle conn = job->attach->conn;
-    struct thread *home = job->home;
-    if (mailbox_push(&home->verdicts, &job->header))
-        net_wake(admission->broker->net, conn);
     return true;
+}
+
+/* Under the lock: until there is a job, or one that was asked about is late. */
+static void wait_for_work(struct admission *admission)
+{
+    struct timespec until;
+    const struct login_job *asked = (const struct login_job *)admission->asked_first;
+    if (asked == NULL) {
+        pthread_cond_wait(&admission->more, &admission->lock);
+        return;
+    }
+    until.tv_sec = (time_t)(asked->due_ms / 1000);
+    until.tv_nsec = (long)(asked->due_ms % 1000) * 1000000;
+    pthread_cond_timedwait(&admission->more, &admission->lock, &until);
 }
 
 static void *run(void *argument)
@@ -178,8 +192,8 @@ static void *run(void *argument)
         if (admission_step(admission))
             continue;
         pthread_mutex_lock(&admission->lock);
-        while (admission->first == NULL && !admission->closing)
-            pthread_cond_wait(&admission->more, &admission->lock);
+        if (admission->first == NULL && !admission->closing)
+            wait_for_work(admission);
         open = !admission->closing;
         pthread_mutex_unlock(&admission->lock);
     }
@@ -196,6 +210,17 @@ void admission_set_keys(struct admission *admission, struct keyring *keyring)
 }
 
 /* --- life ---------------------------------------------------------------------------------------- */
+
+/* It waits for points in the time that env_monotonic_ms tells. */
+static void init_lock(struct admission *admission)
+{
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_mutex_init(&admission->lock, NULL);
+    pthread_cond_init(&admission->more, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
 
 int admission_open(struct admission **out, struct broker *broker)
 {
@@ -215,15 +240,14 @@ int admission_open(struct admission **out, struct broker *broker)
     admission->rules = (struct token_rules){.issuer = options->auth_issuer,
                                             .audience = options->auth_audience,
                                             .skew_ms = (uint32_t)options->auth_skew_ms};
-    pthread_mutex_init(&admission->lock, NULL);
-    pthread_cond_init(&admission->more, NULL);
+    init_lock(admission);
     *out = admission;
-    return 0;
+    return options->auth_mode == AUTH_MODE_SERVICE ? admission_prepare_asking(admission) : 0;
 }
 
 int admission_start(struct admission *admission)
 {
-    CHECK(admission->keyring != NULL);
+    CHECK(admission->keyring != NULL || admission->actor != 0);
     int error = 0;
     while (error == 0 && admission->started < admission->broker->options->threads_admission) {
         error = pthread_create(&admission->pthreads[admission->started], NULL, run, admission);
@@ -242,6 +266,7 @@ void admission_close(struct admission *admission)
     for (unsigned i = 0; i < admission->started; i++)
         pthread_join(admission->pthreads[i], NULL);
     destroy_all(admission->first);
+    destroy_all(admission->asked_first);
     for (unsigned i = 0; i < broker->io_count; i++)
         if (!mailbox_is_idle(&broker->threads[i].verdicts))
             destroy_all(mailbox_take(&broker->threads[i].verdicts));

@@ -76,7 +76,7 @@ static int load_keys(struct broker *broker, char *error)
     const char *path = broker->options->auth_keys_file;
     char what[KEYRING_ERROR_BYTES];
     struct keyring *keyring;
-    if (broker->admission == NULL)
+    if (broker->options->auth_mode != AUTH_MODE_TOKEN)
         return 0;
     int failed = keyring_load(&keyring, path, what);
     if (failed != 0) {

@@ -133,6 +133,11 @@ static void refuse_login(struct broker *broker, struct thread *thread, const str
     metrics_add(broker->metrics, thread->runner.index, refusal_metrics[job->refusal], 1);
     LOG(broker->log, LOGIN_REFUSED, LOG_S("reason", token_refusal_name(job->refusal)),
         LOG_S("user", login->user), LOG_S("address", login->address));
+    if (job->refusal == TOKEN_UNAVAILABLE) { /* nobody's fault: it may try again */
+        say_error(broker, thread, login->conn, login->id, USHER__V1__ERROR__CODE__UNAVAILABLE,
+                  text, BUSY_RETRY_MS);
+        return;
+    }
     say_error(broker, thread, login->conn, login->id,
               limited ? USHER__V1__ERROR__CODE__RATE_LIMITED
                       : USHER__V1__ERROR__CODE__UNAUTHENTICATED,

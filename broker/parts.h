@@ -99,6 +99,8 @@ struct login_job {
     struct attach_message *attach; /* owned; posted when the verdict is good */
     enum token_refusal refusal;    /* the verdict */
     uint32_t retry_after_ms;       /* with TOKEN_LIMITED */
+    uint64_t call;                 /* auth.mode service: what a backend was asked by */
+    uint64_t due_ms;
     uint32_t token_size;
     uint8_t token[];
 };
@@ -121,7 +123,8 @@ void admission_set_keys(struct admission *admission, struct keyring *keyring);
  * address has failed too often, with job->retry_after_ms set. Any thread; never blocks for long. */
 int admission_submit(struct admission *admission, struct login_job *job);
 
-/* Judges one login on the calling thread. False: none waited. */
+/* Judges one login on the calling thread, or asks a service about it, or gives up one whose service
+ * is late. False: nothing was to be done. */
 bool admission_step(struct admission *admission);
 
 /* Joins its threads and frees every job, those in the threads' verdicts too: no I/O thread may be

@@ -228,7 +228,10 @@ static actor_handle route(struct services *services, struct runner *runner,
     uint64_t key = siphash13(services->key, user.data, user.size) | 1;
     actor_handle pinned = pins_find(&service->pins, key);
     actor_handle instance = pinned;
-    if (pinned == 0 || !is_member(service, pinned)) {
+    if (call->login) {
+        /* Each stands alone, and strangers choose the names: nothing is remembered of them. */
+        instance = rendezvous(services, service, user.size > 0 ? user : user_call_payload(call));
+    } else if (pinned == 0 || !is_member(service, pinned)) {
         instance = rendezvous(services, service, user);
         struct routing routing = {services, service};
         struct pin pin = {key, call->caller, instance};
