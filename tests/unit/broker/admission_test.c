@@ -370,6 +370,246 @@ static void with_real_threads(void **state)
     glue_free(glue);
 }
 
+/* --- auth.mode service --------------------------------------------------------------------------- */
+
+enum { ASK_DEADLINE_MS = 500, LINK_FRAME = 4096 };
+
+static void by_service(struct options *options)
+{
+    by_token(options);
+    options->auth_mode = AUTH_MODE_SERVICE;
+    free(options->auth_service);
+    options->auth_service = strdup("door");
+    options->auth_deadline_ms = ASK_DEADLINE_MS;
+    options->link_frame_bytes = LINK_FRAME;
+}
+
+static struct glue *begin_asking(struct probe **instance)
+{
+    struct glue *glue = glue_make_with(NULL, 100, true, by_service);
+    glue->address = "10.0.0.1:5";
+    *instance = new_probe(glue, "!door/one");
+    assert_int_equal(services_join(glue->broker.services, "door", (*instance)->self, false), 0);
+    return glue;
+}
+
+/* What the instance was asked; the caller's. */
+static struct user_call_message *asked(struct glue *glue, struct probe *instance)
+{
+    judge_all(glue);
+    struct user_call_message *call = (struct user_call_message *)probe_take(glue, instance);
+    assert_non_null(call);
+    assert_int_equal(call->header.kind, MESSAGE_USER_CALL);
+    assert_true(call->login);
+    return call;
+}
+
+/* As the instance's actor does. Takes the call. */
+static void answer(struct glue *glue, struct user_call_message *call, uint16_t code,
+                   uint32_t status, const char *payload)
+{
+    struct call_result_message *result =
+        call_result_create(code, status, bytes_of_text(payload));
+    assert_non_null(result);
+    result->call = call->call;
+    if (scheduler_post(glue->broker.scheduler, own_runner(glue), call->caller, &result->header,
+                       0) != 0)
+        message_destroy(&result->header);
+    message_destroy(&call->header);
+    run_turns(glue);
+    judge_all(glue);
+}
+
+static void the_service_hears_all_of_it(void **state)
+{
+    struct probe *instance;
+    struct glue *glue = begin_asking(&instance);
+    give_login(glue, 1, "alice", GOOD);
+    struct user_call_message *call = asked(glue, instance);
+    struct bytes payload = user_call_payload(call);
+    char token[TOKEN_MAKE_BYTES];
+    token_make(token, TOKEN_HEADER, GOOD);
+    assert_true(bytes_equal(user_call_user(call), bytes_of_text("alice")));
+    assert_true(bytes_equal(user_call_method(call), bytes_of_text("10.0.0.1:5")));
+    assert_int_equal(call->client_size, 0);
+    assert_true(bytes_equal(payload, bytes_of_text(token)));
+    assert_int_equal(call->deadline_ms, 1000 + ASK_DEADLINE_MS);
+    assert_int_equal(count_told(glue, TOLD_WRITE, 1), 0);
+    answer(glue, call, 0, 0, "");
+    expect_welcome(glue, 1);
+    assert_true(is_known(glue, "alice"));
+    glue_free(glue);
+}
+
+static void what_the_service_says_counts(void **state)
+{
+    static const struct {
+        const char *user;
+        uint16_t code;
+        uint32_t status;
+        const char *payload;
+        enum token_refusal refusal;
+    } rows[] = {
+        {"alice", 0, 0, "", TOKEN_GOOD},
+        {"alice", 0, 0, "alice", TOKEN_GOOD},
+        {"", 0, 0, "alice", TOKEN_GOOD},
+        {"alice", 0, 0, "bob", TOKEN_NAME},
+        {"alice", 0, 0, "alice2", TOKEN_NAME},
+        {"", 0, 0, "", TOKEN_SUBJECT},
+        {"", 0, 0, "a b", TOKEN_SUBJECT},
+        {"", 0, 0, "!door/one", TOKEN_SUBJECT},
+        {"alice", 0, 1, "", TOKEN_SERVICE},
+        {"alice", 0, 403, "alice", TOKEN_SERVICE},
+        {"alice", USHER__V1__ERROR__CODE__SERVICE_LOST, 0, "", TOKEN_UNAVAILABLE},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        struct probe *instance;
+        struct glue *glue = begin_asking(&instance);
+        give_login(glue, 1, rows[i].user, NULL);
+        answer(glue, asked(glue, instance), rows[i].code, rows[i].status, rows[i].payload);
+        assert_int_equal(is_known(glue, "alice"), rows[i].refusal == TOKEN_GOOD);
+        if (rows[i].refusal == TOKEN_GOOD)
+            expect_welcome(glue, 1);
+        else if (rows[i].refusal != TOKEN_UNAVAILABLE)
+            expect_refused(glue, 1, UNAUTHENTICATED, USHER__V1__CLOSE__REASON__AUTH_FAILED);
+        assert_int_equal(count(glue, METRIC_logins_refused_service),
+                         rows[i].refusal == TOKEN_SERVICE);
+        glue_free(glue);
+    }
+}
+
+static void expect_unavailable(struct glue *glue, conn_handle conn)
+{
+    expect_said(glue, conn, 0, USHER__V1__BROKER_FRAME__BODY_ERROR,
+                USHER__V1__ERROR__CODE__UNAVAILABLE);
+    assert_int_equal(count_told(glue, TOLD_WRITE, conn), 1);
+    assert_int_equal(count_told(glue, TOLD_RELEASE, conn), 0); /* it may try again */
+    assert_null(glue->kept[conn]);
+}
+
+static void nobody_is_there_to_ask(void **state)
+{
+    struct glue *glue = glue_make_with(NULL, 100, true, by_service);
+    for (unsigned i = 0; i < 2 * FAILED_MAX; i++) { /* which is no failure of the client */
+        give_login(glue, 1 + i, "alice", GOOD);
+        judge_all(glue);
+        expect_unavailable(glue, 1 + i);
+    }
+    assert_int_equal(count(glue, METRIC_logins_refused_unavailable), 2 * FAILED_MAX);
+    glue_free(glue);
+}
+
+static void a_service_that_is_late(void **state)
+{
+    struct probe *instance;
+    struct glue *glue = begin_asking(&instance);
+    give_login(glue, 1, "alice", GOOD);
+    struct user_call_message *call = asked(glue, instance);
+    atomic_fetch_add(&glue->now_ms, ASK_DEADLINE_MS - 1);
+    judge_all(glue);
+    assert_int_equal(count_told(glue, TOLD_WRITE, 1), 0);
+    atomic_fetch_add(&glue->now_ms, 1);
+    judge_all(glue);
+    expect_unavailable(glue, 1);
+    answer(glue, call, 0, 0, ""); /* nobody waits for it */
+    expect_unavailable(glue, 1);
+    assert_false(is_known(glue, "alice"));
+    give_login(glue, 1, "alice", GOOD);
+    answer(glue, asked(glue, instance), 0, 0, "");
+    assert_true(is_known(glue, "alice"));
+    glue_free(glue);
+}
+
+/* Answers in another order than the questions; one of the clients is gone. */
+static void answers_find_their_login(void **state)
+{
+    struct probe *instance;
+    struct glue *glue = begin_asking(&instance);
+    struct user_call_message *calls[3];
+    for (unsigned i = 0; i < 3; i++) {
+        char user[2] = {(char)('a' + i), '\0'};
+        give_login(glue, 1 + i, user, NULL);
+        calls[i] = asked(glue, instance);
+    }
+    give_end(glue, 2, CONN_LOST);
+    answer(glue, calls[2], 0, 0, "");
+    expect_welcome(glue, 3);
+    answer(glue, calls[1], 0, 0, "");
+    answer(glue, calls[0], 0, 1, "");
+    expect_refused(glue, 1, UNAUTHENTICATED, USHER__V1__CLOSE__REASON__AUTH_FAILED);
+    assert_false(is_known(glue, "a"));
+    assert_false(is_known(glue, "b"));
+    assert_true(is_known(glue, "c"));
+    glue_free(glue);
+}
+
+static void those_who_were_asked_about_count_as_waiting(void **state)
+{
+    struct probe *instance;
+    struct glue *glue = begin_asking(&instance);
+    for (conn_handle conn = 1; conn <= WAITING_MAX; conn++)
+        give_login(glue, conn, "alice", NULL);
+    judge_all(glue);
+    give_login(glue, WAITING_MAX + 1, "alice", NULL);
+    expect_said(glue, WAITING_MAX + 1, 0, USHER__V1__BROKER_FRAME__BODY_ERROR,
+                USHER__V1__ERROR__CODE__BUSY);
+    answer(glue, (struct user_call_message *)probe_take(glue, instance), 0, 1, "");
+    give_login(glue, WAITING_MAX + 1, "alice", NULL);
+    assert_int_equal(count_told(glue, TOLD_WRITE, WAITING_MAX + 1), 1);
+    glue_free(glue); /* with many asked about: nothing leaks */
+}
+
+/* What does not fit a link frame is not sent. */
+static void a_token_too_long_to_ask_about(void **state)
+{
+    struct probe *instance;
+    struct glue *glue = begin_asking(&instance);
+    for (int i = 0; i < 2; i++) {
+        char claims[LINK_FRAME];
+        /* 13 and 43 characters around the claims, in base64. */
+        int padding = ((LINK_FRAME - 512 - 64) * 3 / 4) + (i == 0 ? -60 : 60);
+        snprintf(claims, sizeof(claims), "%0*d", padding, 7);
+        give_login(glue, 1 + (conn_handle)i, "alice", claims);
+    }
+    judge_all(glue);
+    assert_int_equal(count(glue, METRIC_logins_refused_too_long), 1);
+    assert_int_equal(probe_count(glue, instance), 1);
+    glue_free(glue);
+}
+
+/* The names are the strangers' choice: nothing is remembered of them. */
+static void stray_mail_harms_nobody(void **state)
+{
+    struct probe *instance;
+    struct glue *glue = begin_asking(&instance);
+    give_login(glue, 1, "alice", NULL);
+    struct user_call_message *call = asked(glue, instance);
+    actor_handle actor = call->caller;
+    struct message *strays[] = {message_create(MESSAGE_LEAVE, sizeof(struct message)),
+                                message_create(MESSAGE_TICK, sizeof(struct message))};
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(
+            scheduler_post(glue->broker.scheduler, own_runner(glue), actor, strays[i], 0), 0);
+    answer(glue, call, 0, 0, "");
+    expect_welcome(glue, 1);
+    glue_free(glue);
+}
+
+/* The thread itself wakes for the deadline. */
+static void late_with_real_threads(void **state)
+{
+    struct glue *glue = glue_make_with(NULL, 100, false, by_service);
+    struct probe *instance = new_probe(glue, "!door/one");
+    assert_int_equal(services_join(glue->broker.services, "door", instance->self, false), 0);
+    assert_int_equal(admission_start(glue->broker.admission), 0);
+    give_login(glue, 1, "alice", GOOD);
+    uint64_t began_ms = clock_ms();
+    WAIT_FOR((next_batch(glue), count_told(glue, TOLD_WRITE, 1) == 1));
+    assert_true(clock_ms() - began_ms >= ASK_DEADLINE_MS - 1);
+    expect_unavailable(glue, 1);
+    glue_free(glue);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -386,6 +626,15 @@ int main(void)
         cmocka_unit_test(one_wake_for_many_verdicts),
         cmocka_unit_test(nothing_leaks_wherever_a_login_is),
         cmocka_unit_test(with_real_threads),
+        cmocka_unit_test(the_service_hears_all_of_it),
+        cmocka_unit_test(what_the_service_says_counts),
+        cmocka_unit_test(nobody_is_there_to_ask),
+        cmocka_unit_test(a_service_that_is_late),
+        cmocka_unit_test(answers_find_their_login),
+        cmocka_unit_test(those_who_were_asked_about_count_as_waiting),
+        cmocka_unit_test(a_token_too_long_to_ask_about),
+        cmocka_unit_test(stray_mail_harms_nobody),
+        cmocka_unit_test(late_with_real_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
