@@ -327,7 +327,7 @@ def flood(broker, victim, first_frames, count):
 def scene_unauth_kick():
     """T07: a flood of bad tokens for the name of somebody who is online. Two floods to compare with:
     of nothing, and of connections that send a Ping first and are closed for that."""
-    count = int(os.environ.get("USHER_PLAY_FLOOD", scaled(6000, 400)))
+    count = int(os.environ.get("USHER_PLAY_FLOOD", scaled(4000, 300)))
     key = Key("EdDSA", "a")
     whole = [Key("EdDSA", "a").sign("victim"), key.sign("victim", ttl=-60), b"",
              key.sign("somebody"), b"x" * 3000]
