@@ -83,8 +83,9 @@ static int load_keys(struct broker *broker, char *error)
         snprintf(error, BROKER_ERROR_BYTES, "auth.keys_file %.200s: %s", path, what);
         return failed;
     }
-    LOG(broker->log, KEYS_LOADED, LOG_S("file", path), LOG_U("keys", keyring_count(keyring)));
-    admission_set_keys(broker->admission, keyring);
+    uint32_t count = keyring_count(keyring);
+    admission_set_keys(broker->admission, keyring); /* before it is told */
+    LOG(broker->log, KEYS_LOADED, LOG_S("file", path), LOG_U("keys", count));
     return 0;
 }
 

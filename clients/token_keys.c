@@ -186,14 +186,16 @@ static bool push_numbers(OSSL_PARAM_BLD *builder, const json_t *key, BIGNUM *num
     return pushed;
 }
 
-static bool push_point(OSSL_PARAM_BLD *builder, const json_t *key)
+/* The builder borrows `point` until the parameters are made. */
+static bool push_point(OSSL_PARAM_BLD *builder, const json_t *key,
+                       uint8_t point[1 + 2 * P256_BYTES])
 {
-    uint8_t point[1 + 2 * P256_BYTES] = {POINT_CONVERSION_UNCOMPRESSED};
+    point[0] = POINT_CONVERSION_UNCOMPRESSED;
     return get_bytes(key, "x", point + 1, P256_BYTES) == P256_BYTES &&
            get_bytes(key, "y", point + 1 + P256_BYTES, P256_BYTES) == P256_BYTES &&
            OSSL_PARAM_BLD_push_utf8_string(builder, OSSL_PKEY_PARAM_GROUP_NAME, "P-256", 0) == 1 &&
            OSSL_PARAM_BLD_push_octet_string(builder, OSSL_PKEY_PARAM_PUB_KEY, point,
-                                            sizeof(point)) == 1;
+                                            1 + 2 * P256_BYTES) == 1;
 }
 
 static EVP_PKEY *from_params(const char *type, OSSL_PARAM *params)
@@ -218,10 +220,11 @@ static EVP_PKEY *read_pair(const json_t *key, enum key_algorithm algorithm)
         return pair;
     }
     BIGNUM *numbers[MEMBERS] = {NULL};
+    uint8_t point[1 + 2 * P256_BYTES];
     OSSL_PARAM_BLD *builder = OSSL_PARAM_BLD_new();
     OSSL_PARAM *params = NULL;
     if (builder != NULL && push_numbers(builder, key, numbers, algorithm) &&
-        (algorithm != KEY_ES256 || push_point(builder, key)))
+        (algorithm != KEY_ES256 || push_point(builder, key, point)))
         params = OSSL_PARAM_BLD_to_param(builder);
     OSSL_PARAM_BLD_free(builder);
     for (size_t i = 0; i < MEMBERS; i++)
