@@ -77,6 +77,7 @@ static int make_threads(struct broker *broker)
         return -ENOMEM;
     for (unsigned i = 0; i < count; i++) {
         struct thread *thread = &broker->threads[i];
+        mailbox_init(&thread->verdicts);
         thread->runner = (struct runner){
             .index = i, .drains = i < broker->io_count, .scratch = thread};
         thread->turn = (struct turn){.settings = &broker->settings,
@@ -121,6 +122,8 @@ static int make_actors(struct broker *broker)
         error = services_create(&broker->services, broker);
     if (error == 0)
         error = committer_open(&broker->committer, broker, committer_thread(broker));
+    if (error == 0 && broker->options->auth_mode != AUTH_MODE_OPEN)
+        error = admission_open(&broker->admission, broker);
     if (error == 0)
         error = clock_open(&broker->clock, broker);
     if (error == 0)
@@ -189,6 +192,8 @@ static void free_actors(struct broker *broker)
 void broker_dismantle(struct broker *broker)
 {
     broker_halt(broker);
+    if (broker->admission != NULL)
+        admission_close(broker->admission);
     if (broker->queries != NULL)
         queries_close(broker->queries);
     if (broker->clock != NULL)

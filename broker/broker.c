@@ -70,6 +70,32 @@ static int read_token(struct broker *broker, char *error)
     return 0;
 }
 
+/* The keys for tokens, if there are to be any. */
+static int load_keys(struct broker *broker, char *error)
+{
+    const char *path = broker->options->auth_keys_file;
+    char what[KEYRING_ERROR_BYTES];
+    struct keyring *keyring;
+    if (broker->options->auth_mode != AUTH_MODE_TOKEN)
+        return 0;
+    int failed = keyring_load(&keyring, path, what);
+    if (failed != 0) {
+        snprintf(error, BROKER_ERROR_BYTES, "auth.keys_file %.200s: %s", path, what);
+        return failed;
+    }
+    uint32_t count = keyring_count(keyring);
+    admission_set_keys(broker->admission, keyring); /* before it is told */
+    LOG(broker->log, KEYS_LOADED, LOG_S("file", path), LOG_U("keys", count));
+    return 0;
+}
+
+void broker_reload(struct broker *broker)
+{
+    char error[BROKER_ERROR_BYTES];
+    if (load_keys(broker, error) != 0)
+        LOG(broker->log, KEYS_REFUSED, LOG_S("detail", error));
+}
+
 static void prepare_worker(void *context, struct runner *runner, unsigned worker)
 {
     struct broker *broker = context;
@@ -158,6 +184,8 @@ static int set_up(struct broker *broker, const struct options *options, struct l
     if (failed == 0)
         failed = read_token(broker, error);
     if (failed == 0)
+        failed = load_keys(broker, error);
+    if (failed == 0)
         failed = open_net(broker, error);
     if (failed == 0)
         failed = restore_sessions(broker, error);
@@ -169,6 +197,8 @@ static int set_up(struct broker *broker, const struct options *options, struct l
         failed = clock_start(broker->clock);
     if (failed == 0)
         failed = queries_start(broker->queries);
+    if (failed == 0 && broker->admission != NULL)
+        failed = admission_start(broker->admission);
     if (failed == 0)
         failed = scheduler_start(broker->scheduler, broker->worker_count, prepare_worker);
     if (failed == 0)

@@ -9,6 +9,7 @@
 #include <sys/un.h>
 
 #include "broker/config_private.h"
+#include "proto/username.h"
 
 /* From the command line to a complete struct options: defaults, then files and settings in the
  * order in which they are named, then what concerns several options at once. Every fault is told
@@ -204,6 +205,27 @@ static void check_listen(struct load *load)
     }
 }
 
+static void check_auth(struct load *load)
+{
+    const struct options *options = load->options;
+    if (options->auth_mode == AUTH_MODE_TOKEN && options->auth_keys_file[0] == '\0') {
+        fail_value(load, "auth.keys_file",
+                   "empty, and auth.mode is token; accepted: the path of a JSON key set");
+    }
+    if (options->auth_mode != AUTH_MODE_SERVICE) {
+        return;
+    }
+    if (!username_valid(bytes_of_text(options->auth_service))) {
+        fail_value(load, "auth.service",
+                   "no name of a service, and auth.mode is service; accepted: 1 to 64 of A-Z a-z "
+                   "0-9 . _ - @ : +");
+    }
+    if (options->auth_deadline_ms >= options->limits_login_deadline_ms) {
+        fail_value(load, "auth.deadline_ms",
+                   "wrong value; accepted: less than limits.login_deadline_ms");
+    }
+}
+
 /* ipc paths become socket addresses, whose size the system fixes. */
 static bool is_url(const char *url)
 {
@@ -296,6 +318,7 @@ int config_load(struct options *options, int argc, char **argv, FILE *complaints
     }
     if (load.result == 0) {
         check_listen(&load);
+        check_auth(&load);
         check_urls(&load);
         resolve_threads(options);
     }

@@ -22,7 +22,9 @@ struct text_list {
 
 /* The words of the ENUM rows, in their order; log.level counts as enum log_level does. */
 enum auth_mode {
-    AUTH_MODE_OPEN
+    AUTH_MODE_OPEN,
+    AUTH_MODE_TOKEN,
+    AUTH_MODE_SERVICE
 };
 enum log_format {
     LOG_FORMAT_AUTO,

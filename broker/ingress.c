@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,7 +17,12 @@
  * A connection is unbound until a Login or Resume was posted to its user's actor; until then the
  * gate decides and the I/O thread itself answers, because the write side is its own. From the
  * post on, all of its frames go to that actor, which answers. Order is kept by the mailbox: the
- * login first, what was read behind it after. */
+ * login first, what was read behind it after.
+ *
+ * With auth.mode other than open a Login waits for the admission threads in between. Its
+ * connection stays unbound, with all the limits of that, and remembers the job (net_keep).
+ * Whatever ends the wait early, a request out of place or the connection's end, forgets the job;
+ * the verdict of a job that nobody remembers is dropped. */
 
 enum { BUSY_RETRY_MS = 1000 };
 
@@ -52,13 +58,24 @@ static void say_error(struct broker *broker, struct thread *thread, conn_handle 
 }
 
 static void say_close(struct broker *broker, struct thread *thread, conn_handle conn,
-                      uint32_t reason, const char *detail)
+                      uint32_t reason, const char *detail, uint32_t retry_after_ms)
 {
     struct buffer out = {0};
-    if (broker_frame_close(&out, reason, detail, 0, false) == 0)
+    if (broker_frame_close(&out, reason, detail, retry_after_ms, false) == 0)
         say(broker, thread, conn, &out);
     buffer_fini(&out);
     net_release(broker->net, conn);
+}
+
+/* A Login that waits for its verdict waits no more; it is answered. */
+static void forget_login(struct broker *broker, struct thread *thread, conn_handle conn,
+                         uint32_t code, const char *detail)
+{
+    const struct login_job *job = net_kept(broker->net, conn);
+    if (job == NULL)
+        return;
+    net_keep(broker->net, conn, NULL);
+    say_error(broker, thread, conn, job->attach->id, code, detail, 0);
 }
 
 /* A few threads that look at the same time may let in a few more. */
@@ -99,14 +116,105 @@ static bool attach(struct broker *broker, struct thread *thread, struct attach_m
     return false;
 }
 
-/* A login whose actor had retired before it came there. */
+/* A login whose actor had retired before it came there; it has been judged. */
 static void on_returned(void *context, void *thread_, conn_handle conn, void *item)
 {
     attach(context, thread_, item);
 }
 
+/* --- logins that are judged ---------------------------------------------------------------------- */
+
+static const enum metric_id refusal_metrics[TOKEN_REFUSALS] = {
+#define REFUSAL(id, name, text) [TOKEN_##id] = METRIC_logins_refused_##name,
+#include "identity/refusal.def"
+#undef REFUSAL
+};
+
+/* Answers, counts, closes. The username is a name, or empty; the token is told to nobody. */
+static void refuse_login(struct broker *broker, struct thread *thread, const struct login_job *job)
+{
+    const struct attach_message *login = job->attach;
+    const char *text = token_refusal_text(job->refusal);
+    bool limited = job->refusal == TOKEN_LIMITED;
+    metrics_add(broker->metrics, thread->runner.index, refusal_metrics[job->refusal], 1);
+    LOG(broker->log, LOGIN_REFUSED, LOG_S("reason", token_refusal_name(job->refusal)),
+        LOG_S("user", login->user), LOG_S("address", login->address));
+    if (job->refusal == TOKEN_UNAVAILABLE) { /* nobody's fault: it may try again */
+        say_error(broker, thread, login->conn, login->id, USHER__V1__ERROR__CODE__UNAVAILABLE,
+                  text, BUSY_RETRY_MS);
+        return;
+    }
+    say_error(broker, thread, login->conn, login->id,
+              limited ? USHER__V1__ERROR__CODE__RATE_LIMITED
+                      : USHER__V1__ERROR__CODE__UNAUTHENTICATED,
+              text, job->retry_after_ms);
+    say_close(broker, thread, login->conn,
+              limited ? USHER__V1__CLOSE__REASON__RATE_LIMITED
+                      : USHER__V1__CLOSE__REASON__AUTH_FAILED,
+              text, job->retry_after_ms);
+}
+
+/* Takes the login. True: the connection is closed. */
+static bool ask_admission(struct broker *broker, struct thread *thread,
+                          struct attach_message *login, struct bytes token)
+{
+    struct login_job *job = login_job_create(thread, login, token);
+    CHECK_DEBT(job != NULL, "no memory for a login");
+    int error = admission_submit(broker->admission, job);
+    if (error == 0) {
+        net_keep(broker->net, login->conn, job);
+        return false;
+    }
+    if (error == -EBUSY) {
+        metrics_add(broker->metrics, thread->runner.index, METRIC_logins_refused_busy, 1);
+        LOG(broker->log, LIMIT_HIT, LOG_S("limit", "limits.logins_waiting"));
+        say_error(broker, thread, login->conn, login->id, USHER__V1__ERROR__CODE__BUSY,
+                  "limits.logins_waiting is reached", BUSY_RETRY_MS);
+    } else {
+        job->refusal = TOKEN_LIMITED;
+        refuse_login(broker, thread, job);
+    }
+    login_job_destroy(job);
+    return error != -EBUSY;
+}
+
+/* Takes the job. */
+static void take_verdict(struct broker *broker, struct thread *thread, struct login_job *job)
+{
+    struct attach_message *login = job->attach;
+    if (job->refusal != TOKEN_LIMITED)
+        metrics_add(broker->metrics, thread->runner.index, METRIC_logins_checked, 1);
+    if (net_kept(broker->net, login->conn) == job) {
+        net_keep(broker->net, login->conn, NULL);
+        if (job->refusal == TOKEN_GOOD) {
+            job->attach = NULL;
+            attach(broker, thread, login);
+        } else {
+            refuse_login(broker, thread, job);
+        }
+    }
+    login_job_destroy(job);
+}
+
+static void take_verdicts(struct broker *broker, struct thread *thread)
+{
+    if (mailbox_is_idle(&thread->verdicts))
+        return;
+    do {
+        struct message *verdict = mailbox_take(&thread->verdicts);
+        while (verdict != NULL) {
+            struct message *next = verdict->next;
+            take_verdict(broker, thread, (struct login_job *)verdict);
+            verdict = next;
+        }
+    } while (!mailbox_mark_idle(&thread->verdicts));
+}
+
+/* --- frames before login ------------------------------------------------------------------------- */
+
+/* A Login whose name may be attached. True: the connection is bound now, or closed. */
 static bool login(struct broker *broker, struct thread *thread, conn_handle conn,
-                  const struct client_frame *frame)
+                  const struct client_frame *frame, bool *bound)
 {
     struct attach_message *message = message_create(MESSAGE_ATTACH, sizeof(*message));
     CHECK_DEBT(message != NULL, "no memory for a login");
@@ -116,7 +224,9 @@ static bool login(struct broker *broker, struct thread *thread, conn_handle conn
     text_copy(message->user, sizeof(message->user), frame->login.username);
     text_copy(message->client, sizeof(message->client), frame->login.client);
     net_address(broker->net, conn, message->address);
-    return attach(broker, thread, message);
+    if (broker->admission != NULL)
+        return ask_admission(broker, thread, message, frame->login.token);
+    return *bound = attach(broker, thread, message);
 }
 
 static bool resume(struct broker *broker, struct thread *thread, conn_handle conn,
@@ -149,25 +259,40 @@ static bool resume(struct broker *broker, struct thread *thread, conn_handle con
     return false;
 }
 
+/* Closes for what the gate does not let through. */
+static void refuse_frame(struct broker *broker, struct thread *thread, conn_handle conn,
+                         const struct gate_decision *decision)
+{
+    char address[NET_ADDRESS_BYTES_MAX];
+    bool name = decision->code == USHER__V1__ERROR__CODE__INVALID_NAME;
+    net_address(broker->net, conn, address);
+    if (name)
+        metrics_add(broker->metrics, thread->runner.index, METRIC_logins_refused_name_invalid, 1);
+    LOG(broker->log, LOGIN_REFUSED, LOG_S("reason", name ? "name_invalid" : "protocol"),
+        LOG_S("address", address), LOG_S("detail", decision->detail));
+    forget_login(broker, thread, conn, decision->code, decision->detail);
+    say_close(broker, thread, conn, decision->reason, decision->detail, 0);
+}
+
 /* One frame before login. True: the connection is bound now, or closed. */
 static bool admit(struct broker *broker, struct thread *thread, conn_handle conn,
                   struct bytes bytes, bool *bound)
 {
     struct client_frame frame;
-    struct gate_decision decision = gate_frame(bytes, &frame);
+    struct gate_decision decision = gate_frame(bytes, broker->admission != NULL, &frame);
+    bool request = decision.verdict == GATE_ATTACH || decision.verdict == GATE_RESUME;
+    if (request && net_kept(broker->net, conn) != NULL)
+        decision = gate_impatience();
     metrics_add(broker->metrics, thread->runner.index, METRIC_frames_in, 1);
     if (decision.verdict == GATE_ATTACH)
-        return *bound = login(broker, thread, conn, &frame);
+        return login(broker, thread, conn, &frame, bound);
     if (decision.verdict == GATE_RESUME)
         return *bound = resume(broker, thread, conn, &frame);
     metrics_add(broker->metrics, thread->runner.index, METRIC_errors_protocol, 1);
     say_error(broker, thread, conn, frame.id, decision.code, decision.detail, 0);
     if (decision.verdict == GATE_ANSWER)
         return false;
-    char address[NET_ADDRESS_BYTES_MAX];
-    net_address(broker->net, conn, address);
-    LOG(broker->log, LOGIN_REFUSED, LOG_S("address", address), LOG_S("detail", decision.detail));
-    say_close(broker, thread, conn, decision.reason, decision.detail);
+    refuse_frame(broker, thread, conn, &decision);
     return true;
 }
 
@@ -216,18 +341,12 @@ static void on_frames(void *context, void *thread_, conn_handle conn, uint64_t o
 
 /* --- ends --------------------------------------------------------------------------------------- */
 
-static void end_unbound(struct broker *broker, struct thread *thread, conn_handle conn,
-                        enum conn_end end)
+/* An unbound connection that this side ends. */
+static void close_unbound(struct broker *broker, struct thread *thread, conn_handle conn,
+                          enum conn_end end)
 {
-    if (end == CONN_LOST) {
-        net_release(broker->net, conn);
-        return;
-    }
-    if (end == CONN_STOPPING) {
-        say_close(broker, thread, conn, USHER__V1__CLOSE__REASON__SHUTDOWN, "the broker stops");
-        return;
-    }
     bool late = end == CONN_LOGIN_DEADLINE || end == CONN_SILENT;
+    const char *text = end_text(late ? CONN_LOGIN_DEADLINE : end);
     char address[NET_ADDRESS_BYTES_MAX];
     net_address(broker->net, conn, address);
     metrics_add(broker->metrics, thread->runner.index,
@@ -235,12 +354,28 @@ static void end_unbound(struct broker *broker, struct thread *thread, conn_handl
     if (late)
         LOG(broker->log, AUTH_TIMEOUT, LOG_S("address", address));
     else
-        LOG(broker->log, PROTOCOL_ERROR, LOG_S("address", address),
-            LOG_S("detail", end_text(end)));
+        LOG(broker->log, PROTOCOL_ERROR, LOG_S("address", address), LOG_S("detail", text));
+    forget_login(broker, thread, conn,
+                 late ? USHER__V1__ERROR__CODE__TIMEOUT : USHER__V1__ERROR__CODE__PROTOCOL, text);
     say_close(broker, thread, conn,
               late ? USHER__V1__CLOSE__REASON__AUTH_TIMEOUT
                    : USHER__V1__CLOSE__REASON__PROTOCOL_ERROR,
-              end_text(late ? CONN_LOGIN_DEADLINE : end));
+              text, 0);
+}
+
+static void end_unbound(struct broker *broker, struct thread *thread, conn_handle conn,
+                        enum conn_end end)
+{
+    if (end == CONN_LOST) {
+        net_keep(broker->net, conn, NULL);
+        net_release(broker->net, conn);
+    } else if (end == CONN_STOPPING) {
+        forget_login(broker, thread, conn, USHER__V1__ERROR__CODE__DRAINING, "the broker stops");
+        say_close(broker, thread, conn, USHER__V1__CLOSE__REASON__SHUTDOWN, "the broker stops",
+                  0);
+    } else {
+        close_unbound(broker, thread, conn, end);
+    }
 }
 
 static void on_end(void *context, void *thread_, conn_handle conn, uint64_t owner,
@@ -284,6 +419,8 @@ static void on_begin(void *context, void *thread_, uint64_t now_ms)
     struct thread *thread = thread_;
     thread->runner.now_ms = now_ms;
     thread->runner.wall_ms = env_wall_ms(broker->env);
+    if (broker->admission != NULL)
+        take_verdicts(broker, thread);
 }
 
 /* An I/O thread runs what its batch caused. Beyond this many turns it looks at its sockets first

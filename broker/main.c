@@ -49,11 +49,11 @@ static int open_log(struct log **log, const struct options *options)
     return log_open(log, &log_options);
 }
 
-static void wait_for_the_end(struct log *log, const sigset_t *set)
+static void wait_for_the_end(struct broker *broker, const sigset_t *set)
 {
     int signal_number = 0;
     while (sigwait(set, &signal_number) == 0 && signal_number == SIGHUP)
-        LOG(log, CONFIG_LOADED, LOG_S("reload", "this version reloads nothing; restart instead"));
+        broker_reload(broker);
 }
 
 int main(int argc, char **argv)
@@ -83,7 +83,7 @@ int main(int argc, char **argv)
     if (failed == 0) {
         LOG(log, READY, LOG_U("port", broker_port(broker)));
         notify_manager("READY=1");
-        wait_for_the_end(log, &set);
+        wait_for_the_end(broker, &set);
         notify_manager("STOPPING=1");
         broker_stop(broker);
     }

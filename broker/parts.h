@@ -16,6 +16,7 @@
 #include "base/timer.h"
 #include "broker/broker.h"
 #include "broker/link.h"
+#include "identity/token.h"
 #include "net/net.h"
 #include "runtime/scheduler.h"
 
@@ -23,8 +24,10 @@
 struct thread {
     struct runner runner;
     struct turn turn;
+    struct mailbox verdicts; /* login_jobs that were judged, for an I/O thread */
 };
 
+struct admission;
 struct committer;
 struct queries;
 struct services;
@@ -42,6 +45,7 @@ struct broker {
     struct net *net;
     struct link *link;
     struct feed *feed;
+    struct admission *admission; /* NULL with auth.mode open */
     struct committer *committer;
     struct queries *queries;
     struct services *services;
@@ -84,6 +88,48 @@ void ingress_wire(struct broker *broker);
 /* Posts a login or resume to the user's actor, making it for a login; takes the message. False:
  * it was answered, the connection stays unbound. */
 bool ingress_attach(struct broker *broker, struct runner *runner, struct attach_message *attach);
+
+/* --- admission.c ------------------------------------------------------------------------------- */
+
+/* A Login whose credentials are looked at. While that lasts its connection is unbound, keeps a
+ * pointer to it (net_keep), and reads nothing of it but attach->id. */
+struct login_job {
+    struct message header;
+    struct thread *home;           /* the I/O thread of its connection */
+    struct attach_message *attach; /* owned; posted when the verdict is good */
+    enum token_refusal refusal;    /* the verdict */
+    uint32_t retry_after_ms;       /* with TOKEN_LIMITED */
+    uint64_t call;                 /* auth.mode service: what a backend was asked by */
+    uint64_t due_ms;
+    uint32_t token_size;
+    uint8_t token[];
+};
+
+/* Takes `attach` and copies the token. NULL without memory; then nothing is taken. */
+struct login_job *login_job_create(struct thread *home, struct attach_message *attach,
+                                   struct bytes token);
+
+/* Also frees `attach`, if it is still there. Leaves nothing of the token in memory. */
+void login_job_destroy(struct login_job *job);
+
+int admission_open(struct admission **admission, struct broker *broker);
+int admission_start(struct admission *admission);
+
+/* Takes over a reference of the caller's: the keys for what is judged from now on. */
+void admission_set_keys(struct admission *admission, struct keyring *keyring);
+
+/* Takes the job and gives 0; its verdict comes into home->verdicts, and on_begin of that
+ * thread soon after. Otherwise the job is still the caller's: -EBUSY, too many wait; -EAGAIN, its
+ * address has failed too often, with job->retry_after_ms set. Any thread; never blocks for long. */
+int admission_submit(struct admission *admission, struct login_job *job);
+
+/* Judges one login on the calling thread, or asks a service about it, or gives up one whose service
+ * is late. False: nothing was to be done. */
+bool admission_step(struct admission *admission);
+
+/* Joins its threads and frees every job, those in the threads' verdicts too: no I/O thread may be
+ * left. */
+void admission_close(struct admission *admission);
 
 /* --- egress.c ---------------------------------------------------------------------------------- */
 

@@ -233,6 +233,9 @@ static actor_handle choose(struct services *services, struct service *service,
                            const struct user_call_message *call)
 {
     struct bytes user = user_call_user(call);
+    if (call->login)
+        /* Each stands alone, and strangers choose the names: nothing is remembered of them. */
+        return rendezvous(services, service, user.size > 0 ? user : user_call_payload(call));
     uint64_t key = siphash13(services->key, user.data, user.size) | 1;
     struct pin *pin = pins_find(&service->pins, key);
     if (pin == NULL) {

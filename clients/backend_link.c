@@ -324,6 +324,23 @@ static void mail_call(struct usher_backend *backend, const Usher__V1__UserCall *
         backend->on.on_call(backend->context, &call);
 }
 
+static void mail_login(struct usher_backend *backend, const Usher__V1__AuthCall *from)
+{
+    struct usher_backend_login login = {
+        .id = {backend->link_count, from->call},
+        .user = from->user,
+        .token = from->token.data,
+        .token_size = from->token.len,
+        .address = from->address,
+        .client = from->client,
+        .timeout_ms = from->timeout_ms,
+        .redelivered = from->redelivered,
+    };
+
+    if (backend->on.on_login != NULL)
+        backend->on.on_login(backend->context, &login);
+}
+
 static void mail_control(struct usher_backend *backend, const Usher__V1__Control *control)
 {
     /* After GOAWAY the link is used until the node drops it, so that replies still get out. */
@@ -348,6 +365,8 @@ static void fetch_batch(struct usher_backend *backend, const Usher__V1__Batch *b
             mail_call(backend, mail->call);
         else if (mail->body_case == USHER__V1__MAIL__BODY_CONTROL)
             mail_control(backend, mail->control);
+        else if (mail->body_case == USHER__V1__MAIL__BODY_AUTH)
+            mail_login(backend, mail->auth);
         backend->mail_done = mail->seq;
     }
     presence_batch(backend, batch);

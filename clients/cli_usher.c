@@ -14,6 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clients/token_file.h"
+
 enum {
     TIMEOUT_MS_DEFAULT = 10000,
     GOODBYE_MS = 2000,
@@ -24,6 +26,7 @@ enum option_key {
     OPTION_HOST,
     OPTION_PORT,
     OPTION_TOKEN,
+    OPTION_TOKEN_FILE,
     OPTION_ACKS,
     OPTION_JSON,
     OPTION_TO,
@@ -41,6 +44,7 @@ static const struct option OPTIONS[] = {
     {"host", required_argument, NULL, OPTION_HOST},
     {"port", required_argument, NULL, OPTION_PORT},
     {"token", required_argument, NULL, OPTION_TOKEN},
+    {"token-file", required_argument, NULL, OPTION_TOKEN_FILE},
     {"acks", no_argument, NULL, OPTION_ACKS},
     {"json", no_argument, NULL, OPTION_JSON},
     {"to", required_argument, NULL, OPTION_TO},
@@ -62,8 +66,9 @@ static const char USAGE[] =
     "\n"
     "  --host HOST        of the broker (127.0.0.1)\n"
     "  --port PORT        of the broker (7400)\n"
-    "  --token TEXT       what proves the name, if the broker asks; better in USHER_TOKEN,\n"
-    "                     since others on this machine can see command lines\n"
+    "  --token TEXT       what proves the name, if the broker asks; better in a file or in\n"
+    "                     USHER_TOKEN, since others on this machine can see command lines\n"
+    "  --token-file FILE  a file that holds it\n"
     "  --acks             acknowledge messages; the session is left, not ended, at the end\n"
     "  --delivered        send: wait until the receiver acknowledged it\n"
     "  --count N          listen: end after N messages\n"
@@ -134,6 +139,11 @@ static bool take_option(struct cli_options *options, int key)
         options->usher.token = optarg;
         options->usher.token_size = strlen(optarg);
         return true;
+    case OPTION_TOKEN_FILE:
+        free(options->token);
+        options->token = token_file_read(optarg, &options->usher.token_size);
+        options->usher.token = options->token;
+        return options->token != NULL;
     case OPTION_ACKS:
         options->usher.acks = true;
         return true;
@@ -173,7 +183,8 @@ static int parse_options(struct cli_options *options, int count, char **argument
         if (key == '?')
             return EXIT_WRONG_USE + 1;
         if (!take_option(options, key))
-            return wrong_use("a number is out of range") + 1;
+            return wrong_use(key == OPTION_TOKEN_FILE ? "the token file cannot be read"
+                                                      : "a number is out of range") + 1;
     }
     return 0;
 }
@@ -369,15 +380,8 @@ static const char *missing_option(const struct subcommand *subcommand,
     return NULL;
 }
 
-int main(int count, char **arguments)
+static int run_arguments(struct cli_options *options, int count, char **arguments)
 {
-    struct cli_options options = {.timeout_ms = -1};
-    usher_options_init(&options.usher);
-    options.usher.client = "usher/" USHER_VERSION;
-    options.usher.token = getenv("USHER_TOKEN");
-    if (options.usher.token != NULL)
-        options.usher.token_size = strlen(options.usher.token);
-
     const struct subcommand *subcommand = &SUBCOMMANDS[0];
     if (count > 1 && arguments[1][0] != '-') {
         subcommand = find_subcommand(arguments[1]);
@@ -387,14 +391,27 @@ int main(int count, char **arguments)
         arguments++;
         count--;
     }
-    int ended = parse_options(&options, count, arguments);
+    int ended = parse_options(options, count, arguments);
     if (ended != 0)
         return ended - 1;
-    const char *missing = missing_option(subcommand, &options);
+    const char *missing = missing_option(subcommand, options);
     if (missing != NULL)
         return wrong_use(missing);
     int texts = count - optind;
     if (texts < subcommand->texts_min || texts > subcommand->texts_max)
         return wrong_use(texts < subcommand->texts_min ? "TEXT is missing" : "too many words");
-    return run(subcommand, &options, texts > 0 ? arguments[optind] : "");
+    return run(subcommand, options, texts > 0 ? arguments[optind] : "");
+}
+
+int main(int count, char **arguments)
+{
+    struct cli_options options = {.timeout_ms = -1};
+    usher_options_init(&options.usher);
+    options.usher.client = "usher/" USHER_VERSION;
+    options.usher.token = getenv("USHER_TOKEN");
+    if (options.usher.token != NULL)
+        options.usher.token_size = strlen(options.usher.token);
+    int code = run_arguments(&options, count, arguments);
+    free(options.token);
+    return code;
 }

@@ -18,6 +18,7 @@ enum {
 
 struct cli_options {
     struct usher_options usher;
+    void *token; /* from a file: owned, and what usher.token points at then */
     const char *to;
     const char *service;
     const char *method;

@@ -13,9 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    TOKEN_BYTES_MAX = 4096
-};
+#include "clients/token_file.h"
 
 struct command {
     const char *name;
@@ -77,25 +75,14 @@ static bool parse_number(const char *text, uint64_t *value)
     return errno == 0 && end != text && *end == '\0' && text[0] >= '0' && text[0] <= '9';
 }
 
-/* A newline at the end belongs to the editor that wrote the file. */
 static bool read_token(struct ctl *ctl, const char *path)
 {
-    FILE *file = fopen(path, "re");
-    char *token = malloc(TOKEN_BYTES_MAX);
-
-    if (file != NULL && token != NULL) {
-        ctl->token_size = fread(token, 1, TOKEN_BYTES_MAX, file);
-        if (ctl->token_size > 0 && token[ctl->token_size - 1] == '\n')
-            ctl->token_size--;
-        free(ctl->token);
-        ctl->token = token;
-        token = NULL;
-    }
-    free(token);
-    bool read = file != NULL && !ferror(file);
-    if (file != NULL)
-        fclose(file);
-    return read;
+    void *token = token_file_read(path, &ctl->token_size);
+    if (token == NULL)
+        return false;
+    free(ctl->token);
+    ctl->token = token;
+    return true;
 }
 
 enum option_key {

@@ -47,6 +47,20 @@ struct usher_backend_call {
     bool redelivered;    /* another instance may have seen this call before */
 };
 
+/* Somebody wants to log in, and the node has auth.mode service: usher_backend_reply with status 0
+ * lets him in, any other status refuses him. The payload of a yes is empty or the username; with an
+ * empty `user` it must name him. Without a reply he is told to try later. */
+struct usher_backend_login {
+    struct usher_backend_call_id id;
+    const char *user; /* whom he says to be; may be empty */
+    const void *token;
+    size_t token_size;
+    const char *address;
+    const char *client;
+    uint32_t timeout_ms; /* what is left of auth.deadline_ms */
+    bool redelivered;    /* another instance may have seen it before */
+};
+
 enum usher_backend_kind {
     USHER_BACKEND_ONLINE = 1,
     USHER_BACKEND_DETACHED = 2, /* connection lost; may resume until until_ms */
@@ -134,6 +148,8 @@ struct usher_backend_callbacks {
     void (*on_drain)(void *context, bool node_stops, const char *detail);
     /* `text` is one line for a log. */
     void (*on_state)(void *context, enum usher_backend_state state, const char *text);
+    /* Without this callback nobody is let in by this instance. */
+    void (*on_login)(void *context, const struct usher_backend_login *login);
 };
 
 enum {

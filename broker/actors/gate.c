@@ -4,8 +4,9 @@
 #include "client.pb-c.h"
 #include "proto/username.h"
 
-/* auth.mode open: a valid name is enough. Credentials are checked here when they come; until a
- * Login is verified nobody's session is disturbed. */
+/* The shape of what comes before login. Whether a Login's credentials are good is not judged here
+ * but in identity/, on another thread, because it costs more than an I/O thread may spend on
+ * strangers (admission.c). */
 
 static struct gate_decision close_with(uint32_t code, uint32_t reason, const char *detail)
 {
@@ -21,7 +22,8 @@ static struct gate_decision name_decision(struct bytes name, enum gate_verdict v
                       "not a name: 1 to 64 of A-Z a-z 0-9 . _ - @ : +");
 }
 
-struct gate_decision gate_frame(struct bytes bytes, struct client_frame *frame)
+struct gate_decision gate_frame(struct bytes bytes, bool named_by_token,
+                                struct client_frame *frame)
 {
     if (client_frame_read(bytes, frame) != 0) {
         frame->id = 0;
@@ -31,6 +33,8 @@ struct gate_decision gate_frame(struct bytes bytes, struct client_frame *frame)
     }
     switch (frame->body) {
     case CLIENT_LOGIN:
+        if (named_by_token && frame->login.username.size == 0)
+            return (struct gate_decision){.verdict = GATE_ATTACH};
         return name_decision(frame->login.username, GATE_ATTACH);
     case CLIENT_RESUME:
         return name_decision(frame->resume.username, GATE_RESUME);
@@ -42,4 +46,11 @@ struct gate_decision gate_frame(struct bytes bytes, struct client_frame *frame)
         return close_with(USHER__V1__ERROR__CODE__PROTOCOL,
                           USHER__V1__CLOSE__REASON__PROTOCOL_ERROR, "log in first");
     }
+}
+
+struct gate_decision gate_impatience(void)
+{
+    return close_with(USHER__V1__ERROR__CODE__PROTOCOL,
+                      USHER__V1__CLOSE__REASON__PROTOCOL_ERROR,
+                      "a login of this connection is being checked");
 }

@@ -8,7 +8,7 @@
 #include "proto/client_frame.h"
 
 enum gate_verdict {
-    GATE_ATTACH, /* a Login whose name may be attached */
+    GATE_ATTACH, /* a Login whose name may be attached, once its credentials are good */
     GATE_RESUME, /* a Resume to be shown to the user's actor */
     GATE_ANSWER, /* answer with code, and go on */
     GATE_CLOSE,  /* answer with code (if there is an id), then Close with reason */
@@ -21,7 +21,12 @@ struct gate_decision {
     const char *detail;
 };
 
-/* Reads the frame into *frame and decides. */
-struct gate_decision gate_frame(struct bytes bytes, struct client_frame *frame);
+/* Reads the frame into *frame and decides. With `named_by_token` a Login may leave its username
+ * empty, because its credentials say it. */
+struct gate_decision gate_frame(struct bytes bytes, bool named_by_token,
+                                struct client_frame *frame);
+
+/* What a Login or Resume gets while a Login of the same connection waits for its verdict. */
+struct gate_decision gate_impatience(void);
 
 #endif

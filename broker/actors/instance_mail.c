@@ -115,10 +115,44 @@ static void put_control(struct buffer *out, const struct user_call_message *item
     put_mail(out, &mail);
 }
 
+static uint32_t left_ms(const struct user_call_message *call, const struct turn *turn)
+{
+    return call->deadline_ms > turn->now_ms ? (uint32_t)(call->deadline_ms - turn->now_ms) : 0;
+}
+
+static void put_login(struct buffer *out, const struct user_call_message *call, struct turn *turn)
+{
+    Usher__V1__Mail mail = USHER__V1__MAIL__INIT;
+    Usher__V1__AuthCall body = USHER__V1__AUTH_CALL__INIT;
+    char user[USERNAME_BYTES_MAX + 1] = {0};
+    char address[ADDRESS_BYTES_MAX + 1] = {0};
+    char client[CLIENT_TEXT_BYTES_MAX + 1] = {0};
+    struct bytes payload = user_call_payload(call);
+    size_t token_size = payload.size - call->client_size;
+    memcpy(user, user_call_user(call).data, call->user_size);
+    memcpy(address, user_call_method(call).data, call->method_size);
+    memcpy(client, payload.data + token_size, call->client_size);
+    body.call = call->call;
+    body.user = user;
+    body.token = (ProtobufCBinaryData){.len = token_size, .data = (uint8_t *)payload.data};
+    body.address = address;
+    body.client = client;
+    body.timeout_ms = left_ms(call, turn);
+    body.redelivered = call->redelivered;
+    mail.seq = call->mail_seq;
+    mail.body_case = USHER__V1__MAIL__BODY_AUTH;
+    mail.auth = &body;
+    put_mail(out, &mail);
+}
+
 static void put_call(struct buffer *out, const struct user_call_message *call, struct turn *turn)
 {
     if (call->control != 0) {
         put_control(out, call);
+        return;
+    }
+    if (call->login) {
+        put_login(out, call, turn);
         return;
     }
     Usher__V1__Mail mail = USHER__V1__MAIL__INIT;
@@ -133,8 +167,7 @@ static void put_call(struct buffer *out, const struct user_call_message *call, s
     body.epoch = call->epoch;
     body.method = method;
     body.payload = (ProtobufCBinaryData){.len = payload.size, .data = (uint8_t *)payload.data};
-    body.timeout_ms =
-        call->deadline_ms > turn->now_ms ? (uint32_t)(call->deadline_ms - turn->now_ms) : 0;
+    body.timeout_ms = left_ms(call, turn);
     body.redelivered = call->redelivered;
     mail.seq = call->mail_seq;
     mail.body_case = USHER__V1__MAIL__BODY_CALL;

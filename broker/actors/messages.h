@@ -179,6 +179,8 @@ struct user_call_message {
     uint64_t mail_seq;
     bool redelivered;
     uint8_t control; /* a Control.Kind: no call at all, but mail of the node's own */
+    bool login;      /* an AuthCall: method is the address, payload the token and the client text */
+    uint8_t client_size; /* of the client text */
     uint8_t user_size, service_size, method_size;
     uint32_t payload_size;
     uint8_t bytes[]; /* user, service, method, payload */

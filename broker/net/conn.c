@@ -139,6 +139,7 @@ void conn_adopt(struct reactor *reactor, int fd)
     conn->fd = fd;
     conn->state = CONN_OPEN;
     conn->owner = 0;
+    conn->kept = NULL;
     conn->unbound_bytes = 0;
     conn->hung_up = conn->input_over = conn->reset = conn->dead = false;
     conn->again = conn->slow_listed = false;
@@ -484,6 +485,19 @@ uint64_t net_owner(struct net *net, conn_handle handle)
 {
     struct conn *conn = conn_find(net, handle);
     return conn != NULL ? conn->owner : 0;
+}
+
+void net_keep(struct net *net, conn_handle handle, void *item)
+{
+    struct conn *conn = conn_find(net, handle);
+    CHECK(conn != NULL && conn->owner == 0);
+    conn->kept = item;
+}
+
+void *net_kept(struct net *net, conn_handle handle)
+{
+    struct conn *conn = conn_find(net, handle);
+    return conn != NULL ? conn->kept : NULL;
 }
 
 void net_address(struct net *net, conn_handle handle, char text[NET_ADDRESS_BYTES_MAX])

@@ -46,6 +46,7 @@ struct conn {
     uint64_t due_ms;
     uint64_t heard_ms;
     uint64_t opened_ms;
+    void *kept; /* of the layer above, while unbound */
     /* owned by the write-side owner */
     uint8_t *pending;
     uint32_t pending_offset, pending_size, pending_capacity;

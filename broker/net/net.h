@@ -111,6 +111,11 @@ void net_bind(struct net *net, conn_handle conn, uint64_t owner);
 
 uint64_t net_owner(struct net *net, conn_handle conn);
 
+/* What the layer above remembers of an unbound connection: NULL at first, and again once the
+ * connection is closed. Borrowed; nothing is done with it here. A stale handle has NULL. */
+void net_keep(struct net *net, conn_handle conn, void *item);
+void *net_kept(struct net *net, conn_handle conn);
+
 /* The peer's address as text, "1.2.3.4:567" or "[::1]:567". */
 void net_address(struct net *net, conn_handle conn, char text[NET_ADDRESS_BYTES_MAX]);
 
@@ -140,6 +145,10 @@ void net_return(struct net *net, conn_handle conn, void *item);
 
 /* The receiver of on_frames is done with one call's frames; any thread. */
 void net_consumed(struct net *net, conn_handle conn);
+
+/* Any thread, also with a stale handle: the connection's I/O thread begins a batch soon, hence
+ * on_begin. What the caller wrote before is visible there. */
+void net_wake(struct net *net, conn_handle conn);
 
 uint32_t net_count(struct net *net);
 

@@ -35,6 +35,12 @@ bool mailbox_push(struct mailbox *mailbox, struct message *message)
     return head == IDLE;
 }
 
+bool mailbox_is_idle(struct mailbox *mailbox)
+{
+    /* Relaxed: what was pushed is acquired by the take. */
+    return atomic_load_explicit(&mailbox->head, memory_order_relaxed) == IDLE;
+}
+
 struct message *mailbox_take(struct mailbox *mailbox)
 {
     struct message *newest = (struct message *)atomic_exchange_explicit(

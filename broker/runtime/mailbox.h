@@ -25,7 +25,11 @@ void mailbox_init(struct mailbox *mailbox);
 /* Any thread. Takes the message. True: it was idle, and the caller must list the actor. */
 bool mailbox_push(struct mailbox *mailbox, struct message *message);
 
-/* Consumer. Everything that is in it, oldest first; NULL when empty. */
+/* Consumer that nobody lists, but that looks from time to time. True: there is nothing to take;
+ * false stays so until it marks the mailbox idle. */
+bool mailbox_is_idle(struct mailbox *mailbox);
+
+/* Consumer, when it is not idle. Everything that is in it, oldest first; NULL when empty. */
 struct message *mailbox_take(struct mailbox *mailbox);
 
 /* Consumer, when it has nothing left. True: the mailbox is idle and the caller must not touch

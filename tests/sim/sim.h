@@ -133,7 +133,7 @@ struct wire {
     int user, device;
     int session; /* index, or NOBODY before the Welcome */
     struct buffer input;
-    bool asked, acks, is_resume, welcomed, got_close, over;
+    bool asked, acks, is_resume, forged, welcomed, got_close, over;
     bool vouched; /* COMPLETE was said, and what it promises must come now */
     uint64_t asked_epoch; /* Login: the user's highest welcomed epoch; Resume: the session's */
     uint64_t asked_step, next_seq, last_seq, last_id;

@@ -173,6 +173,8 @@ void check_welcome(struct world *world, uint32_t number, const Usher__V1__Welcom
     if (wire->bound_seq == 0 || wire->bound_epoch != welcome->epoch)
         broken(world, "P10", "the Welcome on wire %u to epoch %llu is not in the store", number,
                (unsigned long long)welcome->epoch);
+    if (wire->forged)
+        broken(world, "P2", "wire %u was welcomed with the token of somebody else", number);
     if (wire->is_resume && welcome->epoch != wire->asked_epoch)
         broken(world, "A1", "a resume of %llu was welcomed to %llu",
                (unsigned long long)wire->asked_epoch, (unsigned long long)welcome->epoch);

@@ -7,6 +7,7 @@
 #include "proto/frame.h"
 #include "proto/varint.h"
 #include "sim.h"
+#include "token_make.h"
 
 /* What clients do: a few users with a few devices each, which connect, log in, resume, talk, are
  * cut off, vanish and come back. They keep to the protocol most of the time. A device has one
@@ -120,8 +121,27 @@ static int open_wire(struct world *world, int device)
     return (int)world->wire_count++;
 }
 
+/* With auth.mode token: the user's own, good for longer than any world lasts, or one that proves
+ * somebody else. */
+static void put_token(struct world *world, int number, char token[TOKEN_MAKE_BYTES],
+                      Usher__V1__Login *login)
+{
+    struct wire *wire = &world->wires[number];
+    char claims[64 + STORE_NAME_BYTES_MAX];
+    wire->forged = false;
+    if (world->broker_options.auth_mode != AUTH_MODE_TOKEN)
+        return;
+    wire->forged = !world->healing && one_in(world, 8);
+    int user = wire->forged ? (wire->user + 1) % USERS : wire->user;
+    snprintf(claims, sizeof(claims), "{\"sub\":\"%s\",\"exp\":10000000000}",
+             world->users[user].name);
+    token_make(token, TOKEN_HEADER, claims);
+    login->token = (ProtobufCBinaryData){strlen(token), (uint8_t *)token};
+}
+
 static void ask_login(struct world *world, int number)
 {
+    char token[TOKEN_MAKE_BYTES];
     struct wire *wire = &world->wires[number];
     Usher__V1__ClientFrame frame = USHER__V1__CLIENT_FRAME__INIT;
     Usher__V1__Login login = USHER__V1__LOGIN__INIT;
@@ -133,10 +153,12 @@ static void ask_login(struct world *world, int number)
     login.username = world->users[wire->user].name;
     login.client = (char *)"sim";
     login.acks = wire->acks;
+    put_token(world, number, token, &login);
     frame.id = request_make(world, ASK_LOGIN, number, NOBODY);
     frame.body_case = USHER__V1__CLIENT_FRAME__BODY_LOGIN;
     frame.login = &login;
-    tell(world, "wire %d: login of %s acks %d", number, login.username, wire->acks);
+    tell(world, "wire %d: login of %s acks %d%s", number, login.username, wire->acks,
+         wire->forged ? " forged" : "");
     wire_send(world, wire, &frame);
 }
 
@@ -147,6 +169,7 @@ static void ask_resume(struct world *world, int number, int session_number)
     Usher__V1__ClientFrame frame = USHER__V1__CLIENT_FRAME__INIT;
     Usher__V1__Resume resume = USHER__V1__RESUME__INIT;
     wire->asked = wire->is_resume = true;
+    wire->forged = false;
     wire->acks = session->acks;
     wire->asked_epoch = session->epoch;
     wire->asked_step = world->step;

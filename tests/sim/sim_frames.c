@@ -125,6 +125,8 @@ static void on_error(struct world *world, uint32_t number, uint64_t id,
     if (request == NULL)
         return;
     count_error(world, error->code);
+    if (error->code == USHER__V1__ERROR__CODE__UNAUTHENTICATED && !wire->forged)
+        broken(world, "P2", "wire %u is refused with its own token", number);
     if (error->code == USHER__V1__ERROR__CODE__RESUME_REJECTED) {
         check_refused_resume(world, wire);
         struct device *device = &world->devices[wire->device];

@@ -107,6 +107,24 @@ uint64_t net_owner(struct net *net, conn_handle handle)
     return slot != NULL ? slot->owner : 0;
 }
 
+void net_keep(struct net *net, conn_handle handle, void *item)
+{
+    struct slot *slot = net_owned(net, handle);
+    CHECK(slot->owner == 0);
+    slot->kept = item;
+}
+
+void *net_kept(struct net *net, conn_handle handle)
+{
+    struct slot *slot = net_slot(net, handle);
+    return slot != NULL ? slot->kept : NULL;
+}
+
+/* Batches come anyway, at any time. */
+void net_wake(struct net *net, conn_handle handle)
+{
+}
+
 void net_address(struct net *net, conn_handle handle, char text[NET_ADDRESS_BYTES_MAX])
 {
     struct slot *slot = net_slot(net, handle);

@@ -18,6 +18,7 @@ struct slot {
     int wire;
     uint64_t owner;
     void *returned; /* of ORDER_RETURN */
+    void *kept;
     struct buffer carry, pending, parting;
     enum conn_end end;
     unsigned orders;

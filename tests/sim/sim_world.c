@@ -6,6 +6,7 @@
 #include "backend.pb-c.h"
 #include "base/check.h"
 #include "sim.h"
+#include "token_make.h"
 
 /* The steps of the world and the lives of the broker in it.
  *
@@ -30,6 +31,9 @@ static void set_limits(struct world *world)
     struct options *options = &world->broker_options;
     options->threads_io = 1 + below(world, 2);
     options->threads_workers = 1 + below(world, 2);
+    options->auth_mode = one_in(world, 2) ? AUTH_MODE_TOKEN : AUTH_MODE_OPEN;
+    options->limits_failed_logins_per_source = 0; /* all come from one address */
+    options->limits_logins_waiting = 1 + below(world, 6);
     options->limits_users = 32;
     options->limits_services = 4;
     options->limits_turn_messages = 1 + below(world, 6);
@@ -119,6 +123,16 @@ static void fail_start(struct world *world)
     world->restart_ms = world->now_ms + below(world, 500);
 }
 
+static void give_keys(struct world *world)
+{
+    char error[KEYRING_ERROR_BYTES];
+    struct keyring *keyring;
+    if (world->broker->admission == NULL)
+        return;
+    CHECK_DEBT(keyring_read(&keyring, bytes_of_text(TOKEN_KEYS), error) == 0, "no memory");
+    admission_set_keys(world->broker->admission, keyring);
+}
+
 static void broker_up(struct world *world)
 {
     char error[BROKER_ERROR_BYTES] = "";
@@ -127,6 +141,7 @@ static void broker_up(struct world *world)
     int failed = broker_assemble(world->broker, &world->broker_options, &world->env, NULL,
                                  world->store);
     CHECK_DEBT(failed == 0, "no memory for the simulation");
+    give_keys(world);
     net_make(world);
     link_make(world);
     world->stopping = false;
@@ -373,6 +388,8 @@ static bool step_broker(struct world *world, uint32_t chance)
         return commit_step(world);
     if (chance < 35)
         return queries_step(world->broker->queries);
+    if (chance < 38)
+        return world->broker->admission != NULL && admission_step(world->broker->admission);
     if (chance < 55)
         return net_step_random(world);
     if (chance < 58)
@@ -447,6 +464,8 @@ static bool work(struct world *world)
         any = true;
     any = commit_step(world) || any;
     while (queries_step(world->broker->queries))
+        any = true;
+    while (world->broker->admission != NULL && admission_step(world->broker->admission))
         any = true;
     any = clients_read_all(world) || any;
     for (uint32_t i = 0; i < BACKENDS; i++)

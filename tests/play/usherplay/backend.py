@@ -225,21 +225,21 @@ class Backend:
 
     # --- what arrives --------------------------------------------------------------------------
 
-    def next_call(self, timeout=DEFAULT_SECONDS):
-        """The next UserCall, or None."""
+    def next_call(self, timeout=DEFAULT_SECONDS, kind="call"):
+        """The next UserCall (kind auth: AuthCall), or None."""
         deadline = time.monotonic() + timeout
         while True:
             while self.mail:
                 mail = self.mail.popleft()
-                if mail.WhichOneof("body") == "call":
-                    return mail.call
+                if mail.WhichOneof("body") == kind:
+                    return getattr(mail, kind)
             left = deadline - time.monotonic()
             if left <= 0:
                 return None
             self.fetch(wait_ms=max(1, int(min(left, 0.2) * 1000)))
 
-    def expect_call(self, timeout=DEFAULT_SECONDS):
-        call = self.next_call(timeout)
+    def expect_call(self, timeout=DEFAULT_SECONDS, kind="call"):
+        call = self.next_call(timeout, kind)
         if call is None:
             raise Failed(f"no call arrived at {self.service} {self.instance} in {timeout} s")
         return call

@@ -75,15 +75,18 @@ def describe(frame):
 
 
 class Client:
-    """Where: a Broker, or (host, port). Ids of requests count from 1."""
+    """Where: a Broker, or (host, port). source: the address to come from, such as 127.0.0.2. Ids of
+    requests count from 1."""
 
-    def __init__(self, where, receive_buffer=None, timeout=DEFAULT_SECONDS):
+    def __init__(self, where, receive_buffer=None, timeout=DEFAULT_SECONDS, source=None):
         self.address = getattr(where, "address", where)
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         if receive_buffer is not None:  # before connect, so that the window is small from the start
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.settimeout(timeout)
+        if source is not None:
+            self.socket.bind((source, 0))
         self.socket.connect(self.address)
         self.timeout = timeout
         self.buffer = bytearray()
@@ -208,10 +211,10 @@ class Client:
         """Sends a request with an id and gives the frame that answers it."""
         return self.answer_to(self.post(kind, **fields), timeout)
 
-    def login(self, name, acks=False, client="play", timeout=None):
+    def login(self, name, acks=False, client="play", timeout=None, token=b""):
         """Logs in; gives the Welcome."""
         self.name = name
-        self.post("login", username=name, acks=acks, client=client)
+        self.post("login", username=name, acks=acks, client=client, token=token)
         self.welcome = self.expect("welcome", timeout=timeout, id=self.last_id).welcome
         return self.welcome
 

@@ -74,7 +74,7 @@ static void every_first_frame_has_its_decision(void **state)
         const struct row *row = &rows[i];
         struct client_frame frame;
         struct gate_decision decision =
-            gate_frame((struct bytes){(const uint8_t *)row->bytes, row->size}, &frame);
+            gate_frame((struct bytes){(const uint8_t *)row->bytes, row->size}, false, &frame);
         if (decision.verdict != row->verdict || decision.code != row->code ||
             decision.reason != row->reason || frame.id != row->id)
             fail_msg("%s: verdict %d, code %u, reason %u, id %llu", row->what,
@@ -91,7 +91,7 @@ static enum gate_verdict login_of(size_t name_bytes)
                                                  (uint8_t)name_bytes};
     struct client_frame frame;
     memset(bytes + 4, 'n', name_bytes);
-    return gate_frame((struct bytes){bytes, 4 + name_bytes}, &frame).verdict;
+    return gate_frame((struct bytes){bytes, 4 + name_bytes}, false, &frame).verdict;
 }
 
 static void a_name_may_have_64_bytes(void **state)
@@ -105,7 +105,7 @@ static void the_frame_is_read_for_the_caller(void **state)
 {
     struct client_frame frame;
     const struct row *row = &rows[2];
-    gate_frame((struct bytes){(const uint8_t *)row->bytes, row->size}, &frame);
+    gate_frame((struct bytes){(const uint8_t *)row->bytes, row->size}, false, &frame);
     assert_int_equal(frame.body, CLIENT_LOGIN);
     assert_true(bytes_equal(frame.login.username, bytes_of_text("ann")));
     assert_true(bytes_equal(frame.login.token, bytes_of_text("t")));

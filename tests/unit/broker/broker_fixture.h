@@ -24,10 +24,13 @@
 #include "client.pb-c.h"
 #include "proto/frame.h"
 
-enum { GLUE_USERS = 4096, GLUE_SERVICES = 8, TOLD_MAX = 8192, GLUE_WAIT_MS = 20000 };
+enum { GLUE_USERS = 4096, GLUE_SERVICES = 8, TOLD_MAX = 8192, GLUE_WAIT_MS = 20000,
+       GLUE_CONNS = 64 };
 
 /* One call of the front end. */
-enum told_kind { TOLD_WRITE, TOLD_RELEASE, TOLD_UNBIND, TOLD_RETURN, TOLD_CONSUMED };
+enum told_kind {
+    TOLD_WRITE, TOLD_RELEASE, TOLD_UNBIND, TOLD_RETURN, TOLD_CONSUMED, TOLD_WAKE
+};
 
 struct told {
     enum told_kind kind;
@@ -59,6 +62,8 @@ struct glue {
     pthread_cond_t changed;
     struct told told[TOLD_MAX];
     unsigned told_count;
+    void *kept[GLUE_CONNS]; /* by connection */
+    const char *address;    /* of every connection; NULL: none */
     bool gate_closed; /* writes wait */
     unsigned at_gate;
     unsigned places;
@@ -180,7 +185,23 @@ uint64_t net_owner(struct net *net, conn_handle conn)
 
 void net_address(struct net *net, conn_handle conn, char text[NET_ADDRESS_BYTES_MAX])
 {
-    text[0] = '\0';
+    const char *address = glue_of(net)->address;
+    snprintf(text, NET_ADDRESS_BYTES_MAX, "%s", address != NULL ? address : "");
+}
+
+void net_keep(struct net *net, conn_handle conn, void *item)
+{
+    glue_of(net)->kept[conn % GLUE_CONNS] = item;
+}
+
+void *net_kept(struct net *net, conn_handle conn)
+{
+    return glue_of(net)->kept[conn % GLUE_CONNS];
+}
+
+void net_wake(struct net *net, conn_handle conn)
+{
+    tell(net, TOLD_WAKE, conn, NULL, 0);
 }
 
 /* --- in place of the link --------------------------------------------------------------------- */
@@ -373,8 +394,9 @@ static inline void start_workers(struct glue *glue)
 }
 
 /* Takes the store; NULL: a memory store that keeps `events_kept` events. own_clock: time stands
- * still but for glue->now_ms. */
-static inline struct glue *glue_make(struct store *store, uint64_t events_kept, bool own_clock)
+ * still but for glue->now_ms. `prepare` may change the options; NULL: nothing. */
+static inline struct glue *glue_make_with(struct store *store, uint64_t events_kept, bool own_clock,
+                                          void (*prepare)(struct options *options))
 {
     struct glue *glue = calloc(1, sizeof(*glue));
     const struct store_options kept = {.events_kept_max = events_kept};
@@ -384,6 +406,8 @@ static inline struct glue *glue_make(struct store *store, uint64_t events_kept, 
     glue->options.limits_services = GLUE_SERVICES;
     glue->options.threads_io = 1;
     glue->options.threads_workers = 2;
+    if (prepare != NULL)
+        prepare(&glue->options);
     pthread_mutex_init(&glue->lock, NULL);
     pthread_cond_init(&glue->changed, NULL);
     glue->env = (struct env){glue_monotonic_ns, glue_wall_ms, glue_random, glue};
@@ -399,6 +423,11 @@ static inline struct glue *glue_make(struct store *store, uint64_t events_kept, 
     glue->probes = calloc(registry_capacity(glue->broker.registry), sizeof(struct probe));
     assert_non_null(glue->probes);
     return glue;
+}
+
+static inline struct glue *glue_make(struct store *store, uint64_t events_kept, bool own_clock)
+{
+    return glue_make_with(store, events_kept, own_clock, NULL);
 }
 
 static inline void glue_free(struct glue *glue)

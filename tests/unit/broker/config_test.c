@@ -181,7 +181,12 @@ static void test_words(void **state)
     expect_set("log.level=", 78, "log.level");
     expect_set("auth.allow_open_network=off", 0, "");
     expect_set("auth.allow_open_network=maybe", 78, "true or false");
-    expect_set("auth.mode=token", 78, "auth.mode");
+    expect_set("auth.mode=token", 78, "auth.keys_file: empty, and auth.mode is token");
+    expect_set("auth.mode=service", 78, "auth.service: no name of a service");
+    expect_set("auth.mode=jwt", 78, "open, token, service");
+    expect_set("limits.failed_logins_per_source=0", 0, "");
+    expect_set("threads.admission=0", 78, "1..16");
+    expect_set("threads.admission=17", 78, "1..16");
     expect_set("node.name=", 78, "node.name");
     expect_set("node.name=a\nb", 78, "node.name");
     expect_set("link.urls=ipc:///a,,ipc:///b", 78, "link.urls");

@@ -57,6 +57,7 @@ struct fake {
     size_t call_count;
     Usher__V1__PresenceEvent events[FAKE_MAX];
     size_t event_count;
+    Usher__V1__AuthCall *login; /* goes in place of the call of that number; NULL: none */
     uint64_t presence_last;
     bool presence_reset; /* once */
     struct fake_page pages[4];
@@ -153,6 +154,10 @@ static void fake_fetch(struct fake_desk *desk, const Usher__V1__Fetch *fetch,
         mail->seq = fake->call_seqs[i];
         mail->body_case = USHER__V1__MAIL__BODY_CALL;
         mail->call = &fake->calls[i];
+        if (fake->login != NULL && fake->login->call == fake->calls[i].call) {
+            mail->body_case = USHER__V1__MAIL__BODY_AUTH;
+            mail->auth = fake->login;
+        }
         desk->mail_list[desk->batch.n_mail++] = mail;
     }
     for (size_t i = 0; i < fake->event_count && !fake->presence_reset; i++)

@@ -114,6 +114,47 @@ static void a_call_is_replied(void **state)
     assert_string_equal(fake->reply_text, "hello");
 }
 
+static void on_login(void *context, const struct usher_backend_login *login)
+{
+    struct service *service = context;
+
+    assert_string_equal(login->user, "alice");
+    assert_int_equal(login->token_size, 3);
+    assert_memory_equal(login->token, "abc", 3);
+    assert_string_equal(login->address, "10.0.0.1:5");
+    assert_string_equal(login->client, "phone");
+    assert_int_equal(login->timeout_ms, 1500);
+    service->calls++;
+    assert_int_equal(usher_backend_reply(service->backend, login->id, 0, "alice", 5), 0);
+    usher_backend_stop(service->backend);
+}
+
+static void a_login_is_answered(void **state)
+{
+    struct fake *fake = *state;
+    struct service service = {.fake = fake};
+    const char *url = fake->url;
+    struct usher_backend_options options = options_for(&service, &url);
+    Usher__V1__AuthCall login = USHER__V1__AUTH_CALL__INIT;
+
+    login.call = 900;
+    login.user = (char *)(uintptr_t) "alice";
+    login.token = (ProtobufCBinaryData){3, (uint8_t *)(uintptr_t) "abc"};
+    login.address = (char *)(uintptr_t) "10.0.0.1:5";
+    login.client = (char *)(uintptr_t) "phone";
+    login.timeout_ms = 1500;
+    fake_call(fake, 1, 900, "");
+    fake->login = &login;
+    options.callbacks.on_login = on_login;
+    assert_int_equal(usher_backend_open(&service.backend, &options), 0);
+    assert_int_equal(usher_backend_run(service.backend, 3000), 0);
+    usher_backend_close(service.backend);
+    assert_int_equal(service.calls, 1);
+    assert_int_equal(fake->reply_call, 900);
+    assert_int_equal(fake->reply_status, 0);
+    assert_string_equal(fake->reply_text, "alice");
+}
+
 static void repeated_mail_is_skipped(void **state)
 {
     struct fake *fake = *state;
@@ -484,6 +525,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH_NODE(a_call_is_replied),
+        WITH_NODE(a_login_is_answered),
         WITH_NODE(repeated_mail_is_skipped),
         WITH_NODE(a_lost_answer_repeats_the_same_seq),
         WITH_NODE(lost_connections_do_not_harm_the_node),

@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/check.h"
+#include "broker/admission_private.h"
+
+/* Who checks credentials, so that no I/O thread does: a signature costs as much as thousands of
+ * messages, and strangers choose how many there are.
+ *
+ * A job goes from the I/O thread into the one bounded queue, is judged by one of the admission
+ * threads, and comes back through the mailbox of the I/O thread that it came from, which alone may
+ * touch its connection, still unbound then (ingress.c). The pushing thread that finds that mailbox
+ * idle wakes it. A connection that ends meanwhile drops its pointer to the job, so the verdict
+ * finds nobody; the job is freed there in any case.
+ *
+ * Addresses whose logins fail too often are refused before their token is looked at: once when the
+ * job is submitted, and once more before it is judged, since many may have been submitted before
+ * the first failed. Good logins are never counted.
+ *
+ * With auth.mode service a backend judges instead (admission_ask.c); queue, limits and the way back
+ * are the same.
+ *
+ * The lock is a leaf and held for moments: nothing is verified under it. The keyring is taken
+ * under it and held by its own count while it is used, so new keys wait for nobody. */
+
+/* --- jobs ---------------------------------------------------------------------------------------- */
+
+struct login_job *login_job_create(struct thread *home, struct attach_message *attach,
+                                   struct bytes token)
+{
+    struct login_job *job = message_create(0, sizeof(*job) + token.size);
+    if (job == NULL)
+        return NULL;
+    job->home = home;
+    job->attach = attach;
+    job->refusal = TOKEN_GOOD;
+    job->retry_after_ms = 0;
+    job->call = job->due_ms = 0;
+    job->token_size = (uint32_t)token.size;
+    if (token.size > 0)
+        memcpy(job->token, token.data, token.size);
+    return job;
+}
+
+void login_job_destroy(struct login_job *job)
+{
+    if (job->attach != NULL)
+        message_destroy(&job->attach->header);
+    explicit_bzero(job->token, job->token_size);
+    message_destroy(&job->header);
+}
+
+static void destroy_all(struct message *jobs)
+{
+    while (jobs != NULL) {
+        struct message *next = jobs->next;
+        login_job_destroy((struct login_job *)jobs);
+        jobs = next;
+    }
+}
+
+/* Under the lock. */
+static uint32_t wait_ms(struct admission *admission, const struct login_job *job)
+{
+    return failures_wait_ms(admission->failures, bytes_of_text(job->attach->address),
+                            env_monotonic_ms(admission->broker->env));
+}
+
+int admission_submit(struct admission *admission, struct login_job *job)
+{
+    int error = 0;
+    job->header.next = NULL;
+    pthread_mutex_lock(&admission->lock);
+    job->retry_after_ms = wait_ms(admission, job);
+    if (job->retry_after_ms != 0) {
+        error = -EAGAIN;
+    } else if (admission->waiting >= admission->broker->options->limits_logins_waiting) {
+        error = -EBUSY;
+    } else {
+        if (admission->last != NULL)
+            admission->last->next = &job->header;
+        else
+            admission->first = &job->header;
+        admission->last = &job->header;
+        admission->waiting++;
+    }
+    pthread_mutex_unlock(&admission->lock);
+    if (error == 0)
+        pthread_cond_signal(&admission->more);
+    return error;
+}
+
+/* --- judging ------------------------------------------------------------------------------------- */
+
+/* The oldest job, and the keys to judge it with, held; NULL: none. */
+static struct login_job *take_job(struct admission *admission, struct keyring **keyring)
+{
+    pthread_mutex_lock(&admission->lock);
+    struct login_job *job = (struct login_job *)admission->first;
+    if (job != NULL) {
+        admission->first = job->header.next;
+        if (admission->first == NULL)
+            admission->last = NULL;
+        job->retry_after_ms = wait_ms(admission, job);
+        *keyring =
+            admission->keyring != NULL ? keyring_acquire(admission->keyring) : NULL;
+    }
+    pthread_mutex_unlock(&admission->lock);
+    return job;
+}
+
+/* What tells something about who tried. */
+static bool is_failure(enum token_refusal refusal)
+{
+    return refusal != TOKEN_GOOD && refusal != TOKEN_LIMITED && refusal != TOKEN_UNAVAILABLE;
+}
+
+void admission_decide(struct admission *admission, struct login_job *job,
+                      enum token_refusal refusal)
+{
+    job->refusal = refusal;
+    pthread_mutex_lock(&admission->lock);
+    admission->waiting--;
+    if (is_failure(refusal))
+        failures_note(admission->failures, bytes_of_text(job->attach->address),
+                      env_monotonic_ms(admission->broker->env));
+    pthread_mutex_unlock(&admission->lock);
+    /* After the push the job is the I/O thread's. */
+    conn_handle conn = job->attach->conn;
+    struct thread *home = job->home;
+    if (mailbox_push(&home->verdicts, &job->header))
+        net_wake(admission->broker->net, conn);
+}
+
+static enum token_refusal judge(struct admission *admission, const struct keyring *keyring,
+                                struct login_job *job)
+{
+    struct token_claims claims;
+    char *user = job->attach->user;
+    enum token_refusal refusal =
+        token_verify(keyring, &admission->rules, (struct bytes){job->token, job->token_size},
+                     env_wall_ms(admission->broker->env), &claims);
+    if (refusal != TOKEN_GOOD)
+        return refusal;
+    if (user[0] != '\0' && strcmp(user, claims.user) != 0)
+        return TOKEN_NAME;
+    memcpy(user, claims.user, sizeof(claims.user));
+    return TOKEN_GOOD;
+}
+
+bool admission_step(struct admission *admission)
+{
+    struct keyring *keyring = NULL;
+    if (admission_give_up_late(admission))
+        return true;
+    struct login_job *job = take_job(admission, &keyring);
+    if (job == NULL)
+        return false;
+    if (job->retry_after_ms != 0)
+        admission_decide(admission, job, TOKEN_LIMITED);
+    else if (admission->actor != 0)
+        admission_ask(admission, job);
+    else
+        admission_decide(admission, job, judge(admission, keyring, job));
+    keyring_release(keyring);
+    return true;
+}
+
+/* Under the lock: until there is a job, or one that was asked about is late. */
+static void wait_for_work(struct admission *admission)
+{
+    struct timespec until;
+    const struct login_job *asked = (const struct login_job *)admission->asked_first;
+    if (asked == NULL) {
+        pthread_cond_wait(&admission->more, &admission->lock);
+        return;
+    }
+    until.tv_sec = (time_t)(asked->due_ms / 1000);
+    until.tv_nsec = (long)(asked->due_ms % 1000) * 1000000;
+    pthread_cond_timedwait(&admission->more, &admission->lock, &until);
+}
+
+static void *run(void *argument)
+{
+    struct admission *admission = argument;
+    bool open = true;
+    while (open) {
+        if (admission_step(admission))
+            continue;
+        pthread_mutex_lock(&admission->lock);
+        if (admission->first == NULL && !admission->closing)
+            wait_for_work(admission);
+        open = !admission->closing;
+        pthread_mutex_unlock(&admission->lock);
+    }
+    return NULL;
+}
+
+void admission_set_keys(struct admission *admission, struct keyring *keyring)
+{
+    pthread_mutex_lock(&admission->lock);
+    struct keyring *old = admission->keyring;
+    admission->keyring = keyring;
+    pthread_mutex_unlock(&admission->lock);
+    keyring_release(old);
+}
+
+/* --- life ---------------------------------------------------------------------------------------- */
+
+/* It waits for points in the time that env_monotonic_ms tells. */
+static void init_lock(struct admission *admission)
+{
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_mutex_init(&admission->lock, NULL);
+    pthread_cond_init(&admission->more, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
+int admission_open(struct admission **out, struct broker *broker)
+{
+    const struct options *options = broker->options;
+    uint64_t key[2];
+    struct admission *admission = calloc(1, sizeof(*admission));
+    if (admission == NULL)
+        return -ENOMEM;
+    env_random(broker->env, key, sizeof(key));
+    admission->failures =
+        failures_create((uint32_t)options->limits_failed_logins_per_source, key);
+    if (admission->failures == NULL) {
+        free(admission);
+        return -ENOMEM;
+    }
+    admission->broker = broker;
+    admission->rules = (struct token_rules){.issuer = options->auth_issuer,
+                                            .audience = options->auth_audience,
+                                            .skew_ms = (uint32_t)options->auth_skew_ms};
+    init_lock(admission);
+    *out = admission;
+    return options->auth_mode == AUTH_MODE_SERVICE ? admission_prepare_asking(admission) : 0;
+}
+
+int admission_start(struct admission *admission)
+{
+    CHECK(admission->keyring != NULL || admission->actor != 0);
+    int error = 0;
+    while (error == 0 && admission->started < admission->broker->options->threads_admission) {
+        error = pthread_create(&admission->pthreads[admission->started], NULL, run, admission);
+        admission->started += error == 0;
+    }
+    return -error;
+}
+
+void admission_close(struct admission *admission)
+{
+    struct broker *broker = admission->broker;
+    pthread_mutex_lock(&admission->lock);
+    admission->closing = true;
+    pthread_mutex_unlock(&admission->lock);
+    pthread_cond_broadcast(&admission->more);
+    for (unsigned i = 0; i < admission->started; i++)
+        pthread_join(admission->pthreads[i], NULL);
+    destroy_all(admission->first);
+    destroy_all(admission->asked_first);
+    for (unsigned i = 0; i < broker->io_count; i++)
+        if (!mailbox_is_idle(&broker->threads[i].verdicts))
+            destroy_all(mailbox_take(&broker->threads[i].verdicts));
+    keyring_release(admission->keyring);
+    failures_destroy(admission->failures);
+    pthread_mutex_destroy(&admission->lock);
+    pthread_cond_destroy(&admission->more);
+    free(admission);
+}

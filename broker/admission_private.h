@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_BROKER_ADMISSION_PRIVATE_H
+#define USHER_BROKER_ADMISSION_PRIVATE_H
+
+/* Private to admission.c (queue, threads, tokens) and admission_ask.c (asking a service). */
+
+#include <pthread.h>
+
+#include "broker/parts.h"
+#include "identity/failures.h"
+
+enum { ADMISSION_THREADS_MAX = 16 };
+
+struct admission {
+    struct broker *broker;
+    struct token_rules rules;
+    actor_handle actor; /* auth.mode service: what the answers are posted to; else 0 */
+    pthread_t pthreads[ADMISSION_THREADS_MAX];
+    unsigned started;
+    pthread_mutex_t lock;
+    pthread_cond_t more;
+    /* under lock */
+    struct message *first, *last;
+    struct message *asked_first, *asked_last; /* about whom a service was asked, oldest first */
+    uint64_t waiting;                         /* jobs in both lists and in the threads' hands */
+    struct keyring *keyring;
+    struct failures *failures;
+    bool closing;
+};
+
+/* The verdict on a job that is in no list; takes the job. Any thread. */
+void admission_decide(struct admission *admission, struct login_job *job,
+                      enum token_refusal refusal);
+
+/* --- admission_ask.c --- */
+
+/* Makes the actor. 0 or -ENOMEM. */
+int admission_prepare_asking(struct admission *admission);
+
+/* Asks the service; takes the job. */
+void admission_ask(struct admission *admission, struct login_job *job);
+
+/* Gives up the oldest that was asked about, if its service is late. False: none is. */
+bool admission_give_up_late(struct admission *admission);
+
+#endif

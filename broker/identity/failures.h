@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_IDENTITY_FAILURES_H
+#define USHER_IDENTITY_FAILURES_H
+
+/* Failed logins by where they came from, so that somebody who tries many tokens soon costs
+ * nothing. A fixed size; one user at a time. */
+
+#include <stdint.h>
+
+#include "proto/bytes.h"
+
+struct failures;
+
+/* per_minute 0: nothing is limited. The key is a random one, for the table's hash. NULL without
+ * memory. */
+struct failures *failures_create(uint32_t per_minute, const uint64_t key[2]);
+void failures_destroy(struct failures *failures);
+
+/* Whether the source of `address` ("1.2.3.4:567", "[::1]:567") has failed too often lately: 0, or
+ * the ms after which it may try again. */
+uint32_t failures_wait_ms(struct failures *failures, struct bytes address, uint64_t now_ms);
+
+/* One more failed login of that source. */
+void failures_note(struct failures *failures, struct bytes address, uint64_t now_ms);
+
+#endif

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_IDENTITY_TOKEN_H
+#define USHER_IDENTITY_TOKEN_H
+
+/* JSON Web Tokens (RFC 7519) in the compact form of a signed one (RFC 7515), as login services
+ * issue them: who the bearer is, and until when that is true. */
+
+#include <stdint.h>
+
+#include "identity/keyring.h"
+#include "proto/username.h"
+
+enum { TOKEN_BYTES_MAX = 4096 };
+
+enum token_refusal {
+    TOKEN_GOOD = 0,
+#define REFUSAL(id, name, text) TOKEN_##id,
+#include "identity/refusal.def"
+#undef REFUSAL
+    TOKEN_REFUSALS
+};
+
+struct token_rules {
+    const char *issuer;   /* what iss must be; "": anything */
+    const char *audience; /* what aud must be or hold; "": no token that has one is accepted */
+    uint32_t skew_ms;     /* how far the issuer's clock may be off */
+};
+
+struct token_claims {
+    char user[USERNAME_BYTES_MAX + 1]; /* sub */
+    uint64_t expires_ms;               /* exp, Unix ms */
+};
+
+/* Verifies: the signature by the keyring's key, then exp (required), nbf, iss, aud and sub at the
+ * time now_ms (Unix). TOKEN_GOOD with *claims set, or the first reason against it. Nothing of the
+ * token but its header is looked at before the signature holds. Any thread; never blocks;
+ * allocates, and without memory the token is MALFORMED or its SIGNATURE does not hold. */
+enum token_refusal token_verify(const struct keyring *keyring, const struct token_rules *rules,
+                                struct bytes token, uint64_t now_ms, struct token_claims *claims);
+
+/* "expired", and a sentence for people. */
+const char *token_refusal_name(enum token_refusal refusal);
+const char *token_refusal_text(enum token_refusal refusal);
+
+#endif
