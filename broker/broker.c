@@ -18,7 +18,7 @@
  * that bring work, the workers, the store. A start that fails half-way takes down what it has. */
 
 enum { EXIT_DAMAGED = 65, EXIT_IN_USE = 69, EXIT_INTERNAL = 70, EXIT_CONFIGURATION = 78 };
-enum { STOP_WAIT_MS = 3000, STOP_POLL_MS = 5 };
+enum { STOP_WAIT_MS = 3000, STOP_POLL_MS = 5, STOP_BACKENDS_MS = 1000 };
 
 static int exit_code_of(int error)
 {
@@ -267,7 +267,13 @@ void broker_stop(struct broker *broker)
                         broker->options->limits_close_linger_ms;
     while (net_count(broker->net) > 0 && env_monotonic_ms(broker->env) < until_ms)
         nap(STOP_POLL_MS);
-    while (scheduler_backlog(broker->scheduler) && env_monotonic_ms(broker->env) < until_ms)
+    do
+        nap(STOP_POLL_MS); /* also for the turn that somebody has just begun */
+    while (scheduler_backlog(broker->scheduler) && env_monotonic_ms(broker->env) < until_ms);
+    /* A backend that is between two Fetches hears of it with the next one; a dead one does not. */
+    until_ms = env_monotonic_ms(broker->env) + STOP_BACKENDS_MS;
+    while (atomic_load(&broker->counters.goaways) > 0 &&
+           env_monotonic_ms(broker->env) < until_ms)
         nap(STOP_POLL_MS);
     committer_drain(broker->committer);
     halt(broker);

@@ -272,6 +272,7 @@ static void hello(struct instance *instance, uint64_t exchange, const Usher__V1_
 
 static void leave(struct instance *instance, struct turn *turn)
 {
+    instance_goaway_done(instance, turn);
     LOG(turn->log, LINK_LOST, LOG_S("service", instance->service),
         LOG_S("instance", instance->name), LOG_U("mail", instance->mail_count));
     instance->leaving = true;
@@ -425,8 +426,11 @@ static void request(struct instance *instance, struct link_request_message *mess
 
 static void stop(struct instance *instance, struct turn *turn)
 {
-    if (instance->link != 0 && !instance->leaving)
-        instance_put_control(instance, USHER__V1__CONTROL__KIND__GOAWAY, turn);
+    if (instance->link == 0 || instance->leaving || instance->goaway)
+        return;
+    instance->goaway = true;
+    atomic_fetch_add_explicit(&turn->counters->goaways, 1, memory_order_relaxed);
+    instance_put_control(instance, USHER__V1__CONTROL__KIND__GOAWAY, turn);
 }
 
 void instance_receive(struct instance **state, struct message *message, struct turn *turn)
@@ -496,6 +500,7 @@ void instance_fini(struct instance **state, struct turn *turn)
     struct instance *instance = *state;
     if (instance == NULL)
         return;
+    instance_goaway_done(instance, turn);
     instance_drop_submits(instance, turn);
     drop_lanes(instance);
     while (instance->mail_first != NULL) {

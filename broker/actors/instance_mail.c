@@ -82,6 +82,13 @@ void instance_put_control(struct instance *instance, uint8_t kind, struct turn *
     append(instance, item);
 }
 
+void instance_goaway_done(struct instance *instance, struct turn *turn)
+{
+    if (instance->goaway)
+        atomic_fetch_sub_explicit(&turn->counters->goaways, 1, memory_order_release);
+    instance->goaway = false;
+}
+
 void instance_rewind_mail(struct instance *instance)
 {
     instance->mail_seq = 0;
@@ -186,6 +193,8 @@ static uint32_t put_mails(struct instance *instance, struct buffer *out, uint32_
         if (out->size - start + weight(mail) + MAIL_OVERHEAD > room && count > 0)
             break;
         put_call(out, mail, turn);
+        if (mail->control == USHER__V1__CONTROL__KIND__GOAWAY)
+            instance_goaway_done(instance, turn);
         if (mail->mail_seq > instance->sent_seq)
             instance->sent_seq = mail->mail_seq;
         count++;

@@ -46,6 +46,7 @@ struct instance {
     uint64_t link; /* 0: the visitors */
     uint64_t incarnation;
     bool joined, draining, leaving;
+    bool goaway; /* waits in the mail: counted in counters.goaways */
     /* how it is heard of */
     uint64_t fetch_exchange; /* waits; 0: none */
     uint32_t fetch_bytes_max;
@@ -80,6 +81,8 @@ void instance_fetch(struct instance *instance, uint64_t exchange, const Usher__V
 void instance_take_call(struct instance *instance, struct user_call_message *call,
                         struct turn *turn);
 void instance_put_control(struct instance *instance, uint8_t kind, struct turn *turn);
+/* A Batch has carried the news that the node stops, or nobody is there to hear it. */
+void instance_goaway_done(struct instance *instance, struct turn *turn);
 void instance_answer_fetch(struct instance *instance, struct turn *turn, bool even_if_empty);
 /* Events up to `last` are missed by this follower: it goes on behind them and is told. */
 void instance_reset_presence(struct instance *instance, uint64_t last);

@@ -524,6 +524,7 @@ static void a_stop_sends_the_backend_away(void **state)
     link_fetch(stage, 51, 0);
     link_bare(stage, MESSAGE_STOP);
     EXPECT(stage, "answer 51 batch [ GOAWAY ] last=0");
+    assert_int_equal(atomic_load(&stage->counters.goaways), 0);
     link_fetch(stage, 52, 1);
     EXPECT_NOTHING(stage);
 }
@@ -535,8 +536,12 @@ static void the_next_fetch_hears_of_a_stop(void **state)
     link_call(stage, 1, "a");
     link_bare(stage, MESSAGE_STOP);
     EXPECT_NOTHING(stage);
+    assert_int_equal(atomic_load(&stage->counters.goaways), 1); /* the stop waits for it */
+    link_bare(stage, MESSAGE_STOP);
+    assert_int_equal(atomic_load(&stage->counters.goaways), 1);
     link_fetch(stage, 51, 0);
     EXPECT(stage, "answer 51 batch [1 a user=ann call=1 left=5000] [ GOAWAY ] last=0");
+    assert_int_equal(atomic_load(&stage->counters.goaways), 0);
 }
 
 /* --- messages that are for users -------------------------------------------------------------- */
