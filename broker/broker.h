@@ -22,6 +22,11 @@ int broker_start(struct broker **broker, const struct options *options, struct l
  * threads and frees. Bounded in time. */
 void broker_stop(struct broker *broker);
 
+/* Reads what may change while it runs (the files of tls.*) again; the log says how it went. Blocks
+ * on the disk. */
+void broker_reload(struct broker *broker);
+
+/* The port of listen.tcp, or of listen.tls when that is the only one. */
 uint16_t broker_port(const struct broker *broker);
 
 #endif

@@ -10,6 +10,7 @@
 
 #include "actors/fight.h"
 #include "actors/inbox.h"
+#include "actors/rate.h"
 #include "actors/requests.h"
 #include "actors/turn.h"
 
@@ -28,6 +29,7 @@ struct session {
     struct requests *requests;
     struct buffer *held; /* answers that wait for a resume */
     struct frames_message *unread, *unread_last; /* frames that wait for the next turn */
+    struct rate rate;    /* of his requests, over all of his connections */
     struct fight *fight; /* who takes this user over so often; NULL: nobody did */
     char *details;       /* address, NUL, client, NUL; NULL: both empty */
     uint8_t secret[SECRET_BYTES];

@@ -65,6 +65,9 @@ class Broker:
             "store.path": self.store,
             "link.urls": self.link_url,
             "log.format": "json",
+            # A play is one source, and pushes as fast as it can; 62-doors sets these two.
+            "limits.prelogin_per_source": 0,
+            "limits.requests_per_second": 0,
         }
         self.options.update(options or {})
         self.process = None
