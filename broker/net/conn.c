@@ -181,9 +181,6 @@ void conn_close(struct reactor *reactor, struct conn *conn)
     deadline_leave(reactor, conn);
     if (conn->state == CONN_SHAKING)
         atomic_fetch_sub_explicit(&reactor->net->handshakes, 1, memory_order_relaxed);
-    atomic_fetch_sub_explicit(&reactor->net->output_evicting, conn->evicted_bytes,
-                              memory_order_relaxed);
-    conn->evicted_bytes = 0;
     tls_destroy(conn->tls);
     conn->tls = NULL;
     close(conn->fd);
@@ -192,6 +189,7 @@ void conn_close(struct reactor *reactor, struct conn *conn)
     conn->carry = NULL;
     conn->carry_size = 0;
     conn_drop_pending(reactor->net, conn);
+    evict_done(reactor, conn);
     count_unbound(reactor, conn, 1);
     conn->state = CONN_FREE;
     conn->owner = 0;
@@ -549,7 +547,13 @@ void net_address(struct net *net, conn_handle handle, char text[NET_ADDRESS_BYTE
     socklen_t size = sizeof(address);
     char host[INET6_ADDRSTRLEN] = "?";
     text[0] = '\0';
-    if (conn == NULL || getpeername(conn->fd, (struct sockaddr *)&address, &size) != 0)
+    if (conn == NULL)
+        return;
+    if (conn->tls != NULL) {
+        snprintf(text, NET_ADDRESS_BYTES_MAX, "%s", tls_peer(conn->tls));
+        return;
+    }
+    if (getpeername(conn->fd, (struct sockaddr *)&address, &size) != 0)
         return;
     if (address.ss_family == AF_INET) {
         struct sockaddr_in *v4 = (struct sockaddr_in *)&address;

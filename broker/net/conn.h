@@ -219,6 +219,9 @@ void shake_meets_tls(struct reactor *reactor, struct conn *conn);
  * too much of all together. */
 bool evict_account(struct net *net, struct reactor *reactor, struct conn *conn, uint32_t bytes);
 
+/* I/O thread: the connection's output is gone. */
+void evict_done(struct reactor *reactor, struct conn *conn);
+
 /* I/O thread: ends the largest until the rest is little enough. */
 void evict_largest(struct reactor *reactor);
 

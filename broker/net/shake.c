@@ -89,7 +89,9 @@ static bool begin(struct reactor *reactor, struct conn *conn)
     case TLS_HELLO_FINE:
         break;
     }
-    conn->tls = tls_create(reactor->net->tls, conn->fd);
+    char address[NET_ADDRESS_BYTES_MAX];
+    net_address(reactor->net, conn_handle_of(reactor, conn), address);
+    conn->tls = tls_create(reactor->net->tls, conn->fd, address);
     if (conn->tls == NULL)
         shake_fail(reactor, conn, "no memory");
     return conn->tls != NULL;

@@ -49,6 +49,7 @@ struct tls_domain {
 };
 
 struct tls {
+    char peer[TLS_PEER_BYTES_MAX]; /* set once */
     pthread_mutex_t lock;
     /* under lock */
     SSL *ssl;
@@ -114,7 +115,7 @@ static long wire_control(BIO *bio, int command, long number, void *pointer)
 
 static BIO_METHOD *wire_method(void)
 {
-    BIO_METHOD *method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "usher wire");
+    BIO_METHOD *method = BIO_meth_new(BIO_TYPE_SOURCE_SINK, "usher wire");
     if (method != NULL) {
         BIO_meth_set_read(method, wire_read);
         BIO_meth_set_write(method, wire_write);
@@ -147,10 +148,14 @@ static int no_passphrase(char *to, int size, int writes, void *context)
 
 static int complain(char error[TLS_ERROR_BYTES], const char *option, const char *file)
 {
-    unsigned long code = ERR_peek_last_error();
-    const char *reason = ERR_reason_error_string(code);
-    if (ERR_GET_LIB(code) == ERR_LIB_SYS)
-        reason = strerrordesc_np(ERR_GET_REASON(code));
+    /* The system's own words come first, those that say most of a file that was read come last. */
+    unsigned long first = ERR_peek_error();
+    unsigned long last = ERR_peek_last_error();
+    const char *reason = "no PEM file, or one with a passphrase";
+    if (ERR_SYSTEM_ERROR(first))
+        reason = strerrordesc_np(ERR_GET_REASON(first));
+    else if ((ERR_GET_REASON(last) & ERR_RFLAG_COMMON) == 0)
+        reason = ERR_reason_error_string(last);
     snprintf(error, TLS_ERROR_BYTES, "%s %.160s: %s", option, file,
              reason != NULL ? reason : "cannot be used");
     ERR_clear_error();
@@ -278,7 +283,7 @@ enum tls_hello tls_peek(int fd)
 
 /* --- one connection ----------------------------------------------------------------------------- */
 
-struct tls *tls_create(struct tls_domain *domain, int fd)
+struct tls *tls_create(struct tls_domain *domain, int fd, const char *peer)
 {
     struct tls *tls = calloc(1, sizeof(*tls));
     BIO *bio = BIO_new(domain->method);
@@ -297,6 +302,7 @@ struct tls *tls_create(struct tls_domain *domain, int fd)
     }
     tls->ssl = ssl;
     tls->fd = fd;
+    strncpy(tls->peer, peer, sizeof(tls->peer) - 1);
     pthread_mutex_init(&tls->lock, NULL);
     BIO_set_data(bio, tls);
     BIO_set_init(bio, 1);
@@ -394,11 +400,10 @@ ssize_t tls_read(struct tls *tls, void *to, size_t size, unsigned *next)
         got = read_record(tls, (uint8_t *)to + done, size - done);
         done += got > 0 ? (size_t)got : 0;
     }
-    /* An end or a fault behind some bytes is told by the next call. */
-    bool over = got != -EAGAIN;
-    bool empty = tls->drained && SSL_has_pending(tls->ssl) == 0;
+    /* No room, or the budget is spent; or an end or a fault behind some bytes, told by the next
+     * call. A part of a record is nothing that one could come back for. */
     *next = 0;
-    if ((over || !empty) && !tls->read_waits_to_write)
+    if (!tls->read_waits_to_write && (got != -EAGAIN || !tls->drained))
         *next |= TLS_MORE;
     if (tls->write_waits_to_read)
         *next |= TLS_WRITE_AGAIN;
@@ -442,6 +447,11 @@ void tls_shut(struct tls *tls)
         (void)SSL_shutdown(tls->ssl);
     ERR_clear_error();
     pthread_mutex_unlock(&tls->lock);
+}
+
+const char *tls_peer(const struct tls *tls)
+{
+    return tls->peer;
 }
 
 const char *tls_fault(struct tls *tls)

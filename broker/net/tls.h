@@ -10,6 +10,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+enum { TLS_PEER_BYTES_MAX = 56 }; /* as NET_ADDRESS_BYTES_MAX */
+
 /* --- the certificates and rules of a listener; any thread -------------------------------------- */
 
 struct tls_domain;
@@ -50,8 +52,8 @@ enum tls_hello tls_peek(int fd);
 
 struct tls;
 
-/* `fd` is borrowed. NULL without memory. */
-struct tls *tls_create(struct tls_domain *domain, int fd);
+/* `fd` is borrowed, `peer` is copied. NULL without memory. */
+struct tls *tls_create(struct tls_domain *domain, int fd, const char *peer);
 void tls_destroy(struct tls *tls); /* no other thread uses it any more; NULL is fine */
 
 /* The I/O thread. 1: established; 0: wait for the socket; -EPROTO, -ECONNRESET, with tls_fault. */
@@ -74,6 +76,9 @@ ssize_t tls_write(struct tls *tls, const void *data, size_t size);
 
 /* Says that nothing more will be written, if the socket takes it; the write-side owner. */
 void tls_shut(struct tls *tls);
+
+/* The peer's address, also when it is gone. */
+const char *tls_peer(const struct tls *tls);
 
 /* What went wrong, in words for the log: a constant. */
 const char *tls_fault(struct tls *tls);
