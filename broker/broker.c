@@ -92,8 +92,7 @@ static uint32_t connections_max(struct broker *broker)
         files > options->limits_files_reserved ? files - options->limits_files_reserved : 1;
     if (room >= most)
         return (uint32_t)most;
-    LOG(broker->log, LIMIT_HIT, LOG_S("limit", "limits.files_reserved"), LOG_U("files", files),
-        LOG_U("connections", room));
+    LOG(broker->log, FEWER_CONNECTIONS, LOG_U("files", files), LOG_U("connections", room));
     return (uint32_t)room;
 }
 

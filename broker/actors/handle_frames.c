@@ -49,6 +49,7 @@ static bool refuse_flood(struct session *session, const struct client_frame *fra
               "more requests than limits.requests_per_second, and it goes on", RATE_RETRY_MS,
               false);
     session->conn = 0;
+    session->rate.refused = 0; /* who comes back begins with what is left of his allowance */
     session_detach(session, turn, USHER__V1__PRESENCE_EVENT__CAUSE__PROTOCOL);
     return true;
 }

@@ -503,6 +503,8 @@ void conn_on_event(struct reactor *reactor, struct conn *conn, uint32_t events)
 {
     struct net *net = reactor->net;
     conn_handle handle = conn_handle_of(reactor, conn);
+    if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+        conn->hung_up = true;
     if (conn->state == CONN_SHAKING) {
         shake_list(reactor, conn);
         return;
@@ -512,8 +514,6 @@ void conn_on_event(struct reactor *reactor, struct conn *conn, uint32_t events)
     if ((events & EPOLLOUT) && conn_find(net, handle) != NULL && conn->tls != NULL &&
         tls_read_waits_to_write(conn->tls))
         events |= EPOLLIN;
-    if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
-        conn->hung_up = true;
     if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) && conn_find(net, handle) != NULL)
         conn_read(reactor, conn);
     /* A reset that a read did not report, because nothing is read any more. */

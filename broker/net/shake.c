@@ -76,6 +76,8 @@ static bool begin(struct reactor *reactor, struct conn *conn)
 {
     switch (tls_peek(conn->fd)) {
     case TLS_HELLO_AWAITED:
+        if (conn->hung_up)
+            conn_close(reactor, conn);
         return false;
     case TLS_HELLO_END:
         conn_close(reactor, conn);
@@ -119,6 +121,8 @@ static bool step(struct reactor *reactor, struct conn *conn)
         established(reactor, conn);
     else if (result < 0)
         shake_fail(reactor, conn, tls_fault(conn->tls));
+    else if (conn->hung_up)
+        shake_list(reactor, conn); /* the end is behind what was read, and is reported once */
     return true;
 }
 
@@ -134,7 +138,7 @@ void shake_some(struct reactor *reactor)
         conn->shaking_listed = false;
         costly = step(reactor, conn);
     }
-    /* What a step lists (none does today) stands behind. */
+    /* What a step has listed stands behind. */
     memmove(list->items, list->items + done, (list->count - done) * sizeof(conn_handle));
     list->count -= done;
     if (list->count > 0)

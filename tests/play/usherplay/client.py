@@ -74,16 +74,19 @@ def describe(frame):
 
 
 class Client:
-    """Where: a Broker, or (host, port). Ids of requests count from 1."""
+    """Where: a Broker, or (host, port). source: an address of its own. Ids of requests count from
+    1."""
 
-    def __init__(self, where, receive_buffer=None, timeout=DEFAULT_SECONDS):
+    def __init__(self, where, receive_buffer=None, timeout=DEFAULT_SECONDS, source=None):
         self.address = getattr(where, "address", where)
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         if receive_buffer is not None:  # before connect, so that the window is small from the start
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.settimeout(timeout)
-        self.socket.connect(self.address)
+        if source is not None:
+            self.socket.bind((source, 0))
+        self._connect()
         self.timeout = timeout
         self.buffer = bytearray()
         self.frames = collections.deque()  # whole, not looked at yet
@@ -91,6 +94,9 @@ class Client:
         self.last_id = 0
         self.name = None
         self.welcome = None
+
+    def _connect(self):
+        self.socket.connect(self.address)
 
     # --- bytes ---------------------------------------------------------------------------------
 

@@ -352,6 +352,22 @@ static void the_login_has_its_own_deadline(void **state)
     close(fd);
 }
 
+/* Whoever gives up in the middle is gone at once, and not at the deadline. */
+static void given_up_in_the_middle(void **state)
+{
+    struct fixture *fixture = *state;
+    static const uint8_t hello[] = {0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3, 1, 2, 3};
+    start(fixture);
+    for (size_t size = 0; size <= sizeof(hello); size++) {
+        int fd = tls_socket(fixture);
+        send_all(fd, hello, size);
+        if (size % 2)
+            WAIT_FOR(net_count(fixture->net) == 1);
+        close(fd);
+        WAIT_FOR(net_count(fixture->net) == 0); /* the deadline is a minute */
+    }
+}
+
 static void handshakes_limit(void **state)
 {
     struct fixture *fixture = *state;
@@ -764,6 +780,7 @@ int main(void)
         TEST(many_on_several_threads),
         TEST(the_deadline_is_absolute),
         TEST(the_login_has_its_own_deadline),
+        TEST(given_up_in_the_middle),
         TEST(handshakes_limit),
         TEST(frames_on_the_tls_port),
         TEST(tls_on_the_plain_port),
