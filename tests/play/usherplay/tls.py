@@ -104,18 +104,24 @@ class RawTls:
 
     def receive(self, size=4096):
         data = ctypes.create_string_buffer(size)
-        got = self._library.SSL_read(self._ssl, data, size)
+        got = self._clean(self._library.SSL_read(self._ssl, data, size))
         return data.raw[:got] if got > 0 else b""
 
     def update_keys(self):
         """True when it went out."""
-        return self._library.SSL_key_update(self._ssl, 0) == 1 and \
-            self._library.SSL_do_handshake(self._ssl) == 1
+        return self._clean(self._library.SSL_key_update(self._ssl, 0) == 1 and
+                           self._library.SSL_do_handshake(self._ssl) == 1)
 
     def renegotiate(self):
         """True when the broker agreed."""
-        return self._library.SSL_renegotiate(self._ssl) == 1 and \
-            self._library.SSL_do_handshake(self._ssl) == 1 and bool(self.receive(1))
+        return self._clean(self._library.SSL_renegotiate(self._ssl) == 1 and
+                           self._library.SSL_do_handshake(self._ssl) == 1 and
+                           bool(self.receive(1)))
+
+    def _clean(self, result):
+        """The ssl module would take what is left in the thread's queue of errors for its own."""
+        self._library.ERR_clear_error()
+        return result
 
     def close(self):
         self.socket.close()
