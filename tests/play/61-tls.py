@@ -132,7 +132,6 @@ def scene_half_handshakes():
             stream = socket.create_connection(broker.tls_address)
             stream.sendall([b"", hello[:len(hello) // 2], hello][number % 3])
             held.append(stream)
-        grown = broker.resident_bytes() - memory
         latencies = []
         for number in range(5):
             start = time.monotonic()
@@ -140,6 +139,7 @@ def scene_half_handshakes():
                 honest.login(f"honest{number}")
             latencies.append(time.monotonic() - start)
         during = pings(inside, 0.3)
+        grown = broker.resident_bytes() - memory
         eventually(lambda: all(is_closed(stream) for stream in held),
                    "all of them closed at the deadline", timeout=30)
         oldest = time.monotonic() - began

@@ -356,7 +356,7 @@ def scene_files():
     count = 600
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
-    for reserve, how in ((64, "refused"), (16, "refused or paused")):
+    for reserve, how in ((64, "refused"), (0, "accepting pauses")):
         with FewFiles({"limits.prelogin_connections": 20000, "limits.login_deadline_ms": 600000,
                        "limits.files_reserved": reserve}) as broker, Client(broker) as inside:
             inside.login("inside")
@@ -388,6 +388,7 @@ def scene_files():
                   f"{lines} log lines, {compared(before, during)}")
             check(resumed is not None and (busy < 0.5 or SLOW_BUILD), f"{busy * 100:.0f} % CPU")
             check(lines < 200, f"{lines} log lines")
+            check_equal(bool(broker.log_events("accept_paused")), reserve == 0, "accepting paused")
             inside.ping()
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tls_fixture.h"
 
+#include <fcntl.h>
+
 #include "client.pb-c.h"
 
 /* Connections over TLS: like others once they are in, and bounded until then. */
@@ -135,6 +137,32 @@ static void half_a_record(void **state)
     WAIT_FOR(look(fixture, peer.conn).ends == 1);
     assert_int_equal(look(fixture, peer.conn).end, CONN_LOST);
     tls_close(&peer);
+}
+
+/* The same, told by one event together: the I/O thread is kept busy until both are there. */
+static void half_a_record_and_the_end(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->binds = fixture->welcomes = true;
+    start(fixture);
+    struct peer other = new_peer(fixture);
+    struct tls_peer peer = new_tls_peer(fixture, &any);
+    BIO *wire = BIO_new(BIO_s_mem());
+    char *bytes;
+    SSL_set0_wbio(peer.ssl, wire);
+    tls_send_frame(peer.ssl, 100, 'x');
+    assert_true(BIO_get_mem_data(wire, &bytes) > 50);
+    gate(fixture, true);
+    send_frame(other.fd, 1, 'o');
+    WAIT_FOR(frames_size(fixture, other.conn) > 0);
+    send_all(peer.fd, bytes, 50);
+    shutdown(peer.fd, SHUT_WR);
+    nap_ms(20);
+    gate(fixture, false);
+    WAIT_FOR(look(fixture, peer.conn).ends == 1);
+    assert_int_equal(look(fixture, peer.conn).end, CONN_LOST);
+    tls_close(&peer);
+    close(other.fd);
 }
 
 static void the_end_of_the_peer(void **state)
@@ -526,8 +554,10 @@ static void an_attempt_to_renegotiate_ends_it(void **state)
     start(fixture);
     struct tls_peer peer = new_tls_peer(fixture, &version_2);
     struct tls_peer other = new_tls_peer(fixture, &version_2);
+    /* It only asks, and then waits: the end is the broker's doing. */
+    assert_int_equal(fcntl(peer.fd, F_SETFL, O_NONBLOCK), 0);
     assert_int_equal(SSL_renegotiate(peer.ssl), 1);
-    SSL_do_handshake(peer.ssl);
+    assert_true(SSL_do_handshake(peer.ssl) <= 0);
     WAIT_FOR(look(fixture, peer.conn).ends == 1);
     assert_int_equal(metric_of(fixture, METRIC_tls_failed), 1);
     tls_send_frame(other.ssl, 1, 'o');
@@ -657,6 +687,15 @@ static void files_that_make_no_server(void **state)
     unlink(files.key);
     assert_int_equal(open_front(fixture, error), -EINVAL);
     assert_non_null(strstr(error, "No such file"));
+    /* A key of another kind than the certificate's. */
+    write_identity(&files, &server);
+    EVP_PKEY *other = EVP_RSA_gen(2048);
+    FILE *file = fopen(files.key, "w");
+    PEM_write_PrivateKey(file, other, NULL, NULL, 0, NULL, NULL);
+    fclose(file);
+    EVP_PKEY_free(other);
+    assert_int_equal(open_front(fixture, error), -EINVAL);
+    assert_non_null(strstr(error, "tls.key_file"));
     write_identity(&files, &server);
     write_text(files.certificate, "");
     assert_int_equal(open_front(fixture, error), -EINVAL);
@@ -773,6 +812,7 @@ int main(void)
         TEST(old_versions_are_refused),
         TEST(records_in_any_pieces),
         TEST(half_a_record),
+        TEST(half_a_record_and_the_end),
         TEST(the_end_of_the_peer),
         TEST(output_that_waits),
         TEST(both_sides_at_once),
