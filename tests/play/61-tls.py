@@ -276,7 +276,7 @@ def scene_reload_under_load():
         inside.login("inside")
         stop, counts = threading.Event(), []
         threads = [threading.Thread(target=flood_of_handshakes,
-                                    args=(broker, stop, counts, broker.context()))]
+                                    args=(broker, stop, counts, broker.context()), daemon=True)]
         threads[0].start()
         seen = {certificate_of(broker)}
         for number in range(3):

@@ -472,7 +472,28 @@ def scene_rate():
         again.close()
 
 
+# --- the process --------------------------------------------------------------------------------
+
+
+def scene_process():
+    """What it has given up."""
+    with Broker({"process.core_dumps": "false"}) as broker:
+        folder = f"/proc/{broker.process.pid}"
+        with open(f"{folder}/status", encoding="ascii") as file:
+            status = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+        check_equal((status["NoNewPrivs"], status["Umask"]), ("1", "0077"), "NoNewPrivs, Umask")
+        for name in os.listdir(broker.store):
+            mode = os.stat(os.path.join(broker.store, name)).st_mode
+            check_equal(mode & 0o077, 0, f"rights of others on {name}")
+        if os.geteuid() == 0:
+            print("     run by root: whether it can be dumped is not visible")
+            broker.wait_log("running_as_root")
+        else:
+            check_equal(os.stat(f"{folder}/fd").st_uid, 0, "it can be dumped")
+            check_equal(broker.log_events("running_as_root"), [], "warnings")
+
+
 if __name__ == "__main__":
     play(scene_slow_reader, scene_trickle_reader, scene_slow_army, scene_slowloris,
          scene_output_before_login, scene_bytes_before_login, scene_one_source, scene_half_close,
-         scene_files, scene_churn, scene_rate)
+         scene_files, scene_churn, scene_rate, scene_process)

@@ -68,6 +68,8 @@ class Broker:
             # A play is one source, and pushes as fast as it can; 62-doors sets these two.
             "limits.prelogin_per_source": 0,
             "limits.requests_per_second": 0,
+            # So that plays may look at the files that it has open.
+            "process.core_dumps": "true",
         }
         self.options.update(options or {})
         self.process = None
