@@ -154,11 +154,6 @@ bool connection_connects_by_writing(const struct connection *connection)
     return connection->tls == NULL || tls_link_wants_write(connection->tls);
 }
 
-bool connection_pending(const struct connection *connection)
-{
-    return connection->connected && connection->tls != NULL && tls_link_pending(connection->tls);
-}
-
 const char *connection_fault(const struct connection *connection)
 {
     return connection->tls != NULL ? tls_link_fault(connection->tls) : "";

@@ -44,9 +44,6 @@ int connection_write(struct connection *connection);
 /* While it connects: whether the socket is waited for to be written. */
 bool connection_connects_by_writing(const struct connection *connection);
 
-/* Something can be read of which poll says nothing. */
-bool connection_pending(const struct connection *connection);
-
 /* Why TLS failed; "" if it did not. */
 const char *connection_fault(const struct connection *connection);
 

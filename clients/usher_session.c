@@ -329,8 +329,6 @@ static uint64_t state_due_ms(const struct usher_client *client)
 
 int session_timeout_ms(const struct usher_client *client)
 {
-    if (connection_pending(&client->connection))
-        return 0;
     uint64_t due_ms = state_due_ms(client);
     uint64_t request_due_ms = requests_deadline_ms(&client->requests);
     if (request_due_ms != 0)

@@ -248,11 +248,6 @@ ssize_t tls_link_write(struct tls_link *link, const void *data, size_t size)
     return SSL_write_ex(link->ssl, data, size, &sent) == 1 ? (ssize_t)sent : why(link, 0);
 }
 
-bool tls_link_pending(const struct tls_link *link)
-{
-    return SSL_pending(link->ssl) > 0;
-}
-
 const char *tls_link_fault(const struct tls_link *link)
 {
     return link->fault;

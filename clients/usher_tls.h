@@ -35,14 +35,14 @@ int tls_link_handshake(struct tls_link *link);
 /* What the last call waits for. */
 bool tls_link_wants_write(const struct tls_link *link);
 
-/* How many bytes; 0: none now; -ESHUTDOWN at the end; -EPROTO, -ECONNRESET. */
+enum { TLS_RECORD_BYTES_MAX = 16384 };
+
+/* How many bytes; 0: none now; -ESHUTDOWN at the end; -EPROTO, -ECONNRESET. With a `size` of
+ * TLS_RECORD_BYTES_MAX at least nothing is kept back of which poll would say nothing. */
 ssize_t tls_link_read(struct tls_link *link, void *to, size_t size);
 
 /* How many bytes were taken; 0: none now, and the next call begins with the same bytes. */
 ssize_t tls_link_write(struct tls_link *link, const void *data, size_t size);
-
-/* Something was read from the socket and not yet from here, so that poll says nothing of it. */
-bool tls_link_pending(const struct tls_link *link);
 
 /* What went wrong, for people; never NULL. */
 const char *tls_link_fault(const struct tls_link *link);

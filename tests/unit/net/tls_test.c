@@ -541,7 +541,7 @@ static void stop_accepting_ends_handshakes(void **state)
         assert_int_equal(recv(fds[i], &byte, 1, 0), 0);
         close(fds[i]);
     }
-    assert_int_equal(net_count(fixture->net), 1);
+    WAIT_FOR(net_count(fixture->net) == 1);
     tls_close(&peer);
 }
 
@@ -757,25 +757,47 @@ static void client_certificates(void **state)
 }
 
 /* A client comes back with the ticket of its first visit: also when certificates are asked for. */
-static void tickets(void **state)
+static void comes_back(struct fixture *fixture, const struct manner *manner)
 {
-    struct fixture *fixture = *state;
-    fixture->binds = true;
-    start(fixture);
-    struct tls_peer peer = new_tls_peer(fixture, &version_3);
+    struct tls_peer peer = new_tls_peer(fixture, manner);
     net_write(fixture->net, 0, peer.conn, "x", 1);
     tls_expect_bytes(peer.ssl, "x", 1);
     SSL_SESSION *session = SSL_get1_session(peer.ssl);
     SSL_shutdown(peer.ssl); /* OpenSSL does not use it again otherwise */
     tls_close(&peer);
     int fd = tls_socket(fixture);
-    SSL *ssl = tls_client_on(fd, &version_3);
+    SSL *ssl = tls_client_on(fd, manner);
     SSL_set_session(ssl, session);
     assert_int_equal(SSL_connect(ssl), 1);
     assert_int_equal(SSL_session_reused(ssl), 1);
     SSL_SESSION_free(session);
     SSL_free(ssl);
     close(fd);
+    WAIT_FOR(net_count(fixture->net) == 0);
+}
+
+static void tickets(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->binds = true;
+    start(fixture);
+    comes_back(fixture, &version_3);
+    comes_back(fixture, &version_2);
+}
+
+static void tickets_with_certificates(void **state)
+{
+    struct fixture *fixture = *state;
+    struct identity authority = make_identity("authority", NULL);
+    struct identity known = make_identity("known", &authority);
+    const struct manner manner = {.shows = &known};
+    write_client_ca(&files, &authority);
+    fixture->options.tls_client_ca_file = files.client_ca;
+    fixture->binds = true;
+    start(fixture);
+    comes_back(fixture, &manner);
+    drop_identity(&authority);
+    drop_identity(&known);
 }
 
 static void closed_with_everything_open(void **state)
@@ -835,6 +857,7 @@ int main(void)
         TEST(a_key_with_a_passphrase),
         TEST(client_certificates),
         TEST(tickets),
+        TEST(tickets_with_certificates),
         TEST(closed_with_everything_open),
     };
     signal(SIGPIPE, SIG_IGN);
