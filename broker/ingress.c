@@ -32,7 +32,7 @@ static const char *end_text(enum conn_end end)
     }
 }
 
-/* --- unbound connections: the I/O thread answers ------------------------------------------------ */
+/* --- unbound connections: the I/O thread answers ---------------------------------------------- */
 
 static void say(struct broker *broker, struct thread *thread, conn_handle conn,
                 const struct buffer *out)
@@ -200,7 +200,7 @@ static void on_frames(void *context, void *thread_, conn_handle conn, uint64_t o
         net_consumed(broker->net, conn);
 }
 
-/* --- ends --------------------------------------------------------------------------------------- */
+/* --- ends ------------------------------------------------------------------------------------- */
 
 static void end_unbound(struct broker *broker, struct thread *thread, conn_handle conn,
                         enum conn_end end)
@@ -288,7 +288,7 @@ static bool on_batch_end(void *context, void *thread_)
     return true;
 }
 
-/* --- backends ----------------------------------------------------------------------------------- */
+/* --- backends --------------------------------------------------------------------------------- */
 
 static void refuse_link(struct broker *broker, uint64_t exchange, uint32_t code,
                         const char *detail)

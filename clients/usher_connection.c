@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* All that touches a plain socket; over TLS the bytes go through usher_tls.c. A descriptor is non-blocking and close-on-exec from birth, and no
- * write raises SIGPIPE. Nagle is off: the session writes whole batches itself. */
+/* All that touches a plain socket; over TLS the bytes go through usher_tls.c. A descriptor is
+ * non-blocking and close-on-exec from birth, and no write raises SIGPIPE. Nagle is off: the session
+ * writes whole batches itself. */
 
 #include "clients/usher_connection.h"
 

@@ -33,7 +33,7 @@ struct tls_link {
     const char *fault;
 };
 
-/* --- the socket, as OpenSSL sees it ------------------------------------------------------------ */
+/* --- the socket, as OpenSSL sees it ----------------------------------------------------------- */
 
 static int socket_read(BIO *bio, char *to, int size)
 {
@@ -72,7 +72,7 @@ static BIO_METHOD *socket_method(void)
     return method;
 }
 
-/* --- whom to trust and what to show ------------------------------------------------------------ */
+/* --- whom to trust and what to show ----------------------------------------------------------- */
 
 static int no_passphrase(char *to, int size, int writes, void *context)
 {
@@ -156,7 +156,7 @@ void tls_client_destroy(struct tls_client *client)
     free(client);
 }
 
-/* --- one connection ----------------------------------------------------------------------------- */
+/* --- one connection --------------------------------------------------------------------------- */
 
 /* The name that the broker must prove. An address is not announced: SNI is for names. */
 static bool expect_name(SSL *ssl, const char *name)

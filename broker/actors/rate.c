@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "actors/rate.h"
 
-/* A token bucket in one number: the time at which the bucket would be full again. Each request moves
- * it by one interval; a request that would move it more than a second ahead is refused and moves
+/* A token bucket in one number: the time at which the bucket would be full again. Each request
+ * moves it by one interval; a request that would move it more than a second ahead is refused and moves
  * nothing, so whoever pauses for as long as he is told gets through.
  *
  * It belongs to the session, not to the connection: a client that reconnects and resumes, or takes

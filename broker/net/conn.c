@@ -200,7 +200,7 @@ void conn_close(struct reactor *reactor, struct conn *conn)
     reactor_count(reactor, METRIC_connections_open, (uint64_t)-1);
 }
 
-/* --- ending ------------------------------------------------------------------------------------ */
+/* --- ending ----------------------------------------------------------------------------------- */
 
 void conn_end(struct reactor *reactor, struct conn *conn, enum conn_end end)
 {
@@ -325,7 +325,7 @@ void conn_check_slow(struct reactor *reactor)
     reactor->slow.count = kept;
 }
 
-/* --- reading ----------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 /* The length of the whole frames at the front; an end other than 0 says what is wrong behind
  * them. */
@@ -524,7 +524,7 @@ void conn_on_event(struct reactor *reactor, struct conn *conn, uint32_t events)
     }
 }
 
-/* --- for the layer above ------------------------------------------------------------------------ */
+/* --- for the layer above ---------------------------------------------------------------------- */
 
 void net_bind(struct net *net, conn_handle handle, uint64_t owner)
 {

@@ -5,8 +5,8 @@
 /* The waiting output of all connections together.
  *
  * Each has a limit of its own, but many slow readers, each within it, could fill the memory. So the
- * memory of all `pending` buffers is summed, which costs something only when a buffer is made, grows
- * or goes, that is, for connections whose socket is full. Above three quarters of the limit the
+ * memory of all `pending` buffers is summed, which costs something only when a buffer is made,
+ * grows or goes, that is, for connections whose socket is full. Above three quarters of the limit the
  * largest are ended, one after the other, until the rest fits: who keeps most is slowest. They lose
  * what waited; their sessions go on detached. At the limit itself, which is reached only when
  * ending is slower than filling, a write that needs more memory ends its own connection.

@@ -114,7 +114,8 @@ int listener_open(struct net *net, char *error)
                                     .key = options->tls_key_file,
                                     .client_ca = options->tls_client_ca_file};
     int failed = 0;
-    if (options->address != NULL && (options->address[0] != '\0' || !is_given(options->tls_address)))
+    bool needs_plain = options->address != NULL && !is_given(options->tls_address);
+    if (needs_plain || is_given(options->address))
         failed = open_one(&net->listeners[LISTENER_PLAIN], "listen.tcp", options->address, error);
     if (failed != 0 || !is_given(options->tls_address))
         return failed;
@@ -277,7 +278,7 @@ void listener_stop(struct reactor *reactor)
     }
 }
 
-/* --- the whole ---------------------------------------------------------------------------------- */
+/* --- the whole -------------------------------------------------------------------------------- */
 
 int net_open(struct net **out, const struct net_options *options, const struct net_events *events,
              char *error)

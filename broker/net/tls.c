@@ -67,7 +67,7 @@ struct tls {
     uint32_t data_bytes; /* since key_updates was 0 */
 };
 
-/* --- the socket, as OpenSSL sees it ------------------------------------------------------------ */
+/* --- the socket, as OpenSSL sees it ----------------------------------------------------------- */
 
 static int wire_read(BIO *bio, char *to, int size)
 {
@@ -138,7 +138,7 @@ static void on_message(int written, int version, int type, const void *data, siz
         tls->renegotiates = true;
 }
 
-/* --- the domain --------------------------------------------------------------------------------- */
+/* --- the domain ------------------------------------------------------------------------------- */
 
 /* A key with a passphrase would be asked for on the terminal. */
 static int no_passphrase(char *to, int size, int writes, void *context)
@@ -261,7 +261,7 @@ void tls_domain_close(struct tls_domain *domain)
     free(domain);
 }
 
-/* --- the first bytes ---------------------------------------------------------------------------- */
+/* --- the first bytes -------------------------------------------------------------------------- */
 
 enum tls_hello tls_peek(int fd)
 {
@@ -281,7 +281,7 @@ enum tls_hello tls_peek(int fd)
     return size <= HELLO_BYTES_MAX ? TLS_HELLO_FINE : TLS_HELLO_LARGE;
 }
 
-/* --- one connection ----------------------------------------------------------------------------- */
+/* --- one connection --------------------------------------------------------------------------- */
 
 struct tls *tls_create(struct tls_domain *domain, int fd, const char *peer)
 {

@@ -12,7 +12,7 @@
 
 enum { TLS_PEER_BYTES_MAX = 56 }; /* as NET_ADDRESS_BYTES_MAX */
 
-/* --- the certificates and rules of a listener; any thread -------------------------------------- */
+/* --- the certificates and rules of a listener; any thread ------------------------------------- */
 
 struct tls_domain;
 
@@ -35,7 +35,7 @@ int tls_domain_reload(struct tls_domain *domain, char error[TLS_ERROR_BYTES]);
 
 void tls_domain_close(struct tls_domain *domain); /* NULL is fine */
 
-/* --- before there is anything to remember ------------------------------------------------------- */
+/* --- before there is anything to remember ----------------------------------------------------- */
 
 enum tls_hello {
     TLS_HELLO_AWAITED, /* too few bytes to tell */
@@ -48,7 +48,7 @@ enum tls_hello {
 /* Looks at the first bytes without taking them. */
 enum tls_hello tls_peek(int fd);
 
-/* --- one connection ---------------------------------------------------------------------------- */
+/* --- one connection --------------------------------------------------------------------------- */
 
 struct tls;
 

@@ -180,8 +180,8 @@ def scene_slow_army():
         numbers = stats(broker)
         grown = memory_peak(broker) - before
         print(f"     {army_size} slow readers: {numbers['output_evicted']} evicted, memory "
-              f"+{grown / MIB:.1f} MiB at its peak (limit {budget / MIB:.0f} MiB of output); honest "
-              f"login {max(latencies) * 1000:.1f} ms at worst")
+              f"+{grown / MIB:.1f} MiB at its peak (limit {budget / MIB:.0f} MiB of output); "
+              f"honest login {max(latencies) * 1000:.1f} ms at worst")
         check(numbers["output_evicted"] > 0, "nobody was evicted")
         line = broker.wait_log("limit_hit")
         check_equal(line["limit"], "limits.output_total_bytes", "limit")
@@ -383,8 +383,8 @@ def scene_files():
                     return None
             resumed = eventually(taken, "a login after the crowd has left", timeout=20)
             waited = time.monotonic() - began
-            print(f"     {count} connections at {FewFiles.FILES} files, {reserve} reserved ({how}): "
-                  f"CPU while full {busy * 100:.0f} %, a login {waited * 1000:.0f} ms after, "
+            print(f"     {count} connections at {FewFiles.FILES} files, {reserve} reserved ({how})"
+                  f": CPU while full {busy * 100:.0f} %, a login {waited * 1000:.0f} ms after, "
                   f"{lines} log lines, {compared(before, during)}")
             check(resumed is not None and (busy < 0.5 or SLOW_BUILD), f"{busy * 100:.0f} % CPU")
             check(lines < 200, f"{lines} log lines")
@@ -414,8 +414,8 @@ def scene_churn():
             return sum(broker.descriptors().values()) <= files
         eventually(files_are_back, "as many files as before", timeout=20)
         numbers = stats(broker)
-        print(f"     {done / seconds:.0f} connections/s, {done} in all: memory {grown >> 10:+} KiB, "
-              f"files +0, {numbers['events_stale']} stale events")
+        print(f"     {done / seconds:.0f} connections/s, {done} in all: memory {grown >> 10:+} KiB"
+              f", files +0, {numbers['events_stale']} stale events")
         # The heap keeps what handshakes that ran at the same time have used.
         check(grown < 48 * MIB or SLOW_BUILD, f"{grown >> 10} KiB more")
         inside.ping()

@@ -15,6 +15,7 @@ from usherplay.tls import Identity, RawTls, TlsBroker, TlsClient  # noqa: E402
 
 __all__ = [
     "Backend", "Broker", "Client", "ConnectionEnded", "Failed", "Identity", "Link", "LinkClosed",
-    "LinkRefused", "RawTls", "TlsBroker", "TlsClient", "backend_pb", "check", "check_equal", "check_presence", "client_pb",
+    "LinkRefused", "RawTls", "TlsBroker", "TlsClient", "backend_pb", "check",
+    "check_equal", "check_presence", "client_pb",
     "eventually", "frame_bytes", "free_port", "play", "program", "scaled", "seed", "varint",
 ]

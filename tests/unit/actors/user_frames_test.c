@@ -271,7 +271,7 @@ static void frames_behind_a_logout_that_failed_go_on(void **state)
     EXPECT(stage, "10 pong #6 stamp=1", "10 consumed");
 }
 
-/* --- too many of them --------------------------------------------------------------------------- */
+/* --- too many of them ------------------------------------------------------------------------- */
 
 static void a_flood_is_refused_and_then_ended(void **state)
 {

@@ -146,7 +146,7 @@ static void unbound_output_ends_it(void **state)
     close(peer.fd);
 }
 
-/* --- output of all ------------------------------------------------------------------------------ */
+/* --- output of all ---------------------------------------------------------------------------- */
 
 /* A reader whose socket is full, so that what is written from now on waits. */
 static struct peer stuffed(struct fixture *fixture)

@@ -545,7 +545,7 @@ static void stop_accepting_ends_handshakes(void **state)
     tls_close(&peer);
 }
 
-/* --- what TLS itself allows to do -------------------------------------------------------------- */
+/* --- what TLS itself allows to do ------------------------------------------------------------- */
 
 static void an_attempt_to_renegotiate_ends_it(void **state)
 {
@@ -592,7 +592,7 @@ static void key_updates_are_bounded(void **state)
     tls_close(&peer);
 }
 
-/* --- certificates ------------------------------------------------------------------------------ */
+/* --- certificates ----------------------------------------------------------------------------- */
 
 static long serial_seen(SSL *ssl)
 {
