@@ -33,6 +33,7 @@ static void fill_settings(struct broker *broker)
         /* As many as a receiver takes in one turn, so that neither outruns the other. */
         .turn_frames_max = (uint32_t)options->limits_turn_messages,
         .requests_max = REQUESTS_PER_USER_MAX,
+        .requests_per_second = (uint32_t)options->limits_requests_per_second,
         .takeovers_per_minute = (uint32_t)options->limits_takeovers_per_minute,
         .calls_max = options->link_calls_max,
         .calls_per_user_max = (uint32_t)options->limits_calls_per_user,

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include "base/check.h"
@@ -89,13 +90,6 @@ static int load_keys(struct broker *broker, char *error)
     return 0;
 }
 
-void broker_reload(struct broker *broker)
-{
-    char error[BROKER_ERROR_BYTES];
-    if (load_keys(broker, error) != 0)
-        LOG(broker->log, KEYS_REFUSED, LOG_S("detail", error));
-}
-
 static void prepare_worker(void *context, struct runner *runner, unsigned worker)
 {
     struct broker *broker = context;
@@ -104,13 +98,39 @@ static void prepare_worker(void *context, struct runner *runner, unsigned worker
     runner->scratch = thread;
 }
 
+/* As many as there are files for. */
+static uint32_t connections_max(struct broker *broker)
+{
+    const struct options *options = broker->options;
+    struct rlimit limit;
+    uint64_t most = options->limits_connections;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
+        return (uint32_t)most;
+    uint64_t files = limit.rlim_cur;
+    uint64_t room =
+        files > options->limits_files_reserved ? files - options->limits_files_reserved : 1;
+    if (room >= most)
+        return (uint32_t)most;
+    LOG(broker->log, FEWER_CONNECTIONS, LOG_U("files", files), LOG_U("connections", room));
+    return (uint32_t)room;
+}
+
 static int open_net(struct broker *broker, char *error)
 {
     const struct options *options = broker->options;
     struct net_options net = {
         .address = options->listen_tcp,
+        .tls_address = options->listen_tls,
+        .tls_certificate_file = options->tls_certificate_file,
+        .tls_key_file = options->tls_key_file,
+        .tls_client_ca_file = options->tls_client_ca_file,
         .reactors = broker->io_count,
-        .connections_max = (uint32_t)options->limits_connections,
+        .connections_max = connections_max(broker),
+        .unbound_per_source_max = (uint32_t)options->limits_prelogin_per_source,
+        .handshakes_max = (uint32_t)options->limits_handshakes,
+        .unbound_output_bytes_max = (uint32_t)options->limits_prelogin_output_bytes,
+        .output_total_bytes_max = options->limits_output_total_bytes,
+        .handshake_deadline_ms = (uint32_t)options->limits_handshake_deadline_ms,
         .unbound_max = (uint32_t)options->limits_prelogin_connections,
         .frame_bytes_max = (uint32_t)options->limits_frame_bytes,
         .unbound_bytes_max = (uint32_t)options->limits_prelogin_bytes,
@@ -148,14 +168,22 @@ static int open_link(struct broker *broker, char *error)
                        : link_open(&broker->link, &link, &broker->link_events, error);
 }
 
-static void announce(struct broker *broker)
+static void announce_clients(struct broker *broker, const char *whom, const char *text,
+                             uint16_t port)
 {
     char address[300];
-    snprintf(address, sizeof(address), "%.*s:%u",
-             (int)(strrchr(broker->options->listen_tcp, ':') - broker->options->listen_tcp),
-             broker->options->listen_tcp, net_port(broker->net));
-    LOG(broker->log, LISTENING, LOG_S("for", "clients"), LOG_S("address", address),
-        LOG_U("port", net_port(broker->net)));
+    if (port == 0)
+        return;
+    snprintf(address, sizeof(address), "%.*s:%u", (int)(strrchr(text, ':') - text), text, port);
+    LOG(broker->log, LISTENING, LOG_S("for", whom), LOG_S("address", address),
+        LOG_U("port", port));
+}
+
+static void announce(struct broker *broker)
+{
+    const struct options *options = broker->options;
+    announce_clients(broker, "clients", options->listen_tcp, net_port(broker->net));
+    announce_clients(broker, "clients by TLS", options->listen_tls, net_tls_port(broker->net));
     for (size_t i = 0; i < broker->options->link_urls.count; i++)
         LOG(broker->log, LISTENING, LOG_S("for", "backends"),
             LOG_S("address", broker->options->link_urls.items[i]));
@@ -249,7 +277,21 @@ int broker_start(struct broker **out, const struct options *options, struct log 
 
 uint16_t broker_port(const struct broker *broker)
 {
-    return net_port(broker->net);
+    uint16_t port = net_port(broker->net);
+    return port != 0 ? port : net_tls_port(broker->net);
+}
+
+void broker_reload(struct broker *broker)
+{
+    const struct options *options = broker->options;
+    char error[BROKER_ERROR_BYTES];
+    if (load_keys(broker, error) != 0)
+        LOG(broker->log, KEYS_REFUSED, LOG_S("detail", error));
+    int failed = net_reload_tls(broker->net, error);
+    if (failed == 0)
+        LOG(broker->log, TLS_RELOADED, LOG_S("certificate", options->tls_certificate_file));
+    else if (failed != -ENOTSUP)
+        LOG(broker->log, TLS_REFUSED, LOG_S("error", error[0] != '\0' ? error : "no memory"));
 }
 
 static void nap(unsigned ms)

@@ -18,14 +18,15 @@ enum { BROKER_ERROR_BYTES = 512 };
 int broker_start(struct broker **broker, const struct options *options, struct log *log,
                  char *error);
 
-/* Reads anew what may change while it runs: the keys for tokens. A faulty file changes nothing.
- * Both are logged. Blocks on the disk. */
-void broker_reload(struct broker *broker);
-
 /* An orderly stop: accepts nobody, tells everybody, stores what is to be stored, joins its
  * threads and frees. Bounded in time. */
 void broker_stop(struct broker *broker);
 
+/* Reads what may change while it runs again: the keys for tokens and the files of tls.*. A faulty
+ * file changes nothing. Both are logged. Blocks on the disk. */
+void broker_reload(struct broker *broker);
+
+/* The port of listen.tcp, or of listen.tls when that is the only one. */
 uint16_t broker_port(const struct broker *broker);
 
 #endif

@@ -185,19 +185,46 @@ static bool is_loopback(const char *host)
     return inet_pton(AF_INET6, host, &ipv6) == 1 && IN6_IS_ADDR_LOOPBACK(&ipv6);
 }
 
-static void check_listen(struct load *load)
+static void check_address(struct load *load, const char *key, const char *address)
 {
     const struct options *options = load->options;
     char host[256];
-    if (!split_address(options->listen_tcp, host, sizeof(host))) {
-        fail_value(load, "listen.tcp", "not an address; accepted: HOST:PORT, [IPV6]:PORT");
+    if (!split_address(address, host, sizeof(host))) {
+        fail_value(load, key, "not an address; accepted: HOST:PORT, [IPV6]:PORT");
         return;
     }
     if (options->auth_mode == AUTH_MODE_OPEN && !options->auth_allow_open_network &&
         !is_loopback(host)) {
-        fail_value(load, "auth.mode",
-                   "open believes every name, and listen.tcp is not a loopback address; accepted: "
-                   "a loopback address, or auth.allow_open_network true");
+        char what[256];
+        snprintf(what, sizeof(what),
+                 "open believes every name, and %s is not a loopback address; accepted: "
+                 "a loopback address, or auth.allow_open_network true",
+                 key);
+        fail_value(load, "auth.mode", what);
+    }
+}
+
+static void check_tls(struct load *load)
+{
+    const struct options *options = load->options;
+    const char *const files[][2] = {{"tls.certificate_file", options->tls_certificate_file},
+                                    {"tls.key_file", options->tls_key_file}};
+    check_address(load, "listen.tls", options->listen_tls);
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+        if (files[i][1][0] == '\0') {
+            fail_value(load, files[i][0], "missing; listen.tls needs it: a PEM file");
+        }
+    }
+}
+
+static void check_listen(struct load *load)
+{
+    const struct options *options = load->options;
+    if (options->listen_tcp[0] != '\0' || options->listen_tls[0] == '\0') {
+        check_address(load, "listen.tcp", options->listen_tcp);
+    }
+    if (options->listen_tls[0] != '\0') {
+        check_tls(load);
     }
     if (options->admin_listen[0] != '\0') {
         fprintf(load->complaints, "configuration: admin.listen: not served by this version; the "

@@ -40,7 +40,7 @@ static const char *end_text(enum conn_end end)
     }
 }
 
-/* --- unbound connections: the I/O thread answers ------------------------------------------------ */
+/* --- unbound connections: the I/O thread answers ---------------------------------------------- */
 
 static void say(struct broker *broker, struct thread *thread, conn_handle conn,
                 const struct buffer *out)
@@ -339,7 +339,7 @@ static void on_frames(void *context, void *thread_, conn_handle conn, uint64_t o
         net_consumed(broker->net, conn);
 }
 
-/* --- ends --------------------------------------------------------------------------------------- */
+/* --- ends ------------------------------------------------------------------------------------- */
 
 /* An unbound connection that this side ends. */
 static void close_unbound(struct broker *broker, struct thread *thread, conn_handle conn,
@@ -386,6 +386,7 @@ static void on_end(void *context, void *thread_, conn_handle conn, uint64_t owne
         [CONN_FRAME_TOO_LARGE] = LOSS_TOO_LARGE, [CONN_PRELOGIN_BYTES] = LOSS_TOO_LARGE,
         [CONN_LOGIN_DEADLINE] = LOSS_SILENT, [CONN_SILENT] = LOSS_SILENT,
         [CONN_SLOW] = LOSS_SLOW,           [CONN_STOPPING] = LOSS_GONE,
+        [CONN_EVICTED] = LOSS_SLOW,
     };
     struct broker *broker = context;
     struct thread *thread = thread_;
@@ -438,7 +439,7 @@ static bool on_batch_end(void *context, void *thread_)
     return true;
 }
 
-/* --- backends ----------------------------------------------------------------------------------- */
+/* --- backends --------------------------------------------------------------------------------- */
 
 static void refuse_link(struct broker *broker, uint64_t exchange, uint32_t code,
                         const char *detail)

@@ -515,6 +515,13 @@ static void destroy(struct link *link)
     free(link);
 }
 
+static void stop_exchanges(void *argument)
+{
+    struct link *link = argument;
+    for (uint32_t i = 0; i < link->exchange_count; i++)
+        nng_aio_stop(link->exchanges[i].aio);
+}
+
 void link_close(struct link *link)
 {
     pthread_mutex_lock(&link->lock);
@@ -524,11 +531,10 @@ void link_close(struct link *link)
         pthread_cond_wait(&link->changed, &link->lock);
     pthread_mutex_unlock(&link->lock);
     watch_stop(link);
-    for (uint32_t i = 0; i < link->exchange_count; i++)
-        nng_aio_stop(link->exchanges[i].aio);
+    bool safe = run_bounded(stop_exchanges, link);
     for (size_t i = 0; i < link->endpoint_count; i++)
         endpoint_unlink(&link->endpoints[i]); /* nobody new comes to a socket without a reader */
-    bool safe = wait_alone(link);
+    safe = safe && wait_alone(link);
     if (safe && link->canary.open)
         safe = close_bounded(link->canary.subscriber) && close_bounded(link->canary.publisher);
     if (safe && link->socket_open)

@@ -250,67 +250,79 @@ int endpoint_knock(const struct endpoint *endpoint, nng_listener listener)
     return -ECONNREFUSED;
 }
 
-/* Shared by the two threads of close_bounded; whoever comes last frees it. */
-struct closing {
-    nng_socket socket;
+/* Shared by the two threads of run_bounded; whoever comes last frees it. */
+struct bounded {
+    void (*work)(void *argument);
+    void *argument;
     pthread_mutex_t lock;
     pthread_cond_t finished;
     bool done;
     bool abandoned;
 };
 
-static void *close_socket(void *argument)
+static void *run_work(void *argument)
 {
-    struct closing *closing = argument;
-    nng_close(closing->socket);
-    pthread_mutex_lock(&closing->lock);
-    closing->done = true;
-    bool abandoned = closing->abandoned;
-    pthread_cond_signal(&closing->finished);
-    pthread_mutex_unlock(&closing->lock);
+    struct bounded *bounded = argument;
+    bounded->work(bounded->argument);
+    pthread_mutex_lock(&bounded->lock);
+    bounded->done = true;
+    bool abandoned = bounded->abandoned;
+    pthread_cond_signal(&bounded->finished);
+    pthread_mutex_unlock(&bounded->lock);
     if (abandoned)
-        free(closing);
+        free(bounded);
     return NULL;
 }
 
-static bool wait_closed(struct closing *closing)
+static bool wait_finished(struct bounded *bounded)
 {
     uint64_t until_ns = env_monotonic_ns(env_system()) + LINK_CLOSE_MS * UINT64_C(1000000);
     struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000),
                              .tv_nsec = (long)(until_ns % 1000000000)};
-    pthread_mutex_lock(&closing->lock);
-    while (!closing->done &&
-           pthread_cond_timedwait(&closing->finished, &closing->lock, &until) != ETIMEDOUT) {
+    pthread_mutex_lock(&bounded->lock);
+    while (!bounded->done &&
+           pthread_cond_timedwait(&bounded->finished, &bounded->lock, &until) != ETIMEDOUT) {
     }
-    bool done = closing->done;
-    closing->abandoned = !done;
-    pthread_mutex_unlock(&closing->lock);
+    bool done = bounded->done;
+    bounded->abandoned = !done;
+    pthread_mutex_unlock(&bounded->lock);
     return done;
 }
 
-bool close_bounded(nng_socket socket)
+bool run_bounded(void (*work)(void *argument), void *argument)
 {
-    struct closing *closing = calloc(1, sizeof(*closing));
-    if (closing == NULL)
+    struct bounded *bounded = calloc(1, sizeof(*bounded));
+    if (bounded == NULL)
         return false;
-    closing->socket = socket;
-    pthread_mutex_init(&closing->lock, NULL);
+    bounded->work = work;
+    bounded->argument = argument;
+    pthread_mutex_init(&bounded->lock, NULL);
     pthread_condattr_t attributes;
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&closing->finished, &attributes);
+    pthread_cond_init(&bounded->finished, &attributes);
     pthread_condattr_destroy(&attributes);
     pthread_t thread;
-    if (pthread_create(&thread, NULL, close_socket, closing) != 0) {
-        free(closing);
+    if (pthread_create(&thread, NULL, run_work, bounded) != 0) {
+        free(bounded);
         return false;
     }
-    bool done = wait_closed(closing);
+    bool done = wait_finished(bounded);
     if (!done) {
         pthread_detach(thread);
         return false;
     }
     pthread_join(thread, NULL);
-    free(closing);
+    free(bounded);
     return true;
+}
+
+static void close_socket(void *argument)
+{
+    nng_close((nng_socket){.id = (uint32_t)(uintptr_t)argument});
+}
+
+bool close_bounded(nng_socket socket)
+{
+    return run_bounded(close_socket, (void *)(uintptr_t)socket.id);
 }

@@ -93,8 +93,11 @@ void endpoint_release(struct endpoint *endpoint); /* the lock; harmless when not
  * closes, or a negative errno: -ECONNREFUSED and -ENOENT speak against the listener. */
 int endpoint_knock(const struct endpoint *endpoint, nng_listener listener);
 
-/* nng_close on a thread of its own, because nng may hang in it. False when it did not finish
- * within LINK_CLOSE_MS: then all that the socket refers to must live on. */
+/* Does something with nng on a thread of its own, because nng may hang in it. False when it did not
+ * finish within LINK_CLOSE_MS: then all that it refers to must live on. */
+bool run_bounded(void (*work)(void *argument), void *argument);
+
+/* nng_close, bounded. */
 bool close_bounded(nng_socket socket);
 
 int errno_of_nng(int error); /* negative errno */

@@ -2,7 +2,9 @@
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "broker/broker.h"
@@ -23,6 +25,16 @@ static void block_signals(sigset_t *set)
     sigprocmask(SIG_BLOCK, set, NULL);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
+}
+
+/* What the process needs never: more rights than it was started with, files for others, and unless
+ * asked for, a picture of its memory on the disk. */
+static void drop_privileges(const struct options *options)
+{
+    umask(S_IRWXG | S_IRWXO);
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    if (!options->process_core_dumps)
+        prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
 /* One file per connection: use what the system allows. */
@@ -68,6 +80,7 @@ int main(int argc, char **argv)
     sigset_t set;
     block_signals(&set);
     raise_file_limit();
+    drop_privileges(&options);
     /* Few arenas: memory that one thread frees is reused by another. */
     mallopt(M_ARENA_MAX, (int)options.threads_io + 1);
     struct log *log = NULL;
@@ -77,6 +90,8 @@ int main(int argc, char **argv)
     }
     LOG(log, STARTING, LOG_S("version", USHER_VERSION), LOG_S("node", options.node_name),
         LOG_U("pid", getpid()));
+    if (geteuid() == 0)
+        LOG(log, RUNNING_AS_ROOT, LOG_S("advice", "run it as a user of its own"));
     char error[BROKER_ERROR_BYTES];
     struct broker *broker;
     failed = broker_start(&broker, &options, log, error);

@@ -27,6 +27,11 @@ enum option_key {
     OPTION_PORT,
     OPTION_TOKEN,
     OPTION_TOKEN_FILE,
+    OPTION_TLS,
+    OPTION_CA,
+    OPTION_SERVER_NAME,
+    OPTION_CERTIFICATE,
+    OPTION_KEY,
     OPTION_ACKS,
     OPTION_JSON,
     OPTION_TO,
@@ -45,6 +50,11 @@ static const struct option OPTIONS[] = {
     {"port", required_argument, NULL, OPTION_PORT},
     {"token", required_argument, NULL, OPTION_TOKEN},
     {"token-file", required_argument, NULL, OPTION_TOKEN_FILE},
+    {"tls", no_argument, NULL, OPTION_TLS},
+    {"ca", required_argument, NULL, OPTION_CA},
+    {"server-name", required_argument, NULL, OPTION_SERVER_NAME},
+    {"certificate", required_argument, NULL, OPTION_CERTIFICATE},
+    {"key", required_argument, NULL, OPTION_KEY},
     {"acks", no_argument, NULL, OPTION_ACKS},
     {"json", no_argument, NULL, OPTION_JSON},
     {"to", required_argument, NULL, OPTION_TO},
@@ -69,6 +79,10 @@ static const char USAGE[] =
     "  --token TEXT       what proves the name, if the broker asks; better in a file or in\n"
     "                     USHER_TOKEN, since others on this machine can see command lines\n"
     "  --token-file FILE  a file that holds it\n"
+    "  --tls              over TLS; give the port of the broker's listen.tls\n"
+    "  --ca FILE          who must have signed its certificate (the system's authorities)\n"
+    "  --server-name NAME that its certificate must have (the host)\n"
+    "  --certificate FILE, --key FILE   what to show to a broker that asks\n"
     "  --acks             acknowledge messages; the session is left, not ended, at the end\n"
     "  --delivered        send: wait until the receiver acknowledged it\n"
     "  --count N          listen: end after N messages\n"
@@ -126,8 +140,35 @@ static bool take_number_option(struct cli_options *options, int key)
     }
 }
 
+/* Each of them means TLS. */
+static bool take_tls_option(struct usher_options *options, int key)
+{
+    switch (key) {
+    case OPTION_TLS:
+        break;
+    case OPTION_CA:
+        options->tls_ca_file = optarg;
+        break;
+    case OPTION_SERVER_NAME:
+        options->tls_server_name = optarg;
+        break;
+    case OPTION_CERTIFICATE:
+        options->tls_certificate_file = optarg;
+        break;
+    case OPTION_KEY:
+        options->tls_key_file = optarg;
+        break;
+    default:
+        return false;
+    }
+    options->tls = true;
+    return true;
+}
+
 static bool take_option(struct cli_options *options, int key)
 {
+    if (take_tls_option(&options->usher, key))
+        return true;
     switch (key) {
     case OPTION_USER:
         options->usher.username = optarg;
@@ -343,7 +384,8 @@ static int run(const struct subcommand *subcommand, const struct cli_options *op
     struct usher_client *client;
     int result = usher_client_create(&options->usher, &client);
     if (result == -EINVAL)
-        return wrong_use("a name or the token is empty or too long");
+        return wrong_use("a name or the token is empty or too long, or --certificate and --key "
+                         "are not both there");
     if (result < 0) {
         fprintf(stderr, "usher: %s\n", strerrordesc_np(-result));
         return EXIT_NO_CONNECTION;

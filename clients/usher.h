@@ -68,6 +68,14 @@ struct usher_options {
     uint32_t events_max;       /* then reading pauses until events are taken */
     size_t event_bytes_max;    /* likewise */
     size_t incoming_frame_bytes_max;
+
+    /* Over TLS, to the port of the broker's listen.tls. Its certificate is always checked; NULL for
+     * the texts means what stands in brackets. Files are PEM, and read by the first connection. */
+    bool tls;
+    const char *tls_ca_file;          /* who must have signed it (the system's authorities) */
+    const char *tls_server_name;      /* the name that it must have (host) */
+    const char *tls_certificate_file; /* what this client shows, if the broker asks (nothing) */
+    const char *tls_key_file;         /* goes with it */
 };
 
 /* Fills in the defaults: 127.0.0.1:7400, reconnecting, no acks. */

@@ -51,6 +51,7 @@ static bool options_valid(const struct usher_options *options)
            (options->token_size == 0 || options->token != NULL) &&
            options->token_size <= TOKEN_BYTES_MAX &&
            (options->client == NULL || strlen(options->client) <= TEXT_BYTES_MAX) &&
+           ((options->tls_certificate_file == NULL) == (options->tls_key_file == NULL)) &&
            (options->acks || !options->manual_acks) && options->connect_timeout_ms != 0 &&
            options->request_timeout_ms != 0 && options->backoff_min_ms != 0 &&
            options->backoff_max_ms != 0 && options->in_flight_max != 0 &&
@@ -90,8 +91,14 @@ int usher_client_create(const struct usher_options *options, struct usher_client
     made->options.username = copy_text(options->username);
     made->options.client = copy_text(options->client);
     made->options.token = copy_bytes(options->token, options->token_size);
+    made->options.tls_ca_file = copy_text(options->tls_ca_file);
+    made->options.tls_server_name = copy_text(options->tls_server_name);
+    made->options.tls_certificate_file = copy_text(options->tls_certificate_file);
+    made->options.tls_key_file = copy_text(options->tls_key_file);
     if (made->options.host == NULL || made->options.username == NULL ||
-        made->options.client == NULL || made->options.token == NULL) {
+        made->options.client == NULL || made->options.token == NULL ||
+        made->options.tls_ca_file == NULL || made->options.tls_server_name == NULL ||
+        made->options.tls_certificate_file == NULL || made->options.tls_key_file == NULL) {
         usher_client_destroy(made);
         return -ENOMEM;
     }
@@ -104,12 +111,17 @@ void usher_client_destroy(struct usher_client *client)
     if (client == NULL)
         return;
     connection_close(&client->connection);
+    tls_client_destroy(client->security);
     requests_fini(&client->requests);
     events_fini(&client->events);
     free(client->current);
     free((void *)(uintptr_t)client->options.host);
     free((void *)(uintptr_t)client->options.username);
     free((void *)(uintptr_t)client->options.client);
+    free((void *)(uintptr_t)client->options.tls_ca_file);
+    free((void *)(uintptr_t)client->options.tls_server_name);
+    free((void *)(uintptr_t)client->options.tls_certificate_file);
+    free((void *)(uintptr_t)client->options.tls_key_file);
     if (client->options.token != NULL)
         explicit_bzero((void *)(uintptr_t)client->options.token, client->options.token_size);
     free((void *)(uintptr_t)client->options.token);
@@ -155,7 +167,7 @@ int usher_client_fd(const struct usher_client *client)
 bool usher_client_wants_write(const struct usher_client *client)
 {
     if (client->state == USHER_STATE_CONNECTING)
-        return true;
+        return connection_connects_by_writing(&client->connection);
     return client->connection.connected &&
            (client->connection.output.size > 0 ||
             (client->state == USHER_STATE_ONLINE && client->requests.waiting.head != NULL));

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* All that touches a socket. A descriptor is non-blocking and close-on-exec from birth, and no
- * write raises SIGPIPE. Nagle is off: the session writes whole batches itself. */
+/* All that touches a plain socket; over TLS the bytes go through usher_tls.c. A descriptor is
+ * non-blocking and close-on-exec from birth, and no write raises SIGPIPE. Nagle is off: the session
+ * writes whole batches itself. */
 
 #include "clients/usher_connection.h"
 
@@ -21,10 +22,25 @@ void connection_init(struct connection *connection)
 
 static void close_socket(struct connection *connection)
 {
+    tls_link_destroy(connection->tls);
+    connection->tls = NULL;
     if (connection->fd >= 0)
         close(connection->fd);
     connection->fd = -1;
     connection->connected = false;
+}
+
+/* The TCP connection stands. */
+static int secure(struct connection *connection)
+{
+    if (connection->security != NULL && connection->tls == NULL) {
+        connection->tls = tls_link_create(connection->security, connection->fd);
+        if (connection->tls == NULL)
+            return -ENOMEM;
+    }
+    int result = connection->tls != NULL ? tls_link_handshake(connection->tls) : 1;
+    connection->connected = result == 1;
+    return result;
 }
 
 /* Begins with connection->address and goes on to the next ones: 1, 0, or the last error. */
@@ -40,10 +56,8 @@ static int connect_any(struct connection *connection, int last_error)
         }
         int on = 1; /* only speed depends on it, so a refusal does not matter */
         (void)setsockopt(connection->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-        if (connect(connection->fd, address->ai_addr, address->ai_addrlen) == 0) {
-            connection->connected = true;
-            return 1;
-        }
+        if (connect(connection->fd, address->ai_addr, address->ai_addrlen) == 0)
+            return secure(connection);
         if (errno == EINPROGRESS || errno == EINTR)
             return 0;
         last_error = -errno;
@@ -52,8 +66,10 @@ static int connect_any(struct connection *connection, int last_error)
     return last_error;
 }
 
-int connection_open(struct connection *connection, const char *host, uint16_t port)
+int connection_open(struct connection *connection, struct tls_client *security, const char *host,
+                    uint16_t port)
 {
+    connection->security = security;
     char service[8];
     snprintf(service, sizeof service, "%u", (unsigned)port);
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
@@ -70,6 +86,8 @@ int connection_open(struct connection *connection, const char *host, uint16_t po
 
 int connection_continue(struct connection *connection)
 {
+    if (connection->tls != NULL)
+        return secure(connection);
     struct pollfd watched = {.fd = connection->fd, .events = POLLOUT};
     int ready = poll(&watched, 1, 0);
     if (ready == 0 || (ready < 0 && errno == EINTR))
@@ -78,10 +96,8 @@ int connection_continue(struct connection *connection)
     socklen_t size = sizeof error;
     if (ready < 0 || getsockopt(connection->fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0)
         error = errno;
-    if (error == 0) {
-        connection->connected = true;
-        return 1;
-    }
+    if (error == 0)
+        return secure(connection);
     close_socket(connection);
     connection->address = connection->address->ai_next;
     return connect_any(connection, -error);
@@ -92,6 +108,11 @@ int connection_read(struct connection *connection, size_t bytes_max)
     uint8_t *place = buffer_reserve(&connection->input, bytes_max);
     if (place == NULL)
         return -ENOMEM;
+    if (connection->tls != NULL) {
+        ssize_t got = tls_link_read(connection->tls, place, bytes_max);
+        connection->input.size += got > 0 ? (size_t)got : 0;
+        return (int)got;
+    }
     ssize_t count = recv(connection->fd, place, bytes_max, 0);
     if (count > 0) {
         connection->input.size += (size_t)count;
@@ -102,19 +123,41 @@ int connection_read(struct connection *connection, size_t bytes_max)
     return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? 0 : -errno;
 }
 
+/* How many bytes were taken; 0: none now. */
+static ssize_t transmit(struct connection *connection, const struct buffer *output)
+{
+    if (connection->tls != NULL)
+        return tls_link_write(connection->tls, output->data, output->size);
+    ssize_t count;
+    do {
+        count = send(connection->fd, output->data, output->size, MSG_NOSIGNAL);
+    } while (count < 0 && errno == EINTR);
+    if (count < 0)
+        return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
+    return count;
+}
+
 int connection_write(struct connection *connection)
 {
     struct buffer *output = &connection->output;
     while (output->size > 0) {
-        ssize_t count = send(connection->fd, output->data, output->size, MSG_NOSIGNAL);
-        if (count < 0 && errno == EINTR)
-            continue;
-        if (count < 0)
-            return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
+        ssize_t count = transmit(connection, output);
+        if (count <= 0)
+            return (int)count;
         connection->wire_written += (uint64_t)count;
         buffer_consume(output, (size_t)count);
     }
     return 0;
+}
+
+bool connection_connects_by_writing(const struct connection *connection)
+{
+    return connection->tls == NULL || tls_link_wants_write(connection->tls);
+}
+
+const char *connection_fault(const struct connection *connection)
+{
+    return connection->tls != NULL ? tls_link_fault(connection->tls) : "";
 }
 
 void connection_close(struct connection *connection)

@@ -19,7 +19,7 @@
 #include "proto/frame.h"
 
 enum {
-    READ_BYTES = 16 * 1024,
+    READ_BYTES = TLS_RECORD_BYTES_MAX, /* or poll would not tell of the rest of a record */
     READS_MAX = 64, /* of one round, so that a flood does not keep the program from its turn */
     HEARTBEAT_MS_MIN = 50,
 };

@@ -127,7 +127,13 @@ static void say_connect_failure(struct usher_client *client, int error)
 {
     const char *host = client->options.host;
     unsigned port = client->options.port;
-    if (error == -ECONNREFUSED)
+    const char *fault = connection_fault(&client->connection);
+    if (fault[0] != '\0')
+        session_say(client, "no TLS with %s:%u: %s; check port, certificate and authority", host,
+                    port, fault);
+    else if (client->connection.tls != NULL && error == -ESHUTDOWN)
+        session_say(client, "%s:%u broke the TLS handshake off: see the broker's log", host, port);
+    else if (error == -ECONNREFUSED)
         session_say(client,
                     "connection refused by %s:%u: is usherd running? start it with ./dev run", host,
                     port);
@@ -171,11 +177,28 @@ static void connected(struct usher_client *client)
     session_greet(client);
 }
 
+/* False: it never will be, and the client was told. */
+static bool secured(struct usher_client *client)
+{
+    char error[TLS_CLIENT_ERROR_BYTES] = "no memory";
+    if (!client->options.tls || client->security != NULL)
+        return true;
+    int result = tls_client_create(&client->security, &client->options, error);
+    if (result == 0)
+        return true;
+    session_say(client, "%s", error);
+    session_lose(client, result, 0, result == -EINVAL);
+    return false;
+}
+
 static void begin_connecting(struct usher_client *client)
 {
     client->state = USHER_STATE_CONNECTING;
     client->hello_deadline_ms = clock_ms() + client->options.connect_timeout_ms;
-    int result = connection_open(&client->connection, client->options.host, client->options.port);
+    if (!secured(client))
+        return;
+    int result = connection_open(&client->connection, client->security, client->options.host,
+                                 client->options.port);
     if (result < 0)
         connect_failed(client, result);
     else if (result == 1)

@@ -20,6 +20,7 @@ struct usher_client {
     /* Set once; the pointers in options are owned. */
     struct usher_options options;
 
+    struct tls_client *security; /* NULL: not needed, or not needed yet */
     struct connection connection;
     struct requests requests;
     struct event_queue events;

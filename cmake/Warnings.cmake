@@ -5,6 +5,7 @@ target_compile_definitions(usher_flags INTERFACE _GNU_SOURCE USHER_VERSION="${PR
 target_compile_options(usher_flags INTERFACE
     -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith
     -Wvla -Wundef -Wformat=2 -Wno-unused-parameter -fno-common -fstack-protector-strong
+    -fstack-clash-protection
     $<$<CONFIG:RelWithDebInfo>:-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2>
     # Checks stay on in release: CHECK is ours, assert is not used.
     $<$<CONFIG:Debug>:-Og>)

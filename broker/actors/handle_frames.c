@@ -14,6 +14,8 @@
  * is left waits in the session and the actor reminds itself. Frames of a connection that no longer holds the session have no effect: that
  * is how a takeover silences its predecessor, whatever is still on the way. */
 
+enum { RATE_RETRY_MS = 1000 };
+
 void user_protocol_error(struct session *session, struct turn *turn, uint64_t id,
                          const char *detail)
 {
@@ -24,6 +26,32 @@ void user_protocol_error(struct session *session, struct turn *turn, uint64_t id
     conn_shut(turn, session->conn, USHER__V1__CLOSE__REASON__PROTOCOL_ERROR, detail, 0, false);
     session->conn = 0;
     session_detach(session, turn, USHER__V1__PRESENCE_EVENT__CAUSE__PROTOCOL);
+}
+
+/* True: the frame came too fast, and was refused. */
+static bool refuse_flood(struct session *session, const struct client_frame *frame,
+                         struct turn *turn)
+{
+    uint32_t per_second = turn->settings->requests_per_second;
+    /* How many of these come is up to those who send to him. */
+    bool is_free = frame->body == CLIENT_ACK && frame->ack.seq > session->acked_seq;
+    uint32_t wait_ms = is_free ? 0 : rate_take(&session->rate, per_second, turn->now_ms);
+    if (wait_ms == 0)
+        return false;
+    turn_count(turn, METRIC_requests_limited, 1);
+    answer_error(session, turn, frame->id, USHER__V1__ERROR__CODE__RATE_LIMITED,
+                 "more requests than limits.requests_per_second", wait_ms);
+    if (!rate_is_hopeless(&session->rate, per_second))
+        return true;
+    turn_count(turn, METRIC_closed_rate_limited, 1);
+    LOG(turn->log, RATE_LIMITED, LOG_S("user", turn->name), LOG_U("epoch", session->epoch));
+    conn_shut(turn, session->conn, USHER__V1__CLOSE__REASON__RATE_LIMITED,
+              "more requests than limits.requests_per_second, and it goes on", RATE_RETRY_MS,
+              false);
+    session->conn = 0;
+    session->rate.refused = 0; /* who comes back begins with what is left of his allowance */
+    session_detach(session, turn, USHER__V1__PRESENCE_EVENT__CAUSE__PROTOCOL);
+    return true;
 }
 
 static void handle_one(struct session *session, struct bytes bytes, bool welcomed,
@@ -42,6 +70,8 @@ static void handle_one(struct session *session, struct bytes bytes, bool welcome
         user_protocol_error(session, turn, frame.id, "a second request under an id in flight");
         return;
     }
+    if (refuse_flood(session, &frame, turn))
+        return;
     switch (frame.body) {
     case CLIENT_SEND:
         handle_send(session, &frame, turn);

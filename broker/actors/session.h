@@ -10,6 +10,7 @@
 
 #include "actors/fight.h"
 #include "actors/inbox.h"
+#include "actors/rate.h"
 #include "actors/requests.h"
 #include "actors/turn.h"
 
@@ -28,6 +29,7 @@ struct session {
     struct requests *requests;
     struct buffer *held; /* answers that wait for a resume */
     struct frames_message *unread, *unread_last; /* frames that wait for the next turn */
+    struct rate rate;    /* of his requests, over all of his connections */
     struct fight *fight; /* who takes this user over so often; NULL: nobody did */
     char *details;       /* address, NUL, client, NUL; NULL: both empty */
     uint8_t secret[SECRET_BYTES];
@@ -71,13 +73,13 @@ void conn_refuse(struct turn *turn, uint64_t conn, uint64_t id, uint32_t code, c
 void conn_shut(struct turn *turn, uint64_t conn, uint32_t reason, const char *detail,
                uint32_t retry_after_ms, bool do_not_return);
 
-/* --- handle_frames.c: the frames that wait are dropped ------------------------------------------- */
+/* --- handle_frames.c: the frames that wait are dropped ---------------------------------------- */
 void session_drop_frames(struct session *session, struct turn *turn);
 
-/* --- handle_send.c: all requests in flight are forgotten, nobody is answered ---------------------- */
+/* --- handle_send.c: all requests in flight are forgotten, nobody is answered ------------------ */
 void session_forget_requests(struct session *session, struct turn *turn);
 
-/* --- delivery.c -------------------------------------------------------------------------------- */
+/* --- delivery.c ------------------------------------------------------------------------------- */
 
 /* A message for the user: takes it. */
 void session_deliver(struct session *session, struct deliver_message *message, struct turn *turn);

@@ -96,7 +96,7 @@ static struct conn *take_slot(struct reactor *reactor)
         reactor->first_free = conn->next;
         return conn;
     }
-    uint32_t slot = reactor->slots_made;
+    uint32_t slot = atomic_load_explicit(&reactor->slots_made, memory_order_relaxed);
     if (slot >= reactor->net->slots_max)
         return NULL;
     if (slot % CHUNK_CONNS == 0) {
@@ -105,7 +105,8 @@ static struct conn *take_slot(struct reactor *reactor)
             return NULL;
         atomic_store_explicit(&reactor->chunks[slot / CHUNK_CONNS], chunk, memory_order_release);
     }
-    reactor->slots_made++;
+    /* Release: who looks for the largest output of all finds the chunk. */
+    atomic_store_explicit(&reactor->slots_made, slot + 1, memory_order_release);
     struct conn *conn = conn_at(reactor, slot);
     conn->slot = slot;
     atomic_store_explicit(&conn->generation, 1, memory_order_release);
@@ -115,46 +116,53 @@ static struct conn *take_slot(struct reactor *reactor)
 static void count_unbound(struct reactor *reactor, struct conn *conn, uint64_t owner)
 {
     struct net *net = reactor->net;
-    if (conn->owner == 0 && owner != 0)
+    if (conn->owner == 0 && owner != 0) {
         atomic_fetch_sub_explicit(&net->unbound, 1, memory_order_relaxed);
-    else if (conn->owner != 0 && owner == 0)
+        sources_give(net->sources, conn->source);
+        conn->source = SOURCE_NONE;
+    } else if (conn->owner != 0 && owner == 0) {
         atomic_fetch_add_explicit(&net->unbound, 1, memory_order_relaxed);
+        conn->source = sources_take_peer(net->sources, conn->fd);
+    }
     conn->owner = owner;
 }
 
-static void metric(struct reactor *reactor, enum metric_id id, uint64_t n)
+static void reset(struct reactor *reactor, struct conn *conn, const struct arrival *arrival)
 {
-    if (reactor->net->options.metrics != NULL)
-        metrics_add(reactor->net->options.metrics, reactor->index, id, n);
-}
-
-void conn_adopt(struct reactor *reactor, int fd)
-{
-    struct conn *conn = take_slot(reactor);
-    if (conn == NULL) {
-        close(fd);
-        conn_discount(reactor->net);
-        return;
-    }
-    conn->fd = fd;
-    conn->state = CONN_OPEN;
+    conn->fd = arrival->fd;
+    conn->source = arrival->source;
+    conn->speaks_tls = arrival->tls;
+    conn->state = arrival->tls ? CONN_SHAKING : CONN_OPEN;
+    conn->end = 0;
     conn->owner = 0;
     conn->kept = NULL;
-    conn->unbound_bytes = 0;
+    conn->unbound_bytes = conn->early_bytes = 0;
     conn->hung_up = conn->input_over = conn->reset = conn->dead = false;
-    conn->again = conn->slow_listed = false;
+    conn->again = conn->slow_listed = conn->shaking_listed = false;
     conn->chunks_given = atomic_load_explicit(&conn->chunks_done, memory_order_relaxed);
+    atomic_store_explicit(&conn->evicting, false, memory_order_relaxed);
     atomic_store_explicit(&conn->wants_write, false, memory_order_relaxed);
     atomic_store_explicit(&conn->welcomed, false, memory_order_relaxed);
     atomic_store_explicit(&conn->soft_since, 0, memory_order_relaxed);
     conn->heard_ms = conn->opened_ms = reactor->now_ms;
+}
+
+void conn_adopt(struct reactor *reactor, const struct arrival *arrival)
+{
+    struct conn *conn = take_slot(reactor);
+    if (conn == NULL) {
+        close(arrival->fd);
+        conn_discount(reactor->net, arrival);
+        return;
+    }
+    reset(reactor, conn, arrival);
     int on = 1;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    deadline_enter(reactor, conn, DEADLINE_LOGIN);
-    metric(reactor, METRIC_connections_open, 1);
+    setsockopt(conn->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    deadline_enter(reactor, conn, arrival->tls ? DEADLINE_HANDSHAKE : DEADLINE_LOGIN);
+    reactor_count(reactor, METRIC_connections_open, 1);
     struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
                                 .data.u64 = conn_handle_of(reactor, conn)};
-    if (epoll_ctl(reactor->epoll, EPOLL_CTL_ADD, fd, &event) != 0) {
+    if (epoll_ctl(reactor->epoll, EPOLL_CTL_ADD, conn->fd, &event) != 0) {
         conn->dead = true;
         conn_close(reactor, conn);
     }
@@ -174,14 +182,17 @@ void conn_close(struct reactor *reactor, struct conn *conn)
     free(conn->returned);
     conn->returned = NULL;
     deadline_leave(reactor, conn);
+    if (conn->state == CONN_SHAKING)
+        atomic_fetch_sub_explicit(&reactor->net->handshakes, 1, memory_order_relaxed);
+    tls_destroy(conn->tls);
+    conn->tls = NULL;
     close(conn->fd);
     conn->fd = -1;
     free(conn->carry);
     conn->carry = NULL;
     conn->carry_size = 0;
-    free(conn->pending);
-    conn->pending = NULL;
-    conn->pending_offset = conn->pending_size = conn->pending_capacity = 0;
+    conn_drop_pending(reactor->net, conn);
+    evict_done(reactor, conn);
     count_unbound(reactor, conn, 1);
     conn->state = CONN_FREE;
     conn->owner = 0;
@@ -189,10 +200,10 @@ void conn_close(struct reactor *reactor, struct conn *conn)
     conn->next = reactor->first_free;
     reactor->first_free = conn->slot + 1;
     atomic_fetch_sub_explicit(&reactor->net->open, 1, memory_order_relaxed);
-    metric(reactor, METRIC_connections_open, (uint64_t)-1);
+    reactor_count(reactor, METRIC_connections_open, (uint64_t)-1);
 }
 
-/* --- ending ------------------------------------------------------------------------------------ */
+/* --- ending ----------------------------------------------------------------------------------- */
 
 void conn_end(struct reactor *reactor, struct conn *conn, enum conn_end end)
 {
@@ -221,13 +232,17 @@ static void finish_closing(struct reactor *reactor, struct conn *conn)
         if (conn->pending_size > 0)
             return;
     }
-    if (conn->dead || conn->input_over)
+    if (conn->dead || conn->input_over) {
         conn_close(reactor, conn);
-    else
-        shutdown(conn->fd, SHUT_WR);
+        return;
+    }
+    if (conn->tls != NULL)
+        tls_shut(conn->tls);
+    shutdown(conn->fd, SHUT_WR);
 }
 
-/* Reads and drops until the peer ends too, so that our last frame is not lost to a reset. */
+/* Reads and drops until the peer ends too, so that our last frame is not lost to a reset. What is
+ * dropped need not be decrypted. */
 static void drain(struct reactor *reactor, struct conn *conn)
 {
     ssize_t got = recv(conn->fd, reactor->input, READ_BYTES, MSG_DONTWAIT);
@@ -239,10 +254,12 @@ static void drain(struct reactor *reactor, struct conn *conn)
         finish_closing(reactor, conn);
 }
 
-static void release(struct reactor *reactor, struct conn *conn)
+void conn_part(struct reactor *reactor, struct conn *conn)
 {
     if (conn->state == CONN_CLOSING || conn->state == CONN_FREE)
         return;
+    /* Its memory is what was wanted. */
+    conn->dead = conn->dead || conn->end == CONN_EVICTED;
     deadline_leave(reactor, conn);
     conn->state = CONN_CLOSING;
     deadline_enter(reactor, conn, DEADLINE_LINGER);
@@ -299,7 +316,7 @@ void conn_orders(struct reactor *reactor, struct conn *conn, uint8_t orders)
     if ((orders & ORDER_SLOW) && !conn->slow_listed)
         conn->slow_listed = handle_list_add(&reactor->slow, conn_handle_of(reactor, conn));
     if (orders & ORDER_RELEASE)
-        release(reactor, conn);
+        conn_part(reactor, conn);
     else if (orders & ORDER_UNBIND)
         unbind(reactor, conn);
     else if (orders & ORDER_RETURN)
@@ -327,7 +344,7 @@ void conn_check_slow(struct reactor *reactor)
     reactor->slow.count = kept;
 }
 
-/* --- reading ----------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 /* The length of the whole frames at the front; an end other than 0 says what is wrong behind
  * them. */
@@ -371,13 +388,23 @@ static void keep_rest(struct reactor *reactor, struct conn *conn, struct bytes r
     conn->carry_size = (uint32_t)rest.size;
 }
 
+/* A ClientHello is no frame of ours: 22 bytes that begin with the tag of a field number 0. */
+static bool is_tls(const struct conn *conn, struct bytes input)
+{
+    return !conn->speaks_tls && input.size > 1 && input.data[0] == 0x16 && input.data[1] == 0x03;
+}
+
 static void take_input(struct reactor *reactor, struct conn *conn, size_t size, size_t fresh)
 {
     struct net *net = reactor->net;
     struct bytes input = {reactor->input, size};
     conn->heard_ms = reactor->now_ms;
-    metric(reactor, METRIC_bytes_in, fresh);
+    reactor_count(reactor, METRIC_bytes_in, fresh);
     if (conn->owner == 0) {
+        if (conn->unbound_bytes == 0 && is_tls(conn, input)) {
+            shake_meets_tls(reactor, conn);
+            return;
+        }
         conn->unbound_bytes += (uint32_t)fresh;
         /* One frame of the largest size, and a refused Resume before it. */
         if (conn->unbound_bytes > 2 * net->options.unbound_bytes_max + UNBOUND_EXTRA_BYTES) {
@@ -396,6 +423,9 @@ static void take_input(struct reactor *reactor, struct conn *conn, size_t size, 
     }
     if (conn->state != CONN_OPEN)
         return;
+    /* Answers that nobody asked for, before the login: the I/O thread has written them itself. */
+    if (end == 0 && conn->owner == 0 && conn->dead)
+        end = CONN_PRELOGIN_BYTES;
     if (end != 0)
         conn_end(reactor, conn, end);
     else
@@ -415,6 +445,41 @@ static void read_again(struct reactor *reactor, struct conn *conn)
         conn->again = handle_list_add(&reactor->again, conn_handle_of(reactor, conn));
 }
 
+static void conn_writable(struct reactor *reactor, struct conn *conn)
+{
+    struct net *net = reactor->net;
+    conn_handle handle = conn_handle_of(reactor, conn);
+    if (!atomic_load_explicit(&conn->wants_write, memory_order_seq_cst))
+        return;
+    if (conn->state == CONN_CLOSING)
+        finish_closing(reactor, conn);
+    else if (conn->owner != 0)
+        net->events.on_writable(net->events.context, reactor->thread, handle, conn->owner);
+    else
+        net_flush(net, reactor->index, handle);
+}
+
+/* Bytes; 0 at the end; -EAGAIN or what broke it. *more: an edge for what is left will not come. */
+static ssize_t receive(struct reactor *reactor, struct conn *conn, size_t have, bool *more)
+{
+    uint8_t *to = reactor->input + have;
+    if (conn->tls == NULL) {
+        ssize_t got = recv(conn->fd, to, READ_BYTES, MSG_DONTWAIT);
+        *more = got == READ_BYTES;
+        return got >= 0 ? got : -errno;
+    }
+    unsigned next = 0;
+    ssize_t got = tls_read(conn->tls, to, READ_BYTES, &next);
+    *more = (next & TLS_MORE) != 0;
+    if (got == -EPROTO) {
+        reactor_count(reactor, METRIC_tls_failed, 1);
+        shake_log(reactor, conn, tls_fault(conn->tls));
+    }
+    if (next & TLS_WRITE_AGAIN)
+        conn_writable(reactor, conn);
+    return got;
+}
+
 void conn_read(struct reactor *reactor, struct conn *conn)
 {
     if (conn->state == CONN_CLOSING) {
@@ -430,9 +495,15 @@ void conn_read(struct reactor *reactor, struct conn *conn)
     size_t have = conn->carry_size;
     if (have > 0)
         memcpy(reactor->input, conn->carry, have);
-    ssize_t got = recv(conn->fd, reactor->input + have, READ_BYTES, MSG_DONTWAIT);
-    if (got < 0 && (errno == EAGAIN || errno == EINTR))
+    bool more;
+    ssize_t got = receive(reactor, conn, have, &more);
+    if (got == -EAGAIN || got == -EINTR) {
+        /* Records without data: the rest when others had their turn. A part of a record, and the
+         * peer's end behind it. */
+        if (more || conn->hung_up)
+            read_again(reactor, conn);
         return;
+    }
     if (got <= 0) {
         conn->input_over = true;
         conn->reset = got < 0;
@@ -441,7 +512,7 @@ void conn_read(struct reactor *reactor, struct conn *conn)
     }
     take_input(reactor, conn, have + (size_t)got, (size_t)got);
     /* The peer's end is reported once, perhaps together with its last bytes. */
-    if ((got == READ_BYTES || conn->hung_up) && conn->state == CONN_OPEN) {
+    if ((more || conn->hung_up) && conn->state == CONN_OPEN) {
         read_again(reactor, conn);
         reactor->more = true;
     }
@@ -451,16 +522,17 @@ void conn_on_event(struct reactor *reactor, struct conn *conn, uint32_t events)
 {
     struct net *net = reactor->net;
     conn_handle handle = conn_handle_of(reactor, conn);
-    if ((events & EPOLLOUT) && atomic_load_explicit(&conn->wants_write, memory_order_seq_cst)) {
-        if (conn->state == CONN_CLOSING)
-            finish_closing(reactor, conn);
-        else if (conn->owner != 0)
-            net->events.on_writable(net->events.context, reactor->thread, handle, conn->owner);
-        else
-            net_flush(net, reactor->index, handle);
-    }
     if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
         conn->hung_up = true;
+    if (conn->state == CONN_SHAKING) {
+        shake_list(reactor, conn);
+        return;
+    }
+    if (events & EPOLLOUT)
+        conn_writable(reactor, conn);
+    if ((events & EPOLLOUT) && conn_find(net, handle) != NULL && conn->tls != NULL &&
+        tls_read_waits_to_write(conn->tls))
+        events |= EPOLLIN;
     if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) && conn_find(net, handle) != NULL)
         conn_read(reactor, conn);
     /* A reset that a read did not report, because nothing is read any more. */
@@ -471,7 +543,7 @@ void conn_on_event(struct reactor *reactor, struct conn *conn, uint32_t events)
     }
 }
 
-/* --- for the layer above ------------------------------------------------------------------------ */
+/* --- for the layer above ---------------------------------------------------------------------- */
 
 void net_bind(struct net *net, conn_handle handle, uint64_t owner)
 {
@@ -507,7 +579,13 @@ void net_address(struct net *net, conn_handle handle, char text[NET_ADDRESS_BYTE
     socklen_t size = sizeof(address);
     char host[INET6_ADDRSTRLEN] = "?";
     text[0] = '\0';
-    if (conn == NULL || getpeername(conn->fd, (struct sockaddr *)&address, &size) != 0)
+    if (conn == NULL)
+        return;
+    if (conn->tls != NULL) {
+        snprintf(text, NET_ADDRESS_BYTES_MAX, "%s", tls_peer(conn->tls));
+        return;
+    }
+    if (getpeername(conn->fd, (struct sockaddr *)&address, &size) != 0)
         return;
     if (address.ss_family == AF_INET) {
         struct sockaddr_in *v4 = (struct sockaddr_in *)&address;

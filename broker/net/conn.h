@@ -8,12 +8,15 @@
 #include <stdatomic.h>
 
 #include "net/net.h"
+#include "net/sources.h"
+#include "net/tls.h"
 
 enum conn_state {
     CONN_FREE = 0,
     CONN_OPEN,
     CONN_ENDED,   /* on_end was called; waits for its release */
     CONN_CLOSING, /* released; the I/O thread owns the write side again */
+    CONN_SHAKING, /* in the TLS handshake; nobody above knows of it */
 };
 
 /* Orders from the write-side owner to the I/O thread: bits in conn.orders. */
@@ -21,7 +24,7 @@ enum { ORDER_RELEASE = 1, ORDER_UNBIND = 2, ORDER_SLOW = 4, ORDER_RETURN = 8 };
 
 /* Deadline queues: all connections in one wait equally long, so a list in order of entry is a
  * list in order of time. */
-enum deadline { DEADLINE_LOGIN, DEADLINE_SILENCE, DEADLINE_LINGER, DEADLINES };
+enum deadline { DEADLINE_LOGIN, DEADLINE_SILENCE, DEADLINE_LINGER, DEADLINE_HANDSHAKE, DEADLINES };
 
 enum { NO_SLOT = UINT32_MAX, CHUNK_CONNS = 256 };
 
@@ -40,6 +43,10 @@ struct conn {
     bool input_over; /* end of file or error seen */
     bool reset;      /* an error: nobody will read what we write */
     bool slow_listed;
+    bool speaks_tls;
+    bool shaking_listed; /* in reactor.shaking */
+    uint32_t evicted_bytes; /* what net.output_evicting has of it */
+    uint32_t source;        /* while it is unbound: its entry in net.sources */
     uint32_t previous, next; /* in the deadline queue */
     uint32_t unbound_bytes;
     uint32_t chunks_given; /* on_frames calls */
@@ -50,10 +57,14 @@ struct conn {
     /* owned by the write-side owner */
     uint8_t *pending;
     uint32_t pending_offset, pending_size, pending_capacity;
+    uint32_t early_bytes;  /* written before the welcome */
     bool dead;             /* writes go nowhere */
     void *returned;        /* of ORDER_RETURN */
     struct buffer *parting; /* of ORDER_UNBIND: to be written when unbound */
     /* shared */
+    struct tls *tls; /* NULL: plain; set before the connection is shown to anybody */
+    _Atomic bool evicting;
+    _Atomic uint32_t output_bytes; /* memory of `pending`, for whoever looks for the largest */
     _Atomic bool wants_write;
     _Atomic bool welcomed;
     _Atomic uint8_t orders;
@@ -66,6 +77,13 @@ struct conn {
 struct deadline_queue {
     uint32_t first, last;
     uint32_t wait_ms;
+};
+
+/* Accepted, on its way to its reactor. */
+struct arrival {
+    int fd;
+    uint32_t source;
+    bool tls;
 };
 
 struct handle_list {
@@ -86,31 +104,44 @@ struct reactor {
     /* owned by the I/O thread */
     uint64_t now_ms;
     uint32_t first_free; /* slot + 1, chained through conn.next */
-    uint32_t slots_made;
     struct deadline_queue queues[DEADLINES];
     struct handle_list again; /* to be read without a new event */
     struct handle_list slow;
+    struct handle_list shaking; /* handshakes that can go on, oldest first */
     bool more; /* come back at once */
     uint64_t accept_resume_ms;
     uint32_t accept_pause_ms;
     bool accepting;
     /* shared */
+    _Atomic uint32_t slots_made;
     _Atomic(struct conn *) *chunks;
+    _Atomic bool pressed; /* look for output to be evicted */
     _Atomic(struct conn *) orders; /* newest first */
     _Atomic bool wake_pending;
     _Atomic bool sleeping;
     pthread_mutex_t adopt_lock;
-    int *adopted; /* descriptors given by the accepting reactor */
+    struct arrival *adopted; /* given by the accepting reactor */
     size_t adopted_count, adopted_capacity;
 };
+
+struct listener {
+    int fd; /* -1: closed, or never opened */
+    uint16_t port;
+};
+
+enum { LISTENER_PLAIN, LISTENER_TLS, LISTENERS };
 
 struct net {
     struct net_options options;
     struct net_events events;
-    int listener;
-    uint16_t port;
+    struct listener listeners[LISTENERS];
+    struct tls_domain *tls; /* NULL: none */
+    struct sources *sources;
     _Atomic uint32_t open;
     _Atomic uint32_t unbound;
+    _Atomic uint32_t handshakes;
+    _Atomic uint64_t output_total;    /* the sum of conn.output_bytes */
+    _Atomic uint64_t output_evicting; /* that part of it which is on its way out */
     _Atomic bool stopping;
     _Atomic bool accept_off;
     unsigned next_reactor; /* owned by reactor 0 */
@@ -130,9 +161,18 @@ static inline struct reactor *reactor_of(struct net *net, conn_handle handle)
     return &net->reactors[handle >> 24 & 0xff];
 }
 
-/* A connection counts as open and unbound from its accept on, before its reactor has it. */
-static inline void conn_discount(struct net *net)
+static inline void reactor_count(struct reactor *reactor, enum metric_id id, uint64_t n)
 {
+    metrics_add(reactor->net->options.metrics, reactor->index, id, n);
+}
+
+/* A connection counts as open, unbound, of its source and in a handshake from its accept on, before
+ * its reactor has it. */
+static inline void conn_discount(struct net *net, const struct arrival *arrival)
+{
+    if (arrival->tls)
+        atomic_fetch_sub_explicit(&net->handshakes, 1, memory_order_relaxed);
+    sources_give(net->sources, arrival->source);
     atomic_fetch_sub_explicit(&net->unbound, 1, memory_order_relaxed);
     atomic_fetch_sub_explicit(&net->open, 1, memory_order_relaxed);
 }
@@ -143,20 +183,56 @@ struct conn *conn_at(struct reactor *reactor, uint32_t slot);
 struct conn *conn_find(struct net *net, conn_handle handle);
 
 /* --- I/O thread --- */
-void conn_adopt(struct reactor *reactor, int fd); /* takes fd; it was counted before */
+void conn_adopt(struct reactor *reactor, const struct arrival *arrival); /* takes its fd */
 void conn_on_event(struct reactor *reactor, struct conn *conn, uint32_t events);
 void conn_read(struct reactor *reactor, struct conn *conn);
 void conn_end(struct reactor *reactor, struct conn *conn, enum conn_end end);
 void conn_orders(struct reactor *reactor, struct conn *conn, uint8_t orders);
 void conn_close(struct reactor *reactor, struct conn *conn);
 void conn_check_slow(struct reactor *reactor);
+
+/* Written out, then closed; the layer above does not know it, or has just released it. */
+void conn_part(struct reactor *reactor, struct conn *conn);
+
+/* --- write.c: the write-side owner --- */
+void conn_drop_pending(struct net *net, struct conn *conn);
+
+/* --- shake.c: I/O thread --- */
+
+/* The handshake can go on: it will, in its turn. */
+void shake_list(struct reactor *reactor, struct conn *conn);
+
+/* Goes on with handshakes until one step was costly. */
+void shake_some(struct reactor *reactor);
+
+/* One line about a connection whose TLS went wrong. */
+void shake_log(struct reactor *reactor, struct conn *conn, const char *reason);
+
+/* It is over without success, for that reason. */
+void shake_fail(struct reactor *reactor, struct conn *conn, const char *reason);
+
+/* What came first on the plain port is TLS. */
+void shake_meets_tls(struct reactor *reactor, struct conn *conn);
+
+/* --- evict.c --- */
+
+/* The memory of the waiting output is to become `bytes`, whichever thread. False: that would be
+ * too much of all together. */
+bool evict_account(struct net *net, struct reactor *reactor, struct conn *conn, uint32_t bytes);
+
+/* I/O thread: the connection's output is gone. */
+void evict_done(struct reactor *reactor, struct conn *conn);
+
+/* I/O thread: ends the largest until the rest is little enough. */
+void evict_largest(struct reactor *reactor);
+
 void deadline_enter(struct reactor *reactor, struct conn *conn, enum deadline queue);
 void deadline_leave(struct reactor *reactor, struct conn *conn);
 bool handle_list_add(struct handle_list *list, conn_handle handle);
 
 void reactor_wake(struct reactor *reactor);
 int listener_open(struct net *net, char *error);
-void listener_accept(struct reactor *reactor);
+void listener_accept(struct reactor *reactor, unsigned which);
 void listener_resume(struct reactor *reactor);
 void listener_stop(struct reactor *reactor);
 void *reactor_run(void *argument);

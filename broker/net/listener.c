@@ -13,9 +13,9 @@
 #include "proto/broker_frame.h"
 #include "client.pb-c.h"
 
-/* The first reactor accepts and deals connections out in turn. Out of files or memory, it stops
- * listening for 10 ms, doubling to a second, so a full process does not spin; a connection over a
- * limit is told so and closed. */
+/* The first reactor accepts, plain and TLS, and deals connections out in turn. Out of files or
+ * memory, it stops listening for 10 ms, doubling to a second, so a full process does not spin; a
+ * connection over a limit is told which one, if it speaks without TLS, and closed. */
 
 enum { ACCEPT_BATCH = 256, PAUSE_MS_MIN = 10, PAUSE_MS_MAX = 1000, OVERLOAD_RETRY_MS = 1000 };
 
@@ -65,98 +65,160 @@ static uint16_t port_of(int fd)
 
 static int watch(struct reactor *reactor)
 {
-    struct epoll_event event = {.events = EPOLLIN, .data.u64 = 0};
-    return epoll_ctl(reactor->epoll, EPOLL_CTL_ADD, reactor->net->listener, &event) == 0 ? 0
-                                                                                         : -errno;
+    for (unsigned which = 0; which < LISTENERS; which++) {
+        int fd = reactor->net->listeners[which].fd;
+        struct epoll_event event = {.events = EPOLLIN, .data.u64 = which};
+        if (fd >= 0 && epoll_ctl(reactor->epoll, EPOLL_CTL_ADD, fd, &event) != 0 &&
+            errno != EEXIST)
+            return -errno;
+    }
+    return 0;
 }
 
-int listener_open(struct net *net, char *error)
+static int open_one(struct listener *listener, const char *option, const char *text, char *error)
 {
     char host[256];
     const char *port;
-    const char *text = net->options.address;
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
     struct addrinfo *info = NULL;
     if (split_address(text, host, sizeof(host), &port) != 0) {
-        snprintf(error, 256, "listen.tcp: '%s' is not HOST:PORT", text);
+        snprintf(error, 256, "%s: '%s' is not HOST:PORT", option, text);
         return -EINVAL;
     }
     int failed = getaddrinfo(host[0] != '\0' ? host : NULL, port, &hints, &info);
     if (failed != 0) {
-        snprintf(error, 256, "listen.tcp: '%s': %s", text, gai_strerror(failed));
+        snprintf(error, 256, "%s: '%s': %s", option, text, gai_strerror(failed));
         return -EINVAL;
     }
     int fd = bind_one(info);
     freeaddrinfo(info);
     if (fd < 0) {
-        snprintf(error, 256, "listen.tcp: cannot listen on %s: %s%s", text, strerror(-fd),
+        snprintf(error, 256, "%s: cannot listen on %s: %s%s", option, text, strerror(-fd),
                  fd == -EADDRINUSE ? " (is another usherd running? give another port)" : "");
         return fd;
     }
-    net->listener = fd;
-    net->port = port_of(fd);
+    listener->fd = fd;
+    listener->port = port_of(fd);
     return 0;
 }
 
-static void say_overloaded(int fd)
+static bool is_given(const char *text)
 {
+    return text != NULL && text[0] != '\0';
+}
+
+int listener_open(struct net *net, char *error)
+{
+    const struct net_options *options = &net->options;
+    const struct tls_files files = {.certificate = options->tls_certificate_file,
+                                    .key = options->tls_key_file,
+                                    .client_ca = options->tls_client_ca_file};
+    int failed = 0;
+    bool needs_plain = options->address != NULL && !is_given(options->tls_address);
+    if (needs_plain || is_given(options->address))
+        failed = open_one(&net->listeners[LISTENER_PLAIN], "listen.tcp", options->address, error);
+    if (failed != 0 || !is_given(options->tls_address))
+        return failed;
+    failed = tls_domain_open(&net->tls, &files, error);
+    if (failed == 0)
+        failed = open_one(&net->listeners[LISTENER_TLS], "listen.tls", options->tls_address, error);
+    return failed;
+}
+
+struct refusal {
+    const char *limit;
+    enum metric_id metric;
+    const char *detail;
+};
+
+/* In the order of enum refused. */
+enum refused { REFUSED_OPEN, REFUSED_UNBOUND, REFUSED_SOURCE, REFUSED_HANDSHAKES, REFUSED_NOT };
+
+static const struct refusal refusals[] = {
+    {"limits.connections", METRIC_refused_connections,
+     "too many connections (limits.connections); try again later"},
+    {"limits.prelogin_connections", METRIC_refused_prelogin,
+     "too many connections that have not logged in (limits.prelogin_connections); try again later"},
+    {"limits.prelogin_per_source", METRIC_refused_source,
+     "too many connections from your address that have not logged in "
+     "(limits.prelogin_per_source); try again later"},
+    {"limits.handshakes", METRIC_refused_handshakes, ""},
+};
+
+static void refuse(struct reactor *reactor, const struct arrival *arrival, enum refused why)
+{
+    const struct refusal *refusal = &refusals[why];
+    struct net *net = reactor->net;
     struct buffer out = {0};
-    if (broker_frame_close(&out, USHER__V1__CLOSE__REASON__OVERLOADED,
-                           "too many connections; try again later", OVERLOAD_RETRY_MS,
-                           false) == 0)
+    int fd = arrival->fd;
+    reactor_count(reactor, refusal->metric, 1);
+    LOG(net->options.log, LIMIT_HIT, LOG_S("limit", refusal->limit),
+        LOG_U("open", atomic_load(&net->open)), LOG_U("prelogin", atomic_load(&net->unbound)));
+    if (!arrival->tls && broker_frame_close(&out, USHER__V1__CLOSE__REASON__OVERLOADED,
+                                            refusal->detail, OVERLOAD_RETRY_MS, false) == 0)
         (void)!send(fd, out.data, out.size, MSG_NOSIGNAL | MSG_DONTWAIT);
     buffer_fini(&out);
     shutdown(fd, SHUT_WR);
     close(fd);
 }
 
-static bool over_a_limit(struct net *net)
+/* Counts it when it may come in. */
+static enum refused admit(struct net *net, struct arrival *arrival,
+                          const struct sockaddr_storage *from)
 {
-    return atomic_load_explicit(&net->open, memory_order_relaxed) >=
-               net->options.connections_max ||
-           atomic_load_explicit(&net->unbound, memory_order_relaxed) >= net->options.unbound_max;
+    if (atomic_load_explicit(&net->open, memory_order_relaxed) >= net->options.connections_max)
+        return REFUSED_OPEN;
+    if (atomic_load_explicit(&net->unbound, memory_order_relaxed) >= net->options.unbound_max)
+        return REFUSED_UNBOUND;
+    if (arrival->tls && atomic_load_explicit(&net->handshakes, memory_order_relaxed) >=
+                            net->options.handshakes_max)
+        return REFUSED_HANDSHAKES;
+    if (!sources_take(net->sources, (const struct sockaddr *)from, &arrival->source))
+        return REFUSED_SOURCE;
+    atomic_fetch_add_explicit(&net->open, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&net->unbound, 1, memory_order_relaxed);
+    if (arrival->tls)
+        atomic_fetch_add_explicit(&net->handshakes, 1, memory_order_relaxed);
+    return REFUSED_NOT;
 }
 
-/* Takes fd. False: the reactor has no room for it. */
-static bool give(struct reactor *to, int fd)
+/* Takes its fd. False: the reactor has no room for it. */
+static bool give(struct reactor *to, const struct arrival *arrival)
 {
     pthread_mutex_lock(&to->adopt_lock);
     if (to->adopted_count == to->adopted_capacity) {
         size_t capacity = to->adopted_capacity ? to->adopted_capacity * 2 : 64;
-        int *bigger = realloc(to->adopted, capacity * sizeof(*bigger));
+        struct arrival *bigger = realloc(to->adopted, capacity * sizeof(*bigger));
         if (bigger == NULL) {
             pthread_mutex_unlock(&to->adopt_lock);
-            close(fd);
+            close(arrival->fd);
             return false;
         }
         to->adopted = bigger;
         to->adopted_capacity = capacity;
     }
-    to->adopted[to->adopted_count++] = fd;
+    to->adopted[to->adopted_count++] = *arrival;
     pthread_mutex_unlock(&to->adopt_lock);
     uint64_t one = 1;
     (void)!write(to->wake, &one, sizeof(one));
     return true;
 }
 
-static void deal(struct reactor *reactor, int fd)
+static void deal(struct reactor *reactor, struct arrival *arrival,
+                 const struct sockaddr_storage *from)
 {
     struct net *net = reactor->net;
-    if (net->options.metrics != NULL)
-        metrics_add(net->options.metrics, reactor->index, METRIC_connections_accepted, 1);
-    if (over_a_limit(net)) {
-        LOG(net->options.log, LIMIT_HIT, LOG_S("limit", "connections"),
-            LOG_U("open", atomic_load(&net->open)));
-        say_overloaded(fd);
+    reactor_count(reactor, METRIC_connections_accepted, 1);
+    enum refused refused = admit(net, arrival, from);
+    if (refused != REFUSED_NOT) {
+        refuse(reactor, arrival, refused);
         return;
     }
-    atomic_fetch_add_explicit(&net->open, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&net->unbound, 1, memory_order_relaxed);
     struct reactor *to = &net->reactors[net->next_reactor++ % net->options.reactors];
     if (to == reactor)
-        conn_adopt(to, fd);
-    else if (!give(to, fd))
-        conn_discount(net);
+        conn_adopt(to, arrival);
+    else if (!give(to, arrival))
+        conn_discount(net, arrival);
 }
 
 static void pause_accepting(struct reactor *reactor, int error)
@@ -165,21 +227,26 @@ static void pause_accepting(struct reactor *reactor, int error)
     uint32_t pause = reactor->accept_pause_ms ? reactor->accept_pause_ms * 2 : PAUSE_MS_MIN;
     reactor->accept_pause_ms = pause > PAUSE_MS_MAX ? PAUSE_MS_MAX : pause;
     reactor->accept_resume_ms = reactor->now_ms + reactor->accept_pause_ms;
-    epoll_ctl(reactor->epoll, EPOLL_CTL_DEL, net->listener, NULL);
-    if (net->options.metrics != NULL)
-        metrics_add(net->options.metrics, reactor->index, METRIC_accept_paused, 1);
+    for (unsigned which = 0; which < LISTENERS; which++)
+        if (net->listeners[which].fd >= 0)
+            epoll_ctl(reactor->epoll, EPOLL_CTL_DEL, net->listeners[which].fd, NULL);
+    reactor_count(reactor, METRIC_accept_paused, 1);
     LOG(net->options.log, ACCEPT_PAUSED, LOG_S("error", strerror(error)),
         LOG_U("pause_ms", reactor->accept_pause_ms));
 }
 
-void listener_accept(struct reactor *reactor)
+void listener_accept(struct reactor *reactor, unsigned which)
 {
-    struct net *net = reactor->net;
-    for (unsigned i = 0; i < ACCEPT_BATCH && net->listener >= 0; i++) {
-        int fd = accept4(net->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int listener = reactor->net->listeners[which].fd;
+    for (unsigned i = 0; i < ACCEPT_BATCH && listener >= 0; i++) {
+        struct sockaddr_storage from = {0};
+        socklen_t size = sizeof(from);
+        int fd = accept4(listener, (struct sockaddr *)&from, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
+            struct arrival arrival = {
+                .fd = fd, .source = SOURCE_NONE, .tls = which == LISTENER_TLS};
             reactor->accept_pause_ms = 0;
-            deal(reactor, fd);
+            deal(reactor, &arrival, &from);
         } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
             pause_accepting(reactor, errno);
             return;
@@ -192,25 +259,26 @@ void listener_accept(struct reactor *reactor)
 void listener_resume(struct reactor *reactor)
 {
     reactor->accept_resume_ms = 0;
-    if (reactor->net->listener < 0)
+    if (atomic_load_explicit(&reactor->net->accept_off, memory_order_relaxed))
         return;
     if (watch(reactor) == 0)
-        LOG(reactor->net->options.log, ACCEPT_RESUMED, LOG_U("port", reactor->net->port));
+        LOG(reactor->net->options.log, ACCEPT_RESUMED, LOG_U("port", net_port(reactor->net)));
     else
         reactor->accept_resume_ms = reactor->now_ms + PAUSE_MS_MAX;
 }
 
 void listener_stop(struct reactor *reactor)
 {
-    struct net *net = reactor->net;
-    if (net->listener < 0)
-        return;
     reactor->accept_resume_ms = 0;
-    close(net->listener);
-    net->listener = -1;
+    for (unsigned which = 0; which < LISTENERS; which++) {
+        struct listener *listener = &reactor->net->listeners[which];
+        if (listener->fd >= 0)
+            close(listener->fd);
+        listener->fd = -1;
+    }
 }
 
-/* --- the whole ---------------------------------------------------------------------------------- */
+/* --- the whole -------------------------------------------------------------------------------- */
 
 int net_open(struct net **out, const struct net_options *options, const struct net_events *events,
              char *error)
@@ -221,8 +289,10 @@ int net_open(struct net **out, const struct net_options *options, const struct n
     net->options = *options;
     net->events = *events;
     net->slots_max = options->connections_max + CHUNK_CONNS;
-    net->listener = -1;
-    int failed = listener_open(net, error);
+    for (unsigned which = 0; which < LISTENERS; which++)
+        net->listeners[which].fd = -1;
+    net->sources = sources_create(options->unbound_per_source_max, options->env);
+    int failed = net->sources != NULL ? listener_open(net, error) : -ENOMEM;
     unsigned opened = 0;
     while (failed == 0 && opened < options->reactors) {
         failed = reactor_open(net, opened++);
@@ -251,7 +321,18 @@ int net_start(struct net *net)
 
 uint16_t net_port(const struct net *net)
 {
-    return net->port;
+    return net->listeners[LISTENER_PLAIN].port;
+}
+
+uint16_t net_tls_port(const struct net *net)
+{
+    return net->listeners[LISTENER_TLS].port;
+}
+
+int net_reload_tls(struct net *net, char *error)
+{
+    error[0] = '\0';
+    return net->tls != NULL ? tls_domain_reload(net->tls, error) : -ENOTSUP;
 }
 
 uint32_t net_count(struct net *net)
@@ -285,7 +366,10 @@ void net_close(struct net *net)
 {
     for (unsigned i = 0; i < net->options.reactors; i++)
         reactor_close(&net->reactors[i]);
-    if (net->listener >= 0)
-        close(net->listener);
+    for (unsigned which = 0; which < LISTENERS; which++)
+        if (net->listeners[which].fd >= 0)
+            close(net->listeners[which].fd);
+    tls_domain_close(net->tls);
+    sources_destroy(net->sources);
     free(net);
 }

@@ -2,7 +2,9 @@
 #ifndef USHER_NET_NET_H
 #define USHER_NET_NET_H
 
-/* Client connections: bytes in, whole frames up; bytes down, one write per call.
+/* Client connections: bytes in, whole frames up; bytes down, one write per call. Over TCP, and on
+ * a second address over TLS; who uses a connection cannot tell which. A connection over TLS shows
+ * itself when its handshake is done.
  *
  * Each connection belongs to one I/O thread (a reactor), which alone reads from it and closes it.
  * Its *write side* belongs to one owner at a time: the I/O thread while the connection is
@@ -31,11 +33,12 @@ enum conn_end {
     CONN_LOST = 1,       /* end of file or an error */
     CONN_BROKEN_FRAME,   /* a length that cannot be */
     CONN_FRAME_TOO_LARGE,
-    CONN_PRELOGIN_BYTES, /* too many before it was bound */
+    CONN_PRELOGIN_BYTES, /* too many, in or out, before it was bound */
     CONN_LOGIN_DEADLINE,
     CONN_SILENT, /* nothing came for silence_ms */
     CONN_SLOW,     /* output above the soft limit for too long */
     CONN_STOPPING, /* unbound while net_stop_accepting was called */
+    CONN_EVICTED,  /* its output was the largest when that of all was too much */
 };
 
 /* All are called on the connection's I/O thread. `thread` is that of net_options.threads. */
@@ -69,17 +72,26 @@ struct net_events {
 };
 
 struct net_options {
-    const char *address; /* HOST:PORT, numeric host or name; port 0 for any */
+    const char *address; /* HOST:PORT, numeric host or name; port 0 for any; NULL or "": none */
+    const char *tls_address;          /* the same, for TLS */
+    const char *tls_certificate_file; /* PEM, with those that signed it */
+    const char *tls_key_file;
+    const char *tls_client_ca_file; /* "": clients show no certificates */
     unsigned reactors;
     void *threads[NET_REACTORS_MAX];
     uint32_t connections_max;
     uint32_t unbound_max;
+    uint32_t unbound_per_source_max; /* of one address without its port, or IPv6 /64; 0: no limit */
+    uint32_t handshakes_max;         /* of TLS, in progress */
     uint32_t frame_bytes_max;
     uint32_t unbound_bytes_max;
+    uint32_t unbound_output_bytes_max; /* written before net_welcome; 0: no limit */
     uint32_t output_bytes_max;
+    uint64_t output_total_bytes_max; /* waiting, of all connections; 0: no limit */
     uint32_t output_soft_bytes;
     uint32_t output_soft_ms;
-    uint32_t login_deadline_ms;
+    uint32_t handshake_deadline_ms;
+    uint32_t login_deadline_ms; /* counts from the end of the handshake, if there is one */
     uint32_t silence_ms;
     uint32_t linger_ms;
     const struct env *env;
@@ -90,13 +102,20 @@ struct net_options {
 struct net;
 
 /* Binds and listens, but accepts nothing yet. `error` takes a line (256 bytes). -EADDRINUSE,
- * -EACCES, -EINVAL, -ENOMEM and what socket and bind give. */
+ * -EACCES, -EINVAL (also for files that make no TLS server), -ENOMEM and what socket and bind
+ * give. Texts of the options are borrowed until net_close. */
 int net_open(struct net **net, const struct net_options *options, const struct net_events *events,
              char *error);
 int net_start(struct net *net);
 
-/* The port that it listens on. */
+/* The ports that it listens on; 0: it does not. */
 uint16_t net_port(const struct net *net);
+uint16_t net_tls_port(const struct net *net);
+
+/* Reads certificate, key and client CA again, from any thread; blocks on the disk. All of them are
+ * used for the handshakes that begin from then on, or, with -EINVAL and a line in `error` (256
+ * bytes), none. -ENOTSUP without TLS. */
+int net_reload_tls(struct net *net, char *error);
 
 /* Accepts nothing more and ends what is unbound; returns at once. */
 void net_stop_accepting(struct net *net);
@@ -122,8 +141,9 @@ void net_address(struct net *net, conn_handle conn, char text[NET_ADDRESS_BYTES_
 /* --- the write-side owner, any thread ------------------------------------------------------ */
 
 /* Hands the bytes to the socket, or keeps what it does not take. 0; -ENOBUFS: over
- * output_bytes_max, nothing more will be written to this connection; -EPIPE: the socket is dead
- * (on_end has come or will come). `block` is the metrics block of the thread. */
+ * output_bytes_max, output_total_bytes_max or unbound_output_bytes_max, nothing more will be written
+ * to this connection; -EPIPE: the socket is dead (on_end has come or will come). `block` is the
+ * metrics block of the thread. */
 int net_write(struct net *net, unsigned block, conn_handle conn, const void *data, size_t size);
 int net_flush(struct net *net, unsigned block, conn_handle conn);
 

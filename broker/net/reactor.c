@@ -18,7 +18,8 @@
  * use sequentially consistent operations on the list and on `sleeping`, so one of them sees the
  * other. */
 
-enum { EVENTS_MAX = 512, LISTENER_TAG = 0, WAKE_TAG = 1, BUSY_POLL_MS = 5 };
+/* A handle is larger than any tag. */
+enum { EVENTS_MAX = 512, WAKE_TAG = LISTENERS, BUSY_POLL_MS = 5 };
 
 void reactor_wake(struct reactor *reactor)
 {
@@ -60,7 +61,8 @@ static uint64_t next_due(struct reactor *reactor)
 
 static bool listed(struct reactor *reactor)
 {
-    return atomic_load_explicit(&reactor->orders, memory_order_seq_cst) != NULL;
+    return atomic_load_explicit(&reactor->orders, memory_order_seq_cst) != NULL ||
+           atomic_load_explicit(&reactor->pressed, memory_order_seq_cst);
 }
 
 static int wait_for_events(struct reactor *reactor, struct epoll_event *events)
@@ -89,17 +91,18 @@ static int wait_for_events(struct reactor *reactor, struct epoll_event *events)
 
 static void take_adopted(struct reactor *reactor)
 {
-    int fds[64];
+    struct arrival arrivals[64];
     size_t count;
     do {
         pthread_mutex_lock(&reactor->adopt_lock);
         count = reactor->adopted_count < 64 ? reactor->adopted_count : 64;
         reactor->adopted_count -= count;
         if (count > 0)
-            memcpy(fds, reactor->adopted + reactor->adopted_count, count * sizeof(int));
+            memcpy(arrivals, reactor->adopted + reactor->adopted_count,
+                   count * sizeof(arrivals[0]));
         pthread_mutex_unlock(&reactor->adopt_lock);
         for (size_t i = 0; i < count; i++)
-            conn_adopt(reactor, fds[i]);
+            conn_adopt(reactor, &arrivals[i]);
     } while (count > 0);
 }
 
@@ -117,6 +120,8 @@ static void take_wake(struct reactor *reactor)
         struct conn *conn = conn_at(reactor, slot);
         if (conn->state == CONN_OPEN && conn->owner == 0)
             conn_end(reactor, conn, CONN_STOPPING);
+        else if (conn->state == CONN_SHAKING)
+            conn_close(reactor, conn);
     }
 }
 
@@ -125,8 +130,8 @@ static void take_events(struct reactor *reactor, const struct epoll_event *event
     struct net *net = reactor->net;
     for (int i = 0; i < count; i++) {
         uint64_t tag = events[i].data.u64;
-        if (tag == LISTENER_TAG) {
-            listener_accept(reactor);
+        if (tag < LISTENERS) {
+            listener_accept(reactor, (unsigned)tag);
         } else if (tag == WAKE_TAG) {
             take_wake(reactor);
         } else {
@@ -174,6 +179,8 @@ static void on_deadline(struct reactor *reactor, struct conn *conn)
     bool welcomed = atomic_load_explicit(&conn->welcomed, memory_order_relaxed);
     if (which == DEADLINE_LINGER) {
         conn_close(reactor, conn);
+    } else if (which == DEADLINE_HANDSHAKE) {
+        shake_fail(reactor, conn, "limits.handshake_deadline_ms");
     } else if (which == DEADLINE_LOGIN && !welcomed) {
         uint64_t age_ms = reactor->now_ms - conn->opened_ms;
         /* A login that waits for the store keeps its connection. */
@@ -221,7 +228,12 @@ void *reactor_run(void *argument)
         take_orders(reactor);
         if (reactor->again.count > 0)
             take_again(reactor);
+        if (reactor->shaking.count > 0)
+            shake_some(reactor);
         take_deadlines(reactor);
+        if (atomic_load_explicit(&reactor->pressed, memory_order_relaxed) &&
+            atomic_exchange_explicit(&reactor->pressed, false, memory_order_seq_cst))
+            evict_largest(reactor);
         if (net->events.on_batch_end(net->events.context, reactor->thread))
             reactor->more = true;
         take_orders(reactor);
@@ -242,6 +254,7 @@ int reactor_open(struct net *net, unsigned index)
         [DEADLINE_LOGIN] = deadline_ms < look_ms ? deadline_ms : look_ms,
         [DEADLINE_SILENCE] = look_ms,
         [DEADLINE_LINGER] = net->options.linger_ms,
+        [DEADLINE_HANDSHAKE] = net->options.handshake_deadline_ms,
     };
     for (unsigned i = 0; i < DEADLINES; i++)
         reactor->queues[i] =
@@ -271,10 +284,11 @@ void reactor_close(struct reactor *reactor)
         free(atomic_load(&reactor->chunks[i]));
     free(reactor->chunks);
     for (size_t i = 0; i < reactor->adopted_count; i++)
-        close(reactor->adopted[i]);
+        close(reactor->adopted[i].fd);
     free(reactor->adopted);
     free(reactor->again.items);
     free(reactor->slow.items);
+    free(reactor->shaking.items);
     free(reactor->input);
     if (reactor->epoll >= 0)
         close(reactor->epoll);

@@ -16,6 +16,10 @@
  * once more: either that try takes bytes, or the socket is still full and its edge is yet to
  * come and finds the flag.
  *
+ * Over TLS the same calls go through the connection's TLS object, which has a lock, because the I/O
+ * thread may be reading (tls.c). A write that the socket did not take is tried again with the same
+ * bytes in front, as TLS demands: they are the front of `pending`.
+ *
  * Orders to the I/O thread are bits in the connection; whoever sets the first one pushes the
  * connection onto the reactor's list, so an order costs no allocation. */
 
@@ -46,11 +50,29 @@ static void order(struct net *net, conn_handle handle, struct conn *conn, uint8_
     reactor_wake(reactor);
 }
 
-static void drop_pending(struct conn *conn)
+void conn_drop_pending(struct net *net, struct conn *conn)
 {
+    if (conn->pending == NULL)
+        return;
     free(conn->pending);
     conn->pending = NULL;
     conn->pending_offset = conn->pending_size = conn->pending_capacity = 0;
+    (void)evict_account(net, NULL, conn, 0);
+}
+
+static int give_up(struct net *net, struct conn *conn, int error)
+{
+    conn->dead = true;
+    conn_drop_pending(net, conn);
+    return error;
+}
+
+static ssize_t transmit(struct conn *conn, const uint8_t *data, size_t size)
+{
+    if (conn->tls != NULL)
+        return tls_write(conn->tls, data, size);
+    ssize_t sent = send(conn->fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+    return sent >= 0 ? sent : -errno;
 }
 
 /* Bytes that the socket took; -EPIPE when it is dead. */
@@ -59,30 +81,24 @@ static ssize_t push(struct net *net, unsigned block, struct conn *conn, const ui
 {
     size_t done = 0;
     while (done < size) {
-        ssize_t sent = send(conn->fd, data + done, size - done, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (sent >= 0) {
+        ssize_t sent = transmit(conn, data + done, size - done);
+        if (sent >= 0)
             done += (size_t)sent;
-        } else if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS ||
-                   errno == ENOMEM) {
+        else if (sent == -EAGAIN || sent == -ENOBUFS || sent == -ENOMEM)
             break;
-        } else if (errno != EINTR) {
-            conn->dead = true;
-            drop_pending(conn);
-            return -EPIPE;
-        }
+        else if (sent != -EINTR)
+            return give_up(net, conn, -EPIPE);
     }
     if (done > 0 && net->options.metrics != NULL)
         metrics_add(net->options.metrics, block, METRIC_bytes_out, done);
     return (ssize_t)done;
 }
 
-static int keep(struct net *net, struct conn *conn, const uint8_t *data, size_t size)
+static int keep(struct net *net, conn_handle handle, struct conn *conn, const uint8_t *data,
+                size_t size)
 {
-    if (waiting(conn) + size > net->options.output_bytes_max) {
-        conn->dead = true;
-        drop_pending(conn);
-        return -ENOBUFS;
-    }
+    if (waiting(conn) + size > net->options.output_bytes_max)
+        return give_up(net, conn, -ENOBUFS);
     if (conn->pending_offset > 0) {
         memmove(conn->pending, conn->pending + conn->pending_offset, waiting(conn));
         conn->pending_size -= conn->pending_offset;
@@ -92,11 +108,12 @@ static int keep(struct net *net, struct conn *conn, const uint8_t *data, size_t 
         uint32_t capacity = conn->pending_capacity ? conn->pending_capacity * 2 : 1024;
         while (capacity < conn->pending_size + size)
             capacity *= 2;
+        if (!evict_account(net, reactor_of(net, handle), conn, capacity))
+            return give_up(net, conn, -ENOBUFS);
         uint8_t *bigger = realloc(conn->pending, capacity);
         if (bigger == NULL) {
-            conn->dead = true;
-            drop_pending(conn);
-            return -ENOBUFS;
+            evict_account(net, NULL, conn, conn->pending_capacity);
+            return give_up(net, conn, -ENOBUFS);
         }
         conn->pending = bigger;
         conn->pending_capacity = capacity;
@@ -127,7 +144,7 @@ static int write_pending(struct net *net, unsigned block, conn_handle handle, st
         return (int)done;
     conn->pending_offset += (uint32_t)done;
     if (waiting(conn) == 0)
-        drop_pending(conn);
+        conn_drop_pending(net, conn);
     note_soft_limit(net, handle, conn);
     return 0;
 }
@@ -146,13 +163,27 @@ int net_flush(struct net *net, unsigned block, conn_handle handle)
     return 0;
 }
 
+/* Who has not logged in yet is not answered without end. */
+static bool is_too_much_too_early(struct net *net, struct conn *conn, size_t size)
+{
+    uint32_t max = net->options.unbound_output_bytes_max;
+    if (max == 0)
+        return false;
+    bool fits = size <= max && conn->early_bytes + size <= max;
+    conn->early_bytes += fits ? (uint32_t)size : 0;
+    return !fits;
+}
+
 int net_write(struct net *net, unsigned block, conn_handle handle, const void *data, size_t size)
 {
     struct conn *conn = owned(net, handle);
     if (conn->dead)
         return -EPIPE;
+    if (!atomic_load_explicit(&conn->welcomed, memory_order_relaxed) &&
+        is_too_much_too_early(net, conn, size))
+        return give_up(net, conn, -ENOBUFS);
     if (waiting(conn) > 0) {
-        int error = keep(net, conn, data, size);
+        int error = keep(net, handle, conn, data, size);
         if (error == 0)
             note_soft_limit(net, handle, conn);
         return error;
@@ -162,7 +193,7 @@ int net_write(struct net *net, unsigned block, conn_handle handle, const void *d
         return (int)done;
     if ((size_t)done == size)
         return 0;
-    int error = keep(net, conn, (const uint8_t *)data + done, size - (size_t)done);
+    int error = keep(net, handle, conn, (const uint8_t *)data + done, size - (size_t)done);
     if (error != 0)
         return error;
     atomic_store_explicit(&conn->wants_write, true, memory_order_seq_cst);

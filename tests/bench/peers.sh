@@ -14,7 +14,7 @@ ulimit -n "$(ulimit -Hn)"
 serve_limit() { exec "$BIN/echo_forward" "$1"; }
 serve_own() {
     exec "$USHERD" --set "listen.tcp=127.0.0.1:$1" --set "store.path=$(mktemp -d -p "$SCRATCH")" \
-        --set log.level=warn
+        --set log.level=warn --set limits.prelogin_per_source=0 --set limits.requests_per_second=0
 }
 serve_nats() {
     printf 'host: "127.0.0.1"\nport: %d\nmax_connections: 200000\n' "$1" >"$SCRATCH/nats.conf"

@@ -11,9 +11,11 @@ from usherplay.client import Client, ConnectionEnded, frame_bytes, varint  # noq
 from usherplay.history import check_presence  # noqa: E402
 from usherplay.schema import backend_pb, client_pb  # noqa: E402
 from usherplay.stage import Failed, check, check_equal, eventually, play, scaled, seed  # noqa: E402
+from usherplay.tls import Identity, RawTls, TlsBroker, TlsClient  # noqa: E402
 
 __all__ = [
-    "Backend", "Broker", "Client", "ConnectionEnded", "Failed", "Link", "LinkClosed",
-    "LinkRefused", "backend_pb", "check", "check_equal", "check_presence", "client_pb",
+    "Backend", "Broker", "Client", "ConnectionEnded", "Failed", "Identity", "Link", "LinkClosed",
+    "LinkRefused", "RawTls", "TlsBroker", "TlsClient", "backend_pb", "check",
+    "check_equal", "check_presence", "client_pb",
     "eventually", "frame_bytes", "free_port", "play", "program", "scaled", "seed", "varint",
 ]

@@ -87,7 +87,7 @@ class Client:
         self.socket.settimeout(timeout)
         if source is not None:
             self.socket.bind((source, 0))
-        self.socket.connect(self.address)
+        self._connect()
         self.timeout = timeout
         self.buffer = bytearray()
         self.frames = collections.deque()  # whole, not looked at yet
@@ -95,6 +95,9 @@ class Client:
         self.last_id = 0
         self.name = None
         self.welcome = None
+
+    def _connect(self):
+        self.socket.connect(self.address)
 
     # --- bytes ---------------------------------------------------------------------------------
 

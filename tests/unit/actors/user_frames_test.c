@@ -271,6 +271,58 @@ static void frames_behind_a_logout_that_failed_go_on(void **state)
     EXPECT(stage, "10 pong #6 stamp=1", "10 consumed");
 }
 
+/* --- too many of them ------------------------------------------------------------------------- */
+
+static void a_flood_is_refused_and_then_ended(void **state)
+{
+    struct stage *stage = *state;
+    stage->settings.requests_per_second = 2;
+    stage->settings.turn_frames_max = 100;
+    stage_login(stage, 10, true);
+    put_ping(stage, 1, 1);
+    put_ping(stage, 0, 2);
+    put_ping(stage, 3, 3);
+    stage_play(stage, 10);
+    EXPECT(stage, "10 pong #1 stamp=1", "10 pong stamp=2", "10 error #3 RATE_LIMITED retry=500",
+           "10 consumed");
+    COUNTED(stage, requests_limited, 1);
+    stage->now_ms += 499;
+    put_ping(stage, 4, 4);
+    stage->now_ms++;
+    stage_play(stage, 10); /* after the wait that it was told it passes */
+    EXPECT(stage, "10 pong #4 stamp=4", "10 consumed");
+    put_ping(stage, 0, 5); /* without an id it is dropped; the second refusal is the last */
+    put_ping(stage, 6, 6);
+    stage_play(stage, 10);
+    EXPECT(stage, "10 close RATE_LIMITED retry=1000", "10 release", "10 consumed", DETACH_PROTOCOL);
+    COUNTED(stage, closed_rate_limited, 1);
+}
+
+/* How many acknowledgements come is up to those who send. */
+static void acks_of_new_messages_are_free(void **state)
+{
+    struct stage *stage = *state;
+    stage->settings.requests_per_second = 1;
+    stage->settings.turn_frames_max = 100;
+    stage_login(stage, 10, true);
+    stage->session.next_seq = 100;
+    for (uint64_t seq = 1; seq < 50; seq++)
+        put_ack(stage, seq);
+    stage_play(stage, 10);
+    EXPECT(stage, "10 consumed");
+    COUNTED(stage, requests_limited, 0);
+    put_ack(stage, 49);
+    stage_play(stage, 10);
+    EXPECT(stage, "10 consumed");
+    COUNTED(stage, requests_limited, 0);
+    stage->settings.requests_per_second = 1000; /* far from the end */
+    stage->session.rate.due_us = (stage->now_ms + 1000) * 1000;
+    put_ack(stage, 49);
+    stage_play(stage, 10);
+    EXPECT(stage, "10 consumed");
+    COUNTED(stage, requests_limited, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -291,6 +343,8 @@ int main(void)
         stage_test(a_slow_reader_ends_at_once),
         stage_test(frames_behind_a_logout_wait_and_go_with_the_session),
         stage_test(frames_behind_a_logout_that_failed_go_on),
+        stage_test(a_flood_is_refused_and_then_ended),
+        stage_test(acks_of_new_messages_are_free),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

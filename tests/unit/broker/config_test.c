@@ -392,6 +392,39 @@ static void test_open_network(void **state)
     }
 }
 
+static void expect_tls(const char *one, const char *two, const char *three, int result,
+                       const char *said)
+{
+    struct run run;
+    load(&run, "--set", one, "--set", two, "--set", three, NULL);
+    assert_int_equal(run.result, result);
+    if (strstr(run.said, said) == NULL)
+        fail_msg("'%s' is not in '%s'", said, run.said);
+    options_fini(&run.options);
+}
+
+static void test_tls(void **state)
+{
+    (void)state;
+    const char *certificate = "tls.certificate_file=/c.pem";
+    const char *key = "tls.key_file=/k.pem";
+    expect_tls("listen.tls=127.0.0.1:7401", certificate, key, 0, "");
+    expect_tls("listen.tls=[::1]:0", certificate, key, 0, "");
+    expect_tls("listen.tls=127.0.0.1:7401", certificate, "tls.key_file=", 78,
+               "tls.key_file: missing");
+    expect_tls("listen.tls=127.0.0.1:7401", "tls.certificate_file=", key, 78,
+               "tls.certificate_file: missing");
+    expect_tls("listen.tls=7401", certificate, key, 78, "listen.tls: not an address");
+    expect_tls("listen.tls=0.0.0.0:7401", certificate, key, 78, "auth.mode: open");
+    /* One of the two must be there. */
+    expect_set("listen.tcp=", 78, "listen.tcp: not an address");
+    struct run run;
+    load(&run, "--set", "listen.tcp=", "--set", "listen.tls=127.0.0.1:1", "--set", certificate,
+         "--set", key, NULL);
+    assert_int_equal(run.result, 0);
+    options_fini(&run.options);
+}
+
 static void test_urls(void **state)
 {
     (void)state;
@@ -499,6 +532,7 @@ int main(void)
         cmocka_unit_test(test_files),
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_open_network),
+        cmocka_unit_test(test_tls),
         cmocka_unit_test(test_urls),
         cmocka_unit_test(test_check_only),
         cmocka_unit_test(test_printed_config_is_valid),

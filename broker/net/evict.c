@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/check.h"
+#include "net/conn.h"
+
+/* The waiting output of all connections together.
+ *
+ * Each has a limit of its own, but many slow readers, each within it, could fill the memory. So the
+ * memory of all `pending` buffers is summed, which costs something only when a buffer is made,
+ * grows or goes, that is, for connections whose socket is full. Above three quarters of the limit the
+ * largest are ended, one after the other, until the rest fits: who keeps most is slowest. They lose
+ * what waited; their sessions go on detached. At the limit itself, which is reached only when
+ * ending is slower than filling, a write that needs more memory ends its own connection.
+ *
+ * A connection is ended by its own I/O thread and nobody else, so that no handle can be stale: the
+ * thread that looks reads the sizes of all, and if the largest is another's, it wakes that one to
+ * look. Sizes are read while they change; what is chosen is the largest of a moment. */
+
+enum { EVICT_BATCH = 16 };
+
+static uint64_t begin_above(const struct net *net)
+{
+    return net->options.output_total_bytes_max / 4 * 3;
+}
+
+bool evict_account(struct net *net, struct reactor *reactor, struct conn *conn, uint32_t bytes)
+{
+    /* Only the write-side owner changes it. */
+    uint32_t before = atomic_load_explicit(&conn->output_bytes, memory_order_relaxed);
+    uint64_t max = net->options.output_total_bytes_max;
+    uint64_t change = (uint64_t)bytes - before; /* may be below zero, in the arithmetic of 2^64 */
+    uint64_t total =
+        atomic_fetch_add_explicit(&net->output_total, change, memory_order_relaxed) + change;
+    if (max != 0 && bytes > before && total > max) {
+        atomic_fetch_sub_explicit(&net->output_total, change, memory_order_relaxed);
+        return false;
+    }
+    atomic_store_explicit(&conn->output_bytes, bytes, memory_order_relaxed);
+    if (max == 0 || bytes <= before || total <= begin_above(net))
+        return true;
+    /* Pairs with the exchange of the I/O thread, as an order does. */
+    if (!atomic_exchange_explicit(&reactor->pressed, true, memory_order_seq_cst))
+        reactor_wake(reactor);
+    return true;
+}
+
+static uint64_t staying(struct net *net)
+{
+    /* In this order, and acquire pairs with evict_done: who has left the one has left the other. */
+    uint64_t leaving = atomic_load_explicit(&net->output_evicting, memory_order_acquire);
+    uint64_t total = atomic_load_explicit(&net->output_total, memory_order_relaxed);
+    return total > leaving ? total - leaving : 0;
+}
+
+/* Of those that stay; NULL: nothing waits anywhere. */
+static struct conn *largest_of_all(struct net *net, struct reactor **owner)
+{
+    struct conn *largest = NULL;
+    uint32_t most = 0;
+    for (unsigned i = 0; i < net->options.reactors; i++) {
+        struct reactor *reactor = &net->reactors[i];
+        uint32_t made = atomic_load_explicit(&reactor->slots_made, memory_order_acquire);
+        for (uint32_t slot = 0; slot < made; slot++) {
+            struct conn *conn = conn_at(reactor, slot);
+            uint32_t bytes = atomic_load_explicit(&conn->output_bytes, memory_order_relaxed);
+            /* Acquire: pairs with evict, so that `staying` is without it from here on. */
+            if (bytes <= most || atomic_load_explicit(&conn->evicting, memory_order_acquire))
+                continue;
+            most = bytes;
+            largest = conn;
+            *owner = reactor;
+        }
+    }
+    return largest;
+}
+
+static void evict(struct reactor *reactor, struct conn *conn)
+{
+    struct net *net = reactor->net;
+    conn->evicted_bytes = atomic_load_explicit(&conn->output_bytes, memory_order_relaxed);
+    atomic_fetch_add_explicit(&net->output_evicting, conn->evicted_bytes, memory_order_relaxed);
+    atomic_store_explicit(&conn->evicting, true, memory_order_release);
+    if (conn->state != CONN_OPEN)
+        return; /* ended already: it leaves as it is */
+    reactor_count(reactor, METRIC_output_evicted, 1);
+    LOG(net->options.log, LIMIT_HIT, LOG_S("limit", "limits.output_total_bytes"),
+        LOG_U("bytes", atomic_load_explicit(&net->output_total, memory_order_relaxed)),
+        LOG_U("evicted_bytes", conn->evicted_bytes));
+    conn_end(reactor, conn, CONN_EVICTED);
+}
+
+void evict_done(struct reactor *reactor, struct conn *conn)
+{
+    /* After it left the total, so that nobody else is taken for it in between. */
+    atomic_fetch_sub_explicit(&reactor->net->output_evicting, conn->evicted_bytes,
+                              memory_order_release);
+    conn->evicted_bytes = 0;
+}
+
+void evict_largest(struct reactor *reactor)
+{
+    struct net *net = reactor->net;
+    for (unsigned i = 0; i < EVICT_BATCH; i++) {
+        if (staying(net) <= begin_above(net))
+            return;
+        struct reactor *owner = NULL;
+        struct conn *largest = largest_of_all(net, &owner);
+        /* Looked at again: another thread may have ended a larger one meanwhile. */
+        if (largest == NULL || staying(net) <= begin_above(net))
+            return;
+        if (owner != reactor) {
+            if (!atomic_exchange_explicit(&owner->pressed, true, memory_order_seq_cst))
+                reactor_wake(owner);
+            return;
+        }
+        evict(reactor, largest);
+    }
+    atomic_store_explicit(&reactor->pressed, true, memory_order_seq_cst);
+    reactor->more = true;
+}

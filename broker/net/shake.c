@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "net/conn.h"
+#include "proto/broker_frame.h"
+#include "client.pb-c.h"
+
+/* TLS handshakes, up to the moment when the connection becomes like any other.
+ *
+ * One step of a handshake costs as much as hundreds of messages (the server signs), and strangers
+ * can begin as many as they like. So events of connections in a handshake do nothing but list them,
+ * and an I/O thread makes one costly step per batch, between two looks at its sockets: however many
+ * knock, those who are in wait for one signature at most. The list is first come, first served, and
+ * its length is bounded by handshakes_max.
+ *
+ * Whoever speaks the wrong language at a port is told so in his own, because that is nearly always
+ * somebody's configuration: TLS at the plain port gets a TLS alert, frames at the TLS port get a
+ * Close. */
+
+static const uint8_t alert_protocol_version[] = {0x15, 0x03, 0x01, 0x00, 0x02, 0x02, 70};
+
+void shake_list(struct reactor *reactor, struct conn *conn)
+{
+    if (!conn->shaking_listed)
+        conn->shaking_listed =
+            handle_list_add(&reactor->shaking, conn_handle_of(reactor, conn));
+}
+
+void shake_log(struct reactor *reactor, struct conn *conn, const char *reason)
+{
+    char address[NET_ADDRESS_BYTES_MAX];
+    net_address(reactor->net, conn_handle_of(reactor, conn), address);
+    LOG(reactor->net->options.log, TLS_FAILED, LOG_S("address", address),
+        LOG_S("reason", reason));
+}
+
+void shake_fail(struct reactor *reactor, struct conn *conn, const char *reason)
+{
+    reactor_count(reactor, METRIC_tls_failed, 1);
+    shake_log(reactor, conn, reason);
+    conn_close(reactor, conn);
+}
+
+/* Becomes a plain connection that is being closed, with last words. */
+static void part_with(struct reactor *reactor, struct conn *conn, const void *words, size_t size)
+{
+    if (conn->state == CONN_SHAKING)
+        atomic_fetch_sub_explicit(&reactor->net->handshakes, 1, memory_order_relaxed);
+    conn->state = CONN_OPEN;
+    net_write(reactor->net, reactor->index, conn_handle_of(reactor, conn), words, size);
+    conn_part(reactor, conn);
+}
+
+void shake_meets_tls(struct reactor *reactor, struct conn *conn)
+{
+    reactor_count(reactor, METRIC_tls_on_plain_port, 1);
+    shake_log(reactor, conn, "TLS on the port of listen.tcp");
+    part_with(reactor, conn, alert_protocol_version, sizeof(alert_protocol_version));
+}
+
+static void meet_plain(struct reactor *reactor, struct conn *conn)
+{
+    struct buffer out = {0};
+    reactor_count(reactor, METRIC_plain_on_tls_port, 1);
+    shake_log(reactor, conn, "no TLS on the port of listen.tls");
+    if (broker_frame_close(&out, USHER__V1__CLOSE__REASON__PROTOCOL_ERROR,
+                           "this port speaks TLS", 0, false) == 0)
+        part_with(reactor, conn, out.data, out.size);
+    else
+        conn_close(reactor, conn);
+    buffer_fini(&out);
+}
+
+/* False: there is nothing to shake hands with yet, or ever. */
+static bool begin(struct reactor *reactor, struct conn *conn)
+{
+    switch (tls_peek(conn->fd)) {
+    case TLS_HELLO_AWAITED:
+        if (conn->hung_up)
+            conn_close(reactor, conn);
+        return false;
+    case TLS_HELLO_END:
+        conn_close(reactor, conn);
+        return false;
+    case TLS_HELLO_FOREIGN:
+        meet_plain(reactor, conn);
+        return false;
+    case TLS_HELLO_LARGE:
+        shake_fail(reactor, conn, "a ClientHello of too many bytes");
+        return false;
+    case TLS_HELLO_FINE:
+        break;
+    }
+    char address[NET_ADDRESS_BYTES_MAX];
+    net_address(reactor->net, conn_handle_of(reactor, conn), address);
+    conn->tls = tls_create(reactor->net->tls, conn->fd, address);
+    if (conn->tls == NULL)
+        shake_fail(reactor, conn, "no memory");
+    return conn->tls != NULL;
+}
+
+static void established(struct reactor *reactor, struct conn *conn)
+{
+    atomic_fetch_sub_explicit(&reactor->net->handshakes, 1, memory_order_relaxed);
+    reactor_count(reactor, METRIC_tls_handshakes, 1);
+    conn->state = CONN_OPEN;
+    conn->heard_ms = conn->opened_ms = reactor->now_ms;
+    deadline_leave(reactor, conn);
+    deadline_enter(reactor, conn, DEADLINE_LOGIN);
+    /* The login may be there already, and its edge was the handshake's. */
+    conn_read(reactor, conn);
+}
+
+/* False: it cost next to nothing. */
+static bool step(struct reactor *reactor, struct conn *conn)
+{
+    if (conn->tls == NULL && !begin(reactor, conn))
+        return false;
+    int result = tls_handshake(conn->tls);
+    if (result == 1)
+        established(reactor, conn);
+    else if (result < 0)
+        shake_fail(reactor, conn, tls_fault(conn->tls));
+    else if (conn->hung_up)
+        shake_list(reactor, conn); /* the end is behind what was read, and is reported once */
+    return true;
+}
+
+void shake_some(struct reactor *reactor)
+{
+    struct handle_list *list = &reactor->shaking;
+    size_t done = 0;
+    bool costly = false;
+    while (done < list->count && !costly) {
+        struct conn *conn = conn_find(reactor->net, list->items[done++]);
+        if (conn == NULL || conn->state != CONN_SHAKING)
+            continue;
+        conn->shaking_listed = false;
+        costly = step(reactor, conn);
+    }
+    /* What a step has listed stands behind. */
+    memmove(list->items, list->items + done, (list->count - done) * sizeof(conn_handle));
+    list->count -= done;
+    if (list->count > 0)
+        reactor->more = true;
+}
