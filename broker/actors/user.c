@@ -143,6 +143,8 @@ void handle_tick(struct session *session, struct message *message, struct turn *
     if (session->deadline_ms == 0 || session->deadline_ms > turn->now_ms)
         return;
     session->deadline_ms = 0;
+    if (session->status == SESSION_IS_DETACHED && session->stopping)
+        return; /* nobody can come back now: the next start gives a fresh window */
     if (session->status == SESSION_IS_DETACHED)
         session_end(session, turn, USHER__V1__PRESENCE_EVENT__CAUSE__EXPIRED, NULL);
     else if (session->status == SESSION_IS_ONLINE && session->conn == 0)

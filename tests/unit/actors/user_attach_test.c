@@ -309,6 +309,8 @@ static void a_stop_of_a_detached_session_changes_nothing(void **state)
     stage_detach(stage);
     stage_stop(stage);
     EXPECT_NOTHING(stage);
+    stage_tick(stage, 60000); /* its window ends, and he could not come back in it */
+    EXPECT_NOTHING(stage);
     assert_int_equal(stage->session.status, SESSION_IS_DETACHED);
 }
 
