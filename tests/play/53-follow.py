@@ -21,6 +21,11 @@ EVENTS = int(os.environ.get("USHER_PLAY_EVENTS", scaled(3000, 600)))
 SP_PUB, SP_SUB = 0x0020, 0x0021
 
 
+def patient(options):
+    """A broker for followers that the machine may make slow, and that are not lost for it."""
+    return Broker({"session.resume_ms": 500, "link.fetch_timeout_ms": 120000, **options})
+
+
 class Storm:
     """A thread that logs users in and out, as fast as the broker takes it, until stopped. Many
     users, so that none takes over often enough to be a fight."""
@@ -228,7 +233,7 @@ def wait_settled(broker):
 def scene_late_followers():
     """They join in the middle of the storm, again and again, and know the truth at any time."""
     random = seed()
-    with Broker({"session.resume_ms": 500}) as broker, Storm(broker, random) as storm:
+    with patient({}) as broker, Storm(broker, random) as storm:
         followers, pages = [], 0
         for _ in range(6):
             run_storm(broker, storm, EVENTS // 10)
@@ -261,7 +266,7 @@ def restart_one(broker, followers):
 def scene_slow_follower():
     """One that reads now and then falls behind and is not harmed while the events are kept."""
     random = seed()
-    with Broker({"session.resume_ms": 500}) as broker, Storm(broker, random) as storm:
+    with patient({}) as broker, Storm(broker, random) as storm:
         slow, quick = follow(broker), follow(broker)
         slow.start()
         quick.start()
@@ -299,7 +304,7 @@ def scene_fall_off():
     """Behind what is kept: presence_reset, a snapshot, and on from its seq without a gap."""
     random = seed()
     options = {"store.events_kept": KEPT, "session.resume_ms": 500}
-    with Broker(options) as broker, Storm(broker, random) as storm:
+    with patient(options) as broker, Storm(broker, random) as storm:
         follower = follow(broker)
         follower.start()
         falls = scaled(3, 2)
@@ -335,7 +340,7 @@ def scene_reset_is_repeated():
     cursor has moved on; then never again."""
     random = seed()
     options = {"store.events_kept": KEPT, "session.resume_ms": 500}
-    with Broker(options) as broker, Storm(broker, random) as storm:
+    with patient(options) as broker, Storm(broker, random) as storm:
         follower = follow(broker)
         follower.start()
         for quiet in (False, True):
@@ -386,7 +391,7 @@ def scene_cursor_beyond_the_end():
 def scene_events_in_pages():
     """The query Events says when it cannot: a reader of pages notices that it has fallen behind."""
     random = seed()
-    with Broker({"store.events_kept": KEPT, "session.resume_ms": 500}) as broker, \
+    with patient({"store.events_kept": KEPT}) as broker, \
             Storm(broker, random) as storm:
         last = run_storm(broker, storm, KEPT * 2)
         storm.stop()

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_STORAGE_LMDB_STORE_H
+#define USHER_STORAGE_LMDB_STORE_H
+
+/* Private to the files of the store on disk, which alone know LMDB: store_lmdb.c (its life, and why
+ * it is so), lmdb_open.c (the file), lmdb_room.c (whether a change fits), lmdb_write.c and
+ * lmdb_read.c. Results are negative errno; what LMDB answers is translated. */
+
+#include <limits.h>
+#include <lmdb.h>
+#include <pthread.h>
+#include <string.h>
+
+#include "storage/room.h"
+#include "storage/store_ops.h"
+
+struct lmdb_store {
+    struct store base;
+
+    /* set once at open */
+    char path[PATH_MAX];
+    uint64_t map_bytes;
+    uint64_t events_kept_max;
+    int lock_file;
+
+    pthread_rwlock_t lock; /* readers share it; the writer takes it to replace what follows */
+    MDB_env *env;          /* NULL after a reopening that failed */
+    MDB_dbi sessions;
+    MDB_dbi events;
+    MDB_dbi inboxes;
+    MDB_dbi meta;
+
+    /* the writer's */
+    MDB_txn *transaction;
+    struct store_position pending;
+    bool changed;            /* something of the transaction is to be committed */
+    bool broken;             /* a commit failed: reopen before anything else */
+    size_t transaction_last; /* the last that was acknowledged */
+    struct room room;        /* of the transaction */
+    uint64_t commits;
+};
+
+static inline struct lmdb_store *lmdb_of(struct store *base)
+{
+    return (struct lmdb_store *)base;
+}
+
+static inline MDB_val lmdb_value_of_text(const char *text)
+{
+    return (MDB_val){strlen(text), (void *)text};
+}
+
+static inline struct bytes lmdb_bytes_of_value(const MDB_val *value)
+{
+    return (struct bytes){value->mv_data, value->mv_size};
+}
+
+/* Whether LMDB's code says that there is no room, on the disk or in the map. */
+bool lmdb_is_full(int code);
+int lmdb_translate(int code);
+
+/* --- lmdb_open.c ------------------------------------------------------------------------- */
+
+/* Opens the environment of a store that holds its lock file; makes the file when it may be new. */
+int lmdb_file_open(struct lmdb_store *store, bool may_be_new, char *error);
+
+/* After a commit that failed. Waits for the reads that are under way. */
+int lmdb_file_reopen(struct lmdb_store *store);
+
+/* The last transaction that the environment knows. */
+size_t lmdb_transaction_of(MDB_env *env);
+void lmdb_env_close(struct lmdb_store *store);
+
+/* The counters, checked against the events that are there: no gap, none beyond the last. */
+int lmdb_position_read(const struct lmdb_store *store, MDB_txn *transaction,
+                       struct store_position *position);
+
+/* --- lmdb_room.c ------------------------------------------------------------------------- */
+
+/* What the transaction that begins finds. */
+int lmdb_room_open(struct lmdb_store *store);
+
+/* 0, or -ENOSPC when one more change of that many bytes must not be made. */
+int lmdb_room_take(struct lmdb_store *store, enum room_change change, size_t bytes);
+
+/* --- lmdb_write.c, lmdb_read.c: the operations of store_ops.h ---------------------------- */
+
+int lmdb_begin(struct store *base);
+int lmdb_put_session(struct store *base, const char *user,
+                            const struct session_record *record);
+int lmdb_delete_session(struct store *base, const char *user);
+int lmdb_append_event(struct store *base, struct presence_event *event);
+int lmdb_put_inbox(struct store *base, const char *user, const struct saved_inbox *inbox);
+int lmdb_put_message(struct store *base, const char *user,
+                            const struct saved_message *message);
+int lmdb_drop_inboxes(struct store *base);
+int lmdb_commit(struct store *base, uint64_t epoch_last);
+void lmdb_abort(struct store *base);
+int lmdb_position(struct store *base, struct store_position *position);
+int lmdb_look_up(struct store *base, const char *const *users, size_t count,
+                        store_session_each *each, void *context, uint64_t *presence_last);
+int lmdb_list_sessions(struct store *base, const struct store_query *query,
+                              store_session_each *each, void *context, uint64_t *presence_last,
+                              bool *more);
+int lmdb_read_events(struct store *base, uint64_t after, size_t limit,
+                            store_event_each *each, void *context, struct store_position *position);
+int lmdb_read_inbox(struct store *base, const char *user, struct saved_inbox *inbox,
+                           store_message_each *each, void *context);
+
+#endif
