@@ -349,6 +349,7 @@ static void list_numbers(struct broker *broker, struct buffer *out)
         put_number(numbers, &count, "presence_last", position.presence_last);
         put_number(numbers, &count, "epoch_last", position.epoch_last);
     }
+    put_number(numbers, &count, "actors", registry_count(broker->registry));
     struct link_health health = link_health(broker->link);
     put_number(numbers, &count, "link_listening", health.listening);
     put_number(numbers, &count, "nng_reaper_stuck", health.reaper_stuck);

@@ -22,29 +22,45 @@ class _User:
         self.highest = 0  # of all sessions ever seen
 
 
+class PresenceChain:
+    """The rules of a presence stream, one event at a time. whole: False when the stream begins in
+    the middle, so that a user's first event may be any."""
+
+    def __init__(self, first_seq=None, whole=True):
+        self.expected = first_seq
+        self.whole = whole
+        self.users = {}
+
+    def take(self, event):
+        """None, or what is wrong with the event."""
+        if self.expected is not None and event.seq != self.expected:
+            return f"the stream jumps: expected seq {self.expected}"
+        self.expected = event.seq + 1
+        first = event.user not in self.users
+        user = self.users.setdefault(event.user, _User())
+        if first and not self.whole and kind_name(event) != "ONLINE":
+            user.epoch = user.highest = event.epoch
+            user.detached = kind_name(event) in ("RESUMED", "OFFLINE")
+        return _step(user, event, first and not self.whole)
+
+    def living(self):
+        """{user: (state, epoch)}"""
+        return {name: ("DETACHED" if user.detached else "ONLINE", user.epoch)
+                for name, user in self.users.items() if user.epoch}
+
+
 def check_presence(events, first_seq=None, whole=True):
     """Checks that seq has no gap and no double and that each user's chain is one that can be:
     online(e) ... offline(e) alternate, epochs of online rise, a takeover names the epoch that it
-    closes, detached and resumed lie between. whole: False when the stream begins in the middle,
-    so that a user's first event may be any. Gives {user: (state, epoch)} of those who live."""
-    users = {}
-    previous = None
+    closes, detached and resumed lie between. whole: as for PresenceChain. Gives
+    {user: (state, epoch)} of those who live."""
+    chain = PresenceChain(first_seq, whole)
     for event in events:
-        expected = first_seq if previous is None else previous.seq + 1
-        if expected is not None and event.seq != expected:
-            raise Failed(f"the stream jumps: expected seq {expected}, got {describe_event(event)}")
-        previous = event
-        first = event.user not in users
-        user = users.setdefault(event.user, _User())
-        if first and not whole and kind_name(event) != "ONLINE":
-            user.epoch = user.highest = event.epoch
-            user.detached = kind_name(event) in ("RESUMED", "OFFLINE")
-        wrong = _step(user, event, first and not whole)
+        wrong = chain.take(event)
         if wrong:
             raise Failed(f"{describe_event(event)}: {wrong}; all of that user:\n  " + "\n  ".join(
                 describe_event(other) for other in events if other.user == event.user))
-    return {name: ("DETACHED" if user.detached else "ONLINE", user.epoch)
-            for name, user in users.items() if user.epoch}
+    return chain.living()
 
 
 def _step(user, event, middle):
