@@ -47,6 +47,7 @@ static void fill_settings(struct broker *broker)
         .link_mail_bytes_max = options->link_mail_bytes,
     };
     env_random(broker->env, boot, sizeof(boot));
+    env_random(broker->env, broker->settings.requests_key, sizeof(broker->settings.requests_key));
     for (unsigned i = 0; i < sizeof(boot); i++)
         snprintf(broker->settings.node_boot + 2 * i, 3, "%02x", boot[i]);
 }

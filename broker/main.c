@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <fcntl.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
@@ -13,6 +14,20 @@
 /* Command line -> configuration -> broker -> signals; nothing else. */
 
 enum { EXIT_INTERNAL = 70, LOG_LINES_PER_SECOND = 0 /* the default */ };
+
+/* Whoever starts us may have closed 0, 1 or 2, and the next file opened, perhaps the store, would
+ * then be taken for stderr and written over by the log. So these three are always something. False:
+ * there is not even /dev/null. */
+static bool hold_standard_files(void)
+{
+    int fd;
+    do
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
 
 /* Termination is waited for by the main thread alone: every other thread is started with these
  * blocked. */
@@ -70,6 +85,8 @@ static void wait_for_the_end(struct broker *broker, const sigset_t *set)
 
 int main(int argc, char **argv)
 {
+    if (!hold_standard_files())
+        return EXIT_INTERNAL;
     struct options options;
     enum config_action action;
     int failed = config_load(&options, argc, argv, stderr, &action);

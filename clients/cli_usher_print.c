@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Payloads and names come from other people. On a terminal no control byte of theirs is let
- * through, C1 controls inside UTF-8 included, because a terminal obeys them. JSON has to be valid
+/* Payloads and names come from other people. On a terminal nothing of theirs is let through that
+ * it would obey or that would show the reader another text than there is (utf8_steers). JSON has to be valid
  * whatever comes: a payload that is not UTF-8 goes out as base64 under another key. */
 
 #include "clients/cli_usher.h"
 
 #include <inttypes.h>
 #include <string.h>
+
+#include "proto/utf8.h"
 
 /* Length of the UTF-8 sequence at data, or 0 if there is none that is valid. */
 static size_t utf8_length(const uint8_t *data, size_t size)
@@ -38,13 +40,6 @@ static bool is_utf8(const uint8_t *data, size_t size)
     return true;
 }
 
-/* True for what a terminal may take as an order. */
-static bool is_control(const uint8_t *data, size_t length)
-{
-    return (length == 1 && (data[0] < 0x20 || data[0] == 0x7f)) ||
-           (length == 2 && data[0] == 0xc2 && data[1] < 0xa0);
-}
-
 void print_text(const struct printer *printer, const void *data, size_t size)
 {
     const uint8_t *bytes = data;
@@ -54,7 +49,7 @@ void print_text(const struct printer *printer, const void *data, size_t size)
     }
     for (size_t i = 0; i < size;) {
         size_t length = utf8_length(bytes + i, size - i);
-        if (length != 0 && !is_control(bytes + i, length)) {
+        if (length != 0 && utf8_steers(bytes + i, size - i) == 0) {
             fwrite(bytes + i, 1, length, printer->stream);
             i += length;
             continue;
@@ -86,7 +81,7 @@ static void json_string(FILE *stream, const void *data, size_t size)
             fprintf(stream, "\\%c", bytes[i]);
         else if (bytes[i] < 0x20 || bytes[i] == 0x7f)
             fprintf(stream, "\\u%04x", bytes[i]);
-        else if (is_control(bytes + i, length))
+        else if (length == 2 && bytes[i] == 0xc2 && bytes[i + 1] < 0xa0) /* C1 */
             fprintf(stream, "\\u%04x", bytes[i + 1]);
         else
             fwrite(bytes + i, 1, length, stream);

@@ -2,8 +2,8 @@
 
 /* How usherctl speaks: tables for people, JSON lines for scripts.
  *
- * Names and texts come from clients. In a table each control byte is shown as an escape, so that
- * nobody's client name moves an operator's cursor; JSON has escapes of its own. */
+ * Names and texts come from clients. In a table what could steer a terminal is shown as an escape, so
+ * that nobody's client name moves an operator's cursor; JSON has escapes of its own. */
 
 #include "ctl.h"
 
@@ -12,27 +12,20 @@
 #include <string.h>
 #include <time.h>
 
+#include "proto/utf8.h"
+
 enum {
     CELL_BYTES_MAX = 400,
     TIME_BYTES_MAX = 32
 };
-
-/* C0, DEL and C1, the latter in UTF-8: bytes that a terminal may obey. Gives how many bytes the
- * control takes, or 0. */
-static size_t control_bytes(const unsigned char *at)
-{
-    if (at[0] < 0x20 || at[0] == 0x7f)
-        return 1;
-    return at[0] == 0xc2 && at[1] >= 0x80 && at[1] <= 0x9f ? 2 : 0;
-}
 
 static const char *escaped(char *to, const char *text)
 {
     const unsigned char *at = (const unsigned char *)text;
     size_t size = 0;
 
-    while (*at != '\0' && size + 9 < CELL_BYTES_MAX) {
-        size_t control = control_bytes(at);
+    while (*at != '\0' && size + 13 < CELL_BYTES_MAX) {
+        size_t control = utf8_steers(at, strlen((const char *)at));
 
         for (size_t i = 0; i < control; i++)
             size += (size_t)snprintf(to + size, CELL_BYTES_MAX - size, "\\x%02x", at[i]);
@@ -61,9 +54,9 @@ static void json_string(const char *text)
     for (const unsigned char *at = (const unsigned char *)text; *at != '\0'; at++) {
         if (*at == '"' || *at == '\\')
             printf("\\%c", *at);
-        else if (control_bytes(at) == 2)
+        else if (at[0] == 0xc2 && at[1] >= 0x80 && at[1] < 0xa0) /* C1 */
             printf("\\u%04x", *++at);
-        else if (control_bytes(at) == 1)
+        else if (*at < 0x20 || *at == 0x7f)
             printf("\\u%04x", *at);
         else
             putchar(*at);

@@ -63,3 +63,28 @@ bool utf8_valid(struct bytes text)
     }
     return true;
 }
+
+size_t utf8_steers(const uint8_t *data, size_t size)
+{
+    static const struct {
+        uint8_t size;
+        uint8_t first[3];
+        uint8_t last; /* of the last byte */
+    } rows[] = {
+        {1, {0x00}, 0x1f},
+        {1, {0x7f}, 0x7f},
+        {2, {0xc2, 0x80}, 0x9f},
+        {2, {0xd8, 0x9c}, 0x9c},       /* U+061C */
+        {3, {0xe2, 0x80, 0x8b}, 0x8f}, /* U+200B to U+200F */
+        {3, {0xe2, 0x80, 0xa8}, 0xae}, /* U+2028 to U+202E */
+        {3, {0xe2, 0x81, 0xa6}, 0xa9}, /* U+2066 to U+2069 */
+        {3, {0xef, 0xbb, 0xbf}, 0xbf}, /* U+FEFF */
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        size_t last = rows[i].size - 1u;
+        if (size > last && memcmp(data, rows[i].first, last) == 0 &&
+            data[last] >= rows[i].first[last] && data[last] <= rows[i].last)
+            return rows[i].size;
+    }
+    return 0;
+}

@@ -3,11 +3,19 @@
 #define USHER_PROTO_UTF8_H
 
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 #include "proto/bytes.h"
 
 /* Whether text is well-formed UTF-8 (RFC 3629: no surrogates, nothing overlong, at most U+10FFFF)
  * without a NUL byte. The empty text is. Any thread; never blocks. */
 bool utf8_valid(struct bytes text);
+
+/* The size of the character at data when it could steer a terminal or deceive its reader: controls
+ * (C0, DEL, C1), Unicode's line ends, invisible characters and those that turn the reading
+ * direction. 0 for every other one, and for what is not UTF-8. size is at least 1. Any thread; never
+ * blocks. */
+size_t utf8_steers(const uint8_t *data, size_t size);
 
 #endif

@@ -18,7 +18,8 @@ static bool remember(struct session *session, struct turn *turn, const struct re
 {
     if (request->id == 0)
         return true;
-    int error = requests_add(&session->requests, request, turn->settings->requests_max);
+    int error = requests_add(&session->requests, request, turn->settings->requests_max,
+                             turn->settings->requests_key);
     if (error == 0)
         return true;
     CHECK(error != -EEXIST); /* handle_frames.c has looked */

@@ -5,14 +5,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Open addressing with backward-shift deletion. The ids come from the client, so they are mixed
- * with a multiplication; a client that finds colliding ids slows only itself, and `max` bounds
- * that. */
+#include "base/hash.h"
+
+/* Open addressing with backward-shift deletion. The ids come from the client, so the hash is keyed:
+ * with `max` colliding ids in flight each of his frames would cost a walk over all of them, and
+ * whoever shares his I/O thread would wait. */
 
 struct requests {
     uint32_t size; /* power of two */
     uint32_t count;
     uint32_t calls;
+    uint64_t key[2];
     uint64_t due_ms; /* no call's deadline is earlier */
     struct request slots[];
 };
@@ -21,7 +24,7 @@ enum { SIZE_MIN = 8 };
 
 static uint32_t home(const struct requests *requests, uint64_t id)
 {
-    return (uint32_t)(id * UINT64_C(0x9e3779b97f4a7c15) >> 32) & (requests->size - 1);
+    return (uint32_t)siphash13(requests->key, &id, sizeof(id)) & (requests->size - 1);
 }
 
 static struct request *probe(struct requests *requests, uint64_t id)
@@ -32,11 +35,13 @@ static struct request *probe(struct requests *requests, uint64_t id)
     return &requests->slots[at];
 }
 
-static struct requests *with_size(uint32_t size)
+static struct requests *with_size(uint32_t size, const uint64_t key[2])
 {
     struct requests *requests = calloc(1, sizeof(*requests) + size * sizeof(struct request));
     if (requests != NULL) {
         requests->size = size;
+        requests->key[0] = key[0];
+        requests->key[1] = key[1];
         requests->due_ms = UINT64_MAX;
     }
     return requests;
@@ -53,12 +58,12 @@ static void put(struct requests *requests, const struct request *request)
     }
 }
 
-static int grow(struct requests **requests)
+static int grow(struct requests **requests, const uint64_t key[2])
 {
     struct requests *old = *requests;
     if (old != NULL && old->count * 4 < old->size * 3)
         return 0;
-    struct requests *bigger = with_size(old ? old->size * 2 : SIZE_MIN);
+    struct requests *bigger = with_size(old ? old->size * 2 : SIZE_MIN, key);
     if (bigger == NULL)
         return -ENOMEM;
     for (uint32_t i = 0; old != NULL && i < old->size; i++)
@@ -69,7 +74,8 @@ static int grow(struct requests **requests)
     return 0;
 }
 
-int requests_add(struct requests **requests, const struct request *request, uint32_t max)
+int requests_add(struct requests **requests, const struct request *request, uint32_t max,
+                 const uint64_t key[2])
 {
     if (*requests != NULL) {
         if (probe(*requests, request->id)->id != 0)
@@ -77,7 +83,7 @@ int requests_add(struct requests **requests, const struct request *request, uint
         if ((*requests)->count >= max)
             return -ENOSPC;
     }
-    int error = grow(requests);
+    int error = grow(requests, key);
     if (error == 0)
         put(*requests, request);
     return error;

@@ -16,8 +16,10 @@ struct request {
 
 struct requests;
 
-/* 0; -EEXIST: that id is in flight; -ENOSPC: `max` are; -ENOMEM. *requests may be NULL. */
-int requests_add(struct requests **requests, const struct request *request, uint32_t max);
+/* 0; -EEXIST: that id is in flight; -ENOSPC: `max` are; -ENOMEM. *requests may be NULL. `key` is
+ * random, the same for the life of a table, and unknown to the client who chooses the ids. */
+int requests_add(struct requests **requests, const struct request *request, uint32_t max,
+                 const uint64_t key[2]);
 
 /* NULL: not in flight. Valid until the next add or remove. */
 const struct request *requests_find(const struct requests *requests, uint64_t id);

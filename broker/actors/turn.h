@@ -29,6 +29,7 @@ struct settings {
     uint32_t turn_frames_max;
     uint32_t requests_max;
     uint32_t requests_per_second;
+    uint64_t requests_key[2]; /* random; see actors/requests.h */
     uint32_t takeovers_per_minute;
     uint32_t calls_per_user_max;
     uint64_t calls_max;

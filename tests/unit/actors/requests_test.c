@@ -11,10 +11,12 @@
 
 enum { MAX = 40, ROUNDS = 200000 };
 
+static const uint64_t KEY[2] = {1, 2};
+
 static int add(struct requests **requests, uint64_t id, uint64_t call, uint64_t deadline_ms)
 {
     struct request request = {.id = id, .call = call, .deadline_ms = deadline_ms};
-    return requests_add(requests, &request, MAX);
+    return requests_add(requests, &request, MAX, KEY);
 }
 
 static void nothing_is_in_an_absent_table(void **state)
@@ -140,7 +142,7 @@ static void add_one(struct requests **requests, struct model *model)
     int wanted = model_find(model, request.id) != NULL ? -EEXIST
                  : model->count == MAX                 ? -ENOSPC
                                                        : 0;
-    assert_int_equal(requests_add(requests, &request, MAX), wanted);
+    assert_int_equal(requests_add(requests, &request, MAX, KEY), wanted);
     if (wanted == 0)
         model->rows[model->count++] = request;
 }
@@ -210,7 +212,7 @@ static void all_can_be_taken_out(void **state)
     uint64_t sum = 0;
     for (uint64_t id = 1; id <= 100; id++) {
         struct request request = {.id = id * 7, .call = id % 3, .deadline_ms = id};
-        assert_int_equal(requests_add(&requests, &request, 100), 0);
+        assert_int_equal(requests_add(&requests, &request, 100, KEY), 0);
     }
     for (unsigned i = 0; i < 100; i++) {
         assert_true(requests_take(&requests, &taken));

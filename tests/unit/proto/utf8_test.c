@@ -105,12 +105,27 @@ static void test_empty(void **state)
     assert_true(utf8_valid((struct bytes){NULL, 0}));
 }
 
+/* Against the list in words, for every character; and nothing of one that is cut. */
+static void test_steering_characters(void **state)
+{
+    for (uint32_t code = 0; code < 0x11000; code++) {
+        uint8_t text[4];
+        size_t size = encode(code, shortest(code), text);
+        bool steers = code < 0x20 || (code >= 0x7f && code < 0xa0) || code == 0x61c ||
+                      (code >= 0x200b && code <= 0x200f) || (code >= 0x2028 && code <= 0x202e) ||
+                      (code >= 0x2066 && code <= 0x2069) || code == 0xfeff;
+        assert_int_equal(utf8_steers(text, size), steers ? size : 0);
+        for (size_t cut = 1; cut < size; cut++)
+            assert_int_equal(utf8_steers(text, cut), 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_code),   cmocka_unit_test(test_every_pair_of_bytes),
         cmocka_unit_test(test_one_bad_byte), cmocka_unit_test(test_long_characters),
-        cmocka_unit_test(test_empty),
+        cmocka_unit_test(test_empty),        cmocka_unit_test(test_steering_characters),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Peers on the sockets for backends and for the feed that are no backends: usherd lives, real
+backends go on, memory and CPU stay where they were.
+
+USHER_PLAY_PEERS: how many idle ones."""
+
+import collections
+import os
+import resource
+import socket
+import struct
+import time
+
+from usherplay import (Backend, Broker, Client, Failed, Link, LinkClosed, backend_pb, check,
+                       check_equal, eventually, free_port, play, scaled, seed)
+from usherplay.backend import SP_HEADER, SP_REQ, connect
+
+SP_PUB, SP_SUB, SP_REP = 0x0020, 0x0021, 0x0031
+IDLE_PEERS = 1000
+GROWTH_BYTES = 96 << 20
+REPAIR_SECONDS = 15
+ANSWER_SECONDS = 1.0
+
+
+def header(protocol, reserved=0):
+    return SP_HEADER.pack(b"\0SP\0", protocol, reserved)
+
+
+def attacks(url, protocol):
+    """What a peer says, and whether it waits for our header first."""
+    lead = b"\x01" if url.startswith("ipc") else b""
+
+    def sized(size, data=b""):
+        return header(protocol) + lead + struct.pack(">Q", size) + data
+    return {
+        "HTTP": b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"r" * 500,
+        "wrong magic": b"\0XX\0" + header(protocol)[4:],
+        "wrong version": b"\0SP\1" + header(protocol)[4:],
+        "its own protocol": header(SP_REP if protocol == SP_REQ else SP_PUB),
+        "protocol 0": header(0),
+        "protocol 65535": header(0xFFFF),
+        "reserved bits": header(protocol, 0xFFFF),
+        "2^63 bytes": sized(1 << 63),
+        "2^63 - 1 bytes": sized((1 << 63) - 1),
+        "2^64 - 1 bytes": sized((1 << 64) - 1),
+        "2^64 - 9 bytes": sized((1 << 64) - 9),
+        "2^32 bytes": sized(1 << 32, b"x" * 1000),
+        "1 GiB": sized(1 << 30, b"x" * 100000),
+        "one more than allowed": sized(65537, b"x" * 65537),
+        "wrong lead": header(protocol) + b"\x02" + struct.pack(">Q", 4) + b"\x80\0\0\1",
+        "no request id": sized(2, b"xx"),
+        "ids without an end": sized(400, b"\0\0\0\1" * 100),
+        "empty": sized(0),
+        "half a message": sized(100, b"\x80\0\0\1" + b"x" * 50),
+        "half a header": header(protocol)[:5],
+        "one byte": b"\0",
+        "nothing": b"",
+    }
+
+
+def dial(url, what):
+    """A connection; a listener that somebody killed is back after a moment."""
+    def attempt():
+        try:
+            return connect(url, 2)
+        except OSError:
+            return None
+    return attempt() or eventually(attempt, f"a listener after {what}", REPAIR_SECONDS)
+
+
+def attack(url, protocol):
+    """Everybody once, and stays; and once, and goes. Gives those who stayed."""
+    held = []
+    for what, data in attacks(url, protocol).items():
+        for stays in (True, False):
+            stream = dial(url, what)
+            try:
+                stream.sendall(data)
+            except OSError:
+                pass
+            if stays:
+                held.append(stream)
+            else:
+                stream.close()
+    return held
+
+
+class Service:
+    """A backend and a user who calls it: `calls` measures what hostile peers do to them."""
+
+    def __init__(self, broker):
+        self.backend = Backend(broker, service="chat", presence=True)
+        self.backend.fetch(wait_ms=1)
+        self.client = Client(broker)
+        self.client.login("alice")
+
+    def calls(self, count):
+        """The worst time of so many."""
+        worst = 0.0
+        for _ in range(count):
+            began = time.monotonic()
+            self.client.post("call", service="chat", method="m")
+            self.backend.reply(self.backend.expect_call())
+            self.client.expect("reply")
+            worst = max(worst, time.monotonic() - began)
+        return worst
+
+    def close(self):
+        self.client.close()
+        self.backend.close()
+
+
+def newcomer(url, service):
+    """A backend that says Hello and fetches, or None: for eventually."""
+    backend = Backend(url, service=service, hello=False, timeout=ANSWER_SECONDS)
+    try:
+        backend.hello()
+        backend.fetch(wait_ms=1, timeout=ANSWER_SECONDS)
+        return backend
+    except (OSError, Failed):
+        backend.close()
+        return None
+
+
+def cpu_while(broker, seconds):
+    before = broker.cpu_seconds()
+    time.sleep(seconds)
+    return (broker.cpu_seconds() - before) / seconds
+
+
+def scene_every_attack():
+    for kind in ("ipc", "tcp"):
+        url = f"tcp://127.0.0.1:{free_port()}"
+        options = {} if kind == "ipc" else {"link.urls": None}
+        with Broker({"link.urls": url} if kind == "tcp" else options) as broker:
+            broker.link_url = url if kind == "tcp" else broker.link_url
+            service = Service(broker)
+            alone = service.calls(30)
+            before = broker.resident_bytes()
+            held = attack(broker.link_url, SP_REQ)
+            broker.check_alive()
+            worst = service.calls(30)
+            check_equal(service.backend.fetch(wait_ms=1).presence_reset, False, "presence_reset")
+            began = time.monotonic()
+            other = eventually(lambda: newcomer(broker.link_url, "other"), "a new backend is served",
+                               REPAIR_SECONDS)
+            took = time.monotonic() - began
+            cpu = cpu_while(broker, 0.5)
+            grown = broker.resident_bytes() - before
+            check(grown < GROWTH_BYTES, f"memory grew by {grown >> 20} MiB")
+            check(cpu < 0.5, f"beside held peers it uses {cpu:.2f} processors")
+            service.calls(5)
+            for stream in held:
+                stream.close()
+            other.close()
+            service.close()
+            print(f"     {kind}: {2 * len(held)} peers; worst call {worst * 1000:.1f} ms (alone "
+                  f"{alone * 1000:.1f}), a new backend after {took:.2f} s, {cpu * 100:.0f} % CPU, "
+                  f"memory grew by {grown >> 10} KiB")
+
+
+def scene_idle_peers():
+    """Many who connect and say nothing, half a header, or a header alone."""
+    count = int(os.environ.get("USHER_PLAY_PEERS", scaled(IDLE_PEERS, 100)))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, count + 200), hard))
+    with Broker() as broker:
+        service = Service(broker)
+        alone = service.calls(30)
+        before = broker.resident_bytes()
+        peers = []
+        for number in range(count):
+            stream = dial(broker.link_url, f"{number} idle peers")
+            said = (b"", header(SP_REQ)[:4], header(SP_REQ))[number % 3]
+            if said:
+                stream.sendall(said)
+            peers.append(stream)
+        worst = service.calls(30)
+        grown = broker.resident_bytes() - before
+        cpu = cpu_while(broker, 0.5)
+        check(grown < GROWTH_BYTES, f"memory grew by {grown >> 20} MiB")
+        check(cpu < 0.5, f"beside idle peers it uses {cpu:.2f} processors")
+        for stream in peers:
+            stream.close()
+        service.calls(5)
+        # Their ends in the middle of the handshake are the worst for nng: a newcomer is served.
+        began = time.monotonic()
+        eventually(lambda: newcomer(broker.link_url, "other"), "a new backend is served",
+                   REPAIR_SECONDS).close()
+        took = time.monotonic() - began
+        eventually(lambda: broker.descriptors()["socket"] < 40, "closed sockets of gone peers", 20)
+        service.close()
+        print(f"     {count} idle peers: worst call {worst * 1000:.1f} ms (alone "
+              f"{alone * 1000:.1f}), {cpu * 100:.0f} % CPU, memory grew by {grown >> 10} KiB; a new "
+              f"backend {took:.2f} s after they went")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def requests():
+    pb = backend_pb
+    command = pb.Command
+    return [pb.LinkRequest(hello=pb.Hello(service="x", instance="i", incarnation=1)),
+            pb.LinkRequest(fetch=pb.Fetch(link=1, wait_ms=1, bytes_max=600)),
+            pb.LinkRequest(submit=pb.Submit(seq=1, commands=[
+                command(lookup=pb.Lookup(users=["alice", "bob"])), command(count=pb.Count()),
+                command(list=pb.List(prefix="a", limit=3)),
+                command(snapshot=pb.Snapshot(limit=2)), command(events=pb.Events(limit=5)),
+                command(stats=pb.Stats())])),
+            pb.LinkRequest(submit=pb.Submit(link=16777216, lane=3, seq=1, commands=[
+                command(push=pb.Push(to=["nobody"], payload=b"p")),
+                command(push_all=pb.PushAll(payload=b"q")),
+                command(kick=pb.Kick(user="nobody", epoch=1)),
+                command(reply_to=pb.ReplyTo(call=99, payload=b"r")), command(drain=pb.Drain())]))]
+
+
+def scene_garbage_protobuf():
+    """Requests that are random, mutated or cut: each is answered, none does anything to others."""
+    random = seed()
+    total = scaled(4000, 300)
+    codes = collections.Counter()
+    with Broker() as broker:
+        service = Service(broker)
+        before, grown = 0, 0
+        link = Link(broker.link_url)
+        good = [request.SerializeToString() for request in requests()]
+        for number in range(total):
+            data = bytearray(random.choice(good)) if number % 4 else bytearray(
+                random.randbytes(random.choice((0, 1, 10, 1000, 60000))))
+            for _ in range(random.randrange(0, 5)):
+                if data:
+                    place = random.randrange(len(data))
+                    data[place] = random.randrange(256)
+                    if random.random() < 0.3:
+                        del data[place:place + random.randrange(1, 9)]
+            answer = backend_pb.LinkAnswer()
+            answer.ParseFromString(link.request(bytes(data)))
+            kind = answer.WhichOneof("body")
+            check(kind is not None, f"an answer without a body to {data.hex()}")
+            codes[backend_pb.Refused.Code.Name(answer.refused.code) if kind == "refused"
+                  else kind] += 1
+            if number == total // 4:
+                before = broker.resident_bytes()
+            grown = max(grown, broker.resident_bytes() - before if before else 0)
+        worst = service.calls(20)
+        check(codes["MALFORMED"] > total // 10, f"too few were refused: {codes}")
+        check(grown < GROWTH_BYTES, f"memory grew by {grown >> 20} MiB")
+        service.close()
+        link.close()
+        print(f"     {total} requests: {dict(codes)}; worst call {worst * 1000:.1f} ms, memory grew "
+              f"by {grown >> 10} KiB")
+
+
+class Subscriber:
+    """A plain SUB socket on the feed."""
+
+    def __init__(self, url):
+        self.ipc = url.startswith("ipc")
+        self.stream = connect(url, 2)
+        self.stream.sendall(header(SP_SUB))
+        self.read(SP_HEADER.size)
+
+    def read(self, size):
+        data = b""
+        while len(data) < size:
+            part = self.stream.recv(size - len(data))
+            if not part:
+                raise LinkClosed("the feed was closed")
+            data += part
+        return data
+
+    def topic(self, timeout):
+        self.stream.settimeout(timeout)
+        if self.ipc:
+            self.read(1)
+        (size,) = struct.unpack(">Q", self.read(8))
+        return self.read(size).partition(b"\0")[0].decode()
+
+    def close(self):
+        self.stream.close()
+
+
+def hears(broker, url, name):
+    """Whether a new subscriber hears of a login within a moment."""
+    subscriber = None
+    try:
+        subscriber = Subscriber(url)
+        with Client(broker) as client:
+            client.login(name)
+            for _ in range(50):
+                if subscriber.topic(ANSWER_SECONDS) == f"presence/{name}":
+                    return True
+    except (OSError, Failed):
+        return False
+    finally:
+        if subscriber is not None:
+            subscriber.close()
+    return False
+
+
+def scene_feed():
+    """The same on the feed: who listens goes on hearing, and newcomers are heard again."""
+    with Broker() as broker:
+        url = f"ipc://{broker.folder}/feed.sock"
+        broker.stop()
+        broker.restart({"feed.url": url})
+        service = Service(broker)
+        before = broker.resident_bytes()
+        check(hears(broker, url, "first"), "the feed is not heard at all")
+        listener = Subscriber(url)
+        check(hears(broker, url, "second"), "the feed is not heard")
+        held = attack(url, SP_SUB)
+        slow = [Subscriber(url) for _ in range(20)]  # never read
+        for number in range(scaled(300, 40)):
+            with Client(broker) as client:
+                client.login(f"user{number % 20}")
+        seen = set()
+        while "presence/user1" not in seen:  # who was there before hears of the others
+            seen.add(listener.topic(5))
+        worst = service.calls(20)
+        eventually(lambda: hears(broker, url, "late"), "a new subscriber is heard", REPAIR_SECONDS)
+        cpu = cpu_while(broker, 0.5)
+        grown = broker.resident_bytes() - before
+        check(cpu < 0.5, f"beside held peers it uses {cpu:.2f} processors")
+        check(grown < GROWTH_BYTES, f"memory grew by {grown >> 20} MiB")
+        for stream in held + slow + [listener]:
+            stream.close()
+        service.close()
+        print(f"     {2 * len(held)} peers on the feed: worst call {worst * 1000:.1f} ms, "
+              f"{cpu * 100:.0f} % CPU, memory grew by {grown >> 10} KiB")
+
+
+if __name__ == "__main__":
+    play(scene_every_attack, scene_idle_peers, scene_garbage_protobuf, scene_feed)
