@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Loss is counted and not inferred from gaps: a gap is a loss or a refusal, and which one is known
- * at the end, when everything has been answered. So a message that is lost shows as `lost`, two
- * that change places show as one `disordered`, and one that comes twice shows as `disordered` as
- * well and cannot hide a loss, since it is not counted as received. */
+/* Loss is counted and not inferred from gaps: a gap is a loss, a refusal or a message that is late,
+ * and which one is known at the end, when everything has been answered. The last 64 of a lane are
+ * remembered, so that one that is late (disordered, but there) is told from one that comes twice
+ * (doubled, and no excuse for another that is lost). */
 
 #include "clients/bench_check.h"
 
@@ -33,17 +33,36 @@ bool stamp_read(struct bytes payload, struct bytes pattern, struct stamp *stamp)
                   payload.size - STAMP_BYTES) == 0;
 }
 
+enum {
+    REMEMBERED = 64
+};
+
+static void check_late(struct check *check, struct lane *lane, uint32_t back, bool again)
+{
+    uint64_t bit = back <= REMEMBERED ? UINT64_C(1) << (back - 1) : 0;
+
+    if (again) {
+        check->repeated++;
+    } else if (bit != 0 && (lane->seen & bit) == 0) {
+        check->received++;
+        check->disordered++;
+    } else {
+        check->doubled++;
+    }
+    lane->seen |= bit;
+}
+
 void check_receive(struct check *check, struct lane *lane, uint32_t seq, bool again)
 {
-    /* Serial arithmetic: the numbers may wrap. */
-    if ((int32_t)(seq - lane->next) >= 0) {
-        check->received++;
-        lane->next = seq + 1;
-    } else if (again) {
-        check->repeated++;
-    } else {
-        check->disordered++;
+    uint32_t ahead = seq - lane->next; /* the numbers may wrap */
+
+    if (ahead > UINT32_MAX / 2) {
+        check_late(check, lane, lane->next - seq, again);
+        return;
     }
+    check->received++;
+    lane->seen = ahead + 1 < REMEMBERED ? lane->seen << (ahead + 1) | 1 : 1;
+    lane->next = seq + 1;
 }
 
 void check_merge(struct check *to, const struct check *from)
@@ -53,6 +72,7 @@ void check_merge(struct check *to, const struct check *from)
     to->refused += from->refused;
     to->repeated += from->repeated;
     to->disordered += from->disordered;
+    to->doubled += from->doubled;
     to->strange += from->strange;
 }
 
@@ -64,5 +84,6 @@ uint64_t check_lost(const struct check *check)
 
 bool check_clean(const struct check *check)
 {
-    return check_lost(check) == 0 && check->disordered == 0 && check->strange == 0;
+    return check_lost(check) == 0 && check->disordered == 0 && check->doubled == 0 &&
+           check->strange == 0;
 }

@@ -37,12 +37,14 @@ struct check {
     uint64_t received;   /* of what was sent, everything once */
     uint64_t refused;    /* sent, and answered with an error */
     uint64_t repeated;   /* came again, and said so */
-    uint64_t disordered; /* came after a later one, or came twice */
+    uint64_t disordered; /* came after a later one */
+    uint64_t doubled;    /* came twice without saying so, or too late to tell */
     uint64_t strange;    /* not what was sent, or not from whom it should be */
 };
 
 struct lane {
-    uint32_t next; /* the seq to come; those in between that are missing may have been refused */
+    uint64_t seen; /* bit i: seq next - 1 - i has come */
+    uint32_t next; /* the seq to come; those before it that are missing may have been refused */
 };
 
 /* A message of the lane has come; `again`: the broker says that it may have come before. */
@@ -53,7 +55,7 @@ void check_merge(struct check *to, const struct check *from);
 /* Neither come nor refused. */
 uint64_t check_lost(const struct check *check);
 
-/* Nothing is lost, disordered or strange. */
+/* Nothing is lost, disordered, doubled or strange. */
 bool check_clean(const struct check *check);
 
 #endif

@@ -52,7 +52,8 @@ void histogram_merge(struct histogram *to, const struct histogram *from)
 
 uint64_t histogram_quantile(const struct histogram *histogram, double part)
 {
-    uint64_t rank = (uint64_t)ceil(part * (double)histogram->total);
+    /* 0.07 * 100 is a little more than 7, and must not become 8. */
+    uint64_t rank = (uint64_t)ceil(part * (double)histogram->total - 1e-6);
     uint64_t seen = 0;
 
     if (rank == 0)

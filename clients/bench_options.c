@@ -54,6 +54,8 @@ static const struct option_row rows[] = {
      "idle: quiet time before memory is read (2)"},
     {"after", 0, TYPE_COUNT, FIELD(after), 0, 1000000, "N",
      "idle: messages that each user is sent afterwards (4)"},
+    {"patience", 0, TYPE_REAL, FIELD(patience_s), 0.1, 3600, "S",
+     "how long nothing may move before what is missing is lost (30)"},
     {"acks", 'a', TYPE_FLAG, FIELD(acks), 0, 0, NULL, "log in with acks and acknowledge"},
     {"confirm", 'c', TYPE_FLAG, FIELD(confirm), 0, 0, NULL,
      "forward: want an answer to each message, so that refusals are told from losses"},
@@ -233,6 +235,7 @@ int bench_options_read(struct bench_options *options, int argc, char **argv)
         .seconds = 5,
         .warmup_s = 0.5,
         .settle_s = 2,
+        .patience_s = 30,
         .after = 4,
         .threads = 1,
     };

@@ -40,6 +40,7 @@ struct bench_options {
     double seconds;
     double warmup_s;
     double settle_s;
+    double patience_s;
     bool acks;
     bool confirm;
     bool json;

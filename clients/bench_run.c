@@ -23,9 +23,7 @@ enum {
     TURN_NS_MAX = 20000000,
     LOOK_MS = 2,
     DRAW_MS = 500,
-    STALL_MS = 30000,
     SPARE_FILES = 64,
-    LOGOUT_ID = 2,
     LOGOUT_BURST = 32, /* per turn, a millisecond apart */
 };
 
@@ -73,7 +71,7 @@ static uint64_t pump_logouts(struct run *run, struct crowd *crowd)
 
         if (run->scenario->has_presence)
             service_user_begins(run->service, user->number, crowd->now_ns);
-        if (outgoing_logout(&user->out, LOGOUT_ID) != 0)
+        if (outgoing_logout(&user->out, 0) != 0)
             crowd_fail(crowd, "no memory");
         crowd_touch(crowd, user);
     }
@@ -201,7 +199,7 @@ int run_until(struct run *run, bool (*done)(struct run *run))
         if (movement(run, &totals) != moved)
             moved_ns = now_ns;
         moved = movement(run, &totals);
-        if (now_ns - moved_ns > (uint64_t)STALL_MS * 1000000) {
+        if ((double)(now_ns - moved_ns) > run->options->patience_s * 1e9) {
             snprintf(run->error, sizeof run->error, "nothing moves any more (%s)", run->label);
             return -ETIMEDOUT;
         }
@@ -257,7 +255,10 @@ int run_login(struct run *run)
 {
     int error = run_enter(run, PHASE_LOGIN, "logins");
 
-    return error != 0 ? error : run_until(run, run_all_online);
+    if (error == 0)
+        error = run_until(run, run_all_online);
+    run->was_online = error == 0;
+    return error;
 }
 
 static bool all_left(struct run *run)
@@ -307,6 +308,7 @@ void run_tell_check(struct run *run, struct report *report)
     report_add(report, "repeated", (double)check->repeated, 0);
     report_add(report, "lost", (double)check_lost(check), 0);
     report_add(report, "disordered", (double)check->disordered, 0);
+    report_add(report, "doubled", (double)check->doubled, 0);
     report_add(report, "strange", (double)check->strange, 0);
 }
 
@@ -430,6 +432,8 @@ static const char *verdict(struct run *run)
     if (check->disordered > 0 || run->seen.events_disordered > 0 ||
         run->seen.calls.disordered > 0)
         return "messages or events came out of order";
+    if (check->doubled > 0 || run->seen.calls.doubled > 0)
+        return "something came twice";
     if (check->strange > 0 || run->seen.calls.strange > 0)
         return "something came that nobody sent";
     if (run->rejected > 0)
@@ -457,7 +461,7 @@ int run_scenario(const struct bench_options *options, const struct scenario *sce
         error = run_logout(run);
     if (error != 0 && run->error[0] == '\0')
         snprintf(run->error, sizeof run->error, "%s", strerror(-error));
-    bool was_online = run_totals(run).online > 0;
+    bool was_online = run->was_online;
     run_close(run);
     tell_setting(options, report);
     if (began)

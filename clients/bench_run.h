@@ -70,6 +70,7 @@ struct run {
     /* the conductor's */
     unsigned started;
     struct border borders[BORDERS]; /* numbered by each scenario */
+    bool was_online;                /* everybody was, once */
     uint64_t expected;              /* messages of all rounds so far */
     _Atomic unsigned rounds;        /* herd: which round it is */
     const char *label;              /* of the progress line */

@@ -171,6 +171,9 @@ static int open_backend(struct service *service, bool presence)
         .urls = &url,
         .url_count = 1,
         .service = presence ? NULL : options->service,
+        /* A fixed name: the node knows at once that the instance of the run before is gone, and
+         * does not keep its users' calls for it. */
+        .instance = "usher-bench",
         .token = token,
         .token_size = read_token(options->token_file, token),
         .presence = presence,

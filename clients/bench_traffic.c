@@ -263,7 +263,7 @@ static void on_reply(struct crowd *crowd, struct user *user, const struct broker
     struct stamp stamp;
 
     if ((user->unanswered & bit) == 0) {
-        crowd->check.disordered++; /* answered twice, or never asked */
+        crowd->check.doubled++; /* or never asked */
         return;
     }
     user->unanswered &= ~bit;
