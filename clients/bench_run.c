@@ -281,7 +281,8 @@ void run_tell_costs(struct run *run, struct report *report, unsigned from, unsig
     const struct border *a = &run->borders[from];
     const struct border *b = &run->borders[to];
     double seconds = (double)(b->now_ns - a->now_ns) / 1e9;
-    double self_s = b->self.user_s + b->self.system_s - a->self.user_s - a->self.system_s;
+    double self_s = b->self.cpu_s - a->self.cpu_s;
+    double broker_s = b->broker.cpu_s - a->broker.cpu_s;
     double user_s = b->broker.user_s - a->broker.user_s;
     double system_s = b->broker.system_s - a->broker.system_s;
 
@@ -290,9 +291,9 @@ void run_tell_costs(struct run *run, struct report *report, unsigned from, unsig
     report_add(report, "bench_cpu_percent", self_s * 100 / seconds, 1);
     if (run->options->pid == 0)
         return;
-    report_add(report, "broker_cpu_percent", (user_s + system_s) * 100 / seconds, 1);
+    report_add(report, "broker_cpu_percent", broker_s * 100 / seconds, 1);
     if (count > 0) {
-        report_add(report, "broker_cpu_us_each", (user_s + system_s) * 1e6 / count, 3);
+        report_add(report, "broker_cpu_us_each", broker_s * 1e6 / count, 3);
         report_add(report, "broker_user_us_each", user_s * 1e6 / count, 3);
         report_add(report, "broker_system_us_each", system_s * 1e6 / count, 3);
     }

@@ -227,8 +227,7 @@ static void tell_idle(struct run *run, struct report *report)
 {
     const struct border *settled = &run->borders[BORDER_SETTLED];
     const struct border *idle = &run->borders[BORDER_IDLE];
-    double cpu_s = idle->broker.user_s + idle->broker.system_s - settled->broker.user_s -
-                   settled->broker.system_s;
+    double cpu_s = idle->broker.cpu_s - settled->broker.cpu_s;
 
     tell_logins(run, report);
     if (run->options->pid != 0) {

@@ -35,7 +35,7 @@ static struct sample sample(struct load *load)
 
 static double cpu_s(const struct process_sample *from, const struct process_sample *to)
 {
-    return to->user_s + to->system_s - from->user_s - from->system_s;
+    return to->cpu_s - from->cpu_s;
 }
 
 /* What stands before each payload, once. */
@@ -173,7 +173,7 @@ static void print_traffic(const struct load *load, const struct sample *a, const
            load->label, load->scenario == FANOUT ? "fanout" : "forward",
            load->scenario == FANOUT ? load->users - 1 : load->users, load->window,
            load->payload_bytes, load->rate, count / seconds, server_s * 1e6 / count,
-           user_s * 1e6 / count, (server_s - user_s) * 1e6 / count, server_s * 100 / seconds,
+           user_s * 1e6 / count, (b->server.system_s - a->server.system_s) * 1e6 / count, server_s * 100 / seconds,
            self_s * 100 / seconds, other_s * 100 / seconds,
            (b->stolen_s - a->stolen_s) * 100 / seconds);
     printf(" p50_us=%.1f p99_us=%.1f p999_us=%.1f max_us=%.0f lost=%" PRId64 " order_err=%" PRIu64
