@@ -56,8 +56,7 @@ int crowd_open(struct crowd *crowd, uint32_t first_number, uint32_t count)
 
         user->fd = -1;
         user->number = first_number + i;
-        snprintf(user->name, sizeof user->name, "%s%" PRIu32, crowd->options->prefix,
-                 user->number);
+        snprintf(user->name, sizeof user->name, "%s%" PRIu32, crowd->options->prefix, user->number);
     }
     crowd->born_ns = crowd->now_ns = clock_ns();
     return 0;
@@ -179,12 +178,11 @@ static void greet(struct crowd *crowd, struct user *user)
     if (crowd->events->on_login != NULL)
         crowd->events->on_login(crowd, user);
     if (user->epoch != 0) {
-        struct outgoing_resume resume = {user->name, user->epoch,
-                                         {user->secret, user->secret_bytes}, user->seq};
+        struct outgoing_resume resume = {
+            user->name, user->epoch, {user->secret, user->secret_bytes}, user->seq};
         error = outgoing_resume(&user->out, LOGIN_ID, &resume);
     } else {
-        struct outgoing_login login = {user->name, {NULL, 0}, "usher-bench",
-                                       crowd->options->acks};
+        struct outgoing_login login = {user->name, {NULL, 0}, "usher-bench", crowd->options->acks};
         error = outgoing_login(&user->out, LOGIN_ID, &login);
     }
     if (error != 0)
@@ -213,8 +211,8 @@ static void put_off(struct crowd *crowd, struct user *user, uint64_t retry_after
     hang_up(crowd, user);
     set_state(crowd, user, USER_WAITING);
     crowd->retries++;
-    user->spoke_ns = crowd->now_ns +
-                     (retry_after_ms != 0 ? retry_after_ms : RETRY_MS) * UINT64_C(1000000);
+    user->spoke_ns =
+        crowd->now_ns + (retry_after_ms != 0 ? retry_after_ms : RETRY_MS) * UINT64_C(1000000);
 }
 
 static void on_welcome(struct crowd *crowd, struct user *user, const struct broker_frame *frame)

@@ -142,7 +142,6 @@ void crowd_show(struct crowd *crowd);
 /* Sends what waits, waits for events for at most wait_ns, handles them, shows the numbers. */
 void crowd_turn(struct crowd *crowd, uint64_t wait_ns);
 
-void crowd_fail(struct crowd *crowd, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
+void crowd_fail(struct crowd *crowd, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

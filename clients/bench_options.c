@@ -126,8 +126,7 @@ static int usage_error(const char *what, const char *about)
     return BENCH_USAGE;
 }
 
-static int take_value(struct bench_options *options, const struct option_row *row,
-                      const char *text)
+static int take_value(struct bench_options *options, const struct option_row *row, const char *text)
 {
     char *field = (char *)options + row->offset;
     char *end;

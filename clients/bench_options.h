@@ -34,8 +34,8 @@ struct bench_options {
     uint64_t joining_max; /* logins in progress; 0: the scenario's own */
     uint64_t sources;     /* 0: as many as the users need */
     uint64_t threads;
-    uint64_t after; /* idle: messages per user afterwards */
-    uint64_t pid;   /* of the broker; 0: not known */
+    uint64_t after;    /* idle: messages per user afterwards */
+    uint64_t pid;      /* of the broker; 0: not known */
     double rate_per_s; /* 0: closed loop */
     double seconds;
     double warmup_s;

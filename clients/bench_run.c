@@ -5,7 +5,6 @@
  * is why a border is read by the conductor alone: clock, counts and CPU time belong together to a
  * few microseconds. After the threads have ended everything is his. */
 
-
 #include "clients/bench_run.h"
 
 #include <errno.h>
@@ -36,8 +35,8 @@ static uint64_t next_due_ns(const struct crowd *crowd, double rate_per_s, uint64
 
 static bool joins_at_a_rate(const struct run *run)
 {
-    return run->options->rate_per_s > 0 && (run->options->scenario == BENCH_LOGIN ||
-                                            run->options->scenario == BENCH_PRESENCE);
+    return run->options->rate_per_s > 0 &&
+           (run->options->scenario == BENCH_LOGIN || run->options->scenario == BENCH_PRESENCE);
 }
 
 /* Begins logins: as many as may be in progress, or as are due. */
@@ -157,8 +156,8 @@ static void draw(struct run *run, const struct totals *totals)
     if (run->options->quiet || !isatty(STDERR_FILENO) ||
         now_ns - run->drawn_ns < (uint64_t)DRAW_MS * 1000000)
         return;
-    double per_s = (double)(totals->received - run->drawn_count) * 1e9 /
-                   (double)(now_ns - run->drawn_ns);
+    double per_s =
+        (double)(totals->received - run->drawn_count) * 1e9 / (double)(now_ns - run->drawn_ns);
     fprintf(stderr, "\r%-9s %8llu online %12llu received %10.0f/s %8llu refused \r", run->label,
             (unsigned long long)totals->online, (unsigned long long)totals->received,
             run->drawn_ns != 0 ? per_s : 0.0, (unsigned long long)totals->refused);
@@ -348,8 +347,7 @@ static int resolve(struct run *run)
     snprintf(port, sizeof port, "%u", (unsigned)run->options->port);
     int error = getaddrinfo(run->options->host, port, &hints, &run->address);
     if (error != 0)
-        snprintf(run->error, sizeof run->error, "%s: %s", run->options->host,
-                 gai_strerror(error));
+        snprintf(run->error, sizeof run->error, "%s: %s", run->options->host, gai_strerror(error));
     return error == 0 ? 0 : -ENXIO;
 }
 
@@ -382,8 +380,7 @@ static int run_open(struct run *run)
     if (error == 0)
         error = resolve(run);
     if (error == 0 && (run->scenario->has_link || run->scenario->has_presence))
-        error = service_start(&run->service, run->options, run->scenario->has_presence,
-                              run->error);
+        error = service_start(&run->service, run->options, run->scenario->has_presence, run->error);
     if (error != 0)
         return error;
     run->crowd_count = (unsigned)run->options->threads;
@@ -430,8 +427,7 @@ static const char *verdict(struct run *run)
         return run->error;
     if (check_lost(check) > 0)
         return "messages were lost";
-    if (check->disordered > 0 || run->seen.events_disordered > 0 ||
-        run->seen.calls.disordered > 0)
+    if (check->disordered > 0 || run->seen.events_disordered > 0 || run->seen.calls.disordered > 0)
         return "messages or events came out of order";
     if (check->doubled > 0 || run->seen.calls.doubled > 0)
         return "something came twice";

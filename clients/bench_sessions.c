@@ -7,7 +7,8 @@
  * herd it counts for everybody from the moment at which all connections broke.
  *
  * herd proves that sessions came back whole. With acks each user gets one message before the loss
- * and does not acknowledge it, so it must come again. In any case a message goes round afterwards. */
+ * and does not acknowledge it, so it must come again. In any case a message goes round afterwards.
+ */
 
 #include "clients/bench_run.h"
 
@@ -178,10 +179,10 @@ static void tell_presence(struct run *run, struct report *report)
     run_tell_costs(run, report, BORDER_EMPTY, BORDER_ONLINE, "logins_per_s",
                    (double)run->options->users);
     report_latency(report, &run->seen.online);
-    report_add(report, "offline_p50_us",
-               (double)histogram_quantile(&run->seen.offline, 0.5) / 1e3, 1);
-    report_add(report, "offline_p99_us",
-               (double)histogram_quantile(&run->seen.offline, 0.99) / 1e3, 1);
+    report_add(report, "offline_p50_us", (double)histogram_quantile(&run->seen.offline, 0.5) / 1e3,
+               1);
+    report_add(report, "offline_p99_us", (double)histogram_quantile(&run->seen.offline, 0.99) / 1e3,
+               1);
     report_add(report, "events_online", (double)run->seen.online.total, 0);
     report_add(report, "events_offline", (double)run->seen.offline.total, 0);
     report_add(report, "events_disordered", (double)run->seen.events_disordered, 0);

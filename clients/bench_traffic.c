@@ -83,8 +83,8 @@ static bool begin_call(struct run *run, struct crowd *crowd, struct user *user, 
         return false;
     memcpy(payload, crowd->pattern, crowd->options->size_bytes);
     stamp_write(payload, &stamp);
-    struct outgoing_call call = {run->options->service, "echo",
-                                 {payload, crowd->options->size_bytes}, 0};
+    struct outgoing_call call = {
+        run->options->service, "echo", {payload, crowd->options->size_bytes}, 0};
     int error = outgoing_call(&user->out, (uint64_t)user->sent + 1, &call, CROWD_READ_BYTES);
     if (error != 0) {
         crowd_fail(crowd, "a call does not fit: %s", strerror(-error));
@@ -104,8 +104,8 @@ static bool begin_push(struct run *run, struct crowd *crowd, struct user *user, 
 
     memcpy(payload, crowd->pattern, crowd->options->size_bytes);
     stamp_write(payload, &stamp);
-    int error = service_push(run->service, user->name,
-                             (struct bytes){payload, crowd->options->size_bytes});
+    int error =
+        service_push(run->service, user->name, (struct bytes){payload, crowd->options->size_bytes});
     if (error == -EAGAIN)
         return false;
     if (error != 0) {
@@ -118,16 +118,14 @@ static bool begin_push(struct run *run, struct crowd *crowd, struct user *user, 
 }
 
 /* The first user of the first crowd counts for all. */
-static bool begin_push_all(struct run *run, struct crowd *crowd, struct user *user,
-                           uint64_t due_ns)
+static bool begin_push_all(struct run *run, struct crowd *crowd, struct user *user, uint64_t due_ns)
 {
     uint8_t payload[STAMPED_BYTES_MAX];
     struct stamp stamp = {due_ns, 0, user->sent};
 
     memcpy(payload, crowd->pattern, crowd->options->size_bytes);
     stamp_write(payload, &stamp);
-    int error =
-        service_push_all(run->service, (struct bytes){payload, crowd->options->size_bytes});
+    int error = service_push_all(run->service, (struct bytes){payload, crowd->options->size_bytes});
     if (error == -EAGAIN)
         return false;
     if (error != 0) {
@@ -222,8 +220,7 @@ static void follow(struct crowd *crowd, struct user *user)
 {
     struct run *run = crowd->context;
 
-    if (crowd->running && run->options->rate_per_s <= 0 &&
-        run->options->scenario != BENCH_PUSH_ALL)
+    if (crowd->running && run->options->rate_per_s <= 0 && run->options->scenario != BENCH_PUSH_ALL)
         begin_of(run)(run, crowd, user, crowd->now_ns);
 }
 
@@ -328,8 +325,8 @@ static int conduct_traffic(struct run *run)
 
 static void tell_traffic(struct run *run, struct report *report)
 {
-    uint64_t count = run->borders[BORDER_TO].totals.received -
-                     run->borders[BORDER_FROM].totals.received;
+    uint64_t count =
+        run->borders[BORDER_TO].totals.received - run->borders[BORDER_FROM].totals.received;
 
     run_tell_costs(run, report, BORDER_FROM, BORDER_TO, "messages_per_s", (double)count);
     report_latency(report, &run->latency);
@@ -338,11 +335,11 @@ static void tell_traffic(struct run *run, struct report *report)
         report_add(report, "calls_disordered", (double)run->seen.calls.disordered, 0);
 }
 
-#define TRAFFIC(link)                                                                              \
-    {                                                                                              \
-        .events = {on_welcome, on_message, on_answer, NULL}, .has_link = (link),                   \
-        .enter = enter_traffic, .pump = pump_traffic, .conduct = conduct_traffic,                  \
-        .tell = tell_traffic,                                                                      \
+#define TRAFFIC(link)                                                             \
+    {                                                                             \
+        .events = {on_welcome, on_message, on_answer, NULL}, .has_link = (link),  \
+        .enter = enter_traffic, .pump = pump_traffic, .conduct = conduct_traffic, \
+        .tell = tell_traffic,                                                     \
     }
 
 const struct scenario scenario_forward = TRAFFIC(false);

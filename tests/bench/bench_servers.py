@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Starts and stops the servers under test, each on loopback, and runs the load generators at them."""
+"""Starts and stops the servers under test, on loopback, and runs the load generators at them."""
 
 import json
 import os
@@ -78,8 +78,8 @@ class Servers:
             return [os.path.join(self.programs, "echo_forward"), port]
         if name == "usher":
             return [os.path.join(BIN, "usherd"), "--set", f"listen.tcp=127.0.0.1:{port}",
-                    "--set", f"store.path={self.scratch}/store", "--set", f"link.urls={self.link()}",
-                    "--set", "log.level=warn"]
+                    "--set", f"store.path={self.scratch}/store",
+                    "--set", f"link.urls={self.link()}", "--set", "log.level=warn"]
         if name == "nats":
             return ["nats-server", "-c", self.written("nats.conf", NATS.format(port=port))]
         if name == "mosquitto":

@@ -91,7 +91,7 @@ def replace(text, name, rows):
     return before + opening + "\n" + "\n".join(rows) + "\n" + behind
 
 
-# --- plots -----------------------------------------------------------------------------------------
+# --- plots ---------------------------------------------------------------------------------------
 
 HEAD = """set terminal svg size 760,420 font 'sans,12' background 'white'
 set output '{path}'

@@ -173,8 +173,8 @@ static void print_traffic(const struct load *load, const struct sample *a, const
            load->label, load->scenario == FANOUT ? "fanout" : "forward",
            load->scenario == FANOUT ? load->users - 1 : load->users, load->window,
            load->payload_bytes, load->rate, count / seconds, server_s * 1e6 / count,
-           user_s * 1e6 / count, (b->server.system_s - a->server.system_s) * 1e6 / count, server_s * 100 / seconds,
-           self_s * 100 / seconds, other_s * 100 / seconds,
+           user_s * 1e6 / count, (b->server.system_s - a->server.system_s) * 1e6 / count,
+           server_s * 100 / seconds, self_s * 100 / seconds, other_s * 100 / seconds,
            (b->stolen_s - a->stolen_s) * 100 / seconds);
     printf(" p50_us=%.1f p99_us=%.1f p999_us=%.1f max_us=%.0f lost=%" PRId64 " order_err=%" PRIu64
            " bad=%" PRIu64 "\n",
@@ -217,7 +217,9 @@ static bool take_option(struct load *load, int letter, const char *value)
         load->protocol = protocol_find(value);
         return load->protocol != NULL;
     case 'S':
-        load->scenario = !strcmp(value, "fanout") ? FANOUT : !strcmp(value, "idle") ? IDLE : FORWARD;
+        load->scenario = !strcmp(value, "fanout") ? FANOUT
+                         : !strcmp(value, "idle") ? IDLE
+                                                  : FORWARD;
         return true;
     case 'l':
         load->label = value;
@@ -264,11 +266,18 @@ static bool read_options(struct load *load, int argc, char **argv)
     bool valid = true;
     int letter;
 
-    *load = (struct load){.users = 100, .window = 1, .payload_bytes = 32, .seconds = 3,
-                          .warm_s = 0.7, .settle_s = 2, .joining_max = 256, .sources = 1};
+    *load = (struct load){.users = 100,
+                          .window = 1,
+                          .payload_bytes = 32,
+                          .seconds = 3,
+                          .warm_s = 0.7,
+                          .settle_s = 2,
+                          .joining_max = 256,
+                          .sources = 1};
     while (valid && (letter = getopt(argc, argv, "P:S:p:u:w:s:t:W:r:b:l:c:a:i:T:")) != -1)
-        valid = strchr("PSltWrT", letter) ? take_option(load, letter, optarg)
-                                          : letter != '?' && take_number(load, letter, atoi(optarg));
+        valid = strchr("PSltWrT", letter)
+                    ? take_option(load, letter, optarg)
+                    : letter != '?' && take_number(load, letter, atoi(optarg));
     if (valid && load->label == NULL && load->protocol != NULL)
         load->label = load->protocol->name;
     return valid && load->protocol && load->port && load->users >= 2 &&

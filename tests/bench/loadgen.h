@@ -37,8 +37,8 @@ struct conn {
     int fd;
     uint8_t state, dirty, wantw;
     uint32_t id, next_seq, exp_seq;
-    uint32_t credit;   /* messages that may still follow one that came */
-    uint8_t *prefix;   /* bytes before the payload, fixed per connection */
+    uint32_t credit; /* messages that may still follow one that came */
+    uint8_t *prefix; /* bytes before the payload, fixed per connection */
     uint32_t prefix_bytes;
     struct buf in, out;
 };

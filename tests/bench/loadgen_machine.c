@@ -20,9 +20,8 @@ static double busy_of(const char *pid)
     if (!file)
         return 0;
     const char *fields = fgets(line, sizeof line, file) ? strrchr(line, ')') : NULL;
-    if (fields && sscanf(fields + 2,
-                         "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %ld %ld", &user,
-                         &kernel, &child_user, &child_kernel) == 4)
+    if (fields && sscanf(fields + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %ld %ld",
+                         &user, &kernel, &child_user, &child_kernel) == 4)
         busy = (double)(user + kernel) + (double)(child_user + child_kernel);
     fclose(file);
     return busy / (double)sysconf(_SC_CLK_TCK);

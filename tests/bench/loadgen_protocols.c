@@ -16,6 +16,7 @@ static void say(struct load *load, struct conn *c, const char *text)
 }
 
 /* --- raw: u32 length, u32 id (echo_forward.c) ------------------------------------------------- */
+
 static void raw_login(struct load *load, struct conn *c)
 {
     uint8_t b[8];
@@ -23,12 +24,14 @@ static void raw_login(struct load *load, struct conn *c)
     put32(b + 4, c->id);
     load_output(load, c, b, 8);
 }
+
 static uint32_t raw_prefix(uint8_t *to, uint32_t dst, bool fan, uint32_t n)
 {
     put32(to, 4 + n);
     put32(to + 4, fan ? UINT32_MAX : dst);
     return 8;
 }
+
 static uint32_t raw_parse(struct load *load, struct conn *c, uint8_t *p, uint32_t n)
 {
     uint32_t at = 0;
@@ -44,25 +47,30 @@ static uint32_t raw_parse(struct load *load, struct conn *c, uint8_t *p, uint32_
     }
     return at;
 }
-/* --- NATS -------------------------------------------------------------------------------------- */
+
+/* --- NATS ------------------------------------------------------------------------------------- */
+
 static void nats_login(struct load *load, struct conn *c)
 {
     char b[200];
-    say(load, c, "CONNECT "
-               "{\"verbose\":false,\"pedantic\":false,\"lang\":\"c\",\"version\":\"1\","
-               "\"protocol\":1}\r\n");
+    say(load, c,
+        "CONNECT "
+        "{\"verbose\":false,\"pedantic\":false,\"lang\":\"c\",\"version\":\"1\","
+        "\"protocol\":1}\r\n");
     if (load->scenario == FANOUT && c->id)
         snprintf(b, sizeof b, "SUB fan 1\r\nPING\r\n");
     else
         snprintf(b, sizeof b, "SUB u.%u 1\r\nPING\r\n", c->id);
     say(load, c, b);
 }
+
 static uint32_t nats_prefix(uint8_t *to, uint32_t dst, bool fan, uint32_t n)
 {
     if (fan)
         return (uint32_t)sprintf((char *)to, "PUB fan %u\r\n", n);
     return (uint32_t)sprintf((char *)to, "PUB u.%u %u\r\n", dst, n);
 }
+
 static uint32_t nats_parse(struct load *load, struct conn *c, uint8_t *p, uint32_t n)
 {
     uint32_t at = 0;
@@ -94,7 +102,8 @@ static uint32_t nats_parse(struct load *load, struct conn *c, uint8_t *p, uint32
     return at;
 }
 
-/* --- MQTT 3.1.1 -------------------------------------------------------------------------------- */
+/* --- MQTT 3.1.1 ------------------------------------------------------------------------------- */
+
 static uint32_t mq_len(uint8_t *to, uint32_t v)
 {
     uint32_t k = 0;
@@ -105,10 +114,12 @@ static uint32_t mq_len(uint8_t *to, uint32_t v)
     } while (v);
     return k;
 }
+
 static uint32_t mq_topic(char *t, uint32_t id, bool fan)
 {
     return (uint32_t)(fan ? sprintf(t, "fan") : sprintf(t, "u/%u", id));
 }
+
 static void mqtt_login(struct load *load, struct conn *c)
 {
     uint8_t b[128];
@@ -134,6 +145,7 @@ static void mqtt_login(struct load *load, struct conn *c)
     b[k++] = 0;
     load_output(load, c, b, k);
 }
+
 static uint32_t mqtt_prefix(uint8_t *to, uint32_t dst, bool fan, uint32_t n)
 {
     char t[32];
@@ -145,6 +157,7 @@ static uint32_t mqtt_prefix(uint8_t *to, uint32_t dst, bool fan, uint32_t n)
     memcpy(to + k, t, tl);
     return k + tl;
 }
+
 static uint32_t mqtt_parse(struct load *load, struct conn *c, uint8_t *p, uint32_t n)
 {
     uint32_t at = 0;
@@ -179,7 +192,8 @@ static uint32_t mqtt_parse(struct load *load, struct conn *c, uint8_t *p, uint32
     return at;
 }
 
-/* --- Redis RESP3 ------------------------------------------------------------------------------- */
+/* --- Redis RESP3 ------------------------------------------------------------------------------ */
+
 static void redis_login(struct load *load, struct conn *c)
 {
     char b[200], t[32];
@@ -188,12 +202,14 @@ static void redis_login(struct load *load, struct conn *c)
              tl, t);
     say(load, c, b);
 }
+
 static uint32_t redis_prefix(uint8_t *to, uint32_t dst, bool fan, uint32_t n)
 {
     char t[32];
     int tl = fan ? sprintf(t, "fan") : sprintf(t, "u.%u", dst);
     return (uint32_t)sprintf((char *)to, "*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%s\r\n$%u\r\n", tl, t, n);
 }
+
 /* one RESP value; returns bytes used or 0 when incomplete; bulk strings noted */
 static uint32_t resp_one(uint8_t *p, uint32_t n, uint8_t **str, uint32_t *slen, int *nstr)
 {
@@ -233,6 +249,7 @@ static uint32_t resp_one(uint8_t *p, uint32_t n, uint8_t **str, uint32_t *slen, 
     }
     return k;
 }
+
 static uint32_t redis_parse(struct load *load, struct conn *c, uint8_t *p, uint32_t n)
 {
     uint32_t at = 0;
@@ -257,7 +274,8 @@ static uint32_t redis_parse(struct load *load, struct conn *c, uint8_t *p, uint3
     return at;
 }
 
-/* --- usher: delimited protobuf frames (docs/protocol.md) --------------------------------------- */
+/* --- usher: delimited protobuf frames (docs/protocol.md) -------------------------------------- */
+
 static uint32_t pb_len(uint32_t v)
 {
     uint32_t k = 1;
@@ -265,12 +283,13 @@ static uint32_t pb_len(uint32_t v)
         k++;
     return k;
 }
+
 static void usher_login(struct load *load, struct conn *c)
 {
     uint8_t b[64];
     char name[24];
     uint32_t n = (uint32_t)(load->scenario == FANOUT && c->id ? sprintf(name, "fan%u", c->id)
-                                                        : sprintf(name, "u%u", c->id));
+                                                              : sprintf(name, "u%u", c->id));
     uint32_t k = 0, login = 2 + n;
     b[k++] = (uint8_t)(2 + 2 + login); /* frame length */
     b[k++] = 0x08;                     /* id = 1 */
@@ -282,6 +301,7 @@ static void usher_login(struct load *load, struct conn *c)
     memcpy(b + k, name, n);
     load_output(load, c, b, k + n);
 }
+
 static uint32_t usher_prefix(uint8_t *to, uint32_t dst, bool fan, uint32_t n)
 {
     char name[24];
@@ -297,6 +317,7 @@ static uint32_t usher_prefix(uint8_t *to, uint32_t dst, bool fan, uint32_t n)
     to[k++] = 0x12; /* payload, last */
     return k + mq_len(to + k, n);
 }
+
 /* one varint; returns bytes used, 0 when incomplete */
 static uint32_t pb_get(const uint8_t *p, uint32_t n, uint64_t *v)
 {
@@ -308,6 +329,7 @@ static uint32_t pb_get(const uint8_t *p, uint32_t n, uint64_t *v)
     }
     return 0;
 }
+
 /* walks the fields of one message; returns the body of field `want`, NULL when absent */
 static uint8_t *pb_find(uint8_t *p, uint32_t n, uint32_t want, uint32_t *len)
 {
@@ -330,6 +352,7 @@ static uint8_t *pb_find(uint8_t *p, uint32_t n, uint32_t want, uint32_t *len)
     }
     return NULL;
 }
+
 static uint32_t usher_parse(struct load *load, struct conn *c, uint8_t *p, uint32_t n)
 {
     uint32_t at = 0, u, len;

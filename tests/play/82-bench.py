@@ -9,7 +9,8 @@ import socket
 import subprocess
 import threading
 
-from usherplay import Broker, Client, check, check_equal, client_pb, eventually, play, program, scaled
+from usherplay import (Broker, Client, check, check_equal, client_pb, eventually, play, program,
+                       scaled)
 from usherplay.client import take_frame
 
 DONE, FAILED, NO_BROKER, USAGE = 0, 1, 2, 64
@@ -272,8 +273,8 @@ def scene_it_finds_what_is_lost():
     with Broker() as broker:
         change = Once(lambda messages: messages[1:])
         with Between(broker, change) as between:
-            result = bench("forward", "-u", "2", "-w", "64", "--patience", PATIENCE, port=between.port,
-                           expect=FAILED)
+            result = bench("forward", "-u", "2", "-w", "64", "--patience", PATIENCE,
+                           port=between.port, expect=FAILED)
         check(change.done, "there was no chance to lose one")
         check_equal((result["lost"], result["disordered"]), (1, 0), "lost, disordered")
 

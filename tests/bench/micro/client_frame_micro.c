@@ -5,8 +5,8 @@
 #include "micro.h"
 #include "proto/client_frame.h"
 
-static const uint8_t head[] = {0x22, 0x2c, 0x0a, 0x08, 'b', 'e', 'n', 'c', 'h', '-', '1', '7',
-                               0x12, 0x20};
+static const uint8_t head[] = {0x22, 0x2c, 0x0a, 0x08, 'b', 'e',  'n',
+                               'c',  'h',  '-',  '1',  '7', 0x12, 0x20};
 static uint8_t frame[sizeof head + 32];
 
 void micro_setup(void)

@@ -156,8 +156,7 @@ static void test_stamp(void **state)
     assert_false(stamp_read((struct bytes){payload, 15}, (struct bytes){pattern, 15}, &read));
     for (unsigned i = STAMP_BYTES; i < 100; i++) {
         payload[i] ^= 1;
-        assert_false(
-            stamp_read((struct bytes){payload, 100}, (struct bytes){pattern, 100}, &read));
+        assert_false(stamp_read((struct bytes){payload, 100}, (struct bytes){pattern, 100}, &read));
         payload[i] ^= 1;
     }
 }

@@ -107,8 +107,7 @@ static void test_send(void **state)
         assert_non_null(payload);
         memset(payload, 'x', sizes[i]);
         assert_true(payload + sizes[i] == out.data + out.size);
-        assert_int_equal(
-            frame_next((struct bytes){out.data, out.size}, 1 << 20, &inner, &used), 1);
+        assert_int_equal(frame_next((struct bytes){out.data, out.size}, 1 << 20, &inner, &used), 1);
         assert_int_equal(used, out.size);
         assert_int_equal(client_frame_read(inner, &read), 0);
         assert_int_equal(read.body, CLIENT_SEND);
@@ -153,8 +152,8 @@ static void test_broken_bytes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_message), cmocka_unit_test(test_welcome),
-        cmocka_unit_test(test_answers), cmocka_unit_test(test_send),
+        cmocka_unit_test(test_message),      cmocka_unit_test(test_welcome),
+        cmocka_unit_test(test_answers),      cmocka_unit_test(test_send),
         cmocka_unit_test(test_broken_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
