@@ -227,6 +227,7 @@ static void on_welcome(struct crowd *crowd, struct user *user, const struct brok
     user->spoke_ns = crowd->now_ns;
     crowd->heartbeat_ms = frame->number[WELCOME_HEARTBEAT_MS];
     set_state(crowd, user, USER_ONLINE);
+    crowd->was_online = true;
     crowd->events->on_welcome(crowd, user, frame);
 }
 

@@ -109,6 +109,7 @@ struct crowd {
     struct check check;
     struct histogram latency;
     uint64_t partial, rejected; /* resumes that were not complete, or refused */
+    bool was_online;            /* somebody was, once */
     bool recording;             /* latency counts */
     bool running;               /* a message that came is followed by the next one */
     bool hold_acks;

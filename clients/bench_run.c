@@ -254,10 +254,7 @@ int run_login(struct run *run)
 {
     int error = run_enter(run, PHASE_LOGIN, "logins");
 
-    if (error == 0)
-        error = run_until(run, run_all_online);
-    run->was_online = error == 0;
-    return error;
+    return error != 0 ? error : run_until(run, run_all_online);
 }
 
 static bool all_left(struct run *run)
@@ -403,6 +400,7 @@ static void run_close(struct run *run)
         pthread_join(run->threads[i], NULL);
         check_merge(&run->check, &crowd->check);
         histogram_merge(&run->latency, &crowd->latency);
+        run->was_online |= crowd->was_online;
         run->partial += crowd->partial;
         run->rejected += crowd->rejected;
         crowd_close(crowd);
@@ -458,8 +456,8 @@ int run_scenario(const struct bench_options *options, const struct scenario *sce
         error = run_logout(run);
     if (error != 0 && run->error[0] == '\0')
         snprintf(run->error, sizeof run->error, "%s", strerror(-error));
-    bool was_online = run->was_online;
     run_close(run);
+    bool was_online = run->was_online;
     tell_setting(options, report);
     if (began)
         scenario->tell(run, report);

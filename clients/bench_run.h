@@ -70,7 +70,6 @@ struct run {
     /* the conductor's */
     unsigned started;
     struct border borders[BORDERS]; /* numbered by each scenario */
-    bool was_online;                /* everybody was, once */
     uint64_t expected;              /* messages of all rounds so far */
     _Atomic unsigned rounds;        /* herd: which round it is */
     const char *label;              /* of the progress line */
@@ -81,7 +80,8 @@ struct run {
     struct check check;
     struct histogram latency;
     struct service_counts seen;
-    uint64_t partial, rejected, refused_by_service;
+    uint64_t partial, rejected;
+    bool was_online; /* somebody was, once */
 };
 
 /* Runs from logins to the report: an enum bench_exit. */

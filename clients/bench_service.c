@@ -24,7 +24,7 @@
 
 enum {
     LINK_TIMEOUT_S = 10,
-    FETCH_WAIT_MS = 500, /* closing waits as long */
+    FETCH_WAIT_MS = 200, /* closing waits as long */
     COMMANDS_SPARE = 4096,
     TOKEN_BYTES_MAX = 4096,
 };

@@ -15,7 +15,7 @@ from usherplay.client import take_frame
 
 DONE, FAILED, NO_BROKER, USAGE = 0, 1, 2, 64
 SECONDS = "0.3"
-PATIENCE = "3"  # seconds; what is missing for so long is lost, also on a slow machine
+PATIENCE = "2"  # seconds; what is missing for so long is lost, also on a slow machine
 BOUND_SECONDS = 60
 USERS = scaled(400, 40)
 
@@ -215,7 +215,7 @@ def scene_a_stall_is_not_hidden():
 
     with Broker() as broker, Between(broker, watch) as between:
         command = [program("usher-bench"), "forward", "--json", "-u", "4", "--rate", "500",
-                   "--seconds", "4", "--warmup", "0", "--port", str(between.port)]
+                   "--seconds", "3", "--warmup", "0", "--port", str(between.port)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
             try:
                 check(flowing.wait(20), "nothing flows")
