@@ -2,7 +2,9 @@
 /* Small helpers shared by the bench programs. */
 #ifndef BENCHNET_H
 #define BENCHNET_H
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>

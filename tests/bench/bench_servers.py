@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starts and stops the servers under test, on loopback, and runs the load generators at them."""
+
+import json
+import os
+import resource
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+BIN = os.environ.get("USHER_BIN", os.path.join(ROOT, "build", "release", "bin"))
+BASE_PORT = int(os.environ.get("BASE_PORT", "17100"))
+READY_SECONDS = 10
+RUN_SECONDS = 240
+PEERS = ("limit", "usher", "redis", "nats", "mosquitto")
+PROTOCOLS = {"limit": "raw", "usher": "usher", "redis": "redis", "nats": "nats",
+             "mosquitto": "mqtt"}
+MOSQUITTO = """listener {port} 127.0.0.1
+allow_anonymous true
+persistence false
+max_inflight_messages 0
+max_queued_messages 0
+set_tcp_nodelay true
+log_type error
+"""
+NATS = 'host: "127.0.0.1"\nport: {port}\nmax_connections: 200000\n'
+
+# What the load generators call the same figure.
+FROM_LOADGEN = {"msgs_per_s": "per_s", "broker_cpu_s_per_M": "cpu_us", "order_err": "disordered",
+                "bad": "strange", "conns_per_s": "per_s", "conn_cpu_us": "cpu_us"}
+FROM_BENCH = {"messages_per_s": "per_s", "logins_per_s": "per_s", "resumes_per_s": "per_s",
+              "broker_cpu_us_each": "cpu_us"}
+
+
+def renamed(figures, names):
+    return {names.get(name, name): value for name, value in figures.items()}
+
+
+class Servers:
+    """Running servers by name; all are ended at the end of the `with`."""
+
+    def __init__(self, programs):
+        self.programs = programs
+        self.running = {}
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+
+    def __enter__(self):
+        self.scratch = tempfile.mkdtemp(prefix="usher-bench-")
+        return self
+
+    def __exit__(self, kind, value, trace):
+        for process in self.running.values():
+            process.terminate()
+        for process in self.running.values():
+            process.wait()
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def port(self, name):
+        return BASE_PORT + PEERS.index(name)
+
+    def link(self):
+        return "ipc://" + os.path.join(self.scratch, "link.sock")
+
+    def written(self, name, text):
+        path = os.path.join(self.scratch, name)
+        with open(path, "w", encoding="ascii") as file:
+            file.write(text)
+        return path
+
+    def command(self, name):
+        port = str(self.port(name))
+        if name == "limit":
+            return [os.path.join(self.programs, "echo_forward"), port]
+        if name == "usher":
+            return [os.path.join(BIN, "usherd"), "--set", f"listen.tcp=127.0.0.1:{port}",
+                    "--set", f"store.path={self.scratch}/store",
+                    "--set", f"link.urls={self.link()}", "--set", "log.level=warn",
+                    # One program is all the users.
+                    "--set", "limits.prelogin_per_source=0",
+                    "--set", "limits.requests_per_second=0"]
+        if name == "nats":
+            return ["nats-server", "-c", self.written("nats.conf", NATS.format(port=port))]
+        if name == "mosquitto":
+            return ["mosquitto", "-c",
+                    self.written("mosquitto.conf", MOSQUITTO.format(port=port))]
+        return ["redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "",
+                "--appendonly", "no", "--protected-mode", "no", "--maxclients", "200000",
+                "--tcp-backlog", "4096", "--client-output-buffer-limit", "pubsub 0 0 0"]
+
+    def start(self, name):
+        log = open(os.path.join(self.scratch, f"{name}.log"), "wb")
+        self.running[name] = subprocess.Popen(self.command(name), stdin=subprocess.DEVNULL,
+                                              stdout=log, stderr=log, cwd=self.scratch)
+        log.close()
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                socket.create_connection(("127.0.0.1", self.port(name)), 1).close()
+                return
+            except OSError:
+                time.sleep(0.05)
+        with open(os.path.join(self.scratch, f"{name}.log"), encoding="utf-8") as file:
+            raise SystemExit(f"{name} does not listen; its log: {file.read()[-800:]}")
+
+    def load(self, name, *arguments):
+        """One run of the load generator that speaks everybody's protocol."""
+        command = [os.path.join(self.programs, "loadgen"), "-P", PROTOCOLS[name],
+                   "-p", self.port(name), "-b", self.running[name].pid, "-l", name, *arguments]
+        done = subprocess.run([str(word) for word in command], capture_output=True, text=True,
+                              timeout=RUN_SECONDS, check=False)
+        if done.returncode > 1:
+            return {"error": f"exit {done.returncode}: {done.stderr[-300:]}"}
+        words = [word.split("=", 1) for word in done.stdout.split()]
+        figures = {key: float(value) for key, value in words if key not in ("peer", "scen")}
+        return renamed(figures, FROM_LOADGEN)
+
+    def bench(self, *arguments):
+        """One run of usher-bench."""
+        command = [os.path.join(BIN, "usher-bench"), *arguments, "--json", "-q",
+                   "--port", self.port("usher"), "--url", self.link(),
+                   "--pid", self.running["usher"].pid]
+        done = subprocess.run([str(word) for word in command], capture_output=True, text=True,
+                              timeout=RUN_SECONDS, check=False)
+        if done.returncode > 1:
+            return {"error": f"exit {done.returncode}: {done.stderr[-300:]}"}
+        figures = json.loads(done.stdout)
+        return renamed({key: value for key, value in figures.items()
+                        if key not in ("scenario", "ok")}, FROM_BENCH)
+
+    def reqrep(self):
+        done = subprocess.run([os.path.join(self.programs, "reqrep"),
+                               f"ipc://{self.scratch}/reqrep.sock"], capture_output=True, text=True,
+                              timeout=RUN_SECONDS, check=True)
+        return json.loads(done.stdout)

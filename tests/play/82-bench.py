@@ -1,0 +1,332 @@
+# SPDX-License-Identifier: Apache-2.0
+"""usher-bench, the load generator: every scenario, small, against a real usherd; and that it says
+so when messages are lost, change places or are broken on the way."""
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import threading
+
+from usherplay import (Broker, Client, check, check_equal, client_pb, eventually, play, program,
+                       scaled)
+from usherplay.client import take_frame
+
+DONE, FAILED, NO_BROKER, USAGE = 0, 1, 2, 64
+SECONDS = "0.3"
+PATIENCE = "2"  # seconds; what is missing for so long is lost, also on a slow machine
+BOUND_SECONDS = 60
+USERS = scaled(400, 40)
+
+
+def bench(scenario, *arguments, port=None, broker=None, expect=DONE):
+    """Runs usher-bench to its end; gives its figures."""
+    command = [program("usher-bench"), scenario, "--json", "--seconds", SECONDS, "--warmup", "0.1",
+               "--settle", "0.1"]
+    if broker is not None:
+        command += ["--port", str(broker.port), "--url", broker.link_url,
+                    "--pid", str(broker.process.pid)]
+    else:
+        command += ["--port", str(port)]
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False,
+                          timeout=BOUND_SECONDS)
+    check(done.returncode == expect, f"{' '.join(command)} {' '.join(arguments)}: exit "
+          f"{done.returncode} instead of {expect}: {done.stdout[-800:]} {done.stderr[-800:]}")
+    bench.errors = done.stderr
+    if not done.stdout:
+        return {}
+    result = json.loads(done.stdout)
+    check_equal((result["scenario"], result["ok"]), (scenario, expect == DONE), "the verdict")
+    return result
+
+
+def check_traffic(result, at_least=1):
+    check(result["received"] >= at_least, f"only {result['received']} messages")
+    check_equal(result["sent"], result["received"] + result["refused"], "sent")
+    for name in ("lost", "disordered", "doubled", "strange", "repeated"):
+        check_equal(result[name], 0, name)
+    check(0 < result["p50_us"] <= result["p90_us"] <= result["p99_us"] <= result["p99_9_us"] <=
+          result["max_us"], f"the latencies do not rise: {result}")
+    check(result["messages_per_s"] > 0, "no rate")
+    check(result["broker_cpu_percent"] >= 0, "no CPU time of the broker")
+    print(f"     {result['scenario']}: {result['messages_per_s']:,}/s, p50 {result['p50_us']} us, "
+          f"broker {result.get('broker_cpu_us_each', 0)} us each")
+
+
+def sessions_left(broker):
+    out = subprocess.run([program("usherctl"), "--url", broker.link_url, "--json", "count"],
+                         capture_output=True, text=True, check=True, timeout=20).stdout
+    return {line["name"]: line["value"] for line in map(json.loads, out.splitlines())}["sessions"]
+
+
+def scene_forward():
+    with Broker() as broker:
+        check_traffic(bench("forward", "-u", "10", broker=broker))
+        check_traffic(bench("forward", "-u", str(USERS), "-w", "16", "-s", "512", broker=broker))
+        check_traffic(bench("forward", "-u", "20", "-w", "4", "--acks", broker=broker))
+        check_traffic(bench("forward", "-u", "20", "-w", "4", "--confirm", "-t", "2",
+                            broker=broker))
+        check_traffic(bench("forward", "-u", "1", "-w", "2", "-s", "16", broker=broker))
+        check_equal(sessions_left(broker), 0, "sessions that a run leaves behind")
+
+
+def scene_open_loop():
+    """The rate is the one that was asked for, whatever the answers do."""
+    with Broker() as broker:
+        result = bench("forward", "-u", "50", "--rate", "500", broker=broker)
+        check_traffic(result)
+        due = 500 * result["measured_s"]
+        # Begun on a grid: what the warm-up and a late start leave is far less than half.
+        check(due / 2 <= result["received"] <= due * 3, f"{result['received']} instead of {due}")
+
+
+def scene_call():
+    with Broker() as broker:
+        check_traffic(bench("call", "-u", "20", "-w", "4", broker=broker))
+        check_traffic(bench("call", "-u", "20", "--rate", "300", "-t", "2", broker=broker))
+    with Broker({"limits.calls_per_user": 2}) as broker:
+        result = bench("call", "-u", "5", "-w", "8", broker=broker)
+        check(result["refused"] > 0 and result["lost"] == 0, f"refusals are not counted: {result}")
+
+
+def scene_push():
+    with Broker() as broker:
+        check_traffic(bench("push", "-u", "20", "-w", "4", broker=broker))
+        check_traffic(bench("push-all", "-u", str(USERS), "-w", "4", broker=broker), USERS)
+        check_traffic(bench("push-all", "-u", "30", "-t", "2", "--acks", "--rate", "50",
+                            broker=broker), 30)
+
+
+def scene_presence():
+    with Broker() as broker:
+        result = bench("presence", "-u", str(USERS), broker=broker)
+        check_equal((result["events_online"], result["events_offline"],
+                     result["events_disordered"]), (USERS, USERS, 0), "the events")
+        check(0 < result["p50_us"] <= result["max_us"], f"no latency: {result}")
+        print(f"     presence: p50 {result['p50_us']} us, p99 {result['p99_us']} us")
+        check_equal(bench("presence", "-u", "20", "--rate", "100", broker=broker)["events_online"],
+                    20, "events at a rate")
+
+
+def scene_login():
+    with Broker() as broker:
+        result = bench("login", "-u", str(USERS), "-t", "2", broker=broker)
+        check(result["logins_per_s"] > 0 and result["p50_us"] > 0, f"no figures: {result}")
+        check_equal(result["broker_cpu_percent"] >= 0, True, "CPU of the broker")
+        check_equal(sessions_left(broker), 0, "sessions that a run leaves behind")
+
+
+def scene_logins_that_are_put_off():
+    with Broker({"limits.prelogin_connections": 4}) as broker:
+        result = bench("login", "-u", "12", "-j", "12", broker=broker)
+        print(f"     {result['retries']} logins were put off and came again")
+
+
+def scene_idle():
+    with Broker() as broker:
+        users = scaled(2000, 200)
+        result = bench("idle", "-u", str(users), "--after", "2", broker=broker)
+        check_equal((result["sent"], result["received"]), (2 * users, 2 * users), "messages")
+        check(result["broker_empty_bytes"] > 100000, f"no memory of the broker: {result}")
+        print(f"     idle: {result['broker_idle_bytes_each']} bytes per user, "
+              f"{result['broker_after_bytes_each']} after traffic")
+
+
+def scene_herd():
+    with Broker() as broker:
+        for arguments in ((), ("--acks",), ("--acks", "-t", "2", "-j", "20")):
+            result = bench("herd", "-u", str(USERS), *arguments, broker=broker)
+            acks = "--acks" in arguments
+            check_equal((result["lost"], result["rejected"], result["disordered"]), (0, 0, 0),
+                        "lost, rejected, disordered")
+            check_equal((result["received"], result["repeated"]),
+                        (USERS * (2 if acks else 1), USERS if acks else 0), "received, repeated")
+            check(0 < result["p50_us"] <= result["p99_us"], f"no times: {result}")
+
+
+class Between:
+    """A broker seen through somebody who changes what it delivers. `change` gets the frames of one
+    read and gives those to pass on."""
+
+    def __init__(self, broker, change):
+        self.address, self.change = broker.address, change
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        try:
+            while True:
+                client = self.listener.accept()[0]
+                server = socket.create_connection(self.address)
+                for source, sink, change in ((client, server, None), (server, client, self.change)):
+                    threading.Thread(target=self._pump, args=(source, sink, change),
+                                     daemon=True).start()
+        except OSError:
+            pass
+
+    @staticmethod
+    def _pump(source, sink, change):
+        buffer = bytearray()
+        try:
+            while data := source.recv(65536):
+                if change is not None:
+                    buffer += data
+                    frames = []
+                    while (body := take_frame(buffer)) is not None:
+                        frames.append(body)
+                    data = b"".join(prefixed(body) for body in change(frames))
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
+        self.listener.close()
+
+
+def prefixed(body):
+    length, size = bytearray(), len(body)
+    while size >= 0x80:
+        length.append(size & 0x7f | 0x80)
+        size >>= 7
+    length.append(size)
+    return bytes(length) + bytes(body)
+
+
+def is_message(body):
+    return client_pb.BrokerFrame.FromString(bytes(body)).WhichOneof("body") == "message"
+
+
+def scene_a_stall_is_not_hidden():
+    """In an open loop everything that was due while nobody could send is late, even if it was
+    answered at once when it left."""
+    pause, seen, flowing = 0.5, [], threading.Event()
+
+    def watch(frames):
+        seen.extend(frame for frame in frames if is_message(frame))
+        if len(seen) > 300:  # the warm-up, which takes no time here, is long over
+            flowing.set()
+        return frames
+
+    with Broker() as broker, Between(broker, watch) as between:
+        command = [program("usher-bench"), "forward", "--json", "-u", "4", "--rate", "500",
+                   "--seconds", "3", "--warmup", "0", "--port", str(between.port)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+            try:
+                check(flowing.wait(20), "nothing flows")
+                running.send_signal(signal.SIGSTOP)
+                threading.Event().wait(pause)  # the length of the stall, not a wait for anything
+            finally:
+                running.send_signal(signal.SIGCONT)
+            result = json.loads(running.communicate(timeout=BOUND_SECONDS)[0])
+        check_equal(result["lost"], 0, "lost")
+        check(result["max_us"] >= pause * 0.8e6, f"the stall is not seen: {result}")
+        check(result["p99_us"] >= pause * 0.1e6, f"what was due in the stall is not late: {result}")
+
+
+class Once:
+    """Does something to the messages of a read, at the first chance, once."""
+
+    def __init__(self, act):
+        self.act, self.lock, self.done = act, threading.Lock(), False
+
+    def __call__(self, frames):
+        messages = [frame for frame in frames if is_message(frame)]
+        with self.lock:
+            if self.done or len(messages) < 2:
+                return frames
+            self.done = True
+        return [frame for frame in frames if not is_message(frame)] + self.act(messages)
+
+
+def turn_a_bit(messages):
+    frame = client_pb.BrokerFrame.FromString(bytes(messages[0]))
+    frame.message.payload = frame.message.payload[:-1] + bytes([frame.message.payload[-1] ^ 1])
+    return [frame.SerializeToString(), *messages[1:]]
+
+
+def scene_it_finds_what_is_wrong():
+    faults = {
+        "disordered": lambda messages: [messages[1], messages[0], *messages[2:]],
+        "strange": turn_a_bit,
+        # The first message comes again at the end.
+        "doubled": lambda messages: [*messages, messages[0]],
+    }
+    with Broker() as broker:
+        for fault, act in faults.items():
+            change = Once(act)
+            with Between(broker, change) as between:
+                result = bench("forward", "-u", "2", "-w", "64", "--patience", PATIENCE,
+                               port=between.port, expect=FAILED)
+            check(change.done, f"{fault}: there was no chance to do it")
+            check_equal({name: result[name] for name in faults},
+                        {name: int(name == fault) for name in faults}, f"one {fault} message")
+
+
+def scene_it_finds_what_is_lost():
+    """A message that never comes is told after the rest has come to a halt."""
+    with Broker() as broker:
+        change = Once(lambda messages: messages[1:])
+        with Between(broker, change) as between:
+            result = bench("forward", "-u", "2", "-w", "64", "--patience", PATIENCE,
+                           port=between.port, expect=FAILED)
+        check(change.done, "there was no chance to lose one")
+        check_equal((result["lost"], result["disordered"]), (1, 0), "lost, disordered")
+
+
+def scene_trouble():
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        bench("forward", port=closed.getsockname()[1], expect=NO_BROKER)
+        check("connect" in bench.errors, f"it does not say why: {bench.errors}")
+    with Broker() as broker:
+        # Somebody else takes the name: the run has failed, and says who and why.
+        with subprocess.Popen([program("usher-bench"), "forward", "-u", "3", "--seconds", "60",
+                               "--port", str(broker.port)], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True) as running:
+            eventually(lambda: sessions_left(broker) == 3, "the users are online", 20)
+            with Client(broker) as thief:
+                thief.login("bench-1")
+                errors = running.communicate(timeout=BOUND_SECONDS)[1]
+            check_equal(running.returncode, FAILED, "exit code")
+            check("bench-1" in errors and "REPLACED" in errors, f"it does not say why: {errors}")
+
+
+def scene_usage():
+    def run(*arguments):
+        return subprocess.run([program("usher-bench"), *arguments], capture_output=True, text=True,
+                              check=False, timeout=20)
+    for arguments in ((), ("nonsense",), ("forward", "--nonsense"), ("forward", "-u", "none"),
+                      ("forward", "-s", "15"), ("forward", "-u", "0"), ("forward", "idle"),
+                      ("call", "-w", "65"), ("forward", "-u", "1.5")):
+        done = run(*arguments)
+        check_equal((done.returncode, done.stdout), (USAGE, ""), f"usher-bench {arguments}")
+        check("usher-bench" in done.stderr, f"it says nothing of {arguments}: {done.stderr}")
+    text = run("--help").stdout
+    for word in ("forward", "call", "push", "push-all", "presence", "login", "idle", "herd",
+                 "--rate", "--json", "--pid"):
+        check(word in text, f"--help does not name {word}")
+    check(re.search(r"\d", run("--version").stdout) is not None, "--version")
+
+
+def scene_table():
+    """Without --json: a table that people read, the same figures."""
+    with Broker() as broker:
+        done = subprocess.run([program("usher-bench"), "forward", "-u", "4", "--seconds", "0.1",
+                               "--port", str(broker.port)], capture_output=True, text=True,
+                              check=False, timeout=BOUND_SECONDS)
+        check_equal(done.returncode, DONE, "exit code")
+        for name in ("messages_per_s", "p99_9_us", "lost", "disordered"):
+            check(re.search(rf"^ +{name} +\d", done.stdout, re.M), f"no {name}: {done.stdout}")
+
+
+if __name__ == "__main__":
+    play(scene_forward, scene_open_loop, scene_a_stall_is_not_hidden, scene_call, scene_push,
+         scene_presence, scene_login, scene_logins_that_are_put_off, scene_idle, scene_herd,
+         scene_it_finds_what_is_wrong, scene_it_finds_what_is_lost, scene_trouble, scene_usage,
+         scene_table)
