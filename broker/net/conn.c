@@ -289,6 +289,8 @@ static void unbind(struct reactor *reactor, struct conn *conn)
     if (conn->state == CONN_ENDED)
         net->events.on_end(net->events.context, reactor->thread, conn_handle_of(reactor, conn), 0,
                            conn->end);
+    else if (conn->dead)
+        conn_end(reactor, conn, CONN_PRELOGIN_BYTES); /* its last words were too many */
     else
         end_if_stopping(reactor, conn);
 }
