@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /* Payloads and names come from other people. On a terminal nothing of theirs is let through that
- * it would obey or that would show the reader another text than there is (utf8_steers). JSON has to be valid
- * whatever comes: a payload that is not UTF-8 goes out as base64 under another key. */
+ * it would obey or that would show the reader another text than there is (utf8_steers). JSON has
+ * to be valid whatever comes: a payload that is not UTF-8 goes out as base64 under another key. */
 
 #include "clients/cli_usher.h"
 

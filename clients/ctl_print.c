@@ -2,8 +2,8 @@
 
 /* How usherctl speaks: tables for people, JSON lines for scripts.
  *
- * Names and texts come from clients. In a table what could steer a terminal is shown as an escape, so
- * that nobody's client name moves an operator's cursor; JSON has escapes of its own. */
+ * Names and texts come from clients. In a table what could steer a terminal is shown as an escape,
+ * so that nobody's client name moves an operator's cursor; JSON has escapes of its own. */
 
 #include "ctl.h"
 

@@ -14,8 +14,8 @@ bool utf8_valid(struct bytes text);
 
 /* The size of the character at data when it could steer a terminal or deceive its reader: controls
  * (C0, DEL, C1), Unicode's line ends, invisible characters and those that turn the reading
- * direction. 0 for every other one, and for what is not UTF-8. size is at least 1. Any thread; never
- * blocks. */
+ * direction. 0 for every other one, and for what is not UTF-8. size is at least 1. Any thread;
+ * never blocks. */
 size_t utf8_steers(const uint8_t *data, size_t size);
 
 #endif

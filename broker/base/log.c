@@ -17,7 +17,8 @@
  * that is full stops one thread, the writer, and nobody else. So a caller puts its line together
  * on its own stack and copies it into `filling`, under a leaf lock; the writer swaps `filling`
  * with `writing` and writes without the lock. What finds no room is counted, and the writer says
- * so after its next batch.
+ * so after its next batch. Another process on the same pipe may fill it between the writer's poll
+ * and its write; then log_close leaves the writer behind, and its memory.
  *
  * The writer asks poll first and writes at most PIPE_BUF bytes, whole lines: a pipe that polls
  * writable takes that much at once, so the writer itself notices the end of log_close's patience,
@@ -31,6 +32,7 @@
 enum {
     LINES_PER_SECOND_DEFAULT = 10,
     CLOSE_PATIENCE_MS = 1000,
+    CLOSE_BLOCKED_MS = 500, /* more, for a writer that is inside of write */
     POLL_MS = 50
 };
 
@@ -56,6 +58,8 @@ struct log {
     pthread_cond_t wake;
     struct batch *filling;
     uint64_t dropped;
+    bool finished; /* the writer touches nothing any more but the lock */
+    pthread_cond_t finish;
     struct metrics *metrics;
     struct rate rates[LOG_EVENT_COUNT];
 
@@ -220,6 +224,10 @@ static void *run_writer(void *argument)
         batch->size = 0;
         batch->lines = 0;
     }
+    pthread_mutex_lock(&log->lock);
+    log->finished = true;
+    pthread_cond_signal(&log->finish);
+    pthread_mutex_unlock(&log->lock);
     return NULL;
 }
 
@@ -251,6 +259,11 @@ int log_open(struct log **to, const struct log_options *options)
     log->metrics = options->metrics;
     pthread_mutex_init(&log->lock, NULL);
     pthread_cond_init(&log->wake, NULL);
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&log->finish, &attributes);
+    pthread_condattr_destroy(&attributes);
     int error = pthread_create(&log->writer, NULL, run_writer, log);
     if (error != 0) {
         log_free(log);
@@ -258,6 +271,18 @@ int log_open(struct log **to, const struct log_options *options)
     }
     *to = log;
     return 0;
+}
+
+/* Lock is held. */
+static bool wait_finished(struct log *log)
+{
+    uint64_t until_ns = env_monotonic_ns(env_system()) +
+                        (CLOSE_PATIENCE_MS + CLOSE_BLOCKED_MS) * UINT64_C(1000000);
+    struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000),
+                             .tv_nsec = (long)(until_ns % 1000000000)};
+    while (!log->finished && pthread_cond_timedwait(&log->finish, &log->lock, &until) != ETIMEDOUT)
+        continue;
+    return log->finished;
 }
 
 void log_close(struct log *log)
@@ -269,8 +294,15 @@ void log_close(struct log *log)
     atomic_store_explicit(&log->close_ms, env_monotonic_ms(env_system()) + CLOSE_PATIENCE_MS,
                           memory_order_relaxed);
     pthread_cond_signal(&log->wake);
+    bool finished = wait_finished(log);
+    log->metrics = NULL; /* whoever is left behind counts nowhere */
     pthread_mutex_unlock(&log->lock);
+    if (!finished) {
+        pthread_detach(log->writer);
+        return;
+    }
     pthread_join(log->writer, NULL);
+    pthread_cond_destroy(&log->finish);
     pthread_cond_destroy(&log->wake);
     pthread_mutex_destroy(&log->lock);
     log_free(log);

@@ -67,8 +67,9 @@ struct log;
 /* Starts the writer thread. 0, -ENOMEM or what pthread_create says. */
 int log_open(struct log **log, const struct log_options *options);
 
-/* Writes out what is queued, for at most a second, stops the thread and frees. No other thread
- * logs any more. NULL is fine. */
+/* Writes out what is queued, for at most a second, stops the thread and frees; a thread that hangs
+ * in its write is left to the end of the process after half a second more. No other thread logs any
+ * more. NULL is fine. */
 void log_close(struct log *log);
 
 /* Any thread; never blocks on the reader; the fields are borrowed for the call. A NULL log, an

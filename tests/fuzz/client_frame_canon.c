@@ -84,7 +84,9 @@ int main(void)
     uint8_t head[4];
     bool good = data != NULL;
     while (good && fread(head, 1, sizeof(head), stdin) == sizeof(head)) {
-        size_t size = head[0] | (size_t)head[1] << 8 | (size_t)head[2] << 16 | (size_t)head[3] << 24;
+        size_t size = 0;
+        for (int i = 3; i >= 0; i--)
+            size = size << 8 | head[i];
         good = size <= FRAME_BYTES_MAX && fread(data, 1, size, stdin) == size;
         if (good)
             print_line((struct bytes){data, size});

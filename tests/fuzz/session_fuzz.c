@@ -6,7 +6,8 @@
  * by gate_frame, afterwards the actor gets them.
  *
  * Rules: nothing is sent to a connection that was given back; at most one connection is welcomed
- * at a time; Close is the last frame; a request has one answer; message numbers have no gap. */
+ * at a time; Close is the last frame; a request has one answer; message numbers have no gap; frames
+ * of a connection that was given back have no effect. */
 
 #include "fuzz/user_world.h"
 
@@ -37,6 +38,7 @@ struct scene {
     uint64_t id_last;
     bool answered[IDS_MAX];
     bool is_call[IDS_MAX];
+    bool late; /* the frames that are played came from a connection that was given back */
 };
 
 static struct line *line_of(struct scene *scene, uint64_t conn)
@@ -79,6 +81,7 @@ static void see_frame(struct scene *scene, struct line *line, const Usher__V1__B
 static void see(void *context, const struct effect *effect, const Usher__V1__BrokerFrame *frame)
 {
     struct scene *scene = context;
+    FUZZ_CHECK(!scene->late || effect->kind == EFFECT_CONSUMED || effect->kind == EFFECT_TIMER);
     bool to_conn = effect->kind == EFFECT_SEND || effect->kind == EFFECT_WELCOMED ||
                    effect->kind == EFFECT_RELEASE || effect->kind == EFFECT_UNBIND;
     if (!to_conn)
@@ -99,11 +102,12 @@ static void see(void *context, const struct effect *effect, const Usher__V1__Bro
     }
 }
 
-/* The connection of a slot; a new one when the old one has ended. */
-static struct line *line_at(struct scene *scene, uint8_t slot)
+/* The connection of a slot; a new one when the old one has ended, unless that is wanted: what it
+ * had sent may come late. */
+static struct line *line_at(struct scene *scene, uint8_t slot, bool old)
 {
     struct line *line = &scene->lines[slot % SLOTS];
-    if (line->conn == 0 || line->ended)
+    if (line->conn == 0 || (line->ended && !old))
         *line = (struct line){.conn = ++scene->conn_last};
     return line;
 }
@@ -206,10 +210,12 @@ static void good_frame(struct scene *scene, struct script *script, struct line *
     uint8_t bytes[128];
     FUZZ_CHECK(usher__v1__client_frame__get_packed_size(&frame) < 100);
     bytes[0] = (uint8_t)usher__v1__client_frame__pack(&frame, bytes + 1);
-    if (line->bound)
+    scene->late = line->ended;
+    if (line->bound || (line->ended && line->welcomed))
         world_play(&scene->world, line->conn, (struct bytes){bytes, bytes[0] + 1u});
     else if (frame.id != 0)
         scene->answered[frame.id - FIRST_ID] = true; /* never asked */
+    scene->late = false;
 }
 
 /* Of the right kind for the request, but perhaps for another call, late, or once more. */
@@ -270,8 +276,9 @@ static void settle(struct scene *scene, uint8_t choice)
 static void step(struct scene *scene, struct script *script)
 {
     uint8_t choice = script_byte(script);
-    struct line *line = line_at(scene, choice >> 4);
-    switch (choice % 12) {
+    uint8_t kind = choice % 12;
+    struct line *line = line_at(scene, choice >> 4, kind == 4 || kind == 5);
+    switch (kind) {
     case 0:
         login(scene, line, next_id(scene), script_byte(script) % 2 != 0);
         break;

@@ -80,8 +80,8 @@ static inline void world_init(struct user_world *world, user_world_see *see, voi
     world->now_ms = 1000000;
     world->see = see;
     world->context = context;
-    world->turn =
-        (struct turn){.settings = &world->settings, .counters = &world->counters, .env = &world->env};
+    world->turn = (struct turn){
+        .settings = &world->settings, .counters = &world->counters, .env = &world->env};
 }
 
 /* Shows the frames of a send; they must be whole, valid, and within the limit. */

@@ -33,7 +33,7 @@ BODIES = {  # number of the body: its fields
 }
 
 
-# --- what the reference reads ----------------------------------------------------------------------
+# --- what the reference reads --------------------------------------------------------------------
 
 def canonical(frame):
     """The line that client_frame_canon prints for such a frame."""
@@ -76,7 +76,7 @@ def silent():
         os.close(null)
 
 
-# --- why the broker may refuse what the reference accepts --------------------------------------------
+# --- why the broker may refuse what the reference accepts ----------------------------------------
 
 class Stricter(Exception):
     pass
@@ -183,7 +183,7 @@ def stricter(data):
     return None
 
 
-# --- frames ----------------------------------------------------------------------------------------
+# --- frames --------------------------------------------------------------------------------------
 
 NUMBERS = (0, 1, 127, 128, 300, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 32, (1 << 63) - 1,
            1 << 63, (1 << 64) - 1)
@@ -283,7 +283,7 @@ def mutate(random, data):
     return bytes(data)
 
 
-# --- the comparison ----------------------------------------------------------------------------------
+# --- the comparison ------------------------------------------------------------------------------
 
 def ours(frames):
     data = b"".join(struct.pack("<I", len(frame)) + frame for frame in frames)
@@ -328,7 +328,8 @@ def scene_frames():
         lines = ours(frames)
         with silent():
             verdicts = [judge(frame, line, counts) for frame, line in zip(frames, lines)]
-        wrong += [f"{frame.hex()}: {verdict}" for frame, verdict in zip(frames, verdicts) if verdict]
+        wrong += [f"{frame.hex()}: {verdict}" for frame, verdict in zip(frames, verdicts)
+                  if verdict]
     for what, count in sorted(counts.items()):
         print(f"     {count:7} {what}")
     print(f"     {sum(counts.values())} frames, {len(wrong)} disagreements")

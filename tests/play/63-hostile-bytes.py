@@ -19,7 +19,7 @@ AT_ONCE = 8
 DECLARED_SECONDS = 20
 
 
-# --- lengths ---------------------------------------------------------------------------------------
+# --- lengths -------------------------------------------------------------------------------------
 
 def lengths(limit):
     """[(length, its bytes as a varint, whether a frame of that length may be)]"""
@@ -64,7 +64,7 @@ def scene_lengths():
         print(f"     {cases} cases, memory grew by {grown >> 10} KiB")
 
 
-# --- streams ---------------------------------------------------------------------------------------
+# --- streams -------------------------------------------------------------------------------------
 
 def good_frames(client):
     return [client.request("ping", 1, stamp=3), client.request("send", 2, to="control"),
@@ -101,7 +101,7 @@ def stream(random, client):
 
 
 def let_end(client, reasons):
-    """Shuts our side and reads to the end: a reason, or just the end of who only said too little."""
+    """Shuts our side and reads to the end: a reason, or the end of who only said too little."""
     try:
         client.socket.shutdown(socket.SHUT_WR)
     except OSError:
@@ -171,7 +171,7 @@ def scene_reasons_without_a_hint():
             control.ping()
 
 
-# --- the same bytes, cut ---------------------------------------------------------------------------
+# --- the same bytes, cut -------------------------------------------------------------------------
 
 def phases(name):
     """What one user says, and the ids that must be answered before he goes on."""

@@ -15,17 +15,19 @@ import signal
 import subprocess
 import time
 
-from usherplay import (Backend, Broker, Client, LinkRefused, backend_pb, check, check_equal, eventually,
-                       frame_bytes, play, program, scaled)
+from usherplay import (Backend, Broker, Client, LinkRefused, backend_pb, check, check_equal,
+                       eventually, frame_bytes, play, program, scaled)
 
 EVIL = (
-    "\x1b[2J\x1b]0;owned\x07", "a\r\nb", "\n{\"event\":\"forged\"}", "\" event=forged x=\"", "\\\" \\",
+    "\x1b[2J\x1b]0;owned\x07", "a\r\nb", "\n{\"event\":\"forged\"}",
+    "\" event=forged x=\"", "\\\" \\",
     "\x01", "\x7f\x08\x08\x08", "\u009b31m", "\u2028\u2029\u0085",
     "\u202eevil\u2066", "\ufeff\u200b", "%s%n%x", "${jndi:x}", "' OR 1=1 --", "x" * 64,
     "\t", "event=forged", "=", "\U0001f600" * 16,
 )
 LINE = re.compile(r'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (debug|info|warn|error) +([a-z_]+)'
-                  r'((?: [a-z_0-9]+=(?:"(?:[^"\\]|\\["\\]|\\u[0-9a-f]{4})*"|[A-Za-z0-9._:/@+-]+))*)')
+                  r'((?: [a-z_0-9]+=(?:"(?:[^"\\]|\\["\\]|\\u[0-9a-f]{4})*"|'
+                  r'[A-Za-z0-9._:/@+-]+))*)')
 HARMFUL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 TOKEN = b"TOKEN-of-a-player-7f3a"
 LINK_TOKEN = "TOKEN-of-the-link-99c1"

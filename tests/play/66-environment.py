@@ -36,7 +36,7 @@ def answers(broker):
 
 
 def serve(broker, people):
-    """Logins, talk, mistakes that are logged, and a backend; gives the worst ping of a bystander."""
+    """Logins, talk, mistakes that are logged, a backend; gives a bystander's worst ping."""
     worst = 0.0
     service = f"chat{next(_services)}"  # nobody waits for an instance of an earlier call
     with Client(broker) as bystander, Backend(broker, service=service) as backend:
@@ -228,7 +228,8 @@ def scene_too_little_address_space():
                   f"{errors.strip().splitlines()[-1][:110]}")
         broker.restart()
         with Backend(broker, hello=False) as backend:
-            check_equal([info.user for info in backend.lookup("alice").sessions], ["alice"], "who is stored")
+            stored = [info.user for info in backend.lookup("alice").sessions]
+            check_equal(stored, ["alice"], "who is stored")
 
 
 def scene_little_address_space():
