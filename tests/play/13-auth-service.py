@@ -31,7 +31,8 @@ def scene_the_service_decides():
             check_equal((call.user, call.token, call.client), ("alice", b"\x00secret\xff", "phone"),
                         "what the service hears")
             check(call.address.startswith("127.0.0.1:"), f"address {call.address}")
-            check(0 < call.timeout_ms <= 2000, f"timeout_ms {call.timeout_ms}")
+            # Two threads look at the clock; the second may have looked a little earlier.
+            check(0 < call.timeout_ms <= 2100, f"timeout_ms {call.timeout_ms}")
             check_equal(door.lookup("alice").sessions[0].epoch, 0, "epoch before the answer")
             alice.expect_nothing(0.05)
             door.reply(call.call)
