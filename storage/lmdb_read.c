@@ -52,7 +52,7 @@ static int session_read(struct lmdb_store *store, MDB_txn *transaction, const ch
 }
 
 int lmdb_look_up(struct store *base, const char *const *users, size_t count,
-                        store_session_each *each, void *context, uint64_t *presence_last)
+                 store_session_each *each, void *context, uint64_t *presence_last)
 {
     struct lmdb_store *store = lmdb_of(base);
     MDB_txn *transaction;
@@ -119,8 +119,7 @@ static int list_walk(MDB_cursor *cursor, const struct store_query *query, store_
 }
 
 int lmdb_list_sessions(struct store *base, const struct store_query *query,
-                              store_session_each *each, void *context, uint64_t *presence_last,
-                              bool *more)
+                       store_session_each *each, void *context, uint64_t *presence_last, bool *more)
 {
     struct lmdb_store *store = lmdb_of(base);
     MDB_txn *transaction;
@@ -168,8 +167,8 @@ static int events_walk(MDB_cursor *cursor, uint64_t seq, uint64_t last, size_t l
     return 0;
 }
 
-int lmdb_read_events(struct store *base, uint64_t after, size_t limit,
-                            store_event_each *each, void *context, struct store_position *position)
+int lmdb_read_events(struct store *base, uint64_t after, size_t limit, store_event_each *each,
+                     void *context, struct store_position *position)
 {
     struct lmdb_store *store = lmdb_of(base);
     MDB_txn *transaction;
@@ -207,9 +206,9 @@ static int inbox_walk(MDB_cursor *cursor, const char *user, store_message_each *
         result = record_inbox_seq(user, lmdb_bytes_of_value(&key), &seq);
         if (result <= 0)
             break;
-        result = seq > seq_before
-                     ? record_unpack_message(user, seq, lmdb_bytes_of_value(&value), &arena, &message)
-                     : -EUCLEAN;
+        result = seq > seq_before ? record_unpack_message(user, seq, lmdb_bytes_of_value(&value),
+                                                          &arena, &message)
+                                  : -EUCLEAN;
         if (result < 0 || !each(context, &message))
             break;
         seq_before = seq;
@@ -233,7 +232,7 @@ static int inbox_read(MDB_cursor *cursor, const char *user, struct saved_inbox *
 }
 
 int lmdb_read_inbox(struct store *base, const char *user, struct saved_inbox *inbox,
-                           store_message_each *each, void *context)
+                    store_message_each *each, void *context)
 {
     struct lmdb_store *store = lmdb_of(base);
     MDB_txn *transaction;

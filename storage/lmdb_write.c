@@ -43,8 +43,7 @@ static int session_grows(struct lmdb_store *store, MDB_val *key, size_t size, bo
     return code == MDB_NOTFOUND ? 0 : lmdb_translate(code);
 }
 
-int lmdb_put_session(struct store *base, const char *user,
-                            const struct session_record *record)
+int lmdb_put_session(struct store *base, const char *user, const struct session_record *record)
 {
     struct lmdb_store *store = lmdb_of(base);
     uint8_t bytes[RECORD_BYTES_MAX];
@@ -134,8 +133,7 @@ int lmdb_put_inbox(struct store *base, const char *user, const struct saved_inbo
     return lmdb_translate(mdb_put(store->transaction, store->inboxes, &key, &value, 0));
 }
 
-int lmdb_put_message(struct store *base, const char *user,
-                            const struct saved_message *message)
+int lmdb_put_message(struct store *base, const char *user, const struct saved_message *message)
 {
     struct lmdb_store *store = lmdb_of(base);
     uint8_t key_bytes[RECORD_INBOX_KEY_BYTES_MAX];

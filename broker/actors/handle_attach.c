@@ -93,7 +93,7 @@ static bool resume_is_right(const struct session *session, const struct resume_m
     uint8_t differ = 0;
     for (unsigned i = 0; i < SECRET_BYTES; i++)
         differ |= session->secret[i] ^ resume->secret[i];
-    uint64_t last_seq_max = session->restored ? LAST_SEQ_MAX : sent_seq(session);
+    uint64_t last_seq_max = session->unnumbered ? LAST_SEQ_MAX : sent_seq(session);
     return session->status != SESSION_NONE && resume->epoch == session->epoch &&
            resume->secret_given && differ == 0 && resume->last_seq <= last_seq_max;
 }
@@ -189,7 +189,7 @@ void attach_committed(struct session *session, struct change *change, struct tur
     session->epoch = change->record.epoch;
     session->since_ms = change->record.since_ms;
     session->acks = attach->acks;
-    session->restored = false;
+    session->unnumbered = false;
     memcpy(session->secret, change->record.secret, SECRET_BYTES);
     session_set_details(session, attach->address, attach->client);
     bind(session, turn, attach->conn);
@@ -216,7 +216,7 @@ void resume_committed(struct session *session, struct change *change, struct tur
     client[sizeof(client) - 1] = '\0';
     session_set_details(session, resume->address, client);
     bind(session, turn, resume->conn);
-    if (session->restored)
+    if (session->unnumbered)
         /* One number is left out for all that is missing: until a Welcome that says PARTIAL was
          * heard, every resume with the same last_seq is told so again. */
         session_renumber(session, resume->last_seq + 2);
@@ -225,7 +225,7 @@ void resume_committed(struct session *session, struct change *change, struct tur
     /* What comes after last_seq: complete when nothing of it has left the inbox. */
     uint64_t first = session->inbox != NULL ? session->inbox->first->seq : session->next_seq;
     bool complete = first == resume->last_seq + 1;
-    session->restored = false;
+    session->unnumbered = false;
     welcome(session, turn, resume->id,
             complete ? USHER__V1__WELCOME__REPLAY__COMPLETE
                      : USHER__V1__WELCOME__REPLAY__PARTIAL,

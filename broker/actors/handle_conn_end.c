@@ -71,7 +71,6 @@ void handle_conn_end(struct session *session, struct message *message, struct tu
     else
         turn_effect(turn, EFFECT_RELEASE, session->conn);
     message_destroy(message);
-    session->conn = 0;
     session_detach(session, turn, row->cause);
 }
 

@@ -11,8 +11,9 @@
 
 /* A batch of frames as it was read. The front end has found their lengths; here each is read in
  * place and handled, a limited number in each turn, so that nobody's long batch delays others; what
- * is left waits in the session and the actor reminds itself. Frames of a connection that no longer holds the session have no effect: that
- * is how a takeover silences its predecessor, whatever is still on the way. */
+ * is left waits in the session and the actor reminds itself. Frames of a connection that no longer
+ * holds the session have no effect: that is how a takeover silences its predecessor, whatever is
+ * still on the way. */
 
 enum { RATE_RETRY_MS = 1000 };
 
@@ -24,7 +25,6 @@ void user_protocol_error(struct session *session, struct turn *turn, uint64_t id
         LOG_S("detail", detail));
     conn_error(turn, session->conn, id, USHER__V1__ERROR__CODE__PROTOCOL, detail, 0);
     conn_shut(turn, session->conn, USHER__V1__CLOSE__REASON__PROTOCOL_ERROR, detail, 0, false);
-    session->conn = 0;
     session_detach(session, turn, USHER__V1__PRESENCE_EVENT__CAUSE__PROTOCOL);
 }
 
@@ -48,7 +48,6 @@ static bool refuse_flood(struct session *session, const struct client_frame *fra
     conn_shut(turn, session->conn, USHER__V1__CLOSE__REASON__RATE_LIMITED,
               "more requests than limits.requests_per_second, and it goes on", RATE_RETRY_MS,
               false);
-    session->conn = 0;
     session->rate.refused = 0; /* who comes back begins with what is left of his allowance */
     session_detach(session, turn, USHER__V1__PRESENCE_EVENT__CAUSE__PROTOCOL);
     return true;

@@ -226,9 +226,7 @@ static void follow_presence(struct instance *instance, const Usher__V1__Hello *h
     if (instance->presence_done > last)
         /* It has seen more than this node ever stored: another life of the store. */
         instance_reset_presence(instance, last);
-    if (instance->events != NULL)
-        message_destroy(&instance->events->header);
-    instance->events = NULL;
+    instance_drop_events(instance);
 }
 
 static void hear(struct instance *instance, struct turn *turn)
@@ -509,8 +507,7 @@ void instance_fini(struct instance **state, struct turn *turn)
         instance->mail_first = (struct user_call_message *)next;
     }
     calls_destroy(instance->calls);
-    if (instance->events != NULL)
-        message_destroy(&instance->events->header);
+    instance_drop_events(instance);
     arena_fini(&instance->arena);
     free(instance);
     *state = NULL;

@@ -202,7 +202,7 @@ static uint32_t put_mails(struct instance *instance, struct buffer *out, uint32_
     return count;
 }
 
-static void drop_events(struct instance *instance)
+void instance_drop_events(struct instance *instance)
 {
     if (instance->events != NULL)
         message_destroy(&instance->events->header);
@@ -228,7 +228,7 @@ static void skip_events(struct instance *instance)
     if (events == NULL)
         return;
     if (events->last <= instance->presence_done || events->first > instance->presence_done + 1) {
-        drop_events(instance);
+        instance_drop_events(instance);
         return;
     }
     for (; events->first <= instance->presence_done; events->first++)
@@ -279,7 +279,7 @@ void instance_take_events(struct instance *instance, struct query_result_message
                           struct turn *turn)
 {
     instance->reading = false;
-    drop_events(instance);
+    instance_drop_events(instance);
     /* The cursor may have moved on while the store was read: then it is asked again whether
      * something is missed by this one. */
     if (result->reset && result->token == instance->presence_done)

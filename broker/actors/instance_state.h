@@ -86,6 +86,7 @@ void instance_goaway_done(struct instance *instance, struct turn *turn);
 void instance_answer_fetch(struct instance *instance, struct turn *turn, bool even_if_empty);
 /* Events up to `last` are missed by this follower: it goes on behind them and is told. */
 void instance_reset_presence(struct instance *instance, uint64_t last);
+void instance_drop_events(struct instance *instance);
 void instance_take_events(struct instance *instance, struct query_result_message *result,
                           struct turn *turn);
 /* A new incarnation has seen nothing of the mail: it is sent again, marked. */

@@ -13,7 +13,8 @@
 
 void session_detach(struct session *session, struct turn *turn, uint8_t cause)
 {
-    CHECK(session->status == SESSION_IS_ONLINE && session->conn == 0);
+    CHECK(session->status == SESSION_IS_ONLINE);
+    session->conn = 0;
     session->loss_cause = cause;
     struct change *change = turn_change(turn, CHANGE_DETACH, NULL);
     CHECK_DEBT(change != NULL, "no memory for a change");

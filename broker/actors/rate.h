@@ -7,9 +7,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/allowance.h"
+
 struct rate {
-    uint64_t due_us;  /* when all that was spent is given back */
-    uint32_t refused; /* since it was last given back entirely */
+    struct allowance allowance;
+    uint32_t refused; /* since the allowance was last whole */
 };
 
 /* One request at now_ms: 0 when it may pass, otherwise in how many ms one may. A second's worth may

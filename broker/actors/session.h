@@ -36,7 +36,7 @@ struct session {
     uint8_t status;     /* enum session_status */
     uint8_t loss_cause; /* of the DETACHED event that is not stored yet */
     bool acks;
-    bool restored;      /* from the store, without its inbox: the numbering is not known */
+    bool unnumbered;    /* from the store, without its inbox: the numbering is not known */
     bool stopping;
 };
 
@@ -108,7 +108,7 @@ void resume_committed(struct session *session, struct change *change, struct tur
 
 /* --- presence.c: changes ---------------------------------------------------------------------- */
 
-/* The connection is gone: asks for DETACHED to be stored. */
+/* The connection is gone, shut or released: forgets it and asks for DETACHED to be stored. */
 void session_detach(struct session *session, struct turn *turn, uint8_t cause);
 
 /* The session ends with that cause; `cause` (may be NULL) is taken. */

@@ -156,7 +156,7 @@ void handle_tick(struct session *session, struct message *message, struct turn *
 static void restore_inbox(struct session *session, struct restore_message *restore,
                           struct turn *turn)
 {
-    session->restored = restore->unnumbered;
+    session->unnumbered = restore->unnumbered;
     session->next_seq = restore->saved ? restore->next_seq : 1;
     session->acked_seq = restore->saved ? restore->acked_seq : 0;
     for (struct deliver_message *message = restore->inbox; message != NULL;) {
@@ -208,7 +208,6 @@ void handle_stop(struct session *session, struct message *message, struct turn *
     drain_requests(session, turn);
     conn_shut(turn, session->conn, USHER__V1__CLOSE__REASON__SHUTDOWN,
               "the broker stops; come back and resume", retry_after_ms, false);
-    session->conn = 0;
     session_detach(session, turn, USHER__V1__PRESENCE_EVENT__CAUSE__SHUTDOWN);
 }
 

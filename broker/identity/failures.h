@@ -16,8 +16,8 @@ struct failures;
 struct failures *failures_create(uint32_t per_minute, const uint64_t key[2]);
 void failures_destroy(struct failures *failures);
 
-/* Whether the source of `address` ("1.2.3.4:567", "[::1]:567") has failed too often lately: 0, or
- * the ms after which it may try again. */
+/* Whether the source (base/source.h) of `address` has failed too often lately: 0, or the ms after
+ * which it may try again. An address that has none is never limited. */
 uint32_t failures_wait_ms(struct failures *failures, struct bytes address, uint64_t now_ms);
 
 /* One more failed login of that source. */

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "net/sources.h"
 
-#include <netinet/in.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/hash.h"
+#include "base/source.h"
 
 /* A table of the sources that have a connection now, so its size is bounded by the number of
  * connections that have not logged in. Chained by index, because a connection remembers the index
@@ -57,27 +57,6 @@ void sources_destroy(struct sources *sources)
     pthread_mutex_destroy(&sources->lock);
     free(sources->items);
     free(sources);
-}
-
-/* 0: an address of another kind. An IPv4 address as ::ffff:1.2.3.4 is that IPv4 address. */
-static uint64_t key_of(const struct sockaddr *address)
-{
-    const uint64_t version_4 = UINT64_C(1) << 32; /* below any /64 that is in use */
-    uint64_t key = 0;
-    if (address->sa_family == AF_INET) {
-        const struct sockaddr_in *v4 = (const struct sockaddr_in *)address;
-        return version_4 | ntohl(v4->sin_addr.s_addr);
-    }
-    if (address->sa_family != AF_INET6)
-        return 0;
-    const struct in6_addr *v6 = &((const struct sockaddr_in6 *)address)->sin6_addr;
-    if (IN6_IS_ADDR_V4MAPPED(v6)) {
-        uint32_t mapped;
-        memcpy(&mapped, v6->s6_addr + 12, sizeof(mapped));
-        return version_4 | ntohl(mapped);
-    }
-    memcpy(&key, v6->s6_addr, sizeof(key));
-    return key != 0 ? key : 1; /* ::1 and the like */
 }
 
 static uint32_t *bucket_of(struct sources *sources, uint64_t key)
@@ -133,7 +112,7 @@ static bool take(struct sources *sources, uint64_t key, uint32_t max, uint32_t *
 
 bool sources_take(struct sources *sources, const struct sockaddr *address, uint32_t *source)
 {
-    return take(sources, key_of(address), sources->max, source);
+    return take(sources, source_of_sockaddr(address), sources->max, source);
 }
 
 uint32_t sources_take_peer(struct sources *sources, int fd)
@@ -142,7 +121,7 @@ uint32_t sources_take_peer(struct sources *sources, int fd)
     socklen_t size = sizeof(address);
     uint32_t source = SOURCE_NONE;
     if (sources->max != 0 && getpeername(fd, (struct sockaddr *)&address, &size) == 0)
-        (void)take(sources, key_of((struct sockaddr *)&address), UINT32_MAX, &source);
+        (void)take(sources, source_of_sockaddr((struct sockaddr *)&address), UINT32_MAX, &source);
     return source;
 }
 

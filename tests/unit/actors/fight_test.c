@@ -65,6 +65,20 @@ static void each_host_has_its_own(void **state)
     fight_destroy(fight);
 }
 
+/* Whoever has one address of a /64 has them all: they share one allowance. */
+static void many_addresses_of_one_network_are_one(void **state)
+{
+    struct fight *fight = NULL;
+    for (unsigned i = 0; i < 5; i++) {
+        char address[32];
+        snprintf(address, sizeof(address), "[2001:db8::%u]:1", i);
+        uint32_t wait_ms = takeover(&fight, address, 3, 0);
+        assert_int_equal(wait_ms != 0, i >= 3);
+    }
+    assert_int_equal(takeover(&fight, "[2001:db8:0:1::1]:1", 3, 0), 0);
+    fight_destroy(fight);
+}
+
 static void none_means_no_limit(void **state)
 {
     struct fight *fight = NULL;
@@ -80,6 +94,7 @@ int main(void)
         cmocka_unit_test(all_of_it_is_back_after_a_minute),
         cmocka_unit_test(a_clock_that_stands_or_lags_gives_nothing_back),
         cmocka_unit_test(each_host_has_its_own),
+        cmocka_unit_test(many_addresses_of_one_network_are_one),
         cmocka_unit_test(none_means_no_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

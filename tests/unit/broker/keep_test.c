@@ -83,8 +83,8 @@ static void what_waits_is_there_after_an_orderly_stop(void **state)
     expect_inbox(glue, "carl", "");
     assert_int_equal(session_of(glue, "anna")->next_seq, 3);
     assert_int_equal(session_of(glue, "carl")->next_seq, 2);
-    assert_false(session_of(glue, "anna")->restored);
-    assert_false(session_of(glue, "carl")->restored);
+    assert_false(session_of(glue, "anna")->unnumbered);
+    assert_false(session_of(glue, "carl")->unnumbered);
     /* Their ages go on. */
     assert_int_equal(session_of(glue, "anna")->inbox->first->arrived_ms,
                      atomic_load(&glue->now_ms) - 700);
@@ -104,7 +104,7 @@ static void it_is_there_once(void **state)
     assert_int_equal(store_read_inbox(glue->store, "anna", &inbox, NULL, NULL), -ENOENT);
     glue = restart(glue, false);
     expect_inbox(glue, "anna", "");
-    assert_true(session_of(glue, "anna")->restored);
+    assert_true(session_of(glue, "anna")->unnumbered);
     *state = glue;
 }
 
@@ -116,10 +116,10 @@ static void what_is_not_known_stays_so(void **state)
     log_in(glue, "anna", 1);
     run_all(glue);
     glue = restart(glue, false);
-    assert_true(session_of(glue, "anna")->restored);
+    assert_true(session_of(glue, "anna")->unnumbered);
     deliver(glue, "anna", "bob", "hi");
     glue = restart(glue, true);
-    assert_true(session_of(glue, "anna")->restored);
+    assert_true(session_of(glue, "anna")->unnumbered);
     expect_inbox(glue, "anna", "1 bob:hi");
     *state = glue;
 }
@@ -136,7 +136,7 @@ static void many_are_saved_in_groups(void **state)
     glue = restart(glue, true);
     for (unsigned i = 0; i < 2100; i++) {
         snprintf(name, sizeof(name), "user%u", i);
-        assert_false(session_of(glue, name)->restored);
+        assert_false(session_of(glue, name)->unnumbered);
     }
     *state = glue;
 }
@@ -156,7 +156,7 @@ static void a_store_that_refuses_loses_them_honestly(void **state)
     store_memory_fail(glue->store, 0);
     glue = restart(glue, false);
     expect_inbox(glue, "anna", "");
-    assert_true(session_of(glue, "anna")->restored);
+    assert_true(session_of(glue, "anna")->unnumbered);
     *state = glue;
 }
 

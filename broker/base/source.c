@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/source.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/socket.h>
+
+/* IPv4 addresses get the numbers from 1 << 32 on: as IPv6 those would be in 0:1::/32, which nobody
+ * has. */
+
+static uint64_t source_of_ipv4(const struct in_addr *address)
+{
+    return UINT64_C(1) << 32 | ntohl(address->s_addr);
+}
+
+static uint64_t source_of_ipv6(const struct in6_addr *address)
+{
+    uint64_t source = 0;
+    if (IN6_IS_ADDR_V4MAPPED(address)) {
+        struct in_addr mapped;
+        memcpy(&mapped, address->s6_addr + 12, sizeof(mapped));
+        return source_of_ipv4(&mapped);
+    }
+    for (unsigned i = 0; i < sizeof(source); i++)
+        source = source << 8 | address->s6_addr[i];
+    return source != 0 ? source : 1; /* ::1 and the like */
+}
+
+uint64_t source_of_sockaddr(const struct sockaddr *address)
+{
+    if (address->sa_family == AF_INET)
+        return source_of_ipv4(&((const struct sockaddr_in *)address)->sin_addr);
+    if (address->sa_family == AF_INET6)
+        return source_of_ipv6(&((const struct sockaddr_in6 *)address)->sin6_addr);
+    return 0;
+}
+
+uint64_t source_of_text(const void *text, size_t size)
+{
+    const char *from = text;
+    char host[INET6_ADDRSTRLEN];
+    struct in_addr ipv4;
+    struct in6_addr ipv6;
+    while (size > 0 && from[size - 1] != ':')
+        size--;
+    if (size < 2)
+        return 0;
+    size--;
+    int bracketed = size >= 2 && from[0] == '[' && from[size - 1] == ']';
+    from += bracketed;
+    size -= bracketed ? 2 : 0;
+    if (size >= sizeof(host))
+        return 0;
+    memcpy(host, from, size);
+    host[size] = '\0';
+    if (bracketed)
+        return inet_pton(AF_INET6, host, &ipv6) == 1 ? source_of_ipv6(&ipv6) : 0;
+    return inet_pton(AF_INET, host, &ipv4) == 1 ? source_of_ipv4(&ipv4) : 0;
+}
