@@ -96,6 +96,7 @@ static void prepare_worker(void *context, struct runner *runner, unsigned worker
     struct thread *thread = &broker->threads[broker->io_count + worker];
     runner->index = thread->runner.index;
     runner->scratch = thread;
+    runner->beats = &thread->beats;
 }
 
 /* As many as there are files for. */
@@ -121,6 +122,8 @@ static int open_net(struct broker *broker, char *error)
     struct net_options net = {
         .address = options->listen_tcp,
         .tls_address = options->listen_tls,
+        .plain_fd = broker->passed.tcp_fd,
+        .tls_fd = broker->passed.tls_fd,
         .tls_certificate_file = options->tls_certificate_file,
         .tls_key_file = options->tls_key_file,
         .tls_client_ca_file = options->tls_client_ca_file,
@@ -168,13 +171,17 @@ static int open_link(struct broker *broker, char *error)
                        : link_open(&broker->link, &link, &broker->link_events, error);
 }
 
+/* As the option names it, with the real port; a socket that was passed has no option. */
 static void announce_clients(struct broker *broker, const char *whom, const char *text,
-                             uint16_t port)
+                             uint16_t port, int passed_fd)
 {
     char address[300];
     if (port == 0)
         return;
-    snprintf(address, sizeof(address), "%.*s:%u", (int)(strrchr(text, ':') - text), text, port);
+    if (passed_fd != 0)
+        net_listen_address(broker->net, passed_fd == broker->passed.tls_fd, address);
+    else
+        snprintf(address, sizeof(address), "%.*s:%u", (int)(strrchr(text, ':') - text), text, port);
     LOG(broker->log, LISTENING, LOG_S("for", whom), LOG_S("address", address),
         LOG_U("port", port));
 }
@@ -182,8 +189,10 @@ static void announce_clients(struct broker *broker, const char *whom, const char
 static void announce(struct broker *broker)
 {
     const struct options *options = broker->options;
-    announce_clients(broker, "clients", options->listen_tcp, net_port(broker->net));
-    announce_clients(broker, "clients by TLS", options->listen_tls, net_tls_port(broker->net));
+    announce_clients(broker, "clients", options->listen_tcp, net_port(broker->net),
+                     broker->passed.tcp_fd);
+    announce_clients(broker, "clients by TLS", options->listen_tls, net_tls_port(broker->net),
+                     broker->passed.tls_fd);
     for (size_t i = 0; i < broker->options->link_urls.count; i++)
         LOG(broker->log, LISTENING, LOG_S("for", "backends"),
             LOG_S("address", broker->options->link_urls.items[i]));
@@ -213,6 +222,8 @@ static int set_up(struct broker *broker, const struct options *options, struct l
         failed = read_token(broker, error);
     if (failed == 0)
         failed = load_keys(broker, error);
+    if (failed == 0)
+        failed = activation_take(&broker->passed, options, error);
     if (failed == 0)
         failed = open_net(broker, error);
     if (failed == 0)

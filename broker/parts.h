@@ -14,6 +14,7 @@
 #include "actors/instance.h"
 #include "actors/user.h"
 #include "base/timer.h"
+#include "broker/activation.h"
 #include "broker/broker.h"
 #include "broker/link.h"
 #include "identity/token.h"
@@ -25,6 +26,7 @@ struct thread {
     struct runner runner;
     struct turn turn;
     struct mailbox verdicts; /* login_jobs that were judged, for an I/O thread */
+    _Atomic uint64_t beats;  /* how often it came round; see pulse.c */
 };
 
 struct admission;
@@ -52,6 +54,7 @@ struct broker {
     struct clock *clock;
     struct settings settings;
     struct counters counters;
+    struct passed_sockets passed;
     uint8_t *link_token;
     unsigned io_count, worker_count;
     struct thread *threads; /* I/O threads, workers, committer, and one for everybody else */
@@ -147,6 +150,9 @@ void egress_bounce(void *context, struct runner *runner, struct message *message
 int committer_open(struct committer **committer, struct broker *broker, struct thread *thread);
 int committer_start(struct committer *committer);
 
+/* Its thread comes round once, if it can. */
+void committer_prod(struct committer *committer);
+
 /* Takes the change; the actor is held until it is done. */
 void committer_submit(struct committer *committer, struct change *change);
 
@@ -200,6 +206,10 @@ void services_tell_presence(struct services *services, struct runner *runner, ui
 
 int clock_open(struct clock **clock, struct broker *broker);
 int clock_start(struct clock *clock);
+
+/* Its thread comes round once, if it can; and how often it has. */
+void clock_prod(struct clock *clock);
+uint64_t clock_beats(const struct clock *clock);
 
 /* Posts the ticks that are due at the env's time, on the calling thread. */
 void clock_step(struct clock *clock);

@@ -179,6 +179,10 @@ static inline void conn_discount(struct net *net, const struct arrival *arrival)
 
 struct conn *conn_at(struct reactor *reactor, uint32_t slot);
 
+/* As net_address gives it. */
+struct sockaddr_storage;
+void address_text(const struct sockaddr_storage *address, char text[NET_ADDRESS_BYTES_MAX]);
+
 /* NULL when the handle is stale. */
 struct conn *conn_find(struct net *net, conn_handle handle);
 

@@ -74,6 +74,7 @@ struct net_events {
 struct net_options {
     const char *address; /* HOST:PORT, numeric host or name; port 0 for any; NULL or "": none */
     const char *tls_address;          /* the same, for TLS */
+    int plain_fd, tls_fd; /* sockets that listen already, taken instead of the addresses; 0: none */
     const char *tls_certificate_file; /* PEM, with those that signed it */
     const char *tls_key_file;
     const char *tls_client_ca_file; /* "": clients show no certificates */
@@ -111,6 +112,9 @@ int net_start(struct net *net);
 /* The ports that it listens on; 0: it does not. */
 uint16_t net_port(const struct net *net);
 uint16_t net_tls_port(const struct net *net);
+
+/* Which addresses those are, "1.2.3.4:567" or "[::1]:567". */
+void net_listen_address(const struct net *net, bool tls, char text[NET_ADDRESS_BYTES_MAX]);
 
 /* Reads certificate, key and client CA again, from any thread; blocks on the disk. All of them are
  * used for the handshakes that begin from then on, or, with -EINVAL and a line in `error` (256
@@ -169,6 +173,9 @@ void net_consumed(struct net *net, conn_handle conn);
 /* Any thread, also with a stale handle: the connection's I/O thread begins a batch soon, hence
  * on_begin. What the caller wrote before is visible there. */
 void net_wake(struct net *net, conn_handle conn);
+
+/* The same for every I/O thread. */
+void net_wake_all(struct net *net);
 
 uint32_t net_count(struct net *net);
 

@@ -34,6 +34,7 @@ struct runner {
     uint64_t now_ms;    /* monotonic; read once per batch by the owner */
     uint64_t wall_ms;   /* for stamps */
     void *scratch;      /* the owner's, for the behaviours */
+    _Atomic uint64_t *beats; /* counts the rounds of a worker, for whoever looks; may be NULL */
 };
 
 /* What becomes of the actor at the end of its turn. */
