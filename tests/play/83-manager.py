@@ -13,7 +13,7 @@ import threading
 
 from usherplay import Broker, Client, check, check_equal, eventually, play, program, scaled
 
-WATCHDOG_SECONDS = 1.2 if scaled(10) == 10 else 4.0
+WATCHDOG_SECONDS = 1.2 if scaled(10) == 10 else 2.4
 PATIENCE = 60.0
 LOOKED_AFTER = {"io-0", "worker-0", "committer", "clock"}
 PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT = 17, 0x4206, 0x4207
