@@ -39,11 +39,11 @@ static void add_listener(json_t *to, const char *kind, const char *address)
 static json_t *listeners_json(const struct broker *broker)
 {
     const struct options *options = broker->options;
-    char address[BROKER_ADDRESS_BYTES];
+    char address[NET_ADDRESS_BYTES_MAX];
     json_t *listeners = json_array();
-    if (broker_address(address, options->listen_tcp, net_port(broker->net)))
+    if (broker_client_address(broker, false, address))
         add_listener(listeners, "tcp", address);
-    if (broker_address(address, options->listen_tls, net_tls_port(broker->net)))
+    if (broker_client_address(broker, true, address))
         add_listener(listeners, "tls", address);
     for (size_t i = 0; i < options->link_urls.count; i++)
         add_listener(listeners, "link", options->link_urls.items[i]);

@@ -48,7 +48,7 @@ int admin_glue_open(struct admin_glue **out, struct broker *broker, char *error)
     glue->listener = fd;
     glue->port = port;
     glue->started_ms = env_wall_ms(broker->env);
-    glue->up_ms = glue->turns_ms = env_monotonic_ms(broker->env);
+    glue->up_ms = env_monotonic_ms(broker->env);
     pthread_mutex_init(&glue->lock, NULL);
     pthread_condattr_t attributes;
     pthread_condattr_init(&attributes);

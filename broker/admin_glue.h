@@ -18,8 +18,6 @@ struct admin_glue {
     uint64_t started_ms; /* wall */
     uint64_t up_ms;      /* monotonic */
     actor_handle actor;  /* gets the results of commands */
-    /* owned by the HTTP thread: the scheduler when it was last looked at */
-    uint64_t turns_seen, turns_ms;
     /* under lock: the one command that waits */
     pthread_mutex_t lock;
     pthread_cond_t done; /* monotonic */

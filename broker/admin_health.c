@@ -7,15 +7,15 @@
 
 /* Readings and health, for the HTTP thread: atomics and short locks, nothing that waits for the disk.
  *
- * Alive means that starting the process anew would not help: its threads move. A disk that hangs or
- * is full is not such a case, so it is told by ready alone, and an orchestrator that kills what is not
- * alive leaves the sessions in peace.
+ * Not alive means that starting the process anew would help: a thread stands still (pulse.c). A disk
+ * that hangs or is full is not such a case, so it is told by ready alone, and an orchestrator that
+ * kills what is not alive leaves the sessions in peace.
  *
  * Ready means that clients are served well now. After the store has refused, it is called good again
  * some seconds after the last refusal: when a balancer sends nobody here because of that, nobody else
  * would ever try whether it works again. */
 
-enum { STUCK_MS = 10000, SLOW_COMMIT_MS = 4000, REFUSAL_HOLDS_MS = 10000 };
+enum { PATIENCE_MS = 2000, SLOW_COMMIT_MS = 4000, REFUSAL_HOLDS_MS = 10000 };
 
 static void sum_actors(struct registry *registry, uint64_t readings[READING_COUNT])
 {
@@ -88,29 +88,16 @@ static void check(struct admin_check *checks, unsigned *count, const char *name,
     snprintf(to->detail, sizeof(to->detail), "%s", ok ? "" : detail);
 }
 
-/* Whether turns wait and none was run for long. */
-static bool turns_stand_still(struct admin_glue *glue, uint64_t now_ms)
-{
-    uint64_t turns = metrics_read(glue->broker->metrics, METRIC_turns);
-    if (turns != glue->turns_seen || !scheduler_backlog(glue->broker->scheduler)) {
-        glue->turns_seen = turns;
-        glue->turns_ms = now_ms;
-    }
-    return since(now_ms, glue->turns_ms) > STUCK_MS;
-}
-
 unsigned admin_alive(void *context, struct admin_check checks[ADMIN_CHECKS_MAX])
 {
     struct admin_glue *glue = context;
-    struct broker *broker = glue->broker;
     unsigned count = 0;
-    struct net_look net;
-    net_look(broker->net, &net);
-    check(checks, &count, "io", net.batch_ms < STUCK_MS, "an I/O thread does not go on");
-    check(checks, &count, "clock", clock_late_ms(broker->clock) < STUCK_MS,
-          "ticks are late: the clock's thread does not go on");
-    check(checks, &count, "turns", !turns_stand_still(glue, env_monotonic_ms(broker->env)),
-          "turns wait and none is run");
+    char still[32] = "", detail[64];
+    /* A broker that stops ends its threads one after the other, in bounded time. */
+    bool moving = admin_state_of(glue) == ADMIN_STOPPING ||
+                  broker_check_moving(glue->broker, PATIENCE_MS, still) == 0;
+    snprintf(detail, sizeof(detail), "%s does not go on", still);
+    check(checks, &count, "threads", moving, detail);
     return count;
 }
 

@@ -96,6 +96,7 @@ static void prepare_worker(void *context, struct runner *runner, unsigned worker
     struct thread *thread = &broker->threads[broker->io_count + worker];
     runner->index = thread->runner.index;
     runner->scratch = thread;
+    runner->beats = &thread->beats;
 }
 
 /* As many as there are files for. */
@@ -121,6 +122,8 @@ static int open_net(struct broker *broker, char *error)
     struct net_options net = {
         .address = options->listen_tcp,
         .tls_address = options->listen_tls,
+        .plain_fd = broker->passed.tcp_fd,
+        .tls_fd = broker->passed.tls_fd,
         .tls_certificate_file = options->tls_certificate_file,
         .tls_key_file = options->tls_key_file,
         .tls_client_ca_file = options->tls_client_ca_file,
@@ -168,30 +171,39 @@ static int open_link(struct broker *broker, char *error)
                        : link_open(&broker->link, &link, &broker->link_events, error);
 }
 
-bool broker_address(char to[BROKER_ADDRESS_BYTES], const char *text, uint16_t port)
+bool broker_client_address(const struct broker *broker, bool tls, char to[NET_ADDRESS_BYTES_MAX])
 {
+    uint16_t port = tls ? net_tls_port(broker->net) : net_port(broker->net);
     if (port != 0)
-        snprintf(to, BROKER_ADDRESS_BYTES, "%.*s:%u", (int)(strrchr(text, ':') - text), text,
-                 port);
+        net_listen_address(broker->net, tls, to);
     return port != 0;
 }
 
-static void announce_port(struct broker *broker, const char *whom, const char *text, uint16_t port)
+static void announce_clients(struct broker *broker, const char *whom, bool tls)
 {
-    char address[BROKER_ADDRESS_BYTES];
-    if (!broker_address(address, text, port))
+    char address[NET_ADDRESS_BYTES_MAX];
+    if (broker_client_address(broker, tls, address))
+        LOG(broker->log, LISTENING, LOG_S("for", whom), LOG_S("address", address),
+            LOG_U("port", tls ? net_tls_port(broker->net) : net_port(broker->net)));
+}
+
+static void announce_admin(struct broker *broker)
+{
+    const char *text = broker->options->admin_listen;
+    char address[300];
+    if (broker->admin == NULL)
         return;
-    LOG(broker->log, LISTENING, LOG_S("for", whom), LOG_S("address", address),
-        LOG_U("port", port));
+    snprintf(address, sizeof(address), "%.*s:%u", (int)(strrchr(text, ':') - text), text,
+             broker->admin->port);
+    LOG(broker->log, LISTENING, LOG_S("for", "admin"), LOG_S("address", address),
+        LOG_U("port", broker->admin->port));
 }
 
 static void announce(struct broker *broker)
 {
-    const struct options *options = broker->options;
-    announce_port(broker, "clients", options->listen_tcp, net_port(broker->net));
-    announce_port(broker, "clients by TLS", options->listen_tls, net_tls_port(broker->net));
-    if (broker->admin != NULL)
-        announce_port(broker, "admin", options->admin_listen, broker->admin->port);
+    announce_clients(broker, "clients", false);
+    announce_clients(broker, "clients by TLS", true);
+    announce_admin(broker);
     for (size_t i = 0; i < broker->options->link_urls.count; i++)
         LOG(broker->log, LISTENING, LOG_S("for", "backends"),
             LOG_S("address", broker->options->link_urls.items[i]));
@@ -221,6 +233,8 @@ static int set_up(struct broker *broker, const struct options *options, struct l
         failed = read_token(broker, error);
     if (failed == 0)
         failed = load_keys(broker, error);
+    if (failed == 0)
+        failed = activation_take(&broker->passed, options, error);
     if (failed == 0)
         failed = open_net(broker, error);
     if (failed == 0)

@@ -26,6 +26,14 @@ void broker_stop(struct broker *broker);
  * file changes nothing. Both are logged. Blocks on the disk. */
 void broker_reload(struct broker *broker);
 
+/* Whether the I/O threads, workers, committer and clock come round when they are called: 0, or
+ * -ETIME with the first that does not within `patience_ms` in `still`. Waits for that long at most,
+ * mostly a millisecond; from any thread that is none of these, until broker_stop. */
+int broker_check_moving(struct broker *broker, uint32_t patience_ms, char still[32]);
+
+/* Client connections at this moment. */
+uint32_t broker_connections(const struct broker *broker);
+
 /* The port of listen.tcp, or of listen.tls when that is the only one. */
 uint16_t broker_port(const struct broker *broker);
 

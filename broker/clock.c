@@ -17,6 +17,7 @@ struct clock {
     struct timers *timers;
     pthread_t pthread;
     bool started;
+    _Atomic uint64_t beats;
     pthread_mutex_t lock;
     pthread_cond_t changed;
     /* under lock */
@@ -61,13 +62,6 @@ void clock_add(struct clock *clock, actor_handle actor, uint64_t due_ms)
     pthread_cond_signal(&clock->changed);
 }
 
-uint64_t clock_late_ms(struct clock *clock)
-{
-    uint64_t now_ms = env_monotonic_ms(clock->broker->env);
-    uint64_t next_ms = timers_next_ms(clock->timers);
-    return next_ms < now_ms ? now_ms - next_ms : 0;
-}
-
 static void tick(struct broker *broker, actor_handle actor)
 {
     struct message *message = message_create(MESSAGE_TICK, sizeof(*message));
@@ -94,6 +88,7 @@ static void *run(void *argument)
     pthread_mutex_lock(&clock->lock);
     while (!clock->closing) {
         clock->earlier = false;
+        atomic_fetch_add_explicit(&clock->beats, 1, memory_order_relaxed);
         pthread_mutex_unlock(&clock->lock);
         clock_step(clock);
         uint64_t next_ms = timers_next_ms(clock->timers);
@@ -117,6 +112,19 @@ int clock_start(struct clock *clock)
     int error = pthread_create(&clock->pthread, NULL, run, clock);
     clock->started = error == 0;
     return -error;
+}
+
+void clock_prod(struct clock *clock)
+{
+    pthread_mutex_lock(&clock->lock);
+    clock->earlier = true;
+    pthread_mutex_unlock(&clock->lock);
+    pthread_cond_signal(&clock->changed);
+}
+
+uint64_t clock_beats(const struct clock *clock)
+{
+    return atomic_load_explicit(&clock->beats, memory_order_relaxed);
 }
 
 void clock_close(struct clock *clock)

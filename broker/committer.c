@@ -277,15 +277,22 @@ static void wait_for_more(struct committer *committer)
     pthread_mutex_lock(&committer->lock);
 }
 
+static void beat(struct committer *committer)
+{
+    atomic_fetch_add_explicit(&committer->thread->beats, 1, memory_order_relaxed);
+}
+
 static void *run(void *argument)
 {
     struct committer *committer = argument;
     bool open = true;
     while (open) {
+        beat(committer);
         if (committer_step(committer))
             continue;
         pthread_mutex_lock(&committer->lock);
         while (committer->first == NULL && !committer->closing) {
+            beat(committer);
             pthread_cond_broadcast(&committer->idle);
             wait_for_more(committer);
         }
@@ -300,6 +307,13 @@ int committer_start(struct committer *committer)
     int error = pthread_create(&committer->pthread, NULL, run, committer);
     committer->started = error == 0;
     return -error;
+}
+
+void committer_prod(struct committer *committer)
+{
+    pthread_mutex_lock(&committer->lock);
+    pthread_mutex_unlock(&committer->lock); /* it is before its look at the queue, or it waits */
+    pthread_cond_signal(&committer->more);
 }
 
 void committer_drain(struct committer *committer)

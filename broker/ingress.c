@@ -423,6 +423,7 @@ static void on_begin(void *context, void *thread_, uint64_t now_ms)
     struct thread *thread = thread_;
     thread->runner.now_ms = now_ms;
     thread->runner.wall_ms = env_wall_ms(broker->env);
+    atomic_fetch_add_explicit(&thread->beats, 1, memory_order_relaxed);
     if (broker->admission != NULL)
         take_verdicts(broker, thread);
 }

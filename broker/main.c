@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -62,25 +66,65 @@ static void raise_file_limit(void)
     }
 }
 
+/* What the service manager says of the stream that it gave us: device and inode. Whoever redirects
+ * stderr elsewhere leaves the variable behind, so it is compared. */
+static bool stderr_is_journal(void)
+{
+    const char *stream = getenv("JOURNAL_STREAM");
+    struct stat file;
+    char text[64];
+    if (stream == NULL || fstat(STDERR_FILENO, &file) != 0)
+        return false;
+    snprintf(text, sizeof(text), "%ju:%ju", (uintmax_t)file.st_dev, (uintmax_t)file.st_ino);
+    return strcmp(stream, text) == 0;
+}
+
 static int open_log(struct log **log, const struct options *options)
 {
+    bool journal = stderr_is_journal();
     bool text = options->log_format == LOG_FORMAT_TEXT ||
-                (options->log_format == LOG_FORMAT_AUTO && isatty(STDERR_FILENO));
+                (options->log_format == LOG_FORMAT_AUTO && (journal || isatty(STDERR_FILENO)));
     struct log_options log_options = {
         .level = (enum log_level)options->log_level,
         .fd = STDERR_FILENO,
         .json = !text,
+        .journal = journal,
         .env = env_system(),
         .lines_per_second_per_event = LOG_LINES_PER_SECOND,
     };
     return log_open(log, &log_options);
 }
 
-static void wait_for_the_end(struct broker *broker, const sigset_t *set)
+static void reload(struct broker *broker)
 {
-    int signal_number = 0;
-    while (sigwait(set, &signal_number) == 0 && signal_number == SIGHUP)
-        broker_reload(broker);
+    notify_reloading();
+    broker_reload(broker);
+    notify_manager("READY=1");
+}
+
+/* Only when every thread has answered: a timer alone would ping for a broker that stands still. */
+static void give_sign_of_life(struct broker *broker, struct log *log)
+{
+    char still[32];
+    if (broker_check_moving(broker, notify_watchdog_ms(), still) == 0)
+        notify_manager("WATCHDOG=1\nSTATUS=%u client connections", broker_connections(broker));
+    else
+        LOG(log, THREAD_STILL, LOG_S("thread", still));
+}
+
+static void wait_for_the_end(struct broker *broker, const sigset_t *set, struct log *log)
+{
+    uint32_t pause_ms = notify_watchdog_ms();
+    const struct timespec pause = {.tv_sec = pause_ms / 1000,
+                                   .tv_nsec = (long)(pause_ms % 1000) * 1000000};
+    int signal_number;
+    do {
+        signal_number = sigtimedwait(set, NULL, pause_ms != 0 ? &pause : NULL);
+        if (signal_number == SIGHUP)
+            reload(broker);
+        else if (signal_number < 0 && errno == EAGAIN)
+            give_sign_of_life(broker, log);
+    } while (signal_number == SIGHUP || signal_number < 0);
 }
 
 int main(int argc, char **argv)
@@ -114,9 +158,10 @@ int main(int argc, char **argv)
     failed = broker_start(&broker, &options, log, error);
     if (failed == 0) {
         LOG(log, READY, LOG_U("port", broker_port(broker)));
-        notify_manager("READY=1");
-        wait_for_the_end(broker, &set);
-        notify_manager("STOPPING=1");
+        notify_manager("READY=1\nSTATUS=serving on port %u", broker_port(broker));
+        wait_for_the_end(broker, &set, log);
+        notify_manager("STOPPING=1\nSTATUS=stopping, %u client connections",
+                       broker_connections(broker));
         broker_stop(broker);
     }
     log_close(log);

@@ -14,6 +14,7 @@
 #include "actors/instance.h"
 #include "actors/user.h"
 #include "base/timer.h"
+#include "broker/activation.h"
 #include "broker/broker.h"
 #include "broker/link.h"
 #include "identity/token.h"
@@ -26,6 +27,7 @@ struct thread {
     struct turn turn;
     struct mailbox verdicts; /* login_jobs that were judged, for an I/O thread */
     unsigned batches;        /* of frames that an I/O thread has posted */
+    _Atomic uint64_t beats;  /* how often it came round; see pulse.c */
 };
 
 struct admin_glue;
@@ -54,6 +56,7 @@ struct broker {
     struct clock *clock;
     struct settings settings;
     struct counters counters;
+    struct passed_sockets passed;
     uint8_t *link_token;
     unsigned io_count, worker_count;
     struct thread *threads; /* I/O threads, workers, committer, and one for everybody else */
@@ -84,9 +87,8 @@ void broker_tell_all(struct broker *broker);
 /* The room that the registry has for instances beside limits.users. */
 uint32_t broker_instances_max(const struct broker *broker);
 
-/* HOST of the option's text with the port that is listened on. False: port 0, there is none. */
-enum { BROKER_ADDRESS_BYTES = 300 };
-bool broker_address(char to[BROKER_ADDRESS_BYTES], const char *text, uint16_t port);
+/* Where clients connect, by TLS or plainly. False: nowhere. */
+bool broker_client_address(const struct broker *broker, bool tls, char to[NET_ADDRESS_BYTES_MAX]);
 
 /* --- ingress.c --------------------------------------------------------------------------------- */
 
@@ -155,6 +157,9 @@ void egress_bounce(void *context, struct runner *runner, struct message *message
 
 int committer_open(struct committer **committer, struct broker *broker, struct thread *thread);
 int committer_start(struct committer *committer);
+
+/* Its thread comes round once, if it can. */
+void committer_prod(struct committer *committer);
 
 /* Takes the change; the actor is held until it is done. */
 void committer_submit(struct committer *committer, struct change *change);
@@ -234,10 +239,12 @@ void services_tell_presence(struct services *services, struct runner *runner, ui
 int clock_open(struct clock **clock, struct broker *broker);
 int clock_start(struct clock *clock);
 
+/* Its thread comes round once, if it can; and how often it has. */
+void clock_prod(struct clock *clock);
+uint64_t clock_beats(const struct clock *clock);
+
 /* Posts the ticks that are due at the env's time, on the calling thread. */
 void clock_step(struct clock *clock);
-/* For how long the earliest tick is overdue. */
-uint64_t clock_late_ms(struct clock *clock);
 void clock_add(struct clock *clock, actor_handle actor, uint64_t due_ms);
 void clock_close(struct clock *clock);
 

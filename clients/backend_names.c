@@ -82,5 +82,7 @@ const char *usher_backend_default_url(void)
         return from_environment;
     if (access("./build/data/link.sock", F_OK) == 0)
         return "ipc://./build/data/link.sock";
+    if (access("./usher-data/link.sock", F_OK) != 0 && access("/run/usher/link.sock", F_OK) == 0)
+        return "ipc:///run/usher/link.sock";
     return "ipc://./usher-data/link.sock";
 }

@@ -279,7 +279,8 @@ const char *usher_backend_state_name(unsigned session_state);
 const char *usher_backend_code_name(unsigned code);
 
 /* Where a node on this machine is likely to listen: $USHER_LINK, else the first socket found of
- * ./build/data/link.sock and ./usher-data/link.sock, else the last of these. */
+ * ./build/data/link.sock, ./usher-data/link.sock and /run/usher/link.sock, else the second of
+ * these. */
 const char *usher_backend_default_url(void);
 
 #pragma GCC visibility pop

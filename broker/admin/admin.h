@@ -70,7 +70,8 @@ struct admin_options {
     struct metrics *metrics;
     unsigned block; /* of the metrics */
 
-    /* The four below are called on the HTTP thread: they must not block for longer than a short lock. */
+    /* The four below are called on the HTTP thread: they must not block for longer than a short lock,
+     * but for `alive`, which waits for a thread that may stand still. */
     void *context;
     void (*read)(void *context, uint64_t readings[READING_COUNT]);
     enum admin_state (*state)(void *context);

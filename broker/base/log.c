@@ -158,13 +158,18 @@ static size_t write_out(const struct log *log, const char *text, size_t size)
     return 0;
 }
 
+static void begin_line(const struct log *log, struct log_line *line, enum log_event_id id)
+{
+    (log->options.journal ? log_line_begin_journal : log_line_begin)(
+        line, log->options.json, env_wall_ms(log->options.env), events[id].level, events[id].name);
+}
+
 /* A line about lines that are missing. It is the writer's own, so it needs no room in the queue. */
 static size_t write_dropped(const struct log *log, uint64_t dropped)
 {
     struct log_line line;
     const struct log_field field = LOG_U("lines", dropped);
-    log_line_begin(&line, log->options.json, env_wall_ms(log->options.env),
-                   log_event_level(LOG_EVENT_LOG_DROPPED), log_event_name(LOG_EVENT_LOG_DROPPED));
+    begin_line(log, &line, LOG_EVENT_LOG_DROPPED);
     log_line_field(&line, &field);
     log_line_end(&line);
     return write_out(log, line.text, line.size);
@@ -357,8 +362,7 @@ void log_event(struct log *log, enum log_event_id id, const struct log_field *fi
         return;
     }
     struct log_line line;
-    log_line_begin(&line, log->options.json, env_wall_ms(log->options.env), events[id].level,
-                   events[id].name);
+    begin_line(log, &line, id);
     if (suppressed > 0) {
         const struct log_field field = LOG_U("suppressed", suppressed);
         log_line_field(&line, &field);

@@ -57,6 +57,7 @@ struct log_options {
     enum log_level level; /* less important events are ignored */
     int fd;               /* borrowed; never closed */
     bool json;            /* else readable text */
+    bool journal;         /* each line begins with its priority for syslog, and text has no time */
     const struct env *env;
     uint32_t lines_per_second_per_event; /* 0: the default of 10; UINT32_MAX: no limit */
     struct metrics *metrics;             /* may be NULL; log_lines and log_dropped, block 0 */

@@ -159,12 +159,16 @@ static bool put_value(struct log_line *line, const struct log_field *field)
     return put_run(line, text, strnlen(text, LOG_LINE_BYTES_MAX));
 }
 
-void log_line_begin(struct log_line *line, bool json, uint64_t wall_ms, enum log_level level,
-                    const char *event)
+static void reset(struct log_line *line, bool json)
 {
     line->json = json;
     line->cut = false;
     line->size = 0;
+}
+
+static void put_head(struct log_line *line, bool json, uint64_t wall_ms, enum log_level level,
+                     const char *event)
+{
     struct tm tm = {.tm_mday = 1};
     time_t seconds = (time_t)(wall_ms / 1000);
     (void)gmtime_r(&seconds, &tm);
@@ -177,6 +181,26 @@ void log_line_begin(struct log_line *line, bool json, uint64_t wall_ms, enum log
              json ? "{\"time\":\"%s\",\"level\":\"%s\",\"event\":\"%s\"" : "%s %-5s %s", time_text,
              log_level_name(level), event);
     put_text(line, head);
+}
+
+void log_line_begin(struct log_line *line, bool json, uint64_t wall_ms, enum log_level level,
+                    const char *event)
+{
+    reset(line, json);
+    put_head(line, json, wall_ms, level, event);
+}
+
+void log_line_begin_journal(struct log_line *line, bool json, uint64_t wall_ms,
+                            enum log_level level, const char *event)
+{
+    /* debug, info, warning, error of syslog(3) */
+    static const char *const priorities[] = {"<7>", "<6>", "<4>", "<3>"};
+    reset(line, json);
+    put_text(line, priorities[level]);
+    if (json)
+        put_head(line, json, wall_ms, level, event);
+    else
+        put_text(line, event);
 }
 
 void log_line_field(struct log_line *line, const struct log_field *field)

@@ -26,6 +26,10 @@ struct log_line {
 
 void log_line_begin(struct log_line *line, bool json, uint64_t wall_ms, enum log_level level,
                     const char *event);
+/* The same for systemd's journal, which takes "<4>" off again and has a clock of its own: a line of
+ * text then begins with the event. */
+void log_line_begin_journal(struct log_line *line, bool json, uint64_t wall_ms,
+                            enum log_level level, const char *event);
 void log_line_field(struct log_line *line, const struct log_field *field);
 
 /* Ends the line with a newline: text and size are complete. */

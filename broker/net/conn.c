@@ -574,12 +574,26 @@ void *net_kept(struct net *net, conn_handle handle)
     return conn != NULL ? conn->kept : NULL;
 }
 
+void address_text(const struct sockaddr_storage *address, char text[NET_ADDRESS_BYTES_MAX])
+{
+    char host[INET6_ADDRSTRLEN] = "?";
+    text[0] = '\0';
+    if (address->ss_family == AF_INET) {
+        const struct sockaddr_in *v4 = (const struct sockaddr_in *)address;
+        inet_ntop(AF_INET, &v4->sin_addr, host, sizeof(host));
+        snprintf(text, NET_ADDRESS_BYTES_MAX, "%s:%u", host, ntohs(v4->sin_port));
+    } else if (address->ss_family == AF_INET6) {
+        const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)address;
+        inet_ntop(AF_INET6, &v6->sin6_addr, host, sizeof(host));
+        snprintf(text, NET_ADDRESS_BYTES_MAX, "[%s]:%u", host, ntohs(v6->sin6_port));
+    }
+}
+
 void net_address(struct net *net, conn_handle handle, char text[NET_ADDRESS_BYTES_MAX])
 {
     struct conn *conn = conn_find(net, handle);
     struct sockaddr_storage address = {0};
     socklen_t size = sizeof(address);
-    char host[INET6_ADDRSTRLEN] = "?";
     text[0] = '\0';
     if (conn == NULL)
         return;
@@ -587,15 +601,6 @@ void net_address(struct net *net, conn_handle handle, char text[NET_ADDRESS_BYTE
         snprintf(text, NET_ADDRESS_BYTES_MAX, "%s", tls_peer(conn->tls));
         return;
     }
-    if (getpeername(conn->fd, (struct sockaddr *)&address, &size) != 0)
-        return;
-    if (address.ss_family == AF_INET) {
-        struct sockaddr_in *v4 = (struct sockaddr_in *)&address;
-        inet_ntop(AF_INET, &v4->sin_addr, host, sizeof(host));
-        snprintf(text, NET_ADDRESS_BYTES_MAX, "%s:%u", host, ntohs(v4->sin_port));
-    } else if (address.ss_family == AF_INET6) {
-        struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&address;
-        inet_ntop(AF_INET6, &v6->sin6_addr, host, sizeof(host));
-        snprintf(text, NET_ADDRESS_BYTES_MAX, "[%s]:%u", host, ntohs(v6->sin6_port));
-    }
+    if (getpeername(conn->fd, (struct sockaddr *)&address, &size) == 0)
+        address_text(&address, text);
 }

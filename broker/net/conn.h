@@ -119,7 +119,6 @@ struct reactor {
     _Atomic(struct conn *) orders; /* newest first */
     _Atomic bool wake_pending;
     _Atomic bool sleeping;
-    _Atomic uint64_t began_ms; /* the batch, for net_look */
     pthread_mutex_t adopt_lock;
     struct arrival *adopted; /* given by the accepting reactor */
     size_t adopted_count, adopted_capacity;
@@ -179,6 +178,10 @@ static inline void conn_discount(struct net *net, const struct arrival *arrival)
 }
 
 struct conn *conn_at(struct reactor *reactor, uint32_t slot);
+
+/* As net_address gives it. */
+struct sockaddr_storage;
+void address_text(const struct sockaddr_storage *address, char text[NET_ADDRESS_BYTES_MAX]);
 
 /* NULL when the handle is stale. */
 struct conn *conn_find(struct net *net, conn_handle handle);

@@ -110,6 +110,13 @@ static int open_one(struct listener *listener, const char *option, const char *t
     return 0;
 }
 
+/* A socket that whoever started us has opened; taken over. */
+static void take_over(struct listener *listener, int fd)
+{
+    listener->fd = fd;
+    listener->port = port_of(fd);
+}
+
 static bool is_given(const char *text)
 {
     return text != NULL && text[0] != '\0';
@@ -122,13 +129,18 @@ int listener_open(struct net *net, char *error)
                                     .key = options->tls_key_file,
                                     .client_ca = options->tls_client_ca_file};
     int failed = 0;
-    bool needs_plain = options->address != NULL && !is_given(options->tls_address);
-    if (needs_plain || is_given(options->address))
+    bool by_tls = options->tls_fd != 0 || is_given(options->tls_address);
+    bool needs_plain = options->address != NULL && !by_tls;
+    if (options->tls_fd != 0)
+        take_over(&net->listeners[LISTENER_TLS], options->tls_fd);
+    if (options->plain_fd != 0)
+        take_over(&net->listeners[LISTENER_PLAIN], options->plain_fd);
+    else if (needs_plain || is_given(options->address))
         failed = open_one(&net->listeners[LISTENER_PLAIN], "listen.tcp", options->address, error);
-    if (failed != 0 || !is_given(options->tls_address))
+    if (failed != 0 || !by_tls)
         return failed;
     failed = tls_domain_open(&net->tls, &files, error);
-    if (failed == 0)
+    if (failed == 0 && options->tls_fd == 0)
         failed = open_one(&net->listeners[LISTENER_TLS], "listen.tls", options->tls_address, error);
     return failed;
 }
@@ -337,6 +349,15 @@ uint16_t net_tls_port(const struct net *net)
     return net->listeners[LISTENER_TLS].port;
 }
 
+void net_listen_address(const struct net *net, bool tls, char text[NET_ADDRESS_BYTES_MAX])
+{
+    const struct listener *listener = &net->listeners[tls ? LISTENER_TLS : LISTENER_PLAIN];
+    struct sockaddr_storage address = {0};
+    socklen_t size = sizeof(address);
+    getsockname(listener->fd, (struct sockaddr *)&address, &size);
+    address_text(&address, text);
+}
+
 int net_reload_tls(struct net *net, char *error)
 {
     error[0] = '\0';
@@ -348,7 +369,7 @@ uint32_t net_count(struct net *net)
     return atomic_load_explicit(&net->open, memory_order_relaxed);
 }
 
-static void wake_all(struct net *net)
+void net_wake_all(struct net *net)
 {
     uint64_t one = 1;
     for (unsigned i = 0; i < net->options.reactors; i++)
@@ -358,13 +379,13 @@ static void wake_all(struct net *net)
 void net_stop_accepting(struct net *net)
 {
     atomic_store_explicit(&net->accept_off, true, memory_order_release);
-    wake_all(net);
+    net_wake_all(net);
 }
 
 void net_stop(struct net *net)
 {
     atomic_store_explicit(&net->stopping, true, memory_order_seq_cst);
-    wake_all(net);
+    net_wake_all(net);
     for (unsigned i = 0; i < net->started; i++)
         pthread_join(net->reactors[i].pthread, NULL);
     net->started = 0;

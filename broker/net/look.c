@@ -10,15 +10,10 @@
 
 void net_look(struct net *net, struct net_look *look)
 {
-    uint64_t now_ms = env_monotonic_ms(net->options.env);
     *look = (struct net_look){
         .output_bytes = atomic_load_explicit(&net->output_total, memory_order_relaxed)};
     for (unsigned i = 0; i < net->started; i++) {
         struct reactor *reactor = &net->reactors[i];
-        uint64_t began_ms = atomic_load_explicit(&reactor->began_ms, memory_order_relaxed);
-        bool sleeps = atomic_load_explicit(&reactor->sleeping, memory_order_relaxed);
-        if (!sleeps && began_ms != 0 && now_ms > began_ms && now_ms - began_ms > look->batch_ms)
-            look->batch_ms = now_ms - began_ms;
         if (atomic_load_explicit(&reactor->accept_resume_ms, memory_order_relaxed) != 0)
             look->accept_paused = true;
     }

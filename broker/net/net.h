@@ -74,6 +74,7 @@ struct net_events {
 struct net_options {
     const char *address; /* HOST:PORT, numeric host or name; port 0 for any; NULL or "": none */
     const char *tls_address;          /* the same, for TLS */
+    int plain_fd, tls_fd; /* sockets that listen already, taken instead of the addresses; 0: none */
     const char *tls_certificate_file; /* PEM, with those that signed it */
     const char *tls_key_file;
     const char *tls_client_ca_file; /* "": clients show no certificates */
@@ -112,6 +113,9 @@ int net_start(struct net *net);
 uint16_t net_port(const struct net *net);
 uint16_t net_tls_port(const struct net *net);
 
+/* Which addresses those are, "1.2.3.4:567" or "[::1]:567". */
+void net_listen_address(const struct net *net, bool tls, char text[NET_ADDRESS_BYTES_MAX]);
+
 /* Reads certificate, key and client CA again, from any thread; blocks on the disk. All of them are
  * used for the handshakes that begin from then on, or, with -EINVAL and a line in `error` (256
  * bytes), none. -ENOTSUP without TLS. */
@@ -133,7 +137,6 @@ int net_listen(const char *option, const char *address, uint16_t *port, char *er
 /* The state of a moment lately. */
 struct net_look {
     uint64_t output_bytes; /* memory of the output that waits, of all connections */
-    uint64_t batch_ms;     /* for how long the I/O thread that is slowest has been in its batch */
     bool accept_paused;    /* for lack of descriptors or memory */
 };
 void net_look(struct net *net, struct net_look *look);
@@ -191,6 +194,9 @@ void net_consumed(struct net *net, conn_handle conn);
 /* Any thread, also with a stale handle: the connection's I/O thread begins a batch soon, hence
  * on_begin. What the caller wrote before is visible there. */
 void net_wake(struct net *net, conn_handle conn);
+
+/* The same for every I/O thread. */
+void net_wake_all(struct net *net);
 
 uint32_t net_count(struct net *net);
 

@@ -35,6 +35,7 @@ struct runner {
     uint64_t wall_ms;   /* for stamps */
     unsigned turns;     /* that it has run */
     void *scratch;      /* the owner's, for the behaviours */
+    _Atomic uint64_t *beats; /* counts the rounds of a worker, for whoever looks; may be NULL */
 };
 
 /* What becomes of the actor at the end of its turn. */

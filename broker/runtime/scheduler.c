@@ -86,6 +86,12 @@ void scheduler_wake(struct scheduler *scheduler)
     count(scheduler, NULL, METRIC_wakeups);
 }
 
+void scheduler_wake_all(struct scheduler *scheduler)
+{
+    atomic_fetch_add_explicit(&scheduler->epoch, 1, memory_order_seq_cst);
+    syscall(SYS_futex, &scheduler->epoch, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
+}
+
 static void list(struct scheduler *scheduler, struct runner *runner, uint32_t slot)
 {
     /* A cell can look taken while a slow consumer is between claiming and freeing it. */
@@ -237,6 +243,8 @@ static void *work(void *argument)
     while (!atomic_load_explicit(&scheduler->stopping, memory_order_acquire)) {
         worker->runner.now_ms = env_monotonic_ms(env);
         worker->runner.wall_ms = env_wall_ms(env);
+        if (worker->runner.beats != NULL)
+            atomic_fetch_add_explicit(worker->runner.beats, 1, memory_order_relaxed);
         if (scheduler_run(scheduler, &worker->runner, WORKER_BATCH_TURNS) > 0)
             continue;
         if (scheduler_backlog(scheduler))
@@ -271,8 +279,7 @@ int scheduler_start(struct scheduler *scheduler, unsigned count,
 void scheduler_stop(struct scheduler *scheduler)
 {
     atomic_store_explicit(&scheduler->stopping, true, memory_order_seq_cst);
-    atomic_fetch_add_explicit(&scheduler->epoch, 1, memory_order_seq_cst);
-    syscall(SYS_futex, &scheduler->epoch, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
+    scheduler_wake_all(scheduler);
     for (unsigned i = 0; i < scheduler->worker_count; i++)
         pthread_join(scheduler->workers[i].thread, NULL);
     free(scheduler->workers);

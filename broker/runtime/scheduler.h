@@ -59,6 +59,9 @@ void scheduler_continue(struct scheduler *scheduler, struct runner *runner, acto
 bool scheduler_backlog(const struct scheduler *scheduler);
 void scheduler_wake(struct scheduler *scheduler);
 
+/* Every worker comes round once, so that a look at its runner's beats says whether it can. */
+void scheduler_wake_all(struct scheduler *scheduler);
+
 /* For a seeded schedule: takes one listed slot out, and runs one turn of a slot taken out. */
 bool scheduler_take(struct scheduler *scheduler, uint32_t *slot);
 void scheduler_turn(struct scheduler *scheduler, struct runner *runner, uint32_t slot);

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_BROKER_ACTIVATION_H
+#define USHER_BROKER_ACTIVATION_H
+
+/* Listening sockets that the service manager has opened (LISTEN_FDS, LISTEN_FDNAMES, LISTEN_PID). */
+
+#include "broker/config.h"
+
+struct passed_sockets {
+    int tcp_fd, tls_fd; /* 0: none, and the options say where to listen */
+};
+
+/* Takes what was passed to this process, once: the variables are gone afterwards. 0, also when
+ * nothing was passed; -EINVAL with a line in `error` (BROKER_ERROR_BYTES) when a descriptor is
+ * not what can be used. Not while other threads read the environment. */
+int activation_take(struct passed_sockets *passed, const struct options *options, char *error);
+
+#endif

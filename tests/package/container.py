@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The container recipe, as far as that goes without building it: what it copies is there, what it
+installs is what the build needs and the program links, and its command line is a valid one."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+from usherplay import check, check_equal, program
+
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+# Of the packages that ./dev installs, those that nothing but tests and other compilers need.
+NOT_FOR_BUILDING = {"clang", "libclang-rt-14-dev", "nng-utils", "openssl", "python3-protobuf",
+                    "python3-jwt", "python3-cryptography", "iproute2", "spin", "adduser"}
+
+
+def main():
+    with open(os.path.join(ROOT, "cmake/Containerfile"), encoding="utf-8") as file:
+        text = re.sub(r"\\\n", " ", re.sub(r"^#.*\n", "", file.read(), flags=re.M))
+    stages = text.split("\nFROM ")[1:]
+    check_equal(len(stages), 2, "stages")
+    for line in re.findall(r"^COPY (?!--from)(.*) \S+$", stages[0], re.M):
+        for name in line.split():
+            check(os.path.exists(os.path.join(ROOT, name)), f"COPY of {name}, which is not there")
+    copied = set(re.findall(r"^COPY --from=build (\S+)", stages[1], re.M))
+    check_equal(copied, {f"/source/build/release/bin/{name}" for name in ("usherd", "usherctl")},
+                "what is taken from the build")
+    installed = [set(re.search(r"--no-install-recommends (.*?)(?: &&|\n)", stage).group(1).split())
+                 for stage in stages]
+    with open(os.path.join(ROOT, "dev"), encoding="utf-8") as file:
+        wanted = set(re.search(r"^packages=\((.*?)\)", file.read(), re.M | re.S).group(1).split())
+    check(wanted - NOT_FOR_BUILDING <= installed[0],
+          f"the build needs {wanted - NOT_FOR_BUILDING - installed[0]}")
+    check_libraries(installed[1])
+    user = re.search(r"^USER (\S+)$", stages[1], re.M)
+    check(user and user.group(1) not in ("root", "0"), "it runs as somebody else than root")
+    check(re.search(r'^HEALTHCHECK .*CMD \["usherctl"', stages[1], re.M), "a health check")
+    command = json.loads(re.search(r"^ENTRYPOINT (.*)$", stages[1], re.M).group(1))
+    check_command(command)
+    print("ok   the recipe fits this tree; it was not built")
+
+
+def check_libraries(installed):
+    names = subprocess.run(["dpkg-query", "--search"] + linked(), text=True, capture_output=True)
+    packages = {line.partition(":")[0] for line in names.stdout.splitlines()}
+    packages = {name for name in packages if not name.startswith("libc6")}
+    check(packages == installed, f"linked {packages}, installed {installed}")
+
+
+def linked():
+    """By name below /lib or /usr/lib, as the package's list of files has it."""
+    found = set()
+    for name in ("usherd", "usherctl"):
+        text = subprocess.run(["readelf", "-d", program(name)], text=True, check=True,
+                              capture_output=True).stdout
+        found |= set(re.findall(r"\(NEEDED\).*\[(.*)\]", text))
+    return [f"*/{name}" for name in sorted(found)]
+
+
+def check_command(command):
+    valid = [program(command[0]), *command[1:], "--set", "auth.mode=token", "--set",
+             "auth.keys_file=/etc/usher/keys.json", "--check-config"]
+    check_equal(subprocess.run(valid).returncode, 0, "--check-config with keys")
+    alone = subprocess.run([program(command[0]), *command[1:], "--check-config"], text=True,
+                           capture_output=True)
+    check(alone.returncode == 78 and "auth.mode" in alone.stderr, f"open to all: {alone}")
+
+
+sys.exit(main())

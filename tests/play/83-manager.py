@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the service manager sees: readiness, reload, stop, signs of life as long as every thread
+moves, sockets that it opened itself, lines that its journal understands."""
+
+import ctypes
+import os
+import re
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+
+from usherplay import Broker, Client, check, check_equal, eventually, play, program, scaled
+
+WATCHDOG_SECONDS = 1.2 if scaled(10) == 10 else 2.4
+PATIENCE = 60.0
+LOOKED_AFTER = {"io-0", "worker-0", "committer", "clock"}
+PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT = 17, 0x4206, 0x4207
+WALL = 0x40000000
+
+# Sets the variable that names the process itself, which only that one knows.
+NAMED = ["/bin/sh", "-c", 'LISTEN_PID=$$ WATCHDOG_PID=$$ exec "$@"', "sh"]
+
+
+class Manager:
+    """A socket for notifications, and what came to it: [{name: value}]."""
+
+    def __init__(self, abstract=False):
+        self.folder = tempfile.TemporaryDirectory()
+        path = os.path.join(self.folder.name, "notify")
+        self.address = f"@{path}" if abstract else path
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(self.address.replace("@", "\0", 1))
+        self.came = []
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        while True:
+            text = self.socket.recv(4096).decode()
+            self.came.append(dict(line.split("=", 1) for line in text.split("\n")))
+
+    def wait(self, name, value="1", after=0):
+        """Waits for the first such message from number `after` on; gives its number."""
+        def found():
+            for number, message in enumerate(self.came[after:], after):
+                if message.get(name) == value:
+                    return number + 1
+            return 0
+        return eventually(found, f"{name}={value} after {self.came[-5:]}", PATIENCE) - 1
+
+
+def scene_ready_reload_stop():
+    for abstract in (False, True):
+        manager = Manager(abstract)
+        with Broker(environment={"NOTIFY_SOCKET": manager.address}) as broker:
+            ready = manager.wait("READY")
+            check(str(broker.port) in manager.came[ready]["STATUS"], manager.came)
+            check_equal(ready, 0, "what comes before READY=1")
+            broker.process.send_signal(signal.SIGHUP)
+            reloading = manager.wait("RELOADING", after=ready + 1)
+            check(int(manager.came[reloading]["MONOTONIC_USEC"]) > 0, manager.came)
+            again = manager.wait("READY", after=reloading)
+            with Client(broker) as alice:
+                alice.login("alice")
+                broker.process.terminate()
+                stopping = manager.wait("STOPPING", after=again)
+            check("1 client connection" in manager.came[stopping]["STATUS"], manager.came)
+            check_equal(broker.stop(), 0, "the exit code")
+        check(not [1 for message in manager.came if "WATCHDOG" in message],
+              f"nobody asked for signs of life: {manager.came}")
+
+
+# --- signs of life ---------------------------------------------------------------------------------
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def ptrace(request, thread):
+    LIBC.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+    if LIBC.ptrace(request, thread, None, None) != 0:
+        raise OSError(ctypes.get_errno(), f"ptrace {request:#x} of {thread}")
+
+
+class Frozen:
+    """One thread of another process stands still."""
+
+    def __init__(self, thread):
+        self.thread = thread
+
+    def __enter__(self):
+        ptrace(PTRACE_SEIZE, self.thread)
+        ptrace(PTRACE_INTERRUPT, self.thread)
+        os.waitpid(self.thread, WALL)
+
+    def __exit__(self, kind, value, trace):
+        ptrace(PTRACE_DETACH, self.thread)
+
+
+def still_of(broker, manager, thread):
+    """Freezes it; gives what the broker calls it, or None when there are signs of life all the
+    same. A look that has begun before counts for neither, so the second one does."""
+    with Frozen(thread):
+        lines, signs = len(broker.log_events("thread_still")), len(manager.came)
+
+        def verdict():
+            news = broker.log_events("thread_still")[lines:]
+            if len(manager.came) >= signs + 2:
+                return ["moves"]
+            return [line["thread"] for line in news[1:]]
+        name = eventually(verdict, "neither a sign of life nor a complaint", PATIENCE)[-1]
+        if name == "moves":
+            return None
+        silent = len(manager.came)
+        broker.wait_log("thread_still", PATIENCE, count=len(broker.log_events("thread_still")) + 1)
+        check_equal(len(manager.came), silent, f"signs of life while {name} stands still")
+    manager.wait("WATCHDOG", after=len(manager.came))
+    return name
+
+
+def scene_watchdog():
+    manager = Manager()
+    environment = {"NOTIFY_SOCKET": manager.address,
+                   "WATCHDOG_USEC": str(int(WATCHDOG_SECONDS * 1e6))}
+    with Broker({"threads.io": 1, "threads.workers": 1}, environment=environment,
+                wrapper=NAMED) as broker:
+        first = manager.wait("WATCHDOG")
+        manager.wait("WATCHDOG", after=first + 1)
+        check("STATUS" in manager.came[first], manager.came)
+        threads = sorted(int(name) for name in os.listdir(f"/proc/{broker.process.pid}/task"))
+        threads.remove(broker.process.pid)
+        seen = set()
+        for thread in reversed(threads):
+            try:
+                name = still_of(broker, manager, thread)
+            except PermissionError as error:
+                print(f"     not tried, threads cannot be stopped here: {error}")
+                return
+            if name is not None:
+                seen.add(name)
+            if seen == LOOKED_AFTER:
+                break
+        check_equal(seen, LOOKED_AFTER, "threads whose standing still is noticed")
+
+
+def scene_watchdog_of_another():
+    manager = Manager()
+    environment = {"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": "20000", "WATCHDOG_PID": "1"}
+    with Broker(environment=environment) as broker:
+        broker.process.send_signal(signal.SIGHUP)
+        manager.wait("READY", after=manager.wait("RELOADING"))
+        check(not [1 for message in manager.came if "WATCHDOG" in message], manager.came)
+
+
+# --- sockets --------------------------------------------------------------------------------------
+
+def listening(address=("127.0.0.1", 0), family=socket.AF_INET, listens=True):
+    stream = socket.socket(family, socket.SOCK_STREAM)
+    stream.bind(address)
+    if listens:
+        stream.listen()
+    return stream
+
+
+def activated(sockets, names=None, options=(), listen_pid=None, wait=True):
+    """A broker that is given these sockets as descriptors 3 and on."""
+    moves = " ".join(f"{number}<&{stream.fileno()}" for number, stream in enumerate(sockets, 3))
+    for stream in sockets:
+        os.set_inheritable(stream.fileno(), True)
+    text = f'exec {moves}; LISTEN_PID={listen_pid or "$$"} exec "$@"'
+    environment = {"LISTEN_FDS": str(len(sockets))}
+    if names is not None:
+        environment["LISTEN_FDNAMES"] = ":".join(names)
+    return PassingBroker(dict(options), environment=environment, wait=wait,
+                         wrapper=["/bin/bash", "-c", text, "bash"])
+
+
+class PassingBroker(Broker):
+    """Popen closes everything above 2 otherwise."""
+
+    def start(self, wait=True):
+        real = subprocess.Popen
+        try:
+            subprocess.Popen = lambda *a, **k: real(*a, **{**k, "close_fds": False})
+            return super().start(wait)
+        finally:
+            subprocess.Popen = real
+
+
+def scene_passed_socket():
+    with listening() as stream:
+        port = stream.getsockname()[1]
+        broker = activated([stream], options={"listen.tcp": "127.0.0.1:1"})
+        with broker:
+            check_equal(broker.wait_log("listening")["address"], f"127.0.0.1:{port}", "the log")
+            broker.address = ("127.0.0.1", port)
+            with Client(broker) as alice:
+                alice.login("alice")
+            broker.stop()
+            # The manager still has it: whoever comes now is served by the next process.
+            with Client(broker) as early:
+                broker.start()
+                early.login("early", timeout=PATIENCE)
+
+
+def scene_passed_to_another():
+    with listening() as stream, activated([stream], listen_pid=1) as broker:
+        check_equal(broker.wait_log("listening")["port"], broker.port, "the port in use")
+
+
+def refused(sockets, names, what, options=()):
+    broker = activated(sockets, names, options, wait=False)
+    try:
+        check_equal(broker._wait_end(PATIENCE), 78, f"the exit code for {what}")
+        check(any("socket activation" in line for line in broker.raw_lines()), broker.raw_lines())
+    finally:
+        broker.close()
+
+
+def scene_sockets_that_are_refused():
+    with tempfile.TemporaryDirectory() as folder, listening() as one, listening() as two, \
+            listening() as three, listening(listens=False) as deaf, \
+            listening(("0.0.0.0", 0)) as wide, \
+            listening(os.path.join(folder, "unix"), socket.AF_UNIX) as local:
+        refused([one, two], ["listen.tcp", "listen.tcp"], "two of a kind")
+        refused([one, two, three], ["listen.tcp", "listen.tls", "x"], "three sockets")
+        refused([deaf], ["listen.tcp"], "a socket that does not listen")
+        refused([local], ["listen.tcp"], "a unix socket")
+        refused([wide], ["listen.tcp"], "auth.mode open on every address")
+        with activated([wide], ["listen.tcp"], {"auth.allow_open_network": "true"}) as broker:
+            check_equal(broker.wait_log("listening")["port"], wide.getsockname()[1], "the port")
+
+
+# --- the journal -----------------------------------------------------------------------------------
+
+def journal_lines(log_format, right=True):
+    """What a start that fails and one that succeeds say, with stderr a pipe that the manager names."""
+    reader, writer = os.pipe()
+    status = os.fstat(writer)
+    name = f"{status.st_dev}:{status.st_ino + (0 if right else 1)}"
+    with tempfile.TemporaryDirectory() as folder:
+        process = subprocess.Popen(
+            [program("usherd"), "--set", "listen.tcp=127.0.0.1:0", "--set",
+             f"store.path={folder}/store", "--set", f"log.format={log_format}"],
+            stderr=writer, env={**os.environ, "JOURNAL_STREAM": name})
+        os.close(writer)
+        lines = []
+        with os.fdopen(reader) as file:
+            for line in file:
+                lines.append(line.rstrip("\n"))
+                if "listening" in line and "backends" in line:
+                    process.terminate()
+        check_equal(process.wait(), 0, "the exit code")
+    return lines
+
+
+def scene_journal():
+    lines = journal_lines("auto")
+    check(all(re.match(r"<[3467]>[a-z_]+( |$)", line) for line in lines), lines)
+    check([line for line in lines if line.startswith("<6>ready port=")], lines)
+    if os.geteuid() == 0:
+        check([line for line in lines if line.startswith("<4>running_as_root")], lines)
+    check(all(re.match(r'<[3467]>{"time":"', line) for line in journal_lines("json")), "json")
+    elsewhere = journal_lines("auto", right=False)
+    check(all(line.startswith('{"time":') for line in elsewhere), elsewhere)
+
+
+play(scene_ready_reload_stop, scene_watchdog, scene_watchdog_of_another, scene_passed_socket,
+     scene_passed_to_another, scene_sockets_that_are_refused, scene_journal)
