@@ -3,6 +3,7 @@
 
 #include "actors/user.h"
 #include "base/check.h"
+#include "base/memory.h"
 #include "backend.pb-c.h"
 #include "proto/broker_frame.h"
 #include "client.pb-c.h"
@@ -56,8 +57,8 @@ void handle_attach(struct session *session, struct message *message, struct turn
         message_destroy(message);
         return;
     }
-    struct change *change = turn_change(turn, CHANGE_ATTACH, message);
-    CHECK_DEBT(change != NULL, "no memory for a login");
+    struct change *change;
+    MEMORY_MUST((change = turn_change(turn, CHANGE_ATTACH, message)) != NULL, "a login");
     bool takeover = session->status != SESSION_NONE;
     session_describe(session, turn, change, USHER__V1__PRESENCE_EVENT__KIND__ONLINE,
                      takeover ? USHER__V1__PRESENCE_EVENT__CAUSE__TAKEOVER
@@ -118,8 +119,8 @@ void handle_resume(struct session *session, struct message *message, struct turn
         message_destroy(message);
         return;
     }
-    struct change *change = turn_change(turn, CHANGE_RESUME, message);
-    CHECK_DEBT(change != NULL, "no memory for a resume");
+    struct change *change;
+    MEMORY_MUST((change = turn_change(turn, CHANGE_RESUME, message)) != NULL, "a resume");
     session_describe(session, turn, change, USHER__V1__PRESENCE_EVENT__KIND__RESUMED,
                      USHER__V1__PRESENCE_EVENT__CAUSE__UNKNOWN);
     memcpy(change->record.address, resume->address, sizeof(change->record.address));
@@ -147,8 +148,7 @@ static void welcome(struct session *session, struct turn *turn, uint64_t id, uin
         .node = bytes_of_text(turn->settings->node),
     };
     size_t offset = turn->out.size;
-    int error = broker_frame_welcome(&turn->out, id, &fields);
-    CHECK_DEBT(error == 0, "no memory for a Welcome");
+    MEMORY_MUST(broker_frame_welcome(&turn->out, id, &fields) == 0, "a Welcome");
     turn_effect(turn, EFFECT_WELCOMED, session->conn);
     turn_send(turn, session->conn, offset);
 }
@@ -233,8 +233,8 @@ void resume_committed(struct session *session, struct change *change, struct tur
     session_replay(session, turn, resume->last_seq);
     if (session->held != NULL && session->held->size > 0) {
         size_t offset = turn->out.size;
-        int error = buffer_append(&turn->out, session->held->data, session->held->size);
-        CHECK_DEBT(error == 0, "no memory for kept answers");
+        MEMORY_MUST(buffer_append(&turn->out, session->held->data, session->held->size) == 0,
+                    "kept answers");
         turn_send(turn, session->conn, offset);
         buffer_fini(session->held);
     }

@@ -3,6 +3,7 @@
 
 #include "actors/user.h"
 #include "base/check.h"
+#include "base/memory.h"
 #include "backend.pb-c.h"
 #include "proto/broker_frame.h"
 #include "client.pb-c.h"
@@ -136,7 +137,6 @@ static void go_on(struct session *session, struct turn *turn)
         struct frames_message *first = session->unread;
         if (!handle_batch(session, first, &budget, turn)) {
             struct message *more = message_create(MESSAGE_MORE_FRAMES, sizeof(*more));
-            CHECK_DEBT(more != NULL, "no memory for an event");
             turn_post(turn, turn->self, more);
             return;
         }
@@ -180,8 +180,8 @@ void session_drop_frames(struct session *session, struct turn *turn)
 void handle_ping(struct session *session, const struct client_frame *frame, struct turn *turn)
 {
     size_t offset = turn->out.size;
-    int error = broker_frame_pong(&turn->out, frame->id, frame->ping.stamp, turn->wall_ms);
-    CHECK_DEBT(error == 0, "no memory for a Pong");
+    MEMORY_MUST(broker_frame_pong(&turn->out, frame->id, frame->ping.stamp, turn->wall_ms) == 0,
+                "a Pong");
     turn_send(turn, session->conn, offset);
 }
 
@@ -198,7 +198,6 @@ void handle_ack(struct session *session, const struct client_frame *frame, struc
 void handle_logout(struct session *session, const struct client_frame *frame, struct turn *turn)
 {
     struct message *cause = message_create(MESSAGE_FRAMES, sizeof(struct frames_message));
-    CHECK_DEBT(cause != NULL, "no memory for a logout");
     struct frames_message *because = (struct frames_message *)cause;
     because->conn = session->conn;
     because->done = because->size = 0;
