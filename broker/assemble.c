@@ -145,6 +145,10 @@ int broker_assemble(struct broker *broker, const struct options *options, const 
     fill_counters(broker);
     ingress_wire(broker);
     int failed = make_threads(broker);
+    broker->settings.source_rates = source_rates_create(
+        (uint32_t)options->limits_requests_per_second_per_source, env);
+    if (broker->settings.source_rates == NULL)
+        failed = failed != 0 ? failed : -ENOMEM;
     log_set_metrics(log, broker->metrics);
     memory_open(options->limits_memory_bytes, log, broker->metrics);
     return failed != 0 ? failed : make_actors(broker);
@@ -217,6 +221,7 @@ void broker_dismantle(struct broker *broker)
     memory_close();
     log_set_metrics(broker->log, NULL);
     metrics_destroy(broker->metrics);
+    source_rates_destroy(broker->settings.source_rates);
     free(broker->link_token);
 }
 

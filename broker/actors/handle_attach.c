@@ -153,6 +153,15 @@ static void welcome(struct session *session, struct turn *turn, uint64_t id, uin
     turn_send(turn, session->conn, offset);
 }
 
+/* Of the address that the session has now. */
+static void hold_source(struct session *session, struct turn *turn)
+{
+    struct source_rate *before = session->source;
+    session->source = source_rates_enter(turn->settings->source_rates,
+                                         bytes_of_text(session_address(session)));
+    source_rates_leave(turn->settings->source_rates, before);
+}
+
 static void bind(struct session *session, struct turn *turn, uint64_t conn)
 {
     if (session->status == SESSION_IS_DETACHED)
@@ -192,6 +201,7 @@ void attach_committed(struct session *session, struct change *change, struct tur
     session->unnumbered = false;
     memcpy(session->secret, change->record.secret, SECRET_BYTES);
     session_set_details(session, attach->address, attach->client);
+    hold_source(session, turn);
     bind(session, turn, attach->conn);
     session_renumber(session, 1);
     welcome(session, turn, attach->id, USHER__V1__WELCOME__REPLAY__FRESH, 1);
@@ -215,6 +225,7 @@ void resume_committed(struct session *session, struct change *change, struct tur
     strncpy(client, session_client(session), sizeof(client) - 1);
     client[sizeof(client) - 1] = '\0';
     session_set_details(session, resume->address, client);
+    hold_source(session, turn);
     bind(session, turn, resume->conn);
     if (session->unnumbered)
         /* One number is left out for all that is missing: until a Welcome that says PARTIAL was

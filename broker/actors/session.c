@@ -47,6 +47,7 @@ void session_clear(struct session *session, struct turn *turn)
         buffer_fini(session->held);
     free(session->held);
     fight_destroy(session->fight);
+    source_rates_leave(turn->settings->source_rates, session->source);
     free(session->details);
     *session = (struct session){0};
 }
