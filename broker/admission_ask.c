@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/check.h"
+#include "base/memory.h"
 #include "broker/admission_private.h"
 #include "client.pb-c.h"
 
@@ -87,13 +87,14 @@ static struct user_call_message *make_call(struct admission *admission,
     const struct attach_message *login = job->attach;
     size_t client_size = strlen(login->client);
     struct buffer payload = {0};
-    CHECK_DEBT(buffer_append(&payload, job->token, job->token_size) == 0 &&
-                   buffer_append(&payload, login->client, client_size) == 0,
-               "no memory for a login");
-    struct user_call_message *call = user_call_create(
-        bytes_of_text(login->user), bytes_of_text(admission->broker->options->auth_service),
-        bytes_of_text(login->address), (struct bytes){payload.data, payload.size});
-    CHECK_DEBT(call != NULL, "no memory for a login");
+    MEMORY_MUST(buffer_append(&payload, job->token, job->token_size) == 0, "a login");
+    MEMORY_MUST(buffer_append(&payload, login->client, client_size) == 0, "a login");
+    struct user_call_message *call;
+    struct bytes service = bytes_of_text(admission->broker->options->auth_service);
+    struct bytes body = {payload.data, payload.size};
+    MEMORY_MUST((call = user_call_create(bytes_of_text(login->user), service,
+                                         bytes_of_text(login->address), body)) != NULL,
+                "a login");
     if (payload.data != NULL)
         explicit_bzero(payload.data, payload.size);
     buffer_fini(&payload);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/check.h"
+#include "base/memory.h"
 #include "broker/parts.h"
 
 /* The parts of a broker that are the same whoever brings clock, store, clients and backends: put
@@ -147,7 +148,12 @@ int broker_assemble(struct broker *broker, const struct options *options, const 
     fill_counters(broker);
     ingress_wire(broker);
     int failed = make_threads(broker);
+    broker->settings.source_rates = source_rates_create(
+        (uint32_t)options->limits_requests_per_second_per_source, env);
+    if (broker->settings.source_rates == NULL)
+        failed = failed != 0 ? failed : -ENOMEM;
     log_set_metrics(log, broker->metrics);
+    memory_open(options->limits_memory_bytes, log, broker->metrics);
     return failed != 0 ? failed : make_actors(broker);
 }
 
@@ -215,8 +221,10 @@ void broker_dismantle(struct broker *broker)
          broker->threads != NULL && i < broker->io_count + broker->worker_count + 2; i++)
         turn_fini(&broker->threads[i].turn);
     free(broker->threads);
+    memory_close();
     log_set_metrics(broker->log, NULL);
     metrics_destroy(broker->metrics);
+    source_rates_destroy(broker->settings.source_rates);
     free(broker->link_token);
 }
 
@@ -228,7 +236,6 @@ void broker_tell_all(struct broker *broker)
     actor_handle actor;
     while ((actor = registry_next(broker->registry, &cursor)) != 0) {
         struct stop_message *stop = message_create(MESSAGE_STOP, sizeof(*stop));
-        CHECK_DEBT(stop != NULL, "no memory for a stop");
         uint32_t chance;
         env_random(broker->env, &chance, sizeof(chance));
         stop->retry_after_ms = spread != 0 ? chance % spread : 0;

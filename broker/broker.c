@@ -167,6 +167,7 @@ static int open_link(struct broker *broker, char *error)
     int failed = 0;
     if (options->feed_url[0] != '\0')
         failed = feed_open(&broker->feed, options->feed_url, error);
+    link.feed = broker->feed;
     return failed != 0 ? failed
                        : link_open(&broker->link, &link, &broker->link_events, error);
 }

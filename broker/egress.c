@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/memory.h"
 #include "broker/parts.h"
 #include "client.pb-c.h"
 
@@ -29,7 +30,6 @@ static void perform_send(struct broker *broker, struct runner *runner, struct tu
         return;
     /* Over the output limit: the session hears of it like of any other loss. */
     struct conn_end_message *end = message_create(MESSAGE_CONN_END, sizeof(*end));
-    CHECK_DEBT(end != NULL, "no memory for an event");
     end->conn = effect->value;
     end->loss = LOSS_SLOW;
     post(broker, runner, turn->self, &end->header);
@@ -42,16 +42,18 @@ static void perform_forward(struct broker *broker, struct runner *runner, struct
     struct message *message = effect->message;
     actor_handle user =
         registry_find(broker->registry, turn->out.data + effect->offset, effect->size);
-    uint32_t limit =
-        message->kind == MESSAGE_DELIVER ? broker->settings.mailbox_messages_max : 0;
-    int error = scheduler_post(broker->scheduler, runner, user, message, limit);
+    bool deliver = message->kind == MESSAGE_DELIVER;
+    uint32_t limit = deliver ? broker->settings.mailbox_messages_max : 0;
+    int error = deliver && memory_level() == MEMORY_FULL
+                    ? -ENOBUFS
+                    : scheduler_post(broker->scheduler, runner, user, message, limit);
     if (error == 0)
         return;
-    if (message->kind == MESSAGE_DELIVER) {
-        struct deliver_message *deliver = (struct deliver_message *)message;
+    if (deliver) {
+        struct deliver_message *refused = (struct deliver_message *)message;
         if (error == -ESRCH)
             metrics_add(broker->metrics, runner->index, METRIC_sends_not_online, 1);
-        deliver_refuse(turn, deliver,
+        deliver_refuse(turn, refused,
                        error == -ENOBUFS ? USHER__V1__ERROR__CODE__BUSY
                                          : USHER__V1__ERROR__CODE__NOT_ONLINE);
     } else {
@@ -72,8 +74,8 @@ static void perform_call(struct broker *broker, struct runner *runner, struct me
                                                            : METRIC_calls_lost,
                 1);
     if (call->call != 0) {
-        struct call_result_message *result = call_result_create(code, 0, (struct bytes){0});
-        CHECK_DEBT(result != NULL, "no memory for a result");
+        struct call_result_message *result;
+        MEMORY_MUST((result = call_result_create(code, 0, (struct bytes){0})) != NULL, "a result");
         result->request = call->request;
         result->call = call->call;
         result->epoch = call->epoch;
@@ -92,11 +94,13 @@ static void perform_push_all(struct broker *broker, struct runner *runner, struc
             continue;
         struct deliver_message *deliver = deliver_create(push_all_name(push),
                                                          push_all_payload(push));
-        CHECK_DEBT(deliver != NULL, "no memory for a push");
+        if (deliver == NULL)
+            continue; /* not accepted, as with a full mailbox */
         deliver->from_service = true;
         deliver->time_ms = turn->wall_ms;
         deliver->arrived_ms = turn->now_ms;
-        if (scheduler_post(broker->scheduler, runner, user, &deliver->header,
+        if (memory_level() != MEMORY_FULL &&
+            scheduler_post(broker->scheduler, runner, user, &deliver->header,
                            broker->settings.mailbox_messages_max) == 0)
             push->accepted++;
         else
@@ -123,7 +127,6 @@ static void perform_link(struct broker *broker, struct runner *runner, struct tu
     case LINK_LEAVE:
         if (!services_leave(broker->services, runner, turn->self, effect->message)) {
             struct leave_message *again = message_create(MESSAGE_LEAVE, sizeof(*again));
-            CHECK_DEBT(again != NULL, "no memory for an event");
             again->mail = effect->message;
             post(broker, runner, turn->self, &again->header);
         } else {

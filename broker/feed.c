@@ -12,7 +12,8 @@
  * event fetches it over the link.
  *
  * Nothing here knows whether anybody listens: nng's threads would have to say so, and they may
- * still be at it when the feed is closed and freed. */
+ * still be at it when the feed is closed and freed. For the same reason the watchdog of the link,
+ * which looks after this listener too, goes by nng's numbers and not by its callbacks. */
 
 struct feed {
     nng_socket socket;
@@ -21,11 +22,10 @@ struct feed {
 
 static int serve(struct feed *feed, char *error)
 {
-    nng_listener listener;
     int code = endpoint_claim(&feed->endpoint, error);
-    if (code == 0)
-        code = endpoint_listener(&feed->endpoint, feed->socket, &listener, error);
-    return code == 0 ? endpoint_start(&feed->endpoint, listener, error) : code;
+    feed->endpoint.socket = feed->socket;
+    feed->endpoint.visitor = VISITOR_SUB;
+    return code == 0 ? endpoint_listen(&feed->endpoint, error) : code;
 }
 
 int feed_open(struct feed **out, const char *url, char *error)
@@ -53,6 +53,11 @@ int feed_open(struct feed **out, const char *url, char *error)
     else
         *out = feed;
     return code;
+}
+
+struct endpoint *feed_endpoint(struct feed *feed)
+{
+    return &feed->endpoint;
 }
 
 void feed_publish(struct feed *feed, struct bytes topic, struct bytes body)

@@ -5,6 +5,7 @@
 
 #include "actors/gate.h"
 #include "base/check.h"
+#include "base/memory.h"
 #include "broker/parts.h"
 #include "proto/arena.h"
 #include "proto/broker_frame.h"
@@ -154,12 +155,27 @@ static void refuse_login(struct broker *broker, struct thread *thread, const str
               text, job->retry_after_ms);
 }
 
+/* A Login that comes when memory is short: it may try again, a Resume is still taken. */
+static void refuse_for_memory(struct broker *broker, struct thread *thread, conn_handle conn,
+                              uint64_t id)
+{
+    metrics_add(broker->metrics, thread->runner.index, METRIC_logins_refused_memory, 1);
+    LOG(broker->log, LIMIT_HIT, LOG_S("limit", "limits.memory_bytes"));
+    say_error(broker, thread, conn, id, USHER__V1__ERROR__CODE__UNAVAILABLE,
+              "memory is short (limits.memory_bytes); try again later", BUSY_RETRY_MS);
+}
+
 /* Takes the login. True: the connection is closed. */
 static bool ask_admission(struct broker *broker, struct thread *thread,
                           struct attach_message *login, struct bytes token)
 {
     struct login_job *job = login_job_create(thread, login, token);
-    CHECK_DEBT(job != NULL, "no memory for a login");
+    if (job == NULL) {
+        memory_refused();
+        refuse_for_memory(broker, thread, login->conn, login->id);
+        message_destroy(&login->header);
+        return false;
+    }
     int error = admission_submit(broker->admission, job);
     if (error == 0) {
         net_keep(broker->net, login->conn, job);
@@ -216,8 +232,11 @@ static void take_verdicts(struct broker *broker, struct thread *thread)
 static bool login(struct broker *broker, struct thread *thread, conn_handle conn,
                   const struct client_frame *frame, bool *bound)
 {
+    if (memory_level() >= MEMORY_TIGHT) {
+        refuse_for_memory(broker, thread, conn, frame->id);
+        return false;
+    }
     struct attach_message *message = message_create(MESSAGE_ATTACH, sizeof(*message));
-    CHECK_DEBT(message != NULL, "no memory for a login");
     message->conn = conn;
     message->id = frame->id;
     message->stamp_us = env_stamp_us(broker->env);
@@ -236,7 +255,6 @@ static bool resume(struct broker *broker, struct thread *thread, conn_handle con
     struct bytes name = frame->resume.username;
     struct bytes secret = frame->resume.secret;
     struct resume_message *message = message_create(MESSAGE_RESUME, sizeof(*message));
-    CHECK_DEBT(message != NULL, "no memory for a resume");
     message->conn = conn;
     message->id = frame->id;
     message->epoch = frame->resume.epoch;
@@ -297,12 +315,28 @@ static bool admit(struct broker *broker, struct thread *thread, conn_handle conn
     return true;
 }
 
+/* Frames that could not be kept: what comes after them must not be handled as if they had been, so
+ * the connection is lost to the session. */
+static void lose_connection(struct broker *broker, struct thread *thread, conn_handle conn,
+                            uint64_t owner)
+{
+    struct conn_end_message *end = message_create(MESSAGE_CONN_END, sizeof(*end));
+    end->conn = conn;
+    end->loss = LOSS_GONE;
+    if (scheduler_post(broker->scheduler, &thread->runner, owner, &end->header, 0) != 0)
+        message_destroy(&end->header); /* the session has ended, and with it the connection */
+    net_consumed(broker->net, conn);
+}
+
 static void post_frames(struct broker *broker, struct thread *thread, conn_handle conn,
                         uint64_t owner, struct bytes frames, bool welcomed)
 {
     struct frames_message *message =
         message_create(MESSAGE_FRAMES, sizeof(*message) + frames.size);
-    CHECK_DEBT(message != NULL, "no memory for frames");
+    if (message == NULL) {
+        lose_connection(broker, thread, conn, owner);
+        return;
+    }
     message->conn = conn;
     message->stamp_us =
         ++thread->batches % BATCHES_PER_SAMPLE == 0 ? env_stamp_us(broker->env) : 0;
@@ -398,7 +432,6 @@ static void on_end(void *context, void *thread_, conn_handle conn, uint64_t owne
         return;
     }
     struct conn_end_message *message = message_create(MESSAGE_CONN_END, sizeof(*message));
-    CHECK_DEBT(message != NULL, "no memory for an event");
     message->conn = conn;
     message->loss = losses[end];
     /* An actor that is gone has released its connection, or left it unbound, on its way. */
@@ -411,7 +444,6 @@ static void on_writable(void *context, void *thread_, conn_handle conn, uint64_t
     struct broker *broker = context;
     struct thread *thread = thread_;
     struct writable_message *message = message_create(MESSAGE_WRITABLE, sizeof(*message));
-    CHECK_DEBT(message != NULL, "no memory for an event");
     message->conn = conn;
     if (scheduler_post(broker->scheduler, &thread->runner, owner, &message->header, 0) != 0)
         message_destroy(&message->header);
@@ -512,7 +544,10 @@ static uint64_t on_request(void *context, uint64_t exchange, struct bytes frame)
         return 0;
     struct link_request_message *message =
         message_create(MESSAGE_LINK_REQUEST, sizeof(*message) + frame.size);
-    CHECK_DEBT(message != NULL, "no memory for a backend request");
+    if (message == NULL) {
+        refuse_link(broker, exchange, USHER__V1__REFUSED__CODE__BUSY, "no memory");
+        return 0;
+    }
     message->exchange = exchange;
     message->size = (uint32_t)frame.size;
     memcpy(message->bytes, frame.data, frame.size);
@@ -529,7 +564,6 @@ static void on_gone(void *context, uint64_t owner, uint64_t exchange)
 {
     struct broker *broker = context;
     struct link_gone_message *message = message_create(MESSAGE_LINK_GONE, sizeof(*message));
-    CHECK_DEBT(message != NULL, "no memory for an event");
     message->exchange = exchange;
     if (scheduler_post(broker->scheduler, NULL, owner, &message->header, 0) != 0)
         message_destroy(&message->header);

@@ -259,14 +259,9 @@ void link_answer(struct link *link, uint64_t id, struct bytes frame)
 static void on_pipe_added(nng_pipe pipe, nng_pipe_ev event, void *argument)
 {
     struct link *link = argument;
-    int listener = nng_listener_id(nng_pipe_listener(pipe));
     pthread_mutex_lock(&link->lock);
-    for (size_t i = 0; i < link->endpoint_count; i++)
-        if (nng_listener_id(link->endpoints[i].listener) == listener)
-            link->endpoints[i].arrivals++;
     bool full = peers_add(&link->peers, (uint32_t)nng_pipe_id(pipe)) != 0;
     bool closing = link->closing;
-    pthread_cond_broadcast(&link->changed);
     pthread_mutex_unlock(&link->lock);
     if (!full)
         return;
@@ -310,29 +305,6 @@ bool link_wait(struct link *link, uint64_t until_ms)
     return pthread_cond_timedwait(&link->changed, &link->lock, &until) != ETIMEDOUT;
 }
 
-int link_listen(struct link *link, struct endpoint *endpoint, char *error)
-{
-    nng_listener listener;
-    int code = endpoint_listener(endpoint, link->socket, &listener, error);
-    if (code != 0)
-        return code;
-    pthread_mutex_lock(&link->lock); /* before the start: connections may come at once */
-    nng_listener previous = endpoint->listener;
-    enum endpoint_state state = endpoint->state;
-    endpoint->listener = listener;
-    endpoint->state = ENDPOINT_SERVING;
-    pthread_mutex_unlock(&link->lock);
-    code = endpoint_start(endpoint, listener, error);
-    if (code == 0)
-        return 0;
-    pthread_mutex_lock(&link->lock);
-    endpoint->listener = previous;
-    endpoint->state = state;
-    pthread_mutex_unlock(&link->lock);
-    nng_listener_close(listener); /* it never listened: nothing hangs on it */
-    return code;
-}
-
 /* Every ipc URL, and the first tcp URL that works. */
 static int listen_all(struct link *link, char *error)
 {
@@ -340,9 +312,11 @@ static int listen_all(struct link *link, char *error)
     int tcp_code = 0;
     for (size_t i = 0; i < link->endpoint_count; i++) {
         struct endpoint *endpoint = &link->endpoints[i];
+        endpoint->socket = link->socket;
+        endpoint->visitor = VISITOR_REQ;
         if (endpoint->path == NULL && tcp_serves)
             continue;
-        int code = link_listen(link, endpoint, error);
+        int code = endpoint_listen(endpoint, error);
         if (code != 0 && endpoint->path != NULL)
             return code;
         if (endpoint->path == NULL) {
@@ -361,6 +335,7 @@ static int prepare_endpoints(struct link *link, const struct link_options *optio
         if (code != 0)
             return code;
         link->endpoint_count = i + 1;
+        link->watched[link->watched_count++] = endpoint;
         code = endpoint_claim(endpoint, error);
         if (code != 0)
             return code;
@@ -453,6 +428,8 @@ static int set_up(struct link *link, const struct link_options *options, char *e
         code = open_exchanges(link, options->contexts);
     if (code == 0)
         code = listen_all(link, error);
+    if (options->feed != NULL)
+        link->watched[link->watched_count++] = feed_endpoint(options->feed);
     return code == 0 ? watch_start(link) : code;
 }
 
@@ -485,7 +462,11 @@ struct link_health link_health(struct link *link)
     struct link_health health = {0};
     pthread_mutex_lock(&link->lock);
     for (size_t i = 0; i < link->endpoint_count; i++)
-        health.listening = health.listening || link->endpoints[i].state == ENDPOINT_SERVING;
+        health.listening =
+            health.listening || atomic_load(&link->endpoints[i].state) == ENDPOINT_SERVING;
+    health.feed_listening = true;
+    for (size_t i = link->endpoint_count; i < link->watched_count; i++)
+        health.feed_listening = atomic_load(&link->watched[i]->state) == ENDPOINT_SERVING;
     health.reaper_stuck = link->reaper_stuck;
     pthread_mutex_unlock(&link->lock);
     return health;

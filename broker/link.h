@@ -11,8 +11,8 @@
  * of at most frame_bytes_max.
  *
  * A watchdog thread looks each second after a listener that died (and repairs it: an ipc listener
- * on the same path, a tcp one on the next URL of the list) and every five seconds after nng's
- * reaper (metric, log, health). Errors are negative errno. */
+ * on the same path, a tcp one on the next URL of the list) and after connections that such a one
+ * left behind, and every five seconds after nng's reaper (metric, log, health). Errors are negative errno. */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -44,6 +44,7 @@ struct link_options {
     size_t url_count;
     size_t frame_bytes_max;
     unsigned contexts;
+    struct feed *feed;       /* may be NULL; its listener is watched too, until link_close */
     struct log *log;         /* may be NULL */
     struct metrics *metrics; /* may be NULL; block 0 is used */
 };
@@ -64,6 +65,7 @@ void link_answer(struct link *link, uint64_t exchange, struct bytes frame);
 
 struct link_health {
     bool listening;    /* at least one listener works */
+    bool feed_listening; /* true also without a feed */
     bool reaper_stuck; /* nng no longer reports lost peers: rely on fetch timing alone */
 };
 struct link_health link_health(struct link *link);
@@ -77,14 +79,15 @@ void link_close(struct link *link);
 /* The lossy copy of the presence stream: one PUB socket. */
 struct feed;
 
-/* The same rules for the URL, the errors and `error` as link_open; nothing watches its listener. */
+/* The same rules for the URL, the errors and `error` as link_open. Its listener is watched by the
+ * link that it is given to: an ipc one that died is repaired, a tcp one only reported. */
 int feed_open(struct feed **feed, const char *url, char *error);
 
 /* Never blocks; drops silently when a subscriber lags. Any one thread at a time. Does nothing
  * while nobody subscribes. The message is `topic`, one NUL byte, `body`. */
 void feed_publish(struct feed *feed, struct bytes topic, struct bytes body);
 
-/* Takes at most a second; nobody publishes any more. */
+/* Takes at most a second; nobody publishes any more, and the link that watches it is closed. */
 void feed_close(struct feed *feed);
 
 #endif

@@ -173,10 +173,10 @@ int endpoint_claim(struct endpoint *endpoint, char *error)
     return code;
 }
 
-int endpoint_listener(const struct endpoint *endpoint, nng_socket socket, nng_listener *listener,
-                      char *error)
+/* Makes a listener with our limits that does not listen yet; nng_listener_close if not started. */
+static int make_listener(const struct endpoint *endpoint, nng_listener *listener, char *error)
 {
-    int failed = nng_listener_create(listener, socket, endpoint->url);
+    int failed = nng_listener_create(listener, endpoint->socket, endpoint->url);
     if (failed != 0)
         return complain(error, errno_of_nng(failed), endpoint->url, nng_strerror(failed));
     failed = nng_listener_set_size(*listener, NNG_OPT_RECVMAXSZ, LINK_RECEIVE_BYTES_MAX);
@@ -190,12 +190,43 @@ int endpoint_listener(const struct endpoint *endpoint, nng_socket socket, nng_li
     return complain(error, errno_of_nng(failed), endpoint->url, nng_strerror(failed));
 }
 
-int endpoint_start(const struct endpoint *endpoint, nng_listener listener, char *error)
+int endpoint_listen(struct endpoint *endpoint, char *error)
 {
+    nng_listener listener;
+    int code = make_listener(endpoint, &listener, error);
+    if (code != 0)
+        return code;
     int failed = nng_listener_start(listener, 0);
-    if (failed == 0)
+    if (failed != 0) {
+        nng_listener_close(listener); /* it never listened: nothing hangs on it */
+        return complain(error, errno_of_nng(failed), endpoint->url, nng_strerror(failed));
+    }
+    endpoint->listener = listener;
+    atomic_store(&endpoint->state, ENDPOINT_SERVING);
+    return 0;
+}
+
+static uint64_t child_value(nng_stat *stat, const char *name)
+{
+    for (nng_stat *child = nng_stat_child(stat); child != NULL; child = nng_stat_next(child))
+        if (strcmp(nng_stat_name(child), name) == 0)
+            return nng_stat_value(child);
+    return 0;
+}
+
+/* Listeners stand in the tree beside the sockets, under ids of their own. */
+uint64_t endpoint_number(const struct endpoint *endpoint, const char *name)
+{
+    nng_stat *root;
+    uint64_t number = 0;
+    if (nng_stats_get(&root) != 0)
         return 0;
-    return complain(error, errno_of_nng(failed), endpoint->url, nng_strerror(failed));
+    for (nng_stat *stat = nng_stat_child(root); stat != NULL; stat = nng_stat_next(stat))
+        if (strcmp(nng_stat_name(stat), "listener") == 0 &&
+            child_value(stat, "id") == (uint64_t)nng_listener_id(endpoint->listener))
+            number = child_value(stat, name);
+    nng_stats_free(root);
+    return number;
 }
 
 void endpoint_unlink(const struct endpoint *endpoint)
@@ -232,22 +263,23 @@ static int connect_listener(nng_listener listener)
     return connect_raw((const struct sockaddr *)&address, sizeof(address));
 }
 
-int endpoint_knock(const struct endpoint *endpoint, nng_listener listener)
+int endpoint_knock(const struct endpoint *endpoint)
 {
-    static const uint8_t hello[8] = {0, 'S', 'P', 0, 0, 0x30, 0, 0}; /* the peer is a REQ socket */
-    int fd = endpoint->path != NULL ? connect_path(endpoint->path) : connect_listener(listener);
-    if (fd < 0)
-        return fd;
-    if (endpoint->path == NULL) { /* a connect to our own machine is over at once, or never */
+    int fd = endpoint->path != NULL ? connect_path(endpoint->path)
+                                    : connect_listener(endpoint->listener);
+    if (fd >= 0 && endpoint->path == NULL) { /* a connect to our own machine is over at once, or never */
         struct sockaddr_storage peer;
         socklen_t size = sizeof(peer);
         for (int i = 0; i < 50 && getpeername(fd, (struct sockaddr *)&peer, &size) != 0; i++)
             usleep(10000);
     }
-    if (send(fd, hello, sizeof(hello), MSG_NOSIGNAL) == (ssize_t)sizeof(hello))
-        return fd;
-    close(fd);
-    return -ECONNREFUSED;
+    return fd;
+}
+
+bool endpoint_greet(const struct endpoint *endpoint, int fd)
+{
+    const uint8_t hello[8] = {0, 'S', 'P', 0, 0, endpoint->visitor, 0, 0};
+    return send(fd, hello, sizeof(hello), MSG_NOSIGNAL) == (ssize_t)sizeof(hello);
 }
 
 /* Shared by the two threads of run_bounded; whoever comes last frees it. */

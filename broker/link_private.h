@@ -7,6 +7,7 @@
 
 #include <nng/nng.h>
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "link.h"
 
@@ -21,10 +22,14 @@ enum {
     LINK_CLOSE_MS = 1000,      /* how long a close may take before it is left to process end */
     LINK_TICK_MS = 1000,
     LINK_PROBE_MS = 1000,
+    LINK_PAUSE_MS = 20, /* between two looks at what a knock has done */
     LINK_KNOCK_TICKS = 30, /* without any suspicion */
     LINK_EXCUSE_TICKS = 3,
     LINK_CANARY_TICKS = 5
 };
+
+/* SP's numbers of protocols, the second byte of two; the first is 0. */
+enum { VISITOR_REQ = 0x30, VISITOR_SUB = 0x21 };
 
 /* ---- link_peers.c: the connections that live. Not thread-safe; never blocks. ---- */
 
@@ -60,13 +65,14 @@ enum endpoint_state {
 
 struct endpoint {
     char url[LINK_URL_BYTES_MAX];
-    const char *path; /* into url; NULL for tcp */
-    int lock_fd;      /* of PATH.lock, or -1 */
-    /* of a link: shared, under link->lock */
-    enum endpoint_state state;
-    nng_listener listener;
-    uint64_t arrivals; /* connections that this listener accepted */
-    /* of a link: the watchdog's own */
+    const char *path;     /* into url; NULL for tcp */
+    int lock_fd;          /* of PATH.lock, or -1 */
+    nng_socket socket;    /* that listens here; set before the first endpoint_listen */
+    uint8_t visitor;      /* the SP protocol that its peers speak */
+    nng_listener listener; /* the watchdog's own, once it runs */
+    /* shared: an enum endpoint_state, which only the watchdog changes once it runs */
+    _Atomic int state;
+    /* the watchdog's own */
     uint64_t troubles;      /* nng's counter when it was last looked at */
     unsigned excuses;       /* how many of the next ones are our own knocks, */
     unsigned excused_ticks; /* for how many ticks yet */
@@ -80,18 +86,23 @@ int endpoint_init(struct endpoint *endpoint, const char *url, char *error);
  * when somebody serves it, -EEXIST when the path is no socket, or what the file system says. */
 int endpoint_claim(struct endpoint *endpoint, char *error);
 
-/* Makes a listener with our limits that does not listen yet; nng_listener_close if not started. */
-int endpoint_listener(const struct endpoint *endpoint, nng_socket socket, nng_listener *listener,
-                      char *error);
-int endpoint_start(const struct endpoint *endpoint, nng_listener listener, char *error);
+/* Listens on a claimed endpoint with our limits; on success it serves. Never closes an earlier
+ * listener. */
+int endpoint_listen(struct endpoint *endpoint, char *error);
+
+/* The number `name` of nng's for its listener; 0 without memory. */
+uint64_t endpoint_number(const struct endpoint *endpoint, const char *name);
 
 /* Removes the socket file of a claimed ipc path; anything but a socket stays. */
 void endpoint_unlink(const struct endpoint *endpoint);
 void endpoint_release(struct endpoint *endpoint); /* the lock; harmless when not claimed */
 
-/* A raw connection to `listener` with the handshake sent. Gives a descriptor that the caller
- * closes, or a negative errno: -ECONNREFUSED and -ENOENT speak against the listener. */
-int endpoint_knock(const struct endpoint *endpoint, nng_listener listener);
+/* A raw connection to its listener. Gives a descriptor that the caller closes, or a negative errno:
+ * -ECONNREFUSED and -ENOENT speak against the listener. */
+int endpoint_knock(const struct endpoint *endpoint);
+
+/* Our part of the handshake on such a connection. */
+bool endpoint_greet(const struct endpoint *endpoint, int fd);
 
 /* Does something with nng on a thread of its own, because nng may hang in it. False when it did not
  * finish within LINK_CLOSE_MS: then all that it refers to must live on. */
@@ -101,6 +112,37 @@ bool run_bounded(void (*work)(void *argument), void *argument);
 bool close_bounded(nng_socket socket);
 
 int errno_of_nng(int error); /* negative errno */
+
+/* ---- feed.c ---- */
+
+/* For the watchdog, which ends before the feed is closed. */
+struct endpoint *feed_endpoint(struct feed *feed);
+
+/* ---- link_orphans.c: connections that a dead listener left in nng. One thread at a time. ---- */
+
+enum { LINK_ORPHANS_MAX = 256 };
+
+struct orphan {
+    int fd;
+    uint64_t inode; /* of the socket, so that another under the same number is not taken for it */
+};
+
+struct orphans {
+    int poller; /* nng's epoll descriptor, which is nng's; -1: not found */
+    int quiet;  /* what is put in their place; -1: not open */
+    int other;  /* its other end */
+    struct orphan seen[LINK_ORPHANS_MAX]; /* at the last look */
+    unsigned count;
+};
+
+/* Finds nng's epoll descriptor, by a socket that listens in it: after the first listener of nng has
+ * started, and while no other epoll of the process has one. -ENOENT: it is not to be found; then
+ * nothing is ever done. */
+int orphans_open(struct orphans *orphans);
+
+/* Gives how many were taken away. */
+unsigned orphans_sweep(struct orphans *orphans);
+void orphans_close(struct orphans *orphans);
 
 /* ---- link.c and link_watch.c ---- */
 
@@ -153,21 +195,21 @@ struct link {
     uint32_t exchange_count;
     struct endpoint endpoints[LINK_URLS_MAX];
     size_t endpoint_count;
+    struct endpoint *watched[LINK_URLS_MAX + 1]; /* all of them, and the feed's */
+    size_t watched_count;
     struct canary canary;
+    struct orphans orphans; /* the watchdog's own */
     pthread_t watch_thread;
     bool watching;
     unsigned ticks; /* the watchdog's own */
     /* shared */
     pthread_mutex_t lock;
-    pthread_cond_t changed; /* closing, busy, peers.count or an endpoint's arrivals changed */
+    pthread_cond_t changed; /* closing, busy or peers.count changed */
     struct peers peers;     /* under lock, as all that follows */
     unsigned busy;          /* calls up, and answers on their way into nng */
     bool closing;
     bool reaper_stuck;
 };
-
-/* Listens on a claimed endpoint; on success it serves. Never closes an earlier listener. */
-int link_listen(struct link *link, struct endpoint *endpoint, char *error);
 
 /* The condition `changed`, for at most until the monotonic time; false: the time is over. */
 bool link_wait(struct link *link, uint64_t until_ms); /* lock is held */

@@ -9,17 +9,21 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Two faults of nng that nothing reports, looked after by one thread that wakes each second.
+/* Three faults of nng that nothing reports, looked after by one thread that wakes each second: for
+ * the listeners of the link and for that of the feed.
  *
  * A listener dies when a peer leaves in the middle of the handshake: it stays bound, the transport
  * below it even completes later handshakes, and nothing ever comes up. The only trace is its
  * counter `other`, which every lost connection moves as well. So it is a reason to knock, not a
- * proof: connect, send the handshake, and see whether nng gives the socket a new pipe of this
- * listener. That needs no free context, so a broker that is merely busy is not taken for a dead
- * one; a pipe of anybody else at that moment proves the same. Our own knock moves the counter
+ * proof: connect, make the handshake, and see whether nng counts a connection of this listener
+ * (`accept`). That needs no free context, so a broker that is merely busy is not taken for a dead
+ * one; a connection of anybody else at that moment proves the same. Our own knock moves the counter
  * when it leaves, and is excused for a few ticks; should an excuse hide a death after all, the
  * next lost connection shows it, or the knock that comes every half minute without any reason.
- * We do not close the dead listener, because that closes its living pipes.
+ * We do not close the dead listener, because that closes its living pipes. We go by nng's numbers
+ * and not by its callbacks, which may still run when what they refer to is gone.
+ *
+ * What a dead listener has accepted can turn nng's poller into a loop: link_orphans.c.
  *
  * The reaper is nng's single thread for dead pipes. Once it hangs, no loss is ever reported again.
  * The canary is a private pair of sockets whose connection we close now and then: the report has
@@ -34,14 +38,6 @@ static bool is_closing(struct link *link)
     return closing;
 }
 
-static uint64_t child_value(nng_stat *stat, const char *name)
-{
-    for (nng_stat *child = nng_stat_child(stat); child != NULL; child = nng_stat_next(child))
-        if (strcmp(nng_stat_name(child), name) == 0)
-            return nng_stat_value(child);
-    return 0;
-}
-
 static void judge(struct endpoint *endpoint, uint64_t troubles)
 {
     uint64_t rise = troubles - endpoint->troubles;
@@ -53,25 +49,15 @@ static void judge(struct endpoint *endpoint, uint64_t troubles)
         endpoint->excuses = 0;
 }
 
-/* Listeners stand in the tree beside the sockets, under ids of their own. Only this thread
- * changes endpoint->listener once the link is open, so it may read it without the lock. */
-static void look_for_trouble(struct link *link)
+/* False: the link closes. */
+static bool rest(struct link *link, uint64_t until_ms)
 {
-    nng_stat *root;
-    if (nng_stats_get(&root) != 0)
-        return;
-    for (nng_stat *stat = nng_stat_child(root); stat != NULL; stat = nng_stat_next(stat)) {
-        if (strcmp(nng_stat_name(stat), "listener") != 0)
-            continue;
-        for (size_t i = 0; i < link->endpoint_count; i++) {
-            struct endpoint *endpoint = &link->endpoints[i];
-            if (endpoint->state != ENDPOINT_SERVING ||
-                child_value(stat, "id") != (uint64_t)nng_listener_id(endpoint->listener))
-                continue;
-            judge(endpoint, child_value(stat, "other"));
-        }
+    pthread_mutex_lock(&link->lock);
+    while (!link->closing && link_wait(link, until_ms)) {
     }
-    nng_stats_free(root);
+    bool closing = link->closing;
+    pthread_mutex_unlock(&link->lock);
+    return !closing;
 }
 
 enum finding {
@@ -90,41 +76,44 @@ static bool greeted_by(int fd, uint64_t until_ms)
            (wait.revents & POLLIN) != 0;
 }
 
-static enum finding knock(struct link *link, struct endpoint *endpoint)
+/* We speak a moment after the listener has: nng waits for us by then, and what waits for bytes is
+ * not left behind as an orphan (link_orphans.c). */
+static enum finding listen_to(struct link *link, const struct endpoint *endpoint, int fd)
 {
-    pthread_mutex_lock(&link->lock);
-    uint64_t before = endpoint->arrivals;
-    pthread_mutex_unlock(&link->lock);
-    int fd = endpoint_knock(endpoint, endpoint->listener);
+    uint64_t before = endpoint_number(endpoint, "accept");
+    uint64_t now_ms = env_monotonic_ms(env_system());
+    uint64_t until_ms = now_ms + LINK_PROBE_MS;
+    if (!greeted_by(fd, until_ms))
+        return is_closing(link) ? UNKNOWN : DEAD;
+    if (!rest(link, env_monotonic_ms(env_system()) + LINK_PAUSE_MS))
+        return UNKNOWN;
+    if (!endpoint_greet(endpoint, fd))
+        return DEAD;
+    while ((now_ms = env_monotonic_ms(env_system())) < until_ms) {
+        if (endpoint_number(endpoint, "accept") > before)
+            return ALIVE;
+        if (!rest(link, now_ms + LINK_PAUSE_MS))
+            return UNKNOWN;
+    }
+    return DEAD;
+}
+
+static enum finding knock(struct link *link, const struct endpoint *endpoint)
+{
+    int fd = endpoint_knock(endpoint);
     if (fd == -ECONNREFUSED || fd == -ENOENT || fd == -EAGAIN)
         return DEAD;
     if (fd < 0)
         return UNKNOWN; /* our own trouble, such as no free descriptor: look again */
-    uint64_t until_ms = env_monotonic_ms(env_system()) + LINK_PROBE_MS;
-    pthread_mutex_lock(&link->lock);
-    while (endpoint->arrivals == before && !link->closing && link_wait(link, until_ms)) {
-    }
-    bool arrived = endpoint->arrivals != before;
-    bool closing = link->closing;
-    pthread_mutex_unlock(&link->lock);
-    bool greeted = !closing && greeted_by(fd, until_ms);
+    enum finding finding = listen_to(link, endpoint, fd);
     close(fd);
-    if (closing)
-        return UNKNOWN;
-    return arrived && greeted ? ALIVE : DEAD;
-}
-
-static void set_state(struct link *link, struct endpoint *endpoint, enum endpoint_state state)
-{
-    pthread_mutex_lock(&link->lock);
-    endpoint->state = state;
-    pthread_mutex_unlock(&link->lock);
+    return finding;
 }
 
 static bool listen_again(struct link *link, struct endpoint *endpoint)
 {
     char error[LINK_ERROR_BYTES];
-    if (link_listen(link, endpoint, error) != 0)
+    if (endpoint_listen(endpoint, error) != 0)
         return false;
     endpoint->troubles = 0;
     endpoint->excuses = 0;
@@ -134,7 +123,7 @@ static bool listen_again(struct link *link, struct endpoint *endpoint)
     return true;
 }
 
-/* Tried again each tick until it works. */
+/* Tried again each tick until it works. The feed has no spares. */
 static void repair(struct link *link, struct endpoint *dead)
 {
     if (dead->path != NULL) {
@@ -142,10 +131,11 @@ static void repair(struct link *link, struct endpoint *dead)
         listen_again(link, dead);
         return;
     }
-    for (size_t i = 0; i < link->endpoint_count; i++) {
+    for (size_t i = 0; i < link->endpoint_count && dead->socket.id == link->socket.id; i++) {
         struct endpoint *spare = &link->endpoints[i];
-        if (spare->path == NULL && spare->state == ENDPOINT_SPARE && listen_again(link, spare)) {
-            set_state(link, dead, ENDPOINT_SPENT);
+        if (spare->path == NULL && atomic_load(&spare->state) == ENDPOINT_SPARE &&
+            listen_again(link, spare)) {
+            atomic_store(&dead->state, ENDPOINT_SPENT);
             return;
         }
     }
@@ -159,7 +149,7 @@ static void examine(struct link *link, struct endpoint *endpoint)
         endpoint->excuses++;
         endpoint->excused_ticks = LINK_EXCUSE_TICKS;
     } else if (finding == DEAD) {
-        set_state(link, endpoint, ENDPOINT_DEAD);
+        atomic_store(&endpoint->state, ENDPOINT_DEAD);
         metrics_add(link->metrics, 0, METRIC_link_listener_deaths, 1);
         LOG(link->log, LINK_LISTENER_DEAD, LOG_S("url", endpoint->url));
     }
@@ -168,14 +158,25 @@ static void examine(struct link *link, struct endpoint *endpoint)
 static void check_listeners(struct link *link)
 {
     bool routine = link->ticks % LINK_KNOCK_TICKS == 0;
-    look_for_trouble(link);
-    for (size_t i = 0; i < link->endpoint_count && !is_closing(link); i++) {
-        struct endpoint *endpoint = &link->endpoints[i];
-        if (endpoint->state == ENDPOINT_SERVING && (endpoint->suspect || routine))
-            examine(link, endpoint);
-        if (endpoint->state == ENDPOINT_DEAD)
+    for (size_t i = 0; i < link->watched_count && !is_closing(link); i++) {
+        struct endpoint *endpoint = link->watched[i];
+        if (atomic_load(&endpoint->state) == ENDPOINT_SERVING) {
+            judge(endpoint, endpoint_number(endpoint, "other"));
+            if (endpoint->suspect || routine)
+                examine(link, endpoint);
+        }
+        if (atomic_load(&endpoint->state) == ENDPOINT_DEAD)
             repair(link, endpoint);
     }
+}
+
+static void check_orphans(struct link *link)
+{
+    unsigned swept = orphans_sweep(&link->orphans);
+    if (swept == 0)
+        return;
+    metrics_add(link->metrics, 0, METRIC_link_orphans, swept);
+    LOG(link->log, LINK_ORPHANS, LOG_U("connections", swept));
 }
 
 static void on_canary_added(nng_pipe pipe, nng_pipe_ev event, void *argument)
@@ -242,24 +243,13 @@ static void check_reaper(struct link *link)
         nng_pipe_close(pipe);
 }
 
-/* False: the link closes. */
-static bool sleep_a_tick(struct link *link)
-{
-    uint64_t until_ms = env_monotonic_ms(env_system()) + LINK_TICK_MS;
-    pthread_mutex_lock(&link->lock);
-    while (!link->closing && link_wait(link, until_ms)) {
-    }
-    bool closing = link->closing;
-    pthread_mutex_unlock(&link->lock);
-    return !closing;
-}
-
 static void *watch(void *argument)
 {
     struct link *link = argument;
-    while (sleep_a_tick(link)) {
+    while (rest(link, env_monotonic_ms(env_system()) + LINK_TICK_MS)) {
         link->ticks++;
         check_listeners(link);
+        check_orphans(link);
         check_reaper(link);
     }
     return NULL;
@@ -270,6 +260,7 @@ int watch_start(struct link *link)
     int code = open_canary(link);
     if (code != 0)
         return code;
+    (void)orphans_open(&link->orphans); /* without it nng's fault is merely not mended */
     code = -pthread_create(&link->watch_thread, NULL, watch, link);
     link->watching = code == 0;
     return code;
@@ -279,5 +270,7 @@ void watch_stop(struct link *link)
 {
     if (link->watching)
         pthread_join(link->watch_thread, NULL);
+    if (link->watching)
+        orphans_close(&link->orphans);
     link->watching = false;
 }

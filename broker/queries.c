@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/memory.h"
 #include "broker/parts.h"
 #include "proto/arena.h"
 #include "proto/varint.h"
@@ -45,9 +46,9 @@ void queries_submit(struct queries *queries, struct query_message *query)
 static void reply(struct broker *broker, const struct query_message *query,
                   const struct query_result_message *head, const struct buffer *bytes)
 {
-    struct query_result_message *result =
-        message_create(MESSAGE_QUERY_RESULT, sizeof(*result) + bytes->size);
-    CHECK_DEBT(result != NULL, "no memory for a result");
+    struct query_result_message *result;
+    size_t result_bytes = sizeof(*result) + bytes->size;
+    MEMORY_MUST((result = message_create(MESSAGE_QUERY_RESULT, result_bytes)) != NULL, "a result");
     struct message header = result->header;
     *result = *head;
     result->header = header;
@@ -63,8 +64,8 @@ static void reply(struct broker *broker, const struct query_message *query,
 static void pack_result(struct buffer *out, const Usher__V1__Result *result)
 {
     size_t size = usher__v1__result__get_packed_size(result);
-    uint8_t *to = buffer_reserve(out, size);
-    CHECK_DEBT(to != NULL, "no memory for a result");
+    uint8_t *to;
+    MEMORY_MUST((to = buffer_reserve(out, size)) != NULL, "a result");
     out->size += usher__v1__result__pack(result, to);
 }
 
@@ -102,25 +103,29 @@ uint32_t broker_inbox_messages(struct broker *broker, const char *user)
     return atomic_load_explicit(&actor->gauge, memory_order_relaxed);
 }
 
+static char *copy_of(const char *text)
+{
+    char *copy;
+    MEMORY_MUST((copy = strdup(text)) != NULL, "a page");
+    return copy;
+}
+
 static Usher__V1__SessionInfo *row_of(struct broker *broker, const char *user,
                                       const struct session_record *record)
 {
-    Usher__V1__SessionInfo *row = malloc(sizeof(*row));
-    CHECK_DEBT(row != NULL, "no memory for a page");
+    Usher__V1__SessionInfo *row;
+    MEMORY_MUST((row = malloc(sizeof(*row))) != NULL, "a page");
     usher__v1__session_info__init(row);
-    row->user = strdup(user);
+    row->user = copy_of(user);
     row->state = USHER__V1__SESSION_INFO__STATE__GONE;
     if (record != NULL) {
         row->state = (Usher__V1__SessionInfo__State)record->state; /* the same numbers */
         row->epoch = record->epoch;
         row->since_ms = record->since_ms;
-        row->node = strdup(broker->settings.node);
-        row->address = strdup(record->address);
-        row->client = strdup(record->client);
-        CHECK_DEBT(row->node != NULL && row->address != NULL && row->client != NULL,
-                   "no memory for a page");
+        row->node = copy_of(broker->settings.node);
+        row->address = copy_of(record->address);
+        row->client = copy_of(record->client);
     }
-    CHECK_DEBT(row->user != NULL, "no memory for a page");
     return row;
 }
 
@@ -168,8 +173,8 @@ static void free_page(struct page *page)
 static struct page *new_page(struct broker *broker, const struct query_message *query,
                              uint32_t limit)
 {
-    struct page *page = calloc(1, sizeof(*page));
-    CHECK_DEBT(page != NULL, "no memory for a page");
+    struct page *page;
+    MEMORY_MUST((page = calloc(1, sizeof(*page))) != NULL, "a page");
     page->broker = broker;
     page->room = room_of(query);
     page->limit = limit != 0 && limit < PAGE_ROWS_MAX ? limit : PAGE_ROWS_MAX;
@@ -224,9 +229,8 @@ static bool add_event(void *context, const struct presence_event *event)
     size_t head_size = 1 + varint_write(head + 1, size);
     if (size == 0 || head_size + size > run->room)
         return false;
-    CHECK_DEBT(buffer_append(run->out, head, head_size) == 0 &&
-                   buffer_append(run->out, bytes, size) == 0,
-               "no memory for events");
+    MEMORY_MUST(buffer_append(run->out, head, head_size) == 0, "events");
+    MEMORY_MUST(buffer_append(run->out, bytes, size) == 0, "events");
     run->room -= head_size + size;
     run->first = run->first ? run->first : event->seq;
     run->last = event->seq;
@@ -282,11 +286,10 @@ static void list_events(struct broker *broker, const struct query_message *query
             tail[size++] = 1;
         }
         uint8_t head[1 + VARINT_BYTES_MAX] = {RESULT_EVENTS_TAG};
-        CHECK_DEBT(buffer_append(&list, tail, size) == 0, "no memory for events");
+        MEMORY_MUST(buffer_append(&list, tail, size) == 0, "events");
         size_t head_size = 1 + varint_write(head + 1, list.size);
-        CHECK_DEBT(buffer_append(out, head, head_size) == 0 &&
-                       buffer_append(out, list.data, list.size) == 0,
-                   "no memory for events");
+        MEMORY_MUST(buffer_append(out, head, head_size) == 0, "events");
+        MEMORY_MUST(buffer_append(out, list.data, list.size) == 0, "events");
     }
     buffer_fini(&list);
 }

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/check.h"
+#include "base/memory.h"
 #include "base/hash.h"
 #include "broker/parts.h"
 #include "broker/pins.h"
@@ -225,7 +225,7 @@ static void add_pin(struct services *services, struct service *service, const st
      * there may. */
     if (service->pins.count > 2 * (size_t)broker->options->limits_users)
         sweep.now_ms = UINT64_MAX;
-    CHECK_DEBT(pins_set(&service->pins, pin, pin_is_used, &sweep), "no memory for a pin");
+    MEMORY_MUST(pins_set(&service->pins, pin, pin_is_used, &sweep), "a pin");
 }
 
 /* Under the lock. Where the user's calls go. */
@@ -301,9 +301,10 @@ static void answer_lost(struct services *services, struct runner *runner,
 {
     metrics_add(services->broker->metrics, runner->index, METRIC_calls_lost, 1);
     if (call->call != 0) {
-        struct call_result_message *result = call_result_create(
-            USHER__V1__ERROR__CODE__SERVICE_LOST, 0, (struct bytes){0});
-        CHECK_DEBT(result != NULL, "no memory for a result");
+        struct call_result_message *result;
+        MEMORY_MUST((result = call_result_create(USHER__V1__ERROR__CODE__SERVICE_LOST, 0,
+                                                 (struct bytes){0})) != NULL,
+                    "a result");
         result->request = call->request;
         result->call = call->call;
         result->epoch = call->epoch;
@@ -388,7 +389,6 @@ void services_tell_presence(struct services *services, struct runner *runner, ui
     pthread_mutex_lock(&services->lock);
     for (uint32_t i = 0; i < services->follower_count; i++) {
         struct presence_message *message = message_create(MESSAGE_PRESENCE, sizeof(*message));
-        CHECK_DEBT(message != NULL, "no memory for an event");
         message->last = last;
         if (scheduler_post(services->broker->scheduler, runner, services->followers[i],
                            &message->header, 0) != 0)

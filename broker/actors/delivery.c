@@ -2,7 +2,7 @@
 #include <stdlib.h>
 
 #include "actors/session.h"
-#include "base/check.h"
+#include "base/memory.h"
 #include "proto/broker_frame.h"
 #include "client.pb-c.h"
 
@@ -26,7 +26,7 @@ static size_t append_frame(struct turn *turn, const struct deliver_message *mess
     else
         fields.from = deliver_name(message);
     size_t offset = turn->out.size;
-    CHECK_DEBT(broker_frame_message(&turn->out, &fields) == 0, "no memory for a message");
+    MEMORY_MUST(broker_frame_message(&turn->out, &fields) == 0, "a message");
     return offset;
 }
 
@@ -86,8 +86,7 @@ static uint16_t refusal(struct session *session, const struct deliver_message *m
 static struct inbox *inbox_of(struct session *session)
 {
     if (session->inbox == NULL)
-        session->inbox = calloc(1, sizeof(*session->inbox));
-    CHECK_DEBT(session->inbox != NULL, "no memory for an inbox");
+        MEMORY_MUST((session->inbox = calloc(1, sizeof(*session->inbox))) != NULL, "an inbox");
     return session->inbox;
 }
 

@@ -3,6 +3,7 @@
 
 #include "actors/user.h"
 #include "base/check.h"
+#include "base/memory.h"
 #include "backend.pb-c.h"
 #include "proto/broker_frame.h"
 #include "client.pb-c.h"
@@ -56,8 +57,8 @@ void handle_attach(struct session *session, struct message *message, struct turn
         message_destroy(message);
         return;
     }
-    struct change *change = turn_change(turn, CHANGE_ATTACH, message);
-    CHECK_DEBT(change != NULL, "no memory for a login");
+    struct change *change;
+    MEMORY_MUST((change = turn_change(turn, CHANGE_ATTACH, message)) != NULL, "a login");
     bool takeover = session->status != SESSION_NONE;
     session_describe(session, turn, change, USHER__V1__PRESENCE_EVENT__KIND__ONLINE,
                      takeover ? USHER__V1__PRESENCE_EVENT__CAUSE__TAKEOVER
@@ -118,8 +119,8 @@ void handle_resume(struct session *session, struct message *message, struct turn
         message_destroy(message);
         return;
     }
-    struct change *change = turn_change(turn, CHANGE_RESUME, message);
-    CHECK_DEBT(change != NULL, "no memory for a resume");
+    struct change *change;
+    MEMORY_MUST((change = turn_change(turn, CHANGE_RESUME, message)) != NULL, "a resume");
     session_describe(session, turn, change, USHER__V1__PRESENCE_EVENT__KIND__RESUMED,
                      USHER__V1__PRESENCE_EVENT__CAUSE__UNKNOWN);
     memcpy(change->record.address, resume->address, sizeof(change->record.address));
@@ -147,10 +148,18 @@ static void welcome(struct session *session, struct turn *turn, uint64_t id, uin
         .node = bytes_of_text(turn->settings->node),
     };
     size_t offset = turn->out.size;
-    int error = broker_frame_welcome(&turn->out, id, &fields);
-    CHECK_DEBT(error == 0, "no memory for a Welcome");
+    MEMORY_MUST(broker_frame_welcome(&turn->out, id, &fields) == 0, "a Welcome");
     turn_effect(turn, EFFECT_WELCOMED, session->conn);
     turn_send(turn, session->conn, offset);
+}
+
+/* Of the address that the session has now. */
+static void hold_source(struct session *session, struct turn *turn)
+{
+    struct source_rate *before = session->source;
+    session->source = source_rates_enter(turn->settings->source_rates,
+                                         bytes_of_text(session_address(session)));
+    source_rates_leave(turn->settings->source_rates, before);
 }
 
 static void bind(struct session *session, struct turn *turn, uint64_t conn)
@@ -192,6 +201,7 @@ void attach_committed(struct session *session, struct change *change, struct tur
     session->unnumbered = false;
     memcpy(session->secret, change->record.secret, SECRET_BYTES);
     session_set_details(session, attach->address, attach->client);
+    hold_source(session, turn);
     bind(session, turn, attach->conn);
     session_renumber(session, 1);
     welcome(session, turn, attach->id, USHER__V1__WELCOME__REPLAY__FRESH, 1);
@@ -216,6 +226,7 @@ void resume_committed(struct session *session, struct change *change, struct tur
     strncpy(client, session_client(session), sizeof(client) - 1);
     client[sizeof(client) - 1] = '\0';
     session_set_details(session, resume->address, client);
+    hold_source(session, turn);
     bind(session, turn, resume->conn);
     if (session->unnumbered)
         /* One number is left out for all that is missing: until a Welcome that says PARTIAL was
@@ -234,8 +245,8 @@ void resume_committed(struct session *session, struct change *change, struct tur
     session_replay(session, turn, resume->last_seq);
     if (session->held != NULL && session->held->size > 0) {
         size_t offset = turn->out.size;
-        int error = buffer_append(&turn->out, session->held->data, session->held->size);
-        CHECK_DEBT(error == 0, "no memory for kept answers");
+        MEMORY_MUST(buffer_append(&turn->out, session->held->data, session->held->size) == 0,
+                    "kept answers");
         turn_send(turn, session->conn, offset);
         buffer_fini(session->held);
     }

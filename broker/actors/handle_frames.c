@@ -3,6 +3,7 @@
 
 #include "actors/user.h"
 #include "base/check.h"
+#include "base/memory.h"
 #include "backend.pb-c.h"
 #include "proto/broker_frame.h"
 #include "client.pb-c.h"
@@ -28,16 +29,36 @@ void user_protocol_error(struct session *session, struct turn *turn, uint64_t id
     session_detach(session, turn, USHER__V1__PRESENCE_EVENT__CAUSE__PROTOCOL);
 }
 
+/* The same for all who come from where he comes from. Nobody is closed for it: who it is that sends
+ * too much is not to be seen here, and whoever is too fast by himself has his own limit. */
+static bool refuse_source(struct session *session, const struct client_frame *frame,
+                          struct turn *turn)
+{
+    uint32_t wait_ms =
+        source_rate_take(turn->settings->source_rates, session->source, turn->now_ms);
+    if (wait_ms == 0)
+        return false;
+    turn_count(turn, METRIC_requests_limited_source, 1);
+    if (source_rate_is_news(session->source, turn->now_ms))
+        LOG(turn->log, LIMIT_HIT, LOG_S("limit", "limits.requests_per_second_per_source"),
+            LOG_S("address", session_address(session)), LOG_S("user", turn->name));
+    answer_error(session, turn, frame->id, USHER__V1__ERROR__CODE__RATE_LIMITED,
+                 "more requests from your address than limits.requests_per_second_per_source",
+                 wait_ms);
+    return true;
+}
+
 /* True: the frame came too fast, and was refused. */
 static bool refuse_flood(struct session *session, const struct client_frame *frame,
                          struct turn *turn)
 {
     uint32_t per_second = turn->settings->requests_per_second;
     /* How many of these come is up to those who send to him. */
-    bool is_free = frame->body == CLIENT_ACK && frame->ack.seq > session->acked_seq;
-    uint32_t wait_ms = is_free ? 0 : rate_take(&session->rate, per_second, turn->now_ms);
-    if (wait_ms == 0)
+    if (frame->body == CLIENT_ACK && frame->ack.seq > session->acked_seq)
         return false;
+    uint32_t wait_ms = rate_take(&session->rate, per_second, turn->now_ms);
+    if (wait_ms == 0)
+        return refuse_source(session, frame, turn);
     turn_count(turn, METRIC_requests_limited, 1);
     answer_error(session, turn, frame->id, USHER__V1__ERROR__CODE__RATE_LIMITED,
                  "more requests than limits.requests_per_second", wait_ms);
@@ -137,7 +158,6 @@ static void go_on(struct session *session, struct turn *turn)
         struct frames_message *first = session->unread;
         if (!handle_batch(session, first, &budget, turn)) {
             struct message *more = message_create(MESSAGE_MORE_FRAMES, sizeof(*more));
-            CHECK_DEBT(more != NULL, "no memory for an event");
             turn_post(turn, turn->self, more);
             return;
         }
@@ -181,8 +201,8 @@ void session_drop_frames(struct session *session, struct turn *turn)
 void handle_ping(struct session *session, const struct client_frame *frame, struct turn *turn)
 {
     size_t offset = turn->out.size;
-    int error = broker_frame_pong(&turn->out, frame->id, frame->ping.stamp, turn->wall_ms);
-    CHECK_DEBT(error == 0, "no memory for a Pong");
+    MEMORY_MUST(broker_frame_pong(&turn->out, frame->id, frame->ping.stamp, turn->wall_ms) == 0,
+                "a Pong");
     turn_send(turn, session->conn, offset);
 }
 
@@ -199,7 +219,6 @@ void handle_ack(struct session *session, const struct client_frame *frame, struc
 void handle_logout(struct session *session, const struct client_frame *frame, struct turn *turn)
 {
     struct message *cause = message_create(MESSAGE_FRAMES, sizeof(struct frames_message));
-    CHECK_DEBT(cause != NULL, "no memory for a logout");
     struct frames_message *because = (struct frames_message *)cause;
     because->conn = session->conn;
     because->done = because->size = 0;

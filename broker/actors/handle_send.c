@@ -3,6 +3,7 @@
 
 #include "actors/user.h"
 #include "base/check.h"
+#include "base/memory.h"
 #include "client.pb-c.h"
 #include "proto/client_frame.h"
 #include "proto/username.h"
@@ -43,6 +44,13 @@ static void refuse(struct session *session, struct turn *turn, uint64_t id, uint
     answer_error(session, turn, id, code, detail, 0);
 }
 
+static void refuse_for_memory(struct session *session, struct turn *turn, uint64_t id)
+{
+    turn_count(turn, METRIC_messages_refused, 1);
+    answer_error(session, turn, id, USHER__V1__ERROR__CODE__BUSY,
+                 "memory is short (limits.memory_bytes)", RETRY_BUSY_MS);
+}
+
 void handle_send(struct session *session, const struct client_frame *frame, struct turn *turn)
 {
     if (!username_valid(frame->send.to)) {
@@ -50,12 +58,17 @@ void handle_send(struct session *session, const struct client_frame *frame, stru
                "'to' is not a name: 1 to 64 of A-Z a-z 0-9 . _ - @ : +");
         return;
     }
-    struct request request = {.id = frame->id};
-    if (!remember(session, turn, &request))
-        return;
     struct deliver_message *message =
         deliver_create(bytes_of_text(turn->name), frame->send.payload);
-    CHECK_DEBT(message != NULL, "no memory for a message");
+    if (message == NULL) {
+        refuse_for_memory(session, turn, frame->id);
+        return;
+    }
+    struct request request = {.id = frame->id};
+    if (!remember(session, turn, &request)) {
+        message_destroy(&message->header);
+        return;
+    }
     message->sender = turn->self;
     message->sender_epoch = session->epoch;
     message->request = frame->id;
@@ -64,8 +77,7 @@ void handle_send(struct session *session, const struct client_frame *frame, stru
     message->arrived_ms = turn->now_ms;
     message->stamp_us = turn->stamp_us;
     size_t offset = turn->out.size;
-    CHECK_DEBT(buffer_append(&turn->out, frame->send.to.data, frame->send.to.size) == 0,
-               "no memory for a name");
+    MEMORY_MUST(buffer_append(&turn->out, frame->send.to.data, frame->send.to.size) == 0, "a name");
     struct effect *effect = turn_effect(turn, EFFECT_FORWARD, 0);
     effect->message = &message->header;
     effect->offset = (uint32_t)offset;
@@ -99,19 +111,27 @@ void handle_call(struct session *session, const struct client_frame *frame, stru
                "too many calls in flight");
         return;
     }
+    struct user_call_message *call = memory_level() == MEMORY_FULL
+                                         ? NULL
+                                         : user_call_create(bytes_of_text(turn->name),
+                                                            frame->call.service,
+                                                            frame->call.method,
+                                                            frame->call.payload);
+    if (call == NULL) {
+        refuse_for_memory(session, turn, frame->id);
+        return;
+    }
     struct request request = {.id = frame->id,
                               .deadline_ms = call_deadline_ms(turn, frame->call.timeout_ms)};
     if (frame->id != 0)
         request.call =
             atomic_fetch_add_explicit(&turn->counters->call_last, 1, memory_order_relaxed) + 1;
-    if (!remember(session, turn, &request))
+    if (!remember(session, turn, &request)) {
+        message_destroy(&call->header);
         return;
+    }
     if (request.call != 0)
         atomic_fetch_add_explicit(&turn->counters->calls_waiting, 1, memory_order_relaxed);
-    struct user_call_message *call =
-        user_call_create(bytes_of_text(turn->name), frame->call.service, frame->call.method,
-                         frame->call.payload);
-    CHECK_DEBT(call != NULL, "no memory for a call");
     call->caller = turn->self;
     call->epoch = session->epoch;
     call->request = frame->id;

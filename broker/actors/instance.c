@@ -7,6 +7,7 @@
 #include "actors/instance_state.h"
 #include "actors/user.h"
 #include "base/check.h"
+#include "base/memory.h"
 #include "client.pb-c.h"
 #include "proto/link_frame.h"
 #include "proto/username.h"
@@ -49,14 +50,14 @@ void instance_put_tag(struct buffer *out, uint8_t tag, uint64_t value)
     uint8_t bytes[1 + VARINT_BYTES_MAX];
     bytes[0] = tag;
     size_t size = 1 + varint_write(bytes + 1, value);
-    CHECK_DEBT(buffer_append(out, bytes, size) == 0, "no memory for an answer");
+    MEMORY_MUST(buffer_append(out, bytes, size) == 0, "an answer");
 }
 
 void instance_answer(struct turn *turn, uint64_t exchange, const Usher__V1__LinkAnswer *answer)
 {
     size_t size = usher__v1__link_answer__get_packed_size(answer);
-    uint8_t *to = buffer_reserve(&turn->out, size);
-    CHECK_DEBT(to != NULL, "no memory for an answer");
+    uint8_t *to;
+    MEMORY_MUST((to = buffer_reserve(&turn->out, size)) != NULL, "an answer");
     usher__v1__link_answer__pack(answer, to);
     struct effect *effect = turn_effect(turn, EFFECT_ANSWER, exchange);
     effect->offset = (uint32_t)turn->out.size;
@@ -81,8 +82,8 @@ void instance_refusal(struct buffer *out, uint32_t code, const char *detail)
     Usher__V1__Refused refused;
     fill_refusal(&answer, &refused, code, detail);
     size_t size = usher__v1__link_answer__get_packed_size(&answer);
-    uint8_t *to = buffer_reserve(out, size);
-    CHECK_DEBT(to != NULL, "no memory for an answer");
+    uint8_t *to;
+    MEMORY_MUST((to = buffer_reserve(out, size)) != NULL, "an answer");
     out->size += usher__v1__link_answer__pack(&answer, to);
 }
 
@@ -106,8 +107,8 @@ void instance_arm(struct instance *instance, struct turn *turn, uint64_t due_ms)
 
 void instance_lose_call(struct turn *turn, const struct call *call, uint16_t code)
 {
-    struct call_result_message *result = call_result_create(code, 0, (struct bytes){0});
-    CHECK_DEBT(result != NULL, "no memory for a result");
+    struct call_result_message *result;
+    MEMORY_MUST((result = call_result_create(code, 0, (struct bytes){0})) != NULL, "a result");
     result->request = call->request;
     result->call = call->call;
     result->epoch = call->epoch;
@@ -118,13 +119,11 @@ void instance_lose_call(struct turn *turn, const struct call *call, uint16_t cod
 
 static struct instance *create(struct turn *turn)
 {
-    struct instance *instance = calloc(1, sizeof(*instance));
-    CHECK_DEBT(instance != NULL, "no memory for an instance");
-    instance->calls = calls_create();
+    struct instance *instance;
+    MEMORY_MUST((instance = calloc(1, sizeof(*instance))) != NULL, "an instance");
+    MEMORY_MUST((instance->calls = calls_create()) != NULL, "an instance");
+    MEMORY_MUST(arena_init(&instance->arena, INSTANCE_ARENA_BYTES) == 0, "an instance");
     atomic_fetch_add_explicit(&turn->counters->instances, 1, memory_order_relaxed);
-    CHECK_DEBT(instance->calls != NULL &&
-                   arena_init(&instance->arena, INSTANCE_ARENA_BYTES) == 0,
-               "no memory for an instance");
     return instance;
 }
 
@@ -174,8 +173,8 @@ static void supersede(struct instance *instance, struct turn *turn)
     instance_drop_submits(instance, turn);
     drop_lanes(instance);
     /* What waits in the mail is kept for the new one; the rest nobody will answer. */
-    struct calls *kept = calls_create();
-    CHECK_DEBT(kept != NULL, "no memory for an instance");
+    struct calls *kept;
+    MEMORY_MUST((kept = calls_create()) != NULL, "an instance");
     for (struct user_call_message *mail = instance->mail_first; mail != NULL;
          mail = (struct user_call_message *)mail->header.next)
         if (calls_take(instance->calls, mail->call, &call))
@@ -206,7 +205,6 @@ static void join(struct instance *instance, const Usher__V1__Hello *hello, struc
     if (instance->joined && (instance->presence || !hello->presence))
         return;
     struct join_message *message = message_create(MESSAGE_JOINED, sizeof(*message));
-    CHECK_DEBT(message != NULL, "no memory for an instance");
     message->presence = hello->presence;
     strcpy(message->service, instance->service);
     struct effect *effect = turn_effect(turn, EFFECT_LINK, 0);
@@ -280,7 +278,6 @@ static void leave(struct instance *instance, struct turn *turn)
     instance->fetch_exchange = 0;
     instance_drop_submits(instance, turn);
     struct leave_message *again = message_create(MESSAGE_LEAVE, sizeof(*again));
-    CHECK_DEBT(again != NULL, "no memory for an event");
     again->mail = NULL;
     turn_post(turn, turn->self, &again->header);
 }

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "actors/instance_state.h"
 #include "base/check.h"
+#include "base/memory.h"
 #include "client.pb-c.h"
 #include "proto/varint.h"
 
@@ -69,16 +71,18 @@ void instance_take_call(struct instance *instance, struct user_call_message *cal
         message_destroy(&call->header);
         return;
     }
+    int error = 0;
     if (call->call != 0)
-        CHECK_DEBT(calls_add(instance->calls, &entry) == 0, "no memory for a call");
+        MEMORY_MUST((error = calls_add(instance->calls, &entry)) != -ENOMEM, "a call");
+    CHECK(error == 0);
     append(instance, call);
 }
 
 void instance_put_control(struct instance *instance, uint8_t kind, struct turn *turn)
 {
     struct bytes none = {0};
-    struct user_call_message *item = user_call_create(none, none, none, none);
-    CHECK_DEBT(item != NULL, "no memory for mail");
+    struct user_call_message *item;
+    MEMORY_MUST((item = user_call_create(none, none, none, none)) != NULL, "mail");
     item->control = kind;
     append(instance, item);
 }
@@ -107,8 +111,8 @@ static void put_mail(struct buffer *out, const Usher__V1__Mail *mail)
 {
     size_t size = usher__v1__mail__get_packed_size(mail);
     instance_put_tag(out, BATCH_MAIL_TAG, size);
-    uint8_t *to = buffer_reserve(out, size);
-    CHECK_DEBT(to != NULL, "no memory for a batch");
+    uint8_t *to;
+    MEMORY_MUST((to = buffer_reserve(out, size)) != NULL, "a batch");
     out->size += usher__v1__mail__pack(mail, to);
 }
 
@@ -244,8 +248,8 @@ static uint32_t put_events(const struct instance *instance, struct buffer *out, 
     while (end < instance->events->size && end - from + event_size(instance, end) <= room)
         end += event_size(instance, end);
     if (end > from)
-        CHECK_DEBT(buffer_append(out, instance->events->bytes + from, end - from) == 0,
-                   "no memory for a batch");
+        MEMORY_MUST(buffer_append(out, instance->events->bytes + from, end - from) == 0,
+                    "a batch");
     return end - from;
 }
 
@@ -257,7 +261,6 @@ static void read_events(struct instance *instance, struct turn *turn)
         instance->presence_done >= last)
         return;
     struct query_message *query = message_create(0, sizeof(*query));
-    CHECK_DEBT(query != NULL, "no memory for a query");
     query->asker = turn->self;
     query->kind = QUERY_PRESENCE;
     query->token = query->after = instance->presence_done;
@@ -297,7 +300,7 @@ static void send_batch(struct instance *instance, struct turn *turn, const struc
 {
     size_t offset = turn->out.size;
     instance_put_tag(&turn->out, ANSWER_BATCH_TAG, body->size);
-    CHECK_DEBT(buffer_append(&turn->out, body->data, body->size) == 0, "no memory for a batch");
+    MEMORY_MUST(buffer_append(&turn->out, body->data, body->size) == 0, "a batch");
     struct effect *effect = turn_effect(turn, EFFECT_ANSWER, instance->fetch_exchange);
     effect->offset = (uint32_t)offset;
     effect->size = (uint32_t)(turn->out.size - offset);

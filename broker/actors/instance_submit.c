@@ -4,6 +4,7 @@
 
 #include "actors/instance_state.h"
 #include "base/check.h"
+#include "base/memory.h"
 #include "client.pb-c.h"
 #include "proto/link_frame.h"
 #include "proto/varint.h"
@@ -67,9 +68,10 @@ static void encode_push(const struct submit *submit, struct command_result *resu
     Usher__V1__Result whole = USHER__V1__RESULT__INIT;
     Usher__V1__PushReport report = USHER__V1__PUSH_REPORT__INIT;
     size_t count = result->failures.size / 4;
-    Usher__V1__PushFailure *failures = calloc(count + 1, sizeof(*failures));
-    Usher__V1__PushFailure **pointers = calloc(count + 1, sizeof(*pointers));
-    CHECK_DEBT(failures != NULL && pointers != NULL, "no memory for a result");
+    Usher__V1__PushFailure *failures;
+    Usher__V1__PushFailure **pointers;
+    MEMORY_MUST((failures = calloc(count + 1, sizeof(*failures))) != NULL, "a result");
+    MEMORY_MUST((pointers = calloc(count + 1, sizeof(*pointers))) != NULL, "a result");
     for (size_t i = 0; i < count; i++) {
         uint16_t row[2];
         memcpy(row, result->failures.data + i * 4, sizeof(row));
@@ -85,8 +87,8 @@ static void encode_push(const struct submit *submit, struct command_result *resu
     whole.value_case = USHER__V1__RESULT__VALUE_PUSH;
     whole.push = &report;
     size_t size = usher__v1__result__get_packed_size(&whole);
-    uint8_t *to = buffer_reserve(&result->encoded, size);
-    CHECK_DEBT(to != NULL, "no memory for a result");
+    uint8_t *to;
+    MEMORY_MUST((to = buffer_reserve(&result->encoded, size)) != NULL, "a result");
     result->encoded.size += usher__v1__result__pack(&whole, to);
     free(failures);
     free(pointers);
@@ -96,8 +98,8 @@ static void encode_plain(struct command_result *result)
 {
     Usher__V1__Result whole = USHER__V1__RESULT__INIT;
     whole.code = result->code;
-    uint8_t *to = buffer_reserve(&result->encoded, 16);
-    CHECK_DEBT(to != NULL, "no memory for a result");
+    uint8_t *to;
+    MEMORY_MUST((to = buffer_reserve(&result->encoded, 16)) != NULL, "a result");
     result->encoded.size += usher__v1__result__pack(&whole, to);
 }
 
@@ -127,11 +129,11 @@ static void encode_answer(struct instance *instance, struct submit *submit,
         }
         instance_put_tag(&body, RESULTS_RESULT_TAG, result->encoded.size);
         if (result->encoded.size > 0)
-            CHECK_DEBT(buffer_append(&body, result->encoded.data, result->encoded.size) == 0,
-                       "no memory for results");
+            MEMORY_MUST(buffer_append(&body, result->encoded.data, result->encoded.size) == 0,
+                        "results");
     }
     instance_put_tag(out, ANSWER_RESULTS_TAG, body.size);
-    CHECK_DEBT(buffer_append(out, body.data, body.size) == 0, "no memory for results");
+    MEMORY_MUST(buffer_append(out, body.data, body.size) == 0, "results");
     buffer_fini(&body);
 }
 
@@ -164,7 +166,7 @@ static struct lane *lane_of(struct instance *instance, uint32_t number)
 static void send_answer(struct turn *turn, uint64_t exchange, struct bytes answer)
 {
     size_t offset = turn->out.size;
-    CHECK_DEBT(buffer_append(&turn->out, answer.data, answer.size) == 0, "no memory for results");
+    MEMORY_MUST(buffer_append(&turn->out, answer.data, answer.size) == 0, "results");
     struct effect *effect = turn_effect(turn, EFFECT_ANSWER, exchange);
     effect->offset = (uint32_t)offset;
     effect->size = (uint32_t)answer.size;
@@ -227,8 +229,7 @@ void instance_command_done(struct instance *instance, uint64_t token, uint16_t c
     else if (code == 0)
         result->accepted++;
     else
-        CHECK_DEBT(buffer_append(&result->failures, row, sizeof(row)) == 0,
-                   "no memory for a result");
+        MEMORY_MUST(buffer_append(&result->failures, row, sizeof(row)) == 0, "a result");
     finish_if_done(instance, submit, turn);
 }
 
@@ -240,8 +241,7 @@ void instance_query_done(struct instance *instance, uint64_t token, struct bytes
         return;
     struct command_result *result = &submit->results[token >> 16 & 0xffff];
     settle(submit, result);
-    CHECK_DEBT(buffer_append(&result->encoded, encoded.data, encoded.size) == 0,
-               "no memory for a result");
+    MEMORY_MUST(buffer_append(&result->encoded, encoded.data, encoded.size) == 0, "a result");
     finish_if_done(instance, submit, turn);
 }
 
@@ -274,9 +274,9 @@ static void reply_to(struct instance *instance, struct command_result *result,
         turn_count(turn, METRIC_replies_late, 1);
         return;
     }
-    struct call_result_message *message = call_result_create(
-        0, reply->status, (struct bytes){reply->payload.data, reply->payload.len});
-    CHECK_DEBT(message != NULL, "no memory for a reply");
+    struct call_result_message *message;
+    struct bytes payload = {reply->payload.data, reply->payload.len};
+    MEMORY_MUST((message = call_result_create(0, reply->status, payload)) != NULL, "a reply");
     message->request = call.request;
     message->call = call.call;
     message->epoch = call.epoch;
@@ -288,7 +288,7 @@ static void forward(struct turn *turn, const char *user, struct message *message
 {
     size_t offset = turn->out.size;
     size_t size = strlen(user);
-    CHECK_DEBT(buffer_append(&turn->out, user, size) == 0, "no memory for a name");
+    MEMORY_MUST(buffer_append(&turn->out, user, size) == 0, "a name");
     struct effect *effect = turn_effect(turn, EFFECT_FORWARD, 0);
     effect->message = message;
     effect->offset = (uint32_t)offset;
@@ -301,10 +301,10 @@ static void push(struct instance *instance, struct submit *submit, uint32_t inde
     struct command_result *result = &submit->results[index];
     result->push = true;
     for (size_t i = 0; i < push->n_to; i++) {
-        struct deliver_message *message =
-            deliver_create(bytes_of_text(instance->service),
-                           (struct bytes){push->payload.data, push->payload.len});
-        CHECK_DEBT(message != NULL, "no memory for a push");
+        struct deliver_message *message;
+        struct bytes payload = {push->payload.data, push->payload.len};
+        MEMORY_MUST((message = deliver_create(bytes_of_text(instance->service), payload)) != NULL,
+                    "a push");
         message->sender = turn->self;
         message->request = token_of(submit, index, (uint32_t)i);
         message->epoch_wanted = push->epoch;
@@ -320,9 +320,9 @@ static void push_all(struct instance *instance, struct submit *submit, uint32_t 
                      const Usher__V1__PushAll *push, struct turn *turn)
 {
     struct bytes name = bytes_of_text(instance->service);
-    struct push_all_message *message = message_create(
-        MESSAGE_PUSHED_ALL, sizeof(*message) + name.size + push->payload.len);
-    CHECK_DEBT(message != NULL, "no memory for a push");
+    struct push_all_message *message;
+    size_t bytes = sizeof(*message) + name.size + push->payload.len;
+    MEMORY_MUST((message = message_create(MESSAGE_PUSHED_ALL, bytes)) != NULL, "a push");
     message->token = token_of(submit, index, 0);
     message->accepted = 0;
     message->name_size = (uint8_t)name.size;
@@ -351,7 +351,6 @@ static void kick(struct submit *submit, uint32_t index, const Usher__V1__Kick *k
                  struct turn *turn)
 {
     struct kick_message *message = message_create(MESSAGE_KICK, sizeof(*message));
-    CHECK_DEBT(message != NULL, "no memory for a kick");
     message->by = turn->self;
     message->request = token_of(submit, index, 0);
     message->epoch = kick->epoch;
@@ -367,8 +366,8 @@ static void query(struct submit *submit, uint32_t index, const Usher__V1__Comman
                   struct turn *turn)
 {
     size_t size = usher__v1__command__get_packed_size(command);
-    struct query_message *query = message_create(0, sizeof(*query) + size);
-    CHECK_DEBT(query != NULL, "no memory for a query");
+    struct query_message *query;
+    MEMORY_MUST((query = message_create(0, sizeof(*query) + size)) != NULL, "a query");
     query->asker = turn->self;
     query->kind = QUERY_COMMAND;
     query->token = token_of(submit, index, 0);
@@ -499,9 +498,9 @@ void instance_submit(struct instance *instance, struct link_request_message *mes
         message_destroy(&message->header);
         return;
     }
-    struct submit *submit = calloc(
-        1, sizeof(*submit) + request->n_commands * sizeof(struct command_result));
-    CHECK_DEBT(submit != NULL, "no memory for a Submit");
+    struct submit *submit;
+    size_t bytes = sizeof(*submit) + request->n_commands * sizeof(struct command_result);
+    MEMORY_MUST((submit = calloc(1, bytes)) != NULL, "a Submit");
     submit->exchange = message->exchange;
     submit->seq = request->seq;
     submit->lane = request->lane;

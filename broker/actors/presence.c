@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "actors/session.h"
 #include "base/check.h"
+#include "base/memory.h"
 #include "backend.pb-c.h"
 #include "client.pb-c.h"
 
@@ -16,8 +17,8 @@ void session_detach(struct session *session, struct turn *turn, uint8_t cause)
     CHECK(session->status == SESSION_IS_ONLINE);
     session->conn = 0;
     session->loss_cause = cause;
-    struct change *change = turn_change(turn, CHANGE_DETACH, NULL);
-    CHECK_DEBT(change != NULL, "no memory for a change");
+    struct change *change;
+    MEMORY_MUST((change = turn_change(turn, CHANGE_DETACH, NULL)) != NULL, "a change");
     session_describe(session, turn, change, USHER__V1__PRESENCE_EVENT__KIND__DETACHED, cause);
     change->event.until_ms = turn->wall_ms + turn->settings->resume_ms;
 }
@@ -25,8 +26,8 @@ void session_detach(struct session *session, struct turn *turn, uint8_t cause)
 void session_end(struct session *session, struct turn *turn, uint8_t cause,
                  struct message *because)
 {
-    struct change *change = turn_change(turn, CHANGE_END, because);
-    CHECK_DEBT(change != NULL, "no memory for a change");
+    struct change *change;
+    MEMORY_MUST((change = turn_change(turn, CHANGE_END, because)) != NULL, "a change");
     session_describe(session, turn, change, USHER__V1__PRESENCE_EVENT__KIND__OFFLINE, cause);
     change->remove = true;
 }

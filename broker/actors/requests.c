@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "base/memory.h"
 
 /* Open addressing with backward-shift deletion. The ids come from the client, so the hash is keyed:
  * with `max` colliding ids in flight each of his frames would cost a walk over all of them, and
@@ -35,10 +36,16 @@ static struct request *probe(struct requests *requests, uint64_t id)
     return &requests->slots[at];
 }
 
+static size_t bytes_of(uint32_t size)
+{
+    return sizeof(struct requests) + size * sizeof(struct request);
+}
+
 static struct requests *with_size(uint32_t size, const uint64_t key[2])
 {
-    struct requests *requests = calloc(1, sizeof(*requests) + size * sizeof(struct request));
+    struct requests *requests = calloc(1, bytes_of(size));
     if (requests != NULL) {
+        memory_account((int64_t)bytes_of(size));
         requests->size = size;
         requests->key[0] = key[0];
         requests->key[1] = key[1];
@@ -69,7 +76,7 @@ static int grow(struct requests **requests, const uint64_t key[2])
     for (uint32_t i = 0; old != NULL && i < old->size; i++)
         if (old->slots[i].id != 0)
             put(bigger, &old->slots[i]);
-    free(old);
+    requests_destroy(old);
     *requests = bigger;
     return 0;
 }
@@ -107,7 +114,7 @@ void requests_remove(struct requests **out, uint64_t id)
         return;
     requests->calls -= gone->call != 0;
     if (--requests->count == 0) {
-        free(requests);
+        requests_destroy(requests);
         *out = NULL;
         return;
     }
@@ -174,5 +181,7 @@ bool requests_take(struct requests **out, struct request *taken)
 
 void requests_destroy(struct requests *requests)
 {
+    if (requests != NULL)
+        memory_account(-(int64_t)bytes_of(requests->size));
     free(requests);
 }

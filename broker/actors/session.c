@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/check.h"
+#include "base/memory.h"
 #include "backend.pb-c.h"
 #include "client.pb-c.h"
 
@@ -28,8 +28,7 @@ void session_set_details(struct session *session, const char *address, const cha
     size_t second = strlen(client) + 1;
     if (first + second == 2)
         return;
-    session->details = malloc(first + second);
-    CHECK_DEBT(session->details != NULL, "no memory for a session");
+    MEMORY_MUST((session->details = malloc(first + second)) != NULL, "a session");
     memcpy(session->details, address, first);
     memcpy(session->details + first, client, second);
 }
@@ -48,6 +47,7 @@ void session_clear(struct session *session, struct turn *turn)
         buffer_fini(session->held);
     free(session->held);
     fight_destroy(session->fight);
+    source_rates_leave(turn->settings->source_rates, session->source);
     free(session->details);
     *session = (struct session){0};
 }

@@ -30,6 +30,7 @@ struct session {
     struct buffer *held; /* answers that wait for a resume */
     struct frames_message *unread, *unread_last; /* frames that wait for the next turn */
     struct rate rate;    /* of his requests, over all of his connections */
+    struct source_rate *source; /* that he was last connected from; NULL: not counted */
     struct fight *fight; /* who takes this user over so often; NULL: nobody did */
     char *details;       /* address, NUL, client, NUL; NULL: both empty */
     uint8_t secret[SECRET_BYTES];

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/memory.h"
 
 /* The buffers of a turn grow to what the largest turn needed and are cut back when that was
  * unusual, so a burst does not keep its memory. */
@@ -58,9 +59,11 @@ void turn_fini(struct turn *turn)
 struct effect *turn_effect(struct turn *turn, enum effect_kind kind, uint64_t value)
 {
     if (turn->count == turn->capacity) {
+        struct effect *effects;
         turn->capacity = turn->capacity ? turn->capacity * 2 : 64;
-        turn->effects = realloc(turn->effects, turn->capacity * sizeof(*turn->effects));
-        CHECK_DEBT(turn->effects != NULL, "no memory for the effects of a turn");
+        MEMORY_MUST((effects = realloc(turn->effects, turn->capacity * sizeof(*effects))) != NULL,
+                    "the effects of a turn");
+        turn->effects = effects;
     }
     struct effect *effect = &turn->effects[turn->count++];
     *effect = (struct effect){.kind = (uint8_t)kind, .value = value};
@@ -96,7 +99,6 @@ void turn_result(struct turn *turn, actor_handle to, uint64_t request, uint64_t 
     if (to == 0 || request == 0)
         return;
     struct result_message *result = message_create(MESSAGE_RESULT, sizeof(*result));
-    CHECK_DEBT(result != NULL, "no memory for a result");
     result->request = request;
     result->asker_epoch = asker_epoch;
     result->epoch = epoch;

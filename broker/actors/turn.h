@@ -11,6 +11,7 @@
  * One turn per thread, reused: what is appended is copied or taken before the turn is reset. */
 
 #include "actors/messages.h"
+#include "actors/source_rates.h"
 #include "base/env.h"
 #include "base/log.h"
 #include "base/metrics.h"
@@ -29,6 +30,7 @@ struct settings {
     uint32_t turn_frames_max;
     uint32_t requests_max;
     uint32_t requests_per_second;
+    struct source_rates *source_rates; /* NULL: nothing is counted per source */
     uint64_t requests_key[2]; /* random; see actors/requests.h */
     uint32_t takeovers_per_minute;
     uint32_t calls_per_user_max;

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "base/memory.h"
 #include "net/conn.h"
 #include "proto/frame.h"
 
@@ -176,6 +177,14 @@ static void drop_parting(struct conn *conn)
     conn->parting = NULL;
 }
 
+static void drop_carry(struct conn *conn)
+{
+    memory_account(-(int64_t)conn->carry_size);
+    free(conn->carry);
+    conn->carry = NULL;
+    conn->carry_size = 0;
+}
+
 void conn_close(struct reactor *reactor, struct conn *conn)
 {
     drop_parting(conn);
@@ -188,9 +197,7 @@ void conn_close(struct reactor *reactor, struct conn *conn)
     conn->tls = NULL;
     close(conn->fd);
     conn->fd = -1;
-    free(conn->carry);
-    conn->carry = NULL;
-    conn->carry_size = 0;
+    drop_carry(conn);
     conn_drop_pending(reactor->net, conn);
     evict_done(reactor, conn);
     count_unbound(reactor, conn, 1);
@@ -215,9 +222,7 @@ void conn_end(struct reactor *reactor, struct conn *conn, enum conn_end end)
     conn->state = CONN_ENDED;
     conn->end = (uint8_t)end;
     deadline_leave(reactor, conn);
-    free(conn->carry);
-    conn->carry = NULL;
-    conn->carry_size = 0;
+    drop_carry(conn);
     struct net *net = reactor->net;
     net->events.on_end(net->events.context, reactor->thread, conn_handle_of(reactor, conn),
                        conn->owner, end);
@@ -375,16 +380,16 @@ static size_t whole_frames(const struct reactor *reactor, const struct conn *con
 static void keep_rest(struct reactor *reactor, struct conn *conn, struct bytes rest)
 {
     if (rest.size == 0) {
-        free(conn->carry);
-        conn->carry = NULL;
-        conn->carry_size = 0;
+        drop_carry(conn);
         return;
     }
     uint8_t *carry = realloc(conn->carry, rest.size);
     if (carry == NULL) {
+        memory_refused();
         conn_end(reactor, conn, CONN_LOST);
         return;
     }
+    memory_account((int64_t)rest.size - conn->carry_size);
     memcpy(carry, rest.data, rest.size);
     conn->carry = carry;
     conn->carry_size = (uint32_t)rest.size;
@@ -438,13 +443,19 @@ static bool receiver_is_busy(struct conn *conn)
 {
     /* Below zero when a count for the slot's life before came late (net_consumed). */
     uint32_t done = atomic_load_explicit(&conn->chunks_done, memory_order_acquire);
-    return (int32_t)(conn->chunks_given - done) >= CHUNKS_MAX;
+    int32_t max = memory_level() == MEMORY_FULL ? 1 : CHUNKS_MAX;
+    return (int32_t)(conn->chunks_given - done) >= max;
 }
 
 static void read_again(struct reactor *reactor, struct conn *conn)
 {
-    if (!conn->again)
-        conn->again = handle_list_add(&reactor->again, conn_handle_of(reactor, conn));
+    if (conn->again)
+        return;
+    conn->again = handle_list_add(&reactor->again, conn_handle_of(reactor, conn));
+    if (!conn->again) { /* no memory: nothing would ever read it again */
+        memory_refused();
+        conn_end(reactor, conn, CONN_LOST);
+    }
 }
 
 static void conn_writable(struct reactor *reactor, struct conn *conn)

@@ -111,6 +111,7 @@ struct reactor {
     bool more; /* come back at once */
     _Atomic uint64_t accept_resume_ms; /* atomic for net_look alone */
     uint32_t accept_pause_ms;
+    uint64_t evict_due_ms;
     bool accepting;
     /* shared */
     _Atomic uint32_t slots_made;
@@ -226,6 +227,10 @@ bool evict_account(struct net *net, struct reactor *reactor, struct conn *conn, 
 
 /* I/O thread: the connection's output is gone. */
 void evict_done(struct reactor *reactor, struct conn *conn);
+
+/* I/O thread: memory is full (base/memory.h), and nobody has looked for a while: what fills it need
+ * not be output, so nobody may have asked for it. */
+bool evict_is_due(struct reactor *reactor);
 
 /* I/O thread: ends the largest until the rest is little enough. */
 void evict_largest(struct reactor *reactor);

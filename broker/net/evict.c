@@ -1,21 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/check.h"
+#include "base/memory.h"
 #include "net/conn.h"
 
 /* The waiting output of all connections together.
  *
  * Each has a limit of its own, but many slow readers, each within it, could fill the memory. So the
  * memory of all `pending` buffers is summed, which costs something only when a buffer is made,
- * grows or goes, that is, for connections whose socket is full. Above three quarters of the limit the
- * largest are ended, one after the other, until the rest fits: who keeps most is slowest. They lose
- * what waited; their sessions go on detached. At the limit itself, which is reached only when
+ * grows or goes, that is, for connections whose socket is full. Above three quarters of the limit
+ * the largest are ended, one after the other, until the rest fits: who keeps most is slowest. They
+ * lose what waited; their sessions go on detached. At the limit itself, which is reached only when
  * ending is slower than filling, a write that needs more memory ends its own connection.
+ *
+ * The same is done when all memory is short (base/memory.h), but then only to those who keep much:
+ * to end many who keep little would bring little.
  *
  * A connection is ended by its own I/O thread and nobody else, so that no handle can be stale: the
  * thread that looks reads the sizes of all, and if the largest is another's, it wakes that one to
  * look. Sizes are read while they change; what is chosen is the largest of a moment. */
 
-enum { EVICT_BATCH = 16 };
+enum { EVICT_BATCH = 16, MUCH_BYTES = 64 * 1024, LOOK_MS = 100 };
 
 static uint64_t begin_above(const struct net *net)
 {
@@ -35,7 +39,9 @@ bool evict_account(struct net *net, struct reactor *reactor, struct conn *conn, 
         return false;
     }
     atomic_store_explicit(&conn->output_bytes, bytes, memory_order_relaxed);
-    if (max == 0 || bytes <= before || total <= begin_above(net))
+    memory_account((int64_t)change);
+    bool much = max != 0 && total > begin_above(net);
+    if (bytes <= before || (!much && memory_level() != MEMORY_FULL))
         return true;
     /* Pairs with the exchange of the I/O thread, as an order does. */
     if (!atomic_exchange_explicit(&reactor->pressed, true, memory_order_seq_cst))
@@ -51,11 +57,21 @@ static uint64_t staying(struct net *net)
     return total > leaving ? total - leaving : 0;
 }
 
-/* Of those that stay; NULL: nothing waits anywhere. */
-static struct conn *largest_of_all(struct net *net, struct reactor **owner)
+/* How much a connection must keep to be ended now; 0: nobody is to be. */
+static uint32_t worth_ending(struct net *net)
+{
+    uint64_t max = net->options.output_total_bytes_max;
+    if (max != 0 && staying(net) > begin_above(net))
+        return 1;
+    uint64_t leaving = atomic_load_explicit(&net->output_evicting, memory_order_acquire);
+    return memory_excess() > leaving ? MUCH_BYTES : 0;
+}
+
+/* Of those that stay and keep at least `least`; NULL: there is none. */
+static struct conn *largest_of_all(struct net *net, uint32_t least, struct reactor **owner)
 {
     struct conn *largest = NULL;
-    uint32_t most = 0;
+    uint32_t most = least - 1;
     for (unsigned i = 0; i < net->options.reactors; i++) {
         struct reactor *reactor = &net->reactors[i];
         uint32_t made = atomic_load_explicit(&reactor->slots_made, memory_order_acquire);
@@ -73,7 +89,7 @@ static struct conn *largest_of_all(struct net *net, struct reactor **owner)
     return largest;
 }
 
-static void evict(struct reactor *reactor, struct conn *conn)
+static void evict(struct reactor *reactor, struct conn *conn, const char *limit)
 {
     struct net *net = reactor->net;
     conn->evicted_bytes = atomic_load_explicit(&conn->output_bytes, memory_order_relaxed);
@@ -82,7 +98,7 @@ static void evict(struct reactor *reactor, struct conn *conn)
     if (conn->state != CONN_OPEN)
         return; /* ended already: it leaves as it is */
     reactor_count(reactor, METRIC_output_evicted, 1);
-    LOG(net->options.log, LIMIT_HIT, LOG_S("limit", "limits.output_total_bytes"),
+    LOG(net->options.log, LIMIT_HIT, LOG_S("limit", limit),
         LOG_U("bytes", atomic_load_explicit(&net->output_total, memory_order_relaxed)),
         LOG_U("evicted_bytes", conn->evicted_bytes));
     conn_end(reactor, conn, CONN_EVICTED);
@@ -96,23 +112,33 @@ void evict_done(struct reactor *reactor, struct conn *conn)
     conn->evicted_bytes = 0;
 }
 
+bool evict_is_due(struct reactor *reactor)
+{
+    if (memory_level() != MEMORY_FULL || reactor->now_ms < reactor->evict_due_ms)
+        return false;
+    reactor->evict_due_ms = reactor->now_ms + LOOK_MS;
+    return true;
+}
+
 void evict_largest(struct reactor *reactor)
 {
     struct net *net = reactor->net;
     for (unsigned i = 0; i < EVICT_BATCH; i++) {
-        if (staying(net) <= begin_above(net))
+        uint32_t least = worth_ending(net);
+        if (least == 0)
             return;
         struct reactor *owner = NULL;
-        struct conn *largest = largest_of_all(net, &owner);
+        struct conn *largest = largest_of_all(net, least, &owner);
         /* Looked at again: another thread may have ended a larger one meanwhile. */
-        if (largest == NULL || staying(net) <= begin_above(net))
+        least = worth_ending(net);
+        if (largest == NULL || least == 0)
             return;
         if (owner != reactor) {
             if (!atomic_exchange_explicit(&owner->pressed, true, memory_order_seq_cst))
                 reactor_wake(owner);
             return;
         }
-        evict(reactor, largest);
+        evict(reactor, largest, least == 1 ? "limits.output_total_bytes" : "limits.memory_bytes");
     }
     atomic_store_explicit(&reactor->pressed, true, memory_order_seq_cst);
     reactor->more = true;

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/memory.h"
 #include "net/conn.h"
 #include "proto/broker_frame.h"
 #include "client.pb-c.h"
@@ -152,7 +153,14 @@ struct refusal {
 };
 
 /* In the order of enum refused. */
-enum refused { REFUSED_OPEN, REFUSED_UNBOUND, REFUSED_SOURCE, REFUSED_HANDSHAKES, REFUSED_NOT };
+enum refused {
+    REFUSED_OPEN,
+    REFUSED_UNBOUND,
+    REFUSED_SOURCE,
+    REFUSED_HANDSHAKES,
+    REFUSED_MEMORY,
+    REFUSED_NOT
+};
 
 static const struct refusal refusals[] = {
     {"limits.connections", METRIC_refused_connections,
@@ -163,6 +171,8 @@ static const struct refusal refusals[] = {
      "too many connections from your address that have not logged in "
      "(limits.prelogin_per_source); try again later"},
     {"limits.handshakes", METRIC_refused_handshakes, ""},
+    {"limits.memory_bytes", METRIC_refused_memory,
+     "memory is short (limits.memory_bytes); try again later"},
 };
 
 static void refuse(struct reactor *reactor, const struct arrival *arrival, enum refused why)
@@ -193,6 +203,8 @@ static enum refused admit(struct net *net, struct arrival *arrival,
     if (arrival->tls && atomic_load_explicit(&net->handshakes, memory_order_relaxed) >=
                             net->options.handshakes_max)
         return REFUSED_HANDSHAKES;
+    if (memory_level() == MEMORY_FULL)
+        return REFUSED_MEMORY;
     if (!sources_take(net->sources, (const struct sockaddr *)from, &arrival->source))
         return REFUSED_SOURCE;
     atomic_fetch_add_explicit(&net->open, 1, memory_order_relaxed);

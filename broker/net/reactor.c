@@ -231,8 +231,9 @@ void *reactor_run(void *argument)
         if (reactor->shaking.count > 0)
             shake_some(reactor);
         take_deadlines(reactor);
-        if (atomic_load_explicit(&reactor->pressed, memory_order_relaxed) &&
-            atomic_exchange_explicit(&reactor->pressed, false, memory_order_seq_cst))
+        bool pressed = atomic_load_explicit(&reactor->pressed, memory_order_relaxed) &&
+                       atomic_exchange_explicit(&reactor->pressed, false, memory_order_seq_cst);
+        if (pressed || evict_is_due(reactor))
             evict_largest(reactor);
         if (net->events.on_batch_end(net->events.context, reactor->thread))
             reactor->more = true;

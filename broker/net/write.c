@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 
 #include "base/check.h"
+#include "base/memory.h"
 #include "net/conn.h"
 
 /* The write side, called by whoever owns it (net.h), from any thread.
@@ -216,9 +217,8 @@ void net_unbind(struct net *net, conn_handle handle, const void *last_words, siz
 {
     struct conn *conn = owned(net, handle);
     if (size > 0 && conn->parting == NULL) {
-        conn->parting = calloc(1, sizeof(*conn->parting));
-        CHECK_DEBT(conn->parting != NULL, "no memory for an answer");
-        CHECK_DEBT(buffer_append(conn->parting, last_words, size) == 0, "no memory for an answer");
+        MEMORY_MUST((conn->parting = calloc(1, sizeof(*conn->parting))) != NULL, "an answer");
+        MEMORY_MUST(buffer_append(conn->parting, last_words, size) == 0, "an answer");
     }
     order(net, handle, conn, ORDER_UNBIND);
 }

@@ -18,7 +18,11 @@ struct message {
     uint32_t size; /* of the whole allocation */
 };
 
-/* Only the header is set. NULL without memory. `size` counts the header. */
+/* Events are small and go between the parts of the broker: nobody can be refused for them. */
+enum { MESSAGE_SMALL_BYTES = 512 };
+
+/* Only the header is set. NULL without memory, but never for MESSAGE_SMALL_BYTES or less (see
+ * MEMORY_MUST). `size` counts the header. Counts as held (base/memory.h) until it is destroyed. */
 void *message_create(uint16_t kind, size_t size);
 void message_destroy(struct message *message);
 

@@ -83,7 +83,8 @@ class Servers:
                     "--set", f"link.urls={self.link()}", "--set", "log.level=warn",
                     # One program is all the users.
                     "--set", "limits.prelogin_per_source=0",
-                    "--set", "limits.requests_per_second=0"]
+                    "--set", "limits.requests_per_second=0",
+                    "--set", "limits.requests_per_second_per_source=0"]
         if name == "nats":
             return ["nats-server", "-c", self.written("nats.conf", NATS.format(port=port))]
         if name == "mosquitto":

@@ -472,6 +472,49 @@ def scene_rate():
         again.close()
 
 
+def scene_requests_of_one_source():
+    """Users of one address share an allowance; who comes from another does not notice."""
+    limit = 60
+    with Broker({"limits.requests_per_second": 50,
+                 "limits.requests_per_second_per_source": limit}) as broker, \
+            Client(broker, source="127.0.0.2") as first, \
+            Client(broker, source="127.0.0.2") as second, Client(broker) as other:
+        for client, name in ((first, "first"), (second, "second"), (other, "other")):
+            client.login(name)
+        for source in ("127.0.0.2", None):  # taken over; the stop checks what is not given back
+            again = Client(broker, source=source)
+            again.login("other")
+            other.close()
+            other = again
+        began = time.monotonic()
+        batches = [[client.request("ping", stamp=number) for number in range(40)]
+                   for client in (first, second)]
+        for client, batch in zip((first, second), batches):
+            client.send_bytes(b"".join(frame_bytes(frame) for frame in batch))
+        answers = [client.answer_to(frame.id)
+                   for client, batch in zip((first, second), batches) for frame in batch]
+        refused = [frame.error for frame in answers if frame.WhichOneof("body") == "error"]
+        passed = len(answers) - len(refused)
+        most = limit + limit * (time.monotonic() - began) + 1
+        check(limit <= passed <= most, f"{passed} of {len(answers)} passed, at most {most:.0f}")
+        check(refused, "nothing was refused: the machine is too slow for this, or it is broken")
+        for error in refused:
+            check(error.code == client_pb.Error.RATE_LIMITED and error.retry_after_ms > 0 and
+                  "per_source" in error.detail, error)
+        for _ in range(40):
+            other.ping()
+        time.sleep(max(error.retry_after_ms for error in refused) / 1000 + 0.01)
+        second.ping()
+        numbers = stats(broker)
+        check_equal(numbers["requests_limited_source"], len(refused), "counted")
+        check_equal(numbers["closed_rate_limited"], 0, "closed")
+        lines = [line for line in broker.log_events("limit_hit") if "per_source" in line["limit"]]
+        check(lines and lines[0]["address"].startswith("127.0.0.2:"), f"the log: {lines}")
+        other.close()
+        print(f"     {passed} of {len(answers)} passed, {len(refused)} refused, "
+              f"{len(lines)} log lines")
+
+
 # --- the process --------------------------------------------------------------------------------
 
 
@@ -496,4 +539,5 @@ def scene_process():
 if __name__ == "__main__":
     play(scene_slow_reader, scene_trickle_reader, scene_slow_army, scene_slowloris,
          scene_output_before_login, scene_bytes_before_login, scene_one_source, scene_half_close,
-         scene_files, scene_churn, scene_rate, scene_process)
+         scene_files, scene_churn, scene_rate,
+         scene_requests_of_one_source, scene_process)

@@ -48,6 +48,7 @@ static void set_limits(struct world *world)
     options->limits_login_deadline_ms = 1000;
     options->limits_close_linger_ms = 200;
     options->limits_requests_per_second = 0;
+    options->limits_requests_per_second_per_source = 0;
     options->limits_calls_per_user = 4;
     options->limits_call_timeout_ms = 600;
     options->limits_call_timeout_max_ms = 2000;

@@ -88,3 +88,28 @@ class Shim:
 
     def __exit__(self, kind, value, trace):
         self.close()
+
+
+# struct control of shim_memory.c, in its order.
+MEMORY_FIELDS = ("every", "least", "asked", "failed")
+
+
+class MemoryShim:
+    """Lets allocations of a usherd fail, one in `every` of at least `least` bytes; not under a
+    sanitizer. Give a Broker environment=shim.environment()."""
+
+    def __init__(self):
+        self.library = program("libusher_shim_memory.so")
+        self._file = tempfile.NamedTemporaryFile(prefix="usher-shim-")
+        self._file.truncate(8 * len(MEMORY_FIELDS))
+        self._memory = mmap.mmap(self._file.fileno(), 8 * len(MEMORY_FIELDS))
+        self._numbers = memoryview(self._memory).cast("q")
+
+    def __getitem__(self, name):
+        return self._numbers[MEMORY_FIELDS.index(name)]
+
+    def __setitem__(self, name, value):
+        self._numbers[MEMORY_FIELDS.index(name)] = value
+
+    def environment(self):
+        return {"LD_PRELOAD": self.library, "USHER_SHIM_MEMORY": self._file.name}

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "actors/source_rates.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/allowance.h"
+#include "base/check.h"
+#include "base/hash.h"
+#include "base/memory.h"
+#include "base/source.h"
+
+/* Why per source: limits.requests_per_second is each user's, and one machine may log in as many.
+ *
+ * The table holds the sources that some session came from, so it is no larger than the number of
+ * sessions. It is looked at when somebody logs in, resumes or ends, under one lock. An entry does
+ * not move while somebody holds it, so a request needs neither the table nor the lock: the
+ * allowance is one number, and whoever changes it by compare-and-swap has spent one. A source that
+ * nobody holds any more is forgotten, with what it had spent: who logs out and in again pays for a
+ * login with the store, which is dearer than the requests that he wins.
+ *
+ * The hash has a random key: who owns many addresses cannot aim at one chain. */
+
+enum { BUCKETS = 4096, SECOND_US = 1000000, SECOND_MS = 1000 };
+
+struct source_rate {
+    _Atomic uint64_t due_us; /* an allowance */
+    _Atomic uint64_t told_ms;
+    uint64_t source;
+    uint32_t holders;         /* under lock */
+    struct source_rate *next; /* in its bucket, under lock */
+};
+
+struct source_rates {
+    uint32_t per_second;
+    uint64_t hash_key[2];
+    pthread_mutex_t lock;
+    struct source_rate *buckets[BUCKETS]; /* under lock */
+};
+
+struct source_rates *source_rates_create(uint32_t per_second, const struct env *env)
+{
+    struct source_rates *rates = calloc(1, sizeof(*rates));
+    if (rates == NULL)
+        return NULL;
+    rates->per_second = per_second;
+    env_random(env, rates->hash_key, sizeof(rates->hash_key));
+    pthread_mutex_init(&rates->lock, NULL);
+    return rates;
+}
+
+void source_rates_destroy(struct source_rates *rates)
+{
+    if (rates == NULL)
+        return;
+    for (unsigned i = 0; i < BUCKETS; i++)
+        CHECK(rates->buckets[i] == NULL);
+    pthread_mutex_destroy(&rates->lock);
+    free(rates);
+}
+
+/* The link that points to the entry, or to NULL at the end of its bucket. */
+static struct source_rate **find(struct source_rates *rates, uint64_t source)
+{
+    uint64_t hash = siphash13(rates->hash_key, &source, sizeof(source));
+    struct source_rate **link = &rates->buckets[hash % BUCKETS];
+    while (*link != NULL && (*link)->source != source)
+        link = &(*link)->next;
+    return link;
+}
+
+struct source_rate *source_rates_enter(struct source_rates *rates, struct bytes address)
+{
+    uint64_t source = rates != NULL && rates->per_second != 0
+                          ? source_of_text(address.data, address.size)
+                          : 0;
+    if (source == 0)
+        return NULL;
+    pthread_mutex_lock(&rates->lock);
+    struct source_rate **link = find(rates, source);
+    if (*link == NULL && (*link = calloc(1, sizeof(**link))) != NULL)
+        (*link)->source = source;
+    struct source_rate *rate = *link;
+    if (rate != NULL)
+        rate->holders++;
+    pthread_mutex_unlock(&rates->lock);
+    if (rate == NULL)
+        memory_refused();
+    return rate;
+}
+
+void source_rates_leave(struct source_rates *rates, struct source_rate *rate)
+{
+    if (rate == NULL)
+        return;
+    pthread_mutex_lock(&rates->lock);
+    CHECK(rate->holders > 0);
+    bool last = --rate->holders == 0;
+    if (last)
+        *find(rates, rate->source) = rate->next;
+    pthread_mutex_unlock(&rates->lock);
+    if (last)
+        free(rate);
+}
+
+uint32_t source_rate_take(const struct source_rates *rates, struct source_rate *rate,
+                          uint64_t now_ms)
+{
+    if (rate == NULL)
+        return 0;
+    struct allowance_terms terms = allowance_over(rates->per_second, SECOND_US);
+    uint64_t due_us = atomic_load_explicit(&rate->due_us, memory_order_relaxed);
+    for (;;) {
+        struct allowance allowance = {due_us};
+        uint32_t wait_ms = allowance_wait_ms(&allowance, terms, now_ms);
+        if (wait_ms != 0)
+            return wait_ms;
+        allowance_spend(&allowance, terms, now_ms);
+        /* Relaxed: the number orders nothing else. */
+        if (atomic_compare_exchange_weak_explicit(&rate->due_us, &due_us, allowance.due_us,
+                                                  memory_order_relaxed, memory_order_relaxed))
+            return 0;
+    }
+}
+
+bool source_rate_is_news(struct source_rate *rate, uint64_t now_ms)
+{
+    uint64_t told_ms = atomic_load_explicit(&rate->told_ms, memory_order_relaxed);
+    return (told_ms == 0 || now_ms - told_ms >= SECOND_MS) &&
+           atomic_compare_exchange_strong_explicit(&rate->told_ms, &told_ms, now_ms,
+                                                   memory_order_relaxed, memory_order_relaxed);
+}

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/memory.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "base/metrics.h"
+
+/* Each queue and buffer of the broker has a limit of its own, but the sum of all limits is more
+ * than any machine has. So what is held is summed as well: messages (which are what mailboxes,
+ * inboxes, calls and unread frames are made of), waiting output, carried input, requests in flight.
+ * Not in it are what has a bound of its own by number: sessions, connections, the store's map.
+ *
+ * The books. A message is made on one thread and dropped on another, some millions of times in a
+ * second, so each thread keeps a difference of its own and adds it to the sum when it has become
+ * STEP_BYTES. The level follows the sum, and falls only when it is 1/16 of the budget below the
+ * mark at which it rose, so that it does not flicker.
+ *
+ * The reserve. When malloc has nothing more, the level has mostly been MEMORY_FULL for long and
+ * little is asked for; what still must be had (an answer, an event) is small. The reserve is
+ * given back to the heap for it, and taken again as soon as the level is ample. */
+
+enum { STEP_BYTES = 64 * 1024, RESERVE_BYTES = 1024 * 1024, PAUSE_NS = 1000000, TRIES = 3000 };
+
+/* The process has one heap, and those who free a message know of nothing else. */
+static struct {
+    uint64_t budget_bytes; /* set once, as the next two */
+    struct log *log;
+    struct metrics *metrics;
+    _Atomic int64_t held_bytes;
+    _Atomic int level;
+    _Atomic(void *) reserve;
+} memory;
+
+static _Thread_local int64_t difference_bytes;
+
+static uint64_t mark(enum memory_level level)
+{
+    return memory.budget_bytes / 8 * (level == MEMORY_FULL ? 7 : 6);
+}
+
+static uint64_t held(void)
+{
+    int64_t bytes = atomic_load_explicit(&memory.held_bytes, memory_order_relaxed);
+    return bytes > 0 ? (uint64_t)bytes : 0;
+}
+
+/* Where a level ends that has begun. */
+static uint64_t end_of(enum memory_level level)
+{
+    return mark(level) - memory.budget_bytes / 16;
+}
+
+static enum memory_level level_at(uint64_t bytes, enum memory_level now)
+{
+    if (bytes >= mark(MEMORY_FULL) || (now == MEMORY_FULL && bytes >= end_of(MEMORY_FULL)))
+        return MEMORY_FULL;
+    if (bytes >= mark(MEMORY_TIGHT) || (now >= MEMORY_TIGHT && bytes >= end_of(MEMORY_TIGHT)))
+        return MEMORY_TIGHT;
+    return MEMORY_AMPLE;
+}
+
+static void set_level(uint64_t bytes)
+{
+    static const char *const names[] = {"ample", "tight", "full"};
+    int now = atomic_load_explicit(&memory.level, memory_order_relaxed);
+    int then = level_at(bytes, now);
+    if (then == now ||
+        !atomic_compare_exchange_strong_explicit(&memory.level, &now, then, memory_order_relaxed,
+                                                 memory_order_relaxed))
+        return;
+    if (then > now)
+        metrics_add(memory.metrics, 0,
+                    then == MEMORY_FULL ? METRIC_memory_full : METRIC_memory_tight, 1);
+    LOG(memory.log, MEMORY_LEVEL, LOG_S("memory", names[then]), LOG_U("held_bytes", bytes),
+        LOG_U("budget_bytes", memory.budget_bytes));
+}
+
+static void take_reserve(void)
+{
+    void *nothing = NULL;
+    if (atomic_load_explicit(&memory.reserve, memory_order_relaxed) != NULL)
+        return;
+    void *reserve = malloc(RESERVE_BYTES);
+    if (reserve != NULL && !atomic_compare_exchange_strong(&memory.reserve, &nothing, reserve))
+        free(reserve);
+}
+
+void memory_open(uint64_t budget_bytes, struct log *log, struct metrics *metrics)
+{
+    memory.budget_bytes = budget_bytes;
+    memory.log = log;
+    memory.metrics = metrics;
+    take_reserve();
+}
+
+void memory_close(void)
+{
+    memory.budget_bytes = 0;
+    memory.log = NULL;
+    memory.metrics = NULL;
+    atomic_store(&memory.level, MEMORY_AMPLE);
+    free(atomic_exchange(&memory.reserve, NULL));
+}
+
+static void add_up(void)
+{
+    int64_t bytes = difference_bytes;
+    difference_bytes = 0;
+    atomic_fetch_add_explicit(&memory.held_bytes, bytes, memory_order_relaxed);
+    if (memory.budget_bytes == 0)
+        return;
+    metrics_add(memory.metrics, 0, METRIC_memory_held_bytes, (uint64_t)bytes);
+    set_level(held());
+    if (memory_level() == MEMORY_AMPLE)
+        take_reserve();
+}
+
+void memory_account(int64_t bytes)
+{
+    difference_bytes += bytes;
+    if (difference_bytes >= STEP_BYTES || difference_bytes <= -STEP_BYTES)
+        add_up();
+}
+
+enum memory_level memory_level(void)
+{
+    return atomic_load_explicit(&memory.level, memory_order_relaxed);
+}
+
+uint64_t memory_excess(void)
+{
+    uint64_t bytes = held();
+    bool full = memory_level() == MEMORY_FULL && bytes > end_of(MEMORY_FULL);
+    return full ? bytes - end_of(MEMORY_FULL) : 0;
+}
+
+void memory_refused(void)
+{
+    metrics_add(memory.metrics, 0, METRIC_memory_failures, 1);
+    LOG(memory.log, MEMORY_FAILED, LOG_U("held_bytes", held()));
+}
+
+void memory_missing(unsigned tries, const char *file, int line, const char *what)
+{
+    const struct timespec pause = {.tv_nsec = PAUSE_NS};
+    if (tries >= TRIES)
+        check_failed(file, line, what, "nothing was freed for seconds");
+    if (tries == 0)
+        memory_refused();
+    void *reserve = atomic_exchange(&memory.reserve, NULL);
+    free(reserve);
+    if (reserve == NULL)
+        nanosleep(&pause, NULL);
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_BASE_MEMORY_H
+#define USHER_BASE_MEMORY_H
+
+/* The memory that the process holds for its clients: how much it is, how near to the budget, and
+ * what to do when there is none. Any thread; only MEMORY_MUST may block.
+ *
+ * There is one such book per process, as there is one heap (docs/decisions/0060). Without
+ * memory_open nothing is limited. */
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct log;
+struct metrics;
+
+enum memory_level {
+    MEMORY_AMPLE,
+    MEMORY_TIGHT, /* from 3/4 of the budget on: nobody new comes in */
+    MEMORY_FULL,  /* from 7/8 on: nothing new is taken from those who are in */
+};
+
+/* The budget (0: no limit) and where to tell of it, both borrowed until memory_close. Keeps a
+ * reserve for bad times. Called while there are no other threads. */
+void memory_open(uint64_t budget_bytes, struct log *log, struct metrics *metrics);
+void memory_close(void);
+
+/* So much more is held, or less. Counted by each thread and summed in steps of 64 KiB, so the sum
+ * is that much wrong for each thread at most. */
+void memory_account(int64_t bytes);
+
+enum memory_level memory_level(void);
+
+/* How much has to go until the level is below MEMORY_FULL; 0 below it. */
+uint64_t memory_excess(void);
+
+/* An allocation failed, and whoever asked was refused: counted and told. */
+void memory_refused(void);
+
+/* `attempt` is an expression that allocates and is true when it got what it wanted; it is tried
+ * again until it is, for what cannot be refused: a turn cannot be half done. The first failure
+ * gives the reserve back to the heap; between tries others have a millisecond to free something.
+ * After three seconds the process ends. */
+#define MEMORY_MUST(attempt, what) \
+    for (unsigned memory_tries = 0; !(attempt); memory_tries++) \
+    memory_missing(memory_tries, __FILE__, __LINE__, "no memory for " what)
+
+void memory_missing(unsigned tries, const char *file, int line, const char *what);
+
+#endif

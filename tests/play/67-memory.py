@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The memory budget (limits.memory_bytes) reached and passed, and allocations that fail: what is
+new is refused in steps, nobody's session is lost, and bystanders go on."""
+
+import os
+import time
+
+from usherplay import (Backend, Broker, Client, ConnectionEnded, check, check_equal, client_pb,
+                       eventually, play, scaled, seed)
+from usherplay.shim import MemoryShim
+
+BUDGET = 16 << 20
+PAYLOAD = b"m" * 32000
+OPTIONS = {"limits.memory_bytes": BUDGET, "limits.inbox_bytes": 4 << 20,
+           "limits.inbox_messages": 4096, "limits.inbox_age_ms": "10min"}
+SLACK = 2 << 20  # each thread's share that is not summed yet, and what was on its way
+
+
+def code_of(frame):
+    """done, or the name of the error."""
+    kind = frame.WhichOneof("body")
+    return client_pb.Error.Code.Name(frame.error.code) if kind == "error" else kind
+
+
+class Hoarders:
+    """Users who never acknowledge, and one who writes to them."""
+
+    def __init__(self, broker, count):
+        self.clients = [Client(broker) for _ in range(count)]
+        for number, client in enumerate(self.clients):
+            client.login(f"hoarder{number}", acks=True)
+        self.writer = Client(broker)
+        self.writer.login("writer")
+        self.sent = [0] * count
+
+    def fill(self, enough, most=1200):
+        """Writes to one after the other until enough(); gives what the last Send was answered."""
+        code = "done"
+        for number in range(most):
+            to = number % len(self.clients)
+            code = code_of(self.writer.ask("send", to=f"hoarder{to}", payload=PAYLOAD))
+            self.sent[to] += code == "done"
+            if code == "done":
+                self.clients[to].messages(1)
+            if enough(code):
+                return code
+        return code
+
+    def acknowledge(self):
+        for client, sent in zip(self.clients, self.sent):
+            client.post("ack", id=0, seq=sent)
+            client.ping()
+        self.sent = [0] * len(self.clients)
+
+    def close(self):
+        for client in self.clients + [self.writer]:
+            client.close()
+
+
+def try_login(broker, name):
+    with Client(broker) as client:
+        frame = client.answer_to(client.post("login", username=name))
+        if frame.WhichOneof("body") == "error":
+            check(frame.error.retry_after_ms > 0, "a refusal without retry_after_ms")
+        return code_of(frame)
+
+
+def scene_inboxes():
+    """Tight: no logins. Full: no connections, no sends, no calls. Then all of it again."""
+    with Broker(OPTIONS) as broker:
+        backend = Backend(broker, service="chat")
+        backend.fetch(wait_ms=1)
+
+        def number(name):
+            return backend.numbers("stats")[name]
+        hoarders = Hoarders(broker, 8)
+        away = Client(broker)
+        welcome = away.login("away")
+        away.drop()
+        hoarders.fill(lambda code: number("memory_tight") > 0)
+        check_equal(try_login(broker, "newcomer"), "UNAVAILABLE", "a login when memory is tight")
+        check(number("memory_full") == 0, "full before tight was looked at")
+        check_equal(hoarders.writer.send("hoarder0", b"x") is None, False, "a send")
+        hoarders.sent[0] += 1
+        away = Client(broker)
+        away.resume(welcome, 0, name="away")  # who has a session may come back to it
+        check_equal(hoarders.fill(lambda code: code != "done"), "BUSY", "a send when it is full")
+        held = number("memory_held_bytes")
+        check(held <= BUDGET + SLACK, f"{held} bytes are held")
+        check_equal(backend.push("away", PAYLOAD).push.accepted, 0, "a push when it is full")
+        check_equal(code_of(away.ask("call", service="chat", method="m")), "BUSY", "a call")
+        with Client(broker) as stranger:
+            stranger.expect_close("OVERLOADED")
+        worst = max(ping_seconds(away) for _ in range(100))
+        broker.wait_log("memory_level")
+        hoarders.acknowledge()
+        eventually(lambda: code_of(away.ask("send", to="writer", payload=b"x")) == "done",
+                   "sends are taken again")
+        eventually(lambda: try_login(broker, "newcomer") == "welcome", "logins are taken again")
+        eventually(lambda: number("memory_held_bytes") < SLACK, "all of it is given back")
+        check_equal(number("sessions_online") + number("sessions_detached"), 11, "sessions")
+        check(number("refused_memory") > 0 and number("logins_refused_memory") > 0, "counters")
+        print(f"     {held >> 10} KiB held at most of {BUDGET >> 10}; worst ping when full "
+              f"{worst * 1000:.1f} ms")
+        for client in (away, hoarders, backend):
+            client.close()
+
+
+def ping_seconds(client):
+    began = time.monotonic()
+    client.ping()
+    return time.monotonic() - began
+
+
+def scene_outputs():
+    """Readers that do not read fill it: the largest outputs are closed, and their sessions wait."""
+    with Broker({**OPTIONS, "limits.output_bytes": 8 << 20, "limits.output_soft_bytes": 8 << 20,
+                 "limits.mailbox_messages": 4096}) as broker:
+        backend = Backend(broker)
+        slow = [Client(broker, receive_buffer=4096) for _ in range(4)]
+        for number, client in enumerate(slow):
+            client.login(f"slow{number}")
+        writer, alice, bob = (Client(broker) for _ in range(3))
+        for client, name in ((writer, "writer"), (alice, "alice"), (bob, "bob")):
+            client.login(name)
+        talked, busy, worst = 0, 0, 0.0
+        for number in range(3000):
+            if number % 50 == 0:
+                numbers = backend.numbers("stats")
+                if numbers["output_evicted"] >= 2:
+                    break
+            code = code_of(writer.ask("send", to=f"slow{number % 4}", payload=PAYLOAD))
+            busy += code == "BUSY"
+            if number % 10 == 0:
+                began = time.monotonic()
+                if code_of(bob.ask("send", to="alice", payload=b"hello")) == "done":
+                    alice.expect("message", payload=b"hello")
+                    talked += 1
+                worst = max(worst, time.monotonic() - began)
+        numbers = backend.numbers("stats")
+        check(numbers["output_evicted"] >= 1, "nobody was closed")
+        limits = {line["limit"] for line in broker.log_events("limit_hit")}
+        check("limits.memory_bytes" in limits, f"the limits that were hit: {limits}")
+        eventually(lambda: code_of(bob.ask("send", to="alice", payload=b"after")) == "done",
+                   "it is taken again")
+        alice.expect("message", payload=b"after")
+        check_equal(backend.numbers("count")["online"] + backend.numbers("count")["detached"], 7,
+                    "sessions")
+        print(f"     {numbers['output_evicted']} outputs closed; {talked} messages between "
+              f"bystanders meanwhile, the slowest {worst * 1000:.1f} ms; {busy} sends BUSY")
+        for client in slow + [writer, alice, bob, backend]:
+            client.close()
+
+
+class Sufferer:
+    """Sends numbered messages to a friend while allocations fail, and comes back when its
+    connection is lost. Every Send has at most one answer; one, while the connection lives."""
+
+    def __init__(self, broker, name, friend):
+        self.broker, self.name, self.friend = broker, name, friend
+        self.got, self.accepted, self.lost = [], [], 0
+        self.seq = 0
+        self.number = 0
+        self.client = None
+        self.connect()
+
+    def connect(self):
+        """Until it is in; a session that it has is never gone."""
+        def attempt():
+            client = Client(self.broker)
+            try:
+                if self.client is None:
+                    id = client.post("login", username=self.name, acks=True)
+                else:
+                    id = client.post("resume", username=self.name, epoch=self.welcome.epoch,
+                                     secret=self.welcome.secret, last_seq=self.seq)
+                frame = client.answer_to(id)
+            except (OSError, ConnectionEnded):
+                client.close()
+                return False
+            if frame.WhichOneof("body") == "welcome":
+                if self.client is None:
+                    self.welcome = frame.welcome
+                self.client = client
+                return True
+            check(code_of(frame) in ("UNAVAILABLE", "BUSY"), f"{self.name}: {code_of(frame)}")
+            client.close()
+            return False
+        eventually(attempt, f"{self.name} is in", 20)
+
+    def take(self, timeout=None):
+        for frame in list(self.client.frames):
+            if frame.WhichOneof("body") == "message":
+                self.client.frames.remove(frame)
+                self.note(frame.message)
+
+    def note(self, message):
+        if message.seq <= self.seq:
+            return
+        check_equal(message.seq, self.seq + 1, f"{self.name}: seq")
+        self.seq = message.seq
+        self.got.append(int(message.payload.split()[0]))
+
+    def round(self):
+        self.number += 1
+        try:
+            frame = self.client.ask("send", to=self.friend.name,
+                                    payload=b"%d %s" % (self.number, b"y" * 3000))
+            if code_of(frame) == "done":
+                self.accepted.append(self.number)
+            else:
+                check(code_of(frame) in ("BUSY", "INBOX_FULL"), f"a Send: {code_of(frame)}")
+            self.take()
+            self.client.post("ack", id=0, seq=self.seq)
+        except (OSError, ConnectionEnded):
+            self.lost += 1
+            self.client.close()
+            self.connect()
+
+
+def scene_allocations_fail():
+    """One in so many allocations of usherd fails, small and large ones."""
+    if os.environ.get("USHER_PLAY_SCALE", "1") != "1":
+        print("     not under a sanitizer")
+        return
+    seed()
+    for every, least, rounds in ((20, 0, 300), (3, 1024, 300), (2, 0, 60)):
+        shim = MemoryShim()
+        with Broker(environment=shim.environment()) as broker:
+            alice, bob = (Sufferer.__new__(Sufferer) for _ in range(2))
+            alice.__init__(broker, "alice", bob)
+            bob.__init__(broker, "bob", alice)
+            backend = Backend(broker, service="chat")
+            shim["least"] = least
+            shim["every"] = every
+            for _ in range(scaled(rounds)):
+                for one in (alice, bob):
+                    one.round()
+            shim["every"] = 0
+            broker.check_alive()
+            for one in (alice, bob):
+                one.round()
+
+                def all_there(one=one):
+                    one.client.ping()
+                    one.take()
+                    return set(one.friend.accepted) <= set(one.got)
+                eventually(all_there, f"what {one.friend.name} sent is there", 10)
+                check_equal(one.got, sorted(set(one.got)), f"{one.name}: order, and each once")
+            failures = backend.numbers("stats")["memory_failures"]
+            check(shim["failed"] > 20 and failures > 0, f"{shim['failed']} failed, {failures} seen")
+            print(f"     one in {every} of at least {least} bytes: {shim['failed']} of "
+                  f"{shim['asked']} failed; {len(alice.accepted) + len(bob.accepted)} messages "
+                  f"taken, {alice.lost + bob.lost} connections lost and resumed")
+            for one in (alice.client, bob.client, backend):
+                one.close()
+
+
+if __name__ == "__main__":
+    play(scene_inboxes, scene_outputs, scene_allocations_fail)

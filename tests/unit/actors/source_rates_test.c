@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "actors/source_rates.h"
+
+/* Sources: who shares one, what many at once may spend, and that nothing is left of who left. */
+
+static struct source_rate *enter(struct source_rates *rates, const char *address)
+{
+    return source_rates_enter(rates, bytes_of_text(address));
+}
+
+static void one_source_one_entry(void **state)
+{
+    struct source_rates *rates = source_rates_create(10, env_system());
+    struct source_rate *first = enter(rates, "10.0.0.1:1000");
+    assert_non_null(first);
+    assert_ptr_equal(first, enter(rates, "10.0.0.1:2000"));
+    struct source_rate *other = enter(rates, "10.0.0.2:1000");
+    assert_ptr_not_equal(first, other);
+    struct source_rate *six = enter(rates, "[2001:db8::1]:1");
+    assert_ptr_equal(six, enter(rates, "[2001:db8::ffff]:2"));
+    assert_null(enter(rates, "no address"));
+    source_rates_leave(rates, first);
+    assert_ptr_equal(first, enter(rates, "10.0.0.1:3000")); /* one still holds it */
+    for (int i = 0; i < 2; i++)
+        source_rates_leave(rates, first);
+    source_rates_leave(rates, other);
+    for (int i = 0; i < 2; i++)
+        source_rates_leave(rates, six);
+    source_rates_leave(rates, NULL);
+    source_rates_destroy(rates); /* checks that it is empty */
+}
+
+static void nothing_is_counted(void **state)
+{
+    struct source_rates *rates = source_rates_create(0, env_system());
+    assert_null(enter(rates, "10.0.0.1:1000"));
+    assert_null(enter(NULL, "10.0.0.1:1000"));
+    assert_int_equal(source_rate_take(rates, NULL, 5), 0);
+    source_rates_destroy(rates);
+}
+
+static void a_second_at_once_and_back_evenly(void **state)
+{
+    struct source_rates *rates = source_rates_create(40, env_system());
+    struct source_rate *rate = enter(rates, "10.0.0.1:1000");
+    for (int i = 0; i < 40; i++)
+        assert_int_equal(source_rate_take(rates, rate, 1000), 0);
+    uint32_t wait_ms = source_rate_take(rates, rate, 1000);
+    assert_int_equal(wait_ms, 25);
+    assert_int_equal(source_rate_take(rates, rate, 1000 + wait_ms), 0);
+    assert_int_not_equal(source_rate_take(rates, rate, 1000 + wait_ms), 0);
+    source_rates_leave(rates, rate);
+    source_rates_destroy(rates);
+}
+
+static void told_once_a_second(void **state)
+{
+    struct source_rates *rates = source_rates_create(1, env_system());
+    struct source_rate *rate = enter(rates, "10.0.0.1:1000");
+    assert_true(source_rate_is_news(rate, 5000));
+    assert_false(source_rate_is_news(rate, 5999));
+    assert_true(source_rate_is_news(rate, 6000));
+    source_rates_leave(rates, rate);
+    source_rates_destroy(rates);
+}
+
+enum { THREADS = 4, TRIES = 20000, PER_SECOND = 5000 };
+
+struct shared {
+    struct source_rates *rates;
+    _Atomic unsigned passed;
+};
+
+static void *spend(void *argument)
+{
+    struct shared *shared = argument;
+    for (int i = 0; i < TRIES; i++) {
+        struct source_rate *rate = enter(shared->rates, i % 2 ? "10.0.0.1:7" : "10.0.0.1:8");
+        if (source_rate_take(shared->rates, rate, 1000) == 0)
+            atomic_fetch_add(&shared->passed, 1);
+        source_rates_leave(shared->rates, rate);
+    }
+    return NULL;
+}
+
+/* The clock stands still, so exactly a second's worth passes, whoever asks. */
+static void many_threads_spend_no_more(void **state)
+{
+    struct shared shared = {.rates = source_rates_create(PER_SECOND, env_system())};
+    struct source_rate *held = enter(shared.rates, "10.0.0.1:1000"); /* it is not forgotten */
+    pthread_t threads[THREADS];
+    for (int i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, spend, &shared), 0);
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    assert_int_equal(atomic_load(&shared.passed), PER_SECOND);
+    source_rates_leave(shared.rates, held);
+    source_rates_destroy(shared.rates);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(one_source_one_entry),
+        cmocka_unit_test(nothing_is_counted),
+        cmocka_unit_test(a_second_at_once_and_back_evenly),
+        cmocka_unit_test(told_once_a_second),
+        cmocka_unit_test(many_threads_spend_no_more),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
