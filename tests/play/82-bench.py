@@ -17,6 +17,7 @@ DONE, FAILED, NO_BROKER, USAGE = 0, 1, 2, 64
 SECONDS = "0.3"
 PATIENCE = "2"  # seconds; what is missing for so long is lost, also on a slow machine
 BOUND_SECONDS = 60
+STORE_BYTES_AT_REST = 16 << 10
 USERS = scaled(400, 40)
 
 
@@ -123,6 +124,18 @@ def scene_logins_that_are_put_off():
         print(f"     {result['retries']} logins were put off and came again")
 
 
+def store_bytes(broker):
+    """Of the store's file, how much counts as memory of usherd."""
+    total, ours = 0, False
+    with open(f"/proc/{broker.process.pid}/smaps", encoding="utf-8") as file:
+        for line in file:
+            if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+                ours = line.rstrip().endswith("/data.mdb")
+            elif ours and line.startswith("Rss:"):
+                total += int(line.split()[1]) * 1024
+    return total
+
+
 def scene_idle():
     with Broker() as broker:
         users = scaled(2000, 200)
@@ -131,6 +144,9 @@ def scene_idle():
         check(result["broker_empty_bytes"] > 100000, f"no memory of the broker: {result}")
         print(f"     idle: {result['broker_idle_bytes_each']} bytes per user, "
               f"{result['broker_after_bytes_each']} after traffic")
+        # What the storm has looked at is given back when it is quiet.
+        eventually(lambda: store_bytes(broker) <= STORE_BYTES_AT_REST,
+                   "the store's pages are no memory of usherd any more", 20)
 
 
 def scene_herd():
