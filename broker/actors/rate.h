@@ -7,7 +7,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct rate {
+/* Packed because each session has one: four bytes less. */
+struct __attribute__((packed, aligned(4))) rate {
     uint64_t due_us;  /* when all that was spent is given back */
     uint32_t refused; /* since it was last given back entirely */
 };

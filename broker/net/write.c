@@ -215,10 +215,12 @@ void net_release(struct net *net, conn_handle handle)
 void net_unbind(struct net *net, conn_handle handle, const void *last_words, size_t size)
 {
     struct conn *conn = owned(net, handle);
-    if (size > 0 && conn->parting == NULL) {
-        conn->parting = calloc(1, sizeof(*conn->parting));
-        CHECK_DEBT(conn->parting != NULL, "no memory for an answer");
-        CHECK_DEBT(buffer_append(conn->parting, last_words, size) == 0, "no memory for an answer");
+    if (size > 0 && conn->errand == NULL) {
+        struct parting *parting = malloc(sizeof(*parting) + size);
+        CHECK_DEBT(parting != NULL, "no memory for an answer");
+        parting->size = size;
+        memcpy(parting->bytes, last_words, size);
+        conn->errand = parting;
     }
     order(net, handle, conn, ORDER_UNBIND);
 }
@@ -226,8 +228,8 @@ void net_unbind(struct net *net, conn_handle handle, const void *last_words, siz
 void net_return(struct net *net, conn_handle handle, void *item)
 {
     struct conn *conn = owned(net, handle);
-    CHECK(conn->returned == NULL);
-    conn->returned = item;
+    CHECK(conn->errand == NULL);
+    conn->errand = item;
     order(net, handle, conn, ORDER_RETURN);
 }
 
