@@ -313,6 +313,36 @@ def scene_trouble():
             check("bench-1" in errors and "REPLACED" in errors, f"it does not say why: {errors}")
 
 
+def scene_it_is_stopped():
+    """Ctrl-C: the figures so far, and nobody stays behind."""
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        with Broker() as broker:
+            command = [program("usher-bench"), "forward", "-u", "5", "--seconds", "600",
+                       "--warmup", "0", "--json", "--port", str(broker.port)]
+            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+                eventually(lambda: sessions_left(broker) == 5, "the users are online", 20)
+                running.send_signal(kind)
+                result = json.loads(running.communicate(timeout=BOUND_SECONDS)[0])
+            check_equal(running.returncode, DONE, "exit code")
+            check_equal((result["lost"], result["disordered"]), (0, 0), "lost, disordered")
+            check(result["measured_s"] < 600, f"it went on: {result}")
+            check_equal(sessions_left(broker), 0, "sessions that a run leaves behind")
+
+
+def scene_it_is_stopped_before_it_begins():
+    """While users still log in there is nothing to tell but that; a second signal is not needed."""
+    with Broker() as broker:
+        command = [program("usher-bench"), "login", "-u", "100", "--rate", "1", "--json", "--port",
+                   str(broker.port)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              text=True) as running:
+            eventually(lambda: sessions_left(broker) > 0, "somebody is online", 20)
+            running.send_signal(signal.SIGINT)
+            errors = running.communicate(timeout=BOUND_SECONDS)[1]
+        check_equal(running.returncode, FAILED, "exit code")
+        check("interrupted" in errors, f"it does not say why: {errors}")
+
+
 def scene_usage():
     def run(*arguments):
         return subprocess.run([program("usher-bench"), *arguments], capture_output=True, text=True,
@@ -344,5 +374,5 @@ def scene_table():
 if __name__ == "__main__":
     play(scene_forward, scene_open_loop, scene_a_stall_is_not_hidden, scene_call, scene_push,
          scene_presence, scene_login, scene_logins_that_are_put_off, scene_idle, scene_herd,
-         scene_it_finds_what_is_wrong, scene_it_finds_what_is_lost, scene_trouble, scene_usage,
-         scene_table)
+         scene_it_finds_what_is_wrong, scene_it_finds_what_is_lost, scene_trouble,
+         scene_it_is_stopped, scene_it_is_stopped_before_it_begins, scene_usage, scene_table)
