@@ -5,8 +5,8 @@
 /* Between the dispatch (store.c) and the stores behind it; nobody else includes this.
  *
  * The dispatch has checked the arguments: names and texts are within their limits, and writes,
- * commit and abort come inside of a transaction only, rest outside. A write that fails is followed by abort;
- * commit ends the transaction whatever it returns. */
+ * commit and abort come inside of a transaction only, rest outside. A write that fails is followed
+ * by abort; commit ends the transaction whatever it returns. */
 
 #include <stdarg.h>
 

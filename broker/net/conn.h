@@ -80,8 +80,8 @@ struct conn {
     uint8_t *pending;
     uint32_t pending_offset, pending_size, pending_capacity;
     uint32_t early_bytes; /* written before the welcome */
-    void *errand;         /* goes with ORDER_UNBIND (struct parting) or ORDER_RETURN (the layer
-                           * above's); a connection gets one of them. Freed when it comes too late */
+    void *errand; /* goes with ORDER_UNBIND (struct parting) or ORDER_RETURN (the layer above's), of
+                   * which a connection gets one; freed when it comes too late */
 };
 
 struct deadline_queue {

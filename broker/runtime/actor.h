@@ -71,8 +71,8 @@ struct actor {
         uint32_t next_free; /* free: slot + 1 of the next one that is, under the free list's lock */
     };
     _Atomic bool running; /* shared: the one-runner check */
-    /* owned by the turn; its size is the registry's option. Aligned for 64-bit numbers and pointers,
-     * no more: there is one per user. */
+    /* owned by the turn; its size is the registry's option. Aligned for 64-bit numbers and
+     * pointers, no more: there is one per user. */
     uint64_t state[];
 };
 

@@ -142,8 +142,9 @@ class Servers:
 
     def start(self, name, *options):
         log = open(os.path.join(self.scratch, f"{name}.log"), "wb")
-        self.running[name] = subprocess.Popen([*self.command(name), *options], stdin=subprocess.DEVNULL,
-                                              stdout=log, stderr=log, cwd=self.scratch)
+        command = [*self.command(name), *options]
+        self.running[name] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log,
+                                              stderr=log, cwd=self.scratch)
         log.close()
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:

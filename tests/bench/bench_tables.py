@@ -91,8 +91,8 @@ def beside_table(lines):
 
 
 def threads_table(lines):
-    rows = ["| | messages per second | broker CPU, us each | share of the second busiest thread, % |",
-            "| --- | --- | --- | --- |"]
+    rows = ["| | messages per second | broker CPU, us each | "
+            "share of the second busiest thread, % |", "| --- | --- | --- | --- |"]
     for setting in lines.settings:
         for peer in ("io=1", "io=2"):
             cells = [cell(lines.values(setting, peer, name, False))

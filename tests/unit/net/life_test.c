@@ -79,8 +79,8 @@ static void silence(void **state)
     close(talks.fd);
 }
 
-/* The low 32 bits of the clock begin anew after 49 days; here 150 ms from now, between the start and
- * the deadline. */
+/* The low 32 bits of the clock begin anew after 49 days; here 150 ms from now, between the start
+ * and the deadline. */
 static uint64_t nearly_over_ns(void *context)
 {
     const uint64_t *ahead_ns = context;
