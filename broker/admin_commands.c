@@ -5,7 +5,7 @@
 #include <time.h>
 
 #include "backend.pb-c.h"
-#include "base/check.h"
+#include "base/memory.h"
 #include "broker/admin_glue.h"
 #include "client.pb-c.h"
 
@@ -138,7 +138,6 @@ unsigned admin_kick(void *context, const struct admin_query *query, json_t *answ
                           "epoch and retry_after_ms are numbers, detail a text, do_not_return true "
                           "or false");
     struct kick_message *kick = message_create(MESSAGE_KICK, sizeof(*kick));
-    CHECK_DEBT(kick != NULL, "no memory for a kick");
     kick->by = glue->actor;
     kick->request = expect_result(glue);
     kick->epoch = epoch;
@@ -161,7 +160,10 @@ unsigned admin_push(void *context, const struct admin_query *query, json_t *answ
     struct deliver_message *deliver = deliver_create(
         bytes_of_text(PUSH_NAME), (struct bytes){(const uint8_t *)json_string_value(text),
                                                  json_string_length(text)});
-    CHECK_DEBT(deliver != NULL, "no memory for a push");
+    if (deliver == NULL) {
+        memory_refused();
+        return admin_fail(answer, 503, "unavailable", "no memory");
+    }
     deliver->sender = glue->actor;
     deliver->request = expect_result(glue);
     deliver->epoch_wanted = epoch;

@@ -22,19 +22,24 @@
  * the order in which their turns ended; a user's next change cannot come before his last is done,
  * because his actor is held.
  *
+ * A storm leaves the store's pages in our memory that it has looked at. They are given back when
+ * the store has had REST_CHANGES changes since, which is seldom enough to cost nothing, and when
+ * nothing has changed for a while.
+ *
  * A store whose file could not be opened anew after a failure is tried once a second also when
  * nobody wants to change anything, so that those who only read have it back too. */
 
-enum { REFUSALS_MAX = 32, PROBE_MS = 1000 };
+enum { REFUSALS_MAX = 32, PROBE_MS = 1000, REST_MS = 1000, REST_CHANGES = 1024 };
 
 struct committer {
     struct broker *broker;
     struct thread *thread;
     pthread_t pthread;
     bool started;
-    bool failing;      /* owned by the thread, as the next two */
+    bool failing;      /* owned by the thread, as the next three */
     bool unreadable;   /* the last transaction failed for another reason than room */
     unsigned refusals; /* for lack of room, of the present list */
+    uint64_t unrested; /* changes since the store gave memory back */
     pthread_mutex_t lock;
     pthread_cond_t more, idle;
     /* under lock */
@@ -208,6 +213,7 @@ static void commit(struct committer *committer, struct change *list)
         return;
     }
     committer->refusals += error == -ENOSPC;
+    committer->unrested += count;
     runner->now_ms = env_monotonic_ms(broker->env);
     runner->wall_ms = env_wall_ms(broker->env);
     report(committer, error, count);
@@ -234,6 +240,12 @@ struct committer_look committer_look(struct committer *committer)
     return look;
 }
 
+static void rest(struct committer *committer)
+{
+    store_rest(committer->broker->store);
+    committer->unrested = 0;
+}
+
 bool committer_step(struct committer *committer)
 {
     pthread_mutex_lock(&committer->lock);
@@ -243,13 +255,15 @@ bool committer_step(struct committer *committer)
     committer->busy = list != NULL;
     pthread_mutex_unlock(&committer->lock);
     committer->refusals = 0;
-    if (list == NULL)
-        return false;
-    atomic_store_explicit(&committer->began_ms, env_monotonic_ms(committer->broker->env),
-                          memory_order_relaxed);
-    commit(committer, list);
-    atomic_store_explicit(&committer->began_ms, 0, memory_order_relaxed);
-    return true;
+    if (list != NULL) {
+        atomic_store_explicit(&committer->began_ms, env_monotonic_ms(committer->broker->env),
+                              memory_order_relaxed);
+        commit(committer, list);
+        atomic_store_explicit(&committer->began_ms, 0, memory_order_relaxed);
+    }
+    if (committer->unrested >= REST_CHANGES)
+        rest(committer);
+    return list != NULL;
 }
 
 static void probe(struct committer *committer)
@@ -263,17 +277,21 @@ static void probe(struct committer *committer)
 /* Under the lock, which is not held while it probes. */
 static void wait_for_more(struct committer *committer)
 {
-    if (!committer->unreadable) {
+    if (!committer->unreadable && committer->unrested == 0) {
         pthread_cond_wait(&committer->more, &committer->lock);
         return;
     }
-    uint64_t until_ms = env_monotonic_ms(committer->broker->env) + PROBE_MS;
+    uint64_t until_ms =
+        env_monotonic_ms(committer->broker->env) + (committer->unreadable ? PROBE_MS : REST_MS);
     struct timespec until = {.tv_sec = (time_t)(until_ms / 1000),
                              .tv_nsec = (long)(until_ms % 1000) * 1000000};
     if (pthread_cond_timedwait(&committer->more, &committer->lock, &until) != ETIMEDOUT)
         return;
     pthread_mutex_unlock(&committer->lock);
-    probe(committer);
+    if (committer->unreadable)
+        probe(committer);
+    else
+        rest(committer);
     pthread_mutex_lock(&committer->lock);
 }
 

@@ -254,6 +254,7 @@ int restore_sessions(struct broker *broker, char *error_text)
                                      : "");
         return error;
     }
+    store_rest(broker->store);
     atomic_store(&broker->counters.presence_last, position.presence_last);
     LOG(broker->log, RESTORED, LOG_U("sessions", total),
         LOG_U("presence_last", position.presence_last),

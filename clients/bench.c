@@ -6,7 +6,7 @@
  * which we find out what a change costs. It speaks the protocol by itself, one socket per user in
  * one epoll set, because libusher, made for one user and his comfort, would cost more than the
  * broker. The modules: options, crowd (connections), run (threads and phases), traffic and sessions
- * (the scenarios), service (the backend), check, histogram, process, report. */
+ * (the scenarios), service (the backend), check, histogram, process, stop, report. */
 
 #include <signal.h>
 #include <stdio.h>

@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clients/bench_stop.h"
 #include "clients/usher_outgoing.h"
 
 enum {
@@ -171,6 +172,7 @@ static int look(struct run *run, struct totals *totals)
     const struct timespec pause = {0, LOOK_MS * 1000000L};
 
     nanosleep(&pause, NULL);
+    run->stopped = run->stopped || stop_wanted(run->stop);
     *totals = run_totals(run);
     draw(run, totals);
     for (unsigned i = 0; i < run->crowd_count; i++) {
@@ -180,6 +182,14 @@ static int look(struct run *run, struct totals *totals)
         }
     }
     return 0;
+}
+
+/* What drains or leaves is waited for: that is what the signal asks for. */
+static bool may_be_stopped(struct run *run)
+{
+    int phase = atomic_load_explicit(&run->phase, memory_order_relaxed);
+
+    return phase == PHASE_LOGIN || phase == PHASE_HERD;
 }
 
 int run_until(struct run *run, bool (*done)(struct run *run))
@@ -195,6 +205,10 @@ int run_until(struct run *run, bool (*done)(struct run *run))
 
         if (error != 0 || is_done)
             return error;
+        if (run->stopped && may_be_stopped(run)) {
+            snprintf(run->error, sizeof run->error, "interrupted (%s)", run->label);
+            return -EINTR;
+        }
         if (movement(run, &totals) != moved)
             moved_ns = now_ns;
         moved = movement(run, &totals);
@@ -211,8 +225,9 @@ int run_for(struct run *run, double seconds)
     struct totals totals;
     int error = 0;
 
-    while (error == 0 && clock_ns() < end_ns)
+    do
         error = look(run, &totals);
+    while (error == 0 && !run->stopped && clock_ns() < end_ns);
     return error;
 }
 
@@ -448,6 +463,7 @@ int run_scenario(const struct bench_options *options, const struct scenario *sce
     run->options = options;
     run->scenario = scenario;
     run->label = "";
+    run->stop = stop_open();
     int error = run_open(run);
     bool began = error == 0;
     if (error == 0)
@@ -463,6 +479,7 @@ int run_scenario(const struct bench_options *options, const struct scenario *sce
         scenario->tell(run, report);
     const char *reason = verdict(run);
     snprintf(report->error, sizeof report->error, "%s", reason != NULL ? reason : "");
+    stop_close(run->stop);
     free(run);
     if (report->error[0] == '\0')
         return BENCH_OK;

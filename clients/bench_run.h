@@ -72,6 +72,8 @@ struct run {
     struct border borders[BORDERS]; /* numbered by each scenario */
     uint64_t expected;              /* messages of all rounds so far */
     _Atomic unsigned rounds;        /* herd: which round it is */
+    int stop;                       /* bench_stop.h */
+    bool stopped;                   /* by a signal: no more than what is begun */
     const char *label;              /* of the progress line */
     uint64_t drawn_ns;
     uint64_t drawn_count;
@@ -94,10 +96,11 @@ int run_scenario(const struct bench_options *options, const struct scenario *sce
 int run_enter(struct run *run, enum phase phase, const char *label);
 
 /* Waits for `done`, as long as something still moves. 0; -ETIMEDOUT when nothing has moved for a
- * long time; -EIO when a crowd has failed. Both leave their reason in run->error. */
+ * long time; -EIO when a crowd has failed; -EINTR when a signal came while users log in or
+ * resume. All leave their reason in run->error. */
 int run_until(struct run *run, bool (*done)(struct run *run));
 
-/* Lets everything go on for so long. */
+/* Lets everything go on for so long, or until a signal comes. */
 int run_for(struct run *run, double seconds);
 
 void run_border(struct run *run, unsigned number);

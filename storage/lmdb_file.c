@@ -337,6 +337,20 @@ int lmdb_file_check(const char *path, char *error)
     return result;
 }
 
+/* --- the map ------------------------------------------------------------------------------- */
+
+/* LMDB does not tell where it has mapped the file. Each page begins with its number, so one page
+ * tells it; the head of the file proves it. Pages of another size than the system's need not lie
+ * at multiples of their size. */
+void *lmdb_file_map(const void *inside, uint64_t page_bytes)
+{
+    if (page_bytes != (uint64_t)sysconf(_SC_PAGESIZE))
+        return NULL;
+    const uint8_t *page = (const uint8_t *)((uintptr_t)inside & ~(uintptr_t)(page_bytes - 1));
+    const uint8_t *start = page - read64(page) * page_bytes;
+    return read32(start + PAGE_HEADER_BYTES) == magic ? (void *)start : NULL;
+}
+
 /* --- sync and undo ----------------------------------------------------------------------- */
 
 int lmdb_file_sync(const char *path, char *error)

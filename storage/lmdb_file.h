@@ -19,4 +19,8 @@ int lmdb_file_sync(const char *path, char *error);
  * shows any other transaction and is left alone. */
 int lmdb_file_undo(const char *path, uint64_t transaction_last);
 
+/* Where the file begins in memory: `inside` is a value in the map as LMDB gave it, on a page that
+ * is committed. NULL when that cannot be told. */
+void *lmdb_file_map(const void *inside, uint64_t page_bytes);
+
 #endif

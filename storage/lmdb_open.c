@@ -289,6 +289,23 @@ void lmdb_env_close(struct lmdb_store *store)
     if (store->env != NULL)
         mdb_env_close(store->env);
     store->env = NULL;
+    store->map = NULL;
+}
+
+/* Only to give memory back (lmdb_rest), so not to know it is no error. */
+static void *map_of(const struct lmdb_store *store)
+{
+    MDB_txn *transaction;
+    MDB_stat stat;
+    MDB_val key = lmdb_value_of_text("schema");
+    MDB_val value;
+    if (mdb_txn_begin(store->env, NULL, MDB_RDONLY, &transaction) != 0)
+        return NULL;
+    bool found = mdb_env_stat(store->env, &stat) == 0 &&
+                 mdb_get(transaction, store->meta, &key, &value) == 0;
+    void *map = found ? lmdb_file_map(value.mv_data, stat.ms_psize) : NULL;
+    mdb_txn_abort(transaction);
+    return map;
 }
 
 /* Opens the environment of a store that holds its lock file. */
@@ -312,6 +329,8 @@ int lmdb_file_open(struct lmdb_store *store, bool may_be_new, char *error)
     result = content_check(store, path, error);
     if (result < 0)
         lmdb_env_close(store);
+    else
+        store->map = map_of(store);
     return result;
 }
 

@@ -25,6 +25,7 @@ struct lmdb_store {
 
     pthread_rwlock_t lock; /* readers share it; the writer takes it to replace what follows */
     MDB_env *env;          /* NULL after a reopening that failed */
+    void *map;             /* of env: where the file is in memory; NULL: not known */
     MDB_dbi sessions;
     MDB_dbi events;
     MDB_dbi inboxes;
@@ -96,6 +97,7 @@ int lmdb_put_message(struct store *base, const char *user,
 int lmdb_drop_inboxes(struct store *base);
 int lmdb_commit(struct store *base, uint64_t epoch_last);
 void lmdb_abort(struct store *base);
+void lmdb_rest(struct store *base);
 int lmdb_position(struct store *base, struct store_position *position);
 int lmdb_look_up(struct store *base, const char *const *users, size_t count,
                         store_session_each *each, void *context, uint64_t *presence_last);

@@ -2,6 +2,7 @@
 #include "storage/lmdb_store.h"
 
 #include <errno.h>
+#include <sys/mman.h>
 
 #include "storage/record.h"
 
@@ -203,4 +204,14 @@ int lmdb_commit(struct store *base, uint64_t epoch_last)
     if (store->commits % READER_CHECK_COMMITS == 0)
         (void)mdb_reader_check(store->env, &dead);
     return 0;
+}
+
+/* The map shows the page cache, and the pages that were looked at count as memory of this process
+ * until somebody takes them from it. They are clean, since LMDB writes by write(): whoever looks at
+ * one again gets it from the page cache. */
+void lmdb_rest(struct store *base)
+{
+    struct lmdb_store *store = lmdb_of(base);
+    if (store->map != NULL)
+        (void)madvise(store->map, store->map_bytes, MADV_DONTNEED);
 }

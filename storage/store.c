@@ -164,6 +164,12 @@ void store_abort(struct store *store)
     store->failed = 0;
 }
 
+void store_rest(struct store *store)
+{
+    if (!store->writing && store->ops->rest != NULL)
+        store->ops->rest(store);
+}
+
 /* --- reading ----------------------------------------------------------------------------- */
 
 int store_position(struct store *store, struct store_position *position)

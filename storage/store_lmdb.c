@@ -90,6 +90,7 @@ static const struct store_ops lmdb_ops = {
     .drop_inboxes = lmdb_drop_inboxes,
     .commit = lmdb_commit,
     .abort = lmdb_abort,
+    .rest = lmdb_rest,
     .position = lmdb_position,
     .look_up = lmdb_look_up,
     .list_sessions = lmdb_list_sessions,

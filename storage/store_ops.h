@@ -5,8 +5,8 @@
 /* Between the dispatch (store.c) and the stores behind it; nobody else includes this.
  *
  * The dispatch has checked the arguments: names and texts are within their limits, and writes,
- * commit and abort come inside of a transaction only. A write that fails is followed by abort;
- * commit ends the transaction whatever it returns. */
+ * commit and abort come inside of a transaction only, rest outside. A write that fails is followed
+ * by abort; commit ends the transaction whatever it returns. */
 
 #include <stdarg.h>
 
@@ -30,6 +30,7 @@ struct store_ops {
     int (*drop_inboxes)(struct store *store);
     int (*commit)(struct store *store, uint64_t epoch_last);
     void (*abort)(struct store *store);
+    void (*rest)(struct store *store); /* NULL: there is nothing to give back */
     int (*position)(struct store *store, struct store_position *position);
     int (*look_up)(struct store *store, const char *const *users, size_t count,
                    store_session_each *each, void *context, uint64_t *presence_last);

@@ -105,13 +105,14 @@ static void ended(struct session *session, struct turn *turn, uint8_t cause)
 
 static void logout_committed(struct session *session, struct change *change, struct turn *turn)
 {
+    uint64_t id = ((struct logout_message *)change->cause)->id;
     if (change->error != 0) {
-        answer_error(session, turn, session->logout_id, USHER__V1__ERROR__CODE__UNAVAILABLE,
+        answer_error(session, turn, id, USHER__V1__ERROR__CODE__UNAVAILABLE,
                      "the logout could not be stored; try again", CHANGE_RETRY_MS);
         return;
     }
     LOG(turn->log, LOGOUT, LOG_S("user", turn->name), LOG_U("epoch", session->epoch));
-    answer_done(session, turn, session->logout_id, session->epoch);
+    answer_done(session, turn, id, session->epoch);
     conn_shut(turn, session->conn, USHER__V1__CLOSE__REASON__LOGGED_OUT, "", 0, false);
     ended(session, turn, change->event.cause);
 }

@@ -218,10 +218,7 @@ void handle_ack(struct session *session, const struct client_frame *frame, struc
 
 void handle_logout(struct session *session, const struct client_frame *frame, struct turn *turn)
 {
-    struct message *cause = message_create(MESSAGE_FRAMES, sizeof(struct frames_message));
-    struct frames_message *because = (struct frames_message *)cause;
-    because->conn = session->conn;
-    because->done = because->size = 0;
-    session->logout_id = frame->id;
+    struct message *cause = message_create(MESSAGE_LOGOUT, sizeof(struct logout_message));
+    ((struct logout_message *)cause)->id = frame->id;
     session_end(session, turn, USHER__V1__PRESENCE_EVENT__CAUSE__LOGOUT, cause);
 }

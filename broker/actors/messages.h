@@ -18,6 +18,7 @@ enum message_kind {
     MESSAGE_RESUME,
     MESSAGE_FRAMES,
     MESSAGE_MORE_FRAMES, /* to oneself: go on with the frames that are left */
+    MESSAGE_LOGOUT, /* posted to nobody: the cause of a change */
     MESSAGE_CONN_END,
     MESSAGE_WRITABLE,
     /* to a user, from anybody */
@@ -79,6 +80,11 @@ struct frames_message {
     uint32_t done; /* bytes of it that are handled */
     uint32_t size;
     uint8_t bytes[];
+};
+
+struct logout_message {
+    struct message header;
+    uint64_t id; /* of the Logout, to be answered when it is stored */
 };
 
 /* Why the front end gave a connection up. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "actors/session.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,6 +10,8 @@
 #include "client.pb-c.h"
 
 /* Housekeeping of a session; what it means is in the handlers. */
+
+static_assert(sizeof(struct session) <= 152, "each user has one; docs/performance.md has the sum");
 
 const char *session_address(const struct session *session)
 {

@@ -24,21 +24,20 @@ struct session {
     uint64_t since_ms;    /* wall time of the login */
     uint64_t deadline_ms; /* detached: the end of the window; otherwise a change to try again */
     uint64_t timer_ms;    /* a tick is on its way for then; 0: none */
-    uint64_t logout_id;   /* of the Logout that waits for the store */
     struct inbox *inbox;  /* NULL: empty */
     struct requests *requests;
     struct buffer *held; /* answers that wait for a resume */
     struct frames_message *unread, *unread_last; /* frames that wait for the next turn */
-    struct rate rate;    /* of his requests, over all of his connections */
     struct source_rate *source; /* that he was last connected from; NULL: not counted */
     struct fight *fight; /* who takes this user over so often; NULL: nobody did */
     char *details;       /* address, NUL, client, NUL; NULL: both empty */
     uint8_t secret[SECRET_BYTES];
+    struct rate rate;   /* of his requests, over all of his connections */
     uint8_t status;     /* enum session_status */
     uint8_t loss_cause; /* of the DETACHED event that is not stored yet */
-    bool acks;
-    bool unnumbered;    /* from the store, without its inbox: the numbering is not known */
-    bool stopping;
+    bool acks : 1;
+    bool unnumbered : 1; /* from the store, without its inbox: the numbering is not known */
+    bool stopping : 1;
 };
 
 const char *session_address(const struct session *session);

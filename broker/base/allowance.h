@@ -8,7 +8,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct allowance {
+/* Packed because each session has one, beside a number of four bytes. */
+struct __attribute__((packed, aligned(4))) allowance {
     uint64_t due_us; /* when all that was spent will have been given back */
 };
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <arpa/inet.h>
+#include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -25,6 +26,8 @@
  * socket; what comes later is a new edge. A connection that filled the buffer, or whose receiver
  * still holds CHUNKS_MAX batches of frames, goes on the list `again`: that bounds what one client
  * can have in flight inside the broker without losing a byte. */
+
+static_assert(sizeof(struct conn) <= 152, "each user has one; docs/performance.md has the sum");
 
 enum { READ_BYTES = 64 * 1024, CHUNKS_MAX = 8, UNBOUND_EXTRA_BYTES = 64 };
 
@@ -62,7 +65,7 @@ void deadline_enter(struct reactor *reactor, struct conn *conn, enum deadline wh
 {
     struct deadline_queue *queue = &reactor->queues[which];
     conn->queue = (uint8_t)which;
-    conn->due_ms = reactor->now_ms + queue->wait_ms;
+    conn->due_ms = (uint32_t)reactor->now_ms + queue->wait_ms;
     conn->previous = queue->last;
     conn->next = NO_SLOT;
     if (queue->last != NO_SLOT)
@@ -145,7 +148,7 @@ static void reset(struct reactor *reactor, struct conn *conn, const struct arriv
     atomic_store_explicit(&conn->wants_write, false, memory_order_relaxed);
     atomic_store_explicit(&conn->welcomed, false, memory_order_relaxed);
     atomic_store_explicit(&conn->soft_since, 0, memory_order_relaxed);
-    conn->heard_ms = conn->opened_ms = reactor->now_ms;
+    conn->heard_ms = conn->opened_ms = (uint32_t)reactor->now_ms;
 }
 
 void conn_adopt(struct reactor *reactor, const struct arrival *arrival)
@@ -169,14 +172,6 @@ void conn_adopt(struct reactor *reactor, const struct arrival *arrival)
     }
 }
 
-static void drop_parting(struct conn *conn)
-{
-    if (conn->parting != NULL)
-        buffer_fini(conn->parting);
-    free(conn->parting);
-    conn->parting = NULL;
-}
-
 static void drop_carry(struct conn *conn)
 {
     memory_account(-(int64_t)conn->carry_size);
@@ -187,9 +182,8 @@ static void drop_carry(struct conn *conn)
 
 void conn_close(struct reactor *reactor, struct conn *conn)
 {
-    drop_parting(conn);
-    free(conn->returned);
-    conn->returned = NULL;
+    free(conn->errand);
+    conn->errand = NULL;
     deadline_leave(reactor, conn);
     if (conn->state == CONN_SHAKING)
         atomic_fetch_sub_explicit(&reactor->net->handshakes, 1, memory_order_relaxed);
@@ -287,10 +281,12 @@ static void unbind(struct reactor *reactor, struct conn *conn)
     count_unbound(reactor, conn, 0);
     atomic_store_explicit(&conn->welcomed, false, memory_order_relaxed);
     struct net *net = reactor->net;
-    if (conn->parting != NULL)
-        net_write(net, reactor->index, conn_handle_of(reactor, conn), conn->parting->data,
-                  conn->parting->size);
-    drop_parting(conn);
+    struct parting *parting = conn->errand;
+    conn->errand = NULL;
+    if (parting != NULL)
+        net_write(net, reactor->index, conn_handle_of(reactor, conn), parting->bytes,
+                  parting->size);
+    free(parting);
     if (conn->state == CONN_ENDED)
         net->events.on_end(net->events.context, reactor->thread, conn_handle_of(reactor, conn), 0,
                            conn->end);
@@ -303,8 +299,8 @@ static void unbind(struct reactor *reactor, struct conn *conn)
 static void give_returned(struct reactor *reactor, struct conn *conn)
 {
     struct net *net = reactor->net;
-    void *item = conn->returned;
-    conn->returned = NULL;
+    void *item = conn->errand;
+    conn->errand = NULL;
     count_unbound(reactor, conn, 0);
     net->events.on_returned(net->events.context, reactor->thread, conn_handle_of(reactor, conn),
                             item);
@@ -405,7 +401,7 @@ static void take_input(struct reactor *reactor, struct conn *conn, size_t size, 
 {
     struct net *net = reactor->net;
     struct bytes input = {reactor->input, size};
-    conn->heard_ms = reactor->now_ms;
+    conn->heard_ms = (uint32_t)reactor->now_ms;
     reactor_count(reactor, METRIC_bytes_in, fresh);
     if (conn->owner == 0) {
         if (conn->unbound_bytes == 0 && is_tls(conn, input)) {

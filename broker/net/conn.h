@@ -28,50 +28,60 @@ enum deadline { DEADLINE_LOGIN, DEADLINE_SILENCE, DEADLINE_LINGER, DEADLINE_HAND
 
 enum { NO_SLOT = UINT32_MAX, CHUNK_CONNS = 256 };
 
+/* Last words: what goes with ORDER_UNBIND, to be written when the connection is unbound. */
+struct parting {
+    size_t size;
+    uint8_t bytes[];
+};
+
+/* As small as it can be, since an idle user is little more than this and his session: what is rare
+ * hangs off a pointer, and members lie in order of size. */
 struct conn {
     /* owned by the I/O thread */
     _Atomic uint64_t owner; /* atomic for net_fullest alone; it changes rarely */
     uint8_t *carry; /* the beginning of a frame */
+    void *kept;     /* of the layer above, while unbound */
     uint32_t carry_size;
     int fd;
     uint32_t slot;
-    uint8_t state;
-    uint8_t end;     /* enum conn_end, once ENDED */
-    uint8_t queue;   /* enum deadline */
-    bool again;      /* listed in reactor.again */
-    bool hung_up;    /* the peer's end was reported: read on until it is found */
-    bool input_over; /* end of file or error seen */
-    bool reset;      /* an error: nobody will read what we write */
-    bool slow_listed;
-    bool speaks_tls;
-    bool shaking_listed; /* in reactor.shaking */
     uint32_t evicted_bytes; /* what net.output_evicting has of it */
     uint32_t source;        /* while it is unbound: its entry in net.sources */
     uint32_t previous, next; /* in the deadline queue */
     uint32_t unbound_bytes;
     uint32_t chunks_given; /* on_frames calls */
-    uint64_t due_ms;
-    uint64_t heard_ms;
-    uint64_t opened_ms;
-    void *kept; /* of the layer above, while unbound */
+    /* Times are the low bits of ms, told apart by net_ms_until and net_ms_since. */
+    uint32_t due_ms;
+    uint32_t heard_ms;
+    uint32_t opened_ms;
+    uint8_t state;
+    uint8_t end;          /* enum conn_end, once ENDED */
+    uint8_t queue;        /* enum deadline */
+    bool again : 1;       /* listed in reactor.again */
+    bool hung_up : 1;     /* the peer's end was reported: read on until it is found */
+    bool input_over : 1;  /* end of file or error seen */
+    bool reset : 1;       /* an error: nobody will read what we write */
+    bool slow_listed : 1;
+    bool speaks_tls : 1;
+    bool shaking_listed : 1; /* in reactor.shaking */
     /* owned by the write-side owner */
-    uint8_t *pending;
-    uint32_t pending_offset, pending_size, pending_capacity;
-    uint32_t early_bytes;  /* written before the welcome */
-    bool dead;             /* writes go nowhere */
-    void *returned;        /* of ORDER_RETURN */
-    struct buffer *parting; /* of ORDER_UNBIND: to be written when unbound */
+    bool dead; /* writes go nowhere */
     /* shared */
-    struct tls *tls; /* NULL: plain; set before the connection is shown to anybody */
     _Atomic bool evicting;
-    _Atomic uint32_t output_bytes; /* memory of `pending`, for whoever looks for the largest */
     _Atomic bool wants_write;
     _Atomic bool welcomed;
     _Atomic uint8_t orders;
+    _Atomic uint32_t output_bytes; /* memory of `pending`, for whoever looks for the largest */
     _Atomic uint32_t generation;
     _Atomic uint32_t chunks_done;
     _Atomic uint32_t soft_since; /* ms, low bits, never 0 while above the soft limit */
-    struct conn *order_next;     /* owned by whoever moved orders from 0 */
+    struct tls *tls; /* NULL: plain; set before the connection is shown to anybody */
+    struct conn *order_next; /* owned by whoever moved orders from 0 */
+    /* owned by the write-side owner */
+    uint8_t *pending;
+    uint32_t pending_offset, pending_size, pending_capacity;
+    uint32_t early_bytes; /* written before the welcome */
+    void *errand; /* goes with ORDER_UNBIND (struct parting) or ORDER_RETURN (the layer above's), of
+                   * which a connection gets one; freed when it comes too late */
 };
 
 struct deadline_queue {
@@ -150,6 +160,17 @@ struct net {
     uint32_t slots_max;
     struct reactor reactors[NET_REACTORS_MAX];
 };
+
+/* From now to a moment (below 0: it is past), and from a moment to now; less than 24 days. */
+static inline int32_t net_ms_until(uint32_t moment_ms, uint64_t now_ms)
+{
+    return (int32_t)(moment_ms - (uint32_t)now_ms);
+}
+
+static inline uint32_t net_ms_since(uint32_t moment_ms, uint64_t now_ms)
+{
+    return (uint32_t)now_ms - moment_ms;
+}
 
 static inline conn_handle conn_handle_of(const struct reactor *reactor, const struct conn *conn)
 {

@@ -47,7 +47,9 @@ static uint64_t next_due(struct reactor *reactor)
     for (unsigned i = 0; i < DEADLINES; i++) {
         if (reactor->queues[i].first == NO_SLOT)
             continue;
-        uint64_t head = conn_at(reactor, reactor->queues[i].first)->due_ms;
+        int32_t left_ms =
+            net_ms_until(conn_at(reactor, reactor->queues[i].first)->due_ms, reactor->now_ms);
+        uint64_t head = reactor->now_ms + (uint64_t)(left_ms > 0 ? left_ms : 0);
         due = head < due ? head : due;
     }
     if (reactor->accept_resume_ms != 0 && reactor->accept_resume_ms < due)
@@ -182,13 +184,13 @@ static void on_deadline(struct reactor *reactor, struct conn *conn)
     } else if (which == DEADLINE_HANDSHAKE) {
         shake_fail(reactor, conn, "limits.handshake_deadline_ms");
     } else if (which == DEADLINE_LOGIN && !welcomed) {
-        uint64_t age_ms = reactor->now_ms - conn->opened_ms;
+        uint32_t age_ms = net_ms_since(conn->opened_ms, reactor->now_ms);
         /* A login that waits for the store keeps its connection. */
         if (conn->owner != 0 || age_ms < reactor->net->options.login_deadline_ms)
             deadline_enter(reactor, conn, DEADLINE_LOGIN);
         else
             conn_end(reactor, conn, CONN_LOGIN_DEADLINE);
-    } else if (reactor->now_ms - conn->heard_ms >= reactor->net->options.silence_ms) {
+    } else if (net_ms_since(conn->heard_ms, reactor->now_ms) >= reactor->net->options.silence_ms) {
         conn_end(reactor, conn, CONN_SILENT);
     } else {
         deadline_enter(reactor, conn, DEADLINE_SILENCE);
@@ -201,7 +203,7 @@ static void take_deadlines(struct reactor *reactor)
         struct deadline_queue *queue = &reactor->queues[i];
         while (queue->first != NO_SLOT) {
             struct conn *conn = conn_at(reactor, queue->first);
-            if (conn->due_ms > reactor->now_ms)
+            if (net_ms_until(conn->due_ms, reactor->now_ms) > 0)
                 break;
             on_deadline(reactor, conn);
         }

@@ -104,7 +104,7 @@ static void established(struct reactor *reactor, struct conn *conn)
     atomic_fetch_sub_explicit(&reactor->net->handshakes, 1, memory_order_relaxed);
     reactor_count(reactor, METRIC_tls_handshakes, 1);
     conn->state = CONN_OPEN;
-    conn->heard_ms = conn->opened_ms = reactor->now_ms;
+    conn->heard_ms = conn->opened_ms = (uint32_t)reactor->now_ms;
     deadline_leave(reactor, conn);
     deadline_enter(reactor, conn, DEADLINE_LOGIN);
     /* The login may be there already, and its edge was the handshake's. */

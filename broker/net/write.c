@@ -216,9 +216,12 @@ void net_release(struct net *net, conn_handle handle)
 void net_unbind(struct net *net, conn_handle handle, const void *last_words, size_t size)
 {
     struct conn *conn = owned(net, handle);
-    if (size > 0 && conn->parting == NULL) {
-        MEMORY_MUST((conn->parting = calloc(1, sizeof(*conn->parting))) != NULL, "an answer");
-        MEMORY_MUST(buffer_append(conn->parting, last_words, size) == 0, "an answer");
+    if (size > 0 && conn->errand == NULL) {
+        struct parting *parting;
+        MEMORY_MUST((parting = malloc(sizeof(*parting) + size)) != NULL, "an answer");
+        parting->size = size;
+        memcpy(parting->bytes, last_words, size);
+        conn->errand = parting;
     }
     order(net, handle, conn, ORDER_UNBIND);
 }
@@ -226,8 +229,8 @@ void net_unbind(struct net *net, conn_handle handle, const void *last_words, siz
 void net_return(struct net *net, conn_handle handle, void *item)
 {
     struct conn *conn = owned(net, handle);
-    CHECK(conn->returned == NULL);
-    conn->returned = item;
+    CHECK(conn->errand == NULL);
+    conn->errand = item;
     order(net, handle, conn, ORDER_RETURN);
 }
 

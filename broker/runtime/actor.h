@@ -62,17 +62,20 @@ struct actor {
     /* shared */
     struct mailbox mailbox;
     _Atomic uint32_t generation;
-    _Atomic bool running;   /* the one-runner check */
     _Atomic uint32_t gauge; /* one number that the behaviour shows to others */
     /* owned by the turn */
     struct message *backlog; /* taken from the mailbox, not yet received */
     /* set by registry_claim before the generation becomes odd */
     const struct behaviour *behaviour;
     char *name;
-    uint32_t name_hash;
-    uint32_t next_free;
-    /* owned by the turn; its size is the registry's option */
-    max_align_t state[];
+    union {
+        uint32_t name_hash; /* in use */
+        uint32_t next_free; /* free: slot + 1 of the next one that is, under the free list's lock */
+    };
+    _Atomic bool running; /* shared: the one-runner check */
+    /* owned by the turn; its size is the registry's option. Aligned for 64-bit numbers and
+     * pointers, no more: there is one per user. */
+    uint64_t state[];
 };
 
 #endif

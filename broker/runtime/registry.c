@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "runtime/registry.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -22,6 +23,8 @@
  *
  * Tables are open-addressed with linear probing and backward-shift deletion, keyed by SipHash
  * with a random key, because names come from strangers. No lock is taken while another is held. */
+
+static_assert(sizeof(struct actor) <= 56, "each user has one; docs/performance.md has the sum");
 
 enum { SHARDS = 64, CHUNK_ACTORS = 256, TABLE_SIZE_MIN = 16 };
 
@@ -66,7 +69,7 @@ int registry_create(struct registry **out, uint32_t actors_max, size_t state_byt
         return -ENOMEM;
     }
     env_random(env, registry->key, sizeof(registry->key));
-    size_t align = sizeof(max_align_t);
+    size_t align = sizeof(uint64_t);
     registry->state_bytes = state_bytes;
     registry->actor_bytes = (sizeof(struct actor) + state_bytes + align - 1) / align * align;
     registry->capacity = actors_max;

@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 import socket
+import struct
 import subprocess
 import tempfile
 import time
@@ -16,6 +17,7 @@ BIN = os.environ.get("USHER_BIN", os.path.join(ROOT, "build", "release", "bin"))
 BASE_PORT = int(os.environ.get("BASE_PORT", "17100"))
 READY_SECONDS = 10
 RUN_SECONDS = 240
+HOLD_SECONDS = 600
 PEERS = ("limit", "usher", "redis", "nats", "mosquitto")
 PROTOCOLS = {"limit": "raw", "usher": "usher", "redis": "redis", "nats": "nats",
              "mosquitto": "mqtt"}
@@ -46,6 +48,7 @@ class Servers:
     def __init__(self, programs):
         self.programs = programs
         self.running = {}
+        self.held = []
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
 
@@ -54,6 +57,10 @@ class Servers:
         return self
 
     def __exit__(self, kind, value, trace):
+        for connection in self.held:
+            # Ended at once: thousands of ports in TIME_WAIT would be missing in the next round.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
         for process in self.running.values():
             process.terminate()
         for process in self.running.values():
@@ -71,6 +78,47 @@ class Servers:
         with open(path, "w", encoding="ascii") as file:
             file.write(text)
         return path
+
+    def hold(self, name, count):
+        """So many connections beside the load that say nothing; at usher they are users."""
+        if count == 0:
+            return
+        if name == "usher":
+            command = [os.path.join(BIN, "usher-bench"), "idle", "-q", "--prefix", "idle-",
+                       "--users", count, "--settle", HOLD_SECONDS, "--port", self.port(name)]
+            # What it says when the server ends before it is of no interest; who is missing is seen.
+            self.running["idle users"] = subprocess.Popen([str(word) for word in command],
+                                                          stdout=subprocess.DEVNULL,
+                                                          stderr=subprocess.DEVNULL)
+            held = self.sessions
+        else:
+            address = ("127.0.0.1", self.port(name))
+            self.held = [socket.create_connection(address) for _ in range(count)]
+            held = self.files
+        deadline = time.monotonic() + RUN_SECONDS
+        while held(name) < count:
+            if time.monotonic() > deadline:
+                raise SystemExit(f"{name} has {held(name)} connections of {count}")
+            time.sleep(0.1)
+
+    def files(self, name):
+        return len(os.listdir(f"/proc/{self.running[name].pid}/fd"))
+
+    def sessions(self, _name):
+        out = subprocess.run([os.path.join(BIN, "usherctl"), "--url", self.link(), "--json",
+                              "count"], capture_output=True, text=True, check=True).stdout
+        lines = [json.loads(line) for line in out.splitlines()]
+        return next(line["value"] for line in lines if line["name"] == "sessions")
+
+    def thread_times(self, name):
+        """CPU of each of its threads up to now, in ticks."""
+        folder = f"/proc/{self.running[name].pid}/task"
+        times = {}
+        for thread in os.listdir(folder):
+            with open(os.path.join(folder, thread, "stat"), encoding="ascii") as file:
+                fields = file.read().rpartition(")")[2].split()
+            times[thread] = int(fields[11]) + int(fields[12])
+        return times
 
     def command(self, name):
         port = str(self.port(name))
@@ -94,10 +142,11 @@ class Servers:
                 "--appendonly", "no", "--protected-mode", "no", "--maxclients", "200000",
                 "--tcp-backlog", "4096", "--client-output-buffer-limit", "pubsub 0 0 0"]
 
-    def start(self, name):
+    def start(self, name, *options):
         log = open(os.path.join(self.scratch, f"{name}.log"), "wb")
-        self.running[name] = subprocess.Popen(self.command(name), stdin=subprocess.DEVNULL,
-                                              stdout=log, stderr=log, cwd=self.scratch)
+        command = [*self.command(name), *options]
+        self.running[name] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log,
+                                              stderr=log, cwd=self.scratch)
         log.close()
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:

@@ -81,6 +81,26 @@ def alone_table(lines):
     return rows
 
 
+def beside_table(lines):
+    rows = ["| 1,000 users talk | limit, us | usher, us | ratio |", "| --- | --- | --- | --- |"]
+    for setting in sorted(lines.settings, key=lambda text: int(text.split(",")[0][2:])):
+        cells = [cell(lines.values(setting, peer, "cpu_us", ratio))
+                 for peer, ratio in (("limit", False), ("usher", False), ("usher", True))]
+        rows.append(f"| {setting} | " + " | ".join(cells) + " |")
+    return rows
+
+
+def threads_table(lines):
+    rows = ["| | messages per second | broker CPU, us each | "
+            "share of the second busiest thread, % |", "| --- | --- | --- | --- |"]
+    for setting in lines.settings:
+        for peer in ("io=1", "io=2"):
+            cells = [cell(lines.values(setting, peer, name, False))
+                     for name in ("per_s", "cpu_us", "second_share")]
+            rows.append(f"| {setting}, {peer} | " + " | ".join(cells) + " |")
+    return rows
+
+
 def replace(text, name, rows):
     """Puts the rows between the marks of that name."""
     opening, closing = f"<!-- measured: {name} -->", "<!-- /measured -->"
@@ -168,7 +188,8 @@ def write_plots(folder, groups):
 def write_all(folder, docs):
     """Tables and plots of every group that has raw lines; the others stay as they are."""
     groups = {name: Lines(folder, name)
-              for name in ("forward", "open", "fanout", "users", "idle", "alone")}
+              for name in ("forward", "open", "fanout", "users", "beside", "threads", "idle",
+                           "alone")}
     tables = {
         "forward-ratio": ("forward", lambda lines: peer_table(lines, "cpu_us", True)),
         "forward-cpu": ("forward", lambda lines: peer_table(lines, "cpu_us")),
@@ -181,6 +202,8 @@ def write_all(folder, docs):
         "fanout-cpu": ("fanout", lambda lines: peer_table(lines, "cpu_us")),
         "users-cpu": ("users", lambda lines: peer_table(lines, "cpu_us")),
         "users-ratio": ("users", lambda lines: peer_table(lines, "cpu_us", True)),
+        "beside": ("beside", beside_table),
+        "threads": ("threads", threads_table),
         "idle": ("idle", idle_table),
         "alone": ("alone", alone_table),
     }

@@ -17,6 +17,7 @@ DONE, FAILED, NO_BROKER, USAGE = 0, 1, 2, 64
 SECONDS = "0.3"
 PATIENCE = "2"  # seconds; what is missing for so long is lost, also on a slow machine
 BOUND_SECONDS = 60
+STORE_BYTES_AT_REST = 16 << 10
 USERS = scaled(400, 40)
 
 
@@ -123,6 +124,18 @@ def scene_logins_that_are_put_off():
         print(f"     {result['retries']} logins were put off and came again")
 
 
+def store_bytes(broker):
+    """Of the store's file, how much counts as memory of usherd."""
+    total, ours = 0, False
+    with open(f"/proc/{broker.process.pid}/smaps", encoding="utf-8") as file:
+        for line in file:
+            if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+                ours = line.rstrip().endswith("/data.mdb")
+            elif ours and line.startswith("Rss:"):
+                total += int(line.split()[1]) * 1024
+    return total
+
+
 def scene_idle():
     with Broker() as broker:
         users = scaled(2000, 200)
@@ -131,6 +144,9 @@ def scene_idle():
         check(result["broker_empty_bytes"] > 100000, f"no memory of the broker: {result}")
         print(f"     idle: {result['broker_idle_bytes_each']} bytes per user, "
               f"{result['broker_after_bytes_each']} after traffic")
+        # What the storm has looked at is given back when it is quiet.
+        eventually(lambda: store_bytes(broker) <= STORE_BYTES_AT_REST,
+                   "the store's pages are no memory of usherd any more", 20)
 
 
 def scene_herd():
@@ -297,6 +313,36 @@ def scene_trouble():
             check("bench-1" in errors and "REPLACED" in errors, f"it does not say why: {errors}")
 
 
+def scene_it_is_stopped():
+    """Ctrl-C: the figures so far, and nobody stays behind."""
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        with Broker() as broker:
+            command = [program("usher-bench"), "forward", "-u", "5", "--seconds", "600",
+                       "--warmup", "0", "--json", "--port", str(broker.port)]
+            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+                eventually(lambda: sessions_left(broker) == 5, "the users are online", 20)
+                running.send_signal(kind)
+                result = json.loads(running.communicate(timeout=BOUND_SECONDS)[0])
+            check_equal(running.returncode, DONE, "exit code")
+            check_equal((result["lost"], result["disordered"]), (0, 0), "lost, disordered")
+            check(result["measured_s"] < 600, f"it went on: {result}")
+            check_equal(sessions_left(broker), 0, "sessions that a run leaves behind")
+
+
+def scene_it_is_stopped_before_it_begins():
+    """While users still log in there is nothing to tell but that; a second signal is not needed."""
+    with Broker() as broker:
+        command = [program("usher-bench"), "login", "-u", "100", "--rate", "1", "--json", "--port",
+                   str(broker.port)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              text=True) as running:
+            eventually(lambda: sessions_left(broker) > 0, "somebody is online", 20)
+            running.send_signal(signal.SIGINT)
+            errors = running.communicate(timeout=BOUND_SECONDS)[1]
+        check_equal(running.returncode, FAILED, "exit code")
+        check("interrupted" in errors, f"it does not say why: {errors}")
+
+
 def scene_usage():
     def run(*arguments):
         return subprocess.run([program("usher-bench"), *arguments], capture_output=True, text=True,
@@ -328,5 +374,5 @@ def scene_table():
 if __name__ == "__main__":
     play(scene_forward, scene_open_loop, scene_a_stall_is_not_hidden, scene_call, scene_push,
          scene_presence, scene_login, scene_logins_that_are_put_off, scene_idle, scene_herd,
-         scene_it_finds_what_is_wrong, scene_it_finds_what_is_lost, scene_trouble, scene_usage,
-         scene_table)
+         scene_it_finds_what_is_wrong, scene_it_finds_what_is_lost, scene_trouble,
+         scene_it_is_stopped, scene_it_is_stopped_before_it_begins, scene_usage, scene_table)

@@ -79,6 +79,40 @@ static void silence(void **state)
     close(talks.fd);
 }
 
+/* The low 32 bits of the clock begin anew after 49 days; here 150 ms from now, between the start
+ * and the deadline. */
+static uint64_t nearly_over_ns(void *context)
+{
+    const uint64_t *ahead_ns = context;
+    return env_monotonic_ns(env_system()) + *ahead_ns;
+}
+
+static void where_32_bits_end(void **state, void test(void **state))
+{
+    struct fixture *fixture = *state;
+    uint64_t now_ns = env_monotonic_ns(env_system());
+    const uint64_t end_ns = (UINT64_C(1) << 32) * 1000000;
+    uint64_t ahead_ns = end_ns - 150000000 - now_ns % end_ns;
+    struct env env = *env_system();
+    env.monotonic_ns = nearly_over_ns;
+    env.context = &ahead_ns;
+    fixture->options.env = &env;
+    test(state);
+    net_stop(fixture->net);
+    net_close(fixture->net);
+    fixture->net = NULL;
+}
+
+static void login_deadline_where_32_bits_end(void **state)
+{
+    where_32_bits_end(state, login_deadline);
+}
+
+static void silence_where_32_bits_end(void **state)
+{
+    where_32_bits_end(state, silence);
+}
+
 static void linger_is_bounded(void **state)
 {
     struct fixture *fixture = *state;
@@ -534,6 +568,8 @@ int main(void)
         TEST(login_deadline),
         TEST(login_deadline_spares_bound_ones),
         TEST(silence),
+        TEST(login_deadline_where_32_bits_end),
+        TEST(silence_where_32_bits_end),
         TEST(linger_is_bounded),
         TEST(release_ends_when_the_peer_ends),
         TEST(release_delivers_a_mebibyte_to_a_slow_reader),
