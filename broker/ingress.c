@@ -305,6 +305,8 @@ static void post_frames(struct broker *broker, struct thread *thread, conn_handl
     message->conn = conn;
     message->welcomed = welcomed;
     message->done = 0;
+    message->arrived_us =
+        traces_any(broker->traces) ? env_monotonic_ns(broker->env) / 1000 : 0;
     message->size = (uint32_t)frames.size;
     memcpy(message->bytes, frames.data, frames.size);
     if (scheduler_post(broker->scheduler, &thread->runner, owner, &message->header, 0) != 0) {

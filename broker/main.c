@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -37,6 +40,8 @@ static void block_signals(sigset_t *set)
     sigaddset(set, SIGTERM);
     sigaddset(set, SIGINT);
     sigaddset(set, SIGHUP);
+    sigaddset(set, SIGUSR1);
+    sigaddset(set, SIGUSR2);
     sigprocmask(SIG_BLOCK, set, NULL);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
@@ -62,7 +67,20 @@ static void raise_file_limit(void)
     }
 }
 
-static int open_log(struct log **log, const struct options *options)
+/* The flight recorder; crashes write it from here on. NULL: there is no memory for one. */
+static struct recorder *open_recorder(const struct options *options, char path[PATH_MAX])
+{
+    struct recorder *recorder = recorder_create((size_t)options->recorder_bytes);
+    if (options->recorder_file[0] != '\0')
+        snprintf(path, PATH_MAX, "%s", options->recorder_file);
+    else
+        snprintf(path, PATH_MAX, "%s/recorder.jsonl", options->store_path);
+    if (recorder != NULL)
+        (void)recorder_crash_to(recorder, path);
+    return recorder;
+}
+
+static int open_log(struct log **log, const struct options *options, struct recorder *recorder)
 {
     bool text = options->log_format == LOG_FORMAT_TEXT ||
                 (options->log_format == LOG_FORMAT_AUTO && isatty(STDERR_FILENO));
@@ -72,15 +90,74 @@ static int open_log(struct log **log, const struct options *options)
         .json = !text,
         .env = env_system(),
         .lines_per_second_per_event = LOG_LINES_PER_SECOND,
+        .recorder = recorder,
     };
     return log_open(log, &log_options);
 }
 
-static void wait_for_the_end(struct broker *broker, const sigset_t *set)
+static void write_recorder(struct log *log, const char *path)
 {
-    int signal_number = 0;
-    while (sigwait(set, &signal_number) == 0 && signal_number == SIGHUP)
-        broker_reload(broker);
+    int error = log_recorder(log) != NULL ? recorder_write(log_recorder(log), path) : -ENOMEM;
+    if (error == 0)
+        LOG(log, RECORDER_WRITTEN, LOG_S("file", path));
+    else
+        LOG(log, RECORDER_FAILED, LOG_S("file", path), LOG_S("error", strerror(-error)));
+}
+
+static void reload(struct broker *broker)
+{
+    struct reload_report report;
+    notify_manager("RELOADING=1");
+    (void)broker_reload(broker, &report); /* it says itself how it went */
+    notify_manager("READY=1");
+}
+
+/* The next signal, or 0 when so many ms have passed. */
+static int next_signal(const sigset_t *set, bool draining, unsigned wait_ms)
+{
+    struct timespec time = {.tv_sec = wait_ms / 1000, .tv_nsec = (long)(wait_ms % 1000) * 1000000};
+    int number = draining ? sigtimedwait(set, NULL, &time) : sigwaitinfo(set, NULL);
+    return number > 0 ? number : 0;
+}
+
+static void wait_for_the_end(struct broker *broker, struct log *log, const sigset_t *set,
+                             const char *recorder_path)
+{
+    bool draining = false;
+    unsigned wait_ms = 0;
+    int number = 0;
+    while (number != SIGTERM && number != SIGINT) {
+        if (number == SIGHUP)
+            reload(broker);
+        if (number == SIGUSR1)
+            write_recorder(log, recorder_path);
+        if (number == SIGUSR2 && !draining)
+            notify_manager("STATUS=draining");
+        draining = draining || number == SIGUSR2;
+        if (draining && broker_drain_step(broker, &wait_ms))
+            return;
+        number = next_signal(set, draining, wait_ms);
+    }
+}
+
+/* From ready to stopped; an exit code. */
+static int run(const struct options *options, struct log *log, int argc, char **argv,
+               const sigset_t *set, const char *recorder_path)
+{
+    char error[BROKER_ERROR_BYTES];
+    struct broker *broker;
+    int failed = broker_start(&broker, options, log, error);
+    if (failed != 0) {
+        fprintf(stderr, "usherd: %s\n", error);
+        return failed;
+    }
+    broker_remember(broker, argc, argv);
+    LOG(log, READY, LOG_U("port", broker_port(broker)));
+    notify_manager("READY=1");
+    wait_for_the_end(broker, log, set, recorder_path);
+    notify_manager("STOPPING=1");
+    broker_stop(broker);
+    return 0;
 }
 
 int main(int argc, char **argv)
@@ -100,8 +177,10 @@ int main(int argc, char **argv)
     drop_privileges(&options);
     /* Few arenas: memory that one thread frees is reused by another. */
     mallopt(M_ARENA_MAX, (int)options.threads_io + 1);
+    char recorder_path[PATH_MAX];
+    struct recorder *recorder = open_recorder(&options, recorder_path);
     struct log *log = NULL;
-    if (open_log(&log, &options) != 0) {
+    if (open_log(&log, &options, recorder) != 0) {
         options_fini(&options);
         return EXIT_INTERNAL;
     }
@@ -109,19 +188,10 @@ int main(int argc, char **argv)
         LOG_U("pid", getpid()));
     if (geteuid() == 0)
         LOG(log, RUNNING_AS_ROOT, LOG_S("advice", "run it as a user of its own"));
-    char error[BROKER_ERROR_BYTES];
-    struct broker *broker;
-    failed = broker_start(&broker, &options, log, error);
-    if (failed == 0) {
-        LOG(log, READY, LOG_U("port", broker_port(broker)));
-        notify_manager("READY=1");
-        wait_for_the_end(broker, &set);
-        notify_manager("STOPPING=1");
-        broker_stop(broker);
-    }
+    failed = run(&options, log, argc, argv, &set, recorder_path);
     log_close(log);
-    if (failed != 0)
-        fprintf(stderr, "usherd: %s\n", error);
+    recorder_crash_forget();
+    recorder_destroy(recorder);
     options_fini(&options);
     return failed;
 }

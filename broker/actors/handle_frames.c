@@ -2,6 +2,7 @@
 #include <errno.h>
 
 #include "actors/user.h"
+#include "actors/tracing.h"
 #include "base/check.h"
 #include "backend.pb-c.h"
 #include "proto/broker_frame.h"
@@ -54,18 +55,19 @@ static bool refuse_flood(struct session *session, const struct client_frame *fra
     return true;
 }
 
-static void handle_one(struct session *session, struct bytes bytes, bool welcomed,
-                       struct turn *turn)
+static void handle_one(struct session *session, struct bytes bytes,
+                       const struct frames_message *batch, struct turn *turn)
 {
     struct client_frame frame;
     if (client_frame_read(bytes, &frame) != 0) {
         user_protocol_error(session, turn, 0, "a frame that is not a valid ClientFrame");
         return;
     }
-    if (!welcomed) {
+    if (!batch->welcomed) {
         user_protocol_error(session, turn, frame.id, "a request before the Welcome");
         return;
     }
+    trace_frame(session, turn, &frame, batch->arrived_us);
     if (requests_find(session->requests, frame.id) != NULL) {
         user_protocol_error(session, turn, frame.id, "a second request under an id in flight");
         return;
@@ -118,7 +120,7 @@ static bool handle_batch(struct session *session, struct frames_message *frames,
         frames->done += (uint32_t)used;
         (*budget)--;
         turn_count(turn, METRIC_frames_in, 1);
-        handle_one(session, frame, frames->welcomed, turn);
+        handle_one(session, frame, frames, turn);
     }
     return true;
 }

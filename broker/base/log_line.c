@@ -179,6 +179,18 @@ void log_line_begin(struct log_line *line, bool json, uint64_t wall_ms, enum log
     put_text(line, head);
 }
 
+void log_line_begin_record(struct log_line *line, uint64_t wall_ms, enum log_level level,
+                           const char *event)
+{
+    line->json = true;
+    line->cut = false;
+    line->size = 0;
+    char head[128];
+    snprintf(head, sizeof(head), "{\"time_ms\":%" PRIu64 ",\"level\":\"%s\",\"event\":\"%s\"", wall_ms,
+             log_level_name(level), event);
+    put_text(line, head);
+}
+
 void log_line_field(struct log_line *line, const struct log_field *field)
 {
     size_t before = line->size;

@@ -329,10 +329,22 @@ uint16_t net_tls_port(const struct net *net)
     return net->listeners[LISTENER_TLS].port;
 }
 
-int net_reload_tls(struct net *net, char *error)
+int net_reload_tls(struct net *net, const struct net_tls_files *files, char *error)
 {
+    const struct tls_files names = {
+        .certificate = files->certificate, .key = files->key, .client_ca = files->client_ca};
     error[0] = '\0';
-    return net->tls != NULL ? tls_domain_reload(net->tls, error) : -ENOTSUP;
+    return net->tls != NULL ? tls_domain_reload(net->tls, &names, error) : -ENOTSUP;
+}
+
+void net_set_limits(struct net *net, const struct net_limits *limits)
+{
+    net->options.unbound_max = limits->unbound_max;
+    net->options.handshakes_max = limits->handshakes_max;
+    net->options.output_bytes_max = limits->output_bytes_max;
+    net->options.output_soft_bytes = limits->output_soft_bytes;
+    net->options.output_soft_ms = limits->output_soft_ms;
+    sources_set_max(net->sources, limits->unbound_per_source_max);
 }
 
 uint32_t net_count(struct net *net)
