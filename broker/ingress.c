@@ -111,7 +111,7 @@ static bool attach(struct broker *broker, struct thread *thread, struct attach_m
     LOG(broker->log, LIMIT_HIT, LOG_S("limit", "limits.users"),
         LOG_U("users", registry_count(broker->registry)));
     say_error(broker, thread, message->conn, message->id, USHER__V1__ERROR__CODE__BUSY,
-              "limits.users is reached", BUSY_RETRY_MS);
+              "limits.users is reached", env_spread_ms(broker->env, BUSY_RETRY_MS));
     message_destroy(&message->header);
     return false;
 }
@@ -141,7 +141,7 @@ static void refuse_login(struct broker *broker, struct thread *thread, const str
         LOG_S("user", login->user), LOG_S("address", login->address));
     if (job->refusal == TOKEN_UNAVAILABLE) { /* nobody's fault: it may try again */
         say_error(broker, thread, login->conn, login->id, USHER__V1__ERROR__CODE__UNAVAILABLE,
-                  text, BUSY_RETRY_MS);
+                  text, env_spread_ms(broker->env, BUSY_RETRY_MS));
         return;
     }
     say_error(broker, thread, login->conn, login->id,
@@ -169,7 +169,8 @@ static bool ask_admission(struct broker *broker, struct thread *thread,
         metrics_add(broker->metrics, thread->runner.index, METRIC_logins_refused_busy, 1);
         LOG(broker->log, LIMIT_HIT, LOG_S("limit", "limits.logins_waiting"));
         say_error(broker, thread, login->conn, login->id, USHER__V1__ERROR__CODE__BUSY,
-                  "limits.logins_waiting is reached", BUSY_RETRY_MS);
+                  "limits.logins_waiting is reached",
+                  env_spread_ms(broker->env, BUSY_RETRY_MS));
     } else {
         job->refusal = TOKEN_LIMITED;
         refuse_login(broker, thread, job);

@@ -4,29 +4,29 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-static void json_string(const char *text)
+static void json_string(FILE *to, const char *text)
 {
-    putchar('"');
+    fputc('"', to);
     for (const unsigned char *at = (const unsigned char *)text; *at != '\0'; at++) {
         if (*at == '"' || *at == '\\')
-            printf("\\%c", *at);
+            fprintf(to, "\\%c", *at);
         else if (at[0] == 0xc2 && at[1] >= 0x80 && at[1] < 0xa0) /* C1 */
-            printf("\\u%04x", *++at);
+            fprintf(to, "\\u%04x", *++at);
         else if (*at < 0x20 || *at == 0x7f)
-            printf("\\u%04x", *at);
+            fprintf(to, "\\u%04x", *at);
         else
-            putchar(*at);
+            fputc(*at, to);
     }
-    putchar('"');
+    fputc('"', to);
 }
 
-void json_text(const char *before, const char *key, const char *value)
+void json_text(FILE *to, const char *before, const char *key, const char *value)
 {
-    printf("%s\"%s\":", before, key);
-    json_string(value);
+    fprintf(to, "%s\"%s\":", before, key);
+    json_string(to, value);
 }
 
-void json_number(const char *before, const char *key, uint64_t value)
+void json_number(FILE *to, const char *before, const char *key, uint64_t value)
 {
-    printf("%s\"%s\":%" PRIu64, before, key, value);
+    fprintf(to, "%s\"%s\":%" PRIu64, before, key, value);
 }

@@ -37,9 +37,15 @@ static int help(void)
 
 /* --- what is in it, row by row ------------------------------------------------------------------ */
 
+/* What a page prints is collected in `out` and written when the page's transaction is over: whoever
+ * reads us may stop for hours (a pager), and a transaction that is open so long keeps the broker from
+ * using freed pages again. */
 struct walk {
     struct store *store;
     bool print;
+    FILE *out;
+    char *text;
+    size_t text_size;
     uint64_t sessions, events, messages, inboxes;
     char last_user[STORE_NAME_BYTES_MAX + 1];
     char users[PAGE_ROWS][STORE_NAME_BYTES_MAX + 1]; /* of the page, for their inboxes */
@@ -49,19 +55,20 @@ struct walk {
 static bool on_session(void *context, const char *user, const struct session_record *record)
 {
     struct walk *walk = context;
+    FILE *out = walk->out;
     walk->sessions++;
     strcpy(walk->last_user, user);
     strcpy(walk->users[walk->user_count++], user);
     if (walk->print) {
-        json_text("{", "row", "session");
-        json_text(",", "user", user);
-        json_text(",", "state", record->state == SESSION_ONLINE ? "online" : "detached");
-        json_number(",", "epoch", record->epoch);
-        json_number(",", "since_ms", record->since_ms);
-        json_number(",", "acks", record->acks);
-        json_text(",", "address", record->address);
-        json_text(",", "client", record->client);
-        puts("}");
+        json_text(out, "{", "row", "session");
+        json_text(out, ",", "user", user);
+        json_text(out, ",", "state", record->state == SESSION_ONLINE ? "online" : "detached");
+        json_number(out, ",", "epoch", record->epoch);
+        json_number(out, ",", "since_ms", record->since_ms);
+        json_number(out, ",", "acks", record->acks);
+        json_text(out, ",", "address", record->address);
+        json_text(out, ",", "client", record->client);
+        fputs("}\n", out);
     }
     return true;
 }
@@ -69,17 +76,18 @@ static bool on_session(void *context, const char *user, const struct session_rec
 static bool on_event(void *context, const struct presence_event *event)
 {
     struct walk *walk = context;
+    FILE *out = walk->out;
     walk->events++;
     if (walk->print) {
-        json_text("{", "row", "event");
-        json_number(",", "seq", event->seq);
-        json_number(",", "time_ms", event->time_ms);
-        json_text(",", "user", event->user);
-        json_number(",", "kind", event->kind);
-        json_number(",", "cause", event->cause);
-        json_number(",", "epoch", event->epoch);
-        json_number(",", "previous_epoch", event->previous_epoch);
-        puts("}");
+        json_text(out, "{", "row", "event");
+        json_number(out, ",", "seq", event->seq);
+        json_number(out, ",", "time_ms", event->time_ms);
+        json_text(out, ",", "user", event->user);
+        json_number(out, ",", "kind", event->kind);
+        json_number(out, ",", "cause", event->cause);
+        json_number(out, ",", "epoch", event->epoch);
+        json_number(out, ",", "previous_epoch", event->previous_epoch);
+        fputs("}\n", out);
     }
     return true;
 }
@@ -87,19 +95,34 @@ static bool on_event(void *context, const struct presence_event *event)
 static bool on_message(void *context, const struct saved_message *message)
 {
     struct walk *walk = context;
+    FILE *out = walk->out;
     walk->messages++;
     if (walk->print) {
         char name[STORE_NAME_BYTES_MAX + 1];
         snprintf(name, sizeof name, "%.*s", (int)message->name.size,
                  (const char *)message->name.data);
-        json_text("{", "row", "message");
-        json_text(",", "user", walk->last_user);
-        json_number(",", "seq", message->seq);
-        json_text(",", message->from_service ? "service" : "from", name);
-        json_number(",", "bytes", message->payload.size);
-        puts("}");
+        json_text(out, "{", "row", "message");
+        json_text(out, ",", "user", walk->last_user);
+        json_number(out, ",", "seq", message->seq);
+        json_text(out, ",", message->from_service ? "service" : "from", name);
+        json_number(out, ",", "bytes", message->payload.size);
+        fputs("}\n", out);
     }
     return true;
+}
+
+static bool page_begin(struct walk *walk)
+{
+    walk->user_count = 0;
+    walk->out = open_memstream(&walk->text, &walk->text_size);
+    return walk->out != NULL;
+}
+
+static void page_end(struct walk *walk)
+{
+    fclose(walk->out);
+    fwrite(walk->text, 1, walk->text_size, stdout);
+    free(walk->text);
 }
 
 static int walk_inboxes(struct walk *walk)
@@ -123,11 +146,13 @@ static int walk_sessions(struct walk *walk)
         uint64_t presence_last;
         char after[STORE_NAME_BYTES_MAX + 1];
         strcpy(after, walk->last_user);
-        walk->user_count = 0;
+        if (!page_begin(walk))
+            return -ENOMEM;
         error = store_list_sessions(walk->store, "", after, PAGE_ROWS, on_session, walk,
                                     &presence_last, &more);
         if (error == 0)
             error = walk_inboxes(walk);
+        page_end(walk);
     }
     return error;
 }
@@ -140,7 +165,10 @@ static int walk_events(struct walk *walk)
     uint64_t last = position.presence_last; /* those that come meanwhile are for the next time */
     while (error == 0 && after < last) {
         uint64_t before = walk->events;
+        if (!page_begin(walk))
+            return -ENOMEM;
         error = store_read_events(walk->store, after, PAGE_ROWS, on_event, walk, &position);
+        page_end(walk);
         after = after + 1 < position.presence_first ? position.presence_first - 1 : after;
         after += walk->events - before;
     }
@@ -149,16 +177,17 @@ static int walk_events(struct walk *walk)
 
 static void print_about(const struct store_about *about, const struct store_position *position)
 {
-    json_text("{", "row", "store");
-    json_text(",", "schema", about->schema);
-    json_text(",", "state", about->live ? "live" : "at rest");
-    json_number(",", "file_bytes", about->file_bytes);
-    json_number(",", "map_bytes", about->map_bytes);
-    json_number(",", "sessions", position->sessions);
-    json_number(",", "epoch_last", position->epoch_last);
-    json_number(",", "presence_first", position->presence_first);
-    json_number(",", "presence_last", position->presence_last);
-    puts("}");
+    FILE *out = stdout;
+    json_text(out, "{", "row", "store");
+    json_text(out, ",", "schema", about->schema);
+    json_text(out, ",", "state", about->live ? "live" : "at rest");
+    json_number(out, ",", "file_bytes", about->file_bytes);
+    json_number(out, ",", "map_bytes", about->map_bytes);
+    json_number(out, ",", "sessions", position->sessions);
+    json_number(out, ",", "epoch_last", position->epoch_last);
+    json_number(out, ",", "presence_first", position->presence_first);
+    json_number(out, ",", "presence_last", position->presence_last);
+    fputs("}\n", out);
 }
 
 static int walk_all(const char *path, struct walk *walk, struct store_about *about)
@@ -194,6 +223,7 @@ static int with_walk(const char *path, bool print, struct walk **out, struct sto
 /* The structure first: a record of a file whose pages are damaged is not to be looked for. */
 static int check(const char *path)
 {
+    FILE *out = stdout;
     char text[STORE_ERROR_BYTES_MAX] = "";
     struct store_about about;
     struct walk *walk = NULL;
@@ -202,14 +232,14 @@ static int check(const char *path)
         return fail(error, text);
     int result = with_walk(path, false, &walk, &about);
     if (result == EXIT_OK) {
-        json_text("{", "row", "checked");
-        json_text(",", "structure", error == 0 ? "good" : "not looked at: a broker writes to it");
-        json_text(",", "records", "good");
-        json_number(",", "sessions", walk->sessions);
-        json_number(",", "events", walk->events);
-        json_number(",", "inboxes", walk->inboxes);
-        json_number(",", "messages", walk->messages);
-        puts("}");
+        json_text(out, "{", "row", "checked");
+        json_text(out, ",", "structure", error == 0 ? "good" : "not looked at: a broker writes to it");
+        json_text(out, ",", "records", "good");
+        json_number(out, ",", "sessions", walk->sessions);
+        json_number(out, ",", "events", walk->events);
+        json_number(out, ",", "inboxes", walk->inboxes);
+        json_number(out, ",", "messages", walk->messages);
+        fputs("}\n", out);
     }
     free(walk);
     return result;
@@ -226,15 +256,16 @@ static int dump(const char *path)
 
 static int backup(const char *path, const char *folder)
 {
+    FILE *out = stdout;
     char text[STORE_ERROR_BYTES_MAX] = "";
     uint64_t bytes = 0;
     int error = store_backup(path, folder, &bytes, text);
     if (error != 0)
         return fail(error, text);
-    json_text("{", "row", "backup");
-    json_text(",", "folder", folder);
-    json_number(",", "bytes", bytes);
-    puts("}");
+    json_text(out, "{", "row", "backup");
+    json_text(out, ",", "folder", folder);
+    json_number(out, ",", "bytes", bytes);
+    fputs("}\n", out);
     return EXIT_OK;
 }
 

@@ -155,7 +155,9 @@ static void refuse(struct reactor *reactor, const struct arrival *arrival, enum 
     LOG(net->options.log, LIMIT_HIT, LOG_S("limit", refusal->limit),
         LOG_U("open", atomic_load(&net->open)), LOG_U("prelogin", atomic_load(&net->unbound)));
     if (!arrival->tls && broker_frame_close(&out, USHER__V1__CLOSE__REASON__OVERLOADED,
-                                            refusal->detail, OVERLOAD_RETRY_MS, false) == 0)
+                                            refusal->detail,
+                                            env_spread_ms(net->options.env, OVERLOAD_RETRY_MS),
+                                            false) == 0)
         (void)!send(fd, out.data, out.size, MSG_NOSIGNAL | MSG_DONTWAIT);
     buffer_fini(&out);
     shutdown(fd, SHUT_WR);

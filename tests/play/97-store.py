@@ -133,6 +133,30 @@ def scene_killed_reader():
         check_equal(broker.log_events("store_failed"), [], "failures of the store")
 
 
+def scene_reader_that_waits():
+    """Somebody looks at the dump in a pager for hours: that is no transaction, so the broker uses freed
+    pages again and its small map does not fill. While it reads, it is known in the lock file."""
+    with Broker({"store.map_bytes": 1 << 20, "store.events_kept": 4096}) as broker:
+        fill(broker, scaled(400, 200))  # more than a pipe holds
+        process = subprocess.Popen([program("usher-store"), "dump", broker.store],
+                                   stdout=subprocess.PIPE)
+        churn = Churn(broker)
+        try:
+            process.stdout.read(200)
+            opened = {os.path.basename(os.readlink(f"/proc/{process.pid}/fd/{fd}"))
+                      for fd in os.listdir(f"/proc/{process.pid}/fd")}
+            check("lock.mdb" in opened, f"the reader has open: {opened}")
+            while churn.count < 300 and churn.is_alive():
+                churn.join(0.1)
+            check(process.poll() is None, "the dump did not have to wait")
+        finally:
+            churn.end()
+            process.kill()
+            process.wait()
+            process.stdout.close()
+        check_equal(broker.log_events("store_failed"), [], "failures of the store")
+
+
 def flip(path, at):
     with open(path, "r+b") as file:
         file.seek(at)
@@ -180,4 +204,4 @@ def scene_damage_and_rest():
         broker.restart()
 
 
-play(scene_live, scene_killed_reader, scene_damage_and_rest)
+play(scene_live, scene_killed_reader, scene_reader_that_waits, scene_damage_and_rest)
