@@ -78,7 +78,7 @@ int admission_submit(struct admission *admission, struct login_job *job)
     job->retry_after_ms = wait_ms(admission, job);
     if (job->retry_after_ms != 0) {
         error = -EAGAIN;
-    } else if (admission->waiting >= admission->broker->options->limits_logins_waiting) {
+    } else if (admission->waiting >= admission->waiting_max) {
         error = -EBUSY;
     } else {
         if (admission->last != NULL)
@@ -222,6 +222,12 @@ static void init_lock(struct admission *admission)
     pthread_condattr_destroy(&attributes);
 }
 
+void admission_set_limits(struct admission *admission, const struct options *options)
+{
+    admission->waiting_max = options->limits_logins_waiting;
+    admission->ask_ms = options->auth_deadline_ms;
+}
+
 int admission_open(struct admission **out, struct broker *broker)
 {
     const struct options *options = broker->options;
@@ -240,6 +246,7 @@ int admission_open(struct admission **out, struct broker *broker)
     admission->rules = (struct token_rules){.issuer = options->auth_issuer,
                                             .audience = options->auth_audience,
                                             .skew_ms = (uint32_t)options->auth_skew_ms};
+    admission_set_limits(admission, options);
     init_lock(admission);
     *out = admission;
     return options->auth_mode == AUTH_MODE_SERVICE ? admission_prepare_asking(admission) : 0;

@@ -117,7 +117,7 @@ void admission_ask(struct admission *admission, struct login_job *job)
     uint64_t number =
         atomic_fetch_add_explicit(&broker->counters.call_last, 1, memory_order_relaxed) + 1;
     job->call = number;
-    job->due_ms = env_monotonic_ms(broker->env) + broker->options->auth_deadline_ms;
+    job->due_ms = env_monotonic_ms(broker->env) + admission->ask_ms;
     struct user_call_message *call = make_call(admission, job);
     append(admission, job);
     uint16_t code;

@@ -14,6 +14,7 @@ enum { ADMISSION_THREADS_MAX = 16 };
 struct admission {
     struct broker *broker;
     struct token_rules rules;
+    _Atomic uint64_t waiting_max, ask_ms; /* limits.logins_waiting, auth.deadline_ms */
     actor_handle actor; /* auth.mode service: what the answers are posted to; else 0 */
     pthread_t pthreads[ADMISSION_THREADS_MAX];
     unsigned started;

@@ -76,7 +76,8 @@ static int make_threads(struct broker *broker)
     unsigned count = broker->io_count + broker->worker_count + 2;
     broker->threads = calloc(count, sizeof(*broker->threads));
     broker->metrics = metrics_create(count);
-    if (broker->threads == NULL || broker->metrics == NULL)
+    broker->traces = traces_create();
+    if (broker->threads == NULL || broker->metrics == NULL || broker->traces == NULL)
         return -ENOMEM;
     for (unsigned i = 0; i < count; i++) {
         struct thread *thread = &broker->threads[i];
@@ -88,6 +89,7 @@ static int make_threads(struct broker *broker)
                                      .env = broker->env,
                                      .metrics = broker->metrics,
                                      .log = broker->log,
+                                     .traces = broker->traces,
                                      .block = i};
     }
     return 0;
@@ -144,6 +146,7 @@ int broker_assemble(struct broker *broker, const struct options *options, const 
     broker->env = env;
     broker->log = log;
     broker->store = store;
+    pthread_mutex_init(&broker->reload_lock, NULL);
     fill_settings(broker);
     fill_counters(broker);
     ingress_wire(broker);
@@ -225,21 +228,37 @@ void broker_dismantle(struct broker *broker)
     log_set_metrics(broker->log, NULL);
     metrics_destroy(broker->metrics);
     source_rates_destroy(broker->settings.source_rates);
-    free(broker->link_token);
+    traces_destroy(broker->traces);
+}
+
+static void post_stop(struct broker *broker, actor_handle actor, uint32_t retry_after_ms,
+                      bool later)
+{
+    struct stop_message *stop = message_create(MESSAGE_STOP, sizeof(*stop));
+    stop->retry_after_ms = retry_after_ms;
+    stop->later = later;
+    if (scheduler_post(broker->scheduler, NULL, actor, &stop->header, 0) != 0)
+        message_destroy(&stop->header);
+}
+
+void broker_tell(struct broker *broker, actor_handle actor, uint32_t after_ms)
+{
+    uint32_t spread = broker->settings.resume_ms / 4;
+    spread = spread > STOP_SPREAD_MS_MAX ? STOP_SPREAD_MS_MAX : spread;
+    uint32_t chance;
+    env_random(broker->env, &chance, sizeof(chance));
+    post_stop(broker, actor, after_ms + (spread != 0 ? chance % spread : 0), false);
+}
+
+void broker_warn(struct broker *broker, actor_handle actor)
+{
+    post_stop(broker, actor, 0, true);
 }
 
 void broker_tell_all(struct broker *broker)
 {
-    uint32_t spread = broker->settings.resume_ms / 4;
-    spread = spread > STOP_SPREAD_MS_MAX ? STOP_SPREAD_MS_MAX : spread;
     uint32_t cursor = 0;
     actor_handle actor;
-    while ((actor = registry_next(broker->registry, &cursor)) != 0) {
-        struct stop_message *stop = message_create(MESSAGE_STOP, sizeof(*stop));
-        uint32_t chance;
-        env_random(broker->env, &chance, sizeof(chance));
-        stop->retry_after_ms = spread != 0 ? chance % spread : 0;
-        if (scheduler_post(broker->scheduler, NULL, actor, &stop->header, 0) != 0)
-            message_destroy(&stop->header);
-    }
+    while ((actor = registry_next(broker->registry, &cursor)) != 0)
+        broker_tell(broker, actor, 0);
 }

@@ -43,53 +43,6 @@ static int exit_code_of(int error)
     }
 }
 
-/* The first line of link.token_file. */
-static int read_token(struct broker *broker, char *error)
-{
-    char line[1024];
-    const char *path = broker->options->link_token_file;
-    if (path[0] == '\0')
-        return 0;
-    FILE *file = fopen(path, "re");
-    if (file == NULL || fgets(line, sizeof(line), file) == NULL) {
-        snprintf(error, BROKER_ERROR_BYTES, "link.token_file %s: %s", path,
-                 file == NULL ? strerror(errno) : "it is empty");
-        if (file != NULL)
-            fclose(file);
-        return -ENOENT;
-    }
-    fclose(file);
-    size_t size = strcspn(line, "\r\n");
-    broker->link_token = malloc(size + 1);
-    if (broker->link_token == NULL || size == 0) {
-        snprintf(error, BROKER_ERROR_BYTES, "link.token_file %s: the first line is empty", path);
-        return -EINVAL;
-    }
-    memcpy(broker->link_token, line, size);
-    broker->settings.link_token = broker->link_token;
-    broker->settings.link_token_size = size;
-    return 0;
-}
-
-/* The keys for tokens, if there are to be any. */
-static int load_keys(struct broker *broker, char *error)
-{
-    const char *path = broker->options->auth_keys_file;
-    char what[KEYRING_ERROR_BYTES];
-    struct keyring *keyring;
-    if (broker->options->auth_mode != AUTH_MODE_TOKEN)
-        return 0;
-    int failed = keyring_load(&keyring, path, what);
-    if (failed != 0) {
-        snprintf(error, BROKER_ERROR_BYTES, "auth.keys_file %.200s: %s", path, what);
-        return failed;
-    }
-    uint32_t count = keyring_count(keyring);
-    admission_set_keys(broker->admission, keyring); /* before it is told */
-    LOG(broker->log, KEYS_LOADED, LOG_S("file", path), LOG_U("keys", count));
-    return 0;
-}
-
 static void prepare_worker(void *context, struct runner *runner, unsigned worker)
 {
     struct broker *broker = context;
@@ -213,27 +166,31 @@ static void announce(struct broker *broker)
             LOG_S("address", broker->options->feed_url));
 }
 
-static int open_store(struct store **store, const struct options *options, char *error)
+static int open_store(struct store **store, const struct options *options, struct log *log,
+                      char *error)
 {
     struct store_options store_options = {
         .path = options->store_path,
         .map_bytes_max = options->store_map_bytes,
         .events_kept_max = options->store_events_kept,
     };
-    return store_open_lmdb(store, &store_options, error);
+    int failed = store_open_lmdb(store, &store_options, error);
+    if (failed == 0 && store_upgraded_from(*store) != NULL)
+        LOG(log, STORE_UPGRADED, LOG_S("path", options->store_path),
+            LOG_S("from", store_upgraded_from(*store)));
+    return failed;
 }
 
 static int set_up(struct broker *broker, const struct options *options, struct log *log,
                   char *error)
 {
     struct store *store;
-    int failed = open_store(&store, options, error);
+    broker->operate = operate;
+    int failed = open_store(&store, options, log, error);
     if (failed == 0)
         failed = broker_assemble(broker, options, env_system(), log, store);
     if (failed == 0)
-        failed = read_token(broker, error);
-    if (failed == 0)
-        failed = load_keys(broker, error);
+        failed = reload_first(broker, error);
     if (failed == 0)
         failed = activation_take(&broker->passed, options, error);
     if (failed == 0)
@@ -278,6 +235,7 @@ static void take_down(struct broker *broker)
     struct feed *feed = broker->feed;
     struct admin_glue *admin = broker->admin;
     broker_dismantle(broker);
+    reload_fini(broker);
     if (net != NULL)
         net_close(net);
     if (feed != NULL)
@@ -311,19 +269,6 @@ uint16_t broker_port(const struct broker *broker)
     return port != 0 ? port : net_tls_port(broker->net);
 }
 
-void broker_reload(struct broker *broker)
-{
-    const struct options *options = broker->options;
-    char error[BROKER_ERROR_BYTES];
-    if (load_keys(broker, error) != 0)
-        LOG(broker->log, KEYS_REFUSED, LOG_S("detail", error));
-    int failed = net_reload_tls(broker->net, error);
-    if (failed == 0)
-        LOG(broker->log, TLS_RELOADED, LOG_S("certificate", options->tls_certificate_file));
-    else if (failed != -ENOTSUP)
-        LOG(broker->log, TLS_REFUSED, LOG_S("error", error[0] != '\0' ? error : "no memory"));
-}
-
 static void nap(unsigned ms)
 {
     struct timespec time = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
@@ -332,7 +277,7 @@ static void nap(unsigned ms)
 
 void broker_stop(struct broker *broker)
 {
-    atomic_store_explicit(&broker->state, ADMIN_STOPPING, memory_order_relaxed);
+    atomic_store(&broker->state, BROKER_STOPPING);
     LOG(broker->log, STOPPING, LOG_U("connections", net_count(broker->net)));
     net_stop_accepting(broker->net);
     broker_tell_all(broker);

@@ -3,7 +3,7 @@
 #define USHER_BROKER_CONFIG_H
 
 /* The configuration: one struct, generated from the rows of options.def. It is read once at start,
- * by one thread, and is constant afterwards. */
+ * by one thread, and is constant afterwards; reload.c has a copy that follows the file. */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -74,5 +74,25 @@ void options_fini(struct options *options);
 void config_print_help(FILE *to);
 void config_print_yaml(FILE *to);
 void config_print_markdown(FILE *to);
+
+/* --- a configuration that is read again ------------------------------------------------------- */
+
+enum { OPTION_TEXT_BYTES = 128, OPTION_CHANGES_MAX = 160 /* there are fewer options */ };
+
+struct option_change {
+    const char *option;                              /* the key */
+    bool restart;                                    /* it holds after a restart only */
+    char from[OPTION_TEXT_BYTES], to[OPTION_TEXT_BYTES]; /* as a user writes it, cut when too long */
+};
+
+/* Which values differ; gives how many. */
+size_t options_compare(const struct options *from, const struct options *to,
+                       struct option_change changes[OPTION_CHANGES_MAX]);
+
+/* A copy with texts of its own, for options_fini. 0 or -ENOMEM. */
+int options_copy(struct options *to, const struct options *from);
+
+/* Exchanges the values of the options of reloadable.def. */
+void options_swap_reloadable(struct options *a, struct options *b);
 
 #endif

@@ -174,14 +174,15 @@ static void put_cell(FILE *to, const char *text)
 
 void config_print_markdown(FILE *to)
 {
-    fputs("| Option | Default | Accepted | What and why |\n| --- | --- | --- | --- |\n", to);
+    fputs("| Option | Default | Accepted | Changes by | What and why |\n"
+          "| --- | --- | --- | --- | --- |\n", to);
     for (size_t i = 0; i < OPTION_COUNT; i++) {
         const struct option_row *row = &option_rows[i];
         const char *mark = row->default_text[0] != '\0' ? "`" : "";
         fprintf(to, "| `%s` | %s%s%s | ", row->key, mark,
                 row->default_text[0] != '\0' ? row->default_text : "empty", mark);
         option_describe(row, to);
-        fputs(" | ", to);
+        fputs(option_reloadable[i] ? " | reload | " : " | restart | ", to);
         put_cell(to, row->help);
         fputs(" |\n", to);
     }

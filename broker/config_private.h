@@ -40,6 +40,9 @@ enum option_index {
 
 extern const struct option_row option_rows[OPTION_COUNT];
 
+/* By row: whether a reload changes it. */
+extern const bool option_reloadable[OPTION_COUNT];
+
 /* The row of a key, or NULL. */
 const struct option_row *option_find(const char *key);
 

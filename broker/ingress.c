@@ -112,7 +112,7 @@ static bool attach(struct broker *broker, struct thread *thread, struct attach_m
     LOG(broker->log, LIMIT_HIT, LOG_S("limit", "limits.users"),
         LOG_U("users", registry_count(broker->registry)));
     say_error(broker, thread, message->conn, message->id, USHER__V1__ERROR__CODE__BUSY,
-              "limits.users is reached", BUSY_RETRY_MS);
+              "limits.users is reached", env_spread_ms(broker->env, BUSY_RETRY_MS));
     message_destroy(&message->header);
     return false;
 }
@@ -142,7 +142,7 @@ static void refuse_login(struct broker *broker, struct thread *thread, const str
         LOG_S("user", login->user), LOG_S("address", login->address));
     if (job->refusal == TOKEN_UNAVAILABLE) { /* nobody's fault: it may try again */
         say_error(broker, thread, login->conn, login->id, USHER__V1__ERROR__CODE__UNAVAILABLE,
-                  text, BUSY_RETRY_MS);
+                  text, env_spread_ms(broker->env, BUSY_RETRY_MS));
         return;
     }
     say_error(broker, thread, login->conn, login->id,
@@ -185,7 +185,8 @@ static bool ask_admission(struct broker *broker, struct thread *thread,
         metrics_add(broker->metrics, thread->runner.index, METRIC_logins_refused_busy, 1);
         LOG(broker->log, LIMIT_HIT, LOG_S("limit", "limits.logins_waiting"));
         say_error(broker, thread, login->conn, login->id, USHER__V1__ERROR__CODE__BUSY,
-                  "limits.logins_waiting is reached", BUSY_RETRY_MS);
+                  "limits.logins_waiting is reached",
+                  env_spread_ms(broker->env, BUSY_RETRY_MS));
     } else {
         job->refusal = TOKEN_LIMITED;
         refuse_login(broker, thread, job);
@@ -342,6 +343,8 @@ static void post_frames(struct broker *broker, struct thread *thread, conn_handl
         ++thread->batches % BATCHES_PER_SAMPLE == 0 ? env_stamp_us(broker->env) : 0;
     message->welcomed = welcomed;
     message->done = 0;
+    message->arrived_us =
+        traces_any(broker->traces) ? env_monotonic_ns(broker->env) / 1000 : 0;
     message->size = (uint32_t)frames.size;
     memcpy(message->bytes, frames.data, frames.size);
     if (scheduler_post(broker->scheduler, &thread->runner, owner, &message->header, 0) != 0) {

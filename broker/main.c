@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdint.h>
@@ -41,6 +42,8 @@ static void block_signals(sigset_t *set)
     sigaddset(set, SIGTERM);
     sigaddset(set, SIGINT);
     sigaddset(set, SIGHUP);
+    sigaddset(set, SIGUSR1);
+    sigaddset(set, SIGUSR2);
     sigprocmask(SIG_BLOCK, set, NULL);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
@@ -79,7 +82,20 @@ static bool stderr_is_journal(void)
     return strcmp(stream, text) == 0;
 }
 
-static int open_log(struct log **log, const struct options *options)
+/* The flight recorder; crashes write it from here on. NULL: there is no memory for one. */
+static struct recorder *open_recorder(const struct options *options, char path[PATH_MAX])
+{
+    struct recorder *recorder = recorder_create((size_t)options->recorder_bytes);
+    if (options->recorder_file[0] != '\0')
+        snprintf(path, PATH_MAX, "%s", options->recorder_file);
+    else
+        snprintf(path, PATH_MAX, "%s/recorder.jsonl", options->store_path);
+    if (recorder != NULL)
+        (void)recorder_crash_to(recorder, path);
+    return recorder;
+}
+
+static int open_log(struct log **log, const struct options *options, struct recorder *recorder)
 {
     bool journal = stderr_is_journal();
     bool text = options->log_format == LOG_FORMAT_TEXT ||
@@ -91,14 +107,25 @@ static int open_log(struct log **log, const struct options *options)
         .journal = journal,
         .env = env_system(),
         .lines_per_second_per_event = LOG_LINES_PER_SECOND,
+        .recorder = recorder,
     };
     return log_open(log, &log_options);
 }
 
+static void write_recorder(struct log *log, const char *path)
+{
+    int error = log_recorder(log) != NULL ? recorder_write(log_recorder(log), path) : -ENOMEM;
+    if (error == 0)
+        LOG(log, RECORDER_WRITTEN, LOG_S("file", path));
+    else
+        LOG(log, RECORDER_FAILED, LOG_S("file", path), LOG_S("error", strerror(-error)));
+}
+
 static void reload(struct broker *broker)
 {
+    struct reload_report report;
     notify_reloading();
-    broker_reload(broker);
+    (void)broker_reload(broker, &report); /* it says itself how it went */
     notify_manager("READY=1");
 }
 
@@ -107,24 +134,62 @@ static void give_sign_of_life(struct broker *broker, struct log *log)
 {
     char still[32];
     if (broker_check_moving(broker, notify_watchdog_ms(), still) == 0)
-        notify_manager("WATCHDOG=1\nSTATUS=%u client connections", broker_connections(broker));
+        notify_manager("WATCHDOG=1\nSTATUS=%s, %u client connections",
+                       broker_state_name(broker_state(broker)), broker_connections(broker));
     else
         LOG(log, THREAD_STILL, LOG_S("thread", still));
 }
 
-static void wait_for_the_end(struct broker *broker, const sigset_t *set, struct log *log)
+/* The next signal, or 0 when so many ms have passed; 0 ms: for as long as it takes. */
+static int next_signal(const sigset_t *set, uint32_t wait_ms)
 {
-    uint32_t pause_ms = notify_watchdog_ms();
-    const struct timespec pause = {.tv_sec = pause_ms / 1000,
-                                   .tv_nsec = (long)(pause_ms % 1000) * 1000000};
-    int signal_number;
-    do {
-        signal_number = sigtimedwait(set, NULL, pause_ms != 0 ? &pause : NULL);
-        if (signal_number == SIGHUP)
+    const struct timespec time = {.tv_sec = wait_ms / 1000,
+                                  .tv_nsec = (long)(wait_ms % 1000) * 1000000};
+    int number = sigtimedwait(set, NULL, wait_ms != 0 ? &time : NULL);
+    return number > 0 ? number : 0;
+}
+
+static void wait_for_the_end(struct broker *broker, struct log *log, const sigset_t *set,
+                             const char *recorder_path)
+{
+    const uint32_t watchdog_ms = notify_watchdog_ms();
+    bool draining = false;
+    int number = 0;
+    while (number != SIGTERM && number != SIGINT) {
+        unsigned wait_ms = 0;
+        if (number == SIGHUP)
             reload(broker);
-        else if (signal_number < 0 && errno == EAGAIN)
+        if (number == SIGUSR1)
+            write_recorder(log, recorder_path);
+        draining = draining || number == SIGUSR2;
+        if (draining && broker_drain_step(broker, &wait_ms))
+            return;
+        if (number == 0 && watchdog_ms != 0)
             give_sign_of_life(broker, log);
-    } while (signal_number == SIGHUP || signal_number < 0);
+        if (watchdog_ms != 0 && (wait_ms == 0 || wait_ms > watchdog_ms))
+            wait_ms = watchdog_ms;
+        number = next_signal(set, wait_ms);
+    }
+}
+
+/* From ready to stopped; an exit code. */
+static int run(const struct options *options, struct log *log, int argc, char **argv,
+               const sigset_t *set, const char *recorder_path)
+{
+    char error[BROKER_ERROR_BYTES];
+    struct broker *broker;
+    int failed = broker_start(&broker, options, log, error);
+    if (failed != 0) {
+        fprintf(stderr, "usherd: %s\n", error);
+        return failed;
+    }
+    broker_remember(broker, argc, argv);
+    LOG(log, READY, LOG_U("port", broker_port(broker)));
+    notify_manager("READY=1\nSTATUS=serving on port %u", broker_port(broker));
+    wait_for_the_end(broker, log, set, recorder_path);
+    notify_manager("STOPPING=1\nSTATUS=stopping, %u client connections", broker_connections(broker));
+    broker_stop(broker);
+    return 0;
 }
 
 int main(int argc, char **argv)
@@ -144,8 +209,10 @@ int main(int argc, char **argv)
     drop_privileges(&options);
     /* Few arenas: memory that one thread frees is reused by another. */
     mallopt(M_ARENA_MAX, (int)options.threads_io + 1);
+    char recorder_path[PATH_MAX];
+    struct recorder *recorder = open_recorder(&options, recorder_path);
     struct log *log = NULL;
-    if (open_log(&log, &options) != 0) {
+    if (open_log(&log, &options, recorder) != 0) {
         options_fini(&options);
         return EXIT_INTERNAL;
     }
@@ -153,20 +220,10 @@ int main(int argc, char **argv)
         LOG_U("pid", getpid()));
     if (geteuid() == 0)
         LOG(log, RUNNING_AS_ROOT, LOG_S("advice", "run it as a user of its own"));
-    char error[BROKER_ERROR_BYTES];
-    struct broker *broker;
-    failed = broker_start(&broker, &options, log, error);
-    if (failed == 0) {
-        LOG(log, READY, LOG_U("port", broker_port(broker)));
-        notify_manager("READY=1\nSTATUS=serving on port %u", broker_port(broker));
-        wait_for_the_end(broker, &set, log);
-        notify_manager("STOPPING=1\nSTATUS=stopping, %u client connections",
-                       broker_connections(broker));
-        broker_stop(broker);
-    }
+    failed = run(&options, log, argc, argv, &set, recorder_path);
     log_close(log);
-    if (failed != 0)
-        fprintf(stderr, "usherd: %s\n", error);
+    recorder_crash_forget();
+    recorder_destroy(recorder);
     options_fini(&options);
     return failed;
 }

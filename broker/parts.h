@@ -14,6 +14,7 @@
 #include "actors/instance.h"
 #include "actors/user.h"
 #include "base/timer.h"
+#include "base/trace.h"
 #include "broker/activation.h"
 #include "broker/broker.h"
 #include "broker/link.h"
@@ -37,12 +38,25 @@ struct queries;
 struct services;
 struct clock;
 
+/* Answers a command of operators with a Result of at most `room` bytes and some. False: it is
+ * another's. For the thread of queries.c. */
+typedef bool operate_command(struct broker *broker, const Usher__V1__Command *command, size_t room,
+                             struct buffer *out);
+
+/* A drain that is under way; of the thread that waits for signals. */
+struct drain {
+    uint64_t begun_ms, total_ms;
+    uint64_t users, told;
+    uint32_t cursor;
+};
+
 struct broker {
     /* set once at start */
     const struct options *options;
     const struct env *env;
     struct log *log;
     struct metrics *metrics;
+    struct traces *traces;
     struct store *store;
     struct registry *registry;
     struct scheduler *scheduler;
@@ -57,14 +71,20 @@ struct broker {
     struct settings settings;
     struct counters counters;
     struct passed_sockets passed;
-    uint8_t *link_token;
     unsigned io_count, worker_count;
     struct thread *threads; /* I/O threads, workers, committer, and one for everybody else */
     struct net_events net_events;
     struct link_events link_events;
     struct admin_glue *admin; /* NULL without admin.listen; see admin_glue.h */
-    /* shared */
-    _Atomic int state; /* enum admin_state of admin/admin.h: serving is 0 */
+    operate_command *operate; /* NULL: there are no operators, as in the simulation */
+    _Atomic int state;         /* enum broker_state */
+    _Atomic uint64_t drain_ms; /* what was asked for; 0: the option */
+    struct drain drain;
+    pthread_mutex_t reload_lock;
+    int argc; /* broker_remember; under reload_lock, as what follows */
+    char **argv;
+    struct options in_force;
+    struct link_token *link_tokens; /* all that ever held, the newest first */
 };
 
 /* --- assemble.c: for broker.c, and for the simulation, which brings its own edges ------------- */
@@ -84,11 +104,31 @@ void broker_dismantle(struct broker *broker);
 /* Tells every actor that the broker stops, spreading the return of the clients. */
 void broker_tell_all(struct broker *broker);
 
+/* The same for one, who is not to come back before `after_ms`. */
+void broker_tell(struct broker *broker, actor_handle actor, uint32_t after_ms);
+
+/* A user is going to be told: nobody is let in any more, so his session does not expire. */
+void broker_warn(struct broker *broker, actor_handle actor);
+
 /* The room that the registry has for instances beside limits.users. */
 uint32_t broker_instances_max(const struct broker *broker);
 
 /* Where clients connect, by TLS or plainly. False: nowhere. */
 bool broker_client_address(const struct broker *broker, bool tls, char to[NET_ADDRESS_BYTES_MAX]);
+/* --- reload.c ----------------------------------------------------------------------------------- */
+
+/* Keys and token at the start, and what a later reload compares with. 0 or -errno with `error` set
+ * (BROKER_ERROR_BYTES). */
+int reload_first(struct broker *broker, char *error);
+void reload_fini(struct broker *broker);
+
+/* The report as the lines of the recorder have it: one of option_changed for each, or one of
+ * reload_refused. */
+void reload_lines(struct broker *broker, const struct reload_report *report, recorder_each *each,
+                  void *context);
+
+/* process.drain_ms as it is now. */
+uint64_t reload_drain_ms(struct broker *broker);
 
 /* --- ingress.c --------------------------------------------------------------------------------- */
 
@@ -125,6 +165,9 @@ void login_job_destroy(struct login_job *job);
 
 int admission_open(struct admission **admission, struct broker *broker);
 int admission_start(struct admission *admission);
+
+/* Takes what may change from the options; any thread. */
+void admission_set_limits(struct admission *admission, const struct options *options);
 
 /* Takes over a reference of the caller's: the keys for what is judged from now on. */
 void admission_set_keys(struct admission *admission, struct keyring *keyring);
@@ -233,6 +276,16 @@ size_t services_look(struct services *services, struct service_look *rows, size_
 
 /* Posts the stream's new end to all who follow it. */
 void services_tell_presence(struct services *services, struct runner *runner, uint64_t last);
+
+/* --- operate.c ----------------------------------------------------------------------------------- */
+
+bool operate(struct broker *broker, const Usher__V1__Command *command, size_t room,
+             struct buffer *out);
+
+/* Marks a user who has a session, or had one under a trace that still runs. 0, -ENOENT: nobody of
+ * that name is there; others as trace_start. Any thread. To end it: trace_stop; to read: trace_read,
+ * both with broker->traces. */
+int broker_trace(struct broker *broker, const char *user, uint32_t seconds, uint32_t one_in);
 
 /* --- clock.c ----------------------------------------------------------------------------------- */
 

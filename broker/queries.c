@@ -360,34 +360,41 @@ static void list_numbers(struct broker *broker, struct buffer *out)
 
 /* --- the thread ------------------------------------------------------------------------------------- */
 
+static void answer(struct broker *broker, const struct query_message *query,
+                   const Usher__V1__Command *command, struct buffer *out)
+{
+    switch (command->body_case) {
+    case USHER__V1__COMMAND__BODY_LOOKUP:
+        look_up(broker, query, command->lookup, out);
+        break;
+    case USHER__V1__COMMAND__BODY_LIST:
+        list_sessions(broker, query, command->list->prefix, command->list->after,
+                      command->list->limit, out);
+        break;
+    case USHER__V1__COMMAND__BODY_SNAPSHOT:
+        list_sessions(broker, query, "", command->snapshot->after, command->snapshot->limit,
+                      out);
+        break;
+    case USHER__V1__COMMAND__BODY_EVENTS:
+        list_events(broker, query, command->events, out);
+        break;
+    case USHER__V1__COMMAND__BODY_COUNT:
+        count_sessions(broker, out);
+        break;
+    default:
+        list_numbers(broker, out);
+        break;
+    }
+}
+
 static void run_command(struct broker *broker, const struct query_message *query)
 {
     struct buffer out = {0};
     Usher__V1__Command *command =
         usher__v1__command__unpack(NULL, query->size, query->bytes);
     CHECK(command != NULL); /* our own encoding */
-    switch (command->body_case) {
-    case USHER__V1__COMMAND__BODY_LOOKUP:
-        look_up(broker, query, command->lookup, &out);
-        break;
-    case USHER__V1__COMMAND__BODY_LIST:
-        list_sessions(broker, query, command->list->prefix, command->list->after,
-                      command->list->limit, &out);
-        break;
-    case USHER__V1__COMMAND__BODY_SNAPSHOT:
-        list_sessions(broker, query, "", command->snapshot->after, command->snapshot->limit,
-                      &out);
-        break;
-    case USHER__V1__COMMAND__BODY_EVENTS:
-        list_events(broker, query, command->events, &out);
-        break;
-    case USHER__V1__COMMAND__BODY_COUNT:
-        count_sessions(broker, &out);
-        break;
-    default:
-        list_numbers(broker, &out);
-        break;
-    }
+    if (broker->operate == NULL || !broker->operate(broker, command, room_of(query), &out))
+        answer(broker, query, command, &out);
     usher__v1__command__free_unpacked(command, NULL);
     struct query_result_message head = {0};
     reply(broker, query, &head, &out);

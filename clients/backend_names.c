@@ -45,6 +45,7 @@ static const char *const code_names[] = {
     [USHER_BACKEND_TOO_LARGE] = "too-large",
     [USHER_BACKEND_MALFORMED] = "malformed",
     [USHER_BACKEND_UNAVAILABLE] = "unavailable",
+    [USHER_BACKEND_FORBIDDEN] = "forbidden",
 };
 
 static const char *name(const char *const *names, size_t count, unsigned value)

@@ -23,8 +23,70 @@ static char *text_or_empty(const char *text)
     return (char *)(uintptr_t)(text != NULL ? text : "");
 }
 
+/* What the commands of operators are made of. */
+struct order {
+    Usher__V1__Recorder recorder;
+    Usher__V1__Trace trace;
+    Usher__V1__Reload reload;
+    Usher__V1__DrainNode drain;
+};
+
+static void pack_trace(Usher__V1__Trace *trace, const struct usher_backend_query *query,
+                       ProtobufCBinaryData token)
+{
+    usher__v1__trace__init(trace);
+    trace->user = text_or_empty(query->user);
+    trace->after = query->after_seq;
+    trace->seconds = query->seconds;
+    trace->one_in = query->one_in;
+    trace->token = token;
+    trace->action = query->kind == USHER_BACKEND_TRACE_START ? USHER__V1__TRACE__ACTION__START
+                    : query->kind == USHER_BACKEND_TRACE_STOP ? USHER__V1__TRACE__ACTION__STOP
+                                                              : USHER__V1__TRACE__ACTION__READ;
+}
+
+/* False: it is none of them. */
+static bool pack_order(const struct usher_backend *backend, Usher__V1__Command *command,
+                       struct order *order, const struct usher_backend_query *query)
+{
+    ProtobufCBinaryData token = {backend->token_size, backend->token};
+
+    switch (query->kind) {
+    case USHER_BACKEND_RECORDER:
+        usher__v1__recorder__init(&order->recorder);
+        order->recorder.user = text_or_empty(query->user);
+        order->recorder.after = query->after_seq;
+        command->body_case = USHER__V1__COMMAND__BODY_RECORDER;
+        command->recorder = &order->recorder;
+        return true;
+    case USHER_BACKEND_TRACE_READ:
+    case USHER_BACKEND_TRACE_START:
+    case USHER_BACKEND_TRACE_STOP:
+        pack_trace(&order->trace, query, token);
+        command->body_case = USHER__V1__COMMAND__BODY_TRACE;
+        command->trace = &order->trace;
+        return true;
+    case USHER_BACKEND_RELOAD:
+        usher__v1__reload__init(&order->reload);
+        order->reload.token = token;
+        command->body_case = USHER__V1__COMMAND__BODY_RELOAD;
+        command->reload = &order->reload;
+        return true;
+    case USHER_BACKEND_DRAIN_NODE:
+        usher__v1__drain_node__init(&order->drain);
+        order->drain.seconds = query->seconds;
+        order->drain.token = token;
+        command->body_case = USHER__V1__COMMAND__BODY_DRAIN_NODE;
+        command->drain_node = &order->drain;
+        return true;
+    default:
+        return false;
+    }
+}
+
 /* Builds the command on the stack of this call, because its parts are borrowed from one another. */
-static int pack_query(struct buffer *out, const struct usher_backend_query *query)
+static int pack_query(struct usher_backend *backend, struct buffer *out,
+                      const struct usher_backend_query *query)
 {
     Usher__V1__LinkRequest request = USHER__V1__LINK_REQUEST__INIT;
     Usher__V1__Submit submit = USHER__V1__SUBMIT__INIT;
@@ -36,6 +98,7 @@ static int pack_query(struct buffer *out, const struct usher_backend_query *quer
     Usher__V1__Events events = USHER__V1__EVENTS__INIT;
     Usher__V1__Count count = USHER__V1__COUNT__INIT;
     Usher__V1__Stats stats = USHER__V1__STATS__INIT;
+    struct order order;
 
     switch (query->kind) {
     case USHER_BACKEND_LOOKUP:
@@ -72,7 +135,9 @@ static int pack_query(struct buffer *out, const struct usher_backend_query *quer
         command.stats = &stats;
         break;
     default:
-        return -EINVAL;
+        if (!pack_order(backend, &command, &order, query))
+            return -EINVAL;
+        break;
     }
     submit.seq = 1;
     submit.n_commands = 1;
@@ -186,6 +251,17 @@ static void copy_numbers(struct usher_backend_answer *answer, struct texts *text
     answer->number_count = list->n_numbers;
 }
 
+static void copy_lines(struct usher_backend_answer *answer, const char **lines,
+                       struct texts *texts, const Usher__V1__LineList *list)
+{
+    for (size_t i = 0; i < list->n_lines; i++)
+        lines[i] = text_copy(texts, list->lines[i]);
+    answer->lines = lines;
+    answer->line_count = list->n_lines;
+    answer->seq = list->next;
+    answer->more = list->more;
+}
+
 /* Rows of one kind at most, behind the head; the texts behind the rows. In a frame a text is at
  * least its length and a tag, so frame_bytes and one NUL per text always suffice. */
 static struct usher_backend_answer *convert(const Usher__V1__Result *result, size_t frame_bytes)
@@ -201,6 +277,8 @@ static struct usher_backend_answer *convert(const Usher__V1__Result *result, siz
         row_bytes = result->events->n_events * (sizeof *answer->events + 4);
     else if (result->value_case == USHER__V1__RESULT__VALUE_NUMBERS)
         row_bytes = result->numbers->n_numbers * (sizeof *answer->numbers + 4);
+    else if (result->value_case == USHER__V1__RESULT__VALUE_LINES)
+        row_bytes = result->lines->n_lines * (sizeof *answer->lines + 4);
     answer = calloc(1, sizeof *answer + row_bytes + texts_bytes);
     if (answer == NULL)
         return NULL;
@@ -221,6 +299,12 @@ static struct usher_backend_answer *convert(const Usher__V1__Result *result, siz
         texts.next = (char *)(answer->numbers + result->numbers->n_numbers);
         texts.left = (size_t)((char *)rows + row_bytes + texts_bytes - texts.next);
         copy_numbers(answer, &texts, result->numbers);
+    } else if (result->value_case == USHER__V1__RESULT__VALUE_LINES) {
+        const char **lines = rows;
+
+        texts.next = (char *)(lines + result->lines->n_lines);
+        texts.left = (size_t)((char *)rows + row_bytes + texts_bytes - texts.next);
+        copy_lines(answer, lines, &texts, result->lines);
     }
     return answer;
 }
@@ -257,7 +341,7 @@ int usher_backend_query(struct usher_backend *backend, const struct usher_backen
                         struct usher_backend_answer **answer)
 {
     struct buffer request = {0};
-    int error = pack_query(&request, query);
+    int error = pack_query(backend, &request, query);
 
     if (error == 0) {
         struct bytes frame = {request.data, request.size};

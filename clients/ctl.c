@@ -36,6 +36,16 @@ static const struct command commands[] = {
      "show who came and went, and with --follow who comes and goes"},
     {"snapshot", 0, 0, ctl_snapshot, "snapshot", "all sessions and the presence seq they match"},
     {"stats", 0, 0, ctl_stats, "stats", "the node's numbers"},
+    {"recorder", 0, 0, ctl_recorder, "recorder [--user U]",
+     "the flight recorder: the last events, as JSON lines"},
+    {"trace", 1, 1, ctl_trace, "trace USER [--seconds N] [--one-in N]",
+     "follow what happens to a user's messages, as JSON lines, until the time is over"},
+    {"reload", 0, 0, ctl_reload, "reload",
+     "read the configuration again; says what changed and what needs a restart"},
+    {"drain", 0, 0, ctl_drain, "drain [--seconds N]",
+     "send the clients away in waves, then stop usherd"},
+    {"store", 1, 100, ctl_store, "store check|dump|backup ...",
+     "look into a store, running or not; see usher-store --help"},
 };
 
 enum {
@@ -76,6 +86,15 @@ static bool parse_number(const char *text, uint64_t *value)
     return errno == 0 && end != text && *end == '\0' && text[0] >= '0' && text[0] <= '9';
 }
 
+static bool parse_small(const char *text, uint32_t *value)
+{
+    uint64_t number;
+    bool good = parse_number(text, &number) && number > 0 && number <= UINT32_MAX;
+
+    *value = good ? (uint32_t)number : 0;
+    return good;
+}
+
 static bool read_token(struct ctl *ctl, const char *path)
 {
     void *token = token_file_read(path, &ctl->token_size);
@@ -96,6 +115,9 @@ enum option_key {
     OPTION_DO_NOT_RETURN,
     OPTION_AFTER,
     OPTION_FOLLOW,
+    OPTION_USER,
+    OPTION_SECONDS,
+    OPTION_ONE_IN,
     OPTION_HELP,
     OPTION_VERSION,
 };
@@ -110,6 +132,9 @@ static const struct option options[] = {
     {"do-not-return", no_argument, NULL, OPTION_DO_NOT_RETURN},
     {"after", required_argument, NULL, OPTION_AFTER},
     {"follow", no_argument, NULL, OPTION_FOLLOW},
+    {"user", required_argument, NULL, OPTION_USER},
+    {"seconds", required_argument, NULL, OPTION_SECONDS},
+    {"one-in", required_argument, NULL, OPTION_ONE_IN},
     {"help", no_argument, NULL, OPTION_HELP},
     {"version", no_argument, NULL, OPTION_VERSION},
     {NULL, 0, NULL, 0},
@@ -143,6 +168,13 @@ static int take_option(struct ctl *ctl, int key, const char *value)
     case OPTION_FOLLOW:
         ctl->follow = true;
         return CTL_OK;
+    case OPTION_USER:
+        ctl->user = value;
+        return CTL_OK;
+    case OPTION_SECONDS:
+        return parse_small(value, &ctl->seconds) ? CTL_OK : usage_error("not a number", value);
+    case OPTION_ONE_IN:
+        return parse_small(value, &ctl->one_in) ? CTL_OK : usage_error("not a number", value);
     case OPTION_HELP:
         print_help();
         return -1;

@@ -33,6 +33,8 @@ struct ctl {
     bool do_not_return;
     uint64_t after;
     bool follow;
+    const char *user;
+    uint32_t seconds, one_in;
     char **arguments; /* behind the command */
     size_t argument_count;
 };
@@ -52,6 +54,21 @@ int ctl_kick(const struct ctl *ctl);
 int ctl_push(const struct ctl *ctl);
 int ctl_push_all(const struct ctl *ctl);
 int ctl_follow(const struct ctl *ctl);
+
+/* --- ctl_operate.c: the same. --- */
+
+int ctl_recorder(const struct ctl *ctl);
+int ctl_trace(const struct ctl *ctl);
+int ctl_reload(const struct ctl *ctl);
+int ctl_drain(const struct ctl *ctl);
+
+/* Becomes the program usher-store; returns only when that cannot be. */
+int ctl_store(const struct ctl *ctl);
+
+/* One query. Gives CTL_OK and *answer, to be freed; or says on stderr what is wrong, gives the exit
+ * code and leaves *answer NULL. */
+int ctl_ask(const struct ctl *ctl, struct usher_backend *backend,
+            const struct usher_backend_query *query, struct usher_backend_answer **answer);
 
 /* Opens a backend that only observes; to be closed. Gives CTL_OK, or says on stderr what is
  * wrong, gives the exit code and leaves *backend NULL. */

@@ -85,8 +85,8 @@ int ctl_open(const struct ctl *ctl, const struct usher_backend_callbacks *callba
     return error == 0 ? CTL_OK : ctl_complain(ctl, error);
 }
 
-static int ask(const struct ctl *ctl, struct usher_backend *backend,
-               const struct usher_backend_query *query, struct usher_backend_answer **answer)
+int ctl_ask(const struct ctl *ctl, struct usher_backend *backend,
+            const struct usher_backend_query *query, struct usher_backend_answer **answer)
 {
     int error = usher_backend_query(backend, query, answer);
 
@@ -114,7 +114,7 @@ static int print_pages(const struct ctl *ctl, struct usher_backend *backend,
 
     print_session_head(ctl);
     while (more && result == CTL_OK) {
-        result = ask(ctl, backend, &query, &page);
+        result = ctl_ask(ctl, backend, &query, &page);
         usher_backend_answer_free(before);
         before = page;
         more = page != NULL && page->more && page->session_count > 0;
@@ -165,7 +165,7 @@ int ctl_find(const struct ctl *ctl)
     int result = ctl_open(ctl, NULL, NULL, &backend);
 
     if (result == CTL_OK)
-        result = ask(ctl, backend, &query, &answer);
+        result = ctl_ask(ctl, backend, &query, &answer);
 
     if (answer != NULL) {
         print_session_head(ctl);
@@ -190,7 +190,7 @@ static int with_numbers(const struct ctl *ctl, enum usher_backend_query_kind kin
     int result = ctl_open(ctl, NULL, NULL, &backend);
 
     if (result == CTL_OK)
-        result = ask(ctl, backend, &query, &answer);
+        result = ctl_ask(ctl, backend, &query, &answer);
 
     for (size_t i = 0; answer != NULL && i < answer->number_count; i++)
         print_number(ctl, answer->numbers[i].name, answer->numbers[i].value);
@@ -220,7 +220,7 @@ static int print_events(const struct ctl *ctl, struct usher_backend *backend)
         struct usher_backend_answer *page = NULL;
         uint64_t last = query.after_seq;
 
-        result = ask(ctl, backend, &query, &page);
+        result = ctl_ask(ctl, backend, &query, &page);
         if (page == NULL)
             return result;
         if (page->reset)

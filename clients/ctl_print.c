@@ -12,6 +12,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "clients/print_json.h"
 #include "proto/utf8.h"
 
 enum {
@@ -48,33 +49,6 @@ static const char *local_time(char *to, uint64_t unix_ms)
     return to;
 }
 
-static void json_string(const char *text)
-{
-    putchar('"');
-    for (const unsigned char *at = (const unsigned char *)text; *at != '\0'; at++) {
-        if (*at == '"' || *at == '\\')
-            printf("\\%c", *at);
-        else if (at[0] == 0xc2 && at[1] >= 0x80 && at[1] < 0xa0) /* C1 */
-            printf("\\u%04x", *++at);
-        else if (*at < 0x20 || *at == 0x7f)
-            printf("\\u%04x", *at);
-        else
-            putchar(*at);
-    }
-    putchar('"');
-}
-
-static void json_text(const char *before, const char *key, const char *value)
-{
-    printf("%s\"%s\":", before, key);
-    json_string(value);
-}
-
-static void json_number(const char *before, const char *key, uint64_t value)
-{
-    printf("%s\"%s\":%" PRIu64, before, key, value);
-}
-
 void print_session_head(const struct ctl *ctl)
 {
     if (!ctl->json)
@@ -95,14 +69,14 @@ void print_session(const struct ctl *ctl, const struct usher_backend_session *se
                escaped(node, session->node), escaped(client, session->client));
         return;
     }
-    json_text("{", "user", session->user);
-    json_text(",", "state", state);
-    json_number(",", "epoch", session->epoch);
-    json_text(",", "node", session->node);
-    json_number(",", "since_ms", session->since_ms);
-    json_text(",", "address", session->address);
-    json_text(",", "client", session->client);
-    json_number(",", "inbox_messages", session->inbox_messages);
+    json_text(stdout, "{", "user", session->user);
+    json_text(stdout, ",", "state", state);
+    json_number(stdout, ",", "epoch", session->epoch);
+    json_text(stdout, ",", "node", session->node);
+    json_number(stdout, ",", "since_ms", session->since_ms);
+    json_text(stdout, ",", "address", session->address);
+    json_text(stdout, ",", "client", session->client);
+    json_number(stdout, ",", "inbox_messages", session->inbox_messages);
     puts("}");
 }
 
@@ -127,16 +101,16 @@ void print_event(const struct ctl *ctl, const struct usher_backend_event *event)
                escaped(client, event->client));
         return;
     }
-    json_number("{", "seq", event->seq);
-    json_number(",", "time_ms", event->time_ms);
-    json_text(",", "user", event->user);
-    json_text(",", "kind", kind);
-    json_number(",", "epoch", event->epoch);
-    json_number(",", "previous_epoch", event->previous_epoch);
-    json_text(",", "cause", cause);
-    json_number(",", "until_ms", event->until_ms);
-    json_text(",", "address", event->address);
-    json_text(",", "client", event->client);
+    json_number(stdout, "{", "seq", event->seq);
+    json_number(stdout, ",", "time_ms", event->time_ms);
+    json_text(stdout, ",", "user", event->user);
+    json_text(stdout, ",", "kind", kind);
+    json_number(stdout, ",", "epoch", event->epoch);
+    json_number(stdout, ",", "previous_epoch", event->previous_epoch);
+    json_text(stdout, ",", "cause", cause);
+    json_number(stdout, ",", "until_ms", event->until_ms);
+    json_text(stdout, ",", "address", event->address);
+    json_text(stdout, ",", "client", event->client);
     puts("}");
 }
 
@@ -148,8 +122,8 @@ void print_number(const struct ctl *ctl, const char *name, uint64_t value)
         printf("%-40s %" PRIu64 "\n", escaped(cell, name), value);
         return;
     }
-    json_text("{", "name", name);
-    json_number(",", "value", value);
+    json_text(stdout, "{", "name", name);
+    json_number(stdout, ",", "value", value);
     puts("}");
 }
 
@@ -158,12 +132,12 @@ void print_result(const struct ctl *ctl, const struct usher_backend_result *resu
     char cell[CELL_BYTES_MAX];
 
     if (ctl->json) {
-        json_text("{", "result", usher_backend_code_name(result->code));
-        json_number(",", "accepted", result->accepted);
+        json_text(stdout, "{", "result", usher_backend_code_name(result->code));
+        json_number(stdout, ",", "accepted", result->accepted);
         fputs(",\"failures\":[", stdout);
         for (size_t i = 0; i < result->failure_count; i++) {
-            json_text(i == 0 ? "{" : ",{", "user", result->failures[i].user);
-            json_text(",", "code", usher_backend_code_name(result->failures[i].code));
+            json_text(stdout, i == 0 ? "{" : ",{", "user", result->failures[i].user);
+            json_text(stdout, ",", "code", usher_backend_code_name(result->failures[i].code));
             putchar('}');
         }
         puts("]}");

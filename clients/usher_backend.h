@@ -109,6 +109,7 @@ enum usher_backend_code {
     USHER_BACKEND_TOO_LARGE = 5,
     USHER_BACKEND_MALFORMED = 6,
     USHER_BACKEND_UNAVAILABLE = 7,
+    USHER_BACKEND_FORBIDDEN = 8, /* the token is missing or wrong */
     USHER_BACKEND_LOST = 100, /* the link broke before the answer: done once or not at all */
 };
 
@@ -233,6 +234,13 @@ enum usher_backend_query_kind {
     USHER_BACKEND_EVENTS,   /* after_seq, limit -> events, seq, reset */
     USHER_BACKEND_COUNT,    /* -> numbers */
     USHER_BACKEND_STATS,    /* -> numbers */
+    /* For operators; the last four change something, and send the token of the options. */
+    USHER_BACKEND_RECORDER,    /* user (or NULL), after_seq -> lines, seq, more */
+    USHER_BACKEND_TRACE_READ,  /* user, after_seq -> lines, seq, more */
+    USHER_BACKEND_TRACE_START, /* user, seconds, one_in */
+    USHER_BACKEND_TRACE_STOP,  /* user */
+    USHER_BACKEND_RELOAD,      /* -> lines: what changed, or why nothing did (MALFORMED) */
+    USHER_BACKEND_DRAIN_NODE,  /* seconds */
 };
 
 struct usher_backend_query {
@@ -243,6 +251,8 @@ struct usher_backend_query {
     const char *after_user; /* the last name of the page before */
     uint64_t after_seq;
     uint32_t limit;      /* 0: as many as fit */
+    const char *user;
+    uint32_t seconds, one_in; /* 0: the node's default */
     uint32_t timeout_ms; /* 0: 3 seconds */
 };
 
@@ -259,8 +269,11 @@ struct usher_backend_answer {
     size_t event_count;
     struct usher_backend_number *numbers;
     size_t number_count;
-    uint64_t seq; /* sessions: the seq that they are true for; events: the newest of the node */
-    bool more;    /* sessions: ask again after the last name */
+    const char *const *lines; /* a JSON object each */
+    size_t line_count;
+    uint64_t seq; /* sessions: the seq that they are true for; events: the newest of the node;
+                   * lines: after_seq of the next page */
+    bool more;    /* sessions, lines: there is a next page */
     bool reset;   /* events: those right after after_seq are no longer kept */
 };
 

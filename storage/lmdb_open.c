@@ -65,7 +65,8 @@ static int env_open(MDB_env **out, const char *path, uint64_t map_bytes, unsigne
     int code = mdb_env_create(&env);
     if (code != 0)
         return lmdb_translate(code);
-    code = mdb_env_set_mapsize(env, map_bytes);
+    if (map_bytes != 0)
+        code = mdb_env_set_mapsize(env, map_bytes);
     if (code == 0)
         code = mdb_env_set_maxdbs(env, DATABASES);
     if (code == 0)
@@ -78,6 +79,12 @@ static int env_open(MDB_env **out, const char *path, uint64_t map_bytes, unsigne
     }
     *out = env;
     return 0;
+}
+
+/* As large as the file says that it is. */
+int lmdb_env_open_reader(MDB_env **env, const char *path)
+{
+    return env_open(env, path, 0, MDB_RDONLY);
 }
 
 static int birth_write(MDB_txn *transaction)
@@ -176,6 +183,8 @@ static int schema_open(struct lmdb_store *store, MDB_txn *transaction, const cha
                              "%s is of another version of usher; this one reads %s and %s", path,
                              schema_version_before, schema_version);
     int result = schema_upgrade(store, transaction);
+    if (result == 0)
+        store->base.upgraded_from = schema_version_before;
     return result == 0 ? 0
                        : store_explain(error, result, "cannot bring %s to version %s: %s", path,
                                        schema_version, strerror(-result));

@@ -237,6 +237,8 @@ int lmdb_read_inbox(struct store *base, const char *user, struct saved_inbox *in
     struct lmdb_store *store = lmdb_of(base);
     MDB_txn *transaction;
     MDB_cursor *cursor;
+    if (store->without_inboxes)
+        return -ENOENT;
     int result = read_begin(store, &transaction);
     if (result < 0)
         return result;

@@ -30,6 +30,7 @@ struct lmdb_store {
     MDB_dbi events;
     MDB_dbi inboxes;
     MDB_dbi meta;
+    bool without_inboxes; /* a reader of a store of version 1 */
 
     /* the writer's */
     MDB_txn *transaction;
@@ -65,6 +66,9 @@ int lmdb_translate(int code);
 /* Opens the environment of a store that holds its lock file; makes the file when it may be new. */
 int lmdb_file_open(struct lmdb_store *store, bool may_be_new, char *error);
 
+/* The environment alone, for reading beside another process that may write. */
+int lmdb_env_open_reader(MDB_env **env, const char *path);
+
 /* After a commit that failed. Waits for the reads that are under way. */
 int lmdb_file_reopen(struct lmdb_store *store);
 
@@ -83,6 +87,11 @@ int lmdb_room_open(struct lmdb_store *store);
 
 /* 0, or -ENOSPC when one more change of that many bytes must not be made. */
 int lmdb_room_take(struct lmdb_store *store, enum room_change change, size_t bytes);
+
+/* --- store_lmdb.c ------------------------------------------------------------------------- */
+
+/* Those of a store that is only read; begin gives -EACCES. */
+extern const struct store_ops lmdb_reader_ops;
 
 /* --- lmdb_write.c, lmdb_read.c: the operations of store_ops.h ---------------------------- */
 

@@ -51,6 +51,11 @@ static bool message_is_usable(const struct saved_message *message)
            message->payload.size <= STORE_PAYLOAD_BYTES_MAX;
 }
 
+const char *store_upgraded_from(const struct store *store)
+{
+    return store->upgraded_from;
+}
+
 void store_close(struct store *store)
 {
     if (store == NULL)

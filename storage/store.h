@@ -105,6 +105,9 @@ struct store;
  * 0 gives *store. Beside the errors above: -EACCES, -ENOTDIR, -EINVAL for bad options. */
 int store_open_lmdb(struct store **store, const struct store_options *options, char *error);
 
+/* The schema that the store had before it was opened, when that was an older one; else NULL. */
+const char *store_upgraded_from(const struct store *store);
+
 /* The same contract in memory, for tests and the simulation. path and map size are ignored. */
 int store_open_memory(struct store **store, const struct store_options *options);
 

@@ -75,7 +75,8 @@ static void lmdb_close(struct store *base)
     lmdb_env_close(store);
     pthread_rwlock_destroy(&store->lock);
     /* Last: with it another broker may come. */
-    (void)close(store->lock_file);
+    if (store->lock_file >= 0)
+        (void)close(store->lock_file);
     free(store);
 }
 
@@ -91,6 +92,21 @@ static const struct store_ops lmdb_ops = {
     .commit = lmdb_commit,
     .abort = lmdb_abort,
     .rest = lmdb_rest,
+    .position = lmdb_position,
+    .look_up = lmdb_look_up,
+    .list_sessions = lmdb_list_sessions,
+    .read_events = lmdb_read_events,
+    .read_inbox = lmdb_read_inbox,
+};
+
+static int reader_begin(struct store *base)
+{
+    return -EACCES;
+}
+
+const struct store_ops lmdb_reader_ops = {
+    .close = lmdb_close,
+    .begin = reader_begin,
     .position = lmdb_position,
     .look_up = lmdb_look_up,
     .list_sessions = lmdb_list_sessions,

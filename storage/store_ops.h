@@ -48,6 +48,7 @@ struct store {
     const struct store_ops *ops;
     bool writing; /* between begin and commit or abort */
     int failed;   /* why the transaction is gone already; 0: it is not */
+    const char *upgraded_from; /* set once at open */
 };
 
 /* Writes the line for a person, when `error` is not NULL, and returns `code`. */

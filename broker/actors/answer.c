@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdlib.h>
 
-#include "actors/session.h"
+#include "actors/tracing.h"
 #include "base/memory.h"
 #include "proto/broker_frame.h"
 
@@ -27,6 +27,7 @@ static void deliver_frame(struct session *session, struct turn *turn, size_t off
 void answer_done(struct session *session, struct turn *turn, uint64_t id, uint64_t epoch)
 {
     size_t offset = turn->out.size;
+    trace_answer(session, turn, TRACE_ACKED, "done", id);
     if (id == 0)
         return;
     MEMORY_MUST(broker_frame_done(&turn->out, id, epoch) == 0, "an answer");
@@ -37,6 +38,7 @@ void answer_error(struct session *session, struct turn *turn, uint64_t id, uint3
                   const char *detail, uint32_t retry_after_ms)
 {
     size_t offset = turn->out.size;
+    trace_answer(session, turn, TRACE_REFUSED, "error", id);
     if (id == 0)
         return;
     MEMORY_MUST(broker_frame_error(&turn->out, id, code, detail, retry_after_ms) == 0, "an answer");
@@ -47,6 +49,7 @@ void answer_reply(struct session *session, struct turn *turn, uint64_t id, uint3
                   struct bytes payload)
 {
     size_t offset = turn->out.size;
+    trace_answer(session, turn, TRACE_ACKED, "reply", id);
     if (id == 0)
         return;
     MEMORY_MUST(broker_frame_reply(&turn->out, id, status, payload) == 0, "an answer");

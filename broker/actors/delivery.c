@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdlib.h>
 
-#include "actors/session.h"
+#include "actors/tracing.h"
 #include "base/memory.h"
 #include "proto/broker_frame.h"
 #include "client.pb-c.h"
@@ -38,6 +38,7 @@ static void hand_out(struct session *session, struct deliver_message *message, s
     message->stamp_us = 0; /* not what a redelivery takes */
     turn_count(turn, message->sent || message->redelivered ? METRIC_messages_redelivered
                                                            : METRIC_messages_delivered, 1);
+    trace_message(session, turn, TRACE_SENT, message);
     message->sent = true;
 }
 
@@ -102,10 +103,12 @@ void session_deliver(struct session *session, struct deliver_message *message, s
 {
     uint16_t code = refusal(session, message, turn);
     if (code != 0) {
+        trace_message(session, turn, TRACE_REFUSED, message);
         deliver_refuse(turn, message, code);
         return;
     }
     message->seq = session->next_seq++;
+    trace_message(session, turn, TRACE_QUEUED, message);
     turn_count(turn, METRIC_messages_accepted, 1);
     if (!message->until_delivered) {
         turn_result(turn, message->sender, message->request, message->sender_epoch,
@@ -128,8 +131,10 @@ void session_keep(struct session *session, struct deliver_message *message)
 void session_acknowledge(struct session *session, struct turn *turn, uint64_t seq)
 {
     while (session->inbox != NULL && session->inbox->first != NULL &&
-           session->inbox->first->seq <= seq)
+           session->inbox->first->seq <= seq) {
+        trace_message(session, turn, TRACE_ACKED, session->inbox->first);
         deliver_done(session, turn, inbox_pop(session->inbox));
+    }
     drop_empty_inbox(session);
     if (seq > session->acked_seq)
         session->acked_seq = seq;

@@ -21,9 +21,9 @@ static const uint64_t LAST_SEQ_MAX = UINT64_MAX / 2;
 
 static void refuse_stopping(struct turn *turn, uint64_t conn, uint64_t id)
 {
-    conn_error(turn, conn, id, USHER__V1__ERROR__CODE__DRAINING, "the broker stops",
-               RETRY_UNAVAILABLE_MS);
-    conn_shut(turn, conn, USHER__V1__CLOSE__REASON__SHUTDOWN, "", RETRY_UNAVAILABLE_MS, false);
+    uint32_t retry_ms = env_spread_ms(turn->env, RETRY_UNAVAILABLE_MS);
+    conn_error(turn, conn, id, USHER__V1__ERROR__CODE__DRAINING, "the broker stops", retry_ms);
+    conn_shut(turn, conn, USHER__V1__CLOSE__REASON__SHUTDOWN, "", retry_ms, false);
 }
 
 /* A newcomer who would throw a living connection out has to wait when his host has done that too
@@ -130,7 +130,8 @@ void handle_resume(struct session *session, struct message *message, struct turn
 static void refuse(struct turn *turn, uint64_t conn, uint64_t id)
 {
     conn_refuse(turn, conn, id, USHER__V1__ERROR__CODE__UNAVAILABLE,
-                "the session could not be stored; try again", RETRY_UNAVAILABLE_MS);
+                "the session could not be stored; try again",
+                env_spread_ms(turn->env, RETRY_UNAVAILABLE_MS));
 }
 
 static void welcome(struct session *session, struct turn *turn, uint64_t id, uint32_t replay,

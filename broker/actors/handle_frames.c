@@ -2,6 +2,7 @@
 #include <errno.h>
 
 #include "actors/user.h"
+#include "actors/tracing.h"
 #include "base/check.h"
 #include "base/memory.h"
 #include "backend.pb-c.h"
@@ -74,18 +75,19 @@ static bool refuse_flood(struct session *session, const struct client_frame *fra
     return true;
 }
 
-static void handle_one(struct session *session, struct bytes bytes, bool welcomed,
-                       struct turn *turn)
+static void handle_one(struct session *session, struct bytes bytes,
+                       const struct frames_message *batch, struct turn *turn)
 {
     struct client_frame frame;
     if (client_frame_read(bytes, &frame) != 0) {
         user_protocol_error(session, turn, 0, "a frame that is not a valid ClientFrame");
         return;
     }
-    if (!welcomed) {
+    if (!batch->welcomed) {
         user_protocol_error(session, turn, frame.id, "a request before the Welcome");
         return;
     }
+    trace_frame(session, turn, &frame, batch->arrived_us);
     if (requests_find(session->requests, frame.id) != NULL) {
         user_protocol_error(session, turn, frame.id, "a second request under an id in flight");
         return;
@@ -139,7 +141,7 @@ static bool handle_batch(struct session *session, struct frames_message *frames,
         (*budget)--;
         turn_count(turn, METRIC_frames_in, 1);
         turn->stamp_us = frames->stamp_us;
-        handle_one(session, frame, frames->welcomed, turn);
+        handle_one(session, frame, frames, turn);
     }
     return true;
 }

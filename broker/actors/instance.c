@@ -127,15 +127,16 @@ static struct instance *create(struct turn *turn)
     return instance;
 }
 
-static bool token_is_right(const struct settings *settings, const ProtobufCBinaryData *token)
+bool link_token_is_right(const struct settings *settings, struct bytes token)
 {
-    if (settings->link_token_size == 0)
+    const struct link_token *wanted = settings->link_token;
+    if (wanted == NULL)
         return true;
-    if (token->len != settings->link_token_size)
+    if (token.size != wanted->size)
         return false;
     uint8_t differ = 0;
-    for (size_t i = 0; i < token->len; i++)
-        differ |= token->data[i] ^ settings->link_token[i];
+    for (size_t i = 0; i < token.size; i++)
+        differ |= token.data[i] ^ wanted->bytes[i];
     return differ == 0;
 }
 
@@ -236,7 +237,8 @@ static void hear(struct instance *instance, struct turn *turn)
 static void hello(struct instance *instance, uint64_t exchange, const Usher__V1__Hello *hello,
                   struct turn *turn)
 {
-    if (!token_is_right(turn->settings, &hello->token)) {
+    struct bytes token = {hello->token.data, hello->token.len};
+    if (!link_token_is_right(turn->settings, token)) {
         instance_refuse(turn, exchange, USHER__V1__REFUSED__CODE__BANNED,
                         "the token is wrong; see link.token_file");
         if (instance->link == 0)

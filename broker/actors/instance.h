@@ -59,6 +59,9 @@ size_t presence_event_pack(const struct presence_event *event, uint8_t *to, size
 /* "LOST", "KICKED": a PresenceEvent.Cause for people. */
 const char *presence_cause_name(uint8_t cause);
 
+/* Whether these bytes are what link.token_file asks for, if it asks. Any thread. */
+bool link_token_is_right(const struct settings *settings, struct bytes token);
+
 enum link_effect {
     LINK_JOIN,     /* join_message: comes back with `error` */
     LINK_DRAIN,    /* value 1: no new users; 0: new users again */

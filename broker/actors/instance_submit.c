@@ -418,8 +418,9 @@ static void run_command(struct instance *instance, struct submit *submit, uint32
 
 static bool is_query(const Usher__V1__Command *command)
 {
+    /* From RECORDER on they bear a token themselves, where one is needed. */
     return command->body_case >= USHER__V1__COMMAND__BODY_LOOKUP &&
-           command->body_case <= USHER__V1__COMMAND__BODY_STATS;
+           command->body_case != USHER__V1__COMMAND__BODY_DRAIN;
 }
 
 /* Why it cannot be run, or NULL; *code says what kind of refusal. */

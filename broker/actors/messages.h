@@ -40,6 +40,7 @@ enum message_kind {
     MESSAGE_TICK,
     MESSAGE_RESTORE,
     MESSAGE_STOP,
+    MESSAGE_TRACE, /* to a user; see tracing.h */
     MESSAGE_KINDS
 };
 
@@ -77,6 +78,7 @@ struct frames_message {
     uint64_t conn;
     uint32_t stamp_us; /* when they were read; 0: not timed */
     bool welcomed; /* read after the Welcome went out */
+    uint64_t arrived_us; /* when it was read; 0: nobody is traced */
     uint32_t done; /* bytes of it that are handled */
     uint32_t size;
     uint8_t bytes[];
@@ -223,6 +225,8 @@ struct restore_message {
 struct stop_message {
     struct message header;
     uint32_t retry_after_ms;
+    bool later; /* only a warning: another one comes. Nobody can come back any more, so a session
+                 * that is detached does not end */
 };
 
 /* One LinkRequest, encoded, and the exchange that waits for its answer. */

@@ -38,6 +38,7 @@ struct session {
     bool acks : 1;
     bool unnumbered : 1; /* from the store, without its inbox: the numbering is not known */
     bool stopping : 1;
+    uint8_t trace; /* of base/trace.h; 0: not traced */
 };
 
 const char *session_address(const struct session *session);

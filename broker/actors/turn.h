@@ -17,35 +17,43 @@
 #include "base/metrics.h"
 #include "storage/store.h"
 
-/* Limits and times that handlers go by; set once at start. */
+/* What backends must present in Hello. */
+struct link_token {
+    struct link_token *before; /* the one that it replaced: somebody may still be comparing */
+    size_t size;
+    uint8_t bytes[];
+};
+
+/* Limits and times that handlers go by. Those that are atomic may change while turns run
+ * (broker/reload.c): a turn that reads one twice may see two values, each of them a good one. The
+ * others are set once at start. */
 struct settings {
     const char *node;
     uint32_t heartbeat_ms;
     uint32_t resume_ms;
     uint32_t frame_bytes_max;
-    uint32_t inbox_messages_max;
-    uint32_t inbox_bytes_max;
-    uint32_t inbox_age_ms;
-    uint32_t mailbox_messages_max;
+    _Atomic uint32_t inbox_messages_max;
+    _Atomic uint32_t inbox_bytes_max;
+    _Atomic uint32_t inbox_age_ms;
+    _Atomic uint32_t mailbox_messages_max;
     uint32_t turn_frames_max;
     uint32_t requests_max;
-    uint32_t requests_per_second;
+    _Atomic uint32_t requests_per_second;
     struct source_rates *source_rates; /* NULL: nothing is counted per source */
     uint64_t requests_key[2]; /* random; see actors/requests.h */
-    uint32_t takeovers_per_minute;
-    uint32_t calls_per_user_max;
-    uint64_t calls_max;
-    uint32_t call_timeout_ms;
-    uint32_t call_timeout_max_ms;
+    _Atomic uint32_t takeovers_per_minute;
+    _Atomic uint32_t calls_per_user_max;
+    _Atomic uint64_t calls_max;
+    _Atomic uint32_t call_timeout_ms;
+    _Atomic uint32_t call_timeout_max_ms;
     /* link */
     uint32_t link_frame_bytes_max;
     uint32_t link_park_ms;
-    uint32_t link_grace_ms;
-    uint32_t link_fetch_timeout_ms;
-    uint32_t link_mail_items_max;
-    uint64_t link_mail_bytes_max;
-    const uint8_t *link_token;
-    size_t link_token_size;
+    _Atomic uint32_t link_grace_ms;
+    _Atomic uint32_t link_fetch_timeout_ms;
+    _Atomic uint32_t link_mail_items_max;
+    _Atomic uint64_t link_mail_bytes_max;
+    struct link_token *_Atomic link_token; /* NULL: none is asked for */
     char node_boot[24];
 };
 
@@ -114,6 +122,7 @@ struct turn {
     const struct env *env;
     struct metrics *metrics;
     struct log *log;
+    struct traces *traces; /* may be NULL: then nobody is traced */
     unsigned block;
     /* set when a turn begins */
     bool begun;

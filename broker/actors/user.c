@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "actors/user.h"
 
+#include "actors/tracing.h"
 #include "base/check.h"
 #include "backend.pb-c.h"
 #include "client.pb-c.h"
@@ -19,6 +20,7 @@ static user_handler *const handlers[MESSAGE_KINDS] = {
     [MESSAGE_CALL_RESULT] = handle_call_result, [MESSAGE_KICK] = handle_kick,
     [MESSAGE_RESULT] = handle_result,       [MESSAGE_TICK] = handle_tick,
     [MESSAGE_RESTORE] = handle_restore,     [MESSAGE_STOP] = handle_stop,
+    [MESSAGE_TRACE] = handle_trace,
 };
 
 void user_receive(struct session *session, struct message *message, struct turn *turn)
@@ -203,9 +205,10 @@ static void drain_requests(struct session *session, struct turn *turn)
 void handle_stop(struct session *session, struct message *message, struct turn *turn)
 {
     uint32_t retry_after_ms = ((struct stop_message *)message)->retry_after_ms;
+    bool later = ((struct stop_message *)message)->later;
     message_destroy(message);
     session->stopping = true;
-    if (session->conn == 0)
+    if (session->conn == 0 || later)
         return;
     drain_requests(session, turn);
     conn_shut(turn, session->conn, USHER__V1__CLOSE__REASON__SHUTDOWN,

@@ -353,11 +353,34 @@ static void enqueue(struct log *log, const struct log_line *line)
     pthread_mutex_unlock(&log->lock);
 }
 
+static void put_fields(struct log_line *line, const struct log_field *fields, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        log_line_field(line, &fields[i]);
+    }
+    log_line_end(line);
+}
+
+/* Before the level and the rate limit decide: what they leave out is what the recorder is for. */
+static void record(struct log *log, enum log_event_id id, const struct log_field *fields,
+                   size_t count)
+{
+    struct log_line line;
+    log_line_begin_record(&line, env_wall_ms(log->options.env), events[id].level, events[id].name);
+    put_fields(&line, fields, count);
+    recorder_add(log->options.recorder, line.text, line.size);
+}
+
 void log_event(struct log *log, enum log_event_id id, const struct log_field *fields, size_t count)
 {
     uint64_t suppressed = 0;
-    if (log == NULL ||
-        (int)events[id].level < atomic_load_explicit(&log->level, memory_order_relaxed) ||
+    if (log == NULL) {
+        return;
+    }
+    if (log->options.recorder != NULL) {
+        record(log, id, fields, count);
+    }
+    if ((int)events[id].level < atomic_load_explicit(&log->level, memory_order_relaxed) ||
         !admit(log, id, &suppressed)) {
         return;
     }
@@ -367,11 +390,13 @@ void log_event(struct log *log, enum log_event_id id, const struct log_field *fi
         const struct log_field field = LOG_U("suppressed", suppressed);
         log_line_field(&line, &field);
     }
-    for (size_t i = 0; i < count; i++) {
-        log_line_field(&line, &fields[i]);
-    }
-    log_line_end(&line);
+    put_fields(&line, fields, count);
     enqueue(log, &line);
+}
+
+struct recorder *log_recorder(const struct log *log)
+{
+    return log != NULL ? log->options.recorder : NULL;
 }
 
 void log_set_level(struct log *log, enum log_level level)

@@ -13,6 +13,7 @@
 
 #include "base/env.h"
 #include "base/metrics.h"
+#include "base/recorder.h"
 
 enum log_level {
     LOG_DEBUG,
@@ -61,6 +62,7 @@ struct log_options {
     const struct env *env;
     uint32_t lines_per_second_per_event; /* 0: the default of 10; UINT32_MAX: no limit */
     struct metrics *metrics;             /* may be NULL; log_lines and log_dropped, block 0 */
+    struct recorder *recorder; /* may be NULL; borrowed; gets every event, whatever the level */
 };
 
 struct log;
@@ -73,9 +75,12 @@ int log_open(struct log **log, const struct log_options *options);
  * more. NULL is fine. */
 void log_close(struct log *log);
 
-/* Any thread; never blocks on the reader; the fields are borrowed for the call. A NULL log, an
- * event below the level: nothing happens. */
+/* Any thread; never blocks on the reader; the fields are borrowed for the call. A NULL log: nothing
+ * happens. An event below the level: only the recorder gets it. */
 void log_event(struct log *log, enum log_event_id id, const struct log_field *fields, size_t count);
+
+/* What log_options named, or NULL; also for a NULL log. */
+struct recorder *log_recorder(const struct log *log);
 
 /* Where lines are counted from now on; NULL: nowhere. The old ones are not touched any more. */
 void log_set_metrics(struct log *log, struct metrics *metrics);

@@ -203,6 +203,16 @@ void log_line_begin_journal(struct log_line *line, bool json, uint64_t wall_ms,
         put_text(line, event);
 }
 
+void log_line_begin_record(struct log_line *line, uint64_t wall_ms, enum log_level level,
+                           const char *event)
+{
+    char head[128];
+    reset(line, true);
+    snprintf(head, sizeof(head), "{\"time_ms\":%" PRIu64 ",\"level\":\"%s\",\"event\":\"%s\"", wall_ms,
+             log_level_name(level), event);
+    put_text(line, head);
+}
+
 void log_line_field(struct log_line *line, const struct log_field *field)
 {
     size_t before = line->size;

@@ -30,6 +30,10 @@ void log_line_begin(struct log_line *line, bool json, uint64_t wall_ms, enum log
  * text then begins with the event. */
 void log_line_begin_journal(struct log_line *line, bool json, uint64_t wall_ms,
                             enum log_level level, const char *event);
+
+/* The same in JSON for a program: the time as a number, `time_ms`. */
+void log_line_begin_record(struct log_line *line, uint64_t wall_ms, enum log_level level,
+                           const char *event);
 void log_line_field(struct log_line *line, const struct log_field *field);
 
 /* Ends the line with a newline: text and size are complete. */

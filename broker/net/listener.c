@@ -185,7 +185,9 @@ static void refuse(struct reactor *reactor, const struct arrival *arrival, enum 
     LOG(net->options.log, LIMIT_HIT, LOG_S("limit", refusal->limit),
         LOG_U("open", atomic_load(&net->open)), LOG_U("prelogin", atomic_load(&net->unbound)));
     if (!arrival->tls && broker_frame_close(&out, USHER__V1__CLOSE__REASON__OVERLOADED,
-                                            refusal->detail, OVERLOAD_RETRY_MS, false) == 0)
+                                            refusal->detail,
+                                            env_spread_ms(net->options.env, OVERLOAD_RETRY_MS),
+                                            false) == 0)
         (void)!send(fd, out.data, out.size, MSG_NOSIGNAL | MSG_DONTWAIT);
     buffer_fini(&out);
     shutdown(fd, SHUT_WR);
@@ -370,10 +372,22 @@ void net_listen_address(const struct net *net, bool tls, char text[NET_ADDRESS_B
     address_text(&address, text);
 }
 
-int net_reload_tls(struct net *net, char *error)
+int net_reload_tls(struct net *net, const struct net_tls_files *files, char *error)
 {
+    const struct tls_files names = {
+        .certificate = files->certificate, .key = files->key, .client_ca = files->client_ca};
     error[0] = '\0';
-    return net->tls != NULL ? tls_domain_reload(net->tls, error) : -ENOTSUP;
+    return net->tls != NULL ? tls_domain_reload(net->tls, &names, error) : -ENOTSUP;
+}
+
+void net_set_limits(struct net *net, const struct net_limits *limits)
+{
+    net->options.unbound_max = limits->unbound_max;
+    net->options.handshakes_max = limits->handshakes_max;
+    net->options.output_bytes_max = limits->output_bytes_max;
+    net->options.output_soft_bytes = limits->output_soft_bytes;
+    net->options.output_soft_ms = limits->output_soft_ms;
+    sources_set_max(net->sources, limits->unbound_per_source_max);
 }
 
 uint32_t net_count(struct net *net)

@@ -71,6 +71,7 @@ struct net_events {
     bool (*on_batch_end)(void *context, void *thread);
 };
 
+/* What is atomic may change while it runs: net_set_limits. */
 struct net_options {
     const char *address; /* HOST:PORT, numeric host or name; port 0 for any; NULL or "": none */
     const char *tls_address;          /* the same, for TLS */
@@ -81,16 +82,16 @@ struct net_options {
     unsigned reactors;
     void *threads[NET_REACTORS_MAX];
     uint32_t connections_max;
-    uint32_t unbound_max;
+    _Atomic uint32_t unbound_max;
     uint32_t unbound_per_source_max; /* of one address without its port, or IPv6 /64; 0: no limit */
-    uint32_t handshakes_max;         /* of TLS, in progress */
+    _Atomic uint32_t handshakes_max;         /* of TLS, in progress */
     uint32_t frame_bytes_max;
     uint32_t unbound_bytes_max;
     uint32_t unbound_output_bytes_max; /* written before net_welcome; 0: no limit */
-    uint32_t output_bytes_max;
+    _Atomic uint32_t output_bytes_max;
     uint64_t output_total_bytes_max; /* waiting, of all connections; 0: no limit */
-    uint32_t output_soft_bytes;
-    uint32_t output_soft_ms;
+    _Atomic uint32_t output_soft_bytes;
+    _Atomic uint32_t output_soft_ms;
     uint32_t handshake_deadline_ms;
     uint32_t login_deadline_ms; /* counts from the end of the handshake, if there is one */
     uint32_t silence_ms;
@@ -115,11 +116,23 @@ uint16_t net_tls_port(const struct net *net);
 
 /* Which addresses those are, "1.2.3.4:567" or "[::1]:567". */
 void net_listen_address(const struct net *net, bool tls, char text[NET_ADDRESS_BYTES_MAX]);
+struct net_tls_files {
+    const char *certificate, *key, *client_ca;
+};
 
 /* Reads certificate, key and client CA again, from any thread; blocks on the disk. All of them are
  * used for the handshakes that begin from then on, or, with -EINVAL and a line in `error` (256
- * bytes), none. -ENOTSUP without TLS. */
-int net_reload_tls(struct net *net, char *error);
+ * bytes), none. -ENOTSUP without TLS. The names are borrowed for the call. */
+int net_reload_tls(struct net *net, const struct net_tls_files *files, char *error);
+
+struct net_limits {
+    uint32_t unbound_max, unbound_per_source_max, handshakes_max;
+    uint32_t output_bytes_max, output_soft_bytes, output_soft_ms;
+};
+
+/* They hold for what comes from now on; nobody who is in is thrown out by a lower one at once. Any
+ * thread. */
+void net_set_limits(struct net *net, const struct net_limits *limits);
 
 /* Accepts nothing more and ends what is unbound; returns at once. */
 void net_stop_accepting(struct net *net);

@@ -27,7 +27,7 @@ struct source {
 };
 
 struct sources {
-    uint32_t max;
+    _Atomic uint32_t max; /* relaxed in effect: an older one holds for a connection more */
     uint64_t hash_key[2];
     pthread_mutex_t lock;
     /* under lock */
@@ -44,10 +44,14 @@ struct sources *sources_create(uint32_t max, const struct env *env)
     sources->max = max;
     sources->free = SOURCE_NONE;
     memset(sources->buckets, 0xff, sizeof(sources->buckets)); /* SOURCE_NONE each */
-    if (max != 0)
-        env_random(env, sources->hash_key, sizeof(sources->hash_key));
+    env_random(env, sources->hash_key, sizeof(sources->hash_key)); /* max may be set later */
     pthread_mutex_init(&sources->lock, NULL);
     return sources;
+}
+
+void sources_set_max(struct sources *sources, uint32_t max)
+{
+    sources->max = max;
 }
 
 void sources_destroy(struct sources *sources)

@@ -18,6 +18,9 @@ enum { SOURCE_NONE = UINT32_MAX };
 
 /* max 0: nothing is counted, every call gives SOURCE_NONE. NULL without memory. */
 struct sources *sources_create(uint32_t max, const struct env *env);
+
+/* For those that come from now on. */
+void sources_set_max(struct sources *sources, uint32_t max);
 void sources_destroy(struct sources *sources); /* NULL is fine */
 
 /* One more of that source, to be given back. False: that would be more than max. *source is

@@ -42,7 +42,6 @@ enum {
 };
 
 struct tls_domain {
-    struct tls_files files;
     BIO_METHOD *method;
     pthread_mutex_t lock;
     SSL_CTX *context; /* under lock; an SSL holds a reference of its own */
@@ -225,7 +224,6 @@ int tls_domain_open(struct tls_domain **out, const struct tls_files *files,
     struct tls_domain *domain = calloc(1, sizeof(*domain));
     if (domain == NULL)
         return -ENOMEM;
-    domain->files = *files;
     domain->method = wire_method();
     pthread_mutex_init(&domain->lock, NULL);
     int failed = domain->method != NULL ? load(files, &domain->context, error) : -ENOMEM;
@@ -237,10 +235,11 @@ int tls_domain_open(struct tls_domain **out, const struct tls_files *files,
     return 0;
 }
 
-int tls_domain_reload(struct tls_domain *domain, char error[TLS_ERROR_BYTES])
+int tls_domain_reload(struct tls_domain *domain, const struct tls_files *files,
+                      char error[TLS_ERROR_BYTES])
 {
     SSL_CTX *context;
-    int failed = load(&domain->files, &context, error);
+    int failed = load(files, &context, error);
     if (failed != 0)
         return failed;
     pthread_mutex_lock(&domain->lock);

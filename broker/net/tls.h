@@ -24,14 +24,15 @@ struct tls_files {
 
 enum { TLS_ERROR_BYTES = 256 };
 
-/* Reads the files, so it blocks on the disk. `files` is borrowed for as long as the domain lives.
+/* Reads the files, so it blocks on the disk; `files` is borrowed for the call.
  * -EINVAL with a line in `error` when they do not make a server; -ENOMEM. */
 int tls_domain_open(struct tls_domain **domain, const struct tls_files *files,
                     char error[TLS_ERROR_BYTES]);
 
-/* Reads the files again: all of them together are used from the next handshake on, or none and the
+/* Reads these files instead: all of them together are used from the next handshake on, or none and the
  * old ones stay. Connections that exist go on with what they have. Errors as above. */
-int tls_domain_reload(struct tls_domain *domain, char error[TLS_ERROR_BYTES]);
+int tls_domain_reload(struct tls_domain *domain, const struct tls_files *files,
+                      char error[TLS_ERROR_BYTES]);
 
 void tls_domain_close(struct tls_domain *domain); /* NULL is fine */
 

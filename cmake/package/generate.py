@@ -92,8 +92,8 @@ def man(page, version, date, program):
     values = {"VERSION": lambda: version, "DATE": lambda: date,
               "HELP": lambda: f".nf\n{escape(text.strip())}\n.fi",
               "OPTIONS": lambda: "\n".join(
-                  f".TP\n.B {escape(key)}\nDefault {escape(default)}; {escape(accepted)}.\n.br\n"
-                  f"{escape(meaning)}" for key, default, accepted, meaning
+                  f".TP\n.B {escape(key)}\nDefault {escape(default)}; {escape(accepted)}. Changes by {changes}.\n.br\n"
+                  f"{escape(meaning)}" for key, default, accepted, changes, meaning
                   in options_table(program))}
     return re.sub("@([A-Z]+)@", lambda match: values[match.group(1)](), source)
 

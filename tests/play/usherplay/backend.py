@@ -109,7 +109,7 @@ class Backend:
     fetch, which also acknowledges what came before."""
 
     def __init__(self, where, service="", instance=None, incarnation=None, presence=False,
-                 presence_after=0, hello=True, timeout=DEFAULT_SECONDS):
+                 presence_after=0, hello=True, timeout=DEFAULT_SECONDS, token=b""):
         self.url = getattr(where, "link_url", where)
         self.service = service
         self.instance = instance or f"play-{os.getpid()}-{next(_instances)}"
@@ -117,6 +117,7 @@ class Backend:
         self.presence = presence
         self.presence_after = presence_after
         self.timeout = timeout  # of each connection
+        self.token = token
         self.fetcher = self.submitter = None
         self.link = 0
         self.node_boot = ""
@@ -173,7 +174,8 @@ class Backend:
     def hello(self):
         request = backend_pb.Hello(service=self.service, instance=self.instance,
                                    incarnation=self.incarnation, presence=self.presence,
-                                   presence_after=self.presence_after, node_boot=self.node_boot)
+                                   presence_after=self.presence_after, node_boot=self.node_boot,
+                                   token=self.token)
         self.accepted = self._ask(self._submitter(), "hello", request, "accepted")
         if self.accepted.link != self.link:
             self.lanes.clear()

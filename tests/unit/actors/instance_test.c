@@ -52,8 +52,10 @@ static void the_token_decides(void **state)
 {
     struct stage *stage = *state;
     Usher__V1__Hello hello = hello_of(1);
-    stage->settings.link_token = (const uint8_t *)"secret";
-    stage->settings.link_token_size = 6;
+    struct link_token *wanted = calloc(1, sizeof(*wanted) + 6);
+    wanted->size = 6;
+    memcpy(wanted->bytes, "secret", 6);
+    stage->settings.link_token = wanted;
     const char *const wrong[] = {"", "secre", "secret ", "secreT", "Secret"};
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
         hello.token = payload_of(wrong[i]);

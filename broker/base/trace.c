@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/trace.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Why slots and not pointers: the mark that a session carries outlives the trace, and may be looked at
+ * by a turn at the moment when the trace ends and another one begins. So it is a number, and who
+ * records shows his name, which is compared. A mark that is found to be stale is cleared by its owner.
+ *
+ * One lock for all: it is taken only for users who are traced, and by who reads. Records are of a
+ * fixed size, so a trace has its memory from the start to the end of the process (another one may
+ * take its slot, once it is over). Sampling goes by the id, so that a message is followed through all
+ * of its stages or not at all. */
+
+struct record {
+    uint64_t time_us, id, wait_us;
+    const char *kind;
+    uint32_t bytes;
+    uint8_t stage;
+    bool in;
+    char peer[TRACE_NAME_BYTES_MAX + 1];
+};
+
+struct trace {
+    char user[TRACE_NAME_BYTES_MAX + 1]; /* "": never used */
+    bool active;
+    uint64_t until_us;
+    uint32_t one_in;
+    uint64_t count; /* records so far; the seq of the last one */
+    struct record *records;
+};
+
+struct traces {
+    pthread_mutex_t lock;
+    atomic_uint active;
+    struct trace items[TRACES_MAX]; /* under the lock */
+};
+
+static const char *const stage_names[] = {
+    [TRACE_ARRIVED] = "arrived", [TRACE_QUEUED] = "queued", [TRACE_TURN] = "turn",
+    [TRACE_SENT] = "sent",       [TRACE_ACKED] = "acked",   [TRACE_REFUSED] = "refused",
+};
+
+struct traces *traces_create(void)
+{
+    struct traces *traces = calloc(1, sizeof(*traces));
+    if (traces != NULL)
+        pthread_mutex_init(&traces->lock, NULL);
+    return traces;
+}
+
+void traces_destroy(struct traces *traces)
+{
+    if (traces == NULL)
+        return;
+    for (size_t i = 0; i < TRACES_MAX; i++)
+        free(traces->items[i].records);
+    pthread_mutex_destroy(&traces->lock);
+    free(traces);
+}
+
+bool traces_any(const struct traces *traces)
+{
+    return traces != NULL && atomic_load_explicit(&traces->active, memory_order_relaxed) != 0;
+}
+
+static void set_active(struct traces *traces, struct trace *trace, bool active)
+{
+    if (trace->active == active)
+        return;
+    trace->active = active;
+    atomic_fetch_add_explicit(&traces->active, active ? 1u : -1u, memory_order_relaxed);
+}
+
+static struct trace *find(struct traces *traces, const char *user)
+{
+    for (size_t i = 0; i < TRACES_MAX; i++)
+        if (strcmp(traces->items[i].user, user) == 0)
+            return &traces->items[i];
+    return NULL;
+}
+
+/* The user's own, or one that was never used, or one that is over. */
+static struct trace *find_room(struct traces *traces, const char *user, uint64_t now_us)
+{
+    struct trace *trace = find(traces, user);
+    for (size_t i = 0; trace == NULL && i < TRACES_MAX; i++)
+        if (traces->items[i].user[0] == '\0')
+            trace = &traces->items[i];
+    for (size_t i = 0; trace == NULL && i < TRACES_MAX; i++)
+        if (!traces->items[i].active || traces->items[i].until_us <= now_us)
+            trace = &traces->items[i];
+    return trace;
+}
+
+int trace_start(struct traces *traces, const char *user, uint32_t seconds, uint32_t one_in,
+                uint64_t now_us, uint8_t *slot)
+{
+    int error = 0;
+    if (user[0] == '\0' || strlen(user) > TRACE_NAME_BYTES_MAX || seconds > TRACE_SECONDS_MAX)
+        return -EINVAL;
+    pthread_mutex_lock(&traces->lock);
+    struct trace *trace = find_room(traces, user, now_us);
+    if (trace == NULL)
+        error = -EBUSY;
+    else if (trace->records == NULL)
+        trace->records = calloc(TRACE_RECORDS_MAX, sizeof(*trace->records));
+    if (error == 0 && trace->records == NULL)
+        error = -ENOMEM;
+    if (error == 0) {
+        snprintf(trace->user, sizeof(trace->user), "%s", user);
+        trace->count = 0;
+        trace->one_in = one_in != 0 ? one_in : 1;
+        trace->until_us =
+            now_us + (seconds != 0 ? seconds : TRACE_SECONDS_DEFAULT) * UINT64_C(1000000);
+        set_active(traces, trace, true);
+        *slot = (uint8_t)(trace - traces->items + 1);
+    }
+    pthread_mutex_unlock(&traces->lock);
+    return error;
+}
+
+int trace_stop(struct traces *traces, const char *user)
+{
+    pthread_mutex_lock(&traces->lock);
+    struct trace *trace = user[0] != '\0' ? find(traces, user) : NULL;
+    bool found = trace != NULL && trace->active;
+    if (found)
+        set_active(traces, trace, false);
+    pthread_mutex_unlock(&traces->lock);
+    return found ? 0 : -ENOENT;
+}
+
+static void put(struct trace *trace, uint64_t now_us, const struct trace_point *point)
+{
+    struct record *record = &trace->records[trace->count++ % TRACE_RECORDS_MAX];
+    size_t size = point->peer_size < TRACE_NAME_BYTES_MAX ? point->peer_size : TRACE_NAME_BYTES_MAX;
+    *record = (struct record){
+        .time_us = now_us,
+        .id = point->id,
+        .wait_us = point->wait_us,
+        .kind = point->kind,
+        .bytes = point->bytes,
+        .stage = (uint8_t)point->stage,
+        .in = point->in,
+    };
+    if (size > 0)
+        memcpy(record->peer, point->peer, size);
+}
+
+bool trace_record(struct traces *traces, uint8_t slot, const char *user, uint64_t now_us,
+                  const struct trace_point *point)
+{
+    pthread_mutex_lock(&traces->lock);
+    struct trace *trace = &traces->items[slot - 1];
+    bool ours = trace->active && strcmp(trace->user, user) == 0;
+    if (ours && trace->until_us <= now_us) {
+        set_active(traces, trace, false);
+        ours = false;
+    }
+    if (ours && point->id % trace->one_in == 0)
+        put(trace, now_us, point);
+    pthread_mutex_unlock(&traces->lock);
+    return ours;
+}
+
+/* Names that reach this have been checked, but for `to` and `service` of a request that is refused
+ * for that: then they are left out. */
+static bool is_plain(const char *text)
+{
+    for (; *text != '\0'; text++)
+        if ((unsigned char)*text <= ' ' || *text == '"' || *text == '\\' ||
+            (unsigned char)*text >= 0x7f)
+            return false;
+    return true;
+}
+
+static size_t print(char line[TRACE_LINE_BYTES_MAX], const struct record *record, uint64_t seq)
+{
+    int size = snprintf(line, TRACE_LINE_BYTES_MAX,
+                        "{\"seq\":%" PRIu64 ",\"time_us\":%" PRIu64
+                        ",\"stage\":\"%s\",\"direction\":\"%s\",\"kind\":\"%s\",\"id\":%" PRIu64
+                        ",\"peer\":\"%s\",\"bytes\":%" PRIu32 ",\"wait_us\":%" PRIu64 "}",
+                        seq, record->time_us, stage_names[record->stage],
+                        record->in ? "in" : "out", record->kind, record->id,
+                        is_plain(record->peer) ? record->peer : "", record->bytes,
+                        record->wait_us);
+    return (size_t)size;
+}
+
+int trace_read(struct traces *traces, const char *user, uint64_t after, uint64_t now_us,
+               bool (*each)(void *context, const char *line, size_t size), void *context,
+               struct trace_state *state)
+{
+    pthread_mutex_lock(&traces->lock);
+    struct trace *trace = user[0] != '\0' ? find(traces, user) : NULL;
+    *state = (struct trace_state){.last = after};
+    if (trace != NULL) {
+        uint64_t first = trace->count > TRACE_RECORDS_MAX ? trace->count - TRACE_RECORDS_MAX : 0;
+        char line[TRACE_LINE_BYTES_MAX];
+        if (trace->until_us <= now_us)
+            set_active(traces, trace, false);
+        state->active = trace->active;
+        state->left_ms = trace->active ? (trace->until_us - now_us) / 1000 : 0;
+        state->dropped = first > after ? first - after : 0;
+        for (uint64_t seq = (first > after ? first : after) + 1; seq <= trace->count; seq++) {
+            size_t size = print(line, &trace->records[(seq - 1) % TRACE_RECORDS_MAX], seq);
+            if (!each(context, line, size))
+                break;
+            state->last = seq;
+        }
+    }
+    pthread_mutex_unlock(&traces->lock);
+    return trace != NULL ? 0 : -ENOENT;
+}

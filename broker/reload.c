@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log_line.h"
+#include "broker/parts.h"
+
+/* The files that the configuration names, read at the start, and all of it read again while usherd
+ * runs.
+ *
+ * All or nothing: everything that can be refused is read first and put aside (the options, the keys,
+ * the token); the certificates come last, because net_reload_tls itself changes all or nothing. What
+ * follows cannot fail.
+ *
+ * How a changed value reaches the threads: numbers are atomics where they are read (struct settings,
+ * net_options, admission), so the next reader finds the new one; a reader that looks twice may see
+ * both, and both are good. Keys and certificates are swapped under their own locks. A replaced token
+ * is kept until the end, because a turn may be comparing with it; it is some bytes.
+ *
+ * Owners: `in_force` is what the file says as far as it holds, under `reload_lock`; broker->options
+ * stays what it was at the start, so everybody may read it. */
+
+/* --- files ---------------------------------------------------------------------------------------- */
+
+/* The first line of link.token_file; *token stays NULL when there is to be none. */
+static int read_token(const struct options *options, struct link_token **token, char *error)
+{
+    char line[1024];
+    const char *path = options->link_token_file;
+    if (path[0] == '\0')
+        return 0;
+    FILE *file = fopen(path, "re");
+    if (file == NULL || fgets(line, sizeof(line), file) == NULL) {
+        snprintf(error, BROKER_ERROR_BYTES, "link.token_file %s: %s", path,
+                 file == NULL ? strerror(errno) : "it is empty");
+        if (file != NULL)
+            fclose(file);
+        return -ENOENT;
+    }
+    fclose(file);
+    size_t size = strcspn(line, "\r\n");
+    *token = size > 0 ? malloc(sizeof(**token) + size) : NULL;
+    if (*token == NULL) {
+        snprintf(error, BROKER_ERROR_BYTES, "link.token_file %s: the first line is empty", path);
+        return -EINVAL;
+    }
+    (*token)->before = NULL;
+    (*token)->size = size;
+    memcpy((*token)->bytes, line, size);
+    return 0;
+}
+
+/* The keys for tokens, if there are to be any. */
+static int read_keys(const struct options *options, struct keyring **keyring, char *error)
+{
+    char what[KEYRING_ERROR_BYTES];
+    if (options->auth_mode != AUTH_MODE_TOKEN)
+        return 0;
+    int failed = keyring_load(keyring, options->auth_keys_file, what);
+    if (failed != 0)
+        snprintf(error, BROKER_ERROR_BYTES, "auth.keys_file %.200s: %s", options->auth_keys_file,
+                 what);
+    return failed;
+}
+
+static void use_keys(struct broker *broker, const struct options *options, struct keyring *keyring)
+{
+    if (keyring == NULL)
+        return;
+    uint32_t count = keyring_count(keyring);
+    admission_set_keys(broker->admission, keyring); /* before it is told */
+    LOG(broker->log, KEYS_LOADED, LOG_S("file", options->auth_keys_file), LOG_U("keys", count));
+}
+
+static void use_token(struct broker *broker, struct link_token *token)
+{
+    struct link_token *before = broker->settings.link_token;
+    bool same = before != NULL && token != NULL && before->size == token->size &&
+                memcmp(before->bytes, token->bytes, token->size) == 0;
+    if (same || before == token) {
+        free(token);
+        return;
+    }
+    if (token != NULL)
+        token->before = broker->link_tokens;
+    else
+        broker->settings.link_token = NULL; /* and the old one stays in the list */
+    if (token != NULL) {
+        broker->link_tokens = token;
+        broker->settings.link_token = token;
+    }
+}
+
+int reload_first(struct broker *broker, char *error)
+{
+    struct keyring *keyring = NULL;
+    struct link_token *token = NULL;
+    int failed = options_copy(&broker->in_force, broker->options);
+    if (failed == 0)
+        failed = read_token(broker->options, &token, error);
+    if (failed == 0)
+        failed = read_keys(broker->options, &keyring, error);
+    if (failed != 0) {
+        free(token);
+        return failed;
+    }
+    use_token(broker, token);
+    use_keys(broker, broker->options, keyring);
+    return 0;
+}
+
+void reload_fini(struct broker *broker)
+{
+    options_fini(&broker->in_force);
+    while (broker->link_tokens != NULL) {
+        struct link_token *before = broker->link_tokens->before;
+        free(broker->link_tokens);
+        broker->link_tokens = before;
+    }
+}
+
+/* --- limits --------------------------------------------------------------------------------------- */
+
+static void use_settings(struct broker *broker, const struct options *options)
+{
+    struct settings *settings = &broker->settings;
+    settings->inbox_messages_max = (uint32_t)options->limits_inbox_messages;
+    settings->inbox_bytes_max = (uint32_t)options->limits_inbox_bytes;
+    settings->inbox_age_ms = (uint32_t)options->limits_inbox_age_ms;
+    settings->mailbox_messages_max = (uint32_t)options->limits_mailbox_messages;
+    settings->requests_per_second = (uint32_t)options->limits_requests_per_second;
+    settings->takeovers_per_minute = (uint32_t)options->limits_takeovers_per_minute;
+    settings->calls_max = options->link_calls_max;
+    settings->calls_per_user_max = (uint32_t)options->limits_calls_per_user;
+    settings->call_timeout_ms = (uint32_t)options->limits_call_timeout_ms;
+    settings->call_timeout_max_ms = (uint32_t)options->limits_call_timeout_max_ms;
+    settings->link_grace_ms = (uint32_t)options->link_grace_ms;
+    settings->link_fetch_timeout_ms = (uint32_t)options->link_fetch_timeout_ms;
+    settings->link_mail_items_max = (uint32_t)options->link_mail_items;
+    settings->link_mail_bytes_max = options->link_mail_bytes;
+}
+
+static void use_limits(struct broker *broker, const struct options *options)
+{
+    const struct net_limits limits = {
+        .unbound_max = (uint32_t)options->limits_prelogin_connections,
+        .unbound_per_source_max = (uint32_t)options->limits_prelogin_per_source,
+        .handshakes_max = (uint32_t)options->limits_handshakes,
+        .output_bytes_max = (uint32_t)options->limits_output_bytes,
+        .output_soft_bytes = (uint32_t)options->limits_output_soft_bytes,
+        .output_soft_ms = (uint32_t)options->limits_output_soft_ms,
+    };
+    use_settings(broker, options);
+    net_set_limits(broker->net, &limits);
+    if (broker->admission != NULL)
+        admission_set_limits(broker->admission, options);
+    log_set_level(broker->log, (enum log_level)options->log_level);
+}
+
+/* --- all of it ------------------------------------------------------------------------------------ */
+
+void broker_remember(struct broker *broker, int argc, char **argv)
+{
+    pthread_mutex_lock(&broker->reload_lock);
+    broker->argc = argc;
+    broker->argv = argv;
+    pthread_mutex_unlock(&broker->reload_lock);
+}
+
+/* The first complaint is the report's; the others are for who asks with --check-config. */
+static int read_options(struct broker *broker, struct options *fresh, char *error)
+{
+    char *complaints = NULL;
+    size_t size = 0;
+    enum config_action action = CONFIG_RUN;
+    FILE *file = broker->argv != NULL ? open_memstream(&complaints, &size) : NULL;
+    if (file == NULL) {
+        snprintf(error, BROKER_ERROR_BYTES, "the command line is not known");
+        return -EINVAL;
+    }
+    int failed = config_load(fresh, broker->argc, broker->argv, file, &action);
+    fclose(file);
+    if (failed != 0)
+        snprintf(error, BROKER_ERROR_BYTES, "%.*s", (int)strcspn(complaints, "\n"), complaints);
+    free(complaints);
+    return failed != 0 ? -EINVAL : 0;
+}
+
+static int use_certificates(struct broker *broker, const struct options *fresh, char *error)
+{
+    const struct net_tls_files files = {fresh->tls_certificate_file, fresh->tls_key_file,
+                                        fresh->tls_client_ca_file};
+    char what[BROKER_ERROR_BYTES];
+    int failed = net_reload_tls(broker->net, &files, what);
+    if (failed == -ENOTSUP)
+        return 0;
+    if (failed == 0) {
+        LOG(broker->log, TLS_RELOADED, LOG_S("certificate", fresh->tls_certificate_file));
+        return 0;
+    }
+    snprintf(error, BROKER_ERROR_BYTES, "%s", what[0] != '\0' ? what : "no memory");
+    LOG(broker->log, TLS_REFUSED, LOG_S("error", error));
+    return failed;
+}
+
+/* Changes everything, or nothing. */
+static int use_files(struct broker *broker, const struct options *fresh, char *error)
+{
+    struct keyring *keyring = NULL;
+    struct link_token *token = NULL;
+    int failed = read_token(fresh, &token, error);
+    if (failed == 0) {
+        failed = read_keys(fresh, &keyring, error);
+        if (failed != 0)
+            LOG(broker->log, KEYS_REFUSED, LOG_S("detail", error));
+    }
+    if (failed == 0)
+        failed = use_certificates(broker, fresh, error);
+    if (failed != 0) {
+        free(token);
+        keyring_release(keyring);
+        return failed;
+    }
+    use_token(broker, token);
+    use_keys(broker, fresh, keyring);
+    return 0;
+}
+
+static void tell(struct broker *broker, const struct reload_report *report)
+{
+    size_t changed = 0;
+    if (report->error[0] != '\0') {
+        LOG(broker->log, RELOAD_REFUSED, LOG_S("error", report->error));
+        return;
+    }
+    for (size_t i = 0; i < report->count; i++) {
+        const struct option_change *change = &report->changes[i];
+        changed += !change->restart;
+        LOG(broker->log, OPTION_CHANGED, LOG_S("option", change->option),
+            LOG_S("from", change->from), LOG_S("to", change->to),
+            LOG_S("holds", change->restart ? "after a restart" : "now"));
+    }
+    LOG(broker->log, RELOADED, LOG_U("changed", changed),
+        LOG_U("restart_needed", report->count - changed));
+}
+
+static bool put_line(struct log_line *line, recorder_each *each, void *context,
+                     const struct log_field *fields, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        log_line_field(line, &fields[i]);
+    log_line_end(line);
+    return each(context, line->text, line->size - 1);
+}
+
+static void begin_line(struct broker *broker, struct log_line *line, enum log_event_id id)
+{
+    log_line_begin_record(line, env_wall_ms(broker->env), log_event_level(id), log_event_name(id));
+}
+
+void reload_lines(struct broker *broker, const struct reload_report *report, recorder_each *each,
+                  void *context)
+{
+    struct log_line line;
+    if (report->error[0] != '\0') {
+        const struct log_field fields[] = {LOG_S("error", report->error)};
+        begin_line(broker, &line, LOG_EVENT_RELOAD_REFUSED);
+        (void)put_line(&line, each, context, fields, 1);
+    }
+    for (size_t i = 0; i < report->count; i++) {
+        const struct option_change *change = &report->changes[i];
+        const struct log_field fields[] = {
+            LOG_S("option", change->option), LOG_S("from", change->from), LOG_S("to", change->to),
+            LOG_S("holds", change->restart ? "after a restart" : "now")};
+        begin_line(broker, &line, LOG_EVENT_OPTION_CHANGED);
+        if (!put_line(&line, each, context, fields, 4))
+            return;
+    }
+}
+
+int broker_reload(struct broker *broker, struct reload_report *report)
+{
+    struct options fresh = {0};
+    report->error[0] = '\0';
+    report->count = 0;
+    pthread_mutex_lock(&broker->reload_lock);
+    int failed = read_options(broker, &fresh, report->error);
+    if (failed == 0)
+        failed = use_files(broker, &fresh, report->error);
+    if (failed == 0) {
+        report->count = options_compare(&broker->in_force, &fresh, report->changes);
+        options_swap_reloadable(&broker->in_force, &fresh);
+        use_limits(broker, &broker->in_force);
+    }
+    tell(broker, report);
+    pthread_mutex_unlock(&broker->reload_lock);
+    options_fini(&fresh);
+    return failed != 0 ? -EINVAL : 0;
+}
+
+uint64_t reload_drain_ms(struct broker *broker)
+{
+    pthread_mutex_lock(&broker->reload_lock);
+    uint64_t ms = broker->in_force.process_drain_ms;
+    pthread_mutex_unlock(&broker->reload_lock);
+    return ms;
+}

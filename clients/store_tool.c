@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* usher-store: looks into the folder of a store, whether a broker runs on it or not.
+ *
+ * It reads as the broker itself does, page by page, each page one short transaction; so what it
+ * prints of a store that is written to meanwhile is true row by row, and a backup is true as a whole.
+ * Secrets and payloads are never printed. */
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "clients/print_json.h"
+#include "storage/inspect.h"
+
+enum { EXIT_OK = 0, EXIT_REFUSED = 1, EXIT_WRONG_USE = 64, EXIT_DAMAGED = 65, PAGE_ROWS = 256 };
+
+static int fail(int error, const char *text)
+{
+    fprintf(stderr, "usher-store: %s\n", text[0] != '\0' ? text : strerror(-error));
+    return error == -EUCLEAN ? EXIT_DAMAGED : EXIT_REFUSED;
+}
+
+static int help(void)
+{
+    puts("usher-store - look into a store of usherd\n\n"
+         "Usage: usher-store check FOLDER            read and verify every record\n"
+         "       usher-store dump FOLDER             print it as JSON lines, without secrets\n"
+         "       usher-store backup FOLDER TARGET    copy it, consistently, into a new folder\n\n"
+         "FOLDER is store.path; a broker may be running on it. A backup holds the secrets by which\n"
+         "sessions are resumed: keep it private.\n\n"
+         "Exit codes: 0 done, 1 refused, 64 usage, 65 the store is damaged.");
+    return EXIT_OK;
+}
+
+/* --- what is in it, row by row ------------------------------------------------------------------ */
+
+/* What a page prints is collected in `out` and written when the page's transaction is over: whoever
+ * reads us may stop for hours (a pager), and a transaction that is open so long keeps the broker from
+ * using freed pages again. */
+struct walk {
+    struct store *store;
+    bool print;
+    FILE *out;
+    char *text;
+    size_t text_size;
+    uint64_t sessions, events, messages, inboxes;
+    char last_user[STORE_NAME_BYTES_MAX + 1];
+    char users[PAGE_ROWS][STORE_NAME_BYTES_MAX + 1]; /* of the page, for their inboxes */
+    size_t user_count;
+};
+
+static bool on_session(void *context, const char *user, const struct session_record *record)
+{
+    struct walk *walk = context;
+    FILE *out = walk->out;
+    walk->sessions++;
+    strcpy(walk->last_user, user);
+    strcpy(walk->users[walk->user_count++], user);
+    if (walk->print) {
+        json_text(out, "{", "row", "session");
+        json_text(out, ",", "user", user);
+        json_text(out, ",", "state", record->state == SESSION_ONLINE ? "online" : "detached");
+        json_number(out, ",", "epoch", record->epoch);
+        json_number(out, ",", "since_ms", record->since_ms);
+        json_number(out, ",", "acks", record->acks);
+        json_text(out, ",", "address", record->address);
+        json_text(out, ",", "client", record->client);
+        fputs("}\n", out);
+    }
+    return true;
+}
+
+static bool on_event(void *context, const struct presence_event *event)
+{
+    struct walk *walk = context;
+    FILE *out = walk->out;
+    walk->events++;
+    if (walk->print) {
+        json_text(out, "{", "row", "event");
+        json_number(out, ",", "seq", event->seq);
+        json_number(out, ",", "time_ms", event->time_ms);
+        json_text(out, ",", "user", event->user);
+        json_number(out, ",", "kind", event->kind);
+        json_number(out, ",", "cause", event->cause);
+        json_number(out, ",", "epoch", event->epoch);
+        json_number(out, ",", "previous_epoch", event->previous_epoch);
+        fputs("}\n", out);
+    }
+    return true;
+}
+
+static bool on_message(void *context, const struct saved_message *message)
+{
+    struct walk *walk = context;
+    FILE *out = walk->out;
+    walk->messages++;
+    if (walk->print) {
+        char name[STORE_NAME_BYTES_MAX + 1];
+        snprintf(name, sizeof name, "%.*s", (int)message->name.size,
+                 (const char *)message->name.data);
+        json_text(out, "{", "row", "message");
+        json_text(out, ",", "user", walk->last_user);
+        json_number(out, ",", "seq", message->seq);
+        json_text(out, ",", message->from_service ? "service" : "from", name);
+        json_number(out, ",", "bytes", message->payload.size);
+        fputs("}\n", out);
+    }
+    return true;
+}
+
+static bool page_begin(struct walk *walk)
+{
+    walk->user_count = 0;
+    walk->out = open_memstream(&walk->text, &walk->text_size);
+    return walk->out != NULL;
+}
+
+static void page_end(struct walk *walk)
+{
+    fclose(walk->out);
+    fwrite(walk->text, 1, walk->text_size, stdout);
+    free(walk->text);
+}
+
+static int walk_inboxes(struct walk *walk)
+{
+    int error = 0;
+    for (size_t i = 0; error == 0 && i < walk->user_count; i++) {
+        struct saved_inbox inbox;
+        strcpy(walk->last_user, walk->users[i]);
+        error = store_read_inbox(walk->store, walk->users[i], &inbox, on_message, walk);
+        walk->inboxes += error == 0;
+        error = error == -ENOENT ? 0 : error;
+    }
+    return error;
+}
+
+static int walk_sessions(struct walk *walk)
+{
+    bool more = true;
+    int error = 0;
+    while (more && error == 0) {
+        uint64_t presence_last;
+        char after[STORE_NAME_BYTES_MAX + 1];
+        strcpy(after, walk->last_user);
+        if (!page_begin(walk))
+            return -ENOMEM;
+        error = store_list_sessions(walk->store, "", after, PAGE_ROWS, on_session, walk,
+                                    &presence_last, &more);
+        if (error == 0)
+            error = walk_inboxes(walk);
+        page_end(walk);
+    }
+    return error;
+}
+
+static int walk_events(struct walk *walk)
+{
+    struct store_position position;
+    uint64_t after = 0;
+    int error = store_position(walk->store, &position);
+    uint64_t last = position.presence_last; /* those that come meanwhile are for the next time */
+    while (error == 0 && after < last) {
+        uint64_t before = walk->events;
+        if (!page_begin(walk))
+            return -ENOMEM;
+        error = store_read_events(walk->store, after, PAGE_ROWS, on_event, walk, &position);
+        page_end(walk);
+        after = after + 1 < position.presence_first ? position.presence_first - 1 : after;
+        after += walk->events - before;
+    }
+    return error;
+}
+
+static void print_about(const struct store_about *about, const struct store_position *position)
+{
+    FILE *out = stdout;
+    json_text(out, "{", "row", "store");
+    json_text(out, ",", "schema", about->schema);
+    json_text(out, ",", "state", about->live ? "live" : "at rest");
+    json_number(out, ",", "file_bytes", about->file_bytes);
+    json_number(out, ",", "map_bytes", about->map_bytes);
+    json_number(out, ",", "sessions", position->sessions);
+    json_number(out, ",", "epoch_last", position->epoch_last);
+    json_number(out, ",", "presence_first", position->presence_first);
+    json_number(out, ",", "presence_last", position->presence_last);
+    fputs("}\n", out);
+}
+
+static int walk_all(const char *path, struct walk *walk, struct store_about *about)
+{
+    char text[STORE_ERROR_BYTES_MAX] = "";
+    struct store_position position;
+    int error = store_open_reader(&walk->store, path, about, text);
+    if (error != 0)
+        return fail(error, text);
+    error = store_position(walk->store, &position);
+    if (error == 0)
+        print_about(about, &position);
+    if (error == 0)
+        error = walk_sessions(walk);
+    if (error == 0)
+        error = walk_events(walk);
+    store_close(walk->store);
+    return error == 0 ? EXIT_OK : fail(error, error == -EUCLEAN ? "a record is damaged" : "");
+}
+
+/* --- commands ----------------------------------------------------------------------------------- */
+
+static int with_walk(const char *path, bool print, struct walk **out, struct store_about *about)
+{
+    struct walk *walk = calloc(1, sizeof *walk);
+    if (walk == NULL)
+        return fail(-ENOMEM, "");
+    walk->print = print;
+    *out = walk;
+    return walk_all(path, walk, about);
+}
+
+/* The structure first: a record of a file whose pages are damaged is not to be looked for. */
+static int check(const char *path)
+{
+    FILE *out = stdout;
+    char text[STORE_ERROR_BYTES_MAX] = "";
+    struct store_about about;
+    struct walk *walk = NULL;
+    int error = store_check_structure(path, text);
+    if (error != 0 && error != -EBUSY)
+        return fail(error, text);
+    int result = with_walk(path, false, &walk, &about);
+    if (result == EXIT_OK) {
+        json_text(out, "{", "row", "checked");
+        json_text(out, ",", "structure", error == 0 ? "good" : "not looked at: a broker writes to it");
+        json_text(out, ",", "records", "good");
+        json_number(out, ",", "sessions", walk->sessions);
+        json_number(out, ",", "events", walk->events);
+        json_number(out, ",", "inboxes", walk->inboxes);
+        json_number(out, ",", "messages", walk->messages);
+        fputs("}\n", out);
+    }
+    free(walk);
+    return result;
+}
+
+static int dump(const char *path)
+{
+    struct store_about about;
+    struct walk *walk = NULL;
+    int result = with_walk(path, true, &walk, &about);
+    free(walk);
+    return result;
+}
+
+static int backup(const char *path, const char *folder)
+{
+    FILE *out = stdout;
+    char text[STORE_ERROR_BYTES_MAX] = "";
+    uint64_t bytes = 0;
+    int error = store_backup(path, folder, &bytes, text);
+    if (error != 0)
+        return fail(error, text);
+    json_text(out, "{", "row", "backup");
+    json_text(out, ",", "folder", folder);
+    json_number(out, ",", "bytes", bytes);
+    fputs("}\n", out);
+    return EXIT_OK;
+}
+
+int main(int argc, char **argv)
+{
+    int result = EXIT_WRONG_USE;
+    if (argc == 2 && strcmp(argv[1], "--help") == 0)
+        result = help();
+    else if (argc == 2 && strcmp(argv[1], "--version") == 0)
+        result = puts("usher-store " USHER_VERSION) < 0;
+    else if (argc == 3 && strcmp(argv[1], "check") == 0)
+        result = check(argv[2]);
+    else if (argc == 3 && strcmp(argv[1], "dump") == 0)
+        result = dump(argv[2]);
+    else if (argc == 4 && strcmp(argv[1], "backup") == 0)
+        result = backup(argv[2], argv[3]);
+    else
+        fputs("usher-store: see usher-store --help\n", stderr);
+    if (fflush(stdout) != 0 || ferror(stdout))
+        result = result == EXIT_OK ? EXIT_REFUSED : result;
+    return result;
+}

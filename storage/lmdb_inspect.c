@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "storage/inspect.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "storage/folder.h"
+#include "storage/lmdb_file.h"
+#include "storage/lmdb_store.h"
+
+/* Why it may look at all: LMDB lets any number of processes read beside the one that writes. A read
+ * sees the last commit and takes a place in the lock file, lock.mdb, that tells the writer which pages
+ * it still needs. So this opens read-only but with the lock file, never without: a reader that the
+ * writer does not know of would read pages that are being written anew.
+ *
+ * The reader is an lmdb_store whose writing side is never begun, so all reading is the broker's own
+ * code, checks included. It does not take usher.lock, since it is no second broker. */
+
+enum { MODE_PRIVATE = 0600 };
+
+static const char part_name[] = "data.mdb.part";
+
+static int join(char out[PATH_MAX], const char *folder, const char *name)
+{
+    int size = snprintf(out, PATH_MAX, "%s/%s", folder, name);
+    return size < 0 || size >= PATH_MAX ? -ENAMETOOLONG : 0;
+}
+
+/* The descriptor that holds the lock, -EBUSY, or -ENOENT where no broker ever was. Makes nothing. */
+static int lock_if_there(const char *path)
+{
+    char name[PATH_MAX];
+    if (join(name, path, "usher.lock") < 0)
+        return -ENAMETOOLONG;
+    int fd = open(name, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+        return fd;
+    int code = errno;
+    (void)close(fd);
+    return code == EWOULDBLOCK ? -EBUSY : -code;
+}
+
+bool store_is_live(const char *path)
+{
+    int lock = lock_if_there(path);
+    if (lock >= 0)
+        (void)close(lock);
+    return lock == -EBUSY;
+}
+
+int store_check_structure(const char *path, char *error)
+{
+    char data[PATH_MAX];
+    if (join(data, path, "data.mdb") < 0)
+        return store_explain(error, -ENAMETOOLONG, "the store's path is too long");
+    int lock = lock_if_there(path);
+    if (lock == -EBUSY)
+        return store_explain(error, lock, "a broker has %s open", path);
+    int result = lmdb_file_check(data, error);
+    if (result == -ENOENT)
+        result = store_explain(error, result, "there is no store in %s", path);
+    if (lock >= 0)
+        (void)close(lock);
+    return result;
+}
+
+/* Whoever looks first makes the lock file; it must stay usable for the owner of the store. */
+static void give_to_owner(const char *path)
+{
+    char name[PATH_MAX];
+    struct stat data;
+    if (join(name, path, "data.mdb") < 0 || stat(name, &data) != 0 || geteuid() != 0)
+        return;
+    if (join(name, path, "lock.mdb") == 0)
+        (void)!lchown(name, data.st_uid, data.st_gid);
+}
+
+/* The name of the schema, and the parts that its version has. */
+static int open_parts(struct lmdb_store *store, MDB_txn *transaction, struct store_about *about)
+{
+    MDB_val key = lmdb_value_of_text("schema");
+    MDB_val value;
+    int code = mdb_dbi_open(transaction, "meta", 0, &store->meta);
+    if (code == 0)
+        code = mdb_get(transaction, store->meta, &key, &value);
+    if (code != 0)
+        return code;
+    snprintf(about->schema, sizeof(about->schema), "%.*s", (int)value.mv_size,
+             (const char *)value.mv_data);
+    code = mdb_dbi_open(transaction, "sessions", 0, &store->sessions);
+    if (code == 0)
+        code = mdb_dbi_open(transaction, "events", 0, &store->events);
+    if (code != 0)
+        return code;
+    code = mdb_dbi_open(transaction, "inboxes", 0, &store->inboxes);
+    store->without_inboxes = code == MDB_NOTFOUND;
+    return store->without_inboxes ? 0 : code;
+}
+
+static int read_about(struct lmdb_store *store, struct store_about *about)
+{
+    MDB_txn *transaction;
+    MDB_envinfo info;
+    int code = mdb_txn_begin(store->env, NULL, MDB_RDONLY, &transaction);
+    if (code != 0)
+        return lmdb_translate(code);
+    code = open_parts(store, transaction, about);
+    if (code == 0)
+        code = mdb_txn_commit(transaction); /* with it the handles stay */
+    else
+        mdb_txn_abort(transaction);
+    if (code == 0)
+        code = mdb_env_info(store->env, &info);
+    if (code == 0)
+        about->map_bytes = info.me_mapsize;
+    return code == MDB_NOTFOUND ? -EUCLEAN : lmdb_translate(code);
+}
+
+static int open_reader(struct lmdb_store *store, struct store_about *about, char *error)
+{
+    char data[PATH_MAX];
+    struct stat status;
+    if (join(data, store->path, "data.mdb") < 0)
+        return store_explain(error, -ENAMETOOLONG, "the store's path is too long");
+    if (stat(data, &status) != 0 || status.st_size == 0)
+        return store_explain(error, -ENOENT, "there is no store in %s", store->path);
+    about->file_bytes = (uint64_t)status.st_size;
+    about->live = store_is_live(store->path);
+    int result = lmdb_env_open_reader(&store->env, store->path);
+    give_to_owner(store->path);
+    if (result < 0)
+        return store_explain(error, result, "cannot open %s: %s", data, strerror(-result));
+    result = read_about(store, about);
+    if (result < 0) {
+        lmdb_env_close(store);
+        return store_explain(error, result, "%s is no store of usher, or damaged", data);
+    }
+    return 0;
+}
+
+int store_open_reader(struct store **out, const char *path, struct store_about *about, char *error)
+{
+    *about = (struct store_about){.live = false};
+    struct lmdb_store *store = calloc(1, sizeof(*store));
+    if (store == NULL)
+        return store_explain(error, -ENOMEM, "no memory for the store");
+    store->lock_file = -1;
+    int result = snprintf(store->path, sizeof(store->path), "%s", path) < (int)sizeof(store->path)
+                     ? open_reader(store, about, error)
+                     : store_explain(error, -ENAMETOOLONG, "the store's path is too long");
+    if (result < 0) {
+        free(store);
+        return result;
+    }
+    pthread_rwlock_init(&store->lock, NULL);
+    store->base.ops = &lmdb_reader_ops;
+    *out = &store->base;
+    return 0;
+}
+
+/* --- backup ---------------------------------------------------------------------------------- */
+
+/* A copy under another name, checked, and then the name: it is there whole or not at all. */
+static int copy(MDB_env *env, const char *part, const char *data, uint64_t *bytes, char *error)
+{
+    struct stat status;
+    int fd = open(part, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, MODE_PRIVATE);
+    if (fd < 0)
+        return store_explain(error, -errno, "cannot make %s: %s", part, strerror(errno));
+    int code = mdb_env_copyfd2(env, fd, MDB_CP_COMPACT);
+    int result = lmdb_translate(code);
+    if (result == 0 && (fsync(fd) != 0 || fstat(fd, &status) != 0))
+        result = -errno;
+    (void)close(fd);
+    if (result < 0)
+        return store_explain(error, result, "cannot write %s: %s", part, strerror(-result));
+    *bytes = (uint64_t)status.st_size;
+    result = lmdb_file_check(part, error);
+    if (result == 0 && rename(part, data) != 0)
+        result = store_explain(error, -errno, "cannot make %s: %s", data, strerror(errno));
+    return result;
+}
+
+int store_backup(const char *path, const char *folder, uint64_t *bytes, char *error)
+{
+    char part[PATH_MAX];
+    char data[PATH_MAX];
+    struct store_about about;
+    struct store *base;
+    if (join(part, folder, part_name) < 0 || join(data, folder, "data.mdb") < 0)
+        return store_explain(error, -ENAMETOOLONG, "the folder's path is too long");
+    int result = store_open_reader(&base, path, &about, error);
+    if (result < 0)
+        return result;
+    result = folder_make(folder, error);
+    if (result == 0 && access(data, F_OK) == 0)
+        result = store_explain(error, -EEXIST, "there is a store in %s already", folder);
+    if (result == 0) {
+        (void)unlink(part); /* of an attempt that was killed */
+        result = copy(lmdb_of(base)->env, part, data, bytes, error);
+        if (result < 0)
+            (void)unlink(part);
+    }
+    if (result == 0)
+        result = folder_sync(folder);
+    store_close(base);
+    return result;
+}

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration is read again while it runs: what changed holds at once, what needs a restart is
+named, and a file with one fault changes nothing at all."""
+
+import json
+import os
+import signal
+import subprocess
+
+from usherplay import (Backend, Broker, Client, ConnectionEnded, backend_pb, check, check_equal,
+                       eventually, play, program)
+from usherplay.stage import Failed
+from usherplay.tls import Identity
+
+
+class FileBroker(Broker):
+    """Takes what is in `changes` from a file, so that it can change."""
+
+    def __init__(self, changes, options=None):
+        self.changes = changes
+        super().__init__(options)
+
+    def command(self):
+        self.path = os.path.join(self.folder, "usher.yaml")
+        self.write(**self.changes)
+        arguments = super().command()
+        return arguments[:1] + ["--config", self.path] + arguments[1:]
+
+    def write(self, **changes):
+        """Keyword `a__b` is option a.b. The file is replaced whole."""
+        with open(self.path, "w", encoding="utf-8") as file:
+            for key, value in changes.items():
+                file.write(f"{key.replace('__', '.')}: {json.dumps(value)}\n")
+
+    def reload(self, *arguments):
+        """By usherctl; gives its exit code and its lines."""
+        done = subprocess.run([program("usherctl"), "--url", self.link_url, *arguments, "reload"],
+                              capture_output=True, text=True, timeout=60)
+        return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
+
+    def hup(self):
+        """By signal; gives the event that says how it went."""
+        def outcomes():
+            with self._changed:
+                return [line for line in self.lines
+                        if line.get("event") in ("reloaded", "reload_refused")]
+        before = len(outcomes())
+        self.process.send_signal(signal.SIGHUP)
+        eventually(lambda: len(outcomes()) > before or not self.alive(), "the reload", 20)
+        self.check_alive()
+        return outcomes()[-1]
+
+
+def changes_of(lines):
+    return {line["option"]: (line["from"], line["to"], line["holds"]) for line in lines}
+
+
+def fill(broker, name):
+    """How many messages a session without a connection takes."""
+    taken = 0
+    with Client(broker) as sender:
+        sender.login("sender")
+        while taken < 100:
+            id = sender.post("send", to=name, payload=b"x")
+            if sender.answer_to(id).WhichOneof("body") == "error":
+                return taken
+            taken += 1
+    return taken
+
+
+def leave(broker, name):
+    with Client(broker) as client:
+        client.login(name, acks=True)
+        client.drop()
+
+
+def scene_limits_and_level():
+    """Changed limits hold for actors that exist; what cannot change is named; the same file again
+    changes nothing and says again what waits for a restart."""
+    with FileBroker({"limits__inbox_messages": 3}) as broker:
+        leave(broker, "alice")
+        check_equal(fill(broker, "alice"), 3, "messages taken before")
+        broker.write(limits__inbox_messages=7, limits__users=4096, log__level="debug")
+        code, lines = broker.reload()
+        check_equal(code, 0, f"exit code of reload: {lines}")
+        check_equal(changes_of(lines), {
+            "limits.inbox_messages": ("3", "7", "now"),
+            "log.level": ("info", "debug", "now"),
+            "limits.users": ("131072", "4096", "after a restart")}, "what changed")
+        check_equal(fill(broker, "alice"), 4, "more messages taken after it")
+        check_equal(broker.wait_log("reloaded")["changed"], 2, "changed, says the log")
+        code, lines = broker.reload()
+        check_equal((code, list(changes_of(lines))), (0, ["limits.users"]), "the second time")
+
+
+def scene_calls_and_requests():
+    """Limits of other owners: the link's and the I/O threads'."""
+    with FileBroker({"limits__prelogin_connections": 2, "limits__calls_per_user": 1}) as broker:
+        with Backend(broker, service="slow"), Client(broker) as client:
+            client.login("alice")
+            client.post("call", service="slow", method="m")
+            client.ping()
+            client.expect_error("BUSY", id=client.post("call", service="slow", method="m"))
+            broker.write(limits__prelogin_connections=4, limits__calls_per_user=2)
+            check_equal(broker.hup()["event"], "reloaded", "the reload")
+            client.post("call", service="slow", method="m")
+            client.ping()
+            client.expect_error("BUSY", id=client.post("call", service="slow", method="m"))
+            strangers = [Client(broker) for _ in range(5)]
+            strangers[-1].expect_close("OVERLOADED")
+            for stranger in strangers[:4]:
+                stranger.login(f"user{strangers.index(stranger)}")
+            for stranger in strangers:
+                stranger.close()
+
+
+def scene_one_fault_changes_nothing():
+    """A good change beside: a wrong value, an unknown key, broken YAML, values that do not fit
+    together, a file that is missing, a token file that is empty, a file that is no longer there."""
+    with FileBroker({"limits__inbox_messages": 2}) as broker:
+        leave(broker, "alice")
+        check_equal(fill(broker, "alice"), 2, "messages taken before")
+        empty = os.path.join(broker.folder, "empty")
+        open(empty, "w", encoding="ascii").close()
+        good = {"limits__inbox_messages": 50}
+        faults = [
+            {"limits__inbox_bytes": 1}, {"limits__inbox_massages": 9}, {"log__level": "loud"},
+            {"limits__call_timeout_ms": 50000, "limits__call_timeout_max_ms": 1000},
+            {"auth__mode": "token"}, {"link__token_file": "/nowhere/token"},
+            {"link__token_file": empty}]
+        for fault in faults:
+            broker.write(**good, **fault)
+            event = broker.hup()
+            check_equal(event["event"], "reload_refused", f"the reload with {fault}")
+        with open(broker.path, "w", encoding="ascii") as file:
+            file.write("limits: [")
+        code, lines = broker.reload()
+        check_equal((code, lines[0]["event"]), (1, "reload_refused"), "usherctl with broken YAML")
+        os.unlink(broker.path)
+        check_equal(broker.hup()["event"], "reload_refused", "without a file")
+        check_equal(fill(broker, "alice"), 0, "messages taken after all that")
+        broker.write(**good)
+        check_equal(broker.hup()["event"], "reloaded", "the repaired file")
+        check_equal(fill(broker, "alice"), 48, "messages taken in the end")
+
+
+def hello(broker, token):
+    try:
+        Backend(broker, service="s", token=token).close()
+        return True
+    except (Failed, ConnectionEnded):
+        return False
+
+
+def scene_tokens():
+    """A new link token holds for the next Hello; who is linked stays; reload itself needs it."""
+    with Broker() as other:
+        first, second = (os.path.join(other.folder, name) for name in ("first", "second"))
+        for path in (first, second):
+            with open(path, "w", encoding="ascii") as file:
+                file.write(os.path.basename(path) + "-secret\n")
+        with FileBroker({"link__token_file": first}) as broker:
+            linked = Backend(broker, service="old", token=b"first-secret")
+            check(not hello(broker, b"second-secret"), "a token that does not hold yet")
+            broker.write(link__token_file=second)
+            code, lines = broker.reload()
+            check_equal((code, lines), (1, []), "a reload without the token")
+            code, lines = broker.reload("--token-file", first)
+            check_equal((code, list(changes_of(lines))), (0, ["link.token_file"]), "with it")
+            check(hello(broker, b"second-secret"), "the new token is refused")
+            check(not hello(broker, b"first-secret"), "the old token is taken")
+            check_equal(linked.push("nobody").code, backend_pb.Result.NOT_ONLINE, "a push")
+            linked.close()
+
+
+def scene_whole_across_parts():
+    """A certificate that cannot be used keeps a good limit from holding."""
+    with Broker() as other:
+        identity = Identity(other.folder, "localhost")
+        files = {"tls__certificate_file": identity.certificate, "tls__key_file": identity.key}
+        with FileBroker({**files, "limits__inbox_messages": 2},
+                        {"listen.tls": "127.0.0.1:0"}) as broker:
+            leave(broker, "alice")
+            broker.write(**{**files, "tls__key_file": "/nowhere/key"}, limits__inbox_messages=9)
+            check_equal(broker.hup()["event"], "reload_refused", "the reload")
+            check_equal(fill(broker, "alice"), 2, "messages taken")
+            broker.write(**files, limits__inbox_messages=9)
+            check_equal(broker.hup()["event"], "reloaded", "the reload")
+            check_equal(fill(broker, "alice"), 7, "more messages taken")
+
+
+play(scene_limits_and_level, scene_calls_and_requests, scene_one_fault_changes_nothing, scene_tokens,
+     scene_whole_across_parts)

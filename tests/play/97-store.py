@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""usherctl store: check, dump and backup, of a store that is written to all the while, of one at rest
+and of a copy; damage is found; a killed reader harms nobody."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import threading
+
+from usherplay import Broker, Client, ConnectionEnded, check, check_equal, play, program, scaled
+
+DAMAGED, REFUSED = 65, 1
+
+
+def store(*arguments):
+    done = subprocess.run([program("usherctl"), "store", *arguments], capture_output=True, text=True,
+                          timeout=120)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    return done.returncode, lines, done.stderr
+
+
+def good(*arguments):
+    code, lines, errors = store(*arguments)
+    check_equal((code, errors), (0, ""), f"usherctl store {arguments[0]}")
+    return lines
+
+
+def rows(lines, kind):
+    return [line for line in lines if line["row"] == kind]
+
+
+class Churn(threading.Thread):
+    """Logins and logouts without end."""
+
+    def __init__(self, broker):
+        super().__init__(daemon=True)
+        self.broker = broker
+        self.done = threading.Event()
+        self.count = 0
+        self.failed = None
+        self.start()
+
+    def run(self):
+        try:
+            while not self.done.is_set():
+                with Client(self.broker, timeout=60) as client:
+                    client.login(f"churn{self.count % 7}")
+                    client.ask("logout")
+                    client.read_to_end()
+                self.count += 1
+        except (OSError, ConnectionEnded, AssertionError) as error:
+            self.failed = error
+
+    def end(self):
+        self.done.set()
+        self.join(60)
+        check(self.failed is None and self.count > 0, f"the churn failed: {self.failed}")
+
+
+def fill(broker, count):
+    for number in range(count):
+        with Client(broker) as client:
+            client.login(f"user{number:04}", acks=True, client='a "client"\\')
+            client.drop()
+
+
+def check_events(events):
+    check_equal([event["seq"] for event in events],
+                list(range(events[0]["seq"], events[0]["seq"] + len(events))), "seqs of the dump")
+
+
+def scene_live():
+    """While it is written to: nothing is torn, and the broker goes on. The backup starts a broker."""
+    count = scaled(600, 60)
+    with Broker() as broker:
+        with Client(broker) as client:
+            secret = client.login("watched", acks=True).secret
+        fill(broker, count)
+        churn = Churn(broker)
+        try:
+            for turn in range(3):
+                lines = good("check", broker.store)
+                check_equal((lines[0]["schema"], lines[0]["state"]), ("usher-store-2", "live"),
+                            "the head")
+                check(lines[-1]["sessions"] >= count, f"{lines[-1]}")
+                dump = good("dump", broker.store)
+                names = [row["user"] for row in rows(dump, "session")]
+                check(names == sorted(names) and len(set(names)) == len(names) and
+                      sum(name.startswith("user") for name in names) == count, "names of the dump")
+                check_events(rows(dump, "event"))
+                check(secret.hex() not in json.dumps(dump), "a secret is in the dump")
+                target = os.path.join(broker.folder, f"copy{turn}")
+                good("backup", broker.store, target)
+                check_equal(os.stat(os.path.join(target, "data.mdb")).st_mode & 0o777, 0o600,
+                            "rights of the copy")
+                lines = good("check", target)
+                check_equal((lines[0]["state"], lines[-1]["structure"]), ("at rest", "good"),
+                            "the copy")
+            code, _, errors = store("backup", broker.store, target)
+            check(code == REFUSED and "already" in errors, f"a second backup there: {errors}")
+        finally:
+            churn.end()
+        print(f"     {len(names)} sessions, {churn.count} logins beside it, copy of "
+              f"{os.stat(os.path.join(target, 'data.mdb')).st_size} bytes, original "
+              f"{lines[0]['file_bytes']}")
+        with Broker({"store.path": target}) as copy:
+            restored = copy.log_events("restored")
+            check(restored[0]["sessions"] >= count, f"restored from the backup: {restored}")
+
+
+# A reader that dies within its transaction, which the tools hold for a moment only.
+DYING_READER = """
+import ctypes, os, sys
+lmdb = ctypes.CDLL("liblmdb.so.0")
+env, txn = ctypes.c_void_p(), ctypes.c_void_p()
+READ_ONLY = 0x20000
+assert lmdb.mdb_env_create(ctypes.byref(env)) == 0
+assert lmdb.mdb_env_open(env, sys.argv[1].encode(), READ_ONLY, 0o600) == 0
+assert lmdb.mdb_txn_begin(env, None, READ_ONLY, ctypes.byref(txn)) == 0
+os.kill(os.getpid(), 9)
+"""
+
+
+def scene_killed_reader():
+    """Readers that are killed in the middle of a read: the broker finds out and uses pages again, so its
+    small map does not fill."""
+    with Broker({"store.map_bytes": 1 << 20, "store.events_kept": 1024}) as broker:
+        fill(broker, 20)
+        churn = Churn(broker)
+        try:
+            for _ in range(3):
+                done = subprocess.run(["/usr/bin/python3", "-c", DYING_READER, broker.store],
+                                      timeout=60)
+                check_equal(done.returncode, -signal.SIGKILL, "the reader's end")
+            before = churn.count
+            while churn.count < before + 300 and churn.is_alive():
+                churn.join(0.1)
+        finally:
+            churn.end()
+        check_equal(broker.log_events("store_failed"), [], "failures of the store")
+
+
+def scene_reader_that_waits():
+    """Somebody looks at the dump in a pager for hours: that is no transaction, so the broker uses freed
+    pages again and its small map does not fill. While it reads, it is known in the lock file."""
+    with Broker({"store.map_bytes": 1 << 20, "store.events_kept": 4096}) as broker:
+        fill(broker, scaled(400, 200))  # more than a pipe holds
+        process = subprocess.Popen([program("usher-store"), "dump", broker.store],
+                                   stdout=subprocess.PIPE)
+        churn = Churn(broker)
+        try:
+            process.stdout.read(200)
+            opened = {os.path.basename(os.readlink(f"/proc/{process.pid}/fd/{fd}"))
+                      for fd in os.listdir(f"/proc/{process.pid}/fd")}
+            check("lock.mdb" in opened, f"the reader has open: {opened}")
+            while churn.count < 300 and churn.is_alive():
+                churn.join(0.1)
+            check(process.poll() is None, "the dump did not have to wait")
+        finally:
+            churn.end()
+            process.kill()
+            process.wait()
+            process.stdout.close()
+        check_equal(broker.log_events("store_failed"), [], "failures of the store")
+
+
+def flip(path, at):
+    with open(path, "r+b") as file:
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ 0xff]))
+
+
+def scene_damage_and_rest():
+    """At rest after a stop: the inboxes are there, without their payloads. Each flipped byte of a page
+    in use is either found or in nobody's way; never a crash."""
+    with Broker() as broker:
+        with Client(broker) as client:
+            client.login("alice", acks=True)
+            client.drop()
+        with Client(broker) as bob:
+            bob.login("bob")
+            bob.send("alice", b"private words")
+        broker.stop()
+        dump = good("dump", broker.store)
+        messages = rows(dump, "message")
+        check_equal([(m["user"], m["from"], m["bytes"]) for m in messages],
+                    [("alice", "bob", len(b"private words"))], "saved messages")
+        check("private" not in json.dumps(dump), "a payload is in the dump")
+        lines = good("check", broker.store)
+        check_equal((lines[0]["state"], lines[-1]["structure"], lines[-1]["messages"]),
+                    ("at rest", "good", 1), "the check")
+        found = 0
+        data = os.path.join(broker.store, "data.mdb")
+        size = os.stat(data).st_size
+        spots = list(range(8192 + 5, size, max(1, size // scaled(120, 30))))
+        spots.append(open(data, "rb").read().index(b"private words"))
+        for at in spots:
+            copy = os.path.join(broker.folder, "damaged")
+            shutil.copytree(broker.store, copy)
+            flip(os.path.join(copy, "data.mdb"), at)
+            code, _, errors = store("check", copy)
+            check(code in (0, DAMAGED), f"exit {code} with byte {at} flipped: {errors}")
+            found += code == DAMAGED
+            shutil.rmtree(copy)
+        check_equal(code, DAMAGED, "a flipped byte of a saved message")
+        print(f"     {found} of {len(spots)} flipped bytes were in the way of something, and found")
+        code, _, errors = store("check", broker.folder)
+        check(code == REFUSED and "no store" in errors, f"a folder without a store: {errors}")
+        broker.restart()
+
+
+play(scene_live, scene_killed_reader, scene_reader_that_waits, scene_damage_and_rest)
