@@ -254,8 +254,8 @@ static inline struct frames_message *frames_create(struct stage *stage, uint64_t
 {
     struct frames_message *frames =
         message_create(MESSAGE_FRAMES, sizeof(*frames) + stage->input.size);
-    frames->arrived_us = 0;
     assert_non_null(frames);
+    frames->arrived_us = 0;
     frames->conn = conn;
     frames->welcomed = welcomed;
     frames->done = 0;
