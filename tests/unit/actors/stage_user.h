@@ -113,6 +113,7 @@ static inline void stage_tick(struct stage *stage, uint64_t late_ms)
 static inline void stage_stop(struct stage *stage)
 {
     struct stop_message *stop = message_create(MESSAGE_STOP, sizeof(*stop));
+    stop->later = false;
     assert_non_null(stop);
     stop->retry_after_ms = 700;
     stage_receive(stage, &stop->header);
@@ -254,6 +255,7 @@ static inline struct frames_message *frames_create(struct stage *stage, uint64_t
     struct frames_message *frames =
         message_create(MESSAGE_FRAMES, sizeof(*frames) + stage->input.size);
     assert_non_null(frames);
+    frames->arrived_us = 0;
     frames->conn = conn;
     frames->welcomed = welcomed;
     frames->done = 0;

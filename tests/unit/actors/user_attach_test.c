@@ -48,7 +48,7 @@ static void a_first_login_that_is_not_stored_leaves_nobody(void **state)
     struct stage *stage = *state;
     stage_attach(stage, 10, true);
     stage_commit(stage, -EIO);
-    EXPECT(stage, "10 unbind error #1 UNAVAILABLE retry=1000", "retire");
+    EXPECT(stage, "10 unbind error #1 UNAVAILABLE retry=1018", "retire");
     assert_int_equal(stage->session.status, SESSION_NONE);
     COUNTED(stage, logins, 0);
     COUNTED(stage, sessions_online, 0);
@@ -80,7 +80,7 @@ static void a_takeover_that_is_not_stored_disturbs_nobody(void **state)
     struct session before = stage->session;
     stage_attach(stage, 20, false);
     stage_commit(stage, -EIO);
-    EXPECT(stage, "20 unbind error #1 UNAVAILABLE retry=1000");
+    EXPECT(stage, "20 unbind error #1 UNAVAILABLE retry=1027");
     assert_memory_equal(&before, &stage->session, sizeof(before));
     put_ping(stage, 2, 3);
     stage_play(stage, 10);
@@ -163,11 +163,11 @@ static void a_stop_detaches_and_lets_nobody_in(void **state)
     stage_commit(stage, 0);
     EXPECT_NOTHING(stage);
     stage_attach(stage, 20, true);
-    EXPECT(stage, "20 error #1 DRAINING retry=1000", "20 close SHUTDOWN retry=1000",
+    EXPECT(stage, "20 error #1 DRAINING retry=1018", "20 close SHUTDOWN retry=1018",
            "20 release");
     /* Nor rejected, right or wrong: the session will be there again. */
     stage_resume(stage, 30, 0);
-    EXPECT(stage, "30 error #1 DRAINING retry=1000", "30 close SHUTDOWN retry=1000",
+    EXPECT(stage, "30 error #1 DRAINING retry=1027", "30 close SHUTDOWN retry=1027",
            "30 release");
     assert_int_equal(stage->session.epoch, 1);
     assert_int_equal(stage->session.status, SESSION_IS_DETACHED);
@@ -471,7 +471,7 @@ static void a_resume_that_is_not_stored_leaves_the_session_detached(void **state
     struct session before = stage->session;
     stage_resume(stage, 20, 1);
     stage_commit(stage, -ENOSPC);
-    EXPECT(stage, "20 unbind error #1 UNAVAILABLE retry=1000");
+    EXPECT(stage, "20 unbind error #1 UNAVAILABLE retry=1018");
     assert_memory_equal(&before, &stage->session, sizeof(before));
     stage_resume(stage, 20, 0); /* nothing was acknowledged by the try */
     stage_commit(stage, 0);

@@ -125,7 +125,7 @@ static void an_expiry_that_is_not_stored_is_tried_again(void **state)
     EXPECT_TICK_FOR(stage, stage->now_ms + 1000);
     stage_resume(stage, 20, 0); /* until it is stored, the session is there */
     stage_commit(stage, -ENOSPC);
-    EXPECT(stage, "20 unbind error #1 UNAVAILABLE retry=1000");
+    EXPECT(stage, "20 unbind error #1 UNAVAILABLE retry=1018");
     stage_tick(stage, 0);
     EXPECT(stage, "store END OFFLINE EXPIRED epoch=1 removed");
     stage_commit(stage, 0);
