@@ -165,6 +165,34 @@ def scene_routes():
         http_.error("DELETE", "/api/node", 405, "method_not_allowed")
 
 
+def scene_slowest():
+    """Who does not read comes first, before the one whose inbox is full."""
+    options = {**ENDPOINT, "limits.output_bytes": 64 << 20, "limits.output_soft_bytes": 64 << 20}
+    with Broker(options) as broker, Client(broker) as alice, Client(broker) as carol, \
+            Client(broker, receive_buffer=4096) as bob:
+        http_ = Http(broker)
+        alice.login("alice")
+        bob.login("bob")
+        carol.login("carol", acks=True)
+        for _ in range(200):
+            alice.send("carol", b"x")
+
+        def fullest():
+            alice.send("bob", bytes(32768))
+            users = http_.json("/api/slowest")["users"]
+            return users[0]["output_bytes"] > 0 and users
+
+        users = eventually(fullest, "output of bob waits", SECONDS, 0)
+        check_equal([user["user"] for user in users], ["bob", "carol"], "the slowest first")
+        check_equal(users[1]["inbox_messages"], 200, "the inbox of carol")
+        check(users[0]["since_ms"] > 0, "since when bob is here")
+        samples, _ = http_.scrape()
+        check(samples[("usher_output_bytes", ())] >= users[0]["output_bytes"], "the reading")
+        check_equal(samples[("usher_inbox_messages", ())], 200, "the inboxes of all")
+        bob.drop()
+        eventually(lambda: http_.scrape()[0][("usher_output_bytes", ())] == 0, "given back", SECONDS)
+
+
 def scene_services():
     with Broker(ENDPOINT) as broker, Client(broker) as alice:
         http_ = Http(broker)
@@ -535,7 +563,7 @@ def scene_starts():
 
 
 if __name__ == "__main__":
-    play(scene_routes, scene_services, scene_console, scene_tokens,
+    play(scene_routes, scene_slowest, scene_services, scene_console, scene_tokens,
          scene_nobody_changes_without_a_token, scene_hosts, scene_commands, scene_scrape,
          scene_dashboard_and_alerts, scene_hostile, scene_many_connections, scene_store_failure,
          scene_stop, scene_starts)
