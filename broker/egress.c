@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "actors/push.h"
 #include "base/check.h"
 #include "broker/parts.h"
 #include "client.pb-c.h"
@@ -83,21 +84,22 @@ static void perform_push_all(struct broker *broker, struct runner *runner, struc
 {
     uint32_t cursor = 0;
     actor_handle user;
+    struct push_run run;
+    int error = push_begin(&run, push_all_name(push), push_all_payload(push), turn->wall_ms,
+                           turn->now_ms, registry_count(broker->registry));
+    CHECK_DEBT(error == 0, "no memory for a push");
     while ((user = registry_next(broker->registry, &cursor)) != 0) {
         if (registry_actor(broker->registry, actor_slot(user))->behaviour != &user_behaviour)
             continue;
-        struct deliver_message *deliver = deliver_create(push_all_name(push),
-                                                         push_all_payload(push));
+        struct deliver_message *deliver = push_next(&run);
         CHECK_DEBT(deliver != NULL, "no memory for a push");
-        deliver->from_service = true;
-        deliver->time_ms = turn->wall_ms;
-        deliver->arrived_ms = turn->now_ms;
         if (scheduler_post(broker->scheduler, runner, user, &deliver->header,
                            broker->settings.mailbox_messages_max) == 0)
             push->accepted++;
         else
             message_destroy(&deliver->header);
     }
+    push_end(&run);
     post(broker, runner, turn->self, &push->header);
 }
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "actors/instance_state.h"
+#include "actors/push.h"
 #include "base/check.h"
 #include "client.pb-c.h"
 #include "proto/link_frame.h"
@@ -299,20 +300,21 @@ static void push(struct instance *instance, struct submit *submit, uint32_t inde
 {
     struct command_result *result = &submit->results[index];
     result->push = true;
+    struct push_run run;
+    int error = push_begin(&run, bytes_of_text(instance->service),
+                           (struct bytes){push->payload.data, push->payload.len}, turn->wall_ms,
+                           turn->now_ms, (uint32_t)push->n_to);
+    CHECK_DEBT(error == 0, "no memory for a push");
     for (size_t i = 0; i < push->n_to; i++) {
-        struct deliver_message *message =
-            deliver_create(bytes_of_text(instance->service),
-                           (struct bytes){push->payload.data, push->payload.len});
+        struct deliver_message *message = push_next(&run);
         CHECK_DEBT(message != NULL, "no memory for a push");
         message->sender = turn->self;
         message->request = token_of(submit, index, (uint32_t)i);
         message->epoch_wanted = push->epoch;
-        message->from_service = true;
-        message->time_ms = turn->wall_ms;
-        message->arrived_ms = turn->now_ms;
         wait_for_one(submit, result);
         forward(turn, push->to[i], &message->header);
     }
+    push_end(&run);
 }
 
 static void push_all(struct instance *instance, struct submit *submit, uint32_t index,
