@@ -68,11 +68,16 @@ static struct thread *committer_thread(struct broker *broker)
     return &broker->threads[broker->io_count + broker->worker_count];
 }
 
+static unsigned thread_count(const struct broker *broker)
+{
+    return broker->io_count + broker->worker_count + 3;
+}
+
 static int make_threads(struct broker *broker)
 {
     broker->io_count = (unsigned)broker->options->threads_io;
     broker->worker_count = (unsigned)broker->options->threads_workers;
-    unsigned count = broker->io_count + broker->worker_count + 2;
+    unsigned count = thread_count(broker);
     broker->threads = calloc(count, sizeof(*broker->threads));
     broker->metrics = metrics_create(count);
     if (broker->threads == NULL || broker->metrics == NULL)
@@ -89,6 +94,9 @@ static int make_threads(struct broker *broker)
                                      .log = broker->log,
                                      .block = i};
     }
+    struct thread *nng = committer_thread(broker) + 1;
+    nng->runner.drains = true;
+    link_turns_init(broker, nng);
     return 0;
 }
 
@@ -208,9 +216,9 @@ void broker_dismantle(struct broker *broker)
         free_actors(broker);
     if (broker->store != NULL)
         store_close(broker->store);
-    for (unsigned i = 0;
-         broker->threads != NULL && i < broker->io_count + broker->worker_count + 2; i++)
+    for (unsigned i = 0; broker->threads != NULL && i < thread_count(broker); i++)
         turn_fini(&broker->threads[i].turn);
+    link_turns_fini(broker);
     free(broker->threads);
     log_set_metrics(broker->log, NULL);
     metrics_destroy(broker->metrics);

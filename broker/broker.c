@@ -231,6 +231,8 @@ static int set_up(struct broker *broker, const struct options *options, struct l
         failed = scheduler_start(broker->scheduler, broker->worker_count, prepare_worker);
     if (failed == 0)
         failed = net_start(broker->net);
+    if (failed == 0)
+        link_turns_set_open(broker, true);
     return failed;
 }
 
@@ -239,6 +241,8 @@ static void halt(struct broker *broker)
 {
     if (broker->net != NULL)
         net_stop(broker->net);
+    if (broker->link_turns.thread != NULL)
+        link_turns_set_open(broker, false);
     broker_halt(broker);
 }
 
