@@ -3,7 +3,6 @@
 
 #include <string.h>
 
-#include "actors/push.h"
 #include "base/check.h"
 
 /* Making the messages that carry names and payloads: one allocation, everything copied once. */
@@ -22,21 +21,6 @@ void text_copy(char *to, size_t room, struct bytes from)
         size--;
     put((uint8_t *)to, (struct bytes){from.data, size});
     to[size] = '\0';
-}
-
-struct bytes deliver_name(const struct deliver_message *message)
-{
-    const struct push_body *body = push_body_of(message);
-    const uint8_t *name = body != NULL ? body->tail + body->name_at : message->bytes;
-    return (struct bytes){name, message->name_size};
-}
-
-struct bytes deliver_payload(const struct deliver_message *message)
-{
-    const struct push_body *body = push_body_of(message);
-    const uint8_t *payload =
-        body != NULL ? body->tail + body->payload_at : message->bytes + message->name_size;
-    return (struct bytes){payload, message->payload_size};
 }
 
 struct deliver_message *deliver_create(struct bytes name, struct bytes payload)

@@ -119,8 +119,23 @@ struct deliver_message {
     uint8_t bytes[]; /* name, payload; nothing when they are in a push_body (push.h) */
 };
 
-struct bytes deliver_name(const struct deliver_message *message);
-struct bytes deliver_payload(const struct deliver_message *message);
+/* push.c: of a message that shares them. */
+struct bytes push_name(const struct deliver_message *message);
+struct bytes push_payload(const struct deliver_message *message);
+
+static inline struct bytes deliver_name(const struct deliver_message *message)
+{
+    if (!message_is_plain(&message->header))
+        return push_name(message);
+    return (struct bytes){message->bytes, message->name_size};
+}
+
+static inline struct bytes deliver_payload(const struct deliver_message *message)
+{
+    if (!message_is_plain(&message->header))
+        return push_payload(message);
+    return (struct bytes){message->bytes + message->name_size, message->payload_size};
+}
 
 /* NULL without memory. */
 struct deliver_message *deliver_create(struct bytes name, struct bytes payload);

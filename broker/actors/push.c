@@ -33,6 +33,18 @@ static struct push_body *body_create(const struct message_fields *fields)
     return body;
 }
 
+struct bytes push_name(const struct deliver_message *message)
+{
+    const struct push_body *body = push_body_of(message);
+    return (struct bytes){body->tail + body->name_at, message->name_size};
+}
+
+struct bytes push_payload(const struct deliver_message *message)
+{
+    const struct push_body *body = push_body_of(message);
+    return (struct bytes){body->tail + body->payload_at, message->payload_size};
+}
+
 int push_begin(struct push_run *run, struct bytes service, struct bytes payload,
                uint64_t time_ms, uint64_t arrived_ms, uint32_t receivers)
 {

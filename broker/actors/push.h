@@ -17,7 +17,9 @@ struct push_body {
 /* NULL: the message has name and payload itself. */
 static inline const struct push_body *push_body_of(const struct deliver_message *message)
 {
-    return (const struct push_body *)message_shared(&message->header);
+    return message_is_plain(&message->header)
+               ? NULL
+               : (const struct push_body *)message_shared(&message->header);
 }
 
 /* Makes the messages of one push. Any thread, one at a time. */

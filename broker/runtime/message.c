@@ -41,7 +41,7 @@ void *message_create(uint16_t kind, size_t size)
 
 bool message_is_of_block(const struct message *message)
 {
-    return message->flags != 0 && message->flags != HOLDING;
+    return !message_is_plain(message) && message->flags != HOLDING;
 }
 
 static struct message_block *block_of(const struct message *message)
@@ -53,7 +53,7 @@ static struct message_block *block_of(const struct message *message)
 struct shared *message_shared(const struct message *message)
 {
     struct shared *shared;
-    if (message->flags == 0)
+    if (message_is_plain(message))
         return NULL;
     if (message->flags != HOLDING)
         return block_of(message)->shared;
@@ -77,7 +77,8 @@ void message_destroy(struct message *message)
         block_leave(block_of(message), 1);
         return;
     }
-    shared_release(message_shared(message));
+    if (!message_is_plain(message))
+        shared_release(message_shared(message));
     free(message);
 }
 

@@ -45,6 +45,12 @@ void shared_release(struct shared *shared);
 /* A message of its own that holds `shared` as well. NULL without memory. */
 void *message_create_holding(uint16_t kind, size_t size, struct shared *shared);
 
+/* The usual message: an allocation of its own that holds nothing. */
+static inline bool message_is_plain(const struct message *message)
+{
+    return message->flags == 0;
+}
+
 /* What the message holds, as long as it lives; NULL: nothing. */
 struct shared *message_shared(const struct message *message);
 
