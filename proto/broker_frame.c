@@ -77,7 +77,7 @@ static uint8_t *envelope_put(uint8_t *at, size_t envelope_bytes, uint64_t id, un
     return at + varint_write(at, body_bytes);
 }
 
-size_t broker_frame_tail_size(const struct message_fields *m)
+static size_t tail_size(const struct message_fields *m)
 {
     return run_size(m->from) + run_size(m->service) + run_size(m->payload) +
            number_size(m->time_ms);
@@ -91,6 +91,11 @@ static uint8_t *tail_put(uint8_t *at, const struct message_fields *m)
     return number_put(at, 5, m->time_ms);
 }
 
+size_t broker_frame_tail_size(const struct message_fields *m)
+{
+    return tail_size(m);
+}
+
 void broker_frame_tail_write(uint8_t *to, const struct message_fields *m)
 {
     tail_put(to, m);
@@ -98,7 +103,7 @@ void broker_frame_tail_write(uint8_t *to, const struct message_fields *m)
 
 static size_t message_body_size(const struct message_fields *m)
 {
-    return number_size(m->seq) + broker_frame_tail_size(m) + number_size(m->redelivered);
+    return number_size(m->seq) + tail_size(m) + number_size(m->redelivered);
 }
 
 size_t broker_frame_message_size(const struct message_fields *m)
