@@ -69,11 +69,16 @@ static struct thread *committer_thread(struct broker *broker)
     return &broker->threads[broker->io_count + broker->worker_count];
 }
 
+static unsigned thread_count(const struct broker *broker)
+{
+    return broker->io_count + broker->worker_count + 3;
+}
+
 static int make_threads(struct broker *broker)
 {
     broker->io_count = (unsigned)broker->options->threads_io;
     broker->worker_count = (unsigned)broker->options->threads_workers;
-    unsigned count = broker->io_count + broker->worker_count + 2;
+    unsigned count = thread_count(broker);
     broker->threads = calloc(count, sizeof(*broker->threads));
     broker->metrics = metrics_create(count);
     broker->traces = traces_create();
@@ -92,6 +97,9 @@ static int make_threads(struct broker *broker)
                                      .traces = broker->traces,
                                      .block = i};
     }
+    struct thread *nng = committer_thread(broker) + 1;
+    nng->runner.drains = true;
+    link_turns_init(broker, nng);
     return 0;
 }
 
@@ -220,9 +228,9 @@ void broker_dismantle(struct broker *broker)
         free_actors(broker);
     if (broker->store != NULL)
         store_close(broker->store);
-    for (unsigned i = 0;
-         broker->threads != NULL && i < broker->io_count + broker->worker_count + 2; i++)
+    for (unsigned i = 0; broker->threads != NULL && i < thread_count(broker); i++)
         turn_fini(&broker->threads[i].turn);
+    link_turns_fini(broker);
     free(broker->threads);
     memory_close();
     log_set_metrics(broker->log, NULL);

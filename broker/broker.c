@@ -215,6 +215,8 @@ static int set_up(struct broker *broker, const struct options *options, struct l
         failed = net_start(broker->net);
     if (failed == 0)
         failed = admin_glue_start(broker->admin, error);
+    if (failed == 0)
+        link_turns_set_open(broker, true);
     return failed;
 }
 
@@ -224,6 +226,8 @@ static void halt(struct broker *broker)
     admin_glue_stop(broker->admin);
     if (broker->net != NULL)
         net_stop(broker->net);
+    if (broker->link_turns.thread != NULL)
+        link_turns_set_open(broker, false);
     broker_halt(broker);
 }
 

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "actors/push.h"
 #include "base/check.h"
 #include "base/memory.h"
 #include "broker/parts.h"
@@ -89,16 +90,15 @@ static void perform_push_all(struct broker *broker, struct runner *runner, struc
 {
     uint32_t cursor = 0;
     actor_handle user;
+    struct push_run run;
+    MEMORY_MUST(push_begin(&run, push_all_name(push), push_all_payload(push), turn->wall_ms,
+                           turn->now_ms, registry_count(broker->registry)) == 0, "a push");
     while ((user = registry_next(broker->registry, &cursor)) != 0) {
         if (registry_actor(broker->registry, actor_slot(user))->behaviour != &user_behaviour)
             continue;
-        struct deliver_message *deliver = deliver_create(push_all_name(push),
-                                                         push_all_payload(push));
+        struct deliver_message *deliver = push_next(&run);
         if (deliver == NULL)
             continue; /* not accepted, as with a full mailbox */
-        deliver->from_service = true;
-        deliver->time_ms = turn->wall_ms;
-        deliver->arrived_ms = turn->now_ms;
         if (memory_level() != MEMORY_FULL &&
             scheduler_post(broker->scheduler, runner, user, &deliver->header,
                            broker->settings.mailbox_messages_max) == 0)
@@ -106,6 +106,7 @@ static void perform_push_all(struct broker *broker, struct runner *runner, struc
         else
             message_destroy(&deliver->header);
     }
+    push_end(&run);
     post(broker, runner, turn->self, &push->header);
 }
 

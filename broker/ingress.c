@@ -554,12 +554,14 @@ static uint64_t on_request(void *context, uint64_t exchange, struct bytes frame)
     message->exchange = exchange;
     message->size = (uint32_t)frame.size;
     memcpy(message->bytes, frame.data, frame.size);
-    if (scheduler_post(broker->scheduler, NULL, target, &message->header, 0) != 0) {
+    struct runner *runner = link_turns_begin(broker);
+    if (scheduler_post(broker->scheduler, runner, target, &message->header, 0) != 0) {
         message_destroy(&message->header);
         refuse_link(broker, exchange, USHER__V1__REFUSED__CODE__STALE_LINK,
                     "this link is gone; say Hello again");
-        return 0;
+        target = 0;
     }
+    link_turns_end(broker, runner);
     return target;
 }
 

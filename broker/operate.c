@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "actors/tracing.h"
-#include "base/check.h"
+#include "base/memory.h"
 #include "broker/parts.h"
 #include "proto/varint.h"
 
@@ -34,9 +34,8 @@ static bool add_line(void *context, const char *line, size_t size)
     run->full = head_size + size + LINE_OVERHEAD > run->room;
     if (run->full)
         return false;
-    CHECK_DEBT(buffer_append(&run->list, head, head_size) == 0 &&
-                   buffer_append(&run->list, line, size) == 0,
-               "no memory for lines");
+    MEMORY_MUST(buffer_append(&run->list, head, head_size) == 0, "lines");
+    MEMORY_MUST(buffer_append(&run->list, line, size) == 0, "lines");
     run->room -= head_size + size;
     return true;
 }
@@ -50,11 +49,10 @@ static void pack_lines(struct buffer *out, struct line_run *run, uint32_t code, 
     size_t size = 1 + varint_write(tail + 1, next);
     tail[size++] = MORE_TAG;
     tail[size++] = run->full;
-    CHECK_DEBT(buffer_append(&run->list, tail, size) == 0, "no memory for lines");
+    MEMORY_MUST(buffer_append(&run->list, tail, size) == 0, "lines");
     size_t head_size = 3 + varint_write(head + 3, run->list.size);
-    CHECK_DEBT(buffer_append(out, head, head_size) == 0 &&
-                   buffer_append(out, run->list.data, run->list.size) == 0,
-               "no memory for lines");
+    MEMORY_MUST(buffer_append(out, head, head_size) == 0, "lines");
+    MEMORY_MUST(buffer_append(out, run->list.data, run->list.size) == 0, "lines");
     buffer_fini(&run->list);
 }
 
@@ -62,7 +60,7 @@ static void pack_code(struct buffer *out, uint32_t code)
 {
     enum { CODE_TAG = 1 << 3 };
     uint8_t bytes[2] = {CODE_TAG, (uint8_t)code};
-    CHECK_DEBT(buffer_append(out, bytes, sizeof(bytes)) == 0, "no memory for a result");
+    MEMORY_MUST(buffer_append(out, bytes, sizeof(bytes)) == 0, "a result");
 }
 
 static bool may_change(struct broker *broker, ProtobufCBinaryData token, struct buffer *out)
@@ -89,9 +87,9 @@ static void reload(struct broker *broker, const Usher__V1__Reload *asked, size_t
 {
     if (!may_change(broker, asked->token, out))
         return;
-    struct reload_report *report = malloc(sizeof(*report));
+    struct reload_report *report;
     struct line_run run = {.room = room};
-    CHECK_DEBT(report != NULL, "no memory for a reload");
+    MEMORY_MUST((report = malloc(sizeof(*report))) != NULL, "a reload");
     int failed = broker_reload(broker, report);
     reload_lines(broker, report, add_line, &run);
     pack_lines(out, &run,
@@ -122,7 +120,6 @@ int broker_trace(struct broker *broker, const char *user, uint32_t seconds, uint
     if (error != 0)
         return error;
     struct trace_message *message = message_create(MESSAGE_TRACE, sizeof(*message));
-    CHECK_DEBT(message != NULL, "no memory for a trace");
     message->slot = slot;
     error = scheduler_post(broker->scheduler, NULL, actor, &message->header, 0);
     if (error == 0)

@@ -32,6 +32,13 @@ struct thread {
 };
 
 struct admin_glue;
+/* Where nng's threads run turns (link_turns.c). */
+struct link_turns {
+    pthread_mutex_t lock;
+    struct thread *thread; /* whoever has the lock */
+    bool open;
+};
+
 struct admission;
 struct committer;
 struct queries;
@@ -72,7 +79,9 @@ struct broker {
     struct counters counters;
     struct passed_sockets passed;
     unsigned io_count, worker_count;
-    struct thread *threads; /* I/O threads, workers, committer, and one for everybody else */
+    struct link_turns link_turns;
+    /* I/O threads, workers, committer, nng's threads, and one for everybody else */
+    struct thread *threads;
     struct net_events net_events;
     struct link_events link_events;
     struct admin_glue *admin; /* NULL without admin.listen; see admin_glue.h */
@@ -139,6 +148,21 @@ void ingress_wire(struct broker *broker);
 /* Posts a login or resume to the user's actor, making it for a login; takes the message. False:
  * it was answered, the connection stays unbound. */
 bool ingress_attach(struct broker *broker, struct runner *runner, struct attach_message *attach);
+
+/* --- link_turns.c ------------------------------------------------------------------------------ */
+
+/* Closed at first. */
+void link_turns_init(struct broker *broker, struct thread *thread);
+void link_turns_fini(struct broker *broker);
+
+/* Once it is closed no thread of nng's runs a turn, nor will; waits for the one that does. */
+void link_turns_set_open(struct broker *broker, bool open);
+
+/* A runner to post with, or NULL: post without one. Never blocks. */
+struct runner *link_turns_begin(struct broker *broker);
+
+/* Runs what is listed; NULL is nothing. */
+void link_turns_end(struct broker *broker, struct runner *runner);
 
 /* --- admission.c ------------------------------------------------------------------------------- */
 

@@ -77,10 +77,33 @@ static uint8_t *envelope_put(uint8_t *at, size_t envelope_bytes, uint64_t id, un
     return at + varint_write(at, body_bytes);
 }
 
+static size_t tail_size(const struct message_fields *m)
+{
+    return run_size(m->from) + run_size(m->service) + run_size(m->payload) +
+           number_size(m->time_ms);
+}
+
+static uint8_t *tail_put(uint8_t *at, const struct message_fields *m)
+{
+    at = run_put(at, 2, m->from);
+    at = run_put(at, 3, m->service);
+    at = run_put(at, 4, m->payload);
+    return number_put(at, 5, m->time_ms);
+}
+
+size_t broker_frame_tail_size(const struct message_fields *m)
+{
+    return tail_size(m);
+}
+
+void broker_frame_tail_write(uint8_t *to, const struct message_fields *m)
+{
+    tail_put(to, m);
+}
+
 static size_t message_body_size(const struct message_fields *m)
 {
-    return number_size(m->seq) + run_size(m->from) + run_size(m->service) + run_size(m->payload) +
-           number_size(m->time_ms) + number_size(m->redelivered);
+    return number_size(m->seq) + tail_size(m) + number_size(m->redelivered);
 }
 
 size_t broker_frame_message_size(const struct message_fields *m)
@@ -98,11 +121,24 @@ int broker_frame_message(struct buffer *out, const struct message_fields *m)
         return -ENOMEM;
     uint8_t *at = envelope_put(start, envelope_bytes, 0, MESSAGE_NUMBER, body_bytes);
     at = number_put(at, 1, m->seq);
-    at = run_put(at, 2, m->from);
-    at = run_put(at, 3, m->service);
-    at = run_put(at, 4, m->payload);
-    at = number_put(at, 5, m->time_ms);
+    at = tail_put(at, m);
     at = number_put(at, 6, m->redelivered);
+    out->size += (size_t)(at - start);
+    return 0;
+}
+
+int broker_frame_message_of(struct buffer *out, uint64_t seq, struct bytes tail, bool redelivered)
+{
+    size_t body_bytes = number_size(seq) + tail.size + number_size(redelivered);
+    size_t envelope_bytes = envelope_size(0, body_bytes);
+    uint8_t *start = buffer_reserve(out, varint_size(envelope_bytes) + envelope_bytes);
+    if (start == NULL)
+        return -ENOMEM;
+    uint8_t *at = envelope_put(start, envelope_bytes, 0, MESSAGE_NUMBER, body_bytes);
+    at = number_put(at, 1, seq);
+    if (tail.size > 0)
+        memcpy(at, tail.data, tail.size);
+    at = number_put(at + tail.size, 6, redelivered);
     out->size += (size_t)(at - start);
     return 0;
 }

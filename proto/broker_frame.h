@@ -26,6 +26,12 @@ size_t broker_frame_message_size(const struct message_fields *m);
 
 int broker_frame_message(struct buffer *out, const struct message_fields *m);
 
+/* The same in two steps, for a message that many get: its tail, which is every field but seq and
+ * redelivered, is written once (`to` has room for its size), and then becomes each one's frame. */
+size_t broker_frame_tail_size(const struct message_fields *m);
+void broker_frame_tail_write(uint8_t *to, const struct message_fields *m);
+int broker_frame_message_of(struct buffer *out, uint64_t seq, struct bytes tail, bool redelivered);
+
 struct welcome_fields {
     uint64_t epoch;
     struct bytes secret;

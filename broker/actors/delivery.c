@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdlib.h>
 
+#include "actors/push.h"
 #include "actors/tracing.h"
 #include "base/memory.h"
 #include "proto/broker_frame.h"
@@ -15,6 +16,14 @@
 
 static size_t append_frame(struct turn *turn, const struct deliver_message *message)
 {
+    size_t offset = turn->out.size;
+    const struct push_body *body = push_body_of(message);
+    if (body != NULL) {
+        struct bytes tail = {body->tail, body->tail_size};
+        MEMORY_MUST(broker_frame_message_of(&turn->out, message->seq, tail,
+                                            message->redelivered) == 0, "a message");
+        return offset;
+    }
     struct message_fields fields = {
         .seq = message->seq,
         .payload = deliver_payload(message),
@@ -25,7 +34,6 @@ static size_t append_frame(struct turn *turn, const struct deliver_message *mess
         fields.service = deliver_name(message);
     else
         fields.from = deliver_name(message);
-    size_t offset = turn->out.size;
     MEMORY_MUST(broker_frame_message(&turn->out, &fields) == 0, "a message");
     return offset;
 }
@@ -59,17 +67,25 @@ static void deliver_done(struct session *session, struct turn *turn,
     message_destroy(&message->header);
 }
 
+/* As the largest frame that it can become: under the next seq, redelivered. */
+static bool is_too_large(const struct session *session, const struct deliver_message *message,
+                         uint32_t frame_bytes_max)
+{
+    if (message->payload_size + 128u <= frame_bytes_max)
+        return false;
+    struct message_fields fields = {.seq = session->next_seq, .from = deliver_name(message),
+                                    .payload = deliver_payload(message),
+                                    .time_ms = message->time_ms, .redelivered = true};
+    return broker_frame_message_size(&fields) > frame_bytes_max;
+}
+
 static uint16_t refusal(struct session *session, const struct deliver_message *message,
                         struct turn *turn)
 {
     const struct settings *settings = turn->settings;
     if (session->status == SESSION_NONE)
         return USHER__V1__ERROR__CODE__NOT_ONLINE;
-    struct message_fields fields = {.seq = session->next_seq, .from = deliver_name(message),
-                                    .payload = deliver_payload(message),
-                                    .time_ms = message->time_ms, .redelivered = true};
-    if (message->payload_size + 128u > settings->frame_bytes_max &&
-        broker_frame_message_size(&fields) > settings->frame_bytes_max) {
+    if (is_too_large(session, message, settings->frame_bytes_max)) {
         turn_count(turn, METRIC_errors_too_large, 1);
         return USHER__V1__ERROR__CODE__TOO_LARGE;
     }
@@ -125,7 +141,7 @@ void session_deliver(struct session *session, struct deliver_message *message, s
 
 void session_keep(struct session *session, struct deliver_message *message)
 {
-    inbox_push(inbox_of(session), message);
+    inbox_push(inbox_of(session), push_keep(message));
 }
 
 void session_acknowledge(struct session *session, struct turn *turn, uint64_t seq)

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "actors/instance_state.h"
+#include "actors/push.h"
 #include "base/check.h"
 #include "base/memory.h"
 #include "client.pb-c.h"
@@ -300,20 +301,20 @@ static void push(struct instance *instance, struct submit *submit, uint32_t inde
 {
     struct command_result *result = &submit->results[index];
     result->push = true;
+    struct push_run run;
+    struct bytes payload = {push->payload.data, push->payload.len};
+    MEMORY_MUST(push_begin(&run, bytes_of_text(instance->service), payload, turn->wall_ms,
+                           turn->now_ms, (uint32_t)push->n_to) == 0, "a push");
     for (size_t i = 0; i < push->n_to; i++) {
         struct deliver_message *message;
-        struct bytes payload = {push->payload.data, push->payload.len};
-        MEMORY_MUST((message = deliver_create(bytes_of_text(instance->service), payload)) != NULL,
-                    "a push");
+        MEMORY_MUST((message = push_next(&run)) != NULL, "a push");
         message->sender = turn->self;
         message->request = token_of(submit, index, (uint32_t)i);
         message->epoch_wanted = push->epoch;
-        message->from_service = true;
-        message->time_ms = turn->wall_ms;
-        message->arrived_ms = turn->now_ms;
         wait_for_one(submit, result);
         forward(turn, push->to[i], &message->header);
     }
+    push_end(&run);
 }
 
 static void push_all(struct instance *instance, struct submit *submit, uint32_t index,

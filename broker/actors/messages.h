@@ -112,30 +112,39 @@ struct writable_message {
 /* A message for a user's inbox; also what the inbox keeps. */
 struct deliver_message {
     struct message header;
-    actor_handle sender; /* gets the MESSAGE_RESULT, if `request` is not 0 */
-    uint64_t sender_epoch;
-    uint64_t request;
-    uint64_t epoch_wanted; /* 0: any */
-    uint64_t time_ms;
-    uint64_t arrived_ms; /* monotonic */
-    uint64_t seq;        /* given by the receiver */
+    /* What an acknowledgement looks at, together: by then the message has left the caches. */
+    uint64_t seq; /* given by the receiver */
+    uint32_t payload_size;
+    uint8_t name_size;
     bool until_delivered;
     bool from_service;
     bool redelivered;
     bool sent; /* to the present connection or an earlier one */
-    uint8_t name_size;
     uint32_t stamp_us; /* when its frame was read; 0: not timed */
-    uint32_t payload_size;
-    uint8_t bytes[]; /* name, payload */
+    uint64_t arrived_ms; /* monotonic */
+    uint64_t time_ms;
+    actor_handle sender; /* gets the MESSAGE_RESULT, if `request` is not 0 */
+    uint64_t sender_epoch;
+    uint64_t request;
+    uint64_t epoch_wanted; /* 0: any */
+    uint8_t bytes[]; /* name, payload; nothing when they are in a push_body (push.h) */
 };
+
+/* push.c: of a message that shares them. */
+struct bytes push_name(const struct deliver_message *message);
+struct bytes push_payload(const struct deliver_message *message);
 
 static inline struct bytes deliver_name(const struct deliver_message *message)
 {
+    if (!message_is_plain(&message->header))
+        return push_name(message);
     return (struct bytes){message->bytes, message->name_size};
 }
 
 static inline struct bytes deliver_payload(const struct deliver_message *message)
 {
+    if (!message_is_plain(&message->header))
+        return push_payload(message);
     return (struct bytes){message->bytes + message->name_size, message->payload_size};
 }
 

@@ -1,10 +1,34 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "runtime/message.h"
 
+#include <stdalign.h>
+#include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/check.h"
 #include "base/memory.h"
+
+/* One allocation for each message, and message_destroy frees it. `flags` says when it is otherwise:
+ *
+ *   0            the message is the allocation
+ *   HOLDING      so it is, and its last bytes are a pointer to what it holds
+ *   1 and more   message number flags - 1 of a block, whose beginning is found from there
+ *
+ * A block is one allocation instead of hundreds that all threads would fight malloc for: they are
+ * made together and gone soon after each other. Whoever keeps such a message for long must copy it
+ * (message_create_holding), or the whole block stays. The counts are lowered with release and
+ * acquire, so that whoever frees has seen what the others did. */
+
+enum { HOLDING = UINT16_MAX };
+
+struct message_block {
+    _Atomic uint32_t left; /* messages that live or may still be made */
+    uint32_t count, made;
+    size_t message_bytes;
+    struct shared *shared;
+    alignas(struct message) uint8_t messages[];
+};
 
 void *message_create(uint16_t kind, size_t size)
 {
@@ -21,9 +45,121 @@ void *message_create(uint16_t kind, size_t size)
     return message;
 }
 
+bool message_is_of_block(const struct message *message)
+{
+    return !message_is_plain(message) && message->flags != HOLDING;
+}
+
+static struct message_block *block_of(const struct message *message)
+{
+    const uint8_t *first = (const uint8_t *)message - (message->flags - 1u) * (size_t)message->size;
+    return (struct message_block *)(first - offsetof(struct message_block, messages));
+}
+
+struct shared *message_shared(const struct message *message)
+{
+    struct shared *shared;
+    if (message_is_plain(message))
+        return NULL;
+    if (message->flags != HOLDING)
+        return block_of(message)->shared;
+    memcpy(&shared, (const uint8_t *)message + message->size, sizeof(shared));
+    return shared;
+}
+
+static size_t block_bytes(uint32_t count, size_t message_bytes)
+{
+    return sizeof(struct message_block) + count * message_bytes;
+}
+
+static void block_leave(struct message_block *block, uint32_t count)
+{
+    if (atomic_fetch_sub_explicit(&block->left, count, memory_order_acq_rel) != count)
+        return;
+    shared_release(block->shared);
+    memory_account(-(int64_t)block_bytes(block->count, block->message_bytes));
+    free(block);
+}
+
 void message_destroy(struct message *message)
 {
-    if (message != NULL)
-        memory_account(-(int64_t)message->size);
+    if (message == NULL)
+        return;
+    if (message_is_of_block(message)) {
+        block_leave(block_of(message), 1);
+        return;
+    }
+    struct shared *shared = message_shared(message);
+    memory_account(-(int64_t)(message->size + (shared != NULL ? sizeof(shared) : 0)));
+    shared_release(shared);
     free(message);
+}
+
+void *shared_create(size_t size)
+{
+    CHECK(size >= sizeof(struct shared) && size <= UINT32_MAX);
+    struct shared *shared = malloc(size);
+    if (shared == NULL)
+        return NULL;
+    atomic_init(&shared->holders, 1);
+    shared->size = (uint32_t)size;
+    memory_account((int64_t)size);
+    return shared;
+}
+
+static void hold(struct shared *shared)
+{
+    atomic_fetch_add_explicit(&shared->holders, 1, memory_order_relaxed); /* the caller holds it */
+}
+
+void shared_release(struct shared *shared)
+{
+    if (shared == NULL ||
+        atomic_fetch_sub_explicit(&shared->holders, 1, memory_order_acq_rel) != 1)
+        return;
+    memory_account(-(int64_t)shared->size);
+    free(shared);
+}
+
+void *message_create_holding(uint16_t kind, size_t size, struct shared *shared)
+{
+    struct message *message = message_create(kind, size + sizeof(shared));
+    if (message == NULL)
+        return NULL;
+    message->size = (uint32_t)size;
+    message->flags = HOLDING;
+    memcpy((uint8_t *)message + size, &shared, sizeof(shared));
+    hold(shared);
+    return message;
+}
+
+struct message_block *message_block_create(uint32_t count, size_t size, struct shared *shared)
+{
+    CHECK(count <= MESSAGE_BLOCK_MAX && size >= sizeof(struct message) &&
+          size % alignof(struct message) == 0);
+    struct message_block *block = malloc(block_bytes(count, size));
+    if (block == NULL)
+        return NULL;
+    memory_account((int64_t)block_bytes(count, size));
+    *block = (struct message_block){.count = count, .message_bytes = size, .shared = shared};
+    atomic_init(&block->left, count + 1); /* one for whoever makes them */
+    hold(shared);
+    return block;
+}
+
+void *message_block_next(struct message_block *block, uint16_t kind)
+{
+    if (block->made == block->count)
+        return NULL;
+    struct message *message =
+        (struct message *)(block->messages + block->made * block->message_bytes);
+    *message = (struct message){.kind = kind, .size = (uint32_t)block->message_bytes};
+    message->flags = (uint16_t)++block->made;
+    return message;
+}
+
+void message_block_close(struct message_block *block)
+{
+    if (block != NULL)
+        block_leave(block, block->count - block->made + 1);
 }

@@ -5,8 +5,13 @@
 /* What actors get: a header and, behind it, whatever its kind says, in one allocation.
  *
  * A message has one owner: whoever made it, then the mailbox that took it, then the turn that
- * received it. It is flat (no pointers to other allocations), so dropping one is one free. */
+ * received it. It is flat (no pointers to other allocations), so dropping one is one free.
+ *
+ * The exception is what many are told at once. They hold one *shared* run of bytes, counted, and
+ * are made by the hundred in a *block*, which is freed with its last message. For their owners they
+ * are messages like any other; only message_shared tells them apart. */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -14,8 +19,8 @@ struct message {
     struct message *next; /* of the queue that owns it */
     uint32_t generation;  /* of the actor it was posted to; see actor.h */
     uint16_t kind;        /* numbers are the behaviours' (actors/messages.h) */
-    uint16_t flags;
-    uint32_t size; /* of the whole allocation */
+    uint16_t flags;       /* message.c's own: where it lives */
+    uint32_t size;        /* of the whole message */
 };
 
 /* Events are small and go between the parts of the broker: nobody can be refused for them. */
@@ -24,6 +29,50 @@ enum { MESSAGE_SMALL_BYTES = 512 };
 /* Only the header is set. NULL without memory, but never for MESSAGE_SMALL_BYTES or less (see
  * MEMORY_MUST). `size` counts the header. Counts as held (base/memory.h) until it is destroyed. */
 void *message_create(uint16_t kind, size_t size);
+
+/* Any thread. NULL is nothing. */
 void message_destroy(struct message *message);
+
+/* --- bytes that many messages hold -------------------------------------------------------------- */
+
+/* The beginning of the allocation; not written any more once a second one holds it. */
+struct shared {
+    _Atomic uint32_t holders;
+    uint32_t size; /* of the whole; set once */
+};
+
+/* Held once, by the caller. Only the beginning is set. NULL without memory. */
+void *shared_create(size_t size);
+
+/* Any thread; NULL is nothing. The last one frees. */
+void shared_release(struct shared *shared);
+
+/* A message of its own that holds `shared` as well. NULL without memory. */
+void *message_create_holding(uint16_t kind, size_t size, struct shared *shared);
+
+/* The usual message: an allocation of its own that holds nothing. */
+static inline bool message_is_plain(const struct message *message)
+{
+    return message->flags == 0;
+}
+
+/* What the message holds, as long as it lives; NULL: nothing. */
+struct shared *message_shared(const struct message *message);
+
+/* --- many messages at once ---------------------------------------------------------------------- */
+
+enum { MESSAGE_BLOCK_MAX = 256 };
+
+/* Room for `count` messages (at most MESSAGE_BLOCK_MAX) of `size` bytes, a multiple of 8, which hold
+ * `shared`. NULL without memory. One thread makes them; each may go to another. */
+struct message_block *message_block_create(uint32_t count, size_t size, struct shared *shared);
+
+/* The next one, as from message_create; NULL when all are made. */
+void *message_block_next(struct message_block *block, uint16_t kind);
+
+bool message_is_of_block(const struct message *message);
+
+/* No more will be made. The block is freed with the last message. NULL is nothing. */
+void message_block_close(struct message_block *block);
 
 #endif

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "actors/push.h"
 #include "proto/broker_frame.h"
 #include "unit/actors/stage_user.h"
 
@@ -343,6 +344,33 @@ static void a_push_names_its_service(void **state)
     EXPECT(stage, "10 message 1 service=shop 'sale'");
 }
 
+/* What many share reads like what one gets, also when it is kept, comes again and is acknowledged. */
+static void a_push_to_many_reads_the_same(void **state)
+{
+    struct stage *stage = *state;
+    struct push_run run;
+    stage_login(stage, 10, true);
+    assert_int_equal(push_begin(&run, bytes_of_text("shop"), bytes_of_text("sale"),
+                                stage->wall_ms, stage->now_ms, 1000),
+                     0);
+    stage_receive(stage, &push_next(&run)->header);
+    EXPECT(stage, "10 message 1 service=shop 'sale'");
+    stage_detach(stage);
+    stage_receive(stage, &push_next(&run)->header);
+    push_end(&run);
+    EXPECT_NOTHING(stage);
+    assert_int_equal(stage->session.inbox->count, 2);
+    assert_int_equal(stage->session.inbox->bytes, 2 * strlen("shopsale"));
+    stage_resume(stage, 30, 0);
+    EXPECT(stage, "store RESUME RESUMED UNKNOWN epoch=1");
+    stage_commit(stage, 0);
+    EXPECT(stage, "30 welcomed", "30 welcome #1 epoch=1 COMPLETE next=1",
+           "30 message 1 service=shop 'sale' again", "30 message 2 service=shop 'sale'");
+    put_ack(stage, 2);
+    stage_play(stage, 30);
+    assert_null(stage->session.inbox);
+}
+
 /* Accepted was the final answer. When the message is given up later, nobody may be told again: the
  * id may name another Send by then, or the command that a Push was may have ended. */
 static void an_accepted_message_is_answered_once(void **state)
@@ -382,6 +410,7 @@ int main(void)
         stage_test(a_message_must_fit_a_frame),
         stage_test(a_push_is_for_one_epoch_or_any),
         stage_test(a_push_names_its_service),
+        stage_test(a_push_to_many_reads_the_same),
         stage_test(an_accepted_message_is_answered_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -45,9 +45,28 @@ enum {
     NUMBERS = sizeof(numbers) / sizeof(numbers[0])
 };
 
+/* The two ways to write a Message agree to the byte. */
+static void check_message_of_tail(const struct buffer *whole, const struct message_fields *fields)
+{
+    static uint8_t tail[20000];
+    struct buffer out = {0};
+    size_t size = broker_frame_tail_size(fields);
+    assert_true(size < sizeof(tail));
+    memset(tail, 0xee, sizeof(tail));
+    broker_frame_tail_write(tail, fields);
+    assert_int_equal(tail[size], 0xee);
+    assert_int_equal(broker_frame_message_of(&out, fields->seq, (struct bytes){tail, size},
+                                             fields->redelivered),
+                     0);
+    assert_int_equal(out.size, whole->size);
+    assert_memory_equal(out.data, whole->data, whole->size);
+    buffer_fini(&out);
+}
+
 static void check_message(struct buffer *out, const struct message_fields *fields)
 {
     assert_int_equal(broker_frame_message(out, fields), 0);
+    check_message_of_tail(out, fields);
     assert_int_equal(out->size, broker_frame_message_size(fields));
     Usher__V1__BrokerFrame *read = take(out);
     assert_int_equal(read->body_case, USHER__V1__BROKER_FRAME__BODY_MESSAGE);

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "runtime/message.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -35,11 +38,124 @@ static void the_smallest_is_a_header(void **state)
     message_destroy(NULL);
 }
 
+static unsigned holders(const struct shared *shared)
+{
+    return atomic_load(&shared->holders);
+}
+
+static void a_message_holds_what_it_was_given(void **state)
+{
+    struct shared *shared = shared_create(sizeof(*shared) + 100);
+    assert_int_equal(holders(shared), 1);
+    struct greeting *greeting = message_create_holding(3, sizeof(*greeting), shared);
+    memset(greeting->text, 'x', sizeof(greeting->text));
+    assert_int_equal(greeting->header.size, sizeof(*greeting));
+    assert_int_equal(greeting->header.kind, 3);
+    assert_ptr_equal(message_shared(&greeting->header), shared);
+    assert_int_equal(holders(shared), 2);
+    message_destroy(&greeting->header);
+    assert_int_equal(holders(shared), 1);
+    shared_release(shared);
+    shared_release(NULL);
+    struct message *plain = message_create(1, sizeof(*plain));
+    assert_null(message_shared(plain));
+    message_destroy(plain);
+}
+
+/* In every order of: the first goes, the second goes, no more are made. */
+static void a_block_lives_as_long_as_its_messages(void **state)
+{
+    static const char *const orders[] = {"12c", "21c", "1c2", "2c1", "c12", "c21"};
+    for (unsigned i = 0; i < sizeof(orders) / sizeof(orders[0]); i++) {
+        struct shared *shared = shared_create(sizeof(*shared));
+        struct message_block *block = message_block_create(3, sizeof(struct greeting), shared);
+        struct message *first = message_block_next(block, 1);
+        struct message *second = message_block_next(block, 2);
+        for (const char *step = orders[i]; *step != '\0'; step++) {
+            assert_int_equal(holders(shared), 2);
+            if (*step == '1')
+                message_destroy(first);
+            else if (*step == '2')
+                message_destroy(second);
+            else
+                message_block_close(block);
+        }
+        assert_int_equal(holders(shared), 1);
+        shared_release(shared);
+    }
+    message_block_close(NULL);
+}
+
+static void a_block_is_used_up(void **state)
+{
+    struct shared *shared = shared_create(sizeof(*shared));
+    struct message_block *block =
+        message_block_create(MESSAGE_BLOCK_MAX, sizeof(struct greeting), shared);
+    struct message *made[MESSAGE_BLOCK_MAX];
+    for (unsigned i = 0; i < MESSAGE_BLOCK_MAX; i++) {
+        made[i] = message_block_next(block, (uint16_t)i);
+        assert_non_null(made[i]);
+        memset(((struct greeting *)made[i])->text, (int)i, sizeof(((struct greeting *)0)->text));
+    }
+    assert_null(message_block_next(block, 0));
+    for (unsigned i = 0; i < MESSAGE_BLOCK_MAX; i++) {
+        assert_int_equal(made[i]->kind, i);
+        assert_int_equal(made[i]->size, sizeof(struct greeting));
+        assert_null(made[i]->next);
+        assert_int_equal((uint8_t)((struct greeting *)made[i])->text[39], (uint8_t)i);
+        assert_ptr_equal(message_shared(made[i]), shared);
+        message_destroy(made[i]);
+    }
+    message_block_close(block);
+    assert_int_equal(holders(shared), 1);
+    shared_release(shared);
+}
+
+enum { THREADS = 4, ROUNDS = 200 };
+
+static void *destroy_all(void *argument)
+{
+    struct message *message = argument;
+    while (message != NULL) {
+        struct message *next = message->next;
+        message_destroy(message);
+        message = next;
+    }
+    return NULL;
+}
+
+static void its_messages_end_on_many_threads(void **state)
+{
+    struct shared *shared = shared_create(sizeof(*shared));
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        struct message *lists[THREADS] = {NULL};
+        pthread_t threads[THREADS];
+        struct message_block *block =
+            message_block_create(16 * THREADS, sizeof(struct message), shared);
+        for (unsigned i = 0; i < 16 * THREADS; i++) {
+            struct message *message = message_block_next(block, 0);
+            message->next = lists[i % THREADS];
+            lists[i % THREADS] = message;
+        }
+        for (unsigned i = 0; i < THREADS; i++)
+            assert_int_equal(pthread_create(&threads[i], NULL, destroy_all, lists[i]), 0);
+        message_block_close(block);
+        for (unsigned i = 0; i < THREADS; i++)
+            pthread_join(threads[i], NULL);
+        assert_int_equal(holders(shared), 1);
+    }
+    shared_release(shared);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(only_the_header_is_set),
         cmocka_unit_test(the_smallest_is_a_header),
+        cmocka_unit_test(a_message_holds_what_it_was_given),
+        cmocka_unit_test(a_block_lives_as_long_as_its_messages),
+        cmocka_unit_test(a_block_is_used_up),
+        cmocka_unit_test(its_messages_end_on_many_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "actors/push.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "proto/broker_frame.h"
+
+enum { TIME_MS = 1700000, ARRIVED_MS = 77, MANY = 2 * MESSAGE_BLOCK_MAX + 3 };
+
+static struct push_run begin(const char *service, const char *payload, uint32_t receivers)
+{
+    struct push_run run;
+    assert_int_equal(push_begin(&run, bytes_of_text(service), bytes_of_text(payload), TIME_MS,
+                                ARRIVED_MS, receivers),
+                     0);
+    return run;
+}
+
+static void check(const struct deliver_message *message, const char *service, const char *payload)
+{
+    assert_non_null(message);
+    assert_int_equal(message->header.kind, MESSAGE_DELIVER);
+    assert_true(bytes_equal(deliver_name(message), bytes_of_text(service)));
+    assert_true(bytes_equal(deliver_payload(message), bytes_of_text(payload)));
+    assert_true(message->from_service && !message->redelivered && !message->until_delivered);
+    assert_int_equal(message->time_ms, TIME_MS);
+    assert_int_equal(message->arrived_ms, ARRIVED_MS);
+    assert_true(message->sender == 0 && message->request == 0 && message->epoch_wanted == 0);
+}
+
+/* The tail is what an encoder makes of the fields that the message tells. */
+static void check_tail(const struct deliver_message *message)
+{
+    const struct push_body *body = push_body_of(message);
+    struct message_fields fields = {.service = deliver_name(message),
+                                    .payload = deliver_payload(message),
+                                    .time_ms = message->time_ms};
+    uint8_t tail[600];
+    assert_non_null(body);
+    assert_int_equal(body->tail_size, broker_frame_tail_size(&fields));
+    assert_true(body->tail_size <= sizeof(tail));
+    broker_frame_tail_write(tail, &fields);
+    assert_memory_equal(body->tail, tail, body->tail_size);
+}
+
+static void many_share_one_payload(void **state)
+{
+    static struct deliver_message *messages[MANY];
+    struct push_run run = begin("shop", "sale", MANY);
+    for (unsigned i = 0; i < MANY; i++) {
+        messages[i] = push_next(&run);
+        check(messages[i], "shop", "sale");
+        check_tail(messages[i]);
+        messages[i]->seq = i; /* each is its receiver's own */
+        assert_ptr_equal(push_body_of(messages[i]), push_body_of(messages[0]));
+    }
+    push_end(&run);
+    for (unsigned i = 0; i < MANY; i++) {
+        assert_int_equal(messages[i]->seq, i);
+        message_destroy(&messages[i]->header);
+    }
+}
+
+static void one_has_it_to_himself(void **state)
+{
+    struct push_run run = begin("shop", "sale", 1);
+    for (unsigned i = 0; i < 2; i++) {
+        struct deliver_message *message = push_next(&run);
+        check(message, "shop", "sale");
+        assert_null(push_body_of(message));
+        assert_ptr_equal(push_keep(message), message);
+        message_destroy(&message->header);
+    }
+    push_end(&run);
+}
+
+static void more_may_come_than_were_expected(void **state)
+{
+    for (uint32_t expected = 0; expected < 4; expected += 2) {
+        struct push_run run = begin("shop", "sale", expected);
+        for (unsigned i = 0; i < 5; i++) {
+            struct deliver_message *message = push_next(&run);
+            check(message, "shop", "sale");
+            message_destroy(&message->header);
+        }
+        push_end(&run);
+    }
+}
+
+static void empty_and_long_ones_are_read_back(void **state)
+{
+    char text[301];
+    memset(text, 'x', sizeof(text) - 1);
+    text[sizeof(text) - 1] = '\0';
+    const char *const texts[] = {"", "a", text + 300 - 127, text + 300 - 128, text};
+    for (unsigned i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        struct push_run run = begin(i % 2 ? "" : "chat", texts[i], 2);
+        struct deliver_message *message = push_next(&run);
+        check(message, i % 2 ? "" : "chat", texts[i]);
+        check_tail(message);
+        message_destroy(&message->header);
+        push_end(&run);
+    }
+}
+
+static void what_is_kept_leaves_the_block_and_shares_the_payload(void **state)
+{
+    struct push_run run = begin("shop", "sale", 100);
+    struct deliver_message *message = push_next(&run);
+    message->seq = 5;
+    message->request = 9;
+    message->sent = true;
+    struct deliver_message *kept = push_keep(message);
+    assert_ptr_not_equal(kept, message);
+    assert_ptr_equal(push_keep(kept), kept);
+    assert_true(kept->seq == 5 && kept->request == 9 && kept->sent);
+    assert_ptr_equal(push_body_of(kept), run.body);
+    assert_int_equal(atomic_load(&run.body->shared.holders), 3); /* run, block, kept */
+    push_end(&run);
+    /* The block is gone, what it was made for is still there. */
+    assert_int_equal(atomic_load(&push_body_of(kept)->shared.holders), 1);
+    assert_true(bytes_equal(deliver_payload(kept), bytes_of_text("sale")));
+    check_tail(kept);
+    message_destroy(&kept->header);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(many_share_one_payload),
+        cmocka_unit_test(one_has_it_to_himself),
+        cmocka_unit_test(more_may_come_than_were_expected),
+        cmocka_unit_test(empty_and_long_ones_are_read_back),
+        cmocka_unit_test(what_is_kept_leaves_the_block_and_shares_the_payload),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
