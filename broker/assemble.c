@@ -94,13 +94,16 @@ static int make_threads(struct broker *broker)
 
 static size_t state_bytes(void)
 {
-    return sizeof(struct session) > sizeof(struct instance *) ? sizeof(struct session)
-                                                              : sizeof(struct instance *);
+    return sizeof(struct session) > sizeof(struct instance_place) ? sizeof(struct session)
+                                                                  : sizeof(struct instance_place);
 }
 
 uint32_t broker_instances_max(const struct broker *broker)
 {
-    return (uint32_t)broker->options->limits_services * INSTANCES_PER_SERVICE;
+    /* The admin endpoint's own actor counts as one. */
+    const char *admin = broker->options->admin_listen;
+    uint32_t more = admin != NULL && admin[0] != '\0';
+    return (uint32_t)broker->options->limits_services * INSTANCES_PER_SERVICE + more;
 }
 
 static int make_actors(struct broker *broker)
@@ -184,7 +187,7 @@ static void free_actors(struct broker *broker)
         turn_begin(turn, handle, actor->name, 0, 0);
         if (actor->behaviour == &user_behaviour)
             session_clear((struct session *)actor->state, turn);
-        else
+        else if (actor->behaviour == &instance_behaviour)
             instance_fini((struct instance **)actor->state, turn);
         turn_discard(turn);
     }

@@ -9,7 +9,7 @@
 #include <time.h>
 
 #include "base/check.h"
-#include "broker/parts.h"
+#include "broker/admin_glue.h"
 
 /* The composition root: makes the parts, wires them, starts and stops them in order.
  *
@@ -168,13 +168,19 @@ static int open_link(struct broker *broker, char *error)
                        : link_open(&broker->link, &link, &broker->link_events, error);
 }
 
-static void announce_clients(struct broker *broker, const char *whom, const char *text,
-                             uint16_t port)
+bool broker_address(char to[BROKER_ADDRESS_BYTES], const char *text, uint16_t port)
 {
-    char address[300];
-    if (port == 0)
+    if (port != 0)
+        snprintf(to, BROKER_ADDRESS_BYTES, "%.*s:%u", (int)(strrchr(text, ':') - text), text,
+                 port);
+    return port != 0;
+}
+
+static void announce_port(struct broker *broker, const char *whom, const char *text, uint16_t port)
+{
+    char address[BROKER_ADDRESS_BYTES];
+    if (!broker_address(address, text, port))
         return;
-    snprintf(address, sizeof(address), "%.*s:%u", (int)(strrchr(text, ':') - text), text, port);
     LOG(broker->log, LISTENING, LOG_S("for", whom), LOG_S("address", address),
         LOG_U("port", port));
 }
@@ -182,8 +188,10 @@ static void announce_clients(struct broker *broker, const char *whom, const char
 static void announce(struct broker *broker)
 {
     const struct options *options = broker->options;
-    announce_clients(broker, "clients", options->listen_tcp, net_port(broker->net));
-    announce_clients(broker, "clients by TLS", options->listen_tls, net_tls_port(broker->net));
+    announce_port(broker, "clients", options->listen_tcp, net_port(broker->net));
+    announce_port(broker, "clients by TLS", options->listen_tls, net_tls_port(broker->net));
+    if (broker->admin != NULL)
+        announce_port(broker, "admin", options->admin_listen, broker->admin->port);
     for (size_t i = 0; i < broker->options->link_urls.count; i++)
         LOG(broker->log, LISTENING, LOG_S("for", "backends"),
             LOG_S("address", broker->options->link_urls.items[i]));
@@ -216,6 +224,8 @@ static int set_up(struct broker *broker, const struct options *options, struct l
     if (failed == 0)
         failed = open_net(broker, error);
     if (failed == 0)
+        failed = admin_glue_open(&broker->admin, broker, error);
+    if (failed == 0)
         failed = restore_sessions(broker, error);
     if (failed == 0)
         failed = open_link(broker, error);
@@ -231,12 +241,15 @@ static int set_up(struct broker *broker, const struct options *options, struct l
         failed = scheduler_start(broker->scheduler, broker->worker_count, prepare_worker);
     if (failed == 0)
         failed = net_start(broker->net);
+    if (failed == 0)
+        failed = admin_glue_start(broker->admin, error);
     return failed;
 }
 
 /* Nobody runs a turn afterwards. */
 static void halt(struct broker *broker)
 {
+    admin_glue_stop(broker->admin);
     if (broker->net != NULL)
         net_stop(broker->net);
     broker_halt(broker);
@@ -248,11 +261,13 @@ static void take_down(struct broker *broker)
         link_close(broker->link);
     struct net *net = broker->net;
     struct feed *feed = broker->feed;
+    struct admin_glue *admin = broker->admin;
     broker_dismantle(broker);
     if (net != NULL)
         net_close(net);
     if (feed != NULL)
         feed_close(feed);
+    admin_glue_close(admin);
     free(broker);
 }
 
@@ -302,6 +317,7 @@ static void nap(unsigned ms)
 
 void broker_stop(struct broker *broker)
 {
+    atomic_store_explicit(&broker->state, ADMIN_STOPPING, memory_order_relaxed);
     LOG(broker->log, STOPPING, LOG_U("connections", net_count(broker->net)));
     net_stop_accepting(broker->net);
     broker_tell_all(broker);

@@ -61,6 +61,13 @@ void clock_add(struct clock *clock, actor_handle actor, uint64_t due_ms)
     pthread_cond_signal(&clock->changed);
 }
 
+uint64_t clock_late_ms(struct clock *clock)
+{
+    uint64_t now_ms = env_monotonic_ms(clock->broker->env);
+    uint64_t next_ms = timers_next_ms(clock->timers);
+    return next_ms < now_ms ? now_ms - next_ms : 0;
+}
+
 static void tick(struct broker *broker, actor_handle actor)
 {
     struct message *message = message_create(MESSAGE_TICK, sizeof(*message));

@@ -39,8 +39,12 @@ struct committer {
     pthread_cond_t more, idle;
     /* under lock */
     struct change *first, *last;
+    uint32_t waiting;
     bool busy;
     bool closing;
+    /* written by the thread, for whoever looks */
+    _Atomic int shown_error; /* of the last transaction */
+    _Atomic uint64_t failing_since_ms, failed_ms, began_ms; /* 0: it is not */
 };
 
 int committer_open(struct committer **out, struct broker *broker, struct thread *thread)
@@ -71,6 +75,7 @@ void committer_submit(struct committer *committer, struct change *change)
     else
         committer->first = change;
     committer->last = change;
+    committer->waiting++;
     pthread_mutex_unlock(&committer->lock);
     if (asleep)
         pthread_cond_signal(&committer->more);
@@ -84,7 +89,7 @@ static int store_change(struct store *store, struct change *change)
 }
 
 /* One transaction for the whole list. */
-static int store_all(struct broker *broker, struct change *list, uint64_t *count)
+static int store_list(struct broker *broker, struct change *list, uint64_t *count)
 {
     int error = store_begin(broker->store);
     if (error != 0)
@@ -98,6 +103,19 @@ static int store_all(struct broker *broker, struct change *list, uint64_t *count
         (*count)++;
     }
     return store_commit(broker->store, atomic_load(&broker->counters.epoch_last));
+}
+
+static int store_all(struct broker *broker, struct change *list, uint64_t *count)
+{
+    unsigned block = broker->io_count + broker->worker_count;
+    uint64_t began_ns = env_monotonic_ns(broker->env);
+    int error = store_list(broker, list, count);
+    if (error == 0) {
+        metrics_record(broker->metrics, block, HISTOGRAM_commit_latency,
+                       env_monotonic_ns(broker->env) - began_ns);
+        metrics_record(broker->metrics, block, HISTOGRAM_commit_size, *count);
+    }
+    return error;
 }
 
 static void report(struct committer *committer, int error, uint64_t count)
@@ -115,6 +133,14 @@ static void report(struct committer *committer, int error, uint64_t count)
         if (committer->failing)
             LOG(broker->log, STORE_RECOVERED, LOG_S("path", broker->options->store_path));
     }
+    if (committer->failing != (error != 0))
+        atomic_store_explicit(&committer->failing_since_ms,
+                              error != 0 ? committer->thread->runner.now_ms : 0,
+                              memory_order_relaxed);
+    if (error != 0)
+        atomic_store_explicit(&committer->failed_ms, committer->thread->runner.now_ms,
+                              memory_order_relaxed);
+    atomic_store_explicit(&committer->shown_error, error, memory_order_relaxed);
     committer->failing = error != 0;
     committer->unreadable = error != 0 && error != -ENOSPC;
 }
@@ -195,17 +221,35 @@ static void commit(struct committer *committer, struct change *list)
     }
 }
 
+struct committer_look committer_look(struct committer *committer)
+{
+    pthread_mutex_lock(&committer->lock);
+    struct committer_look look = {.waiting = committer->waiting};
+    pthread_mutex_unlock(&committer->lock);
+    look.error = atomic_load_explicit(&committer->shown_error, memory_order_relaxed);
+    look.failing_since_ms =
+        atomic_load_explicit(&committer->failing_since_ms, memory_order_relaxed);
+    look.failed_ms = atomic_load_explicit(&committer->failed_ms, memory_order_relaxed);
+    look.began_ms = atomic_load_explicit(&committer->began_ms, memory_order_relaxed);
+    return look;
+}
+
 bool committer_step(struct committer *committer)
 {
     pthread_mutex_lock(&committer->lock);
     struct change *list = committer->first;
     committer->first = committer->last = NULL;
+    committer->waiting = 0;
     committer->busy = list != NULL;
     pthread_mutex_unlock(&committer->lock);
     committer->refusals = 0;
-    if (list != NULL)
-        commit(committer, list);
-    return list != NULL;
+    if (list == NULL)
+        return false;
+    atomic_store_explicit(&committer->began_ms, env_monotonic_ms(committer->broker->env),
+                          memory_order_relaxed);
+    commit(committer, list);
+    atomic_store_explicit(&committer->began_ms, 0, memory_order_relaxed);
+    return true;
 }
 
 static void probe(struct committer *committer)

@@ -217,6 +217,21 @@ static void check_tls(struct load *load)
     }
 }
 
+/* What it shows is not for everybody, and what a token without TLS is worth ends at the next wire:
+ * see docs/admin.md. */
+static void check_admin(struct load *load)
+{
+    const struct options *options = load->options;
+    char host[256];
+    if (!split_address(options->admin_listen, host, sizeof(host))) {
+        fail_value(load, "admin.listen", "not an address; accepted: HOST:PORT, [IPV6]:PORT");
+    } else if (!is_loopback(host) && options->admin_token_file[0] == '\0') {
+        fail_value(load, "admin.token_file",
+                   "empty, and admin.listen is not a loopback address; accepted: the path of a file "
+                   "with a token");
+    }
+}
+
 static void check_listen(struct load *load)
 {
     const struct options *options = load->options;
@@ -227,8 +242,7 @@ static void check_listen(struct load *load)
         check_tls(load);
     }
     if (options->admin_listen[0] != '\0') {
-        fprintf(load->complaints, "configuration: admin.listen: not served by this version; the "
-                                  "value has no effect\n");
+        check_admin(load);
     }
 }
 

@@ -10,6 +10,8 @@
  * ran it. A turn with a change is then held: the committer stores it and goes on from there
  * (committer.c), so what reports the change cannot leave before it is synced. */
 
+enum { CALLS_PER_SAMPLE = 16 };
+
 /* Posts a message of our own making; when the actor is gone nobody waits for it. */
 static void post(struct broker *broker, struct runner *runner, actor_handle to,
                  struct message *message)
@@ -61,6 +63,8 @@ static void perform_call(struct broker *broker, struct runner *runner, struct me
 {
     struct user_call_message *call = (struct user_call_message *)message;
     uint16_t code = 0;
+    if (call->call % CALLS_PER_SAMPLE == 0)
+        call->stamp_us = env_stamp_us(broker->env);
     if (services_route(broker->services, runner, call, &code) != 0)
         return;
     metrics_add(broker->metrics, runner->index,
@@ -179,6 +183,18 @@ static void perform(struct broker *broker, struct runner *runner, struct turn *t
     }
 }
 
+static void record_marks(struct turn *turn)
+{
+    uint32_t now_us = env_stamp_us(turn->env);
+    for (unsigned i = 0; i < turn->mark_count; i++) {
+        int32_t passed_us = (int32_t)(now_us - turn->marks[i].stamp_us);
+        /* Two threads' clocks may differ by a little. */
+        metrics_record(turn->metrics, turn->block, turn->marks[i].histogram,
+                       passed_us > 0 ? (uint64_t)passed_us * 1000 : 0);
+    }
+    turn->mark_count = 0;
+}
+
 void egress_perform(struct broker *broker, struct runner *runner, struct turn *turn)
 {
     /* An effect may append others (a refusal's result), and the array may move: copy each. */
@@ -186,6 +202,8 @@ void egress_perform(struct broker *broker, struct runner *runner, struct turn *t
         struct effect effect = turn->effects[i];
         perform(broker, runner, turn, &effect);
     }
+    if (turn->mark_count > 0)
+        record_marks(turn);
 }
 
 void egress_show(struct broker *broker, actor_handle self, const struct session *session)
@@ -211,6 +229,7 @@ void egress_bounce(void *context, struct runner *runner, struct message *message
     turn.effects = NULL;
     turn.count = turn.capacity = 0;
     turn.change = NULL;
+    turn.mark_count = 0;
     user_bounce(message, &turn);
     egress_perform(broker, runner, &turn);
     turn_fini(&turn);
@@ -267,6 +286,7 @@ static enum verdict finish_instance(void *context, struct runner *runner, actor_
     instance_finish(state, turn);
     egress_perform(broker, runner, turn);
     bool retire = turn->retire;
+    instance_show(state);
     if (retire)
         instance_fini(state, turn);
     turn_reset(turn);

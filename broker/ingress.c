@@ -24,7 +24,7 @@
  * Whatever ends the wait early, a request out of place or the connection's end, forgets the job;
  * the verdict of a job that nobody remembers is dropped. */
 
-enum { BUSY_RETRY_MS = 1000 };
+enum { BUSY_RETRY_MS = 1000, BATCHES_PER_SAMPLE = 64 };
 
 static const char *end_text(enum conn_end end)
 {
@@ -220,6 +220,7 @@ static bool login(struct broker *broker, struct thread *thread, conn_handle conn
     CHECK_DEBT(message != NULL, "no memory for a login");
     message->conn = conn;
     message->id = frame->id;
+    message->stamp_us = env_stamp_us(broker->env);
     message->acks = frame->login.acks;
     text_copy(message->user, sizeof(message->user), frame->login.username);
     text_copy(message->client, sizeof(message->client), frame->login.client);
@@ -303,6 +304,8 @@ static void post_frames(struct broker *broker, struct thread *thread, conn_handl
         message_create(MESSAGE_FRAMES, sizeof(*message) + frames.size);
     CHECK_DEBT(message != NULL, "no memory for frames");
     message->conn = conn;
+    message->stamp_us =
+        ++thread->batches % BATCHES_PER_SAMPLE == 0 ? env_stamp_us(broker->env) : 0;
     message->welcomed = welcomed;
     message->done = 0;
     message->size = (uint32_t)frames.size;

@@ -25,8 +25,10 @@ struct thread {
     struct runner runner;
     struct turn turn;
     struct mailbox verdicts; /* login_jobs that were judged, for an I/O thread */
+    unsigned batches;        /* of frames that an I/O thread has posted */
 };
 
+struct admin_glue;
 struct admission;
 struct committer;
 struct queries;
@@ -57,6 +59,9 @@ struct broker {
     struct thread *threads; /* I/O threads, workers, committer, and one for everybody else */
     struct net_events net_events;
     struct link_events link_events;
+    struct admin_glue *admin; /* NULL without admin.listen; see admin_glue.h */
+    /* shared */
+    _Atomic int state; /* enum admin_state of admin/admin.h: serving is 0 */
 };
 
 /* --- assemble.c: for broker.c, and for the simulation, which brings its own edges ------------- */
@@ -78,6 +83,10 @@ void broker_tell_all(struct broker *broker);
 
 /* The room that the registry has for instances beside limits.users. */
 uint32_t broker_instances_max(const struct broker *broker);
+
+/* HOST of the option's text with the port that is listened on. False: port 0, there is none. */
+enum { BROKER_ADDRESS_BYTES = 300 };
+bool broker_address(char to[BROKER_ADDRESS_BYTES], const char *text, uint16_t port);
 
 /* --- ingress.c --------------------------------------------------------------------------------- */
 
@@ -154,6 +163,16 @@ void committer_submit(struct committer *committer, struct change *change);
  * when its schedule says so. False: nothing waited. */
 bool committer_step(struct committer *committer);
 
+/* How it is doing; any thread. Each number is of some moment lately. */
+struct committer_look {
+    uint32_t waiting;          /* changes that no transaction has taken yet */
+    int error;                 /* how the last transaction ended */
+    uint64_t failing_since_ms; /* monotonic; 0: it works */
+    uint64_t failed_ms;        /* when one failed last */
+    uint64_t began_ms;         /* the transaction in progress, monotonic; 0: none */
+};
+struct committer_look committer_look(struct committer *committer);
+
 /* Waits until nothing is queued or in progress. */
 void committer_drain(struct committer *committer);
 void committer_close(struct committer *committer);
@@ -165,6 +184,9 @@ int queries_start(struct queries *queries);
 
 /* Answers one query on the calling thread. False: none waited. */
 bool queries_step(struct queries *queries);
+
+/* How many messages wait for the user, as his actor shows it at this moment; any thread. */
+uint32_t broker_inbox_messages(struct broker *broker, const char *user);
 
 /* Takes the query. */
 void queries_submit(struct queries *queries, struct query_message *query);
@@ -193,6 +215,17 @@ actor_handle services_route(struct services *services, struct runner *runner,
 bool services_leave(struct services *services, struct runner *runner, actor_handle instance,
                     struct message *mail);
 
+/* Everybody in the directory, instances of one service in a row; a service without any has one row
+ * with an empty instance. Gives how many; the lock is held while they are copied. */
+struct service_look {
+    char service[USERNAME_BYTES_MAX + 1];
+    char instance[USERNAME_BYTES_MAX + 1];
+    bool draining, lost, presence;
+    uint32_t mail_waiting, calls_open;
+    uint64_t last_fetch_ms; /* wall; 0: never */
+};
+size_t services_look(struct services *services, struct service_look *rows, size_t max);
+
 /* Posts the stream's new end to all who follow it. */
 void services_tell_presence(struct services *services, struct runner *runner, uint64_t last);
 
@@ -203,6 +236,8 @@ int clock_start(struct clock *clock);
 
 /* Posts the ticks that are due at the env's time, on the calling thread. */
 void clock_step(struct clock *clock);
+/* For how long the earliest tick is overdue. */
+uint64_t clock_late_ms(struct clock *clock);
 void clock_add(struct clock *clock, actor_handle actor, uint64_t due_ms);
 void clock_close(struct clock *clock);
 

@@ -347,6 +347,42 @@ bool services_leave(struct services *services, struct runner *runner, actor_hand
     return true;
 }
 
+static void look_at(const struct services *services, const struct member *member,
+                    struct service_look *row)
+{
+    const struct actor *actor =
+        registry_actor(services->broker->registry, actor_slot(member->instance));
+    /* It leaves the directory before it retires, so its name and its place are there. */
+    const void *state = actor->state;
+    const struct instance_shown *shown = &((const struct instance_place *)state)->shown;
+    const char *name = strrchr(actor->name, '/');
+    strncpy(row->instance, name != NULL ? name + 1 : actor->name, sizeof(row->instance) - 1);
+    row->draining = member->draining;
+    row->presence = follows(services, member->instance);
+    row->lost = atomic_load_explicit(&shown->lost, memory_order_relaxed);
+    row->mail_waiting = atomic_load_explicit(&shown->mail_waiting, memory_order_relaxed);
+    row->calls_open = atomic_load_explicit(&shown->calls_open, memory_order_relaxed);
+    row->last_fetch_ms = atomic_load_explicit(&shown->last_fetch_ms, memory_order_relaxed);
+}
+
+size_t services_look(struct services *services, struct service_look *rows, size_t max)
+{
+    size_t count = 0;
+    pthread_mutex_lock(&services->lock);
+    for (uint32_t i = 0; i < services->count; i++) {
+        const struct service *service = services->list[i];
+        for (uint32_t k = 0; count < max && k < (service->count > 0 ? service->count : 1); k++) {
+            struct service_look *row = &rows[count++];
+            *row = (struct service_look){0};
+            memcpy(row->service, service->name, sizeof(row->service));
+            if (service->count > 0)
+                look_at(services, &service->members[k], row);
+        }
+    }
+    pthread_mutex_unlock(&services->lock);
+    return count;
+}
+
 void services_tell_presence(struct services *services, struct runner *runner, uint64_t last)
 {
     pthread_mutex_lock(&services->lock);

@@ -16,6 +16,7 @@ struct call {
     uint64_t epoch;
     uint64_t request;
     uint64_t deadline_ms;
+    uint32_t stamp_us; /* when it was accepted; 0: not timed */
 };
 
 struct calls;

@@ -34,6 +34,8 @@ static void hand_out(struct session *session, struct deliver_message *message, s
 {
     size_t offset = append_frame(turn, message);
     turn_send(turn, session->conn, offset);
+    turn_mark(turn, HISTOGRAM_delivery_latency, message->stamp_us);
+    message->stamp_us = 0; /* not what a redelivery takes */
     turn_count(turn, message->sent || message->redelivered ? METRIC_messages_redelivered
                                                            : METRIC_messages_delivered, 1);
     message->sent = true;

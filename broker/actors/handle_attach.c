@@ -195,6 +195,7 @@ void attach_committed(struct session *session, struct change *change, struct tur
     bind(session, turn, attach->conn);
     session_renumber(session, 1);
     welcome(session, turn, attach->id, USHER__V1__WELCOME__REPLAY__FRESH, 1);
+    turn_mark(turn, HISTOGRAM_login_latency, attach->stamp_us);
     session_replay(session, turn, 0);
 }
 

@@ -118,6 +118,7 @@ static bool handle_batch(struct session *session, struct frames_message *frames,
         frames->done += (uint32_t)used;
         (*budget)--;
         turn_count(turn, METRIC_frames_in, 1);
+        turn->stamp_us = frames->stamp_us;
         handle_one(session, frame, frames->welcomed, turn);
     }
     return true;

@@ -62,6 +62,7 @@ void handle_send(struct session *session, const struct client_frame *frame, stru
     message->until_delivered = frame->send.until == USHER__V1__SEND__UNTIL__DELIVERED;
     message->time_ms = turn->wall_ms;
     message->arrived_ms = turn->now_ms;
+    message->stamp_us = turn->stamp_us;
     size_t offset = turn->out.size;
     CHECK_DEBT(buffer_append(&turn->out, frame->send.to.data, frame->send.to.size) == 0,
                "no memory for a name");

@@ -326,7 +326,7 @@ static void take_leave(struct instance *instance, struct leave_message *message,
     instance->mail_first = older != NULL ? older : newer;
     for (; older != NULL; older = (struct user_call_message *)older->header.next) {
         struct call call = {older->call, older->caller, older->epoch, older->request,
-                            older->deadline_ms};
+                            older->deadline_ms, older->stamp_us};
         if (call.call != 0)
             calls_add(instance->calls, &call);
         if (older->header.next == NULL) {
@@ -361,6 +361,21 @@ static void tick(struct instance *instance, struct turn *turn)
     instance_arm(instance, turn, due + TICK_SLACK_MS);
 }
 
+void instance_show(struct instance_place *place)
+{
+    const struct instance *instance = place->instance;
+    struct instance_shown *shown = &place->shown;
+    if (instance == NULL)
+        return;
+    /* Relaxed: numbers for people. */
+    atomic_store_explicit(&shown->mail_waiting, instance->mail_count, memory_order_relaxed);
+    atomic_store_explicit(&shown->calls_open,
+                          instance->calls != NULL ? calls_count(instance->calls) : 0,
+                          memory_order_relaxed);
+    atomic_store_explicit(&shown->last_fetch_ms, instance->fetched_ms, memory_order_relaxed);
+    atomic_store_explicit(&shown->lost, instance->gone, memory_order_relaxed);
+}
+
 static void link_gone(struct instance *instance, uint64_t exchange, struct turn *turn)
 {
     for (struct submit *submit = instance->submits; submit != NULL; submit = submit->next)
@@ -370,6 +385,7 @@ static void link_gone(struct instance *instance, uint64_t exchange, struct turn 
         return;
     instance_refuse(turn, exchange, USHER__V1__REFUSED__CODE__STALE_LINK, "the peer is gone");
     instance->fetch_exchange = 0;
+    instance->gone = true;
     instance->lost_due_ms = turn->now_ms + turn->settings->link_grace_ms;
     instance_arm(instance, turn, instance->lost_due_ms + TICK_SLACK_MS);
 }

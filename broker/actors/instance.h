@@ -25,6 +25,21 @@ struct instance;
  * the two is not a name (the service may be empty). */
 bool instance_key(const Usher__V1__Hello *hello, char key[INSTANCE_KEY_BYTES]);
 
+/* What the instance shows of itself to other threads, at the end of each turn. */
+struct instance_shown {
+    _Atomic uint32_t mail_waiting, calls_open;
+    _Atomic uint64_t last_fetch_ms; /* wall */
+    _Atomic bool lost;              /* its connection is; link.grace_ms runs */
+};
+
+/* The state of an instance's actor, in the memory that a user's session takes. */
+struct instance_place {
+    struct instance *instance; /* first: the functions below get its address */
+    struct instance_shown shown;
+};
+
+void instance_show(struct instance_place *place);
+
 /* `*state` is NULL in a new actor. Takes the message. */
 void instance_receive(struct instance **state, struct message *message, struct turn *turn);
 

@@ -59,7 +59,8 @@ static void append(struct instance *instance, struct user_call_message *item)
 void instance_take_call(struct instance *instance, struct user_call_message *call,
                         struct turn *turn)
 {
-    struct call entry = {call->call, call->caller, call->epoch, call->request, call->deadline_ms};
+    struct call entry = {call->call,    call->caller,      call->epoch,
+                         call->request, call->deadline_ms, call->stamp_us};
     bool full = instance->mail_count >= turn->settings->link_mail_items_max ||
                 instance->mail_bytes + weight(call) > turn->settings->link_mail_bytes_max;
     if (full && !instance->leaving) {
@@ -361,6 +362,8 @@ void instance_fetch(struct instance *instance, uint64_t exchange, const Usher__V
     if (fetch->wait_ms != 0 && fetch->wait_ms < wait_ms)
         wait_ms = fetch->wait_ms;
     instance->fetch_exchange = exchange;
+    instance->fetched_ms = turn->wall_ms;
+    instance->gone = false;
     instance->fetch_bytes_max = bytes_max;
     instance->park_due_ms = turn->now_ms + wait_ms;
     instance_arm(instance, turn, instance->park_due_ms + 1);

@@ -52,6 +52,8 @@ struct instance {
     uint32_t fetch_bytes_max;
     uint64_t park_due_ms; /* while a Fetch waits */
     uint64_t lost_due_ms; /* while none waits */
+    uint64_t fetched_ms;  /* wall; the last Fetch */
+    bool gone;            /* the connection of that one is lost */
     uint64_t timer_ms;
     uint64_t sweep_ms;
     /* mail, oldest first, linked through header.next; all of it unacknowledged */

@@ -280,6 +280,7 @@ static void reply_to(struct instance *instance, struct command_result *result,
     message->request = call.request;
     message->call = call.call;
     message->epoch = call.epoch;
+    message->stamp_us = call.stamp_us;
     turn_post(turn, call.caller, &message->header);
 }
 

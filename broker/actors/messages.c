@@ -48,6 +48,7 @@ struct call_result_message *call_result_create(uint16_t code, uint32_t status,
         return NULL;
     message->request = message->call = message->epoch = 0;
     message->code = code;
+    message->stamp_us = 0;
     message->status = status;
     message->payload_size = (uint32_t)payload.size;
     put(message->payload, payload);

@@ -49,6 +49,7 @@ struct attach_message {
     struct message header;
     uint64_t conn;
     uint64_t id;
+    uint32_t stamp_us; /* when it was read; 0: not timed */
     bool acks;
     char user[USERNAME_BYTES_MAX + 1];
     char address[ADDRESS_BYTES_MAX + 1];
@@ -73,6 +74,7 @@ void text_copy(char *to, size_t room, struct bytes from);
 struct frames_message {
     struct message header;
     uint64_t conn;
+    uint32_t stamp_us; /* when they were read; 0: not timed */
     bool welcomed; /* read after the Welcome went out */
     uint32_t done; /* bytes of it that are handled */
     uint32_t size;
@@ -114,6 +116,7 @@ struct deliver_message {
     bool redelivered;
     bool sent; /* to the present connection or an earlier one */
     uint8_t name_size;
+    uint32_t stamp_us; /* when its frame was read; 0: not timed */
     uint32_t payload_size;
     uint8_t bytes[]; /* name, payload */
 };
@@ -150,6 +153,7 @@ struct call_result_message {
     uint64_t epoch;
     uint16_t code; /* an Error.Code, or 0: status and payload hold */
     uint32_t status;
+    uint32_t stamp_us; /* when the call was accepted; 0: not timed */
     uint32_t payload_size;
     uint8_t payload[];
 };
@@ -182,6 +186,7 @@ struct user_call_message {
     bool login;      /* an AuthCall: method is the address, payload the token and the client text */
     uint8_t client_size; /* of the client text */
     uint8_t user_size, service_size, method_size;
+    uint32_t stamp_us; /* when it was accepted; 0: not timed */
     uint32_t payload_size;
     uint8_t bytes[]; /* user, service, method, payload */
 };

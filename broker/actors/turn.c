@@ -28,6 +28,8 @@ void turn_reset(struct turn *turn)
     turn->out.size = 0;
     turn->change = NULL;
     turn->retire = false;
+    turn->stamp_us = 0;
+    turn->mark_count = 0;
     if (turn->out.capacity > OUT_BYTES_KEPT)
         buffer_fini(&turn->out);
     if (turn->capacity > EFFECTS_KEPT) {

@@ -96,6 +96,15 @@ struct change {
     int error;             /* how the commit ended */
 };
 
+/* The receiver's connection, or the newcomer, gets something in this turn that is timed; egress
+ * records it when the effects are done. The first few of a turn count. */
+enum { TURN_MARKS_MAX = 4 };
+
+struct turn_mark {
+    enum histogram_id histogram;
+    uint32_t stamp_us;
+};
+
 struct turn {
     /* set when the thread is made */
     const struct settings *settings;
@@ -110,12 +119,15 @@ struct turn {
     const char *name;
     uint64_t now_ms;
     uint64_t wall_ms;
+    uint32_t stamp_us; /* of the frames that are being handled, if they are timed; else 0 */
     /* what the handlers append */
     struct buffer out;
     struct effect *effects;
     size_t count, capacity;
     struct change *change;
     bool retire;
+    unsigned mark_count;
+    struct turn_mark marks[TURN_MARKS_MAX];
 };
 
 void turn_begin(struct turn *turn, actor_handle self, const char *name, uint64_t now_ms,
@@ -141,6 +153,13 @@ void turn_result(struct turn *turn, actor_handle to, uint64_t request, uint64_t 
 
 /* A zeroed change with self and cause (taken) set; NULL without memory, and cause is not taken. */
 struct change *turn_change(struct turn *turn, enum change_kind kind, struct message *cause);
+
+/* When the effects are done: the time since the stamp; 0: nothing, it is not timed. */
+static inline void turn_mark(struct turn *turn, enum histogram_id histogram, uint32_t stamp_us)
+{
+    if (stamp_us != 0 && turn->mark_count < TURN_MARKS_MAX)
+        turn->marks[turn->mark_count++] = (struct turn_mark){histogram, stamp_us};
+}
 
 static inline void turn_count(struct turn *turn, enum metric_id metric, uint64_t n)
 {

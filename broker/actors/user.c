@@ -119,6 +119,8 @@ void handle_call_result(struct session *session, struct message *message, struct
         atomic_fetch_sub_explicit(&turn->counters->calls_waiting, 1, memory_order_relaxed);
         turn_count(turn, result->code == 0 ? METRIC_calls_answered : METRIC_calls_lost, 1);
         if (result->code == 0)
+            turn_mark(turn, HISTOGRAM_call_latency, result->stamp_us);
+        if (result->code == 0)
             answer_reply(session, turn, result->request, result->status,
                          (struct bytes){result->payload, result->payload_size});
         else

@@ -30,7 +30,7 @@ enum { NO_SLOT = UINT32_MAX, CHUNK_CONNS = 256 };
 
 struct conn {
     /* owned by the I/O thread */
-    uint64_t owner;
+    _Atomic uint64_t owner; /* atomic for net_fullest alone; it changes rarely */
     uint8_t *carry; /* the beginning of a frame */
     uint32_t carry_size;
     int fd;
@@ -109,7 +109,7 @@ struct reactor {
     struct handle_list slow;
     struct handle_list shaking; /* handshakes that can go on, oldest first */
     bool more; /* come back at once */
-    uint64_t accept_resume_ms;
+    _Atomic uint64_t accept_resume_ms; /* atomic for net_look alone */
     uint32_t accept_pause_ms;
     bool accepting;
     /* shared */
@@ -119,6 +119,7 @@ struct reactor {
     _Atomic(struct conn *) orders; /* newest first */
     _Atomic bool wake_pending;
     _Atomic bool sleeping;
+    _Atomic uint64_t began_ms; /* the batch, for net_look */
     pthread_mutex_t adopt_lock;
     struct arrival *adopted; /* given by the accepting reactor */
     size_t adopted_count, adopted_capacity;

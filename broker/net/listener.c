@@ -75,7 +75,7 @@ static int watch(struct reactor *reactor)
     return 0;
 }
 
-static int open_one(struct listener *listener, const char *option, const char *text, char *error)
+int net_listen(const char *option, const char *text, uint16_t *port_out, char *error)
 {
     char host[256];
     const char *port;
@@ -97,8 +97,16 @@ static int open_one(struct listener *listener, const char *option, const char *t
                  fd == -EADDRINUSE ? " (is another usherd running? give another port)" : "");
         return fd;
     }
+    *port_out = port_of(fd);
+    return fd;
+}
+
+static int open_one(struct listener *listener, const char *option, const char *text, char *error)
+{
+    int fd = net_listen(option, text, &listener->port, error);
+    if (fd < 0)
+        return fd;
     listener->fd = fd;
-    listener->port = port_of(fd);
     return 0;
 }
 

@@ -124,6 +124,28 @@ void net_stop_accepting(struct net *net);
 void net_stop(struct net *net);
 void net_close(struct net *net);
 
+/* --- for whoever looks after the broker: any thread, nobody is stopped ----------------------- */
+
+/* A listening TCP socket at HOST:PORT for somebody else: the descriptor, the caller's, with its port;
+ * or a negative errno with a line in `error` (256 bytes) that names the option. */
+int net_listen(const char *option, const char *address, uint16_t *port, char *error);
+
+/* The state of a moment lately. */
+struct net_look {
+    uint64_t output_bytes; /* memory of the output that waits, of all connections */
+    uint64_t batch_ms;     /* for how long the I/O thread that is slowest has been in its batch */
+    bool accept_paused;    /* for lack of descriptors or memory */
+};
+void net_look(struct net *net, struct net_look *look);
+
+/* The bound connections with the most waiting output, the fullest first; gives how many (at most
+ * `max`). Reads two numbers of every connection that there has been at a time. */
+struct net_waiting {
+    uint64_t owner;
+    uint32_t bytes;
+};
+size_t net_fullest(struct net *net, struct net_waiting *fullest, size_t max);
+
 /* --- I/O thread, inside the events -------------------------------------------------------- */
 
 void net_bind(struct net *net, conn_handle conn, uint64_t owner);

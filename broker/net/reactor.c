@@ -221,6 +221,7 @@ void *reactor_run(void *argument)
         int count = wait_for_events(reactor, events);
         reactor->more = false;
         reactor->now_ms = env_monotonic_ms(net->options.env);
+        atomic_store_explicit(&reactor->began_ms, reactor->now_ms, memory_order_relaxed);
         net->events.on_begin(net->events.context, reactor->thread, reactor->now_ms);
         /* Orders first: what a peer sends in answer to something was caused after its order. */
         take_orders(reactor);

@@ -33,6 +33,7 @@ struct runner {
     bool drains;        /* it runs what it lists before it sleeps, so its posts wake nobody */
     uint64_t now_ms;    /* monotonic; read once per batch by the owner */
     uint64_t wall_ms;   /* for stamps */
+    unsigned turns;     /* that it has run */
     void *scratch;      /* the owner's, for the behaviours */
 };
 

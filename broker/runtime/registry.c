@@ -336,6 +336,46 @@ actor_handle registry_next(struct registry *registry, uint32_t *cursor)
     return 0;
 }
 
+/* Under the shard's lock: the entries from *at on, until the rows are full. */
+static size_t copy_rows(struct registry *registry, const struct shard *shard, uint32_t *at,
+                        struct registry_row *rows)
+{
+    size_t count = 0;
+    for (; *at < shard->size && count < REGISTRY_SCAN_ROWS; (*at)++) {
+        uint32_t slot = shard->entries[*at].slot_plus_one;
+        if (slot == 0)
+            continue;
+        const struct actor *actor = registry_actor(registry, slot - 1);
+        struct registry_row *row = &rows[count++];
+        row->handle = handle_of(registry, slot - 1);
+        row->behaviour = actor->behaviour;
+        row->gauge = atomic_load_explicit(&actor->gauge, memory_order_relaxed);
+        memcpy(row->name, actor->name, strlen(actor->name) + 1);
+    }
+    return count;
+}
+
+size_t registry_scan(struct registry *registry, uint64_t *cursor,
+                     struct registry_row rows[REGISTRY_SCAN_ROWS])
+{
+    uint32_t which = (uint32_t)(*cursor >> 32);
+    uint32_t at = (uint32_t)*cursor;
+    size_t count = 0;
+    while (which < SHARDS && count == 0) {
+        struct shard *shard = &registry->shards[which];
+        pthread_mutex_lock(&shard->lock);
+        count = copy_rows(registry, shard, &at, rows);
+        bool over = at >= shard->size;
+        pthread_mutex_unlock(&shard->lock);
+        if (over) {
+            which++;
+            at = 0;
+        }
+    }
+    *cursor = (uint64_t)which << 32 | at;
+    return count;
+}
+
 actor_handle registry_at(struct registry *registry, uint32_t slot)
 {
     uint32_t made = atomic_load_explicit(&registry->slots_made, memory_order_acquire);

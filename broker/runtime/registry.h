@@ -33,6 +33,18 @@ actor_handle registry_claim(struct registry *registry, const void *name, size_t 
  * may be missed or seen. */
 actor_handle registry_next(struct registry *registry, uint32_t *cursor);
 
+/* The same with names and what the actors show, some at a time: copied under one shard's lock, so
+ * a name is whole. *cursor starts at 0; gives 0 at the end. */
+enum { REGISTRY_SCAN_ROWS = 32 };
+struct registry_row {
+    actor_handle handle;
+    const struct behaviour *behaviour;
+    uint32_t gauge;
+    char name[REGISTRY_NAME_BYTES_MAX + 1];
+};
+size_t registry_scan(struct registry *registry, uint64_t *cursor,
+                     struct registry_row rows[REGISTRY_SCAN_ROWS]);
+
 /* The handle that the slot has now, or 0. */
 actor_handle registry_at(struct registry *registry, uint32_t slot);
 

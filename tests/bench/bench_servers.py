@@ -78,6 +78,7 @@ class Servers:
             return [os.path.join(self.programs, "echo_forward"), port]
         if name == "usher":
             return [os.path.join(BIN, "usherd"), "--set", f"listen.tcp=127.0.0.1:{port}",
+                    "--set", "admin.listen=",
                     "--set", f"store.path={self.scratch}/store",
                     "--set", f"link.urls={self.link()}", "--set", "log.level=warn",
                     # One program is all the users.

@@ -283,6 +283,7 @@ def scene_terminals():
             check_harmless(output, "usherctl who")
             backend.close()
     daemon = Terminal([program("usherd"), "--set", "listen.tcp=127.0.0.1:0", "--set",
+                       "admin.listen=", "--set",
                        f"store.path=/tmp/usher-play-terminal-{os.getpid()}", "--set",
                        "log.level=debug"])
     try:

@@ -30,6 +30,7 @@ def start_beside(broker, **options):
         "store.path": os.path.join(broker.folder, "other-store"),
         "link.urls": f"ipc://{broker.folder}/other-link.sock",
         "log.format": "json",
+        "admin.listen": "",
     }
     settings.update({key.replace("__", "."): value for key, value in options.items()})
     arguments = []

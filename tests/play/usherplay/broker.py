@@ -66,6 +66,8 @@ class Broker:
             "listen.tcp": f"127.0.0.1:{self.port}",
             "store.path": self.store,
             "link.urls": self.link_url,
+            # Plays that want the admin endpoint take a free port: 127.0.0.1:0.
+            "admin.listen": "",
             "log.format": "json",
             # A play is one source, and pushes as fast as it can; 62-doors sets these two.
             "limits.prelogin_per_source": 0,

@@ -433,7 +433,12 @@ static void test_urls(void **state)
     expect_set("link.urls=tcp://127.0.0.1", 78, "link.urls");
     expect_set("feed.url=nonsense", 78, "feed.url");
     expect_set("feed.url=tcp://127.0.0.1:7402", 0, "");
-    expect_set("admin.listen=127.0.0.1:1", 0, "admin.listen: not served");
+    expect_set("admin.listen=127.0.0.1:1", 0, "");
+    expect_set("admin.listen=[::1]:1", 0, "");
+    expect_set("admin.listen=", 0, "");
+    expect_set("admin.listen=1", 78, "admin.listen");
+    expect_set("admin.listen=0.0.0.0:7480", 78, "admin.token_file");
+    expect_set("admin.connections=3", 78, "admin.connections");
     expect_set("limits.call_timeout_ms=60001", 78, "limits.call_timeout_ms");
     char setting[300] = "store.path=/";
     size_t size = strlen(setting);

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_ADMIN_ADMIN_PRIVATE_H
+#define USHER_ADMIN_ADMIN_PRIVATE_H
+
+/* Private to broker/admin. */
+
+#include <microhttpd.h>
+#include <pthread.h>
+
+#include "admin/access.h"
+#include "admin/admin.h"
+
+enum {
+    BODY_BYTES_MAX = 64 * 1024,
+    HEAD_BYTES_MAX = 16 * 1024,
+    REQUEST_MS = 5000, /* in which a request must come whole; also between two of a connection */
+    ANSWER_MS = 15000, /* in which an answer must be made and read */
+    JOBS_MAX = 16      /* requests that wait for the second thread */
+};
+
+/* One HTTP connection: MHD knows only how long it was silent, and somebody who sends a byte now and
+ * then is never silent. */
+struct admin_conn {
+    struct admin_conn *previous, *next;
+    int fd;
+    uint64_t due_ms;
+};
+
+/* One request. Owned by the HTTP thread; by the second one while it is a job. */
+struct exchange {
+    struct admin *admin;
+    struct MHD_Connection *connection;
+    struct exchange *next; /* of the jobs */
+    enum admin_route route;
+    bool judged; /* its head */
+    bool is_job, answered;
+    enum access_right right;
+    char user[ADMIN_USER_BYTES_MAX + 1];
+    char prefix[ADMIN_PREFIX_BYTES_MAX + 1], after[ADMIN_PREFIX_BYTES_MAX + 1], state[16];
+    uint64_t after_number;
+    unsigned limit;
+    char *body;
+    size_t body_size;
+    /* the answer, when answered */
+    unsigned status;
+    char *text;
+};
+
+struct admin {
+    /* set once */
+    struct admin_options options;
+    struct access access;
+    struct MHD_Daemon *daemon;
+    uint64_t started_ms; /* wall */
+    pthread_t jobs_thread, sweep_thread;
+    bool jobs_started, sweep_started;
+    pthread_mutex_t lock;
+    pthread_cond_t more;   /* for the second thread */
+    pthread_cond_t closed; /* for the one that sweeps; monotonic */
+    /* under lock */
+    struct exchange *first, *last; /* the jobs */
+    unsigned job_count;
+    struct admin_conn *conns;
+    bool closing;
+};
+
+/* --- reply.c: HTTP thread; each queues one response ------------------------------------------- */
+
+/* Takes `text` (malloc), of `size` bytes. */
+enum MHD_Result reply_text(struct MHD_Connection *connection, unsigned status, const char *type,
+                           char *text, size_t size);
+/* Takes a reference of `json`. */
+enum MHD_Result reply_json(struct MHD_Connection *connection, unsigned status, json_t *json);
+enum MHD_Result reply_error(struct MHD_Connection *connection, unsigned status, const char *error,
+                            const char *detail);
+void reply_secure(struct MHD_Response *response);
+
+/* --- console.c -------------------------------------------------------------------------------- */
+
+/* True: the path is one of the console's files, and *result is what became of the reply. */
+bool console_reply(struct MHD_Connection *connection, const char *path, enum MHD_Result *result);
+
+/* --- numbers.c: /metrics, /api/stats, health --------------------------------------------------- */
+
+bool numbers_are_open(const char *path); /* to those without a token too */
+bool numbers_reply(struct admin *admin, struct MHD_Connection *connection, const char *path,
+                   enum MHD_Result *result);
+
+/* --- jobs.c ----------------------------------------------------------------------------------- */
+
+int jobs_start(struct admin *admin);
+
+/* Suspends the connection and takes the exchange; false when too many wait. */
+bool jobs_add(struct admin *admin, struct exchange *exchange);
+
+/* Answers what waits with 503 and joins. */
+void jobs_stop(struct admin *admin);
+
+/* --- conns.c ---------------------------------------------------------------------------------- */
+
+int conns_start(struct admin *admin);
+void conns_stop(struct admin *admin);
+
+/* For MHD_OPTION_NOTIFY_CONNECTION. */
+void conns_notify(void *context, struct MHD_Connection *connection, void **socket_context,
+                  enum MHD_ConnectionNotificationCode code);
+
+/* The connection has so long from now. */
+void conns_allow(struct admin *admin, struct MHD_Connection *connection, unsigned ms);
+
+/* --- request.c -------------------------------------------------------------------------------- */
+
+/* For MHD: the handler and its end. */
+enum MHD_Result request_handle(void *context, struct MHD_Connection *connection, const char *url,
+                               const char *method, const char *version, const char *upload,
+                               size_t *upload_size, void **exchange);
+void request_completed(void *context, struct MHD_Connection *connection, void **exchange,
+                       enum MHD_RequestTerminationCode code);
+
+#endif

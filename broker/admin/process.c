@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <dirent.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "admin/prometheus.h"
+
+/* The process_* metrics that every Prometheus client library has, so that ready-made dashboards
+ * work. usherd may not be dumped (process.core_dumps), and then the system lets nobody list
+ * /proc/self/fd; newer kernels tell the number of files as the size of that folder all the same. */
+
+/* The fields of /proc/self/stat behind the name, which may hold anything. */
+struct process_stat {
+    double cpu_seconds, start_seconds;
+    uint64_t virtual_bytes, resident_bytes;
+    long threads;
+};
+
+static bool read_stat(struct process_stat *stat)
+{
+    char line[1024];
+    FILE *file = fopen("/proc/self/stat", "re");
+    if (file == NULL)
+        return false;
+    size_t size = fread(line, 1, sizeof(line) - 1, file);
+    fclose(file);
+    line[size] = '\0';
+    const char *rest = strrchr(line, ')');
+    uint64_t user, system, start, virtual_bytes;
+    int64_t resident_pages;
+    if (rest == NULL ||
+        sscanf(rest + 1,
+               " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %" SCNu64 " %" SCNu64
+               " %*d %*d %*d %*d %ld %*d %" SCNu64 " %" SCNu64 " %" SCNd64,
+               &user, &system, &stat->threads, &start, &virtual_bytes, &resident_pages) != 6)
+        return false;
+    double ticks = (double)sysconf(_SC_CLK_TCK);
+    stat->cpu_seconds = (double)(user + system) / ticks;
+    stat->start_seconds = (double)start / ticks;
+    stat->virtual_bytes = virtual_bytes;
+    stat->resident_bytes = (uint64_t)resident_pages * (uint64_t)sysconf(_SC_PAGESIZE);
+    return true;
+}
+
+/* When the system started, Unix seconds; 0: not known. */
+static double boot_seconds(void)
+{
+    char line[512];
+    unsigned long long seconds = 0;
+    FILE *file = fopen("/proc/stat", "re");
+    while (file != NULL && fgets(line, sizeof(line), file) != NULL)
+        if (sscanf(line, "btime %llu", &seconds) == 1)
+            break;
+    if (file != NULL)
+        fclose(file);
+    return (double)seconds;
+}
+
+/* 0: not known. */
+static uint64_t open_files(void)
+{
+    struct stat status;
+    if (stat("/proc/self/fd", &status) == 0 && status.st_size > 0)
+        return (uint64_t)status.st_size;
+    DIR *folder = opendir("/proc/self/fd");
+    uint64_t count = 0;
+    if (folder == NULL)
+        return 0;
+    for (struct dirent *entry = readdir(folder); entry != NULL; entry = readdir(folder))
+        count += entry->d_name[0] != '.';
+    closedir(folder);
+    return count > 0 ? count - 1 : 0; /* without the one that reads */
+}
+
+static void write_one(FILE *out, const char *name, const char *type, const char *help,
+                      double value)
+{
+    fprintf(out, "# HELP process_%s %s\n# TYPE process_%s %s\nprocess_%s %.15g\n", name, help, name,
+            type, name, value);
+}
+
+void process_write(FILE *out)
+{
+    struct process_stat stat;
+    if (read_stat(&stat)) {
+        write_one(out, "cpu_seconds_total", "counter", "User and system CPU time spent",
+                  stat.cpu_seconds);
+        write_one(out, "resident_memory_bytes", "gauge", "Resident memory",
+                  (double)stat.resident_bytes);
+        write_one(out, "virtual_memory_bytes", "gauge",
+                  "Address space; much of it is the map of the store", (double)stat.virtual_bytes);
+        write_one(out, "threads", "gauge", "Threads", (double)stat.threads);
+        write_one(out, "start_time_seconds", "gauge", "When the process started, Unix time",
+                  boot_seconds() + stat.start_seconds);
+    }
+    uint64_t files = open_files();
+    if (files > 0)
+        write_one(out, "open_fds", "gauge", "Open files", (double)files);
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
+        write_one(out, "max_fds", "gauge", "How many files may be open", (double)limit.rlim_cur);
+}

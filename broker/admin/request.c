@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "admin/admin_private.h"
+#include "admin/route.h"
+
+/* One request from its head to its answer, on the HTTP thread.
+ *
+ * MHD calls the handler when the head is there, with each piece of the body, and at the end. The head
+ * is judged first and whole, Host and token before anything else, so whoever may not ask learns
+ * nothing and sends no body. Then the answer is made here, or by the second thread (jobs.c). An answer
+ * in the first call makes MHD close the connection, because a body may be on its way; so what brings
+ * no body is judged in the second. */
+
+enum { ADDRESS_BYTES = 64 };
+
+static void address_of(struct MHD_Connection *connection, char text[ADDRESS_BYTES])
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    const struct sockaddr *address = info != NULL ? info->client_addr : NULL;
+    text[0] = '\0';
+    if (address == NULL)
+        return;
+    if (address->sa_family == AF_INET6)
+        inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)address)->sin6_addr, text,
+                  ADDRESS_BYTES);
+    else
+        inet_ntop(AF_INET, &((const struct sockaddr_in *)address)->sin_addr, text, ADDRESS_BYTES);
+}
+
+static enum MHD_Result refuse(struct exchange *exchange, unsigned status, const char *error,
+                              const char *detail)
+{
+    struct admin *admin = exchange->admin;
+    char address[ADDRESS_BYTES];
+    address_of(exchange->connection, address);
+    metrics_add(admin->options.metrics, admin->options.block, METRIC_admin_refused, 1);
+    LOG(admin->options.log, ADMIN_REFUSED, LOG_S("reason", error), LOG_S("detail", detail),
+        LOG_S("address", address));
+    return reply_error(exchange->connection, status, error, detail);
+}
+
+/* --- the head ------------------------------------------------------------------------------------- */
+
+static enum MHD_Result count_hosts(void *context, enum MHD_ValueKind kind, const char *key,
+                                   const char *value)
+{
+    *(unsigned *)context += strcasecmp(key, MHD_HTTP_HEADER_HOST) == 0;
+    return MHD_YES;
+}
+
+/* HTTP/1.0 needs no Host; no browser speaks it. */
+static bool host_is_good(struct exchange *exchange)
+{
+    unsigned count = 0;
+    MHD_get_connection_values(exchange->connection, MHD_HEADER_KIND, count_hosts, &count);
+    const char *host = MHD_lookup_connection_value(exchange->connection, MHD_HEADER_KIND,
+                                                   MHD_HTTP_HEADER_HOST);
+    return count == 0 ||
+           (count == 1 && host != NULL && access_host(host, exchange->admin->options.host));
+}
+
+/* One argument of the query string into the exchange. */
+static bool take_argument(struct exchange *exchange, const char *key, const char *value)
+{
+    uint64_t number = 0;
+    size_t size = strlen(value);
+    if (strcmp(key, "limit") == 0) {
+        if (!route_number(value, &number) || number == 0)
+            return false;
+        exchange->limit = number < ADMIN_ROWS_MAX ? (unsigned)number : ADMIN_ROWS_MAX;
+    } else if (strcmp(key, "prefix") == 0 && size < sizeof(exchange->prefix)) {
+        memcpy(exchange->prefix, value, size + 1);
+    } else if (strcmp(key, "after") == 0 && size < sizeof(exchange->after)) {
+        memcpy(exchange->after, value, size + 1);
+        exchange->after_number = route_number(value, &number) ? number : 0;
+    } else if (strcmp(key, "state") == 0 && size < sizeof(exchange->state)) {
+        memcpy(exchange->state, value, size + 1);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+struct arguments {
+    struct exchange *exchange;
+    bool good;
+};
+
+static enum MHD_Result on_argument(void *context, enum MHD_ValueKind kind, const char *key,
+                                   const char *value)
+{
+    struct arguments *arguments = context;
+    char decoded[ADMIN_PREFIX_BYTES_MAX + 1];
+    arguments->good = arguments->good && value != NULL &&
+                      (value[0] == '\0' ? (decoded[0] = '\0', true) : route_decode(value, decoded)) &&
+                      take_argument(arguments->exchange, key, decoded);
+    return MHD_YES;
+}
+
+/* 0, or the status and *detail. */
+static unsigned find_route(struct exchange *exchange, const char *method, const char *url,
+                           const char **detail)
+{
+    int route = route_find(method, url, exchange->user);
+    *detail = "there is no such path; see docs/admin.md";
+    if (route == ROUTE_UNKNOWN)
+        return MHD_HTTP_NOT_FOUND;
+    *detail = "this path wants another method";
+    if (route == ROUTE_WRONG_METHOD)
+        return MHD_HTTP_METHOD_NOT_ALLOWED;
+    *detail = "the path holds no name";
+    if (route == ROUTE_BAD)
+        return MHD_HTTP_BAD_REQUEST;
+    struct arguments arguments = {exchange, true};
+    MHD_get_connection_values(exchange->connection, MHD_GET_ARGUMENT_KIND, on_argument, &arguments);
+    *detail = "an argument is not known, too long or no number";
+    exchange->route = (enum admin_route)route;
+    return arguments.good ? 0 : MHD_HTTP_BAD_REQUEST;
+}
+
+static const char *error_name(unsigned status)
+{
+    switch (status) {
+    case MHD_HTTP_NOT_FOUND:
+        return "not_found";
+    case MHD_HTTP_METHOD_NOT_ALLOWED:
+        return "method_not_allowed";
+    default:
+        return "bad_request";
+    }
+}
+
+/* What has no route: numbers, health, the console. *done tells that it was answered. */
+static enum MHD_Result reply_builtin(struct exchange *exchange, const char *method, const char *url,
+                                     bool *done)
+{
+    struct admin *admin = exchange->admin;
+    struct MHD_Connection *connection = exchange->connection;
+    enum MHD_Result result = MHD_YES;
+    bool get = strcmp(method, MHD_HTTP_METHOD_GET) == 0;
+    *done = true;
+    if (get && console_reply(connection, url, &result))
+        return result;
+    if (get && numbers_are_open(url) && numbers_reply(admin, connection, url, &result))
+        return result;
+    if (exchange->right == ACCESS_NONE)
+        return refuse(exchange, MHD_HTTP_UNAUTHORIZED, "unauthorized",
+                      "show the token: Authorization: Bearer TOKEN");
+    if (get && numbers_reply(admin, connection, url, &result))
+        return result;
+    *done = false;
+    return MHD_YES;
+}
+
+static void log_change(const struct exchange *exchange, const char *method, const char *url)
+{
+    char address[ADDRESS_BYTES];
+    address_of(exchange->connection, address);
+    LOG(exchange->admin->options.log, ADMIN_CHANGE, LOG_S("method", method),
+        LOG_B("path", url, strlen(url)), LOG_S("address", address));
+}
+
+/* The head is there. *done: it was answered. */
+static enum MHD_Result judge(struct exchange *exchange, const char *method, const char *url,
+                             bool *done)
+{
+    struct MHD_Connection *connection = exchange->connection;
+    const char *detail;
+    *done = true;
+    if (!host_is_good(exchange))
+        return refuse(exchange, MHD_HTTP_BAD_REQUEST, "bad_host",
+                      "Host must be an address, localhost or admin.host");
+    if (strcmp(method, MHD_HTTP_METHOD_HEAD) == 0)
+        method = MHD_HTTP_METHOD_GET;
+    exchange->right = access_right(
+        &exchange->admin->access, MHD_lookup_connection_value(connection, MHD_HEADER_KIND,
+                                                              MHD_HTTP_HEADER_AUTHORIZATION));
+    enum MHD_Result result = reply_builtin(exchange, method, url, done);
+    if (*done)
+        return result;
+    *done = true;
+    unsigned status = find_route(exchange, method, url, &detail);
+    if (status != 0)
+        return reply_error(connection, status, error_name(status), detail);
+    if (admin_routes[exchange->route].change && exchange->right != ACCESS_CHANGE)
+        return refuse(exchange, MHD_HTTP_FORBIDDEN, "forbidden",
+                      "changing needs the token of admin.token_file");
+    if (admin_routes[exchange->route].change)
+        log_change(exchange, method, url);
+    *done = false;
+    return MHD_YES;
+}
+
+/* --- body and answer ------------------------------------------------------------------------------ */
+
+/* Beyond the limit it is read and forgotten: the answer says so. */
+static void take_body(struct exchange *exchange, const char *bytes, size_t size)
+{
+    size_t whole = exchange->body_size + size;
+    if (whole <= BODY_BYTES_MAX) {
+        char *bigger = realloc(exchange->body, whole);
+        if (bigger == NULL) {
+            exchange->body_size = BODY_BYTES_MAX + 1;
+            return;
+        }
+        memcpy(bigger + exchange->body_size, bytes, size);
+        exchange->body = bigger;
+    }
+    exchange->body_size = whole <= BODY_BYTES_MAX ? whole : BODY_BYTES_MAX + 1;
+}
+
+static enum MHD_Result reply_answered(struct exchange *exchange)
+{
+    char *text = exchange->text;
+    exchange->text = NULL;
+    if (text == NULL)
+        return MHD_NO;
+    return reply_text(exchange->connection, exchange->status, "application/json", text,
+                      strlen(text));
+}
+
+static enum MHD_Result finish(struct exchange *exchange)
+{
+    if (exchange->answered)
+        return reply_answered(exchange);
+    if (exchange->body_size > BODY_BYTES_MAX)
+        return reply_error(exchange->connection, MHD_HTTP_CONTENT_TOO_LARGE, "too_large",
+                           "a body has at most 65536 bytes");
+    if (jobs_add(exchange->admin, exchange))
+        return MHD_YES;
+    return reply_error(exchange->connection, MHD_HTTP_TOO_MANY_REQUESTS, "busy",
+                       "too many requests wait; try again");
+}
+
+static bool brings_no_body(const char *method)
+{
+    return strcmp(method, MHD_HTTP_METHOD_GET) == 0 || strcmp(method, MHD_HTTP_METHOD_HEAD) == 0;
+}
+
+static enum MHD_Result begin(struct admin *admin, struct MHD_Connection *connection,
+                             const char *method, const char *url, void **slot)
+{
+    struct exchange *exchange = calloc(1, sizeof(*exchange));
+    bool done;
+    *slot = exchange;
+    if (exchange == NULL)
+        return MHD_NO;
+    exchange->admin = admin;
+    exchange->connection = connection;
+    metrics_add(admin->options.metrics, admin->options.block, METRIC_admin_requests, 1);
+    if (brings_no_body(method))
+        return MHD_YES;
+    exchange->judged = true;
+    return judge(exchange, method, url, &done);
+}
+
+enum MHD_Result request_handle(void *context, struct MHD_Connection *connection, const char *url,
+                               const char *method, const char *version, const char *upload,
+                               size_t *upload_size, void **slot)
+{
+    struct exchange *exchange = *slot;
+    if (exchange == NULL)
+        return begin(context, connection, method, url, slot);
+    if (*upload_size > 0) {
+        take_body(exchange, upload, *upload_size);
+        *upload_size = 0;
+        return MHD_YES;
+    }
+    if (!exchange->is_job)
+        conns_allow(exchange->admin, connection, ANSWER_MS);
+    bool done = false;
+    enum MHD_Result result = MHD_YES;
+    if (!exchange->judged) {
+        exchange->judged = true;
+        result = judge(exchange, method, url, &done);
+    }
+    return done ? result : finish(exchange);
+}
+
+void request_completed(void *context, struct MHD_Connection *connection, void **slot,
+                       enum MHD_RequestTerminationCode code)
+{
+    struct exchange *exchange = *slot;
+    *slot = NULL;
+    if (exchange == NULL)
+        return;
+    conns_allow(context, connection, REQUEST_MS);
+    free(exchange->body);
+    free(exchange->text);
+    free(exchange);
+}

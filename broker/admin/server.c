@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "admin/admin_private.h"
+
+/* Starting and stopping libmicrohttpd: one thread of its own with epoll, its own limits set, and
+ * nothing of it that writes to stderr, which is the log's. */
+
+/* Paths and arguments are decoded by route.c, after they were matched. */
+static size_t leave_encoded(void *context, struct MHD_Connection *connection, char *text)
+{
+    return strlen(text);
+}
+
+/* So that one address, on a network, leaves room for the others. */
+static unsigned per_address(unsigned connections_max)
+{
+    return connections_max - connections_max / 4;
+}
+
+static struct MHD_Daemon *start_daemon(struct admin *admin)
+{
+    const struct admin_options *options = &admin->options;
+    return MHD_start_daemon(
+        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC, 0, NULL, NULL,
+        request_handle, admin,
+        MHD_OPTION_LISTEN_SOCKET, options->listener,
+        MHD_OPTION_CONNECTION_LIMIT, options->connections_max,
+        MHD_OPTION_PER_IP_CONNECTION_LIMIT, per_address(options->connections_max),
+        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)(ANSWER_MS / 1000),
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEAD_BYTES_MAX,
+        MHD_OPTION_STRICT_FOR_CLIENT, 1,
+        MHD_OPTION_UNESCAPE_CALLBACK, leave_encoded, NULL,
+        MHD_OPTION_NOTIFY_COMPLETED, request_completed, admin,
+        MHD_OPTION_NOTIFY_CONNECTION, conns_notify, admin,
+        MHD_OPTION_END);
+}
+
+static int load_tokens(struct admin *admin, char *error)
+{
+    const struct admin_options *options = &admin->options;
+    int failed = 0;
+    if (options->token_file[0] != '\0')
+        failed = access_load(&admin->access.change, "admin.token_file", options->token_file, error);
+    if (failed == 0 && options->view_token_file[0] != '\0')
+        failed = access_load(&admin->access.view, "admin.view_token_file",
+                             options->view_token_file, error);
+    return failed;
+}
+
+static void destroy(struct admin *admin)
+{
+    pthread_mutex_destroy(&admin->lock);
+    pthread_cond_destroy(&admin->more);
+    pthread_cond_destroy(&admin->closed);
+    explicit_bzero(&admin->access.change, sizeof(admin->access.change));
+    explicit_bzero(&admin->access.view, sizeof(admin->access.view));
+    free(admin);
+}
+
+static struct admin *create(const struct admin_options *options)
+{
+    struct admin *admin = calloc(1, sizeof(*admin));
+    if (admin == NULL)
+        return NULL;
+    admin->options = *options;
+    pthread_mutex_init(&admin->lock, NULL);
+    pthread_cond_init(&admin->more, NULL);
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&admin->closed, &attributes);
+    pthread_condattr_destroy(&attributes);
+    return admin;
+}
+
+int admin_start(struct admin **out, const struct admin_options *options, char *error)
+{
+    struct admin *admin = create(options);
+    error[0] = '\0';
+    if (admin == NULL)
+        return -ENOMEM;
+    int failed = load_tokens(admin, error);
+    if (failed == 0)
+        failed = jobs_start(admin);
+    if (failed == 0)
+        failed = conns_start(admin);
+    if (failed == 0) {
+        admin->daemon = start_daemon(admin);
+        failed = admin->daemon != NULL ? 0 : -ENOMEM;
+    }
+    if (failed != 0) {
+        jobs_stop(admin);
+        conns_stop(admin);
+        destroy(admin);
+        return failed;
+    }
+    *out = admin;
+    return 0;
+}
+
+void admin_stop(struct admin *admin)
+{
+    /* Nobody may be suspended when the daemon ends. */
+    jobs_stop(admin);
+    MHD_stop_daemon(admin->daemon);
+    conns_stop(admin);
+    destroy(admin);
+}

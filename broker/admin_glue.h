@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_BROKER_ADMIN_GLUE_H
+#define USHER_BROKER_ADMIN_GLUE_H
+
+/* Private to the glue: how the admin endpoint asks the broker. admin_glue.c opens and closes it,
+ * admin_health.c has what the HTTP thread asks and never waits for, admin_answers.c what the second
+ * thread reads, admin_commands.c what changes something. */
+
+#include "admin/admin.h"
+#include "broker/parts.h"
+
+struct admin_glue {
+    /* set once */
+    struct broker *broker;
+    struct admin *admin; /* NULL until it is started */
+    int listener;        /* until it is started; -1 */
+    uint16_t port;
+    uint64_t started_ms; /* wall */
+    uint64_t up_ms;      /* monotonic */
+    actor_handle actor;  /* gets the results of commands */
+    /* owned by the HTTP thread: the scheduler when it was last looked at */
+    uint64_t turns_seen, turns_ms;
+    /* under lock: the one command that waits */
+    pthread_mutex_t lock;
+    pthread_cond_t done; /* monotonic */
+    uint64_t request;    /* 0: none */
+    bool answered;
+    struct result_message result;
+};
+
+/* Listens; nothing is answered yet. Without admin.listen *glue stays NULL. 0 or a negative errno
+ * with a line in `error` (BROKER_ERROR_BYTES). */
+int admin_glue_open(struct admin_glue **glue, struct broker *broker, char *error);
+int admin_glue_start(struct admin_glue *glue, char *error);
+
+/* Answers nobody any more; before the parts that it asks are closed. NULL is fine, here and below. */
+void admin_glue_stop(struct admin_glue *glue);
+
+/* Frees it; its actor runs no turn any more. */
+void admin_glue_close(struct admin_glue *glue);
+
+/* --- admin_health.c --- */
+void admin_read(void *context, uint64_t readings[READING_COUNT]);
+enum admin_state admin_state_of(void *context);
+unsigned admin_alive(void *context, struct admin_check checks[ADMIN_CHECKS_MAX]);
+unsigned admin_ready(void *context, struct admin_check checks[ADMIN_CHECKS_MAX]);
+
+/* --- admin_answers.c, admin_slowest.c --- */
+admin_answer admin_node, admin_sessions, admin_session, admin_services, admin_presence;
+admin_answer admin_slowest;
+
+/* --- admin_commands.c --- */
+extern const struct behaviour admin_behaviour;
+admin_answer admin_kick, admin_push;
+
+#endif
