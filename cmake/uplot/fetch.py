@@ -28,7 +28,9 @@ WANTED = {"package/dist/uPlot.iife.min.js": "uPlot.iife.min.js",
 
 
 def by_npm(version, folder):
-    subprocess.run(["npm", "pack", "--silent", "--ignore-scripts", f"uplot@{version}"],
+    # Without retries: who has no network is told at once.
+    subprocess.run(["npm", "pack", "--silent", "--ignore-scripts", "--fetch-retries=0",
+                    f"uplot@{version}"],
                    cwd=folder, check=True, stdout=subprocess.DEVNULL, timeout=TIMEOUT_SECONDS)
     with open(os.path.join(folder, f"uplot-{version}.tgz"), "rb") as archive:
         return archive.read(ARCHIVE_BYTES_MAX)

@@ -5,13 +5,22 @@ One Chromium for all scenes. Time in the page and in the endpoint runs ten times
 here waits for a length of time but scene_hidden, which looks that nothing happens.
 USHER_PLAY_PICTURES=FOLDER keeps pictures of the pages."""
 
+import base64
 import contextlib
+import hashlib
+import importlib.util
+import io
+import json
+import os
 import re
+import tarfile
+import tempfile
 import time
 
+from usherplay import Backend, Broker, Client, check, check_equal, eventually, play
 from usherplay.browser import PATIENCE, Browser, Keys, skip_without
 from usherplay.fakeadmin import FakeAdmin, populated
-from usherplay.stage import check, check_equal, eventually, play
+from usherplay.schema import REPOSITORY
 
 SPEED = 10
 PAGES = ("", "users", "user/alice", "services", "presence", "recorder", "numbers")
@@ -133,15 +142,23 @@ def scene_degraded():
         check_equal(spoken(), "The broker does not answer.", "what is spoken")
         check_equal(tile("Online"), "108", "the last known value")
         check(browser.one("main").get_attribute("class") == "old", "old values are not greyed")
+        browser.script(HOLD)
         first = browser.text("#banner")
         eventually(lambda: browser.text("#banner") != first, "the age rises", PATIENCE)
         browser.shoot("unreachable")
         world.mode = "normal"
+        browser.script(LET_GO)
         browser.until("#state", "ready")
         eventually(lambda: browser.one("main").get_attribute("class") == "", "colours are back",
                    PATIENCE)
         check_equal((browser.text("#banner"), spoken()), ("", "The broker is ready."),
                     "after it came back")
+
+
+# A broker that takes requests and is silent: what is asked stays without an answer.
+HOLD = """window.real_fetch = window.fetch; window.held = [];
+    window.fetch = () => new Promise((_, refuse) => window.held.push(refuse))"""
+LET_GO = "window.fetch = window.real_fetch; window.held.forEach((refuse) => refuse(new Error()))"
 
 
 def spoken():
@@ -326,15 +343,18 @@ def scene_users():
 def scene_streams():
     with console("presence") as world:
         browser.until("tbody", "alice", "online", "login")
-        for number in range(700):
+        for number in range(520):
             world.login("flood", number)
         browser.until("tbody", str(world.presence_last()))
         check(len(browser.all("tbody tr")) <= 500, "rows of the stream")
-        world.presence_first += 1 << 20  # what the page saw last is forgotten
-        world.presence = []
-        world.login("afterwards", 1)
-        world.login("afterwards", 2)
-        browser.until("tbody", str(world.presence_last()))
+        for first in (1 << 20, 1):  # what the page saw last is forgotten; another stream
+            with world.lock:
+                world.presence_first, world.presence = first, []
+                world.login("afterwards", 7)
+            browser.until("tbody", "afterwards")
+            check_equal(len(browser.all("tbody tr")), 1, "rows after a reset")
+            world.login("next", 8)
+            browser.until("tbody", "next", "afterwards")
         browser.go("#/recorder")
         browser.until("tbody", "store_failed", "no space left on device", "takeover")
         browser.script("const box = document.querySelector('.filters select'); box.value ="
@@ -479,6 +499,86 @@ def scene_hidden():
         eventually(lambda: len(world.requests) > asked + 4, "it goes on", PATIENCE)
 
 
+def scene_uplot_is_checked():
+    """What the build fetches is taken when its sum is that of the lock, and else not at all."""
+    spec = importlib.util.spec_from_file_location("fetch", os.path.join(
+        REPOSITORY, "cmake", "uplot", "fetch.py"))
+    fetch = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(fetch)
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:gz") as tar:
+        for name in (*fetch.WANTED, "package/more.js"):
+            tar.addfile(tarfile.TarInfo(name), io.BytesIO())
+    data = archive.getvalue()
+    digest = base64.b64encode(hashlib.sha512(data).digest()).decode()
+    fetch.by_npm = fetch.by_http = lambda version, folder: data
+    with tempfile.TemporaryDirectory() as folder:
+        fetch.HERE, target = folder, os.path.join(folder, "uplot")
+        for integrity, status, files in (("sha512-" + digest[::-1], 1, None),
+                                         ("sha512-" + digest, 0, sorted(fetch.WANTED.values()))):
+            with open(os.path.join(folder, "package-lock.json"), "w") as file:
+                json.dump({"packages": {"node_modules/uplot": {
+                    "version": "1.6.32", "integrity": integrity}}}, file)
+            check_equal(fetch.main(target), status, "the exit code")
+            check_equal(sorted(os.listdir(target)) if os.path.exists(target) else None, files,
+                        "the files")
+
+
+def scene_real():
+    """The same pages before usherd itself, which serves them."""
+    token = "a-token-of-the-console-s-play"
+    with tempfile.TemporaryDirectory() as folder, open(os.path.join(folder, "token"), "w") as file:
+        file.write(token + "\n")
+        file.flush()
+        os.chmod(file.name, 0o600)
+        with Broker({"admin.listen": "127.0.0.1:0", "admin.token_file": file.name,
+                     "link.fetch_timeout_ms": 600000}) as broker:
+            look_at(broker, token)
+
+
+def look_at(broker, token):
+    port = next(line["port"] for line in broker.log_events("listening")
+                if line["for"] == "admin")
+    browser.open(f"http://127.0.0.1:{port}/")
+    browser.until("dialog", "shows nothing without its token")
+    enter_token(token)
+    browser.until("#state", "ready")
+    with Backend(broker.link_url, "scores"), Client(broker.address) as alice, \
+            Client(broker.address) as bob:
+        alice.login("alice")
+        bob.login("bob")
+        alice.send("bob", b"hello")
+        until_tile("Online", lambda text: text == "2")
+        until_tile("Memory", lambda text: text.endswith("MiB"))
+        until_tile("CPU", lambda text: text.endswith("%"))
+        browser.until(".tables", "scores", "serving")
+        check_equal(len(browser.all(".plot canvas")), 6, "charts")
+        for page, words in (("users", ("alice", "bob", "127.0.0.1:")),
+                            ("services", ("scores",)), ("presence", ("alice", "online")),
+                            ("numbers", ("messages_accepted", "login_latency"))):
+            browser.go(f"#/{page}")
+            browser.until(".page", *words)
+            browser.shoot(f"real-{page}")
+        browser.go("#/user/alice")
+        browser.until(".facts", "online", "127.0.0.1:")
+        browser.shoot("real-user")
+        browser.button("Push…").click()
+        browser.one("dialog textarea").send_keys("from the operator")
+        browser.button("Push", "dialog").click()
+        browser.until(".done", "Pushed.")
+        check_equal(alice.expect("message").message.payload, b"from the operator", "the push")
+        browser.button("Kick…").click()
+        browser.button("Kick", "dialog").click()
+        browser.until(".facts", "no session")
+        alice.expect("close")
+        browser.check_quiet()
+    broker.kill()
+    browser.until("#banner", "does not answer")
+    broker.restart({"admin.listen": f"127.0.0.1:{port}"})
+    browser.until("#state", "ready")
+    browser.driver.get("about:blank")
+
+
 if __name__ == "__main__":
     skip_without()
     browser = Browser(SPEED)
@@ -486,6 +586,7 @@ if __name__ == "__main__":
     try:
         play(scene_overview, scene_history, scene_degraded, scene_first_answer_missing, scene_token,
              scene_hostile, scene_user, scene_trace, scene_users, scene_streams,
-             scene_parts_missing, scene_keyboard, scene_narrow, scene_themes, scene_hidden)
+             scene_parts_missing, scene_keyboard, scene_narrow, scene_themes, scene_hidden, scene_uplot_is_checked,
+             scene_real)
     finally:
         browser.close()

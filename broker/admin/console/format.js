@@ -94,6 +94,9 @@ export function byName(name, value) {
     if (/_ms$/.test(name)) {
         return age(value);
     }
+    if (/_time_seconds$/.test(name)) {
+        return time(value * 1000); // a moment and no length
+    }
     if (/_seconds$/.test(name)) {
         return value >= 60 ? age(value * 1000) : seconds(value);
     }

@@ -40,18 +40,22 @@ export class Presence {
     }
 
     async ask(signal) {
-        if (this.after === null) {
+        const opening = this.after === null;
+        if (opening) {
             const {presence_last = 0} = await get("/api/presence?limit=1", {signal});
             this.after = Math.max(0, presence_last - FIRST);
         }
         const answer = await get(`/api/presence${query({after: this.after, limit: KEPT})}`, {signal});
         const events = answer.events || [];
-        if (answer.reset || (answer.presence_last ?? this.after) < this.after) {
-            this.events = []; // what lies between is not known
-            this.after = answer.presence_last || 0;
+        const last = answer.presence_last ?? this.after;
+        if (!opening && (answer.reset || last < this.after)) {
+            this.events = []; // what lies between is not known: as if the page were opened now
+            this.after = null;
+            this.table.show([]);
+            return;
         }
-        if (events.length) {
-            this.after = events[events.length - 1].seq;
+        if (events.length || answer.reset) {
+            this.after = events.length ? events[events.length - 1].seq : last;
         }
         this.events = [...this.events, ...events].slice(-KEPT);
         if (events.length || !this.shown) {
