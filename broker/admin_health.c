@@ -15,7 +15,7 @@
  * some seconds after the last refusal: when a balancer sends nobody here because of that, nobody else
  * would ever try whether it works again. */
 
-enum { STUCK_MS = 10000, SLOW_COMMIT_MS = 5000, REFUSAL_HOLDS_MS = 10000 };
+enum { STUCK_MS = 10000, SLOW_COMMIT_MS = 4000, REFUSAL_HOLDS_MS = 10000 };
 
 static void sum_actors(struct registry *registry, uint64_t readings[READING_COUNT])
 {

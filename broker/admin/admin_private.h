@@ -13,7 +13,7 @@
 enum {
     BODY_BYTES_MAX = 64 * 1024,
     HEAD_BYTES_MAX = 16 * 1024,
-    REQUEST_MS = 5000, /* in which a request must come whole; also between two of a connection */
+    REQUEST_MS = 4000, /* in which a request must come whole; also between two of a connection */
     ANSWER_MS = 15000, /* in which an answer must be made and read */
     JOBS_MAX = 16      /* requests that wait for the second thread */
 };

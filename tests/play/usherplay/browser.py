@@ -2,6 +2,7 @@
 """One headless Chromium for a play."""
 
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -132,10 +133,12 @@ class Browser:
         self.focused().send_keys(*keys)
 
     def faults(self):
-        """What the browser complained about since the last call, without refused requests."""
+        """What the browser complained about since the last call, without refused requests and
+        what follows from a build without uPlot."""
         return [line["message"] for line in self.driver.get_log("browser")
                 if line["level"] in ("SEVERE", "WARNING") and
-                "Failed to load resource" not in line["message"]]
+                "Failed to load resource" not in line["message"] and
+                not re.search(r"Refused to .*uPlot.*MIME type", line["message"])]
 
     def check_quiet(self):
         faults = self.faults()

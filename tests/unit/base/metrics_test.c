@@ -47,6 +47,65 @@ static void test_threads_sum(void **state)
     metrics_destroy(metrics);
 }
 
+/* Each value belongs to the first bucket whose bound it does not exceed. */
+static void test_histogram_buckets(void **state)
+{
+    (void)state;
+    struct metrics *metrics = metrics_create(3);
+    struct histogram_reading reading;
+    metrics_read_histogram(metrics, HISTOGRAM_commit_latency, &reading);
+    unsigned count = reading.bucket_count;
+    assert_true(count > 2 && count <= HISTOGRAM_BUCKETS_MAX);
+    for (unsigned i = 0; i + 1 < count; i++) {
+        assert_true(i == 0 || reading.bounds[i] > reading.bounds[i - 1]);
+        metrics_record(metrics, i, HISTOGRAM_commit_latency, reading.bounds[i]);
+        metrics_record(metrics, i, HISTOGRAM_commit_latency, reading.bounds[i] + 1);
+    }
+    metrics_record(metrics, 0, HISTOGRAM_commit_latency, 0);
+    metrics_read_histogram(metrics, HISTOGRAM_commit_latency, &reading);
+    assert_int_equal(reading.buckets[0], 2);
+    for (unsigned i = 1; i + 1 < count; i++) {
+        assert_int_equal(reading.buckets[i], 2);
+    }
+    assert_int_equal(reading.buckets[count - 1], 1);
+    assert_int_equal(reading.count, 2 * (count - 1) + 1);
+    metrics_read_histogram(metrics, HISTOGRAM_commit_size, &reading);
+    assert_int_equal(reading.count, 0); /* another histogram is another one */
+    metrics_read_histogram(NULL, HISTOGRAM_commit_size, &reading);
+    assert_int_equal(reading.count, 0);
+    metrics_record(NULL, 0, HISTOGRAM_commit_size, 1);
+    metrics_destroy(metrics);
+}
+
+static void *record_many(void *argument)
+{
+    struct adder *adder = argument;
+    for (uint64_t i = 0; i < ADDS; i++) {
+        metrics_record(adder->metrics, adder->block, HISTOGRAM_commit_size, i % 5000);
+    }
+    return NULL;
+}
+
+static void test_histogram_of_threads(void **state)
+{
+    (void)state;
+    struct metrics *metrics = metrics_create(3);
+    pthread_t threads[THREADS];
+    struct adder adders[THREADS];
+    struct histogram_reading reading;
+    for (unsigned i = 0; i < THREADS; i++) {
+        adders[i] = (struct adder){.metrics = metrics, .block = i};
+        assert_int_equal(pthread_create(&threads[i], NULL, record_many, &adders[i]), 0);
+    }
+    for (unsigned i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    metrics_read_histogram(metrics, HISTOGRAM_commit_size, &reading);
+    assert_int_equal(reading.count, THREADS * ADDS);
+    assert_int_equal(reading.sum, (uint64_t)THREADS * ADDS / 5000 * (5000 * 4999 / 2));
+    metrics_destroy(metrics);
+}
+
 static void test_gauge_across_blocks(void **state)
 {
     (void)state;
@@ -101,6 +160,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_threads_sum),
+        cmocka_unit_test(test_histogram_buckets),
+        cmocka_unit_test(test_histogram_of_threads),
         cmocka_unit_test(test_gauge_across_blocks),
         cmocka_unit_test(test_blocks_on_their_own_lines),
         cmocka_unit_test(test_none),

@@ -1,0 +1,541 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The admin endpoint: every route, who may, hostile HTTP, health while the store fails and during a
+stop, the scrape as Prometheus reads it, and players who notice nothing of it."""
+
+import glob
+import http.client
+import json
+import os
+import re
+import socket
+import stat
+import tempfile
+import threading
+import time
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from usherplay import Backend, Broker, Client, check, check_equal, client_pb, eventually, play, scaled
+from usherplay.faults import OPTIONS, SECONDS, People
+from usherplay.shim import SYNCED_WRITES, SYNCS, WRITES, Shim
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+MONITORING = os.path.join(ROOT, "broker", "admin", "monitoring")
+CHANGE, VIEW = "change-token-of-the-play", "viewing-token-of-the-play"
+ENDPOINT = {"admin.listen": "127.0.0.1:0"}
+SLOW_SECONDS = 20
+# Made by Prometheus itself and not by a scrape.
+NOT_SCRAPED = {"up"}
+
+
+class Answer:
+    def __init__(self, response):
+        self.status = response.status
+        self.headers = response.headers
+        self.text = response.read().decode()
+
+    def json(self):
+        return json.loads(self.text)
+
+
+class Http:
+    """Asks the endpoint of a broker."""
+
+    def __init__(self, broker, token=None):
+        lines = [line for line in broker.log_events("listening") if line["for"] == "admin"]
+        self.address = ("127.0.0.1", lines[-1]["port"])
+        self.token = token
+
+    def ask(self, method, path, body=None, headers=(), token=None):
+        connection = http.client.HTTPConnection(*self.address, timeout=SLOW_SECONDS)
+        given = dict(headers)
+        if token or self.token:
+            given["Authorization"] = f"Bearer {token or self.token}"
+        if body is not None and not isinstance(body, (str, bytes)):
+            body = json.dumps(body)
+        try:
+            connection.request(method, path, body, given)
+            return Answer(connection.getresponse())
+        finally:
+            connection.close()
+
+    def get(self, path, status=200, **more):
+        answer = self.ask("GET", path, **more)
+        check_equal(answer.status, status, f"status of GET {path}: {answer.text[:300]}")
+        return answer
+
+    def json(self, path, status=200, **more):
+        return self.get(path, status, **more).json()
+
+    def post(self, path, body=None, status=200, **more):
+        answer = self.ask("POST", path, body, **more)
+        check_equal(answer.status, status, f"status of POST {path}: {answer.text[:300]}")
+        return answer.json()
+
+    def error(self, method, path, status, error, **more):
+        answer = self.ask(method, path, **more)
+        check_equal((answer.status, answer.json()["error"]), (status, error),
+                    f"{method} {path}: {answer.text[:300]}")
+
+    def raw(self, data=b""):
+        connection = socket.create_connection(self.address, SLOW_SECONDS)
+        connection.sendall(data)
+        return connection
+
+    def scrape(self):
+        """{(name, labels as a sorted tuple): value}, and the families by name."""
+        families = list(text_string_to_metric_families(self.get("/metrics").text))
+        samples = {}
+        for family in families:
+            for sample in family.samples:
+                key = (sample.name, tuple(sorted(sample.labels.items())))
+                check(key not in samples, f"the scrape has {key} twice")
+                samples[key] = sample.value
+        return samples, {family.name: family for family in families}
+
+
+def with_tokens():
+    """Options with both token files, in a folder that the system forgets."""
+    folder = tempfile.mkdtemp(prefix="usher-tokens-")
+    options = dict(ENDPOINT)
+    for key, token in (("admin.token_file", CHANGE), ("admin.view_token_file", VIEW)):
+        options[key] = os.path.join(folder, key)
+        with open(options[key], "w", encoding="ascii") as file:
+            file.write(token + "\nnot this line\n")
+        os.chmod(options[key], stat.S_IRUSR)
+    return options
+
+
+def read_all(connection):
+    """What comes until the other side closes."""
+    data = b""
+    try:
+        while True:
+            more = connection.recv(65536)
+            if not more:
+                return data
+            data += more
+    except ConnectionResetError:
+        return data
+
+
+# --- what it answers -----------------------------------------------------------------------------
+
+
+def scene_routes():
+    with Broker(ENDPOINT) as broker, Client(broker) as alice, Client(broker) as bob:
+        http_ = Http(broker)
+        alice.login("alice", acks=True)
+        bob.login("bob+1@x", acks=True)
+        node = http_.json("/api/node")
+        check_equal((node["state"], node["may_change"], node["auth_mode"], node["pid"]),
+                    ("serving", False, "open", broker.process.pid), "the node")
+        check({"kind": "tcp", "address": f"127.0.0.1:{broker.port}"} in node["listeners"],
+              f"the listeners: {node}")
+        page = http_.json("/api/sessions?limit=1")
+        check_equal(([row["user"] for row in page["sessions"]], page["more"], page["next"]),
+                    (["alice"], True, "alice"), "the first page")
+        page = http_.json("/api/sessions?limit=1&after=alice")
+        check_equal([row["user"] for row in page["sessions"]], ["bob+1@x"], "the second page")
+        check(not page["more"], "nobody comes after the last")
+        check_equal(http_.json("/api/sessions?prefix=al")["sessions"][0]["state"], "online", "state")
+        bob.drop()
+        bob_path = "/api/sessions/bob%2B1%40x"
+        eventually(lambda: http_.json(bob_path)["session"]["state"] == "detached", "bob is away")
+        alice.send("bob+1@x", b"wait")
+        eventually(lambda: http_.json(bob_path)["session"]["inbox_messages"] == 1,
+                   "bob's inbox shows one")
+        check_equal([row["user"] for row in http_.json("/api/sessions?state=detached")["sessions"]],
+                    ["bob+1@x"], "who is detached")
+        check_equal(http_.json("/api/slowest")["users"][0]["user"], "bob+1@x", "the slowest")
+        events = http_.json("/api/presence?limit=2")
+        check_equal([(event["user"], event["kind"]) for event in events["events"]],
+                    [("bob+1@x", "ONLINE"), ("bob+1@x", "DETACHED")], "the newest events")
+        check_equal(events["presence_last"], 3, "the end of the stream")
+        check_equal(len(http_.json("/api/presence?after=0")["events"]), 3, "the whole stream")
+        for path in ("/api/recorder", "/api/trace/alice"):
+            http_.json(path, 503)
+        http_.error("GET", "/api/sessions/nobody", 404, "not_found")
+        for path in ("/api/sessions?limit=x", "/api/sessions?state=up", "/api/sessions/%zz",
+                     "/api/sessions/a%00b", "/api/sessions/a%2Fb", "/api/sessions?nonsense=1"):
+            http_.error("GET", path, 400, "bad_request")
+        for path in ("/api", "/api/", "/metrics/", "/api/sessions/a/b", "/../etc/passwd",
+                     "/%2e%2e/etc/passwd", "//etc/passwd"):
+            http_.error("GET", path, 404, "not_found")
+        http_.error("DELETE", "/api/node", 405, "method_not_allowed")
+
+
+def scene_services():
+    with Broker(ENDPOINT) as broker, Client(broker) as alice:
+        http_ = Http(broker)
+        alice.login("alice")
+        with Backend(broker, "chess", "one", presence=True) as one:
+            alice.post("call", service="chess", method="m")
+            call = one.expect_call()
+            rows = eventually(
+                lambda: [row for row in http_.json("/api/services")["services"]
+                         if row["instances"] and row["instances"][0]["calls_open"] == 1],
+                "the call shows as open")
+            row = rows[0]["instances"][0]
+            check_equal((rows[0]["name"], row["instance"], row["state"], row["presence"]),
+                        ("chess", "one", "serving", True), "the instance")
+            check(row["last_fetch_ms"] > 0, "when it last fetched")
+            one.reply(call, payload=b"done")
+            one.fetch()
+            eventually(lambda: http_.json("/api/services")["services"][0]["instances"][0]
+                       ["calls_open"] == 0, "the answered call is not open")
+
+
+def scene_console():
+    with Broker(ENDPOINT) as broker:
+        http_ = Http(broker)
+        page = http_.get("/")
+        for header, value in (("X-Content-Type-Options", "nosniff"), ("X-Frame-Options", "DENY"),
+                              ("Content-Type", "text/html; charset=utf-8")):
+            check_equal(page.headers[header], value, header)
+        check("default-src 'self'" in page.headers["Content-Security-Policy"], "the policy")
+        again = http_.get("/index.html", 304, headers={"If-None-Match": page.headers["ETag"]})
+        check_equal(again.text, "", "the body of a page that is the same")
+        for path in glob.glob(os.path.join(ROOT, "broker", "admin", "console", "*.*")):
+            http_.get("/" + os.path.basename(path))
+
+
+# --- who may --------------------------------------------------------------------------------------
+
+
+def scene_tokens():
+    with Broker(with_tokens()) as broker, Client(broker) as alice:
+        http_ = Http(broker)
+        alice.login("alice")
+        kick = "/api/sessions/alice/kick"  # first: the log takes ten such lines in a second
+        http_.error("POST", kick, 403, "forbidden", body="{}", token=VIEW)
+        http_.error("POST", kick, 401, "unauthorized", body="{}")
+        alice.ping()  # still there
+        for path in ("/healthz", "/readyz", "/"):
+            http_.get(path)
+        for path in ("/metrics", "/api/stats", "/api/node", "/api/sessions", "/api/nothing"):
+            http_.error("GET", path, 401, "unauthorized")
+        for token in ("x", CHANGE[:-1], CHANGE + "x", CHANGE[:-1] + "x", "not this line"):
+            http_.error("GET", "/api/node", 401, "unauthorized", token=token)
+        check(http_.json("/api/node", token=CHANGE)["may_change"], "the one token may change")
+        check(not http_.json("/api/node", token=VIEW)["may_change"], "the other may not")
+        reasons = {line["reason"] for line in broker.log_events("admin_refused")}
+        check_equal(reasons, {"unauthorized", "forbidden"}, "what the log says of refusals")
+        check(not any(CHANGE in str(line) or VIEW in str(line) for line in broker.lines),
+              "a token is in the log")
+        samples, _ = Http(broker, VIEW).scrape()
+        check(samples[("usher_admin_refused_total", ())] >= 12, "refusals are counted")
+
+
+def scene_nobody_changes_without_a_token():
+    with Broker(ENDPOINT) as broker, Client(broker) as alice:
+        alice.login("alice")
+        http_ = Http(broker)
+        http_.error("POST", "/api/sessions/alice/kick", 403, "forbidden", body="{}")
+        http_.error("POST", "/api/sessions/alice/kick", 403, "forbidden", body="{}", token="guess")
+        alice.ping()
+
+
+def scene_hosts():
+    options = {**ENDPOINT, "admin.host": "usher.example"}
+    with Broker(options) as broker:
+        http_ = Http(broker)
+        for host in ("127.0.0.1", "localhost:1", "[::1]:7", "10.2.3.4", "usher.example:80",
+                     "LOCALHOST"):
+            http_.get("/api/node", headers={"Host": host})
+        for host in ("evil.example", "127.0.0.1.evil.example", "usher.example.evil", "localhost:x",
+                     "[::1", "[evil]"):
+            http_.error("GET", "/api/node", 400, "bad_host", headers={"Host": host})
+        twice = http_.raw(b"GET /api/node HTTP/1.1\r\nHost: localhost\r\nHost: evil\r\n"
+                          b"Connection: close\r\n\r\n")
+        check(b" 400 " in read_all(twice).split(b"\r\n")[0], "two Hosts are let through")
+
+
+def scene_commands():
+    with Broker(with_tokens()) as broker, Client(broker) as alice, Client(broker) as bob:
+        http_ = Http(broker, CHANGE)
+        welcome = alice.login("alice")
+        bob.login("bob")
+        done = http_.post("/api/sessions/alice/push", {"text": "maintenance at noon"})
+        check_equal((done["code"], done["epoch"]), ("OK", welcome.epoch), "the push")
+        alice.expect("message", service="admin", payload=b"maintenance at noon")
+        for body in ("", "{}", "[]", "{\"text\": 1}", "{\"text\": \"a\", \"epoch\": -1}", "{\"te",
+                     "{\"text\": \"a\", \"text\": \"b\"}"):
+            http_.error("POST", "/api/sessions/alice/push", 400, "bad_request", body=body)
+        http_.error("POST", "/api/sessions/alice/push", 413, "too_large", body="x" * 65537)
+        stale = http_.post("/api/sessions/alice/kick", {"epoch": welcome.epoch - 1}, 409)
+        check_equal(stale["code"], "STALE_EPOCH", "a kick of another epoch")
+        alice.ping()
+        gone = http_.post("/api/sessions/nobody/kick", {}, 409)
+        check_equal(gone["code"], "NOT_ONLINE", "a kick of nobody")
+        http_.post("/api/sessions/alice/kick",
+                   {"epoch": welcome.epoch, "detail": "bye", "do_not_return": True})
+        alice.expect_close("KICKED", do_not_return=True)
+        bob.ping()
+        changes = broker.log_events("admin_change")
+        check(any("kick" in line["path"] for line in changes), "the log has no kick")
+        for path in ("/api/reload", "/api/drain", "/api/trace"):
+            http_.post(path, {}, 503)
+
+
+# --- numbers --------------------------------------------------------------------------------------
+
+
+def scene_scrape():
+    """As Prometheus' own parser reads it, and in agreement with /api/stats."""
+    count = scaled(2000, 200)
+    with Broker(ENDPOINT) as broker, Client(broker) as alice, Client(broker) as bob, \
+            Backend(broker, "echo", "one") as echo:
+        http_ = Http(broker)
+        alice.login("alice")
+        bob.login("bob")
+        for number in range(count):  # each is a batch of its own, and one batch in 64 is timed
+            alice.send("bob", b"%d" % number)
+        bob.messages(count)
+        for number in range(32):  # one in 16 is timed
+            alice.post("call", service="echo", method="m")
+            echo.reply(echo.expect_call())
+        samples, families = http_.scrape()
+        for family in families.values():
+            check(family.documentation, f"{family.name} has no HELP")
+            check(re.fullmatch("(usher|process)_[a-z0-9_]+", family.name), f"the name {family.name}")
+        labels = {name for sample, pairs in samples for name, _ in pairs}
+        check_equal(labels, {"reason", "limit", "state", "direction", "kind", "outcome", "le",
+                             "version", "node"}, "the labels")
+        check_equal(samples[("usher_sessions", (("state", "online"),))], 2, "sessions online")
+        check_equal(samples[("usher_messages_accepted_total", ())], count, "messages accepted")
+        check_equal(samples[("usher_users", ())], 2, "users")
+        check(samples[("process_resident_memory_bytes", ())] > 1e6, "memory")
+        check_equal(samples[("usher_login_latency_seconds_count", ())], 2, "logins timed")
+        for name in ("delivery_latency_seconds", "call_latency_seconds", "turn_duration_seconds",
+                     "commit_latency_seconds", "commit_size"):
+            check_histogram(samples, f"usher_{name}")
+        stats = http_.json("/api/stats")
+        check_equal(stats["counters"]["messages_accepted"], count, "accepted, by /api/stats")
+        login = stats["histograms"]["login_latency"]
+        check_equal((login["unit"], login["count"], login["buckets"][-1]["le"]),
+                    ("seconds", 2, None), "a histogram of /api/stats")
+        print(f"     {len(samples)} samples in {len(families)} families; delivery: mean "
+              f"{mean_us(samples, 'delivery_latency_seconds'):.0f} us of "
+              f"{samples[('usher_delivery_latency_seconds_count', ())]:.0f}")
+
+
+def mean_us(samples, name):
+    return samples[(f"usher_{name}_sum", ())] / samples[(f"usher_{name}_count", ())] * 1e6
+
+
+def check_histogram(samples, name):
+    """Something was recorded, and the buckets rise to the count."""
+    buckets = [(float(dict(labels)["le"]), value) for (sample, labels), value in samples.items()
+               if sample == f"{name}_bucket"]
+    values = [value for _, value in sorted(buckets)]
+    check(values == sorted(values) and len(values) > 10, f"{name}: {values}")
+    check_equal(values[-1], samples[(f"{name}_count", ())], f"{name}: the last bucket")
+    check(values[-1] > 0 and samples[(f"{name}_sum", ())] > 0, f"{name} recorded nothing")
+
+
+def scene_dashboard_and_alerts():
+    """Every metric that they name is in a real scrape, and every alert has a runbook line."""
+    with Broker(ENDPOINT) as broker:
+        samples, _ = Http(broker).scrape()
+    known = {name for name, _ in samples}
+    series = {(name, pair) for name, labels in samples for pair in labels}
+    with open(os.path.join(MONITORING, "grafana.json"), encoding="utf-8") as file:
+        dashboard = json.load(file)
+    texts = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", ())]
+    check(len(texts) > 20, "the dashboard has too few expressions")
+    with open(os.path.join(MONITORING, "alerts.yaml"), encoding="utf-8") as file:
+        rules = file.read()
+    alerts = re.split(r"\n +- alert: ", rules)[1:]
+    for alert in alerts:
+        check(re.search(r'\n +runbook: "\S', alert), f"no runbook: {alert.splitlines()[0]}")
+        texts.append(re.search(r"expr: (.*)", alert)[1])
+    check(len(alerts) > 15, "there are too few alerts")
+    for text in texts:
+        names = set(re.findall(r"\b(?:usher|process)_\w+|\bup\b", text)) - NOT_SCRAPED
+        check(names <= known, f"{text}: not in a scrape: {names - known}")
+        for name, label, value in re.findall(r'(usher_\w+){[^}]*?(\w+)="([^"$]+)"', text):
+            check((name, (label, value)) in series, f"{text}: no such series")
+    print(f"     {len(texts)} expressions, {len(alerts)} alerts")
+
+
+# --- hostile HTTP ---------------------------------------------------------------------------------
+
+
+HOST = b"Host: localhost\r\n"
+# What is no request, or one that is too much.
+HOSTILE = (
+    b"\0\1\2\3\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n",
+    b"GET /" + b"a" * 100000 + b" HTTP/1.1\r\n" + HOST + b"\r\n",
+    b"GET / HTTP/1.1\r\n" + HOST + b"X: " + b"y" * 100000 + b"\r\n\r\n",
+    b"GET / HTTP/1.1\r\n" + HOST + b"X: y\r\n" * 20000 + b"\r\n",
+    b"POST /api/drain HTTP/1.1\r\n" + HOST + b"Content-Length: -1\r\n\r\n",
+    b"POST /api/drain HTTP/1.1\r\n" + HOST + b"Content-Length: 99999999999999999999\r\n\r\n",
+    b"POST /api/drain HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\nzzz\r\n",
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 200,
+)
+
+
+def scene_hostile():
+    """None of it is served, and each is cut; so are one that sends a byte now and then, and one that
+    says nothing. Meanwhile and afterwards the others are answered."""
+    with Broker(ENDPOINT) as broker:
+        http_ = Http(broker)
+        began = time.monotonic()
+        silent = http_.raw()
+        trickle = http_.raw(b"GET / HTTP/1.1\r\nX: ")
+        trickle.settimeout(0.1)
+        hostile = []
+        for data in HOSTILE:
+            connection = http_.raw()
+            try:
+                connection.sendall(data)
+            except OSError:
+                pass  # it was cut before we had said all
+            hostile.append(connection)
+            http_.get("/healthz")
+
+        def is_cut():
+            try:
+                trickle.sendall(b"y")
+                return trickle.recv(1) == b""
+            except (ConnectionResetError, BrokenPipeError):
+                return True
+            except socket.timeout:
+                return False
+
+        eventually(is_cut, "the trickle is cut", SLOW_SECONDS, 0.2)
+        check_equal(silent.recv(1), b"", "the silent one is cut")
+        print(f"     cut after {time.monotonic() - began:.1f} s")
+        for data, connection in zip(HOSTILE, hostile):
+            first = read_all(connection).split(b"\r\n")[0]
+            check(b" 200 " not in first, f"{data[:60]!r}: {first!r}")
+        check(http_.json("/api/stats")["counters"]["admin_late"] >= 2, "they are counted")
+        broker.check_alive()
+
+
+def scene_many_connections():
+    """32 connections that are stuck in the middle of a request: players notice nothing, and when they
+    are cut the endpoint answers again. Then more ask at once than there are places."""
+    with Broker(ENDPOINT) as broker, Client(broker) as alice, Client(broker) as bob:
+        http_ = Http(broker)
+        alice.login("alice")
+        bob.login("bob")
+        stuck = [http_.raw(b"POST /api/drain HTTP/1.1\r\nHost: x\r\nContent-Le") for _ in range(32)]
+        count = scaled(500, 50)
+        began = time.monotonic()
+        for number in range(count):
+            alice.send("bob", b"%d" % number)
+        bob.messages(count)
+        seconds = time.monotonic() - began
+        print(f"     {count} messages, one after the other, in {seconds:.2f} s beside them")
+
+        def answers():
+            try:
+                return http_.ask("GET", "/healthz").status == 200
+            except (OSError, http.client.HTTPException):
+                return False
+
+        eventually(answers, "the endpoint answers again", SLOW_SECONDS)
+        for connection in stuck:
+            connection.close()
+        eventually(answers, "the endpoint answers", SLOW_SECONDS)
+        outcomes = []
+
+        def ask():
+            outcomes.append(answers())
+
+        crowd = [threading.Thread(target=ask) for _ in range(60)]
+        for thread in crowd:
+            thread.start()
+        for thread in crowd:
+            thread.join()
+        check(sum(outcomes) >= 24, f"{sum(outcomes)} of {len(crowd)} were answered")
+        broker.check_alive()
+
+
+# --- health ---------------------------------------------------------------------------------------
+
+
+def failing(answer):
+    return {entry["name"] for entry in answer.json()["checks"] if not entry["ok"]}
+
+
+def scene_store_failure():
+    """Not ready while the store refuses, alive all the time; a store that hangs holds up neither of
+    the two."""
+    with Shim() as shim, Broker({"store.path": shim.store, **OPTIONS, **ENDPOINT},
+                                environment=shim.environment()) as broker, People(broker) as people:
+        http_ = Http(broker)
+        people.must_login("first")
+        http_.get("/readyz")
+        shim.fail(SYNCS | WRITES | SYNCED_WRITES)
+        people.logins(["refused"])
+        answer = http_.get("/readyz", 503)
+        check_equal(failing(answer), {"store"}, "what is not ready")
+        check("Input/output error" in answer.text, f"the reason: {answer.text}")
+        http_.get("/healthz")
+        check_equal(http_.scrape()[0][("usher_store_failing", ())], 1, "the reading")
+        shim.heal()
+        people.recover("second")
+        eventually(lambda: http_.ask("GET", "/readyz").status == 200, "it is ready again", SECONDS)
+        shim.hold(SYNCS)
+        with Client(broker) as waiting:
+            waiting.post("login", username="waiting")
+            eventually(lambda: shim["held"] > 0, "a sync hangs", SECONDS)
+            answer = eventually(lambda: (got := http_.ask("GET", "/readyz")).status == 503 and got,
+                                "not ready while a commit hangs", SLOW_SECONDS)
+            check_equal(failing(answer), {"store"}, "what is not ready")
+            http_.get("/healthz")
+            check(http_.scrape()[0][("usher_commit_stalled_seconds", ())] >= 3, "for how long")
+            shim.release()
+            waiting.expect("welcome", timeout=SECONDS)
+        eventually(lambda: http_.ask("GET", "/readyz").status == 200, "it is ready again", SECONDS)
+
+
+def scene_stop():
+    """During an orderly stop it is alive, says that it stops, and ends with the broker."""
+    with Broker({**ENDPOINT, "limits.close_linger_ms": 3000}) as broker, Client(broker) as alice:
+        http_ = Http(broker)
+        alice.login("alice")
+        done = threading.Thread(target=broker.stop)
+        done.start()  # lasts until alice has read her last frames and closed
+
+        def stopping():
+            answer = http_.ask("GET", "/readyz")
+            return answer.status == 503 and answer.json()["state"] == "stopping"
+
+        eventually(stopping, "not ready because it stops", SECONDS)
+        http_.get("/healthz")
+        alice.expect_close("SHUTDOWN")
+        alice.close()
+        done.join()
+
+
+def scene_starts():
+    """Wrong files, and an address in use, end the start with a reason."""
+    folder = tempfile.mkdtemp(prefix="usher-tokens-")
+    short = os.path.join(folder, "short")
+    with open(short, "w", encoding="ascii") as file:
+        file.write("short\n")
+    with Broker(ENDPOINT) as broker:
+        port = Http(broker).address[1]
+        cases = (({"admin.listen": f"127.0.0.1:{port}"}, 69, "admin.listen"),
+                 ({**ENDPOINT, "admin.token_file": short}, 78, "admin.token_file"),
+                 ({**ENDPOINT, "admin.token_file": folder + "/none"}, 78, "admin.token_file"),
+                 ({"admin.listen": "0.0.0.0:0"}, 78, "admin.token_file"))
+        for options, code, text in cases:
+            other = Broker(options, wait=False)
+            check_equal(other._wait_end(SECONDS), code, f"the exit code with {options}")
+            check(any(text in line.get("raw", "") for line in other.lines),
+                  f"{options}: {other.lines}")
+    for path in glob.glob(os.path.join(folder, "*")):
+        os.remove(path)
+    os.rmdir(folder)
+
+
+if __name__ == "__main__":
+    play(scene_routes, scene_services, scene_console, scene_tokens,
+         scene_nobody_changes_without_a_token, scene_hosts, scene_commands, scene_scrape,
+         scene_dashboard_and_alerts, scene_hostile, scene_many_connections, scene_store_failure,
+         scene_stop, scene_starts)
