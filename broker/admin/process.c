@@ -81,7 +81,9 @@ struct process_row {
     double value;
 };
 
-enum { PROCESS_ROWS = 7 };
+enum {
+    PROCESS_ROWS = 7
+};
 
 /* Gives how many rows it has filled: what the system does not tell is left out. */
 static size_t read_rows(struct process_row rows[PROCESS_ROWS])
@@ -97,8 +99,7 @@ static size_t read_rows(struct process_row rows[PROCESS_ROWS])
         rows[count++] = (struct process_row){"virtual_memory_bytes", "gauge",
                                              "Address space; much of it is the map of the store",
                                              (double)stat.virtual_bytes};
-        rows[count++] =
-            (struct process_row){"threads", "gauge", "Threads", (double)stat.threads};
+        rows[count++] = (struct process_row){"threads", "gauge", "Threads", (double)stat.threads};
         rows[count++] = (struct process_row){"start_time_seconds", "gauge",
                                              "When the process started, Unix time",
                                              boot_seconds() + stat.start_seconds};

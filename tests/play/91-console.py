@@ -199,8 +199,8 @@ def scene_token():
         enter_token("change-me")
         browser.until(".card .buttons", "Push", "Kick")
         check_equal(browser.text(".page .hint").count("may look and not"), 0, "the hint")
-        kept = browser.script("return [JSON.stringify(sessionStorage), JSON.stringify(localStorage),"
-                              "location.href, document.cookie]")
+        kept = browser.script("return [JSON.stringify(sessionStorage),"
+                              "JSON.stringify(localStorage), location.href, document.cookie]")
         check("change-me" in kept[0] and "change-me" not in "".join(kept[1:]),
               f"where the token is: {kept}")
         check(all("me" not in path.split("/")[-1].split("?")[0].split("-")
@@ -252,8 +252,8 @@ def scene_hostile():
 
 
 def check_unharmed(where):
-    found = browser.script("return [document.querySelectorAll('img, [onerror], [style*=url]').length,"
-                           "window.pwned ?? null]")
+    found = browser.script("return [document.querySelectorAll('img, [onerror], [style*=url]')"
+                           ".length, window.pwned ?? null]")
     check_equal(found, [0, None], f"markup of others on {where}")
 
 
@@ -339,6 +339,16 @@ def scene_users():
         browser.script("const box = document.querySelector('.filters select'); box.value ="
                        "'detached'; box.dispatchEvent(new Event('change'))")
         browser.until("tbody", "No session matches.")
+        browser.one(".filters input").send_keys(Keys.BACKSPACE * 5 + "a")
+        browser.until("tbody", "No session matches.")
+        with world.lock:
+            world.login("b-last", 1, state="detached")
+            for number in range(50):
+                world.login(f"b-{number:02}", 1)
+        browser.one(".filters input").send_keys(Keys.BACKSPACE + "b")
+        browser.until("tbody", "None here; go on with Next.")
+        browser.button("Next").click()
+        browser.until("tbody", "b-last")
 
 
 def scene_streams():
@@ -588,7 +598,7 @@ if __name__ == "__main__":
     try:
         play(scene_overview, scene_history, scene_degraded, scene_first_answer_missing, scene_token,
              scene_hostile, scene_user, scene_trace, scene_users, scene_streams,
-             scene_parts_missing, scene_keyboard, scene_narrow, scene_themes, scene_hidden, scene_uplot_is_checked,
-             scene_real)
+             scene_parts_missing, scene_keyboard, scene_narrow, scene_themes, scene_hidden,
+             scene_uplot_is_checked, scene_real)
     finally:
         browser.close()

@@ -79,7 +79,7 @@ export async function ask(method, path, {body, signal, accepted = []} = {}) {
     if ((status < 300 || accepted.includes(status)) && parsed !== null) {
         return parsed;
     }
-    const code = (parsed && (parsed.error || parsed.code)) || `HTTP ${status}`;
+    const code = (parsed && (parsed.code || parsed.error)) || `HTTP ${status}`;
     const detail = (parsed && parsed.detail) || String(code);
     throw new ApiError(KINDS[status] || "answer", String(code), String(detail));
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is wrong, above everything else, and how old what is shown below is. The banner counts
-// seconds; the live region beside it speaks only when the matter changes, so that a screen reader is
-// not told each second.
+// seconds; the live region beside it speaks only when the matter changes, so that a screen reader
+// is not told each second.
 
 import {el, fill, pill, setText} from "./dom.js";
 import {age, time} from "./format.js";
@@ -18,8 +18,8 @@ export class Banner {
         this.matter = "";
     }
 
-    // health: the answer of /readyz or null; fault: null, "unreachable" or "token"; seen_ms: when the
-    // broker answered last, 0 for never.
+    // health: the answer of /readyz or null; fault: null, "unreachable" or "token"; seen_ms: when
+    // the broker answered last, 0 for never.
     show({health, fault, seen_ms}) {
         const word = fault || stateOf(health);
         const failing = (health?.checks || []).filter((check) => !check.ok);

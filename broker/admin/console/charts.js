@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Lines over time, by uPlot, which the build obtains and which may be missing: then the legend, which
-// is ours and shows the newest values as text, stands alone and says so.
+// Lines over time, by uPlot, which the build obtains and which may be missing: then the legend,
+// which is ours and shows the newest values as text, stands alone and says so.
 //
 // A canvas tells a screen reader nothing; the legend beside it is the same in words.
 
@@ -51,7 +51,8 @@ export class Chart {
         this.columns = series.map(() => []);
         this.plot = null;
         this.values = series.map(() => el("span", {class: "legend-value"}));
-        this.box = el("div", {class: "plot", role: "img", "aria-label": `${title}: lines over time`});
+        this.box = el("div", {class: "plot", role: "img",
+            "aria-label": `${title}: lines over time`});
         const legend = el("ul", {class: "legend"}, series.map((line, place) => el("li", {},
             sample(line.colour, DASHES[place]), line.label, " ",
             this.values[place])));
@@ -117,7 +118,8 @@ export class Chart {
                 [60, "{HH}:{mm}", null, null, null, null, null, null, 1],
                 [1, "{HH}:{mm}:{ss}", null, null, null, null, null, null, 1]]},
             {...axis, size: 62, space: 34, ...(this.logarithmic ? decades(axis.grid) : {}),
-                values: (plot, ticks) => ticks.map((tick) => tick === null ? "" : this.format(tick))}],
+                values: (plot, ticks) =>
+                    ticks.map((tick) => (tick === null ? "" : this.format(tick)))}],
             series: [{}, ...this.series.map((line, place) => this.line(line, place))],
             hooks: {setCursor: [(plot) => this.legend(plot.cursor.idx ?? this.times.length - 1)]},
         };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What needs an answer before it is done: the token, a kick, a push. <dialog> keeps the focus inside
-// and gives it back, and Escape leaves without doing anything.
+// What needs an answer before it is done: the token, a kick, a push. <dialog> keeps the focus
+// inside and gives it back, and Escape leaves without doing anything.
 
 import {post, setToken, token, userPath} from "./api.js";
 import {el, setText} from "./dom.js";
@@ -64,6 +64,7 @@ export function askToken(reason, on_done) {
 
 // What the broker says to a command that it did not carry out.
 const REFUSALS = {
+    INBOX_FULL: "The user's inbox is full.",
     NOT_ONLINE: "The user has no session any more.",
     STALE_EPOCH: "The user has logged in again since; look at the session before you decide.",
 };
@@ -107,7 +108,7 @@ export function askPush(session, on_done) {
     open({
         title: "Push a message?", confirm: "Push",
         body: [who(session), field("Text", text,
-            "The client gets these bytes as a message from the operator.")],
+            "The client gets it as a message of the service \u201cadmin\u201d.")],
         submit: async () => {
             const fault = await command(`${userPath(session.user)}/push`, {text: text.value,
                 epoch: session.epoch});

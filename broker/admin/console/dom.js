@@ -4,7 +4,8 @@
 
 // Bytes that could hide or turn the text around them: control characters, marks of direction,
 // invisible ones. They are shown by their number.
-const HIDDEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g;
+const HIDDEN = new RegExp("[\\u0000-\\u001f\\u007f-\\u009f\\u00ad\\u061c\\u200b-\\u200f" +
+    "\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb]", "g");
 
 export function visible(value) {
     return String(value ?? "").replace(HIDDEN, (character) =>
@@ -66,8 +67,8 @@ export class Table {
             el("th", {scope: "col", class: column.number ? "number" : null}, column.head));
         this.body = el("tbody");
         this.element = el("div", {class: "scroll", role: "region", "aria-label": label,
-            tabindex: "0"}, el("table", {onkeydown: moveFocus}, el("thead", {}, el("tr", {}, heads)),
-            this.body));
+            tabindex: "0"}, el("table", {onkeydown: moveFocus},
+            el("thead", {}, el("tr", {}, heads)), this.body));
     }
 
     show(rows) {

@@ -15,7 +15,10 @@ function known(value) {
 
 function digits(value) {
     const size = Math.abs(value);
-    return size === 0 ? "0" : size >= 100 ? value.toFixed(0) : size >= 10 ? value.toFixed(1) : value.toFixed(2);
+    if (size === 0) {
+        return "0";
+    }
+    return value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : 2);
 }
 
 export function count(value) {

@@ -34,7 +34,8 @@ class Console {
         this.search = new Search((user) => {
             location.hash = `#/user/${encodeURIComponent(user)}`;
         });
-        this.stats = new Poll(1000, (signal) => this.askStats(signal), (error) => this.fault(error));
+        this.stats = new Poll(1000, (signal) => this.askStats(signal),
+            (error) => this.fault(error));
         this.health = new Poll(1000, (signal) => this.askHealth(signal), () => {});
         this.node = new Poll(10000, (signal) => this.askNode(signal), () => {});
         window.addEventListener("hashchange", () => this.route());

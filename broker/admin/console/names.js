@@ -36,10 +36,6 @@ export function refusals(counters) {
     return Object.keys(counters).filter((name) => name.startsWith("logins_refused_"));
 }
 
-export function firstOf(table, ...names) {
-    return names.find((name) => table && name in table) || null;
-}
-
 // Gauges that say how full something is.
 export function levels(gauges) {
     return Object.keys(gauges).filter((name) =>

@@ -12,10 +12,11 @@ export class Numbers {
             oninput: () => this.tick(context.model)});
         this.zero = el("input", {type: "checkbox", onchange: () => this.tick(context.model)});
         this.section = new Section("Counters and gauges");
-        this.table = new Table({label: "Counters and gauges", empty: "No number matches.", columns: [
-            {head: "Name", cell: (row) => el("code", {}, row.name)},
-            {head: "Value", number: true, cell: (row) => row.value},
-            {head: "Per second", number: true, cell: (row) => row.rate}]});
+        this.table = new Table({label: "Counters and gauges", empty: "No number matches.",
+            columns: [
+                {head: "Name", cell: (row) => el("code", {}, row.name)},
+                {head: "Value", number: true, cell: (row) => row.value},
+                {head: "Per second", number: true, cell: (row) => row.rate}]});
         this.histograms = new Section("Histograms, the last 10 s");
         const as = (name) => (row) => (row.unit === "seconds" ? seconds(row[name])
             : byName(row.name, row[name]));

@@ -5,32 +5,13 @@ import {get} from "./api.js";
 import {Chart} from "./charts.js";
 import {Section, Table, el, fill, setText, userLink} from "./dom.js";
 import {age, byName, bytes, count, percent, rate, seconds, words} from "./format.js";
-import {closes, firstOf, latencies, levels, refusals} from "./names.js";
+import {closes, latencies, levels, refusals} from "./names.js";
 import {instanceRows, serviceColumns} from "./services.js";
-
-const CPU = ["process_cpu_seconds_total", "process_cpu_seconds"];
-const MEMORY = ["process_resident_memory_bytes", "process_resident_bytes"];
 
 // Processors in use, of which one is 100.
 function cpu(history, place) {
-    const stats = history.samples[place].stats;
-    const name = firstOf(stats.counters, ...CPU);
-    if (name) {
-        const value = history.rate(place, name);
-        return value === null ? null : value * 100;
-    }
-    const gauge = firstOf(stats.gauges, ...CPU);
-    const [now, before] = [history.samples[place], history.samples[place - 1]];
-    if (!gauge || !before || now.fresh) {
-        return null;
-    }
-    const span_s = (now.stats.now_ms - before.stats.now_ms) / 1000;
-    return span_s > 0 ? 100 * (now.stats.gauges[gauge] - before.stats.gauges[gauge]) / span_s : null;
-}
-
-function memory(history, place) {
-    const name = firstOf(history.samples[place].stats.gauges, ...MEMORY);
-    return name ? history.gauge(place, name) : null;
+    const value = history.rate(place, "process_cpu_seconds_total");
+    return value === null ? null : value * 100;
 }
 
 function strangers(history, place) {
@@ -65,7 +46,7 @@ const TILES = [
     ["Delivery p99", p99("deliver"), seconds, "of the last 10 s"],
     ["Login p99", p99("login"), seconds, "of the last 10 s"],
     ["CPU", cpu, percent, "100 % is one processor"],
-    ["Memory", memory, bytes, "resident"],
+    ["Memory", gauge("process_resident_memory_bytes"), bytes, "resident"],
 ];
 
 const CHARTS = [
@@ -103,7 +84,8 @@ export class Overview {
             this.charts.map((chart) => chart.view.element);
         this.element = el("div", {class: "page"}, el("h1", {class: "hidden"}, "Overview"),
             el("dl", {class: "tiles"}, this.tiles.map((tile) => tile.element)),
-            el("div", {class: "grid"}, messages, this.latency.element, logins, calls, sessions, load),
+            el("div", {class: "grid"}, messages, this.latency.element, logins, calls, sessions,
+                load),
             el("div", {class: "grid tables"}, this.closes.element, this.services.element,
                 this.levels.element, this.slowest.element));
     }

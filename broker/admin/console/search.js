@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The field that finds a user: `/` goes to it, arrow keys choose, Enter opens. What is typed in full
-// can be opened without being found: a user without a session may still have a timeline.
+// The field that finds a user: `/` goes to it, arrow keys choose, Enter opens. What is typed in
+// full can be opened without being found: a user without a session may still have a timeline.
 
 import {get, query} from "./api.js";
 import {el, fill} from "./dom.js";

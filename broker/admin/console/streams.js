@@ -27,7 +27,8 @@ export class Presence {
                     KINDS[String(row.kind).toUpperCase()] || "none")},
                 {head: "Because", cell: (row) => String(row.cause ?? "").toLowerCase()
                     .replaceAll("_", " ")},
-                {head: "Epoch", number: true, cell: (row) => el("span", {class: "mono"}, row.epoch)},
+                {head: "Epoch", number: true,
+                    cell: (row) => el("span", {class: "mono"}, row.epoch)},
                 {head: "Address", cell: (row) => el("bdi", {class: "mono"}, row.address)},
                 {head: "Client", cell: (row) => el("bdi", {}, row.client)}]});
         fill(this.section.body, el("p", {class: "hint"},
@@ -40,21 +41,18 @@ export class Presence {
     }
 
     async ask(signal) {
-        const opening = this.after === null;
-        if (opening) {
-            const {presence_last = 0} = await get("/api/presence?limit=1", {signal});
-            this.after = Math.max(0, presence_last - FIRST);
-        }
-        const answer = await get(`/api/presence${query({after: this.after, limit: KEPT})}`, {signal});
+        const opening = this.after === null; // then the newest ones are given
+        const answer = await get(`/api/presence${query({after: this.after,
+            limit: opening ? FIRST : KEPT})}`, {signal});
         const events = answer.events || [];
-        const last = answer.presence_last ?? this.after;
+        const last = answer.presence_last || 0;
         if (!opening && (answer.reset || last < this.after)) {
             this.events = []; // what lies between is not known: as if the page were opened now
             this.after = null;
             this.table.show([]);
             return;
         }
-        if (events.length || answer.reset) {
+        if (events.length || opening) {
             this.after = events.length ? events[events.length - 1].seq : last;
         }
         this.events = [...this.events, ...events].slice(-KEPT);

@@ -86,7 +86,8 @@ export class Trace {
                 this.records = [];
                 this.after = 0;
                 this.table.show([]);
-                await post("/api/trace", {user: this.user, seconds: Number(this.seconds.select.value),
+                await post("/api/trace", {user: this.user,
+                    seconds: Number(this.seconds.select.value),
                     one_in: Number(this.one_in.select.value)});
             }
             await this.asking.now();

@@ -73,7 +73,8 @@ export class User {
             ["Address", el("bdi", {class: "mono"}, address)],
             ["Client", el("bdi", {}, client)],
             ["Epoch", el("span", {class: "mono"}, epoch)]];
-        fill(this.list, rows.map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]).flat());
+        fill(this.list, rows.flatMap(([name, value]) =>
+            [el("dt", {}, name), el("dd", {}, value)]));
     }
 
     showTimeline(events) {
@@ -105,5 +106,6 @@ function eventRow(event) {
     return el("li", {class: `event event-${kind}`},
         el("time", {datetime: new Date(event.time_ms).toISOString()}, time(event.time_ms)),
         el("div", {}, el("span", {class: "event-text"}, text), " ",
-            el("code", {}, event.event), fields.length ? el("div", {class: "chips"}, fields) : null));
+            el("code", {}, event.event),
+            fields.length ? el("div", {class: "chips"}, fields) : null));
 }

@@ -47,11 +47,13 @@ export class Users {
 
     async ask(signal) {
         const after = this.pages[this.pages.length - 1];
-        const {sessions = [], more = false} = await get(`/api/sessions${query({
+        const {sessions = [], more = false, next = ""} = await get(`/api/sessions${query({
             prefix: this.prefix.value, state: this.state.value, limit: PAGE, after})}`, {signal});
-        this.after = sessions.length ? sessions[sessions.length - 1].user : "";
+        this.after = next;
         this.back.disabled = this.pages.length === 1;
-        this.next.disabled = !more || !this.after;
+        this.next.disabled = !more || !next;
+        // With a state a page may be empty and not the last one: the broker looks at so many.
+        this.table.empty = more ? "None here; go on with Next." : "No session matches.";
         this.table.show(sessions);
     }
 

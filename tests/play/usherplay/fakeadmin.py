@@ -22,11 +22,12 @@ TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=u
 BOUNDS = (0.0001, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1, None)
 
 # Per second: what the broker would count.
-RATES = {"messages_accepted": 4200, "messages_delivered": 4150, "messages_refused": 12, "logins": 31,
-         "resumes": 9, "takeovers": 3, "calls": 640, "calls_answered": 636, "calls_timed_out": 2,
-         "detached": 11, "logouts": 17, "expired": 2, "kicked": 0, "closed_slow_consumer": 1,
-         "closed_heartbeat": 4, "refused_source": 0.4, "logins_refused_signature": 0.7,
-         "connections_accepted": 44, "process_cpu_seconds_total": 0.42}
+RATES = {"messages_accepted": 4200, "messages_delivered": 4150, "messages_refused": 12,
+         "logins": 31, "resumes": 9, "takeovers": 3, "calls": 640, "calls_answered": 636,
+         "calls_timed_out": 2, "detached": 11, "logouts": 17, "expired": 2, "kicked": 0,
+         "closed_slow_consumer": 1, "closed_heartbeat": 4, "refused_source": 0.4,
+         "logins_refused_signature": 0.7, "connections_accepted": 44,
+         "process_cpu_seconds_total": 0.42}
 # Of each histogram: the share that lies at or below each bound.
 SHARES = {"delivery_latency": (0, 0.2, 0.5, 0.9, 0.97, 0.995, 1, 1, 1, 1, 1),
           "call_latency": (0, 0, 0.1, 0.4, 0.8, 0.93, 0.99, 1, 1, 1, 1),
@@ -134,20 +135,22 @@ class World:
                               {"kind": "link", "address": "ipc:///run/usher/link.sock"}]}
 
     def page(self, arguments):
-        rows = sorted((session for session in self.sessions.values()
-                       if session["user"].startswith(arguments.get("prefix", "")) and
-                       session["user"] > arguments.get("after", "") and
-                       arguments.get("state", session["state"]) == session["state"]),
-                      key=lambda session: session["user"])
+        names = sorted(name for name in self.sessions if name > arguments.get("after", "") and
+                       name.startswith(arguments.get("prefix", "")))
         limit = int(arguments.get("limit", 100))
-        return {"sessions": rows[:limit], "more": len(rows) > limit,
-                "presence_seq": self.presence_last()}
+        # So few are looked at that pages with a state are short.
+        rows = [self.sessions[name] for name in names[:limit]]
+        answer = {"sessions": [session for session in rows if arguments.get(
+            "state", session["state"]) == session["state"]], "more": len(names) > limit,
+            "presence_seq": self.presence_last()}
+        return {**answer, "next": names[limit - 1]} if answer["more"] else answer
 
     def presence_last(self):
         return self.presence_first + len(self.presence) - 1
 
     def events(self, arguments):
-        after, limit = int(arguments.get("after", 0)), int(arguments.get("limit", 100))
+        limit = int(arguments.get("limit", 100))
+        after = int(arguments.get("after", self.presence_last() - limit))
         found = [entry for entry in self.presence if entry["seq"] > after][:limit]
         return {"events": found, "presence_last": self.presence_last(),
                 "reset": after < self.presence_first - 1 and "after" in arguments}
@@ -176,9 +179,9 @@ class World:
     def command(self, user, what, body):
         session = self.sessions.get(user)
         if session is None:
-            return 409, {"code": "NOT_ONLINE", "error": "NOT_ONLINE"}
+            return 409, {"error": "refused", "code": "NOT_ONLINE"}
         if body.get("epoch", 0) not in (0, session["epoch"]):
-            return 409, {"code": "STALE_EPOCH", "error": "STALE_EPOCH"}
+            return 409, {"error": "refused", "code": "STALE_EPOCH"}
         if what == "kick":
             self.tell(user, "OFFLINE", session["epoch"], "KICKED")
             self.happen(user, "kicked", epoch=session["epoch"], detail=body.get("detail", ""))
