@@ -9,8 +9,8 @@
 #include "broker/admin_glue.h"
 #include "proto/username.h"
 
-/* What operators read. On the second thread of the admin endpoint, which reads the store itself: any
- * thread may, each read is one consistent state, and a slow disk delays this thread alone. */
+/* What operators read. On the second thread of the admin endpoint, which reads the store itself:
+ * any thread may, each read is one consistent state, and a slow disk delays this thread alone. */
 
 enum { SESSIONS_DEFAULT = 100, SCANNED_MAX = 20000, EVENTS_DEFAULT = 100 };
 
@@ -29,7 +29,8 @@ static unsigned limit_of(const struct admin_query *query, unsigned otherwise)
     return query->limit != 0 ? query->limit : otherwise;
 }
 
-/* --- node ---------------------------------------------------------------------------------------- */
+/* --- node ----------------------------------------------------------------------------------------
+ * */
 
 static void add_listener(json_t *to, const char *kind, const char *address)
 {
@@ -61,7 +62,8 @@ unsigned admin_node(void *context, const struct admin_query *query, json_t *answ
     const struct admin_glue *glue = context;
     const struct broker *broker = glue->broker;
     json_t *node = json_pack(
-        "{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:s, s:b, s:o}", "node", broker->options->node_name,
+        "{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:s, s:b, s:o}", "node",
+        broker->options->node_name,
         "boot", broker->settings.node_boot, "version", USHER_VERSION, "pid", (json_int_t)getpid(),
         "started_ms", (json_int_t)glue->started_ms, "now_ms",
         (json_int_t)env_wall_ms(broker->env), "uptime_ms",
@@ -73,7 +75,8 @@ unsigned admin_node(void *context, const struct admin_query *query, json_t *answ
     return 200;
 }
 
-/* --- sessions ------------------------------------------------------------------------------------ */
+/* --- sessions ------------------------------------------------------------------------------------
+ * */
 
 static const char *state_name(enum session_state state)
 {
@@ -178,7 +181,8 @@ unsigned admin_session(void *context, const struct admin_query *query, json_t *a
     return 200;
 }
 
-/* --- services ------------------------------------------------------------------------------------ */
+/* --- services ------------------------------------------------------------------------------------
+ * */
 
 static json_t *instance_json(const struct service_look *row)
 {
@@ -213,7 +217,8 @@ unsigned admin_services(void *context, const struct admin_query *query, json_t *
     return 200;
 }
 
-/* --- presence ------------------------------------------------------------------------------------ */
+/* --- presence ------------------------------------------------------------------------------------
+ * */
 
 static const char *kind_name(uint8_t kind)
 {

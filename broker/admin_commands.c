@@ -17,7 +17,8 @@ enum { COMMAND_MS = 3000 };
 
 #define PUSH_NAME "admin" /* the service that a pushed message is from */
 
-/* --- the actor ----------------------------------------------------------------------------------- */
+/* --- the actor -----------------------------------------------------------------------------------
+ * */
 
 static bool receive(void *context, struct runner *runner, actor_handle self, void *state,
                     struct message *message)
@@ -47,7 +48,8 @@ static enum verdict finish(void *context, struct runner *runner, actor_handle se
 
 const struct behaviour admin_behaviour = {"admin", receive, finish};
 
-/* --- one command --------------------------------------------------------------------------------- */
+/* --- one command ---------------------------------------------------------------------------------
+ * */
 
 /* The number under which its result will come. */
 static uint64_t expect_result(struct admin_glue *glue)

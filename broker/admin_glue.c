@@ -9,10 +9,10 @@
 
 /* Opens and closes the admin endpoint.
  *
- * An address that is in use ends the start, also when it is the default one: at that moment somebody
- * is looking and can name another address or none, while an endpoint that is silently missing is
- * missed when it is needed. It listens before the sessions are restored, so this shows at once, and
- * answers when all the parts that it asks are there. */
+ * * An address that is in use ends the start, also when it is the default one: at that moment
+ * somebody is looking and can name another address or none, while an endpoint that is silently
+ * missing is missed when it is needed. It listens before the sessions are restored, so this shows
+ * at once, and answers when all the parts that it asks are there. */
 
 #define ADMIN_ACTOR "!admin" /* no user and no instance can have that name */
 

@@ -33,7 +33,8 @@ struct admin_glue {
 int admin_glue_open(struct admin_glue **glue, struct broker *broker, char *error);
 int admin_glue_start(struct admin_glue *glue, char *error);
 
-/* Answers nobody any more; before the parts that it asks are closed. NULL is fine, here and below. */
+/* Answers nobody any more; before the parts that it asks are closed. NULL is fine, here and below.
+ * */
 void admin_glue_stop(struct admin_glue *glue);
 
 /* Frees it; its actor runs no turn any more. */

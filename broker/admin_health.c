@@ -5,15 +5,16 @@
 
 #include "broker/admin_glue.h"
 
-/* Readings and health, for the HTTP thread: atomics and short locks, nothing that waits for the disk.
+/* Readings and health, for the HTTP thread: atomics and short locks, nothing that waits for the
+ * disk.
  *
- * Alive means that starting the process anew would not help: its threads move. A disk that hangs or
- * is full is not such a case, so it is told by ready alone, and an orchestrator that kills what is not
- * alive leaves the sessions in peace.
+ * * Alive means that starting the process anew would not help: its threads move. A disk that hangs
+ * or is full is not such a case, so it is told by ready alone, and an orchestrator that kills what
+ * is not alive leaves the sessions in peace.
  *
- * Ready means that clients are served well now. After the store has refused, it is called good again
- * some seconds after the last refusal: when a balancer sends nobody here because of that, nobody else
- * would ever try whether it works again. */
+ * * Ready means that clients are served well now. After the store has refused, it is called good
+ * again some seconds after the last refusal: when a balancer sends nobody here because of that,
+ * nobody else would ever try whether it works again. */
 
 enum { STUCK_MS = 10000, SLOW_COMMIT_MS = 4000, REFUSAL_HOLDS_MS = 10000 };
 

@@ -227,8 +227,8 @@ static void check_admin(struct load *load)
         fail_value(load, "admin.listen", "not an address; accepted: HOST:PORT, [IPV6]:PORT");
     } else if (!is_loopback(host) && options->admin_token_file[0] == '\0') {
         fail_value(load, "admin.token_file",
-                   "empty, and admin.listen is not a loopback address; accepted: the path of a file "
-                   "with a token");
+                   "empty, and admin.listen is not a loopback address; accepted: the path of a "
+                   "file with a token");
     }
 }
 

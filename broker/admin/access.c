@@ -11,9 +11,9 @@
 
 /* Tokens, and the Host of a request.
  *
- * Without any token file whoever reaches the address may look and nobody may change: to change, a
- * request has to show a token in a header, which no other page in the operator's browser can make it
- * do. The Host is checked because such a page could let its own name point at this address (DNS
+ * * Without any token file whoever reaches the address may look and nobody may change: to change, a
+ * request has to show a token in a header, which no other page in the operator's browser can make
+ * it do. The Host is checked because such a page could let its own name point at this address (DNS
  * rebinding) and would then read the answers: an address in digits cannot be pointed elsewhere, so
  * digits, localhost and the one name that the operator gives are let through. */
 

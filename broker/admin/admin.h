@@ -62,7 +62,7 @@ enum admin_state { ADMIN_SERVING, ADMIN_DRAINING, ADMIN_STOPPING };
 struct admin_options {
     int listener;    /* a listening socket; taken by a success */
     const char *node;
-    const char *host; /* a name by which it may be addressed; "": none but addresses and localhost */
+    const char *host; /* by which it may be addressed, beside addresses and localhost; "" */
     const char *token_file, *view_token_file; /* "": none */
     unsigned connections_max;
     const struct env *env;
@@ -70,11 +70,13 @@ struct admin_options {
     struct metrics *metrics;
     unsigned block; /* of the metrics */
 
-    /* The four below are called on the HTTP thread: they must not block for longer than a short lock. */
+    /* The four below are called on the HTTP thread: they must not block for longer than a short
+     * lock. */
     void *context;
     void (*read)(void *context, uint64_t readings[READING_COUNT]);
     enum admin_state (*state)(void *context);
-    /* Give how many checks they have filled. Alive: threads move. Ready: clients are served well. */
+    /* Give how many checks they have filled. Alive: threads move. Ready: clients are served well.
+     * */
     unsigned (*alive)(void *context, struct admin_check checks[ADMIN_CHECKS_MAX]);
     unsigned (*ready)(void *context, struct admin_check checks[ADMIN_CHECKS_MAX]);
 
@@ -85,11 +87,12 @@ struct admin_options {
 struct admin;
 
 /* Reads the tokens, once, and begins to answer. The options are copied, their texts but for the
- * tokens borrowed until admin_stop. 0; -EINVAL, -ENOENT and so on for a token file that cannot be used, with a line
- * in `error` (ADMIN_ERROR_BYTES); -ENOMEM. */
+ * tokens borrowed until admin_stop. 0; -EINVAL, -ENOENT and so on for a token file that cannot be
+ * used, with a line in `error` (ADMIN_ERROR_BYTES); -ENOMEM. */
 int admin_start(struct admin **admin, const struct admin_options *options, char *error);
 
-/* Answers what waits with 503 and joins both threads. Takes as long as the answer now in progress. */
+/* Answers what waits with 503 and joins both threads. Takes as long as the answer now in progress.
+ * */
 void admin_stop(struct admin *admin);
 
 #endif

@@ -6,11 +6,11 @@
 
 #include "admin/admin_private.h"
 
-/* Deadlines of HTTP connections. MHD ends a connection that was silent; one that sends a byte now and
- * then would hold its place for ever. So each has a point in time by which its request must be there,
- * or its answer read, and a thread that looks each half second shuts down the socket of whoever is
- * late; MHD then finds the end and cleans up. MHD tells of the end before it closes the descriptor,
- * and both happen to the list under the lock, so the descriptor is never another's. */
+/* Deadlines of HTTP connections. MHD ends a connection that was silent; one that sends a byte now
+ * and then would hold its place for ever. So each has a point in time by which its request must be
+ * there, or its answer read, and a thread that looks each half second shuts down the socket of
+ * whoever is late; MHD then finds the end and cleans up. MHD tells of the end before it closes the
+ * descriptor, and both happen to the list under the lock, so the descriptor is never another's. */
 
 enum { LOOK_MS = 500 };
 

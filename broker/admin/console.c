@@ -6,8 +6,8 @@
 #include "admin/admin_private.h"
 
 /* The console's files come from a table in the program: there is no path to leave, and nothing to
- * install beside it. They hold no data, so they need no token; the page asks for it and shows it with
- * each request. */
+ * install beside it. They hold no data, so they need no token; the page asks for it and shows it
+ * with each request. */
 
 static bool has(struct MHD_Connection *connection, const char *header, const char *word)
 {

@@ -5,8 +5,9 @@
 #include <string.h>
 
 /* The table metrics.def in the words of Prometheus. A family has to stand together under one HELP
- * and TYPE, so it is written where the first of its rows is met, and its other rows are passed over.
- * No label is ever made from what a peer says, so the number of series is that of the table. */
+ * and TYPE, so it is written where the first of its rows is met, and its other rows are passed
+ * over. No label is ever made from what a peer says, so the number of series is that of the table.
+ * */
 
 struct family {
     const char *prefix; /* "": of one metric alone */
@@ -132,7 +133,8 @@ void prometheus_write(FILE *out, const struct metrics *metrics,
         write_histogram(out, metrics, (enum histogram_id)i);
 }
 
-/* --- JSON --------------------------------------------------------------------------------------- */
+/* --- JSON ---------------------------------------------------------------------------------------
+ * */
 
 static json_t *histogram_json(const struct metrics *metrics, enum histogram_id id)
 {

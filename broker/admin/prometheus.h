@@ -15,7 +15,8 @@
 void prometheus_write(FILE *out, const struct metrics *metrics,
                       const uint64_t readings[READING_COUNT], const char *node);
 
-/* What the system knows of this process, under the usual names; what it does not tell is left out. */
+/* What the system knows of this process, under the usual names; what it does not tell is left out.
+ * */
 void process_write(FILE *out);
 
 /* The same into two objects, as process_cpu_seconds_total and so on. */

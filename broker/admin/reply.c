@@ -5,7 +5,8 @@
 #include "admin/admin_private.h"
 
 /* Responses. Each says that nothing may frame it, guess its type or run what is not of this origin:
- * what users send never becomes markup here, and these headers are for the day when that is wrong. */
+ * what users send never becomes markup here, and these headers are for the day when that is wrong.
+ * */
 
 void reply_secure(struct MHD_Response *response)
 {

@@ -10,11 +10,11 @@
 
 /* One request from its head to its answer, on the HTTP thread.
  *
- * MHD calls the handler when the head is there, with each piece of the body, and at the end. The head
- * is judged first and whole, Host and token before anything else, so whoever may not ask learns
- * nothing and sends no body. Then the answer is made here, or by the second thread (jobs.c). An answer
- * in the first call makes MHD close the connection, because a body may be on its way; so what brings
- * no body is judged in the second. */
+ * * MHD calls the handler when the head is there, with each piece of the body, and at the end. The
+ * head is judged first and whole, Host and token before anything else, so whoever may not ask
+ * learns nothing and sends no body. Then the answer is made here, or by the second thread (jobs.c).
+ * An answer in the first call makes MHD close the connection, because a body may be on its way; so
+ * what brings no body is judged in the second. */
 
 enum { ADDRESS_BYTES = 64 };
 
@@ -45,7 +45,8 @@ static enum MHD_Result refuse(struct exchange *exchange, unsigned status, const 
     return reply_error(exchange->connection, status, error, detail);
 }
 
-/* --- the head ------------------------------------------------------------------------------------- */
+/* --- the head
+ * ------------------------------------------------------------------------------------- */
 
 static enum MHD_Result count_hosts(void *context, enum MHD_ValueKind kind, const char *key,
                                    const char *value)
@@ -96,9 +97,9 @@ static enum MHD_Result on_argument(void *context, enum MHD_ValueKind kind, const
                                    const char *value)
 {
     struct arguments *arguments = context;
-    char decoded[ADMIN_PREFIX_BYTES_MAX + 1];
+    char decoded[ADMIN_PREFIX_BYTES_MAX + 1] = "";
     arguments->good = arguments->good && value != NULL &&
-                      (value[0] == '\0' ? (decoded[0] = '\0', true) : route_decode(value, decoded)) &&
+                      (value[0] == '\0' || route_decode(value, decoded)) &&
                       take_argument(arguments->exchange, key, decoded);
     return MHD_YES;
 }
@@ -197,7 +198,8 @@ static enum MHD_Result judge(struct exchange *exchange, const char *method, cons
     return MHD_YES;
 }
 
-/* --- body and answer ------------------------------------------------------------------------------ */
+/* --- body and answer
+ * ------------------------------------------------------------------------------ */
 
 /* Beyond the limit it is read and forgotten: the answer says so. */
 static void take_body(struct exchange *exchange, const char *bytes, size_t size)

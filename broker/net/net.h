@@ -126,8 +126,8 @@ void net_close(struct net *net);
 
 /* --- for whoever looks after the broker: any thread, nobody is stopped ----------------------- */
 
-/* A listening TCP socket at HOST:PORT for somebody else: the descriptor, the caller's, with its port;
- * or a negative errno with a line in `error` (256 bytes) that names the option. */
+/* A listening TCP socket at HOST:PORT for somebody else: the descriptor, the caller's, with its
+ * port; or a negative errno with a line in `error` (256 bytes) that names the option. */
 int net_listen(const char *option, const char *address, uint16_t *port, char *error);
 
 /* The state of a moment lately. */

@@ -15,7 +15,7 @@ import time
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from usherplay import Backend, Broker, Client, check, check_equal, client_pb, eventually, play, scaled
+from usherplay import Backend, Broker, Client, check, check_equal, eventually, play, scaled
 from usherplay.faults import OPTIONS, SECONDS, People
 from usherplay.shim import SYNCED_WRITES, SYNCS, WRITES, Shim
 
@@ -138,7 +138,8 @@ def scene_routes():
         page = http_.json("/api/sessions?limit=1&after=alice")
         check_equal([row["user"] for row in page["sessions"]], ["bob+1@x"], "the second page")
         check(not page["more"], "nobody comes after the last")
-        check_equal(http_.json("/api/sessions?prefix=al")["sessions"][0]["state"], "online", "state")
+        check_equal(http_.json("/api/sessions?prefix=al")["sessions"][0]["state"], "online",
+                    "the state of alice")
         bob.drop()
         bob_path = "/api/sessions/bob%2B1%40x"
         eventually(lambda: http_.json(bob_path)["session"]["state"] == "detached", "bob is away")
@@ -163,6 +164,35 @@ def scene_routes():
                      "/%2e%2e/etc/passwd", "//etc/passwd"):
             http_.error("GET", path, 404, "not_found")
         http_.error("DELETE", "/api/node", 405, "method_not_allowed")
+
+
+def scene_slowest():
+    """Who does not read comes first, before the one whose inbox is full."""
+    options = {**ENDPOINT, "limits.output_bytes": 64 << 20, "limits.output_soft_bytes": 64 << 20}
+    with Broker(options) as broker, Client(broker) as alice, Client(broker) as carol, \
+            Client(broker, receive_buffer=4096) as bob:
+        http_ = Http(broker)
+        alice.login("alice")
+        bob.login("bob")
+        carol.login("carol", acks=True)
+        for _ in range(200):
+            alice.send("carol", b"x")
+
+        def fullest():
+            alice.send("bob", bytes(32768))
+            users = http_.json("/api/slowest")["users"]
+            return users[0]["output_bytes"] > 0 and users
+
+        users = eventually(fullest, "output of bob waits", SECONDS, 0)
+        check_equal([user["user"] for user in users], ["bob", "carol"], "the slowest first")
+        check_equal(users[1]["inbox_messages"], 200, "the inbox of carol")
+        check(users[0]["since_ms"] > 0, "since when bob is here")
+        samples, _ = http_.scrape()
+        check(samples[("usher_output_bytes", ())] >= users[0]["output_bytes"], "the reading")
+        check_equal(samples[("usher_inbox_messages", ())], 200, "the inboxes of all")
+        bob.drop()
+        eventually(lambda: http_.scrape()[0][("usher_output_bytes", ())] == 0, "given back",
+                   SECONDS)
 
 
 def scene_services():
@@ -298,7 +328,8 @@ def scene_scrape():
         samples, families = http_.scrape()
         for family in families.values():
             check(family.documentation, f"{family.name} has no HELP")
-            check(re.fullmatch("(usher|process)_[a-z0-9_]+", family.name), f"the name {family.name}")
+            check(re.fullmatch("(usher|process)_[a-z0-9_]+", family.name),
+                  f"the name {family.name}")
         labels = {name for sample, pairs in samples for name, _ in pairs}
         check_equal(labels, {"reason", "limit", "state", "direction", "kind", "outcome", "le",
                              "version", "node"}, "the labels")
@@ -377,8 +408,8 @@ HOSTILE = (
 
 
 def scene_hostile():
-    """None of it is served, and each is cut; so are one that sends a byte now and then, and one that
-    says nothing. Meanwhile and afterwards the others are answered."""
+    """None of it is served, and each is cut; so are one that sends a byte now and then, and one
+    that says nothing. Meanwhile and afterwards the others are answered."""
     with Broker(ENDPOINT) as broker:
         http_ = Http(broker)
         began = time.monotonic()
@@ -415,8 +446,8 @@ def scene_hostile():
 
 
 def scene_many_connections():
-    """32 connections that are stuck in the middle of a request: players notice nothing, and when they
-    are cut the endpoint answers again. Then more ask at once than there are places."""
+    """32 connections that are stuck in the middle of a request: players notice nothing, and when
+    they are cut the endpoint answers again. Then more ask at once than there are places."""
     with Broker(ENDPOINT) as broker, Client(broker) as alice, Client(broker) as bob:
         http_ = Http(broker)
         alice.login("alice")
@@ -535,7 +566,7 @@ def scene_starts():
 
 
 if __name__ == "__main__":
-    play(scene_routes, scene_services, scene_console, scene_tokens,
+    play(scene_routes, scene_slowest, scene_services, scene_console, scene_tokens,
          scene_nobody_changes_without_a_token, scene_hosts, scene_commands, scene_scrape,
          scene_dashboard_and_alerts, scene_hostile, scene_many_connections, scene_store_failure,
          scene_stop, scene_starts)

@@ -73,7 +73,7 @@ static void test_rights(void **state)
         assert_int_equal(access_right(&both, wrong[i]), ACCESS_NONE);
     struct access view = {.view = token_of("the-viewing-one")};
     assert_int_equal(access_right(&view, NULL), ACCESS_NONE);
-    assert_int_equal(access_right(&view, "Bearer "), ACCESS_NONE); /* no token is not one of size 0 */
+    assert_int_equal(access_right(&view, "Bearer "), ACCESS_NONE);
 }
 
 static void test_hosts(void **state)
