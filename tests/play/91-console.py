@@ -177,6 +177,17 @@ def scene_first_answer_missing():
         browser.until(".page", "matchmaker")  # a page that was opened meanwhile fills itself
 
 
+# Answers arrive when they are released, and others overtake them.
+DELAY = """window.real_fetch = window.fetch; window.late = 0;
+    const gate = new Promise((release) => { window.release = release; });
+    window.fetch = async (...rest) => {
+        const answer = await window.real_fetch(...rest);
+        window.late += answer.status === 401;
+        await gate;
+        return answer;
+    }"""
+
+
 def enter_token(text):
     browser.one("dialog input").send_keys(text, Keys.ENTER)
 
@@ -191,8 +202,14 @@ def scene_token():
         browser.shoot("token")
         enter_token("wrong")
         browser.until("dialog", "did not accept this token")
+        browser.script(DELAY)
+        eventually(lambda: browser.script("return window.late > 0"), "a late refusal", PATIENCE)
+        browser.script("window.fetch = window.real_fetch")
         enter_token("look-at-me")
         browser.until("#state", "ready")
+        browser.script("window.release()")  # of the wrong token, behind the right one
+        asked = len(world.requests)
+        eventually(lambda: len(world.requests) > asked + 10, "it goes on", PATIENCE)
         eventually(lambda: not browser.all("dialog"), "the dialog goes", PATIENCE)
         browser.until(".page", "may look and not change")
         browser.button("Token").click()

@@ -59,7 +59,9 @@ async function exchange(method, path, body, signal) {
 }
 
 // Gives the parsed answer; throws ApiError. `accepted`: statuses that are answers and no faults.
-export async function ask(method, path, {body, signal, accepted = []} = {}) {
+export async function ask(method, path, options = {}) {
+    const {body, signal, accepted = []} = options;
+    const shown = token();
     let status;
     let text;
     try {
@@ -69,6 +71,9 @@ export async function ask(method, path, {body, signal, accepted = []} = {}) {
             throw error; // the caller no longer wants to know
         }
         throw new ApiError("unreachable", "unreachable", "no answer from the broker");
+    }
+    if (status === 401 && token() !== shown) {
+        return ask(method, path, options); // the refusal is of a token that was replaced meanwhile
     }
     let parsed = null;
     try {
