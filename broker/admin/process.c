@@ -75,31 +75,61 @@ static uint64_t open_files(void)
     return count > 0 ? count - 1 : 0; /* without the one that reads */
 }
 
-static void write_one(FILE *out, const char *name, const char *type, const char *help,
-                      double value)
+/* One metric of the process. */
+struct process_row {
+    const char *name, *type, *help;
+    double value;
+};
+
+enum {
+    PROCESS_ROWS = 7
+};
+
+/* Gives how many rows it has filled: what the system does not tell is left out. */
+static size_t read_rows(struct process_row rows[PROCESS_ROWS])
 {
-    fprintf(out, "# HELP process_%s %s\n# TYPE process_%s %s\nprocess_%s %.15g\n", name, help, name,
-            type, name, value);
+    struct process_stat stat;
+    struct rlimit limit;
+    size_t count = 0;
+    if (read_stat(&stat)) {
+        rows[count++] = (struct process_row){"cpu_seconds_total", "counter",
+                                             "User and system CPU time spent", stat.cpu_seconds};
+        rows[count++] = (struct process_row){"resident_memory_bytes", "gauge", "Resident memory",
+                                             (double)stat.resident_bytes};
+        rows[count++] = (struct process_row){"virtual_memory_bytes", "gauge",
+                                             "Address space; much of it is the map of the store",
+                                             (double)stat.virtual_bytes};
+        rows[count++] = (struct process_row){"threads", "gauge", "Threads", (double)stat.threads};
+        rows[count++] = (struct process_row){"start_time_seconds", "gauge",
+                                             "When the process started, Unix time",
+                                             boot_seconds() + stat.start_seconds};
+    }
+    uint64_t files = open_files();
+    if (files > 0)
+        rows[count++] = (struct process_row){"open_fds", "gauge", "Open files", (double)files};
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
+        rows[count++] = (struct process_row){"max_fds", "gauge", "How many files may be open",
+                                             (double)limit.rlim_cur};
+    return count;
 }
 
 void process_write(FILE *out)
 {
-    struct process_stat stat;
-    if (read_stat(&stat)) {
-        write_one(out, "cpu_seconds_total", "counter", "User and system CPU time spent",
-                  stat.cpu_seconds);
-        write_one(out, "resident_memory_bytes", "gauge", "Resident memory",
-                  (double)stat.resident_bytes);
-        write_one(out, "virtual_memory_bytes", "gauge",
-                  "Address space; much of it is the map of the store", (double)stat.virtual_bytes);
-        write_one(out, "threads", "gauge", "Threads", (double)stat.threads);
-        write_one(out, "start_time_seconds", "gauge", "When the process started, Unix time",
-                  boot_seconds() + stat.start_seconds);
+    struct process_row rows[PROCESS_ROWS];
+    size_t count = read_rows(rows);
+    for (const struct process_row *row = rows; row < rows + count; row++)
+        fprintf(out, "# HELP process_%s %s\n# TYPE process_%s %s\nprocess_%s %.15g\n", row->name,
+                row->help, row->name, row->type, row->name, row->value);
+}
+
+void process_fill(json_t *counters, json_t *gauges)
+{
+    struct process_row rows[PROCESS_ROWS];
+    size_t count = read_rows(rows);
+    for (const struct process_row *row = rows; row < rows + count; row++) {
+        char name[64];
+        snprintf(name, sizeof(name), "process_%s", row->name);
+        json_object_set_new(strcmp(row->type, "counter") == 0 ? counters : gauges, name,
+                            json_real(row->value));
     }
-    uint64_t files = open_files();
-    if (files > 0)
-        write_one(out, "open_fds", "gauge", "Open files", (double)files);
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
-        write_one(out, "max_fds", "gauge", "How many files may be open", (double)limit.rlim_cur);
 }

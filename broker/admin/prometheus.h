@@ -19,6 +19,9 @@ void prometheus_write(FILE *out, const struct metrics *metrics,
  * */
 void process_write(FILE *out);
 
+/* The same into two objects, as process_cpu_seconds_total and so on. */
+void process_fill(json_t *counters, json_t *gauges);
+
 /* "counters", "gauges" and "histograms" into the object, under the names of metrics.def. */
 void stats_fill(json_t *to, const struct metrics *metrics,
                 const uint64_t readings[READING_COUNT]);
