@@ -9,6 +9,7 @@ import socket
 import struct
 import time
 
+from usherplay.record import record
 from usherplay.schema import backend_pb
 from usherplay.stage import Failed
 
@@ -74,6 +75,7 @@ class Link:
     def post(self, body):
         """Sends one request and gives its id; does not wait."""
         self.request_id = (self.request_id + 1) & 0xFFFFFFFF | 0x80000000
+        record("link_request", body)
         message = struct.pack(">I", self.request_id) + body
         header = (b"\x01" if self.ipc else b"") + struct.pack(">Q", len(message))
         self.stream.settimeout(self.timeout)

@@ -8,6 +8,7 @@ import socket
 import struct
 import time
 
+from usherplay.record import record
 from usherplay.schema import client_pb
 from usherplay.stage import Failed
 
@@ -31,6 +32,7 @@ def varint(number):
 def frame_bytes(message):
     """A message, or the bytes of one, as a frame."""
     body = message if isinstance(message, (bytes, bytearray)) else message.SerializeToString()
+    record("client_frame", bytes(body))
     return varint(len(body)) + bytes(body)
 
 
@@ -102,6 +104,7 @@ class Client:
     # --- bytes ---------------------------------------------------------------------------------
 
     def send_bytes(self, data):
+        record("frame", bytes(data))
         self.socket.settimeout(self.timeout)
         self.socket.sendall(data)
 
