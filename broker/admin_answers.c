@@ -170,14 +170,20 @@ unsigned admin_session(void *context, const struct admin_query *query, json_t *a
     if (!username_valid(bytes_of_text(query->user)))
         return admin_fail(answer, 400, "bad_request", "that is no username");
     int error = store_get_session(broker->store, query->user, &record);
-    if (error == -ENOENT)
-        return admin_fail(answer, 404, "not_found", "that user has no session");
-    if (error != 0)
+    if (error != 0 && error != -ENOENT)
         return unavailable(answer, error);
-    json_t *session = session_json(query->user, &record);
-    add_inbox(broker, session);
+    json_t *timeline = admin_timeline(broker, query->user);
+    if (error == -ENOENT && json_array_size(timeline) == 0) {
+        json_decref(timeline);
+        return admin_fail(answer, 404, "not_found", "that user has no session");
+    }
+    json_t *session = json_null();
+    if (error == 0) {
+        session = session_json(query->user, &record);
+        add_inbox(broker, session);
+    }
     json_object_set_new(answer, "session", session);
-    json_object_set_new(answer, "timeline", json_array());
+    json_object_set_new(answer, "timeline", timeline);
     return 200;
 }
 

@@ -116,8 +116,7 @@ static unsigned run_command(struct admin_glue *glue, const char *user, struct me
     }
 }
 
-/* A whole number that is not below 0, or absent (0). */
-static bool number_of(const json_t *body, const char *key, uint64_t *number)
+bool admin_number_of(const json_t *body, const char *key, uint64_t *number)
 {
     const json_t *value = json_object_get(body, key);
     *number = value != NULL && json_integer_value(value) > 0 ? (uint64_t)json_integer_value(value)
@@ -131,8 +130,8 @@ unsigned admin_kick(void *context, const struct admin_query *query, json_t *answ
     const json_t *detail = json_object_get(query->body, "detail");
     const json_t *stay = json_object_get(query->body, "do_not_return");
     uint64_t epoch, retry_after_ms;
-    bool good = number_of(query->body, "epoch", &epoch) &&
-                number_of(query->body, "retry_after_ms", &retry_after_ms) &&
+    bool good = admin_number_of(query->body, "epoch", &epoch) &&
+                admin_number_of(query->body, "retry_after_ms", &retry_after_ms) &&
                 retry_after_ms <= UINT32_MAX && (detail == NULL || json_is_string(detail)) &&
                 (stay == NULL || json_is_boolean(stay));
     if (!good)
@@ -157,7 +156,7 @@ unsigned admin_push(void *context, const struct admin_query *query, json_t *answ
     struct broker *broker = glue->broker;
     const json_t *text = json_object_get(query->body, "text");
     uint64_t epoch;
-    if (!json_is_string(text) || !number_of(query->body, "epoch", &epoch))
+    if (!json_is_string(text) || !admin_number_of(query->body, "epoch", &epoch))
         return admin_fail(answer, 400, "bad_request", "text is a text, epoch a number");
     struct deliver_message *deliver = deliver_create(
         bytes_of_text(PUSH_NAME), (struct bytes){(const uint8_t *)json_string_value(text),

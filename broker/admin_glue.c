@@ -16,7 +16,6 @@
 
 #define ADMIN_ACTOR "!admin" /* no user and no instance can have that name */
 
-/* What is NULL is answered 503. */
 static void set_answers(admin_answer *answers[ADMIN_ROUTES])
 {
     answers[ADMIN_NODE] = admin_node;
@@ -25,6 +24,12 @@ static void set_answers(admin_answer *answers[ADMIN_ROUTES])
     answers[ADMIN_SLOWEST] = admin_slowest;
     answers[ADMIN_SERVICES] = admin_services;
     answers[ADMIN_PRESENCE] = admin_presence;
+    answers[ADMIN_RECORDER] = admin_recorder;
+    answers[ADMIN_RELOAD] = admin_reload;
+    answers[ADMIN_DRAIN] = admin_drain;
+    answers[ADMIN_TRACE] = admin_trace;
+    answers[ADMIN_TRACE_END] = admin_trace_end;
+    answers[ADMIN_TRACE_READ] = admin_trace_read;
     answers[ADMIN_KICK] = admin_kick;
     answers[ADMIN_PUSH] = admin_push;
 }

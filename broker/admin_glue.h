@@ -48,7 +48,17 @@ unsigned admin_ready(void *context, struct admin_check checks[ADMIN_CHECKS_MAX])
 admin_answer admin_node, admin_sessions, admin_session, admin_services, admin_presence;
 admin_answer admin_slowest;
 
+/* --- admin_operate.c --- */
+admin_answer admin_recorder, admin_reload, admin_drain;
+admin_answer admin_trace, admin_trace_end, admin_trace_read;
+
+/* What the flight recorder has of the user, oldest first. */
+json_t *admin_timeline(struct broker *broker, const char *user);
+
 /* --- admin_commands.c --- */
+/* A whole number that is not below 0, or absent (0). */
+bool admin_number_of(const json_t *body, const char *key, uint64_t *number);
+
 extern const struct behaviour admin_behaviour;
 admin_answer admin_kick, admin_push;
 

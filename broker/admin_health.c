@@ -134,6 +134,7 @@ unsigned admin_ready(void *context, struct admin_check checks[ADMIN_CHECKS_MAX])
     net_look(broker->net, &net);
     check_store(broker, checks, &count);
     check(checks, &count, "link", link.listening, "no listener for backends works");
+    check(checks, &count, "feed", link.feed_listening, "the listener of the feed is dead");
     check(checks, &count, "reaper", !link.reaper_stuck,
           "nng does not report lost backends: restart at a quiet moment");
     check(checks, &count, "accept", !net.accept_paused,
