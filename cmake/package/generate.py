@@ -50,7 +50,7 @@ def options_of(text):
 
 def commands_of(name, text):
     """Words behind the name in the usage, and the first words of what is listed as a command."""
-    found = set(re.findall(rf"^(?:usage:)? *{name} +\[?([a-z][a-z-]*)\]?(?= |$)", text, re.M))
+    found = set(re.findall(rf"^(?:[Uu]sage:)? *{name} +\[?([a-z][a-z-]*)\]?(?= |$)", text, re.M))
     for block in re.findall(r"^(?:Commands|Scenarios):\n((?:  .*\n)+)", text, re.M):
         found |= set(re.findall(r"^  ([a-z][a-z-]*)", block, re.M))
     return sorted(found)

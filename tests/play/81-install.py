@@ -146,7 +146,8 @@ def check_completion(prefix, name, help_text):
         check(option in offered(prefix, name, option[:-1]), f"{name} {option} is not completed")
     commands = {"usherctl": r"^  ([a-z][a-z-]+)(?: .*)?$(?=\n {8}\S)", "usher":
                 r"^(?:usage:)? +usher ([a-z]+) ", "usher-bench": r"^  ([a-z][a-z-]+) +\S",
-                "usher-token": r"^(?:usage:)? +usher-token ([a-z]+) "}
+                "usher-token": r"^(?:usage:)? +usher-token ([a-z]+) ",
+                "usher-store": r"^(?:Usage:)? +usher-store ([a-z]+) "}
     found = re.findall(commands[name], help_text, re.M) if name in commands else []
     check(len(found) >= 3 or name not in commands, f"{name} has commands: {found}")
     check(set(found) <= set(offered(prefix, name, "")), f"{name}: {found} are not all completed")
@@ -157,7 +158,8 @@ def scene_installed_programs():
         install(prefix)
         programs = sorted(glob.glob(os.path.join(prefix, "*bin", "*")))
         check_equal([os.path.basename(path) for path in programs],
-                    ["usher", "usher-bench", "usher-echo", "usher-token", "usherctl", "usherd"],
+                    ["usher", "usher-bench", "usher-echo", "usher-store", "usher-token",
+                     "usherctl", "usherd"],
                     "what is installed")
         for path in programs:
             name = os.path.basename(path)

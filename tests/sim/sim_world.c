@@ -305,6 +305,10 @@ static void add_an_event(struct world *world)
     store_begin(world->store);
     store_append_event(world->store, &event);
     store_commit(world->store, 0);
+    if (world_is_dark(world)) {
+        lose_memory(world); /* it was this commit that the power was to be lost in */
+        return;
+    }
     check_stream(world);
     world->published_seq = world->event_count;
 }
