@@ -13,7 +13,9 @@ from usherplay import check, check_equal, program
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 # Of the packages that ./dev installs, those that nothing but tests and other compilers need.
 NOT_FOR_BUILDING = {"clang", "libclang-rt-14-dev", "nng-utils", "openssl", "python3-protobuf",
-                    "python3-jwt", "python3-cryptography", "iproute2", "spin", "adduser"}
+                    "python3-jwt", "python3-cryptography", "iproute2", "spin", "adduser", "curl",
+                    "chromium", "chromium-driver", "python3-selenium", "fonts-dejavu-core",
+                    "python3-prometheus-client"}
 
 
 def main():
