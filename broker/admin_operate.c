@@ -94,7 +94,7 @@ unsigned admin_drain(void *context, const struct admin_query *query, json_t *ans
     return 202;
 }
 
-/* --- traces --------------------------------------------------------------------------------------- */
+/* --- traces ----------------------------------------------------------------------------------- */
 
 unsigned admin_trace(void *context, const struct admin_query *query, json_t *answer)
 {

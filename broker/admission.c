@@ -13,7 +13,7 @@
  *
  * A job goes from the I/O thread into the one bounded queue, is judged by one of the admission
  * threads, and comes back through the mailbox of the I/O thread that it came from, which alone may
- * touch its connection, still unbound then (ingress.c). The pushing thread that finds that mailbox
+ * touch its connection, still unbound then (lobby.c). The pushing thread that finds that mailbox
  * idle wakes it. A connection that ends meanwhile drops its pointer to the job, so the verdict
  * finds nobody; the job is freed there in any case.
  *
@@ -27,7 +27,7 @@
  * The lock is a leaf and held for moments: nothing is verified under it. The keyring is taken
  * under it and held by its own count while it is used, so new keys wait for nobody. */
 
-/* --- jobs ---------------------------------------------------------------------------------------- */
+/* --- jobs ------------------------------------------------------------------------------------- */
 
 struct login_job *login_job_create(struct thread *home, struct attach_message *attach,
                                    struct bytes token)
@@ -94,7 +94,7 @@ int admission_submit(struct admission *admission, struct login_job *job)
     return error;
 }
 
-/* --- judging ------------------------------------------------------------------------------------- */
+/* --- judging ---------------------------------------------------------------------------------- */
 
 /* The oldest job, and the keys to judge it with, held; NULL: none. */
 static struct login_job *take_job(struct admission *admission, struct keyring **keyring)
@@ -209,7 +209,7 @@ void admission_set_keys(struct admission *admission, struct keyring *keyring)
     keyring_release(old);
 }
 
-/* --- life ---------------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 /* It waits for points in the time that env_monotonic_ms tells. */
 static void init_lock(struct admission *admission)

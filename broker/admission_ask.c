@@ -23,7 +23,7 @@
 
 enum { CALL_OVERHEAD_BYTES = 512 };
 
-/* --- the list ------------------------------------------------------------------------------------ */
+/* --- the list --------------------------------------------------------------------------------- */
 
 static void append(struct admission *admission, struct login_job *job)
 {
@@ -79,7 +79,7 @@ bool admission_give_up_late(struct admission *admission)
     return late != NULL;
 }
 
-/* --- asking -------------------------------------------------------------------------------------- */
+/* --- asking ----------------------------------------------------------------------------------- */
 
 static struct user_call_message *make_call(struct admission *admission,
                                            const struct login_job *job)
@@ -129,7 +129,7 @@ void admission_ask(struct admission *admission, struct login_job *job)
         admission_decide(admission, job, TOKEN_UNAVAILABLE);
 }
 
-/* --- answers ------------------------------------------------------------------------------------- */
+/* --- answers ---------------------------------------------------------------------------------- */
 
 static enum token_refusal read_answer(struct login_job *job,
                                       const struct call_result_message *answer)

@@ -239,7 +239,7 @@ void egress_bounce(void *context, struct runner *runner, struct message *message
     turn_fini(&turn);
 }
 
-/* --- behaviours ----------------------------------------------------------------------------------- */
+/* --- behaviours ------------------------------------------------------------------------------- */
 
 static struct turn *begin(struct broker *broker, struct runner *runner, actor_handle self)
 {

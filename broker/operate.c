@@ -107,7 +107,7 @@ static void drain_node(struct broker *broker, const Usher__V1__DrainNode *asked,
                                                       : USHER__V1__RESULT__CODE__UNAVAILABLE);
 }
 
-/* --- traces --------------------------------------------------------------------------------------- */
+/* --- traces ----------------------------------------------------------------------------------- */
 
 int broker_trace(struct broker *broker, const char *user, uint32_t seconds, uint32_t one_in)
 {

@@ -124,7 +124,7 @@ uint32_t broker_instances_max(const struct broker *broker);
 
 /* Where clients connect, by TLS or plainly. False: nowhere. */
 bool broker_client_address(const struct broker *broker, bool tls, char to[NET_ADDRESS_BYTES_MAX]);
-/* --- reload.c ----------------------------------------------------------------------------------- */
+/* --- reload.c --------------------------------------------------------------------------------- */
 
 /* Keys and token at the start, and what a later reload compares with. 0 or -errno with `error` set
  * (BROKER_ERROR_BYTES). */
@@ -139,17 +139,14 @@ void reload_lines(struct broker *broker, const struct reload_report *report, rec
 /* process.drain_ms as it is now. */
 uint64_t reload_drain_ms(struct broker *broker);
 
-/* --- ingress.c --------------------------------------------------------------------------------- */
+/* --- ingress.c -------------------------------------------------------------------------------- */
 
 extern const struct behaviour user_behaviour, instance_behaviour;
 
 void ingress_wire(struct broker *broker);
+void ingress_wire_link(struct broker *broker); /* ingress_link.c; part of ingress_wire */
 
-/* Posts a login or resume to the user's actor, making it for a login; takes the message. False:
- * it was answered, the connection stays unbound. */
-bool ingress_attach(struct broker *broker, struct runner *runner, struct attach_message *attach);
-
-/* --- link_turns.c ------------------------------------------------------------------------------ */
+/* --- link_turns.c ----------------------------------------------------------------------------- */
 
 /* Closed at first. */
 void link_turns_init(struct broker *broker, struct thread *thread);
@@ -164,7 +161,7 @@ struct runner *link_turns_begin(struct broker *broker);
 /* Runs what is listed; NULL is nothing. */
 void link_turns_end(struct broker *broker, struct runner *runner);
 
-/* --- admission.c ------------------------------------------------------------------------------- */
+/* --- admission.c ------------------------------------------------------------------------------ */
 
 /* A Login whose credentials are looked at. While that lasts its connection is unbound, keeps a
  * pointer to it (net_keep), and reads nothing of it but attach->id. */
@@ -209,7 +206,7 @@ bool admission_step(struct admission *admission);
  * left. */
 void admission_close(struct admission *admission);
 
-/* --- egress.c ---------------------------------------------------------------------------------- */
+/* --- egress.c --------------------------------------------------------------------------------- */
 
 /* Carries out what the turn holds, in order, and empties it. */
 void egress_perform(struct broker *broker, struct runner *runner, struct turn *turn);
@@ -220,7 +217,7 @@ void egress_show(struct broker *broker, actor_handle self, const struct session 
 /* A message that found no actor; takes it. */
 void egress_bounce(void *context, struct runner *runner, struct message *message);
 
-/* --- committer.c ------------------------------------------------------------------------------- */
+/* --- committer.c ------------------------------------------------------------------------------ */
 
 int committer_open(struct committer **committer, struct broker *broker, struct thread *thread);
 int committer_start(struct committer *committer);
@@ -249,7 +246,7 @@ struct committer_look committer_look(struct committer *committer);
 void committer_drain(struct committer *committer);
 void committer_close(struct committer *committer);
 
-/* --- queries.c --------------------------------------------------------------------------------- */
+/* --- queries.c -------------------------------------------------------------------------------- */
 
 int queries_open(struct queries **queries, struct broker *broker);
 int queries_start(struct queries *queries);
@@ -264,7 +261,7 @@ uint32_t broker_inbox_messages(struct broker *broker, const char *user);
 void queries_submit(struct queries *queries, struct query_message *query);
 void queries_close(struct queries *queries);
 
-/* --- services.c -------------------------------------------------------------------------------- */
+/* --- services.c ------------------------------------------------------------------------------- */
 
 int services_create(struct services **services, struct broker *broker);
 void services_destroy(struct services *services);
@@ -301,7 +298,7 @@ size_t services_look(struct services *services, struct service_look *rows, size_
 /* Posts the stream's new end to all who follow it. */
 void services_tell_presence(struct services *services, struct runner *runner, uint64_t last);
 
-/* --- operate.c ----------------------------------------------------------------------------------- */
+/* --- operate.c -------------------------------------------------------------------------------- */
 
 bool operate(struct broker *broker, const Usher__V1__Command *command, size_t room,
              struct buffer *out);
@@ -311,7 +308,7 @@ bool operate(struct broker *broker, const Usher__V1__Command *command, size_t ro
  * both with broker->traces. */
 int broker_trace(struct broker *broker, const char *user, uint32_t seconds, uint32_t one_in);
 
-/* --- clock.c ----------------------------------------------------------------------------------- */
+/* --- clock.c ---------------------------------------------------------------------------------- */
 
 int clock_open(struct clock **clock, struct broker *broker);
 int clock_start(struct clock *clock);
@@ -325,13 +322,13 @@ void clock_step(struct clock *clock);
 void clock_add(struct clock *clock, actor_handle actor, uint64_t due_ms);
 void clock_close(struct clock *clock);
 
-/* --- keep.c ------------------------------------------------------------------------------------ */
+/* --- keep.c ----------------------------------------------------------------------------------- */
 
 /* Saves what waits in every inbox, for the next start. Runs when no thread runs a turn any more;
  * blocks on the disk. What could not be saved is logged and lost. */
 void keep_inboxes(struct broker *broker);
 
-/* --- restore.c --------------------------------------------------------------------------------- */
+/* --- restore.c -------------------------------------------------------------------------------- */
 
 /* Reads the session map and the saved inboxes, marks every session detached with one event, and
  * makes its actor. Runs before any other thread. 0 or -errno with `error` set. */

@@ -83,7 +83,7 @@ static size_t room_of(const struct query_message *query)
     return query->bytes_max > RESULT_OVERHEAD ? query->bytes_max - RESULT_OVERHEAD : 0;
 }
 
-/* --- sessions --------------------------------------------------------------------------------------- */
+/* --- sessions --------------------------------------------------------------------------------- */
 
 struct page {
     struct broker *broker;
@@ -211,7 +211,7 @@ static void look_up(struct broker *broker, const struct query_message *query,
     free_page(page);
 }
 
-/* --- events ----------------------------------------------------------------------------------------- */
+/* --- events ----------------------------------------------------------------------------------- */
 
 struct event_run {
     struct buffer *out; /* fields of a message, each with `tag` */
@@ -294,7 +294,7 @@ static void list_events(struct broker *broker, const struct query_message *query
     buffer_fini(&list);
 }
 
-/* --- numbers ---------------------------------------------------------------------------------------- */
+/* --- numbers ---------------------------------------------------------------------------------- */
 
 static void pack_numbers(struct buffer *out, Usher__V1__Number *numbers, size_t count)
 {
@@ -358,7 +358,7 @@ static void list_numbers(struct broker *broker, struct buffer *out)
     pack_numbers(out, numbers, count);
 }
 
-/* --- the thread ------------------------------------------------------------------------------------- */
+/* --- the thread ------------------------------------------------------------------------------- */
 
 static void answer(struct broker *broker, const struct query_message *query,
                    const Usher__V1__Command *command, struct buffer *out)

@@ -22,7 +22,7 @@
  * Owners: `in_force` is what the file says as far as it holds, under `reload_lock`; broker->options
  * stays what it was at the start, so everybody may read it. */
 
-/* --- files ---------------------------------------------------------------------------------------- */
+/* --- files ------------------------------------------------------------------------------------ */
 
 /* The first line of link.token_file; *token stays NULL when there is to be none. */
 static int read_token(const struct options *options, struct link_token **token, char *error)
@@ -121,7 +121,7 @@ void reload_fini(struct broker *broker)
     }
 }
 
-/* --- limits --------------------------------------------------------------------------------------- */
+/* --- limits ----------------------------------------------------------------------------------- */
 
 static void use_settings(struct broker *broker, const struct options *options)
 {
@@ -159,7 +159,7 @@ static void use_limits(struct broker *broker, const struct options *options)
     log_set_level(broker->log, (enum log_level)options->log_level);
 }
 
-/* --- all of it ------------------------------------------------------------------------------------ */
+/* --- all of it -------------------------------------------------------------------------------- */
 
 void broker_remember(struct broker *broker, int argc, char **argv)
 {

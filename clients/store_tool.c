@@ -35,7 +35,7 @@ static int help(void)
     return EXIT_OK;
 }
 
-/* --- what is in it, row by row ------------------------------------------------------------------ */
+/* --- what is in it, row by row ---------------------------------------------------------------- */
 
 /* What a page prints is collected in `out` and written when the page's transaction is over: whoever
  * reads us may stop for hours (a pager), and a transaction that is open so long keeps the broker from
@@ -208,7 +208,7 @@ static int walk_all(const char *path, struct walk *walk, struct store_about *abo
     return error == 0 ? EXIT_OK : fail(error, error == -EUCLEAN ? "a record is damaged" : "");
 }
 
-/* --- commands ----------------------------------------------------------------------------------- */
+/* --- commands --------------------------------------------------------------------------------- */
 
 static int with_walk(const char *path, bool print, struct walk **out, struct store_about *about)
 {

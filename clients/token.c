@@ -53,7 +53,7 @@ static int fail(int code, const char *what, const char *which)
     return code;
 }
 
-/* --- files --------------------------------------------------------------------------------------- */
+/* --- files ------------------------------------------------------------------------------------ */
 
 static int write_all(int file, const char *text)
 {
@@ -145,7 +145,7 @@ static json_t *read_keys(const char *path)
     return keys;
 }
 
-/* --- commands ------------------------------------------------------------------------------------ */
+/* --- commands --------------------------------------------------------------------------------- */
 
 static int run_keygen(const struct arguments *arguments)
 {
@@ -271,7 +271,7 @@ static int run_check(const struct arguments *arguments)
     return EXIT_OK;
 }
 
-/* --- command line -------------------------------------------------------------------------------- */
+/* --- command line ----------------------------------------------------------------------------- */
 
 static const struct {
     const char *name;

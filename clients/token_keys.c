@@ -69,7 +69,7 @@ static size_t get_bytes(const json_t *key, const char *name, uint8_t *to, size_t
     return text != NULL && base64url_decode(bytes_of_text(text), to, room, &size) == 0 ? size : 0;
 }
 
-/* --- making -------------------------------------------------------------------------------------- */
+/* --- making ----------------------------------------------------------------------------------- */
 
 static bool put_numbers(json_t *key, const EVP_PKEY *made, enum key_algorithm algorithm)
 {
@@ -160,7 +160,7 @@ json_t *token_key_public(const json_t *key)
     return public;
 }
 
-/* --- signing ------------------------------------------------------------------------------------- */
+/* --- signing ---------------------------------------------------------------------------------- */
 
 static bool push_number(OSSL_PARAM_BLD *builder, const json_t *key, const struct member *member,
                         BIGNUM **number)

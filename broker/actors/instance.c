@@ -43,7 +43,7 @@ bool instance_key(const Usher__V1__Hello *hello, char key[INSTANCE_KEY_BYTES])
     return true;
 }
 
-/* --- answers ------------------------------------------------------------------------------------ */
+/* --- answers ---------------------------------------------------------------------------------- */
 
 void instance_put_tag(struct buffer *out, uint8_t tag, uint64_t value)
 {
@@ -115,7 +115,7 @@ void instance_lose_call(struct turn *turn, const struct call *call, uint16_t cod
     turn_post(turn, call->caller, &result->header);
 }
 
-/* --- Hello ---------------------------------------------------------------------------------------- */
+/* --- Hello ------------------------------------------------------------------------------------ */
 
 static struct instance *create(struct turn *turn)
 {
@@ -266,7 +266,7 @@ static void hello(struct instance *instance, uint64_t exchange, const Usher__V1_
     accept(instance, exchange, turn);
 }
 
-/* --- losing it ------------------------------------------------------------------------------------ */
+/* --- losing it -------------------------------------------------------------------------------- */
 
 static void leave(struct instance *instance, struct turn *turn)
 {
@@ -403,7 +403,7 @@ static void joined(struct instance *instance, const struct join_message *message
         turn->retire = true;
 }
 
-/* --- the table ------------------------------------------------------------------------------------- */
+/* --- the table -------------------------------------------------------------------------------- */
 
 static void request(struct instance *instance, struct link_request_message *message,
                     struct turn *turn)

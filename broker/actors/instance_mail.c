@@ -105,7 +105,7 @@ void instance_rewind_mail(struct instance *instance)
     instance->sent_seq = 0;
 }
 
-/* --- composing ------------------------------------------------------------------------------------ */
+/* --- composing -------------------------------------------------------------------------------- */
 
 static void put_mail(struct buffer *out, const Usher__V1__Mail *mail)
 {

@@ -61,7 +61,7 @@ static uint16_t result_code(uint16_t code)
     }
 }
 
-/* --- the answer ------------------------------------------------------------------------------------ */
+/* --- the answer ------------------------------------------------------------------------------- */
 
 static void encode_push(const struct submit *submit, struct command_result *result,
                         const Usher__V1__Push *push)
@@ -207,7 +207,7 @@ void instance_drop_submits(struct instance *instance, struct turn *turn)
     }
 }
 
-/* --- results that come back -------------------------------------------------------------------------- */
+/* --- results that come back ------------------------------------------------------------------- */
 
 static void settle(struct submit *submit, struct command_result *result)
 {
@@ -258,7 +258,7 @@ void instance_pushed_all(struct instance *instance, struct push_all_message *pus
     finish_if_done(instance, submit, turn);
 }
 
-/* --- commands ---------------------------------------------------------------------------------------- */
+/* --- commands --------------------------------------------------------------------------------- */
 
 static void wait_for_one(struct submit *submit, struct command_result *result)
 {

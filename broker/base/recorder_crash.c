@@ -96,7 +96,7 @@ int recorder_write(struct recorder *recorder, const char *path)
     return error;
 }
 
-/* --- the handler: only calls that are allowed in one ------------------------------------------- */
+/* --- the handler: only calls that are allowed in one ------------------------------------------ */
 
 static char *put_text(char *to, const char *text)
 {

@@ -81,7 +81,7 @@ static int member_bytes(const json_t *jwk, const char *name, uint8_t *to, size_t
     return -EINVAL;
 }
 
-/* --- one kind each ------------------------------------------------------------------------------ */
+/* --- one kind each ---------------------------------------------------------------------------- */
 
 static int init_mac(struct key *key, const json_t *jwk, char *error)
 {
@@ -186,7 +186,7 @@ static int init_rsa(struct key *key, const json_t *jwk, char *error)
     return failed;
 }
 
-/* --- a key --------------------------------------------------------------------------------------- */
+/* --- a key ------------------------------------------------------------------------------------ */
 
 static int read_algorithm(struct key *key, const json_t *jwk, char *error)
 {
@@ -260,7 +260,7 @@ enum key_algorithm key_algorithm(const struct key *key)
     return key->algorithm;
 }
 
-/* --- verifying ----------------------------------------------------------------------------------- */
+/* --- verifying -------------------------------------------------------------------------------- */
 
 static bool verify_mac(const struct key *key, struct bytes text, struct bytes signature)
 {

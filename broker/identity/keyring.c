@@ -29,7 +29,7 @@ static int fault(char *error, const char *what)
     return -EINVAL;
 }
 
-/* --- reading ------------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 static int add_key(struct keyring *keyring, const json_t *jwk, char *error)
 {
@@ -155,7 +155,7 @@ int keyring_load(struct keyring **keyring, const char *path, char *error)
     return failed;
 }
 
-/* --- holding ------------------------------------------------------------------------------------- */
+/* --- holding ---------------------------------------------------------------------------------- */
 
 struct keyring *keyring_acquire(struct keyring *keyring)
 {

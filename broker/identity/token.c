@@ -39,7 +39,7 @@ const char *token_refusal_text(enum token_refusal refusal)
     return refusals[refusal].text;
 }
 
-/* --- the three parts ----------------------------------------------------------------------------- */
+/* --- the three parts -------------------------------------------------------------------------- */
 
 struct parts {
     struct bytes header, payload, signature;
@@ -82,7 +82,7 @@ static struct bytes text_of(const json_t *value)
     return (struct bytes){(const uint8_t *)json_string_value(value), json_string_length(value)};
 }
 
-/* --- the header ---------------------------------------------------------------------------------- */
+/* --- the header ------------------------------------------------------------------------------- */
 
 static enum token_refusal choose_key(const struct keyring *keyring, const json_t *header,
                                      const struct key **key)
@@ -119,7 +119,7 @@ static enum token_refusal check_signature(const struct keyring *keyring, const s
                                                                                 : TOKEN_SIGNATURE;
 }
 
-/* --- the claims ---------------------------------------------------------------------------------- */
+/* --- the claims ------------------------------------------------------------------------------- */
 
 /* Seconds, perhaps with a fraction. False: not there, or not a time that can be. */
 static bool read_time(const json_t *claims, const char *name, uint64_t *time_ms)

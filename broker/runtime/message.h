@@ -33,7 +33,7 @@ void *message_create(uint16_t kind, size_t size);
 /* Any thread. NULL is nothing. */
 void message_destroy(struct message *message);
 
-/* --- bytes that many messages hold -------------------------------------------------------------- */
+/* --- bytes that many messages hold ------------------------------------------------------------ */
 
 /* The beginning of the allocation; not written any more once a second one holds it. */
 struct shared {
@@ -59,7 +59,7 @@ static inline bool message_is_plain(const struct message *message)
 /* What the message holds, as long as it lives; NULL: nothing. */
 struct shared *message_shared(const struct message *message);
 
-/* --- many messages at once ---------------------------------------------------------------------- */
+/* --- many messages at once -------------------------------------------------------------------- */
 
 enum { MESSAGE_BLOCK_MAX = 256 };
 

@@ -36,7 +36,7 @@ static struct glue *begin(void)
     return glue;
 }
 
-/* --- what an I/O thread does --------------------------------------------------------------------- */
+/* --- what an I/O thread does ------------------------------------------------------------------ */
 
 static void give_frame(struct glue *glue, conn_handle conn, Usher__V1__ClientFrame *frame)
 {
@@ -105,7 +105,7 @@ static uint64_t count(struct glue *glue, enum metric_id id)
     return metrics_read(glue->broker.metrics, id);
 }
 
-/* --- what the client saw ------------------------------------------------------------------------- */
+/* --- what the client saw ---------------------------------------------------------------------- */
 
 static void expect_said(struct glue *glue, conn_handle conn, unsigned number, int body,
                         uint32_t code)
@@ -134,7 +134,7 @@ static bool is_known(struct glue *glue, const char *user)
     return registry_find(glue->broker.registry, user, strlen(user)) != 0;
 }
 
-/* --- tests --------------------------------------------------------------------------------------- */
+/* --- tests ------------------------------------------------------------------------------------ */
 
 static void a_good_token_is_welcomed(void **state)
 {
@@ -370,7 +370,7 @@ static void with_real_threads(void **state)
     glue_free(glue);
 }
 
-/* --- auth.mode service --------------------------------------------------------------------------- */
+/* --- auth.mode service ------------------------------------------------------------------------ */
 
 enum { ASK_DEADLINE_MS = 500, LINK_FRAME = 4096 };
 
