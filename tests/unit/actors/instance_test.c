@@ -74,6 +74,8 @@ static void the_token_decides(void **state)
     EXPECT(stage, "answer 51 refused BANNED");
     link_fetch(stage, 52, 0);
     EXPECT_NOTHING(stage);
+    stage->settings.link_token = NULL;
+    free(wanted);
 }
 
 static void the_same_incarnation_goes_on_with_its_link(void **state)
