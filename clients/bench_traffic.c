@@ -50,6 +50,13 @@ static struct user *behind(struct crowd *crowd, const struct user *user)
     return &crowd->users[(place + 1) % crowd->count];
 }
 
+/* What every message carries: whose it is and when it was due, in front of a pattern. */
+static void fill(const struct crowd *crowd, uint8_t *payload, const struct stamp *stamp)
+{
+    memcpy(payload, crowd->pattern, crowd->options->size_bytes);
+    stamp_write(payload, stamp);
+}
+
 /* --- the four kinds -------------------------------------------------------------------------- */
 
 static bool begin_forward(struct run *run, struct crowd *crowd, struct user *user, uint64_t due_ns)
@@ -65,8 +72,7 @@ static bool begin_forward(struct run *run, struct crowd *crowd, struct user *use
         crowd_fail(crowd, "no memory");
         return false;
     }
-    memcpy(payload, crowd->pattern, crowd->options->size_bytes);
-    stamp_write(payload, &stamp);
+    fill(crowd, payload, &stamp);
     user->sent++;
     crowd->check.sent++;
     crowd_touch(crowd, user);
@@ -81,8 +87,7 @@ static bool begin_call(struct run *run, struct crowd *crowd, struct user *user, 
 
     if (user->state != USER_ONLINE || (user->unanswered & bit) != 0)
         return false;
-    memcpy(payload, crowd->pattern, crowd->options->size_bytes);
-    stamp_write(payload, &stamp);
+    fill(crowd, payload, &stamp);
     struct outgoing_call call = {
         run->options->service, "echo", {payload, crowd->options->size_bytes}, 0};
     int error = outgoing_call(&user->out, (uint64_t)user->sent + 1, &call, CROWD_READ_BYTES);
@@ -102,8 +107,7 @@ static bool begin_push(struct run *run, struct crowd *crowd, struct user *user, 
     uint8_t payload[STAMPED_BYTES_MAX];
     struct stamp stamp = {due_ns, user->number, user->sent};
 
-    memcpy(payload, crowd->pattern, crowd->options->size_bytes);
-    stamp_write(payload, &stamp);
+    fill(crowd, payload, &stamp);
     int error =
         service_push(run->service, user->name, (struct bytes){payload, crowd->options->size_bytes});
     if (error == -EAGAIN)
@@ -123,8 +127,7 @@ static bool begin_push_all(struct run *run, struct crowd *crowd, struct user *us
     uint8_t payload[STAMPED_BYTES_MAX];
     struct stamp stamp = {due_ns, 0, user->sent};
 
-    memcpy(payload, crowd->pattern, crowd->options->size_bytes);
-    stamp_write(payload, &stamp);
+    fill(crowd, payload, &stamp);
     int error = service_push_all(run->service, (struct bytes){payload, crowd->options->size_bytes});
     if (error == -EAGAIN)
         return false;

@@ -10,14 +10,10 @@ import time
 
 from usherplay import Broker, check, check_equal, frame_bytes, play, scaled, seed
 from usherplay.client import Crowd, Witness
+from usherplay.figures import percentile
 from usherplay.history import History, check_history, rule_a4
 
 LARGE = bool(os.environ.get("USHER_PLAY_LARGE"))
-
-
-def percentile(values, share):
-    values = sorted(values)
-    return values[min(len(values) - 1, int(len(values) * share))] if values else 0.0
 
 
 class Player:

@@ -9,6 +9,7 @@ from usherplay import (Backend, Broker, Client, backend_pb, check, check_equal, 
                        client_pb, eventually, frame_bytes, play, scaled, seed)
 from usherplay.backend import kind_name
 from usherplay.client import Crowd, Witness
+from usherplay.figures import percentile
 from usherplay.history import History, check_history, times_to_close
 
 LARGE = bool(os.environ.get("USHER_PLAY_LARGE"))
@@ -155,10 +156,6 @@ def scene_storm():
               f"each, {served} messages of theirs, {rounds * CONNECTIONS / took:.0f} logins/s; "
               f"from a later Welcome to the Close {percentile(closes, 0.5) * 1000:.1f} ms p50, "
               f"{percentile(closes, 0.99) * 1000:.1f} ms p99")
-
-
-def percentile(ordered, share):
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
 
 
 def storm_round(bob, clients, random):

@@ -15,6 +15,7 @@ import time
 from usherplay import (Backend, Broker, Client, Failed, Link, backend_pb, check, check_equal,
                        client_pb, eventually, play, scaled, seed)
 from usherplay.backend import code_name, push
+from usherplay.figures import percentile
 
 # A link that notices losses quickly.
 QUICK = {"link.park_ms": 200, "link.grace_ms": 300, "link.fetch_timeout_ms": 800}
@@ -218,19 +219,14 @@ def check_records(records, callers):
     return twice
 
 
-def percentile(values, part):
-    values = sorted(values)
-    return values[min(len(values) - 1, int(len(values) * part))] * 1000 if values else 0
-
-
 def report(callers, records, twice):
     outcomes = sum((caller.outcomes for caller in callers), collections.Counter())
     latencies = [value for caller in callers for value in caller.latencies]
     marked = sum(record["redelivered"] for record in records)
     print(f"     {sum(caller.number for caller in callers)} calls: {dict(outcomes)}, "
           f"{sum(caller.abandoned for caller in callers)} of replaced logins; {marked} marked "
-          f"redelivered, {twice} processed twice; p50 {percentile(latencies, 0.5):.0f} p99 "
-          f"{percentile(latencies, 0.99):.0f} max {percentile(latencies, 1):.0f} ms")
+          f"redelivered, {twice} processed twice; p50 {percentile(latencies, 0.5) * 1000:.0f} p99 "
+          f"{percentile(latencies, 0.99) * 1000:.0f} max {percentile(latencies, 1) * 1000:.0f} ms")
     return outcomes
 
 
@@ -374,8 +370,9 @@ def scene_freeze():
         finish(callers)
         records = fleet.records("call")
         report(callers, records, check_records(records, callers))
-        print(f"     p99 of the users at the others: {percentile(before, 0.99):.0f} ms before, "
-              f"{percentile(during, 0.99):.0f} ms while one is frozen")
+        print(f"     p99 of the users at the others: "
+              f"{percentile(before, 0.99) * 1000:.0f} ms before, "
+              f"{percentile(during, 0.99) * 1000:.0f} ms while one is frozen")
         check(sum(caller.outcomes["reply"] for caller in others) ==
               sum(sum(caller.outcomes.values()) for caller in others),
               "a user of another instance was not answered")

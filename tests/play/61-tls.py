@@ -13,30 +13,11 @@ import subprocess
 import threading
 import time
 
-from usherplay import (Backend, Client, Failed, Identity, RawTls, TlsBroker, TlsClient, check,
+from usherplay import (Client, Failed, Identity, RawTls, TlsBroker, TlsClient, check,
                        check_equal, client_pb, eventually, frame_bytes, play, program, scaled)
+from usherplay.figures import percentile, pings, stats
 
 IDLE = int(os.environ.get("USHER_TLS_IDLE", scaled(300, 30)))
-
-
-def percentile(values, part):
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * part))]
-
-
-def pings(client, seconds):
-    """How long each ping of that time took."""
-    took = []
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        took.append(client.ping(timeout=20))
-        time.sleep(0.002)
-    return took
-
-
-def stats(broker):
-    with Backend(broker) as backend:
-        return backend.numbers("stats")
 
 
 def is_closed(stream):

@@ -10,8 +10,9 @@ import socket
 import ssl
 import time
 
-from usherplay import (Backend, Broker, Client, Failed, TlsBroker, TlsClient,
+from usherplay import (Broker, Client, Failed, TlsBroker, TlsClient,
                        check, check_equal, client_pb, eventually, frame_bytes, play, scaled, varint)
+from usherplay.figures import percentile, pings, stats
 
 LARGER = int(os.environ.get("USHER_DOORS_SCALE", "1"))
 SLOW_BUILD = scaled(10) < 10
@@ -22,29 +23,10 @@ def crowd(figure, least=10):
     return scaled(figure, least) * LARGER
 
 
-def percentile(values, part):
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * part))]
-
-
-def pings(client, seconds):
-    took = []
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        took.append(client.ping(timeout=20))
-        time.sleep(0.002)
-    return took
-
-
 def compared(before, during):
     """For people: the bystander's p99 and its ratio."""
     first, then = percentile(before, .99), percentile(during, .99)
     return f"bystander p99 {first * 1000:.2f} -> {then * 1000:.2f} ms ({then / first:.1f}x)"
-
-
-def stats(broker):
-    with Backend(broker) as backend:
-        return backend.numbers("stats")
 
 
 def is_closed(stream):
