@@ -18,7 +18,6 @@
  * the reverse: no new work, everybody is told, what they caused is committed, then the threads
  * that bring work, the workers, the store. A start that fails half-way takes down what it has. */
 
-enum { EXIT_DAMAGED = 65, EXIT_IN_USE = 69, EXIT_INTERNAL = 70, EXIT_CONFIGURATION = 78 };
 enum { STOP_WAIT_MS = 3000, STOP_POLL_MS = 5, STOP_BACKENDS_MS = 1000 };
 
 static int exit_code_of(int error)

@@ -10,6 +10,9 @@
 
 struct broker;
 
+/* How the process ends (sysexits.h); CONFIG_USAGE and CONFIG_INVALID of config.h are the others. */
+enum { EXIT_DAMAGED = 65, EXIT_IN_USE = 69, EXIT_INTERNAL = 70, EXIT_CONFIGURATION = 78 };
+
 enum { BROKER_ERROR_BYTES = 512 };
 
 /* Opens the store, the listeners and the link, restores the sessions and starts every thread.

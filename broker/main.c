@@ -18,7 +18,7 @@
 
 /* Command line -> configuration -> broker -> signals; nothing else. */
 
-enum { EXIT_INTERNAL = 70, LOG_LINES_PER_SECOND = 0 /* the default */ };
+enum { LOG_LINES_PER_SECOND = 0 /* the default */ };
 
 /* Whoever starts us may have closed 0, 1 or 2, and the next file opened, perhaps the store, would
  * then be taken for stderr and written over by the log. So these three are always something. False:

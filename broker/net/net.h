@@ -173,7 +173,7 @@ uint64_t net_owner(struct net *net, conn_handle conn);
 void net_keep(struct net *net, conn_handle conn, void *item);
 void *net_kept(struct net *net, conn_handle conn);
 
-/* The peer's address as text, "1.2.3.4:567" or "[::1]:567". */
+/* The peer's address as text, "1.2.3.4:567" or "[::1]:567". On the connection's I/O thread. */
 void net_address(struct net *net, conn_handle conn, char text[NET_ADDRESS_BYTES_MAX]);
 
 /* --- the write-side owner, any thread ------------------------------------------------------ */
