@@ -119,7 +119,8 @@ int broker_trace(struct broker *broker, const char *user, uint32_t seconds, uint
     if (actor == 0)
         return -ENOENT;
     int error = trace_start(broker->traces, user, seconds, one_in,
-                            env_monotonic_ns(broker->env) / 1000, &slot);
+                            env_monotonic_ns(broker->env) / 1000, env_wall_ms(broker->env) * 1000,
+                            &slot);
     if (error != 0)
         return error;
     struct trace_message *message = message_create(MESSAGE_TRACE, sizeof(*message));

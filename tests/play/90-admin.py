@@ -442,6 +442,7 @@ def scene_trace():
         check(0 < answer["until_ms"] / 1000 - time.time() <= 601, f"until {answer['until_ms']}")
         check_equal((records[0]["peer"], records[0]["bytes"], records[0]["kind"]),
                     ("bob", 3, "message"), "the first record")
+        check(abs(records[0]["time_us"] / 1e6 - time.time()) < 60, f"its time: {records[0]}")
         after = records[0]["seq"]
         check_equal(read(f"?after={after}&limit=2")["records"], records[1:3], "a page")
         check_equal(read(f"?after={records[-1]['seq']}")["records"], [], "after the last")
