@@ -110,6 +110,8 @@ unsigned admin_trace(void *context, const struct admin_query *query, json_t *ans
                              (uint32_t)one_in);
     if (error == -ENOENT)
         return admin_fail(answer, 404, "not_found", "that user has no session");
+    if (error == -EINVAL)
+        return admin_fail(answer, 400, "bad_request", "user is no username");
     if (error == -EBUSY)
         return admin_fail(answer, 409, "refused", "as many users as can be are followed already");
     if (error != 0)
@@ -140,8 +142,8 @@ unsigned admin_trace_read(void *context, const struct admin_query *query, json_t
         return admin_fail(answer, 404, "not_found", "that user is not followed");
     }
     json_object_set_new(answer, "active", json_boolean(state.active));
-    json_object_set_new(answer, "until_ms",
-                        json_integer((json_int_t)(env_wall_ms(broker->env) + state.left_ms)));
+    uint64_t until_ms = state.active ? env_wall_ms(broker->env) + state.left_ms : 0;
+    json_object_set_new(answer, "until_ms", json_integer((json_int_t)until_ms));
     json_object_set_new(answer, "dropped", json_integer((json_int_t)state.dropped));
     json_object_set_new(answer, "records", lines.rows);
     return 200;

@@ -6,6 +6,7 @@
 #include "actors/tracing.h"
 #include "base/memory.h"
 #include "broker/parts.h"
+#include "proto/username.h"
 #include "proto/varint.h"
 
 /* The commands of operators on the link: the flight recorder, traces, reload and drain, each one a
@@ -111,12 +112,15 @@ static void drain_node(struct broker *broker, const Usher__V1__DrainNode *asked,
 
 int broker_trace(struct broker *broker, const char *user, uint32_t seconds, uint32_t one_in)
 {
-    actor_handle actor = registry_find(broker->registry, user, strlen(user));
     uint8_t slot;
+    if (!username_valid(bytes_of_text(user)))
+        return -EINVAL; /* and not the name of an instance, which is no user */
+    actor_handle actor = registry_find(broker->registry, user, strlen(user));
     if (actor == 0)
         return -ENOENT;
     int error = trace_start(broker->traces, user, seconds, one_in,
-                            env_monotonic_ns(broker->env) / 1000, &slot);
+                            env_monotonic_ns(broker->env) / 1000, env_wall_ms(broker->env) * 1000,
+                            &slot);
     if (error != 0)
         return error;
     struct trace_message *message = message_create(MESSAGE_TRACE, sizeof(*message));

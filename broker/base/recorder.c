@@ -22,7 +22,7 @@
  * Readers copy piece by piece under the lock and look at the copy without it, so nobody who logs
  * waits for more than one piece. */
 
-enum { PIECE_BYTES = 16 * 1024 };
+enum { PIECE_BYTES = RECORDER_LINE_BYTES_MAX }; /* a line that finds no room in one would end a reading */
 
 struct recorder *recorder_create(size_t bytes)
 {
@@ -83,7 +83,7 @@ static uint64_t line_from(const struct recorder *recorder, uint64_t position, ui
 
 void recorder_add(struct recorder *recorder, const char *line, size_t size)
 {
-    if (recorder == NULL || size == 0 || size > recorder->size)
+    if (recorder == NULL || size == 0 || size > recorder->size || size > RECORDER_LINE_BYTES_MAX)
         return;
     pthread_mutex_lock(&recorder->lock);
     uint64_t head = atomic_load_explicit(&recorder->head, memory_order_relaxed);

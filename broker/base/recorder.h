@@ -12,7 +12,7 @@
 
 struct recorder;
 
-enum { RECORDER_BYTES_MIN = 4096 };
+enum { RECORDER_BYTES_MIN = 4096, RECORDER_LINE_BYTES_MAX = 16 * 1024 };
 
 /* NULL without memory; `bytes` is at least RECORDER_BYTES_MIN, which holds some lines. */
 struct recorder *recorder_create(size_t bytes);
@@ -21,7 +21,7 @@ struct recorder *recorder_create(size_t bytes);
 void recorder_destroy(struct recorder *recorder);
 
 /* Takes a copy of one line with its newline at the end; the oldest ones make room. Longer than the
- * whole room: dropped. Any thread; blocks for a memory move at most. NULL is fine. */
+ * whole room or RECORDER_LINE_BYTES_MAX: dropped. Any thread; blocks for a memory move at most. NULL is fine. */
 void recorder_add(struct recorder *recorder, const char *line, size_t size);
 
 /* The line is without its newline and borrowed for the call; false ends the reading before it. */

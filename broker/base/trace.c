@@ -16,7 +16,11 @@
  * One lock for all: it is taken only for users who are traced, and by who reads. Records are of a
  * fixed size, so a trace has its memory from the start to the end of the process (another one may
  * take its slot, once it is over). Sampling goes by the id, so that a message is followed through all
- * of its stages or not at all. */
+ * of its stages or not at all.
+ *
+ * Times are monotonic here, so that waits and the order of records are right whatever is done to the
+ * wall clock. Whoever reads compares them with the log, so they are told as Unix time, by how the two
+ * clocks stood when the trace began. */
 
 struct record {
     uint64_t time_us, id, wait_us;
@@ -31,6 +35,7 @@ struct trace {
     char user[TRACE_NAME_BYTES_MAX + 1]; /* "": never used */
     bool active;
     uint64_t until_us;
+    uint64_t shift_us; /* from monotonic to Unix time, modulo 2^64 */
     uint32_t one_in;
     uint64_t count; /* records so far; the seq of the last one */
     struct record *records;
@@ -100,7 +105,7 @@ static struct trace *find_room(struct traces *traces, const char *user, uint64_t
 }
 
 int trace_start(struct traces *traces, const char *user, uint32_t seconds, uint32_t one_in,
-                uint64_t now_us, uint8_t *slot)
+                uint64_t now_us, uint64_t wall_us, uint8_t *slot)
 {
     int error = 0;
     if (user[0] == '\0' || strlen(user) > TRACE_NAME_BYTES_MAX || seconds > TRACE_SECONDS_MAX)
@@ -120,6 +125,7 @@ int trace_start(struct traces *traces, const char *user, uint32_t seconds, uint3
         trace->until_us =
             now_us + (seconds != 0 ? seconds : TRACE_SECONDS_DEFAULT) * UINT64_C(1000000);
         set_active(traces, trace, true);
+        trace->shift_us = wall_us - now_us;
         *slot = (uint8_t)(trace - traces->items + 1);
     }
     pthread_mutex_unlock(&traces->lock);
@@ -181,13 +187,14 @@ static bool is_plain(const char *text)
     return true;
 }
 
-static size_t print(char line[TRACE_LINE_BYTES_MAX], const struct record *record, uint64_t seq)
+static size_t print(char line[TRACE_LINE_BYTES_MAX], const struct record *record, uint64_t seq,
+                    uint64_t shift_us)
 {
     int size = snprintf(line, TRACE_LINE_BYTES_MAX,
                         "{\"seq\":%" PRIu64 ",\"time_us\":%" PRIu64
                         ",\"stage\":\"%s\",\"direction\":\"%s\",\"kind\":\"%s\",\"id\":%" PRIu64
                         ",\"peer\":\"%s\",\"bytes\":%" PRIu32 ",\"wait_us\":%" PRIu64 "}",
-                        seq, record->time_us, stage_names[record->stage],
+                        seq, record->time_us + shift_us, stage_names[record->stage],
                         record->in ? "in" : "out", record->kind, record->id,
                         is_plain(record->peer) ? record->peer : "", record->bytes,
                         record->wait_us);
@@ -210,7 +217,8 @@ int trace_read(struct traces *traces, const char *user, uint64_t after, uint64_t
         state->left_ms = trace->active ? (trace->until_us - now_us) / 1000 : 0;
         state->dropped = first > after ? first - after : 0;
         for (uint64_t seq = (first > after ? first : after) + 1; seq <= trace->count; seq++) {
-            size_t size = print(line, &trace->records[(seq - 1) % TRACE_RECORDS_MAX], seq);
+            size_t size = print(line, &trace->records[(seq - 1) % TRACE_RECORDS_MAX], seq,
+                                trace->shift_us);
             if (!each(context, line, size))
                 break;
             state->last = seq;

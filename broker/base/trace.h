@@ -35,10 +35,12 @@ void traces_destroy(struct traces *traces);
 /* Whether anybody is traced; a hint that costs one load. */
 bool traces_any(const struct traces *traces);
 
-/* Begins, or begins anew for who is traced already; 0 for seconds or one_in: the default, 1. 0 with
- * *slot, which is not 0 and is to be set as the user's mark; -EBUSY: too many; -EINVAL; -ENOMEM. */
+/* Begins, or begins anew for who is traced already; 0 for seconds or one_in: the default, 1. `now_us`,
+ * here and below, is monotonic; `wall_us` is the same moment as Unix time, which records are told in.
+ * 0 with *slot, which is not 0 and is to be set as the user's mark; -EBUSY: too many; -EINVAL;
+ * -ENOMEM. */
 int trace_start(struct traces *traces, const char *user, uint32_t seconds, uint32_t one_in,
-                uint64_t now_us, uint8_t *slot);
+                uint64_t now_us, uint64_t wall_us, uint8_t *slot);
 
 /* 0 or -ENOENT. */
 int trace_stop(struct traces *traces, const char *user);

@@ -16,7 +16,9 @@ import time
 from prometheus_client.parser import text_string_to_metric_families
 
 from usherplay import Backend, Broker, Client, check, check_equal, eventually, play, scaled
+from usherplay.backend import connect
 from usherplay.faults import OPTIONS, SECONDS, People
+from usherplay.filebroker import FileBroker
 from usherplay.shim import SYNCED_WRITES, SYNCS, WRITES, Shim
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
@@ -24,6 +26,7 @@ MONITORING = os.path.join(ROOT, "broker", "admin", "monitoring")
 CHANGE, VIEW = "change-token-of-the-play", "viewing-token-of-the-play"
 ENDPOINT = {"admin.listen": "127.0.0.1:0"}
 SLOW_SECONDS = 20
+LISTENER_SECONDS = 90  # one that gives no sign of trouble is looked at twice a minute
 # Made by Prometheus itself and not by a scrape.
 NOT_SCRAPED = {"up"}
 
@@ -154,8 +157,6 @@ def scene_routes():
                     [("bob+1@x", "ONLINE"), ("bob+1@x", "DETACHED")], "the newest events")
         check_equal(events["presence_last"], 3, "the end of the stream")
         check_equal(len(http_.json("/api/presence?after=0")["events"]), 3, "the whole stream")
-        for path in ("/api/recorder", "/api/trace/alice"):
-            http_.json(path, 503)
         http_.error("GET", "/api/sessions/nobody", 404, "not_found")
         for path in ("/api/sessions?limit=x", "/api/sessions?state=up", "/api/sessions/%zz",
                      "/api/sessions/a%00b", "/api/sessions/a%2Fb", "/api/sessions?nonsense=1"):
@@ -304,8 +305,169 @@ def scene_commands():
         bob.ping()
         changes = broker.log_events("admin_change")
         check(any("kick" in line["path"] for line in changes), "the log has no kick")
-        for path in ("/api/reload", "/api/drain", "/api/trace"):
-            http_.post(path, {}, 503)
+
+
+# --- what operators do --------------------------------------------------------------------------
+
+
+def scene_timeline():
+    """Everything that happened to a user, and to nobody with a name like it, also when no session
+    is left."""
+    with Broker(with_tokens()) as broker:
+        http_ = Http(broker, VIEW)
+        with Client(broker) as first, Client(broker) as second, Client(broker) as other:
+            other.login("alicia")
+            first.login("alice", acks=True)
+            welcome = second.login("alice", acks=True)
+            first.expect_close("REPLACED")
+            second.drop()
+        eventually(lambda: http_.json("/api/sessions/alice")["session"]["state"] ==
+                   "detached", "alice is away")
+        with Client(broker) as third:
+            third.resume(welcome, 0, name="alice")
+            answer = http_.json("/api/sessions/alice")
+            check_equal((answer["session"]["state"], answer["session"]["epoch"]),
+                        ("online", welcome.epoch), "the session")
+            check_equal([event["event"] for event in answer["timeline"]],
+                        ["login", "takeover", "detached", "resumed"], "alice's timeline")
+            http_.post("/api/sessions/alice/kick", {"detail": "enough"}, token=CHANGE)
+            third.expect_close("KICKED")
+        answer = http_.json("/api/sessions/alice")
+        check_equal(answer["session"], None, "the session of who was kicked")
+        events = answer["timeline"]
+        check_equal([event["event"] for event in events][4:], ["kicked"], "how it ended")
+        times = [event["time_ms"] for event in events]
+        check(times == sorted(times) and abs(times[-1] / 1000 - time.time()) < 600, f"{times}")
+        check_equal({(event["user"], event["level"]) for event in events}, {("alice", "info")},
+                    "whose events")
+        http_.error("GET", "/api/sessions/ali", 404, "not_found")
+
+
+def scene_recorder():
+    with Broker(with_tokens()) as broker:
+        http_ = Http(broker, VIEW)
+        for name in ("alice", "bob", "carol"):
+            with Client(broker) as client:
+                client.login(name)
+                client.ask("logout")
+                client.read_to_end()
+        events = http_.json("/api/recorder")["events"]
+        check_equal(events[0]["event"], "starting", "the oldest line")
+        told = [(event["event"], event["user"]) for event in events if "user" in event]
+        check_equal(told, [(event, name) for name in ("alice", "bob", "carol")
+                           for event in ("login", "logout")], "what happened to users")
+        check_equal(http_.json("/api/recorder?limit=3")["events"], events[-3:], "the newest three")
+        http_.error("GET", "/api/recorder?limit=0", 400, "bad_request")
+        http_.error("GET", "/api/recorder", 401, "unauthorized", token="guess")
+
+
+def scene_reload():
+    """What changed, what waits for a restart; one fault and nothing has changed."""
+    with FileBroker({"limits__inbox_messages": 3}, with_tokens()) as broker:
+        http_ = Http(broker, CHANGE)
+        broker.write(limits__inbox_messages=7, limits__users=4096)
+        http_.error("POST", "/api/reload", 403, "forbidden", token=VIEW)
+        check_equal(broker.log_events("reloaded"), [], "reloads by who may only look")
+        later = ["limits.users"]
+        check_equal(http_.post("/api/reload"), {"changed": [
+            {"option": "limits.inbox_messages", "from": "3", "to": "7"}], "restart_needed": later},
+            "the reload")
+        check_equal(http_.post("/api/reload", {}), {"changed": [], "restart_needed": later},
+                    "the same file again")
+        broker.write(limits__inbox_messages=9, limits__inbox_massages=9)
+        refused = http_.post("/api/reload", {}, 409)
+        check(refused["error"] == "refused" and "inbox_massages" in refused["detail"],
+              f"a reload with a fault: {refused}")
+        broker.write(limits__inbox_messages=9, limits__users=131072)
+        check_equal(http_.post("/api/reload"), {"changed": [
+            {"option": "limits.inbox_messages", "from": "7", "to": "9"}], "restart_needed": []},
+            "the repaired file, beside what held before the fault")
+
+
+def scene_drain():
+    """It ends when the last client is gone, with 0; the endpoint tells of it until then."""
+    with Broker(with_tokens()) as broker, Client(broker) as alice:
+        http_ = Http(broker, CHANGE)
+        alice.login("alice")
+        http_.error("POST", "/api/drain", 403, "forbidden", body="{}", token=VIEW)
+        for body in ("{\"seconds\": 3601}", "{\"seconds\": -1}", "{\"seconds\": \"9\"}", "[]"):
+            http_.error("POST", "/api/drain", 400, "bad_request", body=body)
+        check_equal(http_.json("/readyz")["state"], "serving", "after all those")
+        check_equal(http_.post("/api/drain", {"seconds": 600}, 202), {"state": "draining"},
+                    "the drain")
+        answer = eventually(lambda: (got := http_.ask("GET", "/readyz")).status == 503 and got,
+                            "not ready because it drains", SECONDS)
+        check_equal((answer.json()["state"], failing(answer)), ("draining", {"drain"}), "readyz")
+        check_equal(http_.json("/api/node")["state"], "draining", "the node")
+        http_.get("/healthz")
+        check_equal(broker.wait_log("draining")["over_ms"], 600000, "over how long")
+        http_.error("POST", "/api/drain", 409, "refused", body="{}")
+        alice.ping()
+        alice.close()
+        check_equal(broker._wait_end(SLOW_SECONDS), 0, "the exit code")
+
+
+def scene_trace():
+    with Broker(with_tokens()) as broker, Client(broker) as alice, Client(broker) as bob:
+        http_ = Http(broker, CHANGE)
+        bob.login("bob")
+        alice.login("alice", acks=True)
+        for body, status, error in (
+                ({"user": "alice", "seconds": 3601}, 400, "bad_request"),
+                ({"user": "alice", "one_in": -1}, 400, "bad_request"),
+                ({"user": 5}, 400, "bad_request"), ({}, 400, "bad_request"),
+                ({"user": "!"}, 400, "bad_request"),  # not a user: those who have said no Hello
+                ({"user": "nobody"}, 404, "not_found")):
+            http_.error("POST", "/api/trace", status, error, body=body)
+        http_.error("POST", "/api/trace", 403, "forbidden", body={"user": "alice"}, token=VIEW)
+        http_.error("GET", "/api/trace/alice", 404, "not_found")
+        http_.error("DELETE", "/api/trace/alice", 404, "not_found")
+        http_.post("/api/trace", {"user": "alice", "seconds": 600})
+        bob.send("alice", b"one")
+        alice.messages(1)
+        alice.ask("ack", seq=1)
+
+        def read(tail=""):
+            return http_.json(f"/api/trace/alice{tail}", token=VIEW)
+
+        def ended():
+            answer = read()
+            stages = [record["stage"] for record in answer["records"]
+                      if (record["direction"], record["id"]) == ("out", 1)]
+            return stages == ["queued", "sent", "acked"] and answer
+
+        answer = eventually(ended, "message 1 from its arrival to its end")
+        records = answer["records"]
+        check_equal((answer["active"], answer["dropped"]), (True, 0), "a trace that goes on")
+        check(0 < answer["until_ms"] / 1000 - time.time() <= 601, f"until {answer['until_ms']}")
+        check_equal((records[0]["peer"], records[0]["bytes"], records[0]["kind"]),
+                    ("bob", 3, "message"), "the first record")
+        check(abs(records[0]["time_us"] / 1e6 - time.time()) < 60, f"its time: {records[0]}")
+        after = records[0]["seq"]
+        check_equal(read(f"?after={after}&limit=2")["records"], records[1:3], "a page")
+        check_equal(read(f"?after={records[-1]['seq']}")["records"], [], "after the last")
+        check_traces_are_few(http_, broker)
+        http_.error("DELETE", "/api/trace/alice", 403, "forbidden", token=VIEW)
+        check_equal(http_.ask("DELETE", "/api/trace/alice").status, 200, "the end of it")
+        alice.ping()
+        answer = read()
+        check_equal((answer["active"], answer["until_ms"], answer["records"]), (False, 0, records),
+                    "a trace that was ended")
+        http_.error("DELETE", "/api/trace/alice", 404, "not_found")
+
+
+def check_traces_are_few(http_, broker):
+    """Eight are followed, alice among them; nobody more."""
+    others = [Client(broker) for _ in range(8)]
+    for number, other in enumerate(others):
+        other.login(f"user{number}")
+        body = {"user": f"user{number}"}
+        if number < 7:
+            http_.post("/api/trace", body)
+        else:
+            http_.error("POST", "/api/trace", 409, "refused", body=body)
+    for other in others:
+        other.close()
 
 
 # --- numbers --------------------------------------------------------------------------------------
@@ -524,6 +686,33 @@ def scene_store_failure():
         eventually(lambda: http_.ask("GET", "/readyz").status == 200, "it is ready again", SECONDS)
 
 
+def scene_listeners():
+    """Not ready while the feed's listener cannot work, or that of backends; alive all the time.
+    A folder in the place of the socket keeps it from being repaired."""
+    with tempfile.TemporaryDirectory(prefix="usher-feed-") as folder:
+        feed = os.path.join(folder, "feed.sock")
+        with Broker({**ENDPOINT, "feed.url": f"ipc://{feed}"}) as broker:
+            http_ = Http(broker)
+            names = [entry["name"] for entry in http_.json("/readyz")["checks"]]
+            check_equal(names, ["store", "link", "feed", "reaper", "accept", "drain"], "the checks")
+            bad = set()
+            for name, path in (("feed", feed), ("link", broker.link_path)):
+                for data in (b"x" * 8, b"GET / HTTP/1.1\r\n\r\n"):  # so that it is looked at soon
+                    with connect(f"ipc://{path}") as stranger:
+                        stranger.sendall(data)
+                os.unlink(path)
+                os.mkdir(path)
+                bad.add(name)
+                eventually(lambda: failing(http_.ask("GET", "/readyz")) == bad, f"{bad} are told",
+                           LISTENER_SECONDS)
+                http_.get("/readyz", 503)
+                http_.get("/healthz")
+            os.rmdir(feed)
+            os.rmdir(broker.link_path)
+            eventually(lambda: http_.ask("GET", "/readyz").status == 200, "it is ready again",
+                       LISTENER_SECONDS)
+
+
 def scene_stop():
     """During an orderly stop it is alive, says that it stops, and ends with the broker."""
     with Broker({**ENDPOINT, "limits.close_linger_ms": 3000}) as broker, Client(broker) as alice:
@@ -567,6 +756,7 @@ def scene_starts():
 
 if __name__ == "__main__":
     play(scene_routes, scene_slowest, scene_services, scene_console, scene_tokens,
-         scene_nobody_changes_without_a_token, scene_hosts, scene_commands, scene_scrape,
+         scene_nobody_changes_without_a_token, scene_hosts, scene_commands, scene_timeline,
+         scene_recorder, scene_reload, scene_drain, scene_trace, scene_scrape,
          scene_dashboard_and_alerts, scene_hostile, scene_many_connections, scene_store_failure,
-         scene_stop, scene_starts)
+         scene_listeners, scene_stop, scene_starts)

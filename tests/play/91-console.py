@@ -565,6 +565,24 @@ def scene_real():
             look_at(broker, token)
 
 
+def follow(alice):
+    """A trace of alice, who is on the page, from its start to its stop."""
+    browser.until(".wide", "Not recording")
+    browser.button("Follow").click()
+    browser.until(".wide", "Recording", "left")
+    alice.send("bob", b"followed")
+    browser.until(".wide tbody", "arrived", "turn", "acked", "bob", "8 B")
+    hours, minutes, seconds = browser.one(".wide tbody time").text.split(":")
+    day_seconds = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    now = time.localtime()
+    late = now.tm_hour * 3600 + now.tm_min * 60 + now.tm_sec - day_seconds
+    late = (late + 43200) % 86400 - 43200  # midnight may lie between
+    check(-5 <= late < 120, f"a record is {late} s old")
+    browser.shoot("real-trace")
+    browser.button("Stop").click()
+    browser.until(".wide", "Not recording")
+
+
 def look_at(broker, token):
     port = next(line["port"] for line in broker.log_events("listening")
                 if line["for"] == "admin")
@@ -588,9 +606,13 @@ def look_at(broker, token):
             browser.go(f"#/{page}")
             browser.until(".page", *words)
             browser.shoot(f"real-{page}")
+        browser.go("#/recorder")
+        browser.until("tbody", "starting", "login", "bob")
         browser.go("#/user/alice")
         browser.until(".facts", "online", "127.0.0.1:")
+        browser.until(".timeline", "logged in")
         browser.shoot("real-user")
+        follow(alice)
         browser.button("Push…").click()
         browser.one("dialog textarea").send_keys("from the operator")
         browser.button("Push", "dialog").click()
@@ -600,6 +622,7 @@ def look_at(broker, token):
         browser.button("Kick", "dialog").click()
         browser.until(".facts", "no session")
         alice.expect("close")
+        browser.until(".timeline", "was kicked")
         browser.check_quiet()
     broker.kill()
     browser.until("#banner", "does not answer")

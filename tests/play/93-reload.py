@@ -2,53 +2,12 @@
 """The configuration is read again while it runs: what changed holds at once, what needs a restart is
 named, and a file with one fault changes nothing at all."""
 
-import json
 import os
-import signal
-import subprocess
 
-from usherplay import (Backend, Broker, Client, ConnectionEnded, backend_pb, check, check_equal,
-                       eventually, play, program)
-from usherplay.stage import Failed
+from usherplay import (Backend, Broker, Client, ConnectionEnded, Failed, backend_pb, check,
+                       check_equal, play)
+from usherplay.filebroker import FileBroker
 from usherplay.tls import Identity
-
-
-class FileBroker(Broker):
-    """Takes what is in `changes` from a file, so that it can change."""
-
-    def __init__(self, changes, options=None):
-        self.changes = changes
-        super().__init__(options)
-
-    def command(self):
-        self.path = os.path.join(self.folder, "usher.yaml")
-        self.write(**self.changes)
-        arguments = super().command()
-        return arguments[:1] + ["--config", self.path] + arguments[1:]
-
-    def write(self, **changes):
-        """Keyword `a__b` is option a.b. The file is replaced whole."""
-        with open(self.path, "w", encoding="utf-8") as file:
-            for key, value in changes.items():
-                file.write(f"{key.replace('__', '.')}: {json.dumps(value)}\n")
-
-    def reload(self, *arguments):
-        """By usherctl; gives its exit code and its lines."""
-        done = subprocess.run([program("usherctl"), "--url", self.link_url, *arguments, "reload"],
-                              capture_output=True, text=True, timeout=60)
-        return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
-
-    def hup(self):
-        """By signal; gives the event that says how it went."""
-        def outcomes():
-            with self._changed:
-                return [line for line in self.lines
-                        if line.get("event") in ("reloaded", "reload_refused")]
-        before = len(outcomes())
-        self.process.send_signal(signal.SIGHUP)
-        eventually(lambda: len(outcomes()) > before or not self.alive(), "the reload", 20)
-        self.check_alive()
-        return outcomes()[-1]
 
 
 def changes_of(lines):

@@ -3,6 +3,7 @@
 work until the end, no session is lost, and clients with acks lose no message."""
 
 import collections
+import datetime
 import signal
 import subprocess
 import threading
@@ -130,7 +131,11 @@ def until_the_end(memories, crowd, random):
         memory.look()
 
 
-def check_waves(memories, began, seconds):
+def seconds_of(event):
+    return datetime.datetime.fromisoformat(event["time"].replace("Z", "+00:00")).timestamp()
+
+
+def check_waves(broker, memories, began, seconds):
     """Not all at once: each third of the time sees some go; and nobody is to come back too early."""
     check(all(memory.close is not None for memory in memories), "somebody was not told")
     thirds = collections.Counter()
@@ -141,7 +146,11 @@ def check_waves(memories, began, seconds):
         # What was left when it was told, and that is before it was read.
         check(memory.close.retry_after_ms >= (seconds - after) * 1000 - 500,
               f"{memory.name} is to come back {memory.close.retry_after_ms} ms after {after:.1f} s")
-    check(len(thirds) == 3, f"the clients did not go in waves: {dict(thirds)}")
+    # Judged by the log, which samples: a client behind a backlog reads its Close late.
+    start = seconds_of(broker.log_events("draining")[0])
+    seen = {min(2, int((seconds_of(event) - start) / seconds * 3))
+            for event in broker.log_events("detached")}
+    check(len(seen) == 3, f"the clients did not go in waves: only in the thirds {seen}")
     return dict(sorted(thirds.items()))
 
 
@@ -190,7 +199,7 @@ def scene_drain_under_load():
             last = max(memory.closed_at or 0 for memory in memories)
         check_equal(broker._wait_end(SLOW_SECONDS), 0, "exit code of the drain")
         took = time.monotonic() - began
-        thirds = check_waves(memories, began, seconds)
+        thirds = check_waves(broker, memories, began, seconds)
         check(sum(memory.replies for memory in memories) > 0, "no call was answered")
         check(echo.last is not None and echo.last > began + seconds / 3,
               "the service was cut off early")
