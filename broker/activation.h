@@ -2,7 +2,8 @@
 #ifndef USHER_BROKER_ACTIVATION_H
 #define USHER_BROKER_ACTIVATION_H
 
-/* Listening sockets that the service manager has opened (LISTEN_FDS, LISTEN_FDNAMES, LISTEN_PID). */
+/* Listening sockets that the service manager has opened (LISTEN_FDS, LISTEN_FDNAMES, LISTEN_PID).
+ */
 
 #include "broker/config.h"
 

@@ -8,9 +8,9 @@
 /* Readings and health, for the HTTP thread: atomics and short locks, nothing that waits for the
  * disk.
  *
- * Not alive means that starting the process anew would help: a thread stands still (pulse.c). A disk
- * that hangs or is full is not such a case, so it is told by ready alone, and an orchestrator that
- * kills what is not alive leaves the sessions in peace.
+ * Not alive means that starting the process anew would help: a thread stands still (pulse.c). A
+ * disk that hangs or is full is not such a case, so it is told by ready alone, and an orchestrator
+ * that kills what is not alive leaves the sessions in peace.
  *
  * Ready means that clients are served well now. After the store has refused, it is called good
  * again some seconds after the last refusal: when a balancer sends nobody here because of that,

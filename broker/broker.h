@@ -2,8 +2,8 @@
 #ifndef USHER_BROKER_BROKER_H
 #define USHER_BROKER_BROKER_H
 
-/* One broker: made from its options, started, stopped. All calls come from one thread, but for those
- * that say otherwise. */
+/* One broker: made from its options, started, stopped. All calls come from one thread, but for
+ * those that say otherwise. */
 
 #include "base/log.h"
 #include "broker/config.h"
@@ -36,10 +36,10 @@ struct reload_report {
     struct option_change changes[OPTION_CHANGES_MAX];
 };
 
-/* Reads the command line's files again, the keys for tokens, the files of tls.* and the link's token:
- * if any is faulty nothing changes (-EINVAL, with report->error). Otherwise what may change while it
- * runs has changed when it returns, and the report says what, and what needs a restart. Logged. Any
- * thread; blocks on the disk. */
+/* Reads the command line's files again, the keys for tokens, the files of tls.* and the link's
+ * token: if any is faulty nothing changes (-EINVAL, with report->error). Otherwise what may change
+ * while it runs has changed when it returns, and the report says what, and what needs a restart.
+ * Logged. Any thread; blocks on the disk. */
 int broker_reload(struct broker *broker, struct reload_report *report);
 
 enum broker_state { BROKER_SERVING, BROKER_DRAINING, BROKER_STOPPING };
@@ -49,11 +49,12 @@ enum broker_state broker_state(const struct broker *broker);
 const char *broker_state_name(enum broker_state state);
 
 /* Asks the thread that waits for signals to drain, over so many ms (0: process.drain_ms), by the
- * signal SIGUSR2. 0, or -EALREADY when a drain or a stop is under way. Any thread; returns at once. */
+ * signal SIGUSR2. 0, or -EALREADY when a drain or a stop is under way. Any thread; returns at once.
+ */
 int broker_drain(struct broker *broker, uint64_t ms);
 
-/* For that thread: begins the drain that was asked for, or goes on with it. True: everybody has been
- * sent away, stop. Otherwise it is to be called again within *wait_ms. */
+/* For that thread: begins the drain that was asked for, or goes on with it. True: everybody has
+ * been sent away, stop. Otherwise it is to be called again within *wait_ms. */
 bool broker_drain_step(struct broker *broker, unsigned *wait_ms);
 
 /* Whether the I/O threads, workers, committer and clock come round when they are called: 0, or

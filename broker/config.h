@@ -82,7 +82,8 @@ enum { OPTION_TEXT_BYTES = 128, OPTION_CHANGES_MAX = 160 /* there are fewer opti
 struct option_change {
     const char *option;                              /* the key */
     bool restart;                                    /* it holds after a restart only */
-    char from[OPTION_TEXT_BYTES], to[OPTION_TEXT_BYTES]; /* as a user writes it, cut when too long */
+    char from[OPTION_TEXT_BYTES],
+        to[OPTION_TEXT_BYTES]; /* as a user writes it, cut when too long */
 };
 
 /* Which values differ; gives how many. */

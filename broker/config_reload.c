@@ -7,8 +7,8 @@
 #include "broker/config_private.h"
 
 /* Two configurations side by side: the one that holds and the one that was read just now. What may
- * change while usherd runs is data (reloadable.def), so the report, the documentation and the change
- * itself cannot say different things. Pure. */
+ * change while usherd runs is data (reloadable.def), so the report, the documentation and the
+ * change itself cannot say different things. Pure. */
 
 const bool option_reloadable[OPTION_COUNT] = {
 #define RELOADABLE(field) [OPTION_INDEX_##field] = true,

@@ -6,19 +6,19 @@
 #include "base/check.h"
 #include "broker/parts.h"
 
-/* A planned end: nobody is accepted any more, and those who are in are sent away one after the other,
- * so that neither this node nor the one that they come back to meets them all at once. Backends stay
- * until the end: who is still in can call, and what was accepted for somebody who is gone already
- * waits in his inbox, which the stop that follows saves.
+/* A planned end: nobody is accepted any more, and those who are in are sent away one after the
+ * other, so that neither this node nor the one that they come back to meets them all at once.
+ * Backends stay until the end: who is still in can call, and what was accepted for somebody who is
+ * gone already waits in his inbox, which the stop that follows saves.
  *
  * Sending one user away is the same message as in a stop. Each is told to come back after what is
  * left of the drain and the stop's own spread: before that nobody would let him in.
  *
- * One thread, the one that waits for signals, does it in steps; `drain` is its own. Others ask it by
- * a signal, which every thread has blocked. At the beginning
- * everybody is warned, for whoever is without a connection cannot come back now and must not expire.
- * The walk goes over the registry's slots once. Nobody new
- * can turn up behind it, since what had not logged in was ended when accepting ended. */
+ * One thread, the one that waits for signals, does it in steps; `drain` is its own. Others ask it
+ * by a signal, which every thread has blocked. At the beginning everybody is warned, for whoever is
+ * without a connection cannot come back now and must not expire. The walk goes over the registry's
+ * slots once. Nobody new can turn up behind it, since what had not logged in was ended when
+ * accepting ended. */
 
 enum { STEP_MS = 50 };
 

@@ -12,7 +12,8 @@
  *
  * A watchdog thread looks each second after a listener that died (and repairs it: an ipc listener
  * on the same path, a tcp one on the next URL of the list) and after connections that such a one
- * left behind, and every five seconds after nng's reaper (metric, log, health). Errors are negative errno. */
+ * left behind, and every five seconds after nng's reaper (metric, log, health). Errors are negative
+ * errno. */
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -267,7 +267,8 @@ int endpoint_knock(const struct endpoint *endpoint)
 {
     int fd = endpoint->path != NULL ? connect_path(endpoint->path)
                                     : connect_listener(endpoint->listener);
-    if (fd >= 0 && endpoint->path == NULL) { /* a connect to our own machine is over at once, or never */
+    if (fd >= 0 &&
+        endpoint->path == NULL) { /* a connect to our own machine is over at once, or never */
         struct sockaddr_storage peer;
         socklen_t size = sizeof(peer);
         for (int i = 0; i < 50 && getpeername(fd, (struct sockaddr *)&peer, &size) != 0; i++)

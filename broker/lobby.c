@@ -81,8 +81,8 @@ static bool is_one_too_many(struct broker *broker, const struct attach_message *
            registry_find(broker->registry, attach->user, strlen(attach->user)) == 0;
 }
 
-/* Posts it to the user's actor, making it for a login; takes the message. False: there is no room for
- * another user, and nothing was done. */
+/* Posts it to the user's actor, making it for a login; takes the message. False: there is no room
+ * for another user, and nothing was done. */
 static bool post_attach(struct broker *broker, struct runner *runner, struct attach_message *attach)
 {
     if (is_one_too_many(broker, attach))

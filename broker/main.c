@@ -187,7 +187,8 @@ static int run(const struct options *options, struct log *log, int argc, char **
     LOG(log, READY, LOG_U("port", broker_port(broker)));
     notify_manager("READY=1\nSTATUS=serving on port %u", broker_port(broker));
     wait_for_the_end(broker, log, set, recorder_path);
-    notify_manager("STOPPING=1\nSTATUS=stopping, %u client connections", broker_connections(broker));
+    notify_manager("STOPPING=1\nSTATUS=stopping, %u client connections",
+                   broker_connections(broker));
     broker_stop(broker);
     return 0;
 }

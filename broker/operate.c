@@ -10,7 +10,8 @@
 #include "proto/varint.h"
 
 /* The commands of operators on the link: the flight recorder, traces, reload and drain, each one a
- * call of a plain function whose answer is lines of JSON. The admin endpoint calls the same functions.
+ * call of a plain function whose answer is lines of JSON. The admin endpoint calls the same
+ * functions.
  *
  * They come with link 0 as questions do, since who asks is no service. What changes something
  * therefore brings the link's token itself. A repetition does no harm: a reload that is done twice

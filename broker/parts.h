@@ -2,7 +2,8 @@
 #ifndef USHER_BROKER_PARTS_H
 #define USHER_BROKER_PARTS_H
 
-/* Private to the glue, the .c files of this folder: the parts of one broker and how they call each other.
+/* Private to the glue, the .c files of this folder: the parts of one broker and how they call each
+ * other.
  *
  * Everything that arrives goes through ingress.c and becomes a post; everything that a turn wants
  * goes through egress.c. committer.c and queries.c are the two threads that touch the store,
@@ -279,8 +280,8 @@ actor_handle services_route(struct services *services, struct runner *runner,
                             struct user_call_message *call, uint16_t *code);
 
 /* Takes the instance out and hands its unprocessed mail (a list, oldest first; taken) to other
- * instances, before any newer call, and its users with it. False: calls are still in its mailbox; nothing was done. Calls
- * that found nobody are answered SERVICE_LOST. */
+ * instances, before any newer call, and its users with it. False: calls are still in its mailbox;
+ * nothing was done. Calls that found nobody are answered SERVICE_LOST. */
 bool services_leave(struct services *services, struct runner *runner, actor_handle instance,
                     struct message *mail);
 
@@ -304,8 +305,8 @@ bool operate(struct broker *broker, const Usher__V1__Command *command, size_t ro
              struct buffer *out);
 
 /* Marks a user who has a session, or had one under a trace that still runs. 0, -ENOENT: nobody of
- * that name is there; others as trace_start. Any thread. To end it: trace_stop; to read: trace_read,
- * both with broker->traces. */
+ * that name is there; others as trace_start. Any thread. To end it: trace_stop; to read:
+ * trace_read, both with broker->traces. */
 int broker_trace(struct broker *broker, const char *user, uint32_t seconds, uint32_t one_in);
 
 /* --- clock.c ---------------------------------------------------------------------------------- */

@@ -29,8 +29,8 @@ typedef bool pin_is_wanted(void *context, const struct pin *pin);
 /* NULL: the user has no pin. May be changed, but for its key; valid until the next set. */
 struct pin *pins_find(struct pins *pins, uint64_t key);
 
-/* Adds a pin for a key that has none. When there is no room, pins that are not wanted are dropped first, so the
- * table grows with those that are. False: no memory, nothing was changed. */
+/* Adds a pin for a key that has none. When there is no room, pins that are not wanted are dropped
+ * first, so the table grows with those that are. False: no memory, nothing was changed. */
 bool pins_set(struct pins *pins, const struct pin *pin, pin_is_wanted *wanted, void *context);
 
 void pins_clear(struct pins *pins);

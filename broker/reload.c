@@ -10,14 +10,14 @@
 /* The files that the configuration names, read at the start, and all of it read again while usherd
  * runs.
  *
- * All or nothing: everything that can be refused is read first and put aside (the options, the keys,
- * the token); the certificates come last, because net_reload_tls itself changes all or nothing. What
- * follows cannot fail.
+ * All or nothing: everything that can be refused is read first and put aside (the options, the
+ * keys, the token); the certificates come last, because net_reload_tls itself changes all or
+ * nothing. What follows cannot fail.
  *
- * How a changed value reaches the threads: numbers are atomics where they are read (struct settings,
- * net_options, admission), so the next reader finds the new one; a reader that looks twice may see
- * both, and both are good. Keys and certificates are swapped under their own locks. A replaced token
- * is kept until the end, because a turn may be comparing with it; it is some bytes.
+ * How a changed value reaches the threads: numbers are atomics where they are read (struct
+ * settings, net_options, admission), so the next reader finds the new one; a reader that looks
+ * twice may see both, and both are good. Keys and certificates are swapped under their own locks. A
+ * replaced token is kept until the end, because a turn may be comparing with it; it is some bytes.
  *
  * Owners: `in_force` is what the file says as far as it holds, under `reload_lock`; broker->options
  * stays what it was at the start, so everybody may read it. */

@@ -2,8 +2,8 @@
 
 /* What operators look at and order: the flight recorder, traces, reload, drain, the store.
  *
- * The node answers in lines of JSON, which are printed as they are: they hold no control characters,
- * and a person who wants a table has jq. */
+ * The node answers in lines of JSON, which are printed as they are: they hold no control
+ * characters, and a person who wants a table has jq. */
 
 #include "ctl.h"
 

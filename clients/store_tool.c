@@ -3,8 +3,8 @@
 /* usher-store: looks into the folder of a store, whether a broker runs on it or not.
  *
  * It reads as the broker itself does, page by page, each page one short transaction; so what it
- * prints of a store that is written to meanwhile is true row by row, and a backup is true as a whole.
- * Secrets and payloads are never printed. */
+ * prints of a store that is written to meanwhile is true row by row, and a backup is true as a
+ * whole. Secrets and payloads are never printed. */
 
 #include <errno.h>
 #include <stdio.h>
@@ -25,21 +25,22 @@ static int fail(int error, const char *text)
 
 static int help(void)
 {
-    puts("usher-store - look into a store of usherd\n\n"
-         "Usage: usher-store check FOLDER            read and verify every record\n"
-         "       usher-store dump FOLDER             print it as JSON lines, without secrets\n"
-         "       usher-store backup FOLDER TARGET    copy it, consistently, into a new folder\n\n"
-         "FOLDER is store.path; a broker may be running on it. A backup holds the secrets by which\n"
-         "sessions are resumed: keep it private.\n\n"
-         "Exit codes: 0 done, 1 refused, 64 usage, 65 the store is damaged.");
+    puts(
+        "usher-store - look into a store of usherd\n\n"
+        "Usage: usher-store check FOLDER            read and verify every record\n"
+        "       usher-store dump FOLDER             print it as JSON lines, without secrets\n"
+        "       usher-store backup FOLDER TARGET    copy it, consistently, into a new folder\n\n"
+        "FOLDER is store.path; a broker may be running on it. A backup holds the secrets by which\n"
+        "sessions are resumed: keep it private.\n\n"
+        "Exit codes: 0 done, 1 refused, 64 usage, 65 the store is damaged.");
     return EXIT_OK;
 }
 
 /* --- what is in it, row by row ---------------------------------------------------------------- */
 
 /* What a page prints is collected in `out` and written when the page's transaction is over: whoever
- * reads us may stop for hours (a pager), and a transaction that is open so long keeps the broker from
- * using freed pages again. */
+ * reads us may stop for hours (a pager), and a transaction that is open so long keeps the broker
+ * from using freed pages again. */
 struct walk {
     struct store *store;
     bool print;
@@ -233,7 +234,8 @@ static int check(const char *path)
     int result = with_walk(path, false, &walk, &about);
     if (result == EXIT_OK) {
         json_text(out, "{", "row", "checked");
-        json_text(out, ",", "structure", error == 0 ? "good" : "not looked at: a broker writes to it");
+        json_text(out, ",", "structure",
+                  error == 0 ? "good" : "not looked at: a broker writes to it");
         json_text(out, ",", "records", "good");
         json_number(out, ",", "sessions", walk->sessions);
         json_number(out, ",", "events", walk->events);

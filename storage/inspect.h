@@ -2,8 +2,8 @@
 #ifndef USHER_STORAGE_INSPECT_H
 #define USHER_STORAGE_INSPECT_H
 
-/* A store seen from outside, by a program that is not its broker: on a copy, and on one that a broker
- * is writing to. Everything blocks on the disk. Errors as in store.h. */
+/* A store seen from outside, by a program that is not its broker: on a copy, and on one that a
+ * broker is writing to. Everything blocks on the disk. Errors as in store.h. */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -11,7 +11,7 @@
 #include "storage/store.h"
 
 struct store_about {
-    char schema[32];    /* "usher-store-2"; of an older version when no broker has upgraded it yet */
+    char schema[32]; /* "usher-store-2"; of an older version when no broker has upgraded it yet */
     bool live;          /* a broker has it open */
     uint64_t file_bytes; /* of data.mdb */
     uint64_t map_bytes;  /* store.map_bytes of whoever wrote last */
@@ -22,9 +22,9 @@ struct store_about {
  * store_close. -ENOENT: no store is there.
  *
  * Each read is a short transaction, so a broker that writes meanwhile is not hindered by a reader
- * that takes its time between two pages. One that is stopped in the middle of a page (SIGSTOP) keeps
- * the broker from using freed pages again until it goes on or ends; one that is killed there does so
- * until the broker looks for dead readers, which it does every few commits. */
+ * that takes its time between two pages. One that is stopped in the middle of a page (SIGSTOP)
+ * keeps the broker from using freed pages again until it goes on or ends; one that is killed there
+ * does so until the broker looks for dead readers, which it does every few commits. */
 int store_open_reader(struct store **store, const char *path, struct store_about *about,
                       char *error);
 
@@ -36,9 +36,10 @@ bool store_is_live(const char *path);
  * eyes; check a backup. */
 int store_check_structure(const char *path, char *error);
 
-/* Makes `folder`, or takes it when it is empty, and puts a compact copy of one consistent state into
- * it; then checks the structure of the copy. *bytes is its size. -EEXIST: there is a store already;
- * -ENOSPC; what is incomplete is removed. One read transaction for as long as that takes. */
+/* Makes `folder`, or takes it when it is empty, and puts a compact copy of one consistent state
+ * into it; then checks the structure of the copy. *bytes is its size. -EEXIST: there is a store
+ * already; -ENOSPC; what is incomplete is removed. One read transaction for as long as that takes.
+ */
 int store_backup(const char *path, const char *folder, uint64_t *bytes, char *error);
 
 #endif

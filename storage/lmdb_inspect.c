@@ -14,9 +14,9 @@
 #include "storage/lmdb_store.h"
 
 /* Why it may look at all: LMDB lets any number of processes read beside the one that writes. A read
- * sees the last commit and takes a place in the lock file, lock.mdb, that tells the writer which pages
- * it still needs. So this opens read-only but with the lock file, never without: a reader that the
- * writer does not know of would read pages that are being written anew.
+ * sees the last commit and takes a place in the lock file, lock.mdb, that tells the writer which
+ * pages it still needs. So this opens read-only but with the lock file, never without: a reader
+ * that the writer does not know of would read pages that are being written anew.
  *
  * The reader is an lmdb_store whose writing side is never begun, so all reading is the broker's own
  * code, checks included. It does not take usher.lock, since it is no second broker. */
@@ -31,7 +31,8 @@ static int join(char out[PATH_MAX], const char *folder, const char *name)
     return size < 0 || size >= PATH_MAX ? -ENAMETOOLONG : 0;
 }
 
-/* The descriptor that holds the lock, -EBUSY, or -ENOENT where no broker ever was. Makes nothing. */
+/* The descriptor that holds the lock, -EBUSY, or -ENOENT where no broker ever was. Makes nothing.
+ */
 static int lock_if_there(const char *path)
 {
     char name[PATH_MAX];

@@ -13,8 +13,8 @@
  * full disk is a SIGBUS. Every read is a short transaction of its own, since a long one keeps
  * pages from being used again.
  *
- * How the file is born, opened and opened anew after a failed commit is argued in lmdb_open.c, when a
- * change is refused for lack of room in lmdb_room.c.
+ * How the file is born, opened and opened anew after a failed commit is argued in lmdb_open.c, when
+ * a change is refused for lack of room in lmdb_room.c.
  *
  * Data: `env` and its handles are replaced by the writer under the write side of `lock`; all that
  * is below "the writer's" belongs to the writing thread; the rest is set once. */

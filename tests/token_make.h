@@ -17,7 +17,8 @@ enum { TOKEN_MAKE_BYTES = 16384 };
 #define TOKEN_SECRET "0123456789abcdef0123456789abcdef"
 /* The same as base64url, and a key set with it alone. */
 #define TOKEN_SECRET_TEXT "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY"
-#define TOKEN_KEYS "{\"keys\":[{\"alg\":\"HS256\",\"kty\":\"oct\",\"k\":\"" TOKEN_SECRET_TEXT "\"}]}"
+#define TOKEN_KEYS \
+    "{\"keys\":[{\"alg\":\"HS256\",\"kty\":\"oct\",\"k\":\"" TOKEN_SECRET_TEXT "\"}]}"
 #define TOKEN_HEADER "{\"alg\":\"HS256\"}"
 
 /* Appends dot (if `dot`) and the encoded text; gives the new end. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "actors/tracing.h"
 
-/* From what a handler has at hand to a record of a trace. Only for users who are traced, so here the
- * clock may be read. A mark whose trace is over is cleared by the first thing that happens. */
+/* From what a handler has at hand to a record of a trace. Only for users who are traced, so here
+ * the clock may be read. A mark whose trace is over is cleared by the first thing that happens. */
 
 static uint64_t clock_us(const struct turn *turn)
 {

@@ -46,8 +46,8 @@ static inline void env_random(const struct env *env, void *to, size_t size)
     env->random_bytes(env->context, to, size);
 }
 
-/* When a client that was refused is to come again: somewhere in [least_ms, 2 * least_ms), because many
- * are refused at the same moment and would otherwise come back at the same moment too. */
+/* When a client that was refused is to come again: somewhere in [least_ms, 2 * least_ms), because
+ * many are refused at the same moment and would otherwise come back at the same moment too. */
 static inline uint32_t env_spread_ms(const struct env *env, uint32_t least_ms)
 {
     uint32_t chance;

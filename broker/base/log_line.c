@@ -208,8 +208,8 @@ void log_line_begin_record(struct log_line *line, uint64_t wall_ms, enum log_lev
 {
     char head[128];
     reset(line, true);
-    snprintf(head, sizeof(head), "{\"time_ms\":%" PRIu64 ",\"level\":\"%s\",\"event\":\"%s\"", wall_ms,
-             log_level_name(level), event);
+    snprintf(head, sizeof(head), "{\"time_ms\":%" PRIu64 ",\"level\":\"%s\",\"event\":\"%s\"",
+             wall_ms, log_level_name(level), event);
     put_text(line, head);
 }
 

@@ -10,19 +10,20 @@
 #include "base/recorder_private.h"
 
 /* Why: a log that is quiet enough for every day has left out what one wants to know after a crash,
- * and a log that has it all is too much. So everything is kept for a short while, and only looked at
- * when somebody asks.
+ * and a log that has it all is too much. So everything is kept for a short while, and only looked
+ * at when somebody asks.
  *
  * Lines stand behind each other in a ring of bytes. Positions only rise; a position modulo the size
  * is a place. Whole lines lie between `tail` and `head`, always: who adds one first moves the tail
- * past what will be overwritten, then copies, then moves the head. A thread that dies in between, or
- * one that is stopped there when another one dies, leaves whole lines, and that is what the signal
- * handler relies upon, which takes no lock.
+ * past what will be overwritten, then copies, then moves the head. A thread that dies in between,
+ * or one that is stopped there when another one dies, leaves whole lines, and that is what the
+ * signal handler relies upon, which takes no lock.
  *
  * Readers copy piece by piece under the lock and look at the copy without it, so nobody who logs
  * waits for more than one piece. */
 
-enum { PIECE_BYTES = RECORDER_LINE_BYTES_MAX }; /* a line that finds no room in one would end a reading */
+/* A line that finds no room in a piece would end the reading. */
+enum { PIECE_BYTES = RECORDER_LINE_BYTES_MAX };
 
 struct recorder *recorder_create(size_t bytes)
 {
@@ -102,7 +103,8 @@ void recorder_add(struct recorder *recorder, const char *line, size_t size)
     pthread_mutex_unlock(&recorder->lock);
 }
 
-/* Copies whole lines from `*position` on, or from the tail when that is later. 0: there are none. */
+/* Copies whole lines from `*position` on, or from the tail when that is later. 0: there are none.
+ */
 static size_t take_piece(struct recorder *recorder, uint64_t *position, char piece[PIECE_BYTES])
 {
     pthread_mutex_lock(&recorder->lock);
@@ -117,8 +119,8 @@ static size_t take_piece(struct recorder *recorder, uint64_t *position, char pie
     return last != NULL ? (size_t)(last - piece) + 1 : 0;
 }
 
-/* A quote inside of a value is escaped, so the name of a field cannot be found in one. Names of users
- * need no escape. */
+/* A quote inside of a value is escaped, so the name of a field cannot be found in one. Names of
+ * users need no escape. */
 static bool names_user(const char *line, size_t size, const char *user)
 {
     static const char key[] = ",\"user\":\"";

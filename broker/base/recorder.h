@@ -21,7 +21,8 @@ struct recorder *recorder_create(size_t bytes);
 void recorder_destroy(struct recorder *recorder);
 
 /* Takes a copy of one line with its newline at the end; the oldest ones make room. Longer than the
- * whole room or RECORDER_LINE_BYTES_MAX: dropped. Any thread; blocks for a memory move at most. NULL is fine. */
+ * whole room or RECORDER_LINE_BYTES_MAX: dropped. Any thread; blocks for a memory move at most.
+ * NULL is fine. */
 void recorder_add(struct recorder *recorder, const char *line, size_t size);
 
 /* The line is without its newline and borrowed for the call; false ends the reading before it. */
@@ -37,14 +38,14 @@ uint64_t recorder_read(struct recorder *recorder, uint64_t position, const char 
 /* The position from which recorder_read gives the newest `count` lines of `user`, or fewer. */
 uint64_t recorder_newest(struct recorder *recorder, const char *user, size_t count);
 
-/* Writes all lines into the file, whose content of before goes to `path`.old. 0 or -errno; blocks on
- * the disk. */
+/* Writes all lines into the file, whose content of before goes to `path`.old. 0 or -errno; blocks
+ * on the disk. */
 int recorder_write(struct recorder *recorder, const char *path);
 
 /* From now on SIGSEGV, SIGABRT, SIGBUS, SIGILL and SIGFPE write the lines into that file, and one
- * more that names the signal; then what was to happen before happens: mostly the process dies of it.
- * Both are borrowed until recorder_crash_forget. One recorder in a process; one thread calls. 0 or
- * -errno. */
+ * more that names the signal; then what was to happen before happens: mostly the process dies of
+ * it. Both are borrowed until recorder_crash_forget. One recorder in a process; one thread calls. 0
+ * or -errno. */
 int recorder_crash_to(struct recorder *recorder, const char *path);
 void recorder_crash_forget(void);
 

@@ -13,15 +13,15 @@
 /* The recorder on the disk: when asked for, and when the process dies.
  *
  * In the handler of a deadly signal nothing may be relied upon but memory that was there before and
- * the calls that POSIX allows there: rename, open, write, fsync, close. So the names are put together
- * beforehand, and the lines are written as they lie. Another thread may be adding a line: it is told
- * to stop (`frozen`), and what it copies lies outside of [tail, head).
+ * the calls that POSIX allows there: rename, open, write, fsync, close. So the names are put
+ * together beforehand, and the lines are written as they lie. Another thread may be adding a line:
+ * it is told to stop (`frozen`), and what it copies lies outside of [tail, head).
  *
  * The first thread that dies writes; others that die meanwhile wait for the end in the handler. The
  * kernel blocks a signal inside of its own handler, so a fault in here ends the process at once.
  *
- * A handler knows nothing but what is global: `crash` is the one exception to the rule that there is
- * no such thing. It is written by one thread while no handler of ours is installed. */
+ * A handler knows nothing but what is global: `crash` is the one exception to the rule that there
+ * is no such thing. It is written by one thread while no handler of ours is installed. */
 
 static const int deadly[] = {SIGSEGV, SIGABRT, SIGBUS, SIGILL, SIGFPE};
 
@@ -57,8 +57,8 @@ static int write_lines(int fd, const struct recorder *recorder, uint64_t tail, u
     return error != 0 ? error : write_all(fd, recorder->bytes, size - first);
 }
 
-/* What was there before is kept once more: a service that is started again and again would otherwise
- * lose the record of its first end to the second. */
+/* What was there before is kept once more: a service that is started again and again would
+ * otherwise lose the record of its first end to the second. */
 static int open_file(const char *path, const char *old_path)
 {
     (void)rename(path, old_path);

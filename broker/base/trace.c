@@ -9,18 +9,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Why slots and not pointers: the mark that a session carries outlives the trace, and may be looked at
- * by a turn at the moment when the trace ends and another one begins. So it is a number, and who
- * records shows his name, which is compared. A mark that is found to be stale is cleared by its owner.
+/* Why slots and not pointers: the mark that a session carries outlives the trace, and may be looked
+ * at by a turn at the moment when the trace ends and another one begins. So it is a number, and who
+ * records shows his name, which is compared. A mark that is found to be stale is cleared by its
+ * owner.
  *
  * One lock for all: it is taken only for users who are traced, and by who reads. Records are of a
  * fixed size, so a trace has its memory from the start to the end of the process (another one may
- * take its slot, once it is over). Sampling goes by the id, so that a message is followed through all
- * of its stages or not at all.
+ * take its slot, once it is over). Sampling goes by the id, so that a message is followed through
+ * all of its stages or not at all.
  *
- * Times are monotonic here, so that waits and the order of records are right whatever is done to the
- * wall clock. Whoever reads compares them with the log, so they are told as Unix time, by how the two
- * clocks stood when the trace began. */
+ * Times are monotonic here, so that waits and the order of records are right whatever is done to
+ * the wall clock. Whoever reads compares them with the log, so they are told as Unix time, by how
+ * the two clocks stood when the trace began. */
 
 struct record {
     uint64_t time_us, id, wait_us;

@@ -12,10 +12,22 @@
 
 struct traces;
 
-enum { TRACES_MAX = 8, TRACE_RECORDS_MAX = 4096, TRACE_NAME_BYTES_MAX = 64, TRACE_SECONDS_DEFAULT = 60,
-       TRACE_SECONDS_MAX = 3600, TRACE_LINE_BYTES_MAX = 384 };
+enum {
+    TRACES_MAX = 8,
+    TRACE_RECORDS_MAX = 4096,
+    TRACE_NAME_BYTES_MAX = 64,
+    TRACE_SECONDS_DEFAULT = 60,
+    TRACE_SECONDS_MAX = 3600,
+    TRACE_LINE_BYTES_MAX = 384 };
 
-enum trace_stage { TRACE_ARRIVED, TRACE_QUEUED, TRACE_TURN, TRACE_SENT, TRACE_ACKED, TRACE_REFUSED };
+enum trace_stage {
+    TRACE_ARRIVED,
+    TRACE_QUEUED,
+    TRACE_TURN,
+    TRACE_SENT,
+    TRACE_ACKED,
+    TRACE_REFUSED
+};
 
 /* One thing that happened. `in`: to what the user sent; otherwise to what goes to him. */
 struct trace_point {
@@ -35,18 +47,18 @@ void traces_destroy(struct traces *traces);
 /* Whether anybody is traced; a hint that costs one load. */
 bool traces_any(const struct traces *traces);
 
-/* Begins, or begins anew for who is traced already; 0 for seconds or one_in: the default, 1. `now_us`,
- * here and below, is monotonic; `wall_us` is the same moment as Unix time, which records are told in.
- * 0 with *slot, which is not 0 and is to be set as the user's mark; -EBUSY: too many; -EINVAL;
- * -ENOMEM. */
+/* Begins, or begins anew for who is traced already; 0 for seconds or one_in: the default, 1.
+ * `now_us`, here and below, is monotonic; `wall_us` is the same moment as Unix time, which records
+ * are told in. 0 with *slot, which is not 0 and is to be set as the user's mark; -EBUSY: too many;
+ * -EINVAL; -ENOMEM. */
 int trace_start(struct traces *traces, const char *user, uint32_t seconds, uint32_t one_in,
                 uint64_t now_us, uint64_t wall_us, uint8_t *slot);
 
 /* 0 or -ENOENT. */
 int trace_stop(struct traces *traces, const char *user);
 
-/* False: that slot is not this user's any more, or the time is over; the mark is to be cleared. Only
- * one of one_in ids is recorded, the same ones at every stage. */
+/* False: that slot is not this user's any more, or the time is over; the mark is to be cleared.
+ * Only one of one_in ids is recorded, the same ones at every stage. */
 bool trace_record(struct traces *traces, uint8_t slot, const char *user, uint64_t now_us,
                   const struct trace_point *point);
 

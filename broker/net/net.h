@@ -179,9 +179,9 @@ void net_address(struct net *net, conn_handle conn, char text[NET_ADDRESS_BYTES_
 /* --- the write-side owner, any thread ------------------------------------------------------ */
 
 /* Hands the bytes to the socket, or keeps what it does not take. 0; -ENOBUFS: over
- * output_bytes_max, output_total_bytes_max or unbound_output_bytes_max, nothing more will be written
- * to this connection; -EPIPE: the socket is dead (on_end has come or will come). `block` is the
- * metrics block of the thread. */
+ * output_bytes_max, output_total_bytes_max or unbound_output_bytes_max, nothing more will be
+ * written to this connection; -EPIPE: the socket is dead (on_end has come or will come). `block` is
+ * the metrics block of the thread. */
 int net_write(struct net *net, unsigned block, conn_handle conn, const void *data, size_t size);
 int net_flush(struct net *net, unsigned block, conn_handle conn);
 

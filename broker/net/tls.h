@@ -29,8 +29,8 @@ enum { TLS_ERROR_BYTES = 256 };
 int tls_domain_open(struct tls_domain **domain, const struct tls_files *files,
                     char error[TLS_ERROR_BYTES]);
 
-/* Reads these files instead: all of them together are used from the next handshake on, or none and the
- * old ones stay. Connections that exist go on with what they have. Errors as above. */
+/* Reads these files instead: all of them together are used from the next handshake on, or none and
+ * the old ones stay. Connections that exist go on with what they have. Errors as above. */
 int tls_domain_reload(struct tls_domain *domain, const struct tls_files *files,
                       char error[TLS_ERROR_BYTES]);
 

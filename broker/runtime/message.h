@@ -63,8 +63,8 @@ struct shared *message_shared(const struct message *message);
 
 enum { MESSAGE_BLOCK_MAX = 256 };
 
-/* Room for `count` messages (at most MESSAGE_BLOCK_MAX) of `size` bytes, a multiple of 8, which hold
- * `shared`. NULL without memory. One thread makes them; each may go to another. */
+/* Room for `count` messages (at most MESSAGE_BLOCK_MAX) of `size` bytes, a multiple of 8, which
+ * hold `shared`. NULL without memory. One thread makes them; each may go to another. */
 struct message_block *message_block_create(uint32_t count, size_t size, struct shared *shared);
 
 /* The next one, as from message_create; NULL when all are made. */

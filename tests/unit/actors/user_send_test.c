@@ -344,7 +344,8 @@ static void a_push_names_its_service(void **state)
     EXPECT(stage, "10 message 1 service=shop 'sale'");
 }
 
-/* What many share reads like what one gets, also when it is kept, comes again and is acknowledged. */
+/* What many share reads like what one gets, also when it is kept, comes again and is acknowledged.
+ */
 static void a_push_to_many_reads_the_same(void **state)
 {
     struct stage *stage = *state;

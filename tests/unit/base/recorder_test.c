@@ -68,7 +68,8 @@ static size_t number_line(char line[LINE_BYTES_MAX], unsigned thread, unsigned n
                             thread, number, (int)(number % 17), "");
 }
 
-/* --- the ring -------------------------------------------------------------------------------------- */
+/* --- the ring
+ * -------------------------------------------------------------------------------------- */
 
 static void an_empty_one_has_no_lines(void **state)
 {
@@ -145,7 +146,8 @@ static void the_longest_line_is_read_and_one_more_byte_is_dropped(void **state)
     recorder_destroy(recorder);
 }
 
-/* --- reading --------------------------------------------------------------------------------------- */
+/* --- reading
+ * --------------------------------------------------------------------------------------- */
 
 static void pages_follow_each_other_without_a_gap(void **state)
 {
@@ -187,7 +189,8 @@ static void of_a_user_is_the_exact_name_in_its_field(void **state)
     add(recorder, "{\"event\":\"login\",\"user\":\"ali\"}\n");
     add(recorder, "{\"event\":\"login\",\"user\":\"malice\"}\n");
     add(recorder, "{\"event\":\"link_hello\",\"service\":\"alice\"}\n");
-    add(recorder, "{\"event\":\"login\",\"detail\":\",\\\"user\\\":\\\"alice\\\"\",\"user\":\"bob\"}\n");
+    add(recorder,
+        "{\"event\":\"login\",\"detail\":\",\\\"user\\\":\\\"alice\\\"\",\"user\":\"bob\"}\n");
     add(recorder, last);
     char both[200];
     (void)snprintf(both, sizeof(both), "%s%s", login, last);
@@ -226,7 +229,8 @@ static void the_newest_are_as_many_as_asked_for(void **state)
     recorder_destroy(recorder);
 }
 
-/* --- threads --------------------------------------------------------------------------------------- */
+/* --- threads
+ * --------------------------------------------------------------------------------------- */
 
 enum { THREADS = 3, LINES_EACH = 20000 };
 
@@ -300,7 +304,8 @@ static void lines_are_whole_while_others_add(void **state)
     recorder_destroy(recorder);
 }
 
-/* --- the file -------------------------------------------------------------------------------------- */
+/* --- the file
+ * -------------------------------------------------------------------------------------- */
 
 static void expect_file(const char *path, const char *wanted)
 {

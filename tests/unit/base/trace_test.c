@@ -73,7 +73,8 @@ static int missing(struct traces *traces, const char *user)
     return trace_read(traces, user, 0, NOW_US, see, &seen, &state);
 }
 
-/* --- records --------------------------------------------------------------------------------------- */
+/* --- records
+ * --------------------------------------------------------------------------------------- */
 
 static void a_record_tells_what_happened_and_when_by_the_wall(void **state)
 {
@@ -189,7 +190,8 @@ static void pages_go_on_after_the_last_one_given(void **state)
     traces_destroy(traces);
 }
 
-/* --- slots and ends -------------------------------------------------------------------------------- */
+/* --- slots and ends
+ * -------------------------------------------------------------------------------- */
 
 static void it_ends_by_time(void **state)
 {

@@ -387,7 +387,8 @@ static void order_survives_a_leave_under_fire(void **state)
                  probe_count(glue, others[2]) ==
              HAMMERS * CALLS);
     for (unsigned i = 0; i < 3; i++) {
-        /* Each user is at one of them, so each has the calls of some, from the first to the last. */
+        /* Each user is at one of them, so each has the calls of some, from the first to the last.
+         */
         uint64_t next[HAMMERS * USERS_EACH] = {0};
         struct message *message;
         while ((message = probe_take(glue, others[i])) != NULL) {

@@ -23,7 +23,8 @@ static const struct vector {
     const char *text, *signature;
 } vectors[] = {
     {KEY_HS256,
-     "\"kty\":\"oct\",\"k\":\"AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUu"
+     "\"kty\":\"oct\",\"k\":\"AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-"
+     "1qS0gZH75aKtMN3Yj0iPS4hcgUu"
      "TwjAzZr1Z9CAow\"",
      "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh"
      "0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ",
@@ -159,19 +160,26 @@ static void files_with_a_fault(void **state)
         {"{\"keys\":[{\"alg\":\"HS256\",\"kty\":\"RSA\"}]}", "'kty'"},
         {"{\"keys\":[{\"alg\":\"HS256\",\"kty\":\"oct\"}]}", "'k'"},
         {"{\"keys\":[{\"alg\":\"HS256\",\"kty\":\"oct\",\"k\":\"\"}]}", "'k'"},
-        {"{\"keys\":[{\"alg\":\"HS256\",\"kty\":\"oct\",\"k\":\"" TOKEN_SECRET_TEXT "=\"}]}", "'k'"},
+        {"{\"keys\":[{\"alg\":\"HS256\",\"kty\":\"oct\",\"k\":\"" TOKEN_SECRET_TEXT "=\"}]}",
+         "'k'"},
         {"{\"keys\":[{\"alg\":\"HS256\",\"kty\":\"oct\",\"k\":\"" TOKEN_SECRET_TEXT
-         "\",\"use\":\"enc\"}]}", "'use'"},
+         "\",\"use\":\"enc\"}]}",
+         "'use'"},
         {"{\"keys\":[{\"alg\":\"HS256\",\"kty\":\"oct\",\"k\":\"" TOKEN_SECRET_TEXT
-         "\",\"kid\":\"\"}]}", "'kid'"},
+         "\",\"kid\":\"\"}]}",
+         "'kid'"},
         {"{\"keys\":[{\"alg\":\"HS256\",\"kty\":\"oct\",\"k\":\"" TOKEN_SECRET_TEXT
-         "\",\"kid\":7}]}", "'kid'"},
+         "\",\"kid\":7}]}",
+         "'kid'"},
         {"{\"keys\":[{\"alg\":\"EdDSA\",\"kty\":\"OKP\"}]}", "'crv'"},
-        {"{\"keys\":[{\"alg\":\"EdDSA\",\"kty\":\"OKP\",\"crv\":\"X25519\",\"x\":\"AA\"}]}", "'crv'"},
-        {"{\"keys\":[{\"alg\":\"EdDSA\",\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"AAAA\"}]}", "'x'"},
+        {"{\"keys\":[{\"alg\":\"EdDSA\",\"kty\":\"OKP\",\"crv\":\"X25519\",\"x\":\"AA\"}]}",
+         "'crv'"},
+        {"{\"keys\":[{\"alg\":\"EdDSA\",\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"AAAA\"}]}",
+         "'x'"},
         {"{\"keys\":[{\"alg\":\"ES256\",\"kty\":\"EC\",\"crv\":\"P-256\","
          "\"x\":\"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU\","
-         "\"y\":\"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a4\"}]}", "no point"},
+         "\"y\":\"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a4\"}]}",
+         "no point"},
         {"{\"keys\":[{\"alg\":\"RS256\",\"kty\":\"RSA\",\"n\":\"AAAA\",\"e\":\"AQAB\"}]}", "2048"},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
@@ -230,17 +238,20 @@ static void limits_at_n_and_one_more(void **state)
     for (int size = 127; size <= 129; size++) {
         json = malloc(1024);
         assert_non_null(json);
-        sprintf(json, "{\"keys\":[{\"kid\":\"%0*d\",\"alg\":\"HS256\",\"kty\":\"oct\",\"k\":\"%s\"}]}",
+        sprintf(json,
+                "{\"keys\":[{\"kid\":\"%0*d\",\"alg\":\"HS256\",\"kty\":\"oct\",\"k\":\"%s\"}]}",
                 size, 7, TOKEN_SECRET_TEXT);
         assert_int_equal(read_and_free(json), size <= KEY_ID_BYTES_MAX ? 0 : -EINVAL);
     }
 }
 
-#define KEY(members) "{" members "\"alg\":\"HS256\",\"kty\":\"oct\",\"k\":\"" TOKEN_SECRET_TEXT "\"}"
+#define KEY(members) \
+    "{" members "\"alg\":\"HS256\",\"kty\":\"oct\",\"k\":\"" TOKEN_SECRET_TEXT "\"}"
 
 static void keys_are_found_by_name(void **state)
 {
-    struct keyring *two = read_keys("{\"keys\":[" KEY("\"kid\":\"a\",") "," KEY("\"kid\":\"b\",") "]}");
+    struct keyring *two =
+        read_keys("{\"keys\":[" KEY("\"kid\":\"a\",") "," KEY("\"kid\":\"b\",") "]}");
     assert_int_equal(keyring_count(two), 2);
     assert_non_null(keyring_find(two, bytes_of_text("a")));
     assert_ptr_not_equal(keyring_find(two, bytes_of_text("a")),
@@ -254,8 +265,8 @@ static void keys_are_found_by_name(void **state)
     assert_null(keyring_find(one, bytes_of_text("b")));
     keyring_release(one);
     char error[KEYRING_ERROR_BYTES];
-    assert_int_equal(keyring_read(&one, bytes_of_text("{\"keys\":[" KEY("") "," KEY("") "]}"), error),
-                     -EINVAL);
+    assert_int_equal(
+        keyring_read(&one, bytes_of_text("{\"keys\":[" KEY("") "," KEY("") "]}"), error), -EINVAL);
     assert_int_equal(keyring_read(&one, bytes_of_text("{\"keys\":[" KEY("\"kid\":\"a\",") ","
                                                       KEY("\"kid\":\"a\",") "]}"), error),
                      -EINVAL);

@@ -175,7 +175,8 @@ static void a_public_key_is_no_secret(void **state)
 static void several_keys(void **state)
 {
     static const char keys[] =
-        "{\"keys\":[{\"kid\":\"a\",\"alg\":\"HS256\",\"kty\":\"oct\",\"k\":\"" TOKEN_SECRET_TEXT "\"},"
+        "{\"keys\":[{\"kid\":\"a\",\"alg\":\"HS256\",\"kty\":\"oct\",\"k\":\"" TOKEN_SECRET_TEXT
+        "\"},"
         "{\"kid\":\"b\",\"alg\":\"HS256\",\"kty\":\"oct\","
         "\"k\":\"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"}]}";
     static const struct {

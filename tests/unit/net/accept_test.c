@@ -402,8 +402,8 @@ static void closed_with_everything_open(void **state)
     free(data);
 }
 
-/* net_address is the I/O thread's. Here the connection cannot end before the look is over: what ends
- * it comes later, by the fixture's lock too. */
+/* net_address is the I/O thread's. Here the connection cannot end before the look is over: what
+ * ends it comes later, by the fixture's lock too. */
 static void look_up_address(struct fixture *fixture, conn_handle conn,
                             char text[NET_ADDRESS_BYTES_MAX])
 {
