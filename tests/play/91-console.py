@@ -339,17 +339,23 @@ def scene_trace():
         browser.until(".page", "Not recording", "Nothing is recorded.")
 
 
+def turn(name):
+    """A page is turned when the answer to the last question is there; until then nothing can be."""
+    eventually(lambda: browser.button(name).is_enabled(), f"{name} is enabled", PATIENCE)
+    browser.button(name).click()
+
+
 def scene_users():
     with console("users") as world:
         for number in range(60):
             world.login(f"zoe-{number:02}", 9000 + number)
         browser.until(".page", "alice", "player-048")
         check("player-049" not in browser.text("tbody"), "a page has 50 rows")
-        browser.button("Next").click()
+        turn("Next")
         browser.until("tbody", "player-049", "player-098")
-        browser.button("Next").click()
+        turn("Next")
         browser.until("tbody", "player-119", "zoe-28")
-        browser.button("Back").click()
+        turn("Back")
         browser.until("tbody", "player-049")
         browser.one(".filters input").send_keys("zoe-5")
         eventually(lambda: len(browser.text("tbody").splitlines()) == 10, "ten rows", PATIENCE)
@@ -364,7 +370,12 @@ def scene_users():
                 world.login(f"b-{number:02}", 1)
         browser.one(".filters input").send_keys(Keys.BACKSPACE + "b")
         browser.until("tbody", "None here; go on with Next.")
-        browser.button("Next").click()
+        eventually(lambda: browser.button("Next").is_enabled(), "Next is enabled", PATIENCE)
+        with world.lock:  # no answer yet
+            browser.one(".filters input").send_keys(Keys.BACKSPACE)
+            check(not browser.button("Next").is_enabled(), "one can turn an older answer's page")
+            browser.one(".filters input").send_keys("b")
+        turn("Next")
         browser.until("tbody", "b-last")
 
 

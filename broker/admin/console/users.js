@@ -46,11 +46,15 @@ export class Users {
     }
 
     async ask(signal) {
-        const after = this.pages[this.pages.length - 1];
+        const pages = this.pages;
+        const after = pages[pages.length - 1];
         const {sessions = [], more = false, next = ""} = await get(`/api/sessions${query({
             prefix: this.prefix.value, state: this.state.value, limit: PAGE, after})}`, {signal});
+        if (pages !== this.pages) {
+            return; // an answer to what was asked for before
+        }
         this.after = next;
-        this.back.disabled = this.pages.length === 1;
+        this.back.disabled = pages.length === 1;
         this.next.disabled = !more || !next;
         // With a state a page may be empty and not the last one: the broker looks at so many.
         this.table.empty = more ? "None here; go on with Next." : "No session matches.";
@@ -58,16 +62,17 @@ export class Users {
     }
 
     first() {
-        this.pages = [""];
-        this.asking.now();
+        this.go([""]);
     }
 
     turn(step) {
-        if (step > 0) {
-            this.pages.push(this.after);
-        } else {
-            this.pages.pop();
-        }
+        this.go(step > 0 ? [...this.pages, this.after] : this.pages.slice(0, -1));
+    }
+
+    // Nobody turns a page that is not the one shown: what comes next is not known before the answer.
+    go(pages) {
+        this.pages = pages;
+        this.back.disabled = this.next.disabled = true;
         this.asking.now();
     }
 
