@@ -213,4 +213,77 @@ def scene_damage_and_rest():
         broker.restart()
 
 
-play(scene_live, scene_killed_reader, scene_reader_that_waits, scene_damage_and_rest)
+# A store as a program of another version left it: that version in meta, and of version 1 no inboxes.
+CHANGE_VERSION = """
+import ctypes, sys
+lmdb = ctypes.CDLL("liblmdb.so.0")
+lmdb.mdb_txn_begin.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_void_p]
+class Value(ctypes.Structure):
+    _fields_ = [("size", ctypes.c_size_t), ("data", ctypes.c_char_p)]
+def value(text):
+    return ctypes.byref(Value(len(text), text))
+env, txn, meta, inboxes = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_uint(), ctypes.c_uint()
+folder, version = [word.encode() for word in sys.argv[1:]]
+assert lmdb.mdb_env_create(ctypes.byref(env)) == 0
+assert lmdb.mdb_env_set_maxdbs(env, 4) == 0
+assert lmdb.mdb_env_open(env, folder, 0, 0o600) == 0
+assert lmdb.mdb_txn_begin(env, None, 0, ctypes.byref(txn)) == 0
+assert lmdb.mdb_dbi_open(txn, b"meta", 0, ctypes.byref(meta)) == 0
+assert lmdb.mdb_put(txn, meta, value(b"schema"), value(version), 0) == 0
+if version.endswith(b"-1"):
+    assert lmdb.mdb_dbi_open(txn, b"inboxes", 0, ctypes.byref(inboxes)) == 0
+    assert lmdb.mdb_drop(txn, inboxes, 1) == 0
+assert lmdb.mdb_txn_commit(txn) == 0
+lmdb.mdb_env_close(env)
+"""
+
+
+def change_version(folder, version):
+    done = subprocess.run(["/usr/bin/python3", "-c", CHANGE_VERSION, folder, version],
+                          capture_output=True, text=True, timeout=60)
+    check_equal(done.returncode, 0, f"changing the version: {done.stderr}")
+
+
+def schema_of(folder):
+    return good("check", folder)[0]["schema"]
+
+
+def scene_upgrade():
+    """A store of the version before is looked at as it is, upgraded at the start and announced once;
+    its sessions resume and can have a saved inbox. One of a version to come is left alone."""
+    with Broker() as broker:
+        with Client(broker) as client:
+            welcome = client.login("alice", acks=True)
+            client.drop()
+        broker.kill()
+        change_version(broker.store, "usher-store-1")
+        check_equal(schema_of(broker.store), "usher-store-1", "what the tools say")
+        broker.restart()
+        check_equal([event["from"] for event in broker.log_events("store_upgraded")],
+                    ["usher-store-1"], "what was announced")
+        with Client(broker) as client:
+            check_equal(client.resume(welcome, 0, name="alice").epoch, welcome.epoch, "the epoch")
+            client.drop()
+        with Client(broker) as bob:
+            bob.login("bob")
+            bob.send("alice", b"kept")
+        broker.stop()
+        check_equal(schema_of(broker.store), "usher-store-2", "what the tools say afterwards")
+        broker.restart()
+        check_equal(broker.log_events("store_upgraded"), [], "an upgrade of today's version")
+        with Client(broker) as client:
+            client.resume(welcome, 0, name="alice")
+            check_equal(client.expect("message").message.payload, b"kept", "the saved message")
+        broker.stop()
+        change_version(broker.store, "usher-store-9")
+        data = os.path.join(broker.store, "data.mdb")
+        with open(data, "rb") as file:
+            before = file.read()
+        done = subprocess.run(broker.command(), capture_output=True, text=True, timeout=60)
+        check(done.returncode == DAMAGED and "another version" in done.stderr,
+              f"exit {done.returncode} with a version to come: {done.stderr[-500:]}")
+        with open(data, "rb") as file:
+            check(file.read() == before, "a store of another version was changed")
+
+
+play(scene_live, scene_killed_reader, scene_reader_that_waits, scene_damage_and_rest, scene_upgrade)
