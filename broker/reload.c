@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/log_line.h"
+#include "base/memory.h"
 #include "broker/parts.h"
 
 /* The files that the configuration names, read at the start, and all of it read again while usherd
@@ -154,6 +155,9 @@ static void use_limits(struct broker *broker, const struct options *options)
     };
     use_settings(broker, options);
     net_set_limits(broker->net, &limits);
+    source_rates_set(broker->settings.source_rates,
+                     (uint32_t)options->limits_requests_per_second_per_source);
+    memory_set_budget(options->limits_memory_bytes);
     if (broker->admission != NULL)
         admission_set_limits(broker->admission, options);
     log_set_level(broker->log, (enum log_level)options->log_level);

@@ -34,7 +34,7 @@ struct source_rate {
 };
 
 struct source_rates {
-    uint32_t per_second;
+    _Atomic uint32_t per_second;
     uint64_t hash_key[2];
     pthread_mutex_t lock;
     struct source_rate *buckets[BUCKETS]; /* under lock */
@@ -45,7 +45,7 @@ struct source_rates *source_rates_create(uint32_t per_second, const struct env *
     struct source_rates *rates = calloc(1, sizeof(*rates));
     if (rates == NULL)
         return NULL;
-    rates->per_second = per_second;
+    atomic_init(&rates->per_second, per_second);
     env_random(env, rates->hash_key, sizeof(rates->hash_key));
     pthread_mutex_init(&rates->lock, NULL);
     return rates;
@@ -61,6 +61,11 @@ void source_rates_destroy(struct source_rates *rates)
     free(rates);
 }
 
+void source_rates_set(struct source_rates *rates, uint32_t per_second)
+{
+    atomic_store_explicit(&rates->per_second, per_second, memory_order_relaxed);
+}
+
 /* The link that points to the entry, or to NULL at the end of its bucket. */
 static struct source_rate **find(struct source_rates *rates, uint64_t source)
 {
@@ -73,9 +78,7 @@ static struct source_rate **find(struct source_rates *rates, uint64_t source)
 
 struct source_rate *source_rates_enter(struct source_rates *rates, struct bytes address)
 {
-    uint64_t source = rates != NULL && rates->per_second != 0
-                          ? source_of_text(address.data, address.size)
-                          : 0;
+    uint64_t source = rates != NULL ? source_of_text(address.data, address.size) : 0;
     if (source == 0)
         return NULL;
     pthread_mutex_lock(&rates->lock);
@@ -108,9 +111,11 @@ void source_rates_leave(struct source_rates *rates, struct source_rate *rate)
 uint32_t source_rate_take(const struct source_rates *rates, struct source_rate *rate,
                           uint64_t now_ms)
 {
-    if (rate == NULL)
+    uint32_t per_second =
+        rate == NULL ? 0 : atomic_load_explicit(&rates->per_second, memory_order_relaxed);
+    if (per_second == 0)
         return 0;
-    struct allowance_terms terms = allowance_over(rates->per_second, SECOND_US);
+    struct allowance_terms terms = allowance_over(per_second, SECOND_US);
     uint64_t due_us = atomic_load_explicit(&rate->due_us, memory_order_relaxed);
     for (;;) {
         struct allowance allowance = {due_us};

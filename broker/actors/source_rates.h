@@ -15,12 +15,15 @@
 struct source_rates;
 struct source_rate;
 
-/* per_second 0: nothing is counted. NULL without memory. */
+/* per_second 0: no limit. NULL without memory. */
 struct source_rates *source_rates_create(uint32_t per_second, const struct env *env);
 void source_rates_destroy(struct source_rates *rates); /* NULL is fine */
 
-/* The entry of the source of "host:port", to be left; NULL: it is not counted, because nothing is,
- * it is no address, or there is no memory. `rates` may be NULL. */
+/* Holds from now on, for the sources that are there too. */
+void source_rates_set(struct source_rates *rates, uint32_t per_second);
+
+/* The entry of the source of "host:port", to be left; NULL: it is not counted, because it is no
+ * address or there is no memory. `rates` may be NULL. */
 struct source_rate *source_rates_enter(struct source_rates *rates, struct bytes address);
 void source_rates_leave(struct source_rates *rates, struct source_rate *rate); /* NULL is fine */
 

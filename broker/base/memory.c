@@ -28,8 +28,8 @@ enum { STEP_BYTES = 64 * 1024, RESERVE_BYTES = 1024 * 1024, PAUSE_NS = 1000000, 
 
 /* The process has one heap, and those who free a message know of nothing else. */
 static struct {
-    uint64_t budget_bytes; /* set once, as the next two */
-    struct log *log;
+    _Atomic uint64_t budget_bytes;
+    struct log *log; /* set once, as the next */
     struct metrics *metrics;
     _Atomic int64_t held_bytes;
     _Atomic int level;
@@ -38,9 +38,14 @@ static struct {
 
 static _Thread_local int64_t difference_bytes;
 
+static uint64_t budget(void)
+{
+    return atomic_load_explicit(&memory.budget_bytes, memory_order_relaxed);
+}
+
 static uint64_t mark(enum memory_level level)
 {
-    return memory.budget_bytes / 8 * (level == MEMORY_FULL ? 7 : 6);
+    return budget() / 8 * (level == MEMORY_FULL ? 7 : 6);
 }
 
 static uint64_t held(void)
@@ -52,11 +57,13 @@ static uint64_t held(void)
 /* Where a level ends that has begun. */
 static uint64_t end_of(enum memory_level level)
 {
-    return mark(level) - memory.budget_bytes / 16;
+    return mark(level) - budget() / 16;
 }
 
 static enum memory_level level_at(uint64_t bytes, enum memory_level now)
 {
+    if (budget() == 0)
+        return MEMORY_AMPLE;
     if (bytes >= mark(MEMORY_FULL) || (now == MEMORY_FULL && bytes >= end_of(MEMORY_FULL)))
         return MEMORY_FULL;
     if (bytes >= mark(MEMORY_TIGHT) || (now >= MEMORY_TIGHT && bytes >= end_of(MEMORY_TIGHT)))
@@ -77,7 +84,7 @@ static void set_level(uint64_t bytes)
         metrics_add(memory.metrics, 0,
                     then == MEMORY_FULL ? METRIC_memory_full : METRIC_memory_tight, 1);
     LOG(memory.log, MEMORY_LEVEL, LOG_S("memory", names[then]), LOG_U("held_bytes", bytes),
-        LOG_U("budget_bytes", memory.budget_bytes));
+        LOG_U("budget_bytes", budget()));
 }
 
 static void take_reserve(void)
@@ -92,10 +99,16 @@ static void take_reserve(void)
 
 void memory_open(uint64_t budget_bytes, struct log *log, struct metrics *metrics)
 {
-    memory.budget_bytes = budget_bytes;
     memory.log = log;
     memory.metrics = metrics;
+    memory.budget_bytes = budget_bytes;
     take_reserve();
+}
+
+void memory_set_budget(uint64_t budget_bytes)
+{
+    memory.budget_bytes = budget_bytes;
+    set_level(held());
 }
 
 void memory_close(void)
@@ -112,7 +125,7 @@ static void add_up(void)
     int64_t bytes = difference_bytes;
     difference_bytes = 0;
     atomic_fetch_add_explicit(&memory.held_bytes, bytes, memory_order_relaxed);
-    if (memory.budget_bytes == 0)
+    if (memory.metrics == NULL) /* memory_open was not called: a test, a tool */
         return;
     metrics_add(memory.metrics, 0, METRIC_memory_held_bytes, (uint64_t)bytes);
     set_level(held());

@@ -25,6 +25,9 @@ enum memory_level {
 void memory_open(uint64_t budget_bytes, struct log *log, struct metrics *metrics);
 void memory_close(void);
 
+/* Another budget; the level follows at once. */
+void memory_set_budget(uint64_t budget_bytes);
+
 /* So much more is held, or less. Counted by each thread and summed in steps of 64 KiB, so the sum
  * is that much wrong for each thread at most. */
 void memory_account(int64_t bytes);

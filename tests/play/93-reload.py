@@ -5,7 +5,7 @@ named, and a file with one fault changes nothing at all."""
 import os
 
 from usherplay import (Backend, Broker, Client, ConnectionEnded, Failed, backend_pb, check,
-                       check_equal, play)
+                       check_equal, client_pb, play)
 from usherplay.filebroker import FileBroker
 from usherplay.tls import Identity
 
@@ -71,6 +71,40 @@ def scene_calls_and_requests():
                 stranger.login(f"user{strangers.index(stranger)}")
             for stranger in strangers:
                 stranger.close()
+
+
+def answers(client, count, to, payload):
+    """How many of so many Sends at once were answered done, and with which errors."""
+    ids = [client.post("send", to=to, payload=payload) for _ in range(count)]
+    frames = [client.answer_to(id) for id in ids]
+    errors = {client_pb.Error.Code.Name(frame.error.code) for frame in frames
+              if frame.WhichOneof("body") == "error"}
+    return sum(frame.WhichOneof("body") == "done" for frame in frames), errors
+
+
+def scene_source_and_memory():
+    """Limits of all: the rate of one address, for users who are in, and the budget of memory."""
+    large = {"limits__inbox_bytes": 8 << 20, "limits__requests_per_second": 0}
+    with FileBroker({**large, "limits__requests_per_second_per_source": 0}) as broker, \
+            Client(broker) as client:
+
+        def change(rate, memory, count):
+            broker.write(**large, limits__memory_bytes=memory,
+                         limits__requests_per_second_per_source=rate)
+            check_equal(broker.hup()["changed"], count, "options changed")
+
+        client.login("sender")
+        leave(broker, "alice")
+        check_equal(answers(client, 150, "alice", b"m" * 32000), (150, set()), "before")
+        change(0, 4 << 20, 1)
+        check_equal(broker.wait_log("memory_level")["memory"], "full", "the level")
+        check_equal(answers(client, 5, "alice", b"m" * 32000), (0, {"BUSY"}), "with less memory")
+        change(20, 1 << 30, 2)
+        check_equal(broker.wait_log("memory_level", count=2)["memory"], "ample", "the level")
+        done, errors = answers(client, 60, "alice", b"m")
+        check(done >= 20 and errors == {"RATE_LIMITED"}, f"with a rate: {done} done, {errors}")
+        change(0, 1 << 30, 1)
+        check_equal(answers(client, 60, "alice", b"m"), (60, set()), "without")
 
 
 def scene_one_fault_changes_nothing():
@@ -148,5 +182,5 @@ def scene_whole_across_parts():
             check_equal(fill(broker, "alice"), 7, "more messages taken")
 
 
-play(scene_limits_and_level, scene_calls_and_requests, scene_one_fault_changes_nothing, scene_tokens,
-     scene_whole_across_parts)
+play(scene_limits_and_level, scene_calls_and_requests, scene_source_and_memory,
+     scene_one_fault_changes_nothing, scene_tokens, scene_whole_across_parts)

@@ -20,6 +20,8 @@ class FileBroker(Broker):
     def command(self):
         self.path = os.path.join(self.folder, "usher.yaml")
         self.write(**self.changes)
+        for key in self.changes:  # the command line would win
+            self.options.pop(key.replace("__", "."), None)
         arguments = super().command()
         return arguments[:1] + ["--config", self.path] + arguments[1:]
 

@@ -38,12 +38,21 @@ static void one_source_one_entry(void **state)
     source_rates_destroy(rates); /* checks that it is empty */
 }
 
-static void nothing_is_counted(void **state)
+static void a_limit_that_comes_later_holds_for_those_who_are_there(void **state)
 {
     struct source_rates *rates = source_rates_create(0, env_system());
-    assert_null(enter(rates, "10.0.0.1:1000"));
     assert_null(enter(NULL, "10.0.0.1:1000"));
     assert_int_equal(source_rate_take(rates, NULL, 5), 0);
+    struct source_rate *rate = enter(rates, "10.0.0.1:1000");
+    for (int i = 0; i < 100; i++)
+        assert_int_equal(source_rate_take(rates, rate, 5), 0);
+    source_rates_set(rates, 10);
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(source_rate_take(rates, rate, 5), 0);
+    assert_int_not_equal(source_rate_take(rates, rate, 5), 0);
+    source_rates_set(rates, 0);
+    assert_int_equal(source_rate_take(rates, rate, 5), 0);
+    source_rates_leave(rates, rate);
     source_rates_destroy(rates);
 }
 
@@ -110,7 +119,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_source_one_entry),
-        cmocka_unit_test(nothing_is_counted),
+        cmocka_unit_test(a_limit_that_comes_later_holds_for_those_who_are_there),
         cmocka_unit_test(a_second_at_once_and_back_evenly),
         cmocka_unit_test(told_once_a_second),
         cmocka_unit_test(many_threads_spend_no_more),
