@@ -36,18 +36,18 @@ static int put_messages(struct broker *broker, const char *name, const struct se
                         uint64_t now_ms, uint64_t *count)
 {
     int error = 0;
-    const struct deliver_message *message = session->inbox != NULL ? session->inbox->first : NULL;
-    for (; error == 0 && message != NULL;
-         message = (const struct deliver_message *)message->header.next) {
+    struct inbox_place place = {0};
+    struct kept_message kept;
+    while (error == 0 && session->inbox != NULL && inbox_read(session->inbox, &place, &kept)) {
         struct saved_message saved = {
-            .seq = message->seq,
-            .time_ms = message->time_ms,
-            .age_ms = now_ms > message->arrived_ms ? now_ms - message->arrived_ms : 0,
-            .from_service = message->from_service,
-            .redelivered = message->redelivered,
-            .sent = message->sent,
-            .name = deliver_name(message),
-            .payload = deliver_payload(message),
+            .seq = kept.seq,
+            .time_ms = kept.time_ms,
+            .age_ms = now_ms > kept.arrived_ms ? now_ms - kept.arrived_ms : 0,
+            .from_service = kept.from_service,
+            .redelivered = kept.redelivered,
+            .sent = kept.sent,
+            .name = kept.name,
+            .payload = kept.payload,
         };
         error = store_put_message(broker->store, name, &saved);
         (*count)++;

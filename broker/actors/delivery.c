@@ -146,10 +146,13 @@ void session_keep(struct session *session, struct deliver_message *message)
 
 void session_acknowledge(struct session *session, struct turn *turn, uint64_t seq)
 {
-    while (session->inbox != NULL && session->inbox->first != NULL &&
-           session->inbox->first->seq <= seq) {
-        trace_message(session, turn, TRACE_ACKED, session->inbox->first);
-        deliver_done(session, turn, inbox_pop(session->inbox));
+    struct kept_message kept;
+    if (session->inbox != NULL && !is_traced(session))
+        inbox_forget(session->inbox, seq);
+    while (session->inbox != NULL && inbox_oldest(session->inbox, &kept) && kept.seq <= seq) {
+        struct deliver_message *message = inbox_pop(session->inbox);
+        trace_message(session, turn, TRACE_ACKED, message);
+        deliver_done(session, turn, message);
     }
     drop_empty_inbox(session);
     if (seq > session->acked_seq)
@@ -177,25 +180,23 @@ void session_replay(struct session *session, struct turn *turn, uint64_t last_se
 
 void session_renumber(struct session *session, uint64_t first)
 {
-    uint64_t seq = first;
-    if (session->inbox != NULL)
-        for (struct deliver_message *message = session->inbox->first; message != NULL;
-             message = (struct deliver_message *)message->header.next) {
-            message->seq = seq++;
-            message->redelivered = true;
-        }
-    session->next_seq = seq;
+    session->next_seq = first;
+    if (session->inbox != NULL) {
+        inbox_renumber(session->inbox, first);
+        session->next_seq += session->inbox->count;
+    }
     session->acked_seq = first - 1;
 }
 
 void session_age(struct session *session, struct turn *turn)
 {
     uint32_t age = turn->settings->inbox_age_ms;
-    while (age != 0 && session->inbox != NULL && session->inbox->first != NULL &&
-           turn->now_ms >= session->inbox->first->arrived_ms + age) {
+    struct kept_message kept;
+    while (age != 0 && session->inbox != NULL && inbox_oldest(session->inbox, &kept) &&
+           turn->now_ms >= kept.arrived_ms + age) {
         /* Not by their difference: the sender's thread may have read the clock after this one. */
-        if (session->inbox->first->seq > session->acked_seq)
-            session->acked_seq = session->inbox->first->seq;
+        if (kept.seq > session->acked_seq)
+            session->acked_seq = kept.seq;
         deliver_refuse(turn, inbox_pop(session->inbox), USHER__V1__ERROR__CODE__UNDELIVERED);
     }
     drop_empty_inbox(session);

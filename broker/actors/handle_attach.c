@@ -82,11 +82,12 @@ void handle_attach(struct session *session, struct message *message, struct turn
  * can have seen more, whatever he says. */
 static uint64_t sent_seq(const struct session *session)
 {
-    const struct deliver_message *message =
-        session->inbox != NULL ? session->inbox->first : NULL;
-    while (message != NULL && message->sent)
-        message = (const struct deliver_message *)message->header.next;
-    return message != NULL ? message->seq - 1 : session->next_seq - 1;
+    struct inbox_place place = {0};
+    struct kept_message kept;
+    while (session->inbox != NULL && inbox_read(session->inbox, &place, &kept))
+        if (!kept.sent)
+            return kept.seq - 1;
+    return session->next_seq - 1;
 }
 
 static bool resume_is_right(const struct session *session, const struct resume_message *resume)
@@ -236,7 +237,10 @@ void resume_committed(struct session *session, struct change *change, struct tur
     else
         session_acknowledge(session, turn, resume->last_seq);
     /* What comes after last_seq: complete when nothing of it has left the inbox. */
-    uint64_t first = session->inbox != NULL ? session->inbox->first->seq : session->next_seq;
+    struct kept_message kept;
+    uint64_t first = session->inbox != NULL && inbox_oldest(session->inbox, &kept)
+                         ? kept.seq
+                         : session->next_seq;
     bool complete = first == resume->last_seq + 1;
     session->unnumbered = false;
     welcome(session, turn, resume->id,

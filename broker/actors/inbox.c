@@ -1,16 +1,71 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "actors/inbox.h"
 
+#include <stdalign.h>
 #include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "base/check.h"
+#include "base/memory.h"
 
-/* The very messages that were delivered, linked: keeping one costs nothing but its memory. */
+/* Records behind each other in runs of memory, oldest first; a run is freed with its last record.
+ *
+ * Why not the delivered messages themselves, linked: with acks each stays for a round trip, so
+ * thousands of them are older than any cache, and to forget one is to fetch it. A record is half
+ * as large as a message, lies where the processor looks next, and the message goes back to malloc
+ * while it is still warm (docs/decisions/0061).
+ *
+ * A message that is large, shared with others or has somebody to tell of its end is held as it is;
+ * its record then ends with the pointer instead of the bytes. What changes while it is kept (seq,
+ * redelivered, sent) is the record's, and the message gets it when it is popped. */
 
-static struct deliver_message *after(const struct deliver_message *message)
+enum { RECORD_BYTES_MAX = 400 /* of name and payload */ };
+enum { HELD = 1, FROM_SERVICE = 2, REDELIVERED = 4, SENT = 8 };
+
+struct record {
+    uint64_t seq, arrived_ms, time_ms;
+    uint16_t payload_size;
+    uint8_t name_size;
+    uint8_t flags;
+    uint8_t bytes[]; /* name, payload; of a held one: its address */
+};
+
+/* The first run of an inbox is small, for those who have a message or two. */
+enum { RUN_SMALL_BYTES = 224, RUN_BYTES = 1008 };
+
+struct inbox_run {
+    struct inbox_run *next;
+    uint16_t begin, end, size; /* of `data` */
+    alignas(struct record) uint8_t data[];
+};
+
+static uint32_t record_size(uint32_t bytes)
 {
-    return (struct deliver_message *)message->header.next;
+    uint32_t size = (uint32_t)offsetof(struct record, bytes) + bytes;
+    return (size + alignof(struct record) - 1) / alignof(struct record) * alignof(struct record);
 }
+
+static uint32_t size_of(const struct record *record)
+{
+    return record_size(record->flags & HELD ? (uint32_t)sizeof(struct deliver_message *)
+                                            : (uint32_t)record->name_size + record->payload_size);
+}
+
+static struct record *record_at(const struct inbox_run *run, uint32_t at)
+{
+    return (struct record *)(run->data + at);
+}
+
+static struct deliver_message *held_by(const struct record *record)
+{
+    struct deliver_message *message = NULL;
+    if (record->flags & HELD)
+        memcpy(&message, record->bytes, sizeof(message));
+    return message;
+}
+
+/* --- room ------------------------------------------------------------------------------------- */
 
 uint32_t inbox_bytes_of(const struct deliver_message *message)
 {
@@ -24,30 +79,180 @@ bool inbox_has_room(const struct inbox *inbox, uint32_t bytes, uint32_t messages
            bytes <= bytes_max - inbox->bytes;
 }
 
+static size_t run_bytes(uint32_t size)
+{
+    return sizeof(struct inbox_run) + size;
+}
+
+static void add_run(struct inbox *inbox, uint32_t size)
+{
+    struct inbox_run *run;
+    MEMORY_MUST((run = malloc(run_bytes(size))) != NULL, "an inbox");
+    memory_account((int64_t)run_bytes(size));
+    *run = (struct inbox_run){.size = (uint16_t)size};
+    if (inbox->last != NULL)
+        inbox->last->next = run;
+    else
+        inbox->first = run;
+    inbox->last = run;
+}
+
+static void free_first_run(struct inbox *inbox)
+{
+    struct inbox_run *run = inbox->first;
+    inbox->first = run->next;
+    if (inbox->first == NULL)
+        inbox->last = NULL;
+    memory_account(-(int64_t)run_bytes(run->size));
+    free(run);
+}
+
+static struct record *append(struct inbox *inbox, uint32_t size)
+{
+    if (inbox->last == NULL || inbox->last->size - inbox->last->end < (int)size)
+        add_run(inbox, inbox->last == NULL && size <= RUN_SMALL_BYTES ? RUN_SMALL_BYTES
+                                                                      : RUN_BYTES);
+    struct record *record = record_at(inbox->last, inbox->last->end);
+    inbox->last->end = (uint16_t)(inbox->last->end + size);
+    return record;
+}
+
+/* --- a message in, a message out -------------------------------------------------------------- */
+
+static bool is_to_be_held(const struct deliver_message *message)
+{
+    return !message_is_plain(&message->header) || message->request != 0 ||
+           message->stamp_us != 0 || inbox_bytes_of(message) > RECORD_BYTES_MAX;
+}
+
 void inbox_push(struct inbox *inbox, struct deliver_message *message)
 {
-    message->header.next = NULL;
-    if (inbox->last != NULL)
-        inbox->last->header.next = &message->header;
-    else
-        inbox->first = message;
-    inbox->last = message;
+    bool held = is_to_be_held(message);
+    uint32_t bytes = inbox_bytes_of(message);
+    struct record *record = append(inbox, record_size(held ? sizeof(message) : bytes));
+    record->seq = message->seq;
+    record->arrived_ms = message->arrived_ms;
+    record->time_ms = message->time_ms;
+    record->payload_size = held ? 0 : (uint16_t)message->payload_size;
+    record->name_size = held ? 0 : message->name_size;
+    record->flags = (uint8_t)((held ? HELD : 0) | (message->from_service ? FROM_SERVICE : 0) |
+                              (message->redelivered ? REDELIVERED : 0) |
+                              (message->sent ? SENT : 0));
     inbox->count++;
-    inbox->bytes += inbox_bytes_of(message);
+    inbox->bytes += bytes;
+    if (held) {
+        message->header.next = NULL;
+        memcpy(record->bytes, &message, sizeof(message));
+    } else {
+        memcpy(record->bytes, message->bytes, bytes);
+        message_destroy(&message->header);
+    }
+}
+
+static struct deliver_message *message_of(const struct record *record)
+{
+    struct deliver_message *message = held_by(record);
+    if (message == NULL) {
+        struct bytes name = {record->bytes, record->name_size};
+        struct bytes payload = {record->bytes + record->name_size, record->payload_size};
+        MEMORY_MUST((message = deliver_create(name, payload)) != NULL, "a kept message");
+        message->arrived_ms = record->arrived_ms;
+        message->time_ms = record->time_ms;
+        message->from_service = record->flags & FROM_SERVICE;
+    }
+    message->seq = record->seq;
+    message->redelivered = record->flags & REDELIVERED;
+    message->sent = record->flags & SENT;
+    return message;
+}
+
+/* The oldest record is done with; `bytes` are those of its message. */
+static void drop_record(struct inbox *inbox, uint32_t size, uint32_t bytes)
+{
+    CHECK(inbox->count > 0 && inbox->bytes >= bytes);
+    inbox->count--;
+    inbox->bytes -= bytes;
+    inbox->first->begin = (uint16_t)(inbox->first->begin + size);
+    if (inbox->first->begin == inbox->first->end)
+        free_first_run(inbox);
 }
 
 struct deliver_message *inbox_pop(struct inbox *inbox)
 {
-    struct deliver_message *message = inbox->first;
-    if (message == NULL)
-        return NULL;
-    inbox->first = after(message);
-    __builtin_prefetch(inbox->first); /* whoever pops takes all that is acknowledged */
     if (inbox->first == NULL)
-        inbox->last = NULL;
-    CHECK(inbox->count > 0 && inbox->bytes >= inbox_bytes_of(message));
-    inbox->count--;
-    inbox->bytes -= inbox_bytes_of(message);
-    message->header.next = NULL;
+        return NULL;
+    const struct record *record = record_at(inbox->first, inbox->first->begin);
+    struct deliver_message *message = message_of(record);
+    drop_record(inbox, size_of(record), inbox_bytes_of(message));
     return message;
+}
+
+void inbox_forget(struct inbox *inbox, uint64_t seq)
+{
+    while (inbox->first != NULL) {
+        const struct record *record = record_at(inbox->first, inbox->first->begin);
+        if (record->seq > seq || (record->flags & HELD) != 0)
+            return;
+        drop_record(inbox, size_of(record), (uint32_t)record->name_size + record->payload_size);
+    }
+}
+
+/* --- looking ---------------------------------------------------------------------------------- */
+
+static void look_at(const struct record *record, struct kept_message *kept)
+{
+    const struct deliver_message *held = held_by(record);
+    *kept = (struct kept_message){
+        .seq = record->seq,
+        .arrived_ms = record->arrived_ms,
+        .time_ms = record->time_ms,
+        .from_service = record->flags & FROM_SERVICE,
+        .redelivered = record->flags & REDELIVERED,
+        .sent = record->flags & SENT,
+        .name = {record->bytes, record->name_size},
+        .payload = {record->bytes + record->name_size, record->payload_size},
+    };
+    if (held != NULL) {
+        kept->name = deliver_name(held);
+        kept->payload = deliver_payload(held);
+    }
+}
+
+/* The record at the place, which then moves on; NULL: no more. */
+static struct record *next_record(const struct inbox *inbox, struct inbox_place *place)
+{
+    if (place->run == NULL) {
+        place->run = inbox->first;
+        place->at = inbox->first != NULL ? inbox->first->begin : 0;
+    } else if (place->at == place->run->end && place->run->next != NULL) {
+        place->run = place->run->next;
+        place->at = place->run->begin;
+    }
+    if (place->run == NULL || place->at == place->run->end)
+        return NULL;
+    struct record *record = record_at(place->run, place->at);
+    place->at += size_of(record);
+    return record;
+}
+
+bool inbox_read(const struct inbox *inbox, struct inbox_place *place, struct kept_message *kept)
+{
+    const struct record *record = next_record(inbox, place);
+    if (record != NULL)
+        look_at(record, kept);
+    return record != NULL;
+}
+
+bool inbox_oldest(const struct inbox *inbox, struct kept_message *kept)
+{
+    return inbox_read(inbox, &(struct inbox_place){0}, kept);
+}
+
+void inbox_renumber(struct inbox *inbox, uint64_t first)
+{
+    struct inbox_place place = {0};
+    for (struct record *record; (record = next_record(inbox, &place)) != NULL;) {
+        record->seq = first++;
+        record->flags |= REDELIVERED;
+    }
 }

@@ -3,14 +3,30 @@
 #define USHER_ACTORS_INBOX_H
 
 /* The messages of one user that are not done with: unacknowledged, or waiting for a connection.
- * In order of seq. Owned by the user's turn; belongs to the user, not to a connection. */
+ * In order of seq. Owned by the user's turn; belongs to the user, not to a connection.
+ *
+ * What it takes for itself counts as held (base/memory.h) and cannot be refused (MEMORY_MUST). */
 
 #include "actors/messages.h"
 
+/* Zeroed memory is an empty one; it holds nothing else when it is empty. */
 struct inbox {
-    struct deliver_message *first, *last; /* linked through header.next */
+    struct inbox_run *first, *last; /* inbox.c's own */
     uint32_t count;
     uint32_t bytes; /* names and payloads */
+};
+
+/* A look at one message; name and payload are good until the inbox changes. */
+struct kept_message {
+    uint64_t seq, arrived_ms, time_ms; /* as of deliver_message */
+    bool from_service, redelivered, sent;
+    struct bytes name, payload;
+};
+
+/* Where a reader stands; zeroed: before the oldest. Good until the inbox changes. */
+struct inbox_place {
+    const struct inbox_run *run;
+    uint32_t at;
 };
 
 /* True when one more of that many bytes stays within both limits. */
@@ -22,7 +38,20 @@ uint32_t inbox_bytes_of(const struct deliver_message *message);
 /* Takes the message. */
 void inbox_push(struct inbox *inbox, struct deliver_message *message);
 
-/* Gives the oldest, or NULL. */
+/* Gives the oldest, or NULL. What nobody waits for may be another allocation than was pushed. */
 struct deliver_message *inbox_pop(struct inbox *inbox);
+
+/* Drops the oldest ones up to `seq` until it comes to one that has to be popped, because its sender
+ * may wait to hear of it. */
+void inbox_forget(struct inbox *inbox, uint64_t seq);
+
+/* False: there is none. */
+bool inbox_oldest(const struct inbox *inbox, struct kept_message *kept);
+
+/* The next one of a reader; false: no more. */
+bool inbox_read(const struct inbox *inbox, struct inbox_place *place, struct kept_message *kept);
+
+/* All get new numbers from `first` on, as redelivered ones. */
+void inbox_renumber(struct inbox *inbox, uint64_t first);
 
 #endif

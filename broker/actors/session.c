@@ -62,8 +62,10 @@ void session_arm(struct session *session, struct turn *turn)
     uint64_t due = requests_due_ms(session->requests);
     if (session->deadline_ms != 0 && session->deadline_ms < due)
         due = session->deadline_ms;
-    if (session->inbox != NULL && session->inbox->first != NULL && turn->settings->inbox_age_ms) {
-        uint64_t age_due = session->inbox->first->arrived_ms + turn->settings->inbox_age_ms;
+    struct kept_message kept;
+    if (session->inbox != NULL && turn->settings->inbox_age_ms != 0 &&
+        inbox_oldest(session->inbox, &kept)) {
+        uint64_t age_due = kept.arrived_ms + turn->settings->inbox_age_ms;
         due = age_due < due ? age_due : due;
     }
     /* Far ones in steps: a client that asks for ever earlier ones fills no heap with them. */

@@ -54,15 +54,15 @@ static void expect_inbox(struct glue *glue, const char *user, const char *wanted
 {
     char text[1000] = "";
     const struct session *session = session_of(glue, user);
-    const struct deliver_message *message =
-        session->inbox != NULL ? session->inbox->first : NULL;
-    for (; message != NULL; message = (const struct deliver_message *)message->header.next) {
+    struct inbox_place place = {0};
+    struct kept_message kept;
+    while (session->inbox != NULL && inbox_read(session->inbox, &place, &kept)) {
         size_t size = strlen(text);
         snprintf(text + size, sizeof(text) - size, "%s%llu %.*s:%.*s%s", size > 0 ? ", " : "",
-                 (unsigned long long)message->seq, (int)deliver_name(message).size,
-                 (const char *)deliver_name(message).data, (int)deliver_payload(message).size,
-                 (const char *)deliver_payload(message).data, message->sent ? " sent" : "");
-        assert_int_equal(message->time_ms, 4711);
+                 (unsigned long long)kept.seq, (int)kept.name.size, (const char *)kept.name.data,
+                 (int)kept.payload.size, (const char *)kept.payload.data,
+                 kept.sent ? " sent" : "");
+        assert_int_equal(kept.time_ms, 4711);
     }
     assert_string_equal(text, wanted);
 }
@@ -86,8 +86,9 @@ static void what_waits_is_there_after_an_orderly_stop(void **state)
     assert_false(session_of(glue, "anna")->unnumbered);
     assert_false(session_of(glue, "carl")->unnumbered);
     /* Their ages go on. */
-    assert_int_equal(session_of(glue, "anna")->inbox->first->arrived_ms,
-                     atomic_load(&glue->now_ms) - 700);
+    struct kept_message kept;
+    assert_true(inbox_oldest(session_of(glue, "anna")->inbox, &kept));
+    assert_int_equal(kept.arrived_ms, atomic_load(&glue->now_ms) - 700);
     *state = glue;
 }
 
