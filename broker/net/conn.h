@@ -136,8 +136,9 @@ struct reactor {
 };
 
 struct listener {
-    int fd; /* -1: closed, or never opened */
+    int fd; /* -1: closed, or never opened; the first I/O thread's */
     uint16_t port;
+    char address[NET_ADDRESS_BYTES_MAX]; /* as the port: set before there are threads */
 };
 
 enum { LISTENER_PLAIN, LISTENER_TLS, LISTENERS };

@@ -102,12 +102,21 @@ int net_listen(const char *option, const char *text, uint16_t *port_out, char *e
     return fd;
 }
 
+static void remember_address(struct listener *listener)
+{
+    struct sockaddr_storage address = {0};
+    socklen_t size = sizeof(address);
+    getsockname(listener->fd, (struct sockaddr *)&address, &size);
+    address_text(&address, listener->address);
+}
+
 static int open_one(struct listener *listener, const char *option, const char *text, char *error)
 {
     int fd = net_listen(option, text, &listener->port, error);
     if (fd < 0)
         return fd;
     listener->fd = fd;
+    remember_address(listener);
     return 0;
 }
 
@@ -116,6 +125,7 @@ static void take_over(struct listener *listener, int fd)
 {
     listener->fd = fd;
     listener->port = port_of(fd);
+    remember_address(listener);
 }
 
 static bool is_given(const char *text)
@@ -366,10 +376,7 @@ uint16_t net_tls_port(const struct net *net)
 void net_listen_address(const struct net *net, bool tls, char text[NET_ADDRESS_BYTES_MAX])
 {
     const struct listener *listener = &net->listeners[tls ? LISTENER_TLS : LISTENER_PLAIN];
-    struct sockaddr_storage address = {0};
-    socklen_t size = sizeof(address);
-    getsockname(listener->fd, (struct sockaddr *)&address, &size);
-    address_text(&address, text);
+    memcpy(text, listener->address, sizeof(listener->address));
 }
 
 int net_reload_tls(struct net *net, const struct net_tls_files *files, char *error)

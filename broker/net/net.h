@@ -114,7 +114,8 @@ int net_start(struct net *net);
 uint16_t net_port(const struct net *net);
 uint16_t net_tls_port(const struct net *net);
 
-/* Which addresses those are, "1.2.3.4:567" or "[::1]:567". */
+/* Which addresses those are, "1.2.3.4:567" or "[::1]:567". As the ports, also when it has stopped
+ * listening. Any thread. */
 void net_listen_address(const struct net *net, bool tls, char text[NET_ADDRESS_BYTES_MAX]);
 struct net_tls_files {
     const char *certificate, *key, *client_ca;

@@ -428,6 +428,23 @@ static void addresses_as_text(void **state)
     close(peer.fd);
 }
 
+/* Found as a race of whoever asks with the thread that closes the listener. */
+static void where_it_listens_is_told_while_it_stops(void **state)
+{
+    struct fixture *fixture = *state;
+    start(fixture);
+    char before[NET_ADDRESS_BYTES_MAX], text[NET_ADDRESS_BYTES_MAX], expected[64];
+    snprintf(expected, sizeof(expected), "127.0.0.1:%u", net_port(fixture->net));
+    net_listen_address(fixture->net, false, before);
+    assert_string_equal(before, expected);
+    net_stop_accepting(fixture->net);
+    for (int i = 0; i < 100; i++) {
+        net_listen_address(fixture->net, false, text);
+        assert_string_equal(text, before);
+        nap_ms(1);
+    }
+}
+
 static void version_six(void **state)
 {
     struct fixture *fixture = *state;
@@ -464,6 +481,7 @@ int main(void)
         TEST(unbound_limit_holds_against_a_crowd),
         TEST(out_of_descriptors_it_pauses),
         TEST(a_pause_does_not_outlive_the_stop),
+        TEST(where_it_listens_is_told_while_it_stops),
         TEST(several_reactors_share_the_connections),
         TEST(stop_accepting_ends_the_unbound),
         TEST(idle_it_costs_nothing),
