@@ -160,6 +160,10 @@ void scheduler_turn(struct scheduler *scheduler, struct runner *runner, uint32_t
         if (message == NULL)
             break;
         struct message *next = message->next;
+        if (next != NULL) { /* often made by another processor: both lines come from afar */
+            __builtin_prefetch(next);
+            __builtin_prefetch((const char *)next + 64);
+        }
         any = any || message->generation ==
                          atomic_load_explicit(&actor->generation, memory_order_relaxed);
         more = receive(scheduler, runner, actor, slot, message);
