@@ -196,7 +196,11 @@ static void print_message(const struct printer *printer, const struct usher_even
     bool pushed = event->service[0] != '\0';
     fputc('<', printer->stream);
     print_name(printer, pushed ? event->service : event->from);
-    fputs(pushed ? " (service)> " : "> ", printer->stream);
+    if (pushed)
+        fputs(" (service)", printer->stream);
+    else if (event->from[0] == '\0')
+        fputs("(operator)", printer->stream); /* a backend that has no name, such as usherctl */
+    fputs("> ", printer->stream);
     print_text(printer, event->payload, event->payload_size);
     if (event->redelivered)
         fputs("  [again]", printer->stream);

@@ -178,6 +178,9 @@ def scene_chat():
                 newer.ping()  # and does not come back to fight for the name
         with Running("usher", *Tools(broker).port, "--user", "carol") as chat:
             chat.wait_line(lambda line: "welcome" in line, "welcome")
+            Tools(broker).ctl("push", "carol", "the server restarts")
+            chat.wait_line(lambda line: line.strip() == "<(operator)> the server restarts",
+                           "the push of an operator")
             chat.process.stdin.close()  # the end of stdin ends it
             check_equal(chat.wait(), 0, "exit code at the end of stdin")
 
