@@ -2,8 +2,7 @@
 #ifndef USHER_BROKER_ACTIVATION_H
 #define USHER_BROKER_ACTIVATION_H
 
-/* Listening sockets that the service manager has opened (LISTEN_FDS, LISTEN_FDNAMES, LISTEN_PID).
- */
+/* Listening sockets of the service manager (LISTEN_FDS, LISTEN_FDNAMES, LISTEN_PID). */
 
 #include "broker/config.h"
 

@@ -49,8 +49,7 @@ enum broker_state broker_state(const struct broker *broker);
 const char *broker_state_name(enum broker_state state);
 
 /* Asks the thread that waits for signals to drain, over so many ms (0: process.drain_ms), by the
- * signal SIGUSR2. 0, or -EALREADY when a drain or a stop is under way. Any thread; returns at once.
- */
+ * signal SIGUSR2. 0, or -EALREADY while a drain or stop goes on. Any thread; returns at once. */
 int broker_drain(struct broker *broker, uint64_t ms);
 
 /* For that thread: begins the drain that was asked for, or goes on with it. True: everybody has

@@ -16,9 +16,10 @@
  * nothing. What follows cannot fail.
  *
  * How a changed value reaches the threads: numbers are atomics where they are read (struct
- * settings, net_options, admission), so the next reader finds the new one; a reader that looks
- * twice may see both, and both are good. Keys and certificates are swapped under their own locks. A
- * replaced token is kept until the end, because a turn may be comparing with it; it is some bytes.
+ * settings, net_options, admission, memory, source rates), so the next reader finds the new one; a
+ * reader that looks twice may see both, and both are good. Keys and certificates are swapped under
+ * their own locks. A replaced token is kept until the end, because a turn may be comparing with it;
+ * it is some bytes.
  *
  * Owners: `in_force` is what the file says as far as it holds, under `reload_lock`; broker->options
  * stays what it was at the start, so everybody may read it. */

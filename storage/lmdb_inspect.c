@@ -31,8 +31,7 @@ static int join(char out[PATH_MAX], const char *folder, const char *name)
     return size < 0 || size >= PATH_MAX ? -ENAMETOOLONG : 0;
 }
 
-/* The descriptor that holds the lock, -EBUSY, or -ENOENT where no broker ever was. Makes nothing.
- */
+/* The descriptor that holds the lock, -EBUSY, or -ENOENT where no broker was. Makes nothing. */
 static int lock_if_there(const char *path)
 {
     char name[PATH_MAX];

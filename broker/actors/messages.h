@@ -112,7 +112,6 @@ struct writable_message {
 /* A message for a user's inbox; also what the inbox keeps. */
 struct deliver_message {
     struct message header;
-    /* What an acknowledgement looks at, together: by then the message has left the caches. */
     uint64_t seq; /* given by the receiver */
     uint32_t payload_size;
     uint8_t name_size;

@@ -103,8 +103,7 @@ void recorder_add(struct recorder *recorder, const char *line, size_t size)
     pthread_mutex_unlock(&recorder->lock);
 }
 
-/* Copies whole lines from `*position` on, or from the tail when that is later. 0: there are none.
- */
+/* Copies whole lines from `*position` on, or the tail if that is later. 0: there are none. */
 static size_t take_piece(struct recorder *recorder, uint64_t *position, char piece[PIECE_BYTES])
 {
     pthread_mutex_lock(&recorder->lock);

@@ -54,11 +54,17 @@ static int bind_one(const struct addrinfo *info)
     return fd;
 }
 
-static uint16_t port_of(int fd)
+static struct sockaddr_storage bound_to(int fd)
 {
     struct sockaddr_storage address = {0};
     socklen_t size = sizeof(address);
     getsockname(fd, (struct sockaddr *)&address, &size);
+    return address;
+}
+
+static uint16_t port_of(int fd)
+{
+    struct sockaddr_storage address = bound_to(fd);
     if (address.ss_family == AF_INET6)
         return ntohs(((struct sockaddr_in6 *)&address)->sin6_port);
     return ntohs(((struct sockaddr_in *)&address)->sin_port);
@@ -102,30 +108,23 @@ int net_listen(const char *option, const char *text, uint16_t *port_out, char *e
     return fd;
 }
 
-static void remember_address(struct listener *listener)
+/* A socket that listens: ours, or one that whoever started us has opened. */
+static void take_over(struct listener *listener, int fd)
 {
-    struct sockaddr_storage address = {0};
-    socklen_t size = sizeof(address);
-    getsockname(listener->fd, (struct sockaddr *)&address, &size);
+    struct sockaddr_storage address = bound_to(fd);
+    listener->fd = fd;
+    listener->port = port_of(fd);
     address_text(&address, listener->address);
 }
 
 static int open_one(struct listener *listener, const char *option, const char *text, char *error)
 {
-    int fd = net_listen(option, text, &listener->port, error);
+    uint16_t port;
+    int fd = net_listen(option, text, &port, error);
     if (fd < 0)
         return fd;
-    listener->fd = fd;
-    remember_address(listener);
+    take_over(listener, fd);
     return 0;
-}
-
-/* A socket that whoever started us has opened; taken over. */
-static void take_over(struct listener *listener, int fd)
-{
-    listener->fd = fd;
-    listener->port = port_of(fd);
-    remember_address(listener);
 }
 
 static bool is_given(const char *text)
