@@ -41,7 +41,7 @@ static uint64_t exchange_id(const struct exchange *exchange)
 }
 
 /* NULL without memory. */
-static nng_msg *message_of(struct bytes frame)
+static nng_msg *nng_message_of(struct bytes frame)
 {
     nng_msg *message;
     if (nng_msg_alloc(&message, frame.size) != 0)
@@ -183,7 +183,8 @@ static void on_received(struct exchange *exchange)
         leave(link);
     } else if (admission == REFUSE) {
         count_pipelined(link, pipe);
-        send_answer(exchange, message_of((struct bytes){link->refusal.data, link->refusal.size}));
+        send_answer(exchange,
+                    nng_message_of((struct bytes){link->refusal.data, link->refusal.size}));
     } else {
         if (!closing)
             count_pipelined(link, pipe);
@@ -232,7 +233,7 @@ static struct exchange *find_unanswered(struct link *link, uint64_t id)
 void link_answer(struct link *link, uint64_t id, struct bytes frame)
 {
     CHECK(frame.size <= link->frame_bytes_max);
-    nng_msg *message = message_of(frame);
+    nng_msg *message = nng_message_of(frame);
     pthread_mutex_lock(&link->lock);
     struct exchange *exchange = link->closing ? NULL : find_unanswered(link, id);
     bool arriving = exchange != NULL && exchange->state == EXCHANGE_ARRIVING;
