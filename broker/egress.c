@@ -85,29 +85,64 @@ static void perform_call(struct broker *broker, struct runner *runner, struct me
     message_destroy(message);
 }
 
-static void perform_push_all(struct broker *broker, struct runner *runner, struct turn *turn,
-                             struct push_all_message *push)
+/* Gives how many users take it. */
+static uint32_t push_to_all(struct broker *broker, struct runner *runner, struct push_run *run)
 {
     uint32_t cursor = 0;
+    uint32_t accepted = 0;
     actor_handle user;
-    struct push_run run;
-    MEMORY_MUST(push_begin(&run, push_all_name(push), push_all_payload(push), turn->wall_ms,
-                           turn->now_ms, registry_count(broker->registry)) == 0, "a push");
     while ((user = registry_next(broker->registry, &cursor)) != 0) {
         if (registry_actor(broker->registry, actor_slot(user))->behaviour != &user_behaviour)
             continue;
-        struct deliver_message *deliver = push_next(&run);
-        if (deliver == NULL)
+        struct bundle_message *message = push_next_bundle(run);
+        if (message == NULL)
             continue; /* not accepted, as with a full mailbox */
         if (memory_level() != MEMORY_FULL &&
-            scheduler_post(broker->scheduler, runner, user, &deliver->header,
+            scheduler_post(broker->scheduler, runner, user, &message->header,
                            broker->settings.mailbox_messages_max) == 0)
-            push->accepted++;
+            accepted++;
         else
-            message_destroy(&deliver->header);
+            message_destroy(&message->header);
     }
+    return accepted;
+}
+
+/* The PushAll that this effect is, or NULL. */
+static struct push_all_message *push_all_of(const struct effect *effect)
+{
+    return effect->kind == EFFECT_LINK && effect->detail == LINK_PUSH_ALL
+               ? (struct push_all_message *)effect->message
+               : NULL;
+}
+
+/* This PushAll and those that follow it at once, as one bundle; gives how many. */
+static uint32_t perform_push_all(struct broker *broker, struct runner *runner, struct turn *turn,
+                                 size_t first)
+{
+    struct push pushes[PUSH_BUNDLE_MAX];
+    struct push_all_message *messages[PUSH_BUNDLE_MAX];
+    uint32_t count = 0;
+    size_t bytes = 0;
+    struct push_run run;
+    for (size_t i = first; i < turn->count && count < PUSH_BUNDLE_MAX; i++) {
+        messages[count] = push_all_of(&turn->effects[i]);
+        if (messages[count] == NULL)
+            break;
+        pushes[count] = push_all_text(messages[count]);
+        bytes += pushes[count].payload.size;
+        if (count > 0 && bytes > PUSH_BUNDLE_BYTES_MAX)
+            break;
+        count++;
+    }
+    MEMORY_MUST(push_begin_bundle(&run, pushes, count, turn->wall_ms, turn->now_ms,
+                                  registry_count(broker->registry)) == 0, "a push");
+    uint32_t accepted = push_to_all(broker, runner, &run);
     push_end(&run);
-    post(broker, runner, turn->self, &push->header);
+    for (uint32_t i = 0; i < count; i++) {
+        messages[i]->accepted = accepted;
+        post(broker, runner, turn->self, &messages[i]->header);
+    }
+    return count;
 }
 
 /* What an instance asks of the directory of services. */
@@ -137,8 +172,7 @@ static void perform_link(struct broker *broker, struct runner *runner, struct tu
     case LINK_QUERY:
         queries_submit(broker->queries, (struct query_message *)effect->message);
         break;
-    case LINK_PUSH_ALL:
-        perform_push_all(broker, runner, turn, (struct push_all_message *)effect->message);
+    case LINK_PUSH_ALL: /* perform_push_all */
         break;
     }
 }
@@ -202,9 +236,14 @@ static void record_marks(struct turn *turn)
 void egress_perform(struct broker *broker, struct runner *runner, struct turn *turn)
 {
     /* An effect may append others (a refusal's result), and the array may move: copy each. */
-    for (size_t i = 0; i < turn->count; i++) {
+    for (size_t i = 0; i < turn->count;) {
         struct effect effect = turn->effects[i];
-        perform(broker, runner, turn, &effect);
+        if (push_all_of(&effect) != NULL) {
+            i += perform_push_all(broker, runner, turn, i);
+        } else {
+            perform(broker, runner, turn, &effect);
+            i++;
+        }
     }
     if (turn->mark_count > 0)
         record_marks(turn);

@@ -67,16 +67,22 @@ static void deliver_done(struct session *session, struct turn *turn,
     message_destroy(&message->header);
 }
 
+/* Whether a look at the frame itself is needed: everything else in it is less than that. */
+static bool may_be_too_large(uint32_t payload_bytes, const struct settings *settings)
+{
+    return payload_bytes + 128u > settings->frame_bytes_max;
+}
+
 /* As the largest frame that it can become: under the next seq, redelivered. */
 static bool is_too_large(const struct session *session, const struct deliver_message *message,
-                         uint32_t frame_bytes_max)
+                         const struct settings *settings)
 {
-    if (message->payload_size + 128u <= frame_bytes_max)
+    if (!may_be_too_large(message->payload_size, settings))
         return false;
     struct message_fields fields = {.seq = session->next_seq, .from = deliver_name(message),
                                     .payload = deliver_payload(message),
                                     .time_ms = message->time_ms, .redelivered = true};
-    return broker_frame_message_size(&fields) > frame_bytes_max;
+    return broker_frame_message_size(&fields) > settings->frame_bytes_max;
 }
 
 static uint16_t refusal(struct session *session, const struct deliver_message *message,
@@ -85,7 +91,7 @@ static uint16_t refusal(struct session *session, const struct deliver_message *m
     const struct settings *settings = turn->settings;
     if (session->status == SESSION_NONE)
         return USHER__V1__ERROR__CODE__NOT_ONLINE;
-    if (is_too_large(session, message, settings->frame_bytes_max)) {
+    if (is_too_large(session, message, settings)) {
         turn_count(turn, METRIC_errors_too_large, 1);
         return USHER__V1__ERROR__CODE__TOO_LARGE;
     }
@@ -137,6 +143,40 @@ void session_deliver(struct session *session, struct deliver_message *message, s
         session_keep(session, message);
     else
         deliver_done(session, turn, message);
+}
+
+/* Straight onto the connection: nobody keeps, follows or may refuse any of them. */
+static bool passes(const struct session *session, const struct push_bundle *bundle,
+                   const struct settings *settings)
+{
+    return session->status != SESSION_NONE && session->conn != 0 && !session->acks &&
+           !is_traced(session) && !may_be_too_large(bundle->payload_bytes_max, settings);
+}
+
+static void pass(struct session *session, const struct push_bundle *bundle, struct turn *turn)
+{
+    size_t offset = turn->out.size;
+    for (uint32_t i = 0; i < bundle->count; i++) {
+        struct bytes tail = {bundle->bodies[i].tail, bundle->bodies[i].tail_size};
+        MEMORY_MUST(broker_frame_message_of(&turn->out, session->next_seq++, tail, false) == 0,
+                    "a message");
+    }
+    turn_send(turn, session->conn, offset);
+    turn_count(turn, METRIC_messages_accepted, bundle->count);
+    turn_count(turn, METRIC_messages_delivered, bundle->count);
+}
+
+void session_deliver_bundle(struct session *session, struct bundle_message *message,
+                            struct turn *turn)
+{
+    const struct push_bundle *bundle = push_bundle_of(message);
+    if (passes(session, bundle, turn->settings)) {
+        pass(session, bundle, turn);
+    } else {
+        for (uint32_t i = 0; i < bundle->count; i++)
+            session_deliver(session, push_single(message, i), turn);
+    }
+    message_destroy(&message->header);
 }
 
 void session_keep(struct session *session, struct deliver_message *message)

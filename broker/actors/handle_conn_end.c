@@ -176,6 +176,9 @@ void user_bounce(struct message *message, struct turn *turn)
                        USHER__V1__ERROR__CODE__NOT_ONLINE);
         return;
     }
+    if (message->kind == MESSAGE_BUNDLE)
+        turn_count(turn, METRIC_messages_refused,
+                   push_bundle_of((struct bundle_message *)message)->count);
     if (message->kind == MESSAGE_USER_CALL) {
         turn_effect(turn, EFFECT_CALL, 0)->message = message; /* to another instance */
         return;

@@ -9,6 +9,7 @@
  *
  * One actor without a link, the *visitors*, answers the queries that are submitted with link 0. */
 
+#include "actors/push.h"
 #include "actors/turn.h"
 #include "backend.pb-c.h"
 
@@ -115,7 +116,6 @@ struct push_all_message {
     uint8_t bytes[]; /* service, payload */
 };
 
-struct bytes push_all_name(const struct push_all_message *push);
-struct bytes push_all_payload(const struct push_all_message *push);
+struct push push_all_text(const struct push_all_message *push);
 
 #endif

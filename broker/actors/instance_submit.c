@@ -302,9 +302,10 @@ static void push(struct instance *instance, struct submit *submit, uint32_t inde
     struct command_result *result = &submit->results[index];
     result->push = true;
     struct push_run run;
-    struct bytes payload = {push->payload.data, push->payload.len};
-    MEMORY_MUST(push_begin(&run, bytes_of_text(instance->service), payload, turn->wall_ms,
-                           turn->now_ms, (uint32_t)push->n_to) == 0, "a push");
+    struct push text = {bytes_of_text(instance->service),
+                        {push->payload.data, push->payload.len}};
+    MEMORY_MUST(push_begin(&run, text, turn->wall_ms, turn->now_ms, (uint32_t)push->n_to) == 0,
+                "a push");
     for (size_t i = 0; i < push->n_to; i++) {
         struct deliver_message *message;
         MEMORY_MUST((message = push_next(&run)) != NULL, "a push");
@@ -338,14 +339,10 @@ static void push_all(struct instance *instance, struct submit *submit, uint32_t 
     effect->message = &message->header;
 }
 
-struct bytes push_all_name(const struct push_all_message *push)
+struct push push_all_text(const struct push_all_message *push)
 {
-    return (struct bytes){push->bytes, push->name_size};
-}
-
-struct bytes push_all_payload(const struct push_all_message *push)
-{
-    return (struct bytes){push->bytes + push->name_size, push->payload_size};
+    return (struct push){{push->bytes, push->name_size},
+                         {push->bytes + push->name_size, push->payload_size}};
 }
 
 static void kick(struct submit *submit, uint32_t index, const Usher__V1__Kick *kick,

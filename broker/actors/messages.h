@@ -23,6 +23,7 @@ enum message_kind {
     MESSAGE_WRITABLE,
     /* to a user, from anybody */
     MESSAGE_DELIVER,
+    MESSAGE_BUNDLE,
     MESSAGE_CALL_RESULT,
     MESSAGE_KICK,
     /* to whoever asked: a user for a Send, an instance for a command */
@@ -119,6 +120,7 @@ struct deliver_message {
     bool from_service;
     bool redelivered;
     bool sent; /* to the present connection or an earlier one */
+    uint8_t push_index; /* which one of the bundle that it holds (push.h) */
     uint32_t stamp_us; /* when its frame was read; 0: not timed */
     uint64_t arrived_ms; /* monotonic */
     uint64_t time_ms;
@@ -126,7 +128,12 @@ struct deliver_message {
     uint64_t sender_epoch;
     uint64_t request;
     uint64_t epoch_wanted; /* 0: any */
-    uint8_t bytes[]; /* name, payload; nothing when they are in a push_body (push.h) */
+    uint8_t bytes[]; /* name, payload; nothing when they are in a push_bundle */
+};
+
+/* Several pushes for a user's inbox, in the push_bundle that it holds. Without sender or epoch. */
+struct bundle_message {
+    struct message header;
 };
 
 /* push.c: of a message that shares them. */

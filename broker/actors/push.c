@@ -13,24 +13,64 @@
  * number in front of it and copies; the messages come in blocks (runtime/message.h). Nothing of it
  * is written to once the first message has been given away.
  *
+ * What costs then is the message itself: made here, listed in a mailbox, fetched by another
+ * processor. A service that pushes to everybody several times in one breath (the tick of each
+ * region, say) pays for that once: its pushes are a bundle, and each receiver gets one message for
+ * all of them. Only a session that has to keep them makes messages of it again.
+ *
  * An inbox that keeps such a message keeps a copy of the small part alone: a block would stay for
  * its slowest receiver, the shared payload is no more than he would have to keep anyway. */
 
 enum { FIELD_TAG_BYTES = 1 };
 
-static struct push_body *body_create(const struct message_fields *fields)
+static struct message_fields fields_of(const struct push *push, uint64_t time_ms)
+{
+    CHECK(push->service.size <= UINT8_MAX && push->payload.size <= UINT32_MAX / 2);
+    return (struct message_fields){
+        .service = push->service, .payload = push->payload, .time_ms = time_ms};
+}
+
+static void encode(struct push_body *body, uint8_t *tail, const struct message_fields *fields)
 {
     size_t size = broker_frame_tail_size(fields);
-    struct push_body *body = shared_create(sizeof(*body) + size);
-    if (body == NULL)
-        return NULL;
     size_t time_bytes = fields->time_ms == 0 ? 0 : FIELD_TAG_BYTES + varint_size(fields->time_ms);
     size_t name_size = fields->service.size;
-    body->tail_size = (uint32_t)size;
-    body->name_at = name_size == 0 ? 0 : (uint32_t)(FIELD_TAG_BYTES + varint_size(name_size));
-    body->payload_at = (uint32_t)(size - time_bytes - fields->payload.size);
-    broker_frame_tail_write(body->tail, fields);
-    return body;
+    *body = (struct push_body){
+        .tail = tail,
+        .tail_size = (uint32_t)size,
+        .name_at = name_size == 0 ? 0 : (uint32_t)(FIELD_TAG_BYTES + varint_size(name_size)),
+        .payload_at = (uint32_t)(size - time_bytes - fields->payload.size),
+        .payload_size = (uint32_t)fields->payload.size,
+        .name_size = (uint8_t)name_size,
+    };
+    broker_frame_tail_write(tail, fields);
+}
+
+static struct push_bundle *bundle_create(const struct push *pushes, uint32_t count,
+                                         uint64_t time_ms, uint64_t arrived_ms)
+{
+    CHECK(count >= 1 && count <= PUSH_BUNDLE_MAX);
+    struct message_fields fields[PUSH_BUNDLE_MAX];
+    size_t size = sizeof(struct push_bundle) + count * sizeof(struct push_body);
+    size_t at = size;
+    for (uint32_t i = 0; i < count; i++) {
+        fields[i] = fields_of(&pushes[i], time_ms);
+        size += broker_frame_tail_size(&fields[i]);
+    }
+    struct push_bundle *bundle = shared_create(size);
+    if (bundle == NULL)
+        return NULL;
+    bundle->count = count;
+    bundle->payload_bytes_max = 0;
+    bundle->time_ms = time_ms;
+    bundle->arrived_ms = arrived_ms;
+    for (uint32_t i = 0; i < count; i++) {
+        encode(&bundle->bodies[i], (uint8_t *)bundle + at, &fields[i]);
+        at += bundle->bodies[i].tail_size;
+        if (bundle->bodies[i].payload_size > bundle->payload_bytes_max)
+            bundle->payload_bytes_max = bundle->bodies[i].payload_size;
+    }
+    return bundle;
 }
 
 struct bytes push_name(const struct deliver_message *message)
@@ -45,23 +85,29 @@ struct bytes push_payload(const struct deliver_message *message)
     return (struct bytes){body->tail + body->payload_at, message->payload_size};
 }
 
-int push_begin(struct push_run *run, struct bytes service, struct bytes payload,
-               uint64_t time_ms, uint64_t arrived_ms, uint32_t receivers)
+int push_begin_bundle(struct push_run *run, const struct push *pushes, uint32_t count,
+                      uint64_t time_ms, uint64_t arrived_ms, uint32_t receivers)
 {
-    CHECK(service.size <= UINT8_MAX && payload.size <= UINT32_MAX / 2);
-    struct message_fields fields = {.service = service, .payload = payload, .time_ms = time_ms};
+    *run = (struct push_run){.bundle = bundle_create(pushes, count, time_ms, arrived_ms),
+                             .left = receivers};
+    return run->bundle != NULL ? 0 : -ENOMEM;
+}
+
+int push_begin(struct push_run *run, struct push push, uint64_t time_ms, uint64_t arrived_ms,
+               uint32_t receivers)
+{
+    struct message_fields fields = fields_of(&push, time_ms);
     *run = (struct push_run){
-        .service = service,
-        .payload = payload,
-        .body = receivers != 1 ? body_create(&fields) : NULL,
+        .alone = push,
+        .bundle = receivers != 1 ? bundle_create(&push, 1, time_ms, arrived_ms) : NULL,
         .left = receivers,
         .model = {.from_service = true,
                   .time_ms = time_ms,
                   .arrived_ms = arrived_ms,
-                  .name_size = (uint8_t)service.size,
-                  .payload_size = (uint32_t)payload.size},
+                  .name_size = (uint8_t)fields.service.size,
+                  .payload_size = (uint32_t)fields.payload.size},
     };
-    return run->body != NULL || receivers == 1 ? 0 : -ENOMEM;
+    return run->bundle != NULL || receivers == 1 ? 0 : -ENOMEM;
 }
 
 /* Everything but the header. */
@@ -72,44 +118,67 @@ static void copy(struct deliver_message *to, const struct deliver_message *from)
 }
 
 /* The next of a block, or the first of a new one. */
-static struct deliver_message *next_of_many(struct push_run *run)
+static void *next_of_many(struct push_run *run, uint16_t kind, size_t size)
 {
-    struct deliver_message *message =
-        run->block != NULL ? message_block_next(run->block, MESSAGE_DELIVER) : NULL;
+    void *message = run->block != NULL ? message_block_next(run->block, kind) : NULL;
     if (message != NULL)
         return message;
     message_block_close(run->block);
     uint32_t count = run->left < MESSAGE_BLOCK_MAX ? run->left : MESSAGE_BLOCK_MAX;
     run->left -= count;
-    run->block =
-        message_block_create(count > 0 ? count : 1, sizeof(*message), &run->body->shared);
-    return run->block != NULL ? message_block_next(run->block, MESSAGE_DELIVER) : NULL;
+    run->block = message_block_create(count > 0 ? count : 1, size, &run->bundle->shared);
+    return run->block != NULL ? message_block_next(run->block, kind) : NULL;
 }
 
 struct deliver_message *push_next(struct push_run *run)
 {
     struct deliver_message *message =
-        run->body != NULL ? next_of_many(run) : deliver_create(run->service, run->payload);
+        run->bundle != NULL ? next_of_many(run, MESSAGE_DELIVER, sizeof(*message))
+                            : deliver_create(run->alone.service, run->alone.payload);
     if (message != NULL)
         copy(message, &run->model);
     return message;
 }
 
+struct bundle_message *push_next_bundle(struct push_run *run)
+{
+    return next_of_many(run, MESSAGE_BUNDLE, sizeof(struct bundle_message));
+}
+
 void push_end(struct push_run *run)
 {
     message_block_close(run->block);
-    if (run->body != NULL)
-        shared_release(&run->body->shared);
+    if (run->bundle != NULL)
+        shared_release(&run->bundle->shared);
+}
+
+/* Small: never NULL. */
+static struct deliver_message *holding(struct shared *shared)
+{
+    return message_create_holding(MESSAGE_DELIVER, sizeof(struct deliver_message), shared);
 }
 
 struct deliver_message *push_keep(struct deliver_message *message)
 {
     if (!message_is_of_block(&message->header))
         return message;
-    struct shared *shared = message_shared(&message->header);
-    struct deliver_message *own =
-        message_create_holding(MESSAGE_DELIVER, sizeof(*own), shared); /* small: never NULL */
+    struct deliver_message *own = holding(message_shared(&message->header));
     copy(own, message);
     message_destroy(&message->header);
     return own;
+}
+
+struct deliver_message *push_single(const struct bundle_message *message, uint32_t index)
+{
+    const struct push_bundle *bundle = push_bundle_of(message);
+    const struct push_body *body = &bundle->bodies[index];
+    struct deliver_message model = {.from_service = true,
+                                    .time_ms = bundle->time_ms,
+                                    .arrived_ms = bundle->arrived_ms,
+                                    .name_size = body->name_size,
+                                    .payload_size = body->payload_size,
+                                    .push_index = (uint8_t)index};
+    struct deliver_message *single = holding(message_shared(&message->header));
+    copy(single, &model);
+    return single;
 }

@@ -85,6 +85,10 @@ void session_forget_requests(struct session *session, struct turn *turn);
 /* A message for the user: takes it. */
 void session_deliver(struct session *session, struct deliver_message *message, struct turn *turn);
 
+/* Several pushes for the user: takes the message. */
+void session_deliver_bundle(struct session *session, struct bundle_message *message,
+                            struct turn *turn);
+
 /* Behind what the inbox holds; takes the message, which has its seq. */
 void session_keep(struct session *session, struct deliver_message *message);
 

@@ -17,6 +17,7 @@ static user_handler *const handlers[MESSAGE_KINDS] = {
     [MESSAGE_FRAMES] = handle_frames,       [MESSAGE_MORE_FRAMES] = handle_more_frames,
     [MESSAGE_CONN_END] = handle_conn_end,
     [MESSAGE_WRITABLE] = handle_writable,   [MESSAGE_DELIVER] = handle_deliver,
+    [MESSAGE_BUNDLE] = handle_bundle,
     [MESSAGE_CALL_RESULT] = handle_call_result, [MESSAGE_KICK] = handle_kick,
     [MESSAGE_RESULT] = handle_result,       [MESSAGE_TICK] = handle_tick,
     [MESSAGE_RESTORE] = handle_restore,     [MESSAGE_STOP] = handle_stop,
@@ -53,6 +54,11 @@ void handle_deliver(struct session *session, struct message *message, struct tur
         deliver_refuse(turn, deliver, RESULT_STALE_EPOCH);
     else
         session_deliver(session, deliver, turn);
+}
+
+void handle_bundle(struct session *session, struct message *message, struct turn *turn)
+{
+    session_deliver_bundle(session, (struct bundle_message *)message, turn);
 }
 
 static const char *explain(uint16_t code)

@@ -20,8 +20,8 @@ void user_bounce(struct message *message, struct turn *turn);
 typedef void user_handler(struct session *session, struct message *message, struct turn *turn);
 
 user_handler handle_attach, handle_resume, handle_frames, handle_more_frames, handle_conn_end,
-    handle_writable, handle_deliver, handle_call_result, handle_kick, handle_result, handle_tick,
-    handle_restore, handle_stop;
+    handle_writable, handle_deliver, handle_bundle, handle_call_result, handle_kick, handle_result,
+    handle_tick, handle_restore, handle_stop;
 
 struct client_frame;
 

@@ -401,6 +401,40 @@ def scene_push():
                 bob.expect("message", payload=b"%d" % number)
 
 
+def scene_pushes_to_all_in_one_breath():
+    """They travel together, and arrive one by one and in order: for who is there, for who
+    acknowledges, for who is away, and between what is pushed to one alone."""
+    def expect_all(client, first, payloads):
+        for seq, payload in enumerate(payloads, first):
+            client.expect("message", seq=seq, payload=payload, service="chat", redelivered=False)
+    with Broker() as broker, Client(broker) as alice, Client(broker) as bob, \
+            Backend(broker, service="chat") as backend:
+        alice.login("alice")
+        bob.login("bob", acks=True)
+        away = Client(broker)
+        welcome = away.login("carol")
+        away.close()
+        commands, to_all, to_alice = [], [], []
+        for number in range(60):
+            payload = (b"%d " % number).ljust(9000 if number in (20, 21, 22) else 10, b".")
+            alone = number in (0, 7, 8, 30, 59)
+            commands.append(push("alice", payload) if alone else
+                            backend_pb.Command(push_all=backend_pb.PushAll(payload=payload)))
+            to_alice.append(payload)
+            to_all += [] if alone else [payload]
+        for round_number in range(2):
+            for number, result in enumerate(backend.submit(*commands)):
+                check_equal((code_name(result), result.push.accepted),
+                            ("OK", 1 if commands[number].HasField("push") else 3), f"{number}")
+            expect_all(alice, 1 + round_number * len(to_alice), to_alice)
+            expect_all(bob, 1 + round_number * len(to_all), to_all)
+        with Client(broker) as carol:
+            carol.resume(welcome, 0, "carol")
+            expect_all(carol, 1, to_all + to_all)
+        numbers = backend.numbers("stats")
+        check_equal(numbers["messages_accepted"], 2 * (len(to_alice) + 2 * len(to_all)), "accepted")
+
+
 def scene_kick():
     with Broker() as broker, Client(broker) as alice:
         with Backend(broker, presence=True) as backend:
@@ -691,6 +725,7 @@ if __name__ == "__main__":
          scene_calls_per_user, scene_calls_of_all_users,
          scene_instance_dies, scene_instance_dies_while_it_waits,
          scene_instance_falls_silent, scene_instance_comes_back, scene_mail_is_repeated_until_done,
-         scene_two_instances, scene_drain, scene_push, scene_kick, scene_queries, scene_submit_once,
+         scene_two_instances, scene_drain, scene_push,
+         scene_pushes_to_all_in_one_breath, scene_kick, scene_queries, scene_submit_once,
          scene_stale_link, scene_newer_incarnation, scene_pipelined, scene_malformed_requests,
          scene_hostile_peers, scene_peers_that_die)

@@ -262,7 +262,7 @@ static void fill(struct world *world, struct order *order)
         return;
     if (instance && has_room(order) && one_in(world, 2))
         add_push(world, order);
-    if (instance && has_room(order) && one_in(world, 16))
+    for (unsigned odds = 16; instance && has_room(order) && one_in(world, odds); odds = 2)
         add_push_all(world, order);
     if (has_room(order) && one_in(world, 30))
         add_kick(world, order);

@@ -16,9 +16,8 @@ enum { TIME_MS = 1700000, ARRIVED_MS = 77, MANY = 2 * MESSAGE_BLOCK_MAX + 3 };
 static struct push_run begin(const char *service, const char *payload, uint32_t receivers)
 {
     struct push_run run;
-    assert_int_equal(push_begin(&run, bytes_of_text(service), bytes_of_text(payload), TIME_MS,
-                                ARRIVED_MS, receivers),
-                     0);
+    struct push push = {bytes_of_text(service), bytes_of_text(payload)};
+    assert_int_equal(push_begin(&run, push, TIME_MS, ARRIVED_MS, receivers), 0);
     return run;
 }
 
@@ -120,14 +119,49 @@ static void what_is_kept_leaves_the_block_and_shares_the_payload(void **state)
     assert_ptr_not_equal(kept, message);
     assert_ptr_equal(push_keep(kept), kept);
     assert_true(kept->seq == 5 && kept->request == 9 && kept->sent);
-    assert_ptr_equal(push_body_of(kept), run.body);
-    assert_int_equal(atomic_load(&run.body->shared.holders), 3); /* run, block, kept */
+    assert_ptr_equal(push_body_of(kept), &run.bundle->bodies[0]);
+    assert_int_equal(atomic_load(&run.bundle->shared.holders), 3); /* run, block, kept */
     push_end(&run);
     /* The block is gone, what it was made for is still there. */
-    assert_int_equal(atomic_load(&push_body_of(kept)->shared.holders), 1);
+    assert_int_equal(atomic_load(&message_shared(&kept->header)->holders), 1);
     assert_true(bytes_equal(deliver_payload(kept), bytes_of_text("sale")));
     check_tail(kept);
     message_destroy(&kept->header);
+}
+
+static void a_bundle_is_one_message_for_each(void **state)
+{
+    struct push pushes[PUSH_BUNDLE_MAX];
+    char payloads[PUSH_BUNDLE_MAX][2 * PUSH_BUNDLE_MAX];
+    static struct bundle_message *messages[MANY];
+    for (unsigned i = 0; i < PUSH_BUNDLE_MAX; i++) {
+        memset(payloads[i], 'a' + (int)i, sizeof(payloads[i]));
+        payloads[i][2 * i] = '\0'; /* the first is empty */
+        pushes[i] = (struct push){bytes_of_text(i % 2 ? "shop" : ""), bytes_of_text(payloads[i])};
+    }
+    struct push_run run;
+    assert_int_equal(push_begin_bundle(&run, pushes, PUSH_BUNDLE_MAX, TIME_MS, ARRIVED_MS, MANY),
+                     0);
+    for (unsigned i = 0; i < MANY; i++) {
+        messages[i] = push_next_bundle(&run);
+        assert_int_equal(messages[i]->header.kind, MESSAGE_BUNDLE);
+        assert_ptr_equal(push_bundle_of(messages[i]), push_bundle_of(messages[0]));
+    }
+    push_end(&run);
+    const struct push_bundle *bundle = push_bundle_of(messages[0]);
+    assert_int_equal(bundle->count, PUSH_BUNDLE_MAX);
+    assert_int_equal(bundle->payload_bytes_max, 2 * (PUSH_BUNDLE_MAX - 1));
+    struct deliver_message *singles[PUSH_BUNDLE_MAX];
+    for (unsigned i = 0; i < PUSH_BUNDLE_MAX; i++)
+        singles[i] = push_single(messages[MANY - 1], i);
+    for (unsigned i = 0; i < MANY; i++)
+        message_destroy(&messages[i]->header);
+    for (unsigned i = 0; i < PUSH_BUNDLE_MAX; i++) { /* they hold what they need */
+        check(singles[i], i % 2 ? "shop" : "", payloads[i]);
+        check_tail(singles[i]);
+        assert_ptr_equal(push_keep(singles[i]), singles[i]);
+        message_destroy(&singles[i]->header);
+    }
 }
 
 int main(void)
@@ -138,6 +172,7 @@ int main(void)
         cmocka_unit_test(more_may_come_than_were_expected),
         cmocka_unit_test(empty_and_long_ones_are_read_back),
         cmocka_unit_test(what_is_kept_leaves_the_block_and_shares_the_payload),
+        cmocka_unit_test(a_bundle_is_one_message_for_each),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

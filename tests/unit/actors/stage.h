@@ -474,9 +474,10 @@ static inline void tape_link(struct stage *stage, const struct effect *effect)
     } else {
         const struct push_all_message *push = (const struct push_all_message *)effect->message;
         stage->tokens[stage->token_count++ % 8] = push->token;
-        tape_put(stage, "push_all %.*s", (int)push->name_size,
-                 (const char *)push_all_name(push).data);
-        tape_bytes(stage, push_all_payload(push).data, push->payload_size);
+        struct push text = push_all_text(push);
+        tape_put(stage, "push_all %.*s", (int)text.service.size,
+                 (const char *)text.service.data);
+        tape_bytes(stage, text.payload.data, text.payload.size);
     }
     message_destroy(effect->message);
 }

@@ -351,9 +351,8 @@ static void a_push_to_many_reads_the_same(void **state)
     struct stage *stage = *state;
     struct push_run run;
     stage_login(stage, 10, true);
-    assert_int_equal(push_begin(&run, bytes_of_text("shop"), bytes_of_text("sale"),
-                                stage->wall_ms, stage->now_ms, 1000),
-                     0);
+    struct push push = {bytes_of_text("shop"), bytes_of_text("sale")};
+    assert_int_equal(push_begin(&run, push, stage->wall_ms, stage->now_ms, 1000), 0);
     stage_receive(stage, &push_next(&run)->header);
     EXPECT(stage, "10 message 1 service=shop 'sale'");
     stage_detach(stage);
@@ -370,6 +369,88 @@ static void a_push_to_many_reads_the_same(void **state)
     put_ack(stage, 2);
     stage_play(stage, 30);
     assert_null(stage->session.inbox);
+}
+
+static struct message *bundle_of(struct stage *stage, const char *first, const char *second)
+{
+    struct push pushes[] = {{bytes_of_text("shop"), bytes_of_text(first)},
+                            {bytes_of_text("shop"), bytes_of_text(second)}};
+    struct push_run run;
+    assert_int_equal(push_begin_bundle(&run, pushes, 2, stage->wall_ms, stage->now_ms, 1000), 0);
+    struct message *message = &push_next_bundle(&run)->header;
+    push_end(&run);
+    return message;
+}
+
+static void a_bundle_is_several_messages(void **state)
+{
+    struct stage *stage = *state;
+    stage_login(stage, 10, false);
+    stage_receive(stage, bundle_of(stage, "sale", "sold"));
+    EXPECT(stage, "10 message 1 service=shop 'sale'", "10 message 2 service=shop 'sold'");
+    stage_receive(stage, bundle_of(stage, "", "late"));
+    EXPECT(stage, "10 message 3 service=shop ''", "10 message 4 service=shop 'late'");
+    assert_null(stage->session.inbox);
+    COUNTED(stage, messages_accepted, 4);
+    COUNTED(stage, messages_delivered, 4);
+}
+
+/* With acks each stands in the inbox and is acknowledged by itself; so it is without a connection.
+ */
+static void what_a_bundle_brings_is_kept_one_by_one(void **state)
+{
+    struct stage *stage = *state;
+    stage_login(stage, 10, true);
+    stage_receive(stage, bundle_of(stage, "one", "two"));
+    EXPECT(stage, "10 message 1 service=shop 'one'", "10 message 2 service=shop 'two'");
+    put_ack(stage, 1);
+    stage_play(stage, 10);
+    EXPECT(stage, "10 consumed");
+    assert_int_equal(stage->session.inbox->count, 1);
+    stage_detach(stage);
+    stage_receive(stage, bundle_of(stage, "three", "four"));
+    EXPECT_NOTHING(stage);
+    assert_int_equal(stage->session.inbox->count, 3);
+    assert_int_equal(stage->session.inbox->bytes, strlen("shoptwo" "shopthree" "shopfour"));
+    stage_resume(stage, 30, 2);
+    EXPECT(stage, "store RESUME RESUMED UNKNOWN epoch=1");
+    stage_commit(stage, 0);
+    EXPECT(stage, "30 welcomed", "30 welcome #1 epoch=1 COMPLETE next=3",
+           "30 message 3 service=shop 'three'", "30 message 4 service=shop 'four'");
+}
+
+static void a_full_inbox_takes_the_beginning_of_a_bundle(void **state)
+{
+    struct stage *stage = *state;
+    stage->settings.inbox_messages_max = 3;
+    stage_login(stage, 10, true);
+    stage_receive(stage, bundle_of(stage, "one", "two"));
+    EXPECT(stage, "10 message 1 service=shop 'one'", "10 message 2 service=shop 'two'");
+    stage_receive(stage, bundle_of(stage, "three", "four"));
+    EXPECT(stage, "10 message 3 service=shop 'three'");
+    COUNTED(stage, messages_accepted, 3);
+    COUNTED(stage, messages_refused, 1);
+    COUNTED(stage, inbox_full, 1);
+}
+
+static void each_of_a_bundle_fits_a_frame_or_is_refused(void **state)
+{
+    struct stage *stage = *state;
+    char large[4096];
+    stage_login(stage, 10, false);
+    memset(large, 'x', sizeof(large));
+    large[stage->settings.frame_bytes_max] = '\0';
+    stage_receive(stage, bundle_of(stage, large, "small"));
+    EXPECT(stage, "10 message 1 service=shop 'small'");
+    COUNTED(stage, errors_too_large, 1);
+    COUNTED(stage, messages_refused, 1);
+}
+
+static void a_bundle_for_somebody_gone_is_refused(void **state)
+{
+    struct stage *stage = *state;
+    user_bounce(bundle_of(stage, "one", "two"), &stage->turn);
+    COUNTED(stage, messages_refused, 2);
 }
 
 /* Accepted was the final answer. When the message is given up later, nobody may be told again: the
@@ -412,6 +493,11 @@ int main(void)
         stage_test(a_push_is_for_one_epoch_or_any),
         stage_test(a_push_names_its_service),
         stage_test(a_push_to_many_reads_the_same),
+        stage_test(a_bundle_is_several_messages),
+        stage_test(what_a_bundle_brings_is_kept_one_by_one),
+        stage_test(a_full_inbox_takes_the_beginning_of_a_bundle),
+        stage_test(each_of_a_bundle_fits_a_frame_or_is_refused),
+        stage_test(a_bundle_for_somebody_gone_is_refused),
         stage_test(an_accepted_message_is_answered_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
