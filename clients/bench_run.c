@@ -438,6 +438,8 @@ static const char *verdict(struct run *run)
 
     if (run->error[0] != '\0')
         return run->error;
+    if (check_lost(check) > 0 && run->options->scenario == BENCH_FORWARD && !run->options->confirm)
+        return "messages were lost, or refused by a limit of the broker; --confirm tells which";
     if (check_lost(check) > 0)
         return "messages were lost";
     if (check->disordered > 0 || run->seen.events_disordered > 0 || run->seen.calls.disordered > 0)

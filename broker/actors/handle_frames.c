@@ -54,8 +54,9 @@ static bool refuse_flood(struct session *session, const struct client_frame *fra
                          struct turn *turn)
 {
     uint32_t per_second = turn->settings->requests_per_second;
-    /* How many of these come is up to those who send to him. */
-    if (frame->body == CLIENT_ACK && frame->ack.seq > session->acked_seq)
+    /* How many of these come is up to those who send to him; a Logout is the last that comes. */
+    if ((frame->body == CLIENT_ACK && frame->ack.seq > session->acked_seq) ||
+        frame->body == CLIENT_LOGOUT)
         return false;
     uint32_t wait_ms = rate_take(&session->rate, per_second, turn->now_ms);
     if (wait_ms == 0)

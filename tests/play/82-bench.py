@@ -295,6 +295,17 @@ def scene_it_finds_what_is_lost():
         check_equal((result["lost"], result["disordered"]), (1, 0), "lost, disordered")
 
 
+def scene_what_a_limit_refuses_is_not_called_lost():
+    """Without an answer to each message the two look alike, and usher-bench says so."""
+    with Broker({"limits.requests_per_second_per_source": 100}) as broker:
+        told = bench("forward", "-u", "4", "--patience", PATIENCE, "--confirm", broker=broker)
+        check_equal(told["lost"], 0, "lost")
+        check(told["refused"] > 0, f"nothing was refused: {told}")
+        asked = bench("forward", "-u", "4", "--patience", PATIENCE, broker=broker, expect=FAILED)
+        check(asked["lost"] > 0, f"nothing is missing: {asked}")
+        check("--confirm" in bench.errors, f"it does not say what it may be: {bench.errors}")
+
+
 def scene_trouble():
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
@@ -374,5 +385,6 @@ def scene_table():
 if __name__ == "__main__":
     play(scene_forward, scene_open_loop, scene_a_stall_is_not_hidden, scene_call, scene_push,
          scene_presence, scene_login, scene_logins_that_are_put_off, scene_idle, scene_herd,
-         scene_it_finds_what_is_wrong, scene_it_finds_what_is_lost, scene_trouble,
+         scene_it_finds_what_is_wrong, scene_it_finds_what_is_lost,
+         scene_what_a_limit_refuses_is_not_called_lost, scene_trouble,
          scene_it_is_stopped, scene_it_is_stopped_before_it_begins, scene_usage, scene_table)

@@ -323,6 +323,21 @@ static void acks_of_new_messages_are_free(void **state)
     COUNTED(stage, requests_limited, 1);
 }
 
+static void who_is_over_his_limit_may_leave(void **state)
+{
+    struct stage *stage = *state;
+    stage->settings.requests_per_second = 1;
+    stage_login(stage, 10, true);
+    put_ping(stage, 1, 1);
+    put_logout(stage, 2);
+    stage_play(stage, 10);
+    EXPECT(stage, "10 pong #1 stamp=1", "10 consumed",
+           "store END OFFLINE LOGOUT epoch=1 removed");
+    stage_commit(stage, 0);
+    COUNTED(stage, requests_limited, 0);
+    COUNTED(stage, logouts, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -344,6 +359,7 @@ int main(void)
         stage_test(frames_behind_a_logout_wait_and_go_with_the_session),
         stage_test(frames_behind_a_logout_that_failed_go_on),
         stage_test(a_flood_is_refused_and_then_ended),
+        stage_test(who_is_over_his_limit_may_leave),
         stage_test(acks_of_new_messages_are_free),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
