@@ -240,8 +240,8 @@ def journal_lines(log_format, right=True):
     name = f"{status.st_dev}:{status.st_ino + (0 if right else 1)}"
     with tempfile.TemporaryDirectory() as folder:
         process = subprocess.Popen(
-            [program("usherd"), "--set", "listen.tcp=127.0.0.1:0", "--set",
-             f"store.path={folder}/store", "--set", f"log.format={log_format}"],
+            [program("usherd"), "--set", "listen.tcp=127.0.0.1:0", "--set", "admin.listen=",
+             "--set", f"store.path={folder}/store", "--set", f"log.format={log_format}"],
             stderr=writer, env={**os.environ, "JOURNAL_STREAM": name})
         os.close(writer)
         lines = []
