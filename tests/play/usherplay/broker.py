@@ -22,6 +22,7 @@ STOP_SECONDS = 15
 TAIL_LINES = 40
 
 _living = set()
+_ports = []
 
 
 def _end_all():
@@ -33,9 +34,14 @@ atexit.register(_end_all)
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that stays ours until this process ends: who only asks the kernel for one gives it to
+    whoever connects or listens next. It is bound, not listened at, and shared with those who reuse
+    addresses, as usherd and nng do."""
+    holder = socket.socket()
+    holder.bind(("127.0.0.1", 0))
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # not before: else two may get one
+    _ports.append(holder)
+    return holder.getsockname()[1]
 
 
 def program(name):
