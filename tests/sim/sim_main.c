@@ -38,7 +38,7 @@ static const struct bug_row bugs[] = {
     {"lost-write", BUG_LOST_WRITE, "SEQ P5 CLOSE", "some output is dropped"},
     {"frozen-timers", BUG_FROZEN_TIMERS, "P8 P5", "nobody is woken by time"},
     {"added-event", BUG_ADDED_EVENT, "B2 P10", "somebody else writes into the stream"},
-    {"lost-answer", BUG_LOST_ANSWER, "LIVE", "some answers to backends never arrive"},
+    {"lost-answer", BUG_LOST_ANSWER, "LIVE FEED", "some answers to backends never arrive"},
 };
 
 struct arguments {
