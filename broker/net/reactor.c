@@ -19,7 +19,7 @@
  * other. */
 
 /* A handle is larger than any tag. */
-enum { EVENTS_MAX = 512, WAKE_TAG = LISTENERS, BUSY_POLL_MS = 5 };
+enum { EVENTS_MAX = 128, WAKE_TAG = LISTENERS, BUSY_POLL_MS = 5 };
 
 void reactor_wake(struct reactor *reactor)
 {
