@@ -190,7 +190,8 @@ static void perform_link(struct broker *broker, struct runner *runner, struct tu
     case LINK_QUERY:
         queries_submit(broker->queries, (struct query_message *)effect->message);
         break;
-    case LINK_PUSH_ALL: /* perform_push_all */
+    case LINK_PUSH_ALL:
+        CHECK(false); /* egress_perform takes them by the bundle */
         break;
     }
 }

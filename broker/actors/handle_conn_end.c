@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "actors/instance.h"
+#include "actors/push.h"
 #include "actors/user.h"
 #include "base/check.h"
 #include "backend.pb-c.h"
@@ -176,9 +177,6 @@ void user_bounce(struct message *message, struct turn *turn)
                        USHER__V1__ERROR__CODE__NOT_ONLINE);
         return;
     }
-    if (message->kind == MESSAGE_BUNDLE)
-        turn_count(turn, METRIC_messages_refused,
-                   push_bundle_of((struct bundle_message *)message)->count);
     if (message->kind == MESSAGE_USER_CALL) {
         turn_effect(turn, EFFECT_CALL, 0)->message = message; /* to another instance */
         return;
@@ -187,6 +185,9 @@ void user_bounce(struct message *message, struct turn *turn)
         instance_refuse(turn, ((struct link_request_message *)message)->exchange,
                         USHER__V1__REFUSED__CODE__STALE_LINK,
                         "this link is not known; say Hello again");
+    } else if (message->kind == MESSAGE_BUNDLE) { /* whoever pushed waits for no answer */
+        turn_count(turn, METRIC_messages_refused,
+                   push_bundle_of((struct bundle_message *)message)->count);
     } else if (message->kind == MESSAGE_KICK) {
         struct kick_message *kick = (struct kick_message *)message;
         turn_result(turn, kick->by, kick->request, 0, 0, USHER__V1__ERROR__CODE__NOT_ONLINE);

@@ -54,7 +54,8 @@ static bool refuse_flood(struct session *session, const struct client_frame *fra
                          struct turn *turn)
 {
     uint32_t per_second = turn->settings->requests_per_second;
-    /* How many of these come is up to those who send to him; a Logout is the last that comes. */
+    /* How many of these come is up to those who send to him. Behind a Logout no frame is looked at
+     * until that is stored or has failed. */
     if ((frame->body == CLIENT_ACK && frame->ack.seq > session->acked_seq) ||
         frame->body == CLIENT_LOGOUT)
         return false;

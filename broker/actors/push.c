@@ -73,6 +73,19 @@ static struct push_bundle *bundle_create(const struct push *pushes, uint32_t cou
     return bundle;
 }
 
+/* What a message of one of them says beside the payload. */
+static struct deliver_message model_of(size_t name_size, size_t payload_size, uint64_t time_ms,
+                                       uint64_t arrived_ms)
+{
+    return (struct deliver_message){
+        .from_service = true,
+        .time_ms = time_ms,
+        .arrived_ms = arrived_ms,
+        .name_size = (uint8_t)name_size,
+        .payload_size = (uint32_t)payload_size,
+    };
+}
+
 struct bytes push_name(const struct deliver_message *message)
 {
     const struct push_body *body = push_body_of(message);
@@ -96,16 +109,12 @@ int push_begin_bundle(struct push_run *run, const struct push *pushes, uint32_t 
 int push_begin(struct push_run *run, struct push push, uint64_t time_ms, uint64_t arrived_ms,
                uint32_t receivers)
 {
-    struct message_fields fields = fields_of(&push, time_ms);
+    struct message_fields fields = fields_of(&push, time_ms); /* which checks the sizes */
     *run = (struct push_run){
         .alone = push,
         .bundle = receivers != 1 ? bundle_create(&push, 1, time_ms, arrived_ms) : NULL,
         .left = receivers,
-        .model = {.from_service = true,
-                  .time_ms = time_ms,
-                  .arrived_ms = arrived_ms,
-                  .name_size = (uint8_t)fields.service.size,
-                  .payload_size = (uint32_t)fields.payload.size},
+        .model = model_of(fields.service.size, fields.payload.size, time_ms, arrived_ms),
     };
     return run->bundle != NULL || receivers == 1 ? 0 : -ENOMEM;
 }
@@ -172,13 +181,10 @@ struct deliver_message *push_single(const struct bundle_message *message, uint32
 {
     const struct push_bundle *bundle = push_bundle_of(message);
     const struct push_body *body = &bundle->bodies[index];
-    struct deliver_message model = {.from_service = true,
-                                    .time_ms = bundle->time_ms,
-                                    .arrived_ms = bundle->arrived_ms,
-                                    .name_size = body->name_size,
-                                    .payload_size = body->payload_size,
-                                    .push_index = (uint8_t)index};
+    struct deliver_message model =
+        model_of(body->name_size, body->payload_size, bundle->time_ms, bundle->arrived_ms);
     struct deliver_message *single = holding(message_shared(&message->header));
     copy(single, &model);
+    single->push_index = (uint8_t)index;
     return single;
 }

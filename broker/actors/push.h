@@ -75,7 +75,7 @@ void push_end(struct push_run *run);
  * keep. */
 struct deliver_message *push_keep(struct deliver_message *message);
 
-/* One push of a bundle as a message of its own, which holds the bundle. */
+/* One push of a bundle as a message of the caller's own, which holds the bundle. Never NULL. */
 struct deliver_message *push_single(const struct bundle_message *message, uint32_t index);
 
 #endif
