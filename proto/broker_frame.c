@@ -12,7 +12,8 @@
  * room is taken once, then the bytes are put, and only then does the buffer grow. So a failure
  * leaves nothing half-written.
  *
- * Message is what the broker sends most, and is written out by hand. The other bodies are a list
+ * Message is what the broker sends most, and is written out by hand; room is taken for the most
+ * that its head may need, which is cheaper than to measure it. The other bodies are a list
  * of fields that one loop measures and another one writes. No field number needs more than one
  * byte of tag. Numbers are those of client.proto. */
 
@@ -112,15 +113,47 @@ size_t broker_frame_message_size(const struct message_fields *m)
     return varint_size(envelope_bytes) + envelope_bytes;
 }
 
+/* A Message's envelope and seq, at most. */
+enum {
+    MESSAGE_HEAD_BYTES_MAX = VARINT_BYTES_MAX + 1 + VARINT_BYTES_MAX + 1 + VARINT_BYTES_MAX,
+    REDELIVERED_BYTES = 2,
+    ONE_BYTE_MAX = 0x7f, /* of a varint */
+};
+
+/* Most are short, and then no length needs to be measured. */
+static uint8_t *message_head_put(uint8_t *at, uint64_t seq, size_t body_bytes)
+{
+    size_t envelope_bytes = 2 + body_bytes;
+    if (envelope_bytes <= ONE_BYTE_MAX) {
+        *at++ = (uint8_t)envelope_bytes;
+        at = tag_put(at, MESSAGE_NUMBER, WIRE_RUN);
+        *at++ = (uint8_t)body_bytes;
+    } else {
+        at = envelope_put(at, envelope_size(0, body_bytes), 0, MESSAGE_NUMBER, body_bytes);
+    }
+    return number_put(at, 1, seq);
+}
+
+static uint8_t *message_of_put(uint8_t *at, uint64_t seq, struct bytes tail, bool redelivered)
+{
+    at = message_head_put(at, seq, number_size(seq) + tail.size + number_size(redelivered));
+    if (tail.size > 0)
+        memcpy(at, tail.data, tail.size);
+    return number_put(at + tail.size, 6, redelivered);
+}
+
+static size_t message_of_bytes_max(struct bytes tail)
+{
+    return MESSAGE_HEAD_BYTES_MAX + tail.size + REDELIVERED_BYTES;
+}
+
 int broker_frame_message(struct buffer *out, const struct message_fields *m)
 {
     size_t body_bytes = message_body_size(m);
-    size_t envelope_bytes = envelope_size(0, body_bytes);
-    uint8_t *start = buffer_reserve(out, varint_size(envelope_bytes) + envelope_bytes);
+    uint8_t *start = buffer_reserve(out, MESSAGE_HEAD_BYTES_MAX + body_bytes);
     if (start == NULL)
         return -ENOMEM;
-    uint8_t *at = envelope_put(start, envelope_bytes, 0, MESSAGE_NUMBER, body_bytes);
-    at = number_put(at, 1, m->seq);
+    uint8_t *at = message_head_put(start, m->seq, body_bytes);
     at = tail_put(at, m);
     at = number_put(at, 6, m->redelivered);
     out->size += (size_t)(at - start);
@@ -129,16 +162,25 @@ int broker_frame_message(struct buffer *out, const struct message_fields *m)
 
 int broker_frame_message_of(struct buffer *out, uint64_t seq, struct bytes tail, bool redelivered)
 {
-    size_t body_bytes = number_size(seq) + tail.size + number_size(redelivered);
-    size_t envelope_bytes = envelope_size(0, body_bytes);
-    uint8_t *start = buffer_reserve(out, varint_size(envelope_bytes) + envelope_bytes);
+    uint8_t *start = buffer_reserve(out, message_of_bytes_max(tail));
     if (start == NULL)
         return -ENOMEM;
-    uint8_t *at = envelope_put(start, envelope_bytes, 0, MESSAGE_NUMBER, body_bytes);
-    at = number_put(at, 1, seq);
-    if (tail.size > 0)
-        memcpy(at, tail.data, tail.size);
-    at = number_put(at + tail.size, 6, redelivered);
+    out->size += (size_t)(message_of_put(start, seq, tail, redelivered) - start);
+    return 0;
+}
+
+int broker_frame_messages_of(struct buffer *out, uint64_t first_seq, const struct bytes *tails,
+                             size_t count)
+{
+    size_t bytes_max = 0;
+    for (size_t i = 0; i < count; i++)
+        bytes_max += message_of_bytes_max(tails[i]);
+    uint8_t *start = buffer_reserve(out, bytes_max);
+    if (start == NULL)
+        return -ENOMEM;
+    uint8_t *at = start;
+    for (size_t i = 0; i < count; i++)
+        at = message_of_put(at, first_seq + i, tails[i], false);
     out->size += (size_t)(at - start);
     return 0;
 }

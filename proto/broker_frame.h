@@ -32,6 +32,10 @@ size_t broker_frame_tail_size(const struct message_fields *m);
 void broker_frame_tail_write(uint8_t *to, const struct message_fields *m);
 int broker_frame_message_of(struct buffer *out, uint64_t seq, struct bytes tail, bool redelivered);
 
+/* Several that follow each other, none redelivered: `first_seq` and on. All or none. */
+int broker_frame_messages_of(struct buffer *out, uint64_t first_seq, const struct bytes *tails,
+                             size_t count);
+
 struct welcome_fields {
     uint64_t epoch;
     struct bytes secret;

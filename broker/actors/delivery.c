@@ -156,11 +156,12 @@ static bool passes(const struct session *session, const struct push_bundle *bund
 static void pass(struct session *session, const struct push_bundle *bundle, struct turn *turn)
 {
     size_t offset = turn->out.size;
-    for (uint32_t i = 0; i < bundle->count; i++) {
-        struct bytes tail = {bundle->bodies[i].tail, bundle->bodies[i].tail_size};
-        MEMORY_MUST(broker_frame_message_of(&turn->out, session->next_seq++, tail, false) == 0,
-                    "a message");
-    }
+    struct bytes tails[PUSH_BUNDLE_MAX];
+    for (uint32_t i = 0; i < bundle->count; i++)
+        tails[i] = (struct bytes){bundle->bodies[i].tail, bundle->bodies[i].tail_size};
+    MEMORY_MUST(broker_frame_messages_of(&turn->out, session->next_seq, tails, bundle->count) == 0,
+                "messages");
+    session->next_seq += bundle->count;
     turn_send(turn, session->conn, offset);
     turn_count(turn, METRIC_messages_accepted, bundle->count);
     turn_count(turn, METRIC_messages_delivered, bundle->count);

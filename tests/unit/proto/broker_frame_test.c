@@ -63,6 +63,33 @@ static void check_message_of_tail(const struct buffer *whole, const struct messa
     buffer_fini(&out);
 }
 
+/* Several at once are the same as one after the other. */
+static void test_messages_of(void **state)
+{
+    static uint8_t tail[400];
+    struct bytes tails[16];
+    memset(tail, 0xa5, sizeof(tail));
+    for (size_t count = 0; count <= 16; count++) {
+        for (size_t number = 0; number < NUMBERS; number++) {
+            struct buffer alone = {0}, together = {0};
+            assert_int_equal(buffer_append(&together, "before", 6), 0);
+            for (size_t i = 0; i < count; i++) {
+                tails[i] = (struct bytes){tail, i * 25}; /* some below 128 bytes, some above */
+                assert_int_equal(
+                    broker_frame_message_of(&alone, numbers[number] + i, tails[i], false), 0);
+            }
+            assert_int_equal(broker_frame_messages_of(&together, numbers[number], tails, count),
+                             0);
+            assert_int_equal(together.size, 6 + alone.size);
+            assert_memory_equal(together.data, "before", 6);
+            if (alone.size > 0)
+                assert_memory_equal(together.data + 6, alone.data, alone.size);
+            buffer_fini(&alone);
+            buffer_fini(&together);
+        }
+    }
+}
+
 static void check_message(struct buffer *out, const struct message_fields *fields)
 {
     assert_int_equal(broker_frame_message(out, fields), 0);
@@ -250,7 +277,8 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_message),   cmocka_unit_test(test_message_empty),
+        cmocka_unit_test(test_message),   cmocka_unit_test(test_messages_of),
+        cmocka_unit_test(test_message_empty),
         cmocka_unit_test(test_welcome),   cmocka_unit_test(test_done_and_pong),
         cmocka_unit_test(test_reply),     cmocka_unit_test(test_error),
         cmocka_unit_test(test_close),     cmocka_unit_test(test_appends),
