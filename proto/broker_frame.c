@@ -113,8 +113,8 @@ size_t broker_frame_message_size(const struct message_fields *m)
     return varint_size(envelope_bytes) + envelope_bytes;
 }
 
-/* A Message's envelope and seq, at most. */
 enum {
+    /* a Message's envelope and seq */
     MESSAGE_HEAD_BYTES_MAX = VARINT_BYTES_MAX + 1 + VARINT_BYTES_MAX + 1 + VARINT_BYTES_MAX,
     REDELIVERED_BYTES = 2,
     ONE_BYTE_MAX = 0x7f, /* of a varint */
@@ -142,11 +142,6 @@ static uint8_t *message_of_put(uint8_t *at, uint64_t seq, struct bytes tail, boo
     return number_put(at + tail.size, 6, redelivered);
 }
 
-static size_t message_of_bytes_max(struct bytes tail)
-{
-    return MESSAGE_HEAD_BYTES_MAX + tail.size + REDELIVERED_BYTES;
-}
-
 int broker_frame_message(struct buffer *out, const struct message_fields *m)
 {
     size_t body_bytes = message_body_size(m);
@@ -160,27 +155,18 @@ int broker_frame_message(struct buffer *out, const struct message_fields *m)
     return 0;
 }
 
-int broker_frame_message_of(struct buffer *out, uint64_t seq, struct bytes tail, bool redelivered)
-{
-    uint8_t *start = buffer_reserve(out, message_of_bytes_max(tail));
-    if (start == NULL)
-        return -ENOMEM;
-    out->size += (size_t)(message_of_put(start, seq, tail, redelivered) - start);
-    return 0;
-}
-
 int broker_frame_messages_of(struct buffer *out, uint64_t first_seq, const struct bytes *tails,
-                             size_t count)
+                             size_t count, bool redelivered)
 {
     size_t bytes_max = 0;
     for (size_t i = 0; i < count; i++)
-        bytes_max += message_of_bytes_max(tails[i]);
+        bytes_max += MESSAGE_HEAD_BYTES_MAX + tails[i].size + REDELIVERED_BYTES;
     uint8_t *start = buffer_reserve(out, bytes_max);
     if (start == NULL)
         return -ENOMEM;
     uint8_t *at = start;
     for (size_t i = 0; i < count; i++)
-        at = message_of_put(at, first_seq + i, tails[i], false);
+        at = message_of_put(at, first_seq + i, tails[i], redelivered);
     out->size += (size_t)(at - start);
     return 0;
 }

@@ -27,14 +27,12 @@ size_t broker_frame_message_size(const struct message_fields *m);
 int broker_frame_message(struct buffer *out, const struct message_fields *m);
 
 /* The same in two steps, for a message that many get: its tail, which is every field but seq and
- * redelivered, is written once (`to` has room for its size), and then becomes each one's frame. */
+ * redelivered, is written once (`to` has room for its size), and then becomes each one's frame. Of
+ * several that follow each other, `first_seq` is the first one's; all are written or none. */
 size_t broker_frame_tail_size(const struct message_fields *m);
 void broker_frame_tail_write(uint8_t *to, const struct message_fields *m);
-int broker_frame_message_of(struct buffer *out, uint64_t seq, struct bytes tail, bool redelivered);
-
-/* Several that follow each other, none redelivered: `first_seq` and on. All or none. */
 int broker_frame_messages_of(struct buffer *out, uint64_t first_seq, const struct bytes *tails,
-                             size_t count);
+                             size_t count, bool redelivered);
 
 struct welcome_fields {
     uint64_t epoch;

@@ -20,8 +20,8 @@ static size_t append_frame(struct turn *turn, const struct deliver_message *mess
     const struct push_body *body = push_body_of(message);
     if (body != NULL) {
         struct bytes tail = {body->tail, body->tail_size};
-        MEMORY_MUST(broker_frame_message_of(&turn->out, message->seq, tail,
-                                            message->redelivered) == 0, "a message");
+        MEMORY_MUST(broker_frame_messages_of(&turn->out, message->seq, &tail, 1,
+                                             message->redelivered) == 0, "a message");
         return offset;
     }
     struct message_fields fields = {
@@ -159,8 +159,8 @@ static void pass(struct session *session, const struct push_bundle *bundle, stru
     struct bytes tails[PUSH_BUNDLE_MAX];
     for (uint32_t i = 0; i < bundle->count; i++)
         tails[i] = (struct bytes){bundle->bodies[i].tail, bundle->bodies[i].tail_size};
-    MEMORY_MUST(broker_frame_messages_of(&turn->out, session->next_seq, tails, bundle->count) == 0,
-                "messages");
+    MEMORY_MUST(broker_frame_messages_of(&turn->out, session->next_seq, tails, bundle->count,
+                                         false) == 0, "messages");
     session->next_seq += bundle->count;
     turn_send(turn, session->conn, offset);
     turn_count(turn, METRIC_messages_accepted, bundle->count);

@@ -55,8 +55,8 @@ static void check_message_of_tail(const struct buffer *whole, const struct messa
     memset(tail, 0xee, sizeof(tail));
     broker_frame_tail_write(tail, fields);
     assert_int_equal(tail[size], 0xee);
-    assert_int_equal(broker_frame_message_of(&out, fields->seq, (struct bytes){tail, size},
-                                             fields->redelivered),
+    assert_int_equal(broker_frame_messages_of(&out, fields->seq, &(struct bytes){tail, size}, 1,
+                                              fields->redelivered),
                      0);
     assert_int_equal(out.size, whole->size);
     assert_memory_equal(out.data, whole->data, whole->size);
@@ -76,10 +76,10 @@ static void test_messages_of(void **state)
             for (size_t i = 0; i < count; i++) {
                 tails[i] = (struct bytes){tail, i * 25}; /* some below 128 bytes, some above */
                 assert_int_equal(
-                    broker_frame_message_of(&alone, numbers[number] + i, tails[i], false), 0);
+                    broker_frame_messages_of(&alone, numbers[number] + i, &tails[i], 1, false), 0);
             }
-            assert_int_equal(broker_frame_messages_of(&together, numbers[number], tails, count),
-                             0);
+            assert_int_equal(
+                broker_frame_messages_of(&together, numbers[number], tails, count, false), 0);
             assert_int_equal(together.size, 6 + alone.size);
             assert_memory_equal(together.data, "before", 6);
             if (alone.size > 0)
@@ -269,6 +269,8 @@ static void test_no_memory(void **state)
     struct bytes huge = {out.data, SIZE_MAX / 2};
     struct message_fields fields = {.seq = 1, .payload = huge};
     assert_true(broker_frame_message(&out, &fields) < 0);
+    struct bytes tails[] = {{out.data, 1}, huge};
+    assert_true(broker_frame_messages_of(&out, 1, tails, 2, false) < 0);
     assert_true(broker_frame_reply(&out, 1, 0, huge) < 0);
     assert_memory_equal(&out, &before, sizeof(out));
     buffer_fini(&out);
