@@ -195,7 +195,7 @@ static void free_actors(struct broker *broker)
     struct turn *turn = &committer_thread(broker)->turn;
     uint32_t cursor = 0;
     actor_handle handle;
-    while ((handle = registry_next(broker->registry, &cursor)) != 0) {
+    while ((handle = registry_next(broker->registry, &cursor, NULL)) != 0) {
         struct actor *actor = registry_actor(broker->registry, actor_slot(handle));
         free_letters(actor->backlog);
         actor->backlog = NULL;
@@ -267,6 +267,6 @@ void broker_tell_all(struct broker *broker)
 {
     uint32_t cursor = 0;
     actor_handle actor;
-    while ((actor = registry_next(broker->registry, &cursor)) != 0)
+    while ((actor = registry_next(broker->registry, &cursor, NULL)) != 0)
         broker_tell(broker, actor, 0);
 }

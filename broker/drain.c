@@ -43,12 +43,7 @@ int broker_drain(struct broker *broker, uint64_t ms)
 
 static actor_handle next_user(struct broker *broker, uint32_t *cursor)
 {
-    actor_handle actor;
-    do
-        actor = registry_next(broker->registry, cursor);
-    while (actor != 0 &&
-           registry_actor(broker->registry, actor_slot(actor))->behaviour != &user_behaviour);
-    return actor;
+    return registry_next(broker->registry, cursor, &user_behaviour);
 }
 
 static void begin(struct broker *broker, uint64_t now_ms)

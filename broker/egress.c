@@ -109,9 +109,7 @@ static uint32_t push_to_all(struct broker *broker, struct runner *runner, struct
     uint32_t cursor = 0;
     uint32_t accepted = 0;
     actor_handle user;
-    while ((user = registry_next(broker->registry, &cursor)) != 0) {
-        if (registry_actor(broker->registry, actor_slot(user))->behaviour != &user_behaviour)
-            continue;
+    while ((user = registry_next(broker->registry, &cursor, &user_behaviour)) != 0) {
         struct bundle_message *message = push_next_bundle(run);
         if (message == NULL)
             continue; /* not accepted, as with a full mailbox */

@@ -101,9 +101,7 @@ static void save_group(struct broker *broker, struct group *group, struct outcom
 
 static bool has_session(const struct broker *broker, actor_handle user)
 {
-    const struct actor *actor = registry_actor(broker->registry, actor_slot(user));
-    return actor->behaviour == &user_behaviour &&
-           session_of(broker, user)->status != SESSION_NONE;
+    return session_of(broker, user)->status != SESSION_NONE;
 }
 
 void keep_inboxes(struct broker *broker)
@@ -113,7 +111,7 @@ void keep_inboxes(struct broker *broker)
     uint64_t start_ms = env_monotonic_ms(broker->env);
     uint32_t cursor = 0;
     actor_handle user;
-    while ((user = registry_next(broker->registry, &cursor)) != 0) {
+    while ((user = registry_next(broker->registry, &cursor, &user_behaviour)) != 0) {
         if (!has_session(broker, user))
             continue;
         const struct session *session = session_of(broker, user);

@@ -65,8 +65,9 @@ struct actor {
     _Atomic uint32_t gauge; /* one number that the behaviour shows to others */
     /* owned by the turn */
     struct message *backlog; /* taken from the mailbox, not yet received */
-    /* set by registry_claim before the generation becomes odd */
-    const struct behaviour *behaviour;
+    /* Set by registry_claim before the generation becomes odd. The name is for the turn, and for
+     * others under the shard's lock; who asks what kind of actor it is uses registry_next. */
+    const struct behaviour *_Atomic behaviour;
     char *name;
     union {
         uint32_t name_hash; /* in use */

@@ -21,6 +21,10 @@
  * by the turn that retires, before that, so a claim never touches state: a slot may still be
  * finishing the turn of its last owner while the next one's first message waits in the mailbox.
  *
+ * Who walks the slots has no message, and looks at the behaviour between two looks at the
+ * generation. The behaviour of a later owner was stored, with release, after the generation had
+ * left the one that was seen first; so who reads it finds another generation in his second look.
+ *
  * Tables are open-addressed with linear probing and backward-shift deletion, keyed by SipHash
  * with a random key, because names come from strangers. No lock is taken while another is held. */
 
@@ -252,7 +256,8 @@ static actor_handle settle(struct registry *registry, struct shard *shard, uint3
     struct actor *actor = registry_actor(registry, slot);
     actor->name = (char *)name;
     actor->name_hash = hash;
-    actor->behaviour = behaviour;
+    /* Pairs with the acquire of handle_with. */
+    atomic_store_explicit(&actor->behaviour, behaviour, memory_order_release);
     uint32_t generation = atomic_load_explicit(&actor->generation, memory_order_relaxed) + 1;
     /* Pairs with the acquire of whoever posts: name and behaviour are set. */
     atomic_store_explicit(&actor->generation, generation, memory_order_release);
@@ -328,11 +333,30 @@ void registry_release(struct registry *registry, uint32_t slot)
     give_slot(registry, slot);
 }
 
-actor_handle registry_next(struct registry *registry, uint32_t *cursor)
+/* The slot's handle if whoever has it has that behaviour; 0: somebody else does, or nobody. */
+static actor_handle handle_with(struct registry *registry, uint32_t slot,
+                                const struct behaviour *of)
+{
+    actor_handle handle = handle_of(registry, slot);
+    for (;;) {
+        if (handle == 0 || of == NULL)
+            return handle;
+        /* Pairs with the release in settle; see the head of this file. */
+        bool same = atomic_load_explicit(&registry_actor(registry, slot)->behaviour,
+                                         memory_order_acquire) == of;
+        actor_handle now = handle_of(registry, slot);
+        if (now == handle)
+            return same ? handle : 0;
+        handle = now; /* it has changed hands meanwhile */
+    }
+}
+
+actor_handle registry_next(struct registry *registry, uint32_t *cursor,
+                           const struct behaviour *of)
 {
     uint32_t made = atomic_load_explicit(&registry->slots_made, memory_order_acquire);
     while (*cursor < made) {
-        actor_handle handle = handle_of(registry, (*cursor)++);
+        actor_handle handle = handle_with(registry, (*cursor)++, of);
         if (handle != 0)
             return handle;
     }

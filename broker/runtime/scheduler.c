@@ -121,6 +121,12 @@ int scheduler_post(struct scheduler *scheduler, struct runner *runner, actor_han
     return 0;
 }
 
+/* Relaxed: the message is of the present generation, so whoever posted it had seen the claim. */
+static const struct behaviour *behaviour_of(struct actor *actor)
+{
+    return atomic_load_explicit(&actor->behaviour, memory_order_relaxed);
+}
+
 /* One message; false ends the turn. */
 static bool receive(struct scheduler *scheduler, struct runner *runner, struct actor *actor,
                     uint32_t slot, struct message *message)
@@ -128,8 +134,9 @@ static bool receive(struct scheduler *scheduler, struct runner *runner, struct a
     uint32_t generation = atomic_load_explicit(&actor->generation, memory_order_relaxed);
     message->next = NULL;
     if (message->generation == generation)
-        return actor->behaviour->receive(scheduler->options.context, runner,
-                                         (uint64_t)generation << 32 | slot, actor->state, message);
+        return behaviour_of(actor)->receive(scheduler->options.context, runner,
+                                            (uint64_t)generation << 32 | slot, actor->state,
+                                            message);
     count(scheduler, runner, METRIC_posts_bounced);
     scheduler->options.bounce(scheduler->options.context, runner, message);
     return true;
@@ -174,8 +181,8 @@ void scheduler_turn(struct scheduler *scheduler, struct runner *runner, uint32_t
     enum verdict verdict = VERDICT_GO_ON;
     if (any) {
         uint32_t generation = atomic_load_explicit(&actor->generation, memory_order_relaxed);
-        verdict = actor->behaviour->finish(scheduler->options.context, runner,
-                                           (uint64_t)generation << 32 | slot, actor->state);
+        verdict = behaviour_of(actor)->finish(scheduler->options.context, runner,
+                                              (uint64_t)generation << 32 | slot, actor->state);
     }
     if (verdict == VERDICT_HOLD)
         count(scheduler, runner, METRIC_turns_held);
