@@ -25,8 +25,11 @@ static int exit_code_of(int error)
     switch (error) {
     case -EUCLEAN:
         return EXIT_DAMAGED;
+    case -ECANCELED:
+        return BROKER_CANCELLED;
     case -EBUSY:
     case -EADDRINUSE:
+    case -EADDRNOTAVAIL:
         return EXIT_IN_USE;
     case -EINVAL:
     case -EACCES:
@@ -35,7 +38,6 @@ static int exit_code_of(int error)
     case -ENOTDIR:
     case -EROFS:
     case -EPERM:
-    case -EADDRNOTAVAIL:
         return EXIT_CONFIGURATION;
     default:
         return EXIT_INTERNAL;
@@ -104,6 +106,17 @@ static int open_net(struct broker *broker, char *error)
     return net_open(&broker->net, &net, &broker->net_events, error);
 }
 
+static int open_admin(struct broker *broker, char *error)
+{
+    return admin_glue_open(&broker->admin, broker, error);
+}
+
+static int open_feed(struct broker *broker, char *error)
+{
+    const char *url = broker->options->feed_url;
+    return url[0] != '\0' ? feed_open(&broker->feed, url, error) : 0;
+}
+
 static int open_link(struct broker *broker, char *error)
 {
     const struct options *options = broker->options;
@@ -111,17 +124,13 @@ static int open_link(struct broker *broker, char *error)
         .url_count = options->link_urls.count,
         .frame_bytes_max = (size_t)options->link_frame_bytes,
         .contexts = (unsigned)options->link_contexts,
+        .feed = broker->feed,
         .log = broker->log,
         .metrics = broker->metrics,
     };
     for (size_t i = 0; i < link.url_count; i++)
         link.urls[i] = options->link_urls.items[i];
-    int failed = 0;
-    if (options->feed_url[0] != '\0')
-        failed = feed_open(&broker->feed, options->feed_url, error);
-    link.feed = broker->feed;
-    return failed != 0 ? failed
-                       : link_open(&broker->link, &link, &broker->link_events, error);
+    return link_open(&broker->link, &link, &broker->link_events, error);
 }
 
 bool broker_client_address(const struct broker *broker, bool tls, char to[NET_ADDRESS_BYTES_MAX])
@@ -193,13 +202,15 @@ static int set_up(struct broker *broker, const struct options *options, struct l
     if (failed == 0)
         failed = activation_take(&broker->passed, options, error);
     if (failed == 0)
-        failed = open_net(broker, error);
+        failed = await_address(broker, open_net, error);
     if (failed == 0)
-        failed = admin_glue_open(&broker->admin, broker, error);
+        failed = await_address(broker, open_admin, error);
     if (failed == 0)
         failed = restore_sessions(broker, error);
     if (failed == 0)
-        failed = open_link(broker, error);
+        failed = await_address(broker, open_feed, error);
+    if (failed == 0)
+        failed = await_address(broker, open_link, error);
     if (failed == 0)
         failed = committer_start(broker->committer);
     if (failed == 0)

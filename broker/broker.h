@@ -19,6 +19,9 @@ enum { BROKER_ERROR_BYTES = 512 };
  * 0 gives *broker; otherwise one of the exit codes of docs/operations.md, with one line for a
  * person in `error` (BROKER_ERROR_BYTES). `options` and `log` stay the caller's and must outlive
  * the broker. */
+/* Or this, when termination was asked for while it waited for an address. */
+enum { BROKER_CANCELLED = -1 };
+
 int broker_start(struct broker **broker, const struct options *options, struct log *log,
                  char *error);
 

@@ -306,26 +306,38 @@ bool link_wait(struct link *link, uint64_t until_ms)
     return pthread_cond_timedwait(&link->changed, &link->lock, &until) != ETIMEDOUT;
 }
 
-/* Every ipc URL, and the first tcp URL that works. */
-static int listen_all(struct link *link, char *error)
+/* Of those the first that works. */
+static int listen_tcp(struct link *link, char *error)
 {
-    bool tcp_serves = false;
-    int tcp_code = 0;
+    int code = 0;
     for (size_t i = 0; i < link->endpoint_count; i++) {
         struct endpoint *endpoint = &link->endpoints[i];
-        endpoint->socket = link->socket;
-        endpoint->visitor = VISITOR_REQ;
-        if (endpoint->path == NULL && tcp_serves)
-            continue;
-        int code = endpoint_listen(endpoint, error);
-        if (code != 0 && endpoint->path != NULL)
-            return code;
-        if (endpoint->path == NULL) {
-            tcp_serves = code == 0;
-            tcp_code = code;
-        }
+        if (endpoint->path == NULL && (code = endpoint_listen(endpoint, error)) == 0)
+            break;
     }
-    return tcp_serves ? 0 : tcp_code;
+    return code;
+}
+
+/* Of those all. */
+static int listen_ipc(struct link *link, char *error)
+{
+    int code = 0;
+    for (size_t i = 0; code == 0 && i < link->endpoint_count; i++)
+        if (link->endpoints[i].path != NULL)
+            code = endpoint_listen(&link->endpoints[i], error);
+    return code;
+}
+
+/* A tcp address may not be there yet, and the caller tries again, so they come first: then no
+ * backend is linked already. Paths were claimed before. */
+static int listen_all(struct link *link, char *error)
+{
+    for (size_t i = 0; i < link->endpoint_count; i++) {
+        link->endpoints[i].socket = link->socket;
+        link->endpoints[i].visitor = VISITOR_REQ;
+    }
+    int code = listen_tcp(link, error);
+    return code == 0 ? listen_ipc(link, error) : code;
 }
 
 static int prepare_endpoints(struct link *link, const struct link_options *options, char *error)

@@ -197,10 +197,12 @@ int endpoint_listen(struct endpoint *endpoint, char *error)
     if (code != 0)
         return code;
     int failed = nng_listener_start(listener, 0);
-    if (failed != 0) {
+    if (failed != 0)
         nng_listener_close(listener); /* it never listened: nothing hangs on it */
+    if (failed == NNG_EADDRINVAL) /* its word for EADDRNOTAVAIL */
+        return complain(error, -EADDRNOTAVAIL, endpoint->url, strerror(EADDRNOTAVAIL));
+    if (failed != 0)
         return complain(error, errno_of_nng(failed), endpoint->url, nng_strerror(failed));
-    }
     endpoint->listener = listener;
     atomic_store(&endpoint->state, ENDPOINT_SERVING);
     return 0;

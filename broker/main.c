@@ -179,6 +179,8 @@ static int run(const struct options *options, struct log *log, int argc, char **
     char error[BROKER_ERROR_BYTES];
     struct broker *broker;
     int failed = broker_start(&broker, options, log, error);
+    if (failed == BROKER_CANCELLED)
+        return 0;
     if (failed != 0) {
         fprintf(stderr, "usherd: %s\n", error);
         return failed;

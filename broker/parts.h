@@ -79,6 +79,7 @@ struct broker {
     struct settings settings;
     struct counters counters;
     struct passed_sockets passed;
+    uint64_t await_until_ms; /* await.c; 0: nothing had to be waited for */
     unsigned io_count, worker_count;
     struct link_turns link_turns;
     /* I/O threads, workers, committer, nng's threads, and one for everybody else */
@@ -125,6 +126,15 @@ uint32_t broker_instances_max(const struct broker *broker);
 
 /* Where clients connect, by TLS or plainly. False: nowhere. */
 bool broker_client_address(const struct broker *broker, bool tls, char to[NET_ADDRESS_BYTES_MAX]);
+
+/* --- await.c ---------------------------------------------------------------------------------- */
+
+/* Opens what listens by `open`, again and again for listen.wait_ms while its address is not there
+ * or in use: what `open` gave last, or -ECANCELED when termination was asked for meanwhile. Blocks;
+ * the main thread, at the start. */
+int await_address(struct broker *broker, int (*open)(struct broker *broker, char *error),
+                  char *error);
+
 /* --- reload.c --------------------------------------------------------------------------------- */
 
 /* Keys and token at the start, and what a later reload compares with. 0 or -errno with `error` set

@@ -95,7 +95,7 @@ int net_listen(const char *option, const char *text, uint16_t *port_out, char *e
     int failed = getaddrinfo(host[0] != '\0' ? host : NULL, port, &hints, &info);
     if (failed != 0) {
         snprintf(error, 256, "%s: '%s': %s", option, text, gai_strerror(failed));
-        return -EINVAL;
+        return failed == EAI_AGAIN ? -EADDRNOTAVAIL : -EINVAL; /* no server for names, yet */
     }
     int fd = bind_one(info);
     freeaddrinfo(info);
@@ -141,18 +141,19 @@ int listener_open(struct net *net, char *error)
     int failed = 0;
     bool by_tls = options->tls_fd != 0 || is_given(options->tls_address);
     bool needs_plain = options->address != NULL && !by_tls;
+    if (by_tls)
+        failed = tls_domain_open(&net->tls, &files, error);
+    if (failed == 0 && options->plain_fd == 0 && (needs_plain || is_given(options->address)))
+        failed = open_one(&net->listeners[LISTENER_PLAIN], "listen.tcp", options->address, error);
+    if (failed == 0 && options->tls_fd == 0 && by_tls)
+        failed = open_one(&net->listeners[LISTENER_TLS], "listen.tls", options->tls_address, error);
+    if (failed != 0)
+        return failed; /* who tries again needs those that were passed */
     if (options->tls_fd != 0)
         take_over(&net->listeners[LISTENER_TLS], options->tls_fd);
     if (options->plain_fd != 0)
         take_over(&net->listeners[LISTENER_PLAIN], options->plain_fd);
-    else if (needs_plain || is_given(options->address))
-        failed = open_one(&net->listeners[LISTENER_PLAIN], "listen.tcp", options->address, error);
-    if (failed != 0 || !by_tls)
-        return failed;
-    failed = tls_domain_open(&net->tls, &files, error);
-    if (failed == 0 && options->tls_fd == 0)
-        failed = open_one(&net->listeners[LISTENER_TLS], "listen.tls", options->tls_address, error);
-    return failed;
+    return 0;
 }
 
 struct refusal {

@@ -104,8 +104,9 @@ struct net_options {
 struct net;
 
 /* Binds and listens, but accepts nothing yet. `error` takes a line (256 bytes). -EADDRINUSE,
- * -EACCES, -EINVAL (also for files that make no TLS server), -ENOMEM and what socket and bind
- * give. Texts of the options are borrowed until net_close. */
+ * -EADDRNOTAVAIL (also for a name that no server resolves at the moment), -EACCES, -EINVAL (also
+ * for files that make no TLS server), -ENOMEM and what socket and bind give; after the first two
+ * it may be called again with the same options. Texts of the options are borrowed until net_close. */
 int net_open(struct net **net, const struct net_options *options, const struct net_events *events,
              char *error);
 int net_start(struct net *net);

@@ -31,6 +31,7 @@ def start_beside(broker, **options):
         "link.urls": f"ipc://{broker.folder}/other-link.sock",
         "log.format": "json",
         "admin.listen": "",
+        "listen.wait_ms": "0",  # 87 waits
     }
     settings.update({key.replace("__", "."): value for key, value in options.items()})
     arguments = []

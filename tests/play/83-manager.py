@@ -12,6 +12,7 @@ import tempfile
 import threading
 
 from usherplay import Broker, Client, check, check_equal, eventually, play, program, scaled
+from usherplay.tls import Identity
 
 WATCHDOG_SECONDS = 1.2 if scaled(10) == 10 else 2.4
 PATIENCE = 60.0
@@ -162,7 +163,7 @@ def listening(address=("127.0.0.1", 0), family=socket.AF_INET, listens=True):
     return stream
 
 
-def activated(sockets, names=None, options=(), listen_pid=None, wait=True):
+def activated(sockets, names=None, options=(), listen_pid=None, wait=True, manager=None):
     """A broker that is given these sockets as descriptors 3 and on."""
     moves = " ".join(f"{number}<&{stream.fileno()}" for number, stream in enumerate(sockets, 3))
     for stream in sockets:
@@ -171,6 +172,8 @@ def activated(sockets, names=None, options=(), listen_pid=None, wait=True):
     environment = {"LISTEN_FDS": str(len(sockets))}
     if names is not None:
         environment["LISTEN_FDNAMES"] = ":".join(names)
+    if manager is not None:
+        environment["NOTIFY_SOCKET"] = manager.address
     return PassingBroker(dict(options), environment=environment, wait=wait,
                          wrapper=["/bin/bash", "-c", text, "bash"])
 
@@ -231,6 +234,25 @@ def scene_sockets_that_are_refused():
             check_equal(broker.wait_log("listening")["port"], wide.getsockname()[1], "the port")
 
 
+def scene_passed_socket_beside_a_late_address():
+    """What was passed is not lost while another address is waited for; the manager hears why."""
+    manager = Manager()
+    with tempfile.TemporaryDirectory() as folder, listening() as stream, listening() as late:
+        authority = Identity(folder, "authority")
+        identity = Identity(folder, "broker", authority)
+        options = {"listen.tls": "127.0.0.1:%d" % late.getsockname()[1], "listen.wait_ms": 60000,
+                   "tls.certificate_file": identity.certificate, "tls.key_file": identity.key}
+        with activated([stream], options=options, wait=False, manager=manager) as broker:
+            waiting = manager.wait("EXTEND_TIMEOUT_USEC", "60000000")
+            check("listen.tls" in manager.came[waiting]["STATUS"], manager.came)
+            manager.wait("EXTEND_TIMEOUT_USEC", "60000000", after=waiting + 2)
+            late.close()
+            manager.wait("READY")
+            broker.address = stream.getsockname()
+            with Client(broker) as alice:
+                alice.login("alice")
+
+
 # --- the journal -----------------------------------------------------------------------------------
 
 def journal_lines(log_format, right=True):
@@ -266,4 +288,5 @@ def scene_journal():
 
 
 play(scene_ready_reload_stop, scene_watchdog, scene_watchdog_of_another, scene_passed_socket,
-     scene_passed_to_another, scene_sockets_that_are_refused, scene_journal)
+     scene_passed_to_another, scene_sockets_that_are_refused,
+     scene_passed_socket_beside_a_late_address, scene_journal)

@@ -745,7 +745,7 @@ def scene_starts():
                  ({**ENDPOINT, "admin.token_file": folder + "/none"}, 78, "admin.token_file"),
                  ({"admin.listen": "0.0.0.0:0"}, 78, "admin.token_file"))
         for options, code, text in cases:
-            other = Broker(options, wait=False)
+            other = Broker({"listen.wait_ms": 0, **options}, wait=False)
             check_equal(other._wait_end(SECONDS), code, f"the exit code with {options}")
             check(any(text in line.get("raw", "") for line in other.lines),
                   f"{options}: {other.lines}")
