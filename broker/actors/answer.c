@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdlib.h>
 
+#include "actors/held.h"
 #include "actors/tracing.h"
 #include "base/memory.h"
 #include "proto/broker_frame.h"
@@ -18,7 +19,7 @@ static void deliver_frame(struct session *session, struct turn *turn, size_t off
     if (session->held == NULL)
         MEMORY_MUST((session->held = calloc(1, sizeof(*session->held))) != NULL, "an answer");
     if (session->held->size + size <= turn->settings->inbox_bytes_max)
-        MEMORY_MUST(buffer_append(session->held, turn->out.data + offset, size) == 0, "an answer");
+        MEMORY_MUST(held_append(session->held, turn->out.data + offset, size) == 0, "an answer");
     else
         turn_count(turn, METRIC_replies_late, 1);
     turn->out.size = offset;

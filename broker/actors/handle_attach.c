@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
+#include "actors/held.h"
 #include "actors/user.h"
 #include "base/check.h"
 #include "base/memory.h"
@@ -196,7 +197,7 @@ void attach_committed(struct session *session, struct change *change, struct tur
     }
     session_forget_requests(session, turn);
     if (session->held != NULL)
-        buffer_fini(session->held);
+        held_fini(session->held);
     session->epoch = change->record.epoch;
     session->since_ms = change->record.since_ms;
     session->acks = attach->acks;
@@ -253,6 +254,6 @@ void resume_committed(struct session *session, struct change *change, struct tur
         MEMORY_MUST(buffer_append(&turn->out, session->held->data, session->held->size) == 0,
                     "kept answers");
         turn_send(turn, session->conn, offset);
-        buffer_fini(session->held);
+        held_fini(session->held);
     }
 }

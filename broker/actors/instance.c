@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "actors/held.h"
 #include "actors/instance_state.h"
 #include "actors/user.h"
 #include "base/check.h"
@@ -158,7 +159,7 @@ static void accept(struct instance *instance, uint64_t exchange, struct turn *tu
 static void drop_lanes(struct instance *instance)
 {
     for (unsigned i = 0; i < LANES_MAX; i++) {
-        buffer_fini(&instance->lanes[i].answer);
+        held_fini(&instance->lanes[i].answer);
         instance->lanes[i] = (struct lane){0};
     }
 }

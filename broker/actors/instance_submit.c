@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "actors/held.h"
 #include "actors/instance_state.h"
 #include "actors/push.h"
 #include "base/check.h"
@@ -89,7 +90,7 @@ static void encode_push(const struct submit *submit, struct command_result *resu
     whole.push = &report;
     size_t size = usher__v1__result__get_packed_size(&whole);
     uint8_t *to;
-    MEMORY_MUST((to = buffer_reserve(&result->encoded, size)) != NULL, "a result");
+    MEMORY_MUST((to = held_reserve(&result->encoded, size)) != NULL, "a result");
     result->encoded.size += usher__v1__result__pack(&whole, to);
     free(failures);
     free(pointers);
@@ -100,7 +101,7 @@ static void encode_plain(struct command_result *result)
     Usher__V1__Result whole = USHER__V1__RESULT__INIT;
     whole.code = result->code;
     uint8_t *to;
-    MEMORY_MUST((to = buffer_reserve(&result->encoded, 16)) != NULL, "a result");
+    MEMORY_MUST((to = held_reserve(&result->encoded, 16)) != NULL, "a result");
     result->encoded.size += usher__v1__result__pack(&whole, to);
 }
 
@@ -138,11 +139,17 @@ static void encode_answer(struct instance *instance, struct submit *submit,
     buffer_fini(&body);
 }
 
+static size_t submit_bytes(size_t count)
+{
+    return sizeof(struct submit) + count * sizeof(struct command_result);
+}
+
 static void destroy(struct submit *submit)
 {
+    memory_account(-(int64_t)submit_bytes(submit->count));
     for (uint32_t i = 0; i < submit->count; i++) {
-        buffer_fini(&submit->results[i].failures);
-        buffer_fini(&submit->results[i].encoded);
+        held_fini(&submit->results[i].failures);
+        held_fini(&submit->results[i].encoded);
     }
     message_destroy(&submit->request->header);
     free(submit);
@@ -187,8 +194,7 @@ static void finish_if_done(struct instance *instance, struct submit *submit, str
     send_answer(turn, submit->exchange, (struct bytes){answer.data, answer.size});
     struct lane *lane = instance->link != 0 ? lane_of(instance, submit->lane) : NULL;
     if (lane != NULL && lane->seq == submit->seq) {
-        buffer_fini(&lane->answer);
-        lane->answer = answer;
+        held_take(&lane->answer, &answer);
     } else {
         buffer_fini(&answer);
     }
@@ -230,7 +236,7 @@ void instance_command_done(struct instance *instance, uint64_t token, uint16_t c
     else if (code == 0)
         result->accepted++;
     else
-        MEMORY_MUST(buffer_append(&result->failures, row, sizeof(row)) == 0, "a result");
+        MEMORY_MUST(held_append(&result->failures, row, sizeof(row)) == 0, "a result");
     finish_if_done(instance, submit, turn);
 }
 
@@ -242,7 +248,7 @@ void instance_query_done(struct instance *instance, uint64_t token, struct bytes
         return;
     struct command_result *result = &submit->results[token >> 16 & 0xffff];
     settle(submit, result);
-    MEMORY_MUST(buffer_append(&result->encoded, encoded.data, encoded.size) == 0, "a result");
+    MEMORY_MUST(held_append(&result->encoded, encoded.data, encoded.size) == 0, "a result");
     finish_if_done(instance, submit, turn);
 }
 
@@ -477,7 +483,7 @@ static bool lane_refuses(struct instance *instance, struct link_request_message 
     }
     lane->number = request->lane;
     lane->seq = request->seq;
-    buffer_fini(&lane->answer);
+    held_fini(&lane->answer);
     return false;
 }
 
@@ -498,8 +504,9 @@ void instance_submit(struct instance *instance, struct link_request_message *mes
         return;
     }
     struct submit *submit;
-    size_t bytes = sizeof(*submit) + request->n_commands * sizeof(struct command_result);
+    size_t bytes = submit_bytes(request->n_commands);
     MEMORY_MUST((submit = calloc(1, bytes)) != NULL, "a Submit");
+    memory_account((int64_t)bytes);
     submit->exchange = message->exchange;
     submit->seq = request->seq;
     submit->lane = request->lane;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "actors/held.h"
 #include "base/memory.h"
 #include "backend.pb-c.h"
 #include "client.pb-c.h"
@@ -47,7 +48,7 @@ void session_clear(struct session *session, struct turn *turn)
     session_drop_frames(session, turn);
     session_forget_requests(session, turn);
     if (session->held != NULL)
-        buffer_fini(session->held);
+        held_fini(session->held);
     free(session->held);
     fight_destroy(session->fight);
     source_rates_leave(turn->settings->source_rates, session->source);

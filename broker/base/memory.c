@@ -12,8 +12,9 @@
 
 /* Each queue and buffer of the broker has a limit of its own, but the sum of all limits is more
  * than any machine has. So what is held is summed as well: messages (which are what mailboxes,
- * inboxes, calls and unread frames are made of), waiting output, carried input, requests in flight.
- * Not in it are what has a bound of its own by number: sessions, connections, the store's map.
+ * inboxes, calls and unread frames are made of), waiting output, carried input, requests in flight,
+ * answers that wait for a resume or for a repetition. Not in it are what has a bound of its own by
+ * number: sessions, connections, the store's map.
  *
  * The books. A message is made on one thread and dropped on another, some millions of times in a
  * second, so each thread keeps a difference of its own and adds it to the sum when it has become

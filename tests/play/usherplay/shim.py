@@ -91,12 +91,12 @@ class Shim:
 
 
 # struct control of shim_memory.c, in its order.
-MEMORY_FIELDS = ("every", "least", "asked", "failed")
+MEMORY_FIELDS = ("every", "least", "asked", "failed", "live")
 
 
 class MemoryShim:
-    """Lets allocations of a usherd fail, one in `every` of at least `least` bytes; not under a
-    sanitizer. Give a Broker environment=shim.environment()."""
+    """Lets allocations of a usherd fail, one in `every` of at least `least` bytes, and sums in
+    `live` what its heap holds; not under a sanitizer. Give a Broker environment=shim.environment()."""
 
     def __init__(self):
         self.library = program("libusher_shim_memory.so")
