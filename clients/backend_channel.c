@@ -11,23 +11,31 @@
  * connection, and is likely to be in the next handshake, is left alone, and a socket is closed
  * when neither a handshake nor an answer can be on its way.
  *
+ * nng asks for a host's addresses by itself and takes the first, always. So a name in a tcp:// URL
+ * is looked up here and nng gets an address: another one after each that did not lead to a node.
+ *
  * The completion runs on a thread of nng. It owns `stage`, `answer` and `error` from
  * channel_start until it stores FINISHED; whoever loads FINISHED owns them again. Resending the
  * same bytes after a failure is the caller's decision. */
 
 #include "backend_private.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <nng/nng.h>
 #include <nng/protocol/reqrep0/req.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "clients/addresses.h"
+
 enum {
-    HANDSHAKE_MS = 500
+    HANDSHAKE_MS = 500,
+    CONNECT_MS = 1000, /* when the host has another address to try */
 };
 
 enum stage {
@@ -44,6 +52,8 @@ struct channel {
     nng_socket socket;
     nng_dialer dialer;
     bool dialed;
+    struct addresses found; /* of the host being dialed; none: the URL names no host */
+    struct address_memory memory;
     nng_aio *aio;
     nng_msg *answer;
     int error;
@@ -112,7 +122,11 @@ static void set_timeout(struct channel *channel)
 {
     uint64_t now_ms = monotonic_ms();
     uint64_t left_ms = now_ms < channel->deadline_ms ? channel->deadline_ms - now_ms : 1;
+    bool sending = atomic_load_explicit(&channel->stage, memory_order_relaxed) != RECEIVING;
 
+    /* A request is sent when there is a connection. */
+    if (sending && channel->found.count > 1 && left_ms > CONNECT_MS)
+        left_ms = CONNECT_MS;
     nng_aio_set_timeout(channel->aio, (nng_duration)left_ms);
 }
 
@@ -199,9 +213,49 @@ const char *channel_url(const struct channel *channel)
     return channel->urls->text[channel->url];
 }
 
+/* Gives the host of tcp://HOST:PORT; false: it is another URL, or an address by itself. */
+static bool host_of(const char *url, char host[URL_BYTES_MAX], uint16_t *port)
+{
+    struct in_addr address;
+    const char *colon = strrchr(url, ':');
+    size_t size = (size_t)(colon - url);
+
+    if (strncmp(url, "tcp://", 6) != 0 || size <= 6 || url[6] == '[')
+        return false;
+    memcpy(host, url + 6, size - 6);
+    host[size - 6] = '\0';
+    *port = (uint16_t)strtoul(colon + 1, NULL, 10);
+    return inet_pton(AF_INET, host, &address) != 1;
+}
+
+/* The URL with which nng goes where we want. */
+static const char *choose_address(struct channel *channel, char url[URL_BYTES_MAX])
+{
+    char host[URL_BYTES_MAX];
+    char text[INET6_ADDRSTRLEN];
+    uint16_t port;
+
+    channel->found.count = 0;
+    if (!host_of(channel_url(channel), host, &port) ||
+        addresses_of_host(host, port, &channel->found) != 0)
+        return channel_url(channel); /* nng may know better */
+    addresses_order(&channel->found, &channel->memory);
+    const struct address *first = &channel->found.list[0];
+    if (first->at.any.sa_family == AF_INET6) {
+        inet_ntop(AF_INET6, &first->at.v6.sin6_addr, text, sizeof text);
+        snprintf(url, URL_BYTES_MAX, "tcp://[%s]:%u", text, (unsigned)port);
+    } else {
+        inet_ntop(AF_INET, &first->at.v4.sin_addr, text, sizeof text);
+        snprintf(url, URL_BYTES_MAX, "tcp://%s:%u", text, (unsigned)port);
+    }
+    return url;
+}
+
 static int dial(struct channel *channel)
 {
-    int error = nng_dialer_create(&channel->dialer, channel->socket, channel_url(channel));
+    char url[URL_BYTES_MAX];
+    int error =
+        nng_dialer_create(&channel->dialer, channel->socket, choose_address(channel, url));
 
     if (error != 0)
         return translate(error);
@@ -225,6 +279,8 @@ void channel_failed(struct channel *channel, int error)
     if (channel->dialed)
         nng_dialer_close(channel->dialer);
     channel->dialed = false;
+    if (channel->found.count > 0)
+        address_failed(&channel->memory, &channel->found.list[0]);
     channel->url = (channel->url + 1) % channel->urls->count;
 }
 
@@ -240,7 +296,7 @@ int channel_start(struct channel *channel, struct bytes request, unsigned timeou
         return -ENOMEM;
     memcpy(nng_msg_body(message), request.data, request.size);
     channel->deadline_ms = monotonic_ms() + timeout_ms;
-    set_timeout(channel);
+    set_timeout(channel); /* the channel is idle: this is for the sending */
     nng_aio_set_msg(channel->aio, message);
     /* Pairs with the load in `completed`; nng's own locks carry the rest over. */
     atomic_store_explicit(&channel->stage, SENDING, memory_order_release);
@@ -264,6 +320,8 @@ int channel_take(struct channel *channel, struct bytes *answer)
     atomic_store_explicit(&channel->stage, IDLE, memory_order_relaxed);
     if (channel->error != 0)
         return channel->error;
+    if (channel->found.count > 0)
+        address_works(&channel->memory, &channel->found.list[0]);
     *answer = (struct bytes){nng_msg_body(channel->answer), nng_msg_len(channel->answer)};
     return 0;
 }

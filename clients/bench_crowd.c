@@ -108,7 +108,7 @@ static void set_state(struct crowd *crowd, struct user *user, enum user_state st
  * from several addresses of the loopback network. */
 static int choose_source(struct crowd *crowd, const struct user *user, int fd)
 {
-    const struct sockaddr_in *to = (const struct sockaddr_in *)crowd->address->ai_addr;
+    const struct sockaddr_in *to = &crowd->address->at.v4;
     uint64_t sources = crowd->options->sources;
     int one = 1;
 
@@ -124,18 +124,18 @@ static int choose_source(struct crowd *crowd, const struct user *user, int fd)
 
 static int open_socket(struct crowd *crowd, struct user *user)
 {
-    const struct addrinfo *to = crowd->address;
+    const struct address *to = crowd->address;
     struct epoll_event event = {.events = EPOLLIN | EPOLLOUT, .data.ptr = user};
     int one = 1;
 
-    user->fd = socket(to->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    user->fd = socket(to->at.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (user->fd < 0)
         return -errno;
     setsockopt(user->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     int error = choose_source(crowd, user, user->fd);
     if (error != 0)
         return error;
-    if (connect(user->fd, to->ai_addr, to->ai_addrlen) != 0 && errno != EINPROGRESS)
+    if (connect(user->fd, &to->at.any, address_size(to)) != 0 && errno != EINPROGRESS)
         return -errno;
     return epoll_ctl(crowd->epoll, EPOLL_CTL_ADD, user->fd, &event) == 0 ? 0 : -errno;
 }

@@ -9,11 +9,11 @@
  * Trouble that ends the run (no broker, no descriptors left, a connection lost that ought to
  * live) is noted once, in `error`; the owner goes on and somebody looks at shown.failed. */
 
-#include <netdb.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "clients/addresses.h"
 #include "clients/bench_check.h"
 #include "clients/bench_frame.h"
 #include "clients/bench_histogram.h"
@@ -83,7 +83,7 @@ struct crowd_shown {
 struct crowd {
     /* set once */
     const struct bench_options *options;
-    const struct addrinfo *address;
+    const struct address *address;
     const struct crowd_events *events;
     void *context; /* the run */
     unsigned index;

@@ -8,6 +8,7 @@
 #include "clients/bench_run.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,7 @@
 #include <unistd.h>
 
 #include "clients/bench_stop.h"
+#include "clients/usher_dial.h"
 #include "clients/usher_outgoing.h"
 
 enum {
@@ -24,6 +26,7 @@ enum {
     LOOK_MS = 2,
     DRAW_MS = 500,
     SPARE_FILES = 64,
+    CONNECT_TIMEOUT_MS = 5000,
     LOGOUT_BURST = 32, /* per turn, a millisecond apart */
 };
 
@@ -351,16 +354,46 @@ static int check_files(struct run *run)
     return -EMFILE;
 }
 
-static int resolve(struct run *run)
+/* Waits until one of them stands. */
+static int wait_for(struct dial *dial, int *fd)
 {
-    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
-    char port[8];
+    for (;;) {
+        uint64_t now_ms = clock_ns() / 1000000;
+        int result = dial_step(dial, now_ms, fd);
+        if (result != 0)
+            return result;
+        uint64_t due_ms = dial_due_ms(dial);
+        struct pollfd watched = {.fd = dial->epoll, .events = POLLIN};
+        (void)poll(&watched, 1, due_ms > now_ms ? (int)(due_ms - now_ms) : 0);
+    }
+}
 
-    snprintf(port, sizeof port, "%u", (unsigned)run->options->port);
-    int error = getaddrinfo(run->options->host, port, &hints, &run->address);
-    if (error != 0)
-        snprintf(run->error, sizeof run->error, "%s: %s", run->options->host, gai_strerror(error));
-    return error == 0 ? 0 : -ENXIO;
+/* All users go to the address that a first connection finds somebody at. */
+static int find_broker(struct run *run)
+{
+    struct addresses found;
+    struct address_memory memory = {.count = 0};
+    struct dial dial;
+    int fd = -1;
+
+    dial_init(&dial);
+    int error = addresses_of_host(run->options->host, (uint16_t)run->options->port, &found);
+    if (error == 0) {
+        uint64_t now_ms = clock_ns() / 1000000;
+        addresses_order(&found, &memory);
+        dial_begin(&dial, &found, &memory, now_ms, now_ms + CONNECT_TIMEOUT_MS);
+        error = wait_for(&dial, &fd);
+        error = error < 0 ? error : 0;
+    }
+    if (error == 0)
+        run->address = dial.attempts[dial.chosen].address;
+    else
+        snprintf(run->error, sizeof run->error, "cannot connect to %.80s: %s", run->options->host,
+                 strerror(-error));
+    dial_close(&dial);
+    if (fd >= 0)
+        close(fd);
+    return error;
 }
 
 static int start_crowd(struct run *run, unsigned index)
@@ -371,7 +404,7 @@ static int start_crowd(struct run *run, unsigned index)
     struct crowd *crowd = &run->crowds[index];
 
     crowd->options = run->options;
-    crowd->address = run->address;
+    crowd->address = &run->address;
     crowd->events = &run->scenario->events;
     crowd->context = run;
     crowd->index = index;
@@ -390,7 +423,7 @@ static int run_open(struct run *run)
     int error = check_files(run);
 
     if (error == 0)
-        error = resolve(run);
+        error = find_broker(run);
     if (error == 0 && (run->scenario->has_link || run->scenario->has_presence))
         error = service_start(&run->service, run->options, run->scenario->has_presence, run->error);
     if (error != 0)
@@ -423,8 +456,6 @@ static void run_close(struct run *run)
     if (run->service != NULL)
         run->check.refused += service_refused(run->service);
     service_stop(run->service, &run->seen);
-    if (run->address != NULL)
-        freeaddrinfo(run->address);
     free(run->crowds);
     free(run->threads);
     if (!run->options->quiet && isatty(STDERR_FILENO))

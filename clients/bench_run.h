@@ -60,7 +60,7 @@ struct run {
     /* set once */
     const struct bench_options *options;
     const struct scenario *scenario;
-    struct addrinfo *address;
+    struct address address; /* the broker's */
     struct crowd *crowds;
     pthread_t *threads;
     unsigned crowd_count;

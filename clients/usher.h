@@ -10,7 +10,8 @@
  *
  * Threads: one client belongs to one thread at a time; different clients are independent. No
  * call blocks, except those whose name ends in _wait, usher_login, usher_client_wait, and the
- * name lookup at the start of a connection (none if `host` is an address).
+ * name lookup at the start of a try: none if `host` is an address, otherwise as long as the
+ * system's resolver takes (resolv.conf: by default 5 s for each name server, twice).
  *
  * Memory: the library copies what it is given. What an event points to is borrowed until the next
  * call that takes this client, except calls that only send.
@@ -58,7 +59,8 @@ struct usher_options {
     bool manual_acks; /* by usher_ack alone; else each message once it was taken and left */
     bool reconnect;   /* come back after a loss */
 
-    uint32_t connect_timeout_ms; /* from the first byte to Welcome */
+    uint32_t connect_timeout_ms; /* from the first byte to Welcome; again for each address of host
+                                    that takes the connection and says nothing */
     uint32_t request_timeout_ms; /* then a request without an answer fails */
     uint32_t backoff_min_ms;     /* the n-th pause is a random part of min * 2^n ... */
     uint32_t backoff_max_ms;     /* ... and of no more than this */
@@ -214,7 +216,8 @@ USHER_API const char *usher_client_error_text(const struct usher_client *client)
 
 /* --- event loop -------------------------------------------------------------------------- */
 
-/* The socket, or -1 while there is none. It may be another one after each call. */
+/* What to wait for, or -1 while there is nothing. It may be another one after each call: while the
+ * addresses of the host are tried it is a set of sockets, later the one. */
 USHER_API int usher_client_fd(const struct usher_client *client);
 USHER_API bool usher_client_wants_write(const struct usher_client *client);
 

@@ -159,7 +159,9 @@ enum {
 
 /* Zeroed memory is a good start; only the URLs are necessary. */
 struct usher_backend_options {
-    const char *const *urls; /* addresses of one node, tried in turn: ipc://PATH, tcp://HOST:PORT */
+    /* Addresses of one node, tried in turn: ipc://PATH, tcp://HOST:PORT. All addresses of a HOST
+     * are tried; a name is looked up by usher_backend_run and by the queries, when they connect. */
+    const char *const *urls;
     size_t url_count;
     const char *service;  /* NULL: only observes (presence, queries, push, kick) */
     const char *instance; /* unique within the service and stable over restarts; NULL: host-pid */

@@ -84,6 +84,7 @@ int usher_client_create(const struct usher_options *options, struct usher_client
     if (made == NULL)
         return -ENOMEM;
     connection_init(&made->connection);
+    made->find_addresses = addresses_of_host;
     made->next_id = 1;
     made->frame_bytes_max = FRAME_BYTES_MAX_UNKNOWN;
     made->options = *options;
@@ -161,7 +162,7 @@ const char *usher_client_error_text(const struct usher_client *client)
 
 int usher_client_fd(const struct usher_client *client)
 {
-    return client->connection.fd;
+    return connection_descriptor(&client->connection);
 }
 
 bool usher_client_wants_write(const struct usher_client *client)

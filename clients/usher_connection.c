@@ -1,23 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /* All that touches a plain socket; over TLS the bytes go through usher_tls.c. A descriptor is
- * non-blocking and close-on-exec from birth, and no write raises SIGPIPE. Nagle is off: the session
- * writes whole batches itself. */
+ * non-blocking and close-on-exec from birth (usher_dial.c), and no write raises SIGPIPE. Nagle is
+ * off: the session writes whole batches itself. */
 
 #include "clients/usher_connection.h"
 
 #include <errno.h>
-#include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <poll.h>
-#include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 void connection_init(struct connection *connection)
 {
     *connection = (struct connection){.fd = -1};
+    dial_init(&connection->dial);
 }
 
 static void close_socket(struct connection *connection)
@@ -43,64 +39,43 @@ static int secure(struct connection *connection)
     return result;
 }
 
-/* Begins with connection->address and goes on to the next ones: 1, 0, or the last error. */
-static int connect_any(struct connection *connection, int last_error)
-{
-    for (; connection->address != NULL; connection->address = connection->address->ai_next) {
-        const struct addrinfo *address = connection->address;
-        connection->fd =
-            socket(address->ai_family, address->ai_socktype | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-        if (connection->fd < 0) {
-            last_error = -errno;
-            continue;
-        }
-        int on = 1; /* only speed depends on it, so a refusal does not matter */
-        (void)setsockopt(connection->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-        if (connect(connection->fd, address->ai_addr, address->ai_addrlen) == 0)
-            return secure(connection);
-        if (errno == EINPROGRESS || errno == EINTR)
-            return 0;
-        last_error = -errno;
-        close_socket(connection);
-    }
-    return last_error;
-}
-
-int connection_open(struct connection *connection, struct tls_client *security, const char *host,
-                    uint16_t port)
+int connection_open(struct connection *connection, struct tls_client *security,
+                    const struct addresses *found, struct address_memory *memory, uint64_t now_ms,
+                    uint64_t end_ms)
 {
     connection->security = security;
-    char service[8];
-    snprintf(service, sizeof service, "%u", (unsigned)port);
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
-    int failure = getaddrinfo(host, service, &hints, &connection->addresses);
-    if (failure != 0) {
-        connection->addresses = NULL;
-        if (failure == EAI_MEMORY)
-            return -ENOMEM;
-        return failure == EAI_SYSTEM && errno != 0 ? -errno : -EHOSTUNREACH;
-    }
-    connection->address = connection->addresses;
-    return connect_any(connection, -EHOSTUNREACH);
+    dial_begin(&connection->dial, found, memory, now_ms, end_ms);
+    return connection_continue(connection, now_ms);
 }
 
-int connection_continue(struct connection *connection)
+int connection_continue(struct connection *connection, uint64_t now_ms)
 {
-    if (connection->tls != NULL)
+    if (connection->fd >= 0)
         return secure(connection);
-    struct pollfd watched = {.fd = connection->fd, .events = POLLOUT};
-    int ready = poll(&watched, 1, 0);
-    if (ready == 0 || (ready < 0 && errno == EINTR))
-        return 0;
-    int error = 0;
-    socklen_t size = sizeof error;
-    if (ready < 0 || getsockopt(connection->fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0)
-        error = errno;
-    if (error == 0)
-        return secure(connection);
+    int result = dial_step(&connection->dial, now_ms, &connection->fd);
+    return result == 1 ? secure(connection) : result;
+}
+
+bool connection_again(struct connection *connection, uint64_t now_ms, uint64_t end_ms)
+{
+    if (!dial_again(&connection->dial, now_ms, end_ms))
+        return false;
     close_socket(connection);
-    connection->address = connection->address->ai_next;
-    return connect_any(connection, -error);
+    connection->input.size = 0;
+    connection->output.size = 0;
+    connection->wire_total = 0;
+    connection->wire_written = 0;
+    return true;
+}
+
+int connection_descriptor(const struct connection *connection)
+{
+    return connection->fd >= 0 ? connection->fd : connection->dial.epoll;
+}
+
+uint64_t connection_due_ms(const struct connection *connection)
+{
+    return connection->fd >= 0 ? UINT64_MAX : dial_due_ms(&connection->dial);
 }
 
 int connection_read(struct connection *connection, size_t bytes_max)
@@ -152,7 +127,7 @@ int connection_write(struct connection *connection)
 
 bool connection_connects_by_writing(const struct connection *connection)
 {
-    return connection->tls == NULL || tls_link_wants_write(connection->tls);
+    return connection->tls != NULL && tls_link_wants_write(connection->tls);
 }
 
 const char *connection_fault(const struct connection *connection)
@@ -163,8 +138,7 @@ const char *connection_fault(const struct connection *connection)
 void connection_close(struct connection *connection)
 {
     close_socket(connection);
-    if (connection->addresses != NULL)
-        freeaddrinfo(connection->addresses);
+    dial_close(&connection->dial);
     buffer_fini(&connection->input);
     buffer_fini(&connection->output);
     connection_init(connection);

@@ -81,6 +81,7 @@ static void receive_welcome(struct usher_client *client, struct event_node *node
     requests_fail_larger(&client->requests, client->frame_bytes_max, &client->events);
     client->state = USHER_STATE_ONLINE;
     client->online_since_ms = clock_ms();
+    dial_good(&client->connection.dial);
     client->error_text[0] = '\0';
     events_push(&client->events, node);
 }
@@ -169,8 +170,16 @@ static void receive_close(struct usher_client *client, struct event_node *node)
     session_lose(client, -ECONNABORTED, retry_after_ms, final);
 }
 
+/* Whatever becomes of the greeting, this address leads to a broker. */
+static bool says_a_broker(const struct usher_event *event, uint64_t hello_id)
+{
+    return event->type == USHER_WELCOME || event->type == USHER_CLOSE ||
+           (event->type == USHER_ERROR && event->id == hello_id);
+}
+
 static void receive_greeting(struct usher_client *client, struct event_node *node)
 {
+    client->answered = client->answered || says_a_broker(&node->event, client->hello_id);
     switch (node->event.type) {
     case USHER_WELCOME:
         receive_welcome(client, node);

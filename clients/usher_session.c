@@ -10,6 +10,11 @@
  * output only when ONLINE, so everything else in it (Login, Resume, Ack, Ping) belongs to this
  * connection and dies with it. session_lose is the only way out of a connection but session_end.
  *
+ * A try is about all addresses of the host: those that do not connect are sorted out by usher_dial.c,
+ * and one that connects and then says nothing that a broker says (a dead host behind something that
+ * accepts for it, a certificate of somebody else) gives way to the next, without an event. Each has
+ * connect_timeout_ms for its answer. What has led nowhere comes last in later tries.
+ *
  * A lost connection is tried again after a random part of a pause that doubles (so that clients
  * of a restarted broker do not come in waves), and never before the broker's retry_after_ms. The
  * doubling starts anew only after a connection that lasted: a broker that welcomes and at once
@@ -95,8 +100,26 @@ void session_end(struct usher_client *client)
     requests_fail_all(&client->requests, &client->events);
 }
 
+/* The address led to no broker: true when another one is under way. */
+static bool try_another(struct usher_client *client)
+{
+    bool connecting =
+        client->state == USHER_STATE_CONNECTING || client->state == USHER_STATE_GREETING;
+    uint64_t now_ms = clock_ms();
+    uint64_t end_ms = now_ms + client->options.connect_timeout_ms;
+    if (!connecting || client->answered ||
+        !connection_again(&client->connection, now_ms, end_ms))
+        return false;
+    client->state = USHER_STATE_CONNECTING;
+    client->hello_deadline_ms = end_ms;
+    client->paused = false;
+    return true;
+}
+
 void session_lose(struct usher_client *client, int error, uint32_t retry_after_ms, bool final)
 {
+    if (!final && try_another(client))
+        return;
     bool was_online = client->state == USHER_STATE_ONLINE;
     final =
         final || client->once || !client->options.reconnect || (was_online && client->logging_out);
@@ -193,12 +216,19 @@ static bool secured(struct usher_client *client)
 
 static void begin_connecting(struct usher_client *client)
 {
+    struct addresses found;
     client->state = USHER_STATE_CONNECTING;
-    client->hello_deadline_ms = clock_ms() + client->options.connect_timeout_ms;
+    client->answered = false;
     if (!secured(client))
         return;
-    int result = connection_open(&client->connection, client->security, client->options.host,
-                                 client->options.port);
+    int result = client->find_addresses(client->options.host, client->options.port, &found);
+    uint64_t now_ms = clock_ms(); /* only now: the look-up may have taken long */
+    client->hello_deadline_ms = now_ms + client->options.connect_timeout_ms;
+    if (result == 0) {
+        addresses_order(&found, &client->addresses);
+        result = connection_open(&client->connection, client->security, &found, &client->addresses,
+                                 now_ms, client->hello_deadline_ms);
+    }
     if (result < 0)
         connect_failed(client, result);
     else if (result == 1)
@@ -252,7 +282,7 @@ void session_greet(struct usher_client *client)
 
 static void continue_connecting(struct usher_client *client)
 {
-    int result = connection_continue(&client->connection);
+    int result = connection_continue(&client->connection, clock_ms());
     if (result == 1)
         connected(client);
     else if (result < 0)
@@ -316,6 +346,7 @@ static uint64_t state_due_ms(const struct usher_client *client)
     case USHER_STATE_WAITING:
         return session_events_full(client) ? UINT64_MAX : client->retry_at_ms;
     case USHER_STATE_CONNECTING:
+        return earlier(client->hello_deadline_ms, connection_due_ms(&client->connection));
     case USHER_STATE_GREETING:
         return client->hello_deadline_ms;
     case USHER_STATE_ONLINE:

@@ -21,6 +21,8 @@ struct usher_client {
     struct usher_options options;
 
     struct tls_client *security; /* NULL: not needed, or not needed yet */
+    addresses_find *find_addresses;
+    struct address_memory addresses; /* those that led to no broker, for the next try */
     struct connection connection;
     struct requests requests;
     struct event_queue events;
@@ -38,7 +40,8 @@ struct usher_client {
 
     /* This connection. */
     enum usher_state state;
-    bool paused; /* reading, because the event queue is full */
+    bool answered; /* something that only a broker says has come */
+    bool paused;   /* reading, because the event queue is full */
     uint64_t hello_id;
     bool hello_resumes;
     uint64_t hello_last_seq;
@@ -72,7 +75,8 @@ void session_process(struct usher_client *client);
 void session_flush(struct usher_client *client);
 
 /* The connection is over: says so as an event, then waits for the next try, or ends if `final`,
- * or if the options or the circumstances say so. */
+ * or if the options or the circumstances say so. One that led to no broker is not over while the
+ * host has another address. */
 void session_lose(struct usher_client *client, int error, uint32_t retry_after_ms, bool final);
 
 /* Sends Resume if there is something to resume, else Login. */
