@@ -59,6 +59,9 @@ void admin_read(void *context, uint64_t readings[READING_COUNT])
     readings[READING_actors] = actors;
     readings[READING_users] = actors > instances ? actors - instances : 0;
     readings[READING_instances] = instances > 0 ? instances - 1 : 0; /* without our own actor */
+    if (broker->admission != NULL)
+        admission_count_keys(broker->admission, &readings[READING_token_keys],
+                             &readings[READING_token_keys_passed_over]);
     readings[READING_calls_waiting] =
         atomic_load_explicit(&broker->counters.calls_waiting, memory_order_relaxed);
     readings[READING_output_bytes] = net.output_bytes;

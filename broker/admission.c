@@ -209,6 +209,15 @@ void admission_set_keys(struct admission *admission, struct keyring *keyring)
     keyring_release(old);
 }
 
+void admission_count_keys(struct admission *admission, uint64_t *used, uint64_t *passed_over)
+{
+    pthread_mutex_lock(&admission->lock);
+    const struct keyring *keyring = admission->keyring;
+    *used = keyring != NULL ? keyring_count(keyring) : 0;
+    *passed_over = keyring != NULL ? keyring_passed_count(keyring) : 0;
+    pthread_mutex_unlock(&admission->lock);
+}
+
 /* --- life ------------------------------------------------------------------------------------- */
 
 /* It waits for points in the time that env_monotonic_ms tells. */

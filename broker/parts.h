@@ -204,6 +204,9 @@ void admission_set_limits(struct admission *admission, const struct options *opt
 /* Takes over a reference of the caller's: the keys for what is judged from now on. */
 void admission_set_keys(struct admission *admission, struct keyring *keyring);
 
+/* Of the keys in use; any thread. */
+void admission_count_keys(struct admission *admission, uint64_t *used, uint64_t *passed_over);
+
 /* Takes the job and gives 0; its verdict comes into home->verdicts, and on_begin of that
  * thread soon after. Otherwise the job is still the caller's: -EBUSY, too many wait; -EAGAIN, its
  * address has failed too often, with job->retry_after_ms set. Any thread; never blocks for long. */

@@ -67,13 +67,28 @@ static int read_keys(const struct options *options, struct keyring **keyring, ch
     return failed;
 }
 
+static void tell_passed(struct broker *broker, const struct key_passed *passed)
+{
+    if (passed->faulty)
+        LOG(broker->log, KEY_FAULTY, LOG_U("place", passed->place), LOG_S("kid", passed->id),
+            LOG_S("detail", passed->why));
+    else
+        LOG(broker->log, KEY_PASSED_OVER, LOG_U("place", passed->place), LOG_S("kid", passed->id),
+            LOG_S("detail", passed->why));
+}
+
 static void use_keys(struct broker *broker, const struct options *options, struct keyring *keyring)
 {
     if (keyring == NULL)
         return;
-    uint32_t count = keyring_count(keyring);
+    (void)keyring_acquire(keyring);
     admission_set_keys(broker->admission, keyring); /* before it is told */
-    LOG(broker->log, KEYS_LOADED, LOG_S("file", options->auth_keys_file), LOG_U("keys", count));
+    for (uint32_t i = 0; i < keyring_passed_count(keyring); i++)
+        tell_passed(broker, keyring_passed(keyring, i));
+    LOG(broker->log, KEYS_LOADED, LOG_S("file", options->auth_keys_file),
+        LOG_U("keys", keyring_count(keyring)),
+        LOG_U("passed_over", keyring_passed_count(keyring)));
+    keyring_release(keyring);
 }
 
 static void use_token(struct broker *broker, struct link_token *token)

@@ -123,7 +123,16 @@ static int put_set(const char *path, json_t *keys, bool over)
     return code;
 }
 
-/* The keys of a set, after the broker's own reader has found nothing wrong with it. NULL: told. */
+/* What the broker would not use of a set. */
+static void tell_passed(const struct keyring *keyring)
+{
+    for (uint32_t i = 0; i < keyring_passed_count(keyring); i++) {
+        const struct key_passed *passed = keyring_passed(keyring, i);
+        fprintf(stderr, "usher-token: not used: keys[%u]: %s\n", passed->place, passed->why);
+    }
+}
+
+/* The keys of a set, after the broker's own reader has found one in it that it can use. NULL: told. */
 static json_t *read_keys(const char *path)
 {
     char error[KEYRING_ERROR_BYTES];
@@ -136,6 +145,7 @@ static json_t *read_keys(const char *path)
         fail(EXIT_FILE, path, error);
         return NULL;
     }
+    tell_passed(keyring);
     keyring_release(keyring);
     json_t *set = json_load_file(path, 0, NULL);
     json_t *keys = json_incref(json_object_get(set, "keys"));
@@ -169,11 +179,11 @@ static int run_public(const struct arguments *arguments)
     json_t *public = json_array();
     int code = keys != NULL && public != NULL ? EXIT_OK : EXIT_FILE;
     for (size_t i = 0; code == EXIT_OK && i < json_array_size(keys); i++) {
-        json_t *key = token_key_public(json_array_get(keys, i));
-        if (key == NULL)
+        const json_t *key = json_array_get(keys, i);
+        if (token_key_algorithm(key) == KEY_HS256)
             code = fail(EXIT_NOT_GOOD, "a key of HS256 is secret as a whole", "");
-        else
-            json_array_append_new(public, key);
+        else if (token_key_algorithm(key) >= 0) /* what of the others is secret we cannot know */
+            json_array_append_new(public, token_key_public(key));
     }
     if (code == EXIT_OK)
         code = put_set(arguments->out, public, false);
@@ -187,7 +197,8 @@ static const json_t *choose_key(const json_t *keys, const char *kid)
     for (size_t i = 0; i < json_array_size(keys); i++) {
         const json_t *key = json_array_get(keys, i);
         const char *name = json_string_value(json_object_get(key, "kid"));
-        if (kid == NULL || (name != NULL && strcmp(name, kid) == 0))
+        if (token_key_algorithm(key) >= 0 &&
+            (kid == NULL || (name != NULL && strcmp(name, kid) == 0)))
             return key;
     }
     return NULL;
@@ -257,6 +268,7 @@ static int run_check(const struct arguments *arguments)
         return fail(EXIT_WRONG_USE, "--keys is missing", "");
     if (keyring_load(&keyring, arguments->keys, error) != 0)
         return fail(EXIT_FILE, arguments->keys, error);
+    tell_passed(keyring);
     struct token_rules rules = {arguments->issuer != NULL ? arguments->issuer : "",
                                 arguments->audience != NULL ? arguments->audience : "", 0};
     struct token_claims claims;

@@ -46,10 +46,27 @@ static const struct member members[] = {
 
 enum { MEMBERS = sizeof(members) / sizeof(*members) };
 
-static int algorithm_of(const json_t *key)
+static const char *const kinds[KEY_ALGORITHMS][2] = {
+    [KEY_HS256] = {"oct", NULL},
+    [KEY_EDDSA] = {"OKP", "Ed25519"},
+    [KEY_ES256] = {"EC", "P-256"},
+    [KEY_RS256] = {"RSA", NULL},
+};
+
+static bool member_is(const json_t *key, const char *name, const char *wanted)
 {
-    const char *name = json_string_value(json_object_get(key, "alg"));
-    return name != NULL ? key_algorithm_find(bytes_of_text(name)) : -1;
+    const char *text = json_string_value(json_object_get(key, name));
+    return wanted == NULL || (text != NULL && strcmp(text, wanted) == 0);
+}
+
+int token_key_algorithm(const json_t *key)
+{
+    const json_t *alg = json_object_get(key, "alg");
+    for (int i = 0; i < KEY_ALGORITHMS; i++)
+        if (member_is(key, "kty", kinds[i][0]) && member_is(key, "crv", kinds[i][1]) &&
+            (alg == NULL || member_is(key, "alg", key_algorithm_name((enum key_algorithm)i))))
+            return i;
+    return -1;
 }
 
 static bool put_bytes(json_t *key, const char *name, const uint8_t *data, size_t size)
@@ -129,12 +146,6 @@ static bool put_material(json_t *key, enum key_algorithm algorithm)
 
 json_t *token_key_generate(const char *algorithm, const char *kid)
 {
-    static const char *const kinds[KEY_ALGORITHMS][2] = {
-        [KEY_HS256] = {"oct", NULL},
-        [KEY_EDDSA] = {"OKP", "Ed25519"},
-        [KEY_ES256] = {"EC", "P-256"},
-        [KEY_RS256] = {"RSA", NULL},
-    };
     int number = key_algorithm_find(bytes_of_text(algorithm));
     if (number < 0)
         return NULL;
@@ -150,7 +161,7 @@ json_t *token_key_generate(const char *algorithm, const char *kid)
 
 json_t *token_key_public(const json_t *key)
 {
-    if (algorithm_of(key) < 0 || algorithm_of(key) == KEY_HS256)
+    if (token_key_algorithm(key) < 0 || token_key_algorithm(key) == KEY_HS256)
         return NULL;
     json_t *public = json_copy((json_t *)(uintptr_t)key);
     json_object_del(public, "d");
@@ -289,8 +300,9 @@ static bool append_json(struct buffer *token, json_t *object)
 
 static bool append_parts(struct buffer *token, const json_t *key, const json_t *claims)
 {
-    json_t *header = json_pack("{s:O, s:s, s:O?}", "alg", json_object_get(key, "alg"), "typ", "JWT",
-                               "kid", json_object_get(key, "kid"));
+    enum key_algorithm algorithm = (enum key_algorithm)token_key_algorithm(key);
+    json_t *header = json_pack("{s:s, s:s, s:O?}", "alg", key_algorithm_name(algorithm), "typ",
+                               "JWT", "kid", json_object_get(key, "kid"));
     if (header != NULL && json_is_null(json_object_get(header, "kid")))
         json_object_del(header, "kid");
     bool appended = header != NULL && append_json(token, header) &&
@@ -305,7 +317,7 @@ char *token_sign(const json_t *key, const json_t *claims)
     struct buffer token = {0};
     uint8_t signature[SIGNATURE_BYTES_MAX];
     size_t size = 0;
-    int algorithm = algorithm_of(key);
+    int algorithm = token_key_algorithm(key);
     if (algorithm >= 0 && append_parts(&token, key, claims)) {
         struct bytes text = {token.data, token.size};
         size = algorithm == KEY_HS256

@@ -11,6 +11,10 @@
 /* A new key; the caller's reference. NULL: there is no such algorithm, or no memory. */
 json_t *token_key_generate(const char *algorithm, const char *kid);
 
+/* What the key is used with: its alg, or without one what its kind says; enum key_algorithm, or -1
+ * for a key of others. */
+int token_key_algorithm(const json_t *key);
+
 /* The key without its private parts; the caller's reference. NULL: it has no public ones. */
 json_t *token_key_public(const json_t *key);
 

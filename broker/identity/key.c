@@ -16,8 +16,13 @@
  *
  * The algorithm is the key's property and is fixed here, once. A verifier that believes the token's
  * own word for it can be shown an HMAC made with the text of a public key, or no signature at all.
- * So `alg` must be there, and must suit `kty`. What is too weak to mean anything is refused while
- * a person looks: an HMAC key shorter than its hash, a small RSA modulus, a point off the curve.
+ * Each kind of key (kty and crv) is used with one algorithm, so a key without `alg` has that one, and
+ * `alg` can only agree with it or take the key away from us. What is too weak to mean anything is
+ * no key: one for HMAC shorter than its hash, a small RSA modulus, a point off the curve.
+ *
+ * A key that says of itself that it is for others (an unknown kty, crv or alg; a use or key_ops that
+ * leave out verifying) is told apart from one that has a fault: identity providers publish many of
+ * the first, and of the second somebody should hear.
  *
  * Everything is set once and only read afterwards; each verification makes its own context. The
  * crypto library's errors are cleared where they arise: its queue belongs to the thread. */
@@ -56,11 +61,18 @@ int key_algorithm_find(struct bytes name)
     return -ENOENT;
 }
 
-static int fault(char *error, const char *what)
+static int fault(char *why, const char *what)
 {
+    bool no_memory = ERR_GET_REASON(ERR_peek_last_error()) == ERR_R_MALLOC_FAILURE;
     ERR_clear_error();
-    snprintf(error, KEYRING_ERROR_BYTES, "%s", what);
-    return -EINVAL;
+    snprintf(why, KEY_WHY_BYTES, "%s", what);
+    return no_memory ? -ENOMEM : -EINVAL;
+}
+
+static int not_for_us(char *why, const char *what)
+{
+    snprintf(why, KEY_WHY_BYTES, "%s", what);
+    return -ENOTSUP;
 }
 
 static bool member_is(const json_t *jwk, const char *name, const char *wanted)
@@ -71,25 +83,25 @@ static bool member_is(const json_t *jwk, const char *name, const char *wanted)
 
 /* A member that holds bytes. 0 or -EINVAL. */
 static int member_bytes(const json_t *jwk, const char *name, uint8_t *to, size_t room,
-                        size_t *size, char *error)
+                        size_t *size, char *why)
 {
     const json_t *member = json_object_get(jwk, name);
     struct bytes text = {(const uint8_t *)json_string_value(member), json_string_length(member)};
     if (json_is_string(member) && text.size > 0 && base64url_decode(text, to, room, size) == 0)
         return 0;
-    snprintf(error, KEYRING_ERROR_BYTES, "'%s' is missing, not base64url, or too long", name);
+    snprintf(why, KEY_WHY_BYTES, "'%s' is missing, not base64url, or too long", name);
     return -EINVAL;
 }
 
 /* --- one kind each ---------------------------------------------------------------------------- */
 
-static int init_mac(struct key *key, const json_t *jwk, char *error)
+static int init_mac(struct key *key, const json_t *jwk, char *why)
 {
     uint8_t secret[HMAC_KEY_BYTES_MAX];
     size_t size = 0;
-    int failed = member_bytes(jwk, "k", secret, sizeof(secret), &size, error);
+    int failed = member_bytes(jwk, "k", secret, sizeof(secret), &size, why);
     if (failed == 0 && size < HMAC_KEY_BYTES_MIN)
-        failed = fault(error, "'k' has fewer than 32 bytes, which HS256 needs at least");
+        failed = fault(why, "'k' has fewer than 32 bytes, which HS256 needs at least");
     if (failed == 0) {
         EVP_MAC *mac = EVP_MAC_fetch(NULL, "HMAC", NULL);
         OSSL_PARAM params[] = {
@@ -98,22 +110,22 @@ static int init_mac(struct key *key, const json_t *jwk, char *error)
         key->mac = mac != NULL ? EVP_MAC_CTX_new(mac) : NULL;
         EVP_MAC_free(mac);
         if (key->mac == NULL || EVP_MAC_init(key->mac, secret, size, params) != 1)
-            failed = fault(error, "the crypto library does not take it");
+            failed = fault(why, "the crypto library does not take it");
     }
     OPENSSL_cleanse(secret, sizeof(secret));
     return failed;
 }
 
-static int init_ed25519(struct key *key, const json_t *jwk, char *error)
+static int init_ed25519(struct key *key, const json_t *jwk, char *why)
 {
     uint8_t point[ED25519_BYTES];
     size_t size = 0;
-    int failed = member_bytes(jwk, "x", point, sizeof(point), &size, error);
+    int failed = member_bytes(jwk, "x", point, sizeof(point), &size, why);
     if (failed != 0)
         return failed;
     if (size == sizeof(point))
         key->public = EVP_PKEY_new_raw_public_key(EVP_PKEY_ED25519, NULL, point, size);
-    return key->public != NULL ? 0 : fault(error, "'x' is not a public key of Ed25519");
+    return key->public != NULL ? 0 : fault(why, "'x' is not a public key of Ed25519");
 }
 
 /* Takes the parameters. 0, or -EINVAL when they do not make a public key. */
@@ -132,13 +144,13 @@ static int init_public(struct key *key, const char *type, OSSL_PARAM *params)
     return sound ? 0 : -EINVAL;
 }
 
-static int init_p256(struct key *key, const json_t *jwk, char *error)
+static int init_p256(struct key *key, const json_t *jwk, char *why)
 {
     uint8_t point[1 + 2 * P256_BYTES] = {POINT_CONVERSION_UNCOMPRESSED};
     size_t x = 0, y = 0;
-    int failed = member_bytes(jwk, "x", point + 1, P256_BYTES, &x, error);
+    int failed = member_bytes(jwk, "x", point + 1, P256_BYTES, &x, why);
     if (failed == 0)
-        failed = member_bytes(jwk, "y", point + 1 + P256_BYTES, P256_BYTES, &y, error);
+        failed = member_bytes(jwk, "y", point + 1 + P256_BYTES, P256_BYTES, &y, why);
     if (failed != 0)
         return failed;
     OSSL_PARAM_BLD *builder = OSSL_PARAM_BLD_new();
@@ -149,7 +161,7 @@ static int init_p256(struct key *key, const json_t *jwk, char *error)
                                          sizeof(point)) == 1)
         params = OSSL_PARAM_BLD_to_param(builder);
     OSSL_PARAM_BLD_free(builder);
-    return init_public(key, "EC", params) == 0 ? 0 : fault(error, "x and y are no point of P-256");
+    return init_public(key, "EC", params) == 0 ? 0 : fault(why, "x and y are no point of P-256");
 }
 
 static OSSL_PARAM *rsa_params(const BIGNUM *n, const BIGNUM *e)
@@ -164,13 +176,13 @@ static OSSL_PARAM *rsa_params(const BIGNUM *n, const BIGNUM *e)
     return params;
 }
 
-static int init_rsa(struct key *key, const json_t *jwk, char *error)
+static int init_rsa(struct key *key, const json_t *jwk, char *why)
 {
     uint8_t modulus[NUMBER_BYTES_MAX], exponent[EXPONENT_BYTES_MAX];
     size_t modulus_size = 0, exponent_size = 0;
-    int failed = member_bytes(jwk, "n", modulus, sizeof(modulus), &modulus_size, error);
+    int failed = member_bytes(jwk, "n", modulus, sizeof(modulus), &modulus_size, why);
     if (failed == 0)
-        failed = member_bytes(jwk, "e", exponent, sizeof(exponent), &exponent_size, error);
+        failed = member_bytes(jwk, "e", exponent, sizeof(exponent), &exponent_size, why);
     if (failed != 0)
         return failed;
     BIGNUM *n = BN_bin2bn(modulus, (int)modulus_size, NULL);
@@ -178,9 +190,9 @@ static int init_rsa(struct key *key, const json_t *jwk, char *error)
     int bits = n != NULL ? BN_num_bits(n) : 0;
     bool usable = e != NULL && BN_is_odd(e) && !BN_is_one(e);
     if (bits < RSA_BITS_MIN)
-        failed = fault(error, "'n' has fewer than 2048 bits");
+        failed = fault(why, "'n' has fewer than 2048 bits");
     else if (!usable || init_public(key, "RSA", rsa_params(n, e)) != 0)
-        failed = fault(error, "n and e are no public key of RSA");
+        failed = fault(why, "n and e are no public key of RSA");
     BN_free(n);
     BN_free(e);
     return failed;
@@ -188,36 +200,80 @@ static int init_rsa(struct key *key, const json_t *jwk, char *error)
 
 /* --- a key ------------------------------------------------------------------------------------ */
 
-static int read_algorithm(struct key *key, const json_t *jwk, char *error)
+/* Which of our algorithms the kind of the key is for. */
+static int read_kind(struct key *key, const json_t *jwk, char *why)
+{
+    const json_t *kty = json_object_get(jwk, "kty");
+    bool known = false;
+    if (!json_is_string(kty))
+        return fault(why, "'kty' is missing");
+    for (int i = 0; i < KEY_ALGORITHMS; i++) {
+        if (!member_is(jwk, "kty", algorithms[i].kty))
+            continue;
+        known = true;
+        key->algorithm = (enum key_algorithm)i;
+        if (algorithms[i].crv == NULL || member_is(jwk, "crv", algorithms[i].crv))
+            return 0;
+    }
+    if (!known)
+        return not_for_us(why, "'kty' is a kind of key that usherd does not use");
+    if (!json_is_string(json_object_get(jwk, "crv")))
+        return fault(why, "'crv' is missing");
+    return not_for_us(why, "'crv' is a curve that usherd does not use");
+}
+
+static int check_algorithm(const struct key *key, const json_t *jwk, char *why)
 {
     const json_t *alg = json_object_get(jwk, "alg");
     struct bytes name = {(const uint8_t *)json_string_value(alg), json_string_length(alg)};
-    int algorithm = json_is_string(alg) ? key_algorithm_find(name) : -ENOENT;
+    if (alg == NULL)
+        return 0;
+    if (!json_is_string(alg))
+        return fault(why, "'alg' is not a text");
+    int algorithm = key_algorithm_find(name);
     if (algorithm < 0)
-        return fault(error, "'alg' must be one of HS256, EdDSA, ES256, RS256");
-    key->algorithm = (enum key_algorithm)algorithm;
-    if (!member_is(jwk, "kty", algorithms[algorithm].kty))
-        return fault(error, "'kty' does not suit 'alg'");
-    if (algorithms[algorithm].crv != NULL && !member_is(jwk, "crv", algorithms[algorithm].crv))
-        return fault(error, "'crv' does not suit 'alg'");
-    if (json_object_get(jwk, "use") != NULL && !member_is(jwk, "use", "sig"))
-        return fault(error, "'use' is not sig: the key is meant for something else");
+        return not_for_us(why, "'alg' is none of HS256, EdDSA, ES256, RS256");
+    return algorithm == (int)key->algorithm ? 0 : fault(why, "'alg' does not suit 'kty'");
+}
+
+static bool holds_text(const json_t *array, const char *wanted)
+{
+    for (size_t i = 0; i < json_array_size(array); i++) {
+        const char *text = json_string_value(json_array_get(array, i));
+        if (text != NULL && strcmp(text, wanted) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* RFC 7517, 4.2 and 4.3: what the key is published for. */
+static int check_purpose(const json_t *jwk, char *why)
+{
+    const json_t *use = json_object_get(jwk, "use");
+    const json_t *operations = json_object_get(jwk, "key_ops");
+    if (use != NULL && !json_is_string(use))
+        return fault(why, "'use' is not a text");
+    if (use != NULL && !member_is(jwk, "use", "sig"))
+        return not_for_us(why, "'use' is not sig");
+    if (operations != NULL && !json_is_array(operations))
+        return fault(why, "'key_ops' is not a list");
+    if (operations != NULL && !holds_text(operations, "verify"))
+        return not_for_us(why, "'key_ops' does not hold verify");
     return 0;
 }
 
-static int read_id(struct key *key, const json_t *jwk, char *error)
+bool key_read_id(const json_t *jwk, char *id)
 {
     const json_t *kid = json_object_get(jwk, "kid");
     size_t size = json_string_length(kid);
-    if (kid == NULL)
-        return 0;
-    if (!json_is_string(kid) || size == 0 || size > KEY_ID_BYTES_MAX)
-        return fault(error, "'kid' must be a text of 1 to 128 bytes");
-    memcpy(key->id, json_string_value(kid), size); /* the rest is zero */
-    return 0;
+    bool sound = json_is_string(kid) && size > 0 && size <= KEY_ID_BYTES_MAX;
+    if (sound)
+        memcpy(id, json_string_value(kid), size);
+    id[sound ? size : 0] = '\0';
+    return sound || kid == NULL;
 }
 
-static int read_material(struct key *key, const json_t *jwk, char *error)
+static int read_material(struct key *key, const json_t *jwk, char *why)
 {
     static int (*const readers[KEY_ALGORITHMS])(struct key *, const json_t *, char *) = {
         [KEY_HS256] = init_mac,
@@ -225,23 +281,27 @@ static int read_material(struct key *key, const json_t *jwk, char *error)
         [KEY_ES256] = init_p256,
         [KEY_RS256] = init_rsa,
     };
-    int failed = readers[key->algorithm](key, jwk, error);
+    int failed = readers[key->algorithm](key, jwk, why);
     if (failed != 0 || key->algorithm == KEY_HS256 || key->algorithm == KEY_EDDSA)
         return failed;
     key->digest = EVP_MD_fetch(NULL, "SHA256", NULL);
     return key->digest != NULL ? 0 : -ENOMEM;
 }
 
-int key_init(struct key *key, const json_t *jwk, char *error)
+int key_init(struct key *key, const json_t *jwk, char *why)
 {
     *key = (struct key){0};
     if (!json_is_object(jwk))
-        return fault(error, "not an object");
-    int failed = read_algorithm(key, jwk, error);
+        return fault(why, "not an object");
+    int failed = read_kind(key, jwk, why);
     if (failed == 0)
-        failed = read_id(key, jwk, error);
+        failed = check_algorithm(key, jwk, why);
     if (failed == 0)
-        failed = read_material(key, jwk, error);
+        failed = check_purpose(jwk, why);
+    if (failed == 0 && !key_read_id(jwk, key->id))
+        failed = fault(why, "'kid' must be a text of 1 to 128 bytes");
+    if (failed == 0)
+        failed = read_material(key, jwk, why);
     if (failed != 0)
         key_fini(key);
     return failed;

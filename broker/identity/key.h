@@ -17,9 +17,13 @@ struct key {
     EVP_MD *digest;    /* fetched once; NULL for EdDSA, which brings its own */
 };
 
-/* 0, -EINVAL with the fault in `error` (KEYRING_ERROR_BYTES), or -ENOMEM. A failure leaves nothing
- * to finish. */
-int key_init(struct key *key, const json_t *jwk, char *error);
+/* 0; -ENOTSUP: the key is sound as far as one can see, and not for us; -EINVAL: it is faulty; both
+ * with a line in `why` (KEY_WHY_BYTES); or -ENOMEM. A failure leaves nothing to finish. */
+int key_init(struct key *key, const json_t *jwk, char *why);
+
+/* The kid of a key into `id` (KEY_ID_BYTES_MAX + 1), empty when there is none. False: it is no text
+ * of 1 to 128 bytes. */
+bool key_read_id(const json_t *jwk, char *id);
 
 /* Harmless on zeroed memory. */
 void key_fini(struct key *key);

@@ -11,15 +11,22 @@
 
 #include "identity/key.h"
 
-/* A set of keys, whole or not at all: one faulty key refuses the file, because a person who made a
- * mistake in it shall hear of that now and not when a player's token is refused.
+/* A set of keys, as far as it is for us. Identity providers publish sets that others use too: keys
+ * for encryption, for algorithms that are not spoken here, of kinds that are yet to come. Were one of
+ * them to refuse the set, the day on which a provider changes its keys would be the day on which
+ * nobody gets in. So each key stands for itself (RFC 7517, section 5), and what is passed over is
+ * remembered for whoever tells people; only a set in which nothing is left is refused.
+ *
+ * Of two keys with one name and one algorithm the first is taken: which is meant cannot be known, and
+ * to try both would let whoever sends a token choose how much it costs.
  *
  * Nothing changes after reading but the count of holders, so any number of threads may verify with
  * a keyring while a newer one takes its place. */
 
 struct keyring {
     atomic_uint holders;
-    uint32_t count;
+    uint32_t count, passed_count;
+    struct key_passed *passed; /* with room for the whole set */
     struct key keys[KEYRING_KEYS_MAX];
 };
 
@@ -31,36 +38,64 @@ static int fault(char *error, const char *what)
 
 /* --- reading ---------------------------------------------------------------------------------- */
 
-static int add_key(struct keyring *keyring, const json_t *jwk, char *error)
+static bool is_there(const struct keyring *keyring, const struct key *key)
 {
-    struct key *key = &keyring->keys[keyring->count];
-    char what[KEYRING_ERROR_BYTES] = "no memory";
-    int failed = key_init(key, jwk, what);
-    if (failed != 0) {
-        snprintf(error, KEYRING_ERROR_BYTES, "keys[%u]: %.200s", keyring->count, what);
-        return failed;
-    }
-    keyring->count++;
-    for (uint32_t i = 0; i + 1 < keyring->count; i++) {
-        if (strcmp(keyring->keys[i].id, key->id) == 0) {
-            snprintf(error, KEYRING_ERROR_BYTES, "keys[%u]: the same 'kid' as keys[%u]",
-                     keyring->count - 1, i);
-            return -EINVAL;
-        }
-    }
-    return 0;
+    for (uint32_t i = 0; i < keyring->count; i++)
+        if (keyring->keys[i].algorithm == key->algorithm &&
+            strcmp(keyring->keys[i].id, key->id) == 0)
+            return true;
+    return false;
 }
 
-static int check_ids(const struct keyring *keyring, char *error)
+static void pass_over(struct keyring *keyring, const json_t *jwk, uint32_t place, int failed,
+                      const char *why)
 {
-    for (uint32_t i = 0; keyring->count > 1 && i < keyring->count; i++) {
-        if (keyring->keys[i].id[0] == '\0') {
-            snprintf(error, KEYRING_ERROR_BYTES,
-                     "keys[%u]: 'kid' is missing; only a single key may have none", i);
-            return -EINVAL;
-        }
+    struct key_passed *passed = &keyring->passed[keyring->passed_count++];
+    passed->place = place;
+    passed->faulty = failed == -EINVAL;
+    (void)key_read_id(jwk, passed->id);
+    snprintf(passed->why, sizeof(passed->why), "%s", why);
+}
+
+/* 0 also when the key is passed over. */
+static int add_key(struct keyring *keyring, const json_t *jwk, uint32_t place, char *error)
+{
+    struct key key;
+    char why[KEY_WHY_BYTES] = "";
+    int failed = key_init(&key, jwk, why);
+    if (failed == 0 && is_there(keyring, &key)) {
+        snprintf(why, sizeof(why), "another key of %s before it has the same 'kid', or none either",
+                 key_algorithm_name(key.algorithm));
+        key_fini(&key);
+        failed = -EINVAL;
     }
-    return 0;
+    if (failed == -ENOMEM) {
+        fault(error, "no memory");
+        return failed;
+    }
+    if (failed != 0) {
+        pass_over(keyring, jwk, place, failed, why);
+        return 0;
+    }
+    if (keyring->count < KEYRING_KEYS_MAX) {
+        keyring->keys[keyring->count++] = key;
+        return 0;
+    }
+    key_fini(&key);
+    return fault(error, "more than 64 keys that are for usherd");
+}
+
+/* None can be used: a person who made a mistake in the file shall hear which. */
+static int refuse(const struct keyring *keyring, char *error)
+{
+    uint32_t first = 0;
+    while (first < keyring->passed_count && !keyring->passed[first].faulty)
+        first++;
+    const struct key_passed *passed =
+        &keyring->passed[first < keyring->passed_count ? first : 0];
+    snprintf(error, KEYRING_ERROR_BYTES, "no key that usherd can use, of %u; keys[%u]: %s",
+             keyring->passed_count, passed->place, passed->why);
+    return -EINVAL;
 }
 
 static int add_keys(struct keyring *keyring, const json_t *root, char *error)
@@ -69,12 +104,15 @@ static int add_keys(struct keyring *keyring, const json_t *root, char *error)
     size_t count = json_array_size(keys);
     if (!json_is_array(keys) || count == 0)
         return fault(error, "not a key set: {\"keys\": [...]} with at least one key");
-    if (count > KEYRING_KEYS_MAX)
-        return fault(error, "more than 64 keys");
-    int failed = 0;
-    for (size_t i = 0; i < count && failed == 0; i++)
-        failed = add_key(keyring, json_array_get(keys, i), error);
-    return failed != 0 ? failed : check_ids(keyring, error);
+    if (count > KEYRING_SET_KEYS_MAX)
+        return fault(error, "more than 256 keys");
+    keyring->passed = calloc(count, sizeof(*keyring->passed));
+    int failed = keyring->passed != NULL ? 0 : -ENOMEM;
+    if (failed != 0)
+        fault(error, "no memory");
+    for (uint32_t i = 0; i < count && failed == 0; i++)
+        failed = add_key(keyring, json_array_get(keys, i), i, error);
+    return failed == 0 && keyring->count == 0 ? refuse(keyring, error) : failed;
 }
 
 static json_t *parse(struct bytes json, char *error)
@@ -174,6 +212,7 @@ void keyring_release(struct keyring *keyring)
         return;
     for (uint32_t i = 0; i < keyring->count; i++)
         key_fini(&keyring->keys[i]);
+    free(keyring->passed);
     free(keyring);
 }
 
@@ -182,12 +221,30 @@ uint32_t keyring_count(const struct keyring *keyring)
     return keyring->count;
 }
 
-const struct key *keyring_find(const struct keyring *keyring, struct bytes id)
+uint32_t keyring_passed_count(const struct keyring *keyring)
 {
-    if (id.size == 0)
-        return keyring->count == 1 ? &keyring->keys[0] : NULL;
-    for (uint32_t i = 0; i < keyring->count; i++)
-        if (bytes_equal(id, bytes_of_text(keyring->keys[i].id)))
-            return &keyring->keys[i];
-    return NULL;
+    return keyring->passed_count;
+}
+
+const struct key_passed *keyring_passed(const struct keyring *keyring, uint32_t i)
+{
+    return &keyring->passed[i];
+}
+
+int keyring_find(const struct keyring *keyring, struct bytes id, int algorithm,
+                 const struct key **key)
+{
+    bool named = false;
+    for (uint32_t i = 0; i < keyring->count; i++) {
+        const struct key *one = &keyring->keys[i];
+        bool only = id.size == 0 && keyring->count == 1;
+        if (!only && !bytes_equal(id, bytes_of_text(one->id)))
+            continue;
+        named = true;
+        if ((int)one->algorithm == algorithm) {
+            *key = one;
+            return 0;
+        }
+    }
+    return named ? -ENOTSUP : -ENOENT;
 }

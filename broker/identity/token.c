@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "identity/token.h"
 
+#include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -93,12 +94,11 @@ static enum token_refusal choose_key(const struct keyring *keyring, const json_t
         return TOKEN_MALFORMED;
     if (kid != NULL && json_string_length(kid) == 0) /* also when it is no text */
         return TOKEN_KEY;
-    *key = keyring_find(keyring, kid != NULL ? text_of(kid) : (struct bytes){0});
-    if (*key == NULL)
-        return TOKEN_KEY;
-    bool suits = json_is_string(alg) && key_algorithm_find(text_of(alg)) ==
-                                            (int)key_algorithm(*key);
-    return suits ? TOKEN_GOOD : TOKEN_ALGORITHM;
+    int algorithm = json_is_string(alg) ? key_algorithm_find(text_of(alg)) : -ENOENT;
+    int failed = keyring_find(keyring, kid != NULL ? text_of(kid) : (struct bytes){0}, algorithm, key);
+    if (failed == 0)
+        return TOKEN_GOOD;
+    return failed == -ENOTSUP ? TOKEN_ALGORITHM : TOKEN_KEY;
 }
 
 static enum token_refusal check_signature(const struct keyring *keyring, const struct parts *parts)

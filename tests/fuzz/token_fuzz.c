@@ -5,9 +5,12 @@
  *   0  a key file
  *   1  a token as it comes
  *   2  header and claims, with a NUL between them, which are signed: what lies behind the signature
+ *   3  other keys of a set that begins with one of ours
  *
- * What is taken must be what was signed, and a claim about a name must be a name. */
+ * What is taken must be what was signed, and a claim about a name must be a name. Whatever stands
+ * beside our key, as long as it is JSON, our key is found. */
 
+#include <jansson.h>
 #include <string.h>
 
 #include "fuzz/fuzz.h"
@@ -27,6 +30,36 @@ static void try_keys(struct bytes input)
         return;
     }
     FUZZ_CHECK(keyring_count(keyring) > 0 && keyring_count(keyring) <= KEYRING_KEYS_MAX);
+    for (uint32_t i = 0; i < keyring_passed_count(keyring); i++) {
+        const struct key_passed *passed = keyring_passed(keyring, i);
+        FUZZ_CHECK(passed->place < KEYRING_SET_KEYS_MAX && passed->why[0] != '\0');
+        FUZZ_CHECK(i == 0 || passed->place > passed[-1].place);
+    }
+    FUZZ_CHECK(keyring_count(keyring) + keyring_passed_count(keyring) <= KEYRING_SET_KEYS_MAX);
+    keyring_release(keyring);
+}
+
+/* Whether the text is a set of few enough keys, whatever they are. */
+static bool is_set(const char *json)
+{
+    json_t *root = json_loads(json, JSON_REJECT_DUPLICATES, NULL);
+    size_t count = json_array_size(json_object_get(root, "keys"));
+    json_decref(root);
+    return count > 0 && count <= KEYRING_KEYS_MAX;
+}
+
+static void try_beside(struct bytes input)
+{
+    static const char head[] = "{\"keys\":[{\"kid\":\"ours\",\"kty\":\"oct\",\"k\":\"" TOKEN_SECRET_TEXT
+                               "\"},";
+    char json[INPUT_BYTES_MAX + sizeof(head) + 4], error[KEYRING_ERROR_BYTES];
+    struct keyring *keyring = NULL;
+    const struct key *key = NULL;
+    snprintf(json, sizeof(json), "%s%.*s]}", head, (int)input.size, (const char *)input.data);
+    int failed = keyring_read(&keyring, bytes_of_text(json), error);
+    FUZZ_CHECK(failed == 0 || !is_set(json));
+    if (failed == 0 && is_set(json))
+        FUZZ_CHECK(keyring_find(keyring, bytes_of_text("ours"), KEY_HS256, &key) == 0);
     keyring_release(keyring);
 }
 
@@ -71,12 +104,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     FUZZ_CHECK(copy != NULL);
     memcpy(copy, data + 1, size - 1);
     struct bytes rest = {copy, size - 1};
-    if (data[0] % 3 == 0)
+    if (data[0] % 4 == 0)
         try_keys(rest);
-    else if (data[0] % 3 == 1)
+    else if (data[0] % 4 == 1)
         FUZZ_CHECK(verify(rest) != TOKEN_GOOD || memchr(copy, '.', rest.size) != NULL);
-    else
+    else if (data[0] % 4 == 2)
         try_signed((const char *)copy, rest.size);
+    else
+        try_beside(rest);
     free(copy);
     return 0;
 }

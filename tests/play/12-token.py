@@ -498,13 +498,65 @@ def scene_keys_change_while_it_runs():
         log_in(broker, "bob", new.sign("bob")).ping()
         secret = Key("HS256", "new")
         faulty = json.dumps({"keys": [secret.jwk]})[:-1]
-        for text in ("", "{}", faulty, json.dumps({"keys": [old.jwk, {"alg": "none"}]})):
+        foreign = {"kty": "RSA", "alg": "RSA-OAEP", "use": "enc"}
+        for text in ("", "{}", faulty, json.dumps({"keys": [foreign, {"alg": "none"}]})):
             file.write_text(text)
             detail = reload(broker, "keys_refused")["detail"]
             check(file.path in detail and secret.jwk["k"] not in detail, f"detail: {detail}")
             log_in(broker, "bob", new.sign("bob")).ping()  # the keys from before stay
             refused(broker, "carol", old.sign("carol"))
         alice.ping()  # and who is there stays too
+
+
+def for_encryption(kid):
+    """As Keycloak publishes it beside the one for signing."""
+    return {**Key("RS256", kid).jwk, "alg": "RSA-OAEP", "use": "enc"}
+
+
+def without(jwk, *members):
+    return {name: value for name, value in jwk.items() if name not in members}
+
+
+def scene_a_key_set_of_an_identity_provider():
+    """Most keys of such a set are for others. The one that is for us lets players in, also when the
+    provider changes it, and what is passed over is told by name."""
+    old, new, plain = Key("RS256", "sig-1"), Key("RS256", "sig-2"), Key("ES256", "plain")
+    others = [for_encryption("enc"),
+              {"kty": "EC", "crv": "P-384", "alg": "ES384", "use": "sig", "kid": "p384",
+               "x": text_of(b"\1" * 48), "y": text_of(b"\2" * 48)},
+              {"kty": "AKP", "alg": "ML-DSA-44", "kid": "pq", "pub": text_of(b"\1" * 1312)},
+              {**Key("EdDSA", "signs").jwk, "key_ops": ["sign"]}]
+    faulty = [{**Key("HS256", "mixed").jwk, "alg": "RS256"}, {"kid": "short", "kty": "oct", "k": "AA"}]
+
+    def write(*keys):
+        file.write_text(json.dumps({"keys": [*others, *keys, *faulty]}))
+
+    with Keys(old) as file:
+        write({**old.jwk, "use": "sig"}, without(plain.jwk, "alg"))
+        with file.broker({**NO_LIMIT, "admin.listen": "127.0.0.1:0"}) as broker:
+            loaded = broker.wait_log("keys_loaded")
+            check_equal((loaded["keys"], loaded["passed_over"]), (2, 6), "keys of the set")
+            told = {line["kid"]: line["level"] for event in ("key_passed_over", "key_faulty")
+                    for line in broker.log_events(event)}
+            check_equal(told, {"enc": "info", "p384": "info", "pq": "info", "signs": "info",
+                               "mixed": "warn", "short": "warn"}, "keys that the log names")
+            shown = broker.numbers()
+            check_equal((shown["token_keys"], shown["token_keys_passed_over"]), (2, 6),
+                        "keys that are counted")
+            log_in(broker, "alice", old.sign("alice")).ping()
+            log_in(broker, "bob", plain.sign("bob")).ping()
+            # A key without alg is used with what its kind is for, and a public one is no secret.
+            forged = jwt.encode({"sub": "bob", "exp": time.time() + 60}, json.dumps(plain.jwk),
+                                "HS256", {"kid": "plain"}).encode()
+            refused(broker, "bob", forged)
+            write(new.jwk, old.jwk)
+            check_equal(reload(broker, "keys_loaded")["keys"], 2, "keys after the rotation")
+            log_in(broker, "alice", new.sign("alice")).ping()
+            log_in(broker, "bob", old.sign("bob")).ping()
+            write()
+            detail = reload(broker, "keys_refused")["detail"]
+            check("of 6" in detail, f"detail: {detail}")
+            log_in(broker, "alice", new.sign("alice")).ping()  # what was loaded goes on
 
 
 def scene_keys_that_do_not_start():
@@ -582,4 +634,5 @@ def scene_programs():
 play(scene_each_algorithm, scene_bad_tokens, scene_same_verdict_as_another_library,
      scene_unauth_kick, scene_failures_of_one_address, scene_token_replay,
      scene_a_request_behind_the_login, scene_vanish_while_it_is_checked,
-     scene_keys_change_while_it_runs, scene_keys_that_do_not_start, scene_programs)
+     scene_keys_change_while_it_runs, scene_a_key_set_of_an_identity_provider,
+     scene_keys_that_do_not_start, scene_programs)

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 
 from usherplay.schema import BIN
 from usherplay.stage import Failed
@@ -184,6 +185,13 @@ class Broker:
             raise Failed("the play restarts a broker that still runs")
         self.options.update(options or {})
         return self.start()
+
+    def numbers(self):
+        """Counters, gauges and readings by name, of a broker with "admin.listen": "127.0.0.1:0"."""
+        port = next(line["port"] for line in self.log_events("listening") if line["for"] == "admin")
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/stats", timeout=20) as answer:
+            told = json.load(answer)
+        return {**told["counters"], **told["gauges"]}
 
     # --- the log -------------------------------------------------------------------------------
 

@@ -58,6 +58,10 @@ static const struct vector {
 
 enum { VECTORS = sizeof(vectors) / sizeof(*vectors) };
 
+#define KEY(members) \
+    "{" members "\"alg\":\"HS256\",\"kty\":\"oct\",\"k\":\"" TOKEN_SECRET_TEXT "\"}"
+#define GOOD KEY("\"kid\":\"good\",")
+
 static struct keyring *read_keys(const char *json)
 {
     struct keyring *keyring = NULL;
@@ -75,10 +79,17 @@ static struct keyring *read_vector(const struct vector *vector)
     return read_keys(json);
 }
 
+/* NULL: none; what keyring_find says instead is not looked at. */
+static const struct key *find(const struct keyring *keyring, const char *id, int algorithm)
+{
+    const struct key *key = NULL;
+    return keyring_find(keyring, bytes_of_text(id), algorithm, &key) == 0 ? key : NULL;
+}
+
 static bool verify(const struct vector *vector, struct bytes text, struct bytes signature)
 {
     struct keyring *keyring = read_vector(vector);
-    const struct key *key = keyring_find(keyring, (struct bytes){0});
+    const struct key *key = find(keyring, "", (int)vector->algorithm);
     assert_non_null(key);
     assert_int_equal(key_algorithm(key), vector->algorithm);
     bool good = key_verify(key, text, signature);
@@ -138,6 +149,105 @@ static void es256_takes_only_its_own_form(void **state)
     assert_false(verify(&vectors[2], text, (struct bytes){encoded, 71}));
 }
 
+/* Beside one key that is good: each of these costs nobody but itself. */
+static void keys_that_are_passed_over(void **state)
+{
+    static const struct {
+        const char *key, *id, *says;
+        bool faulty;
+    } rows[] = {
+        /* as identity providers publish them */
+        {"{\"kid\":\"enc\",\"kty\":\"RSA\",\"use\":\"enc\",\"alg\":\"RSA-OAEP\",\"n\":\"AAAA\",\"e\":\"AQAB\"}",
+         "enc", "'alg'", false},
+        {"{\"kid\":\"e\",\"kty\":\"EC\",\"crv\":\"P-384\",\"alg\":\"ES384\",\"use\":\"sig\"}", "e", "'crv'",
+         false},
+        {"{\"kid\":\"pq\",\"kty\":\"AKP\",\"alg\":\"ML-DSA-44\",\"pub\":\"AAAA\"}", "pq", "'kty'", false},
+        {"{\"kty\":\"RSA\",\"alg\":\"PS256\"}", "", "'alg'", false},
+        {"{\"kty\":\"OKP\",\"crv\":\"X25519\",\"x\":\"AA\"}", "", "'crv'", false},
+        {"{\"kty\":\"OKP\",\"crv\":\"Ed448\",\"alg\":\"EdDSA\"}", "", "'crv'", false},
+        {"{\"kty\":\"oct\",\"alg\":\"A256GCM\",\"k\":\"" TOKEN_SECRET_TEXT "\"}", "", "'alg'", false},
+        {"{\"kty\":\"oct\",\"k\":\"" TOKEN_SECRET_TEXT "\",\"use\":\"enc\"}", "", "'use'", false},
+        {"{\"kty\":\"oct\",\"k\":\"" TOKEN_SECRET_TEXT "\",\"use\":\"Sig\"}", "", "'use'", false},
+        {"{\"kty\":\"oct\",\"k\":\"" TOKEN_SECRET_TEXT "\",\"key_ops\":[\"sign\"]}", "", "'key_ops'",
+         false},
+        {"{\"kty\":\"oct\",\"k\":\"" TOKEN_SECRET_TEXT "\",\"key_ops\":[]}", "", "'key_ops'", false},
+        {"{\"kty\":\"oct\",\"k\":\"" TOKEN_SECRET_TEXT
+         "\",\"use\":\"sig\",\"key_ops\":[\"deriveKey\",7]}",
+         "", "'key_ops'", false},
+        /* as people write them */
+        {"7", "", "not an object", true},
+        {"null", "", "not an object", true},
+        {"{\"kid\":\"x\"}", "x", "'kty'", true},
+        {"{\"kty\":[\"RSA\"]}", "", "'kty'", true},
+        {"{\"kty\":\"EC\"}", "", "'crv'", true},
+        {"{\"kty\":\"RSA\",\"alg\":\"HS256\"}", "", "does not suit", true},
+        {"{\"kty\":\"RSA\",\"alg\":5}", "", "'alg'", true},
+        {"{\"kty\":\"oct\",\"alg\":\"RS256\",\"k\":\"" TOKEN_SECRET_TEXT "\"}", "", "does not suit", true},
+        {"{\"kty\":\"oct\",\"k\":\"" TOKEN_SECRET_TEXT "\",\"use\":7}", "", "'use'", true},
+        {"{\"kty\":\"oct\",\"k\":\"" TOKEN_SECRET_TEXT "\",\"key_ops\":\"verify\"}", "", "'key_ops'",
+         true},
+        {"{\"kty\":\"oct\",\"k\":\"" TOKEN_SECRET_TEXT "\",\"kid\":7}", "", "'kid'", true},
+        {"{\"kid\":\"short\",\"kty\":\"oct\",\"k\":\"AAAA\"}", "short", "32 bytes", true},
+        {"{\"kid\":\"small\",\"kty\":\"RSA\",\"n\":\"AAAA\",\"e\":\"AQAB\"}", "small", "2048", true},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        char json[2048];
+        for (int before = 0; before < 2; before++) {
+            snprintf(json, sizeof(json), "{\"keys\":[%s,%s]}",
+                     before ? rows[i].key : GOOD, before ? GOOD : rows[i].key);
+            struct keyring *keyring = read_keys(json);
+            assert_int_equal(keyring_count(keyring), 1);
+            assert_non_null(find(keyring, "good", KEY_HS256));
+            assert_int_equal(keyring_passed_count(keyring), 1);
+            const struct key_passed *passed = keyring_passed(keyring, 0);
+            if (passed->faulty != rows[i].faulty || strstr(passed->why, rows[i].says) == NULL)
+                fail_msg("%s: %s", rows[i].key, passed->why);
+            assert_string_equal(passed->id, rows[i].id);
+            assert_int_equal(passed->place, before ? 0 : 1);
+            assert_null(strstr(passed->why, "0MTIz")); /* nothing of a key */
+            keyring_release(keyring);
+        }
+    }
+}
+
+/* Members that say nothing against it. */
+static void keys_that_are_taken(void **state)
+{
+    static const char *const members[] = {
+        "\"use\":\"sig\",", "\"key_ops\":[\"verify\"],", "\"key_ops\":[\"sign\",\"verify\"],",
+        "\"use\":\"sig\",\"key_ops\":[\"verify\"],\"x5c\":[\"MIIC\"],\"x5t\":\"x\",\"exp\":1,"};
+    for (size_t i = 0; i < sizeof(members) / sizeof(*members); i++) {
+        char json[512];
+        snprintf(json, sizeof(json), "{\"keys\":[{%s\"kty\":\"oct\",\"k\":\"%s\"}]}", members[i],
+                 TOKEN_SECRET_TEXT);
+        struct keyring *keyring = read_keys(json);
+        assert_int_equal(keyring_count(keyring), 1);
+        assert_int_equal(keyring_passed_count(keyring), 0);
+        keyring_release(keyring);
+    }
+}
+
+/* A key without alg is used with what its kind is for and with nothing else: above all no public
+ * key of RSA with an HMAC, whose secret would be a text that everybody knows. */
+static void without_alg_the_kind_decides(void **state)
+{
+    for (size_t i = 0; i < VECTORS; i++) {
+        char json[2048];
+        uint8_t room[512];
+        snprintf(json, sizeof(json), "{\"keys\":[{\"kid\":\"a\",%s}]}", vectors[i].key);
+        struct keyring *keyring = read_keys(json);
+        for (int algorithm = -1; algorithm < KEY_ALGORITHMS; algorithm++) {
+            const struct key *key = NULL;
+            int wanted = algorithm == (int)vectors[i].algorithm ? 0 : -ENOTSUP;
+            assert_int_equal(keyring_find(keyring, bytes_of_text("a"), algorithm, &key), wanted);
+            assert_int_equal(keyring_find(keyring, bytes_of_text(""), algorithm, &key), wanted);
+        }
+        assert_true(key_verify(find(keyring, "a", (int)vectors[i].algorithm),
+                               bytes_of_text(vectors[i].text), signature_of(&vectors[i], room)));
+        keyring_release(keyring);
+    }
+}
+
 static void files_with_a_fault(void **state)
 {
     static const struct {
@@ -149,15 +259,17 @@ static void files_with_a_fault(void **state)
         {"{}", "not a key set"},
         {"{\"keys\":[]}", "not a key set"},
         {"{\"keys\":{}}", "not a key set"},
-        {"{\"keys\":[1]}", "keys[0]: not an object"},
+        {"{\"keys\":[1]}", "of 1; keys[0]: not an object"},
         {TOKEN_KEYS "x", "line 1"},
         {"{\"keys\":[],\"keys\":[]}", "twice"},
-        {"{\"keys\":[{}]}", "'alg'"},
+        {"{\"keys\":[{}]}", "'kty'"},
+        {"{\"keys\":[{\"kty\":\"AKP\",\"alg\":\"ML-DSA-44\"},{},7]}", "of 3; keys[1]: 'kty'"},
+        {"{\"keys\":[{\"kty\":\"AKP\",\"alg\":\"ML-DSA-44\"}]}", "of 1; keys[0]: 'kty'"},
         {"{\"keys\":[{\"alg\":\"none\",\"kty\":\"oct\"}]}", "'alg'"},
         {"{\"keys\":[{\"alg\":\"hs256\",\"kty\":\"oct\"}]}", "'alg'"},
         {"{\"keys\":[{\"alg\":5,\"kty\":\"oct\"}]}", "'alg'"},
         {"{\"keys\":[{\"alg\":\"HS256\"}]}", "'kty'"},
-        {"{\"keys\":[{\"alg\":\"HS256\",\"kty\":\"RSA\"}]}", "'kty'"},
+        {"{\"keys\":[{\"alg\":\"HS256\",\"kty\":\"RSA\"}]}", "'alg' does not suit"},
         {"{\"keys\":[{\"alg\":\"HS256\",\"kty\":\"oct\"}]}", "'k'"},
         {"{\"keys\":[{\"alg\":\"HS256\",\"kty\":\"oct\",\"k\":\"\"}]}", "'k'"},
         {"{\"keys\":[{\"alg\":\"HS256\",\"kty\":\"oct\",\"k\":\"" TOKEN_SECRET_TEXT "=\"}]}",
@@ -193,12 +305,14 @@ static void files_with_a_fault(void **state)
     }
 }
 
-/* A set of `count` keys named k0, k1...; the caller's to free. */
-static char *many(unsigned count, size_t padding)
+/* A set of `count` keys named k0, k1..., and `foreign` others; the caller's to free. */
+static char *many(unsigned count, unsigned foreign, size_t padding)
 {
-    char *json = malloc(count * 160 + padding + 64);
+    char *json = malloc((count + foreign) * 160 + padding + 64);
     assert_non_null(json);
     char *to = json + sprintf(json, "{\"keys\":[");
+    for (unsigned i = 0; i < foreign; i++)
+        to += sprintf(to, "{\"kid\":\"k0\",\"kty\":\"AKP\"},");
     for (unsigned i = 0; i < count; i++)
         to += sprintf(to, "%s{\"kid\":\"k%u\",\"alg\":\"HS256\",\"kty\":\"oct\",\"k\":\"%s\"}",
                       i > 0 ? "," : "", i, TOKEN_SECRET_TEXT);
@@ -219,13 +333,16 @@ static int read_and_free(char *json)
 
 static void limits_at_n_and_one_more(void **state)
 {
-    char *json = many(1, 0);
+    char *json = many(1, 0, 0);
     size_t base = strlen(json);
     free(json);
-    assert_int_equal(read_and_free(many(KEYRING_KEYS_MAX, 0)), 0);
-    assert_int_equal(read_and_free(many(KEYRING_KEYS_MAX + 1, 0)), -EINVAL);
-    assert_int_equal(read_and_free(many(1, KEYRING_FILE_BYTES_MAX - base)), 0);
-    assert_int_equal(read_and_free(many(1, KEYRING_FILE_BYTES_MAX - base + 1)), -EINVAL);
+    assert_int_equal(read_and_free(many(KEYRING_KEYS_MAX, 0, 0)), 0);
+    assert_int_equal(read_and_free(many(KEYRING_KEYS_MAX + 1, 0, 0)), -EINVAL);
+    const unsigned others = KEYRING_SET_KEYS_MAX - KEYRING_KEYS_MAX;
+    assert_int_equal(read_and_free(many(KEYRING_KEYS_MAX, others, 0)), 0);
+    assert_int_equal(read_and_free(many(KEYRING_KEYS_MAX, others + 1, 0)), -EINVAL);
+    assert_int_equal(read_and_free(many(1, 0, KEYRING_FILE_BYTES_MAX - base)), 0);
+    assert_int_equal(read_and_free(many(1, 0, KEYRING_FILE_BYTES_MAX - base + 1)), -EINVAL);
     for (size_t size = 31; size <= 513; size++) {
         uint8_t secret[513] = {1};
         char text[BASE64URL_TEXT(513) + 1];
@@ -245,34 +362,67 @@ static void limits_at_n_and_one_more(void **state)
     }
 }
 
-#define KEY(members) \
-    "{" members "\"alg\":\"HS256\",\"kty\":\"oct\",\"k\":\"" TOKEN_SECRET_TEXT "\"}"
-
 static void keys_are_found_by_name(void **state)
 {
     struct keyring *two =
         read_keys("{\"keys\":[" KEY("\"kid\":\"a\",") "," KEY("\"kid\":\"b\",") "]}");
     assert_int_equal(keyring_count(two), 2);
-    assert_non_null(keyring_find(two, bytes_of_text("a")));
-    assert_ptr_not_equal(keyring_find(two, bytes_of_text("a")),
-                         keyring_find(two, bytes_of_text("b")));
-    assert_null(keyring_find(two, bytes_of_text("c")));
-    assert_null(keyring_find(two, bytes_of_text("A")));
-    assert_null(keyring_find(two, (struct bytes){0}));
+    assert_non_null(find(two, "a", KEY_HS256));
+    assert_ptr_not_equal(find(two, "a", KEY_HS256), find(two, "b", KEY_HS256));
+    const struct key *key = NULL;
+    assert_int_equal(keyring_find(two, bytes_of_text("c"), KEY_HS256, &key), -ENOENT);
+    assert_int_equal(keyring_find(two, bytes_of_text("A"), KEY_HS256, &key), -ENOENT);
+    assert_int_equal(keyring_find(two, bytes_of_text("a"), KEY_RS256, &key), -ENOTSUP);
+    assert_int_equal(keyring_find(two, bytes_of_text("a"), -ENOENT, &key), -ENOTSUP);
+    assert_int_equal(keyring_find(two, bytes_of_text(""), KEY_HS256, &key), -ENOENT);
     keyring_release(two);
     struct keyring *one = read_keys("{\"keys\":[" KEY("\"kid\":\"a\",") "]}");
-    assert_non_null(keyring_find(one, (struct bytes){0}));
-    assert_null(keyring_find(one, bytes_of_text("b")));
+    assert_non_null(find(one, "", KEY_HS256));
+    assert_null(find(one, "b", KEY_HS256));
     keyring_release(one);
-    char error[KEYRING_ERROR_BYTES];
-    assert_int_equal(
-        keyring_read(&one, bytes_of_text("{\"keys\":[" KEY("") "," KEY("") "]}"), error), -EINVAL);
-    assert_int_equal(keyring_read(&one, bytes_of_text("{\"keys\":[" KEY("\"kid\":\"a\",") ","
-                                                      KEY("\"kid\":\"a\",") "]}"), error),
-                     -EINVAL);
-    assert_non_null(strstr(error, "keys[1]: the same 'kid' as keys[0]"));
-    assert_int_equal(keyring_read(&one, bytes_of_text("{\"keys\":[" KEY("\"kid\":\"a\",") ","
-                                                      KEY("") "]}"), error), -EINVAL);
+}
+
+/* RFC 7517, 4.5: keys of different kinds may share a name. */
+static void one_name_for_several_keys(void **state)
+{
+    static const char other[] = /* another secret */
+        "{\"kid\":\"a\",\"kty\":\"oct\",\"k\":\"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"}";
+    char json[2048];
+    snprintf(json, sizeof(json), "{\"keys\":[%s,{\"kid\":\"a\",%s},%s]}", KEY("\"kid\":\"a\","),
+             vectors[KEY_EDDSA].key, other);
+    struct keyring *keyring = read_keys(json);
+    assert_int_equal(keyring_count(keyring), 2);
+    assert_int_equal(key_algorithm(find(keyring, "a", KEY_EDDSA)), KEY_EDDSA);
+    assert_int_equal(key_algorithm(find(keyring, "a", KEY_HS256)), KEY_HS256);
+    assert_null(find(keyring, "", KEY_HS256));
+    assert_int_equal(keyring_passed_count(keyring), 1);
+    assert_int_equal(keyring_passed(keyring, 0)->place, 2);
+    assert_true(keyring_passed(keyring, 0)->faulty);
+    assert_non_null(strstr(keyring_passed(keyring, 0)->why, "same 'kid'"));
+    char token[TOKEN_MAKE_BYTES]; /* the first of them is the one that holds */
+    uint8_t mac[32];
+    size_t size = 0;
+    token_make(token, "h", "c");
+    char *signature = strrchr(token, '.');
+    *signature++ = '\0';
+    assert_int_equal(base64url_decode(bytes_of_text(signature), mac, sizeof(mac), &size), 0);
+    assert_true(key_verify(find(keyring, "a", KEY_HS256), bytes_of_text(token),
+                           (struct bytes){mac, size}));
+    keyring_release(keyring);
+}
+
+/* As long as their kinds differ a token's alg says which is meant. */
+static void keys_without_a_name(void **state)
+{
+    char json[2048];
+    snprintf(json, sizeof(json), "{\"keys\":[%s,{%s},%s]}", KEY(""), vectors[KEY_EDDSA].key, KEY(""));
+    struct keyring *keyring = read_keys(json);
+    assert_int_equal(keyring_count(keyring), 2);
+    assert_int_equal(keyring_passed_count(keyring), 1);
+    assert_non_null(find(keyring, "", KEY_HS256));
+    assert_non_null(find(keyring, "", KEY_EDDSA));
+    assert_null(find(keyring, "a", KEY_EDDSA));
+    keyring_release(keyring);
 }
 
 static void from_a_file(void **state)
@@ -297,7 +447,7 @@ static void *use(void *argument)
     struct keyring *keyring = argument;
     for (unsigned i = 0; i < 2000; i++) {
         struct keyring *mine = keyring_acquire(keyring);
-        assert_false(key_verify(keyring_find(mine, (struct bytes){0}), bytes_of_text("text"),
+        assert_false(key_verify(find(mine, "", KEY_HS256), bytes_of_text("text"),
                                 bytes_of_text("no")));
         keyring_release(mine);
     }
@@ -323,9 +473,14 @@ int main(void)
         cmocka_unit_test(signatures_of_the_standards_hold),
         cmocka_unit_test(one_bit_and_it_does_not_hold),
         cmocka_unit_test(es256_takes_only_its_own_form),
+        cmocka_unit_test(keys_that_are_passed_over),
+        cmocka_unit_test(keys_that_are_taken),
+        cmocka_unit_test(without_alg_the_kind_decides),
         cmocka_unit_test(files_with_a_fault),
         cmocka_unit_test(limits_at_n_and_one_more),
         cmocka_unit_test(keys_are_found_by_name),
+        cmocka_unit_test(one_name_for_several_keys),
+        cmocka_unit_test(keys_without_a_name),
         cmocka_unit_test(from_a_file),
         cmocka_unit_test(held_by_several_threads),
     };
