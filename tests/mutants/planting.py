@@ -77,7 +77,7 @@ def comparisons(code):
 def bounds(code):
     for found in re.finditer(r"(?:<=?|>=?|==|!=|[-+])\s*(\d+)\b(?![.\w])", code):
         yield "bound", found.start(1), found.end(1), str(int(found[1]) + 1)
-    for found in re.finditer(r"(?<![-<>])(?:<=?|>=?|==)\s*([A-Z][A-Z0-9_]+)\b(?!\()", code):
+    for found in re.finditer(r"(?<![-<>])(?:<=?|>=?|==)\s*(?!NULL\b)([A-Z][A-Z0-9_]+)\b(?!\()", code):
         yield "bound", found.start(1), found.end(1), f"({found[1]} + 1)"
 
 

@@ -280,20 +280,24 @@ def canonical(token):
 
 # --- who is reached -----------------------------------------------------------------------------
 
-def attack(address, first_frames, count, answers):
-    """Another process: sends a first frame and reads to the end, one connection each; how each was
-    closed."""
+def attack(address, first_frames, count, answers, at_once=1):
+    """Another process: sends a first frame and reads to the end, one connection each, so many at a
+    time; how each was closed."""
     seen = collections.Counter()
-    for number in range(count):
+    for number in range(0, count, at_once):
+        clients = []
         try:
-            with Client(address, source=ELSEWHERE) as client:
-                client.send_bytes(first_frames[number % len(first_frames)])
-                frames = client.read_to_end(20)
-            reasons = [client_pb.Close.Reason.Name(frame.close.reason) for frame in frames
-                       if frame.WhichOneof("body") == "close"]
-            seen[(reasons or ["nothing"])[0]] += 1
+            for each in range(number, number + at_once):
+                clients.append(Client(address, source=ELSEWHERE))
+                clients[-1].send_bytes(first_frames[each % len(first_frames)])
+            for client in clients:
+                reasons = [client_pb.Close.Reason.Name(frame.close.reason)
+                           for frame in client.read_to_end(20) if frame.WhichOneof("body") == "close"]
+                seen[(reasons or ["nothing"])[0]] += 1
         except OSError as error:
             seen[type(error).__name__] += 1
+        for client in clients:
+            client.close()
     answers.put(seen)
 
 
@@ -362,6 +366,44 @@ def scene_unauth_kick():
             print(f"     limit {limit}: {count} logins in {took:.1f} s, {checked} looked at, "
                   f"{cpu * 1e6 / count:.0f} us of CPU each; the victim's ping p99 {quiet:.2f} ms "
                   f"quiet, {compared:.2f} beside Pings, {p99:.2f} beside bad tokens; {dict(seen)}")
+
+
+def pings_of_both(clients, is_over):
+    """Pings one after the other, each at 100 Hz; the p99 of each in ms. What the machine does to one
+    it does to the other."""
+    times = [[] for _ in clients]
+    while not is_over() or len(times[0]) < 100:
+        for client, taken in zip(clients, times):
+            taken.append(client.ping(timeout=20) * 1000)
+        time.sleep(0.01)
+    return [sorted(taken)[int(0.99 * len(taken))] for taken in times]
+
+
+def scene_flood_beside_a_quiet_broker():
+    """A bystander of a broker that is flooded with bad tokens, and one of a broker beside it on the
+    same machine that is not: their p99 differ by a factor of four at most, in the middle of five."""
+    rounds = []
+    key = Key("EdDSA", "a")
+    logins = [frame_bytes(client_pb.ClientFrame(id=1, login=client_pb.Login(
+        username="victim", token=Key("EdDSA", "a").sign("victim"))))]
+    options = {"limits.failed_logins_per_source": 0, "limits.prelogin_connections": 4096}
+    with Keys(key) as file, file.broker(options) as flooded, file.broker(options) as quiet:
+        clients = [log_in(broker, "victim", key.sign("victim")) for broker in (flooded, quiet)]
+        for _ in range(5):
+            answers = multiprocessing.Queue()
+            floods = [multiprocessing.Process(target=attack, args=(
+                flooded.address, logins, scaled(2560, 320), answers, 64)) for _ in range(2)]
+            for process in floods:
+                process.start()
+            rounds.append(pings_of_both(clients, lambda floods=floods: not any(
+                process.is_alive() for process in floods)))
+            seen = sum((answers.get(timeout=20) for _ in floods), collections.Counter())
+            check_equal(set(seen), {"AUTH_FAILED"}, "how the flood was closed")
+        ratios = sorted(beside / alone for beside, alone in rounds)
+        print("     p99 in ms, flooded and quiet: " +
+              ", ".join(f"{beside:.1f} {alone:.1f}" for beside, alone in rounds) +
+              f"; ratio {ratios[2]:.2f}")
+        check(ratios[2] <= 4, f"the flood makes a bystander wait {ratios[2]:.1f} times as long")
 
 
 def scene_failures_of_one_address():
@@ -632,7 +674,7 @@ def scene_programs():
 
 
 play(scene_each_algorithm, scene_bad_tokens, scene_same_verdict_as_another_library,
-     scene_unauth_kick, scene_failures_of_one_address, scene_token_replay,
+     scene_unauth_kick, scene_flood_beside_a_quiet_broker, scene_failures_of_one_address, scene_token_replay,
      scene_a_request_behind_the_login, scene_vanish_while_it_is_checked,
      scene_keys_change_while_it_runs, scene_a_key_set_of_an_identity_provider,
      scene_keys_that_do_not_start, scene_programs)
