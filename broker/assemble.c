@@ -49,19 +49,19 @@ static void fill_settings(struct broker *broker)
     };
     env_random(broker->env, boot, sizeof(boot));
     env_random(broker->env, broker->settings.requests_key, sizeof(broker->settings.requests_key));
+    env_random(broker->env, broker->settings.link_key, sizeof(broker->settings.link_key));
     for (unsigned i = 0; i < sizeof(boot); i++)
         snprintf(broker->settings.node_boot + 2 * i, 3, "%02x", boot[i]);
 }
 
 /* A backend's requests outlive the process that they were meant for: the transport repeats them to
- * the next one. So links and calls are not counted from 1 again, or an old number would name the
- * link of somebody else, and what that one fetches and submits. */
+ * the next one. So calls are not counted from 1 again, or an old number would name the call of
+ * somebody else. The number of a link is sealed with a key of this process. */
 static void fill_counters(struct broker *broker)
 {
-    uint32_t start[2];
-    env_random(broker->env, start, sizeof(start));
-    atomic_store(&broker->counters.link_last, start[0]);
-    atomic_store(&broker->counters.call_last, start[1]);
+    uint32_t start;
+    env_random(broker->env, &start, sizeof(start));
+    atomic_store(&broker->counters.call_last, start);
 }
 
 static struct thread *committer_thread(struct broker *broker)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
+#include "actors/link_access.h"
 #include "broker/parts.h"
 #include "proto/arena.h"
 #include "proto/link_frame.h"
@@ -8,6 +9,8 @@
 /* What arrives from backends, turned into posts to the actors of their instances. A request is
  * looked at just far enough to find that actor, which reads it for itself: what it says may depend
  * on what came before. Runs on nng's threads, and on as many of them as there are requests. */
+
+#define TOKEN_FAULT "the token is missing or wrong; see link.token_file"
 
 static void refuse_link(struct broker *broker, uint64_t exchange, uint32_t code,
                         const char *detail)
@@ -20,12 +23,91 @@ static void refuse_link(struct broker *broker, uint64_t exchange, uint32_t code,
     buffer_fini(&out);
 }
 
+static bool token_is_right(struct broker *broker, ProtobufCBinaryData token)
+{
+    return link_token_is_right(&broker->settings, (struct bytes){token.data, token.len});
+}
+
+/* The commands that change something have a place for the token themselves. */
+static bool brings_token(struct broker *broker, const Usher__V1__Command *command)
+{
+    switch (command->body_case) {
+    case USHER__V1__COMMAND__BODY_TRACE:
+        return token_is_right(broker, command->trace->token);
+    case USHER__V1__COMMAND__BODY_RELOAD:
+        return token_is_right(broker, command->reload->token);
+    case USHER__V1__COMMAND__BODY_DRAIN_NODE:
+        return token_is_right(broker, command->drain_node->token);
+    default:
+        return false;
+    }
+}
+
+static bool may_ask(struct broker *broker, const Usher__V1__Submit *submit)
+{
+    if (token_is_right(broker, submit->token))
+        return true;
+    for (size_t i = 0; i < submit->n_commands; i++)
+        if (!brings_token(broker, submit->commands[i]))
+            return false;
+    return submit->n_commands > 0;
+}
+
+/* To each of its commands. */
+static void forbid(struct broker *broker, uint64_t exchange, const Usher__V1__Submit *submit)
+{
+    struct buffer out = {0};
+    metrics_add(broker->metrics, 0, METRIC_link_forbidden, 1);
+    metrics_add(broker->metrics, 0, METRIC_link_refused, 1);
+    LOG(broker->log, LINK_REFUSED, LOG_S("reason", "forbidden"),
+        LOG_U("commands", submit->n_commands), LOG_S("detail", TOKEN_FAULT));
+    instance_results(&out, submit->seq, USHER__V1__RESULT__CODE__FORBIDDEN, submit->n_commands);
+    link_answer(broker->link, exchange, (struct bytes){out.data, out.size});
+    buffer_fini(&out);
+}
+
+/* Who has no link has to show the token, before any actor hears of him: to get a link, or to ask a
+ * question without one. False: he has not, and is answered. */
+static bool admit(struct broker *broker, uint64_t exchange, const Usher__V1__LinkRequest *request)
+{
+    if (request->body_case == USHER__V1__LINK_REQUEST__BODY_HELLO) {
+        if (token_is_right(broker, request->hello->token))
+            return true;
+        metrics_add(broker->metrics, 0, METRIC_link_forbidden, 1);
+        refuse_link(broker, exchange, USHER__V1__REFUSED__CODE__BANNED, TOKEN_FAULT);
+        return false;
+    }
+    if (request->body_case != USHER__V1__LINK_REQUEST__BODY_SUBMIT || request->submit->link != 0 ||
+        may_ask(broker, request->submit))
+        return true; /* the number of its link says whether it may */
+    const char *fault = instance_submit_fault(request->submit, &broker->settings);
+    if (fault != NULL)
+        refuse_link(broker, exchange, USHER__V1__REFUSED__CODE__MALFORMED, fault);
+    else
+        forbid(broker, exchange, request->submit);
+    return false;
+}
+
+/* The actor whose link may be meant, or 0. */
+static actor_handle actor_of_link(struct broker *broker, const Usher__V1__LinkRequest *request)
+{
+    uint64_t number = request->body_case == USHER__V1__LINK_REQUEST__BODY_SUBMIT
+                          ? request->submit->link
+                          : request->fetch->link;
+    uint32_t slot;
+    return link_number_slot(broker->settings.link_key, number, &slot)
+               ? registry_at(broker->registry, slot)
+               : 0;
+}
+
 /* The actor that a request is for, or 0 with the refusal sent. */
 static actor_handle link_target(struct broker *broker, uint64_t exchange,
                                 const Usher__V1__LinkRequest *request)
 {
     char key[INSTANCE_KEY_BYTES];
     uint64_t id;
+    if (!admit(broker, exchange, request))
+        return 0;
     if (request->body_case == USHER__V1__LINK_REQUEST__BODY_HELLO) {
         if (!instance_key(request->hello, key)) {
             refuse_link(broker, exchange, USHER__V1__REFUSED__CODE__MALFORMED,
@@ -40,11 +122,8 @@ static actor_handle link_target(struct broker *broker, uint64_t exchange,
         id = registry_claim(broker->registry, INSTANCE_VISITORS, strlen(INSTANCE_VISITORS),
                             &instance_behaviour);
     } else {
-        uint64_t link = request->body_case == USHER__V1__LINK_REQUEST__BODY_SUBMIT
-                            ? request->submit->link
-                            : request->fetch->link;
-        id = registry_at(broker->registry, (uint32_t)link & 0xffffff);
-        if (id == 0 || link == 0) {
+        id = actor_of_link(broker, request);
+        if (id == 0) {
             refuse_link(broker, exchange, USHER__V1__REFUSED__CODE__STALE_LINK,
                         "this link is not known; say Hello again");
             return 0;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "actors/link_access.h"
 #include "actors/tracing.h"
 #include "base/memory.h"
 #include "broker/parts.h"

@@ -59,7 +59,7 @@ static void tell_linked(struct usher_backend *backend)
     backend->told_linked = true;
     backend->told_lost = false;
     snprintf(text, sizeof text, "linked to %s as link %llu", channel_url(backend->submit.channel),
-             (unsigned long long)backend->link);
+             (unsigned long long)backend->link_number);
     if (backend->on.on_state != NULL)
         backend->on.on_state(backend->context, USHER_BACKEND_LINKED, text);
 }
@@ -164,6 +164,7 @@ static void hello_accepted(struct usher_backend *backend, const Usher__V1__Accep
         backend->node_boot = boot;
     }
     backend->link = accepted->link;
+    backend->link_number = accepted->number;
     backend->link_count++;
     backend->submit_seq = 0;
     backend->mail_done = 0;

@@ -173,7 +173,8 @@ struct usher_backend {
     enum pending pending;
     struct buffer request; /* what `pending` says, as it goes out (again) */
     struct batch batch;
-    uint64_t link; /* 0: none */
+    uint64_t link; /* 0: none. Told to nobody */
+    uint64_t link_number; /* the one that is shown, and that stands in the node's log */
     uint64_t link_count;
     uint64_t submit_seq;
     uint64_t mail_done;

@@ -140,6 +140,7 @@ static int pack_query(struct usher_backend *backend, struct buffer *out,
         break;
     }
     submit.seq = 1;
+    submit.token = (ProtobufCBinaryData){backend->token_size, backend->token};
     submit.n_commands = 1;
     submit.commands = commands;
     request.body_case = USHER__V1__LINK_REQUEST__BODY_SUBMIT;

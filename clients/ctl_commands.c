@@ -95,7 +95,8 @@ int ctl_ask(const struct ctl *ctl, struct usher_backend *backend,
         return ctl_complain(ctl, error);
     if ((*answer)->code == USHER_BACKEND_OK)
         return CTL_OK;
-    fprintf(stderr, "usherctl: refused: %s\n", usher_backend_code_name((*answer)->code));
+    fprintf(stderr, "usherctl: refused: %s%s\n", usher_backend_code_name((*answer)->code),
+            (*answer)->code == USHER_BACKEND_FORBIDDEN ? ": check --token-file" : "");
     usher_backend_answer_free(*answer);
     *answer = NULL;
     return CTL_REFUSED;

@@ -6,6 +6,7 @@
 
 #include "actors/held.h"
 #include "actors/instance_state.h"
+#include "actors/link_access.h"
 #include "actors/user.h"
 #include "base/check.h"
 #include "base/memory.h"
@@ -128,19 +129,6 @@ static struct instance *create(struct turn *turn)
     return instance;
 }
 
-bool link_token_is_right(const struct settings *settings, struct bytes token)
-{
-    const struct link_token *wanted = settings->link_token;
-    if (wanted == NULL)
-        return true;
-    if (token.size != wanted->size)
-        return false;
-    uint8_t differ = 0;
-    for (size_t i = 0; i < token.size; i++)
-        differ |= token.data[i] ^ wanted->bytes[i];
-    return differ == 0;
-}
-
 static void accept(struct instance *instance, uint64_t exchange, struct turn *turn)
 {
     Usher__V1__LinkAnswer answer = USHER__V1__LINK_ANSWER__INIT;
@@ -151,6 +139,7 @@ static void accept(struct instance *instance, uint64_t exchange, struct turn *tu
     accepted.frame_bytes_max = turn->settings->link_frame_bytes_max;
     accepted.park_ms = turn->settings->link_park_ms;
     accepted.presence_from = instance->presence_done + 1;
+    accepted.number = instance->number;
     answer.body_case = USHER__V1__LINK_ANSWER__BODY_ACCEPTED;
     answer.accepted = &accepted;
     instance_answer(turn, exchange, &answer);
@@ -196,9 +185,12 @@ static void begin_link(struct instance *instance, const Usher__V1__Hello *hello,
     instance->incarnation = hello->incarnation;
     strcpy(instance->service, hello->service);
     strcpy(instance->name, hello->instance);
-    uint64_t serial =
-        atomic_fetch_add_explicit(&turn->counters->link_last, 1, memory_order_relaxed) + 1;
-    instance->link = serial << 24 | actor_slot(turn->self);
+    do {
+        instance->number =
+            atomic_fetch_add_explicit(&turn->counters->link_last, 1, memory_order_relaxed) + 1;
+        instance->link = link_number_seal(turn->settings->link_key, instance->number,
+                                          actor_slot(turn->self));
+    } while (instance->link == 0);
 }
 
 /* Into the directory: with a first Hello, and with one that newly wants presence. */
@@ -238,14 +230,6 @@ static void hear(struct instance *instance, struct turn *turn)
 static void hello(struct instance *instance, uint64_t exchange, const Usher__V1__Hello *hello,
                   struct turn *turn)
 {
-    struct bytes token = {hello->token.data, hello->token.len};
-    if (!link_token_is_right(turn->settings, token)) {
-        instance_refuse(turn, exchange, USHER__V1__REFUSED__CODE__BANNED,
-                        "the token is wrong; see link.token_file");
-        if (instance->link == 0)
-            turn->retire = true;
-        return;
-    }
     if (instance->link != 0 && hello->incarnation < instance->incarnation) {
         instance_refuse(turn, exchange, USHER__V1__REFUSED__CODE__BANNED,
                         "a newer incarnation of this instance is linked");
@@ -262,7 +246,7 @@ static void hello(struct instance *instance, uint64_t exchange, const Usher__V1_
     turn_count(turn, METRIC_link_hellos, 1);
     LOG(turn->log, LINK_HELLO, LOG_S("service", instance->service),
         LOG_S("instance", instance->name), LOG_U("incarnation", instance->incarnation),
-        LOG_U("link", instance->link));
+        LOG_U("link", instance->number));
     hear(instance, turn);
     accept(instance, exchange, turn);
 }

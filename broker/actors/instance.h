@@ -51,6 +51,12 @@ void instance_fini(struct instance **state, struct turn *turn);
 /* Appends an encoded LinkAnswer with Refused. */
 void instance_refusal(struct buffer *out, uint32_t code, const char *detail);
 
+/* Appends an encoded LinkAnswer with Results, all of them that code alone. */
+void instance_results(struct buffer *out, uint64_t seq, uint32_t code, size_t count);
+
+/* Why this Submit cannot be run whoever asks, or NULL. Then its results fit as codes. */
+const char *instance_submit_fault(const Usher__V1__Submit *submit, const struct settings *settings);
+
 /* A request for an actor that is no instance: Refused(STALE_LINK). */
 void instance_refuse(struct turn *turn, uint64_t exchange, uint32_t code, const char *detail);
 
@@ -59,9 +65,6 @@ size_t presence_event_pack(const struct presence_event *event, uint8_t *to, size
 
 /* "LOST", "KICKED": a PresenceEvent.Cause for people. */
 const char *presence_cause_name(uint8_t cause);
-
-/* Whether these bytes are what link.token_file asks for, if it asks. Any thread. */
-bool link_token_is_right(const struct settings *settings, struct bytes token);
 
 enum link_effect {
     LINK_JOIN,     /* join_message: comes back with `error` */

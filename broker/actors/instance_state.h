@@ -43,7 +43,8 @@ struct instance {
     /* who it is */
     char service[USERNAME_BYTES_MAX + 1];
     char name[USERNAME_BYTES_MAX + 1];
-    uint64_t link; /* 0: the visitors */
+    uint64_t link;   /* 0: the visitors. A secret between us and its peer; see link_access.c */
+    uint64_t number; /* the same link for the log and for people */
     uint64_t incarnation;
     bool joined, draining, leaving;
     bool goaway; /* waits in the mail: counted in counters.goaways */

@@ -144,6 +144,23 @@ static size_t submit_bytes(size_t count)
     return sizeof(struct submit) + count * sizeof(struct command_result);
 }
 
+void instance_results(struct buffer *out, uint64_t seq, uint32_t code, size_t count)
+{
+    struct command_result result = {.code = (uint16_t)code};
+    struct buffer body = {0};
+    encode_plain(&result);
+    instance_put_tag(&body, RESULTS_SEQ_TAG, seq);
+    for (size_t i = 0; i < count; i++) {
+        instance_put_tag(&body, RESULTS_RESULT_TAG, result.encoded.size);
+        MEMORY_MUST(buffer_append(&body, result.encoded.data, result.encoded.size) == 0,
+                    "results");
+    }
+    instance_put_tag(out, ANSWER_RESULTS_TAG, body.size);
+    MEMORY_MUST(buffer_append(out, body.data, body.size) == 0, "results");
+    held_fini(&result.encoded);
+    buffer_fini(&body);
+}
+
 static void destroy(struct submit *submit)
 {
     memory_account(-(int64_t)submit_bytes(submit->count));
@@ -427,18 +444,15 @@ static bool is_query(const Usher__V1__Command *command)
            command->body_case != USHER__V1__COMMAND__BODY_DRAIN;
 }
 
-/* Why it cannot be run, or NULL; *code says what kind of refusal. */
-static const char *fault(struct instance *instance, const Usher__V1__Submit *submit,
-                         const struct settings *settings, uint32_t *code)
+const char *instance_submit_fault(const Usher__V1__Submit *submit, const struct settings *settings)
 {
-    *code = USHER__V1__REFUSED__CODE__MALFORMED;
     if (submit->n_commands > COMMANDS_MAX ||
         submit->n_commands * RESULT_PLAIN_BYTES + RESULTS_OVERHEAD >
             settings->link_frame_bytes_max)
         return "too many commands in one Submit";
     for (size_t i = 0; i < submit->n_commands; i++) {
         const Usher__V1__Command *command = submit->commands[i];
-        if (instance->link == 0 && !is_query(command))
+        if (submit->link == 0 && !is_query(command))
             return "a Submit with link 0 may hold queries only; say Hello first";
         if (command->body_case == USHER__V1__COMMAND__BODY_PUSH && command->push->n_to > UINT16_MAX)
             return "too many names in one Push";
@@ -490,12 +504,11 @@ static bool lane_refuses(struct instance *instance, struct link_request_message 
 void instance_submit(struct instance *instance, struct link_request_message *message,
                      const Usher__V1__Submit *request, struct turn *turn)
 {
-    uint32_t code;
-    const char *detail = fault(instance, request, turn->settings, &code);
+    const char *detail = instance_submit_fault(request, turn->settings);
     turn_count(turn, METRIC_link_submits, 1);
     turn_count(turn, METRIC_link_commands, request->n_commands);
     if (detail != NULL) {
-        instance_refuse(turn, message->exchange, code, detail);
+        instance_refuse(turn, message->exchange, USHER__V1__REFUSED__CODE__MALFORMED, detail);
         message_destroy(&message->header);
         return;
     }

@@ -54,6 +54,7 @@ struct settings {
     _Atomic uint32_t link_mail_items_max;
     _Atomic uint64_t link_mail_bytes_max;
     struct link_token *_Atomic link_token; /* NULL: none is asked for */
+    uint64_t link_key[2]; /* random; seals the numbers of links, see actors/link_access.h */
     char node_boot[24];
 };
 

@@ -215,6 +215,8 @@ class Backend:
             self.lanes[lane] += 1
             seq = self.lanes[lane]
         request = backend_pb.Submit(link=self.link if link is None else link, lane=lane, seq=seq)
+        if request.link == 0:
+            request.token = self.token
         request.commands.extend(commands)
         results = self._ask(self._submitter(), "submit", request, "results")
         if len(results.results) != len(commands):

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "actors/link_access.h"
 #include "unit/actors/stage_link.h"
 
 #include "proto/username.h"
@@ -39,43 +40,15 @@ static void a_hello_joins_and_gives_a_link(void **state)
     struct stage *stage = *state;
     link_hello(stage, 50, 1);
     EXPECT(stage, "link join shop", "answer 50 accepted from=1");
-    assert_int_equal(stage->link & 0xffffff, actor_slot(STAGE_SELF));
-    assert_int_not_equal(stage->link >> 24, 0);
+    uint32_t slot;
+    assert_true(link_number_slot(stage->settings.link_key, stage->link, &slot));
+    assert_int_equal(slot, actor_slot(STAGE_SELF));
+    assert_int_equal(stage->link_shown, 1); /* the log's, and people's */
     assert_int_equal(atomic_load(&stage->counters.instances), 1);
     struct join_message *joined = message_create(MESSAGE_JOINED, sizeof(*joined));
     joined->error = 0;
     link_receive(stage, &joined->header);
     EXPECT_NOTHING(stage);
-}
-
-static void the_token_decides(void **state)
-{
-    struct stage *stage = *state;
-    Usher__V1__Hello hello = hello_of(1);
-    struct link_token *wanted = calloc(1, sizeof(*wanted) + 6);
-    wanted->size = 6;
-    memcpy(wanted->bytes, "secret", 6);
-    stage->settings.link_token = wanted;
-    const char *const wrong[] = {"", "secre", "secret ", "secreT", "Secret"};
-    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
-        hello.token = payload_of(wrong[i]);
-        link_hello_with(stage, 50, hello);
-        assert_string_equal(stage->tape, "retire\n"); /* of the second half of the turn */
-        assert_null(stage->instance);
-        assert_int_equal(atomic_load(&stage->counters.instances), 0);
-    }
-    COUNTED(stage, link_refused, 5);
-    hello.token = payload_of("secret");
-    link_hello_with(stage, 50, hello);
-    EXPECT(stage, "link join shop", "answer 50 accepted from=1");
-    hello.token = payload_of("guess"); /* it must not disturb the one who is there */
-    hello.incarnation = 2;
-    link_hello_with(stage, 51, hello);
-    EXPECT(stage, "answer 51 refused BANNED");
-    link_fetch(stage, 52, 0);
-    EXPECT_NOTHING(stage);
-    stage->settings.link_token = NULL;
-    free(wanted);
 }
 
 static void the_same_incarnation_goes_on_with_its_link(void **state)
@@ -573,7 +546,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         stage_test(an_instance_has_a_name_that_no_user_can_have),
         stage_test(a_hello_joins_and_gives_a_link),
-        stage_test(the_token_decides),
         stage_test(the_same_incarnation_goes_on_with_its_link),
         stage_test(an_older_incarnation_is_banned),
         stage_test(a_newer_incarnation_supersedes),

@@ -53,6 +53,7 @@ struct stage {
     struct change *change;
     uint64_t timer_ms;     /* of the last tick asked for; 0: none on its way */
     uint64_t link;         /* of the last Accepted */
+    uint64_t link_shown; /* its number for people */
     uint32_t answer_bytes; /* of the last answer to an exchange */
     uint64_t asked_after;  /* by the last query for events */
     uint64_t tokens[8];    /* of commands, in the order in which they were sent away */
@@ -397,6 +398,7 @@ static inline void tape_answer(struct stage *stage, uint64_t exchange, struct by
     tape_put(stage, "answer %llu", (unsigned long long)exchange);
     if (answer->body_case == USHER__V1__LINK_ANSWER__BODY_ACCEPTED) {
         stage->link = answer->accepted->link;
+        stage->link_shown = answer->accepted->number;
         assert_string_equal(answer->accepted->node, stage->settings.node);
         assert_string_equal(answer->accepted->node_boot, stage->settings.node_boot);
         assert_int_equal(answer->accepted->frame_bytes_max,
