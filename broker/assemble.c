@@ -177,18 +177,6 @@ void broker_halt(struct broker *broker)
     broker->committer = NULL;
 }
 
-/* The messages that hold others; the rest is freed with the registry. */
-static void free_letters(struct message *message)
-{
-    while (message != NULL) {
-        struct message *next = message->next;
-        if (message->kind == MESSAGE_LEAVE)
-            free_letters(((struct leave_message *)message)->mail);
-        message_destroy(message);
-        message = next;
-    }
-}
-
 /* The actors end as the process does: their state is freed, nobody is told. */
 static void free_actors(struct broker *broker)
 {
@@ -197,15 +185,11 @@ static void free_actors(struct broker *broker)
     actor_handle handle;
     while ((handle = registry_next(broker->registry, &cursor, NULL)) != 0) {
         struct actor *actor = registry_actor(broker->registry, actor_slot(handle));
-        free_letters(actor->backlog);
-        actor->backlog = NULL;
-        if (mailbox_length(&actor->mailbox) > 0) /* else it may be idle: nothing to take */
-            free_letters(mailbox_take(&actor->mailbox));
         turn_begin(turn, handle, actor->name, 0, 0);
         if (actor->behaviour == &user_behaviour)
             session_clear((struct session *)actor->state, turn);
         else if (actor->behaviour == &instance_behaviour)
-            instance_fini((struct instance **)actor->state, turn);
+            instance_end((struct instance **)actor->state, turn);
         turn_discard(turn);
     }
     registry_destroy(broker->registry);

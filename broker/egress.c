@@ -161,6 +161,22 @@ static uint32_t perform_push_all(struct broker *broker, struct runner *runner, s
     return count;
 }
 
+/* A step on an instance's way out; the next one comes in a turn of its own. */
+static void perform_leave(struct broker *broker, struct runner *runner, struct turn *turn,
+                          const struct effect *effect)
+{
+    bool begun = effect->value != LEAVE_BEGIN ||
+                 services_begin_leave(broker->services, turn->self);
+    services_hand_on(broker->services, runner, turn->self, effect->message);
+    if (effect->value == LEAVE_ALL && services_leave(broker->services, turn->self)) {
+        turn->retire = true;
+        return;
+    }
+    struct leave_message *more = message_create(MESSAGE_LEAVE, sizeof(*more));
+    more->begun = begun;
+    post(broker, runner, turn->self, &more->header);
+}
+
 /* What an instance asks of the directory of services. */
 static void perform_link(struct broker *broker, struct runner *runner, struct turn *turn,
                          const struct effect *effect)
@@ -177,13 +193,7 @@ static void perform_link(struct broker *broker, struct runner *runner, struct tu
         services_drain(broker->services, turn->self, effect->value != 0);
         break;
     case LINK_LEAVE:
-        if (!services_leave(broker->services, runner, turn->self, effect->message)) {
-            struct leave_message *again = message_create(MESSAGE_LEAVE, sizeof(*again));
-            again->mail = effect->message;
-            post(broker, runner, turn->self, &again->header);
-        } else {
-            turn->retire = true;
-        }
+        perform_leave(broker, runner, turn, effect);
         break;
     case LINK_QUERY:
         queries_submit(broker->queries, (struct query_message *)effect->message);

@@ -292,18 +292,28 @@ void services_drain(struct services *services, actor_handle instance, bool drain
 actor_handle services_route(struct services *services, struct runner *runner,
                             struct user_call_message *call, uint16_t *code);
 
-/* Takes the instance out and hands its unprocessed mail (a list, oldest first; taken) to other
- * instances, before any newer call, and its users with it. False: calls are still in its mailbox;
- * nothing was done. Calls that found nobody are answered SERVICE_LOST. */
-bool services_leave(struct services *services, struct runner *runner, actor_handle instance,
-                    struct message *mail);
+/* How an instance goes, called in its own turns: it begins, hands its unprocessed mail on in as many
+ * pieces as it likes, and leaves. New users are sent elsewhere from the beginning on; those that it
+ * has go on coming to it until it has left, and then where their mail went, so no newer call
+ * overtakes what it hands on.
+ *
+ * False: another one of its service is at that; new users are sent elsewhere all the same. */
+bool services_begin_leave(struct services *services, actor_handle instance);
+
+/* Some of its mail (a list, oldest first; taken) goes to other instances. Calls that find nobody are
+ * answered SERVICE_LOST. */
+void services_hand_on(struct services *services, struct runner *runner, actor_handle instance,
+                      struct message *mail);
+
+/* Takes it out. False: calls are still in its mailbox; nothing was done. */
+bool services_leave(struct services *services, actor_handle instance);
 
 /* Everybody in the directory, instances of one service in a row; a service without any has one row
  * with an empty instance. Gives how many; the lock is held while they are copied. */
 struct service_look {
     char service[USERNAME_BYTES_MAX + 1];
     char instance[USERNAME_BYTES_MAX + 1];
-    bool draining, lost, presence;
+    bool draining, leaving, lost, presence;
     uint32_t mail_waiting, calls_open;
     uint64_t last_fetch_ms; /* wall; 0: never */
 };

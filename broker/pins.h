@@ -14,6 +14,7 @@ struct pin {
     uint64_t key; /* hash of the user's name; never 0 */
     actor_handle user;
     actor_handle instance;
+    actor_handle heir; /* where the user's mail goes while that one leaves, and he after it; or 0 */
     uint64_t until_ms; /* deadline of the user's last call */
 };
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,22 +17,28 @@
  * when an instance goes, only its own users move).
  *
  * Calls are posted to instances under the lock, and an instance leaves under it: so when its
- * mailbox is empty then, no call to it is on its way, and its mail can be handed on before any
+ * mailbox is empty then, no call to it is on its way, and what it had has been handed on before any
  * newer call is routed. Posting takes no lock, so the lock is still a leaf.
  *
- * The pins are kept here and not with the users, because they move with the mail: whoever's calls
- * are handed to another instance is pinned to that one in the same step. Otherwise his next call
- * could go to an instance that has joined meanwhile, and overtake them. */
+ * The pins are kept here and not with the users, because they move with the mail. How much of that
+ * there is others choose, so it moves in pieces. Until the last one has moved the users of the one
+ * who leaves stay pinned to it, and their newer calls go behind their mail. Each has an *heir*: where
+ * the first of his mail went the rest goes too, and he himself when the one who leaves has left.
+ * Otherwise his next call could go to an instance that has joined meanwhile, and overtake them.
+ * One instance of a service leaves at a time: so an heir is there until all has come to it, whatever
+ * becomes of it then. */
 
 enum { INSTANCES_MAX = 256 };
 
 struct member {
     actor_handle instance;
     bool draining;
+    bool leaving;
 };
 
 struct service {
     char name[USERNAME_BYTES_MAX + 1];
+    actor_handle mover; /* the one that hands its mail on; 0: none does */
     uint32_t count;
     struct member members[INSTANCES_MAX];
     struct pins pins;
@@ -124,7 +131,7 @@ static int join_service(struct services *services, const char *name, actor_handl
         return -ENOSPC;
     for (uint32_t i = 0; i < service->count; i++)
         if (service->members[i].instance == instance) {
-            service->members[i].draining = false;
+            service->members[i].draining = service->members[i].leaving = false;
             return 0;
         }
     if (service->count == INSTANCES_MAX)
@@ -179,24 +186,30 @@ static bool is_member(const struct service *service, actor_handle instance)
     return false;
 }
 
-/* The member with the highest hash; one that drains only when all do. */
+/* 0: takes new users; 1: only when nobody better is there; 2: only when nobody else is. */
+static unsigned reluctance(const struct member *member)
+{
+    return member->leaving ? 2 : member->draining;
+}
+
+/* The member with the highest hash among the least reluctant; never `but`. */
 static actor_handle rendezvous(const struct services *services, const struct service *service,
-                               struct bytes user)
+                               struct bytes user, actor_handle but)
 {
     actor_handle best = 0;
     uint64_t best_weight = 0;
-    bool best_drains = true;
+    unsigned best_reluctance = UINT_MAX;
     for (uint32_t i = 0; i < service->count; i++) {
         const struct member *member = &service->members[i];
         uint64_t key[2] = {services->key[0] ^ member->instance, services->key[1]};
         uint64_t weight = siphash13(key, user.data, user.size);
-        bool better = member->draining == best_drains ? best == 0 || weight > best_weight
-                                                      : best_drains;
-        if (better) {
-            best = member->instance;
-            best_weight = weight;
-            best_drains = member->draining;
-        }
+        unsigned reluctant = reluctance(member);
+        if (member->instance == but || reluctant > best_reluctance ||
+            (reluctant == best_reluctance && weight <= best_weight))
+            continue;
+        best = member->instance;
+        best_weight = weight;
+        best_reluctance = reluctant;
     }
     return best;
 }
@@ -212,7 +225,7 @@ struct sweep {
 static bool pin_is_used(void *context, const struct pin *pin)
 {
     const struct sweep *sweep = context;
-    return is_member(sweep->service, pin->instance) &&
+    return (is_member(sweep->service, pin->instance) || is_member(sweep->service, pin->heir)) &&
            (pin->until_ms > sweep->now_ms ||
             registry_at(sweep->registry, actor_slot(pin->user)) == pin->user);
 }
@@ -228,32 +241,49 @@ static void add_pin(struct services *services, struct service *service, const st
     MEMORY_MUST(pins_set(&service->pins, pin, pin_is_used, &sweep), "a pin");
 }
 
-/* Under the lock. Where the user's calls go. */
+/* Where the user is pinned, who may have an heir. */
+static void renew_pin(struct services *services, struct service *service, struct pin *pin,
+                      struct bytes user, actor_handle from)
+{
+    if (is_member(service, pin->instance))
+        return;
+    pin->instance = is_member(service, pin->heir) ? pin->heir
+                                                  : rendezvous(services, service, user, from);
+    pin->heir = 0;
+}
+
+/* Under the lock. Where the user's calls go. `from` hands them on because it leaves; 0: they are
+ * new. */
 static actor_handle choose(struct services *services, struct service *service,
-                           const struct user_call_message *call)
+                           const struct user_call_message *call, actor_handle from)
 {
     struct bytes user = user_call_user(call);
     if (call->login)
         /* Each stands alone, and strangers choose the names: nothing is remembered of them. */
-        return rendezvous(services, service, user.size > 0 ? user : user_call_payload(call));
+        return rendezvous(services, service, user.size > 0 ? user : user_call_payload(call), from);
     uint64_t key = siphash13(services->key, user.data, user.size) | 1;
     struct pin *pin = pins_find(&service->pins, key);
     if (pin == NULL) {
-        struct pin first = {key, call->caller, rendezvous(services, service, user),
-                            call->deadline_ms};
+        struct pin first = {.key = key,
+                            .user = call->caller,
+                            .instance = rendezvous(services, service, user, from),
+                            .until_ms = call->deadline_ms};
         add_pin(services, service, &first);
         return first.instance;
     }
-    if (!is_member(service, pin->instance))
-        pin->instance = rendezvous(services, service, user);
+    renew_pin(services, service, pin, user, from);
     pin->user = call->caller;
     pin->until_ms = call->deadline_ms > pin->until_ms ? call->deadline_ms : pin->until_ms;
-    return pin->instance;
+    if (from == 0 || pin->instance != from)
+        return pin->instance;
+    if (!is_member(service, pin->heir))
+        pin->heir = rendezvous(services, service, user, from);
+    return pin->heir;
 }
 
 /* Under the lock. */
 static actor_handle route(struct services *services, struct runner *runner,
-                          struct user_call_message *call, uint16_t *code)
+                          struct user_call_message *call, actor_handle from, uint16_t *code)
 {
     struct bytes name = user_call_service(call);
     struct service *service = find(services, name.data, name.size);
@@ -261,7 +291,9 @@ static actor_handle route(struct services *services, struct runner *runner,
                               : USHER__V1__ERROR__CODE__NO_SERVICE;
     if (service == NULL || service->count == 0)
         return 0;
-    actor_handle instance = choose(services, service, call);
+    actor_handle instance = choose(services, service, call, from);
+    if (instance == 0)
+        return 0; /* it was the only one */
     uint32_t limit = 0; /* the mail has limits of its own */
     int error = scheduler_post(services->broker->scheduler, runner, instance, &call->header,
                                limit);
@@ -272,7 +304,7 @@ actor_handle services_route(struct services *services, struct runner *runner,
                             struct user_call_message *call, uint16_t *code)
 {
     pthread_mutex_lock(&services->lock);
-    actor_handle instance = route(services, runner, call, code);
+    actor_handle instance = route(services, runner, call, 0, code);
     pthread_mutex_unlock(&services->lock);
     return instance;
 }
@@ -285,6 +317,8 @@ static const char *remove_member(struct services *services, actor_handle instanc
         struct service *service = services->list[i];
         for (uint32_t k = 0; k < service->count; k++)
             if (service->members[k].instance == instance) {
+                if (service->mover == instance)
+                    service->mover = 0;
                 service->members[k] = service->members[--service->count];
                 if (service->count == 0)
                     emptied = service->name; /* services are never freed before the end */
@@ -315,37 +349,59 @@ static void answer_lost(struct services *services, struct runner *runner,
     message_destroy(&call->header);
 }
 
-bool services_leave(struct services *services, struct runner *runner, actor_handle instance,
-                    struct message *mail)
+bool services_begin_leave(struct services *services, actor_handle instance)
 {
-    struct actor *actor = registry_actor(services->broker->registry, actor_slot(instance));
+    bool may = true;
     pthread_mutex_lock(&services->lock);
-    if (actor->backlog != NULL || mailbox_length(&actor->mailbox) > 0) {
-        pthread_mutex_unlock(&services->lock);
-        return false;
+    for (uint32_t i = 0; i < services->count; i++) {
+        struct service *service = services->list[i];
+        for (uint32_t k = 0; k < service->count; k++)
+            if (service->members[k].instance == instance) {
+                service->members[k].leaving = true;
+                if (service->mover == 0)
+                    service->mover = instance;
+                may = may && service->mover == instance;
+            }
     }
-    const char *emptied = remove_member(services, instance);
+    pthread_mutex_unlock(&services->lock);
+    return may;
+}
+
+void services_hand_on(struct services *services, struct runner *runner, actor_handle instance,
+                      struct message *mail)
+{
     struct message *lost = NULL;
     struct message **lost_last = &lost;
+    pthread_mutex_lock(&services->lock);
     while (mail != NULL) {
         struct message *next = mail->next;
         uint16_t code;
-        if (route(services, runner, (struct user_call_message *)mail, &code) == 0) {
-            mail->next = NULL;
+        mail->next = NULL;
+        if (route(services, runner, (struct user_call_message *)mail, instance, &code) == 0) {
             *lost_last = mail;
             lost_last = &mail->next;
         }
         mail = next;
     }
     pthread_mutex_unlock(&services->lock);
-    if (emptied != NULL)
-        LOG(services->broker->log, SERVICE_DOWN, LOG_S("service", emptied));
     while (lost != NULL) {
         struct message *next = lost->next;
         answer_lost(services, runner, (struct user_call_message *)lost);
         lost = next;
     }
-    return true;
+}
+
+bool services_leave(struct services *services, actor_handle instance)
+{
+    struct actor *actor = registry_actor(services->broker->registry, actor_slot(instance));
+    pthread_mutex_lock(&services->lock);
+    /* The backlog is the turn's, and this is it. */
+    bool empty = actor->backlog == NULL && mailbox_length(&actor->mailbox) == 0;
+    const char *emptied = empty ? remove_member(services, instance) : NULL;
+    pthread_mutex_unlock(&services->lock);
+    if (emptied != NULL)
+        LOG(services->broker->log, SERVICE_DOWN, LOG_S("service", emptied));
+    return empty;
 }
 
 static void look_at(const struct services *services, const struct member *member,
@@ -359,6 +415,7 @@ static void look_at(const struct services *services, const struct member *member
     const char *name = strrchr(actor->name, '/');
     strncpy(row->instance, name != NULL ? name + 1 : actor->name, sizeof(row->instance) - 1);
     row->draining = member->draining;
+    row->leaving = member->leaving;
     row->presence = follows(services, member->instance);
     row->lost = atomic_load_explicit(&shown->lost, memory_order_relaxed);
     row->mail_waiting = atomic_load_explicit(&shown->mail_waiting, memory_order_relaxed);

@@ -5,12 +5,16 @@
 #include <stdlib.h>
 
 /* Open addressing with backward-shift deletion. Call numbers rise by one, so they are mixed:
- * neighbours would make one long run, and each deletion walks to the end of its run. */
+ * neighbours would make one long run, and each deletion walks to the end of its run.
+ *
+ * A walk is a place and how many are left from there. What is taken out at a place brings another
+ * call to it, so that place is looked at again; a table that has grown is walked from its beginning. */
 
 struct calls {
     struct call *slots;
     uint32_t size;
     uint32_t count;
+    uint32_t walk_at, walk_left;
 };
 
 enum { SIZE_MIN = 64 };
@@ -60,6 +64,8 @@ static int grow(struct calls *calls)
     for (uint32_t i = 0; i < calls->size; i++)
         if (calls->slots[i].call != 0)
             bigger.slots[find(&bigger, calls->slots[i].call)] = calls->slots[i];
+    if (calls->walk_left > 0)
+        bigger.walk_left = bigger.size;
     free(calls->slots);
     *calls = bigger;
     return 0;
@@ -112,13 +118,30 @@ uint32_t calls_count(const struct calls *calls)
     return calls->count;
 }
 
-bool calls_take_due(struct calls *calls, uint64_t now_ms, struct call *call)
+void calls_walk(struct calls *calls)
 {
-    for (uint32_t i = 0; calls->count > 0 && i < calls->size; i++)
-        if (calls->slots[i].call != 0 && calls->slots[i].deadline_ms <= now_ms) {
-            *call = calls->slots[i];
-            remove_at(calls, i);
+    calls->walk_left = calls->size;
+}
+
+bool calls_walk_is_over(const struct calls *calls)
+{
+    return calls->walk_left == 0 || calls->count == 0;
+}
+
+bool calls_walk_on(struct calls *calls, const struct calls_wanted *wanted, uint32_t *places,
+                   struct call *call)
+{
+    while (*places > 0 && !calls_walk_is_over(calls)) {
+        const struct call *here = &calls->slots[calls->walk_at];
+        --*places;
+        if (here->call != 0 &&
+            (here->deadline_ms <= wanted->due_ms || here->mail_seq <= wanted->mail_seq)) {
+            *call = *here;
+            remove_at(calls, calls->walk_at);
             return true;
         }
+        calls->walk_at = (calls->walk_at + 1) & (calls->size - 1);
+        calls->walk_left--;
+    }
     return false;
 }

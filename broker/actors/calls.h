@@ -16,6 +16,7 @@ struct call {
     uint64_t epoch;
     uint64_t request;
     uint64_t deadline_ms;
+    uint64_t mail_seq; /* of the mail that it came with; see instance_mail.c */
     uint32_t stamp_us; /* when it was accepted; 0: not timed */
 };
 
@@ -32,7 +33,21 @@ bool calls_take(struct calls *calls, uint64_t number, struct call *call);
 bool calls_has(const struct calls *calls, uint64_t number);
 uint32_t calls_count(const struct calls *calls);
 
-/* Takes out any one whose deadline has passed; every one when now_ms is UINT64_MAX. */
-bool calls_take_due(struct calls *calls, uint64_t now_ms, struct call *call);
+/* Whose time is over, or who came with mail up to mail_seq, is of no use any more. */
+struct calls_wanted {
+    uint64_t due_ms;
+    uint64_t mail_seq;
+};
+
+/* A walk over all calls, in steps of any size; others may be added and taken between them. Begins
+ * anew. */
+void calls_walk(struct calls *calls);
+
+/* Goes on: takes out the next one that is not wanted any more. Looks at *places places at most and
+ * lowers it by those. False: there is none in so many, or the walk is over. A call that others have
+ * moved meanwhile may be missed by this walk, and not by the next. */
+bool calls_walk_on(struct calls *calls, const struct calls_wanted *wanted, uint32_t *places,
+                   struct call *call);
+bool calls_walk_is_over(const struct calls *calls);
 
 #endif

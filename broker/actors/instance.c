@@ -24,10 +24,18 @@
  * acknowledged and not answered is lost, because nobody will answer it.
  *
  * It is lost when no Fetch came for link_fetch_timeout_ms, or the peer of its waiting Fetch is
- * gone and no new one came within link_grace_ms. Then it leaves the directory of services in one
- * step with handing its mail on (EFFECT_LINK / LINK_LEAVE), and retires. */
+ * gone and no new one came within link_grace_ms. Then it leaves (EFFECT_LINK / LINK_LEAVE): it hands
+ * its mail on, some of it in each turn, until there is none and none is on its way. Until then newer
+ * calls of its users come to it and go behind the mail. Then the directory takes it out, and it
+ * retires. There is no other way out for one that has joined, and it has neither mail nor calls at
+ * the end of this one. */
 
-enum { TICK_SLACK_MS = 1, SWEEP_MS = 1000 };
+enum {
+    TICK_SLACK_MS = 1,
+    SWEEP_MS = 1000,
+    WALK_STEP = 512,  /* places of the table of calls that one turn looks at */
+    LEAVE_STEP = 256, /* calls that one turn hands on */
+};
 
 bool instance_key(const Usher__V1__Hello *hello, char key[INSTANCE_KEY_BYTES])
 {
@@ -117,6 +125,23 @@ void instance_lose_call(struct turn *turn, const struct call *call, uint16_t cod
     turn_post(turn, call->caller, &result->header);
 }
 
+/* Goes on with the walk over the calls: those of an earlier incarnation nobody will answer, and of
+ * those whose time is over the caller has told its client already. However many there are, a turn
+ * looks at a bounded number. */
+static void walk_on(struct instance *instance, struct turn *turn)
+{
+    const struct calls_wanted wanted = {turn->now_ms, instance->mail_base};
+    uint32_t places = WALK_STEP;
+    struct call call;
+    while (calls_walk_on(instance->calls, &wanted, &places, &call))
+        if (call.deadline_ms > turn->now_ms)
+            instance_lose_call(turn, &call, USHER__V1__ERROR__CODE__SERVICE_LOST);
+    if (calls_walk_is_over(instance->calls) || instance->walking)
+        return;
+    instance->walking = true;
+    turn_post(turn, turn->self, message_create(MESSAGE_WALK, sizeof(struct message)));
+}
+
 /* --- Hello ------------------------------------------------------------------------------------ */
 
 static struct instance *create(struct turn *turn)
@@ -156,7 +181,6 @@ static void drop_lanes(struct instance *instance)
 /* A new process under the same name. */
 static void supersede(struct instance *instance, struct turn *turn)
 {
-    struct call call;
     if (instance->fetch_exchange != 0)
         instance_refuse(turn, instance->fetch_exchange, USHER__V1__REFUSED__CODE__STALE_LINK,
                         "a newer incarnation of this instance is linked");
@@ -164,17 +188,9 @@ static void supersede(struct instance *instance, struct turn *turn)
     instance_drop_submits(instance, turn);
     drop_lanes(instance);
     /* What waits in the mail is kept for the new one; the rest nobody will answer. */
-    struct calls *kept;
-    MEMORY_MUST((kept = calls_create()) != NULL, "an instance");
-    for (struct user_call_message *mail = instance->mail_first; mail != NULL;
-         mail = (struct user_call_message *)mail->header.next)
-        if (calls_take(instance->calls, mail->call, &call))
-            calls_add(kept, &call);
-    while (calls_take_due(instance->calls, UINT64_MAX, &call))
-        instance_lose_call(turn, &call, USHER__V1__ERROR__CODE__SERVICE_LOST);
-    calls_destroy(instance->calls);
-    instance->calls = kept;
     instance_rewind_mail(instance);
+    calls_walk(instance->calls);
+    walk_on(instance, turn);
 }
 
 static void begin_link(struct instance *instance, const Usher__V1__Hello *hello,
@@ -264,60 +280,51 @@ static void leave(struct instance *instance, struct turn *turn)
                         "this instance was not heard of in time; say Hello again");
     instance->fetch_exchange = 0;
     instance_drop_submits(instance, turn);
-    struct leave_message *again = message_create(MESSAGE_LEAVE, sizeof(*again));
-    again->mail = NULL;
-    turn_post(turn, turn->self, &again->header);
+    struct leave_message *begin = message_create(MESSAGE_LEAVE, sizeof(*begin));
+    begin->begun = false;
+    turn_post(turn, turn->self, &begin->header);
 }
 
-/* Gives the unprocessed mail away; what was acknowledged and not answered is lost. */
-static void hand_over(struct instance *instance, struct turn *turn)
+/* Some of the unprocessed mail moves on; what was acknowledged and not answered is lost. This comes
+ * when all messages of the turn are in the mail, and the directory takes the instance out only with
+ * nothing in its mailbox: so no call is left behind. */
+static void hand_on(struct instance *instance, struct turn *turn)
 {
+    static const struct calls_wanted none = {.due_ms = UINT64_MAX};
     struct call call;
     struct message *first = NULL;
     struct message **last = &first;
-    for (struct user_call_message *mail = instance->mail_first; mail != NULL;) {
-        struct message *next = mail->header.next;
+    struct user_call_message *mail;
+    for (uint32_t left = LEAVE_STEP; left > 0; left--) {
+        if ((mail = instance_take_mail(instance)) == NULL)
+            break;
         bool wanted = mail->control == 0 &&
                       (mail->call == 0 || calls_take(instance->calls, mail->call, &call));
-        mail->redelivered = mail->redelivered || mail->mail_seq <= instance->sent_seq;
-        mail->header.next = NULL;
         if (wanted) {
             *last = &mail->header;
             last = &mail->header.next;
         } else {
-            message_destroy(&mail->header);
+            message_destroy(&mail->header); /* its caller was told TIMEOUT */
         }
-        mail = (struct user_call_message *)next;
     }
-    instance->mail_first = instance->mail_last = NULL;
-    instance->mail_count = 0;
-    while (calls_take_due(instance->calls, UINT64_MAX, &call))
-        instance_lose_call(turn, &call, USHER__V1__ERROR__CODE__SERVICE_LOST);
-    struct effect *effect = turn_effect(turn, EFFECT_LINK, 0);
+    if (instance->mail_first == NULL) {
+        uint32_t places = WALK_STEP;
+        calls_walk(instance->calls);
+        while (calls_walk_on(instance->calls, &none, &places, &call))
+            instance_lose_call(turn, &call, USHER__V1__ERROR__CODE__SERVICE_LOST);
+    }
+    bool all = instance->mail_first == NULL && calls_count(instance->calls) == 0;
+    struct effect *effect = turn_effect(turn, EFFECT_LINK, all ? LEAVE_ALL : LEAVE_SOME);
     effect->detail = LINK_LEAVE;
     effect->message = first;
 }
 
-/* MESSAGE_LEAVE: the calls that were posted before it are in the mail now. */
-static void take_leave(struct instance *instance, struct leave_message *message,
+static void take_leave(struct instance *instance, const struct leave_message *message,
                        struct turn *turn)
 {
-    /* Mail that an earlier try could not hand over comes before what has arrived since. */
-    struct user_call_message *newer = instance->mail_first;
-    struct user_call_message *older = (struct user_call_message *)message->mail;
-    instance->mail_first = older != NULL ? older : newer;
-    for (; older != NULL; older = (struct user_call_message *)older->header.next) {
-        struct call call = {older->call, older->caller, older->epoch, older->request,
-                            older->deadline_ms, older->stamp_us};
-        if (call.call != 0)
-            calls_add(instance->calls, &call);
-        if (older->header.next == NULL) {
-            older->header.next = newer != NULL ? &newer->header : NULL;
-            break;
-        }
-    }
-    message_destroy(&message->header);
-    hand_over(instance, turn);
+    instance->hands_on = message->begun;
+    if (!message->begun)
+        turn_effect(turn, EFFECT_LINK, LEAVE_BEGIN)->detail = LINK_LEAVE;
 }
 
 static void tick(struct instance *instance, struct turn *turn)
@@ -331,11 +338,10 @@ static void tick(struct instance *instance, struct turn *turn)
         leave(instance, turn);
         return;
     }
-    struct call call;
     if (instance->sweep_ms <= turn->now_ms) {
         instance->sweep_ms = turn->now_ms + SWEEP_MS;
-        while (calls_take_due(instance->calls, turn->now_ms, &call))
-            continue; /* the caller has told its client already */
+        calls_walk(instance->calls);
+        walk_on(instance, turn);
     }
     uint64_t due = instance->fetch_exchange != 0 ? instance->park_due_ms : instance->lost_due_ms;
     if (calls_count(instance->calls) > 0 && instance->sweep_ms < due)
@@ -384,8 +390,8 @@ static void joined(struct instance *instance, const struct join_message *message
         instance_refuse(turn, instance->fetch_exchange, USHER__V1__REFUSED__CODE__BUSY,
                         "limits.services is reached");
     instance->fetch_exchange = 0;
-    if (instance->mail_first == NULL)
-        turn->retire = true;
+    if (!instance->leaving)
+        leave(instance, turn); /* it may have a place from an earlier Hello */
 }
 
 /* --- the table -------------------------------------------------------------------------------- */
@@ -466,7 +472,11 @@ void instance_receive(struct instance **state, struct message *message, struct t
         break;
     case MESSAGE_LEAVE:
         take_leave(instance, (struct leave_message *)message, turn);
-        return;
+        break;
+    case MESSAGE_WALK:
+        instance->walking = false;
+        walk_on(instance, turn);
+        break;
     case MESSAGE_LINK_GONE:
         link_gone(instance, ((struct link_gone_message *)message)->exchange, turn);
         break;
@@ -489,27 +499,44 @@ void instance_receive(struct instance **state, struct message *message, struct t
 void instance_finish(struct instance **state, struct turn *turn)
 {
     struct instance *instance = *state;
-    if (instance != NULL && instance->fetch_exchange != 0 && !instance->leaving)
-        instance_answer_fetch(instance, turn, false);
-}
-
-void instance_fini(struct instance **state, struct turn *turn)
-{
-    struct instance *instance = *state;
     if (instance == NULL)
         return;
+    if (instance->fetch_exchange != 0 && !instance->leaving)
+        instance_answer_fetch(instance, turn, false);
+    if (instance->hands_on)
+        hand_on(instance, turn);
+    instance->hands_on = false;
+}
+
+static void destroy(struct instance **state, struct turn *turn)
+{
+    struct instance *instance = *state;
     instance_goaway_done(instance, turn);
     instance_drop_submits(instance, turn);
     drop_lanes(instance);
-    while (instance->mail_first != NULL) {
-        struct message *next = instance->mail_first->header.next;
-        message_destroy(&instance->mail_first->header);
-        instance->mail_first = (struct user_call_message *)next;
-    }
     calls_destroy(instance->calls);
     instance_drop_events(instance);
     arena_fini(&instance->arena);
     free(instance);
     *state = NULL;
     atomic_fetch_sub_explicit(&turn->counters->instances, 1, memory_order_relaxed);
+}
+
+void instance_fini(struct instance **state, struct turn *turn)
+{
+    if (*state == NULL)
+        return;
+    /* Somebody waits for each of them. */
+    CHECK((*state)->mail_first == NULL && calls_count((*state)->calls) == 0);
+    destroy(state, turn);
+}
+
+void instance_end(struct instance **state, struct turn *turn)
+{
+    struct user_call_message *mail;
+    if (*state == NULL)
+        return;
+    while ((mail = instance_take_mail(*state)) != NULL)
+        message_destroy(&mail->header);
+    destroy(state, turn);
 }

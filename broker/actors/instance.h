@@ -44,9 +44,15 @@ void instance_show(struct instance_place *place);
 /* `*state` is NULL in a new actor. Takes the message. */
 void instance_receive(struct instance **state, struct message *message, struct turn *turn);
 
-/* The messages of the turn are done: answers a waiting Fetch if there is something. */
+/* The messages of the turn are done: answers a waiting Fetch if there is something; one that leaves
+ * hands some of its mail on. */
 void instance_finish(struct instance **state, struct turn *turn);
+
+/* It has retired, so it has neither mail nor calls. */
 void instance_fini(struct instance **state, struct turn *turn);
+
+/* The same as the process ends: nobody is told of what it still has. */
+void instance_end(struct instance **state, struct turn *turn);
 
 /* Appends an encoded LinkAnswer with Refused. */
 void instance_refusal(struct buffer *out, uint32_t code, const char *detail);
@@ -69,7 +75,8 @@ const char *presence_cause_name(uint8_t cause);
 enum link_effect {
     LINK_JOIN,     /* join_message: comes back with `error` */
     LINK_DRAIN,    /* value 1: no new users; 0: new users again */
-    LINK_LEAVE,    /* the unprocessed mail: moves on; the actor retires, or gets a leave_message */
+    LINK_LEAVE,    /* `value` says which enum leave_step; comes back as a leave_message, or the actor
+                    * retires */
     LINK_QUERY,    /* query_message: answered by a query_result_message */
     LINK_PUSH_ALL, /* push_all_message: comes back with `accepted` */
 };
@@ -81,9 +88,17 @@ struct join_message {
     char service[USERNAME_BYTES_MAX + 1];
 };
 
+/* Leaving goes in steps of bounded length. The mail of a step is a list, oldest first, that the
+ * sender is done with. */
+enum leave_step {
+    LEAVE_BEGIN, /* no mail yet: may it hand its mail on? */
+    LEAVE_SOME,  /* some of its mail, which moves on; more will come */
+    LEAVE_ALL,   /* the rest: if no call is on its way to it, the actor retires */
+};
+
 struct leave_message {
-    struct message header; /* MESSAGE_LEAVE: try again */
-    struct message *mail;  /* the one pointer in a message: a list that the sender is done with */
+    struct message header; /* MESSAGE_LEAVE: go on */
+    bool begun;            /* it may */
 };
 
 enum query_kind { QUERY_COMMAND, QUERY_PRESENCE };

@@ -29,20 +29,30 @@ enum {
     BYTES_MAX_LEAST = 512,
 };
 
+/* A backend, this or an earlier one of that name, may know it. */
+static bool is_seen(const struct instance *instance, const struct user_call_message *mail)
+{
+    return mail->mail_seq <= instance->seen_seq || mail->mail_seq <= instance->sent_seq;
+}
+
 static uint32_t weight(const struct user_call_message *call)
 {
     return (uint32_t)sizeof(*call) + call->user_size + call->method_size + call->payload_size;
 }
 
-static void unlink_first(struct instance *instance)
+struct user_call_message *instance_take_mail(struct instance *instance)
 {
     struct user_call_message *first = instance->mail_first;
+    if (first == NULL)
+        return NULL;
     instance->mail_first = (struct user_call_message *)first->header.next;
     if (instance->mail_first == NULL)
         instance->mail_last = NULL;
     instance->mail_count--;
     instance->mail_bytes -= weight(first);
-    message_destroy(&first->header);
+    first->header.next = NULL;
+    first->redelivered = first->redelivered || is_seen(instance, first);
+    return first;
 }
 
 static void append(struct instance *instance, struct user_call_message *item)
@@ -61,8 +71,8 @@ static void append(struct instance *instance, struct user_call_message *item)
 void instance_take_call(struct instance *instance, struct user_call_message *call,
                         struct turn *turn)
 {
-    struct call entry = {call->call,    call->caller,      call->epoch,
-                         call->request, call->deadline_ms, call->stamp_us};
+    struct call entry = {call->call,        call->caller,           call->epoch,   call->request,
+                         call->deadline_ms, instance->mail_seq + 1, call->stamp_us};
     bool full = instance->mail_count >= turn->settings->link_mail_items_max ||
                 instance->mail_bytes + weight(call) > turn->settings->link_mail_bytes_max;
     if (full && !instance->leaving) {
@@ -96,19 +106,19 @@ void instance_goaway_done(struct instance *instance, struct turn *turn)
 
 void instance_rewind_mail(struct instance *instance)
 {
-    instance->mail_seq = 0;
-    for (struct user_call_message *mail = instance->mail_first; mail != NULL;
-         mail = (struct user_call_message *)mail->header.next) {
-        mail->redelivered = mail->redelivered || mail->mail_seq <= instance->sent_seq;
-        mail->mail_seq = ++instance->mail_seq;
-    }
-    instance->sent_seq = 0;
+    const struct user_call_message *first = instance->mail_first;
+    if (instance->sent_seq > instance->seen_seq)
+        instance->seen_seq = instance->sent_seq;
+    instance->mail_base = first != NULL ? first->mail_seq - 1 : instance->mail_seq;
+    instance->sent_seq = instance->mail_base;
 }
 
 /* --- composing -------------------------------------------------------------------------------- */
 
-static void put_mail(struct buffer *out, const Usher__V1__Mail *mail)
+/* The number of the mail is the incarnation's own. */
+static void put_mail(const struct instance *instance, struct buffer *out, Usher__V1__Mail *mail)
 {
+    mail->seq -= instance->mail_base;
     size_t size = usher__v1__mail__get_packed_size(mail);
     instance_put_tag(out, BATCH_MAIL_TAG, size);
     uint8_t *to;
@@ -116,7 +126,8 @@ static void put_mail(struct buffer *out, const Usher__V1__Mail *mail)
     out->size += usher__v1__mail__pack(mail, to);
 }
 
-static void put_control(struct buffer *out, const struct user_call_message *item)
+static void put_control(const struct instance *instance, struct buffer *out,
+                        const struct user_call_message *item)
 {
     Usher__V1__Mail mail = USHER__V1__MAIL__INIT;
     Usher__V1__Control control = USHER__V1__CONTROL__INIT;
@@ -124,7 +135,7 @@ static void put_control(struct buffer *out, const struct user_call_message *item
     mail.seq = item->mail_seq;
     mail.body_case = USHER__V1__MAIL__BODY_CONTROL;
     mail.control = &control;
-    put_mail(out, &mail);
+    put_mail(instance, out, &mail);
 }
 
 static uint32_t left_ms(const struct user_call_message *call, const struct turn *turn)
@@ -132,7 +143,8 @@ static uint32_t left_ms(const struct user_call_message *call, const struct turn 
     return call->deadline_ms > turn->now_ms ? (uint32_t)(call->deadline_ms - turn->now_ms) : 0;
 }
 
-static void put_login(struct buffer *out, const struct user_call_message *call, struct turn *turn)
+static void put_login(const struct instance *instance, struct buffer *out,
+                      const struct user_call_message *call, struct turn *turn)
 {
     Usher__V1__Mail mail = USHER__V1__MAIL__INIT;
     Usher__V1__AuthCall body = USHER__V1__AUTH_CALL__INIT;
@@ -150,21 +162,22 @@ static void put_login(struct buffer *out, const struct user_call_message *call, 
     body.address = address;
     body.client = client;
     body.timeout_ms = left_ms(call, turn);
-    body.redelivered = call->redelivered;
+    body.redelivered = call->redelivered || call->mail_seq <= instance->seen_seq;
     mail.seq = call->mail_seq;
     mail.body_case = USHER__V1__MAIL__BODY_AUTH;
     mail.auth = &body;
-    put_mail(out, &mail);
+    put_mail(instance, out, &mail);
 }
 
-static void put_call(struct buffer *out, const struct user_call_message *call, struct turn *turn)
+static void put_call(const struct instance *instance, struct buffer *out,
+                     const struct user_call_message *call, struct turn *turn)
 {
     if (call->control != 0) {
-        put_control(out, call);
+        put_control(instance, out, call);
         return;
     }
     if (call->login) {
-        put_login(out, call, turn);
+        put_login(instance, out, call, turn);
         return;
     }
     Usher__V1__Mail mail = USHER__V1__MAIL__INIT;
@@ -180,11 +193,11 @@ static void put_call(struct buffer *out, const struct user_call_message *call, s
     body.method = method;
     body.payload = (ProtobufCBinaryData){.len = payload.size, .data = (uint8_t *)payload.data};
     body.timeout_ms = left_ms(call, turn);
-    body.redelivered = call->redelivered;
+    body.redelivered = call->redelivered || call->mail_seq <= instance->seen_seq;
     mail.seq = call->mail_seq;
     mail.body_case = USHER__V1__MAIL__BODY_CALL;
     mail.call = &body;
-    put_mail(out, &mail);
+    put_mail(instance, out, &mail);
 }
 
 /* Mail from the first unacknowledged on, as long as it fits. Gives how many. */
@@ -197,7 +210,7 @@ static uint32_t put_mails(struct instance *instance, struct buffer *out, uint32_
          mail = (struct user_call_message *)mail->header.next) {
         if (out->size - start + weight(mail) + MAIL_OVERHEAD > room && count > 0)
             break;
-        put_call(out, mail, turn);
+        put_call(instance, out, mail, turn);
         if (mail->control == USHER__V1__CONTROL__KIND__GOAWAY)
             instance_goaway_done(instance, turn);
         if (mail->mail_seq > instance->sent_seq)
@@ -354,9 +367,10 @@ void instance_fetch(struct instance *instance, uint64_t exchange, const Usher__V
         instance_refuse(turn, instance->fetch_exchange, USHER__V1__REFUSED__CODE__BUSY,
                         "another Fetch of this link came");
     /* What was never sent cannot be acknowledged, whatever the cursor says. */
-    uint64_t done = fetch->mail_done < instance->sent_seq ? fetch->mail_done : instance->sent_seq;
+    uint64_t sent = instance->sent_seq - instance->mail_base;
+    uint64_t done = instance->mail_base + (fetch->mail_done < sent ? fetch->mail_done : sent);
     while (instance->mail_first != NULL && instance->mail_first->mail_seq <= done)
-        unlink_first(instance);
+        message_destroy(&instance_take_mail(instance)->header);
     move_cursor(instance, fetch->presence_done, turn);
     uint32_t bytes_max = turn->settings->link_frame_bytes_max;
     if (fetch->bytes_max != 0 && fetch->bytes_max < bytes_max)

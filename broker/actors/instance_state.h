@@ -47,6 +47,7 @@ struct instance {
     uint64_t number; /* the same link for the log and for people */
     uint64_t incarnation;
     bool joined, draining, leaving;
+    bool hands_on; /* in this turn, when its messages are done, some of the mail moves on */
     bool goaway; /* waits in the mail: counted in counters.goaways */
     /* how it is heard of */
     uint64_t fetch_exchange; /* waits; 0: none */
@@ -57,12 +58,15 @@ struct instance {
     bool gone;            /* the connection of that one is lost */
     uint64_t timer_ms;
     uint64_t sweep_ms;
+    bool walking; /* a MESSAGE_WALK is on its way */
     /* mail, oldest first, linked through header.next; all of it unacknowledged */
     struct user_call_message *mail_first, *mail_last;
     uint32_t mail_count;
     uint64_t mail_bytes;
-    uint64_t mail_seq;  /* of the newest */
-    uint64_t sent_seq;  /* the highest that a Batch has carried */
+    uint64_t mail_seq;  /* of the newest; rises for the life of the actor */
+    uint64_t mail_base; /* of the last before this incarnation, which counts from there */
+    uint64_t seen_seq;  /* the highest that an earlier incarnation may have seen */
+    uint64_t sent_seq;  /* the highest that a Batch of this one has carried */
     struct calls *calls;
     /* presence */
     bool presence;
@@ -94,6 +98,9 @@ void instance_take_events(struct instance *instance, struct query_result_message
                           struct turn *turn);
 /* A new incarnation has seen nothing of the mail: it is sent again, marked. */
 void instance_rewind_mail(struct instance *instance);
+/* The oldest of the mail, which is the caller's from now on; NULL: there is none. Whoever drops it
+ * and not only passes it on has answered it, or the backend has acknowledged it. */
+struct user_call_message *instance_take_mail(struct instance *instance);
 
 /* Takes the request. */
 void instance_submit(struct instance *instance, struct link_request_message *request,

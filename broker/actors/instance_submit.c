@@ -293,7 +293,11 @@ static void reply_to(struct instance *instance, struct command_result *result,
                      const Usher__V1__ReplyTo *reply, struct turn *turn)
 {
     struct call call;
-    if (!calls_take(instance->calls, reply->call, &call) || call.deadline_ms <= turn->now_ms) {
+    bool there = calls_take(instance->calls, reply->call, &call);
+    bool orphan = there && call.mail_seq <= instance->mail_base; /* of an earlier incarnation */
+    if (orphan)
+        instance_lose_call(turn, &call, USHER__V1__ERROR__CODE__SERVICE_LOST);
+    if (!there || orphan || call.deadline_ms <= turn->now_ms) {
         result->code = USHER__V1__RESULT__CODE__GONE;
         turn_count(turn, METRIC_replies_late, 1);
         return;

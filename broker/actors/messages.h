@@ -36,6 +36,7 @@ enum message_kind {
     MESSAGE_PRESENCE,
     MESSAGE_JOINED,
     MESSAGE_LEAVE,
+    MESSAGE_WALK, /* to oneself: go on with the walk over the calls */
     MESSAGE_PUSHED_ALL,
     /* to every actor */
     MESSAGE_TICK,

@@ -279,6 +279,7 @@ struct mirror {
 struct backend {
     bool alive;
     actor_handle actor;  /* that the broker has for it */
+    bool leaving;        /* that one hands its mail on, and goes */
     actor_handle member; /* the one that it was accepted as */
     uint64_t member_step;
     uint64_t drained_step; /* its Drain was answered; 0: it takes everybody */

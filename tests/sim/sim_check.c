@@ -371,7 +371,7 @@ void check_timeout(struct world *world, const struct parcel *parcel)
 /* It is an instance in the broker's eyes too, not one that was given up and does not know. */
 static bool is_instance(const struct backend *backend)
 {
-    return backend->actor != 0 && backend->member == backend->actor;
+    return backend->actor != 0 && backend->member == backend->actor && !backend->leaving;
 }
 
 /* All calls of the user were made while the one was draining and the other would take him. */
@@ -396,7 +396,8 @@ static void check_route(struct world *world, int which, const struct parcel *par
                (unsigned long long)parcel->order, user->name,
                (unsigned long long)user->call_order);
     if (user->call_backend != which && user->call_actor != 0 &&
-        user->call_actor == world->backends[user->call_backend].actor)
+        user->call_actor == world->backends[user->call_backend].actor &&
+        !world->backends[user->call_backend].leaving)
         broken(world, "PIN", "call %llu of %s leaves its instance",
                (unsigned long long)parcel->order, user->name);
     if (was_kept_out(world, which, other, parcel))

@@ -313,6 +313,17 @@ static void add_an_event(struct world *world)
     world->published_seq = world->event_count;
 }
 
+static bool is_leaving(struct world *world, const char *name)
+{
+    struct service_look rows[BACKENDS];
+    size_t count = world->broker == NULL ? 0
+                                         : services_look(world->broker->services, rows, BACKENDS);
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(rows[i].instance, name) == 0)
+            return rows[i].leaving;
+    return false;
+}
+
 /* Which backends are instances in the broker's eyes. */
 void world_watch_instances(struct world *world)
 {
@@ -327,6 +338,7 @@ void world_watch_instances(struct world *world)
             check_lost(world, i);
         }
         backend->actor = now;
+        backend->leaving = now != 0 && is_leaving(world, strrchr(names[i], '/') + 1);
     }
 }
 

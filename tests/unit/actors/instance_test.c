@@ -2,6 +2,7 @@
 #include "actors/link_access.h"
 #include "unit/actors/stage_link.h"
 
+#include "actors/instance_state.h"
 #include "proto/username.h"
 
 /* The life of an instance: Hello, Fetch and the mail, lost, handed over. */
@@ -323,14 +324,17 @@ static void lose_by_silence(struct stage *stage)
     EXPECT(stage, "to self leave");
 }
 
-static void link_leave(struct stage *stage, struct message *mail)
+static struct message *leave_create(bool begun)
 {
     struct leave_message *leave = message_create(MESSAGE_LEAVE, sizeof(*leave));
     assert_non_null(leave);
-    leave->mail = mail;
-    if (mail != NULL)
-        stage->mail = NULL;
-    link_receive(stage, &leave->header);
+    leave->begun = begun;
+    return &leave->header;
+}
+
+static void link_leave(struct stage *stage)
+{
+    link_receive(stage, leave_create(true));
 }
 
 static void silence_loses_an_instance(void **state)
@@ -350,7 +354,7 @@ static void silence_loses_an_instance(void **state)
     EXPECT(stage, "answer 53 refused STALE_LINK");
     link_tick(stage, STAGE_NOW_MS + 90000);
     EXPECT_NOTHING(stage); /* it leaves once */
-    link_leave(stage, NULL);
+    link_leave(stage);
     EXPECT(stage, "link leave");
 }
 
@@ -424,7 +428,7 @@ static void a_lost_instance_hands_its_mail_on_in_order(void **state)
     lose_by_silence(stage);
     link_call(stage, 6, "late");
     EXPECT_NOTHING(stage);
-    link_leave(stage, NULL);
+    link_leave(stage);
     EXPECT(stage, "to 901 call_result #101 call=1 epoch=3 SERVICE_LOST",
            "link leave [sent again] [one-way again] [not-sent] [late]");
 }
@@ -439,13 +443,13 @@ static void calls_that_timed_out_are_not_handed_on(void **state)
     link_call(stage, 2, "new");
     link_tick(stage, STAGE_NOW_MS + 26000);
     EXPECT(stage, "to self leave");
-    link_leave(stage, NULL);
+    link_leave(stage);
     EXPECT(stage, "link leave [new]");
 }
 
-/* The directory may refuse the leaving while a call is on its way to the instance: then the mail
- * comes back, and what has arrived since stands behind it. */
-static void mail_of_an_earlier_try_comes_first(void **state)
+/* The directory refuses the leaving while a call is on its way to the instance: what has arrived
+ * since is handed on in the next step. */
+static void what_comes_between_two_steps_is_handed_on(void **state)
 {
     struct stage *stage = *state;
     link_hello(stage, 50, 1);
@@ -454,14 +458,135 @@ static void mail_of_an_earlier_try_comes_first(void **state)
     link_fetch(stage, 51, 0);
     link_call(stage, 3, "c");
     lose_by_silence(stage);
-    link_leave(stage, NULL);
+    link_leave(stage);
     EXPECT(stage, "link leave [a again] [b again] [c]");
     link_call(stage, 4, "d");
     link_call(stage, 5, "e");
-    link_leave(stage, stage->mail);
-    EXPECT(stage, "link leave [a again] [b again] [c] [d] [e]");
-    link_leave(stage, stage->mail); /* once more, with nothing new */
-    EXPECT(stage, "link leave [a again] [b again] [c] [d] [e]");
+    link_leave(stage);
+    EXPECT(stage, "link leave [d] [e]");
+    link_leave(stage); /* once more, with nothing new */
+    EXPECT(stage, "link leave");
+}
+
+/* In one batch: what stands behind the order to leave is in the mail when the turn ends. */
+static void a_call_behind_the_leave_is_handed_on_with_the_rest(void **state)
+{
+    struct stage *stage = *state;
+    link_hello(stage, 50, 1);
+    link_call(stage, 1, "a");
+    lose_by_silence(stage);
+    link_receive(stage, leave_create(false));
+    EXPECT(stage, "link leave?");
+    struct message *batch[] = {&call_create(stage, 2, "b", 0)->header, leave_create(true),
+                               &call_create(stage, 3, "c", 0)->header,
+                               &call_create(stage, 0, "d", 0)->header};
+    link_turn(stage, batch, 4);
+    EXPECT(stage, "link leave [a] [b] [c] [d]");
+}
+
+static unsigned handed_on(const struct stage *stage)
+{
+    unsigned count = 0;
+    for (const struct message *mail = stage->mail; mail != NULL; mail = mail->next)
+        count++;
+    return count;
+}
+
+/* However much waits, a turn hands on 256 calls. */
+static void a_large_mail_is_handed_on_in_steps(void **state)
+{
+    struct stage *stage = *state;
+    stage->settings.link_mail_items_max = 1000;
+    stage->settings.link_mail_bytes_max = 1 << 20;
+    link_hello(stage, 50, 1);
+    for (uint64_t call = 1; call <= 513; call++)
+        link_call(stage, call, "m");
+    lose_by_silence(stage);
+    for (unsigned step = 0; step < 3; step++) {
+        link_leave(stage);
+        assert_int_equal(strncmp(stage->tape, step < 2 ? "link leave some [m]" : "link leave [m]",
+                                 14 + 5 * (step < 2)),
+                         0);
+        assert_int_equal(handed_on(stage), step < 2 ? 256 : 1);
+    }
+}
+
+static unsigned said_lost(const struct stage *stage)
+{
+    unsigned count = 0;
+    for (const char *at = stage->tape; (at = strstr(at, "SERVICE_LOST")) != NULL; at++)
+        count++;
+    return count;
+}
+
+static void acknowledge_many(struct stage *stage, uint32_t calls)
+{
+    stage->settings.link_mail_items_max = 2000;
+    stage->settings.link_mail_bytes_max = 1 << 20;
+    link_hello(stage, 50, 1);
+    for (uint64_t call = 1; call <= calls; call++)
+        link_call(stage, call, "m");
+    Usher__V1__Fetch all = fetch_of(stage, 0, 0);
+    for (uint64_t done = 0; done < calls;) {
+        all.mail_done = done;
+        link_fetch_with(stage, 51, all);
+        done = stage->instance->sent_seq;
+    }
+    link_fetch(stage, 52, calls);
+}
+
+/* Their table has 2048 places, and a turn looks at 512. */
+static void many_lost_calls_are_answered_in_steps(void **state)
+{
+    struct stage *stage = *state;
+    acknowledge_many(stage, 1200);
+    link_hello(stage, 53, 2);
+    unsigned lost = said_lost(stage);
+    unsigned turns = 1;
+    link_call(stage, 2000, "new"); /* of the new incarnation: it is not looked for */
+    while (lost < 1200) {
+        assert_in_range(++turns, 2, 10);
+        link_bare(stage, MESSAGE_WALK);
+        assert_in_range(said_lost(stage), 0, 512);
+        lost += said_lost(stage);
+    }
+    assert_int_equal(lost, 1200);
+    assert_in_range(turns, 4, 10);
+    link_fetch(stage, 54, 0);
+    EXPECT(stage, "answer 54 batch [1 new user=ann call=2000 left=5000] last=0");
+    link_bare(stage, MESSAGE_WALK);
+    EXPECT_NOTHING(stage);
+}
+
+/* A backend that answers for its predecessor comes too late, also before the walk has been there. */
+static void nobody_answers_for_an_earlier_incarnation(void **state)
+{
+    struct stage *stage = *state;
+    acknowledge_many(stage, 1200);
+    link_hello(stage, 53, 2);
+    unsigned lost = said_lost(stage);
+    for (uint64_t call = 1; call <= 1200; call++) {
+        struct script *script = script_create();
+        say_reply(script, call, 0, "x");
+        link_submit(stage, 54, 1, call, script);
+        assert_non_null(strstr(stage->tape, "results"));
+        assert_non_null(strstr(stage->tape, "GONE"));
+        lost += said_lost(stage);
+    }
+    assert_int_equal(lost, 1200);
+}
+
+/* It may have joined before: then its place must go with it. */
+static void one_without_a_place_leaves_as_others_do(void **state)
+{
+    struct stage *stage = *state;
+    link_hello(stage, 50, 1);
+    struct join_message *joined = message_create(MESSAGE_JOINED, sizeof(*joined));
+    joined->error = -ENOSPC;
+    link_receive(stage, &joined->header);
+    EXPECT(stage, "to self leave");
+    link_leave(stage);
+    EXPECT(stage, "link leave");
 }
 
 static void a_full_mail_takes_what_comes_while_leaving(void **state)
@@ -473,7 +598,7 @@ static void a_full_mail_takes_what_comes_while_leaving(void **state)
     lose_by_silence(stage);
     link_call(stage, 5, "n"); /* was routed before the leaving */
     EXPECT_NOTHING(stage);
-    link_leave(stage, NULL);
+    link_leave(stage);
     EXPECT(stage, "link leave [m] [m] [m] [m] [n]");
 }
 
@@ -567,7 +692,12 @@ int main(void)
         stage_test(a_gone_peer_of_a_submit_loses_nothing),
         stage_test(a_lost_instance_hands_its_mail_on_in_order),
         stage_test(calls_that_timed_out_are_not_handed_on),
-        stage_test(mail_of_an_earlier_try_comes_first),
+        stage_test(what_comes_between_two_steps_is_handed_on),
+        stage_test(a_call_behind_the_leave_is_handed_on_with_the_rest),
+        stage_test(a_large_mail_is_handed_on_in_steps),
+        stage_test(many_lost_calls_are_answered_in_steps),
+        stage_test(nobody_answers_for_an_earlier_incarnation),
+        stage_test(one_without_a_place_leaves_as_others_do),
         stage_test(a_full_mail_takes_what_comes_while_leaving),
         stage_test(a_lost_instance_refuses_its_running_submits),
         stage_test(a_stop_sends_the_backend_away),

@@ -456,7 +456,8 @@ static inline void tape_link(struct stage *stage, const struct effect *effect)
 {
     tape_put(stage, "link ");
     if (effect->detail == LINK_LEAVE) {
-        tape_put(stage, "leave");
+        static const char *const steps[] = {"leave?", "leave some", "leave"};
+        tape_put(stage, "%s", steps[effect->value]);
         stage_drop_mail(stage);
         stage->mail = effect->message;
         for (struct message *mail = stage->mail; mail != NULL; mail = mail->next) {
@@ -659,10 +660,11 @@ static inline int stage_teardown(void **state)
     if (stage->instance != NULL) {
         /* An instance ends with its mail handed over. */
         struct leave_message *leave = message_create(MESSAGE_LEAVE, sizeof(*leave));
-        leave->mail = NULL;
+        leave->begun = true;
         stage_begin(stage);
         instance_receive(&stage->instance, &leave->header, &stage->turn);
-        instance_fini(&stage->instance, &stage->turn);
+        instance_finish(&stage->instance, &stage->turn);
+        instance_end(&stage->instance, &stage->turn);
         stage_end(stage);
     }
     stage_drop_mail(stage);

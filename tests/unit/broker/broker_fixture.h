@@ -286,7 +286,23 @@ static inline bool probe_receive(void *context, struct runner *runner, actor_han
     return true;
 }
 
-/* One that leaves hands over what it received, as an instance does. */
+/* One that leaves hands on what it received, a piece in each turn, as an instance does. */
+enum { PROBE_PIECE = 20 };
+
+static inline struct message *probe_piece(struct probe *probe)
+{
+    struct message *first = probe->first;
+    struct message *last = first;
+    for (unsigned i = 1; i < PROBE_PIECE && last != NULL && last->next != NULL; i++)
+        last = last->next;
+    probe->first = last != NULL ? last->next : NULL;
+    if (last != NULL)
+        last->next = NULL;
+    if (probe->first == NULL)
+        probe->last = NULL;
+    return first;
+}
+
 static inline enum verdict probe_finish(void *context, struct runner *runner, actor_handle self,
                                         void *state)
 {
@@ -294,13 +310,15 @@ static inline enum verdict probe_finish(void *context, struct runner *runner, ac
     struct probe *probe = &glue->probes[actor_slot(self)];
     if (!probe->leaving)
         return VERDICT_GO_ON;
-    if (!services_leave(glue->broker.services, runner, self, probe->first)) {
+    struct services *services = glue->broker.services;
+    if (services_begin_leave(services, self))
+        services_hand_on(services, runner, self, probe_piece(probe));
+    if (probe->first != NULL || !services_leave(services, self)) {
         struct message *again = message_create(MESSAGE_LEAVE, sizeof(*again));
         if (again == NULL || scheduler_post(glue->broker.scheduler, runner, self, again, 0) != 0)
             abort();
         return VERDICT_GO_ON;
     }
-    probe->first = probe->last = NULL;
     probe->leaving = false;
     atomic_store(&probe->left, true);
     return VERDICT_RETIRE;

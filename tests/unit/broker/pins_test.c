@@ -21,7 +21,7 @@ static void each_is_found(void **state)
     uint64_t none = 0;
     assert_null(pins_find(&pins, 7));
     for (uint64_t i = 1; i <= 5000; i++) {
-        struct pin pin = {i * UINT64_C(0x9e3779b97f4a7c15) | 1, i, 100000 + i, 0};
+        struct pin pin = {i * UINT64_C(0x9e3779b97f4a7c15) | 1, i, 100000 + i, 0, 0};
         assert_true(pins_set(&pins, &pin, above, &none));
     }
     for (uint64_t i = 1; i <= 5000; i++)
@@ -37,7 +37,7 @@ static void keys_that_collide_are_kept_apart(void **state)
     struct pins pins = {0};
     uint64_t none = 0;
     for (uint64_t i = 1; i <= 100; i++) {
-        struct pin pin = {i << 32 | 5, i, i, 0};
+        struct pin pin = {i << 32 | 5, i, i, 0, 0};
         assert_true(pins_set(&pins, &pin, above, &none));
     }
     pins_find(&pins, UINT64_C(50) << 32 | 5)->instance = 999;
@@ -53,7 +53,7 @@ static void those_who_are_gone_make_room(void **state)
     struct pins pins = {0};
     for (uint64_t i = 1; i <= 100000; i++) {
         uint64_t gone = i > 100 ? i - 100 : 0;
-        struct pin pin = {i * UINT64_C(0x9e3779b97f4a7c15) | 1, i, i, 0};
+        struct pin pin = {i * UINT64_C(0x9e3779b97f4a7c15) | 1, i, i, 0, 0};
         assert_true(pins_set(&pins, &pin, above, &gone));
         assert_true(pins.size <= 512);
     }

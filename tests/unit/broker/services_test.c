@@ -19,6 +19,14 @@ static struct user_call_message *new_call(const char *user, const char *service,
     return call;
 }
 
+/* Of somebody who is there: the pins of those who are gone may be dropped. */
+static struct user_call_message *call_of_anna(struct glue *glue, uint64_t number)
+{
+    struct user_call_message *call = new_call("anna", "chat", number);
+    call->caller = registry_claim(glue->broker.registry, "anna", 4, &user_behaviour);
+    return call;
+}
+
 /* Who gets a call of that user; 0 and *code: nobody. */
 static actor_handle route(struct glue *glue, const char *service, unsigned user, uint16_t *code)
 {
@@ -48,12 +56,19 @@ static struct probe *join(struct glue *glue, const char *service, const char *na
     return probe;
 }
 
+static void leave_with(struct glue *glue, struct probe *probe, struct message *mail)
+{
+    assert_true(services_begin_leave(glue->broker.services, probe->self));
+    services_hand_on(glue->broker.services, own_runner(glue), probe->self, mail);
+    assert_true(services_leave(glue->broker.services, probe->self));
+}
+
 /* Takes one out that has no mail. */
 static void leave(struct glue *glue, struct probe *probe)
 {
     run_turns(glue);
     probe_empty(glue, probe);
-    assert_true(services_leave(glue->broker.services, own_runner(glue), probe->self, NULL));
+    leave_with(glue, probe, NULL);
 }
 
 /* --- routing ---------------------------------------------------------------------------------- */
@@ -216,8 +231,7 @@ static void the_mail_comes_before_newer_calls(void **state)
     uint16_t code;
     struct probe *a = join(glue, "chat", "!a");
     struct probe *b = join(glue, "chat", "!b");
-    assert_true(services_leave(glue->broker.services, own_runner(glue), a->self,
-                               mail_of(10, "chat", 0)));
+    leave_with(glue, a, mail_of(10, "chat", 0));
     struct user_call_message *newer = new_call("anna", "chat", 11);
     assert_int_equal(services_route(glue->broker.services, own_runner(glue), newer, &code),
                      b->self);
@@ -244,8 +258,7 @@ static void users_move_with_their_mail(void **state)
     struct probe *b = join(glue, "chat", "!b");
     run_turns(glue);
     probe_empty(glue, a);
-    assert_true(services_leave(glue->broker.services, own_runner(glue), a->self,
-                               mail_of(10, "chat", 0)));
+    leave_with(glue, a, mail_of(10, "chat", 0));
     for (unsigned i = 0; i < 50; i++) {
         char name[16];
         snprintf(name, sizeof(name), "!late%u", i);
@@ -288,17 +301,92 @@ static void one_with_calls_in_its_mailbox_does_not_leave(void **state)
     struct glue *glue = *state;
     uint16_t code;
     struct probe *a = join(glue, "chat", "!a");
-    struct message *mail = mail_of(3, "chat", 0);
     assert_int_equal(route(glue, "chat", 1, &code), a->self);
-    assert_false(services_leave(glue->broker.services, own_runner(glue), a->self, mail));
+    assert_true(services_begin_leave(glue->broker.services, a->self));
+    assert_false(services_leave(glue->broker.services, a->self));
     assert_int_equal(route(glue, "chat", 1, &code), a->self); /* nothing was done */
-    for (unsigned i = 1; i <= 3; i++) {
-        assert_int_equal(((struct user_call_message *)mail)->request, i);
-        struct message *next = mail->next;
-        message_destroy(mail);
-        mail = next;
+    run_turns(glue);
+    assert_int_equal(probe_count(glue, a), 2);
+    assert_true(services_leave(glue->broker.services, a->self));
+    assert_int_equal(route(glue, "chat", 1, &code), 0);
+}
+
+static void expect_calls(struct glue *glue, struct probe *probe, unsigned first, unsigned last)
+{
+    run_turns(glue);
+    for (unsigned i = first; i <= last; i++) {
+        struct user_call_message *call = (struct user_call_message *)probe_take(glue, probe);
+        assert_non_null(call);
+        assert_int_equal(call->request, i);
+        message_destroy(&call->header);
     }
-    assert_null(mail);
+    assert_null(probe_take(glue, probe));
+}
+
+/* The mail of one who leaves moves in pieces. Until all of it has, newer calls go behind it, and
+ * all of a user's mail goes the same way, whoever joins and drains meanwhile. */
+static void a_user_goes_where_the_first_of_his_mail_went(void **state)
+{
+    struct glue *glue = *state;
+    struct services *services = glue->broker.services;
+    uint16_t code;
+    struct probe *a = join(glue, "chat", "!a");
+    struct user_call_message *call = call_of_anna(glue, 1);
+    assert_int_equal(services_route(services, own_runner(glue), call, &code), a->self);
+    struct probe *b = join(glue, "chat", "!b");
+    assert_true(services_begin_leave(services, a->self));
+    run_turns(glue);
+    services_hand_on(services, own_runner(glue), a->self, probe_take(glue, a));
+    expect_calls(glue, b, 1, 1);
+    services_drain(services, b->self, true);
+    for (unsigned i = 0; i < 20; i++) {
+        char name[16];
+        snprintf(name, sizeof(name), "!late%u", i);
+        join(glue, "chat", name);
+        call = call_of_anna(glue, 2 + i);
+        assert_int_equal(services_route(services, own_runner(glue), call, &code), a->self);
+        assert_false(services_leave(services, a->self)); /* it is in the mailbox */
+        run_turns(glue);
+        services_hand_on(services, own_runner(glue), a->self, probe_take(glue, a));
+    }
+    expect_calls(glue, b, 2, 21);
+    assert_true(services_leave(services, a->self));
+    for (unsigned user = 0; user < 5 * USERS; user++)
+        choose(glue, user); /* the table of pins grows */
+    call = call_of_anna(glue, 22);
+    assert_int_equal(services_route(services, own_runner(glue), call, &code), b->self);
+}
+
+/* So an heir does not go before all has come to it. New users go to neither. */
+static void one_instance_of_a_service_leaves_at_a_time(void **state)
+{
+    struct glue *glue = *state;
+    struct services *services = glue->broker.services;
+    uint16_t code;
+    struct probe *a = join(glue, "chat", "!a");
+    struct user_call_message *call = call_of_anna(glue, 1);
+    assert_int_equal(services_route(services, own_runner(glue), call, &code), a->self);
+    struct probe *b = join(glue, "chat", "!b");
+    struct probe *other = join(glue, "shop", "!other");
+    assert_true(services_begin_leave(services, a->self));
+    run_turns(glue);
+    services_hand_on(services, own_runner(glue), a->self, probe_take(glue, a));
+    assert_false(services_begin_leave(services, b->self));
+    assert_true(services_begin_leave(services, other->self));
+    struct probe *c = join(glue, "chat", "!c");
+    for (unsigned user = 0; user < USERS; user++)
+        assert_int_equal(choose(glue, user), c->self);
+    assert_true(services_begin_leave(services, a->self)); /* it goes on */
+    services_hand_on(services, own_runner(glue), a->self, &call_of_anna(glue, 2)->header);
+    assert_true(services_leave(services, a->self));
+    assert_true(services_begin_leave(services, b->self));
+    run_turns(glue);
+    assert_int_equal(probe_count(glue, b), 2); /* all of anna's */
+    services_hand_on(services, own_runner(glue), b->self, probe_take(glue, b));
+    services_hand_on(services, own_runner(glue), b->self, probe_take(glue, b));
+    assert_true(services_leave(services, b->self));
+    call = call_of_anna(glue, 3);
+    assert_int_equal(services_route(services, own_runner(glue), call, &code), c->self);
 }
 
 static void calls_that_find_nobody_are_answered_lost(void **state)
@@ -308,7 +396,7 @@ static void calls_that_find_nobody_are_answered_lost(void **state)
     struct probe *caller = new_probe(glue, "!caller");
     struct message *mail = mail_of(3, "chat", caller->self);
     ((struct user_call_message *)mail->next)->call = 0; /* one way: nobody waits */
-    assert_true(services_leave(glue->broker.services, own_runner(glue), a->self, mail));
+    leave_with(glue, a, mail);
     run_turns(glue);
     assert_int_equal(probe_count(glue, caller), 2);
     for (unsigned i = 1; i <= 3; i += 2) {
@@ -497,6 +585,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(pins_outlast_their_user_for_a_while, set_up_own_clock,
                                         tear_down),
         TEST(one_with_calls_in_its_mailbox_does_not_leave),
+        TEST(a_user_goes_where_the_first_of_his_mail_went),
+        TEST(one_instance_of_a_service_leaves_at_a_time),
         TEST(calls_that_find_nobody_are_answered_lost),
         TEST(order_survives_a_leave_under_fire),
         TEST(limit_of_services),
