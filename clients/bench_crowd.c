@@ -271,7 +271,7 @@ static void on_frame(struct crowd *crowd, struct user *user, struct bytes bytes)
 {
     struct broker_frame frame;
 
-    if (bench_frame_read(bytes, &frame) != 0) {
+    if (broker_frame_read(bytes, &frame) != 0) {
         crowd->check.strange++;
         return;
     }

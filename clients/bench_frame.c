@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /* A load generator that spends more on a message than the broker measures itself. protobuf-c costs
- * it three times what these two functions do; the rest of the protocol is rare and goes through
+ * it three times what this and usher_frame.c do; the rest of the protocol is rare and goes through
  * the library's own encoder. */
 
 #include "clients/bench_frame.h"
 
-#include <errno.h>
 #include <string.h>
 
 #include "proto/varint.h"
@@ -19,56 +18,6 @@ enum {
     TAG_SEND_TO = 1 << 3 | WIRE_RUN,
     TAG_SEND_PAYLOAD = 2 << 3 | WIRE_RUN,
 };
-
-static const uint8_t *read_field(const uint8_t *at, const uint8_t *end, uint32_t tag,
-                                 struct broker_frame *out)
-{
-    uint32_t field = tag >> 3;
-
-    if (field < BODY_FIELDS && (tag & 7) == WIRE_VARINT)
-        return wire_varint(at, end, &out->number[field]);
-    if (field < BODY_FIELDS && (tag & 7) == WIRE_RUN)
-        return wire_run(at, end, &out->run[field]);
-    return wire_skip(at, end, tag);
-}
-
-static int read_body(struct bytes body, struct broker_frame *out)
-{
-    const uint8_t *at = body.data;
-    const uint8_t *end = at + body.size;
-    uint32_t tag;
-
-    while (at != NULL && at != end) {
-        at = wire_tag(at, end, &tag);
-        if (at != NULL)
-            at = read_field(at, end, tag, out);
-    }
-    return at != NULL ? 0 : -EPROTO;
-}
-
-int bench_frame_read(struct bytes frame, struct broker_frame *out)
-{
-    const uint8_t *at = frame.data;
-    const uint8_t *end = at + frame.size;
-    struct bytes body = {0};
-    uint32_t tag;
-
-    memset(out, 0, sizeof *out);
-    while (at != NULL && at != end) {
-        at = wire_tag(at, end, &tag);
-        if (at == NULL)
-            break;
-        if (tag == TAG_ID) {
-            at = wire_varint(at, end, &out->id);
-        } else if ((tag & 7) == WIRE_RUN && tag >> 3 <= BROKER_CLOSE) {
-            out->body = (enum broker_body)(tag >> 3);
-            at = wire_run(at, end, &body);
-        } else {
-            at = wire_skip(at, end, tag);
-        }
-    }
-    return at != NULL ? read_body(body, out) : -EPROTO;
-}
 
 uint8_t *bench_frame_send(struct buffer *out, uint64_t id, struct bytes to, size_t payload_bytes)
 {

@@ -15,10 +15,13 @@
 #include <unistd.h>
 
 #include "clients/token_file.h"
+#include "proto/bytes.h"
 
 enum {
     TIMEOUT_MS_DEFAULT = 10000,
     GOODBYE_MS = 2000,
+    PAYLOAD_BYTES_MAX = 16 * 1024 * 1024, /* more than any broker takes */
+    STDIN_BYTES_STEP = 64 * 1024,
 };
 
 enum option_key {
@@ -232,18 +235,32 @@ static int parse_options(struct cli_options *options, int count, char **argument
 
 /* --- subcommands ------------------------------------------------------------------------- */
 
+/* All of stdin, or NULL: there is more than any broker takes, or no memory. */
+static char *read_stdin(size_t *size)
+{
+    struct buffer read = {0};
+    for (;;) {
+        uint8_t *place = buffer_reserve(&read, STDIN_BYTES_STEP);
+        size_t count = place != NULL ? fread(place, 1, STDIN_BYTES_STEP, stdin) : 0;
+        read.size += count;
+        if (place == NULL || read.size > PAYLOAD_BYTES_MAX) {
+            buffer_fini(&read);
+            return NULL;
+        }
+        if (count == 0)
+            break;
+    }
+    *size = read.size;
+    return (char *)read.data;
+}
+
 /* The text of the command line, or stdin. Gives an allocated text, or NULL. */
 static char *payload_of(const char *argument, size_t *size)
 {
-    if (strcmp(argument, "-") != 0) {
-        *size = strlen(argument);
-        return strdup(argument);
-    }
-    const size_t most = 1024 * 1024; /* more than any broker takes */
-    char *payload = malloc(most);
-    if (payload != NULL)
-        *size = fread(payload, 1, most, stdin);
-    return payload;
+    if (strcmp(argument, "-") == 0)
+        return read_stdin(size);
+    *size = strlen(argument);
+    return strdup(argument);
 }
 
 /* How a request that could not be answered went. */
@@ -281,7 +298,7 @@ static int run_send(struct usher_client *client, const struct printer *printer,
     size_t size = 0;
     char *payload = payload_of(text, &size);
     if (payload == NULL)
-        return failed(client, -ENOMEM);
+        return failed(client, -EMSGSIZE);
     struct usher_event answer;
     int result = usher_send_wait(client, options->to, payload, size,
                                  options->delivered ? USHER_DELIVERED : USHER_ACCEPTED,
@@ -296,7 +313,7 @@ static int run_call(struct usher_client *client, const struct printer *printer,
     size_t size = 0;
     char *payload = payload_of(text, &size);
     if (payload == NULL)
-        return failed(client, -ENOMEM);
+        return failed(client, -EMSGSIZE);
     struct usher_event answer;
     int result = usher_call_wait(client, options->service, options->method, payload, size,
                                  timeout_of(options), &answer);

@@ -66,10 +66,11 @@ struct usher_options {
     uint32_t backoff_max_ms;     /* ... and of no more than this */
 
     uint32_t in_flight_max;    /* requests that wait for sending or for their answer */
-    size_t outgoing_bytes_max; /* requests not yet handed to the socket */
+    size_t outgoing_bytes_max; /* requests not yet handed to the socket; one always may be there */
     uint32_t events_max;       /* then reading pauses until events are taken */
     size_t event_bytes_max;    /* likewise */
-    size_t incoming_frame_bytes_max;
+    size_t incoming_frame_bytes_max; /* of one frame of the broker that is held; a larger message is
+                                        passed over, and an ERROR says so in its place */
 
     /* Over TLS, to the port of the broker's listen.tls. Its certificate is always checked; NULL for
      * the texts means what stands in brackets. Files are PEM, and read by the first connection. */
@@ -90,7 +91,9 @@ enum usher_event_type {
     USHER_MESSAGE,      /* seq, from or service, payload, redelivered, missed, time_ms */
     USHER_DONE,         /* positive answer: id, epoch (of the receiver) */
     USHER_REPLY,        /* a service's answer: id, code (its status, 0 is success), payload */
-    USHER_ERROR,        /* negative answer: id, code (enum usher_error), detail, retry_after_ms */
+    USHER_ERROR,        /* negative answer: id, code (enum usher_error), detail, retry_after_ms.
+                           With a seq it is no answer but stands for the message of that seq, which
+                           is larger than incoming_frame_bytes_max: code USHER_ERROR_TOO_LARGE */
     USHER_PONG,         /* answer to usher_ping: id, time_ms */
     USHER_CLOSE,        /* the broker ends the connection: code (enum usher_close), detail,
                            retry_after_ms, do_not_return */
@@ -229,7 +232,8 @@ USHER_API int usher_client_timeout_ms(const struct usher_client *client);
 USHER_API int usher_client_process(struct usher_client *client);
 
 /* Gives the next event in *event: 1, or 0 when there is none. Leaves the event given before: a
- * message left is a message processed, and is acknowledged if `acks` is set. */
+ * message left (or the word of one that was too large) is a message processed, and is acknowledged
+ * if `acks` is set. */
 USHER_API int usher_client_next(struct usher_client *client, struct usher_event *event);
 
 /* Leaves the event given last, as the next usher_client_next would, without taking another. */

@@ -35,7 +35,7 @@ void usher_options_init(struct usher_options *options)
         .outgoing_bytes_max = 1024 * 1024,
         .events_max = 1024,
         .event_bytes_max = 4 * 1024 * 1024,
-        .incoming_frame_bytes_max = 1024 * 1024,
+        .incoming_frame_bytes_max = 16 * 1024 * 1024,
     };
 }
 
@@ -189,6 +189,12 @@ int usher_client_process(struct usher_client *client)
     return 0;
 }
 
+/* A message, or the word of one that was passed over. */
+static bool has_seq(const struct usher_event *event)
+{
+    return event->type == USHER_MESSAGE || (event->type == USHER_ERROR && event->seq != 0);
+}
+
 /* The program is done with the event given before. */
 static void leave_current(struct usher_client *client)
 {
@@ -196,7 +202,7 @@ static void leave_current(struct usher_client *client)
     if (node == NULL)
         return;
     client->current = NULL;
-    if (node->event.type == USHER_MESSAGE && node->event.epoch == client->epoch &&
+    if (has_seq(&node->event) && node->event.epoch == client->epoch &&
         node->event.seq <= client->received_seq && node->event.seq > client->processed_seq &&
         !client->options.manual_acks)
         client->processed_seq = node->event.seq;
@@ -249,7 +255,8 @@ static int begin_request(struct usher_client *client, bool answered, uint64_t ti
 /* Takes the request whose frame was made with `result`. */
 static int submit(struct usher_client *client, struct request *request, int result, uint64_t *id)
 {
-    if (result == 0 &&
+    /* One that is larger than the limit goes alone; it would be told to come later for ever. */
+    if (result == 0 && client->requests.bytes > 0 &&
         client->requests.bytes + request->frame.size > client->options.outgoing_bytes_max)
         result = -ENOBUFS;
     if (result < 0) {

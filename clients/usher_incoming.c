@@ -1,150 +1,149 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* The generated code unpacks a frame into many small pieces. What of them is an event's is copied
- * into one flat node and the rest freed at once, so that a queue of events costs what its frames
- * cost, whatever unknown fields a broker adds. */
+/* What of a frame is an event's is copied into one flat node, so that a queue of events costs what
+ * its frames cost, whatever unknown fields a broker adds. */
 
 #include "clients/usher_incoming.h"
 
 #include <errno.h>
 #include <string.h>
 
-#include "client.pb-c.h"
+#include "clients/usher_frame.h"
 
 /* Fills a node's data from front to back. */
 struct filler {
     uint8_t *next;
 };
 
-static const void *fill(struct filler *filler, const void *data, size_t size)
+static const void *fill(struct filler *filler, struct bytes data)
 {
-    if (size == 0)
+    if (data.size == 0)
         return NULL;
     uint8_t *copy = filler->next;
-    memcpy(copy, data, size);
-    filler->next += size;
+    memcpy(copy, data.data, data.size);
+    filler->next += data.size;
     return copy;
 }
 
-static const char *fill_text(struct filler *filler, const char *text)
+/* A text ends at its first NUL, or at the one behind it. */
+static const char *fill_text(struct filler *filler, struct bytes text)
 {
-    return fill(filler, text, strlen(text) + 1);
+    if (text.size == 0)
+        return "";
+    const char *copy = fill(filler, text);
+    *filler->next++ = '\0';
+    return copy;
 }
 
-static struct event_node *decode_welcome(const Usher__V1__Welcome *welcome)
+static struct event_node *decode_welcome(const struct broker_frame *frame)
 {
-    struct event_node *node =
-        event_create(USHER_WELCOME, welcome->secret.len + strlen(welcome->node) + 1);
+    struct bytes secret = frame->run[WELCOME_SECRET];
+    struct bytes node_name = frame->run[WELCOME_NODE];
+    struct event_node *node = event_create(USHER_WELCOME, secret.size + node_name.size + 1);
     if (node == NULL)
         return NULL;
     struct filler filler = {node->data};
-    node->event.epoch = welcome->epoch;
-    node->event.payload = fill(&filler, welcome->secret.data, welcome->secret.len);
-    node->event.payload_size = welcome->secret.len;
-    node->event.replay = (enum usher_replay)welcome->replay;
-    node->event.seq = welcome->next_seq;
-    node->event.heartbeat_ms = welcome->heartbeat_ms;
-    node->event.resume_ms = welcome->resume_ms;
-    node->event.frame_bytes_max = welcome->frame_bytes_max;
-    node->event.time_ms = welcome->time_ms;
-    node->event.node = fill_text(&filler, welcome->node);
+    node->event.epoch = frame->number[WELCOME_EPOCH];
+    node->event.payload = fill(&filler, secret);
+    node->event.payload_size = secret.size;
+    node->event.replay = (enum usher_replay)(uint32_t)frame->number[WELCOME_REPLAY];
+    node->event.seq = frame->number[WELCOME_NEXT_SEQ];
+    node->event.heartbeat_ms = (uint32_t)frame->number[WELCOME_HEARTBEAT_MS];
+    node->event.resume_ms = (uint32_t)frame->number[WELCOME_RESUME_MS];
+    node->event.frame_bytes_max = (uint32_t)frame->number[WELCOME_FRAME_BYTES_MAX];
+    node->event.time_ms = frame->number[WELCOME_TIME_MS];
+    node->event.node = fill_text(&filler, node_name);
     return node;
 }
 
-static struct event_node *decode_message(const Usher__V1__Message *message)
+static struct event_node *decode_message(const struct broker_frame *frame)
 {
+    struct bytes from = frame->run[MESSAGE_FROM];
+    struct bytes service = frame->run[MESSAGE_SERVICE];
+    struct bytes payload = frame->run[MESSAGE_PAYLOAD];
     struct event_node *node =
-        event_create(USHER_MESSAGE, strlen(message->from) + 1 + strlen(message->service) + 1 +
-                                        message->payload.len);
+        event_create(USHER_MESSAGE, from.size + 1 + service.size + 1 + payload.size);
     if (node == NULL)
         return NULL;
     struct filler filler = {node->data};
-    node->event.seq = message->seq;
-    node->event.from = fill_text(&filler, message->from);
-    node->event.service = fill_text(&filler, message->service);
-    node->event.payload = fill(&filler, message->payload.data, message->payload.len);
-    node->event.payload_size = message->payload.len;
-    node->event.time_ms = message->time_ms;
-    node->event.redelivered = message->redelivered;
+    node->event.seq = frame->number[MESSAGE_SEQ];
+    node->event.from = fill_text(&filler, from);
+    node->event.service = fill_text(&filler, service);
+    node->event.payload = fill(&filler, payload);
+    node->event.payload_size = payload.size;
+    node->event.time_ms = frame->number[MESSAGE_TIME_MS];
+    node->event.redelivered = frame->number[MESSAGE_REDELIVERED] != 0;
     return node;
 }
 
-static struct event_node *decode_done(const Usher__V1__Done *done)
+static struct event_node *decode_done(const struct broker_frame *frame)
 {
     struct event_node *node = event_create(USHER_DONE, 0);
     if (node != NULL)
-        node->event.epoch = done->epoch;
+        node->event.epoch = frame->number[DONE_EPOCH];
     return node;
 }
 
-static struct event_node *decode_reply(const Usher__V1__Reply *reply)
+static struct event_node *decode_reply(const struct broker_frame *frame)
 {
-    struct event_node *node = event_create(USHER_REPLY, reply->payload.len);
+    struct bytes payload = frame->run[REPLY_PAYLOAD];
+    struct event_node *node = event_create(USHER_REPLY, payload.size);
     if (node == NULL)
         return NULL;
     struct filler filler = {node->data};
-    node->event.code = reply->status;
-    node->event.payload = fill(&filler, reply->payload.data, reply->payload.len);
-    node->event.payload_size = reply->payload.len;
+    node->event.code = (uint32_t)frame->number[REPLY_STATUS];
+    node->event.payload = fill(&filler, payload);
+    node->event.payload_size = payload.size;
     return node;
 }
 
-static struct event_node *decode_error(const Usher__V1__Error *error)
+/* Error and Close: the code or reason is field 1 of both. */
+static struct event_node *decode_refusal(const struct broker_frame *frame,
+                                         enum usher_event_type type)
 {
-    struct event_node *node = event_create(USHER_ERROR, strlen(error->detail) + 1);
+    struct bytes detail = frame->run[REFUSAL_DETAIL];
+    struct event_node *node = event_create(type, detail.size + 1);
     if (node == NULL)
         return NULL;
     struct filler filler = {node->data};
-    node->event.code = error->code;
-    node->event.detail = fill_text(&filler, error->detail);
-    node->event.retry_after_ms = error->retry_after_ms;
+    node->event.code = (int32_t)frame->number[ERROR_CODE];
+    node->event.detail = fill_text(&filler, detail);
+    node->event.retry_after_ms = (uint32_t)frame->number[REFUSAL_RETRY_AFTER_MS];
+    node->event.do_not_return = type == USHER_CLOSE && frame->number[CLOSE_DO_NOT_RETURN] != 0;
     return node;
 }
 
-static struct event_node *decode_pong(const Usher__V1__Pong *pong)
+static struct event_node *decode_pong(const struct broker_frame *frame)
 {
     struct event_node *node = event_create(USHER_PONG, 0);
     if (node != NULL)
-        node->event.time_ms = pong->time_ms;
+        node->event.time_ms = frame->number[PONG_TIME_MS];
     return node;
 }
 
-static struct event_node *decode_close(const Usher__V1__Close *close)
+static int decode_body(const struct broker_frame *frame, struct event_node **node)
 {
-    struct event_node *node = event_create(USHER_CLOSE, strlen(close->detail) + 1);
-    if (node == NULL)
-        return NULL;
-    struct filler filler = {node->data};
-    node->event.code = close->reason;
-    node->event.detail = fill_text(&filler, close->detail);
-    node->event.retry_after_ms = close->retry_after_ms;
-    node->event.do_not_return = close->do_not_return;
-    return node;
-}
-
-static int decode_body(const Usher__V1__BrokerFrame *frame, struct event_node **node)
-{
-    switch (frame->body_case) {
-    case USHER__V1__BROKER_FRAME__BODY_WELCOME:
-        *node = decode_welcome(frame->welcome);
+    switch (frame->body) {
+    case BROKER_WELCOME:
+        *node = decode_welcome(frame);
         break;
-    case USHER__V1__BROKER_FRAME__BODY_MESSAGE:
-        *node = decode_message(frame->message);
+    case BROKER_MESSAGE:
+        *node = decode_message(frame);
         break;
-    case USHER__V1__BROKER_FRAME__BODY_DONE:
-        *node = decode_done(frame->done);
+    case BROKER_DONE:
+        *node = decode_done(frame);
         break;
-    case USHER__V1__BROKER_FRAME__BODY_REPLY:
-        *node = decode_reply(frame->reply);
+    case BROKER_REPLY:
+        *node = decode_reply(frame);
         break;
-    case USHER__V1__BROKER_FRAME__BODY_ERROR:
-        *node = decode_error(frame->error);
+    case BROKER_ERROR:
+        *node = decode_refusal(frame, USHER_ERROR);
         break;
-    case USHER__V1__BROKER_FRAME__BODY_PONG:
-        *node = decode_pong(frame->pong);
+    case BROKER_PONG:
+        *node = decode_pong(frame);
         break;
-    case USHER__V1__BROKER_FRAME__BODY_CLOSE:
-        *node = decode_close(frame->close);
+    case BROKER_CLOSE:
+        *node = decode_refusal(frame, USHER_CLOSE);
         break;
     default:
         return -ENOMSG;
@@ -152,16 +151,15 @@ static int decode_body(const Usher__V1__BrokerFrame *frame, struct event_node **
     return *node != NULL ? 0 : -ENOMEM;
 }
 
-int incoming_decode(struct bytes frame, struct event_node **node)
+int incoming_decode(struct bytes bytes, struct event_node **node)
 {
-    Usher__V1__BrokerFrame *unpacked =
-        usher__v1__broker_frame__unpack(NULL, frame.size, frame.data);
-    if (unpacked == NULL)
-        return -EPROTO; /* or no memory; the generated code does not tell them apart */
+    struct broker_frame frame;
+    int result = broker_frame_read(bytes, &frame);
+    if (result < 0)
+        return result;
     *node = NULL;
-    int result = decode_body(unpacked, node);
+    result = decode_body(&frame, node);
     if (result == 0)
-        (*node)->event.id = unpacked->id;
-    usher__v1__broker_frame__free_unpacked(unpacked, NULL);
+        (*node)->event.id = frame.id;
     return result;
 }

@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /* What each kind of frame from the broker does to the session. The broker is believed as little
- * as any peer: what it may not say ends the connection, what is too large is not read, and when
- * the program does not take its events, reading stops and TCP holds the broker back.
+ * as any peer: what it may not say ends the connection, and when the program does not take its
+ * events, reading stops and TCP holds the broker back.
+ *
+ * Frames have two limits: what the broker told in its Welcome, beyond which it is no broker, and
+ * what this client will hold. A message between the two must not end the connection, because it
+ * would come again with the next one, and again: it is passed over without being held, the
+ * program is told of it in its place, and it is acknowledged like any other.
  *
  * Duplicates: within one epoch a message counts only if its seq is higher than all before it. So
  * a message that still waits in the event queue when the session is resumed, and comes again, is
@@ -11,9 +16,11 @@
 #include "clients/usher_session.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "clients/usher_frame.h"
 #include "clients/usher_incoming.h"
 #include "clients/usher_names.h"
 #include "proto/frame.h"
@@ -22,6 +29,9 @@ enum {
     READ_BYTES = TLS_RECORD_BYTES_MAX, /* or poll would not tell of the rest of a record */
     READS_MAX = 64, /* of one round, so that a flood does not keep the program from its turn */
     HEARTBEAT_MS_MIN = 50,
+    /* What answers a Login, and what a broker may always send. */
+    GREETING_BYTES_MAX = 64 * 1024,
+    DETAIL_BYTES_MAX = 128,
 };
 
 static void break_off(struct usher_client *client, int error, const char *what)
@@ -141,6 +151,22 @@ static void receive_message(struct usher_client *client, struct event_node *node
     events_push(&client->events, node);
 }
 
+/* In the place of a message that this client will not hold. */
+static void tell_passed_message(struct usher_client *client, const struct broker_head *head,
+                                struct event_node *node)
+{
+    if (head->seq <= client->received_seq) {
+        free(node);
+        return;
+    }
+    node->event.id = 0;
+    node->event.seq = head->seq;
+    node->event.epoch = client->epoch;
+    node->event.missed = head->seq - client->received_seq - 1;
+    client->received_seq = head->seq;
+    events_push(&client->events, node);
+}
+
 /* An answer to nothing is dropped: its request may have timed out here, or in an earlier life. */
 static void receive_answer(struct usher_client *client, struct event_node *node)
 {
@@ -238,6 +264,56 @@ static void receive_frame(struct usher_client *client, struct bytes frame)
         receive_online(client, node);
 }
 
+/* What the broker may send: as large as its Welcome said. */
+static size_t frame_bytes_told(const struct usher_client *client)
+{
+    if (client->state != USHER_STATE_ONLINE || client->frame_bytes_max < GREETING_BYTES_MAX)
+        return GREETING_BYTES_MAX;
+    return client->frame_bytes_max;
+}
+
+static size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* A frame that is larger than this client will hold begins here. 1: its bytes are to be passed
+ * over; 0: more are needed to tell what it is; or a negative errno. */
+static int begin_passing(struct usher_client *client, struct bytes input)
+{
+    struct broker_head head;
+    struct event_node *node;
+    if (input.size < BROKER_HEAD_BYTES)
+        return 0; /* what is too large is longer than that */
+    if (broker_head_read(input, &head) < 0 ||
+        (head.body != BROKER_MESSAGE && head.body != BROKER_REPLY) ||
+        head.frame_bytes > frame_bytes_told(client))
+        return -EMSGSIZE;
+    node = event_create(USHER_ERROR, DETAIL_BYTES_MAX);
+    if (node == NULL)
+        return -ENOMEM;
+    snprintf((char *)node->data, DETAIL_BYTES_MAX,
+             "passed over: a frame of %zu bytes, and incoming_frame_bytes_max is %zu",
+             head.frame_bytes, client->options.incoming_frame_bytes_max);
+    node->event.detail = (const char *)node->data;
+    node->event.code = USHER_ERROR_TOO_LARGE;
+    node->event.id = head.id;
+    if (head.body == BROKER_MESSAGE)
+        tell_passed_message(client, &head, node);
+    else
+        receive_answer(client, node);
+    client->passing_bytes = head.length_bytes + head.frame_bytes;
+    return 1;
+}
+
+/* Takes from the input what belongs to the frame that is passed over. */
+static size_t pass_over(struct usher_client *client, size_t available)
+{
+    size_t taken = smaller(client->passing_bytes, available);
+    client->passing_bytes -= taken;
+    return taken;
+}
+
 /* Handles the whole frames in the input. False when the connection is gone or reading is to
  * pause. */
 static bool receive_input(struct usher_client *client)
@@ -251,10 +327,21 @@ static bool receive_input(struct usher_client *client)
         }
         if (taken == connection->input.size)
             break;
+        if (client->passing_bytes > 0) {
+            taken += pass_over(client, connection->input.size - taken);
+            continue;
+        }
         struct bytes input = {connection->input.data + taken, connection->input.size - taken};
         struct bytes frame;
         size_t used = 0;
-        int result = frame_next(input, client->options.incoming_frame_bytes_max, &frame, &used);
+        int result = frame_next(
+            input, smaller(frame_bytes_told(client), client->options.incoming_frame_bytes_max),
+            &frame, &used);
+        if (result == -EMSGSIZE && client->state == USHER_STATE_ONLINE) {
+            result = begin_passing(client, input);
+            if (result == 1)
+                continue;
+        }
         if (result == 0)
             break;
         if (result < 0) {

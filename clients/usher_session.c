@@ -193,6 +193,7 @@ static void connect_failed(struct usher_client *client, int error)
 static void connected(struct usher_client *client)
 {
     uint64_t now_ms = clock_ms();
+    client->passing_bytes = 0;
     client->last_received_ms = now_ms;
     client->last_sent_ms = now_ms;
     client->last_ping_ms = now_ms;

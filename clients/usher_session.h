@@ -52,6 +52,7 @@ struct usher_client {
     uint64_t last_ping_ms;
     uint32_t heartbeat_ms; /* 0: none */
     size_t frame_bytes_max;
+    size_t passing_bytes; /* of a frame too large to be held, still to come */
 
     /* The next connection. */
     bool once; /* no further try after a failure */

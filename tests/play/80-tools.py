@@ -111,6 +111,30 @@ def scene_send_and_listen():
         check("done" in out, f"send without --json printed {out!r}")
 
 
+def scene_large_messages():
+    """What the broker takes, both sides take: no message ends its receiver's session for good."""
+    large = b"x" * 1_500_000
+    with Broker({"limits.frame_bytes": 4 << 20, "limits.inbox_bytes": 8 << 20,
+                 "limits.output_bytes": 16 << 20}) as broker:
+        tools = Tools(broker)
+        with Running("usher", "listen", *tools.port, "--user", "bob", "--acks", "--count", "2",
+                     "--json") as listener:
+            listener.wait_line(lambda line: "WELCOME" in line, "WELCOME")
+            tools.usher("send", "--user", "alice", "--to", "bob", "-", stdin=large)
+            tools.usher("send", "--user", "alice", "--to", "bob", "behind it")
+            check_equal(listener.wait(), 0, "exit code of listen")
+            eventually(lambda: len(listener.lines) >= 3, "three events")
+            events = objects("\n".join(listener.lines))
+            check_equal([len(event["payload"]) for event in events if event["event"] == "MESSAGE"],
+                        [len(large), len("behind it")], "what came")
+            check_equal(len(broker.log_events("resumed")), 0, "resumes")
+        out = tools.usher("send", "--user", "alice", "--to", "alice", "-", stdin=large * 3,
+                          expect=REFUSED)
+        check_equal(out, "", "what send printed")
+        tools.usher("send", "--user", "alice", "--to", "alice", "-", stdin=large * 12,
+                    expect=REFUSED)
+
+
 def scene_call():
     with Broker() as broker:
         tools = Tools(broker)
@@ -288,6 +312,6 @@ def scene_nobody_there():
 
 
 if __name__ == "__main__":
-    play(scene_send_and_listen, scene_call, scene_service_survives_a_restart, scene_chat,
+    play(scene_send_and_listen, scene_large_messages, scene_call, scene_service_survives_a_restart, scene_chat,
          scene_ctl_questions, scene_ctl_many, scene_ctl_commands, scene_ctl_follow,
          scene_control_bytes, scene_nobody_there)

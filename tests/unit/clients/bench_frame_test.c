@@ -23,7 +23,7 @@ static struct broker_frame read_back(struct buffer *out)
 
     assert_int_equal(frame_next((struct bytes){out->data, out->size}, 1 << 20, &inner, &used), 1);
     assert_int_equal(used, out->size);
-    assert_int_equal(bench_frame_read(inner, &frame), 0);
+    assert_int_equal(broker_frame_read(inner, &frame), 0);
     return frame;
 }
 
@@ -134,18 +134,18 @@ static void test_broken_bytes(void **state)
 
         assert_non_null(copy);
         memcpy(copy, out.data + 1, size);
-        int error = bench_frame_read((struct bytes){copy, size}, &frame);
+        int error = broker_frame_read((struct bytes){copy, size}, &frame);
         assert_true(error == 0 || error == -EPROTO);
         for (size_t i = 0; i < size; i++) {
             copy[i] ^= 0xff;
-            error = bench_frame_read((struct bytes){copy, size}, &frame);
+            error = broker_frame_read((struct bytes){copy, size}, &frame);
             assert_true(error == 0 || error == -EPROTO);
             copy[i] ^= 0xff;
         }
         free(copy);
     }
     const uint8_t cut_run[] = {0x1a, 0x05, 0x08};
-    assert_int_equal(bench_frame_read((struct bytes){cut_run, 3}, &frame), -EPROTO);
+    assert_int_equal(broker_frame_read((struct bytes){cut_run, 3}, &frame), -EPROTO);
     buffer_fini(&out);
 }
 

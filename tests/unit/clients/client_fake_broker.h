@@ -149,6 +149,22 @@ static inline void fake_bytes(struct fake *fake, const void *data, size_t size)
     assert_int_equal(send(fake->peer, data, size, MSG_NOSIGNAL), size);
 }
 
+/* As many as do not fit a socket: the client reads meanwhile. */
+static inline void fake_pour(struct fake *fake, struct usher_client *client, const uint8_t *data,
+                             size_t size)
+{
+    uint64_t deadline_ms = fake_now_ms() + FAKE_PATIENCE_MS;
+    for (size_t sent = 0; sent < size;) {
+        ssize_t count = send(fake->peer, data + sent, size - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (count > 0)
+            sent += (size_t)count;
+        else if (count < 0 && errno != EAGAIN)
+            return; /* the client has had enough, as its events say */
+        assert_true(fake_now_ms() < deadline_ms);
+        (void)usher_client_process(client);
+    }
+}
+
 /* Appends the frame with its length. */
 static inline void fake_pack(struct buffer *out, const Usher__V1__BrokerFrame *frame)
 {
