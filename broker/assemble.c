@@ -16,6 +16,7 @@ enum {
     REQUESTS_PER_USER_MAX = 4096,
     STOP_SPREAD_MS_MAX = 5000,
     INSTANCES_PER_SERVICE = 4,
+    SLOTS_MAX = 1 << 24, /* a link is found by so many bits of its number (ingress_link.c) */
 };
 
 static void fill_settings(struct broker *broker)
@@ -121,6 +122,7 @@ static int make_actors(struct broker *broker)
 {
     const struct options *options = broker->options;
     uint32_t actors_max = (uint32_t)options->limits_users + broker_instances_max(broker);
+    CHECK(actors_max <= SLOTS_MAX); /* by the ranges in options.def */
     int error = registry_create(&broker->registry, actors_max, state_bytes(), broker->env);
     if (error != 0)
         return error;

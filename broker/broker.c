@@ -70,7 +70,7 @@ static uint32_t connections_max(struct broker *broker)
     return (uint32_t)room;
 }
 
-static int open_net(struct broker *broker, char *error)
+int broker_open_net(struct broker *broker, char *error)
 {
     const struct options *options = broker->options;
     struct net_options net = {
@@ -202,7 +202,7 @@ static int set_up(struct broker *broker, const struct options *options, struct l
     if (failed == 0)
         failed = activation_take(&broker->passed, options, error);
     if (failed == 0)
-        failed = await_address(broker, open_net, error);
+        failed = await_address(broker, broker_open_net, error);
     if (failed == 0)
         failed = await_address(broker, open_admin, error);
     if (failed == 0)
@@ -273,6 +273,7 @@ int broker_start(struct broker **out, const struct options *options, struct log 
         return exit_code_of(failed);
     }
     announce(broker);
+    reload_tell_odd(broker, options);
     *out = broker;
     return 0;
 }

@@ -92,6 +92,7 @@ static bool apply_flag(struct load *load, const char *argument)
         {"--version", print_version},
         {"--print-config", config_print_yaml},
         {"--print-options-markdown", config_print_markdown},
+        {"--print-relations-markdown", config_print_relations},
     };
     for (size_t i = 0; i < sizeof(prints) / sizeof(*prints); i++) {
         if (strcmp(argument, prints[i].name) == 0) {
@@ -261,10 +262,6 @@ static void check_auth(struct load *load)
                    "no name of a service, and auth.mode is service; accepted: 1 to 64 of A-Z a-z "
                    "0-9 . _ - @ : +");
     }
-    if (options->auth_deadline_ms >= options->limits_login_deadline_ms) {
-        fail_value(load, "auth.deadline_ms",
-                   "wrong value; accepted: less than limits.login_deadline_ms");
-    }
 }
 
 /* ipc paths become socket addresses, whose size the system fixes. */
@@ -313,9 +310,19 @@ static void check_urls(struct load *load)
     if (options->feed_url[0] != '\0' && !is_url(options->feed_url)) {
         fail_value(load, "feed.url", "not a URL; accepted: ipc://PATH, tcp://HOST:PORT");
     }
-    if (options->limits_call_timeout_ms > options->limits_call_timeout_max_ms) {
-        fail_value(load, "limits.call_timeout_ms",
-                   "wrong value; accepted: up to limits.call_timeout_max_ms");
+}
+
+/* What is only odd is told by the log of each start; who only asks is told here. */
+static void check_relations(struct load *load)
+{
+    struct option_conflict conflicts[OPTION_CONFLICTS_MAX];
+    size_t count = options_conflicts(load->options, conflicts);
+    for (size_t i = 0; i < count; i++) {
+        if (conflicts[i].refused) {
+            fail_value(load, conflicts[i].option, conflicts[i].text);
+        } else if (load->check_only) {
+            fprintf(load->complaints, "note: %s: %s\n", conflicts[i].option, conflicts[i].text);
+        }
     }
 }
 
@@ -361,6 +368,7 @@ int config_load(struct options *options, int argc, char **argv, FILE *complaints
         check_listen(&load);
         check_auth(&load);
         check_urls(&load);
+        check_relations(&load);
         resolve_threads(options);
     }
     if (load.result == 0 && load.check_only) {

@@ -74,6 +74,21 @@ void options_fini(struct options *options);
 void config_print_help(FILE *to);
 void config_print_yaml(FILE *to);
 void config_print_markdown(FILE *to);
+void config_print_relations(FILE *to); /* --print-relations-markdown */
+
+/* --- what the options make of each other ------------------------------------------------------ */
+
+enum { OPTION_CONFLICTS_MAX = 32 /* there are fewer relations */, OPTION_CONFLICT_BYTES = 400 };
+
+struct option_conflict {
+    bool refused; /* otherwise it is only odd, and told */
+    const char *option, *other;
+    char text[OPTION_CONFLICT_BYTES]; /* behind "option: " */
+};
+
+/* The rows of relations.def that do not hold; gives how many. */
+size_t options_conflicts(const struct options *options,
+                         struct option_conflict conflicts[OPTION_CONFLICTS_MAX]);
 
 /* --- a configuration that is read again ------------------------------------------------------- */
 

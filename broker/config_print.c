@@ -111,6 +111,7 @@ void config_print_help(FILE *to)
           "  --check-config            say whether the configuration is valid, and exit\n"
           "  --print-config            print a configuration file with all defaults, and exit\n"
           "  --print-options-markdown  print the table of options for the documentation, and exit\n"
+          "  --print-relations-markdown  the same for what they make of each other\n"
           "  --version, --help         what they say, and exit\n"
           "\n"
           "Exit codes: 0 orderly end, 64 usage, 65 damaged store, 69 store or address in use,\n"

@@ -221,7 +221,8 @@ static void perform(struct broker *broker, struct runner *runner, struct turn *t
         net_release(broker->net, effect->value);
         break;
     case EFFECT_UNBIND:
-        net_unbind(broker->net, effect->value, turn->out.data + effect->offset, effect->size);
+        net_unbind(broker->net, effect->value,
+                   effect->size > 0 ? turn->out.data + effect->offset : NULL, effect->size);
         break;
     case EFFECT_CONSUMED:
         net_consumed(broker->net, effect->value);

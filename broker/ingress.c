@@ -63,10 +63,12 @@ static void on_frames(void *context, void *thread_, conn_handle conn, uint64_t o
     }
     bool done = false;
     bool bound = false;
+    /* How large they may be has been looked at: by limits.prelogin_bytes, which may be more or less
+     * than the limit of the session that they are posted to (handle_frames.c). */
     while (!done && frames.size > 0) {
         struct bytes frame;
         size_t used;
-        CHECK(frame_next(frames, broker->settings.frame_bytes_max, &frame, &used) == 1);
+        CHECK(frame_next(frames, frames.size, &frame, &used) == 1); /* whole ones, says net.h */
         frames = (struct bytes){frames.data + used, frames.size - used};
         done = lobby_admit(broker, thread, conn, frame, &bound);
     }

@@ -98,6 +98,11 @@ struct broker {
     struct link_token *link_tokens; /* all that ever held, the newest first */
 };
 
+/* --- broker.c ---------------------------------------------------------------------------------- */
+
+/* The front end as the options want it, wired to an assembled broker, not yet started. */
+int broker_open_net(struct broker *broker, char *error);
+
 /* --- assemble.c: for broker.c, and for the simulation, which brings its own edges ------------- */
 
 /* Fills a zeroed broker: settings, threads' places, actors, services, committer, clock, queries;
@@ -146,6 +151,9 @@ void reload_fini(struct broker *broker);
  * reload_refused. */
 void reload_lines(struct broker *broker, const struct reload_report *report, recorder_each *each,
                   void *context);
+
+/* A line for each pair of options that goes badly together and is not refused. */
+void reload_tell_odd(struct broker *broker, const struct options *options);
 
 /* process.drain_ms as it is now. */
 uint64_t reload_drain_ms(struct broker *broker);

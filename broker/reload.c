@@ -208,6 +208,33 @@ static int read_options(struct broker *broker, struct options *fresh, char *erro
     return failed != 0 ? -EINVAL : 0;
 }
 
+void reload_tell_odd(struct broker *broker, const struct options *options)
+{
+    struct option_conflict conflicts[OPTION_CONFLICTS_MAX];
+    size_t count = options_conflicts(options, conflicts);
+    for (size_t i = 0; i < count; i++)
+        LOG(broker->log, OPTIONS_AT_ODDS, LOG_S("option", conflicts[i].option),
+            LOG_S("other", conflicts[i].other), LOG_S("detail", conflicts[i].text));
+}
+
+/* The file agrees with itself (config_load has looked), but some of it holds after a restart only:
+ * does what may change now agree with what stays? */
+static int check_mixture(struct broker *broker, struct options *fresh, char *error)
+{
+    struct option_conflict conflicts[OPTION_CONFLICTS_MAX];
+    options_swap_reloadable(&broker->in_force, fresh);
+    size_t count = options_conflicts(&broker->in_force, conflicts);
+    options_swap_reloadable(&broker->in_force, fresh);
+    for (size_t i = 0; i < count; i++) {
+        if (!conflicts[i].refused)
+            continue;
+        snprintf(error, BROKER_ERROR_BYTES, "configuration: %s: %s (as long as it runs; one of "
+                 "them changes by a restart only)", conflicts[i].option, conflicts[i].text);
+        return -EINVAL;
+    }
+    return 0;
+}
+
 static int use_certificates(struct broker *broker, const struct options *fresh, char *error)
 {
     const struct net_tls_files files = {fresh->tls_certificate_file, fresh->tls_key_file,
@@ -308,6 +335,8 @@ int broker_reload(struct broker *broker, struct reload_report *report)
     pthread_mutex_lock(&broker->reload_lock);
     int failed = read_options(broker, &fresh, report->error);
     if (failed == 0)
+        failed = check_mixture(broker, &fresh, report->error);
+    if (failed == 0)
         failed = use_files(broker, &fresh, report->error);
     if (failed == 0) {
         report->count = options_compare(&broker->in_force, &fresh, report->changes);
@@ -315,6 +344,8 @@ int broker_reload(struct broker *broker, struct reload_report *report)
         use_limits(broker, &broker->in_force);
     }
     tell(broker, report);
+    if (failed == 0)
+        reload_tell_odd(broker, &broker->in_force);
     pthread_mutex_unlock(&broker->reload_lock);
     options_fini(&fresh);
     return failed != 0 ? -EINVAL : 0;

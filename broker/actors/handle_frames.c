@@ -138,7 +138,7 @@ static bool handle_batch(struct session *session, struct frames_message *frames,
         }
         if (*budget == 0 || turn->change != NULL)
             return false;
-        CHECK(frame_next(left, turn->settings->frame_bytes_max, &frame, &used) == 1);
+        CHECK(frame_next(left, left.size, &frame, &used) == 1); /* whole ones, says net.h */
         frames->done += (uint32_t)used;
         (*budget)--;
         turn_count(turn, METRIC_frames_in, 1);

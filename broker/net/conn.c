@@ -29,7 +29,7 @@
 
 static_assert(sizeof(struct conn) <= 152, "each user has one; docs/performance.md has the sum");
 
-enum { READ_BYTES = 64 * 1024, CHUNKS_MAX = 8, UNBOUND_EXTRA_BYTES = 64 };
+enum { CHUNKS_MAX = 8, UNBOUND_EXTRA_BYTES = 64 };
 
 struct conn *conn_at(struct reactor *reactor, uint32_t slot)
 {
@@ -472,13 +472,16 @@ static void conn_writable(struct reactor *reactor, struct conn *conn)
 static ssize_t receive(struct reactor *reactor, struct conn *conn, size_t have, bool *more)
 {
     uint8_t *to = reactor->input + have;
+    /* Of the buffer as it is, and not as the limits say that it must be. */
+    size_t left = reactor->input_bytes - have;
+    size_t room = left < READ_BYTES ? left : READ_BYTES;
     if (conn->tls == NULL) {
-        ssize_t got = recv(conn->fd, to, READ_BYTES, MSG_DONTWAIT);
-        *more = got == READ_BYTES;
+        ssize_t got = recv(conn->fd, to, room, MSG_DONTWAIT);
+        *more = got == (ssize_t)room;
         return got >= 0 ? got : -errno;
     }
     unsigned next = 0;
-    ssize_t got = tls_read(conn->tls, to, READ_BYTES, &next);
+    ssize_t got = tls_read(conn->tls, to, room, &next);
     *more = (next & TLS_MORE) != 0;
     if (got == -EPROTO) {
         reactor_count(reactor, METRIC_tls_failed, 1);

@@ -26,7 +26,8 @@ enum { ORDER_RELEASE = 1, ORDER_UNBIND = 2, ORDER_SLOW = 4, ORDER_RETURN = 8 };
  * list in order of time. */
 enum deadline { DEADLINE_LOGIN, DEADLINE_SILENCE, DEADLINE_LINGER, DEADLINE_HANDSHAKE, DEADLINES };
 
-enum { NO_SLOT = UINT32_MAX, CHUNK_CONNS = 256 };
+/* READ_BYTES: what is asked of a socket at a time, at most. */
+enum { NO_SLOT = UINT32_MAX, CHUNK_CONNS = 256, READ_BYTES = 64 * 1024 };
 
 /* Last words: what goes with ORDER_UNBIND, to be written when the connection is unbound. */
 struct parting {
@@ -109,7 +110,8 @@ struct reactor {
     pthread_t pthread;
     int epoll;
     int wake;
-    uint8_t *input; /* what is read now: carry and new bytes */
+    /* What is read now: the largest carry that can be, bound or not, and READ_BYTES behind it. */
+    uint8_t *input;
     size_t input_bytes;
     /* owned by the I/O thread */
     uint64_t now_ms;
@@ -267,6 +269,9 @@ void listener_accept(struct reactor *reactor, unsigned which);
 void listener_resume(struct reactor *reactor);
 void listener_stop(struct reactor *reactor);
 void *reactor_run(void *argument);
+
+/* One round of the I/O thread's loop, on the calling thread: there may be no other. */
+void reactor_round(struct reactor *reactor, bool may_wait);
 int reactor_open(struct net *net, unsigned index);
 void reactor_close(struct reactor *reactor);
 

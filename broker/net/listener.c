@@ -12,6 +12,7 @@
 #include "base/memory.h"
 #include "net/conn.h"
 #include "proto/broker_frame.h"
+#include "proto/frame.h"
 #include "client.pb-c.h"
 
 /* The first reactor accepts, plain and TLS, and deals connections out in turn. Out of files or
@@ -324,6 +325,14 @@ void listener_stop(struct reactor *reactor)
 
 /* --- the whole -------------------------------------------------------------------------------- */
 
+/* A frame of the largest size has to have room while its reader takes it, or he would be closed as a
+ * slow one however fast he reads. */
+static uint32_t output_bytes_max(const struct net_options *options, uint32_t asked)
+{
+    uint32_t frame = options->frame_bytes_max + FRAME_PREFIX_BYTES_MAX;
+    return asked > frame ? asked : frame;
+}
+
 int net_open(struct net **out, const struct net_options *options, const struct net_events *events,
              char *error)
 {
@@ -331,6 +340,7 @@ int net_open(struct net **out, const struct net_options *options, const struct n
     if (net == NULL)
         return -ENOMEM;
     net->options = *options;
+    net->options.output_bytes_max = output_bytes_max(options, options->output_bytes_max);
     net->events = *events;
     net->slots_max = options->connections_max + CHUNK_CONNS;
     for (unsigned which = 0; which < LISTENERS; which++)
@@ -391,7 +401,7 @@ void net_set_limits(struct net *net, const struct net_limits *limits)
 {
     net->options.unbound_max = limits->unbound_max;
     net->options.handshakes_max = limits->handshakes_max;
-    net->options.output_bytes_max = limits->output_bytes_max;
+    net->options.output_bytes_max = output_bytes_max(&net->options, limits->output_bytes_max);
     net->options.output_soft_bytes = limits->output_soft_bytes;
     net->options.output_soft_ms = limits->output_soft_ms;
     sources_set_max(net->sources, limits->unbound_per_source_max);
@@ -426,6 +436,8 @@ void net_stop(struct net *net)
 
 void net_close(struct net *net)
 {
+    net->options.metrics = NULL;
+    net->options.log = NULL;
     for (unsigned i = 0; i < net->options.reactors; i++)
         reactor_close(&net->reactors[i]);
     for (unsigned which = 0; which < LISTENERS; which++)

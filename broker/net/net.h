@@ -88,7 +88,7 @@ struct net_options {
     uint32_t frame_bytes_max;
     uint32_t unbound_bytes_max;
     uint32_t unbound_output_bytes_max; /* written before net_welcome; 0: no limit */
-    _Atomic uint32_t output_bytes_max;
+    _Atomic uint32_t output_bytes_max; /* waiting; a frame of the largest size always may */
     uint64_t output_total_bytes_max; /* waiting, of all connections; 0: no limit */
     _Atomic uint32_t output_soft_bytes;
     _Atomic uint32_t output_soft_ms;
@@ -139,7 +139,8 @@ void net_set_limits(struct net *net, const struct net_limits *limits);
 /* Accepts nothing more and ends what is unbound; returns at once. */
 void net_stop_accepting(struct net *net);
 
-/* Ends and joins the I/O threads; then net_close frees everything. */
+/* Ends and joins the I/O threads; then net_close frees everything, and closes what is still open
+ * without telling anybody: metrics and log may be gone before it. */
 void net_stop(struct net *net);
 void net_close(struct net *net);
 

@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "net/conn.h"
+#include "proto/frame.h"
 
 /* One I/O thread: wait, take events, carry out orders, look at deadlines, let the layer above run
  * what the batch caused.
@@ -67,11 +68,11 @@ static bool listed(struct reactor *reactor)
            atomic_load_explicit(&reactor->pressed, memory_order_seq_cst);
 }
 
-static int wait_for_events(struct reactor *reactor, struct epoll_event *events)
+static int wait_for_events(struct reactor *reactor, struct epoll_event *events, bool may_wait)
 {
     struct net *net = reactor->net;
     int timeout_ms = 0;
-    if (!reactor->more) {
+    if (may_wait && !reactor->more) {
         uint64_t due = next_due(reactor);
         uint64_t now = env_monotonic_ms(net->options.env);
         if (due == UINT64_MAX)
@@ -214,34 +215,46 @@ static void take_deadlines(struct reactor *reactor)
         listener_resume(reactor);
 }
 
+void reactor_round(struct reactor *reactor, bool may_wait)
+{
+    struct net *net = reactor->net;
+    struct epoll_event events[EVENTS_MAX];
+    int count = wait_for_events(reactor, events, may_wait);
+    reactor->more = false;
+    reactor->now_ms = env_monotonic_ms(net->options.env);
+    net->events.on_begin(net->events.context, reactor->thread, reactor->now_ms);
+    /* Orders first: what a peer sends in answer to something was caused after its order. */
+    take_orders(reactor);
+    take_events(reactor, events, count);
+    take_orders(reactor);
+    if (reactor->again.count > 0)
+        take_again(reactor);
+    if (reactor->shaking.count > 0)
+        shake_some(reactor);
+    take_deadlines(reactor);
+    bool pressed = atomic_load_explicit(&reactor->pressed, memory_order_relaxed) &&
+                   atomic_exchange_explicit(&reactor->pressed, false, memory_order_seq_cst);
+    if (pressed || evict_is_due(reactor))
+        evict_largest(reactor);
+    if (net->events.on_batch_end(net->events.context, reactor->thread))
+        reactor->more = true;
+    take_orders(reactor);
+}
+
 void *reactor_run(void *argument)
 {
     struct reactor *reactor = argument;
-    struct net *net = reactor->net;
-    struct epoll_event events[EVENTS_MAX];
-    while (!atomic_load_explicit(&net->stopping, memory_order_acquire)) {
-        int count = wait_for_events(reactor, events);
-        reactor->more = false;
-        reactor->now_ms = env_monotonic_ms(net->options.env);
-        net->events.on_begin(net->events.context, reactor->thread, reactor->now_ms);
-        /* Orders first: what a peer sends in answer to something was caused after its order. */
-        take_orders(reactor);
-        take_events(reactor, events, count);
-        take_orders(reactor);
-        if (reactor->again.count > 0)
-            take_again(reactor);
-        if (reactor->shaking.count > 0)
-            shake_some(reactor);
-        take_deadlines(reactor);
-        bool pressed = atomic_load_explicit(&reactor->pressed, memory_order_relaxed) &&
-                       atomic_exchange_explicit(&reactor->pressed, false, memory_order_seq_cst);
-        if (pressed || evict_is_due(reactor))
-            evict_largest(reactor);
-        if (net->events.on_batch_end(net->events.context, reactor->thread))
-            reactor->more = true;
-        take_orders(reactor);
-    }
+    while (!atomic_load_explicit(&reactor->net->stopping, memory_order_acquire))
+        reactor_round(reactor, true);
     return NULL;
+}
+
+/* A part of a frame may be carried over a login or a logout, so both limits count, whichever is the
+ * larger one. */
+static size_t carry_bytes_max(const struct net_options *options)
+{
+    uint32_t bound = options->frame_bytes_max, unbound = options->unbound_bytes_max;
+    return (size_t)(bound > unbound ? bound : unbound) + FRAME_PREFIX_BYTES_MAX;
 }
 
 int reactor_open(struct net *net, unsigned index)
@@ -263,7 +276,7 @@ int reactor_open(struct net *net, unsigned index)
         reactor->queues[i] =
             (struct deadline_queue){.first = NO_SLOT, .last = NO_SLOT, .wait_ms = waits[i]};
     pthread_mutex_init(&reactor->adopt_lock, NULL);
-    reactor->input_bytes = net->options.frame_bytes_max + 16 + 64 * 1024;
+    reactor->input_bytes = carry_bytes_max(&net->options) + READ_BYTES;
     reactor->input = malloc(reactor->input_bytes);
     reactor->chunks = calloc(net->slots_max / CHUNK_CONNS + 1, sizeof(*reactor->chunks));
     reactor->epoll = epoll_create1(EPOLL_CLOEXEC);

@@ -65,6 +65,12 @@ def options_table(program):
     return rows
 
 
+def relations_table(program):
+    """[(what has to hold, what goes wrong, refused or told)] of usherd's options."""
+    return [re.split(r"(?<!\\) \| ", line[2:-2]) for line in
+            output_of(program, "--print-relations-markdown").splitlines()[2:]]
+
+
 def completion(program):
     name = os.path.basename(program)
     text = output_of(program, "--help")
@@ -94,7 +100,10 @@ def man(page, version, date, program):
               "OPTIONS": lambda: "\n".join(
                   f".TP\n.B {escape(key)}\nDefault {escape(default)}; {escape(accepted)}. Changes by {changes}.\n.br\n"
                   f"{escape(meaning)}" for key, default, accepted, changes, meaning
-                  in options_table(program))}
+                  in options_table(program)),
+              "RELATIONS": lambda: "\n".join(
+                  f".TP\n{escape(holds)}\n{escape(how)}; otherwise {escape(why)}."
+                  for holds, why, how in relations_table(program))}
     return re.sub("@([A-Z]+)@", lambda match: values[match.group(1)](), source)
 
 

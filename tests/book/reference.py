@@ -70,6 +70,9 @@ def checks():
     printed = subprocess.run([os.path.join(BUILD, "bin/usherd"), "--print-options-markdown"],
                              check=True, capture_output=True, text=True).stdout
     yield "options", table(operations, "options"), printed
+    printed = subprocess.run([os.path.join(BUILD, "bin/usherd"), "--print-relations-markdown"],
+                             check=True, capture_output=True, text=True).stdout
+    yield "relations of options", table(operations, "relations"), printed
     yield ("log events", first_cells(table(operations, "events")),
            names("broker/base/log.def", r"LOG_EVENT\(\w+, \w+,\s*\"(\w+)\""))
     yield ("numbers", first_cells(table(operations, "metrics")),

@@ -145,6 +145,30 @@ def hello(broker, token):
         return False
 
 
+def scene_options_that_contradict_each_other():
+    """Two options that contradict each other are refused with both names and values, at the start, by
+    a reload, and when one of the two would change by a restart only. What is only odd is told."""
+    with FileBroker({"limits__call_timeout_max_ms": 20000}) as broker:
+        broker.write(limits__call_timeout_max_ms=9999)
+        said = broker.hup()
+        check_equal(said["event"], "reload_refused", "the event")
+        for part in ("limits.call_timeout_ms: 10000", "limits.call_timeout_max_ms is 9999"):
+            check(part in said["error"], f"the reason: {said}")
+        # In step with each other, but link.frame_bytes stays at 16384 while it runs.
+        broker.write(link__frame_bytes=8192, link__mail_bytes=8192)
+        said = broker.hup()
+        check_equal(said["event"], "reload_refused", "the event of a mixture")
+        check("link.frame_bytes: 16384, and link.mail_bytes is 8192" in said["error"] and
+              "by a restart only" in said["error"], f"the reason: {said}")
+        broker.write(link__frame_bytes=8192, link__mail_bytes=16384)
+        check_equal(broker.hup()["event"], "reloaded", "the event at the boundary")
+        broker.write(limits__output_soft_bytes=2 << 20)
+        check_equal(broker.hup()["event"], "reloaded", "the event of what is odd")
+        odd = broker.wait_log("options_at_odds")
+        check_equal((odd["option"], odd["other"]),
+                    ("limits.output_soft_bytes", "limits.output_bytes"), "what is odd")
+
+
 def scene_tokens():
     """A new link token holds for the next Hello; who is linked stays; reload itself needs it."""
     with Broker() as other:
@@ -183,4 +207,5 @@ def scene_whole_across_parts():
 
 
 play(scene_limits_and_level, scene_calls_and_requests, scene_source_and_memory,
-     scene_one_fault_changes_nothing, scene_tokens, scene_whole_across_parts)
+     scene_one_fault_changes_nothing, scene_options_that_contradict_each_other, scene_tokens,
+     scene_whole_across_parts)

@@ -508,6 +508,83 @@ static void test_printed_tables(void **state)
     free(table);
 }
 
+static const char *key_at(size_t offset)
+{
+#define OPTION(field, key, type, default_text, min, max, unit, help) \
+    if (offsetof(struct options, field) == offset)                   \
+        return key;
+#include "broker/options.def"
+#undef OPTION
+    return "";
+}
+
+/* One row of relations.def at its boundary and one beyond, whatever else it makes odd. */
+static void expect_relation(struct options *options, uint64_t *option, uint64_t factor, bool less,
+                            uint64_t *other, const char *key, const char *other_key, bool refused)
+{
+    struct option_conflict conflicts[OPTION_CONFLICTS_MAX];
+    *other = 1000000;
+    for (int more = -1; more <= 1; more++) {
+        *option = *other / factor + (uint64_t)(int64_t)more;
+        bool holds = less ? *option * factor < *other : *option * factor <= *other;
+        size_t count = options_conflicts(options, conflicts);
+        bool found = false;
+        for (size_t i = 0; i < count; i++) {
+            if (strcmp(conflicts[i].option, key) != 0 || strcmp(conflicts[i].other, other_key) != 0)
+                continue;
+            found = true;
+            assert_int_equal(conflicts[i].refused, refused);
+            assert_non_null(strstr(conflicts[i].text, other_key));
+            assert_non_null(strstr(conflicts[i].text, "is 1000000: "));
+            assert_non_null(strstr(conflicts[i].text, less ? "less than" : "at most"));
+            assert_true(strlen(conflicts[i].text) < OPTION_CONFLICT_BYTES - 1);
+        }
+        assert_int_equal(found, !holds);
+        assert_int_equal(holds, more < (less ? 0 : 1));
+    }
+}
+
+/* What one option has to be beside another one: each row, and that the defaults keep all. */
+static void test_relations(void **state)
+{
+    (void)state;
+    enum { AT_MOST = false, LESS = true, TOLD = false, REFUSED = true };
+    struct option_conflict conflicts[OPTION_CONFLICTS_MAX];
+    struct options options;
+    assert_int_equal(options_init(&options), 0);
+    assert_int_equal(options_conflicts(&options, conflicts), 0);
+    options_fini(&options);
+#define RELATION(kind, field, factor, comparison, other, when, why)                              \
+    assert_int_equal(options_init(&options), 0);                                                 \
+    options.auth_mode = AUTH_MODE_SERVICE;                                                       \
+    expect_relation(&options, &options.field, factor, comparison, &options.other,                \
+                    key_at(offsetof(struct options, field)),              \
+                    key_at(offsetof(struct options, other)), kind);                         \
+    options_fini(&options);
+#include "broker/relations.def"
+#undef RELATION
+}
+
+/* 0 is no limit, and what concerns a service concerns nobody without one. */
+static void test_relations_that_do_not_matter(void **state)
+{
+    (void)state;
+    expect_set("limits.memory_bytes=0", 0, "");
+    expect_set("limits.memory_bytes=65536", 0, "");
+    expect_set("limits.memory_bytes=65535", 78,
+               "configuration: limits.frame_bytes: 65536, and limits.memory_bytes is 65535: ");
+    expect_set("limits.memory_bytes=65535", 78,
+               "accepted: limits.frame_bytes at most limits.memory_bytes");
+    expect_set("auth.deadline_ms=3000", 0, "");
+    expect_set("link.mail_bytes=16384", 0, "");
+    expect_set("link.mail_bytes=16383", 78, "link.frame_bytes: 16384, and link.mail_bytes is 16383");
+    struct run run;
+    load(&run, "--check-config", "--set", "limits.prelogin_connections=32", NULL);
+    assert_int_equal(run.result, 0);
+    expect_said(&run, "note: limits.prelogin_per_source: 32, and limits.prelogin_connections is 32");
+    options_fini(&run.options);
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -542,6 +619,8 @@ int main(void)
         cmocka_unit_test(test_check_only),
         cmocka_unit_test(test_printed_config_is_valid),
         cmocka_unit_test(test_printed_tables),
+        cmocka_unit_test(test_relations),
+        cmocka_unit_test(test_relations_that_do_not_matter),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

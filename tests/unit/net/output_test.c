@@ -166,6 +166,31 @@ static void output_hard_limit(void **state)
     free(data);
 }
 
+/* A limit below a frame: one of the largest size may wait all the same, and not a byte more. */
+static void one_frame_may_wait_whatever_the_limit(void **state)
+{
+    struct fixture *fixture = *state;
+    enum { FRAME = 65536, MOST = FRAME + FRAME_PREFIX_BYTES_MAX };
+    fixture->options.frame_bytes_max = FRAME;
+    fixture->options.output_bytes_max = 4096;
+    fixture->binds = fixture->flushes_not = true;
+    start(fixture);
+    struct net_limits limits = {.unbound_max = 32, .output_bytes_max = 4096};
+    uint8_t *data = calloc(1, MOST);
+    for (int reloaded = 0; reloaded < 2; reloaded++) {
+        struct peer peer = new_peer(fixture);
+        fill_socket(fixture, peer.conn);
+        size_t room = MOST - waiting(fixture, peer.conn);
+        assert_int_equal(net_write(fixture->net, 0, peer.conn, data, room), 0);
+        assert_int_equal(net_write(fixture->net, 0, peer.conn, data, 1), -ENOBUFS);
+        net_release(fixture->net, peer.conn);
+        close(peer.fd);
+        net_set_limits(fixture->net, &limits);
+    }
+    WAIT_FOR(net_count(fixture->net) == 0);
+    free(data);
+}
+
 /* One write larger than everything. */
 static void one_write_above_the_hard_limit(void **state)
 {
@@ -395,6 +420,7 @@ int main(void)
         TEST(nothing_is_lost_to_back_pressure),
         TEST(the_end_waits_for_a_busy_receiver),
         TEST(output_hard_limit),
+        TEST(one_frame_may_wait_whatever_the_limit),
         TEST(one_write_above_the_hard_limit),
         TEST(output_soft_limit),
         TEST(output_soft_limit_forgives_a_reader_in_time),

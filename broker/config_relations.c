@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
+
+#include "broker/config_private.h"
+
+/* What the options make of each other: the rows of relations.def as data, so that the start, the
+ * reload, --check-config and the documentation cannot say different things. The ranges of
+ * options.def keep each product far below 64 bits. Pure. */
+
+enum comparison {
+    AT_MOST,
+    LESS
+};
+
+enum when {
+    ALWAYS,
+    LIMITED,
+    AUTH_SERVICE
+};
+
+enum kind {
+    REFUSED,
+    TOLD
+};
+
+struct relation {
+    enum kind kind;
+    enum option_index option;
+    uint64_t factor;
+    enum comparison comparison;
+    enum option_index other;
+    enum when when;
+    const char *why;
+};
+
+static const struct relation relations[] = {
+#define RELATION(kind, field, factor, comparison, other, when, why) \
+    {kind, OPTION_INDEX_##field, factor, comparison, OPTION_INDEX_##other, when, why},
+#include "broker/relations.def"
+#undef RELATION
+};
+
+enum {
+    RELATION_COUNT = sizeof(relations) / sizeof(*relations)
+};
+
+_Static_assert((int)RELATION_COUNT <= (int)OPTION_CONFLICTS_MAX, "room for all at once");
+
+static uint64_t number_of(const struct options *options, enum option_index index)
+{
+    return *(const uint64_t *)((const char *)options + option_rows[index].offset);
+}
+
+static bool holds(const struct options *options, const struct relation *relation)
+{
+    uint64_t option = number_of(options, relation->option);
+    uint64_t other = number_of(options, relation->other);
+    if (relation->when == LIMITED && (option == 0 || other == 0))
+        return true;
+    if (relation->when == AUTH_SERVICE && options->auth_mode != AUTH_MODE_SERVICE)
+        return true;
+    return relation->comparison == LESS ? option * relation->factor < other
+                                        : option * relation->factor <= other;
+}
+
+/* "8 times a.b at most c.d" */
+static void describe(const struct relation *relation, char *text, size_t size)
+{
+    char times[32] = "";
+    if (relation->factor != 1)
+        snprintf(times, sizeof(times), "%" PRIu64 " times ", relation->factor);
+    snprintf(text, size, "%s%s %s %s", times, option_rows[relation->option].key,
+             relation->comparison == LESS ? "less than" : "at most",
+             option_rows[relation->other].key);
+}
+
+size_t options_conflicts(const struct options *options,
+                         struct option_conflict conflicts[OPTION_CONFLICTS_MAX])
+{
+    size_t count = 0;
+    for (size_t i = 0; i < RELATION_COUNT; i++) {
+        const struct relation *relation = &relations[i];
+        if (holds(options, relation))
+            continue;
+        struct option_conflict *conflict = &conflicts[count++];
+        char accepted[128];
+        describe(relation, accepted, sizeof(accepted));
+        conflict->refused = relation->kind == REFUSED;
+        conflict->option = option_rows[relation->option].key;
+        conflict->other = option_rows[relation->other].key;
+        snprintf(conflict->text, sizeof(conflict->text),
+                 "%" PRIu64 ", and %s is %" PRIu64 ": %s; accepted: %s",
+                 number_of(options, relation->option), conflict->other,
+                 number_of(options, relation->other), relation->why, accepted);
+    }
+    return count;
+}
+
+void config_print_relations(FILE *to)
+{
+    static const char *const when[] = {
+        [ALWAYS] = "", [LIMITED] = " (unless one is 0)", [AUTH_SERVICE] = " (auth.mode service)"};
+    fputs("| What has to hold | Otherwise | At the start |\n| --- | --- | --- |\n", to);
+    for (size_t i = 0; i < RELATION_COUNT; i++) {
+        char text[128];
+        describe(&relations[i], text, sizeof(text));
+        fprintf(to, "| %s%s | %s | %s |\n", text, when[relations[i].when], relations[i].why,
+                relations[i].kind == REFUSED ? "refused" : "told");
+    }
+}
