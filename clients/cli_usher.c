@@ -81,7 +81,8 @@ static const char USAGE[] =
     "  --port PORT        of the broker (7400)\n"
     "  --token TEXT       what proves the name, if the broker asks; better in a file or in\n"
     "                     USHER_TOKEN, since others on this machine can see command lines\n"
-    "  --token-file FILE  a file that holds it\n"
+    "  --token-file FILE  a file that holds it; read again for each login, so that a token that\n"
+    "                     has expired meanwhile can be replaced there\n"
     "  --tls              over TLS; give the port of the broker's listen.tls\n"
     "  --ca FILE          who must have signed its certificate (the system's authorities)\n"
     "  --server-name NAME that its certificate must have (the host)\n"
@@ -168,6 +169,21 @@ static bool take_tls_option(struct usher_options *options, int key)
     return true;
 }
 
+/* A token source: the file may hold another token by now. It may also be away for a moment, while
+ * somebody writes it. */
+static int read_token_file(void *context, struct usher_token *token)
+{
+    struct cli_options *options = context;
+    size_t size;
+    void *read = token_file_read(options->token_file, &size);
+    if (read == NULL)
+        return -EAGAIN;
+    free(options->token);
+    options->token = read;
+    *token = (struct usher_token){read, size};
+    return 0;
+}
+
 static bool take_option(struct cli_options *options, int key)
 {
     if (take_tls_option(&options->usher, key))
@@ -184,10 +200,8 @@ static bool take_option(struct cli_options *options, int key)
         options->usher.token_size = strlen(optarg);
         return true;
     case OPTION_TOKEN_FILE:
-        free(options->token);
-        options->token = token_file_read(optarg, &options->usher.token_size);
-        options->usher.token = options->token;
-        return options->token != NULL;
+        options->token_file = optarg;
+        return read_token_file(options, &(struct usher_token){NULL, 0}) == 0;
     case OPTION_ACKS:
         options->usher.acks = true;
         return true;
@@ -345,7 +359,8 @@ static int run_listen(struct usher_client *client, const struct printer *printer
         if (result < 0)
             return failed(client, result);
         print_event(printer, &event);
-        if (event.type == USHER_CLOSE && usher_client_state(client) == USHER_STATE_ENDED)
+        bool said_no = event.type == USHER_CLOSE || (event.type == USHER_ERROR && event.id == 0);
+        if (said_no && usher_client_state(client) == USHER_STATE_ENDED)
             return EXIT_REFUSED;
         if (event.type == USHER_MESSAGE && left != 0 && --left == 0)
             return EXIT_OK;
@@ -395,8 +410,7 @@ static void leave(struct usher_client *client, bool acks)
         (void)usher_answer_wait(client, id, GOODBYE_MS, &event);
 }
 
-static int run(const struct subcommand *subcommand, const struct cli_options *options,
-               const char *text)
+static int run(const struct subcommand *subcommand, struct cli_options *options, const char *text)
 {
     struct usher_client *client;
     int result = usher_client_create(&options->usher, &client);
@@ -407,6 +421,8 @@ static int run(const struct subcommand *subcommand, const struct cli_options *op
         fprintf(stderr, "usher: %s\n", strerrordesc_np(-result));
         return EXIT_NO_CONNECTION;
     }
+    if (options->token_file != NULL)
+        (void)usher_client_set_token_source(client, read_token_file, options);
     struct printer printer = {stdout, options->json, isatty(STDOUT_FILENO) != 0};
     struct usher_event event;
     result = usher_login(client, TIMEOUT_MS_DEFAULT, &event);

@@ -18,7 +18,8 @@ enum {
 
 struct cli_options {
     struct usher_options usher;
-    void *token; /* from a file: owned, and what usher.token points at then */
+    const char *token_file; /* read anew for each login */
+    void *token;            /* its content: owned */
     const char *to;
     const char *service;
     const char *method;

@@ -17,7 +17,6 @@
 enum {
     PORT_DEFAULT = 7400,
     NAME_BYTES_MAX = 255,
-    TOKEN_BYTES_MAX = 32 * 1024,
     TEXT_BYTES_MAX = 255,
 };
 
@@ -133,6 +132,16 @@ void usher_client_destroy(struct usher_client *client)
 static bool under_way(const struct usher_client *client)
 {
     return client->state != USHER_STATE_IDLE && client->state != USHER_STATE_ENDED;
+}
+
+int usher_client_set_token_source(struct usher_client *client, usher_token_source *source,
+                                  void *context)
+{
+    if (under_way(client))
+        return -EALREADY;
+    client->token_source = source;
+    client->token_context = context;
+    return 0;
 }
 
 int usher_client_start(struct usher_client *client)

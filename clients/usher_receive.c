@@ -93,6 +93,7 @@ static void receive_welcome(struct usher_client *client, struct event_node *node
     client->online_since_ms = clock_ms();
     dial_good(&client->connection.dial);
     client->error_text[0] = '\0';
+    client->token_refused = false;
     events_push(&client->events, node);
 }
 
@@ -130,6 +131,8 @@ static void receive_refusal(struct usher_client *client, struct event_node *node
         session_greet(client); /* the refusal leaves this connection free to log in */
         return;
     }
+    if (code == USHER_ERROR_UNAUTHENTICATED)
+        again = session_token_refused(client);
     say_refusal(client, "refused", usher_error_name(code), &node->event, error_advice(code));
     node->event.id = 0;
     events_push(&client->events, node);
@@ -185,10 +188,23 @@ static bool is_final(const struct usher_event *close)
            close->code == USHER_CLOSE_STALE_SESSION;
 }
 
+/* A session that was online ended with its token, and a new one begins a new session. */
+static bool another_token_helps(struct usher_client *client)
+{
+    if (client->state != USHER_STATE_ONLINE)
+        return session_token_refused(client);
+    if (client->token_source == NULL)
+        return false;
+    client->epoch = 0;
+    return true;
+}
+
 static void receive_close(struct usher_client *client, struct event_node *node)
 {
     uint32_t retry_after_ms = node->event.retry_after_ms;
     bool final = is_final(&node->event);
+    if (node->event.code == USHER_CLOSE_AUTH_FAILED && !node->event.do_not_return)
+        final = !another_token_helps(client);
     say_refusal(client, "closed the connection of", usher_close_name(node->event.code),
                 &node->event, close_advice(node->event.code));
     node->event.id = 0;

@@ -240,6 +240,7 @@ void session_start(struct usher_client *client)
 {
     client->attempts = 0;
     client->epoch = 0;
+    client->token_refused = false;
     client->error_text[0] = '\0';
     begin_connecting(client);
 }
@@ -257,28 +258,63 @@ static int append_resume(struct usher_client *client)
     return outgoing_resume(&client->connection.output, client->hello_id, &resume);
 }
 
-static int append_login(struct usher_client *client)
+/* Gives what the program says, or what the options hold. */
+static int find_token(struct usher_client *client, struct usher_token *token)
+{
+    *token = (struct usher_token){client->options.token, client->options.token_size};
+    if (client->token_source == NULL)
+        return 0;
+    *token = (struct usher_token){NULL, 0};
+    int result = client->token_source(client->token_context, token);
+    if (result > 0 || (result == 0 && (token->size > TOKEN_BYTES_MAX ||
+                                       (token->data == NULL && token->size > 0))))
+        return -EINVAL;
+    return result;
+}
+
+bool session_token_refused(struct usher_client *client)
+{
+    bool first = !client->token_refused;
+    client->token_refused = true;
+    return first && client->token_source != NULL;
+}
+
+static int append_login(struct usher_client *client, const struct usher_token *token)
 {
     struct outgoing_login login = {
         .username = client->options.username,
-        .token = {client->options.token, client->options.token_size},
+        .token = {token->data, token->size},
         .client = client->options.client,
         .acks = client->options.acks,
     };
     return outgoing_login(&client->connection.output, client->hello_id, &login);
 }
 
-void session_greet(struct usher_client *client)
+static void append_hello(struct usher_client *client, const struct usher_token *token)
 {
     size_t before = client->connection.output.size;
     client->hello_id = client->next_id++;
-    client->hello_resumes = client->epoch != 0;
-    int result = client->hello_resumes ? append_resume(client) : append_login(client);
+    int result = client->hello_resumes ? append_resume(client) : append_login(client, token);
     client->connection.wire_total += client->connection.output.size - before;
     if (result < 0) {
         say_loss(client, result);
         session_lose(client, result, 0, false);
     }
+}
+
+void session_greet(struct usher_client *client)
+{
+    struct usher_token token;
+    client->hello_resumes = client->epoch != 0;
+    int result = client->hello_resumes ? 0 : find_token(client, &token);
+    if (result == 0) {
+        append_hello(client, &token);
+        return;
+    }
+    client->answered = true; /* it is not the address's fault */
+    session_say(client, "there is no token for %s: %s", client->options.username,
+                result == -EAGAIN ? "asking again later" : strerrordesc_np(-result));
+    session_lose(client, result, 0, result != -EAGAIN);
 }
 
 static void continue_connecting(struct usher_client *client)

@@ -12,6 +12,7 @@
 
 enum {
     SECRET_BYTES_MAX = 64,
+    TOKEN_BYTES_MAX = 32 * 1024,
     ERROR_TEXT_BYTES_MAX = 256,
     FRAME_BYTES_MAX_UNKNOWN = 64 * 1024, /* what a broker takes, until it says so */
 };
@@ -19,6 +20,9 @@ enum {
 struct usher_client {
     /* Set once; the pointers in options are owned. */
     struct usher_options options;
+
+    usher_token_source *token_source; /* NULL: options.token */
+    void *token_context;
 
     struct tls_client *security; /* NULL: not needed, or not needed yet */
     addresses_find *find_addresses;
@@ -37,6 +41,7 @@ struct usher_client {
     uint64_t processed_seq; /* the last message that the program is done with */
     uint64_t acked_seq;     /* the last acknowledgement written */
     bool logging_out;
+    bool token_refused; /* the last one; another is asked for once */
 
     /* This connection. */
     enum usher_state state;
@@ -80,8 +85,11 @@ void session_flush(struct usher_client *client);
  * host has another address. */
 void session_lose(struct usher_client *client, int error, uint32_t retry_after_ms, bool final);
 
-/* Sends Resume if there is something to resume, else Login. */
+/* Sends Resume if there is something to resume, else Login. May lose the connection. */
 void session_greet(struct usher_client *client);
+
+/* The broker does not take the token: true when another one may help. */
+bool session_token_refused(struct usher_client *client);
 
 /* No connection, no further try; what is unanswered fails. */
 void session_end(struct usher_client *client);

@@ -1,12 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* A client that rolls once: dice_roll NAME SIDES [PORT] */
+/* A client that rolls once: dice_roll NAME SIDES [PORT]. A broker that asks for tokens is shown the
+ * one in the file $DICE_TOKEN_FILE, which is read for each login: it may have been renewed. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <usher.h>
 
 enum { PATIENCE_MS = 10000 };
+
+struct wallet {
+    const char *path;
+    char token[4096];
+};
+
+static int token_of(void *context, struct usher_token *token)
+{
+    struct wallet *wallet = context;
+    FILE *file = fopen(wallet->path, "re");
+    if (file == NULL)
+        return -EAGAIN; /* asked again at the next try */
+    token->size = fread(wallet->token, 1, sizeof wallet->token, file);
+    while (token->size > 0 && wallet->token[token->size - 1] == '\n')
+        token->size--;
+    token->data = wallet->token;
+    fclose(file);
+    return 0;
+}
 
 static int roll(struct usher_client *client, const char *sides)
 {
@@ -38,6 +59,9 @@ int main(int argc, char **argv)
         options.port = (uint16_t)atoi(argv[3]);
     if (usher_client_create(&options, &client) != 0)
         return 1;
+    struct wallet wallet = {.path = getenv("DICE_TOKEN_FILE")};
+    if (wallet.path != NULL)
+        usher_client_set_token_source(client, token_of, &wallet);
     int result = roll(client, argv[2]);
     usher_client_destroy(client);
     return result;

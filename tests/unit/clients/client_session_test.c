@@ -3,6 +3,8 @@
 /* The client's session against a broker that follows a script: from login over messages and
  * answers to lost connections and all the ways back. */
 
+#include <stdio.h>
+
 #include "unit/clients/client_fake_broker.h"
 
 static const struct fake_welcome EPOCH_7 = {.epoch = 7};
@@ -340,6 +342,153 @@ static void a_refused_login_ends(void **state)
     fake_fini(&fake);
 }
 
+/* --- tokens of a source ------------------------------------------------------------------- */
+
+struct wallet {
+    const char *tokens[4]; /* NULL: -EAGAIN; "": gone for good */
+    int asked;
+    char held[16]; /* where the client sees it, until it asks again */
+};
+
+static int from_wallet(void *context, struct usher_token *token)
+{
+    struct wallet *wallet = context;
+    assert_in_range(wallet->asked, 0, 3);
+    const char *text = wallet->tokens[wallet->asked++];
+    if (text == NULL)
+        return -EAGAIN;
+    if (text[0] == '\0')
+        return -ENOKEY;
+    snprintf(wallet->held, sizeof wallet->held, "%s", text);
+    *token = (struct usher_token){wallet->held, strlen(text)};
+    return 0;
+}
+
+static struct usher_client *client_with(struct fake *fake, struct wallet *wallet)
+{
+    struct usher_options options = fake_options(fake);
+    struct usher_client *client;
+    options.token = "of the options";
+    options.token_size = 14;
+    assert_int_equal(usher_client_create(&options, &client), 0);
+    assert_int_equal(usher_client_set_token_source(client, from_wallet, wallet), 0);
+    assert_int_equal(usher_client_start(client), 0);
+    assert_int_equal(usher_client_set_token_source(client, NULL, NULL), -EALREADY);
+    return client;
+}
+
+/* The client logs in with this token; gives the id. */
+static uint64_t login_with(struct fake *fake, struct usher_client *client, const char *token)
+{
+    const Usher__V1__ClientFrame *frame =
+        fake_expect(fake, client, USHER__V1__CLIENT_FRAME__BODY_LOGIN);
+    assert_int_equal(frame->login->token.len, strlen(token));
+    assert_memory_equal(frame->login->token.data, token, strlen(token));
+    return frame->id;
+}
+
+static void each_login_asks_for_its_token(void **state)
+{
+    struct fake fake;
+    struct wallet wallet = {.tokens = {"one", "two"}};
+    fake_open(&fake);
+    struct usher_client *client = client_with(&fake, &wallet);
+    fake_accept(&fake, client);
+    struct fake_welcome welcome = {.id = login_with(&fake, client, "one"), .epoch = 7};
+    fake_say_welcome(&fake, &welcome);
+    expect_event(client, USHER_WELCOME);
+    fake_hang_up(&fake);
+    fake_accept(&fake, client);
+    uint64_t id = fake_expect(&fake, client, USHER__V1__CLIENT_FRAME__BODY_RESUME)->id;
+    assert_int_equal(wallet.asked, 1); /* a Resume needs none */
+    fake_say_error(&fake, id, USHER_ERROR_RESUME_REJECTED, 0);
+    login_with(&fake, client, "two");
+    usher_client_destroy(client);
+    fake_fini(&fake);
+}
+
+static void a_source_without_a_token_is_asked_again(void **state)
+{
+    struct fake fake;
+    struct wallet wallet = {.tokens = {NULL, "two"}};
+    fake_open(&fake);
+    struct usher_client *client = client_with(&fake, &wallet);
+    fake_accept(&fake, client);
+    struct usher_event event = expect_event(client, USHER_DISCONNECTED);
+    assert_int_equal(event.error, -EAGAIN);
+    assert_true(event.will_retry);
+    assert_string_equal(usher_client_error_text(client),
+                        "there is no token for alice: asking again later");
+    fake_accept(&fake, client);
+    login_with(&fake, client, "two");
+    usher_client_destroy(client);
+    fake_fini(&fake);
+}
+
+static void a_source_that_has_no_more_ends_the_client(void **state)
+{
+    struct fake fake;
+    struct wallet wallet = {.tokens = {""}};
+    fake_open(&fake);
+    struct usher_client *client = client_with(&fake, &wallet);
+    fake_accept(&fake, client);
+    struct usher_event event = expect_event(client, USHER_DISCONNECTED);
+    assert_int_equal(event.error, -ENOKEY);
+    assert_false(event.will_retry);
+    assert_int_equal(usher_client_state(client), USHER_STATE_ENDED);
+    usher_client_destroy(client);
+    fake_fini(&fake);
+}
+
+static void a_refused_token_is_replaced_once(void **state)
+{
+    struct fake fake;
+    struct wallet wallet = {.tokens = {"one", "two", "three"}};
+    fake_open(&fake);
+    struct usher_client *client = client_with(&fake, &wallet);
+    fake_accept(&fake, client);
+    fake_say_error(&fake, login_with(&fake, client, "one"), USHER_ERROR_UNAUTHENTICATED, 0);
+    assert_int_equal(expect_event(client, USHER_ERROR).code, USHER_ERROR_UNAUTHENTICATED);
+    assert_true(expect_event(client, USHER_DISCONNECTED).will_retry);
+    fake_accept(&fake, client);
+    fake_say_error(&fake, login_with(&fake, client, "two"), USHER_ERROR_UNAUTHENTICATED, 0);
+    expect_event(client, USHER_ERROR);
+    assert_false(expect_event(client, USHER_DISCONNECTED).will_retry);
+    assert_int_equal(wallet.asked, 2);
+    usher_client_destroy(client);
+    fake_fini(&fake);
+}
+
+/* A broker may end a session with the token that began it. */
+static void a_session_that_ends_with_its_token_begins_anew(void **state)
+{
+    struct fake fake;
+    struct wallet wallet = {.tokens = {"one", "two", "three"}};
+    fake_open(&fake);
+    struct usher_client *client = client_with(&fake, &wallet);
+    fake_accept(&fake, client);
+    struct fake_welcome welcome = {.id = login_with(&fake, client, "one"), .epoch = 7};
+    fake_say_welcome(&fake, &welcome);
+    expect_event(client, USHER_WELCOME);
+    fake_say_close(&fake, USHER_CLOSE_AUTH_FAILED, 0, false);
+    expect_event(client, USHER_CLOSE);
+    assert_true(expect_event(client, USHER_DISCONNECTED).will_retry);
+    fake_accept(&fake, client);
+    welcome = (struct fake_welcome){.id = login_with(&fake, client, "two"), .epoch = 8};
+    fake_say_welcome(&fake, &welcome);
+    assert_int_equal(expect_event(client, USHER_WELCOME).replay, USHER_FRESH);
+    fake_say_close(&fake, USHER_CLOSE_AUTH_FAILED, 0, true); /* and this one is meant for good */
+    expect_event(client, USHER_CLOSE);
+    assert_false(expect_event(client, USHER_DISCONNECTED).will_retry);
+    usher_client_destroy(client);
+    fake_fini(&fake);
+}
+
+static void without_a_source_a_token_that_ends_is_the_end(void **state)
+{
+    ends_after(USHER_CLOSE_AUTH_FAILED, false, true);
+}
+
 static void logging_out_is_final(void **state)
 {
     struct fake fake;
@@ -444,6 +593,12 @@ int main(void)
         cmocka_unit_test(a_replaced_client_does_not_return),
         cmocka_unit_test(retry_after_is_honoured),
         cmocka_unit_test(a_refused_login_ends),
+        cmocka_unit_test(each_login_asks_for_its_token),
+        cmocka_unit_test(a_source_without_a_token_is_asked_again),
+        cmocka_unit_test(a_source_that_has_no_more_ends_the_client),
+        cmocka_unit_test(a_refused_token_is_replaced_once),
+        cmocka_unit_test(a_session_that_ends_with_its_token_begins_anew),
+        cmocka_unit_test(without_a_source_a_token_that_ends_is_the_end),
         cmocka_unit_test(logging_out_is_final),
         cmocka_unit_test(the_heartbeat_is_kept),
         cmocka_unit_test(nobody_there_is_said_in_words),
