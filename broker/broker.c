@@ -2,6 +2,7 @@
 #include "broker/broker.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 
 #include "base/check.h"
 #include "broker/admin_glue.h"
+#include "broker/notify.h"
 
 /* The composition root: makes the parts, wires them, starts and stops them in order.
  *
@@ -64,10 +66,16 @@ static uint32_t connections_max(struct broker *broker)
     uint64_t files = limit.rlim_cur;
     uint64_t room =
         files > options->limits_files_reserved ? files - options->limits_files_reserved : 1;
-    if (room >= most)
-        return (uint32_t)most;
-    LOG(broker->log, FEWER_CONNECTIONS, LOG_U("files", files), LOG_U("connections", room));
-    return (uint32_t)room;
+    return (uint32_t)(room < most ? room : most);
+}
+
+static void warn_of_few_files(struct broker *broker)
+{
+    struct rlimit limit;
+    uint32_t most = connections_max(broker);
+    if (most < broker->options->limits_connections && getrlimit(RLIMIT_NOFILE, &limit) == 0)
+        LOG(broker->log, FEWER_CONNECTIONS, LOG_U("files", limit.rlim_cur),
+            LOG_U("connections", most));
 }
 
 int broker_open_net(struct broker *broker, char *error)
@@ -202,6 +210,8 @@ static int set_up(struct broker *broker, const struct options *options, struct l
     if (failed == 0)
         failed = activation_take(&broker->passed, options, error);
     if (failed == 0)
+        warn_of_few_files(broker);
+    if (failed == 0)
         failed = await_address(broker, broker_open_net, error);
     if (failed == 0)
         failed = await_address(broker, open_admin, error);
@@ -290,6 +300,14 @@ static void nap(unsigned ms)
     nanosleep(&time, NULL);
 }
 
+/* A disk that is slow may take its time, one that does nothing may not: the manager's patience
+ * begins anew with each transaction. */
+static void tell_saved(uint64_t sessions)
+{
+    notify_manager("EXTEND_TIMEOUT_USEC=%u\nSTATUS=stopping, inboxes of %" PRIu64 " sessions saved",
+                   NOTIFY_EXTEND_US, sessions);
+}
+
 void broker_stop(struct broker *broker)
 {
     atomic_store(&broker->state, BROKER_STOPPING);
@@ -310,7 +328,7 @@ void broker_stop(struct broker *broker)
         nap(STOP_POLL_MS);
     committer_drain(broker->committer);
     halt(broker);
-    keep_inboxes(broker);
+    keep_inboxes(broker, tell_saved);
     LOG(broker->log, STOPPED, LOG_U("presence_last", atomic_load(&broker->counters.presence_last)));
     take_down(broker);
 }

@@ -15,12 +15,13 @@ enum { EXIT_DAMAGED = 65, EXIT_IN_USE = 69, EXIT_INTERNAL = 70, EXIT_CONFIGURATI
 
 enum { BROKER_ERROR_BYTES = 512 };
 
-/* Opens the store, the listeners and the link, restores the sessions and starts every thread.
- * 0 gives *broker; otherwise one of the exit codes of docs/operations.md, with one line for a
- * person in `error` (BROKER_ERROR_BYTES). `options` and `log` stay the caller's and must outlive
- * the broker. */
-/* Or this, when termination was asked for while it waited for an address. */
+/* What a start ends with when termination was asked for while it waited for an address. */
 enum { BROKER_CANCELLED = -1 };
+
+/* Opens the store, the listeners and the link, restores the sessions and starts every thread.
+ * 0 gives *broker; otherwise BROKER_CANCELLED, or one of the exit codes of docs/operations.md with
+ * one line for a person in `error` (BROKER_ERROR_BYTES). `options` and `log` stay the caller's and
+ * must outlive the broker. */
 
 int broker_start(struct broker **broker, const struct options *options, struct log *log,
                  char *error);
@@ -44,6 +45,9 @@ struct reload_report {
  * while it runs has changed when it returns, and the report says what, and what needs a restart.
  * Logged. Any thread; blocks on the disk. */
 int broker_reload(struct broker *broker, struct reload_report *report);
+
+/* Why the last reload was refused; "": it was not, or there was none. Any thread. */
+void broker_reload_error(struct broker *broker, char error[BROKER_ERROR_BYTES]);
 
 enum broker_state { BROKER_SERVING, BROKER_DRAINING, BROKER_STOPPING };
 

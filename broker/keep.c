@@ -88,7 +88,8 @@ static int save(struct broker *broker, const actor_handle *users, size_t count,
     return error;
 }
 
-static void save_group(struct broker *broker, struct group *group, struct outcome *outcome)
+static void save_group(struct broker *broker, struct group *group, struct outcome *outcome,
+                       keep_progress *saved_so_far)
 {
     if (group->count > 0 && save(broker, group->users, group->count, outcome) != 0) {
         size_t saved = 0;
@@ -97,6 +98,8 @@ static void save_group(struct broker *broker, struct group *group, struct outcom
         outcome->failed += group->count - saved;
     }
     group->count = group->bytes = 0;
+    if (saved_so_far != NULL)
+        saved_so_far(outcome->sessions);
 }
 
 static bool has_session(const struct broker *broker, actor_handle user)
@@ -104,7 +107,7 @@ static bool has_session(const struct broker *broker, actor_handle user)
     return session_of(broker, user)->status != SESSION_NONE;
 }
 
-void keep_inboxes(struct broker *broker)
+void keep_inboxes(struct broker *broker, keep_progress *saved_so_far)
 {
     struct group group = {.count = 0};
     struct outcome outcome = {0};
@@ -118,9 +121,9 @@ void keep_inboxes(struct broker *broker)
         group.users[group.count++] = user;
         group.bytes += session->inbox != NULL ? session->inbox->bytes : 0;
         if (group.count == GROUP_SESSIONS || group.bytes >= GROUP_BYTES)
-            save_group(broker, &group, &outcome);
+            save_group(broker, &group, &outcome, saved_so_far);
     }
-    save_group(broker, &group, &outcome);
+    save_group(broker, &group, &outcome, saved_so_far);
     LOG(broker->log, INBOXES_SAVED, LOG_U("sessions", outcome.sessions),
         LOG_U("messages", outcome.messages), LOG_U("failed", outcome.failed),
         LOG_U("took_ms", env_monotonic_ms(broker->env) - start_ms));

@@ -121,12 +121,23 @@ static void write_recorder(struct log *log, const char *path)
         LOG(log, RECORDER_FAILED, LOG_S("file", path), LOG_S("error", strerror(-error)));
 }
 
+/* With what the manager is to know beside it. A reload that was refused is in the status until one
+ * is not: the signal that asked for it has long been called a success. */
+static void tell_status(struct broker *broker, const char *also)
+{
+    char refused[BROKER_ERROR_BYTES];
+    broker_reload_error(broker, refused);
+    notify_manager("%s\nSTATUS=%s, %u client connections%s%.300s", also,
+                   broker_state_name(broker_state(broker)), broker_connections(broker),
+                   refused[0] != '\0' ? "; the last reload was refused: " : "", refused);
+}
+
 static void reload(struct broker *broker)
 {
     struct reload_report report;
     notify_reloading();
     (void)broker_reload(broker, &report); /* it says itself how it went */
-    notify_manager("READY=1");
+    tell_status(broker, "READY=1");
 }
 
 /* Only when every thread has answered: a timer alone would ping for a broker that stands still. */
@@ -134,8 +145,7 @@ static void give_sign_of_life(struct broker *broker, struct log *log)
 {
     char still[32];
     if (broker_check_moving(broker, notify_watchdog_ms(), still) == 0)
-        notify_manager("WATCHDOG=1\nSTATUS=%s, %u client connections",
-                       broker_state_name(broker_state(broker)), broker_connections(broker));
+        tell_status(broker, "WATCHDOG=1");
     else
         LOG(log, THREAD_STILL, LOG_S("thread", still));
 }
@@ -189,8 +199,8 @@ static int run(const struct options *options, struct log *log, int argc, char **
     LOG(log, READY, LOG_U("port", broker_port(broker)));
     notify_manager("READY=1\nSTATUS=serving on port %u", broker_port(broker));
     wait_for_the_end(broker, log, set, recorder_path);
-    notify_manager("STOPPING=1\nSTATUS=stopping, %u client connections",
-                   broker_connections(broker));
+    notify_manager("STOPPING=1\nEXTEND_TIMEOUT_USEC=%u\nSTATUS=stopping, %u client connections",
+                   NOTIFY_EXTEND_US, broker_connections(broker));
     broker_stop(broker);
     return 0;
 }

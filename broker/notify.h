@@ -11,7 +11,7 @@ void notify_manager(const char *format, ...) __attribute__((format(printf, 1, 2)
 
 /* What goes with EXTEND_TIMEOUT_USEC= while something goes on that may take longer than the
  * manager's patience: so long from now, unless it is said again. */
-enum { NOTIFY_EXTEND_US = 60 * 1000 * 1000 };
+enum { NOTIFY_EXTEND_US = 90 * 1000 * 1000 };
 
 /* RELOADING=1 with the time that the manager compares with its own. READY=1 ends it. */
 void notify_reloading(void);

@@ -95,6 +95,7 @@ struct broker {
     int argc; /* broker_remember; under reload_lock, as what follows */
     char **argv;
     struct options in_force;
+    char reload_error[BROKER_ERROR_BYTES];
     struct link_token *link_tokens; /* all that ever held, the newest first */
 };
 
@@ -356,9 +357,12 @@ void clock_close(struct clock *clock);
 
 /* --- keep.c ----------------------------------------------------------------------------------- */
 
+/* After each transaction: so many sessions have been saved. */
+typedef void keep_progress(uint64_t sessions);
+
 /* Saves what waits in every inbox, for the next start. Runs when no thread runs a turn any more;
- * blocks on the disk. What could not be saved is logged and lost. */
-void keep_inboxes(struct broker *broker);
+ * blocks on the disk. What could not be saved is logged and lost. `saved_so_far` may be NULL. */
+void keep_inboxes(struct broker *broker, keep_progress *saved_so_far);
 
 /* --- restore.c -------------------------------------------------------------------------------- */
 

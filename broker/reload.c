@@ -344,11 +344,19 @@ int broker_reload(struct broker *broker, struct reload_report *report)
         use_limits(broker, &broker->in_force);
     }
     tell(broker, report);
+    snprintf(broker->reload_error, sizeof(broker->reload_error), "%s", report->error);
     if (failed == 0)
         reload_tell_odd(broker, &broker->in_force);
     pthread_mutex_unlock(&broker->reload_lock);
     options_fini(&fresh);
     return failed != 0 ? -EINVAL : 0;
+}
+
+void broker_reload_error(struct broker *broker, char error[BROKER_ERROR_BYTES])
+{
+    pthread_mutex_lock(&broker->reload_lock);
+    memcpy(error, broker->reload_error, sizeof(broker->reload_error));
+    pthread_mutex_unlock(&broker->reload_lock);
 }
 
 uint64_t reload_drain_ms(struct broker *broker)

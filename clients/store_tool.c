@@ -7,15 +7,19 @@
  * whole. Secrets and payloads are never printed. */
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "clients/print_json.h"
 #include "storage/inspect.h"
 
-enum { EXIT_OK = 0, EXIT_REFUSED = 1, EXIT_WRONG_USE = 64, EXIT_DAMAGED = 65, PAGE_ROWS = 256 };
+enum { EXIT_OK = 0, EXIT_REFUSED = 1, EXIT_WRONG_USE = 64, EXIT_DAMAGED = 65, PAGE_ROWS = 256,
+       NUMBERS_TRIED = 8 };
 
 static int fail(int error, const char *text)
 {
@@ -271,9 +275,34 @@ static int backup(const char *path, const char *folder)
     return EXIT_OK;
 }
 
+/* Goes on in a child, whose end is then ours. */
+static void become_child(void)
+{
+    int status = 0;
+    pid_t child = fork();
+    if (child == 0)
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (child <= 0)
+        return;
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+    }
+    _exit(WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_REFUSED);
+}
+
+/* A process of another container may have our number, and then one of us could not read (see
+ * store_number_is_taken). Number 1 is left to brokers in any case, which cannot choose. */
+static void take_another_number(const char *path)
+{
+    for (int tries = 0; tries < NUMBERS_TRIED; tries++)
+        if (getpid() == 1 || store_number_is_taken(path))
+            become_child();
+}
+
 int main(int argc, char **argv)
 {
     int result = EXIT_WRONG_USE;
+    if (argc > 2)
+        take_another_number(argv[2]);
     if (argc == 2 && strcmp(argv[1], "--help") == 0)
         result = help();
     else if (argc == 2 && strcmp(argv[1], "--version") == 0)

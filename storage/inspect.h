@@ -28,6 +28,10 @@ struct store_about {
 int store_open_reader(struct store **store, const char *path, struct store_about *about,
                       char *error);
 
+/* Whether store_open_reader would give -EBUSY: another process with the same number, in a container
+ * of its own, has the store open. A child of ours has another number. */
+bool store_number_is_taken(const char *path);
+
 /* Whether a broker has the store at `path` open. */
 bool store_is_live(const char *path);
 

@@ -136,7 +136,7 @@ static int open_reader(struct lmdb_store *store, struct store_about *about, char
     int result = lmdb_env_open_reader(&store->env, store->path);
     give_to_owner(store->path);
     if (result < 0)
-        return store_explain(error, result, "cannot open %s: %s", data, strerror(-result));
+        return lmdb_explain_open(error, result, data);
     result = read_about(store, about);
     if (result < 0) {
         lmdb_env_close(store);
@@ -163,6 +163,16 @@ int store_open_reader(struct store **out, const char *path, struct store_about *
     store->base.ops = &lmdb_reader_ops;
     *out = &store->base;
     return 0;
+}
+
+bool store_number_is_taken(const char *path)
+{
+    struct store_about about;
+    struct store *store;
+    int result = store_open_reader(&store, path, &about, NULL);
+    if (result == 0)
+        store_close(store);
+    return result == -EBUSY;
 }
 
 /* --- backup ---------------------------------------------------------------------------------- */

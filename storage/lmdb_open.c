@@ -59,6 +59,31 @@ static int path_join(char out[PATH_MAX], const char *folder, const char *name)
     return size < 0 || size >= PATH_MAX ? -ENAMETOOLONG : 0;
 }
 
+/* LMDB knows readers by their process number. It finds out whether one is dead by a lock on the byte
+ * of the lock file that has this number, and takes a place for its own when it reads first. In
+ * containers numbers are given apart from each other, so two processes may have the same one, 1
+ * most of all, and the second cannot read: EAGAIN. That it is found here, and not at some later
+ * read, is what this is for; a broker has its number for as long as the environment is open.
+ * (docs/decisions/0077) */
+static int number_take(MDB_env *env)
+{
+    MDB_txn *transaction;
+    int code = mdb_txn_begin(env, NULL, MDB_RDONLY, &transaction);
+    if (code == 0)
+        mdb_txn_abort(transaction);
+    return code;
+}
+
+int lmdb_explain_open(char *error, int result, const char *path)
+{
+    if (result != -EBUSY)
+        return store_explain(error, result, "cannot open %s: %s", path, strerror(-result));
+    return store_explain(error, result,
+                         "%s is open in another container, by a process that has our number there, "
+                         "%ld; wait until that one has ended, or run this one beside it", path,
+                         (long)getpid());
+}
+
 static int env_open(MDB_env **out, const char *path, uint64_t map_bytes, unsigned flags)
 {
     MDB_env *env;
@@ -73,6 +98,8 @@ static int env_open(MDB_env **out, const char *path, uint64_t map_bytes, unsigne
         code = mdb_env_set_maxreaders(env, READERS_MAX);
     if (code == 0)
         code = mdb_env_open(env, path, flags | MDB_NOTLS | MDB_NORDAHEAD, 0600);
+    if (code == 0)
+        code = number_take(env);
     if (code != 0) {
         mdb_env_close(env);
         return lmdb_translate(code);
@@ -333,7 +360,7 @@ int lmdb_file_open(struct lmdb_store *store, bool may_be_new, char *error)
     result = env_open(&store->env, store->path, store->map_bytes, 0);
     if (result < 0) {
         store->env = NULL;
-        return store_explain(error, result, "cannot open %s: %s", path, strerror(-result));
+        return lmdb_explain_open(error, result, path);
     }
     result = content_check(store, path, error);
     if (result < 0)

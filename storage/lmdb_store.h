@@ -66,7 +66,11 @@ int lmdb_translate(int code);
 /* Opens the environment of a store that holds its lock file; makes the file when it may be new. */
 int lmdb_file_open(struct lmdb_store *store, bool may_be_new, char *error);
 
-/* The environment alone, for reading beside another process that may write. */
+/* Says why the environment at `path` could not be opened; gives `result`. */
+int lmdb_explain_open(char *error, int result, const char *path);
+
+/* The environment alone, for reading beside another process that may write. -EBUSY: a process of
+ * another container has our number. */
 int lmdb_env_open_reader(MDB_env **env, const char *path);
 
 /* After a commit that failed. Waits for the reads that are under way. */

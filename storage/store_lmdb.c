@@ -56,6 +56,8 @@ int lmdb_translate(int code)
         return -EUCLEAN;
     case MDB_READERS_FULL:
         return -EAGAIN;
+    case EAGAIN: /* see number_take in lmdb_open.c */
+        return -EBUSY;
     case ENOMEM:
         return -ENOMEM;
     case EACCES:

@@ -51,7 +51,7 @@ struct admin {
     struct admin_options options;
     struct access access;
     struct MHD_Daemon *daemon;
-    uint64_t started_ms; /* wall */
+    double process_started; /* Unix seconds; 0: not known */
     pthread_t jobs_thread, sweep_thread;
     bool jobs_started, sweep_started;
     pthread_mutex_t lock;

@@ -18,7 +18,7 @@ static enum MHD_Result reply_metrics(struct admin *admin, struct MHD_Connection 
         return MHD_NO;
     admin->options.read(admin->options.context, readings);
     prometheus_write(out, admin->options.metrics, readings, admin->options.node);
-    process_write(out);
+    process_write(admin->process_started, out);
     if (fclose(out) != 0) {
         free(text);
         return MHD_NO;
@@ -34,7 +34,8 @@ static enum MHD_Result reply_stats(struct admin *admin, struct MHD_Connection *c
     admin->options.read(admin->options.context, readings);
     json_object_set_new(json, "now_ms", json_integer((json_int_t)env_wall_ms(admin->options.env)));
     stats_fill(json, admin->options.metrics, readings);
-    process_fill(json_object_get(json, "counters"), json_object_get(json, "gauges"));
+    process_fill(admin->process_started, json_object_get(json, "counters"),
+                 json_object_get(json, "gauges"));
     return reply_json(connection, MHD_HTTP_OK, json);
 }
 

@@ -4,13 +4,18 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "admin/prometheus.h"
 
 /* The process_* metrics that every Prometheus client library has, so that ready-made dashboards
  * work. usherd may not be dumped (process.core_dumps), and then the system lets nobody list
- * /proc/self/fd; newer kernels tell the number of files as the size of that folder all the same. */
+ * /proc/self/fd; newer kernels tell the number of files as the size of that folder all the same.
+ *
+ * When it started is counted in /proc/self/stat from the start of the system. That one's time is
+ * in /proc/stat, which a service without ProcSubset=all does not see; the clocks say it too. It is
+ * asked once, because a wall clock that is corrected would show it as a restart. */
 
 /* The fields of /proc/self/stat behind the name, which may hold anything. */
 struct process_stat {
@@ -45,18 +50,15 @@ static bool read_stat(struct process_stat *stat)
     return true;
 }
 
-/* When the system started, Unix seconds; 0: not known. */
-static double boot_seconds(void)
+double process_started(void)
 {
-    char line[512];
-    unsigned long long seconds = 0;
-    FILE *file = fopen("/proc/stat", "re");
-    while (file != NULL && fgets(line, sizeof(line), file) != NULL)
-        if (sscanf(line, "btime %llu", &seconds) == 1)
-            break;
-    if (file != NULL)
-        fclose(file);
-    return (double)seconds;
+    struct process_stat stat;
+    struct timespec wall, up;
+    if (!read_stat(&stat) || clock_gettime(CLOCK_REALTIME, &wall) != 0 ||
+        clock_gettime(CLOCK_BOOTTIME, &up) != 0)
+        return 0;
+    double boot = (double)(wall.tv_sec - up.tv_sec) + (double)(wall.tv_nsec - up.tv_nsec) / 1e9;
+    return (double)(uint64_t)((boot + stat.start_seconds) * 100) / 100; /* no finer than ticks */
 }
 
 /* 0: not known. */
@@ -86,7 +88,7 @@ enum {
 };
 
 /* Gives how many rows it has filled: what the system does not tell is left out. */
-static size_t read_rows(struct process_row rows[PROCESS_ROWS])
+static size_t read_rows(double started, struct process_row rows[PROCESS_ROWS])
 {
     struct process_stat stat;
     struct rlimit limit;
@@ -100,10 +102,10 @@ static size_t read_rows(struct process_row rows[PROCESS_ROWS])
                                              "Address space; much of it is the map of the store",
                                              (double)stat.virtual_bytes};
         rows[count++] = (struct process_row){"threads", "gauge", "Threads", (double)stat.threads};
-        rows[count++] = (struct process_row){"start_time_seconds", "gauge",
-                                             "When the process started, Unix time",
-                                             boot_seconds() + stat.start_seconds};
     }
+    if (started > 0)
+        rows[count++] = (struct process_row){"start_time_seconds", "gauge",
+                                             "When the process started, Unix time", started};
     uint64_t files = open_files();
     if (files > 0)
         rows[count++] = (struct process_row){"open_fds", "gauge", "Open files", (double)files};
@@ -113,19 +115,19 @@ static size_t read_rows(struct process_row rows[PROCESS_ROWS])
     return count;
 }
 
-void process_write(FILE *out)
+void process_write(double started, FILE *out)
 {
     struct process_row rows[PROCESS_ROWS];
-    size_t count = read_rows(rows);
+    size_t count = read_rows(started, rows);
     for (const struct process_row *row = rows; row < rows + count; row++)
         fprintf(out, "# HELP process_%s %s\n# TYPE process_%s %s\nprocess_%s %.15g\n", row->name,
                 row->help, row->name, row->type, row->name, row->value);
 }
 
-void process_fill(json_t *counters, json_t *gauges)
+void process_fill(double started, json_t *counters, json_t *gauges)
 {
     struct process_row rows[PROCESS_ROWS];
-    size_t count = read_rows(rows);
+    size_t count = read_rows(started, rows);
     for (const struct process_row *row = rows; row < rows + count; row++) {
         char name[64];
         snprintf(name, sizeof(name), "process_%s", row->name);

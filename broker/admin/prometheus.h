@@ -15,12 +15,15 @@
 void prometheus_write(FILE *out, const struct metrics *metrics,
                       const uint64_t readings[READING_COUNT], const char *node);
 
+/* When this process started, Unix seconds, by the clocks of now; 0: not known. */
+double process_started(void);
+
 /* What the system knows of this process, under the usual names; what it does not tell is left out.
- * */
-void process_write(FILE *out);
+ * `started` is what process_started gave once. */
+void process_write(double started, FILE *out);
 
 /* The same into two objects, as process_cpu_seconds_total and so on. */
-void process_fill(json_t *counters, json_t *gauges);
+void process_fill(double started, json_t *counters, json_t *gauges);
 
 /* "counters", "gauges" and "histograms" into the object, under the names of metrics.def. */
 void stats_fill(json_t *to, const struct metrics *metrics,

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "admin/admin_private.h"
+#include "admin/prometheus.h"
 
 /* Starting and stopping libmicrohttpd: one thread of its own with epoll, its own limits set, and
  * nothing of it that writes to stderr, which is the log's. */
@@ -67,6 +68,7 @@ static struct admin *create(const struct admin_options *options)
     if (admin == NULL)
         return NULL;
     admin->options = *options;
+    admin->process_started = process_started();
     pthread_mutex_init(&admin->lock, NULL);
     pthread_cond_init(&admin->more, NULL);
     pthread_condattr_t attributes;

@@ -11,6 +11,8 @@ import sys
 from usherplay import check, check_equal, program
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+# What an operator needs in it: `usherctl store backup` starts usher-store.
+PROGRAMS = ("usherd", "usherctl", "usher-store")
 # Of the packages that ./dev installs, those that nothing but tests and other compilers need.
 NOT_FOR_BUILDING = {"clang", "libclang-rt-14-dev", "nng-utils", "openssl", "python3-protobuf",
                     "python3-jwt", "python3-cryptography", "iproute2", "spin", "adduser", "curl",
@@ -27,7 +29,7 @@ def main():
         for name in line.split():
             check(os.path.exists(os.path.join(ROOT, name)), f"COPY of {name}, which is not there")
     copied = set(re.findall(r"^COPY --from=build (\S+)", stages[1], re.M))
-    check_equal(copied, {f"/source/build/release/bin/{name}" for name in ("usherd", "usherctl")},
+    check_equal(copied, {f"/source/build/release/bin/{name}" for name in PROGRAMS},
                 "what is taken from the build")
     installed = [set(re.search(r"--no-install-recommends (.*?)(?: &&|\n)", stage).group(1).split())
                  for stage in stages]
@@ -54,7 +56,7 @@ def check_libraries(installed):
 def linked():
     """By name below /lib or /usr/lib, as the package's list of files has it."""
     found = set()
-    for name in ("usherd", "usherctl"):
+    for name in PROGRAMS:
         text = subprocess.run(["readelf", "-d", program(name)], text=True, check=True,
                               capture_output=True).stdout
         found |= set(re.findall(r"\(NEEDED\).*\[(.*)\]", text))

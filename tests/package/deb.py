@@ -2,7 +2,8 @@
 """The Debian packages: built, installed, run as the unit would, upgraded, removed, purged.
 
 It happens in a copy of this machine that is thrown away: an overlay of its root in namespaces for
-mounts, network and processes. That takes root. systemd is not needed: what the unit says is done by hand.
+mounts, network and processes. That takes root. systemd is not needed: what the unit says is done by hand
+(unit.py lets systemd do it, where that is possible).
 `deb.py --keep FOLDER` builds all of them, has lintian judge them and leaves them there: too long for
 every run of the tests."""
 
@@ -16,59 +17,28 @@ import sys
 import tempfile
 import threading
 
+from packages import (BROKER, CONFIG, NEW, SKIPPED, TOOLS, build_packages, install, make_overlay,
+                      namespaces_work, run, show)
 from usherplay import Client, check, check_equal, eventually
 
-BUILD = os.path.dirname(os.environ.get("USHER_BIN", "build/release/bin"))
 UNIT = "/lib/systemd/system/usher.service"
-CONFIG = "/etc/usher/usherd.yaml"
-NEW = "9.9.9"
-BROKER, TOOLS = ["broker", "system"], ["tools", "tools_papers"]
-SKIPPED = 77
 NOTE = "# kept by the operator\n"
 PATIENCE = 60
 # Exposure as systemd-analyze counts it, tenths of points of 10. It was 14 when this was written.
 EXPOSURE_MAX = 20
 
 
-def run(*command, **options):
-    done = subprocess.run(command, text=True, capture_output=True, **options)
-    check(done.returncode == 0, f"{' '.join(command)}: {done.returncode}\n{done.stdout}\n"
-                                f"{done.stderr}")
-    return done.stdout
-
-
-def build_packages(folder, version=None, components=None):
-    command = ["cpack", "--config", os.path.join(BUILD, "CPackConfig.cmake"), "-B", folder,
-               "-D", f"CPACK_OUTPUT_FILE_PREFIX={folder}"]
-    if version:
-        command += ["-D", f"CPACK_PACKAGE_VERSION={version}"]
-    if components:
-        command += ["-D", f"CPACK_COMPONENTS_ALL={';'.join(components)}"]
-    run(*command)
-    shutil.rmtree(os.path.join(folder, "_CPack_Packages"), ignore_errors=True)
-    return sorted(glob.glob(os.path.join(folder, "*.deb")))
-
-
 # --- in the copy ----------------------------------------------------------------------------------
 
 def enter(folder):
     """An overlay of the root becomes the root; `folder` is seen in it."""
-    layers = os.path.join(folder, "layers")
-    os.mkdir(layers)
-    run("mount", "-t", "tmpfs", "tmpfs", layers)
-    places = {name: os.path.join(layers, name) for name in ("upper", "work", "root")}
-    for place in places.values():
-        os.mkdir(place)
-    run("mount", "-t", "overlay", "overlay", "-o",
-        f"lowerdir=/,upperdir={places['upper']},workdir={places['work']}", places["root"])
+    root, upper = make_overlay(folder)
     for name in ("proc", "sys", "dev"):
-        run("mount", "--rbind", f"/{name}", os.path.join(places["root"], name))
-    seen = places["root"] + folder
-    os.makedirs(seen, exist_ok=True)
-    run("mount", "--bind", folder, seen)
-    os.mkdir(os.path.join(places["root"], "mnt", "upper"))
-    run("mount", "--bind", places["upper"], os.path.join(places["root"], "mnt", "upper"))
-    os.chroot(places["root"])
+        run("mount", "--rbind", f"/{name}", os.path.join(root, name))
+    show(root, folder)
+    os.mkdir(os.path.join(root, "mnt", "upper"))
+    run("mount", "--bind", upper, os.path.join(root, "mnt", "upper"))
+    os.chroot(root)
     os.chdir("/")
     run("ip", "link", "set", "lo", "up")
 
@@ -146,7 +116,7 @@ def check_installed():
 
 
 def use_it(broker_packages, upgrade):
-    run("dpkg", "--force-unsafe-io", "--install", *broker_packages)
+    install(*broker_packages)
     check_the_unit()
     service = Service()
     check_installed()
@@ -157,7 +127,7 @@ def use_it(broker_packages, upgrade):
     with open(CONFIG, "a", encoding="utf-8") as file:
         file.write(NOTE)
 
-    run("dpkg", "--force-unsafe-io", "--install", upgrade)
+    install(upgrade)
     check(NEW in run("dpkg-query", "-W", "-f", "${Version}", "usher"), "the new version")
     service.stop()
     with open(CONFIG, encoding="utf-8") as file:
@@ -221,14 +191,6 @@ def keep_packages(packages, folder):
     for path in packages:
         shutil.copy(path, folder)
     check_with_lintian(packages)
-
-
-def namespaces_work():
-    probe = "mount -t tmpfs tmpfs $1 && mkdir $1/u $1/w $1/r && " \
-        "mount -t overlay o -o lowerdir=/,upperdir=$1/u,workdir=$1/w $1/r"
-    with tempfile.TemporaryDirectory() as folder:
-        return subprocess.run(["unshare", "--mount", "--net", "--pid", "--fork", "sh", "-c", probe,
-                               "sh", folder], capture_output=True).returncode == 0
 
 
 def main():

@@ -72,6 +72,63 @@ def scene_ready_reload_stop():
               f"nobody asked for signs of life: {manager.came}")
 
 
+def scene_a_reload_that_is_refused():
+    """The manager took the signal for a success long ago: the status says otherwise, until a reload
+    works."""
+    manager = Manager()
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "usherd.yaml")
+
+        def reload_with(text):
+            with open(path, "w", encoding="ascii") as file:
+                file.write(text)
+            came = len(manager.came)
+            broker.process.send_signal(signal.SIGHUP)
+            ready = manager.wait("READY", after=manager.wait("RELOADING", after=came))
+            return manager.came[ready]["STATUS"]
+
+        with open(path, "w", encoding="ascii") as file:
+            file.write("log.level: info\n")
+        environment = {"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": "400000"}
+        with Broker(environment=environment, wrapper=with_file(path)) as broker:
+            manager.wait("READY")
+            check("refused" not in reload_with("log.level: info\n"), manager.came[-3:])
+            said = reload_with("limits.colour: red\n")
+            check("refused" in said and "limits.colour" in said, said)
+            sign = manager.wait("WATCHDOG", after=len(manager.came))
+            check("limits.colour" in manager.came[sign]["STATUS"], manager.came[sign])
+            check("refused" not in reload_with("log.level: info\n"), manager.came[-3:])
+
+
+def with_file(path):
+    """A command that gives usherd a file in front of its settings."""
+    return ["/bin/sh", "-c", f'program=$1; shift; WATCHDOG_PID=$$ exec "$program" --config {path} '
+            '"$@"', "sh"]
+
+
+def scene_saving_takes_its_time():
+    """While inboxes are saved the manager's patience begins anew with each transaction."""
+    manager = Manager()
+    options = {"limits.inbox_bytes": 8 << 20, "limits.inbox_age_ms": 3600000,
+               "limits.frame_bytes": 1 << 20}
+    groups = 3  # each user fills one
+    with Broker(options, environment={"NOTIFY_SOCKET": manager.address}) as broker:
+        with Client(broker) as sender:
+            sender.login("sender")
+            for number in range(groups):
+                keeper = Client(broker)
+                keeper.login(f"keeper{number}", acks=True)
+                keeper.drop()
+                for _ in range(9):
+                    sender.ask("send", to=f"keeper{number}", payload=b"x" * 500000)
+        check_equal(broker.stop(PATIENCE), 0, "the exit code")
+        stopping = manager.wait("STOPPING")
+        check_equal(manager.came[stopping].get("EXTEND_TIMEOUT_USEC"), "90000000", "at the stop")
+        saved = [message["STATUS"] for message in manager.came[stopping + 1:]
+                 if message.get("EXTEND_TIMEOUT_USEC") == "90000000"]
+        check(len(saved) >= groups and "saved" in saved[0], manager.came[stopping:])
+
+
 # --- signs of life ---------------------------------------------------------------------------------
 
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -243,9 +300,9 @@ def scene_passed_socket_beside_a_late_address():
         options = {"listen.tls": "127.0.0.1:%d" % late.getsockname()[1], "listen.wait_ms": 60000,
                    "tls.certificate_file": identity.certificate, "tls.key_file": identity.key}
         with activated([stream], options=options, wait=False, manager=manager) as broker:
-            waiting = manager.wait("EXTEND_TIMEOUT_USEC", "60000000")
+            waiting = manager.wait("EXTEND_TIMEOUT_USEC", "90000000")
             check("listen.tls" in manager.came[waiting]["STATUS"], manager.came)
-            manager.wait("EXTEND_TIMEOUT_USEC", "60000000", after=waiting + 2)
+            manager.wait("EXTEND_TIMEOUT_USEC", "90000000", after=waiting + 2)
             late.close()
             manager.wait("READY")
             broker.address = stream.getsockname()
@@ -287,6 +344,7 @@ def scene_journal():
     check(all(line.startswith('{"time":') for line in elsewhere), elsewhere)
 
 
-play(scene_ready_reload_stop, scene_watchdog, scene_watchdog_of_another, scene_passed_socket,
+play(scene_ready_reload_stop, scene_a_reload_that_is_refused, scene_saving_takes_its_time,
+     scene_watchdog, scene_watchdog_of_another, scene_passed_socket,
      scene_passed_to_another, scene_sockets_that_are_refused,
      scene_passed_socket_beside_a_late_address, scene_journal)

@@ -142,6 +142,76 @@ def scene_killed_reader():
         check_equal(broker.log_events("store_failed"), [], "failures of the store")
 
 
+# --- containers, where processes are numbered apart ------------------------------------------------
+
+NUMBERED = ["unshare", "--pid", "--fork", "--kill-child"]
+
+# It stays in its read until its input ends.
+HOLDING_READER = DYING_READER.replace("os.kill(os.getpid(), 9)",
+                                      "print(os.getpid(), flush=True); sys.stdin.read()")
+
+
+class Contained(Broker):
+    """It is number 1 where it runs; `wrapper` waits for it outside."""
+
+    def stop(self, timeout=60):
+        if self.alive():
+            with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children") as file:
+                os.kill(int(file.read()), signal.SIGTERM)
+        return self._wait_end(timeout)
+
+
+class Holder:
+    """Reads the store as process `number` of another container."""
+
+    def __init__(self, folder, number):
+        program_text = ["/usr/bin/python3", "-c", HOLDING_READER, folder]
+        shell = program_text if number == 1 else ["sh", "-c", '"$@"; true', "sh", *program_text]
+        self.process = subprocess.Popen([*NUMBERED, *shell], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, text=True)
+        check_equal(self.process.stdout.readline(), f"{number}\n", "the reader's number")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
+        self.process.communicate(timeout=60)
+
+
+def contained(*arguments):
+    """usher-store as number 1 of a container of its own."""
+    done = subprocess.run([*NUMBERED, program("usher-store"), *arguments], capture_output=True,
+                          text=True, timeout=120)
+    check_equal((done.returncode, done.stderr), (0, ""), f"usher-store {arguments[0]}, contained")
+
+
+def scene_containers():
+    """A broker and a tool that are both number 1, each in its own: neither takes a good store for a
+    damaged one, nor is in the other's way."""
+    if subprocess.run([*NUMBERED, "true"], capture_output=True).returncode != 0:
+        print("     not tried: no numbers of our own here")
+        return
+    with Contained(wrapper=NUMBERED) as broker:
+        fill(broker, 20)
+        for turn in range(3):
+            contained("check", broker.store)
+            contained("dump", broker.store)
+            contained("backup", broker.store, os.path.join(broker.folder, f"copy{turn}"))
+        # The next number is somebody's too: it takes the one after.
+        with Holder(broker.store, 2):
+            contained("check", broker.store)
+            fill(broker, 5)
+        check_equal(broker.stop(), 0, "the exit code")
+        with Holder(broker.store, 1):
+            broker.start(wait=False)
+            check_equal(broker._wait_end(60), 69, "the exit code beside a reader of that number")
+            said = " ".join(broker.raw_lines()[-1:])
+            check("another container" in said and "damaged" not in said, said)
+        broker.start()
+        fill(broker, 5)
+        check_equal(broker.log_events("store_failed"), [], "failures of the store")
+
+
 def scene_reader_that_waits():
     """Somebody looks at the dump in a pager for hours: that is no transaction, so the broker uses freed
     pages again and its small map does not fill. While it reads, it is known in the lock file."""
@@ -286,4 +356,5 @@ def scene_upgrade():
             check(file.read() == before, "a store of another version was changed")
 
 
-play(scene_live, scene_killed_reader, scene_reader_that_waits, scene_damage_and_rest, scene_upgrade)
+play(scene_live, scene_killed_reader, scene_containers, scene_reader_that_waits, scene_damage_and_rest,
+     scene_upgrade)
