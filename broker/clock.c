@@ -6,11 +6,12 @@
 #include "base/check.h"
 #include "broker/parts.h"
 
-/* The thread that waits for points in time and posts a tick to whoever asked. An actor asks only
- * when it has no earlier tick on its way, so there are at most a few timers per actor; a tick for
- * an actor that is gone is dropped. */
+/* The thread that waits for points in time and posts a tick to whoever asked. An actor has one timer,
+ * that of its slot, and moves it when it needs an earlier tick; so there are no more timers than
+ * actors, whatever peers ask for. Only the actor's own turns set it, so the last owner of a slot
+ * cannot move the timer of the next. A tick for an actor that is gone is dropped. */
 
-enum { TIMERS_PER_ACTOR = 64, EXPIRE_BATCH = 256 };
+enum { EXPIRE_BATCH = 256 };
 
 struct clock {
     struct broker *broker;
@@ -31,8 +32,7 @@ int clock_open(struct clock **out, struct broker *broker)
     if (clock == NULL)
         return -ENOMEM;
     clock->broker = broker;
-    clock->timers =
-        timers_create((size_t)registry_capacity(broker->registry) * TIMERS_PER_ACTOR);
+    clock->timers = timers_create(registry_capacity(broker->registry));
     if (clock->timers == NULL) {
         free(clock);
         return -ENOMEM;
@@ -47,14 +47,9 @@ int clock_open(struct clock **out, struct broker *broker)
     return 0;
 }
 
-void clock_add(struct clock *clock, actor_handle actor, uint64_t due_ms)
+void clock_set(struct clock *clock, actor_handle actor, uint64_t due_ms)
 {
-    bool earliest = false;
-    int error = timers_add(clock->timers, due_ms, actor, &earliest);
-    if (error != 0)
-        /* An actor adds a timer only before one that it has, so it still gets that one. */
-        LOG(clock->broker->log, LIMIT_HIT, LOG_S("limit", "timers"));
-    if (!earliest)
+    if (!timers_set(clock->timers, due_ms, actor)) /* the slot is its low half */
         return;
     pthread_mutex_lock(&clock->lock);
     clock->earlier = true;

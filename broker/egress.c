@@ -237,7 +237,7 @@ static void perform(struct broker *broker, struct runner *runner, struct turn *t
         perform_call(broker, runner, effect->message);
         break;
     case EFFECT_TIMER:
-        clock_add(broker->clock, turn->self, effect->value);
+        clock_set(broker->clock, turn->self, effect->value);
         break;
     case EFFECT_ANSWER:
         link_answer(broker->link, effect->value,

@@ -352,7 +352,9 @@ uint64_t clock_beats(const struct clock *clock);
 
 /* Posts the ticks that are due at the env's time, on the calling thread. */
 void clock_step(struct clock *clock);
-void clock_add(struct clock *clock, actor_handle actor, uint64_t due_ms);
+/* The actor's tick comes at due_ms from now on, and not when it was to come before. In the actor's own
+ * turn. */
+void clock_set(struct clock *clock, actor_handle actor, uint64_t due_ms);
 void clock_close(struct clock *clock);
 
 /* --- keep.c ----------------------------------------------------------------------------------- */

@@ -69,7 +69,7 @@ void session_arm(struct session *session, struct turn *turn)
         uint64_t age_due = kept.arrived_ms + turn->settings->inbox_age_ms;
         due = age_due < due ? age_due : due;
     }
-    /* Far ones in steps: a client that asks for ever earlier ones fills no heap with them. */
+    /* Far ones in steps: a client that asks for ever earlier ones does not move it each time. */
     if (due != UINT64_MAX && due > turn->now_ms + TIMER_STEP_FROM_MS)
         due += TIMER_STEP_MS - due % TIMER_STEP_MS;
     if (due == UINT64_MAX || (session->timer_ms != 0 && session->timer_ms <= due))

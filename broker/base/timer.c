@@ -1,24 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/timer.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 
 #include "base/check.h"
 
-/* A min-heap under a leaf lock. There is no cancelling on purpose: most timers (resume windows,
- * deadlines) belong to an actor that another thread may be running, and a handle into the heap
- * would tie the two together. The caller's key names the thing and its generation; a stale key
- * expires, finds nothing and is forgotten. What that costs is memory until the due time, which the
- * limit bounds.
+/* A min-heap under a leaf lock, with a table that says where the timer of each place stands in it.
+ * A place has one timer, which is moved when it is set again: so the heap cannot be full, whoever
+ * asks for how many timers, and there is no limit to be met. There is no cancelling on purpose: most
+ * timers (resume windows, deadlines) belong to an actor that is gone when they mean nothing any more,
+ * and the next owner of its place takes the timer over; until then a stale key expires, finds
+ * nothing and is forgotten.
  *
- * Invariant, under the lock: no entry is due before its parent (i - 1) / 2; count <= capacity <=
- * limit. */
-
-enum {
-    CAPACITY_FIRST = 64
-};
+ * Memory for all places is asked for at the creation, and used as far as the heap has ever grown.
+ *
+ * Invariant, under the lock: no entry is due before its parent (i - 1) / 2; at[place] is 0, or one
+ * more than the index of the entry whose key has that place. */
 
 struct entry {
     uint64_t due_ms;
@@ -26,20 +24,28 @@ struct entry {
 };
 
 struct timers {
-    size_t limit; /* set once */
+    uint32_t places; /* set once */
     pthread_mutex_t lock;
     struct entry *entries; /* under the lock, as all below */
+    uint32_t *at;
     size_t count;
-    size_t capacity;
 };
 
-struct timers *timers_create(size_t limit)
+struct timers *timers_create(uint32_t places)
 {
     struct timers *timers = calloc(1, sizeof(*timers));
     if (timers == NULL) {
         return NULL;
     }
-    timers->limit = limit;
+    timers->places = places;
+    timers->entries = calloc(places, sizeof(*timers->entries));
+    timers->at = calloc(places, sizeof(*timers->at));
+    if (timers->entries == NULL || timers->at == NULL) {
+        free(timers->entries);
+        free(timers->at);
+        free(timers);
+        return NULL;
+    }
     CHECK(pthread_mutex_init(&timers->lock, NULL) == 0);
     return timers;
 }
@@ -49,75 +55,62 @@ void timers_destroy(struct timers *timers)
     if (timers != NULL) {
         pthread_mutex_destroy(&timers->lock);
         free(timers->entries);
+        free(timers->at);
         free(timers);
     }
 }
 
-/* Room for one more; 0, -ENOSPC or -ENOMEM. */
-static int make_room(struct timers *timers)
+static void put(struct timers *timers, size_t at, struct entry entry)
 {
-    if (timers->count >= timers->limit) {
-        return -ENOSPC;
-    }
-    if (timers->count < timers->capacity) {
-        return 0;
-    }
-    size_t capacity = timers->capacity > 0 ? timers->capacity * 2 : CAPACITY_FIRST;
-    if (capacity > timers->limit) {
-        capacity = timers->limit;
-    }
-    struct entry *entries = reallocarray(timers->entries, capacity, sizeof(*entries));
-    if (entries == NULL) {
-        return -ENOMEM;
-    }
-    timers->entries = entries;
-    timers->capacity = capacity;
-    return 0;
+    timers->entries[at] = entry;
+    timers->at[(uint32_t)entry.key] = (uint32_t)at + 1;
 }
 
 /* Moves a hole up from `at` until `entry` fits into it. Gives where that is. */
-static size_t sift_up(struct entry *entries, size_t at, struct entry entry)
+static size_t sift_up(struct timers *timers, size_t at, struct entry entry)
 {
-    while (at > 0 && entry.due_ms < entries[(at - 1) / 2].due_ms) {
-        entries[at] = entries[(at - 1) / 2];
+    while (at > 0 && entry.due_ms < timers->entries[(at - 1) / 2].due_ms) {
+        put(timers, at, timers->entries[(at - 1) / 2]);
         at = (at - 1) / 2;
     }
-    entries[at] = entry;
+    put(timers, at, entry);
     return at;
 }
 
-/* Moves a hole down from the top until `entry` fits into it. */
-static void sift_down(struct entry *entries, size_t count, struct entry entry)
+/* Moves a hole down from `at` until `entry` fits into it. */
+static void sift_down(struct timers *timers, size_t at, struct entry entry)
 {
-    size_t at = 0;
-    for (size_t child = 1; child < count; child = 2 * at + 1) {
-        if (child + 1 < count && entries[child + 1].due_ms < entries[child].due_ms) {
+    const struct entry *entries = timers->entries;
+    for (size_t child = 2 * at + 1; child < timers->count; child = 2 * at + 1) {
+        if (child + 1 < timers->count && entries[child + 1].due_ms < entries[child].due_ms) {
             child++;
         }
         if (entry.due_ms <= entries[child].due_ms) {
             break;
         }
-        entries[at] = entries[child];
+        put(timers, at, entries[child]);
         at = child;
     }
-    entries[at] = entry;
+    put(timers, at, entry);
 }
 
-int timers_add(struct timers *timers, uint64_t due_ms, uint64_t key, bool *earliest)
+bool timers_set(struct timers *timers, uint64_t due_ms, uint64_t key)
 {
+    CHECK((uint32_t)key < timers->places);
     pthread_mutex_lock(&timers->lock);
-    bool first = false;
-    int error = make_room(timers);
-    if (error == 0) {
-        struct entry entry = {.due_ms = due_ms, .key = key};
-        first = sift_up(timers->entries, timers->count, entry) == 0;
-        timers->count++;
+    struct entry entry = {.due_ms = due_ms, .key = key};
+    uint64_t first_ms = timers->count > 0 ? timers->entries[0].due_ms : UINT64_MAX;
+    uint32_t at = timers->at[(uint32_t)key];
+    if (at == 0) {
+        sift_up(timers, timers->count++, entry);
+    } else if (due_ms < timers->entries[at - 1].due_ms) {
+        sift_up(timers, at - 1, entry);
+    } else {
+        sift_down(timers, at - 1, entry);
     }
+    bool earlier = timers->entries[0].due_ms < first_ms;
     pthread_mutex_unlock(&timers->lock);
-    if (earliest != NULL) {
-        *earliest = first;
-    }
-    return error;
+    return earlier;
 }
 
 size_t timers_expire(struct timers *timers, uint64_t now_ms, uint64_t *keys, size_t max)
@@ -125,10 +118,11 @@ size_t timers_expire(struct timers *timers, uint64_t now_ms, uint64_t *keys, siz
     pthread_mutex_lock(&timers->lock);
     size_t taken = 0;
     while (taken < max && timers->count > 0 && timers->entries[0].due_ms <= now_ms) {
-        keys[taken++] = timers->entries[0].key;
+        keys[taken] = timers->entries[0].key;
+        timers->at[(uint32_t)keys[taken++]] = 0;
         timers->count--;
         if (timers->count > 0) {
-            sift_down(timers->entries, timers->count, timers->entries[timers->count]);
+            sift_down(timers, 0, timers->entries[timers->count]);
         }
     }
     pthread_mutex_unlock(&timers->lock);

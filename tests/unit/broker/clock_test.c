@@ -23,7 +23,7 @@ static void a_tick_is_not_early(void **state)
 {
     struct glue *glue = *state;
     struct probe *probe = new_probe(glue, "!a");
-    clock_add(glue->broker.clock, probe->self, 5000);
+    clock_set(glue->broker.clock, probe->self, 5000);
     set_time(glue, 4999);
     assert_int_equal(probe_count(glue, probe), 0);
     set_time(glue, 5000);
@@ -33,7 +33,7 @@ static void a_tick_is_not_early(void **state)
     message_destroy(tick);
     set_time(glue, 50000);
     assert_int_equal(probe_count(glue, probe), 1); /* once */
-    clock_add(glue->broker.clock, probe->self, 10); /* in the past: now */
+    clock_set(glue->broker.clock, probe->self, 10); /* in the past: now */
     set_time(glue, 50000);
     assert_int_equal(probe_count(glue, probe), 2);
 }
@@ -44,7 +44,7 @@ static void the_earliest_comes_first(void **state)
     struct probe *probes[100];
     for (unsigned i = 0; i < 100; i++) {
         probes[i] = numbered_probe(glue, i);
-        clock_add(glue->broker.clock, probes[i]->self, 2000 + i * 61 % 100);
+        clock_set(glue->broker.clock, probes[i]->self, 2000 + i * 61 % 100);
     }
     set_time(glue, 3000);
     for (unsigned i = 0; i < 100; i++) {
@@ -60,23 +60,42 @@ static void many_at_once(void **state)
     struct probe *probes[MANY];
     for (unsigned i = 0; i < MANY; i++) {
         probes[i] = numbered_probe(glue, i);
-        clock_add(glue->broker.clock, probes[i]->self, 2000);
-        clock_add(glue->broker.clock, probes[i]->self, 2001);
+        clock_set(glue->broker.clock, probes[i]->self, 2000 + i % 2);
     }
     set_time(glue, 2000);
     for (unsigned i = 0; i < MANY; i++)
-        assert_int_equal(probe_count(glue, probes[i]), 1);
+        assert_int_equal(probe_count(glue, probes[i]), 1 - i % 2);
     set_time(glue, 2001);
     for (unsigned i = 0; i < MANY; i++)
-        assert_int_equal(probe_count(glue, probes[i]), 2);
+        assert_int_equal(probe_count(glue, probes[i]), 1);
+}
+
+/* Somebody who asks for ever earlier ticks takes no timer from anybody, and gets one of his own. */
+static void an_actor_has_one_timer(void **state)
+{
+    struct glue *glue = *state;
+    struct probe *greedy = new_probe(glue, "!greedy");
+    for (uint64_t due_ms = 100000; due_ms > 2000; due_ms--)
+        clock_set(glue->broker.clock, greedy->self, due_ms);
+    struct probe *probes[MANY];
+    for (unsigned i = 0; i < MANY; i++) {
+        probes[i] = numbered_probe(glue, i);
+        clock_set(glue->broker.clock, probes[i]->self, 3000);
+    }
+    set_time(glue, 2001);
+    assert_int_equal(probe_count(glue, greedy), 1);
+    set_time(glue, 200000);
+    assert_int_equal(probe_count(glue, greedy), 1);
+    for (unsigned i = 0; i < MANY; i++)
+        assert_int_equal(probe_count(glue, probes[i]), 1);
 }
 
 static void a_tick_for_nobody_is_dropped(void **state)
 {
     struct glue *glue = *state;
     struct probe *probe = new_probe(glue, "!a");
-    clock_add(glue->broker.clock, probe->self + (UINT64_C(2) << 32), 2000);
-    clock_add(glue->broker.clock, 0, 2000);
+    clock_set(glue->broker.clock, probe->self + (UINT64_C(2) << 32), 2000);
+    clock_set(glue->broker.clock, 0, 2000);
     set_time(glue, 2000);
     assert_int_equal(probe_count(glue, probe), 0);
 }
@@ -92,13 +111,13 @@ static void the_thread_ticks_in_time(void **state)
     struct probe *near = new_probe(glue, "!near");
     struct probe *past = new_probe(glue, "!past");
     uint64_t begin_ms = clock_ms();
-    clock_add(glue->broker.clock, far->self, begin_ms + 3600000);
+    clock_set(glue->broker.clock, far->self, begin_ms + 3600000);
     nap_ms(30); /* it sleeps until then; an earlier one must wake it */
-    clock_add(glue->broker.clock, near->self, begin_ms + 150);
+    clock_set(glue->broker.clock, near->self, begin_ms + 150);
     WAIT_FOR(probe_count(glue, near) == 1);
     assert_in_range(near->first_ms - begin_ms, 150, 5000);
     nap_ms(30);
-    clock_add(glue->broker.clock, past->self, 1);
+    clock_set(glue->broker.clock, past->self, 1);
     WAIT_FOR(probe_count(glue, past) == 1);
     assert_int_equal(probe_count(glue, far), 0);
     /* It ends at once, whatever waits. */
@@ -121,7 +140,7 @@ static void *add_some(void *argument)
     struct adder *adder = argument;
     for (unsigned i = 0; i < EACH; i++) {
         adder->dues_ms[i] = clock_ms() + i * 7919 % 120;
-        clock_add(adder->glue->broker.clock, adder->probes[i]->self, adder->dues_ms[i]);
+        clock_set(adder->glue->broker.clock, adder->probes[i]->self, adder->dues_ms[i]);
         if (i % 20 == 0)
             nap_ms(3);
     }
@@ -158,7 +177,7 @@ static void asleep_it_costs_nothing(void **state)
     struct timespec after;
     assert_int_equal(clock_start(glue->broker.clock), 0);
     struct probe *probe = new_probe(glue, "!a");
-    clock_add(glue->broker.clock, probe->self, clock_ms() + 3600000);
+    clock_set(glue->broker.clock, probe->self, clock_ms() + 3600000);
     nap_ms(20);
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &before);
     nap_ms(300);
@@ -176,6 +195,7 @@ int main(void)
         TEST_OWN_CLOCK(a_tick_is_not_early),
         TEST_OWN_CLOCK(the_earliest_comes_first),
         TEST_OWN_CLOCK(many_at_once),
+        TEST_OWN_CLOCK(an_actor_has_one_timer),
         TEST_OWN_CLOCK(a_tick_for_nobody_is_dropped),
         TEST(the_thread_ticks_in_time),
         TEST(many_from_many_threads),
