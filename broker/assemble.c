@@ -38,6 +38,7 @@ static void fill_settings(struct broker *broker)
         .requests_per_second = (uint32_t)options->limits_requests_per_second,
         .takeovers_per_minute = (uint32_t)options->limits_takeovers_per_minute,
         .calls_max = options->link_calls_max,
+        .one_way_calls_max = (uint32_t)options->limits_one_way_calls_per_user,
         .calls_per_user_max = (uint32_t)options->limits_calls_per_user,
         .call_timeout_ms = (uint32_t)options->limits_call_timeout_ms,
         .call_timeout_max_ms = (uint32_t)options->limits_call_timeout_max_ms,

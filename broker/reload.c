@@ -150,6 +150,7 @@ static void use_settings(struct broker *broker, const struct options *options)
     settings->requests_per_second = (uint32_t)options->limits_requests_per_second;
     settings->takeovers_per_minute = (uint32_t)options->limits_takeovers_per_minute;
     settings->calls_max = options->link_calls_max;
+    settings->one_way_calls_max = (uint32_t)options->limits_one_way_calls_per_user;
     settings->calls_per_user_max = (uint32_t)options->limits_calls_per_user;
     settings->call_timeout_ms = (uint32_t)options->limits_call_timeout_ms;
     settings->call_timeout_max_ms = (uint32_t)options->limits_call_timeout_max_ms;

@@ -5,6 +5,7 @@
 
 #include "actors/instance_state.h"
 #include "base/check.h"
+#include "base/hash.h"
 #include "base/memory.h"
 #include "client.pb-c.h"
 #include "proto/varint.h"
@@ -29,6 +30,11 @@ enum {
     BYTES_MAX_LEAST = 512,
 };
 
+static bool is_one_way(const struct user_call_message *mail)
+{
+    return mail->call == 0 && mail->control == 0;
+}
+
 /* A backend, this or an earlier one of that name, may know it. */
 static bool is_seen(const struct instance *instance, const struct user_call_message *mail)
 {
@@ -51,6 +57,8 @@ struct user_call_message *instance_take_mail(struct instance *instance)
     instance->mail_count--;
     instance->mail_bytes -= weight(first);
     first->header.next = NULL;
+    if (is_one_way(first))
+        shares_give(&instance->shares, first->share);
     first->redelivered = first->redelivered || is_seen(instance, first);
     return first;
 }
@@ -68,6 +76,27 @@ static void append(struct instance *instance, struct user_call_message *item)
     instance->mail_bytes += weight(item);
 }
 
+/* Calls that want an answer count for their user until it comes (limits.calls_per_user). Of the
+ * others nobody knows but the mail that they wait in, so their number is limited there; by the
+ * user's name, because a new login is no new share. False: he has too many. */
+static bool take_share(struct instance *instance, struct user_call_message *call,
+                       struct turn *turn)
+{
+    uint32_t max = turn->settings->one_way_calls_max;
+    struct bytes user = user_call_user(call);
+    call->share = siphash13(turn->settings->requests_key, user.data, user.size);
+    int error = shares_take(&instance->shares, call->share, instance->leaving ? UINT32_MAX : max);
+    MEMORY_MUST(error != -ENOMEM, "a share");
+    if (error == 0)
+        return true;
+    char name[USERNAME_BYTES_MAX + 1];
+    text_copy(name, sizeof(name), user);
+    turn_count(turn, METRIC_calls_one_way_refused, 1);
+    LOG(turn->log, LIMIT_HIT, LOG_S("limit", "limits.one_way_calls_per_user"),
+        LOG_S("user", name), LOG_S("service", instance->service));
+    return false;
+}
+
 void instance_take_call(struct instance *instance, struct user_call_message *call,
                         struct turn *turn)
 {
@@ -78,6 +107,10 @@ void instance_take_call(struct instance *instance, struct user_call_message *cal
     if (full && !instance->leaving) {
         if (call->call != 0)
             instance_lose_call(turn, &entry, USHER__V1__ERROR__CODE__BUSY);
+        message_destroy(&call->header);
+        return;
+    }
+    if (is_one_way(call) && !take_share(instance, call, turn)) {
         message_destroy(&call->header);
         return;
     }

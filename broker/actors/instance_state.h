@@ -6,6 +6,7 @@
 
 #include "actors/calls.h"
 #include "actors/instance.h"
+#include "actors/shares.h"
 #include "proto/arena.h"
 
 enum { LANES_MAX = 16 };
@@ -68,6 +69,7 @@ struct instance {
     uint64_t seen_seq;  /* the highest that an earlier incarnation may have seen */
     uint64_t sent_seq;  /* the highest that a Batch of this one has carried */
     struct calls *calls;
+    struct shares shares; /* of the one-way calls in the mail, which nobody else counts */
     /* presence */
     bool presence;
     uint64_t reset_from; /* events before it are missed: said until the cursor is there; 0: no */

@@ -43,6 +43,7 @@ struct settings {
     uint64_t requests_key[2]; /* random; see actors/requests.h */
     _Atomic uint32_t takeovers_per_minute;
     _Atomic uint32_t calls_per_user_max;
+    _Atomic uint32_t one_way_calls_max; /* of one user, in the mail of one instance */
     _Atomic uint64_t calls_max;
     _Atomic uint32_t call_timeout_ms;
     _Atomic uint32_t call_timeout_max_ms;
@@ -79,7 +80,7 @@ enum effect_kind {
     EFFECT_POST,     /* message to an actor; dropped when that is gone */
     EFFECT_FORWARD,  /* a deliver_message to the user named in turn.out[offset, size) */
     EFFECT_CALL,     /* a user_call_message to an instance of its service */
-    EFFECT_TIMER,    /* a tick to self at `value` (monotonic ms) */
+    EFFECT_TIMER,    /* the tick to self comes at `value` (monotonic ms) from now on */
     EFFECT_ANSWER,   /* turn.out[offset, size) to a link exchange */
     EFFECT_LINK,     /* something of an instance's; see actors/instance.h */
 };

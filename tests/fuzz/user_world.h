@@ -51,6 +51,7 @@ static const struct settings world_settings = {
     .requests_max = 5,
     .takeovers_per_minute = 0,
     .calls_per_user_max = 3,
+    .one_way_calls_max = 3,
     .calls_max = 6,
     .call_timeout_ms = 5000,
     .call_timeout_max_ms = 20000,

@@ -617,6 +617,43 @@ static void a_lost_instance_refuses_its_running_submits(void **state)
     EXPECT_NOTHING(stage);
 }
 
+/* Calls that want no answer count nowhere else. Another user has a share of his own; what is
+ * acknowledged gives its share back. */
+static void a_user_has_n_one_way_calls_in_the_mail(void **state)
+{
+    struct stage *stage = *state;
+    stage->settings.link_mail_items_max = 10;
+    link_hello(stage, 50, 1);
+    for (unsigned i = 0; i < 3 + 2; i++)
+        link_call(stage, 0, "a");
+    COUNTED(stage, calls_one_way_refused, 2);
+    struct user_call_message *other =
+        user_call_create(bytes_of_text("bob"), bytes_of_text("shop"), bytes_of_text("b"),
+                         (struct bytes){NULL, 0});
+    other->deadline_ms = stage->now_ms + 5000;
+    link_receive(stage, &other->header);
+    link_call(stage, 7, "c"); /* it waits for an answer, and counts with those */
+    EXPECT_NOTHING(stage);
+    link_fetch(stage, 51, 0);
+    EXPECT(stage, "answer 51 batch [1 a user=ann call=0 left=5000] [2 a user=ann call=0 left=5000]"
+                  " [3 a user=ann call=0 left=5000] [4 b user=bob call=0 left=5000]"
+                  " [5 c user=ann call=7 left=5000] last=0");
+    link_call(stage, 0, "a"); /* fetched is not acknowledged */
+    COUNTED(stage, calls_one_way_refused, 3);
+    link_fetch(stage, 52, 1);
+    link_call(stage, 0, "d");
+    COUNTED(stage, calls_one_way_refused, 3);
+    link_call(stage, 0, "d");
+    COUNTED(stage, calls_one_way_refused, 4);
+    /* One that leaves takes what was on its way to it. */
+    link_tick(stage, stage->now_ms + stage->settings.link_park_ms);
+    link_tick(stage, stage->now_ms + stage->settings.link_fetch_timeout_ms);
+    EXPECT(stage, "to self leave");
+    link_call(stage, 0, "e");
+    link_leave(stage);
+    COUNTED(stage, calls_one_way_refused, 4);
+}
+
 /* --- control ---------------------------------------------------------------------------------- */
 
 static void a_stop_sends_the_backend_away(void **state)
@@ -686,6 +723,7 @@ int main(void)
         stage_test(a_backend_may_ask_for_smaller_batches),
         stage_test(the_mail_takes_n_items),
         stage_test(the_mail_takes_n_bytes),
+        stage_test(a_user_has_n_one_way_calls_in_the_mail),
         stage_test(silence_loses_an_instance),
         stage_test(who_fetches_is_not_lost),
         stage_test(a_gone_peer_has_a_grace),

@@ -614,6 +614,7 @@ static const struct settings stage_settings = {
     .turn_frames_max = 4,
     .requests_max = 5,
     .calls_per_user_max = 3,
+    .one_way_calls_max = 3,
     .calls_max = 6,
     .call_timeout_ms = 5000,
     .call_timeout_max_ms = 20000,
