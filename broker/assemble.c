@@ -28,6 +28,8 @@ static void fill_settings(struct broker *broker)
         .heartbeat_ms = (uint32_t)options->session_heartbeat_ms,
         .resume_ms = (uint32_t)options->session_resume_ms,
         .frame_bytes_max = (uint32_t)options->limits_frame_bytes,
+        .output_bytes_max = output_max(options),
+        .output_window_bytes = output_window(options),
         .inbox_messages_max = (uint32_t)options->limits_inbox_messages,
         .inbox_bytes_max = (uint32_t)options->limits_inbox_bytes,
         .inbox_age_ms = (uint32_t)options->limits_inbox_age_ms,

@@ -181,6 +181,7 @@ static void go_on(struct committer *committer, struct change *change)
     user_committed((struct session *)actor->state, change, turn);
     CHECK(turn->change == NULL);
     egress_perform(broker, runner, turn);
+    egress_settle(broker, runner, self, (struct session *)actor->state);
     egress_show(broker, self, (struct session *)actor->state);
     bool retire = turn->retire;
     turn_reset(turn);

@@ -286,6 +286,31 @@ void egress_show(struct broker *broker, actor_handle self, const struct session 
         atomic_store_explicit(&actor->gauge, count, memory_order_relaxed);
 }
 
+void egress_settle(struct broker *broker, struct runner *runner, actor_handle self,
+                   struct session *session)
+{
+    bool writes = session->conn != 0 && session->output != 0;
+    if (!session_settle(session, writes ? net_waiting(broker->net, session->conn) : 0))
+        return;
+    struct writable_message *more = message_create(MESSAGE_WRITABLE, sizeof(*more));
+    more->conn = session->conn;
+    more->go_on = true;
+    post(broker, runner, self, &more->header);
+}
+
+uint32_t output_max(const struct options *options)
+{
+    uint64_t frame = options->limits_frame_bytes + options->limits_output_bytes / 4;
+    return (uint32_t)(options->limits_output_bytes > frame ? options->limits_output_bytes : frame);
+}
+
+uint32_t output_window(const struct options *options)
+{
+    uint64_t half = output_max(options) / 2;
+    return (uint32_t)(options->limits_output_soft_bytes < half ? options->limits_output_soft_bytes
+                                                               : half);
+}
+
 void egress_bounce(void *context, struct runner *runner, struct message *message)
 {
     struct broker *broker = context;
@@ -334,6 +359,7 @@ static enum verdict finish_user(void *context, struct runner *runner, actor_hand
     egress_perform(broker, runner, turn);
     struct change *change = turn->change;
     bool retire = turn->retire;
+    egress_settle(broker, runner, self, state);
     egress_show(broker, self, state);
     turn_reset(turn);
     if (change == NULL)

@@ -114,6 +114,7 @@ static void on_writable(void *context, void *thread_, conn_handle conn, uint64_t
     struct thread *thread = thread_;
     struct writable_message *message = message_create(MESSAGE_WRITABLE, sizeof(*message));
     message->conn = conn;
+    message->go_on = false;
     if (scheduler_post(broker->scheduler, &thread->runner, owner, &message->header, 0) != 0)
         message_destroy(&message->header);
 }

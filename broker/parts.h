@@ -234,6 +234,18 @@ void admission_close(struct admission *admission);
 /* Carries out what the turn holds, in order, and empties it. */
 void egress_perform(struct broker *broker, struct runner *runner, struct turn *turn);
 
+/* The user's session learns what waits in its connection, and goes on when there is room. */
+void egress_settle(struct broker *broker, struct runner *runner, actor_handle self,
+                   struct session *session);
+
+/* What ends a connection when it waits there: limits.output_bytes, or what a frame of the largest size
+ * needs that others send, and some answers beside it. */
+uint32_t output_max(const struct options *options);
+
+/* How much may wait in a connection for long: limits.output_soft_bytes, and half of what ends it at
+ * once, so that what others send leaves room for answers. */
+uint32_t output_window(const struct options *options);
+
 /* Shows how full the user's inbox is. */
 void egress_show(struct broker *broker, actor_handle self, const struct session *session);
 

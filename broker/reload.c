@@ -143,6 +143,8 @@ void reload_fini(struct broker *broker)
 static void use_settings(struct broker *broker, const struct options *options)
 {
     struct settings *settings = &broker->settings;
+    settings->output_bytes_max = output_max(options);
+    settings->output_window_bytes = output_window(options);
     settings->inbox_messages_max = (uint32_t)options->limits_inbox_messages;
     settings->inbox_bytes_max = (uint32_t)options->limits_inbox_bytes;
     settings->inbox_age_ms = (uint32_t)options->limits_inbox_age_ms;
@@ -166,8 +168,8 @@ static void use_limits(struct broker *broker, const struct options *options)
         .unbound_max = (uint32_t)options->limits_prelogin_connections,
         .unbound_per_source_max = (uint32_t)options->limits_prelogin_per_source,
         .handshakes_max = (uint32_t)options->limits_handshakes,
-        .output_bytes_max = (uint32_t)options->limits_output_bytes,
-        .output_soft_bytes = (uint32_t)options->limits_output_soft_bytes,
+        .output_bytes_max = output_max(options),
+        .output_soft_bytes = output_window(options),
         .output_soft_ms = (uint32_t)options->limits_output_soft_ms,
     };
     use_settings(broker, options);

@@ -131,7 +131,6 @@ static int read_inbox(struct broker *broker, const struct row *row,
     if (message->saved) {
         message->next_seq = inbox.next_seq;
         message->unnumbered = inbox.unnumbered;
-        message->acked_seq = inbox.acked_seq;
         message->inbox = list.first;
     } else {
         drop_messages(list.first);
@@ -149,7 +148,7 @@ static struct restore_message *describe(const struct row *row)
     message->acks = row->record.acks;
     message->saved = false;
     message->unnumbered = true;
-    message->next_seq = message->acked_seq = 0;
+    message->next_seq = 0;
     message->inbox = NULL;
     memcpy(message->secret, row->record.secret, SECRET_BYTES);
     memcpy(message->address, row->record.address, sizeof(message->address));

@@ -14,15 +14,14 @@
  * keeps any. Either way the inbox is in order of seq and its limits decide what is taken: what
  * was accepted is delivered or reported. */
 
-static size_t append_frame(struct turn *turn, const struct deliver_message *message)
+static void append_frame(struct turn *turn, const struct deliver_message *message)
 {
-    size_t offset = turn->out.size;
     const struct push_body *body = push_body_of(message);
     if (body != NULL) {
         struct bytes tail = {body->tail, body->tail_size};
         MEMORY_MUST(broker_frame_messages_of(&turn->out, message->seq, &tail, 1,
                                              message->redelivered) == 0, "a message");
-        return offset;
+        return;
     }
     struct message_fields fields = {
         .seq = message->seq,
@@ -35,13 +34,14 @@ static size_t append_frame(struct turn *turn, const struct deliver_message *mess
     else
         fields.from = deliver_name(message);
     MEMORY_MUST(broker_frame_message(&turn->out, &fields) == 0, "a message");
-    return offset;
 }
 
+/* To the connection, which takes it. */
 static void hand_out(struct session *session, struct deliver_message *message, struct turn *turn)
 {
-    size_t offset = append_frame(turn, message);
-    turn_send(turn, session->conn, offset);
+    size_t offset = turn->out.size;
+    append_frame(turn, message);
+    session_send(session, turn, offset);
     turn_mark(turn, HISTOGRAM_delivery_latency, message->stamp_us);
     message->stamp_us = 0; /* not what a redelivery takes */
     turn_count(turn, message->sent || message->redelivered ? METRIC_messages_redelivered
@@ -67,10 +67,13 @@ static void deliver_done(struct session *session, struct turn *turn,
     message_destroy(&message->header);
 }
 
-/* Whether a look at the frame itself is needed: everything else in it is less than that. */
+/* Everything in a Message frame but its payload is less than that. */
+enum { FRAME_MORE_BYTES = 128 };
+
+/* Whether a look at the frame itself is needed. */
 static bool may_be_too_large(uint32_t payload_bytes, const struct settings *settings)
 {
-    return payload_bytes + 128u > settings->frame_bytes_max;
+    return payload_bytes + FRAME_MORE_BYTES > settings->frame_bytes_max;
 }
 
 /* As the largest frame that it can become: under the next seq, redelivered. */
@@ -85,25 +88,46 @@ static bool is_too_large(const struct session *session, const struct deliver_mes
     return broker_frame_message_size(&fields) > settings->frame_bytes_max;
 }
 
+/* At once, past nobody else who waits. */
+static bool goes_out(const struct session *session, uint32_t payload_bytes,
+                     const struct turn *turn)
+{
+    return session->conn != 0 && (session->inbox == NULL || session->inbox->waiting == 0) &&
+           session_takes(session, turn, payload_bytes + FRAME_MORE_BYTES);
+}
+
+static uint16_t too_large(struct turn *turn)
+{
+    turn_count(turn, METRIC_errors_too_large, 1);
+    return USHER__V1__ERROR__CODE__TOO_LARGE;
+}
+
+/* Why the inbox does not take it; 0: it does. */
+static uint16_t inbox_refusal(struct session *session, const struct deliver_message *message,
+                              struct turn *turn)
+{
+    const struct settings *settings = turn->settings;
+    const struct inbox empty = {0};
+    uint32_t bytes_max = settings->inbox_bytes_max;
+    /* Its sender may wait as long as he likes, unless the connection takes it without the inbox. */
+    if (inbox_bytes_of(message) > bytes_max && (session->acks || session->conn == 0))
+        return too_large(turn);
+    if (inbox_has_room(session->inbox != NULL ? session->inbox : &empty, inbox_bytes_of(message),
+                       settings->inbox_messages_max, bytes_max))
+        return 0;
+    turn_count(turn, METRIC_inbox_full, 1);
+    return USHER__V1__ERROR__CODE__INBOX_FULL;
+}
+
 static uint16_t refusal(struct session *session, const struct deliver_message *message,
                         struct turn *turn)
 {
-    const struct settings *settings = turn->settings;
     if (session->status == SESSION_NONE)
         return USHER__V1__ERROR__CODE__NOT_ONLINE;
-    if (is_too_large(session, message, settings)) {
-        turn_count(turn, METRIC_errors_too_large, 1);
-        return USHER__V1__ERROR__CODE__TOO_LARGE;
-    }
-    const struct inbox empty = {0};
-    bool kept = session->acks || session->conn == 0;
-    if (kept &&
-        !inbox_has_room(session->inbox != NULL ? session->inbox : &empty, inbox_bytes_of(message),
-                        settings->inbox_messages_max, settings->inbox_bytes_max)) {
-        turn_count(turn, METRIC_inbox_full, 1);
-        return USHER__V1__ERROR__CODE__INBOX_FULL;
-    }
-    return 0;
+    if (is_too_large(session, message, turn->settings))
+        return too_large(turn);
+    bool kept = session->acks || !goes_out(session, message->payload_size, turn);
+    return kept ? inbox_refusal(session, message, turn) : 0;
 }
 
 static struct inbox *inbox_of(struct session *session)
@@ -137,9 +161,10 @@ void session_deliver(struct session *session, struct deliver_message *message, s
                     session->epoch, 0);
         message->request = 0; /* answered: given up later, it has nobody to tell */
     }
-    if (session->conn != 0)
+    bool goes = goes_out(session, message->payload_size, turn);
+    if (goes)
         hand_out(session, message, turn);
-    if (session->acks || session->conn == 0)
+    if (session->acks || !goes)
         session_keep(session, message);
     else
         deliver_done(session, turn, message);
@@ -147,10 +172,12 @@ void session_deliver(struct session *session, struct deliver_message *message, s
 
 /* Straight onto the connection: nobody keeps, follows or may refuse any of them. */
 static bool passes(const struct session *session, const struct push_bundle *bundle,
-                   const struct settings *settings)
+                   const struct turn *turn)
 {
-    return session->status != SESSION_NONE && session->conn != 0 && !session->acks &&
-           !is_traced(session) && !may_be_too_large(bundle->payload_bytes_max, settings);
+    return session->status != SESSION_NONE && !session->acks && !is_traced(session) &&
+           goes_out(session, bundle->count * (bundle->payload_bytes_max + FRAME_MORE_BYTES),
+                    turn) &&
+           !may_be_too_large(bundle->payload_bytes_max, turn->settings);
 }
 
 static void pass(struct session *session, const struct push_bundle *bundle, struct turn *turn)
@@ -162,7 +189,7 @@ static void pass(struct session *session, const struct push_bundle *bundle, stru
     MEMORY_MUST(broker_frame_messages_of(&turn->out, session->next_seq, tails, bundle->count,
                                          false) == 0, "messages");
     session->next_seq += bundle->count;
-    turn_send(turn, session->conn, offset);
+    session_send(session, turn, offset);
     turn_count(turn, METRIC_messages_accepted, bundle->count);
     turn_count(turn, METRIC_messages_delivered, bundle->count);
 }
@@ -171,7 +198,7 @@ void session_deliver_bundle(struct session *session, struct bundle_message *mess
                             struct turn *turn)
 {
     const struct push_bundle *bundle = push_bundle_of(message);
-    if (passes(session, bundle, turn->settings)) {
+    if (passes(session, bundle, turn)) {
         pass(session, bundle, turn);
     } else {
         for (uint32_t i = 0; i < bundle->count; i++)
@@ -196,26 +223,59 @@ void session_acknowledge(struct session *session, struct turn *turn, uint64_t se
         deliver_done(session, turn, message);
     }
     drop_empty_inbox(session);
-    if (seq > session->acked_seq)
-        session->acked_seq = seq;
 }
 
-void session_replay(struct session *session, struct turn *turn, uint64_t last_seq)
+uint64_t session_sent_seq(const struct session *session)
 {
-    if (session->inbox == NULL)
+    return session->next_seq - 1 - (session->inbox != NULL ? session->inbox->unseen : 0);
+}
+
+uint64_t session_acked_seq(const struct session *session)
+{
+    return session->next_seq - 1 - (session->inbox != NULL ? session->inbox->count : 0);
+}
+
+static void append_kept(struct turn *turn, const struct kept_message *kept)
+{
+    struct message_fields fields = {
+        .seq = kept->seq,
+        .payload = kept->payload,
+        .time_ms = kept->time_ms,
+        .redelivered = kept->redelivered || kept->sent,
+    };
+    if (kept->from_service)
+        fields.service = kept->name;
+    else
+        fields.from = kept->name;
+    MEMORY_MUST(broker_frame_message(&turn->out, &fields) == 0, "a message");
+}
+
+/* The oldest one that waits. With acks it stays, otherwise it is done with. */
+static void feed_one(struct session *session, const struct kept_message *kept, struct turn *turn)
+{
+    size_t offset = turn->out.size;
+    append_kept(turn, kept);
+    session_send(session, turn, offset);
+    turn_count(turn, kept->sent || kept->redelivered ? METRIC_messages_redelivered
+                                                     : METRIC_messages_delivered, 1);
+    trace_kept(session, turn, TRACE_SENT, kept);
+    struct deliver_message *held =
+        session->acks ? inbox_sent(session->inbox) : inbox_pop(session->inbox);
+    if (held == NULL)
         return;
-    struct inbox old = *session->inbox;
-    *session->inbox = (struct inbox){0};
-    struct deliver_message *message;
-    while ((message = inbox_pop(&old)) != NULL) {
-        message->redelivered = message->redelivered || message->sent;
-        if (message->seq > last_seq)
-            hand_out(session, message, turn);
-        if (session->acks)
-            inbox_push(session->inbox, message);
-        else
-            deliver_done(session, turn, message);
-    }
+    turn_mark(turn, HISTOGRAM_delivery_latency, held->stamp_us);
+    held->stamp_us = 0; /* not what a redelivery takes */
+    if (!session->acks)
+        deliver_done(session, turn, held);
+}
+
+void session_feed(struct session *session, struct turn *turn)
+{
+    struct kept_message kept;
+    session_age(session, turn);
+    while (session->conn != 0 && session->inbox != NULL && inbox_next(session->inbox, &kept) &&
+           session_takes(session, turn, kept.payload.size + FRAME_MORE_BYTES))
+        feed_one(session, &kept, turn);
     drop_empty_inbox(session);
 }
 
@@ -226,7 +286,6 @@ void session_renumber(struct session *session, uint64_t first)
         inbox_renumber(session->inbox, first);
         session->next_seq += session->inbox->count;
     }
-    session->acked_seq = first - 1;
 }
 
 void session_age(struct session *session, struct turn *turn)
@@ -234,11 +293,8 @@ void session_age(struct session *session, struct turn *turn)
     uint32_t age = turn->settings->inbox_age_ms;
     struct kept_message kept;
     while (age != 0 && session->inbox != NULL && inbox_oldest(session->inbox, &kept) &&
-           turn->now_ms >= kept.arrived_ms + age) {
+           turn->now_ms >= kept.arrived_ms + age)
         /* Not by their difference: the sender's thread may have read the clock after this one. */
-        if (kept.seq > session->acked_seq)
-            session->acked_seq = kept.seq;
         deliver_refuse(turn, inbox_pop(session->inbox), USHER__V1__ERROR__CODE__UNDELIVERED);
-    }
     drop_empty_inbox(session);
 }

@@ -79,24 +79,12 @@ void handle_attach(struct session *session, struct message *message, struct turn
     env_random(turn->env, record->secret, sizeof(record->secret));
 }
 
-/* The highest seq that any connection was sent: what waits for one comes last in the inbox. Nobody
- * can have seen more, whatever he says. */
-static uint64_t sent_seq(const struct session *session)
-{
-    struct inbox_place place = {0};
-    struct kept_message kept;
-    while (session->inbox != NULL && inbox_read(session->inbox, &place, &kept))
-        if (!kept.sent)
-            return kept.seq - 1;
-    return session->next_seq - 1;
-}
-
 static bool resume_is_right(const struct session *session, const struct resume_message *resume)
 {
     uint8_t differ = 0;
     for (unsigned i = 0; i < SECRET_BYTES; i++)
         differ |= session->secret[i] ^ resume->secret[i];
-    uint64_t last_seq_max = session->unnumbered ? LAST_SEQ_MAX : sent_seq(session);
+    uint64_t last_seq_max = session->unnumbered ? LAST_SEQ_MAX : session_sent_seq(session);
     return session->status != SESSION_NONE && resume->epoch == session->epoch &&
            resume->secret_given && differ == 0 && resume->last_seq <= last_seq_max;
 }
@@ -153,7 +141,7 @@ static void welcome(struct session *session, struct turn *turn, uint64_t id, uin
     size_t offset = turn->out.size;
     MEMORY_MUST(broker_frame_welcome(&turn->out, id, &fields) == 0, "a Welcome");
     turn_effect(turn, EFFECT_WELCOMED, session->conn);
-    turn_send(turn, session->conn, offset);
+    session_send(session, turn, offset);
 }
 
 /* Of the address that the session has now. */
@@ -173,7 +161,11 @@ static void bind(struct session *session, struct turn *turn, uint64_t conn)
         turn_count(turn, METRIC_sessions_online, 1);
     session->status = SESSION_IS_ONLINE;
     session->conn = conn;
+    session->output = 0;
     session->deadline_ms = 0;
+    session_age(session, turn); /* its timer may be late, and a Welcome says what is there */
+    if (session->inbox != NULL)
+        inbox_rewind(session->inbox);
 }
 
 void attach_committed(struct session *session, struct change *change, struct turn *turn)
@@ -209,7 +201,7 @@ void attach_committed(struct session *session, struct change *change, struct tur
     session_renumber(session, 1);
     welcome(session, turn, attach->id, USHER__V1__WELCOME__REPLAY__FRESH, 1);
     turn_mark(turn, HISTOGRAM_login_latency, attach->stamp_us);
-    session_replay(session, turn, 0);
+    session_feed(session, turn);
 }
 
 void resume_committed(struct session *session, struct change *change, struct turn *turn)
@@ -248,12 +240,6 @@ void resume_committed(struct session *session, struct change *change, struct tur
             complete ? USHER__V1__WELCOME__REPLAY__COMPLETE
                      : USHER__V1__WELCOME__REPLAY__PARTIAL,
             first);
-    session_replay(session, turn, resume->last_seq);
-    if (session->held != NULL && session->held->size > 0) {
-        size_t offset = turn->out.size;
-        MEMORY_MUST(buffer_append(&turn->out, session->held->data, session->held->size) == 0,
-                    "kept answers");
-        turn_send(turn, session->conn, offset);
-        held_fini(session->held);
-    }
+    session_feed(session, turn);
+    session_send_held(session, turn);
 }

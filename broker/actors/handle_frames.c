@@ -56,7 +56,7 @@ static bool refuse_flood(struct session *session, const struct client_frame *fra
     uint32_t per_second = turn->settings->requests_per_second;
     /* How many of these come is up to those who send to him. Behind a Logout no frame is looked at
      * until that is stored or has failed. */
-    if ((frame->body == CLIENT_ACK && frame->ack.seq > session->acked_seq) ||
+    if ((frame->body == CLIENT_ACK && frame->ack.seq > session_acked_seq(session)) ||
         frame->body == CLIENT_LOGOUT)
         return false;
     uint32_t wait_ms = rate_take(&session->rate, per_second, turn->now_ms);
@@ -207,12 +207,12 @@ void handle_ping(struct session *session, const struct client_frame *frame, stru
     size_t offset = turn->out.size;
     MEMORY_MUST(broker_frame_pong(&turn->out, frame->id, frame->ping.stamp, turn->wall_ms) == 0,
                 "a Pong");
-    turn_send(turn, session->conn, offset);
+    session_send(session, turn, offset);
 }
 
 void handle_ack(struct session *session, const struct client_frame *frame, struct turn *turn)
 {
-    if (frame->ack.seq >= session->next_seq)
+    if (frame->ack.seq > session_sent_seq(session))
         user_protocol_error(session, turn, frame->id, "an Ack beyond what was sent");
     else {
         session_acknowledge(session, turn, frame->ack.seq);

@@ -18,7 +18,11 @@
  *
  * A message that is large, shared with others or has somebody to tell of its end is held as it is;
  * its record then ends with the pointer instead of the bytes. What changes while it is kept (seq,
- * redelivered, sent) is the record's, and the message gets it when it is popped. */
+ * redelivered, sent) is the record's, and the message gets it when it is popped.
+ *
+ * Messages are handed out in their order, so what the present connection has been given is the front
+ * of the queue and what waits for it the end, and the same holds for what any connection has been
+ * given: two counts, and the place between them. */
 
 enum { RECORD_BYTES_MAX = 400 /* of name and payload */ };
 enum { HELD = 1, FROM_SERVICE = 2, REDELIVERED = 4, SENT = 8 };
@@ -107,6 +111,18 @@ static void free_first_run(struct inbox *inbox)
     free(run);
 }
 
+/* What comes behind those that wait, waits. */
+static void note_waiting(struct inbox *inbox, struct record *record)
+{
+    if ((record->flags & SENT) != 0 && inbox->waiting == 0)
+        return;
+    record->flags &= (uint8_t)~SENT;
+    if (inbox->waiting++ == 0)
+        inbox->next = (struct inbox_place){
+            inbox->last, (uint32_t)((const uint8_t *)record - inbox->last->data)};
+    inbox->unseen++;
+}
+
 static struct record *append(struct inbox *inbox, uint32_t size)
 {
     if (inbox->last == NULL || inbox->last->size - inbox->last->end < (int)size)
@@ -140,6 +156,7 @@ void inbox_push(struct inbox *inbox, struct deliver_message *message)
                               (message->sent ? SENT : 0));
     inbox->count++;
     inbox->bytes += bytes;
+    note_waiting(inbox, record);
     if (held) {
         message->header.next = NULL;
         memcpy(record->bytes, &message, sizeof(message));
@@ -170,9 +187,13 @@ static struct deliver_message *message_of(const struct record *record)
 static void drop_record(struct inbox *inbox, uint32_t size, uint32_t bytes)
 {
     CHECK(inbox->count > 0 && inbox->bytes >= bytes);
+    inbox->unseen -= inbox->unseen == inbox->count;
+    inbox->waiting -= inbox->waiting == inbox->count;
     inbox->count--;
     inbox->bytes -= bytes;
     inbox->first->begin = (uint16_t)(inbox->first->begin + size);
+    if (inbox->waiting == inbox->count)
+        inbox->next = (struct inbox_place){0};
     if (inbox->first->begin == inbox->first->end)
         free_first_run(inbox);
 }
@@ -248,11 +269,37 @@ bool inbox_oldest(const struct inbox *inbox, struct kept_message *kept)
     return inbox_read(inbox, &(struct inbox_place){0}, kept);
 }
 
+/* --- handing out ------------------------------------------------------------------------------ */
+
+bool inbox_next(const struct inbox *inbox, struct kept_message *kept)
+{
+    struct inbox_place place = inbox->next;
+    return inbox->waiting > 0 && inbox_read(inbox, &place, kept);
+}
+
+struct deliver_message *inbox_sent(struct inbox *inbox)
+{
+    CHECK(inbox->waiting > 0);
+    struct record *record = next_record(inbox, &inbox->next);
+    inbox->unseen -= inbox->unseen == inbox->waiting;
+    inbox->waiting--;
+    record->flags |= SENT;
+    return held_by(record);
+}
+
+void inbox_rewind(struct inbox *inbox)
+{
+    inbox->waiting = inbox->count;
+    inbox->next = (struct inbox_place){0};
+}
+
 void inbox_renumber(struct inbox *inbox, uint64_t first)
 {
     struct inbox_place place = {0};
     for (struct record *record; (record = next_record(inbox, &place)) != NULL;) {
         record->seq = first++;
-        record->flags |= REDELIVERED;
+        record->flags = (uint8_t)((record->flags | REDELIVERED) & ~SENT);
     }
+    inbox->unseen = inbox->count;
+    inbox_rewind(inbox);
 }

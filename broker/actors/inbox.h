@@ -9,11 +9,20 @@
 
 #include "actors/messages.h"
 
+/* Where a reader stands; zeroed: before the oldest. Good until the inbox changes. */
+struct inbox_place {
+    const struct inbox_run *run;
+    uint32_t at;
+};
+
 /* Zeroed memory is an empty one; it holds nothing else when it is empty. */
 struct inbox {
     struct inbox_run *first, *last; /* inbox.c's own */
     uint32_t count;
-    uint32_t bytes; /* names and payloads */
+    uint32_t bytes;   /* names and payloads */
+    uint32_t waiting; /* the newest so many were not handed to the present connection */
+    uint32_t unseen;  /* the newest so many never to any, under the numbers that they have */
+    struct inbox_place next; /* the oldest of `waiting`; inbox.c's own */
 };
 
 /* A look at one message; name and payload are good until the inbox changes. */
@@ -23,19 +32,13 @@ struct kept_message {
     struct bytes name, payload;
 };
 
-/* Where a reader stands; zeroed: before the oldest. Good until the inbox changes. */
-struct inbox_place {
-    const struct inbox_run *run;
-    uint32_t at;
-};
-
 /* True when one more of that many bytes stays within both limits. */
 bool inbox_has_room(const struct inbox *inbox, uint32_t bytes, uint32_t messages_max,
                     uint32_t bytes_max);
 
 uint32_t inbox_bytes_of(const struct deliver_message *message);
 
-/* Takes the message. */
+/* Takes the message, which waits unless it was `sent` and nothing else waits. */
 void inbox_push(struct inbox *inbox, struct deliver_message *message);
 
 /* Gives the oldest, or NULL. What nobody waits for may be another allocation than was pushed. */
@@ -51,7 +54,16 @@ bool inbox_oldest(const struct inbox *inbox, struct kept_message *kept);
 /* The next one of a reader; false: no more. */
 bool inbox_read(const struct inbox *inbox, struct inbox_place *place, struct kept_message *kept);
 
-/* All get new numbers from `first` on, as redelivered ones. */
+/* A look at the oldest one that waits; false: none does. */
+bool inbox_next(const struct inbox *inbox, struct kept_message *kept);
+
+/* That one was handed out, and stays. Gives the message that is held for it, borrowed, or NULL. */
+struct deliver_message *inbox_sent(struct inbox *inbox);
+
+/* There is another connection: all wait for it. */
+void inbox_rewind(struct inbox *inbox);
+
+/* All get new numbers from `first` on, as redelivered ones that nobody has seen, and wait. */
 void inbox_renumber(struct inbox *inbox, uint64_t first);
 
 #endif

@@ -109,6 +109,7 @@ struct conn_end_message {
 struct writable_message {
     struct message header;
     uint64_t conn;
+    bool go_on; /* not from the front end: there may be room for what waits in the session */
 };
 
 /* A message for a user's inbox; also what the inbox keeps. */
@@ -230,8 +231,8 @@ struct restore_message {
     uint64_t since_ms;
     bool acks;
     bool unnumbered; /* the session's numbers are not known */
-    bool saved;      /* the three below hold */
-    uint64_t next_seq, acked_seq;
+    bool saved;      /* the two below hold */
+    uint64_t next_seq;
     struct deliver_message *inbox; /* a list that the sender is done with, linked through
                                     * header.next; its arrived_ms says how old each is */
     uint8_t secret[SECRET_BYTES];

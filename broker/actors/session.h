@@ -14,13 +14,14 @@
 #include "actors/requests.h"
 #include "actors/turn.h"
 
+#define SESSION_OUTPUT_SHUT UINT32_MAX
+
 enum session_status { SESSION_NONE = 0, SESSION_IS_ONLINE = 1, SESSION_IS_DETACHED = 2 };
 
 struct session {
     uint64_t epoch;
     uint64_t conn; /* bound connection; 0: none */
     uint64_t next_seq;
-    uint64_t acked_seq;   /* everything up to it is out of the inbox */
     uint64_t since_ms;    /* wall time of the login */
     uint64_t deadline_ms; /* detached: the end of the window; otherwise a change to try again */
     uint64_t timer_ms;    /* a tick is on its way for then; 0: none */
@@ -33,11 +34,15 @@ struct session {
     char *details;       /* address, NUL, client, NUL; NULL: both empty */
     uint8_t secret[SECRET_BYTES];
     struct rate rate;   /* of his requests, over all of his connections */
+    uint32_t output;    /* bytes that wait in the bound connection: as of the last turn, and what
+                         * this one adds. SESSION_OUTPUT_SHUT: it takes nothing more */
     uint8_t status;     /* enum session_status */
     uint8_t loss_cause; /* of the DETACHED event that is not stored yet */
     bool acks : 1;
     bool unnumbered : 1; /* from the store, without its inbox: the numbering is not known */
     bool stopping : 1;
+    bool flushed : 1; /* this turn writes what waited in the connection */
+    bool feeding : 1; /* a turn comes that goes on with what waits */
     uint8_t trace; /* of base/trace.h; 0: not traced */
 };
 
@@ -56,6 +61,23 @@ void session_describe(const struct session *session, struct turn *turn, struct c
                       uint8_t kind, uint8_t cause);
 
 /* --- frames to the bound connection, or kept for a resume; see answer.c --------------------- */
+
+/* What is appended to turn->out since `offset` goes to the bound connection. */
+void session_send(struct session *session, struct turn *turn, size_t offset);
+
+/* So many bytes more may go to the bound connection now. What others send waits until they may;
+ * answers to what he has asked for himself need not. */
+bool session_takes(const struct session *session, const struct turn *turn, size_t size);
+
+/* A message of the inbox or an answer waits to be handed out. */
+bool session_waits(const struct session *session);
+
+/* The turn's effects are done, and so much waits in the bound connection (SESSION_OUTPUT_SHUT: it
+ * takes nothing more). True: a MESSAGE_WRITABLE to go on must be posted to him. */
+bool session_settle(struct session *session, uint32_t output);
+
+/* Answers that were held, as far as the connection takes them. */
+void session_send_held(struct session *session, struct turn *turn);
 
 /* Final answers to request `id` (0: nothing is sent). */
 void answer_done(struct session *session, struct turn *turn, uint64_t id, uint64_t epoch);
@@ -92,9 +114,14 @@ void session_deliver_bundle(struct session *session, struct bundle_message *mess
 /* Behind what the inbox holds; takes the message, which has its seq. */
 void session_keep(struct session *session, struct deliver_message *message);
 
-/* Sends what the inbox holds to the bound connection, from the first message that comes after
- * `last_seq`. */
-void session_replay(struct session *session, struct turn *turn, uint64_t last_seq);
+/* Hands out what the inbox holds, as far as the connection takes it now; the rest follows as it is
+ * read. */
+void session_feed(struct session *session, struct turn *turn);
+
+/* The highest seq that any connection of this epoch was given, and the one up to which everything is
+ * out of the inbox: seq has no gaps there. */
+uint64_t session_sent_seq(const struct session *session);
+uint64_t session_acked_seq(const struct session *session);
 
 /* The inbox under new numbers, from `first` on, all marked redelivered. */
 void session_renumber(struct session *session, uint64_t first);

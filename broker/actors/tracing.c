@@ -73,20 +73,31 @@ void tracing_frame(struct session *session, struct turn *turn, const struct clie
         record(session, turn, now_us, &point);
 }
 
-void tracing_message(struct session *session, struct turn *turn, enum trace_stage stage,
-                     const struct deliver_message *message)
+void tracing_kept(struct session *session, struct turn *turn, enum trace_stage stage,
+                  const struct kept_message *kept)
 {
     uint64_t now_us = clock_us(turn);
     struct trace_point point = {
         .stage = stage,
-        .kind = message->from_service ? "push" : "message",
-        .id = message->seq,
-        .peer = (const char *)deliver_name(message).data,
-        .peer_size = message->name_size,
-        .bytes = message->payload_size,
-        .wait_us = since(now_us, message->arrived_ms * 1000), /* since its sender's turn */
+        .kind = kept->from_service ? "push" : "message",
+        .id = kept->seq,
+        .peer = (const char *)kept->name.data,
+        .peer_size = kept->name.size,
+        .bytes = (uint32_t)kept->payload.size,
+        .wait_us = since(now_us, kept->arrived_ms * 1000), /* since its sender's turn */
     };
     record(session, turn, now_us, &point);
+}
+
+void tracing_message(struct session *session, struct turn *turn, enum trace_stage stage,
+                     const struct deliver_message *message)
+{
+    tracing_kept(session, turn, stage,
+                 &(struct kept_message){.seq = message->seq,
+                                        .arrived_ms = message->arrived_ms,
+                                        .from_service = message->from_service,
+                                        .name = deliver_name(message),
+                                        .payload = deliver_payload(message)});
 }
 
 void handle_trace(struct session *session, struct message *message, struct turn *turn)

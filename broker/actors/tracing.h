@@ -21,6 +21,8 @@ void tracing_frame(struct session *session, struct turn *turn, const struct clie
                    uint64_t arrived_us);
 void tracing_message(struct session *session, struct turn *turn, enum trace_stage stage,
                      const struct deliver_message *message);
+void tracing_kept(struct session *session, struct turn *turn, enum trace_stage stage,
+                  const struct kept_message *kept);
 
 static inline bool is_traced(const struct session *session)
 {
@@ -41,6 +43,13 @@ static inline void trace_message(struct session *session, struct turn *turn,
 {
     if (is_traced(session))
         tracing_message(session, turn, stage, message);
+}
+
+static inline void trace_kept(struct session *session, struct turn *turn, enum trace_stage stage,
+                              const struct kept_message *kept)
+{
+    if (is_traced(session))
+        tracing_kept(session, turn, stage, kept);
 }
 
 /* His request has its final answer. */

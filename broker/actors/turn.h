@@ -32,6 +32,8 @@ struct settings {
     uint32_t heartbeat_ms;
     uint32_t resume_ms;
     uint32_t frame_bytes_max;
+    _Atomic uint32_t output_bytes_max;    /* beyond it a connection ends; more than any frame */
+    _Atomic uint32_t output_window_bytes; /* above it what others send waits */
     _Atomic uint32_t inbox_messages_max;
     _Atomic uint32_t inbox_bytes_max;
     _Atomic uint32_t inbox_age_ms;

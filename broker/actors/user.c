@@ -41,9 +41,15 @@ void user_receive(struct session *session, struct message *message, struct turn 
 
 void handle_writable(struct session *session, struct message *message, struct turn *turn)
 {
-    uint64_t conn = ((struct writable_message *)message)->conn;
-    if (conn == session->conn)
-        turn_effect(turn, EFFECT_FLUSH, conn);
+    const struct writable_message *writable = (const struct writable_message *)message;
+    if (writable->go_on) {
+        session->feeding = false;
+        session_send_held(session, turn);
+        session_feed(session, turn);
+    } else if (writable->conn == session->conn && session->conn != 0) {
+        session->flushed = true;
+        turn_effect(turn, EFFECT_FLUSH, session->conn);
+    }
     message_destroy(message);
 }
 
@@ -168,7 +174,6 @@ static void restore_inbox(struct session *session, struct restore_message *resto
 {
     session->unnumbered = restore->unnumbered;
     session->next_seq = restore->saved ? restore->next_seq : 1;
-    session->acked_seq = restore->saved ? restore->acked_seq : 0;
     for (struct deliver_message *message = restore->inbox; message != NULL;) {
         struct deliver_message *next = (struct deliver_message *)message->header.next;
         uint64_t age_ms = message->arrived_ms;

@@ -188,6 +188,11 @@ void net_address(struct net *net, conn_handle conn, char text[NET_ADDRESS_BYTES_
 int net_write(struct net *net, unsigned block, conn_handle conn, const void *data, size_t size);
 int net_flush(struct net *net, unsigned block, conn_handle conn);
 
+/* Bytes that wait for the socket; on_writable comes while there are any. NET_DEAD: nothing goes
+ * there any more. */
+#define NET_DEAD UINT32_MAX
+uint32_t net_waiting(struct net *net, conn_handle conn);
+
 /* Frames count as sent after the welcome from now on. */
 void net_welcome(struct net *net, conn_handle conn);
 

@@ -201,6 +201,12 @@ int net_write(struct net *net, unsigned block, conn_handle handle, const void *d
     return net_flush(net, block, handle);
 }
 
+uint32_t net_waiting(struct net *net, conn_handle handle)
+{
+    const struct conn *conn = owned(net, handle);
+    return conn->dead ? NET_DEAD : waiting(conn);
+}
+
 void net_welcome(struct net *net, conn_handle handle)
 {
     atomic_store_explicit(&owned(net, handle)->welcomed, true, memory_order_release);

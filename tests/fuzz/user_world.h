@@ -30,6 +30,7 @@ struct user_world {
     struct change *change; /* waits for the store */
     struct message *own;   /* posts to itself that are on their way; a list, oldest first */
     uint64_t now_ms, timer_ms;
+    uint32_t output; /* what the connection has left of each turn */
     uint8_t random_next;
     uint8_t secret[SECRET_BYTES]; /* of the last Welcome */
     user_world_see *see;
@@ -43,6 +44,8 @@ static const struct settings world_settings = {
     .heartbeat_ms = 15000,
     .resume_ms = 60000,
     .frame_bytes_max = 1024,
+    .output_bytes_max = 4096,
+    .output_window_bytes = 512,
     .inbox_messages_max = 6,
     .inbox_bytes_max = 1024,
     .inbox_age_ms = 30000,
@@ -134,6 +137,12 @@ static inline void world_turn_ends(struct user_world *world)
 {
     for (size_t i = 0; i < world->turn.count; i++)
         world_effect(world, &world->turn.effects[i]);
+    if (session_settle(&world->session, world->output)) {
+        struct writable_message *more = message_create(MESSAGE_WRITABLE, sizeof(*more));
+        more->conn = world->session.conn;
+        more->go_on = true;
+        world_keep_own(world, &more->header);
+    }
     FUZZ_CHECK(world->change == NULL);
     world->change = world->turn.change;
     bool retire = world->turn.retire;

@@ -110,8 +110,10 @@ def bystander_ping(pair, rounds=20):
 
 
 def scene_slow_reader():
-    """One never reads. He is closed at the limit of bytes; nobody else notices."""
-    limits = {"limits.output_bytes": 65536, "limits.output_soft_bytes": 32768}
+    """One never reads. Whoever sends to him is refused when enough waits, and he is closed when he
+    has not read for limits.output_soft_ms; nobody else notices."""
+    limits = {"limits.output_bytes": 65536, "limits.output_soft_bytes": 32768,
+              "limits.output_soft_ms": 700}
     with Broker(limits) as broker, Client(broker) as bob:
         bob.login("bob")
         pair = [Client(broker), Client(broker)]

@@ -134,7 +134,7 @@ struct wire {
     int session; /* index, or NOBODY before the Welcome */
     struct buffer input;
     bool asked, acks, is_resume, forged, welcomed, got_close, over;
-    bool vouched; /* COMPLETE was said, and what it promises must come now */
+    bool vouched; /* COMPLETE was said; what it promises comes before whatever is newer */
     uint64_t asked_epoch; /* Login: the user's highest welcomed epoch; Resume: the session's */
     uint64_t asked_step, next_seq, last_seq, last_id;
     uint64_t known_step; /* Resume: bound_step of the session when it was asked for */

@@ -147,6 +147,12 @@ static void check_replay(struct world *world, uint32_t number,
                number);
 }
 
+/* May have been given up, before or after the Welcome. */
+static bool is_too_old(const struct world *world, const struct parcel *parcel)
+{
+    return world->now_ms + STALE_MS >= parcel->ms + world->broker_options.limits_inbox_age_ms;
+}
+
 void check_vouched(struct world *world, uint32_t number)
 {
     struct wire *wire = &world->wires[number];
@@ -159,7 +165,7 @@ void check_vouched(struct world *world, uint32_t number)
         if (parcel->kind != PARCEL_CALL && parcel->to == wire->user && parcel->accepted &&
             parcel->accepted_epoch == wire->asked_epoch &&
             parcel->accepted_step < wire->asked_step && parcel->step > session->partial_step &&
-            parcel->processed == 0)
+            parcel->processed == 0 && !is_too_old(world, parcel))
             broken(world, "COMPLETE",
                    "the resume on wire %u is called complete, message %llu from %d is missing",
                    number, (unsigned long long)parcel->order, parcel->from);
@@ -267,7 +273,12 @@ void check_message(struct world *world, uint32_t number, const Usher__V1__Messag
 {
     struct wire *wire = &world->wires[number];
     const struct parcel *parcel = &world->parcels[which];
-    if (message->seq != wire->next_seq)
+    if (wire->vouched && parcel->step > wire->asked_step)
+        check_vouched(world, number);
+    /* What grew too old while it waited for a client who did not read leaves its number out. */
+    bool follows = faults_has(world, FAULT_age) ? message->seq >= wire->next_seq
+                                                : message->seq == wire->next_seq;
+    if (!follows)
         broken(world, "SEQ", "message %llu on wire %u, expected %llu",
                (unsigned long long)message->seq, number, (unsigned long long)wire->next_seq);
     wire->next_seq = message->seq + 1;
@@ -495,6 +506,8 @@ void check_healed(struct world *world)
                 broken(world, "A4", "%s has two connections: %d and %u", user->name, open, k);
             open = (int)k;
         }
+        if (open != NOBODY && world->wires[open].vouched)
+            check_vouched(world, (uint32_t)open);
         if (open != NOBODY && (user->state != SESSION_ONLINE ||
                                world->wires[open].bound_epoch != user->epoch))
             broken(world, "B3", "%s is connected, the stream says %d", user->name, user->state);

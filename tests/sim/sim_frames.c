@@ -198,8 +198,6 @@ void client_frame_in(struct world *world, uint32_t number, struct bytes bytes)
          frame->body_case == USHER__V1__BROKER_FRAME__BODY_ERROR   ? (int)frame->error->code
          : frame->body_case == USHER__V1__BROKER_FRAME__BODY_CLOSE ? (int)frame->close->reason
                                                                    : 0);
-    if (wire->vouched && frame->body_case != USHER__V1__BROKER_FRAME__BODY_MESSAGE)
-        check_vouched(world, number);
     switch (frame->body_case) {
     case USHER__V1__BROKER_FRAME__BODY_WELCOME:
         if (check_answer(world, number, frame->id, true) != NULL)

@@ -43,13 +43,13 @@ static int push(struct net *net, struct slot *slot, const uint8_t *data, size_t 
 static int keep(struct net *net, struct slot *slot, const uint8_t *data, size_t size)
 {
     const struct options *options = net->broker->options;
-    if (slot->pending.size + size > options->limits_output_bytes) {
+    if (slot->pending.size + size > output_max(options)) {
         net_wire(net, slot)->choked = true;
         count(net->world, COUNT_slow_closed);
         return die(slot, -ENOBUFS);
     }
     CHECK_DEBT(buffer_append(&slot->pending, data, size) == 0, "no memory for the simulation");
-    if (slot->pending.size <= options->limits_output_soft_bytes)
+    if (slot->pending.size <= output_window(net->broker->options))
         slot->soft_ms = 0;
     else if (slot->soft_ms == 0)
         slot->soft_ms = net->world->now_ms;
@@ -67,7 +67,7 @@ int net_flush(struct net *net, unsigned block, conn_handle handle)
     if (taken < 0)
         return taken;
     buffer_consume(&slot->pending, (size_t)taken);
-    if (slot->pending.size <= net->broker->options->limits_output_soft_bytes)
+    if (slot->pending.size <= output_window(net->broker->options))
         slot->soft_ms = 0;
     slot->wants_write = slot->pending.size > 0;
     return 0;
@@ -116,6 +116,14 @@ int net_write(struct net *net, unsigned block, conn_handle handle, const void *d
     if (error == 0)
         slot->wants_write = true;
     return error;
+}
+
+uint32_t net_waiting(struct net *net, conn_handle handle)
+{
+    if (is_silent(net))
+        return 0;
+    const struct slot *slot = net_owned(net, handle);
+    return slot->dead ? NET_DEAD : (uint32_t)slot->pending.size;
 }
 
 void net_welcome(struct net *net, conn_handle handle)

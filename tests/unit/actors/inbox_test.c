@@ -88,7 +88,7 @@ static struct deliver_message *make_of(uint64_t seq, uint32_t size)
     message->arrived_ms = seq * 3;
     message->time_ms = seq * 5;
     message->from_service = seq % 2;
-    message->sent = seq % 5 == 0;
+    message->sent = false;
     message->redelivered = seq % 11 == 0;
     message->until_delivered = seq % 3 == 0;
     message->request = seq % 3 == 0 ? seq : 0;

@@ -12,6 +12,7 @@
  *   forward bob deliver #7 'hi'             a message to a user by name
  *   answer 50 refused STALE_LINK            to a link exchange
  *   store ATTACH ONLINE LOGIN epoch=1       the change that holds the turn
+ *   goes on                                 the session has more to hand out
  *   retire
  *
  * Timers are kept beside the tape, in `timer_ms`. stage_user.h and stage_link.h send the messages.
@@ -46,6 +47,7 @@ struct stage {
     struct metrics *metrics;
     struct turn turn;
     uint64_t now_ms, wall_ms;
+    uint32_t output; /* what the connection of the session has left of each turn */
     /* who is on it */
     struct session session;
     struct instance *instance;
@@ -578,6 +580,8 @@ static inline void stage_end(struct stage *stage)
     stage->change = stage->turn.change;
     if (stage->change != NULL)
         tape_change(stage, stage->change);
+    if (session_settle(&stage->session, stage->output))
+        tape_put(stage, "goes on\n");
     if (stage->turn.retire)
         tape_put(stage, "retire\n");
     turn_reset(&stage->turn);
@@ -607,6 +611,8 @@ static const struct settings stage_settings = {
     .heartbeat_ms = 15000,
     .resume_ms = 60000,
     .frame_bytes_max = 1024,
+    .output_bytes_max = 4096,
+    .output_window_bytes = 1024,
     .inbox_messages_max = 4,
     .inbox_bytes_max = 200,
     .inbox_age_ms = 30000,

@@ -126,7 +126,7 @@ static inline struct restore_message *restore_create(struct stage *stage, uint64
     assert_non_null(restore);
     restore->saved = false;
     restore->unnumbered = true;
-    restore->next_seq = restore->acked_seq = 0;
+    restore->next_seq = 0;
     restore->inbox = NULL;
     restore->epoch = epoch;
     restore->since_ms = 4000;

@@ -248,7 +248,6 @@ static void restore_saved(struct stage *stage)
     restore->saved = true;
     restore->unnumbered = false;
     restore->next_seq = 6;
-    restore->acked_seq = 3;
     restore->inbox = saved_message(4, "four", 20000, true);
     restore->inbox->header.next = &saved_message(5, "five", 0, false)->header;
     stage_receive(stage, &restore->header);

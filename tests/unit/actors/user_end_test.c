@@ -310,6 +310,7 @@ static void only_the_bound_connection_is_flushed(void **state)
         struct writable_message *writable =
             message_create(MESSAGE_WRITABLE, sizeof(*writable));
         writable->conn = conn;
+        writable->go_on = false;
         stage_receive(stage, &writable->header);
         if (conn == 10)
             EXPECT(stage, "10 flush");

@@ -304,8 +304,11 @@ static void acks_of_new_messages_are_free(void **state)
     struct stage *stage = *state;
     stage->settings.requests_per_second = 1;
     stage->settings.turn_frames_max = 100;
+    stage->settings.inbox_messages_max = 100;
+    stage->settings.inbox_bytes_max = 1000;
     stage_login(stage, 10, true);
-    stage->session.next_seq = 100;
+    for (unsigned i = 0; i < 50; i++)
+        stage_deliver(stage, 0, "hi");
     for (uint64_t seq = 1; seq < 50; seq++)
         put_ack(stage, seq);
     stage_play(stage, 10);

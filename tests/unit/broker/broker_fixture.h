@@ -143,6 +143,11 @@ int net_write(struct net *net, unsigned block, conn_handle conn, const void *dat
     return 0;
 }
 
+uint32_t net_waiting(struct net *net, conn_handle conn)
+{
+    return 0;
+}
+
 int net_flush(struct net *net, unsigned block, conn_handle conn)
 {
     return 0;
