@@ -116,9 +116,9 @@ static void check_store(struct broker *broker, struct admin_check *checks, unsig
     uint64_t now_ms = env_monotonic_ms(broker->env);
     uint64_t slow_ms = look.began_ms != 0 ? since(now_ms, look.began_ms) : 0;
     bool refuses = look.error != 0 && since(now_ms, look.failed_ms) < REFUSAL_HOLDS_MS;
-    char detail[100];
+    char detail[160];
     if (refuses)
-        snprintf(detail, sizeof(detail), "%.60s, for %llu s", strerror(-look.error),
+        snprintf(detail, sizeof(detail), "%.130s, for %llu s", store_error_text(look.error),
                  (unsigned long long)(since(now_ms, look.failing_since_ms) / 1000));
     else
         snprintf(detail, sizeof(detail), "a transaction has not ended for %llu s",

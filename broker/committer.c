@@ -27,9 +27,10 @@
  * nothing has changed for a while.
  *
  * A store whose file could not be opened anew after a failure is tried once a second also when
- * nobody wants to change anything, so that those who only read have it back too. */
+ * nobody wants to change anything, so that those who only read have it back too. And whether its
+ * files are still there is looked at as often, so that it is noticed before somebody logs in. */
 
-enum { REFUSALS_MAX = 32, PROBE_MS = 1000, REST_MS = 1000, REST_CHANGES = 1024 };
+enum { REFUSALS_MAX = 32, IDLE_MS = 1000, REST_CHANGES = 1024 };
 
 struct committer {
     struct broker *broker;
@@ -129,7 +130,7 @@ static void report(struct committer *committer, int error, uint64_t count)
     unsigned block = committer->thread->runner.index;
     if (error != 0) {
         metrics_add(broker->metrics, block, METRIC_commit_failures, 1);
-        LOG(broker->log, STORE_FAILED, LOG_S("error", strerror(-error)),
+        LOG(broker->log, STORE_FAILED, LOG_S("error", store_error_text(error)),
             LOG_S("path", broker->options->store_path));
     } else {
         metrics_add(broker->metrics, block, METRIC_commits, 1);
@@ -189,6 +190,13 @@ static void go_on(struct committer *committer, struct change *change)
     scheduler_continue(broker->scheduler, runner, self, retire ? VERDICT_RETIRE : VERDICT_GO_ON);
 }
 
+static void take_time(struct committer *committer)
+{
+    struct runner *runner = &committer->thread->runner;
+    runner->now_ms = env_monotonic_ms(committer->broker->env);
+    runner->wall_ms = env_wall_ms(committer->broker->env);
+}
+
 /* Cuts the list in two and gives the second half; NULL when there is none. */
 static struct change *cut(struct change *list)
 {
@@ -204,7 +212,6 @@ static struct change *cut(struct change *list)
 static void commit(struct committer *committer, struct change *list)
 {
     struct broker *broker = committer->broker;
-    struct runner *runner = &committer->thread->runner;
     uint64_t count = 0;
     int error = store_all(broker, list, &count);
     if (error == -ENOSPC && list->next != NULL && committer->refusals < REFUSALS_MAX) {
@@ -215,8 +222,7 @@ static void commit(struct committer *committer, struct change *list)
     }
     committer->refusals += error == -ENOSPC;
     committer->unrested += count;
-    runner->now_ms = env_monotonic_ms(broker->env);
-    runner->wall_ms = env_wall_ms(broker->env);
+    take_time(committer);
     report(committer, error, count);
     if (error == 0)
         publish(committer, list);
@@ -273,26 +279,37 @@ static void probe(struct committer *committer)
     committer->unreadable = store_begin(store) != 0;
     if (!committer->unreadable)
         store_abort(store);
+    else
+        atomic_store_explicit(&committer->failed_ms, env_monotonic_ms(committer->broker->env),
+                              memory_order_relaxed);
 }
 
-/* Under the lock, which is not held while it probes. */
-static void wait_for_more(struct committer *committer)
+/* Nothing was to be done for a while. */
+static void be_idle(struct committer *committer)
 {
-    if (!committer->unreadable && committer->unrested == 0) {
-        pthread_cond_wait(&committer->more, &committer->lock);
+    if (committer->unreadable) {
+        probe(committer);
         return;
     }
-    uint64_t until_ms =
-        env_monotonic_ms(committer->broker->env) + (committer->unreadable ? PROBE_MS : REST_MS);
+    if (committer->unrested > 0)
+        rest(committer);
+    int error = store_look(committer->broker->store);
+    if (error != 0) {
+        take_time(committer);
+        report(committer, error, 0);
+    }
+}
+
+/* Under the lock, which is not held while it looks after the store. */
+static void wait_for_more(struct committer *committer)
+{
+    uint64_t until_ms = env_monotonic_ms(committer->broker->env) + IDLE_MS;
     struct timespec until = {.tv_sec = (time_t)(until_ms / 1000),
                              .tv_nsec = (long)(until_ms % 1000) * 1000000};
     if (pthread_cond_timedwait(&committer->more, &committer->lock, &until) != ETIMEDOUT)
         return;
     pthread_mutex_unlock(&committer->lock);
-    if (committer->unreadable)
-        probe(committer);
-    else
-        rest(committer);
+    be_idle(committer);
     pthread_mutex_lock(&committer->lock);
 }
 

@@ -344,6 +344,37 @@ static void *map_of(const struct lmdb_store *store)
     return map;
 }
 
+/* Which files have the names. -ENOENT: one has none. */
+static int names_read(const struct lmdb_store *store, struct lmdb_name names[LMDB_NAMES])
+{
+    static const char *const all[LMDB_NAMES] = {data_name, "lock.mdb", "usher.lock"};
+    char path[PATH_MAX];
+    struct stat status;
+    for (int i = 0; i < LMDB_NAMES; i++) {
+        int result = path_join(path, store->path, all[i]);
+        if (result < 0 || stat(path, &status) != 0)
+            return result < 0 ? result : -errno;
+        names[i] = (struct lmdb_name){status.st_dev, status.st_ino};
+    }
+    return 0;
+}
+
+/* A file whose name is gone, or another's, still takes what is written to it, and nobody will find it
+ * there after a restart; and without the name of a lock file another broker could come. Who may no
+ * longer look (-EACCES and the like) has not seen that it is so. */
+int lmdb_look(struct store *base)
+{
+    const struct lmdb_store *store = lmdb_of(base);
+    struct lmdb_name names[LMDB_NAMES];
+    int result = names_read(store, names);
+    if (result == -ENOENT || result == -ENOTDIR)
+        return -ESTALE;
+    for (int i = 0; result == 0 && i < LMDB_NAMES; i++)
+        if (names[i].device != store->names[i].device || names[i].inode != store->names[i].inode)
+            result = -ESTALE;
+    return result == -ESTALE ? result : 0;
+}
+
 /* Opens the environment of a store that holds its lock file. */
 int lmdb_file_open(struct lmdb_store *store, bool may_be_new, char *error)
 {
@@ -363,6 +394,8 @@ int lmdb_file_open(struct lmdb_store *store, bool may_be_new, char *error)
         return lmdb_explain_open(error, result, path);
     }
     result = content_check(store, path, error);
+    if (result == 0 && names_read(store, store->names) < 0)
+        result = store_explain(error, -EIO, "%s: its folder changes while it is opened", path);
     if (result < 0)
         lmdb_env_close(store);
     else

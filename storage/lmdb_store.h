@@ -10,9 +10,18 @@
 #include <lmdb.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/types.h>
 
 #include "storage/room.h"
 #include "storage/store_ops.h"
+
+/* Which file has one of the store's names. */
+struct lmdb_name {
+    dev_t device;
+    ino_t inode;
+};
+
+enum { LMDB_NAMES = 3 /* data.mdb, lock.mdb, usher.lock */ };
 
 struct lmdb_store {
     struct store base;
@@ -22,6 +31,7 @@ struct lmdb_store {
     uint64_t map_bytes;
     uint64_t events_kept_max;
     int lock_file;
+    struct lmdb_name names[LMDB_NAMES]; /* as they were when env was opened */
 
     pthread_rwlock_t lock; /* readers share it; the writer takes it to replace what follows */
     MDB_env *env;          /* NULL after a reopening that failed */
@@ -72,6 +82,9 @@ int lmdb_explain_open(char *error, int result, const char *path);
 /* The environment alone, for reading beside another process that may write. -EBUSY: a process of
  * another container has our number. */
 int lmdb_env_open_reader(MDB_env **env, const char *path);
+
+/* Whether the names are still those of the files that are open: 0 or -ESTALE. */
+int lmdb_look(struct store *base);
 
 /* After a commit that failed. Waits for the reads that are under way. */
 int lmdb_file_reopen(struct lmdb_store *store);

@@ -16,6 +16,9 @@ enum {
 int lmdb_begin(struct store *base)
 {
     struct lmdb_store *store = lmdb_of(base);
+    int result = lmdb_look(base);
+    if (result < 0)
+        return result;
     if (store->broken && lmdb_file_reopen(store) < 0)
         return -EIO;
     int code = mdb_txn_begin(store->env, NULL, 0, &store->transaction);
@@ -27,7 +30,7 @@ int lmdb_begin(struct store *base)
     store->changed = false;
     if (code != 0)
         return lmdb_translate(code);
-    int result = lmdb_position_read(store, store->transaction, &store->pending);
+    result = lmdb_position_read(store, store->transaction, &store->pending);
     if (result == 0)
         result = lmdb_room_open(store);
     if (result < 0)

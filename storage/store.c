@@ -169,6 +169,18 @@ void store_abort(struct store *store)
     store->failed = 0;
 }
 
+int store_look(struct store *store)
+{
+    return store->ops->look != NULL ? store->ops->look(store) : 0;
+}
+
+const char *store_error_text(int error)
+{
+    return error == -ESTALE ? "a file of the store was removed or replaced while usherd runs: move it "
+                              "back, or restart usherd to use what is there now"
+                            : strerror(-error);
+}
+
 void store_rest(struct store *store)
 {
     if (!store->writing && store->ops->rest != NULL)

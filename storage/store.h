@@ -13,6 +13,7 @@
  *   -EIO       a write or a sync failed; nothing of the transaction may be reported as stored
  *   -EUCLEAN   the file is damaged or of a version that this program does not read
  *   -EBUSY     another process holds the store
+ *   -ESTALE    a file of the store was removed or replaced while it is open; nothing is written to it
  *   -ENOENT    no such session
  * Calls that take `error` write one line for a person into it (STORE_ERROR_BYTES_MAX). */
 
@@ -114,6 +115,9 @@ int store_open_memory(struct store **store, const struct store_options *options)
 /* Drops an open transaction and frees the store; no other call may be under way. NULL is fine. */
 void store_close(struct store *store);
 
+/* What an error of a store means, for a person. */
+const char *store_error_text(int error);
+
 /* --- writing: one thread ---------------------------------------------------------------- */
 
 /* A write that fails undoes the whole transaction at once. Further writes and the commit repeat
@@ -127,6 +131,11 @@ void store_close(struct store *store);
  * -EIO until all that succeeds. Reads see the last committed state meanwhile or give -EIO, and
  * wait while it goes on. */
 int store_begin(struct store *store);
+
+/* Whether the files are still those that were opened, as begin looks too: 0 or -ESTALE. Once they are
+ * back under their names (moved, not copied), all is well again. Touches the disk. */
+int store_look(struct store *store);
+
 int store_put_session(struct store *store, const char *user, const struct session_record *record);
 int store_delete_session(struct store *store, const char *user); /* -ENOENT is not an error here */
 int store_append_event(struct store *store, struct presence_event *event); /* sets event->seq */

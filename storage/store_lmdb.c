@@ -84,6 +84,7 @@ static void lmdb_close(struct store *base)
 
 static const struct store_ops lmdb_ops = {
     .close = lmdb_close,
+    .look = lmdb_look,
     .begin = lmdb_begin,
     .put_session = lmdb_put_session,
     .delete_session = lmdb_delete_session,

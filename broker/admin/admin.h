@@ -54,7 +54,7 @@ unsigned admin_fail(json_t *answer, unsigned status, const char *error, const ch
 struct admin_check {
     const char *name; /* a constant */
     bool ok;
-    char detail[120];
+    char detail[160];
 };
 
 enum admin_state { ADMIN_SERVING, ADMIN_DRAINING, ADMIN_STOPPING };

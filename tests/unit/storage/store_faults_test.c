@@ -256,7 +256,7 @@ static void a_failed_sync_reopens_the_file(void **state)
     fault_arm(FAULT_NONE, 0, 1, 0);
     assert_int_equal(rename(path, aside), 0);
     for (int again = 0; again < 2; again++) {
-        assert_int_equal(login_try(fixture->store, "bob", 2, &seq), -EIO);
+        assert_int_equal(login_try(fixture->store, "bob", 2, &seq), -ESTALE);
         assert_int_equal(store_get_session(fixture->store, "anna", &record), 0);
         assert_int_equal(store_get_session(fixture->store, "bob", &record), -ENOENT);
         assert_int_equal(access(path, F_OK), -1);

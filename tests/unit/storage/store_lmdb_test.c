@@ -86,6 +86,33 @@ static void a_second_broker_is_refused(void **state)
     contract_assert_position(fixture->store, 1, 1, 1, 1);
 }
 
+/* Nothing is written to a file that nobody would find again. */
+static void a_name_that_is_gone_is_noticed(void **state)
+{
+    struct fixture *fixture = *state;
+    static const char *const names[] = {"data.mdb", "lock.mdb", "usher.lock"};
+    char path[128];
+    char aside[128];
+    uint64_t epoch = 0;
+    contract_login(fixture->store, "anna", ++epoch);
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        (void)in_folder(fixture, names[i], path);
+        (void)in_folder(fixture, "aside", aside);
+        assert_int_equal(rename(path, aside), 0);
+        assert_int_equal(store_look(fixture->store), -ESTALE);
+        assert_int_equal(store_begin(fixture->store), -ESTALE);
+        int fd = open(path, O_CREAT | O_EXCL | O_WRONLY, 0600); /* somebody else's */
+        assert_true(fd >= 0 && close(fd) == 0);
+        assert_int_equal(store_look(fixture->store), -ESTALE);
+        assert_int_equal(store_begin(fixture->store), -ESTALE);
+        assert_int_equal(rename(aside, path), 0);
+        assert_int_equal(store_look(fixture->store), 0);
+        contract_login(fixture->store, "anna", ++epoch);
+    }
+    contract_reopen(fixture);
+    contract_assert_position(fixture->store, epoch, 1, epoch, 1);
+}
+
 static void parents_are_made_private(void **state)
 {
     struct fixture *fixture = *state;
@@ -985,6 +1012,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CONTRACT_TESTS(setup),
         CONTRACT_TEST(a_second_broker_is_refused, setup),
+        CONTRACT_TEST(a_name_that_is_gone_is_noticed, setup),
         CONTRACT_TEST(parents_are_made_private, setup),
         CONTRACT_TEST(a_file_is_no_folder, setup),
         CONTRACT_TEST(a_folder_of_others_is_refused, setup),
