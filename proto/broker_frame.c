@@ -226,6 +226,12 @@ int broker_frame_reply(struct buffer *out, uint64_t id, uint32_t status, struct 
     return body_append(out, id, REPLY_NUMBER, fields, COUNT(fields));
 }
 
+size_t broker_frame_reply_size(uint64_t id, uint32_t status, struct bytes payload)
+{
+    size_t bytes = envelope_size(id, number_size(status) + run_size(payload));
+    return varint_size(bytes) + bytes;
+}
+
 int broker_frame_error(struct buffer *out, uint64_t id, uint32_t code, const char *detail,
                        uint32_t retry_after_ms)
 {

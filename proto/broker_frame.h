@@ -48,6 +48,9 @@ int broker_frame_welcome(struct buffer *out, uint64_t id, const struct welcome_f
 int broker_frame_done(struct buffer *out, uint64_t id, uint64_t epoch);
 int broker_frame_reply(struct buffer *out, uint64_t id, uint32_t status, struct bytes payload);
 
+/* The bytes that broker_frame_reply will append, its length included. */
+size_t broker_frame_reply_size(uint64_t id, uint32_t status, struct bytes payload);
+
 /* code is an Error.Code. */
 int broker_frame_error(struct buffer *out, uint64_t id, uint32_t code, const char *detail,
                        uint32_t retry_after_ms);

@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "proto/broker_frame.h"
 #include "proto/frame.h"
+#include "client.pb-c.h"
 
 /* Frames to one client.
  *
@@ -136,9 +137,15 @@ void answer_reply(struct session *session, struct turn *turn, uint64_t id, uint3
                   struct bytes payload)
 {
     size_t offset = turn->out.size;
-    trace_answer(session, turn, TRACE_ACKED, "reply", id);
     if (id == 0)
         return;
+    if (broker_frame_reply_size(id, status, payload) > turn->settings->frame_bytes_max) {
+        turn_count(turn, METRIC_errors_too_large, 1);
+        answer_error(session, turn, id, USHER__V1__ERROR__CODE__TOO_LARGE,
+                     "the reply exceeds the frame limit", 0);
+        return;
+    }
+    trace_answer(session, turn, TRACE_ACKED, "reply", id);
     MEMORY_MUST(broker_frame_reply(&turn->out, id, status, payload) == 0, "an answer");
     deliver_large_frame(session, turn, offset);
 }

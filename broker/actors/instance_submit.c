@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "client.pb-c.h"
+#include "proto/broker_frame.h"
 #include "proto/link_frame.h"
 #include "proto/varint.h"
 
@@ -304,6 +305,13 @@ static void reply_to(struct instance *instance, struct command_result *result,
     }
     struct call_result_message *message;
     struct bytes payload = {reply->payload.data, reply->payload.len};
+    if (broker_frame_reply_size(call.request, reply->status, payload) >
+        turn->settings->frame_bytes_max) {
+        /* His client is told the same instead of it: it was promised smaller frames. */
+        result->code = USHER__V1__RESULT__CODE__TOO_LARGE;
+        instance_lose_call(turn, &call, USHER__V1__ERROR__CODE__TOO_LARGE);
+        return;
+    }
     MEMORY_MUST((message = call_result_create(0, reply->status, payload)) != NULL, "a reply");
     message->request = call.request;
     message->call = call.call;

@@ -77,7 +77,7 @@ static const char *explain(uint16_t code)
     case USHER__V1__ERROR__CODE__BUSY:
         return "the receiver is busy";
     case USHER__V1__ERROR__CODE__TOO_LARGE:
-        return "the message would exceed the frame limit";
+        return "it would be larger than its receiver can get";
     case USHER__V1__ERROR__CODE__UNDELIVERED:
         return "the message was given up before it was acknowledged";
     case USHER__V1__ERROR__CODE__NO_SERVICE:

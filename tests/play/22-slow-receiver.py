@@ -6,7 +6,7 @@ import threading
 import time
 
 from usherplay import Backend, Broker, Client, backend_pb, check, check_equal, play, scaled
-from usherplay.backend import push
+from usherplay.backend import code_name, push
 
 FREE = {"limits.requests_per_second": 0, "limits.requests_per_second_per_source": 0}
 BYTES_PER_SECOND = 4e6
@@ -165,5 +165,20 @@ def scene_never_fits():
                 alice.post("ack", id=0, seq=alice.expect("message").message.seq)
 
 
+def scene_reply_too_large():
+    """A Reply larger than the Welcome promised: caller and service hear of it, and the call is over."""
+    with Broker({"limits.frame_bytes": 1024}) as broker, Client(broker) as alice:
+        limit = alice.login("alice").frame_bytes_max
+        backend = Backend(broker, service="svc")
+        for size, kind, code in ((limit - 20, "reply", "OK"), (limit, "error", "TOO_LARGE")):
+            id = alice.post("call", service="svc", method="m")
+            result = backend.reply(backend.expect_call(), payload=b"r" * size)
+            frame = alice.answer_to(id)
+            check_equal((frame.WhichOneof("body"), code_name(result)), (kind, code),
+                        f"a reply of {size} bytes")
+        backend.close()
+
+
 if __name__ == "__main__":
-    play(scene_sends, scene_pushes, scene_replies, scene_replay, scene_never_fits)
+    play(scene_sends, scene_pushes, scene_replies, scene_replay, scene_never_fits,
+         scene_reply_too_large)

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "proto/broker_frame.h"
 #include "unit/actors/stage_link.h"
 
 /* Commands: each has one effect and one result, however often it is asked for. */
@@ -151,6 +152,38 @@ static void a_reply_after_the_deadline_is_gone(void **state)
     say_reply(script, 2, 0, "late");
     link_submit(stage, 52, 1, 2, script);
     EXPECT(stage, "answer 52 results 2: GONE");
+}
+
+/* The payload with which the Reply to request #101 has `frame` bytes. */
+static struct bytes payload_for(size_t frame, char text[])
+{
+    struct bytes payload = {(uint8_t *)text, frame};
+    memset(text, 'r', frame);
+    while (broker_frame_reply_size(101, 0, payload) > frame)
+        payload.size--;
+    text[payload.size] = '\0';
+    return payload;
+}
+
+/* Of what was promised to him; the service hears of it as well. */
+static void a_reply_fits_the_callers_frame_or_is_refused(void **state)
+{
+    struct stage *stage = *state;
+    char text[2048];
+    link_hello(stage, 50, 1);
+    for (uint32_t more = 0; more < 2; more++) {
+        payload_for(stage->settings.frame_bytes_max + more, text);
+        link_call(stage, 1 + more, "a");
+        struct script *script = script_create();
+        say_reply(script, 1 + more, 0, text);
+        link_submit(stage, 51, 1, 1 + more, script);
+        if (more == 0)
+            assert_non_null(strstr(stage->tape, "answer 51 results 1: OK"));
+        else
+            EXPECT(stage, "to 901 call_result #102 call=2 epoch=3 TOO_LARGE",
+                   "answer 51 results 2: TOO_LARGE");
+    }
+    COUNTED(stage, replies_late, 0);
 }
 
 /* --- Push ------------------------------------------------------------------------------------- */
@@ -500,6 +533,7 @@ int main(void)
         stage_test(a_new_incarnation_begins_its_lanes_anew),
         stage_test(a_call_is_replied_to_once),
         stage_test(a_reply_after_the_deadline_is_gone),
+        stage_test(a_reply_fits_the_callers_frame_or_is_refused),
         stage_test(a_push_reports_whom_it_did_not_reach),
         stage_test(a_push_to_one_has_his_code),
         stage_test(a_push_to_nobody_reaches_nobody),

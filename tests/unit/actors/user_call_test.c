@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "proto/broker_frame.h"
 #include "unit/actors/stage_user.h"
 
 /* Calls of a user to services: limits, deadlines, answers in time, late and lost. */
@@ -17,6 +18,30 @@ static void a_call_is_answered_by_reply(void **state)
     EXPECT_NOTHING(stage);
     COUNTED(stage, calls_answered, 1);
     COUNTED(stage, replies_late, 1);
+}
+
+/* However it came this far: a client gets no frame that it was not told of. */
+static void a_reply_fits_the_frame_or_is_an_error(void **state)
+{
+    struct stage *stage = *state;
+    stage_login(stage, 10, true);
+    for (uint32_t more = 0; more < 2; more++) {
+        uint8_t payload[2048] = {0};
+        struct bytes reply = {payload, stage->settings.frame_bytes_max};
+        while (broker_frame_reply_size(7, 2, reply) > stage->settings.frame_bytes_max + more)
+            reply.size--;
+        put_call(stage, 7, 0);
+        stage_play(stage, 10);
+        struct call_result_message *result = call_result_create(0, 2, reply);
+        result->request = 7;
+        result->call = 1 + more;
+        result->epoch = 1;
+        stage_receive(stage, &result->header);
+        if (more == 0)
+            assert_non_null(strstr(stage->tape, "10 reply #7 status=2 <"));
+        else
+            EXPECT(stage, "10 error #7 TOO_LARGE");
+    }
 }
 
 static void a_call_without_an_id_is_one_way(void **state)
@@ -230,6 +255,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         stage_test(a_call_is_answered_by_reply),
+        stage_test(a_reply_fits_the_frame_or_is_an_error),
         stage_test(a_call_without_an_id_is_one_way),
         stage_test(the_timeout_is_the_clients_within_limits),
         stage_test(each_call_has_its_own_deadline),

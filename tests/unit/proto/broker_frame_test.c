@@ -194,6 +194,7 @@ static void test_reply(void **state)
 {
     struct buffer out = {0};
     assert_int_equal(broker_frame_reply(&out, 7, 200, bytes_of_text("fine")), 0);
+    assert_int_equal(out.size, broker_frame_reply_size(7, 200, bytes_of_text("fine")));
     Usher__V1__BrokerFrame *read = take(&out);
     assert_int_equal(read->body_case, USHER__V1__BROKER_FRAME__BODY_REPLY);
     assert_int_equal(read->id, 7);
