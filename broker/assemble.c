@@ -54,6 +54,7 @@ static void fill_settings(struct broker *broker)
     env_random(broker->env, boot, sizeof(boot));
     env_random(broker->env, broker->settings.requests_key, sizeof(broker->settings.requests_key));
     env_random(broker->env, broker->settings.link_key, sizeof(broker->settings.link_key));
+    env_random(broker->env, broker->settings.proof_key, sizeof(broker->settings.proof_key));
     for (unsigned i = 0; i < sizeof(boot); i++)
         snprintf(broker->settings.node_boot + 2 * i, 3, "%02x", boot[i]);
 }

@@ -214,6 +214,9 @@ static void perform(struct broker *broker, struct runner *runner, struct turn *t
     case EFFECT_FLUSH:
         net_flush(broker->net, runner->index, effect->value);
         break;
+    case EFFECT_PROOF:
+        registry_set_proof(broker->registry, turn->self, effect->value);
+        break;
     case EFFECT_WELCOMED:
         net_welcome(broker->net, effect->value);
         break;

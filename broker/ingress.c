@@ -7,9 +7,9 @@
 
 /* Everything that arrives from clients, turned into posts; ingress_link.c has the backends.
  *
- * A connection is unbound until a Login or Resume was posted to its user's actor (lobby.c). From
- * the post on, all of its frames go to that actor, which answers. Order is kept by the mailbox: the
- * login first, what was read behind it after. */
+ * A connection is unbound until a Login that is good, or a Resume with the right secret, was posted
+ * to its user's actor (lobby.c). What comes behind that waits in the connection until it is
+ * answered; after the Welcome all frames go to that actor. */
 
 enum { BATCHES_PER_SAMPLE = 64 };
 
@@ -61,21 +61,11 @@ static void on_frames(void *context, void *thread_, conn_handle conn, uint64_t o
         post_frames(broker, thread, conn, owner, frames, welcomed);
         return;
     }
-    bool done = false;
-    bool bound = false;
-    /* How large they may be has been looked at: by limits.prelogin_bytes, which may be more or less
-     * than the limit of the session that they are posted to (handle_frames.c). */
-    while (!done && frames.size > 0) {
-        struct bytes frame;
-        size_t used;
-        CHECK(frame_next(frames, frames.size, &frame, &used) == 1); /* whole ones, says net.h */
-        frames = (struct bytes){frames.data + used, frames.size - used};
-        done = lobby_admit(broker, thread, conn, frame, &bound);
-    }
-    if (bound && frames.size > 0)
-        post_frames(broker, thread, conn, net_owner(broker->net, conn), frames, false);
-    else
-        net_consumed(broker->net, conn);
+    struct bytes frame;
+    size_t used;
+    CHECK(frame_next(frames, frames.size, &frame, &used) == 1); /* a whole one, says net.h */
+    lobby_admit(broker, thread, conn, frame);
+    net_consumed(broker->net, conn);
 }
 
 /* A login whose actor had retired before it came there; it has been judged. */

@@ -16,9 +16,15 @@
  * connection.
  *
  * With auth.mode other than open a Login waits for the admission threads in between. Its
- * connection stays unbound, with all the limits of that, and remembers the job (net_keep).
- * Whatever ends the wait early, a request out of place or the connection's end, forgets the job;
- * the verdict of a job that nobody remembers is dropped. */
+ * connection stays unbound, with all the limits of that, and remembers the job (net_keep). The end
+ * of the connection forgets the job; the verdict of a job that nobody remembers is dropped.
+ *
+ * A Resume is judged here, by the proof that the user's actor shows (registry.h): whoever does not
+ * know the secret reaches no actor, and is answered the same, and as soon, whether there is such a
+ * session or not.
+ *
+ * One rule for what comes behind a Login or Resume that is not answered yet: it waits (net.h). Is
+ * the answer a refusal, it is looked at like anything else before login. */
 
 enum { BUSY_RETRY_MS = 1000 };
 
@@ -99,16 +105,15 @@ static bool post_attach(struct broker *broker, struct runner *runner, struct att
     }
 }
 
-bool lobby_attach(struct broker *broker, struct thread *thread, struct attach_message *message)
+void lobby_attach(struct broker *broker, struct thread *thread, struct attach_message *message)
 {
     if (post_attach(broker, &thread->runner, message))
-        return true;
+        return;
     LOG(broker->log, LIMIT_HIT, LOG_S("limit", "limits.users"),
         LOG_U("users", registry_count(broker->registry)));
     say_error(broker, thread, message->conn, message->id, USHER__V1__ERROR__CODE__BUSY,
               "limits.users is reached", env_spread_ms(broker->env, BUSY_RETRY_MS));
     message_destroy(&message->header);
-    return false;
 }
 
 /* --- logins that are judged ------------------------------------------------------------------- */
@@ -153,8 +158,8 @@ static void refuse_for_memory(struct broker *broker, struct thread *thread, conn
               "memory is short (limits.memory_bytes); try again later", BUSY_RETRY_MS);
 }
 
-/* Takes the login. True: the connection is closed. */
-static bool ask_admission(struct broker *broker, struct thread *thread,
+/* Takes the login. */
+static void ask_admission(struct broker *broker, struct thread *thread,
                           struct attach_message *login, struct bytes token)
 {
     struct login_job *job = login_job_create(thread, login, token);
@@ -162,12 +167,12 @@ static bool ask_admission(struct broker *broker, struct thread *thread,
         memory_refused();
         refuse_for_memory(broker, thread, login->conn, login->id);
         message_destroy(&login->header);
-        return false;
+        return;
     }
     int error = admission_submit(broker->admission, job);
     if (error == 0) {
         net_keep(broker->net, login->conn, job);
-        return false;
+        return;
     }
     if (error == -EBUSY) {
         metrics_add(broker->metrics, thread->runner.index, METRIC_logins_refused_busy, 1);
@@ -180,7 +185,6 @@ static bool ask_admission(struct broker *broker, struct thread *thread,
         refuse_login(broker, thread, job);
     }
     login_job_destroy(job);
-    return error != -EBUSY;
 }
 
 /* Takes the job. */
@@ -217,13 +221,13 @@ void lobby_take_verdicts(struct broker *broker, struct thread *thread)
 
 /* --- frames before login ---------------------------------------------------------------------- */
 
-/* A Login whose name may be attached. True: the connection is bound now, or closed. */
-static bool login(struct broker *broker, struct thread *thread, conn_handle conn,
-                  const struct client_frame *frame, bool *bound)
+/* A Login whose name may be attached. */
+static void login(struct broker *broker, struct thread *thread, conn_handle conn,
+                  const struct client_frame *frame)
 {
     if (memory_level() >= MEMORY_TIGHT) {
         refuse_for_memory(broker, thread, conn, frame->id);
-        return false;
+        return;
     }
     struct attach_message *message = message_create(MESSAGE_ATTACH, sizeof(*message));
     message->conn = conn;
@@ -234,37 +238,49 @@ static bool login(struct broker *broker, struct thread *thread, conn_handle conn
     text_copy(message->client, sizeof(message->client), frame->login.client);
     net_address(broker->net, conn, message->address);
     if (broker->admission != NULL)
-        return ask_admission(broker, thread, message, frame->login.token);
-    return *bound = lobby_attach(broker, thread, message);
+        ask_admission(broker, thread, message, frame->login.token);
+    else
+        lobby_attach(broker, thread, message);
 }
 
-static bool resume(struct broker *broker, struct thread *thread, conn_handle conn,
-                   const struct client_frame *frame)
+/* Whose secret is shown; 0: nobody's. The same work whether there is such a user or not. */
+static actor_handle prove(struct broker *broker, const struct client_frame *frame)
 {
     struct bytes name = frame->resume.username;
     struct bytes secret = frame->resume.secret;
+    actor_handle user = registry_find(broker->registry, name.data, name.size);
+    uint64_t wanted = user != 0 ? registry_proof(broker->registry, user) : 0;
+    uint64_t shown = gate_proof(broker->settings.proof_key, frame->resume.epoch, secret);
+    return shown != 0 && shown == wanted ? user : 0;
+}
+
+static bool post_resume(struct broker *broker, struct thread *thread, conn_handle conn,
+                        const struct client_frame *frame, actor_handle user)
+{
     struct resume_message *message = message_create(MESSAGE_RESUME, sizeof(*message));
     message->conn = conn;
     message->id = frame->id;
     message->epoch = frame->resume.epoch;
     message->last_seq = frame->resume.last_seq;
-    message->secret_given = secret.size == SECRET_BYTES;
-    memset(message->secret, 0, SECRET_BYTES);
-    if (message->secret_given)
-        memcpy(message->secret, secret.data, SECRET_BYTES);
+    memcpy(message->secret, frame->resume.secret.data, SECRET_BYTES);
     net_address(broker->net, conn, message->address);
-    actor_handle user = registry_find(broker->registry, name.data, name.size);
-    if (user != 0) {
-        net_bind(broker->net, conn, user);
-        if (scheduler_post(broker->scheduler, &thread->runner, user, &message->header, 0) == 0)
-            return true;
-        net_bind(broker->net, conn, 0);
-    }
+    net_bind(broker->net, conn, user);
+    if (scheduler_post(broker->scheduler, &thread->runner, user, &message->header, 0) == 0)
+        return true;
+    net_bind(broker->net, conn, 0);
     message_destroy(&message->header);
+    return false;
+}
+
+static void resume(struct broker *broker, struct thread *thread, conn_handle conn,
+                   const struct client_frame *frame)
+{
+    actor_handle user = prove(broker, frame);
+    if (user != 0 && post_resume(broker, thread, conn, frame, user))
+        return;
     metrics_add(broker->metrics, thread->runner.index, METRIC_resumes_rejected, 1);
     say_error(broker, thread, conn, frame->id, USHER__V1__ERROR__CODE__RESUME_REJECTED,
               "no such session to resume; log in", 0);
-    return false;
 }
 
 /* Closes for what the gate does not let through. */
@@ -278,29 +294,27 @@ static void refuse_frame(struct broker *broker, struct thread *thread, conn_hand
         metrics_add(broker->metrics, thread->runner.index, METRIC_logins_refused_name_invalid, 1);
     LOG(broker->log, LOGIN_REFUSED, LOG_S("reason", name ? "name_invalid" : "protocol"),
         LOG_S("address", address), LOG_S("detail", decision->detail));
-    forget_login(broker, thread, conn, decision->code, decision->detail);
     say_close(broker, thread, conn, decision->reason, decision->detail, 0);
 }
 
-bool lobby_admit(struct broker *broker, struct thread *thread, conn_handle conn,
-                  struct bytes bytes, bool *bound)
+void lobby_admit(struct broker *broker, struct thread *thread, conn_handle conn,
+                 struct bytes bytes)
 {
     struct client_frame frame;
     struct gate_decision decision = gate_frame(bytes, broker->admission != NULL, &frame);
-    bool request = decision.verdict == GATE_ATTACH || decision.verdict == GATE_RESUME;
-    if (request && net_kept(broker->net, conn) != NULL)
-        decision = gate_impatience();
     metrics_add(broker->metrics, thread->runner.index, METRIC_frames_in, 1);
-    if (decision.verdict == GATE_ATTACH)
-        return login(broker, thread, conn, &frame, bound);
-    if (decision.verdict == GATE_RESUME)
-        return *bound = resume(broker, thread, conn, &frame);
+    if (decision.verdict == GATE_ATTACH) {
+        login(broker, thread, conn, &frame);
+        return;
+    }
+    if (decision.verdict == GATE_RESUME) {
+        resume(broker, thread, conn, &frame);
+        return;
+    }
     metrics_add(broker->metrics, thread->runner.index, METRIC_errors_protocol, 1);
     say_error(broker, thread, conn, frame.id, decision.code, decision.detail, 0);
-    if (decision.verdict == GATE_ANSWER)
-        return false;
-    refuse_frame(broker, thread, conn, &decision);
-    return true;
+    if (decision.verdict == GATE_CLOSE)
+        refuse_frame(broker, thread, conn, &decision);
 }
 
 /* --- ends ------------------------------------------------------------------------------------- */

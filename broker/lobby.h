@@ -7,13 +7,12 @@
 
 #include "broker/parts.h"
 
-/* One frame before login. True: the connection is closed now, or *bound to a user's actor. */
-bool lobby_admit(struct broker *broker, struct thread *thread, conn_handle conn,
-                 struct bytes bytes, bool *bound);
+/* One frame before login, and no other one until it is answered. */
+void lobby_admit(struct broker *broker, struct thread *thread, conn_handle conn,
+                 struct bytes bytes);
 
-/* Takes a login or resume to its user. Takes the message. False: it was answered, and the
- * connection stays unbound. */
-bool lobby_attach(struct broker *broker, struct thread *thread, struct attach_message *message);
+/* Takes a login that is good to its user, or answers why not. Takes the message. */
+void lobby_attach(struct broker *broker, struct thread *thread, struct attach_message *message);
 
 /* Goes on with the logins of this thread that were judged. */
 void lobby_take_verdicts(struct broker *broker, struct thread *thread);

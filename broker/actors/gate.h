@@ -9,7 +9,7 @@
 
 enum gate_verdict {
     GATE_ATTACH, /* a Login whose name may be attached, once its credentials are good */
-    GATE_RESUME, /* a Resume to be shown to the user's actor */
+    GATE_RESUME, /* a Resume to be taken to the user's actor, if it shows the secret */
     GATE_ANSWER, /* answer with code, and go on */
     GATE_CLOSE,  /* answer with code (if there is an id), then Close with reason */
 };
@@ -26,7 +26,9 @@ struct gate_decision {
 struct gate_decision gate_frame(struct bytes bytes, bool named_by_token,
                                 struct client_frame *frame);
 
-/* What a Login or Resume gets while a Login of the same connection waits for its verdict. */
-struct gate_decision gate_impatience(void);
+/* Whoever shows epoch and secret of a session gives the same number as its user's actor; others do
+ * not, but by an accident of one in 2^64, which that actor finds out (handle_attach.c). 0: the
+ * secret has not even the size of one. The key is a random one. */
+uint64_t gate_proof(const uint64_t key[2], uint64_t epoch, struct bytes secret);
 
 #endif

@@ -86,7 +86,7 @@ static bool resume_is_right(const struct session *session, const struct resume_m
         differ |= session->secret[i] ^ resume->secret[i];
     uint64_t last_seq_max = session->unnumbered ? LAST_SEQ_MAX : session_sent_seq(session);
     return session->status != SESSION_NONE && resume->epoch == session->epoch &&
-           resume->secret_given && differ == 0 && resume->last_seq <= last_seq_max;
+           differ == 0 && resume->last_seq <= last_seq_max;
 }
 
 void handle_resume(struct session *session, struct message *message, struct turn *turn)
@@ -195,6 +195,7 @@ void attach_committed(struct session *session, struct change *change, struct tur
     session->acks = attach->acks;
     session->unnumbered = false;
     memcpy(session->secret, change->record.secret, SECRET_BYTES);
+    session_show_proof(session, turn);
     session_set_details(session, attach->address, attach->client);
     hold_source(session, turn);
     bind(session, turn, attach->conn);

@@ -66,7 +66,6 @@ struct resume_message {
     uint64_t id;
     uint64_t epoch;
     uint64_t last_seq;
-    bool secret_given; /* of the right size */
     uint8_t secret[SECRET_BYTES];
     char address[ADDRESS_BYTES_MAX + 1];
 };

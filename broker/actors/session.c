@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "actors/gate.h"
 #include "actors/held.h"
 #include "base/memory.h"
 #include "backend.pb-c.h"
@@ -76,6 +77,13 @@ void session_arm(struct session *session, struct turn *turn)
         return;
     session->timer_ms = due;
     turn_effect(turn, EFFECT_TIMER, due);
+}
+
+void session_show_proof(const struct session *session, struct turn *turn)
+{
+    turn_effect(turn, EFFECT_PROOF,
+                gate_proof(turn->settings->proof_key, session->epoch,
+                           (struct bytes){session->secret, SECRET_BYTES}));
 }
 
 void session_describe(const struct session *session, struct turn *turn, struct change *change,

@@ -56,6 +56,10 @@ void session_clear(struct session *session, struct turn *turn);
 /* Sets the tick that the session needs next. */
 void session_arm(struct session *session, struct turn *turn);
 
+/* Its secret is another from now on: shown to whoever judges a Resume (gate_proof). Before anybody
+ * is told the secret. */
+void session_show_proof(const struct session *session, struct turn *turn);
+
 /* The record and the event of a change, filled from the session. */
 void session_describe(const struct session *session, struct turn *turn, struct change *change,
                       uint8_t kind, uint8_t cause);

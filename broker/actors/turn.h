@@ -43,6 +43,7 @@ struct settings {
     _Atomic uint32_t requests_per_second;
     struct source_rates *source_rates; /* NULL: nothing is counted per source */
     uint64_t requests_key[2]; /* random; see actors/requests.h */
+    uint64_t proof_key[2];    /* random; see gate_proof */
     _Atomic uint32_t takeovers_per_minute;
     _Atomic uint32_t calls_per_user_max;
     _Atomic uint32_t one_way_calls_max; /* of one user, in the mail of one instance */
@@ -75,6 +76,7 @@ struct counters {
 enum effect_kind {
     EFFECT_SEND,     /* turn.out[offset, size) to conn */
     EFFECT_FLUSH,    /* conn: what waits, to the socket */
+    EFFECT_PROOF,    /* what a Resume of this user has to show from now on */
     EFFECT_WELCOMED, /* conn: frames count from now on */
     EFFECT_RELEASE,  /* conn: give it back to be closed */
     EFFECT_UNBIND,   /* conn: give it back, free to log in, with turn.out[offset, size) as answer */
@@ -91,7 +93,7 @@ struct effect {
     uint8_t kind;
     uint8_t detail; /* of EFFECT_LINK */
     uint32_t offset, size;
-    uint64_t value; /* conn, actor handle, due_ms or exchange */
+    uint64_t value; /* conn, proof, actor handle, due_ms or exchange */
     struct message *message;
 };
 

@@ -194,6 +194,7 @@ void handle_restore(struct session *session, struct message *message, struct tur
     session->deadline_ms = turn->now_ms + turn->settings->resume_ms;
     for (unsigned i = 0; i < SECRET_BYTES; i++)
         session->secret[i] = restore->secret[i];
+    session_show_proof(session, turn);
     session_set_details(session, restore->address, restore->client);
     restore_inbox(session, restore, turn);
     turn_count(turn, METRIC_sessions_detached, 1);

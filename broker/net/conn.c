@@ -25,7 +25,13 @@
  * Descriptors are edge-triggered. A read that gives less than was asked for has emptied the
  * socket; what comes later is a new edge. A connection that filled the buffer, or whose receiver
  * still holds CHUNKS_MAX batches of frames, goes on the list `again`: that bounds what one client
- * can have in flight inside the broker without losing a byte. */
+ * can have in flight inside the broker without losing a byte.
+ *
+ * Before the welcome the layer above gets one frame at a time, and none while a request of the
+ * connection is being judged: by somebody whom it remembers (net_keep), or by the owner to whom it
+ * was bound. What comes meanwhile waits in `carry`, within the limits of before the login, and is
+ * `delayed`; when the judgment is known it goes on from there. A refused request so leaves nothing
+ * behind it unread, whoever refused it and how long that took. */
 
 static_assert(sizeof(struct conn) <= 152, "each user has one; docs/performance.md has the sum");
 
@@ -147,6 +153,7 @@ static void reset(struct reactor *reactor, struct conn *conn, const struct arriv
     atomic_store_explicit(&conn->evicting, false, memory_order_relaxed);
     atomic_store_explicit(&conn->wants_write, false, memory_order_relaxed);
     atomic_store_explicit(&conn->welcomed, false, memory_order_relaxed);
+    atomic_store_explicit(&conn->delayed, false, memory_order_relaxed);
     atomic_store_explicit(&conn->soft_since, 0, memory_order_relaxed);
     conn->heard_ms = conn->opened_ms = (uint32_t)reactor->now_ms;
 }
@@ -206,12 +213,16 @@ void conn_close(struct reactor *reactor, struct conn *conn)
 
 /* --- ending ----------------------------------------------------------------------------------- */
 
+/* Whoever has given it back wants to hear no more of it, though that is not carried out yet. */
+static bool is_heard(struct conn *conn)
+{
+    return conn->state == CONN_OPEN &&
+           !(atomic_load_explicit(&conn->orders, memory_order_acquire) & ORDER_RELEASE);
+}
+
 void conn_end(struct reactor *reactor, struct conn *conn, enum conn_end end)
 {
-    /* Whoever has given it back wants to hear no more of it, though that is not carried out yet. */
-    bool released =
-        atomic_load_explicit(&conn->orders, memory_order_acquire) & ORDER_RELEASE;
-    if (conn->state != CONN_OPEN || released)
+    if (!is_heard(conn))
         return;
     conn->state = CONN_ENDED;
     conn->end = (uint8_t)end;
@@ -276,6 +287,17 @@ static void end_if_stopping(struct reactor *reactor, struct conn *conn)
         conn_end(reactor, conn, CONN_STOPPING);
 }
 
+static void read_again(struct reactor *reactor, struct conn *conn);
+
+/* What it waited for may be known: what has been delayed need not wait any longer. */
+static void go_on(struct reactor *reactor, struct conn *conn)
+{
+    if (conn->state != CONN_OPEN || !atomic_load_explicit(&conn->delayed, memory_order_relaxed))
+        return;
+    read_again(reactor, conn);
+    reactor->more = true;
+}
+
 static void unbind(struct reactor *reactor, struct conn *conn)
 {
     count_unbound(reactor, conn, 0);
@@ -294,6 +316,7 @@ static void unbind(struct reactor *reactor, struct conn *conn)
         conn_end(reactor, conn, CONN_PRELOGIN_BYTES); /* its last words were too many */
     else
         end_if_stopping(reactor, conn);
+    go_on(reactor, conn);
 }
 
 static void give_returned(struct reactor *reactor, struct conn *conn)
@@ -310,6 +333,7 @@ static void give_returned(struct reactor *reactor, struct conn *conn)
                            conn->owner, conn->end);
     else
         end_if_stopping(reactor, conn);
+    go_on(reactor, conn);
 }
 
 void conn_orders(struct reactor *reactor, struct conn *conn, uint8_t orders)
@@ -324,6 +348,8 @@ void conn_orders(struct reactor *reactor, struct conn *conn, uint8_t orders)
         unbind(reactor, conn);
     else if (orders & ORDER_RETURN)
         give_returned(reactor, conn);
+    else if (orders & ORDER_GO_ON)
+        go_on(reactor, conn);
 }
 
 void conn_check_slow(struct reactor *reactor)
@@ -349,16 +375,16 @@ void conn_check_slow(struct reactor *reactor)
 
 /* --- reading ---------------------------------------------------------------------------------- */
 
-/* The length of the whole frames at the front; an end other than 0 says what is wrong behind
- * them. */
+/* The length of the whole frames at the front, at most `frames` of them; an end other than 0 says
+ * what is wrong behind them. */
 static size_t whole_frames(const struct reactor *reactor, const struct conn *conn,
-                           struct bytes input, enum conn_end *end)
+                           struct bytes input, size_t frames, enum conn_end *end)
 {
     const struct net_options *options = &reactor->net->options;
     size_t max = conn->owner != 0 ? options->frame_bytes_max : options->unbound_bytes_max;
     size_t at = 0;
     *end = 0;
-    for (;;) {
+    for (size_t i = 0; i < frames; i++) {
         struct bytes frame;
         size_t used;
         int result = frame_next((struct bytes){input.data + at, input.size - at}, max, &frame,
@@ -371,6 +397,7 @@ static size_t whole_frames(const struct reactor *reactor, const struct conn *con
             return at;
         at += used;
     }
+    return at;
 }
 
 static void keep_rest(struct reactor *reactor, struct conn *conn, struct bytes rest)
@@ -397,42 +424,101 @@ static bool is_tls(const struct conn *conn, struct bytes input)
     return !conn->speaks_tls && input.size > 1 && input.data[0] == 0x16 && input.data[1] == 0x03;
 }
 
-static void take_input(struct reactor *reactor, struct conn *conn, size_t size, size_t fresh)
+/* One frame of the largest size, and a refused Resume before it. */
+static uint32_t early_bytes_max(const struct net_options *options)
+{
+    return 2 * options->unbound_bytes_max + UNBOUND_EXTRA_BYTES;
+}
+
+size_t conn_input_bytes(const struct net_options *options)
+{
+    size_t frame = (size_t)options->frame_bytes_max + FRAME_PREFIX_BYTES_MAX;
+    size_t early = early_bytes_max(options);
+    return (frame > early ? frame : early) + READ_BYTES;
+}
+
+/* False: it was ended, or is none of ours. */
+static bool count_early(struct reactor *reactor, struct conn *conn, struct bytes input,
+                        size_t fresh)
+{
+    if (conn->owner == 0 && conn->unbound_bytes == 0 && is_tls(conn, input)) {
+        shake_meets_tls(reactor, conn);
+        return false;
+    }
+    conn->unbound_bytes += (uint32_t)fresh;
+    bool fits = conn->unbound_bytes <= early_bytes_max(&reactor->net->options);
+    if (!fits)
+        conn_end(reactor, conn, CONN_PRELOGIN_BYTES);
+    return fits;
+}
+
+static void hand_up(struct reactor *reactor, struct conn *conn, struct bytes frames, bool welcomed)
 {
     struct net *net = reactor->net;
-    struct bytes input = {reactor->input, size};
-    conn->heard_ms = (uint32_t)reactor->now_ms;
-    reactor_count(reactor, METRIC_bytes_in, fresh);
-    if (conn->owner == 0) {
-        if (conn->unbound_bytes == 0 && is_tls(conn, input)) {
-            shake_meets_tls(reactor, conn);
-            return;
-        }
-        conn->unbound_bytes += (uint32_t)fresh;
-        /* One frame of the largest size, and a refused Resume before it. */
-        if (conn->unbound_bytes > 2 * net->options.unbound_bytes_max + UNBOUND_EXTRA_BYTES) {
-            conn_end(reactor, conn, CONN_PRELOGIN_BYTES);
-            return;
-        }
+    conn->chunks_given++;
+    net->events.on_frames(net->events.context, reactor->thread, conn_handle_of(reactor, conn),
+                          conn->owner, frames, welcomed);
+}
+
+/* Gives how many bytes were handed up, until a request is being judged. */
+static size_t hand_up_early(struct reactor *reactor, struct conn *conn, struct bytes input,
+                            enum conn_end *end)
+{
+    size_t at = 0;
+    *end = 0;
+    while (is_heard(conn) && conn->owner == 0 && conn->kept == NULL) {
+        struct bytes left = {input.data + at, input.size - at};
+        size_t whole = whole_frames(reactor, conn, left, 1, end);
+        if (whole == 0)
+            return at;
+        hand_up(reactor, conn, (struct bytes){left.data, whole}, false);
+        at += whole;
     }
-    enum conn_end end;
-    size_t whole = whole_frames(reactor, conn, input, &end);
-    conn_handle handle = conn_handle_of(reactor, conn);
-    if (whole > 0) {
-        conn->chunks_given++;
-        bool welcomed = atomic_load_explicit(&conn->welcomed, memory_order_acquire);
-        net->events.on_frames(net->events.context, reactor->thread, handle, conn->owner,
-                              (struct bytes){input.data, whole}, welcomed);
+    return at;
+}
+
+/* Behind a request that is being judged. The welcome may come from another thread meanwhile: either
+ * it finds the mark (net_welcome), or it is found here. */
+static void delay(struct reactor *reactor, struct conn *conn)
+{
+    atomic_store_explicit(&conn->delayed, true, memory_order_seq_cst);
+    if (atomic_load_explicit(&conn->welcomed, memory_order_seq_cst))
+        go_on(reactor, conn);
+}
+
+static bool is_judged(const struct conn *conn, bool welcomed)
+{
+    return conn->kept != NULL || (conn->owner != 0 && !welcomed);
+}
+
+static void take_input(struct reactor *reactor, struct conn *conn, size_t size, size_t fresh)
+{
+    struct bytes input = {reactor->input, size};
+    bool welcomed = atomic_load_explicit(&conn->welcomed, memory_order_acquire);
+    if (!welcomed && !count_early(reactor, conn, input, fresh))
+        return;
+    size_t done = 0;
+    enum conn_end end = 0;
+    if (conn->owner == 0) {
+        done = hand_up_early(reactor, conn, input, &end);
+    } else if (welcomed) {
+        bool early = atomic_exchange_explicit(&conn->delayed, false, memory_order_relaxed);
+        done = whole_frames(reactor, conn, input, SIZE_MAX, &end);
+        if (done > 0)
+            hand_up(reactor, conn, (struct bytes){input.data, done}, !early);
     }
     if (conn->state != CONN_OPEN)
         return;
     /* Answers that nobody asked for, before the login: the I/O thread has written them itself. */
     if (end == 0 && conn->owner == 0 && conn->dead)
         end = CONN_PRELOGIN_BYTES;
-    if (end != 0)
+    if (end != 0) {
         conn_end(reactor, conn, end);
-    else
-        keep_rest(reactor, conn, (struct bytes){input.data + whole, size - whole});
+        return;
+    }
+    keep_rest(reactor, conn, (struct bytes){input.data + done, size - done});
+    if (done < size && is_judged(conn, welcomed))
+        delay(reactor, conn);
 }
 
 static bool receiver_is_busy(struct conn *conn)
@@ -492,6 +578,20 @@ static ssize_t receive(struct reactor *reactor, struct conn *conn, size_t have, 
     return got;
 }
 
+/* Goes on with what was delayed; true: it did, and what came behind that is read in its turn. */
+static bool take_delayed(struct reactor *reactor, struct conn *conn, size_t have)
+{
+    bool welcomed = atomic_load_explicit(&conn->welcomed, memory_order_acquire);
+    if (!atomic_load_explicit(&conn->delayed, memory_order_relaxed) || is_judged(conn, welcomed))
+        return false;
+    if (!welcomed)
+        atomic_store_explicit(&conn->delayed, false, memory_order_relaxed);
+    take_input(reactor, conn, have, 0);
+    if (conn->state == CONN_OPEN)
+        read_again(reactor, conn);
+    return true;
+}
+
 void conn_read(struct reactor *reactor, struct conn *conn)
 {
     if (conn->state == CONN_CLOSING) {
@@ -507,6 +607,8 @@ void conn_read(struct reactor *reactor, struct conn *conn)
     size_t have = conn->carry_size;
     if (have > 0)
         memcpy(reactor->input, conn->carry, have);
+    if (take_delayed(reactor, conn, have))
+        return;
     bool more;
     ssize_t got = receive(reactor, conn, have, &more);
     if (got == -EAGAIN || got == -EINTR) {
@@ -522,6 +624,8 @@ void conn_read(struct reactor *reactor, struct conn *conn)
         conn_end(reactor, conn, CONN_LOST);
         return;
     }
+    conn->heard_ms = (uint32_t)reactor->now_ms;
+    reactor_count(reactor, METRIC_bytes_in, (uint64_t)got);
     take_input(reactor, conn, have + (size_t)got, (size_t)got);
     /* The peer's end is reported once, perhaps together with its last bytes. */
     if ((more || conn->hung_up) && conn->state == CONN_OPEN) {
@@ -576,6 +680,8 @@ void net_keep(struct net *net, conn_handle handle, void *item)
     struct conn *conn = conn_find(net, handle);
     CHECK(conn != NULL && conn->owner == 0);
     conn->kept = item;
+    if (item == NULL)
+        go_on(reactor_of(net, handle), conn);
 }
 
 void *net_kept(struct net *net, conn_handle handle)

@@ -20,7 +20,7 @@ enum conn_state {
 };
 
 /* Orders from the write-side owner to the I/O thread: bits in conn.orders. */
-enum { ORDER_RELEASE = 1, ORDER_UNBIND = 2, ORDER_SLOW = 4, ORDER_RETURN = 8 };
+enum { ORDER_RELEASE = 1, ORDER_UNBIND = 2, ORDER_SLOW = 4, ORDER_RETURN = 8, ORDER_GO_ON = 16 };
 
 /* Deadline queues: all connections in one wait equally long, so a list in order of entry is a
  * list in order of time. */
@@ -70,6 +70,7 @@ struct conn {
     _Atomic bool evicting;
     _Atomic bool wants_write;
     _Atomic bool welcomed;
+    _Atomic bool delayed; /* `carry` has what came behind a request that is being judged */
     _Atomic uint8_t orders;
     _Atomic uint32_t output_bytes; /* memory of `pending`, for whoever looks for the largest */
     _Atomic uint32_t generation;
@@ -210,6 +211,9 @@ void address_text(const struct sockaddr_storage *address, char text[NET_ADDRESS_
 
 /* NULL when the handle is stale. */
 struct conn *conn_find(struct net *net, conn_handle handle);
+
+/* Room for what is carried over, whatever the options are, and for one read behind it. */
+size_t conn_input_bytes(const struct net_options *options);
 
 /* --- I/O thread --- */
 void conn_adopt(struct reactor *reactor, const struct arrival *arrival); /* takes its fd */

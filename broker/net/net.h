@@ -49,8 +49,12 @@ struct net_events {
     void (*on_begin)(void *context, void *thread, uint64_t now_ms);
 
     /* Whole frames, each with its length, borrowed for the call. `owner` is what net_bind gave
-     * (0: unbound) and `welcomed` what net_welcome set. The receiver says net_consumed when it
-     * is done with them. */
+     * (0: unbound); `welcomed`: they came after net_welcome. The receiver says net_consumed when
+     * it is done with them.
+     *
+     * Of an unbound connection it is one frame at a time. While something is kept for it
+     * (net_keep), and from net_bind until net_welcome, net_unbind or net_return, nothing is given:
+     * what comes meanwhile waits for the answer to what came before. */
     void (*on_frames)(void *context, void *thread, conn_handle conn, uint64_t owner,
                       struct bytes frames, bool welcomed);
 
@@ -171,8 +175,9 @@ void net_bind(struct net *net, conn_handle conn, uint64_t owner);
 
 uint64_t net_owner(struct net *net, conn_handle conn);
 
-/* What the layer above remembers of an unbound connection: NULL at first, and again once the
- * connection is closed. Borrowed; nothing is done with it here. A stale handle has NULL. */
+/* What the layer above remembers of an unbound connection while it judges a request of it: NULL at
+ * first, and again once the connection is closed. Borrowed; nothing is done with it here. A stale
+ * handle has NULL. */
 void net_keep(struct net *net, conn_handle conn, void *item);
 void *net_kept(struct net *net, conn_handle conn);
 

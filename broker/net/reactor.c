@@ -249,14 +249,6 @@ void *reactor_run(void *argument)
     return NULL;
 }
 
-/* A part of a frame may be carried over a login or a logout, so both limits count, whichever is the
- * larger one. */
-static size_t carry_bytes_max(const struct net_options *options)
-{
-    uint32_t bound = options->frame_bytes_max, unbound = options->unbound_bytes_max;
-    return (size_t)(bound > unbound ? bound : unbound) + FRAME_PREFIX_BYTES_MAX;
-}
-
 int reactor_open(struct net *net, unsigned index)
 {
     struct reactor *reactor = &net->reactors[index];
@@ -276,7 +268,7 @@ int reactor_open(struct net *net, unsigned index)
         reactor->queues[i] =
             (struct deadline_queue){.first = NO_SLOT, .last = NO_SLOT, .wait_ms = waits[i]};
     pthread_mutex_init(&reactor->adopt_lock, NULL);
-    reactor->input_bytes = carry_bytes_max(&net->options) + READ_BYTES;
+    reactor->input_bytes = conn_input_bytes(&net->options);
     reactor->input = malloc(reactor->input_bytes);
     reactor->chunks = calloc(net->slots_max / CHUNK_CONNS + 1, sizeof(*reactor->chunks));
     reactor->epoll = epoll_create1(EPOLL_CLOEXEC);

@@ -209,7 +209,10 @@ uint32_t net_waiting(struct net *net, conn_handle handle)
 
 void net_welcome(struct net *net, conn_handle handle)
 {
-    atomic_store_explicit(&owned(net, handle)->welcomed, true, memory_order_release);
+    struct conn *conn = owned(net, handle);
+    atomic_store_explicit(&conn->welcomed, true, memory_order_seq_cst);
+    if (atomic_load_explicit(&conn->delayed, memory_order_seq_cst))
+        order(net, handle, conn, ORDER_GO_ON);
 }
 
 void net_release(struct net *net, conn_handle handle)

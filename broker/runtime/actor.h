@@ -63,6 +63,7 @@ struct actor {
     struct mailbox mailbox;
     _Atomic uint32_t generation;
     _Atomic uint32_t gauge; /* one number that the behaviour shows to others */
+    _Atomic uint64_t proof; /* what whoever claims to belong to it has to show; 0: nobody does */
     /* owned by the turn */
     struct message *backlog; /* taken from the mailbox, not yet received */
     /* Set by registry_claim before the generation becomes odd. The name is for the turn, and for

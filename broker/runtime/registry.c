@@ -28,7 +28,7 @@
  * Tables are open-addressed with linear probing and backward-shift deletion, keyed by SipHash
  * with a random key, because names come from strangers. No lock is taken while another is held. */
 
-static_assert(sizeof(struct actor) <= 56, "each user has one; docs/performance.md has the sum");
+static_assert(sizeof(struct actor) <= 64, "each user has one; docs/performance.md has the sum");
 
 enum { SHARDS = 64, CHUNK_ACTORS = 256, TABLE_SIZE_MIN = 16 };
 
@@ -202,6 +202,18 @@ actor_handle registry_find(struct registry *registry, const void *name, size_t s
     return handle;
 }
 
+uint64_t registry_proof(struct registry *registry, actor_handle handle)
+{
+    struct actor *actor = registry_actor(registry, actor_slot(handle));
+    return atomic_load_explicit(&actor->proof, memory_order_acquire);
+}
+
+void registry_set_proof(struct registry *registry, actor_handle handle, uint64_t proof)
+{
+    struct actor *actor = registry_actor(registry, actor_slot(handle));
+    atomic_store_explicit(&actor->proof, proof, memory_order_release);
+}
+
 /* Under free_lock. False without memory. */
 static bool add_chunk(struct registry *registry, uint32_t chunk)
 {
@@ -318,6 +330,7 @@ void registry_release(struct registry *registry, uint32_t slot)
 {
     struct actor *actor = registry_actor(registry, slot);
     memset(actor->state, 0, registry->state_bytes);
+    atomic_store_explicit(&actor->proof, 0, memory_order_relaxed);
     struct shard *shard = shard_of(registry, actor->name_hash);
     pthread_mutex_lock(&shard->lock);
     struct entry *entry =

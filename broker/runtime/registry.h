@@ -47,6 +47,11 @@ struct registry_row {
 size_t registry_scan(struct registry *registry, uint64_t *cursor,
                      struct registry_row rows[REGISTRY_SCAN_ROWS]);
 
+/* What whoever claims to belong to the actor has to show; 0: nobody does. Of a handle that has
+ * become stale it is another actor's, or 0: a post to that handle finds nobody, so whoever goes on
+ * by posting to it has shown nothing. */
+uint64_t registry_proof(struct registry *registry, actor_handle handle);
+
 /* The handle that the slot has now, or 0. */
 actor_handle registry_at(struct registry *registry, uint32_t slot);
 
@@ -57,6 +62,8 @@ uint32_t registry_count(struct registry *registry);
 
 /* The actor in a slot that exists. */
 struct actor *registry_actor(struct registry *registry, uint32_t slot);
+
+void registry_set_proof(struct registry *registry, actor_handle handle, uint64_t proof);
 
 /* Gives name and slot back; the caller runs the actor's turn. */
 void registry_release(struct registry *registry, uint32_t slot);

@@ -216,7 +216,6 @@ static inline void world_resume(struct user_world *world, uint64_t conn, uint64_
     resume->id = id;
     resume->epoch = epoch;
     resume->last_seq = last_seq;
-    resume->secret_given = true;
     memcpy(resume->secret, world->secret, SECRET_BYTES);
     resume->secret[0] ^= right_secret ? 0 : 1;
     strcpy(resume->address, "10.0.0.1:7");

@@ -173,7 +173,7 @@ static void hand_up(struct net *net, struct slot *slot, struct bytes frames)
     about->chunks_given++;
     net->broker->net_events.on_frames(
         net->broker->net_events.context, reactor_of(net, slot)->thread, handle_of(net, about),
-        about->owner, frames, about->welcomed);
+        about->owner, frames, about->welcomed && !slot->delayed);
 }
 
 /* The planted bugs of the way up; true: the frames were dealt with. */
@@ -199,13 +199,14 @@ static bool mistreat(struct net *net, struct slot *slot, struct bytes frames)
 
 /* --- reading ---------------------------------------------------------------------------------- */
 
-static size_t whole_frames(struct net *net, const struct slot *slot, enum conn_end *why)
+static size_t whole_frames(struct net *net, const struct slot *slot, size_t frames,
+                           enum conn_end *why)
 {
     const struct options *options = net->broker->options;
     size_t max = slot->owner != 0 ? options->limits_frame_bytes : options->limits_prelogin_bytes;
     size_t at = 0;
     *why = 0;
-    for (;;) {
+    for (size_t i = 0; i < frames; i++) {
         struct bytes frame;
         size_t used;
         int result = frame_next((struct bytes){slot->carry.data + at, slot->carry.size - at}, max,
@@ -218,29 +219,64 @@ static size_t whole_frames(struct net *net, const struct slot *slot, enum conn_e
             return at;
         at += used;
     }
+    return at;
+}
+
+static bool is_judged(const struct slot *slot)
+{
+    return slot->kept != NULL || (slot->owner != 0 && !slot->welcomed);
+}
+
+/* Before the welcome: frame by frame, until one is being judged. */
+static void hand_up_early(struct net *net, struct slot *slot, enum conn_end *why)
+{
+    size_t whole = 1;
+    *why = 0;
+    while (whole > 0 && slot->state == SLOT_OPEN && !(slot->orders & ORDER_RELEASE) &&
+           slot->owner == 0 && slot->kept == NULL) {
+        whole = whole_frames(net, slot, 1, why);
+        if (whole == 0)
+            return;
+        struct buffer frame = {0};
+        CHECK_DEBT(buffer_append(&frame, slot->carry.data, whole) == 0, "no memory");
+        buffer_consume(&slot->carry, whole);
+        hand_up(net, slot, (struct bytes){frame.data, frame.size});
+        buffer_fini(&frame);
+    }
+}
+
+/* What the slot carries, as far as it may be looked at now. */
+static void take_carry(struct net *net, struct slot *slot)
+{
+    enum conn_end why = 0;
+    if (slot->owner == 0) {
+        hand_up_early(net, slot, &why);
+    } else if (slot->welcomed) {
+        size_t whole = whole_frames(net, slot, SIZE_MAX, &why);
+        struct bytes frames = {slot->carry.data, whole};
+        if (whole > 0 && !mistreat(net, slot, frames))
+            hand_up(net, slot, frames);
+        slot->delayed = false;
+        if (slot->state == SLOT_OPEN && why == 0)
+            buffer_consume(&slot->carry, whole);
+    }
+    if (slot->state == SLOT_OPEN && why != 0)
+        end(net, slot, why);
+    else if (slot->state == SLOT_OPEN)
+        slot->delayed = slot->carry.size > 0 && is_judged(slot);
 }
 
 static void take_input(struct net *net, struct slot *slot, size_t fresh)
 {
     slot->heard_ms = reactor_of(net, slot)->now_ms;
-    if (slot->owner == 0) {
+    if (!slot->welcomed) {
         slot->unbound_bytes += (uint32_t)fresh;
         if (slot->unbound_bytes > 2 * net->broker->options->limits_prelogin_bytes + 64) {
             end(net, slot, CONN_PRELOGIN_BYTES);
             return;
         }
     }
-    enum conn_end why;
-    size_t whole = whole_frames(net, slot, &why);
-    struct bytes frames = {slot->carry.data, whole};
-    if (whole > 0 && !mistreat(net, slot, frames))
-        hand_up(net, slot, frames);
-    if (slot->state != SLOT_OPEN)
-        return;
-    if (why != 0)
-        end(net, slot, why);
-    else
-        buffer_consume(&slot->carry, whole);
+    take_carry(net, slot);
 }
 
 static bool end_is_visible(struct net *net, const struct wire *wire)
@@ -305,6 +341,11 @@ static bool is_readable(struct net *net, const struct slot *slot)
     return slot->state == SLOT_OPEN && !is_busy(slot) &&
            wire->lag_until_ms <= net->world->now_ms &&
            (wire->up.size > 0 || end_is_visible(net, wire));
+}
+
+static bool can_go_on(const struct slot *slot)
+{
+    return slot->state == SLOT_OPEN && slot->delayed && !is_judged(slot);
 }
 
 static bool is_writable(struct net *net, const struct slot *slot)
@@ -463,6 +504,10 @@ static bool serve_slot(struct net *net, struct slot *slot)
 {
     if (is_writable(net, slot) && (one_in(net->world, 2) || !is_readable(net, slot))) {
         write_slot(net, slot);
+        return true;
+    }
+    if (can_go_on(slot)) {
+        take_carry(net, slot);
         return true;
     }
     if (!is_readable(net, slot))

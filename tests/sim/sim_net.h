@@ -23,6 +23,7 @@ struct slot {
     enum conn_end end;
     unsigned orders;
     bool dead, wants_write, welcomed, input_over, reset, served;
+    bool delayed; /* behind a request that is being judged */
     uint32_t unbound_bytes, chunks_given, chunks_done;
     uint64_t heard_ms, opened_ms, linger_ms, soft_ms; /* soft: over the limit since; 0: is not */
     /* BUG_REORDER: a batch that was held back */

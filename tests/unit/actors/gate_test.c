@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "actors/gate.h"
+#include "actors/messages.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -113,12 +114,34 @@ static void the_frame_is_read_for_the_caller(void **state)
     assert_true(frame.login.acks);
 }
 
+/* Every bit of epoch, secret and key counts; a secret of another size proves nothing. */
+static void only_the_secret_of_that_epoch_proves(void **state)
+{
+    uint64_t key[2] = {1, 2};
+    uint8_t secret[SECRET_BYTES + 1] = "0123456789abcdef";
+    uint64_t proof = gate_proof(key, 7, (struct bytes){secret, SECRET_BYTES});
+    assert_int_not_equal(proof, 0);
+    assert_int_equal(gate_proof(key, 7, (struct bytes){secret, SECRET_BYTES}), proof);
+    assert_int_not_equal(gate_proof(key, 8, (struct bytes){secret, SECRET_BYTES}), proof);
+    assert_int_equal(gate_proof(key, 7, (struct bytes){secret, SECRET_BYTES - 1}), 0);
+    assert_int_equal(gate_proof(key, 7, (struct bytes){secret, SECRET_BYTES + 1}), 0);
+    assert_int_equal(gate_proof(key, 7, (struct bytes){NULL, 0}), 0);
+    for (unsigned bit = 0; bit < SECRET_BYTES * 8; bit++) {
+        secret[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        assert_int_not_equal(gate_proof(key, 7, (struct bytes){secret, SECRET_BYTES}), proof);
+        secret[bit / 8] ^= (uint8_t)(1 << bit % 8);
+    }
+    key[1]++;
+    assert_int_not_equal(gate_proof(key, 7, (struct bytes){secret, SECRET_BYTES}), proof);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_first_frame_has_its_decision),
         cmocka_unit_test(a_name_may_have_64_bytes),
         cmocka_unit_test(the_frame_is_read_for_the_caller),
+        cmocka_unit_test(only_the_secret_of_that_epoch_proves),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -61,6 +61,8 @@ struct stage {
     uint64_t tokens[8];    /* of commands, in the order in which they were sent away */
     uint32_t token_count;
     uint8_t secret[SECRET_BYTES]; /* of the last Welcome */
+    uint64_t proof;               /* that a Resume has to show, as the user says */
+    uint64_t welcome_proof;       /* what that was at the last welcome */
     struct message *mail;         /* of the last LINK_LEAVE; a list */
     struct buffer input;          /* frames for the next MESSAGE_FRAMES */
     size_t size;
@@ -543,6 +545,13 @@ static inline void tape_effect(struct stage *stage, const struct effect *effect)
     switch ((enum effect_kind)effect->kind) {
     case EFFECT_TIMER:
         stage->timer_ms = effect->value;
+        break;
+    case EFFECT_PROOF:
+        stage->proof = effect->value;
+        break;
+    case EFFECT_WELCOMED:
+        stage->welcome_proof = stage->proof;
+        tape_to_conn(stage, effect);
         break;
     case EFFECT_POST:
     case EFFECT_FORWARD:

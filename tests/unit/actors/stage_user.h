@@ -62,7 +62,6 @@ static inline struct resume_message *resume_create(struct stage *stage, uint64_t
     resume->id = 1;
     resume->epoch = stage->session.epoch;
     resume->last_seq = last_seq;
-    resume->secret_given = true;
     memcpy(resume->secret, stage->secret, SECRET_BYTES);
     snprintf(resume->address, sizeof(resume->address), "10.0.0.%u:7", (unsigned)conn);
     return resume;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "unit/actors/stage_user.h"
 
+#include "actors/gate.h"
+
 /* Login, takeover, resume: one act, binding a connection to the user's session, and its two
  * steps, asked of the store and told to the client. */
 
@@ -30,6 +32,28 @@ static void a_login_says_nothing_before_it_is_stored(void **state)
     assert_string_equal(session_client(&stage->session), "client of 10");
     COUNTED(stage, logins, 1);
     COUNTED(stage, sessions_online, 1);
+}
+
+static uint64_t proof_of(const struct stage *stage, uint64_t epoch)
+{
+    return gate_proof(stage->settings.proof_key, epoch,
+                      (struct bytes){stage->session.secret, SECRET_BYTES});
+}
+
+/* Before the Welcome, so that a resume at once finds it. */
+static void each_secret_is_shown_before_anybody_is_told_it(void **state)
+{
+    struct stage *stage = *state;
+    stage_login(stage, 10, true);
+    assert_int_equal(stage->welcome_proof, proof_of(stage, 1));
+    stage_attach(stage, 20, true);
+    assert_int_equal(stage->proof, stage->welcome_proof); /* not stored yet: the old one is good */
+    stage_commit(stage, 0);
+    assert_int_equal(stage->welcome_proof, proof_of(stage, 2));
+    stage_detach(stage);
+    stage_resume(stage, 30, 0);
+    stage_commit(stage, 0);
+    assert_int_equal(stage->proof, proof_of(stage, 2));
 }
 
 static void epochs_go_on_from_the_last_one(void **state)
@@ -495,7 +519,7 @@ static void wrong_secret(struct resume_message *resume)
 
 static void no_secret(struct resume_message *resume)
 {
-    resume->secret_given = false;
+    memset(resume->secret, 0, SECRET_BYTES);
 }
 
 static void seq_never_sent(struct resume_message *resume)
@@ -540,6 +564,7 @@ static void a_restored_session_waits_a_full_window(void **state)
     atomic_store(&stage->counters.epoch_last, 50);
     stage_restore(stage, 50, true);
     EXPECT_NOTHING(stage); /* its event was stored with the restart */
+    assert_int_equal(stage->proof, proof_of(stage, 50));
     EXPECT_TICK_FOR(stage, STAGE_NOW_MS + 60000);
     COUNTED(stage, sessions_detached, 1);
     stage_tick(stage, 0);
@@ -601,6 +626,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         stage_test(a_login_says_nothing_before_it_is_stored),
+        stage_test(each_secret_is_shown_before_anybody_is_told_it),
         stage_test(epochs_go_on_from_the_last_one),
         stage_test(a_first_login_that_is_not_stored_leaves_nobody),
         stage_test(the_old_connection_is_closed_before_the_welcome),

@@ -69,16 +69,6 @@ static void give_login(struct glue *glue, conn_handle conn, const char *user, co
     give_frame(glue, conn, &frame);
 }
 
-static void give_ping(struct glue *glue, conn_handle conn)
-{
-    Usher__V1__ClientFrame frame = USHER__V1__CLIENT_FRAME__INIT;
-    Usher__V1__Ping ping = USHER__V1__PING__INIT;
-    frame.id = 8;
-    frame.body_case = USHER__V1__CLIENT_FRAME__BODY_PING;
-    frame.ping = &ping;
-    give_frame(glue, conn, &frame);
-}
-
 static void give_end(struct glue *glue, conn_handle conn, enum conn_end end)
 {
     const struct net_events *events = &glue->broker.net_events;
@@ -219,29 +209,6 @@ static void whoever_ends_meanwhile_is_not_attached(void **state)
             assert_int_equal(registry_count(glue->broker.registry), 0);
             glue_free(glue);
         }
-}
-
-static void a_request_behind_the_login_ends_it(void **state)
-{
-    for (int second = 0; second < 2; second++) {
-        struct glue *glue = begin();
-        give_login(glue, 1, "alice", GOOD);
-        if (second == 0)
-            give_ping(glue, 1);
-        else
-            give_login(glue, 1, "alice", GOOD);
-        /* An Error for each of the two requests, then Close. */
-        expect_said(glue, 1, 0, USHER__V1__BROKER_FRAME__BODY_ERROR,
-                    USHER__V1__ERROR__CODE__PROTOCOL);
-        expect_said(glue, 1, 1, USHER__V1__BROKER_FRAME__BODY_ERROR,
-                    USHER__V1__ERROR__CODE__PROTOCOL);
-        expect_said(glue, 1, 2, USHER__V1__BROKER_FRAME__BODY_CLOSE,
-                    USHER__V1__CLOSE__REASON__PROTOCOL_ERROR);
-        judge_all(glue);
-        assert_int_equal(count_told(glue, TOLD_WRITE, 1), 3);
-        assert_int_equal(registry_count(glue->broker.registry), 0);
-        glue_free(glue);
-    }
 }
 
 static void so_many_wait_and_no_more(void **state)
@@ -617,7 +584,6 @@ int main(void)
         cmocka_unit_test(the_name_may_come_from_the_token),
         cmocka_unit_test(a_bad_token_touches_nobody),
         cmocka_unit_test(whoever_ends_meanwhile_is_not_attached),
-        cmocka_unit_test(a_request_behind_the_login_ends_it),
         cmocka_unit_test(so_many_wait_and_no_more),
         cmocka_unit_test(many_failures_are_refused_unseen),
         cmocka_unit_test(a_burst_of_failures_costs_no_more),

@@ -62,7 +62,7 @@ static void unbound_limit(void **state)
     struct peer two = new_peer(fixture);
     expect_overloaded(client(fixture));
     /* A login makes room, a refused one takes it back, an end makes room again. */
-    fixture->binds = true;
+    fixture->binds = fixture->judges = true;
     send_frame(one.fd, 1, 'x');
     WAIT_FOR(look(fixture, one.conn).calls == 1);
     fixture->binds = false;
@@ -271,7 +271,7 @@ static void idle_it_costs_nothing(void **state)
 {
     struct fixture *fixture = *state;
     fixture->options.reactors = 2;
-    fixture->binds = fixture->welcomes = true;
+    fixture->binds = true;
     start(fixture);
     struct peer peers[10];
     for (unsigned i = 0; i < 10; i++)
@@ -290,7 +290,7 @@ static void idle_it_costs_nothing(void **state)
 static void orders_wake_a_sleeper(void **state)
 {
     struct fixture *fixture = *state;
-    fixture->binds = true;
+    fixture->binds = fixture->judges = true;
     start(fixture);
     struct peer peer = new_peer(fixture);
     for (unsigned i = 0; i < 500; i++) {
@@ -382,7 +382,7 @@ static void closed_with_everything_open(void **state)
     struct fixture *fixture = *state;
     unsigned before = open_descriptors();
     fixture->options.reactors = 2;
-    fixture->binds = fixture->keeps = true;
+    fixture->binds = fixture->judges = fixture->keeps = true;
     start(fixture);
     struct peer peers[4];
     for (unsigned i = 0; i < 4; i++)

@@ -184,16 +184,141 @@ static void frames_say_who_owns_and_whether_welcomed(void **state)
     fixture->binds = true;
     struct peer peer = new_peer(fixture);
     assert_int_equal(look(fixture, peer.conn).owner, 0);
-    send_frame(peer.fd, 1, 'a');
+    send_frame(peer.fd, 1, 'b');
     WAIT_FOR(look(fixture, peer.conn).calls == 1);
     assert_int_equal(look(fixture, peer.conn).owner, OWNER);
-    assert_false(look(fixture, peer.conn).welcomed);
-    net_welcome(fixture->net, peer.conn);
-    send_frame(peer.fd, 1, 'b');
-    WAIT_FOR(look(fixture, peer.conn).calls == 2);
     assert_true(look(fixture, peer.conn).welcomed);
     assert_ptr_equal(look(fixture, peer.conn).thread, &fixture->threads[0]);
     close(peer.fd);
+}
+
+/* --- behind a request that is being judged ---------------------------------------------------- */
+
+/* A bound peer that has sent three frames behind the one that bound it, in the same write when it is
+ * `together`. */
+static struct peer impatient(struct fixture *fixture, bool together)
+{
+    struct buffer out = {0};
+    unsigned before = records_count(fixture);
+    struct peer peer = {.fd = client(fixture)};
+    add_frame(&out, 1, 'l');
+    if (!together) {
+        send_all(peer.fd, out.data, out.size);
+        WAIT_FOR(records_count(fixture) > before);
+        out.size = 0;
+    }
+    for (unsigned i = 0; i < 3; i++)
+        add_frame(&out, 10, (uint8_t)('a' + i));
+    uint64_t bytes = metric_of(fixture, METRIC_bytes_in);
+    send_all(peer.fd, out.data, out.size);
+    WAIT_FOR(metric_of(fixture, METRIC_bytes_in) == bytes + out.size);
+    WAIT_FOR(records_count(fixture) > before);
+    peer.conn = record_handle(fixture, before);
+    buffer_fini(&out);
+    nap_ms(20);
+    assert_int_equal(look(fixture, peer.conn).calls, 1);
+    forget_frames(fixture, peer.conn);
+    return peer;
+}
+
+/* Nothing is lost, nothing comes twice, and the order is kept, whatever the verdict. */
+static void what_comes_behind_a_login_waits_for_its_answer(void **state)
+{
+    struct fixture *fixture = *state;
+    struct buffer behind = {0};
+    for (unsigned i = 0; i < 3; i++)
+        add_frame(&behind, 10, (uint8_t)('a' + i));
+    fixture->judges = true;
+    start(fixture);
+    for (unsigned together = 0; together < 2; together++) {
+        fixture->binds = true;
+        struct peer refused = impatient(fixture, together);
+        struct peer welcome = impatient(fixture, together);
+        struct peer released = impatient(fixture, together);
+        fixture->binds = false;
+        net_unbind(fixture->net, refused.conn, "no", 2);
+        expect_bytes(refused.fd, "no", 2);
+        expect_frames(fixture, refused.conn, behind.data, behind.size);
+        assert_int_equal(look(fixture, refused.conn).calls, 3); /* one by one, as before */
+        assert_int_equal(look(fixture, refused.conn).owner, 0);
+        net_welcome(fixture->net, welcome.conn);
+        expect_frames(fixture, welcome.conn, behind.data, behind.size);
+        assert_int_equal(look(fixture, welcome.conn).owner, OWNER);
+        assert_false(look(fixture, welcome.conn).welcomed); /* they came before it */
+        forget_frames(fixture, welcome.conn);
+        send_frame(welcome.fd, 1, 'x');
+        WAIT_FOR(look(fixture, welcome.conn).calls == 1);
+        assert_true(look(fixture, welcome.conn).welcomed);
+        net_release(fixture->net, released.conn);
+        expect_end(released.fd);
+        assert_int_equal(look(fixture, released.conn).calls, 0);
+        close(refused.fd);
+        close(welcome.fd);
+        close(released.fd);
+    }
+    buffer_fini(&behind);
+}
+
+/* Whoever answers with a Close hears no more of it. */
+static void behind_a_release_nothing_is_looked_at(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->releases = true;
+    start(fixture);
+    struct buffer out = {0};
+    for (unsigned i = 0; i < 3; i++)
+        add_frame(&out, 10, 'x');
+    int fd = client(fixture);
+    send_all(fd, out.data, out.size);
+    expect_end(fd);
+    assert_int_equal(look(fixture, record_handle(fixture, 0)).calls, 1);
+    close(fd);
+    WAIT_FOR(net_count(fixture->net) == 0);
+    buffer_fini(&out);
+}
+
+/* A welcome from another thread, at the moment when the I/O thread puts by what came behind. */
+static void a_welcome_meets_what_is_just_put_by(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->binds = fixture->judges = true;
+    start(fixture);
+    for (unsigned i = 0; i < 300; i++) {
+        unsigned before = records_count(fixture) % RECORDS_MAX;
+        struct peer peer = {.fd = client(fixture)};
+        send_frame(peer.fd, 1, 'l');
+        WAIT_FOR(records_count(fixture) > before);
+        peer.conn = record_handle(fixture, before);
+        send_frame(peer.fd, 1, 'x');
+        net_welcome(fixture->net, peer.conn);
+        WAIT_FOR(look(fixture, peer.conn).calls == 2);
+        close(peer.fd);
+        WAIT_FOR(net_count(fixture->net) == 0);
+    }
+}
+
+/* The limits of before the login hold until the welcome: n, and n + 1. */
+static void what_waits_counts_as_before_the_login(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->binds = fixture->judges = true;
+    fixture->options.frame_bytes_max = fixture->options.unbound_bytes_max; /* no room to spare */
+    start(fixture);
+    for (unsigned more = 0; more < 2; more++) {
+        struct peer peer = new_peer(fixture); /* has sent 2 */
+        size_t room = 2 * 4096 + 64 - 2 + more;
+        uint8_t *data = calloc(1, room); /* frames of no bytes */
+        uint64_t bytes = metric_of(fixture, METRIC_bytes_in);
+        send_all(peer.fd, data, room);
+        WAIT_FOR(metric_of(fixture, METRIC_bytes_in) == bytes + room);
+        nap_ms(20);
+        assert_int_equal(look(fixture, peer.conn).ends, more);
+        assert_int_equal(look(fixture, peer.conn).calls, 0);
+        if (more)
+            assert_int_equal(look(fixture, peer.conn).end, CONN_PRELOGIN_BYTES);
+        close(peer.fd);
+        free(data);
+    }
 }
 
 int main(void)
@@ -209,6 +334,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(bound_ones_send_more_than_unbound_ones, set_up, tear_down),
         cmocka_unit_test_setup_teardown(frames_say_who_owns_and_whether_welcomed, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(what_comes_behind_a_login_waits_for_its_answer, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(behind_a_release_nothing_is_looked_at, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_welcome_meets_what_is_just_put_by, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_waits_counts_as_before_the_login, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

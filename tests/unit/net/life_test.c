@@ -41,7 +41,7 @@ static void login_deadline_spares_bound_ones(void **state)
 {
     struct fixture *fixture = *state;
     fixture->options.login_deadline_ms = 100;
-    fixture->binds = true;
+    fixture->binds = fixture->judges = true;
     start(fixture);
     struct peer peer = new_peer(fixture);
     expect_silence(peer.fd, 400);
@@ -59,7 +59,7 @@ static void silence(void **state)
 {
     struct fixture *fixture = *state;
     fixture->options.silence_ms = 400;
-    fixture->binds = fixture->welcomes = true;
+    fixture->binds = true;
     start(fixture);
     struct peer talks = new_peer(fixture);
     uint64_t begin_ms = clock_ms();
@@ -234,7 +234,7 @@ static void unbind_leaves_it_free_to_log_in(void **state)
 {
     struct fixture *fixture = *state;
     fixture->options.unbound_max = 2;
-    fixture->binds = true;
+    fixture->binds = fixture->judges = true;
     start(fixture);
     struct peer peer = new_peer(fixture);
     fixture->binds = false;
@@ -245,6 +245,7 @@ static void unbind_leaves_it_free_to_log_in(void **state)
     assert_int_equal(look(fixture, peer.conn).owner, 0);
     assert_false(look(fixture, peer.conn).welcomed);
     fixture->binds = true;
+    fixture->judges = false;
     send_frame(peer.fd, 1, 'b');
     WAIT_FOR(look(fixture, peer.conn).calls == 2);
     send_frame(peer.fd, 1, 'c');
@@ -259,7 +260,7 @@ static void unbind_leaves_it_free_to_log_in(void **state)
 static void answers_to_last_words_find_it_unbound(void **state)
 {
     struct fixture *fixture = *state;
-    fixture->binds = true;
+    fixture->binds = fixture->judges = true;
     start(fixture);
     struct peer peer = new_peer(fixture);
     for (unsigned i = 0; i < 300; i++) {
@@ -275,7 +276,7 @@ static void answers_to_last_words_find_it_unbound(void **state)
 static void unbound_after_its_end_it_ends_again(void **state)
 {
     struct fixture *fixture = *state;
-    fixture->binds = fixture->keeps = true;
+    fixture->binds = fixture->judges = fixture->keeps = true;
     start(fixture);
     struct peer peer = new_peer(fixture);
     shutdown(peer.fd, SHUT_WR);
@@ -300,20 +301,21 @@ static uint64_t *item_of(uint64_t owner)
     return item;
 }
 
+/* What came behind its login is the new owner's. */
 static void returned_it_can_have_another_owner(void **state)
 {
     struct fixture *fixture = *state;
-    fixture->binds = true;
+    fixture->binds = fixture->judges = true;
     start(fixture);
     struct peer peer = new_peer(fixture);
-    gate(fixture, true);
+    uint64_t before = metric_of(fixture, METRIC_bytes_in);
     send_frame(peer.fd, 1, 'a');
-    WAIT_FOR(look(fixture, peer.conn).calls == 1);
-    assert_int_equal(look(fixture, peer.conn).owner, OWNER);
+    WAIT_FOR(metric_of(fixture, METRIC_bytes_in) == before + 2);
     net_return(fixture->net, peer.conn, item_of(OWNER + 1));
-    gate(fixture, false);
-    send_frame(peer.fd, 1, 'b');
-    WAIT_FOR(look(fixture, peer.conn).calls == 2);
+    WAIT_FOR(net_owner(fixture->net, peer.conn) == OWNER + 1);
+    assert_int_equal(look(fixture, peer.conn).calls, 0);
+    net_welcome(fixture->net, peer.conn);
+    WAIT_FOR(look(fixture, peer.conn).calls == 1);
     assert_int_equal(look(fixture, peer.conn).owner, OWNER + 1);
     close(peer.fd);
     WAIT_FOR(look(fixture, peer.conn).ends == 1);
@@ -324,7 +326,7 @@ static void returned_it_can_have_another_owner(void **state)
 static void returned_after_its_end_it_ends_again(void **state)
 {
     struct fixture *fixture = *state;
-    fixture->binds = fixture->keeps = true;
+    fixture->binds = fixture->judges = fixture->keeps = true;
     start(fixture);
     struct peer peer = new_peer(fixture);
     close(peer.fd);
@@ -340,7 +342,7 @@ static void returned_after_its_end_it_ends_again(void **state)
 static void returned_too_late_it_is_freed(void **state)
 {
     struct fixture *fixture = *state;
-    fixture->binds = true;
+    fixture->binds = fixture->judges = true;
     start(fixture);
     struct peer peer = new_peer(fixture);
     net_stop(fixture->net);

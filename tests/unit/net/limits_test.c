@@ -55,7 +55,7 @@ static void one_source(void **state)
     /* An end makes room, and so does a login. */
     close(fds[0]);
     WAIT_FOR(net_count(fixture->net) == LIMIT);
-    fixture->binds = true;
+    fixture->binds = fixture->judges = true;
     struct peer bound = new_peer(fixture);
     struct peer more = new_peer(fixture);
     assert_int_equal(metric_of(fixture, METRIC_refused_source), 1);
@@ -104,7 +104,8 @@ static void output_before_the_welcome(void **state)
     enum { LIMIT = 1000 };
     uint8_t data[LIMIT + 1] = {0};
     fixture->options.unbound_output_bytes_max = LIMIT;
-    fixture->binds = true; /* so that the test may write */
+    /* The write sides are this thread's, until it releases them. */
+    fixture->binds = fixture->judges = fixture->keeps = true;
     start(fixture);
     struct peer exact = new_peer(fixture);
     assert_int_equal(net_write(fixture->net, 0, exact.conn, data, LIMIT - 1), 0);
@@ -120,6 +121,7 @@ static void output_before_the_welcome(void **state)
     assert_int_equal(net_write(fixture->net, 0, over.conn, data, 1), -EPIPE);
     struct peer large = new_peer(fixture);
     assert_int_equal(net_write(fixture->net, 0, large.conn, data, LIMIT + 1), -ENOBUFS);
+    net_stop(fixture->net); /* everything is ours again */
     close(exact.fd);
     close(over.fd);
     close(large.fd);
@@ -132,7 +134,7 @@ static void unbound_output_ends_it(void **state)
     enum { LIMIT = 1000 };
     uint8_t data[LIMIT] = {0};
     fixture->options.unbound_output_bytes_max = LIMIT;
-    fixture->binds = true;
+    fixture->binds = fixture->judges = true;
     start(fixture);
     struct peer peer = new_peer(fixture);
     fixture->binds = false;

@@ -56,8 +56,9 @@ struct fixture {
     struct metrics *metrics;
     char threads[NET_REACTORS_MAX]; /* only their addresses count */
     /* switches */
-    _Atomic bool binds;    /* the first frames bind the connection to OWNER */
-    _Atomic bool welcomes; /* and welcome it */
+    _Atomic bool binds;    /* the first frames bind the connection to OWNER and welcome it */
+    _Atomic bool judges;   /* it is not welcomed by itself */
+    _Atomic bool releases; /* the first frames release it */
     _Atomic bool holds;    /* nothing is consumed by itself */
     _Atomic bool keeps;    /* an ended connection is not released by itself */
     _Atomic bool flushes_not;
@@ -129,7 +130,7 @@ static inline void record_frames(void *context, void *thread, conn_handle conn, 
     /* First, so that whoever sees the record may use the write side. */
     if (owner == 0 && fixture->binds)
         net_bind(fixture->net, conn, OWNER);
-    if (owner == 0 && fixture->welcomes)
+    if (owner == 0 && fixture->binds && !fixture->judges)
         net_welcome(fixture->net, conn);
     pthread_mutex_lock(&fixture->lock);
     struct record *record = record_of(fixture, conn);
@@ -146,6 +147,8 @@ static inline void record_frames(void *context, void *thread, conn_handle conn, 
     pthread_mutex_unlock(&fixture->lock);
     if (!fixture->holds)
         net_consumed(fixture->net, conn);
+    if (fixture->releases)
+        net_release(fixture->net, conn);
 }
 
 static inline void record_end(void *context, void *thread, conn_handle conn, uint64_t owner,

@@ -307,7 +307,7 @@ static void an_unbound_one_is_flushed_by_its_io_thread(void **state)
     struct fixture *fixture = *state;
     enum { SIZE = 8 * 1024 * 1024 };
     fixture->options.output_bytes_max = 2 * SIZE;
-    fixture->binds = true;
+    fixture->binds = fixture->judges = true;
     start(fixture);
     struct peer peer = new_peer(fixture);
     uint8_t *data = malloc(SIZE);

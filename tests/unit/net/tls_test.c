@@ -123,7 +123,7 @@ static void records_in_any_pieces(void **state)
 static void half_a_record(void **state)
 {
     struct fixture *fixture = *state;
-    fixture->binds = fixture->welcomes = true;
+    fixture->binds = true;
     start(fixture);
     struct tls_peer peer = new_tls_peer(fixture, &any);
     BIO *wire = BIO_new(BIO_s_mem());
@@ -149,7 +149,7 @@ static void half_a_record(void **state)
 static void half_a_record_and_the_end(void **state)
 {
     struct fixture *fixture = *state;
-    fixture->binds = fixture->welcomes = true;
+    fixture->binds = true;
     start(fixture);
     struct peer other = new_peer(fixture);
     struct tls_peer peer = new_tls_peer(fixture, &any);
@@ -297,7 +297,7 @@ static void both_sides_at_once(void **state)
 static void idle_it_costs_nothing(void **state)
 {
     struct fixture *fixture = *state;
-    fixture->binds = fixture->welcomes = true;
+    fixture->binds = true;
     start(fixture);
     struct tls_peer peers[5];
     for (unsigned i = 0; i < 5; i++)
@@ -810,7 +810,7 @@ static void closed_with_everything_open(void **state)
 {
     struct fixture *fixture = *state;
     fixture->options.reactors = 2;
-    fixture->binds = fixture->keeps = true;
+    fixture->binds = fixture->judges = fixture->keeps = true;
     start(fixture);
     struct tls_peer peers[3];
     for (unsigned i = 0; i < 3; i++)
