@@ -132,6 +132,7 @@ static int open_link(struct broker *broker, char *error)
         .url_count = options->link_urls.count,
         .frame_bytes_max = (size_t)options->link_frame_bytes,
         .contexts = (unsigned)options->link_contexts,
+        .strangers = (unsigned)options->link_contexts / LINK_STRANGERS_PART,
         .feed = broker->feed,
         .log = broker->log,
         .metrics = broker->metrics,

@@ -246,6 +246,9 @@ static void perform(struct broker *broker, struct runner *runner, struct turn *t
         link_answer(broker->link, effect->value,
                     (struct bytes){turn->out.data + effect->offset, effect->size});
         break;
+    case EFFECT_VOUCH:
+        link_vouch(broker->link, effect->value);
+        break;
     case EFFECT_LINK:
         perform_link(broker, runner, turn, effect);
         break;

@@ -66,6 +66,18 @@ static void forbid(struct broker *broker, uint64_t exchange, const Usher__V1__Su
     buffer_fini(&out);
 }
 
+/* A question without a link waits for the one thread that reads the store, and holds an exchange of the
+ * link meanwhile. */
+static bool refuse_crowd(struct broker *broker, uint64_t exchange)
+{
+    if (!link_is_stranger(broker->link, exchange) || !link_is_crowded(broker->link))
+        return false;
+    metrics_add(broker->metrics, 0, METRIC_link_crowded, 1);
+    refuse_link(broker, exchange, USHER__V1__REFUSED__CODE__BUSY,
+                "too many ask who have no link; see link.contexts");
+    return true;
+}
+
 /* Who has no link has to show the token, before any actor hears of him: to get a link, or to ask a
  * question without one. False: he has not, and is answered. */
 static bool admit(struct broker *broker, uint64_t exchange, const Usher__V1__LinkRequest *request)
@@ -77,9 +89,10 @@ static bool admit(struct broker *broker, uint64_t exchange, const Usher__V1__Lin
         refuse_link(broker, exchange, USHER__V1__REFUSED__CODE__BANNED, TOKEN_FAULT);
         return false;
     }
-    if (request->body_case != USHER__V1__LINK_REQUEST__BODY_SUBMIT || request->submit->link != 0 ||
-        may_ask(broker, request->submit))
+    if (request->body_case != USHER__V1__LINK_REQUEST__BODY_SUBMIT || request->submit->link != 0)
         return true; /* the number of its link says whether it may */
+    if (may_ask(broker, request->submit))
+        return !refuse_crowd(broker, exchange);
     const char *fault = instance_submit_fault(request->submit, &broker->settings);
     if (fault != NULL)
         refuse_link(broker, exchange, USHER__V1__REFUSED__CODE__MALFORMED, fault);
@@ -160,6 +173,7 @@ static uint64_t on_request(void *context, uint64_t exchange, struct bytes frame)
         return 0;
     }
     message->exchange = exchange;
+    message->stranger = link_is_stranger(broker->link, exchange);
     message->size = (uint32_t)frame.size;
     memcpy(message->bytes, frame.data, frame.size);
     struct runner *runner = link_turns_begin(broker);

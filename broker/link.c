@@ -30,8 +30,17 @@
  * by then. A request whose peer is not in the table any more is told as soon as its owner is
  * known: nothing waits for a report that has already been.
  *
+ * A peer is a *stranger* until somebody vouches for it, because it has shown the token or knows a
+ * link. What a stranger asks is heard, since it may be the Hello of a new backend, but above their share
+ * of the exchanges it must not wait for anything (link_is_crowded); and when strangers who do not
+ * even read their answers hold three such shares, nobody of them is heard. So whoever has a link finds
+ * an exchange, and whoever asks for one is answered, however many come who want something else.
+ *
  * Nobody calls up or calls nng with the lock held. `busy` counts those who are about to, and
  * link_close waits for them after it has set `closing`, which keeps new ones out. */
+
+/* How many times their share strangers may hold before they are not heard. */
+enum { STRANGERS_SHARES = 3 };
 
 static void on_aio(void *argument);
 
@@ -66,6 +75,8 @@ static void receive(struct exchange *exchange)
     pthread_mutex_lock(&link->lock);
     bool closing = link->closing;
     exchange->state = closing ? EXCHANGE_CLOSED : EXCHANGE_RECEIVING;
+    link->strangers -= exchange->stranger;
+    exchange->stranger = false;
     pthread_mutex_unlock(&link->lock);
     if (closing)
         return;
@@ -133,8 +144,10 @@ static void hand_up(struct exchange *exchange, struct bytes frame)
 
 enum admission {
     ADMIT,
-    REFUSE,
-    IGNORE
+    REFUSE_PIPELINED,
+    IGNORE_PIPELINED,
+    IGNORE_CROWDED,
+    IGNORE_CLOSING
 };
 
 /* The lock is held. A peer that does not even read its refusals gets no more of them: each one
@@ -143,12 +156,19 @@ static enum admission admit(struct exchange *exchange, uint32_t pipe)
 {
     struct link *link = exchange->link;
     struct peer *peer = peers_find(&link->peers, pipe);
-    if (link->closing || (peer != NULL && peer->sending >= LINK_PEER_SENDING_MAX))
-        return IGNORE;
+    bool stranger = peer == NULL || !peer->vouched;
+    if (link->closing)
+        return IGNORE_CLOSING;
+    if (peer != NULL && peer->sending >= LINK_PEER_SENDING_MAX)
+        return IGNORE_PIPELINED;
+    if (stranger && link->strangers >= STRANGERS_SHARES * link->strangers_max)
+        return IGNORE_CROWDED;
     exchange->pipe = pipe;
+    exchange->stranger = stranger;
+    link->strangers += stranger;
     if (peer != NULL && peer->waiting != 0) {
         begin_sending(exchange);
-        return REFUSE;
+        return REFUSE_PIPELINED;
     }
     if (peer != NULL)
         peer->waiting = (uint16_t)(exchange->index + 1);
@@ -161,11 +181,12 @@ static enum admission admit(struct exchange *exchange, uint32_t pipe)
     return ADMIT;
 }
 
-static void count_pipelined(struct link *link, uint32_t pipe)
+static void count_refused(struct link *link, bool crowded, uint32_t pipe)
 {
-    metrics_add(link->metrics, 0, METRIC_link_pipelined, 1);
+    metrics_add(link->metrics, 0, crowded ? METRIC_link_crowded : METRIC_link_pipelined, 1);
     metrics_add(link->metrics, 0, METRIC_link_refused, 1);
-    LOG(link->log, LINK_REFUSED, LOG_S("reason", "pipelined"), LOG_U("pipe", pipe));
+    LOG(link->log, LINK_REFUSED, LOG_S("reason", crowded ? "crowded" : "pipelined"),
+        LOG_U("pipe", pipe));
 }
 
 static void on_received(struct exchange *exchange)
@@ -176,18 +197,16 @@ static void on_received(struct exchange *exchange)
     uint32_t pipe = (uint32_t)nng_pipe_id(nng_msg_get_pipe(message));
     pthread_mutex_lock(&link->lock);
     enum admission admission = admit(exchange, pipe);
-    bool closing = link->closing;
     pthread_mutex_unlock(&link->lock);
+    if (admission != ADMIT && admission != IGNORE_CLOSING)
+        count_refused(link, admission == IGNORE_CROWDED, pipe);
     if (admission == ADMIT) {
         hand_up(exchange, (struct bytes){nng_msg_body(message), nng_msg_len(message)});
         leave(link);
-    } else if (admission == REFUSE) {
-        count_pipelined(link, pipe);
+    } else if (admission == REFUSE_PIPELINED) {
         send_answer(exchange,
                     nng_message_of((struct bytes){link->refusal.data, link->refusal.size}));
     } else {
-        if (!closing)
-            count_pipelined(link, pipe);
         receive(exchange);
     }
     nng_msg_free(message);
@@ -228,6 +247,33 @@ static struct exchange *find_unanswered(struct link *link, uint64_t id)
     bool open = exchange->state == EXCHANGE_WAITING ||
                 (exchange->state == EXCHANGE_ARRIVING && !exchange->answered);
     return open ? exchange : NULL;
+}
+
+bool link_is_stranger(struct link *link, uint64_t id)
+{
+    return link->exchanges[(uint32_t)id].stranger; /* ARRIVING: ours alone */
+}
+
+bool link_is_crowded(struct link *link)
+{
+    pthread_mutex_lock(&link->lock);
+    bool crowded = link->strangers > link->strangers_max;
+    pthread_mutex_unlock(&link->lock);
+    return crowded;
+}
+
+void link_vouch(struct link *link, uint64_t id)
+{
+    pthread_mutex_lock(&link->lock);
+    struct exchange *exchange = find_unanswered(link, id);
+    if (exchange != NULL) {
+        struct peer *peer = peers_find(&link->peers, exchange->pipe);
+        link->strangers -= exchange->stranger;
+        exchange->stranger = false;
+        if (peer != NULL)
+            peer->vouched = true;
+    }
+    pthread_mutex_unlock(&link->lock);
 }
 
 void link_answer(struct link *link, uint64_t id, struct bytes frame)
@@ -416,6 +462,7 @@ static struct link *create(const struct link_options *options, const struct link
     link->metrics = options->metrics;
     link->events = *events;
     link->frame_bytes_max = options->frame_bytes_max;
+    link->strangers_max = options->strangers != 0 ? options->strangers : options->contexts;
     pthread_mutex_init(&link->lock, NULL);
     pthread_condattr_t attributes;
     pthread_condattr_init(&attributes);

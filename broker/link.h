@@ -23,7 +23,10 @@
 #include "base/metrics.h"
 #include "proto/bytes.h"
 
-enum { LINK_URLS_MAX = 8 };
+enum {
+    LINK_URLS_MAX = 8,
+    LINK_STRANGERS_PART = 4, /* of the contexts: what peers without a link may hold */
+};
 
 struct link;
 
@@ -40,11 +43,23 @@ struct link_events {
     void *context;
 };
 
+/* Whether nobody has vouched for the connection of this exchange. Only in its own on_request. */
+bool link_is_stranger(struct link *link, uint64_t exchange);
+
+/* Whether strangers hold more exchanges than is their share, that of a stranger who asks included: then
+ * what could make them wait is to be refused. Any thread. */
+bool link_is_crowded(struct link *link);
+
+/* The peer of an exchange that is not answered yet has shown that it may be here: its requests no
+ * longer count among those of strangers. Any thread; never blocks; an unknown exchange is ignored. */
+void link_vouch(struct link *link, uint64_t exchange);
+
 struct link_options {
     const char *urls[LINK_URLS_MAX]; /* ipc://PATH or tcp://HOST:PORT */
     size_t url_count;
     size_t frame_bytes_max;
     unsigned contexts;
+    unsigned strangers; /* the share of strangers, at most a third of them; 0: all */
     struct feed *feed;       /* may be NULL; its listener is watched too, until link_close */
     struct log *log;         /* may be NULL */
     struct metrics *metrics; /* may be NULL; block 0 is used */

@@ -37,6 +37,7 @@ struct peer {
     uint32_t pipe;    /* nng's id; 0: a free cell */
     uint16_t waiting; /* 1 + index of the exchange that waits for an answer, or 0 */
     uint16_t sending; /* answers handed to nng and not yet finished */
+    bool vouched;     /* it is no stranger */
 };
 
 struct peers {
@@ -166,6 +167,7 @@ struct exchange {
     uint32_t generation;
     uint32_t pipe;
     uint64_t owner;
+    bool stranger;   /* nobody vouched for its peer: counted in link->strangers */
     bool gone;       /* the peer went while on_request ran */
     bool answered;   /* link_answer came while on_request ran: `answer` waits for its return */
     nng_msg *answer; /* owned; NULL without memory */
@@ -191,6 +193,7 @@ struct link {
     nng_socket socket;
     bool socket_open;
     struct buffer refusal; /* a packed LinkAnswer */
+    unsigned strangers_max;
     struct exchange *exchanges;
     uint32_t exchange_count;
     struct endpoint endpoints[LINK_URLS_MAX];
@@ -206,6 +209,7 @@ struct link {
     pthread_mutex_t lock;
     pthread_cond_t changed; /* closing, busy or peers.count changed */
     struct peers peers;     /* under lock, as all that follows */
+    unsigned strangers;     /* exchanges that wait or are sent for them */
     unsigned busy;          /* calls up, and answers on their way into nng */
     bool closing;
     bool reaper_stuck;

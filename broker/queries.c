@@ -13,11 +13,32 @@
  * query is answered by a post to whoever asked, with a Result already encoded, no longer than the
  * query allows.
  *
+ * Who asks much waits for himself. The queries of each *source* (a linked instance, or a connection
+ * without a link) wait in a line of their own, and one query of each line is answered in turn; those
+ * of instances and those of others take turns as well, so that however many come without a link, an
+ * instance waits for one query of theirs at a time. There are as many lines as there are places in a
+ * small table, which sources share by chance; a query is short, as its answer is bounded and what it
+ * reads with it.
+ *
  * A page of sessions or events is cut where the room ends; `more` says so, and the asker goes on
  * after the last name or seq. Every page is one consistent state of the store, and says which. */
 
 enum { PAGE_ROWS_MAX = 1024, RESULT_OVERHEAD = 48, ROW_OVERHEAD = 16, EVENT_BYTES_MAX = 512,
        BATCH_PRESENCE_TAG = 2 << 3 | 2 };
+
+enum { LINES = 256 };
+
+/* The queries of a source. While it has some it stands in its round. */
+struct line {
+    struct message *first, *last;
+    struct line *next;
+};
+
+/* The lines that wait, the next one first. */
+struct round {
+    struct line *first, *last;
+    struct line lines[LINES];
+};
 
 struct queries {
     struct broker *broker;
@@ -26,21 +47,63 @@ struct queries {
     pthread_mutex_t lock;
     pthread_cond_t more;
     /* under lock */
-    struct message *first, *last;
+    struct round rounds[2]; /* 1: of those who are linked */
+    unsigned turn;          /* whose is next */
     bool closing;
 };
 
+static void round_add(struct round *round, struct line *line)
+{
+    line->next = NULL;
+    if (round->last != NULL)
+        round->last->next = line;
+    else
+        round->first = line;
+    round->last = line;
+}
+
 void queries_submit(struct queries *queries, struct query_message *query)
 {
+    struct round *round = &queries->rounds[query->linked];
+    struct line *line = &round->lines[query->source % LINES];
     query->header.next = NULL;
     pthread_mutex_lock(&queries->lock);
-    if (queries->last != NULL)
-        queries->last->next = &query->header;
+    if (line->first != NULL)
+        line->last->next = &query->header;
     else
-        queries->first = &query->header;
-    queries->last = &query->header;
+        line->first = &query->header;
+    line->last = &query->header;
+    if (line->first == &query->header)
+        round_add(round, line);
     pthread_mutex_unlock(&queries->lock);
     pthread_cond_signal(&queries->more);
+}
+
+/* The lock is held. */
+static bool none_waits(const struct queries *queries)
+{
+    return queries->rounds[0].first == NULL && queries->rounds[1].first == NULL;
+}
+
+/* The first of the line whose turn it is, which then goes to the end of its round; NULL: none waits.
+ * The lock is held. */
+static struct message *take_next(struct queries *queries)
+{
+    queries->turn = !queries->turn;
+    if (queries->rounds[queries->turn].first == NULL)
+        queries->turn = !queries->turn;
+    struct round *round = &queries->rounds[queries->turn];
+    struct line *line = round->first;
+    if (line == NULL)
+        return NULL;
+    struct message *query = line->first;
+    line->first = query->next;
+    round->first = line->next;
+    if (round->first == NULL)
+        round->last = NULL;
+    if (line->first != NULL)
+        round_add(round, line);
+    return query;
 }
 
 static void reply(struct broker *broker, const struct query_message *query,
@@ -404,12 +467,7 @@ static void run_command(struct broker *broker, const struct query_message *query
 bool queries_step(struct queries *queries)
 {
     pthread_mutex_lock(&queries->lock);
-    struct query_message *query = (struct query_message *)queries->first;
-    if (query != NULL) {
-        queries->first = query->header.next;
-        if (queries->first == NULL)
-            queries->last = NULL;
-    }
+    struct query_message *query = (struct query_message *)take_next(queries);
     pthread_mutex_unlock(&queries->lock);
     if (query == NULL)
         return false;
@@ -421,19 +479,22 @@ bool queries_step(struct queries *queries)
     return true;
 }
 
+/* False: it closes, and what waits is not answered any more: a stop must not wait for whoever asks most. */
+static bool wait_for_one(struct queries *queries)
+{
+    pthread_mutex_lock(&queries->lock);
+    while (none_waits(queries) && !queries->closing)
+        pthread_cond_wait(&queries->more, &queries->lock);
+    bool open = !queries->closing;
+    pthread_mutex_unlock(&queries->lock);
+    return open;
+}
+
 static void *run(void *argument)
 {
     struct queries *queries = argument;
-    bool open = true;
-    while (open) {
-        if (queries_step(queries))
-            continue;
-        pthread_mutex_lock(&queries->lock);
-        while (queries->first == NULL && !queries->closing)
-            pthread_cond_wait(&queries->more, &queries->lock);
-        open = !queries->closing;
-        pthread_mutex_unlock(&queries->lock);
-    }
+    while (wait_for_one(queries))
+        queries_step(queries);
     return NULL;
 }
 
@@ -464,11 +525,8 @@ void queries_close(struct queries *queries)
     pthread_cond_signal(&queries->more);
     if (queries->started)
         pthread_join(queries->pthread, NULL);
-    while (queries->first != NULL) {
-        struct message *next = queries->first->next;
-        message_destroy(queries->first);
-        queries->first = next;
-    }
+    for (struct message *query; (query = take_next(queries)) != NULL;)
+        message_destroy(query);
     pthread_mutex_destroy(&queries->lock);
     pthread_cond_destroy(&queries->more);
     free(queries);

@@ -396,6 +396,13 @@ static void joined(struct instance *instance, const struct join_message *message
 
 /* --- the table -------------------------------------------------------------------------------- */
 
+/* It has shown the token, or knows the number of our link. */
+static void vouch(const struct link_request_message *message, struct turn *turn)
+{
+    if (message->stranger)
+        turn_effect(turn, EFFECT_VOUCH, message->exchange);
+}
+
 static void request(struct instance *instance, struct link_request_message *message,
                     struct turn *turn)
 {
@@ -405,6 +412,7 @@ static void request(struct instance *instance, struct link_request_message *mess
     CHECK(request != NULL); /* ingress has read it before */
     uint64_t exchange = message->exchange;
     if (request->body_case == USHER__V1__LINK_REQUEST__BODY_HELLO) {
+        vouch(message, turn);
         if (instance->leaving)
             instance_refuse(turn, exchange, USHER__V1__REFUSED__CODE__BUSY,
                             "this instance is being closed; say Hello again");
@@ -415,6 +423,7 @@ static void request(struct instance *instance, struct link_request_message *mess
             instance_refuse(turn, exchange, USHER__V1__REFUSED__CODE__STALE_LINK,
                             "this link is not known; say Hello again");
         } else {
+            vouch(message, turn);
             hear(instance, turn);
             instance_fetch(instance, exchange, request->fetch, turn);
         }
@@ -422,6 +431,8 @@ static void request(struct instance *instance, struct link_request_message *mess
         instance_refuse(turn, exchange, USHER__V1__REFUSED__CODE__STALE_LINK,
                         "this link is not known; say Hello again");
     } else {
+        if (instance->link != 0)
+            vouch(message, turn);
         instance_submit(instance, message, request->submit, turn);
         return;
     }

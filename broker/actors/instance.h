@@ -107,6 +107,8 @@ struct query_message {
     struct message header;
     actor_handle asker;
     enum query_kind kind;
+    bool linked;     /* asked on a link */
+    uint32_t source; /* queries of one source wait for each other, and not for those of others */
     uint64_t token;     /* comes back. QUERY_COMMAND: whose result it is */
     uint64_t after;     /* QUERY_PRESENCE */
     uint32_t bytes_max; /* of the result */

@@ -309,6 +309,8 @@ static void read_events(struct instance *instance, struct turn *turn)
     struct query_message *query = message_create(0, sizeof(*query));
     query->asker = turn->self;
     query->kind = QUERY_PRESENCE;
+    query->linked = true;
+    query->source = actor_slot(turn->self);
     query->token = query->after = instance->presence_done;
     query->bytes_max = turn->settings->link_frame_bytes_max / 2;
     query->size = 0;

@@ -395,14 +395,17 @@ static void kick(struct submit *submit, uint32_t index, const Usher__V1__Kick *k
     forward(turn, kick->user, &message->header);
 }
 
-static void query(struct submit *submit, uint32_t index, const Usher__V1__Command *command,
-                  struct turn *turn)
+/* The source is the instance, or else the exchange: a peer has one at a time. */
+static void query(const struct instance *instance, struct submit *submit, uint32_t index,
+                  const Usher__V1__Command *command, struct turn *turn)
 {
     size_t size = usher__v1__command__get_packed_size(command);
     struct query_message *query;
     MEMORY_MUST((query = message_create(0, sizeof(*query) + size)) != NULL, "a query");
     query->asker = turn->self;
     query->kind = QUERY_COMMAND;
+    query->linked = instance->link != 0;
+    query->source = query->linked ? actor_slot(turn->self) : (uint32_t)submit->exchange;
     query->token = token_of(submit, index, 0);
     query->after = 0;
     uint32_t share = (turn->settings->link_frame_bytes_max - 256) / submit->count;
@@ -444,7 +447,7 @@ static void run_command(struct instance *instance, struct submit *submit, uint32
         result->code = USHER__V1__RESULT__CODE__MALFORMED;
         break;
     default:
-        query(submit, index, command, turn);
+        query(instance, submit, index, command, turn);
         break;
     }
 }

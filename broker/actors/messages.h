@@ -251,6 +251,7 @@ struct link_request_message {
     struct message header;
     uint64_t exchange;
     uint32_t size;
+    bool stranger; /* nobody has vouched for its peer */
     uint8_t bytes[];
 };
 

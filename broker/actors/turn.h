@@ -86,6 +86,7 @@ enum effect_kind {
     EFFECT_CALL,     /* a user_call_message to an instance of its service */
     EFFECT_TIMER,    /* the tick to self comes at `value` (monotonic ms) from now on */
     EFFECT_ANSWER,   /* turn.out[offset, size) to a link exchange */
+    EFFECT_VOUCH,    /* the peer of a link exchange has a link */
     EFFECT_LINK,     /* something of an instance's; see actors/instance.h */
 };
 

@@ -7,10 +7,12 @@ processor busy until usherd takes it away (broker/link_orphans.c).
 USHER_PLAY_PEERS: how many idle ones."""
 
 import collections
+import multiprocessing
 import os
 import resource
 import socket
 import struct
+import threading
 import time
 
 from usherplay import (Backend, Broker, Client, Failed, Link, LinkClosed, backend_pb, check,
@@ -23,6 +25,9 @@ KILLS = 60
 GROWTH_BYTES = 96 << 20
 REPAIR_SECONDS = 15
 ANSWER_SECONDS = 1.0
+CROWD = 100
+QUESTIONS = 1000  # in one Submit; many more do not fit an arena
+CROWD_SECONDS = 6
 
 
 def header(protocol, reserved=0):
@@ -350,6 +355,74 @@ def scene_garbage_protobuf():
               f"grew by {grown >> 10} KiB")
 
 
+class Crowd:
+    """So many peers without a link, each of which asks as much at once as a Submit holds, for ever. In a
+    process of its own, as all of its answers are a lot to read."""
+
+    def __init__(self, url, peers):
+        self.url, self.peers = url, peers
+        self.process = multiprocessing.get_context("fork").Process(target=self.run, daemon=True)
+        self.process.start()
+
+    def run(self):
+        question = backend_pb.Command(recorder=backend_pb.Recorder(user="nobody"))
+        self.body = backend_pb.LinkRequest(submit=backend_pb.Submit(
+            seq=1, commands=[question] * QUESTIONS)).SerializeToString()
+        threads = [threading.Thread(target=self.ask) for _ in range(self.peers)]
+        for thread in threads:
+            thread.start()
+
+    def ask(self):
+        link = Link(self.url, 60)
+        while True:
+            answer = backend_pb.LinkAnswer()
+            try:
+                answer.ParseFromString(link.request(self.body))
+            except Failed:
+                return  # the broker stops
+            if answer.WhichOneof("body") == "refused":
+                time.sleep(0.05)
+
+    def end(self):
+        self.process.kill()
+        self.process.join()
+
+
+def scene_crowd_without_a_link():
+    """100 peers who have no link ask without end: calls and the questions of who has one are answered
+    as ever, and a new backend is let in."""
+    with Broker() as broker:
+        service = Service(broker)
+        alone = service.calls(30)
+        crowd = Crowd(broker.link_url, CROWD)
+        time.sleep(1.5)
+        worst_call = worst_question = worst_hello = 0.0
+        rounds = 0
+        until = time.monotonic() + CROWD_SECONDS
+        while time.monotonic() < until or rounds < 5:
+            rounds += 1
+            worst_call = max(worst_call, service.calls(3))
+            began = time.monotonic()
+            service.backend.submit(backend_pb.Command(lookup=backend_pb.Lookup(users=["alice"])))
+            worst_question = max(worst_question, time.monotonic() - began)
+            began = time.monotonic()
+            eventually(lambda: newcomer(broker.link_url, "other"), "a new backend is served",
+                       REPAIR_SECONDS).close()
+            worst_hello = max(worst_hello, time.monotonic() - began)
+            time.sleep(0.2)  # an instance is kept for link.fetch_timeout_ms, and there is a limit
+        refused, commands = numbers(service, "link_crowded", "link_commands")
+        crowd.end()
+        check(refused > 0 and commands > QUESTIONS, f"refused {refused}, commands {commands}")
+        check(max(worst_call, worst_question) < scaled(1.0, 0.5),
+              f"a call took {worst_call:.2f} s, a question {worst_question:.2f} s")
+        check(worst_hello < scaled(2.0, 1.0), f"a new backend waited for {worst_hello:.2f} s")
+        service.close()
+        print(f"     {CROWD} peers asked {commands} things, and were refused {refused} times; in "
+              f"{rounds} rounds the worst call {worst_call * 1000:.0f} ms (alone "
+              f"{alone * 1000:.1f}), question {worst_question * 1000:.0f} ms, new backend "
+              f"{worst_hello * 1000:.0f} ms")
+
+
 class Subscriber:
     """A plain SUB socket on the feed."""
 
@@ -433,4 +506,4 @@ def scene_feed():
 
 if __name__ == "__main__":
     play(scene_every_attack, scene_listener_that_dies, scene_orphans, scene_idle_peers,
-         scene_garbage_protobuf, scene_feed)
+         scene_garbage_protobuf, scene_crowd_without_a_link, scene_feed)

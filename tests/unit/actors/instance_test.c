@@ -52,6 +52,38 @@ static void a_hello_joins_and_gives_a_link(void **state)
     EXPECT_NOTHING(stage);
 }
 
+/* Each kind of request with which a peer shows that it may be here, and none of the others. */
+static void who_has_a_link_is_vouched_for(void **state)
+{
+    struct stage *stage = *state;
+    Usher__V1__LinkRequest request = USHER__V1__LINK_REQUEST__INIT;
+    Usher__V1__Hello hello = hello_of(1);
+    Usher__V1__Submit submit = USHER__V1__SUBMIT__INIT;
+    request.body_case = USHER__V1__LINK_REQUEST__BODY_HELLO;
+    request.hello = &hello;
+    link_ask_strange(stage, 50, &request);
+    EXPECT(stage, "vouch 50", "link join shop", "answer 50 accepted from=1");
+    Usher__V1__Fetch fetch = fetch_of(stage, 0, 0);
+    request.body_case = USHER__V1__LINK_REQUEST__BODY_FETCH;
+    request.fetch = &fetch;
+    link_ask_strange(stage, 51, &request);
+    EXPECT(stage, "vouch 51");
+    submit.link = stage->link;
+    submit.seq = 1;
+    request.body_case = USHER__V1__LINK_REQUEST__BODY_SUBMIT;
+    request.submit = &submit;
+    link_ask_strange(stage, 52, &request);
+    EXPECT(stage, "vouch 52", "answer 52 results 1:");
+    submit.link ^= 1;
+    link_ask_strange(stage, 53, &request);
+    EXPECT(stage, "answer 53 refused STALE_LINK");
+    fetch.link = 0;
+    request.body_case = USHER__V1__LINK_REQUEST__BODY_FETCH;
+    request.fetch = &fetch;
+    link_ask_strange(stage, 54, &request);
+    EXPECT(stage, "answer 54 refused STALE_LINK");
+}
+
 static void the_same_incarnation_goes_on_with_its_link(void **state)
 {
     struct stage *stage = *state;
@@ -708,6 +740,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         stage_test(an_instance_has_a_name_that_no_user_can_have),
         stage_test(a_hello_joins_and_gives_a_link),
+        stage_test(who_has_a_link_is_vouched_for),
         stage_test(the_same_incarnation_goes_on_with_its_link),
         stage_test(an_older_incarnation_is_banned),
         stage_test(a_newer_incarnation_supersedes),

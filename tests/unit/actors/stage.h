@@ -563,6 +563,9 @@ static inline void tape_effect(struct stage *stage, const struct effect *effect)
                     (struct bytes){stage->turn.out.data + effect->offset, effect->size});
         tape_put(stage, "\n");
         break;
+    case EFFECT_VOUCH:
+        tape_put(stage, "vouch %llu\n", (unsigned long long)effect->value);
+        break;
     case EFFECT_LINK:
         tape_link(stage, effect);
         tape_put(stage, "\n");

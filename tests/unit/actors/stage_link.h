@@ -56,9 +56,19 @@ static inline struct message *request_create(uint64_t exchange,
         message_create(MESSAGE_LINK_REQUEST, sizeof(*message) + size);
     assert_non_null(message);
     message->exchange = exchange;
+    message->stranger = false;
     message->size = (uint32_t)size;
     usher__v1__link_request__pack(request, message->bytes);
     return &message->header;
+}
+
+/* From a peer that nobody has vouched for. */
+static inline void link_ask_strange(struct stage *stage, uint64_t exchange,
+                                    const Usher__V1__LinkRequest *request)
+{
+    struct message *message = request_create(exchange, request);
+    ((struct link_request_message *)message)->stranger = true;
+    link_receive(stage, message);
 }
 
 static inline Usher__V1__Hello hello_of(uint64_t incarnation)

@@ -215,6 +215,20 @@ void link_answer(struct link *link, uint64_t exchange, struct bytes frame)
 {
 }
 
+bool link_is_stranger(struct link *link, uint64_t exchange)
+{
+    return false;
+}
+
+bool link_is_crowded(struct link *link)
+{
+    return false;
+}
+
+void link_vouch(struct link *link, uint64_t exchange)
+{
+}
+
 struct link_health link_health(struct link *link)
 {
     return (struct link_health){.listening = true};

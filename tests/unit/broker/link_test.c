@@ -60,6 +60,7 @@ struct service {
     unsigned gone_total;
     unsigned answered; /* by the helper thread; the owners below are done */
     pthread_t helper;
+    unsigned strangers; /* how many exchanges they may hold; 0: all */
 };
 
 static struct bytes text(const char *from)
@@ -82,6 +83,8 @@ static uint64_t on_request(void *context, uint64_t exchange, struct bytes frame)
     pthread_mutex_unlock(&service->lock);
     if (mode == ANSWER_AT_ONCE)
         link_answer(service->link, exchange, frame);
+    else if (link_is_stranger(service->link, exchange) && link_is_crowded(service->link))
+        link_answer(service->link, exchange, text("crowded"));
     return owner;
 }
 
@@ -137,20 +140,27 @@ static int service_listen(struct service *service, const char *url, const char *
                                    .url_count = second_url != NULL ? 2 : 1,
                                    .frame_bytes_max = 16384,
                                    .contexts = contexts,
+                                   .strangers = service->strangers,
                                    .metrics = service->metrics};
     struct link_events events = {.on_request = on_request, .on_gone = on_gone, .context = service};
     return link_open(&service->link, &options, &events, error);
 }
 
-static struct service *service_open(enum mode mode, unsigned contexts)
+static struct service *service_open_for(enum mode mode, unsigned contexts, unsigned strangers)
 {
     char error[256] = "";
     struct service *service = malloc(sizeof(*service));
     service_init(service, mode);
+    service->strangers = strangers;
     int code = service_listen(service, service->url, NULL, contexts, error);
     if (code != 0)
         fail_msg("link_open: %d %s", code, error);
     return service;
+}
+
+static struct service *service_open(enum mode mode, unsigned contexts)
+{
+    return service_open_for(mode, contexts, 0);
 }
 
 static void service_stop(struct service *service)
@@ -425,6 +435,61 @@ static void refuses_a_second_request_on_one_connection(void **state)
     assert_int_equal(1, metrics_read(service->metrics, METRIC_link_pipelined));
     assert_int_equal(3, service->requests);
     close(fd);
+    service_close(service);
+}
+
+static void assert_crowded(int fd, uint32_t id)
+{
+    uint8_t body[256];
+    uint32_t got;
+    assert_true(raw_request(fd, id, "let me in"));
+    int size = raw_answer(fd, &got, body, sizeof(body));
+    assert_int_equal(id, got);
+    assert_int_equal(size, strlen("crowded"));
+    assert_memory_equal(body, "crowded", size);
+}
+
+/* The share of strangers is three: with a fourth it is crowded, until one of them is answered or
+ * somebody vouches for it. Whoever was vouched for does not count. */
+static void strangers_hold_their_share_and_no_more(void **state)
+{
+    enum { SHARE = 3 };
+    struct service *service = service_open_for(ANSWER_AT_ONCE, 12, SHARE);
+    uint8_t body[256];
+    uint32_t id;
+    int known = raw_peer(service->path);
+    set_mode(service, PARK);
+    assert_true(raw_request(known, 1, "my token"));
+    assert_true(reaches(service, &service->requests, 1));
+    link_vouch(service->link, service->parked[0]);
+    link_vouch(service->link, service->parked[0] + (UINT64_C(1) << 32)); /* nobody's */
+    link_answer(service->link, service->parked[0], text("welcome"));
+    assert_true(raw_answer(known, &id, body, sizeof(body)) > 0);
+    int fds[SHARE + 2];
+    for (int i = 0; i < SHARE + 2; i++)
+        assert_true((fds[i] = raw_peer(service->path)) >= 0);
+    for (int i = 0; i < SHARE; i++)
+        assert_true(raw_request(fds[i], 10, "wait"));
+    assert_true(reaches(service, &service->requests, 1 + SHARE));
+    assert_false(link_is_crowded(service->link));
+    assert_crowded(fds[SHARE], 20);
+    assert_crowded(fds[SHARE + 1], 20);
+    assert_true(raw_request(known, 2, "and yet")); /* he waits as he likes */
+    assert_true(reaches(service, &service->requests, 4 + SHARE));
+    link_vouch(service->link, service->parked[1]); /* one of them is a stranger no more */
+    assert_true(raw_request(fds[SHARE], 21, "wait"));
+    assert_true(reaches(service, &service->requests, 5 + SHARE));
+    assert_false(link_is_crowded(service->link));
+    assert_crowded(fds[SHARE + 1], 21);
+    link_answer(service->link, service->parked[2], text("done"));
+    assert_true(raw_answer(fds[1], &id, body, sizeof(body)) > 0);
+    assert_true(raw_request(fds[SHARE + 1], 22, "wait"));
+    assert_true(reaches(service, &service->requests, 7 + SHARE));
+    assert_crowded(fds[1], 23);
+    assert_int_equal(0, metrics_read(service->metrics, METRIC_link_refused));
+    for (int i = 0; i < SHARE + 2; i++)
+        close(fds[i]);
+    close(known);
     service_close(service);
 }
 
@@ -909,6 +974,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(carries_the_largest_and_the_empty_frame),
     cmocka_unit_test(serves_32_peers),
     cmocka_unit_test(refuses_a_second_request_on_one_connection),
+    cmocka_unit_test(strangers_hold_their_share_and_no_more),
     cmocka_unit_test(a_flood_that_reads_nothing_starves_nobody),
     cmocka_unit_test(tells_once_that_the_peer_of_a_parked_request_went),
     cmocka_unit_test(tells_when_the_peer_went_before_on_request_returned),

@@ -15,6 +15,8 @@ static struct query_message *new_query(enum query_kind kind, actor_handle asker,
     assert_non_null(query);
     query->asker = asker;
     query->kind = kind;
+    query->linked = false;
+    query->source = 0;
     query->token = 77;
     query->after = 0;
     query->bytes_max = ROOM;
@@ -22,15 +24,21 @@ static struct query_message *new_query(enum query_kind kind, actor_handle asker,
     return query;
 }
 
-static void submit(struct glue *glue, struct probe *asker, const Usher__V1__Command *command,
-                   uint32_t bytes_max, uint64_t token)
+static struct query_message *command_query(struct probe *asker, const Usher__V1__Command *command,
+                                           uint32_t bytes_max, uint64_t token)
 {
     size_t size = usher__v1__command__get_packed_size(command);
     struct query_message *query = new_query(QUERY_COMMAND, asker->self, size);
     usher__v1__command__pack(command, query->bytes);
     query->bytes_max = bytes_max;
     query->token = token;
-    queries_submit(glue->broker.queries, query);
+    return query;
+}
+
+static void submit(struct glue *glue, struct probe *asker, const Usher__V1__Command *command,
+                   uint32_t bytes_max, uint64_t token)
+{
+    queries_submit(glue->broker.queries, command_query(asker, command, bytes_max, token));
 }
 
 static struct query_result_message *next_result(struct glue *glue, struct probe *asker)
@@ -572,6 +580,59 @@ static void answers_come_in_order(void **state)
     }
 }
 
+/* From one source, so many. */
+static void submit_from(struct glue *glue, bool linked, uint32_t source, unsigned count)
+{
+    Usher__V1__Command command = USHER__V1__COMMAND__INIT;
+    Usher__V1__Count body = USHER__V1__COUNT__INIT;
+    command.body_case = USHER__V1__COMMAND__BODY_COUNT;
+    command.count = &body;
+    for (unsigned i = 0; i < count; i++) {
+        struct query_message *query =
+            command_query(asker_of(glue), &command, ROOM, source * 100 + i);
+        query->linked = linked;
+        query->source = source;
+        queries_submit(glue->broker.queries, query);
+    }
+}
+
+static void expect_tokens(struct glue *glue, const unsigned *tokens, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        assert_true(queries_step(glue->broker.queries));
+    assert_false(queries_step(glue->broker.queries));
+    for (size_t i = 0; i < count; i++) {
+        struct query_result_message *message = next_result(glue, asker_of(glue));
+        assert_int_equal(message->token, tokens[i]);
+        message_destroy(&message->header);
+    }
+}
+
+/* Three peers, of whom one asks much: each is answered in turn, in his own order. */
+static void who_asks_much_waits_for_himself(void **state)
+{
+    struct glue *glue = *state;
+    submit_from(glue, false, 1, 4);
+    submit_from(glue, false, 2, 1);
+    submit_from(glue, false, 3, 2);
+    const unsigned tokens[] = {100, 200, 300, 101, 301, 102, 103};
+    expect_tokens(glue, tokens, sizeof(tokens) / sizeof(tokens[0]));
+    submit_from(glue, false, 2, 1); /* the line is as good as new */
+    expect_tokens(glue, &tokens[1], 1);
+}
+
+/* However many come without a link, an instance waits for one query of theirs at a time. */
+static void instances_do_not_wait_for_a_crowd(void **state)
+{
+    struct glue *glue = *state;
+    for (unsigned i = 10; i < 15; i++)
+        submit_from(glue, false, i, 1);
+    submit_from(glue, true, 1, 2);
+    submit_from(glue, true, 2, 1);
+    const unsigned tokens[] = {100, 1000, 200, 1100, 101, 1200, 1300, 1400};
+    expect_tokens(glue, tokens, sizeof(tokens) / sizeof(tokens[0]));
+}
+
 static void an_answer_for_nobody_is_dropped(void **state)
 {
     struct glue *glue = *state;
@@ -623,6 +684,8 @@ int main(void)
         TEST_FILLED(stats),
         cmocka_unit_test(a_damaged_store_is_unavailable),
         TEST_FILLED(answers_come_in_order),
+        TEST_FILLED(who_asks_much_waits_for_himself),
+        TEST_FILLED(instances_do_not_wait_for_a_crowd),
         TEST_FILLED(an_answer_for_nobody_is_dropped),
         TEST_FILLED(the_thread_answers),
         TEST_FILLED(queries_that_wait_are_freed),
