@@ -235,6 +235,9 @@ void admission_set_limits(struct admission *admission, const struct options *opt
 {
     admission->waiting_max = options->limits_logins_waiting;
     admission->ask_ms = options->auth_deadline_ms;
+    pthread_mutex_lock(&admission->lock);
+    failures_set_limit(admission->failures, (uint32_t)options->limits_failed_logins_per_source);
+    pthread_mutex_unlock(&admission->lock);
 }
 
 int admission_open(struct admission **out, struct broker *broker)
@@ -255,8 +258,8 @@ int admission_open(struct admission **out, struct broker *broker)
     admission->rules = (struct token_rules){.issuer = options->auth_issuer,
                                             .audience = options->auth_audience,
                                             .skew_ms = (uint32_t)options->auth_skew_ms};
-    admission_set_limits(admission, options);
     init_lock(admission);
+    admission_set_limits(admission, options);
     *out = admission;
     return options->auth_mode == AUTH_MODE_SERVICE ? admission_prepare_asking(admission) : 0;
 }

@@ -16,7 +16,7 @@ enum {
     REQUESTS_PER_USER_MAX = 4096,
     STOP_SPREAD_MS_MAX = 5000,
     INSTANCES_PER_SERVICE = 4,
-    SLOTS_MAX = 1 << 24, /* a link is found by so many bits of its number (ingress_link.c) */
+    SLOTS_MAX = 1 << 24, /* so many bits of a number say which slot */
 };
 
 static void fill_settings(struct broker *broker)

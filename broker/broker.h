@@ -10,6 +10,11 @@
 
 struct broker;
 
+/* Whether every file that a start with these options uses (keys, tokens, certificates) can be used:
+ * read and judged as the start itself does. What --check-config, the start and a reload ask. 0, or
+ * EXIT_CONFIGURATION with a line for each fault in `complaints`. Blocks on the disk. */
+int broker_check_files(const struct options *options, FILE *complaints);
+
 /* How the process ends (sysexits.h); CONFIG_USAGE and CONFIG_INVALID of config.h are the others. */
 enum { EXIT_DAMAGED = 65, EXIT_IN_USE = 69, EXIT_INTERNAL = 70, EXIT_CONFIGURATION = 78 };
 

@@ -371,8 +371,8 @@ int config_load(struct options *options, int argc, char **argv, FILE *complaints
         check_relations(&load);
         resolve_threads(options);
     }
-    if (load.result == 0 && load.check_only) {
-        *action = CONFIG_EXIT;
+    if (load.check_only) {
+        *action = CONFIG_CHECK;
     }
     return load.result;
 }

@@ -46,7 +46,8 @@ struct options {
 
 enum config_action {
     CONFIG_RUN, /* the options are complete and valid: start */
-    CONFIG_EXIT /* what was asked for was printed on stdout: exit 0 */
+    CONFIG_CHECK, /* the same, but only whether they are is asked: the files that they name remain */
+    CONFIG_EXIT   /* what was asked for was printed on stdout: exit 0 */
 };
 
 /* sysexits.h numbers, which are the exit codes of the process. */

@@ -78,11 +78,11 @@ void complain_unknown(FILE *complaints, const char *where, const char *key)
     const char *nearest = option_nearest(key);
     fprintf(complaints, "%s: ", where);
     put_safely(complaints, key);
-    fputs(": unknown key; accepted: ", complaints);
+    fputs(": unknown key; ", complaints);
     if (nearest != NULL) {
         fprintf(complaints, "did you mean %s? ", nearest);
     }
-    fputs("the keys that usherd --help lists\n", complaints);
+    fputs("usherd --help lists all keys\n", complaints);
 }
 
 /* Fills lines of at most `width` characters, each begun with `prefix`. */

@@ -9,12 +9,14 @@
 
 enum comparison {
     AT_MOST,
-    LESS
+    LESS,
+    ZERO_TOO
 };
 
 enum when {
     ALWAYS,
     LIMITED,
+    AUTH,
     AUTH_SERVICE
 };
 
@@ -51,22 +53,46 @@ static uint64_t number_of(const struct options *options, enum option_index index
     return *(const uint64_t *)((const char *)options + option_rows[index].offset);
 }
 
+static bool matters(const struct options *options, const struct relation *relation)
+{
+    switch (relation->when) {
+    case LIMITED:
+        return number_of(options, relation->option) != 0 &&
+               number_of(options, relation->other) != 0;
+    case AUTH:
+        return options->auth_mode != AUTH_MODE_OPEN;
+    case AUTH_SERVICE:
+        return options->auth_mode == AUTH_MODE_SERVICE;
+    case ALWAYS:
+        break;
+    }
+    return true;
+}
+
 static bool holds(const struct options *options, const struct relation *relation)
 {
-    uint64_t option = number_of(options, relation->option);
+    uint64_t option = number_of(options, relation->option) * relation->factor;
     uint64_t other = number_of(options, relation->other);
-    if (relation->when == LIMITED && (option == 0 || other == 0))
-        return true;
-    if (relation->when == AUTH_SERVICE && options->auth_mode != AUTH_MODE_SERVICE)
-        return true;
-    return relation->comparison == LESS ? option * relation->factor < other
-                                        : option * relation->factor <= other;
+    switch (relation->comparison) {
+    case LESS:
+        return option < other;
+    case ZERO_TOO:
+        return option != 0 || other == 0;
+    case AT_MOST:
+        break;
+    }
+    return option <= other;
 }
 
 /* "8 times a.b at most c.d" */
 static void describe(const struct relation *relation, char *text, size_t size)
 {
     char times[32] = "";
+    if (relation->comparison == ZERO_TOO) {
+        snprintf(text, size, "%s 0 only with %s 0", option_rows[relation->option].key,
+                 option_rows[relation->other].key);
+        return;
+    }
     if (relation->factor != 1)
         snprintf(times, sizeof(times), "%" PRIu64 " times ", relation->factor);
     snprintf(text, size, "%s%s %s %s", times, option_rows[relation->option].key,
@@ -80,7 +106,7 @@ size_t options_conflicts(const struct options *options,
     size_t count = 0;
     for (size_t i = 0; i < RELATION_COUNT; i++) {
         const struct relation *relation = &relations[i];
-        if (holds(options, relation))
+        if (!matters(options, relation) || holds(options, relation))
             continue;
         struct option_conflict *conflict = &conflicts[count++];
         char accepted[128];
@@ -99,7 +125,8 @@ size_t options_conflicts(const struct options *options,
 void config_print_relations(FILE *to)
 {
     static const char *const when[] = {
-        [ALWAYS] = "", [LIMITED] = " (unless one is 0)", [AUTH_SERVICE] = " (auth.mode service)"};
+        [ALWAYS] = "", [LIMITED] = " (unless one is 0)", [AUTH] = " (auth.mode not open)",
+        [AUTH_SERVICE] = " (auth.mode service)"};
     fputs("| What has to hold | Otherwise | At the start |\n| --- | --- | --- |\n", to);
     for (size_t i = 0; i < RELATION_COUNT; i++) {
         char text[128];

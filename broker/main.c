@@ -212,7 +212,9 @@ int main(int argc, char **argv)
     struct options options;
     enum config_action action;
     int failed = config_load(&options, argc, argv, stderr, &action);
-    if (failed != 0 || action == CONFIG_EXIT) {
+    if (failed == 0 && action != CONFIG_EXIT)
+        failed = broker_check_files(&options, stderr);
+    if (failed != 0 || action != CONFIG_RUN) {
         options_fini(&options);
         return failed;
     }

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "admin/access.h"
+#include "admin/admin.h"
 #include "base/log_line.h"
 #include "base/memory.h"
 #include "broker/parts.h"
@@ -66,6 +68,81 @@ static int read_keys(const struct options *options, struct keyring **keyring, ch
                  what);
     return failed;
 }
+
+/* --- whether they can be used ----------------------------------------------------------------- */
+
+/* `text` is a line that begins with the option. */
+typedef void file_fault(void *context, const char *option, const char *text);
+
+static void check_link_token(const struct options *options, file_fault *each, void *context)
+{
+    char error[BROKER_ERROR_BYTES];
+    struct link_token *token = NULL;
+    if (read_token(options, &token, error) != 0)
+        each(context, "link.token_file", error);
+    free(token);
+}
+
+static void check_keys(const struct options *options, file_fault *each, void *context)
+{
+    char error[BROKER_ERROR_BYTES];
+    struct keyring *keyring = NULL;
+    if (read_keys(options, &keyring, error) != 0)
+        each(context, "auth.keys_file", error);
+    keyring_release(keyring);
+}
+
+static void check_admin_token(const char *option, const char *path, file_fault *each, void *context)
+{
+    char error[ADMIN_ERROR_BYTES];
+    struct access_token token;
+    if (path[0] != '\0' && access_load(&token, option, path, error) != 0)
+        each(context, option, error);
+    explicit_bzero(&token, sizeof(token));
+}
+
+static void check_certificates(const struct options *options, file_fault *each, void *context)
+{
+    const struct net_tls_files files = {options->tls_certificate_file, options->tls_key_file,
+                                        options->tls_client_ca_file};
+    char error[BROKER_ERROR_BYTES];
+    if (net_check_tls(&files, error) != 0)
+        each(context, "tls", error[0] != '\0' ? error : "tls.certificate_file: no memory");
+}
+
+/* Each file that is used with these options, read as it will be read and put away again. */
+static void check_files(const struct options *options, bool tls, file_fault *each, void *context)
+{
+    check_link_token(options, each, context);
+    check_keys(options, each, context);
+    if (options->admin_listen[0] != '\0') {
+        check_admin_token("admin.token_file", options->admin_token_file, each, context);
+        check_admin_token("admin.view_token_file", options->admin_view_token_file, each, context);
+    }
+    if (tls)
+        check_certificates(options, each, context);
+}
+
+struct complaint {
+    FILE *to;
+    int result;
+};
+
+static void complain(void *context, const char *option, const char *text)
+{
+    struct complaint *complaint = context;
+    fprintf(complaint->to, "configuration: %s\n", text);
+    complaint->result = EXIT_CONFIGURATION;
+}
+
+int broker_check_files(const struct options *options, FILE *complaints)
+{
+    struct complaint complaint = {.to = complaints};
+    check_files(options, options->listen_tls[0] != '\0', complain, &complaint);
+    return complaint.result;
+}
+
+/* --- keys and tokens in use ------------------------------------------------------------------- */
 
 static void tell_passed(struct broker *broker, const struct key_passed *passed)
 {
@@ -238,6 +315,31 @@ static int check_mixture(struct broker *broker, struct options *fresh, char *err
     return 0;
 }
 
+struct refusal {
+    struct broker *broker;
+    char *error; /* the first one's, BROKER_ERROR_BYTES */
+};
+
+static void refuse_file(void *context, const char *option, const char *text)
+{
+    struct refusal *refusal = context;
+    if (strcmp(option, "auth.keys_file") == 0)
+        LOG(refusal->broker->log, KEYS_REFUSED, LOG_S("detail", text));
+    else if (strcmp(option, "tls") == 0)
+        LOG(refusal->broker->log, TLS_REFUSED, LOG_S("error", text));
+    if (refusal->error[0] == '\0')
+        snprintf(refusal->error, BROKER_ERROR_BYTES, "%s", text);
+}
+
+/* Those of the new configuration, and of what runs and does not change. */
+static int check_fresh_files(struct broker *broker, const struct options *fresh, char *error)
+{
+    struct refusal refusal = {broker, error};
+    bool tls = net_tls_port(broker->net) != 0 || fresh->listen_tls[0] != '\0';
+    check_files(fresh, tls, refuse_file, &refusal);
+    return error[0] != '\0' ? -EINVAL : 0;
+}
+
 static int use_certificates(struct broker *broker, const struct options *fresh, char *error)
 {
     const struct net_tls_files files = {fresh->tls_certificate_file, fresh->tls_key_file,
@@ -339,6 +441,8 @@ int broker_reload(struct broker *broker, struct reload_report *report)
     int failed = read_options(broker, &fresh, report->error);
     if (failed == 0)
         failed = check_mixture(broker, &fresh, report->error);
+    if (failed == 0)
+        failed = check_fresh_files(broker, &fresh, report->error);
     if (failed == 0)
         failed = use_files(broker, &fresh, report->error);
     if (failed == 0) {

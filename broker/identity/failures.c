@@ -48,6 +48,11 @@ void failures_destroy(struct failures *failures)
     free(failures);
 }
 
+void failures_set_limit(struct failures *failures, uint32_t per_minute)
+{
+    failures->per_minute = per_minute;
+}
+
 /* 0: nobody whom a limit could be held against. */
 static uint64_t source_of(const struct failures *failures, struct bytes address)
 {

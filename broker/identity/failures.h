@@ -16,6 +16,9 @@ struct failures;
 struct failures *failures_create(uint32_t per_minute, const uint64_t key[2]);
 void failures_destroy(struct failures *failures);
 
+/* Another limit, for those who have failed before as well. */
+void failures_set_limit(struct failures *failures, uint32_t per_minute);
+
 /* Whether the source (base/source.h) of `address` has failed too often lately: 0, or the ms after
  * which it may try again. An address that has none is never limited. */
 uint32_t failures_wait_ms(struct failures *failures, struct bytes address, uint64_t now_ms);

@@ -397,6 +397,17 @@ int net_reload_tls(struct net *net, const struct net_tls_files *files, char *err
     return net->tls != NULL ? tls_domain_reload(net->tls, &names, error) : -ENOTSUP;
 }
 
+int net_check_tls(const struct net_tls_files *files, char *error)
+{
+    const struct tls_files names = {
+        .certificate = files->certificate, .key = files->key, .client_ca = files->client_ca};
+    struct tls_domain *domain = NULL;
+    error[0] = '\0';
+    int failed = tls_domain_open(&domain, &names, error);
+    tls_domain_close(domain);
+    return failed;
+}
+
 void net_set_limits(struct net *net, const struct net_limits *limits)
 {
     net->options.unbound_max = limits->unbound_max;

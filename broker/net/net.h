@@ -131,6 +131,9 @@ struct net_tls_files {
  * bytes), none. -ENOTSUP without TLS. The names are borrowed for the call. */
 int net_reload_tls(struct net *net, const struct net_tls_files *files, char *error);
 
+/* Whether a front end could use these files: 0 or as above. Any thread. */
+int net_check_tls(const struct net_tls_files *files, char *error);
+
 struct net_limits {
     uint32_t unbound_max, unbound_per_source_max, handshakes_max;
     uint32_t output_bytes_max, output_soft_bytes, output_soft_ms;

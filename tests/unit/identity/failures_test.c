@@ -91,6 +91,23 @@ static void a_full_table_hinders_nobody(void **state)
     failures_destroy(failures);
 }
 
+/* Lower, none, and higher again: for those who have failed before, too. */
+static void another_limit(void **state)
+{
+    struct failures *failures = failures_create(10, key);
+    for (unsigned i = 0; i < 9; i++)
+        note(failures, "10.0.0.1:5", 1000);
+    assert_int_equal(wait_ms(failures, "10.0.0.1:5", 1000), 0);
+    failures_set_limit(failures, 5);
+    assert_int_not_equal(wait_ms(failures, "10.0.0.1:5", 1000), 0);
+    failures_set_limit(failures, 0);
+    assert_int_equal(wait_ms(failures, "10.0.0.1:5", 1000), 0);
+    failures_set_limit(failures, 10);
+    note(failures, "10.0.0.2:5", 1000);
+    assert_int_equal(wait_ms(failures, "10.0.0.2:5", 1000), 0);
+    failures_destroy(failures);
+}
+
 static void a_clock_that_steps_back(void **state)
 {
     struct failures *failures = failures_create(1, key);
@@ -108,6 +125,7 @@ int main(void)
         cmocka_unit_test(a_source_is_more_than_one_address),
         cmocka_unit_test(who_has_no_address_is_never_limited),
         cmocka_unit_test(a_full_table_hinders_nobody),
+        cmocka_unit_test(another_limit),
         cmocka_unit_test(a_clock_that_steps_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
