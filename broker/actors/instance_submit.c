@@ -44,6 +44,17 @@ static struct submit *find(struct instance *instance, uint64_t token)
     return submit;
 }
 
+/* Numbers come again after some 4 billion Submits: never one that is in progress, and never 0, because
+ * a token of 0 would mean that no result is wanted. */
+static uint32_t next_number(struct instance *instance)
+{
+    do
+        instance->submit_number++;
+    while (instance->submit_number == 0 ||
+           find(instance, (uint64_t)instance->submit_number << 32) != NULL);
+    return instance->submit_number;
+}
+
 static uint16_t result_code(uint16_t code)
 {
     switch (code) {
@@ -538,7 +549,7 @@ void instance_submit(struct instance *instance, struct link_request_message *mes
     submit->exchange = message->exchange;
     submit->seq = request->seq;
     submit->lane = request->lane;
-    submit->number = ++instance->submit_number;
+    submit->number = next_number(instance);
     submit->count = (uint32_t)request->n_commands;
     submit->request = message;
     submit->next = instance->submits;

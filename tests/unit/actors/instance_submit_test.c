@@ -2,6 +2,8 @@
 #include "proto/broker_frame.h"
 #include "unit/actors/stage_link.h"
 
+#include "actors/instance_state.h"
+
 /* Commands: each has one effect and one result, however often it is asked for. */
 
 static void submit_count(struct stage *stage, uint64_t exchange, uint32_t lane, uint64_t seq)
@@ -503,6 +505,31 @@ static void more_commands_than_the_frame_has_room_for_are_refused(void **state)
     }
 }
 
+/* The numbers in the tokens have 32 bits. Around their end each Submit has its answer, also beside one
+ * that has been in progress for 4 billion others. */
+static void submits_go_on_when_their_numbers_come_again(void **state)
+{
+    struct stage *stage = *state;
+    link_hello(stage, 50, 1);
+    struct script *script = script_create();
+    say_push_1(script, "ann", "first");
+    link_submit(stage, 51, 1, 1, script);
+    uint64_t first = stage->tokens[0];
+    stage->instance->submit_number = UINT32_MAX - 2;
+    for (uint64_t seq = 2; seq < 10; seq++) {
+        script = script_create();
+        say_push_1(script, "bob", "hi");
+        link_submit(stage, 52, 1, seq, script);
+        uint64_t token = stage->tokens[0];
+        assert_int_not_equal(token, 0);
+        assert_int_not_equal(token, first);
+        link_result(stage, token, 0);
+        assert_non_null(strstr(stage->tape, "answer 52 results"));
+    }
+    link_result(stage, first, 0);
+    assert_non_null(strstr(stage->tape, "answer 51 results"));
+}
+
 /* --- Drain ------------------------------------------------------------------------------------ */
 
 static void a_drain_is_confirmed_in_the_mail(void **state)
@@ -549,6 +576,7 @@ int main(void)
         stage_test(a_report_of_many_failures_does_not_exceed_the_frame),
         stage_test(many_small_commands_have_their_own_results),
         stage_test(more_commands_than_the_frame_has_room_for_are_refused),
+        stage_test(submits_go_on_when_their_numbers_come_again),
         stage_test(a_drain_is_confirmed_in_the_mail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
