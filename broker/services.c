@@ -38,6 +38,7 @@ struct member {
 
 struct service {
     char name[USERNAME_BYTES_MAX + 1];
+    uint8_t name_size;
     actor_handle mover; /* the one that hands its mail on; 0: none does */
     uint32_t count;
     struct member members[INSTANCES_MAX];
@@ -51,6 +52,8 @@ struct services {
     /* under lock */
     struct service **list;
     uint32_t count, limit;
+    struct service **table; /* by name; open addressing */
+    uint32_t table_size;    /* power of two, at least twice the limit */
     actor_handle *followers;
     uint32_t follower_count, follower_limit;
 };
@@ -64,8 +67,11 @@ int services_create(struct services **out, struct broker *broker)
     services->limit = (uint32_t)broker->options->limits_services;
     services->follower_limit = services->limit * 4;
     services->list = calloc(services->limit, sizeof(struct service *));
+    for (services->table_size = 1; services->table_size < 2 * services->limit;)
+        services->table_size *= 2;
+    services->table = calloc(services->table_size, sizeof(struct service *));
     services->followers = calloc(services->follower_limit, sizeof(actor_handle));
-    if (services->list == NULL || services->followers == NULL) {
+    if (services->list == NULL || services->table == NULL || services->followers == NULL) {
         services_destroy(services);
         return -ENOMEM;
     }
@@ -82,18 +88,38 @@ void services_destroy(struct services *services)
         free(services->list[i]);
     }
     free(services->list);
+    free(services->table);
     free(services->followers);
     free(services);
+}
+
+/* Under the lock. The place of that name, or the empty one where it would go. */
+static struct service **probe(struct services *services, const void *name, size_t size)
+{
+    uint32_t mask = services->table_size - 1;
+    uint32_t at = (uint32_t)siphash13(services->key, name, size) & mask;
+    for (;; at = (at + 1) & mask) {
+        const struct service *service = services->table[at];
+        if (service == NULL ||
+            (service->name_size == size && memcmp(service->name, name, size) == 0))
+            return &services->table[at];
+    }
 }
 
 /* Under the lock. */
 static struct service *find(struct services *services, const void *name, size_t size)
 {
-    for (uint32_t i = 0; i < services->count; i++)
-        if (strlen(services->list[i]->name) == size &&
-            memcmp(services->list[i]->name, name, size) == 0)
-            return services->list[i];
-    return NULL;
+    return *probe(services, name, size);
+}
+
+/* A name came, or gave its place to another: only when an instance joins. */
+static void index_names(struct services *services)
+{
+    memset(services->table, 0, services->table_size * sizeof(*services->table));
+    for (uint32_t i = 0; i < services->count; i++) {
+        struct service *service = services->list[i];
+        *probe(services, service->name, service->name_size) = service;
+    }
 }
 
 /* One that nobody serves any more gives its place to a new name. */
@@ -120,6 +146,8 @@ static struct service *find_or_add(struct services *services, const char *name)
     pins_clear(&service->pins);
     memset(service->name, 0, sizeof(service->name));
     strncpy(service->name, name, sizeof(service->name) - 1);
+    service->name_size = (uint8_t)strlen(service->name);
+    index_names(services);
     return service;
 }
 

@@ -10,7 +10,11 @@
 
 /* Open addressing with backward-shift deletion. The ids come from the client, so the hash is keyed:
  * with `max` colliding ids in flight each of his frames would cost a walk over all of them, and
- * whoever shares his I/O thread would wait. */
+ * whoever shares his I/O thread would wait.
+ *
+ * Looking for calls whose time is over goes on where it found the last one, and so does taking all
+ * out: so many that come due together cost one look at the table, and not one each. What others take
+ * out before that place may bring a call there that was not looked at, so the look begins anew. */
 
 struct requests {
     uint32_t size; /* power of two */
@@ -18,6 +22,9 @@ struct requests {
     uint32_t calls;
     uint64_t key[2];
     uint64_t due_ms; /* no call's deadline is earlier */
+    uint32_t look_at;     /* places before it have no call that was due at the last look... */
+    uint64_t look_due_ms; /* ...and none earlier than this */
+    uint32_t take_at;
     struct request slots[];
 };
 
@@ -62,6 +69,8 @@ static void put(struct requests *requests, const struct request *request)
         requests->calls++;
         if (request->deadline_ms < requests->due_ms)
             requests->due_ms = request->deadline_ms;
+        if (request->deadline_ms < requests->look_due_ms)
+            requests->look_due_ms = request->deadline_ms;
     }
 }
 
@@ -120,6 +129,8 @@ void requests_remove(struct requests **out, uint64_t id)
     }
     uint32_t mask = requests->size - 1;
     uint32_t at = (uint32_t)(gone - requests->slots);
+    if (at < requests->look_at)
+        requests->look_at = 0;
     for (uint32_t next = (at + 1) & mask; requests->slots[next].id != 0; next = (next + 1) & mask) {
         uint32_t wanted = home(requests, requests->slots[next].id);
         if (((next - wanted) & mask) >= ((next - at) & mask)) {
@@ -150,19 +161,22 @@ bool requests_expire(struct requests **out, uint64_t now_ms, struct request *exp
     struct requests *requests = *out;
     if (requests == NULL || requests_due_ms(requests) > now_ms)
         return false;
-    uint64_t due = UINT64_MAX;
-    for (uint32_t i = 0; i < requests->size; i++) {
-        const struct request *request = &requests->slots[i];
+    if (requests->look_at == 0)
+        requests->look_due_ms = UINT64_MAX;
+    for (; requests->look_at < requests->size; requests->look_at++) {
+        const struct request *request = &requests->slots[requests->look_at];
         if (request->id == 0 || request->call == 0)
             continue;
         if (request->deadline_ms <= now_ms) {
             *expired = *request;
-            requests_remove(out, expired->id);
+            requests_remove(out, expired->id); /* brings another to this place */
             return true;
         }
-        due = request->deadline_ms < due ? request->deadline_ms : due;
+        if (request->deadline_ms < requests->look_due_ms)
+            requests->look_due_ms = request->deadline_ms;
     }
-    requests->due_ms = due;
+    requests->due_ms = requests->look_due_ms;
+    requests->look_at = 0;
     return false;
 }
 
@@ -171,10 +185,9 @@ bool requests_take(struct requests **out, struct request *taken)
     struct requests *requests = *out;
     if (requests == NULL)
         return false;
-    uint32_t at = 0;
-    while (requests->slots[at].id == 0)
-        at++;
-    *taken = requests->slots[at];
+    while (requests->slots[requests->take_at].id == 0)
+        requests->take_at = (requests->take_at + 1) & (requests->size - 1);
+    *taken = requests->slots[requests->take_at];
     requests_remove(out, taken->id);
     return true;
 }

@@ -224,6 +224,42 @@ static void all_can_be_taken_out(void **state)
     assert_null(requests);
 }
 
+/* Calls come, are answered and come due at other times than those who look: none is forgotten, and
+ * the earliest deadline is never told too late. */
+static void looks_that_are_broken_off_miss_nobody(void **state)
+{
+    struct requests *requests = NULL;
+    struct request expired;
+    uint64_t dues_ms[MAX + 1] = {0}; /* by id; 0: not in flight */
+    uint64_t now_ms = 1;
+    srand(11);
+    for (int round = 0; round < ROUNDS; round++) {
+        uint64_t id = (uint64_t)rand() % MAX + 1;
+        if (dues_ms[id] == 0) {
+            dues_ms[id] = now_ms + (uint64_t)rand() % 60;
+            assert_int_equal(add(&requests, id, id, dues_ms[id]), 0);
+        } else if (dues_ms[id] != 0 && rand() % 3 == 0) {
+            requests_remove(&requests, id);
+            dues_ms[id] = 0;
+        }
+        now_ms += (uint64_t)rand() % 2;
+        bool any = false;
+        for (int looks = rand() % 3; looks > 0; looks--) {
+            any = requests_expire(&requests, now_ms, &expired);
+            assert_true(!any || (dues_ms[expired.id] != 0 && dues_ms[expired.id] <= now_ms));
+            if (any)
+                dues_ms[expired.id] = 0;
+        }
+        for (uint64_t i = 1; i <= MAX; i++)
+            assert_true(dues_ms[i] == 0 || requests_due_ms(requests) <= dues_ms[i]);
+    }
+    while (requests_expire(&requests, UINT64_MAX - 1, &expired))
+        dues_ms[expired.id] = 0;
+    for (uint64_t i = 1; i <= MAX; i++)
+        assert_int_equal(dues_ms[i], 0);
+    requests_destroy(requests);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -233,6 +269,7 @@ int main(void)
         cmocka_unit_test(only_calls_expire_and_only_when_due),
         cmocka_unit_test(it_does_what_a_list_does),
         cmocka_unit_test(all_can_be_taken_out),
+        cmocka_unit_test(looks_that_are_broken_off_miss_nobody),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
