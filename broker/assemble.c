@@ -167,7 +167,10 @@ int broker_assemble(struct broker *broker, const struct options *options, const 
     int failed = make_threads(broker);
     broker->settings.source_rates = source_rates_create(
         (uint32_t)options->limits_requests_per_second_per_source, env);
-    if (broker->settings.source_rates == NULL)
+    broker->settings.spent_rates = spent_create(env);
+    broker->settings.spent_fights = spent_create(env);
+    if (broker->settings.source_rates == NULL || broker->settings.spent_rates == NULL ||
+        broker->settings.spent_fights == NULL)
         failed = failed != 0 ? failed : -ENOMEM;
     log_set_metrics(log, broker->metrics);
     memory_open(options->limits_memory_bytes, log, broker->metrics);
@@ -226,6 +229,8 @@ void broker_dismantle(struct broker *broker)
     log_set_metrics(broker->log, NULL);
     metrics_destroy(broker->metrics);
     source_rates_destroy(broker->settings.source_rates);
+    spent_destroy(broker->settings.spent_rates);
+    spent_destroy(broker->settings.spent_fights);
     traces_destroy(broker->traces);
 }
 

@@ -2,9 +2,12 @@
 #include "actors/fight.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/allowance.h"
+#include "base/check.h"
 #include "base/source.h"
+#include "proto/username.h"
 
 /* Two devices of one user that both log in again whenever they are thrown out would take turns as
  * fast as the store commits, and every backend would hear of each turn.
@@ -12,7 +15,8 @@
  * Each source that takes the user over has an allowance of its own: per_minute takeovers, given
  * back evenly over a minute. So a fight is slowed down to that rate, and one who comes from
  * elsewhere is not hindered by it: whoever has stolen a password can annoy its owner, and cannot
- * lock him out. A login that is refused costs no allowance. A few sources are remembered; a further
+ * lock him out. It outlives the session (spent.c), or a Logout between two takeovers would end the
+ * limit with the session. A login that is refused costs no allowance. A few sources are remembered; a further
  * one takes the place of that which has spent least, so those who fight are not forgotten. */
 
 enum {
@@ -58,6 +62,39 @@ uint32_t fight_takeover(struct fight **fight, struct bytes address, uint32_t per
     if (wait_ms == 0)
         allowance_spend(&place->allowance, terms, now_ms);
     return wait_ms;
+}
+
+enum { NAME_BYTES = USERNAME_BYTES_MAX + sizeof(uint64_t) };
+
+/* Of one source's fight for one name. */
+static struct bytes fight_name(uint8_t to[NAME_BYTES], struct bytes name, uint64_t source)
+{
+    CHECK(name.size <= USERNAME_BYTES_MAX);
+    memcpy(to, &source, sizeof(source));
+    memcpy(to + sizeof(source), name.data, name.size);
+    return (struct bytes){to, sizeof(source) + name.size};
+}
+
+void fight_remember(const struct fight *fight, struct spent *spent, struct bytes name)
+{
+    uint8_t bytes[NAME_BYTES];
+    for (unsigned i = 0; fight != NULL && i < PLACES; i++)
+        spent_put(spent, fight_name(bytes, name, fight->places[i].source),
+                  fight->places[i].allowance);
+}
+
+void fight_recall(struct fight **fight, struct bytes address, struct spent *spent,
+                  struct bytes name)
+{
+    uint8_t bytes[NAME_BYTES];
+    uint64_t source = source_of_text(address.data, address.size);
+    struct allowance allowance = spent_take(spent, fight_name(bytes, name, source));
+    if (allowance.due_us == 0)
+        return;
+    if (*fight == NULL)
+        *fight = calloc(1, sizeof(**fight));
+    if (*fight != NULL)
+        find(*fight, source)->allowance = allowance;
 }
 
 void fight_destroy(struct fight *fight)

@@ -7,6 +7,7 @@
 
 #include <stdint.h>
 
+#include "actors/spent.h"
 #include "proto/bytes.h"
 
 struct fight;
@@ -17,6 +18,12 @@ struct fight;
  * per_minute 0: always 0, nothing is counted. Without memory nothing is counted either. */
 uint32_t fight_takeover(struct fight **fight, struct bytes address, uint32_t per_minute,
                         uint64_t now_ms);
+
+/* The session of the user of that name ends: its fights are remembered in `spent`, and what is known
+ * there of one source comes back. */
+void fight_remember(const struct fight *fight, struct spent *spent, struct bytes name);
+void fight_recall(struct fight **fight, struct bytes address, struct spent *spent,
+                  struct bytes name);
 
 void fight_destroy(struct fight *fight);
 

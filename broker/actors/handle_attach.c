@@ -34,6 +34,8 @@ static bool refuse_fight(struct session *session, struct turn *turn, uint64_t co
 {
     if (session->conn == 0)
         return false;
+    fight_recall(&session->fight, bytes_of_text(address), turn->settings->spent_fights,
+                 bytes_of_text(turn->name));
     uint32_t wait_ms = fight_takeover(&session->fight, bytes_of_text(address),
                                       turn->settings->takeovers_per_minute, turn->now_ms);
     if (wait_ms == 0)
@@ -184,6 +186,8 @@ void attach_committed(struct session *session, struct change *change, struct tur
         LOG(turn->log, TAKEOVER, LOG_S("user", turn->name), LOG_U("epoch", change->record.epoch),
             LOG_U("previous_epoch", session->epoch), LOG_S("address", attach->address));
     } else {
+        session->rate.allowance =
+            spent_take(turn->settings->spent_rates, bytes_of_text(turn->name));
         LOG(turn->log, LOGIN, LOG_S("user", turn->name), LOG_U("epoch", change->record.epoch),
             LOG_S("address", attach->address), LOG_S("client", attach->client));
     }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "actors/spent.h"
 #include "base/allowance.h"
 #include "base/check.h"
 #include "base/hash.h"
@@ -17,9 +18,8 @@
  * The table holds the sources that some session came from, so it is no larger than the number of
  * sessions. It is looked at when somebody logs in, resumes or ends, under one lock. An entry does
  * not move while somebody holds it, so a request needs neither the table nor the lock: the
- * allowance is one number, and whoever changes it by compare-and-swap has spent one. A source that
- * nobody holds any more is forgotten, with what it had spent: who logs out and in again pays for a
- * login with the store, which is dearer than the requests that he wins.
+ * allowance is one number, and whoever changes it by compare-and-swap has spent one. Of a source that
+ * nobody holds any more only that number is remembered, as long as it matters (spent.c).
  *
  * The hash has a random key: who owns many addresses cannot aim at one chain. */
 
@@ -38,13 +38,18 @@ struct source_rates {
     uint64_t hash_key[2];
     pthread_mutex_t lock;
     struct source_rate *buckets[BUCKETS]; /* under lock */
+    struct spent *spent;                  /* of sources that nobody holds */
 };
 
 struct source_rates *source_rates_create(uint32_t per_second, const struct env *env)
 {
     struct source_rates *rates = calloc(1, sizeof(*rates));
-    if (rates == NULL)
+    if (rates != NULL)
+        rates->spent = spent_create(env);
+    if (rates == NULL || rates->spent == NULL) {
+        free(rates);
         return NULL;
+    }
     atomic_init(&rates->per_second, per_second);
     env_random(env, rates->hash_key, sizeof(rates->hash_key));
     pthread_mutex_init(&rates->lock, NULL);
@@ -58,6 +63,7 @@ void source_rates_destroy(struct source_rates *rates)
     for (unsigned i = 0; i < BUCKETS; i++)
         CHECK(rates->buckets[i] == NULL);
     pthread_mutex_destroy(&rates->lock);
+    spent_destroy(rates->spent);
     free(rates);
 }
 
@@ -76,6 +82,22 @@ static struct source_rate **find(struct source_rates *rates, uint64_t source)
     return link;
 }
 
+static struct bytes source_name(const uint64_t *source)
+{
+    return (struct bytes){(const uint8_t *)source, sizeof(*source)};
+}
+
+/* Under lock; NULL without memory. */
+static struct source_rate *create(struct source_rates *rates, uint64_t source)
+{
+    struct source_rate *rate = calloc(1, sizeof(*rate));
+    if (rate == NULL)
+        return NULL;
+    rate->source = source;
+    atomic_init(&rate->due_us, spent_take(rates->spent, source_name(&source)).due_us);
+    return rate;
+}
+
 struct source_rate *source_rates_enter(struct source_rates *rates, struct bytes address)
 {
     uint64_t source = rates != NULL ? source_of_text(address.data, address.size) : 0;
@@ -83,8 +105,8 @@ struct source_rate *source_rates_enter(struct source_rates *rates, struct bytes 
         return NULL;
     pthread_mutex_lock(&rates->lock);
     struct source_rate **link = find(rates, source);
-    if (*link == NULL && (*link = calloc(1, sizeof(**link))) != NULL)
-        (*link)->source = source;
+    if (*link == NULL)
+        *link = create(rates, source);
     struct source_rate *rate = *link;
     if (rate != NULL)
         rate->holders++;
@@ -101,8 +123,12 @@ void source_rates_leave(struct source_rates *rates, struct source_rate *rate)
     pthread_mutex_lock(&rates->lock);
     CHECK(rate->holders > 0);
     bool last = --rate->holders == 0;
-    if (last)
+    if (last) {
+        struct allowance allowance = {
+            atomic_load_explicit(&rate->due_us, memory_order_relaxed)};
         *find(rates, rate->source) = rate->next;
+        spent_put(rates->spent, source_name(&rate->source), allowance);
+    }
     pthread_mutex_unlock(&rates->lock);
     if (last)
         free(rate);

@@ -12,6 +12,7 @@
 
 #include "actors/messages.h"
 #include "actors/source_rates.h"
+#include "actors/spent.h"
 #include "base/env.h"
 #include "base/log.h"
 #include "base/metrics.h"
@@ -42,6 +43,7 @@ struct settings {
     uint32_t requests_max;
     _Atomic uint32_t requests_per_second;
     struct source_rates *source_rates; /* NULL: nothing is counted per source */
+    struct spent *spent_rates, *spent_fights; /* of users whose session has ended; NULL: forgotten */
     uint64_t requests_key[2]; /* random; see actors/requests.h */
     uint64_t proof_key[2];    /* random; see gate_proof */
     _Atomic uint32_t takeovers_per_minute;

@@ -87,6 +87,30 @@ static void none_means_no_limit(void **state)
     assert_null(fight);
 }
 
+/* A Logout between two takeovers gives nothing back, to nobody else's fight either. */
+static void a_fight_outlives_the_session(void **state)
+{
+    struct spent *spent = spent_create(env_system());
+    struct bytes ann = bytes_of_text("ann");
+    struct bytes home = bytes_of_text("10.0.0.1:7");
+    struct fight *fight = NULL;
+    assert_int_equal(takeover(&fight, "10.0.0.1:7", 1, 1000), 0);
+    fight_remember(fight, spent, ann);
+    fight_destroy(fight);
+    fight = NULL;
+    fight_recall(&fight, home, spent, bytes_of_text("bob"));
+    assert_int_equal(takeover(&fight, "10.0.0.1:7", 1, 1000), 0);
+    fight_destroy(fight);
+    fight = NULL;
+    fight_recall(&fight, bytes_of_text("10.0.0.2:7"), spent, ann);
+    assert_int_equal(takeover(&fight, "10.0.0.2:7", 1, 1000), 0);
+    fight_recall(&fight, home, spent, ann);
+    assert_int_equal(takeover(&fight, "10.0.0.1:7", 1, 1000), 60000);
+    fight_destroy(fight);
+    fight_remember(NULL, spent, ann);
+    spent_destroy(spent);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -96,6 +120,7 @@ int main(void)
         cmocka_unit_test(each_host_has_its_own),
         cmocka_unit_test(many_addresses_of_one_network_are_one),
         cmocka_unit_test(none_means_no_limit),
+        cmocka_unit_test(a_fight_outlives_the_session),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -115,6 +115,25 @@ static void many_threads_spend_no_more(void **state)
     source_rates_destroy(shared.rates);
 }
 
+/* Nobody is left of a source, and somebody comes again: it has what it had, until that matters no
+ * more. */
+static void a_source_that_left_has_spent_what_it_has_spent(void **state)
+{
+    struct source_rates *rates = source_rates_create(10, env_system());
+    struct source_rate *rate = enter(rates, "10.0.0.1:1000");
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(source_rate_take(rates, rate, 1000), 0);
+    source_rates_leave(rates, rate);
+    rate = enter(rates, "10.0.0.1:2000");
+    assert_int_equal(source_rate_take(rates, rate, 1000), 100);
+    source_rates_leave(rates, rate);
+    rate = enter(rates, "10.0.0.1:3000");
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(source_rate_take(rates, rate, 2000), 0);
+    source_rates_leave(rates, rate);
+    source_rates_destroy(rates);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -123,6 +142,7 @@ int main(void)
         cmocka_unit_test(a_second_at_once_and_back_evenly),
         cmocka_unit_test(told_once_a_second),
         cmocka_unit_test(many_threads_spend_no_more),
+        cmocka_unit_test(a_source_that_left_has_spent_what_it_has_spent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

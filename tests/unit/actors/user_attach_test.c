@@ -238,6 +238,23 @@ static void takeovers_from_one_address_are_damped(void **state)
     EXPECT(stage, "10 unbind error #1 RATE_LIMITED retry=30000");
 }
 
+static void a_logout_does_not_end_a_fight(void **state)
+{
+    struct stage *stage = *state;
+    stage->settings.takeovers_per_minute = 1;
+    stage->settings.spent_fights = spent_create(env_system());
+    stage_login(stage, 20, true);
+    stage_login(stage, 10, true);
+    put_logout(stage, 1);
+    stage_play(stage, 10);
+    stage_commit(stage, 0);
+    stage_login(stage, 20, true);
+    stage_attach(stage, 10, true);
+    EXPECT(stage, "10 unbind error #1 RATE_LIMITED retry=60000");
+    spent_destroy(stage->settings.spent_fights);
+    stage->settings.spent_fights = NULL;
+}
+
 static void one_who_is_not_connected_is_never_damped(void **state)
 {
     struct stage *stage = *state;
@@ -638,6 +655,7 @@ int main(void)
         stage_test(a_stop_detaches_and_lets_nobody_in),
         stage_test(a_stop_answers_what_is_in_flight),
         stage_test(takeovers_from_one_address_are_damped),
+        stage_test(a_logout_does_not_end_a_fight),
         stage_test(one_who_is_not_connected_is_never_damped),
         stage_test(a_saved_inbox_goes_on_where_it_was),
         stage_test(a_saved_inbox_knows_what_cannot_be),

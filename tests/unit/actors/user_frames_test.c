@@ -341,6 +341,38 @@ static void who_is_over_his_limit_may_leave(void **state)
     COUNTED(stage, logouts, 1);
 }
 
+/* However the session ends: what its user has spent is his. */
+static void a_rate_outlives_the_session(void **state)
+{
+    struct stage *stage = *state;
+    stage->settings.requests_per_second = 2;
+    stage->settings.spent_rates = spent_create(env_system());
+    stage_login(stage, 10, true);
+    put_ping(stage, 1, 1);
+    put_ping(stage, 2, 2);
+    put_logout(stage, 3);
+    stage_play(stage, 10);
+    stage_commit(stage, 0);
+    stage_login(stage, 20, true);
+    put_ping(stage, 1, 1);
+    stage_play(stage, 20);
+    EXPECT(stage, "20 error #1 RATE_LIMITED retry=500", "20 consumed");
+    put_logout(stage, 2);
+    stage_play(stage, 20);
+    stage_commit(stage, 0);
+    stage->now_ms += 1000;
+    stage_login(stage, 30, true);
+    put_ping(stage, 1, 1);
+    put_ping(stage, 2, 2);
+    stage_play(stage, 30);
+    EXPECT(stage, "30 pong #1 stamp=1", "30 pong #2 stamp=2", "30 consumed");
+    put_logout(stage, 3);
+    stage_play(stage, 30);
+    stage_commit(stage, 0);
+    spent_destroy(stage->settings.spent_rates);
+    stage->settings.spent_rates = NULL;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -363,6 +395,7 @@ int main(void)
         stage_test(frames_behind_a_logout_that_failed_go_on),
         stage_test(a_flood_is_refused_and_then_ended),
         stage_test(who_is_over_his_limit_may_leave),
+        stage_test(a_rate_outlives_the_session),
         stage_test(acks_of_new_messages_are_free),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
