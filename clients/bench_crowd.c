@@ -65,6 +65,7 @@ int crowd_open(struct crowd *crowd, uint32_t first_number, uint32_t count)
 void crowd_close(struct crowd *crowd)
 {
     for (uint32_t i = 0; crowd->users != NULL && i < crowd->count; i++) {
+        tls_link_destroy(crowd->users[i].tls);
         if (crowd->users[i].fd >= 0)
             close(crowd->users[i].fd);
         buffer_fini(&crowd->users[i].in);
@@ -76,6 +77,20 @@ void crowd_close(struct crowd *crowd)
     free(crowd->pattern);
     if (crowd->epoll >= 0)
         close(crowd->epoll);
+}
+
+void crowd_note(char reason[CROWD_REASON_BYTES_MAX], const char *name,
+                const struct broker_frame *frame)
+{
+    struct bytes detail = frame != NULL ? frame->run[REFUSAL_DETAIL] : (struct bytes){NULL, 0};
+
+    if (reason[0] != '\0')
+        return;
+    snprintf(reason, CROWD_REASON_BYTES_MAX, "%s%s%.*s", name, detail.size > 0 ? ", " : "",
+             (int)detail.size, detail.size > 0 ? (const char *)detail.data : "");
+    for (char *at = reason; *at != '\0'; at++)
+        if ((unsigned char)*at < 0x20 || *at == 0x7f)
+            *at = '?'; /* these are a stranger's words, and a terminal may obey them */
 }
 
 void crowd_fail(struct crowd *crowd, const char *format, ...)
@@ -95,8 +110,8 @@ void crowd_fail(struct crowd *crowd, const char *format, ...)
 
 static void set_state(struct crowd *crowd, struct user *user, enum user_state state)
 {
-    bool was_joining = user->state == USER_CONNECTING || user->state == USER_JOINING;
-    bool is_joining = state == USER_CONNECTING || state == USER_JOINING;
+    bool was_joining = user->state >= USER_CONNECTING && user->state <= USER_JOINING;
+    bool is_joining = state >= USER_CONNECTING && state <= USER_JOINING;
 
     crowd->joining += (uint32_t)is_joining - (uint32_t)was_joining;
     crowd->waiting += (uint32_t)(state == USER_WAITING) - (uint32_t)(user->state == USER_WAITING);
@@ -152,6 +167,8 @@ void crowd_join(struct crowd *crowd, struct user *user, uint64_t due_ns)
 
 static void hang_up(struct crowd *crowd, struct user *user)
 {
+    tls_link_destroy(user->tls);
+    user->tls = NULL;
     if (user->fd >= 0)
         close(user->fd);
     user->fd = -1;
@@ -167,6 +184,8 @@ void crowd_drop(struct crowd *crowd, struct user *user)
 
     if (user->fd >= 0)
         setsockopt(user->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    if (user->tls != NULL)
+        tls_link_forsake(user->tls);
     hang_up(crowd, user);
 }
 
@@ -182,29 +201,14 @@ static void greet(struct crowd *crowd, struct user *user)
             user->name, user->epoch, {user->secret, user->secret_bytes}, user->seq};
         error = outgoing_resume(&user->out, LOGIN_ID, &resume);
     } else {
-        struct outgoing_login login = {user->name, {NULL, 0}, "usher-bench", crowd->options->acks};
+        struct outgoing_login login = {user->name, tokens_of(crowd->tokens, user->number),
+                                       "usher-bench", crowd->options->acks};
         error = outgoing_login(&user->out, LOGIN_ID, &login);
     }
     if (error != 0)
         crowd_fail(crowd, "a login does not fit: %s", strerror(-error));
     crowd_touch(crowd, user);
 }
-
-static void on_connected(struct crowd *crowd, struct user *user)
-{
-    int error = 0;
-    socklen_t size = sizeof error;
-
-    getsockopt(user->fd, SOL_SOCKET, SO_ERROR, &error, &size);
-    if (error != 0) {
-        hang_up(crowd, user);
-        crowd_fail(crowd, "cannot connect: %s", strerror(error));
-    } else {
-        greet(crowd, user);
-    }
-}
-
-/* --- what the broker says -------------------------------------------------------------------- */
 
 static void put_off(struct crowd *crowd, struct user *user, uint64_t retry_after_ms)
 {
@@ -214,6 +218,57 @@ static void put_off(struct crowd *crowd, struct user *user, uint64_t retry_after
     user->spoke_ns =
         crowd->now_ns + (retry_after_ms != 0 ? retry_after_ms : RETRY_MS) * UINT64_C(1000000);
 }
+
+static void want_write(struct crowd *crowd, struct user *user, bool wants)
+{
+    struct epoll_event event = {.events = EPOLLIN | (wants ? EPOLLOUT : 0), .data.ptr = user};
+
+    if (user->wants_write != wants)
+        epoll_ctl(crowd->epoll, EPOLL_CTL_MOD, user->fd, &event);
+    user->wants_write = wants;
+}
+
+/* A step of TLS's handshake. A broker that is full ends it without a word. */
+static void secure(struct crowd *crowd, struct user *user)
+{
+    int result = tls_link_handshake(user->tls);
+
+    if (result == 1) {
+        greet(crowd, user);
+    } else if (result == 0) {
+        want_write(crowd, user, tls_link_wants_write(user->tls));
+    } else if (result == -EPROTO) {
+        crowd_fail(crowd, "no TLS with %.60s: %.60s; check port, certificate and authority",
+                   crowd->options->host, tls_link_fault(user->tls));
+        hang_up(crowd, user);
+    } else {
+        crowd_note(crowd->put_off_by, "closed in the TLS handshake, see the broker's log", NULL);
+        put_off(crowd, user, 0);
+    }
+}
+
+static void on_connected(struct crowd *crowd, struct user *user)
+{
+    int error = 0;
+    socklen_t size = sizeof error;
+
+    getsockopt(user->fd, SOL_SOCKET, SO_ERROR, &error, &size);
+    if (error == 0 && crowd->security != NULL) {
+        user->tls = tls_link_create(crowd->security, user->fd);
+        error = user->tls == NULL ? ENOMEM : 0;
+    }
+    if (error != 0) {
+        hang_up(crowd, user);
+        crowd_fail(crowd, "cannot connect: %s", strerror(error));
+    } else if (user->tls != NULL) {
+        set_state(crowd, user, USER_SECURING);
+        secure(crowd, user);
+    } else {
+        greet(crowd, user);
+    }
+}
+
+/* --- what the broker says -------------------------------------------------------------------- */
 
 static void on_welcome(struct crowd *crowd, struct user *user, const struct broker_frame *frame)
 {
@@ -241,10 +296,14 @@ static void on_refusal(struct crowd *crowd, struct user *user, const struct brok
         greet(crowd, user);
     } else if (code == USHER_ERROR_BUSY || code == USHER_ERROR_UNAVAILABLE ||
                code == USHER_ERROR_RATE_LIMITED || code == USHER_ERROR_DRAINING) {
+        crowd_note(crowd->put_off_by, usher_error_name((int64_t)code), frame);
         put_off(crowd, user, frame->number[REFUSAL_RETRY_AFTER_MS]);
     } else {
-        crowd_fail(crowd, "the login of %s is refused: %s", user->name,
-                   usher_error_name((int64_t)code));
+        char reason[CROWD_REASON_BYTES_MAX] = "";
+
+        crowd_note(reason, usher_error_name((int64_t)code), frame);
+        crowd_fail(crowd, "the login of %s is refused: %s%s", user->name, reason,
+                   code == USHER_ERROR_UNAUTHENTICATED ? " (see --token-key and --tokens)" : "");
         hang_up(crowd, user);
     }
 }
@@ -259,10 +318,13 @@ static void on_close(struct crowd *crowd, struct user *user, const struct broker
         user->epoch = 0;
         hang_up(crowd, user);
     } else if (user->state == USER_JOINING && reason == USHER_CLOSE_OVERLOADED) {
+        crowd_note(crowd->put_off_by, usher_close_name((int64_t)reason), frame);
         put_off(crowd, user, frame->number[REFUSAL_RETRY_AFTER_MS]);
     } else {
-        crowd_fail(crowd, "the broker closed the connection of %s: %s", user->name,
-                   usher_close_name((int64_t)reason));
+        char words[CROWD_REASON_BYTES_MAX] = "";
+
+        crowd_note(words, usher_close_name((int64_t)reason), frame);
+        crowd_fail(crowd, "the broker closed the connection of %s: %s", user->name, words);
         hang_up(crowd, user);
     }
 }
@@ -331,13 +393,28 @@ static void take_frames(struct crowd *crowd, struct user *user, struct bytes inp
 
 static void on_end(struct crowd *crowd, struct user *user, int error)
 {
-    if (user->state == USER_JOINING)
+    if (user->state == USER_JOINING) {
+        crowd_note(crowd->put_off_by, "closed without a word, see the broker's log", NULL);
         put_off(crowd, user, 0);
-    else
+    } else {
         hang_up(crowd, user);
+    }
     if (!crowd->leaving && user->state != USER_WAITING)
         crowd_fail(crowd, "%s lost its connection: %s", user->name,
                    error != 0 ? strerror(error) : "end of file");
+}
+
+/* How many bytes; 0: none now; negative: the end, and why. */
+static ssize_t receive(struct user *user, uint8_t *to)
+{
+    if (user->tls != NULL)
+        return tls_link_read(user->tls, to, CROWD_READ_BYTES);
+    ssize_t got = recv(user->fd, to, CROWD_READ_BYTES, 0);
+    if (got > 0)
+        return got;
+    if (got == 0)
+        return -ESHUTDOWN;
+    return errno == EAGAIN || errno == EINTR ? 0 : -errno;
 }
 
 static void on_readable(struct crowd *crowd, struct user *user)
@@ -346,11 +423,11 @@ static void on_readable(struct crowd *crowd, struct user *user)
 
     if (carried > 0)
         memcpy(crowd->input, user->in.data, carried);
-    ssize_t got = recv(user->fd, crowd->input + carried, CROWD_READ_BYTES, 0);
-    if (got < 0 && (errno == EAGAIN || errno == EINTR))
+    ssize_t got = receive(user, crowd->input + carried);
+    if (got == 0)
         return;
-    if (got <= 0) {
-        on_end(crowd, user, got < 0 ? errno : 0);
+    if (got < 0) {
+        on_end(crowd, user, got == -ESHUTDOWN ? 0 : (int)-got);
         return;
     }
     buffer_fini(&user->in);
@@ -368,25 +445,28 @@ void crowd_touch(struct crowd *crowd, struct user *user)
     crowd->dirty[crowd->dirty_count++] = (uint32_t)(user - crowd->users);
 }
 
-static void want_write(struct crowd *crowd, struct user *user, bool wants)
+/* How many bytes were taken; 0: none now; negative: the connection is broken. */
+static ssize_t transmit(struct user *user)
 {
-    struct epoll_event event = {.events = EPOLLIN | (wants ? EPOLLOUT : 0), .data.ptr = user};
+    const uint8_t *data = user->out.data + user->out_offset;
+    size_t size = user->out.size - user->out_offset;
+    ssize_t sent;
 
-    if (user->wants_write != wants)
-        epoll_ctl(crowd->epoll, EPOLL_CTL_MOD, user->fd, &event);
-    user->wants_write = wants;
+    if (user->tls != NULL)
+        return tls_link_write(user->tls, data, size);
+    do
+        sent = send(user->fd, data, size, MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
+    return sent < 0 && errno == EAGAIN ? 0 : sent;
 }
 
 static void flush_user(struct crowd *crowd, struct user *user)
 {
     while (user->fd >= 0 && user->out_offset < user->out.size) {
-        ssize_t sent = send(user->fd, user->out.data + user->out_offset,
-                            user->out.size - user->out_offset, MSG_NOSIGNAL);
-        if (sent < 0 && errno == EINTR)
-            continue;
-        if (sent < 0) {
+        ssize_t sent = transmit(user);
+        if (sent <= 0) {
             /* A broken connection is told by the next read. */
-            want_write(crowd, user, errno == EAGAIN);
+            want_write(crowd, user, sent == 0);
             return;
         }
         user->out_offset += (size_t)sent;
@@ -478,9 +558,11 @@ void crowd_turn(struct crowd *crowd, uint64_t wait_ns)
 
         if (user->state == USER_CONNECTING)
             on_connected(crowd, user);
+        else if (user->state == USER_SECURING)
+            secure(crowd, user);
         else if (user->fd >= 0 && (events[i].events & EPOLLOUT))
             crowd_touch(crowd, user);
-        if (user->fd >= 0 && (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
+        if (user->fd >= 0 && user->state != USER_SECURING && (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
             on_readable(crowd, user);
     }
     flush_all(crowd);

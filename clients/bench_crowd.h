@@ -18,18 +18,22 @@
 #include "clients/bench_frame.h"
 #include "clients/bench_histogram.h"
 #include "clients/bench_options.h"
+#include "clients/bench_tokens.h"
+#include "clients/usher_tls.h"
 #include "proto/bytes.h"
 
 enum {
     USER_NAME_BYTES_MAX = 48,
     USER_SECRET_BYTES_MAX = 32,
-    CROWD_ERROR_BYTES_MAX = 160,
+    CROWD_ERROR_BYTES_MAX = 200,
+    CROWD_REASON_BYTES_MAX = 120,
     CROWD_READ_BYTES = 256 * 1024,
 };
 
 enum user_state {
     USER_AWAY,       /* no connection */
     USER_CONNECTING, /* TCP's handshake */
+    USER_SECURING,   /* that of TLS */
     USER_JOINING,    /* Login or Resume is under way */
     USER_ONLINE,
     USER_WAITING, /* was told to come again later */
@@ -37,6 +41,7 @@ enum user_state {
 
 struct user {
     int fd;
+    struct tls_link *tls; /* NULL: no TLS, or no connection */
     uint32_t number; /* over all crowds */
     enum user_state state;
     bool dirty, wants_write, wants_ack;
@@ -53,6 +58,8 @@ struct user {
     uint32_t credit;     /* messages that it may still begin */
     uint64_t unanswered; /* bit seq % 64: that call is in flight */
     struct lane lane;    /* what it expects of its one sender */
+    uint32_t held;       /* messages that a limit put off... */
+    uint64_t hold_ns;    /* ... until then */
     /* bytes */
     struct buffer in, out;
     size_t out_offset;
@@ -84,6 +91,8 @@ struct crowd {
     /* set once */
     const struct bench_options *options;
     const struct address *address;
+    struct tls_client *security;       /* NULL: no TLS */
+    const struct bench_tokens *tokens; /* NULL: none */
     const struct crowd_events *events;
     void *context; /* the run */
     unsigned index;
@@ -106,6 +115,10 @@ struct crowd {
     uint32_t *dirty;     /* users with output */
     uint32_t dirty_count;
     uint64_t online, left, retries;
+    uint64_t held;    /* the sum over all users */
+    uint64_t held_ns; /* when they were looked at last */
+    char refused_by[CROWD_REASON_BYTES_MAX]; /* the first answer that refused a message, or "" */
+    char put_off_by[CROWD_REASON_BYTES_MAX]; /* and a login */
     struct check check;
     struct histogram latency;
     uint64_t partial, rejected; /* resumes that were not complete, or refused */
@@ -142,6 +155,10 @@ void crowd_show(struct crowd *crowd);
 
 /* Sends what waits, waits for events for at most wait_ns, handles them, shows the numbers. */
 void crowd_turn(struct crowd *crowd, uint64_t wait_ns);
+
+/* Notes the words of a refusal in `reason`, if it is the first. */
+void crowd_note(char reason[CROWD_REASON_BYTES_MAX], const char *name,
+                const struct broker_frame *frame);
 
 void crowd_fail(struct crowd *crowd, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

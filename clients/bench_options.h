@@ -26,7 +26,11 @@ struct bench_options {
     const char *url; /* of the link; NULL: usher_backend_default_url() */
     const char *prefix;
     const char *service;
-    const char *token_file;
+    const char *token_file;  /* the link's */
+    const char *tokens_file; /* of users, a line each; NULL: none */
+    const char *token_key;   /* with which tokens of users are made; NULL: none */
+    const char *issuer, *audience;
+    const char *tls_ca, *tls_server_name, *tls_certificate, *tls_key; /* as in usher.h */
     uint64_t port;
     uint64_t users;
     uint64_t window;
@@ -42,7 +46,8 @@ struct bench_options {
     double settle_s;
     double patience_s;
     bool acks;
-    bool confirm;
+    bool tls;
+    bool post; /* messages without an answer */
     bool json;
     bool quiet;
 };

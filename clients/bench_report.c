@@ -7,6 +7,8 @@
 
 #include <stdio.h>
 
+#include "clients/print_json.h"
+
 void report_add(struct report *report, const char *name, double value, int digits)
 {
     if (report->count == REPORT_FIGURES_MAX)
@@ -37,6 +39,8 @@ static void print_json(const struct report *report)
     for (unsigned i = 0; i < report->count; i++)
         printf(",\"%s\":%.*f", report->figures[i].name, report->figures[i].digits,
                report->figures[i].value);
+    if (report->note[0] != '\0')
+        json_text(stdout, ",", "note", report->note);
     printf(",\"ok\":%s}\n", report->error[0] == '\0' ? "true" : "false");
 }
 
@@ -52,8 +56,10 @@ bool report_print(const struct report *report, bool json)
 {
     if (json)
         print_json(report);
-    else
+    else if (report->count > 0)
         print_table(report);
+    if (report->note[0] != '\0')
+        fprintf(stderr, "usher-bench: note: %s\n", report->note);
     if (report->error[0] != '\0')
         fprintf(stderr, "usher-bench: %s\n", report->error);
     return fflush(stdout) == 0 && !ferror(stdout);

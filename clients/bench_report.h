@@ -10,7 +10,7 @@
 
 enum {
     REPORT_FIGURES_MAX = 64,
-    REPORT_ERROR_BYTES_MAX = 200,
+    REPORT_ERROR_BYTES_MAX = 400,
 };
 
 struct report {
@@ -22,6 +22,7 @@ struct report {
     unsigned count;
     const char *scenario;
     char error[REPORT_ERROR_BYTES_MAX]; /* why the run failed; empty: it did not */
+    char note[REPORT_ERROR_BYTES_MAX];  /* what a reader of the figures must know; may be empty */
 };
 
 void report_add(struct report *report, const char *name, double value, int digits);
@@ -29,7 +30,8 @@ void report_add(struct report *report, const char *name, double value, int digit
 /* p50, p90, p99, p99.9 and the greatest, in microseconds. */
 void report_latency(struct report *report, const struct histogram *latency);
 
-/* To stdout. False: it could not be written. */
+/* Figures to stdout, error and note to stderr (in JSON the note is a member too). Without figures
+ * nobody gets a table. False: it could not be written. */
 bool report_print(const struct report *report, bool json);
 
 #endif

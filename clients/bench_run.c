@@ -8,6 +8,7 @@
 #include "clients/bench_run.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -146,7 +147,7 @@ struct totals run_totals(struct run *run)
 static uint64_t movement(struct run *run, const struct totals *totals)
 {
     uint64_t sum = totals->sent + totals->received + totals->refused + totals->repeated +
-                   totals->online + totals->left + totals->retries;
+                   totals->online + totals->left; /* to be put off again is no movement */
 
     if (run->service != NULL)
         sum += service_online_events(run->service) + service_offline_events(run->service);
@@ -354,6 +355,11 @@ static int check_files(struct run *run)
     return -EMFILE;
 }
 
+static const char *text_or_empty(const char *text)
+{
+    return text != NULL ? text : "";
+}
+
 /* Waits until one of them stands. */
 static int wait_for(struct dial *dial, int *fd)
 {
@@ -405,6 +411,8 @@ static int start_crowd(struct run *run, unsigned index)
 
     crowd->options = run->options;
     crowd->address = &run->address;
+    crowd->security = run->security;
+    crowd->tokens = run->tokens;
     crowd->events = &run->scenario->events;
     crowd->context = run;
     crowd->index = index;
@@ -418,10 +426,44 @@ static int start_crowd(struct run *run, unsigned index)
     return error;
 }
 
+static int open_security(struct run *run)
+{
+    const struct bench_options *options = run->options;
+    struct usher_options usher;
+    char why[TLS_CLIENT_ERROR_BYTES] = "no memory";
+
+    if (!options->tls)
+        return 0;
+    usher_options_init(&usher);
+    usher.host = options->host;
+    usher.tls_ca_file = text_or_empty(options->tls_ca);
+    usher.tls_server_name = text_or_empty(options->tls_server_name);
+    usher.tls_certificate_file = text_or_empty(options->tls_certificate);
+    usher.tls_key_file = text_or_empty(options->tls_key);
+    int error = tls_client_create(&run->security, &usher, why);
+    if (error != 0)
+        snprintf(run->error, sizeof run->error, "%.150s", why);
+    return error;
+}
+
+static int open_tokens(struct run *run)
+{
+    char why[TOKENS_ERROR_BYTES] = "";
+    int error = tokens_open(&run->tokens, run->options, why);
+
+    if (error != 0)
+        snprintf(run->error, sizeof run->error, "%s", why);
+    return error;
+}
+
 static int run_open(struct run *run)
 {
     int error = check_files(run);
 
+    if (error == 0)
+        error = open_security(run);
+    if (error == 0)
+        error = open_tokens(run);
     if (error == 0)
         error = find_broker(run);
     if (error == 0 && (run->scenario->has_link || run->scenario->has_presence))
@@ -451,6 +493,11 @@ static void run_close(struct run *run)
         run->was_online |= crowd->was_online;
         run->partial += crowd->partial;
         run->rejected += crowd->rejected;
+        run->put_off += crowd->retries;
+        if (run->refused_by[0] == '\0')
+            memcpy(run->refused_by, crowd->refused_by, sizeof run->refused_by);
+        if (run->put_off_by[0] == '\0')
+            memcpy(run->put_off_by, crowd->put_off_by, sizeof run->put_off_by);
         crowd_close(crowd);
     }
     if (run->service != NULL)
@@ -458,6 +505,8 @@ static void run_close(struct run *run)
     service_stop(run->service, &run->seen);
     free(run->crowds);
     free(run->threads);
+    tls_client_destroy(run->security);
+    tokens_close(run->tokens);
     if (!run->options->quiet && isatty(STDERR_FILENO))
         fprintf(stderr, "%78s\r", "");
 }
@@ -469,8 +518,8 @@ static const char *verdict(struct run *run)
 
     if (run->error[0] != '\0')
         return run->error;
-    if (check_lost(check) > 0 && run->options->scenario == BENCH_FORWARD && !run->options->confirm)
-        return "messages were lost, or refused by a limit of the broker; --confirm tells which";
+    if (check_lost(check) > 0 && run->options->post)
+        return "messages were lost, or refused by a limit of the broker; without --post you see which";
     if (check_lost(check) > 0)
         return "messages were lost";
     if (check->disordered > 0 || run->seen.events_disordered > 0 || run->seen.calls.disordered > 0)
@@ -482,6 +531,33 @@ static const char *verdict(struct run *run)
     if (run->rejected > 0)
         return "sessions could not be resumed";
     return NULL;
+}
+
+/* Whether the logins are what is measured. */
+static bool measures_logins(enum bench_scenario scenario)
+{
+    return scenario == BENCH_LOGIN || scenario == BENCH_PRESENCE || scenario == BENCH_HERD;
+}
+
+/* Whoever reads the figures must know that they are a limit's and not the broker's. */
+static void take_note(const struct run *run, struct report *report)
+{
+    bool messages = run->check.refused > 0;
+    const char *by = messages ? run->refused_by : run->put_off_by;
+    uint64_t count = messages ? run->check.refused : run->put_off;
+
+    if (count == 0 || by[0] == '\0' || (!messages && !measures_logins(run->options->scenario)))
+        return;
+    snprintf(report->note, sizeof report->note,
+             "%" PRIu64 " %s (%s): the figures show this limit, not the broker; "
+             "docs/benchmarking.md says how to set it aside",
+             count, messages ? "messages were refused" : "logins were put off", by);
+}
+
+/* Why nobody ever came in, as the broker said it; or "". */
+static const char *why_put_off(const struct run *run)
+{
+    return !run->was_online ? run->put_off_by : "";
 }
 
 int run_scenario(const struct bench_options *options, const struct scenario *scenario,
@@ -507,11 +583,15 @@ int run_scenario(const struct bench_options *options, const struct scenario *sce
         snprintf(run->error, sizeof run->error, "%s", strerror(-error));
     run_close(run);
     bool was_online = run->was_online;
-    tell_setting(options, report);
-    if (began)
+    if (began && was_online) {
+        tell_setting(options, report);
         scenario->tell(run, report);
+    }
+    take_note(run, report);
     const char *reason = verdict(run);
-    snprintf(report->error, sizeof report->error, "%s", reason != NULL ? reason : "");
+    const char *halt = why_put_off(run);
+    snprintf(report->error, sizeof report->error, "%s%s%s", reason != NULL ? reason : "",
+             reason != NULL && halt[0] != '\0' ? "; the broker said: " : "", halt);
     stop_close(run->stop);
     free(run);
     if (report->error[0] == '\0')

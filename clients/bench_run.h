@@ -61,6 +61,8 @@ struct run {
     const struct bench_options *options;
     const struct scenario *scenario;
     struct address address; /* the broker's */
+    struct tls_client *security;
+    struct bench_tokens *tokens;
     struct crowd *crowds;
     pthread_t *threads;
     unsigned crowd_count;
@@ -84,6 +86,9 @@ struct run {
     struct service_counts seen;
     uint64_t partial, rejected;
     bool was_online; /* somebody was, once */
+    char refused_by[CROWD_REASON_BYTES_MAX];
+    char put_off_by[CROWD_REASON_BYTES_MAX];
+    uint64_t put_off; /* logins, so often */
 };
 
 /* Runs from logins to the report: an enum bench_exit. */

@@ -20,13 +20,13 @@
 
 #include "clients/bench_crowd.h"
 #include "clients/bench_process.h"
+#include "clients/token_file.h"
 #include "clients/usher_backend.h"
 
 enum {
     LINK_TIMEOUT_S = 10,
     FETCH_WAIT_MS = 200, /* closing waits as long */
     COMMANDS_SPARE = 4096,
-    TOKEN_BYTES_MAX = 4096,
 };
 
 struct follow {
@@ -147,25 +147,13 @@ static void *service_thread(void *argument)
     return NULL;
 }
 
-/* Gives the size of the first line of the file, 0 when there is none. */
-static size_t read_token(const char *path, char *token)
-{
-    FILE *file = path != NULL ? fopen(path, "re") : NULL;
-
-    token[0] = '\0';
-    if (file == NULL)
-        return 0;
-    if (fgets(token, TOKEN_BYTES_MAX, file) == NULL)
-        token[0] = '\0';
-    fclose(file);
-    return strcspn(token, "\n");
-}
-
 static int open_backend(struct service *service, bool presence)
 {
     const struct bench_options *options = service->options;
     const char *url = options->url != NULL ? options->url : usher_backend_default_url();
-    char token[TOKEN_BYTES_MAX];
+    size_t token_size = 0;
+    void *token =
+        options->token_file != NULL ? token_file_read(options->token_file, &token_size) : NULL;
     size_t in_flight = (size_t)(options->users * options->window) + COMMANDS_SPARE;
     struct usher_backend_options backend = {
         .urls = &url,
@@ -175,7 +163,7 @@ static int open_backend(struct service *service, bool presence)
          * does not keep its users' calls for it. */
         .instance = "usher-bench",
         .token = token,
-        .token_size = read_token(options->token_file, token),
+        .token_size = token_size,
         .presence = presence,
         .wait_ms = FETCH_WAIT_MS,
         .queue_commands_max = in_flight,
@@ -186,7 +174,11 @@ static int open_backend(struct service *service, bool presence)
 
     if (presence)
         backend.callbacks.on_presence = on_presence;
-    return usher_backend_open(&service->backend, &backend);
+    if (options->token_file != NULL && token == NULL)
+        return -ENOKEY;
+    int error = usher_backend_open(&service->backend, &backend);
+    free(token);
+    return error;
 }
 
 static int wait_linked(struct service *service)
@@ -244,7 +236,10 @@ int service_start(struct service **made, const struct bench_options *options, bo
     service->follows = calloc(options->users, sizeof *service->follows);
     int error = start_thread(service, presence);
     if (error != 0) {
-        snprintf(text, CROWD_ERROR_BYTES_MAX, "the backend link: %s", strerror(-error));
+        snprintf(text, CROWD_ERROR_BYTES_MAX, "the backend link: %s",
+                 error == -ENOKEY   ? "the token file cannot be read"
+                 : error == -EACCES ? "the broker refuses us: check --token-file"
+                                    : strerror(-error));
         service_stop(service, NULL);
         return error;
     }

@@ -75,8 +75,10 @@ static void on_message(struct crowd *crowd, struct user *user, const struct brok
 
 static void on_answer(struct crowd *crowd, struct user *user, const struct broker_frame *frame)
 {
-    if (frame->body == BROKER_ERROR)
-        crowd->check.refused++;
+    if (frame->body != BROKER_ERROR)
+        return;
+    crowd->check.refused++;
+    crowd_note(crowd->refused_by, usher_error_name((int64_t)frame->number[ERROR_CODE]), frame);
 }
 
 static uint64_t pump_round(struct run *run, struct crowd *crowd)

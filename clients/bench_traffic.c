@@ -8,6 +8,9 @@
  * due on a grid of times; one that leaves late, because the broker or this program was busy, keeps
  * its due time in its stamp, so the wait counts as latency.
  *
+ * What a limit of the broker refuses is refused and not lost, and in a closed loop its user waits as
+ * long as he is told, as a client does: to hammer at a limit would measure how the broker refuses.
+ *
  * Users form a ring within their crowd: each sends to the next, so one lane per receiver suffices
  * and crowds share nothing. */
 
@@ -19,6 +22,9 @@
 #include "clients/usher_outgoing.h"
 
 enum {
+    WAIT_MS_MAX = 60000,
+    RATE_HOLD_MS = 1000, /* after which a user has his whole allowance back */
+    HELD_LOOK_NS = 5000000,
     BORDER_FROM = 0,
     BORDER_TO = 1,
     TURN_NS_MAX = 20000000,
@@ -62,7 +68,7 @@ static void fill(const struct crowd *crowd, uint8_t *payload, const struct stamp
 static bool begin_forward(struct run *run, struct crowd *crowd, struct user *user, uint64_t due_ns)
 {
     struct stamp stamp = {due_ns, user->number, user->sent};
-    uint64_t id = crowd->options->confirm ? (uint64_t)user->sent + 1 : 0;
+    uint64_t id = crowd->options->post ? 0 : (uint64_t)user->sent + 1;
 
     if (user->state != USER_ONLINE || user->out.size - user->out_offset > OUT_BYTES_MAX)
         return false;
@@ -191,18 +197,6 @@ static uint64_t pump_all(struct run *run, struct crowd *crowd)
     return 100000;
 }
 
-static uint64_t pump_traffic(struct run *run, struct crowd *crowd)
-{
-    bool all = run->options->scenario == BENCH_PUSH_ALL;
-
-    crowd->now_ns = clock_ns();
-    if (crowd->running && run->options->rate_per_s > 0)
-        return pump_rate(run, crowd);
-    if (crowd->running && all && crowd->index == 0)
-        return pump_all(run, crowd);
-    return TURN_NS_MAX;
-}
-
 static void enter_traffic(struct run *run, struct crowd *crowd, enum phase phase)
 {
     traffic_begin *begin = begin_of(run);
@@ -223,8 +217,65 @@ static void follow(struct crowd *crowd, struct user *user)
 {
     struct run *run = crowd->context;
 
-    if (crowd->running && run->options->rate_per_s <= 0 && run->options->scenario != BENCH_PUSH_ALL)
+    if (!crowd->running || run->options->rate_per_s > 0 || run->options->scenario == BENCH_PUSH_ALL)
+        return;
+    if (crowd->now_ns < user->hold_ns) {
+        user->held++;
+        crowd->held++;
+    } else {
         begin_of(run)(run, crowd, user, crowd->now_ns);
+    }
+}
+
+/* The broker has refused a message of the user. */
+static void refuse(struct crowd *crowd, struct user *user, const struct broker_frame *frame)
+{
+    bool rate = frame->number[ERROR_CODE] == USHER_ERROR_RATE_LIMITED;
+    uint64_t wait_ms = frame->number[REFUSAL_RETRY_AFTER_MS];
+
+    if (rate && wait_ms < RATE_HOLD_MS)
+        wait_ms = RATE_HOLD_MS;
+    if (wait_ms > WAIT_MS_MAX)
+        wait_ms = WAIT_MS_MAX;
+    crowd->check.refused++;
+    crowd_note(crowd->refused_by, usher_error_name((int64_t)frame->number[ERROR_CODE]), frame);
+    if (wait_ms > 0)
+        user->hold_ns = crowd->now_ns + wait_ms * UINT64_C(1000000);
+    follow(crowd, user);
+}
+
+/* What was put off and is due now. */
+static uint64_t pump_held(struct crowd *crowd)
+{
+    if (crowd->held == 0)
+        return TURN_NS_MAX;
+    if (crowd->now_ns - crowd->held_ns < HELD_LOOK_NS)
+        return HELD_LOOK_NS;
+    crowd->held_ns = crowd->now_ns;
+    for (uint32_t i = 0; i < crowd->count; i++) {
+        struct user *user = &crowd->users[i];
+
+        if (user->held == 0 || crowd->now_ns < user->hold_ns)
+            continue;
+        uint32_t held = user->held;
+        user->held = 0;
+        crowd->held -= held;
+        while (held-- > 0)
+            follow(crowd, user);
+    }
+    return HELD_LOOK_NS;
+}
+
+static uint64_t pump_traffic(struct run *run, struct crowd *crowd)
+{
+    bool all = run->options->scenario == BENCH_PUSH_ALL;
+
+    crowd->now_ns = clock_ns();
+    if (crowd->running && run->options->rate_per_s > 0)
+        return pump_rate(run, crowd);
+    if (crowd->running && all && crowd->index == 0)
+        return pump_all(run, crowd);
+    return pump_held(crowd);
 }
 
 static void record(struct crowd *crowd, const struct stamp *stamp)
@@ -268,8 +319,10 @@ static void on_reply(struct crowd *crowd, struct user *user, const struct broker
     }
     user->unanswered &= ~bit;
     if (frame->body == BROKER_ERROR) {
-        crowd->check.refused++;
-    } else if (!stamp_read(frame->run[REPLY_PAYLOAD], pattern_of(crowd), &stamp) ||
+        refuse(crowd, user, frame);
+        return;
+    }
+    if (!stamp_read(frame->run[REPLY_PAYLOAD], pattern_of(crowd), &stamp) ||
                stamp.sender != user->number || stamp.seq != seq) {
         crowd->check.strange++;
     } else {
@@ -284,8 +337,7 @@ static void on_answer(struct crowd *crowd, struct user *user, const struct broke
     if (crowd->options->scenario == BENCH_CALL) {
         on_reply(crowd, user, frame);
     } else if (frame->body == BROKER_ERROR) {
-        crowd->check.refused++;
-        follow(crowd, user);
+        refuse(crowd, user, frame);
     }
 }
 

@@ -200,6 +200,11 @@ void tls_link_destroy(struct tls_link *link)
     free(link);
 }
 
+void tls_link_forsake(struct tls_link *link)
+{
+    link->fault = "forsaken";
+}
+
 /* After a call that failed: 0, -ESHUTDOWN, -ECONNRESET, -EPROTO. */
 static int why(struct tls_link *link, int result)
 {

@@ -28,6 +28,9 @@ struct tls_link *tls_link_create(struct tls_client *client, int fd);
 /* Says goodbye if that is possible at once. NULL is fine. */
 void tls_link_destroy(struct tls_link *link);
 
+/* It will end without a goodbye, as when a cable is cut. */
+void tls_link_forsake(struct tls_link *link);
+
 /* 1: established, and the broker is who it should be; 0: wait for the socket; -EPROTO, -ECONNRESET,
  * with tls_link_fault. */
 int tls_link_handshake(struct tls_link *link);

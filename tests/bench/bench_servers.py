@@ -173,15 +173,16 @@ class Servers:
     def bench(self, *arguments):
         """One run of usher-bench."""
         command = [os.path.join(BIN, "usher-bench"), *arguments, "--json", "-q",
-                   "--port", self.port("usher"), "--url", self.link(),
-                   "--pid", self.running["usher"].pid]
+                   "--port", self.port("usher"), "--pid", self.running["usher"].pid]
+        if arguments[0] in ("call", "push", "push-all", "presence"):
+            command += ["--url", self.link()]
         done = subprocess.run([str(word) for word in command], capture_output=True, text=True,
                               timeout=RUN_SECONDS, check=False)
         if done.returncode > 1:
             return {"error": f"exit {done.returncode}: {done.stderr[-300:]}"}
         figures = json.loads(done.stdout)
         return renamed({key: value for key, value in figures.items()
-                        if key not in ("scenario", "ok")}, FROM_BENCH)
+                        if key not in ("scenario", "ok", "note")}, FROM_BENCH)
 
     def reqrep(self):
         done = subprocess.run([os.path.join(self.programs, "reqrep"),

@@ -3,14 +3,17 @@
 so when messages are lost, change places or are broken on the way."""
 
 import json
+import os
 import re
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 
 from usherplay import (Broker, Client, check, check_equal, client_pb, eventually, play, program,
                        scaled)
+from usherplay.broker import free_port
 from usherplay.client import take_frame
 
 DONE, FAILED, NO_BROKER, USAGE = 0, 1, 2, 64
@@ -19,15 +22,29 @@ PATIENCE = "2"  # seconds; what is missing for so long is lost, also on a slow m
 BOUND_SECONDS = 60
 STORE_BYTES_AT_REST = 16 << 10
 USERS = scaled(400, 40)
+SCENARIOS = ("forward", "call", "push", "push-all", "presence", "login", "idle", "herd")
+LINKED = {"call", "push", "push-all"}
+TRAFFIC = {"forward", *LINKED}
+# Options that mean nothing in some scenarios, and are refused there.
+MEANS_SOMETHING = {
+    "url": LINKED | {"presence"}, "token-file": LINKED | {"presence"}, "window": TRAFFIC,
+    "size": TRAFFIC | {"idle", "herd"}, "rate": TRAFFIC | {"presence", "login"},
+    "seconds": TRAFFIC | {"idle"}, "warmup": TRAFFIC, "settle": {"idle"}, "after": {"idle"},
+    "post": {"forward"}, "confirm": {"forward"}, "service": LINKED,
+}
+# As usherd has them by itself; plays set them aside.
+DEFAULT_LIMITS = {"limits.prelogin_per_source": 32, "limits.requests_per_second": 1000,
+                  "limits.requests_per_second_per_source": 20000}
 
 
 def bench(scenario, *arguments, port=None, broker=None, expect=DONE):
     """Runs usher-bench to its end; gives its figures."""
-    command = [program("usher-bench"), scenario, "--json", "--seconds", SECONDS, "--warmup", "0.1",
-               "--settle", "0.1"]
+    command = [program("usher-bench"), scenario, "--json"]
+    for option, value in (("--seconds", SECONDS), ("--warmup", "0.1"), ("--settle", "0.1")):
+        command += [option, value] if scenario in MEANS_SOMETHING[option[2:]] else []
     if broker is not None:
-        command += ["--port", str(broker.port), "--url", broker.link_url,
-                    "--pid", str(broker.process.pid)]
+        command += ["--port", str(broker.port), "--pid", str(broker.process.pid)]
+        command += ["--url", broker.link_url] if scenario in MEANS_SOMETHING["url"] else []
     else:
         command += ["--port", str(port)]
     done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False,
@@ -66,7 +83,7 @@ def scene_forward():
         check_traffic(bench("forward", "-u", "10", broker=broker))
         check_traffic(bench("forward", "-u", str(USERS), "-w", "16", "-s", "512", broker=broker))
         check_traffic(bench("forward", "-u", "20", "-w", "4", "--acks", broker=broker))
-        check_traffic(bench("forward", "-u", "20", "-w", "4", "--confirm", "-t", "2",
+        check_traffic(bench("forward", "-u", "20", "-w", "4", "--post", "-t", "2",
                             broker=broker))
         check_traffic(bench("forward", "-u", "1", "-w", "2", "-s", "16", broker=broker))
         check_equal(sessions_left(broker), 0, "sessions that a run leaves behind")
@@ -297,13 +314,137 @@ def scene_it_finds_what_is_lost():
 
 def scene_what_a_limit_refuses_is_not_called_lost():
     """Without an answer to each message the two look alike, and usher-bench says so."""
-    with Broker({"limits.requests_per_second_per_source": 100}) as broker:
-        told = bench("forward", "-u", "4", "--patience", PATIENCE, "--confirm", broker=broker)
+    limit = "limits.requests_per_second_per_source"
+    with Broker({limit: 100}) as broker:
+        told = bench("forward", "-u", "4", "--patience", PATIENCE, broker=broker)
         check_equal(told["lost"], 0, "lost")
         check(told["refused"] > 0, f"nothing was refused: {told}")
-        asked = bench("forward", "-u", "4", "--patience", PATIENCE, broker=broker, expect=FAILED)
+        check(limit in told["note"] and limit in bench.errors, f"which limit? {told}")
+        asked = bench("forward", "-u", "4", "--patience", PATIENCE, "--post", broker=broker,
+                      expect=FAILED)
         check(asked["lost"] > 0, f"nothing is missing: {asked}")
-        check("--confirm" in bench.errors, f"it does not say what it may be: {bench.errors}")
+        check("--post" in bench.errors, f"it does not say what it may be: {bench.errors}")
+
+
+def scene_a_broker_as_it_comes():
+    """The first command that somebody tries, on a broker that nobody has prepared for it."""
+    with Broker(DEFAULT_LIMITS) as broker:
+        for arguments in (("-u", "1000"), ("-u", "5", "-w", "16")):
+            result = bench("forward", "-w", "4", *arguments, broker=broker)
+            check_equal(result["lost"], 0, f"lost with {arguments}")
+            check(result["received"] > 0, f"nothing came: {result}")
+            print(f"     {arguments}: {result['messages_per_s']:,}/s, {result['refused']} refused")
+            check_equal("note" in result, result["refused"] > 0, "that there is a note")
+        for scenario in SCENARIOS[1:]:
+            result = bench(scenario, "-u", "50", broker=broker)
+            check_equal(result.get("lost", 0), 0, f"lost in {scenario}")
+
+
+def scene_who_goes_on_at_a_limit_is_not_closed():
+    """limits.requests_per_second closes who hammers at it; a client that waits as told is not one."""
+    with Broker({"limits.requests_per_second": 20}) as broker:
+        result = bench("forward", "-u", "3", "-w", "8", "--seconds", "3", broker=broker)
+        check(result["refused"] > 0 and result["received"] > 0, f"{result}")
+        check("limits.requests_per_second" in result["note"], result["note"])
+
+
+class Guarded:
+    """A broker with TLS and nothing else, that wants tokens; and what a client needs for it."""
+
+    def __init__(self, folder, **options):
+        self.keys, public = os.path.join(folder, "keys"), os.path.join(folder, "public")
+        self.tokens = os.path.join(folder, "tokens")
+        certificate, key = os.path.join(folder, "cert.pem"), os.path.join(folder, "key.pem")
+        for command in (
+                [program("usher-token"), "keygen", "--out", self.keys],
+                [program("usher-token"), "public", "--keys", self.keys, "--out", public],
+                ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                 "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out", certificate, "-days",
+                 "2", "-subj", "/CN=game.test", "-addext", "subjectAltName=DNS:game.test"]):
+            subprocess.run(command, capture_output=True, check=True, timeout=30)
+        port = free_port()
+        self.broker = Broker({"listen.tcp": "", "listen.tls": f"127.0.0.1:{port}",
+                              "tls.certificate_file": certificate, "tls.key_file": key,
+                              "auth.mode": "token", "auth.keys_file": public, **options},
+                             wait=False)
+        self.broker.port = port
+        self.broker.wait_log("ready")
+        self.tls = ("--ca", certificate, "--server-name", "game.test")
+
+    def sign(self, user, *arguments):
+        return subprocess.run([program("usher-token"), "sign", "--keys", self.keys, "--sub", user,
+                               *arguments], capture_output=True, text=True, check=True,
+                              timeout=20).stdout
+
+    def bench(self, scenario, *arguments, **named):
+        return bench(scenario, "-u", "12", *self.tls, *arguments, broker=self.broker, **named)
+
+
+def scene_tls_and_tokens():
+    with tempfile.TemporaryDirectory() as folder:
+        guarded = Guarded(folder, **{"auth.issuer": "lobby", "auth.audience": "usher"})
+        with guarded.broker:
+            made = ("--token-key", guarded.keys, "--issuer", "lobby", "--audience", "usher")
+            for scenario in SCENARIOS:
+                result = guarded.bench(scenario, *made)
+                check_equal(result.get("lost", 0), 0, f"lost in {scenario}")
+            result = guarded.bench("forward", *made, "-w", "16", "-s", "20000")
+            check_traffic(result)  # frames of more than one record
+            check_equal(guarded.bench("herd", *made, "--acks")["repeated"], 12, "repeated")
+            with open(guarded.tokens, "w", encoding="ascii") as file:
+                for number in range(12):
+                    file.write(guarded.sign(f"bench-{number}", "--issuer", "lobby", "--audience",
+                                            "usher"))
+            check_traffic(guarded.bench("forward", "--tokens", guarded.tokens))
+
+
+def scene_who_is_not_let_in_hears_why():
+    """And gets no table of zeros."""
+    with tempfile.TemporaryDirectory() as folder:
+        guarded = Guarded(folder)
+        with open(guarded.tokens, "w", encoding="ascii") as file:
+            file.write(guarded.sign("bench-0", "--ttl", "-100") * 12)
+        with guarded.broker:
+            for arguments, words in (((), "UNAUTHENTICATED"),
+                                     (("--tokens", guarded.tokens), "UNAUTHENTICATED"),
+                                     (("--token-key", guarded.keys, "--issuer", "x", "-u", "2",
+                                       "--server-name", "other.test"), "hostname mismatch"),
+                                     (("--tokens", guarded.tokens, "-u", "13"), "12 tokens"),
+                                     (("--token-key", "/dev/null"), "no key"),
+                                     (("--key", "/dev/null", "--certificate", "/dev/null"),
+                                      "cannot be used")):
+                guarded.bench("forward", *arguments, expect=NO_BROKER)
+                check(words in bench.errors, f"{arguments}: it said {bench.errors}")
+            done = subprocess.run([program("usher-bench"), "forward", "-u", "3", *guarded.tls,
+                                   "--port", str(guarded.broker.port)], capture_output=True,
+                                  text=True, check=False, timeout=BOUND_SECONDS)
+            check_equal((done.returncode, done.stdout), (NO_BROKER, ""), "no table")
+    with Broker({"limits.users": 1}) as broker, Client(broker) as alice:
+        alice.login("alice")
+        bench("forward", "-u", "2", "--patience", "6", broker=broker, expect=NO_BROKER)
+        check("BUSY" in bench.errors, f"it does not say why: {bench.errors}")
+
+
+def scene_each_option_means_something_or_is_refused():
+    """Every scenario with every option that --help names, at a port where nobody is."""
+    text = subprocess.run([program("usher-bench"), "--help"], capture_output=True, text=True,
+                          check=True, timeout=20).stdout
+    options = re.findall(r"^  (?:-\w, |    )--([a-z-]+)( [A-Z]+)?$", text, re.M)
+    check(len(options) > 25, f"only {len(options)} options in --help")
+    beside = {"issuer": ["--token-key", "x"], "audience": ["--token-key", "x"],
+              "certificate": ["--key", "x"], "key": ["--certificate", "x"]}
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        for name, argument in options:
+            for scenario in SCENARIOS:
+                command = [program("usher-bench"), scenario, "-u", "1", "--port",
+                           str(closed.getsockname()[1]), f"--{name}", *(["20"] if argument else []),
+                           *beside.get(name, [])]
+                done = subprocess.run(command, capture_output=True, text=True, check=False,
+                                      timeout=20)
+                meant = scenario in MEANS_SOMETHING.get(name, SCENARIOS)
+                check_equal(done.returncode, NO_BROKER if meant else USAGE,
+                            f"{scenario} --{name}: {done.stderr}")
 
 
 def scene_trouble():
@@ -386,5 +527,8 @@ if __name__ == "__main__":
     play(scene_forward, scene_open_loop, scene_a_stall_is_not_hidden, scene_call, scene_push,
          scene_presence, scene_login, scene_logins_that_are_put_off, scene_idle, scene_herd,
          scene_it_finds_what_is_wrong, scene_it_finds_what_is_lost,
-         scene_what_a_limit_refuses_is_not_called_lost, scene_trouble,
+         scene_what_a_limit_refuses_is_not_called_lost, scene_a_broker_as_it_comes,
+         scene_who_goes_on_at_a_limit_is_not_closed, scene_tls_and_tokens,
+         scene_who_is_not_let_in_hears_why, scene_each_option_means_something_or_is_refused,
+         scene_trouble,
          scene_it_is_stopped, scene_it_is_stopped_before_it_begins, scene_usage, scene_table)
