@@ -149,6 +149,7 @@ static enum token_refusal judge(struct admission *admission, const struct keyrin
     if (user[0] != '\0' && strcmp(user, claims.user) != 0)
         return TOKEN_NAME;
     memcpy(user, claims.user, sizeof(claims.user));
+    job->attach->token_ends_ms = claims.expires_ms + admission->rules.skew_ms;
     return TOKEN_GOOD;
 }
 

@@ -131,7 +131,19 @@ void admission_ask(struct admission *admission, struct login_job *job)
 
 /* --- answers ---------------------------------------------------------------------------------- */
 
-static enum token_refusal read_answer(struct login_job *job,
+/* The service may say until when its yes holds; its clock is forgiven as much as a token's issuer's. */
+static enum token_refusal read_end(const struct admission *admission, struct login_job *job,
+                                   uint64_t token_ends_ms)
+{
+    uint64_t skew_ms = admission->rules.skew_ms;
+    if (token_ends_ms == 0)
+        return TOKEN_GOOD;
+    uint64_t ends_ms = token_ends_ms <= UINT64_MAX - skew_ms ? token_ends_ms + skew_ms : UINT64_MAX;
+    job->attach->token_ends_ms = ends_ms;
+    return env_wall_ms(admission->broker->env) < ends_ms ? TOKEN_GOOD : TOKEN_EXPIRED;
+}
+
+static enum token_refusal read_answer(const struct admission *admission, struct login_job *job,
                                       const struct call_result_message *answer)
 {
     struct bytes name = {answer->payload, answer->payload_size};
@@ -140,12 +152,14 @@ static enum token_refusal read_answer(struct login_job *job,
         return TOKEN_UNAVAILABLE;
     if (answer->status != 0)
         return TOKEN_SERVICE;
-    if (user[0] != '\0')
-        return name.size == 0 || bytes_equal(name, bytes_of_text(user)) ? TOKEN_GOOD : TOKEN_NAME;
-    if (!username_valid(name))
-        return TOKEN_SUBJECT;
-    text_copy(user, sizeof(job->attach->user), name);
-    return TOKEN_GOOD;
+    if (user[0] != '\0' && name.size > 0 && !bytes_equal(name, bytes_of_text(user)))
+        return TOKEN_NAME;
+    if (user[0] == '\0') {
+        if (!username_valid(name))
+            return TOKEN_SUBJECT;
+        text_copy(user, sizeof(job->attach->user), name);
+    }
+    return read_end(admission, job, answer->token_ends_ms);
 }
 
 static bool receive(void *context, struct runner *runner, actor_handle self, void *state,
@@ -159,7 +173,7 @@ static bool receive(void *context, struct runner *runner, actor_handle self, voi
     const struct call_result_message *answer = (const struct call_result_message *)message;
     struct login_job *job = take_asked(broker->admission, answer->call);
     if (job != NULL)
-        admission_decide(broker->admission, job, read_answer(job, answer));
+        admission_decide(broker->admission, job, read_answer(broker->admission, job, answer));
     message_destroy(message);
     return true;
 }

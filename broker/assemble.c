@@ -30,6 +30,7 @@ static void fill_settings(struct broker *broker)
         .frame_bytes_max = (uint32_t)options->limits_frame_bytes,
         .output_bytes_max = output_max(options),
         .output_window_bytes = output_window(options),
+        .ends_with_token = options->auth_session_ends == SESSION_ENDS_WITH_TOKEN,
         .inbox_messages_max = (uint32_t)options->limits_inbox_messages,
         .inbox_bytes_max = (uint32_t)options->limits_inbox_bytes,
         .inbox_age_ms = (uint32_t)options->limits_inbox_age_ms,

@@ -254,6 +254,12 @@ static void check_auth(struct load *load)
         fail_value(load, "auth.keys_file",
                    "empty, and auth.mode is token; accepted: the path of a JSON key set");
     }
+    if (options->auth_session_ends == SESSION_ENDS_WITH_TOKEN &&
+        options->auth_mode == AUTH_MODE_OPEN) {
+        fail_value(load, "auth.session_ends",
+                   "with_token, and auth.mode open looks at no token; accepted: never, or auth.mode "
+                   "token or service");
+    }
     if (options->auth_mode != AUTH_MODE_SERVICE) {
         return;
     }

@@ -26,6 +26,10 @@ enum auth_mode {
     AUTH_MODE_TOKEN,
     AUTH_MODE_SERVICE
 };
+enum session_ends {
+    SESSION_ENDS_NEVER,
+    SESSION_ENDS_WITH_TOKEN
+};
 enum log_format {
     LOG_FORMAT_AUTO,
     LOG_FORMAT_JSON,

@@ -233,6 +233,7 @@ static void login(struct broker *broker, struct thread *thread, conn_handle conn
     message->conn = conn;
     message->id = frame->id;
     message->stamp_us = env_stamp_us(broker->env);
+    message->token_ends_ms = 0; /* until somebody looks at one */
     message->acks = frame->login.acks;
     text_copy(message->user, sizeof(message->user), frame->login.username);
     text_copy(message->client, sizeof(message->client), frame->login.client);

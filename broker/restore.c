@@ -145,6 +145,7 @@ static struct restore_message *describe(const struct row *row)
         return NULL;
     message->epoch = row->record.epoch;
     message->since_ms = row->record.since_ms;
+    message->token_ends_ms = row->record.token_ends_ms;
     message->acks = row->record.acks;
     message->saved = false;
     message->unnumbered = true;

@@ -28,6 +28,7 @@ static const char *const cause_names[] = {
     [USHER__V1__PRESENCE_EVENT__CAUSE__PROTOCOL] = "protocol",
     [USHER__V1__PRESENCE_EVENT__CAUSE__SHUTDOWN] = "shutdown",
     [USHER__V1__PRESENCE_EVENT__CAUSE__RESTART] = "restart",
+    [USHER__V1__PRESENCE_EVENT__CAUSE__TOKEN_EXPIRED] = "token-expired",
 };
 
 static const char *const state_names[] = {

@@ -160,23 +160,24 @@ static ProtobufCBinaryData binary(const void *data, size_t size)
     return (ProtobufCBinaryData){size, (uint8_t *)(uintptr_t)data};
 }
 
-int usher_backend_reply(struct usher_backend *backend, struct usher_backend_call_id id,
-                        uint32_t status, const void *payload, size_t payload_size)
+static int reply(struct usher_backend *backend, struct usher_backend_call_id id, uint32_t status,
+                 ProtobufCBinaryData payload, uint64_t token_ends_ms)
 {
-    Usher__V1__ReplyTo reply = USHER__V1__REPLY_TO__INIT;
+    Usher__V1__ReplyTo answer = USHER__V1__REPLY_TO__INIT;
     Usher__V1__Command message = USHER__V1__COMMAND__INIT;
     struct command *command;
     int error;
 
     if (id.call == 0)
         return 0;
-    if (payload_size > FRAME_BYTES_MAX)
+    if (payload.len > FRAME_BYTES_MAX)
         return -EMSGSIZE;
-    reply.call = id.call;
-    reply.status = status;
-    reply.payload = binary(payload, payload_size);
+    answer.call = id.call;
+    answer.status = status;
+    answer.payload = payload;
+    answer.token_ends_ms = token_ends_ms;
     message.body_case = USHER__V1__COMMAND__BODY_REPLY_TO;
-    message.reply_to = &reply;
+    message.reply_to = &answer;
     command = command_create(&message, COMMAND_REPLY);
     if (command == NULL)
         return -ENOMEM;
@@ -187,6 +188,19 @@ int usher_backend_reply(struct usher_backend *backend, struct usher_backend_call
     else
         wake_set(backend->wake);
     return error;
+}
+
+int usher_backend_reply(struct usher_backend *backend, struct usher_backend_call_id id,
+                        uint32_t status, const void *payload, size_t payload_size)
+{
+    return reply(backend, id, status, binary(payload, payload_size), 0);
+}
+
+int usher_backend_admit(struct usher_backend *backend, struct usher_backend_call_id id,
+                        const char *user, uint64_t token_ends_ms)
+{
+    size_t size = user != NULL ? strlen(user) : 0;
+    return reply(backend, id, 0, binary(user, size), token_ends_ms);
 }
 
 int usher_backend_push(struct usher_backend *backend, const char *const *users, size_t user_count,

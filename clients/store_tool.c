@@ -71,6 +71,7 @@ static bool on_session(void *context, const char *user, const struct session_rec
         json_number(out, ",", "epoch", record->epoch);
         json_number(out, ",", "since_ms", record->since_ms);
         json_number(out, ",", "acks", record->acks);
+        json_number(out, ",", "token_ends_ms", record->token_ends_ms);
         json_text(out, ",", "address", record->address);
         json_text(out, ",", "client", record->client);
         fputs("}\n", out);

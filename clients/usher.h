@@ -144,6 +144,7 @@ enum usher_close {
     USHER_CLOSE_OVERLOADED = 12,
     USHER_CLOSE_INTERNAL = 13,
     USHER_CLOSE_STALE_SESSION = 14,
+    USHER_CLOSE_TOKEN_EXPIRED = 15, /* the session has ended; the client logs in anew */
 };
 
 /* Fields that an event does not name above are zero, texts are empty and never NULL. Texts and

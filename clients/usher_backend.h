@@ -47,8 +47,8 @@ struct usher_backend_call {
     bool redelivered;    /* another instance may have seen this call before */
 };
 
-/* Somebody wants to log in, and the node has auth.mode service: usher_backend_reply with status 0
- * lets him in, any other status refuses him. The payload of a yes is empty or the username; with an
+/* Somebody wants to log in, and the node has auth.mode service: usher_backend_reply with status 0, or
+ * usher_backend_admit, lets him in, any other status refuses him. The payload of a yes is empty or the username; with an
  * empty `user` it must name him. Without a reply he is told to try later. */
 struct usher_backend_login {
     struct usher_backend_call_id id;
@@ -206,6 +206,12 @@ const char *usher_backend_error_text(const struct usher_backend *backend);
  * without a reply (id.call 0) is ignored with 0. */
 int usher_backend_reply(struct usher_backend *backend, struct usher_backend_call_id id,
                         uint32_t status, const void *payload, size_t payload_size);
+
+/* Lets somebody in who wants to log in, as a reply of status 0 does. `user` names him; NULL: he is who
+ * he says. The ticket is good until token_ends_ms, in Unix ms: with auth.session_ends his session
+ * ends with it. 0: without end. */
+int usher_backend_admit(struct usher_backend *backend, struct usher_backend_call_id id,
+                        const char *user, uint64_t token_ends_ms);
 
 /* Sends a message to each of the users. epoch 0: whatever login they have; otherwise only that. */
 int usher_backend_push(struct usher_backend *backend, const char *const *users, size_t user_count,

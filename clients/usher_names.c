@@ -53,6 +53,7 @@ static const struct name CLOSE_NAMES[] = {
     {USHER_CLOSE_OVERLOADED, "OVERLOADED", "come back later"},
     {USHER_CLOSE_INTERNAL, "INTERNAL", "see the broker's log"},
     {USHER_CLOSE_STALE_SESSION, "STALE_SESSION", "the session was resumed elsewhere"},
+    {USHER_CLOSE_TOKEN_EXPIRED, "TOKEN_EXPIRED", "log in with a new token"},
 };
 
 static const struct name EVENT_NAMES[] = {

@@ -205,6 +205,8 @@ static void receive_close(struct usher_client *client, struct event_node *node)
     bool final = is_final(&node->event);
     if (node->event.code == USHER_CLOSE_AUTH_FAILED && !node->event.do_not_return)
         final = !another_token_helps(client);
+    if (node->event.code == USHER_CLOSE_TOKEN_EXPIRED)
+        client->epoch = 0; /* there is no session to resume */
     say_refusal(client, "closed the connection of", usher_close_name(node->event.code),
                 &node->event, close_advice(node->event.code));
     node->event.id = 0;

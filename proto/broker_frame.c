@@ -209,8 +209,9 @@ int broker_frame_welcome(struct buffer *out, uint64_t id, const struct welcome_f
         {.value = w->epoch},           {.run = w->secret},         {.value = w->replay},
         {.value = w->next_seq},        {.value = w->heartbeat_ms}, {.value = w->resume_ms},
         {.value = w->frame_bytes_max}, {.value = w->time_ms},      {.run = w->node},
+        {.value = w->token_ms},
     };
-    static_assert(COUNT(fields) == 9, "as many as Welcome has");
+    static_assert(COUNT(fields) == 10, "as many as Welcome has");
     return body_append(out, id, WELCOME_NUMBER, fields, COUNT(fields));
 }
 

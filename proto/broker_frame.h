@@ -42,6 +42,7 @@ struct welcome_fields {
     uint32_t heartbeat_ms, resume_ms, frame_bytes_max;
     uint64_t time_ms;
     struct bytes node;
+    uint64_t token_ms;
 };
 
 int broker_frame_welcome(struct buffer *out, uint64_t id, const struct welcome_fields *w);

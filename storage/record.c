@@ -144,6 +144,7 @@ int record_pack_session(const char *user, const struct session_record *record,
     message.address = (char *)record->address;
     message.client = (char *)record->client;
     message.acks = record->acks;
+    message.token_ends_ms = record->token_ends_ms;
     return message_pack(&message.base, bytes_of_text(user), out);
 }
 
@@ -164,6 +165,7 @@ int record_unpack_session(const char *user, struct bytes bytes, struct session_r
     record->since_ms = message->since_ms;
     record->state = (enum session_state)message->state;
     record->acks = message->acks;
+    record->token_ends_ms = message->token_ends_ms;
     memcpy(record->secret, message->secret.data, STORE_SECRET_BYTES);
     bool fits = text_copy(record->address, message->address, STORE_ADDRESS_BYTES_MAX) &&
                 text_copy(record->client, message->client, STORE_CLIENT_BYTES_MAX);

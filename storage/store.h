@@ -42,6 +42,7 @@ enum session_state {
 struct session_record {
     uint64_t epoch;
     uint64_t since_ms; /* wall time of the login, Unix ms */
+    uint64_t token_ends_ms; /* when the token of the login is good no more, Unix ms; 0: never */
     enum session_state state;
     bool acks;
     uint8_t secret[STORE_SECRET_BYTES];

@@ -73,6 +73,7 @@ void handle_attach(struct session *session, struct message *message, struct turn
     struct session_record *record = &change->record;
     record->epoch = change->event.epoch;
     record->since_ms = turn->wall_ms;
+    record->token_ends_ms = attach->token_ends_ms;
     record->acks = attach->acks;
     memcpy(record->address, attach->address, sizeof(record->address));
     memcpy(record->client, attach->client, sizeof(record->client));
@@ -81,14 +82,16 @@ void handle_attach(struct session *session, struct message *message, struct turn
     env_random(turn->env, record->secret, sizeof(record->secret));
 }
 
-static bool resume_is_right(const struct session *session, const struct resume_message *resume)
+static bool resume_is_right(const struct session *session, const struct turn *turn,
+                            const struct resume_message *resume)
 {
     uint8_t differ = 0;
     for (unsigned i = 0; i < SECRET_BYTES; i++)
         differ |= session->secret[i] ^ resume->secret[i];
     uint64_t last_seq_max = session->unnumbered ? LAST_SEQ_MAX : session_sent_seq(session);
     return session->status != SESSION_NONE && resume->epoch == session->epoch &&
-           differ == 0 && resume->last_seq <= last_seq_max;
+           differ == 0 && resume->last_seq <= last_seq_max &&
+           session_token_left_ms(session, turn) > 0;
 }
 
 void handle_resume(struct session *session, struct message *message, struct turn *turn)
@@ -100,7 +103,7 @@ void handle_resume(struct session *session, struct message *message, struct turn
         message_destroy(message);
         return;
     }
-    if (!resume_is_right(session, resume)) {
+    if (!resume_is_right(session, turn, resume)) {
         turn_count(turn, METRIC_resumes_rejected, 1);
         conn_refuse(turn, resume->conn, resume->id, USHER__V1__ERROR__CODE__RESUME_REJECTED,
                     "no such session to resume; log in", 0);
@@ -129,6 +132,7 @@ static void refuse(struct turn *turn, uint64_t conn, uint64_t id)
 static void welcome(struct session *session, struct turn *turn, uint64_t id, uint32_t replay,
                     uint64_t next_seq)
 {
+    uint64_t token_ms = session_token_left_ms(session, turn);
     struct welcome_fields fields = {
         .epoch = session->epoch,
         .secret = {session->secret, SECRET_BYTES},
@@ -139,6 +143,7 @@ static void welcome(struct session *session, struct turn *turn, uint64_t id, uin
         .frame_bytes_max = turn->settings->frame_bytes_max,
         .time_ms = turn->wall_ms,
         .node = bytes_of_text(turn->settings->node),
+        .token_ms = token_ms != UINT64_MAX ? token_ms : 0,
     };
     size_t offset = turn->out.size;
     MEMORY_MUST(broker_frame_welcome(&turn->out, id, &fields) == 0, "a Welcome");
@@ -196,6 +201,7 @@ void attach_committed(struct session *session, struct change *change, struct tur
         held_fini(session->held);
     session->epoch = change->record.epoch;
     session->since_ms = change->record.since_ms;
+    session_set_token_end(session, turn, change->record.token_ends_ms);
     session->acks = attach->acks;
     session->unnumbered = false;
     memcpy(session->secret, change->record.secret, SECRET_BYTES);

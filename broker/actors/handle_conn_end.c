@@ -97,9 +97,10 @@ static void ended(struct session *session, struct turn *turn, uint8_t cause)
                                                     : METRIC_sessions_detached,
                (uint64_t)-1);
     turn_count(turn,
-               cause == USHER__V1__PRESENCE_EVENT__CAUSE__LOGOUT   ? METRIC_logouts
-               : cause == USHER__V1__PRESENCE_EVENT__CAUSE__KICKED ? METRIC_kicked
-                                                                   : METRIC_expired,
+               cause == USHER__V1__PRESENCE_EVENT__CAUSE__LOGOUT          ? METRIC_logouts
+               : cause == USHER__V1__PRESENCE_EVENT__CAUSE__KICKED        ? METRIC_kicked
+               : cause == USHER__V1__PRESENCE_EVENT__CAUSE__TOKEN_EXPIRED ? METRIC_token_expired
+                                                                          : METRIC_expired,
                1);
     session_clear(session, turn);
 }
@@ -135,12 +136,20 @@ static void kick_committed(struct session *session, struct change *change, struc
     ended(session, turn, change->event.cause);
 }
 
+/* The window or the token of a login is over. While that cannot be stored the session goes on, as
+ * everybody's does whose store fails. */
 static void expire_committed(struct session *session, struct change *change, struct turn *turn)
 {
-    if (change->error != 0) {
+    bool by_token = change->event.cause == USHER__V1__PRESENCE_EVENT__CAUSE__TOKEN_EXPIRED;
+    if (change->error != 0 && by_token)
+        session_put_off_token_end(session, turn->now_ms + CHANGE_RETRY_MS);
+    else if (change->error != 0)
         session->deadline_ms = turn->now_ms + CHANGE_RETRY_MS;
+    if (change->error != 0)
         return;
-    }
+    if (session->conn != 0)
+        conn_shut(turn, session->conn, USHER__V1__CLOSE__REASON__TOKEN_EXPIRED,
+                  "the token of this login has expired; log in with a new one", 0, false);
     LOG(turn->log, OFFLINE, LOG_S("user", turn->name), LOG_U("epoch", session->epoch),
         LOG_S("cause", presence_cause_name(change->event.cause)));
     ended(session, turn, change->event.cause);

@@ -324,6 +324,7 @@ static void reply_to(struct instance *instance, struct command_result *result,
         return;
     }
     MEMORY_MUST((message = call_result_create(0, reply->status, payload)) != NULL, "a reply");
+    message->token_ends_ms = reply->token_ends_ms;
     message->request = call.request;
     message->call = call.call;
     message->epoch = call.epoch;

@@ -47,6 +47,7 @@ struct call_result_message *call_result_create(uint16_t code, uint32_t status,
     if (message == NULL)
         return NULL;
     message->request = message->call = message->epoch = 0;
+    message->token_ends_ms = 0;
     message->code = code;
     message->stamp_us = 0;
     message->status = status;

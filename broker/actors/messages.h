@@ -53,6 +53,7 @@ struct attach_message {
     struct message header;
     uint64_t conn;
     uint64_t id;
+    uint64_t token_ends_ms; /* Unix ms; 0: never, or nobody asked for a token */
     uint32_t stamp_us; /* when it was read; 0: not timed */
     bool acks;
     char user[USERNAME_BYTES_MAX + 1];
@@ -177,6 +178,7 @@ struct call_result_message {
     uint64_t epoch;
     uint16_t code; /* an Error.Code, or 0: status and payload hold */
     uint32_t status;
+    uint64_t token_ends_ms; /* of a login that a service has judged; see ReplyTo */
     uint32_t stamp_us; /* when the call was accepted; 0: not timed */
     uint32_t payload_size;
     uint8_t payload[];
@@ -228,6 +230,7 @@ struct restore_message {
     struct message header;
     uint64_t epoch;
     uint64_t since_ms;
+    uint64_t token_ends_ms;
     bool acks;
     bool unnumbered; /* the session's numbers are not known */
     bool saved;      /* the two below hold */

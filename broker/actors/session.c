@@ -15,27 +15,80 @@
 
 static_assert(sizeof(struct session) <= 152, "each user has one; docs/performance.md has the sum");
 
+/* Of a token that is said to be good for longer: a thousand years. */
+static const uint64_t LIFE_MS_MAX = UINT64_C(1000) * 365 * 86400 * 1000;
+
 const char *session_address(const struct session *session)
 {
-    return session->details != NULL ? session->details : "";
+    return session->details != NULL ? session->details->text : "";
 }
 
 const char *session_client(const struct session *session)
 {
-    return session->details != NULL ? session->details + strlen(session->details) + 1 : "";
+    const char *address = session_address(session);
+    return session->details != NULL ? address + strlen(address) + 1 : "";
+}
+
+static uint64_t token_ends_ms(const struct session *session)
+{
+    return session->details != NULL ? session->details->token_ends_ms : 0;
+}
+
+static void make_details(struct session *session, uint64_t ends_ms, const char *address,
+                         const char *client)
+{
+    size_t first = strlen(address) + 1;
+    size_t second = strlen(client) + 1;
+    free(session->details);
+    session->details = NULL;
+    if (first + second == 2 && ends_ms == 0)
+        return;
+    size_t size = sizeof(*session->details) + first + second;
+    MEMORY_MUST((session->details = malloc(size)) != NULL, "a session");
+    session->details->token_ends_ms = ends_ms;
+    memcpy(session->details->text, address, first);
+    memcpy(session->details->text + first, client, second);
 }
 
 void session_set_details(struct session *session, const char *address, const char *client)
 {
-    free(session->details);
-    session->details = NULL;
-    size_t first = strlen(address) + 1;
-    size_t second = strlen(client) + 1;
-    if (first + second == 2)
-        return;
-    MEMORY_MUST((session->details = malloc(first + second)) != NULL, "a session");
-    memcpy(session->details, address, first);
-    memcpy(session->details + first, client, second);
+    make_details(session, token_ends_ms(session), address, client);
+}
+
+void session_set_token_end(struct session *session, const struct turn *turn, uint64_t unix_ms)
+{
+    uint64_t ends_ms = 0;
+    if (unix_ms != 0) {
+        uint64_t left_ms = unix_ms > turn->wall_ms ? unix_ms - turn->wall_ms : 0;
+        ends_ms = left_ms < LIFE_MS_MAX ? turn->now_ms + left_ms : turn->now_ms + LIFE_MS_MAX;
+        ends_ms = ends_ms > 0 ? ends_ms : 1;
+    }
+    if (session->details != NULL)
+        session->details->token_ends_ms = ends_ms;
+    else
+        make_details(session, ends_ms, "", "");
+}
+
+uint64_t session_token_end(const struct session *session, const struct turn *turn)
+{
+    uint64_t ends_ms = token_ends_ms(session);
+    if (ends_ms == 0)
+        return 0;
+    ends_ms += turn->wall_ms;
+    return ends_ms > turn->now_ms ? ends_ms - turn->now_ms : 1;
+}
+
+uint64_t session_token_left_ms(const struct session *session, const struct turn *turn)
+{
+    uint64_t ends_ms = token_ends_ms(session);
+    if (!turn->settings->ends_with_token || ends_ms == 0)
+        return UINT64_MAX;
+    return ends_ms > turn->now_ms ? ends_ms - turn->now_ms : 0;
+}
+
+void session_put_off_token_end(struct session *session, uint64_t until_ms)
+{
+    session->details->token_ends_ms = until_ms;
 }
 
 void session_clear(struct session *session, struct turn *turn)
@@ -66,6 +119,9 @@ void session_arm(struct session *session, struct turn *turn)
     uint64_t due = requests_due_ms(session->requests);
     if (session->deadline_ms != 0 && session->deadline_ms < due)
         due = session->deadline_ms;
+    uint64_t left_ms = session->stopping ? UINT64_MAX : session_token_left_ms(session, turn);
+    if (left_ms != UINT64_MAX && turn->now_ms + left_ms < due)
+        due = turn->now_ms + left_ms;
     struct kept_message kept;
     if (session->inbox != NULL && turn->settings->inbox_age_ms != 0 &&
         inbox_oldest(session->inbox, &kept)) {
@@ -96,6 +152,7 @@ void session_describe(const struct session *session, struct turn *turn, struct c
     record->since_ms = session->since_ms;
     record->state = kind == USHER__V1__PRESENCE_EVENT__KIND__DETACHED ? SESSION_DETACHED
                                                                        : SESSION_ONLINE;
+    record->token_ends_ms = session_token_end(session, turn);
     record->acks = session->acks;
     memcpy(record->secret, session->secret, sizeof(record->secret));
     strncpy(record->address, session_address(session), sizeof(record->address) - 1);

@@ -18,6 +18,12 @@
 
 enum session_status { SESSION_NONE = 0, SESSION_IS_ONLINE = 1, SESSION_IS_DETACHED = 2 };
 
+/* What is seldom looked at. */
+struct details {
+    uint64_t token_ends_ms; /* monotonic, when the token of the login is good no more; 0: never */
+    char text[];            /* address, NUL, client, NUL */
+};
+
 struct session {
     uint64_t epoch;
     uint64_t conn; /* bound connection; 0: none */
@@ -31,7 +37,7 @@ struct session {
     struct frames_message *unread, *unread_last; /* frames that wait for the next turn */
     struct source_rate *source; /* that he was last connected from; NULL: not counted */
     struct fight *fight; /* who takes this user over so often; NULL: nobody did */
-    char *details;       /* address, NUL, client, NUL; NULL: both empty */
+    struct details *details; /* NULL: all of it empty */
     uint8_t secret[SECRET_BYTES];
     struct rate rate;   /* of his requests, over all of his connections */
     uint32_t output;    /* bytes that wait in the bound connection: as of the last turn, and what
@@ -49,6 +55,18 @@ struct session {
 const char *session_address(const struct session *session);
 const char *session_client(const struct session *session);
 void session_set_details(struct session *session, const char *address, const char *client);
+
+
+/* When the token of the login ends, from Unix ms, and back; 0: never. In between it is held in the
+ * monotonic time of this process, so that a wall clock that is set ends nobody's session. */
+void session_set_token_end(struct session *session, const struct turn *turn, uint64_t unix_ms);
+uint64_t session_token_end(const struct session *session, const struct turn *turn);
+
+/* For how long the session may still be, in ms; UINT64_MAX: auth.session_ends does not end it. */
+uint64_t session_token_left_ms(const struct session *session, const struct turn *turn);
+
+/* It could not be ended now: tries again at that monotonic time. */
+void session_put_off_token_end(struct session *session, uint64_t until_ms);
 
 /* Frees what hangs off it; the session is zeroed. Inbox messages are reported UNDELIVERED. */
 void session_clear(struct session *session, struct turn *turn);

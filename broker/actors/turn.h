@@ -35,6 +35,7 @@ struct settings {
     uint32_t frame_bytes_max;
     _Atomic uint32_t output_bytes_max;    /* beyond it a connection ends; more than any frame */
     _Atomic uint32_t output_window_bytes; /* above it what others send waits */
+    bool ends_with_token; /* sessions, with the token of their login */
     _Atomic uint32_t inbox_messages_max;
     _Atomic uint32_t inbox_bytes_max;
     _Atomic uint32_t inbox_age_ms;

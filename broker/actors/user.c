@@ -156,6 +156,10 @@ void handle_tick(struct session *session, struct message *message, struct turn *
                      "the service did not answer in time", 0);
     }
     session_age(session, turn);
+    if (!session->stopping && session_token_left_ms(session, turn) == 0) {
+        session_end(session, turn, USHER__V1__PRESENCE_EVENT__CAUSE__TOKEN_EXPIRED, NULL);
+        return;
+    }
     if (session->deadline_ms == 0 || session->deadline_ms > turn->now_ms)
         return;
     session->deadline_ms = 0;
@@ -189,6 +193,7 @@ void handle_restore(struct session *session, struct message *message, struct tur
     CHECK(session->status == SESSION_NONE);
     session->epoch = restore->epoch;
     session->since_ms = restore->since_ms;
+    session_set_token_end(session, turn, restore->token_ends_ms);
     session->acks = restore->acks;
     session->status = SESSION_IS_DETACHED;
     session->deadline_ms = turn->now_ms + turn->settings->resume_ms;

@@ -16,64 +16,18 @@ import tempfile
 import time
 
 import jwt
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from usherplay import (Backend, Broker, Client, ConnectionEnded, check, check_equal,
                        check_presence, client_pb, eventually, frame_bytes, play, program, scaled,
                        seed)
+from usherplay.tokens import Key, Keys, text_of
 
 ALGORITHMS = ("HS256", "EdDSA", "ES256", "RS256")
 ELSEWHERE = "127.0.0.2"
 CONFIGURATION = 78
 
 
-# --- keys and tokens ----------------------------------------------------------------------------
-
-def text_of(number_or_bytes, size=None):
-    data = number_or_bytes
-    if isinstance(data, int):
-        data = data.to_bytes(size or (data.bit_length() + 7) // 8, "big")
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-class Key:
-    """A key of a login service: `jwk` is what usherd is told of it."""
-
-    def __init__(self, algorithm, kid):
-        self.algorithm, self.kid = algorithm, kid
-        self.jwk = {"alg": algorithm, "kid": kid}
-        getattr(self, "_make_" + algorithm.lower())()
-
-    def _make_hs256(self):
-        self.secret = os.urandom(32)
-        self.jwk.update(kty="oct", k=text_of(self.secret))
-
-    def _make_eddsa(self):
-        self.secret = ed25519.Ed25519PrivateKey.generate()
-        raw = self.secret.public_key().public_bytes(serialization.Encoding.Raw,
-                                                    serialization.PublicFormat.Raw)
-        self.jwk.update(kty="OKP", crv="Ed25519", x=text_of(raw))
-
-    def _make_es256(self):
-        self.secret = ec.generate_private_key(ec.SECP256R1())
-        numbers = self.secret.public_key().public_numbers()
-        self.jwk.update(kty="EC", crv="P-256", x=text_of(numbers.x, 32), y=text_of(numbers.y, 32))
-
-    def _make_rs256(self):
-        self.secret = rsa.generate_private_key(65537, 2048)
-        numbers = self.secret.public_key().public_numbers()
-        self.jwk.update(kty="RSA", n=text_of(numbers.n), e=text_of(numbers.e))
-
-    def sign(self, user, ttl=300, headers=None, **claims):
-        """A token as bytes; ttl None leaves exp out."""
-        payload = {"sub": user}
-        if ttl is not None:
-            payload["exp"] = time.time() + ttl
-        payload.update(claims)
-        headers = {"kid": self.kid} if headers is None else headers
-        return jwt.encode(payload, self.secret, self.algorithm, headers).encode()
-
+# --- tokens --------------------------------------------------------------------------------------
 
 def raw_token(header, payload, signature=b"x"):
     parts = [part if isinstance(part, bytes) else json.dumps(part).encode()
@@ -87,32 +41,6 @@ def signed_as_it_is(key, claims):
     text = b".".join(text_of(json.dumps(part).encode()).encode() for part in (header, claims))
     signer = jwt.algorithms.get_default_algorithms()[key.algorithm]
     return text + b"." + text_of(signer.sign(text, signer.prepare_key(key.secret))).encode()
-
-
-class Keys:
-    """A key file that can be written anew."""
-
-    def __init__(self, *keys):
-        handle, self.path = tempfile.mkstemp(prefix="usher-keys-")
-        os.close(handle)
-        self.write(*keys)
-
-    def write(self, *keys):
-        self.write_text(json.dumps({"keys": [key.jwk for key in keys]}))
-
-    def write_text(self, text):
-        with open(self.path, "w", encoding="utf-8") as file:
-            file.write(text)
-
-    def broker(self, options=None, **more):
-        return Broker({"auth.mode": "token", "auth.keys_file": self.path, **(options or {})},
-                      **more)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, value, trace):
-        os.unlink(self.path)
 
 
 NO_LIMIT = {"limits.failed_logins_per_source": 0}

@@ -274,8 +274,8 @@ class Backend:
 
     # --- commands ------------------------------------------------------------------------------
 
-    def reply(self, call, status=0, payload=b""):
-        return self.submit(reply_to(call, status, payload))[0]
+    def reply(self, call, status=0, payload=b"", **fields):
+        return self.submit(reply_to(call, status, payload, **fields))[0]
 
     def push(self, to, payload=b"", epoch=0):
         return self.submit(push(to, payload, epoch))[0]
@@ -332,10 +332,10 @@ class Backend:
         return {number.name: number.value for number in self.query(command).numbers.numbers}
 
 
-def reply_to(call, status=0, payload=b""):
+def reply_to(call, status=0, payload=b"", **fields):
     number = call if isinstance(call, int) else call.call
     return backend_pb.Command(
-        reply_to=backend_pb.ReplyTo(call=number, status=status, payload=payload))
+        reply_to=backend_pb.ReplyTo(call=number, status=status, payload=payload, **fields))
 
 
 def push(to, payload=b"", epoch=0):

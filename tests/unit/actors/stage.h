@@ -48,6 +48,7 @@ struct stage {
     struct turn turn;
     uint64_t now_ms, wall_ms;
     uint32_t output; /* what the connection of the session has left of each turn */
+    uint64_t token_ends_ms; /* of the next login or restore */
     /* who is on it */
     struct session session;
     struct instance *instance;
@@ -167,6 +168,8 @@ static inline void tape_welcome(struct stage *stage, const Usher__V1__Welcome *w
     tape_number(stage, "epoch", welcome->epoch);
     tape_enum(stage, &usher__v1__welcome__replay__descriptor, welcome->replay);
     tape_number(stage, "next", welcome->next_seq);
+    if (welcome->token_ms != 0)
+        tape_number(stage, "token", welcome->token_ms);
 }
 
 static inline void tape_message(struct stage *stage, const Usher__V1__Message *message)

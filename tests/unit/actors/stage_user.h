@@ -38,6 +38,7 @@ static inline void stage_attach(struct stage *stage, uint64_t conn, bool acks)
     assert_non_null(attach);
     attach->conn = conn;
     attach->id = 1;
+    attach->token_ends_ms = stage->token_ends_ms;
     attach->acks = acks;
     strcpy(attach->user, "ann");
     snprintf(attach->address, sizeof(attach->address), "10.0.0.%u:7", (unsigned)conn);
@@ -129,6 +130,7 @@ static inline struct restore_message *restore_create(struct stage *stage, uint64
     restore->inbox = NULL;
     restore->epoch = epoch;
     restore->since_ms = 4000;
+    restore->token_ends_ms = stage->token_ends_ms;
     restore->acks = acks;
     memset(restore->secret, 77, SECRET_BYTES);
     memset(stage->secret, 77, SECRET_BYTES);

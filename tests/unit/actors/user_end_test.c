@@ -132,6 +132,168 @@ static void an_expiry_that_is_not_stored_is_tried_again(void **state)
     EXPECT(stage, "retire");
 }
 
+/* --- the token ends (auth.session_ends) ------------------------------------------------------- */
+
+enum { TOKEN_MS = 90000 };
+
+static void login_for(struct stage *stage, uint64_t conn, uint64_t token_ms)
+{
+    stage->settings.ends_with_token = true;
+    stage->token_ends_ms = stage->wall_ms + token_ms;
+    stage_login(stage, conn, true);
+}
+
+static void a_session_ends_with_its_token(void **state)
+{
+    struct stage *stage = *state;
+    stage->settings.ends_with_token = true;
+    stage->token_ends_ms = STAGE_WALL_MS + TOKEN_MS;
+    stage_attach(stage, 10, true);
+    assert_int_equal(stage->change->record.token_ends_ms, STAGE_WALL_MS + TOKEN_MS);
+    stage_commit(stage, 0);
+    EXPECT(stage, "10 welcomed", "10 welcome #1 epoch=1 FRESH next=1 token=90000");
+    EXPECT_TICK_FOR(stage, STAGE_NOW_MS + TOKEN_MS);
+    stage->now_ms = STAGE_NOW_MS + TOKEN_MS - 1;
+    stage_bare(stage, MESSAGE_TICK); /* some other tick, a moment too early */
+    EXPECT_NOTHING(stage);
+    stage_tick(stage, 0);
+    EXPECT(stage, "store END OFFLINE TOKEN_EXPIRED epoch=1 removed");
+    stage_commit(stage, 0);
+    EXPECT(stage, "10 close TOKEN_EXPIRED", "10 release", "retire");
+    COUNTED(stage, token_expired, 1);
+    COUNTED(stage, expired, 0);
+    COUNTED(stage, sessions_online, 0);
+}
+
+static void without_the_option_it_is_only_remembered(void **state)
+{
+    struct stage *stage = *state;
+    login_for(stage, 10, TOKEN_MS);
+    stage->settings.ends_with_token = false;
+    stage_login(stage, 20, true);
+    EXPECT(stage, "10 close REPLACED do_not_return", "10 release", "20 welcomed",
+           "20 welcome #1 epoch=2 FRESH next=1");
+    stage->now_ms += TOKEN_MS;
+    stage->wall_ms += TOKEN_MS;
+    stage_bare(stage, MESSAGE_TICK);
+    EXPECT_NOTHING(stage);
+    stage_conn_end(stage, 20, LOSS_GONE);
+    assert_int_equal(stage->change->record.token_ends_ms, STAGE_WALL_MS + TOKEN_MS);
+    stage_commit(stage, 0);
+}
+
+/* While it is detached too, and earlier than its window; up to then it can be resumed. */
+static void who_is_away_has_his_token_s_time(void **state)
+{
+    struct stage *stage = *state;
+    login_for(stage, 10, TOKEN_MS);
+    stage->now_ms += TOKEN_MS - 1000;
+    stage->wall_ms += TOKEN_MS - 1000;
+    stage_conn_end(stage, 10, LOSS_GONE);
+    assert_int_equal(stage->change->record.token_ends_ms, STAGE_WALL_MS + TOKEN_MS);
+    stage_commit(stage, 0);
+    stage->now_ms += 999;
+    stage_resume(stage, 20, 0);
+    stage_commit(stage, 0);
+    EXPECT(stage, "20 welcomed", "20 welcome #1 epoch=1 COMPLETE next=1 token=1");
+    stage_detach(stage);
+    stage->now_ms += 1;
+    stage_resume(stage, 30, 0);
+    EXPECT(stage, "30 unbind error #1 RESUME_REJECTED");
+    stage_tick(stage, 0);
+    EXPECT(stage, "store END OFFLINE TOKEN_EXPIRED epoch=1 removed");
+    stage_commit(stage, 0);
+    EXPECT(stage, "retire");
+    COUNTED(stage, sessions_detached, 0);
+    COUNTED(stage, token_expired, 1);
+}
+
+/* The newest login decides, for better or worse. */
+static void a_takeover_brings_its_own_token(void **state)
+{
+    struct stage *stage = *state;
+    login_for(stage, 10, TOKEN_MS);
+    login_for(stage, 20, 2 * TOKEN_MS);
+    stage_tick(stage, 0); /* the first one's */
+    EXPECT_NOTHING(stage);
+    EXPECT_TICK_FOR(stage, STAGE_NOW_MS + 2 * TOKEN_MS);
+    stage->token_ends_ms = 0; /* with open authentication */
+    stage_login(stage, 30, true);
+    EXPECT(stage, "20 close REPLACED do_not_return", "20 release", "30 welcomed",
+           "30 welcome #1 epoch=3 FRESH next=1");
+    stage->now_ms += 10 * TOKEN_MS;
+    stage_bare(stage, MESSAGE_TICK);
+    EXPECT_NOTHING(stage);
+}
+
+/* A wall clock that is set ends nobody's session and prolongs none. */
+static void the_wall_clock_does_not_matter(void **state)
+{
+    struct stage *stage = *state;
+    login_for(stage, 10, TOKEN_MS);
+    stage->wall_ms += (uint64_t)365 * 86400 * 1000;
+    stage->now_ms += TOKEN_MS - 1;
+    stage_bare(stage, MESSAGE_TICK);
+    EXPECT_NOTHING(stage);
+    stage->wall_ms = 1000;
+    stage_tick(stage, 0);
+    EXPECT(stage, "store END OFFLINE TOKEN_EXPIRED epoch=1 removed");
+    stage_commit(stage, 0);
+}
+
+static void an_end_that_is_not_stored_is_tried_again(void **state)
+{
+    struct stage *stage = *state;
+    login_for(stage, 10, TOKEN_MS);
+    stage_tick(stage, 0);
+    stage_commit(stage, -ENOSPC);
+    EXPECT_NOTHING(stage); /* as long as nobody can log in, nobody is thrown out either */
+    assert_int_equal(stage->session.conn, 10);
+    EXPECT_TICK_FOR(stage, STAGE_NOW_MS + TOKEN_MS + 1000);
+    stage_tick(stage, 0);
+    EXPECT(stage, "store END OFFLINE TOKEN_EXPIRED epoch=1 removed");
+    stage_commit(stage, 0);
+    EXPECT(stage, "10 close TOKEN_EXPIRED", "10 release", "retire");
+    COUNTED(stage, token_expired, 1);
+}
+
+/* Over a restart the end is what the store says of it, also when it has passed meanwhile. */
+static void a_restart_forgets_no_token(void **state)
+{
+    struct stage *stage = *state;
+    stage->settings.ends_with_token = true;
+    stage->token_ends_ms = STAGE_WALL_MS + 20000;
+    stage_restore(stage, 6, true);
+    EXPECT_TICK_FOR(stage, STAGE_NOW_MS + 20000);
+    stage_tick(stage, 0);
+    EXPECT(stage, "store END OFFLINE TOKEN_EXPIRED epoch=6 removed");
+    stage_commit(stage, 0);
+    EXPECT(stage, "retire");
+    stage->token_ends_ms = STAGE_WALL_MS - 1;
+    stage_restore(stage, 7, true);
+    stage_resume(stage, 20, 0);
+    EXPECT(stage, "20 unbind error #1 RESUME_REJECTED");
+    stage_tick(stage, 0);
+    EXPECT(stage, "store END OFFLINE TOKEN_EXPIRED epoch=7 removed");
+    stage_commit(stage, 0);
+    EXPECT(stage, "retire");
+}
+
+/* Nobody can come back then, with whatever token; and no tick is asked for again and again. */
+static void a_broker_that_stops_ends_nobody_s_session(void **state)
+{
+    struct stage *stage = *state;
+    login_for(stage, 10, TOKEN_MS);
+    stage_stop(stage);
+    stage_commit(stage, 0);
+    stage->now_ms += TOKEN_MS;
+    stage->timer_ms = 0;
+    stage_bare(stage, MESSAGE_TICK);
+    EXPECT_NOTHING(stage);
+    assert_int_equal(stage->session.status, SESSION_IS_DETACHED);
+    assert_int_equal(stage->timer_ms, 0);
+}
+
 /* --- Logout ----------------------------------------------------------------------------------- */
 
 static void a_logout_is_done_then_closed(void **state)
@@ -400,6 +562,14 @@ int main(void)
         stage_test(who_comes_back_before_the_retry_ends_it),
         stage_test(the_window_ends_the_session),
         stage_test(an_expiry_that_is_not_stored_is_tried_again),
+        stage_test(a_session_ends_with_its_token),
+        stage_test(without_the_option_it_is_only_remembered),
+        stage_test(who_is_away_has_his_token_s_time),
+        stage_test(a_takeover_brings_its_own_token),
+        stage_test(the_wall_clock_does_not_matter),
+        stage_test(an_end_that_is_not_stored_is_tried_again),
+        stage_test(a_restart_forgets_no_token),
+        stage_test(a_broker_that_stops_ends_nobody_s_session),
         stage_test(a_logout_is_done_then_closed),
         stage_test(a_logout_without_an_id_is_closed),
         stage_test(a_logout_that_is_not_stored_leaves_the_session),

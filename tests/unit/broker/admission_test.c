@@ -337,6 +337,21 @@ static void with_real_threads(void **state)
     glue_free(glue);
 }
 
+/* Until when a session may be is handed on with the login; the issuer's clock is forgiven here too. */
+static void the_end_of_a_token_goes_with_the_login(void **state)
+{
+    struct glue *glue = begin();
+    struct session_record record;
+    give_login(glue, 1, "alice", GOOD);
+    judge_all(glue);
+    expect_welcome(glue, 1);
+    assert_int_equal(store_get_session(glue->broker.store, "alice", &record), 0);
+    assert_int_equal(record.token_ends_ms,
+                     (uint64_t)1700000300 * 1000 + glue->options.auth_skew_ms);
+    assert_true(glue->options.auth_skew_ms > 0);
+    glue_free(glue);
+}
+
 /* --- auth.mode service ------------------------------------------------------------------------ */
 
 enum { ASK_DEADLINE_MS = 500, LINK_FRAME = 4096 };
@@ -372,19 +387,26 @@ static struct user_call_message *asked(struct glue *glue, struct probe *instance
 }
 
 /* As the instance's actor does. Takes the call. */
-static void answer(struct glue *glue, struct user_call_message *call, uint16_t code,
-                   uint32_t status, const char *payload)
+static void answer_until(struct glue *glue, struct user_call_message *call, uint16_t code,
+                         uint32_t status, const char *payload, uint64_t token_ends_ms)
 {
     struct call_result_message *result =
         call_result_create(code, status, bytes_of_text(payload));
     assert_non_null(result);
     result->call = call->call;
+    result->token_ends_ms = token_ends_ms;
     if (scheduler_post(glue->broker.scheduler, own_runner(glue), call->caller, &result->header,
                        0) != 0)
         message_destroy(&result->header);
     message_destroy(&call->header);
     run_turns(glue);
     judge_all(glue);
+}
+
+static void answer(struct glue *glue, struct user_call_message *call, uint16_t code,
+                   uint32_t status, const char *payload)
+{
+    answer_until(glue, call, code, status, payload, 0);
 }
 
 static void the_service_hears_all_of_it(void **state)
@@ -441,6 +463,44 @@ static void what_the_service_says_counts(void **state)
             expect_refused(glue, 1, UNAUTHENTICATED, USHER__V1__CLOSE__REASON__AUTH_FAILED);
         assert_int_equal(count(glue, METRIC_logins_refused_service),
                          rows[i].refusal == TOKEN_SERVICE);
+        glue_free(glue);
+    }
+}
+
+/* A yes that holds no longer is a no. */
+static void the_service_says_until_when(void **state)
+{
+    const uint64_t now_ms = (uint64_t)NOW_S * 1000;
+    const uint64_t skew_ms = 30000;
+    const struct {
+        const char *user;
+        uint64_t says, stored;
+        bool good;
+    } rows[] = {
+        {"alice", 0, 0, true},
+        {"alice", now_ms + 5, now_ms + 5 + skew_ms, true},
+        {"", now_ms + 5, now_ms + 5 + skew_ms, true},
+        {"alice", now_ms - skew_ms + 1, now_ms + 1, true},
+        {"alice", now_ms - skew_ms, 0, false},
+        {"", 1, 0, false},
+        {"alice", UINT64_MAX, UINT64_MAX, true},
+        {"alice", UINT64_MAX - skew_ms, UINT64_MAX, true},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        struct probe *instance;
+        struct session_record record;
+        struct glue *glue = begin_asking(&instance);
+        assert_int_equal(glue->options.auth_skew_ms, skew_ms);
+        give_login(glue, 1, rows[i].user, NULL);
+        answer_until(glue, asked(glue, instance), 0, 0, "alice", rows[i].says);
+        assert_int_equal(is_known(glue, "alice"), rows[i].good);
+        assert_int_equal(count(glue, METRIC_logins_refused_expired), !rows[i].good);
+        assert_int_equal(store_get_session(glue->broker.store, "alice", &record),
+                         rows[i].good ? 0 : -ENOENT);
+        if (rows[i].good)
+            assert_true(record.token_ends_ms == rows[i].stored);
+        else
+            expect_refused(glue, 1, UNAUTHENTICATED, USHER__V1__CLOSE__REASON__AUTH_FAILED);
         glue_free(glue);
     }
 }
@@ -581,6 +641,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_good_token_is_welcomed),
+        cmocka_unit_test(the_end_of_a_token_goes_with_the_login),
         cmocka_unit_test(the_name_may_come_from_the_token),
         cmocka_unit_test(a_bad_token_touches_nobody),
         cmocka_unit_test(whoever_ends_meanwhile_is_not_attached),
@@ -594,6 +655,7 @@ int main(void)
         cmocka_unit_test(with_real_threads),
         cmocka_unit_test(the_service_hears_all_of_it),
         cmocka_unit_test(what_the_service_says_counts),
+        cmocka_unit_test(the_service_says_until_when),
         cmocka_unit_test(nobody_is_there_to_ask),
         cmocka_unit_test(a_service_that_is_late),
         cmocka_unit_test(answers_find_their_login),

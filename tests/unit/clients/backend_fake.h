@@ -79,6 +79,7 @@ struct fake {
     uint64_t reply_call;
     uint32_t reply_status;
     char reply_text[64];
+    uint64_t reply_token_ends_ms;
     unsigned replies;
     unsigned snapshots;
 };
@@ -209,6 +210,7 @@ static void fake_command(struct fake_desk *desk, const Usher__V1__Command *comma
         fake->replies++;
         fake->reply_call = command->reply_to->call;
         fake->reply_status = command->reply_to->status;
+        fake->reply_token_ends_ms = command->reply_to->token_ends_ms;
         snprintf(fake->reply_text, sizeof fake->reply_text, "%.*s",
                  (int)command->reply_to->payload.len,
                  (const char *)command->reply_to->payload.data);

@@ -125,7 +125,7 @@ static void on_login(void *context, const struct usher_backend_login *login)
     assert_string_equal(login->client, "phone");
     assert_int_equal(login->timeout_ms, 1500);
     service->calls++;
-    assert_int_equal(usher_backend_reply(service->backend, login->id, 0, "alice", 5), 0);
+    assert_int_equal(usher_backend_admit(service->backend, login->id, "alice", 1700000000123), 0);
     usher_backend_stop(service->backend);
 }
 
@@ -153,6 +153,7 @@ static void a_login_is_answered(void **state)
     assert_int_equal(fake->reply_call, 900);
     assert_int_equal(fake->reply_status, 0);
     assert_string_equal(fake->reply_text, "alice");
+    assert_int_equal(fake->reply_token_ends_ms, 1700000000123);
 }
 
 static void repeated_mail_is_skipped(void **state)

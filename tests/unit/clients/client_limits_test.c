@@ -523,7 +523,7 @@ static void names_are_those_of_the_contract(void **state)
         assert_string_equal(
             usher_error_name(code),
             protobuf_c_enum_descriptor_get_value(&usher__v1__error__code__descriptor, code)->name);
-    for (int reason = USHER_CLOSE_REPLACED; reason <= USHER_CLOSE_STALE_SESSION; reason++)
+    for (int reason = USHER_CLOSE_REPLACED; reason <= USHER_CLOSE_TOKEN_EXPIRED; reason++)
         assert_string_equal(
             usher_close_name(reason),
             protobuf_c_enum_descriptor_get_value(&usher__v1__close__reason__descriptor, reason)

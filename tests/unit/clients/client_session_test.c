@@ -296,6 +296,22 @@ static void ends_after(int reason, bool do_not_return, bool stays_away)
     fake_fini(&fake);
 }
 
+/* It is not asked for again: there is nothing to resume. */
+static void after_the_end_of_its_token_a_client_logs_in(void **state)
+{
+    struct fake fake;
+    fake_open(&fake);
+    struct usher_options options = fake_options(&fake);
+    struct usher_client *client = go_online(&fake, &options, &EPOCH_7);
+    fake_say_close(&fake, USHER_CLOSE_TOKEN_EXPIRED, 0, false);
+    assert_int_equal(expect_event(client, USHER_CLOSE).code, USHER_CLOSE_TOKEN_EXPIRED);
+    assert_true(expect_event(client, USHER_DISCONNECTED).will_retry);
+    fake_accept(&fake, client);
+    fake_expect(&fake, client, USHER__V1__CLIENT_FRAME__BODY_LOGIN);
+    usher_client_destroy(client);
+    fake_fini(&fake);
+}
+
 static void a_replaced_client_does_not_return(void **state)
 {
     ends_after(USHER_CLOSE_REPLACED, true, true);
@@ -591,6 +607,7 @@ int main(void)
         cmocka_unit_test(a_rejected_resume_becomes_a_login),
         cmocka_unit_test(a_busy_broker_keeps_the_session_resumable),
         cmocka_unit_test(a_replaced_client_does_not_return),
+        cmocka_unit_test(after_the_end_of_its_token_a_client_logs_in),
         cmocka_unit_test(retry_after_is_honoured),
         cmocka_unit_test(a_refused_login_ends),
         cmocka_unit_test(each_login_asks_for_its_token),

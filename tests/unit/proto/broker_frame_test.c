@@ -152,6 +152,7 @@ static void test_welcome(void **state)
         .frame_bytes_max = 65536,
         .time_ms = 1700000000000,
         .node = bytes_of_text("node-1"),
+        .token_ms = 1ull << 33,
     };
     assert_int_equal(broker_frame_welcome(&out, 42, &fields), 0);
     Usher__V1__BrokerFrame *read = take(&out);
@@ -163,6 +164,7 @@ static void test_welcome(void **state)
     assert_memory_equal(welcome->secret.data, "0123456789abcdef", 16);
     assert_int_equal(welcome->replay, USHER__V1__WELCOME__REPLAY__PARTIAL);
     assert_int_equal(welcome->next_seq, 300);
+    assert_true(welcome->token_ms == fields.token_ms);
     assert_int_equal(welcome->heartbeat_ms, 30000);
     assert_int_equal(welcome->resume_ms, 60000);
     assert_int_equal(welcome->frame_bytes_max, 65536);

@@ -22,6 +22,7 @@ static struct session_record session_full(void)
     struct session_record record = {
         .epoch = UINT64_MAX,
         .since_ms = UINT64_MAX,
+        .token_ends_ms = UINT64_MAX,
         .state = SESSION_DETACHED,
         .acks = true,
     };
@@ -67,6 +68,7 @@ static void assert_session_round(const char *user, const struct session_record *
     assert_int_equal(record_unpack_session(user, (struct bytes){bytes, (size_t)size}, &got), 0);
     assert_int_equal(got.epoch, record->epoch);
     assert_int_equal(got.since_ms, record->since_ms);
+    assert_int_equal(got.token_ends_ms, record->token_ends_ms);
     assert_int_equal(got.state, record->state);
     assert_int_equal(got.acks, record->acks);
     assert_memory_equal(got.secret, record->secret, STORE_SECRET_BYTES);
