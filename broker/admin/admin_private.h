@@ -15,14 +15,31 @@ enum {
     HEAD_BYTES_MAX = 16 * 1024,
     REQUEST_MS = 4000, /* in which a request must come whole; also between two of a connection */
     ANSWER_MS = 15000, /* in which an answer must be made and read */
+    SPARE_CONNS = 16,  /* beside admin.connections, for those that come while others are sent away */
     JOBS_MAX = 16      /* requests that wait for the second thread */
+};
+
+enum conn_state {
+    CONN_WAITS,   /* for a request, or the rest of one */
+    CONN_ANSWERS, /* its answer is made or written */
+    CONN_ASKS,    /* the same, by the second thread */
+    CONN_SENT_AWAY
+};
+
+/* Where connections come from; shared by all that have the address. */
+struct admin_source {
+    uint8_t address[16];
+    unsigned count;
 };
 
 /* One HTTP connection: MHD knows only how long it was silent, and somebody who sends a byte now and
  * then is never silent. */
 struct admin_conn {
-    struct admin_conn *previous, *next;
+    struct admin_conn *previous, *next; /* the newest first */
+    struct admin_source *source;
     int fd;
+    enum conn_state state;
+    uint64_t request_bytes; /* that had come when its last request was whole; 0: none was */
     uint64_t due_ms;
 };
 
@@ -61,6 +78,7 @@ struct admin {
     struct exchange *first, *last; /* the jobs */
     unsigned job_count;
     struct admin_conn *conns;
+    unsigned conn_count; /* without those that were sent away */
     bool closing;
 };
 
@@ -106,8 +124,8 @@ void conns_stop(struct admin *admin);
 void conns_notify(void *context, struct MHD_Connection *connection, void **socket_context,
                   enum MHD_ConnectionNotificationCode code);
 
-/* The connection has so long from now. */
-void conns_allow(struct admin *admin, struct MHD_Connection *connection, unsigned ms);
+/* Where the connection is from now on. The deadline of an answer begins with CONN_ANSWERS. */
+void conns_set(struct admin *admin, struct MHD_Connection *connection, enum conn_state state);
 
 /* --- request.c -------------------------------------------------------------------------------- */
 

@@ -1,16 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <time.h>
 
 #include "admin/admin_private.h"
 
-/* Deadlines of HTTP connections. MHD ends a connection that was silent; one that sends a byte now
- * and then would hold its place for ever. So each has a point in time by which its request must be
- * there, or its answer read, and a thread that looks each half second shuts down the socket of
- * whoever is late; MHD then finds the end and cleans up. MHD tells of the end before it closes the
- * descriptor, and both happen to the list under the lock, so the descriptor is never another's. */
+/* Places and deadlines of HTTP connections.
+ *
+ * MHD ends a connection that was silent; one that sends a byte now and then would hold its place for
+ * ever. So each has a point in time by which its request must be there, or its answer read, and a
+ * thread that looks each half second shuts down the socket of whoever is late; MHD then finds the end
+ * and cleans up. MHD tells of the end before it closes the descriptor, and both happen to the list
+ * under the lock, so the descriptor is never another's.
+ *
+ * Four seconds of 32 who say nothing are four seconds without health, again and again. So places are
+ * not held by being there: when one more comes than there are places, somebody is sent away who waits
+ * for nothing of ours, of the address that has the most connections, the oldest one first. A probe
+ * that asks at once finds a place however many are silent, and from wherever it comes. Only when
+ * everybody is being answered the next ones wait, in front of accept.
+ *
+ * A connection that is quiet after an answer and is closed for it was kept open by custom and did no
+ * harm: admin_late does not count it. One that has begun a request is late. */
 
 enum { LOOK_MS = 500 };
 
@@ -19,33 +33,112 @@ static uint64_t now_ms(const struct admin *admin)
     return env_monotonic_ms(admin->options.env);
 }
 
+/* Without the port; of IPv4 as IPv6 writes it. */
+static void address_of(struct MHD_Connection *connection, uint8_t address[16])
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    const struct sockaddr *from = info != NULL ? info->client_addr : NULL;
+    memset(address, 0, 16);
+    if (from != NULL && from->sa_family == AF_INET6) {
+        memcpy(address, &((const struct sockaddr_in6 *)from)->sin6_addr, 16);
+    } else if (from != NULL) {
+        address[10] = address[11] = 0xff;
+        memcpy(address + 12, &((const struct sockaddr_in *)from)->sin_addr, 4);
+    }
+}
+
+/* Under the lock. That of another connection, or a new one; NULL without memory. */
+static struct admin_source *source_of(struct admin *admin, const uint8_t address[16])
+{
+    for (struct admin_conn *conn = admin->conns; conn != NULL; conn = conn->next)
+        if (memcmp(conn->source->address, address, 16) == 0)
+            return conn->source;
+    struct admin_source *source = calloc(1, sizeof(*source));
+    if (source != NULL)
+        memcpy(source->address, address, 16);
+    return source;
+}
+
+/* Under the lock. */
+static void send_away(struct admin *admin, struct admin_conn *conn, enum metric_id metric)
+{
+    shutdown(conn->fd, SHUT_RDWR);
+    conn->state = CONN_SENT_AWAY;
+    conn->due_ms = UINT64_MAX;
+    admin->conn_count--;
+    metrics_add(admin->options.metrics, admin->options.block, metric, 1);
+}
+
+static bool goes_before(const struct admin_conn *one, const struct admin_conn *other)
+{
+    if (one->state != other->state)
+        return one->state == CONN_WAITS;
+    return one->source->count >= other->source->count; /* and among equals the later in the list */
+}
+
+/* Under the lock: there is one more than there are places. */
+static void make_room(struct admin *admin, const struct admin_conn *newcomer)
+{
+    struct admin_conn *first = NULL;
+    for (struct admin_conn *conn = admin->conns; conn != NULL; conn = conn->next)
+        if (conn != newcomer && conn->state <= CONN_ANSWERS &&
+            (first == NULL || goes_before(conn, first)))
+            first = conn;
+    if (first != NULL)
+        send_away(admin, first, METRIC_admin_displaced);
+}
+
+static void enter(struct admin *admin, struct admin_conn *conn, const uint8_t address[16])
+{
+    conn->source = source_of(admin, address);
+    if (conn->source == NULL)
+        return;
+    conn->source->count++;
+    conn->next = admin->conns;
+    if (conn->next != NULL)
+        conn->next->previous = conn;
+    admin->conns = conn;
+    if (++admin->conn_count > admin->options.connections_max)
+        make_room(admin, conn);
+}
+
 static void begin(struct admin *admin, struct MHD_Connection *connection, void **socket_context)
 {
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
     struct admin_conn *conn = calloc(1, sizeof(*conn));
+    uint8_t address[16];
     *socket_context = conn;
     if (conn == NULL || info == NULL)
         return; /* only without a deadline */
     conn->fd = info->connect_fd;
     conn->due_ms = now_ms(admin) + REQUEST_MS;
+    address_of(connection, address);
     pthread_mutex_lock(&admin->lock);
-    conn->next = admin->conns;
-    if (conn->next != NULL)
-        conn->next->previous = conn;
-    admin->conns = conn;
+    enter(admin, conn, address);
     pthread_mutex_unlock(&admin->lock);
+}
+
+/* Under the lock. */
+static void leave(struct admin *admin, struct admin_conn *conn)
+{
+    if (conn->previous != NULL)
+        conn->previous->next = conn->next;
+    else
+        admin->conns = conn->next;
+    if (conn->next != NULL)
+        conn->next->previous = conn->previous;
+    admin->conn_count -= conn->state != CONN_SENT_AWAY;
+    if (--conn->source->count == 0)
+        free(conn->source);
 }
 
 static void end(struct admin *admin, struct admin_conn *conn)
 {
     pthread_mutex_lock(&admin->lock);
-    if (conn->previous != NULL)
-        conn->previous->next = conn->next;
-    else if (admin->conns == conn)
-        admin->conns = conn->next;
-    if (conn->next != NULL)
-        conn->next->previous = conn->previous;
+    if (conn->source != NULL)
+        leave(admin, conn);
     pthread_mutex_unlock(&admin->lock);
     free(conn);
 }
@@ -59,7 +152,15 @@ void conns_notify(void *context, struct MHD_Connection *connection, void **socke
         end(context, *socket_context);
 }
 
-void conns_allow(struct admin *admin, struct MHD_Connection *connection, unsigned ms)
+/* How many have come on it, read or not. */
+static uint64_t bytes_come(int fd)
+{
+    struct tcp_info info = {0};
+    socklen_t size = sizeof(info);
+    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 ? info.tcpi_bytes_received : 0;
+}
+
+void conns_set(struct admin *admin, struct MHD_Connection *connection, enum conn_state state)
 {
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
@@ -67,8 +168,20 @@ void conns_allow(struct admin *admin, struct MHD_Connection *connection, unsigne
     if (conn == NULL)
         return;
     pthread_mutex_lock(&admin->lock);
-    conn->due_ms = now_ms(admin) + ms;
+    if (conn->state != CONN_SENT_AWAY) {
+        conn->state = state;
+        if (state != CONN_ASKS)
+            conn->due_ms = now_ms(admin) + (state == CONN_WAITS ? REQUEST_MS : ANSWER_MS);
+        if (state == CONN_ANSWERS)
+            conn->request_bytes = bytes_come(conn->fd);
+    }
     pthread_mutex_unlock(&admin->lock);
+}
+
+static bool is_quiet(const struct admin_conn *conn)
+{
+    return conn->state == CONN_WAITS && conn->request_bytes > 0 &&
+           bytes_come(conn->fd) == conn->request_bytes;
 }
 
 /* Under the lock. */
@@ -76,11 +189,8 @@ static void end_late_ones(struct admin *admin)
 {
     uint64_t now = now_ms(admin);
     for (struct admin_conn *conn = admin->conns; conn != NULL; conn = conn->next)
-        if (conn->due_ms <= now) {
-            shutdown(conn->fd, SHUT_RDWR);
-            conn->due_ms = UINT64_MAX;
-            metrics_add(admin->options.metrics, admin->options.block, METRIC_admin_late, 1);
-        }
+        if (conn->due_ms <= now)
+            send_away(admin, conn, is_quiet(conn) ? METRIC_admin_quiet : METRIC_admin_late);
 }
 
 static void *sweep(void *argument)

@@ -234,6 +234,7 @@ static enum MHD_Result finish(struct exchange *exchange)
     if (exchange->body_size > BODY_BYTES_MAX)
         return reply_error(exchange->connection, MHD_HTTP_CONTENT_TOO_LARGE, "too_large",
                            "a body has at most 65536 bytes");
+    conns_set(exchange->admin, exchange->connection, CONN_ASKS);
     if (jobs_add(exchange->admin, exchange))
         return MHD_YES;
     return reply_error(exchange->connection, MHD_HTTP_TOO_MANY_REQUESTS, "busy",
@@ -275,7 +276,7 @@ enum MHD_Result request_handle(void *context, struct MHD_Connection *connection,
         return MHD_YES;
     }
     if (!exchange->is_job)
-        conns_allow(exchange->admin, connection, ANSWER_MS);
+        conns_set(exchange->admin, connection, CONN_ANSWERS);
     bool done = false;
     enum MHD_Result result = MHD_YES;
     if (!exchange->judged) {
@@ -292,7 +293,7 @@ void request_completed(void *context, struct MHD_Connection *connection, void **
     *slot = NULL;
     if (exchange == NULL)
         return;
-    conns_allow(context, connection, REQUEST_MS);
+    conns_set(context, connection, CONN_WAITS);
     free(exchange->body);
     free(exchange->text);
     free(exchange);

@@ -16,12 +16,6 @@ static size_t leave_encoded(void *context, struct MHD_Connection *connection, ch
     return strlen(text);
 }
 
-/* So that one address, on a network, leaves room for the others. */
-static unsigned per_address(unsigned connections_max)
-{
-    return connections_max - connections_max / 4;
-}
-
 static struct MHD_Daemon *start_daemon(struct admin *admin)
 {
     const struct admin_options *options = &admin->options;
@@ -29,8 +23,7 @@ static struct MHD_Daemon *start_daemon(struct admin *admin)
         MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC, 0, NULL, NULL,
         request_handle, admin,
         MHD_OPTION_LISTEN_SOCKET, options->listener,
-        MHD_OPTION_CONNECTION_LIMIT, options->connections_max,
-        MHD_OPTION_PER_IP_CONNECTION_LIMIT, per_address(options->connections_max),
+        MHD_OPTION_CONNECTION_LIMIT, options->connections_max + SPARE_CONNS,
         MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)(ANSWER_MS / 1000),
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEAD_BYTES_MAX,
         MHD_OPTION_STRICT_FOR_CLIENT, 1,
