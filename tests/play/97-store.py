@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 
 from usherplay import Broker, Client, ConnectionEnded, check, check_equal, play, program, scaled
 
@@ -356,5 +357,30 @@ def scene_upgrade():
             check(file.read() == before, "a store of another version was changed")
 
 
+def scene_old_backup():
+    """A store from an old backup: whoever logged in since then has an epoch that is not given again,
+    to him or to others."""
+    with Broker() as broker:
+        with Client(broker) as alice:
+            alice.login("alice")
+        broker.stop()
+        backup = broker.store + ".backup"
+        shutil.copytree(broker.store, backup)
+        broker.restart()
+        since = []
+        for number in range(20):
+            with Client(broker) as client:
+                since.append(client.login(f"user{number}").epoch)
+        broker.kill()
+        shutil.rmtree(broker.store)
+        os.rename(backup, broker.store)
+        time.sleep(1.1)  # the floor of epochs rises by the second
+        broker.restart()
+        for number in range(20):
+            with Client(broker) as client:
+                epoch = client.login(f"user{number}").epoch
+                check(epoch > since[-1], f"epoch {epoch} after {since[-1]}")
+
+
 play(scene_live, scene_killed_reader, scene_containers, scene_reader_that_waits, scene_damage_and_rest,
-     scene_upgrade)
+     scene_upgrade, scene_old_backup)

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker_fixture.h"
+
+/* Commands of operators: what changes something asks for the link's token itself, whoever has let the
+ * command come so far. */
+
+/* --- in place of what they do ----------------------------------------------------------------- */
+
+static unsigned drains, reloads;
+
+int broker_drain(struct broker *broker, uint64_t ms)
+{
+    drains++;
+    return 0;
+}
+
+int broker_reload(struct broker *broker, struct reload_report *report)
+{
+    reloads++;
+    return 0;
+}
+
+void reload_lines(struct broker *broker, const struct reload_report *report, recorder_each *each,
+                  void *context)
+{
+}
+
+/* ----------------------------------------------------------------------------------------------- */
+
+static struct link_token *new_token(const char *text)
+{
+    struct link_token *token = calloc(1, sizeof(*token) + strlen(text));
+    assert_non_null(token);
+    token->size = strlen(text);
+    memcpy(token->bytes, text, token->size);
+    return token;
+}
+
+/* The code of its Result. */
+static uint32_t run(struct glue *glue, const Usher__V1__Command *command)
+{
+    struct buffer out = {0};
+    assert_true(operate(&glue->broker, command, 65536, &out));
+    Usher__V1__Result *result = usher__v1__result__unpack(NULL, out.size, out.data);
+    assert_non_null(result);
+    uint32_t code = result->code;
+    usher__v1__result__free_unpacked(result, NULL);
+    buffer_fini(&out);
+    return code;
+}
+
+static ProtobufCBinaryData bytes_in(const char *text)
+{
+    return (ProtobufCBinaryData){strlen(text), (uint8_t *)text};
+}
+
+static uint32_t drain(struct glue *glue, const char *token)
+{
+    Usher__V1__Command command = USHER__V1__COMMAND__INIT;
+    Usher__V1__DrainNode node = USHER__V1__DRAIN_NODE__INIT;
+    node.token = bytes_in(token);
+    node.seconds = 1;
+    command.body_case = USHER__V1__COMMAND__BODY_DRAIN_NODE;
+    command.drain_node = &node;
+    return run(glue, &command);
+}
+
+static uint32_t reload(struct glue *glue, const char *token)
+{
+    Usher__V1__Command command = USHER__V1__COMMAND__INIT;
+    Usher__V1__Reload again = USHER__V1__RELOAD__INIT;
+    again.token = bytes_in(token);
+    command.body_case = USHER__V1__COMMAND__BODY_RELOAD;
+    command.reload = &again;
+    return run(glue, &command);
+}
+
+static uint32_t trace(struct glue *glue, const char *token, int action)
+{
+    Usher__V1__Command command = USHER__V1__COMMAND__INIT;
+    Usher__V1__Trace follow = USHER__V1__TRACE__INIT;
+    follow.token = bytes_in(token);
+    follow.action = action;
+    follow.user = (char *)"ann";
+    follow.seconds = 1;
+    command.body_case = USHER__V1__COMMAND__BODY_TRACE;
+    command.trace = &follow;
+    return run(glue, &command);
+}
+
+static void what_changes_something_asks_for_the_token(void **state)
+{
+    struct glue *glue = *state;
+    const char *const wrong[] = {"", "secre", "secret ", "Secret"};
+    struct link_token *token = new_token("secret");
+    atomic_store(&glue->broker.settings.link_token, token);
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        assert_int_equal(drain(glue, wrong[i]), USHER__V1__RESULT__CODE__FORBIDDEN);
+        assert_int_equal(reload(glue, wrong[i]), USHER__V1__RESULT__CODE__FORBIDDEN);
+        assert_int_equal(trace(glue, wrong[i], USHER__V1__TRACE__ACTION__START),
+                         USHER__V1__RESULT__CODE__FORBIDDEN);
+        assert_int_equal(trace(glue, wrong[i], USHER__V1__TRACE__ACTION__STOP),
+                         USHER__V1__RESULT__CODE__FORBIDDEN);
+    }
+    assert_int_equal(drains + reloads, 0);
+    assert_int_equal(trace(glue, "secret", USHER__V1__TRACE__ACTION__START),
+                     USHER__V1__RESULT__CODE__NOT_ONLINE);
+    assert_int_equal(drain(glue, "secret"), USHER__V1__RESULT__CODE__OK);
+    assert_int_equal(reload(glue, "secret"), USHER__V1__RESULT__CODE__OK);
+    assert_true(drains == 1 && reloads == 1);
+    atomic_store(&glue->broker.settings.link_token, NULL);
+    assert_int_equal(drain(glue, ""), USHER__V1__RESULT__CODE__OK); /* none is asked for */
+    free(token);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(what_changes_something_asks_for_the_token),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
