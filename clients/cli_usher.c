@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clients/command_options.h"
 #include "clients/token_file.h"
 #include "proto/bytes.h"
 
@@ -90,7 +91,7 @@ static const char USAGE[] =
     "  --acks             acknowledge messages; the session is left, not ended, at the end\n"
     "  --delivered        send: wait until the receiver acknowledged it\n"
     "  --count N          listen: end after N messages\n"
-    "  --timeout SECONDS  listen: end after that time; others: wait that long (10)\n"
+    "  --timeout SECONDS  listen: end after that time; send, call: wait that long (10)\n"
     "  --json             one JSON object per event on stdout\n"
     "  --help, --version\n"
     "\n"
@@ -225,11 +226,13 @@ static bool take_option(struct cli_options *options, int key)
     }
 }
 
-/* 0, or how the program ends: exit code + 1. */
-static int parse_options(struct cli_options *options, int count, char **arguments)
+/* 0, or how the program ends: exit code + 1. `given` gets the bits of what was given. */
+static int parse_options(struct cli_options *options, int count, char **arguments, uint64_t *given)
 {
+    int place = 0;
     int key;
-    while ((key = getopt_long(count, arguments, "", OPTIONS, NULL)) != -1) {
+    while ((key = getopt_long(count, arguments, "", OPTIONS, &place)) != -1) {
+        *given |= UINT64_C(1) << place;
         if (key == OPTION_HELP) {
             fputs(USAGE, stdout);
             return EXIT_OK + 1;
@@ -380,12 +383,16 @@ static const struct subcommand {
                const struct cli_options *options, const char *text);
     int texts_min;
     int texts_max;
+    const char *options; /* beside ALWAYS */
 } SUBCOMMANDS[] = {
-    {"chat", run_chat, 0, 0},
-    {"send", run_send, 1, 1},
-    {"call", run_call, 0, 1},
-    {"listen", run_listen, 0, 0},
+    {"chat", run_chat, 0, 0, ""},
+    {"send", run_send, 1, 1, "to delivered timeout"},
+    {"call", run_call, 0, 1, "service method timeout"},
+    {"listen", run_listen, 0, 0, "count timeout"},
 };
+
+static const char ALWAYS[] = "user host port token token-file tls ca server-name certificate key acks "
+                             "json help version";
 
 static const struct subcommand *find_subcommand(const char *name)
 {
@@ -443,11 +450,23 @@ static int run(const struct subcommand *subcommand, struct cli_options *options,
     return code;
 }
 
-static const char *missing_option(const struct subcommand *subcommand,
+/* What the command line says goes before it. */
+static void take_token_of_environment(struct cli_options *options)
+{
+    const char *token = getenv("USHER_TOKEN");
+    if (token == NULL || options->usher.token != NULL || options->token_file != NULL)
+        return;
+    options->usher.token = token;
+    options->usher.token_size = strlen(token);
+}
+
+static const char *missing_or_too_much(const struct subcommand *subcommand,
                                   const struct cli_options *options)
 {
     if (options->usher.username == NULL)
         return "--user is missing";
+    if (options->usher.token != NULL && options->token_file != NULL)
+        return "--token or --token-file, not both";
     if (subcommand->run == run_send && options->to == NULL)
         return "--to is missing";
     if (subcommand->run == run_call && (options->service == NULL || options->method == NULL))
@@ -466,10 +485,18 @@ static int run_arguments(struct cli_options *options, int count, char **argument
         arguments++;
         count--;
     }
-    int ended = parse_options(options, count, arguments);
+    uint64_t given = 0;
+    int ended = parse_options(options, count, arguments, &given);
     if (ended != 0)
         return ended - 1;
-    const char *missing = missing_option(subcommand, options);
+    const char *misplaced = option_out_of_place(OPTIONS, given, ALWAYS, subcommand->options);
+    if (misplaced != NULL) {
+        fprintf(stderr, "usher: --%s means nothing for %s; usher --help tells more\n", misplaced,
+                subcommand->name);
+        return EXIT_WRONG_USE;
+    }
+    take_token_of_environment(options);
+    const char *missing = missing_or_too_much(subcommand, options);
     if (missing != NULL)
         return wrong_use(missing);
     int texts = count - optind;
@@ -483,9 +510,6 @@ int main(int count, char **arguments)
     struct cli_options options = {.timeout_ms = -1};
     usher_options_init(&options.usher);
     options.usher.client = "usher/" USHER_VERSION;
-    options.usher.token = getenv("USHER_TOKEN");
-    if (options.usher.token != NULL)
-        options.usher.token_size = strlen(options.usher.token);
     int code = run_arguments(&options, count, arguments);
     free(options.token);
     return code;

@@ -2,8 +2,8 @@
 
 /* usherctl: questions and orders of an operator, on the command line.
  *
- * Options may stand anywhere and mean the same everywhere; the command decides which it reads.
- * Everything goes through libusher-backend, as any service could do it. */
+ * Options may stand anywhere and mean the same everywhere; a command names those that it takes, and
+ * the others are refused. What stands behind `store` is usher-store's. Everything goes through libusher-backend, as any service could do it. */
 
 #include "ctl.h"
 
@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clients/command_options.h"
 #include "clients/token_file.h"
 
 struct command {
@@ -20,31 +21,34 @@ struct command {
     size_t arguments_min;
     size_t arguments_max;
     int (*run)(const struct ctl *ctl);
+    const char *options; /* beside ALWAYS */
     const char *usage;
     const char *help;
 };
 
+static const char ALWAYS[] = "url token-file json help version";
+
 static const struct command commands[] = {
-    {"who", 0, 0, ctl_who, "who [--prefix P]", "list the sessions, by name"},
-    {"find", 1, 100, ctl_find, "find USER...", "show these users; exit 1 if one is not there"},
-    {"count", 0, 0, ctl_count, "count", "count the sessions"},
-    {"kick", 1, 1, ctl_kick, "kick USER [--epoch E] [--reason TEXT] [--do-not-return]",
+    {"who", 0, 0, ctl_who, "prefix", "who [--prefix P]", "list the sessions, by name"},
+    {"find", 1, 100, ctl_find, "", "find USER...", "show these users; exit 1 if one is not there"},
+    {"count", 0, 0, ctl_count, "", "count", "count the sessions"},
+    {"kick", 1, 1, ctl_kick, "epoch reason do-not-return", "kick USER [--epoch E] [--reason TEXT] [--do-not-return]",
      "end a user's session"},
-    {"push", 2, 2, ctl_push, "push USER TEXT [--epoch E]", "send a message to a user"},
-    {"push-all", 1, 1, ctl_push_all, "push-all TEXT", "send a message to everybody"},
-    {"presence", 0, 0, ctl_presence, "presence [--after N] [--follow]",
+    {"push", 2, 2, ctl_push, "epoch", "push USER TEXT [--epoch E]", "send a message to a user"},
+    {"push-all", 1, 1, ctl_push_all, "", "push-all TEXT", "send a message to everybody"},
+    {"presence", 0, 0, ctl_presence, "after follow user", "presence [--user U] [--after N] [--follow]",
      "show who came and went, and with --follow who comes and goes"},
-    {"snapshot", 0, 0, ctl_snapshot, "snapshot", "all sessions and the presence seq they match"},
-    {"stats", 0, 0, ctl_stats, "stats", "the node's numbers"},
-    {"recorder", 0, 0, ctl_recorder, "recorder [--user U]",
+    {"snapshot", 0, 0, ctl_snapshot, "", "snapshot", "all sessions and the presence seq they match"},
+    {"stats", 0, 0, ctl_stats, "", "stats", "the node's numbers"},
+    {"recorder", 0, 0, ctl_recorder, "user", "recorder [--user U]",
      "the flight recorder: the last events, as JSON lines"},
-    {"trace", 1, 1, ctl_trace, "trace USER [--seconds N] [--one-in N]",
+    {"trace", 1, 1, ctl_trace, "seconds one-in", "trace USER [--seconds N] [--one-in N]",
      "follow what happens to a user's messages, as JSON lines, until the time is over"},
-    {"reload", 0, 0, ctl_reload, "reload",
+    {"reload", 0, 0, ctl_reload, "", "reload",
      "read the configuration again; says what changed and what needs a restart"},
-    {"drain", 0, 0, ctl_drain, "drain [--seconds N]",
+    {"drain", 0, 0, ctl_drain, "seconds", "drain [--seconds N]",
      "send the clients away in waves, then stop usherd"},
-    {"store", 1, 100, ctl_store, "store check|dump|backup ...",
+    {"store", 1, 100, ctl_store, "", "store check|dump|backup ...",
      "look into a store, running or not; see usher-store --help"},
 };
 
@@ -186,7 +190,14 @@ static int take_option(struct ctl *ctl, int key, const char *value)
     }
 }
 
-static int run_command(struct ctl *ctl, const char *name)
+static int refuse_option(const char *name, const char *command)
+{
+    fprintf(stderr, "usherctl: --%s means nothing for %s\nusherctl: see usherctl --help\n", name,
+            command);
+    return CTL_USAGE;
+}
+
+static int run_command(struct ctl *ctl, const char *name, uint64_t given)
 {
     for (size_t i = 0; i < COMMAND_COUNT; i++) {
         const struct command *command = &commands[i];
@@ -196,26 +207,53 @@ static int run_command(struct ctl *ctl, const char *name)
         if (ctl->argument_count < command->arguments_min ||
             ctl->argument_count > command->arguments_max)
             return usage_error("usage: usherctl", command->usage);
-        return command->run(ctl);
+        const char *misplaced = option_out_of_place(options, given, ALWAYS, command->options);
+        return misplaced != NULL ? refuse_option(misplaced, name) : command->run(ctl);
     }
     return usage_error("no such command", name);
+}
+
+/* The words that are no options, in their order, to ctl->arguments; the first is the command. */
+static int read_line(struct ctl *ctl, int argc, char **argv, uint64_t *given)
+{
+    int place = 0;
+    int key;
+    int result = CTL_OK;
+
+    while (result == CTL_OK && (key = getopt_long(argc, argv, "-", options, &place)) != -1) {
+        if (key == 1) {
+            ctl->arguments[ctl->argument_count++] = optarg;
+            if (ctl->argument_count == 1 && strcmp(optarg, "store") == 0)
+                break;
+            continue;
+        }
+        *given |= UINT64_C(1) << place;
+        result = take_option(ctl, key, optarg);
+    }
+    while (result == CTL_OK && optind < argc)
+        ctl->arguments[ctl->argument_count++] = argv[optind++];
+    return result;
 }
 
 int main(int argc, char **argv)
 {
     struct ctl ctl = {.url = usher_backend_default_url()};
-    int key;
-    int result = CTL_OK;
+    char **words = calloc((size_t)argc + 1, sizeof *words);
+    uint64_t given = 0;
+    int result;
 
-    while (result == CTL_OK && (key = getopt_long(argc, argv, "", options, NULL)) != -1)
-        result = take_option(&ctl, key, optarg);
-    if (result == CTL_OK && optind >= argc)
+    if (words == NULL)
+        return CTL_REFUSED;
+    ctl.arguments = words;
+    result = read_line(&ctl, argc, argv, &given);
+    if (result == CTL_OK && ctl.argument_count == 0)
         result = usage_error("no command", NULL);
     if (result == CTL_OK) {
-        ctl.arguments = argv + optind + 1;
-        ctl.argument_count = (size_t)(argc - optind - 1);
-        result = run_command(&ctl, argv[optind]);
+        ctl.arguments++;
+        ctl.argument_count--;
+        result = run_command(&ctl, words[0], given);
     }
+    free(words);
     free(ctl.token);
     if (fflush(stdout) != 0 || ferror(stdout))
         result = result == CTL_OK || result == -1 ? CTL_REFUSED : result;

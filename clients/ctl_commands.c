@@ -5,18 +5,10 @@
 #include "ctl.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
-
-/* A socket file that is not there needs no waiting. */
-static bool socket_missing(const char *url)
-{
-    struct stat status;
-
-    return strncmp(url, "ipc://", 6) == 0 && stat(url + 6, &status) != 0 && errno == ENOENT;
-}
 
 static int complain_nobody(const struct ctl *ctl)
 {
@@ -25,6 +17,30 @@ static int complain_nobody(const struct ctl *ctl)
             "link.urls with --url or USHER_LINK\n",
             ctl->url);
     return CTL_NO_BROKER;
+}
+
+static int complain_forbidden(const char *path)
+{
+    fprintf(stderr,
+            "usherctl: permission denied: this user may not open the socket %s; run it as usherd's "
+            "user, or as a member of the socket's group\n",
+            path);
+    return CTL_REFUSED;
+}
+
+/* What can be told of a socket file without asking anybody: CTL_OK, or an exit code, and it was
+ * said why. To connect takes the right to write, and to pass through the folders. */
+static int look_at_socket(const struct ctl *ctl)
+{
+    const char *path = ctl->url + strlen("ipc://");
+
+    if (strncmp(ctl->url, "ipc://", strlen("ipc://")) != 0)
+        return CTL_OK;
+    if (faccessat(AT_FDCWD, path, W_OK, AT_EACCESS) == 0)
+        return CTL_OK;
+    if (errno == ENOENT)
+        return complain_nobody(ctl);
+    return errno == EACCES ? complain_forbidden(path) : CTL_OK;
 }
 
 int ctl_complain(const struct ctl *ctl, int error)
@@ -79,8 +95,9 @@ int ctl_open(const struct ctl *ctl, const struct usher_backend_callbacks *callba
         options.callbacks = *callbacks;
     if (ctl->follow)
         options.wait_ms = 0;
-    if (socket_missing(ctl->url))
-        return complain_nobody(ctl);
+    int result = look_at_socket(ctl);
+    if (result != CTL_OK)
+        return result;
     error = usher_backend_open(backend, &options);
     return error == 0 ? CTL_OK : ctl_complain(ctl, error);
 }

@@ -94,6 +94,8 @@ void print_event(const struct ctl *ctl, const struct usher_backend_event *event)
     char user[CELL_BYTES_MAX], address[CELL_BYTES_MAX], client[CELL_BYTES_MAX];
     char time_text[TIME_BYTES_MAX];
 
+    if (ctl->user != NULL && strcmp(ctl->user, event->user) != 0)
+        return;
     if (!ctl->json) {
         printf("%8" PRIu64 " %-19s %-9s %-20s %14" PRIu64 " %-13s %-22s %s\n", event->seq,
                local_time(time_text, event->time_ms), kind, escaped(user, event->user),

@@ -12,8 +12,10 @@
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "clients/token_file.h"
 #include "usher_backend.h"
 
 /* Statuses belong to the service. 0 is success; we borrow the others from HTTP. */
@@ -118,10 +120,12 @@ int main(int argc, char **argv)
         {"service", required_argument, NULL, 's'},
         {"instance", required_argument, NULL, 'i'},
         {"presence", no_argument, NULL, 'p'},
+        {"token-file", required_argument, NULL, 't'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
     const char *url = usher_backend_default_url();
+    void *token = NULL;
     struct usher_backend_options options = {
         .urls = &url,
         .url_count = 1,
@@ -138,12 +142,22 @@ int main(int argc, char **argv)
             options.instance = optarg;
         else if (flag == 'p')
             options.presence = true;
-        else {
+        else if (flag == 't') {
+            free(token);
+            options.token = token = token_file_read(optarg, &options.token_size);
+            if (token == NULL) {
+                fprintf(stderr, "usher-echo: the token file %s cannot be read\n", optarg);
+                return 64;
+            }
+        } else {
             /* On an unknown option getopt has said which. */
             fprintf(flag == 'h' ? stdout : stderr,
-                    "usher-echo [--url URL] [--service echo] [--instance NAME] [--presence]\n");
+                    "usher-echo [--url URL] [--service echo] [--instance NAME] [--presence] "
+                    "[--token-file FILE]\n");
             return flag == 'h' ? 0 : 64;
         }
     }
-    return serve(&options);
+    int result = serve(&options);
+    free(token);
+    return result;
 }

@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clients/command_options.h"
 #include "clients/token_keys.h"
 #include "identity/token.h"
 
@@ -285,14 +286,15 @@ static int run_check(const struct arguments *arguments)
 
 /* --- command line ----------------------------------------------------------------------------- */
 
-static const struct {
+static const struct command {
     const char *name;
     int (*run)(const struct arguments *arguments);
+    const char *options;
 } commands[] = {
-    {"keygen", run_keygen},
-    {"public", run_public},
-    {"sign", run_sign},
-    {"check", run_check},
+    {"keygen", run_keygen, "algorithm kid out add"},
+    {"public", run_public, "keys out"},
+    {"sign", run_sign, "keys kid sub ttl not-before issuer audience out"},
+    {"check", run_check, "keys issuer audience token-file"},
 };
 
 static const struct option options[] = {
@@ -322,6 +324,19 @@ static const char **place_of(struct arguments *arguments, int key)
     }
 }
 
+static int run_command(const struct command *command, const struct arguments *arguments,
+                       uint64_t given)
+{
+    const char *misplaced = option_out_of_place(options, given, "", command->options);
+    if (misplaced != NULL) {
+        fprintf(stderr, "usher-token: --%s means nothing for %s\n", misplaced, command->name);
+        return EXIT_WRONG_USE;
+    }
+    if (arguments->out != NULL && arguments->add != NULL)
+        return fail(EXIT_WRONG_USE, "--out or --add, not both", "");
+    return command->run(arguments);
+}
+
 int main(int count, char **words)
 {
     struct arguments arguments = {0};
@@ -333,8 +348,11 @@ int main(int count, char **words)
         puts("usher-token " USHER_VERSION);
         return EXIT_OK;
     }
+    uint64_t given = 0;
+    int which = 0;
     int key;
-    while (count > 1 && (key = getopt_long(count - 1, words + 1, "", options, NULL)) != -1) {
+    while (count > 1 && (key = getopt_long(count - 1, words + 1, "", options, &which)) != -1) {
+        given |= UINT64_C(1) << which;
         const char **place = place_of(&arguments, key);
         if (place == NULL)
             return fail(EXIT_WRONG_USE, "usher-token --help tells more", "");
@@ -344,7 +362,7 @@ int main(int count, char **words)
         return fail(EXIT_WRONG_USE, "one word too many", words[1 + optind]);
     for (size_t i = 0; count > 1 && i < sizeof(commands) / sizeof(*commands); i++)
         if (strcmp(words[1], commands[i].name) == 0)
-            return commands[i].run(&arguments);
+            return run_command(&commands[i], &arguments, given);
     fputs(USAGE, stderr);
     return EXIT_WRONG_USE;
 }

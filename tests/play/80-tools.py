@@ -3,12 +3,15 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 
 from usherplay import Broker, Client, check, check_equal, eventually, play, program
+from usherplay.broker import free_port
 
 REFUSED, NO_BROKER, USAGE = 1, 2, 64
 
@@ -280,6 +283,117 @@ def scene_ctl_follow():
                         "the events")
 
 
+# Which command takes which options, beside those that all take; the others are refused.
+TABLES = {
+    "usher": ({"user", "host", "port", "token", "token-file", "tls", "ca", "server-name",
+               "certificate", "key", "acks", "json"},
+              {"chat": set(), "send": {"to", "delivered", "timeout"},
+               "call": {"service", "method", "timeout"}, "listen": {"count", "timeout"}}),
+    "usherctl": ({"url", "token-file", "json"},
+                 {"who": {"prefix"}, "find": set(), "count": set(),
+                  "kick": {"epoch", "reason", "do-not-return"}, "push": {"epoch"},
+                  "push-all": set(), "presence": {"after", "follow", "user"}, "snapshot": set(),
+                  "stats": set(), "recorder": {"user"}, "trace": {"seconds", "one-in"},
+                  "reload": set(), "drain": {"seconds"}}),
+    "usher-token": (set(),
+                    {"keygen": {"algorithm", "kid", "out", "add"}, "public": {"keys", "out"},
+                     "sign": {"keys", "kid", "sub", "ttl", "not-before", "issuer", "audience",
+                              "out"},
+                     "check": {"keys", "issuer", "audience", "token-file"}}),
+}
+WORDS = {"find": ["x"], "kick": ["x"], "push": ["x", "text"], "push-all": ["text"],
+         "trace": ["x"], "send": ["text"]}
+NUMBERS = {"port", "epoch", "after", "seconds", "one-in", "count", "timeout", "ttl", "not-before"}
+
+
+def scene_each_option_means_something_or_is_refused():
+    """Every command of every tool with every option that its --help names."""
+    with tempfile.TemporaryDirectory() as folder:
+        nobody = os.path.join(folder, "nobody.sock")
+        needs = {"usher": ["--user", "x", "--host", "127.0.0.1", "--port", str(free_port()), "--to",
+                           "x", "--service", "x", "--method", "x"],
+                 "usherctl": ["--url", f"ipc://{nobody}"], "usher-token": []}
+        file = os.path.join(folder, "file")
+        with open(file, "w", encoding="ascii") as token:
+            token.write("token")
+        for name, (always, commands) in TABLES.items():
+            named = set(re.findall(r"--([a-z]+(?:-[a-z]+)*)(?![a-z-])", run(name, "--help")))
+            named -= {"help", "version"}
+            check_equal(named, always.union(*commands.values()), f"the options of {name}")
+            for command, own in commands.items():
+                for option in sorted(named):
+                    # Of what the command needs, only that which it takes.
+                    given = needs[name]
+                    if name == "usher":
+                        given = [word for pair in zip(given[::2], given[1::2]) for word in pair
+                                 if pair[0][2:] in own | always]
+                    value = "7" if option in NUMBERS else file
+                    done = subprocess.run(
+                        [program(name), command, *given, f"--{option}={value}" if takes_value(
+                            name, option) else f"--{option}", *WORDS.get(command, [])],
+                        capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=20,
+                        check=False, cwd=folder)
+                    refused = f"--{option} means nothing for {command}" in done.stderr
+                    check_equal(refused, option not in own | always,
+                                f"{name} {command} --{option}: {done.stderr}")
+                    check(not refused or done.returncode == USAGE, f"exit {done.returncode}")
+
+
+def takes_value(name, option):
+    return re.search(rf"--{option}(,| )[A-Z|]", run(name, "--help")) is not None
+
+
+def scene_who_is_not_let_near_the_socket_hears_so():
+    with Broker() as broker:
+        os.chmod(broker.folder, 0o755)
+        os.chmod(broker.link_path, 0o600)
+        try:
+            done = subprocess.run([program("usherctl"), "--url", broker.link_url, "count"],
+                                  capture_output=True, text=True, timeout=20, check=False,
+                                  user=65534, group=65534, extra_groups=[])
+        except PermissionError:
+            print("     (skipped: no right to become somebody else, or the program is out of reach)")
+            return
+        check("permission denied" in done.stderr and "is usherd running" not in done.stderr,
+              f"usherctl said {done.stderr}")
+        check_equal(done.returncode, REFUSED, "exit code")
+
+
+def scene_presence_of_one_user():
+    with Broker() as broker:
+        tools = Tools(broker)
+        for user in ("alice", "bob", "alicia"):
+            tools.usher("send", "--user", user, "--to", user, "x")
+        events = tools.ctl("presence", "--user", "alice")
+        check_equal([(event["user"], event["kind"]) for event in events],
+                    [("alice", "online"), ("alice", "offline")], "events of alice")
+        check_equal(len(tools.ctl("presence")), 6, "all events")
+        with Running("usherctl", *tools.url, "--json", "presence", "--follow", "--user",
+                     "bob") as follower:
+            eventually(lambda: follower.errors, "usherctl is linked")
+            for user in ("alice", "bob"):
+                tools.usher("send", "--user", user, "--to", user, "x")
+            follower.wait_line(lambda line: "offline" in line, "bob's end")
+            check(all(event["user"] == "bob" for event in objects("\n".join(follower.lines))),
+                  f"others too: {follower.lines}")
+
+
+def scene_a_link_that_wants_a_token():
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "token")
+        with open(path, "w", encoding="ascii") as file:
+            file.write("sesame\n")
+        os.chmod(path, 0o600)
+        with Broker({"link.token_file": path}) as broker:
+            url = ("--url", broker.link_url)
+            run("usher-echo", *url, expect=1)
+            check("token" in run.errors, f"it does not say why: {run.errors}")
+            run("usher-echo", *url, "--token-file", os.path.join(folder, "none"), expect=USAGE)
+            with Running("usher-echo", *url, "--token-file", path) as echo:
+                eventually(lambda: broker.log_events("link_hello"), "usher-echo linked")
+                check_equal(echo.end(), 0, "exit code")
+
+
 def scene_control_bytes():
     """What others wrote does not reach a terminal as orders, nor break a line of a script."""
     with Broker() as broker, Client(broker) as alice:
@@ -314,4 +428,6 @@ def scene_nobody_there():
 if __name__ == "__main__":
     play(scene_send_and_listen, scene_large_messages, scene_call, scene_service_survives_a_restart, scene_chat,
          scene_ctl_questions, scene_ctl_many, scene_ctl_commands, scene_ctl_follow,
-         scene_control_bytes, scene_nobody_there)
+         scene_each_option_means_something_or_is_refused,
+         scene_who_is_not_let_near_the_socket_hears_so, scene_presence_of_one_user,
+         scene_a_link_that_wants_a_token, scene_control_bytes, scene_nobody_there)
