@@ -80,7 +80,6 @@ static void receive(struct exchange *exchange)
     pthread_mutex_unlock(&link->lock);
     if (closing)
         return;
-    nng_aio_set_timeout(exchange->aio, NNG_DURATION_INFINITE);
     nng_ctx_recv(exchange->context, exchange->aio);
 }
 
@@ -89,6 +88,7 @@ static void begin_sending(struct exchange *exchange)
 {
     struct peer *peer = peers_find(&exchange->link->peers, exchange->pipe);
     exchange->state = EXCHANGE_SENDING;
+    exchange->ticks = 0;
     if (peer == NULL)
         return;
     if (peer->waiting == exchange->index + 1)
@@ -115,7 +115,6 @@ static void send_answer(struct exchange *exchange, nng_msg *message)
         return;
     }
     nng_aio_set_msg(exchange->aio, message);
-    nng_aio_set_timeout(exchange->aio, LINK_SEND_MS);
     nng_ctx_send(exchange->context, exchange->aio);
 }
 
@@ -220,12 +219,15 @@ static void on_aio(void *argument)
     int failed = nng_aio_result(exchange->aio);
     pthread_mutex_lock(&link->lock);
     bool sent = exchange->state == EXCHANGE_SENDING;
-    if (!sent && failed != 0)
+    bool again = failed == NNG_ETIMEDOUT; /* the watchdog meant the answer before */
+    if (!sent && failed != 0 && !again)
         exchange->state = EXCHANGE_CLOSED; /* a receive only fails when the link closes */
     pthread_mutex_unlock(&link->lock);
     if (!sent) {
         if (failed == 0)
             on_received(exchange);
+        else if (again)
+            receive(exchange);
         return;
     }
     if (failed != 0) { /* then the message is still ours */
@@ -443,6 +445,7 @@ static int open_exchanges(struct link *link, unsigned count)
         int failed = nng_aio_alloc(&exchange->aio, on_aio, exchange);
         if (failed != 0)
             return errno_of_nng(failed);
+        nng_aio_set_timeout(exchange->aio, NNG_DURATION_INFINITE); /* link_watch.c says why */
         link->exchange_count = i + 1;
         failed = nng_ctx_open(&exchange->context, link->socket);
         if (failed != 0)

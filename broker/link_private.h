@@ -18,7 +18,7 @@ enum {
     LINK_CONTEXTS_MAX = 65535,
     LINK_PEERS_MAX = 4096,     /* connections; the next one is turned away before it may speak */
     LINK_PEER_SENDING_MAX = 4, /* answers in flight to one peer: it does not read them */
-    LINK_SEND_MS = 1000,       /* then an answer that its peer does not read is thrown away */
+    LINK_SEND_TICKS = 2, /* then an answer that its peer does not read is thrown away */
     LINK_CLOSE_MS = 1000,      /* how long a close may take before it is left to process end */
     LINK_TICK_MS = 1000,
     LINK_PROBE_MS = 1000,
@@ -167,6 +167,7 @@ struct exchange {
     uint32_t generation;
     uint32_t pipe;
     uint64_t owner;
+    unsigned ticks;  /* of the watchdog, while it is sent */
     bool stranger;   /* nobody vouched for its peer: counted in link->strangers */
     bool gone;       /* the peer went while on_request ran */
     bool answered;   /* link_answer came while on_request ran: `answer` waits for its return */
@@ -177,6 +178,7 @@ struct canary {
     /* set once */
     nng_socket publisher;
     nng_socket subscriber;
+    nng_dialer dialer; /* the watchdog's own */
     bool open;
     /* under link->lock */
     nng_pipe pipe;    /* the living connection of the pair; id 0: none */

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Three faults of nng that nothing reports, looked after by one thread that wakes each second: for
+/* Four faults of nng that nothing reports, looked after by one thread that wakes each second: for
  * the listeners of the link and for that of the feed.
  *
  * A listener dies when a peer leaves in the middle of the handshake: it stays bound, the transport
@@ -22,6 +22,12 @@
  * next lost connection shows it, or the knock that comes every half minute without any reason.
  * We do not close the dead listener, because that closes its living pipes. We go by nng's numbers
  * and not by its callbacks, which may still run when what they refer to is gone.
+ *
+ * nng counts its timers on the wall clock: set back by an hour they stand still for an hour, and then an
+ * answer that its peer does not read would hold its exchange so long. So nothing here has a timer of
+ * nng's: this thread, which waits by the monotonic clock, ends such answers at its second look. It may
+ * meet one that has just been sent, and end the receive behind it, which is begun again. Where nng has
+ * timers of its own (the canary's dialer) what waits for them is made anew.
  *
  * What a dead listener has accepted can turn nng's poller into a loop: link_orphans.c.
  *
@@ -179,6 +185,19 @@ static void check_orphans(struct link *link)
     LOG(link->log, LINK_ORPHANS, LOG_U("connections", swept));
 }
 
+static void end_unread_answers(struct link *link)
+{
+    for (uint32_t i = 0; i < link->exchange_count; i++) {
+        struct exchange *exchange = &link->exchanges[i];
+        pthread_mutex_lock(&link->lock);
+        bool unread =
+            exchange->state == EXCHANGE_SENDING && ++exchange->ticks >= LINK_SEND_TICKS;
+        pthread_mutex_unlock(&link->lock);
+        if (unread)
+            nng_aio_abort(exchange->aio, NNG_ETIMEDOUT);
+    }
+}
+
 static void on_canary_added(nng_pipe pipe, nng_pipe_ev event, void *argument)
 {
     struct link *link = argument;
@@ -198,11 +217,16 @@ static void on_canary_removed(nng_pipe pipe, nng_pipe_ev event, void *argument)
     pthread_mutex_unlock(&link->lock);
 }
 
+static void canary_url(const struct link *link, char *url, size_t size)
+{
+    snprintf(url, size, "inproc://usher-canary-%p", (const void *)link);
+}
+
 static int open_canary(struct link *link)
 {
     struct canary *canary = &link->canary;
     char url[64];
-    snprintf(url, sizeof(url), "inproc://usher-canary-%p", (void *)link);
+    canary_url(link, url, sizeof(url));
     int failed = nng_pub0_open(&canary->publisher);
     if (failed != 0)
         return errno_of_nng(failed);
@@ -216,8 +240,18 @@ static int open_canary(struct link *link)
     nng_pipe_notify(canary->publisher, NNG_PIPE_EV_REM_POST, on_canary_removed, link);
     failed = nng_listen(canary->publisher, url, NULL, 0);
     if (failed == 0)
-        failed = nng_dial(canary->subscriber, url, NULL, 0);
+        failed = nng_dial(canary->subscriber, url, &canary->dialer, 0);
     return errno_of_nng(failed);
+}
+
+/* A dialer that waits for the wall clock is replaced: a new one dials at once. */
+static void dial_again(void *argument)
+{
+    struct link *link = argument;
+    char url[64];
+    canary_url(link, url, sizeof(url));
+    nng_dialer_close(link->canary.dialer);
+    nng_dial(link->canary.subscriber, url, &link->canary.dialer, NNG_FLAG_NONBLOCK);
 }
 
 static void check_reaper(struct link *link)
@@ -231,6 +265,7 @@ static void check_reaper(struct link *link)
     if (close_it)
         canary->missing = pipe.id == 0 ? canary->missing + 1 : 0;
     bool stuck = unreported || canary->missing > 1;
+    bool redial = close_it && canary->missing == 1;
     bool alarm = stuck && !link->reaper_stuck;
     link->reaper_stuck = stuck;
     close_it = close_it && pipe.id != 0;
@@ -241,6 +276,8 @@ static void check_reaper(struct link *link)
         LOG(link->log, NNG_REAPER_STUCK);
     if (close_it)
         nng_pipe_close(pipe);
+    if (redial)
+        (void)run_bounded(dial_again, link);
 }
 
 static void *watch(void *argument)
@@ -248,6 +285,7 @@ static void *watch(void *argument)
     struct link *link = argument;
     while (rest(link, env_monotonic_ms(env_system()) + LINK_TICK_MS)) {
         link->ticks++;
+        end_unread_answers(link);
         check_listeners(link);
         check_orphans(link);
         check_reaper(link);

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -36,13 +37,18 @@ static int copy_urls(struct urls *urls, const struct usher_backend_options *opti
     return 0;
 }
 
+/* Host and process are for people. Two containers may have both in common, and then the newer one would
+ * throw the older out: what tells them apart is drawn. */
 static char *default_instance(void)
 {
     char host[65] = "host";
     char name[96];
+    uint32_t chance = 0;
 
     gethostname(host, sizeof host - 1);
-    snprintf(name, sizeof name, "%s-%ld", host, (long)getpid());
+    if (getrandom(&chance, sizeof chance, 0) != sizeof chance)
+        chance = (uint32_t)(monotonic_ms() ^ (uintptr_t)&chance >> 4);
+    snprintf(name, sizeof name, "%s-%ld-%08x", host, (long)getpid(), chance);
     return strdup(name);
 }
 

@@ -5,7 +5,7 @@
  * The library nng 1.5 that stable distributions carry can wedge a whole process, so it is used
  * in the narrow way that survived every experiment: half-duplex (the receive is posted when the
  * send has finished, the next send when the answer is here), no resending by the library, a
- * timeout on everything, and a new dialer when an answer does not come, because a dialer whose
+ * time limit on everything, and a new dialer when an answer does not come, because a dialer whose
  * peer vanished during the handshake never dials again. The reverse is as bad: one peer that
  * vanishes during the handshake ends the node's listener. So a dialer that has just lost its
  * connection, and is likely to be in the next handshake, is left alone, and a socket is closed
@@ -13,6 +13,12 @@
  *
  * nng asks for a host's addresses by itself and takes the first, always. So a name in a tcp:// URL
  * is looked up here and nng gets an address: another one after each that did not lead to a node.
+ *
+ * The limit is kept by our own monotonic clock and not by nng, which counts its timers on the wall
+ * clock: set back by an hour they stand still for an hour, and set ahead they are all due at once. So no
+ * request has a timeout of nng's; whoever looks for the answer (channel_take) aborts what is overdue. And
+ * the timer by which a dialer of nng tries again goes with the dialer, which is replaced then: a new
+ * one dials at once.
  *
  * The completion runs on a thread of nng. It owns `stage`, `answer` and `error` from
  * channel_start until it stores FINISHED; whoever loads FINISHED owns them again. Resending the
@@ -57,7 +63,8 @@ struct channel {
     nng_aio *aio;
     nng_msg *answer;
     int error;
-    uint64_t deadline_ms;
+    uint64_t deadline_ms;   /* monotonic, as the next */
+    uint64_t connect_by_ms; /* when the host has another address */
     atomic_int stage;
 };
 
@@ -118,18 +125,6 @@ static void finish(struct channel *channel, int error, nng_msg *answer)
     wake_set(wake);
 }
 
-static void set_timeout(struct channel *channel)
-{
-    uint64_t now_ms = monotonic_ms();
-    uint64_t left_ms = now_ms < channel->deadline_ms ? channel->deadline_ms - now_ms : 1;
-    bool sending = atomic_load_explicit(&channel->stage, memory_order_relaxed) != RECEIVING;
-
-    /* A request is sent when there is a connection. */
-    if (sending && channel->found.count > 1 && left_ms > CONNECT_MS)
-        left_ms = CONNECT_MS;
-    nng_aio_set_timeout(channel->aio, (nng_duration)left_ms);
-}
-
 /* On a thread of nng. */
 static void completed(void *argument)
 {
@@ -144,7 +139,6 @@ static void completed(void *argument)
     } else if (sending) {
         /* Only now: nng 1.5 crashes on a receive that is posted before the send is done. */
         atomic_store_explicit(&channel->stage, RECEIVING, memory_order_release);
-        set_timeout(channel);
         nng_recv_aio(channel->socket, channel->aio);
     } else {
         finish(channel, 0, nng_aio_get_msg(channel->aio));
@@ -295,8 +289,9 @@ int channel_start(struct channel *channel, struct bytes request, unsigned timeou
     if (nng_msg_alloc(&message, request.size) != 0)
         return -ENOMEM;
     memcpy(nng_msg_body(message), request.data, request.size);
+    channel->connect_by_ms = monotonic_ms() + CONNECT_MS;
     channel->deadline_ms = monotonic_ms() + timeout_ms;
-    set_timeout(channel); /* the channel is idle: this is for the sending */
+    nng_aio_set_timeout(channel->aio, NNG_DURATION_INFINITE);
     nng_aio_set_msg(channel->aio, message);
     /* Pairs with the load in `completed`; nng's own locks carry the rest over. */
     atomic_store_explicit(&channel->stage, SENDING, memory_order_release);
@@ -309,11 +304,35 @@ bool channel_idle(const struct channel *channel)
     return atomic_load_explicit(&channel->stage, memory_order_relaxed) == IDLE;
 }
 
+uint64_t channel_due_ms(const struct channel *channel)
+{
+    int stage = atomic_load_explicit(&channel->stage, memory_order_relaxed);
+
+    if (stage == IDLE)
+        return 0;
+    /* A request is sent when there is a connection. */
+    if (stage == SENDING && channel->found.count > 1 &&
+        channel->connect_by_ms < channel->deadline_ms)
+        return channel->connect_by_ms;
+    return channel->deadline_ms;
+}
+
+/* Between the send and the receive an abort finds nothing to abort: the next look comes again. */
+static void abort_overdue(struct channel *channel)
+{
+    uint64_t due_ms = channel_due_ms(channel);
+
+    if (due_ms != 0 && monotonic_ms() >= due_ms)
+        nng_aio_abort(channel->aio, NNG_ETIMEDOUT);
+}
+
 int channel_take(struct channel *channel, struct bytes *answer)
 {
     /* Pairs with the store in `finish`. */
-    if (atomic_load_explicit(&channel->stage, memory_order_acquire) != FINISHED)
+    if (atomic_load_explicit(&channel->stage, memory_order_acquire) != FINISHED) {
+        abort_overdue(channel);
         return -EAGAIN;
+    }
     /* FINISHED is stored at the very end of the completion; let nng see it return, so that the
      * next request finds the aio at rest. */
     nng_aio_wait(channel->aio);

@@ -289,13 +289,12 @@ static struct bytes buffer_bytes(const struct buffer *buffer)
     return (struct bytes){buffer->data, buffer->size};
 }
 
-static void submit_step(struct usher_backend *backend)
+static void submit_start(struct usher_backend *backend)
 {
     struct side *side = &backend->submit;
     uint64_t now_ms = monotonic_ms();
     int error;
 
-    submit_take(backend);
     if (backend->fatal != 0 || !channel_idle(side->channel) || now_ms < side->retry_at_ms ||
         !submit_choose(backend, now_ms))
         return;
@@ -405,7 +404,7 @@ static void fetch_take(struct usher_backend *backend)
         side_failed(backend, side, -EPROTO);
 }
 
-static int fetch_start(struct usher_backend *backend)
+static int fetch_send(struct usher_backend *backend)
 {
     Usher__V1__LinkRequest request = USHER__V1__LINK_REQUEST__INIT;
     Usher__V1__Fetch fetch = USHER__V1__FETCH__INIT;
@@ -429,16 +428,15 @@ static int fetch_start(struct usher_backend *backend)
     return error;
 }
 
-static void fetch_step(struct usher_backend *backend)
+static void fetch_start(struct usher_backend *backend)
 {
     struct side *side = &backend->fetch;
     int error;
 
-    fetch_take(backend);
     if (backend->fatal != 0 || backend->link == 0 || !channel_idle(side->channel) ||
         monotonic_ms() < side->retry_at_ms || presence_holds(&backend->presence))
         return;
-    error = fetch_start(backend);
+    error = fetch_send(backend);
     if (error != 0)
         side_failed(backend, side, error);
 }
@@ -458,6 +456,8 @@ static int loop_wait_ms(const struct usher_backend *backend, uint64_t end_ms)
     wait_ms = earlier(now_ms, backend->submit.retry_at_ms, wait_ms);
     wait_ms = earlier(now_ms, backend->fetch.retry_at_ms, wait_ms);
     wait_ms = earlier(now_ms, backend->presence.page_at_ms, wait_ms);
+    wait_ms = earlier(now_ms, channel_due_ms(backend->submit.channel), wait_ms);
+    wait_ms = earlier(now_ms, channel_due_ms(backend->fetch.channel), wait_ms);
     return (int)earlier(now_ms, end_ms, wait_ms);
 }
 
@@ -467,7 +467,8 @@ static void flush(struct usher_backend *backend)
     uint64_t end_ms = monotonic_ms() + FLUSH_MS;
 
     while (backend->link != 0 && backend->fatal == 0 && monotonic_ms() < end_ms) {
-        submit_step(backend);
+        submit_take(backend);
+        submit_start(backend);
         if (backend->pending == PENDING_NONE && queue_empty(&backend->queue))
             return;
         wake_wait(backend->wake, loop_wait_ms(backend, end_ms));
@@ -479,8 +480,12 @@ int usher_backend_run(struct usher_backend *backend, int timeout_ms)
     uint64_t end_ms = timeout_ms < 0 ? UINT64_MAX : monotonic_ms() + (uint64_t)timeout_ms;
 
     while (!atomic_load(&backend->stopping)) {
-        submit_step(backend);
-        fetch_step(backend);
+        /* First all that has come, then all that follows from it: a fetch that is told of a link that has
+         * ended is followed by a hello at once, and a hello by a fetch. */
+        fetch_take(backend);
+        submit_take(backend);
+        submit_start(backend);
+        fetch_start(backend);
         if (backend->fatal != 0)
             return backend->fatal;
         /* A callback may have stopped us; a completion may have come in meanwhile: the eventfd

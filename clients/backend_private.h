@@ -65,6 +65,9 @@ void channel_close(struct channel *channel, unsigned wait_ms);
 int channel_start(struct channel *channel, struct bytes request, unsigned timeout_ms);
 bool channel_idle(const struct channel *channel);
 
+/* By when (monotonic) the request under way is answered or channel_take ends it; 0: it is idle. */
+uint64_t channel_due_ms(const struct channel *channel);
+
 /* -EAGAIN: still under way (or nothing was asked). 0: the answer, borrowed until the next
  * channel_start. -ETIMEDOUT, -ECONNRESET, -ENOMEM: there will be none. The channel is idle then. */
 int channel_take(struct channel *channel, struct bytes *answer);

@@ -85,12 +85,9 @@ int ctl_open(const struct ctl *ctl, const struct usher_backend_callbacks *callba
         .presence_after = ctl->after,
         .context = context,
     };
-    char instance[64];
     int error;
 
     *backend = NULL;
-    snprintf(instance, sizeof instance, "usherctl-%ld", (long)getpid());
-    options.instance = instance;
     if (callbacks != NULL)
         options.callbacks = *callbacks;
     if (ctl->follow)
