@@ -65,8 +65,7 @@ static uint64_t expect_result(struct admin_glue *glue)
 static bool await_result(struct admin_glue *glue, struct result_message *result)
 {
     uint64_t until_ms = env_monotonic_ms(glue->broker->env) + COMMAND_MS;
-    struct timespec until = {.tv_sec = (time_t)(until_ms / 1000),
-                             .tv_nsec = (long)(until_ms % 1000) * 1000000};
+    struct timespec until = env_until(glue->broker->env, until_ms);
     int error = 0;
     pthread_mutex_lock(&glue->lock);
     while (!glue->answered && error == 0)

@@ -180,8 +180,7 @@ static void wait_for_work(struct admission *admission)
         pthread_cond_wait(&admission->more, &admission->lock);
         return;
     }
-    until.tv_sec = (time_t)(asked->due_ms / 1000);
-    until.tv_nsec = (long)(asked->due_ms % 1000) * 1000000;
+    until = env_until(admission->broker->env, asked->due_ms);
     pthread_cond_timedwait(&admission->more, &admission->lock, &until);
 }
 
@@ -221,7 +220,7 @@ void admission_count_keys(struct admission *admission, uint64_t *used, uint64_t 
 
 /* --- life ------------------------------------------------------------------------------------- */
 
-/* It waits for points in the time that env_monotonic_ms tells. */
+/* It waits for points in the time that env_until tells. */
 static void init_lock(struct admission *admission)
 {
     pthread_condattr_t attributes;

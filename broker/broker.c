@@ -203,9 +203,10 @@ static int set_up(struct broker *broker, const struct options *options, struct l
 {
     struct store *store;
     broker->operate = operate;
+    awake_init(&broker->awake, env_system());
     int failed = open_store(&store, options, log, error);
     if (failed == 0)
-        failed = broker_assemble(broker, options, env_system(), log, store);
+        failed = broker_assemble(broker, options, &broker->awake.env, log, store);
     if (failed == 0)
         failed = reload_first(broker, error);
     if (failed == 0)
@@ -266,6 +267,7 @@ static void take_down(struct broker *broker)
     if (feed != NULL)
         feed_close(feed);
     admin_glue_close(admin);
+    awake_fini(&broker->awake);
     free(broker);
 }
 

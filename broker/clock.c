@@ -9,7 +9,10 @@
 /* The thread that waits for points in time and posts a tick to whoever asked. An actor has one timer,
  * that of its slot, and moves it when it needs an earlier tick; so there are no more timers than
  * actors, whatever peers ask for. Only the actor's own turns set it, so the last owner of a slot
- * cannot move the timer of the next. A tick for an actor that is gone is dropped. */
+ * cannot move the timer of the next. A tick for an actor that is gone is dropped.
+ *
+ * It also beats for the clock of the time that the broker was awake (base/awake.h), so it comes round
+ * some times a second. */
 
 enum { EXPIRE_BATCH = 256 };
 
@@ -76,6 +79,24 @@ void clock_step(struct clock *clock)
     } while (count == EXPIRE_BATCH);
 }
 
+static void beat(struct broker *broker)
+{
+    uint64_t lost_ms = broker->awake.machine != NULL ? awake_beat(&broker->awake) : 0;
+    if (lost_ms == 0)
+        return;
+    metrics_add(broker->metrics, 0, METRIC_stood_still_ms, lost_ms);
+    LOG(broker->log, STOOD_STILL, LOG_U("ms", lost_ms));
+}
+
+/* Under the lock. For no longer than until the next beat. */
+static void wait_until(struct clock *clock, uint64_t next_ms)
+{
+    const struct env *env = clock->broker->env;
+    uint64_t beat_ms = env_monotonic_ms(env) + AWAKE_BEAT_MS;
+    struct timespec until = env_until(env, next_ms < beat_ms ? next_ms : beat_ms);
+    pthread_cond_timedwait(&clock->changed, &clock->lock, &until);
+}
+
 static void *run(void *argument)
 {
     struct clock *clock = argument;
@@ -84,18 +105,13 @@ static void *run(void *argument)
         clock->earlier = false;
         atomic_fetch_add_explicit(&clock->beats, 1, memory_order_relaxed);
         pthread_mutex_unlock(&clock->lock);
+        beat(clock->broker);
         clock_step(clock);
         uint64_t next_ms = timers_next_ms(clock->timers);
         pthread_mutex_lock(&clock->lock);
         if (clock->earlier || clock->closing)
             continue;
-        if (next_ms == UINT64_MAX) {
-            pthread_cond_wait(&clock->changed, &clock->lock);
-        } else {
-            struct timespec until = {.tv_sec = (time_t)(next_ms / 1000),
-                                     .tv_nsec = (long)(next_ms % 1000) * 1000000};
-            pthread_cond_timedwait(&clock->changed, &clock->lock, &until);
-        }
+        wait_until(clock, next_ms);
     }
     pthread_mutex_unlock(&clock->lock);
     return NULL;
@@ -129,6 +145,8 @@ void clock_close(struct clock *clock)
     pthread_cond_signal(&clock->changed);
     if (clock->started)
         pthread_join(clock->pthread, NULL);
+    if (clock->broker->awake.machine != NULL)
+        awake_rest(&clock->broker->awake);
     timers_destroy(clock->timers);
     pthread_mutex_destroy(&clock->lock);
     pthread_cond_destroy(&clock->changed);

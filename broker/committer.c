@@ -304,8 +304,7 @@ static void be_idle(struct committer *committer)
 static void wait_for_more(struct committer *committer)
 {
     uint64_t until_ms = env_monotonic_ms(committer->broker->env) + IDLE_MS;
-    struct timespec until = {.tv_sec = (time_t)(until_ms / 1000),
-                             .tv_nsec = (long)(until_ms % 1000) * 1000000};
+    struct timespec until = env_until(committer->broker->env, until_ms);
     if (pthread_cond_timedwait(&committer->more, &committer->lock, &until) != ETIMEDOUT)
         return;
     pthread_mutex_unlock(&committer->lock);

@@ -14,6 +14,7 @@
 
 #include "actors/instance.h"
 #include "actors/user.h"
+#include "base/awake.h"
 #include "base/timer.h"
 #include "base/trace.h"
 #include "broker/activation.h"
@@ -61,7 +62,8 @@ struct drain {
 struct broker {
     /* set once at start */
     const struct options *options;
-    const struct env *env;
+    const struct env *env; /* its clock stands still while the process does: base/awake.h */
+    struct awake awake;    /* behind it; zeroed: a simulation's or a test's is in its place */
     struct log *log;
     struct metrics *metrics;
     struct traces *traces;

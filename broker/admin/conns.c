@@ -199,8 +199,7 @@ static void *sweep(void *argument)
     pthread_mutex_lock(&admin->lock);
     while (!admin->closing) {
         uint64_t next_ms = now_ms(admin) + LOOK_MS;
-        struct timespec until = {.tv_sec = (time_t)(next_ms / 1000),
-                                 .tv_nsec = (long)(next_ms % 1000) * 1000000};
+        struct timespec until = env_until(admin->options.env, next_ms);
         pthread_cond_timedwait(&admin->closed, &admin->lock, &until);
         end_late_ones(admin);
     }

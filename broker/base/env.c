@@ -42,6 +42,14 @@ static void system_random_bytes(void *context, void *to, size_t size)
     }
 }
 
+struct timespec env_until(const struct env *env, uint64_t at_ms)
+{
+    uint64_t now_ms = env_monotonic_ms(env);
+    uint64_t until_ms = env_monotonic_ms(env_system()) + (at_ms > now_ms ? at_ms - now_ms : 0);
+    return (struct timespec){.tv_sec = (time_t)(until_ms / 1000),
+                             .tv_nsec = (long)(until_ms % 1000) * 1000000};
+}
+
 const struct env *env_system(void)
 {
     static const struct env env = {

@@ -7,6 +7,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 struct env {
     uint64_t (*monotonic_ns)(void *context); /* for every timeout; never goes back */
@@ -35,6 +36,10 @@ static inline uint32_t env_stamp_us(const struct env *env)
     uint32_t us = (uint32_t)(env->monotonic_ns(env->context) / 1000);
     return us != 0 ? us : 1;
 }
+
+/* When the machine's CLOCK_MONOTONIC shows what this one shows at `at_ms`, if it does not stand still
+ * until then: for those who wait. */
+struct timespec env_until(const struct env *env, uint64_t at_ms);
 
 static inline uint64_t env_wall_ms(const struct env *env)
 {

@@ -363,7 +363,7 @@ void conn_check_slow(struct reactor *reactor)
         uint32_t since = atomic_load_explicit(&conn->soft_since, memory_order_relaxed);
         if (since == 0) {
             conn->slow_listed = false;
-        } else if ((int32_t)((uint32_t)reactor->now_ms - since) >= (int32_t)limit) {
+        } else if ((int32_t)((uint32_t)reactor->read_ms - since) >= (int32_t)limit) {
             conn->slow_listed = false;
             conn_end(reactor, conn, CONN_SLOW);
         } else {

@@ -116,6 +116,9 @@ struct reactor {
     size_t input_bytes;
     /* owned by the I/O thread */
     uint64_t now_ms;
+    uint64_t read_ms;    /* all that had come by then has been read: deadlines are judged by it */
+    uint64_t reading_ms; /* that will be so when so many rounds more were full of events */
+    uint32_t rounds_left;
     uint32_t first_free; /* slot + 1, chained through conn.next */
     struct deadline_queue queues[DEADLINES];
     struct handle_list again; /* to be read without a new event */

@@ -13,6 +13,12 @@
 /* One I/O thread: wait, take events, carry out orders, look at deadlines, let the layer above run
  * what the batch caused.
  *
+ * First it reads, then it judges. What a peer has said in time may wait in its socket longer than
+ * its deadline: the thread had much to do, or the process was stopped. So a deadline is looked at as
+ * of a moment before which nothing is unread: when a wait began that gave fewer events than there was
+ * room for. Where there are always more, the list of what is ready is served in its order, so after as
+ * many rounds as it can be long, all that was ready at the first has been read.
+ *
  * Others reach it through two lists (orders, adopted descriptors) and one eventfd. A wake-up is
  * written only when the thread may be asleep: it announces `sleeping` and then looks at the lists
  * again before it waits, and whoever adds to a list afterwards sees the announcement. Both sides
@@ -68,13 +74,27 @@ static bool listed(struct reactor *reactor)
            atomic_load_explicit(&reactor->pressed, memory_order_seq_cst);
 }
 
+/* What came before `before_ms` is among those events, or in line behind them. */
+static void note_reading(struct reactor *reactor, int count, uint64_t before_ms)
+{
+    if (count >= 0 && count < EVENTS_MAX) {
+        reactor->read_ms = before_ms;
+        reactor->rounds_left = 0;
+    } else if (count == EVENTS_MAX && reactor->rounds_left == 0) {
+        reactor->reading_ms = before_ms;
+        reactor->rounds_left = reactor->slots_made / EVENTS_MAX + 2;
+    } else if (count == EVENTS_MAX && --reactor->rounds_left == 0) {
+        reactor->read_ms = reactor->reading_ms;
+    }
+}
+
 static int wait_for_events(struct reactor *reactor, struct epoll_event *events, bool may_wait)
 {
     struct net *net = reactor->net;
     int timeout_ms = 0;
+    uint64_t now = reactor->more ? reactor->now_ms : env_monotonic_ms(net->options.env);
     if (may_wait && !reactor->more) {
         uint64_t due = next_due(reactor);
-        uint64_t now = env_monotonic_ms(net->options.env);
         if (due == UINT64_MAX)
             timeout_ms = -1;
         else if (due > now)
@@ -89,6 +109,7 @@ static int wait_for_events(struct reactor *reactor, struct epoll_event *events, 
     atomic_store_explicit(&reactor->sleeping, false, memory_order_seq_cst);
     if (count < 0)
         CHECK_DEBT(errno == EINTR, "epoll_wait failed");
+    note_reading(reactor, count, now);
     return count < 0 ? 0 : count;
 }
 
@@ -175,6 +196,13 @@ static void take_again(struct reactor *reactor)
     reactor->again.count -= count;
 }
 
+static bool is_silent(const struct reactor *reactor, const struct conn *conn)
+{
+    /* Heard after the moment that is looked at: below zero. What waits to be read again says more. */
+    int32_t silent_ms = (int32_t)net_ms_since(conn->heard_ms, reactor->read_ms);
+    return !conn->again && silent_ms >= (int32_t)reactor->net->options.silence_ms;
+}
+
 static void on_deadline(struct reactor *reactor, struct conn *conn)
 {
     enum deadline which = conn->queue;
@@ -182,16 +210,18 @@ static void on_deadline(struct reactor *reactor, struct conn *conn)
     bool welcomed = atomic_load_explicit(&conn->welcomed, memory_order_relaxed);
     if (which == DEADLINE_LINGER) {
         conn_close(reactor, conn);
+    } else if (which == DEADLINE_HANDSHAKE && conn->shaking_listed) {
+        deadline_enter(reactor, conn, DEADLINE_HANDSHAKE); /* it waits for us */
     } else if (which == DEADLINE_HANDSHAKE) {
         shake_fail(reactor, conn, "limits.handshake_deadline_ms");
     } else if (which == DEADLINE_LOGIN && !welcomed) {
-        uint32_t age_ms = net_ms_since(conn->opened_ms, reactor->now_ms);
+        int32_t age_ms = (int32_t)net_ms_since(conn->opened_ms, reactor->read_ms);
         /* A login that waits for the store keeps its connection. */
-        if (conn->owner != 0 || age_ms < reactor->net->options.login_deadline_ms)
+        if (conn->owner != 0 || age_ms < (int32_t)reactor->net->options.login_deadline_ms)
             deadline_enter(reactor, conn, DEADLINE_LOGIN);
         else
             conn_end(reactor, conn, CONN_LOGIN_DEADLINE);
-    } else if (net_ms_since(conn->heard_ms, reactor->now_ms) >= reactor->net->options.silence_ms) {
+    } else if (is_silent(reactor, conn)) {
         conn_end(reactor, conn, CONN_SILENT);
     } else {
         deadline_enter(reactor, conn, DEADLINE_SILENCE);
@@ -204,7 +234,7 @@ static void take_deadlines(struct reactor *reactor)
         struct deadline_queue *queue = &reactor->queues[i];
         while (queue->first != NO_SLOT) {
             struct conn *conn = conn_at(reactor, queue->first);
-            if (net_ms_until(conn->due_ms, reactor->now_ms) > 0)
+            if (net_ms_until(conn->due_ms, reactor->read_ms) > 0)
                 break;
             on_deadline(reactor, conn);
         }

@@ -7,6 +7,7 @@ not permitted, a relay that stops moving bytes takes its place, so that the chec
 import ctypes
 import os
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -301,5 +302,62 @@ def scene_relay_silent():
         network.close()
 
 
+# --- the broker itself stands still ---------------------------------------------------------------
+
+PAUSE = 3.0
+
+
+def scene_the_broker_stood_still():
+    """SIGSTOP, longer than every deadline: what was said meanwhile waits in its sockets, and what
+    nobody could do meanwhile nobody has missed."""
+    options = {"session.heartbeat_ms": 500, "limits.login_deadline_ms": 1500,
+               "session.resume_ms": 2500, "link.fetch_timeout_ms": 1500, "link.grace_ms": 1500,
+               "limits.call_timeout_ms": 2000}
+    with Broker(options) as broker, Backend(broker, "chat") as backend:
+        clients = [Client(broker) for _ in range(20)]
+        for number, client in enumerate(clients):
+            client.login(f"user{number}")
+        away = Client(broker)
+        welcome = away.login("away")
+        away.drop()
+        eventually(lambda: backend.numbers("stats")["sessions_detached"] == 1, "away is detached")
+        called = clients[0].post("call", service="chat", method="m")
+        call = backend.expect_call()
+        backend.fetch(wait_ms=1)
+        knocking = Client(broker)  # connected, its login not sent yet
+        time.sleep(0.1)
+        os.kill(broker.process.pid, signal.SIGSTOP)
+        began = time.monotonic()
+        try:
+            knocking.post("login", username="knocking")
+            while time.monotonic() - began < PAUSE:
+                for client in clients:
+                    client.post("ping", id=0, stamp=1)
+                time.sleep(0.1)
+        finally:
+            os.kill(broker.process.pid, signal.SIGCONT)
+        knocking.expect("welcome", id=1)
+        backend.reply(call.call, 0, b"late")
+        check_equal(clients[0].answer_to(called).reply.payload, b"late", "the call's answer")
+        again = Client(broker)
+        again.resume(welcome, 0, name="away")
+        for number, client in enumerate(clients):
+            client.ping()
+        events = backend.all_events()
+        check_presence(events, first_seq=1)
+        causes = [(event.user, cause_name(event)) for event in events
+                  if kind_name(event) in ("DETACHED", "OFFLINE")]
+        check_equal(causes, [("away", "LOST")], "who was lost")
+        stats = backend.numbers("stats")
+        check_equal((stats["closed_heartbeat"], stats["closed_auth_timeout"],
+                     stats["calls_timed_out"]), (0, 0, 0), "deadlines that struck")
+        check(stats["stood_still_ms"] > 1000 * (PAUSE - 1), f"stood still: {stats['stood_still_ms']}")
+        broker.wait_log("stood_still")
+        time.sleep(1.2)  # and they do strike, when it is awake
+        check_equal(backend.numbers("stats")["closed_heartbeat"] > 0, True, "silence is noticed")
+        for client in clients + [again, knocking]:
+            client.close()
+
+
 if __name__ == "__main__":
-    play(scene_link_down, scene_relay_silent)
+    play(scene_link_down, scene_relay_silent, scene_the_broker_stood_still)

@@ -113,6 +113,67 @@ static void silence_where_32_bits_end(void **state)
     where_32_bits_end(state, silence);
 }
 
+/* More of them than fit one look at the sockets have said something in time; then the I/O thread comes
+ * to itself long after their deadlines. What is read is not judged by what is not read yet. */
+enum { MANY = 300, LATE_MS = 3600000 };
+
+static _Atomic uint64_t later_ms;
+
+static uint64_t later_ns(void *context)
+{
+    return env_monotonic_ns(env_system()) + atomic_load(&later_ms) * 1000000;
+}
+
+static const struct env *env_of_later(void)
+{
+    static struct env env;
+    env = *env_system();
+    env.monotonic_ns = later_ns;
+    return &env;
+}
+
+static void late_it_reads_before_it_judges(void **state)
+{
+    struct fixture *fixture = *state;
+    atomic_store(&later_ms, 0);
+    fixture->options.env = env_of_later();
+    fixture->options.connections_max = fixture->options.unbound_max = 2 * MANY;
+    start(fixture);
+    struct peer first = new_peer(fixture);
+    fixture->binds = true;
+    struct peer peers[MANY];
+    for (unsigned i = 0; i < MANY; i++)
+        peers[i] = new_peer(fixture);
+    int late = client(fixture);
+    WAIT_FOR(net_count(fixture->net) == MANY + 2);
+    gate(fixture, true); /* the thread stands still in this one's frame */
+    send_frame(first.fd, 1, 'x');
+    WAIT_FOR(look(fixture, first.conn).calls == 1);
+    send_frame(late, 1, 'l'); /* its login waits at the door */
+    for (unsigned i = 0; i < MANY; i++)
+        if (i % 100 != 50)
+            send_frame(peers[i].fd, 1, 'p');
+    unsigned before = records_count(fixture);
+    atomic_store(&later_ms, LATE_MS);
+    gate(fixture, false);
+    WAIT_FOR(records_count(fixture) > before); /* it was read */
+    for (unsigned i = 0; i < MANY; i++) {
+        bool silent = i % 100 == 50;
+        if (silent)
+            WAIT_FOR(look(fixture, peers[i].conn).ends == 1);
+        else
+            WAIT_FOR(look(fixture, peers[i].conn).calls == 1);
+    }
+    nap_ms(100);
+    for (unsigned i = 0; i < MANY; i++)
+        assert_int_equal(look(fixture, peers[i].conn).ends, i % 100 == 50);
+    assert_int_equal(look(fixture, record_handle(fixture, before)).ends, 0);
+    close(late);
+    close(first.fd);
+    for (unsigned i = 0; i < MANY; i++)
+        close(peers[i].fd);
+}
+
 static void linger_is_bounded(void **state)
 {
     struct fixture *fixture = *state;
@@ -572,6 +633,7 @@ int main(void)
         TEST(silence),
         TEST(login_deadline_where_32_bits_end),
         TEST(silence_where_32_bits_end),
+        TEST(late_it_reads_before_it_judges),
         TEST(linger_is_bounded),
         TEST(release_ends_when_the_peer_ends),
         TEST(release_delivers_a_mebibyte_to_a_slow_reader),
