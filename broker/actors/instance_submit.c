@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -392,8 +393,18 @@ struct push push_all_text(const struct push_all_message *push)
                          {push->bytes + push->name_size, push->payload_size}};
 }
 
-static void kick(struct submit *submit, uint32_t index, const Usher__V1__Kick *kick,
-                 struct turn *turn)
+/* Who kicks, for the log; and for the player, when the backend has nothing to say to him. */
+static void name_kicker(const struct instance *instance, struct kick_message *message)
+{
+    snprintf(message->kicker, sizeof(message->kicker), "%s/%s", instance->service,
+             instance->name);
+    if (message->detail[0] == '\0')
+        snprintf(message->detail, sizeof(message->detail), "kicked by %s",
+                 instance->service[0] != '\0' ? instance->service : "a backend");
+}
+
+static void kick(struct instance *instance, struct submit *submit, uint32_t index,
+                 const Usher__V1__Kick *kick, struct turn *turn)
 {
     struct kick_message *message = message_create(MESSAGE_KICK, sizeof(*message));
     message->by = turn->self;
@@ -403,6 +414,7 @@ static void kick(struct submit *submit, uint32_t index, const Usher__V1__Kick *k
     message->retry_after_ms = kick->retry_after_ms;
     message->do_not_return = kick->do_not_return;
     text_copy(message->detail, sizeof(message->detail), bytes_of_text(kick->detail));
+    name_kicker(instance, message);
     wait_for_one(submit, &submit->results[index]);
     forward(turn, kick->user, &message->header);
 }
@@ -445,7 +457,7 @@ static void run_command(struct instance *instance, struct submit *submit, uint32
         push_all(instance, submit, index, command->push_all, turn);
         break;
     case USHER__V1__COMMAND__BODY_KICK:
-        kick(submit, index, command->kick, turn);
+        kick(instance, submit, index, command->kick, turn);
         break;
     case USHER__V1__COMMAND__BODY_DRAIN: {
         if (!instance->draining)

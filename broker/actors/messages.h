@@ -187,9 +187,13 @@ struct call_result_message {
 struct call_result_message *call_result_create(uint16_t code, uint32_t status,
                                                struct bytes payload);
 
+/* Service and instance, or the address of an operator, with a word before it. */
+enum { KICKER_BYTES_MAX = 2 * USERNAME_BYTES_MAX + 1 };
+
 struct kick_message {
     struct message header;
     actor_handle by; /* gets the MESSAGE_RESULT */
+    char kicker[KICKER_BYTES_MAX + 1]; /* who that is, for people */
     uint64_t request;
     uint64_t epoch; /* 0: any */
     uint32_t reason;

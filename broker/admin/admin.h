@@ -40,6 +40,7 @@ struct admin_query {
     unsigned limit; /* 1 to ADMIN_ROWS_MAX; 0: none was given */
     const json_t *body; /* of a POST: an object, empty when there was none; else NULL */
     bool may_change;
+    const char *address; /* who asks for a change; else "" */
 };
 
 /* Fills the empty object `answer` and gives the HTTP status; for one of 400 and above the answer is

@@ -43,6 +43,8 @@ struct admin_conn {
     uint64_t due_ms;
 };
 
+enum { ADMIN_ADDRESS_BYTES = 64 };
+
 /* One request. Owned by the HTTP thread; by the second one while it is a job. */
 struct exchange {
     struct admin *admin;
@@ -56,6 +58,7 @@ struct exchange {
     char prefix[ADMIN_PREFIX_BYTES_MAX + 1], after[ADMIN_PREFIX_BYTES_MAX + 1], state[16];
     uint64_t after_number;
     unsigned limit;
+    char address[ADMIN_ADDRESS_BYTES]; /* of a change */
     char *body;
     size_t body_size;
     /* the answer, when answered */

@@ -60,6 +60,7 @@ static unsigned answer(struct exchange *exchange, json_t *to)
         .after = exchange->after_number,
         .limit = exchange->limit,
         .body = body,
+        .address = exchange->address,
         .may_change = exchange->right == ACCESS_CHANGE,
     };
     unsigned status = function(options->context, &query, to);

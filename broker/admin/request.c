@@ -16,9 +16,7 @@
  * An answer in the first call makes MHD close the connection, because a body may be on its way; so
  * what brings no body is judged in the second. */
 
-enum { ADDRESS_BYTES = 64 };
-
-static void address_of(struct MHD_Connection *connection, char text[ADDRESS_BYTES])
+static void address_of(struct MHD_Connection *connection, char text[ADMIN_ADDRESS_BYTES])
 {
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
@@ -28,16 +26,16 @@ static void address_of(struct MHD_Connection *connection, char text[ADDRESS_BYTE
         return;
     if (address->sa_family == AF_INET6)
         inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)address)->sin6_addr, text,
-                  ADDRESS_BYTES);
+                  ADMIN_ADDRESS_BYTES);
     else
-        inet_ntop(AF_INET, &((const struct sockaddr_in *)address)->sin_addr, text, ADDRESS_BYTES);
+        inet_ntop(AF_INET, &((const struct sockaddr_in *)address)->sin_addr, text, ADMIN_ADDRESS_BYTES);
 }
 
 static enum MHD_Result refuse(struct exchange *exchange, unsigned status, const char *error,
                               const char *detail)
 {
     struct admin *admin = exchange->admin;
-    char address[ADDRESS_BYTES];
+    char address[ADMIN_ADDRESS_BYTES];
     address_of(exchange->connection, address);
     metrics_add(admin->options.metrics, admin->options.block, METRIC_admin_refused, 1);
     LOG(admin->options.log, ADMIN_REFUSED, LOG_S("reason", error), LOG_S("detail", detail),
@@ -159,12 +157,11 @@ static enum MHD_Result reply_builtin(struct exchange *exchange, const char *meth
     return MHD_YES;
 }
 
-static void log_change(const struct exchange *exchange, const char *method, const char *url)
+static void log_change(struct exchange *exchange, const char *method, const char *url)
 {
-    char address[ADDRESS_BYTES];
-    address_of(exchange->connection, address);
+    address_of(exchange->connection, exchange->address);
     LOG(exchange->admin->options.log, ADMIN_CHANGE, LOG_S("method", method),
-        LOG_B("path", url, strlen(url)), LOG_S("address", address));
+        LOG_B("path", url, strlen(url)), LOG_S("address", exchange->address));
 }
 
 /* The head is there. *done: it was answered. */

@@ -463,6 +463,13 @@ def scene_kick():
             backend.wait_event("alice", "DETACHED", epoch=third)
             check_equal(code_name(backend.kick("alice")), "OK", "kick of a detached session")
             backend.wait_event("alice", "OFFLINE", "KICKED", third)
+            check_equal([line["by"] for line in broker.log_events("kicked")],
+                        [f"/{backend.instance}"] * 3, "who kicked, in the log")
+        with Backend(broker, service="bank", instance="2") as bank, Client(broker) as alice:
+            alice.login("alice")
+            bank.kick("alice")
+            check_equal(alice.expect_close("KICKED").detail, "kicked by bank", "who kicked, to him")
+            check_equal(broker.wait_log("kicked", count=4)["by"], "bank/2", "who kicked, in the log")
 
 
 def scene_queries():

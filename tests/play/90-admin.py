@@ -305,6 +305,10 @@ def scene_commands():
         bob.ping()
         changes = broker.log_events("admin_change")
         check(any("kick" in line["path"] for line in changes), "the log has no kick")
+        http_.post("/api/sessions/bob/kick", {})
+        check_equal(bob.expect_close("KICKED").detail, "kicked by an operator", "what bob hears")
+        check_equal([line["by"] for line in broker.log_events("kicked")], ["admin 127.0.0.1"] * 2,
+                    "who kicked, in the log")
 
 
 # --- what operators do --------------------------------------------------------------------------

@@ -284,8 +284,8 @@ static void a_kick_says_what_the_backend_says(void **state)
     kick->retry_after_ms = 900;
     kick->do_not_return = true;
     link_submit(stage, 51, 1, 1, script);
-    EXPECT(stage, "forward bob kick KICKED ''",
-           "forward eve kick epoch=4 RATE_LIMITED retry=900 'slow down' do_not_return");
+    EXPECT(stage, "forward bob kick KICKED 'kicked by shop' by shop/1",
+           "forward eve kick epoch=4 RATE_LIMITED retry=900 'slow down' do_not_return by shop/1");
     uint64_t tokens[2];
     memcpy(tokens, stage->tokens, sizeof(tokens));
     link_result(stage, tokens[0], USHER__V1__ERROR__CODE__NOT_ONLINE);
@@ -307,7 +307,7 @@ static void a_long_detail_is_cut_between_characters(void **state)
         struct script *script = script_create();
         say_kick(script, "bob")->detail = detail;
         link_submit(stage, 51, 1, i + 1, script);
-        snprintf(line, sizeof(line), "forward bob kick KICKED '%.*s'",
+        snprintf(line, sizeof(line), "forward bob kick KICKED '%.*s' by shop/1",
                  (int)(DETAIL_BYTES_MAX - i), detail);
         EXPECT(stage, line);
         link_result(stage, stage->tokens[0], 0);

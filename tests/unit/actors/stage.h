@@ -277,6 +277,7 @@ static inline void tape_kick(struct stage *stage, const struct kick_message *kic
     tape_enum(stage, &usher__v1__close__reason__descriptor, kick->reason);
     tape_number_if(stage, "retry", kick->retry_after_ms);
     tape_put(stage, " '%s'%s", kick->detail, kick->do_not_return ? " do_not_return" : "");
+    tape_put(stage, " by %s", kick->kicker);
 }
 
 static inline void tape_call(struct stage *stage, const struct user_call_message *call)

@@ -336,6 +336,7 @@ static inline struct kick_message *kick_create(uint64_t epoch)
     kick->retry_after_ms = 500;
     kick->do_not_return = true;
     strcpy(kick->detail, "enough");
+    strcpy(kick->kicker, "shop/1");
     return kick;
 }
 
