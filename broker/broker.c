@@ -22,28 +22,69 @@
 
 enum { STOP_WAIT_MS = 3000, STOP_POLL_MS = 5, STOP_BACKENDS_MS = 1000 };
 
-static int exit_code_of(int error)
+/* Why a start fails: its exit code, and what somebody can do about it. */
+struct cause {
+    int error;
+    int code;
+    const char *advice; /* NULL: the message says it */
+};
+
+static const struct cause causes[] = {
+    {-ECANCELED, BROKER_CANCELLED, NULL},
+    {-EUCLEAN, EXIT_DAMAGED,
+     "restore the folder from a backup, or move it away to start with an empty store"},
+    {-EBUSY, EXIT_IN_USE, NULL},
+    {-EADDRINUSE, EXIT_IN_USE, NULL},
+    {-EADDRNOTAVAIL, EXIT_IN_USE, NULL},
+    {-ENOMEM, EXIT_RESOURCES, "give it more memory, or lower limits.users and limits.connections"},
+    {-EMFILE, EXIT_RESOURCES, "raise the limit of open files (LimitNOFILE=, ulimit -n)"},
+    {-ENFILE, EXIT_RESOURCES, "the system has no more files: see sysctl fs.file-max"},
+    {-EAGAIN, EXIT_RESOURCES, "raise the limit of processes and threads (TasksMax=, ulimit -u)"},
+    {-ENOSPC, EXIT_NO_ROOM, "make room on the disk of store.path"},
+    {-EDQUOT, EXIT_NO_ROOM, "make room within the quota of usherd's user, or raise it"},
+    {-EFBIG, EXIT_NO_ROOM, "raise the limit of a file's size (LimitFSIZE=, ulimit -f)"},
+    {-EIO, EXIT_DISK, "the disk of store.path or its file system fails: see the log of the kernel"},
+    {-EXFULL, EXIT_CONFIGURATION, "raise store.map_bytes"},
+    {-EUSERS, EXIT_CONFIGURATION, "raise limits.users"},
+    {-EINVAL, EXIT_CONFIGURATION, NULL},
+    {-EACCES, EXIT_CONFIGURATION, NULL},
+    {-EEXIST, EXIT_CONFIGURATION, NULL},
+    {-ENOENT, EXIT_CONFIGURATION, NULL},
+    {-ENOTDIR, EXIT_CONFIGURATION, NULL},
+    {-EROFS, EXIT_CONFIGURATION, NULL},
+    {-EPERM, EXIT_CONFIGURATION, NULL},
+    {-ENAMETOOLONG, EXIT_CONFIGURATION, NULL},
+};
+
+static const struct cause *cause_of(int error)
 {
-    switch (error) {
-    case -EUCLEAN:
-        return EXIT_DAMAGED;
-    case -ECANCELED:
-        return BROKER_CANCELLED;
-    case -EBUSY:
-    case -EADDRINUSE:
-    case -EADDRNOTAVAIL:
-        return EXIT_IN_USE;
-    case -EINVAL:
-    case -EACCES:
-    case -EEXIST:
-    case -ENOENT:
-    case -ENOTDIR:
-    case -EROFS:
-    case -EPERM:
-        return EXIT_CONFIGURATION;
-    default:
-        return EXIT_INTERNAL;
-    }
+    static const struct cause unknown = {0, EXIT_INTERNAL, "report it, with the log"};
+    for (size_t i = 0; i < sizeof(causes) / sizeof(*causes); i++)
+        if (causes[i].error == error)
+            return &causes[i];
+    return &unknown;
+}
+
+/* Behind the message, which may be cut for it; that of a damaged store has it already. */
+static void add_advice(char *error, const char *advice)
+{
+    size_t size = strlen(error);
+    if (advice == NULL || strstr(error, advice) != NULL)
+        return;
+    size_t most = BROKER_ERROR_BYTES - strlen(advice) - sizeof("; ");
+    size = size < most ? size : most;
+    snprintf(error + size, BROKER_ERROR_BYTES - size, "; %s", advice);
+}
+
+/* A write that was done in part looks like a disk that fails: whether it is full shows its folder. */
+static int true_cause(const struct options *options, int failed, const char *what, char *error)
+{
+    int probed = failed == -EIO ? store_probe(options->store_path) : 0;
+    if (!store_is_full(probed))
+        return failed;
+    snprintf(error, BROKER_ERROR_BYTES, "store.path %.200s: cannot %s: %s", options->store_path, what,
+             store_error_text(probed));
+    return probed;
 }
 
 static void prepare_worker(void *context, struct runner *runner, unsigned worker)
@@ -192,6 +233,7 @@ static int open_store(struct store **store, const struct options *options, struc
         .events_kept_max = options->store_events_kept,
     };
     int failed = store_open_lmdb(store, &store_options, error);
+    failed = true_cause(options, failed, "open the store", error);
     if (failed == 0 && store_upgraded_from(*store) != NULL)
         LOG(log, STORE_UPGRADED, LOG_S("path", options->store_path),
             LOG_S("from", store_upgraded_from(*store)));
@@ -218,7 +260,7 @@ static int set_up(struct broker *broker, const struct options *options, struct l
     if (failed == 0)
         failed = await_address(broker, open_admin, error);
     if (failed == 0)
-        failed = restore_sessions(broker, error);
+        failed = true_cause(options, restore_sessions(broker, error), "restore the sessions", error);
     if (failed == 0)
         failed = await_address(broker, open_feed, error);
     if (failed == 0)
@@ -275,15 +317,18 @@ int broker_start(struct broker **out, const struct options *options, struct log 
 {
     struct broker *broker = calloc(1, sizeof(*broker));
     error[0] = '\0';
-    if (broker == NULL)
-        return EXIT_INTERNAL;
+    if (broker == NULL) {
+        snprintf(error, BROKER_ERROR_BYTES, "no memory");
+        return EXIT_RESOURCES;
+    }
     int failed = set_up(broker, options, log, error);
     if (failed != 0) {
         if (error[0] == '\0')
             snprintf(error, BROKER_ERROR_BYTES, "cannot start: %s", strerror(-failed));
+        add_advice(error, cause_of(failed)->advice);
         halt(broker);
         take_down(broker);
-        return exit_code_of(failed);
+        return cause_of(failed)->code;
     }
     announce(broker);
     reload_tell_odd(broker, options);

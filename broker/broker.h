@@ -16,7 +16,15 @@ struct broker;
 int broker_check_files(const struct options *options, FILE *complaints);
 
 /* How the process ends (sysexits.h); CONFIG_USAGE and CONFIG_INVALID of config.h are the others. */
-enum { EXIT_DAMAGED = 65, EXIT_IN_USE = 69, EXIT_INTERNAL = 70, EXIT_CONFIGURATION = 78 };
+enum {
+    EXIT_DAMAGED = 65,
+    EXIT_IN_USE = 69,
+    EXIT_INTERNAL = 70,
+    EXIT_RESOURCES = 71,
+    EXIT_NO_ROOM = 73,
+    EXIT_DISK = 74,
+    EXIT_CONFIGURATION = 78,
+};
 
 enum { BROKER_ERROR_BYTES = 512 };
 

@@ -148,7 +148,7 @@ static void report(struct committer *committer, int error, uint64_t count)
                               memory_order_relaxed);
     atomic_store_explicit(&committer->shown_error, error, memory_order_relaxed);
     committer->failing = error != 0;
-    committer->unreadable = error != 0 && error != -ENOSPC;
+    committer->unreadable = error != 0 && !store_is_full(error);
 }
 
 static void publish(struct committer *committer, const struct change *list)
@@ -214,13 +214,13 @@ static void commit(struct committer *committer, struct change *list)
     struct broker *broker = committer->broker;
     uint64_t count = 0;
     int error = store_all(broker, list, &count);
-    if (error == -ENOSPC && list->next != NULL && committer->refusals < REFUSALS_MAX) {
+    if (store_is_full(error) && list->next != NULL && committer->refusals < REFUSALS_MAX) {
         struct change *second = cut(list);
         commit(committer, list);
         commit(committer, second);
         return;
     }
-    committer->refusals += error == -ENOSPC;
+    committer->refusals += store_is_full(error);
     committer->unrested += count;
     take_time(committer);
     report(committer, error, count);

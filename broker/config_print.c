@@ -115,7 +115,8 @@ void config_print_help(FILE *to)
           "  --version, --help         what they say, and exit\n"
           "\n"
           "Exit codes: 0 orderly end, 64 usage, 65 damaged store, 69 store or address in use,\n"
-          "70 internal error, 78 configuration.\n"
+          "70 internal error, 71 no memory, files or threads, 73 no room on the disk, 74 the disk\n"
+          "fails, 78 configuration.\n"
           "\n"
           "Options:\n",
           to);

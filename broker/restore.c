@@ -77,7 +77,7 @@ static int mark_rows(struct broker *broker, const struct row *rows, size_t count
         error = store_commit(broker->store, atomic_load(&broker->counters.epoch_last));
     else
         store_abort(broker->store);
-    if (error != -ENOSPC || count < 2)
+    if (!store_is_full(error) || count < 2)
         return error;
     error = mark_rows(broker, rows, count / 2);
     return error != 0 ? error : mark_rows(broker, rows + count / 2, count - count / 2);
@@ -167,10 +167,10 @@ static int make_actor(struct broker *broker, const struct row *row)
         registry_claim(broker->registry, row->user, strlen(row->user), &user_behaviour);
     struct thread *thread = &broker->threads[0];
     if (error == 0 && user == 0)
-        error = -ENOSPC;
+        error = -EUSERS;
     if (error == 0 && scheduler_post(broker->scheduler, &thread->runner, user, &message->header,
                                      0) != 0)
-        error = -ENOSPC;
+        error = -EUSERS;
     if (error != 0) {
         drop_messages(message->inbox);
         message_destroy(&message->header);
@@ -245,13 +245,9 @@ int restore_sessions(struct broker *broker, char *error_text)
     if (error == 0)
         error = store_position(broker->store, &position);
     if (error != 0) {
-        snprintf(error_text, BROKER_ERROR_BYTES, "store.path %s: cannot restore the sessions: %s%s",
+        snprintf(error_text, BROKER_ERROR_BYTES, "store.path %.200s: cannot restore the sessions: %s",
                  broker->options->store_path,
-                 error == -EUCLEAN ? "a record is damaged" : strerror(-error),
-                 error == -ENOSPC    ? " (raise limits.users or store.map_bytes)"
-                 : error == -EUCLEAN ? "; restore the folder from a backup, or move it away to "
-                                       "start with an empty store"
-                                     : "");
+                 error == -EUSERS ? "it holds more than limits.users" : store_error_text(error));
         return error;
     }
     store_rest(broker->store);

@@ -20,6 +20,8 @@
 
 #include "storage/store_ops.h"
 
+enum { PROBE_BYTES = 256 * 1024 };
+
 static int permission(int code)
 {
     return code == EPERM || code == EROFS ? -EACCES : -code;
@@ -61,6 +63,36 @@ static int make_one(const char *path, char *error)
                                        : store_explain(error, -ENOTDIR, "%s is not a folder", path);
     return store_explain(error, permission(code), "cannot make the folder %s: %s", path,
                          strerror(code));
+}
+
+/* Until all is written, or something fails: a part of it may be done before the rest is refused. */
+static int write_out(int file)
+{
+    static const char zeros[4096];
+    size_t left = PROBE_BYTES;
+    while (left > 0) {
+        size_t rest = left % sizeof(zeros); /* of a block that was taken in part */
+        size_t size = rest != 0 ? rest : sizeof(zeros);
+        ssize_t done = write(file, zeros, size);
+        if (done < 0 && errno != EINTR)
+            return -errno;
+        left -= done > 0 ? (size_t)done : 0;
+    }
+    return fdatasync(file) < 0 ? -errno : 0;
+}
+
+int store_probe(const char *path)
+{
+    char name[PATH_MAX];
+    if (snprintf(name, sizeof(name), "%s/data.mdb-probe", path) >= (int)sizeof(name))
+        return -ENAMETOOLONG;
+    int file = open(name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (file < 0)
+        return -errno;
+    int result = write_out(file);
+    (void)close(file);
+    (void)unlink(name);
+    return result;
 }
 
 int folder_make(const char *path, char *error)

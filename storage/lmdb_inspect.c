@@ -190,7 +190,7 @@ static int copy(MDB_env *env, const char *part, const char *data, uint64_t *byte
         result = -errno;
     (void)close(fd);
     if (result < 0)
-        return store_explain(error, result, "cannot write %s: %s", part, strerror(-result));
+        return store_explain(error, result, "cannot write %s: %s", part, store_error_text(result));
     *bytes = (uint64_t)status.st_size;
     result = lmdb_file_check(part, error);
     if (result == 0 && rename(part, data) != 0)

@@ -77,7 +77,7 @@ static int number_take(MDB_env *env)
 int lmdb_explain_open(char *error, int result, const char *path)
 {
     if (result != -EBUSY)
-        return store_explain(error, result, "cannot open %s: %s", path, strerror(-result));
+        return store_explain(error, result, "cannot open %s: %s", path, store_error_text(result));
     return store_explain(error, result,
                          "%s is open in another container, by a process that has our number there, "
                          "%ld; wait until that one has ended, or run this one beside it", path,
@@ -174,7 +174,7 @@ static int birth(const struct lmdb_store *store, const char *data_path, char *er
         result = folder_sync(store->path);
     return result == 0
                ? 0
-               : store_explain(error, result, "cannot make %s: %s", data_path, strerror(-result));
+               : store_explain(error, result, "cannot make %s: %s", data_path, store_error_text(result));
 }
 
 /* What is missing to the version of today. Content is only added: a crash leaves the file as it
@@ -214,7 +214,7 @@ static int schema_open(struct lmdb_store *store, MDB_txn *transaction, const cha
         store->base.upgraded_from = schema_version_before;
     return result == 0 ? 0
                        : store_explain(error, result, "cannot bring %s to version %s: %s", path,
-                                       schema_version, strerror(-result));
+                                       schema_version, store_error_text(result));
 }
 
 /* The handles of the other databases. A store without one of them is damaged. */
@@ -294,7 +294,7 @@ static int content_check(struct lmdb_store *store, const char *path, char *error
     /* Handles opened in a write transaction stay valid after its commit. */
     int result = lmdb_translate(mdb_txn_begin(store->env, NULL, 0, &transaction));
     if (result < 0)
-        return store_explain(error, result, "cannot read %s: %s", path, strerror(-result));
+        return store_explain(error, result, "cannot read %s: %s", path, store_error_text(result));
     struct store_position position;
     result = schema_open(store, transaction, path, error);
     if (result == 0)
@@ -311,7 +311,7 @@ static int content_check(struct lmdb_store *store, const char *path, char *error
     result = lmdb_translate(mdb_txn_commit(transaction)); /* writes only after an upgrade */
     return result == 0
                ? 0
-               : store_explain(error, result, "cannot open %s: %s", path, strerror(-result));
+               : store_explain(error, result, "cannot open %s: %s", path, store_error_text(result));
 }
 
 size_t lmdb_transaction_of(MDB_env *env)

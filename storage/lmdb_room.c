@@ -108,7 +108,7 @@ int lmdb_room_open(struct lmdb_store *store)
     return 0;
 }
 
-/* 0 or -ENOSPC for one more change in this transaction, which puts `bytes`. The free pages inside
+/* 0 or -EXFULL for one more change in this transaction, which puts `bytes`. The free pages inside
  * of the file are counted only when those behind it do not do. */
 int lmdb_room_take(struct lmdb_store *store, enum room_change change, size_t bytes)
 {
@@ -120,5 +120,5 @@ int lmdb_room_take(struct lmdb_store *store, enum room_change change, size_t byt
     int result = counted ? 0 : room_count(store, change);
     if (result < 0)
         return result;
-    return room_fits(room, change) ? 0 : -ENOSPC;
+    return room_fits(room, change) ? 0 : -EXFULL;
 }

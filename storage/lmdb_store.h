@@ -67,8 +67,6 @@ static inline struct bytes lmdb_bytes_of_value(const MDB_val *value)
     return (struct bytes){value->mv_data, value->mv_size};
 }
 
-/* Whether LMDB's code says that there is no room, on the disk or in the map. */
-bool lmdb_is_full(int code);
 int lmdb_translate(int code);
 
 /* --- lmdb_open.c ------------------------------------------------------------------------- */
@@ -102,7 +100,7 @@ int lmdb_position_read(const struct lmdb_store *store, MDB_txn *transaction,
 /* What the transaction that begins finds. */
 int lmdb_room_open(struct lmdb_store *store);
 
-/* 0, or -ENOSPC when one more change of that many bytes must not be made. */
+/* 0, or -EXFULL when one more change of that many bytes must not be made. */
 int lmdb_room_take(struct lmdb_store *store, enum room_change change, size_t bytes);
 
 /* --- store_lmdb.c ------------------------------------------------------------------------- */

@@ -198,8 +198,9 @@ int lmdb_commit(struct store *base, uint64_t epoch_last)
     if (code != 0) {
         /* Without space nothing was written that counts, and LMDB goes on from the last state
          * (or answers MDB_PANIC, which begin handles). */
-        store->broken = !lmdb_is_full(code);
-        return lmdb_is_full(code) ? -ENOSPC : -EIO;
+        result = lmdb_translate(code);
+        store->broken = !store_is_full(result);
+        return store->broken ? -EIO : result;
     }
     store->transaction_last = lmdb_transaction_of(store->env);
     store->commits++;

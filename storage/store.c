@@ -176,9 +176,17 @@ int store_look(struct store *store)
 
 const char *store_error_text(int error)
 {
-    return error == -ESTALE ? "a file of the store was removed or replaced while usherd runs: move it "
-                              "back, or restart usherd to use what is there now"
-                            : strerror(-error);
+    switch (error) {
+    case -ESTALE:
+        return "a file of the store was removed or replaced while usherd runs: move it back, or restart "
+               "usherd to use what is there now";
+    case -EXFULL:
+        return "the store is full (store.map_bytes)";
+    case -EUCLEAN:
+        return "a record is damaged";
+    default:
+        return strerror(-error);
+    }
 }
 
 void store_rest(struct store *store)

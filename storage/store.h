@@ -9,7 +9,9 @@
  * committed state, never half a transaction. Nothing here knows of actors or sockets.
  *
  * Errors are negative errno. The ones that callers tell apart:
- *   -ENOSPC    the disk or the map is full; the transaction is gone, the next one may succeed
+ *   -ENOSPC, -EDQUOT, -EFBIG, -EXFULL   there is no room: on the disk, in the quota, within the limit
+ *              of a file's size, in the map (store_is_full); the transaction is gone, the next one
+ *              may succeed
  *   -EIO       a write or a sync failed; nothing of the transaction may be reported as stored
  *   -EUCLEAN   the file is damaged or of a version that this program does not read
  *   -EBUSY     another process holds the store
@@ -17,6 +19,7 @@
  *   -ENOENT    no such session
  * Calls that take `error` write one line for a person into it (STORE_ERROR_BYTES_MAX). */
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -118,6 +121,16 @@ void store_close(struct store *store);
 
 /* What an error of a store means, for a person. */
 const char *store_error_text(int error);
+
+static inline bool store_is_full(int error)
+{
+    return error == -ENOSPC || error == -EDQUOT || error == -EFBIG || error == -EXFULL;
+}
+
+/* What is behind an -EIO in that folder: LMDB says so of a write that was done in part, which a full
+ * disk does. Writes there as much as a store may need at once, and takes it away. 0: that went well;
+ * otherwise how it failed. Blocks on the disk. */
+int store_probe(const char *path);
 
 /* --- writing: one thread ---------------------------------------------------------------- */
 

@@ -33,19 +33,18 @@ enum {
     MAP_PAGES_MIN = 64,
 };
 
-bool lmdb_is_full(int code)
-{
-    return code == MDB_MAP_FULL || code == MDB_TXN_FULL || code == ENOSPC || code == EDQUOT ||
-           code == EFBIG;
-}
-
 int lmdb_translate(int code)
 {
-    if (lmdb_is_full(code))
-        return -ENOSPC;
     switch (code) {
     case MDB_SUCCESS:
         return 0;
+    case MDB_MAP_FULL:
+    case MDB_TXN_FULL:
+        return -EXFULL;
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG:
+        return -code;
     case MDB_NOTFOUND:
         return -ENOENT;
     case MDB_INVALID:

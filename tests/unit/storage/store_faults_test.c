@@ -156,6 +156,26 @@ static void each_call_fails_once(void **state)
     contract_assert_position(fixture->store, epoch, first, epoch, 1);
 }
 
+/* No room has several names, and each keeps its own. */
+static void each_kind_of_no_room_is_told_apart(void **state)
+{
+    struct fixture *fixture = *state;
+    static const int codes[] = {ENOSPC, EDQUOT, EFBIG};
+    (void)calls_of_a_commit(fixture->store);
+    for (size_t i = 0; i < sizeof(codes) / sizeof(*codes); i++) {
+        uint64_t seq;
+        fault_arm(FAULT_REFUSED, codes[i], 1, INT32_MAX);
+        assert_int_equal(login_try(fixture->store, "lost", 1000, &seq), -codes[i]);
+        assert_true(store_is_full(-codes[i]));
+        assert_int_equal(store_probe(fixture->folder), -codes[i]);
+        fault_arm(FAULT_NONE, 0, 1, 0);
+        assert_int_equal(store_probe(fixture->folder), 0);
+    }
+    assert_true(store_is_full(-EXFULL));
+    assert_false(store_is_full(-EIO));
+    assert_false(store_is_full(0));
+}
+
 /* The disk stays bad for a while: never a success, reads go on or say so. */
 static void a_long_failure_recovers(void **state)
 {
@@ -361,6 +381,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         CONTRACT_TEST(each_call_fails_once, setup),
+        CONTRACT_TEST(each_kind_of_no_room_is_told_apart, setup),
         CONTRACT_TEST(a_long_failure_recovers, setup),
         CONTRACT_TEST(a_contradiction_is_taken_back, setup),
         CONTRACT_TEST(a_contradiction_may_outlive_the_process, setup),

@@ -234,7 +234,7 @@ static void full_map_check(struct fixture *fixture, unsigned map_kib, uint64_t s
         result = login_try(store, name, stored + 1);
         assert_true(stored < 100000);
     }
-    assert_int_equal(result, -ENOSPC);
+    assert_int_equal(result, -EXFULL);
     assert_true(stored >= stored_min);
     struct store_position position;
     assert_int_equal(store_position(store, &position), 0);
@@ -248,7 +248,7 @@ static void full_map_check(struct fixture *fixture, unsigned map_kib, uint64_t s
     for (int round = 0; round < 600; round++) {
         (void)snprintf(name, sizeof(name), "newcomer-%06d", round);
         result = login_try(store, name, stored);
-        assert_true(result == 0 || result == -ENOSPC);
+        assert_true(result == 0 || result == -EXFULL);
         came += result == 0;
         (void)snprintf(name, sizeof(name), "player-%06d", round * 31 % (int)stored);
         assert_int_equal(login_try(store, name, 1), 0);
@@ -292,8 +292,8 @@ static void a_transaction_too_large_is_undone(void **state)
             (void)snprintf(name, sizeof(name), "player-%06d", user);
             result = store_put_session(store, name, &record);
         }
-        assert_int_equal(result, -ENOSPC);
-        assert_int_equal(store_commit(store, 99), -ENOSPC);
+        assert_int_equal(result, -EXFULL);
+        assert_int_equal(store_commit(store, 99), -EXFULL);
         contract_assert_position(store, 1 + (uint64_t)round, 1, 1 + (uint64_t)round, 1);
         contract_login(store, "anna", 2 + (uint64_t)round);
     }
@@ -682,7 +682,7 @@ static uint64_t largest_save(struct fixture *fixture, uint64_t users, size_t byt
     while (refused - fits > 1) {
         uint64_t middle = fits + (refused - fits) / 2;
         int result = inboxes_try(fixture->store, users, middle, bytes);
-        assert_true(result == 0 || result == -ENOSPC);
+        assert_true(result == 0 || result == -EXFULL);
         if (result == 0)
             assert_int_equal(restart_try(fixture->store, users), 0);
         *(result == 0 ? &fits : &refused) = middle;
@@ -720,7 +720,7 @@ static void inboxes_leave_room_for_a_start(void **state)
         assert_true(percent >= kinds[i].percent_min);
         for (int round = 0; round < 3; round++) {
             assert_int_equal(
-                inboxes_try(fixture->store, kinds[i].users, fits * 4 + 4, kinds[i].bytes), -ENOSPC);
+                inboxes_try(fixture->store, kinds[i].users, fits * 4 + 4, kinds[i].bytes), -EXFULL);
             contract_assert_no_inbox(fixture->store, "player-000000");
             assert_int_equal(inboxes_try(fixture->store, kinds[i].users, fits / 2, kinds[i].bytes),
                              0);
@@ -928,14 +928,14 @@ static void a_stuck_reader_is_borne(void **state)
     for (int round = 0; round < 2; round++) {
         assert_int_equal(login_often(fixture->store, 10, &epoch), 0);
         struct reader reader = reader_start(fixture);
-        assert_int_equal(login_often(fixture->store, 100000, &epoch), -ENOSPC);
+        assert_int_equal(login_often(fixture->store, 100000, &epoch), -EXFULL);
         for (int again = 0; again < 20; again++) {
             struct session_record record;
             struct saved_inbox inbox = contract_inbox(1);
-            assert_int_equal(login_try(fixture->store, "anna", epoch), -ENOSPC);
+            assert_int_equal(login_try(fixture->store, "anna", epoch), -EXFULL);
             assert_int_equal(store_begin(fixture->store), 0);
             (void)store_put_inbox(fixture->store, "anna", &inbox);
-            assert_int_equal(store_commit(fixture->store, 0), -ENOSPC);
+            assert_int_equal(store_commit(fixture->store, 0), -EXFULL);
             assert_int_equal(store_get_session(fixture->store, "anna", &record), 0);
             contract_assert_record(&record, epoch - 1);
         }
