@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "broker/certificate.h"
 #include "broker/admin_glue.h"
 
 /* Readings and health, for the HTTP thread: atomics and short locks, nothing that waits for the
@@ -44,6 +45,15 @@ static uint64_t since(uint64_t now_ms, uint64_t then_ms)
     return now_ms > then_ms ? now_ms - then_ms : 0;
 }
 
+static void read_certificate(struct broker *broker, uint64_t readings[READING_COUNT])
+{
+    struct net_validity validity;
+    enum certificate_state state = certificate_look(broker, &validity);
+    readings[READING_certificate_not_after_timestamp_seconds] =
+        validity.ends_s > 0 ? (uint64_t)validity.ends_s : 0;
+    readings[READING_certificate_ending] = state != CERTIFICATE_NONE && state != CERTIFICATE_FINE;
+}
+
 void admin_read(void *context, uint64_t readings[READING_COUNT])
 {
     struct admin_glue *glue = context;
@@ -62,6 +72,7 @@ void admin_read(void *context, uint64_t readings[READING_COUNT])
     if (broker->admission != NULL)
         admission_count_keys(broker->admission, &readings[READING_token_keys],
                              &readings[READING_token_keys_passed_over]);
+    read_certificate(broker, readings);
     readings[READING_calls_waiting] =
         atomic_load_explicit(&broker->counters.calls_waiting, memory_order_relaxed);
     readings[READING_output_bytes] = net.output_bytes;

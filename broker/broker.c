@@ -11,6 +11,7 @@
 
 #include "base/check.h"
 #include "broker/admin_glue.h"
+#include "broker/certificate.h"
 #include "broker/notify.h"
 
 /* The composition root: makes the parts, wires them, starts and stops them in order.
@@ -215,6 +216,7 @@ static void announce(struct broker *broker)
 {
     announce_clients(broker, "clients", false);
     announce_clients(broker, "clients by TLS", true);
+    certificate_tell(broker, true);
     announce_admin(broker);
     for (size_t i = 0; i < broker->options->link_urls.count; i++)
         LOG(broker->log, LISTENING, LOG_S("for", "backends"),

@@ -76,6 +76,10 @@ int broker_drain(struct broker *broker, uint64_t ms);
  * been sent away, stop. Otherwise it is to be called again within *wait_ms. */
 bool broker_drain_step(struct broker *broker, unsigned *wait_ms);
 
+/* For that thread, each time it comes round: says what there is to say of the TLS certificates. Gives
+ * within how many ms it is to be called again; 0: never. */
+unsigned broker_watch_certificate(struct broker *broker);
+
 /* Whether the I/O threads, workers, committer and clock come round when they are called: 0, or
  * -ETIME with the first that does not within `patience_ms` in `still`. Waits for that long at most,
  * mostly a millisecond; from any thread that is none of these, until broker_stop. */

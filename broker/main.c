@@ -178,6 +178,9 @@ static void wait_for_the_end(struct broker *broker, struct log *log, const sigse
             give_sign_of_life(broker, log);
         if (watchdog_ms != 0 && (wait_ms == 0 || wait_ms > watchdog_ms))
             wait_ms = watchdog_ms;
+        unsigned look_ms = broker_watch_certificate(broker);
+        if (look_ms != 0 && (wait_ms == 0 || wait_ms > look_ms))
+            wait_ms = look_ms;
         number = next_signal(set, wait_ms);
     }
 }

@@ -59,6 +59,12 @@ struct drain {
     uint32_t cursor;
 };
 
+/* What was last said of the TLS certificates (certificate.c); under reload_lock. */
+struct certificate_told {
+    int64_t at_s;
+    int state;
+};
+
 struct broker {
     /* set once at start */
     const struct options *options;
@@ -97,6 +103,7 @@ struct broker {
     int argc; /* broker_remember; under reload_lock, as what follows */
     char **argv;
     struct options in_force;
+    struct certificate_told certificate_told;
     char reload_error[BROKER_ERROR_BYTES];
     struct link_token *link_tokens; /* all that ever held, the newest first */
 };

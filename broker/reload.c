@@ -8,6 +8,7 @@
 #include "admin/admin.h"
 #include "base/log_line.h"
 #include "base/memory.h"
+#include "broker/certificate.h"
 #include "broker/parts.h"
 
 /* The files that the configuration names, read at the start, and all of it read again while usherd
@@ -350,6 +351,7 @@ static int use_certificates(struct broker *broker, const struct options *fresh, 
         return 0;
     if (failed == 0) {
         LOG(broker->log, TLS_RELOADED, LOG_S("certificate", fresh->tls_certificate_file));
+        certificate_tell(broker, true);
         return 0;
     }
     snprintf(error, BROKER_ERROR_BYTES, "%s", what[0] != '\0' ? what : "no memory");

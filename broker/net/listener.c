@@ -397,6 +397,15 @@ int net_reload_tls(struct net *net, const struct net_tls_files *files, char *err
     return net->tls != NULL ? tls_domain_reload(net->tls, &names, error) : -ENOTSUP;
 }
 
+bool net_certificate_validity(struct net *net, struct net_validity *validity)
+{
+    if (net->tls == NULL)
+        return false;
+    struct tls_validity found = tls_domain_validity(net->tls);
+    *validity = (struct net_validity){found.begins_s, found.ends_s, found.life_s};
+    return true;
+}
+
 int net_check_tls(const struct net_tls_files *files, char *error)
 {
     const struct tls_files names = {

@@ -131,6 +131,13 @@ struct net_tls_files {
  * bytes), none. -ENOTSUP without TLS. The names are borrowed for the call. */
 int net_reload_tls(struct net *net, const struct net_tls_files *files, char *error);
 
+/* When the TLS certificates in use are good: the latest beginning and the earliest end of the chain in
+ * Unix s, and how long the one that ends first lives. False: no TLS. Any thread. */
+struct net_validity {
+    int64_t begins_s, ends_s, life_s;
+};
+bool net_certificate_validity(struct net *net, struct net_validity *validity);
+
 /* Whether a front end could use these files: 0 or as above. Any thread. */
 int net_check_tls(const struct net_tls_files *files, char *error);
 

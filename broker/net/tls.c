@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 
 /* TLS as a server.
  *
@@ -45,6 +46,7 @@ struct tls_domain {
     BIO_METHOD *method;
     pthread_mutex_t lock;
     SSL_CTX *context; /* under lock; an SSL holds a reference of its own */
+    struct tls_validity validity; /* under lock, as the context */
 };
 
 struct tls {
@@ -218,6 +220,36 @@ static int load(const struct tls_files *files, SSL_CTX **loaded, char error[TLS_
     return 0;
 }
 
+static int64_t unix_time(const ASN1_TIME *time)
+{
+    struct tm parts = {0};
+    return ASN1_TIME_to_tm(time, &parts) == 1 ? (int64_t)timegm(&parts) : 0;
+}
+
+static void narrow(struct tls_validity *validity, const X509 *certificate)
+{
+    int64_t begins_s = unix_time(X509_get0_notBefore(certificate));
+    int64_t ends_s = unix_time(X509_get0_notAfter(certificate));
+    if (begins_s > validity->begins_s)
+        validity->begins_s = begins_s;
+    if (ends_s < validity->ends_s) {
+        validity->ends_s = ends_s;
+        validity->life_s = ends_s > begins_s ? ends_s - begins_s : 0;
+    }
+}
+
+/* A client judges the whole chain, so the first of them to end counts. */
+static struct tls_validity read_validity(SSL_CTX *context)
+{
+    struct tls_validity validity = {.ends_s = INT64_MAX};
+    STACK_OF(X509) *chain = NULL;
+    narrow(&validity, SSL_CTX_get0_certificate(context));
+    SSL_CTX_get0_chain_certs(context, &chain);
+    for (int i = 0; i < sk_X509_num(chain); i++)
+        narrow(&validity, sk_X509_value(chain, i));
+    return validity;
+}
+
 int tls_domain_open(struct tls_domain **out, const struct tls_files *files,
                     char error[TLS_ERROR_BYTES])
 {
@@ -231,6 +263,7 @@ int tls_domain_open(struct tls_domain **out, const struct tls_files *files,
         tls_domain_close(domain);
         return failed;
     }
+    domain->validity = read_validity(domain->context);
     *out = domain;
     return 0;
 }
@@ -245,9 +278,18 @@ int tls_domain_reload(struct tls_domain *domain, const struct tls_files *files,
     pthread_mutex_lock(&domain->lock);
     SSL_CTX *old = domain->context;
     domain->context = context;
+    domain->validity = read_validity(context);
     pthread_mutex_unlock(&domain->lock);
     SSL_CTX_free(old);
     return 0;
+}
+
+struct tls_validity tls_domain_validity(struct tls_domain *domain)
+{
+    pthread_mutex_lock(&domain->lock);
+    struct tls_validity validity = domain->validity;
+    pthread_mutex_unlock(&domain->lock);
+    return validity;
 }
 
 void tls_domain_close(struct tls_domain *domain)

@@ -34,6 +34,16 @@ int tls_domain_open(struct tls_domain **domain, const struct tls_files *files,
 int tls_domain_reload(struct tls_domain *domain, const struct tls_files *files,
                       char error[TLS_ERROR_BYTES]);
 
+/* When the certificates in use are good, the server's own and those that it sends along. */
+struct tls_validity {
+    int64_t begins_s; /* Unix time, the latest beginning of them */
+    int64_t ends_s;   /* the earliest end */
+    int64_t life_s;   /* of the one that ends first, from its beginning */
+};
+
+/* Any thread. */
+struct tls_validity tls_domain_validity(struct tls_domain *domain);
+
 void tls_domain_close(struct tls_domain *domain); /* NULL is fine */
 
 /* --- before there is anything to remember ----------------------------------------------------- */

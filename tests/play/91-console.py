@@ -156,6 +156,27 @@ def scene_degraded():
                     "after it came back")
 
 
+def scene_certificate():
+    """It is due: the console says so while all is well, and beside what is not."""
+    with console() as world:
+        until_tile("Online", lambda text: text == "108")
+        now_s = time.time()
+        for ends_s, words, ending in ((now_s + 5.5 * 86400, ("ends in 5 d 1",), 1),
+                                      (now_s - 60, ("expired on", "clients refuse it"), 1),
+                                      (now_s + 90 * 86400, ("not valid yet",), 1)):
+            world.gauges = {"certificate_not_after_timestamp_seconds": ends_s,
+                            "certificate_ending": ending}
+            browser.until("#banner", "A certificate is due", *words)
+        check_equal(browser.text("#state"), "ready", "the state beside it")
+        check("is ready; the TLS certificate" in spoken(), f"what is spoken: {spoken()}")
+        browser.shoot("certificate")
+        world.mode = "degraded"
+        browser.until("#banner", "does not serve everybody well", "store", "not valid yet")
+        world.mode = "normal"
+        world.gauges = {"certificate_not_after_timestamp_seconds": now_s, "certificate_ending": 0}
+        eventually(lambda: browser.text("#banner") == "", "the banner goes", PATIENCE)
+
+
 # A broker that takes requests and is silent: what is asked stays without an answer.
 HOLD = """window.real_fetch = window.fetch; window.held = [];
     window.fetch = () => new Promise((_, refuse) => window.held.push(refuse))"""
@@ -647,7 +668,7 @@ if __name__ == "__main__":
     browser = Browser(SPEED)
     admin = FakeAdmin(populated(), keep="max-age=600")
     try:
-        play(scene_overview, scene_history, scene_degraded, scene_first_answer_missing, scene_token,
+        play(scene_overview, scene_history, scene_degraded, scene_certificate, scene_first_answer_missing, scene_token,
              scene_hostile, scene_user, scene_trace, scene_users, scene_streams,
              scene_parts_missing, scene_keyboard, scene_narrow, scene_themes, scene_hidden,
              scene_uplot_is_checked, scene_real)

@@ -6,8 +6,10 @@
 import {el, fill, pill, setText} from "./dom.js";
 import {age, time} from "./format.js";
 
+const NEAR_MS = 15 * 86400 * 1000; // the broker warns a fortnight before
+
 const KINDS = {ready: "good", degraded: "warn", draining: "news", stopping: "news",
-    unreachable: "bad", token: "warn", none: "none"};
+    certificate: "warn", unreachable: "bad", token: "warn", none: "none"};
 
 export class Banner {
     constructor() {
@@ -19,16 +21,23 @@ export class Banner {
     }
 
     // health: the answer of /readyz or null; fault: null, "unreachable" or "token"; seen_ms: when
-    // the broker answered last, 0 for never.
-    show({health, fault, seen_ms}) {
-        const word = fault || stateOf(health);
+    // the broker answered last, 0 for never. What the numbers say of the TLS certificate comes with
+    // what is wrong, or alone.
+    show({health, fault, seen_ms, history}) {
+        const state = fault || stateOf(health);
+        const certificate = fault ? "" : certificateFault(history?.last()?.stats);
+        const word = state === "ready" && certificate ? "certificate" : state;
         const failing = (health?.checks || []).filter((check) => !check.ok);
+        if (certificate) {
+            failing.push({name: "tls", detail: certificate});
+        }
         this.pill.className = `pill pill-${KINDS[word] || "none"}`;
-        setText(this.pill, word === "none" ? "asking\u2026" : word);
+        setText(this.pill, word === "none" ? "asking\u2026" : state);
         this.main.classList.toggle("old", fault !== null && seen_ms > 0);
         this.box.hidden = word === "ready" || word === "none";
         this.box.className = `banner banner-${KINDS[word] || "none"}`;
         const parts = {unreachable: () => unreachable(seen_ms), token: () => noToken(seen_ms),
+            certificate: () => [el("strong", {}, "A certificate is due."), list(failing)],
             degraded: () => degraded(failing)}[word] || (() => leaving(word, failing));
         if (!this.box.hidden) {
             this.replace(parts());
@@ -58,6 +67,19 @@ function stateOf(health) {
         return health.state;
     }
     return health.ready ? "ready" : "degraded";
+}
+
+// What is to be said of the certificate of listen.tls; "" for nothing.
+function certificateFault(stats) {
+    if (!stats?.gauges.certificate_ending) {
+        return "";
+    }
+    const ends_ms = stats.gauges.certificate_not_after_timestamp_seconds * 1000;
+    if (ends_ms <= stats.now_ms) {
+        return `the TLS certificate expired on ${time(ends_ms)}: clients refuse it`;
+    }
+    return ends_ms - stats.now_ms > NEAR_MS ? "the TLS certificate is not valid yet"
+        : `the TLS certificate ends in ${age(ends_ms - stats.now_ms)}, on ${time(ends_ms)}`;
 }
 
 function unreachable(seen_ms) {
@@ -92,5 +114,6 @@ function announcement(word, failing) {
     const names = failing.map((check) => check.name).join(", ");
     return {ready: "The broker is ready.", unreachable: "The broker does not answer.",
         token: "The broker asks for a token.",
+        certificate: `The broker is ready; ${failing[0]?.detail}`,
         degraded: `The broker is degraded: ${names}.`}[word] || `The broker is ${word}.`;
 }

@@ -97,7 +97,7 @@ export function byName(name, value) {
     if (/_ms$/.test(name)) {
         return age(value);
     }
-    if (/_time_seconds$/.test(name)) {
+    if (/_time(stamp)?_seconds$/.test(name)) {
         return time(value * 1000); // a moment and no length
     }
     if (/_seconds$/.test(name)) {

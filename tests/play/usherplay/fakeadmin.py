@@ -47,6 +47,7 @@ class World:
         self.began = time.monotonic()
         self.began_ms = int(time.time() * 1000)
         self.mode = "normal"  # degraded, draining, unreachable
+        self.gauges = {}  # beside those that are made up
         self.token = self.view_token = None
         self.uplot = True
         self.unavailable = set()  # paths that answer 503
@@ -108,7 +109,7 @@ class World:
             for name, shares in SHARES.items()}
         return {"now_ms": self.now_ms(), "counters": counters, "histograms": histograms, "gauges": {
             "sessions_online": online, "sessions_detached": len(self.sessions) - online,
-            "connections_open": online + 3, "inbox_messages": 1841, "mailbox_messages": 12,
+            **self.gauges, "connections_open": online + 3, "inbox_messages": 1841, "mailbox_messages": 12,
             "output_bytes": 3 << 20, "store_file_bytes": 41 << 20, "calls_waiting": 17,
             "actors": len(self.sessions) + 3, "uptime_seconds": int(now) + 86400,
             "process_resident_memory_bytes": 212 << 20, "process_open_fds": online + 40}}
