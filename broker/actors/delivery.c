@@ -107,15 +107,19 @@ static uint16_t inbox_refusal(struct session *session, const struct deliver_mess
                               struct turn *turn)
 {
     const struct settings *settings = turn->settings;
-    const struct inbox empty = {0};
-    uint32_t bytes_max = settings->inbox_bytes_max;
+    const struct inbox_limits limits = {settings->inbox_messages_max, settings->inbox_bytes_max,
+                                        settings->requests_key};
     /* Its sender may wait as long as he likes, unless the connection takes it without the inbox. */
-    if (inbox_bytes_of(message) > bytes_max && (session->acks || session->conn == 0))
+    if (inbox_bytes_of(message) > limits.bytes_max && (session->acks || session->conn == 0))
         return too_large(turn);
-    if (inbox_has_room(session->inbox != NULL ? session->inbox : &empty, inbox_bytes_of(message),
-                       settings->inbox_messages_max, bytes_max))
+    struct inbox empty = {0};
+    enum inbox_room room =
+        inbox_room_for(session->inbox != NULL ? session->inbox : &empty, message, &limits);
+    if (room == INBOX_HAS_ROOM)
         return 0;
     turn_count(turn, METRIC_inbox_full, 1);
+    if (room == INBOX_HAS_OTHER_SENDERS)
+        turn_count(turn, METRIC_inbox_share_full, 1);
     return USHER__V1__ERROR__CODE__INBOX_FULL;
 }
 

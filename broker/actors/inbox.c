@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/hash.h"
 #include "base/memory.h"
 
 /* Records behind each other in runs of memory, oldest first; a run is freed with its last record.
@@ -76,11 +77,66 @@ uint32_t inbox_bytes_of(const struct deliver_message *message)
     return message->name_size + message->payload_size;
 }
 
-bool inbox_has_room(const struct inbox *inbox, uint32_t bytes, uint32_t messages_max,
-                    uint32_t bytes_max)
+static uint64_t sender_of(const struct inbox *inbox, struct bytes name)
 {
-    return inbox->count < messages_max && inbox->bytes <= bytes_max &&
-           bytes <= bytes_max - inbox->bytes;
+    return siphash13(inbox->share_key, name.data, name.size);
+}
+
+static void add_share(struct inbox *inbox, struct bytes name, uint32_t bytes)
+{
+    MEMORY_MUST(shares_add(&inbox->shares, sender_of(inbox, name), bytes) == 0,
+                "the shares of an inbox");
+}
+
+/* They are counted from when somebody may have too much until there is half of that: so the walk
+ * over all comes once for as much as a sender may have. */
+static void count_shares(struct inbox *inbox, const struct inbox_limits *limits)
+{
+    struct inbox_place place = {0};
+    struct kept_message kept;
+    if (inbox->share_key != NULL)
+        return;
+    inbox->share_key = limits->key;
+    while (inbox_read(inbox, &place, &kept))
+        if (!kept.from_service)
+            add_share(inbox, kept.name, (uint32_t)(kept.name.size + kept.payload.size));
+}
+
+static void drop_shares(struct inbox *inbox)
+{
+    shares_fini(&inbox->shares);
+    inbox->share_key = NULL;
+}
+
+/* At most `max`, and no more than what is free of twice that. */
+static bool is_too_much(uint64_t own, uint64_t all, uint32_t max)
+{
+    return own + all > 2 * (uint64_t)max;
+}
+
+enum inbox_room inbox_room_for(struct inbox *inbox, const struct deliver_message *message,
+                               const struct inbox_limits *limits)
+{
+    uint32_t count_max = limits->messages_max;
+    uint32_t bytes_max = limits->bytes_max;
+    uint64_t bytes = inbox_bytes_of(message);
+    if (message->from_service)
+        return inbox->service_count + 1 <= count_max && inbox->service_bytes + bytes <= bytes_max
+                   ? INBOX_HAS_ROOM
+                   : INBOX_HAS_NO_ROOM;
+    uint64_t all = inbox->count - inbox->service_count + 1;
+    uint64_t all_bytes = inbox->bytes - inbox->service_bytes + bytes;
+    if (inbox->share_key != NULL && all * 2 <= count_max && all_bytes * 2 <= bytes_max)
+        drop_shares(inbox);
+    if (bytes <= bytes_max && all <= count_max && all_bytes <= bytes_max)
+        return INBOX_HAS_ROOM; /* were it all his own */
+    if (bytes > bytes_max || all > 2 * (uint64_t)count_max || all_bytes > 2 * (uint64_t)bytes_max)
+        return INBOX_HAS_NO_ROOM;
+    count_shares(inbox, limits);
+    struct share own = shares_look(&inbox->shares, sender_of(inbox, deliver_name(message)));
+    bool too_much = own.count > 0 && (is_too_much(own.count + 1, all, count_max) ||
+                                      is_too_much(own.bytes + bytes, all_bytes, bytes_max));
+    return too_much ? INBOX_HAS_OTHER_SENDERS : INBOX_HAS_ROOM;
 }
 
 static size_t run_bytes(uint32_t size)
@@ -123,6 +179,38 @@ static void note_waiting(struct inbox *inbox, struct record *record)
     inbox->unseen++;
 }
 
+static void note_sender(struct inbox *inbox, const struct deliver_message *message)
+{
+    uint32_t bytes = inbox_bytes_of(message);
+    inbox->count++;
+    inbox->bytes += bytes;
+    if (message->from_service) {
+        inbox->service_count++;
+        inbox->service_bytes += bytes;
+    } else if (inbox->share_key != NULL) {
+        add_share(inbox, deliver_name(message), bytes);
+    }
+}
+
+static void note_gone(struct inbox *inbox, bool from_service, struct bytes name, uint32_t bytes)
+{
+    CHECK(inbox->count > 0 && inbox->bytes >= bytes);
+    inbox->unseen -= inbox->unseen == inbox->count;
+    inbox->waiting -= inbox->waiting == inbox->count;
+    inbox->count--;
+    inbox->bytes -= bytes;
+    if (from_service) {
+        inbox->service_count--;
+        inbox->service_bytes -= bytes;
+    } else if (inbox->share_key != NULL) {
+        shares_remove(&inbox->shares, sender_of(inbox, name), bytes);
+    }
+    if (inbox->waiting == inbox->count)
+        inbox->next = (struct inbox_place){0};
+    if (inbox->count == 0)
+        drop_shares(inbox);
+}
+
 static struct record *append(struct inbox *inbox, uint32_t size)
 {
     if (inbox->last == NULL || inbox->last->size - inbox->last->end < (int)size)
@@ -154,8 +242,7 @@ void inbox_push(struct inbox *inbox, struct deliver_message *message)
     record->flags = (uint8_t)((held ? HELD : 0) | (message->from_service ? FROM_SERVICE : 0) |
                               (message->redelivered ? REDELIVERED : 0) |
                               (message->sent ? SENT : 0));
-    inbox->count++;
-    inbox->bytes += bytes;
+    note_sender(inbox, message);
     note_waiting(inbox, record);
     if (held) {
         message->header.next = NULL;
@@ -183,17 +270,10 @@ static struct deliver_message *message_of(const struct record *record)
     return message;
 }
 
-/* The oldest record is done with; `bytes` are those of its message. */
-static void drop_record(struct inbox *inbox, uint32_t size, uint32_t bytes)
+/* The oldest record is done with. */
+static void drop_record(struct inbox *inbox, uint32_t size)
 {
-    CHECK(inbox->count > 0 && inbox->bytes >= bytes);
-    inbox->unseen -= inbox->unseen == inbox->count;
-    inbox->waiting -= inbox->waiting == inbox->count;
-    inbox->count--;
-    inbox->bytes -= bytes;
     inbox->first->begin = (uint16_t)(inbox->first->begin + size);
-    if (inbox->waiting == inbox->count)
-        inbox->next = (struct inbox_place){0};
     if (inbox->first->begin == inbox->first->end)
         free_first_run(inbox);
 }
@@ -204,7 +284,8 @@ struct deliver_message *inbox_pop(struct inbox *inbox)
         return NULL;
     const struct record *record = record_at(inbox->first, inbox->first->begin);
     struct deliver_message *message = message_of(record);
-    drop_record(inbox, size_of(record), inbox_bytes_of(message));
+    note_gone(inbox, message->from_service, deliver_name(message), inbox_bytes_of(message));
+    drop_record(inbox, size_of(record));
     return message;
 }
 
@@ -214,7 +295,10 @@ void inbox_forget(struct inbox *inbox, uint64_t seq)
         const struct record *record = record_at(inbox->first, inbox->first->begin);
         if (record->seq > seq || (record->flags & HELD) != 0)
             return;
-        drop_record(inbox, size_of(record), (uint32_t)record->name_size + record->payload_size);
+        note_gone(inbox, record->flags & FROM_SERVICE,
+                  (struct bytes){record->bytes, record->name_size},
+                  (uint32_t)record->name_size + record->payload_size);
+        drop_record(inbox, size_of(record));
     }
 }
 

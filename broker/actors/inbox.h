@@ -8,6 +8,7 @@
  * What it takes for itself counts as held (base/memory.h) and cannot be refused (MEMORY_MUST). */
 
 #include "actors/messages.h"
+#include "actors/shares.h"
 
 /* Where a reader stands; zeroed: before the oldest. Good until the inbox changes. */
 struct inbox_place {
@@ -23,6 +24,21 @@ struct inbox {
     uint32_t waiting; /* the newest so many were not handed to the present connection */
     uint32_t unseen;  /* the newest so many never to any, under the numbers that they have */
     struct inbox_place next; /* the oldest of `waiting`; inbox.c's own */
+    uint32_t service_count, service_bytes; /* of these, pushed by services */
+    struct shares shares; /* of players, while somebody could have too much; inbox.c's own */
+    const uint64_t *share_key; /* NULL: nobody could, and nothing is counted */
+};
+
+/* What one sender may have in it, and all services together; all players together twice that. */
+struct inbox_limits {
+    uint32_t messages_max, bytes_max;
+    const uint64_t *key; /* random, and stays where it is as long as the inbox */
+};
+
+enum inbox_room {
+    INBOX_HAS_ROOM,
+    INBOX_HAS_NO_ROOM,
+    INBOX_HAS_OTHER_SENDERS, /* this one has had his share */
 };
 
 /* A look at one message; name and payload are good until the inbox changes. */
@@ -32,9 +48,10 @@ struct kept_message {
     struct bytes name, payload;
 };
 
-/* True when one more of that many bytes stays within both limits. */
-bool inbox_has_room(const struct inbox *inbox, uint32_t bytes, uint32_t messages_max,
-                    uint32_t bytes_max);
+/* Whether it takes one more. Services have a part that nobody else can fill. Of the players' part
+ * each sender may have as much as is still free then, and always one. */
+enum inbox_room inbox_room_for(struct inbox *inbox, const struct deliver_message *message,
+                               const struct inbox_limits *limits);
 
 uint32_t inbox_bytes_of(const struct deliver_message *message);
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/check.h"
+#include "base/memory.h"
 
 /* Open addressing with backward-shift deletion, as in calls.c. */
 
@@ -30,6 +31,7 @@ static int grow(struct shares *shares)
     for (uint32_t i = 0; i < shares->size; i++)
         if (shares->slots[i].count != 0)
             bigger.slots[find(&bigger, shares->slots[i].key)] = shares->slots[i];
+    memory_account((int64_t)(bigger.size - shares->size) * (int64_t)sizeof(struct share));
     free(shares->slots);
     *shares = bigger;
     return 0;
@@ -37,13 +39,18 @@ static int grow(struct shares *shares)
 
 int shares_take(struct shares *shares, uint64_t key, uint32_t max)
 {
-    int error = shares_of(shares, key) >= max ? -ENOSPC : grow(shares);
-    if (error != 0)
-        return error;
+    return shares_of(shares, key) >= max ? -ENOSPC : shares_add(shares, key, 0);
+}
+
+int shares_add(struct shares *shares, uint64_t key, uint32_t bytes)
+{
+    if (grow(shares) != 0)
+        return -ENOMEM;
     struct share *share = &shares->slots[find(shares, key)];
     shares->count += share->count == 0;
     share->key = key;
     share->count++;
+    share->bytes += bytes;
     return 0;
 }
 
@@ -58,21 +65,39 @@ static void remove_at(struct shares *shares, uint32_t at)
             at = next;
         }
     }
-    shares->slots[at].count = 0;
+    shares->slots[at] = (struct share){0};
 }
 
 void shares_give(struct shares *shares, uint64_t key)
 {
+    shares_remove(shares, key, 0);
+}
+
+void shares_remove(struct shares *shares, uint64_t key, uint32_t bytes)
+{
     CHECK(shares_of(shares, key) > 0);
     uint32_t at = find(shares, key);
+    CHECK(shares->slots[at].bytes >= bytes);
     if (shares->slots[at].count > 1) {
         shares->slots[at].count--;
+        shares->slots[at].bytes -= bytes;
     } else if (--shares->count == 0) {
-        free(shares->slots);
-        *shares = (struct shares){0};
+        shares_fini(shares);
     } else {
         remove_at(shares, at);
     }
+}
+
+void shares_fini(struct shares *shares)
+{
+    memory_account(-(int64_t)shares->size * (int64_t)sizeof(struct share));
+    free(shares->slots);
+    *shares = (struct shares){0};
+}
+
+struct share shares_look(const struct shares *shares, uint64_t key)
+{
+    return shares->count > 0 ? shares->slots[find(shares, key)] : (struct share){0};
 }
 
 uint32_t shares_of(const struct shares *shares, uint64_t key)

@@ -73,7 +73,7 @@ static const char *explain(uint16_t code)
     case USHER__V1__ERROR__CODE__NOT_ONLINE:
         return "that user has no session";
     case USHER__V1__ERROR__CODE__INBOX_FULL:
-        return "the receiver's inbox is full";
+        return "the receiver's inbox is full, or holds your share of it";
     case USHER__V1__ERROR__CODE__BUSY:
         return "the receiver is busy";
     case USHER__V1__ERROR__CODE__TOO_LARGE:

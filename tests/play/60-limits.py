@@ -21,17 +21,20 @@ def scene_inbox_of_a_detached_user():
             for _ in range(3):
                 bob.post("send", to="alice", payload=b"one too many")
                 bob.expect_error("INBOX_FULL")
+            for number in range(8):
+                result = backend.push("alice", b"%d" % number)
+                check_equal(result.push.accepted, 1, "a push beside the players' part")
             result = backend.push("alice", b"one too many")
-            check_equal(result.push.accepted, 0, "a push into a full inbox")
+            check_equal(result.push.accepted, 0, "a push into the full part of services")
             alice = Client(broker)
             alice.resume(welcome, 0, name="alice")
-            for number in range(8):
-                alice.expect("message", seq=number + 1, payload=b"%d" % number)
+            for number in range(16):
+                alice.expect("message", seq=number + 1, payload=b"%d" % (number % 8))
             alice.expect_nothing(0.05)
-            alice.post("ack", id=0, seq=8)
+            alice.post("ack", id=0, seq=16)
             alice.ping()
             bob.send("alice", b"room again")
-            alice.expect("message", seq=9, payload=b"room again")
+            alice.expect("message", seq=17, payload=b"room again")
             alice.post("logout")
             alice.read_to_end()
         backend.close()
