@@ -495,9 +495,9 @@ static void hellos_that_cannot_be(void **state)
     uint8_t byte;
     int fd = tls_socket(fixture);
     send_all(fd, large, sizeof(large));
+    WAIT_FOR(metric_of(fixture, METRIC_tls_failed) == 1);
     assert_true(recv(fd, &byte, 1, 0) <= 0);
     close(fd);
-    assert_int_equal(metric_of(fixture, METRIC_tls_failed), 1);
     fd = tls_socket(fixture);
     send_all(fd, other, sizeof(other));
     assert_int_equal(recv(fd, &byte, 1, 0), 1); /* a Close in plain text */
@@ -507,6 +507,33 @@ static void hellos_that_cannot_be(void **state)
     expect_silence(fd, 50);
     close(fd);
     WAIT_FOR(net_count(fixture->net) == 0);
+}
+
+/* A ClientHello that announces little and comes in records of one byte each: 64 KiB are taken, and
+ * not a byte more. */
+static void a_handshake_of_too_many_bytes(void **state)
+{
+    struct fixture *fixture = *state;
+    static const uint8_t first[] = {0x16, 3, 1, 0, 4, 1, 0, 0x40, 0};
+    static const uint8_t record[] = {0x16, 3, 1, 0, 1, 'x'};
+    enum { MOST = 64 * 1024, RECORDS = (MOST - sizeof(first)) / sizeof(record),
+           REST = (MOST - sizeof(first)) % sizeof(record) };
+    struct buffer bytes = {0};
+    assert_int_equal(buffer_append(&bytes, first, sizeof(first)), 0);
+    for (unsigned i = 0; i < RECORDS; i++)
+        assert_int_equal(buffer_append(&bytes, record, sizeof(record)), 0);
+    assert_int_equal(buffer_append(&bytes, record, REST), 0);
+    assert_int_equal(bytes.size, MOST);
+    start(fixture);
+    int fd = tls_socket(fixture);
+    send_all(fd, bytes.data, bytes.size);
+    expect_silence(fd, 200);
+    assert_int_equal(metric_of(fixture, METRIC_tls_failed), 0);
+    send_all(fd, record + REST, 1);
+    WAIT_FOR(metric_of(fixture, METRIC_tls_failed) == 1);
+    WAIT_FOR(net_count(fixture->net) == 0);
+    close(fd);
+    buffer_fini(&bytes);
 }
 
 static void garbage_in_the_handshake(void **state)
@@ -853,6 +880,7 @@ int main(void)
         TEST(frames_on_the_tls_port),
         TEST(tls_on_the_plain_port),
         TEST(hellos_that_cannot_be),
+        TEST(a_handshake_of_too_many_bytes),
         TEST(garbage_in_the_handshake),
         TEST(stop_accepting_ends_handshakes),
         TEST(an_attempt_to_renegotiate_ends_it),
