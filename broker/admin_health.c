@@ -83,6 +83,7 @@ void admin_read(void *context, uint64_t readings[READING_COUNT])
     readings[READING_store_file_bytes] = file_bytes(broker->options->store_path);
     readings[READING_presence_last] = atomic_load(&broker->counters.presence_last);
     readings[READING_epoch_last] = atomic_load(&broker->counters.epoch_last);
+    readings[READING_secrets_exposed] = atomic_load(&broker->secrets_exposed);
     readings[READING_link_listening] = link.listening;
     readings[READING_nng_reaper_stuck] = link.reaper_stuck;
     readings[READING_uptime_seconds] = since(now_ms, glue->up_ms) / 1000;

@@ -169,9 +169,12 @@ static int open_feed(struct broker *broker, char *error)
 
 static int open_link(struct broker *broker, char *error)
 {
+    static const unsigned modes[] = {0600, 0660, 0666}; /* in the order of the option's words */
     const struct options *options = broker->options;
     struct link_options link = {
         .url_count = options->link_urls.count,
+        .socket_mode = modes[options->link_socket_mode],
+        .socket_group = options->link_socket_group,
         .frame_bytes_max = (size_t)options->link_frame_bytes,
         .contexts = (unsigned)options->link_contexts,
         .strangers = (unsigned)options->link_contexts / LINK_STRANGERS_PART,

@@ -390,18 +390,20 @@ static int listen_all(struct link *link, char *error)
 
 static int prepare_endpoints(struct link *link, const struct link_options *options, char *error)
 {
-    for (size_t i = 0; i < options->url_count; i++) {
+    gid_t group;
+    int code = endpoint_group(options->socket_group, &group, error);
+    for (size_t i = 0; code == 0 && i < options->url_count; i++) {
         struct endpoint *endpoint = &link->endpoints[i];
-        int code = endpoint_init(endpoint, options->urls[i], error);
+        code = endpoint_init(endpoint, options->urls[i], error);
         if (code != 0)
             return code;
+        endpoint->group = group;
+        endpoint->mode = options->socket_mode != 0 ? options->socket_mode : 0600;
         link->endpoint_count = i + 1;
         link->watched[link->watched_count++] = endpoint;
         code = endpoint_claim(endpoint, error);
-        if (code != 0)
-            return code;
     }
-    return 0;
+    return code;
 }
 
 static int pack_refusal(struct buffer *buffer)

@@ -57,6 +57,8 @@ void link_vouch(struct link *link, uint64_t exchange);
 struct link_options {
     const char *urls[LINK_URLS_MAX]; /* ipc://PATH or tcp://HOST:PORT */
     size_t url_count;
+    unsigned socket_mode;     /* of ipc paths; 0: 0600 */
+    const char *socket_group; /* a name or a number; NULL or empty: that of the process */
     size_t frame_bytes_max;
     unsigned contexts;
     unsigned strangers; /* the share of strangers, at most a third of them; 0: all */

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,7 +60,7 @@ static int complain(char *error, int code, const char *what, const char *why)
 
 int endpoint_init(struct endpoint *endpoint, const char *url, char *error)
 {
-    *endpoint = (struct endpoint){.lock_fd = -1};
+    *endpoint = (struct endpoint){.lock_fd = -1, .mode = 0600, .group = (gid_t)-1};
     if (url == NULL || strlen(url) >= sizeof(endpoint->url))
         return complain(error, -ENAMETOOLONG, "link URL", "absent or too long");
     strcpy(endpoint->url, url);
@@ -190,6 +191,36 @@ static int make_listener(const struct endpoint *endpoint, nng_listener *listener
     return complain(error, errno_of_nng(failed), endpoint->url, nng_strerror(failed));
 }
 
+int endpoint_group(const char *name, gid_t *group, char *error)
+{
+    char *end;
+    *group = (gid_t)-1;
+    if (name == NULL || name[0] == '\0')
+        return 0;
+    unsigned long number = strtoul(name, &end, 10);
+    const struct group *found = *end == '\0' ? NULL : getgrnam(name);
+    if (*end != '\0' && found == NULL) {
+        snprintf(error, LINK_ERROR_BYTES, "link.socket_group: there is no group \"%s\"", name);
+        return -EINVAL;
+    }
+    *group = found != NULL ? found->gr_gid : (gid_t)number;
+    return 0;
+}
+
+/* nng has made it for the owner alone; only then it is opened for whom it is. */
+static int share(const struct endpoint *endpoint, char *error)
+{
+    if (endpoint->path == NULL)
+        return 0;
+    if ((endpoint->group == (gid_t)-1 || chown(endpoint->path, (uid_t)-1, endpoint->group) == 0) &&
+        (endpoint->mode == 0600 || chmod(endpoint->path, endpoint->mode) == 0))
+        return 0;
+    int code = -errno;
+    snprintf(error, LINK_ERROR_BYTES, "%s: link.socket_group and link.socket_mode: %s",
+             endpoint->path, strerror(-code));
+    return code;
+}
+
 int endpoint_listen(struct endpoint *endpoint, char *error)
 {
     nng_listener listener;
@@ -205,7 +236,7 @@ int endpoint_listen(struct endpoint *endpoint, char *error)
         return complain(error, errno_of_nng(failed), endpoint->url, nng_strerror(failed));
     endpoint->listener = listener;
     atomic_store(&endpoint->state, ENDPOINT_SERVING);
-    return 0;
+    return share(endpoint, error);
 }
 
 static uint64_t child_value(nng_stat *stat, const char *name)

@@ -8,6 +8,7 @@
 #include <nng/nng.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/types.h>
 
 #include "link.h"
 
@@ -68,6 +69,8 @@ struct endpoint {
     char url[LINK_URL_BYTES_MAX];
     const char *path;     /* into url; NULL for tcp */
     int lock_fd;          /* of PATH.lock, or -1 */
+    mode_t mode;          /* of an ipc path, for whom it is */
+    gid_t group;          /* (gid_t)-1: that of the process */
     nng_socket socket;    /* that listens here; set before the first endpoint_listen */
     uint8_t visitor;      /* the SP protocol that its peers speak */
     nng_listener listener; /* the watchdog's own, once it runs */
@@ -111,6 +114,9 @@ bool run_bounded(void (*work)(void *argument), void *argument);
 
 /* nng_close, bounded. */
 bool close_bounded(nng_socket socket);
+
+/* The group of that name or number; empty: (gid_t)-1. -EINVAL with a line in `error`. */
+int endpoint_group(const char *name, gid_t *group, char *error);
 
 int errno_of_nng(int error); /* negative errno */
 

@@ -105,6 +105,7 @@ struct broker {
     struct options in_force;
     struct certificate_told certificate_told;
     char reload_error[BROKER_ERROR_BYTES];
+    _Atomic uint32_t secrets_exposed; /* as last looked at */
     struct link_token *link_tokens; /* all that ever held, the newest first */
 };
 

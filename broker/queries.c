@@ -416,6 +416,7 @@ static void list_numbers(struct broker *broker, struct buffer *out)
     }
     put_number(numbers, &count, "actors", registry_count(broker->registry));
     struct link_health health = link_health(broker->link);
+    put_number(numbers, &count, "secrets_exposed", atomic_load(&broker->secrets_exposed));
     put_number(numbers, &count, "link_listening", health.listening);
     put_number(numbers, &count, "nng_reaper_stuck", health.reaper_stuck);
     pack_numbers(out, numbers, count);

@@ -10,6 +10,7 @@
 #include "base/memory.h"
 #include "broker/certificate.h"
 #include "broker/parts.h"
+#include "files/token_file.h"
 
 /* The files that the configuration names, read at the start, and all of it read again while usherd
  * runs.
@@ -29,32 +30,28 @@
 
 /* --- files ------------------------------------------------------------------------------------ */
 
-/* The first line of link.token_file; *token stays NULL when there is to be none. */
+/* What link.token_file holds; *token stays NULL when there is to be none. */
 static int read_token(const struct options *options, struct link_token **token, char *error)
 {
-    char line[1024];
     const char *path = options->link_token_file;
+    char *text = NULL;
+    size_t size = 0;
     if (path[0] == '\0')
         return 0;
-    FILE *file = fopen(path, "re");
-    if (file == NULL || fgets(line, sizeof(line), file) == NULL) {
+    int failed = token_file_read(path, &text, &size);
+    *token = failed == 0 ? malloc(sizeof(**token) + size) : NULL;
+    if (failed == 0 && *token == NULL)
+        failed = -ENOMEM;
+    if (failed != 0) {
         snprintf(error, BROKER_ERROR_BYTES, "link.token_file %s: %s", path,
-                 file == NULL ? strerror(errno) : "it is empty");
-        if (file != NULL)
-            fclose(file);
-        return -ENOENT;
+                 token_file_fault(failed));
+    } else {
+        (*token)->before = NULL;
+        (*token)->size = size;
+        memcpy((*token)->bytes, text, size);
     }
-    fclose(file);
-    size_t size = strcspn(line, "\r\n");
-    *token = size > 0 ? malloc(sizeof(**token) + size) : NULL;
-    if (*token == NULL) {
-        snprintf(error, BROKER_ERROR_BYTES, "link.token_file %s: the first line is empty", path);
-        return -EINVAL;
-    }
-    (*token)->before = NULL;
-    (*token)->size = size;
-    memcpy((*token)->bytes, line, size);
-    return 0;
+    free(text);
+    return failed;
 }
 
 /* The keys for tokens, if there are to be any. */
@@ -124,6 +121,58 @@ static void check_files(const struct options *options, bool tls, file_fault *eac
         check_certificates(options, each, context);
 }
 
+/* --- whether others may reach them ------------------------------------------------------------ */
+
+typedef void exposed_file(void *context, const char *option, const char *path, unsigned mode);
+
+/* Each file with a secret that is used with these options, and the store's folder, which holds the
+ * secrets of sessions, if others than their owner and group may read or write it. How many they are. */
+static unsigned each_exposed(const struct options *options, exposed_file *each, void *context)
+{
+    bool admin = options->admin_listen[0] != '\0';
+    const struct {
+        const char *option, *path;
+        bool used;
+    } rows[] = {
+        {"store.path", options->store_path, true},
+        {"link.token_file", options->link_token_file, true},
+        {"admin.token_file", options->admin_token_file, admin},
+        {"admin.view_token_file", options->admin_view_token_file, admin},
+        {"tls.key_file", options->tls_key_file, options->listen_tls[0] != '\0'},
+        {"auth.keys_file", options->auth_keys_file, options->auth_mode == AUTH_MODE_TOKEN},
+    };
+    unsigned count = 0;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        unsigned mode;
+        if (!rows[i].used || rows[i].path[0] == '\0' ||
+            !file_is_open_to_others(rows[i].path, &mode))
+            continue;
+        count++;
+        each(context, rows[i].option, rows[i].path, mode);
+    }
+    return count;
+}
+
+static void log_exposed(void *context, const char *option, const char *path, unsigned mode)
+{
+    struct broker *broker = context;
+    char text[8];
+    snprintf(text, sizeof(text), "%04o", mode);
+    LOG(broker->log, SECRET_EXPOSED, LOG_S("option", option), LOG_S("path", path),
+        LOG_S("mode", text));
+}
+
+static void tell_exposed(struct broker *broker, const struct options *options)
+{
+    atomic_store(&broker->secrets_exposed, each_exposed(options, log_exposed, broker));
+}
+
+static void print_exposed(void *context, const char *option, const char *path, unsigned mode)
+{
+    fprintf(context, "configuration: warning: %s: others may read or write %s (mode %04o)\n", option,
+            path, mode);
+}
+
 struct complaint {
     FILE *to;
     int result;
@@ -140,6 +189,7 @@ int broker_check_files(const struct options *options, FILE *complaints)
 {
     struct complaint complaint = {.to = complaints};
     check_files(options, options->listen_tls[0] != '\0', complain, &complaint);
+    (void)each_exposed(options, print_exposed, complaints);
     return complaint.result;
 }
 
@@ -203,6 +253,7 @@ int reload_first(struct broker *broker, char *error)
     }
     use_token(broker, token);
     use_keys(broker, broker->options, keyring);
+    tell_exposed(broker, broker->options);
     return 0;
 }
 
@@ -379,6 +430,7 @@ static int use_files(struct broker *broker, const struct options *fresh, char *e
     }
     use_token(broker, token);
     use_keys(broker, fresh, keyring);
+    tell_exposed(broker, fresh);
     return 0;
 }
 

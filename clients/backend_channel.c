@@ -28,6 +28,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <nng/nng.h>
 #include <nng/protocol/reqrep0/req.h>
 #include <poll.h>
@@ -245,12 +246,21 @@ static const char *choose_address(struct channel *channel, char url[URL_BYTES_MA
     return url;
 }
 
+/* nng tries again for ever and does not say why. Nobody knocks to find out: see above. */
+static bool may_not_connect(const char *url)
+{
+    return strncmp(url, "ipc://", 6) == 0 && faccessat(AT_FDCWD, url + 6, W_OK, AT_EACCESS) != 0 &&
+           errno == EACCES;
+}
+
 static int dial(struct channel *channel)
 {
     char url[URL_BYTES_MAX];
-    int error =
-        nng_dialer_create(&channel->dialer, channel->socket, choose_address(channel, url));
+    int error;
 
+    if (may_not_connect(channel_url(channel)))
+        return -EPERM;
+    error = nng_dialer_create(&channel->dialer, channel->socket, choose_address(channel, url));
     if (error != 0)
         return translate(error);
     nng_dialer_set_ms(channel->dialer, NNG_OPT_RECONNMINT, 50);

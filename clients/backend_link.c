@@ -95,7 +95,13 @@ static void side_failed(struct usher_backend *backend, struct side *side, int er
     unsigned shift = side->failures < 5 ? side->failures : 5;
     uint64_t wait_ms = (uint64_t)BACKOFF_MS_MIN << shift;
 
-    backend_error(backend,
+    if (error == -EPERM)
+        backend_error(backend,
+                      "permission denied at %s: a user may connect whom link.socket_mode and "
+                      "link.socket_group of usherd, and the folders above, let in. Trying again",
+                      channel_url(side->channel));
+    else
+        backend_error(backend,
                   "no answer from a node at %s (%s): is usherd running, and is this one "
                   "of its link.urls? Trying again",
                   channel_url(side->channel), error_word(error));

@@ -61,7 +61,8 @@ int channel_open(struct channel **channel, const struct urls *urls, int wake);
 void channel_close(struct channel *channel, unsigned wait_ms);
 
 /* Sends one request (borrowed) and waits for its answer in the background. Only when the channel
- * is idle. -EINVAL: a URL that nng does not take. */
+ * is idle. -EINVAL: a URL that nng does not take. -EPERM: the socket of an ipc URL may not be
+ * connected to. */
 int channel_start(struct channel *channel, struct bytes request, unsigned timeout_ms);
 bool channel_idle(const struct channel *channel);
 

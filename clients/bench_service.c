@@ -20,7 +20,7 @@
 
 #include "clients/bench_crowd.h"
 #include "clients/bench_process.h"
-#include "clients/token_file.h"
+#include "files/token_file.h"
 #include "clients/usher_backend.h"
 
 enum {
@@ -152,8 +152,10 @@ static int open_backend(struct service *service, bool presence)
     const struct bench_options *options = service->options;
     const char *url = options->url != NULL ? options->url : usher_backend_default_url();
     size_t token_size = 0;
-    void *token =
-        options->token_file != NULL ? token_file_read(options->token_file, &token_size) : NULL;
+    char *token = NULL;
+    int token_error = options->token_file != NULL
+                          ? token_file_read(options->token_file, &token, &token_size)
+                          : 0;
     size_t in_flight = (size_t)(options->users * options->window) + COMMANDS_SPARE;
     struct usher_backend_options backend = {
         .urls = &url,
@@ -174,7 +176,7 @@ static int open_backend(struct service *service, bool presence)
 
     if (presence)
         backend.callbacks.on_presence = on_presence;
-    if (options->token_file != NULL && token == NULL)
+    if (token_error != 0)
         return -ENOKEY;
     int error = usher_backend_open(&service->backend, &backend);
     free(token);

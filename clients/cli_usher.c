@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "clients/command_options.h"
-#include "clients/token_file.h"
+#include "files/token_file.h"
 #include "proto/bytes.h"
 
 enum {
@@ -176,8 +176,8 @@ static int read_token_file(void *context, struct usher_token *token)
 {
     struct cli_options *options = context;
     size_t size;
-    void *read = token_file_read(options->token_file, &size);
-    if (read == NULL)
+    char *read;
+    if (token_file_read(options->token_file, &read, &size) != 0)
         return -EAGAIN;
     free(options->token);
     options->token = read;

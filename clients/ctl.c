@@ -14,7 +14,7 @@
 #include <string.h>
 
 #include "clients/command_options.h"
-#include "clients/token_file.h"
+#include "files/token_file.h"
 
 struct command {
     const char *name;
@@ -99,14 +99,15 @@ static bool parse_small(const char *text, uint32_t *value)
     return good;
 }
 
-static bool read_token(struct ctl *ctl, const char *path)
+static int read_token(struct ctl *ctl, const char *path)
 {
-    void *token = token_file_read(path, &ctl->token_size);
-    if (token == NULL)
-        return false;
+    char *token;
+    int error = token_file_read(path, &token, &ctl->token_size);
+    if (error != 0)
+        return usage_error(path, token_file_fault(error));
     free(ctl->token);
     ctl->token = token;
-    return true;
+    return CTL_OK;
 }
 
 enum option_key {
@@ -152,7 +153,7 @@ static int take_option(struct ctl *ctl, int key, const char *value)
         ctl->url = value;
         return CTL_OK;
     case OPTION_TOKEN_FILE:
-        return read_token(ctl, value) ? CTL_OK : usage_error("cannot read the token file", value);
+        return read_token(ctl, value);
     case OPTION_JSON:
         ctl->json = true;
         return CTL_OK;

@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "clients/token_file.h"
+#include "files/token_file.h"
 #include "usher_backend.h"
 
 /* Statuses belong to the service. 0 is success; we borrow the others from HTTP. */
@@ -125,7 +125,7 @@ int main(int argc, char **argv)
         {NULL, 0, NULL, 0},
     };
     const char *url = usher_backend_default_url();
-    void *token = NULL;
+    char *token = NULL;
     struct usher_backend_options options = {
         .urls = &url,
         .url_count = 1,
@@ -144,11 +144,12 @@ int main(int argc, char **argv)
             options.presence = true;
         else if (flag == 't') {
             free(token);
-            options.token = token = token_file_read(optarg, &options.token_size);
-            if (token == NULL) {
-                fprintf(stderr, "usher-echo: the token file %s cannot be read\n", optarg);
+            int error = token_file_read(optarg, &token, &options.token_size);
+            if (error != 0) {
+                fprintf(stderr, "usher-echo: %s: %s\n", optarg, token_file_fault(error));
                 return 64;
             }
+            options.token = token;
         } else {
             /* On an unknown option getopt has said which. */
             fprintf(flag == 'h' ? stdout : stderr,

@@ -286,7 +286,8 @@ struct usher_backend_answer {
 };
 
 /* Gives *answer, to be given back by usher_backend_answer_free. -ETIMEDOUT (nobody answers),
- * -EACCES, -EBUSY or -EPROTO (refused), -EMSGSIZE, -ENOMEM. */
+ * -EACCES, -EBUSY or -EPROTO (refused), -EPERM (the socket's permissions keep us out), -EMSGSIZE,
+ * -ENOMEM. */
 int usher_backend_query(struct usher_backend *backend, const struct usher_backend_query *query,
                         struct usher_backend_answer **answer);
 void usher_backend_answer_free(struct usher_backend_answer *answer);

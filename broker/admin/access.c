@@ -4,10 +4,12 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 #include "admin/admin.h"
+#include "files/token_file.h"
 
 /* Tokens, and the Host of a request.
  *
@@ -19,20 +21,18 @@
 
 int access_load(struct access_token *token, const char *option, const char *path, char *error)
 {
-    char line[ACCESS_TOKEN_BYTES_MAX + 2] = "";
-    FILE *file = fopen(path, "re");
-    if (file == NULL) {
-        int failed = -errno;
-        snprintf(error, ADMIN_ERROR_BYTES, "%s %.150s: %s", option, path, strerror(-failed));
+    char *line;
+    size_t size;
+    int failed = token_file_read(path, &line, &size);
+    if (failed != 0) {
+        snprintf(error, ADMIN_ERROR_BYTES, "%s %.100s: %s", option, path, token_file_fault(failed));
         return failed;
     }
-    bool read = fgets(line, sizeof(line), file) != NULL;
-    fclose(file);
-    size_t size = strcspn(line, "\r\n");
     bool visible = true;
     for (size_t i = 0; i < size; i++)
         visible = visible && line[i] > ' ' && line[i] < 127;
-    if (!read || size < ADMIN_TOKEN_BYTES_MIN || size > ACCESS_TOKEN_BYTES_MAX || !visible) {
+    if (size < ADMIN_TOKEN_BYTES_MIN || size > ACCESS_TOKEN_BYTES_MAX || !visible) {
+        free(line);
         snprintf(error, ADMIN_ERROR_BYTES,
                  "%s %.100s: the first line must be a token of %d to %d visible characters", option,
                  path, ADMIN_TOKEN_BYTES_MIN, ACCESS_TOKEN_BYTES_MAX);
@@ -40,6 +40,7 @@ int access_load(struct access_token *token, const char *option, const char *path
     }
     memcpy(token->bytes, line, size);
     token->size = size;
+    free(line);
     return 0;
 }
 

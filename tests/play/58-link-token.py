@@ -7,9 +7,10 @@ import http.client
 import json
 import os
 import random
+import subprocess
 
-from usherplay import (Backend, Broker, Client, LinkRefused, backend_pb, check, check_equal, play,
-                       scaled)
+from usherplay import (Backend, Broker, Client, LinkRefused, backend_pb, check, check_equal,
+                       eventually, play, program, scaled)
 from usherplay.backend import code_name, push
 
 TOKEN = b"the token of the play, 0123456789"
@@ -190,6 +191,86 @@ def scene_numbers_are_exact_as_doubles():
         check_equal(len(seen), 20 * scaled(BOOTS, 2), "different numbers")
 
 
+def ctl(broker, path, *command):
+    return subprocess.run([program("usherctl"), "--url", broker.link_url, "--token-file", path,
+                           *command], capture_output=True, text=True, timeout=20)
+
+
+def echo_links(broker, path):
+    """Whether a usher-echo with that file is let in."""
+    count = len(broker.log_events("link_hello"))
+    process = subprocess.Popen([program("usher-echo"), "--url", broker.link_url, "--token-file", path],
+                               stderr=subprocess.DEVNULL)
+    try:
+        return eventually(lambda: len(broker.log_events("link_hello")) > count or
+                          process.poll() is not None, "an answer to usher-echo") and \
+            process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+
+
+FORMS = {"alone": TOKEN, "a line": TOKEN + b"\n", "a line of Windows": TOKEN + b"\r\n",
+         "an empty line behind": TOKEN + b"\n\n", "a note below": TOKEN + b"\nof the play\n",
+         "blanks around": b" " + TOKEN + b" \t\n"}
+
+
+def scene_every_program_reads_the_same_token():
+    """However the file was written, usherd, usherctl and usher-echo take the same token out of it; and
+    what is no token is refused by all of them, before they do anything."""
+    for name, content in FORMS.items():
+        with Broker() as broker:
+            path = write(broker.folder, "token", content)
+            broker.stop()
+            broker.restart({"link.token_file": path})
+            plain = write(broker.folder, "plain", TOKEN)
+            for each in (path, plain):
+                result = ctl(broker, each, "count")
+                check_equal(result.returncode, 0, f"usherctl, {name}: {result.stderr}")
+            check(echo_links(broker, path), f"usher-echo is not let in, {name}")
+            check_equal(Backend(broker, token=TOKEN).link > 0, True, "the token as it is")
+    with Broker() as broker:
+        for content in (b"", b"\n", b" \r\n" + TOKEN, b"x" * 4097, TOKEN + b"\0"):
+            path = write(broker.folder, "token", content)
+            result = ctl(broker, path, "count")
+            check_equal(result.returncode, 64, f"usherctl with {content[:9]!r}")
+            check("the first line" in result.stderr, f"what it says: {result.stderr}")
+            result = subprocess.run([program("usherd"), "--check-config", "--set",
+                                     f"link.token_file={path}"], capture_output=True, text=True)
+            check_equal(result.returncode, 78, f"usherd with {content[:9]!r}")
+            check("the first line" in result.stderr, f"what it says: {result.stderr}")
+
+
+def scene_secrets_that_others_may_read():
+    """A token file or the store's folder that others on the machine may read or write is told at the
+    start, at a reload and by --check-config, and counted until it is mended."""
+    with TokenBroker() as broker:
+        admin = Backend(broker, token=TOKEN, hello=False)
+        check_equal(admin.numbers("stats")["secrets_exposed"], 0, "secrets that are private")
+        check_equal(broker.log_events("secret_exposed"), [], "warnings")
+        path = broker.options["link.token_file"]
+        os.chmod(path, 0o644)
+        os.chmod(broker.store, 0o707)
+        check_equal(ctl(broker, path, "reload").returncode, 0, "a reload")
+        told = {line["option"]: line["mode"] for line in broker.log_events("secret_exposed")}
+        check_equal(told, {"link.token_file": "0644", "store.path": "0707"}, "what is told")
+        check_equal(admin.numbers("stats")["secrets_exposed"], 2, "and counted")
+        check("usher_secrets_exposed" in broker.ask("/metrics"), "it is no metric")
+        checked = subprocess.run([*broker.command(), "--check-config"], capture_output=True, text=True)
+        check_equal(checked.returncode, 0, f"--check-config: {checked.stderr}")
+        check("warning: link.token_file" in checked.stderr, f"it says {checked.stderr!r}")
+        os.chmod(path, 0o640)
+        os.chmod(broker.store, 0o700)
+        check_equal(ctl(broker, path, "reload").returncode, 0, "a reload")
+        check_equal(admin.numbers("stats")["secrets_exposed"], 0, "when it is mended")
+        os.chmod(path, 0o602)
+        broker.stop()
+        broker.restart()
+        check_equal(broker.log_events("secret_exposed")[0]["mode"], "0602", "at a start")
+        admin.close()
+
+
 if __name__ == "__main__":
     play(scene_nothing_without_the_token, scene_what_is_shown_gives_no_right,
-         scene_numbers_cannot_be_guessed, scene_numbers_are_exact_as_doubles)
+         scene_numbers_cannot_be_guessed, scene_numbers_are_exact_as_doubles,
+         scene_every_program_reads_the_same_token, scene_secrets_that_others_may_read)

@@ -190,5 +190,43 @@ def scene_twins():
             check(again == names, f"{again} instead of {names}")  # a name is for the life of a process
 
 
+STRANGER, GROUP = 54321, 54322  # no user and no group of any machine
+
+
+def scene_who_may_connect():
+    """A service that runs as a user of its own: the socket's mode and group let it in, or it is told that
+    this is a matter of permission, and goes on by itself when that was mended."""
+    wrapper = ["setpriv", f"--reuid={STRANGER}", f"--regid={GROUP}", "--clear-groups"]
+    if os.geteuid() != 0 or shutil.which("setpriv") is None:
+        print("     left out: it takes root to become somebody else")
+        return
+    rows = (({}, 0o600, False), ({"link.socket_mode": "0660"}, 0o660, False),
+            ({"link.socket_mode": "0660", "link.socket_group": str(GROUP)}, 0o660, True),
+            ({"link.socket_group": str(GROUP)}, 0o600, False),
+            ({"link.socket_mode": "0666"}, 0o666, True))
+    for options, mode, enters in rows:
+        with Broker(options) as broker:
+            os.chmod(broker.folder, 0o755)
+            status = os.stat(broker.link_path)
+            check(status.st_mode & 0o7777 == mode, f"mode {status.st_mode:o} with {options}")
+            check(status.st_gid == (GROUP if "link.socket_group" in options else os.getegid()),
+                  f"group {status.st_gid} with {options}")
+            asked = subprocess.run([*wrapper, program("usherctl"), "--url", broker.link_url, "count"],
+                                   capture_output=True, text=True, timeout=20, check=False)
+            check((asked.returncode == 0) == enters, f"usherctl with {options}: {asked}")
+            with Echo(broker, wrapper=wrapper) as echo:
+                if not enters:
+                    echo.wait("permission denied")
+                    check(not echo.said("is usherd running"), f"it says {echo.lines}")
+                    check("permission denied" in asked.stderr, f"usherctl says {asked.stderr!r}")
+                    os.chmod(broker.link_path, 0o666)
+                echo.wait("linked to")
+    refused = subprocess.run([program("usherd"), "--set", "link.socket_group=nobody-has-this",
+                              "--set", "store.path=/nowhere"], capture_output=True, text=True,
+                             timeout=20, check=False)
+    check(refused.returncode != 0, "a group that is not there is taken")
+
+
 if __name__ == "__main__":
-    play(scene_back_at_once, scene_clock_of_the_backend, scene_clock_of_the_node, scene_twins)
+    play(scene_back_at_once, scene_clock_of_the_backend, scene_clock_of_the_node, scene_twins,
+         scene_who_may_connect)
