@@ -23,13 +23,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "proto/link_frame.h"
+#include "proto/utf8.h"
 
 enum {
     IDLE_MS = 1000, /* the loop looks around at least this often */
     BUSY_MS = 200,
     FLUSH_MS = 2000,
+    LASTING_MS = 5000,
 };
 
 static void backend_error(struct usher_backend *backend, const char *format, ...)
@@ -42,6 +45,7 @@ static void backend_error(struct usher_backend *backend, const char *format, ...
     va_start(arguments, format);
     vsnprintf(backend->error, sizeof backend->error, format, arguments);
     va_end(arguments);
+    utf8_tame(backend->error); /* it is one line for a log, and the node's own words may be in it */
 }
 
 const char *usher_backend_error_text(const struct usher_backend *backend)
@@ -75,9 +79,35 @@ static void tell_lost(struct usher_backend *backend)
         backend->on.on_state(backend->context, USHER_BACKEND_LINK_LOST, backend->error);
 }
 
+/* Up to so much, at random, so that many do not come at the same moment. */
+static uint64_t spread(uint64_t most_ms)
+{
+    uint64_t value = 0;
+
+    /* Without randomness the pause is just the longest. */
+    if (getrandom(&value, sizeof value, GRND_NONBLOCK) != (ssize_t)sizeof value)
+        return most_ms;
+    return most_ms / 2 + value % (most_ms / 2 + 1);
+}
+
+/* A link that lasted is made again at once; one that ends as soon as it is made is not, or a node
+ * that is out of order would be asked as often as it can answer. */
+static void hold_hello(struct usher_backend *backend)
+{
+    uint64_t now_ms = monotonic_ms();
+    bool lasted = now_ms - backend->linked_ms >= LASTING_MS;
+
+    backend->short_links = lasted ? 0 : backend->short_links + 1;
+    if (backend->short_links < 2)
+        return;
+    unsigned shift = backend->short_links - 2 < 6 ? backend->short_links - 2 : 6;
+    backend->submit.retry_at_ms = now_ms + spread((uint64_t)BACKOFF_MS_MIN << shift);
+}
+
 static void unlink_from_node(struct usher_backend *backend, const char *why)
 {
     backend->link = 0;
+    hold_hello(backend);
     backend_error(backend, "the node ended the link (%s); saying hello again", why);
     tell_lost(backend);
 }
@@ -106,7 +136,8 @@ static void side_failed(struct usher_backend *backend, struct side *side, int er
                   "of its link.urls? Trying again",
                   channel_url(side->channel), error_word(error));
     side->failures++;
-    side->retry_at_ms = monotonic_ms() + (wait_ms < BACKOFF_MS_MAX ? wait_ms : BACKOFF_MS_MAX);
+    side->retry_at_ms =
+        monotonic_ms() + spread(wait_ms < BACKOFF_MS_MAX ? wait_ms : BACKOFF_MS_MAX);
     channel_failed(side->channel, error);
     tell_lost(backend);
 }
@@ -172,6 +203,7 @@ static void hello_accepted(struct usher_backend *backend, const Usher__V1__Accep
     backend->link = accepted->link;
     backend->link_number = accepted->number;
     backend->link_count++;
+    backend->linked_ms = monotonic_ms();
     backend->submit_seq = 0;
     backend->mail_done = 0;
     backend->park_ms = clamp(accepted->park_ms, PARK_MS_DEFAULT, 1, PARK_MS_MAX);

@@ -180,6 +180,8 @@ struct usher_backend {
     uint64_t link; /* 0: none. Told to nobody */
     uint64_t link_number; /* the one that is shown, and that stands in the node's log */
     uint64_t link_count;
+    uint64_t linked_ms;   /* when the link was made */
+    unsigned short_links; /* in a row: those that ended as soon as they were made */
     uint64_t submit_seq;
     uint64_t mail_done;
     uint32_t park_ms;

@@ -28,6 +28,7 @@
 #include "clients/bench_process.h"
 #include "clients/usher_outgoing.h"
 #include "proto/frame.h"
+#include "proto/utf8.h"
 
 enum {
     EVENTS_MAX = 1024,
@@ -88,9 +89,7 @@ void crowd_note(char reason[CROWD_REASON_BYTES_MAX], const char *name,
         return;
     snprintf(reason, CROWD_REASON_BYTES_MAX, "%s%s%.*s", name, detail.size > 0 ? ", " : "",
              (int)detail.size, detail.size > 0 ? (const char *)detail.data : "");
-    for (char *at = reason; *at != '\0'; at++)
-        if ((unsigned char)*at < 0x20 || *at == 0x7f)
-            *at = '?'; /* these are a stranger's words, and a terminal may obey them */
+    utf8_tame(reason); /* these are a stranger's words */
 }
 
 void crowd_fail(struct crowd *crowd, const char *format, ...)

@@ -116,6 +116,12 @@ int ctl_ask(const struct ctl *ctl, struct usher_backend *backend,
     return CTL_REFUSED;
 }
 
+/* Whether the page ends behind the name after which it was asked for. */
+static bool gets_ahead(const struct usher_backend_answer *page, const char *after)
+{
+    return strcmp(page->sessions[page->session_count - 1].user, after) > 0;
+}
+
 /* All pages of a List or Snapshot. */
 static int print_pages(const struct ctl *ctl, struct usher_backend *backend,
                        enum usher_backend_query_kind kind)
@@ -130,13 +136,16 @@ static int print_pages(const struct ctl *ctl, struct usher_backend *backend,
     print_session_head(ctl);
     while (more && result == CTL_OK) {
         result = ctl_ask(ctl, backend, &query, &page);
-        usher_backend_answer_free(before);
-        before = page;
         more = page != NULL && page->more && page->session_count > 0;
-        for (size_t i = 0; page != NULL && i < page->session_count; i++)
+        /* A node that does not get ahead would be asked, and printed, without end. */
+        if (more && before != NULL && !gets_ahead(page, query.after_user))
+            result = ctl_complain(ctl, -EPROTO);
+        for (size_t i = 0; result == CTL_OK && i < page->session_count; i++)
             print_session(ctl, &page->sessions[i]);
         if (page != NULL && seq == 0)
             seq = page->seq;
+        usher_backend_answer_free(before);
+        before = page;
         if (more)
             query.after_user = page->sessions[page->session_count - 1].user;
     }

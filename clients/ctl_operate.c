@@ -76,6 +76,9 @@ static int print_all(const struct ctl *ctl, struct usher_backend *backend,
         if (answer == NULL)
             break;
         print_lines(answer);
+        /* A node that does not get ahead would be asked, and printed, without end. */
+        if (answer->more && answer->seq <= query->after_seq && (!follow || answer->line_count > 0))
+            result = ctl_complain(ctl, -EPROTO);
         query->after_seq = answer->seq;
         more = answer->more;
         if (more && follow && answer->line_count == 0)

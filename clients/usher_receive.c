@@ -32,6 +32,7 @@ enum {
     /* What answers a Login, and what a broker may always send. */
     GREETING_BYTES_MAX = 64 * 1024,
     DETAIL_BYTES_MAX = 128,
+    INPUT_BYTES_KEPT = 256 * 1024,
 };
 
 static void break_off(struct usher_client *client, int error, const char *what)
@@ -374,6 +375,8 @@ static bool receive_input(struct usher_client *client)
         return false;
     if (taken > 0)
         buffer_consume(&connection->input, taken);
+    if (connection->input.size == 0 && connection->input.capacity > INPUT_BYTES_KEPT)
+        buffer_fini(&connection->input); /* one large frame is no reason to keep so much */
     return !client->paused;
 }
 

@@ -34,6 +34,7 @@
 #include <time.h>
 
 #include "clients/usher_outgoing.h"
+#include "proto/utf8.h"
 
 enum {
     LASTING_MS = 5000,
@@ -54,10 +55,7 @@ void session_say(struct usher_client *client, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(client->error_text, sizeof client->error_text, format, arguments);
     va_end(arguments);
-    /* The broker's own words may be in it; it is promised to be one line. */
-    for (char *at = client->error_text; *at != '\0'; at++)
-        if ((unsigned char)*at < 0x20 || *at == 0x7f)
-            *at = '?';
+    utf8_tame(client->error_text); /* the broker's own words may be in it */
 }
 
 bool session_events_full(const struct usher_client *client)

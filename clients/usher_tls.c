@@ -4,6 +4,8 @@
  * against the name or address that was asked for: TLS without that protects from nobody who is in
  * the way. There is no switch to leave it out.
  *
+ * A read handles one record at most and then gives way to the program.
+ *
  * A BIO of our own, because OpenSSL's for sockets raises SIGPIPE, which a library must not do to
  * the program around it. */
 
@@ -135,6 +137,9 @@ int tls_client_create(struct tls_client **out, const struct usher_options *optio
     SSL_CTX_set_options(client->context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
     SSL_CTX_set_mode(client->context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
                                           SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    /* Otherwise a read goes on as long as the broker sends what is no data, such as KeyUpdates, and
+     * the program does not get its turn. */
+    SSL_CTX_clear_mode(client->context, SSL_MODE_AUTO_RETRY);
     SSL_CTX_set_verify(client->context, SSL_VERIFY_PEER, NULL);
     SSL_CTX_set_default_passwd_cb(client->context, no_passphrase);
     int failed = load(client->context, options, error);

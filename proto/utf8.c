@@ -88,3 +88,17 @@ size_t utf8_steers(const uint8_t *data, size_t size)
     }
     return 0;
 }
+
+void utf8_tame(char *text)
+{
+    const char *from = text;
+    size_t left = strlen(text);
+    while (left > 0) {
+        size_t steering = utf8_steers((const uint8_t *)from, left);
+        size_t size = steering > 0 ? steering : 1;
+        *text++ = steering > 0 ? '?' : *from;
+        from += size;
+        left -= size;
+    }
+    *text = '\0';
+}

@@ -18,4 +18,8 @@ bool utf8_valid(struct bytes text);
  * never blocks. */
 size_t utf8_steers(const uint8_t *data, size_t size);
 
+/* Puts a question mark in the place of each character that utf8_steers knows, so that the text is one
+ * line that a terminal may be shown. It gets no longer. Any thread; never blocks. */
+void utf8_tame(char *text);
+
 #endif

@@ -5,12 +5,13 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
 import time
 
-from usherplay import Broker, Client, check, check_equal, eventually, play, program
+from usherplay import Broker, Client, backend_pb, check, check_equal, eventually, play, program
 from usherplay.broker import free_port
 
 REFUSED, NO_BROKER, USAGE = 1, 2, 64
@@ -359,6 +360,65 @@ def scene_who_is_not_let_near_the_socket_hears_so():
         check_equal(done.returncode, REFUSED, "exit code")
 
 
+class LyingNode:
+    """Answers each query with the same page and says that there is more."""
+
+    def __init__(self, folder, fill):
+        self.fill, self.asked = fill, 0
+        self.path = os.path.join(folder, "lying.sock")
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(self.path)
+        self.listener.listen(4)
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        try:
+            while True:
+                self._answer(self.listener.accept()[0].makefile("rwb"))
+        except OSError:
+            pass
+
+    def _answer(self, stream):
+        stream.write(b"\0SP\0\0\x31\0\0")
+        stream.flush()
+        stream.read(8)
+        while head := stream.read(9):
+            body = stream.read(int.from_bytes(head[1:], "big"))
+            request = backend_pb.LinkRequest.FromString(body[4:])
+            answer = backend_pb.LinkAnswer()
+            answer.results.seq = request.submit.seq
+            self.fill(answer.results.results.add())
+            self.asked += 1
+            payload = body[:4] + answer.SerializeToString()
+            stream.write(b"\x01" + len(payload).to_bytes(8, "big") + payload)
+            stream.flush()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
+        self.listener.close()
+
+
+def scene_a_node_that_never_gets_ahead():
+    def page(result):
+        result.sessions.sessions.add(user="alice", state=1, epoch=7)
+        result.sessions.more = True
+
+    def lines(result):
+        result.lines.lines.append('{"event":"login"}')
+        result.lines.next, result.lines.more = 5, True
+
+    for command, fill in (("who", page), ("snapshot", page), ("recorder", lines),
+                          ("trace", lines)):
+        with tempfile.TemporaryDirectory() as folder, LyingNode(folder, fill) as node:
+            words = ("alice",) if command == "trace" else ()
+            out = run("usherctl", "--url", f"ipc://{node.path}", "--json", command, *words,
+                      expect=REFUSED)
+            check(len(objects(out)) <= 3, f"it printed {len(objects(out))} lines")
+            check("no usherd" in run.errors, f"it does not say why: {run.errors}")
+
+
 def scene_presence_of_one_user():
     with Broker() as broker:
         tools = Tools(broker)
@@ -430,4 +490,4 @@ if __name__ == "__main__":
          scene_ctl_questions, scene_ctl_many, scene_ctl_commands, scene_ctl_follow,
          scene_each_option_means_something_or_is_refused,
          scene_who_is_not_let_near_the_socket_hears_so, scene_presence_of_one_user,
-         scene_a_link_that_wants_a_token, scene_control_bytes, scene_nobody_there)
+         scene_a_link_that_wants_a_token, scene_a_node_that_never_gets_ahead, scene_control_bytes, scene_nobody_there)

@@ -317,6 +317,38 @@ static enum fake_verdict ban(struct fake *fake, const Usher__V1__LinkRequest *re
     return FAKE_ANSWERED;
 }
 
+static enum fake_verdict always_stale(struct fake *fake, const Usher__V1__LinkRequest *request,
+                                      Usher__V1__LinkAnswer *answer)
+{
+    static Usher__V1__Refused refused; /* under the mutex of the fake */
+
+    if (request->body_case != USHER__V1__LINK_REQUEST__BODY_FETCH)
+        return FAKE_AS_USUAL;
+    fake_refuse(answer, &refused, USHER__V1__REFUSED__CODE__STALE_LINK);
+    refused.detail = (char *)(uintptr_t) "of\nyesterday\x1b[2J\xc2\x9b";
+    return FAKE_ANSWERED;
+}
+
+/* A node that links and at once knows nothing of it: it would be asked as often as it can answer. */
+static void a_node_that_forgets_each_link_is_not_hammered(void **state)
+{
+    struct fake *fake = *state;
+    struct service service = {0};
+
+    fake->hook = always_stale;
+    service_open(&service, fake);
+    assert_int_equal(usher_backend_run(service.backend, 1500), -ETIMEDOUT);
+    assert_in_range(fake->hellos, 3, 14);
+    assert_non_null(strstr(usher_backend_error_text(service.backend), "(of?yesterday?[2J?)"));
+    /* And it is linked when the node has come to its senses. */
+    pthread_mutex_lock(&fake->mutex);
+    fake->hook = NULL;
+    pthread_mutex_unlock(&fake->mutex);
+    assert_int_equal(usher_backend_push_all(service.backend, "x", 1, 77), 0);
+    assert_int_equal(usher_backend_run(service.backend, 6000), 0);
+    usher_backend_close(service.backend);
+}
+
 static void a_banned_instance_gives_up(void **state)
 {
     struct fake *fake = *state;
@@ -533,6 +565,7 @@ int main(void)
         WITH_NODE(quick_visits_do_not_harm_the_node),
         WITH_NODE(a_doubtful_command_is_lost_not_repeated),
         WITH_NODE(a_stale_link_says_hello_again),
+        WITH_NODE(a_node_that_forgets_each_link_is_not_hammered),
         WITH_NODE(a_banned_instance_gives_up),
         cmocka_unit_test(nobody_there_is_told_once),
         cmocka_unit_test(the_queue_is_bounded),

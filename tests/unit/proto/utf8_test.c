@@ -120,12 +120,23 @@ static void test_steering_characters(void **state)
     }
 }
 
+static void test_tame(void **state)
+{
+    char text[] = "a\nb\x1b[1mc\xc2\x9b" "d\xe2\x80\xae" "e\x7f\xc3\xa9\xff\xc2";
+    utf8_tame(text);
+    assert_string_equal(text, "a?b?[1mc?d?e?\xc3\xa9\xff\xc2");
+    char empty[] = "";
+    utf8_tame(empty);
+    assert_string_equal(empty, "");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_code),   cmocka_unit_test(test_every_pair_of_bytes),
         cmocka_unit_test(test_one_bad_byte), cmocka_unit_test(test_long_characters),
         cmocka_unit_test(test_empty),        cmocka_unit_test(test_steering_characters),
+        cmocka_unit_test(test_tame),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
