@@ -361,7 +361,7 @@ static void tell_saved(uint64_t sessions)
                    NOTIFY_EXTEND_US, sessions);
 }
 
-void broker_stop(struct broker *broker)
+int broker_stop(struct broker *broker)
 {
     atomic_store(&broker->state, BROKER_STOPPING);
     LOG(broker->log, STOPPING, LOG_U("connections", net_count(broker->net)));
@@ -381,7 +381,8 @@ void broker_stop(struct broker *broker)
         nap(STOP_POLL_MS);
     committer_drain(broker->committer);
     halt(broker);
-    keep_inboxes(broker, tell_saved);
+    uint64_t lost = keep_inboxes(broker, tell_saved);
     LOG(broker->log, STOPPED, LOG_U("presence_last", atomic_load(&broker->counters.presence_last)));
     take_down(broker);
+    return lost == 0 ? 0 : EXIT_UNSAVED;
 }

@@ -23,6 +23,7 @@ enum {
     EXIT_RESOURCES = 71,
     EXIT_NO_ROOM = 73,
     EXIT_DISK = 74,
+    EXIT_UNSAVED = 75,
     EXIT_CONFIGURATION = 78,
 };
 
@@ -40,8 +41,9 @@ int broker_start(struct broker **broker, const struct options *options, struct l
                  char *error);
 
 /* An orderly stop: accepts nobody, tells everybody, stores what is to be stored, joins its
- * threads and frees. Bounded in time. */
-void broker_stop(struct broker *broker);
+ * threads and frees. Bounded in time, but for a slow disk. 0, or EXIT_UNSAVED when it could not store
+ * what waits for some users. */
+int broker_stop(struct broker *broker);
 
 /* The command line by which config_load made the options, for broker_reload; borrowed. */
 void broker_remember(struct broker *broker, int argc, char **argv);

@@ -25,6 +25,7 @@ struct group {
 
 struct outcome {
     uint64_t sessions, messages, failed;
+    int error; /* of the last that failed */
 };
 
 static const struct session *session_of(const struct broker *broker, actor_handle user)
@@ -93,9 +94,12 @@ static void save_group(struct broker *broker, struct group *group, struct outcom
 {
     if (group->count > 0 && save(broker, group->users, group->count, outcome) != 0) {
         size_t saved = 0;
-        while (saved < group->count && save(broker, &group->users[saved], 1, outcome) == 0)
+        int error = 0;
+        while (saved < group->count &&
+               (error = save(broker, &group->users[saved], 1, outcome)) == 0)
             saved++;
         outcome->failed += group->count - saved;
+        outcome->error = error != 0 ? error : outcome->error;
     }
     group->count = group->bytes = 0;
     if (saved_so_far != NULL)
@@ -107,7 +111,7 @@ static bool has_session(const struct broker *broker, actor_handle user)
     return session_of(broker, user)->status != SESSION_NONE;
 }
 
-void keep_inboxes(struct broker *broker, keep_progress *saved_so_far)
+uint64_t keep_inboxes(struct broker *broker, keep_progress *saved_so_far)
 {
     struct group group = {.count = 0};
     struct outcome outcome = {0};
@@ -127,4 +131,9 @@ void keep_inboxes(struct broker *broker, keep_progress *saved_so_far)
     LOG(broker->log, INBOXES_SAVED, LOG_U("sessions", outcome.sessions),
         LOG_U("messages", outcome.messages), LOG_U("failed", outcome.failed),
         LOG_U("took_ms", env_monotonic_ms(broker->env) - start_ms));
+    if (outcome.failed > 0)
+        LOG(broker->log, INBOXES_LOST, LOG_U("sessions", outcome.failed),
+            LOG_S("error", store_error_text(outcome.error)),
+            LOG_S("path", broker->options->store_path));
+    return outcome.failed;
 }

@@ -204,8 +204,7 @@ static int run(const struct options *options, struct log *log, int argc, char **
     wait_for_the_end(broker, log, set, recorder_path);
     notify_manager("STOPPING=1\nEXTEND_TIMEOUT_USEC=%u\nSTATUS=stopping, %u client connections",
                    NOTIFY_EXTEND_US, broker_connections(broker));
-    broker_stop(broker);
-    return 0;
+    return broker_stop(broker);
 }
 
 int main(int argc, char **argv)

@@ -385,8 +385,9 @@ void clock_close(struct clock *clock);
 typedef void keep_progress(uint64_t sessions);
 
 /* Saves what waits in every inbox, for the next start. Runs when no thread runs a turn any more;
- * blocks on the disk. What could not be saved is logged and lost. `saved_so_far` may be NULL. */
-void keep_inboxes(struct broker *broker, keep_progress *saved_so_far);
+ * blocks on the disk. What could not be saved is logged and lost: gives of how many sessions.
+ * `saved_so_far` may be NULL. */
+uint64_t keep_inboxes(struct broker *broker, keep_progress *saved_so_far);
 
 /* --- restore.c -------------------------------------------------------------------------------- */
 

@@ -14,6 +14,7 @@ from usherplay.faults import OPTIONS, SECONDS, People, read_stream
 
 MAP_BYTES = 1 << 20  # the least that the configuration allows
 SMALL = {"store.map_bytes": MAP_BYTES, "store.events_kept": 1024, **OPTIONS}
+UNSAVED = 75  # a full map has no room for what waits either
 AT_ONCE = 40
 
 
@@ -83,6 +84,7 @@ def scene_full_of_sessions():
     """New names are refused; those who are there resume, take over, are lost and leave, and that
     makes room."""
     with Broker(SMALL) as broker, People(broker) as people:
+        broker.ends_with = (0, UNSAVED)
         backend = Backend(broker, hello=False)
         people.talk()
         here = fill_with_sessions(people)
@@ -112,6 +114,7 @@ def scene_start_with_a_full_map():
     """Killed while many are online and the map is full. The start has to store that they are
     detached: it does, or it says what to raise; with that everybody is there."""
     with Broker(SMALL) as broker, People(broker) as people:
+        broker.ends_with = (0, UNSAVED)
         people.talk()
         fill_with_sessions(people)
         fill_one_by_one(people)
