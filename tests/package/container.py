@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 
 from usherplay import check, check_equal, program
 
@@ -64,9 +65,12 @@ def linked():
 
 
 def check_command(command):
-    valid = [program(command[0]), *command[1:], "--set", "auth.mode=token", "--set",
-             "auth.keys_file=/etc/usher/keys.json", "--check-config"]
-    check_equal(subprocess.run(valid).returncode, 0, "--check-config with keys")
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as keys:  # it is read
+        json.dump({"keys": [{"alg": "HS256", "kty": "oct", "k": "A" * 43}]}, keys)
+        keys.flush()
+        valid = [program(command[0]), *command[1:], "--set", "auth.mode=token", "--set",
+                 f"auth.keys_file={keys.name}", "--check-config"]
+        check_equal(subprocess.run(valid).returncode, 0, "--check-config with keys")
     alone = subprocess.run([program(command[0]), *command[1:], "--check-config"], text=True,
                            capture_output=True)
     check(alone.returncode == 78 and "auth.mode" in alone.stderr, f"open to all: {alone}")
