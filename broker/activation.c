@@ -21,7 +21,7 @@
  * ignored: the manager would hold a port open that nobody answers. The rule that auth.mode open is
  * for loopback alone holds for the address that the socket really has. */
 
-enum { FIRST_FD = 3, FDS_MAX = 2 };
+enum { FIRST_FD = 3, FDS_MAX = ACTIVATION_FDS_MAX };
 
 static int refuse(char *error, int fd, const char *name, const char *what)
 {
@@ -95,6 +95,32 @@ static void next_name(const char **names, char *name, size_t size)
     snprintf(name, size, "%.*s", (int)length, *names != NULL ? *names : "");
     if (*names != NULL)
         *names = (*names)[length] == ':' ? *names + length + 1 : NULL;
+}
+
+void activation_keep(struct kept_sockets *kept)
+{
+    const char *names = getenv("LISTEN_FDNAMES");
+    long count = passed_count();
+    *kept = (struct kept_sockets){0};
+    snprintf(kept->names, sizeof(kept->names), "%s", names != NULL ? names : "");
+    while (kept->count < count && kept->count < ACTIVATION_FDS_MAX) {
+        kept->fds[kept->count] = fcntl(FIRST_FD + kept->count, F_DUPFD_CLOEXEC, 10);
+        kept->count++;
+    }
+}
+
+void activation_give(const struct kept_sockets *kept)
+{
+    char number[16];
+    if (kept->count == 0)
+        return;
+    for (int i = 0; i < kept->count; i++)
+        (void)!dup2(kept->fds[i], FIRST_FD + i);
+    snprintf(number, sizeof(number), "%d", (int)getpid());
+    setenv("LISTEN_PID", number, 1);
+    snprintf(number, sizeof(number), "%d", kept->count);
+    setenv("LISTEN_FDS", number, 1);
+    setenv("LISTEN_FDNAMES", kept->names, 1);
 }
 
 int activation_take(struct passed_sockets *passed, const struct options *options, char *error)

@@ -15,4 +15,19 @@ struct passed_sockets {
  * not what can be used. Not while other threads read the environment. */
 int activation_take(struct passed_sockets *passed, const struct options *options, char *error);
 
+/* The passed sockets once more, for a process that begins again. Before activation_take. */
+enum { ACTIVATION_FDS_MAX = 2, ACTIVATION_NAMES_BYTES = 128 };
+
+struct kept_sockets {
+    int count; /* 0: none was passed */
+    int fds[ACTIVATION_FDS_MAX];
+    char names[ACTIVATION_NAMES_BYTES];
+};
+
+void activation_keep(struct kept_sockets *kept);
+
+/* As they were passed, for the program that follows in this process. Nothing else may be open that it
+ * is to find. */
+void activation_give(const struct kept_sockets *kept);
+
 #endif

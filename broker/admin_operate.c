@@ -85,12 +85,16 @@ unsigned admin_reload(void *context, const struct admin_query *query, json_t *an
 unsigned admin_drain(void *context, const struct admin_query *query, json_t *answer)
 {
     struct admin_glue *glue = context;
+    const json_t *restart = json_object_get(query->body, "restart");
     uint64_t seconds;
-    if (!admin_number_of(query->body, "seconds", &seconds) || seconds > DRAIN_SECONDS_MAX)
-        return admin_fail(answer, 400, "bad_request", "seconds is a number up to 3600");
-    if (broker_drain(glue->broker, seconds * 1000) != 0)
+    if (!admin_number_of(query->body, "seconds", &seconds) || seconds > DRAIN_SECONDS_MAX ||
+        (restart != NULL && !json_is_boolean(restart)) || (json_is_true(restart) && seconds != 0))
+        return admin_fail(answer, 400, "bad_request",
+                          "seconds is a number up to 3600, or restart is true");
+    if ((json_is_true(restart) ? broker_restart(glue->broker)
+                               : broker_drain(glue->broker, seconds * 1000)) != 0)
         return admin_fail(answer, 409, "refused", "a drain or a stop is under way");
-    json_object_set_new(answer, "state", json_string("draining"));
+    json_object_set_new(answer, "state", json_string(json_is_true(restart) ? "stopping" : "draining"));
     return 202;
 }
 

@@ -357,8 +357,9 @@ static void nap(unsigned ms)
  * begins anew with each transaction. */
 static void tell_saved(uint64_t sessions)
 {
-    notify_manager("EXTEND_TIMEOUT_USEC=%u\nSTATUS=stopping, inboxes of %" PRIu64 " sessions saved",
-                   NOTIFY_EXTEND_US, sessions);
+    notify_manager("EXTEND_TIMEOUT_USEC=%u%s\nSTATUS=stopping, inboxes of %" PRIu64
+                   " sessions saved",
+                   NOTIFY_EXTEND_US, notify_watchdog_ms() != 0 ? "\nWATCHDOG=1" : "", sessions);
 }
 
 int broker_stop(struct broker *broker)

@@ -74,6 +74,10 @@ const char *broker_state_name(enum broker_state state);
  * signal SIGUSR2. 0, or -EALREADY while a drain or stop goes on. Any thread; returns at once. */
 int broker_drain(struct broker *broker, uint64_t ms);
 
+/* Asks it in the same way to stop without a drain and to begin again. */
+int broker_restart(struct broker *broker);
+bool broker_restarts(const struct broker *broker);
+
 /* For that thread: begins the drain that was asked for, or goes on with it. True: everybody has
  * been sent away, stop. Otherwise it is to be called again within *wait_ms. */
 bool broker_drain_step(struct broker *broker, unsigned *wait_ms);

@@ -6,13 +6,17 @@
 #include "base/check.h"
 #include "broker/parts.h"
 
-/* A planned end: nobody is accepted any more, and those who are in are sent away one after the
+/* A planned end of a node whose place others take: nobody is accepted any more, and those who are in are sent away one after the
  * other, so that neither this node nor the one that they come back to meets them all at once.
  * Backends stay until the end: who is still in can call, and what was accepted for somebody who is
  * gone already waits in his inbox, which the stop that follows saves.
  *
  * Sending one user away is the same message as in a stop. Each is told to come back after what is
  * left of the drain and the stop's own spread: before that nobody would let him in.
+ *
+ * A node that is alone spares nobody anything by that: whoever is sent away early is away for longer.
+ * It is restarted instead: the stop, which sends everybody away at once and spreads their return, and
+ * a start right behind it, in the same process (main.c).
  *
  * One thread, the one that waits for signals, does it in steps; `drain` is its own. Others ask it
  * by a signal, which every thread has blocked. At the beginning everybody is warned, for whoever is
@@ -39,6 +43,19 @@ int broker_drain(struct broker *broker, uint64_t ms)
         return -EALREADY;
     atomic_store(&broker->drain_ms, ms);
     return kill(getpid(), SIGUSR2) == 0 ? 0 : -errno;
+}
+
+int broker_restart(struct broker *broker)
+{
+    if (broker_state(broker) != BROKER_SERVING)
+        return -EALREADY;
+    atomic_store(&broker->restart, true);
+    return kill(getpid(), SIGUSR2) == 0 ? 0 : -errno;
+}
+
+bool broker_restarts(const struct broker *broker)
+{
+    return atomic_load(&broker->restart);
 }
 
 static actor_handle next_user(struct broker *broker, uint32_t *cursor)
@@ -81,6 +98,8 @@ bool broker_drain_step(struct broker *broker, unsigned *wait_ms)
 {
     struct drain *drain = &broker->drain;
     uint64_t now_ms = env_monotonic_ms(broker->env);
+    if (broker_restarts(broker))
+        return true;
     if (broker_state(broker) == BROKER_SERVING)
         begin(broker, now_ms);
     uint64_t elapsed_ms = now_ms - drain->begun_ms;

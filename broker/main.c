@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "broker/activation.h"
 #include "broker/broker.h"
 #include "broker/notify.h"
 
@@ -159,7 +160,8 @@ static int next_signal(const sigset_t *set, uint32_t wait_ms)
     return number > 0 ? number : 0;
 }
 
-static void wait_for_the_end(struct broker *broker, struct log *log, const sigset_t *set,
+/* True: it is to begin again. */
+static bool wait_for_the_end(struct broker *broker, struct log *log, const sigset_t *set,
                              const char *recorder_path)
 {
     const uint32_t watchdog_ms = notify_watchdog_ms();
@@ -173,7 +175,7 @@ static void wait_for_the_end(struct broker *broker, struct log *log, const sigse
             write_recorder(log, recorder_path);
         draining = draining || number == SIGUSR2;
         if (draining && broker_drain_step(broker, &wait_ms))
-            return;
+            return broker_restarts(broker);
         if (number == 0 && watchdog_ms != 0)
             give_sign_of_life(broker, log);
         if (watchdog_ms != 0 && (wait_ms == 0 || wait_ms > watchdog_ms))
@@ -183,11 +185,23 @@ static void wait_for_the_end(struct broker *broker, struct log *log, const sigse
             wait_ms = look_ms;
         number = next_signal(set, wait_ms);
     }
+    return false;
 }
 
-/* From ready to stopped; an exit code. */
+/* The program once more, in this process: the manager sees a reload and not an end, and a package
+ * that was upgraded meanwhile gives the new one. A signal that came during the stop is pending and
+ * blocked and stays so: whoever wants an end gets it from that one. Gives an exit code if it fails. */
+static int begin_again(char **argv, const struct kept_sockets *kept)
+{
+    activation_give(kept);
+    execvp(argv[0], argv);
+    fprintf(stderr, "usherd: cannot begin again: %s: %s\n", argv[0], strerror(errno));
+    return EXIT_INTERNAL;
+}
+
+/* From ready to stopped; an exit code. *again: it is to begin again. */
 static int run(const struct options *options, struct log *log, int argc, char **argv,
-               const sigset_t *set, const char *recorder_path)
+               const sigset_t *set, const char *recorder_path, bool *again)
 {
     char error[BROKER_ERROR_BYTES];
     struct broker *broker;
@@ -201,9 +215,12 @@ static int run(const struct options *options, struct log *log, int argc, char **
     broker_remember(broker, argc, argv);
     LOG(log, READY, LOG_U("port", broker_port(broker)));
     notify_manager("READY=1\nSTATUS=serving on port %u", broker_port(broker));
-    wait_for_the_end(broker, log, set, recorder_path);
-    notify_manager("STOPPING=1\nEXTEND_TIMEOUT_USEC=%u\nSTATUS=stopping, %u client connections",
-                   NOTIFY_EXTEND_US, broker_connections(broker));
+    *again = wait_for_the_end(broker, log, set, recorder_path);
+    if (*again)
+        notify_restarting();
+    else
+        notify_manager("STOPPING=1\nEXTEND_TIMEOUT_USEC=%u\nSTATUS=stopping, %u client connections",
+                       NOTIFY_EXTEND_US, broker_connections(broker));
     return broker_stop(broker);
 }
 
@@ -220,6 +237,8 @@ int main(int argc, char **argv)
         options_fini(&options);
         return failed;
     }
+    struct kept_sockets kept;
+    activation_keep(&kept);
     sigset_t set;
     block_signals(&set);
     raise_file_limit();
@@ -237,10 +256,11 @@ int main(int argc, char **argv)
         LOG_U("pid", getpid()));
     if (geteuid() == 0)
         LOG(log, RUNNING_AS_ROOT, LOG_S("advice", "run it as a user of its own"));
-    failed = run(&options, log, argc, argv, &set, recorder_path);
+    bool again = false;
+    failed = run(&options, log, argc, argv, &set, recorder_path, &again);
     log_close(log);
     recorder_crash_forget();
     recorder_destroy(recorder);
     options_fini(&options);
-    return failed;
+    return again ? begin_again(argv, &kept) : failed;
 }

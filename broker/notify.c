@@ -45,6 +45,13 @@ void notify_manager(const char *format, ...)
     send_state(state, strlen(state));
 }
 
+void notify_restarting(void)
+{
+    notify_reloading();
+    notify_manager("EXTEND_TIMEOUT_USEC=%u%s\nSTATUS=stopping, to begin again", NOTIFY_EXTEND_US,
+                   notify_watchdog_ms() != 0 ? "\nWATCHDOG=1" : "");
+}
+
 void notify_reloading(void)
 {
     struct timespec now;

@@ -16,6 +16,9 @@ enum { NOTIFY_EXTEND_US = 90 * 1000 * 1000 };
 /* RELOADING=1 with the time that the manager compares with its own. READY=1 ends it. */
 void notify_reloading(void);
 
+/* The same for a stop and a start in one process: it has not ended for the manager. */
+void notify_restarting(void);
+
 /* How often the manager's watchdog is to be fed (WATCHDOG_USEC): a quarter of its time, so that a
  * sign of life that is late or lost is not the end. 0: it does not ask for that. */
 uint32_t notify_watchdog_ms(void);

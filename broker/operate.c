@@ -105,7 +105,12 @@ static void drain_node(struct broker *broker, const Usher__V1__DrainNode *asked,
 {
     if (!may_change(broker, asked->token, out))
         return;
-    int failed = broker_drain(broker, (uint64_t)asked->seconds * 1000);
+    if (asked->restart && asked->seconds != 0) {
+        pack_code(out, USHER__V1__RESULT__CODE__MALFORMED);
+        return;
+    }
+    int failed = asked->restart ? broker_restart(broker)
+                                : broker_drain(broker, (uint64_t)asked->seconds * 1000);
     pack_code(out, failed == 0 || failed == -EALREADY ? USHER__V1__RESULT__CODE__OK
                                                       : USHER__V1__RESULT__CODE__UNAVAILABLE);
 }

@@ -98,6 +98,7 @@ struct broker {
     operate_command *operate; /* NULL: there are no operators, as in the simulation */
     _Atomic int state;         /* enum broker_state */
     _Atomic uint64_t drain_ms; /* what was asked for; 0: the option */
+    _Atomic bool restart;      /* or this */
     struct drain drain;
     pthread_mutex_t reload_lock;
     int argc; /* broker_remember; under reload_lock, as what follows */

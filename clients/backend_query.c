@@ -75,6 +75,7 @@ static bool pack_order(const struct usher_backend *backend, Usher__V1__Command *
     case USHER_BACKEND_DRAIN_NODE:
         usher__v1__drain_node__init(&order->drain);
         order->drain.seconds = query->seconds;
+        order->drain.restart = query->restart;
         order->drain.token = token;
         command->body_case = USHER__V1__COMMAND__BODY_DRAIN_NODE;
         command->drain_node = &order->drain;

@@ -46,8 +46,8 @@ static const struct command commands[] = {
      "follow what happens to a user's messages, as JSON lines, until the time is over"},
     {"reload", 0, 0, ctl_reload, "", "reload",
      "read the configuration again; says what changed and what needs a restart"},
-    {"drain", 0, 0, ctl_drain, "seconds", "drain [--seconds N]",
-     "send the clients away in waves, then stop usherd"},
+    {"drain", 0, 0, ctl_drain, "seconds restart", "drain [--seconds N | --restart]",
+     "send the clients away in waves, then stop usherd; or, when no other node takes them, restart it"},
     {"store", 1, 100, ctl_store, "", "store check|dump|backup ...",
      "look into a store, running or not; see usher-store --help"},
 };
@@ -123,6 +123,7 @@ enum option_key {
     OPTION_USER,
     OPTION_SECONDS,
     OPTION_ONE_IN,
+    OPTION_RESTART,
     OPTION_HELP,
     OPTION_VERSION,
 };
@@ -140,6 +141,7 @@ static const struct option options[] = {
     {"user", required_argument, NULL, OPTION_USER},
     {"seconds", required_argument, NULL, OPTION_SECONDS},
     {"one-in", required_argument, NULL, OPTION_ONE_IN},
+    {"restart", no_argument, NULL, OPTION_RESTART},
     {"help", no_argument, NULL, OPTION_HELP},
     {"version", no_argument, NULL, OPTION_VERSION},
     {NULL, 0, NULL, 0},
@@ -180,6 +182,9 @@ static int take_option(struct ctl *ctl, int key, const char *value)
         return parse_small(value, &ctl->seconds) ? CTL_OK : usage_error("not a number", value);
     case OPTION_ONE_IN:
         return parse_small(value, &ctl->one_in) ? CTL_OK : usage_error("not a number", value);
+    case OPTION_RESTART:
+        ctl->restart = true;
+        return CTL_OK;
     case OPTION_HELP:
         print_help();
         return -1;

@@ -33,6 +33,7 @@ struct ctl {
     bool do_not_return;
     uint64_t after;
     bool follow;
+    bool restart;
     const char *user;
     uint32_t seconds, one_in;
     char **arguments; /* behind the command */

@@ -60,7 +60,12 @@ int ctl_reload(const struct ctl *ctl)
 int ctl_drain(const struct ctl *ctl)
 {
     const struct usher_backend_query query = {.kind = USHER_BACKEND_DRAIN_NODE,
-                                              .seconds = ctl->seconds};
+                                              .seconds = ctl->seconds,
+                                              .restart = ctl->restart};
+    if (ctl->restart && ctl->seconds != 0) {
+        fprintf(stderr, "usherctl: a restart sends nobody away before: --restart or --seconds\n");
+        return CTL_USAGE;
+    }
     return order(ctl, &query);
 }
 

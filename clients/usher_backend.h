@@ -248,7 +248,7 @@ enum usher_backend_query_kind {
     USHER_BACKEND_TRACE_START, /* user, seconds, one_in */
     USHER_BACKEND_TRACE_STOP,  /* user */
     USHER_BACKEND_RELOAD,      /* -> lines: what changed, or why nothing did (MALFORMED) */
-    USHER_BACKEND_DRAIN_NODE,  /* seconds */
+    USHER_BACKEND_DRAIN_NODE,  /* seconds, or restart */
 };
 
 struct usher_backend_query {
@@ -262,6 +262,7 @@ struct usher_backend_query {
     const char *user;
     uint32_t seconds, one_in; /* 0: the node's default */
     uint32_t timeout_ms; /* 0: 3 seconds */
+    bool restart;        /* the node is alone: it stops and begins again at once */
 };
 
 struct usher_backend_number {

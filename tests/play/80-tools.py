@@ -295,7 +295,7 @@ TABLES = {
                   "kick": {"epoch", "reason", "do-not-return"}, "push": {"epoch"},
                   "push-all": set(), "presence": {"after", "follow", "user"}, "snapshot": set(),
                   "stats": set(), "recorder": {"user"}, "trace": {"seconds", "one-in"},
-                  "reload": set(), "drain": {"seconds"}}),
+                  "reload": set(), "drain": {"seconds", "restart"}}),
     "usher-token": (set(),
                     {"keygen": {"algorithm", "kid", "out", "add"}, "public": {"keys", "out"},
                      "sign": {"keys", "kid", "sub", "ttl", "not-before", "issuer", "audience",

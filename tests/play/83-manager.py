@@ -263,6 +263,38 @@ def scene_passed_socket():
                 early.login("early", timeout=PATIENCE)
 
 
+def scene_restart():
+    """A restart that an operator asks for is a reload to the manager, which has no part in it: the same
+    process, with the sockets that it was given."""
+    manager = Manager()
+    with listening() as stream:
+        port = stream.getsockname()[1]
+        broker = activated([stream], names=["listen.tcp"], options={"listen.tcp": "127.0.0.1:1"},
+                           manager=manager)
+        with broker:
+            ready = manager.wait("READY")
+            pid = broker.process.pid
+            broker.address = ("127.0.0.1", port)
+            with Client(broker) as alice:
+                welcome = alice.login("alice")
+                subprocess.run([program("usherctl"), "--url", broker.link_url, "drain", "--restart"],
+                               check=True, timeout=60)
+                reloading = manager.wait("RELOADING", after=ready)
+                alice.expect_close("SHUTDOWN")
+            manager.wait("READY", after=reloading)
+            check(not any("STOPPING" in message for message in manager.came), manager.came)
+            check_equal((broker.process.poll(), broker.process.pid), (None, pid), "the process")
+            with Client(broker) as alice:
+                alice.resume(welcome, 0, name="alice")
+            # Who asks it to end while it stops has the last word.
+            with Client(broker, timeout=PATIENCE) as holds:
+                holds.login("holds")
+                subprocess.run([program("usherctl"), "--url", broker.link_url, "drain", "--restart"],
+                               check=True, timeout=60)
+                broker.process.terminate()
+                check_equal(broker._wait_end(PATIENCE), 0, "exit code")
+
+
 def scene_passed_to_another():
     with listening() as stream, activated([stream], listen_pid=1) as broker:
         check_equal(broker.wait_log("listening")["port"], broker.port, "the port in use")
@@ -346,5 +378,5 @@ def scene_journal():
 
 play(scene_ready_reload_stop, scene_a_reload_that_is_refused, scene_saving_takes_its_time,
      scene_watchdog, scene_watchdog_of_another, scene_passed_socket,
-     scene_passed_to_another, scene_sockets_that_are_refused,
+     scene_restart, scene_passed_to_another, scene_sockets_that_are_refused,
      scene_passed_socket_beside_a_late_address, scene_journal)

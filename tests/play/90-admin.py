@@ -15,7 +15,7 @@ import time
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from usherplay import Backend, Broker, Client, check, check_equal, eventually, play, scaled
+from usherplay import Backend, Broker, Client, check, check_equal, eventually, free_port, play, scaled
 from usherplay.backend import connect
 from usherplay.faults import OPTIONS, SECONDS, People
 from usherplay.filebroker import FileBroker
@@ -409,6 +409,22 @@ def scene_drain():
         alice.ping()
         alice.close()
         check_equal(broker._wait_end(SLOW_SECONDS), 0, "the exit code")
+
+
+
+def scene_restart():
+    """A node that is alone begins again when it is asked to, in the same process."""
+    with Broker({**with_tokens(), "admin.listen": f"127.0.0.1:{free_port()}"}) as broker:
+        http_ = Http(broker, CHANGE)
+        for body in ('{"restart": 1}', '{"restart": true, "seconds": 3}'):
+            http_.error("POST", "/api/drain", 400, "bad_request", body=body)
+        with Client(broker) as alice:
+            alice.login("alice")
+            check_equal(http_.post("/api/drain", {"restart": True}, 202)["state"], "stopping", "the answer")
+            alice.expect_close("SHUTDOWN")
+        broker.wait_log("ready", count=2)
+        with Client(broker) as alice:
+            alice.login("alice")
 
 
 def scene_trace():
@@ -853,7 +869,7 @@ def scene_starts():
 if __name__ == "__main__":
     play(scene_routes, scene_slowest, scene_services, scene_console, scene_tokens,
          scene_nobody_changes_without_a_token, scene_hosts, scene_commands, scene_timeline,
-         scene_recorder, scene_reload, scene_drain, scene_trace, scene_scrape,
+         scene_recorder, scene_reload, scene_drain, scene_restart, scene_trace, scene_scrape,
          scene_dashboard_and_alerts, scene_hostile, scene_many_connections, scene_places_go_to_who_asks,
          scene_a_flood_of_silent_ones, scene_a_scrape_that_stays_connected, scene_store_failure,
          scene_listeners, scene_stop, scene_starts)

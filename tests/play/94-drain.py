@@ -3,6 +3,7 @@
 work until the end, no session is lost, and clients with acks lose no message."""
 
 import collections
+import concurrent.futures
 import datetime
 import signal
 import subprocess
@@ -240,6 +241,58 @@ def scene_nobody_there():
             check_equal(client.resume(early, 0, name="early").epoch, early.epoch, "the epoch")
 
 
+def come_back_when_told(client, name, welcome, broker):
+    """Waits as the Close says, tries again as often as it takes; gives how long that was."""
+    close = client.expect_close("SHUTDOWN")
+    began = time.monotonic()
+    client.close()
+    time.sleep(close.retry_after_ms / 1000)
+    while True:
+        try:
+            again = Client(broker, timeout=SLOW_SECONDS)
+            break
+        except OSError:
+            time.sleep(0.1)
+    check_equal(client_pb.Welcome.Replay.Name(again.resume(welcome, 0, name=name).replay), "COMPLETE",
+                f"the Welcome of {name}")
+    return time.monotonic() - began, again
+
+
+def scene_restart():
+    """A node that is alone: nobody is sent away before it stops, it comes back by itself in the same
+    process, and nobody is away for longer than the spread of a stop and the start."""
+    count = scaled(40, 8)
+    with Broker(LARGE) as broker:
+        pid = broker.process.pid
+        clients = [Client(broker, timeout=SLOW_SECONDS) for _ in range(count)]
+        welcomes = [client.login(f"user{number}", acks=True) for number, client in enumerate(clients)]
+        done = subprocess.run([program("usherctl"), "--url", broker.link_url, "drain", "--restart",
+                               "--seconds", "5"], capture_output=True, text=True, timeout=60)
+        check_equal(done.returncode, 64, f"--restart and --seconds: {done.stderr}")
+        clients[0].ping()
+        clients[0].send("user1", b"kept")
+        clients[1].expect("message", payload=b"kept")  # and not acknowledged
+        began = time.monotonic()
+        done = subprocess.run([program("usherctl"), "--url", broker.link_url, "drain", "--restart"],
+                              capture_output=True, text=True, timeout=60)
+        check_equal(done.returncode, 0, f"usherctl drain --restart: {done.stderr}")
+        with concurrent.futures.ThreadPoolExecutor(count) as pool:
+            away = list(pool.map(lambda number: come_back_when_told(
+                clients[number], f"user{number}", welcomes[number], broker), range(count)))
+        took = sorted(seconds for seconds, again in away)
+        away[1][1].expect("message", payload=b"kept", redelivered=True)
+        broker.wait_log("ready", count=2)
+        gap = seconds_of(broker.log_events("ready")[1]) - seconds_of(broker.log_events("stopping")[0])
+        check(not broker.log_events("draining"), "it drained")
+        check_equal((broker.process.poll(), broker.process.pid), (None, pid), "the process")
+        check(took[-1] < 5 + gap + 5, f"away for {took[-1]:.1f} s, the node for {gap:.2f} s")
+        print(f"     {count} clients were away for {took[count // 2]:.1f} s (median), {took[-1]:.1f} s at "
+              f"most; the node for {gap:.2f} s; all were back {time.monotonic() - began:.1f} s after "
+              f"the command")
+        for seconds, again in away:
+            again.close()
+
+
 def scene_ended_early():
     """SIGTERM in the middle of a long drain stops at once; newcomers are refused from its start."""
     with Broker({"process.drain_ms": 600000, "limits.login_deadline_ms": 600000}) as broker:
@@ -268,4 +321,4 @@ def refused(broker):
         return True
 
 
-play(scene_drain_under_load, scene_nobody_there, scene_ended_early)
+play(scene_drain_under_load, scene_nobody_there, scene_restart, scene_ended_early)

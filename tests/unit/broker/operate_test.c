@@ -6,11 +6,17 @@
 
 /* --- in place of what they do ----------------------------------------------------------------- */
 
-static unsigned drains, reloads;
+static unsigned drains, restarts, reloads;
 
 int broker_drain(struct broker *broker, uint64_t ms)
 {
     drains++;
+    return 0;
+}
+
+int broker_restart(struct broker *broker)
+{
+    restarts++;
     return 0;
 }
 
@@ -54,15 +60,21 @@ static ProtobufCBinaryData bytes_in(const char *text)
     return (ProtobufCBinaryData){strlen(text), (uint8_t *)text};
 }
 
-static uint32_t drain(struct glue *glue, const char *token)
+static uint32_t end_node(struct glue *glue, const char *token, uint32_t seconds, bool restart)
 {
     Usher__V1__Command command = USHER__V1__COMMAND__INIT;
     Usher__V1__DrainNode node = USHER__V1__DRAIN_NODE__INIT;
     node.token = bytes_in(token);
-    node.seconds = 1;
+    node.seconds = seconds;
+    node.restart = restart;
     command.body_case = USHER__V1__COMMAND__BODY_DRAIN_NODE;
     command.drain_node = &node;
     return run(glue, &command);
+}
+
+static uint32_t drain(struct glue *glue, const char *token)
+{
+    return end_node(glue, token, 1, false);
 }
 
 static uint32_t reload(struct glue *glue, const char *token)
@@ -96,18 +108,24 @@ static void what_changes_something_asks_for_the_token(void **state)
     atomic_store(&glue->broker.settings.link_token, token);
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
         assert_int_equal(drain(glue, wrong[i]), USHER__V1__RESULT__CODE__FORBIDDEN);
+        assert_int_equal(end_node(glue, wrong[i], 0, true), USHER__V1__RESULT__CODE__FORBIDDEN);
         assert_int_equal(reload(glue, wrong[i]), USHER__V1__RESULT__CODE__FORBIDDEN);
         assert_int_equal(trace(glue, wrong[i], USHER__V1__TRACE__ACTION__START),
                          USHER__V1__RESULT__CODE__FORBIDDEN);
         assert_int_equal(trace(glue, wrong[i], USHER__V1__TRACE__ACTION__STOP),
                          USHER__V1__RESULT__CODE__FORBIDDEN);
     }
-    assert_int_equal(drains + reloads, 0);
+    assert_int_equal(drains + restarts + reloads, 0);
     assert_int_equal(trace(glue, "secret", USHER__V1__TRACE__ACTION__START),
                      USHER__V1__RESULT__CODE__NOT_ONLINE);
     assert_int_equal(drain(glue, "secret"), USHER__V1__RESULT__CODE__OK);
     assert_int_equal(reload(glue, "secret"), USHER__V1__RESULT__CODE__OK);
     assert_true(drains == 1 && reloads == 1);
+    assert_int_equal(end_node(glue, "secret", 0, true), USHER__V1__RESULT__CODE__OK);
+    assert_true(drains == 1 && restarts == 1);
+    /* Seconds in which nothing would happen are a mistake. */
+    assert_int_equal(end_node(glue, "secret", 1, true), USHER__V1__RESULT__CODE__MALFORMED);
+    assert_true(drains == 1 && restarts == 1);
     atomic_store(&glue->broker.settings.link_token, NULL);
     assert_int_equal(drain(glue, ""), USHER__V1__RESULT__CODE__OK); /* none is asked for */
     free(token);
