@@ -61,7 +61,7 @@ static int put_session(struct broker *broker, actor_handle user, uint64_t *messa
     const struct session *session = session_of(broker, user);
     const char *name = registry_actor(broker->registry, actor_slot(user))->name;
     struct saved_inbox inbox = {session->epoch, session->next_seq, session_acked_seq(session),
-                                session->unnumbered};
+                                session->unnumbered, session->loss_untold};
     int error = store_put_inbox(broker->store, name, &inbox);
     return error != 0 ? error
                       : put_messages(broker, name, session, env_monotonic_ms(broker->env),

@@ -263,6 +263,7 @@ static bool post_resume(struct broker *broker, struct thread *thread, conn_handl
     message->id = frame->id;
     message->epoch = frame->resume.epoch;
     message->last_seq = frame->resume.last_seq;
+    message->received_seq = frame->resume.received_seq;
     memcpy(message->secret, frame->resume.secret.data, SECRET_BYTES);
     net_address(broker->net, conn, message->address);
     net_bind(broker->net, conn, user);

@@ -131,6 +131,7 @@ static int read_inbox(struct broker *broker, const struct row *row,
     if (message->saved) {
         message->next_seq = inbox.next_seq;
         message->unnumbered = inbox.unnumbered;
+        message->loss_untold = inbox.loss_untold;
         message->inbox = list.first;
     } else {
         drop_messages(list.first);
@@ -149,6 +150,7 @@ static struct restore_message *describe(const struct row *row)
     message->acks = row->record.acks;
     message->saved = false;
     message->unnumbered = true;
+    message->loss_untold = false;
     message->next_seq = 0;
     message->inbox = NULL;
     memcpy(message->secret, row->record.secret, SECRET_BYTES);

@@ -197,7 +197,7 @@ static void greet(struct crowd *crowd, struct user *user)
         crowd->events->on_login(crowd, user);
     if (user->epoch != 0) {
         struct outgoing_resume resume = {
-            user->name, user->epoch, {user->secret, user->secret_bytes}, user->seq};
+            user->name, user->epoch, {user->secret, user->secret_bytes}, user->seq, user->seq};
         error = outgoing_resume(&user->out, LOGIN_ID, &resume);
     } else {
         struct outgoing_login login = {user->name, tokens_of(crowd->tokens, user->number),

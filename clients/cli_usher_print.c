@@ -219,7 +219,7 @@ static void print_line(const struct printer *printer, const struct usher_event *
         fprintf(stream, ", epoch %" PRIu64 ", %s", event->epoch,
                 event->replay == USHER_FRESH      ? "a new session"
                 : event->replay == USHER_COMPLETE ? "resumed, nothing missing"
-                                                  : "resumed, some messages are gone");
+                                                  : "resumed, some messages are gone or may be");
         break;
     case USHER_MESSAGE:
         print_message(printer, event);

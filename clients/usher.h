@@ -103,7 +103,7 @@ enum usher_event_type {
 enum usher_replay {
     USHER_FRESH = 0,    /* a new session, a new epoch */
     USHER_COMPLETE = 1, /* resumed, nothing missing */
-    USHER_PARTIAL = 2,  /* resumed, some messages are gone */
+    USHER_PARTIAL = 2,  /* resumed, some messages are gone, or may be: the broker crashed */
 };
 
 enum usher_error {

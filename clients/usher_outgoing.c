@@ -61,6 +61,7 @@ int outgoing_resume(struct buffer *out, uint64_t id, const struct outgoing_resum
     body.epoch = resume->epoch;
     body.secret = binary(resume->secret);
     body.last_seq = resume->last_seq;
+    body.received_seq = resume->received_seq;
     Usher__V1__ClientFrame frame = USHER__V1__CLIENT_FRAME__INIT;
     frame.id = id;
     frame.body_case = USHER__V1__CLIENT_FRAME__BODY_RESUME;

@@ -20,7 +20,7 @@ struct outgoing_resume {
     const char *username;
     uint64_t epoch;
     struct bytes secret;
-    uint64_t last_seq;
+    uint64_t last_seq, received_seq;
 };
 
 struct outgoing_send {

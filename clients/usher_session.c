@@ -252,6 +252,7 @@ static int append_resume(struct usher_client *client)
         .epoch = client->epoch,
         .secret = {client->secret, client->secret_bytes},
         .last_seq = client->hello_last_seq,
+        .received_seq = client->received_seq,
     };
     return outgoing_resume(&client->connection.output, client->hello_id, &resume);
 }

@@ -43,7 +43,7 @@ struct field {
 
 enum {
     ID_NUMBER = 1,
-    FIELD_NUMBER_MAX = 4
+    FIELD_NUMBER_MAX = 5
 };
 
 #define FIELD(kind, member)                         \
@@ -59,7 +59,8 @@ static const struct field fields[CLIENT_LOGOUT + 1][FIELD_NUMBER_MAX + 1] = {
     [CLIENT_RESUME] = {[1] = FIELD(KIND_TEXT, resume.username),
                        [2] = FIELD(KIND_UINT64, resume.epoch),
                        [3] = FIELD(KIND_BYTES, resume.secret),
-                       [4] = FIELD(KIND_UINT64, resume.last_seq)},
+                       [4] = FIELD(KIND_UINT64, resume.last_seq),
+                       [5] = FIELD(KIND_UINT64, resume.received_seq)},
     [CLIENT_SEND] = {[1] = FIELD(KIND_TEXT, send.to),
                      [2] = FIELD(KIND_BYTES, send.payload),
                      [3] = FIELD(KIND_UINT32, send.until)},

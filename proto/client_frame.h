@@ -32,7 +32,7 @@ struct client_frame {
         } login;
         struct {
             struct bytes username, secret;
-            uint64_t epoch, last_seq;
+            uint64_t epoch, last_seq, received_seq;
         } resume;
         struct {
             struct bytes to, payload;

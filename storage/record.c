@@ -263,6 +263,7 @@ int record_pack_inbox(const char *user, const struct saved_inbox *inbox,
     message.next_seq = inbox->next_seq;
     message.acked_seq = inbox->acked_seq;
     message.unnumbered = inbox->unnumbered;
+    message.loss_untold = inbox->loss_untold;
     return message_pack(&message.base, (struct bytes){key, key_size}, out);
 }
 
@@ -282,6 +283,7 @@ int record_unpack_inbox(const char *user, struct bytes bytes, struct saved_inbox
     inbox->next_seq = message->next_seq;
     inbox->acked_seq = message->acked_seq;
     inbox->unnumbered = message->unnumbered;
+    inbox->loss_untold = message->loss_untold;
     return 0;
 }
 

@@ -74,6 +74,7 @@ struct saved_inbox {
     uint64_t next_seq;  /* of the next message */
     uint64_t acked_seq; /* everything up to it is done with, or given up */
     bool unnumbered;    /* the numbers of an earlier life of the session are not known */
+    bool loss_untold;   /* its client may not have heard that something may be gone */
 };
 
 /* One message of it. */

@@ -91,6 +91,7 @@ static bool resume_is_right(const struct session *session, const struct turn *tu
     uint64_t last_seq_max = session->unnumbered ? LAST_SEQ_MAX : session_sent_seq(session);
     return session->status != SESSION_NONE && resume->epoch == session->epoch &&
            differ == 0 && resume->last_seq <= last_seq_max &&
+           (!session->unnumbered || resume->received_seq <= last_seq_max) &&
            session_token_left_ms(session, turn) > 0;
 }
 
@@ -203,7 +204,7 @@ void attach_committed(struct session *session, struct change *change, struct tur
     session->since_ms = change->record.since_ms;
     session_set_token_end(session, turn, change->record.token_ends_ms);
     session->acks = attach->acks;
-    session->unnumbered = false;
+    session->unnumbered = session->loss_untold = false;
     memcpy(session->secret, change->record.secret, SECRET_BYTES);
     session_show_proof(session, turn);
     session_set_details(session, attach->address, attach->client);
@@ -234,18 +235,23 @@ void resume_committed(struct session *session, struct change *change, struct tur
     session_set_details(session, resume->address, client);
     hold_source(session, turn);
     bind(session, turn, resume->conn);
-    if (session->unnumbered)
-        /* One number is left out for all that is missing: until a Welcome that says PARTIAL was
-         * heard, every resume with the same last_seq is told so again. */
-        session_renumber(session, resume->last_seq + 2);
-    else
+    if (session->unnumbered) {
+        /* The process that counted is gone. What the client has keeps its numbers, and nothing is left
+         * out for what he may miss, because nobody knows whether there was any. */
+        session_renumber(session, 1 + (resume->received_seq > resume->last_seq
+                                           ? resume->received_seq
+                                           : resume->last_seq));
+        session->loss_untold = true;
+    } else {
         session_acknowledge(session, turn, resume->last_seq);
-    /* What comes after last_seq: complete when nothing of it has left the inbox. */
+    }
+    /* What comes after last_seq: complete when nothing of it has left the inbox, or may have with an
+     * earlier process. That is said until he has heard it: a Welcome can be lost. */
     struct kept_message kept;
     uint64_t first = session->inbox != NULL && inbox_oldest(session->inbox, &kept)
                          ? kept.seq
                          : session->next_seq;
-    bool complete = first == resume->last_seq + 1;
+    bool complete = first == resume->last_seq + 1 && !session->loss_untold;
     session->unnumbered = false;
     welcome(session, turn, resume->id,
             complete ? USHER__V1__WELCOME__REPLAY__COMPLETE

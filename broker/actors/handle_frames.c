@@ -122,6 +122,8 @@ static void handle_one(struct session *session, struct bytes bytes,
                      "a frame without a body that this version knows", 0);
         break;
     }
+    if (session->conn != 0)
+        session->loss_untold = false; /* he goes on, so he has read his Welcome */
 }
 
 /* Handles up to *budget frames of one batch. True: the batch is done with. */

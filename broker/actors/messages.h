@@ -66,7 +66,7 @@ struct resume_message {
     uint64_t conn;
     uint64_t id;
     uint64_t epoch;
-    uint64_t last_seq;
+    uint64_t last_seq, received_seq;
     uint8_t secret[SECRET_BYTES];
     char address[ADDRESS_BYTES_MAX + 1];
 };
@@ -237,6 +237,7 @@ struct restore_message {
     uint64_t token_ends_ms;
     bool acks;
     bool unnumbered; /* the session's numbers are not known */
+    bool loss_untold;
     bool saved;      /* the two below hold */
     uint64_t next_seq;
     struct deliver_message *inbox; /* a list that the sender is done with, linked through

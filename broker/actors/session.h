@@ -46,6 +46,7 @@ struct session {
     uint8_t loss_cause; /* of the DETACHED event that is not stored yet */
     bool acks : 1;
     bool unnumbered : 1; /* from the store, without its inbox: the numbering is not known */
+    bool loss_untold : 1; /* he may not have heard yet that something may be gone */
     bool stopping : 1;
     bool flushed : 1; /* this turn writes what waited in the connection */
     bool feeding : 1; /* a turn comes that goes on with what waits */

@@ -177,6 +177,7 @@ static void restore_inbox(struct session *session, struct restore_message *resto
                           struct turn *turn)
 {
     session->unnumbered = restore->unnumbered;
+    session->loss_untold = restore->loss_untold;
     session->next_seq = restore->saved ? restore->next_seq : 1;
     for (struct deliver_message *message = restore->inbox; message != NULL;) {
         struct deliver_message *next = (struct deliver_message *)message->header.next;

@@ -41,6 +41,7 @@ static void print_fields(const struct client_frame *frame)
         print_number(frame->resume.epoch);
         print_bytes(frame->resume.secret);
         print_number(frame->resume.last_seq);
+        print_number(frame->resume.received_seq);
         break;
     case CLIENT_SEND:
         print_bytes(frame->send.to);

@@ -205,7 +205,8 @@ static inline bool oracle_same(const struct client_frame *ours,
         return oracle_same_text(ours->resume.username, theirs->resume->username) &&
                ours->resume.epoch == theirs->resume->epoch &&
                oracle_same_bytes(ours->resume.secret, theirs->resume->secret) &&
-               ours->resume.last_seq == theirs->resume->last_seq;
+               ours->resume.last_seq == theirs->resume->last_seq &&
+               ours->resume.received_seq == theirs->resume->received_seq;
     case CLIENT_SEND:
         return oracle_same_text(ours->send.to, theirs->send->to) &&
                oracle_same_bytes(ours->send.payload, theirs->send->payload) &&

@@ -59,7 +59,8 @@ static void check_inbox(struct bytes bytes)
     struct saved_inbox same;
     FUZZ_CHECK(record_unpack_inbox(user, (struct bytes){again, (size_t)size}, &same) == 0);
     FUZZ_CHECK(same.epoch == inbox.epoch && same.next_seq == inbox.next_seq);
-    FUZZ_CHECK(same.acked_seq == inbox.acked_seq && same.unnumbered == inbox.unnumbered);
+    FUZZ_CHECK(same.acked_seq == inbox.acked_seq && same.unnumbered == inbox.unnumbered &&
+               same.loss_untold == inbox.loss_untold);
 }
 
 static void check_message(struct bytes bytes, uint64_t seq)

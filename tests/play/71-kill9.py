@@ -6,11 +6,13 @@ USHER_PLAY_KILLS=200 USHER_PLAY_USERS=500 is the size for a long run."""
 
 import os
 import random as randoms
+import subprocess
 import threading
 import time
 
 from usherplay import (Backend, Broker, Client, ConnectionEnded, check, check_equal,
                        check_presence, client_pb, play, scaled, seed)
+from usherplay.broker import program
 
 USERS = int(os.environ.get("USHER_PLAY_USERS", "60"))
 KILLS = int(os.environ.get("USHER_PLAY_KILLS", "0")) or max(3, scaled(15, 5))
@@ -260,5 +262,68 @@ def scene_resume_after_a_stop_and_a_kill():
     print(f"     resumes with messages missing: {outcomes}")
 
 
+def scene_a_kill_invents_no_loss():
+    """Who has all that was sent to him hears that something may be gone, and of no number of messages:
+    the count goes on behind what he has. It is said again until he has spoken."""
+    for acks in (True, False):
+        with Broker(OPTIONS) as broker:
+            alice, bob = Client(broker), Client(broker)
+            welcome = alice.login("alice", acks=acks)
+            bob.login("bob")
+            for number in range(3):
+                bob.send("alice", b"%d" % number)
+                alice.expect("message", seq=number + 1)
+            broker.kill()
+            broker.restart()
+            for _ in range(2):  # the first Welcome is lost
+                alice = Client(broker)
+                again = alice.resume(welcome, 3, name="alice")
+                check_equal((again.replay, again.next_seq), (client_pb.Welcome.PARTIAL, 4),
+                            "the resume after a kill")
+                alice.drop()
+            alice = Client(broker)
+            alice.resume(welcome, 3, name="alice")
+            alice.ping()
+            alice.drop()
+            bob = Client(broker)
+            bob.login("bob")
+            with Client(broker) as alice:
+                again = alice.resume(welcome, 3, name="alice")
+                check_equal((again.replay, again.next_seq), (client_pb.Welcome.COMPLETE, 4),
+                            "the resume when it was heard")
+                bob.send("alice", b"3")
+                alice.expect("message", seq=4, payload=b"3")
+            broker.kill()
+            broker.restart()
+            with Client(broker) as alice:
+                alice.post("resume", username="alice", epoch=welcome.epoch,
+                           secret=welcome.secret, last_seq=4, received_seq=9)
+                check_equal(alice.expect("welcome").welcome.next_seq, 10,
+                            "next_seq of one who has more than it has processed")
+
+
+def scene_the_tool_names_no_number():
+    """usher listens through a kill, and says neither that messages are missing nor that none are."""
+    with Broker(OPTIONS) as broker:
+        tool = subprocess.Popen([program("usher"), "listen", "--user", "alice", "--acks", "--port",
+                                 str(broker.port), "--count", "2", "--timeout", "20"],
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        broker.wait_log("login")
+        with Client(broker) as bob:
+            bob.login("bob")
+            bob.send("alice", b"before")
+            time.sleep(0.3)
+        broker.kill()
+        broker.restart()
+        broker.wait_log("resumed", 15)
+        with Client(broker) as bob:
+            bob.login("bob")
+            bob.send("alice", b"after")
+        said, _ = tool.communicate(timeout=20)
+        check("before" in said and "after" in said, f"it said: {said}")
+        check("missing" not in said and "may be" in said, f"it said: {said}")
+
+
 if __name__ == "__main__":
-    play(scene_kill_loop, scene_resume_after_a_stop_and_a_kill)
+    play(scene_kill_loop, scene_resume_after_a_stop_and_a_kill, scene_a_kill_invents_no_loss,
+         scene_the_tool_names_no_number)

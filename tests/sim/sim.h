@@ -134,6 +134,7 @@ struct wire {
     int session; /* index, or NOBODY before the Welcome */
     struct buffer input;
     bool asked, acks, is_resume, forged, welcomed, got_close, over;
+    bool partial; /* PARTIAL was said: who sends anything now has heard it, on this wire or not */
     bool vouched; /* COMPLETE was said; what it promises comes before whatever is newer */
     uint64_t asked_epoch; /* Login: the user's highest welcomed epoch; Resume: the session's */
     uint64_t asked_step, next_seq, last_seq, last_id;

@@ -113,6 +113,8 @@ static bool may_miss(const struct world *world, const struct wire *wire)
     uint64_t age_ms = world->broker_options.limits_inbox_age_ms;
     if (world->loss_step >= wire->known_step)
         return true;
+    if (session->partial_step != 0 && session->partial_step == wire->known_step)
+        return true; /* it may be said again until the client has said something */
     if (!session->acks && wire->written_seq > wire->last_seq)
         return true; /* handed out, to a connection that was lost */
     if (session->acked_seq > wire->last_seq)
@@ -139,12 +141,19 @@ static void check_replay(struct world *world, uint32_t number,
                (int)welcome->replay);
     count(world, complete ? COUNT_resumes_complete : COUNT_resumes_partial);
     wire->vouched = complete;
+    wire->partial = !complete;
     struct client_session *session = &world->sessions[wire->session];
-    if (!complete && session->wire == (int)number)
-        session->partial_step = wire->bound_step;
     if (!complete && !may_miss(world, wire))
         broken(world, "COMPLETE", "the resume on wire %u is called partial without a cause",
                number);
+    /* With acks only what was acknowledged, or grew too old, has left the inbox under its number. */
+    if (session->acks && session->acked_seq <= wire->last_seq && !faults_has(world, FAULT_age) &&
+        welcome->next_seq != wire->last_seq + 1)
+        broken(world, "GAP", "a loss of %llu messages after %llu is told to wire %u, and none is known",
+               (unsigned long long)(welcome->next_seq - wire->last_seq - 1),
+               (unsigned long long)wire->last_seq, number);
+    if (!complete && session->wire == (int)number)
+        session->partial_step = wire->bound_step;
 }
 
 /* May have been given up, before or after the Welcome. */

@@ -40,6 +40,10 @@ void wire_send(struct world *world, struct wire *wire, const Usher__V1__ClientFr
 {
     uint8_t head[VARINT_BYTES_MAX];
     size_t size = usher__v1__client_frame__get_packed_size(frame);
+    struct client_session *session =
+        wire->partial && wire->session != NOBODY ? &world->sessions[wire->session] : NULL;
+    if (session != NULL && session->partial_step < wire->bound_step)
+        session->partial_step = wire->bound_step;
     size_t head_size = varint_write(head, size);
     CHECK_DEBT(buffer_append(&wire->up, head, head_size) == 0, "no memory for the simulation");
     uint8_t *to = buffer_reserve(&wire->up, size + 1);

@@ -63,6 +63,7 @@ static inline struct resume_message *resume_create(struct stage *stage, uint64_t
     resume->id = 1;
     resume->epoch = stage->session.epoch;
     resume->last_seq = last_seq;
+    resume->received_seq = 0;
     memcpy(resume->secret, stage->secret, SECRET_BYTES);
     snprintf(resume->address, sizeof(resume->address), "10.0.0.%u:7", (unsigned)conn);
     return resume;
@@ -126,6 +127,7 @@ static inline struct restore_message *restore_create(struct stage *stage, uint64
     assert_non_null(restore);
     restore->saved = false;
     restore->unnumbered = true;
+    restore->loss_untold = false;
     restore->next_seq = 0;
     restore->inbox = NULL;
     restore->epoch = epoch;

@@ -588,8 +588,8 @@ static void a_restored_session_waits_a_full_window(void **state)
     EXPECT(stage, "store END OFFLINE EXPIRED epoch=50 removed");
 }
 
-/* The numbering of before is not known: it goes on from what the client has seen, but for one
- * number that stands for all that is missing, and says so again if the Welcome was lost. */
+/* The numbering of before is not known: it goes on from what the client has seen, without a gap, since
+ * no loss is known. That there may be one is said until he has spoken: a Welcome can be lost. */
 static void a_restored_session_is_resumed_partially(void **state)
 {
     struct stage *stage = *state;
@@ -598,26 +598,74 @@ static void a_restored_session_is_resumed_partially(void **state)
     EXPECT(stage, "to 901 result #5 OK epoch=50 asker=9");
     stage_resume(stage, 20, 70);
     stage_commit(stage, 0);
-    EXPECT(stage, "20 welcomed", "20 welcome #1 epoch=50 PARTIAL next=72",
-           "20 message 72 from=bob 'one' again");
+    EXPECT(stage, "20 welcomed", "20 welcome #1 epoch=50 PARTIAL next=71",
+           "20 message 71 from=bob 'one' again");
     stage_resume(stage, 20, 70);
     stage_commit(stage, 0);
     EXPECT(stage, "20 close STALE_SESSION do_not_return", "20 release", "20 welcomed",
-           "20 welcome #1 epoch=50 PARTIAL next=72", "20 message 72 from=bob 'one' again");
+           "20 welcome #1 epoch=50 PARTIAL next=71", "20 message 71 from=bob 'one' again");
     stage_deliver(stage, 6, "two");
-    EXPECT(stage, "to 901 result #6 OK epoch=50 asker=9", "20 message 73 from=bob 'two'");
-    put_ack(stage, 73);
+    EXPECT(stage, "to 901 result #6 OK epoch=50 asker=9", "20 message 72 from=bob 'two'");
+    put_ack(stage, 72);
     stage_play(stage, 20);
     EXPECT(stage, "20 consumed");
     assert_null(stage->session.inbox);
     /* From now on it is like any other. */
     stage_detach(stage);
-    stage_resume(stage, 30, 74);
-    EXPECT(stage, "30 unbind error #1 RESUME_REJECTED");
     stage_resume(stage, 30, 73);
+    EXPECT(stage, "30 unbind error #1 RESUME_REJECTED");
+    stage_resume(stage, 30, 72);
     stage_commit(stage, 0);
-    EXPECT(stage, "30 welcomed", "30 welcome #1 epoch=50 COMPLETE next=74");
+    EXPECT(stage, "30 welcomed", "30 welcome #1 epoch=50 COMPLETE next=73");
     assert_string_equal(session_client(&stage->session), "stored");
+}
+
+/* He has more than he has processed: those numbers are taken. */
+static void after_a_crash_what_he_has_keeps_its_numbers(void **state)
+{
+    struct stage *stage = *state;
+    stage_restore(stage, 50, true);
+    struct resume_message *resume = resume_create(stage, 20, 70);
+    resume->received_seq = 73;
+    stage_receive(stage, &resume->header);
+    stage_commit(stage, 0);
+    EXPECT(stage, "20 welcomed", "20 welcome #1 epoch=50 PARTIAL next=74");
+    put_ack(stage, 73);
+    stage_play(stage, 20);
+    EXPECT(stage, "20 consumed");
+    resume = resume_create(stage, 30, 73);
+    resume->received_seq = 99; /* only then it counts */
+    stage_receive(stage, &resume->header);
+    stage_commit(stage, 0);
+    EXPECT(stage, "20 close STALE_SESSION do_not_return", "20 release", "30 welcomed",
+           "30 welcome #1 epoch=50 COMPLETE next=74");
+}
+
+/* A broken frame proves nothing; nor does a stop that saves the session. */
+static void a_loss_is_told_until_he_speaks(void **state)
+{
+    struct stage *stage = *state;
+    struct restore_message *restore = restore_create(stage, 50, true);
+    restore->unnumbered = false;
+    restore->loss_untold = true;
+    restore->saved = true;
+    restore->next_seq = 5;
+    stage_receive(stage, &restore->header);
+    for (uint64_t conn = 20; conn <= 30; conn += 10) {
+        stage_resume(stage, conn, 4);
+        stage_commit(stage, 0);
+        assert_non_null(strstr(stage->tape, "PARTIAL next=5"));
+        put_ack(stage, 99);
+        stage_play(stage, conn);
+        stage_commit(stage, 0);
+    }
+    stage_resume(stage, 40, 4);
+    stage_commit(stage, 0);
+    put_ping(stage, 0, 1);
+    stage_play(stage, 40);
+    stage_resume(stage, 50, 4);
+    stage_commit(stage, 0);
+    assert_non_null(strstr(stage->tape, "COMPLETE next=5"));
 }
 
 static void a_restored_session_keeps_its_secret_and_can_be_taken_over(void **state)
@@ -676,6 +724,8 @@ int main(void)
         stage_test(a_resume_of_nobody_is_rejected),
         stage_test(a_restored_session_waits_a_full_window),
         stage_test(a_restored_session_is_resumed_partially),
+        stage_test(after_a_crash_what_he_has_keeps_its_numbers),
+        stage_test(a_loss_is_told_until_he_speaks),
         stage_test(a_restored_session_keeps_its_secret_and_can_be_taken_over),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -152,6 +152,7 @@ static void manual_acks_are_the_programs_own(void **state)
     const Usher__V1__ClientFrame *frame =
         fake_expect(&fake, client, USHER__V1__CLIENT_FRAME__BODY_RESUME);
     assert_int_equal(frame->resume->last_seq, 1);
+    assert_int_equal(frame->resume->received_seq, 2); /* no other message may have that number */
     struct fake_welcome back = {
         .id = frame->id, .epoch = 7, .replay = USHER_COMPLETE, .next_seq = 2};
     fake_say_welcome(&fake, &back);

@@ -306,7 +306,7 @@ static void inboxes_come_back(void **state)
     uint8_t bytes[RECORD_BYTES_MAX];
     static const struct saved_inbox inboxes[] = {
         {.epoch = 0},
-        {.epoch = 1, .next_seq = 2, .acked_seq = 3, .unnumbered = true},
+        {.epoch = 1, .next_seq = 2, .acked_seq = 3, .unnumbered = true, .loss_untold = true},
         {.epoch = UINT64_MAX, .next_seq = UINT64_MAX, .acked_seq = UINT64_MAX},
     };
     for (size_t i = 0; i < sizeof(inboxes) / sizeof(inboxes[0]); i++) {
@@ -319,6 +319,7 @@ static void inboxes_come_back(void **state)
         assert_int_equal(got.next_seq, inboxes[i].next_seq);
         assert_int_equal(got.acked_seq, inboxes[i].acked_seq);
         assert_int_equal(got.unnumbered, inboxes[i].unnumbered);
+        assert_int_equal(got.loss_untold, inboxes[i].loss_untold);
         assert_int_equal(record_unpack_inbox("ann", packed, &got), -EUCLEAN);
         for (int bit = 0; bit < 8 * size; bit++) {
             bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
