@@ -67,6 +67,11 @@ int addresses_of_host(const char *host, uint16_t port, struct addresses *found)
     return found->count > 0 ? 0 : -EHOSTUNREACH;
 }
 
+bool address_has_failed(const struct address_memory *memory, const struct address *address)
+{
+    return place_of(memory->failed, memory->count, address) < memory->count;
+}
+
 /* The next one of that family, or else of any, that is not taken yet. */
 static size_t next_of(const struct addresses *from, const bool *taken, sa_family_t family)
 {
@@ -88,7 +93,7 @@ void addresses_order(struct addresses *addresses, const struct address_memory *m
     bool taken[ADDRESSES_MAX] = {false};
     size_t count = 0;
     for (size_t i = 0; i < from.count; i++)
-        taken[i] = place_of(memory->failed, memory->count, &from.list[i]) < memory->count;
+        taken[i] = address_has_failed(memory, &from.list[i]);
     sa_family_t family = from.count > 0 ? from.list[0].at.any.sa_family : AF_UNSPEC;
     for (size_t i; (i = next_of(&from, taken, family)) < from.count;) {
         taken[i] = true;

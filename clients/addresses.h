@@ -46,6 +46,7 @@ addresses_find addresses_of_host;
  * costs one try and not all of them; behind them those that have, the oldest failure first. */
 void addresses_order(struct addresses *addresses, const struct address_memory *memory);
 
+bool address_has_failed(const struct address_memory *memory, const struct address *address);
 void address_failed(struct address_memory *memory, const struct address *address);
 void address_works(struct address_memory *memory, const struct address *address);
 

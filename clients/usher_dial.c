@@ -9,6 +9,10 @@
  * Who began earlier and lost is remembered like one that failed, so that the next time begins with
  * the one that won. Nothing is forgotten by that: what failed comes last, not never.
  *
+ * When all others have failed, those that have failed before get DIAL_DOUBT_MS and not the whole
+ * patience: while a broker restarts, its own address refuses and the dead one swallows, and to wait
+ * for that one would be to come back late.
+ *
  * The owner's program waits for one descriptor, and there may be several sockets: an epoll set
  * stands for all of them. */
 
@@ -42,7 +46,10 @@ void dial_begin(struct dial *dial, const struct addresses *found, struct address
     dial->memory = memory;
     dial->count = found->count < DIAL_ADDRESSES_MAX ? found->count : DIAL_ADDRESSES_MAX;
     for (size_t i = 0; i < dial->count; i++)
-        dial->attempts[i] = (struct dial_attempt){.address = found->list[i], .fd = -1};
+        dial->attempts[i] =
+            (struct dial_attempt){.address = found->list[i],
+                                  .fd = -1,
+                                  .doubtful = address_has_failed(memory, &found->list[i])};
     begin_race(dial, now_ms, end_ms);
 }
 
@@ -111,7 +118,21 @@ static void begin_due(struct dial *dial, uint64_t now_ms)
             fail(dial, &dial->attempts[place], error);
         else
             dial->next_ms = now_ms + dial->pace_ms;
+        dial->begun_ms = now_ms;
     }
+}
+
+/* Some have failed, and what is under way has failed before. */
+static bool only_doubt_is_left(const struct dial *dial)
+{
+    bool failed = false;
+    for (size_t i = 0; i < dial->count; i++) {
+        const struct dial_attempt *attempt = &dial->attempts[i];
+        failed = failed || attempt->failed;
+        if (!attempt->failed && (attempt->fd < 0 || !attempt->doubtful))
+            return false;
+    }
+    return failed;
 }
 
 static void close_race(struct dial *dial)
@@ -157,13 +178,13 @@ static int look(struct dial *dial, uint64_t now_ms, int *fd)
     return 0;
 }
 
-static int time_out(struct dial *dial)
+static int give_up(struct dial *dial, int error)
 {
     for (size_t i = 0; i < dial->count; i++)
         if (dial->attempts[i].fd >= 0)
-            fail(dial, &dial->attempts[i], -ETIMEDOUT);
+            fail(dial, &dial->attempts[i], error);
     close_race(dial);
-    return -ETIMEDOUT;
+    return error;
 }
 
 int dial_step(struct dial *dial, uint64_t now_ms, int *fd)
@@ -171,8 +192,10 @@ int dial_step(struct dial *dial, uint64_t now_ms, int *fd)
     if (look(dial, now_ms, fd) == 1)
         return 1;
     if (now_ms >= dial->end_ms)
-        return time_out(dial);
+        return give_up(dial, -ETIMEDOUT);
     begin_due(dial, now_ms);
+    if (only_doubt_is_left(dial) && now_ms >= dial->begun_ms + DIAL_DOUBT_MS)
+        return give_up(dial, dial->error);
     if (under_way(dial) > 0)
         return 0;
     close_race(dial);
@@ -181,9 +204,12 @@ int dial_step(struct dial *dial, uint64_t now_ms, int *fd)
 
 uint64_t dial_due_ms(const struct dial *dial)
 {
-    if (next_attempt(dial) == dial->count)
-        return dial->end_ms;
-    return dial->next_ms < dial->end_ms ? dial->next_ms : dial->end_ms;
+    uint64_t due_ms = dial->end_ms;
+    if (next_attempt(dial) < dial->count)
+        due_ms = dial->next_ms;
+    else if (only_doubt_is_left(dial))
+        due_ms = dial->begun_ms + DIAL_DOUBT_MS;
+    return due_ms < dial->end_ms ? due_ms : dial->end_ms;
 }
 
 bool dial_again(struct dial *dial, uint64_t now_ms, uint64_t end_ms)

@@ -10,12 +10,14 @@
 enum {
     DIAL_ADDRESSES_MAX = 8, /* of one try; the memory of failures puts the others first next time */
     DIAL_PACE_MS = 250,     /* between the beginnings of two attempts */
+    DIAL_DOUBT_MS = 1000,   /* for those that failed before, when the others have failed now */
 };
 
 struct dial_attempt {
     struct address address;
-    int fd;      /* -1: not under way */
-    bool failed; /* in this try */
+    int fd;        /* -1: not under way */
+    bool failed;   /* in this try */
+    bool doubtful; /* it has failed before */
 };
 
 /* dial_init makes it usable. */
@@ -26,7 +28,8 @@ struct dial {
     struct address_memory *memory; /* borrowed */
     int epoll;                     /* becomes readable when there is something to do; or -1 */
     uint64_t pace_ms;
-    uint64_t next_ms; /* the next attempt begins */
+    uint64_t next_ms;  /* the next attempt begins */
+    uint64_t begun_ms; /* the last one has begun */
     uint64_t end_ms;
     int error; /* the last attempt's */
 };
@@ -40,7 +43,7 @@ void dial_begin(struct dial *dial, const struct addresses *found, struct address
                 uint64_t now_ms, uint64_t end_ms);
 
 /* 1: *fd is connected, and the caller's to close; 0: under way; -ETIMEDOUT (end_ms has come), or
- * what the last attempt said. */
+ * what the last attempt that ended said. */
 int dial_step(struct dial *dial, uint64_t now_ms, int *fd);
 
 /* When to call dial_step even if `epoll` is quiet. */

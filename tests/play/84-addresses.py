@@ -140,7 +140,7 @@ def scene_a_client_that_comes_back_begins_where_the_broker_was():
              str(broker.port), "--user", "bob", "--json"],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         try:
-            broker.wait_log("login")
+            check("WELCOME" in listener.stdout.readline(), "no WELCOME")
             broker.kill()
             broker.restart()
             broker.wait_log("resumed", 20)

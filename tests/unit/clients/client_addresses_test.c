@@ -301,6 +301,33 @@ static void the_next_try_begins_elsewhere(void **state)
     fake_fini(&fake);
 }
 
+/* While the broker is away its address refuses and the dead one swallows: that one is known, and is
+ * not waited for as long as an address of which nothing is known. */
+static void a_known_dead_address_does_not_fill_the_try(void **state)
+{
+    struct fake fake;
+    struct swallower dead;
+    fake_open(&fake);
+    swallow_on(&dead, 2, fake.port);
+    NAME_HAS(2, 1);
+    struct usher_client *client = client_of(&fake, 5000);
+    assert_int_equal(usher_client_start(client), 0);
+    comes(&fake, client, 7);
+    close(fake.listener);
+    fake_hang_up(&fake);
+    uint64_t began_ms = fake_now_ms();
+    expect_event(client, USHER_DISCONNECTED);
+    assert_int_equal(expect_event(client, USHER_DISCONNECTED).error, -ECONNREFUSED);
+    assert_in_range(fake_now_ms() - began_ms, DIAL_DOUBT_MS, DIAL_DOUBT_MS + 1000);
+    fake.listener = listen_on(1, fake.port, 8);
+    began_ms = fake_now_ms();
+    fake_accept(&fake, client); /* the dead one comes last again */
+    assert_in_range(fake_now_ms() - began_ms, 0, 500);
+    usher_client_destroy(client);
+    swallow_fini(&dead);
+    fake_fini(&fake);
+}
+
 static void a_try_has_eight_addresses(void **state)
 {
     struct fake fake;
@@ -379,6 +406,7 @@ int main(void)
         cmocka_unit_test(a_refusal_is_an_answer),
         cmocka_unit_test(a_blocking_login_tries_once),
         cmocka_unit_test(the_next_try_begins_elsewhere),
+        cmocka_unit_test(a_known_dead_address_does_not_fill_the_try),
         cmocka_unit_test(a_try_has_eight_addresses),
         cmocka_unit_test(a_slow_resolver_does_not_use_up_the_time),
         cmocka_unit_test(an_event_loop_sees_the_race),

@@ -49,6 +49,8 @@ static inline void fake_open(struct fake *fake)
     *fake = (struct fake){.peer = -1};
     fake->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_true(fake->listener >= 0);
+    int on = 1; /* a test may listen at the same port again */
+    setsockopt(fake->listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     assert_int_equal(bind(fake->listener, (struct sockaddr *)&address, sizeof address), 0);
     assert_int_equal(listen(fake->listener, 8), 0);
