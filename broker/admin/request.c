@@ -5,6 +5,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/source.h"
 #include "admin/admin_private.h"
 #include "admin/route.h"
 
@@ -22,13 +23,8 @@ static void address_of(struct MHD_Connection *connection, char text[ADMIN_ADDRES
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
     const struct sockaddr *address = info != NULL ? info->client_addr : NULL;
     text[0] = '\0';
-    if (address == NULL)
-        return;
-    if (address->sa_family == AF_INET6)
-        inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)address)->sin6_addr, text,
-                  ADMIN_ADDRESS_BYTES);
-    else
-        inet_ntop(AF_INET, &((const struct sockaddr_in *)address)->sin_addr, text, ADMIN_ADDRESS_BYTES);
+    if (address != NULL)
+        source_host(address, text);
 }
 
 static enum MHD_Result refuse(struct exchange *exchange, unsigned status, const char *error,

@@ -13,6 +13,7 @@
 
 #include "base/check.h"
 #include "base/memory.h"
+#include "base/source.h"
 #include "net/conn.h"
 #include "proto/frame.h"
 
@@ -27,6 +28,10 @@
  * still holds CHUNKS_MAX batches of frames, goes on the list `again`: that bounds what one client
  * can have in flight inside the broker without losing a byte.
  *
+ * What is carried over stands in front of what is read next. A little is copied there; more than
+ * IN_PLACE_BYTES is not: the bytes are read behind it where it is, in memory that doubles. So the end
+ * of a large frame costs what its bytes are worth, in however small pieces it comes.
+ *
  * Before the welcome the layer above gets one frame at a time, and none while a request of the
  * connection is being judged: by somebody whom it remembers (net_keep), or by the owner to whom it
  * was bound. What comes meanwhile waits in `carry`, within the limits of before the login, and is
@@ -35,7 +40,7 @@
 
 static_assert(sizeof(struct conn) <= 152, "each user has one; docs/performance.md has the sum");
 
-enum { CHUNKS_MAX = 8, UNBOUND_EXTRA_BYTES = 64 };
+enum { CHUNKS_MAX = 8, UNBOUND_EXTRA_BYTES = 64, IN_PLACE_BYTES = 8 * 1024 };
 
 struct conn *conn_at(struct reactor *reactor, uint32_t slot)
 {
@@ -179,9 +184,21 @@ void conn_adopt(struct reactor *reactor, const struct arrival *arrival)
     }
 }
 
-static void drop_carry(struct conn *conn)
+/* The memory of a carry of that size: always more than that, when it is read in place. */
+static size_t carry_room(const struct reactor *reactor, size_t size)
 {
-    memory_account(-(int64_t)conn->carry_size);
+    size_t most = reactor->input_bytes - READ_BYTES + 1;
+    size_t room = IN_PLACE_BYTES;
+    if (size < IN_PLACE_BYTES)
+        return size;
+    while (room <= size)
+        room *= 2;
+    return room < most ? room : most;
+}
+
+static void drop_carry(struct reactor *reactor, struct conn *conn)
+{
+    memory_account(-(int64_t)carry_room(reactor, conn->carry_size));
     free(conn->carry);
     conn->carry = NULL;
     conn->carry_size = 0;
@@ -198,7 +215,7 @@ void conn_close(struct reactor *reactor, struct conn *conn)
     conn->tls = NULL;
     close(conn->fd);
     conn->fd = -1;
-    drop_carry(conn);
+    drop_carry(reactor, conn);
     conn_drop_pending(reactor->net, conn);
     evict_done(reactor, conn);
     count_unbound(reactor, conn, 1);
@@ -227,7 +244,7 @@ void conn_end(struct reactor *reactor, struct conn *conn, enum conn_end end)
     conn->state = CONN_ENDED;
     conn->end = (uint8_t)end;
     deadline_leave(reactor, conn);
-    drop_carry(conn);
+    drop_carry(reactor, conn);
     struct net *net = reactor->net;
     net->events.on_end(net->events.context, reactor->thread, conn_handle_of(reactor, conn),
                        conn->owner, end);
@@ -400,20 +417,32 @@ static size_t whole_frames(const struct reactor *reactor, const struct conn *con
     return at;
 }
 
+/* So much that what is read next is read behind it. */
+static bool is_carried(const struct reactor *reactor, const struct conn *conn)
+{
+    return carry_room(reactor, conn->carry_size) > conn->carry_size;
+}
+
 static void keep_rest(struct reactor *reactor, struct conn *conn, struct bytes rest)
 {
     if (rest.size == 0) {
-        drop_carry(conn);
+        drop_carry(reactor, conn);
         return;
     }
-    uint8_t *carry = realloc(conn->carry, rest.size);
+    size_t before = carry_room(reactor, conn->carry_size);
+    size_t room = carry_room(reactor, rest.size);
+    bool in_place = is_carried(reactor, conn);
+    if (in_place && rest.data != conn->carry)
+        memmove(conn->carry, rest.data, rest.size);
+    uint8_t *carry = room != before ? realloc(conn->carry, room) : conn->carry;
     if (carry == NULL) {
         memory_refused();
         conn_end(reactor, conn, CONN_LOST);
         return;
     }
-    memory_account((int64_t)rest.size - conn->carry_size);
-    memcpy(carry, rest.data, rest.size);
+    memory_account((int64_t)room - (int64_t)before);
+    if (!in_place)
+        memcpy(carry, rest.data, rest.size);
     conn->carry = carry;
     conn->carry_size = (uint32_t)rest.size;
 }
@@ -491,9 +520,8 @@ static bool is_judged(const struct conn *conn, bool welcomed)
     return conn->kept != NULL || (conn->owner != 0 && !welcomed);
 }
 
-static void take_input(struct reactor *reactor, struct conn *conn, size_t size, size_t fresh)
+static void take_input(struct reactor *reactor, struct conn *conn, struct bytes input, size_t fresh)
 {
-    struct bytes input = {reactor->input, size};
     bool welcomed = atomic_load_explicit(&conn->welcomed, memory_order_acquire);
     if (!welcomed && !count_early(reactor, conn, input, fresh))
         return;
@@ -516,8 +544,8 @@ static void take_input(struct reactor *reactor, struct conn *conn, size_t size, 
         conn_end(reactor, conn, end);
         return;
     }
-    keep_rest(reactor, conn, (struct bytes){input.data + done, size - done});
-    if (done < size && is_judged(conn, welcomed))
+    keep_rest(reactor, conn, (struct bytes){input.data + done, input.size - done});
+    if (done < input.size && is_judged(conn, welcomed))
         delay(reactor, conn);
 }
 
@@ -554,12 +582,29 @@ static void conn_writable(struct reactor *reactor, struct conn *conn)
         net_flush(net, reactor->index, handle);
 }
 
-/* Bytes; 0 at the end; -EAGAIN or what broke it. *more: an edge for what is left will not come. */
-static ssize_t receive(struct reactor *reactor, struct conn *conn, size_t have, bool *more)
+/* What was carried over, where the next bytes are read behind it. */
+struct place {
+    uint8_t *data;
+    size_t have, room;
+};
+
+static struct place place_of(struct reactor *reactor, struct conn *conn)
 {
-    uint8_t *to = reactor->input + have;
+    size_t have = conn->carry_size;
+    if (is_carried(reactor, conn))
+        return (struct place){conn->carry, have, carry_room(reactor, have)};
+    if (have > 0)
+        memcpy(reactor->input, conn->carry, have);
+    return (struct place){reactor->input, have, reactor->input_bytes};
+}
+
+/* Bytes; 0 at the end; -EAGAIN or what broke it. *more: an edge for what is left will not come. */
+static ssize_t receive(struct reactor *reactor, struct conn *conn, const struct place *place,
+                       bool *more)
+{
+    uint8_t *to = place->data + place->have;
     /* Of the buffer as it is, and not as the limits say that it must be. */
-    size_t left = reactor->input_bytes - have;
+    size_t left = place->room - place->have;
     size_t room = left < READ_BYTES ? left : READ_BYTES;
     if (conn->tls == NULL) {
         ssize_t got = recv(conn->fd, to, room, MSG_DONTWAIT);
@@ -579,14 +624,14 @@ static ssize_t receive(struct reactor *reactor, struct conn *conn, size_t have, 
 }
 
 /* Goes on with what was delayed; true: it did, and what came behind that is read in its turn. */
-static bool take_delayed(struct reactor *reactor, struct conn *conn, size_t have)
+static bool take_delayed(struct reactor *reactor, struct conn *conn, const struct place *place)
 {
     bool welcomed = atomic_load_explicit(&conn->welcomed, memory_order_acquire);
     if (!atomic_load_explicit(&conn->delayed, memory_order_relaxed) || is_judged(conn, welcomed))
         return false;
     if (!welcomed)
         atomic_store_explicit(&conn->delayed, false, memory_order_relaxed);
-    take_input(reactor, conn, have, 0);
+    take_input(reactor, conn, (struct bytes){place->data, place->have}, 0);
     if (conn->state == CONN_OPEN)
         read_again(reactor, conn);
     return true;
@@ -604,13 +649,11 @@ void conn_read(struct reactor *reactor, struct conn *conn)
         read_again(reactor, conn);
         return;
     }
-    size_t have = conn->carry_size;
-    if (have > 0)
-        memcpy(reactor->input, conn->carry, have);
-    if (take_delayed(reactor, conn, have))
+    struct place place = place_of(reactor, conn);
+    if (take_delayed(reactor, conn, &place))
         return;
     bool more;
-    ssize_t got = receive(reactor, conn, have, &more);
+    ssize_t got = receive(reactor, conn, &place, &more);
     if (got == -EAGAIN || got == -EINTR) {
         /* Records without data: the rest when others had their turn. A part of a record, and the
          * peer's end behind it. */
@@ -626,7 +669,7 @@ void conn_read(struct reactor *reactor, struct conn *conn)
     }
     conn->heard_ms = (uint32_t)reactor->now_ms;
     reactor_count(reactor, METRIC_bytes_in, (uint64_t)got);
-    take_input(reactor, conn, have + (size_t)got, (size_t)got);
+    take_input(reactor, conn, (struct bytes){place.data, place.have + (size_t)got}, (size_t)got);
     /* The peer's end is reported once, perhaps together with its last bytes. */
     if ((more || conn->hung_up) && conn->state == CONN_OPEN) {
         read_again(reactor, conn);
@@ -692,17 +735,15 @@ void *net_kept(struct net *net, conn_handle handle)
 
 void address_text(const struct sockaddr_storage *address, char text[NET_ADDRESS_BYTES_MAX])
 {
-    char host[INET6_ADDRSTRLEN] = "?";
+    char host[SOURCE_HOST_BYTES];
+    source_host((const struct sockaddr *)address, host);
+    uint16_t port = address->ss_family == AF_INET6
+                        ? ((const struct sockaddr_in6 *)address)->sin6_port
+                        : ((const struct sockaddr_in *)address)->sin_port;
     text[0] = '\0';
-    if (address->ss_family == AF_INET) {
-        const struct sockaddr_in *v4 = (const struct sockaddr_in *)address;
-        inet_ntop(AF_INET, &v4->sin_addr, host, sizeof(host));
-        snprintf(text, NET_ADDRESS_BYTES_MAX, "%s:%u", host, ntohs(v4->sin_port));
-    } else if (address->ss_family == AF_INET6) {
-        const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)address;
-        inet_ntop(AF_INET6, &v6->sin6_addr, host, sizeof(host));
-        snprintf(text, NET_ADDRESS_BYTES_MAX, "[%s]:%u", host, ntohs(v6->sin6_port));
-    }
+    if (host[0] != '\0')
+        snprintf(text, NET_ADDRESS_BYTES_MAX, strchr(host, ':') != NULL ? "[%s]:%u" : "%s:%u", host,
+                 ntohs(port));
 }
 
 void net_address(struct net *net, conn_handle handle, char text[NET_ADDRESS_BYTES_MAX])

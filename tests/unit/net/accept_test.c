@@ -471,6 +471,28 @@ static void version_six(void **state)
     close(fd);
 }
 
+/* A socket for both: who comes by IPv4 is told as that. */
+static void version_four_over_six(void **state)
+{
+    struct fixture *fixture = *state;
+    char error[256];
+    fixture->options.address = "[::]:0";
+    fixture->binds = true;
+    if (open_front(fixture, error) != 0)
+        skip(); /* a machine without it */
+    assert_int_equal(net_start(fixture->net), 0);
+    struct peer peer = new_peer(fixture);
+    struct sockaddr_in own;
+    socklen_t size = sizeof(own);
+    char expected[NET_ADDRESS_BYTES_MAX];
+    char text[NET_ADDRESS_BYTES_MAX];
+    assert_int_equal(getsockname(peer.fd, (struct sockaddr *)&own, &size), 0);
+    snprintf(expected, sizeof(expected), "127.0.0.1:%u", ntohs(own.sin_port));
+    look_up_address(fixture, peer.conn, text);
+    assert_string_equal(text, expected);
+    close(peer.fd);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -487,6 +509,7 @@ int main(void)
         TEST(idle_it_costs_nothing),
         TEST(orders_wake_a_sleeper),
         TEST(a_port_in_use),
+        TEST(version_four_over_six),
         TEST(bad_addresses),
         TEST(opening_without_descriptors),
         TEST(closed_unstarted),

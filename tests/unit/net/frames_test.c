@@ -75,6 +75,61 @@ static void large_frames_cross_the_read_buffer(void **state)
     buffer_fini(&out);
 }
 
+/* A large frame whose end comes byte by byte costs next to nothing for each byte. It is copied once
+ * when it is whole, and not for each. */
+static void the_end_of_a_large_frame_costs_no_more(void **state)
+{
+    struct fixture *fixture = *state;
+    enum { LARGE = 8 * 1024 * 1024, PIECES = 2000 };
+    fixture->options.frame_bytes_max = LARGE;
+    fixture->binds = true;
+    start(fixture);
+    struct peer peer = new_peer(fixture);
+    struct buffer out = {0};
+    add_frame(&out, LARGE, 'f');
+    add_frame(&out, 20, 'g');
+    uint64_t bytes = metric_of(fixture, METRIC_bytes_in);
+    size_t at = out.size - PIECES;
+    send_all(peer.fd, out.data, at);
+    WAIT_FOR(metric_of(fixture, METRIC_bytes_in) == bytes + at);
+    uint64_t cpu = cpu_ms();
+    for (; at < out.size; at++) {
+        send_all(peer.fd, out.data + at, 1);
+        WAIT_FOR(metric_of(fixture, METRIC_bytes_in) == bytes + at + 1);
+    }
+    cpu = cpu_ms() - cpu;
+    if (cpu > PIECES) /* a copy of it takes more than a ms, and there would be two for each */
+        fail_msg("%u bytes cost %llu ms", PIECES, (unsigned long long)cpu);
+    expect_frames(fixture, peer.conn, out.data, out.size);
+    close(peer.fd);
+    buffer_fini(&out);
+}
+
+/* Frames around the sizes at which the way of carrying changes, cut at every place near them. */
+static void large_carries_are_whole(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->binds = true;
+    start(fixture);
+    struct peer peer = new_peer(fixture);
+    for (size_t power = 8192; power <= 65536; power *= 2)
+        for (size_t cut = power - 4; cut <= power + 4 && cut <= 65536; cut++) {
+            struct buffer out = {0};
+            add_frame(&out, cut < 65532 ? cut + 4 : 65536, (uint8_t)cut);
+            add_frame(&out, 7, 'x');
+            uint64_t bytes = metric_of(fixture, METRIC_bytes_in);
+            send_all(peer.fd, out.data, cut);
+            WAIT_FOR(metric_of(fixture, METRIC_bytes_in) == bytes + cut);
+            send_all(peer.fd, out.data + cut, 1);
+            WAIT_FOR(metric_of(fixture, METRIC_bytes_in) == bytes + cut + 1);
+            send_all(peer.fd, out.data + cut + 1, out.size - cut - 1);
+            expect_frames(fixture, peer.conn, out.data, out.size);
+            forget_frames(fixture, peer.conn);
+            buffer_fini(&out);
+        }
+    close(peer.fd);
+}
+
 /* Sends a good frame and then `size` bytes; the good one is handed up, then comes that end. */
 static void expect_end_by(struct fixture *fixture, const void *data, size_t size, enum conn_end end)
 {
@@ -328,6 +383,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(frames_come_byte_by_byte, set_up, tear_down),
         cmocka_unit_test_setup_teardown(many_frames_come_in_few_calls, set_up, tear_down),
         cmocka_unit_test_setup_teardown(large_frames_cross_the_read_buffer, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(the_end_of_a_large_frame_costs_no_more, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(large_carries_are_whole, set_up, tear_down),
         cmocka_unit_test_setup_teardown(frame_limit_of_bound_ones, set_up, tear_down),
         cmocka_unit_test_setup_teardown(frame_limit_of_unbound_ones, set_up, tear_down),
         cmocka_unit_test_setup_teardown(total_limit_of_unbound_ones, set_up, tear_down),
