@@ -173,6 +173,7 @@ int broker_assemble(struct broker *broker, const struct options *options, const 
     if (broker->settings.source_rates == NULL || broker->settings.spent_rates == NULL ||
         broker->settings.spent_fights == NULL)
         failed = failed != 0 ? failed : -ENOMEM;
+    failed = failed != 0 ? failed : logins_open(&broker->logins, broker);
     log_set_metrics(log, broker->metrics);
     memory_open(options->limits_memory_bytes, log, broker->metrics);
     return failed != 0 ? failed : make_actors(broker);
@@ -232,6 +233,7 @@ void broker_dismantle(struct broker *broker)
     source_rates_destroy(broker->settings.source_rates);
     spent_destroy(broker->settings.spent_rates);
     spent_destroy(broker->settings.spent_fights);
+    logins_close(broker->logins);
     traces_destroy(broker->traces);
 }
 

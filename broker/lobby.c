@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -116,6 +117,34 @@ void lobby_attach(struct broker *broker, struct thread *thread, struct attach_me
     message_destroy(&message->header);
 }
 
+/* True: it was answered. It may try again on the same connection, when its time has come. */
+static bool is_too_soon(struct broker *broker, struct thread *thread, conn_handle conn, uint64_t id,
+                        struct bytes user, bool resume)
+{
+    char address[NET_ADDRESS_BYTES_MAX];
+    net_address(broker->net, conn, address);
+    struct login_wait wait = logins_take(broker->logins, user, bytes_of_text(address), resume);
+    if (wait.ms == 0)
+        return false;
+    metrics_add(broker->metrics, thread->runner.index, METRIC_logins_refused_rate, 1);
+    LOG(broker->log, LIMIT_HIT, LOG_S("limit", wait.limit),
+        LOG_B("user", user.data, user.size), LOG_S("address", address));
+    char detail[96];
+    snprintf(detail, sizeof(detail), "more logins than %s", wait.limit);
+    say_error(broker, thread, conn, id, USHER__V1__ERROR__CODE__RATE_LIMITED, detail, wait.ms);
+    return true;
+}
+
+/* A login whose credentials are good. Takes the message. */
+static void let_in(struct broker *broker, struct thread *thread, struct attach_message *login)
+{
+    if (is_too_soon(broker, thread, login->conn, login->id, bytes_of_text(login->user),
+                    false))
+        message_destroy(&login->header);
+    else
+        lobby_attach(broker, thread, login);
+}
+
 /* --- logins that are judged ------------------------------------------------------------------- */
 
 static const enum metric_id refusal_metrics[TOKEN_REFUSALS] = {
@@ -197,7 +226,7 @@ static void take_verdict(struct broker *broker, struct thread *thread, struct lo
         net_keep(broker->net, login->conn, NULL);
         if (job->refusal == TOKEN_GOOD) {
             job->attach = NULL;
-            lobby_attach(broker, thread, login);
+            let_in(broker, thread, login);
         } else {
             refuse_login(broker, thread, job);
         }
@@ -241,7 +270,7 @@ static void login(struct broker *broker, struct thread *thread, conn_handle conn
     if (broker->admission != NULL)
         ask_admission(broker, thread, message, frame->login.token);
     else
-        lobby_attach(broker, thread, message);
+        let_in(broker, thread, message);
 }
 
 /* Whose secret is shown; 0: nobody's. The same work whether there is such a user or not. */
@@ -278,6 +307,9 @@ static void resume(struct broker *broker, struct thread *thread, conn_handle con
                    const struct client_frame *frame)
 {
     actor_handle user = prove(broker, frame);
+    if (user != 0 && is_too_soon(broker, thread, conn, frame->id, frame->resume.username,
+                                 true))
+        return;
     if (user != 0 && post_resume(broker, thread, conn, frame, user))
         return;
     metrics_add(broker->metrics, thread->runner.index, METRIC_resumes_rejected, 1);

@@ -42,6 +42,7 @@ struct link_turns {
 };
 
 struct admission;
+struct logins;
 struct committer;
 struct queries;
 struct services;
@@ -80,6 +81,7 @@ struct broker {
     struct link *link;
     struct feed *feed;
     struct admission *admission; /* NULL with auth.mode open */
+    struct logins *logins;
     struct committer *committer;
     struct queries *queries;
     struct services *services;
@@ -239,6 +241,21 @@ bool admission_step(struct admission *admission);
 /* Joins its threads and frees every job, those in the threads' verdicts too: no I/O thread may be
  * left. */
 void admission_close(struct admission *admission);
+
+/* --- logins.c --------------------------------------------------------------------------------- */
+
+int logins_open(struct logins **logins, struct broker *broker);
+void logins_close(struct logins *logins); /* NULL is fine */
+void logins_set_limits(struct logins *logins, const struct options *options); /* any thread */
+
+/* A login of that user from that address ("host:port"), or a resume, is to happen now: it is counted,
+ * and `ms` is 0; or it comes too soon, after so many logins, and is not. Any thread. */
+struct login_wait {
+    uint32_t ms;
+    const char *limit;
+};
+struct login_wait logins_take(struct logins *logins, struct bytes user, struct bytes address,
+                              bool resume);
 
 /* --- egress.c --------------------------------------------------------------------------------- */
 

@@ -308,6 +308,7 @@ static void use_limits(struct broker *broker, const struct options *options)
     memory_set_budget(options->limits_memory_bytes);
     if (broker->admission != NULL)
         admission_set_limits(broker->admission, options);
+    logins_set_limits(broker->logins, options);
     log_set_level(broker->log, (enum log_level)options->log_level);
 }
 

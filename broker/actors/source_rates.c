@@ -29,6 +29,8 @@ struct source_rate {
     _Atomic uint64_t due_us; /* an allowance */
     _Atomic uint64_t told_ms;
     uint64_t source;
+    unsigned step;             /* of source_steps */
+    struct source_rate *wider; /* the one that it counts for too, held by this one; NULL: none */
     uint32_t holders;         /* under lock */
     struct source_rate *next; /* in its bucket, under lock */
 };
@@ -88,28 +90,62 @@ static struct bytes source_name(const uint64_t *source)
 }
 
 /* Under lock; NULL without memory. */
-static struct source_rate *create(struct source_rates *rates, uint64_t source)
+static struct source_rate *create(struct source_rates *rates, uint64_t source, unsigned step)
 {
     struct source_rate *rate = calloc(1, sizeof(*rate));
     if (rate == NULL)
         return NULL;
     rate->source = source;
+    rate->step = step;
     atomic_init(&rate->due_us, spent_take(rates->spent, source_name(&source)).due_us);
     return rate;
 }
 
+/* Under lock; NULL without memory, or beyond the widest. A new entry holds the next wider one. */
+static struct source_rate *hold(struct source_rates *rates, const uint64_t *steps, unsigned step,
+                                unsigned count)
+{
+    if (step == count)
+        return NULL;
+    struct source_rate *rate = *find(rates, steps[step]);
+    if (rate == NULL) {
+        rate = create(rates, steps[step], step);
+        if (rate == NULL)
+            return NULL;
+        rate->wider = hold(rates, steps, step + 1, count);
+        rate->next = NULL;
+        *find(rates, steps[step]) = rate;
+    }
+    rate->holders++;
+    return rate;
+}
+
+/* Under lock. */
+static void let_go(struct source_rates *rates, struct source_rate *rate)
+{
+    while (rate != NULL) {
+        struct source_rate *wider = rate->wider;
+        CHECK(rate->holders > 0);
+        if (--rate->holders > 0)
+            return;
+        struct allowance allowance = {
+            atomic_load_explicit(&rate->due_us, memory_order_relaxed)};
+        *find(rates, rate->source) = rate->next;
+        spent_put(rates->spent, source_name(&rate->source), allowance);
+        free(rate);
+        rate = wider;
+    }
+}
+
 struct source_rate *source_rates_enter(struct source_rates *rates, struct bytes address)
 {
-    uint64_t source = rates != NULL ? source_of_text(address.data, address.size) : 0;
-    if (source == 0)
+    uint64_t steps[SOURCE_STEPS];
+    unsigned count =
+        rates != NULL ? source_steps(source_of_text(address.data, address.size), steps) : 0;
+    if (count == 0)
         return NULL;
     pthread_mutex_lock(&rates->lock);
-    struct source_rate **link = find(rates, source);
-    if (*link == NULL)
-        *link = create(rates, source);
-    struct source_rate *rate = *link;
-    if (rate != NULL)
-        rate->holders++;
+    struct source_rate *rate = hold(rates, steps, 0, count);
     pthread_mutex_unlock(&rates->lock);
     if (rate == NULL)
         memory_refused();
@@ -121,27 +157,15 @@ void source_rates_leave(struct source_rates *rates, struct source_rate *rate)
     if (rate == NULL)
         return;
     pthread_mutex_lock(&rates->lock);
-    CHECK(rate->holders > 0);
-    bool last = --rate->holders == 0;
-    if (last) {
-        struct allowance allowance = {
-            atomic_load_explicit(&rate->due_us, memory_order_relaxed)};
-        *find(rates, rate->source) = rate->next;
-        spent_put(rates->spent, source_name(&rate->source), allowance);
-    }
+    let_go(rates, rate);
     pthread_mutex_unlock(&rates->lock);
-    if (last)
-        free(rate);
 }
 
-uint32_t source_rate_take(const struct source_rates *rates, struct source_rate *rate,
-                          uint64_t now_ms)
+/* One of this entry alone. */
+static uint32_t take_one(uint32_t per_second, struct source_rate *rate, uint64_t now_ms)
 {
-    uint32_t per_second =
-        rate == NULL ? 0 : atomic_load_explicit(&rates->per_second, memory_order_relaxed);
-    if (per_second == 0)
-        return 0;
-    struct allowance_terms terms = allowance_over(per_second, SECOND_US);
+    struct allowance_terms terms =
+        allowance_over(source_allowed(per_second, rate->step), SECOND_US);
     uint64_t due_us = atomic_load_explicit(&rate->due_us, memory_order_relaxed);
     for (;;) {
         struct allowance allowance = {due_us};
@@ -154,6 +178,18 @@ uint32_t source_rate_take(const struct source_rates *rates, struct source_rate *
                                                   memory_order_relaxed, memory_order_relaxed))
             return 0;
     }
+}
+
+uint32_t source_rate_take(const struct source_rates *rates, struct source_rate *rate,
+                          uint64_t now_ms)
+{
+    uint32_t per_second =
+        rate == NULL ? 0 : atomic_load_explicit(&rates->per_second, memory_order_relaxed);
+    uint32_t wait_ms = 0;
+    /* What a wider one refuses has been spent of the narrower ones: it is their fault, too. */
+    for (; per_second != 0 && rate != NULL && wait_ms == 0; rate = rate->wider)
+        wait_ms = take_one(per_second, rate, now_ms);
+    return wait_ms;
 }
 
 bool source_rate_is_news(struct source_rate *rate, uint64_t now_ms)

@@ -14,7 +14,7 @@
  * The table is fixed: a source belongs to one bucket, by a keyed hash that strangers cannot aim,
  * and takes the place of the one there that has spent least. So a flood from very many sources
  * lets some of them try more often, and never hinders one that has not failed. Entries hold the
- * whole source: two never share one. */
+ * whole source: two never share one. A failure counts for the wider sources too (base/source.h). */
 
 enum {
     BUCKETS = 1024,
@@ -53,35 +53,27 @@ void failures_set_limit(struct failures *failures, uint32_t per_minute)
     failures->per_minute = per_minute;
 }
 
-/* 0: nobody whom a limit could be held against. */
-static uint64_t source_of(const struct failures *failures, struct bytes address)
-{
-    return failures->per_minute == 0 ? 0 : source_of_text(address.data, address.size);
-}
-
 static struct entry *bucket_of(struct failures *failures, uint64_t source)
 {
     return failures->entries[siphash13(failures->key, &source, sizeof(source)) % BUCKETS];
 }
 
-uint32_t failures_wait_ms(struct failures *failures, struct bytes address, uint64_t now_ms)
+static struct allowance_terms terms_of(const struct failures *failures, unsigned step)
 {
-    uint64_t source = source_of(failures, address);
-    if (source == 0)
-        return 0;
+    return allowance_over(source_allowed(failures->per_minute, step), MINUTE_US);
+}
+
+static uint32_t wait_of(struct failures *failures, uint64_t source, unsigned step, uint64_t now_ms)
+{
     const struct entry *bucket = bucket_of(failures, source);
-    struct allowance_terms terms = allowance_over(failures->per_minute, MINUTE_US);
     for (unsigned i = 0; i < PLACES; i++)
         if (bucket[i].source == source)
-            return allowance_wait_ms(&bucket[i].allowance, terms, now_ms);
+            return allowance_wait_ms(&bucket[i].allowance, terms_of(failures, step), now_ms);
     return 0;
 }
 
-void failures_note(struct failures *failures, struct bytes address, uint64_t now_ms)
+static void note(struct failures *failures, uint64_t source, unsigned step, uint64_t now_ms)
 {
-    uint64_t source = source_of(failures, address);
-    if (source == 0)
-        return;
     struct entry *bucket = bucket_of(failures, source);
     struct entry *place = &bucket[0];
     for (unsigned i = 0; i < PLACES && place->source != source; i++)
@@ -89,5 +81,45 @@ void failures_note(struct failures *failures, struct bytes address, uint64_t now
             place = &bucket[i];
     if (place->source != source)
         *place = (struct entry){.source = source};
-    allowance_spend(&place->allowance, allowance_over(failures->per_minute, MINUTE_US), now_ms);
+    allowance_spend(&place->allowance, terms_of(failures, step), now_ms);
+}
+
+/* Gives how many; 0: nobody whom a limit could be held against. */
+static unsigned steps_of(const struct failures *failures, struct bytes address,
+                         uint64_t steps[SOURCE_STEPS])
+{
+    return failures->per_minute == 0
+               ? 0
+               : source_steps(source_of_text(address.data, address.size), steps);
+}
+
+uint32_t failures_wait_ms(struct failures *failures, struct bytes address, uint64_t now_ms)
+{
+    uint64_t steps[SOURCE_STEPS];
+    unsigned count = steps_of(failures, address, steps);
+    uint32_t longest_ms = 0;
+    for (unsigned step = 0; step < count; step++) {
+        uint32_t wait_ms = wait_of(failures, steps[step], step, now_ms);
+        longest_ms = wait_ms > longest_ms ? wait_ms : longest_ms;
+    }
+    return longest_ms;
+}
+
+void failures_note(struct failures *failures, struct bytes address, uint64_t now_ms)
+{
+    uint64_t steps[SOURCE_STEPS];
+    unsigned count = steps_of(failures, address, steps);
+    for (unsigned step = 0; step < count; step++)
+        note(failures, steps[step], step, now_ms);
+}
+
+uint32_t failures_wait_of(struct failures *failures, uint64_t number, uint64_t now_ms)
+{
+    return failures->per_minute == 0 ? 0 : wait_of(failures, number, 0, now_ms);
+}
+
+void failures_note_of(struct failures *failures, uint64_t number, uint64_t now_ms)
+{
+    if (failures->per_minute != 0)
+        note(failures, number, 0, now_ms);
 }

@@ -11,7 +11,8 @@
 #include "base/source.h"
 
 /* A table of the sources that have a connection now, so its size is bounded by the number of
- * connections that have not logged in. Chained by index, because a connection remembers the index
+ * connections that have not logged in. A source counts for wider ones too (base/source.h); each entry
+ * knows the next wider one. Chained by index, because a connection remembers the index
  * of its source and the array may move. The hash has a random key: who owns many addresses cannot
  * aim at one chain.
  *
@@ -24,6 +25,7 @@ struct source {
     uint64_t key;
     uint32_t count; /* 0: free */
     uint32_t next;  /* in its bucket, or of the free ones */
+    uint32_t wider; /* the source that it counts for too, or SOURCE_NONE */
 };
 
 struct sources {
@@ -90,25 +92,74 @@ static uint32_t add(struct sources *sources, uint64_t key, uint32_t *bucket)
     return index;
 }
 
-static bool take(struct sources *sources, uint64_t key, uint32_t max, uint32_t *source)
+/* Under lock: nobody counts for it any more. */
+static void drop(struct sources *sources, uint32_t index)
 {
-    bool fits = true;
-    *source = SOURCE_NONE;
-    if (key == 0 || sources->max == 0)
-        return true;
-    pthread_mutex_lock(&sources->lock);
+    struct source *item = &sources->items[index];
+    uint32_t *link = bucket_of(sources, item->key);
+    while (*link != index)
+        link = &sources->items[*link].next;
+    *link = item->next;
+    item->next = sources->free;
+    sources->free = index;
+}
+
+/* Under lock: its entry, a new one if need be; SOURCE_NONE without memory. */
+static uint32_t find(struct sources *sources, uint64_t key)
+{
     uint32_t *bucket = bucket_of(sources, key);
     uint32_t index = *bucket;
     while (index != SOURCE_NONE && sources->items[index].key != key)
         index = sources->items[index].next;
-    if (index == SOURCE_NONE)
-        index = add(sources, key, bucket);
-    if (index != SOURCE_NONE) {
-        fits = sources->items[index].count < max;
-        if (fits) {
-            sources->items[index].count++;
-            *source = index;
-        }
+    return index != SOURCE_NONE ? index : add(sources, key, bucket);
+}
+
+/* Under lock. The widest first, so that each finds the one that it counts for too. */
+static bool take_steps(struct sources *sources, const uint64_t *steps, unsigned count, uint32_t max,
+                       uint32_t *source)
+{
+    bool fits = true;
+    uint32_t wider = SOURCE_NONE;
+    uint32_t found[SOURCE_STEPS];
+    for (unsigned step = count; step-- > 0;) {
+        found[step] = find(sources, steps[step]);
+        if (found[step] == SOURCE_NONE)
+            continue;
+        struct source *item = &sources->items[found[step]];
+        item->wider = wider;
+        fits = fits && item->count < source_allowed(max, step);
+        item->count++;
+        wider = found[step];
+    }
+    *source = wider;
+    return fits;
+}
+
+/* Under lock. */
+static void give_steps(struct sources *sources, uint32_t source)
+{
+    while (source != SOURCE_NONE) {
+        struct source *item = &sources->items[source];
+        uint32_t wider = item->wider;
+        CHECK(item->count > 0);
+        if (--item->count == 0)
+            drop(sources, source);
+        source = wider;
+    }
+}
+
+static bool take(struct sources *sources, uint64_t key, uint32_t max, uint32_t *source)
+{
+    uint64_t steps[SOURCE_STEPS];
+    unsigned count = source_steps(key, steps);
+    *source = SOURCE_NONE;
+    if (count == 0 || sources->max == 0)
+        return true;
+    pthread_mutex_lock(&sources->lock);
+    bool fits = take_steps(sources, steps, count, max, source);
+    if (!fits) {
+        give_steps(sources, *source);
+        *source = SOURCE_NONE;
     }
     pthread_mutex_unlock(&sources->lock);
     return fits;
@@ -134,15 +185,6 @@ void sources_give(struct sources *sources, uint32_t source)
     if (source == SOURCE_NONE)
         return;
     pthread_mutex_lock(&sources->lock);
-    struct source *item = &sources->items[source];
-    CHECK(item->count > 0);
-    if (--item->count == 0) {
-        uint32_t *link = bucket_of(sources, item->key);
-        while (*link != source)
-            link = &sources->items[*link].next;
-        *link = item->next;
-        item->next = sources->free;
-        sources->free = source;
-    }
+    give_steps(sources, source);
     pthread_mutex_unlock(&sources->lock);
 }

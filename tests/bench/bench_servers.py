@@ -131,6 +131,8 @@ class Servers:
                     "--set", f"link.urls={self.link()}", "--set", "log.level=warn",
                     # One program is all the users.
                     "--set", "limits.prelogin_per_source=0",
+                    "--set", "limits.logins_per_minute_per_source=0",
+                    "--set", "limits.logins_per_minute_per_user=0",
                     "--set", "limits.requests_per_second=0",
                     "--set", "limits.requests_per_second_per_source=0"]
         if name == "nats":

@@ -204,7 +204,8 @@ def scene_behind_a_proxy():
     one of them, when it was forgotten, is told at the start and comes by a reload."""
     with Files() as files:
         options = {"auth__mode": "token", "auth__keys_file": files.keys,
-                   "limits__prelogin_per_source": 0, "limits__requests_per_second_per_source": 0}
+                   "limits__prelogin_per_source": 0, "limits__requests_per_second_per_source": 0,
+                   "limits__logins_per_minute_per_source": 0}
         with FileBroker({**options, "limits__failed_logins_per_source": 3}) as broker:
             odd = broker.wait_log("options_at_odds")
             check_equal((odd["option"], odd["other"]),

@@ -33,6 +33,7 @@ static void set_limits(struct world *world)
     options->threads_workers = 1 + below(world, 2);
     options->auth_mode = one_in(world, 2) ? AUTH_MODE_TOKEN : AUTH_MODE_OPEN;
     options->limits_failed_logins_per_source = 0; /* all come from one address */
+    options->limits_logins_per_minute_per_source = options->limits_logins_per_minute_per_user = 0;
     options->limits_logins_waiting = 1 + below(world, 6);
     options->limits_users = 32;
     options->limits_services = 4;

@@ -76,10 +76,11 @@ class Broker:
             # Plays that want the admin endpoint take a free port: 127.0.0.1:0.
             "admin.listen": "",
             "log.format": "json",
-            # A play is one source, and pushes as fast as it can; 62-doors sets these three.
+            # A play is one source, and pushes as fast as it can; 62-doors and 43-logins set these.
             "limits.prelogin_per_source": 0,
             "limits.requests_per_second": 0,
             "limits.requests_per_second_per_source": 0,
+            "limits.logins_per_minute_per_source": 0,
             # So that plays may look at the files that it has open.
             "process.core_dumps": "true",
         }

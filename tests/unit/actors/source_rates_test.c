@@ -2,6 +2,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 
 #include <cmocka.h>
 #include <pthread.h>
@@ -134,10 +135,43 @@ static void a_source_that_left_has_spent_what_it_has_spent(void **state)
     source_rates_destroy(rates);
 }
 
+/* A second's worth of one source, twice for its /56, four times for its /48. */
+static void who_has_more_addresses_has_little_more(void **state)
+{
+    struct source_rates *rates = source_rates_create(10, env_system());
+    struct source_rate *held[64];
+    unsigned passed = 0;
+    for (unsigned i = 0; i < 64; i++) {
+        char text[64];
+        snprintf(text, sizeof(text), "[2001:db8:7:%x::1]:5", i << 8);
+        held[i] = enter(rates, text);
+        passed += source_rate_take(rates, held[i], 1000) == 0;
+    }
+    assert_int_equal(passed, 40);
+    struct source_rate *other = enter(rates, "[2001:db8:8::1]:5");
+    assert_int_equal(source_rate_take(rates, other, 1000), 0);
+    source_rates_leave(rates, other);
+    passed = 0;
+    struct source_rate *home[32];
+    for (unsigned i = 0; i < 32; i++) {
+        char text[64];
+        snprintf(text, sizeof(text), "[2001:db8:9:12%02x::1]:5", i);
+        home[i] = enter(rates, text);
+        passed += source_rate_take(rates, home[i], 1000) == 0;
+    }
+    assert_int_equal(passed, 20);
+    for (unsigned i = 0; i < 64; i++)
+        source_rates_leave(rates, held[i]);
+    for (unsigned i = 0; i < 32; i++)
+        source_rates_leave(rates, home[i]);
+    source_rates_destroy(rates); /* checks that it is empty */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_source_one_entry),
+        cmocka_unit_test(who_has_more_addresses_has_little_more),
         cmocka_unit_test(a_limit_that_comes_later_holds_for_those_who_are_there),
         cmocka_unit_test(a_second_at_once_and_back_evenly),
         cmocka_unit_test(told_once_a_second),

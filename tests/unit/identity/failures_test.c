@@ -116,11 +116,30 @@ static void a_clock_that_steps_back(void **state)
     failures_destroy(failures);
 }
 
+/* A /48 whose addresses fail one after the other: four times what one may. */
+static void who_has_more_addresses_has_little_more(void **state)
+{
+    struct failures *failures = failures_create(3, key);
+    unsigned tried = 0;
+    for (unsigned i = 0; i < 256; i++) {
+        char text[64];
+        snprintf(text, sizeof(text), "[2001:db8:7:%x::1]:5", i << 8);
+        if (wait_ms(failures, text, 1000) != 0)
+            continue;
+        note(failures, text, 1000);
+        tried++;
+    }
+    assert_int_equal(tried, 12);
+    assert_int_equal(wait_ms(failures, "[2001:db8:8::1]:5", 1000), 0);
+    failures_destroy(failures);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ten_and_no_eleventh),
         cmocka_unit_test(more_failures_than_allowed_cost_no_more),
+        cmocka_unit_test(who_has_more_addresses_has_little_more),
         cmocka_unit_test(zero_is_no_limit),
         cmocka_unit_test(a_source_is_more_than_one_address),
         cmocka_unit_test(who_has_no_address_is_never_limited),

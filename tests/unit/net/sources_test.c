@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 
@@ -73,6 +74,39 @@ static void what_counts_as_one(void **state)
     sources_destroy(sources);
 }
 
+/* Who has a /48 has no more than four sources' worth, however many of its addresses he uses; and
+ * everything that was taken comes back. */
+static void who_has_more_addresses_has_little_more(void **state)
+{
+    struct sources *sources = sources_create(LIMIT, env_system());
+    uint32_t taken[4 * LIMIT];
+    uint32_t extra;
+    for (unsigned round = 0; round < 2; round++) {
+        char text[64];
+        for (unsigned i = 0; i < 4 * LIMIT; i++) {
+            snprintf(text, sizeof(text), "2001:db8:7:%x::1", i << 8); /* each another /56 */
+            assert_true(take(sources, text, &taken[i]));
+        }
+        assert_false(take(sources, "2001:db8:7:ff00::1", &extra));
+        assert_true(take(sources, "2001:db8:8::1", &extra));
+        sources_give(sources, extra);
+        sources_give(sources, taken[0]);
+        assert_true(take(sources, "2001:db8:7:ff00::1", &taken[0]));
+        for (unsigned i = 0; i < 4 * LIMIT; i++)
+            sources_give(sources, taken[i]);
+        for (unsigned i = 0; i < 2 * LIMIT; i++) { /* one /56 */
+            snprintf(text, sizeof(text), "2001:db8:7:12%02x::1", i);
+            assert_true(take(sources, text, &taken[i]));
+        }
+        assert_false(take(sources, "2001:db8:7:12ff::1", &extra));
+        assert_true(take(sources, "2001:db8:7:1300::1", &extra));
+        sources_give(sources, extra);
+        for (unsigned i = 0; i < 2 * LIMIT; i++)
+            sources_give(sources, taken[i]);
+    }
+    sources_destroy(sources);
+}
+
 static void no_limit_counts_nothing(void **state)
 {
     struct sources *sources = sources_create(0, env_system());
@@ -127,6 +161,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_has_its_own),      cmocka_unit_test(what_counts_as_one),
+        cmocka_unit_test(who_has_more_addresses_has_little_more),
         cmocka_unit_test(no_limit_counts_nothing), cmocka_unit_test(no_address_at_all),
         cmocka_unit_test(as_if_counted_by_hand),
     };

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How often good logins come: one user, and one address, may log in so many times in a minute and once
+more is refused; whoever logs out and in again in a loop does not push everybody's events out."""
+
+import time
+
+from usherplay import Backend, Broker, Client, check, check_equal, client_pb, play
+
+ELSEWHERE = "127.0.0.2"
+
+
+def outcome(frame):
+    kind = frame.WhichOneof("body")
+    return client_pb.Error.Code.Name(frame.error.code) if kind == "error" else kind
+
+
+def log_in(client, name):
+    return client.answer_to(client.post("login", username=name))
+
+
+def come_and_go(broker, name, source=None):
+    """Logs in and out; the outcome of the login, and how long to wait."""
+    with Client(broker, source=source) as client:
+        client.name = name
+        frame = log_in(client, name)
+        if outcome(frame) == "welcome":
+            client.ask("logout")
+            return "welcome", 0
+        return outcome(frame), frame.error.retry_after_ms
+
+
+def scene_one_user():
+    """n, and not n + 1; on the same connection when the time has come. Logging out gives nothing back,
+    and others are not concerned."""
+    count = 30
+    with Broker({"limits.logins_per_minute_per_user": count}) as broker:
+        backend = Backend(broker)
+        for number in range(count):
+            check_equal(come_and_go(broker, "alice")[0], "welcome", f"login {number + 1}")
+        with Client(broker) as alice:
+            frame = log_in(alice, "alice")
+            check_equal(outcome(frame), "RATE_LIMITED", "one more")
+            check(0 < frame.error.retry_after_ms <= 2000, f"wait {frame.error.retry_after_ms}")
+            check_equal(come_and_go(broker, "bob")[0], "welcome", "somebody else")
+            check_equal(come_and_go(broker, "alice", ELSEWHERE)[0], "welcome", "from elsewhere")
+            time.sleep(frame.error.retry_after_ms / 1000)
+            check_equal(outcome(log_in(alice, "alice")), "welcome", "after the wait")
+        broker.wait_log("limit_hit")
+        check_equal(backend.numbers("stats")["logins_refused_rate"], 1, "refusals")
+        events = [event for event in backend.all_events() if event.user == "alice"]
+        check(len(events) <= 2 * count + 5, f"{len(events)} events of one user")
+
+
+def scene_resumes_count_for_the_user():
+    with Broker({"limits.logins_per_minute_per_user": 10,
+                 "limits.login_deadline_ms": 30000}) as broker:
+        client = Client(broker)
+        welcome = client.login("alice")
+        outcomes = []
+        for _ in range(12):
+            client.drop()
+            client = Client(broker)
+            frame = client.answer_to(client.post("resume", username="alice", epoch=welcome.epoch,
+                                                 secret=welcome.secret))
+            outcomes.append(outcome(frame))
+        check_equal(outcomes, ["welcome"] * 9 + ["RATE_LIMITED"] * 3, "resumes")
+        time.sleep(frame.error.retry_after_ms / 1000)
+        client.resume(welcome, 0, name="alice")  # nothing is lost by it
+        client.close()
+
+
+def scene_one_address():
+    """All users of one; others elsewhere are not concerned, and who is in may come back."""
+    count = 40
+    with Broker({"limits.logins_per_minute_per_source": count}) as broker:
+        first = Client(broker)
+        welcome = first.login("first")
+        for number in range(count - 1):
+            check_equal(come_and_go(broker, f"user{number}")[0], "welcome", f"login {number + 2}")
+        code, wait_ms = come_and_go(broker, "another")
+        check_equal(code, "RATE_LIMITED", "one more")
+        check(wait_ms > 0, "no retry_after_ms")
+        check_equal(come_and_go(broker, "another", ELSEWHERE)[0], "welcome", "from elsewhere")
+        first.drop()
+        with Client(broker) as again:
+            again.resume(welcome, 0, name="first")
+
+
+def scene_the_default_bears_a_crowd():
+    """Hundreds from one address at once, as a bench does."""
+    with Broker({"limits.logins_per_minute_per_source": 12000}) as broker:
+        clients = [Client(broker) for _ in range(300)]
+        for number, client in enumerate(clients):
+            client.post("login", username=f"user{number}")
+        for client in clients:
+            client.expect("welcome", id=1)
+            client.close()
+        check_equal(Backend(broker).numbers("stats")["logins_refused_rate"], 0, "refusals")
+
+
+if __name__ == "__main__":
+    play(scene_one_user, scene_resumes_count_for_the_user, scene_one_address,
+         scene_the_default_bears_a_crowd)
