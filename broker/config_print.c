@@ -116,7 +116,7 @@ void config_print_help(FILE *to)
           "\n"
           "Exit codes: 0 orderly end, 64 usage, 65 damaged store, 69 store or address in use,\n"
           "70 internal error, 71 no memory, files or threads, 73 no room on the disk, 74 the disk\n"
-          "fails, 78 configuration.\n"
+          "fails, 75 some inboxes could not be saved, 78 configuration.\n"
           "\n"
           "Options:\n",
           to);

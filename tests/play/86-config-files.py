@@ -51,6 +51,7 @@ class Files:
         path = os.path.join(self.folder.name, name)
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
+        os.chmod(path, 0o600)  # for others it would be told
         return path
 
     def __enter__(self):
