@@ -48,7 +48,7 @@ static const struct command commands[] = {
      "read the configuration again; says what changed and what needs a restart"},
     {"drain", 0, 0, ctl_drain, "seconds restart", "drain [--seconds N | --restart]",
      "send the clients away in waves, then stop usherd; or, when no other node takes them, restart it"},
-    {"store", 1, 100, ctl_store, "", "store check|dump|backup ...",
+    {"store", 1, 100, ctl_store, "", "store check|dump|backup|restore ...",
      "look into a store, running or not; see usher-store --help"},
 };
 

@@ -33,8 +33,9 @@ static int help(void)
         "usher-store - look into a store of usherd\n\n"
         "Usage: usher-store check FOLDER            read and verify every record\n"
         "       usher-store dump FOLDER             print it as JSON lines, without secrets\n"
-        "       usher-store backup FOLDER TARGET    copy it, consistently, into a new folder\n\n"
-        "FOLDER is store.path; a broker may be running on it. A backup holds the secrets by which\n"
+        "       usher-store backup FOLDER TARGET    copy it, consistently, into a new folder\n"
+        "       usher-store restore BACKUP FOLDER   put a backup into the folder of a stopped broker\n\n"
+        "FOLDER is store.path; a broker may be running on it, but for restore. A backup holds the secrets by which\n"
         "sessions are resumed: keep it private.\n\n"
         "Exit codes: 0 done, 1 refused, 64 usage, 65 the store is damaged.");
     return EXIT_OK;
@@ -261,15 +262,18 @@ static int dump(const char *path)
     return result;
 }
 
-static int backup(const char *path, const char *folder)
+typedef int transferring(const char *path, const char *folder, uint64_t *bytes, char *error);
+
+/* A backup or a restore. */
+static int bring(const char *row, transferring *transfer, const char *path, const char *folder)
 {
     FILE *out = stdout;
     char text[STORE_ERROR_BYTES_MAX] = "";
     uint64_t bytes = 0;
-    int error = store_backup(path, folder, &bytes, text);
+    int error = transfer(path, folder, &bytes, text);
     if (error != 0)
         return fail(error, text);
-    json_text(out, "{", "row", "backup");
+    json_text(out, "{", "row", row);
     json_text(out, ",", "folder", folder);
     json_number(out, ",", "bytes", bytes);
     fputs("}\n", out);
@@ -313,7 +317,9 @@ int main(int argc, char **argv)
     else if (argc == 3 && strcmp(argv[1], "dump") == 0)
         result = dump(argv[2]);
     else if (argc == 4 && strcmp(argv[1], "backup") == 0)
-        result = backup(argv[2], argv[3]);
+        result = bring("backup", store_backup, argv[2], argv[3]);
+    else if (argc == 4 && strcmp(argv[1], "restore") == 0)
+        result = bring("restore", store_restore, argv[2], argv[3]);
     else
         fputs("usher-store: see usher-store --help\n", stderr);
     if (fflush(stdout) != 0 || ferror(stdout))

@@ -46,4 +46,9 @@ int store_check_structure(const char *path, char *error);
  */
 int store_backup(const char *path, const char *folder, uint64_t *bytes, char *error);
 
+/* Puts a copy of the store in `backup` into `folder`, for a broker that does not run: -EBUSY when one
+ * does, and then nothing is touched. A store that is there is kept as data.mdb.before. As root, the
+ * files are given to the owner of the folder. *bytes is the size. -EUCLEAN: the backup is damaged. */
+int store_restore(const char *backup, const char *folder, uint64_t *bytes, char *error);
+
 #endif

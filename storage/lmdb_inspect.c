@@ -165,20 +165,24 @@ int store_open_reader(struct store **out, const char *path, struct store_about *
     return 0;
 }
 
+/* No page is looked at but those that LMDB looks at when it opens: nobody has checked them yet. */
 bool store_number_is_taken(const char *path)
 {
-    struct store_about about;
-    struct store *store;
-    int result = store_open_reader(&store, path, &about, NULL);
+    char data[PATH_MAX];
+    MDB_env *env;
+    if (join(data, path, "data.mdb") < 0 || access(data, F_OK) != 0)
+        return false;
+    int result = lmdb_env_open_reader(&env, path);
+    give_to_owner(path);
     if (result == 0)
-        store_close(store);
+        mdb_env_close(env);
     return result == -EBUSY;
 }
 
 /* --- backup ---------------------------------------------------------------------------------- */
 
 /* A copy under another name, checked, and then the name: it is there whole or not at all. */
-static int copy(MDB_env *env, const char *part, const char *data, uint64_t *bytes, char *error)
+static int copy(MDB_env *env, const char *part, uint64_t *bytes, char *error)
 {
     struct stat status;
     int fd = open(part, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, MODE_PRIVATE);
@@ -192,10 +196,14 @@ static int copy(MDB_env *env, const char *part, const char *data, uint64_t *byte
     if (result < 0)
         return store_explain(error, result, "cannot write %s: %s", part, store_error_text(result));
     *bytes = (uint64_t)status.st_size;
-    result = lmdb_file_check(part, error);
-    if (result == 0 && rename(part, data) != 0)
-        result = store_explain(error, -errno, "cannot make %s: %s", data, strerror(errno));
-    return result;
+    return lmdb_file_check(part, error);
+}
+
+static int name(const char *part, const char *data, char *error)
+{
+    return rename(part, data) == 0
+               ? 0
+               : store_explain(error, -errno, "cannot make %s: %s", data, strerror(errno));
 }
 
 int store_backup(const char *path, const char *folder, uint64_t *bytes, char *error)
@@ -214,12 +222,86 @@ int store_backup(const char *path, const char *folder, uint64_t *bytes, char *er
         result = store_explain(error, -EEXIST, "there is a store in %s already", folder);
     if (result == 0) {
         (void)unlink(part); /* of an attempt that was killed */
-        result = copy(lmdb_of(base)->env, part, data, bytes, error);
+        result = copy(lmdb_of(base)->env, part, bytes, error);
+        if (result == 0)
+            result = name(part, data, error);
         if (result < 0)
             (void)unlink(part);
     }
     if (result == 0)
         result = folder_sync(folder);
+    store_close(base);
+    return result;
+}
+
+/* --- restore --------------------------------------------------------------------------------- */
+
+/* The files of a folder that is being restored. */
+struct restored {
+    char data[PATH_MAX], part[PATH_MAX], before[PATH_MAX], lock[PATH_MAX], broker_lock[PATH_MAX];
+};
+
+/* Who runs the broker owns the folder, and has to be able to write what root has made there. */
+static int give_to_folders_owner(const char *folder, const struct restored *files, char *error)
+{
+    struct stat status;
+    if (geteuid() != 0)
+        return 0;
+    if (stat(folder, &status) != 0 || chown(files->part, status.st_uid, status.st_gid) != 0 ||
+        chown(files->broker_lock, status.st_uid, status.st_gid) != 0)
+        return store_explain(error, -errno, "cannot give it to the owner of %s: %s", folder,
+                             strerror(errno));
+    return 0;
+}
+
+/* Under the broker's lock. The readers' lock file belongs to the file of before. */
+static int replace(const char *folder, const struct restored *files, char *error)
+{
+    int result = give_to_folders_owner(folder, files, error);
+    if (result == 0 && rename(files->data, files->before) != 0 && errno != ENOENT)
+        result = store_explain(error, -errno, "cannot put %s aside: %s", files->data,
+                               strerror(errno));
+    if (result == 0)
+        (void)unlink(files->lock);
+    if (result == 0)
+        result = name(files->part, files->data, error);
+    return result == 0 ? folder_sync(folder) : result;
+}
+
+static int restore_into(MDB_env *env, const char *folder, uint64_t *bytes, char *error)
+{
+    struct restored files;
+    if (join(files.data, folder, "data.mdb") < 0 || join(files.part, folder, part_name) < 0 ||
+        join(files.before, folder, "data.mdb.before") < 0 ||
+        join(files.lock, folder, "lock.mdb") < 0 ||
+        join(files.broker_lock, folder, "usher.lock") < 0)
+        return store_explain(error, -ENAMETOOLONG, "the folder's path is too long");
+    int result = folder_make(folder, error);
+    if (result < 0)
+        return result;
+    int lock = folder_lock(folder, error);
+    if (lock < 0)
+        return lock;
+    (void)unlink(files.part); /* of an attempt that was killed */
+    result = copy(env, files.part, bytes, error);
+    if (result == 0)
+        result = replace(folder, &files, error);
+    if (result < 0)
+        (void)unlink(files.part);
+    (void)close(lock);
+    return result;
+}
+
+int store_restore(const char *backup, const char *folder, uint64_t *bytes, char *error)
+{
+    struct store_about about;
+    struct store *base;
+    int result = store_check_structure(backup, error);
+    if (result == 0)
+        result = store_open_reader(&base, backup, &about, error);
+    if (result < 0)
+        return result;
+    result = restore_into(lmdb_of(base)->env, folder, bytes, error);
     store_close(base);
     return result;
 }

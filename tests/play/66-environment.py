@@ -6,6 +6,7 @@ import fcntl
 import itertools
 import os
 import resource
+import signal
 import stat
 import subprocess
 import time
@@ -262,6 +263,11 @@ def scene_umask_0():
     """What is made is private from birth, whatever umask the broker was started with."""
     with Broker({"feed.url": "ipc://feed.sock"}, wrapper=shell('umask 0; exec "$@"')) as broker:
         serve(broker, 3)
+        with open(f"/proc/{broker.process.pid}/status", encoding="ascii") as status:
+            umask = next(line.split()[1] for line in status if line.startswith("Umask:"))
+        check_equal(umask, "0077", "the umask that it set itself")
+        broker.process.send_signal(signal.SIGUSR1)
+        broker.wait_log("recorder_written", 30)
         wrong = []
         for folder, _, names in os.walk(broker.folder):
             for path in [os.path.join(folder, name) for name in names] + [folder]:

@@ -143,6 +143,47 @@ def scene_killed_reader():
         check_equal(broker.log_events("store_failed"), [], "failures of the store")
 
 
+def scene_restore():
+    """Not onto a running broker; into the folder of a stopped one, for its owner, and what was there is
+    kept. A damaged backup touches nothing."""
+    with Broker() as broker:
+        with Client(broker) as client:
+            client.login("early")
+            client.drop()
+        backup = os.path.join(broker.folder, "backup")
+        good("backup", broker.store, backup)
+        with Client(broker) as client:
+            client.login("late")
+            client.drop()
+        code, _, errors = store("restore", backup, broker.store)
+        check(code == REFUSED and "stop it" in errors, f"onto a running broker: {code} {errors}")
+        fill(broker, 3)
+        broker.stop()
+        check_equal(broker.log_events("store_failed"), [], "failures of the store")
+        damaged = os.path.join(broker.folder, "damaged-backup")
+        shutil.copytree(backup, damaged)
+        with open(os.path.join(damaged, "data.mdb"), "r+b") as file:
+            file.truncate(os.path.getsize(file.name) // 2)
+        with open(os.path.join(broker.store, "data.mdb"), "rb") as file:
+            before = file.read()
+        check_equal(store("restore", damaged, broker.store)[0], DAMAGED, "of a damaged one")
+        check_equal(store("check", damaged)[0], DAMAGED, "the check of one that is cut short")
+        with open(os.path.join(broker.store, "data.mdb"), "rb") as file:
+            check(file.read() == before, "a damaged backup changed the store")
+        if os.geteuid() == 0:
+            os.chown(broker.store, 65534, 65534)
+        good("restore", backup, broker.store)
+        owner = os.stat(broker.store).st_uid
+        for name in ("data.mdb", "usher.lock"):
+            status = os.stat(os.path.join(broker.store, name))
+            check_equal((status.st_uid, status.st_mode & 0o7777), (owner, 0o600), name)
+        with open(os.path.join(broker.store, "data.mdb.before"), "rb") as file:
+            check(file.read() == before, "what was there is not kept")
+        broker.restart()
+        check_equal([row["user"] for row in rows(good("dump", broker.store), "session")], ["early"],
+                    "the sessions of the backup")
+
+
 # --- containers, where processes are numbered apart ------------------------------------------------
 
 NUMBERED = ["unshare", "--pid", "--fork", "--kill-child"]
@@ -382,5 +423,6 @@ def scene_old_backup():
                 check(epoch > since[-1], f"epoch {epoch} after {since[-1]}")
 
 
-play(scene_live, scene_killed_reader, scene_containers, scene_reader_that_waits, scene_damage_and_rest,
+play(scene_live, scene_killed_reader, scene_restore, scene_containers,
+     scene_reader_that_waits, scene_damage_and_rest,
      scene_upgrade, scene_old_backup)
