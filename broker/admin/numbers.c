@@ -75,9 +75,11 @@ static enum MHD_Result reply_ready(struct admin *admin, struct MHD_Connection *c
     unsigned count = admin->options.ready(admin->options.context, checks);
     enum admin_state state = admin->options.state(admin->options.context);
     bool good = all_good(checks, count) && state == ADMIN_SERVING;
+    bool wanted = access_right(&admin->access, NULL) == ACCESS_NONE;
     return reply_json(connection, good ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE,
-                      json_pack("{s:b, s:s, s:o}", "ready", (int)good, "state", states[state],
-                                "checks", checks_json(checks, count)));
+                      json_pack("{s:b, s:s, s:b, s:o}", "ready", (int)good, "state", states[state],
+                                "token_wanted", (int)wanted, "checks",
+                                checks_json(checks, count)));
 }
 
 static const struct {

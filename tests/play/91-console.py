@@ -252,6 +252,26 @@ def scene_token():
               "the token is forgotten")
 
 
+def scene_a_token_is_asked_for_in_silence():
+    """Nothing is asked that will be refused, so the browser has nothing to complain of before a token is
+    given; once it is, all of it is there."""
+    with console(token=None) as world:
+        browser.until("#state", "ready")
+        world.token = "change-me"
+        browser.driver.get("about:blank")
+        browser.driver.get_log("browser")
+        asked = len(world.requests)
+        browser.driver.get(f"{admin.url}#/")
+        browser.until("dialog", "shows nothing without its token")
+        eventually(lambda: len(world.requests) >= asked + 3, "health is asked on", PATIENCE)
+        check_equal({path for _, path, _ in world.requests[asked:]}, {"/readyz"}, "what was asked")
+        refused = [line["message"] for line in browser.driver.get_log("browser")
+                   if "uPlot" not in line["message"]]
+        check_equal(refused, [], "what the browser logs before a token is given")
+        enter_token("change-me")
+        until_tile("Online", lambda text: text == "108")
+
+
 def plant_hostile(world):
     for name in (PICTURE, TURNED, "a/b?c#d%2f", "..", "__proto__", "constructor"):
         world.login(name, 42, client=PICTURE, address=PICTURE)
@@ -482,6 +502,64 @@ def scene_keyboard():
         check_equal(browser.focused().text, "player-001", "the focus after a refresh")
 
 
+# Tables that are wider than their card and have no shadow where they go on, at either end.
+CUT = """
+    const shows = (box, side) => box.classList.contains(`more-${side}`) &&
+        getComputedStyle(box).boxShadow !== 'none';
+    return [...document.querySelectorAll('.scroll')]
+        .filter((box) => box.checkVisibility() && (box.scrollWidth > box.clientWidth + 1) !==
+            (shows(box, 'right') && !shows(box, 'left')))
+        .map((box) => box.getAttribute('aria-label'));"""
+
+
+def scene_a_table_says_where_it_goes_on():
+    with console("users"):
+        browser.size(390, 844)
+        browser.until(".page", "player-000")
+        box = browser.one(".scroll")
+        sides = lambda: box.get_attribute("class").split()[1:]
+        eventually(lambda: sides() == ["more-right"], "more on the right", PATIENCE)
+        browser.script("arguments[0].scrollLeft = 40", box)
+        eventually(lambda: sorted(sides()) == ["more-left", "more-right"], "more on both", PATIENCE)
+        browser.script("arguments[0].scrollLeft = 4000", box)
+        eventually(lambda: sides() == ["more-left"], "more on the left", PATIENCE)
+        browser.size(1360, 900)
+        eventually(lambda: sides() == [], "all of it is there", PATIENCE)
+
+
+def scene_axes():
+    """Of a broker where nothing happens: 0 and 1, and times that are whole."""
+    with console(rates={}):
+        eventually(lambda: len(browser.all(".u-wrap")) == CHARTS, "charts", PATIENCE)
+        labels, widest, room = browser.script(DRAWN)
+        rates = [text for text in labels if re.fullmatch(r"[\d.]+", text)]
+        check(set(rates) >= {"0", "1"}, f"values at the axes: {rates}")
+        check(not [text for text in rates if "." in text], f"fractions at the axes: {rates}")
+        check(0 < widest / 2 <= room, f"a time at the end is {widest} wide, with room for {room} of it")
+        browser.shoot("idle")
+
+
+# The words that the axes draw, how wide the widest time is, and how much room a time in the middle of
+# which the picture ends has behind it.
+DRAWN = """
+    const labels = [], widths = [0];
+    const draw = CanvasRenderingContext2D.prototype.fillText;
+    CanvasRenderingContext2D.prototype.fillText = function (text, x, y) {
+        labels.push(text);
+        if (/^\\d\\d:\\d\\d/.test(text))
+            widths.push(this.measureText(text).width);
+        return draw.apply(this, arguments);
+    };
+    document.dispatchEvent(new Event('themechange'));
+    return new Promise((done) => setTimeout(() => {
+        CanvasRenderingContext2D.prototype.fillText = draw;
+        const rooms = [...document.querySelectorAll('.u-wrap')].map((wrap) =>
+            wrap.getBoundingClientRect().right -
+            wrap.querySelector('.u-over').getBoundingClientRect().right);
+        done([labels, Math.max(...widths), Math.min(...rooms)]);
+    }, 500));"""
+
+
 def scene_narrow():
     with console():
         browser.size(360, 740)
@@ -492,6 +570,7 @@ def scene_narrow():
                                     "recorder": "store_failed", "numbers": "calls"}[page])
             width = browser.script("return document.documentElement.scrollWidth")
             check(width <= 360, f"#/{page} is {width} wide on a screen of 360")
+            check_equal(browser.script(CUT), [], f"tables of #/{page} that are cut without a hint")
             browser.shoot("narrow-" + page.replace("/", "-"), whole=True)
             browser.size(360, 740)
         browser.size(1360, 900)
@@ -668,9 +747,10 @@ if __name__ == "__main__":
     browser = Browser(SPEED)
     admin = FakeAdmin(populated(), keep="max-age=600")
     try:
-        play(scene_overview, scene_history, scene_degraded, scene_certificate, scene_first_answer_missing, scene_token,
+        play(scene_overview, scene_history, scene_degraded, scene_certificate,
+             scene_first_answer_missing, scene_token, scene_a_token_is_asked_for_in_silence,
              scene_hostile, scene_user, scene_trace, scene_users, scene_streams,
-             scene_parts_missing, scene_keyboard, scene_narrow, scene_themes, scene_hidden,
-             scene_uplot_is_checked, scene_real)
+             scene_parts_missing, scene_keyboard, scene_a_table_says_where_it_goes_on, scene_axes,
+             scene_narrow, scene_themes, scene_hidden, scene_uplot_is_checked, scene_real)
     finally:
         browser.close()

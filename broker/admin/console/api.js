@@ -58,9 +58,29 @@ async function exchange(method, path, body, signal) {
     return [answer.status, await answer.text()];
 }
 
+// /readyz, which is open to all, says whether anything else is shown without a token. Until that is
+// known nothing is asked without one, and then only where it is not wanted: a refusal would stand in
+// the browser's log as an error of the page.
+let know;
+let wanted = false;
+const known = new Promise((resolve) => {
+    know = resolve;
+});
+
+export function door(token_wanted) {
+    wanted = token_wanted;
+    know();
+}
+
 // Gives the parsed answer; throws ApiError. `accepted`: statuses that are answers and no faults.
 export async function ask(method, path, options = {}) {
     const {body, signal, accepted = []} = options;
+    if (!token() && path !== "/readyz") {
+        await known;
+        if (wanted && !token()) {
+            throw new ApiError("token", "token", "the broker asks for a token");
+        }
+    }
     const shown = token();
     let status;
     let text;

@@ -10,6 +10,10 @@ const HEIGHT = 170;
 const WINDOW_LEAST_S = 60;
 const DASHES = [[], [6, 3], [2, 3], [8, 3, 2, 3]]; // lines differ without their colours, too
 
+// Whole steps: an axis of nothing has 0 and 1, and no 0.3 and 0.8.
+const STEPS = Array.from({length: 13}, (_, power) => [1, 2, 5].map((step) => step * 10 ** power))
+    .flat();
+
 const SVG = "http://www.w3.org/2000/svg";
 
 export function available() {
@@ -109,7 +113,8 @@ export class Chart {
         const axis = {stroke: text, font: "11px system-ui, sans-serif", ticks: {show: false},
             grid: {stroke: grid, width: 1}};
         return {
-            width: this.box.clientWidth || 300, height: HEIGHT, padding: [8, 4, 0, 0],
+            // On the right there is room for half of a time that stands at the end.
+            width: this.box.clientWidth || 300, height: HEIGHT, padding: [8, 28, 0, 0],
             legend: {show: false},
             cursor: {sync: {key: "usher"}, drag: {x: false, y: false}, y: false},
             scales: {x: {range: (plot, least, most) =>
@@ -117,7 +122,7 @@ export class Chart {
             axes: [{...axis, size: 26, space: 70, values: [
                 [60, "{HH}:{mm}", null, null, null, null, null, null, 1],
                 [1, "{HH}:{mm}:{ss}", null, null, null, null, null, null, 1]]},
-            {...axis, size: 62, space: 34, ...(this.logarithmic ? decades(axis.grid) : {}),
+            {...axis, size: 62, space: 34, incrs: STEPS, ...(this.logarithmic ? decades(axis.grid) : {}),
                 values: (plot, ticks) =>
                     ticks.map((tick) => (tick === null ? "" : this.format(tick)))}],
             series: [{}, ...this.series.map((line, place) => this.line(line, place))],
@@ -131,7 +136,7 @@ export class Chart {
                 ? [10 ** Math.floor(Math.log10(least)), 10 ** Math.ceil(Math.log10(most * 1.01))]
                 : [1e-4, 1])};
         }
-        return {range: (plot, least, most) => [0, most > 0 ? most * 1.1 : 1]};
+        return {range: (plot, least, most) => [0, Math.max(1, most * 1.1)]};
     }
 
     line(line, place) {

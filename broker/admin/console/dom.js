@@ -69,6 +69,7 @@ export class Table {
         this.element = el("div", {class: "scroll", role: "region", "aria-label": label,
             tabindex: "0"}, el("table", {onkeydown: moveFocus},
             el("thead", {}, el("tr", {}, heads)), this.body));
+        hintAtSides(this.element);
     }
 
     show(rows) {
@@ -93,6 +94,19 @@ export class Table {
                 null}, column.cell(row)));
         return el("tr", {}, cells);
     }
+}
+
+// What is wider than its card has a shadow on the side where it goes on.
+function hintAtSides(box) {
+    const look = () => {
+        const rest = box.scrollWidth - box.clientWidth - box.scrollLeft;
+        box.classList.toggle("more-left", box.scrollLeft > 1);
+        box.classList.toggle("more-right", rest > 1);
+    };
+    const observer = new ResizeObserver(look);
+    observer.observe(box);
+    observer.observe(box.firstChild);
+    box.addEventListener("scroll", look, {passive: true});
 }
 
 // Arrow keys go from link to link.

@@ -6,7 +6,7 @@
 // A page owns its own polls, made by context.poll(), which end when the page does. When the broker
 // does not answer, pages keep what they show, and the banner says how old it is.
 
-import {get, token} from "./api.js";
+import {door, get, token} from "./api.js";
 import {Banner} from "./banner.js";
 import {askToken} from "./dialogs.js";
 import {el, fill, setText} from "./dom.js";
@@ -36,7 +36,7 @@ class Console {
         });
         this.stats = new Poll(1000, (signal) => this.askStats(signal),
             (error) => this.fault(error));
-        this.health = new Poll(1000, (signal) => this.askHealth(signal), () => {});
+        this.health = new Poll(1000, (signal) => this.askHealth(signal), () => door(false));
         this.node = new Poll(10000, (signal) => this.askNode(signal), () => {});
         window.addEventListener("hashchange", () => this.route());
         document.getElementById("token-button").addEventListener("click", () => this.enterToken(
@@ -104,6 +104,7 @@ class Console {
 
     async askHealth(signal) {
         this.model.health = await get("/readyz", {signal, accepted: [503]});
+        door(Boolean(this.model.health.token_wanted));
         this.showBanner();
     }
 

@@ -125,7 +125,7 @@ class World:
             checks[-1].update(ok=False, detail="12 of 40 clients are still here")
         ready = all(check["ok"] for check in checks)
         return 200 if ready else 503, {
-            "ready": ready, "checks": checks,
+            "ready": ready, "checks": checks, "token_wanted": bool(self.token or self.view_token),
             "state": "draining" if self.mode == "draining" else "serving"}
 
     def node(self, may_change):
