@@ -114,7 +114,7 @@ static inline bool oracle_is_text(uint64_t body, uint64_t number)
 static inline uint64_t oracle_fields(uint64_t body)
 {
     static const uint8_t counts[CLIENT_LOGOUT + 1] = {
-        [2] = 4, [3] = 4, [4] = 3, [5] = 4, [6] = 1, [7] = 1};
+        [2] = 4, [3] = 5, [4] = 3, [5] = 4, [6] = 1, [7] = 1};
     return counts[body];
 }
 

@@ -24,7 +24,7 @@ SHOWN = 5
 TEXT, BYTES, NUMBER, BOOL = "text", "bytes", "number", "bool"
 BODIES = {  # number of the body: its fields
     2: (TEXT, BYTES, TEXT, BOOL),
-    3: (TEXT, NUMBER, BYTES, NUMBER),
+    3: (TEXT, NUMBER, BYTES, NUMBER, NUMBER),
     4: (TEXT, BYTES, NUMBER),
     5: (TEXT, TEXT, BYTES, NUMBER),
     6: (NUMBER,),
