@@ -224,7 +224,10 @@ static int share(const struct endpoint *endpoint, char *error)
 int endpoint_listen(struct endpoint *endpoint, char *error)
 {
     nng_listener listener;
-    int code = make_listener(endpoint, &listener, error);
+    int code = endpoint->path != NULL ? gate_open(endpoint->path, endpoint->visitor) : 0;
+    if (code != 0)
+        return complain(error, code, endpoint->url, strerror(-code));
+    code = make_listener(endpoint, &listener, error);
     if (code != 0)
         return code;
     int failed = nng_listener_start(listener, 0);
@@ -273,6 +276,8 @@ void endpoint_unlink(const struct endpoint *endpoint)
 
 void endpoint_release(struct endpoint *endpoint)
 {
+    if (endpoint->path != NULL)
+        gate_close(endpoint->path);
     if (endpoint->lock_fd >= 0)
         close(endpoint->lock_fd);
     endpoint->lock_fd = -1;

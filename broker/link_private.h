@@ -120,6 +120,12 @@ int endpoint_group(const char *name, gid_t *group, char *error);
 
 int errno_of_nng(int error); /* negative errno */
 
+/* ---- link_gate.c: nng takes connections to our ipc paths when their peers have said their header ---- */
+
+/* From now on, for who listens at this path; open already: nothing. 0, or a negative errno. */
+int gate_open(const char *path, uint8_t visitor);
+void gate_close(const char *path); /* nobody listens there any more; harmless if it is not open */
+
 /* ---- feed.c ---- */
 
 /* For the watchdog, which ends before the feed is closed. */

@@ -12,7 +12,8 @@
 /* Four faults of nng that nothing reports, looked after by one thread that wakes each second: for
  * the listeners of the link and for that of the feed.
  *
- * A listener dies when a peer leaves in the middle of the handshake: it stays bound, the transport
+ * A listener dies when a peer leaves in the middle of the handshake (on ipc paths link_gate.c keeps most
+ * of them from it): it stays bound, the transport
  * below it even completes later handshakes, and nothing ever comes up. The only trace is its
  * counter `other`, which every lost connection moves as well. So it is a reason to knock, not a
  * proof: connect, make the handshake, and see whether nng counts a connection of this listener
@@ -82,18 +83,21 @@ static bool greeted_by(int fd, uint64_t until_ms)
            (wait.revents & POLLIN) != 0;
 }
 
-/* We speak a moment after the listener has: nng waits for us by then, and what waits for bytes is
- * not left behind as an orphan (link_orphans.c). */
+/* At an ipc path we speak first, as everybody has to. Elsewhere a moment after the listener has: nng waits
+ * for us by then, and what waits for bytes is not left behind as an orphan (link_orphans.c). */
 static enum finding listen_to(struct link *link, const struct endpoint *endpoint, int fd)
 {
     uint64_t before = endpoint_number(endpoint, "accept");
     uint64_t now_ms = env_monotonic_ms(env_system());
     uint64_t until_ms = now_ms + LINK_PROBE_MS;
+    bool first = endpoint->path != NULL; /* else nobody opens (link_gate.c) */
+    if (first && !endpoint_greet(endpoint, fd))
+        return DEAD;
     if (!greeted_by(fd, until_ms))
         return is_closing(link) ? UNKNOWN : DEAD;
-    if (!rest(link, env_monotonic_ms(env_system()) + LINK_PAUSE_MS))
+    if (!first && !rest(link, env_monotonic_ms(env_system()) + LINK_PAUSE_MS))
         return UNKNOWN;
-    if (!endpoint_greet(endpoint, fd))
+    if (!first && !endpoint_greet(endpoint, fd))
         return DEAD;
     while ((now_ms = env_monotonic_ms(env_system())) < until_ms) {
         if (endpoint_number(endpoint, "accept") > before)

@@ -22,6 +22,7 @@ from usherplay.backend import SP_HEADER, SP_REQ, connect
 SP_PUB, SP_SUB, SP_REP = 0x0020, 0x0021, 0x0031
 IDLE_PEERS = 1000
 KILLS = 60
+STORM = 200
 GROWTH_BYTES = 96 << 20
 REPAIR_SECONDS = 15
 ANSWER_SECONDS = 1.0
@@ -175,9 +176,48 @@ def scene_every_attack():
                   f"memory grew by {grown >> 10} KiB")
 
 
+def storm(url, protocol):
+    """So many who say their part of the handshake and leave in the same moment."""
+    for _ in range(STORM):
+        try:
+            stream = connect(url, 2)
+            stream.sendall(header(protocol))
+            stream.close()
+        except OSError:
+            time.sleep(0.01)
+
+
+def scene_short_visits():
+    """Fifty times a second somebody connects to the ipc path and leaves: no listener dies of it, and
+    each new backend is let in at once."""
+    with Broker() as broker:
+        service = Service(broker)
+        over = threading.Event()
+
+        def visits():
+            while not over.wait(0.02):
+                dial(broker.link_url, "a short visit").close()
+        thread = threading.Thread(target=visits, daemon=True)
+        thread.start()
+        worst = 0.0
+        for _ in range(scaled(20, 5)):
+            began = time.monotonic()
+            eventually(lambda: newcomer(broker.link_url, "other"), "a new backend is served",
+                       REPAIR_SECONDS).close()
+            worst = max(worst, time.monotonic() - began)
+            service.calls(2)
+            time.sleep(0.1)
+        over.set()
+        thread.join()
+        check_equal(numbers(service, "link_listener_deaths"), [0], "listeners that died")
+        check(worst < 1.0, f"a new backend waited for {worst:.2f} s")
+        service.close()
+        print(f"     a new backend waited for {worst * 1000:.0f} ms at most")
+
+
 def scene_listener_that_dies():
-    """To come and leave at once can end a listener of nng: it is noticed and repaired, and whoever
-    was connected goes on. When nng meets none of the moments, that is said."""
+    """To leave just when the handshake begins can end a listener of nng: it is noticed and repaired, and
+    whoever was connected goes on. When nng meets none of the moments, that is said."""
     with Broker() as broker:
         service = Service(broker)
 
@@ -186,8 +226,8 @@ def scene_listener_that_dies():
         tries = 0
         while not deaths() and tries < scaled(KILLS, 10):
             for _ in range(5):
-                dial(broker.link_url, "a short visit").close()
-                time.sleep(0.02)  # after some of them nng rests for a moment
+                storm(broker.link_url, SP_REQ)
+            service.backend.fetch(wait_ms=1)
             tries += 1
         worst = service.calls(10)
         began = time.monotonic()
@@ -195,7 +235,7 @@ def scene_listener_that_dies():
                    REPAIR_SECONDS).close()
         took = time.monotonic() - began
         service.calls(5)
-        print(f"     {deaths()} deaths after {5 * tries} short visits; worst call "
+        print(f"     {deaths()} deaths after {5 * STORM * tries} short visits; worst call "
               f"{worst * 1000:.1f} ms, a new backend after {took:.2f} s")
         service.close()
 
@@ -208,8 +248,7 @@ def numbers(service, *names):
 def visit(url, protocol):
     """Peers at a listener that is being killed: some connect and leave at once, some make the
     handshake to its end, and leave then."""
-    for _ in range(3):
-        dial(url, "a short visit").close()
+    storm(url, protocol)
     streams = [dial(url, "a short visit") for _ in range(8)]
     for stream in streams:
         stream.sendall(header(protocol))
@@ -505,5 +544,5 @@ def scene_feed():
 
 
 if __name__ == "__main__":
-    play(scene_every_attack, scene_listener_that_dies, scene_orphans, scene_idle_peers,
+    play(scene_every_attack, scene_short_visits, scene_listener_that_dies, scene_orphans, scene_idle_peers,
          scene_garbage_protobuf, scene_crowd_without_a_link, scene_feed)

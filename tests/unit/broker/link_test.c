@@ -725,8 +725,11 @@ static void fin_and_reset(uint16_t port)
 
 /* To come and leave at once is all it takes, unless nng was too slow or too quick to meet both
  * together: then it only pauses for a tenth of a second. Port 0 is the ipc path. */
+/* At an ipc path the gate keeps visits from nng, so it is taken away: the repair puts it back. */
 static void kill_listener(struct service *service, uint16_t port)
 {
+    if (port == 0)
+        gate_close(service->path);
     uint64_t deaths = metrics_read(service->metrics, METRIC_link_listener_deaths);
     for (int i = 0;
          i < 150 && metrics_read(service->metrics, METRIC_link_listener_deaths) == deaths; i++) {
@@ -752,6 +755,39 @@ static void repairs_a_dead_ipc_listener(void **state)
     }
     assert_true(link_health(service->link).listening);
     nng_close(old);
+    service_close(service);
+}
+
+static int visit(const char *path, const void *said, size_t size)
+{
+    int fd = raw_connect(path);
+    if (fd >= 0 && size > 0)
+        (void)!send(fd, said, size, MSG_NOSIGNAL);
+    return fd;
+}
+
+/* Whoever leaves, or says something else, before the handshake is over is not shown to nng; whoever takes
+ * his time is, when he has said his part. */
+static void short_visits_at_an_ipc_path_kill_nobody(void **state)
+{
+    static const uint8_t header[8] = {0, 'S', 'P', 0, 0, 0x30, 0, 0};
+    struct service *service = service_open(ANSWER_AT_ONCE, 4);
+    int slow = visit(service->path, NULL, 0);
+    int slower = visit(service->path, header, 5);
+    for (unsigned i = 0; i < 300; i++) {
+        close(visit(service->path, header, i % 8));
+        close(visit(service->path, "GET / HTTP/1.1\r\n\r\n", 18));
+        if (i % 50 == 0)
+            assert_serves(service->url);
+    }
+    uint8_t greeting[8];
+    assert_int_equal(send(slow, header, 8, MSG_NOSIGNAL), 8);
+    assert_int_equal(send(slower, header + 5, 3, MSG_NOSIGNAL), 3);
+    assert_int_equal(recv(slow, greeting, sizeof(greeting), MSG_WAITALL), 8);
+    assert_int_equal(recv(slower, greeting, sizeof(greeting), MSG_WAITALL), 8);
+    assert_int_equal(0, metrics_read(service->metrics, METRIC_link_listener_deaths));
+    close(slow);
+    close(slower);
     service_close(service);
 }
 
@@ -982,6 +1018,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(survives_a_storm_of_killed_peers),
     cmocka_unit_test(garbage_harms_nobody),
     cmocka_unit_test(repairs_a_dead_ipc_listener),
+    cmocka_unit_test(short_visits_at_an_ipc_path_kill_nobody),
     cmocka_unit_test(moves_from_a_dead_tcp_listener_to_the_next_url),
     cmocka_unit_test(a_second_broker_on_the_path_is_refused_and_harmless),
     cmocka_unit_test(what_is_not_ours_at_the_path_stays),

@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "link_private.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/env.h"
+
+/* Who connects to an ipc path and leaves before the handshake is over ends nng's listener, every time;
+ * the watchdog needs a second to open another, and each dead one keeps its descriptor. Fifty such visits a
+ * second and no backend comes in. So nng must not see a connection before its peer has said its part.
+ *
+ * nng takes connections by accept(), which it calls through the dynamic linker: here is one of the same
+ * name, which stands in front of the C library's for the whole process. For all descriptors but the
+ * listening ones of our ipc paths it is the system call and nothing else. For those it hands out a
+ * connection when the eight bytes of a peer's header are there and right, and its end is not; one that is
+ * gone or says something else is closed here. What has said nothing yet is kept aside and watched by
+ * a thread, for as long as nng would; when its header is there, the thread knocks at our own path, so that
+ * nng asks again, and the knock is closed like any other visit. So a connection costs a look more, and a
+ * message nothing.
+ *
+ * What can happen after the header: a peer that leaves in the microseconds until nng answers it. For that
+ * the watchdog is there.
+ *
+ * The state is the process's, because accept() is: nng has nothing to hand to it but a descriptor. */
+
+enum {
+    DOORS_MAX = LINK_URLS_MAX + 1,
+    WAITING_MAX = 256, /* of all doors; the oldest goes for the newest */
+    ACCEPTS_MAX = 64,  /* in one call, which is on nng's one poller */
+    WAITING_MS = 10000,
+    PART_MS = 50, /* between two looks at one that has said a part */
+    LOOK_MS = 1000
+};
+
+enum verdict_of_peer {
+    PEER_SILENT,
+    PEER_PARTIAL,
+    PEER_GOOD,
+    PEER_BAD
+};
+
+struct door {
+    struct sockaddr_un path; /* sun_path is empty: no door */
+    uint8_t visitor;
+};
+
+struct waiting {
+    int fd;
+    unsigned door;
+    uint64_t until_ms;
+    enum verdict_of_peer verdict; /* PEER_GOOD: nng is to take it */
+};
+
+static struct gate {
+    pthread_mutex_t lock;
+    _Atomic unsigned doors_open; /* written under lock */
+    struct door doors[DOORS_MAX]; /* under lock, as all that follows */
+    struct waiting waiting[WAITING_MAX]; /* the oldest first */
+    unsigned count;
+    bool closing;
+    int wake;
+    pthread_t thread;
+} gate = {.lock = PTHREAD_MUTEX_INITIALIZER, .wake = -1};
+
+/* --- one peer --------------------------------------------------------------------------------- */
+
+static enum verdict_of_peer judge(int fd, uint8_t visitor)
+{
+    const uint8_t hello[8] = {0, 'S', 'P', 0, 0, visitor, 0, 0};
+    uint8_t said[sizeof(hello)];
+    struct pollfd end = {.fd = fd, .events = POLLRDHUP};
+    ssize_t size = recv(fd, said, sizeof(said), MSG_PEEK | MSG_DONTWAIT);
+    if (size < 0)
+        return errno == EAGAIN ? PEER_SILENT : PEER_BAD;
+    if (size == 0 || memcmp(said, hello, (size_t)size) != 0 || poll(&end, 1, 0) != 0)
+        return PEER_BAD;
+    return size == sizeof(hello) ? PEER_GOOD : PEER_PARTIAL;
+}
+
+/* The lock is held, as for all that follow. */
+static void forget(unsigned i)
+{
+    memmove(&gate.waiting[i], &gate.waiting[i + 1], (gate.count - i - 1) * sizeof(gate.waiting[0]));
+    gate.count--;
+}
+
+static void keep_aside(int fd, unsigned door, enum verdict_of_peer verdict)
+{
+    if (gate.count == WAITING_MAX) {
+        close(gate.waiting[0].fd);
+        forget(0);
+    }
+    gate.waiting[gate.count++] = (struct waiting){
+        fd, door, env_monotonic_ms(env_system()) + WAITING_MS, verdict};
+}
+
+static int take_good(unsigned door)
+{
+    for (unsigned i = 0; i < gate.count; i++) {
+        int fd = gate.waiting[i].fd;
+        if (gate.waiting[i].door != door || gate.waiting[i].verdict != PEER_GOOD)
+            continue;
+        bool good = judge(fd, gate.doors[door].visitor) == PEER_GOOD;
+        forget(i--);
+        if (good)
+            return fd;
+        close(fd);
+    }
+    return -1;
+}
+
+/* --- in front of nng -------------------------------------------------------------------------- */
+
+/* DOORS_MAX: it listens at none of our paths. */
+static unsigned door_of(int listener)
+{
+    struct sockaddr_un path = {0};
+    socklen_t size = sizeof(path);
+    unsigned i = 0;
+    if (getsockname(listener, (struct sockaddr *)&path, &size) != 0 || path.sun_family != AF_UNIX)
+        return DOORS_MAX;
+    path.sun_path[sizeof(path.sun_path) - 1] = '\0';
+    while (i < DOORS_MAX && (gate.doors[i].path.sun_path[0] == '\0' ||
+                             strcmp(gate.doors[i].path.sun_path, path.sun_path) != 0))
+        i++;
+    return i;
+}
+
+/* -1 with errno: EAGAIN also when there may be more. */
+static int next_good(int listener, unsigned door)
+{
+    int good = take_good(door);
+    for (unsigned i = 0; good < 0 && i < ACCEPTS_MAX; i++) {
+        int fd = (int)syscall(SYS_accept4, listener, NULL, NULL, SOCK_CLOEXEC);
+        if (fd < 0)
+            return -1;
+        enum verdict_of_peer verdict = judge(fd, gate.doors[door].visitor);
+        if (verdict == PEER_GOOD)
+            return fd;
+        if (verdict == PEER_BAD)
+            close(fd);
+        else
+            keep_aside(fd, door, verdict);
+    }
+    errno = EAGAIN;
+    return good;
+}
+
+int accept(int listener, struct sockaddr *restrict address, socklen_t *restrict size)
+{
+    int fd;
+    if (atomic_load_explicit(&gate.doors_open, memory_order_acquire) == 0 || address != NULL)
+        return (int)syscall(SYS_accept4, listener, address, size, 0);
+    pthread_mutex_lock(&gate.lock);
+    unsigned door = door_of(listener);
+    if (door < DOORS_MAX) {
+        unsigned before = gate.count;
+        fd = next_good(listener, door);
+        int error = errno;
+        if (gate.count > before)
+            (void)eventfd_write(gate.wake, 1);
+        errno = error;
+    }
+    pthread_mutex_unlock(&gate.lock);
+    return door < DOORS_MAX ? fd : (int)syscall(SYS_accept4, listener, address, size, 0);
+}
+
+/* --- those who wait --------------------------------------------------------------------------- */
+
+/* So that nng asks once more. */
+static void knock_at(const struct door *door)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return;
+    (void)!connect(fd, (const struct sockaddr *)&door->path, sizeof(door->path));
+    close(fd);
+}
+
+static void look_at_all(uint64_t now_ms)
+{
+    bool knock[DOORS_MAX] = {false};
+    for (unsigned i = 0; i < gate.count; i++) {
+        struct waiting *waiting = &gate.waiting[i];
+        waiting->verdict = judge(waiting->fd, gate.doors[waiting->door].visitor);
+        if (waiting->verdict == PEER_GOOD)
+            knock[waiting->door] = true;
+        if (waiting->verdict != PEER_BAD && waiting->until_ms > now_ms)
+            continue;
+        close(waiting->fd);
+        forget(i--);
+    }
+    for (unsigned i = 0; i < DOORS_MAX; i++)
+        if (knock[i])
+            knock_at(&gate.doors[i]);
+}
+
+/* What to poll for; gives until when. One that has said a part is readable all the time. */
+static int fill(struct pollfd *fds, nfds_t *count)
+{
+    int wait_ms = gate.count > 0 ? LOOK_MS : -1;
+    fds[0] = (struct pollfd){.fd = gate.wake, .events = POLLIN};
+    *count = 1;
+    for (unsigned i = 0; i < gate.count; i++) {
+        bool silent = gate.waiting[i].verdict == PEER_SILENT;
+        if (silent)
+            fds[(*count)++] = (struct pollfd){.fd = gate.waiting[i].fd, .events = POLLIN};
+        else
+            wait_ms = PART_MS;
+    }
+    return wait_ms;
+}
+
+static void *watch_gate(void *argument)
+{
+    struct pollfd fds[WAITING_MAX + 1];
+    eventfd_t told;
+    nfds_t count;
+    pthread_mutex_lock(&gate.lock);
+    while (!gate.closing) {
+        int wait_ms = fill(fds, &count);
+        pthread_mutex_unlock(&gate.lock);
+        (void)poll(fds, count, wait_ms);
+        pthread_mutex_lock(&gate.lock);
+        if (fds[0].revents != 0)
+            (void)eventfd_read(gate.wake, &told);
+        look_at_all(env_monotonic_ms(env_system()));
+    }
+    pthread_mutex_unlock(&gate.lock);
+    return NULL;
+}
+
+/* --- doors ------------------------------------------------------------------------------------ */
+
+int gate_open(const char *path, uint8_t visitor)
+{
+    int code = 0;
+    unsigned free_one = DOORS_MAX;
+    pthread_mutex_lock(&gate.lock);
+    for (unsigned i = DOORS_MAX; i-- > 0;) {
+        if (strcmp(gate.doors[i].path.sun_path, path) == 0)
+            free_one = DOORS_MAX + 1; /* open already */
+        else if (gate.doors[i].path.sun_path[0] == '\0' && free_one <= DOORS_MAX)
+            free_one = i;
+    }
+    if (free_one < DOORS_MAX && gate.doors_open == 0) {
+        gate.closing = false;
+        gate.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        code = gate.wake < 0 ? -errno : -pthread_create(&gate.thread, NULL, watch_gate, NULL);
+        if (code != 0 && gate.wake >= 0)
+            close(gate.wake);
+    }
+    if (free_one < DOORS_MAX && code == 0) {
+        struct door *door = &gate.doors[free_one];
+        *door = (struct door){.path = {.sun_family = AF_UNIX}, .visitor = visitor};
+        strncpy(door->path.sun_path, path, sizeof(door->path.sun_path) - 1);
+        atomic_fetch_add_explicit(&gate.doors_open, 1, memory_order_release);
+    }
+    pthread_mutex_unlock(&gate.lock);
+    return free_one == DOORS_MAX ? -ENOSPC : code;
+}
+
+void gate_close(const char *path)
+{
+    bool last = false;
+    pthread_mutex_lock(&gate.lock);
+    for (unsigned i = 0; i < DOORS_MAX; i++) {
+        if (strcmp(gate.doors[i].path.sun_path, path) != 0)
+            continue;
+        for (unsigned k = 0; k < gate.count; k++) {
+            if (gate.waiting[k].door != i)
+                continue;
+            close(gate.waiting[k].fd);
+            forget(k--);
+        }
+        gate.doors[i] = (struct door){0};
+        last = atomic_fetch_sub_explicit(&gate.doors_open, 1, memory_order_release) == 1;
+    }
+    gate.closing = gate.closing || last;
+    pthread_mutex_unlock(&gate.lock);
+    if (!last)
+        return;
+    (void)eventfd_write(gate.wake, 1);
+    pthread_join(gate.thread, NULL);
+    close(gate.wake);
+    gate.wake = -1;
+}
