@@ -3,7 +3,9 @@
 
 #include <linux/sockios.h>
 #include <signal.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "net/conn.h"
@@ -287,6 +289,43 @@ static void a_second_release_means_nothing(void **state)
     close(peer.fd);
     WAIT_FOR(net_count(fixture->net) == 0);
     net_release(fixture->net, peer.conn); /* it is gone */
+}
+
+/* Between its last look at the orders and its wait a thread may be held here. */
+static _Atomic bool holds_waits, waits_held;
+
+int epoll_wait(int epoll, struct epoll_event *events, int max, int timeout_ms)
+{
+    while (atomic_load(&holds_waits)) {
+        atomic_store(&waits_held, true);
+        nap_ms(1);
+    }
+    return (int)syscall(SYS_epoll_pwait, epoll, events, max, timeout_ms, NULL, 8);
+}
+
+/* The order and the peer's answer to what was written with it are found in one round. */
+static void an_answer_to_the_last_words_is_not_heard(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->binds = true;
+    start(fixture);
+    struct peer other = new_peer(fixture);
+    struct peer peer = new_peer(fixture);
+    atomic_store(&waits_held, false);
+    atomic_store(&holds_waits, true);
+    send_frame(other.fd, 1, 'x');
+    WAIT_FOR(atomic_load(&waits_held));
+    assert_int_equal(net_write(fixture->net, 0, peer.conn, "bye", 3), 0);
+    net_release(fixture->net, peer.conn);
+    expect_bytes(peer.fd, "bye", 3);
+    send_frame(peer.fd, 1, 'a');
+    nap_ms(20);
+    atomic_store(&holds_waits, false);
+    expect_end(peer.fd);
+    assert_int_equal(look(fixture, peer.conn).calls, 0);
+    close(peer.fd);
+    close(other.fd);
+    WAIT_FOR(net_count(fixture->net) == 0);
 }
 
 /* --- unbind and return ------------------------------------------------------------------------ */
@@ -634,6 +673,7 @@ int main(void)
         TEST(login_deadline_where_32_bits_end),
         TEST(silence_where_32_bits_end),
         TEST(late_it_reads_before_it_judges),
+        TEST(an_answer_to_the_last_words_is_not_heard),
         TEST(linger_is_bounded),
         TEST(release_ends_when_the_peer_ends),
         TEST(release_delivers_a_mebibyte_to_a_slow_reader),

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "net_fixture.h"
 
+#include <sys/syscall.h>
+
 #include "net/conn.h"
 
 /* The write side: full sockets, limits, other threads; and the back-pressure on the read side. */
@@ -320,6 +322,47 @@ static void an_unbound_one_is_flushed_by_its_io_thread(void **state)
     free(data);
 }
 
+/* The edge of a full socket comes before `wants_write` is set, and finds nothing to do: the second try
+ * takes its place. `send` is ours here, and takes that moment's time. */
+static _Atomic int full_fd = -1; /* the peer whose socket is drained when it is full; once */
+
+ssize_t send(int fd, const void *data, size_t size, int flags)
+{
+    ssize_t sent = syscall(SYS_sendto, fd, data, size, flags, NULL, 0);
+    int error = errno;
+    int peer = sent < 0 && error == EAGAIN ? atomic_exchange(&full_fd, -1) : -1;
+    static uint8_t nothing[65536];
+    ssize_t got = peer >= 0 ? 1 : 0;
+    while (got > 0) {
+        got = recv(peer, nothing, sizeof(nothing), MSG_DONTWAIT);
+        nap_ms(1);
+    }
+    if (peer >= 0)
+        nap_ms(100); /* the I/O thread has seen that it can be written to */
+    errno = error;
+    return sent;
+}
+
+static void an_edge_that_comes_too_early(void **state)
+{
+    struct fixture *fixture = *state;
+    enum { SIZE = 8 * 1024 * 1024 };
+    fixture->options.output_bytes_max = 2 * SIZE;
+    fixture->binds = true;
+    start(fixture);
+    struct peer peer = new_peer(fixture);
+    uint8_t *data = calloc(1, SIZE);
+    atomic_store(&full_fd, peer.fd);
+    assert_int_equal(net_write(fixture->net, 0, peer.conn, data, SIZE), 0);
+    assert_int_equal(atomic_load(&full_fd), -1); /* it was full */
+    while (metric_of(fixture, METRIC_bytes_out) < SIZE)
+        if (recv(peer.fd, data, SIZE, 0) <= 0) /* in vain, for WAIT_MS_MAX */
+            fail_msg("%llu of %d bytes, and no more",
+                     (unsigned long long)metric_of(fixture, METRIC_bytes_out), SIZE);
+    close(peer.fd);
+    free(data);
+}
+
 /* --- other threads ---------------------------------------------------------------------------- */
 
 struct writer {
@@ -425,6 +468,7 @@ int main(void)
         TEST(output_soft_limit),
         TEST(output_soft_limit_forgives_a_reader_in_time),
         TEST(a_full_socket_says_when_it_takes_more),
+        TEST(an_edge_that_comes_too_early),
         TEST(an_unbound_one_is_flushed_by_its_io_thread),
         TEST(others_write_while_the_io_thread_reads),
         TEST(resets_race_with_writers),
