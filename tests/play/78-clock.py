@@ -198,6 +198,39 @@ def scene_stamps():
             eventually(follows, f"stamps follow a clock moved by {offset_ms} ms", LATE)
 
 
+def cpu_share(broker, shim, offsets_ms, people, seconds=6):
+    """What part of a processor it uses while its clock has these values in turn and people talk."""
+    until = time.monotonic() + seconds
+    before, number = broker.cpu_seconds(), 0
+    while time.monotonic() < until:
+        shim["realtime_offset_ms"] = offsets_ms[number // 20 % len(offsets_ms)]  # a second each
+        number += 1
+        for client in people:
+            client.ping(LATE)
+        time.sleep(0.05)
+    return (broker.cpu_seconds() - before) / seconds
+
+
+def scene_no_processor_is_burnt():
+    """A year ahead, back, and behind: whoever waits by another clock than he reckons by would wait
+    no more."""
+    with Shim() as shim, broker_on(shim, **{"admin.listen": "127.0.0.1:0"}) as broker, \
+            Backend(broker, service="chat"), Client(broker, timeout=LATE) as alice, \
+            Client(broker, timeout=LATE) as bob:
+        alice.login("alice")
+        bob.login("bob")
+        people = (alice, bob)
+        still = cpu_share(broker, shim, [0], people)
+        jumping = cpu_share(broker, shim, [YEAR_MS, 0], people)
+        behind = cpu_share(broker, shim, [-YEAR_MS], people)
+        print(f"     of a processor: {still:.3f} still, {jumping:.3f} a year ahead and back, "
+              f"{behind:.3f} a year behind")
+        for what, share in (("jumps", jumping), ("is behind", behind)):
+            check(share < 4 * still + 0.15, f"{share:.2f} of a processor while the clock {what}, "
+                                            f"{still:.2f} while it stands still")
+        shim["realtime_offset_ms"] = 0
+
+
 def scene_epochs_over_restarts():
     """The clock is set forward and back between the lives of the broker."""
     with Shim() as shim:
@@ -225,4 +258,4 @@ def scene_epochs_over_restarts():
 
 
 if __name__ == "__main__":
-    play(scene_stamps, scene_jumps, scene_epochs_over_restarts)
+    play(scene_stamps, scene_jumps, scene_no_processor_is_burnt, scene_epochs_over_restarts)
