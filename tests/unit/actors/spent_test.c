@@ -42,7 +42,7 @@ static void who_comes_back_has_what_he_left(void **state)
 static void who_owes_most_is_remembered(void **state)
 {
     struct spent *spent = spent_create(env_system());
-    char name[16];
+    char name[24];
     enum { PEOPLE = 100000, DEBTORS = 100 };
     for (int i = 0; i < DEBTORS; i++) {
         snprintf(name, sizeof(name), "debtor%d", i);
