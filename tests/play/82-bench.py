@@ -34,7 +34,8 @@ MEANS_SOMETHING = {
 }
 # As usherd has them by itself; plays set them aside.
 DEFAULT_LIMITS = {"limits.prelogin_per_source": 32, "limits.requests_per_second": 1000,
-                  "limits.requests_per_second_per_source": 20000}
+                  "limits.requests_per_second_per_source": 20000,
+                  "limits.logins_per_minute_per_source": 12000}
 
 
 def bench(scenario, *arguments, port=None, broker=None, expect=DONE):
