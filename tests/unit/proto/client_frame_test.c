@@ -362,7 +362,7 @@ static void put_group(struct random *random, struct buffer *out, uint32_t number
 
 /* "n" for a number and "r" for a run, by field number. */
 static const char *const shapes[CLIENT_LOGOUT + 1] = {
-    [CLIENT_LOGIN] = "rrrn", [CLIENT_RESUME] = "rnrn", [CLIENT_SEND] = "rrn",
+    [CLIENT_LOGIN] = "rrrn", [CLIENT_RESUME] = "rnrnn", [CLIENT_SEND] = "rrn",
     [CLIENT_CALL] = "rrrn",  [CLIENT_ACK] = "n",       [CLIENT_PING] = "n",
     [CLIENT_LOGOUT] = "",
 };
