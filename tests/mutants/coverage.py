@@ -17,12 +17,16 @@ class Test:
         self.seconds = 0.0
 
 
+# A change may also make a program grow without end.
+LIMITED = {**os.environ, "ASAN_OPTIONS": "hard_rss_limit_mb=2048"}
+
+
 def run_quietly(command, folder, seconds):
     """The exit code; None when it took too long."""
     try:
         return subprocess.run(command, cwd=folder, timeout=seconds, stdin=subprocess.DEVNULL,
                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                              check=False).returncode
+                              check=False, env=LIMITED).returncode
     except subprocess.TimeoutExpired:
         return None
 
