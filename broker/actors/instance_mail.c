@@ -20,6 +20,9 @@
  * Presence is not kept here: the stream is in the store, the instance has a cursor. It asks for
  * the events after it (LINK_QUERY) and keeps one answer, encoded, to put into a Batch. */
 
+/* A call that nobody waits for any more is not handed out: it is taken out of the mail when a Batch
+ * comes to it, some at a time. So mail is numbered when a Batch first carries it. */
+
 enum {
     BATCH_MAIL_TAG = 1 << 3 | 2,
     BATCH_RESET_TAG = 3 << 3,
@@ -28,6 +31,7 @@ enum {
     BATCH_OVERHEAD = 64, /* the fields around mail and events */
     MAIL_OVERHEAD = 64,
     BYTES_MAX_LEAST = 512,
+    LATE_STEP = 512, /* calls that came too late, in one turn */
 };
 
 static bool is_one_way(const struct user_call_message *mail)
@@ -46,19 +50,31 @@ static uint32_t weight(const struct user_call_message *call)
     return (uint32_t)sizeof(*call) + call->user_size + call->method_size + call->payload_size;
 }
 
+/* Takes out the one behind `before`, or the first. */
+static struct user_call_message *take_behind(struct instance *instance,
+                                             struct user_call_message *before)
+{
+    struct user_call_message *taken =
+        before != NULL ? (struct user_call_message *)before->header.next : instance->mail_first;
+    if (before != NULL)
+        before->header.next = taken->header.next;
+    else
+        instance->mail_first = (struct user_call_message *)taken->header.next;
+    if (instance->mail_last == taken)
+        instance->mail_last = before;
+    instance->mail_count--;
+    instance->mail_bytes -= weight(taken);
+    taken->header.next = NULL;
+    if (is_one_way(taken))
+        shares_give(&instance->shares, taken->share);
+    return taken;
+}
+
 struct user_call_message *instance_take_mail(struct instance *instance)
 {
-    struct user_call_message *first = instance->mail_first;
-    if (first == NULL)
-        return NULL;
-    instance->mail_first = (struct user_call_message *)first->header.next;
     if (instance->mail_first == NULL)
-        instance->mail_last = NULL;
-    instance->mail_count--;
-    instance->mail_bytes -= weight(first);
-    first->header.next = NULL;
-    if (is_one_way(first))
-        shares_give(&instance->shares, first->share);
+        return NULL;
+    struct user_call_message *first = take_behind(instance, NULL);
     first->redelivered = first->redelivered || is_seen(instance, first);
     return first;
 }
@@ -144,14 +160,13 @@ void instance_rewind_mail(struct instance *instance)
         instance->seen_seq = instance->sent_seq;
     instance->mail_base = first != NULL ? first->mail_seq - 1 : instance->mail_seq;
     instance->sent_seq = instance->mail_base;
+    instance->mail_number = 0;
 }
 
 /* --- composing -------------------------------------------------------------------------------- */
 
-/* The number of the mail is the incarnation's own. */
-static void put_mail(const struct instance *instance, struct buffer *out, Usher__V1__Mail *mail)
+static void put_mail(struct buffer *out, const Usher__V1__Mail *mail)
 {
-    mail->seq -= instance->mail_base;
     size_t size = usher__v1__mail__get_packed_size(mail);
     instance_put_tag(out, BATCH_MAIL_TAG, size);
     uint8_t *to;
@@ -159,16 +174,15 @@ static void put_mail(const struct instance *instance, struct buffer *out, Usher_
     out->size += usher__v1__mail__pack(mail, to);
 }
 
-static void put_control(const struct instance *instance, struct buffer *out,
-                        const struct user_call_message *item)
+static void put_control(struct buffer *out, const struct user_call_message *item)
 {
     Usher__V1__Mail mail = USHER__V1__MAIL__INIT;
     Usher__V1__Control control = USHER__V1__CONTROL__INIT;
     control.kind = item->control;
-    mail.seq = item->mail_seq;
+    mail.seq = item->mail_number;
     mail.body_case = USHER__V1__MAIL__BODY_CONTROL;
     mail.control = &control;
-    put_mail(instance, out, &mail);
+    put_mail(out, &mail);
 }
 
 static uint32_t left_ms(const struct user_call_message *call, const struct turn *turn)
@@ -196,17 +210,17 @@ static void put_login(const struct instance *instance, struct buffer *out,
     body.client = client;
     body.timeout_ms = left_ms(call, turn);
     body.redelivered = call->redelivered || call->mail_seq <= instance->seen_seq;
-    mail.seq = call->mail_seq;
+    mail.seq = call->mail_number;
     mail.body_case = USHER__V1__MAIL__BODY_AUTH;
     mail.auth = &body;
-    put_mail(instance, out, &mail);
+    put_mail(out, &mail);
 }
 
 static void put_call(const struct instance *instance, struct buffer *out,
                      const struct user_call_message *call, struct turn *turn)
 {
     if (call->control != 0) {
-        put_control(instance, out, call);
+        put_control(out, call);
         return;
     }
     if (call->login) {
@@ -227,10 +241,27 @@ static void put_call(const struct instance *instance, struct buffer *out,
     body.payload = (ProtobufCBinaryData){.len = payload.size, .data = (uint8_t *)payload.data};
     body.timeout_ms = left_ms(call, turn);
     body.redelivered = call->redelivered || call->mail_seq <= instance->seen_seq;
-    mail.seq = call->mail_seq;
+    mail.seq = call->mail_number;
     mail.body_case = USHER__V1__MAIL__BODY_CALL;
     mail.call = &body;
-    put_mail(instance, out, &mail);
+    put_mail(out, &mail);
+}
+
+/* Its caller was told TIMEOUT, and no Batch of this incarnation has carried it: one that has comes
+ * again until it is acknowledged, so that its number is not missed. */
+static bool is_late(const struct instance *instance, const struct user_call_message *mail,
+                    const struct turn *turn)
+{
+    return mail->call != 0 && mail->mail_seq > instance->sent_seq &&
+           mail->deadline_ms <= turn->now_ms;
+}
+
+static void number(struct instance *instance, struct user_call_message *mail)
+{
+    if (mail->mail_seq <= instance->sent_seq)
+        return;
+    instance->sent_seq = mail->mail_seq;
+    mail->mail_number = ++instance->mail_number;
 }
 
 /* Mail from the first unacknowledged on, as long as it fits. Gives how many. */
@@ -238,18 +269,30 @@ static uint32_t put_mails(struct instance *instance, struct buffer *out, uint32_
                           struct turn *turn)
 {
     uint32_t count = 0;
+    uint32_t late = 0;
     size_t start = out->size;
-    for (struct user_call_message *mail = instance->mail_first; mail != NULL;
-         mail = (struct user_call_message *)mail->header.next) {
-        if (out->size - start + weight(mail) + MAIL_OVERHEAD > room && count > 0)
-            break;
-        put_call(instance, out, mail, turn);
-        if (mail->control == USHER__V1__CONTROL__KIND__GOAWAY)
-            instance_goaway_done(instance, turn);
-        if (mail->mail_seq > instance->sent_seq)
-            instance->sent_seq = mail->mail_seq;
-        count++;
+    struct user_call_message *before = NULL;
+    struct user_call_message *mail = instance->mail_first;
+    while (mail != NULL && late < LATE_STEP) {
+        struct user_call_message *next = (struct user_call_message *)mail->header.next;
+        if (is_late(instance, mail, turn)) {
+            message_destroy(&take_behind(instance, before)->header);
+            late++;
+        } else {
+            if (out->size - start + weight(mail) + MAIL_OVERHEAD > room && count > 0)
+                break;
+            number(instance, mail);
+            put_call(instance, out, mail, turn);
+            if (mail->control == USHER__V1__CONTROL__KIND__GOAWAY)
+                instance_goaway_done(instance, turn);
+            before = mail;
+            count++;
+        }
+        mail = next;
     }
+    turn_count(turn, METRIC_calls_late, late);
+    if (late == LATE_STEP)
+        instance_arm(instance, turn, turn->now_ms + 1); /* the others, in the next turn */
     return count;
 }
 
@@ -402,9 +445,8 @@ void instance_fetch(struct instance *instance, uint64_t exchange, const Usher__V
         instance_refuse(turn, instance->fetch_exchange, USHER__V1__REFUSED__CODE__BUSY,
                         "another Fetch of this link came");
     /* What was never sent cannot be acknowledged, whatever the cursor says. */
-    uint64_t sent = instance->sent_seq - instance->mail_base;
-    uint64_t done = instance->mail_base + (fetch->mail_done < sent ? fetch->mail_done : sent);
-    while (instance->mail_first != NULL && instance->mail_first->mail_seq <= done)
+    while (instance->mail_first != NULL && instance->mail_first->mail_seq <= instance->sent_seq &&
+           instance->mail_first->mail_number <= fetch->mail_done)
         message_destroy(&instance_take_mail(instance)->header);
     move_cursor(instance, fetch->presence_done, turn);
     uint32_t bytes_max = turn->settings->link_frame_bytes_max;

@@ -65,9 +65,10 @@ struct instance {
     uint32_t mail_count;
     uint64_t mail_bytes;
     uint64_t mail_seq;  /* of the newest; rises for the life of the actor */
-    uint64_t mail_base; /* of the last before this incarnation, which counts from there */
+    uint64_t mail_base; /* of the last before this incarnation */
     uint64_t seen_seq;  /* the highest that an earlier incarnation may have seen */
     uint64_t sent_seq;  /* the highest that a Batch of this one has carried */
+    uint64_t mail_number; /* what that one was called there, where all is numbered from 1 */
     struct calls *calls;
     struct shares shares; /* of the one-way calls in the mail, which nobody else counts */
     /* presence */

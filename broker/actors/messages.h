@@ -211,6 +211,7 @@ struct user_call_message {
     uint64_t call; /* 0: one way */
     uint64_t deadline_ms;
     uint64_t mail_seq;
+    uint64_t mail_number; /* in the Batches of an incarnation that has been sent it */
     uint64_t share; /* one way, in the mail: whose share of it this counts to; see shares.h */
     bool redelivered;
     uint8_t control; /* a Control.Kind: no call at all, but mail of the node's own */

@@ -651,6 +651,51 @@ static void a_lost_instance_refuses_its_running_submits(void **state)
 
 /* Calls that want no answer count nowhere else. Another user has a share of his own; what is
  * acknowledged gives its share back. */
+/* Nobody waits for it any more, so no backend hears of it, and the numbers show no gap. What is sent
+ * already, is one way or has time is sent. */
+static void a_call_that_is_late_is_not_handed_out(void **state)
+{
+    struct stage *stage = *state;
+    stage->settings.link_mail_items_max = 5;
+    link_hello(stage, 50, 1);
+    link_call(stage, 1, "sent");
+    link_fetch(stage, 51, 0);
+    link_call(stage, 2, "late");
+    link_call(stage, 0, "one-way");
+    link_call(stage, 3, "late");
+    stage->now_ms += 4999;
+    link_call(stage, 4, "in-time");
+    stage->now_ms += 1;
+    link_fetch(stage, 52, 0);
+    EXPECT(stage, "answer 52 batch [1 sent user=ann call=1 left=0] [2 one-way user=ann call=0 left=0]"
+                  " [3 in-time user=ann call=4 left=4999] last=0");
+    COUNTED(stage, calls_late, 2);
+    link_fetch(stage, 53, 3);
+    EXPECT_NOTHING(stage);
+    link_call(stage, 5, "next");
+    EXPECT(stage, "answer 53 batch [4 next user=ann call=5 left=5000] last=0");
+}
+
+/* A call is in time until its deadline, and a turn takes 512 late ones out. */
+static void late_calls_are_taken_out_in_steps(void **state)
+{
+    struct stage *stage = *state;
+    stage->settings.link_mail_items_max = 2000;
+    stage->settings.link_mail_bytes_max = 1 << 20;
+    link_hello(stage, 50, 1);
+    for (uint64_t call = 1; call <= 513; call++)
+        link_call(stage, call, "late");
+    link_call(stage, 0, "one-way");
+    stage->now_ms += 5000;
+    link_fetch(stage, 51, 0);
+    EXPECT_NOTHING(stage);
+    COUNTED(stage, calls_late, 512);
+    assert_in_range(stage->instance->timer_ms, stage->now_ms, stage->now_ms + 1);
+    link_tick(stage, stage->now_ms + 1);
+    COUNTED(stage, calls_late, 513);
+    assert_non_null(strstr(stage->tape, "answer 51 batch [1 one-way user=ann call=0 left=0] last=0"));
+}
+
 static void a_user_has_n_one_way_calls_in_the_mail(void **state)
 {
     struct stage *stage = *state;
@@ -756,6 +801,8 @@ int main(void)
         stage_test(a_backend_may_ask_for_smaller_batches),
         stage_test(the_mail_takes_n_items),
         stage_test(the_mail_takes_n_bytes),
+        stage_test(a_call_that_is_late_is_not_handed_out),
+        stage_test(late_calls_are_taken_out_in_steps),
         stage_test(a_user_has_n_one_way_calls_in_the_mail),
         stage_test(silence_loses_an_instance),
         stage_test(who_fetches_is_not_lost),
