@@ -113,8 +113,9 @@ static bool may_miss(const struct world *world, const struct wire *wire)
     uint64_t age_ms = world->broker_options.limits_inbox_age_ms;
     if (world->loss_step >= wire->known_step)
         return true;
-    if (session->partial_step != 0 && session->partial_step == wire->known_step)
-        return true; /* it may be said again until the client has said something */
+    if (session->partial_step != 0 && session->partial_step >= wire->known_step)
+        return true; /* it may be said again until the client has said something; the two Welcomes may
+                      * come in any order */
     if (!session->acks && wire->written_seq > wire->last_seq)
         return true; /* handed out, to a connection that was lost */
     if (session->acked_seq > wire->last_seq)
