@@ -20,8 +20,9 @@
  * Four seconds of 32 who say nothing are four seconds without health, again and again. So places are
  * not held by being there: when one more comes than there are places, somebody is sent away who waits
  * for nothing of ours, of the address that has the most connections, the oldest one first. A probe
- * that asks at once finds a place however many are silent, and from wherever it comes. Only when
- * everybody is being answered the next ones wait, in front of accept.
+ * that asks at once finds a place however many are silent, or do not read what they asked for, and from
+ * wherever it comes. Nobody is sent away while the second thread is to answer him, because MHD does not look
+ * at his connection then; these are fewer than it takes (JOBS_MAX).
  *
  * A connection that is quiet after an answer and is closed for it was kept open by custom and did no
  * harm: admin_late does not count it. One that has begun a request is late. */
@@ -168,7 +169,9 @@ void conns_set(struct admin *admin, struct MHD_Connection *connection, enum conn
     if (conn == NULL)
         return;
     pthread_mutex_lock(&admin->lock);
-    if (conn->state != CONN_SENT_AWAY) {
+    if (conn->state == CONN_ASKS && state == CONN_ANSWERS) {
+        conn->state = state; /* of one that had its deadline when it came */
+    } else if (conn->state != CONN_SENT_AWAY) {
         conn->state = state;
         if (state != CONN_ASKS)
             conn->due_ms = now_ms(admin) + (state == CONN_WAITS ? REQUEST_MS : ANSWER_MS);

@@ -268,7 +268,7 @@ enum MHD_Result request_handle(void *context, struct MHD_Connection *connection,
         *upload_size = 0;
         return MHD_YES;
     }
-    if (!exchange->is_job)
+    if (!exchange->is_job || exchange->answered)
         conns_set(exchange->admin, connection, CONN_ANSWERS);
     bool done = false;
     enum MHD_Result result = MHD_YES;

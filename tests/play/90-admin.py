@@ -707,6 +707,40 @@ def scene_places_go_to_who_asks():
         print(f"     20 probes in {took:.2f} s, {counted(http_)['admin_displaced']} had to go")
 
 
+def scene_places_of_those_who_do_not_read():
+    """Who asks for much again and again, reads nothing and so fills his connection, has no place for ever:
+    a probe finds one at once, whichever thread makes the answers."""
+    places, people = 4, 200
+    with Broker({**ENDPOINT, "admin.connections": places}) as broker:
+        http_ = Http(broker)
+        crowd = [Client(broker) for _ in range(people)]
+        for number, client in enumerate(crowd):
+            client.login(f"user-{number}-" + "x" * 48)
+        for path in ("/metrics", "/api/sessions?limit=1000"):
+            size = len(http_.get(path).text)
+            asked = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+            asked *= 4 * 1024 * 1024 // size  # more than the system keeps of what he does not read
+            slow = []
+            for _ in range(places + 24):  # more than MHD takes
+                connection = socket.socket()
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+                connection.connect(http_.address)
+                connection.setblocking(False)
+                connection.send(asked)
+                slow.append(connection)
+                time.sleep(0.1)
+            began = time.monotonic()
+            for _ in range(5):
+                http_.get("/healthz")
+            took = time.monotonic() - began
+            check(took < 5, f"5 probes beside those who ask for {path} took {took:.1f} s")
+            for connection in slow:
+                connection.close()
+            print(f"     5 probes in {took:.2f} s beside {len(slow)} who ask for {path}")
+        for client in crowd:
+            client.close()
+
+
 def scene_a_flood_of_silent_ones():
     """They come again and again; a probe is answered all the while."""
     with Broker(ENDPOINT) as broker:
@@ -871,5 +905,6 @@ if __name__ == "__main__":
          scene_nobody_changes_without_a_token, scene_hosts, scene_commands, scene_timeline,
          scene_recorder, scene_reload, scene_drain, scene_restart, scene_trace, scene_scrape,
          scene_dashboard_and_alerts, scene_hostile, scene_many_connections, scene_places_go_to_who_asks,
+         scene_places_of_those_who_do_not_read,
          scene_a_flood_of_silent_ones, scene_a_scrape_that_stays_connected, scene_store_failure,
          scene_listeners, scene_stop, scene_starts)
