@@ -36,6 +36,7 @@ struct submit {
     uint32_t lane;
     uint32_t count;
     uint32_t waiting;
+    size_t encoded_bytes; /* of what queries gave: not more than an answer can hold */
     struct link_request_message *request; /* for the names in it */
     struct command_result results[];
 };

@@ -278,7 +278,14 @@ void instance_query_done(struct instance *instance, uint64_t token, struct bytes
         return;
     struct command_result *result = &submit->results[token >> 16 & 0xffff];
     settle(submit, result);
-    MEMORY_MUST(held_append(&result->encoded, encoded.data, encoded.size) == 0, "a result");
+    submit->encoded_bytes += encoded.size;
+    /* A thousand small questions fit one Submit, and their long answers none: what cannot leave is not kept. */
+    if (submit->encoded_bytes > turn->settings->link_frame_bytes_max) {
+        submit->encoded_bytes -= encoded.size;
+        result->code = USHER__V1__RESULT__CODE__TOO_LARGE;
+    } else {
+        MEMORY_MUST(held_append(&result->encoded, encoded.data, encoded.size) == 0, "a result");
+    }
     finish_if_done(instance, submit, turn);
 }
 

@@ -3,6 +3,7 @@
 #include "unit/actors/stage_link.h"
 
 #include "actors/instance_state.h"
+#include "base/memory.h"
 
 /* Commands: each has one effect and one result, however often it is asked for. */
 
@@ -444,6 +445,28 @@ static void results_that_do_not_fit_are_too_large(void **state)
     assert_null(strstr(stage->tape, "TOO_LARGE"));
 }
 
+/* What a frame cannot carry is not kept until the last answer is there: the book does not grow with what
+ * was asked. */
+static void answers_that_no_frame_carries_are_not_kept(void **state)
+{
+    enum { QUESTIONS = 200, LONG = 1500, STEP_OF_BOOK = 64 * 1024 };
+    struct stage *stage = *state;
+    link_hello(stage, 50, 1);
+    memory_open(0, NULL, stage->metrics);
+    struct script *script = script_create();
+    for (unsigned i = 0; i < QUESTIONS; i++)
+        say_count(script);
+    link_submit(stage, 51, 1, 1, script);
+    uint64_t first = stage->tokens[0] & ~UINT64_C(0xffffffff); /* the index of a command is in it */
+    uint64_t before = metrics_read(stage->metrics, METRIC_memory_held_bytes);
+    for (uint64_t i = 0; i < QUESTIONS - 1; i++)
+        link_number(stage, first | i << 16, LONG, i);
+    assert_true(metrics_read(stage->metrics, METRIC_memory_held_bytes) - before <= STEP_OF_BOOK);
+    link_number(stage, first | (QUESTIONS - 1) << 16, 3, 7);
+    assert_non_null(strstr(stage->tape, "TOO_LARGE TOO_LARGE OK nnn=7"));
+    memory_close();
+}
+
 static void a_report_of_many_failures_does_not_exceed_the_frame(void **state)
 {
     struct stage *stage = *state;
@@ -573,6 +596,7 @@ int main(void)
         stage_test(visitors_may_ask_and_nothing_else),
         stage_test(two_visitors_get_their_own_answers),
         stage_test(results_that_do_not_fit_are_too_large),
+        stage_test(answers_that_no_frame_carries_are_not_kept),
         stage_test(a_report_of_many_failures_does_not_exceed_the_frame),
         stage_test(many_small_commands_have_their_own_results),
         stage_test(more_commands_than_the_frame_has_room_for_are_refused),
