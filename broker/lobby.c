@@ -24,6 +24,9 @@
  * know the secret reaches no actor, and is answered the same, and as soon, whether there is such a
  * session or not.
  *
+ * Who has reset his connection before his request is looked at is gone: nothing is done with it. He
+ * could not be counted where he came from, and no limit per source would hold for him.
+ *
  * One rule for what comes behind a Login or Resume that is not answered yet: it waits (net.h). Is
  * the answer a refusal, it is looked at like anything else before login. */
 
@@ -119,10 +122,8 @@ void lobby_attach(struct broker *broker, struct thread *thread, struct attach_me
 
 /* True: it was answered. It may try again on the same connection, when its time has come. */
 static bool is_too_soon(struct broker *broker, struct thread *thread, conn_handle conn, uint64_t id,
-                        struct bytes user, bool resume)
+                        struct bytes user, const char *address, bool resume)
 {
-    char address[NET_ADDRESS_BYTES_MAX];
-    net_address(broker->net, conn, address);
     struct login_wait wait = logins_take(broker->logins, user, bytes_of_text(address), resume);
     if (wait.ms == 0)
         return false;
@@ -139,7 +140,7 @@ static bool is_too_soon(struct broker *broker, struct thread *thread, conn_handl
 static void let_in(struct broker *broker, struct thread *thread, struct attach_message *login)
 {
     if (is_too_soon(broker, thread, login->conn, login->id, bytes_of_text(login->user),
-                    false))
+                    login->address, false))
         message_destroy(&login->header);
     else
         lobby_attach(broker, thread, login);
@@ -252,7 +253,7 @@ void lobby_take_verdicts(struct broker *broker, struct thread *thread)
 
 /* A Login whose name may be attached. */
 static void login(struct broker *broker, struct thread *thread, conn_handle conn,
-                  const struct client_frame *frame)
+                  const struct client_frame *frame, const char *address)
 {
     if (memory_level() >= MEMORY_TIGHT) {
         refuse_for_memory(broker, thread, conn, frame->id);
@@ -266,7 +267,7 @@ static void login(struct broker *broker, struct thread *thread, conn_handle conn
     message->acks = frame->login.acks;
     text_copy(message->user, sizeof(message->user), frame->login.username);
     text_copy(message->client, sizeof(message->client), frame->login.client);
-    net_address(broker->net, conn, message->address);
+    text_copy(message->address, sizeof(message->address), bytes_of_text(address));
     if (broker->admission != NULL)
         ask_admission(broker, thread, message, frame->login.token);
     else
@@ -285,7 +286,8 @@ static actor_handle prove(struct broker *broker, const struct client_frame *fram
 }
 
 static bool post_resume(struct broker *broker, struct thread *thread, conn_handle conn,
-                        const struct client_frame *frame, actor_handle user)
+                        const struct client_frame *frame, const char *address,
+                        actor_handle user)
 {
     struct resume_message *message = message_create(MESSAGE_RESUME, sizeof(*message));
     message->conn = conn;
@@ -294,7 +296,7 @@ static bool post_resume(struct broker *broker, struct thread *thread, conn_handl
     message->last_seq = frame->resume.last_seq;
     message->received_seq = frame->resume.received_seq;
     memcpy(message->secret, frame->resume.secret.data, SECRET_BYTES);
-    net_address(broker->net, conn, message->address);
+    text_copy(message->address, sizeof(message->address), bytes_of_text(address));
     net_bind(broker->net, conn, user);
     if (scheduler_post(broker->scheduler, &thread->runner, user, &message->header, 0) == 0)
         return true;
@@ -304,13 +306,13 @@ static bool post_resume(struct broker *broker, struct thread *thread, conn_handl
 }
 
 static void resume(struct broker *broker, struct thread *thread, conn_handle conn,
-                   const struct client_frame *frame)
+                   const struct client_frame *frame, const char *address)
 {
     actor_handle user = prove(broker, frame);
     if (user != 0 && is_too_soon(broker, thread, conn, frame->id, frame->resume.username,
-                                 true))
+                                 address, true))
         return;
-    if (user != 0 && post_resume(broker, thread, conn, frame, user))
+    if (user != 0 && post_resume(broker, thread, conn, frame, address, user))
         return;
     metrics_add(broker->metrics, thread->runner.index, METRIC_resumes_rejected, 1);
     say_error(broker, thread, conn, frame->id, USHER__V1__ERROR__CODE__RESUME_REJECTED,
@@ -319,11 +321,9 @@ static void resume(struct broker *broker, struct thread *thread, conn_handle con
 
 /* Closes for what the gate does not let through. */
 static void refuse_frame(struct broker *broker, struct thread *thread, conn_handle conn,
-                         const struct gate_decision *decision)
+                         const struct gate_decision *decision, const char *address)
 {
-    char address[NET_ADDRESS_BYTES_MAX];
     bool name = decision->code == USHER__V1__ERROR__CODE__INVALID_NAME;
-    net_address(broker->net, conn, address);
     if (name)
         metrics_add(broker->metrics, thread->runner.index, METRIC_logins_refused_name_invalid, 1);
     LOG(broker->log, LOGIN_REFUSED, LOG_S("reason", name ? "name_invalid" : "protocol"),
@@ -336,19 +336,24 @@ void lobby_admit(struct broker *broker, struct thread *thread, conn_handle conn,
 {
     struct client_frame frame;
     struct gate_decision decision = gate_frame(bytes, broker->admission != NULL, &frame);
+    char address[NET_ADDRESS_BYTES_MAX] = "";
     metrics_add(broker->metrics, thread->runner.index, METRIC_frames_in, 1);
+    if (decision.verdict != GATE_ANSWER && !net_address(broker->net, conn, address)) {
+        metrics_add(broker->metrics, thread->runner.index, METRIC_frames_stale, 1);
+        return;
+    }
     if (decision.verdict == GATE_ATTACH) {
-        login(broker, thread, conn, &frame);
+        login(broker, thread, conn, &frame, address);
         return;
     }
     if (decision.verdict == GATE_RESUME) {
-        resume(broker, thread, conn, &frame);
+        resume(broker, thread, conn, &frame, address);
         return;
     }
     metrics_add(broker->metrics, thread->runner.index, METRIC_errors_protocol, 1);
     say_error(broker, thread, conn, frame.id, decision.code, decision.detail, 0);
     if (decision.verdict == GATE_CLOSE)
-        refuse_frame(broker, thread, conn, &decision);
+        refuse_frame(broker, thread, conn, &decision, address);
 }
 
 /* --- ends ------------------------------------------------------------------------------------- */

@@ -746,18 +746,20 @@ void address_text(const struct sockaddr_storage *address, char text[NET_ADDRESS_
                  ntohs(port));
 }
 
-void net_address(struct net *net, conn_handle handle, char text[NET_ADDRESS_BYTES_MAX])
+bool net_address(struct net *net, conn_handle handle, char text[NET_ADDRESS_BYTES_MAX])
 {
     struct conn *conn = conn_find(net, handle);
     struct sockaddr_storage address = {0};
     socklen_t size = sizeof(address);
     text[0] = '\0';
     if (conn == NULL)
-        return;
+        return false;
     if (conn->tls != NULL) {
         snprintf(text, NET_ADDRESS_BYTES_MAX, "%s", tls_peer(conn->tls));
-        return;
+        return true;
     }
-    if (getpeername(conn->fd, (struct sockaddr *)&address, &size) == 0)
-        address_text(&address, text);
+    if (getpeername(conn->fd, (struct sockaddr *)&address, &size) != 0)
+        return false;
+    address_text(&address, text);
+    return true;
 }

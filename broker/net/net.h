@@ -191,8 +191,10 @@ uint64_t net_owner(struct net *net, conn_handle conn);
 void net_keep(struct net *net, conn_handle conn, void *item);
 void *net_kept(struct net *net, conn_handle conn);
 
-/* The peer's address as text, "1.2.3.4:567" or "[::1]:567". On the connection's I/O thread. */
-void net_address(struct net *net, conn_handle conn, char text[NET_ADDRESS_BYTES_MAX]);
+/* The peer's address as text, "1.2.3.4:567" or "[::1]:567"; "" when it is none of IP. False, and "":
+ * the peer has reset the connection, so nobody can say any more who he was; its end is on the way. On
+ * the connection's I/O thread. */
+bool net_address(struct net *net, conn_handle conn, char text[NET_ADDRESS_BYTES_MAX]);
 
 /* --- the write-side owner, any thread ------------------------------------------------------ */
 

@@ -2,9 +2,15 @@
 """How often good logins come: one user, and one address, may log in so many times in a minute and once
 more is refused; whoever logs out and in again in a loop does not push everybody's events out."""
 
+import os
+import pathlib
+import signal
+import socket
+import struct
 import time
 
-from usherplay import Backend, Broker, Client, check, check_equal, client_pb, play
+from usherplay import (Backend, Broker, Client, check, check_equal, client_pb, eventually,
+                       frame_bytes, play)
 
 ELSEWHERE = "127.0.0.2"
 
@@ -86,6 +92,45 @@ def scene_one_address():
             again.resume(welcome, 0, name="first")
 
 
+def stands_still(broker):
+    tasks = f"/proc/{broker.process.pid}/task"
+    return all(pathlib.Path(tasks, task, "stat").read_text(encoding="ascii").rpartition(")")[2]
+               .split()[0] == "T" for task in os.listdir(tasks))
+
+
+def reset_behind(broker, client, frame):
+    """The broker finds the frame and the reset behind it at once, however fast it is."""
+    client.send_frame(client_pb.ClientFrame(id=1000))
+    client.expect_error("PROTOCOL", id=1000)  # answered, and so accepted and looked at
+    broker.process.send_signal(signal.SIGSTOP)
+    eventually(lambda: stands_still(broker), "no thread of it runs")
+    client.send_bytes(frame_bytes(frame))
+    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+    broker.process.send_signal(signal.SIGCONT)
+
+
+def scene_who_has_gone_is_not_let_in():
+    """Who resets his connection behind his request came from nowhere when it is looked at: no limit
+    of his address would hold for him. So nothing is done with it."""
+    with Broker({"limits.logins_per_minute_per_source": 2}) as broker, Client(broker) as alice:
+        welcome = alice.login("alice")
+        backend = Backend(broker)
+        for number in range(4):
+            ghost = Client(broker)
+            reset_behind(broker, ghost, ghost.request("login", username=f"ghost{number}"))
+        ghost = Client(broker)
+        reset_behind(broker, ghost, ghost.request("resume", username="alice", epoch=welcome.epoch,
+                                                  secret=welcome.secret))
+        eventually(lambda: backend.numbers("stats")["connections_open"] == 1, "they are gone")
+        check_equal([event.user for event in backend.all_events()], ["alice"], "who came")
+        check_equal([line["address"] for line in broker.log_events("login")
+                     if line["address"] == ""], [], "logins from nowhere")
+        alice.ping()
+        check_equal(come_and_go(broker, "bob")[0], "welcome", "the second one of this address")
+        check_equal(come_and_go(broker, "carl")[0], "RATE_LIMITED", "the third one")
+
+
 def scene_the_default_bears_a_crowd():
     """Hundreds from one address at once, as a bench does."""
     with Broker({"limits.logins_per_minute_per_source": 12000}) as broker:
@@ -100,4 +145,4 @@ def scene_the_default_bears_a_crowd():
 
 if __name__ == "__main__":
     play(scene_one_user, scene_resumes_count_for_the_user, scene_one_address,
-         scene_the_default_bears_a_crowd)
+         scene_who_has_gone_is_not_let_in, scene_the_default_bears_a_crowd)

@@ -125,11 +125,12 @@ void net_wake(struct net *net, conn_handle handle)
 {
 }
 
-void net_address(struct net *net, conn_handle handle, char text[NET_ADDRESS_BYTES_MAX])
+bool net_address(struct net *net, conn_handle handle, char text[NET_ADDRESS_BYTES_MAX])
 {
     struct slot *slot = net_slot(net, handle);
     int host = slot != NULL ? net_wire(net, slot)->device % DEVICES_PER_USER : 0;
     snprintf(text, NET_ADDRESS_BYTES_MAX, "10.0.0.%d:%d", host + 1, slot != NULL ? slot->wire : -1);
+    return true;
 }
 
 /* Another connection of the same user that came later; NULL: none. For planted bugs. */

@@ -188,10 +188,11 @@ uint64_t net_owner(struct net *net, conn_handle conn)
     return 0;
 }
 
-void net_address(struct net *net, conn_handle conn, char text[NET_ADDRESS_BYTES_MAX])
+bool net_address(struct net *net, conn_handle conn, char text[NET_ADDRESS_BYTES_MAX])
 {
     const char *address = glue_of(net)->address;
     snprintf(text, NET_ADDRESS_BYTES_MAX, "%s", address != NULL ? address : "");
+    return true;
 }
 
 void net_keep(struct net *net, conn_handle conn, void *item)
