@@ -489,13 +489,14 @@ static void hand_up(struct reactor *reactor, struct conn *conn, struct bytes fra
                           conn->owner, frames, welcomed);
 }
 
-/* Gives how many bytes were handed up, until a request is being judged. */
+/* Gives how many bytes were handed up, until a request is being judged. Who cannot be answered any more
+ * is not listened to either: he would be let in and hear nothing of it. */
 static size_t hand_up_early(struct reactor *reactor, struct conn *conn, struct bytes input,
                             enum conn_end *end)
 {
     size_t at = 0;
     *end = 0;
-    while (is_heard(conn) && conn->owner == 0 && conn->kept == NULL) {
+    while (is_heard(conn) && !conn->dead && conn->owner == 0 && conn->kept == NULL) {
         struct bytes left = {input.data + at, input.size - at};
         size_t whole = whole_frames(reactor, conn, left, 1, end);
         if (whole == 0)

@@ -250,6 +250,24 @@ def scene_output_before_login():
             client.ping()
 
 
+def scene_a_login_behind_too_much_output():
+    """Who has asked for more than he is answered before login is closed, and not let in by what stands
+    behind it: he would hear nothing of that, and keep out whom he replaces."""
+    with Broker({"limits.prelogin_output_bytes": 1000}) as broker, Client(broker) as alice:
+        alice.login("alice")
+        with Client(broker) as greedy:
+            greedy.name = "greedy"
+            questions = b"".join(frame_bytes(client_pb.ClientFrame(id=number + 1))
+                                 for number in range(100))
+            login = client_pb.ClientFrame(id=1000)
+            login.login.username = "alice"
+            greedy.send_bytes(questions + frame_bytes(login))
+            answers = greedy.read_to_end()
+            check({frame.WhichOneof("body") for frame in answers} <= {"error", "close"}, "answers")
+        check_equal(stats(broker)["takeovers"], 0, "takeovers")
+        alice.ping()
+
+
 def scene_bytes_before_login():
     """T22: the largest frame that is allowed, all but its last byte, held."""
     count = crowd(200, 20)
@@ -520,6 +538,6 @@ def scene_process():
 
 if __name__ == "__main__":
     play(scene_slow_reader, scene_trickle_reader, scene_slow_army, scene_slowloris,
-         scene_output_before_login, scene_bytes_before_login, scene_one_source, scene_half_close,
-         scene_files, scene_churn, scene_rate,
+         scene_output_before_login, scene_a_login_behind_too_much_output, scene_bytes_before_login,
+         scene_one_source, scene_half_close, scene_files, scene_churn, scene_rate,
          scene_requests_of_one_source, scene_process)
