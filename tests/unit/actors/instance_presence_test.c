@@ -190,6 +190,20 @@ static void a_cursor_beyond_the_stream_moves_nothing(void **state)
     EXPECT(stage, "answer 52 batch {8 u8} reset last=8");
 }
 
+/* Whoever begins anew with a cursor that is good has missed nothing. */
+static void a_new_hello_takes_the_reset_back(void **state)
+{
+    struct stage *stage = *state;
+    follow(stage, 7, 5000);
+    fetch(stage, 51, 5000);
+    EXPECT(stage, "answer 51 batch reset last=7");
+    follow(stage, 7, 6);
+    fetch(stage, 52, 6);
+    EXPECT(stage, "link query presence after=6");
+    link_events(stage, 7, 7);
+    EXPECT(stage, "answer 52 batch {7 u7} last=7");
+}
+
 /* Events that stand in a result with a reset are not the next ones. */
 static void events_that_leave_a_gap_are_not_sent(void **state)
 {
@@ -352,6 +366,7 @@ int main(void)
         stage_test(a_cursor_that_has_moved_on_missed_nothing),
         stage_test(a_reset_is_said_until_it_is_heard),
         stage_test(a_cursor_beyond_the_stream_moves_nothing),
+        stage_test(a_new_hello_takes_the_reset_back),
         stage_test(events_that_leave_a_gap_are_not_sent),
         stage_test(mail_and_events_share_a_batch),
         stage_test(large_events_and_large_mail_take_turns),

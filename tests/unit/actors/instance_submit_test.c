@@ -138,6 +138,25 @@ static void a_call_is_replied_to_once(void **state)
     COUNTED(stage, replies_late, 3);
 }
 
+/* Of a call whose way is measured, and of no other. */
+static void the_stamp_of_a_call_comes_back_with_its_reply(void **state)
+{
+    struct stage *stage = *state;
+    link_hello(stage, 50, 1);
+    for (uint32_t stamp_us = 0; stamp_us < 78; stamp_us += 77) {
+        struct user_call_message *call = call_create(stage, 1 + stamp_us, "a", 1);
+        call->stamp_us = stamp_us;
+        link_receive(stage, &call->header);
+    }
+    struct script *script = script_create();
+    say_reply(script, 1, 0, "");
+    say_reply(script, 78, 0, "");
+    link_submit(stage, 51, 1, 1, script);
+    EXPECT(stage, "to 901 call_result #101 call=1 epoch=3 OK status=0 ''",
+           "to 901 call_result #178 call=78 epoch=3 stamp=77 OK status=0 ''",
+           "answer 51 results 1: OK OK");
+}
+
 static void a_reply_after_the_deadline_is_gone(void **state)
 {
     struct stage *stage = *state;
@@ -238,6 +257,29 @@ static void a_push_to_one_has_his_code(void **state)
         link_result(stage, stage->tokens[0], rows[i].code);
         EXPECT(stage, rows[i].line);
     }
+}
+
+/* The number of a name has 16 bits of a token. */
+static void a_push_has_n_names(void **state)
+{
+    static char *names[UINT16_MAX + 1];
+    struct stage *stage = *state;
+    for (size_t i = 0; i <= UINT16_MAX; i++)
+        names[i] = (char *)"bob";
+    Usher__V1__Submit submit = USHER__V1__SUBMIT__INIT;
+    Usher__V1__Command command = USHER__V1__COMMAND__INIT;
+    Usher__V1__Command *commands[] = {&command};
+    Usher__V1__Push push = USHER__V1__PUSH__INIT;
+    submit.link = 1;
+    submit.n_commands = 1;
+    submit.commands = commands;
+    command.body_case = USHER__V1__COMMAND__BODY_PUSH;
+    command.push = &push;
+    push.to = names;
+    push.n_to = UINT16_MAX;
+    assert_null(instance_submit_fault(&submit, &stage->settings));
+    push.n_to++;
+    assert_non_null(instance_submit_fault(&submit, &stage->settings));
 }
 
 static void a_push_to_nobody_reaches_nobody(void **state)
@@ -582,10 +624,12 @@ int main(void)
         stage_test(the_next_seq_may_come_while_one_is_running),
         stage_test(a_new_incarnation_begins_its_lanes_anew),
         stage_test(a_call_is_replied_to_once),
+        stage_test(the_stamp_of_a_call_comes_back_with_its_reply),
         stage_test(a_reply_after_the_deadline_is_gone),
         stage_test(a_reply_fits_the_callers_frame_or_is_refused),
         stage_test(a_push_reports_whom_it_did_not_reach),
         stage_test(a_push_to_one_has_his_code),
+        stage_test(a_push_has_n_names),
         stage_test(a_push_to_nobody_reaches_nobody),
         stage_test(a_push_to_all_comes_back_with_a_number),
         stage_test(a_kick_says_what_the_backend_says),

@@ -175,6 +175,7 @@ static void a_fetch_waits_for_mail_or_for_the_heartbeat(void **state)
     assert_in_range(stage->timer_ms, STAGE_NOW_MS + 10000, STAGE_NOW_MS + 10001);
     link_tick(stage, STAGE_NOW_MS + 9999);
     EXPECT_NOTHING(stage);
+    assert_in_range(stage->timer_ms, STAGE_NOW_MS + 10000, STAGE_NOW_MS + 10001);
     link_tick(stage, STAGE_NOW_MS + 10000);
     EXPECT(stage, "answer 52 batch last=0");
     link_tick(stage, STAGE_NOW_MS + 10001);
@@ -406,6 +407,13 @@ static void who_fetches_is_not_lost(void **state)
     EXPECT(stage, "to self leave");
 }
 
+static bool shows_lost(const struct stage *stage)
+{
+    struct instance_place place = {.instance = stage->instance};
+    instance_show(&place);
+    return place.shown.lost;
+}
+
 static void a_gone_peer_has_a_grace(void **state)
 {
     struct stage *stage = *state;
@@ -416,9 +424,12 @@ static void a_gone_peer_has_a_grace(void **state)
     EXPECT_NOTHING(stage);
     link_gone(stage, 51);
     EXPECT(stage, "answer 51 refused STALE_LINK");
+    assert_true(shows_lost(stage));
     link_tick(stage, STAGE_NOW_MS + 2999);
     EXPECT_NOTHING(stage);
+    assert_in_range(stage->timer_ms, STAGE_NOW_MS + 3000, STAGE_NOW_MS + 3001);
     link_fetch(stage, 52, 0); /* back in time */
+    assert_false(shows_lost(stage));
     link_tick(stage, STAGE_NOW_MS + 3000);
     EXPECT_NOTHING(stage);
     link_gone(stage, 52);

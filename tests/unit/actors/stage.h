@@ -311,6 +311,7 @@ static inline void tape_call_result(struct stage *stage, const struct call_resul
     tape_id(stage, result->request);
     tape_number(stage, "call", result->call);
     tape_number(stage, "epoch", result->epoch);
+    tape_number_if(stage, "stamp", result->stamp_us);
     tape_code(stage, result->code);
     if (result->code == 0) {
         tape_number(stage, "status", result->status);

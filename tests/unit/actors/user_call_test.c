@@ -44,6 +44,22 @@ static void a_reply_fits_the_frame_or_is_an_error(void **state)
     }
 }
 
+/* However often it asks for one that is a little earlier: those of a step share it. */
+static void far_ticks_come_in_steps(void **state)
+{
+    struct stage *stage = *state;
+    stage_login(stage, 10, true);
+    put_call(stage, 1, 5099);
+    stage_play(stage, 10);
+    assert_int_equal(stage->timer_ms, STAGE_NOW_MS + 5100);
+    put_call(stage, 2, 5051);
+    stage_play(stage, 10);
+    assert_int_equal(stage->timer_ms, STAGE_NOW_MS + 5100);
+    put_call(stage, 3, 777); /* a near one is what was asked for */
+    stage_play(stage, 10);
+    assert_int_equal(stage->timer_ms, STAGE_NOW_MS + 777);
+}
+
 static void a_call_without_an_id_is_one_way(void **state)
 {
     struct stage *stage = *state;
@@ -256,6 +272,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         stage_test(a_call_is_answered_by_reply),
         stage_test(a_reply_fits_the_frame_or_is_an_error),
+        stage_test(far_ticks_come_in_steps),
         stage_test(a_call_without_an_id_is_one_way),
         stage_test(the_timeout_is_the_clients_within_limits),
         stage_test(each_call_has_its_own_deadline),

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/log.h"
 
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -115,6 +118,59 @@ static void test_lines(void **state)
         "\"user\":\"anna\",\"epoch\":7}\n"
         "{\"time\":\"1970-01-01T00:00:00.000Z\",\"level\":\"debug\",\"event\":\"stale_event\"}\n");
     assert_int_equal(metrics_read(fixture.metrics, METRIC_log_lines), 3);
+    free_fixture(&fixture);
+}
+
+static void expect_line(int end, const char *part)
+{
+    char line[512] = "";
+    struct pollfd pollfd = {.fd = end, .events = POLLIN};
+    assert_int_equal(poll(&pollfd, 1, 20000), 1);
+    assert_true(read(end, line, sizeof(line) - 1) > 0);
+    assert_non_null(strstr(line, part));
+}
+
+/* It does not wait for more, nor for the end. */
+static void test_a_line_is_written_at_once(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    open_log(&fixture, LOG_INFO, 0);
+    LOG(fixture.log, READY);
+    expect_line(fixture.ends[0], "\"ready\"");
+    LOG(fixture.log, LOGIN);
+    expect_line(fixture.ends[0], "\"login\"");
+    close_log(&fixture);
+    assert_string_equal(fixture.text, "");
+    free_fixture(&fixture);
+}
+
+/* Others may write to the same pipe: what is written at once ends with a line. */
+static void test_writes_are_whole_lines(void **state)
+{
+    (void)state;
+    enum {
+        LINES = 500
+    };
+    struct fixture fixture;
+    char piece[PIPE_BUF + 1];
+    size_t pieces = 0;
+    size_t lines = 0;
+    open_log(&fixture, LOG_INFO, UINT32_MAX);
+    assert_int_equal(fcntl(fixture.ends[1], F_SETFL, O_DIRECT), 0); /* a read gives one write */
+    for (unsigned i = 0; i < LINES; i++) {
+        LOG(fixture.log, LOGIN, LOG_U("number", i));
+    }
+    for (; lines < LINES; pieces++) {
+        struct pollfd pollfd = {.fd = fixture.ends[0], .events = POLLIN};
+        assert_int_equal(poll(&pollfd, 1, 20000), 1);
+        ssize_t size = read(fixture.ends[0], piece, PIPE_BUF);
+        assert_true(size > 0 && piece[0] == '{' && piece[size - 1] == '\n');
+        piece[size] = '\0';
+        lines += count_of(piece, "\n");
+    }
+    assert_true(pieces < LINES);
+    close_log(&fixture);
     free_fixture(&fixture);
 }
 
@@ -254,6 +310,8 @@ int main(void)
         cmocka_unit_test(test_lines),        cmocka_unit_test(test_rate_limit),
         cmocka_unit_test(test_nobody_reads), cmocka_unit_test(test_close_is_bounded),
         cmocka_unit_test(test_broken_pipe),  cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_a_line_is_written_at_once),
+        cmocka_unit_test(test_writes_are_whole_lines),
         cmocka_unit_test(test_table),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

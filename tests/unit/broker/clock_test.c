@@ -117,14 +117,39 @@ static void the_thread_ticks_in_time(void **state)
     WAIT_FOR(probe_count(glue, near) == 1);
     assert_in_range(near->first_ms - begin_ms, 150, 5000);
     nap_ms(30);
+    uint64_t beats = clock_beats(glue->broker.clock);
     clock_set(glue->broker.clock, past->self, 1);
     WAIT_FOR(probe_count(glue, past) == 1);
+    WAIT_FOR(clock_beats(glue->broker.clock) > beats); /* who looks whether it lives sees it */
     assert_int_equal(probe_count(glue, far), 0);
     /* It ends at once, whatever waits. */
     begin_ms = clock_ms();
     clock_close(glue->broker.clock);
     glue->broker.clock = NULL;
     assert_true(clock_ms() - begin_ms < 5000);
+}
+
+static _Atomic unsigned at_the_time;
+
+static uint64_t slow_monotonic_ns(void *context)
+{
+    atomic_fetch_add(&at_the_time, 1);
+    nap_ms(200);
+    atomic_fetch_sub(&at_the_time, 1);
+    return glue_monotonic_ns(context);
+}
+
+/* Nothing that the thread uses goes before it has ended. */
+static void close_waits_for_the_thread(void **state)
+{
+    struct glue *glue = *state;
+    glue->env.monotonic_ns = slow_monotonic_ns;
+    assert_int_equal(clock_start(glue->broker.clock), 0);
+    WAIT_FOR(atomic_load(&at_the_time) > 0);
+    clock_close(glue->broker.clock);
+    glue->broker.clock = NULL;
+    assert_int_equal(atomic_load(&at_the_time), 0);
+    glue->env.monotonic_ns = glue_monotonic_ns;
 }
 
 enum { ADDERS = 3, EACH = 200 };
@@ -198,6 +223,7 @@ int main(void)
         TEST_OWN_CLOCK(an_actor_has_one_timer),
         TEST_OWN_CLOCK(a_tick_for_nobody_is_dropped),
         TEST(the_thread_ticks_in_time),
+        TEST_OWN_CLOCK(close_waits_for_the_thread),
         TEST(many_from_many_threads),
         TEST(asleep_it_costs_nothing),
     };

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker_fixture.h"
 
+#include "storage/store_ops.h"
+
 /* Group commit, seen from both ends: what the store has and what clients and followers are told. */
 
 enum { WELCOME = USHER__V1__BROKER_FRAME__BODY_WELCOME };
@@ -55,6 +57,34 @@ static void one_transaction_for_all_that_wait(void **state)
     assert_int_equal(count_told(glue, TOLD_WRITE, 0), 100);
     assert_false(committer_step(glue->broker.committer));
     assert_int_equal(metric_of(glue, METRIC_commits), 1);
+}
+
+static unsigned rests;
+
+static void count_rest(struct store *store)
+{
+    rests++;
+}
+
+/* Seldom enough to cost nothing. */
+static void memory_is_given_back_after_n_changes(void **state)
+{
+    struct glue *glue = *state;
+    static struct store_ops counting;
+    const struct store_ops *ops = glue->store->ops;
+    counting = *ops;
+    counting.rest = count_rest;
+    glue->store->ops = &counting;
+    for (unsigned round = 0; round < 2; round++) {
+        rests = 0;
+        log_in_many(glue, round * 1024, 1023);
+        assert_true(committer_step(glue->broker.committer));
+        assert_int_equal(rests, 0);
+        log_in_many(glue, round * 1024 + 1023, 1);
+        assert_true(committer_step(glue->broker.committer));
+        assert_int_equal(rests, 1);
+    }
+    glue->store->ops = ops;
 }
 
 /* The order in which the turns ended is the order of the stream and of the Welcomes. */
@@ -343,6 +373,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(one_transaction_for_all_that_wait),
         TEST(seqs_in_the_order_of_submission),
+        TEST(memory_is_given_back_after_n_changes),
         TEST(nothing_leaves_before_the_commit),
         TEST(a_failure_is_told_to_every_change),
         TEST(it_recovers),

@@ -325,6 +325,10 @@ static void test_files(void **state)
     assert_int_equal(run.result, 78);
     expect_said(&run, "/nonexistent/x.yaml: No such file");
     options_fini(&run.options);
+    load(&run, "--config=/proc/self/mem", NULL); /* it opens, and cannot be read */
+    assert_int_equal(run.result, 78);
+    expect_said(&run, "/proc/self/mem: Input/output error");
+    options_fini(&run.options);
     load(&run, "--config=/dev/zero", NULL); /* no size, no end */
     assert_int_equal(run.result, 78);
     expect_said(&run, "too large");
@@ -496,6 +500,8 @@ static void test_printed_tables(void **state)
     FILE *to = open_memstream(&help, &size);
     config_print_help(to);
     fclose(to);
+    assert_non_null(strstr(help, " node.name (default usher-1): a text of 1..64 bytes\n"));
+    assert_null(strstr(help, "\n       ")); /* broken lines begin where the first one does */
     to = open_memstream(&table, &size);
     config_print_markdown(to);
     fclose(to);

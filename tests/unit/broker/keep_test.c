@@ -125,6 +125,24 @@ static void what_is_not_known_stays_so(void **state)
     *state = glue;
 }
 
+/* What was said to be saved, of each group. */
+static uint64_t progress[16];
+static unsigned progress_count;
+
+static void note_progress(uint64_t sessions)
+{
+    assert_true(progress_count < sizeof(progress) / sizeof(progress[0]));
+    progress[progress_count++] = sessions;
+}
+
+static void keep_and_note(struct glue *glue)
+{
+    progress_count = 0;
+    broker_tell_all(&glue->broker);
+    run_all(glue);
+    assert_int_equal(keep_inboxes(&glue->broker, note_progress), 0);
+}
+
 static void many_are_saved_in_groups(void **state)
 {
     struct glue *glue = *state;
@@ -134,10 +152,42 @@ static void many_are_saved_in_groups(void **state)
         log_in(glue, name, 1 + i);
     }
     run_all(glue);
-    glue = restart(glue, true);
+    keep_and_note(glue);
+    assert_int_equal(progress_count, 3);
+    assert_int_equal(progress[0], 1024);
+    assert_int_equal(progress[1], 2048);
+    assert_int_equal(progress[2], 2100);
+    glue = restart(glue, false);
     for (unsigned i = 0; i < 2100; i++) {
         snprintf(name, sizeof(name), "user%u", i);
         assert_false(session_of(glue, name)->unnumbered);
+    }
+    *state = glue;
+}
+
+/* A transaction has some 4 MiB, however few sessions that are. */
+static void large_inboxes_are_saved_in_smaller_groups(void **state)
+{
+    struct glue *glue = *state;
+    static char payload[60001];
+    char name[16];
+    memset(payload, 'p', sizeof(payload) - 1);
+    for (unsigned i = 0; i < 40; i++) {
+        snprintf(name, sizeof(name), "user%u", i);
+        log_in(glue, name, 1 + i);
+        run_all(glue);
+        session_of(glue, name)->acks = true;
+        for (unsigned message = 0; message < 4; message++)
+            deliver(glue, name, "bob", payload);
+    }
+    keep_and_note(glue);
+    assert_int_equal(progress_count, 3); /* of 9.6 MB */
+    assert_in_range(progress[0], 15, 20);
+    assert_int_equal(progress[2], 40);
+    glue = restart(glue, false);
+    for (unsigned i = 0; i < 40; i++) {
+        snprintf(name, sizeof(name), "user%u", i);
+        assert_int_equal(session_of(glue, name)->inbox->count, 4);
     }
     *state = glue;
 }
@@ -170,6 +220,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_is_not_known_stays_so, set_up_own_clock,
                                         tear_down),
         cmocka_unit_test_setup_teardown(many_are_saved_in_groups, set_up_own_clock, tear_down),
+        cmocka_unit_test_setup_teardown(large_inboxes_are_saved_in_smaller_groups,
+                                        set_up_own_clock, tear_down),
         cmocka_unit_test_setup_teardown(a_store_that_refuses_loses_them_honestly,
                                         set_up_own_clock, tear_down),
     };

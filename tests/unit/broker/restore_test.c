@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker_fixture.h"
 
+#include "storage/store_ops.h"
+
 /* The start: from where epochs are counted. */
 
 static uint64_t wall_now_ms;
@@ -57,6 +59,27 @@ static void epochs_never_go_back(void **state)
     assert_int_equal(epoch_after_start(glue, START_S + 5001), UINT64_C(5001) << FLOOR_BITS);
 }
 
+static unsigned rests;
+
+static void count_rest(struct store *store)
+{
+    rests++;
+}
+
+/* A start has looked at every page. */
+static void memory_is_given_back_after_the_start(void **state)
+{
+    struct glue *glue = *state;
+    static struct store_ops counting;
+    const struct store_ops *ops = glue->store->ops;
+    counting = *ops;
+    counting.rest = count_rest;
+    glue->store->ops = &counting;
+    (void)epoch_after_start(glue, START_S);
+    assert_int_equal(rests, 1);
+    glue->store->ops = ops;
+}
+
 #define TEST_OWN_CLOCK(name) cmocka_unit_test_setup_teardown(name, set_up_own_clock, tear_down)
 
 int main(void)
@@ -65,6 +88,7 @@ int main(void)
         TEST_OWN_CLOCK(epochs_begin_at_the_time),
         TEST_OWN_CLOCK(a_store_from_an_old_backup_gives_no_epoch_again),
         TEST_OWN_CLOCK(epochs_never_go_back),
+        TEST_OWN_CLOCK(memory_is_given_back_after_the_start),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -38,6 +38,27 @@ static void login_deadline(void **state)
     close(talks.fd);
 }
 
+/* One that has ended, but is not released, stands in no queue any more. */
+static void login_deadline_in_spite_of_one_that_goes(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->options.login_deadline_ms = 300;
+    fixture->binds = fixture->keeps = true;
+    start(fixture);
+    struct peer ended = new_peer(fixture);
+    close(ended.fd);
+    WAIT_FOR(look(fixture, ended.conn).ends == 1);
+    int silent = client(fixture);
+    WAIT_FOR(net_count(fixture->net) == 2);
+    net_release(fixture->net, ended.conn);
+    WAIT_FOR(net_count(fixture->net) == 1);
+    fixture->keeps = false;
+    WAIT_FOR(records_count(fixture) == 2);
+    assert_int_equal(look(fixture, record_handle(fixture, 1)).end, CONN_LOGIN_DEADLINE);
+    expect_end(silent);
+    close(silent);
+}
+
 /* Its login waits for the store. */
 static void login_deadline_spares_bound_ones(void **state)
 {
@@ -668,6 +689,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(login_deadline),
+        TEST(login_deadline_in_spite_of_one_that_goes),
         TEST(login_deadline_spares_bound_ones),
         TEST(silence),
         TEST(login_deadline_where_32_bits_end),

@@ -303,6 +303,41 @@ static void a_full_socket_says_when_it_takes_more(void **state)
     close(peer.fd);
 }
 
+/* The owner is not told of a socket that nothing waits for: neither after it has taken all, nor of
+ * one in whose slot something waited. */
+static void a_socket_that_took_all_is_no_news(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->binds = fixture->flushes_not = true;
+    start(fixture);
+    struct peer peer = new_peer(fixture);
+    size_t size = fill_socket(fixture, peer.conn);
+    nap_ms(50);
+    size_t left = waiting(fixture, peer.conn);
+    expect_pattern(peer.fd, size - left);
+    WAIT_FOR(look(fixture, peer.conn).writables > 0);
+    assert_int_equal(net_flush(fixture->net, 0, peer.conn), 0);
+    assert_int_equal(waiting(fixture, peer.conn), 0);
+    uint8_t rest[4096];
+    read_exactly(peer.fd, rest, left);
+    unsigned writables = look(fixture, peer.conn).writables;
+    unsigned calls = look(fixture, peer.conn).calls;
+    send_frame(peer.fd, 5, 'a'); /* the socket is looked at */
+    WAIT_FOR(look(fixture, peer.conn).calls == calls + 1);
+    nap_ms(30);
+    assert_int_equal(look(fixture, peer.conn).writables, writables);
+    fill_socket(fixture, peer.conn);
+    close(peer.fd);
+    WAIT_FOR(net_count(fixture->net) == 0);
+    peer = new_peer(fixture);
+    calls = look(fixture, peer.conn).calls;
+    send_frame(peer.fd, 5, 'b');
+    WAIT_FOR(look(fixture, peer.conn).calls == calls + 1);
+    nap_ms(30);
+    assert_int_equal(look(fixture, peer.conn).writables, 0);
+    close(peer.fd);
+}
+
 /* Unbound, the I/O thread writes; nobody but it hears of the socket. */
 static void an_unbound_one_is_flushed_by_its_io_thread(void **state)
 {
@@ -468,6 +503,7 @@ int main(void)
         TEST(output_soft_limit),
         TEST(output_soft_limit_forgives_a_reader_in_time),
         TEST(a_full_socket_says_when_it_takes_more),
+        TEST(a_socket_that_took_all_is_no_news),
         TEST(an_edge_that_comes_too_early),
         TEST(an_unbound_one_is_flushed_by_its_io_thread),
         TEST(others_write_while_the_io_thread_reads),

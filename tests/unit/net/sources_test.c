@@ -53,6 +53,23 @@ static void each_has_its_own(void **state)
     sources_destroy(sources);
 }
 
+static unsigned random_asked;
+
+static void count_random(void *context, void *to, size_t size)
+{
+    random_asked++;
+    env_random(env_system(), to, size);
+}
+
+/* Who could tell where an address goes would aim all of his at one chain. */
+static void the_table_has_a_random_key(void **state)
+{
+    struct env env = *env_system();
+    env.random_bytes = count_random;
+    sources_destroy(sources_create(LIMIT, &env));
+    assert_int_equal(random_asked, 1);
+}
+
 static void what_counts_as_one(void **state)
 {
     struct sources *sources = sources_create(LIMIT, env_system());
@@ -161,6 +178,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_has_its_own),      cmocka_unit_test(what_counts_as_one),
+        cmocka_unit_test(the_table_has_a_random_key),
         cmocka_unit_test(who_has_more_addresses_has_little_more),
         cmocka_unit_test(no_limit_counts_nothing), cmocka_unit_test(no_address_at_all),
         cmocka_unit_test(as_if_counted_by_hand),

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 
 #include "client.pb-c.h"
+#include "net/tls.h"
 
 /* Connections over TLS: like others once they are in, and bounded until then. */
 
@@ -578,6 +579,49 @@ static void stop_accepting_ends_handshakes(void **state)
     tls_close(&peer);
 }
 
+static enum tls_hello peek(const char *bytes, size_t size)
+{
+    int ends[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    if (size > 0)
+        assert_int_equal(send(ends[0], bytes, size, 0), size);
+    enum tls_hello hello = tls_peek(ends[1]);
+    close(ends[0]);
+    close(ends[1]);
+    return hello;
+}
+
+/* Each byte counts as soon as it is there. */
+static void what_is_no_hello_is_known_by_its_first_bytes(void **state)
+{
+    assert_int_equal(peek("", 0), TLS_HELLO_AWAITED);
+    assert_int_equal(peek("\x15", 1), TLS_HELLO_FOREIGN);
+    assert_int_equal(peek("\x16", 1), TLS_HELLO_AWAITED);
+    assert_int_equal(peek("\x16\x02", 2), TLS_HELLO_FOREIGN);
+    assert_int_equal(peek("\x16\x03\1\0\x80", 5), TLS_HELLO_AWAITED);
+    assert_int_equal(peek("\x16\x03\1\0\x80\2", 6), TLS_HELLO_FOREIGN);
+    assert_int_equal(peek("\x16\x03\1\0\x80\1", 6), TLS_HELLO_AWAITED);
+}
+
+/* In the library's words, where it has some. */
+static void what_went_wrong_has_a_name(void **state)
+{
+    struct tls_domain *domain;
+    const struct tls_files names = {files.certificate, files.key, ""};
+    char error[TLS_ERROR_BYTES];
+    int ends[2];
+    assert_int_equal(tls_domain_open(&domain, &names, error), 0);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    struct tls *tls = tls_create(domain, ends[1], "here");
+    assert_int_equal(send(ends[0], "\x16\x03\1\0\4\1\0\0\0", 9, 0), 9); /* an empty hello */
+    assert_int_equal(tls_handshake(tls), -EPROTO);
+    assert_string_equal(tls_fault(tls), "length too short");
+    tls_destroy(tls);
+    tls_domain_close(domain);
+    close(ends[0]);
+    close(ends[1]);
+}
+
 /* --- what TLS itself allows to do ------------------------------------------------------------- */
 
 static void an_attempt_to_renegotiate_ends_it(void **state)
@@ -880,6 +924,8 @@ int main(void)
         TEST(frames_on_the_tls_port),
         TEST(tls_on_the_plain_port),
         TEST(hellos_that_cannot_be),
+        TEST(what_is_no_hello_is_known_by_its_first_bytes),
+        TEST(what_went_wrong_has_a_name),
         TEST(a_handshake_of_too_many_bytes),
         TEST(garbage_in_the_handshake),
         TEST(stop_accepting_ends_handshakes),

@@ -43,6 +43,41 @@ static void a_file_beyond_the_map_is_full(void **state)
     assert_false(room_fits(&room, ROOM_MESSAGE));
 }
 
+/* Two nodes fit a page of 4,096 bytes without its head, or each has pages of its own. */
+static void a_large_message_has_pages_of_its_own(void **state)
+{
+    struct room room = room_of(1000, 0);
+    room_add(&room, ROOM_MESSAGE, 2030);
+    assert_int_equal(room.inbox_value_pages, 0);
+    room_add(&room, ROOM_MESSAGE, 2031);
+    assert_int_equal(room.inbox_value_pages, 1);
+}
+
+/* How many pages must be free for 100 small messages. */
+static uint64_t pages_wanted(uint64_t inbox_pages)
+{
+    for (uint64_t free_pages = 0;; free_pages++) {
+        struct room_file file = {.page_bytes = 4096, .pages = 20000,
+                                 .pages_used = 20000 - free_pages, .inbox_pages = inbox_pages};
+        struct room room;
+        room_begin(&room, &file);
+        for (unsigned i = 0; i < 100; i++)
+            room_add(&room, ROOM_MESSAGE, 10);
+        if (room_fits(&room, ROOM_MESSAGE))
+            return free_pages;
+    }
+}
+
+/* But no page is copied twice. */
+static void a_message_copies_two_pages(void **state)
+{
+    uint64_t none = pages_wanted(0);
+    assert_int_equal(pages_wanted(1), none + 1);
+    assert_int_equal(pages_wanted(199), none + 199);
+    assert_int_equal(pages_wanted(200), none + 200);
+    assert_int_equal(pages_wanted(201), none + 200);
+}
+
 static bool inboxes_fit(uint64_t behind, uint64_t listed, uint64_t run, unsigned messages)
 {
     struct room room = room_of(20000, 20000 - behind);
@@ -70,6 +105,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_last_pages_are_kept),
         cmocka_unit_test(a_file_beyond_the_map_is_full),
+        cmocka_unit_test(a_large_message_has_pages_of_its_own),
+        cmocka_unit_test(a_message_copies_two_pages),
         cmocka_unit_test(many_inboxes_need_a_row),
     };
     return cmocka_run_group_tests_name("room", tests, NULL, NULL);
