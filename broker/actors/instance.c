@@ -304,7 +304,10 @@ static void hand_on(struct instance *instance, struct turn *turn)
             *last = &mail->header;
             last = &mail->header.next;
         } else {
-            message_destroy(&mail->header); /* its caller was told TIMEOUT */
+            /* Its caller was told TIMEOUT, or has his answer. */
+            turn_count(turn, METRIC_calls_late,
+                       mail->control == 0 && mail->deadline_ms <= turn->now_ms);
+            message_destroy(&mail->header);
         }
     }
     if (instance->mail_first == NULL) {

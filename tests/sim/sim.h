@@ -206,6 +206,7 @@ struct parcel {
     uint32_t timeout_ms;  /* call; 0: the default */
     uint64_t mail_link, mail_seq; /* call: under which an instance saw it last */
     uint64_t lost_ms; /* call: when the instance was lost that had acknowledged it; 0: was not */
+    bool timed_out;   /* call: its caller was told so */
 };
 
 struct kick {

@@ -500,6 +500,21 @@ static void check_requests(struct world *world)
     }
 }
 
+/* A call that timed out and that no backend saw was late in its mail, and nothing else took it away.
+ * What a broker that is gone had counted is not known, and the mail of an instance that was lost may
+ * come to its end just as its callers are told. */
+static void check_unseen_calls(struct world *world)
+{
+    uint64_t unseen = 0;
+    uint64_t late = metrics_read(world->broker->metrics, METRIC_calls_late);
+    for (uint32_t i = 0; i < world->parcel_count; i++)
+        unseen += world->parcels[i].timed_out && world->parcels[i].mail_link == 0;
+    if (world->loss_step == 0 && world->stop_step == 0 && world->counts[COUNT_instances_lost] == 0 &&
+        unseen > late)
+        broken(world, "MAIL", "%llu calls timed out unseen, and %llu were late",
+               (unsigned long long)unseen, (unsigned long long)late);
+}
+
 /* Everybody reads, nothing fails, all is quiet: who is there is who the stream says. */
 void check_healed(struct world *world)
 {
@@ -528,6 +543,7 @@ void check_healed(struct world *world)
     }
     check_requests(world);
     check_parcels(world);
+    check_unseen_calls(world);
     const struct metrics *metrics = world->broker->metrics;
     if (metrics_read(metrics, METRIC_sessions_online) != online ||
         metrics_read(metrics, METRIC_sessions_detached) != detached)

@@ -141,7 +141,9 @@ static void on_error(struct world *world, uint32_t number, uint64_t id,
         return;
     struct parcel *parcel = &world->parcels[request->parcel];
     parcel->reported = true;
-    if (parcel->kind == PARCEL_CALL && error->code == USHER__V1__ERROR__CODE__TIMEOUT)
+    parcel->timed_out = parcel->kind == PARCEL_CALL &&
+                        error->code == USHER__V1__ERROR__CODE__TIMEOUT;
+    if (parcel->timed_out)
         check_timeout(world, parcel);
     if (parcel->kind == PARCEL_SEND && error->code == USHER__V1__ERROR__CODE__NOT_ONLINE)
         check_not_online(world, parcel->to, request->step);
