@@ -369,6 +369,8 @@ static void by_service(struct options *options)
 static struct glue *begin_asking(struct probe **instance)
 {
     struct glue *glue = glue_make_with(NULL, 100, true, by_service);
+    assert_int_equal(registry_count(glue->broker.registry), /* who asks is no user */
+                     atomic_load(&glue->broker.counters.instances));
     glue->address = "10.0.0.1:5";
     *instance = new_probe(glue, "!door/one");
     assert_int_equal(services_join(glue->broker.services, "door", (*instance)->self, false), 0);
@@ -517,6 +519,8 @@ static void expect_unavailable(struct glue *glue, conn_handle conn)
 static void nobody_is_there_to_ask(void **state)
 {
     struct glue *glue = glue_make_with(NULL, 100, true, by_service);
+    assert_int_equal(registry_count(glue->broker.registry), /* who asks is no user */
+                     atomic_load(&glue->broker.counters.instances));
     for (unsigned i = 0; i < 2 * FAILED_MAX; i++) { /* which is no failure of the client */
         give_login(glue, 1 + i, "alice", GOOD);
         judge_all(glue);

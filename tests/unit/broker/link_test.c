@@ -565,6 +565,29 @@ static void tells_when_the_peer_went_before_on_request_returned(void **state)
     service_close(service);
 }
 
+/* The only exchange is used again: its next peer is there. */
+static void a_peer_that_went_is_not_the_next_one(void **state)
+{
+    struct service *service = service_open(HOLD_UNTIL_PEERLESS, 1);
+    int fd = raw_peer(service->path);
+    assert_true(raw_request(fd, 1, "hold"));
+    assert_true(reaches(service, &service->requests, 1));
+    close(fd);
+    usleep(300000);
+    set_mode(service, PARK);
+    assert_true(reaches(service, &service->gone_total, 1));
+    link_answer(service->link, service->parked[0], text("x"));
+    fd = raw_peer(service->path);
+    assert_true(raw_request(fd, 1, "park"));
+    assert_true(reaches(service, &service->requests, 2));
+    usleep(100000);
+    assert_int_equal(1, read_counter(service, &service->gone_total));
+    close(fd);
+    assert_true(reaches(service, &service->gone_total, 2));
+    link_answer(service->link, service->parked[1], text("x"));
+    service_close(service);
+}
+
 static void does_not_tell_of_an_answered_request(void **state)
 {
     struct service *service = service_open(ANSWER_AT_ONCE, 4);
@@ -1014,6 +1037,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_flood_that_reads_nothing_starves_nobody),
     cmocka_unit_test(tells_once_that_the_peer_of_a_parked_request_went),
     cmocka_unit_test(tells_when_the_peer_went_before_on_request_returned),
+    cmocka_unit_test(a_peer_that_went_is_not_the_next_one),
     cmocka_unit_test(does_not_tell_of_an_answered_request),
     cmocka_unit_test(survives_a_storm_of_killed_peers),
     cmocka_unit_test(garbage_harms_nobody),
