@@ -30,7 +30,9 @@
  *
  * What is carried over stands in front of what is read next. A little is copied there; more than
  * IN_PLACE_BYTES is not: the bytes are read behind it where it is, in memory that doubles. So the end
- * of a large frame costs what its bytes are worth, in however small pieces it comes.
+ * of a large frame costs what its bytes are worth, in however small pieces it comes. While memory is
+ * full nothing more is carried than there is a place for: what is larger waits in its socket, and those
+ * who keep the most already are ended (evict.c).
  *
  * Before the welcome the layer above gets one frame at a time, and none while a request of the
  * connection is being judged: by somebody whom it remembers (net_keep), or by the owner to whom it
@@ -185,7 +187,7 @@ void conn_adopt(struct reactor *reactor, const struct arrival *arrival)
 }
 
 /* The memory of a carry of that size: always more than that, when it is read in place. */
-static size_t carry_room(const struct reactor *reactor, size_t size)
+size_t conn_carry_room(const struct reactor *reactor, size_t size)
 {
     size_t most = reactor->input_bytes - READ_BYTES + 1;
     size_t room = IN_PLACE_BYTES;
@@ -196,12 +198,22 @@ static size_t carry_room(const struct reactor *reactor, size_t size)
     return room < most ? room : most;
 }
 
+static uint32_t carry_size(const struct conn *conn)
+{
+    return atomic_load_explicit(&conn->carry_size, memory_order_relaxed);
+}
+
+static void set_carry_size(struct conn *conn, uint32_t size)
+{
+    atomic_store_explicit(&conn->carry_size, size, memory_order_relaxed);
+}
+
 static void drop_carry(struct reactor *reactor, struct conn *conn)
 {
-    memory_account(-(int64_t)carry_room(reactor, conn->carry_size));
+    memory_account(-(int64_t)conn_carry_room(reactor, carry_size(conn)));
     free(conn->carry);
     conn->carry = NULL;
-    conn->carry_size = 0;
+    set_carry_size(conn, 0);
 }
 
 void conn_close(struct reactor *reactor, struct conn *conn)
@@ -420,7 +432,7 @@ static size_t whole_frames(const struct reactor *reactor, const struct conn *con
 /* So much that what is read next is read behind it. */
 static bool is_carried(const struct reactor *reactor, const struct conn *conn)
 {
-    return carry_room(reactor, conn->carry_size) > conn->carry_size;
+    return conn_carry_room(reactor, carry_size(conn)) > carry_size(conn);
 }
 
 static void keep_rest(struct reactor *reactor, struct conn *conn, struct bytes rest)
@@ -429,8 +441,8 @@ static void keep_rest(struct reactor *reactor, struct conn *conn, struct bytes r
         drop_carry(reactor, conn);
         return;
     }
-    size_t before = carry_room(reactor, conn->carry_size);
-    size_t room = carry_room(reactor, rest.size);
+    size_t before = conn_carry_room(reactor, carry_size(conn));
+    size_t room = conn_carry_room(reactor, rest.size);
     bool in_place = is_carried(reactor, conn);
     if (in_place && rest.data != conn->carry)
         memmove(conn->carry, rest.data, rest.size);
@@ -444,7 +456,7 @@ static void keep_rest(struct reactor *reactor, struct conn *conn, struct bytes r
     if (!in_place)
         memcpy(carry, rest.data, rest.size);
     conn->carry = carry;
-    conn->carry_size = (uint32_t)rest.size;
+    set_carry_size(conn, (uint32_t)rest.size);
 }
 
 /* A ClientHello is no frame of ours: 22 bytes that begin with the tag of a field number 0. */
@@ -591,12 +603,20 @@ struct place {
 
 static struct place place_of(struct reactor *reactor, struct conn *conn)
 {
-    size_t have = conn->carry_size;
+    size_t have = carry_size(conn);
     if (is_carried(reactor, conn))
-        return (struct place){conn->carry, have, carry_room(reactor, have)};
+        return (struct place){conn->carry, have, conn_carry_room(reactor, have)};
     if (have > 0)
         memcpy(reactor->input, conn->carry, have);
     return (struct place){reactor->input, have, reactor->input_bytes};
+}
+
+/* No more than that place bears, or the little that is carried by copying. False: it is taken. */
+static bool keep_within(struct place *place, bool carried)
+{
+    size_t most = (carried ? place->room : IN_PLACE_BYTES) - 1;
+    place->room = most;
+    return place->have < most;
 }
 
 /* Bytes; 0 at the end; -EAGAIN or what broke it. *more: an edge for what is left will not come. */
@@ -653,6 +673,10 @@ void conn_read(struct reactor *reactor, struct conn *conn)
     struct place place = place_of(reactor, conn);
     if (take_delayed(reactor, conn, &place))
         return;
+    if (memory_level() == MEMORY_FULL && !keep_within(&place, is_carried(reactor, conn))) {
+        read_again(reactor, conn);
+        return;
+    }
     bool more;
     ssize_t got = receive(reactor, conn, &place, &more);
     if (got == -EAGAIN || got == -EINTR) {

@@ -42,7 +42,7 @@ struct conn {
     _Atomic uint64_t owner; /* atomic for net_fullest alone; it changes rarely */
     uint8_t *carry; /* the beginning of a frame */
     void *kept;     /* of the layer above, while unbound */
-    uint32_t carry_size;
+    _Atomic uint32_t carry_size; /* atomic for whoever looks for the largest */
     int fd;
     uint32_t slot;
     uint32_t evicted_bytes; /* what net.output_evicting has of it */
@@ -214,6 +214,9 @@ void address_text(const struct sockaddr_storage *address, char text[NET_ADDRESS_
 
 /* NULL when the handle is stale. */
 struct conn *conn_find(struct net *net, conn_handle handle);
+
+/* The memory of a carry of that size, in any connection. */
+size_t conn_carry_room(const struct reactor *reactor, size_t size);
 
 /* Room for what is carried over, whatever the options are, and for one read behind it. */
 size_t conn_input_bytes(const struct net_options *options);

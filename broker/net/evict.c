@@ -13,7 +13,9 @@
  * ending is slower than filling, a write that needs more memory ends its own connection.
  *
  * The same is done when all memory is short (base/memory.h), but then only to those who keep much:
- * to end many who keep little would bring little.
+ * to end many who keep little would bring little. What a connection keeps is then also what it carries
+ * of a frame that is not whole yet: nobody else would ever put an end to that, as long as a byte comes
+ * now and then.
  *
  * A connection is ended by its own I/O thread and nobody else, so that no handle can be stale: the
  * thread that looks reads the sizes of all, and if the largest is another's, it wakes that one to
@@ -67,6 +69,16 @@ static uint32_t worth_ending(struct net *net)
     return memory_excess() > leaving ? MUCH_BYTES : 0;
 }
 
+/* What counts when at least `least` is looked for (worth_ending). */
+static uint32_t kept_by(const struct reactor *reactor, const struct conn *conn, uint32_t least)
+{
+    uint32_t bytes = atomic_load_explicit(&conn->output_bytes, memory_order_relaxed);
+    if (least < MUCH_BYTES)
+        return bytes;
+    uint32_t carry = atomic_load_explicit(&conn->carry_size, memory_order_relaxed);
+    return bytes + (uint32_t)conn_carry_room(reactor, carry);
+}
+
 /* Of those that stay and keep at least `least`; NULL: there is none. */
 static struct conn *largest_of_all(struct net *net, uint32_t least, struct reactor **owner)
 {
@@ -77,7 +89,7 @@ static struct conn *largest_of_all(struct net *net, uint32_t least, struct react
         uint32_t made = atomic_load_explicit(&reactor->slots_made, memory_order_acquire);
         for (uint32_t slot = 0; slot < made; slot++) {
             struct conn *conn = conn_at(reactor, slot);
-            uint32_t bytes = atomic_load_explicit(&conn->output_bytes, memory_order_relaxed);
+            uint32_t bytes = kept_by(reactor, conn, least);
             /* Acquire: pairs with evict, so that `staying` is without it from here on. */
             if (bytes <= most || atomic_load_explicit(&conn->evicting, memory_order_acquire))
                 continue;
@@ -89,19 +101,23 @@ static struct conn *largest_of_all(struct net *net, uint32_t least, struct react
     return largest;
 }
 
-static void evict(struct reactor *reactor, struct conn *conn, const char *limit)
+static void evict(struct reactor *reactor, struct conn *conn, uint32_t least)
 {
     struct net *net = reactor->net;
+    uint32_t kept = kept_by(reactor, conn, least);
     conn->evicted_bytes = atomic_load_explicit(&conn->output_bytes, memory_order_relaxed);
     atomic_fetch_add_explicit(&net->output_evicting, conn->evicted_bytes, memory_order_relaxed);
     atomic_store_explicit(&conn->evicting, true, memory_order_release);
     if (conn->state != CONN_OPEN)
         return; /* ended already: it leaves as it is */
-    reactor_count(reactor, METRIC_output_evicted, 1);
-    LOG(net->options.log, LIMIT_HIT, LOG_S("limit", limit),
+    /* Whoever reads slowly is told so; frames that cannot be kept cost their connection. */
+    bool by_output = conn->evicted_bytes >= least;
+    reactor_count(reactor, by_output ? METRIC_output_evicted : METRIC_input_evicted, 1);
+    LOG(net->options.log, LIMIT_HIT,
+        LOG_S("limit", least < MUCH_BYTES ? "limits.output_total_bytes" : "limits.memory_bytes"),
         LOG_U("bytes", atomic_load_explicit(&net->output_total, memory_order_relaxed)),
-        LOG_U("evicted_bytes", conn->evicted_bytes));
-    conn_end(reactor, conn, CONN_EVICTED);
+        LOG_U("evicted_bytes", kept));
+    conn_end(reactor, conn, by_output ? CONN_EVICTED : CONN_LOST);
 }
 
 void evict_done(struct reactor *reactor, struct conn *conn)
@@ -138,7 +154,7 @@ void evict_largest(struct reactor *reactor)
                 reactor_wake(owner);
             return;
         }
-        evict(reactor, largest, least == 1 ? "limits.output_total_bytes" : "limits.memory_bytes");
+        evict(reactor, largest, least);
     }
     atomic_store_explicit(&reactor->pressed, true, memory_order_seq_cst);
     reactor->more = true;

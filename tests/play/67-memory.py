@@ -6,7 +6,7 @@ import os
 import time
 
 from usherplay import (Backend, Broker, Client, ConnectionEnded, check, check_equal, client_pb,
-                       eventually, play, scaled, seed)
+                       eventually, frame_bytes, play, scaled, seed)
 from usherplay.shim import MemoryShim
 
 BUDGET = 16 << 20
@@ -154,6 +154,99 @@ def scene_outputs():
             client.close()
 
 
+class Pourers:
+    """Logged in, each with a Send of that many bytes that it says all but the end of."""
+
+    def __init__(self, broker, count, size):
+        self.clients = [Client(broker) for _ in range(count)]
+        self.frames = []
+        for number, client in enumerate(self.clients):
+            client.login(f"pourer{number}")
+            self.frames.append(frame_bytes(client.request("send", to="nobody",
+                                                          payload=b"p" * size)))
+            client.socket.setblocking(False)
+        self.done = [0] * count
+
+    def pour(self, number, spare=10):
+        """As much as the socket takes; gives whether that was anything."""
+        rest = self.frames[number][self.done[number]:len(self.frames[number]) - spare]
+        try:
+            sent = self.clients[number].socket.send(rest) if rest else 0
+        except OSError:  # full, or closed
+            sent = 0
+        self.done[number] += sent
+        return sent > 0
+
+    def pour_all(self, number_of, seconds=2.0):
+        """Until nothing more is taken; gives the most that was held."""
+        most, still = 0, time.monotonic()
+        while time.monotonic() < still + seconds:
+            if any([self.pour(number) for number in range(len(self.clients))]):
+                still = time.monotonic()
+            most = max(most, number_of("memory_held_bytes"))
+        return most
+
+    def close(self):
+        for client in self.clients:
+            client.close()
+
+
+def scene_large_frames_in_the_making():
+    """Frames that never end are no more than the budget, and whoever keeps the largest of them is closed:
+    others can talk again."""
+    with Broker({**OPTIONS, "limits.frame_bytes": 1 << 20}) as broker:
+        backend = Backend(broker)
+
+        def number(name):
+            return backend.numbers("stats")[name]
+
+        alice, bob = Client(broker), Client(broker)
+        alice.login("alice")
+        bob.login("bob")
+        pourers = Pourers(broker, 40, (1 << 20) - 100)
+        most = pourers.pour_all(number)
+        check(number("memory_full") > 0, "it was never full")
+        check(most < BUDGET + SLACK, f"{most >> 10} KiB held of {BUDGET >> 10}")
+        check(number("input_evicted") > 0, "nobody was closed")
+        eventually(lambda: code_of(bob.ask("send", to="alice", payload=b"after")) == "done",
+                   "it is taken again")
+        alice.expect("message", payload=b"after")
+        check_equal(backend.numbers("count")["online"] + backend.numbers("count")["detached"], 42,
+                    "sessions")
+        print(f"     {most >> 10} KiB held at most of {BUDGET >> 10}; "
+              f"{number('input_evicted')} of 40 closed")
+        for client in (alice, bob, backend, pourers):
+            client.close()
+
+
+def scene_many_frames_in_the_making():
+    """None of them is large, and together they are more than the budget: those that find no place wait,
+    nobody is closed, and each gets its answer when others have gone."""
+    count = 700
+    with Broker({**OPTIONS, "limits.login_deadline_ms": "10min"}) as broker:
+        backend = Backend(broker)
+
+        def number(name):
+            return backend.numbers("stats")[name]
+
+        pourers = Pourers(broker, count, 32000)
+        most = pourers.pour_all(number)
+        check(number("memory_full") > 0, "it was never full")
+        check(most < BUDGET + SLACK, f"{most >> 10} KiB held of {BUDGET >> 10}")
+        for gone in range(0, count, 2):
+            pourers.clients[gone].drop()
+        for stays in range(1, count, 2):
+            eventually(lambda one=stays: not pourers.pour(one, spare=0) and
+                       pourers.done[one] == len(pourers.frames[one]), "all of it is taken")
+            pourers.clients[stays].socket.setblocking(True)
+        answers = {code_of(pourers.clients[stays].next_frame(20)) for stays in range(1, count, 2)}
+        check(answers <= {"NOT_ONLINE", "BUSY"}, f"answers: {answers}")
+        check_equal(number("input_evicted"), 0, "closed")
+        print(f"     {most >> 10} KiB held at most of {BUDGET >> 10}, and {count >> 1} answers")
+        pourers.close()
+        backend.close()
+
+
 class Sufferer:
     """Sends numbered messages to a friend while allocations fail, and comes back when its
     connection is lost. Every Send has at most one answer; one, while the connection lives."""
@@ -259,4 +352,5 @@ def scene_allocations_fail():
 
 
 if __name__ == "__main__":
-    play(scene_inboxes, scene_outputs, scene_allocations_fail)
+    play(scene_inboxes, scene_outputs, scene_large_frames_in_the_making,
+         scene_many_frames_in_the_making, scene_allocations_fail)
