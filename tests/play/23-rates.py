@@ -42,7 +42,8 @@ def rate_of(round, seconds=2.0):
 
 def scene_logout_and_login():
     """100 a second, and 100 at once: so it stays, with a new session each few milliseconds."""
-    with Broker({"limits.requests_per_second": 100}) as broker:
+    with Broker({"limits.requests_per_second": 100,
+                 "limits.logins_per_minute_per_user": 0}) as broker:
         passed, rounds, took = rate_of(lambda _: cycle(broker, "mallory", 50, logout))
         most = 100 * (took + 1)
         print(f"     {passed} requests in {rounds} sessions and {took:.1f} s, {most:.0f} allowed")
@@ -53,7 +54,8 @@ def scene_logout_and_login():
 
 def scene_kicked_and_expired():
     """The same when others end the session, or its window is over."""
-    options = {"limits.requests_per_second": 100, "session.resume_ms": 1}
+    options = {"limits.requests_per_second": 100, "session.resume_ms": 1,
+               "limits.logins_per_minute_per_user": 0}
     with Broker(options) as broker, Backend(broker, service="svc") as backend:
         def kick(client):
             backend.kick(client.name)

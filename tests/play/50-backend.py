@@ -414,6 +414,7 @@ def scene_pushes_to_all_in_one_breath():
         away = Client(broker)
         welcome = away.login("carol")
         away.close()
+        eventually(lambda: backend.lookup("carol").sessions[0].state == 2, "carol detached")
         commands, to_all, to_alice = [], [], []
         for number in range(60):
             payload = (b"%d " % number).ljust(9000 if number in (20, 21, 22) else 10, b".")

@@ -35,8 +35,9 @@ class Watched(Broker):
         """Although nobody logs in; `known` lines were there before."""
         said = self.wait_log("store_failed", PATIENCE, known + 1)
         check(WORDS in said["error"], said)
-        well, why = self.store_check()
-        check(not well and WORDS in why, f"/readyz says of the store: {well} {why}")
+        eventually(lambda: not self.store_check()[0], "/readyz knows it as well")
+        why = self.store_check()[1]
+        check(WORDS in why, f"/readyz says of the store: {why}")
 
 
 def refused(broker, name):

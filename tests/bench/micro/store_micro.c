@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A login in the store: its record and its event, fifty of them in each commit. The disk's part is
  * the kernel's and is not counted. */
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -25,7 +26,7 @@ static struct presence_event event = {.time_ms = 1836620578817,
                                       .address = "127.0.0.1:46320",
                                       .client = "usher-bench"};
 
-/* The files go as soon as they are open: nothing is left behind. */
+/* At the end: a store whose files are gone takes nothing any more. */
 static void remove_files(void)
 {
     static const char *const names[] = {"data.mdb", "lock.mdb", "usher.lock"};
@@ -44,8 +45,8 @@ void micro_setup(void)
 
     micro_need(mkdtemp(path) != NULL, "mkdtemp");
     struct store_options options = {path, 64 << 20, 262144};
+    micro_need(atexit(remove_files) == 0, "atexit");
     micro_need(store_open_lmdb(&store, &options, error) == 0, "store_open_lmdb");
-    remove_files();
 }
 
 void micro_loop(void)
