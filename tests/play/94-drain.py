@@ -223,7 +223,7 @@ def scene_drain_under_load():
 def scene_nobody_there():
     """An empty broker has nothing to wait for. A session without a connection is kept: it expires
     neither in the drain, which is longer than its window, nor at once after it."""
-    with Broker({"session.resume_ms": 700}) as broker:
+    with Broker({"session.resume_ms": 700, "process.drain_ms": 1000000}) as broker:
         broker.process.send_signal(signal.SIGUSR2)
         check_equal(broker._wait_end(SLOW_SECONDS), 0, "exit code")
         broker.restart({"session.resume_ms": 2000, "process.drain_ms": 5000})

@@ -514,6 +514,42 @@ static void test_printed_tables(void **state)
     free(table);
 }
 
+/* What a reload finds: each kind of option, in the words of a user. */
+static void test_what_differs(void **state)
+{
+    (void)state;
+    static struct option_change changes[OPTION_CHANGES_MAX];
+    struct run one;
+    struct run other;
+    load_yaml(&one, "link: {urls: [ipc:///a, ipc:///b]}\nnode.name: one\nlimits.users: 5\n"
+                    "log: {level: info, format: text}\n");
+    load_yaml(&other, "link: {urls: [ipc:///a, ipc:///c]}\nnode.name: two\nlimits.users: 6\n"
+                      "log: {level: warn, format: text}\n");
+    assert_int_equal(one.result + other.result, 0);
+    assert_int_equal(options_compare(&one.options, &one.options, changes), 0);
+    static const struct option_change expected[] = {
+        {.option = "node.name", .restart = true, .from = "one", .to = "two"},
+        {.option = "link.urls", .restart = true, .from = "ipc:///a,ipc:///b",
+         .to = "ipc:///a,ipc:///c"},
+        {.option = "limits.users", .restart = true, .from = "5", .to = "6"},
+        {.option = "log.level", .from = "info", .to = "warn"},
+    };
+    const size_t count = sizeof(expected) / sizeof(expected[0]);
+    assert_int_equal(options_compare(&one.options, &other.options, changes), count);
+    for (size_t i = 0; i < count; i++) {
+        size_t at = 0;
+        while (at < count && strcmp(changes[at].option, expected[i].option) != 0) {
+            at++;
+        }
+        assert_true(at < count);
+        assert_int_equal(changes[at].restart, expected[i].restart);
+        assert_string_equal(changes[at].from, expected[i].from);
+        assert_string_equal(changes[at].to, expected[i].to);
+    }
+    options_fini(&one.options);
+    options_fini(&other.options);
+}
+
 static const char *key_at(size_t offset)
 {
 #define OPTION(field, key, type, default_text, min, max, unit, help) \
@@ -642,6 +678,7 @@ int main(void)
         cmocka_unit_test(test_check_only),
         cmocka_unit_test(test_printed_config_is_valid),
         cmocka_unit_test(test_printed_tables),
+        cmocka_unit_test(test_what_differs),
         cmocka_unit_test(test_relations),
         cmocka_unit_test(test_relations_that_do_not_matter),
     };

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker_fixture.h"
 
+#include "storage/store_ops.h"
+
 /* Inboxes over an orderly stop: what one broker saves, the next one has, once. */
 
 static void run_all(struct glue *glue)
@@ -211,6 +213,41 @@ static void a_store_that_refuses_loses_them_honestly(void **state)
     *state = glue;
 }
 
+static int (*put_message)(struct store *store, const char *user, const struct saved_message *saved);
+
+static int put_no_message_of_berta(struct store *store, const char *user,
+                                   const struct saved_message *saved)
+{
+    return strcmp(user, "berta") == 0 ? -ENOSPC : put_message(store, user, saved);
+}
+
+/* They are tried one after the other, each once, until one is refused. */
+static void one_that_is_refused_costs_those_before_it_nothing(void **state)
+{
+    static const char *const names[] = {"anna", "berta", "carl"};
+    static struct store_ops refusing;
+    struct glue *glue = *state;
+    for (unsigned i = 0; i < 3; i++) {
+        log_in(glue, names[i], 1 + i);
+        run_all(glue);
+        session_of(glue, names[i])->acks = true;
+        deliver(glue, names[i], "bob", "hi");
+    }
+    broker_tell_all(&glue->broker);
+    run_all(glue);
+    const struct store_ops *ops = glue->store->ops;
+    refusing = *ops;
+    put_message = ops->put_message;
+    refusing.put_message = put_no_message_of_berta;
+    glue->store->ops = &refusing;
+    assert_int_equal(keep_inboxes(&glue->broker, NULL), 2);
+    glue->store->ops = ops;
+    glue = restart(glue, false);
+    expect_inbox(glue, "anna", "1 bob:hi sent");
+    expect_inbox(glue, "berta", "");
+    *state = glue;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -221,6 +258,8 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(many_are_saved_in_groups, set_up_own_clock, tear_down),
         cmocka_unit_test_setup_teardown(large_inboxes_are_saved_in_smaller_groups,
+                                        set_up_own_clock, tear_down),
+        cmocka_unit_test_setup_teardown(one_that_is_refused_costs_those_before_it_nothing,
                                         set_up_own_clock, tear_down),
         cmocka_unit_test_setup_teardown(a_store_that_refuses_loses_them_honestly,
                                         set_up_own_clock, tear_down),

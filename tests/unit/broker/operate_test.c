@@ -7,11 +7,12 @@
 /* --- in place of what they do ----------------------------------------------------------------- */
 
 static unsigned drains, restarts, reloads;
+static int drain_answers;
 
 int broker_drain(struct broker *broker, uint64_t ms)
 {
     drains++;
-    return 0;
+    return drain_answers;
 }
 
 int broker_restart(struct broker *broker)
@@ -42,16 +43,23 @@ static struct link_token *new_token(const char *text)
     return token;
 }
 
-/* The code of its Result. */
-static uint32_t run(struct glue *glue, const Usher__V1__Command *command)
+/* The caller's to free. */
+static Usher__V1__Result *result_of(struct glue *glue, const Usher__V1__Command *command)
 {
     struct buffer out = {0};
     assert_true(operate(&glue->broker, command, 65536, &out));
     Usher__V1__Result *result = usher__v1__result__unpack(NULL, out.size, out.data);
     assert_non_null(result);
+    buffer_fini(&out);
+    return result;
+}
+
+/* The code of its Result. */
+static uint32_t run(struct glue *glue, const Usher__V1__Command *command)
+{
+    Usher__V1__Result *result = result_of(glue, command);
     uint32_t code = result->code;
     usher__v1__result__free_unpacked(result, NULL);
-    buffer_fini(&out);
     return code;
 }
 
@@ -131,10 +139,69 @@ static void what_changes_something_asks_for_the_token(void **state)
     free(token);
 }
 
+/* Whoever asks a second time has what he wants. */
+static void a_drain_that_is_on_is_no_fault(void **state)
+{
+    struct glue *glue = *state;
+    drain_answers = -EALREADY;
+    assert_int_equal(drain(glue, ""), USHER__V1__RESULT__CODE__OK);
+    drain_answers = -EINVAL;
+    assert_int_equal(drain(glue, ""), USHER__V1__RESULT__CODE__UNAVAILABLE);
+    drain_answers = 0;
+}
+
+static void lines_say_where_the_next_ones_begin(void **state)
+{
+    struct glue *glue = *state; /* it has no recorder, so the next are those that were asked for */
+    Usher__V1__Command command = USHER__V1__COMMAND__INIT;
+    Usher__V1__Recorder asked = USHER__V1__RECORDER__INIT;
+    asked.after = 70000;
+    command.body_case = USHER__V1__COMMAND__BODY_RECORDER;
+    command.recorder = &asked;
+    Usher__V1__Result *result = result_of(glue, &command);
+    assert_int_equal(result->lines->next, 70000);
+    assert_false(result->lines->more);
+    usher__v1__result__free_unpacked(result, NULL);
+}
+
+/* Whether more may come, when the trace of ann is read. */
+static bool goes_on(struct glue *glue)
+{
+    Usher__V1__Command command = USHER__V1__COMMAND__INIT;
+    Usher__V1__Trace asked = USHER__V1__TRACE__INIT;
+    asked.action = USHER__V1__TRACE__ACTION__READ;
+    asked.user = (char *)"ann";
+    command.body_case = USHER__V1__COMMAND__BODY_TRACE;
+    command.trace = &asked;
+    Usher__V1__Result *result = result_of(glue, &command);
+    assert_int_equal(result->code, USHER__V1__RESULT__CODE__OK);
+    bool more = result->lines->more;
+    usher__v1__result__free_unpacked(result, NULL);
+    return more;
+}
+
+static void a_trace_says_whether_it_goes_on(void **state)
+{
+    struct glue *glue = *state;
+    log_in(glue, "ann", 1);
+    run_turns(glue);
+    committer_step(glue->broker.committer);
+    assert_int_equal(trace(glue, "", USHER__V1__TRACE__ACTION__START),
+                     USHER__V1__RESULT__CODE__OK);
+    run_turns(glue);
+    assert_true(goes_on(glue));
+    assert_int_equal(trace(glue, "", USHER__V1__TRACE__ACTION__STOP),
+                     USHER__V1__RESULT__CODE__OK);
+    assert_false(goes_on(glue));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(what_changes_something_asks_for_the_token),
+        TEST(a_drain_that_is_on_is_no_fault),
+        TEST(lines_say_where_the_next_ones_begin),
+        TEST(a_trace_says_whether_it_goes_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
