@@ -16,8 +16,9 @@
  * back evenly over a minute. So a fight is slowed down to that rate, and one who comes from
  * elsewhere is not hindered by it: whoever has stolen a password can annoy its owner, and cannot
  * lock him out. It outlives the session (spent.c), or a Logout between two takeovers would end the
- * limit with the session. A login that is refused costs no allowance. A few sources are remembered; a further
- * one takes the place of that which has spent least, so those who fight are not forgotten. */
+ * limit with the session. A login that is refused costs no allowance. A few sources have a place here; a
+ * further one takes that of the one which has spent least, and what that has spent goes where it would
+ * go at the end of the session. So those who fight are not forgotten, however many they are. */
 
 enum {
     PLACES = 4,
@@ -33,37 +34,6 @@ struct fight {
     struct place places[PLACES];
 };
 
-static struct place *find(struct fight *fight, uint64_t source)
-{
-    struct place *least = &fight->places[0];
-    for (unsigned i = 0; i < PLACES; i++) {
-        struct place *place = &fight->places[i];
-        if (place->source == source)
-            return place;
-        if (place->allowance.due_us < least->allowance.due_us)
-            least = place;
-    }
-    *least = (struct place){.source = source};
-    return least;
-}
-
-uint32_t fight_takeover(struct fight **fight, struct bytes address, uint32_t per_minute,
-                        uint64_t now_ms)
-{
-    if (per_minute == 0)
-        return 0;
-    if (*fight == NULL)
-        *fight = calloc(1, sizeof(**fight));
-    if (*fight == NULL)
-        return 0;
-    struct place *place = find(*fight, source_of_text(address.data, address.size));
-    struct allowance_terms terms = allowance_over(per_minute, MINUTE_US);
-    uint32_t wait_ms = allowance_wait_ms(&place->allowance, terms, now_ms);
-    if (wait_ms == 0)
-        allowance_spend(&place->allowance, terms, now_ms);
-    return wait_ms;
-}
-
 enum { NAME_BYTES = USERNAME_BYTES_MAX + sizeof(uint64_t) };
 
 /* Of one source's fight for one name. */
@@ -75,26 +45,49 @@ static struct bytes fight_name(uint8_t to[NAME_BYTES], struct bytes name, uint64
     return (struct bytes){to, sizeof(source) + name.size};
 }
 
-void fight_remember(const struct fight *fight, struct spent *spent, struct bytes name)
+static void remember(const struct place *place, struct fight_owner owner)
 {
     uint8_t bytes[NAME_BYTES];
-    for (unsigned i = 0; fight != NULL && i < PLACES; i++)
-        spent_put(spent, fight_name(bytes, name, fight->places[i].source),
-                  fight->places[i].allowance);
+    spent_put(owner.spent, fight_name(bytes, owner.name, place->source), place->allowance);
 }
 
-void fight_recall(struct fight **fight, struct bytes address, struct spent *spent,
-                  struct bytes name)
+static struct place *find(struct fight *fight, struct fight_owner owner, uint64_t source)
 {
     uint8_t bytes[NAME_BYTES];
-    uint64_t source = source_of_text(address.data, address.size);
-    struct allowance allowance = spent_take(spent, fight_name(bytes, name, source));
-    if (allowance.due_us == 0)
-        return;
+    struct place *least = &fight->places[0];
+    for (unsigned i = 0; i < PLACES; i++) {
+        struct place *place = &fight->places[i];
+        if (place->source == source)
+            return place;
+        if (place->allowance.due_us < least->allowance.due_us)
+            least = place;
+    }
+    remember(least, owner);
+    *least = (struct place){source, spent_take(owner.spent, fight_name(bytes, owner.name, source))};
+    return least;
+}
+
+uint32_t fight_takeover(struct fight **fight, struct fight_owner owner, struct bytes address,
+                        uint32_t per_minute, uint64_t now_ms)
+{
+    if (per_minute == 0)
+        return 0;
     if (*fight == NULL)
         *fight = calloc(1, sizeof(**fight));
-    if (*fight != NULL)
-        find(*fight, source)->allowance = allowance;
+    if (*fight == NULL)
+        return 0;
+    struct place *place = find(*fight, owner, source_of_text(address.data, address.size));
+    struct allowance_terms terms = allowance_over(per_minute, MINUTE_US);
+    uint32_t wait_ms = allowance_wait_ms(&place->allowance, terms, now_ms);
+    if (wait_ms == 0)
+        allowance_spend(&place->allowance, terms, now_ms);
+    return wait_ms;
+}
+
+void fight_remember(const struct fight *fight, struct fight_owner owner)
+{
+    for (unsigned i = 0; fight != NULL && i < PLACES; i++)
+        remember(&fight->places[i], owner);
 }
 
 void fight_destroy(struct fight *fight)

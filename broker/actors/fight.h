@@ -12,18 +12,21 @@
 
 struct fight;
 
+/* Whose fights they are, and where what does not fit into them is remembered (NULL: nowhere). */
+struct fight_owner {
+    struct bytes name;
+    struct spent *spent;
+};
+
 /* One more takeover by a connection from `address` ("host:port"): 0, and it is counted; or, when
  * its source (base/source.h) has taken over more than `per_minute` times lately, the ms after which
  * it may. Addresses of no kind that we know share one allowance.
  * per_minute 0: always 0, nothing is counted. Without memory nothing is counted either. */
-uint32_t fight_takeover(struct fight **fight, struct bytes address, uint32_t per_minute,
-                        uint64_t now_ms);
+uint32_t fight_takeover(struct fight **fight, struct fight_owner owner, struct bytes address,
+                        uint32_t per_minute, uint64_t now_ms);
 
-/* The session of the user of that name ends: its fights are remembered in `spent`, and what is known
- * there of one source comes back. */
-void fight_remember(const struct fight *fight, struct spent *spent, struct bytes name);
-void fight_recall(struct fight **fight, struct bytes address, struct spent *spent,
-                  struct bytes name);
+/* The session of the owner ends: what its fights have spent is remembered. */
+void fight_remember(const struct fight *fight, struct fight_owner owner);
 
 void fight_destroy(struct fight *fight);
 

@@ -34,9 +34,8 @@ static bool refuse_fight(struct session *session, struct turn *turn, uint64_t co
 {
     if (session->conn == 0)
         return false;
-    fight_recall(&session->fight, bytes_of_text(address), turn->settings->spent_fights,
-                 bytes_of_text(turn->name));
-    uint32_t wait_ms = fight_takeover(&session->fight, bytes_of_text(address),
+    const struct fight_owner owner = {bytes_of_text(turn->name), turn->settings->spent_fights};
+    uint32_t wait_ms = fight_takeover(&session->fight, owner, bytes_of_text(address),
                                       turn->settings->takeovers_per_minute, turn->now_ms);
     if (wait_ms == 0)
         return false;

@@ -105,7 +105,8 @@ void session_clear(struct session *session, struct turn *turn)
         held_fini(session->held);
     free(session->held);
     spent_put(turn->settings->spent_rates, bytes_of_text(turn->name), session->rate.allowance);
-    fight_remember(session->fight, turn->settings->spent_fights, bytes_of_text(turn->name));
+    fight_remember(session->fight, (struct fight_owner){bytes_of_text(turn->name),
+                                                        turn->settings->spent_fights});
     fight_destroy(session->fight);
     source_rates_leave(turn->settings->source_rates, session->source);
     free(session->details);

@@ -14,7 +14,15 @@
 static uint32_t takeover(struct fight **fight, const char *address, uint32_t per_minute,
                          uint64_t now_ms)
 {
-    return fight_takeover(fight, bytes_of_text(address), per_minute, now_ms);
+    const struct fight_owner nobody = {0};
+    return fight_takeover(fight, nobody, bytes_of_text(address), per_minute, now_ms);
+}
+
+static uint32_t takeover_of(struct fight **fight, struct spent *spent, const char *name,
+                            const char *address, uint64_t now_ms)
+{
+    const struct fight_owner owner = {bytes_of_text(name), spent};
+    return fight_takeover(fight, owner, bytes_of_text(address), 1, now_ms);
 }
 
 static void n_pass_and_one_more_waits(void **state)
@@ -91,23 +99,36 @@ static void none_means_no_limit(void **state)
 static void a_fight_outlives_the_session(void **state)
 {
     struct spent *spent = spent_create(env_system());
-    struct bytes ann = bytes_of_text("ann");
-    struct bytes home = bytes_of_text("10.0.0.1:7");
+    const struct fight_owner ann = {bytes_of_text("ann"), spent};
     struct fight *fight = NULL;
-    assert_int_equal(takeover(&fight, "10.0.0.1:7", 1, 1000), 0);
-    fight_remember(fight, spent, ann);
+    assert_int_equal(takeover_of(&fight, spent, "ann", "10.0.0.1:7", 1000), 0);
+    fight_remember(fight, ann);
     fight_destroy(fight);
     fight = NULL;
-    fight_recall(&fight, home, spent, bytes_of_text("bob"));
-    assert_int_equal(takeover(&fight, "10.0.0.1:7", 1, 1000), 0);
+    assert_int_equal(takeover_of(&fight, spent, "bob", "10.0.0.1:7", 1000), 0);
     fight_destroy(fight);
     fight = NULL;
-    fight_recall(&fight, bytes_of_text("10.0.0.2:7"), spent, ann);
-    assert_int_equal(takeover(&fight, "10.0.0.2:7", 1, 1000), 0);
-    fight_recall(&fight, home, spent, ann);
-    assert_int_equal(takeover(&fight, "10.0.0.1:7", 1, 1000), 60000);
+    assert_int_equal(takeover_of(&fight, spent, "ann", "10.0.0.2:7", 1000), 0);
+    assert_int_equal(takeover_of(&fight, spent, "ann", "10.0.0.1:7", 1000), 60000);
     fight_destroy(fight);
-    fight_remember(NULL, spent, ann);
+    fight_remember(NULL, ann);
+    spent_destroy(spent);
+}
+
+/* More of them than there are places, in turns: each has what one may have, and not once more. */
+static void many_hosts_in_turns_are_not_forgotten(void **state)
+{
+    struct spent *spent = spent_create(env_system());
+    struct fight *fight = NULL;
+    for (unsigned round = 0; round < 3; round++) {
+        for (unsigned i = 0; i < 20; i++) {
+            char address[32];
+            snprintf(address, sizeof(address), "10.0.0.%u:1", i + 1);
+            uint32_t wait_ms = takeover_of(&fight, spent, "ann", address, 1000 + 20 * round + i);
+            assert_int_equal(wait_ms, round == 0 ? 0 : 60000 - 20 * round);
+        }
+    }
+    fight_destroy(fight);
     spent_destroy(spent);
 }
 
@@ -121,6 +142,7 @@ int main(void)
         cmocka_unit_test(many_addresses_of_one_network_are_one),
         cmocka_unit_test(none_means_no_limit),
         cmocka_unit_test(a_fight_outlives_the_session),
+        cmocka_unit_test(many_hosts_in_turns_are_not_forgotten),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
