@@ -295,6 +295,21 @@ def scene_restart():
                 check_equal(broker._wait_end(PATIENCE), 0, "exit code")
 
 
+def scene_passed_sockets_by_name():
+    """Each goes where its name says, in whatever order they come."""
+    with tempfile.TemporaryDirectory() as folder, listening() as one, listening() as two:
+        identity = Identity(folder, "passed")
+        options = {"tls.certificate_file": identity.certificate, "tls.key_file": identity.key}
+        for names in (["listen.tls", "listen.tcp"], ["listen.tcp", "listen.tls"]):
+            with activated([one, two], names, options) as broker:
+                broker.wait_log("listening", count=2)
+                ports = [int(event["address"].rpartition(":")[2])
+                         for event in broker.log_events("listening")[:2]]
+                both = [one.getsockname()[1], two.getsockname()[1]]
+                tls = names.index("listen.tls")
+                check_equal(ports, [both[1 - tls], both[tls]], "where it listens, plain and by TLS")
+
+
 def scene_passed_to_another():
     with listening() as stream, activated([stream], listen_pid=1) as broker:
         check_equal(broker.wait_log("listening")["port"], broker.port, "the port in use")
@@ -377,6 +392,6 @@ def scene_journal():
 
 
 play(scene_ready_reload_stop, scene_a_reload_that_is_refused, scene_saving_takes_its_time,
-     scene_watchdog, scene_watchdog_of_another, scene_passed_socket,
+     scene_watchdog, scene_watchdog_of_another, scene_passed_socket, scene_passed_sockets_by_name,
      scene_restart, scene_passed_to_another, scene_sockets_that_are_refused,
      scene_passed_socket_beside_a_late_address, scene_journal)
