@@ -35,6 +35,9 @@
  * of the exchanges it must not wait for anything (link_is_crowded); and when strangers who do not
  * even read their answers hold three such shares, nobody of them is heard. So whoever has a link finds
  * an exchange, and whoever asks for one is answered, however many come who want something else.
+ * So it is with connections: when there are as many as can be, one more takes the place of the stranger
+ * who has been there longest of those that wait for nothing. Who proves himself at once finds a place and
+ * keeps it.
  *
  * Nobody calls up or calls nng with the lock held. `busy` counts those who are about to, and
  * link_close waits for them after it has set `closing`, which keeps new ones out. */
@@ -304,17 +307,36 @@ void link_answer(struct link *link, uint64_t id, struct bytes frame)
     leave(link);
 }
 
-/* Before the first byte of a connection is read. Closing a pipe is safe here and nowhere else. */
+/* The lock is held. Gives who has to go for the newcomer: somebody else, nobody (0), or itself. */
+static uint32_t make_room(struct link *link, uint32_t newcomer)
+{
+    struct peers *peers = &link->peers;
+    if (peers_add(peers, newcomer) != 0)
+        return newcomer;
+    if (peers->count - peers->leaving <= LINK_PEERS_MAX)
+        return 0;
+    uint32_t idle = link->closing ? 0 : peers_displace(peers, newcomer);
+    if (idle != 0)
+        return idle;
+    peers_remove(peers, newcomer);
+    return newcomer;
+}
+
+/* Before the first byte of a connection is read. Here a pipe may be closed, and that of a peer with nothing
+ * outstanding: to nng it is as if the peer had gone. Nowhere else. */
 static void on_pipe_added(nng_pipe pipe, nng_pipe_ev event, void *argument)
 {
     struct link *link = argument;
+    uint32_t newcomer = (uint32_t)nng_pipe_id(pipe);
     pthread_mutex_lock(&link->lock);
-    bool full = peers_add(&link->peers, (uint32_t)nng_pipe_id(pipe)) != 0;
+    uint32_t goes = make_room(link, newcomer);
     bool closing = link->closing;
     pthread_mutex_unlock(&link->lock);
-    if (!full)
+    if (goes == 0)
         return;
-    nng_pipe_close(pipe);
+    nng_pipe_close((nng_pipe){goes});
+    if (goes != newcomer)
+        metrics_add(link->metrics, 0, METRIC_link_displaced, 1);
     if (!closing)
         LOG(link->log, LIMIT_HIT, LOG_S("limit", "link connections"), LOG_U("max", LINK_PEERS_MAX));
 }
@@ -484,7 +506,7 @@ static int set_up(struct link *link, const struct link_options *options, char *e
     if (code != 0)
         return code;
     snprintf(error, LINK_ERROR_BYTES, "backend link: out of memory, files or threads");
-    code = peers_init(&link->peers, LINK_PEERS_MAX);
+    code = peers_init(&link->peers, LINK_PEERS_MAX + LINK_PEERS_LEAVING);
     if (code == 0)
         code = pack_refusal(&link->refusal);
     if (code == 0)

@@ -13,6 +13,8 @@
  * Open addressing with the id itself as the hash, because nng counts its ids upwards. At most half
  * of the cells are taken. A removal moves the following run back, so there are no tombstones. */
 
+enum { PIPE_MASK = 0x7fffffff }; /* nng's ids have 31 bits */
+
 int peers_init(struct peers *peers, uint32_t max)
 {
     uint32_t cells = 2;
@@ -56,11 +58,37 @@ int peers_add(struct peers *peers, uint32_t pipe)
     return 0;
 }
 
+static bool is_idle_stranger(const struct peer *peer)
+{
+    return peer->pipe != 0 && !peer->vouched && !peer->leaving && peer->waiting == 0 &&
+           peer->sending == 0;
+}
+
+uint32_t peers_displace(struct peers *peers, uint32_t newest)
+{
+    struct peer *oldest = NULL;
+    uint32_t oldest_age = 0;
+    for (uint32_t i = 0; i <= peers->mask; i++) {
+        struct peer *peer = &peers->cells[i];
+        uint32_t age = (newest - peer->pipe) & PIPE_MASK;
+        if (age <= oldest_age || !is_idle_stranger(peer))
+            continue;
+        oldest = peer;
+        oldest_age = age;
+    }
+    if (oldest == NULL)
+        return 0;
+    oldest->leaving = true;
+    peers->leaving++;
+    return oldest->pipe;
+}
+
 void peers_remove(struct peers *peers, uint32_t pipe)
 {
     uint32_t gap = cell_of(peers, pipe);
     if (peers->cells[gap].pipe == 0)
         return;
+    peers->leaving -= peers->cells[gap].leaving;
     uint32_t mask = peers->mask;
     for (uint32_t next = (gap + 1) & mask; peers->cells[next].pipe != 0; next = (next + 1) & mask) {
         uint32_t from_home = (next - peers->cells[next].pipe) & mask;

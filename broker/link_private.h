@@ -17,7 +17,9 @@ enum {
     LINK_URL_BYTES_MAX = 192,
     LINK_RECEIVE_BYTES_MAX = 64 * 1024, /* nng closes the connection of a larger request */
     LINK_CONTEXTS_MAX = 65535,
-    LINK_PEERS_MAX = 4096,     /* connections; the next one is turned away before it may speak */
+    LINK_PEERS_MAX = 4096,     /* connections; one more takes the place of an idle stranger, or is */
+                               /* turned away before it may speak */
+    LINK_PEERS_LEAVING = 512,  /* beside them, of those that were closed and are not gone yet */
     LINK_PEER_SENDING_MAX = 4, /* answers in flight to one peer: it does not read them */
     LINK_SEND_TICKS = 2, /* then an answer that its peer does not read is thrown away */
     LINK_CLOSE_MS = 1000,      /* how long a close may take before it is left to process end */
@@ -39,12 +41,14 @@ struct peer {
     uint16_t waiting; /* 1 + index of the exchange that waits for an answer, or 0 */
     uint16_t sending; /* answers handed to nng and not yet finished */
     bool vouched;     /* it is no stranger */
+    bool leaving;     /* we closed it, and nng has not reported its end */
 };
 
 struct peers {
     struct peer *cells;
     uint32_t mask;
     uint32_t count;
+    uint32_t leaving; /* of them */
     uint32_t max;
 };
 
@@ -52,6 +56,10 @@ int peers_init(struct peers *peers, uint32_t max); /* 0 or -ENOMEM */
 void peers_fini(struct peers *peers);              /* harmless on zeroed memory */
 int peers_add(struct peers *peers, uint32_t pipe); /* 0, or -ENOSPC beyond max */
 void peers_remove(struct peers *peers, uint32_t pipe);
+
+/* Who has been there longest before `newest` of those that nobody vouched for and that have nothing
+ * outstanding; it is leaving from now on. Its pipe, or 0: there is none. Looks at all. */
+uint32_t peers_displace(struct peers *peers, uint32_t newest);
 
 /* Borrowed until the next add or remove; NULL when the pipe is not known. */
 struct peer *peers_find(const struct peers *peers, uint32_t pipe);

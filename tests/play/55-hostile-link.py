@@ -26,6 +26,7 @@ STORM = 200
 GROWTH_BYTES = 96 << 20
 REPAIR_SECONDS = 15
 ANSWER_SECONDS = 1.0
+CONNECTIONS = 4096  # LINK_PEERS_MAX of the broker
 CROWD = 100
 QUESTIONS = 1000  # in one Submit; many more do not fit an arena
 CROWD_SECONDS = 6
@@ -340,6 +341,56 @@ def scene_idle_peers():
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+def is_open(stream):
+    stream.settimeout(0.1)
+    try:
+        return stream.recv(1) != b""
+    except TimeoutError:
+        return True
+    except OSError:
+        return False
+
+
+def strangers(broker, count):
+    """So many who say their header, hear the broker's, and wait for nothing."""
+    streams = []
+    for number in range(count):
+        stream = dial(broker.link_url, f"{number} strangers")
+        stream.sendall(header(SP_REQ))
+        check_equal(len(stream.recv(8)), 8, "the broker's header")
+        streams.append(stream)
+    return streams
+
+
+def scene_strangers_take_no_place():
+    """As many connections as there can be, all of strangers who say nothing: with the first one more the
+    oldest of them goes, and no other. Those with a link keep their connections, and new ones come in."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, CONNECTIONS + 1000), hard))
+    with Broker() as broker:
+        service = Service(broker)
+        service.calls(1)
+        crowd = strangers(broker, CONNECTIONS - 2)  # the service has two
+        service.calls(5)
+        check_equal(numbers(service, "link_displaced"), [0], "who had to go of n")
+        check(is_open(crowd[0]), "the oldest of n has gone")
+        crowd += strangers(broker, 1)
+        eventually(lambda: not is_open(crowd[0]), "the oldest of n + 1 goes")
+        check(is_open(crowd[1]) and is_open(crowd[-1]), "others went as well")
+        check_equal(numbers(service, "link_displaced"), [1], "who had to go of n + 1")
+        crowd += strangers(broker, 200)
+        for number in range(20):
+            newcomer(broker.link_url, f"other{number}").close()
+        service.calls(5)
+        check(numbers(service, "link_displaced")[0] > 200, "who had to go in the end")
+        check(is_open(crowd[-1]), "the newest has gone")
+        for stream in crowd:
+            stream.close()
+        service.calls(5)
+        service.close()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def requests():
     pb = backend_pb
     command = pb.Command
@@ -545,4 +596,5 @@ def scene_feed():
 
 if __name__ == "__main__":
     play(scene_every_attack, scene_short_visits, scene_listener_that_dies, scene_orphans, scene_idle_peers,
+         scene_strangers_take_no_place,
          scene_garbage_protobuf, scene_crowd_without_a_link, scene_feed)

@@ -1027,8 +1027,38 @@ static void peers_hold_what_a_plain_list_holds(void **state)
     peers_fini(&peers);
 }
 
+/* The oldest first, also where nng's numbers begin anew; never who is vouched for, waits or is being
+ * answered, the newcomer, or somebody twice. */
+static void idle_strangers_have_to_go_and_nobody_else(void **state)
+{
+    enum {
+        MAX = 8,
+        FIRST = 0x7ffffffd
+    };
+    struct peers peers;
+    assert_int_equal(0, peers_init(&peers, MAX));
+    uint32_t pipes[MAX];
+    for (uint32_t i = 0; i < MAX; i++) {
+        pipes[i] = i < 3 ? FIRST + i : i - 2; /* there is no 0 */
+        assert_int_equal(0, peers_add(&peers, pipes[i]));
+    }
+    peers_find(&peers, pipes[0])->vouched = true;
+    peers_find(&peers, pipes[2])->waiting = 1;
+    peers_find(&peers, pipes[4])->sending = 1;
+    const uint32_t expected[] = {pipes[1], pipes[3], pipes[5], pipes[6], 0, 0};
+    for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++)
+        assert_int_equal(expected[i], peers_displace(&peers, pipes[MAX - 1]));
+    assert_int_equal(4, peers.leaving);
+    for (uint32_t i = 0; i < MAX; i++)
+        peers_remove(&peers, pipes[i]);
+    assert_int_equal(0, peers.leaving);
+    assert_int_equal(0, peers.count);
+    peers_fini(&peers);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(peers_hold_what_a_plain_list_holds),
+    cmocka_unit_test(idle_strangers_have_to_go_and_nobody_else),
     cmocka_unit_test(answers_at_once_and_from_another_thread),
     cmocka_unit_test(carries_the_largest_and_the_empty_frame),
     cmocka_unit_test(serves_32_peers),
