@@ -101,8 +101,9 @@ static bool take_share(struct instance *instance, struct user_call_message *call
     uint32_t max = turn->settings->one_way_calls_max;
     struct bytes user = user_call_user(call);
     call->share = siphash13(turn->settings->requests_key, user.data, user.size);
-    int error = shares_take(&instance->shares, call->share, instance->leaving ? UINT32_MAX : max);
-    MEMORY_MUST(error != -ENOMEM, "a share");
+    int error;
+    MEMORY_MUST((error = shares_take(&instance->shares, call->share,
+                                     instance->leaving ? UINT32_MAX : max)) != -ENOMEM, "a share");
     if (error == 0)
         return true;
     char name[USERNAME_BYTES_MAX + 1];

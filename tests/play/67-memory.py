@@ -351,6 +351,28 @@ def scene_allocations_fail():
                 one.close()
 
 
+def scene_a_share_without_memory():
+    """The count of a user's one-way calls finds no memory, and finds some at the next try."""
+    if os.environ.get("USHER_PLAY_SCALE", "1") != "1":
+        print("     not under a sanitizer")
+        return
+    shim = MemoryShim()
+    with Broker(environment=shim.environment()) as broker, Client(broker) as alice, \
+            Backend(broker, service="shop") as shop:
+        alice.login("alice")
+        alice.post("call", id=0, service="shop", method="m")  # all else that is needed is there
+        shop.expect_call()
+        shop.fetch(wait_ms=0)
+        shim["least"], shim["every"] = 256, 1
+        alice.post("call", id=0, service="shop", method="m")
+        eventually(lambda: shim["failed"] > 1, "it is tried again")
+        shim["every"] = 0
+        check_equal(shop.expect_call().user, "alice", "whose call came")
+        alice.ping()
+        broker.check_alive()
+
+
 if __name__ == "__main__":
     play(scene_inboxes, scene_outputs, scene_large_frames_in_the_making,
-         scene_many_frames_in_the_making, scene_allocations_fail)
+         scene_many_frames_in_the_making, scene_allocations_fail,
+         scene_a_share_without_memory)
