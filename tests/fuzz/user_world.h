@@ -37,6 +37,8 @@ struct user_world {
     void *context;
 };
 
+enum { WORLD_BEGIN_MS = 1000000 };
+
 static const actor_handle WORLD_SELF = UINT64_C(3) << 32 | 5;
 
 static const struct settings world_settings = {
@@ -81,7 +83,7 @@ static inline void world_init(struct user_world *world, user_world_see *see, voi
     memset(world, 0, sizeof(*world));
     world->settings = world_settings;
     world->env = (struct env){world_monotonic, world_wall, world_random, world};
-    world->now_ms = 1000000;
+    world->now_ms = WORLD_BEGIN_MS;
     world->see = see;
     world->context = context;
     world->turn = (struct turn){
