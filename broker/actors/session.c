@@ -80,8 +80,10 @@ uint64_t session_token_end(const struct session *session, const struct turn *tur
 
 uint64_t session_token_left_ms(const struct session *session, const struct turn *turn)
 {
+    if (!turn->settings->ends_with_token)
+        return UINT64_MAX; /* each turn asks: nothing of the session is looked at for it */
     uint64_t ends_ms = token_ends_ms(session);
-    if (!turn->settings->ends_with_token || ends_ms == 0)
+    if (ends_ms == 0)
         return UINT64_MAX;
     return ends_ms > turn->now_ms ? ends_ms - turn->now_ms : 0;
 }

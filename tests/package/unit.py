@@ -24,9 +24,10 @@ SYSTEMD = "/lib/systemd/systemd"
 HOME = "/sys/fs/cgroup/systemd" if os.path.isdir("/sys/fs/cgroup/systemd") else "/sys/fs/cgroup"
 SPACES = ["--mount", "--pid", "--cgroup", "--uts", "--ipc", "--net"]
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "container": "lxc"}
-# They belong to the machine, or take long.
+# They belong to the machine, take long, or would empty /tmp, where all of this may stand.
 OTHERS = ["systemd-resolved", "systemd-networkd", "systemd-timesyncd", "systemd-udevd",
-          "systemd-udev-trigger", "systemd-logind", "cron", "ssh"]
+          "systemd-udev-trigger", "systemd-logind", "cron", "ssh", "systemd-tmpfiles-setup",
+          "systemd-tmpfiles-clean"]
 DROP_IN = "/etc/systemd/system/usher.service.d/copy.conf"
 WANTED = "/etc/systemd/system/sockets.target.wants/usher.socket"
 LATE = "192.0.2.5"

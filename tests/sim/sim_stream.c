@@ -10,6 +10,7 @@
  *
  *   A1        a connection is bound once
  *   B1 B2     the stream: numbers without a gap, epochs that rise, a chain per user
+ *   B3        whose window is over was detached
  *   P10       the map says what the stream says, and knows every Welcome
  *   KICK      an OFFLINE by a kick was asked for, for that epoch, and not used up before
  *   KEEP      saved inboxes are gone once a start has read them
@@ -119,6 +120,9 @@ static void on_change(struct world *world, struct user *user, const struct prese
         user->state = SESSION_ONLINE;
         bind_wire(world, event);
     } else {
+        if (event->cause == USHER__V1__PRESENCE_EVENT__CAUSE__EXPIRED &&
+            user->state != SESSION_DETACHED)
+            broken(world, "B3", "the window of %s is over, who is connected", event->user);
         on_offline(world, user, event);
     }
 }
