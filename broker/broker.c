@@ -23,6 +23,10 @@
 
 enum { STOP_WAIT_MS = 3000, STOP_POLL_MS = 5, STOP_BACKENDS_MS = 1000 };
 
+/* In which a slow phone has done what is next, its handshake or its Login: before that it goes for no
+ * newcomer. */
+enum { STRANGER_AGE_MS = 1000 };
+
 /* Why a start fails: its exit code, and what somebody can do about it. */
 struct cause {
     int error;
@@ -134,6 +138,7 @@ int broker_open_net(struct broker *broker, char *error)
         .reactors = broker->io_count,
         .connections_max = connections_max(broker),
         .unbound_per_source_max = (uint32_t)options->limits_prelogin_per_source,
+        .unbound_age_ms = STRANGER_AGE_MS,
         .handshakes_max = (uint32_t)options->limits_handshakes,
         .unbound_output_bytes_max = (uint32_t)options->limits_prelogin_output_bytes,
         .output_total_bytes_max = options->limits_output_total_bytes,

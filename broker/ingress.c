@@ -82,7 +82,7 @@ static void on_end(void *context, void *thread_, conn_handle conn, uint64_t owne
         [CONN_FRAME_TOO_LARGE] = LOSS_TOO_LARGE, [CONN_PRELOGIN_BYTES] = LOSS_TOO_LARGE,
         [CONN_LOGIN_DEADLINE] = LOSS_SILENT, [CONN_SILENT] = LOSS_SILENT,
         [CONN_SLOW] = LOSS_SLOW,           [CONN_STOPPING] = LOSS_GONE,
-        [CONN_EVICTED] = LOSS_SLOW,
+        [CONN_EVICTED] = LOSS_SLOW,        [CONN_DISPLACED] = LOSS_GONE,
     };
     struct broker *broker = context;
     struct thread *thread = thread_;

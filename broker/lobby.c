@@ -30,7 +30,7 @@
  * One rule for what comes behind a Login or Resume that is not answered yet: it waits (net.h). Is
  * the answer a refusal, it is looked at like anything else before login. */
 
-enum { BUSY_RETRY_MS = 1000 };
+enum { BUSY_RETRY_MS = 1000, DISPLACED_RETRY_MS = 1000 };
 
 static const char *end_text(enum conn_end end)
 {
@@ -390,6 +390,11 @@ void lobby_end(struct broker *broker, struct thread *thread, conn_handle conn,
         forget_login(broker, thread, conn, USHER__V1__ERROR__CODE__DRAINING, "the broker stops");
         say_close(broker, thread, conn, USHER__V1__CLOSE__REASON__SHUTDOWN, "the broker stops",
                   0);
+    } else if (end == CONN_DISPLACED) {
+        say_close(broker, thread, conn, USHER__V1__CLOSE__REASON__OVERLOADED,
+                  "not logged in yet, and the room is needed (limits.prelogin_connections, "
+                  "limits.prelogin_per_source); log in sooner after the connect",
+                  env_spread_ms(broker->env, DISPLACED_RETRY_MS));
     } else {
         close_unbound(broker, thread, conn, end);
     }

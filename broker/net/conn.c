@@ -130,17 +130,33 @@ static struct conn *take_slot(struct reactor *reactor)
     return conn;
 }
 
-static void count_unbound(struct reactor *reactor, struct conn *conn, uint64_t owner)
+static void enter_room(struct reactor *reactor, struct conn *conn)
 {
     struct net *net = reactor->net;
-    if (conn->owner == 0 && owner != 0) {
-        atomic_fetch_sub_explicit(&net->unbound, 1, memory_order_relaxed);
-        sources_give(net->sources, conn->source);
-        conn->source = SOURCE_NONE;
-    } else if (conn->owner != 0 && owner == 0) {
-        atomic_fetch_add_explicit(&net->unbound, 1, memory_order_relaxed);
-        conn->source = sources_take_peer(net->sources, conn->fd);
-    }
+    if (conn->stranger)
+        return;
+    conn->stranger = true;
+    atomic_fetch_add_explicit(&net->unbound, 1, memory_order_relaxed);
+    conn->source = sources_take_peer(net->sources, conn->fd);
+}
+
+void conn_leaves_room(struct reactor *reactor, struct conn *conn)
+{
+    struct net *net = reactor->net;
+    if (!conn->stranger)
+        return;
+    conn->stranger = false;
+    atomic_fetch_sub_explicit(&net->unbound, 1, memory_order_relaxed);
+    sources_give(net->sources, conn->source);
+    conn->source = SOURCE_NONE;
+}
+
+static void count_unbound(struct reactor *reactor, struct conn *conn, uint64_t owner)
+{
+    if (owner != 0)
+        conn_leaves_room(reactor, conn);
+    else
+        enter_room(reactor, conn);
     conn->owner = owner;
 }
 
@@ -149,6 +165,7 @@ static void reset(struct reactor *reactor, struct conn *conn, const struct arriv
     conn->fd = arrival->fd;
     conn->source = arrival->source;
     conn->speaks_tls = arrival->tls;
+    conn->stranger = true;
     conn->state = arrival->tls ? CONN_SHAKING : CONN_OPEN;
     conn->end = 0;
     conn->owner = 0;
@@ -230,7 +247,7 @@ void conn_close(struct reactor *reactor, struct conn *conn)
     drop_carry(reactor, conn);
     conn_drop_pending(reactor->net, conn);
     evict_done(reactor, conn);
-    count_unbound(reactor, conn, 1);
+    conn_leaves_room(reactor, conn);
     conn->state = CONN_FREE;
     conn->owner = 0;
     atomic_fetch_add_explicit(&conn->generation, 1, memory_order_release);
@@ -243,7 +260,7 @@ void conn_close(struct reactor *reactor, struct conn *conn)
 /* --- ending ----------------------------------------------------------------------------------- */
 
 /* Whoever has given it back wants to hear no more of it, though that is not carried out yet. */
-static bool is_heard(struct conn *conn)
+bool conn_is_heard(struct conn *conn)
 {
     return conn->state == CONN_OPEN &&
            !(atomic_load_explicit(&conn->orders, memory_order_acquire) & ORDER_RELEASE);
@@ -251,7 +268,7 @@ static bool is_heard(struct conn *conn)
 
 void conn_end(struct reactor *reactor, struct conn *conn, enum conn_end end)
 {
-    if (!is_heard(conn))
+    if (!conn_is_heard(conn))
         return;
     conn->state = CONN_ENDED;
     conn->end = (uint8_t)end;
@@ -306,6 +323,9 @@ void conn_part(struct reactor *reactor, struct conn *conn)
     finish_closing(reactor, conn);
     if (conn_find(reactor->net, handle) != NULL)
         drain(reactor, conn);
+    /* One who was silent is not waited for: others are to have the room. */
+    if (conn->end == CONN_DISPLACED && conn_find(reactor->net, handle) != NULL)
+        conn_close(reactor, conn);
 }
 
 /* The others that are unbound were ended when accepting stopped. */
@@ -508,7 +528,7 @@ static size_t hand_up_early(struct reactor *reactor, struct conn *conn, struct b
 {
     size_t at = 0;
     *end = 0;
-    while (is_heard(conn) && !conn->dead && conn->owner == 0 && conn->kept == NULL) {
+    while (conn_is_heard(conn) && !conn->dead && conn->owner == 0 && conn->kept == NULL) {
         struct bytes left = {input.data + at, input.size - at};
         size_t whole = whole_frames(reactor, conn, left, 1, end);
         if (whole == 0)

@@ -27,7 +27,9 @@ enum { ORDER_RELEASE = 1, ORDER_UNBIND = 2, ORDER_SLOW = 4, ORDER_RETURN = 8, OR
 enum deadline { DEADLINE_LOGIN, DEADLINE_SILENCE, DEADLINE_LINGER, DEADLINE_HANDSHAKE, DEADLINES };
 
 /* READ_BYTES: what is asked of a socket at a time, at most. */
-enum { NO_SLOT = UINT32_MAX, CHUNK_CONNS = 256, READ_BYTES = 64 * 1024 };
+enum { NO_SLOT = UINT32_MAX, CHUNK_CONNS = 256, READ_BYTES = 64 * 1024, DOOR_MAX = 256 };
+
+struct sockaddr_storage;
 
 /* Last words: what goes with ORDER_UNBIND, to be written when the connection is unbound. */
 struct parting {
@@ -46,7 +48,7 @@ struct conn {
     int fd;
     uint32_t slot;
     uint32_t evicted_bytes; /* what net.output_evicting has of it */
-    uint32_t source;        /* while it is unbound: its entry in net.sources */
+    uint32_t source;        /* while it is a stranger: its entry in net.sources */
     uint32_t previous, next; /* in the deadline queue */
     uint32_t unbound_bytes;
     uint32_t chunks_given; /* on_frames calls */
@@ -64,6 +66,7 @@ struct conn {
     bool slow_listed : 1;
     bool speaks_tls : 1;
     bool shaking_listed : 1; /* in reactor.shaking */
+    bool stranger : 1;       /* counted in net.unbound and net.sources */
     /* owned by the write-side owner */
     bool dead; /* writes go nowhere */
     /* shared */
@@ -96,6 +99,8 @@ struct arrival {
     int fd;
     uint32_t source;
     bool tls;
+    uint8_t full; /* the limits, as bits of enum refused, for which somebody has to go */
+    uint32_t came_ms; /* to the door */
 };
 
 struct handle_list {
@@ -139,6 +144,9 @@ struct reactor {
     pthread_mutex_t adopt_lock;
     struct arrival *adopted; /* given by the accepting reactor */
     size_t adopted_count, adopted_capacity;
+    /* owned by the I/O thread */
+    struct arrival *door; /* room for DOOR_MAX: who comes in when somebody goes */
+    unsigned door_count;
 };
 
 struct listener {
@@ -158,6 +166,7 @@ struct net {
     _Atomic uint32_t open;
     _Atomic uint32_t unbound;
     _Atomic uint32_t handshakes;
+    _Atomic uint32_t at_door; /* those of these three that have to be made room for */
     _Atomic uint64_t output_total;    /* the sum of conn.output_bytes */
     _Atomic uint64_t output_evicting; /* that part of it which is on its way out */
     _Atomic bool stopping;
@@ -199,6 +208,8 @@ static inline void reactor_count(struct reactor *reactor, enum metric_id id, uin
  * its reactor has it. */
 static inline void conn_discount(struct net *net, const struct arrival *arrival)
 {
+    if (arrival->full != 0)
+        atomic_fetch_sub_explicit(&net->at_door, 1, memory_order_relaxed);
     if (arrival->tls)
         atomic_fetch_sub_explicit(&net->handshakes, 1, memory_order_relaxed);
     sources_give(net->sources, arrival->source);
@@ -209,7 +220,6 @@ static inline void conn_discount(struct net *net, const struct arrival *arrival)
 struct conn *conn_at(struct reactor *reactor, uint32_t slot);
 
 /* As net_address gives it. */
-struct sockaddr_storage;
 void address_text(const struct sockaddr_storage *address, char text[NET_ADDRESS_BYTES_MAX]);
 
 /* NULL when the handle is stale. */
@@ -226,6 +236,10 @@ void conn_adopt(struct reactor *reactor, const struct arrival *arrival); /* take
 void conn_on_event(struct reactor *reactor, struct conn *conn, uint32_t events);
 void conn_read(struct reactor *reactor, struct conn *conn);
 void conn_end(struct reactor *reactor, struct conn *conn, enum conn_end end);
+bool conn_is_heard(struct conn *conn); /* open, and not given back meanwhile: conn_end ends it */
+
+/* A stranger is on its way out: its room is free at once. */
+void conn_leaves_room(struct reactor *reactor, struct conn *conn);
 void conn_orders(struct reactor *reactor, struct conn *conn, uint8_t orders);
 void conn_close(struct reactor *reactor, struct conn *conn);
 void conn_check_slow(struct reactor *reactor);
@@ -252,6 +266,21 @@ void shake_fail(struct reactor *reactor, struct conn *conn, const char *reason);
 
 /* What came first on the plain port is TLS. */
 void shake_meets_tls(struct reactor *reactor, struct conn *conn);
+
+/* --- room.c: I/O thread --- */
+
+/* Of the accepting thread: counts who may come in; who may not is told why, and closed. */
+bool room_admit(struct reactor *reactor, struct arrival *arrival,
+                const struct sockaddr_storage *from);
+
+/* Its own thread: lets it in, or has it wait until somebody may go for it. */
+void room_enter(struct reactor *reactor, const struct arrival *arrival);
+
+/* Those at the door who came before what has been read get room, or are refused. */
+void room_judge(struct reactor *reactor);
+
+/* Nobody comes in any more. */
+void room_close(struct reactor *reactor);
 
 /* --- evict.c --- */
 

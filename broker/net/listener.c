@@ -9,17 +9,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "base/memory.h"
 #include "net/conn.h"
-#include "proto/broker_frame.h"
 #include "proto/frame.h"
-#include "client.pb-c.h"
 
 /* The first reactor accepts, plain and TLS, and deals connections out in turn. Out of files or
- * memory, it stops listening for 10 ms, doubling to a second, so a full process does not spin; a
- * connection over a limit is told which one, if it speaks without TLS, and closed. */
+ * memory, it stops listening for 10 ms, doubling to a second, so a full process does not spin. Who
+ * may come in is the question of room.c. */
 
-enum { ACCEPT_BATCH = 256, PAUSE_MS_MIN = 10, PAUSE_MS_MAX = 1000, OVERLOAD_RETRY_MS = 1000 };
+enum { ACCEPT_BATCH = 256, PAUSE_MS_MIN = 10, PAUSE_MS_MAX = 1000 };
 
 static int split_address(const char *text, char *host, size_t host_size, const char **port)
 {
@@ -157,76 +154,6 @@ int listener_open(struct net *net, char *error)
     return 0;
 }
 
-struct refusal {
-    const char *limit;
-    enum metric_id metric;
-    const char *detail;
-};
-
-/* In the order of enum refused. */
-enum refused {
-    REFUSED_OPEN,
-    REFUSED_UNBOUND,
-    REFUSED_SOURCE,
-    REFUSED_HANDSHAKES,
-    REFUSED_MEMORY,
-    REFUSED_NOT
-};
-
-static const struct refusal refusals[] = {
-    {"limits.connections", METRIC_refused_connections,
-     "too many connections (limits.connections); try again later"},
-    {"limits.prelogin_connections", METRIC_refused_prelogin,
-     "too many connections that have not logged in (limits.prelogin_connections); try again later"},
-    {"limits.prelogin_per_source", METRIC_refused_source,
-     "too many connections from your address that have not logged in "
-     "(limits.prelogin_per_source); try again later"},
-    {"limits.handshakes", METRIC_refused_handshakes, ""},
-    {"limits.memory_bytes", METRIC_refused_memory,
-     "memory is short (limits.memory_bytes); try again later"},
-};
-
-static void refuse(struct reactor *reactor, const struct arrival *arrival, enum refused why)
-{
-    const struct refusal *refusal = &refusals[why];
-    struct net *net = reactor->net;
-    struct buffer out = {0};
-    int fd = arrival->fd;
-    reactor_count(reactor, refusal->metric, 1);
-    LOG(net->options.log, LIMIT_HIT, LOG_S("limit", refusal->limit),
-        LOG_U("open", atomic_load(&net->open)), LOG_U("prelogin", atomic_load(&net->unbound)));
-    if (!arrival->tls && broker_frame_close(&out, USHER__V1__CLOSE__REASON__OVERLOADED,
-                                            refusal->detail,
-                                            env_spread_ms(net->options.env, OVERLOAD_RETRY_MS),
-                                            false) == 0)
-        (void)!send(fd, out.data, out.size, MSG_NOSIGNAL | MSG_DONTWAIT);
-    buffer_fini(&out);
-    shutdown(fd, SHUT_WR);
-    close(fd);
-}
-
-/* Counts it when it may come in. */
-static enum refused admit(struct net *net, struct arrival *arrival,
-                          const struct sockaddr_storage *from)
-{
-    if (atomic_load_explicit(&net->open, memory_order_relaxed) >= net->options.connections_max)
-        return REFUSED_OPEN;
-    if (atomic_load_explicit(&net->unbound, memory_order_relaxed) >= net->options.unbound_max)
-        return REFUSED_UNBOUND;
-    if (arrival->tls && atomic_load_explicit(&net->handshakes, memory_order_relaxed) >=
-                            net->options.handshakes_max)
-        return REFUSED_HANDSHAKES;
-    if (memory_level() == MEMORY_FULL)
-        return REFUSED_MEMORY;
-    if (!sources_take(net->sources, (const struct sockaddr *)from, &arrival->source))
-        return REFUSED_SOURCE;
-    atomic_fetch_add_explicit(&net->open, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&net->unbound, 1, memory_order_relaxed);
-    if (arrival->tls)
-        atomic_fetch_add_explicit(&net->handshakes, 1, memory_order_relaxed);
-    return REFUSED_NOT;
-}
-
 /* Takes its fd. False: the reactor has no room for it. */
 static bool give(struct reactor *to, const struct arrival *arrival)
 {
@@ -254,14 +181,11 @@ static void deal(struct reactor *reactor, struct arrival *arrival,
 {
     struct net *net = reactor->net;
     reactor_count(reactor, METRIC_connections_accepted, 1);
-    enum refused refused = admit(net, arrival, from);
-    if (refused != REFUSED_NOT) {
-        refuse(reactor, arrival, refused);
+    if (!room_admit(reactor, arrival, from))
         return;
-    }
     struct reactor *to = &net->reactors[net->next_reactor++ % net->options.reactors];
     if (to == reactor)
-        conn_adopt(to, arrival);
+        room_enter(to, arrival);
     else if (!give(to, arrival))
         conn_discount(net, arrival);
 }

@@ -39,6 +39,7 @@ enum conn_end {
     CONN_SLOW,     /* output above the soft limit for too long */
     CONN_STOPPING, /* unbound while net_stop_accepting was called */
     CONN_EVICTED,  /* its output was the largest when that of all was too much */
+    CONN_DISPLACED, /* unbound and idle when a newcomer wanted its room */
 };
 
 /* All are called on the connection's I/O thread. `thread` is that of net_options.threads. */
@@ -88,6 +89,7 @@ struct net_options {
     uint32_t connections_max;
     _Atomic uint32_t unbound_max;
     uint32_t unbound_per_source_max; /* of one address without its port, or IPv6 /64; 0: no limit */
+    uint32_t unbound_age_ms; /* so old is who goes when these three are full and a newcomer comes */
     _Atomic uint32_t handshakes_max;         /* of TLS, in progress */
     uint32_t frame_bytes_max;
     uint32_t unbound_bytes_max;

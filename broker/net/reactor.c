@@ -126,7 +126,7 @@ static void take_adopted(struct reactor *reactor)
                    count * sizeof(arrivals[0]));
         pthread_mutex_unlock(&reactor->adopt_lock);
         for (size_t i = 0; i < count; i++)
-            conn_adopt(reactor, &arrivals[i]);
+            room_enter(reactor, &arrivals[i]);
     } while (count > 0);
 }
 
@@ -140,6 +140,7 @@ static void take_wake(struct reactor *reactor)
         return;
     if (reactor->index == 0)
         listener_stop(reactor);
+    room_close(reactor);
     for (uint32_t slot = 0; slot < reactor->slots_made; slot++) {
         struct conn *conn = conn_at(reactor, slot);
         if (conn->state == CONN_OPEN && conn->owner == 0)
@@ -261,6 +262,8 @@ void reactor_round(struct reactor *reactor, bool may_wait)
         take_again(reactor);
     if (reactor->shaking.count > 0)
         shake_some(reactor);
+    if (reactor->door_count > 0)
+        room_judge(reactor);
     take_deadlines(reactor);
     bool pressed = atomic_load_explicit(&reactor->pressed, memory_order_relaxed) &&
                    atomic_exchange_explicit(&reactor->pressed, false, memory_order_seq_cst);
@@ -300,12 +303,13 @@ int reactor_open(struct net *net, unsigned index)
     pthread_mutex_init(&reactor->adopt_lock, NULL);
     reactor->input_bytes = conn_input_bytes(&net->options);
     reactor->input = malloc(reactor->input_bytes);
+    reactor->door = malloc(DOOR_MAX * sizeof(*reactor->door));
     reactor->chunks = calloc(net->slots_max / CHUNK_CONNS + 1, sizeof(*reactor->chunks));
     reactor->epoll = epoll_create1(EPOLL_CLOEXEC);
     reactor->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (reactor->epoll < 0 || reactor->wake < 0)
         return -errno;
-    if (reactor->input == NULL || reactor->chunks == NULL)
+    if (reactor->input == NULL || reactor->door == NULL || reactor->chunks == NULL)
         return -ENOMEM;
     struct epoll_event event = {.events = EPOLLIN, .data.u64 = WAKE_TAG};
     return epoll_ctl(reactor->epoll, EPOLL_CTL_ADD, reactor->wake, &event) == 0 ? 0 : -errno;
@@ -327,6 +331,8 @@ void reactor_close(struct reactor *reactor)
     free(reactor->again.items);
     free(reactor->slow.items);
     free(reactor->shaking.items);
+    room_close(reactor);
+    free(reactor->door);
     free(reactor->input);
     if (reactor->epoll >= 0)
         close(reactor->epoll);

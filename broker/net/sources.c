@@ -176,7 +176,14 @@ uint32_t sources_take_peer(struct sources *sources, int fd)
     socklen_t size = sizeof(address);
     uint32_t source = SOURCE_NONE;
     if (sources->max != 0 && getpeername(fd, (struct sockaddr *)&address, &size) == 0)
-        (void)take(sources, source_of_sockaddr((struct sockaddr *)&address), UINT32_MAX, &source);
+        source = sources_take_beyond(sources, (struct sockaddr *)&address);
+    return source;
+}
+
+uint32_t sources_take_beyond(struct sources *sources, const struct sockaddr *address)
+{
+    uint32_t source;
+    (void)take(sources, source_of_sockaddr(address), UINT32_MAX, &source);
     return source;
 }
 
@@ -187,4 +194,105 @@ void sources_give(struct sources *sources, uint32_t source)
     pthread_mutex_lock(&sources->lock);
     give_steps(sources, source);
     pthread_mutex_unlock(&sources->lock);
+}
+
+/* --- who goes for a newcomer ------------------------------------------------------------------ */
+
+/* A source with more is one that has much: of it the young may go too, and for it nobody of a source
+ * with less. So many log in at a time behind one address without being taken for a flood. */
+enum { MUCH = 8 };
+
+/* Under lock: the narrowest that has too many, or SOURCE_NONE. */
+static uint32_t find_over(const struct sources *sources, uint32_t source)
+{
+    uint32_t max = sources->max;
+    unsigned step = 0;
+    while (source != SOURCE_NONE && max != 0) {
+        if (sources->items[source].count > source_allowed(max, step++))
+            return source;
+        source = sources->items[source].wider;
+    }
+    return SOURCE_NONE;
+}
+
+bool sources_is_over(struct sources *sources, uint32_t source)
+{
+    pthread_mutex_lock(&sources->lock);
+    bool over = find_over(sources, source) != SOURCE_NONE;
+    pthread_mutex_unlock(&sources->lock);
+    return over;
+}
+
+/* Under lock. How much it has, measured by what it may have: the most of it and of the wider ones. */
+static uint32_t weight_of(const struct sources *sources, uint32_t source)
+{
+    uint32_t weight = 0;
+    for (unsigned step = 0; source != SOURCE_NONE; step++) {
+        uint32_t here = sources->items[source].count >> step;
+        weight = here > weight ? here : weight;
+        source = sources->items[source].wider;
+    }
+    return weight;
+}
+
+/* Under lock. */
+static bool counts_for(const struct sources *sources, uint32_t source, uint32_t wide)
+{
+    while (source != SOURCE_NONE && source != wide)
+        source = sources->items[source].wider;
+    return source != SOURCE_NONE;
+}
+
+/* Whether somebody of a source of that weight goes for one of another. */
+static bool may_go(uint32_t weight, uint32_t comes, uint32_t stranger_ms, uint32_t age_ms)
+{
+    if (weight > MUCH && weight > comes)
+        return stranger_ms >= age_ms / 4;
+    return stranger_ms >= age_ms && (comes <= MUCH || weight >= comes);
+}
+
+/* Under lock. */
+static size_t choose_heaviest(const struct sources *sources, uint32_t newcomer,
+                              const struct stranger *strangers, size_t count, uint32_t age_ms)
+{
+    uint32_t comes = weight_of(sources, newcomer);
+    uint32_t most = 0;
+    size_t chosen = count;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t weight = weight_of(sources, strangers[i].source);
+        bool is_next = chosen == count || weight > most ||
+                       (weight == most && strangers[i].age_ms > strangers[chosen].age_ms);
+        if (!is_next || !may_go(weight, comes, strangers[i].age_ms, age_ms))
+            continue;
+        most = weight;
+        chosen = i;
+    }
+    return chosen;
+}
+
+/* Under lock. */
+static size_t choose_within(const struct sources *sources, uint32_t full,
+                            const struct stranger *strangers, size_t count, uint32_t age_ms)
+{
+    size_t chosen = count;
+    for (size_t i = 0; i < count; i++)
+        if (strangers[i].age_ms >= age_ms &&
+            (chosen == count || strangers[i].age_ms > strangers[chosen].age_ms) &&
+            counts_for(sources, strangers[i].source, full))
+            chosen = i;
+    return chosen;
+}
+
+size_t sources_choose(struct sources *sources, uint32_t newcomer, bool within,
+                      const struct stranger *strangers, size_t count, uint32_t age_ms)
+{
+    pthread_mutex_lock(&sources->lock);
+    uint32_t full = within ? find_over(sources, newcomer) : SOURCE_NONE;
+    size_t chosen = count;
+    if (!within)
+        chosen = choose_heaviest(sources, newcomer, strangers, count, age_ms);
+    else if (full != SOURCE_NONE)
+        chosen = choose_within(sources, full, strangers, count, age_ms);
+    pthread_mutex_unlock(&sources->lock);
+    return chosen;
 }

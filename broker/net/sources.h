@@ -31,6 +31,25 @@ bool sources_take(struct sources *sources, const struct sockaddr *address, uint3
 /* One more of the peer of a connected socket, whatever the limit: it was let in before. */
 uint32_t sources_take_peer(struct sources *sources, int fd);
 
+/* The same of an address. */
+uint32_t sources_take_beyond(struct sources *sources, const struct sockaddr *address);
+
 void sources_give(struct sources *sources, uint32_t source);
+
+/* Whether that source, or a wider one, has more than it may have now. */
+bool sources_is_over(struct sources *sources, uint32_t source);
+
+/* Somebody who could go for a newcomer: counted for that source, there for so long. */
+struct stranger {
+    uint32_t source, age_ms;
+};
+
+/* Who of them goes, by its place; `count`: none may. `newcomer` is the source of who comes, who is
+ * counted already. `within`: it is that source, or a wider one, that is full, so only those of it
+ * come into question, and the oldest goes; else the oldest of the source that has most. Nobody goes
+ * who has not been there for `age_ms` (a quarter of that will do for sources with much more than
+ * who comes), nor for one whose source has much more (docs/decisions/0084). */
+size_t sources_choose(struct sources *sources, uint32_t newcomer, bool within,
+                      const struct stranger *strangers, size_t count, uint32_t age_ms);
 
 #endif

@@ -17,6 +17,7 @@ from usherplay.figures import percentile, pings, stats
 LARGER = int(os.environ.get("USHER_DOORS_SCALE", "1"))
 SLOW_BUILD = scaled(10) < 10
 MIB = 1 << 20
+STRANGER_AGE = 1.0  # s; who has been in the room for so long goes for a newcomer
 
 
 def crowd(figure, least=10):
@@ -293,14 +294,26 @@ def scene_bytes_before_login():
 
 
 def scene_one_source():
-    """T27: one address fills its part, n and n + 1; another does not notice."""
+    """T27: one address fills its part, n and n + 1; another does not notice. Silent, its oldest goes
+    for the one after them."""
     limit = 20
     with Broker({"limits.prelogin_per_source": limit, "limits.login_deadline_ms": 60000}) as broker:
         held = [Client(broker, source="127.0.0.9") for _ in range(limit)]
         eventually(lambda: stats(broker)["connections_open"] == limit, "n are let in")
-        extra = Client(broker, source="127.0.0.9")
-        extra.name = "one too many"
-        close = extra.expect_close("OVERLOADED")
+        time.sleep(STRANGER_AGE + 0.1)
+        extra = [Client(broker, source="127.0.0.9") for _ in range(limit)]
+        for old in held:
+            close = old.expect_close("OVERLOADED")
+            check("limits.prelogin_per_source" in close.detail and close.retry_after_ms > 0, close)
+            old.close()
+        check_equal(broker.wait_log("stranger_displaced")["limit"], "limits.prelogin_per_source",
+                    "limit")
+        check_equal((stats(broker)["strangers_displaced"], stats(broker)["refused_source"]),
+                    (limit, 0), "displaced, refused")
+        held = extra
+        more = Client(broker, source="127.0.0.9")
+        more.name = "one too many"  # those who are there have just come
+        close = more.expect_close("OVERLOADED")
         check("limits.prelogin_per_source" in close.detail and close.retry_after_ms > 0, close)
         check_equal(broker.wait_log("limit_hit")["limit"], "limits.prelogin_per_source", "limit")
         latencies = [honest_login(broker, f"other{number}", source="127.0.0.10")
@@ -314,6 +327,52 @@ def scene_one_source():
         check_equal(stats(broker)["refused_source"], 1, "counted")
         for client in held:
             client.close()
+
+
+def silent_crowd(broker, sources, each):
+    """Connections that say nothing, from addresses of 127.0.1.0/24."""
+    return [Client(broker, source=f"127.0.1.{1 + number % sources}")
+            for number in range(sources * each)]
+
+
+def scene_the_room_full_of_silence():
+    """More strangers than the room holds, from some addresses, say nothing. Whoever comes to log in
+    is in at once, from another address and from one of theirs, while they come again and again."""
+    sources, each = 36, 32
+    with Broker({"limits.prelogin_per_source": 32, "limits.login_deadline_ms": 60000}) as broker:
+        silent = silent_crowd(broker, sources, each)
+        eventually(lambda: stats(broker)["connections_open"] == 1024, "the room is full")
+        time.sleep(STRANGER_AGE + 0.1)
+        latencies = []
+        for number in range(20):
+            latencies.append(honest_login(broker, f"other{number}", source="127.0.0.10"))
+            latencies.append(honest_login(broker, f"same{number}", source="127.0.1.1"))
+            silent += silent_crowd(broker, sources, 1)
+        print(f"     {sources * each} silent strangers of {sources} addresses; login "
+              f"p99 {percentile(latencies, .99) * 1000:.1f} ms")
+        check(percentile(latencies, .99) < 1.0 or SLOW_BUILD, "who logs in waits")
+        check(stats(broker)["strangers_displaced"] > 0, "nobody went")
+        check(stats(broker)["connections_open"] <= 1024 + 1, "the room has more than it holds")
+        for stranger in silent:
+            stranger.close()
+
+
+def scene_the_room_full_of_half_handshakes():
+    """The same at the door of TLS: they connect and begin no handshake."""
+    limits = {"limits.handshakes": 64, "limits.handshake_deadline_ms": 60000,
+              "limits.prelogin_per_source": 32}
+    with TlsBroker(limits) as broker:
+        silent = [socket.create_connection(("127.0.0.1", broker.tls_port), timeout=10,
+                                           source_address=(f"127.0.1.{1 + number // 32}", 0))
+                  for number in range(64)]
+        time.sleep(STRANGER_AGE + 0.1)
+        for number in range(5):
+            honest_login(broker, f"other{number}", source="127.0.0.10", tls=True)
+            honest_login(broker, f"same{number}", source="127.0.1.1", tls=True)
+        check_equal(stats(broker)["strangers_displaced"] > 0, True, "one went")
+        check_equal(stats(broker)["refused_handshakes"], 0, "refused")
+        for stream in silent:
+            stream.close()
 
 
 # --- crowds and files ---------------------------------------------------------------------------
@@ -539,5 +598,6 @@ def scene_process():
 if __name__ == "__main__":
     play(scene_slow_reader, scene_trickle_reader, scene_slow_army, scene_slowloris,
          scene_output_before_login, scene_a_login_behind_too_much_output, scene_bytes_before_login,
-         scene_one_source, scene_half_close, scene_files, scene_churn, scene_rate,
+         scene_one_source, scene_the_room_full_of_silence, scene_the_room_full_of_half_handshakes,
+         scene_half_close, scene_files, scene_churn, scene_rate,
          scene_requests_of_one_source, scene_process)

@@ -211,6 +211,19 @@ static void whoever_ends_meanwhile_is_not_attached(void **state)
         }
 }
 
+/* Who was silent while others came: told so, with a time to come back. */
+static void who_goes_for_a_newcomer_is_told(void **state)
+{
+    struct glue *glue = begin();
+    give_end(glue, 1, CONN_DISPLACED);
+    expect_said(glue, 1, 0, USHER__V1__BROKER_FRAME__BODY_CLOSE,
+                USHER__V1__CLOSE__REASON__OVERLOADED);
+    assert_int_equal(count_told(glue, TOLD_WRITE, 1), 1);
+    assert_int_equal(count_told(glue, TOLD_RELEASE, 1), 1);
+    assert_int_equal(count(glue, METRIC_closed_protocol), 0);
+    glue_free(glue);
+}
+
 static void so_many_wait_and_no_more(void **state)
 {
     struct glue *glue = begin();
@@ -649,6 +662,7 @@ int main(void)
         cmocka_unit_test(the_name_may_come_from_the_token),
         cmocka_unit_test(a_bad_token_touches_nobody),
         cmocka_unit_test(whoever_ends_meanwhile_is_not_attached),
+        cmocka_unit_test(who_goes_for_a_newcomer_is_told),
         cmocka_unit_test(so_many_wait_and_no_more),
         cmocka_unit_test(many_failures_are_refused_unseen),
         cmocka_unit_test(a_burst_of_failures_costs_no_more),

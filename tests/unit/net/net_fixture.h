@@ -58,6 +58,7 @@ struct fixture {
     /* switches */
     _Atomic bool binds;    /* the first frames bind the connection to OWNER and welcome it */
     _Atomic bool judges;   /* it is not welcomed by itself */
+    _Atomic bool remembers; /* something is kept for an unbound one from its frames on */
     _Atomic bool releases; /* the first frames release it */
     _Atomic bool holds;    /* nothing is consumed by itself */
     _Atomic bool keeps;    /* an ended connection is not released by itself */
@@ -130,6 +131,8 @@ static inline void record_frames(void *context, void *thread, conn_handle conn, 
     /* First, so that whoever sees the record may use the write side. */
     if (owner == 0 && fixture->binds)
         net_bind(fixture->net, conn, OWNER);
+    else if (owner == 0 && fixture->remembers)
+        net_keep(fixture->net, conn, fixture);
     if (owner == 0 && fixture->binds && !fixture->judges)
         net_welcome(fixture->net, conn);
     pthread_mutex_lock(&fixture->lock);
@@ -306,6 +309,7 @@ static inline int set_up(void **state)
         .reactors = 1,
         .connections_max = 64,
         .unbound_max = 32,
+        .unbound_age_ms = 3600 * 1000, /* nobody goes for a newcomer */
         .frame_bytes_max = 65536,
         .unbound_bytes_max = 4096,
         .output_bytes_max = 1024 * 1024,

@@ -174,6 +174,114 @@ static void as_if_counted_by_hand(void **state)
     sources_destroy(sources);
 }
 
+/* --- who goes for a newcomer ------------------------------------------------------------------ */
+
+enum { AGE_MS = 1000, MUCH = 8, MANY = 100 };
+
+static struct stranger stranger(uint32_t source, uint32_t age_ms)
+{
+    return (struct stranger){.source = source, .age_ms = age_ms};
+}
+
+/* So many more of an address; gives its entry. */
+static uint32_t crowd(struct sources *sources, const char *text, unsigned count)
+{
+    uint32_t source = SOURCE_NONE;
+    for (unsigned i = 0; i < count; i++)
+        assert_true(take(sources, text, &source));
+    return source;
+}
+
+static size_t choose(struct sources *sources, uint32_t newcomer, struct stranger first,
+                     struct stranger second)
+{
+    const struct stranger both[] = {first, second};
+    return sources_choose(sources, newcomer, false, both, 2, AGE_MS);
+}
+
+static void the_oldest_of_the_heaviest(void **state)
+{
+    struct sources *sources = sources_create(MANY, env_system());
+    uint32_t one = crowd(sources, "10.0.0.1", 1), three = crowd(sources, "10.0.0.3", 3);
+    uint32_t comes = crowd(sources, "10.0.0.9", 1);
+    assert_int_equal(choose(sources, comes, stranger(one, 5000), stranger(three, AGE_MS)), 1);
+    assert_int_equal(choose(sources, comes, stranger(three, AGE_MS), stranger(one, 5000)), 0);
+    assert_int_equal(choose(sources, comes, stranger(three, 1001), stranger(three, 1002)), 1);
+    assert_int_equal(choose(sources, comes, stranger(three, 1002), stranger(three, 1001)), 0);
+    assert_int_equal(choose(sources, comes, stranger(three, AGE_MS - 1), stranger(one, AGE_MS)), 1);
+    assert_int_equal(choose(sources, comes, stranger(three, AGE_MS - 1), stranger(one, 999)), 2);
+    /* Of no address, or not counted: as light as can be. */
+    assert_int_equal(choose(sources, comes, stranger(SOURCE_NONE, 5000), stranger(one, 1000)), 1);
+    assert_int_equal(choose(sources, SOURCE_NONE, stranger(SOURCE_NONE, AGE_MS),
+                            stranger(SOURCE_NONE, AGE_MS - 1)), 0);
+    assert_int_equal(sources_choose(sources, comes, false, NULL, 0, AGE_MS), 0);
+    sources_destroy(sources);
+}
+
+/* Who comes fast from one address has only young ones there, and pushes out nobody else's. */
+static void much_pays_young_and_takes_from_nobody(void **state)
+{
+    struct sources *sources = sources_create(MANY, env_system());
+    uint32_t much = crowd(sources, "10.0.0.1", MUCH), one = crowd(sources, "10.0.0.2", 1);
+    struct stranger young = stranger(much, AGE_MS / 4), old = stranger(one, 10 * AGE_MS);
+    assert_int_equal(choose(sources, one, young, young), 2);
+    assert_int_equal(choose(sources, much, old, young), 0);
+    crowd(sources, "10.0.0.1", 1);
+    assert_int_equal(choose(sources, one, old, young), 1);
+    assert_int_equal(choose(sources, one, stranger(much, AGE_MS / 4 - 1), old), 1);
+    assert_int_equal(choose(sources, much, old, young), 2);
+    assert_int_equal(choose(sources, much, old, stranger(much, AGE_MS)), 1);
+    uint32_t more = crowd(sources, "10.0.0.3", MUCH + 2);
+    assert_int_equal(choose(sources, more, young, young), 2);
+    assert_int_equal(choose(sources, much, stranger(more, AGE_MS / 4), old), 0);
+    sources_destroy(sources);
+}
+
+/* One /48 with one in each of 40 households weighs as ten of one address do. */
+static void who_is_spread_weighs_together(void **state)
+{
+    struct sources *sources = sources_create(MANY, env_system());
+    uint32_t spread = SOURCE_NONE;
+    for (unsigned i = 0; i < 40; i++) {
+        char text[64];
+        snprintf(text, sizeof(text), "2a01:4f8:1:%x::1", i << 8);
+        spread = crowd(sources, text, 1);
+    }
+    uint32_t nine = crowd(sources, "10.0.0.1", 9), comes = crowd(sources, "10.0.0.2", 1);
+    assert_int_equal(choose(sources, comes, stranger(nine, 5000), stranger(spread, AGE_MS)), 1);
+    crowd(sources, "10.0.0.1", 2);
+    assert_int_equal(choose(sources, comes, stranger(nine, 5000), stranger(spread, 6000)), 0);
+    sources_destroy(sources);
+}
+
+/* Only those of what is full come into question: here the /56, whose two networks are not. */
+static void within_what_is_full(void **state)
+{
+    struct sources *sources = sources_create(LIMIT, env_system());
+    uint32_t taken[LIMIT], extra;
+    fill(sources, "2a01:4f8:1:1::1", taken);
+    uint32_t first = taken[0];
+    fill(sources, "2a01:4f8:1:2::1", taken);
+    uint32_t other = crowd(sources, "10.0.0.1", LIMIT);
+    assert_false(sources_is_over(sources, first));
+    assert_false(take(sources, "2a01:4f8:1:3::1", &extra));
+    struct sockaddr_in6 third = {.sin6_family = AF_INET6};
+    assert_int_equal(inet_pton(AF_INET6, "2a01:4f8:1:3::1", &third.sin6_addr), 1);
+    uint32_t comes = sources_take_beyond(sources, (struct sockaddr *)&third);
+    assert_true(sources_is_over(sources, comes));
+    assert_false(sources_is_over(sources, other));
+    const struct stranger all[] = {stranger(other, 9000), stranger(first, 1001),
+                                   stranger(taken[0], 1002), stranger(first, 999)};
+    assert_int_equal(sources_choose(sources, comes, true, all, 4, AGE_MS), 2);
+    assert_int_equal(sources_choose(sources, comes, true, all, 2, AGE_MS), 1);
+    assert_int_equal(sources_choose(sources, comes, true, all, 1, AGE_MS), 1);
+    assert_int_equal(sources_choose(sources, comes, true, all + 3, 1, AGE_MS), 1);
+    assert_int_equal(sources_choose(sources, other, true, all, 4, AGE_MS), 4);
+    sources_set_max(sources, 0);
+    assert_false(sources_is_over(sources, comes));
+    sources_destroy(sources);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -182,6 +290,10 @@ int main(void)
         cmocka_unit_test(who_has_more_addresses_has_little_more),
         cmocka_unit_test(no_limit_counts_nothing), cmocka_unit_test(no_address_at_all),
         cmocka_unit_test(as_if_counted_by_hand),
+        cmocka_unit_test(the_oldest_of_the_heaviest),
+        cmocka_unit_test(much_pays_young_and_takes_from_nobody),
+        cmocka_unit_test(who_is_spread_weighs_together),
+        cmocka_unit_test(within_what_is_full),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

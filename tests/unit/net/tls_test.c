@@ -436,6 +436,35 @@ static void handshakes_limit(void **state)
     close(fds[2]);
 }
 
+/* Older ones outside the handshake would be no help. */
+static void the_oldest_handshake_goes_for_a_newcomer(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->options.handshakes_max = 2;
+    fixture->options.unbound_age_ms = 1;
+    start(fixture);
+    int plain = client(fixture);
+    WAIT_FOR(net_count(fixture->net) == 1);
+    nap_ms(5);
+    int first = tls_socket(fixture);
+    WAIT_FOR(net_count(fixture->net) == 2);
+    nap_ms(5);
+    int second = tls_socket(fixture);
+    WAIT_FOR(net_count(fixture->net) == 3);
+    nap_ms(5);
+    fixture->binds = true;
+    struct tls_peer next = new_tls_peer(fixture, &any);
+    expect_end(first);
+    expect_silence(second, 1);
+    expect_silence(plain, 1);
+    assert_int_equal(metric_of(fixture, METRIC_strangers_displaced), 1);
+    assert_int_equal(metric_of(fixture, METRIC_refused_handshakes), 0);
+    tls_close(&next);
+    close(first);
+    close(second);
+    close(plain);
+}
+
 static void frames_on_the_tls_port(void **state)
 {
     struct fixture *fixture = *state;
@@ -921,6 +950,7 @@ int main(void)
         TEST(the_login_has_its_own_deadline),
         TEST(given_up_in_the_middle),
         TEST(handshakes_limit),
+        TEST(the_oldest_handshake_goes_for_a_newcomer),
         TEST(frames_on_the_tls_port),
         TEST(tls_on_the_plain_port),
         TEST(hellos_that_cannot_be),
