@@ -449,6 +449,16 @@ static void query(const struct instance *instance, struct submit *submit, uint32
     effect->message = &query->header;
 }
 
+/* The directory looks for it among all members, so it is told once, however often a Submit says it. */
+static void drain(struct instance *instance, struct turn *turn)
+{
+    if (instance->draining)
+        return;
+    instance->draining = true;
+    instance_put_control(instance, USHER__V1__CONTROL__KIND__DRAIN, turn);
+    turn_effect(turn, EFFECT_LINK, 1)->detail = LINK_DRAIN;
+}
+
 static void run_command(struct instance *instance, struct submit *submit, uint32_t index,
                         const Usher__V1__Command *command, struct turn *turn)
 {
@@ -466,14 +476,9 @@ static void run_command(struct instance *instance, struct submit *submit, uint32
     case USHER__V1__COMMAND__BODY_KICK:
         kick(instance, submit, index, command->kick, turn);
         break;
-    case USHER__V1__COMMAND__BODY_DRAIN: {
-        if (!instance->draining)
-            instance_put_control(instance, USHER__V1__CONTROL__KIND__DRAIN, turn);
-        instance->draining = true;
-        struct effect *drain = turn_effect(turn, EFFECT_LINK, 1);
-        drain->detail = LINK_DRAIN;
+    case USHER__V1__COMMAND__BODY_DRAIN:
+        drain(instance, turn);
         break;
-    }
     case USHER__V1__COMMAND__BODY__NOT_SET:
         result->code = USHER__V1__RESULT__CODE__MALFORMED;
         break;

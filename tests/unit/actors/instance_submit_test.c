@@ -610,6 +610,11 @@ static void a_drain_is_confirmed_in_the_mail(void **state)
     EXPECT(stage, "answer 53 batch [ DRAIN ] last=0");
     link_fetch(stage, 54, 1);
     EXPECT_NOTHING(stage);
+    script = script_create();
+    for (unsigned i = 0; i < 3; i++)
+        say_drain(script);
+    link_submit(stage, 52, 1, 2, script); /* it drains already: nothing is done again */
+    EXPECT(stage, "answer 52 results 2: OK OK OK");
     link_hello(stage, 55, 1); /* it is back for new users */
     EXPECT(stage, "link undrain", "answer 55 accepted from=1");
 }
