@@ -320,18 +320,25 @@ static void a_socket_that_took_all_is_no_news(void **state)
     assert_int_equal(waiting(fixture, peer.conn), 0);
     uint8_t rest[4096];
     read_exactly(peer.fd, rest, left);
-    unsigned writables = look(fixture, peer.conn).writables;
     unsigned calls = look(fixture, peer.conn).calls;
-    send_frame(peer.fd, 5, 'a'); /* the socket is looked at */
+    send_frame(peer.fd, 5, 'a'); /* what came before the flush has been told */
     WAIT_FOR(look(fixture, peer.conn).calls == calls + 1);
+    nap_ms(30);
+    unsigned writables = look(fixture, peer.conn).writables;
+    send_frame(peer.fd, 5, 'b'); /* the socket is looked at again */
+    WAIT_FOR(look(fixture, peer.conn).calls == calls + 2);
     nap_ms(30);
     assert_int_equal(look(fixture, peer.conn).writables, writables);
     fill_socket(fixture, peer.conn);
+    fixture->keeps = true; /* the write side is the test's alone, so it gives it back */
     close(peer.fd);
+    WAIT_FOR(look(fixture, peer.conn).ends == 1);
+    net_release(fixture->net, peer.conn);
     WAIT_FOR(net_count(fixture->net) == 0);
+    fixture->keeps = false;
     peer = new_peer(fixture);
     calls = look(fixture, peer.conn).calls;
-    send_frame(peer.fd, 5, 'b');
+    send_frame(peer.fd, 5, 'c');
     WAIT_FOR(look(fixture, peer.conn).calls == calls + 1);
     nap_ms(30);
     assert_int_equal(look(fixture, peer.conn).writables, 0);
