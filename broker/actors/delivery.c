@@ -123,14 +123,14 @@ static uint16_t inbox_refusal(struct session *session, const struct deliver_mess
     return USHER__V1__ERROR__CODE__INBOX_FULL;
 }
 
-static uint16_t refusal(struct session *session, const struct deliver_message *message,
+/* `kept`: it is to stay in the inbox. */
+static uint16_t refusal(struct session *session, const struct deliver_message *message, bool kept,
                         struct turn *turn)
 {
     if (session->status == SESSION_NONE)
         return USHER__V1__ERROR__CODE__NOT_ONLINE;
     if (is_too_large(session, message, turn->settings))
         return too_large(turn);
-    bool kept = session->acks || !goes_out(session, message->payload_size, turn);
     return kept ? inbox_refusal(session, message, turn) : 0;
 }
 
@@ -151,7 +151,9 @@ static void drop_empty_inbox(struct session *session)
 
 void session_deliver(struct session *session, struct deliver_message *message, struct turn *turn)
 {
-    uint16_t code = refusal(session, message, turn);
+    bool goes = goes_out(session, message->payload_size, turn);
+    bool kept = session->acks || !goes;
+    uint16_t code = refusal(session, message, kept, turn);
     if (code != 0) {
         trace_message(session, turn, TRACE_REFUSED, message);
         deliver_refuse(turn, message, code);
@@ -165,10 +167,9 @@ void session_deliver(struct session *session, struct deliver_message *message, s
                     session->epoch, 0);
         message->request = 0; /* answered: given up later, it has nobody to tell */
     }
-    bool goes = goes_out(session, message->payload_size, turn);
     if (goes)
         hand_out(session, message, turn);
-    if (session->acks || !goes)
+    if (kept)
         session_keep(session, message);
     else
         deliver_done(session, turn, message);
