@@ -96,7 +96,7 @@ void session_send_held(struct session *session, struct turn *turn)
     size_t done = 0;
     struct bytes frame;
     size_t used;
-    while (held != NULL && session->conn != 0 &&
+    while (held != NULL && held->size > done && session->conn != 0 &&
            frame_next((struct bytes){held->data + done, held->size - done}, SIZE_MAX, &frame,
                       &used) == 1 &&
            session_takes(session, turn, used)) {
