@@ -288,7 +288,8 @@ def scene_orphans():
     with Broker() as broker:
         feed = f"ipc://{broker.folder}/feed.sock"
         broker.stop()
-        broker.restart({"feed.url": feed})
+        # Nobody fetches while orphans are made, which takes as long as it takes.
+        broker.restart({"feed.url": feed, "link.fetch_timeout_ms": 60000})
         service = Service(broker)
         for what, url, protocol in (("backends", broker.link_url, SP_REQ), ("feed", feed, SP_SUB)):
             tries = orphaned(broker, service, url, protocol)
@@ -503,7 +504,7 @@ def scene_crowd_without_a_link():
         refused, commands = numbers(service, "link_crowded", "link_commands")
         crowd.end()
         check(refused > 0 and commands > QUESTIONS, f"refused {refused}, commands {commands}")
-        check(max(worst_call, worst_question) < scaled(1.0, 0.5),
+        check(max(worst_call, worst_question) < 2.0,
               f"a call took {worst_call:.2f} s, a question {worst_question:.2f} s")
         check(worst_hello < scaled(2.0, 1.0), f"a new backend waited for {worst_hello:.2f} s")
         service.close()
