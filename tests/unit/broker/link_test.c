@@ -468,9 +468,10 @@ static void strangers_hold_their_share_and_no_more(void **state)
     int fds[SHARE + 2];
     for (int i = 0; i < SHARE + 2; i++)
         assert_true((fds[i] = raw_peer(service->path)) >= 0);
-    for (int i = 0; i < SHARE; i++)
+    for (int i = 0; i < SHARE; i++) { /* one after the other: `parked` is in this order */
         assert_true(raw_request(fds[i], 10, "wait"));
-    assert_true(reaches(service, &service->requests, 1 + SHARE));
+        assert_true(reaches(service, &service->requests, 2 + i));
+    }
     assert_false(link_is_crowded(service->link));
     assert_crowded(fds[SHARE], 20);
     assert_crowded(fds[SHARE + 1], 20);
