@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -16,6 +17,7 @@
 #include "base/source.h"
 #include "net/conn.h"
 #include "proto/frame.h"
+#include "proto/varint.h"
 
 /* The read side and the life of a connection: everything here runs on its I/O thread.
  *
@@ -31,8 +33,8 @@
  * What is carried over stands in front of what is read next. A little is copied there; more than
  * IN_PLACE_BYTES is not: the bytes are read behind it where it is, in memory that doubles. So the end
  * of a large frame costs what its bytes are worth, in however small pieces it comes. While memory is
- * full nothing more is carried than there is a place for: what is larger waits in its socket, and those
- * who keep the most already are ended (evict.c).
+ * full nothing more is carried than there is a place for: what is larger waits in its socket until all of
+ * it is there, and those who keep the most already are ended (evict.c).
  *
  * Before the welcome the layer above gets one frame at a time, and none while a request of the
  * connection is being judged: by somebody whom it remembers (net_keep), or by the owner to whom it
@@ -42,7 +44,12 @@
 
 static_assert(sizeof(struct conn) <= 152, "each user has one; docs/performance.md has the sum");
 
-enum { CHUNKS_MAX = 8, UNBOUND_EXTRA_BYTES = 64, IN_PLACE_BYTES = 8 * 1024 };
+enum {
+    CHUNKS_MAX = 8,
+    UNBOUND_EXTRA_BYTES = 64,
+    IN_PLACE_BYTES = 8 * 1024,
+    TLS_RECORD_BYTES = 16 * 1024,
+};
 
 struct conn *conn_at(struct reactor *reactor, uint32_t slot)
 {
@@ -631,12 +638,28 @@ static struct place place_of(struct reactor *reactor, struct conn *conn)
     return (struct place){reactor->input, have, reactor->input_bytes};
 }
 
-/* No more than that place bears, or the little that is carried by copying. False: it is taken. */
-static bool keep_within(struct place *place, bool carried)
+/* The size of the frame whose beginning is carried, if the rest of it waits in the socket: it is taken
+ * and gone at once. What TLS has taken from there already is a record at most. 0: it has not come. */
+static size_t arrived_frame(const struct conn *conn, const struct place *place)
+{
+    uint64_t size;
+    int waiting;
+    int used = varint_read((struct bytes){place->data, place->have}, &size);
+    if (used <= 0 || ioctl(conn->fd, FIONREAD, &waiting) != 0)
+        return 0;
+    size_t whole = (size_t)used + (size_t)size;
+    size_t there = place->have + (size_t)waiting + (conn->tls != NULL ? TLS_RECORD_BYTES : 0);
+    return whole <= there && whole <= place->room ? whole : 0;
+}
+
+/* No more than that place bears, or the little that is carried by copying, unless the frame is all
+ * there. False: it is taken. */
+static bool keep_within(const struct conn *conn, struct place *place, bool carried)
 {
     size_t most = (carried ? place->room : IN_PLACE_BYTES) - 1;
-    place->room = most;
-    return place->have < most;
+    size_t whole = carried ? 0 : arrived_frame(conn, place);
+    place->room = whole > most ? whole : most;
+    return place->have < place->room;
 }
 
 /* Bytes; 0 at the end; -EAGAIN or what broke it. *more: an edge for what is left will not come. */
@@ -693,7 +716,7 @@ void conn_read(struct reactor *reactor, struct conn *conn)
     struct place place = place_of(reactor, conn);
     if (take_delayed(reactor, conn, &place))
         return;
-    if (memory_level() == MEMORY_FULL && !keep_within(&place, is_carried(reactor, conn))) {
+    if (memory_level() == MEMORY_FULL && !keep_within(conn, &place, is_carried(reactor, conn))) {
         read_again(reactor, conn);
         return;
     }
