@@ -352,7 +352,9 @@ def scene_the_room_full_of_silence():
               f"p99 {percentile(latencies, .99) * 1000:.1f} ms")
         check(percentile(latencies, .99) < 1.0 or SLOW_BUILD, "who logs in waits")
         check(stats(broker)["strangers_displaced"] > 0, "nobody went")
-        check(stats(broker)["connections_open"] <= 1024 + 1, "the room has more than it holds")
+        # Who was told to go is counted until he has gone.
+        eventually(lambda: stats(broker)["connections_open"] <= 1024 + 1,
+                   "no more than the room holds")
         for stranger in silent:
             stranger.close()
 

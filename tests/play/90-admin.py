@@ -307,6 +307,7 @@ def scene_commands():
         check(any("kick" in line["path"] for line in changes), "the log has no kick")
         http_.post("/api/sessions/bob/kick", {})
         check_equal(bob.expect_close("KICKED").detail, "kicked by an operator", "what bob hears")
+        eventually(lambda: len(broker.log_events("kicked")) == 2, "both kicks are in the log")
         check_equal([line["by"] for line in broker.log_events("kicked")], ["admin 127.0.0.1"] * 2,
                     "who kicked, in the log")
 
