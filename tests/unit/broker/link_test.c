@@ -395,7 +395,7 @@ static void serves_32_peers(void **state)
         pthread_join(threads[i], NULL);
         assert_int_equal(0, clients[i].wrong);
     }
-    assert_int_equal(32 * 40, service->requests);
+    assert_int_equal(32 * 40, read_counter(service, &service->requests));
     assert_int_equal(0, metrics_read(service->metrics, METRIC_link_pipelined));
     service_close(service);
 }
@@ -433,7 +433,7 @@ static void refuses_a_second_request_on_one_connection(void **state)
     assert_true(raw_request(fd, 3, "third")); /* the connection is as good as before */
     assert_int_equal(5, raw_answer(fd, &id, body, sizeof(body)));
     assert_int_equal(1, metrics_read(service->metrics, METRIC_link_pipelined));
-    assert_int_equal(3, service->requests);
+    assert_int_equal(3, read_counter(service, &service->requests));
     close(fd);
     service_close(service);
 }
@@ -544,7 +544,7 @@ static void tells_once_that_the_peer_of_a_parked_request_went(void **state)
     assert_int_equal(8, metrics_read(service->metrics, METRIC_events_stale));
     set_mode(service, ANSWER_AT_ONCE);
     assert_serves(service->url);
-    assert_int_equal(6, service->gone_total);
+    assert_int_equal(6, read_counter(service, &service->gone_total));
     service_close(service);
 }
 
@@ -560,7 +560,7 @@ static void tells_when_the_peer_went_before_on_request_returned(void **state)
     set_mode(service, PARK);
     assert_true(reaches(service, &service->gone_total, 1));
     usleep(50000);
-    assert_int_equal(1, service->gone_total);
+    assert_int_equal(1, read_counter(service, &service->gone_total));
     assert_int_equal(1, service->gone[0]);
     link_answer(service->link, service->parked[0], text("x"));
     service_close(service);
@@ -599,7 +599,7 @@ static void does_not_tell_of_an_answered_request(void **state)
     assert_int_equal(4, raw_answer(fd, &id, body, sizeof(body)));
     close(fd);
     usleep(200000);
-    assert_int_equal(0, service->gone_total);
+    assert_int_equal(0, read_counter(service, &service->gone_total));
     service_close(service);
 }
 
@@ -944,8 +944,8 @@ static void closing_with_peers_tells_nothing_more(void **state)
     close(fd);
     close(quiet);
     usleep(200000);
-    assert_int_equal(1, service->requests);
-    assert_int_equal(0, service->gone_total);
+    assert_int_equal(1, read_counter(service, &service->requests));
+    assert_int_equal(0, read_counter(service, &service->gone_total));
     service_stop(service);
     service_fini(service);
     free(service);
