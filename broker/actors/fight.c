@@ -41,7 +41,8 @@ static struct bytes fight_name(uint8_t to[NAME_BYTES], struct bytes name, uint64
 {
     CHECK(name.size <= USERNAME_BYTES_MAX);
     memcpy(to, &source, sizeof(source));
-    memcpy(to + sizeof(source), name.data, name.size);
+    if (name.size > 0) /* without any, data may be NULL */
+        memcpy(to + sizeof(source), name.data, name.size);
     return (struct bytes){to, sizeof(source) + name.size};
 }
 
