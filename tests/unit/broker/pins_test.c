@@ -109,12 +109,14 @@ static void who_is_dropped_is_gone(void **state)
     struct asked asked = {0};
     uint64_t i = 0;
     while (pins.old == NULL || pins.size < 1024) {
-        struct pin pin = {key_of(++i), i, i, 0, 0};
+        i++;
+        struct pin pin = {key_of(i), i, i, 0, 0};
         assert_true(pins_set(&pins, &pin, above_and_count, &asked));
     }
     asked.gone = i;
     while (pins.old != NULL && pins.moved_to < pins.old_size / 2) {
-        struct pin pin = {key_of(++i), i, i, 0, 0};
+        i++;
+        struct pin pin = {key_of(i), i, i, 0, 0};
         assert_true(pins_set(&pins, &pin, above_and_count, &asked));
     }
     size_t left = 0;

@@ -160,7 +160,8 @@ static void late_it_reads_before_it_judges(void **state)
     struct fixture *fixture = *state;
     atomic_store(&later_ms, 0);
     fixture->options.env = env_of_later();
-    fixture->options.connections_max = fixture->options.unbound_max = 2 * MANY;
+    fixture->options.connections_max = 2 * MANY;
+    fixture->options.unbound_max = 2 * MANY;
     start(fixture);
     struct peer first = new_peer(fixture);
     fixture->binds = true;
