@@ -36,7 +36,6 @@ enum { BROKER_CANCELLED = -1 };
  * 0 gives *broker; otherwise BROKER_CANCELLED, or one of the exit codes of docs/operations.md with
  * one line for a person in `error` (BROKER_ERROR_BYTES). `options` and `log` stay the caller's and
  * must outlive the broker. */
-
 int broker_start(struct broker **broker, const struct options *options, struct log *log,
                  char *error);
 

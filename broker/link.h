@@ -70,7 +70,8 @@ struct link_options {
 /* Opens the socket and listens: on every ipc URL and on the first tcp URL that works (the others
  * are spares). An ipc path that is not a socket is refused (-EEXIST), as is one that another
  * process serves (-EADDRINUSE); its folder is made when it is missing, one level, mode 0700.
- * -EADDRNOTAVAIL: a tcp address that is not of this machine, or not yet. `error` takes one line of at least 256 bytes for a person. The options are borrowed for the
+ * -EADDRNOTAVAIL: a tcp address that is not of this machine, or not yet. `error` takes one line of
+ * at least 256 bytes for a person. The options are borrowed for the
  * call, log and metrics until link_close. *link is set before the first on_request, which may
  * come before link_open returns; it is NULL after an error. */
 int link_open(struct link **link, const struct link_options *options,
