@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "backend.pb-c.h"
 #include "base/check.h"
@@ -37,7 +38,7 @@
  * an exchange, and whoever asks for one is answered, however many come who want something else.
  * So it is with connections: when there are as many as can be, one more takes the place of the stranger
  * who has been there longest of those that wait for nothing. Who proves himself at once finds a place and
- * keeps it.
+ * keeps it. The watchdog's knock (link_watch.c) is a connection too, and takes nobody's place.
  *
  * Nobody calls up or calls nng with the lock held. `busy` counts those who are about to, and
  * link_close waits for them after it has set `closing`, which keeps new ones out. */
@@ -307,12 +308,41 @@ void link_answer(struct link *link, uint64_t id, struct bytes frame)
     leave(link);
 }
 
+static bool same_address(const nng_sockaddr *one, const nng_sockaddr *other)
+{
+    if (one->s_family != other->s_family)
+        return false;
+    if (one->s_family == NNG_AF_INET)
+        return one->s_in.sa_port == other->s_in.sa_port && one->s_in.sa_addr == other->s_in.sa_addr;
+    return one->s_in6.sa_port == other->s_in6.sa_port &&
+           memcmp(one->s_in6.sa_addr, other->s_in6.sa_addr, sizeof(one->s_in6.sa_addr)) == 0;
+}
+
+/* No one else of this process connects to it. On tcp the address of a knock that was closed stays
+ * taken (TIME_WAIT) for longer than until the next one. */
+static bool is_our_knock(struct link *link, nng_pipe pipe)
+{
+    nng_sockaddr from;
+    uint64_t process;
+    pthread_mutex_lock(&link->lock);
+    nng_sockaddr knock = link->knock;
+    pthread_mutex_unlock(&link->lock);
+    if (knock.s_family == NNG_AF_UNSPEC)
+        return false;
+    if (knock.s_family == NNG_AF_IPC)
+        return nng_pipe_get_uint64(pipe, NNG_OPT_IPC_PEER_PID, &process) == 0 &&
+               process == (uint64_t)getpid();
+    return nng_pipe_get_addr(pipe, NNG_OPT_REMADDR, &from) == 0 && same_address(&from, &knock);
+}
+
 /* The lock is held. Gives who has to go for the newcomer: somebody else, nobody (0), or itself. */
-static uint32_t make_room(struct link *link, uint32_t newcomer)
+static uint32_t make_room(struct link *link, uint32_t newcomer, bool ours)
 {
     struct peers *peers = &link->peers;
     if (peers_add(peers, newcomer) != 0)
         return newcomer;
+    if (ours)
+        peers_let_go(peers, newcomer);
     if (peers->count - peers->leaving <= LINK_PEERS_MAX)
         return 0;
     uint32_t idle = link->closing ? 0 : peers_displace(peers, newcomer);
@@ -328,8 +358,9 @@ static void on_pipe_added(nng_pipe pipe, nng_pipe_ev event, void *argument)
 {
     struct link *link = argument;
     uint32_t newcomer = (uint32_t)nng_pipe_id(pipe);
+    bool ours = is_our_knock(link, pipe);
     pthread_mutex_lock(&link->lock);
-    uint32_t goes = make_room(link, newcomer);
+    uint32_t goes = make_room(link, newcomer, ours);
     bool closing = link->closing;
     pthread_mutex_unlock(&link->lock);
     if (goes == 0)

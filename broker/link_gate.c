@@ -29,7 +29,11 @@
  * What can happen after the header: a peer that leaves in the microseconds until nng answers it. For that
  * the watchdog is there.
  *
- * The state is the process's, because accept() is: nng has nothing to hand to it but a descriptor. */
+ * The state is the process's, because accept() is: nng has nothing to hand to it but a descriptor.
+ *
+ * `lock` is taken in each accept(), so nobody waits for the thread under it. Who begins or ends
+ * the thread holds `doorway` besides, until that is done: the watchdog opens a door again while
+ * another may close. */
 
 enum {
     DOORS_MAX = LINK_URLS_MAX + 1,
@@ -60,6 +64,7 @@ struct waiting {
 };
 
 static struct gate {
+    pthread_mutex_t doorway; /* before lock; thread and wake change only under it */
     pthread_mutex_t lock;
     _Atomic unsigned doors_open; /* written under lock */
     struct door doors[DOORS_MAX]; /* under lock, as all that follows */
@@ -68,7 +73,7 @@ static struct gate {
     bool closing;
     int wake;
     pthread_t thread;
-} gate = {.lock = PTHREAD_MUTEX_INITIALIZER, .wake = -1};
+} gate = {.doorway = PTHREAD_MUTEX_INITIALIZER, .lock = PTHREAD_MUTEX_INITIALIZER, .wake = -1};
 
 /* --- one peer --------------------------------------------------------------------------------- */
 
@@ -244,6 +249,7 @@ int gate_open(const char *path, uint8_t visitor)
 {
     int code = 0;
     unsigned free_one = DOORS_MAX;
+    pthread_mutex_lock(&gate.doorway);
     pthread_mutex_lock(&gate.lock);
     for (unsigned i = DOORS_MAX; i-- > 0;) {
         if (strcmp(gate.doors[i].path.sun_path, path) == 0)
@@ -265,12 +271,23 @@ int gate_open(const char *path, uint8_t visitor)
         atomic_fetch_add_explicit(&gate.doors_open, 1, memory_order_release);
     }
     pthread_mutex_unlock(&gate.lock);
+    pthread_mutex_unlock(&gate.doorway);
     return free_one == DOORS_MAX ? -ENOSPC : code;
+}
+
+/* `closing` is set, and the last door is closed: nobody else asks for `wake`. */
+static void end_thread(void)
+{
+    (void)eventfd_write(gate.wake, 1);
+    pthread_join(gate.thread, NULL);
+    close(gate.wake);
+    gate.wake = -1;
 }
 
 void gate_close(const char *path)
 {
     bool last = false;
+    pthread_mutex_lock(&gate.doorway);
     pthread_mutex_lock(&gate.lock);
     for (unsigned i = 0; i < DOORS_MAX; i++) {
         if (strcmp(gate.doors[i].path.sun_path, path) != 0)
@@ -286,10 +303,7 @@ void gate_close(const char *path)
     }
     gate.closing = gate.closing || last;
     pthread_mutex_unlock(&gate.lock);
-    if (!last)
-        return;
-    (void)eventfd_write(gate.wake, 1);
-    pthread_join(gate.thread, NULL);
-    close(gate.wake);
-    gate.wake = -1;
+    if (last)
+        end_thread();
+    pthread_mutex_unlock(&gate.doorway);
 }

@@ -321,6 +321,29 @@ bool endpoint_greet(const struct endpoint *endpoint, int fd)
     return send(fd, hello, sizeof(hello), MSG_NOSIGNAL) == (ssize_t)sizeof(hello);
 }
 
+nng_sockaddr address_of(int fd)
+{
+    union {
+        struct sockaddr any;
+        struct sockaddr_in in;
+        struct sockaddr_in6 in6;
+    } own = {.any.sa_family = AF_UNSPEC};
+    socklen_t size = sizeof(own);
+    nng_sockaddr address = {.s_family = NNG_AF_IPC};
+    if (getsockname(fd, &own.any, &size) != 0)
+        return address;
+    if (own.any.sa_family == AF_INET) {
+        address.s_in = (nng_sockaddr_in){.sa_family = NNG_AF_INET,
+                                         .sa_port = own.in.sin_port,
+                                         .sa_addr = own.in.sin_addr.s_addr};
+    } else if (own.any.sa_family == AF_INET6) {
+        address.s_in6 = (nng_sockaddr_in6){.sa_family = NNG_AF_INET6,
+                                           .sa_port = own.in6.sin6_port};
+        memcpy(address.s_in6.sa_addr, &own.in6.sin6_addr, sizeof(address.s_in6.sa_addr));
+    }
+    return address;
+}
+
 /* Shared by the two threads of run_bounded; whoever comes last frees it. */
 struct bounded {
     void (*work)(void *argument);

@@ -78,9 +78,16 @@ uint32_t peers_displace(struct peers *peers, uint32_t newest)
     }
     if (oldest == NULL)
         return 0;
-    oldest->leaving = true;
-    peers->leaving++;
+    peers_let_go(peers, oldest->pipe);
     return oldest->pipe;
+}
+
+void peers_let_go(struct peers *peers, uint32_t pipe)
+{
+    struct peer *peer = peers_find(peers, pipe);
+    CHECK(peer != NULL && !peer->leaving);
+    peer->leaving = true;
+    peers->leaving++;
 }
 
 void peers_remove(struct peers *peers, uint32_t pipe)

@@ -41,7 +41,7 @@ struct peer {
     uint16_t waiting; /* 1 + index of the exchange that waits for an answer, or 0 */
     uint16_t sending; /* answers handed to nng and not yet finished */
     bool vouched;     /* it is no stranger */
-    bool leaving;     /* we closed it, and nng has not reported its end */
+    bool leaving;     /* takes no place: we closed it, or it is our own knock; not reported gone yet */
 };
 
 struct peers {
@@ -60,6 +60,9 @@ void peers_remove(struct peers *peers, uint32_t pipe);
 /* Who has been there longest before `newest` of those that nobody vouched for and that have nothing
  * outstanding; it is leaving from now on. Its pipe, or 0: there is none. Looks at all. */
 uint32_t peers_displace(struct peers *peers, uint32_t newest);
+
+/* One that is there, and not leaving, leaves by itself: it takes no place from now on. */
+void peers_let_go(struct peers *peers, uint32_t pipe);
 
 /* Borrowed until the next add or remove; NULL when the pipe is not known. */
 struct peer *peers_find(const struct peers *peers, uint32_t pipe);
@@ -119,6 +122,9 @@ bool endpoint_greet(const struct endpoint *endpoint, int fd);
 /* Does something with nng on a thread of its own, because nng may hang in it. False when it did not
  * finish within LINK_CLOSE_MS: then all that it refers to must live on. */
 bool run_bounded(void (*work)(void *argument), void *argument);
+
+/* The address of a socket's own end as nng names it on the other; NNG_AF_IPC: it has none. */
+nng_sockaddr address_of(int fd);
 
 /* nng_close, bounded. */
 bool close_bounded(nng_socket socket);
@@ -231,6 +237,7 @@ struct link {
     pthread_mutex_t lock;
     pthread_cond_t changed; /* closing, busy or peers.count changed */
     struct peers peers;     /* under lock, as all that follows */
+    nng_sockaddr knock;     /* where the watchdog's last one came from; s_family 0: none yet */
     unsigned strangers;     /* exchanges that wait or are sent for them */
     unsigned busy;          /* calls up, and answers on their way into nng */
     bool closing;

@@ -108,6 +108,15 @@ static enum finding listen_to(struct link *link, const struct endpoint *endpoint
     return DEAD;
 }
 
+/* Before the handshake: nng makes a connection of it behind that. */
+static void confess(struct link *link, int fd)
+{
+    nng_sockaddr from = address_of(fd);
+    pthread_mutex_lock(&link->lock);
+    link->knock = from;
+    pthread_mutex_unlock(&link->lock);
+}
+
 static enum finding knock(struct link *link, const struct endpoint *endpoint)
 {
     int fd = endpoint_knock(endpoint);
@@ -115,6 +124,7 @@ static enum finding knock(struct link *link, const struct endpoint *endpoint)
         return DEAD;
     if (fd < 0)
         return UNKNOWN; /* our own trouble, such as no free descriptor: look again */
+    confess(link, fd);
     enum finding finding = listen_to(link, endpoint, fd);
     close(fd);
     return finding;

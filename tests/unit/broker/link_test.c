@@ -815,6 +815,27 @@ static void short_visits_at_an_ipc_path_kill_nobody(void **state)
     service_close(service);
 }
 
+static void *open_and_close(void *path)
+{
+    for (int i = 0; i < 300; i++) {
+        if (gate_open(path, VISITOR_REQ) != 0)
+            abort();
+        gate_close(path);
+    }
+    return NULL;
+}
+
+/* Whose door is the last one changes all the time, and with it whether there is a thread. */
+static void doors_open_while_others_close(void **state)
+{
+    char paths[3][16] = {"one", "two", "three"};
+    pthread_t threads[3];
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(0, pthread_create(&threads[i], NULL, open_and_close, paths[i]));
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(0, pthread_join(threads[i], NULL));
+}
+
 static void moves_from_a_dead_tcp_listener_to_the_next_url(void **state)
 {
     struct service *service = malloc(sizeof(*service));
@@ -965,6 +986,75 @@ static void health_stays_good_and_the_watchdog_quiet(void **state)
     service_close(service);
 }
 
+/* Peers that nng knows nothing of, until there are so many with those that it knows. */
+static void crowd(struct link *link, uint32_t wanted)
+{
+    pthread_mutex_lock(&link->lock);
+    for (uint32_t pipe = 1; link->peers.count < wanted; pipe++)
+        if (peers_find(&link->peers, pipe) == NULL)
+            assert_int_equal(0, peers_add(&link->peers, pipe));
+    pthread_mutex_unlock(&link->lock);
+}
+
+static void disperse(struct link *link)
+{
+    pthread_mutex_lock(&link->lock);
+    for (uint32_t i = 0; link->peers.count > 0; i = (i + 1) & link->peers.mask)
+        peers_remove(&link->peers, link->peers.cells[i].pipe);
+    pthread_mutex_unlock(&link->lock);
+}
+
+/* As many are there as can be, and the last who left is a reason for a knock. */
+static void assert_knock_takes_no_place(const char *url)
+{
+    char error[256];
+    struct service *service = malloc(sizeof(*service));
+    service_init(service, ANSWER_AT_ONCE);
+    if (url == NULL)
+        url = service->url;
+    assert_int_equal(0, service_listen(service, url, NULL, 4, error));
+    nng_socket socket = dial(url);
+    assert_answers(socket, "a", "a");
+    crowd(service->link, LINK_PEERS_MAX + 1);
+    nng_close(socket);
+    for (int i = 0; i < 500 && endpoint_number(&service->link->endpoints[0], "other") < 2; i++)
+        usleep(10000); /* that one's end, and that of the knock */
+    assert_int_equal(2, endpoint_number(&service->link->endpoints[0], "accept"));
+    assert_int_equal(0, metrics_read(service->metrics, METRIC_link_displaced));
+    pthread_mutex_lock(&service->link->lock);
+    while (service->link->peers.leaving > 0)
+        assert_true(link_wait(service->link, env_monotonic_ms(env_system()) + 5000));
+    assert_int_equal(LINK_PEERS_MAX, service->link->peers.count);
+    pthread_mutex_unlock(&service->link->lock);
+    disperse(service->link);
+    service_close(service);
+}
+
+static bool has_ipv6(void)
+{
+    struct sockaddr_in6 address = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool has = fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0;
+    if (fd >= 0)
+        close(fd);
+    return has;
+}
+
+static void a_knock_at_a_path_takes_nobodys_place(void **state)
+{
+    assert_knock_takes_no_place(NULL);
+}
+
+static void a_knock_at_a_port_takes_nobodys_place(void **state)
+{
+    char url[64];
+    snprintf(url, sizeof(url), "tcp://127.0.0.1:%u", free_port());
+    assert_knock_takes_no_place(url);
+    snprintf(url, sizeof(url), "tcp://[::1]:%u", free_port());
+    if (has_ipv6())
+        assert_knock_takes_no_place(url);
+}
+
 static void feed_reaches_a_subscriber(void **state)
 {
     struct service *service = malloc(sizeof(*service));
@@ -1074,6 +1164,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(garbage_harms_nobody),
     cmocka_unit_test(repairs_a_dead_ipc_listener),
     cmocka_unit_test(short_visits_at_an_ipc_path_kill_nobody),
+    cmocka_unit_test(doors_open_while_others_close),
     cmocka_unit_test(moves_from_a_dead_tcp_listener_to_the_next_url),
     cmocka_unit_test(a_second_broker_on_the_path_is_refused_and_harmless),
     cmocka_unit_test(what_is_not_ours_at_the_path_stays),
@@ -1081,6 +1172,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(an_old_exchange_does_not_answer_a_new_request),
     cmocka_unit_test(closing_with_peers_tells_nothing_more),
     cmocka_unit_test(health_stays_good_and_the_watchdog_quiet),
+    cmocka_unit_test(a_knock_at_a_path_takes_nobodys_place),
+    cmocka_unit_test(a_knock_at_a_port_takes_nobodys_place),
     cmocka_unit_test(feed_reaches_a_subscriber),
 };
 
