@@ -21,8 +21,11 @@
  * not held by being there: when one more comes than there are places, somebody is sent away who waits
  * for nothing of ours, of the address that has the most connections, the oldest one first. A probe
  * that asks at once finds a place however many are silent, or do not read what they asked for, and from
- * wherever it comes. Nobody is sent away while the second thread is to answer him, because MHD does not look
- * at his connection then; these are fewer than it takes (JOBS_MAX).
+ * wherever it comes. Nobody is sent away while the second thread is to answer him, because MHD does
+ * not look at his connection then; these are fewer than it takes (JOBS_MAX). So there may be more
+ * than places for a while, and nobody need come after them: whoever looks for late ones sends away
+ * who was too many then. Otherwise JOBS_MAX of them, answered and still there, would be all that
+ * MHD takes, and nobody could come for whom they would have to go.
  *
  * A connection that is quiet after an answer and is closed for it was kept open by custom and did no
  * harm: admin_late does not count it. One that has begun a request is late. */
@@ -78,16 +81,27 @@ static bool goes_before(const struct admin_conn *one, const struct admin_conn *o
     return one->source->count >= other->source->count; /* and among equals the later in the list */
 }
 
-/* Under the lock: there is one more than there are places. */
-static void make_room(struct admin *admin, const struct admin_conn *newcomer)
+/* Under the lock. NULL: there is nobody who may go. */
+static struct admin_conn *first_to_go(const struct admin *admin, const struct admin_conn *newcomer)
 {
     struct admin_conn *first = NULL;
     for (struct admin_conn *conn = admin->conns; conn != NULL; conn = conn->next)
         if (conn != newcomer && conn->state <= CONN_ANSWERS &&
             (first == NULL || goes_before(conn, first)))
             first = conn;
-    if (first != NULL)
+    return first;
+}
+
+/* Under the lock. Until there are as many as places, or nobody may go; newcomer: NULL, or who does
+ * not. */
+static void make_room(struct admin *admin, const struct admin_conn *newcomer)
+{
+    while (admin->conn_count > admin->options.connections_max) {
+        struct admin_conn *first = first_to_go(admin, newcomer);
+        if (first == NULL)
+            return;
         send_away(admin, first, METRIC_admin_displaced);
+    }
 }
 
 static void enter(struct admin *admin, struct admin_conn *conn, const uint8_t address[16])
@@ -100,8 +114,8 @@ static void enter(struct admin *admin, struct admin_conn *conn, const uint8_t ad
     if (conn->next != NULL)
         conn->next->previous = conn;
     admin->conns = conn;
-    if (++admin->conn_count > admin->options.connections_max)
-        make_room(admin, conn);
+    admin->conn_count++;
+    make_room(admin, conn);
 }
 
 static void begin(struct admin *admin, struct MHD_Connection *connection, void **socket_context)
@@ -194,6 +208,7 @@ static void end_late_ones(struct admin *admin)
     for (struct admin_conn *conn = admin->conns; conn != NULL; conn = conn->next)
         if (conn->due_ms <= now)
             send_away(admin, conn, is_quiet(conn) ? METRIC_admin_quiet : METRIC_admin_late);
+    make_room(admin, NULL);
 }
 
 static void *sweep(void *argument)
