@@ -178,7 +178,7 @@ static void reset(struct reactor *reactor, struct conn *conn, const struct arriv
     conn->owner = 0;
     conn->kept = NULL;
     conn->unbound_bytes = conn->early_bytes = 0;
-    conn->hung_up = conn->input_over = conn->reset = conn->dead = false;
+    conn->hung_up = conn->input_over = conn->reset = conn->dead = conn->gone = false;
     conn->again = conn->slow_listed = conn->shaking_listed = false;
     conn->chunks_given = atomic_load_explicit(&conn->chunks_done, memory_order_relaxed);
     atomic_store_explicit(&conn->evicting, false, memory_order_relaxed);
@@ -335,6 +335,12 @@ void conn_part(struct reactor *reactor, struct conn *conn)
         conn_close(reactor, conn);
 }
 
+/* Of one that is unbound and cannot be written to. Nothing was too much for who is gone. */
+static enum conn_end end_of_dead(const struct conn *conn)
+{
+    return conn->gone ? CONN_LOST : CONN_PRELOGIN_BYTES;
+}
+
 /* The others that are unbound were ended when accepting stopped. */
 static void end_if_stopping(struct reactor *reactor, struct conn *conn)
 {
@@ -369,7 +375,7 @@ static void unbind(struct reactor *reactor, struct conn *conn)
         net->events.on_end(net->events.context, reactor->thread, conn_handle_of(reactor, conn), 0,
                            conn->end);
     else if (conn->dead)
-        conn_end(reactor, conn, CONN_PRELOGIN_BYTES); /* its last words were too many */
+        conn_end(reactor, conn, end_of_dead(conn)); /* perhaps its last words were too many */
     else
         end_if_stopping(reactor, conn);
     go_on(reactor, conn);
@@ -579,7 +585,7 @@ static void take_input(struct reactor *reactor, struct conn *conn, struct bytes 
         return;
     /* Answers that nobody asked for, before the login: the I/O thread has written them itself. */
     if (end == 0 && conn->owner == 0 && conn->dead)
-        end = CONN_PRELOGIN_BYTES;
+        end = end_of_dead(conn);
     if (end != 0) {
         conn_end(reactor, conn, end);
         return;

@@ -69,6 +69,7 @@ struct conn {
     bool stranger : 1;       /* counted in net.unbound and net.sources */
     /* owned by the write-side owner */
     bool dead; /* writes go nowhere */
+    bool gone; /* for the peer's sake: he is not there any more */
     /* shared */
     _Atomic bool evicting;
     _Atomic bool wants_write;

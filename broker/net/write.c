@@ -64,6 +64,7 @@ void conn_drop_pending(struct net *net, struct conn *conn)
 static int give_up(struct net *net, struct conn *conn, int error)
 {
     conn->dead = true;
+    conn->gone = error == -EPIPE;
     conn_drop_pending(net, conn);
     return error;
 }

@@ -574,6 +574,47 @@ static void a_reset_peer_gives_epipe(void **state)
     WAIT_FOR(net_count(fixture->net) == 0);
 }
 
+/* Given back with last words for a peer who has reset by then: he is lost, and nothing was too much.
+ * The I/O thread is kept in a call until that is so. */
+static void last_words_to_who_is_gone(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->binds = fixture->judges = true;
+    start(fixture);
+    struct peer peer = new_peer(fixture);
+    fixture->judges = false;
+    struct peer other = new_peer(fixture);
+    gate(fixture, true);
+    send_frame(other.fd, 1, 'x');
+    fixture->binds = false;
+    WAIT_FOR(look(fixture, other.conn).calls == 1);
+    reset_by_peer(peer.fd);
+    net_unbind(fixture->net, peer.conn, "refused", 7);
+    gate(fixture, false);
+    WAIT_FOR(look(fixture, peer.conn).ends == 1);
+    assert_int_equal(look(fixture, peer.conn).end_owner, 0);
+    assert_int_equal(look(fixture, peer.conn).end, CONN_LOST);
+    WAIT_FOR(net_count(fixture->net) == 1);
+    close(other.fd);
+}
+
+/* The same of answers to an unbound one, written while its frames are looked at. */
+static void an_answer_to_who_is_gone(void **state)
+{
+    struct fixture *fixture = *state;
+    start(fixture);
+    struct peer peer = new_peer(fixture);
+    gate(fixture, true);
+    send_frame(peer.fd, 1, 'x');
+    WAIT_FOR(look(fixture, peer.conn).calls == 1);
+    reset_by_peer(peer.fd);
+    WAIT_FOR(net_write(fixture->net, 0, peer.conn, "x", 1) == -EPIPE); /* as the layer above would */
+    gate(fixture, false);
+    WAIT_FOR(look(fixture, peer.conn).ends == 1);
+    assert_int_equal(look(fixture, peer.conn).end, CONN_LOST);
+    WAIT_FOR(net_count(fixture->net) == 0);
+}
+
 /* Ended by us while its peer resets: the release must still close it. */
 static void a_reset_while_it_waits_for_its_release(void **state)
 {
@@ -713,6 +754,8 @@ int main(void)
         TEST(end_together_with_the_last_bytes),
         TEST(a_cut_frame_is_dropped_with_its_connection),
         TEST(a_reset_peer_gives_epipe),
+        TEST(last_words_to_who_is_gone),
+        TEST(an_answer_to_who_is_gone),
         TEST(a_reset_while_it_waits_for_its_release),
         TEST(a_slot_is_used_again_under_a_new_generation),
         TEST(writing_to_a_stale_handle_is_a_broken_invariant),
