@@ -109,6 +109,7 @@ static void logout_committed(struct session *session, struct change *change, str
 {
     uint64_t id = ((struct logout_message *)change->cause)->id;
     if (change->error != 0) {
+        session->deadline_ms = turn->now_ms + CHANGE_RETRY_MS;
         answer_error(session, turn, id, USHER__V1__ERROR__CODE__UNAVAILABLE,
                      "the logout could not be stored; try again", CHANGE_RETRY_MS);
         return;

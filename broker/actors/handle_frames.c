@@ -49,15 +49,23 @@ static bool refuse_source(struct session *session, const struct client_frame *fr
     return true;
 }
 
+/* How many of these come is up to those who send to him, and nobody is kept from leaving. Behind a
+ * Logout no frame is looked at until that is stored or has failed; who tries again sooner than he was
+ * told pays for it. */
+static bool is_free(const struct session *session, const struct client_frame *frame,
+                    const struct turn *turn)
+{
+    if (frame->body == CLIENT_LOGOUT)
+        return session_logout_wait_ms(session, turn) == 0;
+    return frame->body == CLIENT_ACK && frame->ack.seq > session_acked_seq(session);
+}
+
 /* True: the frame came too fast, and was refused. */
 static bool refuse_flood(struct session *session, const struct client_frame *frame,
                          struct turn *turn)
 {
     uint32_t per_second = turn->settings->requests_per_second;
-    /* How many of these come is up to those who send to him. Behind a Logout no frame is looked at
-     * until that is stored or has failed. */
-    if ((frame->body == CLIENT_ACK && frame->ack.seq > session_acked_seq(session)) ||
-        frame->body == CLIENT_LOGOUT)
+    if (is_free(session, frame, turn))
         return false;
     uint32_t wait_ms = rate_take(&session->rate, per_second, turn->now_ms);
     if (wait_ms == 0)
@@ -224,6 +232,12 @@ void handle_ack(struct session *session, const struct client_frame *frame, struc
 
 void handle_logout(struct session *session, const struct client_frame *frame, struct turn *turn)
 {
+    uint32_t wait_ms = session_logout_wait_ms(session, turn);
+    if (wait_ms > 0) { /* or each would be one more transaction for a store that fails */
+        answer_error(session, turn, frame->id, USHER__V1__ERROR__CODE__RATE_LIMITED,
+                     "the last logout could not be stored; try again later", wait_ms);
+        return;
+    }
     struct message *cause = message_create(MESSAGE_LOGOUT, sizeof(struct logout_message));
     ((struct logout_message *)cause)->id = frame->id;
     session_end(session, turn, USHER__V1__PRESENCE_EVENT__CAUSE__LOGOUT, cause);

@@ -140,6 +140,12 @@ void session_arm(struct session *session, struct turn *turn)
     turn_effect(turn, EFFECT_TIMER, due);
 }
 
+uint32_t session_logout_wait_ms(const struct session *session, const struct turn *turn)
+{
+    bool waits = session->conn != 0 && session->deadline_ms > turn->now_ms;
+    return waits ? (uint32_t)(session->deadline_ms - turn->now_ms) : 0;
+}
+
 void session_show_proof(const struct session *session, struct turn *turn)
 {
     turn_effect(turn, EFFECT_PROOF,

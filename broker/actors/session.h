@@ -29,7 +29,8 @@ struct session {
     uint64_t conn; /* bound connection; 0: none */
     uint64_t next_seq;
     uint64_t since_ms;    /* wall time of the login */
-    uint64_t deadline_ms; /* detached: the end of the window; otherwise a change to try again */
+    uint64_t deadline_ms; /* detached: the end of the window; otherwise a change to try again, by
+                           * us, or while there is a connection by him: a Logout; 0: none */
     uint64_t timer_ms;    /* a tick is on its way for then; 0: none */
     struct inbox *inbox;  /* NULL: empty */
     struct requests *requests;
@@ -68,6 +69,9 @@ uint64_t session_token_left_ms(const struct session *session, const struct turn 
 
 /* It could not be ended now: tries again at that monotonic time. */
 void session_put_off_token_end(struct session *session, uint64_t until_ms);
+
+/* For so long no other Logout is tried: the store has just failed at one. 0: one may be. */
+uint32_t session_logout_wait_ms(const struct session *session, const struct turn *turn);
 
 /* Frees what hangs off it; the session is zeroed. Inbox messages are reported UNDELIVERED. */
 void session_clear(struct session *session, struct turn *turn);

@@ -331,10 +331,56 @@ static void a_logout_that_is_not_stored_leaves_the_session(void **state)
     stage_commit(stage, -EIO);
     EXPECT(stage, "10 error #5 UNAVAILABLE retry=1000");
     assert_int_equal(stage->session.inbox->count, 1);
+    stage->now_ms += 1000;
     put_logout(stage, 5);
     stage_play(stage, 10);
     stage_commit(stage, 0);
     EXPECT(stage, "10 done #5 epoch=1", "10 close LOGGED_OUT", "10 release", "retire");
+}
+
+/* While the store fails a Logout is one more transaction, so it is tried when its time has come. */
+static void a_logout_before_its_time_is_no_try(void **state)
+{
+    struct stage *stage = *state;
+    stage_login(stage, 10, true);
+    put_logout(stage, 5);
+    stage_play(stage, 10);
+    stage_commit(stage, -EIO);
+    EXPECT(stage, "10 error #5 UNAVAILABLE retry=1000");
+    EXPECT_TICK_FOR(stage, STAGE_NOW_MS + 1000);
+    stage->now_ms += 999;
+    put_logout(stage, 6);
+    put_logout(stage, 7);
+    stage_play(stage, 10);
+    EXPECT(stage, "10 error #6 RATE_LIMITED retry=1", "10 error #7 RATE_LIMITED retry=1",
+           "10 consumed");
+    stage->now_ms++;
+    put_logout(stage, 8);
+    stage_play(stage, 10);
+    EXPECT(stage, "10 consumed", "store END OFFLINE LOGOUT epoch=1 removed");
+    stage_commit(stage, -EIO);
+    EXPECT(stage, "10 error #8 UNAVAILABLE retry=1000");
+    stage_tick(stage, 0); /* of the first time */
+    stage_tick(stage, 0); /* nobody but him asks for it */
+    EXPECT_NOTHING(stage);
+    put_logout(stage, 9);
+    stage_play(stage, 10);
+    stage_commit(stage, 0);
+    EXPECT(stage, "10 done #9 epoch=1", "10 close LOGGED_OUT", "10 release", "retire");
+}
+
+/* His connection is lost while he waits to log out: that is stored as always. */
+static void a_logout_that_waits_holds_up_no_loss(void **state)
+{
+    struct stage *stage = *state;
+    stage_login(stage, 10, true);
+    put_logout(stage, 5);
+    stage_play(stage, 10);
+    stage_commit(stage, -EIO);
+    stage_conn_end(stage, 10, LOSS_GONE);
+    stage_commit(stage, 0);
+    assert_int_equal(stage->session.status, SESSION_IS_DETACHED);
+    assert_int_equal(stage->session.deadline_ms, stage->now_ms + 60000);
 }
 
 /* --- Kick ------------------------------------------------------------------------------------- */
@@ -573,6 +619,8 @@ int main(void)
         stage_test(a_logout_is_done_then_closed),
         stage_test(a_logout_without_an_id_is_closed),
         stage_test(a_logout_that_is_not_stored_leaves_the_session),
+        stage_test(a_logout_before_its_time_is_no_try),
+        stage_test(a_logout_that_waits_holds_up_no_loss),
         stage_test(a_kick_answers_and_closes),
         stage_test(a_kick_of_a_detached_session_ends_it),
         stage_test(a_kick_of_another_epoch_spares_this_one),

@@ -341,6 +341,25 @@ static void who_is_over_his_limit_may_leave(void **state)
     COUNTED(stage, logouts, 1);
 }
 
+/* Who could not leave, because the store fails, and asks again at once pays as for any request. */
+static void a_logout_before_its_time_is_not_free(void **state)
+{
+    struct stage *stage = *state;
+    stage->settings.requests_per_second = 2;
+    stage->settings.turn_frames_max = 100;
+    stage_login(stage, 10, true);
+    put_logout(stage, 1);
+    stage_play(stage, 10);
+    stage_commit(stage, -EIO);
+    for (uint64_t id = 2; id < 6; id++)
+        put_logout(stage, id);
+    stage_play(stage, 10);
+    EXPECT(stage, "10 error #2 RATE_LIMITED retry=1000", "10 error #3 RATE_LIMITED retry=1000",
+           "10 error #4 RATE_LIMITED retry=500", "10 error #5 RATE_LIMITED retry=500",
+           "10 close RATE_LIMITED retry=1000", "10 release", "10 consumed", DETACH_PROTOCOL);
+    COUNTED(stage, requests_limited, 2);
+}
+
 /* However the session ends: what its user has spent is his. */
 static void a_rate_outlives_the_session(void **state)
 {
@@ -395,6 +414,7 @@ int main(void)
         stage_test(frames_behind_a_logout_that_failed_go_on),
         stage_test(a_flood_is_refused_and_then_ended),
         stage_test(who_is_over_his_limit_may_leave),
+        stage_test(a_logout_before_its_time_is_not_free),
         stage_test(a_rate_outlives_the_session),
         stage_test(acks_of_new_messages_are_free),
     };
