@@ -60,6 +60,11 @@ static int read_keys(const struct options *options, struct keyring **keyring, ch
     char what[KEYRING_ERROR_BYTES];
     if (options->auth_mode != AUTH_MODE_TOKEN)
         return 0;
+    if (options->auth_keys_file[0] == '\0') { /* of a file that asks for another mode */
+        snprintf(error, BROKER_ERROR_BYTES, "auth.keys_file: empty, and auth.mode is token until a "
+                 "restart");
+        return -EINVAL;
+    }
     int failed = keyring_load(keyring, options->auth_keys_file, what);
     if (failed != 0)
         snprintf(error, BROKER_ERROR_BYTES, "auth.keys_file %.200s: %s", options->auth_keys_file,
@@ -352,12 +357,10 @@ void reload_tell_odd(struct broker *broker, const struct options *options)
 
 /* The file agrees with itself (config_load has looked), but some of it holds after a restart only:
  * does what may change now agree with what stays? */
-static int check_mixture(struct broker *broker, struct options *fresh, char *error)
+static int check_mixture(const struct options *mixture, char *error)
 {
     struct option_conflict conflicts[OPTION_CONFLICTS_MAX];
-    options_swap_reloadable(&broker->in_force, fresh);
-    size_t count = options_conflicts(&broker->in_force, conflicts);
-    options_swap_reloadable(&broker->in_force, fresh);
+    size_t count = options_conflicts(mixture, conflicts);
     for (size_t i = 0; i < count; i++) {
         if (!conflicts[i].refused)
             continue;
@@ -393,16 +396,16 @@ static int check_fresh_files(struct broker *broker, const struct options *fresh,
     return error[0] != '\0' ? -EINVAL : 0;
 }
 
-static int use_certificates(struct broker *broker, const struct options *fresh, char *error)
+static int use_certificates(struct broker *broker, const struct options *options, char *error)
 {
-    const struct net_tls_files files = {fresh->tls_certificate_file, fresh->tls_key_file,
-                                        fresh->tls_client_ca_file};
+    const struct net_tls_files files = {options->tls_certificate_file, options->tls_key_file,
+                                        options->tls_client_ca_file};
     char what[BROKER_ERROR_BYTES];
     int failed = net_reload_tls(broker->net, &files, what);
     if (failed == -ENOTSUP)
         return 0;
     if (failed == 0) {
-        LOG(broker->log, TLS_RELOADED, LOG_S("certificate", fresh->tls_certificate_file));
+        LOG(broker->log, TLS_RELOADED, LOG_S("certificate", options->tls_certificate_file));
         certificate_tell(broker, true);
         return 0;
     }
@@ -412,27 +415,44 @@ static int use_certificates(struct broker *broker, const struct options *fresh, 
 }
 
 /* Changes everything, or nothing. */
-static int use_files(struct broker *broker, const struct options *fresh, char *error)
+static int use_files(struct broker *broker, const struct options *options, char *error)
 {
     struct keyring *keyring = NULL;
     struct link_token *token = NULL;
-    int failed = read_token(fresh, &token, error);
+    int failed = read_token(options, &token, error);
     if (failed == 0) {
-        failed = read_keys(fresh, &keyring, error);
+        failed = read_keys(options, &keyring, error);
         if (failed != 0)
             LOG(broker->log, KEYS_REFUSED, LOG_S("detail", error));
     }
     if (failed == 0)
-        failed = use_certificates(broker, fresh, error);
+        failed = use_certificates(broker, options, error);
     if (failed != 0) {
         free(token);
         keyring_release(keyring);
         return failed;
     }
     use_token(broker, token);
-    use_keys(broker, fresh, keyring);
-    tell_exposed(broker, fresh);
+    use_keys(broker, options, keyring);
+    tell_exposed(broker, options);
     return 0;
+}
+
+/* What holds from now on: the values of the file that a reload changes, beside the others as they have
+ * been since the start. Never the file as it is: the parts are those of the start, and a file that asks
+ * for another auth.mode has keys for a part that is not there. `fresh` gets what held before. */
+static int use_fresh(struct broker *broker, struct options *fresh, char *error)
+{
+    struct options *mixture = &broker->in_force;
+    options_swap_reloadable(mixture, fresh);
+    int failed = check_mixture(mixture, error);
+    if (failed == 0)
+        failed = use_files(broker, mixture, error);
+    if (failed == 0)
+        use_limits(broker, mixture);
+    else
+        options_swap_reloadable(mixture, fresh);
+    return failed;
 }
 
 static void tell(struct broker *broker, const struct reload_report *report)
@@ -495,16 +515,13 @@ int broker_reload(struct broker *broker, struct reload_report *report)
     pthread_mutex_lock(&broker->reload_lock);
     int failed = read_options(broker, &fresh, report->error);
     if (failed == 0)
-        failed = check_mixture(broker, &fresh, report->error);
-    if (failed == 0)
         failed = check_fresh_files(broker, &fresh, report->error);
     if (failed == 0)
-        failed = use_files(broker, &fresh, report->error);
-    if (failed == 0) {
         report->count = options_compare(&broker->in_force, &fresh, report->changes);
-        options_swap_reloadable(&broker->in_force, &fresh);
-        use_limits(broker, &broker->in_force);
-    }
+    if (failed == 0)
+        failed = use_fresh(broker, &fresh, report->error);
+    if (failed != 0)
+        report->count = 0;
     tell(broker, report);
     snprintf(broker->reload_error, sizeof(broker->reload_error), "%s", report->error);
     if (failed == 0)

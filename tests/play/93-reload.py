@@ -2,6 +2,8 @@
 """The configuration is read again while it runs: what changed holds at once, what needs a restart is
 named, and a file with one fault changes nothing at all."""
 
+import base64
+import json
 import os
 
 from usherplay import (Backend, Broker, Client, ConnectionEnded, Failed, backend_pb, check,
@@ -206,6 +208,40 @@ def scene_whole_across_parts():
             check_equal(fill(broker, "alice"), 7, "more messages taken")
 
 
+def scene_what_a_restart_would_change():
+    """A file that asks for another way of proving who one is, or for TLS where there is none: what of it
+    changes by a restart only has no effect on the parts of this process, and names itself; what is used
+    stays used."""
+    with Broker() as other:
+        secret = base64.urlsafe_b64encode(b"s" * 32).rstrip(b"=").decode()
+        keys, more = (os.path.join(other.folder, name) for name in ("keys", "more"))
+        for path in (keys, more):
+            with open(path, "w", encoding="ascii") as file:
+                json.dump({"keys": [{"alg": "HS256", "kty": "oct", "k": secret, "kid": path}]}, file)
+        identity = Identity(other.folder, "localhost")
+        tls = {"listen__tls": "127.0.0.1:0", "tls__certificate_file": identity.certificate,
+               "tls__key_file": identity.key}
+        by = {"open": {}, "token": {"auth__mode": "token", "auth__keys_file": keys},
+              "service": {"auth__mode": "service", "auth__service": "judge"}}
+        for began, options in by.items():
+            with FileBroker(options) as broker:
+                loaded = len(broker.log_events("keys_loaded"))
+                for mode in ("token", "service", "open", "token"):
+                    broker.write(**{**options, **by[mode], "auth__mode": mode}, **tls)
+                    check_equal(broker.hup()["event"], "reloaded", f"{began}, then {mode}")
+                check_equal(len(broker.log_events("keys_loaded")),
+                            loaded + (4 if began == "token" else 0), f"{began}: keys that were read")
+                if began == "open":
+                    leave(broker, "alice")
+        with FileBroker(by["token"]) as broker:
+            broker.write()
+            event = broker.hup()
+            check("auth.keys_file" in event.get("error", ""), f"without its keys: {event}")
+            broker.write(auth__keys_file=more)
+            check_equal(broker.hup()["event"], "reloaded", "with other keys, for another mode")
+            check_equal(broker.log_events("keys_loaded")[-1]["file"], more, "the keys in use")
+
+
 play(scene_limits_and_level, scene_calls_and_requests, scene_source_and_memory,
      scene_one_fault_changes_nothing, scene_options_that_contradict_each_other, scene_tokens,
-     scene_whole_across_parts)
+     scene_whole_across_parts, scene_what_a_restart_would_change)
