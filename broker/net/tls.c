@@ -27,8 +27,8 @@
  * and remembers whether it has emptied the socket, because descriptors are edge-triggered.
  *
  * Strangers. Nothing is allocated until the first bytes look like a ClientHello of a sane size:
- * OpenSSL would make room for whatever length is announced. In the handshake the bytes are counted.
- * Afterwards TLS itself can be abused: each attempt to renegotiate (refused since the options say
+ * OpenSSL would make room for whatever length is announced. In the handshake the bytes are counted,
+ * and of the groups of a key exchange only the cheap ones are there to be chosen. Afterwards TLS itself can be abused: each attempt to renegotiate (refused since the options say
  * so) and too many KeyUpdates end the connection. */
 
 enum {
@@ -163,6 +163,15 @@ static int complain(char error[TLS_ERROR_BYTES], const char *option, const char 
     return -EINVAL;
 }
 
+/* A step of the handshake is ours to pay and the client's to choose: the library would take groups
+ * of 8192 bits, which cost a hundred of our signatures (docs/decisions/0085). The second list is
+ * for libraries that are kept from X25519. */
+static bool set_groups(SSL_CTX *context)
+{
+    return SSL_CTX_set1_groups_list(context, "X25519:P-256") == 1 ||
+           SSL_CTX_set1_groups_list(context, "P-256") == 1;
+}
+
 static void set_rules(SSL_CTX *context)
 {
     static const unsigned char identity[] = "usher";
@@ -205,7 +214,9 @@ static int load(const struct tls_files *files, SSL_CTX **loaded, char error[TLS_
         return -ENOMEM;
     set_rules(context);
     int failed = 0;
-    if (SSL_CTX_use_certificate_chain_file(context, files->certificate) != 1)
+    if (!set_groups(context))
+        failed = -ENOMEM;
+    else if (SSL_CTX_use_certificate_chain_file(context, files->certificate) != 1)
         failed = complain(error, "tls.certificate_file", files->certificate);
     else if (SSL_CTX_use_PrivateKey_file(context, files->key, SSL_FILETYPE_PEM) != 1 ||
              SSL_CTX_check_private_key(context) != 1)

@@ -102,6 +102,7 @@ static inline void remove_files(const struct files *files)
 struct manner {
     int version;                   /* 0: any */
     const struct identity *shows; /* NULL: no certificate */
+    const char *groups;           /* of the key exchange; NULL: the library's */
 };
 
 struct tls_peer {
@@ -128,6 +129,8 @@ static inline SSL *tls_client_on(int fd, const struct manner *manner)
         SSL_CTX_set_min_proto_version(context, manner->version);
         SSL_CTX_set_max_proto_version(context, manner->version);
     }
+    if (manner->groups != NULL)
+        assert_int_equal(SSL_CTX_set1_groups_list(context, manner->groups), 1);
     if (manner->shows != NULL) {
         SSL_CTX_use_certificate(context, manner->shows->certificate);
         SSL_CTX_use_PrivateKey(context, manner->shows->key);

@@ -673,6 +673,36 @@ static void an_attempt_to_renegotiate_ends_it(void **state)
     tls_close(&other);
 }
 
+static bool agrees(struct fixture *fixture, int version, const char *groups)
+{
+    const struct manner manner = {.version = version, .groups = groups};
+    int fd = tls_socket(fixture);
+    SSL *ssl = shake_hands(fd, &manner);
+    SSL_free(ssl);
+    close(fd);
+    return ssl != NULL;
+}
+
+/* A step of a handshake is made on an I/O thread: what the client chooses must not make it long. */
+static void costly_groups_are_not_taken(void **state)
+{
+    struct fixture *fixture = *state;
+    static const char *const costly[] = {"P-384",     "P-521",     "X448",      "ffdhe2048",
+                                         "ffdhe3072", "ffdhe4096", "ffdhe6144", "ffdhe8192"};
+    start(fixture);
+    for (unsigned i = 0; i < sizeof(costly) / sizeof(*costly); i++) {
+        char and_another[64];
+        snprintf(and_another, sizeof(and_another), "%s:P-256", costly[i]);
+        assert_false(agrees(fixture, TLS1_3_VERSION, costly[i]));
+        assert_true(agrees(fixture, TLS1_3_VERSION, and_another)); /* is asked for the other */
+    }
+    assert_false(agrees(fixture, TLS1_2_VERSION, "P-521:P-384"));
+    assert_true(agrees(fixture, TLS1_2_VERSION, "P-521:P-256"));
+    assert_true(agrees(fixture, TLS1_3_VERSION, "X25519"));
+    /* The last may not have told its failure yet. */
+    WAIT_FOR(metric_of(fixture, METRIC_tls_failed) == sizeof(costly) / sizeof(*costly) + 1);
+}
+
 static bool update_keys(SSL *ssl)
 {
     return SSL_key_update(ssl, SSL_KEY_UPDATE_NOT_REQUESTED) == 1 && SSL_do_handshake(ssl) == 1;
@@ -960,6 +990,7 @@ int main(void)
         TEST(garbage_in_the_handshake),
         TEST(stop_accepting_ends_handshakes),
         TEST(an_attempt_to_renegotiate_ends_it),
+        TEST(costly_groups_are_not_taken),
         TEST(key_updates_are_bounded),
         TEST(reload),
         TEST(reload_while_they_knock),
