@@ -87,6 +87,43 @@ static void many_addresses_of_one_network_are_one(void **state)
     fight_destroy(fight);
 }
 
+/* Addresses of one network that is larger: its first 56 bits have twice as much, 48 four times. */
+static void wider_networks_have_a_limit_too(void **state)
+{
+    struct spent *spent = spent_create(env_system());
+    struct fight *fight = NULL;
+    const struct fight_owner ann = {bytes_of_text("ann"), spent};
+    unsigned taken = 0, in_one = 0;
+    for (unsigned i = 0; i < 64; i++) {
+        char address[48];
+        snprintf(address, sizeof(address), "[2001:db8:7:%x::1]:1", i);
+        in_one += fight_takeover(&fight, ann, bytes_of_text(address), 3, 1000) == 0;
+    }
+    assert_int_equal(in_one, 6);
+    taken = in_one;
+    for (unsigned i = 1; i < 64; i++) {
+        char address[48];
+        snprintf(address, sizeof(address), "[2001:db8:7:%x::1]:1", i << 8);
+        taken += fight_takeover(&fight, ann, bytes_of_text(address), 3, 1000) == 0;
+    }
+    assert_int_equal(taken, 12);
+    /* Forgotten neither for many others nor with the session. */
+    for (unsigned i = 0; i < 100; i++) {
+        char address[48];
+        snprintf(address, sizeof(address), "[2001:db8:%x::1]:1", i + 16);
+        assert_int_equal(fight_takeover(&fight, ann, bytes_of_text(address), 3, 1000), 0);
+    }
+    assert_int_equal(
+        fight_takeover(&fight, ann, bytes_of_text("[2001:db8:7:ff00::1]:1"), 3, 1000), 5000);
+    fight_remember(fight, ann);
+    fight_destroy(fight);
+    fight = NULL;
+    assert_int_equal(
+        fight_takeover(&fight, ann, bytes_of_text("[2001:db8:7:ff00::1]:1"), 3, 1000), 5000);
+    fight_destroy(fight);
+    spent_destroy(spent);
+}
+
 static void none_means_no_limit(void **state)
 {
     struct fight *fight = NULL;
@@ -140,6 +177,7 @@ int main(void)
         cmocka_unit_test(a_clock_that_stands_or_lags_gives_nothing_back),
         cmocka_unit_test(each_host_has_its_own),
         cmocka_unit_test(many_addresses_of_one_network_are_one),
+        cmocka_unit_test(wider_networks_have_a_limit_too),
         cmocka_unit_test(none_means_no_limit),
         cmocka_unit_test(a_fight_outlives_the_session),
         cmocka_unit_test(many_hosts_in_turns_are_not_forgotten),
