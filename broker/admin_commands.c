@@ -90,8 +90,8 @@ static unsigned run_command(struct admin_glue *glue, const char *user, struct me
     struct broker *broker = glue->broker;
     struct result_message result;
     actor_handle handle = registry_find(broker->registry, user, strlen(user));
-    int error = scheduler_post(broker->scheduler, NULL, handle, message,
-                               broker->settings.mailbox_messages_max);
+    int error = scheduler_post_from(broker->scheduler, NULL, 0, handle, message,
+                                    broker->settings.mailbox_messages_max);
     if (error != 0) {
         message_destroy(message);
         return error == -ESRCH ? conflict(answer, "NOT_ONLINE", "that user has no session")

@@ -63,7 +63,7 @@ void clock_set(struct clock *clock, actor_handle actor, uint64_t due_ms)
 static void tick(struct broker *broker, actor_handle actor)
 {
     struct message *message = message_create(MESSAGE_TICK, sizeof(*message));
-    if (scheduler_post(broker->scheduler, NULL, actor, message, 0) != 0)
+    if (scheduler_post(broker->scheduler, NULL, actor, message) != 0)
         message_destroy(message);
 }
 

@@ -18,7 +18,7 @@ enum { CALLS_PER_SAMPLE = 16 };
 static void post(struct broker *broker, struct runner *runner, actor_handle to,
                  struct message *message)
 {
-    if (scheduler_post(broker->scheduler, runner, to, message, 0) != 0)
+    if (scheduler_post(broker->scheduler, runner, to, message) != 0)
         egress_bounce(broker, runner, message);
 }
 
@@ -54,6 +54,14 @@ static actor_handle find_receiver(struct broker *broker, const struct turn *turn
     return last->user;
 }
 
+/* What users send counts for who it is, what services push for all of them. */
+static int post_delivery(struct broker *broker, struct runner *runner, const struct turn *turn,
+                         actor_handle user, struct deliver_message *message)
+{
+    return scheduler_post_from(broker->scheduler, runner, message->from_service ? 0 : turn->self,
+                               user, &message->header, broker->settings.mailbox_messages_max);
+}
+
 /* To a user by name: deliveries, which the mailbox limit may refuse, and kicks. */
 static void perform_forward(struct broker *broker, struct runner *runner, struct turn *turn,
                             const struct effect *effect, struct receiver *last)
@@ -61,10 +69,10 @@ static void perform_forward(struct broker *broker, struct runner *runner, struct
     struct message *message = effect->message;
     actor_handle user = find_receiver(broker, turn, effect, last);
     bool deliver = message->kind == MESSAGE_DELIVER;
-    uint32_t limit = deliver ? broker->settings.mailbox_messages_max : 0;
-    int error = deliver && memory_level() == MEMORY_FULL
+    int error = !deliver ? scheduler_post(broker->scheduler, runner, user, message)
+                : memory_level() == MEMORY_FULL
                     ? -ENOBUFS
-                    : scheduler_post(broker->scheduler, runner, user, message, limit);
+                    : post_delivery(broker, runner, turn, user, (struct deliver_message *)message);
     if (error == 0)
         return;
     last->user = 0; /* he may be gone: the next one looks again */
@@ -114,8 +122,8 @@ static uint32_t push_to_all(struct broker *broker, struct runner *runner, struct
         if (message == NULL)
             continue; /* not accepted, as with a full mailbox */
         if (memory_level() != MEMORY_FULL &&
-            scheduler_post(broker->scheduler, runner, user, &message->header,
-                           broker->settings.mailbox_messages_max) == 0)
+            scheduler_post_from(broker->scheduler, runner, 0, user, &message->header,
+                                broker->settings.mailbox_messages_max) == 0)
             accepted++;
         else
             message_destroy(&message->header);

@@ -21,7 +21,7 @@ static void lose_connection(struct broker *broker, struct thread *thread, conn_h
     struct conn_end_message *end = message_create(MESSAGE_CONN_END, sizeof(*end));
     end->conn = conn;
     end->loss = LOSS_GONE;
-    if (scheduler_post(broker->scheduler, &thread->runner, owner, &end->header, 0) != 0)
+    if (scheduler_post(broker->scheduler, &thread->runner, owner, &end->header) != 0)
         message_destroy(&end->header); /* the session has ended, and with it the connection */
     net_consumed(broker->net, conn);
 }
@@ -44,7 +44,7 @@ static void post_frames(struct broker *broker, struct thread *thread, conn_handl
         traces_any(broker->traces) ? env_monotonic_ns(broker->env) / 1000 : 0;
     message->size = (uint32_t)frames.size;
     memcpy(message->bytes, frames.data, frames.size);
-    if (scheduler_post(broker->scheduler, &thread->runner, owner, &message->header, 0) != 0) {
+    if (scheduler_post(broker->scheduler, &thread->runner, owner, &message->header) != 0) {
         /* The session has ended; the connection is about to be closed. */
         message_destroy(&message->header);
         net_consumed(broker->net, conn);
@@ -94,7 +94,7 @@ static void on_end(void *context, void *thread_, conn_handle conn, uint64_t owne
     message->conn = conn;
     message->loss = losses[end];
     /* An actor that is gone has released its connection, or left it unbound, on its way. */
-    if (scheduler_post(broker->scheduler, &thread->runner, owner, &message->header, 0) != 0)
+    if (scheduler_post(broker->scheduler, &thread->runner, owner, &message->header) != 0)
         message_destroy(&message->header);
 }
 
@@ -105,7 +105,7 @@ static void on_writable(void *context, void *thread_, conn_handle conn, uint64_t
     struct writable_message *message = message_create(MESSAGE_WRITABLE, sizeof(*message));
     message->conn = conn;
     message->go_on = false;
-    if (scheduler_post(broker->scheduler, &thread->runner, owner, &message->header, 0) != 0)
+    if (scheduler_post(broker->scheduler, &thread->runner, owner, &message->header) != 0)
         message_destroy(&message->header);
 }
 

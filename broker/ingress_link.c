@@ -177,7 +177,7 @@ static uint64_t on_request(void *context, uint64_t exchange, struct bytes frame)
     message->size = (uint32_t)frame.size;
     memcpy(message->bytes, frame.data, frame.size);
     struct runner *runner = link_turns_begin(broker);
-    if (scheduler_post(broker->scheduler, runner, target, &message->header, 0) != 0) {
+    if (scheduler_post(broker->scheduler, runner, target, &message->header) != 0) {
         message_destroy(&message->header);
         refuse_link(broker, exchange, USHER__V1__REFUSED__CODE__STALE_LINK,
                     "this link is gone; say Hello again");
@@ -192,7 +192,7 @@ static void on_gone(void *context, uint64_t owner, uint64_t exchange)
     struct broker *broker = context;
     struct link_gone_message *message = message_create(MESSAGE_LINK_GONE, sizeof(*message));
     message->exchange = exchange;
-    if (scheduler_post(broker->scheduler, NULL, owner, &message->header, 0) != 0)
+    if (scheduler_post(broker->scheduler, NULL, owner, &message->header) != 0)
         message_destroy(&message->header);
 }
 

@@ -104,7 +104,7 @@ static bool post_attach(struct broker *broker, struct runner *runner, struct att
         net_bind(broker->net, attach->conn, user);
         if (user == 0)
             return false;
-        if (scheduler_post(broker->scheduler, runner, user, &attach->header, 0) == 0)
+        if (scheduler_post(broker->scheduler, runner, user, &attach->header) == 0)
             return true;
     }
 }
@@ -298,7 +298,7 @@ static bool post_resume(struct broker *broker, struct thread *thread, conn_handl
     memcpy(message->secret, frame->resume.secret.data, SECRET_BYTES);
     text_copy(message->address, sizeof(message->address), bytes_of_text(address));
     net_bind(broker->net, conn, user);
-    if (scheduler_post(broker->scheduler, &thread->runner, user, &message->header, 0) == 0)
+    if (scheduler_post(broker->scheduler, &thread->runner, user, &message->header) == 0)
         return true;
     net_bind(broker->net, conn, 0);
     message_destroy(&message->header);

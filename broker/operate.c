@@ -132,7 +132,7 @@ int broker_trace(struct broker *broker, const char *user, uint32_t seconds, uint
         return error;
     struct trace_message *message = message_create(MESSAGE_TRACE, sizeof(*message));
     message->slot = slot;
-    error = scheduler_post(broker->scheduler, NULL, actor, &message->header, 0);
+    error = scheduler_post(broker->scheduler, NULL, actor, &message->header);
     if (error == 0)
         return 0;
     message_destroy(&message->header);

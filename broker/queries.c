@@ -120,7 +120,7 @@ static void reply(struct broker *broker, const struct query_message *query,
     result->size = (uint32_t)bytes->size;
     if (bytes->size > 0)
         memcpy(result->bytes, bytes->data, bytes->size);
-    if (scheduler_post(broker->scheduler, NULL, query->asker, &result->header, 0) != 0)
+    if (scheduler_post(broker->scheduler, NULL, query->asker, &result->header) != 0)
         message_destroy(&result->header);
 }
 

@@ -170,8 +170,7 @@ static int make_actor(struct broker *broker, const struct row *row)
     struct thread *thread = &broker->threads[0];
     if (error == 0 && user == 0)
         error = -EUSERS;
-    if (error == 0 && scheduler_post(broker->scheduler, &thread->runner, user, &message->header,
-                                     0) != 0)
+    if (error == 0 && scheduler_post(broker->scheduler, &thread->runner, user, &message->header) != 0)
         error = -EUSERS;
     if (error != 0) {
         drop_messages(message->inbox);

@@ -322,9 +322,8 @@ static actor_handle route(struct services *services, struct runner *runner,
     actor_handle instance = choose(services, service, call, from);
     if (instance == 0)
         return 0; /* it was the only one */
-    uint32_t limit = 0; /* the mail has limits of its own */
-    int error = scheduler_post(services->broker->scheduler, runner, instance, &call->header,
-                               limit);
+    /* The mail has limits of its own, and shares (instance_mail.c). */
+    int error = scheduler_post(services->broker->scheduler, runner, instance, &call->header);
     return error == 0 ? instance : 0;
 }
 
@@ -370,8 +369,7 @@ static void answer_lost(struct services *services, struct runner *runner,
         result->request = call->request;
         result->call = call->call;
         result->epoch = call->epoch;
-        if (scheduler_post(services->broker->scheduler, runner, call->caller, &result->header,
-                           0) != 0)
+        if (scheduler_post(services->broker->scheduler, runner, call->caller, &result->header) != 0)
             message_destroy(&result->header);
     }
     message_destroy(&call->header);
@@ -476,7 +474,7 @@ void services_tell_presence(struct services *services, struct runner *runner, ui
         struct presence_message *message = message_create(MESSAGE_PRESENCE, sizeof(*message));
         message->last = last;
         if (scheduler_post(services->broker->scheduler, runner, services->followers[i],
-                           &message->header, 0) != 0)
+                           &message->header) != 0)
             message_destroy(&message->header);
     }
     pthread_mutex_unlock(&services->lock);

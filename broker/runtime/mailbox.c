@@ -10,7 +10,7 @@
  * No push is lost between "I saw it empty" and "I mark it idle": both are compare-and-swap or
  * exchange on the same word, so one of them comes first and the other one sees it.
  *
- * The length is a limit's counter, not part of that argument: it may be stale by a few. */
+ * The lengths are counters of limits, not part of that argument: they may be stale by a few. */
 
 enum { IDLE = 1 }; /* no message has an odd address */
 
@@ -18,11 +18,14 @@ void mailbox_init(struct mailbox *mailbox)
 {
     atomic_init(&mailbox->head, IDLE);
     atomic_init(&mailbox->length, 0);
+    atomic_init(&mailbox->shared, 0);
 }
 
 bool mailbox_push(struct mailbox *mailbox, struct message *message)
 {
     atomic_fetch_add_explicit(&mailbox->length, 1, memory_order_relaxed);
+    if (message->share != 0)
+        atomic_fetch_add_explicit(&mailbox->shared, 1, memory_order_relaxed);
     uintptr_t head = atomic_load_explicit(&mailbox->head, memory_order_relaxed);
     do {
         message->next = head == IDLE ? NULL : (struct message *)head;
@@ -46,16 +49,19 @@ struct message *mailbox_take(struct mailbox *mailbox)
     struct message *newest = (struct message *)atomic_exchange_explicit(
         &mailbox->head, (uintptr_t)NULL, memory_order_acquire);
     struct message *oldest = NULL;
-    uint32_t count = 0;
+    uint32_t count = 0, shared = 0;
     while (newest != NULL) {
         struct message *next = newest->next;
         newest->next = oldest;
         oldest = newest;
         newest = next;
         count++;
+        shared += oldest->share != 0;
     }
     if (count > 0)
         atomic_fetch_sub_explicit(&mailbox->length, count, memory_order_relaxed);
+    if (shared > 0)
+        atomic_fetch_sub_explicit(&mailbox->shared, shared, memory_order_relaxed);
     return oldest;
 }
 

@@ -18,6 +18,7 @@
 struct mailbox {
     _Atomic(uintptr_t) head;
     _Atomic uint32_t length; /* messages pushed and not yet taken */
+    _Atomic uint32_t shared; /* of those the ones that have somebody's share */
 };
 
 void mailbox_init(struct mailbox *mailbox);
@@ -39,6 +40,11 @@ bool mailbox_mark_idle(struct mailbox *mailbox);
 static inline uint32_t mailbox_length(struct mailbox *mailbox)
 {
     return atomic_load_explicit(&mailbox->length, memory_order_relaxed);
+}
+
+static inline uint32_t mailbox_shared(struct mailbox *mailbox)
+{
+    return atomic_load_explicit(&mailbox->shared, memory_order_relaxed);
 }
 
 #endif

@@ -122,9 +122,14 @@ struct actor *registry_actor(struct registry *registry, uint32_t slot)
     return (struct actor *)(chunk + (slot % CHUNK_ACTORS) * registry->actor_bytes);
 }
 
+uint64_t registry_hash(const struct registry *registry, const void *data, size_t size)
+{
+    return siphash13(registry->key, data, size);
+}
+
 static uint32_t hash_name(const struct registry *registry, const void *name, size_t size)
 {
-    return (uint32_t)siphash13(registry->key, name, size);
+    return (uint32_t)registry_hash(registry, name, size);
 }
 
 static struct shard *shard_of(struct registry *registry, uint32_t hash)

@@ -68,4 +68,7 @@ void registry_set_proof(struct registry *registry, actor_handle handle, uint64_t
 /* Gives name and slot back; the caller runs the actor's turn. */
 void registry_release(struct registry *registry, uint32_t slot);
 
+/* The keyed hash of the names, for other tables whose keys strangers choose. */
+uint64_t registry_hash(const struct registry *registry, const void *data, size_t size);
+
 #endif

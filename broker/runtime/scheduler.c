@@ -11,6 +11,7 @@
 
 #include "base/check.h"
 #include "runtime/ring.h"
+#include "runtime/senders.h"
 
 /* An actor is listed by whoever moved its mailbox off IDLE, and again at the end of a turn that
  * left messages. Between the two nobody lists it, so it is in the ring at most once, and a ring
@@ -24,6 +25,11 @@
  *   - the producer: the worker's own read-modify-write comes after it and sees what it listed.
  * The look uses the claimed length of the ring, not a pop: a producer stalled between claim and
  * publication must not put a worker to sleep on top of what was listed behind it.
+ *
+ * Shares. What users send has a part of a mailbox of its own, twice as large as what one alone may
+ * have, and who has something in it gets no more than what is free then: of n each gets a share of
+ * n + 1, as in an inbox (actors/inbox.c), so somebody always finds room who has nothing there. What has
+ * been taken from the mailbox and was not received yet counts for its sender too.
  *
  * Threads with runner->drains run the queue before they sleep themselves, so what they list needs
  * no wake-up. tests/model has this protocol as a Spin model. */
@@ -39,6 +45,7 @@ struct worker {
 struct scheduler {
     /* set once */
     struct scheduler_options options;
+    struct senders *senders;
     struct worker *workers;
     unsigned worker_count;
     /* shared */
@@ -54,8 +61,12 @@ int scheduler_create(struct scheduler **out, const struct scheduler_options *opt
     if (scheduler == NULL)
         return -ENOMEM;
     *scheduler = (struct scheduler){.options = *options};
-    int error = ring_init(&scheduler->ring, registry_capacity(options->registry));
+    scheduler->senders = senders_create();
+    int error = scheduler->senders != NULL
+                    ? ring_init(&scheduler->ring, registry_capacity(options->registry))
+                    : -ENOMEM;
     if (error != 0) {
+        senders_destroy(scheduler->senders);
         free(scheduler);
         return error;
     }
@@ -67,6 +78,7 @@ void scheduler_destroy(struct scheduler *scheduler)
 {
     CHECK(scheduler->worker_count == 0);
     ring_fini(&scheduler->ring);
+    senders_destroy(scheduler->senders);
     free(scheduler);
 }
 
@@ -101,23 +113,68 @@ static void list(struct scheduler *scheduler, struct runner *runner, uint32_t sl
         scheduler_wake(scheduler);
 }
 
-int scheduler_post(struct scheduler *scheduler, struct runner *runner, actor_handle to,
-                   struct message *message, uint32_t length_max)
+/* NULL: it is gone. A stale answer is harmless: the generation is compared again when the message is
+ * received, and then it bounces. */
+static struct actor *receiver(struct scheduler *scheduler, actor_handle to)
 {
     if (to == 0)
-        return -ESRCH;
+        return NULL;
     struct actor *actor = registry_actor(scheduler->options.registry, actor_slot(to));
-    /* A stale answer is harmless: the generation is compared again when the message is received,
-     * and then it bounces. */
-    if (atomic_load_explicit(&actor->generation, memory_order_acquire) != actor_generation(to))
-        return -ESRCH;
-    if (length_max != 0 && mailbox_length(&actor->mailbox) >= length_max) {
-        count(scheduler, runner, METRIC_mailbox_full);
-        return -ENOBUFS;
-    }
+    uint32_t generation = atomic_load_explicit(&actor->generation, memory_order_acquire);
+    return generation == actor_generation(to) ? actor : NULL;
+}
+
+static void push(struct scheduler *scheduler, struct runner *runner, struct actor *actor,
+                 actor_handle to, struct message *message)
+{
     message->generation = actor_generation(to);
     if (mailbox_push(&actor->mailbox, message))
         list(scheduler, runner, actor_slot(to));
+}
+
+int scheduler_post(struct scheduler *scheduler, struct runner *runner, actor_handle to,
+                   struct message *message)
+{
+    struct actor *actor = receiver(scheduler, to);
+    if (actor == NULL)
+        return -ESRCH;
+    message->share = 0;
+    push(scheduler, runner, actor, to, message);
+    return 0;
+}
+
+static uint16_t share_of(const struct scheduler *scheduler, actor_handle from, actor_handle to)
+{
+    const actor_handle pair[] = {from, to};
+    return senders_share(registry_hash(scheduler->options.registry, pair, sizeof(pair)));
+}
+
+static bool has_room(struct scheduler *scheduler, struct actor *actor, uint16_t share,
+                     uint32_t max)
+{
+    uint32_t of_users = mailbox_shared(&actor->mailbox);
+    uint32_t length = mailbox_length(&actor->mailbox);
+    if (share == 0)
+        return length < of_users || length - of_users < max;
+    uint32_t own = senders_count(scheduler->senders, share);
+    return (uint64_t)own + of_users < 2 * (uint64_t)max;
+}
+
+int scheduler_post_from(struct scheduler *scheduler, struct runner *runner, actor_handle from,
+                        actor_handle to, struct message *message, uint32_t max)
+{
+    struct actor *actor = receiver(scheduler, to);
+    if (actor == NULL)
+        return -ESRCH;
+    uint16_t share = from != 0 ? share_of(scheduler, from, to) : 0;
+    if (!has_room(scheduler, actor, share, max)) {
+        count(scheduler, runner, METRIC_mailbox_full);
+        return -ENOBUFS;
+    }
+    message->share = share;
+    if (share != 0)
+        senders_add(scheduler->senders, share);
+    push(scheduler, runner, actor, to, message);
     return 0;
 }
 
@@ -133,6 +190,9 @@ static bool receive(struct scheduler *scheduler, struct runner *runner, struct a
 {
     uint32_t generation = atomic_load_explicit(&actor->generation, memory_order_relaxed);
     message->next = NULL;
+    if (message->share != 0)
+        senders_remove(scheduler->senders, message->share);
+    message->share = 0;
     if (message->generation == generation)
         return behaviour_of(actor)->receive(scheduler->options.context, runner,
                                             (uint64_t)generation << 32 | slot, actor->state,

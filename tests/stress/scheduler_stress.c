@@ -125,7 +125,8 @@ static void post(struct crowd *crowd, struct runner *runner, actor_handle to,
     /* Counted first: it may be received before the call returns. */
     add(&crowd->books.posted, 1);
     add(&crowd->books.posted_sum, id);
-    if (scheduler_post(crowd->scheduler, runner, to, &parcel->header, MAILBOX_MAX) != 0) {
+    if (scheduler_post_from(crowd->scheduler, runner, wanted->poster % 3, to, &parcel->header,
+                            MAILBOX_MAX) != 0) {
         CHECK(wanted->pong == NULL);
         add(&crowd->books.posted, UINT64_MAX);
         add(&crowd->books.posted_sum, UINT64_C(0) - id);
@@ -344,7 +345,8 @@ static void close_crowd(struct crowd *crowd)
     for (uint32_t slot = 0; slot < ACTORS; slot++) {
         struct message last = {0};
         struct actor *actor = registry_actor(crowd->registry, slot);
-        CHECK(actor->backlog == NULL && mailbox_length(&actor->mailbox) == 0);
+        CHECK(actor->backlog == NULL && mailbox_length(&actor->mailbox) == 0 &&
+              mailbox_shared(&actor->mailbox) == 0);
         CHECK(mailbox_push(&actor->mailbox, &last)); /* it was idle */
         CHECK(mailbox_take(&actor->mailbox) == &last);
     }

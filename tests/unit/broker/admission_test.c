@@ -410,8 +410,7 @@ static void answer_until(struct glue *glue, struct user_call_message *call, uint
     assert_non_null(result);
     result->call = call->call;
     result->token_ends_ms = token_ends_ms;
-    if (scheduler_post(glue->broker.scheduler, own_runner(glue), call->caller, &result->header,
-                       0) != 0)
+    if (scheduler_post(glue->broker.scheduler, own_runner(glue), call->caller, &result->header) != 0)
         message_destroy(&result->header);
     message_destroy(&call->header);
     run_turns(glue);
@@ -633,7 +632,7 @@ static void stray_mail_harms_nobody(void **state)
                                 message_create(MESSAGE_TICK, sizeof(struct message))};
     for (unsigned i = 0; i < 2; i++)
         assert_int_equal(
-            scheduler_post(glue->broker.scheduler, own_runner(glue), actor, strays[i], 0), 0);
+            scheduler_post(glue->broker.scheduler, own_runner(glue), actor, strays[i]), 0);
     answer(glue, call, 0, 0, "");
     expect_welcome(glue, 1);
     glue_free(glue);

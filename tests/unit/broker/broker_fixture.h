@@ -335,7 +335,7 @@ static inline enum verdict probe_finish(void *context, struct runner *runner, ac
         services_hand_on(services, runner, self, probe_piece(probe));
     if (probe->first != NULL || !services_leave(services, self)) {
         struct message *again = message_create(MESSAGE_LEAVE, sizeof(*again));
-        if (again == NULL || scheduler_post(glue->broker.scheduler, runner, self, again, 0) != 0)
+        if (again == NULL || scheduler_post(glue->broker.scheduler, runner, self, again) != 0)
             abort();
         return VERDICT_GO_ON;
     }
@@ -522,7 +522,7 @@ static inline actor_handle log_in(struct glue *glue, const char *user, conn_hand
     actor_handle self =
         registry_claim(glue->broker.registry, user, strlen(user), &user_behaviour);
     assert_int_not_equal(self, 0);
-    assert_int_equal(scheduler_post(glue->broker.scheduler, NULL, self, &attach->header, 0), 0);
+    assert_int_equal(scheduler_post(glue->broker.scheduler, NULL, self, &attach->header), 0);
     return self;
 }
 

@@ -249,7 +249,7 @@ static void sessions_that_end_are_removed(void **state)
     memset(kick, 0, sizeof(*kick));
     kick->header = header;
     kick->reason = USHER__V1__CLOSE__REASON__KICKED;
-    assert_int_equal(scheduler_post(glue->broker.scheduler, NULL, anna, &kick->header, 0), 0);
+    assert_int_equal(scheduler_post(glue->broker.scheduler, NULL, anna, &kick->header), 0);
     run_turns(glue);
     assert_int_equal(position_of(glue).sessions, 2);
     assert_int_equal(registry_find(glue->broker.registry, "anna", 4), anna);

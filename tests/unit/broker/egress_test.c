@@ -82,6 +82,24 @@ static void a_full_mailbox_is_busy(void **state)
     }
 }
 
+/* A user has his share of it, and what services push does not depend on users. */
+static void each_sender_has_a_share(void **state)
+{
+    struct glue *glue = *state;
+    struct probe *ann = new_probe(glue, "ann"), *eve = new_probe(glue, "eve");
+    struct probe *bob = new_probe(glue, "bob");
+    for (unsigned i = 0; i <= ROOM; i++)
+        forward(glue, eve, delivery(eve, 0));
+    forward(glue, ann, delivery(ann, 0));
+    for (unsigned i = 0; i <= ROOM; i++) {
+        struct message *push = delivery(ann, 0);
+        ((struct deliver_message *)push)->from_service = true;
+        forward(glue, ann, push);
+    }
+    run_turns(glue);
+    assert_int_equal(probe_count(glue, bob), ROOM + 1 + ROOM);
+}
+
 static void a_kick_comes_to_a_full_mailbox(void **state)
 {
     struct glue *glue = *state;
@@ -107,6 +125,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_full_mailbox_is_busy, set_up_small, tear_down),
+        cmocka_unit_test_setup_teardown(each_sender_has_a_share, set_up_small, tear_down),
         cmocka_unit_test_setup_teardown(a_kick_comes_to_a_full_mailbox, set_up_small, tear_down),
         cmocka_unit_test_setup_teardown(nobody_of_that_name, set_up_small, tear_down),
     };

@@ -13,7 +13,7 @@ static void post(struct glue *glue, actor_handle to)
 {
     struct message *message = message_create(1, sizeof(*message));
     assert_non_null(message);
-    assert_true(scheduler_post(glue->broker.scheduler, own_runner(glue), to, message, 0) == 0);
+    assert_true(scheduler_post(glue->broker.scheduler, own_runner(glue), to, message) == 0);
 }
 
 /* Or it would never sleep again. */

@@ -47,7 +47,7 @@ static void deliver(struct glue *glue, const char *user, const char *from, const
     message->arrived_ms = atomic_load(&glue->now_ms);
     actor_handle self = registry_find(glue->broker.registry, user, strlen(user));
     assert_int_equal(
-        scheduler_post(glue->broker.scheduler, NULL, self, &message->header, 0), 0);
+        scheduler_post(glue->broker.scheduler, NULL, self, &message->header), 0);
     run_all(glue);
 }
 

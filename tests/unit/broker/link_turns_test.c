@@ -7,7 +7,7 @@ static bool post(struct glue *glue, struct runner *runner, actor_handle to)
 {
     struct message *message = message_create(1, sizeof(*message));
     assert_non_null(message);
-    return scheduler_post(glue->broker.scheduler, runner, to, message, 0) == 0;
+    return scheduler_post(glue->broker.scheduler, runner, to, message) == 0;
 }
 
 static uint64_t turns(struct glue *glue)

@@ -466,7 +466,7 @@ static void order_survives_a_leave_under_fire(void **state)
                                new_probe(glue, "!d")}; /* not in the leaver's slot */
     wait_for_hammers(hammers, CALLS / 4);
     struct message *order = message_create(MESSAGE_LEAVE, sizeof(*order));
-    assert_int_equal(scheduler_post(glue->broker.scheduler, NULL, leaver->self, order, 0), 0);
+    assert_int_equal(scheduler_post(glue->broker.scheduler, NULL, leaver->self, order), 0);
     assert_int_equal(services_join(glue->broker.services, "chat", others[2]->self, false), 0);
     for (unsigned i = 0; i < HAMMERS; i++)
         pthread_join(threads[i], NULL);

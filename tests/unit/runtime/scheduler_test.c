@@ -67,11 +67,26 @@ static void journal(struct fixture *fixture, enum entry_kind kind, uint32_t numb
     fixture->journal[fixture->entries++] = (struct entry){kind, number, self};
 }
 
+enum { LIMIT = ACTORS * 4 };
+
+/* from 0: nobody's share. */
+static int post_from(struct fixture *fixture, actor_handle from, actor_handle to, uint32_t number)
+{
+    struct note *note = message_create(KIND_PLAIN, sizeof(*note));
+    note->number = number;
+    int error = scheduler_post_from(fixture->scheduler, &fixture->runner, from, to, &note->header,
+                                    LIMIT);
+    if (error != 0)
+        message_destroy(&note->header);
+    return error;
+}
+
 static int post(struct fixture *fixture, actor_handle to, uint16_t kind, uint32_t number)
 {
     struct note *note = message_create(kind, sizeof(*note));
     note->number = number;
-    int error = scheduler_post(fixture->scheduler, &fixture->runner, to, &note->header, ACTORS * 4);
+    int error = scheduler_post_from(fixture->scheduler, &fixture->runner, 0, to, &note->header,
+                                    LIMIT);
     if (error != 0)
         message_destroy(&note->header); /* a call that fails takes nothing */
     return error;
@@ -387,16 +402,13 @@ static void stale_handles_are_refused(void **state)
 static void a_mailbox_has_a_limit(void **state)
 {
     struct fixture *fixture = *state;
-    enum {
-        LIMIT = ACTORS * 4
-    };
     actor_handle ann = claim(fixture, "ann");
     post_many(fixture, ann, 0, LIMIT);
     assert_int_equal(post(fixture, ann, KIND_PLAIN, LIMIT), -ENOBUFS);
     assert_int_equal(metrics_read(fixture->metrics, METRIC_mailbox_full), 1);
     struct note *note = message_create(KIND_PLAIN, sizeof(*note)); /* 0: no limit */
     note->number = LIMIT;
-    assert_int_equal(scheduler_post(fixture->scheduler, &fixture->runner, ann, &note->header, 0),
+    assert_int_equal(scheduler_post(fixture->scheduler, &fixture->runner, ann, &note->header),
                      0);
     run(fixture, 100);
     uint32_t number = 0;
@@ -405,6 +417,52 @@ static void a_mailbox_has_a_limit(void **state)
             assert_int_equal(fixture->journal[i].number, number++);
     assert_int_equal(number, LIMIT + 1);
     assert_int_equal(post(fixture, ann, KIND_PLAIN, 0), 0);
+}
+
+/* Posts until there is no room; gives how many there were. */
+static unsigned fill(struct fixture *fixture, actor_handle from, actor_handle to)
+{
+    unsigned count = 0;
+    while (post_from(fixture, from, to, 0) == 0)
+        count++;
+    return count;
+}
+
+/* Each gets what one may have, and no more than is free of twice as much; what is of no user has a
+ * part of its own. */
+static void nobody_has_a_mailbox_for_himself(void **state)
+{
+    struct fixture *fixture = *state;
+    actor_handle bob = claim(fixture, "bob"), other = claim(fixture, "other");
+    enum { ANN = 1001, EVE, JOE };
+    assert_int_equal(fill(fixture, ANN, bob), LIMIT);
+    assert_int_equal(fill(fixture, EVE, bob), LIMIT / 2);
+    assert_int_equal(post_from(fixture, ANN, bob, 0), -ENOBUFS);
+    assert_int_equal(fill(fixture, JOE, bob), LIMIT / 4);
+    assert_int_equal(fill(fixture, 0, bob), LIMIT);
+    assert_int_equal(fill(fixture, ANN, other), LIMIT); /* it is a share of one mailbox */
+    run(fixture, 1000);
+    assert_int_equal(fill(fixture, 0, bob), LIMIT); /* which takes nothing from users */
+    assert_int_equal(fill(fixture, ANN, bob), LIMIT);
+    run(fixture, 1000);
+}
+
+/* Taken from the mailbox and not received yet, it is its sender's still; bounced it is not. */
+static void a_share_is_given_back_when_it_is_received(void **state)
+{
+    struct fixture *fixture = *state;
+    actor_handle bob = claim(fixture, "bob");
+    enum { ANN = 1001 };
+    assert_int_equal(fill(fixture, ANN, bob), LIMIT);
+    run(fixture, 1);
+    assert_int_equal(fill(fixture, ANN, bob), LIMIT / 2 + TURN_MESSAGES / 2);
+    run(fixture, 1000);
+    assert_int_equal(post(fixture, bob, KIND_RETIRE, 0), 0);
+    assert_int_equal(fill(fixture, ANN, bob), LIMIT);
+    run(fixture, 1000);
+    bob = claim(fixture, "bob");
+    assert_int_equal(fill(fixture, ANN, bob), LIMIT);
+    run(fixture, 1000);
 }
 
 static void every_slot_can_be_listed_at_once(void **state)
@@ -471,6 +529,8 @@ int main(void)
         WITH_FIXTURE(the_next_owner_of_a_slot_gets_only_its_own_mail),
         WITH_FIXTURE(stale_handles_are_refused),
         WITH_FIXTURE(a_mailbox_has_a_limit),
+        WITH_FIXTURE(nobody_has_a_mailbox_for_himself),
+        WITH_FIXTURE(a_share_is_given_back_when_it_is_received),
         WITH_FIXTURE(every_slot_can_be_listed_at_once),
         WITH_FIXTURE(listed_slots_can_be_run_in_any_order),
         WITH_FIXTURE(what_was_never_run_is_freed_with_the_registry),
