@@ -146,11 +146,11 @@ enum memory_level memory_level(void)
     return atomic_load_explicit(&memory.level, memory_order_relaxed);
 }
 
-uint64_t memory_excess(void)
+uint64_t memory_excess(enum memory_level level)
 {
     uint64_t bytes = held();
-    bool full = memory_level() == MEMORY_FULL && bytes > end_of(MEMORY_FULL);
-    return full ? bytes - end_of(MEMORY_FULL) : 0;
+    bool is_there = memory_level() >= level && bytes >= end_of(level);
+    return is_there ? bytes - end_of(level) + 1 : 0; /* at its end a level goes on */
 }
 
 void memory_refused(void)

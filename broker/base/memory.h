@@ -34,8 +34,8 @@ void memory_account(int64_t bytes);
 
 enum memory_level memory_level(void);
 
-/* How much has to go until the level is below MEMORY_FULL; 0 below it. */
-uint64_t memory_excess(void);
+/* How much has to go until the level is below that one; 0: it is. */
+uint64_t memory_excess(enum memory_level level);
 
 /* An allocation failed, and whoever asked was refused: counted and told. */
 void memory_refused(void);

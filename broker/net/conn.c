@@ -47,7 +47,6 @@ static_assert(sizeof(struct conn) <= 152, "each user has one; docs/performance.m
 enum {
     CHUNKS_MAX = 8,
     UNBOUND_EXTRA_BYTES = 64,
-    IN_PLACE_BYTES = 8 * 1024,
     TLS_RECORD_BYTES = 16 * 1024,
 };
 

@@ -29,6 +29,9 @@ enum deadline { DEADLINE_LOGIN, DEADLINE_SILENCE, DEADLINE_LINGER, DEADLINE_HAND
 /* READ_BYTES: what is asked of a socket at a time, at most. */
 enum { NO_SLOT = UINT32_MAX, CHUNK_CONNS = 256, READ_BYTES = 64 * 1024, DOOR_MAX = 256 };
 
+/* A carry from here on is read in place; while memory is full no other becomes one. */
+enum { IN_PLACE_BYTES = 8 * 1024 };
+
 struct sockaddr_storage;
 
 /* Last words: what goes with ORDER_UNBIND, to be written when the connection is unbound. */
@@ -170,6 +173,7 @@ struct net {
     _Atomic uint32_t at_door; /* those of these three that have to be made room for */
     _Atomic uint64_t output_total;    /* the sum of conn.output_bytes */
     _Atomic uint64_t output_evicting; /* that part of it which is on its way out */
+    _Atomic uint64_t full_since_ms; /* memory is full, and was at each look since; 0: it is not */
     _Atomic bool stopping;
     _Atomic bool accept_off;
     unsigned next_reactor; /* owned by reactor 0 */
@@ -292,8 +296,8 @@ bool evict_account(struct net *net, struct reactor *reactor, struct conn *conn, 
 /* I/O thread: the connection's output is gone. */
 void evict_done(struct reactor *reactor, struct conn *conn);
 
-/* I/O thread: memory is full (base/memory.h), and nobody has looked for a while: what fills it need
- * not be output, so nobody may have asked for it. */
+/* I/O thread: memory is full (base/memory.h) or on its way down from there, and nobody has looked for
+ * a while: what fills it need not be output, so nobody may have asked for it. */
 bool evict_is_due(struct reactor *reactor);
 
 /* I/O thread: ends the largest until the rest is little enough. */

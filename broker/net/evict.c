@@ -17,11 +17,23 @@
  * of a frame that is not whole yet: nobody else would ever put an end to that, as long as a byte comes
  * now and then.
  *
+ * Those who carry less than that can fill it too, being many. While memory is full no carry passes
+ * IN_PLACE_BYTES, so when it has been full for FRAME_MS, whoever carries so much has not brought the
+ * rest of his frame for as long, and that is enough: they go, the largest first, until memory is ample.
+ * (Until it is full no longer would be a moment: those who wait would fill it again.)
+ *
  * A connection is ended by its own I/O thread and nobody else, so that no handle can be stale: the
  * thread that looks reads the sizes of all, and if the largest is another's, it wakes that one to
  * look. Sizes are read while they change; what is chosen is the largest of a moment. */
 
-enum { EVICT_BATCH = 16, MUCH_BYTES = 64 * 1024, LOOK_MS = 100 };
+enum { EVICT_BATCH = 16, LOOK_MS = 100, FRAME_MS = 10000 };
+
+/* How much a connection must keep to be ended, and for what. */
+enum {
+    ANY_OUTPUT = 1,               /* output, because that of all is too much */
+    OLD_FRAME = IN_PLACE_BYTES,   /* what is carried, because memory was full for long */
+    MUCH_BYTES = 64 * 1024        /* of both, because memory is full */
+};
 
 static uint64_t begin_above(const struct net *net)
 {
@@ -59,24 +71,34 @@ static uint64_t staying(struct net *net)
     return total > leaving ? total - leaving : 0;
 }
 
-/* How much a connection must keep to be ended now; 0: nobody is to be. */
-static uint32_t worth_ending(struct net *net)
+static bool frames_are_old(struct net *net, uint64_t now_ms)
 {
+    uint64_t since_ms = atomic_load_explicit(&net->full_since_ms, memory_order_relaxed);
+    return since_ms != 0 && now_ms >= since_ms + FRAME_MS;
+}
+
+/* How much a connection must keep to be ended now; 0: nobody is to be. */
+static uint32_t worth_ending(struct reactor *reactor)
+{
+    struct net *net = reactor->net;
     uint64_t max = net->options.output_total_bytes_max;
     if (max != 0 && staying(net) > begin_above(net))
-        return 1;
+        return ANY_OUTPUT;
     uint64_t leaving = atomic_load_explicit(&net->output_evicting, memory_order_acquire);
-    return memory_excess() > leaving ? MUCH_BYTES : 0;
+    if (frames_are_old(net, reactor->now_ms) && memory_excess(MEMORY_TIGHT) > leaving)
+        return OLD_FRAME;
+    return memory_excess(MEMORY_FULL) > leaving ? MUCH_BYTES : 0;
 }
 
 /* What counts when at least `least` is looked for (worth_ending). */
 static uint32_t kept_by(const struct reactor *reactor, const struct conn *conn, uint32_t least)
 {
     uint32_t bytes = atomic_load_explicit(&conn->output_bytes, memory_order_relaxed);
-    if (least < MUCH_BYTES)
+    if (least == ANY_OUTPUT)
         return bytes;
     uint32_t carry = atomic_load_explicit(&conn->carry_size, memory_order_relaxed);
-    return bytes + (uint32_t)conn_carry_room(reactor, carry);
+    uint32_t room = (uint32_t)conn_carry_room(reactor, carry);
+    return least == OLD_FRAME && bytes + room < MUCH_BYTES ? room : bytes + room;
 }
 
 /* Of those that stay and keep at least `least`; NULL: there is none. */
@@ -111,10 +133,10 @@ static void evict(struct reactor *reactor, struct conn *conn, uint32_t least)
     if (conn->state != CONN_OPEN)
         return; /* ended already: it leaves as it is */
     /* Whoever reads slowly is told so; frames that cannot be kept cost their connection. */
-    bool by_output = conn->evicted_bytes >= least;
+    bool by_output = conn->evicted_bytes >= (least == ANY_OUTPUT ? least : MUCH_BYTES);
     reactor_count(reactor, by_output ? METRIC_output_evicted : METRIC_input_evicted, 1);
     LOG(net->options.log, LIMIT_HIT,
-        LOG_S("limit", least < MUCH_BYTES ? "limits.output_total_bytes" : "limits.memory_bytes"),
+        LOG_S("limit", least == ANY_OUTPUT ? "limits.output_total_bytes" : "limits.memory_bytes"),
         LOG_U("bytes", atomic_load_explicit(&net->output_total, memory_order_relaxed)),
         LOG_U("evicted_bytes", kept));
     conn_end(reactor, conn, by_output ? CONN_EVICTED : CONN_LOST);
@@ -128,9 +150,25 @@ void evict_done(struct reactor *reactor, struct conn *conn)
     conn->evicted_bytes = 0;
 }
 
+/* Gives whether it is full, or still to be brought down because it was for so long. */
+static bool note_full(struct net *net, uint64_t now_ms)
+{
+    enum memory_level level = memory_level();
+    uint64_t since_ms = atomic_load_explicit(&net->full_since_ms, memory_order_relaxed);
+    if (level == MEMORY_FULL && since_ms == 0)
+        atomic_store_explicit(&net->full_since_ms, now_ms, memory_order_relaxed);
+    if (level == MEMORY_FULL || (level == MEMORY_TIGHT && frames_are_old(net, now_ms)))
+        return true;
+    if (since_ms != 0)
+        atomic_store_explicit(&net->full_since_ms, 0, memory_order_relaxed);
+    return false;
+}
+
 bool evict_is_due(struct reactor *reactor)
 {
-    if (memory_level() != MEMORY_FULL || reactor->now_ms < reactor->evict_due_ms)
+    if (reactor->now_ms < reactor->evict_due_ms)
+        return false;
+    if (!note_full(reactor->net, reactor->now_ms))
         return false;
     reactor->evict_due_ms = reactor->now_ms + LOOK_MS;
     return true;
@@ -140,14 +178,15 @@ void evict_largest(struct reactor *reactor)
 {
     struct net *net = reactor->net;
     for (unsigned i = 0; i < EVICT_BATCH; i++) {
-        uint32_t least = worth_ending(net);
+        uint32_t least = worth_ending(reactor);
         if (least == 0)
             return;
         struct reactor *owner = NULL;
         struct conn *largest = largest_of_all(net, least, &owner);
+        if (largest == NULL && least == OLD_FRAME) /* they are gone: what is begun now is new */
+            atomic_store_explicit(&net->full_since_ms, 0, memory_order_relaxed);
         /* Looked at again: another thread may have ended a larger one meanwhile. */
-        least = worth_ending(net);
-        if (largest == NULL || least == 0)
+        if (largest == NULL || worth_ending(reactor) != least)
             return;
         if (owner != reactor) {
             if (!atomic_exchange_explicit(&owner->pressed, true, memory_order_seq_cst))

@@ -63,6 +63,9 @@ static uint64_t next_due(struct reactor *reactor)
         due = reactor->accept_resume_ms;
     if (reactor->slow.count > 0 && reactor->now_ms + 100 < due)
         due = reactor->now_ms + 100;
+    if (atomic_load_explicit(&reactor->net->full_since_ms, memory_order_relaxed) != 0 &&
+        reactor->evict_due_ms < due)
+        due = reactor->evict_due_ms;
     if (reactor->again.count > 0 && reactor->now_ms + BUSY_POLL_MS < due)
         due = reactor->now_ms + BUSY_POLL_MS;
     return due;

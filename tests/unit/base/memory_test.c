@@ -73,11 +73,17 @@ static void the_excess_is_what_has_to_go(void **state)
 {
     const int64_t part = BUDGET / 16;
     hold(13 * part + 5);
-    assert_int_equal(memory_excess(), 0); /* it is not full */
+    assert_int_equal(memory_excess(MEMORY_FULL), 0); /* it is not full */
+    assert_int_equal(memory_excess(MEMORY_TIGHT), 2 * part + 6);
     hold(14 * part + 5);
-    assert_int_equal(memory_excess(), part + 5);
+    assert_int_equal(memory_excess(MEMORY_FULL), part + 6);
     hold(13 * part);
-    assert_int_equal(memory_excess(), 0);
+    expect_level(13 * part, MEMORY_FULL); /* still */
+    assert_int_equal(memory_excess(MEMORY_FULL), 1);
+    expect_level(13 * part - 1, MEMORY_TIGHT);
+    assert_int_equal(memory_excess(MEMORY_FULL), 0);
+    expect_level(11 * part - 1, MEMORY_AMPLE);
+    assert_int_equal(memory_excess(MEMORY_TIGHT), 0);
 }
 
 static void another_budget_holds_at_once(void **state)

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/memory.h"
 #include "net_fixture.h"
 
 #include <netinet/in.h>
@@ -249,6 +250,68 @@ static void the_total_is_never_exceeded(void **state)
     close(two.fd);
 }
 
+/* --- memory of all ---------------------------------------------------------------------------- */
+
+static _Atomic uint64_t later_ns;
+
+static uint64_t later_clock(void *context)
+{
+    return env_monotonic_ns(env_system()) + later_ns;
+}
+
+/* A frame whose end does not come, of which so much is carried. */
+static void begin_frame(struct fixture *fixture, struct peer *peer, size_t size)
+{
+    static const uint8_t data[65536];
+    uint64_t before = metric_of(fixture, METRIC_bytes_in);
+    send_all(peer->fd, "\xd0\x86\x03", 3); /* of 50000 bytes */
+    send_all(peer->fd, data, size - 3);
+    WAIT_FOR(metric_of(fixture, METRIC_bytes_in) >= before + size);
+}
+
+/* Frames of which none is large fill the memory and never end: while it is full nobody goes for that;
+ * when it was so for long they go until it is ample. Who keeps little stays. */
+static void many_frames_that_never_end(void **state)
+{
+    struct fixture *fixture = *state;
+    enum { HOLDERS = 28, BUDGET = 1024 * 1024, LONG_MS = 10000 };
+    struct env env = *env_system();
+    env.monotonic_ns = later_clock;
+    fixture->options.env = &env;
+    fixture->binds = true;
+    memory_open(BUDGET, NULL, fixture->metrics);
+    start(fixture);
+    struct peer peers[HOLDERS], little = new_peer(fixture);
+    begin_frame(fixture, &little, 8000);
+    for (unsigned i = 0; i < HOLDERS; i++) { /* 32 KiB each: the last one fills seven eighths */
+        peers[i] = new_peer(fixture);
+        begin_frame(fixture, &peers[i], 20000);
+    }
+    WAIT_FOR(memory_level() == MEMORY_FULL);
+    nap_ms(300);
+    assert_int_equal(metric_of(fixture, METRIC_input_evicted), 0);
+    later_ns += LONG_MS * UINT64_C(1000000);
+    WAIT_FOR(memory_level() == MEMORY_AMPLE);
+    nap_ms(300); /* and no more than that */
+    uint64_t gone = metric_of(fixture, METRIC_input_evicted);
+    assert_in_range(gone, 5, 12);
+    assert_int_equal(look(fixture, little.conn).ends, 0);
+    unsigned ended = 0;
+    for (unsigned i = 0; i < HOLDERS; i++) {
+        struct record record = look(fixture, peers[i].conn);
+        assert_true(record.ends == 0 || record.end == CONN_LOST);
+        ended += record.ends;
+        close(peers[i].fd);
+    }
+    assert_int_equal(ended, gone);
+    close(little.fd);
+    net_stop(fixture->net);
+    net_close(fixture->net);
+    fixture->net = NULL;
+    memory_close();
+    later_ns = 0;
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -261,6 +324,7 @@ int main(void)
         TEST(the_largest_goes_first),
         TEST(below_it_nobody_goes),
         TEST(the_total_is_never_exceeded),
+        TEST(many_frames_that_never_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
