@@ -14,8 +14,9 @@
  * records shows his name, which is compared. A mark that is found to be stale is cleared by its
  * owner.
  *
- * One lock for all: it is taken only for users who are traced, and by who reads. Records are of a
- * fixed size, so a trace has its memory from the start to the end of the process (another one may
+ * One lock for all: it is taken only for users who are traced, and by who reads. A reader copies some
+ * records under it and prints them without it: whoever reads again and again, and however slow he is,
+ * holds up a worker for the copying of so many at a time. Records are of a fixed size, so a trace has its memory from the start to the end of the process (another one may
  * take its slot, once it is over). Sampling goes by the id, so that a message is followed through
  * all of its stages or not at all.
  *
@@ -202,29 +203,70 @@ static size_t print(char line[TRACE_LINE_BYTES_MAX], const struct record *record
     return (size_t)size;
 }
 
-int trace_read(struct traces *traces, const char *user, uint64_t after, uint64_t now_us,
-               bool (*each)(void *context, const char *line, size_t size), void *context,
-               struct trace_state *state)
+enum { PIECE_RECORDS = 16 };
+
+/* Some records, as they stood at one moment. */
+struct piece {
+    uint64_t first; /* the seq of the first one */
+    size_t count;
+    uint64_t shift_us;
+    struct record records[PIECE_RECORDS];
+};
+
+/* Those after *after that are still there, up to seq `end`; counts what is not. The lock is held. */
+static void copy_piece(const struct trace *trace, uint64_t after, uint64_t end,
+                       struct piece *piece, struct trace_state *state)
 {
+    uint64_t oldest = trace->count > TRACE_RECORDS_MAX ? trace->count - TRACE_RECORDS_MAX : 0;
+    if (oldest > after) {
+        state->dropped += oldest - after;
+        after = oldest;
+    }
+    uint64_t newest = trace->count < end ? trace->count : end;
+    piece->first = after + 1;
+    piece->shift_us = trace->shift_us;
+    for (piece->count = 0; piece->count < PIECE_RECORDS && after < newest; after++)
+        piece->records[piece->count++] = trace->records[after % TRACE_RECORDS_MAX];
+}
+
+/* *end is set to the newest seq when it is 0. False: nobody of that name is or was traced. */
+static bool take_piece(struct traces *traces, const char *user, uint64_t now_us, uint64_t *end,
+                       struct piece *piece, struct trace_state *state)
+{
+    piece->count = 0;
     pthread_mutex_lock(&traces->lock);
     struct trace *trace = user[0] != '\0' ? find(traces, user) : NULL;
-    *state = (struct trace_state){.last = after};
     if (trace != NULL) {
-        uint64_t first = trace->count > TRACE_RECORDS_MAX ? trace->count - TRACE_RECORDS_MAX : 0;
-        char line[TRACE_LINE_BYTES_MAX];
         if (trace->until_us <= now_us)
             set_active(traces, trace, false);
         state->active = trace->active;
         state->left_ms = trace->active ? (trace->until_us - now_us) / 1000 : 0;
-        state->dropped = first > after ? first - after : 0;
-        for (uint64_t seq = (first > after ? first : after) + 1; seq <= trace->count; seq++) {
-            size_t size = print(line, &trace->records[(seq - 1) % TRACE_RECORDS_MAX], seq,
-                                trace->shift_us);
-            if (!each(context, line, size))
-                break;
-            state->last = seq;
-        }
+        *end = *end != 0 ? *end : trace->count;
+        copy_piece(trace, state->last, *end, piece, state);
     }
     pthread_mutex_unlock(&traces->lock);
-    return trace != NULL ? 0 : -ENOENT;
+    return trace != NULL;
+}
+
+int trace_read(struct traces *traces, const char *user, uint64_t after, uint64_t now_us,
+               bool (*each)(void *context, const char *line, size_t size), void *context,
+               struct trace_state *state)
+{
+    struct piece piece;
+    char line[TRACE_LINE_BYTES_MAX];
+    uint64_t end = 0; /* what comes while we read is for the next time */
+    *state = (struct trace_state){.last = after};
+    bool found = take_piece(traces, user, now_us, &end, &piece, state);
+    int result = found ? 0 : -ENOENT;
+    while (found && piece.count > 0) {
+        for (size_t i = 0; i < piece.count; i++) {
+            uint64_t seq = piece.first + i;
+            size_t size = print(line, &piece.records[i], seq, piece.shift_us);
+            if (!each(context, line, size))
+                return result;
+            state->last = seq;
+        }
+        found = take_piece(traces, user, now_us, &end, &piece, state);
+    }
+    return result;
 }

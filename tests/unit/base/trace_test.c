@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -187,7 +188,42 @@ static void pages_go_on_after_the_last_one_given(void **state)
     assert_int_equal(read_from(traces, "alice", 10, NOW_US, 4)->state.last, 10);
     assert_int_equal(read_from(traces, "alice", 5000, NOW_US, 4)->count, 0);
     assert_int_equal(seen.state.last, 5000);
+    assert_int_equal(read_from(traces, "alice", UINT64_MAX, NOW_US, 4)->count, 0);
     traces_destroy(traces);
+}
+
+struct reader {
+    struct traces *traces;
+    uint8_t slot;
+    size_t lines;
+};
+
+/* Somebody who takes his time, while the user goes on. */
+static bool note_beside(void *context, const char *line, size_t size)
+{
+    struct reader *reader = context;
+    reader->lines++;
+    assert_true(note(reader->traces, reader->slot, "alice", reader->lines, NOW_US));
+    return true;
+}
+
+/* Under the lock this would wait for itself; and what comes meanwhile is for the next page. */
+static void who_reads_holds_nobody_up(void **state)
+{
+    enum { RECORDS = 100 };
+    struct reader reader = {.traces = traces_create()};
+    struct trace_state end;
+    reader.slot = start(reader.traces, "alice", 0, 1);
+    for (uint64_t id = 1; id <= RECORDS; id++)
+        assert_true(note(reader.traces, reader.slot, "alice", id, NOW_US));
+    alarm(60);
+    assert_int_equal(trace_read(reader.traces, "alice", 0, NOW_US, note_beside, &reader, &end), 0);
+    alarm(0);
+    assert_int_equal(reader.lines, RECORDS);
+    assert_int_equal(end.last, RECORDS);
+    assert_int_equal(end.dropped, 0);
+    assert_int_equal(read_from(reader.traces, "alice", RECORDS, NOW_US, 0)->count, RECORDS);
+    traces_destroy(reader.traces);
 }
 
 /* --- slots and ends
@@ -291,6 +327,7 @@ int main(void)
         cmocka_unit_test(one_in_so_many_ids_whole),
         cmocka_unit_test(the_newest_are_kept_and_the_others_counted),
         cmocka_unit_test(pages_go_on_after_the_last_one_given),
+        cmocka_unit_test(who_reads_holds_nobody_up),
         cmocka_unit_test(it_ends_by_time),
         cmocka_unit_test(stopped_it_keeps_its_records_and_begins_anew),
         cmocka_unit_test(there_are_so_many_slots),
