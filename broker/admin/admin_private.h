@@ -16,7 +16,8 @@ enum {
     REQUEST_MS = 4000, /* in which a request must come whole; also between two of a connection */
     ANSWER_MS = 15000, /* in which an answer must be made and read */
     SPARE_CONNS = 16,  /* beside admin.connections, for those that come while others are sent away */
-    JOBS_MAX = 16      /* requests that wait for the second thread */
+    JOBS_MAX = 16,     /* requests that wait for the second thread */
+    LOOKS_MAX = 12     /* those of them that change nothing */
 };
 
 enum conn_state {
@@ -29,6 +30,12 @@ enum conn_state {
 /* Where connections come from; shared by all that have the address. */
 struct admin_source {
     uint8_t address[16];
+    unsigned count;
+};
+
+/* Requests in the order in which they came. */
+struct job_line {
+    struct exchange *first, *last;
     unsigned count;
 };
 
@@ -78,8 +85,7 @@ struct admin {
     pthread_cond_t more;   /* for the second thread */
     pthread_cond_t closed; /* for the one that sweeps; monotonic */
     /* under lock */
-    struct exchange *first, *last; /* the jobs */
-    unsigned job_count;
+    struct job_line looks, changes;
     struct admin_conn *conns;
     unsigned conn_count; /* without those that were sent away */
     bool closing;

@@ -4,26 +4,62 @@
 #include <string.h>
 
 #include "admin/admin_private.h"
+#include "admin/route.h"
 
 /* The second thread: what may wait for the disk or for an actor. While a request is its job the
  * connection is suspended and MHD does not touch the exchange; resuming gives it back, with the
- * answer in it, and MHD calls the handler again. */
+ * answer in it, and MHD calls the handler again.
+ *
+ * Who may change something does so when things go wrong, and that is when everybody looks. So changes
+ * have a line of their own, which goes first, and some of the places are theirs: however many look,
+ * and however often, a kick waits for one answer. */
+
+static bool is_change(const struct exchange *exchange)
+{
+    return admin_routes[exchange->route].change;
+}
+
+/* Under the lock. */
+static void line_add(struct job_line *line, struct exchange *exchange)
+{
+    exchange->next = NULL;
+    if (line->last != NULL)
+        line->last->next = exchange;
+    else
+        line->first = exchange;
+    line->last = exchange;
+    line->count++;
+}
+
+/* Under the lock; NULL: nobody waits in it. */
+static struct exchange *line_take(struct job_line *line)
+{
+    struct exchange *exchange = line->first;
+    if (exchange == NULL)
+        return NULL;
+    line->first = exchange->next;
+    if (line->first == NULL)
+        line->last = NULL;
+    line->count--;
+    return exchange;
+}
+
+/* Under the lock. */
+static bool has_room(const struct admin *admin, bool change)
+{
+    return !admin->closing && admin->looks.count + admin->changes.count < JOBS_MAX &&
+           (change || admin->looks.count < LOOKS_MAX);
+}
 
 bool jobs_add(struct admin *admin, struct exchange *exchange)
 {
     pthread_mutex_lock(&admin->lock);
-    bool room = admin->job_count < JOBS_MAX && !admin->closing;
+    bool room = has_room(admin, is_change(exchange));
     if (room) {
         exchange->is_job = true;
-        exchange->next = NULL;
         /* Before anybody can resume it. */
         MHD_suspend_connection(exchange->connection);
-        if (admin->last != NULL)
-            admin->last->next = exchange;
-        else
-            admin->first = exchange;
-        admin->last = exchange;
-        admin->job_count++;
+        line_add(is_change(exchange) ? &admin->changes : &admin->looks, exchange);
     }
     pthread_mutex_unlock(&admin->lock);
     if (room)
@@ -82,26 +118,28 @@ static void run_job(struct exchange *exchange, bool closing)
     MHD_resume_connection(exchange->connection); /* it may be gone from here on */
 }
 
+/* Waits for it; NULL: it closes, and nobody is left. */
+static struct exchange *take_next(struct admin *admin, bool *closing)
+{
+    pthread_mutex_lock(&admin->lock);
+    while (admin->looks.first == NULL && admin->changes.first == NULL && !admin->closing)
+        pthread_cond_wait(&admin->more, &admin->lock);
+    *closing = admin->closing;
+    struct exchange *exchange = line_take(&admin->changes);
+    if (exchange == NULL)
+        exchange = line_take(&admin->looks);
+    pthread_mutex_unlock(&admin->lock);
+    return exchange;
+}
+
 static void *run(void *argument)
 {
     struct admin *admin = argument;
-    for (;;) {
-        pthread_mutex_lock(&admin->lock);
-        while (admin->first == NULL && !admin->closing)
-            pthread_cond_wait(&admin->more, &admin->lock);
-        bool closing = admin->closing;
-        struct exchange *exchange = admin->first;
-        if (exchange != NULL) {
-            admin->first = exchange->next;
-            if (admin->first == NULL)
-                admin->last = NULL;
-            admin->job_count--;
-        }
-        pthread_mutex_unlock(&admin->lock);
-        if (exchange == NULL)
-            return NULL;
+    struct exchange *exchange;
+    bool closing;
+    while ((exchange = take_next(admin, &closing)) != NULL)
         run_job(exchange, closing);
-    }
+    return NULL;
 }
 
 int jobs_start(struct admin *admin)

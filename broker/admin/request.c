@@ -11,9 +11,9 @@
 
 /* One request from its head to its answer, on the HTTP thread.
  *
- * * MHD calls the handler when the head is there, with each piece of the body, and at the end. The
+ * MHD calls the handler when the head is there, with each piece of the body, and at the end. The
  * head is judged first and whole, Host and token before anything else, so whoever may not ask
- * learns nothing and sends no body. Then the answer is made here, or by the second thread (jobs.c).
+ * learns nothing and has no body taken. Then the answer is made here, or by the second thread (jobs.c).
  * An answer in the first call makes MHD close the connection, because a body may be on its way; so
  * what brings no body is judged in the second. */
 
@@ -58,6 +58,17 @@ static bool host_is_good(struct exchange *exchange)
                                                    MHD_HTTP_HEADER_HOST);
     return count == 0 ||
            (count == 1 && host != NULL && access_host(host, exchange->admin->options.host));
+}
+
+/* Whether a browser asks for it on behalf of a page from elsewhere, which may not read the answer, but
+ * could have it made. Who follows a link comes with a document of his own. Browsers say so to
+ * addresses of the loopback; programs say nothing. */
+static bool is_for_another_page(struct MHD_Connection *connection)
+{
+    const char *site = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Sec-Fetch-Site");
+    const char *use = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Sec-Fetch-Dest");
+    return site != NULL && strcmp(site, "same-origin") != 0 && strcmp(site, "none") != 0 &&
+           (use == NULL || strcmp(use, "document") != 0);
 }
 
 /* One argument of the query string into the exchange. */
@@ -170,6 +181,9 @@ static enum MHD_Result judge(struct exchange *exchange, const char *method, cons
     if (!host_is_good(exchange))
         return refuse(exchange, MHD_HTTP_BAD_REQUEST, "bad_host",
                       "Host must be an address, localhost or admin.host");
+    if (is_for_another_page(connection))
+        return refuse(exchange, MHD_HTTP_FORBIDDEN, "foreign_page",
+                      "a page from elsewhere has the browser ask for this");
     if (strcmp(method, MHD_HTTP_METHOD_HEAD) == 0)
         method = MHD_HTTP_METHOD_GET;
     exchange->right = access_right(
@@ -234,9 +248,14 @@ static enum MHD_Result finish(struct exchange *exchange)
                        "too many requests wait; try again");
 }
 
-static bool brings_no_body(const char *method)
+/* Whatever its method is: a stranger's GET is not given room for a body either. */
+static bool brings_a_body(struct MHD_Connection *connection)
 {
-    return strcmp(method, MHD_HTTP_METHOD_GET) == 0 || strcmp(method, MHD_HTTP_METHOD_HEAD) == 0;
+    const char *length = MHD_lookup_connection_value(connection, MHD_HEADER_KIND,
+                                                     MHD_HTTP_HEADER_CONTENT_LENGTH);
+    return (length != NULL && strcmp(length, "0") != 0) ||
+           MHD_lookup_connection_value(connection, MHD_HEADER_KIND,
+                                       MHD_HTTP_HEADER_TRANSFER_ENCODING) != NULL;
 }
 
 static enum MHD_Result begin(struct admin *admin, struct MHD_Connection *connection,
@@ -250,7 +269,7 @@ static enum MHD_Result begin(struct admin *admin, struct MHD_Connection *connect
     exchange->admin = admin;
     exchange->connection = connection;
     metrics_add(admin->options.metrics, admin->options.block, METRIC_admin_requests, 1);
-    if (brings_no_body(method))
+    if (!brings_a_body(connection))
         return MHD_YES;
     exchange->judged = true;
     return judge(exchange, method, url, &done);
