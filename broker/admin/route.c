@@ -4,7 +4,12 @@
 #include <string.h>
 
 /* Paths are matched as they were sent, and only the part that stands for a name is decoded, after
- * the match: so an encoded slash is part of a name and never of a path. Nothing here is a file. */
+ * the match: so an encoded slash is part of a name and never of a path. Nothing here is a file.
+ *
+ * Browsers, curl and proxies are told by the standards of URLs that `.` and `..` in a path are steps,
+ * encoded or not, and take them. They are names of users all the same, and who has one must not be out
+ * of an operator's reach: so a `~`, which is in no name, may stand before any, and is passed over
+ * (docs/decisions/0090). */
 
 const struct route admin_routes[ADMIN_ROUTES] = {
 #define ROUTE(name, method, path, change) {method, path, change},
@@ -51,7 +56,7 @@ bool route_decode(const char *from, char to[ADMIN_PREFIX_BYTES_MAX + 1])
     return decode(from, strlen(from), to);
 }
 
-/* Whether the path fits the pattern; *name is what stands for its star. */
+/* Whether the path fits the pattern; *name is what stands for its star, without a ~ before it. */
 static bool fits(const char *pattern, const char *path, const char **name, size_t *size)
 {
     const char *star = strchr(pattern, '*');
@@ -60,7 +65,7 @@ static bool fits(const char *pattern, const char *path, const char **name, size_
     size_t head = (size_t)(star - pattern);
     if (strncmp(pattern, path, head) != 0)
         return false;
-    *name = path + head;
+    *name = path + head + (path[head] == '~');
     *size = strcspn(*name, "/");
     return strcmp(star + 1, *name + *size) == 0;
 }

@@ -299,10 +299,13 @@ def scene_hostile():
             browser.go(f"#/{page}")
             browser.until(".page", shown)
             check_unharmed(page)
-        for name in (PICTURE, TURNED, "a/b?c#d%2f", "__proto__"):
+        for name in (PICTURE, TURNED, "a/b?c#d%2f", "__proto__", ".."):
             browser.go("#/user/" + browser.script("return encodeURIComponent(arguments[0])", name))
             browser.until(".page", "42", "connection was lost")
             check_unharmed(name)
+        for page in ("constructor", "__proto__", "toString"):  # no pages
+            browser.go(f"#/{page}")
+            browser.until(".tiles", "Online")
         browser.go("#/user/%E0%A4%A")  # no valid encoding
         browser.until("h1", "%E0%A4%A")
         world.ready = real_ready

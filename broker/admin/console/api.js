@@ -113,8 +113,14 @@ export const get = (path, options) => ask("GET", path, options);
 export const post = (path, body, options) => ask("POST", path, {...options, body});
 export const remove = (path, options) => ask("DELETE", path, options);
 
+// A name as a part of a path. `.` and `..` are names like others to the broker; the browser would take
+// them for steps, without the ~ that the broker passes over.
+export function pathName(user) {
+    return (/^\.\.?$/.test(user) ? "~" : "") + encodeURIComponent(user);
+}
+
 export function userPath(user) {
-    return `/api/sessions/${encodeURIComponent(user)}`;
+    return `/api/sessions/${pathName(user)}`;
 }
 
 export function query(parameters) {

@@ -154,11 +154,12 @@ class Console {
             poll.stop();
         }
         this.page?.stop();
+        const known = Object.hasOwn(PAGES, name);
         this.page = name === "user" && argument ? new User(this.context(), decoded(argument))
-            : new (PAGES[name] || Overview)(this.context());
+            : new (known ? PAGES[name] : Overview)(this.context());
         fill(this.main, this.page.element);
         document.title = `${this.page.title} \u2013 usher`;
-        const here = name === "user" ? "#/users" : `#/${PAGES[name] ? name : ""}`;
+        const here = name === "user" ? "#/users" : `#/${known ? name : ""}`;
         for (const link of document.querySelectorAll("nav.pages a")) {
             if (link.getAttribute("href") === here) {
                 link.setAttribute("aria-current", "page");

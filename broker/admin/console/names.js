@@ -65,6 +65,7 @@ export const EVENTS = {
     logout: ["end", "logged out"],
     offline: ["end", "the session ended"],
     kicked: ["end", "was kicked"],
+    followed: ["news", "an operator follows the messages"],
     login_refused: ["warn", "a login was refused"],
     protocol_error: ["warn", "broke the protocol"],
     slow_consumer: ["warn", "did not read its output and was closed"],
@@ -76,7 +77,8 @@ export const EVENTS = {
 };
 
 export function eventWords(event) {
-    const [kind, text] = EVENTS[event.event] || [null, String(event.event).replaceAll("_", " ")];
+    const known = Object.hasOwn(EVENTS, event.event) ? EVENTS[event.event] : null;
+    const [kind, text] = known || [null, String(event.event).replaceAll("_", " ")];
     const byLevel = {warn: "warn", error: "bad"}[event.level] || "news";
     return [kind || byLevel, text];
 }

@@ -2,7 +2,7 @@
 // Following one user: what happens to each of his messages. The broker records it for so many
 // seconds and into a buffer of a fixed size; what it had to leave out is said.
 
-import {get, post, query, remove} from "./api.js";
+import {get, pathName, post, query, remove} from "./api.js";
 import {Section, Table, el, fill, pill, setText} from "./dom.js";
 import {age, bytes, count, seconds} from "./format.js";
 
@@ -13,7 +13,7 @@ const STAGES = {arrived: "news", queued: "none", turn: "none", sent: "good", ack
 export class Trace {
     constructor(context, user) {
         this.context = context;
-        this.path = `/api/trace/${encodeURIComponent(user)}`;
+        this.path = `/api/trace/${pathName(user)}`;
         this.user = user;
         this.records = [];
         this.after = 0;

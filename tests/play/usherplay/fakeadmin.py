@@ -191,7 +191,7 @@ class World:
 
     def answer(self, method, path, arguments, body, may_change):
         """(status, object)"""
-        part = [urllib.parse.unquote(piece) for piece in path.split("/")[1:]]
+        part = [urllib.parse.unquote(piece.removeprefix("~")) for piece in path.split("/")[1:]]
         if path in self.unavailable:
             return 503, {"error": "unavailable", "detail": "not in this build"}
         if method == "POST" and part[:2] == ["api", "sessions"] and len(part) == 4:

@@ -111,7 +111,12 @@ static void test_routes(void **state)
     assert_int_equal(route_find("POST", "/api/sessions", user), ROUTE_WRONG_METHOD);
     assert_int_equal(route_find("GET", "/api/sessions/", user), ROUTE_BAD);
     assert_int_equal(route_find("GET", "/api/sessions/a/b", user), ROUTE_UNKNOWN);
-    const char *const bad[] = {"%", "%4", "%zz", "%00", "a%0ab", "%7f", "a%1"};
+    /* What browsers take for a step, behind a sign that they do not. */
+    assert_int_equal(route_find("POST", "/api/sessions/~../kick", user), ADMIN_KICK);
+    assert_string_equal(user, "..");
+    assert_int_equal(route_find("GET", "/api/trace/~~", user), ADMIN_TRACE_READ);
+    assert_string_equal(user, "~");
+    const char *const bad[] = {"%", "%4", "%zz", "%00", "a%0ab", "%7f", "a%1", "~"};
     for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         snprintf(path, sizeof(path), "/api/sessions/%s", bad[i]);
         assert_int_equal(route_find("GET", path, user), ROUTE_BAD);
