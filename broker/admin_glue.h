@@ -18,6 +18,7 @@ struct admin_glue {
     uint64_t started_ms; /* wall */
     uint64_t up_ms;      /* monotonic */
     actor_handle actor;  /* gets the results of commands */
+    struct stillness stillness; /* of the HTTP thread */
     /* under lock: the one command that waits */
     pthread_mutex_t lock;
     pthread_cond_t done; /* monotonic */

@@ -116,7 +116,7 @@ unsigned admin_alive(void *context, struct admin_check checks[ADMIN_CHECKS_MAX])
     char still[32] = "", detail[64];
     /* A broker that stops ends its threads one after the other, in bounded time. */
     bool moving = admin_state_of(glue) == ADMIN_STOPPING ||
-                  broker_check_moving(glue->broker, PATIENCE_MS, still) == 0;
+                  broker_check_moving(glue->broker, PATIENCE_MS, &glue->stillness, still) == 0;
     snprintf(detail, sizeof(detail), "%s does not go on", still);
     check(checks, &count, "threads", moving, detail);
     return count;

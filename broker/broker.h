@@ -85,10 +85,19 @@ bool broker_drain_step(struct broker *broker, unsigned *wait_ms);
  * within how many ms it is to be called again; 0: never. */
 unsigned broker_watch_certificate(struct broker *broker);
 
+/* What whoever asks the following remembers of his last time; all zero at first. */
+struct stillness {
+    bool found; /* somebody stood still: */
+    unsigned place;
+    uint64_t beats;
+};
+
 /* Whether the I/O threads, workers, committer and clock come round when they are called: 0, or
  * -ETIME with the first that does not within `patience_ms` in `still`. Waits for that long at most,
- * mostly a millisecond; from any thread that is none of these, until broker_stop. */
-int broker_check_moving(struct broker *broker, uint32_t patience_ms, char still[32]);
+ * mostly a millisecond, and not at all while the one that is `known` has still not moved; from any
+ * thread that is none of these, until broker_stop. */
+int broker_check_moving(struct broker *broker, uint32_t patience_ms, struct stillness *known,
+                        char still[32]);
 
 /* Client connections at this moment. */
 uint32_t broker_connections(const struct broker *broker);

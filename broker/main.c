@@ -145,7 +145,8 @@ static void reload(struct broker *broker)
 static void give_sign_of_life(struct broker *broker, struct log *log)
 {
     char still[32];
-    if (broker_check_moving(broker, notify_watchdog_ms(), still) == 0)
+    struct stillness anew = {0}; /* each sign is the answer to a call of its own */
+    if (broker_check_moving(broker, notify_watchdog_ms(), &anew, still) == 0)
         tell_status(broker, "WATCHDOG=1");
     else
         LOG(log, THREAD_STILL, LOG_S("thread", still));

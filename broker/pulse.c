@@ -12,6 +12,9 @@
  * disk that hangs is not mended by ending the process, which would only lose the inboxes. nng's
  * threads are looked after by link_watch.c.
  *
+ * Who asks again while the same one stands still is not made to wait again: as long as its counter
+ * is where it was, it has not moved, and a probe that waits is a thread that answers nobody else.
+ *
  * The counters are relaxed: they are compared with themselves, and nothing is read because of
  * them. */
 
@@ -64,9 +67,10 @@ static unsigned first_still(const struct broker *broker, const uint64_t *before,
     return from;
 }
 
-int broker_check_moving(struct broker *broker, uint32_t patience_ms, char still[32])
+/* Calls everybody and waits; gives the place that has not moved, or their number. */
+static unsigned wait_for_all(struct broker *broker, uint32_t patience_ms,
+                             uint64_t before[PLACES_MAX])
 {
-    uint64_t before[PLACES_MAX];
     const struct timespec look = {.tv_nsec = LOOK_MS * 1000000L};
     unsigned count = place_count(broker);
     for (unsigned place = 0; place < count; place++)
@@ -78,9 +82,24 @@ int broker_check_moving(struct broker *broker, uint32_t patience_ms, char still[
         nanosleep(&look, NULL);
         place = first_still(broker, before, place);
     }
-    if (place == count)
-        return 0;
-    name_place(broker, place, still);
+    return place;
+}
+
+int broker_check_moving(struct broker *broker, uint32_t patience_ms, struct stillness *known,
+                        char still[32])
+{
+    uint64_t before[PLACES_MAX];
+    if (known->found && moves(broker, known->place, known->beats))
+        known->found = false;
+    if (!known->found) {
+        unsigned place = wait_for_all(broker, patience_ms, before);
+        if (place == place_count(broker))
+            return 0;
+        *known = (struct stillness){.found = true, .place = place, .beats = before[place]};
+    } else {
+        call_everybody(broker); /* so that it shows when it goes on */
+    }
+    name_place(broker, known->place, still);
     return -ETIME;
 }
 
