@@ -15,8 +15,9 @@ struct passed_sockets {
  * not what can be used. Not while other threads read the environment. */
 int activation_take(struct passed_sockets *passed, const struct options *options, char *error);
 
-/* The passed sockets once more, for a process that begins again. Before activation_take. */
-enum { ACTIVATION_FDS_MAX = 2, ACTIVATION_NAMES_BYTES = 128 };
+/* The passed sockets once more, for a process that begins again. Before activation_take. A name has at
+ * most 255 characters, says systemd.socket(5). */
+enum { ACTIVATION_FDS_MAX = 2, ACTIVATION_NAMES_BYTES = ACTIVATION_FDS_MAX * 256 };
 
 struct kept_sockets {
     int count; /* 0: none was passed */

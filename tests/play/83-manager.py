@@ -3,6 +3,7 @@
 moves, sockets that it opened itself, lines that its journal understands."""
 
 import ctypes
+import http.client
 import os
 import re
 import signal
@@ -16,6 +17,7 @@ from usherplay.tls import Identity
 
 WATCHDOG_SECONDS = 1.2 if scaled(10) == 10 else 2.4
 PATIENCE = 60.0
+PROBES = 12  # two seconds for each are more than the time that an operator's request has
 LOOKED_AFTER = {"io-0", "worker-0", "committer", "clock"}
 PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT = 17, 0x4206, 0x4207
 WALL = 0x40000000
@@ -201,6 +203,49 @@ def scene_watchdog():
         check_equal(seen, LOOKED_AFTER, "threads whose standing still is noticed")
 
 
+def ask_admin(broker, path):
+    """The status."""
+    port = next(line["port"] for line in broker.log_events("listening") if line["for"] == "admin")
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def scene_health_while_a_thread_stands_still():
+    """Many who ask whether the broker lives do not keep its operator from its numbers: after the first
+    one nobody is made to wait for the thread again."""
+    options = {"admin.listen": "127.0.0.1:0", "threads.io": 1, "threads.workers": 1}
+    with Broker(options) as broker:
+        task = f"/proc/{broker.process.pid}/task"
+        for thread in sorted(map(int, os.listdir(task)), reverse=True):
+            with open(f"{task}/{thread}/comm", encoding="ascii") as file:
+                if thread == broker.process.pid or file.read().strip() != "usherd":
+                    continue
+            try:
+                with Frozen(thread):
+                    if ask_admin(broker, "/healthz") == 200:
+                        continue
+                    answers = []
+                    crowd = [threading.Thread(target=lambda: answers.append(
+                        ask_admin(broker, "/healthz"))) for _ in range(PROBES)]
+                    for probe in crowd:
+                        probe.start()
+                    check_equal(ask_admin(broker, "/metrics"), 200, "the numbers beside them")
+                    for probe in crowd:
+                        probe.join()
+                    check_equal(answers, [503] * PROBES, "what those who ask are told")
+            except PermissionError as error:
+                print(f"     not tried, threads cannot be stopped here: {error}")
+                return
+            eventually(lambda: ask_admin(broker, "/healthz") == 200, "it goes on", PATIENCE)
+            check_equal(broker.numbers()["admin_late"], 0, "nobody was late")
+            return
+        check(False, "no thread's standing still is noticed")
+
+
 def scene_watchdog_of_another():
     manager = Manager()
     environment = {"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": "20000", "WATCHDOG_PID": "1"}
@@ -293,6 +338,21 @@ def scene_restart():
                                check=True, timeout=60)
                 broker.process.terminate()
                 check_equal(broker._wait_end(PATIENCE), 0, "exit code")
+
+
+def scene_restart_with_long_names():
+    """Whatever they are called, up to what a name may have: after a restart each is what it was."""
+    with tempfile.TemporaryDirectory() as folder, listening() as one, listening() as two:
+        identity = Identity(folder, "passed")
+        options = {"tls.certificate_file": identity.certificate, "tls.key_file": identity.key}
+        with activated([one, two], ["x" * 255, "listen.tls"], options) as broker:
+            subprocess.run([program("usherctl"), "--url", broker.link_url, "drain", "--restart"],
+                           check=True, timeout=60)
+            broker.wait_log("ready", PATIENCE, count=2)
+            ports = [int(event["address"].rpartition(":")[2])
+                     for event in broker.log_events("listening")
+                     if event["for"].startswith("clients")]
+            check_equal(ports[-2:], [one.getsockname()[1], two.getsockname()[1]], "after it")
 
 
 def scene_passed_sockets_by_name():
@@ -392,6 +452,6 @@ def scene_journal():
 
 
 play(scene_ready_reload_stop, scene_a_reload_that_is_refused, scene_saving_takes_its_time,
-     scene_watchdog, scene_watchdog_of_another, scene_passed_socket, scene_passed_sockets_by_name,
-     scene_restart, scene_passed_to_another, scene_sockets_that_are_refused,
+     scene_watchdog, scene_health_while_a_thread_stands_still, scene_watchdog_of_another,
+     scene_passed_socket, scene_passed_sockets_by_name, scene_restart, scene_restart_with_long_names, scene_passed_to_another, scene_sockets_that_are_refused,
      scene_passed_socket_beside_a_late_address, scene_journal)
