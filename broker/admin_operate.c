@@ -15,13 +15,17 @@ struct lines {
     size_t max;
 };
 
-/* A line that is no JSON was cut by a crash of our own making: it is left out. */
+/* Ids are the clients' to choose, and jansson takes whole numbers below 2^63 alone: a row with a larger
+ * one has its numbers as reals, because whoever chooses such ids must not be missing. A line that is
+ * no JSON was cut by a crash of our own making: it is left out. */
 static bool add_line(void *context, const char *line, size_t size)
 {
     struct lines *lines = context;
     if (json_array_size(lines->rows) == lines->max)
         return false;
     json_t *row = json_loadb(line, size, 0, NULL);
+    if (row == NULL)
+        row = json_loadb(line, size, JSON_DECODE_INT_AS_REAL, NULL);
     if (row != NULL)
         json_array_append_new(lines->rows, row);
     return true;

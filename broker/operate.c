@@ -133,8 +133,13 @@ int broker_trace(struct broker *broker, const char *user, uint32_t seconds, uint
     struct trace_message *message = message_create(MESSAGE_TRACE, sizeof(*message));
     message->slot = slot;
     error = scheduler_post(broker->scheduler, NULL, actor, &message->header);
-    if (error == 0)
+    if (error == 0) {
+        /* To whom somebody speaks is his own: who looks leaves a trace, too. */
+        LOG(broker->log, FOLLOWED, LOG_S("user", user),
+            LOG_U("seconds", seconds != 0 ? seconds : TRACE_SECONDS_DEFAULT),
+            LOG_U("one_in", one_in != 0 ? one_in : 1));
         return 0;
+    }
     message_destroy(&message->header);
     (void)trace_stop(broker->traces, user);
     return -ENOENT;

@@ -282,6 +282,24 @@ def scene_hosts():
         check(b" 400 " in read_all(twice).split(b"\r\n")[0], "two Hosts are let through")
 
 
+def scene_a_name_that_looks_like_a_step():
+    """Users may be called so, and browsers leave nothing of it in a path but the step."""
+    with Broker(with_tokens()) as broker:
+        http_ = Http(broker, CHANGE)
+        for name in (".", "..", "~"):
+            http_.error("GET", f"/api/sessions/{name}/kick", 405, "method_not_allowed")
+        for name in (".", ".."):
+            with Client(broker) as mallory:
+                mallory.login(name)
+                check_equal(http_.json(f"/api/sessions/~{name}")["session"]["user"], name, name)
+                http_.post("/api/trace", {"user": name})
+                http_.json(f"/api/trace/~{name}")
+                check_equal(http_.ask("DELETE", f"/api/trace/~{name}").status, 200, "its end")
+                http_.post(f"/api/sessions/~{name}/kick", {})
+                mallory.expect_close("KICKED")
+        http_.error("GET", "/api/sessions/~", 400, "bad_request")
+
+
 def scene_commands():
     with Broker(with_tokens()) as broker, Client(broker) as alice, Client(broker) as bob:
         http_ = Http(broker, CHANGE)
@@ -467,6 +485,17 @@ def scene_trace():
         after = records[0]["seq"]
         check_equal(read(f"?after={after}&limit=2")["records"], records[1:3], "a page")
         check_equal(read(f"?after={records[-1]['seq']}")["records"], [], "after the last")
+        # Who chooses the largest ids is followed like everybody.
+        alice.send_frame(alice.request("send", id=2 ** 64 - 1, to="bob", payload=b"hidden"))
+        alice.answer_to(2 ** 64 - 1)
+        eventually(lambda: [record for record in read(f"?after={records[-1]['seq']}")["records"]
+                            if record["peer"] == "bob" and int(record["id"]) >= 2 ** 63],
+                   "a message with an id that is no whole number of JSON's")
+        records = read()["records"]
+        broker.wait_log("followed")
+        check_equal([(line["user"], line["seconds"], line["one_in"])
+                     for line in broker.log_events("followed")], [("alice", 600, 1)],
+                    "who is followed, in the log")
         check_traces_are_few(http_, broker)
         http_.error("DELETE", "/api/trace/alice", 403, "forbidden", token=VIEW)
         check_equal(http_.ask("DELETE", "/api/trace/alice").status, 200, "the end of it")
@@ -903,7 +932,8 @@ def scene_starts():
 
 if __name__ == "__main__":
     play(scene_routes, scene_slowest, scene_services, scene_console, scene_tokens,
-         scene_nobody_changes_without_a_token, scene_hosts, scene_commands, scene_timeline,
+         scene_nobody_changes_without_a_token, scene_hosts, scene_a_name_that_looks_like_a_step,
+         scene_commands, scene_timeline,
          scene_recorder, scene_reload, scene_drain, scene_restart, scene_trace, scene_scrape,
          scene_dashboard_and_alerts, scene_hostile, scene_many_connections, scene_places_go_to_who_asks,
          scene_places_of_those_who_do_not_read,
