@@ -9,30 +9,13 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "clients/print_json.h"
 #include "proto/utf8.h"
-
-/* Length of the UTF-8 sequence at data, or 0 if there is none that is valid. */
-static size_t utf8_length(const uint8_t *data, size_t size)
-{
-    uint8_t first = data[0];
-    if (first < 0x80)
-        return 1;
-    size_t length = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
-    if (first < 0xc2 || first > 0xf4 || length > size)
-        return 0;
-    for (size_t i = 1; i < length; i++)
-        if ((data[i] & 0xc0) != 0x80)
-            return 0;
-    bool too_long = (first == 0xe0 && data[1] < 0xa0) || (first == 0xf0 && data[1] < 0x90);
-    bool surrogate = first == 0xed && data[1] > 0x9f;
-    bool too_large = first == 0xf4 && data[1] > 0x8f;
-    return too_long || surrogate || too_large ? 0 : length;
-}
 
 static bool is_utf8(const uint8_t *data, size_t size)
 {
     for (size_t i = 0; i < size;) {
-        size_t length = utf8_length(data + i, size - i);
+        size_t length = utf8_size(data + i, size - i);
         if (length == 0)
             return false;
         i += length;
@@ -48,7 +31,7 @@ void print_text(const struct printer *printer, const void *data, size_t size)
         return;
     }
     for (size_t i = 0; i < size;) {
-        size_t length = utf8_length(bytes + i, size - i);
+        size_t length = utf8_size(bytes + i, size - i);
         if (length != 0 && utf8_steers(bytes + i, size - i) == 0) {
             fwrite(bytes + i, 1, length, printer->stream);
             i += length;
@@ -66,31 +49,7 @@ static void print_name(const struct printer *printer, const char *text)
 
 /* --- JSON -------------------------------------------------------------------------------- */
 
-static void json_string(FILE *stream, const void *data, size_t size)
-{
-    const uint8_t *bytes = data;
-    fputc('"', stream);
-    for (size_t i = 0; i < size;) {
-        size_t length = utf8_length(bytes + i, size - i);
-        if (length == 0) {
-            fputs("\\ufffd", stream);
-            i++;
-            continue;
-        }
-        if (bytes[i] == '"' || bytes[i] == '\\')
-            fprintf(stream, "\\%c", bytes[i]);
-        else if (bytes[i] < 0x20 || bytes[i] == 0x7f)
-            fprintf(stream, "\\u%04x", bytes[i]);
-        else if (length == 2 && bytes[i] == 0xc2 && bytes[i + 1] < 0xa0) /* C1 */
-            fprintf(stream, "\\u%04x", bytes[i + 1]);
-        else
-            fwrite(bytes + i, 1, length, stream);
-        i += length;
-    }
-    fputc('"', stream);
-}
-
-static void json_text(FILE *stream, const char *key, const char *text)
+static void member_text(FILE *stream, const char *key, const char *text)
 {
     if (text[0] == '\0')
         return;
@@ -98,7 +57,7 @@ static void json_text(FILE *stream, const char *key, const char *text)
     json_string(stream, text, strlen(text));
 }
 
-static void json_number(FILE *stream, const char *key, uint64_t value)
+static void member_number(FILE *stream, const char *key, uint64_t value)
 {
     if (value != 0)
         fprintf(stream, ",\"%s\":%" PRIu64, key, value);
@@ -158,22 +117,22 @@ static const char *replay_name(enum usher_replay replay)
 static void print_json(FILE *stream, const struct usher_event *event)
 {
     fprintf(stream, "{\"event\":\"%s\"", usher_event_name(event->type));
-    json_number(stream, "id", event->id);
-    json_number(stream, "epoch", event->epoch);
-    json_number(stream, "seq", event->seq);
-    json_number(stream, "missed", event->missed);
-    json_text(stream, "from", event->from);
-    json_text(stream, "service", event->service);
+    member_number(stream, "id", event->id);
+    member_number(stream, "epoch", event->epoch);
+    member_number(stream, "seq", event->seq);
+    member_number(stream, "missed", event->missed);
+    member_text(stream, "from", event->from);
+    member_text(stream, "service", event->service);
     json_payload(stream, event);
     if (event->redelivered)
         fputs(",\"redelivered\":true", stream);
     if (event->type == USHER_WELCOME)
         fprintf(stream, ",\"replay\":\"%s\"", replay_name(event->replay));
-    json_text(stream, "node", event->node);
+    member_text(stream, "node", event->node);
     json_code(stream, event);
-    json_text(stream, "detail", event->detail);
-    json_number(stream, "retry_after_ms", event->retry_after_ms);
-    json_number(stream, "time_ms", event->time_ms);
+    member_text(stream, "detail", event->detail);
+    member_number(stream, "retry_after_ms", event->retry_after_ms);
+    member_number(stream, "time_ms", event->time_ms);
     fputs("}\n", stream);
 }
 

@@ -2,8 +2,8 @@
 
 /* What operators look at and order: the flight recorder, traces, reload, drain, the store.
  *
- * The node answers in lines of JSON, which are printed as they are: they hold no control
- * characters, and a person who wants a table has jq. */
+ * The node answers in lines of JSON, which are printed as such: a person who wants a table has jq. A
+ * node's lines hold nothing that harms a terminal, but whoever answers need not be one. */
 
 #include "ctl.h"
 
@@ -15,6 +15,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clients/print_json.h"
+
 enum {
     RELOAD_TIMEOUT_MS = 20000, /* it reads files */
     POLL_MS = 200
@@ -23,7 +25,7 @@ enum {
 static void print_lines(const struct usher_backend_answer *answer)
 {
     for (size_t i = 0; i < answer->line_count; i++)
-        puts(answer->lines[i]);
+        json_line(stdout, answer->lines[i]);
     fflush(stdout);
 }
 

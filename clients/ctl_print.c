@@ -2,8 +2,8 @@
 
 /* How usherctl speaks: tables for people, JSON lines for scripts.
  *
- * Names and texts come from clients. In a table what could steer a terminal is shown as an escape,
- * so that nobody's client name moves an operator's cursor; JSON has escapes of its own. */
+ * Names and texts come from clients. What could steer a terminal is shown as an escape, in a table and
+ * in JSON, so that nobody's client name moves an operator's cursor. */
 
 #include "ctl.h"
 
@@ -22,17 +22,24 @@ enum {
 
 static const char *escaped(char *to, const char *text)
 {
-    const unsigned char *at = (const unsigned char *)text;
+    const uint8_t *at = (const uint8_t *)text;
+    size_t left = strlen(text);
     size_t size = 0;
 
-    while (*at != '\0' && size + 13 < CELL_BYTES_MAX) {
-        size_t control = utf8_steers(at, strlen((const char *)at));
+    while (left > 0 && size + 13 < CELL_BYTES_MAX) {
+        size_t length = utf8_size(at, left);
+        size_t taken = length != 0 ? length : 1;
 
-        for (size_t i = 0; i < control; i++)
+        bool plain = length != 0 && utf8_steers(at, left) == 0;
+
+        for (size_t i = 0; i < taken && !plain; i++)
             size += (size_t)snprintf(to + size, CELL_BYTES_MAX - size, "\\x%02x", at[i]);
-        if (control == 0)
-            to[size++] = (char)*at;
-        at += control == 0 ? 1 : control;
+        if (plain) {
+            memcpy(to + size, at, taken);
+            size += taken;
+        }
+        at += taken;
+        left -= taken;
     }
     to[size] = '\0';
     return size == 0 ? "-" : to;

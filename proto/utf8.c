@@ -41,6 +41,11 @@ static size_t character_size(const uint8_t *at, size_t left)
     return size;
 }
 
+size_t utf8_size(const uint8_t *data, size_t size)
+{
+    return data[0] < 0x80 ? 1 : character_size(data, size);
+}
+
 bool utf8_valid(struct bytes text)
 {
     size_t at = 0;

@@ -12,6 +12,10 @@
  * without a NUL byte. The empty text is. Any thread; never blocks. */
 bool utf8_valid(struct bytes text);
 
+/* The size of the well-formed character at data, 1 for a NUL; 0: there is none. size is at least 1. Any
+ * thread; never blocks. */
+size_t utf8_size(const uint8_t *data, size_t size);
+
 /* The size of the character at data when it could steer a terminal or deceive its reader: controls
  * (C0, DEL, C1), Unicode's line ends, invisible characters and those that turn the reading
  * direction. 0 for every other one, and for what is not UTF-8. size is at least 1. Any thread;

@@ -419,6 +419,36 @@ def scene_a_node_that_never_gets_ahead():
             check("no usherd" in run.errors, f"it does not say why: {run.errors}")
 
 
+HARMFUL = "\x1b]0;title\x07\x1b[2J\x9b31m\u202eexe\u2028"
+
+
+def scene_a_node_that_speaks_to_the_terminal():
+    """Whoever answers at the address of a node is shown, and not obeyed."""
+    def lines(result):
+        result.lines.lines.append('{"event":"' + HARMFUL + '"}\nforged')
+        result.lines.next = 5
+
+    def sessions(result):
+        result.sessions.sessions.add(user="alice", state=1, epoch=7, client=HARMFUL,
+                                     address=HARMFUL, node=HARMFUL)
+
+    def numbers(result):
+        result.numbers.numbers.add(name=HARMFUL, value=1)
+
+    for words, fill in ((["recorder"], lines), (["reload"], lines), (["drain"], lines),
+                        (["trace", "alice"], lines), (["who"], sessions), (["find", "x"], sessions),
+                        (["stats"], numbers)):
+        for form in ([], ["--json"]):
+            with tempfile.TemporaryDirectory() as folder, LyingNode(folder, fill) as node:
+                done = subprocess.run([program("usherctl"), "--url", f"ipc://{node.path}", *form,
+                                       *words], capture_output=True, timeout=60, check=False)
+                text = (done.stdout + done.stderr).decode()
+                check("title" in text, f"{words} {form} shows {text!r}")
+                check(not set(text) & (set(HARMFUL) - set("]0;title[2J31mexe")),
+                      f"{words} {form} shows {text!r}")
+                check("\nforged" not in text, f"{words} {form}: a line of its own in {text!r}")
+
+
 def scene_presence_of_one_user():
     with Broker() as broker:
         tools = Tools(broker)
@@ -490,4 +520,5 @@ if __name__ == "__main__":
          scene_ctl_questions, scene_ctl_many, scene_ctl_commands, scene_ctl_follow,
          scene_each_option_means_something_or_is_refused,
          scene_who_is_not_let_near_the_socket_hears_so, scene_presence_of_one_user,
-         scene_a_link_that_wants_a_token, scene_a_node_that_never_gets_ahead, scene_control_bytes, scene_nobody_there)
+         scene_a_link_that_wants_a_token, scene_a_node_that_never_gets_ahead,
+         scene_a_node_that_speaks_to_the_terminal, scene_control_bytes, scene_nobody_there)
