@@ -3,7 +3,8 @@
 #define USHER_STORAGE_INSPECT_H
 
 /* A store seen from outside, by a program that is not its broker: on a copy, and on one that a
- * broker is writing to. Everything blocks on the disk. Errors as in store.h. */
+ * broker is writing to. Everything blocks on the disk. Errors as in store.h. Root does in somebody
+ * else's store what that one may do there; -EPERM: it cannot become him. */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -17,7 +18,7 @@ struct store_about {
     uint64_t map_bytes;  /* store.map_bytes of whoever wrote last */
 };
 
-/* Opens for reading alone: everything of store.h that reads works, writes give -EACCES. Neither the
+/* Checks the structure, as below, unless a broker has it open, and opens for reading alone: everything of store.h that reads works, writes give -EACCES. Neither the
  * schema nor anything else is changed; a store of version 1 has no inboxes. To be closed by
  * store_close. -ENOENT: no store is there.
  *
@@ -32,9 +33,6 @@ int store_open_reader(struct store **store, const char *path, struct store_about
  * of its own, has the store open. A child of ours has another number. */
 bool store_number_is_taken(const char *path);
 
-/* Whether a broker has the store at `path` open. */
-bool store_is_live(const char *path);
-
 /* Reads every page of the file and checks the structure: what a broker does when it starts. Holds
  * the lock meanwhile, so that none starts. -EBUSY: one runs, and then the file changes under our
  * eyes; check a backup. */
@@ -47,8 +45,8 @@ int store_check_structure(const char *path, char *error);
 int store_backup(const char *path, const char *folder, uint64_t *bytes, char *error);
 
 /* Puts a copy of the store in `backup` into `folder`, for a broker that does not run: -EBUSY when one
- * does, and then nothing is touched. A store that is there is kept as data.mdb.before. As root, the
- * files are given to the owner of the folder. *bytes is the size. -EUCLEAN: the backup is damaged. */
+ * does, and then nothing is touched. A store that is there is kept as data.mdb.before. As root, what is
+ * made belongs to the owner of the folder. *bytes is the size. -EUCLEAN: the backup is damaged. */
 int store_restore(const char *backup, const char *folder, uint64_t *bytes, char *error);
 
 #endif

@@ -311,7 +311,7 @@ static int pages_check(struct file *file, const char *path, char *error)
 
 int lmdb_file_check(const char *path, char *error)
 {
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* it may be a pipe */
     struct stat status;
     if (descriptor < 0 || fstat(descriptor, &status) < 0) {
         int code = errno;
@@ -355,7 +355,7 @@ void *lmdb_file_map(const void *inside, uint64_t page_bytes)
 
 int lmdb_file_sync(const char *path, char *error)
 {
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     int code = descriptor < 0 || fdatasync(descriptor) < 0 ? errno : 0;
     if (descriptor >= 0)
         (void)close(descriptor);

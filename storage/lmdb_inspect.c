@@ -5,7 +5,9 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <grp.h>
 #include <sys/file.h>
+#include <sys/fsuid.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -19,7 +21,12 @@
  * that the writer does not know of would read pages that are being written anew.
  *
  * The reader is an lmdb_store whose writing side is never begun, so all reading is the broker's own
- * code, checks included. It does not take usher.lock, since it is no second broker. */
+ * code, checks included. It does not take usher.lock, since it is no second broker.
+ *
+ * A store belongs to the user who runs its broker, and so does every name in its folder, which may be a
+ * link to anything. Root therefore does there only what that user may do (owner_begin): a link to a file
+ * of root's is then refused by the kernel, wherever it is put and whenever, and what is made is the
+ * owner's from the beginning. */
 
 enum { MODE_PRIVATE = 0600 };
 
@@ -31,13 +38,55 @@ static int join(char out[PATH_MAX], const char *folder, const char *name)
     return size < 0 || size >= PATH_MAX ? -ENAMETOOLONG : 0;
 }
 
+/* Whose store it is: who owns its file, or to whom a new one is to belong, which is who owns the folder.
+ * False: root, or nobody else can put a name there. */
+static bool find_owner(const char *folder, bool of_new, struct stat *owner)
+{
+    char data[PATH_MAX];
+    struct stat file;
+    if (stat(folder, owner) != 0 ||
+        (owner->st_uid == 0 && (owner->st_mode & (S_IWGRP | S_IWOTH)) == 0))
+        return false;
+    bool by_folder = of_new && owner->st_uid != 0;
+    if (!by_folder && join(data, folder, "data.mdb") == 0 && lstat(data, &file) == 0)
+        *owner = file;
+    return owner->st_uid != 0;
+}
+
+/* Until owner_end: what root opens, makes and renames, it does with the rights of the store's owner. For
+ * this thread alone. 0, or -EPERM: it may not put on another's rights. */
+static int owner_begin(const char *folder, bool of_new)
+{
+    struct stat owner;
+    if (geteuid() != 0 || !find_owner(folder, of_new, &owner))
+        return 0;
+    (void)setgroups(0, NULL);
+    (void)setfsgid(owner.st_gid);
+    (void)setfsuid(owner.st_uid);
+    bool became = (gid_t)setfsgid((gid_t)-1) == owner.st_gid &&
+                  (uid_t)setfsuid((uid_t)-1) == owner.st_uid; /* which only ask */
+    return became ? 0 : -EPERM;
+}
+
+static void owner_end(void)
+{
+    (void)setfsuid(geteuid());
+    (void)setfsgid(getegid());
+}
+
+static int owner_fault(const char *path, char *error)
+{
+    owner_end();
+    return store_explain(error, -EPERM, "cannot become the owner of the store in %s; run this as that user", path);
+}
+
 /* The descriptor that holds the lock, -EBUSY, or -ENOENT where no broker was. Makes nothing. */
 static int lock_if_there(const char *path)
 {
     char name[PATH_MAX];
     if (join(name, path, "usher.lock") < 0)
         return -ENAMETOOLONG;
-    int fd = open(name, O_RDONLY | O_CLOEXEC);
+    int fd = open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return -errno;
     if (flock(fd, LOCK_EX | LOCK_NB) == 0)
@@ -47,15 +96,7 @@ static int lock_if_there(const char *path)
     return code == EWOULDBLOCK ? -EBUSY : -code;
 }
 
-bool store_is_live(const char *path)
-{
-    int lock = lock_if_there(path);
-    if (lock >= 0)
-        (void)close(lock);
-    return lock == -EBUSY;
-}
-
-int store_check_structure(const char *path, char *error)
+static int check_structure(const char *path, char *error)
 {
     char data[PATH_MAX];
     if (join(data, path, "data.mdb") < 0)
@@ -71,15 +112,13 @@ int store_check_structure(const char *path, char *error)
     return result;
 }
 
-/* Whoever looks first makes the lock file; it must stay usable for the owner of the store. */
-static void give_to_owner(const char *path)
+int store_check_structure(const char *path, char *error)
 {
-    char name[PATH_MAX];
-    struct stat data;
-    if (join(name, path, "data.mdb") < 0 || stat(name, &data) != 0 || geteuid() != 0)
-        return;
-    if (join(name, path, "lock.mdb") == 0)
-        (void)!lchown(name, data.st_uid, data.st_gid);
+    if (owner_begin(path, false) != 0)
+        return owner_fault(path, error);
+    int result = check_structure(path, error);
+    owner_end();
+    return result;
 }
 
 /* The name of the schema, and the parts that its version has. */
@@ -132,9 +171,12 @@ static int open_reader(struct lmdb_store *store, struct store_about *about, char
     if (stat(data, &status) != 0 || status.st_size == 0)
         return store_explain(error, -ENOENT, "there is no store in %s", store->path);
     about->file_bytes = (uint64_t)status.st_size;
-    about->live = store_is_live(store->path);
-    int result = lmdb_env_open_reader(&store->env, store->path);
-    give_to_owner(store->path);
+    /* LMDB dies of a file that is cut short; that of a broker which runs was looked at by its start. */
+    int result = check_structure(store->path, error);
+    about->live = result == -EBUSY;
+    if (result < 0 && result != -EBUSY)
+        return result;
+    result = lmdb_env_open_reader(&store->env, store->path);
     if (result < 0)
         return lmdb_explain_open(error, result, data);
     result = read_about(store, about);
@@ -152,9 +194,14 @@ int store_open_reader(struct store **out, const char *path, struct store_about *
     if (store == NULL)
         return store_explain(error, -ENOMEM, "no memory for the store");
     store->lock_file = -1;
-    int result = snprintf(store->path, sizeof(store->path), "%s", path) < (int)sizeof(store->path)
-                     ? open_reader(store, about, error)
-                     : store_explain(error, -ENAMETOOLONG, "the store's path is too long");
+    int result = owner_begin(path, false);
+    if (result < 0)
+        result = owner_fault(path, error);
+    else if (snprintf(store->path, sizeof(store->path), "%s", path) < (int)sizeof(store->path))
+        result = open_reader(store, about, error);
+    else
+        result = store_explain(error, -ENAMETOOLONG, "the store's path is too long");
+    owner_end();
     if (result < 0) {
         free(store);
         return result;
@@ -172,8 +219,10 @@ bool store_number_is_taken(const char *path)
     MDB_env *env;
     if (join(data, path, "data.mdb") < 0 || access(data, F_OK) != 0)
         return false;
-    int result = lmdb_env_open_reader(&env, path);
-    give_to_owner(path);
+    int result = owner_begin(path, false);
+    if (result == 0)
+        result = lmdb_env_open_reader(&env, path);
+    owner_end();
     if (result == 0)
         mdb_env_close(env);
     return result == -EBUSY;
@@ -241,24 +290,11 @@ struct restored {
     char data[PATH_MAX], part[PATH_MAX], before[PATH_MAX], lock[PATH_MAX], broker_lock[PATH_MAX];
 };
 
-/* Who runs the broker owns the folder, and has to be able to write what root has made there. */
-static int give_to_folders_owner(const char *folder, const struct restored *files, char *error)
-{
-    struct stat status;
-    if (geteuid() != 0)
-        return 0;
-    if (stat(folder, &status) != 0 || chown(files->part, status.st_uid, status.st_gid) != 0 ||
-        chown(files->broker_lock, status.st_uid, status.st_gid) != 0)
-        return store_explain(error, -errno, "cannot give it to the owner of %s: %s", folder,
-                             strerror(errno));
-    return 0;
-}
-
 /* Under the broker's lock. The readers' lock file belongs to the file of before. */
 static int replace(const char *folder, const struct restored *files, char *error)
 {
-    int result = give_to_folders_owner(folder, files, error);
-    if (result == 0 && rename(files->data, files->before) != 0 && errno != ENOENT)
+    int result = 0;
+    if (rename(files->data, files->before) != 0 && errno != ENOENT)
         result = store_explain(error, -errno, "cannot put %s aside: %s", files->data,
                                strerror(errno));
     if (result == 0)
@@ -276,14 +312,11 @@ static int restore_into(MDB_env *env, const char *folder, uint64_t *bytes, char 
         join(files.lock, folder, "lock.mdb") < 0 ||
         join(files.broker_lock, folder, "usher.lock") < 0)
         return store_explain(error, -ENAMETOOLONG, "the folder's path is too long");
-    int result = folder_make(folder, error);
-    if (result < 0)
-        return result;
     int lock = folder_lock(folder, error);
     if (lock < 0)
         return lock;
     (void)unlink(files.part); /* of an attempt that was killed */
-    result = copy(env, files.part, bytes, error);
+    int result = copy(env, files.part, bytes, error);
     if (result == 0)
         result = replace(folder, &files, error);
     if (result < 0)
@@ -301,7 +334,12 @@ int store_restore(const char *backup, const char *folder, uint64_t *bytes, char 
         result = store_open_reader(&base, backup, &about, error);
     if (result < 0)
         return result;
-    result = restore_into(lmdb_of(base)->env, folder, bytes, error);
+    result = folder_make(folder, error);
+    if (result == 0)
+        result = owner_begin(folder, true) == 0
+                     ? restore_into(lmdb_of(base)->env, folder, bytes, error)
+                     : owner_fault(folder, error);
+    owner_end();
     store_close(base);
     return result;
 }

@@ -44,6 +44,9 @@ int lmdb_translate(int code)
     case ENOSPC:
     case EDQUOT:
     case EFBIG:
+    case EISDIR: /* something is in the way of a file */
+    case EEXIST:
+    case ELOOP:
         return -code;
     case MDB_NOTFOUND:
         return -ENOENT;

@@ -13,6 +13,7 @@ import time
 from usherplay import Broker, Client, ConnectionEnded, check, check_equal, play, program, scaled
 
 DAMAGED, REFUSED = 65, 1
+STRANGER = 65534
 
 
 def store(*arguments):
@@ -170,8 +171,14 @@ def scene_restore():
         check_equal(store("check", damaged)[0], DAMAGED, "the check of one that is cut short")
         with open(os.path.join(broker.store, "data.mdb"), "rb") as file:
             check(file.read() == before, "a damaged backup changed the store")
+        for command in (("dump",), ("backup", os.path.join(broker.folder, "of-damaged"))):
+            code = store(command[0], damaged, *command[1:])[0]
+            check_equal(code, DAMAGED, f"{command[0]} of one that is cut short")
         if os.geteuid() == 0:
-            os.chown(broker.store, 65534, 65534)
+            os.chmod(broker.folder, 0o711)
+            for path in (broker.store, *(os.path.join(broker.store, name)
+                                         for name in os.listdir(broker.store))):
+                os.chown(path, STRANGER, STRANGER)
         good("restore", backup, broker.store)
         owner = os.stat(broker.store).st_uid
         for name in ("data.mdb", "usher.lock"):
@@ -179,9 +186,51 @@ def scene_restore():
             check_equal((status.st_uid, status.st_mode & 0o7777), (owner, 0o600), name)
         with open(os.path.join(broker.store, "data.mdb.before"), "rb") as file:
             check(file.read() == before, "what was there is not kept")
-        broker.restart()
         check_equal([row["user"] for row in rows(good("dump", broker.store), "session")], ["early"],
                     "the sessions of the backup")
+        check_equal(os.stat(os.path.join(broker.store, "lock.mdb")).st_uid, owner, "lock.mdb's owner")
+        broker.restart()
+
+
+def scene_root_among_links():
+    """Root looks into a folder whose owner has put links there, to a file of root's. The file stays as
+    it is and whose it is, whatever is asked for."""
+    if os.geteuid() != 0:
+        print("     left out: it takes root")
+        return
+    with Broker() as broker:
+        with Client(broker) as client:
+            client.login("alice")
+            client.drop()
+        backup = os.path.join(broker.folder, "backup")
+        good("backup", broker.store, backup)
+        broker.stop()
+        os.chmod(broker.folder, 0o711)
+        victim = os.path.join(broker.folder, "victim")
+        with open(victim, "w", encoding="ascii") as file:
+            file.write("what is root's")
+        os.chmod(victim, 0o600)
+        before = os.stat(victim)
+        names = ("lock.mdb", "usher.lock", "data.mdb.part", "data.mdb.before", "data.mdb")
+        for name in names:
+            folder = os.path.join(broker.folder, f"with-{name}")
+            shutil.copytree(backup, folder, ignore=shutil.ignore_patterns("lock.mdb"))
+            if name == "data.mdb":
+                os.unlink(os.path.join(folder, name))
+            os.symlink(victim, os.path.join(folder, name))
+            for path in (folder, *(os.path.join(folder, each) for each in os.listdir(folder))):
+                os.chown(path, STRANGER, STRANGER, follow_symlinks=False)
+            for command in (("check", folder), ("dump", folder), ("restore", backup, folder),
+                            ("backup", folder, f"{folder}-copy"), ("check", folder)):
+                store(*command)
+                after = os.stat(victim)
+                with open(victim, encoding="ascii") as file:
+                    check_equal((after.st_uid, after.st_mode, after.st_ctime_ns, file.read()),
+                                (0, before.st_mode, before.st_ctime_ns, "what is root's"),
+                                f"the file behind {name} after {command[0]}")
+            for each in os.listdir(folder):
+                check_equal(os.lstat(os.path.join(folder, each)).st_uid, STRANGER, f"owner of {each}")
+        broker.restart()
 
 
 # --- containers, where processes are numbered apart ------------------------------------------------
@@ -423,6 +472,6 @@ def scene_old_backup():
                 check(epoch > since[-1], f"epoch {epoch} after {since[-1]}")
 
 
-play(scene_live, scene_killed_reader, scene_restore, scene_containers,
+play(scene_live, scene_killed_reader, scene_restore, scene_root_among_links, scene_containers,
      scene_reader_that_waits, scene_damage_and_rest,
      scene_upgrade, scene_old_backup)
