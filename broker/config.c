@@ -297,6 +297,22 @@ static void default_link_url(struct load *load)
     }
 }
 
+/* Two of us at one path look like another usherd there, at each start anew. Spares of a tcp address
+ * may be the same. */
+static void check_paths_differ(struct load *load)
+{
+    const struct text_list *urls = &load->options->link_urls;
+    for (size_t i = 0; i < urls->count; i++) {
+        bool twice = false;
+        for (size_t k = 0; k < i; k++)
+            twice = twice || strcmp(urls->items[i], urls->items[k]) == 0;
+        if (twice && strncmp(urls->items[i], "ipc://", 6) == 0)
+            fail_value(load, "link.urls", "holds one path twice; accepted: each once");
+        if (strcmp(urls->items[i], load->options->feed_url) == 0)
+            fail_value(load, "feed.url", "is one of link.urls; accepted: an address of its own");
+    }
+}
+
 static void check_urls(struct load *load)
 {
     struct options *options = load->options;
@@ -316,6 +332,7 @@ static void check_urls(struct load *load)
     if (options->feed_url[0] != '\0' && !is_url(options->feed_url)) {
         fail_value(load, "feed.url", "not a URL; accepted: ipc://PATH, tcp://HOST:PORT");
     }
+    check_paths_differ(load);
 }
 
 /* What is only odd is told by the log of each start; who only asks is told here. */
@@ -355,6 +372,15 @@ static void resolve_threads(struct options *options)
     }
 }
 
+/* Half a configuration file on a full disk is no answer. */
+static int finish_print(FILE *complaints)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return 0;
+    fprintf(complaints, "usherd: cannot write what was asked for: %s\n", strerror(errno));
+    return CONFIG_UNWRITTEN;
+}
+
 int config_load(struct options *options, int argc, char **argv, FILE *complaints,
                 enum config_action *action)
 {
@@ -368,7 +394,7 @@ int config_load(struct options *options, int argc, char **argv, FILE *complaints
     if (load.result == 0 && load.print != NULL) {
         load.print(stdout);
         *action = CONFIG_EXIT;
-        return 0;
+        return finish_print(complaints);
     }
     if (load.result == 0) {
         check_listen(&load);

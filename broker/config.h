@@ -57,12 +57,14 @@ enum config_action {
 /* sysexits.h numbers, which are the exit codes of the process. */
 enum {
     CONFIG_USAGE = 64,
+    CONFIG_UNWRITTEN = 74,
     CONFIG_INVALID = 78
 };
 
 /* Reads the command line and the files that it names, in their order, the later winning.
  *
- * 0, CONFIG_USAGE or CONFIG_INVALID; for these two, one line per fault went to `complaints`. On 0
+ * 0, CONFIG_USAGE or CONFIG_INVALID; for these two, one line per fault went to `complaints`; or
+ * CONFIG_UNWRITTEN: stdout did not take what was asked for. On 0
  * `options` is filled, with what depends on other values or on the machine resolved: link_urls has
  * at least one item, threads_io and threads_workers are at least 1. The caller owns it and calls
  * options_fini, in every case. Reads files, so it blocks. */

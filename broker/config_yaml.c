@@ -263,6 +263,9 @@ static char *read_file(const char *path, FILE *complaints, size_t *size)
         problem = strerror(errno);
     } else if (S_ISDIR(status.st_mode)) {
         problem = "is a folder; accepted: a YAML file";
+    } else if (S_ISFIFO(status.st_mode) || S_ISSOCK(status.st_mode)) {
+        /* Empty when nobody writes: a reload would take it for a file without settings. */
+        problem = "is a pipe, which cannot be read again; accepted: a YAML file";
     } else {
         text = malloc(FILE_BYTES_MAX + 1);
         problem = text == NULL ? "no memory" : NULL;

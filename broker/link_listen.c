@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -193,13 +194,13 @@ static int make_listener(const struct endpoint *endpoint, nng_listener *listener
 
 int endpoint_group(const char *name, gid_t *group, char *error)
 {
-    char *end;
     *group = (gid_t)-1;
     if (name == NULL || name[0] == '\0')
         return 0;
-    unsigned long number = strtoul(name, &end, 10);
-    const struct group *found = *end == '\0' ? NULL : getgrnam(name);
-    if (*end != '\0' && found == NULL) {
+    bool digits = name[strspn(name, "0123456789")] == '\0';
+    unsigned long number = digits ? strtoul(name, NULL, 10) : ULONG_MAX;
+    const struct group *found = digits ? NULL : getgrnam(name);
+    if (found == NULL && number >= (gid_t)-1) { /* which is no group, and larger ones are cut */
         snprintf(error, LINK_ERROR_BYTES, "link.socket_group: there is no group \"%s\"", name);
         return -EINVAL;
     }

@@ -38,7 +38,9 @@ static int read_token(const struct options *options, struct link_token **token, 
     size_t size = 0;
     if (path[0] == '\0')
         return 0;
-    int failed = token_file_read(path, &text, &size);
+    int failed = named_file_check(path);
+    if (failed == 0)
+        failed = token_file_read(path, &text, &size);
     *token = failed == 0 ? malloc(sizeof(**token) + size) : NULL;
     if (failed == 0 && *token == NULL)
         failed = -ENOMEM;
@@ -113,11 +115,23 @@ static void check_certificates(const struct options *options, file_fault *each, 
         each(context, "tls", error[0] != '\0' ? error : "tls.certificate_file: no memory");
 }
 
+/* It is written when something has gone wrong, which is no time to learn that it cannot be. */
+static void check_recorder(const struct options *options, file_fault *each, void *context)
+{
+    char error[BROKER_ERROR_BYTES];
+    const char *path = options->recorder_file;
+    if (path[0] == '\0' || named_file_check(path) != -ENOTSUP)
+        return;
+    snprintf(error, sizeof(error), "recorder.file %.300s: %s", path, named_file_fault(-ENOTSUP));
+    each(context, "recorder.file", error);
+}
+
 /* Each file that is used with these options, read as it will be read and put away again. */
 static void check_files(const struct options *options, bool tls, file_fault *each, void *context)
 {
     check_link_token(options, each, context);
     check_keys(options, each, context);
+    check_recorder(options, each, context);
     if (options->admin_listen[0] != '\0') {
         check_admin_token("admin.token_file", options->admin_token_file, each, context);
         check_admin_token("admin.view_token_file", options->admin_view_token_file, each, context);

@@ -23,7 +23,9 @@ int access_load(struct access_token *token, const char *option, const char *path
 {
     char *line;
     size_t size;
-    int failed = token_file_read(path, &line, &size);
+    int failed = named_file_check(path);
+    if (failed == 0)
+        failed = token_file_read(path, &line, &size);
     if (failed != 0) {
         snprintf(error, ADMIN_ERROR_BYTES, "%s %.100s: %s", option, path, token_file_fault(failed));
         return failed;

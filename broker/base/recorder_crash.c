@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -13,7 +14,7 @@
 /* The recorder on the disk: when asked for, and when the process dies.
  *
  * In the handler of a deadly signal nothing may be relied upon but memory that was there before and
- * the calls that POSIX allows there: rename, open, write, fsync, close. So the names are put
+ * the calls that POSIX allows there: lstat, rename, open, write, fsync, close. So the names are put
  * together beforehand, and the lines are written as they lie. Another thread may be adding a line:
  * it is told to stop (`frozen`), and what it copies lies outside of [tail, head).
  *
@@ -58,9 +59,15 @@ static int write_lines(int fd, const struct recorder *recorder, uint64_t tail, u
 }
 
 /* What was there before is kept once more: a service that is started again and again would
- * otherwise lose the record of its first end to the second. */
+ * otherwise lose the record of its first end to the second. A folder, the store's perhaps, or a device is
+ * not put away for it. */
 static int open_file(const char *path, const char *old_path)
 {
+    struct stat status;
+    if (lstat(path, &status) == 0 && !S_ISREG(status.st_mode) && !S_ISLNK(status.st_mode)) {
+        errno = S_ISDIR(status.st_mode) ? EISDIR : EEXIST;
+        return -1;
+    }
     (void)rename(path, old_path);
     return open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 }

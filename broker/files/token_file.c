@@ -74,6 +74,32 @@ const char *token_file_fault(int error)
     case -EILSEQ:
         return "there is a NUL in the first line, which has to be the token";
     default:
+        return named_file_fault(error);
+    }
+}
+
+/* A daemon reads them while others wait for it, a signal that ends it among them; so it does not begin with
+ * what may have no end. Looked at by name and not by descriptor, for libraries that open by name: whoever
+ * can put a pipe there in between is the one who writes the configuration. */
+int named_file_check(const char *path)
+{
+    struct stat status;
+
+    if (stat(path, &status) != 0)
+        return -errno;
+    if (!S_ISREG(status.st_mode))
+        return -ENOTSUP;
+    return status.st_size <= NAMED_FILE_BYTES_MAX ? 0 : -EFBIG;
+}
+
+const char *named_file_fault(int error)
+{
+    switch (error) {
+    case -ENOTSUP:
+        return "it is a folder, a pipe or a device; it has to be a file";
+    case -EFBIG:
+        return "it is larger than 1 MiB";
+    default:
         return strerror(-error);
     }
 }

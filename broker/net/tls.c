@@ -11,6 +11,8 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#include "files/token_file.h"
+
 /* TLS as a server.
  *
  * Two threads. The read side of a connection is the I/O thread's, the write side that of whichever
@@ -194,6 +196,23 @@ static void set_rules(SSL_CTX *context)
     SSL_CTX_set_msg_callback(context, on_message);
 }
 
+/* The library opens by name, waits at a pipe, and reads what has no end. */
+static int check_files(const struct tls_files *files, char error[TLS_ERROR_BYTES])
+{
+    const char *const rows[][2] = {{"tls.certificate_file", files->certificate},
+                                   {"tls.key_file", files->key},
+                                   {"tls.client_ca_file", files->client_ca}};
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        int failed = rows[i][1][0] != '\0' || i < 2 ? named_file_check(rows[i][1]) : 0;
+        if (failed == 0)
+            continue;
+        snprintf(error, TLS_ERROR_BYTES, "%s %.160s: %s", rows[i][0], rows[i][1],
+                 named_file_fault(failed));
+        return -EINVAL;
+    }
+    return 0;
+}
+
 static int ask_clients(SSL_CTX *context, const char *file, char error[TLS_ERROR_BYTES])
 {
     STACK_OF(X509_NAME) *names = SSL_load_client_CA_file(file);
@@ -208,12 +227,14 @@ static int ask_clients(SSL_CTX *context, const char *file, char error[TLS_ERROR_
 
 static int load(const struct tls_files *files, SSL_CTX **loaded, char error[TLS_ERROR_BYTES])
 {
+    int failed = check_files(files, error);
+    if (failed != 0)
+        return failed;
     ERR_clear_error();
     SSL_CTX *context = SSL_CTX_new(TLS_server_method());
     if (context == NULL)
         return -ENOMEM;
     set_rules(context);
-    int failed = 0;
     if (!set_groups(context))
         failed = -ENOMEM;
     else if (SSL_CTX_use_certificate_chain_file(context, files->certificate) != 1)

@@ -8,6 +8,7 @@ import shutil
 import signal
 import statistics
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -221,10 +222,15 @@ def scene_who_may_connect():
                     check("permission denied" in asked.stderr, f"usherctl says {asked.stderr!r}")
                     os.chmod(broker.link_path, 0o666)
                 echo.wait("linked to")
-    refused = subprocess.run([program("usherd"), "--set", "link.socket_group=nobody-has-this",
-                              "--set", "store.path=/nowhere"], capture_output=True, text=True,
-                             timeout=20, check=False)
-    check(refused.returncode != 0, "a group that is not there is taken")
+    with tempfile.TemporaryDirectory(prefix="usher-play-") as folder:
+        # 4294967295 says "as it is" to the system, and what is larger would be cut to another number.
+        for name in ("nobody-has-this", "-1", " 1", "4294967295", "4294967296"):
+            refused = subprocess.run(
+                [program("usherd"), "--set", f"link.socket_group={name}", "--set", "admin.listen=",
+                 "--set", "listen.tcp=127.0.0.1:0", "--set", f"store.path={folder}/store"],
+                capture_output=True, text=True, timeout=20, check=False)
+            check(refused.returncode == 78 and "link.socket_group" in refused.stderr,
+                  f"group {name!r} is taken: {refused}")
 
 
 if __name__ == "__main__":

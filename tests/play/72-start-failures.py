@@ -90,6 +90,13 @@ def scene_things_in_the_way():
             check(code in (CONFIGURATION, IN_USE) and text, f"listen.tcp={address}: exit {code}")
         code, _, text = start_beside(broker, link__urls="http://127.0.0.1:1")
         check(code == CONFIGURATION and "link.urls" in text, f"link.urls=http: exit {code}: {text}")
+        for name, make, wanted in (("data.mdb", os.mkfifo, CONFIGURATION), ("lock.mdb", os.mkdir, CONFIGURATION),
+                                   ("usher.lock", os.mkdir, CONFIGURATION), ("data.mdb.new", os.mkdir, CONFIGURATION)):
+            folder = os.path.join(broker.folder, f"with-{name}")
+            os.mkdir(folder)
+            make(os.path.join(folder, name))
+            code, _, text = start_beside(broker, store__path=folder)
+            check(code == wanted and folder in text, f"{name} is something else: exit {code}: {text}")
 
 
 def damage(path, how):
@@ -195,6 +202,10 @@ def scene_usage():
     code, out, _ = usherd("--help")
     check(code == 0 and "--config" in out and "--set" in out, f"--help: exit {code}: {out[:300]}")
     print(f"     --help has {len(out.splitlines())} lines")
+    for what in ("--print-config", "--help", "--version"):
+        with open("/dev/full", "w", encoding="ascii") as full:
+            code = subprocess.run([program("usherd"), what], stdout=full, timeout=20).returncode
+        check_equal(code, 74, f"{what} onto a full disk")
 
 
 def scene_open_network():

@@ -44,6 +44,10 @@ class Files:
         self.empty = self.write("empty", "")
         self.short = self.write("short", "abc\n")
         self.missing = os.path.join(self.folder.name, "missing")
+        self.pipe = os.path.join(self.folder.name, "pipe")
+        os.mkfifo(self.pipe, 0o600)  # nobody writes to it
+        self.endless = self.write("endless", "")
+        os.truncate(self.endless, 3 << 30)
         self.closed = self.write("closed", "not-for-you-but-long-enough\n")
         os.chmod(self.closed, 0)
 
@@ -92,6 +96,14 @@ class Files:
             "a short token for looking": ({"admin.view_token_file": self.short},
                                           "admin.view_token_file"),
         }
+        for option in ("tls.certificate_file", "tls.key_file", "tls.client_ca_file",
+                       "auth.keys_file", "link.token_file", "admin.token_file",
+                       "admin.view_token_file", "recorder.file"):
+            found[f"a pipe as {option}"] = ({option: self.pipe}, option)
+        for option in ("tls.key_file", "tls.client_ca_file", "auth.keys_file", "link.token_file"):
+            found[f"a file without an end as {option}"] = ({option: self.endless}, option)
+        found["the store's folder as the recorder's file"] = ({"recorder.file": "/tmp"},
+                                                              "recorder.file")
         if os.geteuid() != 0:  # who may read everything
             found["a token that may not be read"] = ({"link.token_file": self.closed},
                                                      "link.token_file")
@@ -110,7 +122,7 @@ def run(options, *arguments, folder):
 
 
 def scene_check_and_start_agree():
-    """Twelve things that may be wrong with files: the same line and code of both, and no store is made
+    """What may be wrong with files: the same line and code of both, and no store is made
     for a start that cannot be."""
     with Files() as files, tempfile.TemporaryDirectory(prefix="usher-play-") as folder:
         check_equal(run(files.good(), "--check-config", folder=folder), (0, []), "good files")
@@ -122,6 +134,8 @@ def scene_check_and_start_agree():
             check(len(told[1]) == 1 and told[1][0].startswith(f"configuration: {named}"),
                   f"{what}: {told[1]}")
         check(not os.path.exists(os.path.join(folder, "s")), "a store was made")
+        code, lines = run({}, "--check-config", "--config", files.pipe, folder=folder)
+        check(code == CONFIGURATION and "is a pipe" in lines[0], f"settings from a pipe: {lines}")
 
 
 def scene_all_at_once():

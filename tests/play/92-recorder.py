@@ -157,5 +157,21 @@ def scene_another_file():
             check_equal(read_lines(target)[0]["event"], "starting", "the first line")
 
 
+def scene_a_folder_in_the_way():
+    """What stands at its name is put aside, but no folder, and the store's least of all."""
+    with Broker() as plain:
+        target = os.path.join(plain.folder, "record")
+        with Broker({"recorder.file": target}) as broker:
+            os.mkdir(target)
+            broker.process.send_signal(signal.SIGUSR1)
+            check_equal(broker.wait_log("recorder_failed")["error"], "Is a directory", "the error")
+            os.rmdir(target)
+            os.mkfifo(target)
+            broker.process.send_signal(signal.SIGUSR1)
+            check_equal(broker.wait_log("recorder_failed", count=2)["error"], "File exists", "then")
+        check_equal([name for name in os.listdir(plain.folder) if name.startswith("record")],
+                    ["record"], "what is there")
+
+
 play(scene_below_the_level, scene_the_newest_stay, scene_crash, scene_crash_without_descriptors,
-     scene_another_file)
+     scene_another_file, scene_a_folder_in_the_way)

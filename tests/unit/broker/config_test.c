@@ -190,6 +190,9 @@ static void test_words(void **state)
     expect_set("node.name=", 78, "node.name");
     expect_set("node.name=a\nb", 78, "node.name");
     expect_set("link.urls=ipc:///a,,ipc:///b", 78, "link.urls");
+    expect_set("link.urls=ipc:///a,tcp://h:1,ipc:///a", 78, "link.urls");
+    expect_set("link.urls=tcp://h:1,tcp://h:1", 0, "");
+    expect_set("feed.url=ipc://./usher-data/link.sock", 78, "feed.url");
     expect_set("link.urls=ipc:///1,ipc:///2,ipc:///3,ipc:///4,ipc:///5,ipc:///6,ipc:///7,ipc:///8",
                0, "");
     expect_set("link.urls=ipc:///1,ipc:///2,ipc:///3,ipc:///4,ipc:///5,ipc:///6,ipc:///7,ipc:///"

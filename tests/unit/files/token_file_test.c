@@ -112,6 +112,27 @@ static void who_may_reach_it(void **state)
     assert_false(file_is_open_to_others("/nowhere/token", &mode));
 }
 
+/* Whoever opens the others may wait for ever. */
+static void what_has_an_end(void **state)
+{
+    char pipe[] = "/tmp/usher-named-XXXXXX";
+    assert_non_null(mkdtemp(pipe));
+    assert_int_equal(named_file_check(path), 0);
+    assert_int_equal(named_file_check("/nowhere/file"), -ENOENT);
+    assert_int_equal(named_file_check(pipe), -ENOTSUP);
+    assert_int_equal(rmdir(pipe), 0);
+    assert_int_equal(mkfifo(pipe, 0600), 0);
+    assert_int_equal(named_file_check(pipe), -ENOTSUP);
+    assert_int_equal(unlink(pipe), 0);
+    assert_int_equal(named_file_check("/dev/null"), -ENOTSUP);
+    assert_int_equal(truncate(path, NAMED_FILE_BYTES_MAX), 0);
+    assert_int_equal(named_file_check(path), 0);
+    assert_int_equal(truncate(path, NAMED_FILE_BYTES_MAX + 1), 0);
+    assert_int_equal(named_file_check(path), -EFBIG);
+    assert_string_equal(named_file_fault(-ENOENT), strerror(ENOENT));
+    assert_string_equal(token_file_fault(-EFBIG), named_file_fault(-EFBIG));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -119,6 +140,7 @@ int main(void)
         cmocka_unit_test(what_is_no_token_is_refused_and_why),
         cmocka_unit_test(its_length_is_limited),
         cmocka_unit_test(who_may_reach_it),
+        cmocka_unit_test(what_has_an_end),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
