@@ -95,9 +95,11 @@ unsigned admin_drain(void *context, const struct admin_query *query, json_t *ans
         (restart != NULL && !json_is_boolean(restart)) || (json_is_true(restart) && seconds != 0))
         return admin_fail(answer, 400, "bad_request",
                           "seconds is a number up to 3600, or restart is true");
-    if ((json_is_true(restart) ? broker_restart(glue->broker)
+    char error[BROKER_ERROR_BYTES] = "";
+    if ((json_is_true(restart) ? broker_restart(glue->broker, error)
                                : broker_drain(glue->broker, seconds * 1000)) != 0)
-        return admin_fail(answer, 409, "refused", "a drain or a stop is under way");
+        return admin_fail(answer, 409, "refused",
+                          error[0] != '\0' ? error : "a drain or a stop is under way");
     json_object_set_new(answer, "state", json_string(json_is_true(restart) ? "stopping" : "draining"));
     return 202;
 }

@@ -73,8 +73,10 @@ const char *broker_state_name(enum broker_state state);
  * signal SIGUSR2. 0, or -EALREADY while a drain or stop goes on. Any thread; returns at once. */
 int broker_drain(struct broker *broker, uint64_t ms);
 
-/* Asks it in the same way to stop without a drain and to begin again. */
-int broker_restart(struct broker *broker);
+/* Asks it in the same way to stop without a drain and to begin again. -EINVAL: the start would refuse the
+ * configuration or a file that it names, `error` says which, and nothing was asked for. Blocks on the
+ * disk. */
+int broker_restart(struct broker *broker, char error[BROKER_ERROR_BYTES]);
 bool broker_restarts(const struct broker *broker);
 
 /* For that thread: begins the drain that was asked for, or goes on with it. True: everybody has

@@ -45,10 +45,13 @@ int broker_drain(struct broker *broker, uint64_t ms)
     return kill(getpid(), SIGUSR2) == 0 ? 0 : -errno;
 }
 
-int broker_restart(struct broker *broker)
+int broker_restart(struct broker *broker, char error[BROKER_ERROR_BYTES])
 {
     if (broker_state(broker) != BROKER_SERVING)
         return -EALREADY;
+    int failed = reload_check_start(broker, error);
+    if (failed != 0)
+        return failed;
     atomic_store(&broker->restart, true);
     return kill(getpid(), SIGUSR2) == 0 ? 0 : -errno;
 }

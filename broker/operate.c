@@ -100,8 +100,23 @@ static void reload(struct broker *broker, const Usher__V1__Reload *asked, size_t
     free(report);
 }
 
+/* Refused: the node would not come back. */
+static void restart_node(struct broker *broker, size_t room, struct buffer *out)
+{
+    struct line_run run = {.room = room};
+    char error[BROKER_ERROR_BYTES];
+    int failed = broker_restart(broker, error);
+    if (failed == -EINVAL)
+        restart_lines(broker, error, add_line, &run);
+    pack_lines(out, &run,
+               failed == 0 || failed == -EALREADY ? USHER__V1__RESULT__CODE__OK
+               : failed == -EINVAL                ? USHER__V1__RESULT__CODE__MALFORMED
+                                                  : USHER__V1__RESULT__CODE__UNAVAILABLE,
+               0);
+}
+
 static void drain_node(struct broker *broker, const Usher__V1__DrainNode *asked,
-                       struct buffer *out)
+                       size_t room, struct buffer *out)
 {
     if (!may_change(broker, asked->token, out))
         return;
@@ -109,8 +124,11 @@ static void drain_node(struct broker *broker, const Usher__V1__DrainNode *asked,
         pack_code(out, USHER__V1__RESULT__CODE__MALFORMED);
         return;
     }
-    int failed = asked->restart ? broker_restart(broker)
-                                : broker_drain(broker, (uint64_t)asked->seconds * 1000);
+    if (asked->restart) {
+        restart_node(broker, room, out);
+        return;
+    }
+    int failed = broker_drain(broker, (uint64_t)asked->seconds * 1000);
     pack_code(out, failed == 0 || failed == -EALREADY ? USHER__V1__RESULT__CODE__OK
                                                       : USHER__V1__RESULT__CODE__UNAVAILABLE);
 }
@@ -201,7 +219,7 @@ bool operate(struct broker *broker, const Usher__V1__Command *command, size_t ro
         reload(broker, command->reload, room, out);
         return true;
     case USHER__V1__COMMAND__BODY_DRAIN_NODE:
-        drain_node(broker, command->drain_node, out);
+        drain_node(broker, command->drain_node, room, out);
         return true;
     default:
         return false;

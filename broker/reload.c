@@ -402,11 +402,11 @@ static void refuse_file(void *context, const char *option, const char *text)
 }
 
 /* Those of the new configuration, and of what runs and does not change. */
-static int check_fresh_files(struct broker *broker, const struct options *fresh, char *error)
+static int check_fresh_files(struct broker *broker, const struct options *fresh, bool serves_tls,
+                             char *error)
 {
     struct refusal refusal = {broker, error};
-    bool tls = net_tls_port(broker->net) != 0 || fresh->listen_tls[0] != '\0';
-    check_files(fresh, tls, refuse_file, &refusal);
+    check_files(fresh, serves_tls || fresh->listen_tls[0] != '\0', refuse_file, &refusal);
     return error[0] != '\0' ? -EINVAL : 0;
 }
 
@@ -501,15 +501,26 @@ static void begin_line(struct broker *broker, struct log_line *line, enum log_ev
     log_line_begin_record(line, env_wall_ms(broker->env), log_event_level(id), log_event_name(id));
 }
 
+static void put_refusal(struct broker *broker, enum log_event_id id, const char *error,
+                        recorder_each *each, void *context)
+{
+    struct log_line line;
+    const struct log_field fields[] = {LOG_S("error", error)};
+    begin_line(broker, &line, id);
+    (void)put_line(&line, each, context, fields, 1);
+}
+
+void restart_lines(struct broker *broker, const char *error, recorder_each *each, void *context)
+{
+    put_refusal(broker, LOG_EVENT_RESTART_REFUSED, error, each, context);
+}
+
 void reload_lines(struct broker *broker, const struct reload_report *report, recorder_each *each,
                   void *context)
 {
     struct log_line line;
-    if (report->error[0] != '\0') {
-        const struct log_field fields[] = {LOG_S("error", report->error)};
-        begin_line(broker, &line, LOG_EVENT_RELOAD_REFUSED);
-        (void)put_line(&line, each, context, fields, 1);
-    }
+    if (report->error[0] != '\0')
+        put_refusal(broker, LOG_EVENT_RELOAD_REFUSED, report->error, each, context);
     for (size_t i = 0; i < report->count; i++) {
         const struct option_change *change = &report->changes[i];
         const struct log_field fields[] = {
@@ -521,6 +532,21 @@ void reload_lines(struct broker *broker, const struct reload_report *report, rec
     }
 }
 
+int reload_check_start(struct broker *broker, char *error)
+{
+    struct options fresh = {0};
+    error[0] = '\0';
+    pthread_mutex_lock(&broker->reload_lock);
+    int failed = read_options(broker, &fresh, error);
+    if (failed == 0)
+        failed = check_fresh_files(broker, &fresh, broker->passed.tls_fd != 0, error);
+    if (failed != 0)
+        LOG(broker->log, RESTART_REFUSED, LOG_S("error", error));
+    pthread_mutex_unlock(&broker->reload_lock);
+    options_fini(&fresh);
+    return failed != 0 ? -EINVAL : 0;
+}
+
 int broker_reload(struct broker *broker, struct reload_report *report)
 {
     struct options fresh = {0};
@@ -529,7 +555,7 @@ int broker_reload(struct broker *broker, struct reload_report *report)
     pthread_mutex_lock(&broker->reload_lock);
     int failed = read_options(broker, &fresh, report->error);
     if (failed == 0)
-        failed = check_fresh_files(broker, &fresh, report->error);
+        failed = check_fresh_files(broker, &fresh, net_tls_port(broker->net) != 0, report->error);
     if (failed == 0)
         report->count = options_compare(&broker->in_force, &fresh, report->changes);
     if (failed == 0)

@@ -5,6 +5,7 @@ work until the end, no session is lost, and clients with acks lose no message.""
 import collections
 import concurrent.futures
 import datetime
+import json
 import signal
 import subprocess
 import threading
@@ -13,6 +14,7 @@ import time
 from usherplay import (Backend, Broker, Client, check, check_equal, check_presence, client_pb,
                        eventually, play, program, scaled, seed)
 from usherplay.client import Crowd
+from usherplay.filebroker import FileBroker
 
 SLOW_SECONDS = 60
 LARGE = {"limits.inbox_messages": 65536, "limits.inbox_bytes": 64 << 20,
@@ -293,6 +295,32 @@ def scene_restart():
             again.close()
 
 
+def scene_restart_that_would_fail():
+    """What the start would refuse refuses the restart: the node stays, and says why."""
+    def restart(broker):
+        done = subprocess.run([program("usherctl"), "--url", broker.link_url, "drain", "--restart"],
+                              capture_output=True, text=True, timeout=60)
+        return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
+
+    with FileBroker({}, {"admin.listen": "127.0.0.1:0"}) as broker, Client(broker) as client:
+        client.login("alice")
+        for fault in ({"limits__users": 0}, {"link__token_file": "/nowhere"},
+                      {"auth__mode": "token", "auth__keys_file": "/nowhere"},
+                      {"listen__tls": "127.0.0.1:0", "tls__certificate_file": "/nowhere",
+                       "tls__key_file": "/nowhere"}):
+            broker.write(**fault)
+            code, lines = restart(broker)
+            check_equal((code, [line["event"] for line in lines]), (1, ["restart_refused"]),
+                        f"a restart with {fault}")
+            check(list(fault)[-1].replace("__", ".") in lines[0]["error"] or "tls" in lines[0]["error"],
+                  f"{fault}: {lines}")
+        client.ping()
+        check_equal(broker.log_events("stopping"), [], "what it began")
+        broker.write()
+        check_equal(restart(broker), (0, []), "with a file that is good again")
+        broker.wait_log("ready", count=2)
+
+
 def scene_ended_early():
     """SIGTERM in the middle of a long drain stops at once; newcomers are refused from its start."""
     with Broker({"process.drain_ms": 600000, "limits.login_deadline_ms": 600000}) as broker:
@@ -321,4 +349,5 @@ def refused(broker):
         return True
 
 
-play(scene_drain_under_load, scene_nobody_there, scene_restart, scene_ended_early)
+play(scene_drain_under_load, scene_nobody_there, scene_restart, scene_restart_that_would_fail,
+     scene_ended_early)

@@ -7,7 +7,7 @@
 /* --- in place of what they do ----------------------------------------------------------------- */
 
 static unsigned drains, restarts, reloads;
-static int drain_answers;
+static int drain_answers, restart_answers;
 
 int broker_drain(struct broker *broker, uint64_t ms)
 {
@@ -15,10 +15,16 @@ int broker_drain(struct broker *broker, uint64_t ms)
     return drain_answers;
 }
 
-int broker_restart(struct broker *broker)
+int broker_restart(struct broker *broker, char error[BROKER_ERROR_BYTES])
 {
     restarts++;
-    return 0;
+    snprintf(error, BROKER_ERROR_BYTES, "why");
+    return restart_answers;
+}
+
+void restart_lines(struct broker *broker, const char *error, recorder_each *each, void *context)
+{
+    each(context, error, strlen(error));
 }
 
 int broker_reload(struct broker *broker, struct reload_report *report)
@@ -150,6 +156,19 @@ static void a_drain_that_is_on_is_no_fault(void **state)
     drain_answers = 0;
 }
 
+/* A node that would not come back is not sent away. */
+static void a_restart_that_would_fail_is_refused(void **state)
+{
+    struct glue *glue = *state;
+    restart_answers = -EINVAL;
+    assert_int_equal(end_node(glue, "", 0, true), USHER__V1__RESULT__CODE__MALFORMED);
+    restart_answers = -EALREADY;
+    assert_int_equal(end_node(glue, "", 0, true), USHER__V1__RESULT__CODE__OK);
+    restart_answers = -EPERM;
+    assert_int_equal(end_node(glue, "", 0, true), USHER__V1__RESULT__CODE__UNAVAILABLE);
+    restart_answers = 0;
+}
+
 static void lines_say_where_the_next_ones_begin(void **state)
 {
     struct glue *glue = *state; /* it has no recorder, so the next are those that were asked for */
@@ -200,6 +219,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(what_changes_something_asks_for_the_token),
         TEST(a_drain_that_is_on_is_no_fault),
+        TEST(a_restart_that_would_fail_is_refused),
         TEST(lines_say_where_the_next_ones_begin),
         TEST(a_trace_says_whether_it_goes_on),
     };
