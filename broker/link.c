@@ -520,6 +520,7 @@ static struct link *create(const struct link_options *options, const struct link
     link->metrics = options->metrics;
     link->events = *events;
     link->frame_bytes_max = options->frame_bytes_max;
+    link->knock_ticks = options->knock_seconds != 0 ? options->knock_seconds : LINK_KNOCK_TICKS;
     link->strangers_max = options->strangers != 0 ? options->strangers : options->contexts;
     pthread_mutex_init(&link->lock, NULL);
     pthread_condattr_t attributes;

@@ -62,6 +62,7 @@ struct link_options {
     size_t frame_bytes_max;
     unsigned contexts;
     unsigned strangers; /* the share of strangers, at most a third of them; 0: all */
+    unsigned knock_seconds; /* how often a listener is looked at without any suspicion; 0: 30 */
     struct feed *feed;       /* may be NULL; its listener is watched too, until link_close */
     struct log *log;         /* may be NULL */
     struct metrics *metrics; /* may be NULL; block 0 is used */

@@ -26,7 +26,7 @@ enum {
     LINK_TICK_MS = 1000,
     LINK_PROBE_MS = 1000,
     LINK_PAUSE_MS = 20, /* between two looks at what a knock has done */
-    LINK_KNOCK_TICKS = 30, /* without any suspicion */
+    LINK_KNOCK_TICKS = 30, /* without any suspicion; link_options.knock_seconds */
     LINK_EXCUSE_TICKS = 3,
     LINK_CANARY_TICKS = 5
 };
@@ -222,6 +222,7 @@ struct link {
     bool socket_open;
     struct buffer refusal; /* a packed LinkAnswer */
     unsigned strangers_max;
+    unsigned knock_ticks;
     struct exchange *exchanges;
     uint32_t exchange_count;
     struct endpoint endpoints[LINK_URLS_MAX];

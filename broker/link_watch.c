@@ -177,7 +177,7 @@ static void examine(struct link *link, struct endpoint *endpoint)
 
 static void check_listeners(struct link *link)
 {
-    bool routine = link->ticks % LINK_KNOCK_TICKS == 0;
+    bool routine = link->ticks % link->knock_ticks == 0;
     for (size_t i = 0; i < link->watched_count && !is_closing(link); i++) {
         struct endpoint *endpoint = link->watched[i];
         if (atomic_load(&endpoint->state) == ENDPOINT_SERVING) {

@@ -13,7 +13,7 @@ import threading
 import time
 
 from usherplay import (Backend, Broker, Client, check, check_equal, check_presence, client_pb,
-                       eventually, free_port, play, scaled)
+                       eventually, free_port, logged_in, play, scaled)
 from usherplay.backend import cause_name, kind_name
 from usherplay.relay import Relay
 from usherplay.stage import Failed
@@ -314,9 +314,7 @@ def scene_the_broker_stood_still():
                "session.resume_ms": 2500, "link.fetch_timeout_ms": 1500, "link.grace_ms": 1500,
                "limits.call_timeout_ms": 2000}
     with Broker(options) as broker, Backend(broker, "chat") as backend:
-        clients = [Client(broker) for _ in range(20)]
-        for number, client in enumerate(clients):
-            client.login(f"user{number}")
+        clients = logged_in(broker, [f"user{number}" for number in range(20)])
         away = Client(broker)
         welcome = away.login("away")
         away.drop()

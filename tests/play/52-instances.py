@@ -13,7 +13,7 @@ import sys
 import time
 
 from usherplay import (Backend, Broker, Client, Failed, Link, backend_pb, check, check_equal,
-                       client_pb, eventually, play, scaled, seed)
+                       client_pb, eventually, logged_in, play, scaled, seed)
 from usherplay.backend import code_name, push
 from usherplay.figures import percentile
 
@@ -442,10 +442,7 @@ def wait_lost(broker, backend):
 
 
 def log_in_all(broker, count, prefix="user"):
-    clients = [Client(broker, timeout=SLOW_SECONDS) for _ in range(count)]
-    for number, client in enumerate(clients):
-        client.login(f"{prefix}{number}")
-    return clients
+    return logged_in(broker, [f"{prefix}{number}" for number in range(count)], timeout=SLOW_SECONDS)
 
 
 def log_in_again(broker, clients, which):

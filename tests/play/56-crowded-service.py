@@ -5,7 +5,8 @@ import re
 import time
 import urllib.request
 
-from usherplay import Backend, Broker, Client, check, check_equal, eventually, play, scaled
+from usherplay import (Backend, Broker, Client, check, check_equal, eventually, logged_in, play,
+                       scaled)
 from usherplay.backend import reply_to
 from usherplay.client import frame_bytes
 
@@ -106,9 +107,7 @@ def scene_calls_that_come_due_together():
     users, each = 20, scaled(1000, 50)
     with Broker({**LOUD, "limits.calls_per_user": each, "link.mail_items": 1000000}) as broker:
         with Backend(broker, service="hole") as hole, Backend(broker, service="echo") as echo:
-            crowd = [Client(broker, timeout=30) for _ in range(users)]
-            for number, client in enumerate(crowd):
-                client.login(f"user{number}")
+            crowd = logged_in(broker, [f"user{number}" for number in range(users)], timeout=30)
             ids = [burst(client, each, service="hole", method="m", timeout_ms=2000)
                    for client in crowd]
             taken = 0
@@ -144,9 +143,7 @@ def scene_a_backend_that_dies_with_many_calls():
                "link.park_ms": 200, "link.grace_ms": 0, "link.fetch_timeout_ms": 600}
     with Broker(options) as broker:
         first = Backend(broker, service="shop", instance="first")
-        crowd = [Client(broker, timeout=30) for _ in range(users)]
-        for number, client in enumerate(crowd):
-            client.login(f"user{number}")
+        crowd = logged_in(broker, [f"user{number}" for number in range(users)], timeout=30)
         known = [burst(client, each, service="shop", method="a", timeout_ms=20000)
                  for client in crowd]
         taken = 0

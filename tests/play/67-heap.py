@@ -6,8 +6,8 @@ limits of their own by number, so they are there before it is measured."""
 import os
 import time
 
-from usherplay import (Backend, Broker, Client, backend_pb, check, eventually, frame_bytes, play,
-                       varint)
+from usherplay import (Backend, Broker, Client, backend_pb, check, eventually, frame_bytes,
+                       logged_in, play, varint)
 from usherplay.shim import SYNCS, MemoryShim, Shim
 
 KIB = 1 << 10
@@ -80,10 +80,7 @@ class Scale:
 
 def crowd(broker, count, prefix="user", acks=False, **options):
     """Users who are in."""
-    clients = [Client(broker, **options) for _ in range(count)]
-    for number, client in enumerate(clients):
-        client.login(f"{prefix}{number}", acks=acks)
-    return clients
+    return logged_in(broker, [f"{prefix}{number}" for number in range(count)], acks, **options)
 
 
 def pour(client, kind, count, **fields):

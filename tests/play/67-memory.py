@@ -7,7 +7,7 @@ import socket
 import time
 
 from usherplay import (Backend, Broker, Client, ConnectionEnded, check, check_equal, client_pb,
-                       eventually, frame_bytes, play, scaled, seed)
+                       eventually, frame_bytes, logged_in, play, scaled, seed)
 from usherplay.shim import MemoryShim
 
 BUDGET = 16 << 20
@@ -27,9 +27,7 @@ class Hoarders:
     """Users who never acknowledge, and one who writes to them."""
 
     def __init__(self, broker, count):
-        self.clients = [Client(broker) for _ in range(count)]
-        for number, client in enumerate(self.clients):
-            client.login(f"hoarder{number}", acks=True)
+        self.clients = logged_in(broker, [f"hoarder{number}" for number in range(count)], acks=True)
         self.writer = Client(broker)
         self.writer.login("writer")
         self.sent = [0] * count
@@ -159,10 +157,9 @@ class Pourers:
     """Logged in, each with a Send of that many bytes that it says all but the end of."""
 
     def __init__(self, broker, count, size):
-        self.clients = [Client(broker) for _ in range(count)]
+        self.clients = logged_in(broker, [f"pourer{number}" for number in range(count)])
         self.frames = []
-        for number, client in enumerate(self.clients):
-            client.login(f"pourer{number}")
+        for client in self.clients:
             self.frames.append(frame_bytes(client.request("send", to="nobody",
                                                           payload=b"p" * size)))
             client.socket.setblocking(False)

@@ -5,15 +5,13 @@ import signal
 import time
 
 from usherplay import (Backend, Broker, Client, check, check_equal, check_presence, client_pb,
-                       eventually, play)
+                       eventually, logged_in, play)
 from usherplay.backend import cause_name, kind_name, state_name
 
 
 def scene_stop_says_so():
     with Broker() as broker:
-        clients = [Client(broker) for _ in range(20)]
-        for number, client in enumerate(clients):
-            client.login(f"user{number}")
+        clients = logged_in(broker, [f"user{number}" for number in range(20)])
         stranger = Client(broker)  # connected, not logged in
         began = time.monotonic()
         check_equal(broker.stop(), 0, "exit code of the orderly stop")
@@ -191,9 +189,7 @@ def scene_stop_with_one_who_does_not_read():
 def scene_kill_and_ghosts():
     """After kill -9 everybody who does not come back is reported offline, once."""
     with Broker({"session.resume_ms": 800}) as broker:
-        clients = [Client(broker) for _ in range(10)]
-        for number, client in enumerate(clients):
-            client.login(f"user{number}")
+        clients = logged_in(broker, [f"user{number}" for number in range(10)])
         broker.kill()
         broker.restart()
         tool = Backend(broker, hello=False)

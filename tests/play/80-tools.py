@@ -11,7 +11,8 @@ import tempfile
 import threading
 import time
 
-from usherplay import Broker, Client, backend_pb, check, check_equal, eventually, play, program
+from usherplay import (Broker, Client, backend_pb, check, check_equal, eventually, logged_in, play,
+                       program)
 from usherplay.broker import free_port
 
 REFUSED, NO_BROKER, USAGE = 1, 2, 64
@@ -241,9 +242,8 @@ def scene_ctl_questions():
 def scene_ctl_many():
     """More than one page."""
     with Broker() as broker:
-        clients = [Client(broker) for _ in range(300)]
-        for number, client in enumerate(clients):
-            client.login(f"user-with-a-rather-long-name-{number:04}", client="c" * 60)
+        clients = logged_in(broker, [f"user-with-a-rather-long-name-{number:04}"
+                                     for number in range(300)], client="c" * 60)
         names = [line["user"] for line in Tools(broker).ctl("who")]
         check_equal(names, sorted(client.name for client in clients), "who of 300")
         for client in clients:

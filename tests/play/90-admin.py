@@ -15,8 +15,9 @@ import time
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from usherplay import Backend, Broker, Client, check, check_equal, eventually, free_port, play, scaled
-from usherplay.backend import connect
+from usherplay import (Backend, Broker, Client, check, check_equal, eventually, free_port,
+                       logged_in, play, scaled)
+from usherplay.backend import SP_HEADER, SP_REQ, connect
 from usherplay.faults import OPTIONS, SECONDS, People
 from usherplay.filebroker import FileBroker
 from usherplay.shim import SYNCED_WRITES, SYNCS, WRITES, Shim
@@ -26,7 +27,8 @@ MONITORING = os.path.join(ROOT, "broker", "admin", "monitoring")
 CHANGE, VIEW = "change-token-of-the-play", "viewing-token-of-the-play"
 ENDPOINT = {"admin.listen": "127.0.0.1:0"}
 SLOW_SECONDS = 20
-LISTENER_SECONDS = 90  # one that gives no sign of trouble is looked at twice a minute
+LISTENER_SECONDS = 90  # should the sign of trouble be lost: it is looked at twice a minute anyway
+SP_SUB = 0x0021
 # Made by Prometheus itself and not by a scrape.
 NOT_SCRAPED = {"up"}
 
@@ -743,9 +745,7 @@ def scene_places_of_those_who_do_not_read():
     places, people = 4, 200
     with Broker({**ENDPOINT, "admin.connections": places}) as broker:
         http_ = Http(broker)
-        crowd = [Client(broker) for _ in range(people)]
-        for number, client in enumerate(crowd):
-            client.login(f"user-{number}-" + "x" * 48)
+        crowd = logged_in(broker, [f"user-{number}-" + "x" * 48 for number in range(people)])
         for path in ("/metrics", "/api/sessions?limit=1000"):
             size = len(http_.get(path).text)
             asked = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
@@ -864,7 +864,8 @@ def scene_store_failure():
 
 def scene_listeners():
     """Not ready while the feed's listener cannot work, or that of backends; alive all the time.
-    A folder in the place of the socket keeps it from being repaired."""
+    A folder in the place of the socket keeps it from being repaired. Somebody who leaves is the
+    reason to look; that it is looked at without one is for unit/broker/link_test."""
     with tempfile.TemporaryDirectory(prefix="usher-feed-") as folder:
         feed = os.path.join(folder, "feed.sock")
         with Broker({**ENDPOINT, "feed.url": f"ipc://{feed}"}) as broker:
@@ -872,12 +873,12 @@ def scene_listeners():
             names = [entry["name"] for entry in http_.json("/readyz")["checks"]]
             check_equal(names, ["store", "link", "feed", "reaper", "accept", "drain"], "the checks")
             bad = set()
-            for name, path in (("feed", feed), ("link", broker.link_path)):
-                for data in (b"x" * 8, b"GET / HTTP/1.1\r\n\r\n"):  # so that it is looked at soon
-                    with connect(f"ipc://{path}") as stranger:
-                        stranger.sendall(data)
-                os.unlink(path)
-                os.mkdir(path)
+            for name, path, protocol in (("feed", feed, SP_SUB), ("link", broker.link_path, SP_REQ)):
+                with connect(f"ipc://{path}") as visitor:
+                    visitor.sendall(SP_HEADER.pack(b"\0SP\0", protocol, 0))
+                    check_equal(len(visitor.recv(SP_HEADER.size)), SP_HEADER.size, "the handshake")
+                    os.unlink(path)
+                    os.mkdir(path)
                 bad.add(name)
                 eventually(lambda: failing(http_.ask("GET", "/readyz")) == bad, f"{bad} are told",
                            LISTENER_SECONDS)

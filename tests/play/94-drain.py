@@ -12,7 +12,7 @@ import threading
 import time
 
 from usherplay import (Backend, Broker, Client, check, check_equal, check_presence, client_pb,
-                       eventually, play, program, scaled, seed)
+                       eventually, logged_in, play, program, scaled, seed)
 from usherplay.client import Crowd
 from usherplay.filebroker import FileBroker
 
@@ -266,8 +266,9 @@ def scene_restart():
     count = scaled(40, 8)
     with Broker(LARGE) as broker:
         pid = broker.process.pid
-        clients = [Client(broker, timeout=SLOW_SECONDS) for _ in range(count)]
-        welcomes = [client.login(f"user{number}", acks=True) for number, client in enumerate(clients)]
+        clients = logged_in(broker, [f"user{number}" for number in range(count)], acks=True,
+                            timeout=SLOW_SECONDS)
+        welcomes = [client.welcome for client in clients]
         done = subprocess.run([program("usherctl"), "--url", broker.link_url, "drain", "--restart",
                                "--seconds", "5"], capture_output=True, text=True, timeout=60)
         check_equal(done.returncode, 64, f"--restart and --seconds: {done.stderr}")

@@ -6,8 +6,8 @@ import json
 import subprocess
 import threading
 
-from usherplay import (Backend, Broker, Client, backend_pb, check, check_equal, eventually, play,
-                       program)
+from usherplay import (Backend, Broker, Client, backend_pb, check, check_equal, eventually,
+                       logged_in, play, program)
 from usherplay.backend import code_name
 
 START, STOP, READ = backend_pb.Trace.START, backend_pb.Trace.STOP, backend_pb.Trace.READ
@@ -102,9 +102,7 @@ def scene_bounded():
             check_equal(code_name(order(backend, "alice", START, seconds=3601)), "MALFORMED",
                         "a trace of more than an hour")
             order(backend, "alice", STOP)
-            others = [Client(broker) for _ in range(9)]
-            for number, other in enumerate(others):
-                other.login(f"user{number}")
+            others = logged_in(broker, [f"user{number}" for number in range(9)])
             for number in range(8):
                 start(backend, f"user{number}")
             check_equal(code_name(order(backend, "user8", START)), "UNAVAILABLE", "one too many")

@@ -387,6 +387,16 @@ class Witness(Client):
         return taken
 
 
+def logged_in(broker, names, acks=False, client="play", **options):
+    """Users who are in. One after the other: whoever is connected has to log in within
+    limits.login_deadline_ms, and many others before him may take longer."""
+    clients = []
+    for name in names:
+        clients.append(Client(broker, **options))
+        clients[-1].login(name, acks=acks, client=client)
+    return clients
+
+
 class Crowd:
     """Many clients in one thread: reads whichever has something to read."""
 

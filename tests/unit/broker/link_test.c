@@ -61,6 +61,7 @@ struct service {
     unsigned answered; /* by the helper thread; the owners below are done */
     pthread_t helper;
     unsigned strangers; /* how many exchanges they may hold; 0: all */
+    unsigned knock_seconds;
 };
 
 static struct bytes text(const char *from)
@@ -141,6 +142,7 @@ static int service_listen(struct service *service, const char *url, const char *
                                    .frame_bytes_max = 16384,
                                    .contexts = contexts,
                                    .strangers = service->strangers,
+                                   .knock_seconds = service->knock_seconds,
                                    .metrics = service->metrics};
     struct link_events events = {.on_request = on_request, .on_gone = on_gone, .context = service};
     return link_open(&service->link, &options, &events, error);
@@ -723,15 +725,16 @@ static bool counts(struct service *service, enum metric_id metric, uint64_t want
     return metrics_read(service->metrics, metric) >= wanted;
 }
 
+/* Stays ours until the process ends: bound, and shared with nng, which reuses addresses. */
 static uint16_t free_port(void)
 {
     struct sockaddr_in address = {.sin_family = AF_INET};
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     socklen_t size = sizeof(address);
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
     assert_int_equal(0, bind(fd, (struct sockaddr *)&address, size));
     assert_int_equal(0, getsockname(fd, (struct sockaddr *)&address, &size));
-    close(fd);
+    assert_int_equal(0, setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)));
     return ntohs(address.sin_port);
 }
 
@@ -779,6 +782,21 @@ static void repairs_a_dead_ipc_listener(void **state)
     }
     assert_true(link_health(service->link).listening);
     nng_close(old);
+    service_close(service);
+}
+
+/* Nobody was there who could have shown it. */
+static void a_listener_without_any_trouble_is_looked_at(void **state)
+{
+    char error[256];
+    struct service *service = malloc(sizeof(*service));
+    service_init(service, ANSWER_AT_ONCE);
+    service->knock_seconds = 2;
+    assert_int_equal(0, service_listen(service, service->url, NULL, 4, error));
+    assert_int_equal(0, unlink(service->path));
+    assert_true(counts(service, METRIC_link_listener_deaths, 1));
+    assert_true(counts(service, METRIC_link_listener_repairs, 1));
+    assert_serves(service->url);
     service_close(service);
 }
 
@@ -1148,6 +1166,7 @@ static void idle_strangers_have_to_go_and_nobody_else(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(health_stays_good_and_the_watchdog_quiet), /* the longest */
     cmocka_unit_test(peers_hold_what_a_plain_list_holds),
     cmocka_unit_test(idle_strangers_have_to_go_and_nobody_else),
     cmocka_unit_test(answers_at_once_and_from_another_thread),
@@ -1163,6 +1182,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(survives_a_storm_of_killed_peers),
     cmocka_unit_test(garbage_harms_nobody),
     cmocka_unit_test(repairs_a_dead_ipc_listener),
+    cmocka_unit_test(a_listener_without_any_trouble_is_looked_at),
     cmocka_unit_test(short_visits_at_an_ipc_path_kill_nobody),
     cmocka_unit_test(doors_open_while_others_close),
     cmocka_unit_test(moves_from_a_dead_tcp_listener_to_the_next_url),
@@ -1171,7 +1191,6 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(bad_urls_are_refused),
     cmocka_unit_test(an_old_exchange_does_not_answer_a_new_request),
     cmocka_unit_test(closing_with_peers_tells_nothing_more),
-    cmocka_unit_test(health_stays_good_and_the_watchdog_quiet),
     cmocka_unit_test(a_knock_at_a_path_takes_nobodys_place),
     cmocka_unit_test(a_knock_at_a_port_takes_nobodys_place),
     cmocka_unit_test(feed_reaches_a_subscriber),
@@ -1185,44 +1204,74 @@ static bool leaves_memory(const char *name)
            strstr(name, "garbage") != NULL || strstr(name, "storm") != NULL;
 }
 
-/* In a process of its own, made before the first call into nng, which does not survive a fork.
- * Gives its wait status, or -1. */
-static int run_one(const char *name)
+struct run {
+    const char *name;
+    pid_t process;
+    FILE *said;
+};
+
+/* In a process of its own, made before the first call into nng, which does not survive a fork. */
+static struct run start_one(const char *name)
 {
+    struct run run = {.name = name, .said = tmpfile()};
     fflush(stdout);
-    pid_t child = fork();
-    if (child == 0) {
-        alarm(60);
-        cmocka_set_test_filter(name);
-        int failed = cmocka_run_group_tests_name(name, tests, NULL, NULL);
-        fflush(stdout);
-        if (leaves_memory(name))
-            _exit(failed);
-        exit(failed);
-    }
-    int status = 0;
-    return child > 0 && waitpid(child, &status, 0) == child ? status : -1;
+    if (run.said == NULL || (run.process = fork()) < 0)
+        exit(EXIT_FAILURE);
+    if (run.process != 0)
+        return run;
+    alarm(120);
+    dup2(fileno(run.said), STDOUT_FILENO);
+    dup2(fileno(run.said), STDERR_FILENO);
+    cmocka_set_test_filter(name);
+    int failed = cmocka_run_group_tests_name(name, tests, NULL, NULL);
+    fflush(stdout);
+    if (leaves_memory(name))
+        _exit(failed);
+    exit(failed);
 }
 
-/* An argument is a pattern of test names. Where a listener of nng is made to die, how soon that
- * shows depends on races inside nng and on the machine, so those may fail once; a repair that does
- * not work fails twice. */
+/* Shows what it said; whether it failed. */
+static bool finish_one(struct run *run, int status)
+{
+    char line[512];
+    rewind(run->said);
+    while (fgets(line, sizeof(line), run->said) != NULL)
+        fputs(line, stdout);
+    fclose(run->said);
+    if (status != 0)
+        printf("FAILED: %s (status %d)\n", run->name, status);
+    run->process = 0;
+    return status != 0;
+}
+
+/* Waits for one of them; gives how many of those that ended have failed. */
+static int wait_one(struct run *runs, size_t count)
+{
+    int status, failures = 0;
+    pid_t ended = wait(&status);
+    for (size_t i = 0; i < count; i++)
+        if (runs[i].process == ended)
+            failures += finish_one(&runs[i], status);
+    return failures;
+}
+
+/* An argument is a pattern of test names. Most of them wait, so several run at once. */
 int main(int argc, char **argv)
 {
+    enum { TOGETHER = 4 };
+    static struct run runs[sizeof(tests) / sizeof(tests[0])];
+    size_t started = 0, running = 0;
     int failures = 0;
     for (size_t i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
-        const char *name = tests[i].name;
-        if (argc > 1 && strstr(name, argv[1]) == NULL)
+        if (argc > 1 && strstr(tests[i].name, argv[1]) == NULL)
             continue;
-        int status = run_one(name);
-        if (status != 0 && leaves_memory(name)) {
-            fprintf(stderr, "AGAIN: %s (status %d)\n", name, status);
-            status = run_one(name);
-        }
-        if (status != 0) {
-            fprintf(stderr, "FAILED: %s (status %d)\n", name, status);
-            failures++;
-        }
+        if (running == TOGETHER)
+            failures += wait_one(runs, started);
+        else
+            running++;
+        runs[started++] = start_one(tests[i].name);
     }
+    while (running-- > 0)
+        failures += wait_one(runs, started);
     return failures;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /* A name with several addresses of which some lead nowhere: in what order they are tried, and that
- * none of them keeps the client from the one where the broker is. Hosts are 127.0.0.x, each with a
- * fault of its own, and the resolver is this test's. */
+ * none of them keeps the client from the one where the broker is. Hosts are of this machine
+ * (fake_host), each with a fault of its own, and the resolver is this test's. */
 
 #include <stdlib.h>
 
@@ -14,7 +14,7 @@ enum { SWALLOWED_MAX = 4 };
 /* --- the resolver ------------------------------------------------------------------------ */
 
 static struct {
-    uint8_t hosts[ADDRESSES_MAX]; /* the last bytes of 127.0.0.x */
+    uint8_t hosts[ADDRESSES_MAX]; /* for fake_host */
     size_t count;
     int calls;
     int delay_ms;
@@ -23,7 +23,7 @@ static struct {
 static struct address loopback(uint8_t host, uint16_t port)
 {
     struct address address = {.at.v4 = {.sin_family = AF_INET, .sin_port = htons(port)}};
-    address.at.v4.sin_addr.s_addr = htonl(0x7f000000u + host);
+    address.at.v4.sin_addr.s_addr = htonl(fake_host(host));
     return address;
 }
 

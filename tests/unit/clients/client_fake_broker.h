@@ -44,6 +44,14 @@ static inline uint64_t fake_now_ms(void)
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
+/* An address of this machine, in host order: 1 is 127.0.0.1, where the broker is. The others are in
+ * a network of this process: at a port that was drawn for the broker nobody else is there. */
+static inline uint32_t fake_host(uint8_t host)
+{
+    uint32_t net = (uint32_t)getpid() & 0x3fff;
+    return host == 1 ? INADDR_LOOPBACK : 0x7f400000u + (net << 8) + host;
+}
+
 static inline void fake_open(struct fake *fake)
 {
     *fake = (struct fake){.peer = -1};

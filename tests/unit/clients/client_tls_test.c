@@ -122,7 +122,7 @@ static void a_flood_of_key_updates_leaves_the_program_its_turn(void **state)
     server_fini(&server);
 }
 
-/* 127.0.0.2 first, then 127.0.0.1. */
+/* Somebody else first, then the broker. */
 static int two_addresses(const char *host, uint16_t port, struct addresses *found)
 {
     memset(found, 0, sizeof *found);
@@ -130,12 +130,12 @@ static int two_addresses(const char *host, uint16_t port, struct addresses *foun
     for (uint32_t i = 0; i < 2; i++) {
         found->list[i].at.v4.sin_family = AF_INET;
         found->list[i].at.v4.sin_port = htons(port);
-        found->list[i].at.v4.sin_addr.s_addr = htonl(0x7f000002u - i);
+        found->list[i].at.v4.sin_addr.s_addr = htonl(fake_host(2 - i));
     }
     return 0;
 }
 
-/* Somebody else's server at 127.0.0.2, at the broker's port. */
+/* Somebody else's server, at the broker's port. */
 static void server_move(struct server *server, uint16_t port)
 {
     struct addresses found;
