@@ -222,13 +222,13 @@ def scene(network):
         control = Client(broker)
         control.login("control")
         names = [f"{kind}{number}" for number in range(count // 2) for kind in ("idle", "busy")]
-        clients, said = {}, {}
+        clients, said = {}, {"control": time.monotonic()}
         for name in names:
             clients[name] = network.connect(broker)
             said[name] = time.monotonic()
             clients[name].login(name, acks=True)
             control.ping()
-        silence = last_words(clients.values(), said)
+        silence = last_words([control, *clients.values()], said)
         if any(kind_name(event) == "DETACHED" for event in backend.all_events()):
             check(silence > 2 * HEARTBEAT - EARLY, "somebody was given up while he talked")
             raise Stalled  # it was this side that fell silent

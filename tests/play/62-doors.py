@@ -569,8 +569,9 @@ def scene_requests_of_one_source():
         numbers = stats(broker)
         check_equal(numbers["requests_limited_source"], len(refused), "counted")
         check_equal(numbers["closed_rate_limited"], 0, "closed")
-        lines = [line for line in broker.log_events("limit_hit") if "per_source" in line["limit"]]
-        check(lines and lines[0]["address"].startswith("127.0.0.2:"), f"the log: {lines}")
+        lines = eventually(lambda: [line for line in broker.log_events("limit_hit")
+                                    if "per_source" in line["limit"]], "a line in the log")
+        check(lines[0]["address"].startswith("127.0.0.2:"), f"the log: {lines}")
         other.close()
         print(f"     {passed} of {len(answers)} passed, {len(refused)} refused, "
               f"{len(lines)} log lines")

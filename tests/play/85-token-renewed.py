@@ -96,6 +96,7 @@ def scene_a_token_on_the_command_line_is_what_it_is():
             eventually(lambda: welcomes(listener), "the first WELCOME")
             outage(broker, lambda: None)
             check_equal(listener.process.wait(30), 1, "exit code of usher with an expired token")
+            broker.wait_log("login_refused")
             check_equal(len(broker.log_events("login_refused")), 1, "tries with it")
 
 

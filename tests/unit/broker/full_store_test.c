@@ -28,7 +28,9 @@ static int set_up_folder(void **state)
 {
     struct folder *folder = calloc(1, sizeof(*folder));
     assert_non_null(folder);
-    strcpy(folder->path, "/tmp/usher-full-XXXXXX");
+    const char *place = getenv("TMPDIR");
+    snprintf(folder->path, sizeof(folder->path), "%s/usher-full-XXXXXX",
+             place != NULL ? place : "/tmp");
     assert_non_null(mkdtemp(folder->path));
     folder->glue = open_glue(folder);
     *state = folder;

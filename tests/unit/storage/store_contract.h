@@ -46,7 +46,9 @@ static inline int contract_setup(void **state, const struct contract *contract)
     struct fixture *fixture = calloc(1, sizeof(*fixture));
     assert_non_null(fixture);
     fixture->contract = contract;
-    strcpy(fixture->folder, "/tmp/usher-store-XXXXXX");
+    const char *place = getenv("TMPDIR");
+    snprintf(fixture->folder, sizeof(fixture->folder), "%s/usher-store-XXXXXX",
+             place != NULL ? place : "/tmp");
     assert_non_null(mkdtemp(fixture->folder));
     fixture->options = (struct store_options){
         .path = fixture->folder,
