@@ -26,8 +26,11 @@
  * nng asks again, and the knock is closed like any other visit. So a connection costs a look more, and a
  * message nothing.
  *
- * What can happen after the header: a peer that leaves in the microseconds until nng answers it. For that
- * the watchdog is there.
+ * What can happen after the header: a peer that leaves in the microseconds until nng answers it. Then nng's
+ * own header meets EPIPE, which to its listener means that itself was closed: it accepts no more. So
+ * sendmsg(), by which nng writes, stands here too. It is the system call; when that says EPIPE, on a
+ * connection to one of our paths, all is said to be sent, as it is to a peer that leaves a moment later,
+ * and nng finds the end where it does no harm, when it reads.
  *
  * The state is the process's, because accept() is: nng has nothing to hand to it but a descriptor.
  *
@@ -124,13 +127,13 @@ static int take_good(unsigned door)
 
 /* --- in front of nng -------------------------------------------------------------------------- */
 
-/* DOORS_MAX: it listens at none of our paths. */
-static unsigned door_of(int listener)
+/* DOORS_MAX: it has none of our paths. */
+static unsigned door_of(int fd)
 {
     struct sockaddr_un path = {0};
     socklen_t size = sizeof(path);
     unsigned i = 0;
-    if (getsockname(listener, (struct sockaddr *)&path, &size) != 0 || path.sun_family != AF_UNIX)
+    if (getsockname(fd, (struct sockaddr *)&path, &size) != 0 || path.sun_family != AF_UNIX)
         return DOORS_MAX;
     path.sun_path[sizeof(path.sun_path) - 1] = '\0';
     while (i < DOORS_MAX && (gate.doors[i].path.sun_path[0] == '\0' ||
@@ -176,6 +179,35 @@ int accept(int listener, struct sockaddr *restrict address, socklen_t *restrict 
     }
     pthread_mutex_unlock(&gate.lock);
     return door < DOORS_MAX ? fd : (int)syscall(SYS_accept4, listener, address, size, 0);
+}
+
+static size_t bytes_of(const struct msghdr *message)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < message->msg_iovlen; i++)
+        bytes += message->msg_iov[i].iov_len;
+    return bytes;
+}
+
+/* Of a connection it is the path of who accepted it. */
+static bool is_ours(int fd)
+{
+    pthread_mutex_lock(&gate.lock);
+    bool ours = door_of(fd) < DOORS_MAX;
+    pthread_mutex_unlock(&gate.lock);
+    return ours;
+}
+
+ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
+{
+    ssize_t sent = syscall(SYS_sendmsg, fd, message, flags);
+    if (sent >= 0 || errno != EPIPE ||
+        atomic_load_explicit(&gate.doors_open, memory_order_acquire) == 0)
+        return sent;
+    if (is_ours(fd))
+        return (ssize_t)bytes_of(message);
+    errno = EPIPE;
+    return sent;
 }
 
 /* --- those who wait --------------------------------------------------------------------------- */

@@ -825,6 +825,35 @@ static int visit(const char *path, const void *said, size_t size)
     return fd;
 }
 
+/* A listener that has died makes handshakes and forgets them, and whoever hangs up then keeps nng's
+ * poller busy. Whether nng meets the moment is up to chance, so it is tried. */
+static void takes_away_what_a_dead_listener_keeps(void **state)
+{
+    static const uint8_t header[8] = {0, 'S', 'P', 0, 0, VISITOR_REQ, 0, 0};
+    enum { TRIES = 40, PEERS = 8 };
+    struct service *service = service_open(ANSWER_AT_ONCE, 4);
+    for (unsigned i = 0; i < TRIES && metrics_read(service->metrics, METRIC_link_orphans) == 0; i++) {
+        int peers[PEERS];
+        uint8_t greeting[8];
+        gate_close(service->path); /* the repair opens it again */
+        close(raw_connect(service->path));
+        for (unsigned k = 0; k < PEERS; k++)
+            peers[k] = visit(service->path, header, sizeof(header));
+        for (unsigned k = 0; k < PEERS; k++) {
+            (void)!recv(peers[k], greeting, sizeof(greeting), MSG_WAITALL);
+            close(peers[k]);
+        }
+        assert_true(served_within(service->url, 8));
+        assert_true(counts(service, METRIC_link_listener_repairs,
+                           metrics_read(service->metrics, METRIC_link_listener_deaths)));
+        for (unsigned k = 0; k < 30 && metrics_read(service->metrics, METRIC_link_orphans) == 0; k++)
+            usleep(100000);
+    }
+    assert_true(metrics_read(service->metrics, METRIC_link_orphans) > 0);
+    assert_serves(service->url);
+    service_close(service);
+}
+
 /* Whoever leaves, or says something else, before the handshake is over is not shown to nng; whoever takes
  * his time is, when he has said his part. */
 static void short_visits_at_an_ipc_path_kill_nobody(void **state)
@@ -848,6 +877,48 @@ static void short_visits_at_an_ipc_path_kill_nobody(void **state)
     close(slow);
     close(slower);
     service_close(service);
+}
+
+/* A connection that somebody has accepted at that path, and whose peer is gone. */
+static int left_alone(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    strncpy(address.sun_path, path, sizeof(address.sun_path) - 1);
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    unlink(path);
+    assert_int_equal(0, bind(listener, (struct sockaddr *)&address, sizeof(address)));
+    assert_int_equal(0, listen(listener, 1));
+    int peer = raw_connect(path);
+    int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    assert_true(peer >= 0 && fd >= 0);
+    close(peer);
+    close(listener);
+    unlink(path);
+    return fd;
+}
+
+/* nng's listener ends when its header meets a peer that is gone: at our paths that is not seen. */
+static void what_is_sent_to_who_left_at_an_ipc_path(void **state)
+{
+    char path[] = "/tmp/usher-gate-XXXXXX";
+    int made = mkstemp(path);
+    assert_true(made >= 0);
+    close(made);
+    int fd = left_alone(path), other[2];
+    assert_int_equal(0, socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, other));
+    close(other[1]);
+    struct iovec parts[2] = {{"header", 6}, {"and more", 8}};
+    const struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+    assert_int_equal(-1, sendmsg(fd, &message, MSG_NOSIGNAL));
+    assert_int_equal(0, gate_open(path, VISITOR_REQ));
+    assert_int_equal(14, sendmsg(fd, &message, MSG_NOSIGNAL));
+    assert_int_equal(-1, sendmsg(other[0], &message, MSG_NOSIGNAL));
+    assert_int_equal(EPIPE, errno);
+    gate_close(path);
+    assert_int_equal(-1, sendmsg(fd, &message, MSG_NOSIGNAL));
+    assert_int_equal(EPIPE, errno);
+    close(fd);
+    close(other[0]);
 }
 
 static void *open_and_close(void *path)
@@ -1201,7 +1272,9 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(repairs_a_dead_ipc_listener),
     cmocka_unit_test(a_listener_without_any_trouble_is_looked_at),
     cmocka_unit_test(short_visits_at_an_ipc_path_kill_nobody),
+    cmocka_unit_test(what_is_sent_to_who_left_at_an_ipc_path),
     cmocka_unit_test(doors_open_while_others_close),
+    cmocka_unit_test(takes_away_what_a_dead_listener_keeps),
     cmocka_unit_test(moves_from_a_dead_tcp_listener_to_the_next_url),
     cmocka_unit_test(a_second_broker_on_the_path_is_refused_and_harmless),
     cmocka_unit_test(what_is_not_ours_at_the_path_stays),
