@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/allowance.h"
 #include "base/log_line.h"
 
 /* Logging must never stop the broker: a terminal that is held, a pipe that nobody reads or a disk
@@ -25,9 +26,10 @@
  * and lines of processes that share a pipe do not mix.
  *
  * The rate limit is per event, errors included, so that a peer that provokes one event cannot
- * drown the others; the number left out stands on the next line of that event.
+ * drown the others; the number left out stands on the next line of that event. The recorder has one
+ * too, of another kind.
  *
- * Owners: `filling`, `dropped` and `rates` are under the lock; `writing` is the writer's. */
+ * Owners: `filling`, `dropped`, `rates` and `recordings` are under the lock; `writing` is the writer's. */
 
 enum {
     LINES_PER_SECOND_DEFAULT = 10,
@@ -48,8 +50,14 @@ struct rate {
     uint64_t suppressed;
 };
 
+struct recording {
+    struct allowance allowance;
+    uint64_t left_out;
+};
+
 struct log {
     struct log_options options; /* set once */
+    struct allowance_terms recording_terms; /* set once */
     pthread_t writer;
     atomic_int level;               /* relaxed: a stale level shows or hides a line more */
     atomic_uint_least64_t close_ms; /* 0, or when the writer gives up; written under the lock,
@@ -62,6 +70,7 @@ struct log {
     pthread_cond_t finish;
     struct metrics *metrics;
     struct rate rates[LOG_EVENT_COUNT];
+    struct recording recordings[LOG_EVENT_COUNT];
 
     struct batch *writing; /* the writer's */
 };
@@ -243,6 +252,17 @@ static void log_free(struct log *log)
     free(log);
 }
 
+/* Of one event the recorder has a quarter of its room at once, and as much in each minute: whoever
+ * causes one over and over pushes out what others did in some minutes and not in seconds, and the
+ * newest of it come now and then, with the number of those between. */
+static struct allowance_terms recording_terms(const struct recorder *recorder)
+{
+    enum { LINE_BYTES = 128, LINES_MIN = 8, PARTS = 4, MINUTE_US = 60000000 };
+    uint64_t lines = recorder != NULL ? recorder_bytes(recorder) / PARTS / LINE_BYTES : 0;
+    lines = lines > LINES_MIN ? lines : LINES_MIN;
+    return allowance_over(lines < MINUTE_US ? (uint32_t)lines : MINUTE_US, MINUTE_US);
+}
+
 int log_open(struct log **to, const struct log_options *options)
 {
     struct log *log = calloc(1, sizeof(*log));
@@ -253,6 +273,7 @@ int log_open(struct log **to, const struct log_options *options)
     if (log->options.lines_per_second_per_event == 0) {
         log->options.lines_per_second_per_event = LINES_PER_SECOND_DEFAULT;
     }
+    log->recording_terms = recording_terms(options->recorder);
     atomic_init(&log->level, (int)options->level);
     atomic_init(&log->close_ms, 0);
     log->filling = calloc(1, sizeof(*log->filling));
@@ -361,12 +382,32 @@ static void put_fields(struct log_line *line, const struct log_field *fields, si
     log_line_end(line);
 }
 
-/* Before the level and the rate limit decide: what they leave out is what the recorder is for. */
+static bool admit_to_recorder(struct log *log, enum log_event_id id, uint64_t *left_out)
+{
+    uint64_t now_ms = env_monotonic_ms(log->options.env);
+    struct recording *recording = &log->recordings[id];
+    pthread_mutex_lock(&log->lock);
+    bool admitted = allowance_wait_ms(&recording->allowance, log->recording_terms, now_ms) == 0;
+    if (admitted)
+        allowance_spend(&recording->allowance, log->recording_terms, now_ms);
+    *left_out = admitted ? recording->left_out : 0;
+    recording->left_out = admitted ? 0 : recording->left_out + 1;
+    pthread_mutex_unlock(&log->lock);
+    return admitted;
+}
+
+/* Before the level and the log's rate limit decide: what they leave out is what the recorder is for. */
 static void record(struct log *log, enum log_event_id id, const struct log_field *fields,
                    size_t count)
 {
     struct log_line line;
+    uint64_t left_out;
+    if (!admit_to_recorder(log, id, &left_out))
+        return;
     log_line_begin_record(&line, env_wall_ms(log->options.env), events[id].level, events[id].name);
+    const struct log_field field = LOG_U("suppressed", left_out);
+    if (left_out > 0)
+        log_line_field(&line, &field);
     put_fields(&line, fields, count);
     recorder_add(log->options.recorder, line.text, line.size);
 }

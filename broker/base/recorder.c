@@ -48,6 +48,11 @@ void recorder_destroy(struct recorder *recorder)
     free(recorder);
 }
 
+size_t recorder_bytes(const struct recorder *recorder)
+{
+    return recorder->size;
+}
+
 /* The bytes at a position lie in one piece up to the end of the ring, or in two. */
 static size_t first_part(const struct recorder *recorder, uint64_t position, size_t size)
 {

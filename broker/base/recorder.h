@@ -3,7 +3,7 @@
 #define USHER_BASE_RECORDER_H
 
 /* The flight recorder: the last events of the log in a fixed piece of memory, also those that the
- * level or the rate limit kept out of the log. One JSON object per line; the log feeds it. It holds
+ * level or the rate limit kept out of the log; but no event fills it alone (log.c). One JSON object per line; the log feeds it. It holds
  * what the log holds, so no payload and no secret. */
 
 #include <stdbool.h>
@@ -19,6 +19,9 @@ struct recorder *recorder_create(size_t bytes);
 
 /* Nobody else uses it any more, and it is not the one of recorder_crash_to. NULL is fine. */
 void recorder_destroy(struct recorder *recorder);
+
+/* What recorder_create was given. */
+size_t recorder_bytes(const struct recorder *recorder);
 
 /* Takes a copy of one line with its newline at the end; the oldest ones make room. Longer than the
  * whole room or RECORDER_LINE_BYTES_MAX: dropped. Any thread; blocks for a memory move at most.

@@ -10,11 +10,14 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include <cmocka.h>
+
+#include "base/recorder.h"
 
 /* A clock that moves only when told. */
 static _Atomic uint64_t clock_ms;
@@ -196,6 +199,55 @@ static void test_rate_limit(void **state)
     free_fixture(&fixture);
 }
 
+struct recorded {
+    unsigned logins, failures;
+    uint64_t suppressed; /* that the last line says */
+};
+
+static bool look_at_recorded(void *context, const char *line, size_t size)
+{
+    struct recorded *recorded = context;
+    char text[512];
+    snprintf(text, sizeof(text), "%.*s", (int)size, line);
+    recorded->logins += strstr(text, "\"login\"") != NULL;
+    recorded->failures += strstr(text, "store_failed") != NULL;
+    const char *suppressed = strstr(text, "\"suppressed\":");
+    recorded->suppressed = suppressed != NULL ? strtoull(suppressed + 13, NULL, 10) : 0;
+    return true;
+}
+
+/* A quarter of it at once, and as much in a minute; what was left out is told. */
+static void no_event_has_the_recorder_for_itself(void **state)
+{
+    enum { BYTES = 64 * 1024, PART = BYTES / 4 / 128 };
+    atomic_store(&clock_ms, 5000);
+    struct recorder *recorder = recorder_create(BYTES);
+    struct log *log;
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    const struct log_options options = {
+        .level = LOG_ERROR, .fd = ends[1], .json = true, .env = &test_env, .recorder = recorder};
+    assert_int_equal(log_open(&log, &options), 0);
+    LOG(log, LOGIN);
+    for (unsigned i = 0; i < 10 * PART; i++)
+        LOG(log, STORE_FAILED, LOG_S("code", "over and over, by somebody who means to"));
+    struct recorded recorded = {0};
+    recorder_read(recorder, 0, NULL, look_at_recorded, &recorded);
+    assert_int_equal(recorded.logins, 1);
+    assert_int_equal(recorded.failures, PART);
+    atomic_store(&clock_ms, 5000 + 60000 / PART + 1);
+    for (unsigned i = 0; i < 3; i++)
+        LOG(log, STORE_FAILED);
+    recorded = (struct recorded){0};
+    recorder_read(recorder, 0, NULL, look_at_recorded, &recorded);
+    assert_int_equal(recorded.failures, PART + 1);
+    assert_int_equal(recorded.suppressed, 9 * PART);
+    log_close(log);
+    recorder_destroy(recorder);
+    close(ends[0]);
+    close(ends[1]);
+}
+
 /* Nobody reads: callers go on, what does not fit is dropped, and when somebody reads again the
  * count is told. Not one line is lost without being counted, and none is torn. */
 static void test_nobody_reads(void **state)
@@ -312,6 +364,7 @@ int main(void)
         cmocka_unit_test(test_broken_pipe),  cmocka_unit_test(test_threads),
         cmocka_unit_test(test_a_line_is_written_at_once),
         cmocka_unit_test(test_writes_are_whole_lines),
+        cmocka_unit_test(no_event_has_the_recorder_for_itself),
         cmocka_unit_test(test_table),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
