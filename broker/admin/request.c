@@ -15,7 +15,9 @@
  * head is judged first and whole, Host and token before anything else, so whoever may not ask
  * learns nothing and has no body taken. Then the answer is made here, or by the second thread (jobs.c).
  * An answer in the first call makes MHD close the connection, because a body may be on its way; so
- * what brings no body is judged in the second. */
+ * what brings no body is judged in the second. But for a head that leaves it open where the body ends:
+ * whoever stands in between may have read it in another way (RFC 9112, 6.1 and 6.3), so what follows
+ * is nobody's request, and the connection is closed with the answer. */
 
 static void address_of(struct MHD_Connection *connection, char text[ADMIN_ADDRESS_BYTES])
 {
@@ -248,6 +250,32 @@ static enum MHD_Result finish(struct exchange *exchange)
                        "too many requests wait; try again");
 }
 
+struct framing {
+    unsigned lengths, encodings;
+    bool unknown;
+};
+
+static enum MHD_Result on_header(void *context, enum MHD_ValueKind kind, const char *key,
+                                 const char *value)
+{
+    struct framing *framing = context;
+    if (strcasecmp(key, MHD_HTTP_HEADER_CONTENT_LENGTH) == 0)
+        framing->lengths++;
+    if (strcasecmp(key, MHD_HTTP_HEADER_TRANSFER_ENCODING) != 0)
+        return MHD_YES;
+    framing->encodings++;
+    framing->unknown = value == NULL || strcasecmp(value, "chunked") != 0;
+    return MHD_YES;
+}
+
+/* It is said once, and in a way that we know, how long the body is. */
+static bool framing_is_plain(struct MHD_Connection *connection)
+{
+    struct framing framing = {0};
+    MHD_get_connection_values(connection, MHD_HEADER_KIND, on_header, &framing);
+    return framing.lengths + framing.encodings <= 1 && !framing.unknown;
+}
+
 /* Whatever its method is: a stranger's GET is not given room for a body either. */
 static bool brings_a_body(struct MHD_Connection *connection)
 {
@@ -269,6 +297,9 @@ static enum MHD_Result begin(struct admin *admin, struct MHD_Connection *connect
     exchange->admin = admin;
     exchange->connection = connection;
     metrics_add(admin->options.metrics, admin->options.block, METRIC_admin_requests, 1);
+    if (!framing_is_plain(connection))
+        return refuse(exchange, MHD_HTTP_BAD_REQUEST, "bad_framing",
+                      "one Content-Length, or Transfer-Encoding: chunked, and not both");
     if (!brings_a_body(connection))
         return MHD_YES;
     exchange->judged = true;

@@ -659,6 +659,33 @@ def scene_hostile():
         broker.check_alive()
 
 
+AMBIGUOUS = (
+    b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+    b"Content-Length: 0\r\nContent-Length: 5\r\n\r\nhello",
+    b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"Transfer-Encoding: gzip\r\nContent-Length: 0\r\n\r\n",
+    b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+)
+
+
+def scene_where_a_body_ends():
+    """Who says it twice, or in two ways, is refused, and what comes behind is nobody's request."""
+    with Broker(ENDPOINT) as broker:
+        http_ = Http(broker)
+        behind = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        for ask in (b"GET /healthz", b"POST /api/drain"):
+            head = ask + b" HTTP/1.1\r\nHost: localhost\r\n"
+            for rest in AMBIGUOUS:
+                answer = read_all(http_.raw(head + rest + behind))
+                check(answer.startswith(b"HTTP/1.1 400 ") and b'"bad_framing"' in answer,
+                      f"{rest}: {answer[:200]}")
+                check_equal(answer.count(b"HTTP/1.1 "), 1, f"answers to {rest}")
+            answer = read_all(http_.raw(head + b"Transfer-Encoding: chunked\r\n"
+                                        b"Connection: close\r\n\r\n0\r\n\r\n"))
+            check(b" 400 " not in answer, f"chunked alone: {answer[:100]}")
+
+
 def scene_many_connections():
     """32 connections that are stuck in the middle of a request: players notice nothing, and the
     endpoint answers beside them. Then more ask at once than there are places."""
@@ -936,7 +963,7 @@ if __name__ == "__main__":
          scene_nobody_changes_without_a_token, scene_hosts, scene_a_name_that_looks_like_a_step,
          scene_commands, scene_timeline,
          scene_recorder, scene_reload, scene_drain, scene_restart, scene_trace, scene_scrape,
-         scene_dashboard_and_alerts, scene_hostile, scene_many_connections, scene_places_go_to_who_asks,
-         scene_places_of_those_who_do_not_read,
+         scene_dashboard_and_alerts, scene_hostile, scene_where_a_body_ends, scene_many_connections,
+         scene_places_go_to_who_asks, scene_places_of_those_who_do_not_read,
          scene_a_flood_of_silent_ones, scene_a_scrape_that_stays_connected, scene_store_failure,
          scene_listeners, scene_stop, scene_starts)
