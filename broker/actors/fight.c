@@ -63,7 +63,7 @@ static struct place *find(struct fight *fight, struct fight_owner owner, uint64_
         struct place *place = &fight->places[i];
         if (place->source == source)
             return place;
-        if (place->allowance.due_us < least->allowance.due_us)
+        if (place->allowance.due_ns < least->allowance.due_ns)
             least = place;
     }
     remember(least, owner);

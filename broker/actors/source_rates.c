@@ -26,7 +26,7 @@
 enum { BUCKETS = 4096, SECOND_US = 1000000, SECOND_MS = 1000 };
 
 struct source_rate {
-    _Atomic uint64_t due_us; /* an allowance */
+    _Atomic uint64_t due_ns; /* an allowance */
     _Atomic uint64_t told_ms;
     uint64_t source;
     unsigned step;             /* of source_steps */
@@ -97,7 +97,7 @@ static struct source_rate *create(struct source_rates *rates, uint64_t source, u
         return NULL;
     rate->source = source;
     rate->step = step;
-    atomic_init(&rate->due_us, spent_take(rates->spent, source_name(&source)).due_us);
+    atomic_init(&rate->due_ns, spent_take(rates->spent, source_name(&source)).due_ns);
     return rate;
 }
 
@@ -129,7 +129,7 @@ static void let_go(struct source_rates *rates, struct source_rate *rate)
         if (--rate->holders > 0)
             return;
         struct allowance allowance = {
-            atomic_load_explicit(&rate->due_us, memory_order_relaxed)};
+            atomic_load_explicit(&rate->due_ns, memory_order_relaxed)};
         *find(rates, rate->source) = rate->next;
         spent_put(rates->spent, source_name(&rate->source), allowance);
         free(rate);
@@ -166,15 +166,15 @@ static uint32_t take_one(uint32_t per_second, struct source_rate *rate, uint64_t
 {
     struct allowance_terms terms =
         allowance_over(source_allowed(per_second, rate->step), SECOND_US);
-    uint64_t due_us = atomic_load_explicit(&rate->due_us, memory_order_relaxed);
+    uint64_t due_ns = atomic_load_explicit(&rate->due_ns, memory_order_relaxed);
     for (;;) {
-        struct allowance allowance = {due_us};
+        struct allowance allowance = {due_ns};
         uint32_t wait_ms = allowance_wait_ms(&allowance, terms, now_ms);
         if (wait_ms != 0)
             return wait_ms;
         allowance_spend(&allowance, terms, now_ms);
         /* Relaxed: the number orders nothing else. */
-        if (atomic_compare_exchange_weak_explicit(&rate->due_us, &due_us, allowance.due_us,
+        if (atomic_compare_exchange_weak_explicit(&rate->due_ns, &due_ns, allowance.due_ns,
                                                   memory_order_relaxed, memory_order_relaxed))
             return 0;
     }

@@ -54,7 +54,7 @@ static struct place *find(struct spent *spent, uint64_t key)
     for (unsigned i = 0; i < PLACES; i++) {
         if (set[i].key == key)
             return &set[i];
-        if (set[i].allowance.due_us < first->allowance.due_us)
+        if (set[i].allowance.due_ns < first->allowance.due_ns)
             first = &set[i];
     }
     return first;
@@ -62,12 +62,12 @@ static struct place *find(struct spent *spent, uint64_t key)
 
 void spent_put(struct spent *spent, struct bytes name, struct allowance allowance)
 {
-    if (spent == NULL || allowance.due_us == 0)
+    if (spent == NULL || allowance.due_ns == 0)
         return;
     uint64_t key = siphash13(spent->hash_key, name.data, name.size);
     pthread_mutex_lock(&spent->lock);
     struct place *place = find(spent, key);
-    if (place->key == key || place->allowance.due_us <= allowance.due_us)
+    if (place->key == key || place->allowance.due_ns <= allowance.due_ns)
         *place = (struct place){key, allowance};
     pthread_mutex_unlock(&spent->lock);
 }

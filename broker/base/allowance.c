@@ -8,33 +8,35 @@
  * Threads read the clock each for itself. One that is behind sees a little more spent than there
  * is; nothing is given back twice. */
 
-static uint64_t whole_us(struct allowance_terms terms)
+enum { NS_PER_MS = 1000000 };
+
+static uint64_t whole_ns(struct allowance_terms terms)
 {
-    return terms.interval_us * terms.burst;
+    return terms.interval_ns * terms.burst;
 }
 
-static uint64_t spent_us(const struct allowance *allowance, struct allowance_terms terms,
-                         uint64_t now_us)
+static uint64_t spent_ns(const struct allowance *allowance, struct allowance_terms terms,
+                         uint64_t now_ns)
 {
-    uint64_t spent = allowance->due_us > now_us ? allowance->due_us - now_us : 0;
-    return spent < whole_us(terms) ? spent : whole_us(terms);
+    uint64_t spent = allowance->due_ns > now_ns ? allowance->due_ns - now_ns : 0;
+    return spent < whole_ns(terms) ? spent : whole_ns(terms);
 }
 
 bool allowance_is_whole(const struct allowance *allowance, uint64_t now_ms)
 {
-    return allowance->due_us <= now_ms * 1000;
+    return allowance->due_ns <= now_ms * NS_PER_MS;
 }
 
 uint32_t allowance_wait_ms(const struct allowance *allowance, struct allowance_terms terms,
                            uint64_t now_ms)
 {
-    uint64_t after_us = spent_us(allowance, terms, now_ms * 1000) + terms.interval_us;
-    return after_us > whole_us(terms) ? (uint32_t)((after_us - whole_us(terms) + 999) / 1000) : 0;
+    uint64_t after_ns = spent_ns(allowance, terms, now_ms * NS_PER_MS) + terms.interval_ns;
+    return after_ns > whole_ns(terms) ? (uint32_t)((after_ns - whole_ns(terms) + NS_PER_MS - 1) / NS_PER_MS) : 0;
 }
 
 void allowance_spend(struct allowance *allowance, struct allowance_terms terms, uint64_t now_ms)
 {
-    uint64_t now_us = now_ms * 1000;
-    uint64_t after_us = spent_us(allowance, terms, now_us) + terms.interval_us;
-    allowance->due_us = now_us + (after_us < whole_us(terms) ? after_us : whole_us(terms));
+    uint64_t now_ns = now_ms * NS_PER_MS;
+    uint64_t after_ns = spent_ns(allowance, terms, now_ns) + terms.interval_ns;
+    allowance->due_ns = now_ns + (after_ns < whole_ns(terms) ? after_ns : whole_ns(terms));
 }

@@ -10,19 +10,20 @@
 
 /* Packed because each session has one, beside a number of four bytes. */
 struct __attribute__((packed, aligned(4))) allowance {
-    uint64_t due_us; /* when all that was spent will have been given back */
+    uint64_t due_ns; /* when all that was spent will have been given back */
 };
 
 /* `burst` times at once, and what was spent comes back one by one. Neither is 0. */
 struct allowance_terms {
-    uint64_t interval_us;
+    uint64_t interval_ns;
     uint32_t burst;
 };
 
-/* `count` times, given back evenly over the period; count is not 0. */
+/* `count` times, given back evenly over the period; count is not 0. It is exact to one nanosecond in
+ * the time for each: a hundredth of ten millions in a second. */
 static inline struct allowance_terms allowance_over(uint32_t count, uint64_t period_us)
 {
-    return (struct allowance_terms){.interval_us = (period_us + count - 1) / count,
+    return (struct allowance_terms){.interval_ns = (period_us * 1000 + count - 1) / count,
                                     .burst = count};
 }
 

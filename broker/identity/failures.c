@@ -77,7 +77,7 @@ static void note(struct failures *failures, uint64_t source, unsigned step, uint
     struct entry *bucket = bucket_of(failures, source);
     struct entry *place = &bucket[0];
     for (unsigned i = 0; i < PLACES && place->source != source; i++)
-        if (bucket[i].source == source || bucket[i].allowance.due_us < place->allowance.due_us)
+        if (bucket[i].source == source || bucket[i].allowance.due_ns < place->allowance.due_ns)
             place = &bucket[i];
     if (place->source != source)
         *place = (struct entry){.source = source};

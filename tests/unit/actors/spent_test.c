@@ -10,14 +10,14 @@
 
 /* What was spent by those who are gone. */
 
-static void put(struct spent *spent, const char *name, uint64_t due_us)
+static void put(struct spent *spent, const char *name, uint64_t due_ns)
 {
-    spent_put(spent, bytes_of_text(name), (struct allowance){due_us});
+    spent_put(spent, bytes_of_text(name), (struct allowance){due_ns});
 }
 
 static uint64_t take(struct spent *spent, const char *name)
 {
-    return spent_take(spent, bytes_of_text(name)).due_us;
+    return spent_take(spent, bytes_of_text(name)).due_ns;
 }
 
 static void who_comes_back_has_what_he_left(void **state)

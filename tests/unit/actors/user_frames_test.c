@@ -319,7 +319,7 @@ static void acks_of_new_messages_are_free(void **state)
     EXPECT(stage, "10 consumed");
     COUNTED(stage, requests_limited, 0);
     stage->settings.requests_per_second = 1000; /* far from the end */
-    stage->session.rate.allowance.due_us = (stage->now_ms + 1000) * 1000;
+    stage->session.rate.allowance.due_ns = (stage->now_ms + 1000) * 1000000;
     put_ack(stage, 49);
     stage_play(stage, 10);
     EXPECT(stage, "10 consumed");

@@ -67,12 +67,30 @@ static void a_clock_that_stands_or_lags_gives_nothing_back(void **state)
     assert_int_equal(take(&allowance, terms, 9001), 59999);
 }
 
+/* What comes back in a second is what was asked for, also where an interval is no whole microsecond. */
+static void many_in_a_second(void **state)
+{
+    static const uint32_t counts[] = {499999, 500001, 600000, 999999, 1000000, 9999999, 10000000};
+    for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+        struct allowance_terms terms = allowance_over(counts[i], MINUTE_US / 60);
+        struct allowance allowance = {0};
+        while (allowance_wait_ms(&allowance, terms, 5000) == 0)
+            allowance_spend(&allowance, terms, 5000);
+        uint32_t back = 0;
+        for (uint64_t now_ms = 5001; now_ms <= 6000; now_ms++)
+            for (; allowance_wait_ms(&allowance, terms, now_ms) == 0; back++)
+                allowance_spend(&allowance, terms, now_ms);
+        assert_in_range(back, counts[i] - counts[i] / 100, counts[i]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(n_at_once_and_no_more),
         cmocka_unit_test(whole_again_after_the_period),
         cmocka_unit_test(spending_above_ones_means_costs_no_more),
+        cmocka_unit_test(many_in_a_second),
         cmocka_unit_test(a_clock_that_stands_or_lags_gives_nothing_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
