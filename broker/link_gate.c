@@ -13,24 +13,25 @@
 #include "base/check.h"
 #include "base/env.h"
 
-/* Who connects to an ipc path and leaves before the handshake is over ends nng's listener, every time;
- * the watchdog needs a second to open another, and each dead one keeps its descriptor. Fifty such visits a
- * second and no backend comes in. So nng must not see a connection before its peer has said its part.
+/* Who connects to an ipc path and leaves before the handshake is over ends nng's listener, every
+ * time; the watchdog needs a second to open another, and each dead one keeps its descriptor. Fifty
+ * such visits a second and no backend comes in. So nng must not see a connection before its peer
+ * has said its part.
  *
- * nng takes connections by accept(), which it calls through the dynamic linker: here is one of the same
- * name, which stands in front of the C library's for the whole process. For all descriptors but the
- * listening ones of our ipc paths it is the system call and nothing else. For those it hands out a
- * connection when the eight bytes of a peer's header are there and right, and its end is not; one that is
- * gone or says something else is closed here. What has said nothing yet is kept aside and watched by
- * a thread, for as long as nng would; when its header is there, the thread knocks at our own path, so that
- * nng asks again, and the knock is closed like any other visit. So a connection costs a look more, and a
- * message nothing.
+ * nng takes connections by accept(), which it calls through the dynamic linker: here is one of the
+ * same name, which stands in front of the C library's for the whole process. For all descriptors
+ * but the listening ones of our ipc paths it is the system call and nothing else. For those it
+ * hands out a connection when the eight bytes of a peer's header are there and right, and its end
+ * is not; one that is gone or says something else is closed here. What has said nothing yet is
+ * kept aside and watched by a thread, for as long as nng would; when its header is there, the
+ * thread knocks at our own path, so that nng asks again, and the knock is closed like any other
+ * visit. So a connection costs a look more, and a message nothing.
  *
- * What can happen after the header: a peer that leaves in the microseconds until nng answers it. Then nng's
- * own header meets EPIPE, which to its listener means that itself was closed: it accepts no more. So
- * sendmsg(), by which nng writes, stands here too. It is the system call; when that says EPIPE, on a
- * connection to one of our paths, all is said to be sent, as it is to a peer that leaves a moment later,
- * and nng finds the end where it does no harm, when it reads.
+ * What can happen after the header: a peer that leaves in the microseconds until nng answers it.
+ * Then nng's own header meets EPIPE, which to its listener means that itself was closed: it
+ * accepts no more. So sendmsg(), by which nng writes, stands here too. It is the system call; when
+ * that says EPIPE, on a connection to one of our paths, all is said to be sent, as it is to a peer
+ * that leaves a moment later, and nng finds the end where it does no harm, when it reads.
  *
  * The state is the process's, because accept() is: nng has nothing to hand to it but a descriptor.
  *

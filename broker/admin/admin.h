@@ -7,9 +7,10 @@
  *
  * Two threads of its own. One speaks HTTP and answers at once what needs no patience: metrics,
  * stats, health, the console. The other one runs the functions of admin_options.answers, one after
- * the other, because they may wait for the disk; so a broker whose disk hangs still says that it is
- * alive. Whatever clients of it do, no other thread is held up. Everything is bounded: connections, heads, bodies, the time in which a request has to come, and the
- * requests that wait. */
+ * the other, because they may wait for the disk; so a broker whose disk hangs still says that it
+ * is alive. Whatever clients of it do, no other thread is held up. Everything is bounded:
+ * connections, heads, bodies, the time in which a request has to come, and the requests that
+ * wait. */
 
 #include <jansson.h>
 #include <stdbool.h>

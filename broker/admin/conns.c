@@ -11,24 +11,24 @@
 
 /* Places and deadlines of HTTP connections.
  *
- * MHD ends a connection that was silent; one that sends a byte now and then would hold its place for
- * ever. So each has a point in time by which its request must be there, or its answer read, and a
- * thread that looks each half second shuts down the socket of whoever is late; MHD then finds the end
- * and cleans up. MHD tells of the end before it closes the descriptor, and both happen to the list
- * under the lock, so the descriptor is never another's.
+ * MHD ends a connection that was silent; one that sends a byte now and then would hold its place
+ * for ever. So each has a point in time by which its request must be there, or its answer read,
+ * and a thread that looks each half second shuts down the socket of whoever is late; MHD then
+ * finds the end and cleans up. MHD tells of the end before it closes the descriptor, and both
+ * happen to the list under the lock, so the descriptor is never another's.
  *
- * Four seconds of 32 who say nothing are four seconds without health, again and again. So places are
- * not held by being there: when one more comes than there are places, somebody is sent away who waits
- * for nothing of ours, of the address that has the most connections, the oldest one first. A probe
- * that asks at once finds a place however many are silent, or do not read what they asked for, and from
- * wherever it comes. Nobody is sent away while the second thread is to answer him, because MHD does
- * not look at his connection then; these are fewer than it takes (JOBS_MAX). So there may be more
- * than places for a while, and nobody need come after them: whoever looks for late ones sends away
- * who was too many then. Otherwise JOBS_MAX of them, answered and still there, would be all that
- * MHD takes, and nobody could come for whom they would have to go.
+ * Four seconds of 32 who say nothing are four seconds without health, again and again. So places
+ * are not held by being there: when one more comes than there are places, somebody is sent away
+ * who waits for nothing of ours, of the address that has the most connections, the oldest one
+ * first. A probe that asks at once finds a place however many are silent, or do not read what they
+ * asked for, and from wherever it comes. Nobody is sent away while the second thread is to answer
+ * him, because MHD does not look at his connection then; these are fewer than it takes (JOBS_MAX).
+ * So there may be more than places for a while, and nobody need come after them: whoever looks for
+ * late ones sends away who was too many then. Otherwise JOBS_MAX of them, answered and still
+ * there, would be all that MHD takes, and nobody could come for whom they would have to go.
  *
- * A connection that is quiet after an answer and is closed for it was kept open by custom and did no
- * harm: admin_late does not count it. One that has begun a request is late. */
+ * A connection that is quiet after an answer and is closed for it was kept open by custom and did
+ * no harm: admin_late does not count it. One that has begun a request is late. */
 
 enum { LOOK_MS = 500 };
 

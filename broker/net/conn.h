@@ -239,18 +239,53 @@ size_t conn_input_bytes(const struct net_options *options);
 /* --- I/O thread --- */
 void conn_adopt(struct reactor *reactor, const struct arrival *arrival); /* takes its fd */
 void conn_on_event(struct reactor *reactor, struct conn *conn, uint32_t events);
-void conn_read(struct reactor *reactor, struct conn *conn);
+/* A stranger is on its way out: its room is free at once. */
+void conn_leaves_room(struct reactor *reactor, struct conn *conn);
+void conn_close(struct reactor *reactor, struct conn *conn);
+
+/* 0: it is a stranger's from now on, and counted as that. */
+void conn_set_owner(struct reactor *reactor, struct conn *conn, uint64_t owner);
+
+/* The socket may take bytes again. */
+void conn_writable(struct reactor *reactor, struct conn *conn);
+
+/* --- end.c: I/O thread --- */
+
 void conn_end(struct reactor *reactor, struct conn *conn, enum conn_end end);
 bool conn_is_heard(struct conn *conn); /* open, and not given back meanwhile: conn_end ends it */
 
-/* A stranger is on its way out: its room is free at once. */
-void conn_leaves_room(struct reactor *reactor, struct conn *conn);
+/* Of one that is unbound and cannot be written to. */
+enum conn_end conn_end_of_dead(const struct conn *conn);
+
 void conn_orders(struct reactor *reactor, struct conn *conn, uint8_t orders);
-void conn_close(struct reactor *reactor, struct conn *conn);
-void conn_check_slow(struct reactor *reactor);
 
 /* Written out, then closed; the layer above does not know it, or has just released it. */
 void conn_part(struct reactor *reactor, struct conn *conn);
+
+/* Goes on with that: writes what waits, then closes our half, or all of it when the peer is
+ * gone. */
+void conn_finish(struct reactor *reactor, struct conn *conn);
+
+/* Reads and drops what still comes. */
+void conn_drain(struct reactor *reactor, struct conn *conn);
+
+/* What it waited for may be known: what has been delayed need not wait any longer. */
+void conn_go_on(struct reactor *reactor, struct conn *conn);
+
+/* --- deadline.c: I/O thread --- */
+
+void deadline_enter(struct reactor *reactor, struct conn *conn, enum deadline queue);
+void deadline_leave(struct reactor *reactor, struct conn *conn);
+
+/* Ends those whose output was too much for too long. */
+void conn_check_slow(struct reactor *reactor);
+
+/* --- read.c: I/O thread --- */
+
+void conn_read(struct reactor *reactor, struct conn *conn);
+
+/* It is read in the next round, without an event. */
+void conn_read_again(struct reactor *reactor, struct conn *conn);
 
 /* --- write.c: the write-side owner --- */
 void conn_drop_pending(struct net *net, struct conn *conn);
@@ -296,15 +331,13 @@ bool evict_account(struct net *net, struct reactor *reactor, struct conn *conn, 
 /* I/O thread: the connection's output is gone. */
 void evict_done(struct reactor *reactor, struct conn *conn);
 
-/* I/O thread: memory is full (base/memory.h) or on its way down from there, and nobody has looked for
- * a while: what fills it need not be output, so nobody may have asked for it. */
+/* I/O thread: memory is full (base/memory.h) or on its way down from there, and nobody has looked
+ * for a while: what fills it need not be output, so nobody may have asked for it. */
 bool evict_is_due(struct reactor *reactor);
 
 /* I/O thread: ends the largest until the rest is little enough. */
 void evict_largest(struct reactor *reactor);
 
-void deadline_enter(struct reactor *reactor, struct conn *conn, enum deadline queue);
-void deadline_leave(struct reactor *reactor, struct conn *conn);
 bool handle_list_add(struct handle_list *list, conn_handle handle);
 
 void reactor_wake(struct reactor *reactor);

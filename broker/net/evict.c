@@ -13,14 +13,14 @@
  * ending is slower than filling, a write that needs more memory ends its own connection.
  *
  * The same is done when all memory is short (base/memory.h), but then only to those who keep much:
- * to end many who keep little would bring little. What a connection keeps is then also what it carries
- * of a frame that is not whole yet: nobody else would ever put an end to that, as long as a byte comes
- * now and then.
+ * to end many who keep little would bring little. What a connection keeps is then also what it
+ * carries of a frame that is not whole yet: nobody else would ever put an end to that, as long as
+ * a byte comes now and then.
  *
  * Those who carry less than that can fill it too, being many. While memory is full no carry passes
- * IN_PLACE_BYTES, so when it has been full for FRAME_MS, whoever carries so much has not brought the
- * rest of his frame for as long, and that is enough: they go, the largest first, until memory is ample.
- * (Until it is full no longer would be a moment: those who wait would fill it again.)
+ * IN_PLACE_BYTES, so when it has been full for FRAME_MS, whoever carries so much has not brought
+ * the rest of his frame for as long, and that is enough: they go, the largest first, until memory
+ * is ample. (Until it is full no longer would be a moment: those who wait would fill it again.)
  *
  * A connection is ended by its own I/O thread and nobody else, so that no handle can be stale: the
  * thread that looks reads the sizes of all, and if the largest is another's, it wakes that one to

@@ -249,8 +249,8 @@ void listener_stop(struct reactor *reactor)
 
 /* --- the whole -------------------------------------------------------------------------------- */
 
-/* A frame of the largest size has to have room while its reader takes it, or he would be closed as a
- * slow one however fast he reads. */
+/* A frame of the largest size has to have room while its reader takes it, or he would be closed as
+ * a slow one however fast he reads. */
 static uint32_t output_bytes_max(const struct net_options *options, uint32_t asked)
 {
     uint32_t frame = options->frame_bytes_max + FRAME_PREFIX_BYTES_MAX;

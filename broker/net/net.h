@@ -112,7 +112,8 @@ struct net;
 /* Binds and listens, but accepts nothing yet. `error` takes a line (256 bytes). -EADDRINUSE,
  * -EADDRNOTAVAIL (also for a name that no server resolves at the moment), -EACCES, -EINVAL (also
  * for files that make no TLS server), -ENOMEM and what socket and bind give; after the first two
- * it may be called again with the same options. Texts of the options are borrowed until net_close. */
+ * it may be called again with the same options. Texts of the options are borrowed until
+ * net_close. */
 int net_open(struct net **net, const struct net_options *options, const struct net_events *events,
              char *error);
 int net_start(struct net *net);
@@ -133,8 +134,8 @@ struct net_tls_files {
  * bytes), none. -ENOTSUP without TLS. The names are borrowed for the call. */
 int net_reload_tls(struct net *net, const struct net_tls_files *files, char *error);
 
-/* When the TLS certificates in use are good: the latest beginning and the earliest end of the chain in
- * Unix s, and how long the one that ends first lives. False: no TLS. Any thread. */
+/* When the TLS certificates in use are good: the latest beginning and the earliest end of the
+ * chain in Unix s, and how long the one that ends first lives. False: no TLS. Any thread. */
 struct net_validity {
     int64_t begins_s, ends_s, life_s;
 };
@@ -193,9 +194,9 @@ uint64_t net_owner(struct net *net, conn_handle conn);
 void net_keep(struct net *net, conn_handle conn, void *item);
 void *net_kept(struct net *net, conn_handle conn);
 
-/* The peer's address as text, "1.2.3.4:567" or "[::1]:567"; "" when it is none of IP. False, and "":
- * the peer has reset the connection, so nobody can say any more who he was; its end is on the way. On
- * the connection's I/O thread. */
+/* The peer's address as text, "1.2.3.4:567" or "[::1]:567"; "" when it is none of IP. False, and
+ * "": the peer has reset the connection, so nobody can say any more who he was; its end is on the
+ * way. On the connection's I/O thread. */
 bool net_address(struct net *net, conn_handle conn, char text[NET_ADDRESS_BYTES_MAX]);
 
 /* --- the write-side owner, any thread ------------------------------------------------------ */

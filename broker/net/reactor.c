@@ -14,10 +14,10 @@
  * what the batch caused.
  *
  * First it reads, then it judges. What a peer has said in time may wait in its socket longer than
- * its deadline: the thread had much to do, or the process was stopped. So a deadline is looked at as
- * of a moment before which nothing is unread: when a wait began that gave fewer events than there was
- * room for. Where there are always more, the list of what is ready is served in its order, so after as
- * many rounds as it can be long, all that was ready at the first has been read.
+ * its deadline: the thread had much to do, or the process was stopped. So a deadline is looked at
+ * as of a moment before which nothing is unread: when a wait began that gave fewer events than
+ * there was room for. Where there are always more, the list of what is ready is served in its
+ * order, so after as many rounds as it can be long, all that was ready at the first has been read.
  *
  * Others reach it through two lists (orders, adopted descriptors) and one eventfd. A wake-up is
  * written only when the thread may be asleep: it announces `sleeping` and then looks at the lists
@@ -202,7 +202,8 @@ static void take_again(struct reactor *reactor)
 
 static bool is_silent(const struct reactor *reactor, const struct conn *conn)
 {
-    /* Heard after the moment that is looked at: below zero. What waits to be read again says more. */
+    /* Heard after the moment that is looked at: below zero. What waits to be read again says
+     * more. */
     int32_t silent_ms = (int32_t)net_ms_since(conn->heard_ms, reactor->read_ms);
     return !conn->again && silent_ms >= (int32_t)reactor->net->options.silence_ms;
 }

@@ -16,14 +16,15 @@
  * never asked, nor one whose handshake waits for us. One in a handshake sits as well as another:
  * limits.handshakes is judged as the other two.
  *
- * The accepting thread counts a newcomer and sends him to his I/O thread, which judges among its own
- * strangers: nobody else may end them. That is done when all has been read that had come by then, as
- * with deadlines: the login of one who seems silent may wait in his socket. Meanwhile those at the door are more
- * than the limits allow, DOOR_MAX at most; above that they are refused at once.
+ * The accepting thread counts a newcomer and sends him to his I/O thread, which judges among its
+ * own strangers: nobody else may end them. That is done when all has been read that had come by
+ * then, as with deadlines: the login of one who seems silent may wait in his socket. Meanwhile
+ * those at the door are more than the limits allow, DOOR_MAX at most; above that they are refused
+ * at once.
  *
- * The look at the room is a walk over queues in order of time, once for all who are judged in a batch and
- * LOOK_MAX steps of each queue at most. Who has logged in stands in the login's queue until its time
- * is up; the walk moves him on where he goes then, so that he is met once. */
+ * The look at the room is a walk over queues in order of time, once for all who are judged in a
+ * batch and LOOK_MAX steps of each queue at most. Who has logged in stands in the login's queue
+ * until its time is up; the walk moves him on where he goes then, so that he is met once. */
 
 enum { LOOK_MAX = 1024, OVERLOAD_RETRY_MS = 1000 };
 

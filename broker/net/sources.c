@@ -11,10 +11,10 @@
 #include "base/source.h"
 
 /* A table of the sources that have a connection now, so its size is bounded by the number of
- * connections that have not logged in. A source counts for wider ones too (base/source.h); each entry
- * knows the next wider one. Chained by index, because a connection remembers the index
- * of its source and the array may move. The hash has a random key: who owns many addresses cannot
- * aim at one chain.
+ * connections that have not logged in. A source counts for wider ones too (base/source.h); each
+ * entry knows the next wider one. Chained by index, because a connection remembers the index of
+ * its source and the array may move. The hash has a random key: who owns many addresses cannot aim
+ * at one chain.
  *
  * It is touched when a connection is accepted, logs in or ends before that, never by traffic; so
  * one lock does for all I/O threads. */
@@ -198,8 +198,9 @@ void sources_give(struct sources *sources, uint32_t source)
 
 /* --- who goes for a newcomer ------------------------------------------------------------------ */
 
-/* A source with more is one that has much: of it the young may go too, and for it nobody of a source
- * with less. So many log in at a time behind one address without being taken for a flood. */
+/* A source with more is one that has much: of it the young may go too, and for it nobody of a
+ * source with less. So many log in at a time behind one address without being taken for a
+ * flood. */
 enum { MUCH = 8 };
 
 /* Under lock: the narrowest that has too many, or SOURCE_NONE. */
@@ -223,7 +224,8 @@ bool sources_is_over(struct sources *sources, uint32_t source)
     return over;
 }
 
-/* Under lock. How much it has, measured by what it may have: the most of it and of the wider ones. */
+/* Under lock. How much it has, measured by what it may have: the most of it and of the wider
+ * ones. */
 static uint32_t weight_of(const struct sources *sources, uint32_t source)
 {
     uint32_t weight = 0;

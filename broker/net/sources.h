@@ -4,7 +4,8 @@
 
 /* Private to net/: how many connections each source has that have not logged in. A source is an
  * IPv4 address or the first 64 bits of an IPv6 one (a household has as many addresses as it likes
- * within those), without the port, and the wider ones of base/source.h, which may have more. Any thread; never blocks but on its own short lock. */
+ * within those), without the port, and the wider ones of base/source.h, which may have more. Any
+ * thread; never blocks but on its own short lock. */
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -29,8 +29,9 @@
  * and remembers whether it has emptied the socket, because descriptors are edge-triggered.
  *
  * Strangers. Nothing is allocated until the first bytes look like a ClientHello of a sane size:
- * OpenSSL would make room for whatever length is announced. In the handshake the bytes are counted,
- * and of the groups of a key exchange only the cheap ones are there to be chosen. Afterwards TLS itself can be abused: each attempt to renegotiate (refused since the options say
+ * OpenSSL would make room for whatever length is announced. In the handshake the bytes are
+ * counted, and of the groups of a key exchange only the cheap ones are there to be chosen.
+ * Afterwards TLS itself can be abused: each attempt to renegotiate (refused since the options say
  * so) and too many KeyUpdates end the connection. */
 
 enum {

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "net/conn.h"
+
+/* The deadlines of connections. Those of one kind wait equally long, so each kind is a list in
+ * order of entry; who has too much output for too long is looked at one by one. When they are due
+ * is the reactor's. */
+
+void deadline_enter(struct reactor *reactor, struct conn *conn, enum deadline which)
+{
+    struct deadline_queue *queue = &reactor->queues[which];
+    conn->queue = (uint8_t)which;
+    conn->due_ms = (uint32_t)reactor->now_ms + queue->wait_ms;
+    conn->previous = queue->last;
+    conn->next = NO_SLOT;
+    if (queue->last != NO_SLOT)
+        conn_at(reactor, queue->last)->next = conn->slot;
+    else
+        queue->first = conn->slot;
+    queue->last = conn->slot;
+}
+
+void deadline_leave(struct reactor *reactor, struct conn *conn)
+{
+    if (conn->queue == DEADLINES)
+        return;
+    struct deadline_queue *queue = &reactor->queues[conn->queue];
+    if (conn->previous != NO_SLOT)
+        conn_at(reactor, conn->previous)->next = conn->next;
+    else
+        queue->first = conn->next;
+    if (conn->next != NO_SLOT)
+        conn_at(reactor, conn->next)->previous = conn->previous;
+    else
+        queue->last = conn->previous;
+    conn->queue = DEADLINES;
+}
+
+void conn_check_slow(struct reactor *reactor)
+{
+    uint32_t limit = reactor->net->options.output_soft_ms;
+    size_t kept = 0;
+    for (size_t i = 0; i < reactor->slow.count; i++) {
+        struct conn *conn = conn_find(reactor->net, reactor->slow.items[i]);
+        if (conn == NULL)
+            continue;
+        uint32_t since = atomic_load_explicit(&conn->soft_since, memory_order_relaxed);
+        if (since == 0) {
+            conn->slow_listed = false;
+        } else if ((int32_t)((uint32_t)reactor->read_ms - since) >= (int32_t)limit) {
+            conn->slow_listed = false;
+            conn_end(reactor, conn, CONN_SLOW);
+        } else {
+            reactor->slow.items[kept++] = reactor->slow.items[i];
+        }
+    }
+    reactor->slow.count = kept;
+}

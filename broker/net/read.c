@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include "base/memory.h"
+#include "net/carry.h"
+#include "proto/frame.h"
+
+/* The read side of a connection: from bytes to whole frames, all on its I/O thread.
+ *
+ * Descriptors are edge-triggered. A read that gives less than was asked for has emptied the
+ * socket; what comes later is a new edge. A connection that filled the buffer, or whose receiver
+ * still holds CHUNKS_MAX batches of frames, goes on the list `again`: that bounds what one client
+ * can have in flight inside the broker without losing a byte.
+ *
+ * Before the welcome the layer above gets one frame at a time, and none while a request of the
+ * connection is being judged: by somebody whom it remembers (net_keep), or by the owner to whom it
+ * was bound. What comes meanwhile waits in `carry`, within the limits of before the login, and is
+ * `delayed`; when the judgment is known it goes on from there. A refused request so leaves nothing
+ * behind it unread, whoever refused it and how long that took. */
+
+enum { CHUNKS_MAX = 8, UNBOUND_EXTRA_BYTES = 64 };
+
+/* The length of the whole frames at the front, at most `frames` of them; an end other than 0 says
+ * what is wrong behind them. */
+static size_t whole_frames(const struct reactor *reactor, const struct conn *conn,
+                           struct bytes input, size_t frames, enum conn_end *end)
+{
+    const struct net_options *options = &reactor->net->options;
+    size_t max = conn->owner != 0 ? options->frame_bytes_max : options->unbound_bytes_max;
+    size_t at = 0;
+    *end = 0;
+    for (size_t i = 0; i < frames; i++) {
+        struct bytes frame;
+        size_t used;
+        int result = frame_next((struct bytes){input.data + at, input.size - at}, max, &frame,
+                                &used);
+        if (result == -EMSGSIZE)
+            *end = conn->owner != 0 ? CONN_FRAME_TOO_LARGE : CONN_PRELOGIN_BYTES;
+        else if (result < 0)
+            *end = CONN_BROKEN_FRAME;
+        if (result != 1)
+            return at;
+        at += used;
+    }
+    return at;
+}
+
+/* A ClientHello is no frame of ours: 22 bytes that begin with the tag of a field number 0. */
+static bool is_tls(const struct conn *conn, struct bytes input)
+{
+    return !conn->speaks_tls && input.size > 1 && input.data[0] == 0x16 && input.data[1] == 0x03;
+}
+
+/* One frame of the largest size, and a refused Resume before it. */
+static uint32_t early_bytes_max(const struct net_options *options)
+{
+    return 2 * options->unbound_bytes_max + UNBOUND_EXTRA_BYTES;
+}
+
+size_t conn_input_bytes(const struct net_options *options)
+{
+    size_t frame = (size_t)options->frame_bytes_max + FRAME_PREFIX_BYTES_MAX;
+    size_t early = early_bytes_max(options);
+    return (frame > early ? frame : early) + READ_BYTES;
+}
+
+/* False: it was ended, or is none of ours. */
+static bool count_early(struct reactor *reactor, struct conn *conn, struct bytes input,
+                        size_t fresh)
+{
+    if (conn->owner == 0 && conn->unbound_bytes == 0 && is_tls(conn, input)) {
+        shake_meets_tls(reactor, conn);
+        return false;
+    }
+    conn->unbound_bytes += (uint32_t)fresh;
+    bool fits = conn->unbound_bytes <= early_bytes_max(&reactor->net->options);
+    if (!fits)
+        conn_end(reactor, conn, CONN_PRELOGIN_BYTES);
+    return fits;
+}
+
+static void hand_up(struct reactor *reactor, struct conn *conn, struct bytes frames, bool welcomed)
+{
+    struct net *net = reactor->net;
+    conn->chunks_given++;
+    net->events.on_frames(net->events.context, reactor->thread, conn_handle_of(reactor, conn),
+                          conn->owner, frames, welcomed);
+}
+
+/* Gives how many bytes were handed up, until a request is being judged. Who cannot be answered any
+ * more is not listened to either: he would be let in and hear nothing of it. */
+static size_t hand_up_early(struct reactor *reactor, struct conn *conn, struct bytes input,
+                            enum conn_end *end)
+{
+    size_t at = 0;
+    *end = 0;
+    while (conn_is_heard(conn) && !conn->dead && conn->owner == 0 && conn->kept == NULL) {
+        struct bytes left = {input.data + at, input.size - at};
+        size_t whole = whole_frames(reactor, conn, left, 1, end);
+        if (whole == 0)
+            return at;
+        hand_up(reactor, conn, (struct bytes){left.data, whole}, false);
+        at += whole;
+    }
+    return at;
+}
+
+/* Behind a request that is being judged. The welcome may come from another thread meanwhile: either
+ * it finds the mark (net_welcome), or it is found here. */
+static void delay(struct reactor *reactor, struct conn *conn)
+{
+    atomic_store_explicit(&conn->delayed, true, memory_order_seq_cst);
+    if (atomic_load_explicit(&conn->welcomed, memory_order_seq_cst))
+        conn_go_on(reactor, conn);
+}
+
+static bool is_judged(const struct conn *conn, bool welcomed)
+{
+    return conn->kept != NULL || (conn->owner != 0 && !welcomed);
+}
+
+static void take_input(struct reactor *reactor, struct conn *conn, struct bytes input, size_t fresh)
+{
+    bool welcomed = atomic_load_explicit(&conn->welcomed, memory_order_acquire);
+    if (!welcomed && !count_early(reactor, conn, input, fresh))
+        return;
+    size_t done = 0;
+    enum conn_end end = 0;
+    if (conn->owner == 0) {
+        done = hand_up_early(reactor, conn, input, &end);
+    } else if (welcomed) {
+        bool early = atomic_exchange_explicit(&conn->delayed, false, memory_order_relaxed);
+        done = whole_frames(reactor, conn, input, SIZE_MAX, &end);
+        if (done > 0)
+            hand_up(reactor, conn, (struct bytes){input.data, done}, !early);
+    }
+    if (conn->state != CONN_OPEN)
+        return;
+    /* Answers that nobody asked for, before the login: the I/O thread has written them itself. */
+    if (end == 0 && conn->owner == 0 && conn->dead)
+        end = conn_end_of_dead(conn);
+    if (end != 0) {
+        conn_end(reactor, conn, end);
+        return;
+    }
+    carry_keep(reactor, conn, (struct bytes){input.data + done, input.size - done});
+    if (done < input.size && is_judged(conn, welcomed))
+        delay(reactor, conn);
+}
+
+/* --- bytes ------------------------------------------------------------------------------------ */
+
+static bool receiver_is_busy(struct conn *conn)
+{
+    /* Below zero when a count for the slot's life before came late (net_consumed). */
+    uint32_t done = atomic_load_explicit(&conn->chunks_done, memory_order_acquire);
+    int32_t max = memory_level() == MEMORY_FULL ? 1 : CHUNKS_MAX;
+    return (int32_t)(conn->chunks_given - done) >= max;
+}
+
+void conn_read_again(struct reactor *reactor, struct conn *conn)
+{
+    if (conn->again)
+        return;
+    conn->again = handle_list_add(&reactor->again, conn_handle_of(reactor, conn));
+    if (!conn->again) { /* no memory: nothing would ever read it again */
+        memory_refused();
+        conn_end(reactor, conn, CONN_LOST);
+    }
+}
+
+/* Bytes; 0 at the end; -EAGAIN or what broke it. *more: an edge for what is left will not come. */
+static ssize_t receive(struct reactor *reactor, struct conn *conn, const struct carry_place *place,
+                       bool *more)
+{
+    uint8_t *to = place->data + place->have;
+    /* Of the buffer as it is, and not as the limits say that it must be. */
+    size_t left = place->room - place->have;
+    size_t room = left < READ_BYTES ? left : READ_BYTES;
+    if (conn->tls == NULL) {
+        ssize_t got = recv(conn->fd, to, room, MSG_DONTWAIT);
+        *more = got == (ssize_t)room;
+        return got >= 0 ? got : -errno;
+    }
+    unsigned next = 0;
+    ssize_t got = tls_read(conn->tls, to, room, &next);
+    *more = (next & TLS_MORE) != 0;
+    if (got == -EPROTO) {
+        reactor_count(reactor, METRIC_tls_failed, 1);
+        shake_log(reactor, conn, tls_fault(conn->tls));
+    }
+    if (next & TLS_WRITE_AGAIN)
+        conn_writable(reactor, conn);
+    return got;
+}
+
+/* Goes on with what was delayed; true: it did, and what came behind that is read in its turn. */
+static bool take_delayed(struct reactor *reactor, struct conn *conn,
+                         const struct carry_place *place)
+{
+    bool welcomed = atomic_load_explicit(&conn->welcomed, memory_order_acquire);
+    if (!atomic_load_explicit(&conn->delayed, memory_order_relaxed) || is_judged(conn, welcomed))
+        return false;
+    if (!welcomed)
+        atomic_store_explicit(&conn->delayed, false, memory_order_relaxed);
+    take_input(reactor, conn, (struct bytes){place->data, place->have}, 0);
+    if (conn->state == CONN_OPEN)
+        conn_read_again(reactor, conn);
+    return true;
+}
+
+void conn_read(struct reactor *reactor, struct conn *conn)
+{
+    if (conn->state == CONN_CLOSING) {
+        conn_drain(reactor, conn);
+        return;
+    }
+    if (conn->state != CONN_OPEN)
+        return;
+    if (receiver_is_busy(conn)) {
+        conn_read_again(reactor, conn);
+        return;
+    }
+    struct carry_place place = carry_place(reactor, conn);
+    if (take_delayed(reactor, conn, &place))
+        return;
+    if (memory_level() == MEMORY_FULL &&
+        !carry_keep_within(conn, &place, carry_in_place(reactor, conn))) {
+        conn_read_again(reactor, conn);
+        return;
+    }
+    bool more;
+    ssize_t got = receive(reactor, conn, &place, &more);
+    if (got == -EAGAIN || got == -EINTR) {
+        /* Records without data: the rest when others had their turn. A part of a record, and the
+         * peer's end behind it. */
+        if (more || conn->hung_up)
+            conn_read_again(reactor, conn);
+        return;
+    }
+    if (got <= 0) {
+        conn->input_over = true;
+        conn->reset = got < 0;
+        conn_end(reactor, conn, CONN_LOST);
+        return;
+    }
+    conn->heard_ms = (uint32_t)reactor->now_ms;
+    reactor_count(reactor, METRIC_bytes_in, (uint64_t)got);
+    take_input(reactor, conn, (struct bytes){place.data, place.have + (size_t)got}, (size_t)got);
+    /* The peer's end is reported once, perhaps together with its last bytes. */
+    if ((more || conn->hung_up) && conn->state == CONN_OPEN) {
+        conn_read_again(reactor, conn);
+        reactor->more = true;
+    }
+}
