@@ -234,8 +234,10 @@ static void init_lock(struct admission *admission)
 void admission_set_limits(struct admission *admission, const struct options *options)
 {
     admission->waiting_max = options->limits_logins_waiting;
-    admission->ask_ms = options->auth_deadline_ms;
     pthread_mutex_lock(&admission->lock);
+    admission->ask_ms = options->auth_deadline_ms;
+    admission_hasten(admission);
+    pthread_cond_signal(&admission->more); /* whoever sleeps until the deadline of before */
     failures_set_limit(admission->failures, (uint32_t)options->limits_failed_logins_per_source);
     pthread_mutex_unlock(&admission->lock);
 }

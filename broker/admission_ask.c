@@ -13,7 +13,8 @@
  * job that waits for it.
  *
  * Jobs that were asked about stand in a list in the order of asking, which is that of their
- * deadlines, under admission's lock. Whoever takes one out (the answer, the deadline, a route that
+ * deadlines, under admission's lock: a reload that makes auth.deadline_ms less does so for those too who
+ * wait already, or newer ones would stand behind their later deadlines. Whoever takes one out (the answer, the deadline, a route that
  * fails) decides it; the others find nothing. A job is in the list before its call is posted, for
  * the answer may come at once.
  *
@@ -25,10 +26,25 @@ enum { CALL_OVERHEAD_BYTES = 512 };
 
 /* --- the list --------------------------------------------------------------------------------- */
 
+/* Under the lock: no later than what auth.deadline_ms says now. */
+static void hasten(const struct admission *admission, struct login_job *job, uint64_t now_ms)
+{
+    uint64_t latest_ms = now_ms + admission->ask_ms;
+    job->due_ms = job->due_ms < latest_ms ? job->due_ms : latest_ms;
+}
+
+void admission_hasten(struct admission *admission)
+{
+    uint64_t now_ms = env_monotonic_ms(admission->broker->env);
+    for (struct message *at = admission->asked_first; at != NULL; at = at->next)
+        hasten(admission, (struct login_job *)at, now_ms);
+}
+
 static void append(struct admission *admission, struct login_job *job)
 {
     job->header.next = NULL;
     pthread_mutex_lock(&admission->lock);
+    hasten(admission, job, env_monotonic_ms(admission->broker->env)); /* a reload since it was asked */
     if (admission->asked_last != NULL)
         admission->asked_last->next = &job->header;
     else

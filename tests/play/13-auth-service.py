@@ -6,6 +6,7 @@ import time
 
 from usherplay import (Backend, Broker, Client, check, check_equal, check_presence, eventually,
                        play, scaled)
+from usherplay.filebroker import FileBroker
 
 CONFIGURATION = 78
 MODE = {"auth.mode": "service", "auth.service": "door"}
@@ -76,6 +77,19 @@ def scene_a_late_service():
             alice.post("login", username="alice")
             door.reply(door.expect_call(kind="auth").call)
             alice.expect("welcome", id=2)
+
+
+def scene_a_deadline_that_becomes_less():
+    """A reload holds for whoever waits already, and for those who come behind him."""
+    options = {**MODE, "limits.login_deadline_ms": 120000}
+    with FileBroker({"auth__deadline_ms": 60000}, options) as broker, \
+            Backend(broker, "door") as door, ask(broker, "alice") as alice:
+        door.expect_call(kind="auth")
+        broker.write(auth__deadline_ms=100)
+        check_equal(broker.hup()["event"], "reloaded", "the reload")
+        alice.expect_error("UNAVAILABLE")
+        with ask(broker, "bob") as bob:
+            bob.expect_error("UNAVAILABLE")
 
 
 def scene_an_instance_that_dies():
@@ -170,5 +184,5 @@ def scene_settings_that_do_not_start():
 
 
 play(scene_the_service_decides, scene_nobody_to_ask, scene_a_late_service,
-     scene_an_instance_that_dies, scene_calls_and_logins_of_one_service, scene_many_at_once,
+     scene_a_deadline_that_becomes_less, scene_an_instance_that_dies, scene_calls_and_logins_of_one_service, scene_many_at_once,
      scene_settings_that_do_not_start)

@@ -563,6 +563,30 @@ static void a_service_that_is_late(void **state)
     glue_free(glue);
 }
 
+/* By a reload: for those who wait, and nobody stands behind an older, later deadline. */
+static void a_deadline_that_becomes_less(void **state)
+{
+    struct probe *instance;
+    struct glue *glue = begin_asking(&instance);
+    struct options options = *glue->broker.options;
+    give_login(glue, 1, "alice", GOOD);
+    message_destroy(&asked(glue, instance)->header);
+    options.auth_deadline_ms = ASK_DEADLINE_MS / 5;
+    admission_set_limits(glue->broker.admission, &options);
+    give_login(glue, 2, "bob", GOOD);
+    message_destroy(&asked(glue, instance)->header);
+    atomic_fetch_add(&glue->now_ms, ASK_DEADLINE_MS / 5 - 1);
+    judge_all(glue);
+    assert_int_equal(count_told(glue, TOLD_WRITE, 1) + count_told(glue, TOLD_WRITE, 2), 0);
+    atomic_fetch_add(&glue->now_ms, 1);
+    judge_all(glue);
+    expect_unavailable(glue, 1);
+    expect_unavailable(glue, 2);
+    options.auth_deadline_ms = ASK_DEADLINE_MS; /* and more again: for those who come */
+    admission_set_limits(glue->broker.admission, &options);
+    glue_free(glue);
+}
+
 /* Answers in another order than the questions; one of the clients is gone. */
 static void answers_find_their_login(void **state)
 {
@@ -675,6 +699,7 @@ int main(void)
         cmocka_unit_test(the_service_says_until_when),
         cmocka_unit_test(nobody_is_there_to_ask),
         cmocka_unit_test(a_service_that_is_late),
+        cmocka_unit_test(a_deadline_that_becomes_less),
         cmocka_unit_test(answers_find_their_login),
         cmocka_unit_test(those_who_were_asked_about_count_as_waiting),
         cmocka_unit_test(a_token_too_long_to_ask_about),
