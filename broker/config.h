@@ -85,7 +85,7 @@ void config_print_relations(FILE *to); /* --print-relations-markdown */
 
 /* --- what the options make of each other ------------------------------------------------------ */
 
-enum { OPTION_CONFLICTS_MAX = 32 /* there are fewer relations */, OPTION_CONFLICT_BYTES = 400 };
+enum { OPTION_CONFLICTS_MAX = 48 /* there are fewer rows */, OPTION_CONFLICT_BYTES = 400 };
 
 struct option_conflict {
     bool refused; /* otherwise it is only odd, and told */
@@ -93,7 +93,7 @@ struct option_conflict {
     char text[OPTION_CONFLICT_BYTES]; /* behind "option: " */
 };
 
-/* The rows of relations.def that do not hold; gives how many. */
+/* The rows of relations.def that do not hold, and those of unused.def that do; gives how many. */
 size_t options_conflicts(const struct options *options,
                          struct option_conflict conflicts[OPTION_CONFLICTS_MAX]);
 

@@ -60,6 +60,10 @@ int option_set(struct options *options, const struct option_row *row, const char
 int option_set_list(struct options *options, const struct option_row *row, const char *const *items,
                     size_t count);
 
+/* The option's value as a user writes it, cut when too long. */
+void option_print(const struct options *options, const struct option_row *row,
+                  char text[OPTION_TEXT_BYTES]);
+
 /* Writes what the row accepts, for people. */
 void option_describe(const struct option_row *row, FILE *to);
 

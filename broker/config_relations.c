@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <inttypes.h>
+#include <string.h>
 
 #include "broker/config_private.h"
 
-/* What the options make of each other: the rows of relations.def as data, so that the start, the
+/* What the options make of each other: the rows of relations.def and unused.def as data, so that the start, the
  * reload, --check-config and the documentation cannot say different things. The ranges of
  * options.def keep each product far below 64 bits. Pure. */
 
@@ -42,11 +43,26 @@ static const struct relation relations[] = {
 #undef RELATION
 };
 
-enum {
-    RELATION_COUNT = sizeof(relations) / sizeof(*relations)
+/* A text that does nothing while the other option has one of these values. */
+struct unused {
+    enum option_index option, other;
+    const char *values, *why;
 };
 
-_Static_assert((int)RELATION_COUNT <= (int)OPTION_CONFLICTS_MAX, "room for all at once");
+static const struct unused unused[] = {
+#define UNUSED(field, other, values, why) \
+    {OPTION_INDEX_##field, OPTION_INDEX_##other, values, why},
+#include "broker/unused.def"
+#undef UNUSED
+};
+
+enum {
+    RELATION_COUNT = sizeof(relations) / sizeof(*relations),
+    UNUSED_COUNT = sizeof(unused) / sizeof(*unused)
+};
+
+_Static_assert((int)RELATION_COUNT + (int)UNUSED_COUNT <= (int)OPTION_CONFLICTS_MAX,
+               "room for all at once");
 
 static uint64_t number_of(const struct options *options, enum option_index index)
 {
@@ -100,10 +116,41 @@ static void describe(const struct relation *relation, char *text, size_t size)
              option_rows[relation->other].key);
 }
 
+/* Whether `value` is one of the words between bars; "" is the empty one. */
+static bool is_among(const char *words, const char *value)
+{
+    size_t size = strlen(value);
+    for (;; words++) {
+        size_t length = strcspn(words, "|");
+        if (length == size && memcmp(words, value, size) == 0)
+            return true;
+        words += length;
+        if (*words == '\0')
+            return false;
+    }
+}
+
+static bool is_unused(const struct options *options, const struct unused *row,
+                      struct option_conflict *conflict)
+{
+    char text[OPTION_TEXT_BYTES], other[OPTION_TEXT_BYTES];
+    option_print(options, &option_rows[row->option], text);
+    option_print(options, &option_rows[row->other], other);
+    if (text[0] == '\0' || !is_among(row->values, other))
+        return false;
+    *conflict = (struct option_conflict){.option = option_rows[row->option].key,
+                                         .other = option_rows[row->other].key};
+    snprintf(conflict->text, sizeof(conflict->text), "it is set, and %s is %s: %s", conflict->other,
+             other[0] != '\0' ? other : "empty", row->why);
+    return true;
+}
+
 size_t options_conflicts(const struct options *options,
                          struct option_conflict conflicts[OPTION_CONFLICTS_MAX])
 {
     size_t count = 0;
+    for (size_t i = 0; i < UNUSED_COUNT; i++)
+        count += is_unused(options, &unused[i], &conflicts[count]);
     for (size_t i = 0; i < RELATION_COUNT; i++) {
         const struct relation *relation = &relations[i];
         if (!matters(options, relation) || holds(options, relation))
@@ -133,5 +180,13 @@ void config_print_relations(FILE *to)
         describe(&relations[i], text, sizeof(text));
         fprintf(to, "| %s%s | %s | %s |\n", text, when[relations[i].when], relations[i].why,
                 relations[i].kind == REFUSED ? "refused" : "told");
+    }
+    for (size_t i = 0; i < UNUSED_COUNT; i++) {
+        const struct unused *row = &unused[i];
+        fprintf(to, "| %s set, but not with %s ", option_rows[row->option].key,
+                option_rows[row->other].key);
+        for (const char *at = row->values[0] != '\0' ? row->values : "empty"; *at != '\0'; at++)
+            fputs(*at == '|' ? " or " : (char[]){*at, '\0'}, to);
+        fprintf(to, " | %s | told |\n", row->why);
     }
 }

@@ -56,8 +56,8 @@ static void print_word(const char *words, unsigned index, char text[OPTION_TEXT_
     snprintf(text, OPTION_TEXT_BYTES, "%.*s", (int)strcspn(words, "|"), words);
 }
 
-static void print_value(const struct options *options, const struct option_row *row,
-                        char text[OPTION_TEXT_BYTES])
+void option_print(const struct options *options, const struct option_row *row,
+                  char text[OPTION_TEXT_BYTES])
 {
     const void *at = look(options, row);
     switch (row->type) {
@@ -108,8 +108,8 @@ size_t options_compare(const struct options *from, const struct options *to,
         struct option_change *change = &changes[count++];
         change->option = row->key;
         change->restart = !option_reloadable[i];
-        print_value(from, row, change->from);
-        print_value(to, row, change->to);
+        option_print(from, row, change->from);
+        option_print(to, row, change->to);
     }
     return count;
 }

@@ -157,7 +157,7 @@ static unsigned each_exposed(const struct options *options, exposed_file *each, 
         {"link.token_file", options->link_token_file, true},
         {"admin.token_file", options->admin_token_file, admin},
         {"admin.view_token_file", options->admin_view_token_file, admin},
-        {"tls.key_file", options->tls_key_file, options->listen_tls[0] != '\0'},
+        {"tls.key_file", options->tls_key_file, true}, /* it may be used by a passed socket */
         {"auth.keys_file", options->auth_keys_file, options->auth_mode == AUTH_MODE_TOKEN},
     };
     unsigned count = 0;
@@ -365,8 +365,9 @@ void reload_tell_odd(struct broker *broker, const struct options *options)
     struct option_conflict conflicts[OPTION_CONFLICTS_MAX];
     size_t count = options_conflicts(options, conflicts);
     for (size_t i = 0; i < count; i++)
-        LOG(broker->log, OPTIONS_AT_ODDS, LOG_S("option", conflicts[i].option),
-            LOG_S("other", conflicts[i].other), LOG_S("detail", conflicts[i].text));
+        if (broker->passed.tls_fd == 0 || strcmp(conflicts[i].other, "listen.tls") != 0)
+            LOG(broker->log, OPTIONS_AT_ODDS, LOG_S("option", conflicts[i].option),
+                LOG_S("other", conflicts[i].other), LOG_S("detail", conflicts[i].text));
 }
 
 /* The file agrees with itself (config_load has looked), but some of it holds after a restart only:

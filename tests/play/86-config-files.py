@@ -145,10 +145,15 @@ def scene_all_at_once():
                  "tls.key_file": files.two.key}
         code, lines = run(wrong, "--check-config", folder=folder)
         check_equal((code, len(lines)), (CONFIGURATION, 3), f"the code and the lines: {lines}")
-        # What is not used is not looked at.
+        # What is not used is not looked at, but that it does nothing is told.
         unused = {"tls.certificate_file": files.missing, "auth.keys_file": files.missing,
                   "admin.token_file": files.missing}
-        check_equal(run(unused, "--check-config", folder=folder), (0, []), "files that are not used")
+        code, lines = run(unused, "--check-config", folder=folder)
+        check_equal((code, sorted(line.split(": ")[:2] for line in lines)),
+                    (0, [["note", key] for key in sorted(unused)]), f"files that are not used: {lines}")
+        os.chmod(files.one.key, 0o604)
+        lines = run({"tls.key_file": files.one.key}, "--check-config", folder=folder)[1]
+        check("tls.key_file: others may read" in lines[0], f"a key for a socket that is passed: {lines}")
 
 
 def as_written(options):

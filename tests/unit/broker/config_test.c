@@ -647,6 +647,61 @@ static void test_relations_that_do_not_matter(void **state)
     options_fini(&run.options);
 }
 
+/* How many notes --check-config has with both settings ("": only one). */
+static unsigned notes_with(const char *setting, const char *beside, const char *said)
+{
+    unsigned notes = 0;
+    struct run run;
+    if (beside[0] != '\0')
+        load(&run, "--check-config", "--set", setting, "--set", beside, NULL);
+    else
+        load(&run, "--check-config", "--set", setting, NULL);
+    assert_int_equal(run.result, 0);
+    for (const char *at = run.said; (at = strstr(at, "note: ")) != NULL; at++)
+        notes++;
+    if (notes > 0)
+        expect_said(&run, said);
+    options_fini(&run.options);
+    return notes;
+}
+
+/* What is set and does nothing: told, unless the other option makes it do something. */
+static void test_what_does_nothing(void **state)
+{
+    (void)state;
+    const struct {
+        const char *setting, *without, *with, *said;
+    } rows[] = {
+        {"auth.keys_file=/k", "", "auth.mode=token", "note: auth.keys_file: it is set, and auth.mode is open: "},
+        {"auth.keys_file=/k", "auth.allow_open_network=true", "auth.mode=token", "auth.mode is open"},
+        {"auth.issuer=me", "", "", "auth.issuer"},
+        {"auth.audience=me", "", "", "auth.audience"},
+        {"auth.service=door", "", "auth.mode=service", "note: auth.service: "},
+        {"tls.client_ca_file=/c", "", "", "listen.tls is empty: no client has to show"},
+        {"tls.certificate_file=/c", "", "", "listen.tls is empty: nobody is served by TLS"},
+        {"admin.token_file=/t", "admin.listen=", "", "admin.listen is empty"},
+        {"admin.view_token_file=/t", "admin.listen=", "", "admin.listen is empty"},
+        {"link.socket_group=1", "link.socket_mode=0600", "link.socket_mode=0660", "socket_mode is 0600"},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        assert_int_equal(notes_with(rows[i].setting, rows[i].without, rows[i].said), 1);
+        if (rows[i].with[0] != '\0')
+            assert_int_equal(notes_with(rows[i].setting, rows[i].with, ""), 0);
+    }
+    assert_int_equal(notes_with("admin.token_file=/t", "", ""), 0);
+    /* One mode or the other: neither looks at what the third one needs. */
+    struct option_conflict conflicts[OPTION_CONFLICTS_MAX];
+    struct options options;
+    assert_int_equal(options_init(&options), 0);
+    options.auth_mode = AUTH_MODE_SERVICE;
+    free(options.auth_keys_file);
+    options.auth_keys_file = strdup("/k");
+    assert_int_equal(options_conflicts(&options, conflicts), 1);
+    assert_string_equal(conflicts[0].option, "auth.keys_file");
+    assert_false(conflicts[0].refused);
+    options_fini(&options);
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -684,6 +739,7 @@ int main(void)
         cmocka_unit_test(test_what_differs),
         cmocka_unit_test(test_relations),
         cmocka_unit_test(test_relations_that_do_not_matter),
+        cmocka_unit_test(test_what_does_nothing),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
