@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 
-from usherplay import check, check_equal, program
+from usherplay import Broker, check, check_equal, program
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 # What an operator needs in it: `usherctl store backup` starts usher-store.
@@ -41,7 +41,7 @@ def main():
     check_libraries(installed[1])
     user = re.search(r"^USER (\S+)$", stages[1], re.M)
     check(user and user.group(1) not in ("root", "0"), "it runs as somebody else than root")
-    check(re.search(r'^HEALTHCHECK .*CMD \["usherctl"', stages[1], re.M), "a health check")
+    check_health(re.search(r"^HEALTHCHECK .*? CMD (.*)$", stages[1], re.M).group(1))
     command = json.loads(re.search(r"^ENTRYPOINT (.*)$", stages[1], re.M).group(1))
     check_command(command)
     print("ok   the recipe fits this tree; it was not built")
@@ -62,6 +62,22 @@ def linked():
                               capture_output=True).stdout
         found |= set(re.findall(r"\(NEEDED\).*\[(.*)\]", text))
     return [f"*/{name}" for name in sorted(found)]
+
+
+def check_health(command):
+    """Well is who answers, with a token for the link or without, and nobody else."""
+    def is_well(url):
+        path = os.path.dirname(program("usherctl")) + os.pathsep + os.environ["PATH"]
+        return subprocess.run(["sh", "-c", command], stderr=subprocess.DEVNULL, timeout=60, env={
+            **os.environ, "PATH": path, "USHER_LINK": url}).returncode == 0
+
+    with tempfile.NamedTemporaryFile("w") as token:
+        token.write("what the link asks for\n")
+        token.flush()
+        for options in ({}, {"link.token_file": token.name}):
+            with Broker(options) as broker:
+                check(is_well(broker.link_url), f"a broker with {options} is not well")
+            check(not is_well(broker.link_url), "a broker that has ended is well")
 
 
 def check_command(command):
