@@ -68,6 +68,10 @@ struct link_options {
     struct metrics *metrics; /* may be NULL; block 0 is used */
 };
 
+/* Whether there is such a group, by name or number; "" is fine. 0, or -EINVAL with one line for a person in
+ * `error`, of at least 256 bytes. Blocks on the files of the system. */
+int link_check_group(const char *name, char *error);
+
 /* Opens the socket and listens: on every ipc URL and on the first tcp URL that works (the others
  * are spares). An ipc path that is not a socket is refused (-EEXIST), as is one that another
  * process serves (-EADDRINUSE); its folder is made when it is missing, one level, mode 0700.

@@ -208,6 +208,12 @@ int endpoint_group(const char *name, gid_t *group, char *error)
     return 0;
 }
 
+int link_check_group(const char *name, char *error)
+{
+    gid_t group;
+    return endpoint_group(name, &group, error);
+}
+
 /* nng has made it for the owner alone; only then it is opened for whom it is. */
 static int share(const struct endpoint *endpoint, char *error)
 {

@@ -126,12 +126,21 @@ static void check_recorder(const struct options *options, file_fault *each, void
     each(context, "recorder.file", error);
 }
 
+/* No file of ours, but one of the system's, and the start ends as it would with a wrong one. */
+static void check_group(const struct options *options, file_fault *each, void *context)
+{
+    char error[BROKER_ERROR_BYTES];
+    if (link_check_group(options->link_socket_group, error) != 0)
+        each(context, "link.socket_group", error);
+}
+
 /* Each file that is used with these options, read as it will be read and put away again. */
 static void check_files(const struct options *options, bool tls, file_fault *each, void *context)
 {
     check_link_token(options, each, context);
     check_keys(options, each, context);
     check_recorder(options, each, context);
+    check_group(options, each, context);
     if (options->admin_listen[0] != '\0') {
         check_admin_token("admin.token_file", options->admin_token_file, each, context);
         check_admin_token("admin.view_token_file", options->admin_view_token_file, each, context);

@@ -102,6 +102,9 @@ class Files:
             found[f"a pipe as {option}"] = ({option: self.pipe}, option)
         for option in ("tls.key_file", "tls.client_ca_file", "auth.keys_file", "link.token_file"):
             found[f"a file without an end as {option}"] = ({option: self.endless}, option)
+        found["a group that is not there"] = ({"link.socket_group": "nobody-has-this",
+                                               "link.socket_mode": "0660"},
+                                              "link.socket_group")
         found["the store's folder as the recorder's file"] = ({"recorder.file": "/tmp"},
                                                               "recorder.file")
         if os.geteuid() != 0:  # who may read everything
