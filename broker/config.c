@@ -233,9 +233,32 @@ static void check_admin(struct load *load)
     }
 }
 
+/* As they are written: one that is taken by ourselves looks like another usherd, which may go. Each takes
+ * a port of its own with port 0. */
+static void check_addresses_differ(struct load *load)
+{
+    const struct options *options = load->options;
+    const char *const rows[][2] = {{"listen.tcp", options->listen_tcp},
+                                   {"listen.tls", options->listen_tls},
+                                   {"admin.listen", options->admin_listen}};
+    for (size_t i = 1; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        const char *port = strrchr(rows[i][1], ':');
+        if (port == NULL || atoi(port + 1) == 0)
+            continue;
+        for (size_t k = 0; k < i; k++) {
+            char what[96];
+            if (strcmp(rows[i][1], rows[k][1]) != 0)
+                continue;
+            snprintf(what, sizeof(what), "that of %s; accepted: an address of its own", rows[k][0]);
+            fail_value(load, rows[i][0], what);
+        }
+    }
+}
+
 static void check_listen(struct load *load)
 {
     const struct options *options = load->options;
+    check_addresses_differ(load);
     if (options->listen_tcp[0] != '\0' || options->listen_tls[0] == '\0') {
         check_address(load, "listen.tcp", options->listen_tcp);
     }

@@ -191,6 +191,10 @@ static void test_words(void **state)
     expect_set("node.name=a\nb", 78, "node.name");
     expect_set("link.urls=ipc:///a,,ipc:///b", 78, "link.urls");
     expect_set("link.urls=ipc:///a,tcp://h:1,ipc:///a", 78, "link.urls");
+    expect_set("admin.listen=127.0.0.1:7400", 78, "admin.listen: that of listen.tcp");
+    expect_set("listen.tcp=127.0.0.1:7480", 78, "admin.listen: that of listen.tcp");
+    expect_set("listen.tls=127.0.0.1:7480", 78, "admin.listen: that of listen.tls");
+    expect_set("admin.listen=127.0.0.1:7401", 0, "");
     expect_set("link.urls=tcp://h:1,tcp://h:1", 0, "");
     expect_set("feed.url=ipc://./usher-data/link.sock", 78, "feed.url");
     expect_set("link.urls=ipc:///1,ipc:///2,ipc:///3,ipc:///4,ipc:///5,ipc:///6,ipc:///7,ipc:///8",
