@@ -274,6 +274,8 @@ static int set_up(struct broker *broker, const struct options *options, struct l
     if (failed == 0)
         failed = true_cause(options, restore_sessions(broker, error), "restore the sessions", error);
     if (failed == 0)
+        failed = link_check_threads(error);
+    if (failed == 0)
         failed = await_address(broker, open_feed, error);
     if (failed == 0)
         failed = await_address(broker, open_link, error);

@@ -72,6 +72,11 @@ struct link_options {
  * `error`, of at least 256 bytes. Blocks on the files of the system. */
 int link_check_group(const char *name, char *error);
 
+/* To be called before anything of nng is: whether the system lets this process have the threads that nng
+ * starts, which does not survive it when one is missing. 0, or -EAGAIN and the like with one line in
+ * `error`, of at least 256 bytes. */
+int link_check_threads(char *error);
+
 /* Opens the socket and listens: on every ipc URL and on the first tcp URL that works (the others
  * are spares). An ipc path that is not a socket is refused (-EEXIST), as is one that another
  * process serves (-EADDRINUSE); its folder is made when it is missing, one level, mode 0700.

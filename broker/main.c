@@ -249,9 +249,12 @@ int main(int argc, char **argv)
     char recorder_path[PATH_MAX];
     struct recorder *recorder = open_recorder(&options, recorder_path);
     struct log *log = NULL;
-    if (open_log(&log, &options, recorder) != 0) {
+    failed = open_log(&log, &options, recorder);
+    if (failed != 0) {
+        fprintf(stderr, "usherd: cannot open the log: %s; raise the limits of threads and memory\n",
+                strerror(-failed));
         options_fini(&options);
-        return EXIT_INTERNAL;
+        return EXIT_RESOURCES;
     }
     LOG(log, STARTING, LOG_S("version", USHER_VERSION), LOG_S("node", options.node_name),
         LOG_U("pid", getpid()));

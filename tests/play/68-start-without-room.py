@@ -8,8 +8,10 @@ import resource
 import shutil
 import subprocess
 import tempfile
+import threading
 
-from usherplay import Backend, Broker, Client, check, check_equal, free_port, play, program
+from usherplay import (Backend, Broker, Client, Failed, check, check_equal, free_port, play,
+                       program)
 from usherplay.shim import ANY, HALF, REFUSED, SYNCED_WRITES, SYNCS, WRITES, Shim
 
 RESOURCES, NO_ROOM, DISK, CONFIGURATION = 71, 73, 74, 78
@@ -50,6 +52,44 @@ def live(broker, name):
 def known_to(broker):
     with Backend(broker) as backend:
         return [info.user for info in backend.list_all()[0]]
+
+
+def scene_few_threads():
+    """A user who may have few threads: too few end the start with its code and a line, whichever thread is
+    the one too many, and with enough it starts and stops."""
+    if os.geteuid() != 0:
+        print("     left out: it takes root to become a user of whom nothing else runs")
+        return
+    user = 1000000000 + os.getpid()
+    ready = 0
+    with tempfile.TemporaryDirectory(prefix="usher-play-") as folder:
+        os.chown(folder, user, user)
+        command = [program("usherd")]
+        for key, value in {"listen.tcp": "127.0.0.1:0", "admin.listen": "127.0.0.1:0", "log.format": "json",
+                           "store.path": os.path.join(folder, "store")}.items():
+            command += ["--set", f"{key}={value}"]
+        for limit in range(1, 100):
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, user=user,
+                group=user, extra_groups=[], preexec_fn=lambda: resource.setrlimit(
+                    resource.RLIMIT_NPROC, (limit, limit)))
+            lines, patience = [], threading.Timer(60, process.kill)
+            patience.start()
+            for line in process.stderr:
+                lines.append(line)
+                if '"event":"ready"' in line:
+                    process.terminate()
+                    ready += 1
+            code = process.wait(60)
+            patience.cancel()
+            started = any('"event":"ready"' in line for line in lines)
+            check_equal(code, 0 if started else RESOURCES, f"with {limit} threads: {lines[-3:]}")
+            check(started or any(line.startswith("usherd: ") for line in lines),
+                  f"with {limit} threads: {lines[-3:]}")
+            if ready == 3:
+                print(f"     {limit} threads are enough")
+                return
+    raise Failed("it does not start with a hundred threads")
 
 
 def scene_a_new_store():
@@ -153,4 +193,4 @@ def scene_no_files():
 
 play(scene_a_new_store, scene_a_store_with_sessions, scene_a_write_in_part,
      scene_a_limit_of_file_sizes, scene_a_full_disk, scene_limits_below_what_is_stored,
-     scene_no_files)
+     scene_no_files, scene_few_threads)
