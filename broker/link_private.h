@@ -248,6 +248,10 @@ struct link {
 /* The condition `changed`, for at most until the monotonic time; false: the time is over. */
 bool link_wait(struct link *link, uint64_t until_ms); /* lock is held */
 
+/* nng has counted so many troubles of its listener. Those that are no knock of ours make it suspect; as
+ * an excuse serves once, and for a few ticks. Pure. */
+void watch_judge(struct endpoint *endpoint, uint64_t troubles);
+
 int watch_start(struct link *link); /* 0 or a negative errno */
 void watch_stop(struct link *link); /* after `closing` was set; waits; harmless if not started */
 

@@ -45,7 +45,7 @@ static bool is_closing(struct link *link)
     return closing;
 }
 
-static void judge(struct endpoint *endpoint, uint64_t troubles)
+void watch_judge(struct endpoint *endpoint, uint64_t troubles)
 {
     uint64_t rise = troubles - endpoint->troubles;
     uint64_t excused = rise < endpoint->excuses ? rise : endpoint->excuses;
@@ -181,7 +181,7 @@ static void check_listeners(struct link *link)
     for (size_t i = 0; i < link->watched_count && !is_closing(link); i++) {
         struct endpoint *endpoint = link->watched[i];
         if (atomic_load(&endpoint->state) == ENDPOINT_SERVING) {
-            judge(endpoint, endpoint_number(endpoint, "other"));
+            watch_judge(endpoint, endpoint_number(endpoint, "other"));
             if (endpoint->suspect || routine)
                 examine(link, endpoint);
         }

@@ -160,7 +160,6 @@ void conn_close(struct reactor *reactor, struct conn *conn)
     tls_destroy(conn->tls);
     conn->tls = NULL;
     close(conn->fd);
-    conn->fd = -1;
     carry_drop(reactor, conn);
     conn_drop_pending(reactor->net, conn);
     evict_done(reactor, conn);
@@ -202,9 +201,6 @@ void conn_on_event(struct reactor *reactor, struct conn *conn, uint32_t events)
     }
     if (events & EPOLLOUT)
         conn_writable(reactor, conn);
-    if ((events & EPOLLOUT) && conn_find(net, handle) != NULL && conn->tls != NULL &&
-        tls_read_waits_to_write(conn->tls))
-        events |= EPOLLIN;
     if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) && conn_find(net, handle) != NULL)
         conn_read(reactor, conn);
     /* A reset that a read did not report, because nothing is read any more. */

@@ -63,7 +63,6 @@ struct tls {
     size_t budget; /* of the read in progress */
     bool drained;  /* the socket was found empty in it */
     bool established;
-    bool read_waits_to_write;
     bool write_waits_to_read;
     bool renegotiates;
     uint32_t handshake_bytes;
@@ -308,10 +307,11 @@ int tls_domain_reload(struct tls_domain *domain, const struct tls_files *files,
     int failed = load(files, &context, error);
     if (failed != 0)
         return failed;
+    struct tls_validity validity = read_validity(context);
     pthread_mutex_lock(&domain->lock);
     SSL_CTX *old = domain->context;
     domain->context = context;
-    domain->validity = read_validity(context);
+    domain->validity = validity;
     pthread_mutex_unlock(&domain->lock);
     SSL_CTX_free(old);
     return 0;
@@ -443,7 +443,9 @@ static int abuse(struct tls *tls)
     return -EPROTO;
 }
 
-/* Under lock. Bytes; 0 at the end; -EAGAIN; an error that stays. */
+/* Under lock. Bytes; 0 at the end; -EAGAIN; an error that stays. Behind the handshake a read never
+ * waits to write: the answer to a KeyUpdate goes out with the next write, and nothing is
+ * negotiated again. */
 static ssize_t read_record(struct tls *tls, uint8_t *to, size_t size)
 {
     size_t got = 0;
@@ -456,7 +458,6 @@ static ssize_t read_record(struct tls *tls, uint8_t *to, size_t size)
     if (SSL_get_error(tls->ssl, result) == SSL_ERROR_ZERO_RETURN)
         return 0;
     tls->failed = why(tls, result, &wanted);
-    tls->read_waits_to_write = wanted == SSL_ERROR_WANT_WRITE;
     return tls->failed != 0 ? tls->failed : -EAGAIN;
 }
 
@@ -467,7 +468,7 @@ ssize_t tls_read(struct tls *tls, void *to, size_t size, unsigned *next)
     pthread_mutex_lock(&tls->lock);
     ERR_clear_error();
     tls->budget = READ_BUDGET_BYTES;
-    tls->drained = tls->read_waits_to_write = false;
+    tls->drained = false;
     if (tls->failed != 0)
         got = tls->failed;
     while (got > 0 && done < size) {
@@ -476,22 +477,12 @@ ssize_t tls_read(struct tls *tls, void *to, size_t size, unsigned *next)
     }
     /* No room, or the budget is spent; or an end or a fault behind some bytes, told by the next
      * call. A part of a record is nothing that one could come back for. */
-    *next = 0;
-    if (!tls->read_waits_to_write && (got != -EAGAIN || !tls->drained))
-        *next |= TLS_MORE;
+    *next = got != -EAGAIN || !tls->drained ? TLS_MORE : 0;
     if (tls->write_waits_to_read)
         *next |= TLS_WRITE_AGAIN;
     tls->write_waits_to_read = false;
     pthread_mutex_unlock(&tls->lock);
     return done > 0 ? (ssize_t)done : got;
-}
-
-bool tls_read_waits_to_write(struct tls *tls)
-{
-    pthread_mutex_lock(&tls->lock);
-    bool waits = tls->read_waits_to_write;
-    pthread_mutex_unlock(&tls->lock);
-    return waits;
 }
 
 ssize_t tls_write(struct tls *tls, const void *data, size_t size)

@@ -77,9 +77,6 @@ enum { TLS_MORE = 1, TLS_WRITE_AGAIN = 2 };
  * will come; TLS_WRITE_AGAIN when a write waited for what was read. */
 ssize_t tls_read(struct tls *tls, void *to, size_t size, unsigned *next);
 
-/* The I/O thread, at an edge for writing: a read waits for it and must be tried again. */
-bool tls_read_waits_to_write(struct tls *tls);
-
 /* The write-side owner, from any thread, also while the I/O thread reads. How many bytes were
  * taken, perhaps fewer than `size`; -EAGAIN, and then the next call must begin with the same bytes;
  * -EPIPE. */

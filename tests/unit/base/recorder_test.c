@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stddef.h>
@@ -12,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -66,6 +69,23 @@ static size_t number_line(char line[LINE_BYTES_MAX], unsigned thread, unsigned n
     /* The width differs, so that lines end at all places of the ring. */
     return (size_t)snprintf(line, LINE_BYTES_MAX, "{\"event\":\"n\",\"thread\":%u,\"n\":%u%*s}\n",
                             thread, number, (int)(number % 17), "");
+}
+
+/* --- writes that take a part ------------------------------------------------------------------ */
+
+static bool short_writes;
+
+/* In front of the C library's, for the handler: some bytes at a time, and interrupted each time. */
+ssize_t write(int fd, const void *bytes, size_t size)
+{
+    enum { SOME = 7 };
+    static bool interrupted;
+    interrupted = short_writes && !interrupted;
+    if (interrupted) {
+        errno = EINTR;
+        return -1;
+    }
+    return syscall(SYS_write, fd, bytes, short_writes && size > SOME ? SOME : size);
 }
 
 /* --- the ring
@@ -355,6 +375,46 @@ static void a_name_that_is_too_long_is_refused(void **state)
     recorder_destroy(recorder);
 }
 
+/* What the handler writes comes whole, however little each write takes. */
+static void a_crash_with_short_writes(void **state)
+{
+    char folder[] = "/tmp/usher-recorder-XXXXXX", path[64], line[LINE_BYTES_MAX];
+    assert_non_null(mkdtemp(folder));
+    snprintf(path, sizeof(path), "%s/record", folder);
+    struct recorder *recorder = recorder_create(RECORDER_BYTES_MIN);
+    for (unsigned i = 0; i < 500; i++)
+        recorder_add(recorder, line, number_line(line, 1, i));
+    struct seen seen;
+    open_seen(&seen, 0);
+    (void)recorder_read(recorder, 0, NULL, see, &seen);
+    pid_t child = fork();
+    if (child == 0) {
+        signal(SIGABRT, SIG_DFL);
+        if (recorder_crash_to(recorder, path) == 0) {
+            short_writes = true;
+            raise(SIGABRT);
+        }
+        _exit(1);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status));
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    char *text = calloc(1, TEXT_BYTES_MAX);
+    size_t size = fread(text, 1, TEXT_BYTES_MAX - 1, file);
+    fclose(file);
+    assert_true(size > seen.size);
+    assert_memory_equal(text, seen.text, seen.size);
+    assert_non_null(strstr(text + seen.size, "\"crashed\""));
+    assert_int_equal(text[size - 1], '\n');
+    unlink(path);
+    rmdir(folder);
+    free(text);
+    free(seen.text);
+    recorder_destroy(recorder);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -367,6 +427,7 @@ int main(void)
         cmocka_unit_test(the_newest_are_as_many_as_asked_for),
         cmocka_unit_test(lines_are_whole_while_others_add),
         cmocka_unit_test(the_file_has_all_lines_and_the_one_before_is_kept_once),
+        cmocka_unit_test(a_crash_with_short_writes),
         cmocka_unit_test(a_name_that_is_too_long_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

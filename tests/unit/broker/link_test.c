@@ -854,8 +854,8 @@ static void takes_away_what_a_dead_listener_keeps(void **state)
     service_close(service);
 }
 
-/* Whoever leaves, or says something else, before the handshake is over is not shown to nng; whoever takes
- * his time is, when he has said his part. */
+/* Whoever leaves, or says something else, before the handshake is over is not shown to nng;
+ * whoever takes his time is, when he has said his part. */
 static void short_visits_at_an_ipc_path_kill_nobody(void **state)
 {
     static const uint8_t header[8] = {0, 'S', 'P', 0, 0, 0x30, 0, 0};
@@ -1092,6 +1092,48 @@ static void health_stays_good_and_the_watchdog_quiet(void **state)
     service_close(service);
 }
 
+/* A knock of ours is one trouble and excuses one, if that comes soon. */
+static void an_excuse_serves_once(void **state)
+{
+    struct endpoint endpoint = {.troubles = 5, .excuses = 2, .excused_ticks = 3};
+    watch_judge(&endpoint, 6);
+    assert_false(endpoint.suspect);
+    watch_judge(&endpoint, 7);
+    assert_false(endpoint.suspect);
+    watch_judge(&endpoint, 7);
+    watch_judge(&endpoint, 8);
+    assert_true(endpoint.suspect);
+    endpoint = (struct endpoint){.troubles = 5, .excuses = 2, .excused_ticks = 3};
+    watch_judge(&endpoint, 6);
+    watch_judge(&endpoint, 8); /* one of them is another's */
+    assert_true(endpoint.suspect);
+    endpoint = (struct endpoint){.troubles = 5, .excuses = 2, .excused_ticks = 3};
+    for (unsigned i = 0; i < 3; i++)
+        watch_judge(&endpoint, 5);
+    watch_judge(&endpoint, 6); /* too late */
+    assert_true(endpoint.suspect);
+}
+
+/* The canary's pair that is not connected again: twice is enough. */
+static void a_canary_that_is_gone_is_told(void **state)
+{
+    struct service *service = service_open(ANSWER_AT_ONCE, 2);
+    struct link *link = service->link;
+    unsigned missing = 0;
+    nng_close(link->canary.publisher);
+    for (int i = 0; i < 2500 && missing < 2; i++) {
+        usleep(10000);
+        pthread_mutex_lock(&link->lock);
+        missing = link->canary.missing;
+        if (link->canary.closing == 0)
+            assert_int_equal(link->reaper_stuck, missing > 1);
+        pthread_mutex_unlock(&link->lock);
+    }
+    assert_int_equal(missing, 2);
+    assert_true(link_health(link).reaper_stuck);
+    service_close(service);
+}
+
 /* Peers that nng knows nothing of, until there are so many with those that it knows. */
 static void crowd(struct link *link, uint32_t wanted)
 {
@@ -1224,8 +1266,8 @@ static void peers_hold_what_a_plain_list_holds(void **state)
     peers_fini(&peers);
 }
 
-/* The oldest first, also where nng's numbers begin anew; never who is vouched for, waits or is being
- * answered, the newcomer, or somebody twice. */
+/* The oldest first, also where nng's numbers begin anew; never who is vouched for, waits or is
+ * being answered, the newcomer, or somebody twice. */
 static void idle_strangers_have_to_go_and_nobody_else(void **state)
 {
     enum {
@@ -1281,6 +1323,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(bad_urls_are_refused),
     cmocka_unit_test(an_old_exchange_does_not_answer_a_new_request),
     cmocka_unit_test(closing_with_peers_tells_nothing_more),
+    cmocka_unit_test(an_excuse_serves_once),
+    cmocka_unit_test(a_canary_that_is_gone_is_told),
     cmocka_unit_test(a_knock_at_a_path_takes_nobodys_place),
     cmocka_unit_test(a_knock_at_a_port_takes_nobodys_place),
     cmocka_unit_test(feed_reaches_a_subscriber),

@@ -83,6 +83,7 @@ static void who_was_refused(void **state)
     int fd = open_logged(glue);
     lobby_admit(&glue->broker, &glue->broker.threads[0], 1, (struct bytes){bytes, size});
     expect_logged(glue, fd, "\"reason\":\"name_invalid\",\"address\":\"192.0.2.7:4711\"");
+    assert_int_equal(metrics_read(glue->broker.metrics, METRIC_logins_refused_name_invalid), 1);
 }
 
 #define TEST_OWN_CLOCK(name) cmocka_unit_test_setup_teardown(name, set_up_own_clock, tear_down)

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "net/conn.h"
 #include "tls_fixture.h"
 
 #include <fcntl.h>
@@ -703,6 +704,65 @@ static void costly_groups_are_not_taken(void **state)
     WAIT_FOR(metric_of(fixture, METRIC_tls_failed) == sizeof(costly) / sizeof(*costly) + 1);
 }
 
+/* More has come than one read has room for, and no event will tell of the rest. */
+static void what_one_read_leaves_is_read(void **state)
+{
+    struct fixture *fixture = *state;
+    enum { FIRST = 60000, BEGINNING = 40000, SECOND = 30000 };
+    struct buffer sent = {0};
+    fixture->binds = true;
+    start(fixture);
+    struct tls_peer peer = new_tls_peer(fixture, &any), other = new_tls_peer(fixture, &any);
+    add_frame(&sent, FIRST, 'a');
+    add_frame(&sent, SECOND, 'b');
+    uint64_t before = metric_of(fixture, METRIC_bytes_in);
+    assert_int_equal(SSL_write(peer.ssl, sent.data, BEGINNING), BEGINNING);
+    WAIT_FOR(metric_of(fixture, METRIC_bytes_in) == before + BEGINNING);
+    gate(fixture, true);
+    tls_send_frame(other.ssl, 1, 'x');
+    WAIT_FOR(look(fixture, other.conn).calls == 1); /* the I/O thread waits there */
+    int rest = (int)sent.size - BEGINNING;
+    assert_int_equal(SSL_write(peer.ssl, sent.data + BEGINNING, rest), rest);
+    gate(fixture, false);
+    expect_frames(fixture, peer.conn, sent.data, sent.size);
+    buffer_fini(&sent);
+    tls_close(&peer);
+    tls_close(&other);
+}
+
+/* Until the peer's window is closed and nothing moves any more. */
+static void stuff(int fd)
+{
+    static const uint8_t data[4096];
+    int size = sizeof(data);
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)); /* and it does not grow */
+    for (unsigned quiet = 0; quiet < 20; quiet++) {
+        while (send(fd, data, sizeof(data), MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+            quiet = 0;
+        nap_ms(10);
+    }
+}
+
+/* A KeyUpdate wants an answer, and the socket is full. The read does not wait for that: what comes
+ * behind is read, and the answer goes out with the next write. (tls.c relies upon it.) What fills
+ * the socket is written past TLS. */
+static void a_read_does_not_wait_to_write(void **state)
+{
+    struct fixture *fixture = *state;
+    static const uint8_t data[1];
+    fixture->binds = true;
+    start(fixture);
+    struct tls_peer peer = new_tls_peer(fixture, &version_3);
+    int fd = conn_find(fixture->net, peer.conn)->fd;
+    stuff(fd);
+    assert_int_equal(SSL_key_update(peer.ssl, SSL_KEY_UPDATE_REQUESTED), 1);
+    tls_send_frame(peer.ssl, 5, 'k');
+    WAIT_FOR(look(fixture, peer.conn).calls == 1);
+    assert_true(send(fd, data, 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0); /* it is full still */
+    net_release(fixture->net, peer.conn);
+    tls_close(&peer);
+}
+
 static bool update_keys(SSL *ssl)
 {
     return SSL_key_update(ssl, SSL_KEY_UPDATE_NOT_REQUESTED) == 1 && SSL_do_handshake(ssl) == 1;
@@ -781,6 +841,7 @@ static void reload(void **state)
 struct reloader {
     struct fixture *fixture;
     _Atomic bool stop;
+    _Atomic unsigned count;
 };
 
 static void *reloads(void *argument)
@@ -790,6 +851,8 @@ static void *reloads(void *argument)
     while (!reloader->stop)
         if (read_files_again(reloader->fixture, error) != 0)
             return reloader;
+        else
+            reloader->count++;
     return NULL;
 }
 
@@ -811,6 +874,27 @@ static void reload_while_they_knock(void **state)
     pthread_join(thread, &failed);
     assert_null(failed);
     assert_int_equal(metric_of(fixture, METRIC_tls_failed), 0);
+}
+
+/* Who looks when the certificate ends does so beside reloads. */
+static void validity_beside_reloads(void **state)
+{
+    struct fixture *fixture = *state;
+    enum { RELOADS = 5 };
+    start(fixture);
+    struct reloader reloader = {.fixture = fixture};
+    pthread_t thread;
+    void *failed;
+    assert_int_equal(pthread_create(&thread, NULL, reloads, &reloader), 0);
+    /* Relaxed, so that the test orders nothing. */
+    while (atomic_load_explicit(&reloader.count, memory_order_relaxed) < RELOADS) {
+        struct net_validity validity;
+        assert_true(net_certificate_validity(fixture->net, &validity));
+        assert_true(validity.ends_s > validity.begins_s);
+    }
+    reloader.stop = true;
+    pthread_join(thread, &failed);
+    assert_null(failed);
 }
 
 static void files_that_make_no_server(void **state)
@@ -991,9 +1075,12 @@ int main(void)
         TEST(stop_accepting_ends_handshakes),
         TEST(an_attempt_to_renegotiate_ends_it),
         TEST(costly_groups_are_not_taken),
+        TEST(what_one_read_leaves_is_read),
+        TEST(a_read_does_not_wait_to_write),
         TEST(key_updates_are_bounded),
         TEST(reload),
         TEST(reload_while_they_knock),
+        TEST(validity_beside_reloads),
         TEST(files_that_make_no_server),
         TEST(a_key_with_a_passphrase),
         TEST(client_certificates),
