@@ -152,7 +152,7 @@ int broker_open_net(struct broker *broker, char *error)
         .output_soft_bytes = output_window(options),
         .output_soft_ms = (uint32_t)options->limits_output_soft_ms,
         .login_deadline_ms = (uint32_t)options->limits_login_deadline_ms,
-        .silence_ms = (uint32_t)options->session_heartbeat_ms * 2,
+        .silence_ms = silence_ms(options),
         .linger_ms = (uint32_t)options->limits_close_linger_ms,
         .env = broker->env,
         .log = broker->log,

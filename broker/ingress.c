@@ -135,6 +135,11 @@ static bool on_batch_end(void *context, void *thread_)
     return true;
 }
 
+uint32_t silence_ms(const struct options *options)
+{
+    return (uint32_t)(options->session_heartbeat_ms * 3);
+}
+
 void ingress_wire(struct broker *broker)
 {
     broker->net_events = (struct net_events){

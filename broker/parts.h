@@ -186,6 +186,10 @@ extern const struct behaviour user_behaviour, instance_behaviour;
 void ingress_wire(struct broker *broker);
 void ingress_wire_link(struct broker *broker); /* ingress_link.c; part of ingress_wire */
 
+/* After so long without a byte a connection is over: two heartbeats, and one for what was said at
+ * the end of the second and is on its way. */
+uint32_t silence_ms(const struct options *options);
+
 /* --- link_turns.c ----------------------------------------------------------------------------- */
 
 /* Closed at first. */

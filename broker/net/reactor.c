@@ -26,7 +26,7 @@
  * other. */
 
 /* A handle is larger than any tag. */
-enum { EVENTS_MAX = 128, WAKE_TAG = LISTENERS, BUSY_POLL_MS = 5 };
+enum { EVENTS_MAX = 128, WAKE_TAG = LISTENERS, BUSY_POLL_MS = 5, SILENCE_LOOKS = 12 };
 
 void reactor_wake(struct reactor *reactor)
 {
@@ -292,7 +292,7 @@ int reactor_open(struct net *net, unsigned index)
     reactor->net = net;
     reactor->index = index;
     reactor->thread = net->options.threads[index];
-    const uint32_t look_ms = net->options.silence_ms / 4 + 1;
+    const uint32_t look_ms = net->options.silence_ms / SILENCE_LOOKS + 1;
     const uint32_t deadline_ms = net->options.login_deadline_ms;
     const uint32_t waits[DEADLINES] = {
         /* A short heartbeat is looked after from the start. */

