@@ -10,7 +10,7 @@
 
 enum {
     REPORT_FIGURES_MAX = 64,
-    REPORT_ERROR_BYTES_MAX = 400,
+    REPORT_ERROR_BYTES_MAX = 600,
 };
 
 struct report {

@@ -394,8 +394,8 @@ static int find_broker(struct run *run)
     if (error == 0)
         run->address = dial.attempts[dial.chosen].address;
     else
-        snprintf(run->error, sizeof run->error, "cannot connect to %.80s: %s", run->options->host,
-                 strerror(-error));
+        snprintf(run->error, sizeof run->error, "cannot connect to %.80s:%u: %s",
+                 run->options->host, (unsigned)run->options->port, strerror(-error));
     dial_close(&dial);
     if (fd >= 0)
         close(fd);
@@ -456,10 +456,24 @@ static int open_tokens(struct run *run)
     return error;
 }
 
+/* Here, and not behind a run whose figures of the broker are zeros. */
+static int look_at_process(struct run *run)
+{
+    struct process_sample sample;
+
+    if (run->options->pid == 0 || process_sample(run->options->pid, &sample))
+        return 0;
+    snprintf(run->error, sizeof run->error, "--pid %llu: there is no such process to look at",
+             (unsigned long long)run->options->pid);
+    return -ESRCH;
+}
+
 static int run_open(struct run *run)
 {
     int error = check_files(run);
 
+    if (error == 0)
+        error = look_at_process(run);
     if (error == 0)
         error = open_security(run);
     if (error == 0)

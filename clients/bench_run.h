@@ -88,7 +88,7 @@ struct run {
     bool was_online; /* somebody was, once */
     char refused_by[CROWD_REASON_BYTES_MAX];
     char put_off_by[CROWD_REASON_BYTES_MAX];
-    uint64_t put_off; /* logins, so often */
+    uint64_t put_off; /* logins, so often; of a herd those on the way back */
 };
 
 /* Runs from logins to the report: an enum bench_exit. */

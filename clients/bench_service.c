@@ -238,10 +238,12 @@ int service_start(struct service **made, const struct bench_options *options, bo
     service->follows = calloc(options->users, sizeof *service->follows);
     int error = start_thread(service, presence);
     if (error != 0) {
-        snprintf(text, CROWD_ERROR_BYTES_MAX, "the backend link: %s",
-                 error == -ENOKEY   ? "the token file cannot be read"
-                 : error == -EACCES ? "the broker refuses us: check --token-file"
-                                    : strerror(-error));
+        snprintf(text, CROWD_ERROR_BYTES_MAX, "the backend link, %.80s: %s",
+                 options->url != NULL ? options->url : usher_backend_default_url(),
+                 error == -ENOKEY      ? "the token file cannot be read"
+                 : error == -EACCES    ? "the broker refuses us: check --token-file"
+                 : error == -ETIMEDOUT ? "no broker answers there: see --url"
+                                       : strerror(-error));
         service_stop(service, NULL);
         return error;
     }

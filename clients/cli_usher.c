@@ -104,6 +104,12 @@ static int wrong_use(const char *what)
     return EXIT_WRONG_USE;
 }
 
+static int wrong_value(const char *option, const char *value, const char *what)
+{
+    fprintf(stderr, "usher: --%s %s: %s; usher --help tells more\n", option, value, what);
+    return EXIT_WRONG_USE;
+}
+
 /* --- command line ------------------------------------------------------------------------ */
 
 static bool parse_number(const char *text, uint64_t most, uint64_t *value)
@@ -244,8 +250,9 @@ static int parse_options(struct cli_options *options, int count, char **argument
         if (key == '?')
             return EXIT_WRONG_USE + 1;
         if (!take_option(options, key))
-            return wrong_use(key == OPTION_TOKEN_FILE ? "the token file cannot be read"
-                                                      : "a number is out of range") + 1;
+            return wrong_value(OPTIONS[place].name, optarg,
+                               key == OPTION_TOKEN_FILE ? "no token can be read there"
+                                                        : "not a number, or out of range") + 1;
     }
     return 0;
 }
@@ -417,13 +424,24 @@ static void leave(struct usher_client *client, bool acks)
         (void)usher_answer_wait(client, id, GOODBYE_MS, &event);
 }
 
+/* Why the library takes none of it. */
+static const char *what_is_wrong(const struct usher_options *options)
+{
+    if ((options->tls_certificate_file == NULL) != (options->tls_key_file == NULL))
+        return "--certificate and --key go together";
+    if (options->username[0] == '\0')
+        return "--user is empty";
+    if (options->host[0] == '\0')
+        return "--host is empty";
+    return "--user, --host or the token is too long";
+}
+
 static int run(const struct subcommand *subcommand, struct cli_options *options, const char *text)
 {
     struct usher_client *client;
     int result = usher_client_create(&options->usher, &client);
     if (result == -EINVAL)
-        return wrong_use("a name or the token is empty or too long, or --certificate and --key "
-                         "are not both there");
+        return wrong_use(what_is_wrong(&options->usher));
     if (result < 0) {
         fprintf(stderr, "usher: %s\n", strerrordesc_np(-result));
         return EXIT_NO_CONNECTION;

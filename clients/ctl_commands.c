@@ -133,9 +133,10 @@ static int print_pages(const struct ctl *ctl, struct usher_backend *backend,
     int result = CTL_OK;
     bool more = true;
 
-    print_session_head(ctl);
     while (more && result == CTL_OK) {
         result = ctl_ask(ctl, backend, &query, &page);
+        if (page != NULL && before == NULL)
+            print_session_head(ctl);
         more = page != NULL && page->more && page->session_count > 0;
         /* A node that does not get ahead would be asked, and printed, without end. */
         if (more && before != NULL && !gets_ahead(page, query.after_user))
@@ -237,9 +238,9 @@ int ctl_stats(const struct ctl *ctl)
 static int print_events(const struct ctl *ctl, struct usher_backend *backend)
 {
     struct usher_backend_query query = {.kind = USHER_BACKEND_EVENTS, .after_seq = ctl->after};
+    bool first = true;
     int result;
 
-    print_event_head(ctl);
     for (;;) {
         struct usher_backend_answer *page = NULL;
         uint64_t last = query.after_seq;
@@ -247,6 +248,9 @@ static int print_events(const struct ctl *ctl, struct usher_backend *backend)
         result = ctl_ask(ctl, backend, &query, &page);
         if (page == NULL)
             return result;
+        if (first)
+            print_event_head(ctl);
+        first = false;
         if (page->reset)
             fprintf(
                 stderr, "usherctl: older events than those after %llu are no longer kept\n",

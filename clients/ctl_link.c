@@ -123,8 +123,15 @@ static void follow_reset(void *context)
 
 static void follow_state(void *context, enum usher_backend_state state, const char *text)
 {
+    struct order *order = context;
+    bool first = !order->linked;
+
     fprintf(stderr, "usherctl: %s\n", text);
     order_state(context, state, text);
+    if (first && order->linked) {
+        print_event_head(order->ctl);
+        fflush(stdout);
+    }
 }
 
 int ctl_follow(const struct ctl *ctl)
@@ -140,8 +147,6 @@ int ctl_follow(const struct ctl *ctl)
 
     if (result != CTL_OK)
         return result;
-    print_event_head(ctl);
-    fflush(stdout);
     signal(SIGPIPE, SIG_IGN);
     /* Somebody must be there at first; later it waits for a broker that restarts. */
     error = usher_backend_run(order.backend, CTL_TIMEOUT_MS);

@@ -29,6 +29,15 @@ static void print_lines(const struct usher_backend_answer *answer)
     fflush(stdout);
 }
 
+static void complain(const struct usher_backend_query *query, enum usher_backend_code code)
+{
+    if (query->kind == USHER_BACKEND_RELOAD && code == USHER_BACKEND_MALFORMED)
+        fputs("usherctl: refused: the configuration has a fault; nothing has changed\n", stderr);
+    else
+        fprintf(stderr, "usherctl: refused: %s%s\n", usher_backend_code_name(code),
+                code == USHER_BACKEND_FORBIDDEN ? " (see --token-file)" : "");
+}
+
 /* Opens, asks, closes. The lines are printed whatever the answer is. */
 static int order(const struct ctl *ctl, const struct usher_backend_query *query)
 {
@@ -43,9 +52,10 @@ static int order(const struct ctl *ctl, const struct usher_backend_query *query)
     else
         print_lines(answer);
     if (answer != NULL && answer->code != USHER_BACKEND_OK) {
-        fprintf(stderr, "usherctl: refused: %s%s\n", usher_backend_code_name(answer->code),
-                answer->code == USHER_BACKEND_FORBIDDEN ? " (see --token-file)" : "");
+        complain(query, answer->code);
         result = CTL_REFUSED;
+    } else if (answer != NULL && query->kind == USHER_BACKEND_RELOAD && answer->line_count == 0) {
+        fputs("usherctl: read again; no option has changed\n", stderr);
     }
     usher_backend_answer_free(answer);
     usher_backend_close(backend);

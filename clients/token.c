@@ -236,6 +236,9 @@ static int run_sign(const struct arguments *arguments)
     long long ttl_s = TTL_S_DEFAULT, not_before_s = 0;
     if (arguments->sub == NULL)
         return fail(EXIT_WRONG_USE, "--sub is missing", "");
+    if (!username_valid(bytes_of_text(arguments->sub)))
+        return fail(EXIT_WRONG_USE, "--sub is not a name: 1 to 64 of A-Z a-z 0-9 . _ - @ : +",
+                    arguments->sub);
     if (arguments->ttl != NULL && !read_seconds(arguments->ttl, &ttl_s))
         return fail(EXIT_WRONG_USE, "--ttl is no number of seconds", arguments->ttl);
     if (arguments->not_before != NULL && !read_seconds(arguments->not_before, &not_before_s))

@@ -581,6 +581,8 @@ def scene_programs():
                                     issuer="login")
             check_equal(claims["sub"], "alice", "sub")
             check(claims["exp"] - claims["iat"] == 300, "ttl")
+        made = run(tool, "sign", "--keys", keys, "--sub", "no name")
+        check_equal((made.returncode, made.stdout), (64, b""), "a token that nobody can log in with")
         check(run(tool, "public", "--keys", keys).returncode == 1, "public of an HS256 key")
         options = {"auth.mode": "token", "auth.keys_file": keys, "auth.issuer": "login",
                    "auth.audience": "game"}

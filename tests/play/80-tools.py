@@ -505,6 +505,9 @@ def scene_nobody_there():
     run("usher", "send", "--port", "1", "--user", "alice", "--to", "bob", "x", expect=NO_BROKER)
     check("usherd" in run.errors, f"usher does not say what to do: {run.errors}")
     check(time.monotonic() - began < 15, "it takes too long to say that nobody is there")
+    for command in (["who"], ["presence"], ["presence", "--follow"]):
+        printed = run("usherctl", "--url", "tcp://127.0.0.1:1", *command, expect=NO_BROKER)
+        check_equal(printed, "", f"a table of nothing: {command}")
     run("usher-echo", "--nonsense", expect=USAGE)
     for name in ("usher", "usherctl"):
         check("usage" in run(name, "--help").lower(), f"{name} --help has no usage")
@@ -512,6 +515,9 @@ def scene_nobody_there():
         run(name, "nonsense", expect=USAGE)
         run(name, "--nonsense", expect=USAGE)
     run("usher", "send", "--user", "alice", expect=USAGE)
+    for option, value in (("--port", "99999"), ("--token-file", "/nowhere"), ("--timeout", "x")):
+        run("usher", "send", "--user", "alice", "--to", "bob", option, value, "x", expect=USAGE)
+        check(f"{option} {value}" in run.errors, f"it does not say what is wrong: {run.errors}")
     run("usherctl", "kick", expect=USAGE)
 
 

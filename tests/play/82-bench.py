@@ -179,6 +179,16 @@ def scene_herd():
             check(0 < result["p50_us"] <= result["p99_us"], f"no times: {result}")
 
 
+def scene_herd_that_is_put_off():
+    """The note has the broker's words to their end, and counts what the figures count."""
+    with Broker({"limits.prelogin_per_source": 1}) as broker:
+        result = bench("herd", "-u", "12", broker=broker)
+        count = int(result["note"].split()[0]) if "note" in result else 0
+        check_equal(count, result["retries"], f"put off: {result}")
+        check(count == 0 or "; try again later)" in result["note"], f"its words: {result['note']}")
+        print(f"     {count} resumes were put off")
+
+
 class Between:
     """A broker seen through somebody who changes what it delivers. `change` gets the frames of one
     read and gives those to pass on."""
@@ -451,9 +461,17 @@ def scene_each_option_means_something_or_is_refused():
 def scene_trouble():
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        bench("forward", port=closed.getsockname()[1], expect=NO_BROKER)
-        check("connect" in bench.errors, f"it does not say why: {bench.errors}")
-    with Broker() as broker:
+        port = closed.getsockname()[1]
+        bench("forward", port=port, expect=NO_BROKER)
+        check(f"cannot connect to 127.0.0.1:{port}" in bench.errors, f"it said {bench.errors}")
+        bench("call", "--url", "ipc:///nowhere/link.sock", broker=None, port=port, expect=NO_BROKER)
+    with subprocess.Popen(["true"]) as gone, Broker() as broker:
+        gone.wait()
+        done = subprocess.run([program("usher-bench"), "forward", "-u", "3", "--port",
+                               str(broker.port), "--pid", str(gone.pid)], capture_output=True,
+                              text=True, check=False, timeout=BOUND_SECONDS)
+        check_equal((done.returncode, done.stdout), (NO_BROKER, ""), "a process that is not there")
+        check("--pid" in done.stderr, f"it does not say why: {done.stderr}")
         # Somebody else takes the name: the run has failed, and says who and why.
         with subprocess.Popen([program("usher-bench"), "forward", "-u", "3", "--seconds", "60",
                                "--port", str(broker.port)], stdout=subprocess.PIPE,
@@ -527,6 +545,7 @@ def scene_table():
 if __name__ == "__main__":
     play(scene_forward, scene_open_loop, scene_a_stall_is_not_hidden, scene_call, scene_push,
          scene_presence, scene_login, scene_logins_that_are_put_off, scene_idle, scene_herd,
+         scene_herd_that_is_put_off,
          scene_it_finds_what_is_wrong, scene_it_finds_what_is_lost,
          scene_what_a_limit_refuses_is_not_called_lost, scene_a_broker_as_it_comes,
          scene_who_goes_on_at_a_limit_is_not_closed, scene_tls_and_tokens,

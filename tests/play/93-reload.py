@@ -131,6 +131,7 @@ def scene_one_fault_changes_nothing():
             file.write("limits: [")
         code, lines = broker.reload()
         check_equal((code, lines[0]["event"]), (1, "reload_refused"), "usherctl with broken YAML")
+        check("the configuration has a fault" in broker.reload_errors, broker.reload_errors)
         os.unlink(broker.path)
         check_equal(broker.hup()["event"], "reload_refused", "without a file")
         check_equal(fill(broker, "alice"), 0, "messages taken after all that")

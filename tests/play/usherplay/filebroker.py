@@ -35,6 +35,7 @@ class FileBroker(Broker):
         """By usherctl; gives its exit code and its lines."""
         done = subprocess.run([program("usherctl"), "--url", self.link_url, *arguments, "reload"],
                               capture_output=True, text=True, timeout=60)
+        self.reload_errors = done.stderr
         return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
 
     def hup(self):
