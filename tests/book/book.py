@@ -26,6 +26,7 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -37,6 +38,7 @@ PROGRAMS = re.compile(
     r"/usr/bin/|python3\b|for \w+ in\b|pkg-config\b|promtool\b|mkdir\b|cat\b|echo\b)")
 MARK = re.compile(r"<!-- (run|not run)(?:: (.*))? -->$")
 FIRST = re.compile(r"<!-- first(?: until (.*?))?: (.*) -->$")
+SECRET = re.compile(r"\blink\w*( \w+)? \d{9,}")  # of a link; its number for people is small
 SECONDS = 60.0  # for one block; only a hanging one takes that long
 
 
@@ -158,6 +160,8 @@ class Session:
         while True:
             with open(output, encoding="utf-8", errors="replace") as file:
                 printed = file.read()
+            if SECRET.search(printed):
+                raise Wrong(f"shows the secret number of its link: {text}\n{printed}")
             if until in printed:
                 return
             if process.poll() is not None or time.monotonic() > deadline:
@@ -230,9 +234,15 @@ def run_block(session, block):
     return True
 
 
+def in_use(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def main():
     root, build, page = sys.argv[1:]
     ran = left = 0
+    taken = [port for port in (7400, 7480) if in_use(port)]
     with tempfile.TemporaryDirectory(prefix="usher-book-") as folder:
         session = Session(os.path.realpath(root), os.path.realpath(build), folder)
         try:
@@ -244,6 +254,9 @@ def main():
                         left += block.verb == "not run"
                 except Wrong as wrong:
                     print(f"{page}:{block.line}: {wrong}")
+                    if taken:
+                        print(f"(before the first command somebody listened at {taken}, where the "
+                              "book's broker wants to: is it yours?)")
                     return 1
         finally:
             session.close()
