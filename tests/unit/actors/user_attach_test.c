@@ -641,6 +641,18 @@ static void after_a_crash_what_he_has_keeps_its_numbers(void **state)
            "30 welcome #1 epoch=50 COMPLETE next=74");
 }
 
+/* Who is known by nothing costs nothing; by a letter he is known. */
+static void details_are_kept_when_there_are_any(void **state)
+{
+    struct session session = {0};
+    session_set_details(&session, "", "x");
+    assert_string_equal(session_address(&session), "");
+    assert_string_equal(session_client(&session), "x");
+    session_set_details(&session, "", "");
+    assert_null(session.details);
+    assert_string_equal(session_client(&session), "");
+}
+
 /* A broken frame proves nothing; nor does a stop that saves the session. */
 static void a_loss_is_told_until_he_speaks(void **state)
 {
@@ -724,6 +736,7 @@ int main(void)
         stage_test(a_resume_of_nobody_is_rejected),
         stage_test(a_restored_session_waits_a_full_window),
         stage_test(a_restored_session_is_resumed_partially),
+        stage_test(details_are_kept_when_there_are_any),
         stage_test(after_a_crash_what_he_has_keeps_its_numbers),
         stage_test(a_loss_is_told_until_he_speaks),
         stage_test(a_restored_session_keeps_its_secret_and_can_be_taken_over),

@@ -352,6 +352,39 @@ static void a_welcome_meets_what_is_just_put_by(void **state)
     }
 }
 
+/* The welcome comes while the I/O thread already holds the event of more: that event leads to what was put
+ * by, and what it announced is read all the same. The welcome's order comes after both. */
+static void what_comes_with_the_welcome_is_read(void **state)
+{
+    struct fixture *fixture = *state;
+    struct buffer all = {0};
+    fixture->binds = true;
+    start(fixture);
+    struct peer first = new_peer(fixture);
+    struct peer second = new_peer(fixture);
+    fixture->judges = true;
+    struct peer peer = new_peer(fixture);
+    uint64_t bytes = metric_of(fixture, METRIC_bytes_in);
+    send_frame(peer.fd, 10, 'a');
+    WAIT_FOR(metric_of(fixture, METRIC_bytes_in) == bytes + 11);
+    gate(fixture, true);
+    send_frame(first.fd, 1, 'x');
+    WAIT_FOR(look(fixture, first.conn).calls == 1);
+    send_frame(second.fd, 1, 'x'); /* these two in one look at the sockets, in this order */
+    send_frame(peer.fd, 10, 'b');
+    gate_pass(fixture);
+    WAIT_FOR(look(fixture, second.conn).calls == 1);
+    net_welcome(fixture->net, peer.conn);
+    gate(fixture, false);
+    add_frame(&all, 10, 'a');
+    add_frame(&all, 10, 'b');
+    expect_frames(fixture, peer.conn, all.data, all.size);
+    buffer_fini(&all);
+    close(first.fd);
+    close(second.fd);
+    close(peer.fd);
+}
+
 /* The limits of before the login hold until the welcome: n, and n + 1. */
 static void what_waits_counts_as_before_the_login(void **state)
 {
@@ -395,6 +428,7 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(behind_a_release_nothing_is_looked_at, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_welcome_meets_what_is_just_put_by, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_comes_with_the_welcome_is_read, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_waits_counts_as_before_the_login, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -97,6 +97,20 @@ static void the_other_limits_say_their_names(void **state)
         close(peers[i].fd);
 }
 
+static void a_reload_narrows_the_room(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->options.unbound_max = 2;
+    start(fixture);
+    struct peer peer = new_peer(fixture);
+    net_set_limits(fixture->net, &(struct net_limits){.unbound_max = 1,
+                                                      .output_bytes_max = 4096,
+                                                      .output_soft_bytes = 4096,
+                                                      .output_soft_ms = 60000});
+    expect_refusal(client(fixture), "limits.prelogin_connections");
+    close(peer.fd);
+}
+
 /* --- output before login ---------------------------------------------------------------------- */
 
 static void output_before_the_welcome(void **state)
@@ -319,6 +333,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(one_source),
         TEST(the_other_limits_say_their_names),
+        TEST(a_reload_narrows_the_room),
         TEST(output_before_the_welcome),
         TEST(unbound_output_ends_it),
         TEST(the_largest_goes_first),
