@@ -54,8 +54,10 @@ def scene_every_stage():
             sent = alice.send("bob", b"hello")
             nobody = alice.post("send", to="carol", payload=b"?")
             alice.expect_error("NOT_ONLINE", id=nobody)
+            called = alice.post("call", service="nobody", method="m", payload=b"12")
+            alice.expect_error("NO_SERVICE", id=called)
             records = eventually(lambda: [r for r in read(backend, "alice")
-                                          if r["stage"] == "refused" and r["direction"] == "in"]
+                                          if r["stage"] == "refused" and r["id"] == called]
                                  and read(backend, "alice"), "the end of the trace")
             check_equal(stages(records, "out", 1), ["queued", "sent", "acked"], "message 1")
             check_equal(stages(records, "out", 2), ["queued", "sent"], "message 2")
@@ -65,6 +67,9 @@ def scene_every_stage():
             first = next(r for r in records if r["stage"] == "queued")
             check_equal((first["peer"], first["bytes"], first["kind"]), ("bob", 3, "message"),
                         "the first record")
+            for id, said in ((nobody, ("carol", 1, "send")), (called, ("nobody", 2, "call"))):
+                turn = next(r for r in records if r["stage"] == "turn" and r["id"] == id)
+                check_equal((turn["peer"], turn["bytes"], turn["kind"]), said, "what he asked for")
             times = [record["time_us"] for record in records if record["stage"] != "arrived"]
             check(times == sorted(times) and sent is not None, "the records are out of order")
             check_equal([record["seq"] for record in records], list(range(1, len(records) + 1)),
