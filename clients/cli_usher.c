@@ -345,7 +345,7 @@ static int run_call(struct usher_client *client, const struct printer *printer,
     return finish_request(client, printer, result, &answer);
 }
 
-static int64_t now_ms(void)
+int64_t now_ms(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);

@@ -15,6 +15,7 @@
 enum {
     LINE_BYTES_MAX = 64 * 1024,
     GOODBYE_MS = 2000,
+    ANSWERS_MS = 10000, /* for what the input has asked before its end */
 };
 
 struct chat {
@@ -22,6 +23,8 @@ struct chat {
     const struct printer *printer;
     bool acks;
     bool over;
+    bool quits; /* he said so, and does not wait for long */
+    uint64_t unanswered;
     bool overlong; /* in the rest of a line beyond the limit */
     size_t line_bytes;
     char line[LINE_BYTES_MAX];
@@ -40,8 +43,9 @@ static FILE *talk(const struct chat *chat)
     return chat->printer->json ? stderr : stdout;
 }
 
-static void say_result(const struct chat *chat, int result, uint64_t id)
+static void say_result(struct chat *chat, int result, uint64_t id)
 {
+    chat->unanswered += result >= 0;
     if (result < 0)
         fprintf(talk(chat), "not sent: %s\n",
                 result == -EMSGSIZE  ? "longer than the broker takes"
@@ -104,7 +108,7 @@ static void do_help(struct chat *chat, char *rest)
 static void do_quit(struct chat *chat, char *rest)
 {
     (void)rest;
-    chat->over = true;
+    chat->over = chat->quits = true;
 }
 
 static const struct command {
@@ -183,6 +187,7 @@ static void read_stdin(struct chat *chat)
 static void show_event(struct chat *chat, const struct usher_event *event)
 {
     print_event(chat->printer, event);
+    chat->unanswered -= event->id != 0 && chat->unanswered > 0;
     if (event->type == USHER_DISCONNECTED && usher_client_error_text(chat->client)[0] != '\0') {
         fprintf(talk(chat), "-- ");
         const struct printer plain = {talk(chat), false, true};
@@ -208,10 +213,21 @@ static void one_round(struct chat *chat)
     fflush(talk(chat));
 }
 
-/* Waits for what was asked; the session is ended only if nothing in its inbox may be left. The
- * answers of requests come before the one to the last request. */
+/* An answer comes when it likes, and none behind a Logout. */
+static void wait_for_answers(struct chat *chat)
+{
+    const int64_t until_ms = now_ms() + (chat->quits ? GOODBYE_MS : ANSWERS_MS);
+    struct usher_event event;
+    int64_t left_ms;
+    while (chat->unanswered > 0 && (left_ms = until_ms - now_ms()) > 0 &&
+           usher_client_wait(chat->client, (int)left_ms, &event) == 1)
+        show_event(chat, &event);
+}
+
+/* Waits for what was asked; the session is ended only if nothing in its inbox may be left. */
 static void say_goodbye(struct chat *chat)
 {
+    wait_for_answers(chat);
     uint64_t id;
     int result = chat->acks ? usher_ping(chat->client, &id) : usher_logout(chat->client, &id);
     struct usher_event event;

@@ -39,7 +39,7 @@ static const struct name ERROR_NAMES[] = {
 
 static const struct name CLOSE_NAMES[] = {
     {0, "NONE", "see the broker's log"},
-    {USHER_CLOSE_REPLACED, "REPLACED", "the same user logged in elsewhere"},
+    {USHER_CLOSE_REPLACED, "REPLACED", "log in again only when the player wants to"},
     {USHER_CLOSE_KICKED, "KICKED", "someone in charge ended the session"},
     {USHER_CLOSE_PROTOCOL_ERROR, "PROTOCOL_ERROR", "client and broker differ in version"},
     {USHER_CLOSE_AUTH_FAILED, "AUTH_FAILED", "check name and token"},
@@ -48,11 +48,11 @@ static const struct name CLOSE_NAMES[] = {
     {USHER_CLOSE_SLOW_CONSUMER, "SLOW_CONSUMER", "take messages faster"},
     {USHER_CLOSE_RATE_LIMITED, "RATE_LIMITED", "send more slowly"},
     {USHER_CLOSE_DRAINING, "DRAINING", "come back to another node, or later"},
-    {USHER_CLOSE_SHUTDOWN, "SHUTDOWN", "the broker stops; come back later"},
+    {USHER_CLOSE_SHUTDOWN, "SHUTDOWN", "come back later"},
     {USHER_CLOSE_LOGGED_OUT, "LOGGED_OUT", "as asked for"},
     {USHER_CLOSE_OVERLOADED, "OVERLOADED", "come back later"},
     {USHER_CLOSE_INTERNAL, "INTERNAL", "see the broker's log"},
-    {USHER_CLOSE_STALE_SESSION, "STALE_SESSION", "the session was resumed elsewhere"},
+    {USHER_CLOSE_STALE_SESSION, "STALE_SESSION", "log in again only when the player wants to"},
     {USHER_CLOSE_TOKEN_EXPIRED, "TOKEN_EXPIRED", "log in with a new token"},
 };
 

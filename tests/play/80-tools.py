@@ -212,6 +212,15 @@ def scene_chat():
                            "the push of an operator")
             chat.process.stdin.close()  # the end of stdin ends it
             check_equal(chat.wait(), 0, "exit code at the end of stdin")
+        for _ in range(20):  # whatever was asked before is answered
+            out = run("usher", *Tools(broker).port, "--user", "carol", stdin=b"@nobody x\n" * 10)
+            check_equal(out.count("NOT_ONLINE"), 10, f"answers at the end of stdin: {out}")
+        with Running("usher", *Tools(broker).port, "--user", "dave") as chat:
+            chat.wait_line(lambda line: "welcome" in line, "welcome")
+            with Client(broker) as newer:
+                newer.login("dave")
+                line = chat.wait_line(lambda line: "the connection of dave" in line, "why it ended")
+                check_equal(line.count("elsewhere"), 1, f"said twice: {line}")
 
 
 def scene_ctl_questions():
