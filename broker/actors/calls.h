@@ -17,6 +17,7 @@ struct call {
     uint64_t request;
     uint64_t deadline_ms;
     uint64_t mail_seq; /* of the mail that it came with; see instance_mail.c */
+    uint64_t share;    /* whose calls it counts to; see shares.h. 0: nobody's */
     uint32_t stamp_us; /* when it was accepted; 0: not timed */
 };
 

@@ -133,13 +133,19 @@ static void walk_on(struct instance *instance, struct turn *turn)
     const struct calls_wanted wanted = {turn->now_ms, instance->mail_base};
     uint32_t places = WALK_STEP;
     struct call call;
-    while (calls_walk_on(instance->calls, &wanted, &places, &call))
+    while (instance_close_next(instance, &wanted, &places, &call))
         if (call.deadline_ms > turn->now_ms)
             instance_lose_call(turn, &call, USHER__V1__ERROR__CODE__SERVICE_LOST);
     if (calls_walk_is_over(instance->calls) || instance->walking)
         return;
     instance->walking = true;
     turn_post(turn, turn->self, message_create(MESSAGE_WALK, sizeof(struct message)));
+}
+
+void instance_sweep(struct instance *instance, struct turn *turn)
+{
+    calls_walk(instance->calls);
+    walk_on(instance, turn);
 }
 
 /* --- Hello ------------------------------------------------------------------------------------ */
@@ -189,8 +195,7 @@ static void supersede(struct instance *instance, struct turn *turn)
     drop_lanes(instance);
     /* What waits in the mail is kept for the new one; the rest nobody will answer. */
     instance_rewind_mail(instance);
-    calls_walk(instance->calls);
-    walk_on(instance, turn);
+    instance_sweep(instance, turn);
 }
 
 static void begin_link(struct instance *instance, const Usher__V1__Hello *hello,
@@ -299,7 +304,7 @@ static void hand_on(struct instance *instance, struct turn *turn)
         if ((mail = instance_take_mail(instance)) == NULL)
             break;
         bool wanted = mail->control == 0 &&
-                      (mail->call == 0 || calls_take(instance->calls, mail->call, &call));
+                      (mail->call == 0 || instance_close_call(instance, mail->call, &call));
         if (wanted) {
             *last = &mail->header;
             last = &mail->header.next;
@@ -313,7 +318,7 @@ static void hand_on(struct instance *instance, struct turn *turn)
     if (instance->mail_first == NULL) {
         uint32_t places = WALK_STEP;
         calls_walk(instance->calls);
-        while (calls_walk_on(instance->calls, &none, &places, &call))
+        while (instance_close_next(instance, &none, &places, &call))
             instance_lose_call(turn, &call, USHER__V1__ERROR__CODE__SERVICE_LOST);
     }
     bool all = instance->mail_first == NULL && calls_count(instance->calls) == 0;
@@ -343,8 +348,7 @@ static void tick(struct instance *instance, struct turn *turn)
     }
     if (instance->sweep_ms <= turn->now_ms) {
         instance->sweep_ms = turn->now_ms + SWEEP_MS;
-        calls_walk(instance->calls);
-        walk_on(instance, turn);
+        instance_sweep(instance, turn);
     }
     uint64_t due = instance->fetch_exchange != 0 ? instance->park_due_ms : instance->lost_due_ms;
     if (calls_count(instance->calls) > 0 && instance->sweep_ms < due)
@@ -529,6 +533,7 @@ static void destroy(struct instance **state, struct turn *turn)
     instance_drop_submits(instance, turn);
     drop_lanes(instance);
     calls_destroy(instance->calls);
+    shares_fini(&instance->asked);
     instance_drop_events(instance);
     arena_fini(&instance->arena);
     free(instance);

@@ -92,50 +92,130 @@ static void append(struct instance *instance, struct user_call_message *item)
     instance->mail_bytes += weight(item);
 }
 
-/* Calls that want an answer count for their user until it comes (limits.calls_per_user). Of the
- * others nobody knows but the mail that they wait in, so their number is limited there; by the
- * user's name, because a new login is no new share. False: he has too many. */
-static bool take_share(struct instance *instance, struct user_call_message *call,
-                       struct turn *turn)
+/* --- whose calls they are ---------------------------------------------------------------------- */
+
+/* One user's calls at an instance are limited here, by his name, because the instance has them for
+ * as long as they last, and the session that asked may end before: who logs out and in again, or
+ * takes himself over, is the same user. Logins are nobody's calls: the name is only claimed. */
+
+static void tell_too_many(const struct instance *instance, const struct user_call_message *call,
+                          const char *limit, struct turn *turn)
 {
-    uint32_t max = turn->settings->one_way_calls_max;
-    struct bytes user = user_call_user(call);
-    call->share = siphash13(turn->settings->requests_key, user.data, user.size);
-    int error;
-    MEMORY_MUST((error = shares_take(&instance->shares, call->share,
-                                     instance->leaving ? UINT32_MAX : max)) != -ENOMEM, "a share");
-    if (error == 0)
-        return true;
     char name[USERNAME_BYTES_MAX + 1];
-    text_copy(name, sizeof(name), user);
+    text_copy(name, sizeof(name), user_call_user(call));
+    LOG(turn->log, LIMIT_HIT, LOG_S("limit", limit), LOG_S("user", name),
+        LOG_S("service", instance->service));
+}
+
+/* One that leaves takes what its heirs refuse if need be. False: he has too many. */
+static bool take_share(struct shares *shares, uint64_t key, uint32_t max,
+                       const struct instance *instance)
+{
+    int error;
+    MEMORY_MUST((error = shares_take(shares, key, instance->leaving ? UINT32_MAX : max)) != -ENOMEM,
+                "a share");
+    return error == 0;
+}
+
+static uint64_t share_of(const struct user_call_message *call, const struct turn *turn)
+{
+    struct bytes user = user_call_user(call);
+    return siphash13(turn->settings->requests_key, user.data, user.size);
+}
+
+/* Of these nobody knows but the mail that they wait in. */
+static bool take_one_way(struct instance *instance, struct user_call_message *call,
+                         struct turn *turn)
+{
+    call->share = share_of(call, turn);
+    if (take_share(&instance->shares, call->share, turn->settings->one_way_calls_max, instance))
+        return true;
     turn_count(turn, METRIC_calls_one_way_refused, 1);
-    LOG(turn->log, LIMIT_HIT, LOG_S("limit", "limits.one_way_calls_per_user"),
-        LOG_S("user", name), LOG_S("service", instance->service));
+    tell_too_many(instance, call, "limits.one_way_calls_per_user", turn);
     return false;
+}
+
+/* Those whose time is over do not count, though they may not have been met yet. */
+static bool take_asked(struct instance *instance, const struct user_call_message *call,
+                       struct call *entry, struct turn *turn)
+{
+    uint32_t max = turn->settings->calls_per_user_max;
+    entry->share = call->login ? 0 : share_of(call, turn);
+    if (call->login || take_share(&instance->asked, entry->share, max, instance))
+        return true;
+    instance_sweep(instance, turn);
+    if (take_share(&instance->asked, entry->share, max, instance))
+        return true;
+    tell_too_many(instance, call, "limits.calls_per_user", turn);
+    return false;
+}
+
+static void give_asked(struct instance *instance, const struct call *call)
+{
+    if (call->share != 0)
+        shares_give(&instance->asked, call->share);
+}
+
+bool instance_close_call(struct instance *instance, uint64_t number, struct call *call)
+{
+    bool there = calls_take(instance->calls, number, call);
+    if (there)
+        give_asked(instance, call);
+    return there;
+}
+
+bool instance_close_next(struct instance *instance, const struct calls_wanted *wanted,
+                         uint32_t *places, struct call *call)
+{
+    bool there = calls_walk_on(instance->calls, wanted, places, call);
+    if (there)
+        give_asked(instance, call);
+    return there;
+}
+
+/* --- in -------------------------------------------------------------------------------------- */
+
+static bool has_room(const struct instance *instance, const struct user_call_message *call,
+                     const struct turn *turn)
+{
+    return instance->leaving ||
+           (instance->mail_count < turn->settings->link_mail_items_max &&
+            instance->mail_bytes + weight(call) <= turn->settings->link_mail_bytes_max);
+}
+
+/* Also into the table of those that want an answer. False: no room for it, or too many of his. */
+static bool take_in(struct instance *instance, struct user_call_message *call, struct call *entry,
+                    struct turn *turn)
+{
+    if (!has_room(instance, call, turn))
+        return false;
+    if (call->call == 0)
+        return take_one_way(instance, call, turn);
+    if (!take_asked(instance, call, entry, turn))
+        return false;
+    int error;
+    MEMORY_MUST((error = calls_add(instance->calls, entry)) != -ENOMEM, "a call");
+    CHECK(error == 0);
+    return true;
 }
 
 void instance_take_call(struct instance *instance, struct user_call_message *call,
                         struct turn *turn)
 {
-    struct call entry = {call->call,        call->caller,           call->epoch,   call->request,
-                         call->deadline_ms, instance->mail_seq + 1, call->stamp_us};
-    bool full = instance->mail_count >= turn->settings->link_mail_items_max ||
-                instance->mail_bytes + weight(call) > turn->settings->link_mail_bytes_max;
-    if (full && !instance->leaving) {
-        if (call->call != 0)
-            instance_lose_call(turn, &entry, USHER__V1__ERROR__CODE__BUSY);
-        message_destroy(&call->header);
+    struct call entry = {.call = call->call,
+                         .caller = call->caller,
+                         .epoch = call->epoch,
+                         .request = call->request,
+                         .deadline_ms = call->deadline_ms,
+                         .mail_seq = instance->mail_seq + 1,
+                         .stamp_us = call->stamp_us};
+    if (take_in(instance, call, &entry, turn)) {
+        append(instance, call);
         return;
     }
-    if (is_one_way(call) && !take_share(instance, call, turn)) {
-        message_destroy(&call->header);
-        return;
-    }
-    int error = 0;
     if (call->call != 0)
-        MEMORY_MUST((error = calls_add(instance->calls, &entry)) != -ENOMEM, "a call");
-    CHECK(error == 0);
-    append(instance, call);
+        instance_lose_call(turn, &entry, USHER__V1__ERROR__CODE__BUSY);
+    message_destroy(&call->header);
 }
 
 void instance_put_control(struct instance *instance, uint8_t kind, struct turn *turn)

@@ -71,6 +71,7 @@ struct instance {
     uint64_t sent_seq;  /* the highest that a Batch of this one has carried */
     uint64_t mail_number; /* what that one was called there, where all is numbered from 1 */
     struct calls *calls;
+    struct shares asked; /* of those calls: each until it is answered, or its time is over */
     struct shares shares; /* of the one-way calls in the mail, which nobody else counts */
     /* presence */
     bool presence;
@@ -105,6 +106,15 @@ void instance_rewind_mail(struct instance *instance);
 /* The oldest of the mail, which is the caller's from now on; NULL: there is none. Whoever drops it
  * and not only passes it on has answered it, or the backend has acknowledged it. */
 struct user_call_message *instance_take_mail(struct instance *instance);
+
+/* A call comes out of the table by one of these two, with its user's share (calls.h). */
+bool instance_close_call(struct instance *instance, uint64_t number, struct call *call);
+bool instance_close_next(struct instance *instance, const struct calls_wanted *wanted,
+                         uint32_t *places, struct call *call);
+
+/* Looks after calls that nobody will answer, or whose time is over: a part of them now, the rest in
+ * turns to come. */
+void instance_sweep(struct instance *instance, struct turn *turn);
 
 /* Takes the request. */
 void instance_submit(struct instance *instance, struct link_request_message *request,

@@ -313,7 +313,7 @@ static void reply_to(struct instance *instance, struct command_result *result,
                      const Usher__V1__ReplyTo *reply, struct turn *turn)
 {
     struct call call;
-    bool there = calls_take(instance->calls, reply->call, &call);
+    bool there = instance_close_call(instance, reply->call, &call);
     bool orphan = there && call.mail_seq <= instance->mail_base; /* of an earlier incarnation */
     if (orphan)
         instance_lose_call(turn, &call, USHER__V1__ERROR__CODE__SERVICE_LOST);

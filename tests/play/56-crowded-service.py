@@ -102,6 +102,38 @@ def scene_one_way_calls():
                 eventually(lambda: broker.numbers()["calls_one_way_refused"] == 505, "no new share")
 
 
+def scene_calls_outlive_their_session():
+    """Who logs out and in again, or takes himself over, has no more calls at a service than who stays;
+    and has his share back when they are answered."""
+    with Broker({**LOUD, "limits.calls_per_user": 4}) as broker:
+        with Backend(broker, service="bank") as bank, Client(broker) as alice:
+            alice.login("alice")
+            sessions = [Client(broker) for _ in range(3)]
+            for number, session in enumerate(sessions):
+                session.login("mallory")
+                ids = [session.post("call", service="bank", method="m") for _ in range(4)]
+                if number > 0:
+                    for id in ids:
+                        session.expect_error("BUSY", id=id)
+                if number == 0:
+                    session.ask("logout")
+            line = broker.wait_log("limit_hit")
+            check_equal((line["limit"], line["user"], line["service"]),
+                        ("limits.calls_per_user", "mallory", "bank"), "the log")
+            wanted = alice.post("call", service="bank", method="buy")
+            calls = [bank.expect_call() for _ in range(5)]
+            check_equal([call.user for call in calls], ["mallory"] * 4 + ["alice"], "calls")
+            for call in calls:
+                bank.reply(call)
+            alice.expect("reply", id=wanted)
+            again = [sessions[2].post("call", service="bank", method="m") for _ in range(4)]
+            for id in again:
+                bank.reply(bank.expect_call())
+                sessions[2].expect("reply", id=id)
+            for session in sessions:
+                session.close()
+
+
 def scene_calls_that_come_due_together():
     """However many they are, no turn sweeps all of them: each is answered, and others go on."""
     users, each = 20, scaled(1000, 50)
@@ -176,5 +208,5 @@ def scene_a_backend_that_dies_with_many_calls():
 
 
 if __name__ == "__main__":
-    play(scene_ever_earlier_timers, scene_one_way_calls, scene_calls_that_come_due_together,
-         scene_a_backend_that_dies_with_many_calls)
+    play(scene_ever_earlier_timers, scene_one_way_calls, scene_calls_outlive_their_session,
+         scene_calls_that_come_due_together, scene_a_backend_that_dies_with_many_calls)

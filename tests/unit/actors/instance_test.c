@@ -742,6 +742,81 @@ static void a_user_has_n_one_way_calls_in_the_mail(void **state)
     COUNTED(stage, calls_one_way_refused, 4);
 }
 
+/* The limit of one user's calls, whichever session asks: as long as each may be answered. */
+static void a_user_has_n_calls_at_an_instance(void **state)
+{
+    struct stage *stage = *state;
+    stage->settings.link_mail_items_max = 100;
+    stage->settings.calls_per_user_max = 2;
+    link_hello(stage, 50, 1);
+    link_call(stage, 1, "a");
+    EXPECT_NOTHING(stage);
+    link_call(stage, 2, "a");
+    EXPECT_NOTHING(stage);
+    link_call(stage, 3, "one too many");
+    EXPECT(stage, "to 901 call_result #103 call=3 epoch=3 BUSY");
+    link_call(stage, 0, "one way"); /* counts apart */
+    struct user_call_message *other =
+        user_call_create(bytes_of_text("bob"), bytes_of_text("shop"), bytes_of_text("b"),
+                         (struct bytes){NULL, 0});
+    other->call = 4;
+    other->deadline_ms = stage->now_ms + 9000;
+    link_receive(stage, &other->header);
+    EXPECT_NOTHING(stage);
+    link_fetch(stage, 51, 0);
+    link_fetch(stage, 52, 4);
+    link_call(stage, 10, "acknowledged is not answered");
+    EXPECT(stage, "to 901 call_result #110 call=10 epoch=3 BUSY");
+    struct script *script = script_create();
+    say_reply(script, 2, 0, "r");
+    say_reply(script, 4, 0, "is bob's");
+    link_submit(stage, 53, 0, 1, script);
+    link_call(stage, 11, "answered");
+    EXPECT(stage, "answer 52 batch [5 answered user=ann call=11 left=5000] last=0");
+    link_call(stage, 12, "one too many");
+    EXPECT(stage, "to 901 call_result #112 call=12 epoch=3 BUSY");
+    stage->now_ms += 5000; /* of neither anybody waits for the answer */
+    link_call(stage, 13, "over");
+    EXPECT_NOTHING(stage);
+    link_call(stage, 14, "over");
+    EXPECT_NOTHING(stage);
+    link_call(stage, 15, "one too many");
+    EXPECT(stage, "to 901 call_result #115 call=15 epoch=3 BUSY");
+}
+
+/* A Login only claims to be somebody: else strangers would use up his share. */
+static void logins_are_nobodys_calls(void **state)
+{
+    struct stage *stage = *state;
+    stage->settings.calls_per_user_max = 1;
+    link_hello(stage, 50, 1);
+    for (uint64_t call = 1; call <= 3; call++) {
+        struct user_call_message *login = call_create(stage, call, "127.0.0.1:1", 1);
+        login->login = true;
+        link_receive(stage, &login->header);
+        EXPECT_NOTHING(stage);
+    }
+    link_call(stage, 4, "a");
+    EXPECT_NOTHING(stage);
+    assert_int_equal(stage->instance->asked.count, 1);
+}
+
+static void who_leaves_takes_any_number_of_calls(void **state)
+{
+    struct stage *stage = *state;
+    stage->settings.calls_per_user_max = 1;
+    link_hello(stage, 50, 1);
+    link_call(stage, 1, "a");
+    link_tick(stage, stage->now_ms + stage->settings.link_fetch_timeout_ms);
+    EXPECT(stage, "to self leave");
+    link_call(stage, 2, "on its way");
+    EXPECT_NOTHING(stage);
+    link_call(stage, 3, "on its way");
+    EXPECT_NOTHING(stage);
+    link_leave(stage);
+    assert_int_equal(stage->instance->asked.count, 0);
+}
+
 /* --- control ---------------------------------------------------------------------------------- */
 
 static void a_stop_sends_the_backend_away(void **state)
@@ -815,6 +890,9 @@ int main(void)
         stage_test(a_call_that_is_late_is_not_handed_out),
         stage_test(late_calls_are_taken_out_in_steps),
         stage_test(a_user_has_n_one_way_calls_in_the_mail),
+        stage_test(a_user_has_n_calls_at_an_instance),
+        stage_test(logins_are_nobodys_calls),
+        stage_test(who_leaves_takes_any_number_of_calls),
         stage_test(silence_loses_an_instance),
         stage_test(who_fetches_is_not_lost),
         stage_test(a_gone_peer_has_a_grace),

@@ -144,6 +144,7 @@ static void a_reply_to_an_older_epoch_is_dropped(void **state)
 static void calls_in_flight_are_limited(void **state)
 {
     struct stage *stage = *state;
+    stage->settings.calls_per_user_max = 3;
     stage_login(stage, 10, true);
     for (uint64_t id = 1; id <= stage->settings.calls_per_user_max; id++)
         put_call(stage, id, 0);
