@@ -6,6 +6,8 @@
 #include <time.h>
 
 #include "base/check.h"
+#include "base/hash.h"
+#include "base/source.h"
 #include "broker/admission_private.h"
 
 /* Who checks credentials, so that no I/O thread does: a signature costs as much as thousands of
@@ -20,6 +22,10 @@
  * Addresses whose logins fail too often are refused before their token is looked at: once when the
  * job is submitted, and once more before it is judged, since many may have been submitted before
  * the first failed. Good logins are never counted.
+ *
+ * A job that nobody waits for any more is judged all the same, since it may have been asked about.
+ * So who leaves gives up his place among those who have not logged in, and his job keeps one of its
+ * own: of a source no more jobs wait than it may have connections there (docs/decisions/0086).
  *
  * With auth.mode service a backend judges instead (admission_ask.c); queue, limits and the way back
  * are the same.
@@ -39,6 +45,7 @@ struct login_job *login_job_create(struct thread *home, struct attach_message *a
     job->attach = attach;
     job->refusal = TOKEN_GOOD;
     job->retry_after_ms = 0;
+    job->shares = 0;
     job->call = job->due_ms = 0;
     job->token_size = (uint32_t)token.size;
     if (token.size > 0)
@@ -70,6 +77,42 @@ static uint32_t wait_ms(struct admission *admission, const struct login_job *job
                             env_monotonic_ms(admission->broker->env));
 }
 
+static unsigned source_keys(const struct admission *admission, const struct login_job *job,
+                            uint64_t keys[SOURCE_STEPS])
+{
+    struct bytes address = bytes_of_text(job->attach->address);
+    unsigned count = source_steps(source_of_text(address.data, address.size), keys);
+    for (unsigned step = 0; step < count; step++)
+        keys[step] = siphash13(admission->source_key, &keys[step], sizeof(keys[step]));
+    return count;
+}
+
+/* Under the lock. */
+static void give_shares(struct admission *admission, struct login_job *job)
+{
+    uint64_t keys[SOURCE_STEPS];
+    (void)source_keys(admission, job, keys);
+    while (job->shares > 0)
+        shares_give(&admission->sources, keys[--job->shares]);
+}
+
+/* Under the lock. False: of its source, or a wider one, as many wait as may. */
+static bool take_shares(struct admission *admission, struct login_job *job)
+{
+    uint64_t keys[SOURCE_STEPS];
+    uint32_t max = admission->per_source_max;
+    unsigned count = max != 0 ? source_keys(admission, job, keys) : 0;
+    while (job->shares < count) {
+        uint32_t allowed = source_allowed(max, job->shares);
+        if (shares_take(&admission->sources, keys[job->shares], allowed) != 0) {
+            give_shares(admission, job);
+            return false;
+        }
+        job->shares++;
+    }
+    return true;
+}
+
 int admission_submit(struct admission *admission, struct login_job *job)
 {
     int error = 0;
@@ -80,6 +123,8 @@ int admission_submit(struct admission *admission, struct login_job *job)
         error = -EAGAIN;
     } else if (admission->waiting >= admission->waiting_max) {
         error = -EBUSY;
+    } else if (!take_shares(admission, job)) {
+        error = -EDQUOT;
     } else {
         if (admission->last != NULL)
             admission->last->next = &job->header;
@@ -125,6 +170,7 @@ void admission_decide(struct admission *admission, struct login_job *job,
     job->refusal = refusal;
     pthread_mutex_lock(&admission->lock);
     admission->waiting--;
+    give_shares(admission, job);
     if (is_failure(refusal))
         failures_note(admission->failures, bytes_of_text(job->attach->address),
                       env_monotonic_ms(admission->broker->env));
@@ -234,6 +280,7 @@ static void init_lock(struct admission *admission)
 void admission_set_limits(struct admission *admission, const struct options *options)
 {
     admission->waiting_max = options->limits_logins_waiting;
+    admission->per_source_max = (uint32_t)options->limits_prelogin_per_source;
     pthread_mutex_lock(&admission->lock);
     admission->ask_ms = options->auth_deadline_ms;
     admission_hasten(admission);
@@ -250,6 +297,7 @@ int admission_open(struct admission **out, struct broker *broker)
     if (admission == NULL)
         return -ENOMEM;
     env_random(broker->env, key, sizeof(key));
+    env_random(broker->env, admission->source_key, sizeof(admission->source_key));
     admission->failures =
         failures_create((uint32_t)options->limits_failed_logins_per_source, key);
     if (admission->failures == NULL) {
@@ -291,6 +339,7 @@ void admission_close(struct admission *admission)
     for (unsigned i = 0; i < broker->io_count; i++)
         if (!mailbox_is_idle(&broker->threads[i].verdicts))
             destroy_all(mailbox_take(&broker->threads[i].verdicts));
+    shares_fini(&admission->sources);
     keyring_release(admission->keyring);
     failures_destroy(admission->failures);
     pthread_mutex_destroy(&admission->lock);

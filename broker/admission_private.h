@@ -6,6 +6,7 @@
 
 #include <pthread.h>
 
+#include "actors/shares.h"
 #include "broker/parts.h"
 #include "identity/failures.h"
 
@@ -15,6 +16,8 @@ struct admission {
     struct broker *broker;
     struct token_rules rules;
     _Atomic uint64_t waiting_max, ask_ms; /* limits.logins_waiting, auth.deadline_ms */
+    _Atomic uint32_t per_source_max;      /* limits.prelogin_per_source; 0: no limit */
+    uint64_t source_key[2];
     actor_handle actor; /* auth.mode service: what the answers are posted to; else 0 */
     pthread_t pthreads[ADMISSION_THREADS_MAX];
     unsigned started;
@@ -24,6 +27,7 @@ struct admission {
     struct message *first, *last;
     struct message *asked_first, *asked_last; /* about whom a service was asked, oldest first */
     uint64_t waiting;                         /* jobs in both lists and in the threads' hands */
+    struct shares sources;                    /* of those jobs, by where they come from */
     struct keyring *keyring;
     struct failures *failures;
     bool closing;

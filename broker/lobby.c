@@ -188,6 +188,16 @@ static void refuse_for_memory(struct broker *broker, struct thread *thread, conn
               "memory is short (limits.memory_bytes); try again later", BUSY_RETRY_MS);
 }
 
+/* Too many wait to be judged: it may try again. */
+static void refuse_busy(struct broker *broker, struct thread *thread,
+                        const struct attach_message *login, const char *limit, const char *detail)
+{
+    metrics_add(broker->metrics, thread->runner.index, METRIC_logins_refused_busy, 1);
+    LOG(broker->log, LIMIT_HIT, LOG_S("limit", limit), LOG_S("address", login->address));
+    say_error(broker, thread, login->conn, login->id, USHER__V1__ERROR__CODE__BUSY, detail,
+              env_spread_ms(broker->env, BUSY_RETRY_MS));
+}
+
 /* Takes the login. */
 static void ask_admission(struct broker *broker, struct thread *thread,
                           struct attach_message *login, struct bytes token)
@@ -205,11 +215,12 @@ static void ask_admission(struct broker *broker, struct thread *thread,
         return;
     }
     if (error == -EBUSY) {
-        metrics_add(broker->metrics, thread->runner.index, METRIC_logins_refused_busy, 1);
-        LOG(broker->log, LIMIT_HIT, LOG_S("limit", "limits.logins_waiting"));
-        say_error(broker, thread, login->conn, login->id, USHER__V1__ERROR__CODE__BUSY,
-                  "limits.logins_waiting is reached",
-                  env_spread_ms(broker->env, BUSY_RETRY_MS));
+        refuse_busy(broker, thread, login, "limits.logins_waiting",
+                    "limits.logins_waiting is reached");
+    } else if (error == -EDQUOT) {
+        refuse_busy(broker, thread, login, "limits.prelogin_per_source",
+                    "more logins from your address wait to be checked than "
+                    "limits.prelogin_per_source");
     } else {
         job->refusal = TOKEN_LIMITED;
         refuse_login(broker, thread, job);

@@ -215,6 +215,7 @@ struct login_job {
     struct attach_message *attach; /* owned; posted when the verdict is good */
     enum token_refusal refusal;    /* the verdict */
     uint32_t retry_after_ms;       /* with TOKEN_LIMITED */
+    unsigned shares; /* so many steps of its source count it (base/source.h), until the verdict */
     uint64_t call;                 /* auth.mode service: what a backend was asked by */
     uint64_t due_ms;
     uint32_t token_size;
@@ -241,8 +242,9 @@ void admission_set_keys(struct admission *admission, struct keyring *keyring);
 void admission_count_keys(struct admission *admission, uint64_t *used, uint64_t *passed_over);
 
 /* Takes the job and gives 0; its verdict comes into home->verdicts, and on_begin of that
- * thread soon after. Otherwise the job is still the caller's: -EBUSY, too many wait; -EAGAIN, its
- * address has failed too often, with job->retry_after_ms set. Any thread; never blocks for long. */
+ * thread soon after. Otherwise the job is still the caller's: -EBUSY, too many wait; -EDQUOT, too
+ * many of its source do; -EAGAIN, its address has failed too often, with job->retry_after_ms set.
+ * Any thread; never blocks for long. */
 int admission_submit(struct admission *admission, struct login_job *job);
 
 /* Judges one login on the calling thread, or asks a service about it, or gives up one whose service

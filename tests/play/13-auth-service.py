@@ -126,6 +126,36 @@ def scene_calls_and_logins_of_one_service():
             check_equal(alice.expect("reply", id=2).reply.payload, b"come in", "reply")
 
 
+def scene_who_leaves_takes_no_more():
+    """Logins that wait for the service count for their address as long as it is asked, also when
+    nobody waits for its answer any more: n and n + 1. Others do not notice."""
+    options = {**MODE, "limits.prelogin_per_source": 4, "auth.deadline_ms": 20000,
+               "limits.login_deadline_ms": 30000}
+    with Broker(options) as broker, Backend(broker, "door") as door:
+        calls = []
+        for _ in range(4):
+            rude = Client(broker, source="127.0.0.2")
+            rude.post("login", username="mallory", token=b"good")
+            calls.append(door.expect_call(kind="auth"))
+            rude.drop()
+        with Client(broker, source="127.0.0.2") as one_more, \
+                Client(broker, source="127.0.0.3") as alice:
+            id = one_more.post("login", username="mallory", token=b"good")
+            error = one_more.expect_error("BUSY", id=id)
+            check(error.retry_after_ms > 0 and "address" in error.detail, f"the answer: {error}")
+            check_equal(broker.wait_log("limit_hit")["limit"], "limits.prelogin_per_source", "log")
+            alice.post("login", username="alice")
+            call = door.expect_call(kind="auth")
+            check_equal(call.user, "alice", "who is asked about")
+            door.reply(call.call)
+            alice.expect("welcome", id=1)
+            door.reply(calls[0].call)
+            eventually(lambda: door.numbers("stats")["logins_checked"] == 2, "the first is judged")
+            id = one_more.post("login", username="mallory", token=b"good")
+            door.reply(door.expect_call(kind="auth").call)
+            one_more.expect("welcome", id=id)
+
+
 def scene_many_at_once():
     """Every second one is refused; nobody else gets in, everybody is answered."""
     count = scaled(1000, 100)
@@ -184,5 +214,6 @@ def scene_settings_that_do_not_start():
 
 
 play(scene_the_service_decides, scene_nobody_to_ask, scene_a_late_service,
-     scene_a_deadline_that_becomes_less, scene_an_instance_that_dies, scene_calls_and_logins_of_one_service, scene_many_at_once,
+     scene_a_deadline_that_becomes_less, scene_an_instance_that_dies,
+     scene_calls_and_logins_of_one_service, scene_who_leaves_takes_no_more, scene_many_at_once,
      scene_settings_that_do_not_start)

@@ -242,6 +242,63 @@ static void so_many_wait_and_no_more(void **state)
     glue_free(glue);
 }
 
+static bool waits(struct glue *glue, conn_handle conn, const char *address)
+{
+    glue->address = address;
+    give_login(glue, conn, "alice", GOOD);
+    bool kept = glue->kept[conn] != NULL;
+    if (!kept)
+        expect_said(glue, conn, 0, USHER__V1__BROKER_FRAME__BODY_ERROR,
+                    USHER__V1__ERROR__CODE__BUSY);
+    return kept;
+}
+
+static void set_per_source(struct glue *glue, uint64_t max)
+{
+    glue->options.limits_prelogin_per_source = max;
+    admission_set_limits(glue->broker.admission, &glue->options);
+}
+
+/* Those count whose connection has ended: they are judged like the others. */
+static void of_one_source_so_many_wait(void **state)
+{
+    struct glue *glue = begin();
+    set_per_source(glue, 2);
+    assert_true(waits(glue, 1, "10.0.0.1:1"));
+    assert_true(waits(glue, 2, "10.0.0.1:2"));
+    give_end(glue, 1, CONN_LOST);
+    give_end(glue, 2, CONN_PRELOGIN_BYTES);
+    assert_false(waits(glue, 3, "10.0.0.1:3"));
+    assert_int_equal(count(glue, METRIC_logins_refused_busy), 1);
+    assert_true(waits(glue, 4, "10.0.0.2:3"));
+    assert_true(admission_step(glue->broker.admission));
+    assert_true(waits(glue, 5, "10.0.0.1:4"));
+    assert_false(waits(glue, 6, "10.0.0.1:5"));
+    /* Whatever the limit is when the verdict comes. */
+    set_per_source(glue, 0);
+    assert_true(waits(glue, 7, "10.0.0.1:6"));
+    set_per_source(glue, 2);
+    judge_all(glue);
+    assert_true(waits(glue, 8, "10.0.0.1:7"));
+    assert_true(waits(glue, 9, "10.0.0.1:8"));
+    assert_false(waits(glue, 10, "10.0.0.1:9"));
+    glue_free(glue);
+}
+
+static void wider_sources_wait_too(void **state)
+{
+    struct glue *glue = begin();
+    set_per_source(glue, 1);
+    assert_true(waits(glue, 1, "[2001:db8:0:1::1]:1"));
+    assert_false(waits(glue, 2, "[2001:db8:0:1::2]:1"));
+    assert_true(waits(glue, 3, "[2001:db8:0:2::1]:1"));
+    assert_false(waits(glue, 4, "[2001:db8:0:3::1]:1"));
+    assert_true(waits(glue, 5, "[2001:db8:0:103::1]:1"));
+    judge_all(glue);
+    assert_true(waits(glue, 6, "[2001:db8:0:3::1]:1"));
+    glue_free(glue);
+}
+
 static void many_failures_are_refused_unseen(void **state)
 {
     struct glue *glue = begin();
@@ -687,6 +744,8 @@ int main(void)
         cmocka_unit_test(whoever_ends_meanwhile_is_not_attached),
         cmocka_unit_test(who_goes_for_a_newcomer_is_told),
         cmocka_unit_test(so_many_wait_and_no_more),
+        cmocka_unit_test(of_one_source_so_many_wait),
+        cmocka_unit_test(wider_sources_wait_too),
         cmocka_unit_test(many_failures_are_refused_unseen),
         cmocka_unit_test(a_burst_of_failures_costs_no_more),
         cmocka_unit_test(good_logins_are_never_limited),
