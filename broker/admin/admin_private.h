@@ -15,9 +15,11 @@ enum {
     HEAD_BYTES_MAX = 16 * 1024,
     REQUEST_MS = 4000, /* in which a request must come whole; also between two of a connection */
     ANSWER_MS = 15000, /* in which an answer must be made and read */
-    SPARE_CONNS = 16,  /* beside admin.connections, for those that come while others are sent away */
     JOBS_MAX = 16,     /* requests that wait for the second thread */
-    LOOKS_MAX = 12     /* those of them that change nothing */
+    LOOKS_MAX = 12,    /* those of them that change nothing */
+    /* Beside admin.connections: for those that come while others are sent away; and those who were late
+     * when the second thread was to answer them are counted no more, and there until it has. */
+    SPARE_CONNS = 16 + JOBS_MAX + 1
 };
 
 enum conn_state {

@@ -20,7 +20,7 @@
 #define CHANGE "the-token-that-may-change"
 #define VIEW "the-token-that-may-look"
 
-enum { LOOKS = 20, BYTES_MAX = 4096 };
+enum { LOOKS = 20, FEW = 4, JOBS = 12 + 4, BYTES_MAX = 4096 };
 
 struct world {
     struct admin *admin;
@@ -32,6 +32,8 @@ struct world {
     pthread_cond_t news;
     unsigned looks, kicks; /* begun */
     unsigned let_go;       /* how many looks may end */
+    struct env env;
+    _Atomic uint64_t ahead_ns; /* of the clock */
 };
 
 static unsigned look(void *context, const struct admin_query *query, json_t *answer)
@@ -72,6 +74,12 @@ static void wait_for_looks(struct world *world, unsigned count)
     pthread_mutex_unlock(&world->lock);
 }
 
+static uint64_t shifted_ns(void *context)
+{
+    struct world *world = context;
+    return env_monotonic_ns(env_system()) + world->ahead_ns;
+}
+
 /* --- what it asks ------------------------------------------------------------------------------ */
 
 static void no_readings(void *context, uint64_t readings[READING_COUNT])
@@ -110,9 +118,12 @@ static int open_port(uint16_t *port)
     return fd;
 }
 
-static int setup(void **state)
+static int set_up(void **state, unsigned connections_max)
 {
     struct world *world = calloc(1, sizeof(*world));
+    world->env = *env_system();
+    world->env.monotonic_ns = shifted_ns;
+    world->env.context = world;
     char error[ADMIN_ERROR_BYTES];
     pthread_mutex_init(&world->lock, NULL);
     pthread_cond_init(&world->news, NULL);
@@ -129,8 +140,8 @@ static int setup(void **state)
         .host = "",
         .token_file = world->change_file,
         .view_token_file = world->view_file,
-        .connections_max = 64,
-        .env = env_system(),
+        .connections_max = connections_max,
+        .env = &world->env,
         .metrics = world->metrics,
         .context = world,
         .read = no_readings,
@@ -143,6 +154,16 @@ static int setup(void **state)
     assert_int_equal(admin_start(&world->admin, &options, error), 0);
     *state = world;
     return 0;
+}
+
+static int setup(void **state)
+{
+    return set_up(state, 64);
+}
+
+static int setup_few(void **state)
+{
+    return set_up(state, FEW);
 }
 
 static int teardown(void **state)
@@ -275,10 +296,43 @@ static void nothing_is_answered_for_a_page_from_elsewhere(void **state)
         assert_int_equal(asked(world, "GET /api/node", VIEW, good[i]), 200);
 }
 
+/* Those for whom the second thread works, or will, and who are late meanwhile, are still there for
+ * libmicrohttpd: they take nobody's place. */
+static void who_waits_for_a_disk_that_hangs_keeps_no_probe_out(void **state)
+{
+    struct world *world = *state;
+    int held[1 + JOBS + 2 * FEW];
+    unsigned count = 0;
+    /* One after the other: while one is not taken yet, it would have to go for the next. */
+    held[count++] = ask(world, "GET /api/node", VIEW, "");
+    wait_for_looks(world, 1);
+    for (; count < 1 + JOBS; count++) {
+        uint64_t before = metrics_read(world->metrics, METRIC_admin_requests);
+        bool look = count < 1 + 12;
+        held[count] = ask(world, look ? "GET /api/node" : "POST /api/sessions/alice/kick",
+                          look ? VIEW : CHANGE, "");
+        wait_for_requests(world, before + 1);
+    }
+    world->ahead_ns = UINT64_C(20) * 1000000000;
+    while (metrics_read(world->metrics, METRIC_admin_late) < count)
+        usleep(1000);
+    uint64_t displaced = metrics_read(world->metrics, METRIC_admin_displaced);
+    while (count < 1 + JOBS + 2 * FEW)
+        held[count++] = ask(world, "GET /healthz", "", "X: "); /* and not the rest of it */
+    assert_int_equal(asked(world, "GET /healthz", "", ""), 200);
+    /* Somebody had to go for each of the last ones: nobody had to wait until others were late. */
+    assert_true(metrics_read(world->metrics, METRIC_admin_displaced) >= displaced + FEW);
+    let_go(world, UINT32_MAX);
+    while (count > 0)
+        close(held[--count]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_change_waits_for_no_more_than_one_look, setup, teardown),
+        cmocka_unit_test_setup_teardown(who_waits_for_a_disk_that_hangs_keeps_no_probe_out,
+                                        setup_few, teardown),
         cmocka_unit_test_setup_teardown(a_stranger_has_no_body_taken, setup, teardown),
         cmocka_unit_test_setup_teardown(nothing_is_answered_for_a_page_from_elsewhere, setup,
                                         teardown),
