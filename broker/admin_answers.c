@@ -93,12 +93,13 @@ static json_t *session_json(const char *user, const struct session_record *recor
                      client != NULL ? client : json_string("?"));
 }
 
-/* Not stored: as the user's actor shows it at this moment. */
+/* Not stored: as the user's actor shows it at this moment. Without memory a session has no name. */
 static void add_inbox(struct broker *broker, json_t *session)
 {
     const char *user = json_string_value(json_object_get(session, "user"));
-    json_object_set_new(session, "inbox_messages",
-                        json_integer(broker_inbox_messages(broker, user)));
+    if (user != NULL)
+        json_object_set_new(session, "inbox_messages",
+                            json_integer(broker_inbox_messages(broker, user)));
 }
 
 struct listing {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -18,6 +19,15 @@ enum {
     INSTANCES_PER_SERVICE = 4,
     SLOTS_MAX = 1 << 24, /* so many bits of a number say which slot */
 };
+
+/* For jansson, whose parser follows pointers to nowhere when it is refused: what operators ask, and
+ * tokens of strangers, must not be the end of a process that is short of memory for a moment. */
+static void *json_memory(size_t size)
+{
+    void *memory;
+    MEMORY_MUST((memory = malloc(size)) != NULL, "JSON");
+    return memory;
+}
 
 static void fill_settings(struct broker *broker)
 {
@@ -176,6 +186,7 @@ int broker_assemble(struct broker *broker, const struct options *options, const 
     failed = failed != 0 ? failed : logins_open(&broker->logins, broker);
     log_set_metrics(log, broker->metrics);
     memory_open(options->limits_memory_bytes, log, broker->metrics);
+    json_set_alloc_funcs(json_memory, free);
     return failed != 0 ? failed : make_actors(broker);
 }
 

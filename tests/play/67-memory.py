@@ -2,6 +2,8 @@
 """The memory budget (limits.memory_bytes) reached and passed, and allocations that fail: what is
 new is refused in steps, nobody's session is lost, and bystanders go on."""
 
+import http.client
+import json
 import os
 import socket
 import time
@@ -12,6 +14,7 @@ from usherplay.shim import MemoryShim
 
 BUDGET = 16 << 20
 PAYLOAD = b"m" * 32000
+ROUNDS = 5  # of an operator who asks everything
 OPTIONS = {"limits.memory_bytes": BUDGET, "limits.inbox_bytes": 4 << 20,
            "limits.inbox_messages": 4096, "limits.inbox_age_ms": "10min"}
 SLACK = 2 << 20  # each thread's share that is not summed yet, and what was on its way
@@ -430,7 +433,48 @@ def scene_a_share_without_memory():
         broker.check_alive()
 
 
+def scene_operators_ask_without_memory():
+    """What they are shown is made of many small pieces, and none of them is the end of the broker."""
+    if os.environ.get("USHER_PLAY_SCALE", "1") != "1":
+        print("     not under a sanitizer")
+        return
+    shim = MemoryShim()
+    paths = ("/api/stats", "/api/node", "/api/sessions", "/api/sessions/alice", "/api/services",
+             "/api/presence?after=0", "/api/recorder", "/readyz")
+    with Broker({"admin.listen": "127.0.0.1:0"}, environment=shim.environment()) as broker, \
+            Client(broker) as alice:
+        alice.login("alice")
+        port = next(line["port"] for line in broker.log_events("listening") if line["for"] == "admin")
+
+        def ask(path):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+            try:
+                connection.request("GET", path)
+                return json.load(connection.getresponse())
+            except (OSError, http.client.HTTPException):
+                return None  # what HTTP itself needs may be refused
+            finally:
+                connection.close()
+
+        shim["every"] = 1 << 40
+        ask("/api/stats")
+        check(shim["asked"] > 200, f"JSON has memory of its own: {shim['asked']} allocations")
+        answers = 0
+        for every in (20, 61):  # each try that fails takes a millisecond
+            shim["every"] = every
+            for path in paths * ROUNDS:
+                answers += ask(path) is not None
+        shim["every"] = 0
+        broker.check_alive()
+        for path in paths:
+            check(ask(path), path)
+        alice.ping()
+        check(answers > 0, "nobody was answered")
+        print(f"     {answers} of {2 * ROUNDS * len(paths)} were answered, {shim['failed']} allocations "
+              "failed")
+
+
 if __name__ == "__main__":
     play(scene_inboxes, scene_outputs, scene_large_frames_in_the_making,
          scene_many_frames_in_the_making, scene_frames_that_never_end, scene_allocations_fail,
-         scene_a_share_without_memory)
+         scene_a_share_without_memory, scene_operators_ask_without_memory)
