@@ -97,13 +97,11 @@ static void check_keys(const struct options *options, file_fault *each, void *co
     keyring_release(keyring);
 }
 
-static void check_admin_token(const char *option, const char *path, file_fault *each, void *context)
+static void check_admin_tokens(const struct options *options, file_fault *each, void *context)
 {
-    char error[ADMIN_ERROR_BYTES];
-    struct access_token token;
-    if (path[0] != '\0' && access_load(&token, option, path, error) != 0)
-        each(context, option, error);
-    explicit_bzero(&token, sizeof(token));
+    struct access access = {0};
+    access_read(&access, options->admin_token_file, options->admin_view_token_file, each, context);
+    explicit_bzero(&access, sizeof(access));
 }
 
 static void check_certificates(const struct options *options, file_fault *each, void *context)
@@ -141,10 +139,8 @@ static void check_files(const struct options *options, bool tls, file_fault *eac
     check_keys(options, each, context);
     check_recorder(options, each, context);
     check_group(options, each, context);
-    if (options->admin_listen[0] != '\0') {
-        check_admin_token("admin.token_file", options->admin_token_file, each, context);
-        check_admin_token("admin.view_token_file", options->admin_view_token_file, each, context);
-    }
+    if (options->admin_listen[0] != '\0')
+        check_admin_tokens(options, each, context);
     if (tls)
         check_certificates(options, each, context);
 }

@@ -46,6 +46,30 @@ int access_load(struct access_token *token, const char *option, const char *path
     return 0;
 }
 
+static void read_one(struct access_token *token, const char *option, const char *path,
+                     access_fault *each, void *context)
+{
+    char error[ADMIN_ERROR_BYTES];
+    if (path[0] != '\0' && access_load(token, option, path, error) != 0)
+        each(context, option, error);
+}
+
+void access_read(struct access *access, const char *token_file, const char *view_token_file,
+                 access_fault *each, void *context)
+{
+    static const char view[] = "admin.view_token_file";
+    char error[ADMIN_ERROR_BYTES];
+    read_one(&access->change, "admin.token_file", token_file, each, context);
+    read_one(&access->view, view, view_token_file, each, context);
+    if (access->view.size == 0 || access->view.size != access->change.size ||
+        memcmp(access->view.bytes, access->change.bytes, access->view.size) != 0)
+        return;
+    snprintf(error, sizeof(error),
+             "%s %.100s: the token of admin.token_file, so who may look could change; accepted: "
+             "another token, or none", view, view_token_file);
+    each(context, view, error);
+}
+
 /* Walks over what was shown, wherever it differs first. */
 static bool is_token(const struct access_token *token, const char *shown, size_t size)
 {

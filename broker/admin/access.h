@@ -25,6 +25,12 @@ struct access {
  * least ADMIN_TOKEN_BYTES_MIN visible characters. */
 int access_load(struct access_token *token, const char *option, const char *path, char *error);
 
+/* Reads the files that are named ("": none) as access_load does, and tells the faults of both. One token
+ * for both rights is a fault too: whoever is given it to look could change. */
+typedef void access_fault(void *context, const char *option, const char *text);
+void access_read(struct access *access, const char *token_file, const char *view_token_file,
+                 access_fault *each, void *context);
+
 /* `header` is the value of Authorization, or NULL. Takes equally long for every wrong token of a
  * length. */
 enum access_right access_right(const struct access *access, const char *header);

@@ -88,8 +88,7 @@ struct admin_options {
 struct admin;
 
 /* Reads the tokens, once, and begins to answer. The options are copied, their texts but for the
- * tokens borrowed until admin_stop. 0; -EINVAL, -ENOENT and so on for a token file that cannot be
- * used, with a line in `error` (ADMIN_ERROR_BYTES); -ENOMEM. */
+ * tokens borrowed until admin_stop. 0; -EINVAL for a token file that cannot be used, with a line in `error` (ADMIN_ERROR_BYTES); -ENOMEM. */
 int admin_start(struct admin **admin, const struct admin_options *options, char *error);
 
 /* Answers what waits with 503 and joins both threads. Takes as long as the answer now in progress.

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -33,16 +34,19 @@ static struct MHD_Daemon *start_daemon(struct admin *admin)
         MHD_OPTION_END);
 }
 
+/* Keeps the first one. */
+static void keep_fault(void *context, const char *option, const char *text)
+{
+    char *error = context;
+    if (error[0] == '\0')
+        snprintf(error, ADMIN_ERROR_BYTES, "%s", text);
+}
+
 static int load_tokens(struct admin *admin, char *error)
 {
     const struct admin_options *options = &admin->options;
-    int failed = 0;
-    if (options->token_file[0] != '\0')
-        failed = access_load(&admin->access.change, "admin.token_file", options->token_file, error);
-    if (failed == 0 && options->view_token_file[0] != '\0')
-        failed = access_load(&admin->access.view, "admin.view_token_file",
-                             options->view_token_file, error);
-    return failed;
+    access_read(&admin->access, options->token_file, options->view_token_file, keep_fault, error);
+    return error[0] == '\0' ? 0 : -EINVAL;
 }
 
 static void destroy(struct admin *admin)

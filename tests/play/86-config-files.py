@@ -41,6 +41,7 @@ class Files:
         self.keys = self.write("keys.json", json.dumps({"keys": [
             {"alg": "HS256", "kty": "oct", "k": encoded(SECRET).decode()}]}))
         self.token = self.write("token", "a token that is long enough\n".replace(" ", "-"))
+        self.view_token = self.write("view-token", "another-token-for-looking\n")
         self.empty = self.write("empty", "")
         self.short = self.write("short", "abc\n")
         self.missing = os.path.join(self.folder.name, "missing")
@@ -73,7 +74,7 @@ class Files:
         return {**self.tls(self.one.certificate, self.one.key), "auth.mode": "token",
                 "auth.keys_file": self.keys, "link.token_file": self.token,
                 "admin.listen": "127.0.0.1:0", "admin.token_file": self.token,
-                "admin.view_token_file": self.token}
+                "admin.view_token_file": self.view_token}
 
     def faults(self):
         """{what is wrong: (the options, the option that is to be named)}"""
@@ -93,6 +94,8 @@ class Files:
                                                "admin.token_file"),
             "a short token of the admin endpoint": ({"admin.token_file": self.short},
                                                     "admin.token_file"),
+            "one token for looking and for changing": ({"admin.view_token_file": self.token},
+                                                       "admin.view_token_file"),
             "a short token for looking": ({"admin.view_token_file": self.short},
                                           "admin.view_token_file"),
         }

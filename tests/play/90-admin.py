@@ -942,11 +942,16 @@ def scene_starts():
     short = os.path.join(folder, "short")
     with open(short, "w", encoding="ascii") as file:
         file.write("short\n")
+    both = os.path.join(folder, "both")
+    with open(both, "w", encoding="ascii") as file:
+        file.write(CHANGE + "\n")
     with Broker(ENDPOINT) as broker:
         port = Http(broker).address[1]
         cases = (({"admin.listen": f"127.0.0.1:{port}"}, 69, "admin.listen"),
                  ({**ENDPOINT, "admin.token_file": short}, 78, "admin.token_file"),
                  ({**ENDPOINT, "admin.token_file": folder + "/none"}, 78, "admin.token_file"),
+                 ({**ENDPOINT, "admin.token_file": both, "admin.view_token_file": both}, 78,
+                  "admin.view_token_file"),
                  ({"admin.listen": "0.0.0.0:0"}, 78, "admin.token_file"))
         for options, code, text in cases:
             other = Broker({"listen.wait_ms": 0, **options}, wait=False)

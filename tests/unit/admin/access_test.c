@@ -76,6 +76,61 @@ static void test_rights(void **state)
     assert_int_equal(access_right(&view, "Bearer "), ACCESS_NONE);
 }
 
+struct faults {
+    unsigned count;
+    char last[ADMIN_ERROR_BYTES];
+};
+
+static void note_fault(void *context, const char *option, const char *text)
+{
+    struct faults *faults = context;
+    faults->count++;
+    assert_non_null(strstr(text, option));
+    snprintf(faults->last, sizeof(faults->last), "%s", text);
+}
+
+static void write_file(const char *path, const char *content)
+{
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    assert_true(fputs(content, file) >= 0);
+    assert_int_equal(fclose(file), 0);
+}
+
+/* How many faults there are with tokens of that content; NULL: no file is named. */
+static unsigned faults_of(const char *change, const char *view, struct faults *faults)
+{
+    char folder[] = "/tmp/usher-access-XXXXXX";
+    char change_path[64], view_path[64];
+    struct access access = {0};
+    assert_non_null(mkdtemp(folder));
+    snprintf(change_path, sizeof(change_path), "%s/change", folder);
+    snprintf(view_path, sizeof(view_path), "%s/view", folder);
+    write_file(change_path, change != NULL ? change : "");
+    write_file(view_path, view != NULL ? view : "");
+    *faults = (struct faults){0};
+    access_read(&access, change != NULL ? change_path : "", view != NULL ? view_path : "",
+                note_fault, faults);
+    unlink(change_path);
+    unlink(view_path);
+    rmdir(folder);
+    return faults->count;
+}
+
+static void test_two_tokens(void **state)
+{
+    struct faults faults;
+    assert_int_equal(faults_of(NULL, NULL, &faults), 0);
+    assert_int_equal(faults_of("0123456789abcdef", NULL, &faults), 0);
+    assert_int_equal(faults_of(NULL, "0123456789abcdef", &faults), 0);
+    assert_int_equal(faults_of("0123456789abcdef", "0123456789abcdeg", &faults), 0);
+    assert_int_equal(faults_of("0123456789abcdef", "0123456789abcdeff", &faults), 0);
+    assert_int_equal(faults_of("short", "short", &faults), 2);
+    assert_int_equal(faults_of("0123456789abcdef\na", "0123456789abcdef\nb", &faults), 1);
+    assert_non_null(strstr(faults.last, "admin.view_token_file"));
+    assert_null(strstr(faults.last, "0123456789abcdef"));
+}
+
 static void test_hosts(void **state)
 {
     const char *const good[] = {"127.0.0.1",      "127.0.0.1:7480", "localhost", "LocalHost:1",
@@ -146,6 +201,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_load),   cmocka_unit_test(test_rights),
+        cmocka_unit_test(test_two_tokens),
         cmocka_unit_test(test_hosts),  cmocka_unit_test(test_routes),
         cmocka_unit_test(test_numbers),
     };
