@@ -103,6 +103,16 @@ static void prepare_worker(void *context, struct runner *runner, unsigned worker
     runner->beats = &thread->beats;
 }
 
+/* Files that are kept from clients. Whoever fills the admin port, which takes no token, has had them from
+ * those that clients, backends and the store were promised. */
+static uint64_t files_reserved(const struct options *options)
+{
+    uint64_t admin = options->admin_listen[0] != '\0'
+                         ? options->admin_connections + ADMIN_SPARE_CONNECTIONS
+                         : 0;
+    return options->limits_files_reserved + admin;
+}
+
 /* As many as there are files for. */
 static uint32_t connections_max(struct broker *broker)
 {
@@ -112,8 +122,8 @@ static uint32_t connections_max(struct broker *broker)
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
         return (uint32_t)most;
     uint64_t files = limit.rlim_cur;
-    uint64_t room =
-        files > options->limits_files_reserved ? files - options->limits_files_reserved : 1;
+    uint64_t reserved = files_reserved(options);
+    uint64_t room = files > reserved ? files - reserved : 1;
     return (uint32_t)(room < most ? room : most);
 }
 

@@ -23,6 +23,9 @@
 enum { ADMIN_USER_BYTES_MAX = 255, ADMIN_PREFIX_BYTES_MAX = 255, ADMIN_CHECKS_MAX = 16,
        ADMIN_ERROR_BYTES = 256, ADMIN_ROWS_MAX = 1000, ADMIN_TOKEN_BYTES_MIN = 16 };
 
+/* Connections that may be there for a while beside admin_options.connections_max. */
+enum { ADMIN_SPARE_CONNECTIONS = 33 };
+
 /* The rows of routes.def: ADMIN_NODE and so on. */
 enum admin_route {
 #define ROUTE(name, method, path, change) ADMIN_##name,

@@ -21,6 +21,7 @@ enum {
      * when the second thread was to answer them are counted no more, and there until it has. */
     SPARE_CONNS = 16 + JOBS_MAX + 1
 };
+_Static_assert((int)SPARE_CONNS == (int)ADMIN_SPARE_CONNECTIONS, "what files are kept for");
 
 enum conn_state {
     CONN_WAITS,   /* for a request, or the rest of one */

@@ -10,7 +10,7 @@ import socket
 import ssl
 import time
 
-from usherplay import (Broker, Client, Failed, TlsBroker, TlsClient,
+from usherplay import (Backend, Broker, Client, Failed, TlsBroker, TlsClient,
                        check, check_equal, client_pb, eventually, frame_bytes, play, scaled, varint)
 from usherplay.figures import percentile, pings, stats
 
@@ -454,6 +454,27 @@ def scene_files():
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+def scene_files_of_the_admin_port():
+    """Whoever fills the admin port has its own files and nobody else's."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    places = 100
+    with FewFiles({"admin.listen": "127.0.0.1:0", "admin.connections": places}) as broker:
+        told = broker.log_events("fewer_connections")[0]["connections"]
+        port = next(line["port"] for line in broker.log_events("listening") if line["for"] == "admin")
+        players = [Client(broker, timeout=20) for _ in range(told)]
+        for number, player in enumerate(players[:-1]):
+            player.login(f"player{number}")
+        strangers = [socket.create_connection(("127.0.0.1", port), 20) for _ in range(2 * places)]
+        players[-1].login("last")
+        with Backend(broker, service="chat"):
+            check_equal(broker.log_events("accept_paused"), [], "accepting paused")
+        for one in [*players, *strangers]:
+            one.close()
+        print(f"     {told} players beside {places} of {FewFiles.FILES} files for operators")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def scene_churn():
     """T26: connections come and go, by FIN, by RST, in the middle of a handshake."""
     seconds = 2.5 * LARGER
@@ -602,5 +623,5 @@ if __name__ == "__main__":
     play(scene_slow_reader, scene_trickle_reader, scene_slow_army, scene_slowloris,
          scene_output_before_login, scene_a_login_behind_too_much_output, scene_bytes_before_login,
          scene_one_source, scene_the_room_full_of_silence, scene_the_room_full_of_half_handshakes,
-         scene_half_close, scene_files, scene_churn, scene_rate,
+         scene_half_close, scene_files, scene_files_of_the_admin_port, scene_churn, scene_rate,
          scene_requests_of_one_source, scene_process)
