@@ -60,6 +60,15 @@ def bench(scenario, *arguments, port=None, broker=None, expect=DONE):
     return result
 
 
+def measured(*arguments, **how):
+    """A run that measured something: it gets more time when the machine stood still for all of it."""
+    for seconds in (SECONDS, "1.5", "6"):
+        result = bench(*arguments, "--seconds", seconds, **how)
+        if result["messages_per_s"] > 0:
+            break
+    return result
+
+
 def check_traffic(result, at_least=1):
     check(result["received"] >= at_least, f"only {result['received']} messages")
     check_equal(result["sent"], result["received"] + result["refused"], "sent")
@@ -81,12 +90,12 @@ def sessions_left(broker):
 
 def scene_forward():
     with Broker() as broker:
-        check_traffic(bench("forward", "-u", "10", broker=broker))
-        check_traffic(bench("forward", "-u", str(USERS), "-w", "16", "-s", "512", broker=broker))
-        check_traffic(bench("forward", "-u", "20", "-w", "4", "--acks", broker=broker))
-        check_traffic(bench("forward", "-u", "20", "-w", "4", "--post", "-t", "2",
+        check_traffic(measured("forward", "-u", "10", broker=broker))
+        check_traffic(measured("forward", "-u", str(USERS), "-w", "16", "-s", "512", broker=broker))
+        check_traffic(measured("forward", "-u", "20", "-w", "4", "--acks", broker=broker))
+        check_traffic(measured("forward", "-u", "20", "-w", "4", "--post", "-t", "2",
                             broker=broker))
-        check_traffic(bench("forward", "-u", "1", "-w", "2", "-s", "16", broker=broker))
+        check_traffic(measured("forward", "-u", "1", "-w", "2", "-s", "16", broker=broker))
         check_equal(sessions_left(broker), 0, "sessions that a run leaves behind")
 
 
@@ -102,8 +111,8 @@ def scene_open_loop():
 
 def scene_call():
     with Broker() as broker:
-        check_traffic(bench("call", "-u", "20", "-w", "4", broker=broker))
-        check_traffic(bench("call", "-u", "20", "--rate", "300", "-t", "2", broker=broker))
+        check_traffic(measured("call", "-u", "20", "-w", "4", broker=broker))
+        check_traffic(measured("call", "-u", "20", "--rate", "300", "-t", "2", broker=broker))
     with Broker({"limits.calls_per_user": 2}) as broker:
         result = bench("call", "-u", "5", "-w", "8", broker=broker)
         check(result["refused"] > 0 and result["lost"] == 0, f"refusals are not counted: {result}")
@@ -111,9 +120,9 @@ def scene_call():
 
 def scene_push():
     with Broker() as broker:
-        check_traffic(bench("push", "-u", "20", "-w", "4", broker=broker))
-        check_traffic(bench("push-all", "-u", str(USERS), "-w", "4", broker=broker), USERS)
-        check_traffic(bench("push-all", "-u", "30", "-t", "2", "--acks", "--rate", "50",
+        check_traffic(measured("push", "-u", "20", "-w", "4", broker=broker))
+        check_traffic(measured("push-all", "-u", str(USERS), "-w", "4", broker=broker), USERS)
+        check_traffic(measured("push-all", "-u", "30", "-t", "2", "--acks", "--rate", "50",
                             broker=broker), 30)
 
 
