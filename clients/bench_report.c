@@ -40,7 +40,7 @@ static void print_json(const struct report *report)
         printf(",\"%s\":%.*f", report->figures[i].name, report->figures[i].digits,
                report->figures[i].value);
     if (report->note[0] != '\0')
-        json_text(stdout, ",", "note", report->note);
+        print_json_text(stdout, ",", "note", report->note);
     printf(",\"ok\":%s}\n", report->error[0] == '\0' ? "true" : "false");
 }
 

@@ -54,7 +54,7 @@ static void member_text(FILE *stream, const char *key, const char *text)
     if (text[0] == '\0')
         return;
     fprintf(stream, ",\"%s\":", key);
-    json_string(stream, text, strlen(text));
+    print_json_string(stream, text, strlen(text));
 }
 
 static void member_number(FILE *stream, const char *key, uint64_t value)
@@ -87,7 +87,7 @@ static void json_payload(FILE *stream, const struct usher_event *event)
         return;
     if (is_utf8(event->payload, event->payload_size)) {
         fputs(",\"payload\":", stream);
-        json_string(stream, event->payload, event->payload_size);
+        print_json_string(stream, event->payload, event->payload_size);
     } else {
         fputs(",\"payload_base64\":", stream);
         json_base64(stream, event->payload, event->payload_size);

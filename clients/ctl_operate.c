@@ -25,7 +25,7 @@ enum {
 static void print_lines(const struct usher_backend_answer *answer)
 {
     for (size_t i = 0; i < answer->line_count; i++)
-        json_line(stdout, answer->lines[i]);
+        print_json_line(stdout, answer->lines[i]);
     fflush(stdout);
 }
 

@@ -76,14 +76,14 @@ void print_session(const struct ctl *ctl, const struct usher_backend_session *se
                escaped(node, session->node), escaped(client, session->client));
         return;
     }
-    json_text(stdout, "{", "user", session->user);
-    json_text(stdout, ",", "state", state);
-    json_number(stdout, ",", "epoch", session->epoch);
-    json_text(stdout, ",", "node", session->node);
-    json_number(stdout, ",", "since_ms", session->since_ms);
-    json_text(stdout, ",", "address", session->address);
-    json_text(stdout, ",", "client", session->client);
-    json_number(stdout, ",", "inbox_messages", session->inbox_messages);
+    print_json_text(stdout, "{", "user", session->user);
+    print_json_text(stdout, ",", "state", state);
+    print_json_number(stdout, ",", "epoch", session->epoch);
+    print_json_text(stdout, ",", "node", session->node);
+    print_json_number(stdout, ",", "since_ms", session->since_ms);
+    print_json_text(stdout, ",", "address", session->address);
+    print_json_text(stdout, ",", "client", session->client);
+    print_json_number(stdout, ",", "inbox_messages", session->inbox_messages);
     puts("}");
 }
 
@@ -110,16 +110,16 @@ void print_event(const struct ctl *ctl, const struct usher_backend_event *event)
                escaped(client, event->client));
         return;
     }
-    json_number(stdout, "{", "seq", event->seq);
-    json_number(stdout, ",", "time_ms", event->time_ms);
-    json_text(stdout, ",", "user", event->user);
-    json_text(stdout, ",", "kind", kind);
-    json_number(stdout, ",", "epoch", event->epoch);
-    json_number(stdout, ",", "previous_epoch", event->previous_epoch);
-    json_text(stdout, ",", "cause", cause);
-    json_number(stdout, ",", "until_ms", event->until_ms);
-    json_text(stdout, ",", "address", event->address);
-    json_text(stdout, ",", "client", event->client);
+    print_json_number(stdout, "{", "seq", event->seq);
+    print_json_number(stdout, ",", "time_ms", event->time_ms);
+    print_json_text(stdout, ",", "user", event->user);
+    print_json_text(stdout, ",", "kind", kind);
+    print_json_number(stdout, ",", "epoch", event->epoch);
+    print_json_number(stdout, ",", "previous_epoch", event->previous_epoch);
+    print_json_text(stdout, ",", "cause", cause);
+    print_json_number(stdout, ",", "until_ms", event->until_ms);
+    print_json_text(stdout, ",", "address", event->address);
+    print_json_text(stdout, ",", "client", event->client);
     puts("}");
 }
 
@@ -131,8 +131,8 @@ void print_number(const struct ctl *ctl, const char *name, uint64_t value)
         printf("%-40s %" PRIu64 "\n", escaped(cell, name), value);
         return;
     }
-    json_text(stdout, "{", "name", name);
-    json_number(stdout, ",", "value", value);
+    print_json_text(stdout, "{", "name", name);
+    print_json_number(stdout, ",", "value", value);
     puts("}");
 }
 
@@ -141,12 +141,12 @@ void print_result(const struct ctl *ctl, const struct usher_backend_result *resu
     char cell[CELL_BYTES_MAX];
 
     if (ctl->json) {
-        json_text(stdout, "{", "result", usher_backend_code_name(result->code));
-        json_number(stdout, ",", "accepted", result->accepted);
+        print_json_text(stdout, "{", "result", usher_backend_code_name(result->code));
+        print_json_number(stdout, ",", "accepted", result->accepted);
         fputs(",\"failures\":[", stdout);
         for (size_t i = 0; i < result->failure_count; i++) {
-            json_text(stdout, i == 0 ? "{" : ",{", "user", result->failures[i].user);
-            json_text(stdout, ",", "code", usher_backend_code_name(result->failures[i].code));
+            print_json_text(stdout, i == 0 ? "{" : ",{", "user", result->failures[i].user);
+            print_json_text(stdout, ",", "code", usher_backend_code_name(result->failures[i].code));
             putchar('}');
         }
         puts("]}");

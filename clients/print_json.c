@@ -33,7 +33,7 @@ static size_t put_character(FILE *to, const uint8_t *at, size_t left)
     return size;
 }
 
-void json_string(FILE *to, const void *data, size_t size)
+void print_json_string(FILE *to, const void *data, size_t size)
 {
     const uint8_t *bytes = data;
     fputc('"', to);
@@ -45,7 +45,7 @@ void json_string(FILE *to, const void *data, size_t size)
     fputc('"', to);
 }
 
-void json_line(FILE *to, const char *line)
+void print_json_line(FILE *to, const char *line)
 {
     const uint8_t *bytes = (const uint8_t *)line;
     size_t size = strlen(line);
@@ -54,13 +54,13 @@ void json_line(FILE *to, const char *line)
     fputc('\n', to);
 }
 
-void json_text(FILE *to, const char *before, const char *key, const char *value)
+void print_json_text(FILE *to, const char *before, const char *key, const char *value)
 {
     fprintf(to, "%s\"%s\":", before, key);
-    json_string(to, value, strlen(value));
+    print_json_string(to, value, strlen(value));
 }
 
-void json_number(FILE *to, const char *before, const char *key, uint64_t value)
+void print_json_number(FILE *to, const char *before, const char *key, uint64_t value)
 {
     fprintf(to, "%s\"%s\":%" PRIu64, before, key, value);
 }

@@ -11,14 +11,14 @@
 #include <stdio.h>
 
 /* Members of an object. `before` is what stands before the member: "{" or ",". */
-void json_text(FILE *to, const char *before, const char *key, const char *value);
-void json_number(FILE *to, const char *before, const char *key, uint64_t value);
+void print_json_text(FILE *to, const char *before, const char *key, const char *value);
+void print_json_number(FILE *to, const char *before, const char *key, uint64_t value);
 
 /* A string with its quotes. */
-void json_string(FILE *to, const void *data, size_t size);
+void print_json_string(FILE *to, const void *data, size_t size);
 
 /* A line of JSON that came from elsewhere, with a newline behind it. What harms is escaped; the rest
  * is as it came, also when it is no JSON. */
-void json_line(FILE *to, const char *line);
+void print_json_line(FILE *to, const char *line);
 
 #endif

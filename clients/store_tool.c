@@ -66,15 +66,15 @@ static bool on_session(void *context, const char *user, const struct session_rec
     strcpy(walk->last_user, user);
     strcpy(walk->users[walk->user_count++], user);
     if (walk->print) {
-        json_text(out, "{", "row", "session");
-        json_text(out, ",", "user", user);
-        json_text(out, ",", "state", record->state == SESSION_ONLINE ? "online" : "detached");
-        json_number(out, ",", "epoch", record->epoch);
-        json_number(out, ",", "since_ms", record->since_ms);
-        json_number(out, ",", "acks", record->acks);
-        json_number(out, ",", "token_ends_ms", record->token_ends_ms);
-        json_text(out, ",", "address", record->address);
-        json_text(out, ",", "client", record->client);
+        print_json_text(out, "{", "row", "session");
+        print_json_text(out, ",", "user", user);
+        print_json_text(out, ",", "state", record->state == SESSION_ONLINE ? "online" : "detached");
+        print_json_number(out, ",", "epoch", record->epoch);
+        print_json_number(out, ",", "since_ms", record->since_ms);
+        print_json_number(out, ",", "acks", record->acks);
+        print_json_number(out, ",", "token_ends_ms", record->token_ends_ms);
+        print_json_text(out, ",", "address", record->address);
+        print_json_text(out, ",", "client", record->client);
         fputs("}\n", out);
     }
     return true;
@@ -86,14 +86,14 @@ static bool on_event(void *context, const struct presence_event *event)
     FILE *out = walk->out;
     walk->events++;
     if (walk->print) {
-        json_text(out, "{", "row", "event");
-        json_number(out, ",", "seq", event->seq);
-        json_number(out, ",", "time_ms", event->time_ms);
-        json_text(out, ",", "user", event->user);
-        json_number(out, ",", "kind", event->kind);
-        json_number(out, ",", "cause", event->cause);
-        json_number(out, ",", "epoch", event->epoch);
-        json_number(out, ",", "previous_epoch", event->previous_epoch);
+        print_json_text(out, "{", "row", "event");
+        print_json_number(out, ",", "seq", event->seq);
+        print_json_number(out, ",", "time_ms", event->time_ms);
+        print_json_text(out, ",", "user", event->user);
+        print_json_number(out, ",", "kind", event->kind);
+        print_json_number(out, ",", "cause", event->cause);
+        print_json_number(out, ",", "epoch", event->epoch);
+        print_json_number(out, ",", "previous_epoch", event->previous_epoch);
         fputs("}\n", out);
     }
     return true;
@@ -108,11 +108,11 @@ static bool on_message(void *context, const struct saved_message *message)
         char name[STORE_NAME_BYTES_MAX + 1];
         snprintf(name, sizeof name, "%.*s", (int)message->name.size,
                  (const char *)message->name.data);
-        json_text(out, "{", "row", "message");
-        json_text(out, ",", "user", walk->last_user);
-        json_number(out, ",", "seq", message->seq);
-        json_text(out, ",", message->from_service ? "service" : "from", name);
-        json_number(out, ",", "bytes", message->payload.size);
+        print_json_text(out, "{", "row", "message");
+        print_json_text(out, ",", "user", walk->last_user);
+        print_json_number(out, ",", "seq", message->seq);
+        print_json_text(out, ",", message->from_service ? "service" : "from", name);
+        print_json_number(out, ",", "bytes", message->payload.size);
         fputs("}\n", out);
     }
     return true;
@@ -185,15 +185,15 @@ static int walk_events(struct walk *walk)
 static void print_about(const struct store_about *about, const struct store_position *position)
 {
     FILE *out = stdout;
-    json_text(out, "{", "row", "store");
-    json_text(out, ",", "schema", about->schema);
-    json_text(out, ",", "state", about->live ? "live" : "at rest");
-    json_number(out, ",", "file_bytes", about->file_bytes);
-    json_number(out, ",", "map_bytes", about->map_bytes);
-    json_number(out, ",", "sessions", position->sessions);
-    json_number(out, ",", "epoch_last", position->epoch_last);
-    json_number(out, ",", "presence_first", position->presence_first);
-    json_number(out, ",", "presence_last", position->presence_last);
+    print_json_text(out, "{", "row", "store");
+    print_json_text(out, ",", "schema", about->schema);
+    print_json_text(out, ",", "state", about->live ? "live" : "at rest");
+    print_json_number(out, ",", "file_bytes", about->file_bytes);
+    print_json_number(out, ",", "map_bytes", about->map_bytes);
+    print_json_number(out, ",", "sessions", position->sessions);
+    print_json_number(out, ",", "epoch_last", position->epoch_last);
+    print_json_number(out, ",", "presence_first", position->presence_first);
+    print_json_number(out, ",", "presence_last", position->presence_last);
     fputs("}\n", out);
 }
 
@@ -235,14 +235,14 @@ static int check(const char *path)
     struct walk *walk = NULL;
     int result = with_walk(path, false, &walk, &about);
     if (result == EXIT_OK) {
-        json_text(out, "{", "row", "checked");
-        json_text(out, ",", "structure",
+        print_json_text(out, "{", "row", "checked");
+        print_json_text(out, ",", "structure",
                   about.live ? "not looked at: a broker writes to it" : "good");
-        json_text(out, ",", "records", "good");
-        json_number(out, ",", "sessions", walk->sessions);
-        json_number(out, ",", "events", walk->events);
-        json_number(out, ",", "inboxes", walk->inboxes);
-        json_number(out, ",", "messages", walk->messages);
+        print_json_text(out, ",", "records", "good");
+        print_json_number(out, ",", "sessions", walk->sessions);
+        print_json_number(out, ",", "events", walk->events);
+        print_json_number(out, ",", "inboxes", walk->inboxes);
+        print_json_number(out, ",", "messages", walk->messages);
         fputs("}\n", out);
     }
     free(walk);
@@ -269,9 +269,9 @@ static int bring(const char *row, transferring *transfer, const char *path, cons
     int error = transfer(path, folder, &bytes, text);
     if (error != 0)
         return fail(error, text);
-    json_text(out, "{", "row", row);
-    json_text(out, ",", "folder", folder);
-    json_number(out, ",", "bytes", bytes);
+    print_json_text(out, "{", "row", row);
+    print_json_text(out, ",", "folder", folder);
+    print_json_number(out, ",", "bytes", bytes);
     fputs("}\n", out);
     return EXIT_OK;
 }

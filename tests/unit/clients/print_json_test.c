@@ -19,9 +19,9 @@ static char *printed(const char *text, size_t size, bool line)
     FILE *to = open_memstream(&out, &out_size);
     assert_non_null(to);
     if (line)
-        json_line(to, text);
+        print_json_line(to, text);
     else
-        json_string(to, text, size);
+        print_json_string(to, text, size);
     assert_int_equal(fclose(to), 0);
     return out;
 }
