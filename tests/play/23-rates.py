@@ -3,8 +3,9 @@
 
 import time
 
-from usherplay import Backend, Broker, Client, check, client_pb, play
+from usherplay import Backend, Broker, Client, backend_pb, check, client_pb, eventually, play
 
+GONE = backend_pb.SessionInfo.GONE
 HOME, ELSEWHERE = "127.0.0.1", "127.0.0.2"
 
 
@@ -64,7 +65,8 @@ def scene_kicked_and_expired():
 
         def vanish(client):
             client.drop()
-            time.sleep(0.02)
+            eventually(lambda: backend.lookup(client.name).sessions[0].state == GONE,
+                       "its window is over", pause=0.002)
 
         for name, end in (("kicked", kick), ("expired", vanish)):
             passed, rounds, took = rate_of(lambda _: cycle(broker, name, 50, end))

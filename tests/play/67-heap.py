@@ -3,6 +3,7 @@
 each kind of hoard is what limits.memory_bytes is compared with. Connections, sessions and names have
 limits of their own by number, so they are there before it is measured."""
 
+import contextlib
 import os
 import time
 
@@ -138,14 +139,16 @@ def scene_mailboxes():
             disk.hold(SYNCS)
             for number, client in enumerate(newer):
                 client.post("login", username=f"user{number}")
-            time.sleep(0.5)  # their logins are in the hands of the committer
+            eventually(lambda: disk["held"] > 0, "their logins are in the hands of the committer")
             for user in users:
                 user.socket.setblocking(False)
-                try:
-                    while True:
-                        user.socket.send(frame_bytes(user.request("ping", stamp=1)) * 2000)
-                except BlockingIOError:
-                    pass
+            taken = time.monotonic()
+            while time.monotonic() - taken < 1.0:  # until the broker reads no more of it
+                for user in users:
+                    with contextlib.suppress(BlockingIOError):
+                        while user.socket.send(frame_bytes(user.request("ping", stamp=1)) * 2000):
+                            taken = time.monotonic()
+                time.sleep(0.02)
         try:
             scale.weigh("frames in mailboxes", hoard)
         finally:
