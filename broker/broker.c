@@ -113,26 +113,41 @@ static uint64_t files_reserved(const struct options *options)
     return options->limits_files_reserved + admin;
 }
 
+/* How many the system allows. */
+static uint64_t files_max(void)
+{
+    struct rlimit limit;
+    return getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY
+               ? limit.rlim_cur
+               : UINT64_MAX;
+}
+
+/* What connections of the link and the feed may take: what clients do not need, but an eighth. Strangers
+ * can take all of that, and nothing else. */
+static uint64_t link_files(const struct options *options)
+{
+    uint64_t files = files_max();
+    uint64_t others = options->limits_connections + files_reserved(options);
+    uint64_t share = files > others && files - others > files / 8 ? files - others : files / 8;
+    return share < LINK_FILES_MAX ? share : LINK_FILES_MAX;
+}
+
 /* As many as there are files for. */
 static uint32_t connections_max(struct broker *broker)
 {
     const struct options *options = broker->options;
-    struct rlimit limit;
+    uint64_t others = files_reserved(options) + link_files(options);
+    uint64_t files = files_max();
+    uint64_t room = files > others ? files - others : 1;
     uint64_t most = options->limits_connections;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
-        return (uint32_t)most;
-    uint64_t files = limit.rlim_cur;
-    uint64_t reserved = files_reserved(options);
-    uint64_t room = files > reserved ? files - reserved : 1;
     return (uint32_t)(room < most ? room : most);
 }
 
 static void warn_of_few_files(struct broker *broker)
 {
-    struct rlimit limit;
     uint32_t most = connections_max(broker);
-    if (most < broker->options->limits_connections && getrlimit(RLIMIT_NOFILE, &limit) == 0)
-        LOG(broker->log, FEWER_CONNECTIONS, LOG_U("files", limit.rlim_cur),
+    if (most < broker->options->limits_connections)
+        LOG(broker->log, FEWER_CONNECTIONS, LOG_U("files", files_max()),
             LOG_U("connections", most));
 }
 
@@ -181,7 +196,10 @@ static int open_admin(struct broker *broker, char *error)
 static int open_feed(struct broker *broker, char *error)
 {
     const char *url = broker->options->feed_url;
-    return url[0] != '\0' ? feed_open(&broker->feed, url, error) : 0;
+    unsigned subscribers = (unsigned)link_files(broker->options) / LINK_FILES_PART;
+    return url[0] != '\0'
+               ? feed_open(&broker->feed, url, subscribers, broker->metrics, error)
+               : 0;
 }
 
 static int open_link(struct broker *broker, char *error)
@@ -195,6 +213,7 @@ static int open_link(struct broker *broker, char *error)
         .frame_bytes_max = (size_t)options->link_frame_bytes,
         .contexts = (unsigned)options->link_contexts,
         .strangers = (unsigned)options->link_contexts / LINK_STRANGERS_PART,
+        .files = (unsigned)link_files(options),
         .feed = broker->feed,
         .log = broker->log,
         .metrics = broker->metrics,

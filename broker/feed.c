@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <nng/protocol/pubsub0/pub.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,14 +12,47 @@
  * design: nng drops the oldest when a subscriber lags, and nobody is told. Whoever needs each
  * event fetches it over the link.
  *
- * Nothing here knows whether anybody listens: nng's threads would have to say so, and they may
- * still be at it when the feed is closed and freed. For the same reason the watchdog of the link,
- * which looks after this listener too, goes by nng's numbers and not by its callbacks. */
+ * Subscribers are counted by nng's callbacks and turned away above a limit, because each holds a file
+ * and takes some of the committer's time for each event. nng_close returns when the last of them has been
+ * reported, so the feed outlives its callbacks; when it does not return, nothing is freed. */
 
 struct feed {
     nng_socket socket;
     struct endpoint endpoint;
+    unsigned max;
+    struct metrics *metrics; /* may be NULL */
+    atomic_uint count;       /* those who are being turned away too */
 };
+
+/* Before the first byte, where a pipe may be closed (link.c). */
+static void on_subscriber(nng_pipe pipe, nng_pipe_ev event, void *argument)
+{
+    struct feed *feed = argument;
+    if (event != NNG_PIPE_EV_ADD_PRE) {
+        atomic_fetch_sub_explicit(&feed->count, 1, memory_order_relaxed);
+        return;
+    }
+    if (atomic_fetch_add_explicit(&feed->count, 1, memory_order_relaxed) < feed->max)
+        return;
+    if (feed->metrics != NULL)
+        metrics_add(feed->metrics, 0, METRIC_feed_refused, 1);
+    nng_pipe_close(pipe);
+}
+
+static int open_socket(struct feed *feed, char *error)
+{
+    int failed = nng_pub0_open(&feed->socket);
+    bool open = failed == 0;
+    if (failed == 0)
+        failed = nng_pipe_notify(feed->socket, NNG_PIPE_EV_ADD_PRE, on_subscriber, feed);
+    if (failed == 0)
+        failed = nng_pipe_notify(feed->socket, NNG_PIPE_EV_REM_POST, on_subscriber, feed);
+    if (failed != 0 && open)
+        nng_close(feed->socket);
+    if (failed != 0)
+        snprintf(error, LINK_ERROR_BYTES, "%s: %s", feed->endpoint.url, nng_strerror(failed));
+    return errno_of_nng(failed);
+}
 
 static int serve(struct feed *feed, char *error)
 {
@@ -28,7 +62,8 @@ static int serve(struct feed *feed, char *error)
     return code == 0 ? endpoint_listen(&feed->endpoint, error) : code;
 }
 
-int feed_open(struct feed **out, const char *url, char *error)
+int feed_open(struct feed **out, const char *url, unsigned subscribers, struct metrics *metrics,
+              char *error)
 {
     *out = NULL;
     struct feed *feed = calloc(1, sizeof(*feed));
@@ -36,13 +71,11 @@ int feed_open(struct feed **out, const char *url, char *error)
         snprintf(error, LINK_ERROR_BYTES, "feed: out of memory");
         return -ENOMEM;
     }
+    feed->max = subscribers;
+    feed->metrics = metrics;
     int code = endpoint_init(&feed->endpoint, url, error);
-    if (code == 0) {
-        int failed = nng_pub0_open(&feed->socket);
-        if (failed != 0)
-            snprintf(error, LINK_ERROR_BYTES, "%s: %s", url, nng_strerror(failed));
-        code = errno_of_nng(failed);
-    }
+    if (code == 0)
+        code = open_socket(feed, error);
     if (code != 0) {
         free(feed);
         return code;

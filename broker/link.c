@@ -343,7 +343,7 @@ static uint32_t make_room(struct link *link, uint32_t newcomer, bool ours)
         return newcomer;
     if (ours)
         peers_let_go(peers, newcomer);
-    if (peers->count - peers->leaving <= LINK_PEERS_MAX)
+    if (peers->count - peers->leaving <= link->peers_max)
         return 0;
     uint32_t idle = link->closing ? 0 : peers_displace(peers, newcomer);
     if (idle != 0)
@@ -369,7 +369,7 @@ static void on_pipe_added(nng_pipe pipe, nng_pipe_ev event, void *argument)
     if (goes != newcomer)
         metrics_add(link->metrics, 0, METRIC_link_displaced, 1);
     if (!closing)
-        LOG(link->log, LIMIT_HIT, LOG_S("limit", "link connections"), LOG_U("max", LINK_PEERS_MAX));
+        LOG(link->log, LIMIT_HIT, LOG_S("limit", "link connections"), LOG_U("max", link->peers_max));
 }
 
 /* On nng's one reaper thread: whoever blocks here blocks nng. */
@@ -521,6 +521,9 @@ static struct link *create(const struct link_options *options, const struct link
     link->events = *events;
     link->frame_bytes_max = options->frame_bytes_max;
     link->knock_ticks = options->knock_seconds != 0 ? options->knock_seconds : LINK_KNOCK_TICKS;
+    unsigned files = options->files != 0 ? options->files : LINK_FILES_MAX;
+    link->peers_max = files / 5 * LINK_PEERS_FIFTHS;
+    gate_limit(files / LINK_FILES_PART);
     link->strangers_max = options->strangers != 0 ? options->strangers : options->contexts;
     pthread_mutex_init(&link->lock, NULL);
     pthread_condattr_t attributes;
@@ -538,7 +541,7 @@ static int set_up(struct link *link, const struct link_options *options, char *e
     if (code != 0)
         return code;
     snprintf(error, LINK_ERROR_BYTES, "backend link: out of memory, files or threads");
-    code = peers_init(&link->peers, LINK_PEERS_MAX + LINK_PEERS_LEAVING);
+    code = peers_init(&link->peers, link->peers_max + link->peers_max / LINK_PEERS_LEAVING);
     if (code == 0)
         code = pack_refusal(&link->refusal);
     if (code == 0)

@@ -10,8 +10,8 @@
  * never close a pipe or a listener that is in use, never two requests on one connection, answers
  * of at most frame_bytes_max.
  *
- * A watchdog thread looks each second after a listener that died (and repairs it: an ipc listener
- * on the same path, a tcp one on the next URL of the list) and after connections that such a one
+ * A watchdog thread looks each second after a listener that died (and repairs it where it was; a tcp
+ * one that cannot be, on the next URL of the list) and after connections that such a one
  * left behind, and every five seconds after nng's reaper (metric, log, health). Errors are negative
  * errno. */
 
@@ -26,6 +26,8 @@
 enum {
     LINK_URLS_MAX = 8,
     LINK_STRANGERS_PART = 4, /* of the contexts: what peers without a link may hold */
+    LINK_FILES_MAX = 5120,   /* what connections of the link and of the feed can take at most */
+    LINK_FILES_PART = 20,    /* of those: what may wait for its handshake, and the feed */
 };
 
 struct link;
@@ -63,6 +65,7 @@ struct link_options {
     unsigned contexts;
     unsigned strangers; /* the share of strangers, at most a third of them; 0: all */
     unsigned knock_seconds; /* how often a listener is looked at without any suspicion; 0: 30 */
+    unsigned files;     /* what connections may take of the process's; 0: LINK_FILES_MAX */
     struct feed *feed;       /* may be NULL; its listener is watched too, until link_close */
     struct log *log;         /* may be NULL */
     struct metrics *metrics; /* may be NULL; block 0 is used */
@@ -109,8 +112,10 @@ void link_close(struct link *link);
 struct feed;
 
 /* The same rules for the URL, the errors and `error` as link_open. Its listener is watched by the
- * link that it is given to: an ipc one that died is repaired, a tcp one only reported. */
-int feed_open(struct feed **feed, const char *url, char *error);
+ * link that it is given to. One more subscriber than `subscribers` is turned away (feed_refused).
+ * `metrics` may be NULL; it is used until feed_close. */
+int feed_open(struct feed **feed, const char *url, unsigned subscribers, struct metrics *metrics,
+              char *error);
 
 /* Never blocks; drops silently when a subscriber lags. Any one thread at a time. Does nothing
  * while nobody subscribes. The message is `topic`, one NUL byte, `body`. */

@@ -2,6 +2,7 @@
 #include "link_private.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -13,25 +14,29 @@
 #include "base/check.h"
 #include "base/env.h"
 
-/* Who connects to an ipc path and leaves before the handshake is over ends nng's listener, every
- * time; the watchdog needs a second to open another, and each dead one keeps its descriptor. Fifty
- * such visits a second and no backend comes in. So nng must not see a connection before its peer
- * has said its part.
+/* Who connects and leaves before the handshake is over ends nng's listener, every time; the watchdog
+ * needs a second to open another. Fifty such visits a second and no backend comes in. And who connects
+ * and says nothing keeps a descriptor for ten seconds by the wall clock, however many there are: all
+ * that the process may have. So nng must not see a connection before its peer has said its part.
  *
  * nng takes connections by accept(), which it calls through the dynamic linker: here is one of the
  * same name, which stands in front of the C library's for the whole process. For all descriptors
- * but the listening ones of our ipc paths it is the system call and nothing else. For those it
- * hands out a connection when the eight bytes of a peer's header are there and right, and its end
+ * but the listening ones of our paths and addresses it is the system call and nothing else. For those
+ * it hands out a connection when the eight bytes of a peer's header are there and right, and its end
  * is not; one that is gone or says something else is closed here. What has said nothing yet is
  * kept aside and watched by a thread, for as long as nng would; when its header is there, the
- * thread knocks at our own path, so that nng asks again, and the knock is closed like any other
+ * thread knocks at our own door, so that nng asks again, and the knock is closed like any other
  * visit. So a connection costs a look more, and a message nothing.
  *
  * What can happen after the header: a peer that leaves in the microseconds until nng answers it.
  * Then nng's own header meets EPIPE, which to its listener means that itself was closed: it
  * accepts no more. So sendmsg(), by which nng writes, stands here too. It is the system call; when
- * that says EPIPE, on a connection to one of our paths, all is said to be sent, as it is to a peer
+ * that says EPIPE, on a connection to one of our doors, all is said to be sent, as it is to a peer
  * that leaves a moment later, and nng finds the end where it does no harm, when it reads.
+ *
+ * A listener that has died all the same stays bound, and nng closes it only together with the
+ * connections that came by it. So another socket is put under the number of its descriptor, as
+ * link_orphans.c does: path or address are free, and another listener takes them.
  *
  * The state is the process's, because accept() is: nng has nothing to hand to it but a descriptor.
  *
@@ -56,8 +61,9 @@ enum verdict_of_peer {
 };
 
 struct door {
-    struct sockaddr_un path; /* sun_path is empty: no door */
+    struct place place; /* its size is 0: no door */
     uint8_t visitor;
+    int listener; /* nng's descriptor, since nng has asked with it; -1: not yet */
 };
 
 struct waiting {
@@ -74,10 +80,14 @@ static struct gate {
     struct door doors[DOORS_MAX]; /* under lock, as all that follows */
     struct waiting waiting[WAITING_MAX]; /* the oldest first */
     unsigned count;
+    unsigned most; /* may wait */
     bool closing;
     int wake;
     pthread_t thread;
-} gate = {.doorway = PTHREAD_MUTEX_INITIALIZER, .lock = PTHREAD_MUTEX_INITIALIZER, .wake = -1};
+} gate = {.doorway = PTHREAD_MUTEX_INITIALIZER,
+          .lock = PTHREAD_MUTEX_INITIALIZER,
+          .most = WAITING_MAX,
+          .wake = -1};
 
 /* --- one peer --------------------------------------------------------------------------------- */
 
@@ -103,7 +113,7 @@ static void forget(unsigned i)
 
 static void keep_aside(int fd, unsigned door, enum verdict_of_peer verdict)
 {
-    if (gate.count == WAITING_MAX) {
+    if (gate.count >= gate.most) {
         close(gate.waiting[0].fd);
         forget(0);
     }
@@ -128,19 +138,44 @@ static int take_good(unsigned door)
 
 /* --- in front of nng -------------------------------------------------------------------------- */
 
-/* DOORS_MAX: it has none of our paths. */
-static unsigned door_of(int fd)
+/* A connection to a wildcard address has another one of its own. */
+static bool covers(const struct place *door, const struct place *place)
 {
-    struct sockaddr_un path = {0};
-    socklen_t size = sizeof(path);
+    if (door->any.sa_family != place->any.sa_family)
+        return false;
+    switch (door->any.sa_family) {
+    case AF_UNIX:
+        return strcmp(door->path.sun_path, place->path.sun_path) == 0;
+    case AF_INET:
+        return door->v4.sin_port == place->v4.sin_port &&
+               (door->v4.sin_addr.s_addr == htonl(INADDR_ANY) ||
+                door->v4.sin_addr.s_addr == place->v4.sin_addr.s_addr);
+    case AF_INET6:
+        return door->v6.sin6_port == place->v6.sin6_port &&
+               (IN6_IS_ADDR_UNSPECIFIED(&door->v6.sin6_addr) ||
+                memcmp(&door->v6.sin6_addr, &place->v6.sin6_addr, sizeof(struct in6_addr)) == 0);
+    default:
+        return false;
+    }
+}
+
+/* DOORS_MAX: there is none. */
+static unsigned door_at(const struct place *place)
+{
     unsigned i = 0;
-    if (getsockname(fd, (struct sockaddr *)&path, &size) != 0 || path.sun_family != AF_UNIX)
-        return DOORS_MAX;
-    path.sun_path[sizeof(path.sun_path) - 1] = '\0';
-    while (i < DOORS_MAX && (gate.doors[i].path.sun_path[0] == '\0' ||
-                             strcmp(gate.doors[i].path.sun_path, path.sun_path) != 0))
+    while (i < DOORS_MAX && (gate.doors[i].place.size == 0 || !covers(&gate.doors[i].place, place)))
         i++;
     return i;
+}
+
+/* DOORS_MAX: it is at none of our places. */
+static unsigned door_of(int fd)
+{
+    struct place place = {.size = sizeof(place.path)};
+    if (getsockname(fd, &place.any, &place.size) != 0)
+        return DOORS_MAX;
+    place.path.sun_path[sizeof(place.path.sun_path) - 1] = '\0';
+    return door_at(&place);
 }
 
 /* -1 with errno: EAGAIN also when there may be more. */
@@ -172,6 +207,7 @@ int accept(int listener, struct sockaddr *restrict address, socklen_t *restrict 
     unsigned door = door_of(listener);
     if (door < DOORS_MAX) {
         unsigned before = gate.count;
+        gate.doors[door].listener = listener;
         fd = next_good(listener, door);
         int error = errno;
         if (gate.count > before)
@@ -190,7 +226,7 @@ static size_t bytes_of(const struct msghdr *message)
     return bytes;
 }
 
-/* Of a connection it is the path of who accepted it. */
+/* Of a connection it is the place of who accepted it. */
 static bool is_ours(int fd)
 {
     pthread_mutex_lock(&gate.lock);
@@ -213,13 +249,15 @@ ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 
 /* --- those who wait --------------------------------------------------------------------------- */
 
-/* So that nng asks once more. */
+/* So that nng asks once more. On tcp nothing of it stays in the system. */
 static void knock_at(const struct door *door)
 {
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    const struct linger at_once = {.l_onoff = 1};
+    int fd = socket(door->place.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return;
-    (void)!connect(fd, (const struct sockaddr *)&door->path, sizeof(door->path));
+    (void)!connect(fd, &door->place.any, door->place.size);
+    (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
     close(fd);
 }
 
@@ -278,34 +316,67 @@ static void *watch_gate(void *argument)
 
 /* --- doors ------------------------------------------------------------------------------------ */
 
-int gate_open(const char *path, uint8_t visitor)
+static int start_watching(void)
 {
-    int code = 0;
-    unsigned free_one = DOORS_MAX;
+    gate.closing = false;
+    gate.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    int code = gate.wake < 0 ? -errno : -pthread_create(&gate.thread, NULL, watch_gate, NULL);
+    if (code != 0 && gate.wake >= 0)
+        close(gate.wake);
+    return code;
+}
+
+int gate_open(const struct place *place, uint8_t visitor)
+{
     pthread_mutex_lock(&gate.doorway);
     pthread_mutex_lock(&gate.lock);
-    for (unsigned i = DOORS_MAX; i-- > 0;) {
-        if (strcmp(gate.doors[i].path.sun_path, path) == 0)
-            free_one = DOORS_MAX + 1; /* open already */
-        else if (gate.doors[i].path.sun_path[0] == '\0' && free_one <= DOORS_MAX)
-            free_one = i;
-    }
-    if (free_one < DOORS_MAX && gate.doors_open == 0) {
-        gate.closing = false;
-        gate.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        code = gate.wake < 0 ? -errno : -pthread_create(&gate.thread, NULL, watch_gate, NULL);
-        if (code != 0 && gate.wake >= 0)
-            close(gate.wake);
-    }
-    if (free_one < DOORS_MAX && code == 0) {
-        struct door *door = &gate.doors[free_one];
-        *door = (struct door){.path = {.sun_family = AF_UNIX}, .visitor = visitor};
-        strncpy(door->path.sun_path, path, sizeof(door->path.sun_path) - 1);
+    bool open = door_at(place) < DOORS_MAX;
+    unsigned i = 0;
+    while (i < DOORS_MAX && gate.doors[i].place.size != 0)
+        i++;
+    int code = open ? 0 : i == DOORS_MAX ? -ENOSPC : 0;
+    if (!open && code == 0 && gate.doors_open == 0)
+        code = start_watching();
+    if (!open && code == 0) {
+        gate.doors[i] = (struct door){*place, visitor, -1};
         atomic_fetch_add_explicit(&gate.doors_open, 1, memory_order_release);
     }
     pthread_mutex_unlock(&gate.lock);
     pthread_mutex_unlock(&gate.doorway);
-    return free_one == DOORS_MAX ? -ENOSPC : code;
+    return code;
+}
+
+void gate_limit(unsigned waiting)
+{
+    pthread_mutex_lock(&gate.lock);
+    gate.most = waiting < 1 ? 1 : waiting < WAITING_MAX ? waiting : WAITING_MAX;
+    pthread_mutex_unlock(&gate.lock);
+}
+
+bool gate_take_place(const struct place *place)
+{
+    bool taken = false;
+    pthread_mutex_lock(&gate.lock);
+    unsigned door = door_at(place);
+    int fd = door < DOORS_MAX ? gate.doors[door].listener : -1;
+    int other = fd >= 0 && door_of(fd) == door ? socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0) : -1;
+    if (other >= 0) {
+        taken = dup3(other, fd, O_CLOEXEC) == fd;
+        gate.doors[door].listener = -1;
+        close(other);
+    }
+    pthread_mutex_unlock(&gate.lock);
+    return taken;
+}
+
+static void forget_those_at(unsigned door)
+{
+    for (unsigned i = 0; i < gate.count; i++) {
+        if (gate.waiting[i].door != door)
+            continue;
+        close(gate.waiting[i].fd);
+        forget(i--);
+    }
 }
 
 /* `closing` is set, and the last door is closed: nobody else asks for `wake`. */
@@ -317,21 +388,15 @@ static void end_thread(void)
     gate.wake = -1;
 }
 
-void gate_close(const char *path)
+void gate_close(const struct place *place)
 {
     bool last = false;
     pthread_mutex_lock(&gate.doorway);
     pthread_mutex_lock(&gate.lock);
-    for (unsigned i = 0; i < DOORS_MAX; i++) {
-        if (strcmp(gate.doors[i].path.sun_path, path) != 0)
-            continue;
-        for (unsigned k = 0; k < gate.count; k++) {
-            if (gate.waiting[k].door != i)
-                continue;
-            close(gate.waiting[k].fd);
-            forget(k--);
-        }
-        gate.doors[i] = (struct door){0};
+    unsigned door = place->size != 0 ? door_at(place) : DOORS_MAX;
+    if (door < DOORS_MAX) {
+        forget_those_at(door);
+        gate.doors[door] = (struct door){0};
         last = atomic_fetch_sub_explicit(&gate.doors_open, 1, memory_order_release) == 1;
     }
     gate.closing = gate.closing || last;

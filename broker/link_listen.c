@@ -59,6 +59,13 @@ static int complain(char *error, int code, const char *what, const char *why)
     return code;
 }
 
+struct place place_of_path(const char *path)
+{
+    struct place place = {.path = {.sun_family = AF_UNIX}, .size = sizeof(place.path)};
+    snprintf(place.path.sun_path, sizeof(place.path.sun_path), "%s", path);
+    return place;
+}
+
 int endpoint_init(struct endpoint *endpoint, const char *url, char *error)
 {
     *endpoint = (struct endpoint){.lock_fd = -1, .mode = 0600, .group = (gid_t)-1};
@@ -73,6 +80,7 @@ int endpoint_init(struct endpoint *endpoint, const char *url, char *error)
     struct sockaddr_un address;
     if (strlen(endpoint->path) >= sizeof(address.sun_path))
         return complain(error, -ENAMETOOLONG, url, "the path is longer than a socket's may be");
+    endpoint->place = place_of_path(endpoint->path);
     return 0;
 }
 
@@ -123,23 +131,16 @@ static int look_at(const char *path, char *error)
 }
 
 /* Never waits: a full backlog is -EAGAIN. */
-static int connect_raw(const struct sockaddr *address, socklen_t size)
+static int connect_place(const struct place *place)
 {
-    int fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int fd = socket(place->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return -errno;
-    if (connect(fd, address, size) == 0 || errno == EINPROGRESS)
+    if (connect(fd, &place->any, place->size) == 0 || errno == EINPROGRESS)
         return fd;
     int code = -errno;
     close(fd);
     return code;
-}
-
-static int connect_path(const char *path)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
-    return connect_raw((const struct sockaddr *)&address, sizeof(address));
 }
 
 /* Under the lock: what still sits at the path is stale, or it belongs to somebody else. */
@@ -148,7 +149,7 @@ static int check_claimed(const struct endpoint *endpoint, char *error)
     int code = look_at(endpoint->path, error); /* again: now nobody of us changes it */
     if (code <= 0)
         return code;
-    int fd = connect_path(endpoint->path);
+    int fd = connect_place(&endpoint->place);
     if (fd >= 0)
         close(fd);
     if (fd != -ECONNREFUSED && fd != -ENOENT)
@@ -228,13 +229,41 @@ static int share(const struct endpoint *endpoint, char *error)
     return code;
 }
 
+/* Where it is bound; nothing for a path, which is known. A wildcard address is good enough: the machine
+ * connects to itself. */
+static void learn_place(struct endpoint *endpoint, nng_listener listener)
+{
+    nng_sockaddr bound;
+    if (endpoint->path != NULL || nng_listener_get_addr(listener, NNG_OPT_LOCADDR, &bound) != 0)
+        return;
+    endpoint->place = (struct place){0};
+    if (bound.s_family == NNG_AF_INET) {
+        endpoint->place.size = sizeof(endpoint->place.v4);
+        endpoint->place.v4.sin_family = AF_INET;
+        endpoint->place.v4.sin_port = bound.s_in.sa_port;
+        endpoint->place.v4.sin_addr.s_addr = bound.s_in.sa_addr;
+    } else if (bound.s_family == NNG_AF_INET6) {
+        endpoint->place.size = sizeof(endpoint->place.v6);
+        endpoint->place.v6.sin6_family = AF_INET6;
+        endpoint->place.v6.sin6_port = bound.s_in6.sa_port;
+        memcpy(&endpoint->place.v6.sin6_addr, bound.s_in6.sa_addr,
+               sizeof(endpoint->place.v6.sin6_addr));
+    }
+}
+
+/* A path's before it listens; that of an address as soon as it is known. */
+static int open_gate(const struct endpoint *endpoint, char *error)
+{
+    int code = endpoint->place.size != 0 ? gate_open(&endpoint->place, endpoint->visitor) : 0;
+    return code == 0 ? 0 : complain(error, code, endpoint->url, strerror(-code));
+}
+
 int endpoint_listen(struct endpoint *endpoint, char *error)
 {
     nng_listener listener;
-    int code = endpoint->path != NULL ? gate_open(endpoint->path, endpoint->visitor) : 0;
-    if (code != 0)
-        return complain(error, code, endpoint->url, strerror(-code));
-    code = make_listener(endpoint, &listener, error);
+    int code = endpoint->path != NULL ? open_gate(endpoint, error) : 0;
+    if (code == 0)
+        code = make_listener(endpoint, &listener, error);
     if (code != 0)
         return code;
     int failed = nng_listener_start(listener, 0);
@@ -246,7 +275,9 @@ int endpoint_listen(struct endpoint *endpoint, char *error)
         return complain(error, errno_of_nng(failed), endpoint->url, nng_strerror(failed));
     endpoint->listener = listener;
     atomic_store(&endpoint->state, ENDPOINT_SERVING);
-    return share(endpoint, error);
+    learn_place(endpoint, listener);
+    code = open_gate(endpoint, error);
+    return code == 0 ? share(endpoint, error) : code;
 }
 
 static uint64_t child_value(nng_stat *stat, const char *name)
@@ -283,42 +314,19 @@ void endpoint_unlink(const struct endpoint *endpoint)
 
 void endpoint_release(struct endpoint *endpoint)
 {
-    if (endpoint->path != NULL)
-        gate_close(endpoint->path);
+    gate_close(&endpoint->place);
     if (endpoint->lock_fd >= 0)
         close(endpoint->lock_fd);
     endpoint->lock_fd = -1;
 }
 
-/* A wildcard address works too: the machine connects to itself. */
-static int connect_listener(nng_listener listener)
-{
-    nng_sockaddr bound;
-    if (nng_listener_get_addr(listener, NNG_OPT_LOCADDR, &bound) != 0)
-        return -EINVAL;
-    if (bound.s_family == NNG_AF_INET) {
-        struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = bound.s_in.sa_port};
-        address.sin_addr.s_addr = bound.s_in.sa_addr;
-        return connect_raw((const struct sockaddr *)&address, sizeof(address));
-    }
-    if (bound.s_family != NNG_AF_INET6)
-        return -EAFNOSUPPORT;
-    struct sockaddr_in6 address = {.sin6_family = AF_INET6, .sin6_port = bound.s_in6.sa_port};
-    memcpy(&address.sin6_addr, bound.s_in6.sa_addr, sizeof(address.sin6_addr));
-    return connect_raw((const struct sockaddr *)&address, sizeof(address));
-}
-
+/* A connect to our own machine is over at once, or never. */
 int endpoint_knock(const struct endpoint *endpoint)
 {
-    int fd = endpoint->path != NULL ? connect_path(endpoint->path)
-                                    : connect_listener(endpoint->listener);
-    if (fd >= 0 &&
-        endpoint->path == NULL) { /* a connect to our own machine is over at once, or never */
-        struct sockaddr_storage peer;
-        socklen_t size = sizeof(peer);
-        for (int i = 0; i < 50 && getpeername(fd, (struct sockaddr *)&peer, &size) != 0; i++)
-            usleep(10000);
-    }
+    struct place peer = {.size = sizeof(peer.path)};
+    int fd = endpoint->place.size != 0 ? connect_place(&endpoint->place) : -EINVAL;
+    for (int i = 0; fd >= 0 && i < 50 && getpeername(fd, &peer.any, &peer.size) != 0; i++)
+        usleep(10000);
     return fd;
 }
 

@@ -5,10 +5,13 @@
 /* Shared by link*.c and feed.c only: the one place besides them that knows nng's types. Nothing
  * here may be called by anybody else. */
 
+#include <netinet/in.h>
 #include <nng/nng.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/socket.h>
 #include <sys/types.h>
+#include <sys/un.h>
 
 #include "link.h"
 
@@ -17,9 +20,9 @@ enum {
     LINK_URL_BYTES_MAX = 192,
     LINK_RECEIVE_BYTES_MAX = 64 * 1024, /* nng closes the connection of a larger request */
     LINK_CONTEXTS_MAX = 65535,
-    LINK_PEERS_MAX = 4096,     /* connections; one more takes the place of an idle stranger, or is */
-                               /* turned away before it may speak */
-    LINK_PEERS_LEAVING = 512,  /* beside them, of those that were closed and are not gone yet */
+    LINK_PEERS_FIFTHS = 4,     /* of the files: connections. One more takes the place of an idle */
+                               /* stranger, or is turned away before it may speak */
+    LINK_PEERS_LEAVING = 8,    /* beside them: an eighth, which were closed and are not gone yet */
     LINK_PEER_SENDING_MAX = 4, /* answers in flight to one peer: it does not read them */
     LINK_SEND_TICKS = 2, /* then an answer that its peer does not read is thrown away */
     LINK_CLOSE_MS = 1000,      /* how long a close may take before it is left to process end */
@@ -69,6 +72,17 @@ struct peer *peers_find(const struct peers *peers, uint32_t pipe);
 
 /* ---- link_listen.c: one URL, its lock file and its listener. One thread at a time. ---- */
 
+/* What a listening socket is bound to. */
+struct place {
+    union {
+        struct sockaddr any;
+        struct sockaddr_un path;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    };
+    socklen_t size; /* 0: nothing */
+};
+
 enum endpoint_state {
     ENDPOINT_SPARE,   /* not listening (yet) */
     ENDPOINT_SERVING, /* as far as known */
@@ -79,6 +93,7 @@ enum endpoint_state {
 struct endpoint {
     char url[LINK_URL_BYTES_MAX];
     const char *path;     /* into url; NULL for tcp */
+    struct place place;   /* that of a path at once, otherwise from the first endpoint_listen on */
     int lock_fd;          /* of PATH.lock, or -1 */
     mode_t mode;          /* of an ipc path, for whom it is */
     gid_t group;          /* (gid_t)-1: that of the process */
@@ -92,7 +107,11 @@ struct endpoint {
     unsigned excuses;       /* how many of the next ones are our own knocks, */
     unsigned excused_ticks; /* for how many ticks yet */
     bool suspect;
+    bool taken; /* its place was taken from the dead listener, and nobody listens there yet */
 };
+
+/* Cut to what a socket can be bound to. */
+struct place place_of_path(const char *path);
 
 /* Borrows the URL. 0, or -EINVAL and -ENAMETOOLONG with a line in `error`. */
 int endpoint_init(struct endpoint *endpoint, const char *url, char *error);
@@ -134,11 +153,18 @@ int endpoint_group(const char *name, gid_t *group, char *error);
 
 int errno_of_nng(int error); /* negative errno */
 
-/* ---- link_gate.c: nng takes connections to our ipc paths when their peers have said their header ---- */
+/* ---- link_gate.c: nng takes connections when their peers have said their header ---- */
 
-/* From now on, for who listens at this path; open already: nothing. 0, or a negative errno. */
-int gate_open(const char *path, uint8_t visitor);
-void gate_close(const char *path); /* nobody listens there any more; harmless if it is not open */
+/* From now on, for who listens at this place; open already: nothing. 0, or a negative errno. */
+int gate_open(const struct place *place, uint8_t visitor);
+
+/* How many may wait for their header, at all doors together; 256 unless it is less. */
+void gate_limit(unsigned waiting);
+
+/* Another listener can have the place from now on; nng keeps its dead one, which hears nothing any more.
+ * False: nng has not asked there yet, or it has already been taken. */
+bool gate_take_place(const struct place *place);
+void gate_close(const struct place *place); /* nobody listens there any more; harmless if not open */
 
 /* ---- feed.c ---- */
 
@@ -237,6 +263,7 @@ struct link {
     /* shared */
     pthread_mutex_t lock;
     pthread_cond_t changed; /* closing, busy or peers.count changed */
+    unsigned peers_max;     /* set once */
     struct peers peers;     /* under lock, as all that follows */
     nng_sockaddr knock;     /* where the watchdog's last one came from; s_family 0: none yet */
     unsigned strangers;     /* exchanges that wait or are sent for them */

@@ -12,8 +12,8 @@
 /* Four faults of nng that nothing reports, looked after by one thread that wakes each second: for
  * the listeners of the link and for that of the feed.
  *
- * A listener dies when a peer leaves in the middle of the handshake (on ipc paths link_gate.c keeps most
- * of them from it): it stays bound, the transport
+ * A listener dies when a peer leaves in the middle of the handshake (link_gate.c keeps most of them from
+ * it): it stays bound, the transport
  * below it even completes later handshakes, and nothing ever comes up. The only trace is its
  * counter `other`, which every lost connection moves as well. So it is a reason to knock, not a
  * proof: connect, make the handshake, and see whether nng counts a connection of this listener
@@ -83,22 +83,16 @@ static bool greeted_by(int fd, uint64_t until_ms)
            (wait.revents & POLLIN) != 0;
 }
 
-/* At an ipc path we speak first, as everybody has to. Elsewhere a moment after the listener has: nng waits
- * for us by then, and what waits for bytes is not left behind as an orphan (link_orphans.c). */
+/* We speak first, as everybody has to (link_gate.c). */
 static enum finding listen_to(struct link *link, const struct endpoint *endpoint, int fd)
 {
     uint64_t before = endpoint_number(endpoint, "accept");
     uint64_t now_ms = env_monotonic_ms(env_system());
     uint64_t until_ms = now_ms + LINK_PROBE_MS;
-    bool first = endpoint->path != NULL; /* else nobody opens (link_gate.c) */
-    if (first && !endpoint_greet(endpoint, fd))
+    if (!endpoint_greet(endpoint, fd))
         return DEAD;
     if (!greeted_by(fd, until_ms))
         return is_closing(link) ? UNKNOWN : DEAD;
-    if (!first && !rest(link, env_monotonic_ms(env_system()) + LINK_PAUSE_MS))
-        return UNKNOWN;
-    if (!first && !endpoint_greet(endpoint, fd))
-        return DEAD;
     while ((now_ms = env_monotonic_ms(env_system())) < until_ms) {
         if (endpoint_number(endpoint, "accept") > before)
             return ALIVE;
@@ -137,20 +131,14 @@ static bool listen_again(struct link *link, struct endpoint *endpoint)
         return false;
     endpoint->troubles = 0;
     endpoint->excuses = 0;
-    endpoint->suspect = false;
+    endpoint->suspect = endpoint->taken = false;
     metrics_add(link->metrics, 0, METRIC_link_listener_repairs, 1);
     LOG(link->log, LINK_LISTENER_REPAIRED, LOG_S("url", endpoint->url));
     return true;
 }
 
-/* Tried again each tick until it works. The feed has no spares. */
-static void repair(struct link *link, struct endpoint *dead)
+static void move_on(struct link *link, struct endpoint *dead)
 {
-    if (dead->path != NULL) {
-        endpoint_unlink(dead);
-        listen_again(link, dead);
-        return;
-    }
     for (size_t i = 0; i < link->endpoint_count && dead->socket.id == link->socket.id; i++) {
         struct endpoint *spare = &link->endpoints[i];
         if (spare->path == NULL && atomic_load(&spare->state) == ENDPOINT_SPARE &&
@@ -159,6 +147,19 @@ static void repair(struct link *link, struct endpoint *dead)
             return;
         }
     }
+}
+
+/* Tried again each tick until it works. Where the dead one is bound another is opened; a spare takes over
+ * only if that cannot be. The feed has no spares. */
+static void repair(struct link *link, struct endpoint *dead)
+{
+    if (dead->path != NULL)
+        endpoint_unlink(dead);
+    dead->taken = gate_take_place(&dead->place) || dead->taken;
+    if ((dead->path != NULL || dead->taken) && listen_again(link, dead))
+        return;
+    if (dead->path == NULL)
+        move_on(link, dead);
 }
 
 static void examine(struct link *link, struct endpoint *endpoint)

@@ -27,7 +27,7 @@ STORM = 200
 GROWTH_BYTES = 96 << 20
 REPAIR_SECONDS = 15
 ANSWER_SECONDS = 1.0
-CONNECTIONS = 4096  # LINK_PEERS_MAX of the broker
+CONNECTIONS = 4096  # four fifths of LINK_FILES_MAX of the broker
 CROWD = 100
 QUESTIONS = 1000  # in one Submit; many more do not fit an arena
 CROWD_SECONDS = 6
@@ -257,6 +257,45 @@ def scene_storms_of_visits():
 def numbers(service, *names):
     stats = service.backend.numbers("stats")
     return [stats[name] for name in names]
+
+
+class FewFiles(Broker):
+    """Under a limit of open files."""
+
+    FILES = 256
+
+    def command(self):
+        return ["prlimit", f"--nofile={self.FILES}:{self.FILES}"] + super().command()
+
+
+def scene_files_of_clients():
+    """Strangers at the link, who say nothing or their header, and more subscribers of the feed than there are
+    files: players and a backend come in beside them."""
+    link, feed = (f"tcp://127.0.0.1:{free_port()}" for _ in range(2))
+    cases = ((link, b""), (link, header(SP_REQ)), (feed, b""), (feed, header(SP_SUB)))
+    with FewFiles({"link.urls": link, "feed.url": feed}) as broker:
+        for case, (url, said) in enumerate(cases):
+            crowd = []
+            for _ in range(FewFiles.FILES + 100):
+                host, port = url[len("tcp://"):].rsplit(":", 1)
+                stream = socket.socket()
+                stream.setblocking(False)
+                stream.connect_ex((host, int(port)))
+                crowd.append(stream)
+            for stream in crowd:
+                try:
+                    stream.send(said)
+                except OSError:
+                    pass  # turned away already
+            with Client(broker) as player:
+                player.login(f"player{case}")
+                player.post("ping", stamp=1)
+                player.expect("pong")
+            eventually(lambda: newcomer(link, "service"), "a backend beside the crowd").close()
+            files = len(os.listdir(f"/proc/{broker.process.pid}/fd"))
+            check(files < FewFiles.FILES - 64, f"{files} files are open")
+            for stream in crowd:
+                stream.close()
 
 
 def scene_idle_peers():
@@ -553,5 +592,5 @@ def scene_feed():
 
 if __name__ == "__main__":
     play(scene_every_attack, scene_short_visits, scene_storms_of_visits, scene_idle_peers,
-         scene_strangers_take_no_place,
+         scene_strangers_take_no_place, scene_files_of_clients,
          scene_garbage_protobuf, scene_crowd_without_a_link, scene_feed)

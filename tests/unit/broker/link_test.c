@@ -769,11 +769,10 @@ static void fin_and_reset(uint16_t port)
 
 /* To come and leave at once is all it takes, unless nng was too slow or too quick to meet both
  * together: then it only pauses for a tenth of a second. Port 0 is the ipc path. */
-/* At an ipc path the gate keeps visits from nng, so it is taken away: the repair puts it back. */
+/* The gate keeps visits from nng, so it is taken away: the repair puts it back. */
 static void kill_listener(struct service *service, uint16_t port)
 {
-    if (port == 0)
-        gate_close(service->path);
+    gate_close(&service->link->endpoints[0].place);
     uint64_t deaths = metrics_read(service->metrics, METRIC_link_listener_deaths);
     for (int i = 0;
          i < 150 && metrics_read(service->metrics, METRIC_link_listener_deaths) == deaths; i++) {
@@ -817,10 +816,11 @@ static void a_listener_without_any_trouble_is_looked_at(void **state)
     service_close(service);
 }
 
-static int visit(const char *path, const void *said, size_t size)
+static int visit_place(const struct place *place, const void *said, size_t size)
 {
-    int fd = raw_connect(path);
-    if (fd >= 0 && size > 0)
+    int fd = socket(place->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(0, connect(fd, &place->any, place->size));
+    if (size > 0)
         (void)!send(fd, said, size, MSG_NOSIGNAL);
     return fd;
 }
@@ -832,13 +832,14 @@ static void takes_away_what_a_dead_listener_keeps(void **state)
     static const uint8_t header[8] = {0, 'S', 'P', 0, 0, VISITOR_REQ, 0, 0};
     enum { TRIES = 40, PEERS = 8 };
     struct service *service = service_open(ANSWER_AT_ONCE, 4);
+    const struct place *place = &service->link->endpoints[0].place;
     for (unsigned i = 0; i < TRIES && metrics_read(service->metrics, METRIC_link_orphans) == 0; i++) {
         int peers[PEERS];
         uint8_t greeting[8];
-        gate_close(service->path); /* the repair opens it again */
+        gate_close(place); /* the repair opens it again */
         close(raw_connect(service->path));
         for (unsigned k = 0; k < PEERS; k++)
-            peers[k] = visit(service->path, header, sizeof(header));
+            peers[k] = visit_place(place, header, sizeof(header));
         for (unsigned k = 0; k < PEERS; k++) {
             (void)!recv(peers[k], greeting, sizeof(greeting), MSG_WAITALL);
             close(peers[k]);
@@ -856,17 +857,19 @@ static void takes_away_what_a_dead_listener_keeps(void **state)
 
 /* Whoever leaves, or says something else, before the handshake is over is not shown to nng;
  * whoever takes his time is, when he has said his part. */
-static void short_visits_at_an_ipc_path_kill_nobody(void **state)
+static void short_visits_kill_nobody(struct service *service, const char *url)
 {
     static const uint8_t header[8] = {0, 'S', 'P', 0, 0, 0x30, 0, 0};
-    struct service *service = service_open(ANSWER_AT_ONCE, 4);
-    int slow = visit(service->path, NULL, 0);
-    int slower = visit(service->path, header, 5);
+    const struct place *place = &service->link->endpoints[0].place;
+    int slow = visit_place(place, NULL, 0);
+    int slower = visit_place(place, header, 5);
     for (unsigned i = 0; i < 300; i++) {
-        close(visit(service->path, header, i % 8));
-        close(visit(service->path, "GET / HTTP/1.1\r\n\r\n", 18));
+        close(visit_place(place, header, i % 8));
+        close(visit_place(place, "GET / HTTP/1.1\r\n\r\n", 18));
+        if (place->any.sa_family == AF_INET)
+            fin_and_reset(ntohs(place->v4.sin_port));
         if (i % 50 == 0)
-            assert_serves(service->url);
+            assert_serves(url);
     }
     uint8_t greeting[8];
     assert_int_equal(send(slow, header, 8, MSG_NOSIGNAL), 8);
@@ -877,6 +880,18 @@ static void short_visits_at_an_ipc_path_kill_nobody(void **state)
     close(slow);
     close(slower);
     service_close(service);
+}
+
+static int open_door(const char *path)
+{
+    struct place place = place_of_path(path);
+    return gate_open(&place, VISITOR_REQ);
+}
+
+static void close_door(const char *path)
+{
+    struct place place = place_of_path(path);
+    gate_close(&place);
 }
 
 /* A connection that somebody has accepted at that path, and whose peer is gone. */
@@ -910,11 +925,11 @@ static void what_is_sent_to_who_left_at_an_ipc_path(void **state)
     struct iovec parts[2] = {{"header", 6}, {"and more", 8}};
     const struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
     assert_int_equal(-1, sendmsg(fd, &message, MSG_NOSIGNAL));
-    assert_int_equal(0, gate_open(path, VISITOR_REQ));
+    assert_int_equal(0, open_door(path));
     assert_int_equal(14, sendmsg(fd, &message, MSG_NOSIGNAL));
     assert_int_equal(-1, sendmsg(other[0], &message, MSG_NOSIGNAL));
     assert_int_equal(EPIPE, errno);
-    gate_close(path);
+    close_door(path);
     assert_int_equal(-1, sendmsg(fd, &message, MSG_NOSIGNAL));
     assert_int_equal(EPIPE, errno);
     close(fd);
@@ -924,9 +939,9 @@ static void what_is_sent_to_who_left_at_an_ipc_path(void **state)
 static void *open_and_close(void *path)
 {
     for (int i = 0; i < 300; i++) {
-        if (gate_open(path, VISITOR_REQ) != 0)
+        if (open_door(path) != 0)
             abort();
-        gate_close(path);
+        close_door(path);
     }
     return NULL;
 }
@@ -940,6 +955,78 @@ static void doors_open_while_others_close(void **state)
         assert_int_equal(0, pthread_create(&threads[i], NULL, open_and_close, paths[i]));
     for (int i = 0; i < 3; i++)
         assert_int_equal(0, pthread_join(threads[i], NULL));
+}
+
+static void short_visits_at_an_ipc_path_kill_nobody(void **state)
+{
+    struct service *service = service_open(ANSWER_AT_ONCE, 4);
+    short_visits_kill_nobody(service, service->url);
+}
+
+/* With one URL, as most have. */
+static struct service *service_at(char url[64])
+{
+    struct service *service = malloc(sizeof(*service));
+    char error[256];
+    service_init(service, ANSWER_AT_ONCE);
+    snprintf(url, 64, "tcp://127.0.0.1:%u", free_port());
+    assert_int_equal(0, service_listen(service, url, NULL, 4, error));
+    return service;
+}
+
+static void short_visits_at_a_tcp_address_kill_nobody(void **state)
+{
+    char url[64];
+    struct service *service = service_at(url);
+    short_visits_kill_nobody(service, url);
+}
+
+/* However many say nothing, they hold no more descriptors than may wait. */
+static void the_silent_wait_in_a_room_of_their_own(void **state)
+{
+    enum { ROOM = 8, COUNT = 64 };
+    char url[64];
+    struct service *service = service_at(url);
+    const struct place *place = &service->link->endpoints[0].place;
+    int silent[COUNT];
+    unsigned closed = 0;
+    gate_limit(ROOM);
+    for (unsigned i = 0; i < COUNT; i++)
+        silent[i] = visit_place(place, NULL, 0);
+    for (unsigned tries = 0; tries < 500 && closed < COUNT - ROOM; tries++) {
+        closed = 0;
+        usleep(20000);
+        for (unsigned i = 0; i < COUNT; i++) {
+            struct pollfd look = {.fd = silent[i], .events = POLLIN};
+            closed += poll(&look, 1, 0) == 1;
+        }
+    }
+    assert_int_equal(COUNT - ROOM, closed);
+    assert_serves(url);
+    for (unsigned i = 0; i < COUNT; i++)
+        close(silent[i]);
+    service_close(service);
+}
+
+/* Another one listens where the dead one is bound, and who was there stays. */
+static void repairs_a_dead_tcp_listener_where_it_was(void **state)
+{
+    static const uint8_t header[8] = {0, 'S', 'P', 0, 0, 0x30, 0, 0};
+    char url[64];
+    struct service *service = service_at(url);
+    struct place place = service->link->endpoints[0].place;
+    nng_socket old = dial(url);
+    assert_answers(old, "a", "a");
+    kill_listener(service, ntohs(place.v4.sin_port));
+    assert_true(counts(service, METRIC_link_listener_deaths, 1));
+    assert_int_equal(0, gate_open(&place, VISITOR_REQ)); /* it asks again, and is known then */
+    close(visit_place(&place, header, sizeof(header)));
+    assert_true(counts(service, METRIC_link_listener_repairs, 1));
+    assert_true(served_within(url, 8));
+    assert_answers(old, "b", "b");
+    assert_true(link_health(service->link).listening);
+    nng_close(old);
+    service_close(service);
 }
 
 static void moves_from_a_dead_tcp_listener_to_the_next_url(void **state)
@@ -1209,8 +1296,8 @@ static void feed_reaches_a_subscriber(void **state)
     service_init(service, PARK);
     struct feed *feed, *second;
     char error[256] = "";
-    assert_int_equal(0, feed_open(&feed, service->url, error));
-    assert_int_equal(-EADDRINUSE, feed_open(&second, service->url, error));
+    assert_int_equal(0, feed_open(&feed, service->url, 2, service->metrics, error));
+    assert_int_equal(-EADDRINUSE, feed_open(&second, service->url, 2, NULL, error));
     feed_publish(feed, text("online"), text("nobody hears it"));
     nng_socket socket;
     assert_int_equal(0, nng_sub0_open(&socket));
@@ -1228,6 +1315,52 @@ static void feed_reaches_a_subscriber(void **state)
     nng_close(socket);
     usleep(200000);
     feed_publish(feed, text("online"), text("nobody again"));
+    feed_close(feed);
+    service_stop(service);
+    service_fini(service);
+    free(service);
+}
+
+static bool feed_comes(nng_socket socket, struct feed *feed, unsigned most)
+{
+    char got[64];
+    for (unsigned tries = 0; tries < most; tries++) {
+        size_t size = sizeof(got);
+        feed_publish(feed, text("online"), text("x"));
+        if (nng_recv(socket, got, &size, 0) == 0)
+            return true;
+    }
+    return false;
+}
+
+static nng_socket subscriber_of(const char *url)
+{
+    nng_socket socket;
+    assert_int_equal(0, nng_sub0_open(&socket));
+    assert_int_equal(0, nng_socket_set(socket, NNG_OPT_SUB_SUBSCRIBE, "", 0));
+    assert_int_equal(0, nng_socket_set_ms(socket, NNG_OPT_RECVTIMEO, 100));
+    assert_int_equal(0, nng_dial(socket, url, NULL, NNG_FLAG_NONBLOCK));
+    return socket;
+}
+
+static void more_subscribers_than_may_be_are_turned_away(void **state)
+{
+    struct service *service = malloc(sizeof(*service));
+    service_init(service, PARK);
+    struct feed *feed;
+    char error[256] = "";
+    assert_int_equal(0, feed_open(&feed, service->url, 2, service->metrics, error));
+    nng_socket first = subscriber_of(service->url);
+    nng_socket second = subscriber_of(service->url);
+    assert_true(feed_comes(first, feed, 100));
+    assert_true(feed_comes(second, feed, 100));
+    nng_socket third = subscriber_of(service->url);
+    assert_true(counts(service, METRIC_feed_refused, 1));
+    assert_false(feed_comes(third, feed, 5));
+    nng_close(first);
+    assert_true(feed_comes(third, feed, 100)); /* nng dials again */
+    nng_close(second);
+    nng_close(third);
     feed_close(feed);
     service_stop(service);
     service_fini(service);
@@ -1317,6 +1450,9 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(what_is_sent_to_who_left_at_an_ipc_path),
     cmocka_unit_test(doors_open_while_others_close),
     cmocka_unit_test(takes_away_what_a_dead_listener_keeps),
+    cmocka_unit_test(short_visits_at_a_tcp_address_kill_nobody),
+    cmocka_unit_test(the_silent_wait_in_a_room_of_their_own),
+    cmocka_unit_test(repairs_a_dead_tcp_listener_where_it_was),
     cmocka_unit_test(moves_from_a_dead_tcp_listener_to_the_next_url),
     cmocka_unit_test(a_second_broker_on_the_path_is_refused_and_harmless),
     cmocka_unit_test(what_is_not_ours_at_the_path_stays),
@@ -1328,6 +1464,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_knock_at_a_path_takes_nobodys_place),
     cmocka_unit_test(a_knock_at_a_port_takes_nobodys_place),
     cmocka_unit_test(feed_reaches_a_subscriber),
+    cmocka_unit_test(more_subscribers_than_may_be_are_turned_away),
 };
 
 /* A listener that died keeps memory of nng's own, and the flood leaves its sockets open: no leak
