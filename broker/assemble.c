@@ -56,6 +56,7 @@ static void fill_settings(struct broker *broker)
         .call_timeout_ms = (uint32_t)options->limits_call_timeout_ms,
         .call_timeout_max_ms = (uint32_t)options->limits_call_timeout_max_ms,
         .link_frame_bytes_max = (uint32_t)options->link_frame_bytes,
+        .link_submits_max = (uint32_t)options->link_contexts / LINK_STRANGERS_PART,
         .link_park_ms = (uint32_t)options->link_park_ms,
         .link_grace_ms = (uint32_t)options->link_grace_ms,
         .link_fetch_timeout_ms = (uint32_t)options->link_fetch_timeout_ms,

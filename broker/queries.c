@@ -312,16 +312,20 @@ static void read_presence(struct broker *broker, const struct query_message *que
     struct store_position position = {0};
     int error = store_read_events(broker->store, query->after, PAGE_ROWS_MAX, add_event, &run,
                                   &position);
+    /* A record that cannot be read is missed like one that is gone, when all before it have been told. */
+    bool damaged = error == -EUCLEAN && position.presence_last > query->after;
     struct query_result_message head = {
         .first = run.first,
         .last = run.last,
         .stream_last = position.presence_last,
-        .reset = error == 0 && some_are_gone(query->after, &position),
+        .reset = some_are_gone(query->after, &position) || (damaged && run.first == 0),
+        .failed = error != 0 && !damaged,
     };
-    if (error != 0 || head.reset) {
+    if (head.failed || head.reset) {
         head.first = head.last = 0;
         out.size = 0;
     }
+    head.reset = head.reset && !head.failed;
     reply(broker, query, &head, &out);
     buffer_fini(&out);
 }

@@ -473,6 +473,7 @@ void instance_receive(struct instance **state, struct message *message, struct t
             instance_take_events(instance, result, turn);
             return;
         }
+        instance->questions--;
         instance_query_done(instance, result->token, (struct bytes){result->bytes, result->size},
                             turn);
         break;

@@ -122,7 +122,8 @@ struct query_result_message {
     uint64_t token;
     uint64_t first, last; /* QUERY_PRESENCE: the seqs in bytes; 0: none */
     uint64_t stream_last;
-    bool reset; /* QUERY_PRESENCE: some after `after` are gone */
+    bool reset; /* QUERY_PRESENCE: some after `after` are gone, or cannot be read */
+    bool failed; /* QUERY_PRESENCE: the store could not be asked; it may be later */
     uint32_t size;
     uint8_t bytes[]; /* an encoded Result, or the events as fields of a Batch */
 };

@@ -32,6 +32,7 @@ enum {
     MAIL_OVERHEAD = 64,
     BYTES_MAX_LEAST = 512,
     LATE_STEP = 512, /* calls that came too late, in one turn */
+    READ_AGAIN_MS = 1000,
 };
 
 static bool is_one_way(const struct user_call_message *mail)
@@ -65,6 +66,8 @@ static struct user_call_message *take_behind(struct instance *instance,
     instance->mail_count--;
     instance->mail_bytes -= weight(taken);
     taken->header.next = NULL;
+    if (taken->control == USHER__V1__CONTROL__KIND__DRAIN)
+        instance->drain_waits = false;
     if (is_one_way(taken))
         shares_give(&instance->shares, taken->share);
     return taken;
@@ -430,6 +433,10 @@ static void read_events(struct instance *instance, struct turn *turn)
     if (!instance->presence || instance->reading || instance->events != NULL ||
         instance->presence_done >= last)
         return;
+    if (instance->read_again_ms > turn->now_ms) {
+        instance_arm(instance, turn, instance->read_again_ms);
+        return;
+    }
     struct query_message *query = message_create(0, sizeof(*query));
     query->asker = turn->self;
     query->kind = QUERY_PRESENCE;
@@ -455,6 +462,8 @@ void instance_take_events(struct instance *instance, struct query_result_message
                           struct turn *turn)
 {
     instance->reading = false;
+    /* A store that fails is not asked again in the same breath. */
+    instance->read_again_ms = result->failed ? turn->now_ms + READ_AGAIN_MS : 0;
     instance_drop_events(instance);
     /* The cursor may have moved on while the store was read: then it is asked again whether
      * something is missed by this one. */

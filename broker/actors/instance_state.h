@@ -51,6 +51,7 @@ struct instance {
     bool joined, draining, leaving;
     bool hands_on; /* in this turn, when its messages are done, some of the mail moves on */
     bool goaway; /* waits in the mail: counted in counters.goaways */
+    bool drain_waits; /* in the mail */
     /* how it is heard of */
     uint64_t fetch_exchange; /* waits; 0: none */
     uint32_t fetch_bytes_max;
@@ -78,13 +79,16 @@ struct instance {
     uint64_t reset_from; /* events before it are missed: said until the cursor is there; 0: no */
     bool reset_said;     /* in a Batch, which may be lost */
     bool reading;
+    uint64_t read_again_ms; /* not before; 0: at once */
     uint64_t presence_done;
     struct query_result_message *events; /* read ahead; NULL: none */
     uint32_t events_offset;              /* of the first that is not acknowledged */
     /* commands */
     struct lane lanes[LANES_MAX];
     struct submit *submits;
+    uint32_t submit_count;
     uint32_t submit_number;
+    uint32_t questions; /* that the store has not answered, also those of links that ended */
     struct arena arena;
 };
 

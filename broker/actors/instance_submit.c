@@ -30,6 +30,7 @@ enum {
     ANSWER_TAG_BYTES = 6,
     RESULTS_OVERHEAD = 32, /* the fields around the results */
     COMMANDS_MAX = 4096,
+    QUESTIONS_MAX = 4096, /* of one instance, that wait for the store */
 };
 
 static uint64_t token_of(const struct submit *submit, uint32_t command, uint32_t name)
@@ -187,6 +188,7 @@ static void destroy(struct submit *submit)
 
 static void unlink_submit(struct instance *instance, struct submit *submit)
 {
+    instance->submit_count--;
     struct submit **at = &instance->submits;
     while (*at != submit)
         at = &(*at)->next;
@@ -237,6 +239,7 @@ void instance_drop_submits(struct instance *instance, struct turn *turn)
     while (instance->submits != NULL) {
         struct submit *submit = instance->submits;
         instance->submits = submit->next;
+        instance->submit_count--;
         instance_refuse(turn, submit->exchange, USHER__V1__REFUSED__CODE__STALE_LINK,
                         "this link has ended; say Hello again");
         destroy(submit);
@@ -427,7 +430,7 @@ static void kick(struct instance *instance, struct submit *submit, uint32_t inde
 }
 
 /* The source is the instance, or else the exchange: a peer has one at a time. */
-static void query(const struct instance *instance, struct submit *submit, uint32_t index,
+static void query(struct instance *instance, struct submit *submit, uint32_t index,
                   const Usher__V1__Command *command, struct turn *turn)
 {
     size_t size = usher__v1__command__get_packed_size(command);
@@ -443,6 +446,7 @@ static void query(const struct instance *instance, struct submit *submit, uint32
     query->bytes_max = share > RESULT_ROOM_LEAST ? share : RESULT_ROOM_LEAST;
     query->size = (uint32_t)size;
     usher__v1__command__pack(command, query->bytes);
+    instance->questions++;
     wait_for_one(submit, &submit->results[index]);
     struct effect *effect = turn_effect(turn, EFFECT_LINK, 0);
     effect->detail = LINK_QUERY;
@@ -455,7 +459,9 @@ static void drain(struct instance *instance, struct turn *turn)
     if (instance->draining)
         return;
     instance->draining = true;
-    instance_put_control(instance, USHER__V1__CONTROL__KIND__DRAIN, turn);
+    if (!instance->drain_waits) /* a Hello in between takes the drain back, not the mail */
+        instance_put_control(instance, USHER__V1__CONTROL__KIND__DRAIN, turn);
+    instance->drain_waits = true;
     turn_effect(turn, EFFECT_LINK, 1)->detail = LINK_DRAIN;
 }
 
@@ -511,39 +517,85 @@ const char *instance_submit_fault(const Usher__V1__Submit *submit, const struct 
     return NULL;
 }
 
-/* True: the lane has dealt with it (a repetition, or out of order). */
+static void refuse_busy(uint64_t exchange, struct turn *turn)
+{
+    instance_refuse(turn, exchange, USHER__V1__REFUSED__CODE__BUSY,
+                    "too much of this link is in progress; see link.contexts");
+}
+
+/* Whether one more must not begin. Each Submit that has to wait holds an exchange of the link, which others
+ * need for their Fetches; and its questions wait in a line from which they are not taken when the link
+ * ends, so who says Hello and asks in turns would fill the memory. Those who have no link are bounded by
+ * their exchanges alone. What waits for nobody, as replies do, always begins. */
+static bool is_busy(const struct instance *instance, const Usher__V1__Submit *request,
+                    const struct turn *turn)
+{
+    uint32_t most = turn->settings->link_submits_max > 0 ? turn->settings->link_submits_max : 1;
+    size_t questions = 0;
+    size_t others = 0;
+    for (size_t i = 0; i < request->n_commands; i++) {
+        questions += is_query(request->commands[i]);
+        others += request->commands[i]->body_case == USHER__V1__COMMAND__BODY_PUSH ||
+                  request->commands[i]->body_case == USHER__V1__COMMAND__BODY_PUSH_ALL ||
+                  request->commands[i]->body_case == USHER__V1__COMMAND__BODY_KICK;
+    }
+    if (questions + others > 0 && instance->submit_count >= most)
+        return true;
+    return questions > 0 && instance->link != 0 && instance->questions > 0 &&
+           instance->questions + questions > QUESTIONS_MAX;
+}
+
+/* True: it repeats the last one of its lane, and is or will be answered as that. */
+static bool repeats(struct instance *instance, const struct lane *lane, uint64_t exchange,
+                    const Usher__V1__Submit *request, struct turn *turn)
+{
+    if (request->seq != lane->seq)
+        return false;
+    if (lane->answer.size > 0) {
+        send_answer(turn, exchange, (struct bytes){lane->answer.data, lane->answer.size});
+        return true;
+    }
+    /* Still running: the repetition gets the answer, the first exchange is given up. */
+    for (struct submit *submit = instance->submits; submit != NULL; submit = submit->next)
+        if (submit->lane == request->lane && submit->seq == request->seq) {
+            instance_refuse(turn, submit->exchange, USHER__V1__REFUSED__CODE__BUSY,
+                            "this Submit was repeated");
+            submit->exchange = exchange;
+            return true;
+        }
+    return false;
+}
+
+/* NULL: all are taken. */
+static struct lane *free_lane(struct instance *instance)
+{
+    for (unsigned i = 0; i < LANES_MAX; i++)
+        if (instance->lanes[i].seq == 0)
+            return &instance->lanes[i];
+    return NULL;
+}
+
+/* True: the lane has dealt with it (a repetition, or out of order, or too much). */
 static bool lane_refuses(struct instance *instance, struct link_request_message *message,
                          const Usher__V1__Submit *request, struct turn *turn)
 {
     struct lane *lane = lane_of(instance, request->lane);
-    if (lane != NULL && request->seq == lane->seq) {
-        if (lane->answer.size > 0) {
-            send_answer(turn, message->exchange,
-                        (struct bytes){lane->answer.data, lane->answer.size});
-            return true;
-        }
-        /* Still running: the repetition gets the answer, the first exchange is given up. */
-        for (struct submit *submit = instance->submits; submit != NULL; submit = submit->next)
-            if (submit->lane == request->lane && submit->seq == request->seq) {
-                instance_refuse(turn, submit->exchange, USHER__V1__REFUSED__CODE__BUSY,
-                                "this Submit was repeated");
-                submit->exchange = message->exchange;
-                return true;
-            }
-    }
+    if (lane != NULL && repeats(instance, lane, message->exchange, request, turn))
+        return true;
+    if (lane == NULL)
+        lane = free_lane(instance);
     if (lane == NULL) {
-        for (unsigned i = 0; i < LANES_MAX && lane == NULL; i++)
-            if (instance->lanes[i].seq == 0)
-                lane = &instance->lanes[i];
-        if (lane == NULL) {
-            instance_refuse(turn, message->exchange, USHER__V1__REFUSED__CODE__MALFORMED,
-                            "too many lanes");
-            return true;
-        }
+        instance_refuse(turn, message->exchange, USHER__V1__REFUSED__CODE__MALFORMED,
+                        "too many lanes");
+        return true;
     }
     if (request->seq != lane->seq + 1) {
         instance_refuse(turn, message->exchange, USHER__V1__REFUSED__CODE__MALFORMED,
                         "seq must be one more than the lane's last");
+        return true;
+    }
+    if (is_busy(instance, request, turn)) {
+        refuse_busy(message->exchange, turn);
         return true;
     }
     lane->number = request->lane;
@@ -567,6 +619,11 @@ void instance_submit(struct instance *instance, struct link_request_message *mes
         message_destroy(&message->header);
         return;
     }
+    if (instance->link == 0 && is_busy(instance, request, turn)) {
+        refuse_busy(message->exchange, turn);
+        message_destroy(&message->header);
+        return;
+    }
     struct submit *submit;
     size_t bytes = submit_bytes(request->n_commands);
     MEMORY_MUST((submit = calloc(1, bytes)) != NULL, "a Submit");
@@ -579,6 +636,7 @@ void instance_submit(struct instance *instance, struct link_request_message *mes
     submit->request = message;
     submit->next = instance->submits;
     instance->submits = submit;
+    instance->submit_count++;
     for (uint32_t i = 0; i < submit->count; i++)
         run_command(instance, submit, i, request->commands[i], turn);
     finish_if_done(instance, submit, turn);

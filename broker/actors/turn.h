@@ -55,6 +55,7 @@ struct settings {
     _Atomic uint32_t call_timeout_max_ms;
     /* link */
     uint32_t link_frame_bytes_max;
+    uint32_t link_submits_max; /* of one link, in progress at once */
     uint32_t link_park_ms;
     _Atomic uint32_t link_grace_ms;
     _Atomic uint32_t link_fetch_timeout_ms;

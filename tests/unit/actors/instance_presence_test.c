@@ -153,6 +153,35 @@ static void a_cursor_that_has_moved_on_missed_nothing(void **state)
 }
 
 /* The Batch that said so may be lost: it is said until the cursor shows that it was heard. */
+static void events_that_fail(struct stage *stage)
+{
+    struct query_result_message *result =
+        message_create(MESSAGE_QUERY_RESULT, sizeof(*result));
+    assert_non_null(result);
+    *result = (struct query_result_message){
+        .header = result->header, .kind = QUERY_PRESENCE, .token = 3, .failed = true};
+    link_receive(stage, &result->header);
+}
+
+/* Or the queries' thread and this actor would have nothing else to do. */
+static void a_store_that_fails_is_asked_again_a_second_later(void **state)
+{
+    struct stage *stage = *state;
+    follow(stage, 7, 3);
+    fetch(stage, 51, 3);
+    EXPECT(stage, "link query presence after=3");
+    events_that_fail(stage);
+    assert_null(strstr(stage->tape, "query"));
+    link_presence(stage, 9);
+    assert_null(strstr(stage->tape, "query"));
+    link_tick(stage, STAGE_NOW_MS + 999);
+    assert_null(strstr(stage->tape, "query"));
+    link_tick(stage, STAGE_NOW_MS + 1000);
+    assert_non_null(strstr(stage->tape, "link query presence after=3"));
+    link_events(stage, 4, 4);
+    assert_non_null(strstr(stage->tape, "batch {4 u4} last=9"));
+}
+
 static void a_reset_is_said_until_it_is_heard(void **state)
 {
     struct stage *stage = *state;
@@ -364,6 +393,7 @@ int main(void)
         stage_test(events_are_sent_again_until_the_cursor_passes_them),
         stage_test(what_the_store_no_longer_has_means_a_reset),
         stage_test(a_cursor_that_has_moved_on_missed_nothing),
+        stage_test(a_store_that_fails_is_asked_again_a_second_later),
         stage_test(a_reset_is_said_until_it_is_heard),
         stage_test(a_cursor_beyond_the_stream_moves_nothing),
         stage_test(a_new_hello_takes_the_reset_back),

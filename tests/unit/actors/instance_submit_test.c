@@ -103,6 +103,65 @@ static void the_next_seq_may_come_while_one_is_running(void **state)
     EXPECT(stage, "answer 53 results 2: OK n=2");
 }
 
+/* A Submit that waits holds an exchange: one link may hold so many, however it numbers them. */
+static void so_many_submits_of_a_link_and_no_more(void **state)
+{
+    struct stage *stage = *state;
+    uint64_t tokens[16];
+    link_hello(stage, 50, 1);
+    link_call(stage, 1, "a");
+    for (uint64_t i = 0; i < 16; i++) {
+        submit_count(stage, 51 + i, (uint32_t)(i % 4), 1 + i / 4);
+        EXPECT(stage, "link query count room=3840");
+        tokens[i] = stage->tokens[0];
+    }
+    submit_count(stage, 70, 1, 5);
+    EXPECT(stage, "answer 70 refused BUSY");
+    submit_count(stage, 71, 3, 4); /* the last of its lane once more */
+    EXPECT(stage, "answer 66 refused BUSY");
+    struct script *script = script_create();
+    say_reply(script, 1, 0, "x"); /* waits for nobody */
+    link_submit(stage, 72, 9, 1, script);
+    EXPECT(stage, "to 901 call_result #101 call=1 epoch=3 OK status=0 'x'",
+           "answer 72 results 1: OK");
+    link_number(stage, tokens[0], 1, 5);
+    EXPECT(stage, "answer 51 results 1: OK n=5");
+    submit_count(stage, 73, 1, 5); /* BUSY has changed nothing */
+    EXPECT(stage, "link query count room=3840");
+}
+
+/* What waits for the store is not taken from there when a link ends, so it still counts. */
+static void questions_of_ended_links_count(void **state)
+{
+    struct stage *stage = *state;
+    link_hello(stage, 50, 1);
+    struct script *script = script_create();
+    for (unsigned i = 0; i < 1000; i++)
+        say_count(script);
+    link_submit(stage, 51, 1, 1, script);
+    uint64_t token = stage->tokens[0];
+    for (uint64_t incarnation = 2; incarnation <= 4; incarnation++) {
+        link_hello(stage, 52, incarnation);
+        script = script_create();
+        for (unsigned i = 0; i < 1000; i++)
+            say_count(script);
+        link_submit(stage, 53, 1, 1, script);
+        assert_null(strstr(stage->tape, "BUSY"));
+    }
+    link_hello(stage, 54, 5);
+    script = script_create();
+    for (unsigned i = 0; i < 97; i++)
+        say_count(script);
+    link_submit(stage, 55, 1, 1, script);
+    EXPECT(stage, "answer 55 refused BUSY");
+    link_number(stage, token, 1, 5); /* one of the first link's: there is room for one more */
+    script = script_create();
+    for (unsigned i = 0; i < 97; i++)
+        say_count(script);
+    link_submit(stage, 56, 1, 1, script);
+    assert_null(strstr(stage->tape, "BUSY"));
+}
+
 static void a_new_incarnation_begins_its_lanes_anew(void **state)
 {
     struct stage *stage = *state;
@@ -619,6 +678,28 @@ static void a_drain_is_confirmed_in_the_mail(void **state)
     EXPECT(stage, "link undrain", "answer 55 accepted from=1");
 }
 
+/* Who says Hello and Drain in turns fills no mail with the news. */
+static void a_drain_waits_in_the_mail_once(void **state)
+{
+    struct stage *stage = *state;
+    link_hello(stage, 50, 1);
+    for (uint64_t i = 1; i <= 5; i++) {
+        struct script *script = script_create();
+        say_drain(script);
+        link_submit(stage, 51, 1, i, script);
+        assert_non_null(strstr(stage->tape, "link drain\n"));
+        link_hello(stage, 52, 1);
+    }
+    assert_int_equal(stage->instance->mail_count, 1);
+    link_fetch(stage, 53, 0);
+    EXPECT(stage, "answer 53 batch [ DRAIN ] last=0");
+    link_fetch(stage, 54, 1);
+    struct script *script = script_create();
+    say_drain(script);
+    link_submit(stage, 55, 1, 6, script); /* the last one has been heard: this one is news */
+    EXPECT(stage, "link drain", "answer 55 results 6: OK", "answer 54 batch [ DRAIN ] last=0");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -627,6 +708,8 @@ int main(void)
         stage_test(lanes_are_independent_and_limited),
         stage_test(a_repetition_takes_over_what_is_still_running),
         stage_test(the_next_seq_may_come_while_one_is_running),
+        stage_test(so_many_submits_of_a_link_and_no_more),
+        stage_test(questions_of_ended_links_count),
         stage_test(a_new_incarnation_begins_its_lanes_anew),
         stage_test(a_call_is_replied_to_once),
         stage_test(the_stamp_of_a_call_comes_back_with_its_reply),
@@ -651,6 +734,7 @@ int main(void)
         stage_test(more_commands_than_the_frame_has_room_for_are_refused),
         stage_test(submits_go_on_when_their_numbers_come_again),
         stage_test(a_drain_is_confirmed_in_the_mail),
+        stage_test(a_drain_waits_in_the_mail_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

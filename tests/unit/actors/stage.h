@@ -642,6 +642,7 @@ static const struct settings stage_settings = {
     .call_timeout_ms = 5000,
     .call_timeout_max_ms = 20000,
     .link_frame_bytes_max = 4096,
+    .link_submits_max = 16,
     .link_park_ms = 10000,
     .link_grace_ms = 3000,
     .link_fetch_timeout_ms = 25000,

@@ -386,6 +386,7 @@ static inline void link_events_of(struct stage *stage, uint64_t first, uint64_t 
     result->last = last;
     result->stream_last = atomic_load(&stage->counters.presence_last);
     result->reset = reset;
+    result->failed = false;
     result->size = (uint32_t)out.size;
     if (out.size > 0)
         memcpy(result->bytes, out.data, out.size);

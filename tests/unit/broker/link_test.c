@@ -1250,7 +1250,7 @@ static void assert_knock_takes_no_place(const char *url)
     assert_int_equal(0, service_listen(service, url, NULL, 4, error));
     nng_socket socket = dial(url);
     assert_answers(socket, "a", "a");
-    crowd(service->link, LINK_PEERS_MAX + 1);
+    crowd(service->link, service->link->peers_max + 1);
     nng_close(socket);
     for (int i = 0; i < 500 && endpoint_number(&service->link->endpoints[0], "other") < 2; i++)
         usleep(10000); /* that one's end, and that of the knock */
@@ -1259,7 +1259,7 @@ static void assert_knock_takes_no_place(const char *url)
     pthread_mutex_lock(&service->link->lock);
     while (service->link->peers.leaving > 0)
         assert_true(link_wait(service->link, env_monotonic_ms(env_system()) + 5000));
-    assert_int_equal(LINK_PEERS_MAX, service->link->peers.count);
+    assert_int_equal(service->link->peers_max, service->link->peers.count);
     pthread_mutex_unlock(&service->link->lock);
     disperse(service->link);
     service_close(service);

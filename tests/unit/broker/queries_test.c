@@ -455,6 +455,7 @@ struct sick_store {
     struct store base;
     int error;
     unsigned good;
+    uint64_t damaged, last; /* of the events: that one, up to there; 0: there are none */
 };
 
 static int sick(struct store *store)
@@ -497,8 +498,14 @@ static int sick_list(struct store *store, const struct store_query *query,
 static int sick_events(struct store *store, uint64_t after, size_t limit, store_event_each *each,
                        void *context, struct store_position *position)
 {
+    const struct sick_store *self = (struct sick_store *)store;
     struct presence_event event = {.seq = after + 1, .kind = 1, .user = "anna"};
-    each(context, &event);
+    position->presence_first = self->last > 0;
+    position->presence_last = self->last;
+    while (self->last == 0 ? event.seq == after + 1 : event.seq < self->damaged) {
+        each(context, &event);
+        event.seq++;
+    }
     return sick(store);
 }
 
@@ -549,9 +556,38 @@ static void a_damaged_store_is_unavailable(void **state)
         assert_int_equal(message->first, 0); /* nothing half-read */
         assert_int_equal(message->size, 0);
         assert_false(message->reset);
+        assert_true(message->failed);
         message_destroy(&message->header);
         glue_free(glue);
     }
+}
+
+/* Those before it are told, and then that something is missing: asked for it again and again, nobody would
+ * ever hear of what comes behind. */
+static void a_damaged_event_is_missed_like_one_that_is_gone(void **state)
+{
+    enum { DAMAGED = 4, LAST = 9 };
+    struct sick_store *store = calloc(1, sizeof(*store));
+    store->base.ops = &sick_ops;
+    store->error = -EUCLEAN;
+    store->damaged = DAMAGED;
+    store->last = LAST;
+    struct glue *glue = glue_make(&store->base, 0, false);
+    struct probe *asker = new_probe(glue, "!asker");
+    for (uint64_t after = 1; after <= 3; after += 2) {
+        struct query_message *query = new_query(QUERY_PRESENCE, asker->self, 0);
+        query->after = after;
+        queries_submit(glue->broker.queries, query);
+        assert_true(queries_step(glue->broker.queries));
+        struct query_result_message *message = next_result(glue, asker);
+        assert_false(message->failed);
+        assert_int_equal(message->reset, after == 3);
+        assert_int_equal(message->first, after == 3 ? 0 : 2);
+        assert_int_equal(message->last, after == 3 ? 0 : 3);
+        assert_int_equal(message->stream_last, LAST);
+        message_destroy(&message->header);
+    }
+    glue_free(glue);
 }
 
 /* --- the queue -------------------------------------------------------------------------------- */
@@ -683,6 +719,7 @@ int main(void)
         TEST_FILLED(count),
         TEST_FILLED(stats),
         cmocka_unit_test(a_damaged_store_is_unavailable),
+        cmocka_unit_test(a_damaged_event_is_missed_like_one_that_is_gone),
         TEST_FILLED(answers_come_in_order),
         TEST_FILLED(who_asks_much_waits_for_himself),
         TEST_FILLED(instances_do_not_wait_for_a_crowd),
