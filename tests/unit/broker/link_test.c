@@ -981,6 +981,26 @@ static void short_visits_at_a_tcp_address_kill_nobody(void **state)
     short_visits_kill_nobody(service, url);
 }
 
+/* Who says his part and leaves in the same moment passes the gate, and is met by nng's own header. */
+static void who_leaves_behind_his_header_kills_nobody(void **state)
+{
+    static const uint8_t header[8] = {0, 'S', 'P', 0, 0, 0x30, 0, 0};
+    char url[64];
+    struct service *service = service_at(url);
+    const struct place *place = &service->link->endpoints[0].place;
+    const struct linger linger = {.l_onoff = 1};
+    for (unsigned i = 0; i < 3000; i++) {
+        int fd = visit_place(place, header, sizeof(header));
+        setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+        shutdown(fd, SHUT_WR);
+        close(fd);
+        usleep(1000);
+    }
+    assert_true(served_within(url, 20));
+    assert_int_equal(0, metrics_read(service->metrics, METRIC_link_listener_deaths));
+    service_close(service);
+}
+
 /* However many say nothing, they hold no more descriptors than may wait. */
 static void the_silent_wait_in_a_room_of_their_own(void **state)
 {
@@ -1451,6 +1471,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(doors_open_while_others_close),
     cmocka_unit_test(takes_away_what_a_dead_listener_keeps),
     cmocka_unit_test(short_visits_at_a_tcp_address_kill_nobody),
+    cmocka_unit_test(who_leaves_behind_his_header_kills_nobody),
     cmocka_unit_test(the_silent_wait_in_a_room_of_their_own),
     cmocka_unit_test(repairs_a_dead_tcp_listener_where_it_was),
     cmocka_unit_test(moves_from_a_dead_tcp_listener_to_the_next_url),
