@@ -186,9 +186,16 @@ static void destroy(struct submit *submit)
     free(submit);
 }
 
+/* What strangers may have in progress is the link's to say (link_is_crowded), and no concern of those who
+ * ask without a link and are none. */
+static bool is_counted(const struct instance *instance, const struct link_request_message *request)
+{
+    return instance->link != 0 || !request->stranger;
+}
+
 static void unlink_submit(struct instance *instance, struct submit *submit)
 {
-    instance->submit_count--;
+    instance->submit_count -= is_counted(instance, submit->request);
     struct submit **at = &instance->submits;
     while (*at != submit)
         at = &(*at)->next;
@@ -239,7 +246,7 @@ void instance_drop_submits(struct instance *instance, struct turn *turn)
     while (instance->submits != NULL) {
         struct submit *submit = instance->submits;
         instance->submits = submit->next;
-        instance->submit_count--;
+        instance->submit_count -= is_counted(instance, submit->request);
         instance_refuse(turn, submit->exchange, USHER__V1__REFUSED__CODE__STALE_LINK,
                         "this link has ended; say Hello again");
         destroy(submit);
@@ -619,7 +626,7 @@ void instance_submit(struct instance *instance, struct link_request_message *mes
         message_destroy(&message->header);
         return;
     }
-    if (instance->link == 0 && is_busy(instance, request, turn)) {
+    if (instance->link == 0 && !message->stranger && is_busy(instance, request, turn)) {
         refuse_busy(message->exchange, turn);
         message_destroy(&message->header);
         return;
@@ -636,7 +643,7 @@ void instance_submit(struct instance *instance, struct link_request_message *mes
     submit->request = message;
     submit->next = instance->submits;
     instance->submits = submit;
-    instance->submit_count++;
+    instance->submit_count += is_counted(instance, message);
     for (uint32_t i = 0; i < submit->count; i++)
         run_command(instance, submit, i, request->commands[i], turn);
     finish_if_done(instance, submit, turn);

@@ -130,6 +130,40 @@ static void so_many_submits_of_a_link_and_no_more(void **state)
     EXPECT(stage, "link query count room=3840");
 }
 
+static void ask_without_a_link(struct stage *stage, uint64_t exchange, bool stranger)
+{
+    Usher__V1__LinkRequest request = USHER__V1__LINK_REQUEST__INIT;
+    Usher__V1__Submit submit = USHER__V1__SUBMIT__INIT;
+    Usher__V1__Command command = USHER__V1__COMMAND__INIT;
+    Usher__V1__Count count = USHER__V1__COUNT__INIT;
+    Usher__V1__Command *commands[] = {&command};
+    command.body_case = USHER__V1__COMMAND__BODY_COUNT;
+    command.count = &count;
+    submit.seq = submit.n_commands = 1;
+    submit.commands = commands;
+    request.body_case = USHER__V1__LINK_REQUEST__BODY_SUBMIT;
+    request.submit = &submit;
+    struct message *message = request_create(exchange, &request);
+    ((struct link_request_message *)message)->stranger = stranger;
+    link_receive(stage, message);
+}
+
+/* The share of strangers is the link's own to say: they keep nobody from asking who is none. */
+static void strangers_are_not_counted_with_others(void **state)
+{
+    struct stage *stage = *state;
+    for (uint64_t i = 0; i < 20; i++) {
+        ask_without_a_link(stage, 50 + i, true);
+        EXPECT(stage, "link query count room=3840");
+    }
+    for (uint64_t i = 0; i < 16; i++) {
+        ask_without_a_link(stage, 70 + i, false);
+        EXPECT(stage, "link query count room=3840");
+    }
+    ask_without_a_link(stage, 90, false);
+    EXPECT(stage, "answer 90 refused BUSY");
+}
+
 /* What waits for the store is not taken from there when a link ends, so it still counts. */
 static void questions_of_ended_links_count(void **state)
 {
@@ -709,6 +743,7 @@ int main(void)
         stage_test(a_repetition_takes_over_what_is_still_running),
         stage_test(the_next_seq_may_come_while_one_is_running),
         stage_test(so_many_submits_of_a_link_and_no_more),
+        stage_test(strangers_are_not_counted_with_others),
         stage_test(questions_of_ended_links_count),
         stage_test(a_new_incarnation_begins_its_lanes_anew),
         stage_test(a_call_is_replied_to_once),
