@@ -361,7 +361,7 @@ def scene_strangers_take_no_place():
     oldest of them goes, and no other. Those with a link keep their connections, and new ones come in."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, CONNECTIONS + 1000), hard))
-    with Broker() as broker:
+    with Broker({"limits.connections": 1000}) as broker:
         service = Service(broker)
         service.calls(1)
         crowd = strangers(broker, CONNECTIONS - 2)  # the service has two
