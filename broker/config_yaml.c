@@ -232,7 +232,7 @@ static void read_mapping(struct reader *reader, const char *prefix, unsigned dep
     }
 }
 
-/* An empty file is a valid one; anything but one mapping is not. */
+/* A file of comments is a valid one; anything but one mapping is not. */
 static void read_documents(struct reader *reader)
 {
     yaml_event_t event;
@@ -277,6 +277,11 @@ static char *read_file(const char *path, FILE *complaints, size_t *size)
             problem = strerror(errno);
             got = 0;
         }
+    }
+    /* What a full disk, a loss of power and an editor in the middle of its work leave behind: everything
+     * would be as by default, the token of the link and the store's folder too. */
+    if (problem == NULL && *size == 0 && S_ISREG(status.st_mode)) {
+        problem = "is empty; accepted: a YAML file, with a comment when nothing is to be set";
     }
     if (problem == NULL && *size > FILE_BYTES_MAX) {
         problem = "is too large; accepted: up to 1 MiB";

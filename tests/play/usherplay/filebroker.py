@@ -28,6 +28,7 @@ class FileBroker(Broker):
     def write(self, **changes):
         """Keyword `a__b` is option a.b. The file is replaced whole."""
         with open(self.path, "w", encoding="utf-8") as file:
+            file.write("# not empty, which would be refused\n")
             for key, value in changes.items():
                 file.write(f"{key.replace('__', '.')}: {json.dumps(value)}\n")
 

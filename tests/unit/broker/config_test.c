@@ -241,6 +241,8 @@ static void test_yaml(void **state)
 {
     (void)state;
     struct run run;
+    expect_yaml("", 78, "is empty; accepted: a YAML file");
+    expect_yaml("#", 0, "");
     load_yaml(&run, "# comment\n"
                     "listen:\n  tcp: \"127.0.0.1:0\"\n"
                     "limits.users: 7\n"
@@ -260,7 +262,7 @@ static void test_yaml(void **state)
     assert_true(run.options.auth_allow_open_network);
     assert_string_equal(run.options.node_name, "no"); /* a word, not a truth */
     options_fini(&run.options);
-    expect_yaml("", 0, "");
+    expect_yaml("\n", 0, "");
     expect_yaml("# nothing\n", 0, "");
     expect_yaml("link: {urls: ipc:///a}\n", 0, "");
 }
