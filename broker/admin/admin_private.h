@@ -50,6 +50,7 @@ struct admin_conn {
     int fd;
     enum conn_state state;
     uint64_t request_bytes; /* that had come when its last request was whole; 0: none was */
+    uint64_t since_ms; /* when it came into its state */
     uint64_t due_ms;
 };
 

@@ -24,13 +24,15 @@
  * asked for, and from wherever it comes. Nobody is sent away while the second thread is to answer
  * him, because MHD does not look at his connection then; these are fewer than it takes (JOBS_MAX).
  * So there may be more than places for a while, and nobody need come after them: whoever looks for
- * late ones sends away who was too many then. Otherwise JOBS_MAX of them, answered and still
- * there, would be all that MHD takes, and nobody could come for whom they would have to go.
+ * late ones sends away who is too many and sits there. Otherwise JOBS_MAX of them, answered and
+ * still there, would be all that MHD takes, and nobody could come for whom they would have to go.
+ * Who has just come or asked does not sit: a probe is not to go for those who wait for the second
+ * thread.
  *
  * A connection that is quiet after an answer and is closed for it was kept open by custom and did
  * no harm: admin_late does not count it. One that has begun a request is late. */
 
-enum { LOOK_MS = 500 };
+enum { LOOK_MS = 500, SIT_MS = 2000 };
 
 static uint64_t now_ms(const struct admin *admin)
 {
@@ -81,27 +83,33 @@ static bool goes_before(const struct admin_conn *one, const struct admin_conn *o
     return one->source->count >= other->source->count; /* and among equals the later in the list */
 }
 
-/* Under the lock. NULL: there is nobody who may go. */
-static struct admin_conn *first_to_go(const struct admin *admin, const struct admin_conn *newcomer)
+/* Under the lock. Of those who are not newer than that; NULL: there is nobody who may go. */
+static struct admin_conn *first_to_go(const struct admin *admin, const struct admin_conn *newcomer,
+                                      uint64_t since_ms)
 {
     struct admin_conn *first = NULL;
     for (struct admin_conn *conn = admin->conns; conn != NULL; conn = conn->next)
-        if (conn != newcomer && conn->state <= CONN_ANSWERS &&
+        if (conn != newcomer && conn->state <= CONN_ANSWERS && conn->since_ms <= since_ms &&
             (first == NULL || goes_before(conn, first)))
             first = conn;
     return first;
 }
 
-/* Under the lock. Until there are as many as places, or nobody may go; newcomer: NULL, or who does
- * not. */
+/* Under the lock: somebody comes, and one goes for him. */
 static void make_room(struct admin *admin, const struct admin_conn *newcomer)
 {
-    while (admin->conn_count > admin->options.connections_max) {
-        struct admin_conn *first = first_to_go(admin, newcomer);
-        if (first == NULL)
-            return;
+    struct admin_conn *first = first_to_go(admin, newcomer, UINT64_MAX);
+    if (first != NULL)
         send_away(admin, first, METRIC_admin_displaced);
-    }
+}
+
+/* Under the lock: nobody comes, so only those go who sit there. */
+static void clear_places(struct admin *admin)
+{
+    struct admin_conn *first = NULL;
+    while (admin->conn_count > admin->options.connections_max &&
+           (first = first_to_go(admin, NULL, now_ms(admin) - SIT_MS)) != NULL)
+        send_away(admin, first, METRIC_admin_displaced);
 }
 
 static void enter(struct admin *admin, struct admin_conn *conn, const uint8_t address[16])
@@ -114,8 +122,8 @@ static void enter(struct admin *admin, struct admin_conn *conn, const uint8_t ad
     if (conn->next != NULL)
         conn->next->previous = conn;
     admin->conns = conn;
-    admin->conn_count++;
-    make_room(admin, conn);
+    if (++admin->conn_count > admin->options.connections_max)
+        make_room(admin, conn);
 }
 
 static void begin(struct admin *admin, struct MHD_Connection *connection, void **socket_context)
@@ -128,7 +136,8 @@ static void begin(struct admin *admin, struct MHD_Connection *connection, void *
     if (conn == NULL || info == NULL)
         return; /* only without a deadline */
     conn->fd = info->connect_fd;
-    conn->due_ms = now_ms(admin) + REQUEST_MS;
+    conn->since_ms = now_ms(admin);
+    conn->due_ms = conn->since_ms + REQUEST_MS;
     address_of(connection, address);
     pthread_mutex_lock(&admin->lock);
     enter(admin, conn, address);
@@ -183,6 +192,8 @@ void conns_set(struct admin *admin, struct MHD_Connection *connection, enum conn
     if (conn == NULL)
         return;
     pthread_mutex_lock(&admin->lock);
+    if (conn->state != CONN_SENT_AWAY)
+        conn->since_ms = now_ms(admin);
     if (conn->state == CONN_ASKS && state == CONN_ANSWERS) {
         conn->state = state; /* of one that had its deadline when it came */
     } else if (conn->state != CONN_SENT_AWAY) {
@@ -208,7 +219,7 @@ static void end_late_ones(struct admin *admin)
     for (struct admin_conn *conn = admin->conns; conn != NULL; conn = conn->next)
         if (conn->due_ms <= now)
             send_away(admin, conn, is_quiet(conn) ? METRIC_admin_quiet : METRIC_admin_late);
-    make_room(admin, NULL);
+    clear_places(admin);
 }
 
 static void *sweep(void *argument)

@@ -15,8 +15,8 @@
 
 #include <cmocka.h>
 
-/* Places of HTTP connections, with a real endpoint whose answers wait for the test. Its clock stands
- * still, so nobody is ever late: who goes, goes for the places. */
+/* Places of HTTP connections, with a real endpoint whose answers wait for the test. Its clock is the
+ * test's, so nobody is ever late: who goes, goes for the places. */
 
 enum { PATIENCE_MS = 20000, NAP_NS = 1000000 };
 
@@ -27,11 +27,12 @@ struct world {
     struct env env;
     struct sockaddr_in address;
     _Atomic bool answers; /* the second thread may go on */
+    _Atomic uint64_t now_ns;
 };
 
-static uint64_t still(void *context)
+static uint64_t clock_of(void *context)
 {
-    return UINT64_C(1000000000000);
+    return ((struct world *)context)->now_ns;
 }
 
 #define WAIT_FOR(condition)                                                                      \
@@ -66,7 +67,9 @@ static void start(struct world *world, unsigned connections_max)
 {
     char error[ADMIN_ERROR_BYTES];
     world->env = *env_system();
-    world->env.monotonic_ns = still;
+    world->now_ns = UINT64_C(1000000000000);
+    world->env.monotonic_ns = clock_of;
+    world->env.context = world;
     world->metrics = metrics_create(1);
     world->options = (struct admin_options){
         .listener = listen_somewhere(world),
@@ -101,8 +104,15 @@ static int ask(struct world *world)
     return fd;
 }
 
-/* Nobody may go while the second thread has what he asks for; when all of them are answered and
- * nobody comes any more, those go who are too many. */
+static void expect_answer(int fd)
+{
+    char answer[8];
+    assert_int_equal(recv(fd, answer, sizeof(answer), MSG_WAITALL), sizeof(answer));
+    assert_memory_equal(answer, "HTTP/1.1", sizeof(answer));
+}
+
+/* Nobody may go while the second thread has what he asks for; when all of them are answered, sit there
+ * and nobody comes any more, those go who are too many. */
 static void places_are_given_back_without_a_newcomer(void **state)
 {
     enum { PLACES = 2, PEERS = 5 };
@@ -114,14 +124,17 @@ static void places_are_given_back_without_a_newcomer(void **state)
         WAIT_FOR(metrics_read(world.metrics, METRIC_admin_requests) == i + 1);
     }
     uint64_t before = metrics_read(world.metrics, METRIC_admin_displaced);
+    assert_int_equal(before, 0);
     world.answers = true;
+    for (unsigned i = 0; i < PEERS; i++)
+        expect_answer(peers[i]);
+    nanosleep(&(struct timespec){.tv_nsec = 700 * 1000000}, NULL); /* somebody has looked */
+    assert_int_equal(metrics_read(world.metrics, METRIC_admin_displaced), 0); /* they have just asked */
+    world.now_ns += 2500 * UINT64_C(1000000);
     WAIT_FOR(metrics_read(world.metrics, METRIC_admin_displaced) == PEERS - PLACES);
-    assert_true(before < PEERS - PLACES);
     assert_int_equal(metrics_read(world.metrics, METRIC_admin_late), 0);
-    char answer[8];
     int next = ask(&world);
-    assert_int_equal(recv(next, answer, sizeof(answer), MSG_WAITALL), sizeof(answer));
-    assert_memory_equal(answer, "HTTP/1.1", sizeof(answer));
+    expect_answer(next);
     for (unsigned i = 0; i < PEERS; i++)
         close(peers[i]);
     close(next);
