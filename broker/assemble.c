@@ -5,6 +5,12 @@
 #include <stdlib.h>
 
 #include "base/check.h"
+#include "config/limits.h"
+#include "directory/services.h"
+#include "persist/queries.h"
+#include "persist/committer.h"
+#include "door/logins.h"
+#include "door/admission.h"
 #include "base/memory.h"
 #include "broker/parts.h"
 
@@ -15,7 +21,6 @@
 enum {
     WAKE_BACKLOG = 1024,
     REQUESTS_PER_USER_MAX = 4096,
-    STOP_SPREAD_MS_MAX = 5000,
     INSTANCES_PER_SERVICE = 4,
     SLOTS_MAX = 1 << 24, /* so many bits of a number say which slot */
 };
@@ -134,6 +139,53 @@ uint32_t broker_instances_max(const struct broker *broker)
     return (uint32_t)broker->options->limits_services * INSTANCES_PER_SERVICE + more;
 }
 
+static int open_services(struct broker *broker)
+{
+    const struct services_options services = {
+        .registry = broker->registry,
+        .scheduler = broker->scheduler,
+        .env = broker->env,
+        .metrics = broker->metrics,
+        .log = broker->log,
+        .services_max = (uint32_t)broker->options->limits_services,
+        .users_max = (uint32_t)broker->options->limits_users,
+    };
+    return services_create(&broker->services, &services);
+}
+
+static int open_committer(struct broker *broker)
+{
+    struct runner *runner = &committer_thread(broker)->runner;
+    const struct committer_options committer = {
+        .store = broker->store,
+        .store_path = broker->options->store_path,
+        .env = broker->env,
+        .metrics = broker->metrics,
+        .log = broker->log,
+        .scheduler = broker->scheduler,
+        .runner = runner,
+        .epoch_last = &broker->counters.epoch_last,
+        .stored = egress_stored,
+        .context = broker,
+    };
+    runner->beats = &committer_thread(broker)->beats;
+    return committer_open(&broker->committer, &committer);
+}
+
+static int open_clock(struct broker *broker)
+{
+    const struct clock_options clock = {
+        .registry = broker->registry,
+        .scheduler = broker->scheduler,
+        .env = broker->env,
+        .awake = broker->awake.machine != NULL ? &broker->awake : NULL,
+        .metrics = broker->metrics,
+        .log = broker->log,
+        .tick = MESSAGE_TICK,
+    };
+    return clock_open(&broker->clock, &clock);
+}
+
 static int make_actors(struct broker *broker)
 {
     const struct options *options = broker->options;
@@ -153,13 +205,13 @@ static int make_actors(struct broker *broker)
     };
     error = scheduler_create(&broker->scheduler, &scheduler);
     if (error == 0)
-        error = services_create(&broker->services, broker);
+        error = open_services(broker);
     if (error == 0)
-        error = committer_open(&broker->committer, broker, committer_thread(broker));
+        error = open_committer(broker);
     if (error == 0 && broker->options->auth_mode != AUTH_MODE_OPEN)
         error = admission_open(&broker->admission, broker);
     if (error == 0)
-        error = clock_open(&broker->clock, broker);
+        error = open_clock(broker);
     if (error == 0)
         error = queries_open(&broker->queries, broker);
     return error;
@@ -249,34 +301,3 @@ void broker_dismantle(struct broker *broker)
     traces_destroy(broker->traces);
 }
 
-static void post_stop(struct broker *broker, actor_handle actor, uint32_t retry_after_ms,
-                      bool later)
-{
-    struct stop_message *stop = message_create(MESSAGE_STOP, sizeof(*stop));
-    stop->retry_after_ms = retry_after_ms;
-    stop->later = later;
-    if (scheduler_post(broker->scheduler, NULL, actor, &stop->header) != 0)
-        message_destroy(&stop->header);
-}
-
-void broker_tell(struct broker *broker, actor_handle actor, uint32_t after_ms)
-{
-    uint32_t spread = broker->settings.resume_ms / 4;
-    spread = spread > STOP_SPREAD_MS_MAX ? STOP_SPREAD_MS_MAX : spread;
-    uint32_t chance;
-    env_random(broker->env, &chance, sizeof(chance));
-    post_stop(broker, actor, after_ms + (spread != 0 ? chance % spread : 0), false);
-}
-
-void broker_warn(struct broker *broker, actor_handle actor)
-{
-    post_stop(broker, actor, 0, true);
-}
-
-void broker_tell_all(struct broker *broker)
-{
-    uint32_t cursor = 0;
-    actor_handle actor;
-    while ((actor = registry_next(broker->registry, &cursor, NULL)) != 0)
-        broker_tell(broker, actor, 0);
-}

@@ -1,18 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker/broker.h"
+#include "operate/announce.h"
+#include "config/limits.h"
+#include "operate/goodbye.h"
+#include "operate/reload.h"
+#include "operate/link_commands.h"
+#include "persist/restore.h"
+#include "persist/save.h"
+#include "persist/queries.h"
+#include "persist/committer.h"
+#include "door/admission.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
 
 #include "base/check.h"
-#include "broker/admin_glue.h"
-#include "broker/certificate.h"
-#include "broker/notify.h"
+#include "operate/http.h"
+#include "operate/certificate.h"
+#include "operate/connections.h"
+#include "process/await.h"
+#include "process/failure.h"
+#include "process/notify.h"
 
 /* The composition root: makes the parts, wires them, starts and stops them in order.
  *
@@ -27,73 +39,6 @@ enum { STOP_WAIT_MS = 3000, STOP_POLL_MS = 5, STOP_BACKENDS_MS = 1000 };
  * newcomer. */
 enum { STRANGER_AGE_MS = 1000 };
 
-/* Why a start fails: its exit code, and what somebody can do about it. */
-struct cause {
-    int error;
-    int code;
-    const char *advice; /* NULL: the message says it */
-};
-
-static const struct cause causes[] = {
-    {-ECANCELED, BROKER_CANCELLED, NULL},
-    {-EUCLEAN, EXIT_DAMAGED,
-     "restore the folder from a backup, or move it away to start with an empty store"},
-    {-EBUSY, EXIT_IN_USE, NULL},
-    {-EADDRINUSE, EXIT_IN_USE, NULL},
-    {-EADDRNOTAVAIL, EXIT_IN_USE, NULL},
-    {-ENOMEM, EXIT_RESOURCES, "give it more memory, or lower limits.users and limits.connections"},
-    {-EMFILE, EXIT_RESOURCES, "raise the limit of open files (LimitNOFILE=, ulimit -n)"},
-    {-ENFILE, EXIT_RESOURCES, "the system has no more files: see sysctl fs.file-max"},
-    {-EAGAIN, EXIT_RESOURCES, "raise the limit of processes and threads (TasksMax=, ulimit -u)"},
-    {-ENOSPC, EXIT_NO_ROOM, "make room on the disk of store.path"},
-    {-EDQUOT, EXIT_NO_ROOM, "make room within the quota of usherd's user, or raise it"},
-    {-EFBIG, EXIT_NO_ROOM, "raise the limit of a file's size (LimitFSIZE=, ulimit -f)"},
-    {-EIO, EXIT_DISK, "the disk of store.path or its file system fails: see the log of the kernel"},
-    {-EXFULL, EXIT_CONFIGURATION, "raise store.map_bytes"},
-    {-EUSERS, EXIT_CONFIGURATION, "raise limits.users"},
-    {-EINVAL, EXIT_CONFIGURATION, NULL},
-    {-EACCES, EXIT_CONFIGURATION, NULL},
-    {-EEXIST, EXIT_CONFIGURATION, NULL},
-    {-ENOENT, EXIT_CONFIGURATION, NULL},
-    {-ENOTDIR, EXIT_CONFIGURATION, NULL},
-    {-EISDIR, EXIT_CONFIGURATION, NULL},
-    {-ELOOP, EXIT_CONFIGURATION, NULL},
-    {-EROFS, EXIT_CONFIGURATION, NULL},
-    {-EPERM, EXIT_CONFIGURATION, NULL},
-    {-ENAMETOOLONG, EXIT_CONFIGURATION, NULL},
-};
-
-static const struct cause *cause_of(int error)
-{
-    static const struct cause unknown = {0, EXIT_INTERNAL, "report it, with the log"};
-    for (size_t i = 0; i < sizeof(causes) / sizeof(*causes); i++)
-        if (causes[i].error == error)
-            return &causes[i];
-    return &unknown;
-}
-
-/* Behind the message, which may be cut for it; that of a damaged store has it already. */
-static void add_advice(char *error, const char *advice)
-{
-    size_t size = strlen(error);
-    if (advice == NULL || strstr(error, advice) != NULL)
-        return;
-    size_t most = BROKER_ERROR_BYTES - strlen(advice) - sizeof("; ");
-    size = size < most ? size : most;
-    snprintf(error + size, BROKER_ERROR_BYTES - size, "; %s", advice);
-}
-
-/* A write that was done in part looks like a disk that fails: whether it is full shows its folder. */
-static int true_cause(const struct options *options, int failed, const char *what, char *error)
-{
-    int probed = failed == -EIO ? store_probe(options->store_path) : 0;
-    if (!store_is_full(probed))
-        return failed;
-    snprintf(error, BROKER_ERROR_BYTES, "store.path %.200s: cannot %s: %s", options->store_path, what,
-             store_error_text(probed));
-    return probed;
-}
-
 static void prepare_worker(void *context, struct runner *runner, unsigned worker)
 {
     struct broker *broker = context;
@@ -101,54 +46,6 @@ static void prepare_worker(void *context, struct runner *runner, unsigned worker
     runner->index = thread->runner.index;
     runner->scratch = thread;
     runner->beats = &thread->beats;
-}
-
-/* Files that are kept from clients. Whoever fills the admin port, which takes no token, has had them from
- * those that clients, backends and the store were promised. */
-static uint64_t files_reserved(const struct options *options)
-{
-    uint64_t admin = options->admin_listen[0] != '\0'
-                         ? options->admin_connections + ADMIN_SPARE_CONNECTIONS
-                         : 0;
-    return options->limits_files_reserved + admin;
-}
-
-/* How many the system allows. */
-static uint64_t files_max(void)
-{
-    struct rlimit limit;
-    return getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY
-               ? limit.rlim_cur
-               : UINT64_MAX;
-}
-
-/* What connections of the link and the feed may take: what clients do not need, but an eighth. Strangers
- * can take all of that, and nothing else. */
-static uint64_t link_files(const struct options *options)
-{
-    uint64_t files = files_max();
-    uint64_t others = options->limits_connections + files_reserved(options);
-    uint64_t share = files > others && files - others > files / 8 ? files - others : files / 8;
-    return share < LINK_FILES_MAX ? share : LINK_FILES_MAX;
-}
-
-/* As many as there are files for. */
-static uint32_t connections_max(struct broker *broker)
-{
-    const struct options *options = broker->options;
-    uint64_t others = files_reserved(options) + link_files(options);
-    uint64_t files = files_max();
-    uint64_t room = files > others ? files - others : 1;
-    uint64_t most = options->limits_connections;
-    return (uint32_t)(room < most ? room : most);
-}
-
-static void warn_of_few_files(struct broker *broker)
-{
-    uint32_t most = connections_max(broker);
-    if (most < broker->options->limits_connections)
-        LOG(broker->log, FEWER_CONNECTIONS, LOG_U("files", files_max()),
-            LOG_U("connections", most));
 }
 
 int broker_open_net(struct broker *broker, char *error)
@@ -188,13 +85,20 @@ int broker_open_net(struct broker *broker, char *error)
     return net_open(&broker->net, &net, &broker->net_events, error);
 }
 
-static int open_admin(struct broker *broker, char *error)
+static int open_net(void *context, char *error)
 {
+    return broker_open_net(context, error);
+}
+
+static int open_admin(void *context, char *error)
+{
+    struct broker *broker = context;
     return admin_glue_open(&broker->admin, broker, error);
 }
 
-static int open_feed(struct broker *broker, char *error)
+static int open_feed(void *context, char *error)
 {
+    struct broker *broker = context;
     const char *url = broker->options->feed_url;
     unsigned subscribers = (unsigned)link_files(broker->options) / LINK_FILES_PART;
     return url[0] != '\0'
@@ -202,8 +106,9 @@ static int open_feed(struct broker *broker, char *error)
                : 0;
 }
 
-static int open_link(struct broker *broker, char *error)
+static int open_link(void *context, char *error)
 {
+    struct broker *broker = context;
     static const unsigned modes[] = {0600, 0660, 0666}; /* in the order of the option's words */
     const struct options *options = broker->options;
     struct link_options link = {
@@ -223,48 +128,6 @@ static int open_link(struct broker *broker, char *error)
     return link_open(&broker->link, &link, &broker->link_events, error);
 }
 
-bool broker_client_address(const struct broker *broker, bool tls, char to[NET_ADDRESS_BYTES_MAX])
-{
-    uint16_t port = tls ? net_tls_port(broker->net) : net_port(broker->net);
-    if (port != 0)
-        net_listen_address(broker->net, tls, to);
-    return port != 0;
-}
-
-static void announce_clients(struct broker *broker, const char *whom, bool tls)
-{
-    char address[NET_ADDRESS_BYTES_MAX];
-    if (broker_client_address(broker, tls, address))
-        LOG(broker->log, LISTENING, LOG_S("for", whom), LOG_S("address", address),
-            LOG_U("port", tls ? net_tls_port(broker->net) : net_port(broker->net)));
-}
-
-static void announce_admin(struct broker *broker)
-{
-    const char *text = broker->options->admin_listen;
-    char address[300];
-    if (broker->admin == NULL)
-        return;
-    snprintf(address, sizeof(address), "%.*s:%u", (int)(strrchr(text, ':') - text), text,
-             broker->admin->port);
-    LOG(broker->log, LISTENING, LOG_S("for", "admin"), LOG_S("address", address),
-        LOG_U("port", broker->admin->port));
-}
-
-static void announce(struct broker *broker)
-{
-    announce_clients(broker, "clients", false);
-    announce_clients(broker, "clients by TLS", true);
-    certificate_tell(broker, true);
-    announce_admin(broker);
-    for (size_t i = 0; i < broker->options->link_urls.count; i++)
-        LOG(broker->log, LISTENING, LOG_S("for", "backends"),
-            LOG_S("address", broker->options->link_urls.items[i]));
-    if (broker->feed != NULL)
-        LOG(broker->log, LISTENING, LOG_S("for", "feed"),
-            LOG_S("address", broker->options->feed_url));
-}
-
 static int open_store(struct store **store, const struct options *options, struct log *log,
                       char *error)
 {
@@ -274,7 +137,8 @@ static int open_store(struct store **store, const struct options *options, struc
         .events_kept_max = options->store_events_kept,
     };
     int failed = store_open_lmdb(store, &store_options, error);
-    failed = true_cause(options, failed, "open the store", error);
+    failed = failure_of_disk(options->store_path, failed, "open the store", error,
+                             BROKER_ERROR_BYTES);
     if (failed == 0 && store_upgraded_from(*store) != NULL)
         LOG(log, STORE_UPGRADED, LOG_S("path", options->store_path),
             LOG_S("from", store_upgraded_from(*store)));
@@ -285,6 +149,7 @@ static int set_up(struct broker *broker, const struct options *options, struct l
                   char *error)
 {
     struct store *store;
+    struct await await = {env_system(), log, options->listen_wait_ms, 0};
     broker->operate = operate;
     awake_init(&broker->awake, env_system());
     int failed = open_store(&store, options, log, error);
@@ -295,19 +160,20 @@ static int set_up(struct broker *broker, const struct options *options, struct l
     if (failed == 0)
         failed = activation_take(&broker->passed, options, error);
     if (failed == 0)
-        warn_of_few_files(broker);
+        connections_warn(broker);
     if (failed == 0)
-        failed = await_address(broker, broker_open_net, error);
+        failed = await_address(&await, open_net, broker, error);
     if (failed == 0)
-        failed = await_address(broker, open_admin, error);
+        failed = await_address(&await, open_admin, broker, error);
     if (failed == 0)
-        failed = true_cause(options, restore_sessions(broker, error), "restore the sessions", error);
+        failed = failure_of_disk(options->store_path, restore_sessions(broker, error),
+                                 "restore the sessions", error, BROKER_ERROR_BYTES);
     if (failed == 0)
         failed = link_check_threads(error);
     if (failed == 0)
-        failed = await_address(broker, open_feed, error);
+        failed = await_address(&await, open_feed, broker, error);
     if (failed == 0)
-        failed = await_address(broker, open_link, error);
+        failed = await_address(&await, open_link, broker, error);
     if (failed == 0)
         failed = committer_start(broker->committer);
     if (failed == 0)
@@ -368,10 +234,10 @@ int broker_start(struct broker **out, const struct options *options, struct log 
     if (failed != 0) {
         if (error[0] == '\0')
             snprintf(error, BROKER_ERROR_BYTES, "cannot start: %s", strerror(-failed));
-        add_advice(error, cause_of(failed)->advice);
+        failure_advise(failed, error, BROKER_ERROR_BYTES);
         halt(broker);
         take_down(broker);
-        return cause_of(failed)->code;
+        return failure_code(failed);
     }
     announce(broker);
     reload_tell_odd(broker, options);
@@ -405,7 +271,7 @@ int broker_stop(struct broker *broker)
     atomic_store(&broker->state, BROKER_STOPPING);
     LOG(broker->log, STOPPING, LOG_U("connections", net_count(broker->net)));
     net_stop_accepting(broker->net);
-    broker_tell_all(broker);
+    goodbye_all(broker);
     uint64_t until_ms = env_monotonic_ms(broker->env) + STOP_WAIT_MS +
                         broker->options->limits_close_linger_ms;
     while (net_count(broker->net) > 0 && env_monotonic_ms(broker->env) < until_ms)

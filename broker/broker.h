@@ -6,7 +6,8 @@
  * those that say otherwise. */
 
 #include "base/log.h"
-#include "broker/config.h"
+#include "config/config.h"
+#include "process/failure.h"
 
 struct broker;
 
@@ -15,22 +16,7 @@ struct broker;
  * EXIT_CONFIGURATION with a line for each fault in `complaints`. Blocks on the disk. */
 int broker_check_files(const struct options *options, FILE *complaints);
 
-/* How the process ends (sysexits.h); CONFIG_USAGE and CONFIG_INVALID of config.h are the others. */
-enum {
-    EXIT_DAMAGED = 65,
-    EXIT_IN_USE = 69,
-    EXIT_INTERNAL = 70,
-    EXIT_RESOURCES = 71,
-    EXIT_NO_ROOM = 73,
-    EXIT_DISK = 74,
-    EXIT_UNSAVED = 75,
-    EXIT_CONFIGURATION = 78,
-};
-
 enum { BROKER_ERROR_BYTES = 512 };
-
-/* What a start ends with when termination was asked for while it waited for an address. */
-enum { BROKER_CANCELLED = -1 };
 
 /* Opens the store, the listeners and the link, restores the sessions and starts every thread.
  * 0 gives *broker; otherwise BROKER_CANCELLED, or one of the exit codes of docs/operations.md with

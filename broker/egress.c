@@ -3,6 +3,12 @@
 #include <string.h>
 
 #include "actors/push.h"
+#include "actors/events.h"
+#include "directory/services.h"
+#include "persist/queries.h"
+#include "persist/committer.h"
+#include "actors/bounce.h"
+#include "actors/refuse.h"
 #include "base/check.h"
 #include "base/memory.h"
 #include "broker/parts.h"
@@ -84,7 +90,7 @@ static void perform_forward(struct broker *broker, struct runner *runner, struct
                        error == -ENOBUFS ? USHER__V1__ERROR__CODE__BUSY
                                          : USHER__V1__ERROR__CODE__NOT_ONLINE);
     } else {
-        user_bounce(message, turn);
+        bounce(message, turn);
     }
 }
 
@@ -312,17 +318,23 @@ void egress_settle(struct broker *broker, struct runner *runner, actor_handle se
     post(broker, runner, self, &more->header);
 }
 
-uint32_t output_max(const struct options *options)
+void egress_stored(void *context, struct runner *runner, const struct change *list)
 {
-    uint64_t frame = options->limits_frame_bytes + options->limits_output_bytes / 4;
-    return (uint32_t)(options->limits_output_bytes > frame ? options->limits_output_bytes : frame);
-}
-
-uint32_t output_window(const struct options *options)
-{
-    uint64_t half = output_max(options) / 2;
-    return (uint32_t)(options->limits_output_soft_bytes < half ? options->limits_output_soft_bytes
-                                                               : half);
+    struct broker *broker = context;
+    uint64_t last = 0;
+    for (const struct change *change = list; change != NULL; change = change->next) {
+        last = change->event.seq;
+        if (broker->feed == NULL)
+            continue;
+        char topic[16 + STORE_NAME_BYTES_MAX];
+        uint8_t bytes[512];
+        size_t size = presence_event_pack(&change->event, bytes, sizeof(bytes));
+        snprintf(topic, sizeof(topic), "presence/%s", change->event.user);
+        feed_publish(broker->feed, bytes_of_text(topic), (struct bytes){bytes, size});
+        metrics_add(broker->metrics, runner->index, METRIC_feed_published, 1);
+    }
+    atomic_store_explicit(&broker->counters.presence_last, last, memory_order_release);
+    services_tell_presence(broker->services, runner, last);
 }
 
 void egress_bounce(void *context, struct runner *runner, struct message *message)
@@ -341,7 +353,7 @@ void egress_bounce(void *context, struct runner *runner, struct message *message
     turn.count = turn.capacity = 0;
     turn.change = NULL;
     turn.mark_count = 0;
-    user_bounce(message, &turn);
+    bounce(message, &turn);
     egress_perform(broker, runner, &turn);
     turn_fini(&turn);
 }
@@ -382,6 +394,16 @@ static enum verdict finish_user(void *context, struct runner *runner, actor_hand
     return VERDICT_HOLD;
 }
 
+/* The change that the turn waited for is stored, or is not. */
+static enum verdict resume_user(void *context, struct runner *runner, actor_handle self,
+                                void *state, void *what)
+{
+    struct turn *turn = begin(context, runner, self);
+    user_committed(state, what, turn);
+    CHECK(turn->change == NULL);
+    return finish_user(context, runner, self, state);
+}
+
 static bool receive_instance(void *context, struct runner *runner, actor_handle self,
                              void *state, struct message *message)
 {
@@ -405,5 +427,7 @@ static enum verdict finish_instance(void *context, struct runner *runner, actor_
     return retire ? VERDICT_RETIRE : VERDICT_GO_ON;
 }
 
-const struct behaviour user_behaviour = {"user", receive_user, finish_user};
-const struct behaviour instance_behaviour = {"instance", receive_instance, finish_instance};
+const struct behaviour user_behaviour = {
+    .name = "user", .receive = receive_user, .finish = finish_user, .resume = resume_user};
+const struct behaviour instance_behaviour = {
+    .name = "instance", .receive = receive_instance, .finish = finish_instance};

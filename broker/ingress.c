@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "broker/lobby.h"
+#include "door/lobby.h"
 #include "proto/frame.h"
 
 /* Everything that arrives from clients, turned into posts; ingress_link.c has the backends.

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
-#include "actors/link_access.h"
+#include "instance/access.h"
+#include "actors/refuse.h"
 #include "broker/parts.h"
 #include "proto/arena.h"
 #include "proto/link_frame.h"
@@ -18,7 +19,7 @@ static void refuse_link(struct broker *broker, uint64_t exchange, uint32_t code,
     struct buffer out = {0};
     metrics_add(broker->metrics, 0, METRIC_link_refused, 1);
     LOG(broker->log, LINK_REFUSED, LOG_U("code", code), LOG_S("detail", detail));
-    instance_refusal(&out, code, detail);
+    link_refusal(&out, code, detail);
     link_answer(broker->link, exchange, (struct bytes){out.data, out.size});
     buffer_fini(&out);
 }

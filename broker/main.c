@@ -13,9 +13,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "broker/activation.h"
+#include "process/activation.h"
 #include "broker/broker.h"
-#include "broker/notify.h"
+#include "process/notify.h"
 
 /* Command line -> configuration -> broker -> signals; nothing else. */
 

@@ -12,7 +12,7 @@ struct name {
     const char *advice;
 };
 
-#define COUNT(table) (sizeof(table) / sizeof *(table))
+#define COUNT(table) (sizeof(table) / sizeof(*(table)))
 
 static const struct name ERROR_NAMES[] = {
     {0, "NONE", ""},

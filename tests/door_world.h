@@ -18,6 +18,9 @@
 #include <unistd.h>
 
 #include "broker/parts.h"
+#include "persist/queries.h"
+#include "persist/committer.h"
+#include "door/admission.h"
 #include "client.pb-c.h"
 #include "net/conn.h"
 #include "proto/frame.h"

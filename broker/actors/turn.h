@@ -26,7 +26,7 @@ struct link_token {
 };
 
 /* Limits and times that handlers go by. Those that are atomic may change while turns run
- * (broker/reload.c): a turn that reads one twice may see two values, each of them a good one. The
+ * (broker/operate/reload.c): a turn that reads one twice may see two values, each of them a good one. The
  * others are set once at start. */
 struct settings {
     const char *node;
@@ -45,8 +45,8 @@ struct settings {
     _Atomic uint32_t requests_per_second;
     struct source_rates *source_rates; /* NULL: nothing is counted per source */
     struct spent *spent_rates, *spent_fights; /* of users whose session has ended; NULL: forgotten */
-    uint64_t requests_key[2]; /* random; see actors/requests.h */
-    uint64_t proof_key[2];    /* random; see gate_proof */
+    uint64_t requests_key[2]; /* random; see user/requests.h */
+    uint64_t proof_key[2];    /* random; see resume_proof */
     _Atomic uint32_t takeovers_per_minute;
     _Atomic uint32_t calls_per_user_max;
     _Atomic uint32_t one_way_calls_max; /* of one user, in the mail of one instance */
@@ -62,7 +62,7 @@ struct settings {
     _Atomic uint32_t link_mail_items_max;
     _Atomic uint64_t link_mail_bytes_max;
     struct link_token *_Atomic link_token; /* NULL: none is asked for */
-    uint64_t link_key[2]; /* random; seals the numbers of links, see actors/link_access.h */
+    uint64_t link_key[2]; /* random; seals the numbers of links, see instance/access.h */
     char node_boot[24];
 };
 
@@ -91,7 +91,7 @@ enum effect_kind {
     EFFECT_TIMER,    /* the tick to self comes at `value` (monotonic ms) from now on */
     EFFECT_ANSWER,   /* turn.out[offset, size) to a link exchange */
     EFFECT_VOUCH,    /* the peer of a link exchange has a link */
-    EFFECT_LINK,     /* something of an instance's; see actors/instance.h */
+    EFFECT_LINK,     /* something of an instance's; see instance/instance.h */
 };
 
 struct effect {

@@ -56,6 +56,11 @@ struct behaviour {
     /* The turn's messages are done: carry out what they asked for. On VERDICT_RETIRE the state
      * holds nothing any more; it is zeroed for the next owner of the slot. */
     enum verdict (*finish)(void *context, struct runner *runner, actor_handle self, void *state);
+
+    /* What finish held the turn for is done, and `what` says how (scheduler_resume). NULL: it never
+     * holds one. */
+    enum verdict (*resume)(void *context, struct runner *runner, actor_handle self, void *state,
+                           void *what);
 };
 
 struct actor {

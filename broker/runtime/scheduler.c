@@ -28,7 +28,7 @@
  *
  * Shares. What users send has a part of a mailbox of its own, twice as large as what one alone may
  * have, and who has something in it gets no more than what is free then: of n each gets a share of
- * n + 1, as in an inbox (actors/inbox.c), so somebody always finds room who has nothing there. What has
+ * n + 1, as in an inbox (user/inbox.c), so somebody always finds room who has nothing there. What has
  * been taken from the mailbox and was not received yet counts for its sender too.
  *
  * Threads with runner->drains run the queue before they sleep themselves, so what they list needs
@@ -256,6 +256,18 @@ void scheduler_continue(struct scheduler *scheduler, struct runner *runner, acto
     CHECK(verdict != VERDICT_HOLD);
     struct actor *actor = registry_actor(scheduler->options.registry, actor_slot(self));
     end_turn(scheduler, runner, actor, actor_slot(self), verdict);
+}
+
+void scheduler_resume(struct scheduler *scheduler, struct runner *runner, actor_handle self,
+                      void *what)
+{
+    struct actor *actor = registry_actor(scheduler->options.registry, actor_slot(self));
+    const struct behaviour *behaviour =
+        atomic_load_explicit(&actor->behaviour, memory_order_relaxed);
+    enum verdict verdict =
+        behaviour->resume(scheduler->options.context, runner, self, actor->state, what);
+    if (verdict != VERDICT_HOLD)
+        scheduler_continue(scheduler, runner, self, verdict);
 }
 
 /* One turn in so many is timed: reading the clock twice would be a tenth of a short one. */

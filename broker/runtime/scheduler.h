@@ -56,6 +56,11 @@ int scheduler_post_from(struct scheduler *scheduler, struct runner *runner, acto
  * caller has set runner->now_ms. */
 size_t scheduler_run(struct scheduler *scheduler, struct runner *runner, size_t turns_max);
 
+/* Goes on with a turn that finish() held, by the behaviour's resume(), and ends it unless that holds it
+ * again. On the calling thread. */
+void scheduler_resume(struct scheduler *scheduler, struct runner *runner, actor_handle self,
+                      void *what);
+
 /* Ends a turn that finish() held. */
 void scheduler_continue(struct scheduler *scheduler, struct runner *runner, actor_handle self,
                         enum verdict verdict);

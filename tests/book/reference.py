@@ -65,8 +65,8 @@ def checks():
     yield ("exit codes", [int(code) for code in
                           re.findall(r"^\| (\d+) \|", part(operations, "Exit codes"), re.M)],
            sorted({0} | {int(code) for code in
-                         names("broker/broker.h", r"\bEXIT_\w+ = (\d+)") +
-                         names("broker/config.h", r"\bCONFIG_\w+ = (\d\d+)")}))
+                         names("broker/process/failure.h", r"\bEXIT_\w+ = (\d+)") +
+                         names("broker/config/config.h", r"\bCONFIG_\w+ = (\d\d+)")}))
     yield ("exit codes of the manual", re.findall(r"^\.B (\d+)$", read("docs/man/usherd.8.in"), re.M),
            re.findall(r"^\| (\d+) \|", part(operations, "Exit codes"), re.M))
     printed = subprocess.run([os.path.join(BUILD, "bin/usherd"), "--print-options-markdown"],

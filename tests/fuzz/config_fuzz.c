@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "broker/config.h"
+#include "config/config.h"
 
 #include <string.h>
 #include <sys/mman.h>
@@ -42,7 +42,7 @@ static void check_accepted(const struct options *options)
         FUZZ_CHECK(strlen(options->field.items[i]) > 0);
 #define OPTION(field, key, type, default_text, min, max, unit, help) \
     CHECK_##type(field, key, min, max)
-#include "broker/options.def"
+#include "config/options.def"
 #undef OPTION
     FUZZ_CHECK(options->link_urls.count >= 1);
     FUZZ_CHECK(options->threads_io >= 1 && options->threads_workers >= 1);

@@ -33,6 +33,7 @@ struct scene {
 
 /* --- options ---------------------------------------------------------------------------------- */
 
+/* clang-format off */
 #define DRAWN(X)                                                                                 \
     X(limits_frame_bytes) X(limits_prelogin_bytes) X(limits_prelogin_output_bytes)               \
     X(limits_output_bytes) X(limits_output_soft_bytes) X(limits_output_total_bytes)              \
@@ -50,6 +51,7 @@ enum drawn {
 #undef NAME
     DRAWN_COUNT
 };
+/* clang-format on */
 
 struct range {
     size_t offset;
@@ -71,7 +73,7 @@ static struct range range_of(enum drawn drawn)
         range.min = least;                                              \
         range.max = most;                                               \
     }
-#include "broker/options.def"
+#include "config/options.def"
 #undef OPTION
     return range;
 }

@@ -9,6 +9,7 @@
  * at a time; Close is the last frame; a request has one answer; message numbers have no gap before one
  * can be too old; frames of a connection that was given back have no effect. */
 
+#include "door/gate.h"
 #include "fuzz/user_world.h"
 
 enum {

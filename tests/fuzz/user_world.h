@@ -9,8 +9,8 @@
 
 #include <string.h>
 
-#include "actors/gate.h"
-#include "actors/user.h"
+#include "actors/proof.h"
+#include "user/user.h"
 #include "client.pb-c.h"
 #include "fuzz/fuzz.h"
 #include "proto/frame.h"

@@ -10,7 +10,7 @@ import sys
 
 BIN = os.environ["USHER_BIN"]
 PROGRAMS = ("usherd", "usher", "usherctl", "usher-bench", "usher-echo", "usher-store", "usher-token")
-MEANT = {"accept", "sendmsg"}  # broker/link_gate.c, in front of nng
+MEANT = {"accept", "sendmsg"}  # broker/link/gate.c, in front of nng
 START_UP = {"data_start", "environ"}
 
 

@@ -2,7 +2,7 @@
 """Peers on the sockets for backends and for the feed that are no backends: usherd lives, real
 backends go on, memory stays where it was, and so does the CPU: what a dead listener of nng 1.5 has
 accepted and nobody takes is watched by its poller for nothing, so that one that hangs up keeps a
-processor busy until usherd takes it away (broker/link_orphans.c).
+processor busy until usherd takes it away (broker/link/orphans.c).
 
 USHER_PLAY_PEERS: how many idle ones."""
 

@@ -892,7 +892,7 @@ def scene_store_failure():
 def scene_listeners():
     """Not ready while the feed's listener cannot work, or that of backends; alive all the time.
     A folder in the place of the socket keeps it from being repaired. Somebody who leaves is the
-    reason to look; that it is looked at without one is for unit/broker/link_test."""
+    reason to look; that it is looked at without one is for unit/link/link_test."""
     with tempfile.TemporaryDirectory(prefix="usher-feed-") as folder:
         feed = os.path.join(folder, "feed.sock")
         with Broker({**ENDPOINT, "feed.url": f"ipc://{feed}"}) as broker:

@@ -7,7 +7,7 @@
  * the environment, so a seed gives the same history, byte for byte, each time.
  *
  * The broker's own code runs unchanged from the gate to the store; the simulation brings what
- * stands around it: an env (sim_env.c), net/net.h (sim_net.c) and broker/link.h (sim_link.c).
+ * stands around it: an env (sim_env.c), net/net.h (sim_net.c) and broker/link/link.h (sim_link.c).
  * "When" in the rules is the step of the world: a total order of everything observed.
  *
  * Each run has some kinds of faults (sim_counts.def), chosen by its seed.
@@ -19,7 +19,7 @@
 #include <stdint.h>
 
 #include "backend.pb-c.h"
-#include "broker/config.h"
+#include "config/config.h"
 #include "broker/parts.h"
 #include "client.pb-c.h"
 #include "proto/bytes.h"

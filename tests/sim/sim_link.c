@@ -4,7 +4,7 @@
 #include "base/check.h"
 #include "sim.h"
 
-/* The contract of broker/link.h: every request that arrives is an exchange and wants exactly one
+/* The contract of broker/link/link.h: every request that arrives is an exchange and wants exactly one
  * answer. A request waits on its channel until the world carries it over; the end of a peer is
  * told some time later, or never, as nng does when its reaper is stuck.
  *

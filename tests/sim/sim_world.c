@@ -4,6 +4,13 @@
 #include <string.h>
 
 #include "backend.pb-c.h"
+#include "operate/goodbye.h"
+#include "directory/services.h"
+#include "persist/restore.h"
+#include "persist/save.h"
+#include "persist/queries.h"
+#include "persist/committer.h"
+#include "door/admission.h"
 #include "base/check.h"
 #include "sim.h"
 #include "token_make.h"
@@ -200,7 +207,7 @@ static void stop_orderly(struct world *world)
     tell(world, "stop");
     world->stopping = true;
     world->stop_step = world->step;
-    broker_tell_all(world->broker);
+    goodbye_all(world->broker);
     world->restart_ms = world->now_ms + 100 + below(world, 800);
 }
 

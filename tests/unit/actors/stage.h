@@ -28,8 +28,8 @@
 
 #include <cmocka.h>
 
-#include "actors/instance.h"
-#include "actors/user.h"
+#include "instance/instance.h"
+#include "user/user.h"
 #include "backend.pb-c.h"
 #include "client.pb-c.h"
 #include "proto/frame.h"

@@ -20,6 +20,8 @@
 #include <cmocka.h>
 
 #include "broker/parts.h"
+#include "directory/services.h"
+#include "persist/committer.h"
 #include "backend.pb-c.h"
 #include "client.pb-c.h"
 #include "proto/frame.h"
@@ -344,7 +346,8 @@ static inline enum verdict probe_finish(void *context, struct runner *runner, ac
     return VERDICT_RETIRE;
 }
 
-static const struct behaviour probe_behaviour = {"probe", probe_receive, probe_finish};
+static const struct behaviour probe_behaviour = {
+    .name = "probe", .receive = probe_receive, .finish = probe_finish};
 
 static inline struct probe *new_probe(struct glue *glue, const char *name)
 {

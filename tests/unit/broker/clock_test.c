@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "broker_fixture.h"
+#include "unit/broker/broker_fixture.h"
 
 /* Ticks: all of them, none early, the earliest first. */
 

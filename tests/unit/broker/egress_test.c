@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "broker_fixture.h"
+#include "unit/broker/broker_fixture.h"
 
 /* What leaves a turn by the name of a receiver: deliveries, which limits.mailbox_messages may
  * refuse, and kicks, which it may not. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "broker_fixture.h"
+#include "unit/broker/broker_fixture.h"
 
 /* What an I/O thread does at the end of a batch. */
 

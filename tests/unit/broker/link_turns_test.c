@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "broker_fixture.h"
+#include "unit/broker/broker_fixture.h"
 
 /* One of nng's threads runs turns: which, when, and what is left to the workers. */
 

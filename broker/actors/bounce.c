@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "actors/bounce.h"
+
+#include "actors/push.h"
+#include "actors/refuse.h"
+#include "backend.pb-c.h"
+#include "client.pb-c.h"
+
+void bounce(struct message *message, struct turn *turn)
+{
+    turn_count(turn, METRIC_events_stale, 1);
+    if (message->kind == MESSAGE_DELIVER) {
+        deliver_refuse(turn, (struct deliver_message *)message,
+                       USHER__V1__ERROR__CODE__NOT_ONLINE);
+        return;
+    }
+    if (message->kind == MESSAGE_USER_CALL) {
+        turn_effect(turn, EFFECT_CALL, 0)->message = message; /* to another instance */
+        return;
+    }
+    if (message->kind == MESSAGE_LINK_REQUEST) {
+        link_refuse(turn, ((struct link_request_message *)message)->exchange,
+                        USHER__V1__REFUSED__CODE__STALE_LINK,
+                        "this link is not known; say Hello again");
+    } else if (message->kind == MESSAGE_BUNDLE) { /* whoever pushed waits for no answer */
+        turn_count(turn, METRIC_messages_refused,
+                   push_bundle_of((struct bundle_message *)message)->count);
+    } else if (message->kind == MESSAGE_KICK) {
+        struct kick_message *kick = (struct kick_message *)message;
+        turn_result(turn, kick->by, kick->request, 0, 0, USHER__V1__ERROR__CODE__NOT_ONLINE);
+    } else if (message->kind == MESSAGE_FRAMES) {
+        turn_effect(turn, EFFECT_CONSUMED, ((struct frames_message *)message)->conn);
+    } else if (message->kind == MESSAGE_RESUME) {
+        struct resume_message *resume = (struct resume_message *)message;
+        turn_count(turn, METRIC_resumes_rejected, 1);
+        conn_refuse(turn, resume->conn, resume->id, USHER__V1__ERROR__CODE__RESUME_REJECTED,
+                    "no such session to resume; log in", 0);
+    }
+    message_destroy(message);
+}

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_ACTORS_EVENTS_H
+#define USHER_ACTORS_EVENTS_H
+
+/* Presence events as backends and people see them. Pure. */
+
+#include "storage/store.h"
+
+/* Encodes the event into `to`; 0 when it does not fit. */
+size_t presence_event_pack(const struct presence_event *event, uint8_t *to, size_t room);
+
+/* "LOST", "KICKED": a PresenceEvent.Cause for people. */
+const char *presence_cause_name(uint8_t cause);
+
+#endif

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "actors/refuse.h"
+
+#include "backend.pb-c.h"
+#include "base/memory.h"
+#include "client.pb-c.h"
+#include "proto/broker_frame.h"
+
+void deliver_refuse(struct turn *turn, struct deliver_message *message, uint16_t code)
+{
+    turn_count(turn, METRIC_messages_refused, 1);
+    turn_result(turn, message->sender, message->request, message->sender_epoch, 0, code);
+    message_destroy(&message->header);
+}
+
+void conn_error(struct turn *turn, uint64_t conn, uint64_t id, uint32_t code, const char *detail,
+                uint32_t retry_after_ms)
+{
+    if (id == 0)
+        return;
+    size_t offset = turn->out.size;
+    MEMORY_MUST(broker_frame_error(&turn->out, id, code, detail, retry_after_ms) == 0, "an answer");
+    turn_send(turn, conn, offset);
+}
+
+void conn_refuse(struct turn *turn, uint64_t conn, uint64_t id, uint32_t code, const char *detail,
+                 uint32_t retry_after_ms)
+{
+    size_t offset = turn->out.size;
+    if (id != 0)
+        MEMORY_MUST(broker_frame_error(&turn->out, id, code, detail, retry_after_ms) == 0,
+                    "an answer");
+    struct effect *effect = turn_effect(turn, EFFECT_UNBIND, conn);
+    effect->offset = (uint32_t)offset;
+    effect->size = (uint32_t)(turn->out.size - offset);
+}
+
+void conn_shut(struct turn *turn, uint64_t conn, uint32_t reason, const char *detail,
+               uint32_t retry_after_ms, bool do_not_return)
+{
+    size_t offset = turn->out.size;
+    MEMORY_MUST(
+        broker_frame_close(&turn->out, reason, detail, retry_after_ms, do_not_return) == 0,
+        "an answer");
+    turn_send(turn, conn, offset);
+    turn_effect(turn, EFFECT_RELEASE, conn);
+}
+
+void link_refusal(struct buffer *out, uint32_t code, const char *detail)
+{
+    Usher__V1__LinkAnswer answer = USHER__V1__LINK_ANSWER__INIT;
+    Usher__V1__Refused refused = USHER__V1__REFUSED__INIT;
+    refused.code = code;
+    refused.detail = (char *)detail;
+    answer.body_case = USHER__V1__LINK_ANSWER__BODY_REFUSED;
+    answer.refused = &refused;
+    size_t size = usher__v1__link_answer__get_packed_size(&answer);
+    uint8_t *to;
+    MEMORY_MUST((to = buffer_reserve(out, size)) != NULL, "an answer");
+    out->size += usher__v1__link_answer__pack(&answer, to);
+}
+
+void link_refuse(struct turn *turn, uint64_t exchange, uint32_t code, const char *detail)
+{
+    size_t offset = turn->out.size;
+    turn_count(turn, METRIC_link_refused, 1);
+    LOG(turn->log, LINK_REFUSED, LOG_U("code", code), LOG_S("detail", detail));
+    link_refusal(&turn->out, code, detail);
+    struct effect *effect = turn_effect(turn, EFFECT_ANSWER, exchange);
+    effect->offset = (uint32_t)offset;
+    effect->size = (uint32_t)(turn->out.size - offset);
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_ACTORS_REFUSE_H
+#define USHER_ACTORS_REFUSE_H
+
+/* Answers that need nothing of the state of whoever gives them: a refusal to the sender of a message, to
+ * a connection, to an exchange of the link. Each appends to the turn. */
+
+#include "actors/turn.h"
+
+/* Tells the sender why it was not taken; takes the message. */
+void deliver_refuse(struct turn *turn, struct deliver_message *message, uint16_t code);
+
+/* An Error to one connection, whoever owns the session. */
+void conn_error(struct turn *turn, uint64_t conn, uint64_t id, uint32_t code, const char *detail,
+                uint32_t retry_after_ms);
+
+/* The login or resume on it is refused; it may try again. */
+void conn_refuse(struct turn *turn, uint64_t conn, uint64_t id, uint32_t code, const char *detail,
+                 uint32_t retry_after_ms);
+
+/* Close, and the connection is given back. */
+void conn_shut(struct turn *turn, uint64_t conn, uint32_t reason, const char *detail,
+               uint32_t retry_after_ms, bool do_not_return);
+
+/* The exchange is answered Refused. */
+void link_refuse(struct turn *turn, uint64_t exchange, uint32_t code, const char *detail);
+
+/* Appends that answer, encoded, for whoever has no turn. */
+void link_refusal(struct buffer *out, uint32_t code, const char *detail);
+
+#endif

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config/private.h"
+
+/* Two configurations side by side: the one that holds and the one that was read just now. What may
+ * change while usherd runs is data (reloadable.def), so the report, the documentation and the
+ * change itself cannot say different things. Pure. */
+
+const bool option_reloadable[OPTION_COUNT] = {
+#define RELOADABLE(field) [OPTION_INDEX_##field] = true,
+#include "config/reloadable.def"
+#undef RELOADABLE
+};
+
+_Static_assert((int)OPTION_COUNT <= (int)OPTION_CHANGES_MAX, "room for a change of every option");
+
+static size_t size_of(enum option_type type)
+{
+    static const size_t sizes[] = {
+        [OPTION_BOOL] = sizeof(bool),
+        [OPTION_UNSIGNED] = sizeof(uint64_t),
+        [OPTION_TEXT] = sizeof(char *),
+        [OPTION_ENUM] = sizeof(unsigned),
+        [OPTION_TEXT_LIST] = sizeof(struct text_list),
+    };
+    return sizes[type];
+}
+
+static void *place(struct options *options, const struct option_row *row)
+{
+    return (char *)options + row->offset;
+}
+
+static const void *look(const struct options *options, const struct option_row *row)
+{
+    return (const char *)options + row->offset;
+}
+
+static void print_list(const struct text_list *list, char text[OPTION_TEXT_BYTES])
+{
+    size_t at = 0;
+    text[0] = '\0';
+    for (size_t i = 0; i < list->count && at < OPTION_TEXT_BYTES - 1; i++)
+        at += (size_t)snprintf(text + at, OPTION_TEXT_BYTES - at, "%s%s", i > 0 ? "," : "",
+                               list->items[i]);
+}
+
+static void print_word(const char *words, unsigned index, char text[OPTION_TEXT_BYTES])
+{
+    while (index-- > 0)
+        words += strcspn(words, "|") + 1;
+    snprintf(text, OPTION_TEXT_BYTES, "%.*s", (int)strcspn(words, "|"), words);
+}
+
+void option_print(const struct options *options, const struct option_row *row,
+                  char text[OPTION_TEXT_BYTES])
+{
+    const void *at = look(options, row);
+    switch (row->type) {
+    case OPTION_BOOL:
+        snprintf(text, OPTION_TEXT_BYTES, "%s", *(const bool *)at ? "true" : "false");
+        break;
+    case OPTION_UNSIGNED:
+        snprintf(text, OPTION_TEXT_BYTES, "%" PRIu64, *(const uint64_t *)at);
+        break;
+    case OPTION_TEXT:
+        snprintf(text, OPTION_TEXT_BYTES, "%s", *(char *const *)at);
+        break;
+    case OPTION_ENUM:
+        print_word(row->unit, *(const unsigned *)at, text);
+        break;
+    case OPTION_TEXT_LIST:
+        print_list(at, text);
+        break;
+    }
+}
+
+static bool lists_equal(const struct text_list *a, const struct text_list *b)
+{
+    bool equal = a->count == b->count;
+    for (size_t i = 0; equal && i < a->count; i++)
+        equal = strcmp(a->items[i], b->items[i]) == 0;
+    return equal;
+}
+
+static bool values_equal(const struct options *a, const struct options *b,
+                         const struct option_row *row)
+{
+    if (row->type == OPTION_TEXT)
+        return strcmp(*(char *const *)look(a, row), *(char *const *)look(b, row)) == 0;
+    if (row->type == OPTION_TEXT_LIST)
+        return lists_equal(look(a, row), look(b, row));
+    return memcmp(look(a, row), look(b, row), size_of(row->type)) == 0;
+}
+
+size_t options_compare(const struct options *from, const struct options *to,
+                       struct option_change changes[OPTION_CHANGES_MAX])
+{
+    size_t count = 0;
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        const struct option_row *row = &option_rows[i];
+        if (values_equal(from, to, row))
+            continue;
+        struct option_change *change = &changes[count++];
+        change->option = row->key;
+        change->restart = !option_reloadable[i];
+        option_print(from, row, change->from);
+        option_print(to, row, change->to);
+    }
+    return count;
+}
+
+int options_copy(struct options *to, const struct options *from)
+{
+    int error = options_init(to);
+    for (size_t i = 0; error == 0 && i < OPTION_COUNT; i++) {
+        const struct option_row *row = &option_rows[i];
+        const struct text_list *list = look(from, row);
+        if (row->type == OPTION_TEXT_LIST)
+            error = option_set_list(to, row, (const char *const *)list->items, list->count);
+        else if (row->type != OPTION_TEXT)
+            memcpy(place(to, row), look(from, row), size_of(row->type));
+    }
+    for (size_t i = 0; error == 0 && i < OPTION_COUNT; i++) {
+        char **text = place(to, &option_rows[i]);
+        if (option_rows[i].type != OPTION_TEXT)
+            continue;
+        free(*text);
+        *text = strdup(*(char *const *)look(from, &option_rows[i]));
+        error = *text != NULL ? 0 : -ENOMEM;
+    }
+    if (error != 0)
+        options_fini(to);
+    return error;
+}
+
+void options_swap_reloadable(struct options *a, struct options *b)
+{
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        char kept[sizeof(struct text_list)];
+        size_t size = size_of(option_rows[i].type);
+        if (!option_reloadable[i])
+            continue;
+        memcpy(kept, place(a, &option_rows[i]), size);
+        memcpy(place(a, &option_rows[i]), place(b, &option_rows[i]), size);
+        memcpy(place(b, &option_rows[i]), kept, size);
+    }
+}

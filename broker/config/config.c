@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config/config.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+
+#include "config/private.h"
+#include "proto/username.h"
+
+/* From the command line to a complete struct options: defaults, then files and settings in the
+ * order in which they are named, then what concerns several options at once. Every fault is told
+ * in one line that says where, which key, and what would be accepted; as many as possible are told
+ * in one run. Nothing is changed silently: a value is taken as it is or refused. */
+
+struct load {
+    struct options *options;
+    FILE *complaints;
+    void (*print)(FILE *to); /* asked for on the command line; the last one counts */
+    bool check_only;
+    int result; /* 0, CONFIG_USAGE or CONFIG_INVALID: the first fault */
+};
+
+static void fail(struct load *load, int result)
+{
+    load->result = load->result != 0 ? load->result : result;
+}
+
+static void fail_usage(struct load *load, const char *argument, const char *what)
+{
+    fprintf(load->complaints, "usherd: %s: %s; usherd --help says more\n", argument, what);
+    fail(load, CONFIG_USAGE);
+}
+
+static void fail_value(struct load *load, const char *key, const char *what)
+{
+    fprintf(load->complaints, "configuration: %s: %s\n", key, what);
+    fail(load, CONFIG_INVALID);
+}
+
+static void print_version(FILE *to)
+{
+    fputs("usherd " USHER_VERSION "\n", to);
+}
+
+static void apply_setting(struct load *load, const char *setting)
+{
+    const char *equals = strchr(setting, '=');
+    if (equals == NULL || equals == setting) {
+        fail_usage(load, setting, "not KEY=VALUE");
+        return;
+    }
+    char *key = strndup(setting, (size_t)(equals - setting));
+    if (key == NULL) {
+        fail_value(load, "--set", "no memory");
+        return;
+    }
+    const struct option_row *row = option_find(key);
+    if (row == NULL) {
+        complain_unknown(load->complaints, "--set", key);
+        fail(load, CONFIG_INVALID);
+    } else {
+        int error = option_set(load->options, row, equals + 1);
+        if (error != 0) {
+            complain_value(load->complaints, "--set", row, error);
+            fail(load, CONFIG_INVALID);
+        }
+    }
+    free(key);
+}
+
+static void apply_file(struct load *load, const char *path)
+{
+    int error = config_read_yaml(load->options, path, load->complaints);
+    if (error != 0) {
+        fail(load, error);
+    }
+}
+
+/* Arguments that stand alone. */
+static bool apply_flag(struct load *load, const char *argument)
+{
+    static const struct {
+        const char *name;
+        void (*print)(FILE *to);
+    } prints[] = {
+        {"--help", config_print_help},
+        {"-h", config_print_help},
+        {"--version", print_version},
+        {"--print-config", config_print_yaml},
+        {"--print-options-markdown", config_print_markdown},
+        {"--print-relations-markdown", config_print_relations},
+    };
+    for (size_t i = 0; i < sizeof(prints) / sizeof(*prints); i++) {
+        if (strcmp(argument, prints[i].name) == 0) {
+            load->print = prints[i].print;
+            return true;
+        }
+    }
+    if (strcmp(argument, "--check-config") == 0) {
+        load->check_only = true;
+        return true;
+    }
+    return false;
+}
+
+/* `--name VALUE` or `--name=VALUE`. Gives the value and moves *at; NULL when it is another one. */
+static const char *value_of(const char *name, int argc, char **argv, int *at)
+{
+    size_t size = strlen(name);
+    if (strncmp(argv[*at], name, size) != 0) {
+        return NULL;
+    }
+    if (argv[*at][size] == '=') {
+        return argv[*at] + size + 1;
+    }
+    if (argv[*at][size] == '\0' && *at + 1 < argc) {
+        return argv[++*at];
+    }
+    return NULL;
+}
+
+static void apply_arguments(struct load *load, int argc, char **argv)
+{
+    for (int at = 1; at < argc; at++) {
+        const char *argument = argv[at];
+        const char *value;
+        if (apply_flag(load, argument)) {
+            continue;
+        }
+        if ((value = value_of("--set", argc, argv, &at)) != NULL) {
+            apply_setting(load, value);
+        } else if ((value = value_of("--config", argc, argv, &at)) != NULL) {
+            apply_file(load, value);
+        } else if (strcmp(argument, "--set") == 0 || strcmp(argument, "--config") == 0) {
+            fail_usage(load, argument, "its value is missing");
+        } else {
+            fail_usage(load, argument, "unknown argument");
+        }
+    }
+}
+
+/* Takes HOST:PORT or [HOST]:PORT apart. False when it is neither. */
+static bool split_address(const char *address, char *host, size_t size)
+{
+    const char *colon = strrchr(address, ':');
+    if (colon == NULL || colon == address) {
+        return false;
+    }
+    size_t digits = strspn(colon + 1, "0123456789");
+    if (digits == 0 || digits > 5 || colon[1 + digits] != '\0' || atoi(colon + 1) > 65535) {
+        return false;
+    }
+    const char *from = address;
+    size_t length = (size_t)(colon - address);
+    bool bracketed = from[0] == '[' && from[length - 1] == ']';
+    if (bracketed) {
+        from++;
+        length -= 2;
+    } else if (memchr(from, ':', length) != NULL) {
+        return false; /* an IPv6 address without brackets: where does the port begin? */
+    }
+    if (length == 0 || length >= size) {
+        return false;
+    }
+    memcpy(host, from, length);
+    host[length] = '\0';
+    return true;
+}
+
+/* Numbers only, and the one name that means loopback everywhere: what a name stands for can change
+ * after it was checked. */
+static bool is_loopback(const char *host)
+{
+    struct in_addr ipv4;
+    struct in6_addr ipv6;
+    if (strcmp(host, "localhost") == 0) {
+        return true;
+    }
+    if (inet_pton(AF_INET, host, &ipv4) == 1) {
+        return ntohl(ipv4.s_addr) >> 24 == 127;
+    }
+    return inet_pton(AF_INET6, host, &ipv6) == 1 && IN6_IS_ADDR_LOOPBACK(&ipv6);
+}
+
+static void check_address(struct load *load, const char *key, const char *address)
+{
+    const struct options *options = load->options;
+    char host[256];
+    if (!split_address(address, host, sizeof(host))) {
+        fail_value(load, key, "not an address; accepted: HOST:PORT, [IPV6]:PORT");
+        return;
+    }
+    if (options->auth_mode == AUTH_MODE_OPEN && !options->auth_allow_open_network &&
+        !is_loopback(host)) {
+        char what[256];
+        snprintf(what, sizeof(what),
+                 "open believes every name, and %s is not a loopback address; accepted: "
+                 "a loopback address, or auth.allow_open_network true",
+                 key);
+        fail_value(load, "auth.mode", what);
+    }
+}
+
+static void check_tls(struct load *load)
+{
+    const struct options *options = load->options;
+    const char *const files[][2] = {{"tls.certificate_file", options->tls_certificate_file},
+                                    {"tls.key_file", options->tls_key_file}};
+    check_address(load, "listen.tls", options->listen_tls);
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+        if (files[i][1][0] == '\0') {
+            fail_value(load, files[i][0], "missing; listen.tls needs it: a PEM file");
+        }
+    }
+}
+
+/* What it shows is not for everybody, and what a token without TLS is worth ends at the next wire:
+ * see docs/admin.md. */
+static void check_admin(struct load *load)
+{
+    const struct options *options = load->options;
+    char host[256];
+    if (!split_address(options->admin_listen, host, sizeof(host))) {
+        fail_value(load, "admin.listen", "not an address; accepted: HOST:PORT, [IPV6]:PORT");
+    } else if (!is_loopback(host) && options->admin_token_file[0] == '\0') {
+        fail_value(load, "admin.token_file",
+                   "empty, and admin.listen is not a loopback address; accepted: the path of a "
+                   "file with a token");
+    }
+}
+
+/* As they are written: one that is taken by ourselves looks like another usherd, which may go. Each takes
+ * a port of its own with port 0. */
+static void check_addresses_differ(struct load *load)
+{
+    const struct options *options = load->options;
+    const char *const rows[][2] = {{"listen.tcp", options->listen_tcp},
+                                   {"listen.tls", options->listen_tls},
+                                   {"admin.listen", options->admin_listen}};
+    for (size_t i = 1; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        const char *port = strrchr(rows[i][1], ':');
+        if (port == NULL || atoi(port + 1) == 0)
+            continue;
+        for (size_t k = 0; k < i; k++) {
+            char what[96];
+            if (strcmp(rows[i][1], rows[k][1]) != 0)
+                continue;
+            snprintf(what, sizeof(what), "that of %s; accepted: an address of its own", rows[k][0]);
+            fail_value(load, rows[i][0], what);
+        }
+    }
+}
+
+static void check_listen(struct load *load)
+{
+    const struct options *options = load->options;
+    check_addresses_differ(load);
+    if (options->listen_tcp[0] != '\0' || options->listen_tls[0] == '\0') {
+        check_address(load, "listen.tcp", options->listen_tcp);
+    }
+    if (options->listen_tls[0] != '\0') {
+        check_tls(load);
+    }
+    if (options->admin_listen[0] != '\0') {
+        check_admin(load);
+    }
+}
+
+static void check_auth(struct load *load)
+{
+    const struct options *options = load->options;
+    if (options->auth_mode == AUTH_MODE_TOKEN && options->auth_keys_file[0] == '\0') {
+        fail_value(load, "auth.keys_file",
+                   "empty, and auth.mode is token; accepted: the path of a JSON key set");
+    }
+    if (options->auth_session_ends == SESSION_ENDS_WITH_TOKEN &&
+        options->auth_mode == AUTH_MODE_OPEN) {
+        fail_value(load, "auth.session_ends",
+                   "with_token, and auth.mode open looks at no token; accepted: never, or auth.mode "
+                   "token or service");
+    }
+    if (options->auth_mode != AUTH_MODE_SERVICE) {
+        return;
+    }
+    if (!username_valid(bytes_of_text(options->auth_service))) {
+        fail_value(load, "auth.service",
+                   "no name of a service, and auth.mode is service; accepted: 1 to 64 of A-Z a-z "
+                   "0-9 . _ - @ : +");
+    }
+}
+
+/* ipc paths become socket addresses, whose size the system fixes. */
+static bool is_url(const char *url)
+{
+    char host[256];
+    if (strncmp(url, "ipc://", 6) == 0) {
+        size_t size = strlen(url + 6);
+        return size > 0 && size < sizeof(((struct sockaddr_un *)0)->sun_path);
+    }
+    return strncmp(url, "tcp://", 6) == 0 && split_address(url + 6, host, sizeof(host));
+}
+
+static void default_link_url(struct load *load)
+{
+    char *url = NULL;
+    if (asprintf(&url, "ipc://%s/link.sock", load->options->store_path) < 0) {
+        fail_value(load, "link.urls", "no memory");
+        return;
+    }
+    load->options->link_urls.items[0] = url;
+    load->options->link_urls.count = 1;
+    if (!is_url(url)) {
+        fail_value(load, "link.urls",
+                   "empty, and store.path is too long to hold its socket; accepted: a shorter "
+                   "store.path, or an ipc:// URL of your own");
+    }
+}
+
+/* Two of us at one path look like another usherd there, at each start anew. Spares of a tcp address
+ * may be the same. */
+static void check_paths_differ(struct load *load)
+{
+    const struct text_list *urls = &load->options->link_urls;
+    for (size_t i = 0; i < urls->count; i++) {
+        bool twice = false;
+        for (size_t k = 0; k < i; k++)
+            twice = twice || strcmp(urls->items[i], urls->items[k]) == 0;
+        if (twice && strncmp(urls->items[i], "ipc://", 6) == 0)
+            fail_value(load, "link.urls", "holds one path twice; accepted: each once");
+        if (strcmp(urls->items[i], load->options->feed_url) == 0)
+            fail_value(load, "feed.url", "is one of link.urls; accepted: an address of its own");
+    }
+}
+
+static void check_urls(struct load *load)
+{
+    struct options *options = load->options;
+    for (size_t i = 0; i < options->link_urls.count; i++) {
+        if (!is_url(options->link_urls.items[i])) {
+            char what[512];
+            snprintf(what, sizeof(what),
+                     "'%.300s' is not a URL that backends can use; accepted: ipc://PATH of up to "
+                     "107 bytes, tcp://HOST:PORT",
+                     options->link_urls.items[i]);
+            fail_value(load, "link.urls", what);
+        }
+    }
+    if (options->link_urls.count == 0) {
+        default_link_url(load);
+    }
+    if (options->feed_url[0] != '\0' && !is_url(options->feed_url)) {
+        fail_value(load, "feed.url", "not a URL; accepted: ipc://PATH, tcp://HOST:PORT");
+    }
+    check_paths_differ(load);
+}
+
+/* What is only odd is told by the log of each start; who only asks is told here. */
+static void check_relations(struct load *load)
+{
+    struct option_conflict conflicts[OPTION_CONFLICTS_MAX];
+    size_t count = options_conflicts(load->options, conflicts);
+    for (size_t i = 0; i < count; i++) {
+        if (conflicts[i].refused) {
+            fail_value(load, conflicts[i].option, conflicts[i].text);
+        } else if (load->check_only) {
+            fprintf(load->complaints, "note: %s: %s\n", conflicts[i].option, conflicts[i].text);
+        }
+    }
+}
+
+/* One I/O thread per two processors up to a small number: they run most turns themselves, and the
+ * clients, the store and the services on the same machine need the others
+ * (docs/decisions/0013). The workers are for whoever is behind. */
+static void resolve_threads(struct options *options)
+{
+    enum {
+        IO_MAX = 8
+    };
+    cpu_set_t set;
+    uint64_t processors = 1;
+    if (sched_getaffinity(0, sizeof(set), &set) == 0) {
+        processors = (uint64_t)CPU_COUNT(&set);
+    }
+    if (options->threads_io == 0) {
+        options->threads_io = processors / 2 < 1 ? 1 : processors / 2;
+        options->threads_io = options->threads_io < IO_MAX ? options->threads_io : IO_MAX;
+    }
+    if (options->threads_workers == 0) {
+        options->threads_workers =
+            processors > options->threads_io ? processors - options->threads_io : 1;
+    }
+}
+
+/* Half a configuration file on a full disk is no answer. */
+static int finish_print(FILE *complaints)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return 0;
+    fprintf(complaints, "usherd: cannot write what was asked for: %s\n", strerror(errno));
+    return CONFIG_UNWRITTEN;
+}
+
+int config_load(struct options *options, int argc, char **argv, FILE *complaints,
+                enum config_action *action)
+{
+    struct load load = {.options = options, .complaints = complaints};
+    *action = CONFIG_RUN;
+    if (options_init(options) != 0) {
+        fputs("usherd: no memory\n", complaints);
+        return CONFIG_INVALID;
+    }
+    apply_arguments(&load, argc, argv);
+    if (load.result == 0 && load.print != NULL) {
+        load.print(stdout);
+        *action = CONFIG_EXIT;
+        return finish_print(complaints);
+    }
+    if (load.result == 0) {
+        check_listen(&load);
+        check_auth(&load);
+        check_urls(&load);
+        check_relations(&load);
+        resolve_threads(options);
+    }
+    if (load.check_only) {
+        *action = CONFIG_CHECK;
+    }
+    return load.result;
+}

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
+#include <string.h>
+
+#include "config/private.h"
+
+/* What the options make of each other: the rows of relations.def and unused.def as data, so that the start, the
+ * reload, --check-config and the documentation cannot say different things. The ranges of
+ * options.def keep each product far below 64 bits. Pure. */
+
+enum comparison {
+    AT_MOST,
+    LESS,
+    ZERO_TOO
+};
+
+enum when {
+    ALWAYS,
+    LIMITED,
+    AUTH,
+    AUTH_SERVICE
+};
+
+enum kind {
+    REFUSED,
+    TOLD
+};
+
+struct relation {
+    enum kind kind;
+    enum option_index option;
+    uint64_t factor;
+    enum comparison comparison;
+    enum option_index other;
+    enum when when;
+    const char *why;
+};
+
+static const struct relation relations[] = {
+#define RELATION(kind, field, factor, comparison, other, when, why) \
+    {kind, OPTION_INDEX_##field, factor, comparison, OPTION_INDEX_##other, when, why},
+#include "config/relations.def"
+#undef RELATION
+};
+
+/* A text that does nothing while the other option has one of these values. */
+struct unused {
+    enum option_index option, other;
+    const char *values, *why;
+};
+
+static const struct unused unused[] = {
+#define UNUSED(field, other, values, why) \
+    {OPTION_INDEX_##field, OPTION_INDEX_##other, values, why},
+#include "config/unused.def"
+#undef UNUSED
+};
+
+enum {
+    RELATION_COUNT = sizeof(relations) / sizeof(*relations),
+    UNUSED_COUNT = sizeof(unused) / sizeof(*unused)
+};
+
+_Static_assert((int)RELATION_COUNT + (int)UNUSED_COUNT <= (int)OPTION_CONFLICTS_MAX,
+               "room for all at once");
+
+static uint64_t number_of(const struct options *options, enum option_index index)
+{
+    return *(const uint64_t *)((const char *)options + option_rows[index].offset);
+}
+
+static bool matters(const struct options *options, const struct relation *relation)
+{
+    switch (relation->when) {
+    case LIMITED:
+        return number_of(options, relation->option) != 0 &&
+               number_of(options, relation->other) != 0;
+    case AUTH:
+        return options->auth_mode != AUTH_MODE_OPEN;
+    case AUTH_SERVICE:
+        return options->auth_mode == AUTH_MODE_SERVICE;
+    case ALWAYS:
+        break;
+    }
+    return true;
+}
+
+static bool holds(const struct options *options, const struct relation *relation)
+{
+    uint64_t option = number_of(options, relation->option) * relation->factor;
+    uint64_t other = number_of(options, relation->other);
+    switch (relation->comparison) {
+    case LESS:
+        return option < other;
+    case ZERO_TOO:
+        return option != 0 || other == 0;
+    case AT_MOST:
+        break;
+    }
+    return option <= other;
+}
+
+/* "8 times a.b at most c.d" */
+static void describe(const struct relation *relation, char *text, size_t size)
+{
+    char times[32] = "";
+    if (relation->comparison == ZERO_TOO) {
+        snprintf(text, size, "%s 0 only with %s 0", option_rows[relation->option].key,
+                 option_rows[relation->other].key);
+        return;
+    }
+    if (relation->factor != 1)
+        snprintf(times, sizeof(times), "%" PRIu64 " times ", relation->factor);
+    snprintf(text, size, "%s%s %s %s", times, option_rows[relation->option].key,
+             relation->comparison == LESS ? "less than" : "at most",
+             option_rows[relation->other].key);
+}
+
+/* Whether `value` is one of the words between bars; "" is the empty one. */
+static bool is_among(const char *words, const char *value)
+{
+    size_t size = strlen(value);
+    for (;; words++) {
+        size_t length = strcspn(words, "|");
+        if (length == size && memcmp(words, value, size) == 0)
+            return true;
+        words += length;
+        if (*words == '\0')
+            return false;
+    }
+}
+
+static bool is_unused(const struct options *options, const struct unused *row,
+                      struct option_conflict *conflict)
+{
+    char text[OPTION_TEXT_BYTES], other[OPTION_TEXT_BYTES];
+    option_print(options, &option_rows[row->option], text);
+    option_print(options, &option_rows[row->other], other);
+    if (text[0] == '\0' || !is_among(row->values, other))
+        return false;
+    *conflict = (struct option_conflict){.option = option_rows[row->option].key,
+                                         .other = option_rows[row->other].key};
+    snprintf(conflict->text, sizeof(conflict->text), "it is set, and %s is %s: %s", conflict->other,
+             other[0] != '\0' ? other : "empty", row->why);
+    return true;
+}
+
+size_t options_conflicts(const struct options *options,
+                         struct option_conflict conflicts[OPTION_CONFLICTS_MAX])
+{
+    size_t count = 0;
+    for (size_t i = 0; i < UNUSED_COUNT; i++)
+        count += is_unused(options, &unused[i], &conflicts[count]);
+    for (size_t i = 0; i < RELATION_COUNT; i++) {
+        const struct relation *relation = &relations[i];
+        if (!matters(options, relation) || holds(options, relation))
+            continue;
+        struct option_conflict *conflict = &conflicts[count++];
+        char accepted[128];
+        describe(relation, accepted, sizeof(accepted));
+        conflict->refused = relation->kind == REFUSED;
+        conflict->option = option_rows[relation->option].key;
+        conflict->other = option_rows[relation->other].key;
+        snprintf(conflict->text, sizeof(conflict->text),
+                 "%" PRIu64 ", and %s is %" PRIu64 ": %s; accepted: %s",
+                 number_of(options, relation->option), conflict->other,
+                 number_of(options, relation->other), relation->why, accepted);
+    }
+    return count;
+}
+
+void config_print_relations(FILE *to)
+{
+    static const char *const when[] = {
+        [ALWAYS] = "", [LIMITED] = " (unless one is 0)", [AUTH] = " (auth.mode not open)",
+        [AUTH_SERVICE] = " (auth.mode service)"};
+    fputs("| What has to hold | Otherwise | At the start |\n| --- | --- | --- |\n", to);
+    for (size_t i = 0; i < RELATION_COUNT; i++) {
+        char text[128];
+        describe(&relations[i], text, sizeof(text));
+        fprintf(to, "| %s%s | %s | %s |\n", text, when[relations[i].when], relations[i].why,
+                relations[i].kind == REFUSED ? "refused" : "told");
+    }
+    for (size_t i = 0; i < UNUSED_COUNT; i++) {
+        const struct unused *row = &unused[i];
+        fprintf(to, "| %s set, but not with %s ", option_rows[row->option].key,
+                option_rows[row->other].key);
+        for (const char *at = row->values[0] != '\0' ? row->values : "empty"; *at != '\0'; at++)
+            fputs(*at == '|' ? " or " : (char[]){*at, '\0'}, to);
+        fprintf(to, " | %s | told |\n", row->why);
+    }
+}

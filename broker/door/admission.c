@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/check.h"
+#include "base/hash.h"
+#include "base/source.h"
+#include "door/admission.h"
+#include "door/private.h"
+
+/* Who checks credentials, so that no I/O thread does: a signature costs as much as thousands of
+ * messages, and strangers choose how many there are.
+ *
+ * A job goes from the I/O thread into the one bounded queue, is judged by one of the admission
+ * threads, and comes back through the mailbox of the I/O thread that it came from, which alone may
+ * touch its connection, still unbound then (lobby.c). The pushing thread that finds that mailbox
+ * idle wakes it. A connection that ends meanwhile drops its pointer to the job, so the verdict
+ * finds nobody; the job is freed there in any case.
+ *
+ * Addresses whose logins fail too often are refused before their token is looked at: once when the
+ * job is submitted, and once more before it is judged, since many may have been submitted before
+ * the first failed. Good logins are never counted.
+ *
+ * A job that nobody waits for any more is judged all the same, since it may have been asked about.
+ * So who leaves gives up his place among those who have not logged in, and his job keeps one of its
+ * own: of a source no more jobs wait than it may have connections there (docs/decisions/0086).
+ *
+ * With auth.mode service a backend judges instead (door/ask_service.c); queue, limits and the way back
+ * are the same.
+ *
+ * The lock is a leaf and held for moments: nothing is verified under it. The keyring is taken
+ * under it and held by its own count while it is used, so new keys wait for nobody. */
+
+/* --- jobs ------------------------------------------------------------------------------------- */
+
+struct login_job *login_job_create(struct thread *home, struct attach_message *attach,
+                                   struct bytes token)
+{
+    struct login_job *job = message_create(0, sizeof(*job) + token.size);
+    if (job == NULL)
+        return NULL;
+    job->home = home;
+    job->attach = attach;
+    job->refusal = TOKEN_GOOD;
+    job->retry_after_ms = 0;
+    job->shares = 0;
+    job->call = job->due_ms = 0;
+    job->token_size = (uint32_t)token.size;
+    if (token.size > 0)
+        memcpy(job->token, token.data, token.size);
+    return job;
+}
+
+void login_job_destroy(struct login_job *job)
+{
+    if (job->attach != NULL)
+        message_destroy(&job->attach->header);
+    explicit_bzero(job->token, job->token_size);
+    message_destroy(&job->header);
+}
+
+static void destroy_all(struct message *jobs)
+{
+    while (jobs != NULL) {
+        struct message *next = jobs->next;
+        login_job_destroy((struct login_job *)jobs);
+        jobs = next;
+    }
+}
+
+/* Under the lock. */
+static uint32_t wait_ms(struct admission *admission, const struct login_job *job)
+{
+    return failures_wait_ms(admission->failures, bytes_of_text(job->attach->address),
+                            env_monotonic_ms(admission->broker->env));
+}
+
+static unsigned source_keys(const struct admission *admission, const struct login_job *job,
+                            uint64_t keys[SOURCE_STEPS])
+{
+    struct bytes address = bytes_of_text(job->attach->address);
+    unsigned count = source_steps(source_of_text(address.data, address.size), keys);
+    for (unsigned step = 0; step < count; step++)
+        keys[step] = siphash13(admission->source_key, &keys[step], sizeof(keys[step]));
+    return count;
+}
+
+/* Under the lock. */
+static void give_shares(struct admission *admission, struct login_job *job)
+{
+    uint64_t keys[SOURCE_STEPS];
+    (void)source_keys(admission, job, keys);
+    while (job->shares > 0)
+        shares_give(&admission->sources, keys[--job->shares]);
+}
+
+/* Under the lock. False: of its source, or a wider one, as many wait as may. */
+static bool take_shares(struct admission *admission, struct login_job *job)
+{
+    uint64_t keys[SOURCE_STEPS];
+    uint32_t max = admission->per_source_max;
+    unsigned count = max != 0 ? source_keys(admission, job, keys) : 0;
+    while (job->shares < count) {
+        uint32_t allowed = source_allowed(max, job->shares);
+        if (shares_take(&admission->sources, keys[job->shares], allowed) != 0) {
+            give_shares(admission, job);
+            return false;
+        }
+        job->shares++;
+    }
+    return true;
+}
+
+int admission_submit(struct admission *admission, struct login_job *job)
+{
+    int error = 0;
+    job->header.next = NULL;
+    pthread_mutex_lock(&admission->lock);
+    job->retry_after_ms = wait_ms(admission, job);
+    if (job->retry_after_ms != 0) {
+        error = -EAGAIN;
+    } else if (admission->waiting >= admission->waiting_max) {
+        error = -EBUSY;
+    } else if (!take_shares(admission, job)) {
+        error = -EDQUOT;
+    } else {
+        if (admission->last != NULL)
+            admission->last->next = &job->header;
+        else
+            admission->first = &job->header;
+        admission->last = &job->header;
+        admission->waiting++;
+    }
+    pthread_mutex_unlock(&admission->lock);
+    if (error == 0)
+        pthread_cond_signal(&admission->more);
+    return error;
+}
+
+/* --- judging ---------------------------------------------------------------------------------- */
+
+/* The oldest job, and the keys to judge it with, held; NULL: none. */
+static struct login_job *take_job(struct admission *admission, struct keyring **keyring)
+{
+    pthread_mutex_lock(&admission->lock);
+    struct login_job *job = (struct login_job *)admission->first;
+    if (job != NULL) {
+        admission->first = job->header.next;
+        if (admission->first == NULL)
+            admission->last = NULL;
+        job->retry_after_ms = wait_ms(admission, job);
+        *keyring =
+            admission->keyring != NULL ? keyring_acquire(admission->keyring) : NULL;
+    }
+    pthread_mutex_unlock(&admission->lock);
+    return job;
+}
+
+/* What tells something about who tried. */
+static bool is_failure(enum token_refusal refusal)
+{
+    return refusal != TOKEN_GOOD && refusal != TOKEN_LIMITED && refusal != TOKEN_UNAVAILABLE;
+}
+
+void admission_decide(struct admission *admission, struct login_job *job,
+                      enum token_refusal refusal)
+{
+    job->refusal = refusal;
+    pthread_mutex_lock(&admission->lock);
+    admission->waiting--;
+    give_shares(admission, job);
+    if (is_failure(refusal))
+        failures_note(admission->failures, bytes_of_text(job->attach->address),
+                      env_monotonic_ms(admission->broker->env));
+    pthread_mutex_unlock(&admission->lock);
+    /* After the push the job is the I/O thread's. */
+    conn_handle conn = job->attach->conn;
+    struct thread *home = job->home;
+    if (mailbox_push(&home->verdicts, &job->header))
+        net_wake(admission->broker->net, conn);
+}
+
+static enum token_refusal judge(struct admission *admission, const struct keyring *keyring,
+                                struct login_job *job)
+{
+    struct token_claims claims;
+    char *user = job->attach->user;
+    enum token_refusal refusal =
+        token_verify(keyring, &admission->rules, (struct bytes){job->token, job->token_size},
+                     env_wall_ms(admission->broker->env), &claims);
+    if (refusal != TOKEN_GOOD)
+        return refusal;
+    if (user[0] != '\0' && strcmp(user, claims.user) != 0)
+        return TOKEN_NAME;
+    memcpy(user, claims.user, sizeof(claims.user));
+    job->attach->token_ends_ms = claims.expires_ms + admission->rules.skew_ms;
+    return TOKEN_GOOD;
+}
+
+bool admission_step(struct admission *admission)
+{
+    struct keyring *keyring = NULL;
+    if (admission_give_up_late(admission))
+        return true;
+    struct login_job *job = take_job(admission, &keyring);
+    if (job == NULL)
+        return false;
+    if (job->retry_after_ms != 0)
+        admission_decide(admission, job, TOKEN_LIMITED);
+    else if (admission->actor != 0)
+        admission_ask(admission, job);
+    else
+        admission_decide(admission, job, judge(admission, keyring, job));
+    keyring_release(keyring);
+    return true;
+}
+
+/* Under the lock: until there is a job, or one that was asked about is late. */
+static void wait_for_work(struct admission *admission)
+{
+    struct timespec until;
+    const struct login_job *asked = (const struct login_job *)admission->asked_first;
+    if (asked == NULL) {
+        pthread_cond_wait(&admission->more, &admission->lock);
+        return;
+    }
+    until = env_until(admission->broker->env, asked->due_ms);
+    pthread_cond_timedwait(&admission->more, &admission->lock, &until);
+}
+
+static void *run(void *argument)
+{
+    struct admission *admission = argument;
+    bool open = true;
+    while (open) {
+        if (admission_step(admission))
+            continue;
+        pthread_mutex_lock(&admission->lock);
+        if (admission->first == NULL && !admission->closing)
+            wait_for_work(admission);
+        open = !admission->closing;
+        pthread_mutex_unlock(&admission->lock);
+    }
+    return NULL;
+}
+
+void admission_set_keys(struct admission *admission, struct keyring *keyring)
+{
+    pthread_mutex_lock(&admission->lock);
+    struct keyring *old = admission->keyring;
+    admission->keyring = keyring;
+    pthread_mutex_unlock(&admission->lock);
+    keyring_release(old);
+}
+
+void admission_count_keys(struct admission *admission, uint64_t *used, uint64_t *passed_over)
+{
+    pthread_mutex_lock(&admission->lock);
+    const struct keyring *keyring = admission->keyring;
+    *used = keyring != NULL ? keyring_count(keyring) : 0;
+    *passed_over = keyring != NULL ? keyring_passed_count(keyring) : 0;
+    pthread_mutex_unlock(&admission->lock);
+}
+
+/* --- life ------------------------------------------------------------------------------------- */
+
+/* It waits for points in the time that env_until tells. */
+static void init_lock(struct admission *admission)
+{
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_mutex_init(&admission->lock, NULL);
+    pthread_cond_init(&admission->more, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
+void admission_set_limits(struct admission *admission, const struct options *options)
+{
+    admission->waiting_max = options->limits_logins_waiting;
+    admission->per_source_max = (uint32_t)options->limits_prelogin_per_source;
+    pthread_mutex_lock(&admission->lock);
+    admission->ask_ms = options->auth_deadline_ms;
+    admission_hasten(admission);
+    pthread_cond_signal(&admission->more); /* whoever sleeps until the deadline of before */
+    failures_set_limit(admission->failures, (uint32_t)options->limits_failed_logins_per_source);
+    pthread_mutex_unlock(&admission->lock);
+}
+
+int admission_open(struct admission **out, struct broker *broker)
+{
+    const struct options *options = broker->options;
+    uint64_t key[2];
+    struct admission *admission = calloc(1, sizeof(*admission));
+    if (admission == NULL)
+        return -ENOMEM;
+    env_random(broker->env, key, sizeof(key));
+    env_random(broker->env, admission->source_key, sizeof(admission->source_key));
+    admission->failures =
+        failures_create((uint32_t)options->limits_failed_logins_per_source, key);
+    if (admission->failures == NULL) {
+        free(admission);
+        return -ENOMEM;
+    }
+    admission->broker = broker;
+    admission->rules = (struct token_rules){.issuer = options->auth_issuer,
+                                            .audience = options->auth_audience,
+                                            .skew_ms = (uint32_t)options->auth_skew_ms};
+    init_lock(admission);
+    admission_set_limits(admission, options);
+    *out = admission;
+    return options->auth_mode == AUTH_MODE_SERVICE ? admission_prepare_asking(admission) : 0;
+}
+
+int admission_start(struct admission *admission)
+{
+    CHECK(admission->keyring != NULL || admission->actor != 0);
+    int error = 0;
+    while (error == 0 && admission->started < admission->broker->options->threads_admission) {
+        error = pthread_create(&admission->pthreads[admission->started], NULL, run, admission);
+        admission->started += error == 0;
+    }
+    return -error;
+}
+
+void admission_close(struct admission *admission)
+{
+    struct broker *broker = admission->broker;
+    pthread_mutex_lock(&admission->lock);
+    admission->closing = true;
+    pthread_mutex_unlock(&admission->lock);
+    pthread_cond_broadcast(&admission->more);
+    for (unsigned i = 0; i < admission->started; i++)
+        pthread_join(admission->pthreads[i], NULL);
+    destroy_all(admission->first);
+    destroy_all(admission->asked_first);
+    for (unsigned i = 0; i < broker->io_count; i++)
+        if (!mailbox_is_idle(&broker->threads[i].verdicts))
+            destroy_all(mailbox_take(&broker->threads[i].verdicts));
+    shares_fini(&admission->sources);
+    keyring_release(admission->keyring);
+    failures_destroy(admission->failures);
+    pthread_mutex_destroy(&admission->lock);
+    pthread_cond_destroy(&admission->more);
+    free(admission);
+}

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "directory/services.h"
+#include "door/admission.h"
+#include "door/private.h"
+#include "client.pb-c.h"
+
+/* auth.mode service: a login becomes mail to an instance of auth.service, as a user's call does,
+ * and its ReplyTo comes back as a call's result does. Whom such a result is posted to must be an
+ * actor, so there is one for all logins: it has no state, and its turns only hand the answer to the
+ * job that waits for it.
+ *
+ * Jobs that were asked about stand in a list in the order of asking, which is that of their
+ * deadlines, under admission's lock: a reload that makes auth.deadline_ms less does so for those too who
+ * wait already, or newer ones would stand behind their later deadlines. Whoever takes one out (the answer, the deadline, a route that
+ * fails) decides it; the others find nothing. A job is in the list before its call is posted, for
+ * the answer may come at once.
+ *
+ * A mail is not taken back when its login is given up: the late answer finds nobody. */
+
+#define ADMISSION_ACTOR "!admission" /* no instance's name, since those have a slash */
+
+enum { CALL_OVERHEAD_BYTES = 512 };
+
+/* --- the list --------------------------------------------------------------------------------- */
+
+/* Under the lock: no later than what auth.deadline_ms says now. */
+static void hasten(const struct admission *admission, struct login_job *job, uint64_t now_ms)
+{
+    uint64_t latest_ms = now_ms + admission->ask_ms;
+    job->due_ms = job->due_ms < latest_ms ? job->due_ms : latest_ms;
+}
+
+void admission_hasten(struct admission *admission)
+{
+    uint64_t now_ms = env_monotonic_ms(admission->broker->env);
+    for (struct message *at = admission->asked_first; at != NULL; at = at->next)
+        hasten(admission, (struct login_job *)at, now_ms);
+}
+
+static void append(struct admission *admission, struct login_job *job)
+{
+    job->header.next = NULL;
+    pthread_mutex_lock(&admission->lock);
+    hasten(admission, job, env_monotonic_ms(admission->broker->env)); /* a reload since it was asked */
+    if (admission->asked_last != NULL)
+        admission->asked_last->next = &job->header;
+    else
+        admission->asked_first = &job->header;
+    admission->asked_last = &job->header;
+    pthread_mutex_unlock(&admission->lock);
+}
+
+/* Under the lock: takes out the one behind `before` (NULL: the first). */
+static struct login_job *unlink_behind(struct admission *admission, struct message *before)
+{
+    struct message **place = before != NULL ? &before->next : &admission->asked_first;
+    struct message *taken = *place;
+    *place = taken->next;
+    if (admission->asked_last == taken)
+        admission->asked_last = before;
+    taken->next = NULL;
+    return (struct login_job *)taken;
+}
+
+/* NULL: somebody else has decided it. */
+static struct login_job *take_asked(struct admission *admission, uint64_t call)
+{
+    struct login_job *found = NULL;
+    struct message *before = NULL;
+    pthread_mutex_lock(&admission->lock);
+    for (struct message *at = admission->asked_first; at != NULL; at = at->next) {
+        if (((struct login_job *)at)->call == call) {
+            found = unlink_behind(admission, before);
+            break;
+        }
+        before = at;
+    }
+    pthread_mutex_unlock(&admission->lock);
+    return found;
+}
+
+bool admission_give_up_late(struct admission *admission)
+{
+    struct login_job *late = NULL;
+    pthread_mutex_lock(&admission->lock);
+    const struct login_job *first = (const struct login_job *)admission->asked_first;
+    if (first != NULL && first->due_ms <= env_monotonic_ms(admission->broker->env))
+        late = unlink_behind(admission, NULL);
+    pthread_mutex_unlock(&admission->lock);
+    if (late != NULL)
+        admission_decide(admission, late, TOKEN_UNAVAILABLE);
+    return late != NULL;
+}
+
+/* --- asking ----------------------------------------------------------------------------------- */
+
+static struct user_call_message *make_call(struct admission *admission,
+                                           const struct login_job *job)
+{
+    const struct attach_message *login = job->attach;
+    size_t client_size = strlen(login->client);
+    struct buffer payload = {0};
+    MEMORY_MUST(buffer_append(&payload, job->token, job->token_size) == 0, "a login");
+    MEMORY_MUST(buffer_append(&payload, login->client, client_size) == 0, "a login");
+    struct user_call_message *call;
+    struct bytes service = bytes_of_text(admission->broker->options->auth_service);
+    struct bytes body = {payload.data, payload.size};
+    MEMORY_MUST((call = user_call_create(bytes_of_text(login->user), service,
+                                         bytes_of_text(login->address), body)) != NULL,
+                "a login");
+    if (payload.data != NULL)
+        explicit_bzero(payload.data, payload.size);
+    buffer_fini(&payload);
+    call->login = true;
+    call->client_size = (uint8_t)client_size;
+    call->caller = admission->actor;
+    call->call = job->call;
+    call->deadline_ms = job->due_ms;
+    return call;
+}
+
+void admission_ask(struct admission *admission, struct login_job *job)
+{
+    struct broker *broker = admission->broker;
+    if (job->token_size > TOKEN_BYTES_MAX ||
+        job->token_size + CALL_OVERHEAD_BYTES > broker->settings.link_frame_bytes_max) {
+        admission_decide(admission, job, TOKEN_TOO_LONG);
+        return;
+    }
+    uint64_t number =
+        atomic_fetch_add_explicit(&broker->counters.call_last, 1, memory_order_relaxed) + 1;
+    job->call = number;
+    job->due_ms = env_monotonic_ms(broker->env) + admission->ask_ms;
+    struct user_call_message *call = make_call(admission, job);
+    append(admission, job);
+    uint16_t code;
+    if (services_route(broker->services, NULL, call, &code) != 0)
+        return;
+    message_destroy(&call->header);
+    job = take_asked(admission, number);
+    if (job != NULL)
+        admission_decide(admission, job, TOKEN_UNAVAILABLE);
+}
+
+/* --- answers ---------------------------------------------------------------------------------- */
+
+/* The service may say until when its yes holds; its clock is forgiven as much as a token's issuer's. */
+static enum token_refusal read_end(const struct admission *admission, struct login_job *job,
+                                   uint64_t token_ends_ms)
+{
+    uint64_t skew_ms = admission->rules.skew_ms;
+    if (token_ends_ms == 0)
+        return TOKEN_GOOD;
+    uint64_t ends_ms = token_ends_ms <= UINT64_MAX - skew_ms ? token_ends_ms + skew_ms : UINT64_MAX;
+    job->attach->token_ends_ms = ends_ms;
+    return env_wall_ms(admission->broker->env) < ends_ms ? TOKEN_GOOD : TOKEN_EXPIRED;
+}
+
+static enum token_refusal read_answer(const struct admission *admission, struct login_job *job,
+                                      const struct call_result_message *answer)
+{
+    struct bytes name = {answer->payload, answer->payload_size};
+    char *user = job->attach->user;
+    if (answer->code != 0)
+        return TOKEN_UNAVAILABLE;
+    if (answer->status != 0)
+        return TOKEN_SERVICE;
+    if (user[0] != '\0' && name.size > 0 && !bytes_equal(name, bytes_of_text(user)))
+        return TOKEN_NAME;
+    if (user[0] == '\0') {
+        if (!username_valid(name))
+            return TOKEN_SUBJECT;
+        text_copy(user, sizeof(job->attach->user), name);
+    }
+    return read_end(admission, job, answer->token_ends_ms);
+}
+
+static bool receive(void *context, struct runner *runner, actor_handle self, void *state,
+                    struct message *message)
+{
+    struct broker *broker = context;
+    if (message->kind != MESSAGE_CALL_RESULT) {
+        egress_bounce(context, runner, message); /* nothing else is meant for it */
+        return true;
+    }
+    const struct call_result_message *answer = (const struct call_result_message *)message;
+    struct login_job *job = take_asked(broker->admission, answer->call);
+    if (job != NULL)
+        admission_decide(broker->admission, job, read_answer(broker->admission, job, answer));
+    message_destroy(message);
+    return true;
+}
+
+static enum verdict finish(void *context, struct runner *runner, actor_handle self, void *state)
+{
+    return VERDICT_GO_ON;
+}
+
+static const struct behaviour admission_behaviour = {
+    .name = "admission", .receive = receive, .finish = finish};
+
+int admission_prepare_asking(struct admission *admission)
+{
+    struct broker *broker = admission->broker;
+    admission->actor = registry_claim(broker->registry, ADMISSION_ACTOR, strlen(ADMISSION_ACTOR),
+                                      &admission_behaviour);
+    if (admission->actor == 0)
+        return -ENOMEM;
+    /* It is no user: the room is that of an instance. */
+    atomic_fetch_add_explicit(&broker->counters.instances, 1, memory_order_relaxed);
+    return 0;
+}

@@ -1,0 +1,415 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "door/gate.h"
+#include "actors/proof.h"
+#include "door/logins.h"
+#include "door/admission.h"
+#include "base/memory.h"
+#include "door/lobby.h"
+#include "client.pb-c.h"
+#include "proto/broker_frame.h"
+
+/* Connections that belong to no user yet.
+ *
+ * Until a Login or Resume has been posted to its user's actor the gate decides and the I/O thread
+ * itself answers, because the write side is its own. Everything here runs on the I/O thread of the
+ * connection.
+ *
+ * With auth.mode other than open a Login waits for the admission threads in between. Its
+ * connection stays unbound, with all the limits of that, and remembers the job (net_keep). The end
+ * of the connection forgets the job; the verdict of a job that nobody remembers is dropped.
+ *
+ * A Resume is judged here, by the proof that the user's actor shows (registry.h): whoever does not
+ * know the secret reaches no actor, and is answered the same, and as soon, whether there is such a
+ * session or not.
+ *
+ * Who has reset his connection before his request is looked at is gone: nothing is done with it. He
+ * could not be counted where he came from, and no limit per source would hold for him.
+ *
+ * One rule for what comes behind a Login or Resume that is not answered yet: it waits (net.h). Is
+ * the answer a refusal, it is looked at like anything else before login. */
+
+enum { BUSY_RETRY_MS = 1000, DISPLACED_RETRY_MS = 1000 };
+
+static const char *end_text(enum conn_end end)
+{
+    switch (end) {
+    case CONN_LOGIN_DEADLINE:
+        return "log in within the deadline";
+    case CONN_PRELOGIN_BYTES:
+        return "too many bytes before the login";
+    case CONN_FRAME_TOO_LARGE:
+        return "a frame larger than frame_bytes_max";
+    default:
+        return "a frame length of more than five bytes";
+    }
+}
+
+static void say(struct broker *broker, struct thread *thread, conn_handle conn,
+                const struct buffer *out)
+{
+    net_write(broker->net, thread->runner.index, conn, out->data, out->size);
+}
+
+static void say_error(struct broker *broker, struct thread *thread, conn_handle conn, uint64_t id,
+                      uint32_t code, const char *detail, uint32_t retry_after_ms)
+{
+    struct buffer out = {0};
+    if (id != 0 && broker_frame_error(&out, id, code, detail, retry_after_ms) == 0)
+        say(broker, thread, conn, &out);
+    buffer_fini(&out);
+}
+
+static void say_close(struct broker *broker, struct thread *thread, conn_handle conn,
+                      uint32_t reason, const char *detail, uint32_t retry_after_ms)
+{
+    struct buffer out = {0};
+    if (broker_frame_close(&out, reason, detail, retry_after_ms, false) == 0)
+        say(broker, thread, conn, &out);
+    buffer_fini(&out);
+    net_release(broker->net, conn);
+}
+
+/* A Login that waits for its verdict waits no more; it is answered. */
+static void forget_login(struct broker *broker, struct thread *thread, conn_handle conn,
+                         uint32_t code, const char *detail)
+{
+    const struct login_job *job = net_kept(broker->net, conn);
+    if (job == NULL)
+        return;
+    net_keep(broker->net, conn, NULL);
+    say_error(broker, thread, conn, job->attach->id, code, detail, 0);
+}
+
+/* A few threads that look at the same time may let in a few more. */
+static bool is_one_too_many(struct broker *broker, const struct attach_message *attach)
+{
+    uint32_t users = registry_count(broker->registry) -
+                     atomic_load_explicit(&broker->counters.instances, memory_order_relaxed);
+    return users >= broker->options->limits_users &&
+           registry_find(broker->registry, attach->user, strlen(attach->user)) == 0;
+}
+
+/* Posts it to the user's actor, making it for a login; takes the message. False: there is no room
+ * for another user, and nothing was done. */
+static bool post_attach(struct broker *broker, struct runner *runner, struct attach_message *attach)
+{
+    if (is_one_too_many(broker, attach))
+        return false;
+    /* The actor may retire between the claim and the post; then the next claim makes a new one. */
+    for (;;) {
+        actor_handle user = registry_claim(broker->registry, attach->user, strlen(attach->user),
+                                           &user_behaviour);
+        net_bind(broker->net, attach->conn, user);
+        if (user == 0)
+            return false;
+        if (scheduler_post(broker->scheduler, runner, user, &attach->header) == 0)
+            return true;
+    }
+}
+
+void lobby_attach(struct broker *broker, struct thread *thread, struct attach_message *message)
+{
+    if (post_attach(broker, &thread->runner, message))
+        return;
+    LOG(broker->log, LIMIT_HIT, LOG_S("limit", "limits.users"),
+        LOG_U("users", registry_count(broker->registry)));
+    say_error(broker, thread, message->conn, message->id, USHER__V1__ERROR__CODE__BUSY,
+              "limits.users is reached", env_spread_ms(broker->env, BUSY_RETRY_MS));
+    message_destroy(&message->header);
+}
+
+/* True: it was answered. It may try again on the same connection, when its time has come. */
+static bool is_too_soon(struct broker *broker, struct thread *thread, conn_handle conn, uint64_t id,
+                        struct bytes user, const char *address, bool resume)
+{
+    struct login_wait wait = logins_take(broker->logins, user, bytes_of_text(address), resume);
+    if (wait.ms == 0)
+        return false;
+    metrics_add(broker->metrics, thread->runner.index, METRIC_logins_refused_rate, 1);
+    LOG(broker->log, LIMIT_HIT, LOG_S("limit", wait.limit),
+        LOG_B("user", user.data, user.size), LOG_S("address", address));
+    char detail[96];
+    snprintf(detail, sizeof(detail), "more logins than %s", wait.limit);
+    say_error(broker, thread, conn, id, USHER__V1__ERROR__CODE__RATE_LIMITED, detail, wait.ms);
+    return true;
+}
+
+/* A login whose credentials are good. Takes the message. */
+static void let_in(struct broker *broker, struct thread *thread, struct attach_message *login)
+{
+    if (is_too_soon(broker, thread, login->conn, login->id, bytes_of_text(login->user),
+                    login->address, false))
+        message_destroy(&login->header);
+    else
+        lobby_attach(broker, thread, login);
+}
+
+/* --- logins that are judged ------------------------------------------------------------------- */
+
+static const enum metric_id refusal_metrics[TOKEN_REFUSALS] = {
+#define REFUSAL(id, name, text) [TOKEN_##id] = METRIC_logins_refused_##name,
+#include "identity/refusal.def"
+#undef REFUSAL
+};
+
+/* Answers, counts, closes. The username is a name, or empty; the token is told to nobody. */
+static void refuse_login(struct broker *broker, struct thread *thread, const struct login_job *job)
+{
+    const struct attach_message *login = job->attach;
+    const char *text = token_refusal_text(job->refusal);
+    bool limited = job->refusal == TOKEN_LIMITED;
+    metrics_add(broker->metrics, thread->runner.index, refusal_metrics[job->refusal], 1);
+    LOG(broker->log, LOGIN_REFUSED, LOG_S("reason", token_refusal_name(job->refusal)),
+        LOG_S("user", login->user), LOG_S("address", login->address));
+    if (job->refusal == TOKEN_UNAVAILABLE) { /* nobody's fault: it may try again */
+        say_error(broker, thread, login->conn, login->id, USHER__V1__ERROR__CODE__UNAVAILABLE,
+                  text, env_spread_ms(broker->env, BUSY_RETRY_MS));
+        return;
+    }
+    say_error(broker, thread, login->conn, login->id,
+              limited ? USHER__V1__ERROR__CODE__RATE_LIMITED
+                      : USHER__V1__ERROR__CODE__UNAUTHENTICATED,
+              text, job->retry_after_ms);
+    say_close(broker, thread, login->conn,
+              limited ? USHER__V1__CLOSE__REASON__RATE_LIMITED
+                      : USHER__V1__CLOSE__REASON__AUTH_FAILED,
+              text, job->retry_after_ms);
+}
+
+/* A Login that comes when memory is short: it may try again, a Resume is still taken. */
+static void refuse_for_memory(struct broker *broker, struct thread *thread, conn_handle conn,
+                              uint64_t id)
+{
+    metrics_add(broker->metrics, thread->runner.index, METRIC_logins_refused_memory, 1);
+    LOG(broker->log, LIMIT_HIT, LOG_S("limit", "limits.memory_bytes"));
+    say_error(broker, thread, conn, id, USHER__V1__ERROR__CODE__UNAVAILABLE,
+              "memory is short (limits.memory_bytes); try again later", BUSY_RETRY_MS);
+}
+
+/* Too many wait to be judged: it may try again. */
+static void refuse_busy(struct broker *broker, struct thread *thread,
+                        const struct attach_message *login, const char *limit, const char *detail)
+{
+    metrics_add(broker->metrics, thread->runner.index, METRIC_logins_refused_busy, 1);
+    LOG(broker->log, LIMIT_HIT, LOG_S("limit", limit), LOG_S("address", login->address));
+    say_error(broker, thread, login->conn, login->id, USHER__V1__ERROR__CODE__BUSY, detail,
+              env_spread_ms(broker->env, BUSY_RETRY_MS));
+}
+
+/* Takes the login. */
+static void ask_admission(struct broker *broker, struct thread *thread,
+                          struct attach_message *login, struct bytes token)
+{
+    struct login_job *job = login_job_create(thread, login, token);
+    if (job == NULL) {
+        memory_refused();
+        refuse_for_memory(broker, thread, login->conn, login->id);
+        message_destroy(&login->header);
+        return;
+    }
+    int error = admission_submit(broker->admission, job);
+    if (error == 0) {
+        net_keep(broker->net, login->conn, job);
+        return;
+    }
+    if (error == -EBUSY) {
+        refuse_busy(broker, thread, login, "limits.logins_waiting",
+                    "limits.logins_waiting is reached");
+    } else if (error == -EDQUOT) {
+        refuse_busy(broker, thread, login, "limits.prelogin_per_source",
+                    "more logins from your address wait to be checked than "
+                    "limits.prelogin_per_source");
+    } else {
+        job->refusal = TOKEN_LIMITED;
+        refuse_login(broker, thread, job);
+    }
+    login_job_destroy(job);
+}
+
+/* Takes the job. */
+static void take_verdict(struct broker *broker, struct thread *thread, struct login_job *job)
+{
+    struct attach_message *login = job->attach;
+    if (job->refusal != TOKEN_LIMITED)
+        metrics_add(broker->metrics, thread->runner.index, METRIC_logins_checked, 1);
+    if (net_kept(broker->net, login->conn) == job) {
+        net_keep(broker->net, login->conn, NULL);
+        if (job->refusal == TOKEN_GOOD) {
+            job->attach = NULL;
+            let_in(broker, thread, login);
+        } else {
+            refuse_login(broker, thread, job);
+        }
+    }
+    login_job_destroy(job);
+}
+
+void lobby_take_verdicts(struct broker *broker, struct thread *thread)
+{
+    if (mailbox_is_idle(&thread->verdicts))
+        return;
+    do {
+        struct message *verdict = mailbox_take(&thread->verdicts);
+        while (verdict != NULL) {
+            struct message *next = verdict->next;
+            take_verdict(broker, thread, (struct login_job *)verdict);
+            verdict = next;
+        }
+    } while (!mailbox_mark_idle(&thread->verdicts));
+}
+
+/* --- frames before login ---------------------------------------------------------------------- */
+
+/* A Login whose name may be attached. */
+static void login(struct broker *broker, struct thread *thread, conn_handle conn,
+                  const struct client_frame *frame, const char *address)
+{
+    if (memory_level() >= MEMORY_TIGHT) {
+        refuse_for_memory(broker, thread, conn, frame->id);
+        return;
+    }
+    struct attach_message *message = message_create(MESSAGE_ATTACH, sizeof(*message));
+    message->conn = conn;
+    message->id = frame->id;
+    message->stamp_us = env_stamp_us(broker->env);
+    message->token_ends_ms = 0; /* until somebody looks at one */
+    message->acks = frame->login.acks;
+    text_copy(message->user, sizeof(message->user), frame->login.username);
+    text_copy(message->client, sizeof(message->client), frame->login.client);
+    text_copy(message->address, sizeof(message->address), bytes_of_text(address));
+    if (broker->admission != NULL)
+        ask_admission(broker, thread, message, frame->login.token);
+    else
+        let_in(broker, thread, message);
+}
+
+/* Whose secret is shown; 0: nobody's. The same work whether there is such a user or not. */
+static actor_handle prove(struct broker *broker, const struct client_frame *frame)
+{
+    struct bytes name = frame->resume.username;
+    struct bytes secret = frame->resume.secret;
+    actor_handle user = registry_find(broker->registry, name.data, name.size);
+    uint64_t wanted = user != 0 ? registry_proof(broker->registry, user) : 0;
+    uint64_t shown = resume_proof(broker->settings.proof_key, frame->resume.epoch, secret);
+    return shown != 0 && shown == wanted ? user : 0;
+}
+
+static bool post_resume(struct broker *broker, struct thread *thread, conn_handle conn,
+                        const struct client_frame *frame, const char *address,
+                        actor_handle user)
+{
+    struct resume_message *message = message_create(MESSAGE_RESUME, sizeof(*message));
+    message->conn = conn;
+    message->id = frame->id;
+    message->epoch = frame->resume.epoch;
+    message->last_seq = frame->resume.last_seq;
+    message->received_seq = frame->resume.received_seq;
+    memcpy(message->secret, frame->resume.secret.data, SECRET_BYTES);
+    text_copy(message->address, sizeof(message->address), bytes_of_text(address));
+    net_bind(broker->net, conn, user);
+    if (scheduler_post(broker->scheduler, &thread->runner, user, &message->header) == 0)
+        return true;
+    net_bind(broker->net, conn, 0);
+    message_destroy(&message->header);
+    return false;
+}
+
+static void resume(struct broker *broker, struct thread *thread, conn_handle conn,
+                   const struct client_frame *frame, const char *address)
+{
+    actor_handle user = prove(broker, frame);
+    if (user != 0 && is_too_soon(broker, thread, conn, frame->id, frame->resume.username,
+                                 address, true))
+        return;
+    if (user != 0 && post_resume(broker, thread, conn, frame, address, user))
+        return;
+    metrics_add(broker->metrics, thread->runner.index, METRIC_resumes_rejected, 1);
+    say_error(broker, thread, conn, frame->id, USHER__V1__ERROR__CODE__RESUME_REJECTED,
+              "no such session to resume; log in", 0);
+}
+
+/* Closes for what the gate does not let through. */
+static void refuse_frame(struct broker *broker, struct thread *thread, conn_handle conn,
+                         const struct gate_decision *decision, const char *address)
+{
+    bool name = decision->code == USHER__V1__ERROR__CODE__INVALID_NAME;
+    if (name)
+        metrics_add(broker->metrics, thread->runner.index, METRIC_logins_refused_name_invalid, 1);
+    LOG(broker->log, LOGIN_REFUSED, LOG_S("reason", name ? "name_invalid" : "protocol"),
+        LOG_S("address", address), LOG_S("detail", decision->detail));
+    say_close(broker, thread, conn, decision->reason, decision->detail, 0);
+}
+
+void lobby_admit(struct broker *broker, struct thread *thread, conn_handle conn,
+                 struct bytes bytes)
+{
+    struct client_frame frame;
+    struct gate_decision decision = gate_frame(bytes, broker->admission != NULL, &frame);
+    char address[NET_ADDRESS_BYTES_MAX] = "";
+    metrics_add(broker->metrics, thread->runner.index, METRIC_frames_in, 1);
+    if (decision.verdict != GATE_ANSWER && !net_address(broker->net, conn, address)) {
+        metrics_add(broker->metrics, thread->runner.index, METRIC_frames_stale, 1);
+        return;
+    }
+    if (decision.verdict == GATE_ATTACH) {
+        login(broker, thread, conn, &frame, address);
+        return;
+    }
+    if (decision.verdict == GATE_RESUME) {
+        resume(broker, thread, conn, &frame, address);
+        return;
+    }
+    metrics_add(broker->metrics, thread->runner.index, METRIC_errors_protocol, 1);
+    say_error(broker, thread, conn, frame.id, decision.code, decision.detail, 0);
+    if (decision.verdict == GATE_CLOSE)
+        refuse_frame(broker, thread, conn, &decision, address);
+}
+
+/* --- ends ------------------------------------------------------------------------------------- */
+
+/* An unbound connection that this side ends. */
+static void close_unbound(struct broker *broker, struct thread *thread, conn_handle conn,
+                          enum conn_end end)
+{
+    bool late = end == CONN_LOGIN_DEADLINE || end == CONN_SILENT;
+    const char *text = end_text(late ? CONN_LOGIN_DEADLINE : end);
+    char address[NET_ADDRESS_BYTES_MAX];
+    net_address(broker->net, conn, address);
+    metrics_add(broker->metrics, thread->runner.index,
+                late ? METRIC_closed_auth_timeout : METRIC_closed_protocol, 1);
+    if (late)
+        LOG(broker->log, AUTH_TIMEOUT, LOG_S("address", address));
+    else
+        LOG(broker->log, PROTOCOL_ERROR, LOG_S("address", address), LOG_S("detail", text));
+    forget_login(broker, thread, conn,
+                 late ? USHER__V1__ERROR__CODE__TIMEOUT : USHER__V1__ERROR__CODE__PROTOCOL, text);
+    say_close(broker, thread, conn,
+              late ? USHER__V1__CLOSE__REASON__AUTH_TIMEOUT
+                   : USHER__V1__CLOSE__REASON__PROTOCOL_ERROR,
+              text, 0);
+}
+
+void lobby_end(struct broker *broker, struct thread *thread, conn_handle conn,
+                        enum conn_end end)
+{
+    if (end == CONN_LOST) {
+        net_keep(broker->net, conn, NULL);
+        net_release(broker->net, conn);
+    } else if (end == CONN_STOPPING) {
+        forget_login(broker, thread, conn, USHER__V1__ERROR__CODE__DRAINING, "the broker stops");
+        say_close(broker, thread, conn, USHER__V1__CLOSE__REASON__SHUTDOWN, "the broker stops",
+                  0);
+    } else if (end == CONN_DISPLACED) {
+        say_close(broker, thread, conn, USHER__V1__CLOSE__REASON__OVERLOADED,
+                  "not logged in yet, and the room is needed (limits.prelogin_connections, "
+                  "limits.prelogin_per_source); log in sooner after the connect",
+                  env_spread_ms(broker->env, DISPLACED_RETRY_MS));
+    } else {
+        close_unbound(broker, thread, conn, end);
+    }
+}

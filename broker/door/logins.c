@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "door/logins.h"
+#include "base/source.h"
+#include "broker/parts.h"
+#include "identity/failures.h"
+
+/* How often good logins come. Each is a transaction and an event that all backends read, and the store
+ * keeps a number of those: who logs in and out in a loop pushes everybody else's out.
+ *
+ * Counted by user and source together, so that nobody who logs in under a name keeps its owner out, and
+ * by source, because one machine may have many users. A resume counts for its user too, since it makes as many events, but for no source: a crowd behind one
+ * address that comes back after an outage has proved who it is, and each of it was a login once
+ * (docs/decisions/0066). Both tables are of a fixed size (identity/failures.c). One short lock, taken for
+ * a login or a resume, which costs a transaction anyway. */
+
+struct logins {
+    const struct env *env;
+    uint64_t key[2];
+    pthread_mutex_t lock;
+    struct failures *sources, *users; /* under lock */
+};
+
+int logins_open(struct logins **out, struct broker *broker)
+{
+    const struct options *options = broker->options;
+    struct logins *logins = calloc(1, sizeof(*logins));
+    if (logins == NULL)
+        return -ENOMEM;
+    *out = logins;
+    logins->env = broker->env;
+    env_random(broker->env, logins->key, sizeof(logins->key));
+    pthread_mutex_init(&logins->lock, NULL);
+    logins->sources =
+        failures_create((uint32_t)options->limits_logins_per_minute_per_source, logins->key);
+    logins->users =
+        failures_create((uint32_t)options->limits_logins_per_minute_per_user, logins->key);
+    return logins->sources != NULL && logins->users != NULL ? 0 : -ENOMEM;
+}
+
+void logins_close(struct logins *logins)
+{
+    if (logins == NULL)
+        return;
+    failures_destroy(logins->sources);
+    failures_destroy(logins->users);
+    pthread_mutex_destroy(&logins->lock);
+    free(logins);
+}
+
+void logins_set_limits(struct logins *logins, const struct options *options)
+{
+    pthread_mutex_lock(&logins->lock);
+    failures_set_limit(logins->sources, (uint32_t)options->limits_logins_per_minute_per_source);
+    failures_set_limit(logins->users, (uint32_t)options->limits_logins_per_minute_per_user);
+    pthread_mutex_unlock(&logins->lock);
+}
+
+/* One user from one source; never 0. */
+static uint64_t number_of(const struct logins *logins, struct bytes user, struct bytes address)
+{
+    struct {
+        uint64_t user, source;
+    } both = {siphash13(logins->key, user.data, user.size),
+              source_of_text(address.data, address.size)};
+    return siphash13(logins->key, &both, sizeof(both)) | 1;
+}
+
+struct login_wait logins_take(struct logins *logins, struct bytes user, struct bytes address,
+                              bool resume)
+{
+    uint64_t name = number_of(logins, user, address);
+    uint64_t now_ms = env_monotonic_ms(logins->env);
+    struct login_wait wait = {0};
+    pthread_mutex_lock(&logins->lock);
+    wait.ms = failures_wait_of(logins->users, name, now_ms);
+    wait.limit = "limits.logins_per_minute_per_user";
+    if (wait.ms == 0 && !resume) {
+        wait.ms = failures_wait_ms(logins->sources, address, now_ms);
+        wait.limit = "limits.logins_per_minute_per_source";
+    }
+    if (wait.ms == 0) {
+        failures_note_of(logins->users, name, now_ms);
+        if (!resume)
+            failures_note(logins->sources, address, now_ms);
+    }
+    pthread_mutex_unlock(&logins->lock);
+    return wait;
+}

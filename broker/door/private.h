@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_BROKER_ADMISSION_PRIVATE_H
+#define USHER_BROKER_ADMISSION_PRIVATE_H
+
+/* Private to admission.c (queue, threads, tokens) and door/ask_service.c (asking a service). */
+
+#include <pthread.h>
+
+#include "actors/shares.h"
+#include "broker/parts.h"
+#include "door/admission.h"
+#include "identity/failures.h"
+
+enum { ADMISSION_THREADS_MAX = 16 };
+
+struct admission {
+    struct broker *broker;
+    struct token_rules rules;
+    _Atomic uint64_t waiting_max, ask_ms; /* limits.logins_waiting, auth.deadline_ms */
+    _Atomic uint32_t per_source_max;      /* limits.prelogin_per_source; 0: no limit */
+    uint64_t source_key[2];
+    actor_handle actor; /* auth.mode service: what the answers are posted to; else 0 */
+    pthread_t pthreads[ADMISSION_THREADS_MAX];
+    unsigned started;
+    pthread_mutex_t lock;
+    pthread_cond_t more;
+    /* under lock */
+    struct message *first, *last;
+    struct message *asked_first, *asked_last; /* about whom a service was asked, oldest first */
+    uint64_t waiting;                         /* jobs in both lists and in the threads' hands */
+    struct shares sources;                    /* of those jobs, by where they come from */
+    struct keyring *keyring;
+    struct failures *failures;
+    bool closing;
+};
+
+/* The verdict on a job that is in no list; takes the job. Any thread. */
+void admission_decide(struct admission *admission, struct login_job *job,
+                      enum token_refusal refusal);
+
+/* --- door/ask_service.c --- */
+
+/* Makes the actor. 0 or -ENOMEM. */
+int admission_prepare_asking(struct admission *admission);
+
+/* Asks the service; takes the job. */
+void admission_ask(struct admission *admission, struct login_job *job);
+
+/* Under the lock: a new auth.deadline_ms holds for those too about whom a service was asked already, when
+ * it is less. */
+void admission_hasten(struct admission *admission);
+
+/* Gives up the oldest that was asked about, if its service is late. False: none is. */
+bool admission_give_up_late(struct admission *admission);
+
+#endif

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_ACTORS_INSTANCE_H
+#define USHER_ACTORS_INSTANCE_H
+
+/* The behaviour of one backend instance: its link, the calls on their way to it, its cursors in
+ * the presence stream, and the commands it submits. Pure like a user's (actors/turn.h); what it
+ * asks of the directory of services and of the store are effects of kind EFFECT_LINK, answered by
+ * a post.
+ *
+ * One actor without a link, the *visitors*, answers the queries that are submitted with link 0. */
+
+#include "actors/events.h"
+#include "actors/push.h"
+#include "actors/turn.h"
+#include "backend.pb-c.h"
+
+enum {
+    INSTANCE_KEY_BYTES = 2 * USERNAME_BYTES_MAX + 3,
+    INSTANCE_ARENA_BYTES = 256 * 1024,
+};
+
+#define INSTANCE_VISITORS "!"
+
+struct instance;
+
+/* The name of the actor for a Hello: "!service/instance", which no user can have. False: one of
+ * the two is not a name (the service may be empty). */
+bool instance_key(const Usher__V1__Hello *hello, char key[INSTANCE_KEY_BYTES]);
+
+/* What the instance shows of itself to other threads, at the end of each turn. */
+struct instance_shown {
+    _Atomic uint32_t mail_waiting, calls_open;
+    _Atomic uint64_t last_fetch_ms; /* wall */
+    _Atomic bool lost;              /* its connection is; link.grace_ms runs */
+};
+
+/* The state of an instance's actor, in the memory that a user's session takes. */
+struct instance_place {
+    struct instance *instance; /* first: the functions below get its address */
+    struct instance_shown shown;
+};
+
+void instance_show(struct instance_place *place);
+
+/* `*state` is NULL in a new actor. Takes the message. */
+void instance_receive(struct instance **state, struct message *message, struct turn *turn);
+
+/* The messages of the turn are done: answers a waiting Fetch if there is something; one that leaves
+ * hands some of its mail on. */
+void instance_finish(struct instance **state, struct turn *turn);
+
+/* It has retired, so it has neither mail nor calls. */
+void instance_fini(struct instance **state, struct turn *turn);
+
+/* The same as the process ends: nobody is told of what it still has. */
+void instance_end(struct instance **state, struct turn *turn);
+
+/* Appends an encoded LinkAnswer with Results, all of them that code alone. */
+void instance_results(struct buffer *out, uint64_t seq, uint32_t code, size_t count);
+
+/* Why this Submit cannot be run whoever asks, or NULL. Then its results fit as codes. */
+const char *instance_submit_fault(const Usher__V1__Submit *submit, const struct settings *settings);
+
+enum link_effect {
+    LINK_JOIN,     /* join_message: comes back with `error` */
+    LINK_DRAIN,    /* value 1: no new users; 0: new users again */
+    LINK_LEAVE,    /* `value` says which enum leave_step; comes back as a leave_message, or the actor
+                    * retires */
+    LINK_QUERY,    /* query_message: answered by a query_result_message */
+    LINK_PUSH_ALL, /* push_all_message: comes back with `accepted` */
+};
+
+struct join_message {
+    struct message header; /* MESSAGE_JOINED */
+    int error;
+    bool presence;
+    char service[USERNAME_BYTES_MAX + 1];
+};
+
+/* Leaving goes in steps of bounded length. The mail of a step is a list, oldest first, that the
+ * sender is done with. */
+enum leave_step {
+    LEAVE_BEGIN, /* no mail yet: may it hand its mail on? */
+    LEAVE_SOME,  /* some of its mail, which moves on; more will come */
+    LEAVE_ALL,   /* the rest: if no call is on its way to it, the actor retires */
+};
+
+struct leave_message {
+    struct message header; /* MESSAGE_LEAVE: go on */
+    bool begun;            /* it may */
+};
+
+enum query_kind { QUERY_COMMAND, QUERY_PRESENCE };
+
+struct query_message {
+    struct message header;
+    actor_handle asker;
+    enum query_kind kind;
+    bool linked;     /* asked on a link */
+    uint32_t source; /* queries of one source wait for each other, and not for those of others */
+    uint64_t token;     /* comes back. QUERY_COMMAND: whose result it is */
+    uint64_t after;     /* QUERY_PRESENCE */
+    uint32_t bytes_max; /* of the result */
+    uint32_t size;
+    uint8_t bytes[]; /* QUERY_COMMAND: the Command, encoded */
+};
+
+struct query_result_message {
+    struct message header; /* MESSAGE_QUERY_RESULT */
+    enum query_kind kind;
+    uint64_t token;
+    uint64_t first, last; /* QUERY_PRESENCE: the seqs in bytes; 0: none */
+    uint64_t stream_last;
+    bool reset; /* QUERY_PRESENCE: some after `after` are gone, or cannot be read */
+    bool failed; /* QUERY_PRESENCE: the store could not be asked; it may be later */
+    uint32_t size;
+    uint8_t bytes[]; /* an encoded Result, or the events as fields of a Batch */
+};
+
+struct push_all_message {
+    struct message header; /* MESSAGE_PUSHED_ALL */
+    uint64_t token;
+    uint32_t accepted;
+    uint8_t name_size;
+    uint32_t payload_size;
+    uint8_t bytes[]; /* service, payload */
+};
+
+struct push push_all_text(const struct push_all_message *push);
+
+#endif

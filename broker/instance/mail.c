@@ -1,0 +1,555 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "instance/private.h"
+#include "actors/refuse.h"
+#include "base/check.h"
+#include "base/hash.h"
+#include "base/memory.h"
+#include "client.pb-c.h"
+#include "proto/varint.h"
+
+/* What a Fetch gets: the mail after its cursor and the presence events after its cursor.
+ *
+ * The cursors in the request acknowledge everything before them, so a lost answer is simply asked
+ * for again: a Batch is always made from the first item that is not acknowledged. A Fetch that
+ * finds nothing waits; whatever arrives in the meantime answers it at the end of that turn, so
+ * what arrives together leaves together, and while one answer travels the next one grows.
+ *
+ * Presence is not kept here: the stream is in the store, the instance has a cursor. It asks for
+ * the events after it (LINK_QUERY) and keeps one answer, encoded, to put into a Batch. */
+
+/* A call that nobody waits for any more is not handed out: it is taken out of the mail when a Batch
+ * comes to it, some at a time. So mail is numbered when a Batch first carries it. */
+
+enum {
+    BATCH_MAIL_TAG = 1 << 3 | 2,
+    BATCH_RESET_TAG = 3 << 3,
+    BATCH_LAST_TAG = 4 << 3,
+    ANSWER_BATCH_TAG = 2 << 3 | 2,
+    BATCH_OVERHEAD = 64, /* the fields around mail and events */
+    MAIL_OVERHEAD = 64,
+    BYTES_MAX_LEAST = 512,
+    LATE_STEP = 512, /* calls that came too late, in one turn */
+    READ_AGAIN_MS = 1000,
+};
+
+static bool is_one_way(const struct user_call_message *mail)
+{
+    return mail->call == 0 && mail->control == 0;
+}
+
+/* A backend, this or an earlier one of that name, may know it. */
+static bool is_seen(const struct instance *instance, const struct user_call_message *mail)
+{
+    return mail->mail_seq <= instance->seen_seq || mail->mail_seq <= instance->sent_seq;
+}
+
+static uint32_t weight(const struct user_call_message *call)
+{
+    return (uint32_t)sizeof(*call) + call->user_size + call->method_size + call->payload_size;
+}
+
+/* Takes out the one behind `before`, or the first. */
+static struct user_call_message *take_behind(struct instance *instance,
+                                             struct user_call_message *before)
+{
+    struct user_call_message *taken =
+        before != NULL ? (struct user_call_message *)before->header.next : instance->mail_first;
+    if (before != NULL)
+        before->header.next = taken->header.next;
+    else
+        instance->mail_first = (struct user_call_message *)taken->header.next;
+    if (instance->mail_last == taken)
+        instance->mail_last = before;
+    instance->mail_count--;
+    instance->mail_bytes -= weight(taken);
+    taken->header.next = NULL;
+    if (taken->control == USHER__V1__CONTROL__KIND__DRAIN)
+        instance->drain_waits = false;
+    if (is_one_way(taken))
+        shares_give(&instance->shares, taken->share);
+    return taken;
+}
+
+struct user_call_message *instance_take_mail(struct instance *instance)
+{
+    if (instance->mail_first == NULL)
+        return NULL;
+    struct user_call_message *first = take_behind(instance, NULL);
+    first->redelivered = first->redelivered || is_seen(instance, first);
+    return first;
+}
+
+static void append(struct instance *instance, struct user_call_message *item)
+{
+    item->header.next = NULL;
+    item->mail_seq = ++instance->mail_seq;
+    if (instance->mail_last != NULL)
+        instance->mail_last->header.next = &item->header;
+    else
+        instance->mail_first = item;
+    instance->mail_last = item;
+    instance->mail_count++;
+    instance->mail_bytes += weight(item);
+}
+
+/* --- whose calls they are ---------------------------------------------------------------------- */
+
+/* One user's calls at an instance are limited here, by his name, because the instance has them for
+ * as long as they last, and the session that asked may end before: who logs out and in again, or
+ * takes himself over, is the same user. Logins are nobody's calls: the name is only claimed. */
+
+static void tell_too_many(const struct instance *instance, const struct user_call_message *call,
+                          const char *limit, struct turn *turn)
+{
+    char name[USERNAME_BYTES_MAX + 1];
+    text_copy(name, sizeof(name), user_call_user(call));
+    LOG(turn->log, LIMIT_HIT, LOG_S("limit", limit), LOG_S("user", name),
+        LOG_S("service", instance->service));
+}
+
+/* One that leaves takes what its heirs refuse if need be. False: he has too many. */
+static bool take_share(struct shares *shares, uint64_t key, uint32_t max,
+                       const struct instance *instance)
+{
+    int error;
+    MEMORY_MUST((error = shares_take(shares, key, instance->leaving ? UINT32_MAX : max)) != -ENOMEM,
+                "a share");
+    return error == 0;
+}
+
+static uint64_t share_of(const struct user_call_message *call, const struct turn *turn)
+{
+    struct bytes user = user_call_user(call);
+    return siphash13(turn->settings->requests_key, user.data, user.size);
+}
+
+/* Of these nobody knows but the mail that they wait in. */
+static bool take_one_way(struct instance *instance, struct user_call_message *call,
+                         struct turn *turn)
+{
+    call->share = share_of(call, turn);
+    if (take_share(&instance->shares, call->share, turn->settings->one_way_calls_max, instance))
+        return true;
+    turn_count(turn, METRIC_calls_one_way_refused, 1);
+    tell_too_many(instance, call, "limits.one_way_calls_per_user", turn);
+    return false;
+}
+
+/* Those whose time is over do not count, though they may not have been met yet. */
+static bool take_asked(struct instance *instance, const struct user_call_message *call,
+                       struct call *entry, struct turn *turn)
+{
+    uint32_t max = turn->settings->calls_per_user_max;
+    entry->share = call->login ? 0 : share_of(call, turn);
+    if (call->login || take_share(&instance->asked, entry->share, max, instance))
+        return true;
+    instance_sweep(instance, turn);
+    if (take_share(&instance->asked, entry->share, max, instance))
+        return true;
+    tell_too_many(instance, call, "limits.calls_per_user", turn);
+    return false;
+}
+
+static void give_asked(struct instance *instance, const struct call *call)
+{
+    if (call->share != 0)
+        shares_give(&instance->asked, call->share);
+}
+
+bool instance_close_call(struct instance *instance, uint64_t number, struct call *call)
+{
+    bool there = calls_take(instance->calls, number, call);
+    if (there)
+        give_asked(instance, call);
+    return there;
+}
+
+bool instance_close_next(struct instance *instance, const struct calls_wanted *wanted,
+                         uint32_t *places, struct call *call)
+{
+    bool there = calls_walk_on(instance->calls, wanted, places, call);
+    if (there)
+        give_asked(instance, call);
+    return there;
+}
+
+/* --- in -------------------------------------------------------------------------------------- */
+
+static bool has_room(const struct instance *instance, const struct user_call_message *call,
+                     const struct turn *turn)
+{
+    return instance->leaving ||
+           (instance->mail_count < turn->settings->link_mail_items_max &&
+            instance->mail_bytes + weight(call) <= turn->settings->link_mail_bytes_max);
+}
+
+/* Also into the table of those that want an answer. False: no room for it, or too many of his. */
+static bool take_in(struct instance *instance, struct user_call_message *call, struct call *entry,
+                    struct turn *turn)
+{
+    if (!has_room(instance, call, turn))
+        return false;
+    if (call->call == 0)
+        return take_one_way(instance, call, turn);
+    if (!take_asked(instance, call, entry, turn))
+        return false;
+    int error;
+    MEMORY_MUST((error = calls_add(instance->calls, entry)) != -ENOMEM, "a call");
+    CHECK(error == 0);
+    return true;
+}
+
+void instance_take_call(struct instance *instance, struct user_call_message *call,
+                        struct turn *turn)
+{
+    struct call entry = {.call = call->call,
+                         .caller = call->caller,
+                         .epoch = call->epoch,
+                         .request = call->request,
+                         .deadline_ms = call->deadline_ms,
+                         .mail_seq = instance->mail_seq + 1,
+                         .stamp_us = call->stamp_us};
+    if (take_in(instance, call, &entry, turn)) {
+        append(instance, call);
+        return;
+    }
+    if (call->call != 0)
+        instance_lose_call(turn, &entry, USHER__V1__ERROR__CODE__BUSY);
+    message_destroy(&call->header);
+}
+
+void instance_put_control(struct instance *instance, uint8_t kind, struct turn *turn)
+{
+    struct bytes none = {0};
+    struct user_call_message *item;
+    MEMORY_MUST((item = user_call_create(none, none, none, none)) != NULL, "mail");
+    item->control = kind;
+    append(instance, item);
+}
+
+void instance_goaway_done(struct instance *instance, struct turn *turn)
+{
+    if (instance->goaway)
+        atomic_fetch_sub_explicit(&turn->counters->goaways, 1, memory_order_release);
+    instance->goaway = false;
+}
+
+void instance_rewind_mail(struct instance *instance)
+{
+    const struct user_call_message *first = instance->mail_first;
+    if (instance->sent_seq > instance->seen_seq)
+        instance->seen_seq = instance->sent_seq;
+    instance->mail_base = first != NULL ? first->mail_seq - 1 : instance->mail_seq;
+    instance->sent_seq = instance->mail_base;
+    instance->mail_number = 0;
+}
+
+/* --- composing -------------------------------------------------------------------------------- */
+
+static void put_mail(struct buffer *out, const Usher__V1__Mail *mail)
+{
+    size_t size = usher__v1__mail__get_packed_size(mail);
+    instance_put_tag(out, BATCH_MAIL_TAG, size);
+    uint8_t *to;
+    MEMORY_MUST((to = buffer_reserve(out, size)) != NULL, "a batch");
+    out->size += usher__v1__mail__pack(mail, to);
+}
+
+static void put_control(struct buffer *out, const struct user_call_message *item)
+{
+    Usher__V1__Mail mail = USHER__V1__MAIL__INIT;
+    Usher__V1__Control control = USHER__V1__CONTROL__INIT;
+    control.kind = item->control;
+    mail.seq = item->mail_number;
+    mail.body_case = USHER__V1__MAIL__BODY_CONTROL;
+    mail.control = &control;
+    put_mail(out, &mail);
+}
+
+static uint32_t left_ms(const struct user_call_message *call, const struct turn *turn)
+{
+    return call->deadline_ms > turn->now_ms ? (uint32_t)(call->deadline_ms - turn->now_ms) : 0;
+}
+
+static void put_login(const struct instance *instance, struct buffer *out,
+                      const struct user_call_message *call, struct turn *turn)
+{
+    Usher__V1__Mail mail = USHER__V1__MAIL__INIT;
+    Usher__V1__AuthCall body = USHER__V1__AUTH_CALL__INIT;
+    char user[USERNAME_BYTES_MAX + 1] = {0};
+    char address[ADDRESS_BYTES_MAX + 1] = {0};
+    char client[CLIENT_TEXT_BYTES_MAX + 1] = {0};
+    struct bytes payload = user_call_payload(call);
+    size_t token_size = payload.size - call->client_size;
+    memcpy(user, user_call_user(call).data, call->user_size);
+    memcpy(address, user_call_method(call).data, call->method_size);
+    memcpy(client, payload.data + token_size, call->client_size);
+    body.call = call->call;
+    body.user = user;
+    body.token = (ProtobufCBinaryData){.len = token_size, .data = (uint8_t *)payload.data};
+    body.address = address;
+    body.client = client;
+    body.timeout_ms = left_ms(call, turn);
+    body.redelivered = call->redelivered || call->mail_seq <= instance->seen_seq;
+    mail.seq = call->mail_number;
+    mail.body_case = USHER__V1__MAIL__BODY_AUTH;
+    mail.auth = &body;
+    put_mail(out, &mail);
+}
+
+static void put_call(const struct instance *instance, struct buffer *out,
+                     const struct user_call_message *call, struct turn *turn)
+{
+    if (call->control != 0) {
+        put_control(out, call);
+        return;
+    }
+    if (call->login) {
+        put_login(instance, out, call, turn);
+        return;
+    }
+    Usher__V1__Mail mail = USHER__V1__MAIL__INIT;
+    Usher__V1__UserCall body = USHER__V1__USER_CALL__INIT;
+    char user[USERNAME_BYTES_MAX + 1] = {0};
+    char method[UINT8_MAX + 1] = {0};
+    struct bytes payload = user_call_payload(call);
+    memcpy(user, user_call_user(call).data, call->user_size);
+    memcpy(method, user_call_method(call).data, call->method_size);
+    body.call = call->call;
+    body.user = user;
+    body.epoch = call->epoch;
+    body.method = method;
+    body.payload = (ProtobufCBinaryData){.len = payload.size, .data = (uint8_t *)payload.data};
+    body.timeout_ms = left_ms(call, turn);
+    body.redelivered = call->redelivered || call->mail_seq <= instance->seen_seq;
+    mail.seq = call->mail_number;
+    mail.body_case = USHER__V1__MAIL__BODY_CALL;
+    mail.call = &body;
+    put_mail(out, &mail);
+}
+
+/* Its caller was told TIMEOUT, and no Batch of this incarnation has carried it: one that has comes
+ * again until it is acknowledged, so that its number is not missed. */
+static bool is_late(const struct instance *instance, const struct user_call_message *mail,
+                    const struct turn *turn)
+{
+    return mail->call != 0 && mail->mail_seq > instance->sent_seq &&
+           mail->deadline_ms <= turn->now_ms;
+}
+
+static void number(struct instance *instance, struct user_call_message *mail)
+{
+    if (mail->mail_seq <= instance->sent_seq)
+        return;
+    instance->sent_seq = mail->mail_seq;
+    mail->mail_number = ++instance->mail_number;
+}
+
+/* Mail from the first unacknowledged on, as long as it fits. Gives how many. */
+static uint32_t put_mails(struct instance *instance, struct buffer *out, uint32_t room,
+                          struct turn *turn)
+{
+    uint32_t count = 0;
+    uint32_t late = 0;
+    size_t start = out->size;
+    struct user_call_message *before = NULL;
+    struct user_call_message *mail = instance->mail_first;
+    while (mail != NULL && late < LATE_STEP) {
+        struct user_call_message *next = (struct user_call_message *)mail->header.next;
+        if (is_late(instance, mail, turn)) {
+            message_destroy(&take_behind(instance, before)->header);
+            late++;
+        } else {
+            if (out->size - start + weight(mail) + MAIL_OVERHEAD > room && count > 0)
+                break;
+            number(instance, mail);
+            put_call(instance, out, mail, turn);
+            if (mail->control == USHER__V1__CONTROL__KIND__GOAWAY)
+                instance_goaway_done(instance, turn);
+            before = mail;
+            count++;
+        }
+        mail = next;
+    }
+    turn_count(turn, METRIC_calls_late, late);
+    if (late == LATE_STEP)
+        instance_arm(instance, turn, turn->now_ms + 1); /* the others, in the next turn */
+    return count;
+}
+
+void instance_drop_events(struct instance *instance)
+{
+    if (instance->events != NULL)
+        message_destroy(&instance->events->header);
+    instance->events = NULL;
+    instance->events_offset = 0;
+}
+
+/* The size of the event at the offset, with the tag and length that make it a field of a Batch. */
+static uint32_t event_size(const struct instance *instance, uint32_t offset)
+{
+    const struct query_result_message *events = instance->events;
+    uint64_t size;
+    int used = varint_read((struct bytes){events->bytes + offset + 1, events->size - offset - 1},
+                           &size);
+    CHECK(used > 0 && size <= events->size - offset - 1 - (uint32_t)used);
+    return 1 + (uint32_t)used + (uint32_t)size;
+}
+
+/* Leaves what comes after the cursor, if that is what was read ahead. */
+static void skip_events(struct instance *instance)
+{
+    struct query_result_message *events = instance->events;
+    if (events == NULL)
+        return;
+    if (events->last <= instance->presence_done || events->first > instance->presence_done + 1) {
+        instance_drop_events(instance);
+        return;
+    }
+    for (; events->first <= instance->presence_done; events->first++)
+        instance->events_offset += event_size(instance, instance->events_offset);
+}
+
+/* As many as fit. */
+static uint32_t put_events(const struct instance *instance, struct buffer *out, uint32_t room)
+{
+    uint32_t from = instance->events_offset;
+    uint32_t end = from;
+    while (end < instance->events->size && end - from + event_size(instance, end) <= room)
+        end += event_size(instance, end);
+    if (end > from)
+        MEMORY_MUST(buffer_append(out, instance->events->bytes + from, end - from) == 0,
+                    "a batch");
+    return end - from;
+}
+
+static void read_events(struct instance *instance, struct turn *turn)
+{
+    uint64_t last =
+        atomic_load_explicit(&turn->counters->presence_last, memory_order_acquire);
+    if (!instance->presence || instance->reading || instance->events != NULL ||
+        instance->presence_done >= last)
+        return;
+    if (instance->read_again_ms > turn->now_ms) {
+        instance_arm(instance, turn, instance->read_again_ms);
+        return;
+    }
+    struct query_message *query = message_create(0, sizeof(*query));
+    query->asker = turn->self;
+    query->kind = QUERY_PRESENCE;
+    query->linked = true;
+    query->source = actor_slot(turn->self);
+    query->token = query->after = instance->presence_done;
+    query->bytes_max = turn->settings->link_frame_bytes_max / 2;
+    query->size = 0;
+    struct effect *effect = turn_effect(turn, EFFECT_LINK, 0);
+    effect->detail = LINK_QUERY;
+    effect->message = &query->header;
+    instance->reading = true;
+}
+
+void instance_reset_presence(struct instance *instance, uint64_t last)
+{
+    instance->presence_done = last;
+    instance->reset_from = last + 1;
+    instance->reset_said = false;
+}
+
+void instance_take_events(struct instance *instance, struct query_result_message *result,
+                          struct turn *turn)
+{
+    instance->reading = false;
+    /* A store that fails is not asked again in the same breath. */
+    instance->read_again_ms = result->failed ? turn->now_ms + READ_AGAIN_MS : 0;
+    instance_drop_events(instance);
+    /* The cursor may have moved on while the store was read: then it is asked again whether
+     * something is missed by this one. */
+    if (result->reset && result->token == instance->presence_done)
+        instance_reset_presence(instance, result->stream_last);
+    if (result->first != 0) {
+        instance->events = result;
+        skip_events(instance);
+    } else {
+        message_destroy(&result->header);
+    }
+}
+
+static void send_batch(struct instance *instance, struct turn *turn, const struct buffer *body)
+{
+    size_t offset = turn->out.size;
+    instance_put_tag(&turn->out, ANSWER_BATCH_TAG, body->size);
+    MEMORY_MUST(buffer_append(&turn->out, body->data, body->size) == 0, "a batch");
+    struct effect *effect = turn_effect(turn, EFFECT_ANSWER, instance->fetch_exchange);
+    effect->offset = (uint32_t)offset;
+    effect->size = (uint32_t)(turn->out.size - offset);
+    instance->fetch_exchange = 0;
+    instance->lost_due_ms = turn->now_ms + turn->settings->link_fetch_timeout_ms;
+    instance_arm(instance, turn, instance->lost_due_ms + 1);
+}
+
+void instance_answer_fetch(struct instance *instance, struct turn *turn, bool even_if_empty)
+{
+    struct buffer body = {0};
+    skip_events(instance);
+    read_events(instance, turn);
+    uint32_t room = instance->fetch_bytes_max - BATCH_OVERHEAD;
+    uint32_t for_events =
+        instance->events != NULL ? instance->events->size - instance->events_offset : 0;
+    for_events = for_events < room / 2 ? for_events : room / 2;
+    uint32_t count = put_mails(instance, &body, room - for_events, turn);
+    if (instance->events != NULL && body.size < room)
+        count += put_events(instance, &body, room - (uint32_t)body.size);
+    bool reset = instance->reset_from != 0;
+    if (count > 0 || (reset && !instance->reset_said) || even_if_empty) {
+        if (reset)
+            instance_put_tag(&body, BATCH_RESET_TAG, 1);
+        instance_put_tag(&body, BATCH_LAST_TAG,
+                atomic_load_explicit(&turn->counters->presence_last, memory_order_acquire));
+        instance->reset_said = true;
+        send_batch(instance, turn, &body);
+    }
+    buffer_fini(&body);
+}
+
+/* A cursor beyond the stream is of another life of the store, and acknowledges nothing. One that
+ * has come to where the missed events end shows that the reset was heard: it is that of a
+ * snapshot, or of later events. */
+static void move_cursor(struct instance *instance, uint64_t done, struct turn *turn)
+{
+    if (done > atomic_load_explicit(&turn->counters->presence_last, memory_order_acquire))
+        return;
+    if (done > instance->presence_done)
+        instance->presence_done = done;
+    if (instance->reset_said && done + 1 >= instance->reset_from)
+        instance->reset_from = 0;
+}
+
+void instance_fetch(struct instance *instance, uint64_t exchange, const Usher__V1__Fetch *fetch,
+                    struct turn *turn)
+{
+    turn_count(turn, METRIC_link_fetches, 1);
+    if (instance->fetch_exchange != 0)
+        link_refuse(turn, instance->fetch_exchange, USHER__V1__REFUSED__CODE__BUSY,
+                        "another Fetch of this link came");
+    /* What was never sent cannot be acknowledged, whatever the cursor says. */
+    while (instance->mail_first != NULL && instance->mail_first->mail_seq <= instance->sent_seq &&
+           instance->mail_first->mail_number <= fetch->mail_done)
+        message_destroy(&instance_take_mail(instance)->header);
+    move_cursor(instance, fetch->presence_done, turn);
+    uint32_t bytes_max = turn->settings->link_frame_bytes_max;
+    if (fetch->bytes_max != 0 && fetch->bytes_max < bytes_max)
+        bytes_max = fetch->bytes_max < BYTES_MAX_LEAST ? BYTES_MAX_LEAST : fetch->bytes_max;
+    uint32_t wait_ms = turn->settings->link_park_ms;
+    if (fetch->wait_ms != 0 && fetch->wait_ms < wait_ms)
+        wait_ms = fetch->wait_ms;
+    instance->fetch_exchange = exchange;
+    instance->fetched_ms = turn->wall_ms;
+    instance->gone = false;
+    instance->fetch_bytes_max = bytes_max;
+    instance->park_due_ms = turn->now_ms + wait_ms;
+    instance_arm(instance, turn, instance->park_due_ms + 1);
+}

@@ -1,0 +1,651 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "actors/held.h"
+#include "actors/refuse.h"
+#include "instance/private.h"
+#include "actors/push.h"
+#include "base/check.h"
+#include "base/memory.h"
+#include "client.pb-c.h"
+#include "proto/broker_frame.h"
+#include "proto/link_frame.h"
+#include "proto/varint.h"
+
+/* What a backend submits: commands, each with one result, all answered together.
+ *
+ * A command that concerns a user becomes a message to him, whose result comes back as a post; one
+ * that reads the store is a query. `token` finds the way back: the number of the Submit, the index
+ * of the command in it and, for a Push, the index of the name. The Submit is answered when no
+ * command waits any more, and its lane keeps the answer: commands take effect once per (link,
+ * lane, seq), and a repetition gets the same results. */
+
+enum {
+    RESULTS_RESULT_TAG = 2 << 3 | 2,
+    ANSWER_RESULTS_TAG = 3 << 3 | 2,
+    RESULTS_SEQ_TAG = 1 << 3,
+    RESULT_ROOM_LEAST = 1024,
+    RESULT_PLAIN_BYTES = 4, /* a code alone, with its tag and length */
+    ANSWER_TAG_BYTES = 6,
+    RESULTS_OVERHEAD = 32, /* the fields around the results */
+    COMMANDS_MAX = 4096,
+    QUESTIONS_MAX = 4096, /* of one instance, that wait for the store */
+};
+
+static uint64_t token_of(const struct submit *submit, uint32_t command, uint32_t name)
+{
+    return (uint64_t)submit->number << 32 | (uint64_t)command << 16 | name;
+}
+
+static struct submit *find(struct instance *instance, uint64_t token)
+{
+    struct submit *submit = instance->submits;
+    while (submit != NULL && submit->number != (uint32_t)(token >> 32))
+        submit = submit->next;
+    return submit;
+}
+
+/* Numbers come again after some 4 billion Submits: never one that is in progress, and never 0, because
+ * a token of 0 would mean that no result is wanted. */
+static uint32_t next_number(struct instance *instance)
+{
+    do
+        instance->submit_number++;
+    while (instance->submit_number == 0 ||
+           find(instance, (uint64_t)instance->submit_number << 32) != NULL);
+    return instance->submit_number;
+}
+
+static uint16_t result_code(uint16_t code)
+{
+    switch (code) {
+    case 0:
+        return USHER__V1__RESULT__CODE__OK;
+    case USHER__V1__ERROR__CODE__NOT_ONLINE:
+        return USHER__V1__RESULT__CODE__NOT_ONLINE;
+    case USHER__V1__ERROR__CODE__INBOX_FULL:
+    case USHER__V1__ERROR__CODE__BUSY:
+        return USHER__V1__RESULT__CODE__INBOX_FULL;
+    case USHER__V1__ERROR__CODE__TOO_LARGE:
+        return USHER__V1__RESULT__CODE__TOO_LARGE;
+    case RESULT_STALE_EPOCH:
+        return USHER__V1__RESULT__CODE__STALE_EPOCH;
+    default:
+        return USHER__V1__RESULT__CODE__UNAVAILABLE;
+    }
+}
+
+/* --- the answer ------------------------------------------------------------------------------- */
+
+static void encode_push(const struct submit *submit, struct command_result *result,
+                        const Usher__V1__Push *push)
+{
+    Usher__V1__Result whole = USHER__V1__RESULT__INIT;
+    Usher__V1__PushReport report = USHER__V1__PUSH_REPORT__INIT;
+    size_t count = result->failures.size / 4;
+    Usher__V1__PushFailure *failures;
+    Usher__V1__PushFailure **pointers;
+    MEMORY_MUST((failures = calloc(count + 1, sizeof(*failures))) != NULL, "a result");
+    MEMORY_MUST((pointers = calloc(count + 1, sizeof(*pointers))) != NULL, "a result");
+    for (size_t i = 0; i < count; i++) {
+        uint16_t row[2];
+        memcpy(row, result->failures.data + i * 4, sizeof(row));
+        usher__v1__push_failure__init(&failures[i]);
+        failures[i].user = push != NULL && row[0] < push->n_to ? push->to[row[0]] : (char *)"";
+        failures[i].code = row[1];
+        pointers[i] = &failures[i];
+    }
+    report.accepted = result->accepted;
+    report.failures = pointers;
+    report.n_failures = count;
+    whole.code = push != NULL && push->n_to == 1 && count == 1 ? failures[0].code : result->code;
+    whole.value_case = USHER__V1__RESULT__VALUE_PUSH;
+    whole.push = &report;
+    size_t size = usher__v1__result__get_packed_size(&whole);
+    uint8_t *to;
+    MEMORY_MUST((to = held_reserve(&result->encoded, size)) != NULL, "a result");
+    result->encoded.size += usher__v1__result__pack(&whole, to);
+    free(failures);
+    free(pointers);
+}
+
+static void encode_plain(struct command_result *result)
+{
+    Usher__V1__Result whole = USHER__V1__RESULT__INIT;
+    whole.code = result->code;
+    uint8_t *to;
+    MEMORY_MUST((to = held_reserve(&result->encoded, 16)) != NULL, "a result");
+    result->encoded.size += usher__v1__result__pack(&whole, to);
+}
+
+/* The LinkAnswer, appended to `out`. Results that would exceed the frame are TOO_LARGE. */
+static void encode_answer(struct instance *instance, struct submit *submit,
+                          const Usher__V1__Submit *request, uint32_t bytes_max,
+                          struct buffer *out)
+{
+    struct buffer body = {0};
+    instance_put_tag(&body, RESULTS_SEQ_TAG, submit->seq);
+    for (uint32_t i = 0; i < submit->count; i++) {
+        struct command_result *result = &submit->results[i];
+        if (result->push) {
+            const Usher__V1__Command *command = request->commands[i];
+            bool named = command->body_case == USHER__V1__COMMAND__BODY_PUSH;
+            encode_push(submit, result, named ? command->push : NULL);
+        } else if (result->encoded.size == 0) {
+            encode_plain(result);
+        }
+        /* The rest must fit at least as codes. */
+        size_t rest = (submit->count - i - 1) * (size_t)RESULT_PLAIN_BYTES + ANSWER_TAG_BYTES;
+        size_t need = 1 + varint_size(result->encoded.size) + result->encoded.size;
+        if (body.size + need + rest > bytes_max) {
+            result->encoded.size = 0;
+            result->code = USHER__V1__RESULT__CODE__TOO_LARGE;
+            encode_plain(result);
+        }
+        instance_put_tag(&body, RESULTS_RESULT_TAG, result->encoded.size);
+        if (result->encoded.size > 0)
+            MEMORY_MUST(buffer_append(&body, result->encoded.data, result->encoded.size) == 0,
+                        "results");
+    }
+    instance_put_tag(out, ANSWER_RESULTS_TAG, body.size);
+    MEMORY_MUST(buffer_append(out, body.data, body.size) == 0, "results");
+    buffer_fini(&body);
+}
+
+static size_t submit_bytes(size_t count)
+{
+    return sizeof(struct submit) + count * sizeof(struct command_result);
+}
+
+void instance_results(struct buffer *out, uint64_t seq, uint32_t code, size_t count)
+{
+    struct command_result result = {.code = (uint16_t)code};
+    struct buffer body = {0};
+    encode_plain(&result);
+    instance_put_tag(&body, RESULTS_SEQ_TAG, seq);
+    for (size_t i = 0; i < count; i++) {
+        instance_put_tag(&body, RESULTS_RESULT_TAG, result.encoded.size);
+        MEMORY_MUST(buffer_append(&body, result.encoded.data, result.encoded.size) == 0,
+                    "results");
+    }
+    instance_put_tag(out, ANSWER_RESULTS_TAG, body.size);
+    MEMORY_MUST(buffer_append(out, body.data, body.size) == 0, "results");
+    held_fini(&result.encoded);
+    buffer_fini(&body);
+}
+
+static void destroy(struct submit *submit)
+{
+    memory_account(-(int64_t)submit_bytes(submit->count));
+    for (uint32_t i = 0; i < submit->count; i++) {
+        held_fini(&submit->results[i].failures);
+        held_fini(&submit->results[i].encoded);
+    }
+    message_destroy(&submit->request->header);
+    free(submit);
+}
+
+/* What strangers may have in progress is the link's to say (link_is_crowded), and no concern of those who
+ * ask without a link and are none. */
+static bool is_counted(const struct instance *instance, const struct link_request_message *request)
+{
+    return instance->link != 0 || !request->stranger;
+}
+
+static void unlink_submit(struct instance *instance, struct submit *submit)
+{
+    instance->submit_count -= is_counted(instance, submit->request);
+    struct submit **at = &instance->submits;
+    while (*at != submit)
+        at = &(*at)->next;
+    *at = submit->next;
+}
+
+static struct lane *lane_of(struct instance *instance, uint32_t number)
+{
+    for (unsigned i = 0; i < LANES_MAX; i++)
+        if (instance->lanes[i].seq != 0 && instance->lanes[i].number == number)
+            return &instance->lanes[i];
+    return NULL;
+}
+
+static void send_answer(struct turn *turn, uint64_t exchange, struct bytes answer)
+{
+    size_t offset = turn->out.size;
+    MEMORY_MUST(buffer_append(&turn->out, answer.data, answer.size) == 0, "results");
+    struct effect *effect = turn_effect(turn, EFFECT_ANSWER, exchange);
+    effect->offset = (uint32_t)offset;
+    effect->size = (uint32_t)answer.size;
+}
+
+static void finish_if_done(struct instance *instance, struct submit *submit, struct turn *turn)
+{
+    if (submit->waiting > 0)
+        return;
+    struct buffer answer = {0};
+    arena_reset(&instance->arena);
+    const Usher__V1__LinkRequest *request = link_request_read(
+        &instance->arena, (struct bytes){submit->request->bytes, submit->request->size});
+    CHECK(request != NULL);
+    encode_answer(instance, submit, request->submit, turn->settings->link_frame_bytes_max,
+                  &answer);
+    send_answer(turn, submit->exchange, (struct bytes){answer.data, answer.size});
+    struct lane *lane = instance->link != 0 ? lane_of(instance, submit->lane) : NULL;
+    if (lane != NULL && lane->seq == submit->seq) {
+        held_take(&lane->answer, &answer);
+    } else {
+        buffer_fini(&answer);
+    }
+    unlink_submit(instance, submit);
+    destroy(submit);
+}
+
+void instance_drop_submits(struct instance *instance, struct turn *turn)
+{
+    while (instance->submits != NULL) {
+        struct submit *submit = instance->submits;
+        instance->submits = submit->next;
+        instance->submit_count -= is_counted(instance, submit->request);
+        link_refuse(turn, submit->exchange, USHER__V1__REFUSED__CODE__STALE_LINK,
+                        "this link has ended; say Hello again");
+        destroy(submit);
+    }
+}
+
+/* --- results that come back ------------------------------------------------------------------- */
+
+static void settle(struct submit *submit, struct command_result *result)
+{
+    CHECK(result->waiting > 0 && submit->waiting > 0);
+    result->waiting--;
+    submit->waiting--;
+}
+
+void instance_command_done(struct instance *instance, uint64_t token, uint16_t code,
+                           struct turn *turn)
+{
+    struct submit *submit = find(instance, token);
+    if (submit == NULL)
+        return;
+    struct command_result *result = &submit->results[token >> 16 & 0xffff];
+    uint16_t row[2] = {(uint16_t)token, result_code(code)};
+    settle(submit, result);
+    if (!result->push)
+        result->code = row[1];
+    else if (code == 0)
+        result->accepted++;
+    else
+        MEMORY_MUST(held_append(&result->failures, row, sizeof(row)) == 0, "a result");
+    finish_if_done(instance, submit, turn);
+}
+
+void instance_query_done(struct instance *instance, uint64_t token, struct bytes encoded,
+                         struct turn *turn)
+{
+    struct submit *submit = find(instance, token);
+    if (submit == NULL)
+        return;
+    struct command_result *result = &submit->results[token >> 16 & 0xffff];
+    settle(submit, result);
+    submit->encoded_bytes += encoded.size;
+    /* A thousand small questions fit one Submit, and their long answers none: what cannot leave is not kept. */
+    if (submit->encoded_bytes > turn->settings->link_frame_bytes_max) {
+        submit->encoded_bytes -= encoded.size;
+        result->code = USHER__V1__RESULT__CODE__TOO_LARGE;
+    } else {
+        MEMORY_MUST(held_append(&result->encoded, encoded.data, encoded.size) == 0, "a result");
+    }
+    finish_if_done(instance, submit, turn);
+}
+
+void instance_pushed_all(struct instance *instance, struct push_all_message *push,
+                         struct turn *turn)
+{
+    struct submit *submit = find(instance, push->token);
+    if (submit == NULL)
+        return;
+    struct command_result *result = &submit->results[push->token >> 16 & 0xffff];
+    settle(submit, result);
+    result->accepted = push->accepted;
+    finish_if_done(instance, submit, turn);
+}
+
+/* --- commands --------------------------------------------------------------------------------- */
+
+static void wait_for_one(struct submit *submit, struct command_result *result)
+{
+    result->waiting++;
+    submit->waiting++;
+}
+
+static void reply_to(struct instance *instance, struct command_result *result,
+                     const Usher__V1__ReplyTo *reply, struct turn *turn)
+{
+    struct call call;
+    bool there = instance_close_call(instance, reply->call, &call);
+    bool orphan = there && call.mail_seq <= instance->mail_base; /* of an earlier incarnation */
+    if (orphan)
+        instance_lose_call(turn, &call, USHER__V1__ERROR__CODE__SERVICE_LOST);
+    if (!there || orphan || call.deadline_ms <= turn->now_ms) {
+        result->code = USHER__V1__RESULT__CODE__GONE;
+        turn_count(turn, METRIC_replies_late, 1);
+        return;
+    }
+    struct call_result_message *message;
+    struct bytes payload = {reply->payload.data, reply->payload.len};
+    if (broker_frame_reply_size(call.request, reply->status, payload) >
+        turn->settings->frame_bytes_max) {
+        /* His client is told the same instead of it: it was promised smaller frames. */
+        result->code = USHER__V1__RESULT__CODE__TOO_LARGE;
+        instance_lose_call(turn, &call, USHER__V1__ERROR__CODE__TOO_LARGE);
+        return;
+    }
+    MEMORY_MUST((message = call_result_create(0, reply->status, payload)) != NULL, "a reply");
+    message->token_ends_ms = reply->token_ends_ms;
+    message->request = call.request;
+    message->call = call.call;
+    message->epoch = call.epoch;
+    message->stamp_us = call.stamp_us;
+    turn_post(turn, call.caller, &message->header);
+}
+
+static void forward(struct turn *turn, const char *user, struct message *message)
+{
+    size_t offset = turn->out.size;
+    size_t size = strlen(user);
+    MEMORY_MUST(buffer_append(&turn->out, user, size) == 0, "a name");
+    struct effect *effect = turn_effect(turn, EFFECT_FORWARD, 0);
+    effect->message = message;
+    effect->offset = (uint32_t)offset;
+    effect->size = (uint32_t)size;
+}
+
+static void push(struct instance *instance, struct submit *submit, uint32_t index,
+                 const Usher__V1__Push *push, struct turn *turn)
+{
+    struct command_result *result = &submit->results[index];
+    result->push = true;
+    struct push_run run;
+    struct push text = {bytes_of_text(instance->service),
+                        {push->payload.data, push->payload.len}};
+    MEMORY_MUST(push_begin(&run, text, turn->wall_ms, turn->now_ms, (uint32_t)push->n_to) == 0,
+                "a push");
+    for (size_t i = 0; i < push->n_to; i++) {
+        struct deliver_message *message;
+        MEMORY_MUST((message = push_next(&run)) != NULL, "a push");
+        message->sender = turn->self;
+        message->request = token_of(submit, index, (uint32_t)i);
+        message->epoch_wanted = push->epoch;
+        wait_for_one(submit, result);
+        forward(turn, push->to[i], &message->header);
+    }
+    push_end(&run);
+}
+
+static void push_all(struct instance *instance, struct submit *submit, uint32_t index,
+                     const Usher__V1__PushAll *push, struct turn *turn)
+{
+    struct bytes name = bytes_of_text(instance->service);
+    struct push_all_message *message;
+    size_t bytes = sizeof(*message) + name.size + push->payload.len;
+    MEMORY_MUST((message = message_create(MESSAGE_PUSHED_ALL, bytes)) != NULL, "a push");
+    message->token = token_of(submit, index, 0);
+    message->accepted = 0;
+    message->name_size = (uint8_t)name.size;
+    message->payload_size = (uint32_t)push->payload.len;
+    memcpy(message->bytes, name.data, name.size);
+    if (push->payload.len > 0)
+        memcpy(message->bytes + name.size, push->payload.data, push->payload.len);
+    submit->results[index].push = true;
+    wait_for_one(submit, &submit->results[index]);
+    struct effect *effect = turn_effect(turn, EFFECT_LINK, 0);
+    effect->detail = LINK_PUSH_ALL;
+    effect->message = &message->header;
+}
+
+struct push push_all_text(const struct push_all_message *push)
+{
+    return (struct push){{push->bytes, push->name_size},
+                         {push->bytes + push->name_size, push->payload_size}};
+}
+
+/* Who kicks, for the log; and for the player, when the backend has nothing to say to him. */
+static void name_kicker(const struct instance *instance, struct kick_message *message)
+{
+    snprintf(message->kicker, sizeof(message->kicker), "%s/%s", instance->service,
+             instance->name);
+    if (message->detail[0] == '\0')
+        snprintf(message->detail, sizeof(message->detail), "kicked by %s",
+                 instance->service[0] != '\0' ? instance->service : "a backend");
+}
+
+static void kick(struct instance *instance, struct submit *submit, uint32_t index,
+                 const Usher__V1__Kick *kick, struct turn *turn)
+{
+    struct kick_message *message = message_create(MESSAGE_KICK, sizeof(*message));
+    message->by = turn->self;
+    message->request = token_of(submit, index, 0);
+    message->epoch = kick->epoch;
+    message->reason = kick->reason ? kick->reason : USHER__V1__CLOSE__REASON__KICKED;
+    message->retry_after_ms = kick->retry_after_ms;
+    message->do_not_return = kick->do_not_return;
+    text_copy(message->detail, sizeof(message->detail), bytes_of_text(kick->detail));
+    name_kicker(instance, message);
+    wait_for_one(submit, &submit->results[index]);
+    forward(turn, kick->user, &message->header);
+}
+
+/* The source is the instance, or else the exchange: a peer has one at a time. */
+static void query(struct instance *instance, struct submit *submit, uint32_t index,
+                  const Usher__V1__Command *command, struct turn *turn)
+{
+    size_t size = usher__v1__command__get_packed_size(command);
+    struct query_message *query;
+    MEMORY_MUST((query = message_create(0, sizeof(*query) + size)) != NULL, "a query");
+    query->asker = turn->self;
+    query->kind = QUERY_COMMAND;
+    query->linked = instance->link != 0;
+    query->source = query->linked ? actor_slot(turn->self) : (uint32_t)submit->exchange;
+    query->token = token_of(submit, index, 0);
+    query->after = 0;
+    uint32_t share = (turn->settings->link_frame_bytes_max - 256) / submit->count;
+    query->bytes_max = share > RESULT_ROOM_LEAST ? share : RESULT_ROOM_LEAST;
+    query->size = (uint32_t)size;
+    usher__v1__command__pack(command, query->bytes);
+    instance->questions++;
+    wait_for_one(submit, &submit->results[index]);
+    struct effect *effect = turn_effect(turn, EFFECT_LINK, 0);
+    effect->detail = LINK_QUERY;
+    effect->message = &query->header;
+}
+
+/* The directory looks for it among all members, so it is told once, however often a Submit says it. */
+static void drain(struct instance *instance, struct turn *turn)
+{
+    if (instance->draining)
+        return;
+    instance->draining = true;
+    if (!instance->drain_waits) /* a Hello in between takes the drain back, not the mail */
+        instance_put_control(instance, USHER__V1__CONTROL__KIND__DRAIN, turn);
+    instance->drain_waits = true;
+    turn_effect(turn, EFFECT_LINK, 1)->detail = LINK_DRAIN;
+}
+
+static void run_command(struct instance *instance, struct submit *submit, uint32_t index,
+                        const Usher__V1__Command *command, struct turn *turn)
+{
+    struct command_result *result = &submit->results[index];
+    switch (command->body_case) {
+    case USHER__V1__COMMAND__BODY_REPLY_TO:
+        reply_to(instance, result, command->reply_to, turn);
+        break;
+    case USHER__V1__COMMAND__BODY_PUSH:
+        push(instance, submit, index, command->push, turn);
+        break;
+    case USHER__V1__COMMAND__BODY_PUSH_ALL:
+        push_all(instance, submit, index, command->push_all, turn);
+        break;
+    case USHER__V1__COMMAND__BODY_KICK:
+        kick(instance, submit, index, command->kick, turn);
+        break;
+    case USHER__V1__COMMAND__BODY_DRAIN:
+        drain(instance, turn);
+        break;
+    case USHER__V1__COMMAND__BODY__NOT_SET:
+        result->code = USHER__V1__RESULT__CODE__MALFORMED;
+        break;
+    default:
+        query(instance, submit, index, command, turn);
+        break;
+    }
+}
+
+static bool is_query(const Usher__V1__Command *command)
+{
+    /* From RECORDER on they bear a token themselves, where one is needed. */
+    return command->body_case >= USHER__V1__COMMAND__BODY_LOOKUP &&
+           command->body_case != USHER__V1__COMMAND__BODY_DRAIN;
+}
+
+const char *instance_submit_fault(const Usher__V1__Submit *submit, const struct settings *settings)
+{
+    if (submit->n_commands > COMMANDS_MAX ||
+        submit->n_commands * RESULT_PLAIN_BYTES + RESULTS_OVERHEAD >
+            settings->link_frame_bytes_max)
+        return "too many commands in one Submit";
+    for (size_t i = 0; i < submit->n_commands; i++) {
+        const Usher__V1__Command *command = submit->commands[i];
+        if (submit->link == 0 && !is_query(command))
+            return "a Submit with link 0 may hold queries only; say Hello first";
+        if (command->body_case == USHER__V1__COMMAND__BODY_PUSH && command->push->n_to > UINT16_MAX)
+            return "too many names in one Push";
+    }
+    return NULL;
+}
+
+static void refuse_busy(uint64_t exchange, struct turn *turn)
+{
+    link_refuse(turn, exchange, USHER__V1__REFUSED__CODE__BUSY,
+                    "too much of this link is in progress; see link.contexts");
+}
+
+/* Whether one more must not begin. Each Submit that has to wait holds an exchange of the link, which others
+ * need for their Fetches; and its questions wait in a line from which they are not taken when the link
+ * ends, so who says Hello and asks in turns would fill the memory. Those who have no link are bounded by
+ * their exchanges alone. What waits for nobody, as replies do, always begins. */
+static bool is_busy(const struct instance *instance, const Usher__V1__Submit *request,
+                    const struct turn *turn)
+{
+    uint32_t most = turn->settings->link_submits_max > 0 ? turn->settings->link_submits_max : 1;
+    size_t questions = 0;
+    size_t others = 0;
+    for (size_t i = 0; i < request->n_commands; i++) {
+        questions += is_query(request->commands[i]);
+        others += request->commands[i]->body_case == USHER__V1__COMMAND__BODY_PUSH ||
+                  request->commands[i]->body_case == USHER__V1__COMMAND__BODY_PUSH_ALL ||
+                  request->commands[i]->body_case == USHER__V1__COMMAND__BODY_KICK;
+    }
+    if (questions + others > 0 && instance->submit_count >= most)
+        return true;
+    return questions > 0 && instance->link != 0 && instance->questions > 0 &&
+           instance->questions + questions > QUESTIONS_MAX;
+}
+
+/* True: it repeats the last one of its lane, and is or will be answered as that. */
+static bool repeats(struct instance *instance, const struct lane *lane, uint64_t exchange,
+                    const Usher__V1__Submit *request, struct turn *turn)
+{
+    if (request->seq != lane->seq)
+        return false;
+    if (lane->answer.size > 0) {
+        send_answer(turn, exchange, (struct bytes){lane->answer.data, lane->answer.size});
+        return true;
+    }
+    /* Still running: the repetition gets the answer, the first exchange is given up. */
+    for (struct submit *submit = instance->submits; submit != NULL; submit = submit->next)
+        if (submit->lane == request->lane && submit->seq == request->seq) {
+            link_refuse(turn, submit->exchange, USHER__V1__REFUSED__CODE__BUSY,
+                            "this Submit was repeated");
+            submit->exchange = exchange;
+            return true;
+        }
+    return false;
+}
+
+/* NULL: all are taken. */
+static struct lane *free_lane(struct instance *instance)
+{
+    for (unsigned i = 0; i < LANES_MAX; i++)
+        if (instance->lanes[i].seq == 0)
+            return &instance->lanes[i];
+    return NULL;
+}
+
+/* True: the lane has dealt with it (a repetition, or out of order, or too much). */
+static bool lane_refuses(struct instance *instance, struct link_request_message *message,
+                         const Usher__V1__Submit *request, struct turn *turn)
+{
+    struct lane *lane = lane_of(instance, request->lane);
+    if (lane != NULL && repeats(instance, lane, message->exchange, request, turn))
+        return true;
+    if (lane == NULL)
+        lane = free_lane(instance);
+    if (lane == NULL) {
+        link_refuse(turn, message->exchange, USHER__V1__REFUSED__CODE__MALFORMED,
+                        "too many lanes");
+        return true;
+    }
+    if (request->seq != lane->seq + 1) {
+        link_refuse(turn, message->exchange, USHER__V1__REFUSED__CODE__MALFORMED,
+                        "seq must be one more than the lane's last");
+        return true;
+    }
+    if (is_busy(instance, request, turn)) {
+        refuse_busy(message->exchange, turn);
+        return true;
+    }
+    lane->number = request->lane;
+    lane->seq = request->seq;
+    held_fini(&lane->answer);
+    return false;
+}
+
+void instance_submit(struct instance *instance, struct link_request_message *message,
+                     const Usher__V1__Submit *request, struct turn *turn)
+{
+    const char *detail = instance_submit_fault(request, turn->settings);
+    turn_count(turn, METRIC_link_submits, 1);
+    turn_count(turn, METRIC_link_commands, request->n_commands);
+    if (detail != NULL) {
+        link_refuse(turn, message->exchange, USHER__V1__REFUSED__CODE__MALFORMED, detail);
+        message_destroy(&message->header);
+        return;
+    }
+    if (instance->link != 0 && lane_refuses(instance, message, request, turn)) {
+        message_destroy(&message->header);
+        return;
+    }
+    if (instance->link == 0 && !message->stranger && is_busy(instance, request, turn)) {
+        refuse_busy(message->exchange, turn);
+        message_destroy(&message->header);
+        return;
+    }
+    struct submit *submit;
+    size_t bytes = submit_bytes(request->n_commands);
+    MEMORY_MUST((submit = calloc(1, bytes)) != NULL, "a Submit");
+    memory_account((int64_t)bytes);
+    submit->exchange = message->exchange;
+    submit->seq = request->seq;
+    submit->lane = request->lane;
+    submit->number = next_number(instance);
+    submit->count = (uint32_t)request->n_commands;
+    submit->request = message;
+    submit->next = instance->submits;
+    instance->submits = submit;
+    instance->submit_count += is_counted(instance, message);
+    for (uint32_t i = 0; i < submit->count; i++)
+        run_command(instance, submit, i, request->commands[i], turn);
+    finish_if_done(instance, submit, turn);
+}

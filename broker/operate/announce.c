@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "operate/announce.h"
+
+#include <string.h>
+
+#include "operate/certificate.h"
+#include "operate/http.h"
+
+bool announced_client_address(const struct broker *broker, bool tls, char to[NET_ADDRESS_BYTES_MAX])
+{
+    uint16_t port = tls ? net_tls_port(broker->net) : net_port(broker->net);
+    if (port != 0)
+        net_listen_address(broker->net, tls, to);
+    return port != 0;
+}
+
+static void announce_clients(struct broker *broker, const char *whom, bool tls)
+{
+    char address[NET_ADDRESS_BYTES_MAX];
+    if (announced_client_address(broker, tls, address))
+        LOG(broker->log, LISTENING, LOG_S("for", whom), LOG_S("address", address),
+            LOG_U("port", tls ? net_tls_port(broker->net) : net_port(broker->net)));
+}
+
+static void announce_admin(struct broker *broker)
+{
+    const char *text = broker->options->admin_listen;
+    char address[300];
+    if (broker->admin == NULL)
+        return;
+    snprintf(address, sizeof(address), "%.*s:%u", (int)(strrchr(text, ':') - text), text,
+             broker->admin->port);
+    LOG(broker->log, LISTENING, LOG_S("for", "admin"), LOG_S("address", address),
+        LOG_U("port", broker->admin->port));
+}
+
+void announce(struct broker *broker)
+{
+    announce_clients(broker, "clients", false);
+    announce_clients(broker, "clients by TLS", true);
+    certificate_tell(broker, true);
+    announce_admin(broker);
+    for (size_t i = 0; i < broker->options->link_urls.count; i++)
+        LOG(broker->log, LISTENING, LOG_S("for", "backends"),
+            LOG_S("address", broker->options->link_urls.items[i]));
+    if (broker->feed != NULL)
+        LOG(broker->log, LISTENING, LOG_S("for", "feed"),
+            LOG_S("address", broker->options->feed_url));
+}

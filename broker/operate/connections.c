@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "operate/connections.h"
+
+#include "admin/admin.h"
+#include "link/link.h"
+#include "process/open_files.h"
+
+/* Files that are kept from clients. Whoever fills the admin port, which takes no token, has had them from
+ * those that clients, backends and the store were promised. */
+static uint64_t files_reserved(const struct options *options)
+{
+    uint64_t admin = options->admin_listen[0] != '\0'
+                         ? options->admin_connections + ADMIN_SPARE_CONNECTIONS
+                         : 0;
+    return options->limits_files_reserved + admin;
+}
+
+uint64_t link_files(const struct options *options)
+{
+    uint64_t files = open_files_max();
+    uint64_t others = options->limits_connections + files_reserved(options);
+    uint64_t share = files > others && files - others > files / 8 ? files - others : files / 8;
+    return share < LINK_FILES_MAX ? share : LINK_FILES_MAX;
+}
+
+uint32_t connections_max(const struct broker *broker)
+{
+    const struct options *options = broker->options;
+    uint64_t others = files_reserved(options) + link_files(options);
+    return (uint32_t)open_files_left(others, options->limits_connections);
+}
+
+void connections_warn(struct broker *broker)
+{
+    uint32_t most = connections_max(broker);
+    if (most < broker->options->limits_connections)
+        LOG(broker->log, FEWER_CONNECTIONS, LOG_U("files", open_files_max()),
+            LOG_U("connections", most));
+}

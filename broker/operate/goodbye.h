@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_OPERATE_GOODBYE_H
+#define USHER_OPERATE_GOODBYE_H
+
+/* The broker is going to stop: who is told, and when he may come back. Any thread. */
+
+#include "broker/parts.h"
+
+/* Tells every actor that the broker stops, spreading the return of the clients. */
+void goodbye_all(struct broker *broker);
+
+/* The same for one, who is not to come back before `after_ms`. */
+void goodbye_tell(struct broker *broker, actor_handle actor, uint32_t after_ms);
+
+/* A user is going to be told: nobody is let in any more, so his session does not expire. */
+void goodbye_warn(struct broker *broker, actor_handle actor);
+
+#endif

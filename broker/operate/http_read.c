@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "backend.pb-c.h"
+#include "operate/announce.h"
+#include "directory/services.h"
+#include "persist/queries.h"
+#include "actors/events.h"
+#include "base/check.h"
+#include "operate/http.h"
+#include "proto/username.h"
+
+/* What operators read. On the second thread of the admin endpoint, which reads the store itself:
+ * any thread may, each read is one consistent state, and a slow disk delays this thread alone. */
+
+enum { SESSIONS_DEFAULT = 100, SCANNED_MAX = 20000, EVENTS_DEFAULT = 100 };
+
+static struct broker *broker_of(void *context)
+{
+    return ((struct admin_glue *)context)->broker;
+}
+
+static unsigned unavailable(json_t *answer, int error)
+{
+    return admin_fail(answer, 503, "unavailable", strerror(-error));
+}
+
+static unsigned limit_of(const struct admin_query *query, unsigned otherwise)
+{
+    return query->limit != 0 ? query->limit : otherwise;
+}
+
+/* --- node ----------------------------------------------------------------------------------------
+ * */
+
+static void add_listener(json_t *to, const char *kind, const char *address)
+{
+    json_array_append_new(to, json_pack("{s:s, s:s}", "kind", kind, "address", address));
+}
+
+static json_t *listeners_json(const struct broker *broker)
+{
+    const struct options *options = broker->options;
+    char address[NET_ADDRESS_BYTES_MAX];
+    json_t *listeners = json_array();
+    if (announced_client_address(broker, false, address))
+        add_listener(listeners, "tcp", address);
+    if (announced_client_address(broker, true, address))
+        add_listener(listeners, "tls", address);
+    for (size_t i = 0; i < options->link_urls.count; i++)
+        add_listener(listeners, "link", options->link_urls.items[i]);
+    if (options->feed_url[0] != '\0')
+        add_listener(listeners, "feed", options->feed_url);
+    return listeners;
+}
+
+unsigned admin_node(void *context, const struct admin_query *query, json_t *answer)
+{
+    static const char *const states[] = {
+        [ADMIN_SERVING] = "serving", [ADMIN_DRAINING] = "draining", [ADMIN_STOPPING] = "stopping"};
+    static const char *const modes[] = {
+        [AUTH_MODE_OPEN] = "open", [AUTH_MODE_TOKEN] = "token", [AUTH_MODE_SERVICE] = "service"};
+    const struct admin_glue *glue = context;
+    const struct broker *broker = glue->broker;
+    json_t *node = json_pack(
+        "{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:s, s:b, s:o}", "node",
+        broker->options->node_name,
+        "boot", broker->settings.node_boot, "version", USHER_VERSION, "pid", (json_int_t)getpid(),
+        "started_ms", (json_int_t)glue->started_ms, "now_ms",
+        (json_int_t)env_wall_ms(broker->env), "uptime_ms",
+        (json_int_t)(env_monotonic_ms(broker->env) - glue->up_ms), "state",
+        states[admin_state_of(context)], "auth_mode", modes[broker->options->auth_mode],
+        "may_change", (int)query->may_change, "listeners", listeners_json(broker));
+    json_object_update(answer, node);
+    json_decref(node);
+    return 200;
+}
+
+/* --- sessions ------------------------------------------------------------------------------------
+ * */
+
+static const char *state_name(enum session_state state)
+{
+    return state == SESSION_ONLINE ? "online" : "detached";
+}
+
+static json_t *session_json(const char *user, const struct session_record *record)
+{
+    /* Client texts may be any bytes: what is not UTF-8 is left out. */
+    json_t *client = json_string(record->client);
+    return json_pack("{s:s, s:I, s:s, s:I, s:s, s:o}", "user", user, "epoch",
+                     (json_int_t)record->epoch, "state", state_name(record->state), "since_ms",
+                     (json_int_t)record->since_ms, "address", record->address, "client",
+                     client != NULL ? client : json_string("?"));
+}
+
+/* Not stored: as the user's actor shows it at this moment. Without memory a session has no name. */
+static void add_inbox(struct broker *broker, json_t *session)
+{
+    const char *user = json_string_value(json_object_get(session, "user"));
+    if (user != NULL)
+        json_object_set_new(session, "inbox_messages",
+                            json_integer(broker_inbox_messages(broker, user)));
+}
+
+struct listing {
+    json_t *rows;
+    unsigned limit;
+    enum session_state wanted; /* 0: any */
+    unsigned scanned;
+    bool more;
+    char last[STORE_NAME_BYTES_MAX + 1];
+};
+
+static bool add_session(void *context, const char *user, const struct session_record *record)
+{
+    struct listing *listing = context;
+    if (json_array_size(listing->rows) == listing->limit) {
+        listing->more = true;
+        return false;
+    }
+    listing->scanned++;
+    strncpy(listing->last, user, sizeof(listing->last) - 1);
+    if (record != NULL && (listing->wanted == 0 || record->state == listing->wanted))
+        json_array_append_new(listing->rows, session_json(user, record));
+    return true;
+}
+
+static bool take_state(const char *text, enum session_state *state)
+{
+    *state = 0;
+    if (text[0] == '\0')
+        return true;
+    *state = strcmp(text, "online") == 0 ? SESSION_ONLINE
+             : strcmp(text, "detached") == 0 ? SESSION_DETACHED
+                                             : 0;
+    return *state != 0;
+}
+
+unsigned admin_sessions(void *context, const struct admin_query *query, json_t *answer)
+{
+    struct broker *broker = broker_of(context);
+    struct listing listing = {.limit = limit_of(query, SESSIONS_DEFAULT)};
+    uint64_t presence_seq = 0;
+    bool more = false;
+    if (!take_state(query->state, &listing.wanted))
+        return admin_fail(answer, 400, "bad_request", "state is online or detached");
+    listing.rows = json_array();
+    /* A rare state is looked for in so many sessions at once; `next` tells where to go on. */
+    int error = store_list_sessions(broker->store, query->prefix, query->after_name, SCANNED_MAX,
+                                    add_session, &listing, &presence_seq, &more);
+    if (error != 0) {
+        json_decref(listing.rows);
+        return unavailable(answer, error);
+    }
+    size_t index;
+    json_t *row;
+    json_array_foreach(listing.rows, index, row) add_inbox(broker, row);
+    more = more || listing.more;
+    json_object_set_new(answer, "sessions", listing.rows);
+    json_object_set_new(answer, "more", json_boolean(more));
+    if (more)
+        json_object_set_new(answer, "next", json_string(listing.last));
+    json_object_set_new(answer, "presence_seq", json_integer((json_int_t)presence_seq));
+    return 200;
+}
+
+unsigned admin_session(void *context, const struct admin_query *query, json_t *answer)
+{
+    struct broker *broker = broker_of(context);
+    struct session_record record;
+    if (!username_valid(bytes_of_text(query->user)))
+        return admin_fail(answer, 400, "bad_request", "that is no username");
+    int error = store_get_session(broker->store, query->user, &record);
+    if (error != 0 && error != -ENOENT)
+        return unavailable(answer, error);
+    json_t *timeline = admin_timeline(broker, query->user);
+    if (error == -ENOENT && json_array_size(timeline) == 0) {
+        json_decref(timeline);
+        return admin_fail(answer, 404, "not_found", "that user has no session");
+    }
+    json_t *session = json_null();
+    if (error == 0) {
+        session = session_json(query->user, &record);
+        add_inbox(broker, session);
+    }
+    json_object_set_new(answer, "session", session);
+    json_object_set_new(answer, "timeline", timeline);
+    return 200;
+}
+
+/* --- services ------------------------------------------------------------------------------------
+ * */
+
+static json_t *instance_json(const struct service_look *row)
+{
+    const char *state = row->lost ? "lost" : row->draining ? "draining" : "serving";
+    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:b}", "instance", row->instance, "state", state,
+                     "mail_waiting", (json_int_t)row->mail_waiting, "calls_open",
+                     (json_int_t)row->calls_open, "last_fetch_ms",
+                     (json_int_t)row->last_fetch_ms, "presence", (int)row->presence);
+}
+
+unsigned admin_services(void *context, const struct admin_query *query, json_t *answer)
+{
+    struct broker *broker = broker_of(context);
+    size_t room = broker_instances_max(broker) + (size_t)broker->options->limits_services;
+    struct service_look *rows = calloc(room, sizeof(*rows));
+    if (rows == NULL)
+        return unavailable(answer, -ENOMEM);
+    size_t count = services_look(broker->services, rows, room);
+    json_t *services = json_array();
+    json_t *instances = NULL;
+    for (size_t i = 0; i < count; i++) {
+        if (i == 0 || strcmp(rows[i].service, rows[i - 1].service) != 0) {
+            instances = json_array();
+            json_array_append_new(services, json_pack("{s:s, s:o}", "name", rows[i].service,
+                                                      "instances", instances));
+        }
+        if (rows[i].instance[0] != '\0')
+            json_array_append_new(instances, instance_json(&rows[i]));
+    }
+    free(rows);
+    json_object_set_new(answer, "services", services);
+    return 200;
+}
+
+/* --- presence ------------------------------------------------------------------------------------
+ * */
+
+static const char *kind_name(uint8_t kind)
+{
+    const ProtobufCEnumValue *value = protobuf_c_enum_descriptor_get_value(
+        &usher__v1__presence_event__kind__descriptor, kind);
+    return value != NULL ? value->name : "UNKNOWN";
+}
+
+static bool add_event(void *context, const struct presence_event *event)
+{
+    json_t *events = context;
+    json_t *client = json_string(event->client);
+    json_array_append_new(
+        events, json_pack("{s:I, s:I, s:s, s:s, s:I, s:I, s:s, s:s, s:o}", "seq",
+                          (json_int_t)event->seq, "time_ms", (json_int_t)event->time_ms, "user",
+                          event->user, "kind", kind_name(event->kind), "epoch",
+                          (json_int_t)event->epoch, "previous_epoch",
+                          (json_int_t)event->previous_epoch, "cause",
+                          presence_cause_name(event->cause), "address", event->address, "client",
+                          client != NULL ? client : json_string("?")));
+    return true;
+}
+
+unsigned admin_presence(void *context, const struct admin_query *query, json_t *answer)
+{
+    struct broker *broker = broker_of(context);
+    unsigned limit = limit_of(query, EVENTS_DEFAULT);
+    struct store_position position;
+    uint64_t after = query->after;
+    int error = store_position(broker->store, &position);
+    if (error == 0 && query->after_name[0] == '\0') /* the newest ones */
+        after = position.presence_last > limit ? position.presence_last - limit : 0;
+    json_t *events = json_array();
+    if (error == 0)
+        error = store_read_events(broker->store, after, limit, add_event, events, &position);
+    if (error != 0) {
+        json_decref(events);
+        return unavailable(answer, error);
+    }
+    bool reset = query->after_name[0] != '\0' && position.presence_first > after &&
+                 position.presence_first - after > 1;
+    json_object_set_new(answer, "events", events);
+    json_object_set_new(answer, "presence_last", json_integer((json_int_t)position.presence_last));
+    json_object_set_new(answer, "reset", json_boolean(reset));
+    return 200;
+}

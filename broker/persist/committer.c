@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "persist/committer.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+
+/* The one thread that writes to the store: group commit.
+ *
+ * It takes every change that waits, writes all of them in one transaction, syncs it, and then
+ * goes on with each held turn in the order of the transaction. So a thousand logins share one
+ * sync, and neither a Welcome nor an event is seen by anybody before its commit is on the disk.
+ * If anything of the transaction fails, all of it is undone and every change in it is told so.
+ * When what fails is room, its halves are tried for themselves: a store in which one more login
+ * does not fit must not refuse those who leave, nor the logins that do fit. Only so often in one
+ * list, because a full store is best told quickly.
+ *
+ * Order: the stream's numbers are given here, in the order in which changes are taken, which is
+ * the order in which their turns ended; a user's next change cannot come before his last is done,
+ * because his actor is held.
+ *
+ * A storm leaves the store's pages in our memory that it has looked at. They are given back when
+ * the store has had REST_CHANGES changes since, which is seldom enough to cost nothing, and when
+ * nothing has changed for a while.
+ *
+ * A store whose file could not be opened anew after a failure is tried once a second also when
+ * nobody wants to change anything, so that those who only read have it back too. And whether its
+ * files are still there is looked at as often, so that it is noticed before somebody logs in. */
+
+enum { REFUSALS_MAX = 32, IDLE_MS = 1000, REST_CHANGES = 1024 };
+
+struct committer {
+    struct committer_options options;
+    pthread_t pthread;
+    bool started;
+    bool failing;      /* owned by the thread, as the next three */
+    bool unreadable;   /* the last transaction failed for another reason than room */
+    unsigned refusals; /* for lack of room, of the present list */
+    uint64_t unrested; /* changes since the store gave memory back */
+    pthread_mutex_t lock;
+    pthread_cond_t more, idle;
+    /* under lock */
+    struct change *first, *last;
+    uint32_t waiting;
+    bool busy;
+    bool closing;
+    /* written by the thread, for whoever looks */
+    _Atomic int shown_error; /* of the last transaction */
+    _Atomic uint64_t failing_since_ms, failed_ms, began_ms; /* 0: it is not */
+};
+
+int committer_open(struct committer **out, const struct committer_options *options)
+{
+    struct committer *committer = calloc(1, sizeof(*committer));
+    if (committer == NULL)
+        return -ENOMEM;
+    committer->options = *options;
+    pthread_mutex_init(&committer->lock, NULL);
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&committer->more, &attributes);
+    pthread_condattr_destroy(&attributes);
+    pthread_cond_init(&committer->idle, NULL);
+    *out = committer;
+    return 0;
+}
+
+void committer_submit(struct committer *committer, struct change *change)
+{
+    change->next = NULL;
+    pthread_mutex_lock(&committer->lock);
+    bool asleep = committer->first == NULL;
+    if (committer->last != NULL)
+        committer->last->next = change;
+    else
+        committer->first = change;
+    committer->last = change;
+    committer->waiting++;
+    pthread_mutex_unlock(&committer->lock);
+    if (asleep)
+        pthread_cond_signal(&committer->more);
+}
+
+static int store_change(struct store *store, struct change *change)
+{
+    int error = change->remove ? store_delete_session(store, change->event.user)
+                               : store_put_session(store, change->event.user, &change->record);
+    return error != 0 ? error : store_append_event(store, &change->event);
+}
+
+/* One transaction for the whole list. */
+static int store_list(const struct committer_options *options, struct change *list,
+                      uint64_t *count)
+{
+    struct store *store = options->store;
+    int error = store_begin(store);
+    if (error != 0)
+        return error;
+    for (struct change *change = list; change != NULL; change = change->next) {
+        error = store_change(store, change);
+        if (error != 0) {
+            store_abort(store);
+            return error;
+        }
+        (*count)++;
+    }
+    return store_commit(store, atomic_load(options->epoch_last));
+}
+
+static int store_all(const struct committer_options *options, struct change *list, uint64_t *count)
+{
+    unsigned block = options->runner->index;
+    uint64_t began_ns = env_monotonic_ns(options->env);
+    int error = store_list(options, list, count);
+    if (error == 0) {
+        metrics_record(options->metrics, block, HISTOGRAM_commit_latency,
+                       env_monotonic_ns(options->env) - began_ns);
+        metrics_record(options->metrics, block, HISTOGRAM_commit_size, *count);
+    }
+    return error;
+}
+
+static void report(struct committer *committer, int error, uint64_t count)
+{
+    const struct committer_options *options = &committer->options;
+    unsigned block = options->runner->index;
+    if (error != 0) {
+        metrics_add(options->metrics, block, METRIC_commit_failures, 1);
+        LOG(options->log, STORE_FAILED, LOG_S("error", store_error_text(error)),
+            LOG_S("path", options->store_path));
+    } else {
+        metrics_add(options->metrics, block, METRIC_commits, 1);
+        metrics_add(options->metrics, block, METRIC_commit_turns, count);
+        metrics_add(options->metrics, block, METRIC_presence_events, count);
+        if (committer->failing)
+            LOG(options->log, STORE_RECOVERED, LOG_S("path", options->store_path));
+    }
+    if (committer->failing != (error != 0))
+        atomic_store_explicit(&committer->failing_since_ms,
+                              error != 0 ? options->runner->now_ms : 0,
+                              memory_order_relaxed);
+    if (error != 0)
+        atomic_store_explicit(&committer->failed_ms, options->runner->now_ms,
+                              memory_order_relaxed);
+    atomic_store_explicit(&committer->shown_error, error, memory_order_relaxed);
+    committer->failing = error != 0;
+    committer->unreadable = error != 0 && !store_is_full(error);
+}
+
+static void take_time(struct committer *committer)
+{
+    struct runner *runner = committer->options.runner;
+    runner->now_ms = env_monotonic_ms(committer->options.env);
+    runner->wall_ms = env_wall_ms(committer->options.env);
+}
+
+/* Cuts the list in two and gives the second half; NULL when there is none. */
+static struct change *cut(struct change *list)
+{
+    struct change *middle = list;
+    for (struct change *end = list->next; end != NULL && end->next != NULL;
+         end = end->next->next)
+        middle = middle->next;
+    struct change *second = middle->next;
+    middle->next = NULL;
+    return second;
+}
+
+static void commit(struct committer *committer, struct change *list)
+{
+    const struct committer_options *options = &committer->options;
+    uint64_t count = 0;
+    int error = store_all(options, list, &count);
+    if (store_is_full(error) && list->next != NULL && committer->refusals < REFUSALS_MAX) {
+        struct change *second = cut(list);
+        commit(committer, list);
+        commit(committer, second);
+        return;
+    }
+    committer->refusals += store_is_full(error);
+    committer->unrested += count;
+    take_time(committer);
+    report(committer, error, count);
+    if (error == 0)
+        options->stored(options->context, options->runner, list);
+    while (list != NULL) {
+        struct change *next = list->next;
+        list->error = error;
+        scheduler_resume(options->scheduler, options->runner, list->self, list);
+        free(list);
+        list = next;
+    }
+}
+
+struct committer_look committer_look(struct committer *committer)
+{
+    pthread_mutex_lock(&committer->lock);
+    struct committer_look look = {.waiting = committer->waiting};
+    pthread_mutex_unlock(&committer->lock);
+    look.error = atomic_load_explicit(&committer->shown_error, memory_order_relaxed);
+    look.failing_since_ms =
+        atomic_load_explicit(&committer->failing_since_ms, memory_order_relaxed);
+    look.failed_ms = atomic_load_explicit(&committer->failed_ms, memory_order_relaxed);
+    look.began_ms = atomic_load_explicit(&committer->began_ms, memory_order_relaxed);
+    return look;
+}
+
+static void rest(struct committer *committer)
+{
+    store_rest(committer->options.store);
+    committer->unrested = 0;
+}
+
+bool committer_step(struct committer *committer)
+{
+    pthread_mutex_lock(&committer->lock);
+    struct change *list = committer->first;
+    committer->first = committer->last = NULL;
+    committer->waiting = 0;
+    committer->busy = list != NULL;
+    pthread_mutex_unlock(&committer->lock);
+    committer->refusals = 0;
+    if (list != NULL) {
+        atomic_store_explicit(&committer->began_ms, env_monotonic_ms(committer->options.env),
+                              memory_order_relaxed);
+        commit(committer, list);
+        atomic_store_explicit(&committer->began_ms, 0, memory_order_relaxed);
+    }
+    if (committer->unrested >= REST_CHANGES)
+        rest(committer);
+    return list != NULL;
+}
+
+static void probe(struct committer *committer)
+{
+    struct store *store = committer->options.store;
+    committer->unreadable = store_begin(store) != 0;
+    if (!committer->unreadable)
+        store_abort(store);
+    else
+        atomic_store_explicit(&committer->failed_ms, env_monotonic_ms(committer->options.env),
+                              memory_order_relaxed);
+}
+
+/* Nothing was to be done for a while. */
+static void be_idle(struct committer *committer)
+{
+    if (committer->unreadable) {
+        probe(committer);
+        return;
+    }
+    if (committer->unrested > 0)
+        rest(committer);
+    int error = store_look(committer->options.store);
+    if (error != 0) {
+        take_time(committer);
+        report(committer, error, 0);
+    }
+}
+
+/* Under the lock, which is not held while it looks after the store. */
+static void wait_for_more(struct committer *committer)
+{
+    uint64_t until_ms = env_monotonic_ms(committer->options.env) + IDLE_MS;
+    struct timespec until = env_until(committer->options.env, until_ms);
+    if (pthread_cond_timedwait(&committer->more, &committer->lock, &until) != ETIMEDOUT)
+        return;
+    pthread_mutex_unlock(&committer->lock);
+    be_idle(committer);
+    pthread_mutex_lock(&committer->lock);
+}
+
+static void beat(struct committer *committer)
+{
+    atomic_fetch_add_explicit(committer->options.runner->beats, 1, memory_order_relaxed);
+}
+
+static void *run(void *argument)
+{
+    struct committer *committer = argument;
+    bool open = true;
+    while (open) {
+        beat(committer);
+        if (committer_step(committer))
+            continue;
+        pthread_mutex_lock(&committer->lock);
+        while (committer->first == NULL && !committer->closing) {
+            beat(committer);
+            pthread_cond_broadcast(&committer->idle);
+            wait_for_more(committer);
+        }
+        open = committer->first != NULL || !committer->closing;
+        pthread_mutex_unlock(&committer->lock);
+    }
+    return NULL;
+}
+
+int committer_start(struct committer *committer)
+{
+    int error = pthread_create(&committer->pthread, NULL, run, committer);
+    committer->started = error == 0;
+    return -error;
+}
+
+void committer_prod(struct committer *committer)
+{
+    pthread_mutex_lock(&committer->lock);
+    pthread_mutex_unlock(&committer->lock); /* it is before its look at the queue, or it waits */
+    pthread_cond_signal(&committer->more);
+}
+
+void committer_drain(struct committer *committer)
+{
+    pthread_mutex_lock(&committer->lock);
+    while (committer->started && (committer->first != NULL || committer->busy))
+        pthread_cond_wait(&committer->idle, &committer->lock);
+    pthread_mutex_unlock(&committer->lock);
+}
+
+void committer_close(struct committer *committer)
+{
+    pthread_mutex_lock(&committer->lock);
+    committer->closing = true;
+    pthread_mutex_unlock(&committer->lock);
+    pthread_cond_signal(&committer->more);
+    if (committer->started)
+        pthread_join(committer->pthread, NULL);
+    pthread_mutex_destroy(&committer->lock);
+    pthread_cond_destroy(&committer->more);
+    pthread_cond_destroy(&committer->idle);
+    free(committer);
+}

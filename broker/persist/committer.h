@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_PERSIST_COMMITTER_H
+#define USHER_PERSIST_COMMITTER_H
+
+/* The thread that commits what turns ask to be stored, and goes on with them. */
+
+#include "actors/turn.h"
+#include "runtime/scheduler.h"
+#include "storage/store.h"
+
+struct committer;
+
+/* All that it points to outlives the committer. */
+struct committer_options {
+    struct store *store;
+    const char *store_path; /* for the log */
+    const struct env *env;
+    struct metrics *metrics;
+    struct log *log;
+    struct scheduler *scheduler; /* of the turns that wait: scheduler_resume, with the change */
+    struct runner *runner;       /* its thread's own, with beats */
+    const _Atomic uint64_t *epoch_last;
+    /* These changes are synced, in the order of the stream; before their turns go on. */
+    void (*stored)(void *context, struct runner *runner, const struct change *list);
+    void *context;
+};
+
+int committer_open(struct committer **committer, const struct committer_options *options);
+int committer_start(struct committer *committer);
+
+/* Its thread comes round once, if it can. */
+void committer_prod(struct committer *committer);
+
+/* Takes the change; the actor is held until it is done. */
+void committer_submit(struct committer *committer, struct change *change);
+
+/* Commits what waits, on the calling thread: what the thread does in a loop, and the simulation
+ * when its schedule says so. False: nothing waited. */
+bool committer_step(struct committer *committer);
+
+/* How it is doing; any thread. Each number is of some moment lately. */
+struct committer_look {
+    uint32_t waiting;          /* changes that no transaction has taken yet */
+    int error;                 /* how the last transaction ended */
+    uint64_t failing_since_ms; /* monotonic; 0: it works */
+    uint64_t failed_ms;        /* when one failed last */
+    uint64_t began_ms;         /* the transaction in progress, monotonic; 0: none */
+};
+struct committer_look committer_look(struct committer *committer);
+
+/* Waits until nothing is queued or in progress. */
+void committer_drain(struct committer *committer);
+void committer_close(struct committer *committer);
+
+#endif

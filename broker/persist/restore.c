@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "persist/restore.h"
+#include "broker/parts.h"
+#include "backend.pb-c.h"
+
+/* What was online before is detached now: a connection does not outlive its process. Each session
+ * gets a fresh resume window, because the time that the broker was away must not count against its
+ * users; those that were detached already get no second event. Hence a start that is cut short
+ * after some of them is simply begun again.
+ *
+ * The inboxes that an orderly stop has saved (persist/save.c) are read on the way and dropped at the end,
+ * before anybody is let in: what happens from now on they know nothing of.
+ *
+ * Epochs go on above everything ever stored, and above a floor taken from the clock, so that a
+ * store restored from an old backup cannot give out an epoch again (docs/decisions). */
+
+enum { PAGE = 4096, EPOCH_FLOOR_BITS = 16 };
+
+static const uint64_t EPOCH_FLOOR_START_S = 1767225600; /* 2026-01-01 */
+
+struct row {
+    char user[STORE_NAME_BYTES_MAX + 1];
+    struct session_record record;
+};
+
+struct rows {
+    struct row *list;
+    size_t count;
+};
+
+static bool keep_row(void *context, const char *user, const struct session_record *record)
+{
+    struct rows *rows = context;
+    struct row *row = &rows->list[rows->count++];
+    strncpy(row->user, user, sizeof(row->user) - 1);
+    row->user[sizeof(row->user) - 1] = '\0';
+    row->record = *record;
+    return true;
+}
+
+static int mark_detached(struct broker *broker, const struct row *row)
+{
+    if (row->record.state == SESSION_DETACHED)
+        return 0;
+    struct session_record record = row->record;
+    record.state = SESSION_DETACHED;
+    uint64_t wall_ms = env_wall_ms(broker->env);
+    struct presence_event event = {
+        .time_ms = wall_ms,
+        .epoch = record.epoch,
+        .until_ms = wall_ms + broker->settings.resume_ms,
+        .kind = USHER__V1__PRESENCE_EVENT__KIND__DETACHED,
+        .cause = USHER__V1__PRESENCE_EVENT__CAUSE__RESTART,
+    };
+    memcpy(event.user, row->user, sizeof(event.user));
+    memcpy(event.address, record.address, sizeof(event.address));
+    memcpy(event.client, record.client, sizeof(event.client));
+    int error = store_put_session(broker->store, row->user, &record);
+    return error != 0 ? error : store_append_event(broker->store, &event);
+}
+
+/* In one transaction, or in two of half the size when that has no room: in a map that is full,
+ * sessions can be changed a few at a time. */
+static int mark_rows(struct broker *broker, const struct row *rows, size_t count)
+{
+    int error = store_begin(broker->store);
+    if (error != 0)
+        return error;
+    for (size_t i = 0; error == 0 && i < count; i++)
+        error = mark_detached(broker, &rows[i]);
+    if (error == 0)
+        error = store_commit(broker->store, atomic_load(&broker->counters.epoch_last));
+    else
+        store_abort(broker->store);
+    if (!store_is_full(error) || count < 2)
+        return error;
+    error = mark_rows(broker, rows, count / 2);
+    return error != 0 ? error : mark_rows(broker, rows + count / 2, count - count / 2);
+}
+
+struct saved_list {
+    struct deliver_message *first, *last;
+    bool no_memory;
+};
+
+static bool take_message(void *context, const struct saved_message *saved)
+{
+    struct saved_list *list = context;
+    struct deliver_message *message = deliver_create(saved->name, saved->payload);
+    list->no_memory = message == NULL;
+    if (message == NULL)
+        return false;
+    message->seq = saved->seq;
+    message->time_ms = saved->time_ms;
+    message->arrived_ms = saved->age_ms;
+    message->from_service = saved->from_service;
+    message->redelivered = saved->redelivered;
+    message->sent = saved->sent;
+    if (list->last != NULL)
+        list->last->header.next = &message->header;
+    else
+        list->first = message;
+    list->last = message;
+    return true;
+}
+
+static void drop_messages(struct deliver_message *message)
+{
+    while (message != NULL) {
+        struct message *next = message->header.next;
+        message_destroy(&message->header);
+        message = (struct deliver_message *)next;
+    }
+}
+
+/* The inbox as it was saved, if it was saved for this very epoch. */
+static int read_inbox(struct broker *broker, const struct row *row,
+                      struct restore_message *message)
+{
+    struct saved_inbox inbox;
+    struct saved_list list = {0};
+    int error = store_read_inbox(broker->store, row->user, &inbox, take_message, &list);
+    if (error == 0 && list.no_memory)
+        error = -ENOMEM;
+    message->saved = error == 0 && inbox.epoch == row->record.epoch;
+    if (message->saved) {
+        message->next_seq = inbox.next_seq;
+        message->unnumbered = inbox.unnumbered;
+        message->loss_untold = inbox.loss_untold;
+        message->inbox = list.first;
+    } else {
+        drop_messages(list.first);
+    }
+    return error == -ENOENT ? 0 : error;
+}
+
+static struct restore_message *describe(const struct row *row)
+{
+    struct restore_message *message = message_create(MESSAGE_RESTORE, sizeof(*message));
+    if (message == NULL)
+        return NULL;
+    message->epoch = row->record.epoch;
+    message->since_ms = row->record.since_ms;
+    message->token_ends_ms = row->record.token_ends_ms;
+    message->acks = row->record.acks;
+    message->saved = false;
+    message->unnumbered = true;
+    message->loss_untold = false;
+    message->next_seq = 0;
+    message->inbox = NULL;
+    memcpy(message->secret, row->record.secret, SECRET_BYTES);
+    memcpy(message->address, row->record.address, sizeof(message->address));
+    memcpy(message->client, row->record.client, sizeof(message->client));
+    return message;
+}
+
+static int make_actor(struct broker *broker, const struct row *row)
+{
+    struct restore_message *message = describe(row);
+    if (message == NULL)
+        return -ENOMEM;
+    int error = read_inbox(broker, row, message);
+    actor_handle user =
+        registry_claim(broker->registry, row->user, strlen(row->user), &user_behaviour);
+    struct thread *thread = &broker->threads[0];
+    if (error == 0 && user == 0)
+        error = -EUSERS;
+    if (error == 0 && scheduler_post(broker->scheduler, &thread->runner, user, &message->header) != 0)
+        error = -EUSERS;
+    if (error != 0) {
+        drop_messages(message->inbox);
+        message_destroy(&message->header);
+    }
+    return error;
+}
+
+/* One page of the map. The runner is the first I/O thread's, which does not run yet. */
+static int restore_page(struct broker *broker, struct rows *rows, char *after, bool *more)
+{
+    uint64_t presence_last;
+    rows->count = 0;
+    int error = store_list_sessions(broker->store, "", after, PAGE, keep_row, rows,
+                                    &presence_last, more);
+    if (error == 0 && rows->count > 0)
+        error = mark_rows(broker, rows->list, rows->count);
+    for (size_t i = 0; error == 0 && i < rows->count; i++)
+        error = make_actor(broker, &rows->list[i]);
+    if (rows->count > 0)
+        memcpy(after, rows->list[rows->count - 1].user, STORE_NAME_BYTES_MAX + 1);
+    struct runner *runner = &broker->threads[0].runner;
+    runner->now_ms = env_monotonic_ms(broker->env);
+    runner->wall_ms = env_wall_ms(broker->env);
+    scheduler_run(broker->scheduler, runner, SIZE_MAX);
+    return error;
+}
+
+static int drop_inboxes(struct broker *broker)
+{
+    int error = store_begin(broker->store);
+    if (error == 0)
+        error = store_drop_inboxes(broker->store);
+    return error == 0
+               ? store_commit(broker->store, atomic_load(&broker->counters.epoch_last))
+               : error;
+}
+
+static int restore_all(struct broker *broker, size_t *total)
+{
+    struct rows rows = {.list = calloc(PAGE, sizeof(struct row))};
+    if (rows.list == NULL)
+        return -ENOMEM;
+    char after[STORE_NAME_BYTES_MAX + 1] = "";
+    bool more = true;
+    int error = 0;
+    while (error == 0 && more) {
+        error = restore_page(broker, &rows, after, &more);
+        *total += rows.count;
+    }
+    free(rows.list);
+    return error == 0 ? drop_inboxes(broker) : error;
+}
+
+static uint64_t epoch_floor(const struct broker *broker)
+{
+    uint64_t now_s = env_wall_ms(broker->env) / 1000;
+    return now_s > EPOCH_FLOOR_START_S ? (now_s - EPOCH_FLOOR_START_S) << EPOCH_FLOOR_BITS : 0;
+}
+
+int restore_sessions(struct broker *broker, char *error_text)
+{
+    struct store_position position;
+    size_t total = 0;
+    uint64_t start_ms = env_monotonic_ms(broker->env);
+    int error = store_position(broker->store, &position);
+    if (error == 0) {
+        uint64_t floor = epoch_floor(broker);
+        atomic_store(&broker->counters.epoch_last,
+                     position.epoch_last > floor ? position.epoch_last : floor);
+        error = restore_all(broker, &total);
+    }
+    if (error == 0)
+        error = store_position(broker->store, &position);
+    if (error != 0) {
+        snprintf(error_text, BROKER_ERROR_BYTES, "store.path %.200s: cannot restore the sessions: %s",
+                 broker->options->store_path,
+                 error == -EUSERS ? "it holds more than limits.users" : store_error_text(error));
+        return error;
+    }
+    store_rest(broker->store);
+    atomic_store(&broker->counters.presence_last, position.presence_last);
+    LOG(broker->log, RESTORED, LOG_U("sessions", total),
+        LOG_U("presence_last", position.presence_last),
+        LOG_U("took_ms", env_monotonic_ms(broker->env) - start_ms));
+    return 0;
+}

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_PERSIST_RESTORE_H
+#define USHER_PERSIST_RESTORE_H
+
+/* Sessions and inboxes of the process before. */
+
+#include "broker/parts.h"
+
+/* Reads the session map and the saved inboxes, marks every session detached with one event, and
+ * makes its actor. Runs before any other thread. 0 or -errno with `error` set. */
+int restore_sessions(struct broker *broker, char *error);
+
+#endif

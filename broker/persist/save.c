@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "broker/parts.h"
+#include "persist/save.h"
+
+/* The end of an orderly stop: what waits for users goes to the store, so that after the next start
+ * a resume is complete and a login inherits what its predecessor had not acknowledged.
+ *
+ * Every session gets a record, also one with an empty inbox: it says that the numbering of its
+ * messages is known (or, of one that came out of a crash and was not resumed since, that it is
+ * not). The start that reads the records drops them before it lets anybody in, so they
+ * never speak for more than one stop; after a crash there are none, and a resume says PARTIAL.
+ *
+ * Sessions are saved in groups, a transaction each. Of a group that the store refuses (a full
+ * disk) they are tried one by one until one is refused, so that one large inbox does not cost the
+ * others theirs, and a store that refuses everything does not hold up the stop. */
+
+enum { GROUP_SESSIONS = 1024, GROUP_BYTES = 4 << 20 };
+
+struct group {
+    actor_handle users[GROUP_SESSIONS];
+    size_t count;
+    size_t bytes;
+};
+
+struct outcome {
+    uint64_t sessions, messages, failed;
+    int error; /* of the last that failed */
+};
+
+static const struct session *session_of(const struct broker *broker, actor_handle user)
+{
+    return (const struct session *)registry_actor(broker->registry, actor_slot(user))->state;
+}
+
+static int put_messages(struct broker *broker, const char *name, const struct session *session,
+                        uint64_t now_ms, uint64_t *count)
+{
+    int error = 0;
+    struct inbox_place place = {0};
+    struct kept_message kept;
+    while (error == 0 && session->inbox != NULL && inbox_read(session->inbox, &place, &kept)) {
+        struct saved_message saved = {
+            .seq = kept.seq,
+            .time_ms = kept.time_ms,
+            .age_ms = now_ms > kept.arrived_ms ? now_ms - kept.arrived_ms : 0,
+            .from_service = kept.from_service,
+            .redelivered = kept.redelivered,
+            .sent = kept.sent,
+            .name = kept.name,
+            .payload = kept.payload,
+        };
+        error = store_put_message(broker->store, name, &saved);
+        (*count)++;
+    }
+    return error;
+}
+
+static int put_session(struct broker *broker, actor_handle user, uint64_t *messages)
+{
+    const struct session *session = session_of(broker, user);
+    const char *name = registry_actor(broker->registry, actor_slot(user))->name;
+    struct saved_inbox inbox = {session->epoch, session->next_seq, session_acked_seq(session),
+                                session->unnumbered, session->loss_untold};
+    int error = store_put_inbox(broker->store, name, &inbox);
+    return error != 0 ? error
+                      : put_messages(broker, name, session, env_monotonic_ms(broker->env),
+                                     messages);
+}
+
+/* One transaction. */
+static int save(struct broker *broker, const actor_handle *users, size_t count,
+                struct outcome *outcome)
+{
+    uint64_t messages = 0;
+    int error = store_begin(broker->store);
+    if (error != 0)
+        return error;
+    for (size_t i = 0; error == 0 && i < count; i++)
+        error = put_session(broker, users[i], &messages);
+    if (error == 0)
+        error = store_commit(broker->store, atomic_load(&broker->counters.epoch_last));
+    else
+        store_abort(broker->store);
+    if (error == 0) {
+        outcome->sessions += count;
+        outcome->messages += messages;
+    }
+    return error;
+}
+
+static void save_group(struct broker *broker, struct group *group, struct outcome *outcome,
+                       keep_progress *saved_so_far)
+{
+    if (group->count > 0 && save(broker, group->users, group->count, outcome) != 0) {
+        size_t saved = 0;
+        int error = 0;
+        while (saved < group->count &&
+               (error = save(broker, &group->users[saved], 1, outcome)) == 0)
+            saved++;
+        outcome->failed += group->count - saved;
+        outcome->error = error != 0 ? error : outcome->error;
+    }
+    group->count = group->bytes = 0;
+    if (saved_so_far != NULL)
+        saved_so_far(outcome->sessions);
+}
+
+static bool has_session(const struct broker *broker, actor_handle user)
+{
+    return session_of(broker, user)->status != SESSION_NONE;
+}
+
+uint64_t keep_inboxes(struct broker *broker, keep_progress *saved_so_far)
+{
+    struct group group = {.count = 0};
+    struct outcome outcome = {0};
+    uint64_t start_ms = env_monotonic_ms(broker->env);
+    uint32_t cursor = 0;
+    actor_handle user;
+    while ((user = registry_next(broker->registry, &cursor, &user_behaviour)) != 0) {
+        if (!has_session(broker, user))
+            continue;
+        const struct session *session = session_of(broker, user);
+        group.users[group.count++] = user;
+        group.bytes += session->inbox != NULL ? session->inbox->bytes : 0;
+        if (group.count == GROUP_SESSIONS || group.bytes >= GROUP_BYTES)
+            save_group(broker, &group, &outcome, saved_so_far);
+    }
+    save_group(broker, &group, &outcome, saved_so_far);
+    LOG(broker->log, INBOXES_SAVED, LOG_U("sessions", outcome.sessions),
+        LOG_U("messages", outcome.messages), LOG_U("failed", outcome.failed),
+        LOG_U("took_ms", env_monotonic_ms(broker->env) - start_ms));
+    if (outcome.failed > 0)
+        LOG(broker->log, INBOXES_LOST, LOG_U("sessions", outcome.failed),
+            LOG_S("error", store_error_text(outcome.error)),
+            LOG_S("path", broker->options->store_path));
+    return outcome.failed;
+}

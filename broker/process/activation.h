@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_BROKER_ACTIVATION_H
+#define USHER_BROKER_ACTIVATION_H
+
+/* Listening sockets of the service manager (LISTEN_FDS, LISTEN_FDNAMES, LISTEN_PID). */
+
+#include "config/config.h"
+
+enum { ACTIVATION_ERROR_BYTES = 512 }; /* of a line for a person */
+
+struct passed_sockets {
+    int tcp_fd, tls_fd; /* 0: none, and the options say where to listen */
+};
+
+/* Takes what was passed to this process, once: the variables are gone afterwards. 0, also when
+ * nothing was passed; -EINVAL with a line in `error` (ACTIVATION_ERROR_BYTES) when a descriptor is
+ * not what can be used. Not while other threads read the environment. */
+int activation_take(struct passed_sockets *passed, const struct options *options, char *error);
+
+/* The passed sockets once more, for a process that begins again. Before activation_take. A name has at
+ * most 255 characters, says systemd.socket(5). */
+enum { ACTIVATION_FDS_MAX = 2, ACTIVATION_NAMES_BYTES = ACTIVATION_FDS_MAX * 256 };
+
+struct kept_sockets {
+    int count; /* 0: none was passed */
+    int fds[ACTIVATION_FDS_MAX];
+    char names[ACTIVATION_NAMES_BYTES];
+};
+
+void activation_keep(struct kept_sockets *kept);
+
+/* As they were passed, for the program that follows in this process. Nothing else may be open that it
+ * is to find. */
+void activation_give(const struct kept_sockets *kept);
+
+#endif

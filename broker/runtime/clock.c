@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "runtime/clock.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/timer.h"
+
+
+/* The thread that waits for points in time and posts a tick to whoever asked. An actor has one timer,
+ * that of its slot, and moves it when it needs an earlier tick; so there are no more timers than
+ * actors, whatever peers ask for. Only the actor's own turns set it, so the last owner of a slot
+ * cannot move the timer of the next. A tick for an actor that is gone is dropped.
+ *
+ * It also beats for the clock of the time that the broker was awake (base/awake.h), so it comes round
+ * some times a second. */
+
+enum { EXPIRE_BATCH = 256 };
+
+struct clock {
+    struct clock_options options;
+    struct timers *timers;
+    pthread_t pthread;
+    bool started;
+    _Atomic uint64_t beats;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    /* under lock */
+    bool closing;
+    bool earlier; /* a timer before the one that the thread waits for was added */
+};
+
+int clock_open(struct clock **out, const struct clock_options *options)
+{
+    struct clock *clock = calloc(1, sizeof(*clock));
+    if (clock == NULL)
+        return -ENOMEM;
+    clock->options = *options;
+    clock->timers = timers_create(registry_capacity(options->registry));
+    if (clock->timers == NULL) {
+        free(clock);
+        return -ENOMEM;
+    }
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_mutex_init(&clock->lock, NULL);
+    pthread_cond_init(&clock->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+    *out = clock;
+    return 0;
+}
+
+void clock_set(struct clock *clock, actor_handle actor, uint64_t due_ms)
+{
+    if (!timers_set(clock->timers, due_ms, actor)) /* the slot is its low half */
+        return;
+    pthread_mutex_lock(&clock->lock);
+    clock->earlier = true;
+    pthread_mutex_unlock(&clock->lock);
+    pthread_cond_signal(&clock->changed);
+}
+
+static void tick(struct clock *clock, actor_handle actor)
+{
+    struct message *message = message_create(clock->options.tick, sizeof(*message));
+    if (scheduler_post(clock->options.scheduler, NULL, actor, message) != 0)
+        message_destroy(message);
+}
+
+void clock_step(struct clock *clock)
+{
+    uint64_t due[EXPIRE_BATCH];
+    size_t count;
+    do {
+        uint64_t now_ms = env_monotonic_ms(clock->options.env);
+        count = timers_expire(clock->timers, now_ms, due, EXPIRE_BATCH);
+        for (size_t i = 0; i < count; i++)
+            tick(clock, due[i]);
+    } while (count == EXPIRE_BATCH);
+}
+
+static void beat(const struct clock_options *options)
+{
+    uint64_t lost_ms = options->awake != NULL ? awake_beat(options->awake) : 0;
+    if (lost_ms == 0)
+        return;
+    if (options->metrics != NULL)
+        metrics_add(options->metrics, 0, METRIC_stood_still_ms, lost_ms);
+    LOG(options->log, STOOD_STILL, LOG_U("ms", lost_ms));
+}
+
+/* Under the lock. For no longer than until the next beat. */
+static void wait_until(struct clock *clock, uint64_t next_ms)
+{
+    const struct env *env = clock->options.env;
+    uint64_t beat_ms = env_monotonic_ms(env) + AWAKE_BEAT_MS;
+    struct timespec until = env_until(env, next_ms < beat_ms ? next_ms : beat_ms);
+    pthread_cond_timedwait(&clock->changed, &clock->lock, &until);
+}
+
+static void *run(void *argument)
+{
+    struct clock *clock = argument;
+    pthread_mutex_lock(&clock->lock);
+    while (!clock->closing) {
+        clock->earlier = false;
+        atomic_fetch_add_explicit(&clock->beats, 1, memory_order_relaxed);
+        pthread_mutex_unlock(&clock->lock);
+        beat(&clock->options);
+        clock_step(clock);
+        uint64_t next_ms = timers_next_ms(clock->timers);
+        pthread_mutex_lock(&clock->lock);
+        if (clock->earlier || clock->closing)
+            continue;
+        wait_until(clock, next_ms);
+    }
+    pthread_mutex_unlock(&clock->lock);
+    return NULL;
+}
+
+int clock_start(struct clock *clock)
+{
+    int error = pthread_create(&clock->pthread, NULL, run, clock);
+    clock->started = error == 0;
+    return -error;
+}
+
+void clock_prod(struct clock *clock)
+{
+    pthread_mutex_lock(&clock->lock);
+    clock->earlier = true;
+    pthread_mutex_unlock(&clock->lock);
+    pthread_cond_signal(&clock->changed);
+}
+
+uint64_t clock_beats(const struct clock *clock)
+{
+    return atomic_load_explicit(&clock->beats, memory_order_relaxed);
+}
+
+void clock_close(struct clock *clock)
+{
+    pthread_mutex_lock(&clock->lock);
+    clock->closing = true;
+    pthread_mutex_unlock(&clock->lock);
+    pthread_cond_signal(&clock->changed);
+    if (clock->started)
+        pthread_join(clock->pthread, NULL);
+    if (clock->options.awake != NULL)
+        awake_rest(clock->options.awake);
+    timers_destroy(clock->timers);
+    pthread_mutex_destroy(&clock->lock);
+    pthread_cond_destroy(&clock->changed);
+    free(clock);
+}

@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "actors/held.h"
+#include "actors/refuse.h"
+#include "user/user.h"
+#include "base/check.h"
+#include "base/memory.h"
+#include "backend.pb-c.h"
+#include "proto/broker_frame.h"
+#include "client.pb-c.h"
+
+/* A verified login. The newest wins: it gets a new epoch, stored together with its ONLINE event
+ * before anybody hears of it. Until then the old connection goes on undisturbed (its frames wait
+ * in the mailbox, behind the held turn); if the store refuses, the newcomer alone is told.
+ *
+ * A resume binds another connection to the session as it is; the same two steps. */
+
+enum { RETRY_UNAVAILABLE_MS = 1000 };
+
+/* After a crash the numbers are the client's own; nobody has seen so many. */
+static const uint64_t LAST_SEQ_MAX = UINT64_MAX / 2;
+
+static void refuse_stopping(struct turn *turn, uint64_t conn, uint64_t id)
+{
+    uint32_t retry_ms = env_spread_ms(turn->env, RETRY_UNAVAILABLE_MS);
+    conn_error(turn, conn, id, USHER__V1__ERROR__CODE__DRAINING, "the broker stops", retry_ms);
+    conn_shut(turn, conn, USHER__V1__CLOSE__REASON__SHUTDOWN, "", retry_ms, false);
+}
+
+/* A newcomer who would throw a living connection out has to wait when his host has done that too
+ * often lately (fight.c). True: he was told so. */
+static bool refuse_fight(struct session *session, struct turn *turn, uint64_t conn, uint64_t id,
+                         const char *address)
+{
+    if (session->conn == 0)
+        return false;
+    const struct fight_owner owner = {bytes_of_text(turn->name), turn->settings->spent_fights};
+    uint32_t wait_ms = fight_takeover(&session->fight, owner, bytes_of_text(address),
+                                      turn->settings->takeovers_per_minute, turn->now_ms);
+    if (wait_ms == 0)
+        return false;
+    turn_count(turn, METRIC_takeovers_damped, 1);
+    LOG(turn->log, TAKEOVER_DAMPED, LOG_S("user", turn->name), LOG_U("epoch", session->epoch),
+        LOG_S("address", address), LOG_U("retry_after_ms", wait_ms));
+    conn_refuse(turn, conn, id, USHER__V1__ERROR__CODE__RATE_LIMITED,
+                "this user was taken over too often from there", wait_ms);
+    return true;
+}
+
+void handle_attach(struct session *session, struct message *message, struct turn *turn)
+{
+    struct attach_message *attach = (struct attach_message *)message;
+    if (session->stopping) {
+        refuse_stopping(turn, attach->conn, attach->id);
+        message_destroy(message);
+        return;
+    }
+    if (refuse_fight(session, turn, attach->conn, attach->id, attach->address)) {
+        message_destroy(message);
+        return;
+    }
+    struct change *change;
+    MEMORY_MUST((change = turn_change(turn, CHANGE_ATTACH, message)) != NULL, "a login");
+    bool takeover = session->status != SESSION_NONE;
+    session_describe(session, turn, change, USHER__V1__PRESENCE_EVENT__KIND__ONLINE,
+                     takeover ? USHER__V1__PRESENCE_EVENT__CAUSE__TAKEOVER
+                              : USHER__V1__PRESENCE_EVENT__CAUSE__LOGIN);
+    change->event.previous_epoch = session->epoch;
+    change->event.epoch =
+        atomic_fetch_add_explicit(&turn->counters->epoch_last, 1, memory_order_relaxed) + 1;
+    CHECK(change->event.epoch > session->epoch);
+    struct session_record *record = &change->record;
+    record->epoch = change->event.epoch;
+    record->since_ms = turn->wall_ms;
+    record->token_ends_ms = attach->token_ends_ms;
+    record->acks = attach->acks;
+    memcpy(record->address, attach->address, sizeof(record->address));
+    memcpy(record->client, attach->client, sizeof(record->client));
+    memcpy(change->event.address, attach->address, sizeof(change->event.address));
+    memcpy(change->event.client, attach->client, sizeof(change->event.client));
+    env_random(turn->env, record->secret, sizeof(record->secret));
+}
+
+static bool resume_is_right(const struct session *session, const struct turn *turn,
+                            const struct resume_message *resume)
+{
+    uint8_t differ = 0;
+    for (unsigned i = 0; i < SECRET_BYTES; i++)
+        differ |= session->secret[i] ^ resume->secret[i];
+    uint64_t last_seq_max = session->unnumbered ? LAST_SEQ_MAX : session_sent_seq(session);
+    return session->status != SESSION_NONE && resume->epoch == session->epoch &&
+           differ == 0 && resume->last_seq <= last_seq_max &&
+           (!session->unnumbered || resume->received_seq <= last_seq_max) &&
+           session_token_left_ms(session, turn) > 0;
+}
+
+void handle_resume(struct session *session, struct message *message, struct turn *turn)
+{
+    struct resume_message *resume = (struct resume_message *)message;
+    if (session->stopping) {
+        /* Not rejected: the session is there again when the broker is. */
+        refuse_stopping(turn, resume->conn, resume->id);
+        message_destroy(message);
+        return;
+    }
+    if (!resume_is_right(session, turn, resume)) {
+        turn_count(turn, METRIC_resumes_rejected, 1);
+        conn_refuse(turn, resume->conn, resume->id, USHER__V1__ERROR__CODE__RESUME_REJECTED,
+                    "no such session to resume; log in", 0);
+        message_destroy(message);
+        return;
+    }
+    if (refuse_fight(session, turn, resume->conn, resume->id, resume->address)) {
+        message_destroy(message);
+        return;
+    }
+    struct change *change;
+    MEMORY_MUST((change = turn_change(turn, CHANGE_RESUME, message)) != NULL, "a resume");
+    session_describe(session, turn, change, USHER__V1__PRESENCE_EVENT__KIND__RESUMED,
+                     USHER__V1__PRESENCE_EVENT__CAUSE__UNKNOWN);
+    memcpy(change->record.address, resume->address, sizeof(change->record.address));
+    memcpy(change->event.address, resume->address, sizeof(change->event.address));
+}
+
+static void refuse(struct turn *turn, uint64_t conn, uint64_t id)
+{
+    conn_refuse(turn, conn, id, USHER__V1__ERROR__CODE__UNAVAILABLE,
+                "the session could not be stored; try again",
+                env_spread_ms(turn->env, RETRY_UNAVAILABLE_MS));
+}
+
+static void welcome(struct session *session, struct turn *turn, uint64_t id, uint32_t replay,
+                    uint64_t next_seq)
+{
+    uint64_t token_ms = session_token_left_ms(session, turn);
+    struct welcome_fields fields = {
+        .epoch = session->epoch,
+        .secret = {session->secret, SECRET_BYTES},
+        .replay = replay,
+        .next_seq = next_seq,
+        .heartbeat_ms = turn->settings->heartbeat_ms,
+        .resume_ms = turn->settings->resume_ms,
+        .frame_bytes_max = turn->settings->frame_bytes_max,
+        .time_ms = turn->wall_ms,
+        .node = bytes_of_text(turn->settings->node),
+        .token_ms = token_ms != UINT64_MAX ? token_ms : 0,
+    };
+    size_t offset = turn->out.size;
+    MEMORY_MUST(broker_frame_welcome(&turn->out, id, &fields) == 0, "a Welcome");
+    turn_effect(turn, EFFECT_WELCOMED, session->conn);
+    session_send(session, turn, offset);
+}
+
+/* Of the address that the session has now. */
+static void hold_source(struct session *session, struct turn *turn)
+{
+    struct source_rate *before = session->source;
+    session->source = source_rates_enter(turn->settings->source_rates,
+                                         bytes_of_text(session_address(session)));
+    source_rates_leave(turn->settings->source_rates, before);
+}
+
+static void bind(struct session *session, struct turn *turn, uint64_t conn)
+{
+    if (session->status == SESSION_IS_DETACHED)
+        turn_count(turn, METRIC_sessions_detached, (uint64_t)-1);
+    if (session->status != SESSION_IS_ONLINE)
+        turn_count(turn, METRIC_sessions_online, 1);
+    session->status = SESSION_IS_ONLINE;
+    session->conn = conn;
+    session->output = 0;
+    session->deadline_ms = 0;
+    session_age(session, turn); /* its timer may be late, and a Welcome says what is there */
+    if (session->inbox != NULL)
+        inbox_rewind(session->inbox);
+}
+
+void attach_committed(struct session *session, struct change *change, struct turn *turn)
+{
+    struct attach_message *attach = (struct attach_message *)change->cause;
+    if (change->error != 0) {
+        refuse(turn, attach->conn, attach->id);
+        return;
+    }
+    if (session->conn != 0)
+        conn_shut(turn, session->conn, USHER__V1__CLOSE__REASON__REPLACED,
+                  "the same user logged in elsewhere", 0, true);
+    turn_count(turn, METRIC_logins, 1);
+    if (session->status != SESSION_NONE) {
+        turn_count(turn, METRIC_takeovers, 1);
+        LOG(turn->log, TAKEOVER, LOG_S("user", turn->name), LOG_U("epoch", change->record.epoch),
+            LOG_U("previous_epoch", session->epoch), LOG_S("address", attach->address));
+    } else {
+        session->rate.allowance =
+            spent_take(turn->settings->spent_rates, bytes_of_text(turn->name));
+        LOG(turn->log, LOGIN, LOG_S("user", turn->name), LOG_U("epoch", change->record.epoch),
+            LOG_S("address", attach->address), LOG_S("client", attach->client));
+    }
+    session_forget_requests(session, turn);
+    if (session->held != NULL)
+        held_fini(session->held);
+    session->epoch = change->record.epoch;
+    session->since_ms = change->record.since_ms;
+    session_set_token_end(session, turn, change->record.token_ends_ms);
+    session->acks = attach->acks;
+    session->unnumbered = session->loss_untold = false;
+    memcpy(session->secret, change->record.secret, SECRET_BYTES);
+    session_show_proof(session, turn);
+    session_set_details(session, attach->address, attach->client);
+    hold_source(session, turn);
+    bind(session, turn, attach->conn);
+    session_renumber(session, 1);
+    welcome(session, turn, attach->id, USHER__V1__WELCOME__REPLAY__FRESH, 1);
+    turn_mark(turn, HISTOGRAM_login_latency, attach->stamp_us);
+    session_feed(session, turn);
+}
+
+void resume_committed(struct session *session, struct change *change, struct turn *turn)
+{
+    struct resume_message *resume = (struct resume_message *)change->cause;
+    if (change->error != 0) {
+        refuse(turn, resume->conn, resume->id);
+        return;
+    }
+    if (session->conn != 0)
+        conn_shut(turn, session->conn, USHER__V1__CLOSE__REASON__STALE_SESSION,
+                  "the session was resumed elsewhere", 0, true);
+    turn_count(turn, METRIC_resumes, 1);
+    LOG(turn->log, RESUMED, LOG_S("user", turn->name), LOG_U("epoch", session->epoch),
+        LOG_U("last_seq", resume->last_seq));
+    char client[CLIENT_TEXT_BYTES_MAX + 1];
+    strncpy(client, session_client(session), sizeof(client) - 1);
+    client[sizeof(client) - 1] = '\0';
+    session_set_details(session, resume->address, client);
+    hold_source(session, turn);
+    bind(session, turn, resume->conn);
+    if (session->unnumbered) {
+        /* The process that counted is gone. What the client has keeps its numbers, and nothing is left
+         * out for what he may miss, because nobody knows whether there was any. */
+        session_renumber(session, 1 + (resume->received_seq > resume->last_seq
+                                           ? resume->received_seq
+                                           : resume->last_seq));
+        session->loss_untold = true;
+    } else {
+        session_acknowledge(session, turn, resume->last_seq);
+    }
+    /* What comes after last_seq: complete when nothing of it has left the inbox, or may have with an
+     * earlier process. That is said until he has heard it: a Welcome can be lost. */
+    struct kept_message kept;
+    uint64_t first = session->inbox != NULL && inbox_oldest(session->inbox, &kept)
+                         ? kept.seq
+                         : session->next_seq;
+    bool complete = first == resume->last_seq + 1 && !session->loss_untold;
+    session->unnumbered = false;
+    welcome(session, turn, resume->id,
+            complete ? USHER__V1__WELCOME__REPLAY__COMPLETE
+                     : USHER__V1__WELCOME__REPLAY__PARTIAL,
+            first);
+    session_feed(session, turn);
+    session_send_held(session, turn);
+}

@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+
+#include "actors/push.h"
+#include "actors/refuse.h"
+#include "user/tracing.h"
+#include "base/memory.h"
+#include "proto/broker_frame.h"
+#include "client.pb-c.h"
+
+/* A message on its last step: into the inbox, onto the connection, or back as refused.
+ *
+ * With acks, a message stays in the inbox until it is acknowledged, whether sent or not. Without,
+ * it is done as soon as it is handed to the connection, and only a session without a connection
+ * keeps any. Either way the inbox is in order of seq and its limits decide what is taken: what
+ * was accepted is delivered or reported. */
+
+static void append_frame(struct turn *turn, const struct deliver_message *message)
+{
+    const struct push_body *body = push_body_of(message);
+    if (body != NULL) {
+        struct bytes tail = {body->tail, body->tail_size};
+        MEMORY_MUST(broker_frame_messages_of(&turn->out, message->seq, &tail, 1,
+                                             message->redelivered) == 0, "a message");
+        return;
+    }
+    struct message_fields fields = {
+        .seq = message->seq,
+        .payload = deliver_payload(message),
+        .time_ms = message->time_ms,
+        .redelivered = message->redelivered,
+    };
+    if (message->from_service)
+        fields.service = deliver_name(message);
+    else
+        fields.from = deliver_name(message);
+    MEMORY_MUST(broker_frame_message(&turn->out, &fields) == 0, "a message");
+}
+
+/* To the connection, which takes it. */
+static void hand_out(struct session *session, struct deliver_message *message, struct turn *turn)
+{
+    size_t offset = turn->out.size;
+    append_frame(turn, message);
+    session_send(session, turn, offset);
+    turn_mark(turn, HISTOGRAM_delivery_latency, message->stamp_us);
+    message->stamp_us = 0; /* not what a redelivery takes */
+    turn_count(turn, message->sent || message->redelivered ? METRIC_messages_redelivered
+                                                           : METRIC_messages_delivered, 1);
+    trace_message(session, turn, TRACE_SENT, message);
+    message->sent = true;
+}
+
+/* Done with a message that its sender wanted to see delivered. */
+static void deliver_done(struct session *session, struct turn *turn,
+                         struct deliver_message *message)
+{
+    if (message->until_delivered)
+        turn_result(turn, message->sender, message->request, message->sender_epoch,
+                    session->epoch, 0);
+    message_destroy(&message->header);
+}
+
+/* Everything in a Message frame but its payload is less than that. */
+enum { FRAME_MORE_BYTES = 128 };
+
+/* Whether a look at the frame itself is needed. */
+static bool may_be_too_large(uint32_t payload_bytes, const struct settings *settings)
+{
+    return payload_bytes + FRAME_MORE_BYTES > settings->frame_bytes_max;
+}
+
+/* As the largest frame that it can become: under the next seq, redelivered. */
+static bool is_too_large(const struct session *session, const struct deliver_message *message,
+                         const struct settings *settings)
+{
+    if (!may_be_too_large(message->payload_size, settings))
+        return false;
+    struct message_fields fields = {.seq = session->next_seq, .from = deliver_name(message),
+                                    .payload = deliver_payload(message),
+                                    .time_ms = message->time_ms, .redelivered = true};
+    return broker_frame_message_size(&fields) > settings->frame_bytes_max;
+}
+
+/* At once, past nobody else who waits. */
+static bool goes_out(const struct session *session, uint32_t payload_bytes,
+                     const struct turn *turn)
+{
+    return session->conn != 0 && (session->inbox == NULL || session->inbox->waiting == 0) &&
+           session_takes(session, turn, payload_bytes + FRAME_MORE_BYTES);
+}
+
+static uint16_t too_large(struct turn *turn)
+{
+    turn_count(turn, METRIC_errors_too_large, 1);
+    return USHER__V1__ERROR__CODE__TOO_LARGE;
+}
+
+/* Why the inbox does not take it; 0: it does. */
+static uint16_t inbox_refusal(struct session *session, const struct deliver_message *message,
+                              struct turn *turn)
+{
+    const struct settings *settings = turn->settings;
+    const struct inbox_limits limits = {settings->inbox_messages_max, settings->inbox_bytes_max,
+                                        settings->requests_key};
+    /* Its sender may wait as long as he likes, unless the connection takes it without the inbox. */
+    if (inbox_bytes_of(message) > limits.bytes_max && (session->acks || session->conn == 0))
+        return too_large(turn);
+    struct inbox empty = {0};
+    enum inbox_room room =
+        inbox_room_for(session->inbox != NULL ? session->inbox : &empty, message, &limits);
+    if (room == INBOX_HAS_ROOM)
+        return 0;
+    turn_count(turn, METRIC_inbox_full, 1);
+    if (room == INBOX_HAS_OTHER_SENDERS)
+        turn_count(turn, METRIC_inbox_share_full, 1);
+    return USHER__V1__ERROR__CODE__INBOX_FULL;
+}
+
+/* `kept`: it is to stay in the inbox. */
+static uint16_t refusal(struct session *session, const struct deliver_message *message, bool kept,
+                        struct turn *turn)
+{
+    if (session->status == SESSION_NONE)
+        return USHER__V1__ERROR__CODE__NOT_ONLINE;
+    if (is_too_large(session, message, turn->settings))
+        return too_large(turn);
+    return kept ? inbox_refusal(session, message, turn) : 0;
+}
+
+static struct inbox *inbox_of(struct session *session)
+{
+    if (session->inbox == NULL)
+        MEMORY_MUST((session->inbox = calloc(1, sizeof(*session->inbox))) != NULL, "an inbox");
+    return session->inbox;
+}
+
+static void drop_empty_inbox(struct session *session)
+{
+    if (session->inbox != NULL && session->inbox->count == 0) {
+        free(session->inbox);
+        session->inbox = NULL;
+    }
+}
+
+void session_deliver(struct session *session, struct deliver_message *message, struct turn *turn)
+{
+    bool goes = goes_out(session, message->payload_size, turn);
+    bool kept = session->acks || !goes;
+    uint16_t code = refusal(session, message, kept, turn);
+    if (code != 0) {
+        trace_message(session, turn, TRACE_REFUSED, message);
+        deliver_refuse(turn, message, code);
+        return;
+    }
+    message->seq = session->next_seq++;
+    trace_message(session, turn, TRACE_QUEUED, message);
+    turn_count(turn, METRIC_messages_accepted, 1);
+    if (!message->until_delivered) {
+        turn_result(turn, message->sender, message->request, message->sender_epoch,
+                    session->epoch, 0);
+        message->request = 0; /* answered: given up later, it has nobody to tell */
+    }
+    if (goes)
+        hand_out(session, message, turn);
+    if (kept)
+        session_keep(session, message);
+    else
+        deliver_done(session, turn, message);
+}
+
+/* Straight onto the connection: nobody keeps, follows or may refuse any of them. */
+static bool passes(const struct session *session, const struct push_bundle *bundle,
+                   const struct turn *turn)
+{
+    return session->status != SESSION_NONE && !session->acks && !is_traced(session) &&
+           goes_out(session, bundle->count * (bundle->payload_bytes_max + FRAME_MORE_BYTES),
+                    turn) &&
+           !may_be_too_large(bundle->payload_bytes_max, turn->settings);
+}
+
+static void pass(struct session *session, const struct push_bundle *bundle, struct turn *turn)
+{
+    size_t offset = turn->out.size;
+    struct bytes tails[PUSH_BUNDLE_MAX];
+    for (uint32_t i = 0; i < bundle->count; i++)
+        tails[i] = (struct bytes){bundle->bodies[i].tail, bundle->bodies[i].tail_size};
+    MEMORY_MUST(broker_frame_messages_of(&turn->out, session->next_seq, tails, bundle->count,
+                                         false) == 0, "messages");
+    session->next_seq += bundle->count;
+    session_send(session, turn, offset);
+    turn_count(turn, METRIC_messages_accepted, bundle->count);
+    turn_count(turn, METRIC_messages_delivered, bundle->count);
+}
+
+void session_deliver_bundle(struct session *session, struct bundle_message *message,
+                            struct turn *turn)
+{
+    const struct push_bundle *bundle = push_bundle_of(message);
+    if (passes(session, bundle, turn)) {
+        pass(session, bundle, turn);
+    } else {
+        for (uint32_t i = 0; i < bundle->count; i++)
+            session_deliver(session, push_single(message, i), turn);
+    }
+    message_destroy(&message->header);
+}
+
+void session_keep(struct session *session, struct deliver_message *message)
+{
+    inbox_push(inbox_of(session), push_keep(message));
+}
+
+void session_acknowledge(struct session *session, struct turn *turn, uint64_t seq)
+{
+    struct kept_message kept;
+    if (session->inbox != NULL && !is_traced(session))
+        inbox_forget(session->inbox, seq);
+    while (session->inbox != NULL && inbox_oldest(session->inbox, &kept) && kept.seq <= seq) {
+        struct deliver_message *message = inbox_pop(session->inbox);
+        trace_message(session, turn, TRACE_ACKED, message);
+        deliver_done(session, turn, message);
+    }
+    drop_empty_inbox(session);
+}
+
+uint64_t session_sent_seq(const struct session *session)
+{
+    return session->next_seq - 1 - (session->inbox != NULL ? session->inbox->unseen : 0);
+}
+
+uint64_t session_acked_seq(const struct session *session)
+{
+    return session->next_seq - 1 - (session->inbox != NULL ? session->inbox->count : 0);
+}
+
+static void append_kept(struct turn *turn, const struct kept_message *kept)
+{
+    struct message_fields fields = {
+        .seq = kept->seq,
+        .payload = kept->payload,
+        .time_ms = kept->time_ms,
+        .redelivered = kept->redelivered || kept->sent,
+    };
+    if (kept->from_service)
+        fields.service = kept->name;
+    else
+        fields.from = kept->name;
+    MEMORY_MUST(broker_frame_message(&turn->out, &fields) == 0, "a message");
+}
+
+/* The oldest one that waits. With acks it stays, otherwise it is done with. */
+static void feed_one(struct session *session, const struct kept_message *kept, struct turn *turn)
+{
+    size_t offset = turn->out.size;
+    append_kept(turn, kept);
+    session_send(session, turn, offset);
+    turn_count(turn, kept->sent || kept->redelivered ? METRIC_messages_redelivered
+                                                     : METRIC_messages_delivered, 1);
+    trace_kept(session, turn, TRACE_SENT, kept);
+    struct deliver_message *held =
+        session->acks ? inbox_sent(session->inbox) : inbox_pop(session->inbox);
+    if (held == NULL)
+        return;
+    turn_mark(turn, HISTOGRAM_delivery_latency, held->stamp_us);
+    held->stamp_us = 0; /* not what a redelivery takes */
+    if (!session->acks)
+        deliver_done(session, turn, held);
+}
+
+void session_feed(struct session *session, struct turn *turn)
+{
+    struct kept_message kept;
+    session_age(session, turn);
+    while (session->conn != 0 && session->inbox != NULL && inbox_next(session->inbox, &kept) &&
+           session_takes(session, turn, kept.payload.size + FRAME_MORE_BYTES))
+        feed_one(session, &kept, turn);
+    drop_empty_inbox(session);
+}
+
+void session_renumber(struct session *session, uint64_t first)
+{
+    session->next_seq = first;
+    if (session->inbox != NULL) {
+        inbox_renumber(session->inbox, first);
+        session->next_seq += session->inbox->count;
+    }
+}
+
+void session_age(struct session *session, struct turn *turn)
+{
+    uint32_t age = turn->settings->inbox_age_ms;
+    struct kept_message kept;
+    while (age != 0 && session->inbox != NULL && inbox_oldest(session->inbox, &kept) &&
+           turn->now_ms >= kept.arrived_ms + age)
+        /* Not by their difference: the sender's thread may have read the clock after this one. */
+        deliver_refuse(turn, inbox_pop(session->inbox), USHER__V1__ERROR__CODE__UNDELIVERED);
+    drop_empty_inbox(session);
+}

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "user/session.h"
+#include "actors/proof.h"
+#include "actors/refuse.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "actors/held.h"
+#include "base/memory.h"
+#include "backend.pb-c.h"
+#include "client.pb-c.h"
+
+/* Housekeeping of a session; what it means is in the handlers. */
+
+static_assert(sizeof(struct session) <= 152, "each user has one; docs/performance.md has the sum");
+
+/* Of a token that is said to be good for longer: a thousand years. */
+static const uint64_t LIFE_MS_MAX = UINT64_C(1000) * 365 * 86400 * 1000;
+
+const char *session_address(const struct session *session)
+{
+    return session->details != NULL ? session->details->text : "";
+}
+
+const char *session_client(const struct session *session)
+{
+    const char *address = session_address(session);
+    return session->details != NULL ? address + strlen(address) + 1 : "";
+}
+
+static uint64_t token_ends_ms(const struct session *session)
+{
+    return session->details != NULL ? session->details->token_ends_ms : 0;
+}
+
+static void make_details(struct session *session, uint64_t ends_ms, const char *address,
+                         const char *client)
+{
+    size_t first = strlen(address) + 1;
+    size_t second = strlen(client) + 1;
+    free(session->details);
+    session->details = NULL;
+    if (first + second == 2 && ends_ms == 0)
+        return;
+    size_t size = sizeof(*session->details) + first + second;
+    MEMORY_MUST((session->details = malloc(size)) != NULL, "a session");
+    session->details->token_ends_ms = ends_ms;
+    memcpy(session->details->text, address, first);
+    memcpy(session->details->text + first, client, second);
+}
+
+void session_set_details(struct session *session, const char *address, const char *client)
+{
+    make_details(session, token_ends_ms(session), address, client);
+}
+
+void session_set_token_end(struct session *session, const struct turn *turn, uint64_t unix_ms)
+{
+    uint64_t ends_ms = 0;
+    if (unix_ms != 0) {
+        uint64_t left_ms = unix_ms > turn->wall_ms ? unix_ms - turn->wall_ms : 0;
+        ends_ms = left_ms < LIFE_MS_MAX ? turn->now_ms + left_ms : turn->now_ms + LIFE_MS_MAX;
+        ends_ms = ends_ms > 0 ? ends_ms : 1;
+    }
+    if (session->details != NULL)
+        session->details->token_ends_ms = ends_ms;
+    else
+        make_details(session, ends_ms, "", "");
+}
+
+uint64_t session_token_end(const struct session *session, const struct turn *turn)
+{
+    uint64_t ends_ms = token_ends_ms(session);
+    if (ends_ms == 0)
+        return 0;
+    ends_ms += turn->wall_ms;
+    return ends_ms > turn->now_ms ? ends_ms - turn->now_ms : 1;
+}
+
+uint64_t session_token_left_ms(const struct session *session, const struct turn *turn)
+{
+    if (!turn->settings->ends_with_token)
+        return UINT64_MAX; /* each turn asks: nothing of the session is looked at for it */
+    uint64_t ends_ms = token_ends_ms(session);
+    if (ends_ms == 0)
+        return UINT64_MAX;
+    return ends_ms > turn->now_ms ? ends_ms - turn->now_ms : 0;
+}
+
+void session_put_off_token_end(struct session *session, uint64_t until_ms)
+{
+    session->details->token_ends_ms = until_ms;
+}
+
+void session_clear(struct session *session, struct turn *turn)
+{
+    if (session->inbox != NULL) {
+        struct deliver_message *message;
+        while ((message = inbox_pop(session->inbox)) != NULL)
+            deliver_refuse(turn, message, USHER__V1__ERROR__CODE__UNDELIVERED);
+        free(session->inbox);
+    }
+    session_drop_frames(session, turn);
+    session_forget_requests(session, turn);
+    if (session->held != NULL)
+        held_fini(session->held);
+    free(session->held);
+    spent_put(turn->settings->spent_rates, bytes_of_text(turn->name), session->rate.allowance);
+    fight_remember(session->fight, (struct fight_owner){bytes_of_text(turn->name),
+                                                        turn->settings->spent_fights});
+    fight_destroy(session->fight);
+    source_rates_leave(turn->settings->source_rates, session->source);
+    free(session->details);
+    *session = (struct session){0};
+}
+
+enum { TIMER_STEP_FROM_MS = 1000, TIMER_STEP_MS = 50 };
+
+void session_arm(struct session *session, struct turn *turn)
+{
+    uint64_t due = requests_due_ms(session->requests);
+    if (session->deadline_ms != 0 && session->deadline_ms < due)
+        due = session->deadline_ms;
+    uint64_t left_ms = session->stopping ? UINT64_MAX : session_token_left_ms(session, turn);
+    if (left_ms != UINT64_MAX && turn->now_ms + left_ms < due)
+        due = turn->now_ms + left_ms;
+    struct kept_message kept;
+    if (session->inbox != NULL && turn->settings->inbox_age_ms != 0 &&
+        inbox_oldest(session->inbox, &kept)) {
+        uint64_t age_due = kept.arrived_ms + turn->settings->inbox_age_ms;
+        due = age_due < due ? age_due : due;
+    }
+    /* Far ones in steps: a client that asks for ever earlier ones does not move it each time. */
+    if (due != UINT64_MAX && due > turn->now_ms + TIMER_STEP_FROM_MS)
+        due += TIMER_STEP_MS - due % TIMER_STEP_MS;
+    if (due == UINT64_MAX || (session->timer_ms != 0 && session->timer_ms <= due))
+        return;
+    session->timer_ms = due;
+    turn_effect(turn, EFFECT_TIMER, due);
+}
+
+uint32_t session_logout_wait_ms(const struct session *session, const struct turn *turn)
+{
+    bool waits = session->conn != 0 && session->deadline_ms > turn->now_ms;
+    return waits ? (uint32_t)(session->deadline_ms - turn->now_ms) : 0;
+}
+
+void session_show_proof(const struct session *session, struct turn *turn)
+{
+    turn_effect(turn, EFFECT_PROOF,
+                resume_proof(turn->settings->proof_key, session->epoch,
+                           (struct bytes){session->secret, SECRET_BYTES}));
+}
+
+void session_describe(const struct session *session, struct turn *turn, struct change *change,
+                      uint8_t kind, uint8_t cause)
+{
+    struct session_record *record = &change->record;
+    record->epoch = session->epoch;
+    record->since_ms = session->since_ms;
+    record->state = kind == USHER__V1__PRESENCE_EVENT__KIND__DETACHED ? SESSION_DETACHED
+                                                                       : SESSION_ONLINE;
+    record->token_ends_ms = session_token_end(session, turn);
+    record->acks = session->acks;
+    memcpy(record->secret, session->secret, sizeof(record->secret));
+    strncpy(record->address, session_address(session), sizeof(record->address) - 1);
+    strncpy(record->client, session_client(session), sizeof(record->client) - 1);
+    struct presence_event *event = &change->event;
+    event->time_ms = turn->wall_ms;
+    event->epoch = session->epoch;
+    event->kind = kind;
+    event->cause = cause;
+    strncpy(event->user, turn->name, sizeof(event->user) - 1);
+    memcpy(event->address, record->address, sizeof(event->address));
+    memcpy(event->client, record->client, sizeof(event->client));
+}

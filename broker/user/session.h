@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_ACTORS_SESSION_H
+#define USHER_ACTORS_SESSION_H
+
+/* The state of one user, owned by the running turn of his actor. Zeroed memory is a user whom
+ * nobody knows yet. Small, because there is one per user: what is rare hangs off a pointer.
+ *
+ * `epoch`, `status`, `acks`, `secret` and `details` are what the store has, changed only after a
+ * commit; the rest lives and dies with the process. */
+
+#include "user/fight.h"
+#include "user/inbox.h"
+#include "user/rate.h"
+#include "user/requests.h"
+#include "actors/turn.h"
+
+#define SESSION_OUTPUT_SHUT UINT32_MAX
+
+enum session_status { SESSION_NONE = 0, SESSION_IS_ONLINE = 1, SESSION_IS_DETACHED = 2 };
+
+/* What is seldom looked at. */
+struct details {
+    uint64_t token_ends_ms; /* monotonic, when the token of the login is good no more; 0: never */
+    char text[];            /* address, NUL, client, NUL */
+};
+
+struct session {
+    uint64_t epoch;
+    uint64_t conn; /* bound connection; 0: none */
+    uint64_t next_seq;
+    uint64_t since_ms;    /* wall time of the login */
+    uint64_t deadline_ms; /* detached: the end of the window; otherwise a change to try again, by
+                           * us, or while there is a connection by him: a Logout; 0: none */
+    uint64_t timer_ms;    /* a tick is on its way for then; 0: none */
+    struct inbox *inbox;  /* NULL: empty */
+    struct requests *requests;
+    struct buffer *held; /* answers that wait for a resume */
+    struct frames_message *unread, *unread_last; /* frames that wait for the next turn */
+    struct source_rate *source; /* that he was last connected from; NULL: not counted */
+    struct fight *fight; /* who takes this user over so often; NULL: nobody did */
+    struct details *details; /* NULL: all of it empty */
+    uint8_t secret[SECRET_BYTES];
+    struct rate rate;   /* of his requests, over all of his connections */
+    uint32_t output;    /* bytes that wait in the bound connection: as of the last turn, and what
+                         * this one adds. SESSION_OUTPUT_SHUT: it takes nothing more */
+    uint8_t status;     /* enum session_status */
+    uint8_t loss_cause; /* of the DETACHED event that is not stored yet */
+    bool acks : 1;
+    bool unnumbered : 1; /* from the store, without its inbox: the numbering is not known */
+    bool loss_untold : 1; /* he may not have heard yet that something may be gone */
+    bool stopping : 1;
+    bool flushed : 1; /* this turn writes what waited in the connection */
+    bool feeding : 1; /* a turn comes that goes on with what waits */
+    uint8_t trace; /* of base/trace.h; 0: not traced */
+};
+
+const char *session_address(const struct session *session);
+const char *session_client(const struct session *session);
+void session_set_details(struct session *session, const char *address, const char *client);
+
+
+/* When the token of the login ends, from Unix ms, and back; 0: never. In between it is held in the
+ * monotonic time of this process, so that a wall clock that is set ends nobody's session. */
+void session_set_token_end(struct session *session, const struct turn *turn, uint64_t unix_ms);
+uint64_t session_token_end(const struct session *session, const struct turn *turn);
+
+/* For how long the session may still be, in ms; UINT64_MAX: auth.session_ends does not end it. */
+uint64_t session_token_left_ms(const struct session *session, const struct turn *turn);
+
+/* It could not be ended now: tries again at that monotonic time. */
+void session_put_off_token_end(struct session *session, uint64_t until_ms);
+
+/* For so long no other Logout is tried: the store has just failed at one. 0: one may be. */
+uint32_t session_logout_wait_ms(const struct session *session, const struct turn *turn);
+
+/* Frees what hangs off it; the session is zeroed. Inbox messages are reported UNDELIVERED. */
+void session_clear(struct session *session, struct turn *turn);
+
+/* Sets the tick that the session needs next. */
+void session_arm(struct session *session, struct turn *turn);
+
+/* Its secret is another from now on: shown to whoever judges a Resume (resume_proof). Before anybody
+ * is told the secret. */
+void session_show_proof(const struct session *session, struct turn *turn);
+
+/* The record and the event of a change, filled from the session. */
+void session_describe(const struct session *session, struct turn *turn, struct change *change,
+                      uint8_t kind, uint8_t cause);
+
+/* --- frames to the bound connection, or kept for a resume; see answer.c --------------------- */
+
+/* What is appended to turn->out since `offset` goes to the bound connection. */
+void session_send(struct session *session, struct turn *turn, size_t offset);
+
+/* So many bytes more may go to the bound connection now. What others send waits until they may;
+ * answers to what he has asked for himself need not. */
+bool session_takes(const struct session *session, const struct turn *turn, size_t size);
+
+/* A message of the inbox or an answer waits to be handed out. */
+bool session_waits(const struct session *session);
+
+/* The turn's effects are done, and so much waits in the bound connection (SESSION_OUTPUT_SHUT: it
+ * takes nothing more). True: a MESSAGE_WRITABLE to go on must be posted to him. */
+bool session_settle(struct session *session, uint32_t output);
+
+/* Answers that were held, as far as the connection takes them. */
+void session_send_held(struct session *session, struct turn *turn);
+
+/* Final answers to request `id` (0: nothing is sent). */
+void answer_done(struct session *session, struct turn *turn, uint64_t id, uint64_t epoch);
+void answer_error(struct session *session, struct turn *turn, uint64_t id, uint32_t code,
+                  const char *detail, uint32_t retry_after_ms);
+void answer_reply(struct session *session, struct turn *turn, uint64_t id, uint32_t status,
+                  struct bytes payload);
+
+/* --- user/frames.c: the frames that wait are dropped ---------------------------------------- */
+void session_drop_frames(struct session *session, struct turn *turn);
+
+/* --- user/send.c: all requests in flight are forgotten, nobody is answered ------------------ */
+void session_forget_requests(struct session *session, struct turn *turn);
+
+/* --- delivery.c ------------------------------------------------------------------------------- */
+
+/* A message for the user: takes it. */
+void session_deliver(struct session *session, struct deliver_message *message, struct turn *turn);
+
+/* Several pushes for the user: takes the message. */
+void session_deliver_bundle(struct session *session, struct bundle_message *message,
+                            struct turn *turn);
+
+/* Behind what the inbox holds; takes the message, which has its seq. */
+void session_keep(struct session *session, struct deliver_message *message);
+
+/* Hands out what the inbox holds, as far as the connection takes it now; the rest follows as it is
+ * read. */
+void session_feed(struct session *session, struct turn *turn);
+
+/* The highest seq that any connection of this epoch was given, and the one up to which everything is
+ * out of the inbox: seq has no gaps there. */
+uint64_t session_sent_seq(const struct session *session);
+uint64_t session_acked_seq(const struct session *session);
+
+/* The inbox under new numbers, from `first` on, all marked redelivered. */
+void session_renumber(struct session *session, uint64_t first);
+
+/* Everything up to seq is done. */
+void session_acknowledge(struct session *session, struct turn *turn, uint64_t seq);
+
+/* Gives up what is older than the limit. */
+void session_age(struct session *session, struct turn *turn);
+
+void attach_committed(struct session *session, struct change *change, struct turn *turn);
+void resume_committed(struct session *session, struct change *change, struct turn *turn);
+
+/* --- user/changes.c: changes ---------------------------------------------------------------------- */
+
+/* The connection is gone, shut or released: forgets it and asks for DETACHED to be stored. */
+void session_detach(struct session *session, struct turn *turn, uint8_t cause);
+
+/* The session ends with that cause; `cause` (may be NULL) is taken. */
+void session_end(struct session *session, struct turn *turn, uint8_t cause,
+                 struct message *because);
+
+#endif

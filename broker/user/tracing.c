@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "user/tracing.h"
+
+/* From what a handler has at hand to a record of a trace. Only for users who are traced, so here
+ * the clock may be read. A mark whose trace is over is cleared by the first thing that happens. */
+
+static uint64_t clock_us(const struct turn *turn)
+{
+    return env_monotonic_ns(turn->env) / 1000;
+}
+
+static uint64_t since(uint64_t now_us, uint64_t before_us)
+{
+    return before_us != 0 && before_us < now_us ? now_us - before_us : 0;
+}
+
+static void record(struct session *session, struct turn *turn, uint64_t now_us,
+                   const struct trace_point *point)
+{
+    if (turn->traces == NULL ||
+        !trace_record(turn->traces, session->trace, turn->name, now_us, point))
+        session->trace = 0;
+}
+
+void tracing_point(struct session *session, struct turn *turn, const struct trace_point *point)
+{
+    record(session, turn, clock_us(turn), point);
+}
+
+static struct trace_point point_of(const struct client_frame *frame)
+{
+    struct trace_point point = {.in = true, .id = frame->id, .kind = "other"};
+    switch (frame->body) {
+    case CLIENT_SEND:
+        point.kind = "send";
+        point.peer = (const char *)frame->send.to.data;
+        point.peer_size = frame->send.to.size;
+        point.bytes = (uint32_t)frame->send.payload.size;
+        break;
+    case CLIENT_CALL:
+        point.kind = "call";
+        point.peer = (const char *)frame->call.service.data;
+        point.peer_size = frame->call.service.size;
+        point.bytes = (uint32_t)frame->call.payload.size;
+        break;
+    case CLIENT_ACK:
+        point.kind = "ack";
+        break;
+    case CLIENT_PING:
+        point.kind = "ping";
+        break;
+    case CLIENT_LOGOUT:
+        point.kind = "logout";
+        break;
+    default:
+        break;
+    }
+    return point;
+}
+
+void tracing_frame(struct session *session, struct turn *turn, const struct client_frame *frame,
+                   uint64_t arrived_us)
+{
+    struct trace_point point = point_of(frame);
+    uint64_t now_us = clock_us(turn);
+    if (arrived_us != 0) {
+        point.stage = TRACE_ARRIVED;
+        record(session, turn, arrived_us, &point);
+    }
+    point.stage = TRACE_TURN;
+    point.wait_us = since(now_us, arrived_us);
+    if (is_traced(session))
+        record(session, turn, now_us, &point);
+}
+
+void tracing_kept(struct session *session, struct turn *turn, enum trace_stage stage,
+                  const struct kept_message *kept)
+{
+    uint64_t now_us = clock_us(turn);
+    struct trace_point point = {
+        .stage = stage,
+        .kind = kept->from_service ? "push" : "message",
+        .id = kept->seq,
+        .peer = (const char *)kept->name.data,
+        .peer_size = kept->name.size,
+        .bytes = (uint32_t)kept->payload.size,
+        .wait_us = since(now_us, kept->arrived_ms * 1000), /* since its sender's turn */
+    };
+    record(session, turn, now_us, &point);
+}
+
+void tracing_message(struct session *session, struct turn *turn, enum trace_stage stage,
+                     const struct deliver_message *message)
+{
+    tracing_kept(session, turn, stage,
+                 &(struct kept_message){.seq = message->seq,
+                                        .arrived_ms = message->arrived_ms,
+                                        .from_service = message->from_service,
+                                        .name = deliver_name(message),
+                                        .payload = deliver_payload(message)});
+}
+
+void handle_trace(struct session *session, struct message *message, struct turn *turn)
+{
+    (void)turn;
+    session->trace = ((struct trace_message *)message)->slot;
+    message_destroy(message);
+}
