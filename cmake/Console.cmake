@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # console_files(VARIABLE): what the admin endpoint serves at /: the files of broker/admin/console/
-# and those of uPlot, which `./dev` fetches (cmake/uplot/fetch.py). Without them, as after a build
+# and those of uPlot, which `./dev` fetches (cmake/npm/fetch.py). Without them, as after a build
 # without a network, the console says that its charts were left out.
 set(USHER_UPLOT ${CMAKE_SOURCE_DIR}/build/uplot CACHE PATH "The folder with uPlot's files")
 function(console_files variable)
@@ -11,7 +11,7 @@ function(console_files variable)
     endforeach()
     file(GLOB files CONFIGURE_DEPENDS ${patterns} ${USHER_UPLOT}/uPlot.*)
     if(NOT EXISTS ${USHER_UPLOT}/uPlot.iife.min.js)
-        message(STATUS "the console has no charts: ${USHER_UPLOT} is empty, see cmake/uplot")
+        message(STATUS "the console has no charts: ${USHER_UPLOT} is empty, see cmake/npm")
     endif()
     set(${variable} ${files} PARENT_SCOPE)
 endfunction()

@@ -18,7 +18,7 @@ PROGRAMS = ("usherd", "usherctl", "usher-store")
 NOT_FOR_BUILDING = {"clang", "libclang-rt-14-dev", "nng-utils", "openssl", "python3-protobuf",
                     "python3-jwt", "python3-cryptography", "iproute2", "spin", "adduser", "curl",
                     "chromium", "chromium-driver", "python3-selenium", "fonts-dejavu-core",
-                    "python3-prometheus-client"}
+                    "python3-prometheus-client", "clang-format", "black", "shfmt", "nodejs"}
 
 
 def main():

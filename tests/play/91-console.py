@@ -644,25 +644,25 @@ def scene_hidden():
 def scene_uplot_is_checked():
     """What the build fetches is taken when its sum is that of the lock, and else not at all."""
     spec = importlib.util.spec_from_file_location("fetch", os.path.join(
-        REPOSITORY, "cmake", "uplot", "fetch.py"))
+        REPOSITORY, "cmake", "npm", "fetch.py"))
     fetch = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(fetch)
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w:gz") as tar:
-        for name in (*fetch.WANTED, "package/more.js"):
+        for name in (*fetch.WANTED["uplot"], "package/more.js"):
             tar.addfile(tarfile.TarInfo(name), io.BytesIO())
     data = archive.getvalue()
     digest = base64.b64encode(hashlib.sha512(data).digest()).decode()
-    fetch.by_npm = fetch.by_http = lambda version, folder: data
+    fetch.by_npm = fetch.by_http = lambda name, version, folder: data
     with tempfile.TemporaryDirectory() as folder:
         fetch.HERE, target = folder, os.path.join(folder, "uplot")
         for integrity, status, files in (("sha512-" + digest[::-1], 1, None),
-                                         ("sha512-" + digest, 0, sorted(fetch.WANTED.values()))):
+                                         ("sha512-" + digest, 0, sorted(fetch.WANTED["uplot"].values()))):
             with open(os.path.join(folder, "package-lock.json"), "w") as file:
                 json.dump({"packages": {"node_modules/uplot": {
                     "version": "1.6.32", "integrity": integrity}}}, file)
             with contextlib.redirect_stderr(io.StringIO()):
-                check_equal(fetch.main(target), status, "the exit code")
+                check_equal(fetch.main("uplot", target), status, "the exit code")
             check_equal(sorted(os.listdir(target)) if os.path.exists(target) else None, files,
                         "the files")
 

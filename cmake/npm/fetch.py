@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Obtains uPlot for the console: fetch.py FOLDER
+"""Obtains a package of npm: fetch.py uplot|prettier FOLDER
 
 package-lock.json beside this file says which version, and by its SHA-512 which bytes. npm fetches
 the package where it is installed, from the registry that it is set up for; otherwise its archive is
 read from the public registry, as npm would. Whatever comes with another sum is refused. Nothing of
-the package is run; three files of it are taken. Ends with 1 when it cannot be had; the console is
-then built without charts.
+the package is run here; a few files of it are taken. Ends with 1 when it cannot be had: without uplot
+the console is built without charts, without prettier nobody looks at how JavaScript is written.
 """
 
 import base64
@@ -23,45 +23,52 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 REGISTRY = "https://registry.npmjs.org"
 TIMEOUT_SECONDS = 60
 ARCHIVE_BYTES_MAX = 4 << 20
-WANTED = {"package/dist/uPlot.iife.min.js": "uPlot.iife.min.js",
-          "package/dist/uPlot.min.css": "uPlot.min.css", "package/LICENSE": "uPlot.LICENSE.txt"}
+WANTED = {
+    "uplot": {"package/dist/uPlot.iife.min.js": "uPlot.iife.min.js",
+              "package/dist/uPlot.min.css": "uPlot.min.css",
+              "package/LICENSE": "uPlot.LICENSE.txt"},
+    "prettier": {"package/standalone.mjs": "standalone.mjs",
+                 "package/plugins/babel.mjs": "babel.mjs",
+                 "package/plugins/estree.mjs": "estree.mjs",
+                 "package/LICENSE": "LICENSE"},
+}
 
 
-def by_npm(version, folder):
+def by_npm(name, version, folder):
     # Without retries: who has no network is told at once.
     subprocess.run(["npm", "pack", "--silent", "--ignore-scripts", "--fetch-retries=0",
-                    f"uplot@{version}"],
+                    f"{name}@{version}"],
                    cwd=folder, check=True, stdout=subprocess.DEVNULL, timeout=TIMEOUT_SECONDS)
-    with open(os.path.join(folder, f"uplot-{version}.tgz"), "rb") as archive:
+    with open(os.path.join(folder, f"{name}-{version}.tgz"), "rb") as archive:
         return archive.read(ARCHIVE_BYTES_MAX)
 
 
-def by_http(version, folder):
-    url = f"{REGISTRY}/uplot/-/uplot-{version}.tgz"
+def by_http(name, version, folder):
+    url = f"{REGISTRY}/{name}/-/{name}-{version}.tgz"
     with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer:
         return answer.read(ARCHIVE_BYTES_MAX)
 
 
-def archive_of(version, integrity, folder):
+def archive_of(name, version, integrity, folder):
     """The bytes, by the first way that gives those of the lock; None when none does."""
     for way in (by_npm, by_http) if shutil.which("npm") else (by_http,):
         try:
-            data = way(version, folder)
+            data = way(name, version, folder)
         except (OSError, subprocess.SubprocessError) as error:
-            print(f"uplot, {way.__name__}: {error}", file=sys.stderr)
+            print(f"{name}, {way.__name__}: {error}", file=sys.stderr)
             continue
         digest = "sha512-" + base64.b64encode(hashlib.sha512(data).digest()).decode()
         if digest == integrity:
             return data
-        print(f"uplot, {way.__name__}: the sum is {digest} and not {integrity}", file=sys.stderr)
+        print(f"{name}, {way.__name__}: the sum is {digest} and not {integrity}", file=sys.stderr)
     return None
 
 
-def main(target):
+def main(name, target):
     with open(os.path.join(HERE, "package-lock.json")) as file:
-        lock = json.load(file)["packages"]["node_modules/uplot"]
+        lock = json.load(file)["packages"][f"node_modules/{name}"]
     with tempfile.TemporaryDirectory() as folder:
-        data = archive_of(lock["version"], lock["integrity"], folder)
+        data = archive_of(name, lock["version"], lock["integrity"], folder)
         if data is None:
             return 1
         path = os.path.join(folder, "verified.tgz")
@@ -69,11 +76,11 @@ def main(target):
             file.write(data)
         os.makedirs(target, exist_ok=True)
         with tarfile.open(path) as archive:
-            for member, name in WANTED.items():
-                with open(os.path.join(target, name), "wb") as file:
+            for member, called in WANTED[name].items():
+                with open(os.path.join(target, called), "wb") as file:
                     shutil.copyfileobj(archive.extractfile(member), file)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))
