@@ -5,14 +5,14 @@
 #include <stdlib.h>
 
 #include "base/check.h"
-#include "config/limits.h"
-#include "directory/services.h"
-#include "persist/queries.h"
-#include "persist/committer.h"
-#include "door/logins.h"
-#include "door/admission.h"
 #include "base/memory.h"
 #include "broker/parts.h"
+#include "config/limits.h"
+#include "directory/services.h"
+#include "door/admission.h"
+#include "door/logins.h"
+#include "persist/committer.h"
+#include "persist/queries.h"
 
 /* The parts of a broker that are the same whoever brings clock, store, clients and backends: put
  * together and taken apart here, started by nobody. broker.c adds the real edges and the threads;
@@ -109,8 +109,8 @@ static int make_threads(struct broker *broker)
     for (unsigned i = 0; i < count; i++) {
         struct thread *thread = &broker->threads[i];
         mailbox_init(&thread->verdicts);
-        thread->runner = (struct runner){
-            .index = i, .drains = i < broker->io_count, .scratch = thread};
+        thread->runner =
+            (struct runner){.index = i, .drains = i < broker->io_count, .scratch = thread};
         thread->turn = (struct turn){.settings = &broker->settings,
                                      .counters = &broker->counters,
                                      .env = broker->env,
@@ -229,8 +229,8 @@ int broker_assemble(struct broker *broker, const struct options *options, const 
     fill_counters(broker);
     ingress_wire(broker);
     int failed = make_threads(broker);
-    broker->settings.source_rates = source_rates_create(
-        (uint32_t)options->limits_requests_per_second_per_source, env);
+    broker->settings.source_rates =
+        source_rates_create((uint32_t)options->limits_requests_per_second_per_source, env);
     broker->settings.spent_rates = spent_create(env);
     broker->settings.spent_fights = spent_create(env);
     if (broker->settings.source_rates == NULL || broker->settings.spent_rates == NULL ||
@@ -300,4 +300,3 @@ void broker_dismantle(struct broker *broker)
     logins_close(broker->logins);
     traces_destroy(broker->traces);
 }
-

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker/broker.h"
-#include "operate/announce.h"
 #include "config/limits.h"
+#include "door/admission.h"
+#include "operate/announce.h"
 #include "operate/goodbye.h"
-#include "operate/reload.h"
 #include "operate/link_commands.h"
+#include "operate/reload.h"
+#include "persist/committer.h"
+#include "persist/queries.h"
 #include "persist/restore.h"
 #include "persist/save.h"
-#include "persist/queries.h"
-#include "persist/committer.h"
-#include "door/admission.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -19,9 +19,9 @@
 #include <time.h>
 
 #include "base/check.h"
-#include "operate/http.h"
 #include "operate/certificate.h"
 #include "operate/connections.h"
+#include "operate/http.h"
 #include "process/await.h"
 #include "process/failure.h"
 #include "process/notify.h"
@@ -35,8 +35,8 @@
 
 enum { STOP_WAIT_MS = 3000, STOP_POLL_MS = 5, STOP_BACKENDS_MS = 1000 };
 
-/* In which a slow phone has done what is next, its handshake or its Login: before that it goes for no
- * newcomer. */
+/* In which a slow phone has done what is next, its handshake or its Login: before that it goes for
+ * no newcomer. */
 enum { STRANGER_AGE_MS = 1000 };
 
 static void prepare_worker(void *context, struct runner *runner, unsigned worker)
@@ -101,9 +101,7 @@ static int open_feed(void *context, char *error)
     struct broker *broker = context;
     const char *url = broker->options->feed_url;
     unsigned subscribers = (unsigned)link_files(broker->options) / LINK_FILES_PART;
-    return url[0] != '\0'
-               ? feed_open(&broker->feed, url, subscribers, broker->metrics, error)
-               : 0;
+    return url[0] != '\0' ? feed_open(&broker->feed, url, subscribers, broker->metrics, error) : 0;
 }
 
 static int open_link(void *context, char *error)
@@ -137,8 +135,8 @@ static int open_store(struct store **store, const struct options *options, struc
         .events_kept_max = options->store_events_kept,
     };
     int failed = store_open_lmdb(store, &store_options, error);
-    failed = failure_of_disk(options->store_path, failed, "open the store", error,
-                             BROKER_ERROR_BYTES);
+    failed =
+        failure_of_disk(options->store_path, failed, "open the store", error, BROKER_ERROR_BYTES);
     if (failed == 0 && store_upgraded_from(*store) != NULL)
         LOG(log, STORE_UPGRADED, LOG_S("path", options->store_path),
             LOG_S("from", store_upgraded_from(*store)));
@@ -272,8 +270,8 @@ int broker_stop(struct broker *broker)
     LOG(broker->log, STOPPING, LOG_U("connections", net_count(broker->net)));
     net_stop_accepting(broker->net);
     goodbye_all(broker);
-    uint64_t until_ms = env_monotonic_ms(broker->env) + STOP_WAIT_MS +
-                        broker->options->limits_close_linger_ms;
+    uint64_t until_ms =
+        env_monotonic_ms(broker->env) + STOP_WAIT_MS + broker->options->limits_close_linger_ms;
     while (net_count(broker->net) > 0 && env_monotonic_ms(broker->env) < until_ms)
         nap(STOP_POLL_MS);
     do
@@ -281,8 +279,7 @@ int broker_stop(struct broker *broker)
     while (scheduler_backlog(broker->scheduler) && env_monotonic_ms(broker->env) < until_ms);
     /* A backend that is between two Fetches hears of it with the next one; a dead one does not. */
     until_ms = env_monotonic_ms(broker->env) + STOP_BACKENDS_MS;
-    while (atomic_load(&broker->counters.goaways) > 0 &&
-           env_monotonic_ms(broker->env) < until_ms)
+    while (atomic_load(&broker->counters.goaways) > 0 && env_monotonic_ms(broker->env) < until_ms)
         nap(STOP_POLL_MS);
     committer_drain(broker->committer);
     halt(broker);

@@ -26,8 +26,8 @@ int broker_start(struct broker **broker, const struct options *options, struct l
                  char *error);
 
 /* An orderly stop: accepts nobody, tells everybody, stores what is to be stored, joins its
- * threads and frees. Bounded in time, but for a slow disk. 0, or EXIT_UNSAVED when it could not store
- * what waits for some users. */
+ * threads and frees. Bounded in time, but for a slow disk. 0, or EXIT_UNSAVED when it could not
+ * store what waits for some users. */
 int broker_stop(struct broker *broker);
 
 /* The command line by which config_load made the options, for broker_reload; borrowed. */
@@ -59,9 +59,9 @@ const char *broker_state_name(enum broker_state state);
  * signal SIGUSR2. 0, or -EALREADY while a drain or stop goes on. Any thread; returns at once. */
 int broker_drain(struct broker *broker, uint64_t ms);
 
-/* Asks it in the same way to stop without a drain and to begin again. -EINVAL: the start would refuse the
- * configuration or a file that it names, `error` says which, and nothing was asked for. Blocks on the
- * disk. */
+/* Asks it in the same way to stop without a drain and to begin again. -EINVAL: the start would
+ * refuse the configuration or a file that it names, `error` says which, and nothing was asked for.
+ * Blocks on the disk. */
 int broker_restart(struct broker *broker, char error[BROKER_ERROR_BYTES]);
 bool broker_restarts(const struct broker *broker);
 
@@ -69,8 +69,8 @@ bool broker_restarts(const struct broker *broker);
  * been sent away, stop. Otherwise it is to be called again within *wait_ms. */
 bool broker_drain_step(struct broker *broker, unsigned *wait_ms);
 
-/* For that thread, each time it comes round: says what there is to say of the TLS certificates. Gives
- * within how many ms it is to be called again; 0: never. */
+/* For that thread, each time it comes round: says what there is to say of the TLS certificates.
+ * Gives within how many ms it is to be called again; 0: never. */
 unsigned broker_watch_certificate(struct broker *broker);
 
 /* What whoever asks the following remembers of his last time; all zero at first. */

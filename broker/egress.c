@@ -2,17 +2,17 @@
 #include <errno.h>
 #include <string.h>
 
-#include "actors/push.h"
-#include "actors/events.h"
-#include "directory/services.h"
-#include "persist/queries.h"
-#include "persist/committer.h"
 #include "actors/bounce.h"
+#include "actors/events.h"
+#include "actors/push.h"
 #include "actors/refuse.h"
 #include "base/check.h"
 #include "base/memory.h"
 #include "broker/parts.h"
 #include "client.pb-c.h"
+#include "directory/services.h"
+#include "persist/committer.h"
+#include "persist/queries.h"
 
 /* Everything that leaves: the effects of a turn, carried out in their order on the thread that
  * ran it. A turn with a change is then held: the committer stores it and goes on from there
@@ -165,7 +165,8 @@ static uint32_t perform_push_all(struct broker *broker, struct runner *runner, s
         count++;
     }
     MEMORY_MUST(push_begin_bundle(&run, pushes, count, turn->wall_ms, turn->now_ms,
-                                  registry_count(broker->registry)) == 0, "a push");
+                                  registry_count(broker->registry)) == 0,
+                "a push");
     uint32_t accepted = push_to_all(broker, runner, &run);
     push_end(&run);
     for (uint32_t i = 0; i < count; i++) {
@@ -179,8 +180,7 @@ static uint32_t perform_push_all(struct broker *broker, struct runner *runner, s
 static void perform_leave(struct broker *broker, struct runner *runner, struct turn *turn,
                           const struct effect *effect)
 {
-    bool begun = effect->value != LEAVE_BEGIN ||
-                 services_begin_leave(broker->services, turn->self);
+    bool begun = effect->value != LEAVE_BEGIN || services_begin_leave(broker->services, turn->self);
     services_hand_on(broker->services, runner, turn->self, effect->message);
     if (effect->value == LEAVE_ALL && services_leave(broker->services, turn->self)) {
         turn->retire = true;
@@ -198,8 +198,7 @@ static void perform_link(struct broker *broker, struct runner *runner, struct tu
     switch ((enum link_effect)effect->detail) {
     case LINK_JOIN: {
         struct join_message *join = (struct join_message *)effect->message;
-        join->error =
-            services_join(broker->services, join->service, turn->self, join->presence);
+        join->error = services_join(broker->services, join->service, turn->self, join->presence);
         post(broker, runner, turn->self, &join->header);
         break;
     }
@@ -404,8 +403,8 @@ static enum verdict resume_user(void *context, struct runner *runner, actor_hand
     return finish_user(context, runner, self, state);
 }
 
-static bool receive_instance(void *context, struct runner *runner, actor_handle self,
-                             void *state, struct message *message)
+static bool receive_instance(void *context, struct runner *runner, actor_handle self, void *state,
+                             struct message *message)
 {
     struct turn *turn = begin(context, runner, self);
     instance_receive(state, message, turn);

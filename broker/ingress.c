@@ -29,19 +29,16 @@ static void lose_connection(struct broker *broker, struct thread *thread, conn_h
 static void post_frames(struct broker *broker, struct thread *thread, conn_handle conn,
                         uint64_t owner, struct bytes frames, bool welcomed)
 {
-    struct frames_message *message =
-        message_create(MESSAGE_FRAMES, sizeof(*message) + frames.size);
+    struct frames_message *message = message_create(MESSAGE_FRAMES, sizeof(*message) + frames.size);
     if (message == NULL) {
         lose_connection(broker, thread, conn, owner);
         return;
     }
     message->conn = conn;
-    message->stamp_us =
-        ++thread->batches % BATCHES_PER_SAMPLE == 0 ? env_stamp_us(broker->env) : 0;
+    message->stamp_us = ++thread->batches % BATCHES_PER_SAMPLE == 0 ? env_stamp_us(broker->env) : 0;
     message->welcomed = welcomed;
     message->done = 0;
-    message->arrived_us =
-        traces_any(broker->traces) ? env_monotonic_ns(broker->env) / 1000 : 0;
+    message->arrived_us = traces_any(broker->traces) ? env_monotonic_ns(broker->env) / 1000 : 0;
     message->size = (uint32_t)frames.size;
     memcpy(message->bytes, frames.data, frames.size);
     if (scheduler_post(broker->scheduler, &thread->runner, owner, &message->header) != 0) {
@@ -78,11 +75,16 @@ static void on_end(void *context, void *thread_, conn_handle conn, uint64_t owne
                    enum conn_end end)
 {
     static const enum loss losses[] = {
-        [CONN_LOST] = LOSS_GONE,           [CONN_BROKEN_FRAME] = LOSS_PROTOCOL,
-        [CONN_FRAME_TOO_LARGE] = LOSS_TOO_LARGE, [CONN_PRELOGIN_BYTES] = LOSS_TOO_LARGE,
-        [CONN_LOGIN_DEADLINE] = LOSS_SILENT, [CONN_SILENT] = LOSS_SILENT,
-        [CONN_SLOW] = LOSS_SLOW,           [CONN_STOPPING] = LOSS_GONE,
-        [CONN_EVICTED] = LOSS_SLOW,        [CONN_DISPLACED] = LOSS_GONE,
+        [CONN_LOST] = LOSS_GONE,
+        [CONN_BROKEN_FRAME] = LOSS_PROTOCOL,
+        [CONN_FRAME_TOO_LARGE] = LOSS_TOO_LARGE,
+        [CONN_PRELOGIN_BYTES] = LOSS_TOO_LARGE,
+        [CONN_LOGIN_DEADLINE] = LOSS_SILENT,
+        [CONN_SILENT] = LOSS_SILENT,
+        [CONN_SLOW] = LOSS_SLOW,
+        [CONN_STOPPING] = LOSS_GONE,
+        [CONN_EVICTED] = LOSS_SLOW,
+        [CONN_DISPLACED] = LOSS_GONE,
     };
     struct broker *broker = context;
     struct thread *thread = thread_;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
-#include "instance/access.h"
 #include "actors/refuse.h"
 #include "broker/parts.h"
+#include "instance/access.h"
 #include "proto/arena.h"
 #include "proto/link_frame.h"
 
@@ -13,8 +13,7 @@
 
 #define TOKEN_FAULT "the token is missing or wrong; see link.token_file"
 
-static void refuse_link(struct broker *broker, uint64_t exchange, uint32_t code,
-                        const char *detail)
+static void refuse_link(struct broker *broker, uint64_t exchange, uint32_t code, const char *detail)
 {
     struct buffer out = {0};
     metrics_add(broker->metrics, 0, METRIC_link_refused, 1);
@@ -67,8 +66,8 @@ static void forbid(struct broker *broker, uint64_t exchange, const Usher__V1__Su
     buffer_fini(&out);
 }
 
-/* A question without a link waits for the one thread that reads the store, and holds an exchange of the
- * link meanwhile. */
+/* A question without a link waits for the one thread that reads the store, and holds an exchange of
+ * the link meanwhile. */
 static bool refuse_crowd(struct broker *broker, uint64_t exchange)
 {
     if (!link_is_stranger(broker->link, exchange) || !link_is_crowded(broker->link))
@@ -199,6 +198,6 @@ static void on_gone(void *context, uint64_t owner, uint64_t exchange)
 
 void ingress_wire_link(struct broker *broker)
 {
-    broker->link_events = (struct link_events){
-        .on_request = on_request, .on_gone = on_gone, .context = broker};
+    broker->link_events =
+        (struct link_events){.on_request = on_request, .on_gone = on_gone, .context = broker};
 }

@@ -13,8 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "process/activation.h"
 #include "broker/broker.h"
+#include "process/activation.h"
 #include "process/notify.h"
 
 /* Command line -> configuration -> broker -> signals; nothing else. */
@@ -191,7 +191,8 @@ static bool wait_for_the_end(struct broker *broker, struct log *log, const sigse
 
 /* The program once more, in this process: the manager sees a reload and not an end, and a package
  * that was upgraded meanwhile gives the new one. A signal that came during the stop is pending and
- * blocked and stays so: whoever wants an end gets it from that one. Gives an exit code if it fails. */
+ * blocked and stays so: whoever wants an end gets it from that one. Gives an exit code if it fails.
+ */
 static int begin_again(char **argv, const struct kept_sockets *kept)
 {
     activation_give(kept);

@@ -12,18 +12,18 @@
 
 #include <pthread.h>
 
-#include "instance/instance.h"
-#include "user/user.h"
 #include "base/awake.h"
 #include "base/timer.h"
 #include "base/trace.h"
-#include "process/activation.h"
 #include "broker/broker.h"
-#include "link/link.h"
 #include "identity/token.h"
+#include "instance/instance.h"
+#include "link/link.h"
 #include "net/net.h"
+#include "process/activation.h"
 #include "runtime/clock.h"
 #include "runtime/scheduler.h"
+#include "user/user.h"
 
 /* A thread that runs turns. */
 struct thread {
@@ -95,8 +95,8 @@ struct broker {
     struct thread *threads;
     struct net_events net_events;
     struct link_events link_events;
-    struct admin_glue *admin; /* NULL without admin.listen; see operate/http.h */
-    operate_command *operate; /* NULL: there are no operators, as in the simulation */
+    struct admin_glue *admin;  /* NULL without admin.listen; see operate/http.h */
+    operate_command *operate;  /* NULL: there are no operators, as in the simulation */
     _Atomic int state;         /* enum broker_state */
     _Atomic uint64_t drain_ms; /* what was asked for; 0: the option */
     _Atomic bool restart;      /* or this */
@@ -108,10 +108,11 @@ struct broker {
     struct certificate_told certificate_told;
     char reload_error[BROKER_ERROR_BYTES];
     _Atomic uint32_t secrets_exposed; /* as last looked at */
-    struct link_token *link_tokens; /* all that ever held, the newest first */
+    struct link_token *link_tokens;   /* all that ever held, the newest first */
 };
 
-/* --- broker.c ---------------------------------------------------------------------------------- */
+/* --- broker.c ----------------------------------------------------------------------------------
+ */
 
 /* The front end as the options want it, wired to an assembled broker, not yet started. */
 int broker_open_net(struct broker *broker, char *error);

@@ -1,9 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* A failure is remembered by address and not by place, because a resolver may give another order
- * each time. The memory is as long as a name can have addresses; beyond that the oldest failure
- * is forgotten, which costs one try. */
-
 #include "clients/addresses.h"
 
 #include <errno.h>
@@ -12,9 +7,13 @@
 #include <string.h>
 #include <sys/socket.h>
 
+/* A failure is remembered by address and not by place, because a resolver may give another order
+ * each time. The memory is as long as a name can have addresses; beyond that the oldest failure
+ * is forgotten, which costs one try. */
+
 socklen_t address_size(const struct address *address)
 {
-    return address->at.any.sa_family == AF_INET6 ? sizeof address->at.v6 : sizeof address->at.v4;
+    return address->at.any.sa_family == AF_INET6 ? sizeof(address->at.v6) : sizeof(address->at.v4);
 }
 
 bool address_equal(const struct address *a, const struct address *b)
@@ -26,7 +25,7 @@ bool address_equal(const struct address *a, const struct address *b)
                a->at.v4.sin_addr.s_addr == b->at.v4.sin_addr.s_addr;
     return a->at.v6.sin6_port == b->at.v6.sin6_port &&
            a->at.v6.sin6_scope_id == b->at.v6.sin6_scope_id &&
-           memcmp(&a->at.v6.sin6_addr, &b->at.v6.sin6_addr, sizeof a->at.v6.sin6_addr) == 0;
+           memcmp(&a->at.v6.sin6_addr, &b->at.v6.sin6_addr, sizeof(a->at.v6.sin6_addr)) == 0;
 }
 
 /* Gives its place, or `count`. */
@@ -42,7 +41,7 @@ static void add(struct addresses *found, const struct addrinfo *info)
 {
     struct address address = {0};
     if ((info->ai_family != AF_INET && info->ai_family != AF_INET6) ||
-        info->ai_addrlen > sizeof address.at || found->count == ADDRESSES_MAX)
+        info->ai_addrlen > sizeof(address.at) || found->count == ADDRESSES_MAX)
         return;
     memcpy(&address.at, info->ai_addr, info->ai_addrlen);
     if (place_of(found->list, found->count, &address) == found->count)
@@ -55,7 +54,7 @@ int addresses_of_host(const char *host, uint16_t port, struct addresses *found)
     struct addrinfo *all = NULL;
     const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
     found->count = 0;
-    snprintf(service, sizeof service, "%u", (unsigned)port);
+    snprintf(service, sizeof(service), "%u", (unsigned)port);
     int failure = getaddrinfo(host, service, &hints, &all);
     if (failure == EAI_MEMORY)
         return -ENOMEM;
@@ -109,7 +108,7 @@ static void forget(struct address_memory *memory, size_t place)
 {
     memory->count--;
     memmove(memory->failed + place, memory->failed + place + 1,
-            (memory->count - place) * sizeof *memory->failed);
+            (memory->count - place) * sizeof(*memory->failed));
 }
 
 void address_works(struct address_memory *memory, const struct address *address)

@@ -1,12 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* A backend is made from its options and taken apart again. What it does in between is in
- * backend_link.c.
- *
- * The order of the end matters: first the connections, each after the answer that may be on its
- * way (backend_channel.c says why), then what their completions point to. usher_backend_close
- * also takes apart what usher_backend_open made only in part. */
-
 #include "backend_private.h"
 
 #include <errno.h>
@@ -18,9 +10,14 @@
 #include <time.h>
 #include <unistd.h>
 
-enum {
-    CLOSE_SLACK_MS = 200
-};
+/* A backend is made from its options and taken apart again. What it does in between is in
+ * backend_link.c.
+ *
+ * The order of the end matters: first the connections, each after the answer that may be on its
+ * way (backend_channel.c says why), then what their completions point to. usher_backend_close
+ * also takes apart what usher_backend_open made only in part. */
+
+enum { CLOSE_SLACK_MS = 200 };
 
 static int copy_urls(struct urls *urls, const struct usher_backend_options *options)
 {
@@ -37,18 +34,18 @@ static int copy_urls(struct urls *urls, const struct usher_backend_options *opti
     return 0;
 }
 
-/* Host and process are for people. Two containers may have both in common, and then the newer one would
- * throw the older out: what tells them apart is drawn. */
+/* Host and process are for people. Two containers may have both in common, and then the newer one
+ * would throw the older out: what tells them apart is drawn. */
 static char *default_instance(void)
 {
     char host[65] = "host";
     char name[96];
     uint32_t chance = 0;
 
-    gethostname(host, sizeof host - 1);
-    if (getrandom(&chance, sizeof chance, 0) != sizeof chance)
+    gethostname(host, sizeof(host) - 1);
+    if (getrandom(&chance, sizeof(chance), 0) != sizeof(chance))
         chance = (uint32_t)(monotonic_ms() ^ (uintptr_t)&chance >> 4);
-    snprintf(name, sizeof name, "%s-%ld-%08x", host, (long)getpid(), chance);
+    snprintf(name, sizeof(name), "%s-%ld-%08x", host, (long)getpid(), chance);
     return strdup(name);
 }
 
@@ -85,7 +82,7 @@ static int side_open(struct usher_backend *backend, struct side *side)
 
 int usher_backend_open(struct usher_backend **out, const struct usher_backend_options *options)
 {
-    struct usher_backend *backend = calloc(1, sizeof *backend);
+    struct usher_backend *backend = calloc(1, sizeof(*backend));
     int error;
 
     if (backend == NULL)

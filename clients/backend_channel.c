@@ -1,4 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "backend_private.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <nng/nng.h>
+#include <nng/protocol/reqrep0/req.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "clients/addresses.h"
 
 /* One REQ socket, one request at a time.
  *
@@ -15,30 +30,14 @@
  * is looked up here and nng gets an address: another one after each that did not lead to a node.
  *
  * The limit is kept by our own monotonic clock and not by nng, which counts its timers on the wall
- * clock: set back by an hour they stand still for an hour, and set ahead they are all due at once. So no
- * request has a timeout of nng's; whoever looks for the answer (channel_take) aborts what is overdue. And
- * the timer by which a dialer of nng tries again goes with the dialer, which is replaced then: a new
- * one dials at once.
+ * clock: set back by an hour they stand still for an hour, and set ahead they are all due at once.
+ * So no request has a timeout of nng's; whoever looks for the answer (channel_take) aborts what is
+ * overdue. And the timer by which a dialer of nng tries again goes with the dialer, which is
+ * replaced then: a new one dials at once.
  *
  * The completion runs on a thread of nng. It owns `stage`, `answer` and `error` from
  * channel_start until it stores FINISHED; whoever loads FINISHED owns them again. Resending the
  * same bytes after a failure is the caller's decision. */
-
-#include "backend_private.h"
-
-#include <arpa/inet.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <nng/nng.h>
-#include <nng/protocol/reqrep0/req.h>
-#include <poll.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-#include <unistd.h>
-
-#include "clients/addresses.h"
 
 enum {
     HANDSHAKE_MS = 500,
@@ -100,7 +99,7 @@ void wake_set(int wake)
     const uint64_t one = 1;
 
     /* Fails only when it is set some 2^64 times over, and then it is set. */
-    ssize_t ignored = write(wake, &one, sizeof one);
+    ssize_t ignored = write(wake, &one, sizeof(one));
     (void)ignored;
 }
 
@@ -110,7 +109,7 @@ void wake_wait(int wake, int timeout_ms)
     uint64_t count;
 
     if (poll(&poll_fd, 1, timeout_ms) > 0) {
-        ssize_t ignored = read(wake, &count, sizeof count);
+        ssize_t ignored = read(wake, &count, sizeof(count));
         (void)ignored;
     }
 }
@@ -148,7 +147,7 @@ static void completed(void *argument)
 
 int channel_open(struct channel **out, const struct urls *urls, int wake)
 {
-    struct channel *channel = calloc(1, sizeof *channel);
+    struct channel *channel = calloc(1, sizeof(*channel));
     int error;
 
     if (channel == NULL)
@@ -237,10 +236,10 @@ static const char *choose_address(struct channel *channel, char url[URL_BYTES_MA
     addresses_order(&channel->found, &channel->memory);
     const struct address *first = &channel->found.list[0];
     if (first->at.any.sa_family == AF_INET6) {
-        inet_ntop(AF_INET6, &first->at.v6.sin6_addr, text, sizeof text);
+        inet_ntop(AF_INET6, &first->at.v6.sin6_addr, text, sizeof(text));
         snprintf(url, URL_BYTES_MAX, "tcp://[%s]:%u", text, (unsigned)port);
     } else {
-        inet_ntop(AF_INET, &first->at.v4.sin_addr, text, sizeof text);
+        inet_ntop(AF_INET, &first->at.v4.sin_addr, text, sizeof(text));
         snprintf(url, URL_BYTES_MAX, "tcp://%s:%u", text, (unsigned)port);
     }
     return url;

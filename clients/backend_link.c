@@ -1,4 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "backend_private.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "proto/link_frame.h"
+#include "proto/utf8.h"
 
 /* The link: hello, fetch, submit, again.
  *
@@ -16,18 +27,6 @@
  * is lost neither by a crash of this process (the node gives it to another instance) nor by a
  * lost answer (it comes again and is skipped). */
 
-#include "backend_private.h"
-
-#include <errno.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/random.h>
-
-#include "proto/link_frame.h"
-#include "proto/utf8.h"
-
 enum {
     IDLE_MS = 1000, /* the loop looks around at least this often */
     BUSY_MS = 200,
@@ -43,7 +42,7 @@ static void backend_error(struct usher_backend *backend, const char *format, ...
     va_list arguments;
 
     va_start(arguments, format);
-    vsnprintf(backend->error, sizeof backend->error, format, arguments);
+    vsnprintf(backend->error, sizeof(backend->error), format, arguments);
     va_end(arguments);
     utf8_tame(backend->error); /* it is one line for a log, and the node's own words may be in it */
 }
@@ -62,7 +61,7 @@ static void tell_linked(struct usher_backend *backend)
         return;
     backend->told_linked = true;
     backend->told_lost = false;
-    snprintf(text, sizeof text, "linked to %s as link %llu", channel_url(backend->submit.channel),
+    snprintf(text, sizeof(text), "linked to %s as link %llu", channel_url(backend->submit.channel),
              (unsigned long long)backend->link_number);
     if (backend->on.on_state != NULL)
         backend->on.on_state(backend->context, USHER_BACKEND_LINKED, text);
@@ -85,7 +84,7 @@ static uint64_t spread(uint64_t most_ms)
     uint64_t value = 0;
 
     /* Without randomness the pause is just the longest. */
-    if (getrandom(&value, sizeof value, GRND_NONBLOCK) != (ssize_t)sizeof value)
+    if (getrandom(&value, sizeof(value), GRND_NONBLOCK) != (ssize_t)sizeof(value))
         return most_ms;
     return most_ms / 2 + value % (most_ms / 2 + 1);
 }
@@ -132,9 +131,9 @@ static void side_failed(struct usher_backend *backend, struct side *side, int er
                       channel_url(side->channel));
     else
         backend_error(backend,
-                  "no answer from a node at %s (%s): is usherd running, and is this one "
-                  "of its link.urls? Trying again",
-                  channel_url(side->channel), error_word(error));
+                      "no answer from a node at %s (%s): is usherd running, and is this one "
+                      "of its link.urls? Trying again",
+                      channel_url(side->channel), error_word(error));
     side->failures++;
     side->retry_at_ms =
         monotonic_ms() + spread(wait_ms < BACKOFF_MS_MAX ? wait_ms : BACKOFF_MS_MAX);
@@ -518,8 +517,8 @@ int usher_backend_run(struct usher_backend *backend, int timeout_ms)
     uint64_t end_ms = timeout_ms < 0 ? UINT64_MAX : monotonic_ms() + (uint64_t)timeout_ms;
 
     while (!atomic_load(&backend->stopping)) {
-        /* First all that has come, then all that follows from it: a fetch that is told of a link that has
-         * ended is followed by a hello at once, and a hello by a fetch. */
+        /* First all that has come, then all that follows from it: a fetch that is told of a link
+         * that has ended is followed by a hello at once, and a hello by a fetch. */
         fetch_take(backend);
         submit_take(backend);
         submit_start(backend);

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* Words for the numbers of the schema, and where a node is looked for by default. */
-
 #include "usher_backend.h"
 
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "backend.pb-c.h"
+
+/* Words for the numbers of the schema, and where a node is looked for by default. */
 
 static const char *const kind_names[] = {
     [USHER_BACKEND_ONLINE] = "online",
@@ -54,7 +53,7 @@ static const char *name(const char *const *names, size_t count, unsigned value)
     return value < count && names[value] != NULL ? names[value] : "unknown";
 }
 
-#define NAME(names, value) name(names, sizeof names / sizeof names[0], value)
+#define NAME(names, value) name(names, sizeof(names) / sizeof(names[0]), value)
 
 const char *usher_backend_kind_name(unsigned kind)
 {

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "backend_private.h"
+
+#include <stdlib.h>
+#include <string.h>
 
 /* Who is online, without a gap.
  *
@@ -14,14 +18,7 @@
  * While the picture is being taken, one batch of events is held back and no further one is
  * fetched: the stream is stored at the node and will not run away. */
 
-#include "backend_private.h"
-
-#include <stdlib.h>
-#include <string.h>
-
-enum {
-    PAGE_RETRY_MS = 200
-};
+enum { PAGE_RETRY_MS = 200 };
 
 void session_convert(struct usher_backend_session *to, const Usher__V1__SessionInfo *from)
 {
@@ -206,7 +203,7 @@ static bool note_page(struct presence *presence, const char *last, uint64_t stam
     if (presence->page_count == presence->page_capacity &&
         presence->page_capacity < SNAPSHOT_PAGES_MAX) {
         size_t capacity = presence->page_capacity == 0 ? 16 : presence->page_capacity * 2;
-        struct snapshot_page *pages = realloc(presence->pages, capacity * sizeof *pages);
+        struct snapshot_page *pages = realloc(presence->pages, capacity * sizeof(*pages));
 
         if (pages != NULL) {
             presence->pages = pages;

@@ -177,7 +177,7 @@ struct usher_backend {
     enum pending pending;
     struct buffer request; /* what `pending` says, as it goes out (again) */
     struct batch batch;
-    uint64_t link; /* 0: none. Told to nobody */
+    uint64_t link;        /* 0: none. Told to nobody */
     uint64_t link_number; /* the one that is shown, and that stands in the node's log */
     uint64_t link_count;
     uint64_t linked_ms;   /* when the link was made */

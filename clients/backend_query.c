@@ -1,11 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* Questions that block.
- *
- * They go out on a connection of their own, opened by the first one, so that they may be asked
- * from any thread and from within callbacks while the link does its work. They change nothing at
- * the node, so they bear link 0, and one without an answer is simply asked again. */
-
 #include "backend_private.h"
 
 #include <errno.h>
@@ -14,9 +7,13 @@
 
 #include "proto/link_frame.h"
 
-enum {
-    LOOK_MS = 100
-}; /* the wake-up does not depend on it */
+/* Questions that block.
+ *
+ * They go out on a connection of their own, opened by the first one, so that they may be asked
+ * from any thread and from within callbacks while the link does its work. They change nothing at
+ * the node, so they bear link 0, and one without an answer is simply asked again. */
+
+enum { LOOK_MS = 100 }; /* the wake-up does not depend on it */
 
 static char *text_or_empty(const char *text)
 {
@@ -40,7 +37,7 @@ static void pack_trace(Usher__V1__Trace *trace, const struct usher_backend_query
     trace->seconds = query->seconds;
     trace->one_in = query->one_in;
     trace->token = token;
-    trace->action = query->kind == USHER_BACKEND_TRACE_START ? USHER__V1__TRACE__ACTION__START
+    trace->action = query->kind == USHER_BACKEND_TRACE_START  ? USHER__V1__TRACE__ACTION__START
                     : query->kind == USHER_BACKEND_TRACE_STOP ? USHER__V1__TRACE__ACTION__STOP
                                                               : USHER__V1__TRACE__ACTION__READ;
 }
@@ -253,8 +250,8 @@ static void copy_numbers(struct usher_backend_answer *answer, struct texts *text
     answer->number_count = list->n_numbers;
 }
 
-static void copy_lines(struct usher_backend_answer *answer, const char **lines,
-                       struct texts *texts, const Usher__V1__LineList *list)
+static void copy_lines(struct usher_backend_answer *answer, const char **lines, struct texts *texts,
+                       const Usher__V1__LineList *list)
 {
     for (size_t i = 0; i < list->n_lines; i++)
         lines[i] = text_copy(texts, list->lines[i]);
@@ -274,14 +271,14 @@ static struct usher_backend_answer *convert(const Usher__V1__Result *result, siz
     struct texts texts;
 
     if (result->value_case == USHER__V1__RESULT__VALUE_SESSIONS)
-        row_bytes = result->sessions->n_sessions * (sizeof *answer->sessions + 4);
+        row_bytes = result->sessions->n_sessions * (sizeof(*answer->sessions) + 4);
     else if (result->value_case == USHER__V1__RESULT__VALUE_EVENTS)
-        row_bytes = result->events->n_events * (sizeof *answer->events + 4);
+        row_bytes = result->events->n_events * (sizeof(*answer->events) + 4);
     else if (result->value_case == USHER__V1__RESULT__VALUE_NUMBERS)
-        row_bytes = result->numbers->n_numbers * (sizeof *answer->numbers + 4);
+        row_bytes = result->numbers->n_numbers * (sizeof(*answer->numbers) + 4);
     else if (result->value_case == USHER__V1__RESULT__VALUE_LINES)
-        row_bytes = result->lines->n_lines * (sizeof *answer->lines + 4);
-    answer = calloc(1, sizeof *answer + row_bytes + texts_bytes);
+        row_bytes = result->lines->n_lines * (sizeof(*answer->lines) + 4);
+    answer = calloc(1, sizeof(*answer) + row_bytes + texts_bytes);
     if (answer == NULL)
         return NULL;
     void *rows = answer + 1;

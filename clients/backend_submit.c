@@ -1,4 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "backend_private.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/varint.h"
 
 /* Commands on their way to the node.
  *
@@ -11,14 +18,6 @@
  * have arrived nobody knows, and repeating it could kick or push twice, so it ends as LOST. A
  * reply never goes out on another link than its call came in on, because the numbers of calls
  * begin anew there and it could answer somebody else. */
-
-#include "backend_private.h"
-
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "proto/varint.h"
 
 enum {
     TAG_REQUEST_SUBMIT = 3 << 3 | 2,  /* LinkRequest.submit */
@@ -129,7 +128,7 @@ static void queue_return(struct queue *queue, struct command *command)
 static struct command *command_create(const Usher__V1__Command *message, enum command_kind kind)
 {
     size_t size = usher__v1__command__get_packed_size(message);
-    struct command *command = calloc(1, sizeof *command + size);
+    struct command *command = calloc(1, sizeof(*command) + size);
 
     if (command == NULL)
         return NULL;
@@ -418,7 +417,7 @@ static void report_result(struct usher_backend *backend, uint64_t token,
 
         result.accepted = report->accepted;
         if (report->n_failures > 0)
-            failures = calloc(report->n_failures, sizeof *failures);
+            failures = calloc(report->n_failures, sizeof(*failures));
         for (size_t i = 0; failures != NULL && i < report->n_failures; i++)
             failures[i] = (struct usher_backend_failure){report->failures[i]->user,
                                                          (unsigned)report->failures[i]->code};

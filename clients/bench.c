@@ -1,4 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <signal.h>
+#include <stdio.h>
+
+#include "clients/bench_options.h"
+#include "clients/bench_report.h"
+#include "clients/bench_run.h"
 
 /* usher-bench: users by the thousand for a running usherd, measured and checked.
  *
@@ -7,13 +13,6 @@
  * one epoll set, because libusher, made for one user and his comfort, would cost more than the
  * broker. The modules: options, crowd (connections), run (threads and phases), traffic and sessions
  * (the scenarios), service (the backend), check, histogram, process, stop, report. */
-
-#include <signal.h>
-#include <stdio.h>
-
-#include "clients/bench_options.h"
-#include "clients/bench_report.h"
-#include "clients/bench_run.h"
 
 static const struct scenario *const scenarios[BENCH_SCENARIOS] = {
     [BENCH_FORWARD] = &scenario_forward,   [BENCH_CALL] = &scenario_call,

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "clients/bench_check.h"
+
+#include <string.h>
 
 /* Loss is counted and not inferred from gaps: a gap is a loss, a refusal or a message that is late,
  * and which one is known at the end, when everything has been answered. The last 64 of a lane are
  * remembered, so that one that is late (disordered, but there) is told from one that comes twice
  * (doubled, and no excuse for another that is lost). */
-
-#include "clients/bench_check.h"
-
-#include <string.h>
 
 void stamp_pattern(uint8_t *payload, size_t size)
 {
@@ -33,9 +32,7 @@ bool stamp_read(struct bytes payload, struct bytes pattern, struct stamp *stamp)
                   payload.size - STAMP_BYTES) == 0;
 }
 
-enum {
-    REMEMBERED = 64
-};
+enum { REMEMBERED = 64 };
 
 static void check_late(struct check *check, struct lane *lane, uint32_t back, bool again)
 {

@@ -1,15 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* One epoll set, one read and one write per ready connection and turn, so that the load generator
- * costs the machine little beside the broker and makes no system call that a client would not.
- *
- * Output is gathered in the user and written at the start of the next turn: all that one batch of
- * input caused leaves in one write per connection, and acknowledgements are one per batch.
- *
- * A user exists without a connection. What the broker puts off (Error or Close with a time to come
- * again, before Welcome) is done again then, as clients do; what it ends without being asked is a
- * failure of the run. */
-
 #include "clients/bench_crowd.h"
 
 #include <arpa/inet.h>
@@ -30,6 +19,16 @@
 #include "proto/frame.h"
 #include "proto/utf8.h"
 
+/* One epoll set, one read and one write per ready connection and turn, so that the load generator
+ * costs the machine little beside the broker and makes no system call that a client would not.
+ *
+ * Output is gathered in the user and written at the start of the next turn: all that one batch of
+ * input caused leaves in one write per connection, and acknowledgements are one per batch.
+ *
+ * A user exists without a connection. What the broker puts off (Error or Close with a time to come
+ * again, before Welcome) is done again then, as clients do; what it ends without being asked is a
+ * failure of the run. */
+
 enum {
     EVENTS_MAX = 1024,
     FRAME_BYTES_MAX = CROWD_READ_BYTES / 2,
@@ -44,8 +43,8 @@ int crowd_open(struct crowd *crowd, uint32_t first_number, uint32_t count)
     if (crowd->epoll < 0)
         return -errno;
     crowd->count = count;
-    crowd->users = calloc(count, sizeof *crowd->users);
-    crowd->dirty = calloc(count, sizeof *crowd->dirty);
+    crowd->users = calloc(count, sizeof(*crowd->users));
+    crowd->dirty = calloc(count, sizeof(*crowd->dirty));
     crowd->input = malloc(CROWD_READ_BYTES + FRAME_BYTES_MAX);
     crowd->pattern = malloc(crowd->options->size_bytes);
     if (crowd->users == NULL || crowd->dirty == NULL || crowd->input == NULL ||
@@ -57,7 +56,8 @@ int crowd_open(struct crowd *crowd, uint32_t first_number, uint32_t count)
 
         user->fd = -1;
         user->number = first_number + i;
-        snprintf(user->name, sizeof user->name, "%s%" PRIu32, crowd->options->prefix, user->number);
+        snprintf(user->name, sizeof(user->name), "%s%" PRIu32, crowd->options->prefix,
+                 user->number);
     }
     crowd->born_ns = crowd->now_ns = clock_ns();
     return 0;
@@ -99,7 +99,7 @@ void crowd_fail(struct crowd *crowd, const char *format, ...)
     if (crowd->error[0] != '\0')
         return;
     va_start(arguments, format);
-    vsnprintf(crowd->error, sizeof crowd->error, format, arguments);
+    vsnprintf(crowd->error, sizeof(crowd->error), format, arguments);
     va_end(arguments);
     /* Release, paired with the watcher's acquire: it reads the text. */
     atomic_store_explicit(&crowd->shown.failed, true, memory_order_release);
@@ -132,8 +132,8 @@ static int choose_source(struct crowd *crowd, const struct user *user, int fd)
         return 0;
     struct sockaddr_in from = {.sin_family = AF_INET};
     from.sin_addr.s_addr = htonl(0x7f000002u + user->number % (uint32_t)sources);
-    setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
-    return bind(fd, (const struct sockaddr *)&from, sizeof from) == 0 ? 0 : -errno;
+    setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof(one));
+    return bind(fd, (const struct sockaddr *)&from, sizeof(from)) == 0 ? 0 : -errno;
 }
 
 static int open_socket(struct crowd *crowd, struct user *user)
@@ -145,7 +145,7 @@ static int open_socket(struct crowd *crowd, struct user *user)
     user->fd = socket(to->at.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (user->fd < 0)
         return -errno;
-    setsockopt(user->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    setsockopt(user->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
     int error = choose_source(crowd, user, user->fd);
     if (error != 0)
         return error;
@@ -182,7 +182,7 @@ void crowd_drop(struct crowd *crowd, struct user *user)
     const struct linger at_once = {.l_onoff = 1, .l_linger = 0};
 
     if (user->fd >= 0)
-        setsockopt(user->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+        setsockopt(user->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
     if (user->tls != NULL)
         tls_link_forsake(user->tls);
     hang_up(crowd, user);
@@ -249,7 +249,7 @@ static void secure(struct crowd *crowd, struct user *user)
 static void on_connected(struct crowd *crowd, struct user *user)
 {
     int error = 0;
-    socklen_t size = sizeof error;
+    socklen_t size = sizeof(error);
 
     getsockopt(user->fd, SOL_SOCKET, SO_ERROR, &error, &size);
     if (error == 0 && crowd->security != NULL) {
@@ -274,7 +274,7 @@ static void on_welcome(struct crowd *crowd, struct user *user, const struct brok
     const struct bytes *secret = &frame->run[WELCOME_SECRET];
 
     user->epoch = frame->number[WELCOME_EPOCH];
-    user->secret_bytes = secret->size < sizeof user->secret ? secret->size : sizeof user->secret;
+    user->secret_bytes = secret->size < sizeof(user->secret) ? secret->size : sizeof(user->secret);
     if (user->secret_bytes > 0)
         memcpy(user->secret, secret->data, user->secret_bytes);
     user->seq = frame->number[WELCOME_NEXT_SEQ] - 1;
@@ -561,7 +561,8 @@ void crowd_turn(struct crowd *crowd, uint64_t wait_ns)
             secure(crowd, user);
         else if (user->fd >= 0 && (events[i].events & EPOLLOUT))
             crowd_touch(crowd, user);
-        if (user->fd >= 0 && user->state != USER_SECURING && (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
+        if (user->fd >= 0 && user->state != USER_SECURING &&
+            (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
             on_readable(crowd, user);
     }
     flush_all(crowd);

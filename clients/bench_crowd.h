@@ -42,7 +42,7 @@ enum user_state {
 struct user {
     int fd;
     struct tls_link *tls; /* NULL: no TLS, or no connection */
-    uint32_t number; /* over all crowds */
+    uint32_t number;      /* over all crowds */
     enum user_state state;
     bool dirty, wants_write, wants_ack;
     char name[USER_NAME_BYTES_MAX];
@@ -115,8 +115,8 @@ struct crowd {
     uint32_t *dirty;     /* users with output */
     uint32_t dirty_count;
     uint64_t online, left, retries;
-    uint64_t held;    /* the sum over all users */
-    uint64_t held_ns; /* when they were looked at last */
+    uint64_t held;                           /* the sum over all users */
+    uint64_t held_ns;                        /* when they were looked at last */
     char refused_by[CROWD_REASON_BYTES_MAX]; /* the first answer that refused a message, or "" */
     char put_off_by[CROWD_REASON_BYTES_MAX]; /* and a login */
     struct check check;

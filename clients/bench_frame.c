@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* A load generator that spends more on a message than the broker measures itself. protobuf-c costs
- * it three times what this and usher_frame.c do; the rest of the protocol is rare and goes through
- * the library's own encoder. */
-
 #include "clients/bench_frame.h"
 
 #include <string.h>
 
 #include "proto/varint.h"
 #include "proto/wire.h"
+
+/* A load generator that spends more on a message than the broker measures itself. protobuf-c costs
+ * it three times what this and usher_frame.c do; the rest of the protocol is rare and goes through
+ * the library's own encoder. */
 
 enum {
     FRAME_ID = 1,

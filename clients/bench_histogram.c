@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "clients/bench_histogram.h"
+
+#include <math.h>
 
 /* A bucket's number is the place of the value's highest bit and the six bits behind it, so adding
  * costs a shift and an increment. Values below 64 have a bucket each; from 64 to 127 the steps are
@@ -6,13 +9,7 @@
  *
  * A quantile is given as the upper end of its bucket: a figure that errs says "slower". */
 
-#include "clients/bench_histogram.h"
-
-#include <math.h>
-
-enum {
-    STEP_BITS = 6
-};
+enum { STEP_BITS = 6 };
 
 _Static_assert(1 << STEP_BITS == HISTOGRAM_STEPS, "the steps of a power of two");
 

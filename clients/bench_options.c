@@ -1,8 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* Options are rows: the parser and --help both come from the table, so none is undocumented; and each
- * row says for which scenarios it means something, so none is taken and ignored. */
-
 #include "clients/bench_options.h"
 
 #include <assert.h>
@@ -16,11 +12,14 @@
 
 #include "clients/bench_check.h"
 
+/* Options are rows: the parser and --help both come from the table, so none is undocumented; and
+ * each row says for which scenarios it means something, so none is taken and ignored. */
+
 enum option_type {
     TYPE_FLAG,
     TYPE_NO_FLAG, /* clears it */
-    TYPE_COUNT, /* uint64_t */
-    TYPE_REAL,  /* double */
+    TYPE_COUNT,   /* uint64_t */
+    TYPE_REAL,    /* double */
     TYPE_TEXT,
 };
 
@@ -51,7 +50,8 @@ static const struct option_row rows[] = {
     {"host", 'H', TYPE_TEXT, FIELD(host), 0, 0, "NAME", "where the broker listens (127.0.0.1)", 0},
     {"port", 'p', TYPE_COUNT, FIELD(port), 1, 65535, "N", "its port (7400)", 0},
     {"url", 0, TYPE_TEXT, FIELD(url), 0, 0, "URL",
-     "the backend link, for call, push, push-all and presence; default as for usherctl", LINKED | PRESENCE},
+     "the backend link, for call, push, push-all and presence; default as for usherctl",
+     LINKED | PRESENCE},
     {"token-file", 0, TYPE_TEXT, FIELD(token_file), 0, 0, "FILE",
      "what the node wants from backends that say hello", LINKED | PRESENCE},
     {"users", 'u', TYPE_COUNT, FIELD(users), 1, 4000000, "N", "how many users (100)", 0},
@@ -61,9 +61,12 @@ static const struct option_row rows[] = {
      "size of a payload, 16 at least (32)", TRAFFIC | IDLE | HERD},
     {"rate", 'r', TYPE_REAL, FIELD(rate_per_s), 0, 1e9, "N",
      "open loop: so many per second in all, whatever the broker does; latency counts from the "
-     "time at which each was due. 0: closed loop (0)", TRAFFIC | PRESENCE | LOGIN},
-    {"seconds", 'd', TYPE_REAL, FIELD(seconds), 0.01, 86400, "S", "how long to measure (5)", TRAFFIC | IDLE},
-    {"warmup", 0, TYPE_REAL, FIELD(warmup_s), 0, 3600, "S", "traffic before measuring (0.5)", TRAFFIC},
+     "time at which each was due. 0: closed loop (0)",
+     TRAFFIC | PRESENCE | LOGIN},
+    {"seconds", 'd', TYPE_REAL, FIELD(seconds), 0.01, 86400, "S", "how long to measure (5)",
+     TRAFFIC | IDLE},
+    {"warmup", 0, TYPE_REAL, FIELD(warmup_s), 0, 3600, "S", "traffic before measuring (0.5)",
+     TRAFFIC},
     {"settle", 0, TYPE_REAL, FIELD(settle_s), 0, 3600, "S",
      "idle: quiet time before memory is read (2)", IDLE},
     {"after", 0, TYPE_COUNT, FIELD(after), 0, 1000000, "N",
@@ -73,7 +76,8 @@ static const struct option_row rows[] = {
     {"acks", 'a', TYPE_FLAG, FIELD(acks), 0, 0, NULL, "log in with acks and acknowledge", 0},
     {"post", 0, TYPE_FLAG, FIELD(post), 0, 0, NULL,
      "forward: want no answers, so that a message costs what it costs and no more; what a limit "
-     "refuses then looks lost", FORWARD},
+     "refuses then looks lost",
+     FORWARD},
     {"confirm", 'c', TYPE_NO_FLAG, FIELD(post), 0, 0, NULL,
      "forward: want an answer to each message, so that refusals are told from losses (the default)",
      FORWARD},
@@ -99,7 +103,8 @@ static const struct option_row rows[] = {
      "the users' tokens, a line for each, for a broker that wants any", 0},
     {"token-key", 0, TYPE_TEXT, FIELD(token_key), 0, 0, "FILE",
      "a key set with a private part, as usher-token keygen writes it: its first key signs a token "
-     "for each user, good for a day", 0},
+     "for each user, good for a day",
+     0},
     {"issuer", 0, TYPE_TEXT, FIELD(issuer), 0, 0, "TEXT", "of these tokens (auth.issuer)", 0},
     {"audience", 0, TYPE_TEXT, FIELD(audience), 0, 0, "TEXT", "of these tokens (auth.audience)", 0},
     {"pid", 0, TYPE_COUNT, FIELD(pid), 1, 4194304, "PID",
@@ -110,7 +115,7 @@ static const struct option_row rows[] = {
 };
 
 enum {
-    ROW_COUNT = sizeof rows / sizeof rows[0],
+    ROW_COUNT = sizeof(rows) / sizeof(rows[0]),
     KEY_HELP = 1000,
     KEY_VERSION,
     KEY_ROWS = 2000,
@@ -145,7 +150,7 @@ static void print_help(void)
         char letter[5] = "    ";
 
         if (rows[i].letter != 0)
-            snprintf(letter, sizeof letter, "-%c, ", rows[i].letter);
+            snprintf(letter, sizeof(letter), "-%c, ", rows[i].letter);
         printf("  %s--%s%s%s\n          %s\n", letter, rows[i].name,
                rows[i].argument != NULL ? " " : "",
                rows[i].argument != NULL ? rows[i].argument : "", rows[i].help);
@@ -249,7 +254,7 @@ static int check_given(const struct bench_options *options, uint64_t given)
         if ((given >> i & 1) == 0 || rows[i].scenarios == 0 ||
             (rows[i].scenarios >> options->scenario & 1) != 0)
             continue;
-        snprintf(what, sizeof what, "means nothing for %s", scenarios[options->scenario].name);
+        snprintf(what, sizeof(what), "means nothing for %s", scenarios[options->scenario].name);
         return usage_error(what, rows[i].name);
     }
     return BENCH_OK;

@@ -1,10 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* The broker is asked nothing while it is measured: its CPU time and memory come from the kernel.
- * stat counts in ticks of 10 ms, which is too coarse for a light load, so the sum comes from the
- * process's CPU clock and only the halves from there.
- * Memory is statm's resident size, which is exact to a page once the threads are quiet. */
-
 #include "clients/bench_process.h"
 
 #include <inttypes.h>
@@ -13,14 +7,19 @@
 #include <time.h>
 #include <unistd.h>
 
+/* The broker is asked nothing while it is measured: its CPU time and memory come from the kernel.
+ * stat counts in ticks of 10 ms, which is too coarse for a light load, so the sum comes from the
+ * process's CPU clock and only the halves from there.
+ * Memory is statm's resident size, which is exact to a page once the threads are quiet. */
+
 static bool read_line(uint64_t pid, const char *name, char *line, int size)
 {
     char path[64];
 
     if (pid == 0)
-        snprintf(path, sizeof path, "/proc/self/%s", name);
+        snprintf(path, sizeof(path), "/proc/self/%s", name);
     else
-        snprintf(path, sizeof path, "/proc/%" PRIu64 "/%s", pid, name);
+        snprintf(path, sizeof(path), "/proc/%" PRIu64 "/%s", pid, name);
     FILE *file = fopen(path, "re");
     if (file == NULL)
         return false;
@@ -46,15 +45,15 @@ bool process_sample(uint64_t pid, struct process_sample *sample)
     unsigned long user, kernel, resident_pages;
     char line[2048];
 
-    memset(sample, 0, sizeof *sample);
-    if (!read_line(pid, "stat", line, sizeof line))
+    memset(sample, 0, sizeof(*sample));
+    if (!read_line(pid, "stat", line, sizeof(line)))
         return false;
     /* The name in brackets may hold anything, so the fields are counted from its end. */
     const char *fields = strrchr(line, ')');
     if (fields == NULL || sscanf(fields + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu",
                                  &user, &kernel) != 2)
         return false;
-    if (!read_line(pid, "statm", line, sizeof line) ||
+    if (!read_line(pid, "statm", line, sizeof(line)) ||
         sscanf(line, "%*u %lu", &resident_pages) != 1)
         return false;
     sample->user_s = (double)user / ticks_per_s;

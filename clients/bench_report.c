@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* One list of figures serves both forms, so that the table never says less than the JSON. Names
- * are identifiers with their unit at the end, as everywhere in this project. */
-
 #include "clients/bench_report.h"
 
 #include <stdio.h>
 
 #include "clients/print_json.h"
+
+/* One list of figures serves both forms, so that the table never says less than the JSON. Names
+ * are identifiers with their unit at the end, as everywhere in this project. */
 
 void report_add(struct report *report, const char *name, double value, int digits)
 {
@@ -28,7 +27,7 @@ void report_latency(struct report *report, const struct histogram *latency)
         {"p50_us", 0.5}, {"p90_us", 0.9}, {"p99_us", 0.99}, {"p99_9_us", 0.999}, {"max_us", 1},
     };
 
-    for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++)
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
         report_add(report, rows[i].name, (double)histogram_quantile(latency, rows[i].part) / 1e3,
                    1);
 }

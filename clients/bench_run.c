@@ -1,10 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* A crowd and all that belongs to it is its thread's. The conductor steers by one number, the
- * phase, and watches by numbers that the crowds show after each turn; both may be a turn old, which
- * is why a border is read by the conductor alone: clock, counts and CPU time belong together to a
- * few microseconds. After the threads have ended everything is his. */
-
 #include "clients/bench_run.h"
 
 #include <errno.h>
@@ -21,6 +15,11 @@
 #include "clients/bench_stop.h"
 #include "clients/usher_dial.h"
 #include "clients/usher_outgoing.h"
+
+/* A crowd and all that belongs to it is its thread's. The conductor steers by one number, the
+ * phase, and watches by numbers that the crowds show after each turn; both may be a turn old, which
+ * is why a border is read by the conductor alone: clock, counts and CPU time belong together to a
+ * few microseconds. After the threads have ended everything is his. */
 
 enum {
     TURN_NS_MAX = 20000000,
@@ -181,7 +180,7 @@ static int look(struct run *run, struct totals *totals)
     draw(run, totals);
     for (unsigned i = 0; i < run->crowd_count; i++) {
         if (atomic_load_explicit(&run->crowds[i].shown.failed, memory_order_acquire)) {
-            snprintf(run->error, sizeof run->error, "%s", run->crowds[i].error);
+            snprintf(run->error, sizeof(run->error), "%s", run->crowds[i].error);
             return -EIO;
         }
     }
@@ -210,14 +209,14 @@ int run_until(struct run *run, bool (*done)(struct run *run))
         if (error != 0 || is_done)
             return error;
         if (run->stopped && may_be_stopped(run)) {
-            snprintf(run->error, sizeof run->error, "interrupted (%s)", run->label);
+            snprintf(run->error, sizeof(run->error), "interrupted (%s)", run->label);
             return -EINTR;
         }
         if (movement(run, &totals) != moved)
             moved_ns = now_ns;
         moved = movement(run, &totals);
         if ((double)(now_ns - moved_ns) > run->options->patience_s * 1e9) {
-            snprintf(run->error, sizeof run->error, "nothing moves any more (%s)", run->label);
+            snprintf(run->error, sizeof(run->error), "nothing moves any more (%s)", run->label);
             return -ETIMEDOUT;
         }
     }
@@ -260,7 +259,7 @@ void run_border(struct run *run, unsigned number)
     border->totals = run_totals(run);
     process_sample(0, &border->self);
     if (run->options->pid != 0 && !process_sample(run->options->pid, &border->broker))
-        snprintf(run->error, sizeof run->error, "process %llu cannot be looked at",
+        snprintf(run->error, sizeof(run->error), "process %llu cannot be looked at",
                  (unsigned long long)run->options->pid);
 }
 
@@ -350,7 +349,7 @@ static int check_files(struct run *run)
     setrlimit(RLIMIT_NOFILE, &limit);
     if (run->options->users + SPARE_FILES <= limit.rlim_cur)
         return 0;
-    snprintf(run->error, sizeof run->error, "%llu users need as many files; ulimit -n is %llu",
+    snprintf(run->error, sizeof(run->error), "%llu users need as many files; ulimit -n is %llu",
              (unsigned long long)run->options->users, (unsigned long long)limit.rlim_cur);
     return -EMFILE;
 }
@@ -394,7 +393,7 @@ static int find_broker(struct run *run)
     if (error == 0)
         run->address = dial.attempts[dial.chosen].address;
     else
-        snprintf(run->error, sizeof run->error, "cannot connect to %.80s:%u: %s",
+        snprintf(run->error, sizeof(run->error), "cannot connect to %.80s:%u: %s",
                  run->options->host, (unsigned)run->options->port, strerror(-error));
     dial_close(&dial);
     if (fd >= 0)
@@ -442,7 +441,7 @@ static int open_security(struct run *run)
     usher.tls_key_file = text_or_empty(options->tls_key);
     int error = tls_client_create(&run->security, &usher, why);
     if (error != 0)
-        snprintf(run->error, sizeof run->error, "%.150s", why);
+        snprintf(run->error, sizeof(run->error), "%.150s", why);
     return error;
 }
 
@@ -452,7 +451,7 @@ static int open_tokens(struct run *run)
     int error = tokens_open(&run->tokens, run->options, why);
 
     if (error != 0)
-        snprintf(run->error, sizeof run->error, "%s", why);
+        snprintf(run->error, sizeof(run->error), "%s", why);
     return error;
 }
 
@@ -463,7 +462,7 @@ static int look_at_process(struct run *run)
 
     if (run->options->pid == 0 || process_sample(run->options->pid, &sample))
         return 0;
-    snprintf(run->error, sizeof run->error, "--pid %llu: there is no such process to look at",
+    snprintf(run->error, sizeof(run->error), "--pid %llu: there is no such process to look at",
              (unsigned long long)run->options->pid);
     return -ESRCH;
 }
@@ -485,8 +484,8 @@ static int run_open(struct run *run)
     if (error != 0)
         return error;
     run->crowd_count = (unsigned)run->options->threads;
-    run->crowds = calloc(run->crowd_count, sizeof *run->crowds);
-    run->threads = calloc(run->crowd_count, sizeof *run->threads);
+    run->crowds = calloc(run->crowd_count, sizeof(*run->crowds));
+    run->threads = calloc(run->crowd_count, sizeof(*run->threads));
     if (run->crowds == NULL || run->threads == NULL)
         return -ENOMEM;
     for (unsigned i = 0; i < run->crowd_count && error == 0; i++)
@@ -509,9 +508,9 @@ static void run_close(struct run *run)
         run->rejected += crowd->rejected;
         run->put_off += crowd->retries;
         if (run->refused_by[0] == '\0')
-            memcpy(run->refused_by, crowd->refused_by, sizeof run->refused_by);
+            memcpy(run->refused_by, crowd->refused_by, sizeof(run->refused_by));
         if (run->put_off_by[0] == '\0')
-            memcpy(run->put_off_by, crowd->put_off_by, sizeof run->put_off_by);
+            memcpy(run->put_off_by, crowd->put_off_by, sizeof(run->put_off_by));
         crowd_close(crowd);
     }
     if (run->service != NULL)
@@ -533,7 +532,8 @@ static const char *verdict(struct run *run)
     if (run->error[0] != '\0')
         return run->error;
     if (check_lost(check) > 0 && run->options->post)
-        return "messages were lost, or refused by a limit of the broker; without --post you see which";
+        return "messages were lost, or refused by a limit of the broker; without --post you see "
+               "which";
     if (check_lost(check) > 0)
         return "messages were lost";
     if (check->disordered > 0 || run->seen.events_disordered > 0 || run->seen.calls.disordered > 0)
@@ -562,7 +562,7 @@ static void take_note(const struct run *run, struct report *report)
 
     if (count == 0 || by[0] == '\0' || (!messages && !measures_logins(run->options->scenario)))
         return;
-    snprintf(report->note, sizeof report->note,
+    snprintf(report->note, sizeof(report->note),
              "%" PRIu64 " %s (%s): the figures show this limit, not the broker; "
              "docs/benchmarking.md says how to set it aside",
              count, messages ? "messages were refused" : "logins were put off", by);
@@ -577,10 +577,10 @@ static const char *why_put_off(const struct run *run)
 int run_scenario(const struct bench_options *options, const struct scenario *scenario,
                  struct report *report)
 {
-    struct run *run = calloc(1, sizeof *run);
+    struct run *run = calloc(1, sizeof(*run));
 
     report->scenario = bench_scenario_name(options->scenario);
-    snprintf(report->error, sizeof report->error, "no memory");
+    snprintf(report->error, sizeof(report->error), "no memory");
     if (run == NULL)
         return BENCH_FAILED;
     run->options = options;
@@ -594,7 +594,7 @@ int run_scenario(const struct bench_options *options, const struct scenario *sce
     if (error == 0 && !all_left(run))
         error = run_logout(run);
     if (error != 0 && run->error[0] == '\0')
-        snprintf(run->error, sizeof run->error, "%s", strerror(-error));
+        snprintf(run->error, sizeof(run->error), "%s", strerror(-error));
     run_close(run);
     bool was_online = run->was_online;
     if (began && was_online) {
@@ -604,7 +604,7 @@ int run_scenario(const struct bench_options *options, const struct scenario *sce
     take_note(run, report);
     const char *reason = verdict(run);
     const char *halt = why_put_off(run);
-    snprintf(report->error, sizeof report->error, "%s%s%s", reason != NULL ? reason : "",
+    snprintf(report->error, sizeof(report->error), "%s%s%s", reason != NULL ? reason : "",
              reason != NULL && halt[0] != '\0' ? "; the broker said: " : "", halt);
     stop_close(run->stop);
     free(run);

@@ -52,9 +52,7 @@ struct border {
     struct process_sample broker, self;
 };
 
-enum {
-    BORDERS = 6
-};
+enum { BORDERS = 6 };
 
 struct run {
     /* set once */

@@ -1,12 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* libusher-backend does the link; here is what the bench wants to know of it. Both ends of each
- * message are in this process, so one clock measures the way and nobody else's word is taken.
- *
- * All counts belong to the thread that runs the backend. The watchers read three atomics. A user's
- * time of departure is written by the thread that plays him before his Login leaves, and read when
- * the event arrives, which it caused. */
-
 #include "clients/bench_service.h"
 
 #include <errno.h>
@@ -20,8 +12,15 @@
 
 #include "clients/bench_crowd.h"
 #include "clients/bench_process.h"
-#include "files/token_file.h"
 #include "clients/usher_backend.h"
+#include "files/token_file.h"
+
+/* libusher-backend does the link; here is what the bench wants to know of it. Both ends of each
+ * message are in this process, so one clock measures the way and nobody else's word is taken.
+ *
+ * All counts belong to the thread that runs the backend. The watchers read three atomics. A user's
+ * time of departure is written by the thread that plays him before his Login leaves, and read when
+ * the event arrives, which it caused. */
 
 enum {
     LINK_TIMEOUT_S = 10,
@@ -153,9 +152,8 @@ static int open_backend(struct service *service, bool presence)
     const char *url = options->url != NULL ? options->url : usher_backend_default_url();
     size_t token_size = 0;
     char *token = NULL;
-    int token_error = options->token_file != NULL
-                          ? token_file_read(options->token_file, &token, &token_size)
-                          : 0;
+    int token_error =
+        options->token_file != NULL ? token_file_read(options->token_file, &token, &token_size) : 0;
     size_t in_flight = (size_t)(options->users * options->window) + COMMANDS_SPARE;
     struct usher_backend_options backend = {
         .urls = &url,
@@ -226,7 +224,7 @@ static int start_thread(struct service *service, bool presence)
 int service_start(struct service **made, const struct bench_options *options, bool presence,
                   char *text)
 {
-    struct service *service = calloc(1, sizeof *service);
+    struct service *service = calloc(1, sizeof(*service));
 
     if (service == NULL)
         return -ENOMEM;
@@ -234,8 +232,8 @@ int service_start(struct service **made, const struct bench_options *options, bo
     pthread_mutex_init(&service->mutex, NULL);
     pthread_cond_init(&service->changed, NULL);
     service->pattern = malloc(options->size_bytes);
-    service->lanes = calloc(options->users, sizeof *service->lanes);
-    service->follows = calloc(options->users, sizeof *service->follows);
+    service->lanes = calloc(options->users, sizeof(*service->lanes));
+    service->follows = calloc(options->users, sizeof(*service->follows));
     int error = start_thread(service, presence);
     if (error != 0) {
         snprintf(text, CROWD_ERROR_BYTES_MAX, "the backend link, %.80s: %s",

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "clients/bench_run.h"
+
+#include <errno.h>
+#include <string.h>
 
 /* Sessions, by the thousand: login, presence, idle and herd.
  *
@@ -9,11 +13,6 @@
  * herd proves that sessions came back whole. With acks each user gets one message before the loss
  * and does not acknowledge it, so it must come again. In any case a message goes round afterwards.
  */
-
-#include "clients/bench_run.h"
-
-#include <errno.h>
-#include <string.h>
 
 enum {
     TURN_NS_MAX = 20000000,
@@ -303,8 +302,8 @@ static void tell_herd(struct run *run, struct report *report)
     run_tell_costs(run, report, BORDER_SETTLED, BORDER_IDLE, "resumes_per_s", back);
     report_latency(report, &run->latency);
     /* How often on the way back: the first logins are not what is measured. */
-    run->put_off = run->borders[BORDER_IDLE].totals.retries -
-                   run->borders[BORDER_SETTLED].totals.retries;
+    run->put_off =
+        run->borders[BORDER_IDLE].totals.retries - run->borders[BORDER_SETTLED].totals.retries;
     report_add(report, "retries", (double)run->put_off, 0);
     report_add(report, "partial", (double)run->partial, 0);
     report_add(report, "rejected", (double)run->rejected, 0);

@@ -34,7 +34,7 @@ bool stop_wanted(int stop)
     struct signalfd_siginfo info;
     sigset_t set;
 
-    if (stop < 0 || read(stop, &info, sizeof info) != (ssize_t)sizeof info)
+    if (stop < 0 || read(stop, &info, sizeof(info)) != (ssize_t)sizeof(info))
         return false;
     signals_of(&set);
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);

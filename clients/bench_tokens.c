@@ -1,8 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* An operator has either the key with which his login service signs (at least in a staging place),
- * or a way to have tokens made: so both, a key set and a file with a line for each user. */
-
 #include "clients/bench_tokens.h"
 
 #include <errno.h>
@@ -13,6 +9,9 @@
 #include <time.h>
 
 #include "clients/token_keys.h"
+
+/* An operator has either the key with which his login service signs (at least in a staging place),
+ * or a way to have tokens made: so both, a key set and a file with a line for each user. */
 
 enum { LIFE_S = 24 * 3600 };
 
@@ -44,8 +43,8 @@ static int read_lines(struct bench_tokens *tokens, uint64_t users, const char *p
     fclose(file);
     if (tokens->count == users)
         return 0;
-    snprintf(error, TOKENS_ERROR_BYTES, "%.60s holds %" PRIu64 " tokens for %" PRIu64 " users", path,
-             tokens->count, users);
+    snprintf(error, TOKENS_ERROR_BYTES, "%.60s holds %" PRIu64 " tokens for %" PRIu64 " users",
+             path, tokens->count, users);
     return -EINVAL;
 }
 
@@ -95,7 +94,7 @@ int tokens_open(struct bench_tokens **out, const struct bench_options *options,
     if (options->tokens_file == NULL && options->token_key == NULL)
         return 0;
     struct bench_tokens *tokens =
-        calloc(1, sizeof *tokens + options->users * sizeof *tokens->texts);
+        calloc(1, sizeof(*tokens) + options->users * sizeof(*tokens->texts));
     if (tokens == NULL) {
         snprintf(error, TOKENS_ERROR_BYTES, "no memory");
         return -ENOMEM;

@@ -1,4 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "clients/bench_run.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "clients/usher_outgoing.h"
 
 /* Messages, steadily: forward, call, push and push-all.
  *
@@ -8,18 +14,12 @@
  * due on a grid of times; one that leaves late, because the broker or this program was busy, keeps
  * its due time in its stamp, so the wait counts as latency.
  *
- * What a limit of the broker refuses is refused and not lost, and in a closed loop its user waits as
- * long as he is told, as a client does: to hammer at a limit would measure how the broker refuses.
+ * What a limit of the broker refuses is refused and not lost, and in a closed loop its user waits
+ * as long as he is told, as a client does: to hammer at a limit would measure how the broker
+ * refuses.
  *
  * Users form a ring within their crowd: each sends to the next, so one lane per receiver suffices
  * and crowds share nothing. */
-
-#include "clients/bench_run.h"
-
-#include <errno.h>
-#include <string.h>
-
-#include "clients/usher_outgoing.h"
 
 enum {
     WAIT_MS_MAX = 60000,
@@ -323,7 +323,7 @@ static void on_reply(struct crowd *crowd, struct user *user, const struct broker
         return;
     }
     if (!stamp_read(frame->run[REPLY_PAYLOAD], pattern_of(crowd), &stamp) ||
-               stamp.sender != user->number || stamp.seq != seq) {
+        stamp.sender != user->number || stamp.seq != seq) {
         crowd->check.strange++;
     } else {
         crowd->check.received++;
@@ -334,11 +334,10 @@ static void on_reply(struct crowd *crowd, struct user *user, const struct broker
 
 static void on_answer(struct crowd *crowd, struct user *user, const struct broker_frame *frame)
 {
-    if (crowd->options->scenario == BENCH_CALL) {
+    if (crowd->options->scenario == BENCH_CALL)
         on_reply(crowd, user, frame);
-    } else if (frame->body == BROKER_ERROR) {
+    else if (frame->body == BROKER_ERROR)
         refuse(crowd, user, frame);
-    }
 }
 
 static void on_welcome(struct crowd *crowd, struct user *user, const struct broker_frame *frame)

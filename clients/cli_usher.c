@@ -1,10 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* The program `usher`: a person's client, and a script's. The command line is a table; each
- * subcommand logs in, does one thing and says by its exit code how it went. Without --acks it
- * logs out at its end; with --acks it leaves the session to its resume window, because logging
- * out would give up what is still in the inbox. */
-
 #include "clients/cli_usher.h"
 
 #include <errno.h>
@@ -17,6 +11,11 @@
 #include "clients/command_options.h"
 #include "files/token_file.h"
 #include "proto/bytes.h"
+
+/* The program `usher`: a person's client, and a script's. The command line is a table; each
+ * subcommand logs in, does one thing and says by its exit code how it went. Without --acks it
+ * logs out at its end; with --acks it leaves the session to its resume window, because logging
+ * out would give up what is still in the inbox. */
 
 enum {
     TIMEOUT_MS_DEFAULT = 10000,
@@ -252,7 +251,8 @@ static int parse_options(struct cli_options *options, int count, char **argument
         if (!take_option(options, key))
             return wrong_value(OPTIONS[place].name, optarg,
                                key == OPTION_TOKEN_FILE ? "no token can be read there"
-                                                        : "not a number, or out of range") + 1;
+                                                        : "not a number, or out of range") +
+                   1;
     }
     return 0;
 }
@@ -398,12 +398,13 @@ static const struct subcommand {
     {"listen", run_listen, 0, 0, "count timeout"},
 };
 
-static const char ALWAYS[] = "user host port token token-file tls ca server-name certificate key acks "
-                             "json help version";
+static const char ALWAYS[] =
+    "user host port token token-file tls ca server-name certificate key acks "
+    "json help version";
 
 static const struct subcommand *find_subcommand(const char *name)
 {
-    for (size_t i = 0; i < sizeof SUBCOMMANDS / sizeof *SUBCOMMANDS; i++)
+    for (size_t i = 0; i < sizeof(SUBCOMMANDS) / sizeof(*SUBCOMMANDS); i++)
         if (strcmp(SUBCOMMANDS[i].name, name) == 0)
             return &SUBCOMMANDS[i];
     return NULL;
@@ -479,7 +480,7 @@ static void take_token_of_environment(struct cli_options *options)
 }
 
 static const char *missing_or_too_much(const struct subcommand *subcommand,
-                                  const struct cli_options *options)
+                                       const struct cli_options *options)
 {
     if (options->usher.username == NULL)
         return "--user is missing";

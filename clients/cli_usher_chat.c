@@ -1,9 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* The interactive client: lines from stdin become requests, events become lines on stdout. stdin
- * is read with read(2) and cut into lines here, since stdio would hide from poll what it has
- * buffered. A line has a limit; the rest of a longer one is thrown away. */
-
 #include "clients/cli_usher.h"
 
 #include <errno.h>
@@ -11,6 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+/* The interactive client: lines from stdin become requests, events become lines on stdout. stdin
+ * is read with read(2) and cut into lines here, since stdio would hide from poll what it has
+ * buffered. A line has a limit; the rest of a longer one is thrown away. */
 
 enum {
     LINE_BYTES_MAX = 64 * 1024,
@@ -133,7 +132,7 @@ static void run_line(struct chat *chat, char *line)
     }
     char *rest = line;
     const char *name = cut_word(&rest);
-    for (size_t i = 0; i < sizeof COMMANDS / sizeof *COMMANDS; i++) {
+    for (size_t i = 0; i < sizeof(COMMANDS) / sizeof(*COMMANDS); i++) {
         if (strcmp(name, COMMANDS[i].name) == 0) {
             COMMANDS[i].run(chat, rest);
             return;
@@ -157,7 +156,7 @@ static void run_lines(struct chat *chat)
     }
     chat->line_bytes = (size_t)(end - start);
     memmove(chat->line, start, chat->line_bytes);
-    if (chat->line_bytes == sizeof chat->line - 1) {
+    if (chat->line_bytes == sizeof(chat->line) - 1) {
         if (!chat->overlong)
             fputs("that line is too long\n", talk(chat));
         chat->overlong = true;
@@ -167,8 +166,8 @@ static void run_lines(struct chat *chat)
 
 static void read_stdin(struct chat *chat)
 {
-    ssize_t count =
-        read(STDIN_FILENO, chat->line + chat->line_bytes, sizeof chat->line - 1 - chat->line_bytes);
+    ssize_t count = read(STDIN_FILENO, chat->line + chat->line_bytes,
+                         sizeof(chat->line) - 1 - chat->line_bytes);
     if (count < 0 && (errno == EINTR || errno == EAGAIN))
         return;
     if (count > 0) {
@@ -241,7 +240,7 @@ static void say_goodbye(struct chat *chat)
 int chat_run(struct usher_client *client, const struct printer *printer,
              const struct cli_options *options)
 {
-    struct chat *chat = calloc(1, sizeof *chat);
+    struct chat *chat = calloc(1, sizeof(*chat));
     if (chat == NULL)
         return EXIT_NO_CONNECTION;
     chat->client = client;

@@ -1,9 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* Payloads and names come from other people. On a terminal nothing of theirs is let through that
- * it would obey or that would show the reader another text than there is (utf8_steers). JSON has
- * to be valid whatever comes: a payload that is not UTF-8 goes out as base64 under another key. */
-
 #include "clients/cli_usher.h"
 
 #include <inttypes.h>
@@ -11,6 +6,10 @@
 
 #include "clients/print_json.h"
 #include "proto/utf8.h"
+
+/* Payloads and names come from other people. On a terminal nothing of theirs is let through that
+ * it would obey or that would show the reader another text than there is (utf8_steers). JSON has
+ * to be valid whatever comes: a payload that is not UTF-8 goes out as base64 under another key. */
 
 static bool is_utf8(const uint8_t *data, size_t size)
 {

@@ -1,10 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* usherctl: questions and orders of an operator, on the command line.
- *
- * Options may stand anywhere and mean the same everywhere; a command names those that it takes, and
- * the others are refused. What stands behind `store` is usher-store's. Everything goes through libusher-backend, as any service could do it. */
-
 #include "ctl.h"
 
 #include <errno.h>
@@ -15,6 +9,12 @@
 
 #include "clients/command_options.h"
 #include "files/token_file.h"
+
+/* usherctl: questions and orders of an operator, on the command line.
+ *
+ * Options may stand anywhere and mean the same everywhere; a command names those that it takes, and
+ * the others are refused. What stands behind `store` is usher-store's. Everything goes through
+ * libusher-backend, as any service could do it. */
 
 struct command {
     const char *name;
@@ -32,13 +32,15 @@ static const struct command commands[] = {
     {"who", 0, 0, ctl_who, "prefix", "who [--prefix P]", "list the sessions, by name"},
     {"find", 1, 100, ctl_find, "", "find USER...", "show these users; exit 1 if one is not there"},
     {"count", 0, 0, ctl_count, "", "count", "count the sessions"},
-    {"kick", 1, 1, ctl_kick, "epoch reason do-not-return", "kick USER [--epoch E] [--reason TEXT] [--do-not-return]",
-     "end a user's session"},
+    {"kick", 1, 1, ctl_kick, "epoch reason do-not-return",
+     "kick USER [--epoch E] [--reason TEXT] [--do-not-return]", "end a user's session"},
     {"push", 2, 2, ctl_push, "epoch", "push USER TEXT [--epoch E]", "send a message to a user"},
     {"push-all", 1, 1, ctl_push_all, "", "push-all TEXT", "send a message to everybody"},
-    {"presence", 0, 0, ctl_presence, "after follow user", "presence [--user U] [--after N] [--follow]",
+    {"presence", 0, 0, ctl_presence, "after follow user",
+     "presence [--user U] [--after N] [--follow]",
      "show who came and went, and with --follow who comes and goes"},
-    {"snapshot", 0, 0, ctl_snapshot, "", "snapshot", "all sessions and the presence seq they match"},
+    {"snapshot", 0, 0, ctl_snapshot, "", "snapshot",
+     "all sessions and the presence seq they match"},
     {"stats", 0, 0, ctl_stats, "", "stats", "the node's numbers"},
     {"recorder", 0, 0, ctl_recorder, "user", "recorder [--user U]",
      "the flight recorder: the last events, as JSON lines"},
@@ -47,14 +49,13 @@ static const struct command commands[] = {
     {"reload", 0, 0, ctl_reload, "", "reload",
      "read the configuration again; says what changed and what needs a restart"},
     {"drain", 0, 0, ctl_drain, "seconds restart", "drain [--seconds N | --restart]",
-     "send the clients away in waves, then stop usherd; or, when no other node takes them, restart it"},
+     "send the clients away in waves, then stop usherd; or, when no other node takes them, restart "
+     "it"},
     {"store", 1, 100, ctl_store, "", "store check|dump|backup|restore ...",
      "look into a store, running or not; see usher-store --help"},
 };
 
-enum {
-    COMMAND_COUNT = sizeof commands / sizeof commands[0]
-};
+enum { COMMAND_COUNT = sizeof(commands) / sizeof(commands[0]) };
 
 static void print_help(void)
 {
@@ -244,7 +245,7 @@ static int read_line(struct ctl *ctl, int argc, char **argv, uint64_t *given)
 int main(int argc, char **argv)
 {
     struct ctl ctl = {.url = usher_backend_default_url()};
-    char **words = calloc((size_t)argc + 1, sizeof *words);
+    char **words = calloc((size_t)argc + 1, sizeof(*words));
     uint64_t given = 0;
     int result;
 

@@ -17,9 +17,7 @@ enum ctl_exit {
     CTL_USAGE = 64,
 };
 
-enum {
-    CTL_TIMEOUT_MS = 3000
-};
+enum { CTL_TIMEOUT_MS = 3000 };
 
 /* What the command line says. */
 struct ctl {

@@ -1,7 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* The questions of usherctl. They need no link: one request, one answer, page after page. */
-
 #include "ctl.h"
 
 #include <errno.h>
@@ -9,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+
+/* The questions of usherctl. They need no link: one request, one answer, page after page. */
 
 static int complain_nobody(const struct ctl *ctl)
 {

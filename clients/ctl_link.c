@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* The orders of usherctl, and following presence: these need a link. */
-
 #include "ctl.h"
 
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+
+/* The orders of usherctl, and following presence: these need a link. */
 
 struct order {
     const struct ctl *ctl;

@@ -1,10 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* What operators look at and order: the flight recorder, traces, reload, drain, the store.
- *
- * The node answers in lines of JSON, which are printed as such: a person who wants a table has jq. A
- * node's lines hold nothing that harms a terminal, but whoever answers need not be one. */
-
 #include "ctl.h"
 
 #include <errno.h>
@@ -16,6 +10,11 @@
 #include <unistd.h>
 
 #include "clients/print_json.h"
+
+/* What operators look at and order: the flight recorder, traces, reload, drain, the store.
+ *
+ * The node answers in lines of JSON, which are printed as such: a person who wants a table has jq.
+ * A node's lines hold nothing that harms a terminal, but whoever answers need not be one. */
 
 enum {
     RELOAD_TIMEOUT_MS = 20000, /* it reads files */
@@ -71,9 +70,8 @@ int ctl_reload(const struct ctl *ctl)
 
 int ctl_drain(const struct ctl *ctl)
 {
-    const struct usher_backend_query query = {.kind = USHER_BACKEND_DRAIN_NODE,
-                                              .seconds = ctl->seconds,
-                                              .restart = ctl->restart};
+    const struct usher_backend_query query = {
+        .kind = USHER_BACKEND_DRAIN_NODE, .seconds = ctl->seconds, .restart = ctl->restart};
     if (ctl->restart && ctl->seconds != 0) {
         fprintf(stderr, "usherctl: a restart sends nobody away before: --restart or --seconds\n");
         return CTL_USAGE;
@@ -139,13 +137,13 @@ int ctl_trace(const struct ctl *ctl)
 /* The program beside this one, or the one on the path. */
 int ctl_store(const struct ctl *ctl)
 {
-    char **arguments = calloc(ctl->argument_count + 2, sizeof *arguments);
+    char **arguments = calloc(ctl->argument_count + 2, sizeof(*arguments));
     char path[4096];
-    ssize_t size = readlink("/proc/self/exe", path, sizeof path - sizeof "/usher-store");
+    ssize_t size = readlink("/proc/self/exe", path, sizeof(path) - sizeof "/usher-store");
     if (arguments == NULL)
         return ctl_complain(ctl, -ENOMEM);
     arguments[0] = (char[]){"usher-store"};
-    memcpy(arguments + 1, ctl->arguments, ctl->argument_count * sizeof *arguments);
+    memcpy(arguments + 1, ctl->arguments, ctl->argument_count * sizeof(*arguments));
     if (size > 0) {
         path[size] = '\0';
         strcpy(strrchr(path, '/'), "/usher-store");

@@ -1,10 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* How usherctl speaks: tables for people, JSON lines for scripts.
- *
- * Names and texts come from clients. What could steer a terminal is shown as an escape, in a table and
- * in JSON, so that nobody's client name moves an operator's cursor. */
-
 #include "ctl.h"
 
 #include <inttypes.h>
@@ -15,10 +9,12 @@
 #include "clients/print_json.h"
 #include "proto/utf8.h"
 
-enum {
-    CELL_BYTES_MAX = 400,
-    TIME_BYTES_MAX = 32
-};
+/* How usherctl speaks: tables for people, JSON lines for scripts.
+ *
+ * Names and texts come from clients. What could steer a terminal is shown as an escape, in a table
+ * and in JSON, so that nobody's client name moves an operator's cursor. */
+
+enum { CELL_BYTES_MAX = 400, TIME_BYTES_MAX = 32 };
 
 static const char *escaped(char *to, const char *text)
 {

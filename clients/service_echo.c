@@ -1,4 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "files/token_file.h"
+#include "usher_backend.h"
 
 /* usher-echo: a whole service, to read and to copy.
  *
@@ -9,21 +17,9 @@
  *     usher-echo --presence &
  *     usher call --user alice --service echo --method reverse stressed
  */
-#include <getopt.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "files/token_file.h"
-#include "usher_backend.h"
 
 /* Statuses belong to the service. 0 is success; we borrow the others from HTTP. */
-enum {
-    STATUS_OK = 0,
-    STATUS_NOT_FOUND = 404,
-    STATUS_TOO_LARGE = 413
-};
+enum { STATUS_OK = 0, STATUS_NOT_FOUND = 404, STATUS_TOO_LARGE = 413 };
 
 /* A signal handler gets no context, so this is the one object that it may touch. */
 static struct usher_backend *the_backend;
@@ -47,7 +43,7 @@ static void reverse(const struct usher_backend_call *call)
     const char *payload = call->payload;
     char reversed[4096];
 
-    if (call->payload_size > sizeof reversed) {
+    if (call->payload_size > sizeof(reversed)) {
         reply(call, STATUS_TOO_LARGE, NULL, 0);
         return;
     }
@@ -62,7 +58,7 @@ static void whoami(const struct usher_backend_call *call)
 {
     char text[256];
     int size =
-        snprintf(text, sizeof text, "%.128s %llu", call->user, (unsigned long long)call->epoch);
+        snprintf(text, sizeof(text), "%.128s %llu", call->user, (unsigned long long)call->epoch);
 
     reply(call, STATUS_OK, text, (size_t)size);
 }

@@ -1,11 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* usher-store: looks into the folder of a store, whether a broker runs on it or not.
- *
- * It reads as the broker itself does, page by page, each page one short transaction; so what it
- * prints of a store that is written to meanwhile is true row by row, and a backup is true as a
- * whole. Secrets and payloads are never printed. */
-
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -18,8 +11,20 @@
 #include "clients/print_json.h"
 #include "storage/inspect.h"
 
-enum { EXIT_OK = 0, EXIT_REFUSED = 1, EXIT_WRONG_USE = 64, EXIT_DAMAGED = 65, PAGE_ROWS = 256,
-       NUMBERS_TRIED = 8 };
+/* usher-store: looks into the folder of a store, whether a broker runs on it or not.
+ *
+ * It reads as the broker itself does, page by page, each page one short transaction; so what it
+ * prints of a store that is written to meanwhile is true row by row, and a backup is true as a
+ * whole. Secrets and payloads are never printed. */
+
+enum {
+    EXIT_OK = 0,
+    EXIT_REFUSED = 1,
+    EXIT_WRONG_USE = 64,
+    EXIT_DAMAGED = 65,
+    PAGE_ROWS = 256,
+    NUMBERS_TRIED = 8
+};
 
 static int fail(int error, const char *text)
 {
@@ -29,15 +34,16 @@ static int fail(int error, const char *text)
 
 static int help(void)
 {
-    puts(
-        "usher-store - look into a store of usherd\n\n"
-        "Usage: usher-store check FOLDER            read and verify every record\n"
-        "       usher-store dump FOLDER             print it as JSON lines, without secrets\n"
-        "       usher-store backup FOLDER TARGET    copy it, consistently, into a new folder\n"
-        "       usher-store restore BACKUP FOLDER   put a backup into the folder of a stopped broker\n\n"
-        "FOLDER is store.path; a broker may be running on it, but for restore. A backup holds the secrets by which\n"
-        "sessions are resumed: keep it private.\n\n"
-        "Exit codes: 0 done, 1 refused, 64 usage, 65 the store is damaged.");
+    puts("usher-store - look into a store of usherd\n\n"
+         "Usage: usher-store check FOLDER            read and verify every record\n"
+         "       usher-store dump FOLDER             print it as JSON lines, without secrets\n"
+         "       usher-store backup FOLDER TARGET    copy it, consistently, into a new folder\n"
+         "       usher-store restore BACKUP FOLDER   put a backup into the folder of a stopped "
+         "broker\n\n"
+         "FOLDER is store.path; a broker may be running on it, but for restore. A backup holds the "
+         "secrets by which\n"
+         "sessions are resumed: keep it private.\n\n"
+         "Exit codes: 0 done, 1 refused, 64 usage, 65 the store is damaged.");
     return EXIT_OK;
 }
 
@@ -106,7 +112,7 @@ static bool on_message(void *context, const struct saved_message *message)
     walk->messages++;
     if (walk->print) {
         char name[STORE_NAME_BYTES_MAX + 1];
-        snprintf(name, sizeof name, "%.*s", (int)message->name.size,
+        snprintf(name, sizeof(name), "%.*s", (int)message->name.size,
                  (const char *)message->name.data);
         print_json_text(out, "{", "row", "message");
         print_json_text(out, ",", "user", walk->last_user);
@@ -219,7 +225,7 @@ static int walk_all(const char *path, struct walk *walk, struct store_about *abo
 
 static int with_walk(const char *path, bool print, struct walk **out, struct store_about *about)
 {
-    struct walk *walk = calloc(1, sizeof *walk);
+    struct walk *walk = calloc(1, sizeof(*walk));
     if (walk == NULL)
         return fail(-ENOMEM, "");
     walk->print = print;
@@ -237,7 +243,7 @@ static int check(const char *path)
     if (result == EXIT_OK) {
         print_json_text(out, "{", "row", "checked");
         print_json_text(out, ",", "structure",
-                  about.live ? "not looked at: a broker writes to it" : "good");
+                        about.live ? "not looked at: a broker writes to it" : "good");
         print_json_text(out, ",", "records", "good");
         print_json_number(out, ",", "sessions", walk->sessions);
         print_json_number(out, ",", "events", walk->events);

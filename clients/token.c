@@ -1,9 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* The program usher-token: keys and tokens for development, and a look at a token that a broker
- * refused. A login service does the same with the library of its own language; nothing here is
- * special. Keys and tokens that go to a file can be read by their owner alone, from birth. */
-
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -17,6 +12,10 @@
 #include "clients/command_options.h"
 #include "clients/token_keys.h"
 #include "identity/token.h"
+
+/* The program usher-token: keys and tokens for development, and a look at a token that a broker
+ * refused. A login service does the same with the library of its own language; nothing here is
+ * special. Keys and tokens that go to a file can be read by their owner alone, from birth. */
 
 enum { EXIT_OK = 0, EXIT_NOT_GOOD = 1, EXIT_WRONG_USE = 64, EXIT_FILE = 74 };
 enum { TTL_S_DEFAULT = 300, TOKEN_ROOM = TOKEN_BYTES_MAX + 2 };
@@ -133,7 +132,8 @@ static void tell_passed(const struct keyring *keyring)
     }
 }
 
-/* The keys of a set, after the broker's own reader has found one in it that it can use. NULL: told. */
+/* The keys of a set, after the broker's own reader has found one in it that it can use. NULL: told.
+ */
 static json_t *read_keys(const char *path)
 {
     char error[KEYRING_ERROR_BYTES];
@@ -301,29 +301,41 @@ static const struct command {
 };
 
 static const struct option options[] = {
-    {"algorithm", required_argument, NULL, 'a'}, {"kid", required_argument, NULL, 'k'},
-    {"out", required_argument, NULL, 'o'},       {"add", required_argument, NULL, 'd'},
-    {"keys", required_argument, NULL, 'f'},      {"sub", required_argument, NULL, 's'},
-    {"issuer", required_argument, NULL, 'i'},    {"audience", required_argument, NULL, 'u'},
-    {"ttl", required_argument, NULL, 't'},       {"not-before", required_argument, NULL, 'n'},
+    {"algorithm", required_argument, NULL, 'a'},  {"kid", required_argument, NULL, 'k'},
+    {"out", required_argument, NULL, 'o'},        {"add", required_argument, NULL, 'd'},
+    {"keys", required_argument, NULL, 'f'},       {"sub", required_argument, NULL, 's'},
+    {"issuer", required_argument, NULL, 'i'},     {"audience", required_argument, NULL, 'u'},
+    {"ttl", required_argument, NULL, 't'},        {"not-before", required_argument, NULL, 'n'},
     {"token-file", required_argument, NULL, 'x'}, {NULL, 0, NULL, 0},
 };
 
 static const char **place_of(struct arguments *arguments, int key)
 {
     switch (key) {
-    case 'a': return &arguments->algorithm;
-    case 'k': return &arguments->kid;
-    case 'o': return &arguments->out;
-    case 'd': return &arguments->add;
-    case 'f': return &arguments->keys;
-    case 's': return &arguments->sub;
-    case 'i': return &arguments->issuer;
-    case 'u': return &arguments->audience;
-    case 't': return &arguments->ttl;
-    case 'n': return &arguments->not_before;
-    case 'x': return &arguments->token_file;
-    default: return NULL;
+    case 'a':
+        return &arguments->algorithm;
+    case 'k':
+        return &arguments->kid;
+    case 'o':
+        return &arguments->out;
+    case 'd':
+        return &arguments->add;
+    case 'f':
+        return &arguments->keys;
+    case 's':
+        return &arguments->sub;
+    case 'i':
+        return &arguments->issuer;
+    case 'u':
+        return &arguments->audience;
+    case 't':
+        return &arguments->ttl;
+    case 'n':
+        return &arguments->not_before;
+    case 'x':
+        return &arguments->token_file;
+    default:
+        return NULL;
     }
 }
 

@@ -18,8 +18,13 @@
  * becomes one of the crypto library by them. The broker has the other half, verifying, and shares
  * only the encoding with this. */
 
-enum { SECRET_BYTES = 32, P256_BYTES = 32, RSA_BITS = 2048, NUMBER_BYTES_MAX = 1024,
-       SIGNATURE_BYTES_MAX = 1024 };
+enum {
+    SECRET_BYTES = 32,
+    P256_BYTES = 32,
+    RSA_BITS = 2048,
+    NUMBER_BYTES_MAX = 1024,
+    SIGNATURE_BYTES_MAX = 1024
+};
 
 /* Big numbers of a key. */
 struct member {
@@ -115,8 +120,7 @@ static bool put_raw(json_t *key, const EVP_PKEY *made)
     size_t public_size = sizeof(public), secret_size = sizeof(secret);
     bool put = EVP_PKEY_get_raw_public_key(made, public, &public_size) == 1 &&
                EVP_PKEY_get_raw_private_key(made, secret, &secret_size) == 1 &&
-               put_bytes(key, "x", public, public_size) &&
-               put_bytes(key, "d", secret, secret_size);
+               put_bytes(key, "x", public, public_size) && put_bytes(key, "d", secret, secret_size);
     OPENSSL_cleanse(secret, sizeof(secret));
     return put;
 }
@@ -124,8 +128,8 @@ static bool put_raw(json_t *key, const EVP_PKEY *made)
 static bool put_secret(json_t *key)
 {
     uint8_t secret[SECRET_BYTES];
-    bool put = RAND_priv_bytes(secret, sizeof(secret)) == 1 &&
-               put_bytes(key, "k", secret, sizeof(secret));
+    bool put =
+        RAND_priv_bytes(secret, sizeof(secret)) == 1 && put_bytes(key, "k", secret, sizeof(secret));
     OPENSSL_cleanse(secret, sizeof(secret));
     return put;
 }
@@ -134,12 +138,12 @@ static bool put_material(json_t *key, enum key_algorithm algorithm)
 {
     if (algorithm == KEY_HS256)
         return put_secret(key);
-    EVP_PKEY *made = algorithm == KEY_EDDSA   ? EVP_PKEY_Q_keygen(NULL, NULL, "ED25519")
-                     : algorithm == KEY_ES256 ? EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256")
-                                              : EVP_PKEY_Q_keygen(NULL, NULL, "RSA",
-                                                                  (size_t)RSA_BITS);
-    bool put = made != NULL && (algorithm == KEY_EDDSA ? put_raw(key, made)
-                                                       : put_numbers(key, made, algorithm));
+    EVP_PKEY *made = algorithm == KEY_EDDSA ? EVP_PKEY_Q_keygen(NULL, NULL, "ED25519")
+                     : algorithm == KEY_ES256
+                         ? EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256")
+                         : EVP_PKEY_Q_keygen(NULL, NULL, "RSA", (size_t)RSA_BITS);
+    bool put = made != NULL &&
+               (algorithm == KEY_EDDSA ? put_raw(key, made) : put_numbers(key, made, algorithm));
     EVP_PKEY_free(made);
     return put;
 }
@@ -149,8 +153,8 @@ json_t *token_key_generate(const char *algorithm, const char *kid)
     int number = key_algorithm_find(bytes_of_text(algorithm));
     if (number < 0)
         return NULL;
-    json_t *key = json_pack("{s:s, s:s, s:s}", "kid", kid, "alg", algorithm, "kty",
-                            kinds[number][0]);
+    json_t *key =
+        json_pack("{s:s, s:s, s:s}", "kid", kid, "alg", algorithm, "kty", kinds[number][0]);
     if (key != NULL && kinds[number][1] != NULL)
         json_object_set_new(key, "crv", json_string(kinds[number][1]));
     if (key != NULL && put_material(key, (enum key_algorithm)number))
@@ -189,8 +193,8 @@ static bool push_numbers(OSSL_PARAM_BLD *builder, const json_t *key, BIGNUM *num
     bool pushed = true;
     for (size_t i = 0; i < MEMBERS && pushed; i++) {
         /* Of a point the library takes both coordinates as one. */
-        bool wanted = members[i].algorithm == algorithm &&
-                      (algorithm != KEY_ES256 || members[i].is_private);
+        bool wanted =
+            members[i].algorithm == algorithm && (algorithm != KEY_ES256 || members[i].is_private);
         if (wanted)
             pushed = push_number(builder, key, &members[i], &numbers[i]);
     }

@@ -197,14 +197,16 @@ USHER_API int usher_client_create(const struct usher_options *options,
                                   struct usher_client **client);
 
 /* For tokens that live shorter than the program: asks for the token of each Login anew, in place of
- * the one in the options. There is a Login at the start, and when a session could not be resumed, or
- * has ended with its token. Called on the client's thread, within the calls that connect; it uses no
- * call that takes this client, and is quick, for the broker waits (limits.login_deadline_ms).
+ * the one in the options. There is a Login at the start, and when a session could not be resumed,
+ * or has ended with its token. Called on the client's thread, within the calls that connect; it
+ * uses no call that takes this client, and is quick, for the broker waits
+ * (limits.login_deadline_ms).
  *
- * 0, with a token that stays where it is until the client asks again or is destroyed; -EAGAIN: there
- * is none now, so this try is given up and the next one asks again (DISCONNECTED with -EAGAIN;
- * usher_login gives it back); another negative errno: there will be none, and the client ends with
- * it. A refused token (UNAUTHENTICATED) is asked for once more; refused again, the client ends. */
+ * 0, with a token that stays where it is until the client asks again or is destroyed; -EAGAIN:
+ * there is none now, so this try is given up and the next one asks again (DISCONNECTED with
+ * -EAGAIN; usher_login gives it back); another negative errno: there will be none, and the client
+ * ends with it. A refused token (UNAUTHENTICATED) is asked for once more; refused again, the client
+ * ends. */
 struct usher_token {
     const void *data;
     size_t size;
@@ -212,8 +214,8 @@ struct usher_token {
 typedef int usher_token_source(void *context, struct usher_token *token);
 
 /* Before the client is started. NULL: the token of the options again. -EALREADY while under way. */
-USHER_API int usher_client_set_token_source(struct usher_client *client,
-                                            usher_token_source *source, void *context);
+USHER_API int usher_client_set_token_source(struct usher_client *client, usher_token_source *source,
+                                            void *context);
 
 /* Closes the connection and frees everything, borrowed events too. The session stays with the
  * broker for its resume window; usher_logout ends it at once. NULL is fine. */

@@ -47,9 +47,10 @@ struct usher_backend_call {
     bool redelivered;    /* another instance may have seen this call before */
 };
 
-/* Somebody wants to log in, and the node has auth.mode service: usher_backend_reply with status 0, or
- * usher_backend_admit, lets him in, any other status refuses him. The payload of a yes is empty or the username; with an
- * empty `user` it must name him. Without a reply he is told to try later. */
+/* Somebody wants to log in, and the node has auth.mode service: usher_backend_reply with status 0,
+ * or usher_backend_admit, lets him in, any other status refuses him. The payload of a yes is empty
+ * or the username; with an empty `user` it must name him. Without a reply he is told to try later.
+ */
 struct usher_backend_login {
     struct usher_backend_call_id id;
     const char *user; /* whom he says to be; may be empty */
@@ -110,7 +111,7 @@ enum usher_backend_code {
     USHER_BACKEND_MALFORMED = 6,
     USHER_BACKEND_UNAVAILABLE = 7,
     USHER_BACKEND_FORBIDDEN = 8, /* the token is missing or wrong */
-    USHER_BACKEND_LOST = 100, /* the link broke before the answer: done once or not at all */
+    USHER_BACKEND_LOST = 100,    /* the link broke before the answer: done once or not at all */
 };
 
 struct usher_backend_failure {
@@ -153,9 +154,7 @@ struct usher_backend_callbacks {
     void (*on_login)(void *context, const struct usher_backend_login *login);
 };
 
-enum {
-    USHER_BACKEND_URLS_MAX = 8
-};
+enum { USHER_BACKEND_URLS_MAX = 8 };
 
 /* Zeroed memory is a good start; only the URLs are necessary. */
 struct usher_backend_options {
@@ -207,9 +206,9 @@ const char *usher_backend_error_text(const struct usher_backend *backend);
 int usher_backend_reply(struct usher_backend *backend, struct usher_backend_call_id id,
                         uint32_t status, const void *payload, size_t payload_size);
 
-/* Lets somebody in who wants to log in, as a reply of status 0 does. `user` names him; NULL: he is who
- * he says. The ticket is good until token_ends_ms, in Unix ms: with auth.session_ends his session
- * ends with it. 0: without end. */
+/* Lets somebody in who wants to log in, as a reply of status 0 does. `user` names him; NULL: he is
+ * who he says. The ticket is good until token_ends_ms, in Unix ms: with auth.session_ends his
+ * session ends with it. 0: without end. */
 int usher_backend_admit(struct usher_backend *backend, struct usher_backend_call_id id,
                         const char *user, uint64_t token_ends_ms);
 
@@ -258,11 +257,11 @@ struct usher_backend_query {
     const char *prefix;
     const char *after_user; /* the last name of the page before */
     uint64_t after_seq;
-    uint32_t limit;      /* 0: as many as fit */
+    uint32_t limit; /* 0: as many as fit */
     const char *user;
     uint32_t seconds, one_in; /* 0: the node's default */
-    uint32_t timeout_ms; /* 0: 3 seconds */
-    bool restart;        /* the node is alone: it stops and begins again at once */
+    uint32_t timeout_ms;      /* 0: 3 seconds */
+    bool restart;             /* the node is alone: it stops and begins again at once */
 };
 
 struct usher_backend_number {

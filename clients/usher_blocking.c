@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* The blocking calls: the same event loop that a program would write around the others. */
-
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
 
 #include "clients/usher_client.h"
 #include "clients/usher_session.h"
+
+/* The blocking calls: the same event loop that a program would write around the others. */
 
 static uint64_t deadline_of(int timeout_ms)
 {

@@ -1,9 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* The public calls that do not block: checks and bookkeeping around the session. A request is
- * built whole, its bytes and its failure event, before it is queued, so a call that fails leaves
- * nothing behind. */
-
 #include "clients/usher.h"
 
 #include <errno.h>
@@ -13,6 +8,10 @@
 #include "clients/usher_client.h"
 #include "clients/usher_outgoing.h"
 #include "clients/usher_session.h"
+
+/* The public calls that do not block: checks and bookkeeping around the session. A request is
+ * built whole, its bytes and its failure event, before it is queued, so a call that fails leaves
+ * nothing behind. */
 
 enum {
     PORT_DEFAULT = 7400,
@@ -79,7 +78,7 @@ int usher_client_create(const struct usher_options *options, struct usher_client
 {
     if (!options_valid(options))
         return -EINVAL;
-    struct usher_client *made = calloc(1, sizeof *made);
+    struct usher_client *made = calloc(1, sizeof(*made));
     if (made == NULL)
         return -ENOMEM;
     connection_init(&made->connection);
@@ -125,7 +124,7 @@ void usher_client_destroy(struct usher_client *client)
     if (client->options.token != NULL)
         explicit_bzero((void *)(uintptr_t)client->options.token, client->options.token_size);
     free((void *)(uintptr_t)client->options.token);
-    explicit_bzero(client->secret, sizeof client->secret);
+    explicit_bzero(client->secret, sizeof(client->secret));
     free(client);
 }
 

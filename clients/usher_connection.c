@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* All that touches a plain socket; over TLS the bytes go through usher_tls.c. A descriptor is
- * non-blocking and close-on-exec from birth (usher_dial.c), and no write raises SIGPIPE. Nagle is
- * off: the session writes whole batches itself. */
-
 #include "clients/usher_connection.h"
 
 #include <errno.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+/* All that touches a plain socket; over TLS the bytes go through usher_tls.c. A descriptor is
+ * non-blocking and close-on-exec from birth (usher_dial.c), and no write raises SIGPIPE. Nagle is
+ * off: the session writes whole batches itself. */
 
 void connection_init(struct connection *connection)
 {

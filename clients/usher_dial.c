@@ -1,4 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "clients/usher_dial.h"
+
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 /* An address that does not answer must not keep the others from being tried: a network without
  * working IPv6, or one dead host of two, swallows what is sent there without a word. So an attempt
@@ -15,14 +22,6 @@
  *
  * The owner's program waits for one descriptor, and there may be several sockets: an epoll set
  * stands for all of them. */
-
-#include "clients/usher_dial.h"
-
-#include <errno.h>
-#include <netinet/tcp.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 void dial_init(struct dial *dial)
 {
@@ -79,11 +78,10 @@ static int begin_attempt(struct dial *dial, size_t place)
         dial->epoll = epoll_create1(EPOLL_CLOEXEC);
     if (dial->epoll < 0)
         return -errno;
-    attempt->fd =
-        socket(address->at.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    attempt->fd = socket(address->at.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (attempt->fd < 0)
         return -errno;
-    (void)setsockopt(attempt->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    (void)setsockopt(attempt->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     if (connect(attempt->fd, &address->at.any, address_size(address)) != 0 &&
         errno != EINPROGRESS && errno != EINTR)
         return -errno;
@@ -165,7 +163,7 @@ static int look(struct dial *dial, uint64_t now_ms, int *fd)
         size_t place = (size_t)events[i].data.u64;
         struct dial_attempt *attempt = &dial->attempts[place];
         int error = 0;
-        socklen_t size = sizeof error;
+        socklen_t size = sizeof(error);
         if (getsockopt(attempt->fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0)
             error = errno;
         if (error == 0) {

@@ -49,7 +49,8 @@ int dial_step(struct dial *dial, uint64_t now_ms, int *fd);
 /* When to call dial_step even if `epoll` is quiet. */
 uint64_t dial_due_ms(const struct dial *dial);
 
-/* What stands is no good: the rest of the addresses is tried, until end_ms. False: there is none. */
+/* What stands is no good: the rest of the addresses is tried, until end_ms. False: there is none.
+ */
 bool dial_again(struct dial *dial, uint64_t now_ms, uint64_t end_ms);
 
 /* What stands is good. */

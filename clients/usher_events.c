@@ -1,19 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "clients/usher_events.h"
+
+#include <stdlib.h>
 
 /* A plain queue, in order of arrival. It knows no limit itself: the session stops reading the
  * socket when the queue is long, so only what the library itself says (a lost connection, failed
  * requests) goes beyond, and that is bounded by the requests in flight. */
 
-#include "clients/usher_events.h"
-
-#include <stdlib.h>
-
 struct event_node *event_create(enum usher_event_type type, size_t bytes)
 {
-    struct event_node *node = calloc(1, sizeof *node + bytes);
+    struct event_node *node = calloc(1, sizeof(*node) + bytes);
     if (node == NULL)
         return NULL;
-    node->bytes = sizeof *node + bytes;
+    node->bytes = sizeof(*node) + bytes;
     node->event.type = type;
     node->event.from = "";
     node->event.service = "";

@@ -1,9 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* protobuf-c makes an object of each field that it does not know, so that a frame of two-byte
- * fields becomes fifty times its size: too much to grant to whoever is at the other end. Here a
- * frame costs what it costs to hold its bytes. */
-
 #include "clients/usher_frame.h"
 
 #include <errno.h>
@@ -11,6 +6,10 @@
 
 #include "proto/varint.h"
 #include "proto/wire.h"
+
+/* protobuf-c makes an object of each field that it does not know, so that a frame of two-byte
+ * fields becomes fifty times its size: too much to grant to whoever is at the other end. Here a
+ * frame costs what it costs to hold its bytes. */
 
 enum {
     FRAME_ID = 1,
@@ -51,7 +50,7 @@ int broker_frame_read(struct bytes frame, struct broker_frame *out)
     struct bytes body = {0};
     uint32_t tag;
 
-    memset(out, 0, sizeof *out);
+    memset(out, 0, sizeof(*out));
     while (at != NULL && at != end) {
         at = wire_tag(at, end, &tag);
         if (at == NULL)

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* What of a frame is an event's is copied into one flat node, so that a queue of events costs what
- * its frames cost, whatever unknown fields a broker adds. */
-
 #include "clients/usher_incoming.h"
 
 #include <errno.h>
 #include <string.h>
 
 #include "clients/usher_frame.h"
+
+/* What of a frame is an event's is copied into one flat node, so that a queue of events costs what
+ * its frames cost, whatever unknown fields a broker adds. */
 
 /* Fills a node's data from front to back. */
 struct filler {

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* Numbers of the contract, their names and what to do about them, as tables. */
-
 #include "clients/usher_names.h"
 
 #include <stddef.h>
+
+/* Numbers of the contract, their names and what to do about them, as tables. */
 
 struct name {
     int64_t number;

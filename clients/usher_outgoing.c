@@ -1,8 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* protobuf-c wants char * and uint8_t * where it only reads; the casts below give it that, and
- * nothing here outlives the call. */
-
 #include "clients/usher_outgoing.h"
 
 #include <errno.h>
@@ -10,10 +6,11 @@
 #include "client.pb-c.h"
 #include "proto/varint.h"
 
+/* protobuf-c wants char * and uint8_t * where it only reads; the casts below give it that, and
+ * nothing here outlives the call. */
+
 /* Frames that the library makes itself are small; this bounds names that a caller gave. */
-enum {
-    CONTROL_BYTES_MAX = 64 * 1024
-};
+enum { CONTROL_BYTES_MAX = 64 * 1024 };
 
 static char *text(const char *borrowed)
 {

@@ -1,4 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "clients/usher_session.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clients/usher_frame.h"
+#include "clients/usher_incoming.h"
+#include "clients/usher_names.h"
+#include "proto/frame.h"
 
 /* What each kind of frame from the broker does to the session. The broker is believed as little
  * as any peer: what it may not say ends the connection, and when the program does not take its
@@ -12,18 +23,6 @@
  * Duplicates: within one epoch a message counts only if its seq is higher than all before it. So
  * a message that still waits in the event queue when the session is resumed, and comes again, is
  * given once. */
-
-#include "clients/usher_session.h"
-
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "clients/usher_frame.h"
-#include "clients/usher_incoming.h"
-#include "clients/usher_names.h"
-#include "proto/frame.h"
 
 enum {
     READ_BYTES = TLS_RECORD_BYTES_MAX, /* or poll would not tell of the rest of a record */

@@ -1,4 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "clients/usher_requests.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "proto/varint.h"
 
 /* A request moves waiting -> passed -> sent and keeps its bytes until the socket has them all. A
  * broker cannot act on part of a frame, so after a lost connection the passed ones may be sent
@@ -8,21 +14,12 @@
  * Each request carries its own failure event from birth, so that failing needs no memory and
  * every request has exactly one answer. */
 
-#include "clients/usher_requests.h"
-
-#include <errno.h>
-#include <stdlib.h>
-
-#include "proto/varint.h"
-
 /* Enough for one good write; more would only be copied twice. */
-enum {
-    OUTPUT_BYTES_GOOD = 64 * 1024
-};
+enum { OUTPUT_BYTES_GOOD = 64 * 1024 };
 
 struct request *request_create(uint64_t id, uint64_t deadline_ms)
 {
-    struct request *request = calloc(1, sizeof *request);
+    struct request *request = calloc(1, sizeof(*request));
     if (request == NULL)
         return NULL;
     request->id = id;

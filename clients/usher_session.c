@@ -1,28 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* The life of a session over its connections:
- *
- *     IDLE -> CONNECTING -> GREETING -> ONLINE
- *                 ^             |          |
- *                 +-- WAITING <-+----------+----> ENDED
- *
- * Invariants. There is a socket in CONNECTING, GREETING and ONLINE only. Requests enter the
- * output only when ONLINE, so everything else in it (Login, Resume, Ack, Ping) belongs to this
- * connection and dies with it. session_lose is the only way out of a connection but session_end.
- *
- * A try is about all addresses of the host: those that do not connect are sorted out by usher_dial.c,
- * and one that connects and then says nothing that a broker says (a dead host behind something that
- * accepts for it, a certificate of somebody else) gives way to the next, without an event. Each has
- * connect_timeout_ms for its answer. What has led nowhere comes last in later tries.
- *
- * A lost connection is tried again after a random part of a pause that doubles (so that clients
- * of a restarted broker do not come in waves), and never before the broker's retry_after_ms. The
- * doubling starts anew only after a connection that lasted: a broker that welcomes and at once
- * drops a client must not be hammered.
- *
- * A heartbeat is a Ping of id 0. It is due when nothing was sent *or* nothing came for one
- * period, because the broker watches the one direction and this side the other. */
-
 #include "clients/usher_session.h"
 
 #include <errno.h>
@@ -35,6 +11,30 @@
 
 #include "clients/usher_outgoing.h"
 #include "proto/utf8.h"
+
+/* The life of a session over its connections:
+ *
+ *     IDLE -> CONNECTING -> GREETING -> ONLINE
+ *                 ^             |          |
+ *                 +-- WAITING <-+----------+----> ENDED
+ *
+ * Invariants. There is a socket in CONNECTING, GREETING and ONLINE only. Requests enter the
+ * output only when ONLINE, so everything else in it (Login, Resume, Ack, Ping) belongs to this
+ * connection and dies with it. session_lose is the only way out of a connection but session_end.
+ *
+ * A try is about all addresses of the host: those that do not connect are sorted out by
+ * usher_dial.c, and one that connects and then says nothing that a broker says (a dead host behind
+ * something that accepts for it, a certificate of somebody else) gives way to the next, without an
+ * event. Each has connect_timeout_ms for its answer. What has led nowhere comes last in later
+ * tries.
+ *
+ * A lost connection is tried again after a random part of a pause that doubles (so that clients
+ * of a restarted broker do not come in waves), and never before the broker's retry_after_ms. The
+ * doubling starts anew only after a connection that lasted: a broker that welcomes and at once
+ * drops a client must not be hammered.
+ *
+ * A heartbeat is a Ping of id 0. It is due when nothing was sent *or* nothing came for one
+ * period, because the broker watches the one direction and this side the other. */
 
 enum {
     LASTING_MS = 5000,
@@ -53,7 +53,7 @@ void session_say(struct usher_client *client, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(client->error_text, sizeof client->error_text, format, arguments);
+    vsnprintf(client->error_text, sizeof(client->error_text), format, arguments);
     va_end(arguments);
     utf8_tame(client->error_text); /* the broker's own words may be in it */
 }
@@ -70,7 +70,7 @@ static uint64_t random_up_to(uint64_t most)
 {
     uint64_t value = 0;
     /* Without randomness the pause is just the longest. */
-    if (getrandom(&value, sizeof value, GRND_NONBLOCK) != (ssize_t)sizeof value)
+    if (getrandom(&value, sizeof(value), GRND_NONBLOCK) != (ssize_t)sizeof(value))
         return most;
     return value % (most + 1);
 }
@@ -105,8 +105,7 @@ static bool try_another(struct usher_client *client)
         client->state == USHER_STATE_CONNECTING || client->state == USHER_STATE_GREETING;
     uint64_t now_ms = clock_ms();
     uint64_t end_ms = now_ms + client->options.connect_timeout_ms;
-    if (!connecting || client->answered ||
-        !connection_again(&client->connection, now_ms, end_ms))
+    if (!connecting || client->answered || !connection_again(&client->connection, now_ms, end_ms))
         return false;
     client->state = USHER_STATE_CONNECTING;
     client->hello_deadline_ms = end_ms;
@@ -265,8 +264,8 @@ static int find_token(struct usher_client *client, struct usher_token *token)
         return 0;
     *token = (struct usher_token){NULL, 0};
     int result = client->token_source(client->token_context, token);
-    if (result > 0 || (result == 0 && (token->size > TOKEN_BYTES_MAX ||
-                                       (token->data == NULL && token->size > 0))))
+    if (result > 0 || (result == 0 &&
+                       (token->size > TOKEN_BYTES_MAX || (token->data == NULL && token->size > 0))))
         return -EINVAL;
     return result;
 }

@@ -1,14 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* The broker's certificate is always checked, against the system's authorities or a file, and
- * against the name or address that was asked for: TLS without that protects from nobody who is in
- * the way. There is no switch to leave it out.
- *
- * A read handles one record at most and then gives way to the program.
- *
- * A BIO of our own, because OpenSSL's for sockets raises SIGPIPE, which a library must not do to
- * the program around it. */
-
 #include "clients/usher_tls.h"
 
 #include <arpa/inet.h>
@@ -21,6 +11,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+
+/* The broker's certificate is always checked, against the system's authorities or a file, and
+ * against the name or address that was asked for: TLS without that protects from nobody who is in
+ * the way. There is no switch to leave it out.
+ *
+ * A read handles one record at most and then gives way to the program.
+ *
+ * A BIO of our own, because OpenSSL's for sockets raises SIGPIPE, which a library must not do to
+ * the program around it. */
 
 struct tls_client {
     SSL_CTX *context;
@@ -121,7 +120,7 @@ static int load(SSL_CTX *context, const struct usher_options *options,
 int tls_client_create(struct tls_client **out, const struct usher_options *options,
                       char error[TLS_CLIENT_ERROR_BYTES])
 {
-    struct tls_client *client = calloc(1, sizeof *client);
+    struct tls_client *client = calloc(1, sizeof(*client));
     if (client == NULL)
         return -ENOMEM;
     ERR_clear_error();
@@ -174,7 +173,7 @@ static bool expect_name(SSL *ssl, const char *name)
 
 struct tls_link *tls_link_create(struct tls_client *client, int fd)
 {
-    struct tls_link *link = calloc(1, sizeof *link);
+    struct tls_link *link = calloc(1, sizeof(*link));
     BIO *bio = BIO_new(client->method);
     SSL *ssl = SSL_new(client->context);
     if (link == NULL || bio == NULL || ssl == NULL || !expect_name(ssl, client->name)) {

@@ -12,9 +12,7 @@
  * The allocator is filled in whenever it is asked for, since it points back at the arena, which
  * its owner may have copied since arena_init. */
 
-enum {
-    ALIGN = alignof(max_align_t)
-};
+enum { ALIGN = alignof(max_align_t) };
 
 int arena_init(struct arena *arena, size_t capacity_bytes)
 {

@@ -12,9 +12,7 @@
  * memcpy and memcmp with NULL are undefined even for size 0, and an empty run may well be NULL:
  * therefore the tests for size 0. */
 
-enum {
-    CAPACITY_MIN = 64
-};
+enum { CAPACITY_MIN = 64 };
 
 struct bytes bytes_of_text(const char *text)
 {

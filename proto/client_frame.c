@@ -27,24 +27,14 @@
  * a new field is all that a new field needs. One pass, forward; every field is written where it
  * belongs at once, and "the last one counts" comes out by itself. */
 
-enum kind {
-    KIND_UNKNOWN,
-    KIND_TEXT,
-    KIND_BYTES,
-    KIND_UINT64,
-    KIND_UINT32,
-    KIND_BOOL
-};
+enum kind { KIND_UNKNOWN, KIND_TEXT, KIND_BYTES, KIND_UINT64, KIND_UINT32, KIND_BOOL };
 
 struct field {
     uint8_t kind;
     uint8_t offset; /* in struct client_frame */
 };
 
-enum {
-    ID_NUMBER = 1,
-    FIELD_NUMBER_MAX = 5
-};
+enum { ID_NUMBER = 1, FIELD_NUMBER_MAX = 5 };
 
 #define FIELD(kind, member)                         \
     {                                               \

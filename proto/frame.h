@@ -7,9 +7,7 @@
 #include "proto/bytes.h"
 
 /* The longest length in front of a frame. */
-enum {
-    FRAME_PREFIX_BYTES_MAX = 5
-};
+enum { FRAME_PREFIX_BYTES_MAX = 5 };
 
 /* Looks for one delimited frame (a varint length and that many bytes) at the start of input.
  *

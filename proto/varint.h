@@ -11,9 +11,7 @@
 
 #include "proto/bytes.h"
 
-enum {
-    VARINT_BYTES_MAX = 10
-};
+enum { VARINT_BYTES_MAX = 10 };
 
 /* The bytes that varint_write will use: 1 to VARINT_BYTES_MAX. */
 static inline size_t varint_size(uint64_t value)

@@ -10,9 +10,7 @@
  *
  * Groups are walked without recursion, so a hostile depth costs no stack. */
 
-enum {
-    SHORT_VARINT_BYTES_MAX = 5
-};
+enum { SHORT_VARINT_BYTES_MAX = 5 };
 
 static const uint8_t *varint_bounded(const uint8_t *at, const uint8_t *end, size_t bytes_max,
                                      uint64_t *value)

@@ -23,9 +23,7 @@ enum wire_type {
 };
 
 /* Groups within groups; more is refused. */
-enum {
-    WIRE_GROUP_DEPTH_MAX = 64
-};
+enum { WIRE_GROUP_DEPTH_MAX = 64 };
 
 const uint8_t *wire_varint_long(const uint8_t *at, const uint8_t *end, uint64_t *value);
 const uint8_t *wire_tag_long(const uint8_t *at, const uint8_t *end, uint32_t *tag);

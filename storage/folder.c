@@ -1,12 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* Two brokers on one folder would each believe to own every epoch, so the folder is locked with
- * flock: the kernel gives the lock back when the process is gone, however it went. The lock file
- * itself stays; removing it would let two processes lock two different files of one name.
- *
- * A new name in a folder is durable only after the folder was synced, so each folder that is
- * made is synced into its parent. */
-
 #include "storage/folder.h"
 
 #include <errno.h>
@@ -19,6 +11,13 @@
 #include <unistd.h>
 
 #include "storage/store_ops.h"
+
+/* Two brokers on one folder would each believe to own every epoch, so the folder is locked with
+ * flock: the kernel gives the lock back when the process is gone, however it went. The lock file
+ * itself stays; removing it would let two processes lock two different files of one name.
+ *
+ * A new name in a folder is durable only after the folder was synced, so each folder that is
+ * made is synced into its parent. */
 
 enum { PROBE_BYTES = 256 * 1024 };
 

@@ -13,14 +13,15 @@
 
 struct store_about {
     char schema[32]; /* "usher-store-2"; of an older version when no broker has upgraded it yet */
-    bool live;          /* a broker has it open */
+    bool live;       /* a broker has it open */
     uint64_t file_bytes; /* of data.mdb */
     uint64_t map_bytes;  /* store.map_bytes of whoever wrote last */
 };
 
-/* Checks the structure, as below, unless a broker has it open, and opens for reading alone: everything of store.h that reads works, writes give -EACCES. Neither the
- * schema nor anything else is changed; a store of version 1 has no inboxes. To be closed by
- * store_close. -ENOENT: no store is there.
+/* Checks the structure, as below, unless a broker has it open, and opens for reading alone:
+ * everything of store.h that reads works, writes give -EACCES. Neither the schema nor anything else
+ * is changed; a store of version 1 has no inboxes. To be closed by store_close. -ENOENT: no store
+ * is there.
  *
  * Each read is a short transaction, so a broker that writes meanwhile is not hindered by a reader
  * that takes its time between two pages. One that is stopped in the middle of a page (SIGSTOP)
@@ -44,9 +45,10 @@ int store_check_structure(const char *path, char *error);
  */
 int store_backup(const char *path, const char *folder, uint64_t *bytes, char *error);
 
-/* Puts a copy of the store in `backup` into `folder`, for a broker that does not run: -EBUSY when one
- * does, and then nothing is touched. A store that is there is kept as data.mdb.before. As root, what is
- * made belongs to the owner of the folder. *bytes is the size. -EUCLEAN: the backup is damaged. */
+/* Puts a copy of the store in `backup` into `folder`, for a broker that does not run: -EBUSY when
+ * one does, and then nothing is touched. A store that is there is kept as data.mdb.before. As root,
+ * what is made belongs to the owner of the folder. *bytes is the size. -EUCLEAN: the backup is
+ * damaged. */
 int store_restore(const char *backup, const char *folder, uint64_t *bytes, char *error);
 
 #endif

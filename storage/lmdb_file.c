@@ -1,4 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "storage/lmdb_file.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "storage/store_ops.h"
 
 /* LMDB believes its file. It takes an empty file for a new store, dies by SIGBUS on one that was
  * cut short, and by an assertion or worse on a page that is not what its parent says. Each of
@@ -23,21 +37,6 @@
  * that counts. So taking a transaction back is writing a smaller number over its own: whatever
  * else its meta page says is not read any more, and the next commit writes it anew.
  */
-
-#include "storage/lmdb_file.h"
-
-#include <assert.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include "storage/store_ops.h"
 
 static_assert(sizeof(size_t) == 8, "the file layout below is the 64-bit one");
 
@@ -73,11 +72,7 @@ struct file {
     uint8_t *claimed; /* a bit per page of the file */
 };
 
-enum tree_kind {
-    TREE_FREE,
-    TREE_MAIN,
-    TREE_NAMED
-};
+enum tree_kind { TREE_FREE, TREE_MAIN, TREE_NAMED };
 
 struct tree {
     enum tree_kind kind;

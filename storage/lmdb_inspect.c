@@ -3,9 +3,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <grp.h>
 #include <sys/file.h>
 #include <sys/fsuid.h>
 #include <sys/stat.h>
@@ -23,10 +23,10 @@
  * The reader is an lmdb_store whose writing side is never begun, so all reading is the broker's own
  * code, checks included. It does not take usher.lock, since it is no second broker.
  *
- * A store belongs to the user who runs its broker, and so does every name in its folder, which may be a
- * link to anything. Root therefore does there only what that user may do (owner_begin): a link to a file
- * of root's is then refused by the kernel, wherever it is put and whenever, and what is made is the
- * owner's from the beginning. */
+ * A store belongs to the user who runs its broker, and so does every name in its folder, which may
+ * be a link to anything. Root therefore does there only what that user may do (owner_begin): a link
+ * to a file of root's is then refused by the kernel, wherever it is put and whenever, and what is
+ * made is the owner's from the beginning. */
 
 enum { MODE_PRIVATE = 0600 };
 
@@ -38,8 +38,8 @@ static int join(char out[PATH_MAX], const char *folder, const char *name)
     return size < 0 || size >= PATH_MAX ? -ENAMETOOLONG : 0;
 }
 
-/* Whose store it is: who owns its file, or to whom a new one is to belong, which is who owns the folder.
- * False: root, or nobody else can put a name there. */
+/* Whose store it is: who owns its file, or to whom a new one is to belong, which is who owns the
+ * folder. False: root, or nobody else can put a name there. */
 static bool find_owner(const char *folder, bool of_new, struct stat *owner)
 {
     char data[PATH_MAX];
@@ -53,8 +53,8 @@ static bool find_owner(const char *folder, bool of_new, struct stat *owner)
     return owner->st_uid != 0;
 }
 
-/* Until owner_end: what root opens, makes and renames, it does with the rights of the store's owner. For
- * this thread alone. 0, or -EPERM: it may not put on another's rights. */
+/* Until owner_end: what root opens, makes and renames, it does with the rights of the store's
+ * owner. For this thread alone. 0, or -EPERM: it may not put on another's rights. */
 static int owner_begin(const char *folder, bool of_new)
 {
     struct stat owner;
@@ -77,7 +77,8 @@ static void owner_end(void)
 static int owner_fault(const char *path, char *error)
 {
     owner_end();
-    return store_explain(error, -EPERM, "cannot become the owner of the store in %s; run this as that user", path);
+    return store_explain(error, -EPERM,
+                         "cannot become the owner of the store in %s; run this as that user", path);
 }
 
 /* The descriptor that holds the lock, -EBUSY, or -ENOENT where no broker was. Makes nothing. */
@@ -171,7 +172,8 @@ static int open_reader(struct lmdb_store *store, struct store_about *about, char
     if (stat(data, &status) != 0 || status.st_size == 0)
         return store_explain(error, -ENOENT, "there is no store in %s", store->path);
     about->file_bytes = (uint64_t)status.st_size;
-    /* LMDB dies of a file that is cut short; that of a broker which runs was looked at by its start. */
+    /* LMDB dies of a file that is cut short; that of a broker which runs was looked at by its
+     * start. */
     int result = check_structure(store->path, error);
     about->live = result == -EBUSY;
     if (result < 0 && result != -EBUSY)
@@ -295,8 +297,8 @@ static int replace(const char *folder, const struct restored *files, char *error
 {
     int result = 0;
     if (rename(files->data, files->before) != 0 && errno != ENOENT)
-        result = store_explain(error, -errno, "cannot put %s aside: %s", files->data,
-                               strerror(errno));
+        result =
+            store_explain(error, -errno, "cannot put %s aside: %s", files->data, strerror(errno));
     if (result == 0)
         (void)unlink(files->lock);
     if (result == 0)

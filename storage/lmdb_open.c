@@ -59,8 +59,8 @@ static int path_join(char out[PATH_MAX], const char *folder, const char *name)
     return size < 0 || size >= PATH_MAX ? -ENAMETOOLONG : 0;
 }
 
-/* LMDB knows readers by their process number. It finds out whether one is dead by a lock on the byte
- * of the lock file that has this number, and takes a place for its own when it reads first. In
+/* LMDB knows readers by their process number. It finds out whether one is dead by a lock on the
+ * byte of the lock file that has this number, and takes a place for its own when it reads first. In
  * containers numbers are given apart from each other, so two processes may have the same one, 1
  * most of all, and the second cannot read: EAGAIN. That it is found here, and not at some later
  * read, is what this is for; a broker has its number for as long as the environment is open.
@@ -80,8 +80,8 @@ int lmdb_explain_open(char *error, int result, const char *path)
         return store_explain(error, result, "cannot open %s: %s", path, store_error_text(result));
     return store_explain(error, result,
                          "%s is open in another container, by a process that has our number there, "
-                         "%ld; wait until that one has ended, or run this one beside it", path,
-                         (long)getpid());
+                         "%ld; wait until that one has ended, or run this one beside it",
+                         path, (long)getpid());
 }
 
 static int env_open(MDB_env **out, const char *path, uint64_t map_bytes, unsigned flags)
@@ -172,9 +172,9 @@ static int birth(const struct lmdb_store *store, const char *data_path, char *er
         result = -errno;
     if (result == 0)
         result = folder_sync(store->path);
-    return result == 0
-               ? 0
-               : store_explain(error, result, "cannot make %s: %s", data_path, store_error_text(result));
+    return result == 0 ? 0
+                       : store_explain(error, result, "cannot make %s: %s", data_path,
+                                       store_error_text(result));
 }
 
 /* What is missing to the version of today. Content is only added: a crash leaves the file as it
@@ -254,7 +254,7 @@ static int event_end(const struct lmdb_store *store, MDB_txn *transaction, MDB_c
 
 /* The counters, checked against the events that are there: no gap, none beyond the last. */
 int lmdb_position_read(const struct lmdb_store *store, MDB_txn *transaction,
-                         struct store_position *position)
+                       struct store_position *position)
 {
     MDB_val key = lmdb_value_of_text("position");
     MDB_val value;
@@ -359,9 +359,9 @@ static int names_read(const struct lmdb_store *store, struct lmdb_name names[LMD
     return 0;
 }
 
-/* A file whose name is gone, or another's, still takes what is written to it, and nobody will find it
- * there after a restart; and without the name of a lock file another broker could come. Who may no
- * longer look (-EACCES and the like) has not seen that it is so. */
+/* A file whose name is gone, or another's, still takes what is written to it, and nobody will find
+ * it there after a restart; and without the name of a lock file another broker could come. Who may
+ * no longer look (-EACCES and the like) has not seen that it is so. */
 int lmdb_look(struct store *base)
 {
     const struct lmdb_store *store = lmdb_of(base);

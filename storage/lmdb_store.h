@@ -111,26 +111,24 @@ extern const struct store_ops lmdb_reader_ops;
 /* --- lmdb_write.c, lmdb_read.c: the operations of store_ops.h ---------------------------- */
 
 int lmdb_begin(struct store *base);
-int lmdb_put_session(struct store *base, const char *user,
-                            const struct session_record *record);
+int lmdb_put_session(struct store *base, const char *user, const struct session_record *record);
 int lmdb_delete_session(struct store *base, const char *user);
 int lmdb_append_event(struct store *base, struct presence_event *event);
 int lmdb_put_inbox(struct store *base, const char *user, const struct saved_inbox *inbox);
-int lmdb_put_message(struct store *base, const char *user,
-                            const struct saved_message *message);
+int lmdb_put_message(struct store *base, const char *user, const struct saved_message *message);
 int lmdb_drop_inboxes(struct store *base);
 int lmdb_commit(struct store *base, uint64_t epoch_last);
 void lmdb_abort(struct store *base);
 void lmdb_rest(struct store *base);
 int lmdb_position(struct store *base, struct store_position *position);
 int lmdb_look_up(struct store *base, const char *const *users, size_t count,
-                        store_session_each *each, void *context, uint64_t *presence_last);
+                 store_session_each *each, void *context, uint64_t *presence_last);
 int lmdb_list_sessions(struct store *base, const struct store_query *query,
-                              store_session_each *each, void *context, uint64_t *presence_last,
-                              bool *more);
-int lmdb_read_events(struct store *base, uint64_t after, size_t limit,
-                            store_event_each *each, void *context, struct store_position *position);
+                       store_session_each *each, void *context, uint64_t *presence_last,
+                       bool *more);
+int lmdb_read_events(struct store *base, uint64_t after, size_t limit, store_event_each *each,
+                     void *context, struct store_position *position);
 int lmdb_read_inbox(struct store *base, const char *user, struct saved_inbox *inbox,
-                           store_message_each *each, void *context);
+                    store_message_each *each, void *context);
 
 #endif

@@ -1,14 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* What lies on disk may have been hit by anything, so reading trusts nothing: version, checksum,
- * a protobuf of known shape, lengths. The last check packs the message again and compares the
- * size. That catches what the unpacked form cannot show: a NUL inside of a text, a field given
- * twice, a number in a longer form than needed.
- *
- * Unpacking allocates from an arena whose memory is on the stack: a record is small, a listing
- * unpacks many of them, and a damaged one that passes the checksum by luck costs no more. Only
- * saved messages are of any size; their arena is the caller's, sized after the record. */
-
 #include "storage/record.h"
 
 #include <errno.h>
@@ -19,9 +9,16 @@
 #include "proto/arena.h"
 #include "record.pb-c.h"
 
-enum {
-    ARENA_BYTES = 4096
-};
+/* What lies on disk may have been hit by anything, so reading trusts nothing: version, checksum,
+ * a protobuf of known shape, lengths. The last check packs the message again and compares the
+ * size. That catches what the unpacked form cannot show: a NUL inside of a text, a field given
+ * twice, a number in a longer form than needed.
+ *
+ * Unpacking allocates from an arena whose memory is on the stack: a record is small, a listing
+ * unpacks many of them, and a damaged one that passes the checksum by luck costs no more. Only
+ * saved messages are of any size; their arena is the caller's, sized after the record. */
+
+enum { ARENA_BYTES = 4096 };
 
 /* Half a byte at a time: 64 bytes of table, fast enough for records of a hundred bytes. */
 uint32_t record_crc32c(uint32_t crc, struct bytes data)

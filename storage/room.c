@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "storage/room.h"
 
 /* A map that is full to the last page could not even delete: a change copies the pages on its
  * way, and the copied ones are free for the next but one transaction only. So each transaction
@@ -16,8 +17,6 @@
  *     longer than a page it needs pages in a row: behind the file's last page, where what was
  *     just estimated leaves them, or a row of free pages that is longer than all of it. (LMDB
  *     takes from the low end of a row, so its high end is still one afterwards.) */
-
-#include "storage/room.h"
 
 enum {
     PAGES_KEPT = 16, /* what a transaction must leave for the next; see above */

@@ -1,11 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* The part that all stores share: checking arguments and the shape of a transaction.
- *
- * A write that fails takes the whole transaction with it, at once: a half-written group must not
- * be committed by a caller who overlooked one answer. Until commit or abort every further write
- * repeats the first error, and commit returns it. So a caller may look at commit's answer only. */
-
 #include "storage/store.h"
 
 #include <errno.h>
@@ -14,6 +7,12 @@
 
 #include "storage/record.h"
 #include "storage/store_ops.h"
+
+/* The part that all stores share: checking arguments and the shape of a transaction.
+ *
+ * A write that fails takes the whole transaction with it, at once: a half-written group must not
+ * be committed by a caller who overlooked one answer. Until commit or abort every further write
+ * repeats the first error, and commit returns it. So a caller may look at commit's answer only. */
 
 int store_explain(char *error, int code, const char *format, ...)
 {
@@ -178,7 +177,8 @@ const char *store_error_text(int error)
 {
     switch (error) {
     case -ESTALE:
-        return "a file of the store was removed or replaced while usherd runs: move it back, or restart "
+        return "a file of the store was removed or replaced while usherd runs: move it back, or "
+               "restart "
                "usherd to use what is there now";
     case -EXFULL:
         return "the store is full (store.map_bytes)";

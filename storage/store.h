@@ -9,15 +9,14 @@
  * committed state, never half a transaction. Nothing here knows of actors or sockets.
  *
  * Errors are negative errno. The ones that callers tell apart:
- *   -ENOSPC, -EDQUOT, -EFBIG, -EXFULL   there is no room: on the disk, in the quota, within the limit
- *              of a file's size, in the map (store_is_full); the transaction is gone, the next one
- *              may succeed
- *   -EIO       a write or a sync failed; nothing of the transaction may be reported as stored
+ *   -ENOSPC, -EDQUOT, -EFBIG, -EXFULL   there is no room: on the disk, in the quota, within the
+ * limit of a file's size, in the map (store_is_full); the transaction is gone, the next one may
+ * succeed -EIO       a write or a sync failed; nothing of the transaction may be reported as stored
  *   -EUCLEAN   the file is damaged or of a version that this program does not read
  *   -EBUSY     another process holds the store
- *   -ESTALE    a file of the store was removed or replaced while it is open; nothing is written to it
- *   -ENOENT    no such session
- * Calls that take `error` write one line for a person into it (STORE_ERROR_BYTES_MAX). */
+ *   -ESTALE    a file of the store was removed or replaced while it is open; nothing is written to
+ * it -ENOENT    no such session Calls that take `error` write one line for a person into it
+ * (STORE_ERROR_BYTES_MAX). */
 
 #include <errno.h>
 #include <stdbool.h>
@@ -44,7 +43,7 @@ enum session_state {
 /* One user's session. Text is NUL-terminated. */
 struct session_record {
     uint64_t epoch;
-    uint64_t since_ms; /* wall time of the login, Unix ms */
+    uint64_t since_ms;      /* wall time of the login, Unix ms */
     uint64_t token_ends_ms; /* when the token of the login is good no more, Unix ms; 0: never */
     enum session_state state;
     bool acks;
@@ -128,9 +127,9 @@ static inline bool store_is_full(int error)
     return error == -ENOSPC || error == -EDQUOT || error == -EFBIG || error == -EXFULL;
 }
 
-/* What is behind an -EIO in that folder: LMDB says so of a write that was done in part, which a full
- * disk does. Writes there as much as a store may need at once, and takes it away. 0: that went well;
- * otherwise how it failed. Blocks on the disk. */
+/* What is behind an -EIO in that folder: LMDB says so of a write that was done in part, which a
+ * full disk does. Writes there as much as a store may need at once, and takes it away. 0: that went
+ * well; otherwise how it failed. Blocks on the disk. */
 int store_probe(const char *path);
 
 /* --- writing: one thread ---------------------------------------------------------------- */
@@ -147,8 +146,8 @@ int store_probe(const char *path);
  * wait while it goes on. */
 int store_begin(struct store *store);
 
-/* Whether the files are still those that were opened, as begin looks too: 0 or -ESTALE. Once they are
- * back under their names (moved, not copied), all is well again. Touches the disk. */
+/* Whether the files are still those that were opened, as begin looks too: 0 or -ESTALE. Once they
+ * are back under their names (moved, not copied), all is well again. Touches the disk. */
 int store_look(struct store *store);
 
 int store_put_session(struct store *store, const char *user, const struct session_record *record);

@@ -1,4 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "storage/lmdb_store.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "storage/folder.h"
 
 /* The store on disk. It and the files of lmdb_store.h are the only
  * ones that know LMDB; its codes end there.
@@ -18,15 +26,6 @@
  *
  * Data: `env` and its handles are replaced by the writer under the write side of `lock`; all that
  * is below "the writer's" belongs to the writing thread; the rest is set once. */
-
-#include "storage/lmdb_store.h"
-
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
-
-#include "storage/folder.h"
 
 enum {
     EVENTS_SHARE = 4, /* of the map, 1/n, at most for events */

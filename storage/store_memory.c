@@ -1,4 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "storage/store.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "storage/store_ops.h"
 
 /* The store for tests and the simulation: the same contract, no disk.
  *
@@ -18,15 +26,6 @@
  * The writer alone touches the pending changes; everything else is shared and changes under the
  * mutex only, by the writer, so the writer may read it without. Faults and cuts are set by any
  * thread. */
-
-#include "storage/store.h"
-
-#include <errno.h>
-#include <pthread.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "storage/store_ops.h"
 
 enum {
     HEIGHT_MAX = 18, /* enough for 4^18 names, a level holds a quarter of the one below */

@@ -47,8 +47,8 @@ struct store_ops {
 /* The first member of every store. Apart from ops it belongs to the writing thread. */
 struct store {
     const struct store_ops *ops;
-    bool writing; /* between begin and commit or abort */
-    int failed;   /* why the transaction is gone already; 0: it is not */
+    bool writing;              /* between begin and commit or abort */
+    int failed;                /* why the transaction is gone already; 0: it is not */
     const char *upgraded_from; /* set once at open */
 };
 

@@ -18,11 +18,11 @@
 #include <unistd.h>
 
 #include "broker/parts.h"
-#include "persist/queries.h"
-#include "persist/committer.h"
-#include "door/admission.h"
 #include "client.pb-c.h"
+#include "door/admission.h"
 #include "net/conn.h"
+#include "persist/committer.h"
+#include "persist/queries.h"
 #include "proto/frame.h"
 #include "proto/varint.h"
 #include "token_make.h"
@@ -100,11 +100,11 @@ static inline void door_listen(struct door *door)
     struct sockaddr_un none = {.sun_family = AF_UNIX};
     door->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     door->address_size = sizeof(door->address);
-    DOOR_CHECK(door->listener >= 0 &&
-               bind(door->listener, (struct sockaddr *)&none, sizeof(none.sun_family)) == 0 &&
-               listen(door->listener, 64) == 0 &&
-               getsockname(door->listener, (struct sockaddr *)&door->address,
-                           &door->address_size) == 0);
+    DOOR_CHECK(
+        door->listener >= 0 &&
+        bind(door->listener, (struct sockaddr *)&none, sizeof(none.sun_family)) == 0 &&
+        listen(door->listener, 64) == 0 &&
+        getsockname(door->listener, (struct sockaddr *)&door->address, &door->address_size) == 0);
 }
 
 static inline void door_open(struct door *door)

@@ -10,8 +10,7 @@ void bounce(struct message *message, struct turn *turn)
 {
     turn_count(turn, METRIC_events_stale, 1);
     if (message->kind == MESSAGE_DELIVER) {
-        deliver_refuse(turn, (struct deliver_message *)message,
-                       USHER__V1__ERROR__CODE__NOT_ONLINE);
+        deliver_refuse(turn, (struct deliver_message *)message, USHER__V1__ERROR__CODE__NOT_ONLINE);
         return;
     }
     if (message->kind == MESSAGE_USER_CALL) {
@@ -20,8 +19,8 @@ void bounce(struct message *message, struct turn *turn)
     }
     if (message->kind == MESSAGE_LINK_REQUEST) {
         link_refuse(turn, ((struct link_request_message *)message)->exchange,
-                        USHER__V1__REFUSED__CODE__STALE_LINK,
-                        "this link is not known; say Hello again");
+                    USHER__V1__REFUSED__CODE__STALE_LINK,
+                    "this link is not known; say Hello again");
     } else if (message->kind == MESSAGE_BUNDLE) { /* whoever pushed waits for no answer */
         turn_count(turn, METRIC_messages_refused,
                    push_bundle_of((struct bundle_message *)message)->count);

@@ -25,7 +25,7 @@ size_t presence_event_pack(const struct presence_event *event, uint8_t *to, size
 
 const char *presence_cause_name(uint8_t cause)
 {
-    const ProtobufCEnumValue *value = protobuf_c_enum_descriptor_get_value(
-        &usher__v1__presence_event__cause__descriptor, cause);
+    const ProtobufCEnumValue *value =
+        protobuf_c_enum_descriptor_get_value(&usher__v1__presence_event__cause__descriptor, cause);
     return value != NULL ? value->name : "?";
 }

@@ -38,8 +38,7 @@ struct deliver_message *deliver_create(struct bytes name, struct bytes payload)
     return message;
 }
 
-struct call_result_message *call_result_create(uint16_t code, uint32_t status,
-                                               struct bytes payload)
+struct call_result_message *call_result_create(uint16_t code, uint32_t status, struct bytes payload)
 {
     CHECK(payload.size <= UINT32_MAX / 2);
     struct call_result_message *message =
@@ -62,8 +61,7 @@ struct user_call_message *user_call_create(struct bytes user, struct bytes servi
     CHECK(user.size <= UINT8_MAX && service.size <= UINT8_MAX && method.size <= UINT8_MAX &&
           payload.size <= UINT32_MAX / 2);
     size_t size = user.size + service.size + method.size + payload.size;
-    struct user_call_message *message =
-        message_create(MESSAGE_USER_CALL, sizeof(*message) + size);
+    struct user_call_message *message = message_create(MESSAGE_USER_CALL, sizeof(*message) + size);
     if (message == NULL)
         return NULL;
     memset((uint8_t *)message + sizeof(struct message), 0,

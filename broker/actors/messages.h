@@ -18,7 +18,7 @@ enum message_kind {
     MESSAGE_RESUME,
     MESSAGE_FRAMES,
     MESSAGE_MORE_FRAMES, /* to oneself: go on with the frames that are left */
-    MESSAGE_LOGOUT, /* posted to nobody: the cause of a change */
+    MESSAGE_LOGOUT,      /* posted to nobody: the cause of a change */
     MESSAGE_CONN_END,
     MESSAGE_WRITABLE,
     /* to a user, from anybody */
@@ -46,15 +46,19 @@ enum message_kind {
     MESSAGE_KINDS
 };
 
-enum { ADDRESS_BYTES_MAX = 56, CLIENT_TEXT_BYTES_MAX = 64, SECRET_BYTES = 16,
-       DETAIL_BYTES_MAX = 120 };
+enum {
+    ADDRESS_BYTES_MAX = 56,
+    CLIENT_TEXT_BYTES_MAX = 64,
+    SECRET_BYTES = 16,
+    DETAIL_BYTES_MAX = 120
+};
 
 struct attach_message {
     struct message header;
     uint64_t conn;
     uint64_t id;
     uint64_t token_ends_ms; /* Unix ms; 0: never, or nobody asked for a token */
-    uint32_t stamp_us; /* when it was read; 0: not timed */
+    uint32_t stamp_us;      /* when it was read; 0: not timed */
     bool acks;
     char user[USERNAME_BYTES_MAX + 1];
     char address[ADDRESS_BYTES_MAX + 1];
@@ -78,10 +82,10 @@ void text_copy(char *to, size_t room, struct bytes from);
 struct frames_message {
     struct message header;
     uint64_t conn;
-    uint32_t stamp_us; /* when they were read; 0: not timed */
-    bool welcomed; /* read after the Welcome went out */
+    uint32_t stamp_us;   /* when they were read; 0: not timed */
+    bool welcomed;       /* read after the Welcome went out */
     uint64_t arrived_us; /* when it was read; 0: nobody is traced */
-    uint32_t done; /* bytes of it that are handled */
+    uint32_t done;       /* bytes of it that are handled */
     uint32_t size;
     uint8_t bytes[];
 };
@@ -121,16 +125,16 @@ struct deliver_message {
     bool until_delivered;
     bool from_service;
     bool redelivered;
-    bool sent; /* to the present connection or an earlier one */
-    uint8_t push_index; /* which one of the bundle that it holds (push.h) */
-    uint32_t stamp_us; /* when its frame was read; 0: not timed */
+    bool sent;           /* to the present connection or an earlier one */
+    uint8_t push_index;  /* which one of the bundle that it holds (push.h) */
+    uint32_t stamp_us;   /* when its frame was read; 0: not timed */
     uint64_t arrived_ms; /* monotonic */
     uint64_t time_ms;
     actor_handle sender; /* gets the MESSAGE_RESULT, if `request` is not 0 */
     uint64_t sender_epoch;
     uint64_t request;
     uint64_t epoch_wanted; /* 0: any */
-    uint8_t bytes[]; /* name, payload; nothing when they are in a push_bundle */
+    uint8_t bytes[];       /* name, payload; nothing when they are in a push_bundle */
 };
 
 /* Several pushes for a user's inbox, in the push_bundle that it holds. Without sender or epoch. */
@@ -179,7 +183,7 @@ struct call_result_message {
     uint16_t code; /* an Error.Code, or 0: status and payload hold */
     uint32_t status;
     uint64_t token_ends_ms; /* of a login that a service has judged; see ReplyTo */
-    uint32_t stamp_us; /* when the call was accepted; 0: not timed */
+    uint32_t stamp_us;      /* when the call was accepted; 0: not timed */
     uint32_t payload_size;
     uint8_t payload[];
 };
@@ -192,7 +196,7 @@ enum { KICKER_BYTES_MAX = 2 * USERNAME_BYTES_MAX + 1 };
 
 struct kick_message {
     struct message header;
-    actor_handle by; /* gets the MESSAGE_RESULT */
+    actor_handle by;                   /* gets the MESSAGE_RESULT */
     char kicker[KICKER_BYTES_MAX + 1]; /* who that is, for people */
     uint64_t request;
     uint64_t epoch; /* 0: any */
@@ -212,7 +216,7 @@ struct user_call_message {
     uint64_t deadline_ms;
     uint64_t mail_seq;
     uint64_t mail_number; /* in the Batches of an incarnation that has been sent it */
-    uint64_t share; /* one way, in the mail: whose share of it this counts to; see shares.h */
+    uint64_t share;       /* one way, in the mail: whose share of it this counts to; see shares.h */
     bool redelivered;
     uint8_t control; /* a Control.Kind: no call at all, but mail of the node's own */
     bool login;      /* an AuthCall: method is the address, payload the token and the client text */
@@ -239,7 +243,7 @@ struct restore_message {
     bool acks;
     bool unnumbered; /* the session's numbers are not known */
     bool loss_untold;
-    bool saved;      /* the two below hold */
+    bool saved; /* the two below hold */
     uint64_t next_seq;
     struct deliver_message *inbox; /* a list that the sender is done with, linked through
                                     * header.next; its arrived_ms says how old each is */

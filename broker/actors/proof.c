@@ -3,8 +3,8 @@
 
 #include <string.h>
 
-#include "base/hash.h"
 #include "actors/messages.h"
+#include "base/hash.h"
 
 uint64_t resume_proof(const uint64_t key[2], uint64_t epoch, struct bytes secret)
 {

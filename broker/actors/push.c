@@ -122,8 +122,8 @@ int push_begin(struct push_run *run, struct push push, uint64_t time_ms, uint64_
 /* Everything but the header. */
 static void copy(struct deliver_message *to, const struct deliver_message *from)
 {
-    memcpy((uint8_t *)to + sizeof(struct message),
-           (const uint8_t *)from + sizeof(struct message), sizeof(*to) - sizeof(struct message));
+    memcpy((uint8_t *)to + sizeof(struct message), (const uint8_t *)from + sizeof(struct message),
+           sizeof(*to) - sizeof(struct message));
 }
 
 /* The next of a block, or the first of a new one. */
@@ -141,9 +141,9 @@ static void *next_of_many(struct push_run *run, uint16_t kind, size_t size)
 
 struct deliver_message *push_next(struct push_run *run)
 {
-    struct deliver_message *message =
-        run->bundle != NULL ? next_of_many(run, MESSAGE_DELIVER, sizeof(*message))
-                            : deliver_create(run->alone.service, run->alone.payload);
+    struct deliver_message *message = run->bundle != NULL
+                                          ? next_of_many(run, MESSAGE_DELIVER, sizeof(*message))
+                                          : deliver_create(run->alone.service, run->alone.payload);
     if (message != NULL)
         copy(message, &run->model);
     return message;

@@ -39,9 +39,8 @@ void conn_shut(struct turn *turn, uint64_t conn, uint32_t reason, const char *de
                uint32_t retry_after_ms, bool do_not_return)
 {
     size_t offset = turn->out.size;
-    MEMORY_MUST(
-        broker_frame_close(&turn->out, reason, detail, retry_after_ms, do_not_return) == 0,
-        "an answer");
+    MEMORY_MUST(broker_frame_close(&turn->out, reason, detail, retry_after_ms, do_not_return) == 0,
+                "an answer");
     turn_send(turn, conn, offset);
     turn_effect(turn, EFFECT_RELEASE, conn);
 }

@@ -2,8 +2,8 @@
 #ifndef USHER_ACTORS_REFUSE_H
 #define USHER_ACTORS_REFUSE_H
 
-/* Answers that need nothing of the state of whoever gives them: a refusal to the sender of a message, to
- * a connection, to an exchange of the link. Each appends to the turn. */
+/* Answers that need nothing of the state of whoever gives them: a refusal to the sender of a
+ * message, to a connection, to an exchange of the link. Each appends to the turn. */
 
 #include "actors/turn.h"
 

@@ -18,8 +18,8 @@
  * The table holds the sources that some session came from, so it is no larger than the number of
  * sessions. It is looked at when somebody logs in, resumes or ends, under one lock. An entry does
  * not move while somebody holds it, so a request needs neither the table nor the lock: the
- * allowance is one number, and whoever changes it by compare-and-swap has spent one. Of a source that
- * nobody holds any more only that number is remembered, as long as it matters (spent.c).
+ * allowance is one number, and whoever changes it by compare-and-swap has spent one. Of a source
+ * that nobody holds any more only that number is remembered, as long as it matters (spent.c).
  *
  * The hash has a random key: who owns many addresses cannot aim at one chain. */
 
@@ -31,8 +31,8 @@ struct source_rate {
     uint64_t source;
     unsigned step;             /* of source_steps */
     struct source_rate *wider; /* the one that it counts for too, held by this one; NULL: none */
-    uint32_t holders;         /* under lock */
-    struct source_rate *next; /* in its bucket, under lock */
+    uint32_t holders;          /* under lock */
+    struct source_rate *next;  /* in its bucket, under lock */
 };
 
 struct source_rates {
@@ -128,8 +128,7 @@ static void let_go(struct source_rates *rates, struct source_rate *rate)
         CHECK(rate->holders > 0);
         if (--rate->holders > 0)
             return;
-        struct allowance allowance = {
-            atomic_load_explicit(&rate->due_ns, memory_order_relaxed)};
+        struct allowance allowance = {atomic_load_explicit(&rate->due_ns, memory_order_relaxed)};
         *find(rates, rate->source) = rate->next;
         spent_put(rates->spent, source_name(&rate->source), allowance);
         free(rate);

@@ -7,13 +7,15 @@
 #include "base/hash.h"
 
 /* An allowance is one number, the time at which it will be whole again, and until then it has to be
- * remembered: for a second, or a minute, after its owner has left. So the table forgets by itself, if
- * it has room for those who leave meanwhile. A name has a set of places; when all of them are taken,
- * the one that is whole first goes, which is one that is whole already wherever there is any.
+ * remembered: for a second, or a minute, after its owner has left. So the table forgets by itself,
+ * if it has room for those who leave meanwhile. A name has a set of places; when all of them are
+ * taken, the one that is whole first goes, which is one that is whole already wherever there is
+ * any.
  *
- * The hash has a random key and is as good as the name: two of 2^64 are not met by chance, and nobody
- * can aim at one set. To push somebody out there, one has to leave as many sessions with more spent
- * as the table has places, in the time for which it matters; each of them was a login with the store. */
+ * The hash has a random key and is as good as the name: two of 2^64 are not met by chance, and
+ * nobody can aim at one set. To push somebody out there, one has to leave as many sessions with
+ * more spent as the table has places, in the time for which it matters; each of them was a login
+ * with the store. */
 
 enum { SETS = 2048, PLACES = 8 };
 

@@ -2,8 +2,8 @@
 #ifndef USHER_ACTORS_SPENT_H
 #define USHER_ACTORS_SPENT_H
 
-/* What was spent of an allowance (base/allowance.h) by somebody who is gone, for when he comes back:
- * a limit that is forgotten with a session is none for who logs out and in again.
+/* What was spent of an allowance (base/allowance.h) by somebody who is gone, for when he comes
+ * back: a limit that is forgotten with a session is none for who logs out and in again.
  *
  * Takes a fixed amount of memory. Any thread; each call takes a short lock. */
 

@@ -26,8 +26,8 @@ struct link_token {
 };
 
 /* Limits and times that handlers go by. Those that are atomic may change while turns run
- * (broker/operate/reload.c): a turn that reads one twice may see two values, each of them a good one. The
- * others are set once at start. */
+ * (broker/operate/reload.c): a turn that reads one twice may see two values, each of them a good
+ * one. The others are set once at start. */
 struct settings {
     const char *node;
     uint32_t heartbeat_ms;
@@ -35,7 +35,7 @@ struct settings {
     uint32_t frame_bytes_max;
     _Atomic uint32_t output_bytes_max;    /* beyond it a connection ends; more than any frame */
     _Atomic uint32_t output_window_bytes; /* above it what others send waits */
-    bool ends_with_token; /* sessions, with the token of their login */
+    bool ends_with_token;                 /* sessions, with the token of their login */
     _Atomic uint32_t inbox_messages_max;
     _Atomic uint32_t inbox_bytes_max;
     _Atomic uint32_t inbox_age_ms;
@@ -44,7 +44,8 @@ struct settings {
     uint32_t requests_max;
     _Atomic uint32_t requests_per_second;
     struct source_rates *source_rates; /* NULL: nothing is counted per source */
-    struct spent *spent_rates, *spent_fights; /* of users whose session has ended; NULL: forgotten */
+    struct spent *spent_rates,
+        *spent_fights;        /* of users whose session has ended; NULL: forgotten */
     uint64_t requests_key[2]; /* random; see user/requests.h */
     uint64_t proof_key[2];    /* random; see resume_proof */
     _Atomic uint32_t takeovers_per_minute;
@@ -72,8 +73,8 @@ struct counters {
     _Atomic uint64_t call_last;
     _Atomic uint64_t calls_waiting; /* calls of all users without their answer */
     _Atomic uint64_t link_last;
-    _Atomic uint32_t instances;     /* actors that are no users */
-    _Atomic uint32_t goaways; /* backends that are to hear of the stop and have not fetched it */
+    _Atomic uint32_t instances; /* actors that are no users */
+    _Atomic uint32_t goaways;   /* backends that are to hear of the stop and have not fetched it */
     _Atomic uint64_t presence_last; /* the stream as committed */
 };
 

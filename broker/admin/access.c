@@ -66,7 +66,8 @@ void access_read(struct access *access, const char *token_file, const char *view
         return;
     snprintf(error, sizeof(error),
              "%s %.100s: the token of admin.token_file, so who may look could change; accepted: "
-             "another token, or none", view, view_token_file);
+             "another token, or none",
+             view, view_token_file);
     each(context, view, error);
 }
 

@@ -25,8 +25,8 @@ struct access {
  * least ADMIN_TOKEN_BYTES_MIN visible characters. */
 int access_load(struct access_token *token, const char *option, const char *path, char *error);
 
-/* Reads the files that are named ("": none) as access_load does, and tells the faults of both. One token
- * for both rights is a fault too: whoever is given it to look could change. */
+/* Reads the files that are named ("": none) as access_load does, and tells the faults of both. One
+ * token for both rights is a fault too: whoever is given it to look could change. */
 typedef void access_fault(void *context, const char *option, const char *text);
 void access_read(struct access *access, const char *token_file, const char *view_token_file,
                  access_fault *each, void *context);

@@ -20,8 +20,14 @@
 #include "base/log.h"
 #include "base/metrics.h"
 
-enum { ADMIN_USER_BYTES_MAX = 255, ADMIN_PREFIX_BYTES_MAX = 255, ADMIN_CHECKS_MAX = 16,
-       ADMIN_ERROR_BYTES = 256, ADMIN_ROWS_MAX = 1000, ADMIN_TOKEN_BYTES_MIN = 16 };
+enum {
+    ADMIN_USER_BYTES_MAX = 255,
+    ADMIN_PREFIX_BYTES_MAX = 255,
+    ADMIN_CHECKS_MAX = 16,
+    ADMIN_ERROR_BYTES = 256,
+    ADMIN_ROWS_MAX = 1000,
+    ADMIN_TOKEN_BYTES_MIN = 16
+};
 
 /* Connections that may be there for a while beside admin_options.connections_max. */
 enum { ADMIN_SPARE_CONNECTIONS = 33 };
@@ -40,8 +46,8 @@ struct admin_query {
     const char *prefix; /* of the query string; "" when it has none */
     const char *after_name;
     const char *state;
-    uint64_t after; /* the same argument as a number; 0 */
-    unsigned limit; /* 1 to ADMIN_ROWS_MAX; 0: none was given */
+    uint64_t after;     /* the same argument as a number; 0 */
+    unsigned limit;     /* 1 to ADMIN_ROWS_MAX; 0: none was given */
     const json_t *body; /* of a POST: an object, empty when there was none; else NULL */
     bool may_change;
     const char *address; /* who asks for a change; else "" */
@@ -64,7 +70,7 @@ struct admin_check {
 enum admin_state { ADMIN_SERVING, ADMIN_DRAINING, ADMIN_STOPPING };
 
 struct admin_options {
-    int listener;    /* a listening socket; taken by a success */
+    int listener; /* a listening socket; taken by a success */
     const char *node;
     const char *host; /* by which it may be addressed, beside addresses and localhost; "" */
     const char *token_file, *view_token_file; /* "": none */
@@ -91,7 +97,8 @@ struct admin_options {
 struct admin;
 
 /* Reads the tokens, once, and begins to answer. The options are copied, their texts but for the
- * tokens borrowed until admin_stop. 0; -EINVAL for a token file that cannot be used, with a line in `error` (ADMIN_ERROR_BYTES); -ENOMEM. */
+ * tokens borrowed until admin_stop. 0; -EINVAL for a token file that cannot be used, with a line in
+ * `error` (ADMIN_ERROR_BYTES); -ENOMEM. */
 int admin_start(struct admin **admin, const struct admin_options *options, char *error);
 
 /* Answers what waits with 503 and joins both threads. Takes as long as the answer now in progress.

@@ -17,8 +17,9 @@ enum {
     ANSWER_MS = 15000, /* in which an answer must be made and read */
     JOBS_MAX = 16,     /* requests that wait for the second thread */
     LOOKS_MAX = 12,    /* those of them that change nothing */
-    /* Beside admin.connections: for those that come while others are sent away; and those who were late
-     * when the second thread was to answer them are counted no more, and there until it has. */
+    /* Beside admin.connections: for those that come while others are sent away; and those who were
+     * late when the second thread was to answer them are counted no more, and there until it has.
+     */
     SPARE_CONNS = 16 + JOBS_MAX + 1
 };
 _Static_assert((int)SPARE_CONNS == (int)ADMIN_SPARE_CONNECTIONS, "what files are kept for");
@@ -50,7 +51,7 @@ struct admin_conn {
     int fd;
     enum conn_state state;
     uint64_t request_bytes; /* that had come when its last request was whole; 0: none was */
-    uint64_t since_ms; /* when it came into its state */
+    uint64_t since_ms;      /* when it came into its state */
     uint64_t due_ms;
 };
 

@@ -32,8 +32,8 @@ static enum MHD_Result reply_file(struct MHD_Connection *connection,
     MHD_add_response_header(response, "Vary", "Accept-Encoding");
     if (gzip)
         MHD_add_response_header(response, "Content-Encoding", "gzip");
-    enum MHD_Result result = MHD_queue_response(
-        connection, same ? MHD_HTTP_NOT_MODIFIED : MHD_HTTP_OK, response);
+    enum MHD_Result result =
+        MHD_queue_response(connection, same ? MHD_HTTP_NOT_MODIFIED : MHD_HTTP_OK, response);
     MHD_destroy_response(response);
     return result;
 }

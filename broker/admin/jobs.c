@@ -10,9 +10,9 @@
  * connection is suspended and MHD does not touch the exchange; resuming gives it back, with the
  * answer in it, and MHD calls the handler again.
  *
- * Who may change something does so when things go wrong, and that is when everybody looks. So changes
- * have a line of their own, which goes first, and some of the places are theirs: however many look,
- * and however often, a kick waits for one answer. */
+ * Who may change something does so when things go wrong, and that is when everybody looks. So
+ * changes have a line of their own, which goes first, and some of the places are theirs: however
+ * many look, and however often, a kick waits for one answer. */
 
 static bool is_change(const struct exchange *exchange)
 {
@@ -85,8 +85,7 @@ static unsigned answer(struct exchange *exchange, json_t *to)
     json_t *body = body_of(exchange, &error);
     if (!json_is_object(body)) {
         json_decref(body);
-        return admin_fail(to, MHD_HTTP_BAD_REQUEST, "bad_request",
-                          "the body is not a JSON object");
+        return admin_fail(to, MHD_HTTP_BAD_REQUEST, "bad_request", "the body is not a JSON object");
     }
     struct admin_query query = {
         .user = exchange->user,
@@ -108,8 +107,8 @@ static void run_job(struct exchange *exchange, bool closing)
 {
     json_t *to = json_object();
     if (closing)
-        exchange->status = admin_fail(to, MHD_HTTP_SERVICE_UNAVAILABLE, "unavailable",
-                                      "the broker stops");
+        exchange->status =
+            admin_fail(to, MHD_HTTP_SERVICE_UNAVAILABLE, "unavailable", "the broker stops");
     else
         exchange->status = answer(exchange, to);
     exchange->text = json_dumps(to, JSON_COMPACT);

@@ -51,9 +51,8 @@ static json_t *checks_json(const struct admin_check *checks, unsigned count)
 {
     json_t *array = json_array();
     for (unsigned i = 0; i < count; i++)
-        json_array_append_new(array,
-                              json_pack("{s:s, s:b, s:s}", "name", checks[i].name, "ok",
-                                        (int)checks[i].ok, "detail", checks[i].detail));
+        json_array_append_new(array, json_pack("{s:s, s:b, s:s}", "name", checks[i].name, "ok",
+                                               (int)checks[i].ok, "detail", checks[i].detail));
     return array;
 }
 
@@ -62,9 +61,9 @@ static enum MHD_Result reply_alive(struct admin *admin, struct MHD_Connection *c
     struct admin_check checks[ADMIN_CHECKS_MAX];
     unsigned count = admin->options.alive(admin->options.context, checks);
     bool good = all_good(checks, count);
-    return reply_json(connection, good ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE,
-                      json_pack("{s:b, s:o}", "alive", (int)good, "checks",
-                                checks_json(checks, count)));
+    return reply_json(
+        connection, good ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE,
+        json_pack("{s:b, s:o}", "alive", (int)good, "checks", checks_json(checks, count)));
 }
 
 static enum MHD_Result reply_ready(struct admin *admin, struct MHD_Connection *connection)
@@ -78,8 +77,7 @@ static enum MHD_Result reply_ready(struct admin *admin, struct MHD_Connection *c
     bool wanted = access_right(&admin->access, NULL) == ACCESS_NONE;
     return reply_json(connection, good ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE,
                       json_pack("{s:b, s:s, s:b, s:o}", "ready", (int)good, "state", states[state],
-                                "token_wanted", (int)wanted, "checks",
-                                checks_json(checks, count)));
+                                "token_wanted", (int)wanted, "checks", checks_json(checks, count)));
 }
 
 static const struct {

@@ -83,9 +83,7 @@ struct process_row {
     double value;
 };
 
-enum {
-    PROCESS_ROWS = 7
-};
+enum { PROCESS_ROWS = 7 };
 
 /* Gives how many rows it has filled: what the system does not tell is left out. */
 static size_t read_rows(double started, struct process_row rows[PROCESS_ROWS])

@@ -36,12 +36,11 @@ static void write_head(FILE *out, const char *name, const char *suffix, const ch
                        const char *help)
 {
     fprintf(out, "# HELP usher_%s%s ", name, suffix);
-    for (; *help != '\0'; help++) {
+    for (; *help != '\0'; help++)
         if (*help == '\\')
             fputs("\\\\", out);
         else
             fputc(*help, out);
-    }
     fprintf(out, "\n# TYPE usher_%s%s %s\n", name, suffix, type);
 }
 
@@ -66,9 +65,8 @@ static void write_family(FILE *out, const struct metrics *metrics, const struct 
     for (unsigned id = 0; id < METRIC_COUNT; id++) {
         const char *name = metrics_name((enum metric_id)id);
         if (family_of(name) == family)
-            fprintf(out, "usher_%s%s{%s=\"%s\"} %" PRIu64 "\n", family->name, suffix,
-                    family->label, name + strlen(family->prefix),
-                    metrics_read(metrics, (enum metric_id)id));
+            fprintf(out, "usher_%s%s{%s=\"%s\"} %" PRIu64 "\n", family->name, suffix, family->label,
+                    name + strlen(family->prefix), metrics_read(metrics, (enum metric_id)id));
     }
 }
 
@@ -145,14 +143,14 @@ static json_t *histogram_json(const struct metrics *metrics, enum histogram_id i
     uint64_t below = 0;
     for (unsigned i = 0; i < reading.bucket_count; i++) {
         below += reading.buckets[i];
-        json_t *bound = i + 1 < reading.bucket_count ? json_real(told(scale, reading.bounds[i]))
-                                                     : json_null();
-        json_array_append_new(buckets, json_pack("{s:o, s:I}", "le", bound, "count",
-                                                 (json_int_t)below));
+        json_t *bound =
+            i + 1 < reading.bucket_count ? json_real(told(scale, reading.bounds[i])) : json_null();
+        json_array_append_new(buckets,
+                              json_pack("{s:o, s:I}", "le", bound, "count", (json_int_t)below));
     }
     return json_pack("{s:s, s:I, s:f, s:o}", "unit", scale == SCALE_SECONDS ? "seconds" : "items",
-                     "count", (json_int_t)reading.count, "sum", told(scale, reading.sum),
-                     "buckets", buckets);
+                     "count", (json_int_t)reading.count, "sum", told(scale, reading.sum), "buckets",
+                     buckets);
 }
 
 void stats_fill(json_t *to, const struct metrics *metrics, const uint64_t readings[READING_COUNT])

@@ -5,19 +5,19 @@
 #include <string.h>
 #include <strings.h>
 
-#include "base/source.h"
 #include "admin/admin_private.h"
 #include "admin/route.h"
+#include "base/source.h"
 
 /* One request from its head to its answer, on the HTTP thread.
  *
  * MHD calls the handler when the head is there, with each piece of the body, and at the end. The
  * head is judged first and whole, Host and token before anything else, so whoever may not ask
- * learns nothing and has no body taken. Then the answer is made here, or by the second thread (jobs.c).
- * An answer in the first call makes MHD close the connection, because a body may be on its way; so
- * what brings no body is judged in the second. But for a head that leaves it open where the body ends:
- * whoever stands in between may have read it in another way (RFC 9112, 6.1 and 6.3), so what follows
- * is nobody's request, and the connection is closed with the answer. */
+ * learns nothing and has no body taken. Then the answer is made here, or by the second thread
+ * (jobs.c). An answer in the first call makes MHD close the connection, because a body may be on
+ * its way; so what brings no body is judged in the second. But for a head that leaves it open where
+ * the body ends: whoever stands in between may have read it in another way (RFC 9112, 6.1 and 6.3),
+ * so what follows is nobody's request, and the connection is closed with the answer. */
 
 static void address_of(struct MHD_Connection *connection, char text[ADMIN_ADDRESS_BYTES])
 {
@@ -56,14 +56,14 @@ static bool host_is_good(struct exchange *exchange)
 {
     unsigned count = 0;
     MHD_get_connection_values(exchange->connection, MHD_HEADER_KIND, count_hosts, &count);
-    const char *host = MHD_lookup_connection_value(exchange->connection, MHD_HEADER_KIND,
-                                                   MHD_HTTP_HEADER_HOST);
+    const char *host =
+        MHD_lookup_connection_value(exchange->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_HOST);
     return count == 0 ||
            (count == 1 && host != NULL && access_host(host, exchange->admin->options.host));
 }
 
-/* Whether a browser asks for it on behalf of a page from elsewhere, which may not read the answer, but
- * could have it made. Who follows a link comes with a document of his own. Browsers say so to
+/* Whether a browser asks for it on behalf of a page from elsewhere, which may not read the answer,
+ * but could have it made. Who follows a link comes with a document of his own. Browsers say so to
  * addresses of the loopback; programs say nothing. */
 static bool is_for_another_page(struct MHD_Connection *connection)
 {
@@ -189,8 +189,8 @@ static enum MHD_Result judge(struct exchange *exchange, const char *method, cons
     if (strcmp(method, MHD_HTTP_METHOD_HEAD) == 0)
         method = MHD_HTTP_METHOD_GET;
     exchange->right = access_right(
-        &exchange->admin->access, MHD_lookup_connection_value(connection, MHD_HEADER_KIND,
-                                                              MHD_HTTP_HEADER_AUTHORIZATION));
+        &exchange->admin->access,
+        MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_AUTHORIZATION));
     enum MHD_Result result = reply_builtin(exchange, method, url, done);
     if (*done)
         return result;
@@ -279,8 +279,8 @@ static bool framing_is_plain(struct MHD_Connection *connection)
 /* Whatever its method is: a stranger's GET is not given room for a body either. */
 static bool brings_a_body(struct MHD_Connection *connection)
 {
-    const char *length = MHD_lookup_connection_value(connection, MHD_HEADER_KIND,
-                                                     MHD_HTTP_HEADER_CONTENT_LENGTH);
+    const char *length =
+        MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
     return (length != NULL && strcmp(length, "0") != 0) ||
            MHD_lookup_connection_value(connection, MHD_HEADER_KIND,
                                        MHD_HTTP_HEADER_TRANSFER_ENCODING) != NULL;

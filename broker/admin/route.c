@@ -6,10 +6,10 @@
 /* Paths are matched as they were sent, and only the part that stands for a name is decoded, after
  * the match: so an encoded slash is part of a name and never of a path. Nothing here is a file.
  *
- * Browsers, curl and proxies are told by the standards of URLs that `.` and `..` in a path are steps,
- * encoded or not, and take them. They are names of users all the same, and who has one must not be out
- * of an operator's reach: so a `~`, which is in no name, may stand before any, and is passed over
- * (docs/decisions/0090). */
+ * Browsers, curl and proxies are told by the standards of URLs that `.` and `..` in a path are
+ * steps, encoded or not, and take them. They are names of users all the same, and who has one must
+ * not be out of an operator's reach: so a `~`, which is in no name, may stand before any, and is
+ * passed over (docs/decisions/0090). */
 
 const struct route admin_routes[ADMIN_ROUTES] = {
 #define ROUTE(name, method, path, change) {method, path, change},

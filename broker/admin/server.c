@@ -20,18 +20,15 @@ static size_t leave_encoded(void *context, struct MHD_Connection *connection, ch
 static struct MHD_Daemon *start_daemon(struct admin *admin)
 {
     const struct admin_options *options = &admin->options;
-    return MHD_start_daemon(
-        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC, 0, NULL, NULL,
-        request_handle, admin,
-        MHD_OPTION_LISTEN_SOCKET, options->listener,
-        MHD_OPTION_CONNECTION_LIMIT, options->connections_max + SPARE_CONNS,
-        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)(ANSWER_MS / 1000),
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEAD_BYTES_MAX,
-        MHD_OPTION_STRICT_FOR_CLIENT, 1,
-        MHD_OPTION_UNESCAPE_CALLBACK, leave_encoded, NULL,
-        MHD_OPTION_NOTIFY_COMPLETED, request_completed, admin,
-        MHD_OPTION_NOTIFY_CONNECTION, conns_notify, admin,
-        MHD_OPTION_END);
+    return MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC,
+                            0, NULL, NULL, request_handle, admin, MHD_OPTION_LISTEN_SOCKET,
+                            options->listener, MHD_OPTION_CONNECTION_LIMIT,
+                            options->connections_max + SPARE_CONNS, MHD_OPTION_CONNECTION_TIMEOUT,
+                            (unsigned)(ANSWER_MS / 1000), MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+                            (size_t)HEAD_BYTES_MAX, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+                            MHD_OPTION_UNESCAPE_CALLBACK, leave_encoded, NULL,
+                            MHD_OPTION_NOTIFY_COMPLETED, request_completed, admin,
+                            MHD_OPTION_NOTIFY_CONNECTION, conns_notify, admin, MHD_OPTION_END);
 }
 
 /* Keeps the first one. */

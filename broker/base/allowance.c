@@ -31,7 +31,9 @@ uint32_t allowance_wait_ms(const struct allowance *allowance, struct allowance_t
                            uint64_t now_ms)
 {
     uint64_t after_ns = spent_ns(allowance, terms, now_ms * NS_PER_MS) + terms.interval_ns;
-    return after_ns > whole_ns(terms) ? (uint32_t)((after_ns - whole_ns(terms) + NS_PER_MS - 1) / NS_PER_MS) : 0;
+    return after_ns > whole_ns(terms)
+               ? (uint32_t)((after_ns - whole_ns(terms) + NS_PER_MS - 1) / NS_PER_MS)
+               : 0;
 }
 
 void allowance_spend(struct allowance *allowance, struct allowance_terms terms, uint64_t now_ms)

@@ -19,8 +19,8 @@ struct allowance_terms {
     uint32_t burst;
 };
 
-/* `count` times, given back evenly over the period; count is not 0. It is exact to one nanosecond in
- * the time for each: a hundredth of ten millions in a second. */
+/* `count` times, given back evenly over the period; count is not 0. It is exact to one nanosecond
+ * in the time for each: a hundredth of ten millions in a second. */
 static inline struct allowance_terms allowance_over(uint32_t count, uint64_t period_us)
 {
     return (struct allowance_terms){.interval_ns = (period_us * 1000 + count - 1) / count,

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/awake.h"
 
-/* Whoever reads the clock first after a pause need not be who beats, so each reading looks how old the
- * last beat is, and puts it right if need be.
+/* Whoever reads the clock first after a pause need not be who beats, so each reading looks how old
+ * the last beat is, and puts it right if need be.
  *
- * The clock never goes back: a time t that was told was at most AWAKE_STALL_MS behind the last beat, or
- * it would have been put right first; and what is told when a pause has been left out is that beat and
- * AWAKE_STALL_MS. Who sees a beat sees what was lost before it (release, acquire); what is lost rises
- * before the machine is asked, so nobody takes too much from an older time. */
+ * The clock never goes back: a time t that was told was at most AWAKE_STALL_MS behind the last
+ * beat, or it would have been put right first; and what is told when a pause has been left out is
+ * that beat and AWAKE_STALL_MS. Who sees a beat sees what was lost before it (release, acquire);
+ * what is lost rises before the machine is asked, so nobody takes too much from an older time. */
 
 static const uint64_t NS_PER_MS = 1000000;
 

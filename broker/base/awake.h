@@ -2,13 +2,13 @@
 #ifndef USHER_BASE_AWAKE_H
 #define USHER_BASE_AWAKE_H
 
-/* The time that the process was awake. A process is stopped, frozen or its machine paused, and when it
- * goes on, what others have said meanwhile waits in its sockets while every deadline has passed. So a
- * broker's deadlines are told by a clock that stands still while it does.
+/* The time that the process was awake. A process is stopped, frozen or its machine paused, and when
+ * it goes on, what others have said meanwhile waits in its sockets while every deadline has passed.
+ * So a broker's deadlines are told by a clock that stands still while it does.
  *
- * Somebody beats, at least every AWAKE_BEAT_MS. A beat that is missing for AWAKE_STALL_MS means that
- * nobody ran: all but AWAKE_STALL_MS of that is left out. The clock never goes back. Any thread; a
- * reading takes two atomics more than the machine's. */
+ * Somebody beats, at least every AWAKE_BEAT_MS. A beat that is missing for AWAKE_STALL_MS means
+ * that nobody ran: all but AWAKE_STALL_MS of that is left out. The clock never goes back. Any
+ * thread; a reading takes two atomics more than the machine's. */
 
 #include <pthread.h>
 #include <stdatomic.h>

@@ -15,9 +15,8 @@ noreturn void check_failed(const char *file, int line, const char *condition, co
     if (size > 0) {
         size_t length = (size_t)size < sizeof(text) ? (size_t)size : sizeof(text) - 1;
         text[length - 1] = '\n';
-        if (write(STDERR_FILENO, text, length) < 0) {
+        if (write(STDERR_FILENO, text, length) < 0)
             abort(); /* nowhere to say it; the signal says enough */
-        }
     }
     abort();
 }

@@ -37,8 +37,8 @@ static inline uint32_t env_stamp_us(const struct env *env)
     return us != 0 ? us : 1;
 }
 
-/* When the machine's CLOCK_MONOTONIC shows what this one shows at `at_ms`, if it does not stand still
- * until then: for those who wait. */
+/* When the machine's CLOCK_MONOTONIC shows what this one shows at `at_ms`, if it does not stand
+ * still until then: for those who wait. */
 struct timespec env_until(const struct env *env, uint64_t at_ms);
 
 static inline uint64_t env_wall_ms(const struct env *env)

@@ -57,9 +57,8 @@ uint64_t siphash13(const uint64_t key[2], const void *data, size_t size)
         sip_word(&sip, le64toh(word));
     }
     uint64_t last = (uint64_t)(size & 0xff) << 56;
-    for (size_t i = 0; i < left; i++) {
+    for (size_t i = 0; i < left; i++)
         last |= (uint64_t)next[i] << (8 * i);
-    }
     sip_word(&sip, last);
     sip.c ^= 0xff;
     sip_round(&sip);

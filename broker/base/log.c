@@ -29,7 +29,8 @@
  * drown the others; the number left out stands on the next line of that event. The recorder has one
  * too, of another kind.
  *
- * Owners: `filling`, `dropped`, `rates` and `recordings` are under the lock; `writing` is the writer's. */
+ * Owners: `filling`, `dropped`, `rates` and `recordings` are under the lock; `writing` is the
+ * writer's. */
 
 enum {
     LINES_PER_SECOND_DEFAULT = 10,
@@ -56,7 +57,7 @@ struct recording {
 };
 
 struct log {
-    struct log_options options; /* set once */
+    struct log_options options;             /* set once */
     struct allowance_terms recording_terms; /* set once */
     pthread_t writer;
     atomic_int level;               /* relaxed: a stale level shows or hides a line more */
@@ -119,12 +120,10 @@ static bool wait_writable(const struct log *log)
     while (!is_time_up(log)) {
         struct pollfd pollfd = {.fd = log->options.fd, .events = POLLOUT};
         int ready = poll(&pollfd, 1, POLL_MS);
-        if (ready > 0) {
+        if (ready > 0)
             return (pollfd.revents & POLLOUT) != 0;
-        }
-        if (ready < 0 && errno != EINTR) {
+        if (ready < 0 && errno != EINTR)
             return false;
-        }
     }
     return false;
 }
@@ -132,9 +131,8 @@ static bool wait_writable(const struct log *log)
 /* As many whole lines as fit into one atomic write. */
 static size_t chunk_size(const char *text, size_t size)
 {
-    if (size <= PIPE_BUF) {
+    if (size <= PIPE_BUF)
         return size;
-    }
     const char *last = memrchr(text, '\n', PIPE_BUF);
     return last != NULL ? (size_t)(last - text) + 1 : PIPE_BUF;
 }
@@ -142,9 +140,8 @@ static size_t chunk_size(const char *text, size_t size)
 static size_t count_lines(const char *text, size_t size)
 {
     size_t lines = 0;
-    for (size_t i = 0; i < size; i++) {
+    for (size_t i = 0; i < size; i++)
         lines += text[i] == '\n';
-    }
     return lines;
 }
 
@@ -152,13 +149,11 @@ static size_t count_lines(const char *text, size_t size)
 static size_t write_out(const struct log *log, const char *text, size_t size)
 {
     while (size > 0) {
-        if (!wait_writable(log)) {
+        if (!wait_writable(log))
             return count_lines(text, size);
-        }
         ssize_t written = write(log->options.fd, text, chunk_size(text, size));
-        if (written < 0 && errno != EINTR && errno != EAGAIN) {
+        if (written < 0 && errno != EINTR && errno != EAGAIN)
             return count_lines(text, size);
-        }
         if (written > 0) {
             text += written;
             size -= (size_t)written;
@@ -189,9 +184,8 @@ static bool take_batch(struct log *log, uint64_t *dropped)
 {
     pthread_mutex_lock(&log->lock);
     while (log->filling->size == 0 && log->dropped == 0 &&
-           atomic_load_explicit(&log->close_ms, memory_order_relaxed) == 0) {
+           atomic_load_explicit(&log->close_ms, memory_order_relaxed) == 0)
         pthread_cond_wait(&log->wake, &log->lock);
-    }
     struct batch *batch = log->filling;
     log->filling = log->writing;
     log->writing = batch;
@@ -232,9 +226,8 @@ static void *run_writer(void *argument)
         size_t lost = write_out(log, batch->text, batch->size);
         missing += lost + dropped;
         count(log, batch->lines - lost, lost + dropped);
-        if (missing > 0 && lost == 0 && write_dropped(log, missing) == 0) {
+        if (missing > 0 && lost == 0 && write_dropped(log, missing) == 0)
             missing = 0;
-        }
         batch->size = 0;
         batch->lines = 0;
     }
@@ -266,13 +259,11 @@ static struct allowance_terms recording_terms(const struct recorder *recorder)
 int log_open(struct log **to, const struct log_options *options)
 {
     struct log *log = calloc(1, sizeof(*log));
-    if (log == NULL) {
+    if (log == NULL)
         return -ENOMEM;
-    }
     log->options = *options;
-    if (log->options.lines_per_second_per_event == 0) {
+    if (log->options.lines_per_second_per_event == 0)
         log->options.lines_per_second_per_event = LINES_PER_SECOND_DEFAULT;
-    }
     log->recording_terms = recording_terms(options->recorder);
     atomic_init(&log->level, (int)options->level);
     atomic_init(&log->close_ms, 0);
@@ -302,8 +293,8 @@ int log_open(struct log **to, const struct log_options *options)
 /* Lock is held. */
 static bool wait_finished(struct log *log)
 {
-    uint64_t until_ns = env_monotonic_ns(env_system()) +
-                        (CLOSE_PATIENCE_MS + CLOSE_BLOCKED_MS) * UINT64_C(1000000);
+    uint64_t until_ns =
+        env_monotonic_ns(env_system()) + (CLOSE_PATIENCE_MS + CLOSE_BLOCKED_MS) * UINT64_C(1000000);
     struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000),
                              .tv_nsec = (long)(until_ns % 1000000000)};
     while (!log->finished && pthread_cond_timedwait(&log->finish, &log->lock, &until) != ETIMEDOUT)
@@ -313,9 +304,8 @@ static bool wait_finished(struct log *log)
 
 void log_close(struct log *log)
 {
-    if (log == NULL) {
+    if (log == NULL)
         return;
-    }
     pthread_mutex_lock(&log->lock);
     atomic_store_explicit(&log->close_ms, env_monotonic_ms(env_system()) + CLOSE_PATIENCE_MS,
                           memory_order_relaxed);
@@ -368,17 +358,15 @@ static void enqueue(struct log *log, const struct log_line *line)
     } else {
         log->dropped++;
     }
-    if (was_empty) {
+    if (was_empty)
         pthread_cond_signal(&log->wake);
-    }
     pthread_mutex_unlock(&log->lock);
 }
 
 static void put_fields(struct log_line *line, const struct log_field *fields, size_t count)
 {
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++)
         log_line_field(line, &fields[i]);
-    }
     log_line_end(line);
 }
 
@@ -396,7 +384,8 @@ static bool admit_to_recorder(struct log *log, enum log_event_id id, uint64_t *l
     return admitted;
 }
 
-/* Before the level and the log's rate limit decide: what they leave out is what the recorder is for. */
+/* Before the level and the log's rate limit decide: what they leave out is what the recorder is
+ * for. */
 static void record(struct log *log, enum log_event_id id, const struct log_field *fields,
                    size_t count)
 {
@@ -415,16 +404,13 @@ static void record(struct log *log, enum log_event_id id, const struct log_field
 void log_event(struct log *log, enum log_event_id id, const struct log_field *fields, size_t count)
 {
     uint64_t suppressed = 0;
-    if (log == NULL) {
+    if (log == NULL)
         return;
-    }
-    if (log->options.recorder != NULL) {
+    if (log->options.recorder != NULL)
         record(log, id, fields, count);
-    }
     if ((int)events[id].level < atomic_load_explicit(&log->level, memory_order_relaxed) ||
-        !admit(log, id, &suppressed)) {
+        !admit(log, id, &suppressed))
         return;
-    }
     struct log_line line;
     begin_line(log, &line, id);
     if (suppressed > 0) {
@@ -442,7 +428,6 @@ struct recorder *log_recorder(const struct log *log)
 
 void log_set_level(struct log *log, enum log_level level)
 {
-    if (log != NULL) {
+    if (log != NULL)
         atomic_store_explicit(&log->level, (int)level, memory_order_relaxed);
-    }
 }

@@ -15,12 +15,7 @@
 #include "base/metrics.h"
 #include "base/recorder.h"
 
-enum log_level {
-    LOG_DEBUG,
-    LOG_INFO,
-    LOG_WARN,
-    LOG_ERROR
-};
+enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
 
 /* The rows of log.def: LOG_EVENT_READY and so on. */
 enum log_event_id {
@@ -35,12 +30,7 @@ enum {
     LOG_QUEUE_BYTES = 256 * 1024 /* lines that wait; what does not fit is dropped and counted */
 };
 
-enum log_field_kind {
-    LOG_TEXT,
-    LOG_NUMBER,
-    LOG_SIGNED,
-    LOG_BYTES_TEXT
-};
+enum log_field_kind { LOG_TEXT, LOG_NUMBER, LOG_SIGNED, LOG_BYTES_TEXT };
 
 struct log_field {
     const char *key; /* a constant of ours: lower case, digits, underscore */

@@ -14,18 +14,15 @@
  * Invariant: END_BYTES stay free until log_line_end, so that it always has its room. A field is
  * written whole or taken back whole. */
 
-enum {
-    END_BYTES = sizeof(",\"cut\":true}\n") - 1
-};
+enum { END_BYTES = sizeof(",\"cut\":true}\n") - 1 };
 
 #define REPLACEMENT UINT32_C(0xfffd)
 
 /* Only for our own words. False, and nothing written, when they do not fit. */
 static bool put(struct log_line *line, const char *data, size_t size)
 {
-    if (size > sizeof(line->text) - END_BYTES - line->size) {
+    if (size > sizeof(line->text) - END_BYTES - line->size)
         return false;
-    }
     memcpy(line->text + line->size, data, size);
     line->size += size;
     return true;
@@ -39,12 +36,10 @@ static bool put_text(struct log_line *line, const char *text)
 /* How many bytes a character has that begins so; 0 when none does. */
 static size_t sequence_size(unsigned char lead)
 {
-    if (lead < 0x80) {
+    if (lead < 0x80)
         return 1;
-    }
-    if (lead < 0xc2 || lead >= 0xf5) {
+    if (lead < 0xc2 || lead >= 0xf5)
         return 0;
-    }
     return lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
 }
 
@@ -55,19 +50,16 @@ static uint32_t decode(const unsigned char *data, size_t left, size_t *size)
     unsigned char lead = data[0];
     size_t length = sequence_size(lead);
     *size = 1;
-    if (length <= 1 || length > left) {
+    if (length <= 1 || length > left)
         return length == 1 ? lead : REPLACEMENT;
-    }
     uint32_t code = lead & (0x7fu >> length);
     for (size_t i = 1; i < length; i++) {
-        if ((data[i] & 0xc0) != 0x80) {
+        if ((data[i] & 0xc0) != 0x80)
             return REPLACEMENT;
-        }
         code = code << 6 | (data[i] & 0x3fu);
     }
-    if (code < least[length] || (code >= 0xd800 && code < 0xe000) || code > 0x10ffff) {
+    if (code < least[length] || (code >= 0xd800 && code < 0xe000) || code > 0x10ffff)
         return REPLACEMENT;
-    }
     *size = length;
     return code;
 }
@@ -88,9 +80,8 @@ static size_t escape(char to[8], const unsigned char *data, size_t size, uint32_
         to[1] = (char)code;
         return 2;
     }
-    if (code == REPLACEMENT || is_harmful(code)) {
+    if (code == REPLACEMENT || is_harmful(code))
         return (size_t)snprintf(to, 8, "\\u%04" PRIx32, code);
-    }
     memcpy(to, data, size);
     return size;
 }
@@ -99,20 +90,17 @@ static bool put_quoted(struct log_line *line, const void *data, size_t size)
 {
     const unsigned char *bytes = data;
     size_t written = 0;
-    if (!put(line, "\"", 1)) {
+    if (!put(line, "\"", 1))
         return false;
-    }
     for (size_t at = 0; at < size;) {
         size_t length;
         char piece[8];
         uint32_t code = decode(bytes + at, size - at, &length);
         size_t piece_size = escape(piece, bytes + at, length, code);
-        if (written + piece_size > LOG_VALUE_BYTES_MAX - 3) {
+        if (written + piece_size > LOG_VALUE_BYTES_MAX - 3)
             return put_text(line, "...\"");
-        }
-        if (!put(line, piece, piece_size)) {
+        if (!put(line, piece, piece_size))
             return false;
-        }
         written += piece_size;
         at += length;
     }
@@ -127,9 +115,8 @@ static bool is_word(const void *data, size_t size)
         bool plain = (text[i] >= 'a' && text[i] <= 'z') || (text[i] >= 'A' && text[i] <= 'Z') ||
                      (text[i] >= '0' && text[i] <= '9') ||
                      (text[i] != '\0' && strchr("._:/@+-", text[i]) != NULL);
-        if (!plain) {
+        if (!plain)
             return false;
-        }
     }
     return size > 0 && size <= LOG_VALUE_BYTES_MAX;
 }

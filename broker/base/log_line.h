@@ -13,9 +13,7 @@
 
 #include "base/log.h"
 
-enum {
-    LOG_VALUE_BYTES_MAX = 320
-}; /* of one value, escaped */
+enum { LOG_VALUE_BYTES_MAX = 320 }; /* of one value, escaped */
 
 struct log_line {
     bool json;

@@ -77,9 +77,8 @@ static void set_level(uint64_t bytes)
     static const char *const names[] = {"ample", "tight", "full"};
     int now = atomic_load_explicit(&memory.level, memory_order_relaxed);
     int then = level_at(bytes, now);
-    if (then == now ||
-        !atomic_compare_exchange_strong_explicit(&memory.level, &now, then, memory_order_relaxed,
-                                                 memory_order_relaxed))
+    if (then == now || !atomic_compare_exchange_strong_explicit(
+                           &memory.level, &now, then, memory_order_relaxed, memory_order_relaxed))
         return;
     if (then > now)
         metrics_add(memory.metrics, 0,

@@ -44,7 +44,7 @@ void memory_refused(void);
  * again until it is, for what cannot be refused: a turn cannot be half done. The first failure
  * gives the reserve back to the heap; between tries others have a millisecond to free something.
  * After three seconds the process ends. */
-#define MEMORY_MUST(attempt, what) \
+#define MEMORY_MUST(attempt, what)                              \
     for (unsigned memory_tries = 0; !(attempt); memory_tries++) \
     memory_missing(memory_tries, __FILE__, __LINE__, "no memory for " what)
 

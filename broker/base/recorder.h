@@ -3,8 +3,8 @@
 #define USHER_BASE_RECORDER_H
 
 /* The flight recorder: the last events of the log in a fixed piece of memory, also those that the
- * level or the rate limit kept out of the log; but no event fills it alone (log.c). One JSON object per line; the log feeds it. It holds
- * what the log holds, so no payload and no secret. */
+ * level or the rate limit kept out of the log; but no event fills it alone (log.c). One JSON object
+ * per line; the log feeds it. It holds what the log holds, so no payload and no secret. */
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -59,8 +59,8 @@ static int write_lines(int fd, const struct recorder *recorder, uint64_t tail, u
 }
 
 /* What was there before is kept once more: a service that is started again and again would
- * otherwise lose the record of its first end to the second. A folder, the store's perhaps, or a device is
- * not put away for it. */
+ * otherwise lose the record of its first end to the second. A folder, the store's perhaps, or a
+ * device is not put away for it. */
 static int open_file(const char *path, const char *old_path)
 {
     struct stat status;

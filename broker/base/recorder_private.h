@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 struct recorder {
-    pthread_mutex_t lock; /* a leaf; not taken by the signal handler */
+    pthread_mutex_t lock;        /* a leaf; not taken by the signal handler */
     _Atomic uint64_t tail, head; /* written under the lock */
     atomic_bool frozen;          /* the process dies: nothing is added any more */
     size_t size;

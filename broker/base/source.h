@@ -4,9 +4,9 @@
 
 /* Where a connection comes from, as far as limits "per source" are concerned: an IPv4 address, or
  * the first 64 bits of an IPv6 one, because whoever has one address of those usually has them all.
- * An IPv4 address as ::ffff:1.2.3.4 is that IPv4 address. Some have more of IPv6: a household 256 of
- * those sources, one rented server 65,536. So each counts for wider ones too, which may have more
- * (docs/decisions/0066). Pure. */
+ * An IPv4 address as ::ffff:1.2.3.4 is that IPv4 address. Some have more of IPv6: a household 256
+ * of those sources, one rented server 65,536. So each counts for wider ones too, which may have
+ * more (docs/decisions/0066). Pure. */
 
 #include <stddef.h>
 #include <stdint.h>
@@ -27,8 +27,8 @@ static inline uint32_t source_allowed(uint32_t n, unsigned step)
     return n <= UINT32_MAX >> step ? n << step : UINT32_MAX;
 }
 
-/* The address as people write it, without a port; "" when it is none of IP. The one place that does:
- * who comes by IPv4 to a socket for both is shown as that. */
+/* The address as people write it, without a port; "" when it is none of IP. The one place that
+ * does: who comes by IPv4 to a socket for both is shown as that. */
 enum { SOURCE_HOST_BYTES = 46 };
 void source_host(const struct sockaddr *address, char text[SOURCE_HOST_BYTES]);
 

@@ -8,10 +8,10 @@
 
 /* A min-heap under a leaf lock, with a table that says where the timer of each place stands in it.
  * A place has one timer, which is moved when it is set again: so the heap cannot be full, whoever
- * asks for how many timers, and there is no limit to be met. There is no cancelling on purpose: most
- * timers (resume windows, deadlines) belong to an actor that is gone when they mean nothing any more,
- * and the next owner of its place takes the timer over; until then a stale key expires, finds
- * nothing and is forgotten.
+ * asks for how many timers, and there is no limit to be met. There is no cancelling on purpose:
+ * most timers (resume windows, deadlines) belong to an actor that is gone when they mean nothing
+ * any more, and the next owner of its place takes the timer over; until then a stale key expires,
+ * finds nothing and is forgotten.
  *
  * Memory for all places is asked for at the creation, and used as far as the heap has ever grown.
  *
@@ -34,9 +34,8 @@ struct timers {
 struct timers *timers_create(uint32_t places)
 {
     struct timers *timers = calloc(1, sizeof(*timers));
-    if (timers == NULL) {
+    if (timers == NULL)
         return NULL;
-    }
     timers->places = places;
     timers->entries = calloc(places, sizeof(*timers->entries));
     timers->at = calloc(places, sizeof(*timers->at));
@@ -82,12 +81,10 @@ static void sift_down(struct timers *timers, size_t at, struct entry entry)
 {
     const struct entry *entries = timers->entries;
     for (size_t child = 2 * at + 1; child < timers->count; child = 2 * at + 1) {
-        if (child + 1 < timers->count && entries[child + 1].due_ms < entries[child].due_ms) {
+        if (child + 1 < timers->count && entries[child + 1].due_ms < entries[child].due_ms)
             child++;
-        }
-        if (entry.due_ms <= entries[child].due_ms) {
+        if (entry.due_ms <= entries[child].due_ms)
             break;
-        }
         put(timers, at, entries[child]);
         at = child;
     }
@@ -101,13 +98,12 @@ bool timers_set(struct timers *timers, uint64_t due_ms, uint64_t key)
     struct entry entry = {.due_ms = due_ms, .key = key};
     uint64_t first_ms = timers->count > 0 ? timers->entries[0].due_ms : UINT64_MAX;
     uint32_t at = timers->at[(uint32_t)key];
-    if (at == 0) {
+    if (at == 0)
         sift_up(timers, timers->count++, entry);
-    } else if (due_ms < timers->entries[at - 1].due_ms) {
+    else if (due_ms < timers->entries[at - 1].due_ms)
         sift_up(timers, at - 1, entry);
-    } else {
+    else
         sift_down(timers, at - 1, entry);
-    }
     bool earlier = timers->entries[0].due_ms < first_ms;
     pthread_mutex_unlock(&timers->lock);
     return earlier;
@@ -121,9 +117,8 @@ size_t timers_expire(struct timers *timers, uint64_t now_ms, uint64_t *keys, siz
         keys[taken] = timers->entries[0].key;
         timers->at[(uint32_t)keys[taken++]] = 0;
         timers->count--;
-        if (timers->count > 0) {
+        if (timers->count > 0)
             sift_down(timers, 0, timers->entries[timers->count]);
-        }
     }
     pthread_mutex_unlock(&timers->lock);
     return taken;

@@ -14,11 +14,12 @@
  * records shows his name, which is compared. A mark that is found to be stale is cleared by its
  * owner.
  *
- * One lock for all: it is taken only for users who are traced, and by who reads. A reader copies some
- * records under it and prints them without it: whoever reads again and again, and however slow he is,
- * holds up a worker for the copying of so many at a time. Records are of a fixed size, so a trace has its memory from the start to the end of the process (another one may
- * take its slot, once it is over). Sampling goes by the id, so that a message is followed through
- * all of its stages or not at all.
+ * One lock for all: it is taken only for users who are traced, and by who reads. A reader copies
+ * some records under it and prints them without it: whoever reads again and again, and however slow
+ * he is, holds up a worker for the copying of so many at a time. Records are of a fixed size, so a
+ * trace has its memory from the start to the end of the process (another one may take its slot,
+ * once it is over). Sampling goes by the id, so that a message is followed through all of its
+ * stages or not at all.
  *
  * Times are monotonic here, so that waits and the order of records are right whatever is done to
  * the wall clock. Whoever reads compares them with the log, so they are told as Unix time, by how
@@ -198,8 +199,7 @@ static size_t print(char line[TRACE_LINE_BYTES_MAX], const struct record *record
                         ",\"peer\":\"%s\",\"bytes\":%" PRIu32 ",\"wait_us\":%" PRIu64 "}",
                         seq, record->time_us + shift_us, stage_names[record->stage],
                         record->in ? "in" : "out", record->kind, record->id,
-                        is_plain(record->peer) ? record->peer : "", record->bytes,
-                        record->wait_us);
+                        is_plain(record->peer) ? record->peer : "", record->bytes, record->wait_us);
     return (size_t)size;
 }
 
@@ -213,9 +213,10 @@ struct piece {
     struct record records[PIECE_RECORDS];
 };
 
-/* Those after *after that are still there, up to seq `end`; counts what is not. The lock is held. */
-static void copy_piece(const struct trace *trace, uint64_t after, uint64_t end,
-                       struct piece *piece, struct trace_state *state)
+/* Those after *after that are still there, up to seq `end`; counts what is not. The lock is held.
+ */
+static void copy_piece(const struct trace *trace, uint64_t after, uint64_t end, struct piece *piece,
+                       struct trace_state *state)
 {
     uint64_t oldest = trace->count > TRACE_RECORDS_MAX ? trace->count - TRACE_RECORDS_MAX : 0;
     if (oldest > after) {

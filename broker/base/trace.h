@@ -18,7 +18,8 @@ enum {
     TRACE_NAME_BYTES_MAX = 64,
     TRACE_SECONDS_DEFAULT = 60,
     TRACE_SECONDS_MAX = 3600,
-    TRACE_LINE_BYTES_MAX = 384 };
+    TRACE_LINE_BYTES_MAX = 384
+};
 
 enum trace_stage {
     TRACE_ARRIVED,
@@ -70,8 +71,8 @@ struct trace_state {
 };
 
 /* Gives the records after seq `after`, a JSON object each, without a newline, until `each` says
- * false; it runs without a lock and may take its time: what is overwritten meanwhile counts as dropped.
- * 0, or -ENOENT: nobody of that name is or was traced. */
+ * false; it runs without a lock and may take its time: what is overwritten meanwhile counts as
+ * dropped. 0, or -ENOENT: nobody of that name is or was traced. */
 int trace_read(struct traces *traces, const char *user, uint64_t after, uint64_t now_us,
                bool (*each)(void *context, const char *line, size_t size), void *context,
                struct trace_state *state);

@@ -75,9 +75,8 @@ static void apply_setting(struct load *load, const char *setting)
 static void apply_file(struct load *load, const char *path)
 {
     int error = config_read_yaml(load->options, path, load->complaints);
-    if (error != 0) {
+    if (error != 0)
         fail(load, error);
-    }
 }
 
 /* Arguments that stand alone. */
@@ -111,15 +110,12 @@ static bool apply_flag(struct load *load, const char *argument)
 static const char *value_of(const char *name, int argc, char **argv, int *at)
 {
     size_t size = strlen(name);
-    if (strncmp(argv[*at], name, size) != 0) {
+    if (strncmp(argv[*at], name, size) != 0)
         return NULL;
-    }
-    if (argv[*at][size] == '=') {
+    if (argv[*at][size] == '=')
         return argv[*at] + size + 1;
-    }
-    if (argv[*at][size] == '\0' && *at + 1 < argc) {
+    if (argv[*at][size] == '\0' && *at + 1 < argc)
         return argv[++*at];
-    }
     return NULL;
 }
 
@@ -128,18 +124,16 @@ static void apply_arguments(struct load *load, int argc, char **argv)
     for (int at = 1; at < argc; at++) {
         const char *argument = argv[at];
         const char *value;
-        if (apply_flag(load, argument)) {
+        if (apply_flag(load, argument))
             continue;
-        }
-        if ((value = value_of("--set", argc, argv, &at)) != NULL) {
+        if ((value = value_of("--set", argc, argv, &at)) != NULL)
             apply_setting(load, value);
-        } else if ((value = value_of("--config", argc, argv, &at)) != NULL) {
+        else if ((value = value_of("--config", argc, argv, &at)) != NULL)
             apply_file(load, value);
-        } else if (strcmp(argument, "--set") == 0 || strcmp(argument, "--config") == 0) {
+        else if (strcmp(argument, "--set") == 0 || strcmp(argument, "--config") == 0)
             fail_usage(load, argument, "its value is missing");
-        } else {
+        else
             fail_usage(load, argument, "unknown argument");
-        }
     }
 }
 
@@ -147,13 +141,11 @@ static void apply_arguments(struct load *load, int argc, char **argv)
 static bool split_address(const char *address, char *host, size_t size)
 {
     const char *colon = strrchr(address, ':');
-    if (colon == NULL || colon == address) {
+    if (colon == NULL || colon == address)
         return false;
-    }
     size_t digits = strspn(colon + 1, "0123456789");
-    if (digits == 0 || digits > 5 || colon[1 + digits] != '\0' || atoi(colon + 1) > 65535) {
+    if (digits == 0 || digits > 5 || colon[1 + digits] != '\0' || atoi(colon + 1) > 65535)
         return false;
-    }
     const char *from = address;
     size_t length = (size_t)(colon - address);
     bool bracketed = from[0] == '[' && from[length - 1] == ']';
@@ -163,9 +155,8 @@ static bool split_address(const char *address, char *host, size_t size)
     } else if (memchr(from, ':', length) != NULL) {
         return false; /* an IPv6 address without brackets: where does the port begin? */
     }
-    if (length == 0 || length >= size) {
+    if (length == 0 || length >= size)
         return false;
-    }
     memcpy(host, from, length);
     host[length] = '\0';
     return true;
@@ -177,12 +168,10 @@ static bool is_loopback(const char *host)
 {
     struct in_addr ipv4;
     struct in6_addr ipv6;
-    if (strcmp(host, "localhost") == 0) {
+    if (strcmp(host, "localhost") == 0)
         return true;
-    }
-    if (inet_pton(AF_INET, host, &ipv4) == 1) {
+    if (inet_pton(AF_INET, host, &ipv4) == 1)
         return ntohl(ipv4.s_addr) >> 24 == 127;
-    }
     return inet_pton(AF_INET6, host, &ipv6) == 1 && IN6_IS_ADDR_LOOPBACK(&ipv6);
 }
 
@@ -211,11 +200,9 @@ static void check_tls(struct load *load)
     const char *const files[][2] = {{"tls.certificate_file", options->tls_certificate_file},
                                     {"tls.key_file", options->tls_key_file}};
     check_address(load, "listen.tls", options->listen_tls);
-    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
-        if (files[i][1][0] == '\0') {
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
+        if (files[i][1][0] == '\0')
             fail_value(load, files[i][0], "missing; listen.tls needs it: a PEM file");
-        }
-    }
 }
 
 /* What it shows is not for everybody, and what a token without TLS is worth ends at the next wire:
@@ -233,8 +220,8 @@ static void check_admin(struct load *load)
     }
 }
 
-/* As they are written: one that is taken by ourselves looks like another usherd, which may go. Each takes
- * a port of its own with port 0. */
+/* As they are written: one that is taken by ourselves looks like another usherd, which may go. Each
+ * takes a port of its own with port 0. */
 static void check_addresses_differ(struct load *load)
 {
     const struct options *options = load->options;
@@ -259,15 +246,12 @@ static void check_listen(struct load *load)
 {
     const struct options *options = load->options;
     check_addresses_differ(load);
-    if (options->listen_tcp[0] != '\0' || options->listen_tls[0] == '\0') {
+    if (options->listen_tcp[0] != '\0' || options->listen_tls[0] == '\0')
         check_address(load, "listen.tcp", options->listen_tcp);
-    }
-    if (options->listen_tls[0] != '\0') {
+    if (options->listen_tls[0] != '\0')
         check_tls(load);
-    }
-    if (options->admin_listen[0] != '\0') {
+    if (options->admin_listen[0] != '\0')
         check_admin(load);
-    }
 }
 
 static void check_auth(struct load *load)
@@ -279,13 +263,13 @@ static void check_auth(struct load *load)
     }
     if (options->auth_session_ends == SESSION_ENDS_WITH_TOKEN &&
         options->auth_mode == AUTH_MODE_OPEN) {
-        fail_value(load, "auth.session_ends",
-                   "with_token, and auth.mode open looks at no token; accepted: never, or auth.mode "
-                   "token or service");
+        fail_value(
+            load, "auth.session_ends",
+            "with_token, and auth.mode open looks at no token; accepted: never, or auth.mode "
+            "token or service");
     }
-    if (options->auth_mode != AUTH_MODE_SERVICE) {
+    if (options->auth_mode != AUTH_MODE_SERVICE)
         return;
-    }
     if (!username_valid(bytes_of_text(options->auth_service))) {
         fail_value(load, "auth.service",
                    "no name of a service, and auth.mode is service; accepted: 1 to 64 of A-Z a-z "
@@ -349,12 +333,10 @@ static void check_urls(struct load *load)
             fail_value(load, "link.urls", what);
         }
     }
-    if (options->link_urls.count == 0) {
+    if (options->link_urls.count == 0)
         default_link_url(load);
-    }
-    if (options->feed_url[0] != '\0' && !is_url(options->feed_url)) {
+    if (options->feed_url[0] != '\0' && !is_url(options->feed_url))
         fail_value(load, "feed.url", "not a URL; accepted: ipc://PATH, tcp://HOST:PORT");
-    }
     check_paths_differ(load);
 }
 
@@ -363,13 +345,11 @@ static void check_relations(struct load *load)
 {
     struct option_conflict conflicts[OPTION_CONFLICTS_MAX];
     size_t count = options_conflicts(load->options, conflicts);
-    for (size_t i = 0; i < count; i++) {
-        if (conflicts[i].refused) {
+    for (size_t i = 0; i < count; i++)
+        if (conflicts[i].refused)
             fail_value(load, conflicts[i].option, conflicts[i].text);
-        } else if (load->check_only) {
+        else if (load->check_only)
             fprintf(load->complaints, "note: %s: %s\n", conflicts[i].option, conflicts[i].text);
-        }
-    }
 }
 
 /* One I/O thread per two processors up to a small number: they run most turns themselves, and the
@@ -377,14 +357,11 @@ static void check_relations(struct load *load)
  * (docs/decisions/0013). The workers are for whoever is behind. */
 static void resolve_threads(struct options *options)
 {
-    enum {
-        IO_MAX = 8
-    };
+    enum { IO_MAX = 8 };
     cpu_set_t set;
     uint64_t processors = 1;
-    if (sched_getaffinity(0, sizeof(set), &set) == 0) {
+    if (sched_getaffinity(0, sizeof(set), &set) == 0)
         processors = (uint64_t)CPU_COUNT(&set);
-    }
     if (options->threads_io == 0) {
         options->threads_io = processors / 2 < 1 ? 1 : processors / 2;
         options->threads_io = options->threads_io < IO_MAX ? options->threads_io : IO_MAX;
@@ -426,8 +403,7 @@ int config_load(struct options *options, int argc, char **argv, FILE *complaints
         check_relations(&load);
         resolve_threads(options);
     }
-    if (load.check_only) {
+    if (load.check_only)
         *action = CONFIG_CHECK;
-    }
     return load.result;
 }

@@ -10,9 +10,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-enum {
-    TEXT_LIST_MAX = 8
-};
+enum { TEXT_LIST_MAX = 8 };
 
 /* Texts are owned by the struct options around them. */
 struct text_list {
@@ -21,20 +19,9 @@ struct text_list {
 };
 
 /* The words of the ENUM rows, in their order; log.level counts as enum log_level does. */
-enum auth_mode {
-    AUTH_MODE_OPEN,
-    AUTH_MODE_TOKEN,
-    AUTH_MODE_SERVICE
-};
-enum session_ends {
-    SESSION_ENDS_NEVER,
-    SESSION_ENDS_WITH_TOKEN
-};
-enum log_format {
-    LOG_FORMAT_AUTO,
-    LOG_FORMAT_JSON,
-    LOG_FORMAT_TEXT
-};
+enum auth_mode { AUTH_MODE_OPEN, AUTH_MODE_TOKEN, AUTH_MODE_SERVICE };
+enum session_ends { SESSION_ENDS_NEVER, SESSION_ENDS_WITH_TOKEN };
+enum log_format { LOG_FORMAT_AUTO, LOG_FORMAT_JSON, LOG_FORMAT_TEXT };
 
 #define OPTION_C_TYPE_BOOL bool
 #define OPTION_C_TYPE_UNSIGNED uint64_t
@@ -49,17 +36,14 @@ struct options {
 };
 
 enum config_action {
-    CONFIG_RUN, /* the options are complete and valid: start */
-    CONFIG_CHECK, /* the same, but only whether they are is asked: the files that they name remain */
+    CONFIG_RUN,   /* the options are complete and valid: start */
+    CONFIG_CHECK, /* the same, but only whether they are is asked: the files that they name remain
+                   */
     CONFIG_EXIT   /* what was asked for was printed on stdout: exit 0 */
 };
 
 /* sysexits.h numbers, which are the exit codes of the process. */
-enum {
-    CONFIG_USAGE = 64,
-    CONFIG_UNWRITTEN = 74,
-    CONFIG_INVALID = 78
-};
+enum { CONFIG_USAGE = 64, CONFIG_UNWRITTEN = 74, CONFIG_INVALID = 78 };
 
 /* Reads the command line and the files that it names, in their order, the later winning.
  *
@@ -102,8 +86,8 @@ size_t options_conflicts(const struct options *options,
 enum { OPTION_TEXT_BYTES = 128, OPTION_CHANGES_MAX = 160 /* there are fewer options */ };
 
 struct option_change {
-    const char *option;                              /* the key */
-    bool restart;                                    /* it holds after a restart only */
+    const char *option; /* the key */
+    bool restart;       /* it holds after a restart only */
     char from[OPTION_TEXT_BYTES],
         to[OPTION_TEXT_BYTES]; /* as a user writes it, cut when too long */
 };

@@ -2,8 +2,8 @@
 #ifndef USHER_CONFIG_LIMITS_H
 #define USHER_CONFIG_LIMITS_H
 
-/* Limits that follow from several options together, so that each place which keeps to one has the same.
- * Pure. */
+/* Limits that follow from several options together, so that each place which keeps to one has the
+ * same. Pure. */
 
 #include "config/config.h"
 

@@ -25,40 +25,32 @@ static void *place(struct options *options, const struct option_row *row)
 
 const struct option_row *option_find(const char *key)
 {
-    for (size_t i = 0; i < OPTION_COUNT; i++) {
-        if (strcmp(option_rows[i].key, key) == 0) {
+    for (size_t i = 0; i < OPTION_COUNT; i++)
+        if (strcmp(option_rows[i].key, key) == 0)
             return &option_rows[i];
-        }
-    }
     return NULL;
 }
 
 bool option_is_group(const char *group)
 {
     size_t size = strlen(group);
-    for (size_t i = 0; i < OPTION_COUNT; i++) {
-        if (strncmp(option_rows[i].key, group, size) == 0 && option_rows[i].key[size] == '.') {
+    for (size_t i = 0; i < OPTION_COUNT; i++)
+        if (strncmp(option_rows[i].key, group, size) == 0 && option_rows[i].key[size] == '.')
             return true;
-        }
-    }
     return false;
 }
 
-enum {
-    KEY_BYTES_MAX = 63
-};
+enum { KEY_BYTES_MAX = 63 };
 
 /* How many letters to insert, drop or change to get from one word to the other. */
 static size_t distance(const char *a, const char *b)
 {
     size_t width = strlen(b);
-    if (strlen(a) > KEY_BYTES_MAX || width > KEY_BYTES_MAX) {
+    if (strlen(a) > KEY_BYTES_MAX || width > KEY_BYTES_MAX)
         return SIZE_MAX;
-    }
     size_t row[KEY_BYTES_MAX + 1];
-    for (size_t j = 0; j <= width; j++) {
+    for (size_t j = 0; j <= width; j++)
         row[j] = j;
-    }
     for (size_t i = 1; a[i - 1] != '\0'; i++) {
         size_t corner = row[0];
         row[0] = i;
@@ -81,9 +73,8 @@ const char *option_nearest(const char *key)
         size_t whole = distance(key, candidate);
         /* The right word under the wrong group, or without one, is meant too. */
         const char *word = strrchr(key, '.') != NULL ? strrchr(key, '.') + 1 : key;
-        if (strcmp(word, strrchr(candidate, '.') + 1) == 0) {
+        if (strcmp(word, strrchr(candidate, '.') + 1) == 0)
             whole = whole < 1 ? whole : 1;
-        }
         if (whole < least) {
             least = whole;
             nearest = candidate;
@@ -112,14 +103,11 @@ static const struct suffix suffixes[] = {
 /* The factor of what follows the digits; 0 when it is not a suffix of this unit. */
 static uint64_t suffix_factor(const char *text, const char *unit)
 {
-    if (*text == '\0') {
+    if (*text == '\0')
         return 1;
-    }
-    for (size_t i = 0; i < sizeof(suffixes) / sizeof(*suffixes); i++) {
-        if (strcmp(text, suffixes[i].text) == 0 && strcmp(unit, suffixes[i].unit) == 0) {
+    for (size_t i = 0; i < sizeof(suffixes) / sizeof(*suffixes); i++)
+        if (strcmp(text, suffixes[i].text) == 0 && strcmp(unit, suffixes[i].unit) == 0)
             return suffixes[i].factor;
-        }
-    }
     return 0;
 }
 
@@ -127,20 +115,16 @@ static int parse_unsigned(const char *text, const struct option_row *row, uint64
 {
     uint64_t number = 0;
     size_t digits = strspn(text, "0123456789");
-    if (digits == 0 || (text[0] == '0' && digits > 1)) {
+    if (digits == 0 || (text[0] == '0' && digits > 1))
         return -EINVAL;
-    }
-    for (size_t i = 0; i < digits; i++) {
+    for (size_t i = 0; i < digits; i++)
         if (__builtin_mul_overflow(number, 10u, &number) ||
-            __builtin_add_overflow(number, (uint64_t)(text[i] - '0'), &number)) {
+            __builtin_add_overflow(number, (uint64_t)(text[i] - '0'), &number))
             return -EINVAL;
-        }
-    }
     uint64_t factor = suffix_factor(text + digits, row->unit);
     if (factor == 0 || __builtin_mul_overflow(number, factor, &number) || number < row->min ||
-        number > row->max) {
+        number > row->max)
         return -EINVAL;
-    }
     *to = number;
     return 0;
 }
@@ -176,23 +160,19 @@ static int parse_enum(const char *text, const char *words, unsigned *to)
 static bool is_text_acceptable(const char *text, const struct option_row *row)
 {
     size_t size = strlen(text);
-    for (size_t i = 0; i < size; i++) {
-        if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f) {
+    for (size_t i = 0; i < size; i++)
+        if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f)
             return false;
-        }
-    }
     return size >= row->min && size <= row->max;
 }
 
 static int set_text(const char *text, const struct option_row *row, char **to)
 {
-    if (!is_text_acceptable(text, row)) {
+    if (!is_text_acceptable(text, row))
         return -EINVAL;
-    }
     char *copy = strdup(text);
-    if (copy == NULL) {
+    if (copy == NULL)
         return -ENOMEM;
-    }
     free(*to);
     *to = copy;
     return 0;
@@ -200,21 +180,18 @@ static int set_text(const char *text, const struct option_row *row, char **to)
 
 static void text_list_fini(struct text_list *list)
 {
-    for (size_t i = 0; i < list->count; i++) {
+    for (size_t i = 0; i < list->count; i++)
         free(list->items[i]);
-    }
     *list = (struct text_list){.count = 0};
 }
 
 int option_set_list(struct options *options, const struct option_row *row, const char *const *items,
                     size_t count)
 {
-    if (row->type != OPTION_TEXT_LIST) {
+    if (row->type != OPTION_TEXT_LIST)
         return -EINVAL;
-    }
-    if (count > TEXT_LIST_MAX) {
+    if (count > TEXT_LIST_MAX)
         return -E2BIG;
-    }
     struct text_list list = {.count = 0};
     for (size_t i = 0; i < count; i++) {
         int error = set_text(items[i], row, &list.items[i]);
@@ -234,13 +211,11 @@ static int set_list_text(struct options *options, const struct option_row *row, 
     const char *items[TEXT_LIST_MAX + 1];
     size_t count = 0;
     char *copy = strdup(text);
-    if (copy == NULL) {
+    if (copy == NULL)
         return -ENOMEM;
-    }
     char *rest = *text != '\0' ? copy : NULL;
-    while (rest != NULL && count <= TEXT_LIST_MAX) {
+    while (rest != NULL && count <= TEXT_LIST_MAX)
         items[count++] = strsep(&rest, ",");
-    }
     int error = option_set_list(options, row, items, count);
     free(copy);
     return error;

@@ -11,20 +11,18 @@
 static void describe_number(const struct option_row *row, FILE *to)
 {
     fprintf(to, "a whole number %" PRIu64 "..%" PRIu64 " (%s", row->min, row->max, row->unit);
-    if (strcmp(row->unit, "bytes") == 0) {
+    if (strcmp(row->unit, "bytes") == 0)
         fputs("; KiB, MiB, GiB, TiB may follow", to);
-    } else if (strcmp(row->unit, "ms") == 0) {
+    else if (strcmp(row->unit, "ms") == 0)
         fputs("; s, min, h may follow", to);
-    }
     fputc(')', to);
 }
 
 static void describe_text(const struct option_row *row, const char *noun, FILE *to)
 {
     fprintf(to, "%s of %" PRIu64 "..%" PRIu64 " bytes", noun, row->min, row->max);
-    if (row->unit[0] != '\0') {
+    if (row->unit[0] != '\0')
         fprintf(to, " (%s)", row->unit);
-    }
 }
 
 void option_describe(const struct option_row *row, FILE *to)
@@ -40,13 +38,11 @@ void option_describe(const struct option_row *row, FILE *to)
         describe_text(row, "a text", to);
         break;
     case OPTION_ENUM:
-        for (const char *word = row->unit; *word != '\0'; word++) {
-            if (*word == '|') {
+        for (const char *word = row->unit; *word != '\0'; word++)
+            if (*word == '|')
                 fputs(", ", to);
-            } else {
+            else
                 fputc(*word, to);
-            }
-        }
         break;
     case OPTION_TEXT_LIST:
         fprintf(to, "up to %d items, each ", TEXT_LIST_MAX);
@@ -58,9 +54,8 @@ void option_describe(const struct option_row *row, FILE *to)
 /* Hostile or mistyped keys and values are not repeated raw: a terminal may be reading. */
 static void put_safely(FILE *to, const char *text)
 {
-    for (size_t i = 0; text[i] != '\0' && i < 100; i++) {
+    for (size_t i = 0; text[i] != '\0' && i < 100; i++)
         fputc((unsigned char)text[i] < 0x20 || text[i] == 0x7f ? '?' : text[i], to);
-    }
 }
 
 void complain_value(FILE *complaints, const char *where, const struct option_row *row, int error)
@@ -79,9 +74,8 @@ void complain_unknown(FILE *complaints, const char *where, const char *key)
     fprintf(complaints, "%s: ", where);
     put_safely(complaints, key);
     fputs(": unknown key; ", complaints);
-    if (nearest != NULL) {
+    if (nearest != NULL)
         fprintf(complaints, "did you mean %s? ", nearest);
-    }
     fputs("usherd --help lists all keys\n", complaints);
 }
 
@@ -92,9 +86,8 @@ static void put_wrapped(FILE *to, const char *prefix, const char *text, size_t w
         size_t size = strlen(text);
         if (size > width) {
             size = width;
-            while (size > 1 && text[size] != ' ') {
+            while (size > 1 && text[size] != ' ')
                 size--;
-            }
         }
         fprintf(to, "%s%.*s\n", prefix, (int)size, text);
         text += size;
@@ -132,13 +125,12 @@ void config_print_help(FILE *to)
 
 static void put_yaml_value(FILE *to, const struct option_row *row)
 {
-    if (row->type == OPTION_TEXT || row->type == OPTION_ENUM) {
+    if (row->type == OPTION_TEXT || row->type == OPTION_ENUM)
         fprintf(to, "\"%s\"\n", row->default_text);
-    } else if (row->type == OPTION_TEXT_LIST) {
+    else if (row->type == OPTION_TEXT_LIST)
         fputs("[]\n", to);
-    } else {
+    else
         fprintf(to, "%s\n", row->default_text);
-    }
 }
 
 void config_print_yaml(FILE *to)
@@ -165,19 +157,18 @@ void config_print_yaml(FILE *to)
 /* A table cell: the character that ends a cell is written otherwise. */
 static void put_cell(FILE *to, const char *text)
 {
-    for (; *text != '\0'; text++) {
-        if (*text == '|') {
+    for (; *text != '\0'; text++)
+        if (*text == '|')
             fputs("\\|", to);
-        } else {
+        else
             fputc(*text, to);
-        }
-    }
 }
 
 void config_print_markdown(FILE *to)
 {
     fputs("| Option | Default | Accepted | Changes by | What and why |\n"
-          "| --- | --- | --- | --- | --- |\n", to);
+          "| --- | --- | --- | --- | --- |\n",
+          to);
     for (size_t i = 0; i < OPTION_COUNT; i++) {
         const struct option_row *row = &option_rows[i];
         const char *mark = row->default_text[0] != '\0' ? "`" : "";

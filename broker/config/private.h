@@ -12,13 +12,7 @@
 
 #include "config/config.h"
 
-enum option_type {
-    OPTION_BOOL,
-    OPTION_UNSIGNED,
-    OPTION_TEXT,
-    OPTION_ENUM,
-    OPTION_TEXT_LIST
-};
+enum option_type { OPTION_BOOL, OPTION_UNSIGNED, OPTION_TEXT, OPTION_ENUM, OPTION_TEXT_LIST };
 
 struct option_row {
     const char *key;

@@ -4,27 +4,15 @@
 
 #include "config/private.h"
 
-/* What the options make of each other: the rows of relations.def and unused.def as data, so that the start, the
- * reload, --check-config and the documentation cannot say different things. The ranges of
- * options.def keep each product far below 64 bits. Pure. */
+/* What the options make of each other: the rows of relations.def and unused.def as data, so that
+ * the start, the reload, --check-config and the documentation cannot say different things. The
+ * ranges of options.def keep each product far below 64 bits. Pure. */
 
-enum comparison {
-    AT_MOST,
-    LESS,
-    ZERO_TOO
-};
+enum comparison { AT_MOST, LESS, ZERO_TOO };
 
-enum when {
-    ALWAYS,
-    LIMITED,
-    AUTH,
-    AUTH_SERVICE
-};
+enum when { ALWAYS, LIMITED, AUTH, AUTH_SERVICE };
 
-enum kind {
-    REFUSED,
-    TOLD
-};
+enum kind { REFUSED, TOLD };
 
 struct relation {
     enum kind kind;
@@ -50,8 +38,7 @@ struct unused {
 };
 
 static const struct unused unused[] = {
-#define UNUSED(field, other, values, why) \
-    {OPTION_INDEX_##field, OPTION_INDEX_##other, values, why},
+#define UNUSED(field, other, values, why) {OPTION_INDEX_##field, OPTION_INDEX_##other, values, why},
 #include "config/unused.def"
 #undef UNUSED
 };
@@ -171,9 +158,10 @@ size_t options_conflicts(const struct options *options,
 
 void config_print_relations(FILE *to)
 {
-    static const char *const when[] = {
-        [ALWAYS] = "", [LIMITED] = " (unless one is 0)", [AUTH] = " (auth.mode not open)",
-        [AUTH_SERVICE] = " (auth.mode service)"};
+    static const char *const when[] = {[ALWAYS] = "",
+                                       [LIMITED] = " (unless one is 0)",
+                                       [AUTH] = " (auth.mode not open)",
+                                       [AUTH_SERVICE] = " (auth.mode service)"};
     fputs("| What has to hold | Otherwise | At the start |\n| --- | --- | --- |\n", to);
     for (size_t i = 0; i < RELATION_COUNT; i++) {
         char text[128];

@@ -18,11 +18,7 @@
  * of them are seen at once; a fault in the structure ends the reading (`broken`). Whoever takes an
  * event from the parser deletes it. */
 
-enum {
-    FILE_BYTES_MAX = 1 << 20,
-    KEY_BYTES_MAX = 127,
-    DEPTH_MAX = 3
-};
+enum { FILE_BYTES_MAX = 1 << 20, KEY_BYTES_MAX = 127, DEPTH_MAX = 3 };
 
 struct reader {
     yaml_parser_t parser;
@@ -62,30 +58,26 @@ static size_t line_of(const yaml_event_t *event)
 /* What is refused wherever it stands. */
 static const char *refusal(const yaml_event_t *event)
 {
-    if (event->type == YAML_ALIAS_EVENT) {
+    if (event->type == YAML_ALIAS_EVENT)
         return "an alias (*name); accepted: plain values";
-    }
     if ((event->type == YAML_SCALAR_EVENT &&
          (event->data.scalar.anchor != NULL || event->data.scalar.tag != NULL)) ||
         (event->type == YAML_SEQUENCE_START_EVENT &&
          (event->data.sequence_start.anchor != NULL || event->data.sequence_start.tag != NULL)) ||
         (event->type == YAML_MAPPING_START_EVENT &&
-         (event->data.mapping_start.anchor != NULL || event->data.mapping_start.tag != NULL))) {
+         (event->data.mapping_start.anchor != NULL || event->data.mapping_start.tag != NULL)))
         return "an anchor (&name) or a tag (!name); accepted: plain values";
-    }
     if (event->type == YAML_SCALAR_EVENT &&
-        strlen((const char *)event->data.scalar.value) != event->data.scalar.length) {
+        strlen((const char *)event->data.scalar.value) != event->data.scalar.length)
         return "a NUL character; accepted: text without it";
-    }
     return NULL;
 }
 
 /* The next event, to be deleted by the caller; false when reading is over (nothing to delete). */
 static bool next(struct reader *reader, yaml_event_t *event)
 {
-    if (reader->broken) {
+    if (reader->broken)
         return false;
-    }
     if (!yaml_parser_parse(&reader->parser, event)) {
         char what[256];
         snprintf(what, sizeof(what), "not YAML: %s%s%s",
@@ -140,13 +132,11 @@ static void read_scalar(struct reader *reader, const char *key, const yaml_event
 {
     const char *text = (const char *)event->data.scalar.value;
     bool is_empty = text[0] == '\0' && event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
-    if (is_empty && option_is_group(key)) {
+    if (is_empty && option_is_group(key))
         return; /* `limits:` with all its lines commented out */
-    }
     const struct option_row *row = claim(reader, key, line_of(event));
-    if (row == NULL) {
+    if (row == NULL)
         return;
-    }
     if (is_empty) {
         complain(reader, line_of(event), key, "no value; accepted: a value, \"\" for an empty one");
         return;
@@ -179,9 +169,8 @@ static void read_sequence(struct reader *reader, const char *key, size_t line)
         tell_value(reader, row, line,
                    option_set_list(reader->options, row, (const char *const *)items, count));
     }
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++)
         free(items[i]);
-    }
 }
 
 static void read_mapping(struct reader *reader, const char *prefix, unsigned depth);
@@ -189,9 +178,8 @@ static void read_mapping(struct reader *reader, const char *prefix, unsigned dep
 static void read_value(struct reader *reader, const char *key, unsigned depth)
 {
     yaml_event_t event;
-    if (!next(reader, &event)) {
+    if (!next(reader, &event))
         return;
-    }
     if (event.type == YAML_SCALAR_EVENT) {
         read_scalar(reader, key, &event);
     } else if (event.type == YAML_SEQUENCE_START_EVENT) {
@@ -219,16 +207,13 @@ static void read_mapping(struct reader *reader, const char *prefix, unsigned dep
                             (const char *)event.data.scalar.value);
         }
         bool ended = event.type == YAML_MAPPING_END_EVENT;
-        if (!ended && (size <= 0 || size > KEY_BYTES_MAX)) {
+        if (!ended && (size <= 0 || size > KEY_BYTES_MAX))
             give_up(reader, line_of(&event), "not a key; accepted: the keys of usherd --help");
-        }
         yaml_event_delete(&event);
-        if (ended) {
+        if (ended)
             return;
-        }
-        if (!reader->broken) {
+        if (!reader->broken)
             read_value(reader, key, depth);
-        }
     }
 }
 
@@ -242,13 +227,12 @@ static void read_documents(struct reader *reader)
         yaml_event_type_t type = event.type;
         ended = type == YAML_STREAM_END_EVENT;
         yaml_event_delete(&event);
-        if (type == YAML_DOCUMENT_START_EVENT && ++documents > 1) {
+        if (type == YAML_DOCUMENT_START_EVENT && ++documents > 1)
             give_up(reader, line, "a second document; accepted: one");
-        } else if (type == YAML_MAPPING_START_EVENT) {
+        else if (type == YAML_MAPPING_START_EVENT)
             read_mapping(reader, "", 1);
-        } else if (type == YAML_SCALAR_EVENT || type == YAML_SEQUENCE_START_EVENT) {
+        else if (type == YAML_SCALAR_EVENT || type == YAML_SEQUENCE_START_EVENT)
             give_up(reader, line, "not a mapping; accepted: lines of `key: value`");
-        }
     }
 }
 
@@ -278,17 +262,14 @@ static char *read_file(const char *path, FILE *complaints, size_t *size)
             got = 0;
         }
     }
-    /* What a full disk, a loss of power and an editor in the middle of its work leave behind: everything
-     * would be as by default, the token of the link and the store's folder too. */
-    if (problem == NULL && *size == 0 && S_ISREG(status.st_mode)) {
+    /* What a full disk, a loss of power and an editor in the middle of its work leave behind:
+     * everything would be as by default, the token of the link and the store's folder too. */
+    if (problem == NULL && *size == 0 && S_ISREG(status.st_mode))
         problem = "is empty; accepted: a YAML file, with a comment when nothing is to be set";
-    }
-    if (problem == NULL && *size > FILE_BYTES_MAX) {
+    if (problem == NULL && *size > FILE_BYTES_MAX)
         problem = "is too large; accepted: up to 1 MiB";
-    }
-    if (fd >= 0) {
+    if (fd >= 0)
         close(fd);
-    }
     if (problem != NULL) {
         fprintf(complaints, "%s: %s\n", path, problem);
         free(text);
@@ -301,9 +282,8 @@ int config_read_yaml(struct options *options, const char *path, FILE *complaints
 {
     size_t size;
     char *text = read_file(path, complaints, &size);
-    if (text == NULL) {
+    if (text == NULL)
         return CONFIG_INVALID;
-    }
     struct reader reader = {.path = path, .complaints = complaints, .options = options};
     if (!yaml_parser_initialize(&reader.parser)) {
         fprintf(complaints, "%s: no memory\n", path);

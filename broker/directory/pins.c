@@ -9,10 +9,10 @@
  *
  * As there may be hundreds of thousands, a full table is not rebuilt at once. The pins move to the
  * next one some places at a time, with each pin that is added; until then they are looked for in
- * both. What stands before `moved_to` in the old one is void: it has moved, or was dropped. The next
- * table is larger if most pins of a sample are wanted, otherwise as large; and it has room for all of
- * them and those that are added meanwhile even if the sample was wrong: at most three quarters of
- * its places, and one eighth. */
+ * both. What stands before `moved_to` in the old one is void: it has moved, or was dropped. The
+ * next table is larger if most pins of a sample are wanted, otherwise as large; and it has room for
+ * all of them and those that are added meanwhile even if the sample was wrong: at most three
+ * quarters of its places, and one eighth. */
 
 enum { SIZE_MIN = 16, MOVE_STEP = 8, SAMPLE = 256 };
 
@@ -53,9 +53,9 @@ static bool most_are_wanted(const struct pins *pins, pin_is_wanted *wanted, void
 
 static bool begin_move(struct pins *pins, pin_is_wanted *wanted, void *context)
 {
-    size_t size = pins->size == 0                              ? SIZE_MIN
+    size_t size = pins->size == 0                          ? SIZE_MIN
                   : most_are_wanted(pins, wanted, context) ? 2 * pins->size
-                                                               : pins->size;
+                                                           : pins->size;
     struct pin *slots = calloc(size, sizeof(*slots));
     if (slots == NULL)
         return false;

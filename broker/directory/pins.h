@@ -34,8 +34,8 @@ typedef bool pin_is_wanted(void *context, const struct pin *pin);
 struct pin *pins_find(struct pins *pins, uint64_t key);
 
 /* Adds a pin for a key that has none. When there is no room, pins that are not wanted are dropped,
- * some with each pin that is added, so the table grows with those that are. Takes a bounded number of
- * steps, however many there are. False: no memory, nothing was changed. */
+ * some with each pin that is added, so the table grows with those that are. Takes a bounded number
+ * of steps, however many there are. False: no memory, nothing was changed. */
 bool pins_set(struct pins *pins, const struct pin *pin, pin_is_wanted *wanted, void *context);
 
 void pins_clear(struct pins *pins);

@@ -5,12 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/memory.h"
-#include "directory/services.h"
 #include "base/hash.h"
-#include "directory/pins.h"
-#include "instance/instance.h"
+#include "base/memory.h"
 #include "client.pb-c.h"
+#include "directory/pins.h"
+#include "directory/services.h"
+#include "instance/instance.h"
 
 /* The directory of services: which instances each has, and who follows the presence stream.
  *
@@ -24,11 +24,11 @@
  *
  * The pins are kept here and not with the users, because they move with the mail. How much of that
  * there is others choose, so it moves in pieces. Until the last one has moved the users of the one
- * who leaves stay pinned to it, and their newer calls go behind their mail. Each has an *heir*: where
- * the first of his mail went the rest goes too, and he himself when the one who leaves has left.
- * Otherwise his next call could go to an instance that has joined meanwhile, and overtake them.
- * One instance of a service leaves at a time: so an heir is there until all has come to it, whatever
- * becomes of it then. */
+ * who leaves stay pinned to it, and their newer calls go behind their mail. Each has an *heir*:
+ * where the first of his mail went the rest goes too, and he himself when the one who leaves has
+ * left. Otherwise his next call could go to an instance that has joined meanwhile, and overtake
+ * them. One instance of a service leaves at a time: so an heir is there until all has come to it,
+ * whatever becomes of it then. */
 
 enum { INSTANCES_MAX = 256 };
 
@@ -179,8 +179,7 @@ static bool follows(const struct services *services, actor_handle instance)
     return false;
 }
 
-int services_join(struct services *services, const char *name, actor_handle instance,
-                  bool presence)
+int services_join(struct services *services, const char *name, actor_handle instance, bool presence)
 {
     int error = 0;
     bool first = false;
@@ -277,8 +276,8 @@ static void renew_pin(struct services *services, struct service *service, struct
 {
     if (is_member(service, pin->instance))
         return;
-    pin->instance = is_member(service, pin->heir) ? pin->heir
-                                                  : rendezvous(services, service, user, from);
+    pin->instance =
+        is_member(service, pin->heir) ? pin->heir : rendezvous(services, service, user, from);
     pin->heir = 0;
 }
 

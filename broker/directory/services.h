@@ -38,16 +38,16 @@ void services_drain(struct services *services, actor_handle instance, bool drain
 actor_handle services_route(struct services *services, struct runner *runner,
                             struct user_call_message *call, uint16_t *code);
 
-/* How an instance goes, called in its own turns: it begins, hands its unprocessed mail on in as many
- * pieces as it likes, and leaves. New users are sent elsewhere from the beginning on; those that it
- * has go on coming to it until it has left, and then where their mail went, so no newer call
- * overtakes what it hands on.
+/* How an instance goes, called in its own turns: it begins, hands its unprocessed mail on in as
+ * many pieces as it likes, and leaves. New users are sent elsewhere from the beginning on; those
+ * that it has go on coming to it until it has left, and then where their mail went, so no newer
+ * call overtakes what it hands on.
  *
  * False: another one of its service is at that; new users are sent elsewhere all the same. */
 bool services_begin_leave(struct services *services, actor_handle instance);
 
-/* Some of its mail (a list, oldest first; taken) goes to other instances. Calls that find nobody are
- * answered SERVICE_LOST. */
+/* Some of its mail (a list, oldest first; taken) goes to other instances. Calls that find nobody
+ * are answered SERVICE_LOST. */
 void services_hand_on(struct services *services, struct runner *runner, actor_handle instance,
                       struct message *mail);
 

@@ -28,8 +28,8 @@
  * So who leaves gives up his place among those who have not logged in, and his job keeps one of its
  * own: of a source no more jobs wait than it may have connections there (docs/decisions/0086).
  *
- * With auth.mode service a backend judges instead (door/ask_service.c); queue, limits and the way back
- * are the same.
+ * With auth.mode service a backend judges instead (door/ask_service.c); queue, limits and the way
+ * back are the same.
  *
  * The lock is a leaf and held for moments: nothing is verified under it. The keyring is taken
  * under it and held by its own count while it is used, so new keys wait for nobody. */
@@ -152,8 +152,7 @@ static struct login_job *take_job(struct admission *admission, struct keyring **
         if (admission->first == NULL)
             admission->last = NULL;
         job->retry_after_ms = wait_ms(admission, job);
-        *keyring =
-            admission->keyring != NULL ? keyring_acquire(admission->keyring) : NULL;
+        *keyring = admission->keyring != NULL ? keyring_acquire(admission->keyring) : NULL;
     }
     pthread_mutex_unlock(&admission->lock);
     return job;
@@ -299,8 +298,7 @@ int admission_open(struct admission **out, struct broker *broker)
         return -ENOMEM;
     env_random(broker->env, key, sizeof(key));
     env_random(broker->env, admission->source_key, sizeof(admission->source_key));
-    admission->failures =
-        failures_create((uint32_t)options->limits_failed_logins_per_source, key);
+    admission->failures = failures_create((uint32_t)options->limits_failed_logins_per_source, key);
     if (admission->failures == NULL) {
         free(admission);
         return -ENOMEM;

@@ -15,7 +15,7 @@ struct login_job {
     enum token_refusal refusal;    /* the verdict */
     uint32_t retry_after_ms;       /* with TOKEN_LIMITED */
     unsigned shares; /* so many steps of its source count it (base/source.h), until the verdict */
-    uint64_t call;                 /* auth.mode service: what a backend was asked by */
+    uint64_t call;   /* auth.mode service: what a backend was asked by */
     uint64_t due_ms;
     uint32_t token_size;
     uint8_t token[];

@@ -4,10 +4,10 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "client.pb-c.h"
 #include "directory/services.h"
 #include "door/admission.h"
 #include "door/private.h"
-#include "client.pb-c.h"
 
 /* auth.mode service: a login becomes mail to an instance of auth.service, as a user's call does,
  * and its ReplyTo comes back as a call's result does. Whom such a result is posted to must be an
@@ -15,10 +15,10 @@
  * job that waits for it.
  *
  * Jobs that were asked about stand in a list in the order of asking, which is that of their
- * deadlines, under admission's lock: a reload that makes auth.deadline_ms less does so for those too who
- * wait already, or newer ones would stand behind their later deadlines. Whoever takes one out (the answer, the deadline, a route that
- * fails) decides it; the others find nothing. A job is in the list before its call is posted, for
- * the answer may come at once.
+ * deadlines, under admission's lock: a reload that makes auth.deadline_ms less does so for those
+ * too who wait already, or newer ones would stand behind their later deadlines. Whoever takes one
+ * out (the answer, the deadline, a route that fails) decides it; the others find nothing. A job is
+ * in the list before its call is posted, for the answer may come at once.
  *
  * A mail is not taken back when its login is given up: the late answer finds nobody. */
 
@@ -46,7 +46,8 @@ static void append(struct admission *admission, struct login_job *job)
 {
     job->header.next = NULL;
     pthread_mutex_lock(&admission->lock);
-    hasten(admission, job, env_monotonic_ms(admission->broker->env)); /* a reload since it was asked */
+    hasten(admission, job,
+           env_monotonic_ms(admission->broker->env)); /* a reload since it was asked */
     if (admission->asked_last != NULL)
         admission->asked_last->next = &job->header;
     else
@@ -99,8 +100,7 @@ bool admission_give_up_late(struct admission *admission)
 
 /* --- asking ----------------------------------------------------------------------------------- */
 
-static struct user_call_message *make_call(struct admission *admission,
-                                           const struct login_job *job)
+static struct user_call_message *make_call(struct admission *admission, const struct login_job *job)
 {
     const struct attach_message *login = job->attach;
     size_t client_size = strlen(login->client);
@@ -149,7 +149,8 @@ void admission_ask(struct admission *admission, struct login_job *job)
 
 /* --- answers ---------------------------------------------------------------------------------- */
 
-/* The service may say until when its yes holds; its clock is forgiven as much as a token's issuer's. */
+/* The service may say until when its yes holds; its clock is forgiven as much as a token's
+ * issuer's. */
 static enum token_refusal read_end(const struct admission *admission, struct login_job *job,
                                    uint64_t token_ends_ms)
 {

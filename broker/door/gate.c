@@ -25,13 +25,11 @@ static struct gate_decision name_decision(struct bytes name, enum gate_verdict v
 {
     if (username_valid(name))
         return (struct gate_decision){.verdict = verdict};
-    return close_with(USHER__V1__ERROR__CODE__INVALID_NAME,
-                      USHER__V1__CLOSE__REASON__AUTH_FAILED,
+    return close_with(USHER__V1__ERROR__CODE__INVALID_NAME, USHER__V1__CLOSE__REASON__AUTH_FAILED,
                       "not a name: 1 to 64 of A-Z a-z 0-9 . _ - @ : +");
 }
 
-struct gate_decision gate_frame(struct bytes bytes, bool named_by_token,
-                                struct client_frame *frame)
+struct gate_decision gate_frame(struct bytes bytes, bool named_by_token, struct client_frame *frame)
 {
     if (client_frame_read(bytes, frame) != 0) {
         frame->id = 0;

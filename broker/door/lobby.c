@@ -4,13 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "door/gate.h"
 #include "actors/proof.h"
-#include "door/logins.h"
-#include "door/admission.h"
 #include "base/memory.h"
-#include "door/lobby.h"
 #include "client.pb-c.h"
+#include "door/admission.h"
+#include "door/gate.h"
+#include "door/lobby.h"
+#include "door/logins.h"
 #include "proto/broker_frame.h"
 
 /* Connections that belong to no user yet.
@@ -102,8 +102,8 @@ static bool post_attach(struct broker *broker, struct runner *runner, struct att
         return false;
     /* The actor may retire between the claim and the post; then the next claim makes a new one. */
     for (;;) {
-        actor_handle user = registry_claim(broker->registry, attach->user, strlen(attach->user),
-                                           &user_behaviour);
+        actor_handle user =
+            registry_claim(broker->registry, attach->user, strlen(attach->user), &user_behaviour);
         net_bind(broker->net, attach->conn, user);
         if (user == 0)
             return false;
@@ -131,8 +131,8 @@ static bool is_too_soon(struct broker *broker, struct thread *thread, conn_handl
     if (wait.ms == 0)
         return false;
     metrics_add(broker->metrics, thread->runner.index, METRIC_logins_refused_rate, 1);
-    LOG(broker->log, LIMIT_HIT, LOG_S("limit", wait.limit),
-        LOG_B("user", user.data, user.size), LOG_S("address", address));
+    LOG(broker->log, LIMIT_HIT, LOG_S("limit", wait.limit), LOG_B("user", user.data, user.size),
+        LOG_S("address", address));
     char detail[96];
     snprintf(detail, sizeof(detail), "more logins than %s", wait.limit);
     say_error(broker, thread, conn, id, USHER__V1__ERROR__CODE__RATE_LIMITED, detail, wait.ms);
@@ -167,8 +167,8 @@ static void refuse_login(struct broker *broker, struct thread *thread, const str
     LOG(broker->log, LOGIN_REFUSED, LOG_S("reason", token_refusal_name(job->refusal)),
         LOG_S("user", login->user), LOG_S("address", login->address));
     if (job->refusal == TOKEN_UNAVAILABLE) { /* nobody's fault: it may try again */
-        say_error(broker, thread, login->conn, login->id, USHER__V1__ERROR__CODE__UNAVAILABLE,
-                  text, env_spread_ms(broker->env, BUSY_RETRY_MS));
+        say_error(broker, thread, login->conn, login->id, USHER__V1__ERROR__CODE__UNAVAILABLE, text,
+                  env_spread_ms(broker->env, BUSY_RETRY_MS));
         return;
     }
     say_error(broker, thread, login->conn, login->id,
@@ -300,8 +300,7 @@ static actor_handle prove(struct broker *broker, const struct client_frame *fram
 }
 
 static bool post_resume(struct broker *broker, struct thread *thread, conn_handle conn,
-                        const struct client_frame *frame, const char *address,
-                        actor_handle user)
+                        const struct client_frame *frame, const char *address, actor_handle user)
 {
     struct resume_message *message = message_create(MESSAGE_RESUME, sizeof(*message));
     message->conn = conn;
@@ -323,8 +322,8 @@ static void resume(struct broker *broker, struct thread *thread, conn_handle con
                    const struct client_frame *frame, const char *address)
 {
     actor_handle user = prove(broker, frame);
-    if (user != 0 && is_too_soon(broker, thread, conn, frame->id, frame->resume.username,
-                                 address, true))
+    if (user != 0 &&
+        is_too_soon(broker, thread, conn, frame->id, frame->resume.username, address, true))
         return;
     if (user != 0 && post_resume(broker, thread, conn, frame, address, user))
         return;
@@ -345,8 +344,7 @@ static void refuse_frame(struct broker *broker, struct thread *thread, conn_hand
     say_close(broker, thread, conn, decision->reason, decision->detail, 0);
 }
 
-void lobby_admit(struct broker *broker, struct thread *thread, conn_handle conn,
-                 struct bytes bytes)
+void lobby_admit(struct broker *broker, struct thread *thread, conn_handle conn, struct bytes bytes)
 {
     struct client_frame frame;
     struct gate_decision decision = gate_frame(bytes, broker->admission != NULL, &frame);
@@ -394,16 +392,14 @@ static void close_unbound(struct broker *broker, struct thread *thread, conn_han
               text, 0);
 }
 
-void lobby_end(struct broker *broker, struct thread *thread, conn_handle conn,
-                        enum conn_end end)
+void lobby_end(struct broker *broker, struct thread *thread, conn_handle conn, enum conn_end end)
 {
     if (end == CONN_LOST) {
         net_keep(broker->net, conn, NULL);
         net_release(broker->net, conn);
     } else if (end == CONN_STOPPING) {
         forget_login(broker, thread, conn, USHER__V1__ERROR__CODE__DRAINING, "the broker stops");
-        say_close(broker, thread, conn, USHER__V1__CLOSE__REASON__SHUTDOWN, "the broker stops",
-                  0);
+        say_close(broker, thread, conn, USHER__V1__CLOSE__REASON__SHUTDOWN, "the broker stops", 0);
     } else if (end == CONN_DISPLACED) {
         say_close(broker, thread, conn, USHER__V1__CLOSE__REASON__OVERLOADED,
                   "not logged in yet, and the room is needed (limits.prelogin_connections, "

@@ -4,19 +4,20 @@
 #include <string.h>
 
 #include "base/hash.h"
-#include "door/logins.h"
 #include "base/source.h"
 #include "broker/parts.h"
+#include "door/logins.h"
 #include "identity/failures.h"
 
-/* How often good logins come. Each is a transaction and an event that all backends read, and the store
- * keeps a number of those: who logs in and out in a loop pushes everybody else's out.
+/* How often good logins come. Each is a transaction and an event that all backends read, and the
+ * store keeps a number of those: who logs in and out in a loop pushes everybody else's out.
  *
- * Counted by user and source together, so that nobody who logs in under a name keeps its owner out, and
- * by source, because one machine may have many users. A resume counts for its user too, since it makes as many events, but for no source: a crowd behind one
- * address that comes back after an outage has proved who it is, and each of it was a login once
- * (docs/decisions/0066). Both tables are of a fixed size (identity/failures.c). One short lock, taken for
- * a login or a resume, which costs a transaction anyway. */
+ * Counted by user and source together, so that nobody who logs in under a name keeps its owner out,
+ * and by source, because one machine may have many users. A resume counts for its user too, since
+ * it makes as many events, but for no source: a crowd behind one address that comes back after an
+ * outage has proved who it is, and each of it was a login once (docs/decisions/0066). Both tables
+ * are of a fixed size (identity/failures.c). One short lock, taken for a login or a resume, which
+ * costs a transaction anyway. */
 
 struct logins {
     const struct env *env;

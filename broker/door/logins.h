@@ -7,11 +7,11 @@
 #include "broker/parts.h"
 
 int logins_open(struct logins **logins, struct broker *broker);
-void logins_close(struct logins *logins); /* NULL is fine */
+void logins_close(struct logins *logins);                                     /* NULL is fine */
 void logins_set_limits(struct logins *logins, const struct options *options); /* any thread */
 
-/* A login of that user from that address ("host:port"), or a resume, is to happen now: it is counted,
- * and `ms` is 0; or it comes too soon, after so many logins, and is not. Any thread. */
+/* A login of that user from that address ("host:port"), or a resume, is to happen now: it is
+ * counted, and `ms` is 0; or it comes too soon, after so many logins, and is not. Any thread. */
 struct login_wait {
     uint32_t ms;
     const char *limit;

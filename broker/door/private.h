@@ -46,8 +46,8 @@ int admission_prepare_asking(struct admission *admission);
 /* Asks the service; takes the job. */
 void admission_ask(struct admission *admission, struct login_job *job);
 
-/* Under the lock: a new auth.deadline_ms holds for those too about whom a service was asked already, when
- * it is less. */
+/* Under the lock: a new auth.deadline_ms holds for those too about whom a service was asked
+ * already, when it is less. */
 void admission_hasten(struct admission *admission);
 
 /* Gives up the oldest that was asked about, if its service is late. False: none is. */

@@ -9,9 +9,9 @@
 
 /* Better than a token on the command line, which others on the machine can see.
  *
- * One rule for every program, because the same file goes to several of them: an editor that ends lines as
- * Windows does, a shell that adds one, a note below the token must not make a token that one takes and
- * another refuses. */
+ * One rule for every program, because the same file goes to several of them: an editor that ends
+ * lines as Windows does, a shell that adds one, a note below the token must not make a token that
+ * one takes and another refuses. */
 
 /* A line end, and blanks enough around a token that is as long as may be. */
 enum { LINE_BYTES_MAX = TOKEN_FILE_BYTES_MAX + 256 };
@@ -50,7 +50,7 @@ int token_file_read(const char *path, char **token, size_t *size)
     if (file == NULL)
         return -errno;
     errno = EIO;
-    size_t got = fread(text, 1, sizeof text, file);
+    size_t got = fread(text, 1, sizeof(text), file);
     int error = ferror(file) ? -errno : cut(text, got, &first, size);
     fclose(file);
     *token = error == 0 ? malloc(*size + 1) : NULL;
@@ -60,7 +60,7 @@ int token_file_read(const char *path, char **token, size_t *size)
         memcpy(*token, first, *size);
         (*token)[*size] = '\0';
     }
-    explicit_bzero(text, sizeof text);
+    explicit_bzero(text, sizeof(text));
     return error;
 }
 
@@ -78,9 +78,9 @@ const char *token_file_fault(int error)
     }
 }
 
-/* A daemon reads them while others wait for it, a signal that ends it among them; so it does not begin with
- * what may have no end. Looked at by name and not by descriptor, for libraries that open by name: whoever
- * can put a pipe there in between is the one who writes the configuration. */
+/* A daemon reads them while others wait for it, a signal that ends it among them; so it does not
+ * begin with what may have no end. Looked at by name and not by descriptor, for libraries that open
+ * by name: whoever can put a pipe there in between is the one who writes the configuration. */
 int named_file_check(const char *path)
 {
     struct stat status;

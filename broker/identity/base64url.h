@@ -9,7 +9,7 @@
 
 /* The bytes that `size` characters stand for, and the characters for `size` bytes. */
 #define BASE64URL_BYTES(size) ((size) / 4 * 3 + (size) % 4 * 3 / 4)
-#define BASE64URL_TEXT(size) (((size) * 4 + 2) / 3)
+#define BASE64URL_TEXT(size) (((size)*4 + 2) / 3)
 
 /* Strict: one text per run of bytes, and no other character, padding or white space. 0 with
  * *written set; -EINVAL: not such a text; -ENOSPC: more than `room` bytes. */

@@ -16,11 +16,7 @@
  * lets some of them try more often, and never hinders one that has not failed. Entries hold the
  * whole source: two never share one. A failure counts for the wider sources too (base/source.h). */
 
-enum {
-    BUCKETS = 1024,
-    PLACES = 8,
-    MINUTE_US = 60000000
-};
+enum { BUCKETS = 1024, PLACES = 8, MINUTE_US = 60000000 };
 
 struct entry {
     uint64_t source; /* 0: unused */

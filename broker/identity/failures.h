@@ -26,7 +26,8 @@ uint32_t failures_wait_ms(struct failures *failures, struct bytes address, uint6
 /* One more failed login of that source. */
 void failures_note(struct failures *failures, struct bytes address, uint64_t now_ms);
 
-/* The same for whoever has that number, which is not 0 (broker/door/logins.c counts good logins so). */
+/* The same for whoever has that number, which is not 0 (broker/door/logins.c counts good logins
+ * so). */
 uint32_t failures_wait_of(struct failures *failures, uint64_t number, uint64_t now_ms);
 void failures_note_of(struct failures *failures, uint64_t number, uint64_t now_ms);
 

@@ -16,13 +16,13 @@
  *
  * The algorithm is the key's property and is fixed here, once. A verifier that believes the token's
  * own word for it can be shown an HMAC made with the text of a public key, or no signature at all.
- * Each kind of key (kty and crv) is used with one algorithm, so a key without `alg` has that one, and
- * `alg` can only agree with it or take the key away from us. What is too weak to mean anything is
- * no key: one for HMAC shorter than its hash, a small RSA modulus, a point off the curve.
+ * Each kind of key (kty and crv) is used with one algorithm, so a key without `alg` has that one,
+ * and `alg` can only agree with it or take the key away from us. What is too weak to mean anything
+ * is no key: one for HMAC shorter than its hash, a small RSA modulus, a point off the curve.
  *
- * A key that says of itself that it is for others (an unknown kty, crv or alg; a use or key_ops that
- * leave out verifying) is told apart from one that has a fault: identity providers publish many of
- * the first, and of the second somebody should hear.
+ * A key that says of itself that it is for others (an unknown kty, crv or alg; a use or key_ops
+ * that leave out verifying) is told apart from one that has a fault: identity providers publish
+ * many of the first, and of the second somebody should hear.
  *
  * Everything is set once and only read afterwards; each verification makes its own context. The
  * crypto library's errors are cleared where they arise: its queue belongs to the thread. */
@@ -82,8 +82,8 @@ static bool member_is(const json_t *jwk, const char *name, const char *wanted)
 }
 
 /* A member that holds bytes. 0 or -EINVAL. */
-static int member_bytes(const json_t *jwk, const char *name, uint8_t *to, size_t room,
-                        size_t *size, char *why)
+static int member_bytes(const json_t *jwk, const char *name, uint8_t *to, size_t room, size_t *size,
+                        char *why)
 {
     const json_t *member = json_object_get(jwk, name);
     struct bytes text = {(const uint8_t *)json_string_value(member), json_string_length(member)};
@@ -157,8 +157,8 @@ static int init_p256(struct key *key, const json_t *jwk, char *why)
     OSSL_PARAM *params = NULL;
     if (builder != NULL && x == P256_BYTES && y == P256_BYTES &&
         OSSL_PARAM_BLD_push_utf8_string(builder, OSSL_PKEY_PARAM_GROUP_NAME, "P-256", 0) == 1 &&
-        OSSL_PARAM_BLD_push_octet_string(builder, OSSL_PKEY_PARAM_PUB_KEY, point,
-                                         sizeof(point)) == 1)
+        OSSL_PARAM_BLD_push_octet_string(builder, OSSL_PKEY_PARAM_PUB_KEY, point, sizeof(point)) ==
+            1)
         params = OSSL_PARAM_BLD_to_param(builder);
     OSSL_PARAM_BLD_free(builder);
     return init_public(key, "EC", params) == 0 ? 0 : fault(why, "x and y are no point of P-256");
@@ -338,10 +338,10 @@ static bool verify_mac(const struct key *key, struct bytes text, struct bytes si
 static bool verify_public(const struct key *key, struct bytes text, struct bytes signature)
 {
     EVP_MD_CTX *context = EVP_MD_CTX_new();
-    bool good = context != NULL &&
-                EVP_DigestVerifyInit(context, NULL, key->digest, NULL, key->public) == 1 &&
-                EVP_DigestVerify(context, signature.data, signature.size, text.data,
-                                 text.size) == 1;
+    bool good =
+        context != NULL &&
+        EVP_DigestVerifyInit(context, NULL, key->digest, NULL, key->public) == 1 &&
+        EVP_DigestVerify(context, signature.data, signature.size, text.data, text.size) == 1;
     EVP_MD_CTX_free(context);
     return good;
 }

@@ -12,9 +12,9 @@
 struct key {
     char id[KEY_ID_BYTES_MAX + 1]; /* empty: the file gives none */
     enum key_algorithm algorithm;
-    EVP_MAC_CTX *mac;  /* HS256: initialised with the key; copied for each use */
-    EVP_PKEY *public;  /* the others */
-    EVP_MD *digest;    /* fetched once; NULL for EdDSA, which brings its own */
+    EVP_MAC_CTX *mac; /* HS256: initialised with the key; copied for each use */
+    EVP_PKEY *public; /* the others */
+    EVP_MD *digest;   /* fetched once; NULL for EdDSA, which brings its own */
 };
 
 /* 0; -ENOTSUP: the key is sound as far as one can see, and not for us; -EINVAL: it is faulty; both

@@ -12,13 +12,13 @@
 #include "identity/key.h"
 
 /* A set of keys, as far as it is for us. Identity providers publish sets that others use too: keys
- * for encryption, for algorithms that are not spoken here, of kinds that are yet to come. Were one of
- * them to refuse the set, the day on which a provider changes its keys would be the day on which
+ * for encryption, for algorithms that are not spoken here, of kinds that are yet to come. Were one
+ * of them to refuse the set, the day on which a provider changes its keys would be the day on which
  * nobody gets in. So each key stands for itself (RFC 7517, section 5), and what is passed over is
  * remembered for whoever tells people; only a set in which nothing is left is refused.
  *
- * Of two keys with one name and one algorithm the first is taken: which is meant cannot be known, and
- * to try both would let whoever sends a token choose how much it costs.
+ * Of two keys with one name and one algorithm the first is taken: which is meant cannot be known,
+ * and to try both would let whoever sends a token choose how much it costs.
  *
  * Nothing changes after reading but the count of holders, so any number of threads may verify with
  * a keyring while a newer one takes its place. */
@@ -91,8 +91,7 @@ static int refuse(const struct keyring *keyring, char *error)
     uint32_t first = 0;
     while (first < keyring->passed_count && !keyring->passed[first].faulty)
         first++;
-    const struct key_passed *passed =
-        &keyring->passed[first < keyring->passed_count ? first : 0];
+    const struct key_passed *passed = &keyring->passed[first < keyring->passed_count ? first : 0];
     snprintf(error, KEYRING_ERROR_BYTES, "no key that usherd can use, of %u; keys[%u]: %s",
              keyring->passed_count, passed->place, passed->why);
     return -EINVAL;

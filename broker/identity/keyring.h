@@ -8,8 +8,8 @@
  *
  * Each key is used with one algorithm, that of its kind, which its `alg` may say and cannot change;
  * a token that names another one is refused, whoever wrote it. What of a set is not for us, or
- * cannot be used, is passed over and remembered with the reason. A keyring is immutable and counted,
- * so that it can be replaced while others verify with it. */
+ * cannot be used, is passed over and remembered with the reason. A keyring is immutable and
+ * counted, so that it can be replaced while others verify with it. */
 
 #include <stdbool.h>
 
@@ -25,8 +25,8 @@ enum key_algorithm {
 
 enum {
     KEYRING_FILE_BYTES_MAX = 256 * 1024,
-    KEYRING_KEYS_MAX = 64,       /* that are used */
-    KEYRING_SET_KEYS_MAX = 256,  /* in the set, with those that are passed over */
+    KEYRING_KEYS_MAX = 64,      /* that are used */
+    KEYRING_SET_KEYS_MAX = 256, /* in the set, with those that are passed over */
     KEY_ID_BYTES_MAX = 128,
     KEY_WHY_BYTES = 128,
     KEYRING_ERROR_BYTES = 256
@@ -64,9 +64,9 @@ uint32_t keyring_count(const struct keyring *keyring);
 uint32_t keyring_passed_count(const struct keyring *keyring);
 const struct key_passed *keyring_passed(const struct keyring *keyring, uint32_t i);
 
-/* The key of that name for that algorithm (what key_algorithm_find gives, errors too). An empty name
- * finds the only key there is, or a key that has none. 0 with *key set, which lives as long as the
- * keyring; -ENOTSUP: that name has keys for other algorithms; -ENOENT: no such name. */
+/* The key of that name for that algorithm (what key_algorithm_find gives, errors too). An empty
+ * name finds the only key there is, or a key that has none. 0 with *key set, which lives as long as
+ * the keyring; -ENOTSUP: that name has keys for other algorithms; -ENOENT: no such name. */
 int keyring_find(const struct keyring *keyring, struct bytes id, int algorithm,
                  const struct key **key);
 

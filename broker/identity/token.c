@@ -95,7 +95,8 @@ static enum token_refusal choose_key(const struct keyring *keyring, const json_t
     if (kid != NULL && json_string_length(kid) == 0) /* also when it is no text */
         return TOKEN_KEY;
     int algorithm = json_is_string(alg) ? key_algorithm_find(text_of(alg)) : -ENOENT;
-    int failed = keyring_find(keyring, kid != NULL ? text_of(kid) : (struct bytes){0}, algorithm, key);
+    int failed =
+        keyring_find(keyring, kid != NULL ? text_of(kid) : (struct bytes){0}, algorithm, key);
     if (failed == 0)
         return TOKEN_GOOD;
     return failed == -ENOTSUP ? TOKEN_ALGORITHM : TOKEN_KEY;

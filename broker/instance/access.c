@@ -3,16 +3,16 @@
 
 #include "base/hash.h"
 
-/* A Fetch and a Submit bring the number of their link and nothing else, so that number is what gives
- * the right to read a service's mail and to push and kick in its name. It must be as hard to guess
- * as a token, fit into 53 bits, and lead to its actor without a table and a lock on the path of a
- * call.
+/* A Fetch and a Submit bring the number of their link and nothing else, so that number is what
+ * gives the right to read a service's mail and to push and kick in its name. It must be as hard to
+ * guess as a token, fit into 53 bits, and lead to its actor without a table and a lock on the path
+ * of a call.
  *
- * So it is the actor's slot and the serial of the link, 52 bits in all, sealed: a permutation of all
- * numbers of 52 bits, by a key that is drawn at each start. It is a Feistel network of four rounds
- * whose round function is SipHash. Whoever has seen no number can do no better than to try one of
- * 2^52 after the other, each try a request that is refused, counted and logged. To open a wrong one
- * gives some slot, whose actor compares the whole number with its own. */
+ * So it is the actor's slot and the serial of the link, 52 bits in all, sealed: a permutation of
+ * all numbers of 52 bits, by a key that is drawn at each start. It is a Feistel network of four
+ * rounds whose round function is SipHash. Whoever has seen no number can do no better than to try
+ * one of 2^52 after the other, each try a request that is refused, counted and logged. To open a
+ * wrong one gives some slot, whose actor compares the whole number with its own. */
 
 enum { HALF_BITS = LINK_NUMBER_BITS / 2, HALF_MASK = (1 << HALF_BITS) - 1, ROUNDS = 4 };
 

@@ -8,7 +8,8 @@
  * neighbours would make one long run, and each deletion walks to the end of its run.
  *
  * A walk is a place and how many are left from there. What is taken out at a place brings another
- * call to it, so that place is looked at again; a table that has grown is walked from its beginning. */
+ * call to it, so that place is looked at again; a table that has grown is walked from its
+ * beginning. */
 
 struct calls {
     struct call *slots;

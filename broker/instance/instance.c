@@ -7,11 +7,11 @@
 #include <string.h>
 
 #include "actors/held.h"
-#include "instance/private.h"
-#include "instance/access.h"
 #include "base/check.h"
 #include "base/memory.h"
 #include "client.pb-c.h"
+#include "instance/access.h"
+#include "instance/private.h"
 #include "proto/link_frame.h"
 #include "proto/username.h"
 #include "proto/varint.h"
@@ -25,11 +25,11 @@
  * acknowledged and not answered is lost, because nobody will answer it.
  *
  * It is lost when no Fetch came for link_fetch_timeout_ms, or the peer of its waiting Fetch is
- * gone and no new one came within link_grace_ms. Then it leaves (EFFECT_LINK / LINK_LEAVE): it hands
- * its mail on, some of it in each turn, until there is none and none is on its way. Until then newer
- * calls of its users come to it and go behind the mail. Then the directory takes it out, and it
- * retires. There is no other way out for one that has joined, and it has neither mail nor calls at
- * the end of this one. */
+ * gone and no new one came within link_grace_ms. Then it leaves (EFFECT_LINK / LINK_LEAVE): it
+ * hands its mail on, some of it in each turn, until there is none and none is on its way. Until
+ * then newer calls of its users come to it and go behind the mail. Then the directory takes it out,
+ * and it retires. There is no other way out for one that has joined, and it has neither mail nor
+ * calls at the end of this one. */
 
 enum {
     TICK_SLACK_MS = 1,
@@ -158,7 +158,7 @@ static void supersede(struct instance *instance, struct turn *turn)
 {
     if (instance->fetch_exchange != 0)
         link_refuse(turn, instance->fetch_exchange, USHER__V1__REFUSED__CODE__STALE_LINK,
-                        "a newer incarnation of this instance is linked");
+                    "a newer incarnation of this instance is linked");
     instance->fetch_exchange = 0;
     instance_drop_submits(instance, turn);
     drop_lanes(instance);
@@ -167,8 +167,7 @@ static void supersede(struct instance *instance, struct turn *turn)
     instance_sweep(instance, turn);
 }
 
-static void begin_link(struct instance *instance, const Usher__V1__Hello *hello,
-                       struct turn *turn)
+static void begin_link(struct instance *instance, const Usher__V1__Hello *hello, struct turn *turn)
 {
     if (instance->link != 0)
         supersede(instance, turn);
@@ -178,8 +177,8 @@ static void begin_link(struct instance *instance, const Usher__V1__Hello *hello,
     do {
         instance->number =
             atomic_fetch_add_explicit(&turn->counters->link_last, 1, memory_order_relaxed) + 1;
-        instance->link = link_number_seal(turn->settings->link_key, instance->number,
-                                          actor_slot(turn->self));
+        instance->link =
+            link_number_seal(turn->settings->link_key, instance->number, actor_slot(turn->self));
     } while (instance->link == 0);
 }
 
@@ -200,8 +199,7 @@ static void join(struct instance *instance, const Usher__V1__Hello *hello, struc
 static void follow_presence(struct instance *instance, const Usher__V1__Hello *hello,
                             struct turn *turn)
 {
-    uint64_t last =
-        atomic_load_explicit(&turn->counters->presence_last, memory_order_acquire);
+    uint64_t last = atomic_load_explicit(&turn->counters->presence_last, memory_order_acquire);
     instance->presence = hello->presence;
     instance->presence_done = hello->presence_after != 0 ? hello->presence_after : last;
     instance->reset_from = 0;
@@ -222,7 +220,7 @@ static void hello(struct instance *instance, uint64_t exchange, const Usher__V1_
 {
     if (instance->link != 0 && hello->incarnation < instance->incarnation) {
         link_refuse(turn, exchange, USHER__V1__REFUSED__CODE__BANNED,
-                        "a newer incarnation of this instance is linked");
+                    "a newer incarnation of this instance is linked");
         return;
     }
     if (instance->link == 0 || hello->incarnation > instance->incarnation)
@@ -251,7 +249,7 @@ static void leave(struct instance *instance, struct turn *turn)
     instance->leaving = true;
     if (instance->fetch_exchange != 0)
         link_refuse(turn, instance->fetch_exchange, USHER__V1__REFUSED__CODE__STALE_LINK,
-                        "this instance was not heard of in time; say Hello again");
+                    "this instance was not heard of in time; say Hello again");
     instance->fetch_exchange = 0;
     instance_drop_submits(instance, turn);
     struct leave_message *begin = message_create(MESSAGE_LEAVE, sizeof(*begin));
@@ -355,8 +353,7 @@ static void link_gone(struct instance *instance, uint64_t exchange, struct turn 
 }
 
 /* Without a place in the directory it would get nothing: it is sent away. */
-static void joined(struct instance *instance, const struct join_message *message,
-                   struct turn *turn)
+static void joined(struct instance *instance, const struct join_message *message, struct turn *turn)
 {
     if (message->error == 0)
         return;
@@ -364,7 +361,7 @@ static void joined(struct instance *instance, const struct join_message *message
         LOG_S("service", instance->service));
     if (instance->fetch_exchange != 0)
         link_refuse(turn, instance->fetch_exchange, USHER__V1__REFUSED__CODE__BUSY,
-                        "limits.services is reached");
+                    "limits.services is reached");
     instance->fetch_exchange = 0;
     if (!instance->leaving)
         leave(instance, turn); /* it may have a place from an earlier Hello */
@@ -391,13 +388,13 @@ static void request(struct instance *instance, struct link_request_message *mess
         vouch(message, turn);
         if (instance->leaving)
             link_refuse(turn, exchange, USHER__V1__REFUSED__CODE__BUSY,
-                            "this instance is being closed; say Hello again");
+                        "this instance is being closed; say Hello again");
         else
             hello(instance, exchange, request->hello, turn);
     } else if (request->body_case == USHER__V1__LINK_REQUEST__BODY_FETCH) {
         if (request->fetch->link != instance->link || instance->link == 0 || instance->leaving) {
             link_refuse(turn, exchange, USHER__V1__REFUSED__CODE__STALE_LINK,
-                            "this link is not known; say Hello again");
+                        "this link is not known; say Hello again");
         } else {
             vouch(message, turn);
             hear(instance, turn);
@@ -405,7 +402,7 @@ static void request(struct instance *instance, struct link_request_message *mess
         }
     } else if (request->submit->link != instance->link || instance->leaving) {
         link_refuse(turn, exchange, USHER__V1__REFUSED__CODE__STALE_LINK,
-                        "this link is not known; say Hello again");
+                    "this link is not known; say Hello again");
     } else {
         if (instance->link != 0)
             vouch(message, turn);

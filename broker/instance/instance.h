@@ -62,11 +62,11 @@ void instance_results(struct buffer *out, uint64_t seq, uint32_t code, size_t co
 const char *instance_submit_fault(const Usher__V1__Submit *submit, const struct settings *settings);
 
 enum link_effect {
-    LINK_JOIN,     /* join_message: comes back with `error` */
-    LINK_DRAIN,    /* value 1: no new users; 0: new users again */
-    LINK_LEAVE,    /* `value` says which enum leave_step; comes back as a leave_message, or the actor
-                    * retires */
-    LINK_QUERY,    /* query_message: answered by a query_result_message */
+    LINK_JOIN,  /* join_message: comes back with `error` */
+    LINK_DRAIN, /* value 1: no new users; 0: new users again */
+    LINK_LEAVE, /* `value` says which enum leave_step; comes back as a leave_message, or the actor
+                 * retires */
+    LINK_QUERY, /* query_message: answered by a query_result_message */
     LINK_PUSH_ALL, /* push_all_message: comes back with `accepted` */
 };
 
@@ -96,8 +96,8 @@ struct query_message {
     struct message header;
     actor_handle asker;
     enum query_kind kind;
-    bool linked;     /* asked on a link */
-    uint32_t source; /* queries of one source wait for each other, and not for those of others */
+    bool linked;        /* asked on a link */
+    uint32_t source;    /* queries of one source wait for each other, and not for those of others */
     uint64_t token;     /* comes back. QUERY_COMMAND: whose result it is */
     uint64_t after;     /* QUERY_PRESENCE */
     uint32_t bytes_max; /* of the result */
@@ -111,7 +111,7 @@ struct query_result_message {
     uint64_t token;
     uint64_t first, last; /* QUERY_PRESENCE: the seqs in bytes; 0: none */
     uint64_t stream_last;
-    bool reset; /* QUERY_PRESENCE: some after `after` are gone, or cannot be read */
+    bool reset;  /* QUERY_PRESENCE: some after `after` are gone, or cannot be read */
     bool failed; /* QUERY_PRESENCE: the store could not be asked; it may be later */
     uint32_t size;
     uint8_t bytes[]; /* an encoded Result, or the events as fields of a Batch */

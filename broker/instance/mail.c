@@ -3,12 +3,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "instance/private.h"
 #include "actors/refuse.h"
 #include "base/check.h"
 #include "base/hash.h"
 #include "base/memory.h"
 #include "client.pb-c.h"
+#include "instance/private.h"
 #include "proto/varint.h"
 
 /* What a Fetch gets: the mail after its cursor and the presence events after its cursor.
@@ -96,7 +96,8 @@ static void append(struct instance *instance, struct user_call_message *item)
     instance->mail_bytes += weight(item);
 }
 
-/* --- whose calls they are ---------------------------------------------------------------------- */
+/* --- whose calls they are ----------------------------------------------------------------------
+ */
 
 /* One user's calls at an instance are limited here, by his name, because the instance has them for
  * as long as they last, and the session that asked may end before: who logs out and in again, or
@@ -394,8 +395,8 @@ static uint32_t event_size(const struct instance *instance, uint32_t offset)
 {
     const struct query_result_message *events = instance->events;
     uint64_t size;
-    int used = varint_read((struct bytes){events->bytes + offset + 1, events->size - offset - 1},
-                           &size);
+    int used =
+        varint_read((struct bytes){events->bytes + offset + 1, events->size - offset - 1}, &size);
     CHECK(used > 0 && size <= events->size - offset - 1 - (uint32_t)used);
     return 1 + (uint32_t)used + (uint32_t)size;
 }
@@ -422,15 +423,13 @@ static uint32_t put_events(const struct instance *instance, struct buffer *out, 
     while (end < instance->events->size && end - from + event_size(instance, end) <= room)
         end += event_size(instance, end);
     if (end > from)
-        MEMORY_MUST(buffer_append(out, instance->events->bytes + from, end - from) == 0,
-                    "a batch");
+        MEMORY_MUST(buffer_append(out, instance->events->bytes + from, end - from) == 0, "a batch");
     return end - from;
 }
 
 static void read_events(struct instance *instance, struct turn *turn)
 {
-    uint64_t last =
-        atomic_load_explicit(&turn->counters->presence_last, memory_order_acquire);
+    uint64_t last = atomic_load_explicit(&turn->counters->presence_last, memory_order_acquire);
     if (!instance->presence || instance->reading || instance->events != NULL ||
         instance->presence_done >= last)
         return;
@@ -507,8 +506,9 @@ void instance_answer_fetch(struct instance *instance, struct turn *turn, bool ev
     if (count > 0 || (reset && !instance->reset_said) || even_if_empty) {
         if (reset)
             instance_put_tag(&body, BATCH_RESET_TAG, 1);
-        instance_put_tag(&body, BATCH_LAST_TAG,
-                atomic_load_explicit(&turn->counters->presence_last, memory_order_acquire));
+        instance_put_tag(
+            &body, BATCH_LAST_TAG,
+            atomic_load_explicit(&turn->counters->presence_last, memory_order_acquire));
         instance->reset_said = true;
         send_batch(instance, turn, &body);
     }
@@ -534,7 +534,7 @@ void instance_fetch(struct instance *instance, uint64_t exchange, const Usher__V
     turn_count(turn, METRIC_link_fetches, 1);
     if (instance->fetch_exchange != 0)
         link_refuse(turn, instance->fetch_exchange, USHER__V1__REFUSED__CODE__BUSY,
-                        "another Fetch of this link came");
+                    "another Fetch of this link came");
     /* What was never sent cannot be acknowledged, whatever the cursor says. */
     while (instance->mail_first != NULL && instance->mail_first->mail_seq <= instance->sent_seq &&
            instance->mail_first->mail_number <= fetch->mail_done)

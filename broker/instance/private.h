@@ -4,9 +4,9 @@
 
 /* Private to actors/instance*.c: the state of one instance. */
 
+#include "actors/shares.h"
 #include "instance/calls.h"
 #include "instance/instance.h"
-#include "actors/shares.h"
 #include "proto/arena.h"
 
 enum { LANES_MAX = 16 };
@@ -49,8 +49,8 @@ struct instance {
     uint64_t number; /* the same link for the log and for people */
     uint64_t incarnation;
     bool joined, draining, leaving;
-    bool hands_on; /* in this turn, when its messages are done, some of the mail moves on */
-    bool goaway; /* waits in the mail: counted in counters.goaways */
+    bool hands_on;    /* in this turn, when its messages are done, some of the mail moves on */
+    bool goaway;      /* waits in the mail: counted in counters.goaways */
     bool drain_waits; /* in the mail */
     /* how it is heard of */
     uint64_t fetch_exchange; /* waits; 0: none */
@@ -66,13 +66,13 @@ struct instance {
     struct user_call_message *mail_first, *mail_last;
     uint32_t mail_count;
     uint64_t mail_bytes;
-    uint64_t mail_seq;  /* of the newest; rises for the life of the actor */
-    uint64_t mail_base; /* of the last before this incarnation */
-    uint64_t seen_seq;  /* the highest that an earlier incarnation may have seen */
-    uint64_t sent_seq;  /* the highest that a Batch of this one has carried */
+    uint64_t mail_seq;    /* of the newest; rises for the life of the actor */
+    uint64_t mail_base;   /* of the last before this incarnation */
+    uint64_t seen_seq;    /* the highest that an earlier incarnation may have seen */
+    uint64_t sent_seq;    /* the highest that a Batch of this one has carried */
     uint64_t mail_number; /* what that one was called there, where all is numbered from 1 */
     struct calls *calls;
-    struct shares asked; /* of those calls: each until it is answered, or its time is over */
+    struct shares asked;  /* of those calls: each until it is answered, or its time is over */
     struct shares shares; /* of the one-way calls in the mail, which nobody else counts */
     /* presence */
     bool presence;

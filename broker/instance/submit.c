@@ -4,12 +4,12 @@
 #include <string.h>
 
 #include "actors/held.h"
-#include "actors/refuse.h"
-#include "instance/private.h"
 #include "actors/push.h"
+#include "actors/refuse.h"
 #include "base/check.h"
 #include "base/memory.h"
 #include "client.pb-c.h"
+#include "instance/private.h"
 #include "proto/broker_frame.h"
 #include "proto/link_frame.h"
 #include "proto/varint.h"
@@ -47,8 +47,8 @@ static struct submit *find(struct instance *instance, uint64_t token)
     return submit;
 }
 
-/* Numbers come again after some 4 billion Submits: never one that is in progress, and never 0, because
- * a token of 0 would mean that no result is wanted. */
+/* Numbers come again after some 4 billion Submits: never one that is in progress, and never 0,
+ * because a token of 0 would mean that no result is wanted. */
 static uint32_t next_number(struct instance *instance)
 {
     do
@@ -122,8 +122,7 @@ static void encode_plain(struct command_result *result)
 
 /* The LinkAnswer, appended to `out`. Results that would exceed the frame are TOO_LARGE. */
 static void encode_answer(struct instance *instance, struct submit *submit,
-                          const Usher__V1__Submit *request, uint32_t bytes_max,
-                          struct buffer *out)
+                          const Usher__V1__Submit *request, uint32_t bytes_max, struct buffer *out)
 {
     struct buffer body = {0};
     instance_put_tag(&body, RESULTS_SEQ_TAG, submit->seq);
@@ -167,8 +166,7 @@ void instance_results(struct buffer *out, uint64_t seq, uint32_t code, size_t co
     instance_put_tag(&body, RESULTS_SEQ_TAG, seq);
     for (size_t i = 0; i < count; i++) {
         instance_put_tag(&body, RESULTS_RESULT_TAG, result.encoded.size);
-        MEMORY_MUST(buffer_append(&body, result.encoded.data, result.encoded.size) == 0,
-                    "results");
+        MEMORY_MUST(buffer_append(&body, result.encoded.data, result.encoded.size) == 0, "results");
     }
     instance_put_tag(out, ANSWER_RESULTS_TAG, body.size);
     MEMORY_MUST(buffer_append(out, body.data, body.size) == 0, "results");
@@ -187,8 +185,8 @@ static void destroy(struct submit *submit)
     free(submit);
 }
 
-/* What strangers may have in progress is the link's to say (link_is_crowded), and no concern of those who
- * ask without a link and are none. */
+/* What strangers may have in progress is the link's to say (link_is_crowded), and no concern of
+ * those who ask without a link and are none. */
 static bool is_counted(const struct instance *instance, const struct link_request_message *request)
 {
     return instance->link != 0 || !request->stranger;
@@ -229,15 +227,13 @@ static void finish_if_done(struct instance *instance, struct submit *submit, str
     const Usher__V1__LinkRequest *request = link_request_read(
         &instance->arena, (struct bytes){submit->request->bytes, submit->request->size});
     CHECK(request != NULL);
-    encode_answer(instance, submit, request->submit, turn->settings->link_frame_bytes_max,
-                  &answer);
+    encode_answer(instance, submit, request->submit, turn->settings->link_frame_bytes_max, &answer);
     send_answer(turn, submit->exchange, (struct bytes){answer.data, answer.size});
     struct lane *lane = instance->link != 0 ? lane_of(instance, submit->lane) : NULL;
-    if (lane != NULL && lane->seq == submit->seq) {
+    if (lane != NULL && lane->seq == submit->seq)
         held_take(&lane->answer, &answer);
-    } else {
+    else
         buffer_fini(&answer);
-    }
     unlink_submit(instance, submit);
     destroy(submit);
 }
@@ -249,7 +245,7 @@ void instance_drop_submits(struct instance *instance, struct turn *turn)
         instance->submits = submit->next;
         instance->submit_count -= is_counted(instance, submit->request);
         link_refuse(turn, submit->exchange, USHER__V1__REFUSED__CODE__STALE_LINK,
-                        "this link has ended; say Hello again");
+                    "this link has ended; say Hello again");
         destroy(submit);
     }
 }
@@ -290,7 +286,8 @@ void instance_query_done(struct instance *instance, uint64_t token, struct bytes
     struct command_result *result = &submit->results[token >> 16 & 0xffff];
     settle(submit, result);
     submit->encoded_bytes += encoded.size;
-    /* A thousand small questions fit one Submit, and their long answers none: what cannot leave is not kept. */
+    /* A thousand small questions fit one Submit, and their long answers none: what cannot leave is
+     * not kept. */
     if (submit->encoded_bytes > turn->settings->link_frame_bytes_max) {
         submit->encoded_bytes -= encoded.size;
         result->code = USHER__V1__RESULT__CODE__TOO_LARGE;
@@ -368,8 +365,7 @@ static void push(struct instance *instance, struct submit *submit, uint32_t inde
     struct command_result *result = &submit->results[index];
     result->push = true;
     struct push_run run;
-    struct push text = {bytes_of_text(instance->service),
-                        {push->payload.data, push->payload.len}};
+    struct push text = {bytes_of_text(instance->service), {push->payload.data, push->payload.len}};
     MEMORY_MUST(push_begin(&run, text, turn->wall_ms, turn->now_ms, (uint32_t)push->n_to) == 0,
                 "a push");
     for (size_t i = 0; i < push->n_to; i++) {
@@ -414,8 +410,7 @@ struct push push_all_text(const struct push_all_message *push)
 /* Who kicks, for the log; and for the player, when the backend has nothing to say to him. */
 static void name_kicker(const struct instance *instance, struct kick_message *message)
 {
-    snprintf(message->kicker, sizeof(message->kicker), "%s/%s", instance->service,
-             instance->name);
+    snprintf(message->kicker, sizeof(message->kicker), "%s/%s", instance->service, instance->name);
     if (message->detail[0] == '\0')
         snprintf(message->detail, sizeof(message->detail), "kicked by %s",
                  instance->service[0] != '\0' ? instance->service : "a backend");
@@ -461,7 +456,8 @@ static void query(struct instance *instance, struct submit *submit, uint32_t ind
     effect->message = &query->header;
 }
 
-/* The directory looks for it among all members, so it is told once, however often a Submit says it. */
+/* The directory looks for it among all members, so it is told once, however often a Submit says it.
+ */
 static void drain(struct instance *instance, struct turn *turn)
 {
     if (instance->draining)
@@ -512,8 +508,7 @@ static bool is_query(const Usher__V1__Command *command)
 const char *instance_submit_fault(const Usher__V1__Submit *submit, const struct settings *settings)
 {
     if (submit->n_commands > COMMANDS_MAX ||
-        submit->n_commands * RESULT_PLAIN_BYTES + RESULTS_OVERHEAD >
-            settings->link_frame_bytes_max)
+        submit->n_commands * RESULT_PLAIN_BYTES + RESULTS_OVERHEAD > settings->link_frame_bytes_max)
         return "too many commands in one Submit";
     for (size_t i = 0; i < submit->n_commands; i++) {
         const Usher__V1__Command *command = submit->commands[i];
@@ -528,13 +523,14 @@ const char *instance_submit_fault(const Usher__V1__Submit *submit, const struct 
 static void refuse_busy(uint64_t exchange, struct turn *turn)
 {
     link_refuse(turn, exchange, USHER__V1__REFUSED__CODE__BUSY,
-                    "too much of this link is in progress; see link.contexts");
+                "too much of this link is in progress; see link.contexts");
 }
 
-/* Whether one more must not begin. Each Submit that has to wait holds an exchange of the link, which others
- * need for their Fetches; and its questions wait in a line from which they are not taken when the link
- * ends, so who says Hello and asks in turns would fill the memory. Those who have no link are bounded by
- * their exchanges alone. What waits for nobody, as replies do, always begins. */
+/* Whether one more must not begin. Each Submit that has to wait holds an exchange of the link,
+ * which others need for their Fetches; and its questions wait in a line from which they are not
+ * taken when the link ends, so who says Hello and asks in turns would fill the memory. Those who
+ * have no link are bounded by their exchanges alone. What waits for nobody, as replies do, always
+ * begins. */
 static bool is_busy(const struct instance *instance, const Usher__V1__Submit *request,
                     const struct turn *turn)
 {
@@ -567,7 +563,7 @@ static bool repeats(struct instance *instance, const struct lane *lane, uint64_t
     for (struct submit *submit = instance->submits; submit != NULL; submit = submit->next)
         if (submit->lane == request->lane && submit->seq == request->seq) {
             link_refuse(turn, submit->exchange, USHER__V1__REFUSED__CODE__BUSY,
-                            "this Submit was repeated");
+                        "this Submit was repeated");
             submit->exchange = exchange;
             return true;
         }
@@ -593,13 +589,12 @@ static bool lane_refuses(struct instance *instance, struct link_request_message 
     if (lane == NULL)
         lane = free_lane(instance);
     if (lane == NULL) {
-        link_refuse(turn, message->exchange, USHER__V1__REFUSED__CODE__MALFORMED,
-                        "too many lanes");
+        link_refuse(turn, message->exchange, USHER__V1__REFUSED__CODE__MALFORMED, "too many lanes");
         return true;
     }
     if (request->seq != lane->seq + 1) {
         link_refuse(turn, message->exchange, USHER__V1__REFUSED__CODE__MALFORMED,
-                        "seq must be one more than the lane's last");
+                    "seq must be one more than the lane's last");
         return true;
     }
     if (is_busy(instance, request, turn)) {

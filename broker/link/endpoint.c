@@ -229,8 +229,8 @@ static int share(const struct endpoint *endpoint, char *error)
     return code;
 }
 
-/* Where it is bound; nothing for a path, which is known. A wildcard address is good enough: the machine
- * connects to itself. */
+/* Where it is bound; nothing for a path, which is known. A wildcard address is good enough: the
+ * machine connects to itself. */
 static void learn_place(struct endpoint *endpoint, nng_listener listener)
 {
     nng_sockaddr bound;
@@ -269,7 +269,7 @@ int endpoint_listen(struct endpoint *endpoint, char *error)
     int failed = nng_listener_start(listener, 0);
     if (failed != 0)
         nng_listener_close(listener); /* it never listened: nothing hangs on it */
-    if (failed == NNG_EADDRINVAL) /* its word for EADDRNOTAVAIL */
+    if (failed == NNG_EADDRINVAL)     /* its word for EADDRNOTAVAIL */
         return complain(error, -EADDRNOTAVAIL, endpoint->url, strerror(EADDRNOTAVAIL));
     if (failed != 0)
         return complain(error, errno_of_nng(failed), endpoint->url, nng_strerror(failed));
@@ -352,8 +352,7 @@ nng_sockaddr address_of(int fd)
                                          .sa_port = own.in.sin_port,
                                          .sa_addr = own.in.sin_addr.s_addr};
     } else if (own.any.sa_family == AF_INET6) {
-        address.s_in6 = (nng_sockaddr_in6){.sa_family = NNG_AF_INET6,
-                                           .sa_port = own.in6.sin6_port};
+        address.s_in6 = (nng_sockaddr_in6){.sa_family = NNG_AF_INET6, .sa_port = own.in6.sin6_port};
         memcpy(address.s_in6.sa_addr, &own.in6.sin6_addr, sizeof(address.s_in6.sa_addr));
     }
     return address;

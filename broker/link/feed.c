@@ -12,9 +12,10 @@
  * design: nng drops the oldest when a subscriber lags, and nobody is told. Whoever needs each
  * event fetches it over the link.
  *
- * Subscribers are counted by nng's callbacks and turned away above a limit, because each holds a file
- * and takes some of the committer's time for each event. nng_close returns when the last of them has been
- * reported, so the feed outlives its callbacks; when it does not return, nothing is freed. */
+ * Subscribers are counted by nng's callbacks and turned away above a limit, because each holds a
+ * file and takes some of the committer's time for each event. nng_close returns when the last of
+ * them has been reported, so the feed outlives its callbacks; when it does not return, nothing is
+ * freed. */
 
 struct feed {
     nng_socket socket;

@@ -14,17 +14,18 @@
 #include "base/check.h"
 #include "base/env.h"
 
-/* Who connects and leaves before the handshake is over ends nng's listener, every time; the watchdog
- * needs a second to open another. Fifty such visits a second and no backend comes in. And who connects
- * and says nothing keeps a descriptor for ten seconds by the wall clock, however many there are: all
- * that the process may have. So nng must not see a connection before its peer has said its part.
+/* Who connects and leaves before the handshake is over ends nng's listener, every time; the
+ * watchdog needs a second to open another. Fifty such visits a second and no backend comes in. And
+ * who connects and says nothing keeps a descriptor for ten seconds by the wall clock, however many
+ * there are: all that the process may have. So nng must not see a connection before its peer has
+ * said its part.
  *
  * nng takes connections by accept(), which it calls through the dynamic linker: here is one of the
  * same name, which stands in front of the C library's for the whole process. For all descriptors
- * but the listening ones of our paths and addresses it is the system call and nothing else. For those
- * it hands out a connection when the eight bytes of a peer's header are there and right, and its end
- * is not; one that is gone or says something else is closed here. What has said nothing yet is
- * kept aside and watched by a thread, for as long as nng would; when its header is there, the
+ * but the listening ones of our paths and addresses it is the system call and nothing else. For
+ * those it hands out a connection when the eight bytes of a peer's header are there and right, and
+ * its end is not; one that is gone or says something else is closed here. What has said nothing yet
+ * is kept aside and watched by a thread, for as long as nng would; when its header is there, the
  * thread knocks at our own door, so that nng asks again, and the knock is closed like any other
  * visit. So a connection costs a look more, and a message nothing.
  *
@@ -53,12 +54,7 @@ enum {
     LOOK_MS = 1000
 };
 
-enum verdict_of_peer {
-    PEER_SILENT,
-    PEER_PARTIAL,
-    PEER_GOOD,
-    PEER_BAD
-};
+enum verdict_of_peer { PEER_SILENT, PEER_PARTIAL, PEER_GOOD, PEER_BAD };
 
 struct door {
     struct place place; /* its size is 0: no door */
@@ -76,8 +72,8 @@ struct waiting {
 static struct gate {
     pthread_mutex_t doorway; /* before lock; thread and wake change only under it */
     pthread_mutex_t lock;
-    _Atomic unsigned doors_open; /* written under lock */
-    struct door doors[DOORS_MAX]; /* under lock, as all that follows */
+    _Atomic unsigned doors_open;         /* written under lock */
+    struct door doors[DOORS_MAX];        /* under lock, as all that follows */
     struct waiting waiting[WAITING_MAX]; /* the oldest first */
     unsigned count;
     unsigned most; /* may wait */
@@ -117,8 +113,8 @@ static void keep_aside(int fd, unsigned door, enum verdict_of_peer verdict)
         close(gate.waiting[0].fd);
         forget(0);
     }
-    gate.waiting[gate.count++] = (struct waiting){
-        fd, door, env_monotonic_ms(env_system()) + WAITING_MS, verdict};
+    gate.waiting[gate.count++] =
+        (struct waiting){fd, door, env_monotonic_ms(env_system()) + WAITING_MS, verdict};
 }
 
 static int take_good(unsigned door)
@@ -359,7 +355,8 @@ bool gate_take_place(const struct place *place)
     pthread_mutex_lock(&gate.lock);
     unsigned door = door_at(place);
     int fd = door < DOORS_MAX ? gate.doors[door].listener : -1;
-    int other = fd >= 0 && door_of(fd) == door ? socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0) : -1;
+    int other =
+        fd >= 0 && door_of(fd) == door ? socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0) : -1;
     if (other >= 0) {
         taken = dup3(other, fd, O_CLOEXEC) == fd;
         gate.doors[door].listener = -1;

@@ -32,13 +32,14 @@
  * known: nothing waits for a report that has already been.
  *
  * A peer is a *stranger* until somebody vouches for it, because it has shown the token or knows a
- * link. What a stranger asks is heard, since it may be the Hello of a new backend, but above their share
- * of the exchanges it must not wait for anything (link_is_crowded); and when strangers who do not
- * even read their answers hold three such shares, nobody of them is heard. So whoever has a link finds
- * an exchange, and whoever asks for one is answered, however many come who want something else.
- * So it is with connections: when there are as many as can be, one more takes the place of the stranger
- * who has been there longest of those that wait for nothing. Who proves himself at once finds a place and
- * keeps it. The watchdog's knock (link/watch.c) is a connection too, and takes nobody's place.
+ * link. What a stranger asks is heard, since it may be the Hello of a new backend, but above their
+ * share of the exchanges it must not wait for anything (link_is_crowded); and when strangers who do
+ * not even read their answers hold three such shares, nobody of them is heard. So whoever has a
+ * link finds an exchange, and whoever asks for one is answered, however many come who want
+ * something else. So it is with connections: when there are as many as can be, one more takes the
+ * place of the stranger who has been there longest of those that wait for nothing. Who proves
+ * himself at once finds a place and keeps it. The watchdog's knock (link/watch.c) is a connection
+ * too, and takes nobody's place.
  *
  * Nobody calls up or calls nng with the lock held. `busy` counts those who are about to, and
  * link_close waits for them after it has set `closing`, which keeps new ones out. */
@@ -145,13 +146,7 @@ static void hand_up(struct exchange *exchange, struct bytes frame)
         link->events.on_gone(link->events.context, owner, id);
 }
 
-enum admission {
-    ADMIT,
-    REFUSE_PIPELINED,
-    IGNORE_PIPELINED,
-    IGNORE_CROWDED,
-    IGNORE_CLOSING
-};
+enum admission { ADMIT, REFUSE_PIPELINED, IGNORE_PIPELINED, IGNORE_CROWDED, IGNORE_CLOSING };
 
 /* The lock is held. A peer that does not even read its refusals gets no more of them: each one
  * would hold a context. */
@@ -352,8 +347,8 @@ static uint32_t make_room(struct link *link, uint32_t newcomer, bool ours)
     return newcomer;
 }
 
-/* Before the first byte of a connection is read. Here a pipe may be closed, and that of a peer with nothing
- * outstanding: to nng it is as if the peer had gone. Nowhere else. */
+/* Before the first byte of a connection is read. Here a pipe may be closed, and that of a peer with
+ * nothing outstanding: to nng it is as if the peer had gone. Nowhere else. */
 static void on_pipe_added(nng_pipe pipe, nng_pipe_ev event, void *argument)
 {
     struct link *link = argument;
@@ -369,7 +364,8 @@ static void on_pipe_added(nng_pipe pipe, nng_pipe_ev event, void *argument)
     if (goes != newcomer)
         metrics_add(link->metrics, 0, METRIC_link_displaced, 1);
     if (!closing)
-        LOG(link->log, LIMIT_HIT, LOG_S("limit", "link connections"), LOG_U("max", link->peers_max));
+        LOG(link->log, LIMIT_HIT, LOG_S("limit", "link connections"),
+            LOG_U("max", link->peers_max));
 }
 
 /* On nng's one reaper thread: whoever blocks here blocks nng. */

@@ -10,9 +10,9 @@
  * never close a pipe or a listener that is in use, never two requests on one connection, answers
  * of at most frame_bytes_max.
  *
- * A watchdog thread looks each second after a listener that died (and repairs it where it was; a tcp
- * one that cannot be, on the next URL of the list) and after connections that such a one
- * left behind, and every five seconds after nng's reaper (metric, log, health). Errors are negative
+ * A watchdog thread looks each second after a listener that died (and repairs it where it was; a
+ * tcp one that cannot be, on the next URL of the list) and after connections that such a one left
+ * behind, and every five seconds after nng's reaper (metric, log, health). Errors are negative
  * errno. */
 
 #include <stdbool.h>
@@ -48,12 +48,13 @@ struct link_events {
 /* Whether nobody has vouched for the connection of this exchange. Only in its own on_request. */
 bool link_is_stranger(struct link *link, uint64_t exchange);
 
-/* Whether strangers hold more exchanges than is their share, that of a stranger who asks included: then
- * what could make them wait is to be refused. Any thread. */
+/* Whether strangers hold more exchanges than is their share, that of a stranger who asks included:
+ * then what could make them wait is to be refused. Any thread. */
 bool link_is_crowded(struct link *link);
 
 /* The peer of an exchange that is not answered yet has shown that it may be here: its requests no
- * longer count among those of strangers. Any thread; never blocks; an unknown exchange is ignored. */
+ * longer count among those of strangers. Any thread; never blocks; an unknown exchange is ignored.
+ */
 void link_vouch(struct link *link, uint64_t exchange);
 
 struct link_options {
@@ -63,21 +64,21 @@ struct link_options {
     const char *socket_group; /* a name or a number; NULL or empty: that of the process */
     size_t frame_bytes_max;
     unsigned contexts;
-    unsigned strangers; /* the share of strangers, at most a third of them; 0: all */
-    unsigned knock_seconds; /* how often a listener is looked at without any suspicion; 0: 30 */
-    unsigned files;     /* what connections may take of the process's; 0: LINK_FILES_MAX */
+    unsigned strangers;      /* the share of strangers, at most a third of them; 0: all */
+    unsigned knock_seconds;  /* how often a listener is looked at without any suspicion; 0: 30 */
+    unsigned files;          /* what connections may take of the process's; 0: LINK_FILES_MAX */
     struct feed *feed;       /* may be NULL; its listener is watched too, until link_close */
     struct log *log;         /* may be NULL */
     struct metrics *metrics; /* may be NULL; block 0 is used */
 };
 
-/* Whether there is such a group, by name or number; "" is fine. 0, or -EINVAL with one line for a person in
- * `error`, of at least 256 bytes. Blocks on the files of the system. */
+/* Whether there is such a group, by name or number; "" is fine. 0, or -EINVAL with one line for a
+ * person in `error`, of at least 256 bytes. Blocks on the files of the system. */
 int link_check_group(const char *name, char *error);
 
-/* To be called before anything of nng is: whether the system lets this process have the threads that nng
- * starts, which does not survive it when one is missing. 0, or -EAGAIN and the like with one line in
- * `error`, of at least 256 bytes. */
+/* To be called before anything of nng is: whether the system lets this process have the threads
+ * that nng starts, which does not survive it when one is missing. 0, or -EAGAIN and the like with
+ * one line in `error`, of at least 256 bytes. */
 int link_check_threads(char *error);
 
 /* Opens the socket and listens: on every ipc URL and on the first tcp URL that works (the others
@@ -96,9 +97,9 @@ int link_open(struct link **link, const struct link_options *options,
 void link_answer(struct link *link, uint64_t exchange, struct bytes frame);
 
 struct link_health {
-    bool listening;    /* at least one listener works */
+    bool listening;      /* at least one listener works */
     bool feed_listening; /* true also without a feed */
-    bool reaper_stuck; /* nng no longer reports lost peers: rely on fetch timing alone */
+    bool reaper_stuck;   /* nng no longer reports lost peers: rely on fetch timing alone */
 };
 struct link_health link_health(struct link *link);
 

@@ -24,11 +24,11 @@ enum {
                                /* stranger, or is turned away before it may speak */
     LINK_PEERS_LEAVING = 8,    /* beside them: an eighth, which were closed and are not gone yet */
     LINK_PEER_SENDING_MAX = 4, /* answers in flight to one peer: it does not read them */
-    LINK_SEND_TICKS = 2, /* then an answer that its peer does not read is thrown away */
+    LINK_SEND_TICKS = 2,       /* then an answer that its peer does not read is thrown away */
     LINK_CLOSE_MS = 1000,      /* how long a close may take before it is left to process end */
     LINK_TICK_MS = 1000,
     LINK_PROBE_MS = 1000,
-    LINK_PAUSE_MS = 20, /* between two looks at what a knock has done */
+    LINK_PAUSE_MS = 20,    /* between two looks at what a knock has done */
     LINK_KNOCK_TICKS = 30, /* without any suspicion; link_options.knock_seconds */
     LINK_EXCUSE_TICKS = 3,
     LINK_CANARY_TICKS = 5
@@ -44,7 +44,7 @@ struct peer {
     uint16_t waiting; /* 1 + index of the exchange that waits for an answer, or 0 */
     uint16_t sending; /* answers handed to nng and not yet finished */
     bool vouched;     /* it is no stranger */
-    bool leaving;     /* takes no place: we closed it, or it is our own knock; not reported gone yet */
+    bool leaving; /* takes no place: we closed it, or it is our own knock; not reported gone yet */
 };
 
 struct peers {
@@ -92,13 +92,13 @@ enum endpoint_state {
 
 struct endpoint {
     char url[LINK_URL_BYTES_MAX];
-    const char *path;     /* into url; NULL for tcp */
-    struct place place;   /* that of a path at once, otherwise from the first endpoint_listen on */
-    int lock_fd;          /* of PATH.lock, or -1 */
-    mode_t mode;          /* of an ipc path, for whom it is */
-    gid_t group;          /* (gid_t)-1: that of the process */
-    nng_socket socket;    /* that listens here; set before the first endpoint_listen */
-    uint8_t visitor;      /* the SP protocol that its peers speak */
+    const char *path;      /* into url; NULL for tcp */
+    struct place place;    /* that of a path at once, otherwise from the first endpoint_listen on */
+    int lock_fd;           /* of PATH.lock, or -1 */
+    mode_t mode;           /* of an ipc path, for whom it is */
+    gid_t group;           /* (gid_t)-1: that of the process */
+    nng_socket socket;     /* that listens here; set before the first endpoint_listen */
+    uint8_t visitor;       /* the SP protocol that its peers speak */
     nng_listener listener; /* the watchdog's own, once it runs */
     /* shared: an enum endpoint_state, which only the watchdog changes once it runs */
     _Atomic int state;
@@ -161,10 +161,11 @@ int gate_open(const struct place *place, uint8_t visitor);
 /* How many may wait for their header, at all doors together; 256 unless it is less. */
 void gate_limit(unsigned waiting);
 
-/* Another listener can have the place from now on; nng keeps its dead one, which hears nothing any more.
- * False: nng has not asked there yet, or it has already been taken. */
+/* Another listener can have the place from now on; nng keeps its dead one, which hears nothing any
+ * more. False: nng has not asked there yet, or it has already been taken. */
 bool gate_take_place(const struct place *place);
-void gate_close(const struct place *place); /* nobody listens there any more; harmless if not open */
+void gate_close(
+    const struct place *place); /* nobody listens there any more; harmless if not open */
 
 /* ---- feed.c ---- */
 
@@ -275,8 +276,8 @@ struct link {
 /* The condition `changed`, for at most until the monotonic time; false: the time is over. */
 bool link_wait(struct link *link, uint64_t until_ms); /* lock is held */
 
-/* nng has counted so many troubles of its listener. Those that are no knock of ours make it suspect; as
- * an excuse serves once, and for a few ticks. Pure. */
+/* nng has counted so many troubles of its listener. Those that are no knock of ours make it
+ * suspect; as an excuse serves once, and for a few ticks. Pure. */
 void watch_judge(struct endpoint *endpoint, uint64_t troubles);
 
 int watch_start(struct link *link); /* 0 or a negative errno */

@@ -7,10 +7,10 @@
 #include <string.h>
 #include <unistd.h>
 
-/* nng starts its threads at the first call of any of its functions, and when one of them cannot be started it
- * dies of a fault or a panic, or waits for ever and hears no signal. So as many are started before, which do
- * nothing, and ended again: if that goes, so will nng, unless another process of the same user takes what
- * was free in between. */
+/* nng starts its threads at the first call of any of its functions, and when one of them cannot be
+ * started it dies of a fault or a panic, or waits for ever and hears no signal. So as many are
+ * started before, which do nothing, and ended again: if that goes, so will nng, unless another
+ * process of the same user takes what was free in between. */
 
 /* As nng 1.5 counts them. */
 enum {

@@ -12,11 +12,11 @@
 /* Four faults of nng that nothing reports, looked after by one thread that wakes each second: for
  * the listeners of the link and for that of the feed.
  *
- * A listener dies when a peer leaves in the middle of the handshake (link/gate.c keeps most of them from
- * it): it stays bound, the transport
- * below it even completes later handshakes, and nothing ever comes up. The only trace is its
- * counter `other`, which every lost connection moves as well. So it is a reason to knock, not a
- * proof: connect, make the handshake, and see whether nng counts a connection of this listener
+ * A listener dies when a peer leaves in the middle of the handshake (link/gate.c keeps most of them
+ * from it): it stays bound, the transport below it even completes later handshakes, and nothing
+ * ever comes up. The only trace is its counter `other`, which every lost connection moves as well.
+ * So it is a reason to knock, not a proof: connect, make the handshake, and see whether nng counts
+ * a connection of this listener
  * (`accept`). That needs no free context, so a broker that is merely busy is not taken for a dead
  * one; a connection of anybody else at that moment proves the same. Our own knock moves the counter
  * when it leaves, and is excused for a few ticks; should an excuse hide a death after all, the
@@ -24,11 +24,11 @@
  * We do not close the dead listener, because that closes its living pipes. We go by nng's numbers
  * and not by its callbacks, which may still run when what they refer to is gone.
  *
- * nng counts its timers on the wall clock: set back by an hour they stand still for an hour, and then an
- * answer that its peer does not read would hold its exchange so long. So nothing here has a timer of
- * nng's: this thread, which waits by the monotonic clock, ends such answers at its second look. It may
- * meet one that has just been sent, and end the receive behind it, which is begun again. Where nng has
- * timers of its own (the canary's dialer) what waits for them is made anew.
+ * nng counts its timers on the wall clock: set back by an hour they stand still for an hour, and
+ * then an answer that its peer does not read would hold its exchange so long. So nothing here has a
+ * timer of nng's: this thread, which waits by the monotonic clock, ends such answers at its second
+ * look. It may meet one that has just been sent, and end the receive behind it, which is begun
+ * again. Where nng has timers of its own (the canary's dialer) what waits for them is made anew.
  *
  * What a dead listener has accepted can turn nng's poller into a loop: link/orphans.c.
  *
@@ -67,11 +67,7 @@ static bool rest(struct link *link, uint64_t until_ms)
     return !closing;
 }
 
-enum finding {
-    ALIVE,
-    DEAD,
-    UNKNOWN
-};
+enum finding { ALIVE, DEAD, UNKNOWN };
 
 /* Leaving before the listener has said its part is just what kills it. Whoever does not say it in
  * time is replaced, so it does not matter that we leave then. */
@@ -149,8 +145,8 @@ static void move_on(struct link *link, struct endpoint *dead)
     }
 }
 
-/* Tried again each tick until it works. Where the dead one is bound another is opened; a spare takes over
- * only if that cannot be. The feed has no spares. */
+/* Tried again each tick until it works. Where the dead one is bound another is opened; a spare
+ * takes over only if that cannot be. The feed has no spares. */
 static void repair(struct link *link, struct endpoint *dead)
 {
     if (dead->path != NULL)
@@ -205,8 +201,7 @@ static void end_unread_answers(struct link *link)
     for (uint32_t i = 0; i < link->exchange_count; i++) {
         struct exchange *exchange = &link->exchanges[i];
         pthread_mutex_lock(&link->lock);
-        bool unread =
-            exchange->state == EXCHANGE_SENDING && ++exchange->ticks >= LINK_SEND_TICKS;
+        bool unread = exchange->state == EXCHANGE_SENDING && ++exchange->ticks >= LINK_SEND_TICKS;
         pthread_mutex_unlock(&link->lock);
         if (unread)
             nng_aio_abort(exchange->aio, NNG_ETIMEDOUT);

@@ -44,14 +44,14 @@ struct parting {
  * hangs off a pointer, and members lie in order of size. */
 struct conn {
     /* owned by the I/O thread */
-    _Atomic uint64_t owner; /* atomic for net_fullest alone; it changes rarely */
-    uint8_t *carry; /* the beginning of a frame */
-    void *kept;     /* of the layer above, while unbound */
+    _Atomic uint64_t owner;      /* atomic for net_fullest alone; it changes rarely */
+    uint8_t *carry;              /* the beginning of a frame */
+    void *kept;                  /* of the layer above, while unbound */
     _Atomic uint32_t carry_size; /* atomic for whoever looks for the largest */
     int fd;
     uint32_t slot;
-    uint32_t evicted_bytes; /* what net.output_evicting has of it */
-    uint32_t source;        /* while it is a stranger: its entry in net.sources */
+    uint32_t evicted_bytes;  /* what net.output_evicting has of it */
+    uint32_t source;         /* while it is a stranger: its entry in net.sources */
     uint32_t previous, next; /* in the deadline queue */
     uint32_t unbound_bytes;
     uint32_t chunks_given; /* on_frames calls */
@@ -60,12 +60,12 @@ struct conn {
     uint32_t heard_ms;
     uint32_t opened_ms;
     uint8_t state;
-    uint8_t end;          /* enum conn_end, once ENDED */
-    uint8_t queue;        /* enum deadline */
-    bool again : 1;       /* listed in reactor.again */
-    bool hung_up : 1;     /* the peer's end was reported: read on until it is found */
-    bool input_over : 1;  /* end of file or error seen */
-    bool reset : 1;       /* an error: nobody will read what we write */
+    uint8_t end;         /* enum conn_end, once ENDED */
+    uint8_t queue;       /* enum deadline */
+    bool again : 1;      /* listed in reactor.again */
+    bool hung_up : 1;    /* the peer's end was reported: read on until it is found */
+    bool input_over : 1; /* end of file or error seen */
+    bool reset : 1;      /* an error: nobody will read what we write */
     bool slow_listed : 1;
     bool speaks_tls : 1;
     bool shaking_listed : 1; /* in reactor.shaking */
@@ -83,8 +83,8 @@ struct conn {
     _Atomic uint32_t generation;
     _Atomic uint32_t chunks_done;
     _Atomic uint32_t soft_since; /* ms, low bits, never 0 while above the soft limit */
-    struct tls *tls; /* NULL: plain; set before the connection is shown to anybody */
-    struct conn *order_next; /* owned by whoever moved orders from 0 */
+    struct tls *tls;             /* NULL: plain; set before the connection is shown to anybody */
+    struct conn *order_next;     /* owned by whoever moved orders from 0 */
     /* owned by the write-side owner */
     uint8_t *pending;
     uint32_t pending_offset, pending_size, pending_capacity;
@@ -103,7 +103,7 @@ struct arrival {
     int fd;
     uint32_t source;
     bool tls;
-    uint8_t full; /* the limits, as bits of enum refused, for which somebody has to go */
+    uint8_t full;     /* the limits, as bits of enum refused, for which somebody has to go */
     uint32_t came_ms; /* to the door */
 };
 
@@ -132,8 +132,8 @@ struct reactor {
     struct deadline_queue queues[DEADLINES];
     struct handle_list again; /* to be read without a new event */
     struct handle_list slow;
-    struct handle_list shaking; /* handshakes that can go on, oldest first */
-    bool more; /* come back at once */
+    struct handle_list shaking;        /* handshakes that can go on, oldest first */
+    bool more;                         /* come back at once */
     _Atomic uint64_t accept_resume_ms; /* atomic for net_look alone */
     uint32_t accept_pause_ms;
     uint64_t evict_due_ms;
@@ -141,7 +141,7 @@ struct reactor {
     /* shared */
     _Atomic uint32_t slots_made;
     _Atomic(struct conn *) *chunks;
-    _Atomic bool pressed; /* look for output to be evicted */
+    _Atomic bool pressed;          /* look for output to be evicted */
     _Atomic(struct conn *) orders; /* newest first */
     _Atomic bool wake_pending;
     _Atomic bool sleeping;
@@ -170,10 +170,10 @@ struct net {
     _Atomic uint32_t open;
     _Atomic uint32_t unbound;
     _Atomic uint32_t handshakes;
-    _Atomic uint32_t at_door; /* those of these three that have to be made room for */
+    _Atomic uint32_t at_door;         /* those of these three that have to be made room for */
     _Atomic uint64_t output_total;    /* the sum of conn.output_bytes */
     _Atomic uint64_t output_evicting; /* that part of it which is on its way out */
-    _Atomic uint64_t full_since_ms; /* memory is full, and was at each look since; 0: it is not */
+    _Atomic uint64_t full_since_ms;   /* memory is full, and was at each look since; 0: it is not */
     _Atomic bool stopping;
     _Atomic bool accept_off;
     unsigned next_reactor; /* owned by reactor 0 */

@@ -91,8 +91,7 @@ enum conn_end conn_end_of_dead(const struct conn *conn)
 /* The others that are unbound were ended when accepting stopped. */
 static void end_if_stopping(struct reactor *reactor, struct conn *conn)
 {
-    if (conn->owner == 0 &&
-        atomic_load_explicit(&reactor->net->accept_off, memory_order_acquire))
+    if (conn->owner == 0 && atomic_load_explicit(&reactor->net->accept_off, memory_order_acquire))
         conn_end(reactor, conn, CONN_STOPPING);
 }
 

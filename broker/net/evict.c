@@ -30,9 +30,9 @@ enum { EVICT_BATCH = 16, LOOK_MS = 100, FRAME_MS = 10000 };
 
 /* How much a connection must keep to be ended, and for what. */
 enum {
-    ANY_OUTPUT = 1,               /* output, because that of all is too much */
-    OLD_FRAME = IN_PLACE_BYTES,   /* what is carried, because memory was full for long */
-    MUCH_BYTES = 64 * 1024        /* of both, because memory is full */
+    ANY_OUTPUT = 1,             /* output, because that of all is too much */
+    OLD_FRAME = IN_PLACE_BYTES, /* what is carried, because memory was full for long */
+    MUCH_BYTES = 64 * 1024      /* of both, because memory is full */
 };
 
 static uint64_t begin_above(const struct net *net)

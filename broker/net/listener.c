@@ -73,8 +73,7 @@ static int watch(struct reactor *reactor)
     for (unsigned which = 0; which < LISTENERS; which++) {
         int fd = reactor->net->listeners[which].fd;
         struct epoll_event event = {.events = EPOLLIN, .data.u64 = which};
-        if (fd >= 0 && epoll_ctl(reactor->epoll, EPOLL_CTL_ADD, fd, &event) != 0 &&
-            errno != EEXIST)
+        if (fd >= 0 && epoll_ctl(reactor->epoll, EPOLL_CTL_ADD, fd, &event) != 0 && errno != EEXIST)
             return -errno;
     }
     return 0;

@@ -10,8 +10,8 @@
 
 void net_look(struct net *net, struct net_look *look)
 {
-    *look = (struct net_look){
-        .output_bytes = atomic_load_explicit(&net->output_total, memory_order_relaxed)};
+    *look = (struct net_look){.output_bytes =
+                                  atomic_load_explicit(&net->output_total, memory_order_relaxed)};
     for (unsigned i = 0; i < net->started; i++) {
         struct reactor *reactor = &net->reactors[i];
         if (atomic_load_explicit(&reactor->accept_resume_ms, memory_order_relaxed) != 0)

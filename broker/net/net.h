@@ -30,15 +30,15 @@ enum { NET_REACTORS_MAX = 64, NET_ADDRESS_BYTES_MAX = 56 };
 
 /* Why the I/O thread gives a connection up. */
 enum conn_end {
-    CONN_LOST = 1,       /* end of file or an error */
-    CONN_BROKEN_FRAME,   /* a length that cannot be */
+    CONN_LOST = 1,     /* end of file or an error */
+    CONN_BROKEN_FRAME, /* a length that cannot be */
     CONN_FRAME_TOO_LARGE,
     CONN_PRELOGIN_BYTES, /* too many, in or out, before it was bound */
     CONN_LOGIN_DEADLINE,
-    CONN_SILENT, /* nothing came for silence_ms */
-    CONN_SLOW,     /* output above the soft limit for too long */
-    CONN_STOPPING, /* unbound while net_stop_accepting was called */
-    CONN_EVICTED,  /* its output was the largest when that of all was too much */
+    CONN_SILENT,    /* nothing came for silence_ms */
+    CONN_SLOW,      /* output above the soft limit for too long */
+    CONN_STOPPING,  /* unbound while net_stop_accepting was called */
+    CONN_EVICTED,   /* its output was the largest when that of all was too much */
     CONN_DISPLACED, /* unbound and idle when a newcomer wanted its room */
 };
 
@@ -78,8 +78,8 @@ struct net_events {
 
 /* What is atomic may change while it runs: net_set_limits. */
 struct net_options {
-    const char *address; /* HOST:PORT, numeric host or name; port 0 for any; NULL or "": none */
-    const char *tls_address;          /* the same, for TLS */
+    const char *address;     /* HOST:PORT, numeric host or name; port 0 for any; NULL or "": none */
+    const char *tls_address; /* the same, for TLS */
     int plain_fd, tls_fd; /* sockets that listen already, taken instead of the addresses; 0: none */
     const char *tls_certificate_file; /* PEM, with those that signed it */
     const char *tls_key_file;
@@ -90,12 +90,12 @@ struct net_options {
     _Atomic uint32_t unbound_max;
     uint32_t unbound_per_source_max; /* of one address without its port, or IPv6 /64; 0: no limit */
     uint32_t unbound_age_ms; /* so old is who goes when these three are full and a newcomer comes */
-    _Atomic uint32_t handshakes_max;         /* of TLS, in progress */
+    _Atomic uint32_t handshakes_max; /* of TLS, in progress */
     uint32_t frame_bytes_max;
     uint32_t unbound_bytes_max;
     uint32_t unbound_output_bytes_max; /* written before net_welcome; 0: no limit */
     _Atomic uint32_t output_bytes_max; /* waiting; a frame of the largest size always may */
-    uint64_t output_total_bytes_max; /* waiting, of all connections; 0: no limit */
+    uint64_t output_total_bytes_max;   /* waiting, of all connections; 0: no limit */
     _Atomic uint32_t output_soft_bytes;
     _Atomic uint32_t output_soft_ms;
     uint32_t handshake_deadline_ms;

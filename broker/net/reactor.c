@@ -174,8 +174,7 @@ static void take_events(struct reactor *reactor, const struct epoll_event *event
 
 static void take_orders(struct reactor *reactor)
 {
-    struct conn *conn =
-        atomic_exchange_explicit(&reactor->orders, NULL, memory_order_seq_cst);
+    struct conn *conn = atomic_exchange_explicit(&reactor->orders, NULL, memory_order_seq_cst);
     while (conn != NULL) {
         struct conn *next = conn->order_next;
         uint8_t orders = atomic_exchange_explicit(&conn->orders, 0, memory_order_acq_rel);

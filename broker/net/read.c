@@ -34,8 +34,8 @@ static size_t whole_frames(const struct reactor *reactor, const struct conn *con
     for (size_t i = 0; i < frames; i++) {
         struct bytes frame;
         size_t used;
-        int result = frame_next((struct bytes){input.data + at, input.size - at}, max, &frame,
-                                &used);
+        int result =
+            frame_next((struct bytes){input.data + at, input.size - at}, max, &frame, &used);
         if (result == -EMSGSIZE)
             *end = conn->owner != 0 ? CONN_FRAME_TOO_LARGE : CONN_PRELOGIN_BYTES;
         else if (result < 0)

@@ -4,9 +4,9 @@
 #include <unistd.h>
 
 #include "base/memory.h"
+#include "client.pb-c.h"
 #include "net/conn.h"
 #include "proto/broker_frame.h"
-#include "client.pb-c.h"
 
 /* Who comes in, and who goes for him.
  *
@@ -64,10 +64,9 @@ static void refuse(struct reactor *reactor, const struct arrival *arrival, enum 
     reactor_count(reactor, refusal->metric, 1);
     LOG(net->options.log, LIMIT_HIT, LOG_S("limit", refusal->limit),
         LOG_U("open", atomic_load(&net->open)), LOG_U("prelogin", atomic_load(&net->unbound)));
-    if (!arrival->tls && broker_frame_close(&out, USHER__V1__CLOSE__REASON__OVERLOADED,
-                                            refusal->detail,
-                                            env_spread_ms(net->options.env, OVERLOAD_RETRY_MS),
-                                            false) == 0)
+    if (!arrival->tls &&
+        broker_frame_close(&out, USHER__V1__CLOSE__REASON__OVERLOADED, refusal->detail,
+                           env_spread_ms(net->options.env, OVERLOAD_RETRY_MS), false) == 0)
         (void)!send(fd, out.data, out.size, MSG_NOSIGNAL | MSG_DONTWAIT);
     buffer_fini(&out);
     shutdown(fd, SHUT_WR);
@@ -88,8 +87,8 @@ static void find_full(struct net *net, struct arrival *arrival, const struct soc
         arrival->full |= 1U << REFUSED_SOURCE;
         arrival->source = sources_take_beyond(net->sources, (const struct sockaddr *)from);
     }
-    if (arrival->tls && atomic_load_explicit(&net->handshakes, memory_order_relaxed) >=
-                            net->options.handshakes_max)
+    if (arrival->tls &&
+        atomic_load_explicit(&net->handshakes, memory_order_relaxed) >= net->options.handshakes_max)
         arrival->full |= 1U << REFUSED_HANDSHAKES;
     if (atomic_load_explicit(&net->unbound, memory_order_relaxed) >= net->options.unbound_max)
         arrival->full |= 1U << REFUSED_UNBOUND;
@@ -230,8 +229,7 @@ static bool is_over(struct net *net, const struct arrival *arrival, enum refused
         return atomic_load_explicit(&net->handshakes, memory_order_relaxed) >
                net->options.handshakes_max;
     default:
-        return atomic_load_explicit(&net->unbound, memory_order_relaxed) >
-               net->options.unbound_max;
+        return atomic_load_explicit(&net->unbound, memory_order_relaxed) > net->options.unbound_max;
     }
 }
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
+#include "client.pb-c.h"
 #include "net/conn.h"
 #include "proto/broker_frame.h"
-#include "client.pb-c.h"
 
 /* TLS handshakes, up to the moment when the connection becomes like any other.
  *
@@ -22,16 +22,14 @@ static const uint8_t alert_protocol_version[] = {0x15, 0x03, 0x01, 0x00, 0x02, 0
 void shake_list(struct reactor *reactor, struct conn *conn)
 {
     if (!conn->shaking_listed)
-        conn->shaking_listed =
-            handle_list_add(&reactor->shaking, conn_handle_of(reactor, conn));
+        conn->shaking_listed = handle_list_add(&reactor->shaking, conn_handle_of(reactor, conn));
 }
 
 void shake_log(struct reactor *reactor, struct conn *conn, const char *reason)
 {
     char address[NET_ADDRESS_BYTES_MAX];
     net_address(reactor->net, conn_handle_of(reactor, conn), address);
-    LOG(reactor->net->options.log, TLS_FAILED, LOG_S("address", address),
-        LOG_S("reason", reason));
+    LOG(reactor->net->options.log, TLS_FAILED, LOG_S("address", address), LOG_S("reason", reason));
 }
 
 void shake_fail(struct reactor *reactor, struct conn *conn, const char *reason)
@@ -63,8 +61,8 @@ static void meet_plain(struct reactor *reactor, struct conn *conn)
     struct buffer out = {0};
     reactor_count(reactor, METRIC_plain_on_tls_port, 1);
     shake_log(reactor, conn, "no TLS on the port of listen.tls");
-    if (broker_frame_close(&out, USHER__V1__CLOSE__REASON__PROTOCOL_ERROR,
-                           "this port speaks TLS", 0, false) == 0)
+    if (broker_frame_close(&out, USHER__V1__CLOSE__REASON__PROTOCOL_ERROR, "this port speaks TLS",
+                           0, false) == 0)
         part_with(reactor, conn, out.data, out.size);
     else
         conn_close(reactor, conn);

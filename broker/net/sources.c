@@ -45,7 +45,7 @@ struct sources *sources_create(uint32_t max, const struct env *env)
         return NULL;
     sources->max = max;
     sources->free = SOURCE_NONE;
-    memset(sources->buckets, 0xff, sizeof(sources->buckets)); /* SOURCE_NONE each */
+    memset(sources->buckets, 0xff, sizeof(sources->buckets));      /* SOURCE_NONE each */
     env_random(env, sources->hash_key, sizeof(sources->hash_key)); /* max may be set later */
     pthread_mutex_init(&sources->lock, NULL);
     return sources;

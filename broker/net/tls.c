@@ -48,7 +48,7 @@ enum {
 struct tls_domain {
     BIO_METHOD *method;
     pthread_mutex_t lock;
-    SSL_CTX *context; /* under lock; an SSL holds a reference of its own */
+    SSL_CTX *context;             /* under lock; an SSL holds a reference of its own */
     struct tls_validity validity; /* under lock, as the context */
 };
 
@@ -179,8 +179,7 @@ static void set_rules(SSL_CTX *context)
     static const unsigned char identity[] = "usher";
     SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
     SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
-                                     SSL_OP_CIPHER_SERVER_PREFERENCE |
-                                     SSL_OP_PRIORITIZE_CHACHA);
+                                     SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
     SSL_CTX_set_cipher_list(context, "ECDHE+AESGCM:ECDHE+CHACHA20");
     /* A moving buffer: what waits is moved to the front between two tries. */
     SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
@@ -405,8 +404,8 @@ static int why(struct tls *tls, int result, int *wanted)
     unsigned long code = ERR_peek_error();
     if (tls->fault == NULL && code != 0)
         tls->fault = ERR_reason_error_string(code);
-    bool broken = error == SSL_ERROR_SYSCALL ||
-                  ERR_GET_REASON(code) == SSL_R_UNEXPECTED_EOF_WHILE_READING;
+    bool broken =
+        error == SSL_ERROR_SYSCALL || ERR_GET_REASON(code) == SSL_R_UNEXPECTED_EOF_WHILE_READING;
     if (tls->fault == NULL)
         tls->fault = broken ? "the connection was lost" : "a fault in TLS";
     ERR_clear_error();

@@ -140,8 +140,7 @@ static void note_soft_limit(struct net *net, conn_handle handle, struct conn *co
 
 static int write_pending(struct net *net, unsigned block, conn_handle handle, struct conn *conn)
 {
-    ssize_t done =
-        push(net, block, conn, conn->pending + conn->pending_offset, waiting(conn));
+    ssize_t done = push(net, block, conn, conn->pending + conn->pending_offset, waiting(conn));
     if (done < 0)
         return (int)done;
     conn->pending_offset += (uint32_t)done;

@@ -7,7 +7,8 @@
 #include "broker/parts.h"
 
 /* Where clients connect, by TLS or plainly. False: nowhere. */
-bool announced_client_address(const struct broker *broker, bool tls, char to[NET_ADDRESS_BYTES_MAX]);
+bool announced_client_address(const struct broker *broker, bool tls,
+                              char to[NET_ADDRESS_BYTES_MAX]);
 
 /* A line in the log for each address. */
 void announce(struct broker *broker);

@@ -8,11 +8,11 @@
  *
  * Nothing is refused for it. A certificate that has expired (or a clock that is wrong, at a boot
  * without a network) would otherwise keep usherd from starting, and with it those who come by the
- * plain port, or go by the key and not by the date. But it is told: at the start, at each reload, when
- * its state changes, and each day while it is not fine.
+ * plain port, or go by the key and not by the date. But it is told: at the start, at each reload,
+ * when its state changes, and each day while it is not fine.
  *
- * Near is two weeks, or the last third of its life where that is shorter: certificates of 90 days are
- * renewed long before, and some live for six days. */
+ * Near is two weeks, or the last third of its life where that is shorter: certificates of 90 days
+ * are renewed long before, and some live for six days. */
 
 enum { NEAR_S = 14 * 86400, NEAR_PART = 3, AGAIN_S = 86400, DATE_BYTES = 32 };
 

@@ -5,13 +5,12 @@
 #include "link/link.h"
 #include "process/open_files.h"
 
-/* Files that are kept from clients. Whoever fills the admin port, which takes no token, has had them from
- * those that clients, backends and the store were promised. */
+/* Files that are kept from clients. Whoever fills the admin port, which takes no token, has had
+ * them from those that clients, backends and the store were promised. */
 static uint64_t files_reserved(const struct options *options)
 {
-    uint64_t admin = options->admin_listen[0] != '\0'
-                         ? options->admin_connections + ADMIN_SPARE_CONNECTIONS
-                         : 0;
+    uint64_t admin =
+        options->admin_listen[0] != '\0' ? options->admin_connections + ADMIN_SPARE_CONNECTIONS : 0;
     return options->limits_files_reserved + admin;
 }
 

@@ -3,10 +3,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "operate/certificate.h"
-#include "persist/committer.h"
 #include "door/admission.h"
+#include "operate/certificate.h"
 #include "operate/http.h"
+#include "persist/committer.h"
 
 /* Readings and health, for the HTTP thread: atomics and short locks, nothing that waits for the
  * disk.

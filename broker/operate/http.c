@@ -88,8 +88,8 @@ int admin_glue_start(struct admin_glue *glue, char *error)
         .ready = admin_ready,
     };
     set_answers(admin.answers);
-    glue->actor = registry_claim(broker->registry, ADMIN_ACTOR, strlen(ADMIN_ACTOR),
-                                 &admin_behaviour);
+    glue->actor =
+        registry_claim(broker->registry, ADMIN_ACTOR, strlen(ADMIN_ACTOR), &admin_behaviour);
     if (glue->actor == 0)
         return -ENOMEM;
     /* No user, so it takes no user's place. */

@@ -3,8 +3,8 @@
 #define USHER_BROKER_ADMIN_GLUE_H
 
 /* Private to the glue: how the admin endpoint asks the broker. operate/http.c opens and closes it,
- * operate/health.c has what the HTTP thread asks and never waits for, operate/http_read.c what the second
- * thread reads, operate/http_kick_push.c what changes something. */
+ * operate/health.c has what the HTTP thread asks and never waits for, operate/http_read.c what the
+ * second thread reads, operate/http_kick_push.c what changes something. */
 
 #include "admin/admin.h"
 #include "broker/parts.h"
@@ -15,9 +15,9 @@ struct admin_glue {
     struct admin *admin; /* NULL until it is started */
     int listener;        /* until it is started; -1 */
     uint16_t port;
-    uint64_t started_ms; /* wall */
-    uint64_t up_ms;      /* monotonic */
-    actor_handle actor;  /* gets the results of commands */
+    uint64_t started_ms;        /* wall */
+    uint64_t up_ms;             /* monotonic */
+    actor_handle actor;         /* gets the results of commands */
     struct stillness stillness; /* of the HTTP thread */
     /* under lock: the one command that waits */
     pthread_mutex_t lock;

@@ -6,8 +6,8 @@
 
 #include "backend.pb-c.h"
 #include "base/memory.h"
-#include "operate/http.h"
 #include "client.pb-c.h"
+#include "operate/http.h"
 
 /* Kick and push for operators: the same messages that a backend's commands become, so they mean the
  * same. Their results come to an actor of our own, which hands them to the one thread that waits.
@@ -46,8 +46,7 @@ static enum verdict finish(void *context, struct runner *runner, actor_handle se
     return VERDICT_GO_ON;
 }
 
-const struct behaviour admin_behaviour = {
-    .name = "admin", .receive = receive, .finish = finish};
+const struct behaviour admin_behaviour = {.name = "admin", .receive = receive, .finish = finish};
 
 /* --- one command ---------------------------------------------------------------------------------
  * */
@@ -119,8 +118,8 @@ static unsigned run_command(struct admin_glue *glue, const char *user, struct me
 bool admin_number_of(const json_t *body, const char *key, uint64_t *number)
 {
     const json_t *value = json_object_get(body, key);
-    *number = value != NULL && json_integer_value(value) > 0 ? (uint64_t)json_integer_value(value)
-                                                             : 0;
+    *number =
+        value != NULL && json_integer_value(value) > 0 ? (uint64_t)json_integer_value(value) : 0;
     return value == NULL || (json_is_integer(value) && json_integer_value(value) >= 0);
 }
 
@@ -162,8 +161,8 @@ unsigned admin_push(void *context, const struct admin_query *query, json_t *answ
     if (!json_is_string(text) || !admin_number_of(query->body, "epoch", &epoch))
         return admin_fail(answer, 400, "bad_request", "text is a text, epoch a number");
     struct deliver_message *deliver = deliver_create(
-        bytes_of_text(PUSH_NAME), (struct bytes){(const uint8_t *)json_string_value(text),
-                                                 json_string_length(text)});
+        bytes_of_text(PUSH_NAME),
+        (struct bytes){(const uint8_t *)json_string_value(text), json_string_length(text)});
     if (deliver == NULL) {
         memory_refused();
         return admin_fail(answer, 503, "unavailable", "no memory");

@@ -7,7 +7,8 @@
 #include "operate/link_commands.h"
 
 /* What operators ask and change by HTTP: flight recorder, reload, drain, traces. The same functions
- * as behind the commands of the link (operate/link_commands.c); here their lines of JSON become arrays. */
+ * as behind the commands of the link (operate/link_commands.c); here their lines of JSON become
+ * arrays. */
 
 enum { RECORDER_ROWS = 200, TIMELINE_ROWS = 100, TRACE_ROWS = 500, DRAIN_SECONDS_MAX = 3600 };
 
@@ -16,9 +17,9 @@ struct lines {
     size_t max;
 };
 
-/* Ids are the clients' to choose, and jansson takes whole numbers below 2^63 alone: a row with a larger
- * one has its numbers as reals, because whoever chooses such ids must not be missing. A line that is
- * no JSON was cut by a crash of our own making: it is left out. */
+/* Ids are the clients' to choose, and jansson takes whole numbers below 2^63 alone: a row with a
+ * larger one has its numbers as reals, because whoever chooses such ids must not be missing. A line
+ * that is no JSON was cut by a crash of our own making: it is left out. */
 static bool add_line(void *context, const char *line, size_t size)
 {
     struct lines *lines = context;
@@ -101,7 +102,8 @@ unsigned admin_drain(void *context, const struct admin_query *query, json_t *ans
                                : broker_drain(glue->broker, seconds * 1000)) != 0)
         return admin_fail(answer, 409, "refused",
                           error[0] != '\0' ? error : "a drain or a stop is under way");
-    json_object_set_new(answer, "state", json_string(json_is_true(restart) ? "stopping" : "draining"));
+    json_object_set_new(answer, "state",
+                        json_string(json_is_true(restart) ? "stopping" : "draining"));
     return 202;
 }
 
@@ -117,8 +119,8 @@ unsigned admin_trace(void *context, const struct admin_query *query, json_t *ans
         one_in > UINT32_MAX)
         return admin_fail(answer, 400, "bad_request",
                           "user is a name, seconds a number up to 3600, one_in a number");
-    int error = broker_trace(glue->broker, json_string_value(user), (uint32_t)seconds,
-                             (uint32_t)one_in);
+    int error =
+        broker_trace(glue->broker, json_string_value(user), (uint32_t)seconds, (uint32_t)one_in);
     if (error == -ENOENT)
         return admin_fail(answer, 404, "not_found", "that user has no session");
     if (error == -EINVAL)

@@ -4,13 +4,13 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "backend.pb-c.h"
-#include "operate/announce.h"
-#include "directory/services.h"
-#include "persist/queries.h"
 #include "actors/events.h"
+#include "backend.pb-c.h"
 #include "base/check.h"
+#include "directory/services.h"
+#include "operate/announce.h"
 #include "operate/http.h"
+#include "persist/queries.h"
 #include "proto/username.h"
 
 /* What operators read. On the second thread of the admin endpoint, which reads the store itself:
@@ -65,15 +65,14 @@ unsigned admin_node(void *context, const struct admin_query *query, json_t *answ
         [AUTH_MODE_OPEN] = "open", [AUTH_MODE_TOKEN] = "token", [AUTH_MODE_SERVICE] = "service"};
     const struct admin_glue *glue = context;
     const struct broker *broker = glue->broker;
-    json_t *node = json_pack(
-        "{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:s, s:b, s:o}", "node",
-        broker->options->node_name,
-        "boot", broker->settings.node_boot, "version", USHER_VERSION, "pid", (json_int_t)getpid(),
-        "started_ms", (json_int_t)glue->started_ms, "now_ms",
-        (json_int_t)env_wall_ms(broker->env), "uptime_ms",
-        (json_int_t)(env_monotonic_ms(broker->env) - glue->up_ms), "state",
-        states[admin_state_of(context)], "auth_mode", modes[broker->options->auth_mode],
-        "may_change", (int)query->may_change, "listeners", listeners_json(broker));
+    json_t *node =
+        json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:s, s:b, s:o}", "node",
+                  broker->options->node_name, "boot", broker->settings.node_boot, "version",
+                  USHER_VERSION, "pid", (json_int_t)getpid(), "started_ms",
+                  (json_int_t)glue->started_ms, "now_ms", (json_int_t)env_wall_ms(broker->env),
+                  "uptime_ms", (json_int_t)(env_monotonic_ms(broker->env) - glue->up_ms), "state",
+                  states[admin_state_of(context)], "auth_mode", modes[broker->options->auth_mode],
+                  "may_change", (int)query->may_change, "listeners", listeners_json(broker));
     json_object_update(answer, node);
     json_decref(node);
     return 200;
@@ -134,7 +133,7 @@ static bool take_state(const char *text, enum session_state *state)
     *state = 0;
     if (text[0] == '\0')
         return true;
-    *state = strcmp(text, "online") == 0 ? SESSION_ONLINE
+    *state = strcmp(text, "online") == 0     ? SESSION_ONLINE
              : strcmp(text, "detached") == 0 ? SESSION_DETACHED
                                              : 0;
     return *state != 0;
@@ -200,8 +199,8 @@ static json_t *instance_json(const struct service_look *row)
     const char *state = row->lost ? "lost" : row->draining ? "draining" : "serving";
     return json_pack("{s:s, s:s, s:I, s:I, s:I, s:b}", "instance", row->instance, "state", state,
                      "mail_waiting", (json_int_t)row->mail_waiting, "calls_open",
-                     (json_int_t)row->calls_open, "last_fetch_ms",
-                     (json_int_t)row->last_fetch_ms, "presence", (int)row->presence);
+                     (json_int_t)row->calls_open, "last_fetch_ms", (json_int_t)row->last_fetch_ms,
+                     "presence", (int)row->presence);
 }
 
 unsigned admin_services(void *context, const struct admin_query *query, json_t *answer)
@@ -217,8 +216,8 @@ unsigned admin_services(void *context, const struct admin_query *query, json_t *
     for (size_t i = 0; i < count; i++) {
         if (i == 0 || strcmp(rows[i].service, rows[i - 1].service) != 0) {
             instances = json_array();
-            json_array_append_new(services, json_pack("{s:s, s:o}", "name", rows[i].service,
-                                                      "instances", instances));
+            json_array_append_new(
+                services, json_pack("{s:s, s:o}", "name", rows[i].service, "instances", instances));
         }
         if (rows[i].instance[0] != '\0')
             json_array_append_new(instances, instance_json(&rows[i]));
@@ -233,8 +232,8 @@ unsigned admin_services(void *context, const struct admin_query *query, json_t *
 
 static const char *kind_name(uint8_t kind)
 {
-    const ProtobufCEnumValue *value = protobuf_c_enum_descriptor_get_value(
-        &usher__v1__presence_event__kind__descriptor, kind);
+    const ProtobufCEnumValue *value =
+        protobuf_c_enum_descriptor_get_value(&usher__v1__presence_event__kind__descriptor, kind);
     return value != NULL ? value->name : "UNKNOWN";
 }
 
@@ -243,13 +242,12 @@ static bool add_event(void *context, const struct presence_event *event)
     json_t *events = context;
     json_t *client = json_string(event->client);
     json_array_append_new(
-        events, json_pack("{s:I, s:I, s:s, s:s, s:I, s:I, s:s, s:s, s:o}", "seq",
-                          (json_int_t)event->seq, "time_ms", (json_int_t)event->time_ms, "user",
-                          event->user, "kind", kind_name(event->kind), "epoch",
-                          (json_int_t)event->epoch, "previous_epoch",
-                          (json_int_t)event->previous_epoch, "cause",
-                          presence_cause_name(event->cause), "address", event->address, "client",
-                          client != NULL ? client : json_string("?")));
+        events,
+        json_pack("{s:I, s:I, s:s, s:s, s:I, s:I, s:s, s:s, s:o}", "seq", (json_int_t)event->seq,
+                  "time_ms", (json_int_t)event->time_ms, "user", event->user, "kind",
+                  kind_name(event->kind), "epoch", (json_int_t)event->epoch, "previous_epoch",
+                  (json_int_t)event->previous_epoch, "cause", presence_cause_name(event->cause),
+                  "address", event->address, "client", client != NULL ? client : json_string("?")));
     return true;
 }
 

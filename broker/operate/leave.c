@@ -4,21 +4,21 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "broker/parts.h"
 #include "operate/goodbye.h"
 #include "operate/reload.h"
-#include "broker/parts.h"
 
-/* A planned end of a node whose place others take: nobody is accepted any more, and those who are in are sent away one after the
- * other, so that neither this node nor the one that they come back to meets them all at once.
- * Backends stay until the end: who is still in can call, and what was accepted for somebody who is
- * gone already waits in his inbox, which the stop that follows saves.
+/* A planned end of a node whose place others take: nobody is accepted any more, and those who are
+ * in are sent away one after the other, so that neither this node nor the one that they come back
+ * to meets them all at once. Backends stay until the end: who is still in can call, and what was
+ * accepted for somebody who is gone already waits in his inbox, which the stop that follows saves.
  *
  * Sending one user away is the same message as in a stop. Each is told to come back after what is
  * left of the drain and the stop's own spread: before that nobody would let him in.
  *
- * A node that is alone spares nobody anything by that: whoever is sent away early is away for longer.
- * It is restarted instead: the stop, which sends everybody away at once and spreads their return, and
- * a start right behind it, in the same process (main.c).
+ * A node that is alone spares nobody anything by that: whoever is sent away early is away for
+ * longer. It is restarted instead: the stop, which sends everybody away at once and spreads their
+ * return, and a start right behind it, in the same process (main.c).
  *
  * One thread, the one that waits for signals, does it in steps; `drain` is its own. Others ask it
  * by a signal, which every thread has blocked. At the beginning everybody is warned, for whoever is

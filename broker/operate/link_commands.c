@@ -3,14 +3,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "instance/access.h"
-#include "operate/reload.h"
-#include "operate/link_commands.h"
-#include "user/tracing.h"
 #include "base/memory.h"
 #include "broker/parts.h"
+#include "instance/access.h"
+#include "operate/link_commands.h"
+#include "operate/reload.h"
 #include "proto/username.h"
 #include "proto/varint.h"
+#include "user/tracing.h"
 
 /* The commands of operators on the link: the flight recorder, traces, reload and drain, each one a
  * call of a plain function whose answer is lines of JSON. The admin endpoint calls the same
@@ -21,7 +21,6 @@
  * changes nothing the second time, and a drain goes on. */
 
 enum { LINE_OVERHEAD = 16 };
-
 
 /* LineList by hand, line after line, as far as there is room. */
 struct line_run {
@@ -117,8 +116,8 @@ static void restart_node(struct broker *broker, size_t room, struct buffer *out)
                0);
 }
 
-static void drain_node(struct broker *broker, const Usher__V1__DrainNode *asked,
-                       size_t room, struct buffer *out)
+static void drain_node(struct broker *broker, const Usher__V1__DrainNode *asked, size_t room,
+                       struct buffer *out)
 {
     if (!may_change(broker, asked->token, out))
         return;
@@ -145,9 +144,9 @@ int broker_trace(struct broker *broker, const char *user, uint32_t seconds, uint
     actor_handle actor = registry_find(broker->registry, user, strlen(user));
     if (actor == 0)
         return -ENOENT;
-    int error = trace_start(broker->traces, user, seconds, one_in,
-                            env_monotonic_ns(broker->env) / 1000, env_wall_ms(broker->env) * 1000,
-                            &slot);
+    int error =
+        trace_start(broker->traces, user, seconds, one_in, env_monotonic_ns(broker->env) / 1000,
+                    env_wall_ms(broker->env) * 1000, &slot);
     if (error != 0)
         return error;
     struct trace_message *message = message_create(MESSAGE_TRACE, sizeof(*message));
@@ -170,8 +169,8 @@ static void read_trace(struct broker *broker, const Usher__V1__Trace *asked, siz
 {
     struct line_run run = {.room = room};
     struct trace_state state;
-    if (trace_read(broker->traces, asked->user, asked->after,
-                   env_monotonic_ns(broker->env) / 1000, add_line, &run, &state) != 0) {
+    if (trace_read(broker->traces, asked->user, asked->after, env_monotonic_ns(broker->env) / 1000,
+                   add_line, &run, &state) != 0) {
         pack_code(out, USHER__V1__RESULT__CODE__GONE);
         return;
     }

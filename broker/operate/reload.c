@@ -5,16 +5,16 @@
 #include <string.h>
 
 #include "admin/access.h"
-#include "config/limits.h"
-#include "operate/reload.h"
-#include "door/logins.h"
-#include "door/admission.h"
 #include "admin/admin.h"
 #include "base/log_line.h"
 #include "base/memory.h"
-#include "operate/certificate.h"
 #include "broker/parts.h"
+#include "config/limits.h"
+#include "door/admission.h"
+#include "door/logins.h"
 #include "files/token_file.h"
+#include "operate/certificate.h"
+#include "operate/reload.h"
 
 /* The files that the configuration names, read at the start, and all of it read again while usherd
  * runs.
@@ -67,7 +67,8 @@ static int read_keys(const struct options *options, struct keyring **keyring, ch
     if (options->auth_mode != AUTH_MODE_TOKEN)
         return 0;
     if (options->auth_keys_file[0] == '\0') { /* of a file that asks for another mode */
-        snprintf(error, BROKER_ERROR_BYTES, "auth.keys_file: empty, and auth.mode is token until a "
+        snprintf(error, BROKER_ERROR_BYTES,
+                 "auth.keys_file: empty, and auth.mode is token until a "
                  "restart");
         return -EINVAL;
     }
@@ -154,7 +155,8 @@ static void check_files(const struct options *options, bool tls, file_fault *eac
 typedef void exposed_file(void *context, const char *option, const char *path, unsigned mode);
 
 /* Each file with a secret that is used with these options, and the store's folder, which holds the
- * secrets of sessions, if others than their owner and group may read or write it. How many they are. */
+ * secrets of sessions, if others than their owner and group may read or write it. How many they
+ * are. */
 static unsigned each_exposed(const struct options *options, exposed_file *each, void *context)
 {
     bool admin = options->admin_listen[0] != '\0';
@@ -197,8 +199,8 @@ static void tell_exposed(struct broker *broker, const struct options *options)
 
 static void print_exposed(void *context, const char *option, const char *path, unsigned mode)
 {
-    fprintf(context, "configuration: warning: %s: others may read or write %s (mode %04o)\n", option,
-            path, mode);
+    fprintf(context, "configuration: warning: %s: others may read or write %s (mode %04o)\n",
+            option, path, mode);
 }
 
 struct complaint {
@@ -242,8 +244,7 @@ static void use_keys(struct broker *broker, const struct options *options, struc
     for (uint32_t i = 0; i < keyring_passed_count(keyring); i++)
         tell_passed(broker, keyring_passed(keyring, i));
     LOG(broker->log, KEYS_LOADED, LOG_S("file", options->auth_keys_file),
-        LOG_U("keys", keyring_count(keyring)),
-        LOG_U("passed_over", keyring_passed_count(keyring)));
+        LOG_U("keys", keyring_count(keyring)), LOG_U("passed_over", keyring_passed_count(keyring)));
     keyring_release(keyring);
 }
 
@@ -388,8 +389,10 @@ static int check_mixture(const struct options *mixture, char *error)
     for (size_t i = 0; i < count; i++) {
         if (!conflicts[i].refused)
             continue;
-        snprintf(error, BROKER_ERROR_BYTES, "configuration: %s: %s (as long as it runs; one of "
-                 "them changes by a restart only)", conflicts[i].option, conflicts[i].text);
+        snprintf(error, BROKER_ERROR_BYTES,
+                 "configuration: %s: %s (as long as it runs; one of "
+                 "them changes by a restart only)",
+                 conflicts[i].option, conflicts[i].text);
         return -EINVAL;
     }
     return 0;
@@ -462,9 +465,10 @@ static int use_files(struct broker *broker, const struct options *options, char 
     return 0;
 }
 
-/* What holds from now on: the values of the file that a reload changes, beside the others as they have
- * been since the start. Never the file as it is: the parts are those of the start, and a file that asks
- * for another auth.mode has keys for a part that is not there. `fresh` gets what held before. */
+/* What holds from now on: the values of the file that a reload changes, beside the others as they
+ * have been since the start. Never the file as it is: the parts are those of the start, and a file
+ * that asks for another auth.mode has keys for a part that is not there. `fresh` gets what held
+ * before. */
 static int use_fresh(struct broker *broker, struct options *fresh, char *error)
 {
     struct options *mixture = &broker->in_force;

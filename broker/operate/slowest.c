@@ -39,8 +39,7 @@ static void insert(struct slowest *slowest, const struct slow_user *user)
         at--;
     if (at == slowest->limit)
         return;
-    memmove(&slowest->users[at + 1], &slowest->users[at],
-            (slowest->count - at) * sizeof(*user));
+    memmove(&slowest->users[at + 1], &slowest->users[at], (slowest->count - at) * sizeof(*user));
     slowest->users[at] = *user;
     if (slowest->count < slowest->limit)
         slowest->count++;
@@ -77,7 +76,7 @@ unsigned admin_slowest(void *context, const struct admin_query *query, json_t *a
     struct slowest *slowest = calloc(1, sizeof(*slowest));
     if (slowest == NULL)
         return admin_fail(answer, 503, "unavailable", "no memory");
-    slowest->limit = query->limit == 0 ? SLOWEST_DEFAULT
+    slowest->limit = query->limit == 0            ? SLOWEST_DEFAULT
                      : query->limit < SLOWEST_MAX ? query->limit
                                                   : SLOWEST_MAX;
     slowest->fullest_count = net_fullest(broker->net, slowest->fullest, SLOWEST_MAX);
@@ -90,9 +89,8 @@ unsigned admin_slowest(void *context, const struct admin_query *query, json_t *a
             store_get_session(broker->store, user->name, &record) == 0 ? record.since_ms : 0;
         json_array_append_new(users, json_pack("{s:s, s:I, s:I, s:I}", "user", user->name,
                                                "output_bytes", (json_int_t)user->output_bytes,
-                                               "inbox_messages",
-                                               (json_int_t)user->inbox_messages, "since_ms",
-                                               (json_int_t)since_ms));
+                                               "inbox_messages", (json_int_t)user->inbox_messages,
+                                               "since_ms", (json_int_t)since_ms));
     }
     free(slowest);
     json_object_set_new(answer, "users", users);

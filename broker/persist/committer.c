@@ -7,7 +7,6 @@
 #include <string.h>
 #include <time.h>
 
-
 /* The one thread that writes to the store: group commit.
  *
  * It takes every change that waits, writes all of them in one transaction, syncs it, and then
@@ -48,7 +47,7 @@ struct committer {
     bool busy;
     bool closing;
     /* written by the thread, for whoever looks */
-    _Atomic int shown_error; /* of the last transaction */
+    _Atomic int shown_error;                                /* of the last transaction */
     _Atomic uint64_t failing_since_ms, failed_ms, began_ms; /* 0: it is not */
 };
 
@@ -93,8 +92,7 @@ static int store_change(struct store *store, struct change *change)
 }
 
 /* One transaction for the whole list. */
-static int store_list(const struct committer_options *options, struct change *list,
-                      uint64_t *count)
+static int store_list(const struct committer_options *options, struct change *list, uint64_t *count)
 {
     struct store *store = options->store;
     int error = store_begin(store);
@@ -141,11 +139,9 @@ static void report(struct committer *committer, int error, uint64_t count)
     }
     if (committer->failing != (error != 0))
         atomic_store_explicit(&committer->failing_since_ms,
-                              error != 0 ? options->runner->now_ms : 0,
-                              memory_order_relaxed);
+                              error != 0 ? options->runner->now_ms : 0, memory_order_relaxed);
     if (error != 0)
-        atomic_store_explicit(&committer->failed_ms, options->runner->now_ms,
-                              memory_order_relaxed);
+        atomic_store_explicit(&committer->failed_ms, options->runner->now_ms, memory_order_relaxed);
     atomic_store_explicit(&committer->shown_error, error, memory_order_relaxed);
     committer->failing = error != 0;
     committer->unreadable = error != 0 && !store_is_full(error);
@@ -162,8 +158,7 @@ static void take_time(struct committer *committer)
 static struct change *cut(struct change *list)
 {
     struct change *middle = list;
-    for (struct change *end = list->next; end != NULL && end->next != NULL;
-         end = end->next->next)
+    for (struct change *end = list->next; end != NULL && end->next != NULL; end = end->next->next)
         middle = middle->next;
     struct change *second = middle->next;
     middle->next = NULL;

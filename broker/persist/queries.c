@@ -3,11 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/check.h"
-#include "persist/queries.h"
 #include "actors/events.h"
+#include "base/check.h"
 #include "base/memory.h"
 #include "broker/parts.h"
+#include "persist/queries.h"
 #include "proto/arena.h"
 #include "proto/varint.h"
 
@@ -16,17 +16,22 @@
  * query allows.
  *
  * Who asks much waits for himself. The queries of each *source* (a linked instance, or a connection
- * without a link) wait in a line of their own, and one query of each line is answered in turn; those
- * of instances and those of others take turns as well, so that however many come without a link, an
- * instance waits for one query of theirs at a time. There are as many lines as there are places in a
- * small table, which sources share by chance; a query is short, as its answer is bounded and what it
- * reads with it.
+ * without a link) wait in a line of their own, and one query of each line is answered in turn;
+ * those of instances and those of others take turns as well, so that however many come without a
+ * link, an instance waits for one query of theirs at a time. There are as many lines as there are
+ * places in a small table, which sources share by chance; a query is short, as its answer is
+ * bounded and what it reads with it.
  *
  * A page of sessions or events is cut where the room ends; `more` says so, and the asker goes on
  * after the last name or seq. Every page is one consistent state of the store, and says which. */
 
-enum { PAGE_ROWS_MAX = 1024, RESULT_OVERHEAD = 48, ROW_OVERHEAD = 16, EVENT_BYTES_MAX = 512,
-       BATCH_PRESENCE_TAG = 2 << 3 | 2 };
+enum {
+    PAGE_ROWS_MAX = 1024,
+    RESULT_OVERHEAD = 48,
+    ROW_OVERHEAD = 16,
+    EVENT_BYTES_MAX = 512,
+    BATCH_PRESENCE_TAG = 2 << 3 | 2
+};
 
 enum { LINES = 256 };
 
@@ -87,8 +92,8 @@ static bool none_waits(const struct queries *queries)
     return queries->rounds[0].first == NULL && queries->rounds[1].first == NULL;
 }
 
-/* The first of the line whose turn it is, which then goes to the end of its round; NULL: none waits.
- * The lock is held. */
+/* The first of the line whose turn it is, which then goes to the end of its round; NULL: none
+ * waits. The lock is held. */
 static struct message *take_next(struct queries *queries)
 {
     queries->turn = !queries->turn;
@@ -247,8 +252,7 @@ static struct page *new_page(struct broker *broker, const struct query_message *
 }
 
 static void list_sessions(struct broker *broker, const struct query_message *query,
-                          const char *prefix, const char *after, uint32_t limit,
-                          struct buffer *out)
+                          const char *prefix, const char *after, uint32_t limit, struct buffer *out)
 {
     struct page *page = new_page(broker, query, limit);
     uint64_t presence_seq = 0;
@@ -312,9 +316,10 @@ static void read_presence(struct broker *broker, const struct query_message *que
     struct buffer out = {0};
     struct event_run run = {&out, BATCH_PRESENCE_TAG, query->bytes_max, 0, 0};
     struct store_position position = {0};
-    int error = store_read_events(broker->store, query->after, PAGE_ROWS_MAX, add_event, &run,
-                                  &position);
-    /* A record that cannot be read is missed like one that is gone, when all before it have been told. */
+    int error =
+        store_read_events(broker->store, query->after, PAGE_ROWS_MAX, add_event, &run, &position);
+    /* A record that cannot be read is missed like one that is gone, when all before it have been
+     * told. */
     bool damaged = error == -EUCLEAN && position.presence_last > query->after;
     struct query_result_message head = {
         .first = run.first,
@@ -336,15 +341,18 @@ static void read_presence(struct broker *broker, const struct query_message *que
 static void list_events(struct broker *broker, const struct query_message *query,
                         const Usher__V1__Events *events, struct buffer *out)
 {
-    enum { EVENTS_TAG = 1 << 3 | 2, LAST_TAG = 2 << 3, RESET_TAG = 3 << 3,
-           RESULT_EVENTS_TAG = 3 << 3 | 2 };
+    enum {
+        EVENTS_TAG = 1 << 3 | 2,
+        LAST_TAG = 2 << 3,
+        RESET_TAG = 3 << 3,
+        RESULT_EVENTS_TAG = 3 << 3 | 2
+    };
     struct buffer list = {0};
     struct event_run run = {&list, EVENTS_TAG, room_of(query), 0, 0};
     struct store_position position = {0};
     size_t limit =
         events->limit != 0 && events->limit < PAGE_ROWS_MAX ? events->limit : PAGE_ROWS_MAX;
-    int error = store_read_events(broker->store, events->after, limit, add_event, &run,
-                                  &position);
+    int error = store_read_events(broker->store, events->after, limit, add_event, &run, &position);
     if (error != 0) {
         pack_code(out, error);
     } else {
@@ -379,8 +387,7 @@ static void pack_numbers(struct buffer *out, Usher__V1__Number *numbers, size_t 
     pack_result(out, &result);
 }
 
-static void put_number(Usher__V1__Number *numbers, size_t *count, const char *name,
-                       uint64_t value)
+static void put_number(Usher__V1__Number *numbers, size_t *count, const char *name, uint64_t value)
 {
     Usher__V1__Number *number = &numbers[(*count)++];
     usher__v1__number__init(number);
@@ -399,8 +406,7 @@ static void count_sessions(struct broker *broker, struct buffer *out)
         return;
     }
     put_number(numbers, &count, "sessions", position.sessions);
-    put_number(numbers, &count, "online",
-               metrics_read(broker->metrics, METRIC_sessions_online));
+    put_number(numbers, &count, "online", metrics_read(broker->metrics, METRIC_sessions_online));
     put_number(numbers, &count, "detached",
                metrics_read(broker->metrics, METRIC_sessions_detached));
     pack_numbers(out, numbers, count);
@@ -442,8 +448,7 @@ static void answer(struct broker *broker, const struct query_message *query,
                       command->list->limit, out);
         break;
     case USHER__V1__COMMAND__BODY_SNAPSHOT:
-        list_sessions(broker, query, "", command->snapshot->after, command->snapshot->limit,
-                      out);
+        list_sessions(broker, query, "", command->snapshot->after, command->snapshot->limit, out);
         break;
     case USHER__V1__COMMAND__BODY_EVENTS:
         list_events(broker, query, command->events, out);
@@ -460,8 +465,7 @@ static void answer(struct broker *broker, const struct query_message *query,
 static void run_command(struct broker *broker, const struct query_message *query)
 {
     struct buffer out = {0};
-    Usher__V1__Command *command =
-        usher__v1__command__unpack(NULL, query->size, query->bytes);
+    Usher__V1__Command *command = usher__v1__command__unpack(NULL, query->size, query->bytes);
     CHECK(command != NULL); /* our own encoding */
     if (broker->operate == NULL || !broker->operate(broker, command, room_of(query), &out))
         answer(broker, query, command, &out);
@@ -486,7 +490,8 @@ bool queries_step(struct queries *queries)
     return true;
 }
 
-/* False: it closes, and what waits is not answered any more: a stop must not wait for whoever asks most. */
+/* False: it closes, and what waits is not answered any more: a stop must not wait for whoever asks
+ * most. */
 static bool wait_for_one(struct queries *queries)
 {
     pthread_mutex_lock(&queries->lock);

@@ -4,18 +4,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/check.h"
-#include "persist/restore.h"
-#include "broker/parts.h"
 #include "backend.pb-c.h"
+#include "base/check.h"
+#include "broker/parts.h"
+#include "persist/restore.h"
 
 /* What was online before is detached now: a connection does not outlive its process. Each session
  * gets a fresh resume window, because the time that the broker was away must not count against its
  * users; those that were detached already get no second event. Hence a start that is cut short
  * after some of them is simply begun again.
  *
- * The inboxes that an orderly stop has saved (persist/save.c) are read on the way and dropped at the end,
- * before anybody is let in: what happens from now on they know nothing of.
+ * The inboxes that an orderly stop has saved (persist/save.c) are read on the way and dropped at
+ * the end, before anybody is let in: what happens from now on they know nothing of.
  *
  * Epochs go on above everything ever stored, and above a floor taken from the clock, so that a
  * store restored from an old backup cannot give out an epoch again (docs/decisions). */
@@ -120,8 +120,7 @@ static void drop_messages(struct deliver_message *message)
 }
 
 /* The inbox as it was saved, if it was saved for this very epoch. */
-static int read_inbox(struct broker *broker, const struct row *row,
-                      struct restore_message *message)
+static int read_inbox(struct broker *broker, const struct row *row, struct restore_message *message)
 {
     struct saved_inbox inbox;
     struct saved_list list = {0};
@@ -171,7 +170,8 @@ static int make_actor(struct broker *broker, const struct row *row)
     struct thread *thread = &broker->threads[0];
     if (error == 0 && user == 0)
         error = -EUSERS;
-    if (error == 0 && scheduler_post(broker->scheduler, &thread->runner, user, &message->header) != 0)
+    if (error == 0 &&
+        scheduler_post(broker->scheduler, &thread->runner, user, &message->header) != 0)
         error = -EUSERS;
     if (error != 0) {
         drop_messages(message->inbox);
@@ -185,8 +185,8 @@ static int restore_page(struct broker *broker, struct rows *rows, char *after, b
 {
     uint64_t presence_last;
     rows->count = 0;
-    int error = store_list_sessions(broker->store, "", after, PAGE, keep_row, rows,
-                                    &presence_last, more);
+    int error =
+        store_list_sessions(broker->store, "", after, PAGE, keep_row, rows, &presence_last, more);
     if (error == 0 && rows->count > 0)
         error = mark_rows(broker, rows->list, rows->count);
     for (size_t i = 0; error == 0 && i < rows->count; i++)
@@ -205,9 +205,8 @@ static int drop_inboxes(struct broker *broker)
     int error = store_begin(broker->store);
     if (error == 0)
         error = store_drop_inboxes(broker->store);
-    return error == 0
-               ? store_commit(broker->store, atomic_load(&broker->counters.epoch_last))
-               : error;
+    return error == 0 ? store_commit(broker->store, atomic_load(&broker->counters.epoch_last))
+                      : error;
 }
 
 static int restore_all(struct broker *broker, size_t *total)
@@ -247,8 +246,8 @@ int restore_sessions(struct broker *broker, char *error_text)
     if (error == 0)
         error = store_position(broker->store, &position);
     if (error != 0) {
-        snprintf(error_text, BROKER_ERROR_BYTES, "store.path %.200s: cannot restore the sessions: %s",
-                 broker->options->store_path,
+        snprintf(error_text, BROKER_ERROR_BYTES,
+                 "store.path %.200s: cannot restore the sessions: %s", broker->options->store_path,
                  error == -EUSERS ? "it holds more than limits.users" : store_error_text(error));
         return error;
     }

@@ -64,9 +64,9 @@ static int put_session(struct broker *broker, actor_handle user, uint64_t *messa
     struct saved_inbox inbox = {session->epoch, session->next_seq, session_acked_seq(session),
                                 session->unnumbered, session->loss_untold};
     int error = store_put_inbox(broker->store, name, &inbox);
-    return error != 0 ? error
-                      : put_messages(broker, name, session, env_monotonic_ms(broker->env),
-                                     messages);
+    return error != 0
+               ? error
+               : put_messages(broker, name, session, env_monotonic_ms(broker->env), messages);
 }
 
 /* One transaction. */

@@ -10,7 +10,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-
 /* The service manager opens the sockets before it starts us and keeps them while we are restarted,
  * so clients who connect meanwhile wait instead of being refused; and a port below 1024 needs no
  * right of ours.

@@ -17,8 +17,8 @@ struct passed_sockets {
  * not what can be used. Not while other threads read the environment. */
 int activation_take(struct passed_sockets *passed, const struct options *options, char *error);
 
-/* The passed sockets once more, for a process that begins again. Before activation_take. A name has at
- * most 255 characters, says systemd.socket(5). */
+/* The passed sockets once more, for a process that begins again. Before activation_take. A name has
+ * at most 255 characters, says systemd.socket(5). */
 enum { ACTIVATION_FDS_MAX = 2, ACTIVATION_NAMES_BYTES = ACTIVATION_FDS_MAX * 256 };
 
 struct kept_sockets {
@@ -29,8 +29,8 @@ struct kept_sockets {
 
 void activation_keep(struct kept_sockets *kept);
 
-/* As they were passed, for the program that follows in this process. Nothing else may be open that it
- * is to find. */
+/* As they were passed, for the program that follows in this process. Nothing else may be open that
+ * it is to find. */
 void activation_give(const struct kept_sockets *kept);
 
 #endif

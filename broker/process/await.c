@@ -43,8 +43,7 @@ static void nap(void)
 static void tell(const struct await *await, const char *error, char told[AWAIT_ERROR_BYTES])
 {
     if (strcmp(told, error) != 0)
-        LOG(await->log, ADDRESS_AWAITED, LOG_S("error", error),
-            LOG_U("wait_ms", await->wait_ms));
+        LOG(await->log, ADDRESS_AWAITED, LOG_S("error", error), LOG_U("wait_ms", await->wait_ms));
     snprintf(told, AWAIT_ERROR_BYTES, "%s", error);
     notify_manager("EXTEND_TIMEOUT_USEC=%u\nSTATUS=waiting for an address: %.300s",
                    NOTIFY_EXTEND_US, error);

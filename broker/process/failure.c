@@ -69,7 +69,8 @@ void failure_advise(int failed, char *error, size_t room)
     snprintf(error + size, room - size, "; %s", advice);
 }
 
-/* A write that was done in part looks like a disk that fails: whether it is full shows its folder. */
+/* A write that was done in part looks like a disk that fails: whether it is full shows its folder.
+ */
 int failure_of_disk(const char *store_path, int failed, const char *what, char *error, size_t size)
 {
     int probed = failed == -EIO ? store_probe(store_path) : 0;

@@ -8,14 +8,13 @@
 
 #include "base/timer.h"
 
-
-/* The thread that waits for points in time and posts a tick to whoever asked. An actor has one timer,
- * that of its slot, and moves it when it needs an earlier tick; so there are no more timers than
- * actors, whatever peers ask for. Only the actor's own turns set it, so the last owner of a slot
- * cannot move the timer of the next. A tick for an actor that is gone is dropped.
+/* The thread that waits for points in time and posts a tick to whoever asked. An actor has one
+ * timer, that of its slot, and moves it when it needs an earlier tick; so there are no more timers
+ * than actors, whatever peers ask for. Only the actor's own turns set it, so the last owner of a
+ * slot cannot move the timer of the next. A tick for an actor that is gone is dropped.
  *
- * It also beats for the clock of the time that the broker was awake (base/awake.h), so it comes round
- * some times a second. */
+ * It also beats for the clock of the time that the broker was awake (base/awake.h), so it comes
+ * round some times a second. */
 
 enum { EXPIRE_BATCH = 256 };
 

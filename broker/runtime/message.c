@@ -114,8 +114,7 @@ static void hold(struct shared *shared)
 
 void shared_release(struct shared *shared)
 {
-    if (shared == NULL ||
-        atomic_fetch_sub_explicit(&shared->holders, 1, memory_order_acq_rel) != 1)
+    if (shared == NULL || atomic_fetch_sub_explicit(&shared->holders, 1, memory_order_acq_rel) != 1)
         return;
     memory_account(-(int64_t)shared->size);
     free(shared);

@@ -21,7 +21,7 @@ struct message {
     uint16_t kind;        /* numbers are the behaviours' (actors/messages.h) */
     uint16_t flags;       /* message.c's own: where it lives */
     uint32_t size;        /* of the whole message */
-    uint16_t share;       /* the scheduler's: whose share of a mailbox it has (senders.h); 0: none */
+    uint16_t share; /* the scheduler's: whose share of a mailbox it has (senders.h); 0: none */
 };
 
 /* Events are small and go between the parts of the broker: nobody can be refused for them. */

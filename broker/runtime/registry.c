@@ -187,8 +187,8 @@ static bool grow(struct shard *shard)
 
 static actor_handle handle_of(struct registry *registry, uint32_t slot)
 {
-    uint32_t generation = atomic_load_explicit(&registry_actor(registry, slot)->generation,
-                                               memory_order_acquire);
+    uint32_t generation =
+        atomic_load_explicit(&registry_actor(registry, slot)->generation, memory_order_acquire);
     return generation % 2 ? (uint64_t)generation << 32 | slot : 0;
 }
 
@@ -369,8 +369,7 @@ static actor_handle handle_with(struct registry *registry, uint32_t slot,
     }
 }
 
-actor_handle registry_next(struct registry *registry, uint32_t *cursor,
-                           const struct behaviour *of)
+actor_handle registry_next(struct registry *registry, uint32_t *cursor, const struct behaviour *of)
 {
     uint32_t made = atomic_load_explicit(&registry->slots_made, memory_order_acquire);
     while (*cursor < made) {

@@ -54,8 +54,7 @@ bool ring_push(struct ring *ring, uint32_t value)
         if (distance == 0) {
             /* relaxed: the claim carries no data, the turn does */
             if (atomic_compare_exchange_weak_explicit(&ring->head, &position, position + 1,
-                                                      memory_order_relaxed,
-                                                      memory_order_relaxed)) {
+                                                      memory_order_relaxed, memory_order_relaxed)) {
                 cell->value = value;
                 /* Pairs with the acquire in ring_pop: the value is visible. */
                 atomic_store_explicit(&cell->turn, (uint32_t)position + 1, memory_order_release);
@@ -79,8 +78,7 @@ bool ring_pop(struct ring *ring, uint32_t *value)
         int32_t distance = (int32_t)(turn - ((uint32_t)position + 1));
         if (distance == 0) {
             if (atomic_compare_exchange_weak_explicit(&ring->tail, &position, position + 1,
-                                                      memory_order_relaxed,
-                                                      memory_order_relaxed)) {
+                                                      memory_order_relaxed, memory_order_relaxed)) {
                 *value = cell->value;
                 /* Pairs with the acquire in ring_push: the value has been read. */
                 atomic_store_explicit(&cell->turn, (uint32_t)position + ring->mask + 1,

@@ -28,8 +28,8 @@
  *
  * Shares. What users send has a part of a mailbox of its own, twice as large as what one alone may
  * have, and who has something in it gets no more than what is free then: of n each gets a share of
- * n + 1, as in an inbox (user/inbox.c), so somebody always finds room who has nothing there. What has
- * been taken from the mailbox and was not received yet counts for its sender too.
+ * n + 1, as in an inbox (user/inbox.c), so somebody always finds room who has nothing there. What
+ * has been taken from the mailbox and was not received yet counts for its sender too.
  *
  * Threads with runner->drains run the queue before they sleep themselves, so what they list needs
  * no wake-up. tests/model has this protocol as a Spin model. */
@@ -113,8 +113,8 @@ static void list(struct scheduler *scheduler, struct runner *runner, uint32_t sl
         scheduler_wake(scheduler);
 }
 
-/* NULL: it is gone. A stale answer is harmless: the generation is compared again when the message is
- * received, and then it bounces. */
+/* NULL: it is gone. A stale answer is harmless: the generation is compared again when the message
+ * is received, and then it bounces. */
 static struct actor *receiver(struct scheduler *scheduler, actor_handle to)
 {
     if (to == 0)
@@ -149,8 +149,7 @@ static uint16_t share_of(const struct scheduler *scheduler, actor_handle from, a
     return senders_share(registry_hash(scheduler->options.registry, pair, sizeof(pair)));
 }
 
-static bool has_room(struct scheduler *scheduler, struct actor *actor, uint16_t share,
-                     uint32_t max)
+static bool has_room(struct scheduler *scheduler, struct actor *actor, uint16_t share, uint32_t max)
 {
     uint32_t of_users = mailbox_shared(&actor->mailbox);
     uint32_t length = mailbox_length(&actor->mailbox);
@@ -231,8 +230,8 @@ void scheduler_turn(struct scheduler *scheduler, struct runner *runner, uint32_t
             __builtin_prefetch(next);
             __builtin_prefetch((const char *)next + 64);
         }
-        any = any || message->generation ==
-                         atomic_load_explicit(&actor->generation, memory_order_relaxed);
+        any = any ||
+              message->generation == atomic_load_explicit(&actor->generation, memory_order_relaxed);
         more = receive(scheduler, runner, actor, slot, message);
         message = next;
     }

@@ -41,14 +41,14 @@ int scheduler_start(struct scheduler *scheduler, unsigned count,
 /* Ends and joins the workers; what is listed stays listed. */
 void scheduler_stop(struct scheduler *scheduler);
 
-/* Takes the message if it returns 0. -ESRCH: the actor is gone. runner is the calling thread's, or NULL when it has
- * none; a thread that does not drain the queue itself wakes a worker. */
+/* Takes the message if it returns 0. -ESRCH: the actor is gone. runner is the calling thread's, or
+ * NULL when it has none; a thread that does not drain the queue itself wakes a worker. */
 int scheduler_post(struct scheduler *scheduler, struct runner *runner, actor_handle to,
                    struct message *message);
 
-/* The same for what limits.mailbox_messages is about: all that is not from users (`from` is 0) has a
- * part of `max` messages, and so has what is. Of that a user has `max` when he is alone, and no more
- * than is free of twice as much. -ENOBUFS: there is no room for it. */
+/* The same for what limits.mailbox_messages is about: all that is not from users (`from` is 0) has
+ * a part of `max` messages, and so has what is. Of that a user has `max` when he is alone, and no
+ * more than is free of twice as much. -ENOBUFS: there is no room for it. */
 int scheduler_post_from(struct scheduler *scheduler, struct runner *runner, actor_handle from,
                         actor_handle to, struct message *message, uint32_t max);
 
@@ -56,8 +56,8 @@ int scheduler_post_from(struct scheduler *scheduler, struct runner *runner, acto
  * caller has set runner->now_ms. */
 size_t scheduler_run(struct scheduler *scheduler, struct runner *runner, size_t turns_max);
 
-/* Goes on with a turn that finish() held, by the behaviour's resume(), and ends it unless that holds it
- * again. On the calling thread. */
+/* Goes on with a turn that finish() held, by the behaviour's resume(), and ends it unless that
+ * holds it again. On the calling thread. */
 void scheduler_resume(struct scheduler *scheduler, struct runner *runner, actor_handle self,
                       void *what);
 

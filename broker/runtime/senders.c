@@ -5,9 +5,9 @@
 #include <stdlib.h>
 
 /* A table of counters for all mailboxes together, because one in each actor would cost every idle
- * user what only crowded ones need. A pair has a counter by its hash and none of its own: only pairs
- * with messages under way count, which are few at any moment, and whom two of them meet has less and
- * not nothing. Counters are relaxed: they are limits, as the length of a mailbox is. */
+ * user what only crowded ones need. A pair has a counter by its hash and none of its own: only
+ * pairs with messages under way count, which are few at any moment, and whom two of them meet has
+ * less and not nothing. Counters are relaxed: they are limits, as the length of a mailbox is. */
 
 enum { SHARES = 16384 };
 

@@ -2,11 +2,11 @@
 #include <stdlib.h>
 
 #include "actors/held.h"
-#include "user/tracing.h"
 #include "base/memory.h"
+#include "client.pb-c.h"
 #include "proto/broker_frame.h"
 #include "proto/frame.h"
-#include "client.pb-c.h"
+#include "user/tracing.h"
 
 /* Frames to one client.
  *
@@ -18,8 +18,8 @@
  *
  * What waits goes on in steps: a turn hands out until the mark is passed; when its effects are done
  * the session learns how much the socket has left (session_settle), and a turn goes on when nothing
- * is left or something could be written. So while anything waits, either a turn is on its way or the
- * connection holds bytes, and then it tells when it can be written to (MESSAGE_WRITABLE).
+ * is left or something could be written. So while anything waits, either a turn is on its way or
+ * the connection holds bytes, and then it tells when it can be written to (MESSAGE_WRITABLE).
  *
  * A request gets one final answer: to the connection that is bound, or, while the session is
  * detached, kept until it resumes, within the inbox's byte limit. */
@@ -52,8 +52,8 @@ bool session_waits(const struct session *session)
 bool session_settle(struct session *session, uint32_t output)
 {
     session->output = output;
-    bool goes_on = session->conn != 0 && !session->feeding &&
-                   (output == 0 || session->flushed) && session_waits(session);
+    bool goes_on = session->conn != 0 && !session->feeding && (output == 0 || session->flushed) &&
+                   session_waits(session);
     session->flushed = false;
     session->feeding = session->feeding || goes_on;
     return goes_on;
@@ -149,4 +149,3 @@ void answer_reply(struct session *session, struct turn *turn, uint64_t id, uint3
     MEMORY_MUST(broker_frame_reply(&turn->out, id, status, payload) == 0, "an answer");
     deliver_large_frame(session, turn, offset);
 }
-

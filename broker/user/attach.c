@@ -3,12 +3,12 @@
 
 #include "actors/held.h"
 #include "actors/refuse.h"
-#include "user/user.h"
+#include "backend.pb-c.h"
 #include "base/check.h"
 #include "base/memory.h"
-#include "backend.pb-c.h"
-#include "proto/broker_frame.h"
 #include "client.pb-c.h"
+#include "proto/broker_frame.h"
+#include "user/user.h"
 
 /* A verified login. The newest wins: it gets a new epoch, stored together with its ONLINE event
  * before anybody hears of it. Until then the old connection goes on undisturbed (its frames wait
@@ -89,8 +89,8 @@ static bool resume_is_right(const struct session *session, const struct turn *tu
     for (unsigned i = 0; i < SECRET_BYTES; i++)
         differ |= session->secret[i] ^ resume->secret[i];
     uint64_t last_seq_max = session->unnumbered ? LAST_SEQ_MAX : session_sent_seq(session);
-    return session->status != SESSION_NONE && resume->epoch == session->epoch &&
-           differ == 0 && resume->last_seq <= last_seq_max &&
+    return session->status != SESSION_NONE && resume->epoch == session->epoch && differ == 0 &&
+           resume->last_seq <= last_seq_max &&
            (!session->unnumbered || resume->received_seq <= last_seq_max) &&
            session_token_left_ms(session, turn) > 0;
 }
@@ -156,8 +156,8 @@ static void welcome(struct session *session, struct turn *turn, uint64_t id, uin
 static void hold_source(struct session *session, struct turn *turn)
 {
     struct source_rate *before = session->source;
-    session->source = source_rates_enter(turn->settings->source_rates,
-                                         bytes_of_text(session_address(session)));
+    session->source =
+        source_rates_enter(turn->settings->source_rates, bytes_of_text(session_address(session)));
     source_rates_leave(turn->settings->source_rates, before);
 }
 
@@ -236,17 +236,17 @@ void resume_committed(struct session *session, struct change *change, struct tur
     hold_source(session, turn);
     bind(session, turn, resume->conn);
     if (session->unnumbered) {
-        /* The process that counted is gone. What the client has keeps its numbers, and nothing is left
-         * out for what he may miss, because nobody knows whether there was any. */
-        session_renumber(session, 1 + (resume->received_seq > resume->last_seq
-                                           ? resume->received_seq
-                                           : resume->last_seq));
+        /* The process that counted is gone. What the client has keeps its numbers, and nothing is
+         * left out for what he may miss, because nobody knows whether there was any. */
+        session_renumber(session,
+                         1 + (resume->received_seq > resume->last_seq ? resume->received_seq
+                                                                      : resume->last_seq));
         session->loss_untold = true;
     } else {
         session_acknowledge(session, turn, resume->last_seq);
     }
-    /* What comes after last_seq: complete when nothing of it has left the inbox, or may have with an
-     * earlier process. That is said until he has heard it: a Welcome can be lost. */
+    /* What comes after last_seq: complete when nothing of it has left the inbox, or may have with
+     * an earlier process. That is said until he has heard it: a Welcome can be lost. */
     struct kept_message kept;
     uint64_t first = session->inbox != NULL && inbox_oldest(session->inbox, &kept)
                          ? kept.seq
@@ -254,8 +254,7 @@ void resume_committed(struct session *session, struct change *change, struct tur
     bool complete = first == resume->last_seq + 1 && !session->loss_untold;
     session->unnumbered = false;
     welcome(session, turn, resume->id,
-            complete ? USHER__V1__WELCOME__REPLAY__COMPLETE
-                     : USHER__V1__WELCOME__REPLAY__PARTIAL,
+            complete ? USHER__V1__WELCOME__REPLAY__COMPLETE : USHER__V1__WELCOME__REPLAY__PARTIAL,
             first);
     session_feed(session, turn);
     session_send_held(session, turn);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "user/session.h"
+#include "backend.pb-c.h"
 #include "base/check.h"
 #include "base/memory.h"
-#include "backend.pb-c.h"
 #include "client.pb-c.h"
+#include "user/session.h"
 
 /* The changes of a session that backends hear of. Only the user's own turn makes them, so the
  * chain of a user is serial by construction: ONLINE, then any number of DETACHED and RESUMED,
@@ -23,8 +23,7 @@ void session_detach(struct session *session, struct turn *turn, uint8_t cause)
     change->event.until_ms = turn->wall_ms + turn->settings->resume_ms;
 }
 
-void session_end(struct session *session, struct turn *turn, uint8_t cause,
-                 struct message *because)
+void session_end(struct session *session, struct turn *turn, uint8_t cause, struct message *because)
 {
     struct change *change;
     MEMORY_MUST((change = turn_change(turn, CHANGE_END, because)) != NULL, "a change");

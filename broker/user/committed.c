@@ -64,8 +64,7 @@ static void kick_committed(struct session *session, struct change *change, struc
         return;
     }
     LOG(turn->log, KICKED, LOG_S("user", turn->name), LOG_U("epoch", session->epoch),
-        LOG_S("by", kick->kicker), LOG_U("reason", kick->reason),
-        LOG_S("detail", kick->detail));
+        LOG_S("by", kick->kicker), LOG_U("reason", kick->reason), LOG_S("detail", kick->detail));
     turn_result(turn, kick->by, kick->request, 0, session->epoch, 0);
     if (session->conn != 0)
         conn_shut(turn, session->conn, kick->reason, kick->detail, kick->retry_after_ms,

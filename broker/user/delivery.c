@@ -3,10 +3,10 @@
 
 #include "actors/push.h"
 #include "actors/refuse.h"
-#include "user/tracing.h"
 #include "base/memory.h"
-#include "proto/broker_frame.h"
 #include "client.pb-c.h"
+#include "proto/broker_frame.h"
+#include "user/tracing.h"
 
 /* A message on its last step: into the inbox, onto the connection, or back as refused.
  *
@@ -20,8 +20,9 @@ static void append_frame(struct turn *turn, const struct deliver_message *messag
     const struct push_body *body = push_body_of(message);
     if (body != NULL) {
         struct bytes tail = {body->tail, body->tail_size};
-        MEMORY_MUST(broker_frame_messages_of(&turn->out, message->seq, &tail, 1,
-                                             message->redelivered) == 0, "a message");
+        MEMORY_MUST(
+            broker_frame_messages_of(&turn->out, message->seq, &tail, 1, message->redelivered) == 0,
+            "a message");
         return;
     }
     struct message_fields fields = {
@@ -45,8 +46,10 @@ static void hand_out(struct session *session, struct deliver_message *message, s
     session_send(session, turn, offset);
     turn_mark(turn, HISTOGRAM_delivery_latency, message->stamp_us);
     message->stamp_us = 0; /* not what a redelivery takes */
-    turn_count(turn, message->sent || message->redelivered ? METRIC_messages_redelivered
-                                                           : METRIC_messages_delivered, 1);
+    turn_count(turn,
+               message->sent || message->redelivered ? METRIC_messages_redelivered
+                                                     : METRIC_messages_delivered,
+               1);
     trace_message(session, turn, TRACE_SENT, message);
     message->sent = true;
 }
@@ -56,8 +59,8 @@ static void deliver_done(struct session *session, struct turn *turn,
                          struct deliver_message *message)
 {
     if (message->until_delivered)
-        turn_result(turn, message->sender, message->request, message->sender_epoch,
-                    session->epoch, 0);
+        turn_result(turn, message->sender, message->request, message->sender_epoch, session->epoch,
+                    0);
     message_destroy(&message->header);
 }
 
@@ -76,15 +79,16 @@ static bool is_too_large(const struct session *session, const struct deliver_mes
 {
     if (!may_be_too_large(message->payload_size, settings))
         return false;
-    struct message_fields fields = {.seq = session->next_seq, .from = deliver_name(message),
+    struct message_fields fields = {.seq = session->next_seq,
+                                    .from = deliver_name(message),
                                     .payload = deliver_payload(message),
-                                    .time_ms = message->time_ms, .redelivered = true};
+                                    .time_ms = message->time_ms,
+                                    .redelivered = true};
     return broker_frame_message_size(&fields) > settings->frame_bytes_max;
 }
 
 /* At once, past nobody else who waits. */
-static bool goes_out(const struct session *session, uint32_t payload_bytes,
-                     const struct turn *turn)
+static bool goes_out(const struct session *session, uint32_t payload_bytes, const struct turn *turn)
 {
     return session->conn != 0 && (session->inbox == NULL || session->inbox->waiting == 0) &&
            session_takes(session, turn, payload_bytes + FRAME_MORE_BYTES);
@@ -157,8 +161,8 @@ void session_deliver(struct session *session, struct deliver_message *message, s
     trace_message(session, turn, TRACE_QUEUED, message);
     turn_count(turn, METRIC_messages_accepted, 1);
     if (!message->until_delivered) {
-        turn_result(turn, message->sender, message->request, message->sender_epoch,
-                    session->epoch, 0);
+        turn_result(turn, message->sender, message->request, message->sender_epoch, session->epoch,
+                    0);
         message->request = 0; /* answered: given up later, it has nobody to tell */
     }
     if (goes)
@@ -185,8 +189,9 @@ static void pass(struct session *session, const struct push_bundle *bundle, stru
     struct bytes tails[PUSH_BUNDLE_MAX];
     for (uint32_t i = 0; i < bundle->count; i++)
         tails[i] = (struct bytes){bundle->bodies[i].tail, bundle->bodies[i].tail_size};
-    MEMORY_MUST(broker_frame_messages_of(&turn->out, session->next_seq, tails, bundle->count,
-                                         false) == 0, "messages");
+    MEMORY_MUST(
+        broker_frame_messages_of(&turn->out, session->next_seq, tails, bundle->count, false) == 0,
+        "messages");
     session->next_seq += bundle->count;
     session_send(session, turn, offset);
     turn_count(turn, METRIC_messages_accepted, bundle->count);
@@ -197,12 +202,11 @@ void session_deliver_bundle(struct session *session, struct bundle_message *mess
                             struct turn *turn)
 {
     const struct push_bundle *bundle = push_bundle_of(message);
-    if (passes(session, bundle, turn)) {
+    if (passes(session, bundle, turn))
         pass(session, bundle, turn);
-    } else {
+    else
         for (uint32_t i = 0; i < bundle->count; i++)
             session_deliver(session, push_single(message, i), turn);
-    }
     message_destroy(&message->header);
 }
 
@@ -255,8 +259,10 @@ static void feed_one(struct session *session, const struct kept_message *kept, s
     size_t offset = turn->out.size;
     append_kept(turn, kept);
     session_send(session, turn, offset);
-    turn_count(turn, kept->sent || kept->redelivered ? METRIC_messages_redelivered
-                                                     : METRIC_messages_delivered, 1);
+    turn_count(turn,
+               kept->sent || kept->redelivered ? METRIC_messages_redelivered
+                                               : METRIC_messages_delivered,
+               1);
     trace_kept(session, turn, TRACE_SENT, kept);
     struct deliver_message *held =
         session->acks ? inbox_sent(session->inbox) : inbox_pop(session->inbox);

@@ -15,12 +15,12 @@
  * Each source that takes the user over has an allowance of its own: per_minute takeovers, given
  * back evenly over a minute. So a fight is slowed down to that rate, and one who comes from
  * elsewhere is not hindered by it: whoever has stolen a password can annoy its owner, and cannot
- * lock him out. It counts for wider sources too (source_steps), or one server with 65,536 sources of
- * IPv6 would have as many allowances (docs/decisions/0093). It outlives the session (spent.c), or a
- * Logout between two takeovers would end the limit with the session. A login that is refused costs no
- * allowance. A few sources have a place here; a further one takes that of the one which has spent
- * least, and what that has spent goes where it would go at the end of the session. So those who fight
- * are not forgotten, however many they are. */
+ * lock him out. It counts for wider sources too (source_steps), or one server with 65,536 sources
+ * of IPv6 would have as many allowances (docs/decisions/0093). It outlives the session (spent.c),
+ * or a Logout between two takeovers would end the limit with the session. A login that is refused
+ * costs no allowance. A few sources have a place here; a further one takes that of the one which
+ * has spent least, and what that has spent goes where it would go at the end of the session. So
+ * those who fight are not forgotten, however many they are. */
 
 enum {
     PLACES = 2 * SOURCE_STEPS, /* of two who fight */

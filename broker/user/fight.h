@@ -19,9 +19,10 @@ struct fight_owner {
 };
 
 /* One more takeover by a connection from `address` ("host:port"): 0, and it is counted; or, when
- * its source (base/source.h) has taken over more than `per_minute` times lately, or a wider one more
- * than that may, the ms after which it may. Addresses of no kind that we know share one allowance.
- * per_minute 0: always 0, nothing is counted. Without memory nothing is counted either. */
+ * its source (base/source.h) has taken over more than `per_minute` times lately, or a wider one
+ * more than that may, the ms after which it may. Addresses of no kind that we know share one
+ * allowance. per_minute 0: always 0, nothing is counted. Without memory nothing is counted either.
+ */
 uint32_t fight_takeover(struct fight **fight, struct fight_owner owner, struct bytes address,
                         uint32_t per_minute, uint64_t now_ms);
 

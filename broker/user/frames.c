@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 
-#include "user/user.h"
 #include "actors/refuse.h"
-#include "user/tracing.h"
+#include "backend.pb-c.h"
 #include "base/check.h"
 #include "base/memory.h"
-#include "backend.pb-c.h"
-#include "proto/broker_frame.h"
 #include "client.pb-c.h"
+#include "proto/broker_frame.h"
 #include "proto/client_frame.h"
 #include "proto/frame.h"
+#include "user/tracing.h"
+#include "user/user.h"
 
 /* A batch of frames as it was read. The front end has found their lengths; here each is read in
  * place and handled, a limited number in each turn, so that nobody's long batch delays others; what
@@ -51,8 +51,8 @@ static bool refuse_source(struct session *session, const struct client_frame *fr
 }
 
 /* How many of these come is up to those who send to him, and nobody is kept from leaving. Behind a
- * Logout no frame is looked at until that is stored or has failed; who tries again sooner than he was
- * told pays for it. */
+ * Logout no frame is looked at until that is stored or has failed; who tries again sooner than he
+ * was told pays for it. */
 static bool is_free(const struct session *session, const struct client_frame *frame,
                     const struct turn *turn)
 {
@@ -136,8 +136,8 @@ static void handle_one(struct session *session, struct bytes bytes,
 }
 
 /* Handles up to *budget frames of one batch. True: the batch is done with. */
-static bool handle_batch(struct session *session, struct frames_message *frames,
-                         uint32_t *budget, struct turn *turn)
+static bool handle_batch(struct session *session, struct frames_message *frames, uint32_t *budget,
+                         struct turn *turn)
 {
     while (frames->done < frames->size) {
         struct bytes left = {frames->bytes + frames->done, frames->size - frames->done};

@@ -21,9 +21,9 @@
  * its record then ends with the pointer instead of the bytes. What changes while it is kept (seq,
  * redelivered, sent) is the record's, and the message gets it when it is popped.
  *
- * Messages are handed out in their order, so what the present connection has been given is the front
- * of the queue and what waits for it the end, and the same holds for what any connection has been
- * given: two counts, and the place between them. */
+ * Messages are handed out in their order, so what the present connection has been given is the
+ * front of the queue and what waits for it the end, and the same holds for what any connection has
+ * been given: two counts, and the place between them. */
 
 enum { RECORD_BYTES_MAX = 400 /* of name and payload */ };
 enum { HELD = 1, FROM_SERVICE = 2, REDELIVERED = 4, SENT = 8 };
@@ -174,8 +174,8 @@ static void note_waiting(struct inbox *inbox, struct record *record)
         return;
     record->flags &= (uint8_t)~SENT;
     if (inbox->waiting++ == 0)
-        inbox->next = (struct inbox_place){
-            inbox->last, (uint32_t)((const uint8_t *)record - inbox->last->data)};
+        inbox->next = (struct inbox_place){inbox->last,
+                                           (uint32_t)((const uint8_t *)record - inbox->last->data)};
     inbox->unseen++;
 }
 
@@ -214,8 +214,8 @@ static void note_gone(struct inbox *inbox, bool from_service, struct bytes name,
 static struct record *append(struct inbox *inbox, uint32_t size)
 {
     if (inbox->last == NULL || inbox->last->size - inbox->last->end < (int)size)
-        add_run(inbox, inbox->last == NULL && size <= RUN_SMALL_BYTES ? RUN_SMALL_BYTES
-                                                                      : RUN_BYTES);
+        add_run(inbox,
+                inbox->last == NULL && size <= RUN_SMALL_BYTES ? RUN_SMALL_BYTES : RUN_BYTES);
     struct record *record = record_at(inbox->last, inbox->last->end);
     inbox->last->end = (uint16_t)(inbox->last->end + size);
     return record;
@@ -225,8 +225,8 @@ static struct record *append(struct inbox *inbox, uint32_t size)
 
 static bool is_to_be_held(const struct deliver_message *message)
 {
-    return !message_is_plain(&message->header) || message->request != 0 ||
-           message->stamp_us != 0 || inbox_bytes_of(message) > RECORD_BYTES_MAX;
+    return !message_is_plain(&message->header) || message->request != 0 || message->stamp_us != 0 ||
+           inbox_bytes_of(message) > RECORD_BYTES_MAX;
 }
 
 void inbox_push(struct inbox *inbox, struct deliver_message *message)
@@ -239,9 +239,9 @@ void inbox_push(struct inbox *inbox, struct deliver_message *message)
     record->time_ms = message->time_ms;
     record->payload_size = held ? 0 : (uint16_t)message->payload_size;
     record->name_size = held ? 0 : message->name_size;
-    record->flags = (uint8_t)((held ? HELD : 0) | (message->from_service ? FROM_SERVICE : 0) |
-                              (message->redelivered ? REDELIVERED : 0) |
-                              (message->sent ? SENT : 0));
+    record->flags =
+        (uint8_t)((held ? HELD : 0) | (message->from_service ? FROM_SERVICE : 0) |
+                  (message->redelivered ? REDELIVERED : 0) | (message->sent ? SENT : 0));
     note_sender(inbox, message);
     note_waiting(inbox, record);
     if (held) {

@@ -20,12 +20,12 @@ struct inbox_place {
 struct inbox {
     struct inbox_run *first, *last; /* inbox.c's own */
     uint32_t count;
-    uint32_t bytes;   /* names and payloads */
-    uint32_t waiting; /* the newest so many were not handed to the present connection */
-    uint32_t unseen;  /* the newest so many never to any, under the numbers that they have */
+    uint32_t bytes;          /* names and payloads */
+    uint32_t waiting;        /* the newest so many were not handed to the present connection */
+    uint32_t unseen;         /* the newest so many never to any, under the numbers that they have */
     struct inbox_place next; /* the oldest of `waiting`; inbox.c's own */
     uint32_t service_count, service_bytes; /* of these, pushed by services */
-    struct shares shares; /* of players, while somebody could have too much; inbox.c's own */
+    struct shares shares;      /* of players, while somebody could have too much; inbox.c's own */
     const uint64_t *share_key; /* NULL: nobody could, and nothing is counted */
 };
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "user/rate.h"
 
-/* It belongs to the user, not to the connection or the session: a client that reconnects and resumes,
- * or takes itself over, has the same allowance, and for who logs out and in again it is remembered
- * (spent.c). */
+/* It belongs to the user, not to the connection or the session: a client that reconnects and
+ * resumes, or takes itself over, has the same allowance, and for who logs out and in again it is
+ * remembered (spent.c). */
 
 enum { SECOND_US = 1000000 };
 

@@ -13,15 +13,16 @@
  * whoever shares his I/O thread would wait.
  *
  * Looking for calls whose time is over goes on where it found the last one, and so does taking all
- * out: so many that come due together cost one look at the table, and not one each. What others take
- * out before that place may bring a call there that was not looked at, so the look begins anew. */
+ * out: so many that come due together cost one look at the table, and not one each. What others
+ * take out before that place may bring a call there that was not looked at, so the look begins
+ * anew. */
 
 struct requests {
     uint32_t size; /* power of two */
     uint32_t count;
     uint32_t calls;
     uint64_t key[2];
-    uint64_t due_ms; /* no call's deadline is earlier */
+    uint64_t due_ms;      /* no call's deadline is earlier */
     uint32_t look_at;     /* places before it have no call that was due at the last look... */
     uint64_t look_due_ms; /* ...and none earlier than this */
     uint32_t take_at;

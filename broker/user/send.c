@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 
-#include "user/user.h"
 #include "base/check.h"
 #include "base/memory.h"
 #include "client.pb-c.h"
 #include "proto/client_frame.h"
 #include "proto/username.h"
+#include "user/user.h"
 
 /* Requests of a client that others answer: Send (by the receiver's actor) and Call (by an
  * instance of the service). With an id, each is remembered until its answer comes; there is
@@ -107,16 +107,14 @@ void handle_call(struct session *session, const struct client_frame *frame, stru
     if (requests_calls(session->requests) >= turn->settings->calls_per_user_max ||
         atomic_load_explicit(&turn->counters->calls_waiting, memory_order_relaxed) >=
             turn->settings->calls_max) {
-        refuse(session, turn, frame->id, USHER__V1__ERROR__CODE__BUSY,
-               "too many calls in flight");
+        refuse(session, turn, frame->id, USHER__V1__ERROR__CODE__BUSY, "too many calls in flight");
         return;
     }
-    struct user_call_message *call = memory_level() == MEMORY_FULL
-                                         ? NULL
-                                         : user_call_create(bytes_of_text(turn->name),
-                                                            frame->call.service,
-                                                            frame->call.method,
-                                                            frame->call.payload);
+    struct user_call_message *call =
+        memory_level() == MEMORY_FULL
+            ? NULL
+            : user_call_create(bytes_of_text(turn->name), frame->call.service, frame->call.method,
+                               frame->call.payload);
     if (call == NULL) {
         refuse_for_memory(session, turn, frame->id);
         return;

@@ -8,8 +8,8 @@
 #include <string.h>
 
 #include "actors/held.h"
-#include "base/memory.h"
 #include "backend.pb-c.h"
+#include "base/memory.h"
 #include "client.pb-c.h"
 
 /* Housekeeping of a session; what it means is in the handlers. */
@@ -108,8 +108,8 @@ void session_clear(struct session *session, struct turn *turn)
         held_fini(session->held);
     free(session->held);
     spent_put(turn->settings->spent_rates, bytes_of_text(turn->name), session->rate.allowance);
-    fight_remember(session->fight, (struct fight_owner){bytes_of_text(turn->name),
-                                                        turn->settings->spent_fights});
+    fight_remember(session->fight,
+                   (struct fight_owner){bytes_of_text(turn->name), turn->settings->spent_fights});
     fight_destroy(session->fight);
     source_rates_leave(turn->settings->source_rates, session->source);
     free(session->details);
@@ -151,7 +151,7 @@ void session_show_proof(const struct session *session, struct turn *turn)
 {
     turn_effect(turn, EFFECT_PROOF,
                 resume_proof(turn->settings->proof_key, session->epoch,
-                           (struct bytes){session->secret, SECRET_BYTES}));
+                             (struct bytes){session->secret, SECRET_BYTES}));
 }
 
 void session_describe(const struct session *session, struct turn *turn, struct change *change,
@@ -160,8 +160,8 @@ void session_describe(const struct session *session, struct turn *turn, struct c
     struct session_record *record = &change->record;
     record->epoch = session->epoch;
     record->since_ms = session->since_ms;
-    record->state = kind == USHER__V1__PRESENCE_EVENT__KIND__DETACHED ? SESSION_DETACHED
-                                                                       : SESSION_ONLINE;
+    record->state =
+        kind == USHER__V1__PRESENCE_EVENT__KIND__DETACHED ? SESSION_DETACHED : SESSION_ONLINE;
     record->token_ends_ms = session_token_end(session, turn);
     record->acks = session->acks;
     memcpy(record->secret, session->secret, sizeof(record->secret));

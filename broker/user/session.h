@@ -8,11 +8,11 @@
  * `epoch`, `status`, `acks`, `secret` and `details` are what the store has, changed only after a
  * commit; the rest lives and dies with the process. */
 
+#include "actors/turn.h"
 #include "user/fight.h"
 #include "user/inbox.h"
 #include "user/rate.h"
 #include "user/requests.h"
-#include "actors/turn.h"
 
 #define SESSION_OUTPUT_SHUT UINT32_MAX
 
@@ -34,11 +34,11 @@ struct session {
     uint64_t timer_ms;    /* a tick is on its way for then; 0: none */
     struct inbox *inbox;  /* NULL: empty */
     struct requests *requests;
-    struct buffer *held; /* answers that wait for a resume */
+    struct buffer *held;                         /* answers that wait for a resume */
     struct frames_message *unread, *unread_last; /* frames that wait for the next turn */
     struct source_rate *source; /* that he was last connected from; NULL: not counted */
-    struct fight *fight; /* who takes this user over so often; NULL: nobody did */
-    struct details *details; /* NULL: all of it empty */
+    struct fight *fight;        /* who takes this user over so often; NULL: nobody did */
+    struct details *details;    /* NULL: all of it empty */
     uint8_t secret[SECRET_BYTES];
     struct rate rate;   /* of his requests, over all of his connections */
     uint32_t output;    /* bytes that wait in the bound connection: as of the last turn, and what
@@ -46,18 +46,17 @@ struct session {
     uint8_t status;     /* enum session_status */
     uint8_t loss_cause; /* of the DETACHED event that is not stored yet */
     bool acks : 1;
-    bool unnumbered : 1; /* from the store, without its inbox: the numbering is not known */
+    bool unnumbered : 1;  /* from the store, without its inbox: the numbering is not known */
     bool loss_untold : 1; /* he may not have heard yet that something may be gone */
     bool stopping : 1;
     bool flushed : 1; /* this turn writes what waited in the connection */
     bool feeding : 1; /* a turn comes that goes on with what waits */
-    uint8_t trace; /* of base/trace.h; 0: not traced */
+    uint8_t trace;    /* of base/trace.h; 0: not traced */
 };
 
 const char *session_address(const struct session *session);
 const char *session_client(const struct session *session);
 void session_set_details(struct session *session, const char *address, const char *client);
-
 
 /* When the token of the login ends, from Unix ms, and back; 0: never. In between it is held in the
  * monotonic time of this process, so that a wall clock that is set ends nobody's session. */
@@ -79,8 +78,8 @@ void session_clear(struct session *session, struct turn *turn);
 /* Sets the tick that the session needs next. */
 void session_arm(struct session *session, struct turn *turn);
 
-/* Its secret is another from now on: shown to whoever judges a Resume (resume_proof). Before anybody
- * is told the secret. */
+/* Its secret is another from now on: shown to whoever judges a Resume (resume_proof). Before
+ * anybody is told the secret. */
 void session_show_proof(const struct session *session, struct turn *turn);
 
 /* The record and the event of a change, filled from the session. */
@@ -135,8 +134,8 @@ void session_keep(struct session *session, struct deliver_message *message);
  * read. */
 void session_feed(struct session *session, struct turn *turn);
 
-/* The highest seq that any connection of this epoch was given, and the one up to which everything is
- * out of the inbox: seq has no gaps there. */
+/* The highest seq that any connection of this epoch was given, and the one up to which everything
+ * is out of the inbox: seq has no gaps there. */
 uint64_t session_sent_seq(const struct session *session);
 uint64_t session_acked_seq(const struct session *session);
 
@@ -152,7 +151,8 @@ void session_age(struct session *session, struct turn *turn);
 void attach_committed(struct session *session, struct change *change, struct turn *turn);
 void resume_committed(struct session *session, struct change *change, struct turn *turn);
 
-/* --- user/changes.c: changes ---------------------------------------------------------------------- */
+/* --- user/changes.c: changes
+ * ---------------------------------------------------------------------- */
 
 /* The connection is gone, shut or released: forgets it and asks for DETACHED to be stored. */
 void session_detach(struct session *session, struct turn *turn, uint8_t cause);

@@ -5,10 +5,10 @@
 /* Where handlers tell a trace (base/trace.h) what happens to a message. Who is not traced has no
  * mark, and then these cost one comparison of a byte of the session. */
 
-#include "user/session.h"
 #include "actors/turn.h"
 #include "base/trace.h"
 #include "proto/client_frame.h"
+#include "user/session.h"
 
 struct trace_message {
     struct message header; /* MESSAGE_TRACE: to a user; his mark from now on */
@@ -38,8 +38,8 @@ static inline void trace_frame(struct session *session, struct turn *turn,
 }
 
 /* Something befalls a message to this user. */
-static inline void trace_message(struct session *session, struct turn *turn,
-                                 enum trace_stage stage, const struct deliver_message *message)
+static inline void trace_message(struct session *session, struct turn *turn, enum trace_stage stage,
+                                 const struct deliver_message *message)
 {
     if (is_traced(session))
         tracing_message(session, turn, stage, message);

@@ -3,10 +3,10 @@
 #include "actors/bounce.h"
 #include "actors/refuse.h"
 
-#include "user/tracing.h"
-#include "base/check.h"
 #include "backend.pb-c.h"
+#include "base/check.h"
 #include "client.pb-c.h"
+#include "user/tracing.h"
 
 /* The dispatch table of a user's actor, and the messages too small for a file of their own.
  *
@@ -15,14 +15,20 @@
  * stored yet, or was refused. */
 
 static user_handler *const handlers[MESSAGE_KINDS] = {
-    [MESSAGE_ATTACH] = handle_attach,       [MESSAGE_RESUME] = handle_resume,
-    [MESSAGE_FRAMES] = handle_frames,       [MESSAGE_MORE_FRAMES] = handle_more_frames,
+    [MESSAGE_ATTACH] = handle_attach,
+    [MESSAGE_RESUME] = handle_resume,
+    [MESSAGE_FRAMES] = handle_frames,
+    [MESSAGE_MORE_FRAMES] = handle_more_frames,
     [MESSAGE_CONN_END] = handle_conn_end,
-    [MESSAGE_WRITABLE] = handle_writable,   [MESSAGE_DELIVER] = handle_deliver,
+    [MESSAGE_WRITABLE] = handle_writable,
+    [MESSAGE_DELIVER] = handle_deliver,
     [MESSAGE_BUNDLE] = handle_bundle,
-    [MESSAGE_CALL_RESULT] = handle_call_result, [MESSAGE_KICK] = handle_kick,
-    [MESSAGE_RESULT] = handle_result,       [MESSAGE_TICK] = handle_tick,
-    [MESSAGE_RESTORE] = handle_restore,     [MESSAGE_STOP] = handle_stop,
+    [MESSAGE_CALL_RESULT] = handle_call_result,
+    [MESSAGE_KICK] = handle_kick,
+    [MESSAGE_RESULT] = handle_result,
+    [MESSAGE_TICK] = handle_tick,
+    [MESSAGE_RESTORE] = handle_restore,
+    [MESSAGE_STOP] = handle_stop,
     [MESSAGE_TRACE] = handle_trace,
 };
 

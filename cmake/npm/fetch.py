@@ -24,21 +24,29 @@ REGISTRY = "https://registry.npmjs.org"
 TIMEOUT_SECONDS = 60
 ARCHIVE_BYTES_MAX = 4 << 20
 WANTED = {
-    "uplot": {"package/dist/uPlot.iife.min.js": "uPlot.iife.min.js",
-              "package/dist/uPlot.min.css": "uPlot.min.css",
-              "package/LICENSE": "uPlot.LICENSE.txt"},
-    "prettier": {"package/standalone.mjs": "standalone.mjs",
-                 "package/plugins/babel.mjs": "babel.mjs",
-                 "package/plugins/estree.mjs": "estree.mjs",
-                 "package/LICENSE": "LICENSE"},
+    "uplot": {
+        "package/dist/uPlot.iife.min.js": "uPlot.iife.min.js",
+        "package/dist/uPlot.min.css": "uPlot.min.css",
+        "package/LICENSE": "uPlot.LICENSE.txt",
+    },
+    "prettier": {
+        "package/standalone.mjs": "standalone.mjs",
+        "package/plugins/babel.mjs": "babel.mjs",
+        "package/plugins/estree.mjs": "estree.mjs",
+        "package/LICENSE": "LICENSE",
+    },
 }
 
 
 def by_npm(name, version, folder):
     # Without retries: who has no network is told at once.
-    subprocess.run(["npm", "pack", "--silent", "--ignore-scripts", "--fetch-retries=0",
-                    f"{name}@{version}"],
-                   cwd=folder, check=True, stdout=subprocess.DEVNULL, timeout=TIMEOUT_SECONDS)
+    subprocess.run(
+        ["npm", "pack", "--silent", "--ignore-scripts", "--fetch-retries=0", f"{name}@{version}"],
+        cwd=folder,
+        check=True,
+        stdout=subprocess.DEVNULL,
+        timeout=TIMEOUT_SECONDS,
+    )
     with open(os.path.join(folder, f"{name}-{version}.tgz"), "rb") as archive:
         return archive.read(ARCHIVE_BYTES_MAX)
 

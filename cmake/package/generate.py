@@ -40,8 +40,7 @@ complete -F _@FUNCTION@ @NAME@
 
 
 def output_of(program, argument):
-    return subprocess.run([program, argument], check=True, text=True,
-                          capture_output=True).stdout
+    return subprocess.run([program, argument], check=True, text=True, capture_output=True).stdout
 
 
 def options_of(text):
@@ -67,8 +66,10 @@ def options_table(program):
 
 def relations_table(program):
     """[(what has to hold, what goes wrong, refused or told)] of usherd's options."""
-    return [re.split(r"(?<!\\) \| ", line[2:-2]) for line in
-            output_of(program, "--print-relations-markdown").splitlines()[2:]]
+    return [
+        re.split(r"(?<!\\) \| ", line[2:-2])
+        for line in output_of(program, "--print-relations-markdown").splitlines()[2:]
+    ]
 
 
 def completion(program):
@@ -78,9 +79,14 @@ def completion(program):
     if name == "usherd":
         settings = [row[0] for row in options_table(program)]
         text = text.partition("\nOptions:")[0]
-    values = {"NAME": name, "FUNCTION": name.replace("-", "_"), "SETTINGS": " ".join(settings),
-              "FILES": " | ".join(sorted(FILES)), "OPTIONS": " ".join(options_of(text)),
-              "COMMANDS": " ".join(commands_of(name, text))}
+    values = {
+        "NAME": name,
+        "FUNCTION": name.replace("-", "_"),
+        "SETTINGS": " ".join(settings),
+        "FILES": " | ".join(sorted(FILES)),
+        "OPTIONS": " ".join(options_of(text)),
+        "COMMANDS": " ".join(commands_of(name, text)),
+    }
     return re.sub("@([A-Z]+)@", lambda match: values[match.group(1)], SCRIPT)
 
 
@@ -95,15 +101,20 @@ def man(page, version, date, program):
     text = output_of(program, "--help")
     if os.path.basename(program) == "usherd":
         text = text.partition("\nOptions:")[0]
-    values = {"VERSION": lambda: version, "DATE": lambda: date,
-              "HELP": lambda: f".nf\n{escape(text.strip())}\n.fi",
-              "OPTIONS": lambda: "\n".join(
-                  f".TP\n.B {escape(key)}\nDefault {escape(default)}; {escape(accepted)}. Changes by {changes}.\n.br\n"
-                  f"{escape(meaning)}" for key, default, accepted, changes, meaning
-                  in options_table(program)),
-              "RELATIONS": lambda: "\n".join(
-                  f".TP\n{escape(holds)}\n{escape(how)}; otherwise {escape(why)}."
-                  for holds, why, how in relations_table(program))}
+    values = {
+        "VERSION": lambda: version,
+        "DATE": lambda: date,
+        "HELP": lambda: f".nf\n{escape(text.strip())}\n.fi",
+        "OPTIONS": lambda: "\n".join(
+            f".TP\n.B {escape(key)}\nDefault {escape(default)}; {escape(accepted)}. Changes by {changes}.\n.br\n"
+            f"{escape(meaning)}"
+            for key, default, accepted, changes, meaning in options_table(program)
+        ),
+        "RELATIONS": lambda: "\n".join(
+            f".TP\n{escape(holds)}\n{escape(how)}; otherwise {escape(why)}."
+            for holds, why, how in relations_table(program)
+        ),
+    }
     return re.sub("@([A-Z]+)@", lambda match: values[match.group(1)](), source)
 
 

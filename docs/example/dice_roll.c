@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* A client that rolls once: dice_roll NAME SIDES [PORT]. A broker that asks for tokens is shown the
- * one in the file $DICE_TOKEN_FILE, which is read for each login: it may have been renewed. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <usher.h>
+
+/* A client that rolls once: dice_roll NAME SIDES [PORT]. A broker that asks for tokens is shown the
+ * one in the file $DICE_TOKEN_FILE, which is read for each login: it may have been renewed. */
 
 enum { PATIENCE_MS = 10000 };
 
@@ -21,7 +21,7 @@ static int token_of(void *context, struct usher_token *token)
     FILE *file = fopen(wallet->path, "re");
     if (file == NULL)
         return -EAGAIN; /* asked again at the next try */
-    token->size = fread(wallet->token, 1, sizeof wallet->token, file);
+    token->size = fread(wallet->token, 1, sizeof(wallet->token), file);
     while (token->size > 0 && wallet->token[token->size - 1] == '\n')
         token->size--;
     token->data = wallet->token;

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <usher_backend.h>
 
 /* A service that rolls dice: call "dice" "roll" with the number of sides.
  *
  *     dice_service [URL]
  */
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <usher_backend.h>
 
 static struct usher_backend *the_backend; /* all that a signal handler may touch */
 
@@ -36,10 +36,8 @@ static void on_call(void *context, const struct usher_backend_call *call)
 int main(int argc, char **argv)
 {
     const char *url = argc > 1 ? argv[1] : usher_backend_default_url();
-    const struct usher_backend_options options = {.urls = &url,
-                                                  .url_count = 1,
-                                                  .service = "dice",
-                                                  .callbacks = {.on_call = on_call}};
+    const struct usher_backend_options options = {
+        .urls = &url, .url_count = 1, .service = "dice", .callbacks = {.on_call = on_call}};
     if (usher_backend_open(&the_backend, &options) != 0)
         return 1;
     signal(SIGINT, on_signal);

@@ -19,8 +19,13 @@ READY_SECONDS = 10
 RUN_SECONDS = 240
 HOLD_SECONDS = 600
 PEERS = ("limit", "usher", "redis", "nats", "mosquitto")
-PROTOCOLS = {"limit": "raw", "usher": "usher", "redis": "redis", "nats": "nats",
-             "mosquitto": "mqtt"}
+PROTOCOLS = {
+    "limit": "raw",
+    "usher": "usher",
+    "redis": "redis",
+    "nats": "nats",
+    "mosquitto": "mqtt",
+}
 MOSQUITTO = """listener {port} 127.0.0.1
 allow_anonymous true
 persistence false
@@ -32,10 +37,20 @@ log_type error
 NATS = 'host: "127.0.0.1"\nport: {port}\nmax_connections: 200000\n'
 
 # What the load generators call the same figure.
-FROM_LOADGEN = {"msgs_per_s": "per_s", "broker_cpu_s_per_M": "cpu_us", "order_err": "disordered",
-                "bad": "strange", "conns_per_s": "per_s", "conn_cpu_us": "cpu_us"}
-FROM_BENCH = {"messages_per_s": "per_s", "logins_per_s": "per_s", "resumes_per_s": "per_s",
-              "broker_cpu_us_each": "cpu_us"}
+FROM_LOADGEN = {
+    "msgs_per_s": "per_s",
+    "broker_cpu_s_per_M": "cpu_us",
+    "order_err": "disordered",
+    "bad": "strange",
+    "conns_per_s": "per_s",
+    "conn_cpu_us": "cpu_us",
+}
+FROM_BENCH = {
+    "messages_per_s": "per_s",
+    "logins_per_s": "per_s",
+    "resumes_per_s": "per_s",
+    "broker_cpu_us_each": "cpu_us",
+}
 
 
 def renamed(figures, names):
@@ -84,12 +99,25 @@ class Servers:
         if count == 0:
             return
         if name == "usher":
-            command = [os.path.join(BIN, "usher-bench"), "idle", "-q", "--prefix", "idle-",
-                       "--users", count, "--settle", HOLD_SECONDS, "--port", self.port(name)]
+            command = [
+                os.path.join(BIN, "usher-bench"),
+                "idle",
+                "-q",
+                "--prefix",
+                "idle-",
+                "--users",
+                count,
+                "--settle",
+                HOLD_SECONDS,
+                "--port",
+                self.port(name),
+            ]
             # What it says when the server ends before it is of no interest; who is missing is seen.
-            self.running["idle users"] = subprocess.Popen([str(word) for word in command],
-                                                          stdout=subprocess.DEVNULL,
-                                                          stderr=subprocess.DEVNULL)
+            self.running["idle users"] = subprocess.Popen(
+                [str(word) for word in command],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
             held = self.sessions
         else:
             address = ("127.0.0.1", self.port(name))
@@ -105,8 +133,12 @@ class Servers:
         return len(os.listdir(f"/proc/{self.running[name].pid}/fd"))
 
     def sessions(self, _name):
-        out = subprocess.run([os.path.join(BIN, "usherctl"), "--url", self.link(), "--json",
-                              "count"], capture_output=True, text=True, check=True).stdout
+        out = subprocess.run(
+            [os.path.join(BIN, "usherctl"), "--url", self.link(), "--json", "count"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
         lines = [json.loads(line) for line in out.splitlines()]
         return next(line["value"] for line in lines if line["name"] == "sessions")
 
@@ -125,30 +157,60 @@ class Servers:
         if name == "limit":
             return [os.path.join(self.programs, "echo_forward"), port]
         if name == "usher":
-            return [os.path.join(BIN, "usherd"), "--set", f"listen.tcp=127.0.0.1:{port}",
-                    "--set", "admin.listen=",
-                    "--set", f"store.path={self.scratch}/store",
-                    "--set", f"link.urls={self.link()}", "--set", "log.level=warn",
-                    # One program is all the users.
-                    "--set", "limits.prelogin_per_source=0",
-                    "--set", "limits.logins_per_minute_per_source=0",
-                    "--set", "limits.logins_per_minute_per_user=0",
-                    "--set", "limits.requests_per_second=0",
-                    "--set", "limits.requests_per_second_per_source=0"]
+            return [
+                os.path.join(BIN, "usherd"),
+                "--set",
+                f"listen.tcp=127.0.0.1:{port}",
+                "--set",
+                "admin.listen=",
+                "--set",
+                f"store.path={self.scratch}/store",
+                "--set",
+                f"link.urls={self.link()}",
+                "--set",
+                "log.level=warn",
+                # One program is all the users.
+                "--set",
+                "limits.prelogin_per_source=0",
+                "--set",
+                "limits.logins_per_minute_per_source=0",
+                "--set",
+                "limits.logins_per_minute_per_user=0",
+                "--set",
+                "limits.requests_per_second=0",
+                "--set",
+                "limits.requests_per_second_per_source=0",
+            ]
         if name == "nats":
             return ["nats-server", "-c", self.written("nats.conf", NATS.format(port=port))]
         if name == "mosquitto":
-            return ["mosquitto", "-c",
-                    self.written("mosquitto.conf", MOSQUITTO.format(port=port))]
-        return ["redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "",
-                "--appendonly", "no", "--protected-mode", "no", "--maxclients", "200000",
-                "--tcp-backlog", "4096", "--client-output-buffer-limit", "pubsub 0 0 0"]
+            return ["mosquitto", "-c", self.written("mosquitto.conf", MOSQUITTO.format(port=port))]
+        return [
+            "redis-server",
+            "--port",
+            port,
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--protected-mode",
+            "no",
+            "--maxclients",
+            "200000",
+            "--tcp-backlog",
+            "4096",
+            "--client-output-buffer-limit",
+            "pubsub 0 0 0",
+        ]
 
     def start(self, name, *options):
         log = open(os.path.join(self.scratch, f"{name}.log"), "wb")
         command = [*self.command(name), *options]
-        self.running[name] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log,
-                                              stderr=log, cwd=self.scratch)
+        self.running[name] = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.scratch
+        )
         log.close()
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:
@@ -162,10 +224,25 @@ class Servers:
 
     def load(self, name, *arguments):
         """One run of the load generator that speaks everybody's protocol."""
-        command = [os.path.join(self.programs, "loadgen"), "-P", PROTOCOLS[name],
-                   "-p", self.port(name), "-b", self.running[name].pid, "-l", name, *arguments]
-        done = subprocess.run([str(word) for word in command], capture_output=True, text=True,
-                              timeout=RUN_SECONDS, check=False)
+        command = [
+            os.path.join(self.programs, "loadgen"),
+            "-P",
+            PROTOCOLS[name],
+            "-p",
+            self.port(name),
+            "-b",
+            self.running[name].pid,
+            "-l",
+            name,
+            *arguments,
+        ]
+        done = subprocess.run(
+            [str(word) for word in command],
+            capture_output=True,
+            text=True,
+            timeout=RUN_SECONDS,
+            check=False,
+        )
         if done.returncode > 1:
             return {"error": f"exit {done.returncode}: {done.stderr[-300:]}"}
         words = [word.split("=", 1) for word in done.stdout.split()]
@@ -174,20 +251,39 @@ class Servers:
 
     def bench(self, *arguments):
         """One run of usher-bench."""
-        command = [os.path.join(BIN, "usher-bench"), *arguments, "--json", "-q",
-                   "--port", self.port("usher"), "--pid", self.running["usher"].pid]
+        command = [
+            os.path.join(BIN, "usher-bench"),
+            *arguments,
+            "--json",
+            "-q",
+            "--port",
+            self.port("usher"),
+            "--pid",
+            self.running["usher"].pid,
+        ]
         if arguments[0] in ("call", "push", "push-all", "presence"):
             command += ["--url", self.link()]
-        done = subprocess.run([str(word) for word in command], capture_output=True, text=True,
-                              timeout=RUN_SECONDS, check=False)
+        done = subprocess.run(
+            [str(word) for word in command],
+            capture_output=True,
+            text=True,
+            timeout=RUN_SECONDS,
+            check=False,
+        )
         if done.returncode > 1:
             return {"error": f"exit {done.returncode}: {done.stderr[-300:]}"}
         figures = json.loads(done.stdout)
-        return renamed({key: value for key, value in figures.items()
-                        if key not in ("scenario", "ok", "note")}, FROM_BENCH)
+        return renamed(
+            {key: value for key, value in figures.items() if key not in ("scenario", "ok", "note")},
+            FROM_BENCH,
+        )
 
     def reqrep(self):
-        done = subprocess.run([os.path.join(self.programs, "reqrep"),
-                               f"ipc://{self.scratch}/reqrep.sock"], capture_output=True, text=True,
-                              timeout=RUN_SECONDS, check=True)
+        done = subprocess.run(
+            [os.path.join(self.programs, "reqrep"), f"ipc://{self.scratch}/reqrep.sock"],
+            capture_output=True,
+            text=True,
+            timeout=RUN_SECONDS,
+            check=True,
+        )
         return json.loads(done.stdout)

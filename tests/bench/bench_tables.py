@@ -22,12 +22,18 @@ class Lines:
         self.settings = list(dict.fromkeys(line["setting"] for line in self.lines))
 
     def values(self, setting, peer, name, ratio):
-        found = {line["round"]: line[name] for line in self.lines
-                 if line["setting"] == setting and line["peer"] == peer and name in line}
+        found = {
+            line["round"]: line[name]
+            for line in self.lines
+            if line["setting"] == setting and line["peer"] == peer and name in line
+        }
         if not ratio:
             return list(found.values())
-        base = {line["round"]: line.get(name) for line in self.lines
-                if line["setting"] == setting and line["peer"] == "limit"}
+        base = {
+            line["round"]: line.get(name)
+            for line in self.lines
+            if line["setting"] == setting and line["peer"] == "limit"
+        }
         return [value / base[number] for number, value in found.items() if base.get(number)]
 
     def median(self, setting, peer, name, ratio=False):
@@ -55,10 +61,13 @@ def peer_table(lines, name, ratio=False, settings=None):
     return rows
 
 
-IDLE_ROWS = [("rss_per_conn", "RSS per idle user, bytes"),
-             ("after_rss_per_conn", "RSS per user after traffic, bytes"),
-             ("cpu_us", "CPU per login, us"), ("per_s", "logins per second"),
-             ("idle_cpu_pct", "CPU while idle, percent")]
+IDLE_ROWS = [
+    ("rss_per_conn", "RSS per idle user, bytes"),
+    ("after_rss_per_conn", "RSS per user after traffic, bytes"),
+    ("cpu_us", "CPU per login, us"),
+    ("per_s", "logins per second"),
+    ("idle_cpu_pct", "CPU while idle, percent"),
+]
 
 
 def idle_table(lines):
@@ -71,12 +80,16 @@ def idle_table(lines):
 
 
 def alone_table(lines):
-    rows = ["| usher-bench | per second | broker CPU, us each | p50, us | p99, us |",
-            "| --- | --- | --- | --- | --- |"]
+    rows = [
+        "| usher-bench | per second | broker CPU, us each | p50, us | p99, us |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     for setting in lines.settings:
         peer = "reqrep" if "REQ/REP" in setting else "usher"
-        cells = [cell(lines.values(setting, peer, name, False))
-                 for name in ("per_s", "cpu_us", "p50_us", "p99_us")]
+        cells = [
+            cell(lines.values(setting, peer, name, False))
+            for name in ("per_s", "cpu_us", "p50_us", "p99_us")
+        ]
         rows.append(f"| {setting} | " + " | ".join(cells) + " |")
     return rows
 
@@ -84,19 +97,26 @@ def alone_table(lines):
 def beside_table(lines):
     rows = ["| 1,000 users talk | limit, us | usher, us | ratio |", "| --- | --- | --- | --- |"]
     for setting in sorted(lines.settings, key=lambda text: int(text.split(",")[0][2:])):
-        cells = [cell(lines.values(setting, peer, "cpu_us", ratio))
-                 for peer, ratio in (("limit", False), ("usher", False), ("usher", True))]
+        cells = [
+            cell(lines.values(setting, peer, "cpu_us", ratio))
+            for peer, ratio in (("limit", False), ("usher", False), ("usher", True))
+        ]
         rows.append(f"| {setting} | " + " | ".join(cells) + " |")
     return rows
 
 
 def threads_table(lines):
-    rows = ["| | messages per second | broker CPU, us each | "
-            "share of the second busiest thread, % |", "| --- | --- | --- | --- |"]
+    rows = [
+        "| | messages per second | broker CPU, us each | "
+        "share of the second busiest thread, % |",
+        "| --- | --- | --- | --- |",
+    ]
     for setting in lines.settings:
         for peer in ("io=1", "io=2"):
-            cells = [cell(lines.values(setting, peer, name, False))
-                     for name in ("per_s", "cpu_us", "second_share")]
+            cells = [
+                cell(lines.values(setting, peer, name, False))
+                for name in ("per_s", "cpu_us", "second_share")
+            ]
             rows.append(f"| {setting}, {peer} | " + " | ".join(cells) + " |")
     return rows
 
@@ -107,7 +127,7 @@ def replace(text, name, rows):
     before, mark, rest = text.partition(opening)
     if not mark:
         raise SystemExit(f"docs/performance.md has no mark for {name}")
-    behind = rest[rest.index(closing):]
+    behind = rest[rest.index(closing) :]
     return before + opening + "\n" + "\n".join(rows) + "\n" + behind
 
 
@@ -120,13 +140,19 @@ set grid ytics lc rgb '#dddddd'
 set key outside right top
 set datafile missing '-'
 """
-COLOURS = {"limit": "#888888", "usher": "#c03030", "redis": "#3060c0", "nats": "#30a060",
-           "mosquitto": "#c09020"}
+COLOURS = {
+    "limit": "#888888",
+    "usher": "#c03030",
+    "redis": "#3060c0",
+    "nats": "#30a060",
+    "mosquitto": "#c09020",
+}
 
 
 def block(rows):
-    return "\n".join(" ".join("-" if value is None else str(value) for value in row)
-                     for row in rows)
+    return "\n".join(
+        " ".join("-" if value is None else str(value) for value in row) for row in rows
+    )
 
 
 def plot(path, title, setup, data, clauses):
@@ -136,25 +162,37 @@ def plot(path, title, setup, data, clauses):
 
 
 def line_plot(folder, name, title, lines, figure, x_of, setup, ratio=False):
-    data = [[x_of(setting)] + [lines.median(setting, peer, figure, ratio) for peer in PEERS]
-            for setting in lines.settings]
-    clauses = [f"$data using 1:{number + 2} with linespoints lw 2 pt 7 ps 0.6 "
-               f"lc rgb '{COLOURS[peer]}' title '{peer}'" for number, peer in enumerate(PEERS)]
+    data = [
+        [x_of(setting)] + [lines.median(setting, peer, figure, ratio) for peer in PEERS]
+        for setting in lines.settings
+    ]
+    clauses = [
+        f"$data using 1:{number + 2} with linespoints lw 2 pt 7 ps 0.6 "
+        f"lc rgb '{COLOURS[peer]}' title '{peer}'"
+        for number, peer in enumerate(PEERS)
+    ]
     if data:
         plot(os.path.join(folder, f"{name}.svg"), title, setup, data, clauses)
 
 
 def cost_plot(folder, lines):
-    data = [[f'"{setting}"'] + [lines.median(setting, peer, "cpu_us", True) for peer in PEERS]
-            for setting in lines.settings]
-    setup = ("set style data histograms\nset style histogram clustered gap 1\n"
-             "set style fill solid 0.9 border -1\nset logscale y 2\nset yrange [0.5:32]\n"
-             "set ylabel 'CPU per message, limit = 1'\nset xtics rotate by -15\n")
-    clauses = [f"$data using {number + 2}:xtic(1) lc rgb '{COLOURS[peer]}' title '{peer}'"
-               for number, peer in enumerate(PEERS)]
+    data = [
+        [f'"{setting}"'] + [lines.median(setting, peer, "cpu_us", True) for peer in PEERS]
+        for setting in lines.settings
+    ]
+    setup = (
+        "set style data histograms\nset style histogram clustered gap 1\n"
+        "set style fill solid 0.9 border -1\nset logscale y 2\nset yrange [0.5:32]\n"
+        "set ylabel 'CPU per message, limit = 1'\nset xtics rotate by -15\n"
+    )
+    clauses = [
+        f"$data using {number + 2}:xtic(1) lc rgb '{COLOURS[peer]}' title '{peer}'"
+        for number, peer in enumerate(PEERS)
+    ]
     if data:
-        plot(os.path.join(folder, "cost.svg"), "Cost of a message, closed loop", setup, data,
-             clauses)
+        plot(
+            os.path.join(folder, "cost.svg"), "Cost of a message, closed loop", setup, data, clauses
+        )
 
 
 def users_of(setting):
@@ -169,27 +207,52 @@ def write_plots(folder, groups):
     os.makedirs(folder, exist_ok=True)
     cost_plot(folder, groups["forward"])
     for figure in ("p50", "p99"):
-        line_plot(folder, f"latency-{figure}", f"Latency against rate, {figure}, 1,000 users",
-                  groups["open"], f"{figure}_us", rate_of,
-                  "set logscale xy\nset xlabel 'messages per second'\nset ylabel 'us'\n")
-    line_plot(folder, "cost-rate", "Cost of a message against rate, 1,000 users", groups["open"],
-              "cpu_us", rate_of,
-              "set logscale x\nset yrange [0:*]\nset xlabel 'messages per second'\n"
-              "set ylabel 'us of CPU per message'\n")
-    line_plot(folder, "memory", "Memory of the server per idle user", groups["idle"],
-              "rss_per_conn", users_of,
-              "set logscale xy\nset xlabel 'users'\nset ylabel 'bytes of RSS per user'\n")
-    line_plot(folder, "cost-users", "Cost of a message against users, W=1, 32 B", groups["users"],
-              "cpu_us", users_of,
-              "set logscale x\nset yrange [0:*]\nset xlabel 'users'\n"
-              "set ylabel 'us of CPU per message'\n")
+        line_plot(
+            folder,
+            f"latency-{figure}",
+            f"Latency against rate, {figure}, 1,000 users",
+            groups["open"],
+            f"{figure}_us",
+            rate_of,
+            "set logscale xy\nset xlabel 'messages per second'\nset ylabel 'us'\n",
+        )
+    line_plot(
+        folder,
+        "cost-rate",
+        "Cost of a message against rate, 1,000 users",
+        groups["open"],
+        "cpu_us",
+        rate_of,
+        "set logscale x\nset yrange [0:*]\nset xlabel 'messages per second'\n"
+        "set ylabel 'us of CPU per message'\n",
+    )
+    line_plot(
+        folder,
+        "memory",
+        "Memory of the server per idle user",
+        groups["idle"],
+        "rss_per_conn",
+        users_of,
+        "set logscale xy\nset xlabel 'users'\nset ylabel 'bytes of RSS per user'\n",
+    )
+    line_plot(
+        folder,
+        "cost-users",
+        "Cost of a message against users, W=1, 32 B",
+        groups["users"],
+        "cpu_us",
+        users_of,
+        "set logscale x\nset yrange [0:*]\nset xlabel 'users'\n"
+        "set ylabel 'us of CPU per message'\n",
+    )
 
 
 def write_all(folder, docs):
     """Tables and plots of every group that has raw lines; the others stay as they are."""
-    groups = {name: Lines(folder, name)
-              for name in ("forward", "open", "fanout", "users", "beside", "threads", "idle",
-                           "alone")}
+    groups = {
+        name: Lines(folder, name)
+        for name in ("forward", "open", "fanout", "users", "beside", "threads", "idle", "alone")
+    }
     tables = {
         "forward-ratio": ("forward", lambda lines: peer_table(lines, "cpu_us", True)),
         "forward-cpu": ("forward", lambda lines: peer_table(lines, "cpu_us")),

@@ -84,7 +84,7 @@ static inline void buf_add(struct buf *b, const void *p, uint32_t n)
 static inline void buf_free(struct buf *b)
 {
     free(b->p);
-    memset(b, 0, sizeof *b);
+    memset(b, 0, sizeof(*b));
 }
 
 static inline void raise_nofile(void)
@@ -102,8 +102,8 @@ static inline int listen_on(const char *addr, int port)
     if (fd < 0)
         die("socket");
     inet_pton(AF_INET, addr, &sa.sin_addr);
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    if (bind(fd, (struct sockaddr *)&sa, sizeof sa) || listen(fd, 4096))
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+    if (bind(fd, (struct sockaddr *)&sa, sizeof(sa)) || listen(fd, 4096))
         die("bind/listen");
     return fd;
 }

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "benchnet.h"
+
 /* The 'limit' reference: the least a single-threaded broker can do.
  *
  * Wire format, both ways: u32 big-endian length, then u32 id, then payload.
@@ -10,7 +12,6 @@
  *
  * usage: echo_forward PORT
  */
-#include "benchnet.h"
 
 #define MAXID (1u << 20)
 #define RBUF (256 * 1024)
@@ -37,7 +38,7 @@ static void mark(struct conn *c)
     c->dirty = 1;
     if (ndirty == cap_dirty) {
         cap_dirty = cap_dirty ? cap_dirty * 2 : 1024;
-        dirty = realloc(dirty, cap_dirty * sizeof *dirty);
+        dirty = realloc(dirty, cap_dirty * sizeof(*dirty));
     }
     dirty[ndirty++] = c;
 }
@@ -159,8 +160,8 @@ int main(int argc, char **argv)
         return 2;
     }
     raise_nofile();
-    by_fd = calloc(MAXID, sizeof *by_fd);
-    by_id = calloc(MAXID, sizeof *by_id);
+    by_fd = calloc(MAXID, sizeof(*by_fd));
+    by_id = calloc(MAXID, sizeof(*by_id));
     lfd = listen_on("127.0.0.1", atoi(argv[1]));
     ep = epoll_create1(EPOLL_CLOEXEC);
     ev.events = EPOLLIN;
@@ -176,8 +177,8 @@ int main(int argc, char **argv)
                     int s = accept4(lfd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
                     if (s < 0)
                         break;
-                    setsockopt(s, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-                    c = calloc(1, sizeof *c);
+                    setsockopt(s, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+                    c = calloc(1, sizeof(*c));
                     c->fd = s;
                     by_fd[s] = c;
                     ev.events = EPOLLIN;

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* Forward, fan-out, idle: the same load for every server (loadgen.h). Output: one line of
- * key=value pairs. Exit codes: 0 done, 1 something was lost, reordered or malformed, more: the run
- * failed. `usher-bench` knows all that usher can do; this program knows what all of them can. */
-
 #include <getopt.h>
 #include <inttypes.h>
 #include <sys/prctl.h>
 
 #include "loadgen.h"
+
+/* Forward, fan-out, idle: the same load for every server (loadgen.h). Output: one line of
+ * key=value pairs. Exit codes: 0 done, 1 something was lost, reordered or malformed, more: the run
+ * failed. `usher-bench` knows all that usher can do; this program knows what all of them can. */
 
 static const char usage[] =
     "usage: loadgen -P raw|nats|mqtt|redis|usher -S forward|fanout|idle -p PORT -b BROKER_PID\n"
@@ -137,12 +136,11 @@ static void run_until(struct load *load, uint64_t end, uint64_t *due, uint32_t *
 {
     uint64_t step = load->rate > 0 ? (uint64_t)(1e9 / load->rate) : 0;
 
-    while ((load->now = now_ns()) < end) {
+    while ((load->now = now_ns()) < end)
         if (load->rate > 0)
             turn_at_rate(load, due, step, next);
         else
             load_turn(load, 20000000);
-    }
 }
 
 static void begin_windows(struct load *load)
@@ -255,7 +253,7 @@ static bool take_number(struct load *load, int letter, int value)
         load->port = value;
     if (letter == 'b')
         load->pid = value;
-    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
+    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
         if (fields[i].letter == letter)
             *fields[i].field = (uint32_t)value;
     return value >= 0;
@@ -296,8 +294,8 @@ int main(int argc, char **argv)
         load.users++; /* user 0 publishes, the rest subscribe */
     raise_nofile();
     prctl(PR_SET_TIMERSLACK, 1000);
-    load.conns = calloc(load.users, sizeof *load.conns);
-    load.dirty = calloc(load.users, sizeof *load.dirty);
+    load.conns = calloc(load.users, sizeof(*load.conns));
+    load.dirty = calloc(load.users, sizeof(*load.dirty));
     load.input = malloc(READ_BYTES);
     load.epoll = epoll_create1(EPOLL_CLOEXEC);
     for (uint32_t i = 0; i < load.users; i++)

@@ -20,12 +20,7 @@ enum {
 
 #define CREDIT_ENDLESS UINT32_MAX
 
-enum state {
-    CLOSED,
-    CONNECTING,
-    LOGIN,
-    READY
-};
+enum state { CLOSED, CONNECTING, LOGIN, READY };
 
 enum scenario {
     FORWARD,

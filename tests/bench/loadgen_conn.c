@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "loadgen.h"
 
 /* One read per ready connection and turn, one write per connection with output: so the generator
  * makes no system call that its clients would not, and costs all servers the same. */
 
-#include "loadgen.h"
-
-enum {
-    EVENTS_MAX = 1024
-};
+enum { EVENTS_MAX = 1024 };
 
 static void mark(struct load *load, struct conn *conn)
 {
@@ -129,8 +126,8 @@ static void choose_source(struct load *load, struct conn *conn)
     if (load->sources < 2)
         return;
     from.sin_addr.s_addr = htonl(0x7f000002u + conn->id % load->sources);
-    setsockopt(conn->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
-    if (bind(conn->fd, (struct sockaddr *)&from, sizeof from))
+    setsockopt(conn->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof(one));
+    if (bind(conn->fd, (struct sockaddr *)&from, sizeof(from)))
         die("bind");
 }
 
@@ -143,10 +140,10 @@ static void start_connect(struct load *load, struct conn *conn)
     conn->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (conn->fd < 0)
         die("socket");
-    setsockopt(conn->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    setsockopt(conn->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
     choose_source(load, conn);
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (connect(conn->fd, (struct sockaddr *)&to, sizeof to) && errno != EINPROGRESS)
+    if (connect(conn->fd, (struct sockaddr *)&to, sizeof(to)) && errno != EINPROGRESS)
         die("connect");
     conn->state = CONNECTING;
     conn->wantw = 1;
@@ -157,7 +154,7 @@ static void start_connect(struct load *load, struct conn *conn)
 static void on_connected(struct load *load, struct conn *conn)
 {
     int error = 0;
-    socklen_t size = sizeof error;
+    socklen_t size = sizeof(error);
 
     getsockopt(conn->fd, SOL_SOCKET, SO_ERROR, &error, &size);
     if (error) {

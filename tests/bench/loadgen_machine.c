@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* What /proc says of the machine. CPU is summed over the processes (reaped children included),
- * because /proc/stat samples by tick and misjudges short bursts. */
-
 #include <ctype.h>
 #include <dirent.h>
 
 #include "loadgen.h"
+
+/* What /proc says of the machine. CPU is summed over the processes (reaped children included),
+ * because /proc/stat samples by tick and misjudges short bursts. */
 
 static double busy_of(const char *pid)
 {
@@ -15,11 +14,11 @@ static double busy_of(const char *pid)
     long child_user, child_kernel;
     double busy = 0;
 
-    snprintf(path, sizeof path, "/proc/%.20s/stat", pid);
+    snprintf(path, sizeof(path), "/proc/%.20s/stat", pid);
     FILE *file = fopen(path, "r");
     if (!file)
         return 0;
-    const char *fields = fgets(line, sizeof line, file) ? strrchr(line, ')') : NULL;
+    const char *fields = fgets(line, sizeof(line), file) ? strrchr(line, ')') : NULL;
     if (fields && sscanf(fields + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %ld %ld",
                          &user, &kernel, &child_user, &child_kernel) == 4)
         busy = (double)(user + kernel) + (double)(child_user + child_kernel);
@@ -54,7 +53,7 @@ static long number_in(const char *path, const char *key, const char *word)
     long value = 0;
     FILE *file = fopen(path, "r");
 
-    while (file && fgets(line, sizeof line, file)) {
+    while (file && fgets(line, sizeof(line), file)) {
         if (strncmp(line, key, strlen(key)))
             continue;
         const char *at = word ? strstr(line, word) : line;
@@ -72,7 +71,7 @@ struct memory memory_of(pid_t pid)
     char path[64];
     struct memory memory;
 
-    snprintf(path, sizeof path, "/proc/%d/smaps_rollup", (int)pid);
+    snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", (int)pid);
     memory.rss_kb = number_in(path, "Rss:", NULL);
     memory.pss_kb = number_in(path, "Pss:", NULL);
     memory.anonymous_kb = number_in(path, "Anonymous:", NULL);

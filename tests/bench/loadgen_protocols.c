@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <ctype.h>
+
+#include "loadgen.h"
 
 /* Every server in its own words: raw (`limit`), NATS, MQTT 3.1.1 QoS 0, Redis pub/sub over RESP3,
  * and usher without acks, so that the grade of delivery is the same for all.
  *
  * A parser takes whole frames, tells what they mean and gives the bytes used. The servers are our
  * own and on loopback, so their bytes are believed further than a client may believe a peer. */
-
-#include <ctype.h>
-
-#include "loadgen.h"
 
 static void say(struct load *load, struct conn *c, const char *text)
 {
@@ -58,9 +57,9 @@ static void nats_login(struct load *load, struct conn *c)
         "{\"verbose\":false,\"pedantic\":false,\"lang\":\"c\",\"version\":\"1\","
         "\"protocol\":1}\r\n");
     if (load->scenario == FANOUT && c->id)
-        snprintf(b, sizeof b, "SUB fan 1\r\nPING\r\n");
+        snprintf(b, sizeof(b), "SUB fan 1\r\nPING\r\n");
     else
-        snprintf(b, sizeof b, "SUB u.%u 1\r\nPING\r\n", c->id);
+        snprintf(b, sizeof(b), "SUB u.%u 1\r\nPING\r\n", c->id);
     say(load, c, b);
 }
 
@@ -198,7 +197,7 @@ static void redis_login(struct load *load, struct conn *c)
 {
     char b[200], t[32];
     int tl = load->scenario == FANOUT && c->id ? sprintf(t, "fan") : sprintf(t, "u.%u", c->id);
-    snprintf(b, sizeof b, "*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n*2\r\n$9\r\nSUBSCRIBE\r\n$%d\r\n%s\r\n",
+    snprintf(b, sizeof(b), "*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n*2\r\n$9\r\nSUBSCRIBE\r\n$%d\r\n%s\r\n",
              tl, t);
     say(load, c, b);
 }
@@ -222,12 +221,11 @@ static uint32_t resp_one(uint8_t *p, uint32_t n, uint8_t **str, uint32_t *slen, 
     k = (uint32_t)(e - p) + 1;
     if (p[0] == '+' || p[0] == ':' || p[0] == '-' || p[0] == '_' || p[0] == '#' || p[0] == ',')
         return k;
-    for (uint8_t *q = p + 1; q < e - 1; q++) {
+    for (uint8_t *q = p + 1; q < e - 1; q++)
         if (*q == '-')
             neg = 1;
         else
             v = v * 10 + (*q - '0');
-    }
     if (neg)
         return k;
     if (p[0] == '$') {
@@ -387,7 +385,7 @@ static const struct protocol protocols[] = {
 
 const struct protocol *protocol_find(const char *name)
 {
-    for (size_t i = 0; i < sizeof protocols / sizeof protocols[0]; i++)
+    for (size_t i = 0; i < sizeof(protocols) / sizeof(protocols[0]); i++)
         if (!strcmp(protocols[i].name, name))
             return &protocols[i];
     return NULL;

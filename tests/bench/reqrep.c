@@ -1,8 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* The least that a call to a service can take: an nng REQ/REP round trip between two threads, one
- * at a time, 32 bytes. usage: reqrep URL; prints one JSON object. */
-
 #include <nng/nng.h>
 #include <nng/protocol/reqrep0/rep.h>
 #include <nng/protocol/reqrep0/req.h>
@@ -15,20 +11,19 @@
 #include "clients/bench_histogram.h"
 #include "clients/bench_process.h"
 
-enum {
-    ROUNDS = 3000,
-    WARM_UP = 200,
-    BYTES = 32
-};
+/* The least that a call to a service can take: an nng REQ/REP round trip between two threads, one
+ * at a time, 32 bytes. usage: reqrep URL; prints one JSON object. */
+
+enum { ROUNDS = 3000, WARM_UP = 200, BYTES = 32 };
 
 static void *answer(void *argument)
 {
     nng_socket *socket = argument;
     char message[BYTES];
-    size_t size = sizeof message;
+    size_t size = sizeof(message);
 
     while (nng_recv(*socket, message, &size, 0) == 0 && nng_send(*socket, message, size, 0) == 0)
-        size = sizeof message;
+        size = sizeof(message);
     return NULL;
 }
 
@@ -36,12 +31,12 @@ static bool ask(nng_socket socket, struct histogram *taken)
 {
     char message[BYTES];
 
-    memset(message, 'x', sizeof message);
+    memset(message, 'x', sizeof(message));
     for (int i = 0; i < WARM_UP + ROUNDS; i++) {
         uint64_t begun_ns = clock_ns();
-        size_t size = sizeof message;
+        size_t size = sizeof(message);
 
-        if (nng_send(socket, message, sizeof message, 0) != 0 ||
+        if (nng_send(socket, message, sizeof(message), 0) != 0 ||
             nng_recv(socket, message, &size, 0) != 0)
             return false;
         if (i >= WARM_UP)

@@ -35,7 +35,8 @@ import time
 PROGRAMS = re.compile(
     r"(\$ |sudo |\./|usherd?\b|usher-|usherctl\b|curl\b|cc\b|cmake\b|git\b|export\b|protoc\b|nngcat\b|"
     r"kill\b|systemctl\b|journalctl\b|apt|dpkg\b|podman\b|docker\b|openssl\b|build/|ctest\b|cp\b|cd\b|"
-    r"/usr/bin/|python3\b|for \w+ in\b|pkg-config\b|promtool\b|mkdir\b|cat\b|echo\b)")
+    r"/usr/bin/|python3\b|for \w+ in\b|pkg-config\b|promtool\b|mkdir\b|cat\b|echo\b)"
+)
 MARK = re.compile(r"<!-- (run|not run)(?:: (.*))? -->$")
 FIRST = re.compile(r"<!-- first(?: until (.*?))?: (.*) -->$")
 SECRET = re.compile(r"\blink\w*( \w+)? \d{9,}")  # of a link; its number for people is small
@@ -54,8 +55,11 @@ class Block:
         self.verb, self.argument = mark if mark else (None, None)
 
     def looks_like_commands(self):
-        lines = [line for line in self.text.split("\n")
-                 if line.strip() and not line.lstrip().startswith("#")]
+        lines = [
+            line
+            for line in self.text.split("\n")
+            if line.strip() and not line.lstrip().startswith("#")
+        ]
         return bool(lines) and PROGRAMS.match(lines[0].lstrip()) is not None
 
 
@@ -73,7 +77,7 @@ def read_blocks(path):
             mark = (found[1], found[2])
         elif lines[at].startswith("```"):
             end = next(i for i in range(at + 1, len(lines)) if lines[i].startswith("```"))
-            blocks.append(Block(at + 2, "\n".join(lines[at + 1:end]), mark))
+            blocks.append(Block(at + 2, "\n".join(lines[at + 1 : end]), mark))
             mark, at = None, end
         elif lines[at].startswith("    ") and lines[at - 1] == "":
             end = at
@@ -122,21 +126,31 @@ class Session:
         self.state = os.path.join(folder, "state")
         with open(self.state, "w", encoding="utf-8") as file:
             file.write(f"cd {shlex.quote(self.clone)}\n")
-        self.environment = dict(os.environ, HOME=folder, LC_ALL="C.UTF-8",
-                                PATH=f"{build}/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        self.environment = dict(
+            os.environ,
+            HOME=folder,
+            LC_ALL="C.UTF-8",
+            PATH=f"{build}/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        )
         self.background = []
         self.log = open(os.path.join(folder, "output"), "w+", encoding="utf-8")
 
     def script(self, text):
-        return (f"set -eo pipefail; . {self.state}\n{text}\n"
-                f"{{ export -p; printf 'cd %q\\n' \"$PWD\"; }} >{self.state}")
+        return (
+            f"set -eo pipefail; . {self.state}\n{text}\n"
+            f"{{ export -p; printf 'cd %q\\n' \"$PWD\"; }} >{self.state}"
+        )
 
     def run(self, text, code=0, typed=None):
         """What it printed."""
-        with subprocess.Popen(["bash", "-c", self.script(text)], env=self.environment,
-                              stdin=subprocess.PIPE if typed else subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              start_new_session=True) as process:
+        with subprocess.Popen(
+            ["bash", "-c", self.script(text)],
+            env=self.environment,
+            stdin=subprocess.PIPE if typed else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        ) as process:
             try:
                 out, _ = process.communicate(typed and typed.encode(), timeout=SECONDS)
             except subprocess.TimeoutExpired:
@@ -151,10 +165,14 @@ class Session:
     def start(self, text, until):
         output = os.path.join(self.clone, f".output-{len(self.background)}")
         with open(output, "wb") as file:
-            process = subprocess.Popen(["bash", "-c", f". {self.state}\n{text}"],
-                                       env=self.environment, stdin=subprocess.PIPE,
-                                       stdout=file, stderr=subprocess.STDOUT,
-                                       start_new_session=True)
+            process = subprocess.Popen(
+                ["bash", "-c", f". {self.state}\n{text}"],
+                env=self.environment,
+                stdin=subprocess.PIPE,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         self.background.append(process)
         deadline = time.monotonic() + SECONDS
         while True:
@@ -255,8 +273,10 @@ def main():
                 except Wrong as wrong:
                     print(f"{page}:{block.line}: {wrong}")
                     if taken:
-                        print(f"(before the first command somebody listened at {taken}, where the "
-                              "book's broker wants to: is it yours?)")
+                        print(
+                            f"(before the first command somebody listened at {taken}, where the "
+                            "book's broker wants to: is it yours?)"
+                        )
                     return 1
         finally:
             session.close()

@@ -21,8 +21,10 @@ import sys
 
 ENDINGS = ("c", "h", "def", "proto", "md", "pml", "patch", "cmake", "supp")
 # Sections of options, from the program itself, and what looks like one and is none.
-NO_OPTIONS = re.compile(r"\.(c|h|md|py|def|proto|pml|js|css|json|jsonl|yaml|sh|pem|sock|lock|mdb|"
-                        r"service|socket|conf|token|old|lsan|supp|ext|txt|url|so|deb|sse|org|com|in)\b")
+NO_OPTIONS = re.compile(
+    r"\.(c|h|md|py|def|proto|pml|js|css|json|jsonl|yaml|sh|pem|sock|lock|mdb|"
+    r"service|socket|conf|token|old|lsan|supp|ext|txt|url|so|deb|sse|org|com|in)\b"
+)
 # Words of others: the tools and libraries that a page speaks of.
 FOREIGN = {"tcp_wmem", "no_new_privs"}
 PLACEHOLDER = re.compile(r"(?<![A-Z])(NN|NNN|LAYER|MODULE|NAME)(?![A-Z])|\.\.\.")
@@ -36,8 +38,9 @@ def slug(title):
 
 def without_blocks(text, instead=""):
     """Prose alone; the lines stay where they are."""
-    return re.sub(r"^```.*?^```", lambda block: instead + "\n" * block[0].count("\n"), text,
-                  flags=re.M | re.S)
+    return re.sub(
+        r"^```.*?^```", lambda block: instead + "\n" * block[0].count("\n"), text, flags=re.M | re.S
+    )
 
 
 def read(path):
@@ -50,37 +53,59 @@ class Source:
 
     def __init__(self, root, build):
         self.root = root
-        listed = subprocess.run(["git", "-C", root, "ls-files", "-co", "--exclude-standard"],
-                                capture_output=True, text=True)
-        names = listed.stdout.split("\n") if listed.returncode == 0 else [
-            os.path.relpath(path, root) for path in glob.glob(f"{root}/**/*", recursive=True)
-            if not os.path.relpath(path, root).startswith("build")]
+        listed = subprocess.run(
+            ["git", "-C", root, "ls-files", "-co", "--exclude-standard"],
+            capture_output=True,
+            text=True,
+        )
+        names = (
+            listed.stdout.split("\n")
+            if listed.returncode == 0
+            else [
+                os.path.relpath(path, root)
+                for path in glob.glob(f"{root}/**/*", recursive=True)
+                if not os.path.relpath(path, root).startswith("build")
+            ]
+        )
         self.files = {name for name in names if name and os.path.isfile(os.path.join(root, name))}
         self.folders = {part for name in self.files for part in parents(name)}
         self.tops = {name.split("/")[0] for name in self.files if "/" in name}
         self.bases = collections.Counter(os.path.basename(name) for name in self.files)
-        printed = subprocess.run([os.path.join(build, "bin/usherd"), "--print-options-markdown"],
-                                 check=True, capture_output=True, text=True).stdout
+        printed = subprocess.run(
+            [os.path.join(build, "bin/usherd"), "--print-options-markdown"],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
         self.options = set(re.findall(r"^\| `([\w.]+)`", printed, re.M))
         self.sections = {option.split(".")[0] for option in self.options}
-        self.plays = {os.path.basename(name)[:-3]: set(re.findall(r"^def (scene_\w+)", self.text(name), re.M))
-                      for name in self.files if re.fullmatch(r"tests/play/\d\d-[\w-]+\.py", name)}
-        self.numbers = self.rows("broker/base/metrics.def",
-                                 r"^(?:COUNTER|GAUGE|READING|HISTOGRAM)\((\w+),")
+        self.plays = {
+            os.path.basename(name)[:-3]: set(re.findall(r"^def (scene_\w+)", self.text(name), re.M))
+            for name in self.files
+            if re.fullmatch(r"tests/play/\d\d-[\w-]+\.py", name)
+        }
+        self.numbers = self.rows(
+            "broker/base/metrics.def", r"^(?:COUNTER|GAUGE|READING|HISTOGRAM)\((\w+),"
+        )
         self.events = self.rows("broker/base/log.def", r"LOG_EVENT\(\w+, \w+,\s*\"(\w+)\"")
         schema = self.text("proto/client.proto")
         self.reasons = words_of(schema, "Close", "Reason")
-        self.codes = words_of(schema, "Error", "Code") | words_of(self.text("proto/backend.proto"),
-                                                                  "Refused", "Code")
+        self.codes = words_of(schema, "Error", "Code") | words_of(
+            self.text("proto/backend.proto"), "Refused", "Code"
+        )
         self.commands = set(re.findall(r"^command_(\w+)\(\)", self.text("dev"), re.M))
-        self.manuals = {os.path.basename(name)[:-3] for name in self.files
-                        if name.startswith("docs/man/")}
+        self.manuals = {
+            os.path.basename(name)[:-3] for name in self.files if name.startswith("docs/man/")
+        }
         self.signals = set(re.findall(r"number (?:!=|==) (SIG\w+)", self.text("broker/main.c")))
         self.words = set()
         for name in self.files:
             self.words.add(os.path.basename(name).split(".")[0])
-            if not name.startswith(("docs/", "tests/book/")) and "/corpus/" not in name and \
-                    name != "README.md":
+            if (
+                not name.startswith(("docs/", "tests/book/"))
+                and "/corpus/" not in name
+                and name != "README.md"
+            ):
                 self.words.update(re.findall(r"\w+", self.text(name)))
 
     def text(self, name):
@@ -92,8 +117,11 @@ class Source:
     def is_file(self, path, page):
         """A path from the root, from the page, or from a folder whose parts are named after it."""
         path = path.rstrip("/")
-        places = (path, os.path.normpath(os.path.join(os.path.dirname(page), path)),
-                  *(f"{top}/{path}" for top in ("broker", "tests", "docs", "tests/play", "clients")))
+        places = (
+            path,
+            os.path.normpath(os.path.join(os.path.dirname(page), path)),
+            *(f"{top}/{path}" for top in ("broker", "tests", "docs", "tests/play", "clients")),
+        )
         return any(place in self.files or place in self.folders for place in places)
 
 
@@ -113,17 +141,22 @@ PLANTED_PAGE = "docs/planted.md"
 
 # --- the kinds: each gives (place in the text, what is wrong) ---------------------------------------
 
+
 def headings(text):
-    return [(found.start(), found[1].strip()) for found in
-            re.finditer(r"^#{1,6} +(.+?)\s*$", without_blocks(text), re.M)]
+    return [
+        (found.start(), found[1].strip())
+        for found in re.finditer(r"^#{1,6} +(.+?)\s*$", without_blocks(text), re.M)
+    ]
 
 
 def ambiguous_headings(source, page, text):
     anchors, numbers = {}, {}
     for place, title in headings(text):
         number = re.match(r"(\d+(?:\.\d+)*)\.? ", title)
-        for seen, key, what in ((anchors, slug(title), "anchor"),
-                                (numbers, number and number[1], "section number")):
+        for seen, key, what in (
+            (anchors, slug(title), "anchor"),
+            (numbers, number and number[1], "section number"),
+        ):
             if key in seen and key:
                 yield place, f"the {what} {key} stands twice, here and at {seen[key]!r}"
             elif key:
@@ -155,16 +188,29 @@ def quoted(text):
 def files_in_quotes(source, page, text):
     # What the page itself tells its reader to write is there for him.
     written = set(re.findall(r"<!-- run: as (\S+) -->", text)) | set(
-        re.findall(r"[\w.-]+", "".join(re.findall(r"^```.*?^```|^    \S.*$", text, re.M | re.S))))
+        re.findall(r"[\w.-]+", "".join(re.findall(r"^```.*?^```|^    \S.*$", text, re.M | re.S)))
+    )
     for place, word in quoted(text):
         word = re.sub(r":\d+$", "", word)
         if not re.fullmatch(r"[\w./-]+", word) or word.startswith(("/", ".", "-")):
             continue
         top, ending = word.split("/")[0], word.rsplit(".", 1)[-1]
-        if "/" in word and top in source.tops | {"unit", "play", "base", "net", "actors", "runtime",
-                                                 "identity", "admin", "sim", "stress", "fuzz"}:
+        if "/" in word and top in source.tops | {
+            "unit",
+            "play",
+            "base",
+            "net",
+            "actors",
+            "runtime",
+            "identity",
+            "admin",
+            "sim",
+            "stress",
+            "fuzz",
+        }:
             found = source.is_file(word, page) or any(
-                source.is_file(f"{word}.{end}", page) for end in ("c", "py", "h"))
+                source.is_file(f"{word}.{end}", page) for end in ("c", "py", "h")
+            )
             if not found and not word.startswith(("build/", "fuzz/build")):
                 yield place, f"no file {word}"
         elif "/" not in word and "." in word and ending in ENDINGS and word not in written:
@@ -176,8 +222,11 @@ def compiled(source, page, text):
     """What the page tells its reader to compile is a file of it, or of the tree."""
     written = set(re.findall(r"<!-- run: as (\S+) -->", text))
     for found in re.finditer(r"\bcc (?:-\S+ )*([\w./-]+\.c)\b", text):
-        if found[1] not in written and found[1] not in source.files and \
-                found[1] not in source.bases:
+        if (
+            found[1] not in written
+            and found[1] not in source.files
+            and found[1] not in source.bases
+        ):
             yield found.start(), f"no file {found[1]} to compile"
 
 
@@ -198,7 +247,11 @@ def plays(source, page, text):
         if word.startswith("scene_") and word not in known:
             yield place, f"no {word}"
         # The list of broken things writes `74` behind `73-start`.
-        if page in ("docs/testing.md", PLANTED_PAGE) and re.fullmatch(r"\d\d", word) and not any(name.startswith(word) for name in source.plays):
+        if (
+            page in ("docs/testing.md", PLANTED_PAGE)
+            and re.fullmatch(r"\d\d", word)
+            and not any(name.startswith(word) for name in source.plays)
+        ):
             yield place, f"no play {word}"
 
 
@@ -208,21 +261,26 @@ def options(source, page, text):
         if not found or found[1] not in source.sections or NO_OPTIONS.search(word):
             continue
         name = f"{found[1]}.{found[2]}"
-        if name in source.options or (found[3] and any(
-                option.startswith(name) for option in source.options)):
+        if name in source.options or (
+            found[3] and any(option.startswith(name) for option in source.options)
+        ):
             continue
         yield place, f"no option {name}"
 
 
 def numbers_and_events(source, page, text):
     text = without_blocks(text)
-    for known, kind in ((source.numbers, "counter|number|reading|gauge|histogram"),
-                        (source.events, "event|log event")):
+    for known, kind in (
+        (source.numbers, "counter|number|reading|gauge|histogram"),
+        (source.events, "event|log event"),
+    ):
         for found in re.finditer(rf"(?<!\w)(?:{kind})s? ((?:`[a-z_]+`(?:, | and | or )?)+)", text):
             for word in re.findall(r"`(\w+)`", found[1]):
                 if word not in known:
                     yield found.start(), f"no {kind.split('|')[0]} {word}"
-    for found in re.finditer(r"\busher_(\w+?)(?:_total|_bucket|_sum|_count|_seconds)?\b(?=\{)", text):
+    for found in re.finditer(
+        r"\busher_(\w+?)(?:_total|_bucket|_sum|_count|_seconds)?\b(?=\{)", text
+    ):
         if found[1] not in source.words:
             yield found.start(), f"no number {found[1]}"
 
@@ -236,7 +294,11 @@ def words_in_quotes(source, page, text):
 
 
 def reasons_and_codes(source, page, text):
-    for known, kind in ((source.reasons, "Close"), (source.codes, "Error"), (source.codes, "Refused")):
+    for known, kind in (
+        (source.reasons, "Close"),
+        (source.codes, "Error"),
+        (source.codes, "Refused"),
+    ):
         for found in re.finditer(rf"\b{kind}\(([A-Z_]+)", text):
             if found[1] not in known:
                 yield found.start(), f"no {kind} {found[1]}"
@@ -255,7 +317,9 @@ def commands(source, page, text):
 def sections(source, page, text):
     """(1.8) is a section of this page, where sections have numbers."""
     known = {number[0] for _, title in headings(text) if (number := re.match(r"\d+\.\d+", title))}
-    for found in re.finditer(r"\((\d\.\d)\)|\bsee (\d\.\d)\b", without_blocks(text) if known else ""):
+    for found in re.finditer(
+        r"\((\d\.\d)\)|\bsee (\d\.\d)\b", without_blocks(text) if known else ""
+    ):
         number = found[1] or found[2]
         if number not in known:
             yield found.start(), f"no section {number}"
@@ -276,8 +340,21 @@ def signals(source, page, text):
             yield 0, f"usherd takes {name}, and the page does not say so"
 
 
-KINDS = (ambiguous_headings, links, files_in_quotes, compiled, plays, options, numbers_and_events,
-         words_in_quotes, reasons_and_codes, commands, sections, promises, signals)
+KINDS = (
+    ambiguous_headings,
+    links,
+    files_in_quotes,
+    compiled,
+    plays,
+    options,
+    numbers_and_events,
+    words_in_quotes,
+    reasons_and_codes,
+    commands,
+    sections,
+    promises,
+    signals,
+)
 MAN_KINDS = (commands, signals)
 
 
@@ -328,13 +405,18 @@ the events `login` and `takeover`, Close(KICKED), ./dev test, usherd(8), SIGHUP,
 
 
 def check_planted(source):
-    wrong = [f"not found: {text!r}: {wanted}" for text, wanted in PLANTED
-             if not any(wanted in what for _, what in faults(source, PLANTED_PAGE, text))]
-    wrong += [f"found in what is sound: {what}"
-              for _, what in faults(source, PLANTED_PAGE, SOUND)]
-    wrong += [f"not found: {name} left out of {page}" for name in sorted(source.signals)
-              for page in ("docs/operations.md", "docs/man/usherd.8.in")
-              if not any(name in what for _, what in faults(source, page, "SIGKILL"))]
+    wrong = [
+        f"not found: {text!r}: {wanted}"
+        for text, wanted in PLANTED
+        if not any(wanted in what for _, what in faults(source, PLANTED_PAGE, text))
+    ]
+    wrong += [f"found in what is sound: {what}" for _, what in faults(source, PLANTED_PAGE, SOUND)]
+    wrong += [
+        f"not found: {name} left out of {page}"
+        for name in sorted(source.signals)
+        for page in ("docs/operations.md", "docs/man/usherd.8.in")
+        if not any(name in what for _, what in faults(source, page, "SIGKILL"))
+    ]
     return wrong
 
 
@@ -343,10 +425,16 @@ def main():
     if "--planted" in sys.argv:
         wrong = check_planted(source)
     else:
-        pages = sorted(name for name in source.files if name == "README.md" or (
-            name.startswith("docs/") and name.endswith((".md", ".in"))))
-        wrong = [f"{page}:{line}: {what}" for page in pages
-                 for line, what in faults(source, page, source.text(page))]
+        pages = sorted(
+            name
+            for name in source.files
+            if name == "README.md" or (name.startswith("docs/") and name.endswith((".md", ".in")))
+        )
+        wrong = [
+            f"{page}:{line}: {what}"
+            for page in pages
+            for line, what in faults(source, page, source.text(page))
+        ]
     print("\n".join(wrong) if wrong else "every reference leads somewhere")
     return 1 if wrong else 0
 

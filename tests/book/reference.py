@@ -24,8 +24,9 @@ def part(text, title):
 
 def enum(schema, message, name):
     """{word: number} of an enum inside of a message; NONE stands for no value."""
-    body = re.search(rf"^message {message} \{{$(.*?)^\}}$", read(f"proto/{schema}.proto"),
-                     re.M | re.S)[1]
+    body = re.search(
+        rf"^message {message} \{{$(.*?)^\}}$", read(f"proto/{schema}.proto"), re.M | re.S
+    )[1]
     body = re.search(rf"^  enum {name} \{{$(.*?)^  \}}$", body, re.M | re.S)[1]
     found = {word: int(number) for word, number in re.findall(r"(\w+) = (\d+);", body)}
     found.pop("NONE", None)
@@ -42,8 +43,9 @@ def first_cells(text):
 
 
 def table(text, name):
-    return re.search(rf"^<!-- generated: {name} -->\n(.*?)^<!-- /generated -->$", text,
-                     re.M | re.S)[1]
+    return re.search(
+        rf"^<!-- generated: {name} -->\n(.*?)^<!-- /generated -->$", text, re.M | re.S
+    )[1]
 
 
 def names(path, pattern):
@@ -52,41 +54,78 @@ def names(path, pattern):
 
 def checks():
     protocol, operations = read("docs/protocol.md"), read("docs/operations.md")
-    yield ("errors of clients", numbered_rows(part(protocol, "1.3 Errors")),
-           enum("client", "Error", "Code"))
-    yield ("close reasons", numbered_rows(part(protocol, "1.4 Close reasons")),
-           enum("client", "Close", "Reason"))
+    yield (
+        "errors of clients",
+        numbered_rows(part(protocol, "1.3 Errors")),
+        enum("client", "Error", "Code"),
+    )
+    yield (
+        "close reasons",
+        numbered_rows(part(protocol, "1.4 Close reasons")),
+        enum("client", "Close", "Reason"),
+    )
     told = re.search(r"Result codes: (.*?)\.\n", part(protocol, "2.4 Commands"), re.S)[1]
-    yield ("result codes", {word: int(number) for word, number in
-                            re.findall(r"([A-Z_]{2,}) (\d+)", told)},
-           enum("backend", "Result", "Code"))
-    yield ("refusals of the link", numbered_rows(part(protocol, "2.5 Refusals")),
-           enum("backend", "Refused", "Code"))
-    yield ("exit codes", [int(code) for code in
-                          re.findall(r"^\| (\d+) \|", part(operations, "Exit codes"), re.M)],
-           sorted({0} | {int(code) for code in
-                         names("broker/process/failure.h", r"\bEXIT_\w+ = (\d+)") +
-                         names("broker/config/config.h", r"\bCONFIG_\w+ = (\d\d+)")}))
-    yield ("exit codes of the manual", re.findall(r"^\.B (\d+)$", read("docs/man/usherd.8.in"), re.M),
-           re.findall(r"^\| (\d+) \|", part(operations, "Exit codes"), re.M))
-    printed = subprocess.run([os.path.join(BUILD, "bin/usherd"), "--print-options-markdown"],
-                             check=True, capture_output=True, text=True).stdout
+    yield (
+        "result codes",
+        {word: int(number) for word, number in re.findall(r"([A-Z_]{2,}) (\d+)", told)},
+        enum("backend", "Result", "Code"),
+    )
+    yield (
+        "refusals of the link",
+        numbered_rows(part(protocol, "2.5 Refusals")),
+        enum("backend", "Refused", "Code"),
+    )
+    yield (
+        "exit codes",
+        [int(code) for code in re.findall(r"^\| (\d+) \|", part(operations, "Exit codes"), re.M)],
+        sorted(
+            {0}
+            | {
+                int(code)
+                for code in names("broker/process/failure.h", r"\bEXIT_\w+ = (\d+)")
+                + names("broker/config/config.h", r"\bCONFIG_\w+ = (\d\d+)")
+            }
+        ),
+    )
+    yield (
+        "exit codes of the manual",
+        re.findall(r"^\.B (\d+)$", read("docs/man/usherd.8.in"), re.M),
+        re.findall(r"^\| (\d+) \|", part(operations, "Exit codes"), re.M),
+    )
+    printed = subprocess.run(
+        [os.path.join(BUILD, "bin/usherd"), "--print-options-markdown"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
     yield "options", table(operations, "options"), printed
-    printed = subprocess.run([os.path.join(BUILD, "bin/usherd"), "--print-relations-markdown"],
-                             check=True, capture_output=True, text=True).stdout
+    printed = subprocess.run(
+        [os.path.join(BUILD, "bin/usherd"), "--print-relations-markdown"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
     yield "relations of options", table(operations, "relations"), printed
-    yield ("log events", first_cells(table(operations, "events")),
-           names("broker/base/log.def", r"LOG_EVENT\(\w+, \w+,\s*\"(\w+)\""))
-    yield ("numbers", first_cells(table(operations, "metrics")),
-           names("broker/base/metrics.def", r"\n(?:COUNTER|GAUGE|READING|HISTOGRAM)\((\w+),"))
+    yield (
+        "log events",
+        first_cells(table(operations, "events")),
+        names("broker/base/log.def", r"LOG_EVENT\(\w+, \w+,\s*\"(\w+)\""),
+    )
+    yield (
+        "numbers",
+        first_cells(table(operations, "metrics")),
+        names("broker/base/metrics.def", r"\n(?:COUNTER|GAUGE|READING|HISTOGRAM)\((\w+),"),
+    )
 
 
 def main():
     wrong = 0
     for what, told, true in checks():
         if not true or told != true:
-            print(f"{what}: the page says\n  {told}\nthe source\n  {true}\n(./dev docs writes the "
-                  "generated tables)")
+            print(
+                f"{what}: the page says\n  {told}\nthe source\n  {true}\n(./dev docs writes the "
+                "generated tables)"
+            )
             wrong += 1
     return 1 if wrong else 0
 

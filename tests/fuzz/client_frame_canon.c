@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
+
+#include "fuzz/client_frame_oracle.h"
 
 /* client_frame_canon: reads frames from stdin, each behind its size as 4 bytes, little-endian, and
  * prints one line for each: `refused`, or the id, the number of the body and its fields in their
@@ -6,13 +9,7 @@
  * protobuf reads. Each frame is also compared with protobuf-c; a line that says `DIFFER` is a
  * disagreement with that one. */
 
-#include <inttypes.h>
-
-#include "fuzz/client_frame_oracle.h"
-
-enum {
-    FRAME_BYTES_MAX = 1 << 20
-};
+enum { FRAME_BYTES_MAX = 1 << 20 };
 
 static void print_bytes(struct bytes bytes)
 {

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* The reader of client frames against protobuf-c. */
-
 #include "fuzz/client_frame_oracle.h"
 #include "fuzz/fuzz.h"
+
+/* The reader of client frames against protobuf-c. */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

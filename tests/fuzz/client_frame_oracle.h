@@ -16,9 +16,7 @@
 #include "client.pb-c.h"
 #include "proto/client_frame.h"
 
-enum {
-    ORACLE_GROUP_DEPTH_MAX = 64
-};
+enum { ORACLE_GROUP_DEPTH_MAX = 64 };
 
 struct oracle_record {
     uint64_t number;
@@ -225,11 +223,7 @@ static inline bool oracle_same(const struct client_frame *ours,
     }
 }
 
-enum oracle_verdict {
-    ORACLE_BOTH_REFUSE,
-    ORACLE_BOTH_ACCEPT,
-    ORACLE_DIFFER
-};
+enum oracle_verdict { ORACLE_BOTH_REFUSE, ORACLE_BOTH_ACCEPT, ORACLE_DIFFER };
 
 /* Reads from a copy of exactly the frame's size, so that a read beyond its end is seen. */
 static inline enum oracle_verdict oracle_compare(struct bytes frame)

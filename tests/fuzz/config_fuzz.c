@@ -14,11 +14,7 @@
  * Arguments that name files or print are left out: an input shall not open what happens to lie on
  * the disk. */
 
-enum {
-    ARGUMENTS_MAX = 16,
-    ARGUMENT_BYTES_MAX = 512,
-    COMPLAINTS_BYTES = 64 * 1024
-};
+enum { ARGUMENTS_MAX = 16, ARGUMENT_BYTES_MAX = 512, COMPLAINTS_BYTES = 64 * 1024 };
 
 static void check_number(const char *key, uint64_t value, uint64_t min, uint64_t max)
 {
@@ -33,12 +29,11 @@ static void check_accepted(const struct options *options)
 {
 #define CHECK_BOOL(field, key, min, max) FUZZ_CHECK(options->field == !!options->field);
 #define CHECK_UNSIGNED(field, key, min, max) check_number(key, options->field, min, max);
-#define CHECK_TEXT(field, key, min, max) \
-    check_number(key, strlen(options->field), min, max);
+#define CHECK_TEXT(field, key, min, max) check_number(key, strlen(options->field), min, max);
 #define CHECK_ENUM(field, key, min, max) check_number(key, options->field, 0, 16);
-#define CHECK_TEXT_LIST(field, key, min, max)                       \
-    check_number(key, options->field.count, 0, TEXT_LIST_MAX);      \
-    for (size_t i = 0; i < options->field.count; i++)               \
+#define CHECK_TEXT_LIST(field, key, min, max)                  \
+    check_number(key, options->field.count, 0, TEXT_LIST_MAX); \
+    for (size_t i = 0; i < options->field.count; i++)          \
         FUZZ_CHECK(strlen(options->field.items[i]) > 0);
 #define OPTION(field, key, type, default_text, min, max, unit, help) \
     CHECK_##type(field, key, min, max)

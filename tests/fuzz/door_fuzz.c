@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "door_world.h"
+#include "fuzz/fuzz.h"
 
 /* The whole of net/, lobby and users behind a real socket, with options that the input draws: each
  * at its least, its most or its default, or beside another one. Not asked is whether such a
@@ -9,9 +11,6 @@
  *
  * Rules: what the broker says is whole frames that protobuf-c can read, and nothing comes behind a
  * Close (door_world.h). */
-
-#include "fuzz/fuzz.h"
-#include "door_world.h"
 
 enum { CLIENTS = 4, STEPS_MAX = 120, FRAME_BYTES_MAX = 200000 };
 

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* A stream must give the same frames and the same end however it is cut. The first byte of an
- * input seeds the cuts, the second one sets the limit; the rest is the stream. */
-
 #include <string.h>
 
 #include "fuzz/fuzz.h"
 #include "proto/frame.h"
+
+/* A stream must give the same frames and the same end however it is cut. The first byte of an
+ * input seeds the cuts, the second one sets the limit; the rest is the stream. */
 
 struct outcome {
     uint64_t digest; /* of the sizes and the bytes of all frames, in order */

@@ -1,16 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* Whatever a backend sends ends within the arena, and what is accepted can be packed again and
- * reads the same. The same bytes are tried as an answer too. */
-
 #include <string.h>
 
 #include "fuzz/fuzz.h"
 #include "proto/link_frame.h"
 
-enum {
-    ARENA_BYTES = 64 * 1024
-};
+/* Whatever a backend sends ends within the arena, and what is accepted can be packed again and
+ * reads the same. The same bytes are tried as an answer too. */
+
+enum { ARENA_BYTES = 64 * 1024 };
 
 typedef ProtobufCMessage *reader(struct arena *arena, struct bytes frame);
 

@@ -1,17 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* Whatever bytes a field holds, a line is one line of well-formed UTF-8 without control characters
- * and within its limit; in JSON form each string ends where it should, and no key is forged. The
- * first byte of an input chooses the form, the rest is cut at 0xff into the values of fields. */
-
 #include <string.h>
 
 #include "base/log_line.h"
 #include "fuzz/fuzz.h"
 
-enum {
-    FIELDS_MAX = 8
-};
+/* Whatever bytes a field holds, a line is one line of well-formed UTF-8 without control characters
+ * and within its limit; in JSON form each string ends where it should, and no key is forged. The
+ * first byte of an input chooses the form, the rest is cut at 0xff into the values of fields. */
+
+enum { FIELDS_MAX = 8 };
 
 struct reader {
     const uint8_t *at;

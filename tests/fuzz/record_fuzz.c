@@ -1,19 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* A record from disk is refused, or it is exactly what packing gives. The checksum stands in
- * the way of everything else, so each input is tried as it is and with the right one put in.
- *
- * Input: 1 byte, which record (modulo 6); 8 bytes, the seq of its key; the record. */
-
 #include <errno.h>
 #include <string.h>
 
 #include "fuzz/fuzz.h"
 #include "storage/record.h"
 
-enum {
-    INPUT_HEAD_BYTES = 9
-};
+/* A record from disk is refused, or it is exactly what packing gives. The checksum stands in
+ * the way of everything else, so each input is tried as it is and with the right one put in.
+ *
+ * Input: 1 byte, which record (modulo 6); 8 bytes, the seq of its key; the record. */
+
+enum { INPUT_HEAD_BYTES = 9 };
 
 static const char user[] = "anna";
 

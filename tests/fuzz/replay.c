@@ -1,8 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* replay FOLDER: runs every file of the folder through the fuzz target it is linked with. Needs
- * no fuzzing engine, so each build and each compiler keeps the found cases as regressions. */
-
 #include <dirent.h>
 #include <errno.h>
 #include <stdbool.h>
@@ -10,10 +6,10 @@
 
 #include "fuzz/fuzz.h"
 
-enum {
-    FILE_BYTES_MAX = 1024 * 1024,
-    PATH_BYTES_MAX = 4096
-};
+/* replay FOLDER: runs every file of the folder through the fuzz target it is linked with. Needs
+ * no fuzzing engine, so each build and each compiler keeps the found cases as regressions. */
+
+enum { FILE_BYTES_MAX = 1024 * 1024, PATH_BYTES_MAX = 4096 };
 
 static bool replay(const char *path, uint8_t *data)
 {

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "fuzz/user_world.h"
 
 /* Delivery, acknowledgement and resume of one user against a model that is an array of messages.
  *
@@ -8,13 +9,7 @@
  * one by one: seq, payload, redelivered; COMPLETE, PARTIAL or refused. Time stands still, so
  * nothing grows old and no window ends. */
 
-#include "fuzz/user_world.h"
-
-enum {
-    INBOX_MAX = 6,
-    WANTED_MAX = 32,
-    STEPS_MAX = 200
-};
+enum { INBOX_MAX = 6, WANTED_MAX = 32, STEPS_MAX = 200 };
 
 struct item {
     uint64_t seq;
@@ -22,12 +17,7 @@ struct item {
     bool sent, redelivered;
 };
 
-enum wanted_kind {
-    WANT_WELCOME,
-    WANT_MESSAGE,
-    WANT_CLOSE,
-    WANT_ERROR
-};
+enum wanted_kind { WANT_WELCOME, WANT_MESSAGE, WANT_CLOSE, WANT_ERROR };
 
 struct wanted {
     enum wanted_kind kind;
@@ -123,8 +113,8 @@ static void drop_upto(struct model *model, uint64_t seq)
 
 static void want_message(struct model *model, struct item *item)
 {
-    want(model, (struct wanted){WANT_MESSAGE, model->conn, item->seq, item->payload,
-                                item->redelivered});
+    want(model,
+         (struct wanted){WANT_MESSAGE, model->conn, item->seq, item->payload, item->redelivered});
     item->sent = true;
 }
 
@@ -204,8 +194,8 @@ static void step_resume(struct model *model, uint64_t last_seq, bool stale, bool
     uint64_t conn = ++model->conn_last;
     bool right = model->exists && !stale && last_seq <= sent_max(model);
     if (!right)
-        want(model, (struct wanted){WANT_ERROR, conn, USHER__V1__ERROR__CODE__RESUME_REJECTED, 0,
-                                    false});
+        want(model,
+             (struct wanted){WANT_ERROR, conn, USHER__V1__ERROR__CODE__RESUME_REJECTED, 0, false});
     world_resume(&model->world, conn, 1, model->epoch, last_seq, !stale);
     FUZZ_CHECK((model->world.change != NULL) == right);
     if (!right)
@@ -239,8 +229,8 @@ static void step_login(struct model *model, bool acks, bool store_works)
         return;
     }
     if (model->conn != 0)
-        want(model, (struct wanted){WANT_CLOSE, model->conn, USHER__V1__CLOSE__REASON__REPLACED,
-                                    0, false});
+        want(model, (struct wanted){WANT_CLOSE, model->conn, USHER__V1__CLOSE__REASON__REPLACED, 0,
+                                    false});
     model->exists = true;
     model->acks = acks;
     model->conn = conn;

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "door/gate.h"
+#include "fuzz/user_world.h"
 
 /* The state machine of connections and of the one user whom they want: a script of frames (made
  * well, or raw bytes), ends, ticks, messages and answers of others, kicks, and a store that accepts
@@ -6,17 +8,10 @@
  * by gate_frame, afterwards the actor gets them.
  *
  * Rules: nothing is sent to a connection that was given back; at most one connection is welcomed
- * at a time; Close is the last frame; a request has one answer; message numbers have no gap before one
- * can be too old; frames of a connection that was given back have no effect. */
+ * at a time; Close is the last frame; a request has one answer; message numbers have no gap before
+ * one can be too old; frames of a connection that was given back have no effect. */
 
-#include "door/gate.h"
-#include "fuzz/user_world.h"
-
-enum {
-    SLOTS = 4,
-    STEPS_MAX = 300,
-    BATCH_BYTES_MAX = 2048
-};
+enum { SLOTS = 4, STEPS_MAX = 300, BATCH_BYTES_MAX = 2048 };
 
 /* Ids of requests made by the script itself begin here; raw frames with such ids are left out. */
 #define FIRST_ID (UINT64_C(1) << 40)

@@ -1,4 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <jansson.h>
+#include <string.h>
+
+#include "fuzz/fuzz.h"
+#include "identity/token.h"
+#include "token_make.h"
 
 /* Tokens and key files from anybody. The first byte says what the rest is:
  *
@@ -9,13 +15,6 @@
  *
  * What is taken must be what was signed, and a claim about a name must be a name. Whatever stands
  * beside our key, as long as it is JSON, our key is found. */
-
-#include <jansson.h>
-#include <string.h>
-
-#include "fuzz/fuzz.h"
-#include "identity/token.h"
-#include "token_make.h"
 
 enum { INPUT_BYTES_MAX = 6000 };
 
@@ -50,8 +49,8 @@ static bool is_set(const char *json)
 
 static void try_beside(struct bytes input)
 {
-    static const char head[] = "{\"keys\":[{\"kid\":\"ours\",\"kty\":\"oct\",\"k\":\"" TOKEN_SECRET_TEXT
-                               "\"},";
+    static const char head[] =
+        "{\"keys\":[{\"kid\":\"ours\",\"kty\":\"oct\",\"k\":\"" TOKEN_SECRET_TEXT "\"},";
     char json[INPUT_BYTES_MAX + sizeof(head) + 4], error[KEYRING_ERROR_BYTES];
     struct keyring *keyring = NULL;
     const struct key *key = NULL;

@@ -10,11 +10,11 @@
 #include <string.h>
 
 #include "actors/proof.h"
-#include "user/user.h"
 #include "client.pb-c.h"
 #include "fuzz/fuzz.h"
 #include "proto/frame.h"
 #include "runtime/message.h"
+#include "user/user.h"
 
 /* What the target sees. `frame` is set for EFFECT_SEND and EFFECT_UNBIND with bytes, once for each
  * frame; otherwise it is NULL. */

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* username_valid against the sentence in its header, spelled out differently; and a name that is
- * accepted is text that every other part may take as it is. */
-
 #include <string.h>
 
 #include "fuzz/fuzz.h"
 #include "proto/username.h"
 #include "proto/utf8.h"
+
+/* username_valid against the sentence in its header, spelled out differently; and a name that is
+ * accepted is text that every other part may take as it is. */
 
 static bool wanted(struct bytes name)
 {

@@ -16,15 +16,24 @@ import sys
 import tempfile
 
 SKIP = 77
-ESSAY_FIRST = re.compile(r"\A/\* SPDX[^\n]*\n\n?/\*(?:[^*]|\*(?!/))*\*/\n\n?(?:#include|#define _GNU)")
+ESSAY_FIRST = re.compile(
+    r"\A/\* SPDX[^\n]*\n\n?/\*(?:[^*]|\*(?!/))*\*/\n\n?(?:#include|#define _GNU)"
+)
 BARE_SIZEOF = re.compile(r"\bsizeof [*\w]")
 
 
 def tracked(root, *patterns):
-    listed = subprocess.run(["git", "-C", root, "ls-files", "-co", "--exclude-standard", *patterns],
-                            capture_output=True, text=True, check=True)
-    return sorted(name for name in listed.stdout.split("\n")
-                  if name and os.path.isfile(os.path.join(root, name)))
+    listed = subprocess.run(
+        ["git", "-C", root, "ls-files", "-co", "--exclude-standard", *patterns],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return sorted(
+        name
+        for name in listed.stdout.split("\n")
+        if name and os.path.isfile(os.path.join(root, name))
+    )
 
 
 def scripts(root):
@@ -46,8 +55,11 @@ def run(root, command, files):
 
 def c(root, write):
     files = tracked(root, "*.c", "*.h")
-    lines = run(root, ["clang-format", "--style=file"] +
-                (["-i"] if write else ["--dry-run", "-Werror"]), files)
+    lines = run(
+        root,
+        ["clang-format", "--style=file"] + (["-i"] if write else ["--dry-run", "-Werror"]),
+        files,
+    )
     lines = [line for line in lines if "error:" in line or "failed" in line]
     for name in files:
         with open(os.path.join(root, name), encoding="utf-8") as file:
@@ -61,8 +73,9 @@ def c(root, write):
 
 
 def python(root, write):
-    return run(root, ["black", "-q", "-l", "100"] + ([] if write else ["--diff"]),
-               tracked(root, "*.py"))
+    return run(
+        root, ["black", "-q", "-l", "100"] + ([] if write else ["--diff"]), tracked(root, "*.py")
+    )
 
 
 def shell(root, write):
@@ -71,12 +84,19 @@ def shell(root, write):
 
 def javascript(root, write):
     here = os.path.dirname(os.path.abspath(__file__))
-    return run(root, ["node", f"{here}/javascript.mjs", f"{root}/build/prettier",
-                      "write" if write else "check"], tracked(root, "*.js", "*.mjs"))
+    return run(
+        root,
+        ["node", f"{here}/javascript.mjs", f"{root}/build/prettier", "write" if write else "check"],
+        tracked(root, "*.js", "*.mjs"),
+    )
 
 
-LANGUAGES = {"c": (c, "clang-format"), "python": (python, "black"), "shell": (shell, "shfmt"),
-             "javascript": (javascript, "node")}
+LANGUAGES = {
+    "c": (c, "clang-format"),
+    "python": (python, "black"),
+    "shell": (shell, "shfmt"),
+    "javascript": (javascript, "node"),
+}
 
 
 def has_tools(root, language):
@@ -100,11 +120,14 @@ def main(root, verb, *languages):
     return 1 if lines else SKIP if missing else 0
 
 
-PLANTED = {"a.c": "int main(void) {return 0;}\n",
-           "b.c": "/* SPDX */\n/* Why. */\n#include <stdio.h>\n",
-           "d.c": "static const int size = sizeof size;\n",
-           "a.py": "x = { 'a':1 }\n", "a.sh": "#!/bin/sh\nif true\nthen\n  true\nfi\n",
-           "a.js": "const a = {b:1}\n"}
+PLANTED = {
+    "a.c": "int main(void) {return 0;}\n",
+    "b.c": "/* SPDX */\n/* Why. */\n#include <stdio.h>\n",
+    "d.c": "static const int size = sizeof size;\n",
+    "a.py": "x = { 'a':1 }\n",
+    "a.sh": "#!/bin/sh\nif true\nthen\n  true\nfi\n",
+    "a.js": "const a = {b:1}\n",
+}
 
 
 def planted(root, languages):

@@ -51,9 +51,12 @@ def compilers(build):
     commands = {}
     for entry in entries:
         words = shlex.split(entry["command"])
-        words = words[next(i for i, word in enumerate(words) if not word.endswith("ccache")):]
-        cut = [word for i, word in enumerate(words)
-               if word not in ("-o", "-c") and words[i - 1] not in ("-o", "-c")]
+        words = words[next(i for i, word in enumerate(words) if not word.endswith("ccache")) :]
+        cut = [
+            word
+            for i, word in enumerate(words)
+            if word not in ("-o", "-c") and words[i - 1] not in ("-o", "-c")
+        ]
         folder = os.path.dirname(entry["file"])
         if "/CMakeFiles/usher_" in entry["command"] and "/tests/" not in entry["command"]:
             commands.setdefault(folder, (entry["directory"], cut))
@@ -62,8 +65,13 @@ def compilers(build):
 
 def takes(command, header):
     directory, words = command
-    done = subprocess.run(words + ["-fsyntax-only", "-x", "c", "-"], cwd=directory, text=True,
-                          input=f'#include "{header}"\n', capture_output=True)
+    done = subprocess.run(
+        words + ["-fsyntax-only", "-x", "c", "-"],
+        cwd=directory,
+        text=True,
+        input=f'#include "{header}"\n',
+        capture_output=True,
+    )
     if done.returncode != 0 and "No such file" not in done.stderr:
         sys.exit(f"{header} does not stand alone:\n{done.stderr}")
     return done.returncode == 0
@@ -78,18 +86,23 @@ def main(root, build):
         sees = closure(found, name) | {name}
         for other in sorted(found):
             if headers[other] and folder in commands:
-                header = f"{os.path.basename(found[other][0])}/{os.path.basename(headers[other][0])}"
+                header = (
+                    f"{os.path.basename(found[other][0])}/{os.path.basename(headers[other][0])}"
+                )
                 cases.append((name, header, other in sees, commands[folder]))
     faults = []
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         for case, taken in zip(cases, pool.map(lambda case: takes(case[3], case[1]), cases)):
             if taken != case[2]:
-                faults.append(f"a file of {case[0]} {'sees' if taken else 'does not see'} {case[1]}")
+                faults.append(
+                    f"a file of {case[0]} {'sees' if taken else 'does not see'} {case[1]}"
+                )
     for name in sorted(found):
         if GLUE in closure(found, name) and name != GLUE and name not in SHARE_ITS_STRUCT:
             faults.append(f"{name} depends on the glue")
-    lines = sum(len(open(path, encoding="utf-8").readlines())
-                for path in glob.glob(f"{root}/{GLUE}/*.[ch]"))
+    lines = sum(
+        len(open(path, encoding="utf-8").readlines()) for path in glob.glob(f"{root}/{GLUE}/*.[ch]")
+    )
     if lines > GLUE_LINES_MAX:
         faults.append(f"the glue has {lines} lines, and {GLUE_LINES_MAX} are meant to do")
     refused = sum(not case[2] for case in cases)
@@ -97,8 +110,10 @@ def main(root, build):
         faults.append(f"nothing was shown by {len(cases)} includes")
     for fault in faults:
         print(fault)
-    print(f"{len(found)} layers: {len(cases)} includes planted, {refused} of them refused; "
-          f"the glue has {lines} lines")
+    print(
+        f"{len(found)} layers: {len(cases)} includes planted, {refused} of them refused; "
+        f"the glue has {lines} lines"
+    )
     return bool(faults)
 
 

@@ -24,9 +24,16 @@ LIMITED = {**os.environ, "ASAN_OPTIONS": "hard_rss_limit_mb=2048"}
 def run_quietly(command, folder, seconds):
     """The exit code; None when it took too long."""
     try:
-        return subprocess.run(command, cwd=folder, timeout=seconds, stdin=subprocess.DEVNULL,
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                              check=False, env=LIMITED).returncode
+        return subprocess.run(
+            command,
+            cwd=folder,
+            timeout=seconds,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,
+            env=LIMITED,
+        ).returncode
     except subprocess.TimeoutExpired:
         return None
 
@@ -41,13 +48,19 @@ def lines_run(folder, root):
     files = list(counts_files(folder))
     found = set()
     if files:
-        printed = subprocess.run(["gcov", "--json-format", "--stdout", *files], cwd=folder,
-                                 check=True, capture_output=True, text=True).stdout
+        printed = subprocess.run(
+            ["gcov", "--json-format", "--stdout", *files],
+            cwd=folder,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
         for document in printed.splitlines():
             for file in json.loads(document)["files"]:
                 path = os.path.relpath(os.path.join(folder, file["file"]), root)
-                found.update((path, line["line_number"]) for line in file["lines"]
-                             if line["count"] > 0)
+                found.update(
+                    (path, line["line_number"]) for line in file["lines"] if line["count"] > 0
+                )
     for name in files:
         os.unlink(name)
     return found

@@ -33,7 +33,10 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__
 WORK = os.path.join(ROOT, "build", "mutants")
 TREE = os.path.join(WORK, "tree")
 SEEDS = {"coverage": "40", "sanitized": "100"}
-FLAGS = {"coverage": "-O0 --coverage", "sanitized": "-O1 -fsanitize=address -fno-omit-frame-pointer"}
+FLAGS = {
+    "coverage": "-O0 --coverage",
+    "sanitized": "-O1 -fsanitize=address -fno-omit-frame-pointer",
+}
 
 
 def say(text):
@@ -42,8 +45,12 @@ def say(text):
 
 def copy_tree():
     """The sources as they stand, into a folder of their own; unchanged files keep their times."""
-    names = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-                           cwd=ROOT, check=True, capture_output=True).stdout
+    names = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    ).stdout
     listed = {os.fsdecode(name) for name in names.split(b"\0") if name}
     listed = {name for name in listed if os.path.isfile(os.path.join(ROOT, name))}
     for parent, _, files in os.walk(TREE):
@@ -70,27 +77,57 @@ def write(path, text):
 
 def configure(name):
     folder = os.path.join(WORK, name)
-    subprocess.run(["cmake", "-S", TREE, "-B", folder, "-G", "Ninja", "-DCMAKE_C_COMPILER=gcc",
-                    "-DCMAKE_BUILD_TYPE=None",
-                    f"-DCMAKE_C_FLAGS={FLAGS[name]} -w"],
-                   check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [
+            "cmake",
+            "-S",
+            TREE,
+            "-B",
+            folder,
+            "-G",
+            "Ninja",
+            "-DCMAKE_C_COMPILER=gcc",
+            "-DCMAKE_BUILD_TYPE=None",
+            f"-DCMAKE_C_FLAGS={FLAGS[name]} -w",
+        ],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
     return folder
 
 
 def build(folder, *targets):
-    return subprocess.run(["ninja", "-C", folder, *targets], check=False,
-                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+    return (
+        subprocess.run(
+            ["ninja", "-C", folder, *targets],
+            check=False,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ).returncode
+        == 0
+    )
 
 
 def all_tests(folder, name):
     """The unit tests and the simulation, as they are built in the folder."""
-    listed = subprocess.run(["ninja", "-C", folder, "-t", "targets", "all"], check=True,
-                            capture_output=True, text=True).stdout
-    units = sorted({line.split(":")[0] for line in listed.splitlines()
-                    if line.startswith("unit_") and line.split(":")[0].endswith("_test")})
+    listed = subprocess.run(
+        ["ninja", "-C", folder, "-t", "targets", "all"], check=True, capture_output=True, text=True
+    ).stdout
+    units = sorted(
+        {
+            line.split(":")[0]
+            for line in listed.splitlines()
+            if line.startswith("unit_") and line.split(":")[0].endswith("_test")
+        }
+    )
     tests = [coverage.Test(unit, unit, [os.path.join(folder, "bin", unit)]) for unit in units]
-    tests.append(coverage.Test("simulation", "usher_sim", [
-        os.path.join(folder, "bin", "usher-sim"), "--seeds", SEEDS[name]]))
+    tests.append(
+        coverage.Test(
+            "simulation",
+            "usher_sim",
+            [os.path.join(folder, "bin", "usher-sim"), "--seeds", SEEDS[name]],
+        )
+    )
     return tests
 
 
@@ -100,8 +137,11 @@ def sources_of(paths):
             yield path
             continue
         for parent, _, names in sorted(os.walk(os.path.join(TREE, path))):
-            yield from (os.path.relpath(os.path.join(parent, name), TREE)
-                        for name in sorted(names) if name.endswith(".c"))
+            yield from (
+                os.path.relpath(os.path.join(parent, name), TREE)
+                for name in sorted(names)
+                if name.endswith(".c")
+            )
 
 
 def drawn(paths, seed):
@@ -148,8 +188,15 @@ class Hunt:
     def compiles(self, change):
         """Only what the change compiles to; the linking comes with each test."""
         target = f"{change.path}^"
-        return subprocess.run(["ninja", "-C", self.folder, os.path.join(TREE, target)], check=False,
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+        return (
+            subprocess.run(
+                ["ninja", "-C", self.folder, os.path.join(TREE, target)],
+                check=False,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            ).returncode
+            == 0
+        )
 
     def noticed_by(self, change):
         """The name of the first test that failed; None: nobody noticed; "": it does not compile."""
@@ -163,8 +210,9 @@ class Hunt:
             for test in nearest_first(change, self.runs.get((change.path, change.line), [])):
                 if not build(self.folder, test.target):
                     return ""
-                code = coverage.run_quietly(self.commands[test.name], self.folder,
-                                            30 + 20 * test.seconds)
+                code = coverage.run_quietly(
+                    self.commands[test.name], self.folder, 30 + 20 * test.seconds
+                )
                 if code != 0:
                     return test.name
             return None
@@ -176,7 +224,7 @@ def told(change, source):
     """The line before and after, in one line."""
     begin = source.rfind("\n", 0, change.begin) + 1
     end = source.find("\n", change.end)
-    after = change.planted(source)[begin:end + len(change.text) - (change.end - change.begin)]
+    after = change.planted(source)[begin : end + len(change.text) - (change.end - change.begin)]
     return " ".join(source[begin:end].split()), " ".join(after.split())
 
 
@@ -193,7 +241,8 @@ def hunt_all(arguments, hunt):
     with open(os.path.join(WORK, "report.tsv"), "w", encoding="utf-8") as report:
         for change in drawn(arguments.path, arguments.seed):
             if sum(counts.values()) >= arguments.count or (
-                    arguments.seconds and time.monotonic() - started > arguments.seconds):
+                arguments.seconds and time.monotonic() - started > arguments.seconds
+            ):
                 break
             with open(os.path.join(TREE, change.path), encoding="utf-8") as file:
                 before, after = told(change, file.read())
@@ -202,11 +251,22 @@ def hunt_all(arguments, hunt):
                 continue
             result = verdict(by, (change.path, change.line) in hunt.runs)
             counts[result] += 1
-            print(result, by or "-", change.kind, f"{change.path}:{change.line}", before, after,
-                  sep="\t", file=report, flush=True)
+            print(
+                result,
+                by or "-",
+                change.kind,
+                f"{change.path}:{change.line}",
+                before,
+                after,
+                sep="\t",
+                file=report,
+                flush=True,
+            )
             if by is None:
-                say(f"{result:9} {change.path}:{change.line} {change.kind}\n"
-                    f"    - {before}\n    + {after}")
+                say(
+                    f"{result:9} {change.path}:{change.line} {change.kind}\n"
+                    f"    - {before}\n    + {after}"
+                )
     return counts
 
 
@@ -237,9 +297,11 @@ def main():
         raise SystemExit("mutants: the tree does not build")
     hunt = Hunt(coverage.measure(covered, TREE, tests, say), tests)
     counts = hunt_all(arguments, hunt)
-    say(f"{sum(counts.values())} planted: {counts['unit']} noticed by unit tests, "
+    say(
+        f"{sum(counts.values())} planted: {counts['unit']} noticed by unit tests, "
         f"{counts['simulation']} by the simulation, {counts['SURVIVED']} survived, "
-        f"{counts['NOT RUN']} on lines that neither runs; see build/mutants/report.tsv")
+        f"{counts['NOT RUN']} on lines that neither runs; see build/mutants/report.tsv"
+    )
 
 
 if __name__ == "__main__":

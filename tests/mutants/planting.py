@@ -11,7 +11,9 @@ from dataclasses import dataclass
 SPACES = re.compile(r"[^\n]")
 BLANKED = re.compile(
     r"/\*.*?\*/|//[^\n]*|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'"
-    r"|^[ \t]*#(?:[^\n]*\\\n)*[^\n]*", re.S | re.M)
+    r"|^[ \t]*#(?:[^\n]*\\\n)*[^\n]*",
+    re.S | re.M,
+)
 
 # Promises that the code checks of itself, and words to people: without them all is as before.
 UNJUDGED = re.compile(r"^(?:CHECK\w*|LOG\w*|log_\w+|assert|static_assert|_Static_assert)$")
@@ -23,6 +25,7 @@ RETURNS = {"true": "false", "false": "true", "0": "-1"}
 @dataclass(frozen=True)
 class Change:
     """Puts `text` in place of what stands from `begin` to `end`."""
+
     path: str
     line: int
     kind: str
@@ -31,7 +34,7 @@ class Change:
     text: str
 
     def planted(self, source):
-        return source[:self.begin] + self.text + source[self.end:]
+        return source[: self.begin] + self.text + source[self.end :]
 
 
 def blanked(source):
@@ -65,7 +68,7 @@ def bodies(code):
 
 def statement_ends(code, found):
     """Whether a match is a statement of its own: what stands before it ends another one."""
-    before = code[:found.start()].rstrip()
+    before = code[: found.start()].rstrip()
     return before.endswith((";", "{", "}", ":", ")")) or before.endswith("else")
 
 
@@ -77,7 +80,9 @@ def comparisons(code):
 def bounds(code):
     for found in re.finditer(r"(?:<=?|>=?|==|!=|[-+])\s*(\d+)\b(?![.\w])", code):
         yield "bound", found.start(1), found.end(1), str(int(found[1]) + 1)
-    for found in re.finditer(r"(?<![-<>])(?:<=?|>=?|==)\s*(?!NULL\b)([A-Z][A-Z0-9_]+)\b(?!\()", code):
+    for found in re.finditer(
+        r"(?<![-<>])(?:<=?|>=?|==)\s*(?!NULL\b)([A-Z][A-Z0-9_]+)\b(?!\()", code
+    ):
         yield "bound", found.start(1), found.end(1), f"({found[1]} + 1)"
 
 
@@ -95,16 +100,24 @@ def conditions(code):
 
 def calls(code):
     for found in re.finditer(r"\b([a-z_A-Z]\w*(?:(?:->|\.)\w+)*)(\()", code):
-        if not statement_ends(code, found) or found[1] in ("if", "while", "for", "switch", "return"):
+        if not statement_ends(code, found) or found[1] in (
+            "if",
+            "while",
+            "for",
+            "switch",
+            "return",
+        ):
             continue
         end = closing(code, found.start(2)) + 1
-        if code[end:end + 1] == ";" and not UNJUDGED.match(found[1]):
+        if code[end : end + 1] == ";" and not UNJUDGED.match(found[1]):
             yield "call", found.start(), end, ""
 
 
 def counters(code):
-    for found in re.finditer(r"(?:(?:\+\+|--)[\w.\->\[\]]+|\*?\w[\w.\->\[\]]*\s*"
-                             r"(?:\+\+|--|[-+|]=[^=;][^;]*))(?=;)", code):
+    for found in re.finditer(
+        r"(?:(?:\+\+|--)[\w.\->\[\]]+|\*?\w[\w.\->\[\]]*\s*" r"(?:\+\+|--|[-+|]=[^=;][^;]*))(?=;)",
+        code,
+    ):
         if statement_ends(code, found):
             yield "counter", found.start(), found.end(), ""
 
@@ -137,6 +150,7 @@ def changes_of(path, source):
     left_alone = list(unjudged_ranges(code))
     for kind in KINDS:
         for name, begin, end, text in kind(code):
-            if (any(first < begin < last for first, last in inside)
-                    and not any(first <= begin < last for first, last in left_alone)):
+            if any(first < begin < last for first, last in inside) and not any(
+                first <= begin < last for first, last in left_alone
+            ):
                 yield Change(path, source.count("\n", 0, begin) + 1, name, begin, end, text)

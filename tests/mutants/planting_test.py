@@ -41,21 +41,31 @@ def planted(kind):
 
 class Planting(unittest.TestCase):
     def test_comparisons_are_turned(self):
-        self.assertEqual(planted("comparison"), [
-            (8, "if (count > BOX_MAX || !box->open)"),
-            (11, "for (size_t i = 0; i <= count; i++)"),
-            (15, "return text == NULL;")])
+        self.assertEqual(
+            planted("comparison"),
+            [
+                (8, "if (count > BOX_MAX || !box->open)"),
+                (11, "for (size_t i = 0; i <= count; i++)"),
+                (15, "return text == NULL;"),
+            ],
+        )
 
     def test_bounds_are_off_by_one(self):
-        self.assertEqual(planted("bound"), [
-            (13, "box->last_ms = count - 2;"),
-            (8, "if (count >= (BOX_MAX + 1) || !box->open)")])
+        self.assertEqual(
+            planted("bound"),
+            [(13, "box->last_ms = count - 2;"), (8, "if (count >= (BOX_MAX + 1) || !box->open)")],
+        )
 
     def test_conditions_are_left_out(self):
-        self.assertEqual(planted("condition"), [
-            (8, "if (false)"), (8, "if (true)"),
-            (8, "if (count >= BOX_MAX && !box->open)"),
-            (8, "if (count >= BOX_MAX || box->open)")])
+        self.assertEqual(
+            planted("condition"),
+            [
+                (8, "if (false)"),
+                (8, "if (true)"),
+                (8, "if (count >= BOX_MAX && !box->open)"),
+                (8, "if (count >= BOX_MAX || box->open)"),
+            ],
+        )
 
     def test_calls_are_left_out_but_no_checks(self):
         self.assertEqual(planted("call"), [(14, ";")])

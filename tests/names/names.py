@@ -9,14 +9,26 @@ import subprocess
 import sys
 
 BIN = os.environ["USHER_BIN"]
-PROGRAMS = ("usherd", "usher", "usherctl", "usher-bench", "usher-echo", "usher-store", "usher-token")
+PROGRAMS = (
+    "usherd",
+    "usher",
+    "usherctl",
+    "usher-bench",
+    "usher-echo",
+    "usher-store",
+    "usher-token",
+)
 MEANT = {"accept", "sendmsg"}  # broker/link/gate.c, in front of nng
 START_UP = {"data_start", "environ"}
 
 
 def names(path, *options):
-    text = subprocess.run(["nm", "--defined-only", "--extern-only", *options, path], text=True,
-                          check=True, capture_output=True).stdout
+    text = subprocess.run(
+        ["nm", "--defined-only", "--extern-only", *options, path],
+        text=True,
+        check=True,
+        capture_output=True,
+    ).stdout
     rows = (line.split() for line in text.splitlines())
     return {row[2] for row in rows if len(row) == 3 and row[1] in "TWiDBR"}
 
@@ -35,7 +47,9 @@ def main():
     for program in PROGRAMS:
         path = os.path.join(BIN, program)
         # Without what the C library puts into every program, and variables of libraries (`stderr@...`).
-        own = {name for name in names(path) - MEANT if name[0] != "_" and "@" not in name} - START_UP
+        own = {
+            name for name in names(path) - MEANT if name[0] != "_" and "@" not in name
+        } - START_UP
         for library in libraries(path):
             for name in sorted(own & names_of_library(library)):
                 print(f"FAIL {program} has a {name} of its own, and {library} has one")

@@ -15,10 +15,28 @@ ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 # What an operator needs in it: `usherctl store backup` starts usher-store.
 PROGRAMS = ("usherd", "usherctl", "usher-store")
 # Of the packages that ./dev installs, those that nothing but tests and other compilers need.
-NOT_FOR_BUILDING = {"clang", "libclang-rt-14-dev", "nng-utils", "openssl", "python3-protobuf",
-                    "python3-jwt", "python3-cryptography", "iproute2", "spin", "adduser", "curl",
-                    "chromium", "chromium-driver", "python3-selenium", "fonts-dejavu-core",
-                    "python3-prometheus-client", "clang-format", "black", "shfmt", "nodejs"}
+NOT_FOR_BUILDING = {
+    "clang",
+    "libclang-rt-14-dev",
+    "nng-utils",
+    "openssl",
+    "python3-protobuf",
+    "python3-jwt",
+    "python3-cryptography",
+    "iproute2",
+    "spin",
+    "adduser",
+    "curl",
+    "chromium",
+    "chromium-driver",
+    "python3-selenium",
+    "fonts-dejavu-core",
+    "python3-prometheus-client",
+    "clang-format",
+    "black",
+    "shfmt",
+    "nodejs",
+}
 
 
 def main():
@@ -30,14 +48,21 @@ def main():
         for name in line.split():
             check(os.path.exists(os.path.join(ROOT, name)), f"COPY of {name}, which is not there")
     copied = set(re.findall(r"^COPY --from=build (\S+)", stages[1], re.M))
-    check_equal(copied, {f"/source/build/release/bin/{name}" for name in PROGRAMS},
-                "what is taken from the build")
-    installed = [set(re.search(r"--no-install-recommends (.*?)(?: &&|\n)", stage).group(1).split())
-                 for stage in stages]
+    check_equal(
+        copied,
+        {f"/source/build/release/bin/{name}" for name in PROGRAMS},
+        "what is taken from the build",
+    )
+    installed = [
+        set(re.search(r"--no-install-recommends (.*?)(?: &&|\n)", stage).group(1).split())
+        for stage in stages
+    ]
     with open(os.path.join(ROOT, "dev"), encoding="utf-8") as file:
         wanted = set(re.search(r"^packages=\((.*?)\)", file.read(), re.M | re.S).group(1).split())
-    check(wanted - NOT_FOR_BUILDING <= installed[0],
-          f"the build needs {wanted - NOT_FOR_BUILDING - installed[0]}")
+    check(
+        wanted - NOT_FOR_BUILDING <= installed[0],
+        f"the build needs {wanted - NOT_FOR_BUILDING - installed[0]}",
+    )
     check_libraries(installed[1])
     user = re.search(r"^USER (\S+)$", stages[1], re.M)
     check(user and user.group(1) not in ("root", "0"), "it runs as somebody else than root")
@@ -58,18 +83,27 @@ def linked():
     """By name below /lib or /usr/lib, as the package's list of files has it."""
     found = set()
     for name in PROGRAMS:
-        text = subprocess.run(["readelf", "-d", program(name)], text=True, check=True,
-                              capture_output=True).stdout
+        text = subprocess.run(
+            ["readelf", "-d", program(name)], text=True, check=True, capture_output=True
+        ).stdout
         found |= set(re.findall(r"\(NEEDED\).*\[(.*)\]", text))
     return [f"*/{name}" for name in sorted(found)]
 
 
 def check_health(command):
     """Well is who answers, with a token for the link or without, and nobody else."""
+
     def is_well(url):
         path = os.path.dirname(program("usherctl")) + os.pathsep + os.environ["PATH"]
-        return subprocess.run(["sh", "-c", command], stderr=subprocess.DEVNULL, timeout=60, env={
-            **os.environ, "PATH": path, "USHER_LINK": url}).returncode == 0
+        return (
+            subprocess.run(
+                ["sh", "-c", command],
+                stderr=subprocess.DEVNULL,
+                timeout=60,
+                env={**os.environ, "PATH": path, "USHER_LINK": url},
+            ).returncode
+            == 0
+        )
 
     with tempfile.NamedTemporaryFile("w") as token:
         token.write("what the link asks for\n")
@@ -84,11 +118,19 @@ def check_command(command):
     with tempfile.NamedTemporaryFile("w", suffix=".json") as keys:  # it is read
         json.dump({"keys": [{"alg": "HS256", "kty": "oct", "k": "A" * 43}]}, keys)
         keys.flush()
-        valid = [program(command[0]), *command[1:], "--set", "auth.mode=token", "--set",
-                 f"auth.keys_file={keys.name}", "--check-config"]
+        valid = [
+            program(command[0]),
+            *command[1:],
+            "--set",
+            "auth.mode=token",
+            "--set",
+            f"auth.keys_file={keys.name}",
+            "--check-config",
+        ]
         check_equal(subprocess.run(valid).returncode, 0, "--check-config with keys")
-    alone = subprocess.run([program(command[0]), *command[1:], "--check-config"], text=True,
-                           capture_output=True)
+    alone = subprocess.run(
+        [program(command[0]), *command[1:], "--check-config"], text=True, capture_output=True
+    )
     check(alone.returncode == 78 and "auth.mode" in alone.stderr, f"open to all: {alone}")
 
 

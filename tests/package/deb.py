@@ -17,8 +17,19 @@ import sys
 import tempfile
 import threading
 
-from packages import (BROKER, CONFIG, NEW, SKIPPED, TOOLS, build_packages, install, make_overlay,
-                      namespaces_work, run, show)
+from packages import (
+    BROKER,
+    CONFIG,
+    NEW,
+    SKIPPED,
+    TOOLS,
+    build_packages,
+    install,
+    make_overlay,
+    namespaces_work,
+    run,
+    show,
+)
 from usherplay import Client, check, check_equal, eventually
 
 UNIT = "/lib/systemd/system/usher.service"
@@ -29,6 +40,7 @@ EXPOSURE_MAX = 20
 
 
 # --- in the copy ----------------------------------------------------------------------------------
+
 
 def enter(folder):
     """An overlay of the root becomes the root; `folder` is seen in it."""
@@ -53,8 +65,10 @@ class Service:
 
     def __init__(self):
         user = unit_value("User")
-        for parent, name, mode in (("/var/lib", "StateDirectory", "StateDirectoryMode"),
-                                   ("/run", "RuntimeDirectory", "RuntimeDirectoryMode")):
+        for parent, name, mode in (
+            ("/var/lib", "StateDirectory", "StateDirectoryMode"),
+            ("/run", "RuntimeDirectory", "RuntimeDirectoryMode"),
+        ):
             path = os.path.join(parent, unit_value(name))
             os.makedirs(path, exist_ok=True)
             os.chmod(path, int(unit_value(mode), 8))
@@ -64,11 +78,21 @@ class Service:
         self.socket.settimeout(PATIENCE)
         watchdog = int(unit_value("WatchdogSec")) * 1000000
         self.process = subprocess.Popen(
-            ["setpriv", f"--reuid={user}", f"--regid={unit_value('Group')}", "--clear-groups",
-             "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all",
-             *unit_value("ExecStart").split()],
-            cwd=unit_value("WorkingDirectory"), stderr=subprocess.PIPE, text=True,
-            env={"NOTIFY_SOCKET": "@usher-package", "WATCHDOG_USEC": str(watchdog)})
+            [
+                "setpriv",
+                f"--reuid={user}",
+                f"--regid={unit_value('Group')}",
+                "--clear-groups",
+                "--no-new-privs",
+                "--bounding-set=-all",
+                "--inh-caps=-all",
+                *unit_value("ExecStart").split(),
+            ],
+            cwd=unit_value("WorkingDirectory"),
+            stderr=subprocess.PIPE,
+            text=True,
+            env={"NOTIFY_SOCKET": "@usher-package", "WATCHDOG_USEC": str(watchdog)},
+        )
         self.log = []
         self.reader = threading.Thread(target=lambda: self.log.extend(self.process.stderr))
         self.reader.start()
@@ -93,8 +117,9 @@ def check_the_unit():
     if not shutil.which("systemd-analyze"):
         print("     systemd-analyze is not installed: the unit is not judged by it")
         return
-    said = subprocess.run(["systemd-analyze", "verify", "--man=no", UNIT], text=True,
-                          capture_output=True)
+    said = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", UNIT], text=True, capture_output=True
+    )
     complaints = [line for line in said.stderr.splitlines() if "usher" in line]
     check(said.returncode == 0 and not complaints, said.stderr)
     text = run("systemd-analyze", "security", "--offline=yes", f"--threshold={EXPOSURE_MAX}", UNIT)
@@ -157,8 +182,10 @@ def remove_it():
     run("dpkg", "--purge", "usher", "usher-tools")
     for path in (CONFIG, "/etc/usher", "/var/lib/usher", "/run/usher"):
         check(not os.path.exists(path), f"{path} outlives the purge")
-    check(subprocess.run(["getent", "passwd", "usher"], stdout=subprocess.DEVNULL).returncode == 2,
-          "the user outlives the purge")
+    check(
+        subprocess.run(["getent", "passwd", "usher"], stdout=subprocess.DEVNULL).returncode == 2,
+        "the user outlives the purge",
+    )
 
 
 def inside(folder):
@@ -173,20 +200,27 @@ def inside(folder):
 
 # --- outside --------------------------------------------------------------------------------------
 
+
 def check_with_lintian(packages):
     if not shutil.which("lintian"):
         print("     lintian is not installed: the packages are not judged by it")
         return
-    said = subprocess.run(["lintian", "--profile", "debian", "--fail-on", "error,warning",
-                           *packages], text=True, capture_output=True)
+    said = subprocess.run(
+        ["lintian", "--profile", "debian", "--fail-on", "error,warning", *packages],
+        text=True,
+        capture_output=True,
+    )
     check(said.returncode == 0, f"lintian:\n{said.stdout}")
     print("ok   lintian has no errors or warnings")
 
 
 def keep_packages(packages, folder):
     names = sorted(os.path.basename(path).partition("_")[0] for path in packages)
-    check_equal(names, ["libusher-backend0", "libusher-dev", "libusher0", "usher", "usher-tools"],
-                "the packages")
+    check_equal(
+        names,
+        ["libusher-backend0", "libusher-dev", "libusher0", "usher", "usher-tools"],
+        "the packages",
+    )
     os.makedirs(folder, exist_ok=True)
     for path in packages:
         shutil.copy(path, folder)
@@ -210,8 +244,23 @@ def main():
             sys.exit(SKIPPED)
         build_packages(os.path.join(folder, "new"), NEW, BROKER)
         sys.stdout.flush()
-        sys.exit(subprocess.run(["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child",
-                                 sys.executable, "-u", __file__, "--inside", folder]).returncode)
+        sys.exit(
+            subprocess.run(
+                [
+                    "unshare",
+                    "--mount",
+                    "--net",
+                    "--pid",
+                    "--fork",
+                    "--kill-child",
+                    sys.executable,
+                    "-u",
+                    __file__,
+                    "--inside",
+                    folder,
+                ]
+            ).returncode
+        )
 
 
 main()

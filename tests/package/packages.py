@@ -18,14 +18,23 @@ SKIPPED = 77
 
 def run(*command, **options):
     done = subprocess.run(command, text=True, capture_output=True, **options)
-    check(done.returncode == 0, f"{' '.join(command)}: {done.returncode}\n{done.stdout}\n"
-                                f"{done.stderr}")
+    check(
+        done.returncode == 0,
+        f"{' '.join(command)}: {done.returncode}\n{done.stdout}\n" f"{done.stderr}",
+    )
     return done.stdout
 
 
 def build_packages(folder, version=None, components=None):
-    command = ["cpack", "--config", os.path.join(BUILD, "CPackConfig.cmake"), "-B", folder,
-               "-D", f"CPACK_OUTPUT_FILE_PREFIX={folder}"]
+    command = [
+        "cpack",
+        "--config",
+        os.path.join(BUILD, "CPackConfig.cmake"),
+        "-B",
+        folder,
+        "-D",
+        f"CPACK_OUTPUT_FILE_PREFIX={folder}",
+    ]
     if version:
         command += ["-D", f"CPACK_PACKAGE_VERSION={version}"]
     if components:
@@ -47,8 +56,15 @@ def make_overlay(folder):
     places = {name: os.path.join(layers, name) for name in ("upper", "work", "root")}
     for place in places.values():
         os.mkdir(place)
-    run("mount", "-t", "overlay", "overlay", "-o",
-        f"lowerdir=/,upperdir={places['upper']},workdir={places['work']}", places["root"])
+    run(
+        "mount",
+        "-t",
+        "overlay",
+        "overlay",
+        "-o",
+        f"lowerdir=/,upperdir={places['upper']},workdir={places['work']}",
+        places["root"],
+    )
     return places["root"], places["upper"]
 
 
@@ -59,8 +75,15 @@ def show(root, folder):
 
 
 def namespaces_work():
-    probe = "mount -t tmpfs tmpfs $1 && mkdir $1/u $1/w $1/r && " \
+    probe = (
+        "mount -t tmpfs tmpfs $1 && mkdir $1/u $1/w $1/r && "
         "mount -t overlay o -o lowerdir=/,upperdir=$1/u,workdir=$1/w $1/r"
+    )
     with tempfile.TemporaryDirectory() as folder:
-        return subprocess.run(["unshare", "--mount", "--net", "--pid", "--fork", "sh", "-c", probe,
-                               "sh", folder], capture_output=True).returncode == 0
+        return (
+            subprocess.run(
+                ["unshare", "--mount", "--net", "--pid", "--fork", "sh", "-c", probe, "sh", folder],
+                capture_output=True,
+            ).returncode
+            == 0
+        )

@@ -16,8 +16,19 @@ import tempfile
 import time
 import urllib.request
 
-from packages import (BROKER, CONFIG, NEW, SKIPPED, TOOLS, build_packages, install, make_overlay,
-                      namespaces_work, run, show)
+from packages import (
+    BROKER,
+    CONFIG,
+    NEW,
+    SKIPPED,
+    TOOLS,
+    build_packages,
+    install,
+    make_overlay,
+    namespaces_work,
+    run,
+    show,
+)
 from usherplay import Client, check, check_equal, eventually
 
 SYSTEMD = "/lib/systemd/systemd"
@@ -25,9 +36,18 @@ HOME = "/sys/fs/cgroup/systemd" if os.path.isdir("/sys/fs/cgroup/systemd") else 
 SPACES = ["--mount", "--pid", "--cgroup", "--uts", "--ipc", "--net"]
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "container": "lxc"}
 # They belong to the machine, take long, or would empty /tmp, where all of this may stand.
-OTHERS = ["systemd-resolved", "systemd-networkd", "systemd-timesyncd", "systemd-udevd",
-          "systemd-udev-trigger", "systemd-logind", "cron", "ssh", "systemd-tmpfiles-setup",
-          "systemd-tmpfiles-clean"]
+OTHERS = [
+    "systemd-resolved",
+    "systemd-networkd",
+    "systemd-timesyncd",
+    "systemd-udevd",
+    "systemd-udev-trigger",
+    "systemd-logind",
+    "cron",
+    "ssh",
+    "systemd-tmpfiles-setup",
+    "systemd-tmpfiles-clean",
+]
 DROP_IN = "/etc/systemd/system/usher.service.d/copy.conf"
 WANTED = "/etc/systemd/system/sockets.target.wants/usher.socket"
 LATE = "192.0.2.5"
@@ -35,6 +55,7 @@ PATIENCE = 60
 
 
 # --- in front of systemd --------------------------------------------------------------------------
+
 
 def boot(folder):
     """Becomes the systemd of the copy. Runs in namespaces of its own, as their first process."""
@@ -62,8 +83,9 @@ def boot(folder):
     run("pivot_root", ".", "old")
     os.chroot(".")
     run("umount", "--lazy", "/old")
-    os.execve(SYSTEMD, [SYSTEMD, "--system", "--log-target=console", "--show-status=false"],
-              ENVIRONMENT)
+    os.execve(
+        SYSTEMD, [SYSTEMD, "--system", "--log-target=console", "--show-status=false"], ENVIRONMENT
+    )
 
 
 def make_device(root, name, source):
@@ -76,6 +98,7 @@ def make_device(root, name, source):
 
 
 # --- in the copy ----------------------------------------------------------------------------------
+
 
 def unit(*command):
     """systemctl; gives its exit code."""
@@ -91,8 +114,11 @@ def is_active():
 
 
 def becomes_active(why):
-    eventually(is_active, f"the service is {shown('ActiveState')}, {shown('StatusText')!r}: {why}",
-               PATIENCE)
+    eventually(
+        is_active,
+        f"the service is {shown('ActiveState')}, {shown('StatusText')!r}: {why}",
+        PATIENCE,
+    )
 
 
 def drop_in(text=""):
@@ -119,8 +145,11 @@ def sessions():
 def numbers():
     with urllib.request.urlopen("http://127.0.0.1:7480/metrics", timeout=10) as answer:
         lines = answer.read().decode().splitlines()
-    return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2])
-            for line in lines if not line.startswith("#")}
+    return {
+        line.rpartition(" ")[0]: float(line.rpartition(" ")[2])
+        for line in lines
+        if not line.startswith("#")
+    }
 
 
 def it_runs_under_its_hardening():
@@ -163,8 +192,13 @@ def a_mount_of_its_folder_outlives_it():
 
 def it_tries_again_for_as_long_as_it_takes():
     """An address that comes after more quick starts than systemd allows by itself."""
-    drop_in("RestartSec=100ms\n" + arguments(f"--set listen.wait_ms=0 --set listen.tcp={LATE}:7400 "
-                                             "--set auth.allow_open_network=true"))
+    drop_in(
+        "RestartSec=100ms\n"
+        + arguments(
+            f"--set listen.wait_ms=0 --set listen.tcp={LATE}:7400 "
+            "--set auth.allow_open_network=true"
+        )
+    )
     unit("restart", "--no-block", "usher")
     eventually(lambda: int(shown("NRestarts")) > 7, shown("NRestarts"), PATIENCE)
     run("ip", "address", "add", f"{LATE}/32", "dev", "lo")
@@ -226,17 +260,22 @@ def inside(folder):
     old = [glob.glob(f"{folder}/old/{name}_*.deb")[0] for name in ("usher", "usher-tools")]
     drop_in()
     install(*old)
-    for scene, given in ((it_runs_under_its_hardening, ()), (a_refused_reload_is_told, ()),
-                         (a_mount_of_its_folder_outlives_it, ()),
-                         (it_tries_again_for_as_long_as_it_takes, ()),
-                         (an_upgrade_keeps_it_as_it_was, (folder,)),
-                         (it_comes_back_after_a_removal, (old,)), (with_its_socket, (old,))):
+    for scene, given in (
+        (it_runs_under_its_hardening, ()),
+        (a_refused_reload_is_told, ()),
+        (a_mount_of_its_folder_outlives_it, ()),
+        (it_tries_again_for_as_long_as_it_takes, ()),
+        (an_upgrade_keeps_it_as_it_was, (folder,)),
+        (it_comes_back_after_a_removal, (old,)),
+        (with_its_socket, (old,)),
+    ):
         began = time.monotonic()
         scene(*given)
         print(f"ok   {scene.__name__} ({time.monotonic() - began:.1f} s)")
 
 
 # --- outside --------------------------------------------------------------------------------------
+
 
 class Copy:
     """Boots it, and ends it with all that runs there. `first` is None where that cannot be done."""
@@ -254,21 +293,45 @@ class Copy:
         join = f'echo $$ >"{self.group}/cgroup.procs"; exec "$@"'
         with open(os.path.join(self.folder, "boot"), "wb") as said:
             self.outer = subprocess.Popen(
-                ["sh", "-c", join, "sh", "setsid", "unshare", *SPACES, "--fork", "--kill-child",
-                 "--propagation", "private", sys.executable, "-u", __file__, "--boot", self.folder],
-                stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT)
+                [
+                    "sh",
+                    "-c",
+                    join,
+                    "sh",
+                    "setsid",
+                    "unshare",
+                    *SPACES,
+                    "--fork",
+                    "--kill-child",
+                    "--propagation",
+                    "private",
+                    sys.executable,
+                    "-u",
+                    __file__,
+                    "--boot",
+                    self.folder,
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=subprocess.STDOUT,
+            )
         with contextlib.suppress(AssertionError):
             eventually(self._has_booted, "systemd runs", PATIENCE / 3, pause=0.2)
         return self
 
     def _has_booted(self):
         check(self.outer.poll() is None, "it ended")
-        with open(f"/proc/{self.outer.pid}/task/{self.outer.pid}/children", encoding="ascii") as file:
+        with open(
+            f"/proc/{self.outer.pid}/task/{self.outer.pid}/children", encoding="ascii"
+        ) as file:
             children = file.read().split()
         if not children:
             return False
-        state = subprocess.run(self.command(children[0], "systemctl", "is-system-running"),
-                               text=True, capture_output=True).stdout.strip()
+        state = subprocess.run(
+            self.command(children[0], "systemctl", "is-system-running"),
+            text=True,
+            capture_output=True,
+        ).stdout.strip()
         if state in ("running", "degraded"):
             self.first = children[0]
         return self.first is not None
@@ -277,11 +340,13 @@ class Copy:
         return ["nsenter", "--target", first, *SPACES, *command]
 
     def run(self):
-        wanted = {name: os.environ[name] for name in ("PYTHONPATH", "USHER_BIN") if
-                  name in os.environ}
+        wanted = {
+            name: os.environ[name] for name in ("PYTHONPATH", "USHER_BIN") if name in os.environ
+        }
         return subprocess.run(
             self.command(self.first, sys.executable, "-u", __file__, "--inside", self.folder),
-            env={**ENVIRONMENT, **wanted, "PYTHONDONTWRITEBYTECODE": "1"}).returncode
+            env={**ENVIRONMENT, **wanted, "PYTHONDONTWRITEBYTECODE": "1"},
+        ).returncode
 
     def __exit__(self, kind, value, trace):
         if self.outer is not None:
@@ -295,11 +360,13 @@ class Copy:
 
 def remove_groups(group):
     """Those who were in it may take a moment to be gone."""
+
     def gone():
         for path, _, _ in os.walk(group, topdown=False):
             with contextlib.suppress(OSError):
                 os.rmdir(path)
         return not os.path.exists(group)
+
     with contextlib.suppress(AssertionError):
         eventually(gone, "its control groups are removed", 5)
 

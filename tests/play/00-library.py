@@ -9,8 +9,19 @@ import tempfile
 import threading
 import time
 
-from usherplay import (Failed, Link, backend_pb, check, check_equal, check_presence, client_pb,
-                       eventually, frame_bytes, play, varint)
+from usherplay import (
+    Failed,
+    Link,
+    backend_pb,
+    check,
+    check_equal,
+    check_presence,
+    client_pb,
+    eventually,
+    frame_bytes,
+    play,
+    varint,
+)
 from usherplay.client import Client, take_frame
 
 
@@ -23,14 +34,17 @@ def expect_failed(call, what, *arguments, **named):
 
 
 def scene_frames():
-    check_equal([varint(n) for n in (0, 1, 127, 128, 300, 65536)],
-                [b"\0", b"\1", b"\x7f", b"\x80\1", b"\xac\2", b"\x80\x80\4"], "varints")
+    check_equal(
+        [varint(n) for n in (0, 1, 127, 128, 300, 65536)],
+        [b"\0", b"\1", b"\x7f", b"\x80\1", b"\xac\2", b"\x80\x80\4"],
+        "varints",
+    )
     bodies = [b"", b"a", b"b" * 127, b"c" * 128, b"d" * 70000]
     stream = b"".join(frame_bytes(body) for body in bodies)
     for step in (1, 3, 1000, len(stream)):
         buffer, got = bytearray(), []
         for start in range(0, len(stream), step):
-            buffer += stream[start:start + step]
+            buffer += stream[start : start + step]
             while (body := take_frame(buffer)) is not None:
                 got.append(body)
         check(got == bodies and not buffer, f"frames cut in steps of {step} are not the same")
@@ -53,8 +67,10 @@ def fake_client(*frames, close=False):
 def scene_expectations():
     def pong(id):
         return client_pb.BrokerFrame(id=id, pong=client_pb.Pong(stamp=7))
-    closing = client_pb.BrokerFrame(close=client_pb.Close(reason=client_pb.Close.REPLACED,
-                                                          do_not_return=True))
+
+    closing = client_pb.BrokerFrame(
+        close=client_pb.Close(reason=client_pb.Close.REPLACED, do_not_return=True)
+    )
     fake_client(pong(1)).expect("pong", id=1, stamp=7)
     expect_failed(fake_client(pong(1)).expect, "another kind", "done")
     expect_failed(fake_client(pong(1)).expect, "another id", "pong", id=2)
@@ -64,8 +80,9 @@ def scene_expectations():
     fake_client(closing, close=True).expect_close("REPLACED", do_not_return=True)
     expect_failed(fake_client(closing, close=True).expect_close, "another reason", "KICKED")
     expect_failed(fake_client(closing).expect_close, "no end behind Close", "REPLACED")
-    expect_failed(fake_client(closing, pong(1), close=True).expect_close, "a frame behind Close",
-                  "REPLACED")
+    expect_failed(
+        fake_client(closing, pong(1), close=True).expect_close, "a frame behind Close", "REPLACED"
+    )
     expect_failed(fake_client(pong(1)).expect_nothing, "a frame", 0.1)
     fake_client().expect_nothing(0.05)
     client = fake_client(pong(5), pong(6), pong(7))
@@ -80,21 +97,32 @@ def scene_expectations():
 
 def event(seq, user, kind, epoch, cause="LOGIN", previous=0):
     kinds, causes = backend_pb.PresenceEvent.Kind, backend_pb.PresenceEvent.Cause
-    return backend_pb.PresenceEvent(seq=seq, user=user, kind=kinds.Value(kind), epoch=epoch,
-                                    cause=causes.Value(cause), previous_epoch=previous,
-                                    until_ms=1 if kind == "DETACHED" else 0)
+    return backend_pb.PresenceEvent(
+        seq=seq,
+        user=user,
+        kind=kinds.Value(kind),
+        epoch=epoch,
+        cause=causes.Value(cause),
+        previous_epoch=previous,
+        until_ms=1 if kind == "DETACHED" else 0,
+    )
 
 
 def scene_presence_rules():
     good = [
-        event(1, "a", "ONLINE", 5), event(2, "b", "ONLINE", 9),
-        event(3, "a", "DETACHED", 5, "LOST"), event(4, "a", "RESUMED", 5),
-        event(5, "a", "ONLINE", 6, "TAKEOVER", 5), event(6, "a", "OFFLINE", 6, "LOGOUT"),
-        event(7, "a", "ONLINE", 8), event(8, "a", "RESUMED", 8),
+        event(1, "a", "ONLINE", 5),
+        event(2, "b", "ONLINE", 9),
+        event(3, "a", "DETACHED", 5, "LOST"),
+        event(4, "a", "RESUMED", 5),
+        event(5, "a", "ONLINE", 6, "TAKEOVER", 5),
+        event(6, "a", "OFFLINE", 6, "LOGOUT"),
+        event(7, "a", "ONLINE", 8),
+        event(8, "a", "RESUMED", 8),
         event(9, "a", "DETACHED", 8, "LOST"),
     ]
-    check_equal(check_presence(good, first_seq=1), {"a": ("DETACHED", 8), "b": ("ONLINE", 9)},
-                "who lives")
+    check_equal(
+        check_presence(good, first_seq=1), {"a": ("DETACHED", 8), "b": ("ONLINE", 9)}, "who lives"
+    )
     check_presence(good[3:], whole=False)
     # Each planted bug is one row in place of another.
     planted = {
@@ -114,7 +142,7 @@ def scene_presence_rules():
         "resumed by another epoch": (3, event(4, "a", "RESUMED", 6)),
     }
     for what, (place, bug) in planted.items():
-        expect_failed(check_presence, what, good[:place] + [bug] + good[place + 1:], 1)
+        expect_failed(check_presence, what, good[:place] + [bug] + good[place + 1 :], 1)
 
 
 def scene_link_framing():
@@ -126,8 +154,9 @@ def scene_link_framing():
         for url in (f"ipc://{folder}/rep.sock", tcp):
             log = os.path.join(folder, "got")
             with open(log, "wb") as out:
-                peer = subprocess.Popen(["nngcat", "--rep", "--listen", url, "--hex", "--data",
-                                         "answer"], stdout=out)
+                peer = subprocess.Popen(
+                    ["nngcat", "--rep", "--listen", url, "--hex", "--data", "answer"], stdout=out
+                )
             try:
                 eventually(lambda: can_connect(url), f"nngcat listening at {url}")
                 link = Link(url)
@@ -165,10 +194,16 @@ def scene_link_refuses_other_protocols():
                 inner.sendall(struct.pack(">4sHH", b"\0SP\0", 0x21, 0))
                 inner.recv(8)
                 inner.close()
+
             threading.Thread(target=answer, daemon=True).start()
             expect_failed(Link, "a SUB on the other side", f"ipc://{path}", timeout=2)
 
 
 if __name__ == "__main__":
-    play(scene_frames, scene_expectations, scene_presence_rules, scene_link_framing,
-         scene_link_refuses_other_protocols)
+    play(
+        scene_frames,
+        scene_expectations,
+        scene_presence_rules,
+        scene_link_framing,
+        scene_link_refuses_other_protocols,
+    )

@@ -5,11 +5,31 @@ import socket
 import threading
 import time
 
-from usherplay import (ConnectionEnded, Failed, check, check_equal, client_pb, eventually,
-                       frame_bytes, play)
+from usherplay import (
+    ConnectionEnded,
+    Failed,
+    check,
+    check_equal,
+    client_pb,
+    eventually,
+    frame_bytes,
+    play,
+)
 from usherplay.client import Client, Crowd, Witness
-from usherplay.history import (History, check_history, rule_a1, rule_a2, rule_a3, rule_a4, rule_a5,
-                               rule_answers, rule_c1, rule_c2, rule_d, rule_resume)
+from usherplay.history import (
+    History,
+    check_history,
+    rule_a1,
+    rule_a2,
+    rule_a3,
+    rule_a4,
+    rule_a5,
+    rule_answers,
+    rule_c1,
+    rule_c2,
+    rule_d,
+    rule_resume,
+)
 from usherplay.relay import Plan, Relay
 
 
@@ -63,80 +83,175 @@ GOOD = (
 PLANTED = (
     (rule_a1, "an epoch for two logins", 19, row("welcome", 3, "alice", id=1, epoch=5, seq=1)),
     (rule_a1, "an epoch of another user", 19, row("welcome", 3, "alice", id=1, epoch=1, seq=1)),
-    (rule_a1, "a resume into another epoch", 11,
-     row("welcome", 2, "alice", id=2, epoch=7, seq=2, word="COMPLETE")),
-    (rule_a2, "a replaced connection is served", 25,
-     row("ping", 1, "alice", id=8), row("answer", 1, "alice", id=8, word="pong")),
-    (rule_a2, "a connection is served after its session was resumed elsewhere", 12,
-     row("send", 1, "alice", id=8, peer="bob", number=0), row("answer", 1, "alice", id=8,
-                                                              word="done")),
-    (rule_a2, "what a replaced connection sends arrives", 25,
-     row("send", 1, "alice", peer="bob", number=8), row("message", 9, "bob", seq=1, peer="alice",
-                                                        number=8)),
-    (rule_a3, "a later login has a lower epoch", 19,
-     row("welcome", 3, "alice", id=1, epoch=4, seq=1, word="FRESH")),
+    (
+        rule_a1,
+        "a resume into another epoch",
+        11,
+        row("welcome", 2, "alice", id=2, epoch=7, seq=2, word="COMPLETE"),
+    ),
+    (
+        rule_a2,
+        "a replaced connection is served",
+        25,
+        row("ping", 1, "alice", id=8),
+        row("answer", 1, "alice", id=8, word="pong"),
+    ),
+    (
+        rule_a2,
+        "a connection is served after its session was resumed elsewhere",
+        12,
+        row("send", 1, "alice", id=8, peer="bob", number=0),
+        row("answer", 1, "alice", id=8, word="done"),
+    ),
+    (
+        rule_a2,
+        "what a replaced connection sends arrives",
+        25,
+        row("send", 1, "alice", peer="bob", number=8),
+        row("message", 9, "bob", seq=1, peer="alice", number=8),
+    ),
+    (
+        rule_a3,
+        "a later login has a lower epoch",
+        19,
+        row("welcome", 3, "alice", id=1, epoch=4, seq=1, word="FRESH"),
+    ),
     (rule_a4, "the survivor does not answer", 28, None),
     (rule_a4, "an old connection stays open", 20, None),
     (rule_a4, "an older session survives", 28, row("answer", 2, "alice", id=2, word="pong")),
     (rule_a4, "a login hangs", 25, row("login", 4, "alice", id=1)),
     (rule_a4, "no quiet end", 26, None),
-    (rule_a5, "a message goes to the old epoch", 25,
-     row("message", 2, "alice", seq=3, peer="bob", number=4)),
-    (rule_a5, "a message goes to the old connection of the epoch", 17,
-     row("message", 1, "alice", seq=3, peer="bob", number=3)),
+    (
+        rule_a5,
+        "a message goes to the old epoch",
+        25,
+        row("message", 2, "alice", seq=3, peer="bob", number=4),
+    ),
+    (
+        rule_a5,
+        "a message goes to the old connection of the epoch",
+        17,
+        row("message", 1, "alice", seq=3, peer="bob", number=3),
+    ),
     (rule_c1, "a gap in seq", 9, row("message", 1, "alice", seq=3, peer="bob", number=1)),
     (rule_c1, "a double in seq", 9, row("message", 1, "alice", seq=1, peer="bob", number=1)),
-    (rule_c1, "another message under its seq", 12,
-     row("message", 2, "alice", seq=2, peer="bob", number=3)),
-    (rule_c1, "a copy without its mark", 21,
-     row("message", 3, "alice", seq=1, peer="bob", number=1)),
-    (rule_c1, "twice in one session", 25,
-     row("message", 3, "alice", seq=3, peer="bob", number=3, flag=True)),
-    (rule_c1, "the order of a pair", 25,
-     row("message", 3, "alice", seq=3, peer="bob", number=2)),
+    (
+        rule_c1,
+        "another message under its seq",
+        12,
+        row("message", 2, "alice", seq=2, peer="bob", number=3),
+    ),
+    (
+        rule_c1,
+        "a copy without its mark",
+        21,
+        row("message", 3, "alice", seq=1, peer="bob", number=1),
+    ),
+    (
+        rule_c1,
+        "twice in one session",
+        25,
+        row("message", 3, "alice", seq=3, peer="bob", number=3, flag=True),
+    ),
+    (rule_c1, "the order of a pair", 25, row("message", 3, "alice", seq=3, peer="bob", number=2)),
     (rule_c2, "an accepted message is lost", 25, None),
-    (rule_c2, "a message that was reported delivered is lost", 5,
-     row("message", 1, "alice", seq=1, peer="bob", number=77)),
-    (rule_c2, "reported delivered too early", 4,
-     row("send", 9, "bob", id=2, peer="alice", number=0, flag=True),
-     row("answer", 9, "bob", id=2, word="done", epoch=5)),
-    (rule_c2, "a refused message arrives", 25,
-     row("message", 3, "alice", seq=3, peer="bob", number=2)),
-    (rule_c2, "an invented message", 25,
-     row("message", 3, "alice", seq=3, peer="bob", number=4),
-     row("message", 3, "alice", seq=4, peer="bob", number=5)),
-    (rule_answers, "two answers", 28, row("answer", 3, "alice", id=2, word="pong"),
-     row("answer", 3, "alice", id=2, word="pong")),
+    (
+        rule_c2,
+        "a message that was reported delivered is lost",
+        5,
+        row("message", 1, "alice", seq=1, peer="bob", number=77),
+    ),
+    (
+        rule_c2,
+        "reported delivered too early",
+        4,
+        row("send", 9, "bob", id=2, peer="alice", number=0, flag=True),
+        row("answer", 9, "bob", id=2, word="done", epoch=5),
+    ),
+    (
+        rule_c2,
+        "a refused message arrives",
+        25,
+        row("message", 3, "alice", seq=3, peer="bob", number=2),
+    ),
+    (
+        rule_c2,
+        "an invented message",
+        25,
+        row("message", 3, "alice", seq=3, peer="bob", number=4),
+        row("message", 3, "alice", seq=4, peer="bob", number=5),
+    ),
+    (
+        rule_answers,
+        "two answers",
+        28,
+        row("answer", 3, "alice", id=2, word="pong"),
+        row("answer", 3, "alice", id=2, word="pong"),
+    ),
     (rule_answers, "no answer", 24, None),
     (rule_answers, "an answer to nothing", 24, row("answer", 9, "bob", id=66, word="done")),
     (rule_answers, "an answer of another kind", 24, row("answer", 9, "bob", id=6, word="pong")),
     (rule_d, "called offline", 24, row("answer", 9, "bob", id=6, word="NOT_ONLINE")),
-    (rule_resume, "COMPLETE with a gap", 11,
-     row("welcome", 2, "alice", id=2, epoch=5, seq=3, word="COMPLETE")),
-    (rule_resume, "COMPLETE with an overlap", 11,
-     row("welcome", 2, "alice", id=2, epoch=5, seq=1, word="COMPLETE")),
-    (rule_resume, "PARTIAL that goes back", 11,
-     row("welcome", 2, "alice", id=2, epoch=5, seq=1, word="PARTIAL")),
-    (rule_resume, "a FRESH resume", 11,
-     row("welcome", 2, "alice", id=2, epoch=5, seq=2, word="FRESH")),
-    (rule_resume, "a login that is not FRESH", 19,
-     row("welcome", 3, "alice", id=1, epoch=6, seq=1, word="COMPLETE")),
+    (
+        rule_resume,
+        "COMPLETE with a gap",
+        11,
+        row("welcome", 2, "alice", id=2, epoch=5, seq=3, word="COMPLETE"),
+    ),
+    (
+        rule_resume,
+        "COMPLETE with an overlap",
+        11,
+        row("welcome", 2, "alice", id=2, epoch=5, seq=1, word="COMPLETE"),
+    ),
+    (
+        rule_resume,
+        "PARTIAL that goes back",
+        11,
+        row("welcome", 2, "alice", id=2, epoch=5, seq=1, word="PARTIAL"),
+    ),
+    (
+        rule_resume,
+        "a FRESH resume",
+        11,
+        row("welcome", 2, "alice", id=2, epoch=5, seq=2, word="FRESH"),
+    ),
+    (
+        rule_resume,
+        "a login that is not FRESH",
+        19,
+        row("welcome", 3, "alice", id=1, epoch=6, seq=1, word="COMPLETE"),
+    ),
 )
 
 
 def scene_client_rules():
     counts = check_history(told(*GOOD))
-    check_equal(counts, {"accepted": 4, "delivered": 4, "refused": 1, "reported": 0, "lost": 0,
-                         "unknown": 0, "COMPLETE": 1, "PARTIAL": 0}, "the counts")
+    check_equal(
+        counts,
+        {
+            "accepted": 4,
+            "delivered": 4,
+            "refused": 1,
+            "reported": 0,
+            "lost": 0,
+            "unknown": 0,
+            "COMPLETE": 1,
+            "PARTIAL": 0,
+        },
+        "the counts",
+    )
     for rule, what, place, *instead in PLANTED:
-        lines = GOOD[:place] + tuple(line for line in instead if line) + GOOD[place + 1:]
+        lines = GOOD[:place] + tuple(line for line in instead if line) + GOOD[place + 1 :]
         if instead[0] is not None and instead[0][0] != GOOD[place][0]:  # added, nothing replaced
-            lines = GOOD[:place + 1] + tuple(instead) + GOOD[place + 1:]
+            lines = GOOD[: place + 1] + tuple(instead) + GOOD[place + 1 :]
         try:
             rule(told(*lines))
         except Failed as error:
-            check(str(error)[:2] in (rule.__name__[-2:].upper(), "P5", "P6", "D:"),
-                  f"{what}: found as something else: {error}")
+            check(
+                str(error)[:2] in (rule.__name__[-2:].upper(), "P5", "P6", "D:"),
+                f"{what}: found as something else: {error}",
+            )
             continue
         raise Failed(f"{rule.__name__}: {what} was not found")
     rules = {rule for rule, *_ in PLANTED}
@@ -145,19 +260,26 @@ def scene_client_rules():
 
 def scene_what_is_no_fault():
     """What the broker may do, so that the rules do not cry."""
-    gone = GOOD[:18] + (row("gone", user="alice"), row("end", 2, "alice")) + GOOD[26:27] + \
-        GOOD[29:]
+    gone = GOOD[:18] + (row("gone", user="alice"), row("end", 2, "alice")) + GOOD[26:27] + GOOD[29:]
     check_equal(check_history(told(*gone))["lost"], 1, "what a session that was ended gave up")
     # A request of before the takeover may still be answered behind it.
-    late = GOOD[:18] + (row("ping", 2, "alice", id=5),) + GOOD[18:20] + \
-        (row("answer", 2, "alice", id=5, word="pong"),) + GOOD[20:]
+    late = (
+        GOOD[:18]
+        + (row("ping", 2, "alice", id=5),)
+        + GOOD[18:20]
+        + (row("answer", 2, "alice", id=5, word="pong"),)
+        + GOOD[20:]
+    )
     check_history(told(*late))
     # A message that was sent before the takeover may arrive at either.
-    check_history(told(*(GOOD[:17] + (row("message", 2, "alice", seq=3, peer="bob", number=3),) +
-                         GOOD[17:])))
+    check_history(
+        told(*(GOOD[:17] + (row("message", 2, "alice", seq=3, peer="bob", number=3),) + GOOD[17:]))
+    )
     # Whoever does not acknowledge may lose what was on the way, and only that.
-    plain = [(kind, connection, user, {**fields, "flag": False} if kind == "login" else fields)
-             for kind, connection, user, fields in GOOD[:25] + GOOD[26:]]
+    plain = [
+        (kind, connection, user, {**fields, "flag": False} if kind == "login" else fields)
+        for kind, connection, user, fields in GOOD[:25] + GOOD[26:]
+    ]
     check_equal(check_history(told(*plain))["lost"], 1, "lost without acks")
 
 
@@ -225,8 +347,9 @@ def scene_relay():
                 except OSError:
                     pass
                 client.socket.settimeout(5)
-                check_equal(read_all(client.socket), (b"123456789"[:cut], how),
-                            f"cut_down {cut} by {how}")
+                check_equal(
+                    read_all(client.socket), (b"123456789"[:cut], how), f"cut_down {cut} by {how}"
+                )
     server.close()
 
 
@@ -287,11 +410,19 @@ def scene_witness():
         peer.close()
         crowd.until(lambda: not crowd.clients(), "the end")
     got = [str(entry).split(": ")[1] for entry in history.numbered()]
-    check_equal(got, [
-        "alice/1 login id=1 flag=True", "alice/1 welcome id=1 epoch=7 seq=1 word=FRESH",
-        "alice/1 message seq=1 peer=bob flag=True number=12",
-        "alice/1 send id=2 peer=bob number=3", "alice/1 ping id=3",
-        "alice/1 answer id=2 word=NOT_ONLINE", "alice/1 end"], "the history")
+    check_equal(
+        got,
+        [
+            "alice/1 login id=1 flag=True",
+            "alice/1 welcome id=1 epoch=7 seq=1 word=FRESH",
+            "alice/1 message seq=1 peer=bob flag=True number=12",
+            "alice/1 send id=2 peer=bob number=3",
+            "alice/1 ping id=3",
+            "alice/1 answer id=2 word=NOT_ONLINE",
+            "alice/1 end",
+        ],
+        "the history",
+    )
     try:
         client.expect("pong")
     except ConnectionEnded:
@@ -300,5 +431,6 @@ def scene_witness():
 
 
 if __name__ == "__main__":
-    play(scene_client_rules, scene_what_is_no_fault, scene_relay, scene_relay_in_time,
-         scene_witness)
+    play(
+        scene_client_rules, scene_what_is_no_fault, scene_relay, scene_relay_in_time, scene_witness
+    )

@@ -3,25 +3,102 @@
 
 import time
 
-from usherplay import (Backend, Broker, Client, check, check_equal, check_presence, client_pb,
-                       eventually, frame_bytes, play, varint)
+from usherplay import (
+    Backend,
+    Broker,
+    Client,
+    check,
+    check_equal,
+    check_presence,
+    client_pb,
+    eventually,
+    frame_bytes,
+    play,
+    varint,
+)
 
 GOOD_NAMES = [
-    "a", "0", "-", "..", "alice", "ALICE", "Alice", "a.b", "a_b", "a-b", "a@b", "a:b", "a+b",
-    "guild:42@eu-1.example+test", "x" * 63, "y" * 64,
+    "a",
+    "0",
+    "-",
+    "..",
+    "alice",
+    "ALICE",
+    "Alice",
+    "a.b",
+    "a_b",
+    "a-b",
+    "a@b",
+    "a:b",
+    "a+b",
+    "guild:42@eu-1.example+test",
+    "x" * 63,
+    "y" * 64,
 ]
 BAD_NAMES = [
-    "", " ", "a b", " a", "a ", "a\t", "a\n", "a\r\nb", "a\x1b[2J", "a\x7f", "a/b", "a\\b", "a*",
-    "a#", "a%00", "a\"", "a'", "a$b", "a=b", "a,b", "a;b", "<a>", "{a}", "a|b", "a&b", "a~", "a!",
-    "x" * 65, "x" * 128, "x" * 511, "x" * 512, "x" * 1000,
-    "\u00fc", "u\u0308", "\u00e9clair", "e\u0301clair", "\uff21lice", "\u0430lice", "ali\u200bce",
-    "\u202ealice", "ali\u2060ce", "a" + "\u0301" * 20, "\ufeffalice", "\U0001f600", "\u2126",
-    "stra\u00dfe", "\u0130", "\ufb01x",
+    "",
+    " ",
+    "a b",
+    " a",
+    "a ",
+    "a\t",
+    "a\n",
+    "a\r\nb",
+    "a\x1b[2J",
+    "a\x7f",
+    "a/b",
+    "a\\b",
+    "a*",
+    "a#",
+    "a%00",
+    'a"',
+    "a'",
+    "a$b",
+    "a=b",
+    "a,b",
+    "a;b",
+    "<a>",
+    "{a}",
+    "a|b",
+    "a&b",
+    "a~",
+    "a!",
+    "x" * 65,
+    "x" * 128,
+    "x" * 511,
+    "x" * 512,
+    "x" * 1000,
+    "\u00fc",
+    "u\u0308",
+    "\u00e9clair",
+    "e\u0301clair",
+    "\uff21lice",
+    "\u0430lice",
+    "ali\u200bce",
+    "\u202ealice",
+    "ali\u2060ce",
+    "a" + "\u0301" * 20,
+    "\ufeffalice",
+    "\U0001f600",
+    "\u2126",
+    "stra\u00dfe",
+    "\u0130",
+    "\ufb01x",
 ]
 # Not UTF-8, or with a NUL: no valid frame at all.
 BROKEN_NAMES = [
-    b"a\0", b"\0", b"a\0b", b"\xff", b"\xc3", b"a\xc3(", b"\xc0\x80", b"\xed\xa0\x80",
-    b"\xf4\x90\x80\x80", b"\xe2\x82", b"\x80", b"\xf8\x88\x80\x80\x80",
+    b"a\0",
+    b"\0",
+    b"a\0b",
+    b"\xff",
+    b"\xc3",
+    b"a\xc3(",
+    b"\xc0\x80",
+    b"\xed\xa0\x80",
+    b"\xf4\x90\x80\x80",
+    b"\xe2\x82",
+    b"\x80",
+    b"\xf8\x88\x80\x80\x80",
 ]
 
 
@@ -31,8 +108,12 @@ def login_bytes(name, id=1):
 
 
 def scene_welcome():
-    options = {"session.resume_ms": 4321, "session.heartbeat_ms": 9876, "node.name": "node-7",
-               "limits.frame_bytes": 20000}
+    options = {
+        "session.resume_ms": 4321,
+        "session.heartbeat_ms": 9876,
+        "node.name": "node-7",
+        "limits.frame_bytes": 20000,
+    }
     with Broker(options) as broker, Client(broker) as alice, Client(broker) as bob:
         welcome = alice.login("alice")
         check(welcome.epoch > 0, "epoch 0")
@@ -90,14 +171,20 @@ def scene_names():
                 client.send_bytes(login_bytes(name))
                 client.expect_close("PROTOCOL_ERROR")
         sessions, _ = backend.list_all()
-        check_equal(sorted(session.user for session in sessions), sorted(GOOD_NAMES),
-                    "the names in the map")
-        check_equal(sorted(event.user for event in backend.all_events()), sorted(GOOD_NAMES),
-                    "the names in the stream")
+        check_equal(
+            sorted(session.user for session in sessions), sorted(GOOD_NAMES), "the names in the map"
+        )
+        check_equal(
+            sorted(event.user for event in backend.all_events()),
+            sorted(GOOD_NAMES),
+            "the names in the stream",
+        )
         for client in online:
             client.close()
-        print(f"     {len(GOOD_NAMES)} names taken, {len(BAD_NAMES)} refused, "
-              f"{len(BROKEN_NAMES)} broken")
+        print(
+            f"     {len(GOOD_NAMES)} names taken, {len(BAD_NAMES)} refused, "
+            f"{len(BROKEN_NAMES)} broken"
+        )
 
 
 def scene_bad_login_disturbs_nobody():
@@ -156,14 +243,20 @@ def scene_request_behind_the_login():
                 frames = [alice.request("login", username="alice"), alice.request(kind, **fields)]
                 alice.send_bytes(b"".join(frame_bytes(frame) for frame in frames))
                 kinds = [(frame.id, frame.WhichOneof("body")) for frame in alice.read_to_end()]
-                check_equal(sorted(kinds), [(0, "close"), (1, "welcome"), (2, "error")],
-                            f"the answers to a login with a {kind} behind it")
+                check_equal(
+                    sorted(kinds),
+                    [(0, "close"), (1, "welcome"), (2, "error")],
+                    f"the answers to a login with a {kind} behind it",
+                )
 
 
 def scene_requests_before_login():
     requests = {
-        "send": {"to": "alice", "payload": b"x"}, "call": {"service": "s"}, "ack": {"seq": 0},
-        "ping": {"stamp": 1}, "logout": {},
+        "send": {"to": "alice", "payload": b"x"},
+        "call": {"service": "s"},
+        "ack": {"seq": 0},
+        "ping": {"stamp": 1},
+        "logout": {},
     }
     with Broker() as broker:
         for kind, fields in requests.items():
@@ -180,6 +273,7 @@ def scene_requests_before_login():
 
 def scene_deadline():
     with Broker({"limits.login_deadline_ms": 300}) as broker:
+
         def silent(client):
             time.sleep(0)
 
@@ -216,6 +310,7 @@ def scene_deadline():
 
 def scene_bytes_before_login():
     with Broker({"limits.prelogin_bytes": 512}) as broker:
+
         def login_of(size):
             frame = client_pb.ClientFrame(id=1)
             frame.login.username = "alice"
@@ -223,6 +318,7 @@ def scene_bytes_before_login():
                 frame.login.token += b"t"
             check_equal(frame.ByteSize(), size, "bytes of the frame made")
             return frame_bytes(frame)
+
         with Client(broker) as alice:
             alice.name = "the largest login"
             alice.send_bytes(login_of(512))
@@ -231,13 +327,15 @@ def scene_bytes_before_login():
         with Client(broker) as alice:
             alice.name = "a login one byte larger"
             alice.send_bytes(login_of(513))
-            check_equal(alice.read_to_end()[-1].close.reason, client_pb.Close.PROTOCOL_ERROR,
-                        "reason")
+            check_equal(
+                alice.read_to_end()[-1].close.reason, client_pb.Close.PROTOCOL_ERROR, "reason"
+            )
         with Client(broker) as alice:
             alice.name = "the length of a login one byte larger"
             alice.send_bytes(varint(513))  # the length alone is enough to refuse it
-            check_equal(alice.read_to_end()[-1].close.reason, client_pb.Close.PROTOCOL_ERROR,
-                        "reason")
+            check_equal(
+                alice.read_to_end()[-1].close.reason, client_pb.Close.PROTOCOL_ERROR, "reason"
+            )
 
 
 def scene_logout():
@@ -269,15 +367,26 @@ def scene_vanish_after_login():
             client.post("login", username=f"ghost{number % 10}")
             client.drop()
         time.sleep(0.3)  # until the last of them was read
-        eventually(lambda: not check_presence(backend.all_events(), first_seq=1),
-                   "an offline for each online")  # some may not have logged in at all
+        eventually(
+            lambda: not check_presence(backend.all_events(), first_seq=1),
+            "an offline for each online",
+        )  # some may not have logged in at all
         check_equal(backend.list_all()[0], [], "ghosts in the map")
         eventually(lambda: broker.descriptors()["socket"] < 20, "closed sockets of gone peers")
 
 
 if __name__ == "__main__":
-    play(scene_welcome, scene_login_without_id, scene_names, scene_bad_login_disturbs_nobody,
-         scene_second_login_on_a_connection, scene_two_logins_in_one_segment,
-         scene_request_behind_the_login,
-         scene_requests_before_login, scene_deadline, scene_bytes_before_login, scene_logout,
-         scene_vanish_after_login)
+    play(
+        scene_welcome,
+        scene_login_without_id,
+        scene_names,
+        scene_bad_login_disturbs_nobody,
+        scene_second_login_on_a_connection,
+        scene_two_logins_in_one_segment,
+        scene_request_behind_the_login,
+        scene_requests_before_login,
+        scene_deadline,
+        scene_bytes_before_login,
+        scene_logout,
+        scene_vanish_after_login,
+    )

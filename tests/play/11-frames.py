@@ -4,8 +4,19 @@
 import socket
 import time
 
-from usherplay import (Broker, Client, check, check_equal, client_pb, eventually,
-                       frame_bytes, play, scaled, seed, varint)
+from usherplay import (
+    Broker,
+    Client,
+    check,
+    check_equal,
+    client_pb,
+    eventually,
+    frame_bytes,
+    play,
+    scaled,
+    seed,
+    varint,
+)
 
 PAUSE = 0.0008  # enough for the halves to be read apart, most times
 
@@ -49,6 +60,7 @@ def split_logins(broker):
         client.name = "bob"
         send_split(client, data, place)
         return client
+
     login = client_pb.ClientFrame(id=1)
     login.login.username = "bob"
     size = len(frame_bytes(login))
@@ -119,8 +131,14 @@ def scene_frames_without_a_body():
 def scene_unknown_fields():
     with Broker() as broker, Client(broker) as alice:
         alice.login("alice")
-        unknown_bodies = [b"\x7a\x03abc", b"\x7a\x00", b"\x78\x05", b"\xfa\x3f\x01x",
-                          b"\x7d\x01\x02\x03\x04", b"\x79\1\2\3\4\5\6\7\x08"]
+        unknown_bodies = [
+            b"\x7a\x03abc",
+            b"\x7a\x00",
+            b"\x78\x05",
+            b"\xfa\x3f\x01x",
+            b"\x7d\x01\x02\x03\x04",
+            b"\x79\1\2\3\4\5\6\7\x08",
+        ]
         for body in unknown_bodies:
             id = alice.last_id = alice.last_id + 1
             alice.send_bytes(frame_bytes(b"\x08" + varint(id) + body))
@@ -134,8 +152,9 @@ def scene_unknown_fields():
             alice.expect("pong", id=frame.id, stamp=6)
             id = alice.last_id = alice.last_id + 1
             inner = b"\x08\x07" + extra
-            alice.send_bytes(frame_bytes(b"\x08" + varint(id) + b"\x3a" + varint(len(inner)) +
-                                         inner))
+            alice.send_bytes(
+                frame_bytes(b"\x08" + varint(id) + b"\x3a" + varint(len(inner)) + inner)
+            )
             alice.expect("pong", id=id, stamp=7)
 
 
@@ -189,13 +208,18 @@ def scene_broken():
                 client.name = what
                 client.send_bytes(data)
                 frames = client.read_to_end()
-                check(frames and frames[-1].WhichOneof("body") == "close",
-                      f"{what}: no Close before the end, but {frames}")
-                check_equal(frames[-1].close.reason, client_pb.Close.PROTOCOL_ERROR,
-                            f"{what}: reason")
+                check(
+                    frames and frames[-1].WhichOneof("body") == "close",
+                    f"{what}: no Close before the end, but {frames}",
+                )
+                check_equal(
+                    frames[-1].close.reason, client_pb.Close.PROTOCOL_ERROR, f"{what}: reason"
+                )
                 # The text may say GET in a way that is a frame of an unknown body first.
-                check(all(frame.WhichOneof("body") == "error" for frame in frames[:-1]),
-                      f"{what}: answered {frames}")
+                check(
+                    all(frame.WhichOneof("body") == "error" for frame in frames[:-1]),
+                    f"{what}: answered {frames}",
+                )
             control.ping()
 
 
@@ -259,8 +283,9 @@ def scene_half_close():
         alice.login("alice")
         alice.send_bytes(b"".join(frame_bytes(alice.request("ping", stamp=n)) for n in range(50)))
         alice.socket.shutdown(socket.SHUT_WR)
-        stamps = [frame.pong.stamp for frame in alice.read_to_end()
-                  if frame.WhichOneof("body") == "pong"]
+        stamps = [
+            frame.pong.stamp for frame in alice.read_to_end() if frame.WhichOneof("body") == "pong"
+        ]
         check_equal(stamps, list(range(len(stamps))), "the pongs before the end")
         before = broker.cpu_seconds()
         time.sleep(0.5)
@@ -276,9 +301,15 @@ def scene_garbage():
     with Broker() as broker, Client(broker) as control:
         control.login("control")
         worst = 0.0
-        good = b"".join(frame_bytes(frame) for frame in (
-            control.request("ping", 1, stamp=3), control.request("send", 2, to="garbage"),
-            control.request("call", 3, service="s"), control.request("ack", 4, seq=0)))
+        good = b"".join(
+            frame_bytes(frame)
+            for frame in (
+                control.request("ping", 1, stamp=3),
+                control.request("send", 2, to="garbage"),
+                control.request("call", 3, service="s"),
+                control.request("ack", 4, seq=0),
+            )
+        )
         open_clients = []
         for number in range(rounds):
             client = Client(broker)
@@ -304,13 +335,27 @@ def scene_garbage():
         worst = max(worst, control.ping())
         control.expect_nothing(0.05)
         broker.check_alive()
-        sockets = eventually(lambda: broker.descriptors()["socket"] < 20 and
-                             broker.descriptors()["socket"], "closed sockets of gone peers")
-        print(f"     {rounds} connections, worst ping of a bystander {worst * 1000:.1f} ms, "
-              f"{sockets} sockets left open")
+        sockets = eventually(
+            lambda: broker.descriptors()["socket"] < 20 and broker.descriptors()["socket"],
+            "closed sockets of gone peers",
+        )
+        print(
+            f"     {rounds} connections, worst ping of a bystander {worst * 1000:.1f} ms, "
+            f"{sockets} sockets left open"
+        )
 
 
 if __name__ == "__main__":
-    play(scene_every_split, scene_one_byte_writes, scene_many_in_one_segment,
-         scene_frames_without_a_body, scene_unknown_fields, scene_last_one_counts, scene_broken,
-         scene_frame_limit, scene_held_frames, scene_half_close, scene_garbage)
+    play(
+        scene_every_split,
+        scene_one_byte_writes,
+        scene_many_in_one_segment,
+        scene_frames_without_a_body,
+        scene_unknown_fields,
+        scene_last_one_counts,
+        scene_broken,
+        scene_frame_limit,
+        scene_held_frames,
+        scene_half_close,
+        scene_garbage,
+    )

@@ -17,9 +17,22 @@ import time
 
 import jwt
 
-from usherplay import (Backend, Broker, Client, ConnectionEnded, check, check_equal,
-                       check_presence, client_pb, eventually, frame_bytes, play, program, scaled,
-                       seed)
+from usherplay import (
+    Backend,
+    Broker,
+    Client,
+    ConnectionEnded,
+    check,
+    check_equal,
+    check_presence,
+    client_pb,
+    eventually,
+    frame_bytes,
+    play,
+    program,
+    scaled,
+    seed,
+)
 from usherplay.tokens import Key, Keys, text_of
 
 ALGORITHMS = ("HS256", "EdDSA", "ES256", "RS256")
@@ -29,9 +42,11 @@ CONFIGURATION = 78
 
 # --- tokens --------------------------------------------------------------------------------------
 
+
 def raw_token(header, payload, signature=b"x"):
-    parts = [part if isinstance(part, bytes) else json.dumps(part).encode()
-             for part in (header, payload)]
+    parts = [
+        part if isinstance(part, bytes) else json.dumps(part).encode() for part in (header, payload)
+    ]
     return ".".join(text_of(part) for part in (*parts, signature)).encode()
 
 
@@ -72,6 +87,7 @@ def numbers(broker):
 
 # --- good and bad -------------------------------------------------------------------------------
 
+
 def scene_each_algorithm():
     keys = [Key(algorithm, f"key-{algorithm}") for algorithm in ALGORITHMS]
     with Keys(*keys) as file, file.broker(NO_LIMIT) as broker:
@@ -84,8 +100,11 @@ def scene_each_algorithm():
                 nobody.post("login", token=key.sign("bob"))
                 nobody.expect("welcome", id=1)
         stranger = Key("EdDSA", "key-EdDSA")
-        check_equal(refused(broker, "alice", stranger.sign("alice")),
-                    "the token's signature does not hold", "detail")
+        check_equal(
+            refused(broker, "alice", stranger.sign("alice")),
+            "the token's signature does not hold",
+            "detail",
+        )
 
 
 def scene_bad_tokens():
@@ -121,8 +140,13 @@ def scene_bad_tokens():
         ("subject", key.sign("alice smith", iss="login", aud="game")),
         ("name", key.sign("bob", iss="login", aud="game")),
     ]
-    options = {**NO_LIMIT, "auth.skew_ms": 0, "auth.issuer": "login", "auth.audience": "game",
-               "limits.prelogin_bytes": 16384}
+    options = {
+        **NO_LIMIT,
+        "auth.skew_ms": 0,
+        "auth.issuer": "login",
+        "auth.audience": "game",
+        "limits.prelogin_bytes": 16384,
+    }
     with Keys(key, other) as file, file.broker(options) as broker:
         backend = Backend(broker)
         alice = log_in(broker, "alice", key.sign("alice", iss="login", aud=["web", "game"]))
@@ -135,8 +159,11 @@ def scene_bad_tokens():
         alice.ping()
         alice.expect_nothing(0.05)
         check_equal(len(backend.all_events()), 1, "events: alice's login alone")
-        check_equal(sum(numbers(broker)[f"logins_refused_{reason}"] for reason in counts),
-                    len(rows), "refusals in all")
+        check_equal(
+            sum(numbers(broker)[f"logins_refused_{reason}"] for reason in counts),
+            len(rows),
+            "refusals in all",
+        )
         event = broker.wait_log("login_refused")
         check_equal((event["reason"], event["user"]), ("missing", "alice"), "the log")
         tell_nothing(broker, [good] + [token for _, token in rows])
@@ -162,8 +189,7 @@ def scene_same_verdict_as_another_library():
             header = jwt.get_unverified_header(token)
             key = keys[header["kid"]]
             secret = key.secret if key.algorithm == "HS256" else key.secret.public_key()
-            claims = jwt.decode(token, secret, [key.algorithm],
-                                options={"require": ["exp", "sub"]})
+            claims = jwt.decode(token, secret, [key.algorithm], options={"require": ["exp", "sub"]})
             return claims["sub"] == "alice"
         except (jwt.PyJWTError, KeyError, ValueError):
             return False
@@ -184,8 +210,13 @@ def scene_same_verdict_as_another_library():
     with Keys(*keys.values()) as file, file.broker({**NO_LIMIT, "auth.skew_ms": 0}) as broker:
         for _ in range(scaled(600, 100)):
             key = random.choice(list(keys.values()))
-            token = mutate(key.sign("alice", ttl=random.choice((300, 300, 300, -1)),
-                                    nbf=time.time() + random.choice((-10, -10, -10, 100))))
+            token = mutate(
+                key.sign(
+                    "alice",
+                    ttl=random.choice((300, 300, 300, -1)),
+                    nbf=time.time() + random.choice((-10, -10, -10, 100)),
+                )
+            )
             expected = other_verdict(token)
             with Client(broker) as client:
                 client.post("login", username="alice", token=token)
@@ -203,10 +234,12 @@ def scene_same_verdict_as_another_library():
 def canonical(token):
     def decoded(part):
         return base64.urlsafe_b64decode(part + b"=" * (-len(part) % 4))
+
     return all(text_of(decoded(part)).encode() == part for part in token.split(b"."))
 
 
 # --- who is reached -----------------------------------------------------------------------------
+
 
 def attack(address, first_frames, count, answers, at_once=1):
     """Another process: sends a first frame and reads to the end, one connection each, so many at a
@@ -219,8 +252,11 @@ def attack(address, first_frames, count, answers, at_once=1):
                 clients.append(Client(address, source=ELSEWHERE))
                 clients[-1].send_bytes(first_frames[each % len(first_frames)])
             for client in clients:
-                reasons = [client_pb.Close.Reason.Name(frame.close.reason)
-                           for frame in client.read_to_end(20) if frame.WhichOneof("body") == "close"]
+                reasons = [
+                    client_pb.Close.Reason.Name(frame.close.reason)
+                    for frame in client.read_to_end(20)
+                    if frame.WhichOneof("body") == "close"
+                ]
                 seen[(reasons or ["nothing"])[0]] += 1
         except OSError as error:
             seen[type(error).__name__] += 1
@@ -242,8 +278,12 @@ def flood(broker, victim, first_frames, count):
     """Two processes at once. Gives how the connections were closed, the victim's p99, the seconds,
     and the broker's CPU seconds."""
     answers = multiprocessing.Queue()
-    floods = [multiprocessing.Process(target=attack, args=(broker.address, first_frames, count // 2,
-                                                           answers)) for _ in range(2)]
+    floods = [
+        multiprocessing.Process(
+            target=attack, args=(broker.address, first_frames, count // 2, answers)
+        )
+        for _ in range(2)
+    ]
     began, cpu = time.monotonic(), broker.cpu_seconds()
     for process in floods:
         process.start()
@@ -261,15 +301,27 @@ def scene_unauth_kick():
     of nothing, and of connections that send a Ping first and are closed for that."""
     count = int(os.environ.get("USHER_PLAY_FLOOD", scaled(4000, 300)))
     key = Key("EdDSA", "a")
-    whole = [Key("EdDSA", "a").sign("victim"), key.sign("victim", ttl=-60), b"",
-             key.sign("somebody"), b"x" * 3000]
+    whole = [
+        Key("EdDSA", "a").sign("victim"),
+        key.sign("victim", ttl=-60),
+        b"",
+        key.sign("somebody"),
+        b"x" * 3000,
+    ]
     tokens = whole + [key.sign("victim", filler="x" * 6000)]  # no frame may be so long before login
-    logins = [frame_bytes(client_pb.ClientFrame(
-        id=1, login=client_pb.Login(username="victim", token=token))) for token in tokens]
+    logins = [
+        frame_bytes(
+            client_pb.ClientFrame(id=1, login=client_pb.Login(username="victim", token=token))
+        )
+        for token in tokens
+    ]
     ping = [frame_bytes(client_pb.ClientFrame(id=1, ping=client_pb.Ping()))]
     for limit in (0, 10):
-        options = {"limits.failed_logins_per_source": limit, "auth.skew_ms": 0,
-                   "limits.prelogin_connections": 4096}
+        options = {
+            "limits.failed_logins_per_source": limit,
+            "auth.skew_ms": 0,
+            "limits.prelogin_connections": 4096,
+        }
         with Keys(key) as file, file.broker(options) as broker:
             backend = Backend(broker)
             victim = log_in(broker, "victim", key.sign("victim"))
@@ -283,17 +335,24 @@ def scene_unauth_kick():
             victim.drop()
             victim = log_in(broker, "victim", key.sign("victim"))
             victim.ping()
-            check_equal(set(seen) - {"AUTH_FAILED", "RATE_LIMITED", "PROTOCOL_ERROR"}, set(),
-                        f"other ends than those: {seen}")
+            check_equal(
+                set(seen) - {"AUTH_FAILED", "RATE_LIMITED", "PROTOCOL_ERROR"},
+                set(),
+                f"other ends than those: {seen}",
+            )
             if limit == 0:
                 check_equal(checked, seen["AUTH_FAILED"], "tokens looked at without a limit")
             else:
                 allowed = limit + int(took * limit / 60) + 2
-                check(seen["AUTH_FAILED"] <= allowed and checked <= allowed,
-                      f"{checked} tokens looked at with a limit of {limit}: {seen}")
-            print(f"     limit {limit}: {count} logins in {took:.1f} s, {checked} looked at, "
-                  f"{cpu * 1e6 / count:.0f} us of CPU each; the victim's ping p99 {quiet:.2f} ms "
-                  f"quiet, {compared:.2f} beside Pings, {p99:.2f} beside bad tokens; {dict(seen)}")
+                check(
+                    seen["AUTH_FAILED"] <= allowed and checked <= allowed,
+                    f"{checked} tokens looked at with a limit of {limit}: {seen}",
+                )
+            print(
+                f"     limit {limit}: {count} logins in {took:.1f} s, {checked} looked at, "
+                f"{cpu * 1e6 / count:.0f} us of CPU each; the victim's ping p99 {quiet:.2f} ms "
+                f"quiet, {compared:.2f} beside Pings, {p99:.2f} beside bad tokens; {dict(seen)}"
+            )
 
 
 def pings_of_both(clients, is_over):
@@ -309,28 +368,44 @@ def pings_of_both(clients, is_over):
 
 def scene_flood_beside_a_quiet_broker():
     """A bystander of a broker that is flooded with bad tokens, and one of a broker beside it on the
-    same machine that is not: their p99 differ by a factor of four at most, in the middle of five."""
+    same machine that is not: their p99 differ by a factor of four at most, in the middle of five.
+    """
     rounds = []
     key = Key("EdDSA", "a")
-    logins = [frame_bytes(client_pb.ClientFrame(id=1, login=client_pb.Login(
-        username="victim", token=Key("EdDSA", "a").sign("victim"))))]
+    logins = [
+        frame_bytes(
+            client_pb.ClientFrame(
+                id=1,
+                login=client_pb.Login(username="victim", token=Key("EdDSA", "a").sign("victim")),
+            )
+        )
+    ]
     options = {"limits.failed_logins_per_source": 0, "limits.prelogin_connections": 4096}
     with Keys(key) as file, file.broker(options) as flooded, file.broker(options) as quiet:
         clients = [log_in(broker, "victim", key.sign("victim")) for broker in (flooded, quiet)]
         for _ in range(5):
             answers = multiprocessing.Queue()
-            floods = [multiprocessing.Process(target=attack, args=(
-                flooded.address, logins, scaled(2560, 320), answers, 64)) for _ in range(2)]
+            floods = [
+                multiprocessing.Process(
+                    target=attack, args=(flooded.address, logins, scaled(2560, 320), answers, 64)
+                )
+                for _ in range(2)
+            ]
             for process in floods:
                 process.start()
-            rounds.append(pings_of_both(clients, lambda floods=floods: not any(
-                process.is_alive() for process in floods)))
+            rounds.append(
+                pings_of_both(
+                    clients, lambda floods=floods: not any(process.is_alive() for process in floods)
+                )
+            )
             seen = sum((answers.get(timeout=20) for _ in floods), collections.Counter())
             check_equal(set(seen), {"AUTH_FAILED"}, "how the flood was closed")
         ratios = sorted(beside / alone for beside, alone in rounds)
-        print("     p99 in ms, flooded and quiet: " +
-              ", ".join(f"{beside:.1f} {alone:.1f}" for beside, alone in rounds) +
-              f"; ratio {ratios[2]:.2f}")
+        print(
+            "     p99 in ms, flooded and quiet: "
+            + ", ".join(f"{beside:.1f} {alone:.1f}" for beside, alone in rounds)
+            + f"; ratio {ratios[2]:.2f}"
+        )
         check(ratios[2] <= 4, f"the flood makes a bystander wait {ratios[2]:.1f} times as long")
 
 
@@ -401,8 +476,12 @@ def scene_token_replay():
             old.name = "alice"
             old.post("resume", username="alice", epoch=first.epoch, secret=first.secret)
             old.expect_error("RESUME_REJECTED")
-            old.post("resume", username="alice", epoch=alive[0].welcome.epoch if alive[0].welcome
-                     else first.epoch, secret=first.secret)
+            old.post(
+                "resume",
+                username="alice",
+                epoch=alive[0].welcome.epoch if alive[0].welcome else first.epoch,
+                secret=first.secret,
+            )
             old.expect_error("RESUME_REJECTED")
             old.post("login", username="alice", token=token)
             old.expect("welcome")
@@ -415,15 +494,20 @@ def scene_a_request_behind_the_login():
     before the Welcome: refused, and the connection ends. Is the login refused, so is it."""
     key = Key("EdDSA", "a")
     with Keys(key) as file, file.broker() as broker:
-        for token, wanted in ((key.sign("alice"), [(1, "welcome"), (2, "error"), (0, "close")]),
-                              (key.sign("alice", ttl=-99), [(1, "error"), (0, "close")])):
+        for token, wanted in (
+            (key.sign("alice"), [(1, "welcome"), (2, "error"), (0, "close")]),
+            (key.sign("alice", ttl=-99), [(1, "error"), (0, "close")]),
+        ):
             with Client(broker) as alice:
-                frames = [alice.request("login", username="alice", token=token),
-                          alice.request("ping", stamp=1)]
+                frames = [
+                    alice.request("login", username="alice", token=token),
+                    alice.request("ping", stamp=1),
+                ]
                 alice.send_bytes(b"".join(frame_bytes(frame) for frame in frames))
                 answers = alice.read_to_end()
-            check_equal([(frame.id, frame.WhichOneof("body")) for frame in answers], wanted,
-                        "the answers")
+            check_equal(
+                [(frame.id, frame.WhichOneof("body")) for frame in answers], wanted, "the answers"
+            )
         check_presence(Backend(broker).all_events())
 
 
@@ -448,6 +532,7 @@ def scene_vanish_while_it_is_checked():
 
 
 # --- keys ---------------------------------------------------------------------------------------
+
 
 def reload(broker, event):
     count = len(broker.log_events(event)) + 1
@@ -493,12 +578,24 @@ def scene_a_key_set_of_an_identity_provider():
     """Most keys of such a set are for others. The one that is for us lets players in, also when the
     provider changes it, and what is passed over is told by name."""
     old, new, plain = Key("RS256", "sig-1"), Key("RS256", "sig-2"), Key("ES256", "plain")
-    others = [for_encryption("enc"),
-              {"kty": "EC", "crv": "P-384", "alg": "ES384", "use": "sig", "kid": "p384",
-               "x": text_of(b"\1" * 48), "y": text_of(b"\2" * 48)},
-              {"kty": "AKP", "alg": "ML-DSA-44", "kid": "pq", "pub": text_of(b"\1" * 1312)},
-              {**Key("EdDSA", "signs").jwk, "key_ops": ["sign"]}]
-    faulty = [{**Key("HS256", "mixed").jwk, "alg": "RS256"}, {"kid": "short", "kty": "oct", "k": "AA"}]
+    others = [
+        for_encryption("enc"),
+        {
+            "kty": "EC",
+            "crv": "P-384",
+            "alg": "ES384",
+            "use": "sig",
+            "kid": "p384",
+            "x": text_of(b"\1" * 48),
+            "y": text_of(b"\2" * 48),
+        },
+        {"kty": "AKP", "alg": "ML-DSA-44", "kid": "pq", "pub": text_of(b"\1" * 1312)},
+        {**Key("EdDSA", "signs").jwk, "key_ops": ["sign"]},
+    ]
+    faulty = [
+        {**Key("HS256", "mixed").jwk, "alg": "RS256"},
+        {"kid": "short", "kty": "oct", "k": "AA"},
+    ]
 
     def write(*keys):
         file.write_text(json.dumps({"keys": [*others, *keys, *faulty]}))
@@ -508,18 +605,38 @@ def scene_a_key_set_of_an_identity_provider():
         with file.broker({**NO_LIMIT, "admin.listen": "127.0.0.1:0"}) as broker:
             loaded = broker.wait_log("keys_loaded")
             check_equal((loaded["keys"], loaded["passed_over"]), (2, 6), "keys of the set")
-            told = {line["kid"]: line["level"] for event in ("key_passed_over", "key_faulty")
-                    for line in broker.log_events(event)}
-            check_equal(told, {"enc": "info", "p384": "info", "pq": "info", "signs": "info",
-                               "mixed": "warn", "short": "warn"}, "keys that the log names")
+            told = {
+                line["kid"]: line["level"]
+                for event in ("key_passed_over", "key_faulty")
+                for line in broker.log_events(event)
+            }
+            check_equal(
+                told,
+                {
+                    "enc": "info",
+                    "p384": "info",
+                    "pq": "info",
+                    "signs": "info",
+                    "mixed": "warn",
+                    "short": "warn",
+                },
+                "keys that the log names",
+            )
             shown = broker.numbers()
-            check_equal((shown["token_keys"], shown["token_keys_passed_over"]), (2, 6),
-                        "keys that are counted")
+            check_equal(
+                (shown["token_keys"], shown["token_keys_passed_over"]),
+                (2, 6),
+                "keys that are counted",
+            )
             log_in(broker, "alice", old.sign("alice")).ping()
             log_in(broker, "bob", plain.sign("bob")).ping()
             # A key without alg is used with what its kind is for, and a public one is no secret.
-            forged = jwt.encode({"sub": "bob", "exp": time.time() + 60}, json.dumps(plain.jwk),
-                                "HS256", {"kid": "plain"}).encode()
+            forged = jwt.encode(
+                {"sub": "bob", "exp": time.time() + 60},
+                json.dumps(plain.jwk),
+                "HS256",
+                {"kid": "plain"},
+            ).encode()
             refused(broker, "bob", forged)
             write(new.jwk, old.jwk)
             check_equal(reload(broker, "keys_loaded")["keys"], 2, "keys after the rotation")
@@ -534,9 +651,11 @@ def scene_a_key_set_of_an_identity_provider():
 def scene_keys_that_do_not_start():
     key = Key("EdDSA", "a")
     with Keys(key) as file:
-        rows = [({"auth.keys_file": ""}, "auth.keys_file"),
-                ({"auth.keys_file": file.path + ".gone"}, "No such file"),
-                ({"auth.keys_file": "/dev/null"}, "not a file")]
+        rows = [
+            ({"auth.keys_file": ""}, "auth.keys_file"),
+            ({"auth.keys_file": file.path + ".gone"}, "No such file"),
+            ({"auth.keys_file": "/dev/null"}, "not a file"),
+        ]
         file.write_text("{")
         rows.append(({}, "not JSON"))
         for options, says in rows:
@@ -552,6 +671,7 @@ def scene_keys_that_do_not_start():
 
 def scene_programs():
     """usher-token makes keys and tokens that python3-jwt reads; usher logs in with them."""
+
     def run(*arguments, stdin=None):
         return subprocess.run(arguments, capture_output=True, input=stdin, timeout=30)
 
@@ -568,8 +688,22 @@ def scene_programs():
         tokens = {}
         for jwk in sets:
             tokens[jwk["alg"]] = path = os.path.join(folder, jwk["alg"])
-            made = run(tool, "sign", "--keys", keys, "--kid", jwk["kid"], "--sub", "alice",
-                       "--issuer", "login", "--audience", "game", "--out", path)
+            made = run(
+                tool,
+                "sign",
+                "--keys",
+                keys,
+                "--kid",
+                jwk["kid"],
+                "--sub",
+                "alice",
+                "--issuer",
+                "login",
+                "--audience",
+                "game",
+                "--out",
+                path,
+            )
             check_equal((made.returncode, made.stderr), (0, b""), "sign")
             check_equal(stat.S_IMODE(os.stat(path).st_mode), 0o600, "mode of the token")
             reader = jwt.algorithms.get_default_algorithms()[jwk["alg"]]
@@ -577,36 +711,75 @@ def scene_programs():
             if jwk["alg"] != "HS256":
                 secret = secret.public_key()
             with open(path, encoding="utf-8") as file:
-                claims = jwt.decode(file.read().strip(), secret, [jwk["alg"]], audience="game",
-                                    issuer="login")
+                claims = jwt.decode(
+                    file.read().strip(), secret, [jwk["alg"]], audience="game", issuer="login"
+                )
             check_equal(claims["sub"], "alice", "sub")
             check(claims["exp"] - claims["iat"] == 300, "ttl")
         made = run(tool, "sign", "--keys", keys, "--sub", "no name")
-        check_equal((made.returncode, made.stdout), (64, b""), "a token that nobody can log in with")
+        check_equal(
+            (made.returncode, made.stdout), (64, b""), "a token that nobody can log in with"
+        )
         check(run(tool, "public", "--keys", keys).returncode == 1, "public of an HS256 key")
-        options = {"auth.mode": "token", "auth.keys_file": keys, "auth.issuer": "login",
-                   "auth.audience": "game"}
+        options = {
+            "auth.mode": "token",
+            "auth.keys_file": keys,
+            "auth.issuer": "login",
+            "auth.audience": "game",
+        }
         with Broker(options) as broker:
-            usher = [program("usher"), "send", "--port", str(broker.port), "--user", "alice",
-                     "--to", "alice"]
+            usher = [
+                program("usher"),
+                "send",
+                "--port",
+                str(broker.port),
+                "--user",
+                "alice",
+                "--to",
+                "alice",
+            ]
             for path in tokens.values():
                 sent = run(*usher, "--token-file", path, "hi")
                 check_equal((sent.returncode, sent.stderr), (0, b""), "usher --token-file")
-                checked = run(tool, "check", "--keys", keys, "--issuer", "login", "--audience",
-                              "game", "--token-file", path)
-                check(checked.returncode == 0 and checked.stdout.startswith(b"good: alice"),
-                      f"check: {checked}")
+                checked = run(
+                    tool,
+                    "check",
+                    "--keys",
+                    keys,
+                    "--issuer",
+                    "login",
+                    "--audience",
+                    "game",
+                    "--token-file",
+                    path,
+                )
+                check(
+                    checked.returncode == 0 and checked.stdout.startswith(b"good: alice"),
+                    f"check: {checked}",
+                )
             sent = run(*usher, "hi")
             check(sent.returncode == 1 and b"UNAUTHENTICATED" in sent.stderr, f"usher: {sent}")
-            check(run(*usher, "--token-file", keys + ".gone", "hi").returncode == 64,
-                  "usher with a token file that is not there")
+            check(
+                run(*usher, "--token-file", keys + ".gone", "hi").returncode == 64,
+                "usher with a token file that is not there",
+            )
         old = run(tool, "sign", "--keys", keys, "--sub", "alice", "--ttl", "-5").stdout
         checked = run(tool, "check", "--keys", keys, stdin=old)
         check(checked.returncode == 1 and b"expired" in checked.stderr, f"check: {checked}")
 
 
-play(scene_each_algorithm, scene_bad_tokens, scene_same_verdict_as_another_library,
-     scene_unauth_kick, scene_flood_beside_a_quiet_broker, scene_failures_of_one_address, scene_token_replay,
-     scene_a_request_behind_the_login, scene_vanish_while_it_is_checked,
-     scene_keys_change_while_it_runs, scene_a_key_set_of_an_identity_provider,
-     scene_keys_that_do_not_start, scene_programs)
+play(
+    scene_each_algorithm,
+    scene_bad_tokens,
+    scene_same_verdict_as_another_library,
+    scene_unauth_kick,
+    scene_flood_beside_a_quiet_broker,
+    scene_failures_of_one_address,
+    scene_token_replay,
+    scene_a_request_behind_the_login,
+    scene_vanish_while_it_is_checked,
+    scene_keys_change_while_it_runs,
+    scene_a_key_set_of_an_identity_provider,
+    scene_keys_that_do_not_start,
+    scene_programs,
+)

@@ -4,8 +4,17 @@
 import threading
 import time
 
-from usherplay import (Backend, Broker, Client, check, check_equal, check_presence, eventually,
-                       play, scaled)
+from usherplay import (
+    Backend,
+    Broker,
+    Client,
+    check,
+    check_equal,
+    check_presence,
+    eventually,
+    play,
+    scaled,
+)
 from usherplay.filebroker import FileBroker
 
 CONFIGURATION = 78
@@ -29,8 +38,11 @@ def scene_the_service_decides():
     with Broker(MODE) as broker, Backend(broker, "door") as door:
         with ask(broker, "alice", b"\x00secret\xff", client="phone") as alice:
             call = door.expect_call(kind="auth")
-            check_equal((call.user, call.token, call.client), ("alice", b"\x00secret\xff", "phone"),
-                        "what the service hears")
+            check_equal(
+                (call.user, call.token, call.client),
+                ("alice", b"\x00secret\xff", "phone"),
+                "what the service hears",
+            )
             check(call.address.startswith("127.0.0.1:"), f"address {call.address}")
             # Two threads look at the clock; the second may have looked a little earlier.
             check(0 < call.timeout_ms <= 2100, f"timeout_ms {call.timeout_ms}")
@@ -43,16 +55,31 @@ def scene_the_service_decides():
             door.reply(door.expect_call(kind="auth").call, 0, b"bob")
             nobody.expect("welcome", id=1)
             check_equal(door.lookup("bob").sessions[0].client, "", "bob is there")
-        for user, status, payload in (("carol", 1, b""), ("carol", 0, b"mallory"), ("", 0, b""),
-                                      ("", 0, b"a b"), ("carol", 403, b"carol")):
+        for user, status, payload in (
+            ("carol", 1, b""),
+            ("carol", 0, b"mallory"),
+            ("", 0, b""),
+            ("", 0, b"a b"),
+            ("carol", 403, b"carol"),
+        ):
             with ask(broker, user) as carol:
                 door.reply(door.expect_call(kind="auth").call, status, payload)
                 expect_refused(carol)
-        check_equal(sorted({event.user for event in door.all_events()}), ["alice", "bob"],
-                    "who was ever online")
+        check_equal(
+            sorted({event.user for event in door.all_events()}),
+            ["alice", "bob"],
+            "who was ever online",
+        )
         stats = door.numbers("stats")
-        check_equal((stats["logins_refused_service"], stats["logins_refused_name"],
-                     stats["logins_refused_subject"]), (2, 1, 2), "refusals")
+        check_equal(
+            (
+                stats["logins_refused_service"],
+                stats["logins_refused_name"],
+                stats["logins_refused_subject"],
+            ),
+            (2, 1, 2),
+            "refusals",
+        )
 
 
 def scene_nobody_to_ask():
@@ -82,8 +109,9 @@ def scene_a_late_service():
 def scene_a_deadline_that_becomes_less():
     """A reload holds for whoever waits already, and for those who come behind him."""
     options = {**MODE, "limits.login_deadline_ms": 120000}
-    with FileBroker({"auth__deadline_ms": 60000}, options) as broker, \
-            Backend(broker, "door") as door, ask(broker, "alice") as alice:
+    with FileBroker({"auth__deadline_ms": 60000}, options) as broker, Backend(
+        broker, "door"
+    ) as door, ask(broker, "alice") as alice:
         door.expect_call(kind="auth")
         broker.write(auth__deadline_ms=100)
         check_equal(broker.hup()["event"], "reloaded", "the reload")
@@ -94,8 +122,13 @@ def scene_a_deadline_that_becomes_less():
 
 def scene_an_instance_that_dies():
     """Its logins go to another, which answers; those it had acknowledged end as UNAVAILABLE."""
-    options = {**MODE, "link.grace_ms": 200, "link.fetch_timeout_ms": 1500, "auth.deadline_ms": 9000,
-               "limits.login_deadline_ms": 10000}
+    options = {
+        **MODE,
+        "link.grace_ms": 200,
+        "link.fetch_timeout_ms": 1500,
+        "auth.deadline_ms": 9000,
+        "limits.login_deadline_ms": 10000,
+    }
     with Broker(options) as broker:
         first = Backend(broker, "door")
         alice = ask(broker, "alice")
@@ -129,8 +162,12 @@ def scene_calls_and_logins_of_one_service():
 def scene_who_leaves_takes_no_more():
     """Logins that wait for the service count for their address as long as it is asked, also when
     nobody waits for its answer any more: n and n + 1. Others do not notice."""
-    options = {**MODE, "limits.prelogin_per_source": 4, "auth.deadline_ms": 20000,
-               "limits.login_deadline_ms": 30000}
+    options = {
+        **MODE,
+        "limits.prelogin_per_source": 4,
+        "auth.deadline_ms": 20000,
+        "limits.login_deadline_ms": 30000,
+    }
     with Broker(options) as broker, Backend(broker, "door") as door:
         calls = []
         for _ in range(4):
@@ -138,8 +175,9 @@ def scene_who_leaves_takes_no_more():
             rude.post("login", username="mallory", token=b"good")
             calls.append(door.expect_call(kind="auth"))
             rude.drop()
-        with Client(broker, source="127.0.0.2") as one_more, \
-                Client(broker, source="127.0.0.3") as alice:
+        with Client(broker, source="127.0.0.2") as one_more, Client(
+            broker, source="127.0.0.3"
+        ) as alice:
             id = one_more.post("login", username="mallory", token=b"good")
             error = one_more.expect_error("BUSY", id=id)
             check(error.retry_after_ms > 0 and "address" in error.detail, f"the answer: {error}")
@@ -159,8 +197,9 @@ def scene_who_leaves_takes_no_more():
 def scene_many_at_once():
     """Every second one is refused; nobody else gets in, everybody is answered."""
     count = scaled(1000, 100)
-    with Broker({**MODE, "limits.failed_logins_per_source": 0,
-                 "limits.prelogin_connections": 4096}) as broker:
+    with Broker(
+        {**MODE, "limits.failed_logins_per_source": 0, "limits.prelogin_connections": 4096}
+    ) as broker:
         done = threading.Event()
         answered = [0]
 
@@ -199,9 +238,11 @@ def scene_many_at_once():
 
 
 def scene_settings_that_do_not_start():
-    for options, says in (({"auth.service": ""}, "auth.service"),
-                          ({"auth.service": "a b"}, "auth.service"),
-                          ({"auth.deadline_ms": 3000}, "auth.deadline_ms")):
+    for options, says in (
+        ({"auth.service": ""}, "auth.service"),
+        ({"auth.service": "a b"}, "auth.service"),
+        ({"auth.deadline_ms": 3000}, "auth.deadline_ms"),
+    ):
         broker = Broker({**MODE, **options}, wait=False)
         try:
             check_equal(broker._wait_end(20), CONFIGURATION, f"exit code with {options}")
@@ -213,7 +254,14 @@ def scene_settings_that_do_not_start():
     broker.close()
 
 
-play(scene_the_service_decides, scene_nobody_to_ask, scene_a_late_service,
-     scene_a_deadline_that_becomes_less, scene_an_instance_that_dies,
-     scene_calls_and_logins_of_one_service, scene_who_leaves_takes_no_more, scene_many_at_once,
-     scene_settings_that_do_not_start)
+play(
+    scene_the_service_decides,
+    scene_nobody_to_ask,
+    scene_a_late_service,
+    scene_a_deadline_that_becomes_less,
+    scene_an_instance_that_dies,
+    scene_calls_and_logins_of_one_service,
+    scene_who_leaves_takes_no_more,
+    scene_many_at_once,
+    scene_settings_that_do_not_start,
+)

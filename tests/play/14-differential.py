@@ -35,6 +35,7 @@ BODIES = {  # number of the body: its fields
 
 # --- what the reference reads --------------------------------------------------------------------
 
+
 def canonical(frame):
     """The line that client_frame_canon prints for such a frame."""
     kind = frame.WhichOneof("body")
@@ -78,6 +79,7 @@ def silent():
 
 # --- why the broker may refuse what the reference accepts ----------------------------------------
 
+
 class Stricter(Exception):
     pass
 
@@ -109,7 +111,7 @@ class Cursor:
         if size > self.left():
             raise Stricter("cut")
         self.at += size
-        return self.data[self.at - size:self.at]
+        return self.data[self.at - size : self.at]
 
     def tag(self):
         tag = self.varint(5, "tag")
@@ -185,11 +187,37 @@ def stricter(data):
 
 # --- frames --------------------------------------------------------------------------------------
 
-NUMBERS = (0, 1, 127, 128, 300, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 32, (1 << 63) - 1,
-           1 << 63, (1 << 64) - 1)
-TEXTS = (b"", b"alice", b"a" * 64, b"a" * 200, "\u00fc\u20ac\U0001f600".encode(), b"\0", b"a\0b",
-         b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82", b"\xc2",
-         b"\xf0\x8f\xbf\xbf", b"\xef\xbf\xbf")
+NUMBERS = (
+    0,
+    1,
+    127,
+    128,
+    300,
+    (1 << 31) - 1,
+    1 << 31,
+    (1 << 32) - 1,
+    1 << 32,
+    (1 << 63) - 1,
+    1 << 63,
+    (1 << 64) - 1,
+)
+TEXTS = (
+    b"",
+    b"alice",
+    b"a" * 64,
+    b"a" * 200,
+    "\u00fc\u20ac\U0001f600".encode(),
+    b"\0",
+    b"a\0b",
+    b"\xff",
+    b"\xc0\x80",
+    b"\xed\xa0\x80",
+    b"\xf4\x90\x80\x80",
+    b"\xe2\x82",
+    b"\xc2",
+    b"\xf0\x8f\xbf\xbf",
+    b"\xef\xbf\xbf",
+)
 
 
 def long_varint(random, number, bytes_max=11):
@@ -218,15 +246,21 @@ def junk(random, depth=0):
     if random.random() < 0.6 and kind in (4, 6, 7):
         kind = 0
     if kind == 3:
-        inner = b"".join(junk(random, depth + 1) for _ in range(random.randrange(3))) \
-            if depth < 4 else b""
+        inner = (
+            b"".join(junk(random, depth + 1) for _ in range(random.randrange(3)))
+            if depth < 4
+            else b""
+        )
         closing = number if random.random() < 0.9 else number + 1
         deep = random.choice((1, 1, 1, 3, 63, 64, 65, 66))
         opening = tagged(random, number, 3, b"")
         return opening * deep + inner + varint(closing << 3 | 4) * deep
-    content = {0: long_varint(random, random.choice(NUMBERS)), 1: random.randbytes(8),
-               2: run_of(random, random.randbytes(random.randrange(6))),
-               5: random.randbytes(4)}.get(kind, b"")
+    content = {
+        0: long_varint(random, random.choice(NUMBERS)),
+        1: random.randbytes(8),
+        2: run_of(random, random.randbytes(random.randrange(6))),
+        5: random.randbytes(4),
+    }.get(kind, b"")
     return tagged(random, number, kind, content)
 
 
@@ -240,8 +274,11 @@ def field(random, number, wanted):
 
 
 def body(random, fields):
-    parts = [field(random, number, wanted) for number, wanted in enumerate(fields, 1)
-             if random.random() < 0.8]
+    parts = [
+        field(random, number, wanted)
+        for number, wanted in enumerate(fields, 1)
+        if random.random() < 0.8
+    ]
     if fields and random.random() < 0.2:  # repeated; the last one counts
         number = random.randrange(len(fields))
         parts.append(field(random, number + 1, fields[number]))
@@ -277,7 +314,7 @@ def mutate(random, data):
         elif what == 2:
             data.insert(place, random.randrange(256))
         elif what == 3:
-            del data[place:place + random.randrange(1, 4)]
+            del data[place : place + random.randrange(1, 4)]
         else:
             del data[place:]
     return bytes(data)
@@ -285,10 +322,12 @@ def mutate(random, data):
 
 # --- the comparison ------------------------------------------------------------------------------
 
+
 def ours(frames):
     data = b"".join(struct.pack("<I", len(frame)) + frame for frame in frames)
-    done = subprocess.run([program("client_frame_canon")], input=data, capture_output=True,
-                          check=False, timeout=250)
+    done = subprocess.run(
+        [program("client_frame_canon")], input=data, capture_output=True, check=False, timeout=250
+    )
     check_equal(done.returncode, 0, f"client_frame_canon: {done.stderr.decode()[-2000:]}")
     lines = done.stdout.decode("ascii").splitlines()
     check_equal(len(lines), len(frames), "lines of client_frame_canon")
@@ -328,14 +367,19 @@ def scene_frames():
         lines = ours(frames)
         with silent():
             verdicts = [judge(frame, line, counts) for frame, line in zip(frames, lines)]
-        wrong += [f"{frame.hex()}: {verdict}" for frame, verdict in zip(frames, verdicts)
-                  if verdict]
+        wrong += [
+            f"{frame.hex()}: {verdict}" for frame, verdict in zip(frames, verdicts) if verdict
+        ]
     for what, count in sorted(counts.items()):
         print(f"     {count:7} {what}")
     print(f"     {sum(counts.values())} frames, {len(wrong)} disagreements")
     check(not wrong, "\n  ".join(["disagreements:"] + wrong[:SHOWN]))
-    for what in ("accepted by both", "refused by both",
-                 "stricter: a known field of a wrong wire type", "stricter: a NUL in a text"):
+    for what in (
+        "accepted by both",
+        "refused by both",
+        "stricter: a known field of a wrong wire type",
+        "stricter: a NUL in a text",
+    ):
         check(counts[what] > total // 1000, f"too few frames are {what}: {counts[what]}")
 
 

@@ -5,8 +5,7 @@ what a restart remembers."""
 
 import time
 
-from usherplay import (Backend, Broker, Client, check, check_equal, check_presence, eventually,
-                       play)
+from usherplay import Backend, Broker, Client, check, check_equal, check_presence, eventually, play
 from usherplay.backend import kind_name
 from usherplay.tokens import Key, Keys
 
@@ -27,7 +26,9 @@ def log_in(broker, user, ttl, **fields):
 
 def expect_end(client, ends):
     """The session ends when the token does, and not before."""
-    close = client.expect_close("TOKEN_EXPIRED", do_not_return=False, timeout=ends - time.time() + 5)
+    close = client.expect_close(
+        "TOKEN_EXPIRED", do_not_return=False, timeout=ends - time.time() + 5
+    )
     late = time.time() - ends
     check(-EARLY <= late <= LATE, f"the session ended {late:.3f} s after its token")
     check("new one" in close.detail, f"detail: {close.detail}")
@@ -35,8 +36,10 @@ def expect_end(client, ends):
 
 def told_ms(welcome, ttl):
     """What the Welcome says of it."""
-    check(ttl * 1000 - 2000 <= welcome.token_ms <= ttl * 1000 + 1000,
-          f"token_ms {welcome.token_ms} of a token of {ttl} s")
+    check(
+        ttl * 1000 - 2000 <= welcome.token_ms <= ttl * 1000 + 1000,
+        f"token_ms {welcome.token_ms} of a token of {ttl} s",
+    )
 
 
 def events_of(backend, user):
@@ -51,14 +54,17 @@ def scene_a_session_ends_with_its_token():
         told_ms(bob.welcome, 60)
         expect_end(alice, ends)
         last = events_of(backend, "alice")[-1]
-        check_equal((kind_name(last), last.cause), ("OFFLINE", last.TOKEN_EXPIRED), "what others hear")
+        check_equal(
+            (kind_name(last), last.cause), ("OFFLINE", last.TOKEN_EXPIRED), "what others hear"
+        )
         check_equal(broker.wait_log("offline")["cause"], "TOKEN_EXPIRED", "what the log says")
         check_equal(broker.numbers()["token_expired"], 1, "token_expired")
         # The session is gone: it cannot be resumed, the old token does not help, a new one does.
         with Client(broker) as old:
             old.name = "alice"
-            old.post("resume", username="alice", epoch=alice.welcome.epoch,
-                     secret=alice.welcome.secret)
+            old.post(
+                "resume", username="alice", epoch=alice.welcome.epoch, secret=alice.welcome.secret
+            )
             old.expect_error("RESUME_REJECTED")
             old.post("login", username="alice", token=KEY.sign("alice", ttl=-1))
             old.expect_error("UNAUTHENTICATED")
@@ -140,8 +146,9 @@ def scene_a_restart_remembers():
             broker.restart()
             with Client(broker) as late:
                 late.name = "bob"
-                late.post("resume", username="bob", epoch=bob.welcome.epoch,
-                          secret=bob.welcome.secret)
+                late.post(
+                    "resume", username="bob", epoch=bob.welcome.epoch, secret=bob.welcome.secret
+                )
                 late.expect_error("RESUME_REJECTED")
             with Client(broker) as back:
                 back.resume(alice.welcome, 0, name="alice")
@@ -212,8 +219,14 @@ def scene_with_open_authentication_it_is_refused():
         broker.close()
 
 
-play(scene_a_session_ends_with_its_token, scene_without_the_option_it_lives_on,
-     scene_clocks_that_differ_are_forgiven, scene_who_is_away,
-     scene_a_new_token_in_time_loses_nothing, scene_a_restart_remembers,
-     scene_a_service_says_until_when, scene_many_tokens_end_at_once,
-     scene_with_open_authentication_it_is_refused)
+play(
+    scene_a_session_ends_with_its_token,
+    scene_without_the_option_it_lives_on,
+    scene_clocks_that_differ_are_forgiven,
+    scene_who_is_away,
+    scene_a_new_token_in_time_loses_nothing,
+    scene_a_restart_remembers,
+    scene_a_service_says_until_when,
+    scene_many_tokens_end_at_once,
+    scene_with_open_authentication_it_is_refused,
+)

@@ -39,25 +39,38 @@ class Certificate:
                 file.write(certificate.public_bytes(serialization.Encoding.PEM))
         with open(self.key, "wb") as file:
             os.chmod(self.key, 0o600)
-            file.write(own[0].private_bytes(serialization.Encoding.PEM,
-                                            serialization.PrivateFormat.PKCS8,
-                                            serialization.NoEncryption()))
+            file.write(
+                own[0].private_bytes(
+                    serialization.Encoding.PEM,
+                    serialization.PrivateFormat.PKCS8,
+                    serialization.NoEncryption(),
+                )
+            )
         return own[1].not_valid_after.replace(tzinfo=datetime.timezone.utc).timestamp()
 
     def _make(self, name, begins, ends, by=None):
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
         now = datetime.datetime.utcnow().replace(microsecond=0)
-        builder = (x509.CertificateBuilder().subject_name(subject).public_key(key.public_key())
-                   .issuer_name(by[1].subject if by else subject)
-                   .serial_number(x509.random_serial_number())
-                   .not_valid_before(now + datetime.timedelta(seconds=begins))
-                   .not_valid_after(now + datetime.timedelta(seconds=ends)))
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .public_key(key.public_key())
+            .issuer_name(by[1].subject if by else subject)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now + datetime.timedelta(seconds=begins))
+            .not_valid_after(now + datetime.timedelta(seconds=ends))
+        )
         return key, builder.sign(by[0] if by else key, hashes.SHA256())
 
     def options(self, **more):
-        return {"listen.tls": f"127.0.0.1:{free_port()}", "tls.certificate_file": self.certificate,
-                "tls.key_file": self.key, "admin.listen": "127.0.0.1:0", **more}
+        return {
+            "listen.tls": f"127.0.0.1:{free_port()}",
+            "tls.certificate_file": self.certificate,
+            "tls.key_file": self.key,
+            "admin.listen": "127.0.0.1:0",
+            **more,
+        }
 
 
 def told(broker):
@@ -82,12 +95,14 @@ def shake_hands(options):
 
 def scene_at_the_start():
     """Fine, near, over, not yet, and the one that signed it near: each is served, and told."""
-    rows = (((-DAY, 90 * DAY), {}, [], 0),
-            ((-80 * DAY, 10 * DAY), {}, ["certificate_ends"], 1),
-            ((-4.5 * DAY, 1.5 * DAY), {}, ["certificate_ends"], 1),
-            ((-DAY, 6 * DAY), {}, [], 0),
-            ((-90 * DAY, -60), {}, ["certificate_expired"], 1),
-            ((DAY, 90 * DAY), {}, ["certificate_not_yet"], 1))
+    rows = (
+        ((-DAY, 90 * DAY), {}, [], 0),
+        ((-80 * DAY, 10 * DAY), {}, ["certificate_ends"], 1),
+        ((-4.5 * DAY, 1.5 * DAY), {}, ["certificate_ends"], 1),
+        ((-DAY, 6 * DAY), {}, [], 0),
+        ((-90 * DAY, -60), {}, ["certificate_expired"], 1),
+        ((DAY, 90 * DAY), {}, ["certificate_not_yet"], 1),
+    )
     with tempfile.TemporaryDirectory(prefix="usher-play-") as folder:
         files = Certificate(folder)
         for (begins, ends), more, events, ending in rows:
@@ -95,7 +110,9 @@ def scene_at_the_start():
             options = files.options()
             with Broker(options) as broker:
                 check_equal(told(broker), events, f"the log with {begins} to {ends}")
-                check_equal(reading(broker), (not_after, ending), f"numbers with {begins} to {ends}")
+                check_equal(
+                    reading(broker), (not_after, ending), f"numbers with {begins} to {ends}"
+                )
                 check(shake_hands(options), "who goes by no date is served")
         # Clients judge the whole chain: the first one to end counts.
         files.write(-DAY, 90 * DAY, signer_ends=DAY / 4)
@@ -112,9 +129,14 @@ def scene_a_reload_renews_it():
         files = Certificate(folder)
         files.write(-90 * DAY, DAY)
         with Broker(files.options()) as broker:
-            for count, (ends, events, ending) in enumerate((
-                    (DAY, ["certificate_ends"] * 2, 1), (90 * DAY, ["certificate_ends"] * 2, 0),
-                    (-5, ["certificate_ends"] * 2 + ["certificate_expired"], 1)), 1):
+            for count, (ends, events, ending) in enumerate(
+                (
+                    (DAY, ["certificate_ends"] * 2, 1),
+                    (90 * DAY, ["certificate_ends"] * 2, 0),
+                    (-5, ["certificate_ends"] * 2 + ["certificate_expired"], 1),
+                ),
+                1,
+            ):
                 not_after = files.write(-90 * DAY, ends)
                 broker.process.send_signal(signal.SIGHUP)
                 broker.wait_log("tls_reloaded", count=count)
@@ -140,14 +162,19 @@ def scene_while_it_runs():
         files.write(-60 * DAY, 20 * DAY)
         options = {**files.options(), "store.path": shim.store}
         with Broker(options, environment=shim.environment()) as broker:
-            for days, ending, events in ((0, 0, []), (5.9, 0, []), (6.1, 1, ["certificate_ends"]),
-                                         (6.5, 1, ["certificate_ends"]),
-                                         (7.2, 1, ["certificate_ends"] * 2),
-                                         (20.1, 1, ["certificate_ends"] * 2 +
-                                          ["certificate_expired"])):
+            for days, ending, events in (
+                (0, 0, []),
+                (5.9, 0, []),
+                (6.1, 1, ["certificate_ends"]),
+                (6.5, 1, ["certificate_ends"]),
+                (7.2, 1, ["certificate_ends"] * 2),
+                (20.1, 1, ["certificate_ends"] * 2 + ["certificate_expired"]),
+            ):
                 shim["realtime_offset_ms"] = int(days * DAY * 1000)
                 look()
-                eventually(lambda: told(broker) == events, f"what is told after {days} days: {events}")
+                eventually(
+                    lambda: told(broker) == events, f"what is told after {days} days: {events}"
+                )
                 check_equal(reading(broker)[1], ending, f"certificate_ending after {days} days")
             line = broker.log_events("certificate_ends")[0]
             check_equal((line["level"], line["hours"] // 24), ("warn", 13), "the line")

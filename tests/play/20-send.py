@@ -4,8 +4,19 @@
 import os
 import time
 
-from usherplay import (Backend, Broker, Client, backend_pb, check, check_equal, client_pb,
-                       eventually, frame_bytes, play, scaled)
+from usherplay import (
+    Backend,
+    Broker,
+    Client,
+    backend_pb,
+    check,
+    check_equal,
+    client_pb,
+    eventually,
+    frame_bytes,
+    play,
+    scaled,
+)
 from usherplay.client import Witness
 from usherplay.history import History, rule_answers
 
@@ -18,8 +29,15 @@ def scene_send():
         alice.login("alice")
         epoch = bob.login("bob").epoch
         check_equal(alice.send("bob", b"hello").epoch, epoch, "Done.epoch, which is the receiver's")
-        message = bob.expect("message", id=0, seq=1, payload=b"hello", service="",
-                             redelivered=False, **{"from": "alice"}).message
+        message = bob.expect(
+            "message",
+            id=0,
+            seq=1,
+            payload=b"hello",
+            service="",
+            redelivered=False,
+            **{"from": "alice"},
+        ).message
         skew = abs(message.time_ms / 1000 - time.time())
         check(skew < 10, f"time_ms is {skew:.1f} s away from now")
         alice.expect_nothing(0.05)
@@ -35,9 +53,14 @@ def scene_send():
 def scene_refusals_go_on():
     with Broker() as broker, Client(broker) as alice:
         alice.login("alice")
-        for name, code in (("nobody", "NOT_ONLINE"), ("a b", "INVALID_NAME"),
-                           ("x" * 65, "INVALID_NAME"), ("", "INVALID_NAME"),
-                           ("\u00fc", "INVALID_NAME"), ("Alice", "NOT_ONLINE")):
+        for name, code in (
+            ("nobody", "NOT_ONLINE"),
+            ("a b", "INVALID_NAME"),
+            ("x" * 65, "INVALID_NAME"),
+            ("", "INVALID_NAME"),
+            ("\u00fc", "INVALID_NAME"),
+            ("Alice", "NOT_ONLINE"),
+        ):
             alice.post("send", to=name, payload=b"x")
             alice.expect_error(code)
             alice.post("send", id=0, to=name, payload=b"x")  # id 0: no answer, success or not
@@ -84,9 +107,12 @@ def exchange(sender, receiver, to, count, window):
     while answered < count or received < count:
         room = min(count, answered + window) - sent
         if room > 0 and (room >= window // 2 or sent == 0 or count - sent == room):
-            sender.send_bytes(b"".join(
-                frame_bytes(sender.request("send", to=to, payload=b"%d" % (sent + n)))
-                for n in range(room)))
+            sender.send_bytes(
+                b"".join(
+                    frame_bytes(sender.request("send", to=to, payload=b"%d" % (sent + n)))
+                    for n in range(room)
+                )
+            )
             sent += room
         while sender.frames or (answered < sent and sender.receive_more(0.001)):
             if not sender.frames:
@@ -99,8 +125,10 @@ def exchange(sender, receiver, to, count, window):
                 continue
             receiver.expect("message", payload=b"%d" % received)
             received += 1
-        check(time.monotonic() - began < 60, f"stuck: {sent} sent, {answered} answered, "
-              f"{received} received")
+        check(
+            time.monotonic() - began < 60,
+            f"stuck: {sent} sent, {answered} answered, " f"{received} received",
+        )
     return time.monotonic() - began
 
 
@@ -124,8 +152,9 @@ def scene_order_both_ways_without_a_window():
         alice.login("alice")
         bob.login("bob")
         streams = {
-            client: b"".join(frame_bytes(client.request("send", to=to, payload=b"%d" % n))
-                             for n in range(count))
+            client: b"".join(
+                frame_bytes(client.request("send", to=to, payload=b"%d" % n)) for n in range(count)
+            )
             for client, to in ((alice, "bob"), (bob, "alice"))
         }
         began = time.monotonic()
@@ -142,13 +171,18 @@ def scene_order_both_ways_without_a_window():
         for receiver, sender in ((alice, bob), (bob, alice)):
             while len(arrived[receiver]) < len(taken[sender]):
                 frame = receiver.next_frame()
-                check(frame is not None, f"{len(taken[sender])} messages were taken and "
-                      f"{len(arrived[receiver])} arrived")
+                check(
+                    frame is not None,
+                    f"{len(taken[sender])} messages were taken and "
+                    f"{len(arrived[receiver])} arrived",
+                )
                 sort_answer(frame, [], [], arrived[receiver])
             check_equal(arrived[receiver], sorted(taken[sender]), "the messages that arrived")
             receiver.expect_nothing(0.05)
-        print(f"     {2 * count} messages in {took:.2f} s, "
-              f"{sum(map(len, refused.values()))} refused as BUSY")
+        print(
+            f"     {2 * count} messages in {took:.2f} s, "
+            f"{sum(map(len, refused.values()))} refused as BUSY"
+        )
 
 
 def sort_answer(frame, taken, refused, arrived):
@@ -160,8 +194,10 @@ def sort_answer(frame, taken, refused, arrived):
         taken.append(frame.id - 2)  # id 1 was the login
     else:
         check_equal(kind, "error", "kind of the answer")
-        check(frame.error.code in (client_pb.Error.BUSY, client_pb.Error.INBOX_FULL),
-              f"refused with {client_pb.Error.Code.Name(frame.error.code)}")
+        check(
+            frame.error.code in (client_pb.Error.BUSY, client_pb.Error.INBOX_FULL),
+            f"refused with {client_pb.Error.Code.Name(frame.error.code)}",
+        )
         refused.append(frame.id - 2)
 
 
@@ -177,9 +213,12 @@ def scene_many_senders():
             client.login(f"sender{number}")
             clients.append(client)
         for client in clients:
-            client.send_bytes(b"".join(
-                frame_bytes(client.request("send", 0, to="bob", payload=b"%d" % n))
-                for n in range(each)))
+            client.send_bytes(
+                b"".join(
+                    frame_bytes(client.request("send", 0, to="bob", payload=b"%d" % n))
+                    for n in range(each)
+                )
+            )
         following = dict.fromkeys((client.name for client in clients), 0)
         for seq in range(1, senders * each + 1):
             message = bob.expect("message", seq=seq).message
@@ -265,6 +304,7 @@ def scene_id_in_flight():
 
 # --- acknowledgements that lie --------------------------------------------------------------------
 
+
 def scene_ack_lies():
     """Nothing is released that was not acknowledged, whatever the number says."""
     for lies in ((0,), (2, 1, 0), (0, 1 << 32), (4,), ((1 << 64) - 1,)):
@@ -272,8 +312,10 @@ def scene_ack_lies():
             alice.login("alice")
             bob = Client(broker)
             bob.login("bob", acks=True)
-            ids = [alice.post("send", to="bob", payload=b"%d" % number, until=DELIVERED)
-                   for number in range(1, 4)]
+            ids = [
+                alice.post("send", to="bob", payload=b"%d" % number, until=DELIVERED)
+                for number in range(1, 4)
+            ]
             bob.messages(3)
             for lie in lies:
                 bob.post("ack", id=0, seq=lie)
@@ -282,8 +324,11 @@ def scene_ack_lies():
                 bob.expect_close("PROTOCOL_ERROR")
             else:
                 bob.ping()
-            check_equal(sorted(alice.expect("done").id for _ in range(honest)), ids[:honest],
-                        "what was reported delivered")
+            check_equal(
+                sorted(alice.expect("done").id for _ in range(honest)),
+                ids[:honest],
+                "what was reported delivered",
+            )
             alice.ping()  # and nothing else was, before this
             bob.close()
             with Client(broker) as again:
@@ -303,21 +348,30 @@ def scene_resume_that_lies():
         bob.messages(1)
         bob.drop()
         eventually(lambda: broker.log_events("detached"), "bob is detached")
-        ids = [alice.post("send", to="bob", payload=b"%d" % number, until=DELIVERED)
-               for number in range(2, 5)]
+        ids = [
+            alice.post("send", to="bob", payload=b"%d" % number, until=DELIVERED)
+            for number in range(2, 5)
+        ]
         alice.ping()
         for last_seq in (4, 5, 1 << 32, (1 << 64) - 1):
             with Client(broker) as liar:
                 liar.name = "bob"
-                liar.post("resume", username="bob", epoch=welcome.epoch, secret=welcome.secret,
-                          last_seq=last_seq)
+                liar.post(
+                    "resume",
+                    username="bob",
+                    epoch=welcome.epoch,
+                    secret=welcome.secret,
+                    last_seq=last_seq,
+                )
                 frame = liar.next_frame()
                 check(frame is not None, f"no answer to last_seq {last_seq}")
                 if frame.WhichOneof("body") == "error":
                     check_equal(frame.error.code, client_pb.Error.RESUME_REJECTED, "code")
                 alice.ping()
-                check(not alice.frames, f"reported delivered by last_seq {last_seq}, never sent: "
-                      f"{alice.frames}")
+                check(
+                    not alice.frames,
+                    f"reported delivered by last_seq {last_seq}, never sent: " f"{alice.frames}",
+                )
         with Client(broker) as bob:  # they are all still there
             bob.resume(welcome, 1, name="bob")
             for number in range(2, 5):
@@ -335,8 +389,10 @@ def scene_ack_flood():
         for _ in range(5):
             alice.send("bob", b"x")
         bob.messages(5)
-        blocks = [b"".join(frame_bytes(bob.request("ack", id=0, seq=number % 4))
-                           for number in range(500)) for _ in range(2)]
+        blocks = [
+            b"".join(frame_bytes(bob.request("ack", id=0, seq=number % 4)) for number in range(500))
+            for _ in range(2)
+        ]
         bob.send_bytes(blocks[0])
         bob.ping()
         before, began, worst = broker.resident_bytes(), time.monotonic(), 0.0
@@ -347,14 +403,17 @@ def scene_ack_flood():
         bob.ping(60)
         took = time.monotonic() - began
         grown = broker.resident_bytes() - before
-        print(f"     {count} acks, {count / took:.0f}/s: {grown >> 10} KiB more memory, slowest "
-              f"ping of a bystander {worst * 1000:.1f} ms")
+        print(
+            f"     {count} acks, {count / took:.0f}/s: {grown >> 10} KiB more memory, slowest "
+            f"ping of a bystander {worst * 1000:.1f} ms"
+        )
         check(grown < 64 << 20, f"{grown >> 20} MiB more")
         bob.post("ack", seq=5)
         bob.expect("done")
 
 
 # --- one answer ----------------------------------------------------------------------------------
+
 
 class Asker:
     """Asks, and remembers what must come of it."""
@@ -398,8 +457,10 @@ def refused_sends(asker, broker, backend):
     plain.login("plain")
     asker.now("TOO_LARGE", "send", to="plain", payload=b"l" * (asker.limit - 50))
     asker.now("done", "send", to="plain", payload=b"x", until=DELIVERED)
-    for name, end in (("leaver", lambda client: client.post("logout")),
-                      ("kicked", lambda client: backend.kick("kicked"))):
+    for name, end in (
+        ("leaver", lambda client: client.post("logout")),
+        ("kicked", lambda client: backend.kick("kicked")),
+    ):
         client = Client(broker)
         client.login(name, acks=True)
         given_up = asker.ask("UNDELIVERED", "send", to=name, payload=b"x", until=DELIVERED)
@@ -433,8 +494,9 @@ def calls(asker, broker):
         id = asker.ask("reply", "call", service="chat", method="m")
         service.reply(service.expect_call(), status, b"r")
         check_equal(asker.look(id).reply.status, status, "status")
-    late = [asker.ask("TIMEOUT", "call", service="chat", method="m", timeout_ms=1500)
-            for _ in range(2)]
+    late = [
+        asker.ask("TIMEOUT", "call", service="chat", method="m", timeout_ms=1500) for _ in range(2)
+    ]
     asker.now("BUSY", "call", service="chat", method="m")  # limits.calls_per_user is 2
     handed = [service.expect_call() for _ in late]
     for id in late:
@@ -444,8 +506,9 @@ def calls(asker, broker):
     lost = asker.ask("SERVICE_LOST", "call", service="chat", method="m", timeout_ms=20000)
     service.expect_call()
     service.fetch(wait_ms=1)  # which acknowledges it
-    waiting = backend_pb.LinkRequest(fetch=backend_pb.Fetch(
-        link=service.link, mail_done=service.mail_done, wait_ms=1000))
+    waiting = backend_pb.LinkRequest(
+        fetch=backend_pb.Fetch(link=service.link, mail_done=service.mail_done, wait_ms=1000)
+    )
     service.fetcher.post(waiting.SerializeToString())
     service.lose()  # with a Fetch that waits, so that it is noticed at once
     asker.look(lost)
@@ -454,8 +517,12 @@ def calls(asker, broker):
 def scene_one_answer():
     """Each request with an id has one answer, the one that fits; with id 0 there is none."""
     history = History()
-    options = {"limits.inbox_messages": 4, "limits.calls_per_user": 2, "session.resume_ms": 500,
-               "link.grace_ms": 100}
+    options = {
+        "limits.inbox_messages": 4,
+        "limits.calls_per_user": 2,
+        "session.resume_ms": 500,
+        "link.grace_ms": 100,
+    }
     with Broker(options) as broker:
         backend = Backend(broker, presence=True)
         asker = Asker(broker, history)
@@ -465,9 +532,12 @@ def scene_one_answer():
         asker.now("pong", "ping")
         asker.now("done", "ack", seq=0)
         for _ in range(2):
-            for kind, fields in (("send", {"to": "unknown"}), ("send", {"to": "no name"}),
-                                 ("call", {"service": "none", "method": "m"}),
-                                 ("ack", {"seq": 0})):
+            for kind, fields in (
+                ("send", {"to": "unknown"}),
+                ("send", {"to": "no name"}),
+                ("call", {"service": "none", "method": "m"}),
+                ("ack", {"seq": 0}),
+            ):
                 asker.client.post(kind, id=0, **fields)
         asker.client.ping()
         asker.client.expect("message", payload=b"to myself")
@@ -476,14 +546,29 @@ def scene_one_answer():
         asker.client.expect_close("LOGGED_OUT")
         rule_answers(history)
         words = sorted({entry.word for entry in history.entries if entry.kind == "answer"})
-        print(f"     {sum(entry.kind == 'answer' for entry in history.entries)} answers of "
-              f"{len(words)} kinds: {' '.join(words)}")
+        print(
+            f"     {sum(entry.kind == 'answer' for entry in history.entries)} answers of "
+            f"{len(words)} kinds: {' '.join(words)}"
+        )
         asker.client.close()
         backend.close()
 
 
 if __name__ == "__main__":
-    play(scene_send, scene_refusals_go_on, scene_no_id_no_answer, scene_ping,
-         scene_largest_payload, scene_order, scene_order_both_ways_without_a_window,
-         scene_many_senders, scene_acknowledge, scene_until_delivered, scene_id_in_flight,
-         scene_ack_lies, scene_resume_that_lies, scene_ack_flood, scene_one_answer)
+    play(
+        scene_send,
+        scene_refusals_go_on,
+        scene_no_id_no_answer,
+        scene_ping,
+        scene_largest_payload,
+        scene_order,
+        scene_order_both_ways_without_a_window,
+        scene_many_senders,
+        scene_acknowledge,
+        scene_until_delivered,
+        scene_id_in_flight,
+        scene_ack_lies,
+        scene_resume_that_lies,
+        scene_ack_flood,
+        scene_one_answer,
+    )

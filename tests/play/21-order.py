@@ -48,8 +48,10 @@ class Player:
         room = min(most - len(self.waiting), len(self.todo) - self.sent)
         if room <= 0 or self.client is None:
             return
-        frames = [self.client.request("send", to=peer, payload=b"%d some words" % number)
-                  for number, peer in self.todo[self.sent:self.sent + room]]
+        frames = [
+            self.client.request("send", to=peer, payload=b"%d some words" % number)
+            for number, peer in self.todo[self.sent : self.sent + room]
+        ]
         for frame in frames:
             self.client.note(frame)
             self.waiting.add(frame.id)
@@ -91,6 +93,7 @@ def ping_all(crowd, players):
             if any(frame.id == waiting[player] for frame in player.client.take()):
                 del waiting[player]
         return not waiting
+
     crowd.until(heard, "an answer to everybody's ping")
 
 
@@ -122,10 +125,17 @@ def latencies(history):
 
 def matrix(broker, history, users, fan_out, count, acks, random):
     names = [f"user{number}" for number in range(users)]
-    players = [Player(broker, history, name,
-                      random.sample([other for other in names if other != name], fan_out), count,
-                      acks(number))
-               for number, name in enumerate(names)]
+    players = [
+        Player(
+            broker,
+            history,
+            name,
+            random.sample([other for other in names if other != name], fan_out),
+            count,
+            acks(number),
+        )
+        for number, name in enumerate(names)
+    ]
     crowd = Crowd()
     for player in players:
         player.login()
@@ -147,8 +157,9 @@ def scene_order_matrix():
 def one_matrix(users, fan_out, count, random):
     history = History()
     with Broker({"limits.mailbox_messages": 16384}) as broker:
-        players, crowd = matrix(broker, history, users, fan_out, count, lambda n: n % 2 == 0,
-                                random)
+        players, crowd = matrix(
+            broker, history, users, fan_out, count, lambda n: n % 2 == 0, random
+        )
         began = time.monotonic()
         run(crowd, players, 16, random, limit=600)
         took = time.monotonic() - began
@@ -156,12 +167,17 @@ def one_matrix(users, fan_out, count, random):
         ping_all(crowd, players)
         counts = check_history(history)
         total = users * fan_out * count
-        check_equal((counts["accepted"], counts["delivered"]), (total, total),
-                    f"accepted and delivered of {total} ({counts})")
+        check_equal(
+            (counts["accepted"], counts["delivered"]),
+            (total, total),
+            f"accepted and delivered of {total} ({counts})",
+        )
         waits = latencies(history)
-        print(f"     {users} users to {fan_out} each: {total} messages, {total / took:.0f}/s with "
-              f"this harness, {percentile(waits, 0.5) * 1000:.1f} ms p50, "
-              f"{percentile(waits, 0.99) * 1000:.1f} ms p99")
+        print(
+            f"     {users} users to {fan_out} each: {total} messages, {total / took:.0f}/s with "
+            f"this harness, {percentile(waits, 0.5) * 1000:.1f} ms p50, "
+            f"{percentile(waits, 0.99) * 1000:.1f} ms p99"
+        )
         crowd.close()
 
 
@@ -184,8 +200,9 @@ class Disturbance:
     def _disturb(self, player):
         player.look()
         old = player.client
-        newcomer = Witness(player.broker, player.history,
-                           after=old if self.random.random() < 0.5 else None)
+        newcomer = Witness(
+            player.broker, player.history, after=old if self.random.random() < 0.5 else None
+        )
         newcomer.player = player
         resumes = newcomer.last_id > 0
         newcomer.last_id += 1000 if resumes else 0  # the old one sends on until the Welcome
@@ -195,8 +212,13 @@ class Disturbance:
             self.crowd.remove(old)
             old.drop() if ways == "drops" else old.close()
         if resumes:
-            newcomer.post("resume", username=player.name, epoch=old.welcome.epoch,
-                          secret=old.welcome.secret, last_seq=player.seq)
+            newcomer.post(
+                "resume",
+                username=player.name,
+                epoch=old.welcome.epoch,
+                secret=old.welcome.secret,
+                last_seq=player.seq,
+            )
         else:
             newcomer.post("login", username=player.name, acks=player.acks)
         self.crowd.add(newcomer)
@@ -230,11 +252,15 @@ def scene_order_through_takeover():
     count = 150 if LARGE else scaled(60, 12)
     random = seed()
     history = History()
-    options = {"limits.mailbox_messages": 16384, "limits.inbox_messages": 14,
-               "limits.takeovers_per_minute": 0}
+    options = {
+        "limits.mailbox_messages": 16384,
+        "limits.inbox_messages": 14,
+        "limits.takeovers_per_minute": 0,
+    }
     with Broker(options) as broker:
-        players, crowd = matrix(broker, history, users, fan_out, count, lambda n: n % 4 != 3,
-                                random)
+        players, crowd = matrix(
+            broker, history, users, fan_out, count, lambda n: n % 4 != 3, random
+        )
         disturbance = Disturbance(crowd, players, random, 0.05)
         run(crowd, players, 3, random, disturbance, limit=600)
         disturbance.share = 0
@@ -243,11 +269,15 @@ def scene_order_through_takeover():
             disturbance()
         history.quiet()
         ping_all(crowd, players)
-        crowd.until(lambda: all(old.ended for player in players for old in player.old),
-                    "the end of every old connection")
+        crowd.until(
+            lambda: all(old.ended for player in players for old in player.old),
+            "the end of every old connection",
+        )
         counts = check_history(history)
-        print(f"     {disturbance.logins} takeovers and {disturbance.resumes} resumes in "
-              f"{sum(len(player.todo) for player in players)} messages: {counts}")
+        print(
+            f"     {disturbance.logins} takeovers and {disturbance.resumes} resumes in "
+            f"{sum(len(player.todo) for player in players)} messages: {counts}"
+        )
         check(disturbance.logins > 0 and disturbance.resumes > 0, "nobody was disturbed")
         crowd.close()
 
@@ -336,6 +366,7 @@ def scene_hot_user():
                     else:
                         client.sender.look()
             shares.extend(sender.taken for sender in senders)
+
         began = time.monotonic()
         waits = beside(broker, rush)
         took = time.monotonic() - began
@@ -344,17 +375,20 @@ def scene_hot_user():
             for sender in senders:
                 sender.look()
             return all(sender.waiting == 0 for sender in senders)
+
         crowd.until(answered, "an answer to everything")
         hot.ping(timeout=30)
         hot.frames.clear()
         counts = check_history(history, rule_a4)
         check_equal(counts["delivered"], counts["accepted"], f"delivered of accepted ({counts})")
         check(min(shares) > 0, "a sender who never had his turn")
-        print(f"     {count} senders, {total / took:.0f} messages/s with this harness, share of "
-              f"the luckiest to the unluckiest {max(shares) / min(shares):.2f}, "
-              f"{counts['refused']} refused; bystanders' p99 "
-              f"{percentile(baseline, 0.99) * 1000:.1f} ms before, "
-              f"{percentile(waits, 0.99) * 1000:.1f} ms beside")
+        print(
+            f"     {count} senders, {total / took:.0f} messages/s with this harness, share of "
+            f"the luckiest to the unluckiest {max(shares) / min(shares):.2f}, "
+            f"{counts['refused']} refused; bystanders' p99 "
+            f"{percentile(baseline, 0.99) * 1000:.1f} ms before, "
+            f"{percentile(waits, 0.99) * 1000:.1f} ms beside"
+        )
         crowd.close()
 
 

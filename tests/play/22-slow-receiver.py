@@ -57,8 +57,9 @@ def reads_all(reader, count, seconds=30):
 def scene_sends():
     """A burst of 12 MB from one player, with and without acks."""
     for acks in (False, True):
-        with Broker(FREE) as broker, Client(broker, receive_buffer=65536) as slow, \
-                Client(broker, timeout=60) as bob:
+        with Broker(FREE) as broker, Client(broker, receive_buffer=65536) as slow, Client(
+            broker, timeout=60
+        ) as bob:
             slow.login("slow", acks=acks)
             bob.login("bob")
             reader = SlowReader(slow, acks)
@@ -85,8 +86,7 @@ def scene_pushes():
             for _ in range(1500):
                 command = push(["slow"], b"p" * 14000)
                 if everybody:
-                    command = backend_pb.Command(
-                        push_all=backend_pb.PushAll(payload=b"p" * 14000))
+                    command = backend_pb.Command(push_all=backend_pb.PushAll(payload=b"p" * 14000))
                 result = backend.submit(command)[0]
                 taken += result.push.accepted
             time.sleep(0.5)
@@ -100,10 +100,16 @@ def scene_pushes():
 
 def scene_replies():
     """64 large replies at once to one who reads slowly: each of them comes, and he stays."""
-    limits = {**FREE, "limits.output_bytes": 128 * 1024, "limits.output_soft_bytes": 32 * 1024,
-              "limits.inbox_bytes": 16 << 20, "limits.calls_per_user": 64}
-    with Broker(limits) as broker, Client(broker, receive_buffer=4096) as slow, \
-            Client(broker) as bob:
+    limits = {
+        **FREE,
+        "limits.output_bytes": 128 * 1024,
+        "limits.output_soft_bytes": 32 * 1024,
+        "limits.inbox_bytes": 16 << 20,
+        "limits.calls_per_user": 64,
+    }
+    with Broker(limits) as broker, Client(broker, receive_buffer=4096) as slow, Client(
+        broker
+    ) as bob:
         slow.login("slow")
         bob.login("bob")
         backend = Backend(broker, service="svc")
@@ -127,8 +133,12 @@ def scene_replies():
 def scene_replay():
     """An inbox larger than what may wait in a connection comes whole, in order, and what is sent
     meanwhile comes behind it."""
-    limits = {**FREE, "limits.inbox_bytes": 16 << 20, "limits.inbox_messages": 100000,
-              "limits.mailbox_messages": 100000}
+    limits = {
+        **FREE,
+        "limits.inbox_bytes": 16 << 20,
+        "limits.inbox_messages": 100000,
+        "limits.mailbox_messages": 100000,
+    }
     count = scaled(200, 60)
     for acks in (True, False):
         with Broker(limits) as broker, Client(broker, timeout=30) as bob:
@@ -152,8 +162,9 @@ def scene_replay():
 
 def scene_never_fits():
     """Larger than the whole inbox: refused for good, without a time to wait."""
-    with Broker({**FREE, "limits.frame_bytes": 1 << 20}) as broker, Client(broker) as alice, \
-            Client(broker) as bob:
+    with Broker({**FREE, "limits.frame_bytes": 1 << 20}) as broker, Client(broker) as alice, Client(
+        broker
+    ) as bob:
         alice.login("alice", acks=True)
         bob.login("bob")
         for size, kind in ((256 * 1024 - 3, "done"), (256 * 1024 - 2, "error")):
@@ -174,11 +185,20 @@ def scene_reply_too_large():
             id = alice.post("call", service="svc", method="m")
             result = backend.reply(backend.expect_call(), payload=b"r" * size)
             frame = alice.answer_to(id)
-            check_equal((frame.WhichOneof("body"), code_name(result)), (kind, code),
-                        f"a reply of {size} bytes")
+            check_equal(
+                (frame.WhichOneof("body"), code_name(result)),
+                (kind, code),
+                f"a reply of {size} bytes",
+            )
         backend.close()
 
 
 if __name__ == "__main__":
-    play(scene_sends, scene_pushes, scene_replies, scene_replay, scene_never_fits,
-         scene_reply_too_large)
+    play(
+        scene_sends,
+        scene_pushes,
+        scene_replies,
+        scene_replay,
+        scene_never_fits,
+        scene_reply_too_large,
+    )

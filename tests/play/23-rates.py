@@ -43,8 +43,9 @@ def rate_of(round, seconds=2.0):
 
 def scene_logout_and_login():
     """100 a second, and 100 at once: so it stays, with a new session each few milliseconds."""
-    with Broker({"limits.requests_per_second": 100,
-                 "limits.logins_per_minute_per_user": 0}) as broker:
+    with Broker(
+        {"limits.requests_per_second": 100, "limits.logins_per_minute_per_user": 0}
+    ) as broker:
         passed, rounds, took = rate_of(lambda _: cycle(broker, "mallory", 50, logout))
         most = 100 * (took + 1)
         print(f"     {passed} requests in {rounds} sessions and {took:.1f} s, {most:.0f} allowed")
@@ -55,9 +56,13 @@ def scene_logout_and_login():
 
 def scene_kicked_and_expired():
     """The same when others end the session, or its window is over."""
-    options = {"limits.requests_per_second": 100, "session.resume_ms": 1,
-               "limits.logins_per_minute_per_user": 0}
+    options = {
+        "limits.requests_per_second": 100,
+        "session.resume_ms": 1,
+        "limits.logins_per_minute_per_user": 0,
+    }
     with Broker(options) as broker, Backend(broker, service="svc") as backend:
+
         def kick(client):
             backend.kick(client.name)
             client.expect_close("KICKED")
@@ -65,8 +70,11 @@ def scene_kicked_and_expired():
 
         def vanish(client):
             client.drop()
-            eventually(lambda: backend.lookup(client.name).sessions[0].state == GONE,
-                       "its window is over", pause=0.002)
+            eventually(
+                lambda: backend.lookup(client.name).sessions[0].state == GONE,
+                "its window is over",
+                pause=0.002,
+            )
 
         for name, end in (("kicked", kick), ("expired", vanish)):
             passed, rounds, took = rate_of(lambda _: cycle(broker, name, 50, end))
@@ -79,7 +87,8 @@ def scene_address():
     options = {"limits.requests_per_second": 0, "limits.requests_per_second_per_source": 100}
     with Broker(options) as broker:
         passed, rounds, took = rate_of(
-            lambda number: cycle(broker, f"user{number}", 50, logout, source=ELSEWHERE))
+            lambda number: cycle(broker, f"user{number}", 50, logout, source=ELSEWHERE)
+        )
         most = 100 * (took + 1)
         check(rounds > 5 and passed <= most * 1.02, f"{passed} passed of {most:.0f}")
         check(cycle(broker, "bystander", 50, logout) == 50, "another address was refused")

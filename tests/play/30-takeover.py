@@ -5,8 +5,21 @@ import os
 import threading
 import time
 
-from usherplay import (Backend, Broker, Client, backend_pb, check, check_equal, check_presence,
-                       client_pb, eventually, frame_bytes, play, scaled, seed)
+from usherplay import (
+    Backend,
+    Broker,
+    Client,
+    backend_pb,
+    check,
+    check_equal,
+    check_presence,
+    client_pb,
+    eventually,
+    frame_bytes,
+    play,
+    scaled,
+    seed,
+)
 from usherplay.backend import kind_name
 from usherplay.client import Crowd, Witness
 from usherplay.figures import percentile
@@ -50,7 +63,8 @@ def scene_old_connection_has_no_effect():
             older = Client(broker)
             older.login("alice")
             stream = b"".join(
-                frame_bytes(older.request("send", to="bob", payload=b"before")) for _ in range(5))
+                frame_bytes(older.request("send", to="bob", payload=b"before")) for _ in range(5)
+            )
             older.send_bytes(stream)
             bob.messages(5)
             with Client(broker) as newer:
@@ -134,8 +148,11 @@ def scene_storm():
             survivor = newest
             counts = check_history(history)
             served += counts["delivered"]
-            epochs = [entry.epoch for entry in history.entries
-                      if entry.kind == "welcome" and entry.user == "alice"]
+            epochs = [
+                entry.epoch
+                for entry in history.entries
+                if entry.kind == "welcome" and entry.user == "alice"
+            ]
             check(min(epochs) > highest, "an epoch lower than an earlier round's")
             highest = max(epochs)
             check_equal(survivor.welcome.epoch, highest, "the survivor's epoch")
@@ -152,10 +169,12 @@ def scene_storm():
             check_equal(living["alice"], ("ONLINE", highest), "alice at the end")
         survivor.close()
         closes.sort()
-        print(f"     {rounds} rounds of {CONNECTIONS} logins: {welcomes} welcomes, one survivor "
-              f"each, {served} messages of theirs, {rounds * CONNECTIONS / took:.0f} logins/s; "
-              f"from a later Welcome to the Close {percentile(closes, 0.5) * 1000:.1f} ms p50, "
-              f"{percentile(closes, 0.99) * 1000:.1f} ms p99")
+        print(
+            f"     {rounds} rounds of {CONNECTIONS} logins: {welcomes} welcomes, one survivor "
+            f"each, {served} messages of theirs, {rounds * CONNECTIONS / took:.0f} logins/s; "
+            f"from a later Welcome to the Close {percentile(closes, 0.5) * 1000:.1f} ms p50, "
+            f"{percentile(closes, 0.99) * 1000:.1f} ms p99"
+        )
 
 
 def storm_round(bob, clients, random):
@@ -168,8 +187,11 @@ def storm_round(bob, clients, random):
     with Crowd([bob, *clients]) as crowd:
         talkers = set()
         deadline = now + 60
-        while starts or sum(not client.ended for client in clients) > 1 or not any(
-                client.welcome and not client.ended for client in clients):
+        while (
+            starts
+            or sum(not client.ended for client in clients) > 1
+            or not any(client.welcome and not client.ended for client in clients)
+        ):
             check(time.monotonic() < deadline, "more than one survivor, or none")
             while starts and starts[0][0] <= time.monotonic():
                 clients[starts.pop(0)[1]].post("login", username="alice")
@@ -194,8 +216,12 @@ def storm_round(bob, clients, random):
 def talk(client, number):
     """A ping and a message to bob; the other side may be gone."""
     try:
-        client.send_frames([client.request("ping", stamp=number),
-                            client.request("send", to="bob", payload=b"%d" % number)])
+        client.send_frames(
+            [
+                client.request("ping", stamp=number),
+                client.request("send", to="bob", payload=b"%d" % number),
+            ]
+        )
     except OSError:
         pass
 
@@ -236,8 +262,7 @@ def scene_undelivered_messages_are_inherited():
         second = Client(broker)
         check_equal(second.login("alice", acks=True).next_seq, 1, "next_seq")
         for seq, payload in enumerate((b"2", b"3", b"4"), 1):
-            second.expect("message", seq=seq, payload=payload, redelivered=True,
-                          **{"from": "bob"})
+            second.expect("message", seq=seq, payload=payload, redelivered=True, **{"from": "bob"})
         first.expect_close("REPLACED", do_not_return=True)
         bob.send("alice", b"new")
         second.expect("message", seq=4, payload=b"new", redelivered=False)
@@ -305,9 +330,11 @@ def scene_blocked_old_connection():
                     closes.append(seconds_until_closed(older))
             older.drop()
         waits.sort()
-        print(f"     {rounds} times, {taken >> 20} MiB unread: Welcome after "
-              f"{percentile(waits, 0.5) * 1000:.1f} ms p50, {percentile(waits, 0.99) * 1000:.1f} "
-              f"ms p99; the old connection gone after {max(closes):.2f} s at most")
+        print(
+            f"     {rounds} times, {taken >> 20} MiB unread: Welcome after "
+            f"{percentile(waits, 0.5) * 1000:.1f} ms p50, {percentile(waits, 0.99) * 1000:.1f} "
+            f"ms p99; the old connection gone after {max(closes):.2f} s at most"
+        )
         check(waits[-1] < 5.0, f"a Welcome took {waits[-1]:.2f} s")
 
 
@@ -326,11 +353,15 @@ class Zombie(threading.Thread):
             while True:
                 self.number += 1
                 payload = b"%d" % self.number
-                self.client.send_frames([
-                    self.client.request("send", id=0, to="bob", payload=payload),
-                    self.client.request("call", id=0, service="chat", method="m",
-                                        payload=payload),
-                    self.client.request("ack", id=0, seq=1)])
+                self.client.send_frames(
+                    [
+                        self.client.request("send", id=0, to="bob", payload=payload),
+                        self.client.request(
+                            "call", id=0, service="chat", method="m", payload=payload
+                        ),
+                        self.client.request("ack", id=0, seq=1),
+                    ]
+                )
         except OSError:
             self.ended_at = time.monotonic()
 
@@ -358,16 +389,21 @@ def scene_zombie_writer():
                 bob.post("send", id=0, to="alice", payload=b"1")
                 if LARGE:
                     time.sleep(5)
-                crowd.until(lambda: bob.take() is not None and not zombie.is_alive(),
-                            "the end of the zombie's connection")
+                crowd.until(
+                    lambda: bob.take() is not None and not zombie.is_alive(),
+                    "the end of the zombie's connection",
+                )
                 worst = max(worst, zombie.ended_at - began)
                 written += zombie.number - last
                 while service.fetch(wait_ms=50).mail:
                     pass
                 calls = [int(mail.call.payload) for mail in service.mail]
                 service.mail.clear()
-                check(calls and max(calls) <= last, f"a call that the zombie began after the newer "
-                      f"Welcome came through: {max(calls, default=None)} after {last}")
+                check(
+                    calls and max(calls) <= last,
+                    f"a call that the zombie began after the newer "
+                    f"Welcome came through: {max(calls, default=None)} after {last}",
+                )
                 newer.expect("message", payload=b"1")
                 newer.ping()
                 third = Witness(broker, history)  # what was acknowledged is not inherited
@@ -384,8 +420,10 @@ def scene_zombie_writer():
             for client in (bob, third, newer):
                 client.close()
         service.close()
-        print(f"     {rounds} zombies, {written} times three frames after the newer Welcome "
-              f"without effect; closed {worst:.2f} s after it at most")
+        print(
+            f"     {rounds} zombies, {written} times three frames after the newer Welcome "
+            f"without effect; closed {worst:.2f} s after it at most"
+        )
 
 
 def refused_on(client, frame):
@@ -400,30 +438,44 @@ def scene_self_takeover():
     with Broker(FREE) as broker:
         backend = Backend(broker, presence=True)
         for name, make in {
-                "twice": lambda client: client.request("login", username="twice"),
-                "another": lambda client: client.request("login", username="mallory"),
-                "resume": lambda client: client.request(
-                    "resume", username="resume", epoch=client.welcome.epoch,
-                    secret=client.welcome.secret)}.items():
+            "twice": lambda client: client.request("login", username="twice"),
+            "another": lambda client: client.request("login", username="mallory"),
+            "resume": lambda client: client.request(
+                "resume",
+                username="resume",
+                epoch=client.welcome.epoch,
+                secret=client.welcome.secret,
+            ),
+        }.items():
             client = Client(broker)
             epoch = client.login(name).epoch
             refused_on(client, make(client))
             backend.wait_event(name, "DETACHED", "PROTOCOL", epoch)
         with Client(broker) as client:  # two in one segment: the second is one too many
             client.name = "segment"
-            client.send_bytes(b"".join(frame_bytes(client.request("login", username=name))
-                                       for name in ("segment", "segment")))
+            client.send_bytes(
+                b"".join(
+                    frame_bytes(client.request("login", username=name))
+                    for name in ("segment", "segment")
+                )
+            )
             frames = client.read_to_end()
             kinds = [(frame.WhichOneof("body"), frame.id) for frame in frames]
-            check(kinds in ([("welcome", 1), ("error", 2), ("close", 0)],
-                            [("error", 2), ("close", 0)]), f"two logins in one segment: {kinds}")
+            check(
+                kinds
+                in ([("welcome", 1), ("error", 2), ("close", 0)], [("error", 2), ("close", 0)]),
+                f"two logins in one segment: {kinds}",
+            )
             backend.wait_event("segment", "DETACHED", "PROTOCOL")
         after_the_close(broker, backend)
         events = backend.all_events()
         check_presence(events, first_seq=1)
         online = [event.user for event in events if kind_name(event) == "ONLINE"]
-        check_equal(sorted(online), ["another", "holder", "holder", "kicked", "resume", "segment",
-                                     "twice"], "who was ever online")
+        check_equal(
+            sorted(online),
+            ["another", "holder", "holder", "kicked", "resume", "segment", "twice"],
+            "who was ever online",
+        )
         backend.close()
 
 
@@ -449,14 +501,25 @@ def after_the_close(broker, backend):
         pass
     kicked.expect_eof()
     infos = backend.lookup("holder", "kicked").sessions
-    check_equal([(info.state, info.epoch) for info in infos], [(1, epoch), (3, infos[1].epoch)],
-                "holder is online, kicked is gone")
+    check_equal(
+        [(info.state, info.epoch) for info in infos],
+        [(1, epoch), (3, infos[1].epoch)],
+        "holder is online, kicked is gone",
+    )
     for client in (older, newer, kicked):
         client.close()
 
 
 if __name__ == "__main__":
-    play(scene_replaced, scene_old_connection_has_no_effect, scene_messages_follow_the_newest,
-         scene_late_closes, scene_close_during_takeover, scene_storm,
-         scene_undelivered_messages_are_inherited, scene_blocked_old_connection,
-         scene_zombie_writer, scene_self_takeover)
+    play(
+        scene_replaced,
+        scene_old_connection_has_no_effect,
+        scene_messages_follow_the_newest,
+        scene_late_closes,
+        scene_close_during_takeover,
+        scene_storm,
+        scene_undelivered_messages_are_inherited,
+        scene_blocked_old_connection,
+        scene_zombie_writer,
+        scene_self_takeover,
+    )

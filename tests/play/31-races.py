@@ -7,8 +7,20 @@ import collections
 import os
 import time
 
-from usherplay import (Backend, Broker, Client, ConnectionEnded, check, check_equal,
-                       check_presence, client_pb, eventually, play, scaled, seed)
+from usherplay import (
+    Backend,
+    Broker,
+    Client,
+    ConnectionEnded,
+    check,
+    check_equal,
+    check_presence,
+    client_pb,
+    eventually,
+    play,
+    scaled,
+    seed,
+)
 from usherplay.backend import kind_name
 from usherplay.client import Crowd, Witness
 from usherplay.history import History, check_history
@@ -102,9 +114,11 @@ def scene_late_closes_through_a_relay():
         check_equal(counts["unknown"], 0, "messages without an answer")
         check_late_ends(broker, current)
         offline = sum(entry.word == "NOT_ONLINE" for entry in history.entries)
-        print(f"     {rounds} takeovers beside {caller.number} messages: {counts['delivered']} "
-              f"delivered, {counts['refused'] + counts['reported']} reported, {offline} called "
-              "offline")
+        print(
+            f"     {rounds} takeovers beside {caller.number} messages: {counts['delivered']} "
+            f"delivered, {counts['refused'] + counts['reported']} reported, {offline} called "
+            "offline"
+        )
 
 
 def leave(crowd, client, random):
@@ -120,15 +134,20 @@ def answered(history, ids):
 
 def waiting(history):
     sent = sum(entry.kind == "send" for entry in history.entries)
-    return sent - sum(entry.kind == "answer" and entry.user == "carol" and entry.word != "pong"
-                      for entry in history.entries)
+    return sent - sum(
+        entry.kind == "answer" and entry.user == "carol" and entry.word != "pong"
+        for entry in history.entries
+    )
 
 
 def check_late_ends(broker, current):
     tool = Backend(broker, hello=False)
     events = [event for event in tool.all_events() if event.user == "alice"]
-    check_equal(check_presence(tool.all_events(), first_seq=1)["alice"],
-                ("ONLINE", current.welcome.epoch), "alice at the end")
+    check_equal(
+        check_presence(tool.all_events(), first_seq=1)["alice"],
+        ("ONLINE", current.welcome.epoch),
+        "alice at the end",
+    )
     kinds = collections.Counter(kind_name(event) for event in events)
     check_equal(kinds["OFFLINE"], 0, "offline events of a user who was always there")
     last = [kind_name(event) for event in events if event.epoch == current.welcome.epoch]
@@ -137,6 +156,7 @@ def check_late_ends(broker, current):
 
 
 # --- two who want the same session ---------------------------------------------------------------
+
 
 def outcome(client):
     """What it was told until it is closed, or serves: "winner", or the last word."""
@@ -166,8 +186,9 @@ def outcome(client):
 
 def resume_request(client, welcome, name="alice", **fields):
     client.name = name
-    return client.request("resume", **{"username": name, "epoch": welcome.epoch,
-                                       "secret": welcome.secret, **fields})
+    return client.request(
+        "resume", **{"username": name, "epoch": welcome.epoch, "secret": welcome.secret, **fields}
+    )
 
 
 def settle(racers):
@@ -236,8 +257,10 @@ def scene_resume_against_login():
             newcomer.name = "alice"
             if random.random() < 0.5:
                 holder.drop()
-            steps = [lambda: resumer.send_frame(resume_request(resumer, welcome)),
-                     lambda: newcomer.post("login", username="alice")]
+            steps = [
+                lambda: resumer.send_frame(resume_request(resumer, welcome)),
+                lambda: newcomer.post("login", username="alice"),
+            ]
             random.shuffle(steps)
             for step in steps:
                 step()
@@ -258,8 +281,10 @@ def scene_resume_against_login():
         check_equal(living["alice"], ("ONLINE", welcome.epoch), "alice at the end")
         tool.close()
         holder.close()
-    print(f"     {rounds} races of a resume and a login: the login won all, the resume was told "
-          f"{dict(told)}")
+    print(
+        f"     {rounds} races of a resume and a login: the login won all, the resume was told "
+        f"{dict(told)}"
+    )
 
 
 def scene_wrong_resumes_disturb_nobody():
@@ -272,10 +297,16 @@ def scene_wrong_resumes_disturb_nobody():
         old.close()
         tool = Backend(broker, hello=False)
         before = tool.all_events()
-        wrong = [(welcome, {"secret": bytes(16)}), (stale, {}), (other, {}),
-                 (welcome, {"secret": other.secret}), (welcome, {"epoch": other.epoch}),
-                 (welcome, {"username": "carol"}), (welcome, {"epoch": welcome.epoch + 1}),
-                 (welcome, {"last_seq": 1 << 40})]
+        wrong = [
+            (welcome, {"secret": bytes(16)}),
+            (stale, {}),
+            (other, {}),
+            (welcome, {"secret": other.secret}),
+            (welcome, {"epoch": other.epoch}),
+            (welcome, {"username": "carol"}),
+            (welcome, {"epoch": welcome.epoch + 1}),
+            (welcome, {"last_seq": 1 << 40}),
+        ]
         count, worst = scaled(400, 80), 0.0
         for number in range(count):
             session, change = wrong[number % len(wrong)]
@@ -286,14 +317,17 @@ def scene_wrong_resumes_disturb_nobody():
         alice.expect_nothing(0)
         carol.ping()
         check_equal(len(tool.all_events()), len(before), "events of refused resumes")
-        print(f"     {count} wrong resumes refused; the holder's slowest ping "
-              f"{worst * 1000:.1f} ms")
+        print(
+            f"     {count} wrong resumes refused; the holder's slowest ping "
+            f"{worst * 1000:.1f} ms"
+        )
         tool.close()
         alice.close()
         carol.close()
 
 
 # --- the stop ------------------------------------------------------------------------------------
+
 
 def stopping_outcome(client):
     """All that a resume was told while the broker stopped."""
@@ -370,5 +404,10 @@ def detached(broker, count):
 
 
 if __name__ == "__main__":
-    play(scene_late_closes_through_a_relay, scene_two_resumes, scene_resume_against_login,
-         scene_wrong_resumes_disturb_nobody, scene_resume_while_stopping)
+    play(
+        scene_late_closes_through_a_relay,
+        scene_two_resumes,
+        scene_resume_against_login,
+        scene_wrong_resumes_disturb_nobody,
+        scene_resume_while_stopping,
+    )

@@ -5,8 +5,19 @@ address, and whoever comes from elsewhere is not hindered."""
 import threading
 import time
 
-from usherplay import (Backend, Broker, Client, ConnectionEnded, check, check_equal,
-                       check_presence, client_pb, eventually, play, scaled)
+from usherplay import (
+    Backend,
+    Broker,
+    Client,
+    ConnectionEnded,
+    check,
+    check_equal,
+    check_presence,
+    client_pb,
+    eventually,
+    play,
+    scaled,
+)
 from usherplay.backend import cause_name, state_name
 
 SLOW_SECONDS = 60
@@ -42,8 +53,15 @@ class Device(Client):
         return self._outcome(frame)
 
     def try_resume(self, welcome, last_seq=0, name="alice"):
-        return self._outcome(self.ask("resume", username=name, epoch=welcome.epoch,
-                                      secret=welcome.secret, last_seq=last_seq))
+        return self._outcome(
+            self.ask(
+                "resume",
+                username=name,
+                epoch=welcome.epoch,
+                secret=welcome.secret,
+                last_seq=last_seq,
+            )
+        )
 
     def _outcome(self, frame):
         if frame.WhichOneof("body") == "welcome":
@@ -135,8 +153,11 @@ def scene_resume_counts():
 
 def lose(backend, client):
     client.drop()
-    eventually(lambda: state_name(backend.lookup("alice").sessions[0]) == "DETACHED",
-               "alice detached", SLOW_SECONDS)
+    eventually(
+        lambda: state_name(backend.lookup("alice").sessions[0]) == "DETACHED",
+        "alice detached",
+        SLOW_SECONDS,
+    )
 
 
 def scene_only_the_living_are_fought_over():
@@ -265,8 +286,10 @@ def scene_fight():
             fighter.join()
         took = time.monotonic() - began
         seen, refused = takeovers(broker), sum(fighter.refused for fighter in fighters)
-        print(f"     {seen} takeovers in {took:.1f} s, {refused} refused; the owner got in "
-              f"{entries} times of {entries}")
+        print(
+            f"     {seen} takeovers in {took:.1f} s, {refused} refused; the owner got in "
+            f"{entries} times of {entries}"
+        )
         check(refused > 0, "nobody was refused")
         # When the last of them left, another login met a session without a connection.
         bound = per_minute * (1 + took / 60) + entries + 3
@@ -290,5 +313,12 @@ def scene_many_attackers():
 
 
 if __name__ == "__main__":
-    play(scene_n_and_one_more, scene_resume_counts, scene_only_the_living_are_fought_over,
-         scene_switched_off, scene_given_back, scene_fight, scene_many_attackers)
+    play(
+        scene_n_and_one_more,
+        scene_resume_counts,
+        scene_only_the_living_are_fought_over,
+        scene_switched_off,
+        scene_given_back,
+        scene_fight,
+        scene_many_attackers,
+    )

@@ -5,8 +5,11 @@ from usherplay import Backend, Broker, Client, check, check_equal, client_pb, pl
 from usherplay.backend import code_name
 
 LIMIT = 32
-OPTIONS = {"limits.inbox_messages": LIMIT, "limits.requests_per_second": 0,
-           "limits.requests_per_second_per_source": 0}
+OPTIONS = {
+    "limits.inbox_messages": LIMIT,
+    "limits.requests_per_second": 0,
+    "limits.requests_per_second_per_source": 0,
+}
 FULL = client_pb.Error.INBOX_FULL
 
 
@@ -64,9 +67,10 @@ def scene_one_sender():
 
 def scene_four_spammers():
     """They have a fifth each; friends and services get through all the time, also by bytes."""
-    for fields, options in (({"payload": b"x"}, {}),
-                            ({"payload": b"x" * 1000},
-                             {"limits.inbox_messages": 4096, "limits.inbox_bytes": 40000})):
+    for fields, options in (
+        ({"payload": b"x"}, {}),
+        ({"payload": b"x" * 1000}, {"limits.inbox_messages": 4096, "limits.inbox_bytes": 40000}),
+    ):
         for online in (True, False):
             with Scene(4, online, options) as scene:
                 spam(scene.senders, 3 * LIMIT, **fields)

@@ -3,8 +3,17 @@
 
 import time
 
-from usherplay import (Backend, Broker, Client, check, check_equal, check_presence, client_pb,
-                       eventually, play)
+from usherplay import (
+    Backend,
+    Broker,
+    Client,
+    check,
+    check_equal,
+    check_presence,
+    client_pb,
+    eventually,
+    play,
+)
 
 COMPLETE = client_pb.Welcome.COMPLETE
 DELIVERED = client_pb.Send.DELIVERED
@@ -30,12 +39,18 @@ def scene_resume():
             for number in range(10):
                 check_equal(bob.send("alice", b"%d" % number).epoch, welcome.epoch, "Done.epoch")
             info = backend.lookup("alice").sessions[0]
-            check_equal((info.state, info.epoch, info.inbox_messages), (2, welcome.epoch, 10),
-                        "alice in the map (2 is detached)")
+            check_equal(
+                (info.state, info.epoch, info.inbox_messages),
+                (2, welcome.epoch, 10),
+                "alice in the map (2 is detached)",
+            )
             alice = Client(broker)
             again = alice.resume(welcome, 0, name="alice")
-            check_equal((again.epoch, again.replay, again.next_seq), (welcome.epoch, COMPLETE, 1),
-                        "the Welcome of the resume")
+            check_equal(
+                (again.epoch, again.replay, again.next_seq),
+                (welcome.epoch, COMPLETE, 1),
+                "the Welcome of the resume",
+            )
             check_equal(again.secret, welcome.secret, "the secret")
             for number in range(10):
                 alice.expect("message", seq=number + 1, payload=b"%d" % number)
@@ -63,8 +78,11 @@ def scene_replay_with_acks():
             bob.send("alice", b"7")
             alice = Client(broker)
             again = alice.resume(welcome, last_seq, name="alice")
-            check_equal((again.replay, again.next_seq), (COMPLETE, last_seq + 1),
-                        f"the Welcome of a resume after {last_seq}")
+            check_equal(
+                (again.replay, again.next_seq),
+                (COMPLETE, last_seq + 1),
+                f"the Welcome of a resume after {last_seq}",
+            )
             for number in range(last_seq + 1, 8):
                 alice.expect("message", seq=number, payload=b"%d" % number)
             bob.send("alice", b"8")
@@ -95,8 +113,11 @@ def scene_resume_many_times():
             alice.drop()
             alice = Client(broker)
             again = alice.resume(welcome, last, name="alice")
-            check_equal((again.epoch, again.replay, again.next_seq),
-                        (welcome.epoch, COMPLETE, last + 1), "the Welcome")
+            check_equal(
+                (again.epoch, again.replay, again.next_seq),
+                (welcome.epoch, COMPLETE, last + 1),
+                "the Welcome",
+            )
         while last < sent:
             last += 1
             alice.expect("message", seq=last, payload=b"%d" % last)
@@ -130,8 +151,9 @@ def scene_resume_rejected():
         good = {"username": "alice", "epoch": welcome.epoch, "secret": welcome.secret}
         wrong = {
             "another secret": {"secret": bytes(16)},
-            "one bit of the secret": {"secret": bytes([welcome.secret[0] ^ 1]) +
-                                      welcome.secret[1:]},
+            "one bit of the secret": {
+                "secret": bytes([welcome.secret[0] ^ 1]) + welcome.secret[1:]
+            },
             "no secret": {"secret": b""},
             "a short secret": {"secret": welcome.secret[:15]},
             "a long secret": {"secret": welcome.secret + b"x"},
@@ -153,8 +175,10 @@ def scene_resume_rejected():
             with Client(broker) as client:  # a client that claims more than there ever was
                 client.post("resume", last_seq=last_seq, **good)
                 frame = client.next_frame()
-                check(frame is not None and frame.WhichOneof("body") in ("welcome", "error"),
-                      "no answer to a resume with a last_seq of the future")
+                check(
+                    frame is not None and frame.WhichOneof("body") in ("welcome", "error"),
+                    "no answer to a resume with a last_seq of the future",
+                )
         with Client(broker) as client:  # none of it has harmed the session
             again = client.resume(welcome, 0, name="alice")
             check_equal(again.epoch, welcome.epoch, "epoch")
@@ -288,7 +312,16 @@ def scene_resume_stops_the_clock():
 
 
 if __name__ == "__main__":
-    play(scene_resume, scene_replay_with_acks, scene_resume_many_times,
-         scene_resume_of_a_live_session, scene_resume_rejected, scene_login_instead_of_resume,
-         scene_answer_waits_for_the_resume, scene_an_epoch_never_gets_anothers_answer,
-         scene_an_epoch_never_gets_anothers_done, scene_expiry, scene_resume_stops_the_clock)
+    play(
+        scene_resume,
+        scene_replay_with_acks,
+        scene_resume_many_times,
+        scene_resume_of_a_live_session,
+        scene_resume_rejected,
+        scene_login_instead_of_resume,
+        scene_answer_waits_for_the_resume,
+        scene_an_epoch_never_gets_anothers_answer,
+        scene_an_epoch_never_gets_anothers_done,
+        scene_expiry,
+        scene_resume_stops_the_clock,
+    )

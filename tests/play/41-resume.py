@@ -6,8 +6,7 @@ USHER_PLAY_LARGE=1: 500 streams, each cut 20 times."""
 import os
 import time
 
-from usherplay import (Broker, Client, check, check_equal, client_pb, eventually, play, scaled,
-                       seed)
+from usherplay import Broker, Client, check, check_equal, client_pb, eventually, play, scaled, seed
 from usherplay.client import Crowd, Witness
 from usherplay.history import History, check_history
 from usherplay.relay import Plan, Relay
@@ -37,13 +36,18 @@ class Stream:
         how = self.random.choice(("RST", "FIN"))
         if self.acks and self.random.random() < 0.3:  # its own words are cut too
             return Plan(cut_up=self.random.randrange(60, 120), cut_how=how)
-        return Plan(cut_down=self.random.choice((self.random.randrange(0, 100),
-                                                 self.random.randrange(100, 2000))), cut_how=how)
+        return Plan(
+            cut_down=self.random.choice(
+                (self.random.randrange(0, 100), self.random.randrange(100, 2000))
+            ),
+            cut_how=how,
+        )
 
     def connect(self, crowd):
         plan = self.plan() if self.session else Plan()
         self.client = self.relay.connect(
-            lambda: Witness(self.relay, self.history, after=self.client, timeout=10), plan)
+            lambda: Witness(self.relay, self.history, after=self.client, timeout=10), plan
+        )
         self.client.stream = self
         self.client.name = self.name
         self.welcomed = False
@@ -51,8 +55,13 @@ class Stream:
         crowd.add(self.client)
         try:
             if self.session:
-                self.client.post("resume", username=self.name, epoch=self.session.epoch,
-                                 secret=self.session.secret, last_seq=self.seq)
+                self.client.post(
+                    "resume",
+                    username=self.name,
+                    epoch=self.session.epoch,
+                    secret=self.session.secret,
+                    last_seq=self.seq,
+                )
             else:
                 self.client.post("login", username=self.name, acks=self.acks)
         except OSError:
@@ -134,17 +143,24 @@ def check_stream(stream, history, accepted):
             connections.add(entry.connection)
             last_seq = asked.get(entry.connection, 0)
             missing = range(last_seq + 1, entry.seq)
-            check_equal(entry.word == "PARTIAL", len(missing) > 0,
-                        f"{stream.name}: PARTIAL, with last_seq {last_seq} and {entry}")
+            check_equal(
+                entry.word == "PARTIAL",
+                len(missing) > 0,
+                f"{stream.name}: PARTIAL, with last_seq {last_seq} and {entry}",
+            )
             admitted.update(missing)
         elif entry.kind == "message":
-            check(got.setdefault(entry.seq, entry.number) == entry.number,
-                  f"{stream.name}: another message under {entry}")
+            check(
+                got.setdefault(entry.seq, entry.number) == entry.number,
+                f"{stream.name}: another message under {entry}",
+            )
     for seq, number in got.items():
         check_equal(number, accepted[seq - 1], f"{stream.name}: the message with seq {seq}")
     missing = set(range(1, len(accepted) + 1)) - set(got)
-    check(missing <= admitted, f"{stream.name}: {sorted(missing - admitted)[:10]} did not come and "
-          "no PARTIAL said so")
+    check(
+        missing <= admitted,
+        f"{stream.name}: {sorted(missing - admitted)[:10]} did not come and " "no PARTIAL said so",
+    )
     if stream.acks:
         check_equal((missing, said["PARTIAL"]), (set(), 0), f"{stream.name}: missing with acks")
     return said, len(missing)
@@ -155,30 +171,54 @@ def scene_resume_cut():
     count, cuts = (500, 20) if LARGE else (scaled(80, 8), scaled(12, 5))
     random = seed()
     history = History()
-    options = {"limits.mailbox_messages": 16384, "limits.inbox_messages": 4096,
-               "limits.inbox_bytes": 4 << 20}
+    options = {
+        "limits.mailbox_messages": 16384,
+        "limits.inbox_messages": 4096,
+        "limits.inbox_bytes": 4 << 20,
+    }
     with Broker(options) as broker, Relay(broker) as relay, Crowd() as crowd:
-        streams = [Stream(relay, history, f"stream{number}", number % 3 != 0, cuts, random)
-                   for number in range(count)]
+        streams = [
+            Stream(relay, history, f"stream{number}", number % 3 != 0, cuts, random)
+            for number in range(count)
+        ]
         feeder = Feeder(broker, history, [stream.name for stream in streams])
         crowd.add(feeder.client)
         feeder.client.stream = None
         for stream in streams:
             stream.connect(crowd)
-        crowd_look(crowd, lambda: all(stream.session for stream in streams), streams, feeder,
-                   "everybody is welcome")
+        crowd_look(
+            crowd,
+            lambda: all(stream.session for stream in streams),
+            streams,
+            feeder,
+            "everybody is welcome",
+        )
         for stream in streams:  # from here on each connection has a plan of its own
             stream.client.pipe.cut()
-        crowd_look(crowd, lambda: all(stream.cuts <= 0 for stream in streams), streams, feeder,
-                   "all cuts", window=2 * count)
+        crowd_look(
+            crowd,
+            lambda: all(stream.cuts <= 0 for stream in streams),
+            streams,
+            feeder,
+            "all cuts",
+            window=2 * count,
+        )
         # The last plan cuts, too: a pause until everything has come through the next one.
         crowd_look(crowd, lambda: not feeder.asked, streams, feeder, "an answer to everything")
         for stream in streams:
             stream.client.pipe.cut()
-        crowd_look(crowd, lambda: all(
-            stream.welcomed and not stream.client.pipe.over.is_set() and
-            stream.seq == len(feeder.accepted[stream.name]) for stream in streams),
-            streams, feeder, "the last message of every stream")
+        crowd_look(
+            crowd,
+            lambda: all(
+                stream.welcomed
+                and not stream.client.pipe.over.is_set()
+                and stream.seq == len(feeder.accepted[stream.name])
+                for stream in streams
+            ),
+            streams,
+            feeder,
+            "the last message of every stream",
+        )
         history.quiet()
         everybody = {stream.name for stream in streams} | {feeder.client.name}
         crowd_look(crowd, Ping(crowd, history, everybody), streams, feeder, "pongs")
@@ -190,10 +230,12 @@ def scene_resume_cut():
             partial += said["PARTIAL"]
             lost += missing
         waits = sorted(wait for stream in streams for wait in stream.waits)
-        print(f"     {count} streams, {resumed} resumes welcomed ({partial} PARTIAL), "
-              f"{counts['accepted']} messages, {lost} lost without acks and said so; Resume to "
-              f"Welcome {waits[len(waits) // 2] * 1000:.1f} ms p50, "
-              f"{waits[int(len(waits) * 0.99)] * 1000:.1f} ms p99")
+        print(
+            f"     {count} streams, {resumed} resumes welcomed ({partial} PARTIAL), "
+            f"{counts['accepted']} messages, {lost} lost without acks and said so; Resume to "
+            f"Welcome {waits[len(waits) // 2] * 1000:.1f} ms p50, "
+            f"{waits[int(len(waits) * 0.99)] * 1000:.1f} ms p99"
+        )
         check(partial > 0 and resumed > partial, "the cuts did not do their work")
 
 
@@ -206,8 +248,9 @@ class Ping:
         self.due = 0.0
 
     def __call__(self):
-        missing = self.names - {entry.user for entry in self.history.entries[-10000:]
-                                if entry.word == "pong"}
+        missing = self.names - {
+            entry.user for entry in self.history.entries[-10000:] if entry.word == "pong"
+        }
         if missing and time.monotonic() >= self.due:
             self.due = time.monotonic() + 0.5
             for client in self.crowd.clients():
@@ -255,8 +298,11 @@ def exchange(relay, broker, bob, name, plan, acks):
                 alice.welcome = frame.welcome
             else:
                 last += 1
-                check_equal((frame.message.seq, frame.message.payload), (last, b"%d" % last),
-                            "a message before the cut")
+                check_equal(
+                    (frame.message.seq, frame.message.payload),
+                    (last, b"%d" % last),
+                    "a message before the cut",
+                )
                 if acks:
                     alice.post("ack", id=0, seq=last)
         alice.ping()
@@ -277,11 +323,15 @@ def come_back(broker, bob, alice, last, acks):
         else:
             welcome = again.resume(alice.welcome, last)
             if acks:
-                check_equal((welcome.replay, welcome.next_seq), (COMPLETE, last + 1),
-                            "a resume with acks")
+                check_equal(
+                    (welcome.replay, welcome.next_seq), (COMPLETE, last + 1), "a resume with acks"
+                )
             else:
-                check_equal(welcome.replay, COMPLETE if welcome.next_seq == last + 1 else PARTIAL,
-                            f"without acks, last_seq {last}, next_seq {welcome.next_seq}")
+                check_equal(
+                    welcome.replay,
+                    COMPLETE if welcome.next_seq == last + 1 else PARTIAL,
+                    f"without acks, last_seq {last}, next_seq {welcome.next_seq}",
+                )
                 check(last + 1 <= welcome.next_seq <= MESSAGES + 1, "next_seq")
             for seq in range(welcome.next_seq, MESSAGES + 1):
                 again.expect("message", seq=seq, payload=b"%d" % seq)
@@ -305,17 +355,24 @@ def scene_cut_after_every_byte():
             whole.post("logout")
             whole.read_to_end()
             words = {"login": 0, "COMPLETE": 0, "PARTIAL": 0}
-            cases = [(how, where, cut) for how in ("RST", "FIN")
-                     for where, size in (("cut_up", up), ("cut_down", down))
-                     for cut in range(0, size + 1)]
+            cases = [
+                (how, where, cut)
+                for how in ("RST", "FIN")
+                for where, size in (("cut_up", up), ("cut_down", down))
+                for cut in range(0, size + 1)
+            ]
             for number, (how, where, cut) in enumerate(cases):
                 plan = Plan(**{where: cut, "cut_how": how})
                 alice, last = exchange(relay, broker, bob, f"u{number:06}", plan, acks)
                 words[come_back(broker, bob, alice, last, acks)] += 1
-            print(f"     {'with' if acks else 'without'} acks: {len(cases)} cuts in {up} bytes up "
-                  f"and {down} down, by RST and FIN: {words}")
-            check(words["login"] and words["COMPLETE"] and bool(words["PARTIAL"]) != acks,
-                  f"the cuts did not do their work: {words}")
+            print(
+                f"     {'with' if acks else 'without'} acks: {len(cases)} cuts in {up} bytes up "
+                f"and {down} down, by RST and FIN: {words}"
+            )
+            check(
+                words["login"] and words["COMPLETE"] and bool(words["PARTIAL"]) != acks,
+                f"the cuts did not do their work: {words}",
+            )
         eventually(lambda: broker.descriptors()["socket"] < 20, "no connection is left behind")
 
 

@@ -12,8 +12,20 @@ import subprocess
 import threading
 import time
 
-from usherplay import (Backend, Broker, Client, check, check_equal, check_presence, client_pb,
-                       eventually, free_port, logged_in, play, scaled)
+from usherplay import (
+    Backend,
+    Broker,
+    Client,
+    check,
+    check_equal,
+    check_presence,
+    client_pb,
+    eventually,
+    free_port,
+    logged_in,
+    play,
+    scaled,
+)
 from usherplay.backend import cause_name, kind_name
 from usherplay.relay import Relay
 from usherplay.stage import Failed
@@ -26,8 +38,9 @@ CLONE_NEWNET = 0x40000000
 
 
 def run(*command):
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                   timeout=10)
+    subprocess.run(
+        command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=10
+    )
 
 
 class Namespace:
@@ -39,9 +52,12 @@ class Namespace:
         self.ours, self.theirs = f"ush{number}a", f"ush{number}b"
         third, fourth = number // 64, number % 64 * 4
         self.host, self.guest = f"10.213.{third}.{fourth + 1}", f"10.213.{third}.{fourth + 2}"
-        self.holder = subprocess.Popen(["unshare", "--net", "sh", "-c", "echo in; cat"],
-                                       stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                       stderr=subprocess.DEVNULL)
+        self.holder = subprocess.Popen(
+            ["unshare", "--net", "sh", "-c", "echo in; cat"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
         self.made = False
         try:
             self._join()
@@ -53,8 +69,19 @@ class Namespace:
         if self.holder.stdout.readline() != b"in\n":
             raise OSError("unshare --net is not permitted")
         inside = ("nsenter", "--target", str(self.holder.pid), "--net")
-        run("ip", "link", "add", self.ours, "type", "veth", "peer", "name", self.theirs,
-            "netns", str(self.holder.pid))
+        run(
+            "ip",
+            "link",
+            "add",
+            self.ours,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            self.theirs,
+            "netns",
+            str(self.holder.pid),
+        )
         self.made = True
         run("ip", "address", "add", f"{self.host}/30", "dev", self.ours)
         run("ip", "link", "set", self.ours, "up")
@@ -75,6 +102,7 @@ class Namespace:
                 result.append((work(), None))
             except Exception as error:
                 result.append((None, error))
+
         thread = threading.Thread(target=enter)
         thread.start()
         thread.join()
@@ -175,19 +203,25 @@ def detached_after(backend, names, said, control, talk):
     deadline = time.monotonic() + 2 * HEARTBEAT + SLACK
     seen = len(backend.events)
     while len(found) < len(names):
-        check(time.monotonic() < deadline,
-              f"not noticed in two heartbeats and {SLACK} s: {sorted(set(names) - set(found))}")
+        check(
+            time.monotonic() < deadline,
+            f"not noticed in two heartbeats and {SLACK} s: {sorted(set(names) - set(found))}",
+        )
         backend.fetch(wait_ms=10)
         control.ping()
         for event in backend.events[seen:]:
             if event.user in names and kind_name(event) == "DETACHED":
                 check(event.user not in found, f"{event.user} was detached twice")
-                check(cause_name(event) in ("HEARTBEAT", "SLOW_CONSUMER"),
-                      f"{event.user} was detached for {cause_name(event)}")
+                check(
+                    cause_name(event) in ("HEARTBEAT", "SLOW_CONSUMER"),
+                    f"{event.user} was detached for {cause_name(event)}",
+                )
                 found[event.user] = time.monotonic() - said[event.user]
                 if cause_name(event) == "HEARTBEAT":
-                    check(found[event.user] >= 2 * HEARTBEAT - EARLY,
-                          f"{event.user} was given up {found[event.user]:.3f} s after his word")
+                    check(
+                        found[event.user] >= 2 * HEARTBEAT - EARLY,
+                        f"{event.user} was given up {found[event.user]:.3f} s after his word",
+                    )
         seen = len(backend.events)
         talk()
     return found
@@ -215,8 +249,12 @@ class Talk:
 
 def scene(network):
     count = 100 if LARGE else scaled(20, 6)
-    options = {"session.heartbeat_ms": int(HEARTBEAT * 1000), "session.resume_ms": 600000,
-               "limits.inbox_messages": 65536, "limits.inbox_bytes": 1 << 28}
+    options = {
+        "session.heartbeat_ms": int(HEARTBEAT * 1000),
+        "session.resume_ms": 600000,
+        "limits.inbox_messages": 65536,
+        "limits.inbox_bytes": 1 << 28,
+    }
     with start(network, options) as broker:
         backend = Backend(broker, presence=True)
         control = Client(broker)
@@ -247,10 +285,15 @@ def scene(network):
 def report(found, backend):
     for kind in ("idle", "busy"):
         waits = sorted(wait for name, wait in found.items() if name.startswith(kind))
-        causes = {cause_name(event) for event in backend.events
-                  if event.user.startswith(kind) and kind_name(event) == "DETACHED"}
-        print(f"     {len(waits)} {kind}: noticed {waits[0]:.2f} to {waits[-1]:.2f} s after the "
-              f"last word (two heartbeats are {2 * HEARTBEAT:.1f} s), {' '.join(sorted(causes))}")
+        causes = {
+            cause_name(event)
+            for event in backend.events
+            if event.user.startswith(kind) and kind_name(event) == "DETACHED"
+        }
+        print(
+            f"     {len(waits)} {kind}: noticed {waits[0]:.2f} to {waits[-1]:.2f} s after the "
+            f"last word (two heartbeats are {2 * HEARTBEAT:.1f} s), {' '.join(sorted(causes))}"
+        )
 
 
 def come_back(network, broker, clients, backend):
@@ -310,9 +353,14 @@ PAUSE = 3.0
 def scene_the_broker_stood_still():
     """SIGSTOP, longer than every deadline: what was said meanwhile waits in its sockets, and what
     nobody could do meanwhile nobody has missed."""
-    options = {"session.heartbeat_ms": 500, "limits.login_deadline_ms": 1500,
-               "session.resume_ms": 2500, "link.fetch_timeout_ms": 1500, "link.grace_ms": 1500,
-               "limits.call_timeout_ms": 2000}
+    options = {
+        "session.heartbeat_ms": 500,
+        "limits.login_deadline_ms": 1500,
+        "session.resume_ms": 2500,
+        "link.fetch_timeout_ms": 1500,
+        "link.grace_ms": 1500,
+        "limits.call_timeout_ms": 2000,
+    }
     with Broker(options) as broker, Backend(broker, "chat") as backend:
         clients = logged_in(broker, [f"user{number}" for number in range(20)])
         away = Client(broker)
@@ -343,16 +391,27 @@ def scene_the_broker_stood_still():
             client.ping()
         events = backend.all_events()
         check_presence(events, first_seq=1)
-        causes = [(event.user, cause_name(event)) for event in events
-                  if kind_name(event) in ("DETACHED", "OFFLINE")]
+        causes = [
+            (event.user, cause_name(event))
+            for event in events
+            if kind_name(event) in ("DETACHED", "OFFLINE")
+        ]
         check_equal(causes, [("away", "LOST")], "who was lost")
         stats = backend.numbers("stats")
-        check_equal((stats["closed_heartbeat"], stats["closed_auth_timeout"],
-                     stats["calls_timed_out"]), (0, 0, 0), "deadlines that struck")
-        check(stats["stood_still_ms"] > 1000 * (PAUSE - 1), f"stood still: {stats['stood_still_ms']}")
+        check_equal(
+            (stats["closed_heartbeat"], stats["closed_auth_timeout"], stats["calls_timed_out"]),
+            (0, 0, 0),
+            "deadlines that struck",
+        )
+        check(
+            stats["stood_still_ms"] > 1000 * (PAUSE - 1), f"stood still: {stats['stood_still_ms']}"
+        )
         broker.wait_log("stood_still")
-        eventually(lambda: backend.numbers("stats")["closed_heartbeat"] > 0,
-                   "silence is noticed, when it is awake", timeout=SLACK)
+        eventually(
+            lambda: backend.numbers("stats")["closed_heartbeat"] > 0,
+            "silence is noticed, when it is awake",
+            timeout=SLACK,
+        )
         for client in clients + [again, knocking]:
             client.close()
 

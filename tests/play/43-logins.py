@@ -9,8 +9,17 @@ import socket
 import struct
 import time
 
-from usherplay import (Backend, Broker, Client, check, check_equal, client_pb, eventually,
-                       frame_bytes, play)
+from usherplay import (
+    Backend,
+    Broker,
+    Client,
+    check,
+    check_equal,
+    client_pb,
+    eventually,
+    frame_bytes,
+    play,
+)
 
 ELSEWHERE = "127.0.0.2"
 
@@ -39,8 +48,9 @@ def scene_one_user():
     """n, and not n + 1; on the same connection when the time has come. Logging out gives nothing back,
     and others are not concerned."""
     count = 10
-    with Broker({"limits.logins_per_minute_per_user": count,
-                 "limits.login_deadline_ms": 30000}) as broker:
+    with Broker(
+        {"limits.logins_per_minute_per_user": count, "limits.login_deadline_ms": 30000}
+    ) as broker:
         backend = Backend(broker)
         for number in range(count):
             check_equal(come_and_go(broker, "alice")[0], "welcome", f"login {number + 1}")
@@ -59,16 +69,18 @@ def scene_one_user():
 
 
 def scene_resumes_count_for_the_user():
-    with Broker({"limits.logins_per_minute_per_user": 10,
-                 "limits.login_deadline_ms": 30000}) as broker:
+    with Broker(
+        {"limits.logins_per_minute_per_user": 10, "limits.login_deadline_ms": 30000}
+    ) as broker:
         client = Client(broker)
         welcome = client.login("alice")
         outcomes = []
         for _ in range(12):
             client.drop()
             client = Client(broker)
-            frame = client.answer_to(client.post("resume", username="alice", epoch=welcome.epoch,
-                                                 secret=welcome.secret))
+            frame = client.answer_to(
+                client.post("resume", username="alice", epoch=welcome.epoch, secret=welcome.secret)
+            )
             outcomes.append(outcome(frame))
         check_equal(outcomes, ["welcome"] * 9 + ["RATE_LIMITED"] * 3, "resumes")
         time.sleep(frame.error.retry_after_ms / 1000)
@@ -99,8 +111,11 @@ def scene_one_address():
 
 def stands_still(broker):
     tasks = f"/proc/{broker.process.pid}/task"
-    return all(pathlib.Path(tasks, task, "stat").read_text(encoding="ascii").rpartition(")")[2]
-               .split()[0] == "T" for task in os.listdir(tasks))
+    return all(
+        pathlib.Path(tasks, task, "stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
+        == "T"
+        for task in os.listdir(tasks)
+    )
 
 
 def reset_behind(broker, client, frame):
@@ -125,12 +140,18 @@ def scene_who_has_gone_is_not_let_in():
             ghost = Client(broker)
             reset_behind(broker, ghost, ghost.request("login", username=f"ghost{number}"))
         ghost = Client(broker)
-        reset_behind(broker, ghost, ghost.request("resume", username="alice", epoch=welcome.epoch,
-                                                  secret=welcome.secret))
+        reset_behind(
+            broker,
+            ghost,
+            ghost.request("resume", username="alice", epoch=welcome.epoch, secret=welcome.secret),
+        )
         eventually(lambda: backend.numbers("stats")["connections_open"] == 1, "they are gone")
         check_equal([event.user for event in backend.all_events()], ["alice"], "who came")
-        check_equal([line["address"] for line in broker.log_events("login")
-                     if line["address"] == ""], [], "logins from nowhere")
+        check_equal(
+            [line["address"] for line in broker.log_events("login") if line["address"] == ""],
+            [],
+            "logins from nowhere",
+        )
         alice.ping()
         check_equal(come_and_go(broker, "bob")[0], "welcome", "the second one of this address")
         check_equal(come_and_go(broker, "carl")[0], "RATE_LIMITED", "the third one")
@@ -149,5 +170,10 @@ def scene_the_default_bears_a_crowd():
 
 
 if __name__ == "__main__":
-    play(scene_one_user, scene_resumes_count_for_the_user, scene_one_address,
-         scene_who_has_gone_is_not_let_in, scene_the_default_bears_a_crowd)
+    play(
+        scene_one_user,
+        scene_resumes_count_for_the_user,
+        scene_one_address,
+        scene_who_has_gone_is_not_let_in,
+        scene_the_default_bears_a_crowd,
+    )

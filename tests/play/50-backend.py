@@ -5,9 +5,23 @@ import socket
 import struct
 import time
 
-from usherplay import (Backend, Broker, Client, Link, LinkClosed, LinkRefused, Failed, backend_pb,
-                       check, check_equal, client_pb, eventually, free_port, play)
-from usherplay.backend import (SP_REQ, SP_HEADER, code_name, connect, push, reply_to, state_name)
+from usherplay import (
+    Backend,
+    Broker,
+    Client,
+    Link,
+    LinkClosed,
+    LinkRefused,
+    Failed,
+    backend_pb,
+    check,
+    check_equal,
+    client_pb,
+    eventually,
+    free_port,
+    play,
+)
+from usherplay.backend import SP_REQ, SP_HEADER, code_name, connect, push, reply_to, state_name
 
 # A link that notices losses quickly.
 QUICK = {"link.park_ms": 200, "link.grace_ms": 300, "link.fetch_timeout_ms": 800}
@@ -50,8 +64,11 @@ def scene_call():
             began = time.monotonic()
             id = alice.post("call", service="chat", method="say", payload=b"hi", timeout_ms=9000)
             call = backend.expect_call()
-            check_equal((call.user, call.epoch, call.method, call.payload, call.redelivered),
-                        ("alice", welcome.epoch, "say", b"hi", False), "the call")
+            check_equal(
+                (call.user, call.epoch, call.method, call.payload, call.redelivered),
+                ("alice", welcome.epoch, "say", b"hi", False),
+                "the call",
+            )
             check(call.call != 0, "a call without a number")
             check(7000 < call.timeout_ms <= 9000, f"timeout_ms {call.timeout_ms}")
             check_equal(code_name(backend.reply(call, 7, b"answer")), "OK", "result of ReplyTo")
@@ -75,8 +92,9 @@ def scene_order_of_calls():
             calls = [backend.expect_call() for _ in range(count)]
             check_equal([int(call.payload) for call in calls], list(range(count)), "the order")
             for start in range(0, count, 50):
-                backend.submit(*[reply_to(call, 0, call.payload)
-                                 for call in calls[start:start + 50]])
+                backend.submit(
+                    *[reply_to(call, 0, call.payload) for call in calls[start : start + 50]]
+                )
             for number in range(count):
                 check_equal(alice.answer_to(number + 2).reply.payload, b"%d" % number, "reply")
 
@@ -120,8 +138,10 @@ def scene_calls_per_user():
             bob.login("bob")
             ids = [alice.post("call", service="slow", method="m") for _ in range(5)]
             error = alice.expect("error", id=ids[4]).error
-            check(error.code in (client_pb.Error.BUSY, client_pb.Error.RATE_LIMITED),
-                  f"one call too many: {client_pb.Error.Code.Name(error.code)}")
+            check(
+                error.code in (client_pb.Error.BUSY, client_pb.Error.RATE_LIMITED),
+                f"one call too many: {client_pb.Error.Code.Name(error.code)}",
+            )
             bob.post("call", service="slow", method="m")  # another user has calls of his own
             calls = [backend.expect_call() for _ in range(5)]
             backend.submit(*[reply_to(call) for call in calls])
@@ -164,8 +184,10 @@ def scene_instance_dies():
         backend.fetch()
         backend.lose()
         began = time.monotonic()
-        got = sorted(alice.expect("error", timeout=LOST_SECONDS,
-                                  code=client_pb.Error.SERVICE_LOST).id for _ in ids)
+        got = sorted(
+            alice.expect("error", timeout=LOST_SECONDS, code=client_pb.Error.SERVICE_LOST).id
+            for _ in ids
+        )
         took = time.monotonic() - began
         check_equal(got, ids, "the calls that were answered")
         print(f"     SERVICE_LOST {took * 1000:.0f} ms after the loss (grace 300)")
@@ -180,8 +202,9 @@ def scene_instance_dies():
 
 def scene_instance_dies_while_it_waits():
     """A parked Fetch shows the loss at once, so that only the grace time passes."""
-    with Broker({**QUICK, "link.park_ms": 20000, "link.fetch_timeout_ms": 30000}) as broker, \
-            Client(broker) as alice:
+    with Broker({**QUICK, "link.park_ms": 20000, "link.fetch_timeout_ms": 30000}) as broker, Client(
+        broker
+    ) as alice:
         alice.login("alice")
         backend = Backend(broker, service="chat")
         backend.fetch(wait_ms=1)
@@ -195,8 +218,10 @@ def scene_instance_dies_while_it_waits():
         backend.lose()
         began = time.monotonic()
         alice.expect("error", timeout=LOST_SECONDS, code=client_pb.Error.SERVICE_LOST)
-        print(f"     SERVICE_LOST {(time.monotonic() - began) * 1000:.0f} ms after the loss "
-              f"(grace 300)")
+        print(
+            f"     SERVICE_LOST {(time.monotonic() - began) * 1000:.0f} ms after the loss "
+            f"(grace 300)"
+        )
 
 
 def scene_instance_falls_silent():
@@ -208,16 +233,19 @@ def scene_instance_falls_silent():
         alice.post("call", service="chat", method="m", timeout_ms=30000)
         began = time.monotonic()
         alice.expect("error", timeout=LOST_SECONDS, code=client_pb.Error.SERVICE_LOST)
-        print(f"     SERVICE_LOST {(time.monotonic() - began) * 1000:.0f} ms after the last word "
-              f"(fetch timeout 800)")
+        print(
+            f"     SERVICE_LOST {(time.monotonic() - began) * 1000:.0f} ms after the last word "
+            f"(fetch timeout 800)"
+        )
         refused("STALE_LINK", backend.fetch)
         backend.close()
 
 
 def scene_instance_comes_back():
     """Connections lost and made again within the grace time: nobody notices."""
-    with Broker({**QUICK, "link.grace_ms": 3000, "link.fetch_timeout_ms": 5000}) as broker, \
-            Client(broker) as alice:
+    with Broker({**QUICK, "link.grace_ms": 3000, "link.fetch_timeout_ms": 5000}) as broker, Client(
+        broker
+    ) as alice:
         alice.login("alice")
         backend = Backend(broker, service="chat")
         backend.fetch(wait_ms=1)
@@ -285,6 +313,7 @@ def scene_two_instances():
 
 def scene_drain():
     """A drained instance keeps its users and gets no new ones; it is told, and a Hello undoes it."""
+
     def owner_of(client):
         client.post("call", service="chat", method="m")
         for _ in range(50):
@@ -314,8 +343,11 @@ def scene_drain():
         one.submit(backend_pb.Command(drain=backend_pb.Drain()))
         batch = one.fetch(wait_ms=1000)
         controls = [mail for mail in batch.mail if mail.WhichOneof("body") == "control"]
-        check_equal([mail.control.kind for mail in controls], [backend_pb.Control.DRAIN],
-                    "what the drained instance is told")
+        check_equal(
+            [mail.control.kind for mail in controls],
+            [backend_pb.Control.DRAIN],
+            "what the drained instance is told",
+        )
         check_equal(set(newcomers(12).values()), {two}, "where new users go")
         for client, backend in before.items():
             check(owner_of(client) is backend, f"{client.name} was moved")
@@ -327,8 +359,10 @@ def scene_drain():
 
 def move_users(one, two, users, owners):
     """Instance one dies with calls that it fetched: they are answered, by two or as lost."""
-    ids = {client: client.post("call", service="chat", method="last", timeout_ms=30000)
-           for client in users}
+    ids = {
+        client: client.post("call", service="chat", method="last", timeout_ms=30000)
+        for client in users
+    }
     batch = one.fetch(wait_ms=200)  # what has arrived by then: perhaps not all
     seen_by_one = {mail.call.user for mail in batch.mail}
     one.lose()
@@ -341,8 +375,11 @@ def move_users(one, two, users, owners):
         two.fetch(wait_ms=50)
         while (call := two.next_call(0)) is not None:
             if owners[call.user] == "one":
-                check_equal(call.redelivered, call.user in seen_by_one,
-                            f"the call of {call.user}, marked redelivered")
+                check_equal(
+                    call.redelivered,
+                    call.user in seen_by_one,
+                    f"the call of {call.user}, marked redelivered",
+                )
                 moved.add(call.user)
             two.reply(call, 0, b"two")
         for client, id in list(waiting.items()):
@@ -373,8 +410,10 @@ def scene_push():
             check_equal((getattr(message, "from"), message.seq), ("", 1), "sender and seq")
             result = backend.push(["alice", "nobody", "bob", "a b"], b"many")
             check_equal(result.push.accepted, 2, "push to many: accepted")
-            failures = {failure.user: backend_pb.Result.Code.Name(failure.code)
-                        for failure in result.push.failures}
+            failures = {
+                failure.user: backend_pb.Result.Code.Name(failure.code)
+                for failure in result.push.failures
+            }
             check_equal(failures.get("nobody"), "NOT_ONLINE", "push to nobody")
             check_equal(len(failures), 2, "push to many: failures")
             alice.expect("message", payload=b"many", seq=2)
@@ -386,17 +425,21 @@ def scene_push():
                 newer.login("alice")
                 result = backend.push("alice", b"too late", epoch=first)
                 codes = [code_name(failure) for failure in result.push.failures]
-                check("STALE_EPOCH" in codes or code_name(result) == "STALE_EPOCH",
-                      f"push to a stale epoch: {code_name(result)} {codes}")
+                check(
+                    "STALE_EPOCH" in codes or code_name(result) == "STALE_EPOCH",
+                    f"push to a stale epoch: {code_name(result)} {codes}",
+                )
                 newer.expect_nothing(0.1)
-                result = backend.submit(backend_pb.Command(
-                    push_all=backend_pb.PushAll(payload=b"all")))[0]
+                result = backend.submit(
+                    backend_pb.Command(push_all=backend_pb.PushAll(payload=b"all"))
+                )[0]
                 check_equal(code_name(result), "OK", "push to all")
                 newer.expect("message", payload=b"all", service="chat")
                 bob.expect("message", payload=b"all")
                 print(f"     push to all: accepted {result.push.accepted}")
-            check_equal(len(backend.submit(*[push("bob", b"%d" % n) for n in range(50)])), 50,
-                        "results")
+            check_equal(
+                len(backend.submit(*[push("bob", b"%d" % n) for n in range(50)])), 50, "results"
+            )
             for number in range(50):
                 bob.expect("message", payload=b"%d" % number)
 
@@ -404,11 +447,14 @@ def scene_push():
 def scene_pushes_to_all_in_one_breath():
     """They travel together, and arrive one by one and in order: for who is there, for who
     acknowledges, for who is away, and between what is pushed to one alone."""
+
     def expect_all(client, first, payloads):
         for seq, payload in enumerate(payloads, first):
             client.expect("message", seq=seq, payload=payload, service="chat", redelivered=False)
-    with Broker() as broker, Client(broker) as alice, Client(broker) as bob, \
-            Backend(broker, service="chat") as backend:
+
+    with Broker() as broker, Client(broker) as alice, Client(broker) as bob, Backend(
+        broker, service="chat"
+    ) as backend:
         alice.login("alice")
         bob.login("bob", acks=True)
         away = Client(broker)
@@ -419,14 +465,20 @@ def scene_pushes_to_all_in_one_breath():
         for number in range(60):
             payload = (b"%d " % number).ljust(9000 if number in (20, 21, 22) else 10, b".")
             alone = number in (0, 7, 8, 30, 59)
-            commands.append(push("alice", payload) if alone else
-                            backend_pb.Command(push_all=backend_pb.PushAll(payload=payload)))
+            commands.append(
+                push("alice", payload)
+                if alone
+                else backend_pb.Command(push_all=backend_pb.PushAll(payload=payload))
+            )
             to_alice.append(payload)
             to_all += [] if alone else [payload]
         for round_number in range(2):
             for number, result in enumerate(backend.submit(*commands)):
-                check_equal((code_name(result), result.push.accepted),
-                            ("OK", 1 if commands[number].HasField("push") else 3), f"{number}")
+                check_equal(
+                    (code_name(result), result.push.accepted),
+                    ("OK", 1 if commands[number].HasField("push") else 3),
+                    f"{number}",
+                )
             expect_all(alice, 1 + round_number * len(to_alice), to_alice)
             expect_all(bob, 1 + round_number * len(to_all), to_all)
         with Client(broker) as carol:
@@ -441,19 +493,30 @@ def scene_kick():
         with Backend(broker, presence=True) as backend:
             first = alice.login("alice").epoch
             check_equal(code_name(backend.kick("nobody")), "NOT_ONLINE", "kick of nobody")
-            check_equal(code_name(backend.kick("alice", epoch=first + 1)), "STALE_EPOCH",
-                        "kick of another epoch")
+            check_equal(
+                code_name(backend.kick("alice", epoch=first + 1)),
+                "STALE_EPOCH",
+                "kick of another epoch",
+            )
             alice.ping()
-            check_equal(code_name(backend.kick("alice", detail="enough", retry_after_ms=1500,
-                                               do_not_return=True)), "OK", "kick")
+            check_equal(
+                code_name(
+                    backend.kick("alice", detail="enough", retry_after_ms=1500, do_not_return=True)
+                ),
+                "OK",
+                "kick",
+            )
             close = alice.expect_close("KICKED", do_not_return=True)
             check_equal((close.detail, close.retry_after_ms), ("enough", 1500), "what Close says")
             backend.wait_event("alice", "OFFLINE", "KICKED", first)
             with Client(broker) as again:
                 second = again.login("alice").epoch
                 check(second > first, "the epoch was used again")
-                check_equal(code_name(backend.kick("alice", epoch=first)), "STALE_EPOCH",
-                            "kick of the old epoch")
+                check_equal(
+                    code_name(backend.kick("alice", epoch=first)),
+                    "STALE_EPOCH",
+                    "kick of the old epoch",
+                )
                 again.ping()
                 backend.kick("alice", epoch=second, reason=client_pb.Close.DRAINING)
                 again.expect_close("DRAINING", do_not_return=False)
@@ -464,13 +527,18 @@ def scene_kick():
             backend.wait_event("alice", "DETACHED", epoch=third)
             check_equal(code_name(backend.kick("alice")), "OK", "kick of a detached session")
             backend.wait_event("alice", "OFFLINE", "KICKED", third)
-            check_equal([line["by"] for line in broker.log_events("kicked")],
-                        [f"/{backend.instance}"] * 3, "who kicked, in the log")
+            check_equal(
+                [line["by"] for line in broker.log_events("kicked")],
+                [f"/{backend.instance}"] * 3,
+                "who kicked, in the log",
+            )
         with Backend(broker, service="bank", instance="2") as bank, Client(broker) as alice:
             alice.login("alice")
             bank.kick("alice")
             check_equal(alice.expect_close("KICKED").detail, "kicked by bank", "who kicked, to him")
-            check_equal(broker.wait_log("kicked", count=4)["by"], "bank/2", "who kicked, in the log")
+            check_equal(
+                broker.wait_log("kicked", count=4)["by"], "bank/2", "who kicked, in the log"
+            )
 
 
 def scene_queries():
@@ -483,8 +551,11 @@ def scene_queries():
         with Client(broker) as other, Backend(broker) as backend:
             other.login("zoe")
             found = backend.lookup("p-03", "ghost", "zoe").sessions
-            check_equal([(info.user, state_name(info)) for info in found],
-                        [("p-03", "ONLINE"), ("ghost", "GONE"), ("zoe", "ONLINE")], "Lookup")
+            check_equal(
+                [(info.user, state_name(info)) for info in found],
+                [("p-03", "ONLINE"), ("ghost", "GONE"), ("zoe", "ONLINE")],
+                "Lookup",
+            )
             check_equal(found[0].epoch, clients["p-03"].welcome.epoch, "epoch")
             check(found[0].node and found[0].since_ms, "a session without node or time")
             sessions, pages = backend.list_all("p-", limit=10)
@@ -493,8 +564,9 @@ def scene_queries():
             check_equal(len(backend.list_all()[0]), 26, "List of all")
             check_equal(backend.list_all("q-")[0], [], "List of a prefix that nobody has")
             snapshot, seq = backend.snapshot(limit=7)
-            check_equal(sorted(info.user for info, _ in snapshot), sorted(clients) + ["zoe"],
-                        "Snapshot")
+            check_equal(
+                sorted(info.user for info, _ in snapshot), sorted(clients) + ["zoe"], "Snapshot"
+            )
             check_equal(seq, 26, "the position of the snapshot")
             count = backend.numbers("count")
             check(26 in count.values(), f"Count does not say 26: {count}")
@@ -503,8 +575,11 @@ def scene_queries():
             check_equal(stats.get("logins"), 26, "logins in Stats")
             events = backend.all_events(limit=4)
             check_equal([event.seq for event in events], list(range(1, 27)), "Events in pages")
-            check_equal([event.seq for event in backend.all_events(after=20)],
-                        list(range(21, 27)), "Events after 20")
+            check_equal(
+                [event.seq for event in backend.all_events(after=20)],
+                list(range(21, 27)),
+                "Events after 20",
+            )
             check_equal(backend.all_events(after=26), [], "Events after the last one")
         for client in clients.values():
             client.drop()
@@ -520,8 +595,11 @@ def scene_submit_once():
                 check_equal(again, first, "the results of a repeated Submit")
             backend.submitter.close()  # the answer was lost with its connection
             backend.submitter = None
-            check_equal(backend.submit(push("bob", b"once"), push("nobody"), lane=3, seq=1), first,
-                        "the results over another connection")
+            check_equal(
+                backend.submit(push("bob", b"once"), push("nobody"), lane=3, seq=1),
+                first,
+                "the results over another connection",
+            )
             bob.expect("message", payload=b"once")
             bob.expect_nothing(0.1)
             backend.submit(push("bob", b"next"), lane=3, seq=2)
@@ -607,11 +685,19 @@ def scene_pipelined():
 def scene_malformed_requests():
     with Broker() as broker:
         with Backend(broker, service="chat") as backend:
-            for body in (b"", b"\xff", b"\x0a\x05abc", b"hello", b"\x00" * 100, b"\x7a\x00",
-                         b"x" * 16000):
+            for body in (
+                b"",
+                b"\xff",
+                b"\x0a\x05abc",
+                b"hello",
+                b"\x00" * 100,
+                b"\x7a\x00",
+                b"x" * 16000,
+            ):
                 answer = backend_pb.LinkAnswer.FromString(backend.submitter.request(body))
-                check_equal(answer.refused.code, backend_pb.Refused.MALFORMED,
-                            f"the answer to {body[:8]!r}")
+                check_equal(
+                    answer.refused.code, backend_pb.Refused.MALFORMED, f"the answer to {body[:8]!r}"
+                )
             for service in ("a b", "x" * 65, "\u00fc"):
                 refused("MALFORMED", Backend, broker, service=service)
             for command in (backend_pb.Command(), push([], b"")):
@@ -697,8 +783,10 @@ def scene_hostile_peers():
             alice.expect("reply", payload=b"before")
             began = time.monotonic()
             after = eventually(lambda: serving(urls, "other"), f"service at one of {urls}", 10)
-            print(f"     {after.url.partition(':')[0]}: serves again after "
-                  f"{time.monotonic() - began:.2f} s, {len(held)} hostile peers held")
+            print(
+                f"     {after.url.partition(':')[0]}: serves again after "
+                f"{time.monotonic() - began:.2f} s, {len(held)} hostile peers held"
+            )
             alice.post("call", service="other", method="m")
             after.reply(after.expect_call(), 0, b"after")
             alice.expect("reply", payload=b"after")
@@ -715,7 +803,8 @@ def scene_peers_that_die():
         with Backend(broker, service="chat") as backend:
             backend.fetch(wait_ms=1)  # connected before the storm
             fetch = backend_pb.LinkRequest(
-                fetch=backend_pb.Fetch(link=backend.link, wait_ms=1000)).SerializeToString()
+                fetch=backend_pb.Fetch(link=backend.link, wait_ms=1000)
+            ).SerializeToString()
             for number in range(100):
                 link = Link(broker.link_url)
                 link.post(fetch)
@@ -729,11 +818,30 @@ def scene_peers_that_die():
 
 
 if __name__ == "__main__":
-    play(scene_hello, scene_call, scene_order_of_calls, scene_no_service, scene_timeout,
-         scene_calls_per_user, scene_calls_of_all_users,
-         scene_instance_dies, scene_instance_dies_while_it_waits,
-         scene_instance_falls_silent, scene_instance_comes_back, scene_mail_is_repeated_until_done,
-         scene_two_instances, scene_drain, scene_push,
-         scene_pushes_to_all_in_one_breath, scene_kick, scene_queries, scene_submit_once,
-         scene_stale_link, scene_newer_incarnation, scene_pipelined, scene_malformed_requests,
-         scene_hostile_peers, scene_peers_that_die)
+    play(
+        scene_hello,
+        scene_call,
+        scene_order_of_calls,
+        scene_no_service,
+        scene_timeout,
+        scene_calls_per_user,
+        scene_calls_of_all_users,
+        scene_instance_dies,
+        scene_instance_dies_while_it_waits,
+        scene_instance_falls_silent,
+        scene_instance_comes_back,
+        scene_mail_is_repeated_until_done,
+        scene_two_instances,
+        scene_drain,
+        scene_push,
+        scene_pushes_to_all_in_one_breath,
+        scene_kick,
+        scene_queries,
+        scene_submit_once,
+        scene_stale_link,
+        scene_newer_incarnation,
+        scene_pipelined,
+        scene_malformed_requests,
+        scene_hostile_peers,
+        scene_peers_that_die,
+    )

@@ -5,8 +5,18 @@ import re
 import subprocess
 import time
 
-from usherplay import (Backend, Broker, Client, backend_pb, check, check_equal, check_presence,
-                       eventually, play, seed)
+from usherplay import (
+    Backend,
+    Broker,
+    Client,
+    backend_pb,
+    check,
+    check_equal,
+    check_presence,
+    eventually,
+    play,
+    seed,
+)
 from usherplay.backend import cause_name, kind_name, state_name
 
 
@@ -47,11 +57,14 @@ def wait_state(broker, user, state):
 
 
 def check_story(events, seen):
-    got = [(kind_name(event), cause_name(event), event.epoch, event.previous_epoch)
-           for event in events]
-    expected = [(kind, cause or other[1], epoch, previous)
-                for (kind, cause, epoch, previous), other in zip(seen, got)]
-    check_equal(got, expected + seen[len(expected):], "the events")
+    got = [
+        (kind_name(event), cause_name(event), event.epoch, event.previous_epoch) for event in events
+    ]
+    expected = [
+        (kind, cause or other[1], epoch, previous)
+        for (kind, cause, epoch, previous), other in zip(seen, got)
+    ]
+    check_equal(got, expected + seen[len(expected) :], "the events")
 
 
 SHORT = {"session.resume_ms": 700}
@@ -96,7 +109,7 @@ def scene_catch_up():
             backend.wait_event("bob", "ONLINE")
         backend.close()
         tool = Backend(broker, hello=False)  # without a link
-        check_story(tool.all_events(limit=3)[:len(seen)], seen)
+        check_story(tool.all_events(limit=3)[: len(seen)], seen)
         tool.close()
 
 
@@ -147,8 +160,11 @@ def scene_observers_agree():
         stored = tool.all_events()
         for observer in observers:
             observer.wait_events(lambda events: len(events) >= len(stored), "all events")
-            check_equal([event.SerializeToString() for event in observer.events],
-                        [event.SerializeToString() for event in stored], "an observer's events")
+            check_equal(
+                [event.SerializeToString() for event in observer.events],
+                [event.SerializeToString() for event in stored],
+                "an observer's events",
+            )
             observer.close()
         check_equal(check_presence(stored, first_seq=1), {}, "who lives")
         tool.close()
@@ -175,10 +191,14 @@ def scene_snapshot_is_a_position():
                 pages, _ = tool.snapshot(limit=6)
                 events = tool.all_events()
                 for info, seq in pages:
-                    living = check_presence([event for event in events if event.seq <= seq],
-                                            first_seq=1)
-                    check_equal(living.get(info.user), (state_name(info), info.epoch),
-                                f"{info.user} at seq {seq}")
+                    living = check_presence(
+                        [event for event in events if event.seq <= seq], first_seq=1
+                    )
+                    check_equal(
+                        living.get(info.user),
+                        (state_name(info), info.epoch),
+                        f"{info.user} at seq {seq}",
+                    )
         for client in clients.values():
             client.drop()
         tool.close()
@@ -197,8 +217,10 @@ def scene_feed():
         broker.restart({"feed.url": url})
         tool = Backend(broker, hello=False)
         start = len(tool.all_events())
-        feed = subprocess.Popen(["nngcat", "--sub", "--dial", url, "--subscribe", "presence/",
-                                 "--hex"], stdout=subprocess.PIPE)
+        feed = subprocess.Popen(
+            ["nngcat", "--sub", "--dial", url, "--subscribe", "presence/", "--hex"],
+            stdout=subprocess.PIPE,
+        )
         try:
             time.sleep(0.5)  # until the subscription is there
             seen = story(broker)
@@ -220,5 +242,11 @@ def scene_feed():
 
 
 if __name__ == "__main__":
-    play(scene_events, scene_catch_up, scene_not_done_comes_again, scene_observers_agree,
-         scene_snapshot_is_a_position, scene_feed)
+    play(
+        scene_events,
+        scene_catch_up,
+        scene_not_done_comes_again,
+        scene_observers_agree,
+        scene_snapshot_is_a_position,
+        scene_feed,
+    )

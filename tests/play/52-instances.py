@@ -12,8 +12,22 @@ import subprocess
 import sys
 import time
 
-from usherplay import (Backend, Broker, Client, Failed, Link, backend_pb, check, check_equal,
-                       client_pb, eventually, logged_in, play, scaled, seed)
+from usherplay import (
+    Backend,
+    Broker,
+    Client,
+    Failed,
+    Link,
+    backend_pb,
+    check,
+    check_equal,
+    client_pb,
+    eventually,
+    logged_in,
+    play,
+    scaled,
+    seed,
+)
 from usherplay.backend import code_name, push
 from usherplay.figures import percentile
 
@@ -43,8 +57,15 @@ class Fleet:
         atexit.register(self.close)
 
     def start(self, name):
-        command = [sys.executable, "-u", SERVICE, self.broker.link_url, self.service, name,
-                   self.path]
+        command = [
+            sys.executable,
+            "-u",
+            SERVICE,
+            self.broker.link_url,
+            self.service,
+            name,
+            self.path,
+        ]
         self.processes[name] = subprocess.Popen(command)
         return self.processes[name]
 
@@ -63,7 +84,7 @@ class Fleet:
             with open(self.path, "rb") as file:
                 file.seek(self.offset)
                 data = file.read()
-            data = data[:data.rfind(b"\n") + 1]
+            data = data[: data.rfind(b"\n") + 1]
             self.offset += len(data)
             for record in map(json.loads, data.splitlines()):
                 self.known[record["what"]].append(record)
@@ -84,8 +105,11 @@ class Fleet:
             self.records("call")
 
     def wait_hello(self, *names, count=1):
-        eventually(lambda: all(self.hellos(name) >= count for name in names),
-                   f"Hello of {names}", SLOW_SECONDS)
+        eventually(
+            lambda: all(self.hellos(name) >= count for name in names),
+            f"Hello of {names}",
+            SLOW_SECONDS,
+        )
 
     def close(self):
         for process in self.processes.values():
@@ -136,8 +160,9 @@ class Caller:
         while len(self.waiting) < self.window:
             self.number += 1
             self.epochs[self.number] = self.client.welcome.epoch
-            id = self.client.post("call", service="chat", method="m", timeout_ms=CALL_MS,
-                                  payload=b"%d" % self.number)
+            id = self.client.post(
+                "call", service="chat", method="m", timeout_ms=CALL_MS, payload=b"%d" % self.number
+            )
             self.waiting[id] = (self.number, time.monotonic())
 
     def take(self):
@@ -158,16 +183,22 @@ class Caller:
             self.outcomes[code] += 1
             return
         check_equal(kind, "reply", f"{self.user}: the answer to call {number}")
-        check_equal(frame.reply.payload.decode(), f"{self.user} {self.epochs[number]} {number}",
-                    f"{self.user}: the reply to call {number}")
+        check_equal(
+            frame.reply.payload.decode(),
+            f"{self.user} {self.epochs[number]} {number}",
+            f"{self.user}: the reply to call {number}",
+        )
         self.outcomes["reply"] += 1
 
     def check_deadlines(self):
         now = time.monotonic()
-        worst = max([now - began for _, began in self.waiting.values()] + self.latencies[-1:],
-                    default=0)
-        check(worst < CALL_MS / 1000 + LATE_SECONDS,
-              f"{self.user}: a call had no outcome for {worst:.1f} s")
+        worst = max(
+            [now - began for _, began in self.waiting.values()] + self.latencies[-1:], default=0
+        )
+        check(
+            worst < CALL_MS / 1000 + LATE_SECONDS,
+            f"{self.user}: a call had no outcome for {worst:.1f} s",
+        )
 
 
 def turn(callers, fill=True):
@@ -191,8 +222,12 @@ def drive(callers, done, what, fill=True):
 
 
 def finish(callers):
-    drive(callers, lambda: not any(caller.waiting for caller in callers), "every call answered",
-          fill=False)
+    drive(
+        callers,
+        lambda: not any(caller.waiting for caller in callers),
+        "every call answered",
+        fill=False,
+    )
     for caller in callers:
         caller.take()
 
@@ -223,10 +258,12 @@ def report(callers, records, twice):
     outcomes = sum((caller.outcomes for caller in callers), collections.Counter())
     latencies = [value for caller in callers for value in caller.latencies]
     marked = sum(record["redelivered"] for record in records)
-    print(f"     {sum(caller.number for caller in callers)} calls: {dict(outcomes)}, "
-          f"{sum(caller.abandoned for caller in callers)} of replaced logins; {marked} marked "
-          f"redelivered, {twice} processed twice; p50 {percentile(latencies, 0.5) * 1000:.0f} p99 "
-          f"{percentile(latencies, 0.99) * 1000:.0f} max {percentile(latencies, 1) * 1000:.0f} ms")
+    print(
+        f"     {sum(caller.number for caller in callers)} calls: {dict(outcomes)}, "
+        f"{sum(caller.abandoned for caller in callers)} of replaced logins; {marked} marked "
+        f"redelivered, {twice} processed twice; p50 {percentile(latencies, 0.5) * 1000:.0f} p99 "
+        f"{percentile(latencies, 0.99) * 1000:.0f} max {percentile(latencies, 1) * 1000:.0f} ms"
+    )
     return outcomes
 
 
@@ -259,8 +296,10 @@ class Killer:
         self.next = time.monotonic() + 1
         self.kills += 1
         # One that has not begun to serve is no loss.
-        name = self.random.choice([name for name in self.fleet.processes
-                                   if self.fleet.hellos(name)] or list(self.fleet.processes))
+        name = self.random.choice(
+            [name for name in self.fleet.processes if self.fleet.hellos(name)]
+            or list(self.fleet.processes)
+        )
         losses = lost_names(self.broker).count(name)
         for caller in self.callers:
             caller.fill()
@@ -359,10 +398,15 @@ def scene_freeze():
         began = time.monotonic()
         during = drive_calls(callers, count, others)
         drive(callers, lambda: frozen in lost_names(broker), f"the loss of {frozen}")
-        print(f"     {frozen} with {len(victims)} users was lost {time.monotonic() - began:.1f} s "
-              f"after it froze (park 200 and timeout 800 ms)")
-        drive(callers, lambda: all(home_now != frozen for home_now in homes(fleet).values()),
-              "every user at another instance")
+        print(
+            f"     {frozen} with {len(victims)} users was lost {time.monotonic() - began:.1f} s "
+            f"after it froze (park 200 and timeout 800 ms)"
+        )
+        drive(
+            callers,
+            lambda: all(home_now != frozen for home_now in homes(fleet).values()),
+            "every user at another instance",
+        )
         drive_calls(callers, count)
         fleet.signal(frozen, signal.SIGCONT)
         drive(callers, lambda: fleet.hellos(frozen) >= 2, f"another Hello of {frozen}")
@@ -370,12 +414,16 @@ def scene_freeze():
         finish(callers)
         records = fleet.records("call")
         report(callers, records, check_records(records, callers))
-        print(f"     p99 of the users at the others: "
-              f"{percentile(before, 0.99) * 1000:.0f} ms before, "
-              f"{percentile(during, 0.99) * 1000:.0f} ms while one is frozen")
-        check(sum(caller.outcomes["reply"] for caller in others) ==
-              sum(sum(caller.outcomes.values()) for caller in others),
-              "a user of another instance was not answered")
+        print(
+            f"     p99 of the users at the others: "
+            f"{percentile(before, 0.99) * 1000:.0f} ms before, "
+            f"{percentile(during, 0.99) * 1000:.0f} ms while one is frozen"
+        )
+        check(
+            sum(caller.outcomes["reply"] for caller in others)
+            == sum(sum(caller.outcomes.values()) for caller in others),
+            "a user of another instance was not answered",
+        )
         greet_new_users(broker, fleet, frozen)
         for caller in callers:
             caller.client.close()
@@ -409,8 +457,9 @@ def pull(backend, wait_ms=1):
 def call_all(clients, number, timeout_ms=60000):
     """Call `number` of each user, and a Ping behind it, so that the broker has read it."""
     for client in clients:
-        client.post("call", id=0, service="chat", method="m", payload=b"%d" % number,
-                    timeout_ms=timeout_ms)
+        client.post(
+            "call", id=0, service="chat", method="m", payload=b"%d" % number, timeout_ms=timeout_ms
+        )
     for client in clients:
         client.ping(SLOW_SECONDS)
 
@@ -423,8 +472,9 @@ def leave_parked(broker, backend):
     fetches = tool.numbers("stats")["link_fetches"]
     fetch = backend_pb.Fetch(link=backend.link, mail_done=backend.mail_done)
     backend.fetcher.post(backend_pb.LinkRequest(fetch=fetch).SerializeToString())
-    eventually(lambda: tool.numbers("stats")["link_fetches"] > fetches, "a waiting Fetch",
-               SLOW_SECONDS)
+    eventually(
+        lambda: tool.numbers("stats")["link_fetches"] > fetches, "a waiting Fetch", SLOW_SECONDS
+    )
     tool.close()
     noticed = len(gone_peers(broker))
     backend.lose()
@@ -432,13 +482,19 @@ def leave_parked(broker, backend):
 
 
 def gone_peers(broker):
-    return [line for line in broker.log_events("link_refused")
-            if line.get("detail") == "the peer is gone"]
+    return [
+        line
+        for line in broker.log_events("link_refused")
+        if line.get("detail") == "the peer is gone"
+    ]
 
 
 def wait_lost(broker, backend):
-    eventually(lambda: backend.instance in lost_names(broker), f"the loss of {backend.instance}",
-               SLOW_SECONDS)
+    eventually(
+        lambda: backend.instance in lost_names(broker),
+        f"the loss of {backend.instance}",
+        SLOW_SECONDS,
+    )
 
 
 def log_in_all(broker, count, prefix="user"):
@@ -455,10 +511,12 @@ def log_in_again(broker, clients, which):
 
 def collect(backends, arrived, clients, number):
     """Fetches in that order until every user's call `number` has come."""
+
     def complete():
         for backend in backends:
             arrived.extend((backend, *call) for call in pull(backend))
         return sum(call[2] == number for call in arrived) >= len(clients)
+
     eventually(complete, f"call {number} of {len(clients)} users", SLOW_SECONDS)
 
 
@@ -466,8 +524,10 @@ def check_arrived(arrived, users, calls):
     """Each call once, in each user's order, none marked: no Batch had carried it before."""
     highest = {}
     for backend, user, number, redelivered in arrived:
-        check(number > highest.get(user, -1),
-              f"call {number} of {user} came to {backend.instance} after call {highest.get(user)}")
+        check(
+            number > highest.get(user, -1),
+            f"call {number} of {user} came to {backend.instance} after call {highest.get(user)}",
+        )
         check(not redelivered, f"call {number} of {user} is marked redelivered")
         highest[user] = number
     check_equal(len(arrived), users * calls, "calls that came")
@@ -505,8 +565,10 @@ def scene_join_while_another_leaves():
             call_all(clients, number + 3)
             # Whatever went to the one that joined is seen first: the worst moment.
             collect([joins] + living, arrived, clients, number + 3)
-            print(f"     joined {moment}: {len(moved)} of {users} users moved, "
-                  f"{sum(call[0] is joins for call in arrived)} calls to the one that joined")
+            print(
+                f"     joined {moment}: {len(moved)} of {users} users moved, "
+                f"{sum(call[0] is joins for call in arrived)} calls to the one that joined"
+            )
             number += 4
             living.append(joins)
             check_arrived(arrived, users, 4)
@@ -627,8 +689,9 @@ def scene_submit_over_reconnects():
                 check_equal(backend.hello().link, link, "the link of a repeated Hello")
             first = eventually(lambda: results_of(broker, body), "results", SLOW_SECONDS)
             check_equal(results_of(broker, body), first, "the results of a repeated Submit")
-            check_equal([code_name(result) for result in first.results], ["OK", "NOT_ONLINE"],
-                        "the results")
+            check_equal(
+                [code_name(result) for result in first.results], ["OK", "NOT_ONLINE"], "the results"
+            )
         for number in range(1, count + 1):
             bob.expect("message", payload=b"%d" % number)
         bob.expect_nothing(0.1)
@@ -637,5 +700,11 @@ def scene_submit_over_reconnects():
 
 
 if __name__ == "__main__":
-    play(scene_kill_mid_flight, scene_freeze, scene_join_while_another_leaves,
-         scene_pins_outlast_a_crowd, scene_drain_then_leave, scene_submit_over_reconnects)
+    play(
+        scene_kill_mid_flight,
+        scene_freeze,
+        scene_join_while_another_leaves,
+        scene_pins_outlast_a_crowd,
+        scene_drain_then_leave,
+        scene_submit_over_reconnects,
+    )

@@ -10,8 +10,22 @@ import struct
 import threading
 import time
 
-from usherplay import (Backend, Broker, Client, Failed, Link, backend_pb, check, check_equal,
-                       check_presence, eventually, free_port, play, scaled, seed)
+from usherplay import (
+    Backend,
+    Broker,
+    Client,
+    Failed,
+    Link,
+    backend_pb,
+    check,
+    check_equal,
+    check_presence,
+    eventually,
+    free_port,
+    play,
+    scaled,
+    seed,
+)
 from usherplay.backend import SP_HEADER, describe_event, kind_name, state_name
 
 KEPT = 1024  # the least that store.events_kept can be
@@ -134,8 +148,9 @@ class Follower:
         self.state, self.stamps, self.queue = {}, [], []
         after = ""
         while True:
-            page = self.backend.query(backend_pb.Command(
-                snapshot=backend_pb.Snapshot(after=after, limit=limit))).sessions
+            page = self.backend.query(
+                backend_pb.Command(snapshot=backend_pb.Snapshot(after=after, limit=limit))
+            ).sessions
             for info in page.sessions:
                 self.state[info.user] = (state_name(info), info.epoch)
             if page.more:
@@ -163,8 +178,10 @@ class Follower:
         kind = kind_name(event)
         if kind == "OFFLINE":
             gone = self.state.pop(event.user, None)
-            check(gone is not None and gone[1] == event.epoch,
-                  f"{describe_event(event)} while the follower knows {gone}")
+            check(
+                gone is not None and gone[1] == event.epoch,
+                f"{describe_event(event)} while the follower knows {gone}",
+            )
         else:
             state = "DETACHED" if kind == "DETACHED" else "ONLINE"
             self.state[event.user] = (state, event.epoch)
@@ -196,8 +213,9 @@ class Follower:
         page to page while the storm goes on. Gives the number of pages."""
         after, pages = "", 0
         while True:
-            page = self.backend.query(backend_pb.Command(
-                snapshot=backend_pb.Snapshot(after=after, limit=limit))).sessions
+            page = self.backend.query(
+                backend_pb.Command(snapshot=backend_pb.Snapshot(after=after, limit=limit))
+            ).sessions
             self.advance(page.presence_seq)
             if self.seq != page.presence_seq:
                 return pages  # fallen behind meanwhile: the state is a newer one
@@ -213,8 +231,13 @@ class Follower:
 
 def fetch(backend, bytes_max=0, wait_ms=200):
     """A Fetch whose Batch is left to the caller: no cursor moves."""
-    request = backend_pb.Fetch(link=backend.link, mail_done=backend.mail_done, wait_ms=wait_ms,
-                               presence_done=backend.presence_done, bytes_max=bytes_max)
+    request = backend_pb.Fetch(
+        link=backend.link,
+        mail_done=backend.mail_done,
+        wait_ms=wait_ms,
+        presence_done=backend.presence_done,
+        bytes_max=bytes_max,
+    )
     return Backend._ask(backend._fetcher(), "fetch", request, "batch", SLOW_SECONDS)
 
 
@@ -249,8 +272,10 @@ def scene_late_followers():
             pages += follower.check_truth()
             check_equal(follower.resets, 0, "resets")
             follower.backend.close()
-        print(f"     {len(followers)} late followers, {followers[0].applied} events, {pages} pages "
-              f"compared")
+        print(
+            f"     {len(followers)} late followers, {followers[0].applied} events, {pages} pages "
+            f"compared"
+        )
 
 
 def restart_one(broker, followers):
@@ -292,8 +317,9 @@ def fall_behind(broker, follower, storm):
 
     def fallen():
         storm.check()
-        command = backend_pb.Command(events=backend_pb.Events(
-            after=follower.backend.presence_done, limit=1))
+        command = backend_pb.Command(
+            events=backend_pb.Events(after=follower.backend.presence_done, limit=1)
+        )
         return tool.query(command).events.reset
 
     eventually(fallen, "the events forgotten", SLOW_SECONDS, pause=0.1)
@@ -327,8 +353,9 @@ def lose_the_answer(follower):
     """Sends a Fetch, waits until its answer is there, and loses the connection without reading."""
     backend = follower.backend
     link = Link(backend.url, SLOW_SECONDS)
-    request = backend_pb.LinkRequest(fetch=backend_pb.Fetch(
-        link=backend.link, presence_done=backend.presence_done, wait_ms=1000))
+    request = backend_pb.LinkRequest(
+        fetch=backend_pb.Fetch(link=backend.link, presence_done=backend.presence_done, wait_ms=1000)
+    )
     link.post(request.SerializeToString())
     ready, _, _ = select.select([link.stream], [], [], SLOW_SECONDS)
     check(ready, "a Fetch without an answer")
@@ -362,8 +389,11 @@ def scene_reset_is_repeated():
         with Client(broker) as alice:
             epoch = alice.login("alice").epoch
             check(follower.fetch(SMALL_BATCH, wait_ms=5000), "presence_reset")
-            check_equal([(event.user, event.epoch) for event in follower.queue],
-                        [("alice", epoch)], "the event after the snapshot")
+            check_equal(
+                [(event.user, event.epoch) for event in follower.queue],
+                [("alice", epoch)],
+                "the event after the snapshot",
+            )
             follower.check_truth()
         follower.backend.close()
 
@@ -391,18 +421,22 @@ def scene_cursor_beyond_the_end():
 def scene_events_in_pages():
     """The query Events says when it cannot: a reader of pages notices that it has fallen behind."""
     random = seed()
-    with patient({"store.events_kept": KEPT}) as broker, \
-            Storm(broker, random) as storm:
+    with patient({"store.events_kept": KEPT}) as broker, Storm(broker, random) as storm:
         last = run_storm(broker, storm, KEPT * 2)
         storm.stop()
         wait_settled(broker)
         tool = Backend(broker, hello=False, timeout=SLOW_SECONDS)
         oldest = first_kept(tool, last_seq(tool))
-        check(last - KEPT * 2 < oldest <= last_seq(tool) - KEPT + 1,
-              f"the oldest of {last_seq(tool)} is {oldest}, {KEPT} are to be kept")
+        check(
+            last - KEPT * 2 < oldest <= last_seq(tool) - KEPT + 1,
+            f"the oldest of {last_seq(tool)} is {oldest}, {KEPT} are to be kept",
+        )
         events = tool.all_events(after=oldest - 1)
-        check_equal([event.seq for event in events], list(range(oldest, last_seq(tool) + 1)),
-                    "the events that are kept")
+        check_equal(
+            [event.seq for event in events],
+            list(range(oldest, last_seq(tool) + 1)),
+            "the events that are kept",
+        )
         check_presence(events, first_seq=oldest, whole=False)
         print(f"     of {last_seq(tool)} events {len(events)} are kept (store.events_kept {KEPT})")
         tool.close()
@@ -428,7 +462,7 @@ class Subscriber:
     """A SUB socket that reads only when told to. nng's PUB sends every topic to every peer."""
 
     def __init__(self, url):
-        host, port = url[len("tcp://"):].rsplit(":", 1)
+        host, port = url[len("tcp://") :].rsplit(":", 1)
         self.stream = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         self.stream.settimeout(SLOW_SECONDS)
@@ -472,8 +506,11 @@ def gaps(events):
     """[(seq before, seq behind)] wherever events are missing."""
     for before, event in zip(events, events[1:]):
         check(event.seq > before.seq, f"{describe_event(event)} came after {before.seq}")
-    return [(before.seq, event.seq) for before, event in zip(events, events[1:])
-            if event.seq != before.seq + 1]
+    return [
+        (before.seq, event.seq)
+        for before, event in zip(events, events[1:])
+        if event.seq != before.seq + 1
+    ]
 
 
 def scene_lossy_feed():
@@ -508,5 +545,12 @@ def scene_lossy_feed():
 
 
 if __name__ == "__main__":
-    play(scene_late_followers, scene_slow_follower, scene_fall_off, scene_reset_is_repeated,
-         scene_cursor_beyond_the_end, scene_events_in_pages, scene_lossy_feed)
+    play(
+        scene_late_followers,
+        scene_slow_follower,
+        scene_fall_off,
+        scene_reset_is_repeated,
+        scene_cursor_beyond_the_end,
+        scene_events_in_pages,
+        scene_lossy_feed,
+    )

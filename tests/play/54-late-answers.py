@@ -4,8 +4,7 @@ one never reaches the other, whoever gives it, over whichever link, before or af
 
 import collections
 
-from usherplay import (Backend, Broker, Client, LinkRefused, check, check_equal, play, scaled,
-                       seed)
+from usherplay import Backend, Broker, Client, LinkRefused, check, check_equal, play, scaled, seed
 from usherplay.backend import code_name, reply_to
 
 QUICK = {"link.park_ms": 200, "link.grace_ms": 300, "link.fetch_timeout_ms": 800}
@@ -170,10 +169,14 @@ def refused(backend, calls):
 
 def check_late_answers(backend, client, old, new):
     """Answers to the old ones change nothing, and each new one gets its own."""
-    check(not {each.call for each in old} & {each.call for each in new},
-          "the number of a call was given again")
-    codes = {code_name(result)
-             for result in backend.submit(*[reply_to(each, 0, b"stale") for each in old])}
+    check(
+        not {each.call for each in old} & {each.call for each in new},
+        "the number of a call was given again",
+    )
+    codes = {
+        code_name(result)
+        for result in backend.submit(*[reply_to(each, 0, b"stale") for each in old])
+    }
     check_equal(codes, {"GONE"}, "results of answers to calls of before")
     client.ping()
     client.expect_nothing(0)
@@ -247,8 +250,9 @@ def scene_answers_in_any_order():
     random = seed()
     count = scaled(4000, 400)
     codes, held, replies = collections.Counter(), [], 0
-    with Broker({"link.mail_items": 100000}) as broker, \
-            Backend(broker, service="chat", timeout=SLOW_SECONDS) as backend:
+    with Broker({"link.mail_items": 100000}) as broker, Backend(
+        broker, service="chat", timeout=SLOW_SECONDS
+    ) as backend:
         clients = [new_client(broker) for _ in range(12)]
         for number, client in enumerate(clients):
             client.login(f"user{number}")
@@ -280,8 +284,10 @@ def scene_answers_in_any_order():
             replies += client.replies
             client.close()
         answers = sum(codes.values())
-        print(f"     {answers} answers: {replies} reached their caller, the others came too late; "
-              f"ReplyTo was told {dict(codes)}")
+        print(
+            f"     {answers} answers: {replies} reached their caller, the others came too late; "
+            f"ReplyTo was told {dict(codes)}"
+        )
         check(replies < answers, "no answer came too late")
 
 
@@ -320,13 +326,22 @@ def check_own(client, frame):
         return
     check(frame.id in client.asked, f"{client.name}: a reply to {frame.id}, which nobody asked")
     number = client.asked.pop(frame.id)
-    check_equal(frame.reply.payload.decode(), f"{client.name} {client.welcome.epoch} {number}",
-                f"the reply to {client.name}")
+    check_equal(
+        frame.reply.payload.decode(),
+        f"{client.name} {client.welcome.epoch} {number}",
+        f"the reply to {client.name}",
+    )
     client.replies += 1
 
 
 if __name__ == "__main__":
-    play(scene_answer_after_another_login, scene_answer_while_nothing_waits,
-         scene_answer_to_a_resumed_session, scene_answer_after_a_restart,
-         scene_links_are_not_given_again, scene_id_used_again, scene_answer_of_the_wrong_instance,
-         scene_answers_in_any_order)
+    play(
+        scene_answer_after_another_login,
+        scene_answer_while_nothing_waits,
+        scene_answer_to_a_resumed_session,
+        scene_answer_after_a_restart,
+        scene_links_are_not_given_again,
+        scene_id_used_again,
+        scene_answer_of_the_wrong_instance,
+        scene_answers_in_any_order,
+    )

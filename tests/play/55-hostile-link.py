@@ -16,8 +16,22 @@ import struct
 import threading
 import time
 
-from usherplay import (Backend, Broker, Client, Failed, Link, LinkClosed, backend_pb, check,
-                       check_equal, eventually, free_port, play, scaled, seed)
+from usherplay import (
+    Backend,
+    Broker,
+    Client,
+    Failed,
+    Link,
+    LinkClosed,
+    backend_pb,
+    check,
+    check_equal,
+    eventually,
+    free_port,
+    play,
+    scaled,
+    seed,
+)
 from usherplay.backend import SP_HEADER, SP_REQ, connect
 
 SP_PUB, SP_SUB, SP_REP = 0x0020, 0x0021, 0x0031
@@ -43,6 +57,7 @@ def attacks(url, protocol):
 
     def sized(size, data=b""):
         return header(protocol) + lead + struct.pack(">Q", size) + data
+
     return {
         "HTTP": b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
         "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"r" * 500,
@@ -72,11 +87,13 @@ def attacks(url, protocol):
 
 def dial(url, what):
     """A connection; a listener that somebody killed is back after a moment."""
+
     def attempt():
         try:
             return connect(url, 2)
         except OSError:
             return None
+
     return attempt() or eventually(attempt, f"a listener after {what}", REPAIR_SECONDS)
 
 
@@ -161,8 +178,11 @@ def scene_every_attack():
             worst = service.calls(30)
             check_equal(service.backend.fetch(wait_ms=1).presence_reset, False, "presence_reset")
             began = time.monotonic()
-            other = eventually(lambda: newcomer(broker.link_url, "other"),
-                               "a new backend is served", REPAIR_SECONDS)
+            other = eventually(
+                lambda: newcomer(broker.link_url, "other"),
+                "a new backend is served",
+                REPAIR_SECONDS,
+            )
             took = time.monotonic() - began
             cpu = cpu_while(broker, 0.5)
             grown = broker.resident_bytes() - before
@@ -173,9 +193,11 @@ def scene_every_attack():
             calm(broker)
             other.close()
             service.close()
-            print(f"     {kind}: {3 * len(held)} peers; worst call {worst * 1000:.1f} ms (alone "
-                  f"{alone * 1000:.1f}), a new backend after {took:.2f} s, {cpu * 100:.0f} % CPU, "
-                  f"memory grew by {grown >> 10} KiB")
+            print(
+                f"     {kind}: {3 * len(held)} peers; worst call {worst * 1000:.1f} ms (alone "
+                f"{alone * 1000:.1f}), a new backend after {took:.2f} s, {cpu * 100:.0f} % CPU, "
+                f"memory grew by {grown >> 10} KiB"
+            )
 
 
 def storm(url, protocol):
@@ -217,13 +239,17 @@ def scene_short_visits():
                         visit_once(broker.link_url)
                     except OSError:
                         pass
+
             thread = threading.Thread(target=visits, daemon=True)
             thread.start()
             worst = 0.0
             for _ in range(scaled(20, 5)):
                 began = time.monotonic()
-                eventually(lambda: newcomer(broker.link_url, "other"), "a new backend is served",
-                           REPAIR_SECONDS).close()
+                eventually(
+                    lambda: newcomer(broker.link_url, "other"),
+                    "a new backend is served",
+                    REPAIR_SECONDS,
+                ).close()
                 worst = max(worst, time.monotonic() - began)
                 service.calls(2)
                 time.sleep(0.1)
@@ -233,8 +259,10 @@ def scene_short_visits():
             # A listener that is busy with the others may be taken for a dead one on a busy machine.
             check(visit_once is leave_in_the_handshake or deaths == 0, f"{deaths} listeners died")
             service.close()
-            print(f"     {visit_once.__name__}: a new backend waited for {worst * 1000:.0f} ms at most, "
-                  f"{deaths} deaths")
+            print(
+                f"     {visit_once.__name__}: a new backend waited for {worst * 1000:.0f} ms at most, "
+                f"{deaths} deaths"
+            )
 
 
 def scene_storms_of_visits():
@@ -248,12 +276,15 @@ def scene_storms_of_visits():
             service.backend.fetch(wait_ms=1)
         worst = service.calls(10)
         began = time.monotonic()
-        eventually(lambda: newcomer(broker.link_url, "other"), "a new backend is served",
-                   REPAIR_SECONDS).close()
+        eventually(
+            lambda: newcomer(broker.link_url, "other"), "a new backend is served", REPAIR_SECONDS
+        ).close()
         took = time.monotonic() - began
         service.calls(5)
-        print(f"     {numbers(service, 'link_listener_deaths')[0]} deaths; worst call "
-              f"{worst * 1000:.1f} ms, a new backend after {took:.2f} s")
+        print(
+            f"     {numbers(service, 'link_listener_deaths')[0]} deaths; worst call "
+            f"{worst * 1000:.1f} ms, a new backend after {took:.2f} s"
+        )
         service.close()
 
 
@@ -280,7 +311,7 @@ def scene_files_of_clients():
         for case, (url, said) in enumerate(cases):
             crowd = []
             for _ in range(FewFiles.FILES + 100):
-                host, port = url[len("tcp://"):].rsplit(":", 1)
+                host, port = url[len("tcp://") :].rsplit(":", 1)
                 stream = socket.socket()
                 stream.setblocking(False)
                 stream.connect_ex((host, int(port)))
@@ -327,14 +358,17 @@ def scene_idle_peers():
         service.calls(5)
         # Their ends in the middle of the handshake are the worst for nng: a newcomer is served.
         began = time.monotonic()
-        eventually(lambda: newcomer(broker.link_url, "other"), "a new backend is served",
-                   REPAIR_SECONDS).close()
+        eventually(
+            lambda: newcomer(broker.link_url, "other"), "a new backend is served", REPAIR_SECONDS
+        ).close()
         took = time.monotonic() - began
         eventually(lambda: broker.descriptors()["socket"] < 40, "closed sockets of gone peers", 20)
         service.close()
-        print(f"     {count} idle peers: worst call {worst * 1000:.1f} ms (alone "
-              f"{alone * 1000:.1f}), {cpu * 100:.0f} % CPU, memory grew by {grown >> 10} KiB; a "
-              f"new backend {took:.2f} s after they went")
+        print(
+            f"     {count} idle peers: worst call {worst * 1000:.1f} ms (alone "
+            f"{alone * 1000:.1f}), {cpu * 100:.0f} % CPU, memory grew by {grown >> 10} KiB; a "
+            f"new backend {took:.2f} s after they went"
+        )
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
@@ -361,7 +395,8 @@ def strangers(broker, count):
 
 def scene_strangers_take_no_place():
     """As many connections as there can be, all of strangers who say nothing: with the first one more the
-    oldest of them goes, and no other. Those with a link keep their connections, and new ones come in."""
+    oldest of them goes, and no other. Those with a link keep their connections, and new ones come in.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, CONNECTIONS + 1000), hard))
     with Broker({"limits.connections": 1000}) as broker:
@@ -391,18 +426,37 @@ def scene_strangers_take_no_place():
 def requests():
     pb = backend_pb
     command = pb.Command
-    return [pb.LinkRequest(hello=pb.Hello(service="x", instance="i", incarnation=1)),
-            pb.LinkRequest(fetch=pb.Fetch(link=1, wait_ms=1, bytes_max=600)),
-            pb.LinkRequest(submit=pb.Submit(seq=1, commands=[
-                command(lookup=pb.Lookup(users=["alice", "bob"])), command(count=pb.Count()),
-                command(list=pb.List(prefix="a", limit=3)),
-                command(snapshot=pb.Snapshot(limit=2)), command(events=pb.Events(limit=5)),
-                command(stats=pb.Stats())])),
-            pb.LinkRequest(submit=pb.Submit(link=16777216, lane=3, seq=1, commands=[
-                command(push=pb.Push(to=["nobody"], payload=b"p")),
-                command(push_all=pb.PushAll(payload=b"q")),
-                command(kick=pb.Kick(user="nobody", epoch=1)),
-                command(reply_to=pb.ReplyTo(call=99, payload=b"r")), command(drain=pb.Drain())]))]
+    return [
+        pb.LinkRequest(hello=pb.Hello(service="x", instance="i", incarnation=1)),
+        pb.LinkRequest(fetch=pb.Fetch(link=1, wait_ms=1, bytes_max=600)),
+        pb.LinkRequest(
+            submit=pb.Submit(
+                seq=1,
+                commands=[
+                    command(lookup=pb.Lookup(users=["alice", "bob"])),
+                    command(count=pb.Count()),
+                    command(list=pb.List(prefix="a", limit=3)),
+                    command(snapshot=pb.Snapshot(limit=2)),
+                    command(events=pb.Events(limit=5)),
+                    command(stats=pb.Stats()),
+                ],
+            )
+        ),
+        pb.LinkRequest(
+            submit=pb.Submit(
+                link=16777216,
+                lane=3,
+                seq=1,
+                commands=[
+                    command(push=pb.Push(to=["nobody"], payload=b"p")),
+                    command(push_all=pb.PushAll(payload=b"q")),
+                    command(kick=pb.Kick(user="nobody", epoch=1)),
+                    command(reply_to=pb.ReplyTo(call=99, payload=b"r")),
+                    command(drain=pb.Drain()),
+                ],
+            )
+        ),
+    ]
 
 
 def scene_garbage_protobuf():
@@ -416,20 +470,24 @@ def scene_garbage_protobuf():
         link = Link(broker.link_url)
         good = [request.SerializeToString() for request in requests()]
         for number in range(total):
-            data = bytearray(random.choice(good)) if number % 4 else bytearray(
-                random.randbytes(random.choice((0, 1, 10, 1000, 60000))))
+            data = (
+                bytearray(random.choice(good))
+                if number % 4
+                else bytearray(random.randbytes(random.choice((0, 1, 10, 1000, 60000))))
+            )
             for _ in range(random.randrange(0, 5)):
                 if data:
                     place = random.randrange(len(data))
                     data[place] = random.randrange(256)
                     if random.random() < 0.3:
-                        del data[place:place + random.randrange(1, 9)]
+                        del data[place : place + random.randrange(1, 9)]
             answer = backend_pb.LinkAnswer()
             answer.ParseFromString(link.request(bytes(data)))
             kind = answer.WhichOneof("body")
             check(kind is not None, f"an answer without a body to {data.hex()}")
-            codes[backend_pb.Refused.Code.Name(answer.refused.code) if kind == "refused"
-                  else kind] += 1
+            codes[
+                backend_pb.Refused.Code.Name(answer.refused.code) if kind == "refused" else kind
+            ] += 1
             if number == total // 4:
                 before = broker.resident_bytes()
             grown = max(grown, broker.resident_bytes() - before if before else 0)
@@ -438,8 +496,10 @@ def scene_garbage_protobuf():
         check(grown < GROWTH_BYTES, f"memory grew by {grown >> 20} MiB")
         service.close()
         link.close()
-        print(f"     {total} requests: {dict(codes)}; worst call {worst * 1000:.1f} ms, memory "
-              f"grew by {grown >> 10} KiB")
+        print(
+            f"     {total} requests: {dict(codes)}; worst call {worst * 1000:.1f} ms, memory "
+            f"grew by {grown >> 10} KiB"
+        )
 
 
 class Crowd:
@@ -453,8 +513,9 @@ class Crowd:
 
     def run(self):
         question = backend_pb.Command(recorder=backend_pb.Recorder(user="nobody"))
-        self.body = backend_pb.LinkRequest(submit=backend_pb.Submit(
-            seq=1, commands=[question] * QUESTIONS)).SerializeToString()
+        self.body = backend_pb.LinkRequest(
+            submit=backend_pb.Submit(seq=1, commands=[question] * QUESTIONS)
+        ).SerializeToString()
         threads = [threading.Thread(target=self.ask) for _ in range(self.peers)]
         for thread in threads:
             thread.start()
@@ -494,22 +555,28 @@ def scene_crowd_without_a_link():
             worst_question = max(worst_question, time.monotonic() - began)
             began = time.monotonic()
             # Beside that the service fetches as it should: else its link is lost after a while.
-            eventually(lambda: service.backend.fetch(wait_ms=1) and
-                       newcomer(broker.link_url, "other"), "a new backend is served",
-                       REPAIR_SECONDS).close()
+            eventually(
+                lambda: service.backend.fetch(wait_ms=1) and newcomer(broker.link_url, "other"),
+                "a new backend is served",
+                REPAIR_SECONDS,
+            ).close()
             worst_hello = max(worst_hello, time.monotonic() - began)
             time.sleep(0.2)  # an instance is kept for link.fetch_timeout_ms, and there is a limit
         refused, commands = numbers(service, "link_crowded", "link_commands")
         crowd.end()
         check(refused > 0 and commands > QUESTIONS, f"refused {refused}, commands {commands}")
-        check(max(worst_call, worst_question) < 2.0,
-              f"a call took {worst_call:.2f} s, a question {worst_question:.2f} s")
+        check(
+            max(worst_call, worst_question) < 2.0,
+            f"a call took {worst_call:.2f} s, a question {worst_question:.2f} s",
+        )
         check(worst_hello < scaled(2.0, 1.0), f"a new backend waited for {worst_hello:.2f} s")
         service.close()
-        print(f"     {CROWD} peers asked {commands} things, and were refused {refused} times; in "
-              f"{rounds} rounds the worst call {worst_call * 1000:.0f} ms (alone "
-              f"{alone * 1000:.1f}), question {worst_question * 1000:.0f} ms, new backend "
-              f"{worst_hello * 1000:.0f} ms")
+        print(
+            f"     {CROWD} peers asked {commands} things, and were refused {refused} times; in "
+            f"{rounds} rounds the worst call {worst_call * 1000:.0f} ms (alone "
+            f"{alone * 1000:.1f}), question {worst_question * 1000:.0f} ms, new backend "
+            f"{worst_hello * 1000:.0f} ms"
+        )
 
 
 class Subscriber:
@@ -589,11 +656,21 @@ def scene_feed():
             stream.close()
         calm(broker)
         service.close()
-        print(f"     {3 * len(held)} peers on the feed: worst call {worst * 1000:.1f} ms, memory "
-              f"grew by {grown >> 10} KiB; a newcomer hears it after {took:.2f} s")
+        print(
+            f"     {3 * len(held)} peers on the feed: worst call {worst * 1000:.1f} ms, memory "
+            f"grew by {grown >> 10} KiB; a newcomer hears it after {took:.2f} s"
+        )
 
 
 if __name__ == "__main__":
-    play(scene_every_attack, scene_short_visits, scene_storms_of_visits, scene_idle_peers,
-         scene_strangers_take_no_place, scene_files_of_clients,
-         scene_garbage_protobuf, scene_crowd_without_a_link, scene_feed)
+    play(
+        scene_every_attack,
+        scene_short_visits,
+        scene_storms_of_visits,
+        scene_idle_peers,
+        scene_strangers_take_no_place,
+        scene_files_of_clients,
+        scene_garbage_protobuf,
+        scene_crowd_without_a_link,
+        scene_feed,
+    )

@@ -5,13 +5,25 @@ import re
 import time
 import urllib.request
 
-from usherplay import (Backend, Broker, Client, check, check_equal, eventually, logged_in, play,
-                       scaled)
+from usherplay import (
+    Backend,
+    Broker,
+    Client,
+    check,
+    check_equal,
+    eventually,
+    logged_in,
+    play,
+    scaled,
+)
 from usherplay.backend import reply_to
 from usherplay.client import frame_bytes
 
-LOUD = {"limits.requests_per_second": 1000000, "limits.requests_per_second_per_source": 1000000,
-        "admin.listen": "127.0.0.1:0"}
+LOUD = {
+    "limits.requests_per_second": 1000000,
+    "limits.requests_per_second_per_source": 1000000,
+    "admin.listen": "127.0.0.1:0",
+}
 
 
 def burst(client, calls, **fields):
@@ -33,8 +45,11 @@ def answers(client, ids, timeout=20):
         waiting.discard(frame.id)
         kind = frame.WhichOneof("body")
         if kind == "error":
-            kind = frame.error.DESCRIPTOR.enum_types_by_name["Code"].values_by_number[
-                frame.error.code].name
+            kind = (
+                frame.error.DESCRIPTOR.enum_types_by_name["Code"]
+                .values_by_number[frame.error.code]
+                .name
+            )
         counts[kind] = counts.get(kind, 0) + 1
     return counts
 
@@ -51,7 +66,9 @@ def longest_turn(broker):
 
 def scene_ever_earlier_timers():
     """Whoever asks for ever earlier ticks moves his own: others expire, and are told TIMEOUT."""
-    with Broker({**LOUD, "limits.users": 4, "limits.services": 1, "session.resume_ms": 500}) as broker:
+    with Broker(
+        {**LOUD, "limits.users": 4, "limits.services": 1, "session.resume_ms": 500}
+    ) as broker:
         with Backend(broker, service="slow") as backend, Client(broker) as mallory:
             mallory.login("mallory")
             for timeout_ms in range(60000, 1100, -50):  # more than 64 for each of the four and five
@@ -71,8 +88,9 @@ def scene_ever_earlier_timers():
 def scene_one_way_calls():
     """One player's one-way calls take his share of a service's mail, and no more: n and n + 1."""
     with Broker({**LOUD, "limits.one_way_calls_per_user": 20}) as broker:
-        with Backend(broker, service="shop") as shop, Client(broker) as mallory, \
-                Client(broker) as alice:
+        with Backend(broker, service="shop") as shop, Client(broker) as mallory, Client(
+            broker
+        ) as alice:
             mallory.login("mallory")
             alice.login("alice")
             burst(mallory, 20, id=0, service="shop", method="m")
@@ -89,8 +107,11 @@ def scene_one_way_calls():
             alice.expect("reply", id=wanted)
             check_equal(broker.numbers()["calls_one_way_refused"], 500, "refused of more")
             line = broker.wait_log("limit_hit")
-            check_equal((line["limit"], line["user"], line["service"]),
-                        ("limits.one_way_calls_per_user", "mallory", "shop"), "the log")
+            check_equal(
+                (line["limit"], line["user"], line["service"]),
+                ("limits.one_way_calls_per_user", "mallory", "shop"),
+                "the log",
+            )
             # A new session of his is no new share.
             shop.fetch(wait_ms=1)  # all are acknowledged
             burst(mallory, 20, id=0, service="shop", method="m")
@@ -118,8 +139,11 @@ def scene_calls_outlive_their_session():
                 if number == 0:
                     session.ask("logout")
             line = broker.wait_log("limit_hit")
-            check_equal((line["limit"], line["user"], line["service"]),
-                        ("limits.calls_per_user", "mallory", "bank"), "the log")
+            check_equal(
+                (line["limit"], line["user"], line["service"]),
+                ("limits.calls_per_user", "mallory", "bank"),
+                "the log",
+            )
             wanted = alice.post("call", service="bank", method="buy")
             calls = [bank.expect_call() for _ in range(5)]
             check_equal([call.user for call in calls], ["mallory"] * 4 + ["alice"], "calls")
@@ -140,8 +164,9 @@ def scene_calls_that_come_due_together():
     with Broker({**LOUD, "limits.calls_per_user": each, "link.mail_items": 1000000}) as broker:
         with Backend(broker, service="hole") as hole, Backend(broker, service="echo") as echo:
             crowd = logged_in(broker, [f"user{number}" for number in range(users)], timeout=30)
-            ids = [burst(client, each, service="hole", method="m", timeout_ms=2000)
-                   for client in crowd]
+            ids = [
+                burst(client, each, service="hole", method="m", timeout_ms=2000) for client in crowd
+            ]
             taken = 0
             until = time.monotonic() + 20
             while taken < users * each and time.monotonic() < until:
@@ -162,8 +187,10 @@ def scene_calls_that_come_due_together():
                     hole.fetch(wait_ms=1)
             counts = [answers(client, own) for client, own in zip(crowd, ids)]
             check_equal(counts, [{"TIMEOUT": each}] * users, "how the calls ended")
-            print(f"     {users * each} calls came due together; another's call took "
-                  f"{slowest * 1000:.0f} ms at most, no turn more than {longest_turn(broker):.1f} ms")
+            print(
+                f"     {users * each} calls came due together; another's call took "
+                f"{slowest * 1000:.0f} ms at most, no turn more than {longest_turn(broker):.1f} ms"
+            )
             for client in crowd:
                 client.close()
 
@@ -171,19 +198,27 @@ def scene_calls_that_come_due_together():
 def scene_a_backend_that_dies_with_many_calls():
     """They go in steps to the others, or their callers are told: nobody runs out of time."""
     users, each = 10, scaled(1000, 50)
-    options = {**LOUD, "limits.calls_per_user": 2 * each, "link.mail_items": 1000000,
-               "link.park_ms": 200, "link.grace_ms": 0, "link.fetch_timeout_ms": 600}
+    options = {
+        **LOUD,
+        "limits.calls_per_user": 2 * each,
+        "link.mail_items": 1000000,
+        "link.park_ms": 200,
+        "link.grace_ms": 0,
+        "link.fetch_timeout_ms": 600,
+    }
     with Broker(options) as broker:
         first = Backend(broker, service="shop", instance="first")
         crowd = logged_in(broker, [f"user{number}" for number in range(users)], timeout=30)
-        known = [burst(client, each, service="shop", method="a", timeout_ms=20000)
-                 for client in crowd]
+        known = [
+            burst(client, each, service="shop", method="a", timeout_ms=20000) for client in crowd
+        ]
         taken = 0
         while taken < users * each:
             taken += len(first.fetch(wait_ms=50).mail)
         first.fetch(wait_ms=1)  # acknowledged, and never answered
-        waiting = [burst(client, each, service="shop", method="b", timeout_ms=20000)
-                   for client in crowd]
+        waiting = [
+            burst(client, each, service="shop", method="b", timeout_ms=20000) for client in crowd
+        ]
         second = Backend(broker, service="shop", instance="second")
         first.close()
         served = {}
@@ -195,18 +230,28 @@ def scene_a_backend_that_dies_with_many_calls():
             for call in calls:
                 served.setdefault(call.user, []).append(call.call)
             for start in range(0, len(calls), 100):
-                second.submit(*[reply_to(call) for call in calls[start:start + 100]])
+                second.submit(*[reply_to(call) for call in calls[start : start + 100]])
         for client, lost, kept in zip(crowd, known, waiting):
-            check_equal(answers(client, lost + kept), {"SERVICE_LOST": each, "reply": each},
-                        "how the calls ended")
+            check_equal(
+                answers(client, lost + kept),
+                {"SERVICE_LOST": each, "reply": each},
+                "how the calls ended",
+            )
         check(all(own == sorted(own) for own in served.values()), "calls came out of order")
-        print(f"     {users * each} calls moved and as many were lost: no turn took more than "
-              f"{longest_turn(broker):.1f} ms")
+        print(
+            f"     {users * each} calls moved and as many were lost: no turn took more than "
+            f"{longest_turn(broker):.1f} ms"
+        )
         for client in crowd:
             client.close()
         second.close()
 
 
 if __name__ == "__main__":
-    play(scene_ever_earlier_timers, scene_one_way_calls, scene_calls_outlive_their_session,
-         scene_calls_that_come_due_together, scene_a_backend_that_dies_with_many_calls)
+    play(
+        scene_ever_earlier_timers,
+        scene_one_way_calls,
+        scene_calls_outlive_their_session,
+        scene_calls_that_come_due_together,
+        scene_a_backend_that_dies_with_many_calls,
+    )

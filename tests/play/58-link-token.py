@@ -9,8 +9,19 @@ import os
 import random
 import subprocess
 
-from usherplay import (Backend, Broker, Client, LinkRefused, backend_pb, check, check_equal,
-                       eventually, play, program, scaled)
+from usherplay import (
+    Backend,
+    Broker,
+    Client,
+    LinkRefused,
+    backend_pb,
+    check,
+    check_equal,
+    eventually,
+    play,
+    program,
+    scaled,
+)
 from usherplay.backend import code_name, push
 
 TOKEN = b"the token of the play, 0123456789"
@@ -34,10 +45,13 @@ class TokenBroker(Broker):
     def __init__(self, options=None):
         super().__init__({"admin.listen": "127.0.0.1:0", **(options or {})})
         self.stop()
-        self.restart({
-            "link.token_file": write(self.folder, "link.token", TOKEN + b"\n"),
-            "admin.token_file": write(self.folder, "admin.token", CHANGE.encode() + b"\n"),
-            "log.level": "debug"})
+        self.restart(
+            {
+                "link.token_file": write(self.folder, "link.token", TOKEN + b"\n"),
+                "admin.token_file": write(self.folder, "admin.token", CHANGE.encode() + b"\n"),
+                "log.level": "debug",
+            }
+        )
 
     def ask(self, path):
         port = [line for line in self.log_events("listening") if line["for"] == "admin"][-1]["port"]
@@ -62,11 +76,15 @@ def refused(ask, what, code="BANNED"):
 def queries():
     pb, command = backend_pb, backend_pb.Command
     return {
-        "Lookup": command(lookup=pb.Lookup(users=["alice"])), "List": command(list=pb.List()),
-        "Count": command(count=pb.Count()), "Snapshot": command(snapshot=pb.Snapshot()),
-        "Events": command(events=pb.Events()), "Stats": command(stats=pb.Stats()),
+        "Lookup": command(lookup=pb.Lookup(users=["alice"])),
+        "List": command(list=pb.List()),
+        "Count": command(count=pb.Count()),
+        "Snapshot": command(snapshot=pb.Snapshot()),
+        "Events": command(events=pb.Events()),
+        "Stats": command(stats=pb.Stats()),
         "Recorder": command(recorder=pb.Recorder()),
-        "Trace": command(trace=pb.Trace(user="alice")), "Reload": command(reload=pb.Reload()),
+        "Trace": command(trace=pb.Trace(user="alice")),
+        "Reload": command(reload=pb.Reload()),
         "DrainNode": command(drain_node=pb.DrainNode(seconds=1)),
     }
 
@@ -78,23 +96,43 @@ def scene_nothing_without_the_token():
         alice.login("alice")
         bank = Backend(broker, service="bank", token=TOKEN)
         for token in (b"", b"guess", TOKEN[:-1], TOKEN + b" "):
-            stranger = Backend(broker, service="bank", instance=bank.instance, token=token,
-                               incarnation=bank.incarnation + 1, hello=False)
+            stranger = Backend(
+                broker,
+                service="bank",
+                instance=bank.instance,
+                token=token,
+                incarnation=bank.incarnation + 1,
+                hello=False,
+            )
             refused(stranger.hello, f"Hello with {token!r}")
             for name, command in queries().items():
-                check_equal(code_name(stranger.query(command)), "FORBIDDEN", f"{name} with {token!r}")
-            check_equal([code_name(each) for each in stranger.submit(*queries().values(), link=0, seq=1)],
-                        ["FORBIDDEN"] * len(queries()), "all of them at once")
-            refused(lambda: stranger.submit(push("alice", b"lie"), link=0, seq=1), "a push", "MALFORMED")
+                check_equal(
+                    code_name(stranger.query(command)), "FORBIDDEN", f"{name} with {token!r}"
+                )
+            check_equal(
+                [code_name(each) for each in stranger.submit(*queries().values(), link=0, seq=1)],
+                ["FORBIDDEN"] * len(queries()),
+                "all of them at once",
+            )
+            refused(
+                lambda: stranger.submit(push("alice", b"lie"), link=0, seq=1), "a push", "MALFORMED"
+            )
             stranger.close()
         broker.wait_log("link_refused")
         check_equal(len(broker.log_events("link_hello")), 1, "links")
         before = Backend(broker, hello=False)  # before Submit had a token, three commands had one
-        for command in (backend_pb.Command(reload=backend_pb.Reload(token=TOKEN)),
-                        backend_pb.Command(trace=backend_pb.Trace(user="alice", token=TOKEN))):
-            check(code_name(before.query(command)) in ("OK", "GONE"), f"{command} with its own token")
-        check_equal(code_name(before.submit(command, queries()["Count"], link=0, seq=1)[1]),
-                    "FORBIDDEN", "a question beside it")
+        for command in (
+            backend_pb.Command(reload=backend_pb.Reload(token=TOKEN)),
+            backend_pb.Command(trace=backend_pb.Trace(user="alice", token=TOKEN)),
+        ):
+            check(
+                code_name(before.query(command)) in ("OK", "GONE"), f"{command} with its own token"
+            )
+        check_equal(
+            code_name(before.submit(command, queries()["Count"], link=0, seq=1)[1]),
+            "FORBIDDEN",
+            "a question beside it",
+        )
         before.close()
         friend = Backend(broker, token=TOKEN, hello=False)
         for name, command in queries().items():
@@ -121,30 +159,57 @@ def scene_what_is_shown_gives_no_right():
         refused(lambda: Backend(broker, service="bank", token=b"wrong"), "a wrong token")
         bank.push("alice", b"pushed")
         friend = Backend(broker, token=TOKEN, hello=False)
-        shown = {path: broker.ask(path) for path in (
-            "/metrics", "/api/node", "/api/sessions", "/api/sessions/alice", "/api/slowest",
-            "/api/services", "/api/presence", "/api/recorder", "/readyz")}
+        shown = {
+            path: broker.ask(path)
+            for path in (
+                "/metrics",
+                "/api/node",
+                "/api/sessions",
+                "/api/sessions/alice",
+                "/api/slowest",
+                "/api/services",
+                "/api/presence",
+                "/api/recorder",
+                "/readyz",
+            )
+        }
         shown["Recorder"] = "\n".join(friend.query(queries()["Recorder"]).lines.lines)
         shown["Stats"] = str(friend.numbers("stats"))
         shown["Snapshot"] = str(friend.snapshot())
         shown["the log"] = "\n".join(json.dumps(line) for line in broker.lines)
-        secrets = {"the number of the link": str(bank.link), "the link's token": TOKEN.decode(),
-                   "the admin token": CHANGE,
-                   "the secret of the session": bytes(welcome.secret).hex(),
-                   "the payload": "secret of alice"}
+        secrets = {
+            "the number of the link": str(bank.link),
+            "the link's token": TOKEN.decode(),
+            "the admin token": CHANGE,
+            "the secret of the session": bytes(welcome.secret).hex(),
+            "the payload": "secret of alice",
+        }
         for where, text in shown.items():
-            check("bank" in text or where not in ("/api/services", "Recorder", "the log"),
-                  f"{where} does not show the service at all")
+            check(
+                "bank" in text or where not in ("/api/services", "Recorder", "the log"),
+                f"{where} does not show the service at all",
+            )
             for what, secret in secrets.items():
                 check(secret not in text, f"{where} shows {what}")
         number = bank.accepted.number
-        eventually(lambda: number in [line["link"] for line in broker.log_events("link_hello")],
-                   "the link in the log")
+        eventually(
+            lambda: number in [line["link"] for line in broker.log_events("link_hello")],
+            "the link in the log",
+        )
         stranger = Backend(broker, service="bank", hello=False)
-        for link in (number, number << 24, bank.link + 1, bank.link - 1, bank.link ^ 1 << 51,
-                     bank.link | 1 << 52, bank.link | 1 << 63):
+        for link in (
+            number,
+            number << 24,
+            bank.link + 1,
+            bank.link - 1,
+            bank.link ^ 1 << 51,
+            bank.link | 1 << 52,
+            bank.link | 1 << 63,
+        ):
             stranger.link = link
-            refused(lambda: stranger.submit(push("alice", b"lie")), f"a push as {link}", "STALE_LINK")
+            refused(
+                lambda: stranger.submit(push("alice", b"lie")), f"a push as {link}", "STALE_LINK"
+            )
             refused(lambda: stranger.fetch(wait_ms=1), f"a fetch as {link}", "STALE_LINK")
         for backend in (bank, friend, stranger):
             backend.close()
@@ -165,8 +230,11 @@ def scene_numbers_cannot_be_guessed():
             if link in numbers or link == 0:
                 continue
             stranger.link = link
-            refused(lambda: stranger.submit(push("alice", b"lie"), lane=number), f"a guess {link}",
-                    "STALE_LINK")
+            refused(
+                lambda: stranger.submit(push("alice", b"lie"), lane=number),
+                f"a guess {link}",
+                "STALE_LINK",
+            )
         check(stranger.numbers("stats")["link_refused"] >= count * 0.9, "guesses are not counted")
         for backend in own:
             backend.fetch(wait_ms=1)
@@ -182,8 +250,11 @@ def scene_numbers_are_exact_as_doubles():
             for _ in range(20):
                 backend = Backend(broker, service="web")
                 check(0 < backend.link < EXACT, f"a link's number is {backend.link}")
-                check_equal(json.loads(json.dumps(float(backend.link))), backend.link,
-                            "the number after it was a double")
+                check_equal(
+                    json.loads(json.dumps(float(backend.link))),
+                    backend.link,
+                    "the number after it was a double",
+                )
                 backend.fetch(wait_ms=1)
                 seen.add(backend.link)
                 backend.close()
@@ -193,27 +264,42 @@ def scene_numbers_are_exact_as_doubles():
 
 
 def ctl(broker, path, *command):
-    return subprocess.run([program("usherctl"), "--url", broker.link_url, "--token-file", path,
-                           *command], capture_output=True, text=True, timeout=20)
+    return subprocess.run(
+        [program("usherctl"), "--url", broker.link_url, "--token-file", path, *command],
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
 
 
 def echo_links(broker, path):
     """Whether a usher-echo with that file is let in."""
     count = len(broker.log_events("link_hello"))
-    process = subprocess.Popen([program("usher-echo"), "--url", broker.link_url, "--token-file", path],
-                               stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [program("usher-echo"), "--url", broker.link_url, "--token-file", path],
+        stderr=subprocess.DEVNULL,
+    )
     try:
-        return eventually(lambda: len(broker.log_events("link_hello")) > count or
-                          process.poll() is not None, "an answer to usher-echo") and \
-            process.poll() is None
+        return (
+            eventually(
+                lambda: len(broker.log_events("link_hello")) > count or process.poll() is not None,
+                "an answer to usher-echo",
+            )
+            and process.poll() is None
+        )
     finally:
         process.kill()
         process.wait()
 
 
-FORMS = {"alone": TOKEN, "a line": TOKEN + b"\n", "a line of Windows": TOKEN + b"\r\n",
-         "an empty line behind": TOKEN + b"\n\n", "a note below": TOKEN + b"\nof the play\n",
-         "blanks around": b" " + TOKEN + b" \t\n"}
+FORMS = {
+    "alone": TOKEN,
+    "a line": TOKEN + b"\n",
+    "a line of Windows": TOKEN + b"\r\n",
+    "an empty line behind": TOKEN + b"\n\n",
+    "a note below": TOKEN + b"\nof the play\n",
+    "blanks around": b" " + TOKEN + b" \t\n",
+}
 
 
 def scene_every_program_reads_the_same_token():
@@ -236,8 +322,11 @@ def scene_every_program_reads_the_same_token():
             result = ctl(broker, path, "count")
             check_equal(result.returncode, 64, f"usherctl with {content[:9]!r}")
             check("the first line" in result.stderr, f"what it says: {result.stderr}")
-            result = subprocess.run([program("usherd"), "--check-config", "--set",
-                                     f"link.token_file={path}"], capture_output=True, text=True)
+            result = subprocess.run(
+                [program("usherd"), "--check-config", "--set", f"link.token_file={path}"],
+                capture_output=True,
+                text=True,
+            )
             check_equal(result.returncode, 78, f"usherd with {content[:9]!r}")
             check("the first line" in result.stderr, f"what it says: {result.stderr}")
 
@@ -258,7 +347,9 @@ def scene_secrets_that_others_may_read():
         check_equal(told, {"link.token_file": "0644", "store.path": "0707"}, "what is told")
         check_equal(admin.numbers("stats")["secrets_exposed"], 2, "and counted")
         check("usher_secrets_exposed" in broker.ask("/metrics"), "it is no metric")
-        checked = subprocess.run([*broker.command(), "--check-config"], capture_output=True, text=True)
+        checked = subprocess.run(
+            [*broker.command(), "--check-config"], capture_output=True, text=True
+        )
         check_equal(checked.returncode, 0, f"--check-config: {checked.stderr}")
         check("warning: link.token_file" in checked.stderr, f"it says {checked.stderr!r}")
         os.chmod(path, 0o640)
@@ -273,6 +364,11 @@ def scene_secrets_that_others_may_read():
 
 
 if __name__ == "__main__":
-    play(scene_nothing_without_the_token, scene_what_is_shown_gives_no_right,
-         scene_numbers_cannot_be_guessed, scene_numbers_are_exact_as_doubles,
-         scene_every_program_reads_the_same_token, scene_secrets_that_others_may_read)
+    play(
+        scene_nothing_without_the_token,
+        scene_what_is_shown_gives_no_right,
+        scene_numbers_cannot_be_guessed,
+        scene_numbers_are_exact_as_doubles,
+        scene_every_program_reads_the_same_token,
+        scene_secrets_that_others_may_read,
+    )

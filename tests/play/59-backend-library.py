@@ -12,8 +12,19 @@ import tempfile
 import threading
 import time
 
-from usherplay import (Backend, Broker, Client, Failed, Link, backend_pb, check, eventually, play,
-                       program, scaled)
+from usherplay import (
+    Backend,
+    Broker,
+    Client,
+    Failed,
+    Link,
+    backend_pb,
+    check,
+    eventually,
+    play,
+    program,
+    scaled,
+)
 from usherplay.shim import Shim
 
 HOUR_MS = 3600 * 1000
@@ -31,8 +42,12 @@ class Echo:
         self.lines = []
         self.process = subprocess.Popen(
             [*wrapper, program("usher-echo"), "--url", broker.link_url, *arguments],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-            env={**os.environ, **(environment or {})})
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(environment or {})},
+        )
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self):
@@ -43,8 +58,11 @@ class Echo:
         return [line for line in self.lines if words in line]
 
     def wait(self, words, count=1, timeout=LATE):
-        eventually(lambda: len(self.said(words)) >= count, f"{words!r} from usher-echo: {self.lines}",
-                   timeout)
+        eventually(
+            lambda: len(self.said(words)) >= count,
+            f"{words!r} from usher-echo: {self.lines}",
+            timeout,
+        )
 
     def alive(self):
         return self.process.poll() is None
@@ -82,8 +100,10 @@ def scene_back_at_once():
             broker.restart()
             took.append(served(broker))
     print(f"     back after {', '.join(f'{each:.2f}' for each in took)} s")
-    check(statistics.median(took) < SLOWER * BACK_SECONDS,
-          f"back after {statistics.median(took):.2f} s")
+    check(
+        statistics.median(took) < SLOWER * BACK_SECONDS,
+        f"back after {statistics.median(took):.2f} s",
+    )
 
 
 def scene_clock_of_the_backend():
@@ -97,7 +117,9 @@ def scene_clock_of_the_backend():
             for what, move_ms in (("back", -HOUR_MS), ("ahead", 23 * HOUR_MS)):
                 shim["realtime_offset_ms"] += move_ms
                 time.sleep(2.5)  # longer than a Fetch
-                check(not echo.said("no answer"), f"a clock set {what} ended a request: {echo.lines}")
+                check(
+                    not echo.said("no answer"), f"a clock set {what} ended a request: {echo.lines}"
+                )
                 broker.kill()
                 time.sleep(1.0)
                 shim["realtime_offset_ms"] += move_ms
@@ -114,8 +136,9 @@ def unread(broker, count):
     """A peer that asks for much and reads nothing: as many answers hang as the broker lets it have."""
     link = Link(broker.link_url)
     link.stream.setblocking(False)
-    body = backend_pb.LinkRequest(submit=backend_pb.Submit(seq=1, commands=[
-        backend_pb.Command(stats=backend_pb.Stats())])).SerializeToString()
+    body = backend_pb.LinkRequest(
+        submit=backend_pb.Submit(seq=1, commands=[backend_pb.Command(stats=backend_pb.Stats())])
+    ).SerializeToString()
     for _ in range(count):
         try:
             link.post(body)
@@ -129,8 +152,9 @@ def scene_clock_of_the_node():
     """The clock of the node's machine is set back while peers do not read their answers: these give
     their exchanges back after a second or two as ever, and nothing is taken for stuck that waits for the
     clock alone."""
-    with Shim() as shim, Broker({"store.path": shim.store, "link.contexts": 16},
-                                environment=shim.environment()) as broker:
+    with Shim() as shim, Broker(
+        {"store.path": shim.store, "link.contexts": 16}, environment=shim.environment()
+    ) as broker:
         backend = Backend(broker, service="echo")
         backend.fetch(wait_ms=1)
         time.sleep(1.0)
@@ -171,16 +195,23 @@ def scene_twins():
     """Two containers of one host: both services are process 1 of it. Both serve, and neither is told of
     a newer one."""
     wrapper = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    if shutil.which("unshare") is None or subprocess.run([*wrapper, "true"], check=False,
-                                                         stderr=subprocess.DEVNULL).returncode:
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*wrapper, "true"], check=False, stderr=subprocess.DEVNULL).returncode
+    ):
         print("     left out: no namespaces for processes here")
         return
     with Broker() as broker:
         with Echo(broker, wrapper=wrapper) as one, Echo(broker, wrapper=wrapper) as two:
             one.wait("linked to")
             two.wait("linked to")
-            names = {line["instance"] for line in
-                     (broker.wait_log("link_hello", LATE, 1), broker.wait_log("link_hello", LATE, 2))}
+            names = {
+                line["instance"]
+                for line in (
+                    broker.wait_log("link_hello", LATE, 1),
+                    broker.wait_log("link_hello", LATE, 2),
+                )
+            }
             check(len(names) == 2, f"both are called {names}")
             check(all("-1-" in name for name in names), f"names for people: {names}")
             time.sleep(1.0)
@@ -188,7 +219,9 @@ def scene_twins():
             broker.kill()
             broker.restart()
             again = {broker.wait_log("link_hello", LATE, number)["instance"] for number in (1, 2)}
-            check(again == names, f"{again} instead of {names}")  # a name is for the life of a process
+            check(
+                again == names, f"{again} instead of {names}"
+            )  # a name is for the life of a process
 
 
 STRANGER, GROUP = 54321, 54322  # no user and no group of any machine
@@ -201,19 +234,29 @@ def scene_who_may_connect():
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         print("     left out: it takes root to become somebody else")
         return
-    rows = (({}, 0o600, False), ({"link.socket_mode": "0660"}, 0o660, False),
-            ({"link.socket_mode": "0660", "link.socket_group": str(GROUP)}, 0o660, True),
-            ({"link.socket_group": str(GROUP)}, 0o600, False),
-            ({"link.socket_mode": "0666"}, 0o666, True))
+    rows = (
+        ({}, 0o600, False),
+        ({"link.socket_mode": "0660"}, 0o660, False),
+        ({"link.socket_mode": "0660", "link.socket_group": str(GROUP)}, 0o660, True),
+        ({"link.socket_group": str(GROUP)}, 0o600, False),
+        ({"link.socket_mode": "0666"}, 0o666, True),
+    )
     for options, mode, enters in rows:
         with Broker(options) as broker:
             os.chmod(broker.folder, 0o755)
             status = os.stat(broker.link_path)
             check(status.st_mode & 0o7777 == mode, f"mode {status.st_mode:o} with {options}")
-            check(status.st_gid == (GROUP if "link.socket_group" in options else os.getegid()),
-                  f"group {status.st_gid} with {options}")
-            asked = subprocess.run([*wrapper, program("usherctl"), "--url", broker.link_url, "count"],
-                                   capture_output=True, text=True, timeout=20, check=False)
+            check(
+                status.st_gid == (GROUP if "link.socket_group" in options else os.getegid()),
+                f"group {status.st_gid} with {options}",
+            )
+            asked = subprocess.run(
+                [*wrapper, program("usherctl"), "--url", broker.link_url, "count"],
+                capture_output=True,
+                text=True,
+                timeout=20,
+                check=False,
+            )
             check((asked.returncode == 0) == enters, f"usherctl with {options}: {asked}")
             with Echo(broker, wrapper=wrapper) as echo:
                 if not enters:
@@ -226,13 +269,33 @@ def scene_who_may_connect():
         # 4294967295 says "as it is" to the system, and what is larger would be cut to another number.
         for name in ("nobody-has-this", "-1", " 1", "4294967295", "4294967296"):
             refused = subprocess.run(
-                [program("usherd"), "--set", f"link.socket_group={name}", "--set", "admin.listen=",
-                 "--set", "listen.tcp=127.0.0.1:0", "--set", f"store.path={folder}/store"],
-                capture_output=True, text=True, timeout=20, check=False)
-            check(refused.returncode == 78 and "link.socket_group" in refused.stderr,
-                  f"group {name!r} is taken: {refused}")
+                [
+                    program("usherd"),
+                    "--set",
+                    f"link.socket_group={name}",
+                    "--set",
+                    "admin.listen=",
+                    "--set",
+                    "listen.tcp=127.0.0.1:0",
+                    "--set",
+                    f"store.path={folder}/store",
+                ],
+                capture_output=True,
+                text=True,
+                timeout=20,
+                check=False,
+            )
+            check(
+                refused.returncode == 78 and "link.socket_group" in refused.stderr,
+                f"group {name!r} is taken: {refused}",
+            )
 
 
 if __name__ == "__main__":
-    play(scene_back_at_once, scene_clock_of_the_backend, scene_clock_of_the_node, scene_twins,
-         scene_who_may_connect)
+    play(
+        scene_back_at_once,
+        scene_clock_of_the_backend,
+        scene_clock_of_the_node,
+        scene_twins,
+        scene_who_may_connect,
+    )

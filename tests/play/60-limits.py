@@ -3,8 +3,20 @@
 
 import time
 
-from usherplay import (Backend, Broker, Client, ConnectionEnded, Failed, check, check_equal,
-                       client_pb, eventually, frame_bytes, play, scaled)
+from usherplay import (
+    Backend,
+    Broker,
+    Client,
+    ConnectionEnded,
+    Failed,
+    check,
+    check_equal,
+    client_pb,
+    eventually,
+    frame_bytes,
+    play,
+    scaled,
+)
 
 
 def scene_inbox_of_a_detached_user():
@@ -42,8 +54,9 @@ def scene_inbox_of_a_detached_user():
 
 def scene_inbox_without_acknowledgements():
     """A client that promised to acknowledge and does not."""
-    with Broker({"limits.inbox_messages": 8}) as broker, Client(broker) as bob, \
-            Client(broker) as alice:
+    with Broker({"limits.inbox_messages": 8}) as broker, Client(broker) as bob, Client(
+        broker
+    ) as alice:
         bob.login("bob")
         alice.login("alice", acks=True)
         for number in range(8):
@@ -84,8 +97,10 @@ def flood(sender, to, payload, stop, seconds=20):
     deadline = time.monotonic() + seconds
     taken = answered = sent = 0
     while not stop():
-        check(time.monotonic() < deadline, f"nothing happened in {seconds} s of flood "
-              f"({taken * len(payload) >> 20} MiB)")
+        check(
+            time.monotonic() < deadline,
+            f"nothing happened in {seconds} s of flood " f"({taken * len(payload) >> 20} MiB)",
+        )
         if sent - answered < 16:
             sender.post("send", to=to, payload=payload)
             sent += 1
@@ -115,8 +130,11 @@ def bystander_ping(pair, rounds=20):
 def scene_slow_reader():
     """One never reads. Whoever sends to him is refused when enough waits, and he is closed when he
     has not read for limits.output_soft_ms; nobody else notices."""
-    limits = {"limits.output_bytes": 65536, "limits.output_soft_bytes": 32768,
-              "limits.output_soft_ms": 700}
+    limits = {
+        "limits.output_bytes": 65536,
+        "limits.output_soft_bytes": 32768,
+        "limits.output_soft_ms": 700,
+    }
     with Broker(limits) as broker, Client(broker) as bob:
         bob.login("bob")
         pair = [Client(broker), Client(broker)]
@@ -131,8 +149,10 @@ def scene_slow_reader():
         took = time.monotonic() - began
         after = bystander_ping(pair)
         backend.wait_event("slow", "DETACHED", "SLOW_CONSUMER")
-        print(f"     closed after {took:.2f} s and {taken * 8000 >> 10} KiB; bystanders at worst "
-              f"{before * 1000:.1f} ms before, {after * 1000:.1f} ms beside")
+        print(
+            f"     closed after {took:.2f} s and {taken * 8000 >> 10} KiB; bystanders at worst "
+            f"{before * 1000:.1f} ms before, {after * 1000:.1f} ms beside"
+        )
         check(after < 1.0, f"a bystander waited {after:.2f} s")
         # He may miss the Close; but nothing of another reason may come.
         try:
@@ -148,8 +168,11 @@ def scene_slow_reader():
 
 def scene_slow_reader_by_time():
     """Above the soft limit for too long, also when nothing more is sent to him."""
-    limits = {"limits.output_bytes": 32 << 20, "limits.output_soft_bytes": 16384,
-              "limits.output_soft_ms": 700}
+    limits = {
+        "limits.output_bytes": 32 << 20,
+        "limits.output_soft_bytes": 16384,
+        "limits.output_soft_ms": 700,
+    }
     with Broker(limits) as broker, Client(broker) as bob:
         bob.login("bob")
         slow = Client(broker, receive_buffer=4096)
@@ -188,6 +211,7 @@ def scene_connections():
                 return newer
             except (Failed, OSError):
                 return None
+
         began = time.monotonic()
         eventually(taken, "a connection in the place of one that left").ping()
         print(f"     room again after {(time.monotonic() - began) * 1000:.0f} ms")
@@ -216,6 +240,7 @@ def scene_users():
                 later.name = "later"
                 later.post("login", username="later")
                 return later.next_frame().WhichOneof("body") == "welcome"
+
         eventually(taken, "a login in the place of one who left")
         for client in clients:
             client.close()
@@ -296,13 +321,24 @@ def scene_memory_of_floods():
             pass
         worst = max(control.ping() for _ in range(20))
         grown = broker.resident_bytes() - before
-        print(f"     {sent >> 10} KiB of pings unread: {grown >> 10} KiB more memory, worst ping "
-              f"of a bystander {worst * 1000:.1f} ms")
+        print(
+            f"     {sent >> 10} KiB of pings unread: {grown >> 10} KiB more memory, worst ping "
+            f"of a bystander {worst * 1000:.1f} ms"
+        )
         check(grown < 64 << 20, f"{grown >> 20} MiB for one connection")
         rude.drop()
 
 
 if __name__ == "__main__":
-    play(scene_inbox_of_a_detached_user, scene_inbox_without_acknowledgements, scene_inbox_bytes,
-         scene_slow_reader, scene_slow_reader_by_time, scene_connections, scene_users,
-         scene_heartbeat, scene_heartbeat_after_talk, scene_memory_of_floods)
+    play(
+        scene_inbox_of_a_detached_user,
+        scene_inbox_without_acknowledgements,
+        scene_inbox_bytes,
+        scene_slow_reader,
+        scene_slow_reader_by_time,
+        scene_connections,
+        scene_users,
+        scene_heartbeat,
+        scene_heartbeat_after_talk,
+        scene_memory_of_floods,
+    )

@@ -13,8 +13,22 @@ import subprocess
 import threading
 import time
 
-from usherplay import (Client, Failed, Identity, RawTls, TlsBroker, TlsClient, check,
-                       check_equal, client_pb, eventually, frame_bytes, play, program, scaled)
+from usherplay import (
+    Client,
+    Failed,
+    Identity,
+    RawTls,
+    TlsBroker,
+    TlsClient,
+    check,
+    check_equal,
+    client_pb,
+    eventually,
+    frame_bytes,
+    play,
+    program,
+    scaled,
+)
 from usherplay.figures import percentile, pings, stats
 
 IDLE = int(os.environ.get("USHER_TLS_IDLE", scaled(300, 30)))
@@ -61,9 +75,14 @@ def scene_talk():
 
 def scene_large_output():
     """More than a socket takes, both ways at once."""
-    with TlsBroker({"limits.output_bytes": 64 << 20, "limits.output_soft_bytes": 64 << 20,
-                    "limits.inbox_bytes": 64 << 20, "limits.inbox_messages": 100000}) as broker, \
-            TlsClient(broker) as reader, TlsClient(broker) as writer:
+    with TlsBroker(
+        {
+            "limits.output_bytes": 64 << 20,
+            "limits.output_soft_bytes": 64 << 20,
+            "limits.inbox_bytes": 64 << 20,
+            "limits.inbox_messages": 100000,
+        }
+    ) as broker, TlsClient(broker) as reader, TlsClient(broker) as writer:
         reader.login("reader")
         writer.login("writer")
         count = scaled(400, 40)
@@ -85,8 +104,9 @@ def scene_wrong_ports():
         line = broker.wait_log("tls_failed")
         check("listen.tls" in line["reason"] and line["address"].startswith("127.0.0.1:"), line)
         try:
-            broker.context().wrap_socket(socket.create_connection(broker.address),
-                                         server_hostname="localhost")
+            broker.context().wrap_socket(
+                socket.create_connection(broker.address), server_hostname="localhost"
+            )
             raise Failed("a TLS handshake on the plain port")
         except ssl.SSLError as error:
             check("ALERT_PROTOCOL_VERSION" in str(error), f"the client sees: {error}")
@@ -101,8 +121,9 @@ def scene_half_handshakes():
     them; all are closed at the deadline."""
     held_count = scaled(200, 40)
     deadline = 1.5
-    with TlsBroker({"limits.handshake_deadline_ms": int(deadline * 1000)}) as broker, \
-            TlsClient(broker) as inside:
+    with TlsBroker({"limits.handshake_deadline_ms": int(deadline * 1000)}) as broker, TlsClient(
+        broker
+    ) as inside:
         inside.login("inside")
         hello = client_hello(broker)
         before = pings(inside, 0.5)
@@ -111,7 +132,7 @@ def scene_half_handshakes():
         began = time.monotonic()
         for number in range(held_count):
             stream = socket.create_connection(broker.tls_address)
-            stream.sendall([b"", hello[:len(hello) // 2], hello][number % 3])
+            stream.sendall([b"", hello[: len(hello) // 2], hello][number % 3])
             held.append(stream)
         latencies = []
         for number in range(5):
@@ -121,16 +142,21 @@ def scene_half_handshakes():
             latencies.append(time.monotonic() - start)
         during = pings(inside, 0.3)
         grown = broker.resident_bytes() - memory
-        eventually(lambda: all(is_closed(stream) for stream in held),
-                   "all of them closed at the deadline", timeout=30)
+        eventually(
+            lambda: all(is_closed(stream) for stream in held),
+            "all of them closed at the deadline",
+            timeout=30,
+        )
         oldest = time.monotonic() - began
         check(oldest >= deadline, f"closed after {oldest:.2f} s, before the deadline")
         check_equal(stats(broker)["tls_failed"], held_count, "counted")
-        print(f"     {held_count} held: {grown // held_count} bytes each; ping p99 "
-              f"{percentile(before, .99) * 1000:.2f} ms before, "
-              f"{percentile(during, .99) * 1000:.2f} ms beside; honest login "
-              f"{max(latencies) * 1000:.1f} ms at worst; the last gone after {oldest:.2f} s "
-              f"(deadline {deadline} s)")
+        print(
+            f"     {held_count} held: {grown // held_count} bytes each; ping p99 "
+            f"{percentile(before, .99) * 1000:.2f} ms before, "
+            f"{percentile(during, .99) * 1000:.2f} ms beside; honest login "
+            f"{max(latencies) * 1000:.1f} ms at worst; the last gone after {oldest:.2f} s "
+            f"(deadline {deadline} s)"
+        )
         check(max(latencies) < 1.0 or scaled(10) < 10, f"a login took {max(latencies):.2f} s")
         for stream in held:
             stream.close()
@@ -163,6 +189,7 @@ def scene_too_many_handshakes():
                     return client.login("room")
             except (OSError, Failed):
                 return False
+
         eventually(room, "room after one has left")
         for stream in held:
             stream.close()
@@ -185,10 +212,23 @@ def scene_handshake_flood():
         before = pings(inside, 0.7)
         began, cpu = time.monotonic(), broker.cpu_seconds()
         done = stats(broker)["tls_handshakes"]
-        rude = [subprocess.Popen(["openssl", "s_time", "-connect", "%s:%d" % broker.tls_address,
-                                  "-new", "-time", "3"], stdin=subprocess.DEVNULL,
-                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-                for _ in range(2)]
+        rude = [
+            subprocess.Popen(
+                [
+                    "openssl",
+                    "s_time",
+                    "-connect",
+                    "%s:%d" % broker.tls_address,
+                    "-new",
+                    "-time",
+                    "3",
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            for _ in range(2)
+        ]
         during = pings(inside, 2.5)
         for process in rude:
             process.wait(60)
@@ -196,10 +236,12 @@ def scene_handshake_flood():
         spent = broker.cpu_seconds() - cpu
         done = stats(broker)["tls_handshakes"] - done
         check(done > 10, f"{done} handshakes in {took:.1f} s")
-        print(f"     {done / took:.0f} handshakes/s, at most {spent / done * 1000:.2f} ms of CPU "
-              f"each ({spent / took * 100:.0f} % of one); ping p50/p99 "
-              f"{percentile(before, .5) * 1000:.2f}/{percentile(before, .99) * 1000:.2f} ms before"
-              f", {percentile(during, .5) * 1000:.2f}/{percentile(during, .99) * 1000:.2f} ms beside")
+        print(
+            f"     {done / took:.0f} handshakes/s, at most {spent / done * 1000:.2f} ms of CPU "
+            f"each ({spent / took * 100:.0f} % of one); ping p50/p99 "
+            f"{percentile(before, .5) * 1000:.2f}/{percentile(before, .99) * 1000:.2f} ms before"
+            f", {percentile(during, .5) * 1000:.2f}/{percentile(during, .99) * 1000:.2f} ms beside"
+        )
         check(max(during) < 5, f"a ping took {max(during):.2f} s")
 
 
@@ -214,9 +256,13 @@ def scene_login_latency():
                     client.login(f"{kind}{number}", timeout=20)
                 took.append(time.monotonic() - began)
             figures[kind] = took
-        print("     connect to Welcome, p50/p99: " + ", ".join(
-            f"{kind} {percentile(took, .5) * 1000:.2f}/{percentile(took, .99) * 1000:.2f} ms"
-            for kind, took in figures.items()))
+        print(
+            "     connect to Welcome, p50/p99: "
+            + ", ".join(
+                f"{kind} {percentile(took, .5) * 1000:.2f}/{percentile(took, .99) * 1000:.2f} ms"
+                for kind, took in figures.items()
+            )
+        )
 
 
 def scene_renegotiation():
@@ -256,8 +302,13 @@ def scene_reload_under_load():
     with TlsBroker() as broker, TlsClient(broker) as inside:
         inside.login("inside")
         stop, counts = threading.Event(), []
-        threads = [threading.Thread(target=flood_of_handshakes,
-                                    args=(broker, stop, counts, broker.context()), daemon=True)]
+        threads = [
+            threading.Thread(
+                target=flood_of_handshakes,
+                args=(broker, stop, counts, broker.context()),
+                daemon=True,
+            )
+        ]
         threads[0].start()
         seen = {certificate_of(broker)}
         for number in range(3):
@@ -345,8 +396,9 @@ def idle_user(broker, name):
 
 
 def usher(*arguments):
-    return subprocess.run([program("usher"), *arguments], text=True, capture_output=True,
-                          timeout=30)
+    return subprocess.run(
+        [program("usher"), *arguments], text=True, capture_output=True, timeout=30
+    )
 
 
 def scene_tools():
@@ -364,11 +416,27 @@ def scene_tools():
             check_equal(bad.returncode, 2, f"usher {arguments}: {bad.stderr}")
             check(re.search(pattern, bad.stderr), f"usher {arguments} says: {bad.stderr}")
         listener = subprocess.Popen(
-            [program("usher"), "listen", "--user", "listener", "--port", str(broker.tls_port),
-             "--ca", broker.authority.certificate, "--count", "40", "--json"],
-            stdout=subprocess.PIPE, text=True)
-        eventually(lambda: any(line["user"] == "listener" for line in broker.log_events("login")),
-                   "usher listen over TLS", timeout=20)
+            [
+                program("usher"),
+                "listen",
+                "--user",
+                "listener",
+                "--port",
+                str(broker.tls_port),
+                "--ca",
+                broker.authority.certificate,
+                "--count",
+                "40",
+                "--json",
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        eventually(
+            lambda: any(line["user"] == "listener" for line in broker.log_events("login")),
+            "usher listen over TLS",
+            timeout=20,
+        )
         with TlsClient(broker) as sender:
             sender.login("sender")
             for _ in range(40):  # several records each
@@ -380,15 +448,35 @@ def scene_tools():
         broker.stop()
         broker.restart({"tls.client_ca_file": broker.authority.certificate})
         known = Identity(broker.certificates.name, "known", broker.authority)
-        good = usher(*common[:-1], "--ca", broker.authority.certificate, "--certificate",
-                     known.certificate, "--key", known.key, common[-1])
+        good = usher(
+            *common[:-1],
+            "--ca",
+            broker.authority.certificate,
+            "--certificate",
+            known.certificate,
+            "--key",
+            known.key,
+            common[-1],
+        )
         check_equal(good.returncode, 0, f"usher with a certificate: {good.stderr}")
         bad = usher(*common[:-1], "--ca", broker.authority.certificate, common[-1])
         check_equal(bad.returncode, 2, f"usher without a certificate: {bad.stderr}")
 
 
 if __name__ == "__main__":
-    play(scene_talk, scene_large_output, scene_wrong_ports, scene_half_handshakes,
-         scene_too_many_handshakes, scene_handshake_flood, scene_login_latency, scene_renegotiation,
-         scene_key_update_flood, scene_reload_under_load, scene_reload_without_tls,
-         scene_client_certificates, scene_memory, scene_tools)
+    play(
+        scene_talk,
+        scene_large_output,
+        scene_wrong_ports,
+        scene_half_handshakes,
+        scene_too_many_handshakes,
+        scene_handshake_flood,
+        scene_login_latency,
+        scene_renegotiation,
+        scene_key_update_flood,
+        scene_reload_under_load,
+        scene_reload_without_tls,
+        scene_client_certificates,
+        scene_memory,
+        scene_tools,
+    )

@@ -10,8 +10,19 @@ import os
 import socket
 import time
 
-from usherplay import (Broker, Client, check, check_equal, client_pb, eventually, frame_bytes, play,
-                       scaled, seed, varint)
+from usherplay import (
+    Broker,
+    Client,
+    check,
+    check_equal,
+    client_pb,
+    eventually,
+    frame_bytes,
+    play,
+    scaled,
+    seed,
+    varint,
+)
 
 REASONS = ("PROTOCOL_ERROR", "AUTH_FAILED", "AUTH_TIMEOUT", "LOGGED_OUT", "REPLACED")
 GROWTH_BYTES = 64 << 20
@@ -20,6 +31,7 @@ DECLARED_SECONDS = 20
 
 
 # --- lengths -------------------------------------------------------------------------------------
+
 
 def lengths(limit):
     """[(length, its bytes as a varint, whether a frame of that length may be)]"""
@@ -66,22 +78,31 @@ def scene_lengths():
 
 # --- streams -------------------------------------------------------------------------------------
 
+
 def good_frames(client):
-    return [client.request("ping", 1, stamp=3), client.request("send", 2, to="control"),
-            client.request("call", 3, service="s", method="m", payload=b"p" * 40),
-            client.request("ack", 4, seq=0), client.request("ping", 0, stamp=1 << 63),
-            client.request("send", 5, to="nobody", payload=b"x" * 300, until=1),
-            client.request("login", 6, username="other"),
-            client.request("resume", 7, username="x", epoch=1, secret=b"s" * 16),
-            client.request("logout", 8)]
+    return [
+        client.request("ping", 1, stamp=3),
+        client.request("send", 2, to="control"),
+        client.request("call", 3, service="s", method="m", payload=b"p" * 40),
+        client.request("ack", 4, seq=0),
+        client.request("ping", 0, stamp=1 << 63),
+        client.request("send", 5, to="nobody", payload=b"x" * 300, until=1),
+        client.request("login", 6, username="other"),
+        client.request("resume", 7, username="x", epoch=1, secret=b"s" * 16),
+        client.request("logout", 8),
+    ]
 
 
 def stream(random, client):
     kind = random.randrange(4)
     if kind == 0:
         return random.randbytes(random.choice((1, 7, 100, 5000)))
-    data = bytearray(b"".join(frame_bytes(frame) for frame in
-                              random.choices(good_frames(client), k=random.randrange(1, 12))))
+    data = bytearray(
+        b"".join(
+            frame_bytes(frame)
+            for frame in random.choices(good_frames(client), k=random.randrange(1, 12))
+        )
+    )
     if kind == 1:  # lengths that promise something else
         place = random.randrange(len(data))
         data[place:place] = varint(random.choice((0, 1, 127, 128, 1 << 14, 1 << 31, 1 << 63)))
@@ -93,7 +114,7 @@ def stream(random, client):
         elif what == 1:
             data[place] ^= 1 << random.randrange(8)
         elif what == 2:
-            del data[place:place + random.randrange(1, 5)]
+            del data[place : place + random.randrange(1, 5)]
             data = data or bytearray(b"\xff")
         else:
             data[place:place] = random.randbytes(random.randrange(1, 5))
@@ -148,8 +169,10 @@ def scene_streams():
         check_equal(reasons["reset"], 0, "connections that were reset before their reason arrived")
         check(grown < GROWTH_BYTES, f"memory grew by {grown >> 20} MiB")
         eventually(lambda: broker.descriptors()["socket"] < 20, "closed sockets of gone peers", 10)
-        print(f"     {total} streams: {dict(reasons)}; a bystander's worst ping {worst * 1000:.1f} "
-              f"ms (alone {quiet * 1000:.1f}), memory grew by {grown >> 10} KiB")
+        print(
+            f"     {total} streams: {dict(reasons)}; a bystander's worst ping {worst * 1000:.1f} "
+            f"ms (alone {quiet * 1000:.1f}), memory grew by {grown >> 10} KiB"
+        )
 
 
 def scene_reasons_without_a_hint():
@@ -165,26 +188,35 @@ def scene_reasons_without_a_hint():
                 client.send_bytes(pings + bad)
                 frames = client.read_to_end(DECLARED_SECONDS)
                 kinds = collections.Counter(frame.WhichOneof("body") for frame in frames)
-                check_equal(kinds, collections.Counter(pong=ahead, close=1) + collections.Counter(),
-                            f"answers with {ahead} requests in front of the bad frame")
+                check_equal(
+                    kinds,
+                    collections.Counter(pong=ahead, close=1) + collections.Counter(),
+                    f"answers with {ahead} requests in front of the bad frame",
+                )
                 check_equal(frames[-1].close.reason, client_pb.Close.PROTOCOL_ERROR, "reason")
             control.ping()
 
 
 # --- the same bytes, cut -------------------------------------------------------------------------
 
+
 def phases(name):
     """What one user says, and the ids that must be answered before he goes on."""
     pb, frame = client_pb, client_pb.ClientFrame
     return [
         ([frame(id=1, login=pb.Login(username=name, client="split", acks=True))], {1}),
-        ([frame(id=2, ping=pb.Ping(stamp=7)),
-          frame(id=3, send=pb.Send(to=name, payload=b"self", until=1)),
-          frame(id=4, send=pb.Send(to="no-one", payload=b"x" * 150)),
-          frame(id=5, call=pb.Call(service="none", method="m", payload=b"p", timeout_ms=9)),
-          frame(id=6, ack=pb.Ack(seq=0)),
-          frame(id=7),  # without a body
-          frame(id=8, send=pb.Send(to="a b"))], {2, 4, 5, 6, 7, 8, "message"}),
+        (
+            [
+                frame(id=2, ping=pb.Ping(stamp=7)),
+                frame(id=3, send=pb.Send(to=name, payload=b"self", until=1)),
+                frame(id=4, send=pb.Send(to="no-one", payload=b"x" * 150)),
+                frame(id=5, call=pb.Call(service="none", method="m", payload=b"p", timeout_ms=9)),
+                frame(id=6, ack=pb.Ack(seq=0)),
+                frame(id=7),  # without a body
+                frame(id=8, send=pb.Send(to="a b")),
+            ],
+            {2, 4, 5, 6, 7, 8, "message"},
+        ),
         ([frame(id=9, ack=pb.Ack(seq=1))], {3, 9}),
         ([frame(id=10, logout=pb.Logout())], {10, "close"}),
     ]
@@ -236,17 +268,23 @@ def scene_split_everything():
     random = seed()
     name = "split-user"
     sizes = [len(b"".join(map(frame_bytes, frames))) for frames, _ in phases(name)]
-    plans = [(number, (place,)) for number, size in enumerate(sizes)
-             for place in range(1, size, 1 if scaled(10) == 10 else 7)]
+    plans = [
+        (number, (place,))
+        for number, size in enumerate(sizes)
+        for place in range(1, size, 1 if scaled(10) == 10 else 7)
+    ]
     plans += [(number, range(1, size)) for number, size in enumerate(sizes)]
-    plans += [(1, random.sample(range(1, sizes[1]), random.randrange(2, 12)))
-              for _ in range(scaled(100, 10))]
+    plans += [
+        (1, random.sample(range(1, sizes[1]), random.randrange(2, 12)))
+        for _ in range(scaled(100, 10))
+    ]
     with Broker({"limits.takeovers_per_minute": 0}) as broker:
         wanted = converse(broker, name, lambda _, data: [data])
         check_equal(set(wanted), set(range(1, 11)) | {"message", "close"}, "what came back")
         for number, places in plans:
-            got = converse(broker, name, lambda phase, data: cut_at(
-                data, places if phase == number else ()))
+            got = converse(
+                broker, name, lambda phase, data: cut_at(data, places if phase == number else ())
+            )
             check_equal(got, wanted, f"the outcome of part {number} cut at {list(places)}")
     print(f"     {len(plans)} ways to cut {sum(sizes)} bytes")
 
@@ -272,8 +310,11 @@ def scene_split_across_the_login():
                     if kinds[-1][1] in ("pong", "close"):
                         break
             # Read together: refused. The rest may also come late enough to be a good request.
-            check(kinds in ([(1, "welcome"), (2, "error"), (0, "close")],
-                            [(1, "welcome"), (2, "pong")]), f"cut at {place}: {kinds}")
+            check(
+                kinds
+                in ([(1, "welcome"), (2, "error"), (0, "close")], [(1, "welcome"), (2, "pong")]),
+                f"cut at {place}: {kinds}",
+            )
             outcomes[kinds[1][1]] += 1
         check(outcomes["error"] > 0, "no request was ever read before the Welcome")
         print(f"     {dict(outcomes)}")
@@ -314,5 +355,11 @@ def scene_many_in_one_segment():
 
 
 if __name__ == "__main__":
-    play(scene_lengths, scene_streams, scene_reasons_without_a_hint, scene_split_everything,
-         scene_split_across_the_login, scene_many_in_one_segment)
+    play(
+        scene_lengths,
+        scene_streams,
+        scene_reasons_without_a_hint,
+        scene_split_everything,
+        scene_split_across_the_login,
+        scene_many_in_one_segment,
+    )

@@ -15,19 +15,47 @@ import signal
 import subprocess
 import time
 
-from usherplay import (Backend, Broker, Client, LinkRefused, backend_pb, check, check_equal,
-                       eventually, frame_bytes, play, program, scaled)
+from usherplay import (
+    Backend,
+    Broker,
+    Client,
+    LinkRefused,
+    backend_pb,
+    check,
+    check_equal,
+    eventually,
+    frame_bytes,
+    play,
+    program,
+    scaled,
+)
 
 EVIL = (
-    "\x1b[2J\x1b]0;owned\x07", "a\r\nb", "\n{\"event\":\"forged\"}",
-    "\" event=forged x=\"", "\\\" \\",
-    "\x01", "\x7f\x08\x08\x08", "\u009b31m", "\u2028\u2029\u0085",
-    "\u202eevil\u2066", "\ufeff\u200b", "%s%n%x", "${jndi:x}", "' OR 1=1 --", "x" * 64,
-    "\t", "event=forged", "=", "\U0001f600" * 16,
+    "\x1b[2J\x1b]0;owned\x07",
+    "a\r\nb",
+    '\n{"event":"forged"}',
+    '" event=forged x="',
+    '\\" \\',
+    "\x01",
+    "\x7f\x08\x08\x08",
+    "\u009b31m",
+    "\u2028\u2029\u0085",
+    "\u202eevil\u2066",
+    "\ufeff\u200b",
+    "%s%n%x",
+    "${jndi:x}",
+    "' OR 1=1 --",
+    "x" * 64,
+    "\t",
+    "event=forged",
+    "=",
+    "\U0001f600" * 16,
 )
-LINE = re.compile(r'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (debug|info|warn|error) +([a-z_]+)'
-                  r'((?: [a-z_0-9]+=(?:"(?:[^"\\]|\\["\\]|\\u[0-9a-f]{4})*"|'
-                  r'[A-Za-z0-9._:/@+-]+))*)')
+LINE = re.compile(
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (debug|info|warn|error) +([a-z_]+)"
+    r'((?: [a-z_0-9]+=(?:"(?:[^"\\]|\\["\\]|\\u[0-9a-f]{4})*"|'
+    r"[A-Za-z0-9._:/@+-]+))*)"
+)
 HARMFUL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 TOKEN = b"TOKEN-of-a-player-7f3a"
 LINK_TOKEN = "TOKEN-of-the-link-99c1"
@@ -39,8 +67,11 @@ class RawLog:
     """usherd with stderr in a file, so that the very bytes are seen."""
 
     def __init__(self, format, **options):
-        self.broker = Broker({"log.format": format, "log.level": "debug", **options},
-                             wrapper=["/bin/sh", "-c", 'exec "$@" 2>log.txt', "sh"], wait=False)
+        self.broker = Broker(
+            {"log.format": format, "log.level": "debug", **options},
+            wrapper=["/bin/sh", "-c", 'exec "$@" 2>log.txt', "sh"],
+            wait=False,
+        )
         self.path = os.path.join(self.broker.folder, "log.txt")
 
     def __enter__(self):
@@ -74,8 +105,9 @@ def fields_of(line, format):
         return fields["event"], fields
     match = LINE.fullmatch(line)
     check(match, f"not a line of the log: {line!r}")
-    return match[2], dict(part.split("=", 1) for part in re.findall(
-        r'[a-z_0-9]+=(?:"(?:[^"\\]|\\.)*"|\S+)', match[3]))
+    return match[2], dict(
+        part.split("=", 1) for part in re.findall(r'[a-z_0-9]+=(?:"(?:[^"\\]|\\.)*"|\S+)', match[3])
+    )
 
 
 def counted(log, format, events):
@@ -92,8 +124,9 @@ def counted(log, format, events):
 
 def known_events():
     """The events of the documented list."""
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "broker", "base",
-                        "log.def")
+    path = os.path.join(
+        os.path.dirname(os.path.abspath(__file__)), "..", "..", "broker", "base", "log.def"
+    )
     with open(path, encoding="ascii") as file:
         return set(re.findall(r'LOG_EVENT\(\w+, \w+,\s*"(\w+)"', file.read()))
 
@@ -152,8 +185,10 @@ def scene_log():
             forms = [form for secret in secrets for form in (secret, secret.hex().encode())]
             for secret in [TOKEN, PAYLOAD, *forms]:
                 check(secret not in lines, f"{format}: {secret!r} is in the log")
-            print(f"     {format}: {sum(counts.values())} events, {len(lines)} bytes, "
-                  f"{dict(said)} said, 0 forged")
+            print(
+                f"     {format}: {sum(counts.values())} events, {len(lines)} bytes, "
+                f"{dict(said)} said, 0 forged"
+            )
 
 
 def scene_secrets_of_the_link():
@@ -165,8 +200,9 @@ def scene_secrets_of_the_link():
         broker.restart({"link.token_file": path, "log.level": "debug"})
         for token in (LINK_TOKEN, LINK_TOKEN + "x", "wrong-" + LINK_TOKEN):
             link = Backend(broker, service="chat", hello=False)
-            hello = backend_pb.Hello(service="chat", instance="i", incarnation=time.time_ns(),
-                                     token=token.encode())
+            hello = backend_pb.Hello(
+                service="chat", instance="i", incarnation=time.time_ns(), token=token.encode()
+            )
             try:
                 link._ask(link._submitter(), "hello", hello, "accepted")
                 check_equal(token, LINK_TOKEN, "the token that was accepted")
@@ -174,8 +210,10 @@ def scene_secrets_of_the_link():
                 check(token != LINK_TOKEN, "the right token was refused")
             link.close()
         broker.stop()
-        check(all(LINK_TOKEN not in json.dumps(line) for line in broker.lines),
-              "the link's token is in the log")
+        check(
+            all(LINK_TOKEN not in json.dumps(line) for line in broker.lines),
+            "the link's token is in the log",
+        )
 
 
 def scene_distinct_names():
@@ -209,8 +247,10 @@ def scene_distinct_names():
         check_equal(set(after), names, "the names of the numbers")
         check(all(re.fullmatch(r"[a-z][a-z0-9_]*", name) for name in after), "a name of a number")
         check(grown < 32 << 20, f"memory grew by {grown >> 20} MiB")
-        print(f"     {count} names asked for and {logins} logins: {len(names)} numbers before and "
-              f"after, memory grew by {grown >> 10} KiB")
+        print(
+            f"     {count} names asked for and {logins} logins: {len(names)} numbers before and "
+            f"after, memory grew by {grown >> 10} KiB"
+        )
 
 
 class Terminal:
@@ -282,10 +322,19 @@ def scene_terminals():
             who.end()
             check_harmless(output, "usherctl who")
             backend.close()
-    daemon = Terminal([program("usherd"), "--set", "listen.tcp=127.0.0.1:0", "--set",
-                       "admin.listen=", "--set",
-                       f"store.path=/tmp/usher-play-terminal-{os.getpid()}", "--set",
-                       "log.level=debug"])
+    daemon = Terminal(
+        [
+            program("usherd"),
+            "--set",
+            "listen.tcp=127.0.0.1:0",
+            "--set",
+            "admin.listen=",
+            "--set",
+            f"store.path=/tmp/usher-play-terminal-{os.getpid()}",
+            "--set",
+            "log.level=debug",
+        ]
+    )
     try:
         output = daemon.wait(b"ready port=")
         number = int(re.search(rb"ready port=(\d+)", daemon.wait(b"ready port="))[1])

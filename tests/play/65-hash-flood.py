@@ -24,6 +24,7 @@ RATIO_MIN = 0.4  # the goal is 0.8; a busy machine is given room
 
 # --- names ---------------------------------------------------------------------------------------
 
+
 def djb2(name):
     value = 5381
     for byte in name.encode():
@@ -43,10 +44,12 @@ def crc32(name):
 
 
 def names_djb2(count):
-    """"Ab" and "BA" are the same to it, so all strings of the two are."""
+    """ "Ab" and "BA" are the same to it, so all strings of the two are."""
     bits = max(1, (count - 1).bit_length())
-    return ["".join("BA" if number >> bit & 1 else "Ab" for bit in range(bits))
-            for number in range(count)]
+    return [
+        "".join("BA" if number >> bit & 1 else "Ab" for bit in range(bits))
+        for number in range(count)
+    ]
 
 
 def names_fnv1a(count):
@@ -111,6 +114,7 @@ def check_collide(names, hash, bits=32):
 
 # --- what they cost ------------------------------------------------------------------------------
 
+
 def sends(client, names, count):
     """The bytes of so many sends without an answer, to the names in turn."""
     each = [frame_bytes(client.request("send", 0, to=name, payload=b"x")) for name in names]
@@ -141,7 +145,7 @@ def log_in(broker, names):
     """Sessions that stay, without their connections; gives logins per second."""
     began = time.monotonic()
     for begin in range(0, len(names), AT_ONCE):
-        people = [Client(broker) for _ in names[begin:begin + AT_ONCE]]
+        people = [Client(broker) for _ in names[begin : begin + AT_ONCE]]
         for client, name in zip(people, names[begin:]):
             client.post("login", username=name)
         for client in people:
@@ -153,8 +157,13 @@ def log_in(broker, names):
 def measure(names):
     """(logins per second, the best sends per second). Inboxes are full after one message, so that
     a send is little more than finding its receiver."""
-    options = {"threads.io": 1, "threads.workers": 1, "session.resume_ms": 600000,
-               "limits.inbox_messages": 1, "limits.prelogin_connections": 4096}
+    options = {
+        "threads.io": 1,
+        "threads.workers": 1,
+        "session.resume_ms": 600000,
+        "limits.inbox_messages": 1,
+        "limits.prelogin_connections": 4096,
+    }
     with Broker(options) as broker, Client(broker) as sender:
         sender.login("sender")
         logins = log_in(broker, names)
@@ -174,13 +183,19 @@ def scene_names():
     print(f"     {count} names. random: {plain[0]:.0f} logins/s, {plain[1]:.0f} sends/s")
     for kind, names in kinds.items():
         logins, speed = measure(names)
-        print(f"     {kind}: {logins:.0f} logins/s, {speed:.0f} sends/s, ratio "
-              f"{logins / plain[0]:.2f} and {speed / plain[1]:.2f}")
-        check(speed / plain[1] >= RATIO_MIN, f"names that collide under {kind} are "
-              f"{plain[1] / speed:.1f} times slower than random ones")
+        print(
+            f"     {kind}: {logins:.0f} logins/s, {speed:.0f} sends/s, ratio "
+            f"{logins / plain[0]:.2f} and {speed / plain[1]:.2f}"
+        )
+        check(
+            speed / plain[1] >= RATIO_MIN,
+            f"names that collide under {kind} are "
+            f"{plain[1] / speed:.1f} times slower than random ones",
+        )
 
 
 # --- ids -----------------------------------------------------------------------------------------
+
 
 def colliding_ids(count):
     """They differ in the low half of the product alone."""
@@ -198,14 +213,16 @@ def in_flight(broker, ids, others):
             receiver = Client(broker)
             receiver.login(f"receiver{begin}", acks=True)
             receivers.add(receiver)
-            for id in ids[begin:begin + IN_AN_INBOX]:
+            for id in ids[begin : begin + IN_AN_INBOX]:
                 holder.post("send", id=id, to=receiver.name, payload=b"x", until=1)
-            receiver.messages(len(ids[begin:begin + IN_AN_INBOX]))
-        data = b"".join(frame_bytes(client_pb.ClientFrame(id=id, ping=client_pb.Ping()))
-                        for id in others)
+            receiver.messages(len(ids[begin : begin + IN_AN_INBOX]))
+        data = b"".join(
+            frame_bytes(client_pb.ClientFrame(id=id, ping=client_pb.Ping())) for id in others
+        )
         pings = []
-        speeds = [answered(broker, holder, bystander, data, len(others), pings)
-                  for _ in range(ROUNDS)]
+        speeds = [
+            answered(broker, holder, bystander, data, len(others), pings) for _ in range(ROUNDS)
+        ]
         return max(speeds), statistics.median(pings), max(pings)
 
 
@@ -216,7 +233,7 @@ def answered(broker, holder, bystander, data, count, pings):
     seen, sent = 0, 0
     while seen < count:
         if sent < len(data):
-            sent += holder.socket.send(data[sent:sent + 65536])
+            sent += holder.socket.send(data[sent : sent + 65536])
         pings.append(bystander.ping())
         holder.receive_more(1)
         seen += len(holder.frames)
@@ -228,16 +245,19 @@ def scene_request_ids():
     random = seed()
     pings = scaled(20000, 1000)
     figures = []
-    for ids in ([random.getrandbits(62) | 1 << 62 for _ in range(IN_FLIGHT + pings)],
-                colliding_ids(IN_FLIGHT + pings)):
+    for ids in (
+        [random.getrandbits(62) | 1 << 62 for _ in range(IN_FLIGHT + pings)],
+        colliding_ids(IN_FLIGHT + pings),
+    ):
         with Broker() as broker:
             figures.append(in_flight(broker, ids[:IN_FLIGHT], ids[IN_FLIGHT:]))
     (plain, usual, _), (speed, middle, worst) = figures
-    print(f"     {IN_FLIGHT} requests in flight: {plain:.0f} pings/s with random ids, {speed:.0f} "
-          f"with colliding ones (ratio {speed / plain:.2f}); a bystander's ping "
-          f"{usual * 1000:.2f} and {middle * 1000:.2f} ms, worst {worst * 1000:.1f}")
-    check(speed / plain >= RATIO_MIN,
-          f"ids that collide are {plain / speed:.1f} times slower")
+    print(
+        f"     {IN_FLIGHT} requests in flight: {plain:.0f} pings/s with random ids, {speed:.0f} "
+        f"with colliding ones (ratio {speed / plain:.2f}); a bystander's ping "
+        f"{usual * 1000:.2f} and {middle * 1000:.2f} ms, worst {worst * 1000:.1f}"
+    )
+    check(speed / plain >= RATIO_MIN, f"ids that collide are {plain / speed:.1f} times slower")
 
 
 if __name__ == "__main__":

@@ -11,8 +11,18 @@ import stat
 import subprocess
 import time
 
-from usherplay import (Backend, Broker, Client, Failed, check, check_equal, eventually, play,
-                       program, scaled)
+from usherplay import (
+    Backend,
+    Broker,
+    Client,
+    Failed,
+    check,
+    check_equal,
+    eventually,
+    play,
+    program,
+    scaled,
+)
 
 START_SECONDS = 30  # without a log there is no "ready" to wait for
 ADDRESS_SPACE_OF_A_SANITIZER = 1 << 40
@@ -132,6 +142,7 @@ def with_fifo(act):
 
 def scene_full_pipe():
     """stderr is a pipe that is full from the start and that nobody reads: only the log waits."""
+
     def act(fifo):
         fifo.fill()
         options = {"log.level": "debug"}
@@ -143,16 +154,21 @@ def scene_full_pipe():
             used = broker.cpu_seconds() - before
             check(used < 0.3, f"a log that waits uses {used:.2f} s CPU in 0.5 s")
             got = bytearray()
+
             def event_is_read():  # the writer goes on where it was
                 got.extend(fifo.read())
                 return b'"event":"ready"' in got and b'"event":"protocol_error"' in got
+
             eventually(event_is_read, "the waiting lines, once somebody reads", 10)
             fifo.fill()
             serve(broker, scaled(30, 5))
             began = time.monotonic()
             check_equal(broker.stop(), 0, "the orderly stop beside a full pipe")
-            print(f"     worst ping {worst * 1000:.1f} ms, {used * 1000:.0f} ms CPU in 500 ms "
-                  f"idle, stopped in {time.monotonic() - began:.2f} s")
+            print(
+                f"     worst ping {worst * 1000:.1f} ms, {used * 1000:.0f} ms CPU in 500 ms "
+                f"idle, stopped in {time.monotonic() - began:.2f} s"
+            )
+
     with_fifo(act)
 
 
@@ -170,10 +186,13 @@ def scene_reader_of_the_log_goes():
         worst = serve(broker, scaled(60, 10))
         check(broker.alive(), "the broker died with its log's reader")
         with Backend(broker, hello=False) as backend:
-            dropped = eventually(lambda: backend.numbers("stats")["log_dropped"],
-                                 "lines counted as dropped", 10)
-        print(f"     {lines} lines before, {dropped} dropped without a reader, worst ping "
-              f"{worst * 1000:.1f} ms")
+            dropped = eventually(
+                lambda: backend.numbers("stats")["log_dropped"], "lines counted as dropped", 10
+            )
+        print(
+            f"     {lines} lines before, {dropped} dropped without a reader, worst ping "
+            f"{worst * 1000:.1f} ms"
+        )
 
 
 def scene_log_disk_full():
@@ -182,16 +201,21 @@ def scene_log_disk_full():
         started(broker)
         worst = serve(broker, scaled(150, 20))
         with Backend(broker, hello=False) as backend:
-            stats = eventually(lambda: (numbers := backend.numbers("stats"))["log_dropped"] > 5 and
-                               numbers, "lines counted as dropped", 10)
+            stats = eventually(
+                lambda: (numbers := backend.numbers("stats"))["log_dropped"] > 5 and numbers,
+                "lines counted as dropped",
+                10,
+            )
         check_equal(stats["log_lines"], 0, "lines counted as written")
         print(f"     {stats['log_dropped']} lines dropped, worst ping {worst * 1000:.1f} ms")
 
 
 def scene_small_stack():
     """1 MiB for every thread; also the largest frames, pages and configuration fit."""
-    with Broker({"limits.frame_bytes": 1 << 20, "limits.inbox_bytes": 1 << 22},
-                wrapper=shell('ulimit -s 1024 && exec "$@"')) as broker:
+    with Broker(
+        {"limits.frame_bytes": 1 << 20, "limits.inbox_bytes": 1 << 22},
+        wrapper=shell('ulimit -s 1024 && exec "$@"'),
+    ) as broker:
         with open(f"/proc/{broker.process.pid}/limits", encoding="ascii") as file:
             check("1048576" in next(line for line in file if "stack" in line), "no small stack")
         with Client(broker) as alice:
@@ -218,15 +242,24 @@ def scene_too_little_address_space():
             alice.login("alice")
         check_equal(broker.stop(), 0, "the orderly stop")
         for kilobytes in (60000, 120000, 240000):
-            small = subprocess.run(shell(f'ulimit -v {kilobytes} && exec "$@"') + broker.command() +
-                                   ["--set", "store.map_bytes=4GiB"], capture_output=True,
-                                   timeout=20, check=False)
+            small = subprocess.run(
+                shell(f'ulimit -v {kilobytes} && exec "$@"')
+                + broker.command()
+                + ["--set", "store.map_bytes=4GiB"],
+                capture_output=True,
+                timeout=20,
+                check=False,
+            )
             errors = small.stderr.decode(errors="replace")
             check(small.returncode > 0, f"{kilobytes} KiB: ended with {small.returncode}: {errors}")
-            check("usherd" in errors or '"level":"error"' in errors,
-                  f"{kilobytes} KiB: does not say why: {errors!r}")
-            print(f"     {kilobytes} KiB: exit {small.returncode}, "
-                  f"{errors.strip().splitlines()[-1][:110]}")
+            check(
+                "usherd" in errors or '"level":"error"' in errors,
+                f"{kilobytes} KiB: does not say why: {errors!r}",
+            )
+            print(
+                f"     {kilobytes} KiB: exit {small.returncode}, "
+                f"{errors.strip().splitlines()[-1][:110]}"
+            )
         broker.restart()
         with Backend(broker, hello=False) as backend:
             stored = [info.user for info in backend.lookup("alice").sessions]
@@ -255,8 +288,10 @@ def scene_little_address_space():
         used = address_space(broker)
         for client in clients:
             client.drop()
-        print(f"     {len(clients)} served, {refused} refused, {used >> 20} of {room >> 20} MiB, "
-              f"worst ping {worst * 1000:.1f} ms")
+        print(
+            f"     {len(clients)} served, {refused} refused, {used >> 20} of {room >> 20} MiB, "
+            f"worst ping {worst * 1000:.1f} ms"
+        )
 
 
 def scene_umask_0():
@@ -280,12 +315,23 @@ def scene_umask_0():
 def scene_no_standard_files_for_tools():
     """--version and --check-config with everything closed do not write into other files."""
     for arguments in (["--version"], ["--check-config"], ["--nonsense"]):
-        done = subprocess.run(shell('exec "$@" 0<&- 1>&- 2>&-') + [program("usherd")] + arguments,
-                              check=False, timeout=20)
+        done = subprocess.run(
+            shell('exec "$@" 0<&- 1>&- 2>&-') + [program("usherd")] + arguments,
+            check=False,
+            timeout=20,
+        )
         check(done.returncode in (0, 64), f"usherd {arguments}: exit {done.returncode}")
 
 
 if __name__ == "__main__":
-    play(scene_closed_files, scene_full_pipe, scene_reader_of_the_log_goes, scene_log_disk_full,
-         scene_small_stack, scene_too_little_address_space, scene_little_address_space,
-         scene_umask_0, scene_no_standard_files_for_tools)
+    play(
+        scene_closed_files,
+        scene_full_pipe,
+        scene_reader_of_the_log_goes,
+        scene_log_disk_full,
+        scene_small_stack,
+        scene_too_little_address_space,
+        scene_little_address_space,
+        scene_umask_0,
+        scene_no_standard_files_for_tools,
+    )

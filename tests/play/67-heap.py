@@ -7,21 +7,42 @@ import contextlib
 import os
 import time
 
-from usherplay import (Backend, Broker, Client, backend_pb, check, eventually, frame_bytes,
-                       logged_in, play, varint)
+from usherplay import (
+    Backend,
+    Broker,
+    Client,
+    backend_pb,
+    check,
+    eventually,
+    frame_bytes,
+    logged_in,
+    play,
+    varint,
+)
 from usherplay.shim import SYNCS, MemoryShim, Shim
 
 KIB = 1 << 10
 MIB = 1 << 20
 PAYLOAD = b"h" * 30000  # a Call of it fits the largest link.frame_bytes
-OPTIONS = {"limits.memory_bytes": "4GiB", "limits.mailbox_messages": 65536,
-           "limits.calls_per_user": 4096, "limits.inbox_messages": 65536,
-           "limits.inbox_bytes": "64MiB", "limits.inbox_age_ms": "10min",
-           "limits.output_bytes": "64MiB", "limits.output_soft_bytes": "64MiB",
-           "limits.call_timeout_ms": "10min", "limits.call_timeout_max_ms": "10min",
-           "limits.login_deadline_ms": "10min", "link.grace_ms": 600000,
-           "link.frame_bytes": 32768, "link.mail_items": 1000000, "link.mail_bytes": "1GiB", "link.fetch_timeout_ms": 600000,
-           "session.heartbeat_ms": 600000}
+OPTIONS = {
+    "limits.memory_bytes": "4GiB",
+    "limits.mailbox_messages": 65536,
+    "limits.calls_per_user": 4096,
+    "limits.inbox_messages": 65536,
+    "limits.inbox_bytes": "64MiB",
+    "limits.inbox_age_ms": "10min",
+    "limits.output_bytes": "64MiB",
+    "limits.output_soft_bytes": "64MiB",
+    "limits.call_timeout_ms": "10min",
+    "limits.call_timeout_max_ms": "10min",
+    "limits.login_deadline_ms": "10min",
+    "link.grace_ms": 600000,
+    "link.frame_bytes": 32768,
+    "link.mail_items": 1000000,
+    "link.mail_bytes": "1GiB",
+    "link.fetch_timeout_ms": 600000,
+    "session.heartbeat_ms": 600000,
+}
 # A fifth may be missing for what the heap adds, and each thread has up to 64 KiB that are not
 # summed yet.
 BOOKED_AT_LEAST, BOOKED_AT_MOST, NOT_SUMMED = 0.8, 1.25, MIB
@@ -38,8 +59,9 @@ class Scale:
         self.shim = MemoryShim()
         environment = dict(environment or {})
         ours = self.shim.environment()
-        ours["LD_PRELOAD"] = " ".join(filter(None, [ours["LD_PRELOAD"],
-                                                    environment.get("LD_PRELOAD")]))
+        ours["LD_PRELOAD"] = " ".join(
+            filter(None, [ours["LD_PRELOAD"], environment.get("LD_PRELOAD")])
+        )
         self.broker = Broker({**OPTIONS, **(options or {})}, environment={**environment, **ours})
         self.observer = Backend(self.broker)
 
@@ -55,6 +77,7 @@ class Scale:
             time.sleep(0.2)
             before, last = last, self.look()
             return all(abs(one - other) < 256 * KIB for one, other in zip(before, last))
+
         eventually(still, "the broker is at rest", 30)
         return last
 
@@ -66,10 +89,14 @@ class Scale:
         grown, booked = live - live_before, held - held_before
         print(f"     {what}: the heap grew by {grown >> 10} KiB, the book by {booked >> 10}")
         check(grown >= GROWS_AT_LEAST, f"{what}: too little is held to tell: {grown} bytes")
-        check(booked >= BOOKED_AT_LEAST * grown - NOT_SUMMED,
-              f"{what}: {grown} bytes are held and {booked} stand in the book")
-        check(booked <= BOOKED_AT_MOST * grown + NOT_SUMMED,
-              f"{what}: {grown} bytes are held and {booked} stand in the book")
+        check(
+            booked >= BOOKED_AT_LEAST * grown - NOT_SUMMED,
+            f"{what}: {grown} bytes are held and {booked} stand in the book",
+        )
+        check(
+            booked <= BOOKED_AT_MOST * grown + NOT_SUMMED,
+            f"{what}: {grown} bytes are held and {booked} stand in the book",
+        )
 
     def __enter__(self):
         return self
@@ -99,8 +126,10 @@ def close_all(clients):
 
 def scene_inboxes():
     """Messages that are not acknowledged, small ones and large ones."""
-    for what, payload, each in (("small messages in inboxes", b"x", 60000),
-                                ("large messages in inboxes", PAYLOAD, 160)):
+    for what, payload, each in (
+        ("small messages in inboxes", b"x", 60000),
+        ("large messages in inboxes", PAYLOAD, 160),
+    ):
         with Scale() as scale:
             writers = crowd(scale.broker, 4, "writer")
             readers = crowd(scale.broker, 4, "reader", acks=True)
@@ -110,6 +139,7 @@ def scene_inboxes():
                     pour(writer, "send", each, to=f"reader{number}", payload=payload)
                 for reader in readers:
                     reader.messages(each, timeout=60)
+
             scale.weigh(what, hoard)
             close_all(writers + readers)
 
@@ -122,6 +152,7 @@ def scene_halves():
         def begin(clients):
             for client in clients:
                 client.send_bytes(varint(59000) + b"f" * 58000)
+
         scale.weigh("half frames of users", lambda: begin(users))
         strangers = [Client(scale.broker) for _ in range(200)]
         scale.weigh("half frames of strangers", lambda: begin(strangers))
@@ -149,6 +180,7 @@ def scene_mailboxes():
                         while user.socket.send(frame_bytes(user.request("ping", stamp=1)) * 2000):
                             taken = time.monotonic()
                 time.sleep(0.02)
+
         try:
             scale.weigh("frames in mailboxes", hoard)
         finally:
@@ -159,12 +191,14 @@ def scene_mailboxes():
 def scene_outputs():
     """What slow readers do not read."""
     with Scale() as scale:
-        writers, readers = crowd(scale.broker, 4, "writer"), crowd(scale.broker, 4, "reader",
-                                                                  receive_buffer=4096)
+        writers, readers = crowd(scale.broker, 4, "writer"), crowd(
+            scale.broker, 4, "reader", receive_buffer=4096
+        )
 
         def hoard():
             for number, writer in enumerate(writers):
                 pour(writer, "send", 300, to=f"reader{number}", payload=PAYLOAD)
+
         scale.weigh("output that nobody reads", hoard)
         close_all(writers + readers)
 
@@ -178,9 +212,13 @@ def scene_calls():
 
         def call(payload, each):
             for caller in callers:
-                caller.send_bytes(b"".join(
-                    frame_bytes(caller.request("call", service="deep", payload=payload))
-                    for _ in range(each)))
+                caller.send_bytes(
+                    b"".join(
+                        frame_bytes(caller.request("call", service="deep", payload=payload))
+                        for _ in range(each)
+                    )
+                )
+
         scale.weigh("calls that wait", lambda: call(PAYLOAD, CALLS))
         for caller in callers:
             caller.drop()
@@ -195,14 +233,19 @@ def scene_calls():
                     service.reply(number, payload=PAYLOAD)
                 left -= len(calls)
             service.fetch(wait_ms=1)
+
         # The calls go and their answers come, so the sum is what the answers are.
         live_before, held_before = scale.rest()
         answer()
         live, held = scale.rest()
-        print(f"     answers for who is away: the heap holds {(live - live_before) >> 10} KiB "
-              f"more than the calls did, the book {(held - held_before) >> 10}")
-        check(abs((held - held_before) - (live - live_before)) <= 3 * MIB,
-              "answers that wait for a resume are not in the book")
+        print(
+            f"     answers for who is away: the heap holds {(live - live_before) >> 10} KiB "
+            f"more than the calls did, the book {(held - held_before) >> 10}"
+        )
+        check(
+            abs((held - held_before) - (live - live_before)) <= 3 * MIB,
+            "answers that wait for a resume are not in the book",
+        )
         service.close()
 
 
@@ -214,11 +257,15 @@ def scene_requests():
 
         def hoard():
             for number, writer in enumerate(writers):
-                writer.send_bytes(b"".join(
-                    frame_bytes(writer.request("send", to=f"reader{number % 4}", until=1))
-                    for _ in range(REQUESTS)))
+                writer.send_bytes(
+                    b"".join(
+                        frame_bytes(writer.request("send", to=f"reader{number % 4}", until=1))
+                        for _ in range(REQUESTS)
+                    )
+                )
             for reader in readers:
                 reader.messages(len(writers) // 4 * REQUESTS, timeout=60)
+
         scale.weigh("requests that wait, with their messages", hoard)
         close_all(writers + readers)
 
@@ -234,6 +281,7 @@ def scene_answers_of_lanes():
             for service in services:
                 for lane in range(LANES):
                     service.submit(page, lane=lane)
+
         scale.weigh("answers of lanes", hoard)
         close_all(services)
         close_all(users)
@@ -241,15 +289,23 @@ def scene_answers_of_lanes():
 
 def scene_logins():
     """Logins that wait for the service which judges them, with tokens as large as may be."""
-    with Scale({"auth.mode": "service", "auth.service": "judge", "auth.deadline_ms": 500000,
-                "limits.prelogin_bytes": 8192, "limits.prelogin_connections": 2000,
-                "limits.logins_waiting": 2000}) as scale:
+    with Scale(
+        {
+            "auth.mode": "service",
+            "auth.service": "judge",
+            "auth.deadline_ms": 500000,
+            "limits.prelogin_bytes": 8192,
+            "limits.prelogin_connections": 2000,
+            "limits.logins_waiting": 2000,
+        }
+    ) as scale:
         judge = Backend(scale.broker, service="judge")
         strangers = [Client(scale.broker) for _ in range(2000)]
 
         def hoard():
             for number, stranger in enumerate(strangers):
                 stranger.post("login", username=f"user{number}", token=b"t" * 4096)
+
         scale.weigh("logins that wait", hoard)
         judge.close()
         close_all(strangers)
@@ -259,5 +315,13 @@ if __name__ == "__main__":
     if os.environ.get("USHER_PLAY_SCALE", "1") != "1":
         print("     not under a sanitizer")
     else:
-        play(scene_inboxes, scene_halves, scene_mailboxes, scene_outputs, scene_calls,
-             scene_requests, scene_answers_of_lanes, scene_logins)
+        play(
+            scene_inboxes,
+            scene_halves,
+            scene_mailboxes,
+            scene_outputs,
+            scene_calls,
+            scene_requests,
+            scene_answers_of_lanes,
+            scene_logins,
+        )

@@ -8,15 +8,32 @@ import os
 import socket
 import time
 
-from usherplay import (Backend, Broker, Client, ConnectionEnded, check, check_equal, client_pb,
-                       eventually, frame_bytes, logged_in, play, scaled, seed)
+from usherplay import (
+    Backend,
+    Broker,
+    Client,
+    ConnectionEnded,
+    check,
+    check_equal,
+    client_pb,
+    eventually,
+    frame_bytes,
+    logged_in,
+    play,
+    scaled,
+    seed,
+)
 from usherplay.shim import MemoryShim
 
 BUDGET = 16 << 20
 PAYLOAD = b"m" * 32000
 ROUNDS = 5  # of an operator who asks everything
-OPTIONS = {"limits.memory_bytes": BUDGET, "limits.inbox_bytes": 4 << 20,
-           "limits.inbox_messages": 4096, "limits.inbox_age_ms": "10min"}
+OPTIONS = {
+    "limits.memory_bytes": BUDGET,
+    "limits.inbox_bytes": 4 << 20,
+    "limits.inbox_messages": 4096,
+    "limits.inbox_age_ms": "10min",
+}
 SLACK = 2 << 20  # each thread's share that is not summed yet, and what was on its way
 
 
@@ -76,6 +93,7 @@ def scene_inboxes():
 
         def number(name):
             return backend.numbers("stats")[name]
+
         hoarders = Hoarders(broker, 8)
         away = Client(broker)
         welcome = away.login("away")
@@ -97,16 +115,21 @@ def scene_inboxes():
         worst = max(ping_seconds(away) for _ in range(100))
         broker.wait_log("memory_level")
         hoarders.acknowledge()
-        eventually(lambda: code_of(away.ask("send", to="writer", payload=b"x")) == "done",
-                   "sends are taken again")
+        eventually(
+            lambda: code_of(away.ask("send", to="writer", payload=b"x")) == "done",
+            "sends are taken again",
+        )
         eventually(lambda: try_login(broker, "newcomer") == "welcome", "logins are taken again")
         eventually(lambda: number("memory_held_bytes") < SLACK, "all of it is given back")
         # Two questions, and the newcomer is on its way out.
-        eventually(lambda: number("sessions_online") + number("sessions_detached") == 11,
-                   "eleven sessions")
+        eventually(
+            lambda: number("sessions_online") + number("sessions_detached") == 11, "eleven sessions"
+        )
         check(number("refused_memory") > 0 and number("logins_refused_memory") > 0, "counters")
-        print(f"     {held >> 10} KiB held at most of {BUDGET >> 10}; worst ping when full "
-              f"{worst * 1000:.1f} ms")
+        print(
+            f"     {held >> 10} KiB held at most of {BUDGET >> 10}; worst ping when full "
+            f"{worst * 1000:.1f} ms"
+        )
         for client in (away, hoarders, backend):
             client.close()
 
@@ -119,8 +142,14 @@ def ping_seconds(client):
 
 def scene_outputs():
     """Readers that do not read fill it: the largest outputs are closed, and their sessions wait."""
-    with Broker({**OPTIONS, "limits.output_bytes": 8 << 20, "limits.output_soft_bytes": 8 << 20,
-                 "limits.mailbox_messages": 4096}) as broker:
+    with Broker(
+        {
+            **OPTIONS,
+            "limits.output_bytes": 8 << 20,
+            "limits.output_soft_bytes": 8 << 20,
+            "limits.mailbox_messages": 4096,
+        }
+    ) as broker:
         backend = Backend(broker)
         slow = [Client(broker, receive_buffer=4096) for _ in range(4)]
         for number, client in enumerate(slow):
@@ -144,15 +173,23 @@ def scene_outputs():
                 worst = max(worst, time.monotonic() - began)
         numbers = backend.numbers("stats")
         check(numbers["output_evicted"] >= 1, "nobody was closed")
-        eventually(lambda: "limits.memory_bytes" in
-                   {line["limit"] for line in broker.log_events("limit_hit")}, "the limit in the log")
-        eventually(lambda: code_of(bob.ask("send", to="alice", payload=b"after")) == "done",
-                   "it is taken again")
+        eventually(
+            lambda: "limits.memory_bytes"
+            in {line["limit"] for line in broker.log_events("limit_hit")},
+            "the limit in the log",
+        )
+        eventually(
+            lambda: code_of(bob.ask("send", to="alice", payload=b"after")) == "done",
+            "it is taken again",
+        )
         alice.expect("message", payload=b"after")
-        check_equal(backend.numbers("count")["online"] + backend.numbers("count")["detached"], 7,
-                    "sessions")
-        print(f"     {numbers['output_evicted']} outputs closed; {talked} messages between "
-              f"bystanders meanwhile, the slowest {worst * 1000:.1f} ms; {busy} sends BUSY")
+        check_equal(
+            backend.numbers("count")["online"] + backend.numbers("count")["detached"], 7, "sessions"
+        )
+        print(
+            f"     {numbers['output_evicted']} outputs closed; {talked} messages between "
+            f"bystanders meanwhile, the slowest {worst * 1000:.1f} ms; {busy} sends BUSY"
+        )
         for client in slow + [writer, alice, bob, backend]:
             client.close()
 
@@ -164,14 +201,15 @@ class Pourers:
         self.clients = logged_in(broker, [f"pourer{number}" for number in range(count)])
         self.frames = []
         for client in self.clients:
-            self.frames.append(frame_bytes(client.request("send", to="nobody",
-                                                          payload=b"p" * size)))
+            self.frames.append(
+                frame_bytes(client.request("send", to="nobody", payload=b"p" * size))
+            )
             client.socket.setblocking(False)
         self.done = [0] * count
 
     def pour(self, number, spare=10):
         """As much as the socket takes; gives whether that was anything."""
-        rest = self.frames[number][self.done[number]:len(self.frames[number]) - spare]
+        rest = self.frames[number][self.done[number] : len(self.frames[number]) - spare]
         try:
             sent = self.clients[number].socket.send(rest) if rest else 0
         except OSError:  # full, or closed
@@ -185,7 +223,8 @@ class Pourers:
         if at < len(self.frames[number]) - 10:
             try:
                 self.done[number] += self.clients[number].socket.send(
-                    self.frames[number][at:at + 1])
+                    self.frames[number][at : at + 1]
+                )
             except OSError:  # full, or closed
                 pass
 
@@ -228,13 +267,20 @@ def scene_large_frames_in_the_making():
         check(number("memory_full") > 0, "it was never full")
         check(most < BUDGET + SLACK, f"{most >> 10} KiB held of {BUDGET >> 10}")
         check(number("input_evicted") > 0, "nobody was closed")
-        eventually(lambda: code_of(bob.ask("send", to="alice", payload=b"after")) == "done",
-                   "it is taken again")
+        eventually(
+            lambda: code_of(bob.ask("send", to="alice", payload=b"after")) == "done",
+            "it is taken again",
+        )
         alice.expect("message", payload=b"after")
-        check_equal(backend.numbers("count")["online"] + backend.numbers("count")["detached"], 42,
-                    "sessions")
-        print(f"     {most >> 10} KiB held at most of {BUDGET >> 10}; "
-              f"{number('input_evicted')} of 40 closed")
+        check_equal(
+            backend.numbers("count")["online"] + backend.numbers("count")["detached"],
+            42,
+            "sessions",
+        )
+        print(
+            f"     {most >> 10} KiB held at most of {BUDGET >> 10}; "
+            f"{number('input_evicted')} of 40 closed"
+        )
         for client in (alice, bob, backend, pourers):
             client.close()
 
@@ -258,9 +304,13 @@ def scene_many_frames_in_the_making():
             pourers.clients[gone].drop()
         answers, closed = set(), 0
         for stays in range(1, count, 2):
-            eventually(lambda one=stays: pourers.is_closed(one) or
-                       (not pourers.pour(one, spare=0) and
-                        pourers.done[one] == len(pourers.frames[one])), "all of it is taken")
+            eventually(
+                lambda one=stays: pourers.is_closed(one)
+                or (
+                    not pourers.pour(one, spare=0) and pourers.done[one] == len(pourers.frames[one])
+                ),
+                "all of it is taken",
+            )
         for stays in range(1, count, 2):
             client = pourers.clients[stays]
             client.socket.setblocking(True)
@@ -270,8 +320,10 @@ def scene_many_frames_in_the_making():
                 closed += 1
         check(answers <= {"NOT_ONLINE", "BUSY"}, f"answers: {answers}")
         check(closed <= number("input_evicted"), f"{closed} closed for something else")
-        print(f"     {most >> 10} KiB held at most of {BUDGET >> 10}, {(count >> 1) - closed} answers, "
-              f"{closed} closed because it took so long")
+        print(
+            f"     {most >> 10} KiB held at most of {BUDGET >> 10}, {(count >> 1) - closed} answers, "
+            f"{closed} closed because it took so long"
+        )
         pourers.close()
         backend.close()
 
@@ -323,14 +375,20 @@ class Sufferer:
 
     def connect(self):
         """Until it is in; a session that it has is never gone."""
+
         def attempt():
             client = Client(self.broker)
             try:
                 if self.client is None:
                     id = client.post("login", username=self.name, acks=True)
                 else:
-                    id = client.post("resume", username=self.name, epoch=self.welcome.epoch,
-                                     secret=self.welcome.secret, last_seq=self.seq)
+                    id = client.post(
+                        "resume",
+                        username=self.name,
+                        epoch=self.welcome.epoch,
+                        secret=self.welcome.secret,
+                        last_seq=self.seq,
+                    )
                 frame = client.answer_to(id)
             except (OSError, ConnectionEnded):
                 client.close()
@@ -343,6 +401,7 @@ class Sufferer:
             check(code_of(frame) in ("UNAVAILABLE", "BUSY"), f"{self.name}: {code_of(frame)}")
             client.close()
             return False
+
         eventually(attempt, f"{self.name} is in", 20)
 
     def take(self, timeout=None):
@@ -361,8 +420,9 @@ class Sufferer:
     def round(self):
         self.number += 1
         try:
-            frame = self.client.ask("send", to=self.friend.name,
-                                    payload=b"%d %s" % (self.number, b"y" * 3000))
+            frame = self.client.ask(
+                "send", to=self.friend.name, payload=b"%d %s" % (self.number, b"y" * 3000)
+            )
             if code_of(frame) == "done":
                 self.accepted.append(self.number)
             else:
@@ -402,13 +462,16 @@ def scene_allocations_fail():
                     one.client.ping()
                     one.take()
                     return set(one.friend.accepted) <= set(one.got)
+
                 eventually(all_there, f"what {one.friend.name} sent is there", 10)
                 check_equal(one.got, sorted(set(one.got)), f"{one.name}: order, and each once")
             failures = backend.numbers("stats")["memory_failures"]
             check(shim["failed"] > 20 and failures > 0, f"{shim['failed']} failed, {failures} seen")
-            print(f"     one in {every} of at least {least} bytes: {shim['failed']} of "
-                  f"{shim['asked']} failed; {len(alice.accepted) + len(bob.accepted)} messages "
-                  f"taken, {alice.lost + bob.lost} connections lost and resumed")
+            print(
+                f"     one in {every} of at least {least} bytes: {shim['failed']} of "
+                f"{shim['asked']} failed; {len(alice.accepted) + len(bob.accepted)} messages "
+                f"taken, {alice.lost + bob.lost} connections lost and resumed"
+            )
             for one in (alice.client, bob.client, backend):
                 one.close()
 
@@ -419,8 +482,9 @@ def scene_a_share_without_memory():
         print("     not under a sanitizer")
         return
     shim = MemoryShim()
-    with Broker(environment=shim.environment()) as broker, Client(broker) as alice, \
-            Backend(broker, service="shop") as shop:
+    with Broker(environment=shim.environment()) as broker, Client(broker) as alice, Backend(
+        broker, service="shop"
+    ) as shop:
         alice.login("alice")
         alice.post("call", id=0, service="shop", method="m")  # all else that is needed is there
         shop.expect_call()
@@ -440,12 +504,23 @@ def scene_operators_ask_without_memory():
         print("     not under a sanitizer")
         return
     shim = MemoryShim()
-    paths = ("/api/stats", "/api/node", "/api/sessions", "/api/sessions/alice", "/api/services",
-             "/api/presence?after=0", "/api/recorder", "/readyz")
-    with Broker({"admin.listen": "127.0.0.1:0"}, environment=shim.environment()) as broker, \
-            Client(broker) as alice:
+    paths = (
+        "/api/stats",
+        "/api/node",
+        "/api/sessions",
+        "/api/sessions/alice",
+        "/api/services",
+        "/api/presence?after=0",
+        "/api/recorder",
+        "/readyz",
+    )
+    with Broker({"admin.listen": "127.0.0.1:0"}, environment=shim.environment()) as broker, Client(
+        broker
+    ) as alice:
         alice.login("alice")
-        port = next(line["port"] for line in broker.log_events("listening") if line["for"] == "admin")
+        port = next(
+            line["port"] for line in broker.log_events("listening") if line["for"] == "admin"
+        )
 
         def ask(path):
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
@@ -471,11 +546,20 @@ def scene_operators_ask_without_memory():
             check(ask(path), path)
         alice.ping()
         check(answers > 0, "nobody was answered")
-        print(f"     {answers} of {2 * ROUNDS * len(paths)} were answered, {shim['failed']} allocations "
-              "failed")
+        print(
+            f"     {answers} of {2 * ROUNDS * len(paths)} were answered, {shim['failed']} allocations "
+            "failed"
+        )
 
 
 if __name__ == "__main__":
-    play(scene_inboxes, scene_outputs, scene_large_frames_in_the_making,
-         scene_many_frames_in_the_making, scene_frames_that_never_end, scene_allocations_fail,
-         scene_a_share_without_memory, scene_operators_ask_without_memory)
+    play(
+        scene_inboxes,
+        scene_outputs,
+        scene_large_frames_in_the_making,
+        scene_many_frames_in_the_making,
+        scene_frames_that_never_end,
+        scene_allocations_fail,
+        scene_a_share_without_memory,
+        scene_operators_ask_without_memory,
+    )

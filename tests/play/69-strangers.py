@@ -5,8 +5,18 @@ whoever refused it."""
 
 import time
 
-from usherplay import (Backend, Broker, Client, ConnectionEnded, check, check_equal, client_pb,
-                       eventually, frame_bytes, play)
+from usherplay import (
+    Backend,
+    Broker,
+    Client,
+    ConnectionEnded,
+    check,
+    check_equal,
+    client_pb,
+    eventually,
+    frame_bytes,
+    play,
+)
 from usherplay.shim import SYNCED_WRITES, SYNCS, Shim
 
 WRONG = b"x" * 16
@@ -28,8 +38,9 @@ def names(frames):
 
 def say(client, *requests):
     """All in one write."""
-    client.send_bytes(b"".join(frame_bytes(client.request(kind, **fields))
-                               for kind, fields in requests))
+    client.send_bytes(
+        b"".join(frame_bytes(client.request(kind, **fields)) for kind, fields in requests)
+    )
 
 
 def answers(client, count, timeout=5):
@@ -68,12 +79,19 @@ def number(broker, name):
 
 # --- nobody learns who is online ------------------------------------------------------------------
 
+
 def scene_nobody_learns_who_is_online():
     """A name that has no session, one that is online, one that is detached: whatever is behind the
     Resume, in the same write or later, the answers are the same."""
     ping = ("ping", {"stamp": 1})
-    behind = ((), (ping,), (login("mallory"),), (resume("nobody"), login("mallory")),
-              (login("mallory"), ping), (("ping", {"stamp": 1}), login("mallory")))
+    behind = (
+        (),
+        (ping,),
+        (login("mallory"),),
+        (resume("nobody"), login("mallory")),
+        (login("mallory"), ping),
+        (("ping", {"stamp": 1}), login("mallory")),
+    )
     with Broker({"limits.takeovers_per_minute": 0}) as broker, Client(broker) as alice:
         alice.login("alice")
         detached = Client(broker)
@@ -81,16 +99,24 @@ def scene_nobody_learns_who_is_online():
         detached.drop()
         eventually(lambda: number(broker, "sessions_detached") == 1, "dora detached")
         wrong = bytes([gone.secret[0] ^ 1]) + gone.secret[1:]
-        claims = [("nobody", 1, WRONG), ("alice", alice.welcome.epoch, WRONG),
-                  ("alice", 1, alice.welcome.secret), ("alice", alice.welcome.epoch, b""),
-                  ("alice", alice.welcome.epoch, alice.welcome.secret + b"x"),
-                  ("dora", gone.epoch, wrong)]
+        claims = [
+            ("nobody", 1, WRONG),
+            ("alice", alice.welcome.epoch, WRONG),
+            ("alice", 1, alice.welcome.secret),
+            ("alice", alice.welcome.epoch, b""),
+            ("alice", alice.welcome.epoch, alice.welcome.secret + b"x"),
+            ("dora", gone.epoch, wrong),
+        ]
         for more in behind:
-            heard = {claim: hear(broker, (resume(*claim), *more), 2 + len(more), 0.15)
-                     for claim in claims}
+            heard = {
+                claim: hear(broker, (resume(*claim), *more), 2 + len(more), 0.15)
+                for claim in claims
+            }
             wanted = heard[claims[0]]
             for claim, got in heard.items():
-                if got != wanted:  # on a loaded machine an answer may take longer: once more, patiently
+                if (
+                    got != wanted
+                ):  # on a loaded machine an answer may take longer: once more, patiently
                     got = hear(broker, (resume(*claim), *more), 2 + len(more), 2)
                     wanted = hear(broker, (resume(*claims[0]), *more), 2 + len(more), 2)
                 check_equal(got, wanted, f"the answers to {claim[0]} and {len(more)} behind")
@@ -103,14 +129,19 @@ def scene_nobody_learns_who_is_online():
 
 # --- while the disk stands still ------------------------------------------------------------------
 
+
 def scene_the_disk_stands_still():
     """Her session's actor waits for the disk. Strangers who name her are answered all the same, stay
     strangers, and are limited and ended as such."""
-    limits = {"limits.prelogin_connections": 64, "limits.prelogin_per_source": 32,
-              "limits.login_deadline_ms": 1500}
+    limits = {
+        "limits.prelogin_connections": 64,
+        "limits.prelogin_per_source": 32,
+        "limits.login_deadline_ms": 1500,
+    }
     count = 100
-    with Shim() as shim, Broker({"store.path": shim.store, **limits},
-                                environment=shim.environment()) as broker:
+    with Shim() as shim, Broker(
+        {"store.path": shim.store, **limits}, environment=shim.environment()
+    ) as broker:
         alice = Client(broker)
         alice.login("alice")
         shim.hold(SYNCS | SYNCED_WRITES)
@@ -152,6 +183,7 @@ def scene_the_disk_stands_still():
 
 # --- behind a refusal -----------------------------------------------------------------------------
 
+
 def expect_behind(broker, first, code, what, after=None):
     """Three requests in one write; the first is refused without a Close. The second finds what is so
     then, the third is one that nobody may send before login."""
@@ -172,11 +204,21 @@ def scene_a_resume_that_is_rejected():
     """By the door, and by her actor: the secret is right, but nobody can have seen so many."""
     with Broker() as broker, Client(broker) as alice:
         welcome = alice.login("alice")
-        check_equal(expect_behind(broker, resume("alice"), "RESUME_REJECTED", "a wrong secret"),
-                    "welcome", "the Login behind it")
-        check_equal(expect_behind(broker, resume("alice", welcome.epoch, welcome.secret,
-                                                 last_seq=77), "RESUME_REJECTED", "a wrong seq"),
-                    "welcome", "the Login behind it")
+        check_equal(
+            expect_behind(broker, resume("alice"), "RESUME_REJECTED", "a wrong secret"),
+            "welcome",
+            "the Login behind it",
+        )
+        check_equal(
+            expect_behind(
+                broker,
+                resume("alice", welcome.epoch, welcome.secret, last_seq=77),
+                "RESUME_REJECTED",
+                "a wrong seq",
+            ),
+            "welcome",
+            "the Login behind it",
+        )
 
 
 def scene_a_fight():
@@ -184,37 +226,55 @@ def scene_a_fight():
         clients = [Client(broker) for _ in range(2)]
         for client in clients:
             client.login("alice")
-        check_equal(expect_behind(broker, login("alice"), "RATE_LIMITED", "a fight"), "welcome",
-                    "the Login behind it")
+        check_equal(
+            expect_behind(broker, login("alice"), "RATE_LIMITED", "a fight"),
+            "welcome",
+            "the Login behind it",
+        )
         for client in clients:
             client.close()
 
 
 def scene_the_store_fails():
     """Both logins are refused, each by its id."""
-    with Shim() as shim, Broker({"store.path": shim.store},
-                                environment=shim.environment()) as broker:
+    with Shim() as shim, Broker(
+        {"store.path": shim.store}, environment=shim.environment()
+    ) as broker:
         shim.fail(SYNCS | SYNCED_WRITES)
-        check_equal(expect_behind(broker, login("alice"), "UNAVAILABLE", "a store that fails"),
-                    "UNAVAILABLE", "the Login behind it")
+        check_equal(
+            expect_behind(broker, login("alice"), "UNAVAILABLE", "a store that fails"),
+            "UNAVAILABLE",
+            "the Login behind it",
+        )
         shim.heal()
 
 
 def scene_no_service_answers():
     options = {"auth.mode": "service", "auth.service": "door", "limits.login_deadline_ms": NEVER}
     with Broker(options) as broker:
-        check_equal(expect_behind(broker, login("alice"), "UNAVAILABLE", "nobody to ask"),
-                    "UNAVAILABLE", "the Login behind it")
+        check_equal(
+            expect_behind(broker, login("alice"), "UNAVAILABLE", "nobody to ask"),
+            "UNAVAILABLE",
+            "the Login behind it",
+        )
 
 
 def scene_too_many_logins_wait():
-    options = {"auth.mode": "service", "auth.service": "door", "limits.logins_waiting": 1,
-               "limits.login_deadline_ms": NEVER, "auth.deadline_ms": 30000}
+    options = {
+        "auth.mode": "service",
+        "auth.service": "door",
+        "limits.logins_waiting": 1,
+        "limits.login_deadline_ms": NEVER,
+        "auth.deadline_ms": 30000,
+    }
     with Broker(options) as broker, Backend(broker, "door") as door, Client(broker) as first:
         first.post("login", username="first")
         call = door.expect_call(kind="auth")
-        check_equal(expect_behind(broker, login("alice"), "BUSY", "too many wait"), "BUSY",
-                    "the Login behind it")
+        check_equal(
+            expect_behind(broker, login("alice"), "BUSY", "too many wait"),
+            "BUSY",
+            "the Login behind it",
+        )
         door.reply(call.call)
         first.expect("welcome", id=1)
 
@@ -222,8 +282,11 @@ def scene_too_many_logins_wait():
 def scene_too_many_users():
     with Broker({"limits.users": 1}) as broker, Client(broker) as first:
         first.login("first")
-        check_equal(expect_behind(broker, login("alice"), "BUSY", "limits.users"), "BUSY",
-                    "the Login behind it")
+        check_equal(
+            expect_behind(broker, login("alice"), "BUSY", "limits.users"),
+            "BUSY",
+            "the Login behind it",
+        )
 
 
 def scene_a_refusal_that_closes():
@@ -235,6 +298,14 @@ def scene_a_refusal_that_closes():
 
 if __name__ == "__main__":
     # The last two need the shim, which the sanitizers do not bear.
-    play(scene_nobody_learns_who_is_online, scene_a_resume_that_is_rejected, scene_a_fight,
-         scene_no_service_answers, scene_too_many_logins_wait, scene_too_many_users,
-         scene_a_refusal_that_closes, scene_the_disk_stands_still, scene_the_store_fails)
+    play(
+        scene_nobody_learns_who_is_online,
+        scene_a_resume_that_is_rejected,
+        scene_a_fight,
+        scene_no_service_answers,
+        scene_too_many_logins_wait,
+        scene_too_many_users,
+        scene_a_refusal_that_closes,
+        scene_the_disk_stands_still,
+        scene_the_store_fails,
+    )

@@ -4,8 +4,18 @@
 import signal
 import time
 
-from usherplay import (Backend, Broker, Client, check, check_equal, check_presence, client_pb,
-                       eventually, logged_in, play)
+from usherplay import (
+    Backend,
+    Broker,
+    Client,
+    check,
+    check_equal,
+    check_presence,
+    client_pb,
+    eventually,
+    logged_in,
+    play,
+)
 from usherplay.backend import cause_name, kind_name, state_name
 
 
@@ -19,8 +29,10 @@ def scene_stop_says_so():
         for client in clients:
             client.expect_close("SHUTDOWN")
         stranger.read_to_end()
-        check(broker.log_events("stopping") and broker.log_events("stopped"),
-              "no stopping and stopped in the log")
+        check(
+            broker.log_events("stopping") and broker.log_events("stopped"),
+            "no stopping and stopped in the log",
+        )
         check_equal(broker.raw_lines(), [], "lines that are not the log")
 
 
@@ -34,8 +46,11 @@ def scene_stop_under_load():
             alice.post("send", to="bob", payload=b"%d" % number)
         check_equal(broker.stop(), 0, "exit code")
         done = sum(frame.WhichOneof("body") == "done" for frame in alice.read_to_end())
-        got = [int(frame.message.payload) for frame in bob.read_to_end()
-               if frame.WhichOneof("body") == "message"]
+        got = [
+            int(frame.message.payload)
+            for frame in bob.read_to_end()
+            if frame.WhichOneof("body") == "message"
+        ]
         check_equal(got, list(range(len(got))), "the messages before the end")
         check(len(got) >= done, f"{done} answered Done, {len(got)} arrived")
         print(f"     {done} done, {len(got)} arrived")
@@ -59,8 +74,11 @@ def scene_restart():
         infos = {info.user: info for info in backend.list_all()[0]}
         check_equal(sorted(infos), names, "who is remembered")
         for name in names:
-            check_equal((state_name(infos[name]), infos[name].epoch),
-                        ("DETACHED", welcomes[name].epoch), f"{name} after the restart")
+            check_equal(
+                (state_name(infos[name]), infos[name].epoch),
+                ("DETACHED", welcomes[name].epoch),
+                f"{name} after the restart",
+            )
         resumed = Client(broker)  # one resumes, one logs in, the others stay away
         again = resumed.resume(welcomes["user0"], 0, name="user0")
         check_equal(again.epoch, welcomes["user0"].epoch, "epoch of the resumed session")
@@ -72,16 +90,21 @@ def scene_restart():
         for name in names[2:]:
             backend.wait_event(name, "OFFLINE", "EXPIRED", welcomes[name].epoch)
         events = backend.all_events()
-        check_equal(events[:len(before)], before, "the stream of before the restart")
+        check_equal(events[: len(before)], before, "the stream of before the restart")
         living = check_presence(events, first_seq=1)
-        check_equal(living, {"user0": ("ONLINE", welcomes["user0"].epoch),
-                             "user1": ("ONLINE", epoch)}, "who lives")
+        check_equal(
+            living,
+            {"user0": ("ONLINE", welcomes["user0"].epoch), "user1": ("ONLINE", epoch)},
+            "who lives",
+        )
         for name in names:
-            detached = [cause_name(event) for event in events
-                        if event.user == name and kind_name(event) == "DETACHED"]
+            detached = [
+                cause_name(event)
+                for event in events
+                if event.user == name and kind_name(event) == "DETACHED"
+            ]
             wanted = ("LOST",) if name == "user7" else ("RESTART", "SHUTDOWN")
-            check(len(detached) == 1 and detached[0] in wanted,
-                  f"{name} was detached {detached}")
+            check(len(detached) == 1 and detached[0] in wanted, f"{name} was detached {detached}")
         resumed.ping()
         newer.ping()
         for client in (resumed, newer):
@@ -170,8 +193,13 @@ def scene_stop_at_any_time():
 
 
 def scene_stop_with_one_who_does_not_read():
-    with Broker({"limits.output_soft_ms": 600000, "limits.output_bytes": 64 << 20,
-                 "limits.output_soft_bytes": 64 << 20}) as broker:
+    with Broker(
+        {
+            "limits.output_soft_ms": 600000,
+            "limits.output_bytes": 64 << 20,
+            "limits.output_soft_bytes": 64 << 20,
+        }
+    ) as broker:
         bob = Client(broker)
         bob.login("bob")
         slow = Client(broker, receive_buffer=4096)
@@ -199,6 +227,14 @@ def scene_kill_and_ghosts():
 
 
 if __name__ == "__main__":
-    play(scene_stop_says_so, scene_stop_under_load, scene_restart, scene_window_is_fresh,
-         scene_inbox_over_a_restart, scene_backend_over_a_restart, scene_stop_at_any_time,
-         scene_stop_with_one_who_does_not_read, scene_kill_and_ghosts)
+    play(
+        scene_stop_says_so,
+        scene_stop_under_load,
+        scene_restart,
+        scene_window_is_fresh,
+        scene_inbox_over_a_restart,
+        scene_backend_over_a_restart,
+        scene_stop_at_any_time,
+        scene_stop_with_one_who_does_not_read,
+        scene_kill_and_ghosts,
+    )

@@ -10,8 +10,19 @@ import subprocess
 import threading
 import time
 
-from usherplay import (Backend, Broker, Client, ConnectionEnded, check, check_equal,
-                       check_presence, client_pb, play, scaled, seed)
+from usherplay import (
+    Backend,
+    Broker,
+    Client,
+    ConnectionEnded,
+    check,
+    check_equal,
+    check_presence,
+    client_pb,
+    play,
+    scaled,
+    seed,
+)
 from usherplay.broker import program
 
 USERS = int(os.environ.get("USHER_PLAY_USERS", "60"))
@@ -129,8 +140,9 @@ class Reader:
         for _ in range(count):
             if self.last_seq < len(self.taken):
                 self.last_seq += 1
-                self.client.expect("message", seq=self.last_seq,
-                                   payload=self.taken[self.last_seq - 1])
+                self.client.expect(
+                    "message", seq=self.last_seq, payload=self.taken[self.last_seq - 1]
+                )
         self.client.post("ack", id=0, seq=max(0, self.last_seq - 1))
 
     def resume(self, outcomes):
@@ -140,7 +152,7 @@ class Reader:
         again = self.client.resume(self.welcome, self.last_seq, name=self.name)
         check_equal(again.epoch, self.welcome.epoch, "the epoch of a resume")
         replay = client_pb.Welcome.Replay.Name(again.replay)
-        missing = self.taken[self.last_seq:]
+        missing = self.taken[self.last_seq :]
         outcomes[replay, bool(missing)] = outcomes.get((replay, bool(missing)), 0) + 1
         check(replay in ("COMPLETE", "PARTIAL"), f"a resume that says {replay}")
         if replay == "COMPLETE":
@@ -205,8 +217,9 @@ def check_restart(players, stream):
     living = check_map(players, backend)
     stream += backend.all_events(after=stream[-1].seq if stream else 0)
     last = check_presence(stream, first_seq=1)
-    check_equal({name: epoch for name, (_, epoch) in last.items()}, living,
-                "the map against the stream")
+    check_equal(
+        {name: epoch for name, (_, epoch) in last.items()}, living, "the map against the stream"
+    )
     for name, (state, _) in last.items():
         check_equal(state, "DETACHED", f"{name} right after the restart")
     backend.lose()
@@ -230,14 +243,20 @@ def scene_kill_loop():
             check_restart(players, stream)
             talk.resume_all(outcomes)
         backend = Backend(broker, hello=False)
-        check_equal(backend.all_events()[:len(stream)], stream, "the whole stream, read again")
+        check_equal(backend.all_events()[: len(stream)], stream, "the whole stream, read again")
         backend.lose()
-        print(f"     {KILLS} kills of {USERS} users, {players.welcomes} welcomes, {len(stream)} "
-              f"events; ready in {min(starts) * 1000:.0f} to {max(starts) * 1000:.0f} ms; the "
-              f"store grew from {sizes[0]} to {sizes[-1]} bytes")
-        print("     resumes: " + ", ".join(
-            f"{count} {replay} with {'messages' if missing else 'nothing'} missing"
-            for (replay, missing), count in sorted(outcomes.items())))
+        print(
+            f"     {KILLS} kills of {USERS} users, {players.welcomes} welcomes, {len(stream)} "
+            f"events; ready in {min(starts) * 1000:.0f} to {max(starts) * 1000:.0f} ms; the "
+            f"store grew from {sizes[0]} to {sizes[-1]} bytes"
+        )
+        print(
+            "     resumes: "
+            + ", ".join(
+                f"{count} {replay} with {'messages' if missing else 'nothing'} missing"
+                for (replay, missing), count in sorted(outcomes.items())
+            )
+        )
         check(players.welcomes > KILLS, "too few logins to say anything")
         check(any(missing for _, missing in outcomes), "nobody had missed a message")
 
@@ -278,8 +297,11 @@ def scene_a_kill_invents_no_loss():
             for _ in range(2):  # the first Welcome is lost
                 alice = Client(broker)
                 again = alice.resume(welcome, 3, name="alice")
-                check_equal((again.replay, again.next_seq), (client_pb.Welcome.PARTIAL, 4),
-                            "the resume after a kill")
+                check_equal(
+                    (again.replay, again.next_seq),
+                    (client_pb.Welcome.PARTIAL, 4),
+                    "the resume after a kill",
+                )
                 alice.drop()
             alice = Client(broker)
             alice.resume(welcome, 3, name="alice")
@@ -289,25 +311,52 @@ def scene_a_kill_invents_no_loss():
             bob.login("bob")
             with Client(broker) as alice:
                 again = alice.resume(welcome, 3, name="alice")
-                check_equal((again.replay, again.next_seq), (client_pb.Welcome.COMPLETE, 4),
-                            "the resume when it was heard")
+                check_equal(
+                    (again.replay, again.next_seq),
+                    (client_pb.Welcome.COMPLETE, 4),
+                    "the resume when it was heard",
+                )
                 bob.send("alice", b"3")
                 alice.expect("message", seq=4, payload=b"3")
             broker.kill()
             broker.restart()
             with Client(broker) as alice:
-                alice.post("resume", username="alice", epoch=welcome.epoch,
-                           secret=welcome.secret, last_seq=4, received_seq=9)
-                check_equal(alice.expect("welcome").welcome.next_seq, 10,
-                            "next_seq of one who has more than it has processed")
+                alice.post(
+                    "resume",
+                    username="alice",
+                    epoch=welcome.epoch,
+                    secret=welcome.secret,
+                    last_seq=4,
+                    received_seq=9,
+                )
+                check_equal(
+                    alice.expect("welcome").welcome.next_seq,
+                    10,
+                    "next_seq of one who has more than it has processed",
+                )
 
 
 def scene_the_tool_names_no_number():
     """usher listens through a kill, and says neither that messages are missing nor that none are."""
     with Broker(OPTIONS) as broker:
-        tool = subprocess.Popen([program("usher"), "listen", "--user", "alice", "--acks", "--port",
-                                 str(broker.port), "--count", "2", "--timeout", "20"],
-                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        tool = subprocess.Popen(
+            [
+                program("usher"),
+                "listen",
+                "--user",
+                "alice",
+                "--acks",
+                "--port",
+                str(broker.port),
+                "--count",
+                "2",
+                "--timeout",
+                "20",
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         broker.wait_log("login")
         with Client(broker) as bob:
             bob.login("bob")
@@ -325,5 +374,9 @@ def scene_the_tool_names_no_number():
 
 
 if __name__ == "__main__":
-    play(scene_kill_loop, scene_resume_after_a_stop_and_a_kill, scene_a_kill_invents_no_loss,
-         scene_the_tool_names_no_number)
+    play(
+        scene_kill_loop,
+        scene_resume_after_a_stop_and_a_kill,
+        scene_a_kill_invents_no_loss,
+        scene_the_tool_names_no_number,
+    )

@@ -6,7 +6,7 @@ import random
 import shutil
 import subprocess
 
-from usherplay import (Backend, Broker, Client, check, check_equal, free_port, play, program)
+from usherplay import Backend, Broker, Client, check, check_equal, free_port, play, program
 
 USAGE, DAMAGED, IN_USE, CONFIGURATION = 64, 65, 69, 78
 
@@ -14,13 +14,25 @@ USAGE, DAMAGED, IN_USE, CONFIGURATION = 64, 65, 69, 78
 def usherd(*arguments, folder=None):
     """Runs usherd to its end; gives (exit code, stdout, stderr)."""
     try:
-        done = subprocess.run([program("usherd"), *arguments], stdin=subprocess.DEVNULL,
-                              capture_output=True, timeout=20, cwd=folder, check=False)
+        done = subprocess.run(
+            [program("usherd"), *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=20,
+            cwd=folder,
+            check=False,
+        )
     except subprocess.TimeoutExpired as error:
-        check(False, f"usherd {' '.join(arguments)} did not end; it said: "
-              f"{(error.stderr or b'')[-500:].decode(errors='replace')}")
-    return (done.returncode, done.stdout.decode(errors="replace"),
-            done.stderr.decode(errors="replace"))
+        check(
+            False,
+            f"usherd {' '.join(arguments)} did not end; it said: "
+            f"{(error.stderr or b'')[-500:].decode(errors='replace')}",
+        )
+    return (
+        done.returncode,
+        done.stdout.decode(errors="replace"),
+        done.stderr.decode(errors="replace"),
+    )
 
 
 def start_beside(broker, **options):
@@ -53,12 +65,24 @@ def scene_things_in_use():
         alice.login("alice")
         backend = Backend(broker, service="chat")
         address = broker.options["listen.tcp"]
-        check_failed(start_beside(broker, listen__tcp=address), IN_USE, str(broker.port),
-                     what="a port in use")
-        check_failed(start_beside(broker, store__path=broker.store), IN_USE, broker.store,
-                     what="a store in use")
-        check_failed(start_beside(broker, link__urls=broker.link_url), IN_USE, broker.link_path,
-                     what="a link address in use")
+        check_failed(
+            start_beside(broker, listen__tcp=address),
+            IN_USE,
+            str(broker.port),
+            what="a port in use",
+        )
+        check_failed(
+            start_beside(broker, store__path=broker.store),
+            IN_USE,
+            broker.store,
+            what="a store in use",
+        )
+        check_failed(
+            start_beside(broker, link__urls=broker.link_url),
+            IN_USE,
+            broker.link_path,
+            what="a link address in use",
+        )
         alice.ping()  # the first one is undisturbed
         alice.post("call", service="chat", method="m")
         backend.reply(backend.expect_call())
@@ -83,20 +107,32 @@ def scene_things_in_the_way():
         check(code not in (0, USAGE) and path in text, f"a file as link: exit {code}: {text}")
         with open(path, encoding="ascii") as file:
             check_equal(file.read(), "in the way", "the file that was in the way")
-        for address in ("256.0.0.1:1", "nowhere", "127.0.0.1:99999", "127.0.0.1:", ":",
-                        "203.0.113.1:1"):
+        for address in (
+            "256.0.0.1:1",
+            "nowhere",
+            "127.0.0.1:99999",
+            "127.0.0.1:",
+            ":",
+            "203.0.113.1:1",
+        ):
             options = {"listen__tcp": address, "auth__allow_open_network": "true"}
             code, _, text = start_beside(broker, **options)
             check(code in (CONFIGURATION, IN_USE) and text, f"listen.tcp={address}: exit {code}")
         code, _, text = start_beside(broker, link__urls="http://127.0.0.1:1")
         check(code == CONFIGURATION and "link.urls" in text, f"link.urls=http: exit {code}: {text}")
-        for name, make, wanted in (("data.mdb", os.mkfifo, CONFIGURATION), ("lock.mdb", os.mkdir, CONFIGURATION),
-                                   ("usher.lock", os.mkdir, CONFIGURATION), ("data.mdb.new", os.mkdir, CONFIGURATION)):
+        for name, make, wanted in (
+            ("data.mdb", os.mkfifo, CONFIGURATION),
+            ("lock.mdb", os.mkdir, CONFIGURATION),
+            ("usher.lock", os.mkdir, CONFIGURATION),
+            ("data.mdb.new", os.mkdir, CONFIGURATION),
+        ):
             folder = os.path.join(broker.folder, f"with-{name}")
             os.mkdir(folder)
             make(os.path.join(folder, name))
             code, _, text = start_beside(broker, store__path=folder)
-            check(code == wanted and folder in text, f"{name} is something else: exit {code}: {text}")
+            check(
+                code == wanted and folder in text, f"{name} is something else: exit {code}: {text}"
+            )
 
 
 def damage(path, how):
@@ -135,8 +171,15 @@ def scene_damaged_store():
         broker.stop()
         good = broker.store + "-good"
         shutil.copytree(broker.store, good)
-        for how in ("garbage", "text", "zeros", "half", "one page", "nothing",
-                    "a flipped bit of a record"):
+        for how in (
+            "garbage",
+            "text",
+            "zeros",
+            "half",
+            "one page",
+            "nothing",
+            "a flipped bit of a record",
+        ):
             shutil.rmtree(broker.store)
             shutil.copytree(good, broker.store)
             damage(os.path.join(broker.store, "data.mdb"), how)
@@ -151,17 +194,22 @@ def scene_damaged_store():
         shutil.rmtree(broker.store)
         shutil.copytree(good, broker.store)
         broker.restart()  # the undamaged one still works
-        check_equal([info.user for info in Backend(broker).list_all()[0]], ["damaged-user"],
-                    "who is remembered")
+        check_equal(
+            [info.user for info in Backend(broker).list_all()[0]],
+            ["damaged-user"],
+            "who is remembered",
+        )
 
 
 def scene_configuration():
     with Broker() as broker:
+
         def with_file(text):
             path = os.path.join(broker.folder, "usher.yaml")
             with open(path, "wb") as file:
                 file.write(text if isinstance(text, bytes) else text.encode())
             return usherd("--config", path, "--check-config", folder=broker.folder)
+
         good = "# comment\nlisten:\n  tcp: 127.0.0.1:0\nlimits.frame_bytes: 4096\n"
         code, _, text = with_file(good)
         check(code == 0, f"a good file: exit {code}: {text}")
@@ -182,8 +230,12 @@ def scene_configuration():
         }
         for what, (text, *words) in wrong.items():
             check_failed(with_file(text), CONFIGURATION, *words, what=what)
-        check_failed(usherd("--config", os.path.join(broker.folder, "missing.yaml")),
-                     CONFIGURATION, "missing.yaml", what="a missing file")
+        check_failed(
+            usherd("--config", os.path.join(broker.folder, "missing.yaml")),
+            CONFIGURATION,
+            "missing.yaml",
+            what="a missing file",
+        )
         check_failed(usherd("--config", broker.folder), CONFIGURATION, what="a folder as file")
         code, _, text = usherd("--set", "limits.colour=red", folder=broker.folder)
         check(code in (USAGE, CONFIGURATION) and "colour" in text, f"--set: exit {code}: {text}")
@@ -211,10 +263,20 @@ def scene_usage():
 def scene_open_network():
     with Broker() as broker:
         for host in ("0.0.0.0", "[::]"):
-            check_failed(start_beside(broker, listen__tcp=f"{host}:{free_port()}"), CONFIGURATION,
-                         "auth.allow_open_network", what=f"auth.mode open on {host}")
+            check_failed(
+                start_beside(broker, listen__tcp=f"{host}:{free_port()}"),
+                CONFIGURATION,
+                "auth.allow_open_network",
+                what=f"auth.mode open on {host}",
+            )
 
 
 if __name__ == "__main__":
-    play(scene_things_in_use, scene_things_in_the_way, scene_damaged_store, scene_configuration,
-         scene_usage, scene_open_network)
+    play(
+        scene_things_in_use,
+        scene_things_in_the_way,
+        scene_damaged_store,
+        scene_configuration,
+        scene_usage,
+        scene_open_network,
+    )

@@ -8,8 +8,19 @@ import socket
 import struct
 import time
 
-from usherplay import (Backend, Broker, Client, Failed, check, check_equal, client_pb, eventually,
-                       frame_bytes, play, scaled)
+from usherplay import (
+    Backend,
+    Broker,
+    Client,
+    Failed,
+    check,
+    check_equal,
+    client_pb,
+    eventually,
+    frame_bytes,
+    play,
+    scaled,
+)
 from usherplay.client import take_frame
 
 SESSIONS = scaled(100000, 5000)
@@ -68,8 +79,7 @@ def fill(broker):
         if child == 0:
             status = 1
             try:
-                log_in(broker.address,
-                       (f"user{n:06}" for n in range(part, SESSIONS, PROCESSES)))
+                log_in(broker.address, (f"user{n:06}" for n in range(part, SESSIONS, PROCESSES)))
                 status = 0
             except BaseException as error:  # the child must not run the parent's end
                 print(f"     a filling process: {error}", flush=True)
@@ -81,8 +91,12 @@ def fill(broker):
 
 
 def scene_restart():
-    options = {"session.resume_ms": 3600000, "limits.users": max(SESSIONS + 10, 131072),
-               "log.level": "warn", "limits.prelogin_connections": 4096}
+    options = {
+        "session.resume_ms": 3600000,
+        "limits.users": max(SESSIONS + 10, 131072),
+        "log.level": "warn",
+        "limits.prelogin_connections": 4096,
+    }
     # The log level hides `ready`, so that is told by the first answer instead.
     with Broker(options, wait=False) as broker:
         wait_serving(broker)
@@ -99,12 +113,15 @@ def scene_restart():
             broker.start(wait=False)
             wait_serving(broker)
             ready = time.monotonic()
-            print(f"     {how}: {ended - began:.2f} s to the end, {ready - ended:.2f} s from start "
-                  f"to the first Welcome")
+            print(
+                f"     {how}: {ended - began:.2f} s to the end, {ready - ended:.2f} s from start "
+                f"to the first Welcome"
+            )
             check(ready - ended < BOUND_SECONDS, f"ready after {ready - ended:.1f} s")
             tool = Backend(broker, hello=False)
-            numbers = eventually(lambda: has_number(tool, SESSIONS),
-                                 f"a Count of {SESSIONS} or {SESSIONS + 1}", 10)
+            numbers = eventually(
+                lambda: has_number(tool, SESSIONS), f"a Count of {SESSIONS} or {SESSIONS + 1}", 10
+            )
             print(f"     count: {numbers}")
             for name in ("user000000", f"user{SESSIONS - 1:06}"):
                 check(tool.lookup(name).sessions[0].epoch > 0, f"{name} is forgotten")

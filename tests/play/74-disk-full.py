@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 
-from usherplay import (Backend, Broker, check, check_equal, client_pb, eventually, play, scaled)
+from usherplay import Backend, Broker, check, check_equal, client_pb, eventually, play, scaled
 from usherplay.backend import cause_name, kind_name
 from usherplay.faults import OPTIONS, SECONDS, People, read_stream
 from usherplay.shim import HALF, REFUSED, SYNCED_WRITES, SYNCS, WRITES, Shim
@@ -42,9 +42,11 @@ class Story:
 
     def _wait_detached(self, name):
         """Waits until that is stored; gives the event."""
+
         def detached():
             last = [event for event in read_stream(self.backend) or () if event.user == name][-1:]
             return last and kind_name(last[0]) == "DETACHED" and last[0]
+
         return eventually(detached, f"{name} is stored as detached", SECONDS)
 
     def _send(self, name, payload):
@@ -117,8 +119,10 @@ class Story:
 
 
 def tell(what, people, seconds, detached):
-    print(f"     {what}: {people.summary()}; logins again after {seconds * 1000:.0f} ms, the last "
-          f"lost connection stored {detached * 1000:.0f} ms later; {people.talked} messages")
+    print(
+        f"     {what}: {people.summary()}; logins again after {seconds * 1000:.0f} ms, the last "
+        f"lost connection stored {detached * 1000:.0f} ms later; {people.talked} messages"
+    )
 
 
 def live_through(what, broker, people, fill, free, total, rounds):
@@ -139,16 +143,27 @@ def scene_no_space():
     """ENOSPC from every kind of call, each alone: a write, half a write, a sync (the file system
     had promised more than it had), the meta page."""
     rounds = max(2, scaled(6))
-    cases = (("writes", WRITES, REFUSED), ("half a write", WRITES, HALF),
-             ("syncs", SYNCS, REFUSED), ("the meta page", SYNCED_WRITES, REFUSED),
-             ("all of them", WRITES | SYNCS | SYNCED_WRITES, REFUSED))
+    cases = (
+        ("writes", WRITES, REFUSED),
+        ("half a write", WRITES, HALF),
+        ("syncs", SYNCS, REFUSED),
+        ("the meta page", SYNCED_WRITES, REFUSED),
+        ("all of them", WRITES | SYNCS | SYNCED_WRITES, REFUSED),
+    )
     for what, calls, manner in cases:
-        with Shim() as shim, Broker({"store.path": shim.store, **OPTIONS},
-                                    environment=shim.environment()) as broker:
+        with Shim() as shim, Broker(
+            {"store.path": shim.store, **OPTIONS}, environment=shim.environment()
+        ) as broker:
             with People(broker) as people:
-                live_through(f"no space for {what}", broker, people,
-                             lambda: shim.fail(calls, errno.ENOSPC, manner=manner), shim.heal,
-                             total=True, rounds=rounds)
+                live_through(
+                    f"no space for {what}",
+                    broker,
+                    people,
+                    lambda: shim.fail(calls, errno.ENOSPC, manner=manner),
+                    shim.heal,
+                    total=True,
+                    rounds=rounds,
+                )
                 people.check_after_kill()
 
 
@@ -168,8 +183,15 @@ def scene_file_size_limit():
             def free():
                 resource.prlimit(broker.process.pid, resource.RLIMIT_FSIZE, (hard, hard))
 
-            live_through(f"a file size limit against {what}", broker, people, fill, free, total,
-                         rounds if total else 40)
+            live_through(
+                f"a file size limit against {what}",
+                broker,
+                people,
+                fill,
+                free,
+                total,
+                rounds if total else 40,
+            )
             people.check_after_kill()
 
 
@@ -179,9 +201,16 @@ def mounting_wrapper(folder):
     script = f'mount -t tmpfs -o size={TMPFS_BYTES},mode=0700 usher "$0" && exec "$@"'
     for unshare in (["unshare", "-m"], ["unshare", "-Urm"]):
         wrapper = unshare + ["sh", "-c", script, folder]
-        if shutil.which("unshare") and subprocess.run(
-                wrapper + ["true"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                check=False).returncode == 0:
+        if (
+            shutil.which("unshare")
+            and subprocess.run(
+                wrapper + ["true"],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                check=False,
+            ).returncode
+            == 0
+        ):
             return wrapper
     return None
 
@@ -209,13 +238,20 @@ def scene_small_disk():
         os.rmdir(folder)
         return
     try:
-        with Broker({"store.path": os.path.join(folder, "store"), **OPTIONS},
-                    wrapper=wrapper) as broker, People(broker) as people:
+        with Broker(
+            {"store.path": os.path.join(folder, "store"), **OPTIONS}, wrapper=wrapper
+        ) as broker, People(broker) as people:
             inside = f"/proc/{broker.process.pid}/root{folder}"
             ballast = collections.deque()
-            live_through("a full tmpfs", broker, people,
-                         lambda: ballast.append(fill_up(inside)),
-                         lambda: os.unlink(ballast.pop()), total=False, rounds=40)
+            live_through(
+                "a full tmpfs",
+                broker,
+                people,
+                lambda: ballast.append(fill_up(inside)),
+                lambda: os.unlink(ballast.pop()),
+                total=False,
+                rounds=40,
+            )
     finally:
         os.rmdir(folder)
 

@@ -7,8 +7,7 @@ import os
 import subprocess
 import time
 
-from usherplay import (Backend, Broker, Failed, check, check_equal, eventually, play, program,
-                       scaled)
+from usherplay import Backend, Broker, Failed, check, check_equal, eventually, play, program, scaled
 from usherplay.backend import kind_name
 from usherplay.faults import OPTIONS, SECONDS, People, read_stream
 
@@ -32,12 +31,16 @@ def check_map(people, backend):
     """The last epoch that each was welcomed with is in the map. The stream is longer than what is
     kept of it, so it cannot be asked."""
     living = {info.user: info.epoch for info in backend.list_all()[0]}
-    told = {name: welcomes[-1].epoch for name, welcomes in people.welcomes.items()
-            if name not in people.gone}
+    told = {
+        name: welcomes[-1].epoch
+        for name, welcomes in people.welcomes.items()
+        if name not in people.gone
+    }
     check_equal(living, told, "the map against the last Welcomes")
 
 
 # --- full of sessions ----------------------------------------------------------------------------
+
 
 def fill_with_sessions(people):
     """New names until one is refused; gives the clients of the last round, who are still here."""
@@ -105,8 +108,10 @@ def scene_full_of_sessions():
         check_map(people, backend)
         check_bound(broker)
         people.talk()
-        print(f"     {count} sessions, and {alone} one by one, in {size} bytes; "
-              f"{people.summary()}; room again after {left} logouts")
+        print(
+            f"     {count} sessions, and {alone} one by one, in {size} bytes; "
+            f"{people.summary()}; room again after {left} logouts"
+        )
         backend.lose()
 
 
@@ -135,12 +140,16 @@ def scene_start_with_a_full_map():
 
 # --- a reader that does not let go ---------------------------------------------------------------
 
+
 class Reader:
     """A foreign process in a read transaction on the store."""
 
     def __init__(self, broker):
-        self.process = subprocess.Popen([program("usher-hold-reader"), broker.store],
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.process = subprocess.Popen(
+            [program("usher-hold-reader"), broker.store],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
         line = self.process.stdout.readline()
         if not line.startswith(b"holding"):
             raise Failed(f"the reader holds nothing: {line!r}")
@@ -194,8 +203,10 @@ def scene_stuck_reader():
                 check_equal(len(people.logins(names)), len(names), "welcomes after the recovery")
             people.talk()
             check_map(people, backend)
-            print(f"     a reader that was {what}: {people.summary()}; {size} bytes while it held, "
-                  f"{check_bound(broker)} at the end; logins again after {seconds * 1000:.0f} ms")
+            print(
+                f"     a reader that was {what}: {people.summary()}; {size} bytes while it held, "
+                f"{check_bound(broker)} at the end; logins again after {seconds * 1000:.0f} ms"
+            )
             backend.lose()
 
 
@@ -216,6 +227,7 @@ def scene_loss_beside_a_stuck_reader():
         def detached():
             events = [event for event in read_stream(backend) or () if event.user == "lost"]
             return events and kind_name(events[-1]) == "DETACHED"
+
         eventually(detached, "the loss is stored", SECONDS)
         print(f"     stored {(time.monotonic() - began) * 1000:.0f} ms after the reader was gone")
         check_equal(people.resume("lost", lost.welcome)[1], "welcome", "the resume")
@@ -223,5 +235,9 @@ def scene_loss_beside_a_stuck_reader():
 
 
 if __name__ == "__main__":
-    play(scene_full_of_sessions, scene_start_with_a_full_map, scene_stuck_reader,
-         scene_loss_beside_a_stuck_reader)
+    play(
+        scene_full_of_sessions,
+        scene_start_with_a_full_map,
+        scene_stuck_reader,
+        scene_loss_beside_a_stuck_reader,
+    )

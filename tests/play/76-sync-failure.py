@@ -4,8 +4,17 @@ nobody is welcomed whose login was not synced, talk goes on, and it recovers by 
 
 from usherplay import Broker, check, check_equal, eventually, play, scaled
 from usherplay.faults import OPTIONS, SECONDS, People
-from usherplay.shim import (ALWAYS, DONE_AND_DENIED, DONE_THEN_DEAD, HALF, REFUSED, SYNCED_WRITES,
-                            SYNCS, WRITES, Shim)
+from usherplay.shim import (
+    ALWAYS,
+    DONE_AND_DENIED,
+    DONE_THEN_DEAD,
+    HALF,
+    REFUSED,
+    SYNCED_WRITES,
+    SYNCS,
+    WRITES,
+    Shim,
+)
 
 AT_ONCE = 6
 
@@ -35,8 +44,9 @@ def suffer(people, shim, case, rounds):
     shim.fail(calls, manner=manner, count=count)
     before = people.outcomes["UNAVAILABLE"]
     for number in range(rounds):
-        people.logins([f"{what.split(',')[0].replace(' ', '-')}{number}.{user}"
-                       for user in range(AT_ONCE)])
+        people.logins(
+            [f"{what.split(',')[0].replace(' ', '-')}{number}.{user}" for user in range(AT_ONCE)]
+        )
         people.talk(5)
     check(shim["failed"] >= 1, f"{what}: no call failed, so nothing was tried")
     refused = people.outcomes["UNAVAILABLE"] - before
@@ -54,8 +64,10 @@ def scene_cases():
             seconds = suffer(people, shim, case, rounds)
             people.talk()
             stream = people.check_after_kill()
-            print(f"     {case[0]}: {people.summary()}; recovered in {seconds * 1000:.0f} ms; "
-                  f"{len(stream)} events")
+            print(
+                f"     {case[0]}: {people.summary()}; recovered in {seconds * 1000:.0f} ms; "
+                f"{len(stream)} events"
+            )
 
 
 def scene_many_in_a_row():
@@ -124,5 +136,10 @@ def scene_contradiction():
 
 
 if __name__ == "__main__":
-    play(scene_cases, scene_many_in_a_row, scene_welcome_waits_for_the_sync,
-         scene_kill_while_a_sync_is_held, scene_contradiction)
+    play(
+        scene_cases,
+        scene_many_in_a_row,
+        scene_welcome_waits_for_the_sync,
+        scene_kill_while_a_sync_is_held,
+        scene_contradiction,
+    )

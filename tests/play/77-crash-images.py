@@ -73,8 +73,9 @@ def live(people, told, random, steps):
     for _ in range(steps):
         choice = random.random()
         if choice < 0.5 or not here:
-            names = random.sample([f"user{number:02}" for number in range(USERS)],
-                                  random.choice((1, 1, 2, 5)))
+            names = random.sample(
+                [f"user{number:02}" for number in range(USERS)], random.choice((1, 1, 2, 5))
+            )
             for client in people.logins(names):
                 told.welcome(client)
                 here[client.name] = client
@@ -124,12 +125,24 @@ def scene_images():
             with open(path, "w", encoding="ascii") as file:
                 file.write("\n".join(told.lines) + "\n")
             judged = subprocess.run(
-                [program("usher-crash-images"), shim.log, path, folder, str(images),
-                 str(random.randrange(1 << 31))],
-                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+                [
+                    program("usher-crash-images"),
+                    shim.log,
+                    path,
+                    folder,
+                    str(images),
+                    str(random.randrange(1 << 31)),
+                ],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+            )
             print(f"     {judged.stdout.strip()}")
-            check(judged.returncode == 0, f"the judge ended with {judged.returncode}: "
-                                          f"{judged.stderr.strip()}")
+            check(
+                judged.returncode == 0,
+                f"the judge ended with {judged.returncode}: " f"{judged.stderr.strip()}",
+            )
     finally:
         if not os.environ.get("USHER_PLAY_KEEP"):
             shutil.rmtree(folder, ignore_errors=True)

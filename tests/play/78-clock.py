@@ -7,15 +7,30 @@ import concurrent.futures
 import threading
 import time
 
-from usherplay import (Backend, Broker, Client, Failed, check, check_equal, check_presence,
-                       client_pb, eventually, play, scaled)
+from usherplay import (
+    Backend,
+    Broker,
+    Client,
+    Failed,
+    check,
+    check_equal,
+    check_presence,
+    client_pb,
+    eventually,
+    play,
+    scaled,
+)
 from usherplay.backend import kind_name
 from usherplay.shim import Shim
 
 HOUR_MS = 3600 * 1000
 YEAR_MS = 365 * 24 * HOUR_MS
-JUMPS = {"an hour forward": HOUR_MS, "an hour back": -HOUR_MS, "a year forward": YEAR_MS,
-         "a year back": -YEAR_MS}
+JUMPS = {
+    "an hour forward": HOUR_MS,
+    "an hour back": -HOUR_MS,
+    "a year forward": YEAR_MS,
+    "a year back": -YEAR_MS,
+}
 BACKWARDS = 12
 
 RESUME_MS = 1500
@@ -27,9 +42,15 @@ PLAYERS = 12
 
 
 def broker_on(shim, **options):
-    return Broker({"store.path": shim.store, "session.resume_ms": RESUME_MS,
-                   "session.heartbeat_ms": HEARTBEAT_MS, **options},
-                  environment=shim.environment())
+    return Broker(
+        {
+            "store.path": shim.store,
+            "session.resume_ms": RESUME_MS,
+            "session.heartbeat_ms": HEARTBEAT_MS,
+            **options,
+        },
+        environment=shim.environment(),
+    )
 
 
 class Players:
@@ -77,8 +98,10 @@ class Times:
 
     def check(self, what, seconds, least):
         self.seconds[what] = seconds
-        check(seconds >= least - EARLY,
-              f"{what} after {seconds:.3f} s instead of {least} s: too early")
+        check(
+            seconds >= least - EARLY,
+            f"{what} after {seconds:.3f} s instead of {least} s: too early",
+        )
 
     def __str__(self):
         return "; ".join(f"{what} after {seconds:.2f} s" for what, seconds in self.seconds.items())
@@ -92,7 +115,8 @@ class Pending:
         self.broker = broker
         self.backend = backend
         self.gone, self.back, self.caller, self.silent = (
-            Client(broker, timeout=LATE) for _ in range(4))
+            Client(broker, timeout=LATE) for _ in range(4)
+        )
         self.silent.login("silent")
         self.caller.login("caller")
         self.gone_at = self._lose(self.gone, "gone")
@@ -122,19 +146,23 @@ class Pending:
         self.backend.wait_event("gone", "OFFLINE", "EXPIRED", timeout=LATE)
         times.check("a session expired", time.monotonic() - self.gone_at, RESUME_MS / 1000)
         self.silent.read_to_end(LATE)
-        times.check("a silent client was closed", time.monotonic() - self.silent_at,
-                    2 * HEARTBEAT_MS / 1000)
+        times.check(
+            "a silent client was closed", time.monotonic() - self.silent_at, 2 * HEARTBEAT_MS / 1000
+        )
 
     def _come_back(self):
         """Within the window a resume works. Only a machine that was too slow for it may miss."""
         with Client(self.broker, timeout=LATE) as client:
             client.name = "back"
             welcome = self.back.welcome
-            frame = client.ask("resume", username="back", epoch=welcome.epoch,
-                               secret=welcome.secret)
+            frame = client.ask(
+                "resume", username="back", epoch=welcome.epoch, secret=welcome.secret
+            )
             seconds = time.monotonic() - self.back_at
-            check(frame.WhichOneof("body") == "welcome" or seconds > RESUME_MS / 1000,
-                  f"a resume {seconds:.3f} s after the loss came too late")
+            check(
+                frame.WhichOneof("body") == "welcome" or seconds > RESUME_MS / 1000,
+                f"a resume {seconds:.3f} s after the loss came too late",
+            )
 
 
 def check_undisturbed(events, players):
@@ -172,9 +200,11 @@ def step_back(shim):
 
 def scene_jumps():
     """One broker for each kind of jump, side by side, because most of it is waiting."""
+
     def jump_to(offset_ms):
         def move(shim):
             shim["realtime_offset_ms"] = offset_ms
+
         return move
 
     moves = {what: jump_to(offset_ms) for what, offset_ms in JUMPS.items()}
@@ -195,6 +225,7 @@ def scene_stamps():
             def follows():  # not at once: a batch that runs already has its time
                 frame = client.ask("ping", stamp=7)
                 return abs((frame.pong.time_ms - offset_ms) / 1000 - time.time()) < LATE
+
             eventually(follows, f"stamps follow a clock moved by {offset_ms} ms", LATE)
 
 
@@ -214,20 +245,25 @@ def cpu_share(broker, shim, offsets_ms, people, seconds=6):
 def scene_no_processor_is_burnt():
     """A year ahead, back, and behind: whoever waits by another clock than he reckons by would wait
     no more."""
-    with Shim() as shim, broker_on(shim, **{"admin.listen": "127.0.0.1:0"}) as broker, \
-            Backend(broker, service="chat"), Client(broker, timeout=LATE) as alice, \
-            Client(broker, timeout=LATE) as bob:
+    with Shim() as shim, broker_on(shim, **{"admin.listen": "127.0.0.1:0"}) as broker, Backend(
+        broker, service="chat"
+    ), Client(broker, timeout=LATE) as alice, Client(broker, timeout=LATE) as bob:
         alice.login("alice")
         bob.login("bob")
         people = (alice, bob)
         still = cpu_share(broker, shim, [0], people)
         jumping = cpu_share(broker, shim, [YEAR_MS, 0], people)
         behind = cpu_share(broker, shim, [-YEAR_MS], people)
-        print(f"     of a processor: {still:.3f} still, {jumping:.3f} a year ahead and back, "
-              f"{behind:.3f} a year behind")
+        print(
+            f"     of a processor: {still:.3f} still, {jumping:.3f} a year ahead and back, "
+            f"{behind:.3f} a year behind"
+        )
         for what, share in (("jumps", jumping), ("is behind", behind)):
-            check(share < 4 * still + 0.15, f"{share:.2f} of a processor while the clock {what}, "
-                                            f"{still:.2f} while it stands still")
+            check(
+                share < 4 * still + 0.15,
+                f"{share:.2f} of a processor while the clock {what}, "
+                f"{still:.2f} while it stands still",
+            )
         shim["realtime_offset_ms"] = 0
 
 
@@ -249,9 +285,11 @@ def scene_epochs_over_restarts():
                 for name in ("alice", f"user{number}"):
                     with Client(broker, timeout=LATE) as client:
                         welcomes[name] = client.login(name)
-                    check(welcomes[name].epoch > highest,
-                          f"epoch {welcomes[name].epoch} after {highest} with the clock moved by "
-                          f"{offset_ms} ms")
+                    check(
+                        welcomes[name].epoch > highest,
+                        f"epoch {welcomes[name].epoch} after {highest} with the clock moved by "
+                        f"{offset_ms} ms",
+                    )
                     highest = welcomes[name].epoch
             with Backend(broker, hello=False) as backend:
                 check_presence(backend.all_events(), first_seq=1)

@@ -8,8 +8,21 @@ import errno
 import signal
 import time
 
-from usherplay import (Backend, Broker, Client, ConnectionEnded, backend_pb, check, check_equal,
-                       check_presence, client_pb, eventually, play, scaled, seed)
+from usherplay import (
+    Backend,
+    Broker,
+    Client,
+    ConnectionEnded,
+    backend_pb,
+    check,
+    check_equal,
+    check_presence,
+    client_pb,
+    eventually,
+    play,
+    scaled,
+    seed,
+)
 from usherplay.client import Crowd
 from usherplay.shim import ANY, SYNCS, SYNCED_WRITES, Shim
 
@@ -101,8 +114,10 @@ class Memory:
             check(frame.id in self.client.waiting, f"{self.name}: {kind} {frame.id} out of nothing")
             key = self.client.waiting.pop(frame.id)
             word = kind if kind == "done" else client_pb.Error.Code.Name(frame.error.code)
-            check(word in ("done", "DRAINING", "UNDELIVERED") + REFUSED,
-                  f"{self.name}: a Send was answered {word}")
+            check(
+                word in ("done", "DRAINING", "UNDELIVERED") + REFUSED,
+                f"{self.name}: a Send was answered {word}",
+            )
             self.outcomes[key] = word
         elif kind == "close":
             self.client.close_reason = client_pb.Close.Reason.Name(frame.close.reason)
@@ -158,8 +173,9 @@ def run(memories, crowd, random, done, window=40):
 
 def read_to_the_end(memories, crowd, random):
     """Nobody sends any more: every answer and the end of each connection."""
-    crowd.until(lambda: not crowd.clients() or look_all(memories, random), "the end of all",
-                SLOW_SECONDS)
+    crowd.until(
+        lambda: not crowd.clients() or look_all(memories, random), "the end of all", SLOW_SECONDS
+    )
     look_all(memories, random)
 
 
@@ -178,8 +194,11 @@ def check_answers(memories):
         check(client.close_reason in ("SHUTDOWN", None), f"{memory.name}: {client.close_reason}")
         counts["cut off"] += client.close_reason is None
         first = min(client.waiting, default=client.last_id + 1)
-        check_equal(sorted(client.waiting), list(range(first, client.last_id + 1)),
-                    f"{memory.name}: the requests without an answer")
+        check_equal(
+            sorted(client.waiting),
+            list(range(first, client.last_id + 1)),
+            f"{memory.name}: the requests without an answer",
+        )
         counts.update(memory.outcomes.values())
     check(counts["cut off"] < len(memories), "nobody was told Close(SHUTDOWN)")
     counts["unread"] = counts.pop("none", 0)
@@ -197,8 +216,10 @@ def check_arrived(memories, lossy=False):
             what = f"message {number} of {memory.name} to {receiver}, answered {word},"
             if word == "done":
                 lost += not arrived
-                check(arrived or lossy and (receiver, number) not in memory.delivered,
-                      f"{what} did not arrive")
+                check(
+                    arrived or lossy and (receiver, number) not in memory.delivered,
+                    f"{what} did not arrive",
+                )
             elif word in REFUSED:
                 check(not arrived, f"{what} arrived")
     return lost
@@ -220,15 +241,19 @@ def stop_under_load(random, signals, users, seconds):
         took = time.monotonic() - began
         counts = check_answers(memories)
         sent = sum(memory.number for memory in memories)
-        print(f"     {sent} sends in {seconds:.1f} s: {dict(counts)}; exit {took:.2f} s after "
-              f"SIGTERM")
+        print(
+            f"     {sent} sends in {seconds:.1f} s: {dict(counts)}; exit {took:.2f} s after "
+            f"SIGTERM"
+        )
         saved = broker.log_events("inboxes_saved")[-1]
         check_equal(saved["failed"], 0, "inboxes that were not saved")
         broker.restart()
         resumed = come_back(broker, memories, random)
         check_arrived(memories)
-        print(f"     {saved['messages']} messages saved; {resumed} resumed, "
-              f"{users - resumed} logged in")
+        print(
+            f"     {saved['messages']} messages saved; {resumed} resumed, "
+            f"{users - resumed} logged in"
+        )
         for memory in memories:
             memory.client.close()
 
@@ -239,9 +264,11 @@ def come_back(broker, memories, random):
     for memory in memories:
         if random.random() < 0.6:
             again = memory.resume(broker)
-            check_equal((again.epoch, again.replay, again.next_seq),
-                        (memory.welcome.epoch, client_pb.Welcome.COMPLETE, memory.seq + 1),
-                        f"the Welcome of {memory.name}")
+            check_equal(
+                (again.epoch, again.replay, again.next_seq),
+                (memory.welcome.epoch, client_pb.Welcome.COMPLETE, memory.seq + 1),
+                f"the Welcome of {memory.name}",
+            )
             resumed += 1
             memory.expect_all_kept()
             continue
@@ -278,14 +305,18 @@ def scene_kill_under_load():
         broker.restart()
         for memory in memories:
             again = memory.resume(broker)
-            check_equal((again.epoch, again.replay),
-                        (memory.welcome.epoch, client_pb.Welcome.PARTIAL),
-                        f"the Welcome of {memory.name} after kill -9")
+            check_equal(
+                (again.epoch, again.replay),
+                (memory.welcome.epoch, client_pb.Welcome.PARTIAL),
+                f"the Welcome of {memory.name} after kill -9",
+            )
             check(again.next_seq > memory.seq, f"next_seq {again.next_seq} after {memory.seq}")
             memory.expect_nothing_kept()
         lost = check_arrived(memories, lossy=True)
-        print(f"     {sum(memory.number for memory in memories)} sends, {lost} of the accepted "
-              f"messages were lost, and every resume said PARTIAL")
+        print(
+            f"     {sum(memory.number for memory in memories)} sends, {lost} of the accepted "
+            f"messages were lost, and every resume said PARTIAL"
+        )
         for memory in memories:
             memory.client.close()
 
@@ -299,8 +330,9 @@ def leave_messages(broker, name, count, acks=True):
     with Client(broker, timeout=SLOW_SECONDS) as client:
         welcome = client.login(name, acks=acks)
         client.drop()
-    eventually(lambda: backend.lookup(name).sessions[0].state == 2, f"{name} detached",
-               SLOW_SECONDS)
+    eventually(
+        lambda: backend.lookup(name).sessions[0].state == 2, f"{name} detached", SLOW_SECONDS
+    )
     for number in range(count):
         check_equal(backend.push(name, b"%d" % number).push.accepted, 1, "a push")
     backend.close()
@@ -311,8 +343,11 @@ def expect_kept(broker, name, welcome, count, last_seq=0):
     """A resume that is COMPLETE and gives exactly those."""
     with Client(broker, timeout=SLOW_SECONDS) as client:
         again = client.resume(welcome, last_seq, name=name)
-        check_equal((again.epoch, client_pb.Welcome.Replay.Name(again.replay), again.next_seq),
-                    (welcome.epoch, "COMPLETE", last_seq + 1), f"the Welcome of {name}")
+        check_equal(
+            (again.epoch, client_pb.Welcome.Replay.Name(again.replay), again.next_seq),
+            (welcome.epoch, "COMPLETE", last_seq + 1),
+            f"the Welcome of {name}",
+        )
         for number in range(last_seq, count):
             client.expect("message", seq=number + 1, payload=b"%d" % number, service="news")
         client.ping(SLOW_SECONDS)
@@ -333,8 +368,10 @@ def scene_stopped_again_and_again():
     """Nobody comes between two stops, or somebody reads and does not acknowledge: all is kept, with
     or without acks, until a kill."""
     with Broker() as broker:
-        welcomes = {name: leave_messages(broker, name, 5, acks=name != "deaf")
-                    for name in ("alice", "bob", "deaf")}
+        welcomes = {
+            name: leave_messages(broker, name, 5, acks=name != "deaf")
+            for name in ("alice", "bob", "deaf")
+        }
         empty = leave_messages(broker, "empty", 0)
         for turn in range(3):
             check_equal(broker.stop(), 0, "exit code")
@@ -348,8 +385,11 @@ def scene_stopped_again_and_again():
         broker.kill()
         broker.restart()
         for name in ("alice", "bob", "empty"):
-            check_equal(said_to(broker, name, welcomes.get(name, empty)), ("PARTIAL", 0),
-                        f"{name} after the kill")
+            check_equal(
+                said_to(broker, name, welcomes.get(name, empty)),
+                ("PARTIAL", 0),
+                f"{name} after the kill",
+            )
 
 
 def scene_login_inherits():
@@ -362,11 +402,17 @@ def scene_login_inherits():
             broker.restart()
             with Client(broker, timeout=SLOW_SECONDS) as alice:
                 welcome = alice.login("alice", acks=True)
-                check_equal((welcome.replay, welcome.next_seq), (client_pb.Welcome.FRESH, 1),
-                            "the Welcome")
+                check_equal(
+                    (welcome.replay, welcome.next_seq), (client_pb.Welcome.FRESH, 1), "the Welcome"
+                )
                 for number in range(turn, 4):
-                    alice.expect("message", seq=number - turn + 1, payload=b"%d" % number,
-                                 redelivered=True, service="news")
+                    alice.expect(
+                        "message",
+                        seq=number - turn + 1,
+                        payload=b"%d" % number,
+                        redelivered=True,
+                        service="news",
+                    )
                 check_equal(alice.ask("ack", seq=1).WhichOneof("body"), "done", "the Ack")
 
 
@@ -388,8 +434,11 @@ def scene_requests_in_flight():
         broker.process.send_signal(signal.SIGTERM)
         broker.wait_log("stopping", SLOW_SECONDS)
         frames = alice.read_to_end(SLOW_SECONDS)
-        answers = {frame.id: client_pb.Error.Code.Name(frame.error.code) for frame in frames
-                   if frame.WhichOneof("body") == "error"}
+        answers = {
+            frame.id: client_pb.Error.Code.Name(frame.error.code)
+            for frame in frames
+            if frame.WhichOneof("body") == "error"
+        }
         check_equal(answers, {called: "DRAINING", sent: "DRAINING"}, "what alice was told")
         check_equal(client_pb.Close.Reason.Name(frames[-1].close.reason), "SHUTDOWN", "the end")
         with contextlib.suppress(OSError, ConnectionEnded):
@@ -437,8 +486,7 @@ def fill(broker, count, messages):
         kept[name] = client.login(name, acks=True), messages if number % 10 == 0 else 0
         client.drop()
     backend = Backend(broker, service="news", timeout=SLOW_SECONDS)
-    eventually(lambda: backend.numbers("count")["detached"] == count, "all detached",
-               SLOW_SECONDS)
+    eventually(lambda: backend.numbers("count")["detached"] == count, "all detached", SLOW_SECONDS)
     for name, (_, waiting) in kept.items():
         for number in range(waiting):
             check_equal(backend.push(name, b"%d" % number).push.accepted, 1, "a push")
@@ -470,22 +518,33 @@ def scene_sigterm_during_start():
         broker.restart()
         tool = Backend(broker, hello=False, timeout=SLOW_SECONDS)
         infos = {info.user: info for info in tool.list_all(limit=500)[0]}
-        check_equal({name: info.epoch for name, info in infos.items()},
-                    {name: welcome.epoch for name, (welcome, _) in kept.items()}, "the sessions")
-        check_equal({name: info.inbox_messages for name, info in infos.items()},
-                    {name: waiting for name, (_, waiting) in kept.items()}, "the messages")
+        check_equal(
+            {name: info.epoch for name, info in infos.items()},
+            {name: welcome.epoch for name, (welcome, _) in kept.items()},
+            "the sessions",
+        )
+        check_equal(
+            {name: info.inbox_messages for name, info in infos.items()},
+            {name: waiting for name, (_, waiting) in kept.items()},
+            "the messages",
+        )
         tool.close()
         names = list(kept)
         for name in random.sample(names[::10], 10) + random.sample(names, 10):
             expect_kept(broker, name, *kept[name])
-        print(f"     {count} sessions, ready in {ready:.2f} s; {starts} starts were stopped: "
-              f"{dict(codes)}, at most {longest:.2f} s after SIGTERM")
+        print(
+            f"     {count} sessions, ready in {ready:.2f} s; {starts} starts were stopped: "
+            f"{dict(codes)}, at most {longest:.2f} s after SIGTERM"
+        )
 
 
 def scene_one_who_does_not_read():
     """A stop does not wait for him for ever; more signals do not shorten what is saved."""
-    options = {"limits.output_soft_ms": 600000, "limits.output_bytes": 64 << 20,
-               "limits.output_soft_bytes": 64 << 20}
+    options = {
+        "limits.output_soft_ms": 600000,
+        "limits.output_bytes": 64 << 20,
+        "limits.output_soft_bytes": 64 << 20,
+    }
     with Broker(options) as broker:
         welcome = leave_messages(broker, "alice", 5)
         bob = Client(broker, timeout=SLOW_SECONDS)
@@ -519,8 +578,12 @@ def failing_broker():
 
 def scene_a_map_that_is_too_small():
     """Not silently: the stop says of how many, saves the others, and who is concerned is told PARTIAL."""
-    options = {"store.map_bytes": 2 << 20, "store.events_kept": 1024, "limits.inbox_bytes": 1 << 20,
-               "limits.inbox_age_ms": 3600000}
+    options = {
+        "store.map_bytes": 2 << 20,
+        "store.events_kept": 1024,
+        "limits.inbox_bytes": 1 << 20,
+        "limits.inbox_age_ms": 3600000,
+    }
     with Broker(options) as broker:
         small = leave_messages(broker, "alice", 3)
         sizes = {f"keeper{number}": 50000 for number in range(8)}  # 8 times 500 kB
@@ -534,12 +597,14 @@ def scene_a_map_that_is_too_small():
                 for _ in range(10):
                     sender.ask("send", to=name, payload=b"x" * size)
         check_equal(broker.stop(), UNSAVED, "the exit code")
-        saved, = broker.log_events("inboxes_saved")
-        lost, = broker.log_events("inboxes_lost")
+        (saved,) = broker.log_events("inboxes_saved")
+        (lost,) = broker.log_events("inboxes_lost")
         check(0 < lost["sessions"] < 9 and lost["sessions"] == saved["failed"], f"{saved} {lost}")
         broker.restart({"store.map_bytes": 64 << 20})
-        told = collections.Counter(said_to(broker, name, welcome)[0]
-                                   for name, welcome in {"alice": small, **welcomes}.items())
+        told = collections.Counter(
+            said_to(broker, name, welcome)[0]
+            for name, welcome in {"alice": small, **welcomes}.items()
+        )
         print(f"     {lost['sessions']} were lost ({lost['error']}), told afterwards: {dict(told)}")
         check(lost["sessions"] - told["PARTIAL"] in (0, 1), "the sender alone may be another one")
         check(told["COMPLETE"] > 0, f"nobody's inbox was saved: {told}")
@@ -548,8 +613,11 @@ def scene_a_map_that_is_too_small():
 def scene_store_fails_at_the_stop():
     """A full disk, a dead one, a sync that fails: the stop ends in time, the sessions of before are
     there, and nothing is said to be complete that is not."""
-    for what, calls, error in (("full", ANY, errno.ENOSPC), ("dead", ANY, errno.EIO),
-                               ("sync fails", SYNCS | SYNCED_WRITES, errno.EIO)):
+    for what, calls, error in (
+        ("full", ANY, errno.ENOSPC),
+        ("dead", ANY, errno.EIO),
+        ("sync fails", SYNCS | SYNCED_WRITES, errno.EIO),
+    ):
         with failing_broker() as (shim, broker):
             welcome = leave_messages(broker, "alice", 5)
             online = Client(broker, timeout=SLOW_SECONDS)
@@ -560,8 +628,10 @@ def scene_store_fails_at_the_stop():
             took = time.monotonic() - began
             failed = [line["failed"] for line in broker.log_events("inboxes_saved")]
             lost = broker.log_events("inboxes_lost")
-            print(f"     {what}: exit {code} after {took:.2f} s, inboxes that were not saved: "
-                  f"{failed}, because: {[line['error'] for line in lost]}")
+            print(
+                f"     {what}: exit {code} after {took:.2f} s, inboxes that were not saved: "
+                f"{failed}, because: {[line['error'] for line in lost]}"
+            )
             check(code == UNSAVED and took < STOP_SECONDS, f"exit {code} after {took:.1f} s")
             check(sum(failed) == 2, f"the log says that {failed} inboxes were not saved")
             check_equal([line["sessions"] for line in lost], [2], "inboxes_lost")
@@ -576,7 +646,16 @@ def scene_store_fails_at_the_stop():
 
 
 if __name__ == "__main__":
-    play(scene_sigterm_under_load, scene_more_signals, scene_kill_under_load,
-         scene_stopped_again_and_again, scene_login_inherits, scene_requests_in_flight,
-         scene_backends_are_told, scene_sigterm_during_start, scene_one_who_does_not_read,
-         scene_a_map_that_is_too_small, scene_store_fails_at_the_stop)
+    play(
+        scene_sigterm_under_load,
+        scene_more_signals,
+        scene_kill_under_load,
+        scene_stopped_again_and_again,
+        scene_login_inherits,
+        scene_requests_in_flight,
+        scene_backends_are_told,
+        scene_sigterm_during_start,
+        scene_one_who_does_not_read,
+        scene_a_map_that_is_too_small,
+        scene_store_fails_at_the_stop,
+    )

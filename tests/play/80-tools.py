@@ -11,8 +11,17 @@ import tempfile
 import threading
 import time
 
-from usherplay import (Broker, Client, backend_pb, check, check_equal, eventually, logged_in, play,
-                       program)
+from usherplay import (
+    Broker,
+    Client,
+    backend_pb,
+    check,
+    check_equal,
+    eventually,
+    logged_in,
+    play,
+    program,
+)
 from usherplay.broker import free_port
 
 REFUSED, NO_BROKER, USAGE = 1, 2, 64
@@ -23,8 +32,12 @@ class Running:
 
     def __init__(self, name, *arguments):
         self.name = name
-        self.process = subprocess.Popen([program(name), *arguments], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.process = subprocess.Popen(
+            [program(name), *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         self.lines, self.errors = [], []
         for pipe, lines in ((self.process.stdout, self.lines), (self.process.stderr, self.errors)):
             threading.Thread(target=self._read, args=(pipe, lines), daemon=True).start()
@@ -37,6 +50,7 @@ class Running:
     def wait_line(self, condition, what, timeout=5):
         def found():
             return next((line for line in list(self.lines) if condition(line)), None)
+
         try:
             return eventually(found, f"a line of {self.name}: {what}", timeout)
         except AssertionError as error:
@@ -67,11 +81,20 @@ class Running:
 
 def run(name, *arguments, expect=0, environment=None, stdin=b""):
     """Runs a program to its end; gives its stdout."""
-    done = subprocess.run([program(name), *arguments], input=stdin, capture_output=True,
-                          timeout=20, check=False, env={**os.environ, **(environment or {})})
+    done = subprocess.run(
+        [program(name), *arguments],
+        input=stdin,
+        capture_output=True,
+        timeout=20,
+        check=False,
+        env={**os.environ, **(environment or {})},
+    )
     out, errors = (text.decode(errors="replace") for text in (done.stdout, done.stderr))
-    check(done.returncode == expect, f"{name} {' '.join(arguments)}: exit {done.returncode} "
-          f"instead of {expect}: {out[-500:]} {errors[-1500:]}")
+    check(
+        done.returncode == expect,
+        f"{name} {' '.join(arguments)}: exit {done.returncode} "
+        f"instead of {expect}: {out[-500:]} {errors[-1500:]}",
+    )
     run.errors = errors
     return out
 
@@ -99,19 +122,24 @@ def scene_send_and_listen():
     with Broker() as broker:
         tools = Tools(broker)
         tools.usher("send", "--user", "alice", "--to", "bob", "hello", expect=REFUSED)
-        with Running("usher", "listen", *tools.port, "--user", "bob", "--count", "2",
-                     "--json") as listener:
+        with Running(
+            "usher", "listen", *tools.port, "--user", "bob", "--count", "2", "--json"
+        ) as listener:
             listener.wait_line(lambda line: "WELCOME" in line, "WELCOME")
             out = tools.usher("send", "--user", "alice", "--to", "bob", "--json", "hello")
             check_equal(objects(out)[-1]["event"], "DONE", "what send prints")
-            text = "line\nbreak \x1b[31mred\x1b[0m \"quoted\" \u00fc\u2028"
+            text = 'line\nbreak \x1b[31mred\x1b[0m "quoted" \u00fc\u2028'
             tools.usher("send", "--user", "alice", "--to", "bob", text)
             check_equal(listener.wait(), 0, "exit code of listen")
             time.sleep(0.1)
-            messages = [line for line in objects("\n".join(listener.lines))
-                        if line["event"] == "MESSAGE"]
-            check_equal([(message["from"], message["payload"]) for message in messages],
-                        [("alice", "hello"), ("alice", text)], "the messages")
+            messages = [
+                line for line in objects("\n".join(listener.lines)) if line["event"] == "MESSAGE"
+            ]
+            check_equal(
+                [(message["from"], message["payload"]) for message in messages],
+                [("alice", "hello"), ("alice", text)],
+                "the messages",
+            )
         out = tools.usher("send", "--user", "alice", "--to", "alice", "note")
         check("done" in out, f"send without --json printed {out!r}")
 
@@ -119,25 +147,36 @@ def scene_send_and_listen():
 def scene_large_messages():
     """What the broker takes, both sides take: no message ends its receiver's session for good."""
     large = b"x" * 1_500_000
-    with Broker({"limits.frame_bytes": 4 << 20, "limits.inbox_bytes": 8 << 20,
-                 "limits.output_bytes": 16 << 20}) as broker:
+    with Broker(
+        {
+            "limits.frame_bytes": 4 << 20,
+            "limits.inbox_bytes": 8 << 20,
+            "limits.output_bytes": 16 << 20,
+        }
+    ) as broker:
         tools = Tools(broker)
-        with Running("usher", "listen", *tools.port, "--user", "bob", "--acks", "--count", "2",
-                     "--json") as listener:
+        with Running(
+            "usher", "listen", *tools.port, "--user", "bob", "--acks", "--count", "2", "--json"
+        ) as listener:
             listener.wait_line(lambda line: "WELCOME" in line, "WELCOME")
             tools.usher("send", "--user", "alice", "--to", "bob", "-", stdin=large)
             tools.usher("send", "--user", "alice", "--to", "bob", "behind it")
             check_equal(listener.wait(), 0, "exit code of listen")
             eventually(lambda: len(listener.lines) >= 3, "three events")
             events = objects("\n".join(listener.lines))
-            check_equal([len(event["payload"]) for event in events if event["event"] == "MESSAGE"],
-                        [len(large), len("behind it")], "what came")
+            check_equal(
+                [len(event["payload"]) for event in events if event["event"] == "MESSAGE"],
+                [len(large), len("behind it")],
+                "what came",
+            )
             check_equal(len(broker.log_events("resumed")), 0, "resumes")
-        out = tools.usher("send", "--user", "alice", "--to", "alice", "-", stdin=large * 3,
-                          expect=REFUSED)
+        out = tools.usher(
+            "send", "--user", "alice", "--to", "alice", "-", stdin=large * 3, expect=REFUSED
+        )
         check_equal(out, "", "what send printed")
-        tools.usher("send", "--user", "alice", "--to", "alice", "-", stdin=large * 12,
-                    expect=REFUSED)
+        tools.usher(
+            "send", "--user", "alice", "--to", "alice", "-", stdin=large * 12, expect=REFUSED
+        )
 
 
 def scene_call():
@@ -150,15 +189,18 @@ def scene_call():
             eventually(lambda: broker.log_events("link_hello"), "usher-echo linked")
             for method, text, answer in (("echo", "hello", "hello"), ("reverse", "abc", "cba")):
                 reply = objects(tools.usher("call", *call, "--method", method, text))[-1]
-                check_equal((reply["event"], reply["status"], reply["payload"]),
-                            ("REPLY", 0, answer), method)
+                check_equal(
+                    (reply["event"], reply["status"], reply["payload"]),
+                    ("REPLY", 0, answer),
+                    method,
+                )
             reply = objects(tools.usher("call", *call, "--method", "whoami"))[-1]
             check(reply["payload"].startswith("alice "), f"whoami: {reply}")
-            reply = objects(tools.usher("call", *call, "--method", "nonsense",
-                                        expect=REFUSED))[-1]
+            reply = objects(tools.usher("call", *call, "--method", "nonsense", expect=REFUSED))[-1]
             check_equal(reply["status"], 404, "an unknown method")
-            reply = objects(tools.usher("call", *call, "--method", "echo", "-",
-                                        stdin=b"from stdin"))[-1]
+            reply = objects(
+                tools.usher("call", *call, "--method", "echo", "-", stdin=b"from stdin")
+            )[-1]
             check_equal(reply["payload"], "from stdin", "TEXT from stdin")
             check_equal(echo.end(), 0, "exit code of usher-echo after SIGTERM")
 
@@ -182,8 +224,9 @@ def scene_service_survives_a_restart():
                 bob.post("call", service="echo", method="echo", payload=b"again")
                 bob.expect("reply", payload=b"again")
             kinds = [line for line in echo.lines if line.startswith("alice")]
-            check_equal(len([line for line in kinds if "online" in line]), 1,
-                        f"alice's online in {kinds}")
+            check_equal(
+                len([line for line in kinds if "online" in line]), 1, f"alice's online in {kinds}"
+            )
 
 
 def scene_chat():
@@ -208,8 +251,10 @@ def scene_chat():
         with Running("usher", *Tools(broker).port, "--user", "carol") as chat:
             chat.wait_line(lambda line: "welcome" in line, "welcome")
             Tools(broker).ctl("push", "carol", "the server restarts")
-            chat.wait_line(lambda line: line.strip() == "<(operator)> the server restarts",
-                           "the push of an operator")
+            chat.wait_line(
+                lambda line: line.strip() == "<(operator)> the server restarts",
+                "the push of an operator",
+            )
             chat.process.stdin.close()  # the end of stdin ends it
             check_equal(chat.wait(), 0, "exit code at the end of stdin")
         for _ in range(20):  # whatever was asked before is answered
@@ -230,8 +275,11 @@ def scene_ctl_questions():
         epoch = alice.login("alice", client="phone").epoch
         bob.login("bob")
         who = ctl("who")
-        check_equal([(line["user"], line["state"]) for line in who],
-                    [("alice", "online"), ("bob", "online")], "who")
+        check_equal(
+            [(line["user"], line["state"]) for line in who],
+            [("alice", "online"), ("bob", "online")],
+            "who",
+        )
         check_equal((who[0]["epoch"], who[0]["client"]), (epoch, "phone"), "alice in who")
         check_equal([line["user"] for line in ctl("who", "--prefix", "b")], ["bob"], "who b*")
         check_equal(ctl("find", "alice")[0]["epoch"], epoch, "find")
@@ -241,8 +289,11 @@ def scene_ctl_questions():
         stats = {line["name"]: line["value"] for line in ctl("stats")}
         check_equal(stats["logins"], 2, "logins in stats")
         events = [line for line in ctl("presence", "--after", "0") if "kind" in line]
-        check_equal([(line["seq"], line["user"], line["kind"]) for line in events],
-                    [(1, "alice", "online"), (2, "bob", "online")], "presence")
+        check_equal(
+            [(line["seq"], line["user"], line["kind"]) for line in events],
+            [(1, "alice", "online"), (2, "bob", "online")],
+            "presence",
+        )
         check_equal(len([line for line in ctl("snapshot") if "user" in line]), 2, "snapshot")
         text = run("usherctl", "--url", broker.link_url, "who")
         check("alice" in text and "USER" in text, f"who as a table: {text}")
@@ -251,8 +302,11 @@ def scene_ctl_questions():
 def scene_ctl_many():
     """More than one page."""
     with Broker() as broker:
-        clients = logged_in(broker, [f"user-with-a-rather-long-name-{number:04}"
-                                     for number in range(300)], client="c" * 60)
+        clients = logged_in(
+            broker,
+            [f"user-with-a-rather-long-name-{number:04}" for number in range(300)],
+            client="c" * 60,
+        )
         names = [line["user"] for line in Tools(broker).ctl("who")]
         check_equal(names, sorted(client.name for client in clients), "who of 300")
         for client in clients:
@@ -289,30 +343,71 @@ def scene_ctl_follow():
             follow.wait_line(lambda line: '"detached"' in line, "detached")
             follow.wait_line(lambda line: '"offline"' in line, "offline")
             events = [line for line in objects("\n".join(follow.lines)) if "kind" in line]
-            check_equal([line["kind"] for line in events], ["online", "detached", "offline"],
-                        "the events")
+            check_equal(
+                [line["kind"] for line in events], ["online", "detached", "offline"], "the events"
+            )
 
 
 # Which command takes which options, beside those that all take; the others are refused.
 TABLES = {
-    "usher": ({"user", "host", "port", "token", "token-file", "tls", "ca", "server-name",
-               "certificate", "key", "acks", "json"},
-              {"chat": set(), "send": {"to", "delivered", "timeout"},
-               "call": {"service", "method", "timeout"}, "listen": {"count", "timeout"}}),
-    "usherctl": ({"url", "token-file", "json"},
-                 {"who": {"prefix"}, "find": set(), "count": set(),
-                  "kick": {"epoch", "reason", "do-not-return"}, "push": {"epoch"},
-                  "push-all": set(), "presence": {"after", "follow", "user"}, "snapshot": set(),
-                  "stats": set(), "recorder": {"user"}, "trace": {"seconds", "one-in"},
-                  "reload": set(), "drain": {"seconds", "restart"}}),
-    "usher-token": (set(),
-                    {"keygen": {"algorithm", "kid", "out", "add"}, "public": {"keys", "out"},
-                     "sign": {"keys", "kid", "sub", "ttl", "not-before", "issuer", "audience",
-                              "out"},
-                     "check": {"keys", "issuer", "audience", "token-file"}}),
+    "usher": (
+        {
+            "user",
+            "host",
+            "port",
+            "token",
+            "token-file",
+            "tls",
+            "ca",
+            "server-name",
+            "certificate",
+            "key",
+            "acks",
+            "json",
+        },
+        {
+            "chat": set(),
+            "send": {"to", "delivered", "timeout"},
+            "call": {"service", "method", "timeout"},
+            "listen": {"count", "timeout"},
+        },
+    ),
+    "usherctl": (
+        {"url", "token-file", "json"},
+        {
+            "who": {"prefix"},
+            "find": set(),
+            "count": set(),
+            "kick": {"epoch", "reason", "do-not-return"},
+            "push": {"epoch"},
+            "push-all": set(),
+            "presence": {"after", "follow", "user"},
+            "snapshot": set(),
+            "stats": set(),
+            "recorder": {"user"},
+            "trace": {"seconds", "one-in"},
+            "reload": set(),
+            "drain": {"seconds", "restart"},
+        },
+    ),
+    "usher-token": (
+        set(),
+        {
+            "keygen": {"algorithm", "kid", "out", "add"},
+            "public": {"keys", "out"},
+            "sign": {"keys", "kid", "sub", "ttl", "not-before", "issuer", "audience", "out"},
+            "check": {"keys", "issuer", "audience", "token-file"},
+        },
+    ),
 }
-WORDS = {"find": ["x"], "kick": ["x"], "push": ["x", "text"], "push-all": ["text"],
-         "trace": ["x"], "send": ["text"]}
+WORDS = {
+    "find": ["x"],
+    "kick": ["x"],
+    "push": ["x", "text"],
+    "push-all": ["text"],
+    "trace": ["x"],
+    "send": ["text"],
+}
 NUMBERS = {"port", "epoch", "after", "seconds", "one-in", "count", "timeout", "ttl", "not-before"}
 
 
@@ -320,9 +415,24 @@ def scene_each_option_means_something_or_is_refused():
     """Every command of every tool with every option that its --help names."""
     with tempfile.TemporaryDirectory() as folder:
         nobody = os.path.join(folder, "nobody.sock")
-        needs = {"usher": ["--user", "x", "--host", "127.0.0.1", "--port", str(free_port()), "--to",
-                           "x", "--service", "x", "--method", "x"],
-                 "usherctl": ["--url", f"ipc://{nobody}"], "usher-token": []}
+        needs = {
+            "usher": [
+                "--user",
+                "x",
+                "--host",
+                "127.0.0.1",
+                "--port",
+                str(free_port()),
+                "--to",
+                "x",
+                "--service",
+                "x",
+                "--method",
+                "x",
+            ],
+            "usherctl": ["--url", f"ipc://{nobody}"],
+            "usher-token": [],
+        }
         file = os.path.join(folder, "file")
         with open(file, "w", encoding="ascii") as token:
             token.write("token")
@@ -335,17 +445,34 @@ def scene_each_option_means_something_or_is_refused():
                     # Of what the command needs, only that which it takes.
                     given = needs[name]
                     if name == "usher":
-                        given = [word for pair in zip(given[::2], given[1::2]) for word in pair
-                                 if pair[0][2:] in own | always]
+                        given = [
+                            word
+                            for pair in zip(given[::2], given[1::2])
+                            for word in pair
+                            if pair[0][2:] in own | always
+                        ]
                     value = "7" if option in NUMBERS else file
                     done = subprocess.run(
-                        [program(name), command, *given, f"--{option}={value}" if takes_value(
-                            name, option) else f"--{option}", *WORDS.get(command, [])],
-                        capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=20,
-                        check=False, cwd=folder)
+                        [
+                            program(name),
+                            command,
+                            *given,
+                            f"--{option}={value}" if takes_value(name, option) else f"--{option}",
+                            *WORDS.get(command, []),
+                        ],
+                        capture_output=True,
+                        text=True,
+                        stdin=subprocess.DEVNULL,
+                        timeout=20,
+                        check=False,
+                        cwd=folder,
+                    )
                     refused = f"--{option} means nothing for {command}" in done.stderr
-                    check_equal(refused, option not in own | always,
-                                f"{name} {command} --{option}: {done.stderr}")
+                    check_equal(
+                        refused,
+                        option not in own | always,
+                        f"{name} {command} --{option}: {done.stderr}",
+                    )
                     check(not refused or done.returncode == USAGE, f"exit {done.returncode}")
 
 
@@ -358,14 +485,25 @@ def scene_who_is_not_let_near_the_socket_hears_so():
         os.chmod(broker.folder, 0o755)
         os.chmod(broker.link_path, 0o600)
         try:
-            done = subprocess.run([program("usherctl"), "--url", broker.link_url, "count"],
-                                  capture_output=True, text=True, timeout=20, check=False,
-                                  user=65534, group=65534, extra_groups=[])
+            done = subprocess.run(
+                [program("usherctl"), "--url", broker.link_url, "count"],
+                capture_output=True,
+                text=True,
+                timeout=20,
+                check=False,
+                user=65534,
+                group=65534,
+                extra_groups=[],
+            )
         except PermissionError:
-            print("     (skipped: no right to become somebody else, or the program is out of reach)")
+            print(
+                "     (skipped: no right to become somebody else, or the program is out of reach)"
+            )
             return
-        check("permission denied" in done.stderr and "is usherd running" not in done.stderr,
-              f"usherctl said {done.stderr}")
+        check(
+            "permission denied" in done.stderr and "is usherd running" not in done.stderr,
+            f"usherctl said {done.stderr}",
+        )
         check_equal(done.returncode, REFUSED, "exit code")
 
 
@@ -418,12 +556,12 @@ def scene_a_node_that_never_gets_ahead():
         result.lines.lines.append('{"event":"login"}')
         result.lines.next, result.lines.more = 5, True
 
-    for command, fill in (("who", page), ("snapshot", page), ("recorder", lines),
-                          ("trace", lines)):
+    for command, fill in (("who", page), ("snapshot", page), ("recorder", lines), ("trace", lines)):
         with tempfile.TemporaryDirectory() as folder, LyingNode(folder, fill) as node:
             words = ("alice",) if command == "trace" else ()
-            out = run("usherctl", "--url", f"ipc://{node.path}", "--json", command, *words,
-                      expect=REFUSED)
+            out = run(
+                "usherctl", "--url", f"ipc://{node.path}", "--json", command, *words, expect=REFUSED
+            )
             check(len(objects(out)) <= 3, f"it printed {len(objects(out))} lines")
             check("no usherd" in run.errors, f"it does not say why: {run.errors}")
 
@@ -433,28 +571,42 @@ HARMFUL = "\x1b]0;title\x07\x1b[2J\x9b31m\u202eexe\u2028"
 
 def scene_a_node_that_speaks_to_the_terminal():
     """Whoever answers at the address of a node is shown, and not obeyed."""
+
     def lines(result):
         result.lines.lines.append('{"event":"' + HARMFUL + '"}\nforged')
         result.lines.next = 5
 
     def sessions(result):
-        result.sessions.sessions.add(user="alice", state=1, epoch=7, client=HARMFUL,
-                                     address=HARMFUL, node=HARMFUL)
+        result.sessions.sessions.add(
+            user="alice", state=1, epoch=7, client=HARMFUL, address=HARMFUL, node=HARMFUL
+        )
 
     def numbers(result):
         result.numbers.numbers.add(name=HARMFUL, value=1)
 
-    for words, fill in ((["recorder"], lines), (["reload"], lines), (["drain"], lines),
-                        (["trace", "alice"], lines), (["who"], sessions), (["find", "x"], sessions),
-                        (["stats"], numbers)):
+    for words, fill in (
+        (["recorder"], lines),
+        (["reload"], lines),
+        (["drain"], lines),
+        (["trace", "alice"], lines),
+        (["who"], sessions),
+        (["find", "x"], sessions),
+        (["stats"], numbers),
+    ):
         for form in ([], ["--json"]):
             with tempfile.TemporaryDirectory() as folder, LyingNode(folder, fill) as node:
-                done = subprocess.run([program("usherctl"), "--url", f"ipc://{node.path}", *form,
-                                       *words], capture_output=True, timeout=60, check=False)
+                done = subprocess.run(
+                    [program("usherctl"), "--url", f"ipc://{node.path}", *form, *words],
+                    capture_output=True,
+                    timeout=60,
+                    check=False,
+                )
                 text = (done.stdout + done.stderr).decode()
                 check("title" in text, f"{words} {form} shows {text!r}")
-                check(not set(text) & (set(HARMFUL) - set("]0;title[2J31mexe")),
-                      f"{words} {form} shows {text!r}")
+                check(
+                    not set(text) & (set(HARMFUL) - set("]0;title[2J31mexe")),
+                    f"{words} {form} shows {text!r}",
+                )
                 check("\nforged" not in text, f"{words} {form}: a line of its own in {text!r}")
 
 
@@ -464,17 +616,23 @@ def scene_presence_of_one_user():
         for user in ("alice", "bob", "alicia"):
             tools.usher("send", "--user", user, "--to", user, "x")
         events = tools.ctl("presence", "--user", "alice")
-        check_equal([(event["user"], event["kind"]) for event in events],
-                    [("alice", "online"), ("alice", "offline")], "events of alice")
+        check_equal(
+            [(event["user"], event["kind"]) for event in events],
+            [("alice", "online"), ("alice", "offline")],
+            "events of alice",
+        )
         check_equal(len(tools.ctl("presence")), 6, "all events")
-        with Running("usherctl", *tools.url, "--json", "presence", "--follow", "--user",
-                     "bob") as follower:
+        with Running(
+            "usherctl", *tools.url, "--json", "presence", "--follow", "--user", "bob"
+        ) as follower:
             eventually(lambda: follower.errors, "usherctl is linked")
             for user in ("alice", "bob"):
                 tools.usher("send", "--user", user, "--to", user, "x")
             follower.wait_line(lambda line: "offline" in line, "bob's end")
-            check(all(event["user"] == "bob" for event in objects("\n".join(follower.lines))),
-                  f"others too: {follower.lines}")
+            check(
+                all(event["user"] == "bob" for event in objects("\n".join(follower.lines))),
+                f"others too: {follower.lines}",
+            )
 
 
 def scene_a_link_that_wants_a_token():
@@ -497,7 +655,7 @@ def scene_control_bytes():
     """What others wrote does not reach a terminal as orders, nor break a line of a script."""
     with Broker() as broker, Client(broker) as alice:
         tools = Tools(broker)
-        evil = "\x1b[2J\r\n{\"user\":\"forged\"}\x9b\u202e"
+        evil = '\x1b[2J\r\n{"user":"forged"}\x9b\u202e'
         alice.login("alice", client=evil)
         check_equal([line["client"] for line in tools.ctl("who")], [evil], "client in JSON")
         table = run("usherctl", *tools.url, "who")
@@ -531,9 +689,22 @@ def scene_nobody_there():
 
 
 if __name__ == "__main__":
-    play(scene_send_and_listen, scene_large_messages, scene_call, scene_service_survives_a_restart, scene_chat,
-         scene_ctl_questions, scene_ctl_many, scene_ctl_commands, scene_ctl_follow,
-         scene_each_option_means_something_or_is_refused,
-         scene_who_is_not_let_near_the_socket_hears_so, scene_presence_of_one_user,
-         scene_a_link_that_wants_a_token, scene_a_node_that_never_gets_ahead,
-         scene_a_node_that_speaks_to_the_terminal, scene_control_bytes, scene_nobody_there)
+    play(
+        scene_send_and_listen,
+        scene_large_messages,
+        scene_call,
+        scene_service_survives_a_restart,
+        scene_chat,
+        scene_ctl_questions,
+        scene_ctl_many,
+        scene_ctl_commands,
+        scene_ctl_follow,
+        scene_each_option_means_something_or_is_refused,
+        scene_who_is_not_let_near_the_socket_hears_so,
+        scene_presence_of_one_user,
+        scene_a_link_that_wants_a_token,
+        scene_a_node_that_never_gets_ahead,
+        scene_a_node_that_speaks_to_the_terminal,
+        scene_control_bytes,
+        scene_nobody_there,
+    )

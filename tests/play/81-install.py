@@ -11,8 +11,10 @@ import tempfile
 from usherplay import Broker, check, check_equal, eventually, play
 from usherplay.schema import BIN
 
-SANITIZED = b"__asan_init" in open(os.path.join(BIN, "usherd"), "rb").read() or \
-    b"__tsan_init" in open(os.path.join(BIN, "usherd"), "rb").read()
+SANITIZED = (
+    b"__asan_init" in open(os.path.join(BIN, "usherd"), "rb").read()
+    or b"__tsan_init" in open(os.path.join(BIN, "usherd"), "rb").read()
+)
 
 CLIENT = r"""
 #include <stdio.h>
@@ -50,8 +52,11 @@ int main(void)
 
 
 def install(prefix):
-    subprocess.run(["cmake", "--install", os.path.dirname(BIN), "--prefix", prefix],
-                   check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        ["cmake", "--install", os.path.dirname(BIN), "--prefix", prefix],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
 
 
 def built(prefix, name, text, package):
@@ -59,10 +64,14 @@ def built(prefix, name, text, package):
     with open(source, "w") as file:
         file.write(text)
     environment = dict(os.environ, PKG_CONFIG_PATH=os.path.join(prefix, "lib", "pkgconfig"))
-    flags = subprocess.run(["pkg-config", "--cflags", "--libs", package], check=True, text=True,
-                           capture_output=True, env=environment).stdout.split()
-    subprocess.run(["gcc", "-Wall", "-Wextra", "-Werror", source, "-o", output, *flags],
-                   check=True)
+    flags = subprocess.run(
+        ["pkg-config", "--cflags", "--libs", package],
+        check=True,
+        text=True,
+        capture_output=True,
+        env=environment,
+    ).stdout.split()
+    subprocess.run(["gcc", "-Wall", "-Wextra", "-Werror", source, "-o", output, *flags], check=True)
     return output
 
 
@@ -95,14 +104,26 @@ def built_example(prefix, how):
     environment = dict(os.environ, PKG_CONFIG_PATH=os.path.join(prefix, "lib", "pkgconfig"))
     os.mkdir(folder)
     if how == "cmake":
-        commands = [["cmake", "-S", source, "-B", folder, f"-DCMAKE_PREFIX_PATH={prefix}",
-                     "-DCMAKE_C_FLAGS=-Wall -Wextra -Werror"], ["cmake", "--build", folder]]
+        commands = [
+            [
+                "cmake",
+                "-S",
+                source,
+                "-B",
+                folder,
+                f"-DCMAKE_PREFIX_PATH={prefix}",
+                "-DCMAKE_C_FLAGS=-Wall -Wextra -Werror",
+            ],
+            ["cmake", "--build", folder],
+        ]
     else:
-        commands = [["make", "-f", os.path.join(source, "Makefile"), "CFLAGS=-Werror",
-                     f"VPATH={source}"]]
+        commands = [
+            ["make", "-f", os.path.join(source, "Makefile"), "CFLAGS=-Werror", f"VPATH={source}"]
+        ]
     for command in commands:
-        result = subprocess.run(command, cwd=folder, env=environment, text=True,
-                                capture_output=True)
+        result = subprocess.run(
+            command, cwd=folder, env=environment, text=True, capture_output=True
+        )
         check_equal(result.returncode, 0, f"{command}: {result.stdout}{result.stderr}")
     return folder
 
@@ -112,8 +133,12 @@ def scene_example():
         install(prefix)
         folders = [built_example(prefix, how) for how in ("cmake", "make")]
         environment = dict(os.environ, LD_LIBRARY_PATH=os.path.join(prefix, "lib"))
-        services = [subprocess.Popen([os.path.join(folder, "dice_service"), broker.link_url],
-                                     env=environment) for folder in folders]
+        services = [
+            subprocess.Popen(
+                [os.path.join(folder, "dice_service"), broker.link_url], env=environment
+            )
+            for folder in folders
+        ]
         try:
             broker.wait_log("link_hello", 20, count=len(services))
             for folder in folders:
@@ -130,11 +155,14 @@ def scene_example():
 
 # --- programs, pages, completion -------------------------------------------------------------------
 
+
 def offered(prefix, name, *words):
     """What completion offers behind these words; the last one is incomplete."""
     script = os.path.join(prefix, "share/bash-completion/completions", name)
-    text = 'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); "_${1//-/_}"; ' \
+    text = (
+        'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); "_${1//-/_}"; '
         'printf "%s\\n" "${COMPREPLY[@]}"'
+    )
     result = run(prefix, "bash", "-c", text, "bash", script, name, *words)
     check_equal((result.returncode, result.stderr), (0, ""), f"completion of {name}")
     return result.stdout.split()
@@ -144,10 +172,13 @@ def check_completion(prefix, name, help_text):
     """Every word of --help that looks like an option, and every command that begins a line."""
     for option in set(re.findall(r"--[a-z]+(?:-[a-z]+)*", help_text)):
         check(option in offered(prefix, name, option[:-1]), f"{name} {option} is not completed")
-    commands = {"usherctl": r"^  ([a-z][a-z-]+)(?: .*)?$(?=\n {8}\S)", "usher":
-                r"^(?:usage:)? +usher ([a-z]+) ", "usher-bench": r"^  ([a-z][a-z-]+) +\S",
-                "usher-token": r"^(?:usage:)? +usher-token ([a-z]+) ",
-                "usher-store": r"^(?:Usage:)? +usher-store ([a-z]+) "}
+    commands = {
+        "usherctl": r"^  ([a-z][a-z-]+)(?: .*)?$(?=\n {8}\S)",
+        "usher": r"^(?:usage:)? +usher ([a-z]+) ",
+        "usher-bench": r"^  ([a-z][a-z-]+) +\S",
+        "usher-token": r"^(?:usage:)? +usher-token ([a-z]+) ",
+        "usher-store": r"^(?:Usage:)? +usher-store ([a-z]+) ",
+    }
     found = re.findall(commands[name], help_text, re.M) if name in commands else []
     check(len(found) >= 3 or name not in commands, f"{name} has commands: {found}")
     check(set(found) <= set(offered(prefix, name, "")), f"{name}: {found} are not all completed")
@@ -157,10 +188,19 @@ def scene_installed_programs():
     with tempfile.TemporaryDirectory() as prefix:
         install(prefix)
         programs = sorted(glob.glob(os.path.join(prefix, "*bin", "*")))
-        check_equal([os.path.basename(path) for path in programs],
-                    ["usher", "usher-bench", "usher-echo", "usher-store", "usher-token",
-                     "usherctl", "usherd"],
-                    "what is installed")
+        check_equal(
+            [os.path.basename(path) for path in programs],
+            [
+                "usher",
+                "usher-bench",
+                "usher-echo",
+                "usher-store",
+                "usher-token",
+                "usherctl",
+                "usherd",
+            ],
+            "what is installed",
+        )
         for path in programs:
             name = os.path.basename(path)
             result = run(prefix, path, "--help")
@@ -170,9 +210,12 @@ def scene_installed_programs():
             (page,) = glob.glob(os.path.join(prefix, "share/man/man[18]", name + ".[18].gz"))
             with gzip.open(page, "rt") as file:
                 text = file.read()
-            missing = [line for line in help_text.splitlines()
-                       if line.strip().replace("\\", "\\e").replace("-", "\\-")
-                       .replace("'", "\\(aq") not in text]
+            missing = [
+                line
+                for line in help_text.splitlines()
+                if line.strip().replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq")
+                not in text
+            ]
             check_equal(missing, [], f"lines of {name} --help that its page has not")
         check_every_option(prefix)
 
@@ -188,13 +231,15 @@ def check_every_option(prefix):
     with gzip.open(os.path.join(prefix, "share/man/man5/usherd.yaml.5.gz"), "rt") as file:
         described = re.findall(r"^\.B (\S+\.\S+)$", file.read(), re.M)
     check_equal(described, keys, "the options in usherd.yaml(5)")
-    check_equal(offered(prefix, "usherd", "--set", ""), [f"{key}=" for key in keys],
-                "the options that are completed")
+    check_equal(
+        offered(prefix, "usherd", "--set", ""),
+        [f"{key}=" for key in keys],
+        "the options that are completed",
+    )
 
 
 if SANITIZED:
     print("     a sanitizer build is not installed; the other presets run this play")
     play()
 else:
-    play(scene_client_library, scene_backend_library, scene_example,
-         scene_installed_programs)
+    play(scene_client_library, scene_backend_library, scene_example, scene_installed_programs)

@@ -11,8 +11,17 @@ import subprocess
 import tempfile
 import threading
 
-from usherplay import (Broker, Client, check, check_equal, client_pb, eventually, play, program,
-                       scaled)
+from usherplay import (
+    Broker,
+    Client,
+    check,
+    check_equal,
+    client_pb,
+    eventually,
+    play,
+    program,
+    scaled,
+)
 from usherplay.broker import free_port
 from usherplay.client import take_frame
 
@@ -27,15 +36,26 @@ LINKED = {"call", "push", "push-all"}
 TRAFFIC = {"forward", *LINKED}
 # Options that mean nothing in some scenarios, and are refused there.
 MEANS_SOMETHING = {
-    "url": LINKED | {"presence"}, "token-file": LINKED | {"presence"}, "window": TRAFFIC,
-    "size": TRAFFIC | {"idle", "herd"}, "rate": TRAFFIC | {"presence", "login"},
-    "seconds": TRAFFIC | {"idle"}, "warmup": TRAFFIC, "settle": {"idle"}, "after": {"idle"},
-    "post": {"forward"}, "confirm": {"forward"}, "service": LINKED,
+    "url": LINKED | {"presence"},
+    "token-file": LINKED | {"presence"},
+    "window": TRAFFIC,
+    "size": TRAFFIC | {"idle", "herd"},
+    "rate": TRAFFIC | {"presence", "login"},
+    "seconds": TRAFFIC | {"idle"},
+    "warmup": TRAFFIC,
+    "settle": {"idle"},
+    "after": {"idle"},
+    "post": {"forward"},
+    "confirm": {"forward"},
+    "service": LINKED,
 }
 # As usherd has them by itself; plays set them aside.
-DEFAULT_LIMITS = {"limits.prelogin_per_source": 32, "limits.requests_per_second": 1000,
-                  "limits.requests_per_second_per_source": 20000,
-                  "limits.logins_per_minute_per_source": 12000}
+DEFAULT_LIMITS = {
+    "limits.prelogin_per_source": 32,
+    "limits.requests_per_second": 1000,
+    "limits.requests_per_second_per_source": 20000,
+    "limits.logins_per_minute_per_source": 12000,
+}
 
 
 def bench(scenario, *arguments, port=None, broker=None, expect=DONE):
@@ -48,10 +68,14 @@ def bench(scenario, *arguments, port=None, broker=None, expect=DONE):
         command += ["--url", broker.link_url] if scenario in MEANS_SOMETHING["url"] else []
     else:
         command += ["--port", str(port)]
-    done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False,
-                          timeout=BOUND_SECONDS)
-    check(done.returncode == expect, f"{' '.join(command)} {' '.join(arguments)}: exit "
-          f"{done.returncode} instead of {expect}: {done.stdout[-800:]} {done.stderr[-800:]}")
+    done = subprocess.run(
+        [*command, *arguments], capture_output=True, text=True, check=False, timeout=BOUND_SECONDS
+    )
+    check(
+        done.returncode == expect,
+        f"{' '.join(command)} {' '.join(arguments)}: exit "
+        f"{done.returncode} instead of {expect}: {done.stdout[-800:]} {done.stderr[-800:]}",
+    )
     bench.errors = done.stderr
     if not done.stdout:
         return {}
@@ -74,17 +98,31 @@ def check_traffic(result, at_least=1):
     check_equal(result["sent"], result["received"] + result["refused"], "sent")
     for name in ("lost", "disordered", "doubled", "strange", "repeated"):
         check_equal(result[name], 0, name)
-    check(0 < result["p50_us"] <= result["p90_us"] <= result["p99_us"] <= result["p99_9_us"] <=
-          result["max_us"], f"the latencies do not rise: {result}")
+    check(
+        0
+        < result["p50_us"]
+        <= result["p90_us"]
+        <= result["p99_us"]
+        <= result["p99_9_us"]
+        <= result["max_us"],
+        f"the latencies do not rise: {result}",
+    )
     check(result["messages_per_s"] > 0, "no rate")
     check(result["broker_cpu_percent"] >= 0, "no CPU time of the broker")
-    print(f"     {result['scenario']}: {result['messages_per_s']:,}/s, p50 {result['p50_us']} us, "
-          f"broker {result.get('broker_cpu_us_each', 0)} us each")
+    print(
+        f"     {result['scenario']}: {result['messages_per_s']:,}/s, p50 {result['p50_us']} us, "
+        f"broker {result.get('broker_cpu_us_each', 0)} us each"
+    )
 
 
 def sessions_left(broker):
-    out = subprocess.run([program("usherctl"), "--url", broker.link_url, "--json", "count"],
-                         capture_output=True, text=True, check=True, timeout=20).stdout
+    out = subprocess.run(
+        [program("usherctl"), "--url", broker.link_url, "--json", "count"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=20,
+    ).stdout
     return {line["name"]: line["value"] for line in map(json.loads, out.splitlines())}["sessions"]
 
 
@@ -93,8 +131,9 @@ def scene_forward():
         check_traffic(measured("forward", "-u", "10", broker=broker))
         check_traffic(measured("forward", "-u", str(USERS), "-w", "16", "-s", "512", broker=broker))
         check_traffic(measured("forward", "-u", "20", "-w", "4", "--acks", broker=broker))
-        check_traffic(measured("forward", "-u", "20", "-w", "4", "--post", "-t", "2",
-                            broker=broker))
+        check_traffic(
+            measured("forward", "-u", "20", "-w", "4", "--post", "-t", "2", broker=broker)
+        )
         check_traffic(measured("forward", "-u", "1", "-w", "2", "-s", "16", broker=broker))
         check_equal(sessions_left(broker), 0, "sessions that a run leaves behind")
 
@@ -122,19 +161,26 @@ def scene_push():
     with Broker() as broker:
         check_traffic(measured("push", "-u", "20", "-w", "4", broker=broker))
         check_traffic(measured("push-all", "-u", str(USERS), "-w", "4", broker=broker), USERS)
-        check_traffic(measured("push-all", "-u", "30", "-t", "2", "--acks", "--rate", "50",
-                            broker=broker), 30)
+        check_traffic(
+            measured("push-all", "-u", "30", "-t", "2", "--acks", "--rate", "50", broker=broker), 30
+        )
 
 
 def scene_presence():
     with Broker() as broker:
         result = bench("presence", "-u", str(USERS), broker=broker)
-        check_equal((result["events_online"], result["events_offline"],
-                     result["events_disordered"]), (USERS, USERS, 0), "the events")
+        check_equal(
+            (result["events_online"], result["events_offline"], result["events_disordered"]),
+            (USERS, USERS, 0),
+            "the events",
+        )
         check(0 < result["p50_us"] <= result["max_us"], f"no latency: {result}")
         print(f"     presence: p50 {result['p50_us']} us, p99 {result['p99_us']} us")
-        check_equal(bench("presence", "-u", "20", "--rate", "100", broker=broker)["events_online"],
-                    20, "events at a rate")
+        check_equal(
+            bench("presence", "-u", "20", "--rate", "100", broker=broker)["events_online"],
+            20,
+            "events at a rate",
+        )
 
 
 def scene_login():
@@ -169,11 +215,16 @@ def scene_idle():
         result = bench("idle", "-u", str(users), "--after", "2", broker=broker)
         check_equal((result["sent"], result["received"]), (2 * users, 2 * users), "messages")
         check(result["broker_empty_bytes"] > 100000, f"no memory of the broker: {result}")
-        print(f"     idle: {result['broker_idle_bytes_each']} bytes per user, "
-              f"{result['broker_after_bytes_each']} after traffic")
+        print(
+            f"     idle: {result['broker_idle_bytes_each']} bytes per user, "
+            f"{result['broker_after_bytes_each']} after traffic"
+        )
         # What the storm has looked at is given back when it is quiet.
-        eventually(lambda: store_bytes(broker) <= STORE_BYTES_AT_REST,
-                   "the store's pages are no memory of usherd any more", 20)
+        eventually(
+            lambda: store_bytes(broker) <= STORE_BYTES_AT_REST,
+            "the store's pages are no memory of usherd any more",
+            20,
+        )
 
 
 def scene_herd():
@@ -181,10 +232,16 @@ def scene_herd():
         for arguments in ((), ("--acks",), ("--acks", "-t", "2", "-j", "20")):
             result = bench("herd", "-u", str(USERS), *arguments, broker=broker)
             acks = "--acks" in arguments
-            check_equal((result["lost"], result["rejected"], result["disordered"]), (0, 0, 0),
-                        "lost, rejected, disordered")
-            check_equal((result["received"], result["repeated"]),
-                        (USERS * (2 if acks else 1), USERS if acks else 0), "received, repeated")
+            check_equal(
+                (result["lost"], result["rejected"], result["disordered"]),
+                (0, 0, 0),
+                "lost, rejected, disordered",
+            )
+            check_equal(
+                (result["received"], result["repeated"]),
+                (USERS * (2 if acks else 1), USERS if acks else 0),
+                "received, repeated",
+            )
             check(0 < result["p50_us"] <= result["p99_us"], f"no times: {result}")
 
 
@@ -214,8 +271,9 @@ class Between:
                 client = self.listener.accept()[0]
                 server = socket.create_connection(self.address)
                 for source, sink, change in ((client, server, None), (server, client, self.change)):
-                    threading.Thread(target=self._pump, args=(source, sink, change),
-                                     daemon=True).start()
+                    threading.Thread(
+                        target=self._pump, args=(source, sink, change), daemon=True
+                    ).start()
         except OSError:
             pass
 
@@ -245,7 +303,7 @@ class Between:
 def prefixed(body):
     length, size = bytearray(), len(body)
     while size >= 0x80:
-        length.append(size & 0x7f | 0x80)
+        length.append(size & 0x7F | 0x80)
         size >>= 7
     length.append(size)
     return bytes(length) + bytes(body)
@@ -267,8 +325,21 @@ def scene_a_stall_is_not_hidden():
         return frames
 
     with Broker() as broker, Between(broker, watch) as between:
-        command = [program("usher-bench"), "forward", "--json", "-u", "4", "--rate", "500",
-                   "--seconds", "3", "--warmup", "0", "--port", str(between.port)]
+        command = [
+            program("usher-bench"),
+            "forward",
+            "--json",
+            "-u",
+            "4",
+            "--rate",
+            "500",
+            "--seconds",
+            "3",
+            "--warmup",
+            "0",
+            "--port",
+            str(between.port),
+        ]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
             try:
                 check(flowing.wait(20), "nothing flows")
@@ -314,11 +385,23 @@ def scene_it_finds_what_is_wrong():
         for fault, act in faults.items():
             change = Once(act)
             with Between(broker, change) as between:
-                result = bench("forward", "-u", "2", "-w", "64", "--patience", PATIENCE,
-                               port=between.port, expect=FAILED)
+                result = bench(
+                    "forward",
+                    "-u",
+                    "2",
+                    "-w",
+                    "64",
+                    "--patience",
+                    PATIENCE,
+                    port=between.port,
+                    expect=FAILED,
+                )
             check(change.done, f"{fault}: there was no chance to do it")
-            check_equal({name: result[name] for name in faults},
-                        {name: int(name == fault) for name in faults}, f"one {fault} message")
+            check_equal(
+                {name: result[name] for name in faults},
+                {name: int(name == fault) for name in faults},
+                f"one {fault} message",
+            )
 
 
 def scene_it_finds_what_is_lost():
@@ -326,8 +409,17 @@ def scene_it_finds_what_is_lost():
     with Broker() as broker:
         change = Once(lambda messages: messages[1:])
         with Between(broker, change) as between:
-            result = bench("forward", "-u", "2", "-w", "64", "--patience", PATIENCE,
-                           port=between.port, expect=FAILED)
+            result = bench(
+                "forward",
+                "-u",
+                "2",
+                "-w",
+                "64",
+                "--patience",
+                PATIENCE,
+                port=between.port,
+                expect=FAILED,
+            )
         check(change.done, "there was no chance to lose one")
         check_equal((result["lost"], result["disordered"]), (1, 0), "lost, disordered")
 
@@ -340,8 +432,9 @@ def scene_what_a_limit_refuses_is_not_called_lost():
         check_equal(told["lost"], 0, "lost")
         check(told["refused"] > 0, f"nothing was refused: {told}")
         check(limit in told["note"] and limit in bench.errors, f"which limit? {told}")
-        asked = bench("forward", "-u", "4", "--patience", PATIENCE, "--post", broker=broker,
-                      expect=FAILED)
+        asked = bench(
+            "forward", "-u", "4", "--patience", PATIENCE, "--post", broker=broker, expect=FAILED
+        )
         check(asked["lost"] > 0, f"nothing is missing: {asked}")
         check("--post" in bench.errors, f"it does not say what it may be: {bench.errors}")
 
@@ -376,25 +469,55 @@ class Guarded:
         self.tokens = os.path.join(folder, "tokens")
         certificate, key = os.path.join(folder, "cert.pem"), os.path.join(folder, "key.pem")
         for command in (
-                [program("usher-token"), "keygen", "--out", self.keys],
-                [program("usher-token"), "public", "--keys", self.keys, "--out", public],
-                ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
-                 "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out", certificate, "-days",
-                 "2", "-subj", "/CN=game.test", "-addext", "subjectAltName=DNS:game.test"]):
+            [program("usher-token"), "keygen", "--out", self.keys],
+            [program("usher-token"), "public", "--keys", self.keys, "--out", public],
+            [
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+                "-nodes",
+                "-keyout",
+                key,
+                "-out",
+                certificate,
+                "-days",
+                "2",
+                "-subj",
+                "/CN=game.test",
+                "-addext",
+                "subjectAltName=DNS:game.test",
+            ],
+        ):
             subprocess.run(command, capture_output=True, check=True, timeout=30)
         port = free_port()
-        self.broker = Broker({"listen.tcp": "", "listen.tls": f"127.0.0.1:{port}",
-                              "tls.certificate_file": certificate, "tls.key_file": key,
-                              "auth.mode": "token", "auth.keys_file": public, **options},
-                             wait=False)
+        self.broker = Broker(
+            {
+                "listen.tcp": "",
+                "listen.tls": f"127.0.0.1:{port}",
+                "tls.certificate_file": certificate,
+                "tls.key_file": key,
+                "auth.mode": "token",
+                "auth.keys_file": public,
+                **options,
+            },
+            wait=False,
+        )
         self.broker.port = port
         self.broker.wait_log("ready")
         self.tls = ("--ca", certificate, "--server-name", "game.test")
 
     def sign(self, user, *arguments):
-        return subprocess.run([program("usher-token"), "sign", "--keys", self.keys, "--sub", user,
-                               *arguments], capture_output=True, text=True, check=True,
-                              timeout=20).stdout
+        return subprocess.run(
+            [program("usher-token"), "sign", "--keys", self.keys, "--sub", user, *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=20,
+        ).stdout
 
     def bench(self, scenario, *arguments, **named):
         return bench(scenario, "-u", "12", *self.tls, *arguments, broker=self.broker, **named)
@@ -413,8 +536,9 @@ def scene_tls_and_tokens():
             check_equal(guarded.bench("herd", *made, "--acks")["repeated"], 12, "repeated")
             with open(guarded.tokens, "w", encoding="ascii") as file:
                 for number in range(12):
-                    file.write(guarded.sign(f"bench-{number}", "--issuer", "lobby", "--audience",
-                                            "usher"))
+                    file.write(
+                        guarded.sign(f"bench-{number}", "--issuer", "lobby", "--audience", "usher")
+                    )
             check_traffic(guarded.bench("forward", "--tokens", guarded.tokens))
 
 
@@ -425,19 +549,43 @@ def scene_who_is_not_let_in_hears_why():
         with open(guarded.tokens, "w", encoding="ascii") as file:
             file.write(guarded.sign("bench-0", "--ttl", "-100") * 12)
         with guarded.broker:
-            for arguments, words in (((), "UNAUTHENTICATED"),
-                                     (("--tokens", guarded.tokens), "UNAUTHENTICATED"),
-                                     (("--token-key", guarded.keys, "--issuer", "x", "-u", "2",
-                                       "--server-name", "other.test"), "hostname mismatch"),
-                                     (("--tokens", guarded.tokens, "-u", "13"), "12 tokens"),
-                                     (("--token-key", "/dev/null"), "no key"),
-                                     (("--key", "/dev/null", "--certificate", "/dev/null"),
-                                      "cannot be used")):
+            for arguments, words in (
+                ((), "UNAUTHENTICATED"),
+                (("--tokens", guarded.tokens), "UNAUTHENTICATED"),
+                (
+                    (
+                        "--token-key",
+                        guarded.keys,
+                        "--issuer",
+                        "x",
+                        "-u",
+                        "2",
+                        "--server-name",
+                        "other.test",
+                    ),
+                    "hostname mismatch",
+                ),
+                (("--tokens", guarded.tokens, "-u", "13"), "12 tokens"),
+                (("--token-key", "/dev/null"), "no key"),
+                (("--key", "/dev/null", "--certificate", "/dev/null"), "cannot be used"),
+            ):
                 guarded.bench("forward", *arguments, expect=NO_BROKER)
                 check(words in bench.errors, f"{arguments}: it said {bench.errors}")
-            done = subprocess.run([program("usher-bench"), "forward", "-u", "3", *guarded.tls,
-                                   "--port", str(guarded.broker.port)], capture_output=True,
-                                  text=True, check=False, timeout=BOUND_SECONDS)
+            done = subprocess.run(
+                [
+                    program("usher-bench"),
+                    "forward",
+                    "-u",
+                    "3",
+                    *guarded.tls,
+                    "--port",
+                    str(guarded.broker.port),
+                ],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=BOUND_SECONDS,
+            )
             check_equal((done.returncode, done.stdout), (NO_BROKER, ""), "no table")
     with Broker({"limits.users": 1}) as broker, Client(broker) as alice:
         alice.login("alice")
@@ -447,24 +595,41 @@ def scene_who_is_not_let_in_hears_why():
 
 def scene_each_option_means_something_or_is_refused():
     """Every scenario with every option that --help names, at a port where nobody is."""
-    text = subprocess.run([program("usher-bench"), "--help"], capture_output=True, text=True,
-                          check=True, timeout=20).stdout
+    text = subprocess.run(
+        [program("usher-bench"), "--help"], capture_output=True, text=True, check=True, timeout=20
+    ).stdout
     options = re.findall(r"^  (?:-\w, |    )--([a-z-]+)( [A-Z]+)?$", text, re.M)
     check(len(options) > 25, f"only {len(options)} options in --help")
-    beside = {"issuer": ["--token-key", "x"], "audience": ["--token-key", "x"],
-              "certificate": ["--key", "x"], "key": ["--certificate", "x"]}
+    beside = {
+        "issuer": ["--token-key", "x"],
+        "audience": ["--token-key", "x"],
+        "certificate": ["--key", "x"],
+        "key": ["--certificate", "x"],
+    }
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         for name, argument in options:
             for scenario in SCENARIOS:
-                command = [program("usher-bench"), scenario, "-u", "1", "--port",
-                           str(closed.getsockname()[1]), f"--{name}", *(["20"] if argument else []),
-                           *beside.get(name, [])]
-                done = subprocess.run(command, capture_output=True, text=True, check=False,
-                                      timeout=20)
+                command = [
+                    program("usher-bench"),
+                    scenario,
+                    "-u",
+                    "1",
+                    "--port",
+                    str(closed.getsockname()[1]),
+                    f"--{name}",
+                    *(["20"] if argument else []),
+                    *beside.get(name, []),
+                ]
+                done = subprocess.run(
+                    command, capture_output=True, text=True, check=False, timeout=20
+                )
                 meant = scenario in MEANS_SOMETHING.get(name, SCENARIOS)
-                check_equal(done.returncode, NO_BROKER if meant else USAGE,
-                            f"{scenario} --{name}: {done.stderr}")
+                check_equal(
+                    done.returncode,
+                    NO_BROKER if meant else USAGE,
+                    f"{scenario} --{name}: {done.stderr}",
+                )
 
 
 def scene_trouble():
@@ -476,15 +641,40 @@ def scene_trouble():
         bench("call", "--url", "ipc:///nowhere/link.sock", broker=None, port=port, expect=NO_BROKER)
     with subprocess.Popen(["true"]) as gone, Broker() as broker:
         gone.wait()
-        done = subprocess.run([program("usher-bench"), "forward", "-u", "3", "--port",
-                               str(broker.port), "--pid", str(gone.pid)], capture_output=True,
-                              text=True, check=False, timeout=BOUND_SECONDS)
+        done = subprocess.run(
+            [
+                program("usher-bench"),
+                "forward",
+                "-u",
+                "3",
+                "--port",
+                str(broker.port),
+                "--pid",
+                str(gone.pid),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=BOUND_SECONDS,
+        )
         check_equal((done.returncode, done.stdout), (NO_BROKER, ""), "a process that is not there")
         check("--pid" in done.stderr, f"it does not say why: {done.stderr}")
         # Somebody else takes the name: the run has failed, and says who and why.
-        with subprocess.Popen([program("usher-bench"), "forward", "-u", "3", "--seconds", "60",
-                               "--port", str(broker.port)], stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, text=True) as running:
+        with subprocess.Popen(
+            [
+                program("usher-bench"),
+                "forward",
+                "-u",
+                "3",
+                "--seconds",
+                "60",
+                "--port",
+                str(broker.port),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as running:
             eventually(lambda: sessions_left(broker) == 3, "the users are online", 20)
             with Client(broker) as thief:
                 thief.login("bench-1")
@@ -497,8 +687,19 @@ def scene_it_is_stopped():
     """Ctrl-C: the figures so far, and nobody stays behind."""
     for kind in (signal.SIGINT, signal.SIGTERM):
         with Broker() as broker:
-            command = [program("usher-bench"), "forward", "-u", "5", "--seconds", "600",
-                       "--warmup", "0", "--json", "--port", str(broker.port)]
+            command = [
+                program("usher-bench"),
+                "forward",
+                "-u",
+                "5",
+                "--seconds",
+                "600",
+                "--warmup",
+                "0",
+                "--json",
+                "--port",
+                str(broker.port),
+            ]
             with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
                 eventually(lambda: sessions_left(broker) == 5, "the users are online", 20)
                 running.send_signal(kind)
@@ -512,10 +713,20 @@ def scene_it_is_stopped():
 def scene_it_is_stopped_before_it_begins():
     """While users still log in there is nothing to tell but that; a second signal is not needed."""
     with Broker() as broker:
-        command = [program("usher-bench"), "login", "-u", "100", "--rate", "1", "--json", "--port",
-                   str(broker.port)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                              text=True) as running:
+        command = [
+            program("usher-bench"),
+            "login",
+            "-u",
+            "100",
+            "--rate",
+            "1",
+            "--json",
+            "--port",
+            str(broker.port),
+        ]
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as running:
             eventually(lambda: sessions_left(broker) > 0, "somebody is online", 20)
             running.send_signal(signal.SIGINT)
             errors = running.communicate(timeout=BOUND_SECONDS)[1]
@@ -525,17 +736,42 @@ def scene_it_is_stopped_before_it_begins():
 
 def scene_usage():
     def run(*arguments):
-        return subprocess.run([program("usher-bench"), *arguments], capture_output=True, text=True,
-                              check=False, timeout=20)
-    for arguments in ((), ("nonsense",), ("forward", "--nonsense"), ("forward", "-u", "none"),
-                      ("forward", "-s", "15"), ("forward", "-u", "0"), ("forward", "idle"),
-                      ("call", "-w", "65"), ("forward", "-u", "1.5")):
+        return subprocess.run(
+            [program("usher-bench"), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=20,
+        )
+
+    for arguments in (
+        (),
+        ("nonsense",),
+        ("forward", "--nonsense"),
+        ("forward", "-u", "none"),
+        ("forward", "-s", "15"),
+        ("forward", "-u", "0"),
+        ("forward", "idle"),
+        ("call", "-w", "65"),
+        ("forward", "-u", "1.5"),
+    ):
         done = run(*arguments)
         check_equal((done.returncode, done.stdout), (USAGE, ""), f"usher-bench {arguments}")
         check("usher-bench" in done.stderr, f"it says nothing of {arguments}: {done.stderr}")
     text = run("--help").stdout
-    for word in ("forward", "call", "push", "push-all", "presence", "login", "idle", "herd",
-                 "--rate", "--json", "--pid"):
+    for word in (
+        "forward",
+        "call",
+        "push",
+        "push-all",
+        "presence",
+        "login",
+        "idle",
+        "herd",
+        "--rate",
+        "--json",
+        "--pid",
+    ):
         check(word in text, f"--help does not name {word}")
     check(re.search(r"\d", run("--version").stdout) is not None, "--version")
 
@@ -543,21 +779,51 @@ def scene_usage():
 def scene_table():
     """Without --json: a table that people read, the same figures."""
     with Broker() as broker:
-        done = subprocess.run([program("usher-bench"), "forward", "-u", "4", "--seconds", "0.1",
-                               "--port", str(broker.port)], capture_output=True, text=True,
-                              check=False, timeout=BOUND_SECONDS)
+        done = subprocess.run(
+            [
+                program("usher-bench"),
+                "forward",
+                "-u",
+                "4",
+                "--seconds",
+                "0.1",
+                "--port",
+                str(broker.port),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=BOUND_SECONDS,
+        )
         check_equal(done.returncode, DONE, "exit code")
         for name in ("messages_per_s", "p99_9_us", "lost", "disordered"):
             check(re.search(rf"^ +{name} +\d", done.stdout, re.M), f"no {name}: {done.stdout}")
 
 
 if __name__ == "__main__":
-    play(scene_forward, scene_open_loop, scene_a_stall_is_not_hidden, scene_call, scene_push,
-         scene_presence, scene_login, scene_logins_that_are_put_off, scene_idle, scene_herd,
-         scene_herd_that_is_put_off,
-         scene_it_finds_what_is_wrong, scene_it_finds_what_is_lost,
-         scene_what_a_limit_refuses_is_not_called_lost, scene_a_broker_as_it_comes,
-         scene_who_goes_on_at_a_limit_is_not_closed, scene_tls_and_tokens,
-         scene_who_is_not_let_in_hears_why, scene_each_option_means_something_or_is_refused,
-         scene_trouble,
-         scene_it_is_stopped, scene_it_is_stopped_before_it_begins, scene_usage, scene_table)
+    play(
+        scene_forward,
+        scene_open_loop,
+        scene_a_stall_is_not_hidden,
+        scene_call,
+        scene_push,
+        scene_presence,
+        scene_login,
+        scene_logins_that_are_put_off,
+        scene_idle,
+        scene_herd,
+        scene_herd_that_is_put_off,
+        scene_it_finds_what_is_wrong,
+        scene_it_finds_what_is_lost,
+        scene_what_a_limit_refuses_is_not_called_lost,
+        scene_a_broker_as_it_comes,
+        scene_who_goes_on_at_a_limit_is_not_closed,
+        scene_tls_and_tokens,
+        scene_who_is_not_let_in_hears_why,
+        scene_each_option_means_something_or_is_refused,
+        scene_trouble,
+        scene_it_is_stopped,
+        scene_it_is_stopped_before_it_begins,
+        scene_usage,
+        scene_table,
+    )

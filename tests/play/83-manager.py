@@ -45,11 +45,13 @@ class Manager:
 
     def wait(self, name, value="1", after=0):
         """Waits for the first such message from number `after` on; gives its number."""
+
         def found():
             for number, message in enumerate(self.came[after:], after):
                 if message.get(name) == value:
                     return number + 1
             return 0
+
         return eventually(found, f"{name}={value} after {self.came[-5:]}", PATIENCE) - 1
 
 
@@ -70,8 +72,10 @@ def scene_ready_reload_stop():
                 stopping = manager.wait("STOPPING", after=again)
             check("1 client connection" in manager.came[stopping]["STATUS"], manager.came)
             check_equal(broker.stop(), 0, "the exit code")
-        check(not [1 for message in manager.came if "WATCHDOG" in message],
-              f"nobody asked for signs of life: {manager.came}")
+        check(
+            not [1 for message in manager.came if "WATCHDOG" in message],
+            f"nobody asked for signs of life: {manager.came}",
+        )
 
 
 def scene_a_reload_that_is_refused():
@@ -104,15 +108,22 @@ def scene_a_reload_that_is_refused():
 
 def with_file(path):
     """A command that gives usherd a file in front of its settings."""
-    return ["/bin/sh", "-c", f'program=$1; shift; WATCHDOG_PID=$$ exec "$program" --config {path} '
-            '"$@"', "sh"]
+    return [
+        "/bin/sh",
+        "-c",
+        f'program=$1; shift; WATCHDOG_PID=$$ exec "$program" --config {path} ' '"$@"',
+        "sh",
+    ]
 
 
 def scene_saving_takes_its_time():
     """While inboxes are saved the manager's patience begins anew with each transaction."""
     manager = Manager()
-    options = {"limits.inbox_bytes": 8 << 20, "limits.inbox_age_ms": 3600000,
-               "limits.frame_bytes": 1 << 20}
+    options = {
+        "limits.inbox_bytes": 8 << 20,
+        "limits.inbox_age_ms": 3600000,
+        "limits.frame_bytes": 1 << 20,
+    }
     groups = 3  # each user fills one
     with Broker(options, environment={"NOTIFY_SOCKET": manager.address}) as broker:
         with Client(broker) as sender:
@@ -126,8 +137,11 @@ def scene_saving_takes_its_time():
         check_equal(broker.stop(PATIENCE), 0, "the exit code")
         stopping = manager.wait("STOPPING")
         check_equal(manager.came[stopping].get("EXTEND_TIMEOUT_USEC"), "90000000", "at the stop")
-        saved = [message["STATUS"] for message in manager.came[stopping + 1:]
-                 if message.get("EXTEND_TIMEOUT_USEC") == "90000000"]
+        saved = [
+            message["STATUS"]
+            for message in manager.came[stopping + 1 :]
+            if message.get("EXTEND_TIMEOUT_USEC") == "90000000"
+        ]
         check(len(saved) >= groups and "saved" in saved[0], manager.came[stopping:])
 
 
@@ -168,6 +182,7 @@ def still_of(broker, manager, thread):
             if len(manager.came) >= signs + 2:
                 return ["moves"]
             return [line["thread"] for line in news[1:]]
+
         name = eventually(verdict, "neither a sign of life nor a complaint", PATIENCE)[-1]
         if name == "moves":
             return None
@@ -180,10 +195,13 @@ def still_of(broker, manager, thread):
 
 def scene_watchdog():
     manager = Manager()
-    environment = {"NOTIFY_SOCKET": manager.address,
-                   "WATCHDOG_USEC": str(int(WATCHDOG_SECONDS * 1e6))}
-    with Broker({"threads.io": 1, "threads.workers": 1}, environment=environment,
-                wrapper=NAMED) as broker:
+    environment = {
+        "NOTIFY_SOCKET": manager.address,
+        "WATCHDOG_USEC": str(int(WATCHDOG_SECONDS * 1e6)),
+    }
+    with Broker(
+        {"threads.io": 1, "threads.workers": 1}, environment=environment, wrapper=NAMED
+    ) as broker:
         first = manager.wait("WATCHDOG")
         manager.wait("WATCHDOG", after=first + 1)
         check("STATUS" in manager.came[first], manager.came)
@@ -229,8 +247,12 @@ def scene_health_while_a_thread_stands_still():
                     if ask_admin(broker, "/healthz") == 200:
                         continue
                     answers = []
-                    crowd = [threading.Thread(target=lambda: answers.append(
-                        ask_admin(broker, "/healthz"))) for _ in range(PROBES)]
+                    crowd = [
+                        threading.Thread(
+                            target=lambda: answers.append(ask_admin(broker, "/healthz"))
+                        )
+                        for _ in range(PROBES)
+                    ]
                     for probe in crowd:
                         probe.start()
                     check_equal(ask_admin(broker, "/metrics"), 200, "the numbers beside them")
@@ -257,6 +279,7 @@ def scene_watchdog_of_another():
 
 # --- sockets --------------------------------------------------------------------------------------
 
+
 def listening(address=("127.0.0.1", 0), family=socket.AF_INET, listens=True):
     stream = socket.socket(family, socket.SOCK_STREAM)
     stream.bind(address)
@@ -276,8 +299,9 @@ def activated(sockets, names=None, options=(), listen_pid=None, wait=True, manag
         environment["LISTEN_FDNAMES"] = ":".join(names)
     if manager is not None:
         environment["NOTIFY_SOCKET"] = manager.address
-    return PassingBroker(dict(options), environment=environment, wait=wait,
-                         wrapper=["/bin/bash", "-c", text, "bash"])
+    return PassingBroker(
+        dict(options), environment=environment, wait=wait, wrapper=["/bin/bash", "-c", text, "bash"]
+    )
 
 
 class PassingBroker(Broker):
@@ -314,16 +338,20 @@ def scene_restart():
     manager = Manager()
     with listening() as stream:
         port = stream.getsockname()[1]
-        broker = activated([stream], names=["listen.tcp"], options={"listen.tcp": "127.0.0.1:1"},
-                           manager=manager)
+        broker = activated(
+            [stream], names=["listen.tcp"], options={"listen.tcp": "127.0.0.1:1"}, manager=manager
+        )
         with broker:
             ready = manager.wait("READY")
             pid = broker.process.pid
             broker.address = ("127.0.0.1", port)
             with Client(broker) as alice:
                 welcome = alice.login("alice")
-                subprocess.run([program("usherctl"), "--url", broker.link_url, "drain", "--restart"],
-                               check=True, timeout=60)
+                subprocess.run(
+                    [program("usherctl"), "--url", broker.link_url, "drain", "--restart"],
+                    check=True,
+                    timeout=60,
+                )
                 reloading = manager.wait("RELOADING", after=ready)
                 alice.expect_close("SHUTDOWN")
             manager.wait("READY", after=reloading)
@@ -334,8 +362,11 @@ def scene_restart():
             # Who asks it to end while it stops has the last word.
             with Client(broker, timeout=PATIENCE) as holds:
                 holds.login("holds")
-                subprocess.run([program("usherctl"), "--url", broker.link_url, "drain", "--restart"],
-                               check=True, timeout=60)
+                subprocess.run(
+                    [program("usherctl"), "--url", broker.link_url, "drain", "--restart"],
+                    check=True,
+                    timeout=60,
+                )
                 broker.process.terminate()
                 check_equal(broker._wait_end(PATIENCE), 0, "exit code")
 
@@ -346,12 +377,17 @@ def scene_restart_with_long_names():
         identity = Identity(folder, "passed")
         options = {"tls.certificate_file": identity.certificate, "tls.key_file": identity.key}
         with activated([one, two], ["x" * 255, "listen.tls"], options) as broker:
-            subprocess.run([program("usherctl"), "--url", broker.link_url, "drain", "--restart"],
-                           check=True, timeout=60)
+            subprocess.run(
+                [program("usherctl"), "--url", broker.link_url, "drain", "--restart"],
+                check=True,
+                timeout=60,
+            )
             broker.wait_log("ready", PATIENCE, count=2)
-            ports = [int(event["address"].rpartition(":")[2])
-                     for event in broker.log_events("listening")
-                     if event["for"].startswith("clients")]
+            ports = [
+                int(event["address"].rpartition(":")[2])
+                for event in broker.log_events("listening")
+                if event["for"].startswith("clients")
+            ]
             check_equal(ports[-2:], [one.getsockname()[1], two.getsockname()[1]], "after it")
 
 
@@ -363,8 +399,10 @@ def scene_passed_sockets_by_name():
         for names in (["listen.tls", "listen.tcp"], ["listen.tcp", "listen.tls"]):
             with activated([one, two], names, options) as broker:
                 broker.wait_log("listening", count=2)
-                ports = [int(event["address"].rpartition(":")[2])
-                         for event in broker.log_events("listening")[:2]]
+                ports = [
+                    int(event["address"].rpartition(":")[2])
+                    for event in broker.log_events("listening")[:2]
+                ]
                 both = [one.getsockname()[1], two.getsockname()[1]]
                 tls = names.index("listen.tls")
                 check_equal(ports, [both[1 - tls], both[tls]], "where it listens, plain and by TLS")
@@ -385,10 +423,13 @@ def refused(sockets, names, what, options=()):
 
 
 def scene_sockets_that_are_refused():
-    with tempfile.TemporaryDirectory() as folder, listening() as one, listening() as two, \
-            listening() as three, listening(listens=False) as deaf, \
-            listening(("0.0.0.0", 0)) as wide, \
-            listening(os.path.join(folder, "unix"), socket.AF_UNIX) as local:
+    with tempfile.TemporaryDirectory() as folder, listening() as one, listening() as two, listening() as three, listening(
+        listens=False
+    ) as deaf, listening(
+        ("0.0.0.0", 0)
+    ) as wide, listening(
+        os.path.join(folder, "unix"), socket.AF_UNIX
+    ) as local:
         refused([one, two], ["listen.tcp", "listen.tcp"], "two of a kind")
         refused([one, two, three], ["listen.tcp", "listen.tls", "x"], "three sockets")
         refused([deaf], ["listen.tcp"], "a socket that does not listen")
@@ -404,8 +445,12 @@ def scene_passed_socket_beside_a_late_address():
     with tempfile.TemporaryDirectory() as folder, listening() as stream, listening() as late:
         authority = Identity(folder, "authority")
         identity = Identity(folder, "broker", authority)
-        options = {"listen.tls": "127.0.0.1:%d" % late.getsockname()[1], "listen.wait_ms": 60000,
-                   "tls.certificate_file": identity.certificate, "tls.key_file": identity.key}
+        options = {
+            "listen.tls": "127.0.0.1:%d" % late.getsockname()[1],
+            "listen.wait_ms": 60000,
+            "tls.certificate_file": identity.certificate,
+            "tls.key_file": identity.key,
+        }
         with activated([stream], options=options, wait=False, manager=manager) as broker:
             waiting = manager.wait("EXTEND_TIMEOUT_USEC", "90000000")
             check("listen.tls" in manager.came[waiting]["STATUS"], manager.came)
@@ -419,6 +464,7 @@ def scene_passed_socket_beside_a_late_address():
 
 # --- the journal -----------------------------------------------------------------------------------
 
+
 def journal_lines(log_format, right=True):
     """What a start that fails and one that succeeds say, with stderr a pipe that the manager names."""
     reader, writer = os.pipe()
@@ -426,9 +472,20 @@ def journal_lines(log_format, right=True):
     name = f"{status.st_dev}:{status.st_ino + (0 if right else 1)}"
     with tempfile.TemporaryDirectory() as folder:
         process = subprocess.Popen(
-            [program("usherd"), "--set", "listen.tcp=127.0.0.1:0", "--set", "admin.listen=",
-             "--set", f"store.path={folder}/store", "--set", f"log.format={log_format}"],
-            stderr=writer, env={**os.environ, "JOURNAL_STREAM": name})
+            [
+                program("usherd"),
+                "--set",
+                "listen.tcp=127.0.0.1:0",
+                "--set",
+                "admin.listen=",
+                "--set",
+                f"store.path={folder}/store",
+                "--set",
+                f"log.format={log_format}",
+            ],
+            stderr=writer,
+            env={**os.environ, "JOURNAL_STREAM": name},
+        )
         os.close(writer)
         lines = []
         with os.fdopen(reader) as file:
@@ -451,7 +508,19 @@ def scene_journal():
     check(all(line.startswith('{"time":') for line in elsewhere), elsewhere)
 
 
-play(scene_ready_reload_stop, scene_a_reload_that_is_refused, scene_saving_takes_its_time,
-     scene_watchdog, scene_health_while_a_thread_stands_still, scene_watchdog_of_another,
-     scene_passed_socket, scene_passed_sockets_by_name, scene_restart, scene_restart_with_long_names, scene_passed_to_another, scene_sockets_that_are_refused,
-     scene_passed_socket_beside_a_late_address, scene_journal)
+play(
+    scene_ready_reload_stop,
+    scene_a_reload_that_is_refused,
+    scene_saving_takes_its_time,
+    scene_watchdog,
+    scene_health_while_a_thread_stands_still,
+    scene_watchdog_of_another,
+    scene_passed_socket,
+    scene_passed_sockets_by_name,
+    scene_restart,
+    scene_restart_with_long_names,
+    scene_passed_to_another,
+    scene_sockets_that_are_refused,
+    scene_passed_socket_beside_a_late_address,
+    scene_journal,
+)

@@ -78,7 +78,7 @@ class Hosts:
         self.path = os.path.join(self.folder, "hosts")
         with open(self.path, "w", encoding="ascii") as file:
             file.writelines(f"{address} game.test\n" for address in addresses)
-        script = f"mount --bind {self.path} /etc/hosts && exec \"$@\""
+        script = f'mount --bind {self.path} /etc/hosts && exec "$@"'
         self.wrapper = ["unshare", "-m", "sh", "-c", script, "sh"]
 
     def __enter__(self):
@@ -89,17 +89,31 @@ class Hosts:
 
     def run(self, name, *arguments, expect=0, timeout=30):
         began = time.monotonic()
-        done = subprocess.run([*self.wrapper, program(name), *arguments], capture_output=True,
-                              text=True, timeout=timeout, check=False)
-        check_equal(done.returncode, expect, f"{name} {' '.join(arguments)}: {done.stdout} "
-                    f"{done.stderr}")
+        done = subprocess.run(
+            [*self.wrapper, program(name), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        check_equal(
+            done.returncode,
+            expect,
+            f"{name} {' '.join(arguments)}: {done.stdout} " f"{done.stderr}",
+        )
         return done.stdout, time.monotonic() - began
 
 
 def possible():
-    if shutil.which("unshare") and subprocess.run(
+    if (
+        shutil.which("unshare")
+        and subprocess.run(
             ["unshare", "-m", "sh", "-c", "mount --bind /etc/hosts /etc/hosts"],
-            capture_output=True, check=False).returncode == 0:
+            capture_output=True,
+            check=False,
+        ).returncode
+        == 0
+    ):
         return True
     print("     (skipped: no mount namespaces here)")
     sys.exit(77)
@@ -114,8 +128,20 @@ def broker_at_home():
 
 
 def send(hosts, broker, **named):
-    return hosts.run("usher", "send", "--host", "game.test", "--port", str(broker.port), "--user",
-                     "alice", "--to", "alice", "hello", **named)
+    return hosts.run(
+        "usher",
+        "send",
+        "--host",
+        "game.test",
+        "--port",
+        str(broker.port),
+        "--user",
+        "alice",
+        "--to",
+        "alice",
+        "hello",
+        **named,
+    )
 
 
 def scene_the_first_address_swallows_everything():
@@ -136,9 +162,22 @@ def scene_the_first_address_takes_the_connection_and_is_mute():
 def scene_a_client_that_comes_back_begins_where_the_broker_was():
     with broker_at_home() as broker, Swallower(broker.port), Hosts(DEAD, HOME) as hosts:
         listener = subprocess.Popen(
-            [*hosts.wrapper, program("usher"), "listen", "--host", "game.test", "--port",
-             str(broker.port), "--user", "bob", "--json"],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            [
+                *hosts.wrapper,
+                program("usher"),
+                "listen",
+                "--host",
+                "game.test",
+                "--port",
+                str(broker.port),
+                "--user",
+                "bob",
+                "--json",
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         try:
             check("WELCOME" in listener.stdout.readline(), "no WELCOME")
             broker.kill()
@@ -152,14 +191,18 @@ def scene_a_client_that_comes_back_begins_where_the_broker_was():
 def scene_the_link():
     """nng by itself would go to the first address for ever."""
     port = free_port()
-    with Broker({"link.urls": f"tcp://{HOME}:{port}"}) as broker, Swallower(port), \
-            Hosts(DEAD, HOME) as hosts:
+    with Broker({"link.urls": f"tcp://{HOME}:{port}"}) as broker, Swallower(port), Hosts(
+        DEAD, HOME
+    ) as hosts:
         url = f"tcp://game.test:{port}"
         out, seconds = hosts.run("usherctl", "--url", url, "count")
         check("sessions" in out, f"usherctl said {out}")
         print(f"     usherctl had its answer after {seconds:.2f} s")
-        echo = subprocess.Popen([*hosts.wrapper, program("usher-echo"), "--url", url],
-                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        echo = subprocess.Popen(
+            [*hosts.wrapper, program("usher-echo"), "--url", url],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         try:
             eventually(lambda: broker.log_events("link_hello"), "usher-echo linked", 15)
         finally:
@@ -169,8 +212,17 @@ def scene_the_link():
 
 def scene_the_bench():
     with broker_at_home() as broker, Swallower(broker.port), Hosts(DEAD, HOME) as hosts:
-        out, _ = hosts.run("usher-bench", "login", "-u", "20", "--host", "game.test", "--port",
-                           str(broker.port), "--json")
+        out, _ = hosts.run(
+            "usher-bench",
+            "login",
+            "-u",
+            "20",
+            "--host",
+            "game.test",
+            "--port",
+            str(broker.port),
+            "--json",
+        )
         check('"ok":true' in out, f"usher-bench said {out}")
 
 
@@ -178,12 +230,26 @@ def scene_nobody_at_any_address():
     with broker_at_home() as broker, Swallower(broker.port), Hosts(DEAD, "127.0.0.4") as hosts:
         _, seconds = send(hosts, broker, expect=2)
         check(seconds < 9, f"{seconds:.2f} s until usher gave up")
-        hosts.run("usher-bench", "login", "-u", "2", "--host", "game.test", "--port",
-                  str(broker.port), "--quiet", expect=2)
+        hosts.run(
+            "usher-bench",
+            "login",
+            "-u",
+            "2",
+            "--host",
+            "game.test",
+            "--port",
+            str(broker.port),
+            "--quiet",
+            expect=2,
+        )
 
 
 if __name__ == "__main__" and possible():
-    play(scene_the_first_address_swallows_everything,
-         scene_the_first_address_takes_the_connection_and_is_mute,
-         scene_a_client_that_comes_back_begins_where_the_broker_was, scene_the_link,
-         scene_the_bench, scene_nobody_at_any_address)
+    play(
+        scene_the_first_address_swallows_everything,
+        scene_the_first_address_takes_the_connection_and_is_mute,
+        scene_a_client_that_comes_back_begins_where_the_broker_was,
+        scene_the_link,
+        scene_the_bench,
+        scene_nobody_at_any_address,
+    )

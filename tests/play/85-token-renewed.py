@@ -27,8 +27,13 @@ class Keys:
 
     @staticmethod
     def _token_program(*arguments):
-        return subprocess.run([program("usher-token"), *arguments], capture_output=True, text=True,
-                              check=True, timeout=20).stdout
+        return subprocess.run(
+            [program("usher-token"), *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=20,
+        ).stdout
 
     def write(self, user, ttl):
         """A new token in the place of the old one, whole from the first moment on."""
@@ -45,8 +50,20 @@ class Keys:
 class Listener:
     def __init__(self, broker, *arguments):
         self.process = subprocess.Popen(
-            [program("usher"), "listen", "--user", "bob", "--port", str(broker.port), "--json",
-             *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            [
+                program("usher"),
+                "listen",
+                "--user",
+                "bob",
+                "--port",
+                str(broker.port),
+                "--json",
+                *arguments,
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         self.events = []
         threading.Thread(target=self._read, daemon=True).start()
 

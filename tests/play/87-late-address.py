@@ -47,8 +47,7 @@ def scene_a_port_that_is_held_for_a_while():
     for option in ("listen.tcp", "listen.tls", "admin.listen", "link.urls", "feed.url"):
         port, kind = free_port(), TlsBroker if option == "listen.tls" else Broker
         url = f"tcp://127.0.0.1:{port}"
-        options = {option: url if "url" in option else f"127.0.0.1:{port}",
-                   "listen.wait_ms": 20000}
+        options = {option: url if "url" in option else f"127.0.0.1:{port}", "listen.wait_ms": 20000}
         with contextlib.ExitStack() as stack:
             stack.enter_context(taken(port))
             broker = kind(options, wait=False)
@@ -81,9 +80,11 @@ def scene_an_address_that_comes_later():
     if command is None:
         print("     not tried: no network of our own here")
         return
-    for option, value, open_network in (("listen.tcp", f"{NOBODYS}:7400", "true"),
-                                        ("link.urls", f"tcp://{NOBODYS}:7500", "false")):
-        bringing = f"ip link set lo up; (sleep 1; ip address add {NOBODYS}/32 dev lo) & exec \"$@\""
+    for option, value, open_network in (
+        ("listen.tcp", f"{NOBODYS}:7400", "true"),
+        ("link.urls", f"tcp://{NOBODYS}:7500", "false"),
+    ):
+        bringing = f'ip link set lo up; (sleep 1; ip address add {NOBODYS}/32 dev lo) & exec "$@"'
         options = {option: value, "auth.allow_open_network": open_network, "listen.wait_ms": 20000}
         with Broker(options, wait=False, wrapper=[*command, "sh", "-c", bringing, "sh"]) as broker:
             said = broker.wait_log("address_awaited", PATIENCE)
@@ -95,8 +96,9 @@ def scene_an_address_that_comes_later():
 def ends(wait_ms, **options):
     """Gives the exit code and after how many seconds it came."""
     began = time.monotonic()
-    broker = Broker({"listen.wait_ms": wait_ms, "auth.allow_open_network": "true", **options},
-                    wait=False)
+    broker = Broker(
+        {"listen.wait_ms": wait_ms, "auth.allow_open_network": "true", **options}, wait=False
+    )
     try:
         code = broker._wait_end(PATIENCE)
         check(any(NOBODYS in line for line in broker.raw_lines()), broker.raw_lines())
@@ -120,8 +122,9 @@ def scene_an_address_that_never_comes():
         stack.enter_context(taken(port))
         release = threading.Timer(4, stack.close)
         release.start()
-        code, took, lines = ends(6000, **{"admin.listen": f"127.0.0.1:{port}",
-                                          "link.urls": f"tcp://{NOBODYS}:1"})
+        code, took, lines = ends(
+            6000, **{"admin.listen": f"127.0.0.1:{port}", "link.urls": f"tcp://{NOBODYS}:1"}
+        )
         release.join()
     check_equal((code, lines), (IN_USE, 2), "two of them")
     check(took < at_once + 6.0 + SLACK, f"two of them took {took:.1f} s")
@@ -129,14 +132,24 @@ def scene_an_address_that_never_comes():
 
 def scene_stopped_while_it_waits():
     for number in (signal.SIGTERM, signal.SIGINT):
-        broker = Broker({"listen.tcp": f"{NOBODYS}:7400", "auth.allow_open_network": "true",
-                         "listen.wait_ms": 3600000}, wait=False)
+        broker = Broker(
+            {
+                "listen.tcp": f"{NOBODYS}:7400",
+                "auth.allow_open_network": "true",
+                "listen.wait_ms": 3600000,
+            },
+            wait=False,
+        )
         broker.wait_log("address_awaited", PATIENCE)
         broker.process.send_signal(number)
         check_equal(broker._wait_end(PATIENCE), 0, "the exit code")
         broker.close()
 
 
-play(scene_a_port_that_is_held_for_a_while, scene_a_path_that_is_held_for_a_while,
-     scene_an_address_that_comes_later, scene_an_address_that_never_comes,
-     scene_stopped_while_it_waits)
+play(
+    scene_a_port_that_is_held_for_a_while,
+    scene_a_path_that_is_held_for_a_while,
+    scene_an_address_that_comes_later,
+    scene_an_address_that_never_comes,
+    scene_stopped_while_it_waits,
+)

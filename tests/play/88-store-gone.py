@@ -24,12 +24,16 @@ class Watched(Broker):
         """What /readyz says of the store: whether it is well, and why not."""
         port = next(line["port"] for line in self.log_events("listening") if line["for"] == "admin")
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=PATIENCE) as page:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{port}/readyz", timeout=PATIENCE
+            ) as page:
                 answer, status = json.load(page), page.status
         except urllib.error.HTTPError as error:
             answer, status = json.load(error), error.code
         check_equal(status, 200 if answer["ready"] else 503, "the status of /readyz")
-        return next((row["ok"], row["detail"]) for row in answer["checks"] if row["name"] == "store")
+        return next(
+            (row["ok"], row["detail"]) for row in answer["checks"] if row["name"] == "store"
+        )
 
     def notices(self, known=0):
         """Although nobody logs in; `known` lines were there before."""

@@ -15,8 +15,18 @@ import time
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from usherplay import (Backend, Broker, Client, check, check_equal, eventually, free_port,
-                       logged_in, play, scaled)
+from usherplay import (
+    Backend,
+    Broker,
+    Client,
+    check,
+    check_equal,
+    eventually,
+    free_port,
+    logged_in,
+    play,
+    scaled,
+)
 from usherplay.backend import SP_HEADER, SP_REQ, connect
 from usherplay.faults import OPTIONS, SECONDS, People
 from usherplay.filebroker import FileBroker
@@ -79,8 +89,11 @@ class Http:
 
     def error(self, method, path, status, error, **more):
         answer = self.ask(method, path, **more)
-        check_equal((answer.status, answer.json()["error"]), (status, error),
-                    f"{method} {path}: {answer.text[:300]}")
+        check_equal(
+            (answer.status, answer.json()["error"]),
+            (status, error),
+            f"{method} {path}: {answer.text[:300]}",
+        )
 
     def raw(self, data=b""):
         connection = socket.create_connection(self.address, SLOW_SECONDS)
@@ -133,38 +146,69 @@ def scene_routes():
         alice.login("alice", acks=True)
         bob.login("bob+1@x", acks=True)
         node = http_.json("/api/node")
-        check_equal((node["state"], node["may_change"], node["auth_mode"], node["pid"]),
-                    ("serving", False, "open", broker.process.pid), "the node")
-        check({"kind": "tcp", "address": f"127.0.0.1:{broker.port}"} in node["listeners"],
-              f"the listeners: {node}")
+        check_equal(
+            (node["state"], node["may_change"], node["auth_mode"], node["pid"]),
+            ("serving", False, "open", broker.process.pid),
+            "the node",
+        )
+        check(
+            {"kind": "tcp", "address": f"127.0.0.1:{broker.port}"} in node["listeners"],
+            f"the listeners: {node}",
+        )
         page = http_.json("/api/sessions?limit=1")
-        check_equal(([row["user"] for row in page["sessions"]], page["more"], page["next"]),
-                    (["alice"], True, "alice"), "the first page")
+        check_equal(
+            ([row["user"] for row in page["sessions"]], page["more"], page["next"]),
+            (["alice"], True, "alice"),
+            "the first page",
+        )
         page = http_.json("/api/sessions?limit=1&after=alice")
         check_equal([row["user"] for row in page["sessions"]], ["bob+1@x"], "the second page")
         check(not page["more"], "nobody comes after the last")
-        check_equal(http_.json("/api/sessions?prefix=al")["sessions"][0]["state"], "online",
-                    "the state of alice")
+        check_equal(
+            http_.json("/api/sessions?prefix=al")["sessions"][0]["state"],
+            "online",
+            "the state of alice",
+        )
         bob.drop()
         bob_path = "/api/sessions/bob%2B1%40x"
         eventually(lambda: http_.json(bob_path)["session"]["state"] == "detached", "bob is away")
         alice.send("bob+1@x", b"wait")
-        eventually(lambda: http_.json(bob_path)["session"]["inbox_messages"] == 1,
-                   "bob's inbox shows one")
-        check_equal([row["user"] for row in http_.json("/api/sessions?state=detached")["sessions"]],
-                    ["bob+1@x"], "who is detached")
+        eventually(
+            lambda: http_.json(bob_path)["session"]["inbox_messages"] == 1, "bob's inbox shows one"
+        )
+        check_equal(
+            [row["user"] for row in http_.json("/api/sessions?state=detached")["sessions"]],
+            ["bob+1@x"],
+            "who is detached",
+        )
         check_equal(http_.json("/api/slowest")["users"][0]["user"], "bob+1@x", "the slowest")
         events = http_.json("/api/presence?limit=2")
-        check_equal([(event["user"], event["kind"]) for event in events["events"]],
-                    [("bob+1@x", "ONLINE"), ("bob+1@x", "DETACHED")], "the newest events")
+        check_equal(
+            [(event["user"], event["kind"]) for event in events["events"]],
+            [("bob+1@x", "ONLINE"), ("bob+1@x", "DETACHED")],
+            "the newest events",
+        )
         check_equal(events["presence_last"], 3, "the end of the stream")
         check_equal(len(http_.json("/api/presence?after=0")["events"]), 3, "the whole stream")
         http_.error("GET", "/api/sessions/nobody", 404, "not_found")
-        for path in ("/api/sessions?limit=x", "/api/sessions?state=up", "/api/sessions/%zz",
-                     "/api/sessions/a%00b", "/api/sessions/a%2Fb", "/api/sessions?nonsense=1"):
+        for path in (
+            "/api/sessions?limit=x",
+            "/api/sessions?state=up",
+            "/api/sessions/%zz",
+            "/api/sessions/a%00b",
+            "/api/sessions/a%2Fb",
+            "/api/sessions?nonsense=1",
+        ):
             http_.error("GET", path, 400, "bad_request")
-        for path in ("/api", "/api/", "/metrics/", "/api/sessions/a/b", "/../etc/passwd",
-                     "/%2e%2e/etc/passwd", "//etc/passwd"):
+        for path in (
+            "/api",
+            "/api/",
+            "/metrics/",
+            "/api/sessions/a/b",
+            "/../etc/passwd",
+            "/%2e%2e/etc/passwd",
+            "//etc/passwd",
+        ):
             http_.error("GET", path, 404, "not_found")
         http_.error("DELETE", "/api/node", 405, "method_not_allowed")
 
@@ -172,8 +216,9 @@ def scene_routes():
 def scene_slowest():
     """Who does not read comes first, before the one whose inbox is full."""
     options = {**ENDPOINT, "limits.output_bytes": 64 << 20, "limits.output_soft_bytes": 64 << 20}
-    with Broker(options) as broker, Client(broker) as alice, Client(broker) as carol, \
-            Client(broker, receive_buffer=4096) as bob:
+    with Broker(options) as broker, Client(broker) as alice, Client(broker) as carol, Client(
+        broker, receive_buffer=4096
+    ) as bob:
         http_ = Http(broker)
         alice.login("alice")
         bob.login("bob")
@@ -194,8 +239,9 @@ def scene_slowest():
         check(samples[("usher_output_bytes", ())] >= users[0]["output_bytes"], "the reading")
         check_equal(samples[("usher_inbox_messages", ())], 200, "the inboxes of all")
         bob.drop()
-        eventually(lambda: http_.scrape()[0][("usher_output_bytes", ())] == 0, "given back",
-                   SECONDS)
+        eventually(
+            lambda: http_.scrape()[0][("usher_output_bytes", ())] == 0, "given back", SECONDS
+        )
 
 
 def scene_services():
@@ -206,25 +252,38 @@ def scene_services():
             alice.post("call", service="chess", method="m")
             call = one.expect_call()
             rows = eventually(
-                lambda: [row for row in http_.json("/api/services")["services"]
-                         if row["instances"] and row["instances"][0]["calls_open"] == 1],
-                "the call shows as open")
+                lambda: [
+                    row
+                    for row in http_.json("/api/services")["services"]
+                    if row["instances"] and row["instances"][0]["calls_open"] == 1
+                ],
+                "the call shows as open",
+            )
             row = rows[0]["instances"][0]
-            check_equal((rows[0]["name"], row["instance"], row["state"], row["presence"]),
-                        ("chess", "one", "serving", True), "the instance")
+            check_equal(
+                (rows[0]["name"], row["instance"], row["state"], row["presence"]),
+                ("chess", "one", "serving", True),
+                "the instance",
+            )
             check(row["last_fetch_ms"] > 0, "when it last fetched")
             one.reply(call, payload=b"done")
             one.fetch()
-            eventually(lambda: http_.json("/api/services")["services"][0]["instances"][0]
-                       ["calls_open"] == 0, "the answered call is not open")
+            eventually(
+                lambda: http_.json("/api/services")["services"][0]["instances"][0]["calls_open"]
+                == 0,
+                "the answered call is not open",
+            )
 
 
 def scene_console():
     with Broker(ENDPOINT) as broker:
         http_ = Http(broker)
         page = http_.get("/")
-        for header, value in (("X-Content-Type-Options", "nosniff"), ("X-Frame-Options", "DENY"),
-                              ("Content-Type", "text/html; charset=utf-8")):
+        for header, value in (
+            ("X-Content-Type-Options", "nosniff"),
+            ("X-Frame-Options", "DENY"),
+            ("Content-Type", "text/html; charset=utf-8"),
+        ):
             check_equal(page.headers[header], value, header)
         check("default-src 'self'" in page.headers["Content-Security-Policy"], "the policy")
         again = http_.get("/index.html", 304, headers={"If-None-Match": page.headers["ETag"]})
@@ -252,10 +311,15 @@ def scene_tokens():
             http_.error("GET", "/api/node", 401, "unauthorized", token=token)
         check(http_.json("/api/node", token=CHANGE)["may_change"], "the one token may change")
         check(not http_.json("/api/node", token=VIEW)["may_change"], "the other may not")
-        eventually(lambda: {line["reason"] for line in broker.log_events("admin_refused")} ==
-                   {"unauthorized", "forbidden"}, "what the log says of refusals")
-        check(not any(CHANGE in str(line) or VIEW in str(line) for line in broker.lines),
-              "a token is in the log")
+        eventually(
+            lambda: {line["reason"] for line in broker.log_events("admin_refused")}
+            == {"unauthorized", "forbidden"},
+            "what the log says of refusals",
+        )
+        check(
+            not any(CHANGE in str(line) or VIEW in str(line) for line in broker.lines),
+            "a token is in the log",
+        )
         samples, _ = Http(broker, VIEW).scrape()
         check(samples[("usher_admin_refused_total", ())] >= 12, "refusals are counted")
 
@@ -273,14 +337,28 @@ def scene_hosts():
     options = {**ENDPOINT, "admin.host": "usher.example"}
     with Broker(options) as broker:
         http_ = Http(broker)
-        for host in ("127.0.0.1", "localhost:1", "[::1]:7", "10.2.3.4", "usher.example:80",
-                     "LOCALHOST"):
+        for host in (
+            "127.0.0.1",
+            "localhost:1",
+            "[::1]:7",
+            "10.2.3.4",
+            "usher.example:80",
+            "LOCALHOST",
+        ):
             http_.get("/api/node", headers={"Host": host})
-        for host in ("evil.example", "127.0.0.1.evil.example", "usher.example.evil", "localhost:x",
-                     "[::1", "[evil]"):
+        for host in (
+            "evil.example",
+            "127.0.0.1.evil.example",
+            "usher.example.evil",
+            "localhost:x",
+            "[::1",
+            "[evil]",
+        ):
             http_.error("GET", "/api/node", 400, "bad_host", headers={"Host": host})
-        twice = http_.raw(b"GET /api/node HTTP/1.1\r\nHost: localhost\r\nHost: evil\r\n"
-                          b"Connection: close\r\n\r\n")
+        twice = http_.raw(
+            b"GET /api/node HTTP/1.1\r\nHost: localhost\r\nHost: evil\r\n"
+            b"Connection: close\r\n\r\n"
+        )
         check(b" 400 " in read_all(twice).split(b"\r\n")[0], "two Hosts are let through")
 
 
@@ -310,8 +388,15 @@ def scene_commands():
         done = http_.post("/api/sessions/alice/push", {"text": "maintenance at noon"})
         check_equal((done["code"], done["epoch"]), ("OK", welcome.epoch), "the push")
         alice.expect("message", service="admin", payload=b"maintenance at noon")
-        for body in ("", "{}", "[]", "{\"text\": 1}", "{\"text\": \"a\", \"epoch\": -1}", "{\"te",
-                     "{\"text\": \"a\", \"text\": \"b\"}"):
+        for body in (
+            "",
+            "{}",
+            "[]",
+            '{"text": 1}',
+            '{"text": "a", "epoch": -1}',
+            '{"te',
+            '{"text": "a", "text": "b"}',
+        ):
             http_.error("POST", "/api/sessions/alice/push", 400, "bad_request", body=body)
         http_.error("POST", "/api/sessions/alice/push", 413, "too_large", body="x" * 65537)
         stale = http_.post("/api/sessions/alice/kick", {"epoch": welcome.epoch - 1}, 409)
@@ -319,8 +404,10 @@ def scene_commands():
         alice.ping()
         gone = http_.post("/api/sessions/nobody/kick", {}, 409)
         check_equal(gone["code"], "NOT_ONLINE", "a kick of nobody")
-        http_.post("/api/sessions/alice/kick",
-                   {"epoch": welcome.epoch, "detail": "bye", "do_not_return": True})
+        http_.post(
+            "/api/sessions/alice/kick",
+            {"epoch": welcome.epoch, "detail": "bye", "do_not_return": True},
+        )
         alice.expect_close("KICKED", do_not_return=True)
         bob.ping()
         changes = broker.log_events("admin_change")
@@ -328,8 +415,11 @@ def scene_commands():
         http_.post("/api/sessions/bob/kick", {})
         check_equal(bob.expect_close("KICKED").detail, "kicked by an operator", "what bob hears")
         eventually(lambda: len(broker.log_events("kicked")) == 2, "both kicks are in the log")
-        check_equal([line["by"] for line in broker.log_events("kicked")], ["admin 127.0.0.1"] * 2,
-                    "who kicked, in the log")
+        check_equal(
+            [line["by"] for line in broker.log_events("kicked")],
+            ["admin 127.0.0.1"] * 2,
+            "who kicked, in the log",
+        )
 
 
 # --- what operators do --------------------------------------------------------------------------
@@ -346,15 +436,23 @@ def scene_timeline():
             welcome = second.login("alice", acks=True)
             first.expect_close("REPLACED")
             second.drop()
-        eventually(lambda: http_.json("/api/sessions/alice")["session"]["state"] ==
-                   "detached", "alice is away")
+        eventually(
+            lambda: http_.json("/api/sessions/alice")["session"]["state"] == "detached",
+            "alice is away",
+        )
         with Client(broker) as third:
             third.resume(welcome, 0, name="alice")
             answer = http_.json("/api/sessions/alice")
-            check_equal((answer["session"]["state"], answer["session"]["epoch"]),
-                        ("online", welcome.epoch), "the session")
-            check_equal([event["event"] for event in answer["timeline"]],
-                        ["login", "takeover", "detached", "resumed"], "alice's timeline")
+            check_equal(
+                (answer["session"]["state"], answer["session"]["epoch"]),
+                ("online", welcome.epoch),
+                "the session",
+            )
+            check_equal(
+                [event["event"] for event in answer["timeline"]],
+                ["login", "takeover", "detached", "resumed"],
+                "alice's timeline",
+            )
             http_.post("/api/sessions/alice/kick", {"detail": "enough"}, token=CHANGE)
             third.expect_close("KICKED")
         answer = http_.json("/api/sessions/alice")
@@ -363,8 +461,11 @@ def scene_timeline():
         check_equal([event["event"] for event in events][4:], ["kicked"], "how it ended")
         times = [event["time_ms"] for event in events]
         check(times == sorted(times) and abs(times[-1] / 1000 - time.time()) < 600, f"{times}")
-        check_equal({(event["user"], event["level"]) for event in events}, {("alice", "info")},
-                    "whose events")
+        check_equal(
+            {(event["user"], event["level"]) for event in events},
+            {("alice", "info")},
+            "whose events",
+        )
         http_.error("GET", "/api/sessions/ali", 404, "not_found")
 
 
@@ -379,8 +480,11 @@ def scene_recorder():
         events = http_.json("/api/recorder")["events"]
         check_equal(events[0]["event"], "starting", "the oldest line")
         told = [(event["event"], event["user"]) for event in events if "user" in event]
-        check_equal(told, [(event, name) for name in ("alice", "bob", "carol")
-                           for event in ("login", "logout")], "what happened to users")
+        check_equal(
+            told,
+            [(event, name) for name in ("alice", "bob", "carol") for event in ("login", "logout")],
+            "what happened to users",
+        )
         check_equal(http_.json("/api/recorder?limit=3")["events"], events[-3:], "the newest three")
         http_.error("GET", "/api/recorder?limit=0", 400, "bad_request")
         http_.error("GET", "/api/recorder", 401, "unauthorized", token="guess")
@@ -394,19 +498,34 @@ def scene_reload():
         http_.error("POST", "/api/reload", 403, "forbidden", token=VIEW)
         check_equal(broker.log_events("reloaded"), [], "reloads by who may only look")
         later = ["limits.users"]
-        check_equal(http_.post("/api/reload"), {"changed": [
-            {"option": "limits.inbox_messages", "from": "3", "to": "7"}], "restart_needed": later},
-            "the reload")
-        check_equal(http_.post("/api/reload", {}), {"changed": [], "restart_needed": later},
-                    "the same file again")
+        check_equal(
+            http_.post("/api/reload"),
+            {
+                "changed": [{"option": "limits.inbox_messages", "from": "3", "to": "7"}],
+                "restart_needed": later,
+            },
+            "the reload",
+        )
+        check_equal(
+            http_.post("/api/reload", {}),
+            {"changed": [], "restart_needed": later},
+            "the same file again",
+        )
         broker.write(limits__inbox_messages=9, limits__inbox_massages=9)
         refused = http_.post("/api/reload", {}, 409)
-        check(refused["error"] == "refused" and "inbox_massages" in refused["detail"],
-              f"a reload with a fault: {refused}")
+        check(
+            refused["error"] == "refused" and "inbox_massages" in refused["detail"],
+            f"a reload with a fault: {refused}",
+        )
         broker.write(limits__inbox_messages=9, limits__users=131072)
-        check_equal(http_.post("/api/reload"), {"changed": [
-            {"option": "limits.inbox_messages", "from": "7", "to": "9"}], "restart_needed": []},
-            "the repaired file, beside what held before the fault")
+        check_equal(
+            http_.post("/api/reload"),
+            {
+                "changed": [{"option": "limits.inbox_messages", "from": "7", "to": "9"}],
+                "restart_needed": [],
+            },
+            "the repaired file, beside what held before the fault",
+        )
 
 
 def scene_drain():
@@ -415,13 +534,17 @@ def scene_drain():
         http_ = Http(broker, CHANGE)
         alice.login("alice")
         http_.error("POST", "/api/drain", 403, "forbidden", body="{}", token=VIEW)
-        for body in ("{\"seconds\": 3601}", "{\"seconds\": -1}", "{\"seconds\": \"9\"}", "[]"):
+        for body in ('{"seconds": 3601}', '{"seconds": -1}', '{"seconds": "9"}', "[]"):
             http_.error("POST", "/api/drain", 400, "bad_request", body=body)
         check_equal(http_.json("/readyz")["state"], "serving", "after all those")
-        check_equal(http_.post("/api/drain", {"seconds": 600}, 202), {"state": "draining"},
-                    "the drain")
-        answer = eventually(lambda: (got := http_.ask("GET", "/readyz")).status == 503 and got,
-                            "not ready because it drains", SECONDS)
+        check_equal(
+            http_.post("/api/drain", {"seconds": 600}, 202), {"state": "draining"}, "the drain"
+        )
+        answer = eventually(
+            lambda: (got := http_.ask("GET", "/readyz")).status == 503 and got,
+            "not ready because it drains",
+            SECONDS,
+        )
         check_equal((answer.json()["state"], failing(answer)), ("draining", {"drain"}), "readyz")
         check_equal(http_.json("/api/node")["state"], "draining", "the node")
         http_.get("/healthz")
@@ -432,7 +555,6 @@ def scene_drain():
         check_equal(broker._wait_end(SLOW_SECONDS), 0, "the exit code")
 
 
-
 def scene_restart():
     """A node that is alone begins again when it is asked to, in the same process."""
     with Broker({**with_tokens(), "admin.listen": f"127.0.0.1:{free_port()}"}) as broker:
@@ -441,7 +563,9 @@ def scene_restart():
             http_.error("POST", "/api/drain", 400, "bad_request", body=body)
         with Client(broker) as alice:
             alice.login("alice")
-            check_equal(http_.post("/api/drain", {"restart": True}, 202)["state"], "stopping", "the answer")
+            check_equal(
+                http_.post("/api/drain", {"restart": True}, 202)["state"], "stopping", "the answer"
+            )
             alice.expect_close("SHUTDOWN")
         broker.wait_log("ready", count=2)
         with Client(broker) as alice:
@@ -454,11 +578,13 @@ def scene_trace():
         bob.login("bob")
         alice.login("alice", acks=True)
         for body, status, error in (
-                ({"user": "alice", "seconds": 3601}, 400, "bad_request"),
-                ({"user": "alice", "one_in": -1}, 400, "bad_request"),
-                ({"user": 5}, 400, "bad_request"), ({}, 400, "bad_request"),
-                ({"user": "!"}, 400, "bad_request"),  # not a user: those who have said no Hello
-                ({"user": "nobody"}, 404, "not_found")):
+            ({"user": "alice", "seconds": 3601}, 400, "bad_request"),
+            ({"user": "alice", "one_in": -1}, 400, "bad_request"),
+            ({"user": 5}, 400, "bad_request"),
+            ({}, 400, "bad_request"),
+            ({"user": "!"}, 400, "bad_request"),  # not a user: those who have said no Hello
+            ({"user": "nobody"}, 404, "not_found"),
+        ):
             http_.error("POST", "/api/trace", status, error, body=body)
         http_.error("POST", "/api/trace", 403, "forbidden", body={"user": "alice"}, token=VIEW)
         http_.error("GET", "/api/trace/alice", 404, "not_found")
@@ -473,38 +599,57 @@ def scene_trace():
 
         def ended():
             answer = read()
-            stages = [record["stage"] for record in answer["records"]
-                      if (record["direction"], record["id"]) == ("out", 1)]
+            stages = [
+                record["stage"]
+                for record in answer["records"]
+                if (record["direction"], record["id"]) == ("out", 1)
+            ]
             return stages == ["queued", "sent", "acked"] and answer
 
         answer = eventually(ended, "message 1 from its arrival to its end")
         records = answer["records"]
         check_equal((answer["active"], answer["dropped"]), (True, 0), "a trace that goes on")
         check(0 < answer["until_ms"] / 1000 - time.time() <= 601, f"until {answer['until_ms']}")
-        check_equal((records[0]["peer"], records[0]["bytes"], records[0]["kind"]),
-                    ("bob", 3, "message"), "the first record")
+        check_equal(
+            (records[0]["peer"], records[0]["bytes"], records[0]["kind"]),
+            ("bob", 3, "message"),
+            "the first record",
+        )
         check(abs(records[0]["time_us"] / 1e6 - time.time()) < 60, f"its time: {records[0]}")
         after = records[0]["seq"]
         check_equal(read(f"?after={after}&limit=2")["records"], records[1:3], "a page")
         check_equal(read(f"?after={records[-1]['seq']}")["records"], [], "after the last")
         # Who chooses the largest ids is followed like everybody.
-        alice.send_frame(alice.request("send", id=2 ** 64 - 1, to="bob", payload=b"hidden"))
-        alice.answer_to(2 ** 64 - 1)
-        eventually(lambda: [record for record in read(f"?after={records[-1]['seq']}")["records"]
-                            if record["peer"] == "bob" and int(record["id"]) >= 2 ** 63],
-                   "a message with an id that is no whole number of JSON's")
+        alice.send_frame(alice.request("send", id=2**64 - 1, to="bob", payload=b"hidden"))
+        alice.answer_to(2**64 - 1)
+        eventually(
+            lambda: [
+                record
+                for record in read(f"?after={records[-1]['seq']}")["records"]
+                if record["peer"] == "bob" and int(record["id"]) >= 2**63
+            ],
+            "a message with an id that is no whole number of JSON's",
+        )
         records = read()["records"]
         broker.wait_log("followed")
-        check_equal([(line["user"], line["seconds"], line["one_in"])
-                     for line in broker.log_events("followed")], [("alice", 600, 1)],
-                    "who is followed, in the log")
+        check_equal(
+            [
+                (line["user"], line["seconds"], line["one_in"])
+                for line in broker.log_events("followed")
+            ],
+            [("alice", 600, 1)],
+            "who is followed, in the log",
+        )
         check_traces_are_few(http_, broker)
         http_.error("DELETE", "/api/trace/alice", 403, "forbidden", token=VIEW)
         check_equal(http_.ask("DELETE", "/api/trace/alice").status, 200, "the end of it")
         alice.ping()
         answer = read()
-        check_equal((answer["active"], answer["until_ms"], answer["records"]), (False, 0, records),
-                    "a trace that was ended")
+        check_equal(
+            (answer["active"], answer["until_ms"], answer["records"]),
+            (False, 0, records),
+            "a trace that was ended",
+        )
         http_.error("DELETE", "/api/trace/alice", 404, "not_found")
 
 
@@ -528,8 +673,9 @@ def check_traces_are_few(http_, broker):
 def scene_scrape():
     """As Prometheus' own parser reads it, and in agreement with /api/stats."""
     count = scaled(2000, 200)
-    with Broker(ENDPOINT) as broker, Client(broker) as alice, Client(broker) as bob, \
-            Backend(broker, "echo", "one") as echo:
+    with Broker(ENDPOINT) as broker, Client(broker) as alice, Client(broker) as bob, Backend(
+        broker, "echo", "one"
+    ) as echo:
         http_ = Http(broker)
         alice.login("alice")
         bob.login("bob")
@@ -542,27 +688,41 @@ def scene_scrape():
         samples, families = http_.scrape()
         for family in families.values():
             check(family.documentation, f"{family.name} has no HELP")
-            check(re.fullmatch("(usher|process)_[a-z0-9_]+", family.name),
-                  f"the name {family.name}")
+            check(
+                re.fullmatch("(usher|process)_[a-z0-9_]+", family.name), f"the name {family.name}"
+            )
         labels = {name for sample, pairs in samples for name, _ in pairs}
-        check_equal(labels, {"reason", "limit", "state", "direction", "kind", "outcome", "le",
-                             "version", "node"}, "the labels")
+        check_equal(
+            labels,
+            {"reason", "limit", "state", "direction", "kind", "outcome", "le", "version", "node"},
+            "the labels",
+        )
         check_equal(samples[("usher_sessions", (("state", "online"),))], 2, "sessions online")
         check_equal(samples[("usher_messages_accepted_total", ())], count, "messages accepted")
         check_equal(samples[("usher_users", ())], 2, "users")
         check(samples[("process_resident_memory_bytes", ())] > 1e6, "memory")
         check_equal(samples[("usher_login_latency_seconds_count", ())], 2, "logins timed")
-        for name in ("delivery_latency_seconds", "call_latency_seconds", "turn_duration_seconds",
-                     "commit_latency_seconds", "commit_size"):
+        for name in (
+            "delivery_latency_seconds",
+            "call_latency_seconds",
+            "turn_duration_seconds",
+            "commit_latency_seconds",
+            "commit_size",
+        ):
             check_histogram(samples, f"usher_{name}")
         stats = http_.json("/api/stats")
         check_equal(stats["counters"]["messages_accepted"], count, "accepted, by /api/stats")
         login = stats["histograms"]["login_latency"]
-        check_equal((login["unit"], login["count"], login["buckets"][-1]["le"]),
-                    ("seconds", 2, None), "a histogram of /api/stats")
-        print(f"     {len(samples)} samples in {len(families)} families; delivery: mean "
-              f"{mean_us(samples, 'delivery_latency_seconds'):.0f} us of "
-              f"{samples[('usher_delivery_latency_seconds_count', ())]:.0f}")
+        check_equal(
+            (login["unit"], login["count"], login["buckets"][-1]["le"]),
+            ("seconds", 2, None),
+            "a histogram of /api/stats",
+        )
+        print(
+            f"     {len(samples)} samples in {len(families)} families; delivery: mean "
+            f"{mean_us(samples, 'delivery_latency_seconds'):.0f} us of "
+            f"{samples[('usher_delivery_latency_seconds_count', ())]:.0f}"
+        )
 
 
 def mean_us(samples, name):
@@ -571,8 +731,11 @@ def mean_us(samples, name):
 
 def check_histogram(samples, name):
     """Something was recorded, and the buckets rise to the count."""
-    buckets = [(float(dict(labels)["le"]), value) for (sample, labels), value in samples.items()
-               if sample == f"{name}_bucket"]
+    buckets = [
+        (float(dict(labels)["le"]), value)
+        for (sample, labels), value in samples.items()
+        if sample == f"{name}_bucket"
+    ]
     values = [value for _, value in sorted(buckets)]
     check(values == sorted(values) and len(values) > 10, f"{name}: {values}")
     check_equal(values[-1], samples[(f"{name}_count", ())], f"{name}: the last bucket")
@@ -610,7 +773,9 @@ def scene_dashboard_and_alerts():
 HOST = b"Host: localhost\r\n"
 # What is no request, or one that is too much.
 HOSTILE = (
-    b"\0\1\2\3\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n",
+    b"\0\1\2\3\r\n\r\n",
+    b"GET\r\n\r\n",
+    b"GET / HTTP/9.9\r\n\r\n",
     b"GET /" + b"a" * 100000 + b" HTTP/1.1\r\n" + HOST + b"\r\n",
     b"GET / HTTP/1.1\r\n" + HOST + b"X: " + b"y" * 100000 + b"\r\n\r\n",
     b"GET / HTTP/1.1\r\n" + HOST + b"X: y\r\n" * 20000 + b"\r\n",
@@ -678,11 +843,16 @@ def scene_where_a_body_ends():
             head = ask + b" HTTP/1.1\r\nHost: localhost\r\n"
             for rest in AMBIGUOUS:
                 answer = read_all(http_.raw(head + rest + behind))
-                check(answer.startswith(b"HTTP/1.1 400 ") and b'"bad_framing"' in answer,
-                      f"{rest}: {answer[:200]}")
+                check(
+                    answer.startswith(b"HTTP/1.1 400 ") and b'"bad_framing"' in answer,
+                    f"{rest}: {answer[:200]}",
+                )
                 check_equal(answer.count(b"HTTP/1.1 "), 1, f"answers to {rest}")
-            answer = read_all(http_.raw(head + b"Transfer-Encoding: chunked\r\n"
-                                        b"Connection: close\r\n\r\n0\r\n\r\n"))
+            answer = read_all(
+                http_.raw(
+                    head + b"Transfer-Encoding: chunked\r\n" b"Connection: close\r\n\r\n0\r\n\r\n"
+                )
+            )
             check(b" 400 " not in answer, f"chunked alone: {answer[:100]}")
 
 
@@ -817,8 +987,9 @@ def scene_a_flood_of_silent_ones():
             longest = 0
             for _ in range(30):
                 began = time.monotonic()
-                probe = http.client.HTTPConnection(*http_.address, timeout=SLOW_SECONDS,
-                                                   source_address=("127.0.0.3", 0))
+                probe = http.client.HTTPConnection(
+                    *http_.address, timeout=SLOW_SECONDS, source_address=("127.0.0.3", 0)
+                )
                 probe.request("GET", "/healthz")
                 check_equal(probe.getresponse().status, 200, "the probe's status")
                 probe.close()
@@ -828,8 +999,10 @@ def scene_a_flood_of_silent_ones():
             done.set()
             flooding.join()
         check(longest < 3, f"a probe took {longest:.1f} s")
-        print(f"     the slowest of 30 probes took {longest * 1000:.0f} ms, "
-              f"{counted(http_)['admin_displaced']} had to go")
+        print(
+            f"     the slowest of 30 probes took {longest * 1000:.0f} ms, "
+            f"{counted(http_)['admin_displaced']} had to go"
+        )
 
 
 def scene_a_scrape_that_stays_connected():
@@ -846,8 +1019,11 @@ def scene_a_scrape_that_stays_connected():
             connection.settimeout(SLOW_SECONDS)
             check_equal(connection.recv(1), b"", "it is closed")
         numbers = counted(http_)
-        check_equal((numbers["admin_quiet"], numbers["admin_late"], numbers["admin_displaced"]),
-                    (1, 1, 0), "quiet, late, displaced")
+        check_equal(
+            (numbers["admin_quiet"], numbers["admin_late"], numbers["admin_displaced"]),
+            (1, 1, 0),
+            "quiet, late, displaced",
+        )
 
 
 # --- health ---------------------------------------------------------------------------------------
@@ -860,8 +1036,9 @@ def failing(answer):
 def scene_store_failure():
     """Not ready while the store refuses, alive all the time; a store that hangs holds up neither of
     the two."""
-    with Shim() as shim, Broker({"store.path": shim.store, **OPTIONS, **ENDPOINT},
-                                environment=shim.environment()) as broker, People(broker) as people:
+    with Shim() as shim, Broker(
+        {"store.path": shim.store, **OPTIONS, **ENDPOINT}, environment=shim.environment()
+    ) as broker, People(broker) as people:
         http_ = Http(broker)
         people.must_login("first")
         http_.get("/readyz")
@@ -879,8 +1056,11 @@ def scene_store_failure():
         with Client(broker) as waiting:
             waiting.post("login", username="waiting")
             eventually(lambda: shim["held"] > 0, "a sync hangs", SECONDS)
-            answer = eventually(lambda: (got := http_.ask("GET", "/readyz")).status == 503 and got,
-                                "not ready while a commit hangs", SLOW_SECONDS)
+            answer = eventually(
+                lambda: (got := http_.ask("GET", "/readyz")).status == 503 and got,
+                "not ready while a commit hangs",
+                SLOW_SECONDS,
+            )
             check_equal(failing(answer), {"store"}, "what is not ready")
             http_.get("/healthz")
             check(http_.scrape()[0][("usher_commit_stalled_seconds", ())] >= 3, "for how long")
@@ -900,21 +1080,30 @@ def scene_listeners():
             names = [entry["name"] for entry in http_.json("/readyz")["checks"]]
             check_equal(names, ["store", "link", "feed", "reaper", "accept", "drain"], "the checks")
             bad = set()
-            for name, path, protocol in (("feed", feed, SP_SUB), ("link", broker.link_path, SP_REQ)):
+            for name, path, protocol in (
+                ("feed", feed, SP_SUB),
+                ("link", broker.link_path, SP_REQ),
+            ):
                 with connect(f"ipc://{path}") as visitor:
                     visitor.sendall(SP_HEADER.pack(b"\0SP\0", protocol, 0))
                     check_equal(len(visitor.recv(SP_HEADER.size)), SP_HEADER.size, "the handshake")
                     os.unlink(path)
                     os.mkdir(path)
                 bad.add(name)
-                eventually(lambda: failing(http_.ask("GET", "/readyz")) == bad, f"{bad} are told",
-                           LISTENER_SECONDS)
+                eventually(
+                    lambda: failing(http_.ask("GET", "/readyz")) == bad,
+                    f"{bad} are told",
+                    LISTENER_SECONDS,
+                )
                 http_.get("/readyz", 503)
                 http_.get("/healthz")
             os.rmdir(feed)
             os.rmdir(broker.link_path)
-            eventually(lambda: http_.ask("GET", "/readyz").status == 200, "it is ready again",
-                       LISTENER_SECONDS)
+            eventually(
+                lambda: http_.ask("GET", "/readyz").status == 200,
+                "it is ready again",
+                LISTENER_SECONDS,
+            )
 
 
 def scene_stop():
@@ -947,28 +1136,57 @@ def scene_starts():
         file.write(CHANGE + "\n")
     with Broker(ENDPOINT) as broker:
         port = Http(broker).address[1]
-        cases = (({"admin.listen": f"127.0.0.1:{port}"}, 69, "admin.listen"),
-                 ({**ENDPOINT, "admin.token_file": short}, 78, "admin.token_file"),
-                 ({**ENDPOINT, "admin.token_file": folder + "/none"}, 78, "admin.token_file"),
-                 ({**ENDPOINT, "admin.token_file": both, "admin.view_token_file": both}, 78,
-                  "admin.view_token_file"),
-                 ({"admin.listen": "0.0.0.0:0"}, 78, "admin.token_file"))
+        cases = (
+            ({"admin.listen": f"127.0.0.1:{port}"}, 69, "admin.listen"),
+            ({**ENDPOINT, "admin.token_file": short}, 78, "admin.token_file"),
+            ({**ENDPOINT, "admin.token_file": folder + "/none"}, 78, "admin.token_file"),
+            (
+                {**ENDPOINT, "admin.token_file": both, "admin.view_token_file": both},
+                78,
+                "admin.view_token_file",
+            ),
+            ({"admin.listen": "0.0.0.0:0"}, 78, "admin.token_file"),
+        )
         for options, code, text in cases:
             other = Broker({"listen.wait_ms": 0, **options}, wait=False)
             check_equal(other._wait_end(SECONDS), code, f"the exit code with {options}")
-            check(any(text in line.get("raw", "") for line in other.lines),
-                  f"{options}: {other.lines}")
+            check(
+                any(text in line.get("raw", "") for line in other.lines),
+                f"{options}: {other.lines}",
+            )
     for path in glob.glob(os.path.join(folder, "*")):
         os.remove(path)
     os.rmdir(folder)
 
 
 if __name__ == "__main__":
-    play(scene_routes, scene_slowest, scene_services, scene_console, scene_tokens,
-         scene_nobody_changes_without_a_token, scene_hosts, scene_a_name_that_looks_like_a_step,
-         scene_commands, scene_timeline,
-         scene_recorder, scene_reload, scene_drain, scene_restart, scene_trace, scene_scrape,
-         scene_dashboard_and_alerts, scene_hostile, scene_where_a_body_ends, scene_many_connections,
-         scene_places_go_to_who_asks, scene_places_of_those_who_do_not_read,
-         scene_a_flood_of_silent_ones, scene_a_scrape_that_stays_connected, scene_store_failure,
-         scene_listeners, scene_stop, scene_starts)
+    play(
+        scene_routes,
+        scene_slowest,
+        scene_services,
+        scene_console,
+        scene_tokens,
+        scene_nobody_changes_without_a_token,
+        scene_hosts,
+        scene_a_name_that_looks_like_a_step,
+        scene_commands,
+        scene_timeline,
+        scene_recorder,
+        scene_reload,
+        scene_drain,
+        scene_restart,
+        scene_trace,
+        scene_scrape,
+        scene_dashboard_and_alerts,
+        scene_hostile,
+        scene_where_a_body_ends,
+        scene_many_connections,
+        scene_places_go_to_who_asks,
+        scene_places_of_those_who_do_not_read,
+        scene_a_flood_of_silent_ones,
+        scene_a_scrape_that_stays_connected,
+        scene_store_failure,
+        scene_listeners,
+        scene_stop,
+        scene_starts,
+    )

@@ -25,7 +25,7 @@ from usherplay.schema import REPOSITORY
 SPEED = 10
 PAGES = ("", "users", "user/alice", "services", "presence", "recorder", "numbers")
 CHARTS = 6 if os.path.exists(os.path.join(UPLOT, "uPlot.iife.min.js")) else 0
-PICTURE = "<img src=x onerror=\"window.pwned=1\">"
+PICTURE = '<img src=x onerror="window.pwned=1">'
 TURNED = "eve\u202egnp.exe\u200b\u0007"
 
 
@@ -49,26 +49,35 @@ def tile(name):
     return browser.script(
         "return [...document.querySelectorAll('.tile')]"
         ".find((tile) => tile.querySelector('dt').textContent === arguments[0])"
-        "?.querySelector('dd').textContent", name)
+        "?.querySelector('dd').textContent",
+        name,
+    )
 
 
 def until_tile(name, condition):
-    return eventually(lambda: (value := tile(name)) and condition(value) and value,
-                      f"the tile {name} (it shows {tile(name)!r})", PATIENCE)
+    return eventually(
+        lambda: (value := tile(name)) and condition(value) and value,
+        f"the tile {name} (it shows {tile(name)!r})",
+        PATIENCE,
+    )
 
 
 def per_second(low, high):
     def fits(text):
         text = text.replace(",", "")
         return re.fullmatch(r"[0-9.]+", text) and low <= float(text) <= high
+
     return fits
 
 
 def scene_overview():
     with console() as world:
         until_tile("Online", lambda text: text == "108")
-        check_equal((tile("Detached"), tile("Not logged in"), tile("Memory")),
-                    ("13", "3", "212 MiB"), "the tiles")
+        check_equal(
+            (tile("Detached"), tile("Not logged in"), tile("Memory")),
+            ("13", "3", "212 MiB"),
+            "the tiles",
+        )
         # Rates follow from what the endpoint counted and its own clock, however slow the page is.
         until_tile("Messages", per_second(4190, 4210))
         until_tile("Calls", per_second(635, 645))
@@ -77,11 +86,22 @@ def scene_overview():
         until_tile("Login p99", lambda text: text == "75.0 ms")
         check_equal(len(browser.all(".plot canvas")), CHARTS, "charts")
         browser.until(".chart", "accepted 4,", "p50 1.00 ms", "p99 9.00 ms", "online 108")
-        browser.until(".tables", "matchmaker", "draining", "no instance", "player-000", "684 KiB",
-                      "silent for too long", "connection refused: source", "store file bytes",
-                      "41.0 MiB")
-        browser.script("const box = document.querySelector('select');"
-                       "box.value = 'call_latency'; box.dispatchEvent(new Event('change'))")
+        browser.until(
+            ".tables",
+            "matchmaker",
+            "draining",
+            "no instance",
+            "player-000",
+            "684 KiB",
+            "silent for too long",
+            "connection refused: source",
+            "store file bytes",
+            "41.0 MiB",
+        )
+        browser.script(
+            "const box = document.querySelector('select');"
+            "box.value = 'call_latency'; box.dispatchEvent(new Event('change'))"
+        )
         browser.until(".chart", "p50 2.75 ms", "p99 50.0 ms")
         world.rates["messages_accepted"] = 77
         until_tile("Messages", per_second(76, 78))
@@ -94,7 +114,8 @@ def scene_overview():
 def scene_history():
     """What is computed from the numbers, at the edges: a restart, a gap, the bound, the buckets."""
     with console():
-        got = browser.wait_script("""
+        got = browser.wait_script(
+            """
             const {History, quantileOf} = await import("/history.js");
             const stats = (now_ms, a, buckets = []) => ({now_ms, counters: {a}, gauges: {g: a % 7},
                 histograms: {h: {unit: "seconds", count: a, buckets}}});
@@ -115,12 +136,21 @@ def scene_history():
                 history.add(stats(70000 + place, 2000 + place), 100 + place);
             }
             return {rates, rise, quantiles, nothing, kept: history.samples.length,
-                base: history.base(599, 100)};""")
-        check_equal(got, {
-            # the second is over two seconds; nothing over the restart, the gap, the clock's step
-            "rates": [None, 20, 5, None, 4, None, 3, None],
-            "rise": 30 + 4 + 991 + 3 + 1, "quantiles": [1.5, 2, 4, 4], "nothing": [None, None],
-            "kept": 600, "base": 499}, "what follows from the samples")
+                base: history.base(599, 100)};"""
+        )
+        check_equal(
+            got,
+            {
+                # the second is over two seconds; nothing over the restart, the gap, the clock's step
+                "rates": [None, 20, 5, None, 4, None, 3, None],
+                "rise": 30 + 4 + 991 + 3 + 1,
+                "quantiles": [1.5, 2, 4, 4],
+                "nothing": [None, None],
+                "kept": 600,
+                "base": 499,
+            },
+            "what follows from the samples",
+        )
 
 
 def scene_degraded():
@@ -129,8 +159,14 @@ def scene_degraded():
         browser.until("#state", "ready")
         check_equal(browser.text("#banner"), "", "the banner of a broker that is ready")
         world.mode = "degraded"
-        browser.until("#banner", "does not serve everybody well", "store",
-                      "no space left on device", "link", "no listener works")
+        browser.until(
+            "#banner",
+            "does not serve everybody well",
+            "store",
+            "no space left on device",
+            "link",
+            "no listener works",
+        )
         check("accept" not in browser.text("#banner"), "a check that holds is in the banner")
         browser.until("#state", "degraded")
         check_equal(spoken(), "The broker is degraded: store, link.", "what is spoken")
@@ -150,10 +186,12 @@ def scene_degraded():
         world.mode = "normal"
         browser.script(LET_GO)
         browser.until("#state", "ready")
-        eventually(lambda: browser.one("main").get_attribute("class") == "", "colours are back",
-                   PATIENCE)
-        check_equal((browser.text("#banner"), spoken()), ("", "The broker is ready."),
-                    "after it came back")
+        eventually(
+            lambda: browser.one("main").get_attribute("class") == "", "colours are back", PATIENCE
+        )
+        check_equal(
+            (browser.text("#banner"), spoken()), ("", "The broker is ready."), "after it came back"
+        )
 
 
 def scene_certificate():
@@ -161,11 +199,15 @@ def scene_certificate():
     with console() as world:
         until_tile("Online", lambda text: text == "108")
         now_s = time.time()
-        for ends_s, words, ending in ((now_s + 5.5 * 86400, ("ends in 5 d 1",), 1),
-                                      (now_s - 60, ("expired on", "clients refuse it"), 1),
-                                      (now_s + 90 * 86400, ("not valid yet",), 1)):
-            world.gauges = {"certificate_not_after_timestamp_seconds": ends_s,
-                            "certificate_ending": ending}
+        for ends_s, words, ending in (
+            (now_s + 5.5 * 86400, ("ends in 5 d 1",), 1),
+            (now_s - 60, ("expired on", "clients refuse it"), 1),
+            (now_s + 90 * 86400, ("not valid yet",), 1),
+        ):
+            world.gauges = {
+                "certificate_not_after_timestamp_seconds": ends_s,
+                "certificate_ending": ending,
+            }
             browser.until("#banner", "A certificate is due", *words)
         check_equal(browser.text("#state"), "ready", "the state beside it")
         check("is ready; the TLS certificate" in spoken(), f"what is spoken: {spoken()}")
@@ -237,19 +279,30 @@ def scene_token():
         enter_token("change-me")
         browser.until(".card .buttons", "Push", "Kick")
         check_equal(browser.text(".page .hint").count("may look and not"), 0, "the hint")
-        kept = browser.script("return [JSON.stringify(sessionStorage),"
-                              "JSON.stringify(localStorage), location.href, document.cookie]")
-        check("change-me" in kept[0] and "change-me" not in "".join(kept[1:]),
-              f"where the token is: {kept}")
-        check(all("me" not in path.split("/")[-1].split("?")[0].split("-")
-                  for _, path, _ in world.requests), "the token is in an address")
+        kept = browser.script(
+            "return [JSON.stringify(sessionStorage),"
+            "JSON.stringify(localStorage), location.href, document.cookie]"
+        )
+        check(
+            "change-me" in kept[0] and "change-me" not in "".join(kept[1:]),
+            f"where the token is: {kept}",
+        )
+        check(
+            all(
+                "me" not in path.split("/")[-1].split("?")[0].split("-")
+                for _, path, _ in world.requests
+            ),
+            "the token is in an address",
+        )
         browser.driver.refresh()
         browser.until(".card .buttons", "Kick")  # the tab keeps it
         browser.button("Token").click()
         browser.button("Forget it", "dialog").click()
         browser.until("dialog", "shows nothing without its token")
-        check("change-me" not in browser.script("return JSON.stringify(sessionStorage)"),
-              "the token is forgotten")
+        check(
+            "change-me" not in browser.script("return JSON.stringify(sessionStorage)"),
+            "the token is forgotten",
+        )
 
 
 def scene_a_token_is_asked_for_in_silence():
@@ -265,8 +318,11 @@ def scene_a_token_is_asked_for_in_silence():
         browser.until("dialog", "shows nothing without its token")
         eventually(lambda: len(world.requests) >= asked + 3, "health is asked on", PATIENCE)
         check_equal({path for _, path, _ in world.requests[asked:]}, {"/readyz"}, "what was asked")
-        refused = [line["message"] for line in browser.driver.get_log("browser")
-                   if "uPlot" not in line["message"]]
+        refused = [
+            line["message"]
+            for line in browser.driver.get_log("browser")
+            if "uPlot" not in line["message"]
+        ]
         check_equal(refused, [], "what the browser logs before a token is given")
         enter_token("change-me")
         until_tile("Online", lambda text: text == "108")
@@ -276,12 +332,26 @@ def plant_hostile(world):
     for name in (PICTURE, TURNED, "a/b?c#d%2f", "..", "__proto__", "constructor"):
         world.login(name, 42, client=PICTURE, address=PICTURE)
         world.happen(name, "detached", cause=PICTURE, detail=TURNED, **{PICTURE: PICTURE})
-        world.slowest.insert(0, {"user": name, "output_bytes": 1, "inbox_messages": 1,
-                                 "since_ms": 1})
+        world.slowest.insert(
+            0, {"user": name, "output_bytes": 1, "inbox_messages": 1, "since_ms": 1}
+        )
     world.happen(PICTURE, PICTURE, level=PICTURE)
-    world.services.insert(0, {"name": PICTURE, "instances": [
-        {"instance": PICTURE, "state": PICTURE, "mail_waiting": 1, "calls_open": 1,
-         "last_fetch_ms": 1, "presence": True}]})
+    world.services.insert(
+        0,
+        {
+            "name": PICTURE,
+            "instances": [
+                {
+                    "instance": PICTURE,
+                    "state": PICTURE,
+                    "mail_waiting": 1,
+                    "calls_open": 1,
+                    "last_fetch_ms": 1,
+                    "presence": True,
+                }
+            ],
+        },
+    )
     world.counted[PICTURE] = 1
 
 
@@ -290,12 +360,23 @@ def scene_hostile():
     with console() as world:
         plant_hostile(world)
         real_ready = world.ready
-        world.ready = lambda: (503, {"ready": False, "state": "serving", "checks": [
-            {"name": PICTURE, "ok": False, "detail": PICTURE}]})
+        world.ready = lambda: (
+            503,
+            {
+                "ready": False,
+                "state": "serving",
+                "checks": [{"name": PICTURE, "ok": False, "detail": PICTURE}],
+            },
+        )
         browser.until("#banner", PICTURE)
-        for page, shown in (("", PICTURE), ("users", "eve\\u{202e}gnp.exe\\u{200b}\\u{7}"),
-                            ("services", PICTURE), ("presence", PICTURE), ("recorder", PICTURE),
-                            ("numbers", PICTURE)):
+        for page, shown in (
+            ("", PICTURE),
+            ("users", "eve\\u{202e}gnp.exe\\u{200b}\\u{7}"),
+            ("services", PICTURE),
+            ("presence", PICTURE),
+            ("recorder", PICTURE),
+            ("numbers", PICTURE),
+        ):
             browser.go(f"#/{page}")
             browser.until(".page", shown)
             check_unharmed(page)
@@ -313,8 +394,10 @@ def scene_hostile():
 
 
 def check_unharmed(where):
-    found = browser.script("return [document.querySelectorAll('img, [onerror], [style*=url]')"
-                           ".length, window.pwned ?? null]")
+    found = browser.script(
+        "return [document.querySelectorAll('img, [onerror], [style*=url]')"
+        ".length, window.pwned ?? null]"
+    )
     check_equal(found, [0, None], f"markup of others on {where}")
 
 
@@ -332,8 +415,9 @@ def scene_user():
         browser.one("dialog textarea").send_keys("be nice <b>")
         browser.button("Push", "dialog").click()
         browser.until(".done", "Pushed.")
-        check_equal(world.asked("POST", push), [{"text": "be nice <b>", "epoch": 1836031541254}],
-                    "the push")
+        check_equal(
+            world.asked("POST", push), [{"text": "be nice <b>", "epoch": 1836031541254}], "the push"
+        )
         browser.button("Kick…").click()
         browser.shoot("kick")
         browser.button("Cancel", "dialog").click()
@@ -353,8 +437,11 @@ def scene_user():
         browser.one("dialog input[type=checkbox]").click()
         browser.button("Kick", "dialog").click()
         browser.until(".facts", "no session")
-        check_equal(world.asked("POST", kick)[-1], {"epoch": 1836031541300, "detail": "enough",
-                                                    "do_not_return": True}, "the kick")
+        check_equal(
+            world.asked("POST", kick)[-1],
+            {"epoch": 1836031541300, "detail": "enough", "do_not_return": True},
+            "the kick",
+        )
         browser.until(".timeline", "was kicked", "detail enough")
         check_equal(browser.text(".card .buttons"), "", "what can be done to nobody")
         browser.check_quiet()
@@ -366,15 +453,28 @@ def scene_trace():
         check_equal(world.asked("POST", "/api/trace"), [], "traces that nobody started")
         browser.script("document.querySelectorAll('.wide select')[1].value = '10'")
         browser.button("Follow").click()
-        browser.until(".wide", "Recording", "left", "3 records found no room", "arrived", "184 µs",
-                      "2.31 ms", "bob")
-        check_equal(world.asked("POST", "/api/trace"),
-                    [{"user": "alice", "seconds": 60, "one_in": 10}], "what was asked for")
+        browser.until(
+            ".wide",
+            "Recording",
+            "left",
+            "3 records found no room",
+            "arrived",
+            "184 µs",
+            "2.31 ms",
+            "bob",
+        )
+        check_equal(
+            world.asked("POST", "/api/trace"),
+            [{"user": "alice", "seconds": 60, "one_in": 10}],
+            "what was asked for",
+        )
         world.traces["alice"]["peer"] = PICTURE
         browser.until(".wide", PICTURE)
         check_unharmed("the trace")
-        seen = browser.script("return [...document.querySelectorAll('.wide tbody tr')]"
-                              ".map((row) => row.cells[0].textContent)")
+        seen = browser.script(
+            "return [...document.querySelectorAll('.wide tbody tr')]"
+            ".map((row) => row.cells[0].textContent)"
+        )
         check_equal(len(set(seen)), len(seen), "a record is shown twice")
         browser.shoot("trace")
         browser.button("Stop").click()
@@ -403,8 +503,10 @@ def scene_users():
         browser.until("tbody", "player-049")
         browser.one(".filters input").send_keys("zoe-5")
         eventually(lambda: len(browser.text("tbody").splitlines()) == 10, "ten rows", PATIENCE)
-        browser.script("const box = document.querySelector('.filters select'); box.value ="
-                       "'detached'; box.dispatchEvent(new Event('change'))")
+        browser.script(
+            "const box = document.querySelector('.filters select'); box.value ="
+            "'detached'; box.dispatchEvent(new Event('change'))"
+        )
         browser.until("tbody", "No session matches.")
         browser.one(".filters input").send_keys(Keys.BACKSPACE * 5 + "a")
         browser.until("tbody", "No session matches.")
@@ -440,8 +542,10 @@ def scene_streams():
             browser.until("tbody", "next", f"after-{first}")
         browser.go("#/recorder")
         browser.until("tbody", "store_failed", "no space left on device", "takeover")
-        browser.script("const box = document.querySelector('.filters select'); box.value ="
-                       "'error'; box.dispatchEvent(new Event('change'))")
+        browser.script(
+            "const box = document.querySelector('.filters select'); box.value ="
+            "'error'; box.dispatchEvent(new Event('change'))"
+        )
         check_equal(len(browser.all("tbody tr")), 1, "errors in the recorder")
         browser.go("#/numbers")
         browser.until("tbody", "calls_timed_out")
@@ -449,8 +553,12 @@ def scene_streams():
         browser.one(".filters input[type=checkbox]").click()
         browser.until("tbody", "kicked")
         browser.one(".filters input").send_keys("timed")
-        eventually(lambda: "calls_timed_out" in browser.text("tbody") and
-                   "detached" not in browser.text("tbody"), "the filter", PATIENCE)
+        eventually(
+            lambda: "calls_timed_out" in browser.text("tbody")
+            and "detached" not in browser.text("tbody"),
+            "the filter",
+            PATIENCE,
+        )
 
 
 def scene_parts_missing():
@@ -477,8 +585,11 @@ def scene_keyboard():
         browser.until("#search-list", "player-010", "player-017")
         browser.keys(Keys.ARROW_DOWN, Keys.ARROW_DOWN)
         chosen = browser.one("#search-list [aria-selected=true]")
-        check_equal((chosen.text.split()[0], browser.focused().get_attribute(
-            "aria-activedescendant")), ("player-011", chosen.get_attribute("id")), "the choice")
+        check_equal(
+            (chosen.text.split()[0], browser.focused().get_attribute("aria-activedescendant")),
+            ("player-011", chosen.get_attribute("id")),
+            "the choice",
+        )
         browser.keys(Keys.ENTER)
         browser.until("h1", "player-011")
         browser.keys("/", "/no-such user/", Keys.ENTER)
@@ -490,8 +601,10 @@ def scene_keyboard():
         outside = 0
         for _ in range(12):
             browser.keys(Keys.TAB)
-            outside += browser.script("return document.activeElement !== document.body &&"
-                                      "!document.activeElement.closest('dialog')")
+            outside += browser.script(
+                "return document.activeElement !== document.body &&"
+                "!document.activeElement.closest('dialog')"
+            )
         check_equal(outside, 0, "times that Tab left the dialog")
         browser.keys(Keys.ESCAPE)
         eventually(lambda: browser.focused().text == "Kick…", "the focus is back", PATIENCE)
@@ -538,7 +651,10 @@ def scene_axes():
         rates = [text for text in labels if re.fullmatch(r"[\d.]+", text)]
         check(set(rates) >= {"0", "1"}, f"values at the axes: {rates}")
         check(not [text for text in rates if "." in text], f"fractions at the axes: {rates}")
-        check(0 < widest / 2 <= room, f"a time at the end is {widest} wide, with room for {room} of it")
+        check(
+            0 < widest / 2 <= room,
+            f"a time at the end is {widest} wide, with room for {room} of it",
+        )
         browser.shoot("idle")
 
 
@@ -568,9 +684,18 @@ def scene_narrow():
         browser.size(360, 740)
         for page in PAGES:
             browser.go(f"#/{page}")
-            browser.until(".page", {"": "212 MiB", "users": "player-000", "user/alice": "logged in",
-                                    "services": "mm-1", "presence": "alice",
-                                    "recorder": "store_failed", "numbers": "calls"}[page])
+            browser.until(
+                ".page",
+                {
+                    "": "212 MiB",
+                    "users": "player-000",
+                    "user/alice": "logged in",
+                    "services": "mm-1",
+                    "presence": "alice",
+                    "recorder": "store_failed",
+                    "numbers": "calls",
+                }[page],
+            )
             width = browser.script("return document.documentElement.scrollWidth")
             check(width <= 360, f"#/{page} is {width} wide on a screen of 360")
             check_equal(browser.script(CUT), [], f"tables of #/{page} that are cut without a hint")
@@ -592,11 +717,16 @@ CONTRAST = """
         const [a, b] = [light(text), light(back)].sort();
         return [text, back, (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)];
     }).filter(([, , contrast]) => !(contrast >= 4.5));"""
-PAIRS = [[f"--{text}", f"--{back}"] for text in ("text", "muted", "accent", "warn", "good", "bad")
-         for back in ("card", "back")] + \
-        [[f"--{kind}", f"--{kind}-back"] for kind in ("good", "warn", "bad", "news")] + \
-        [["--text", f"--{kind}-back"] for kind in ("good", "warn", "bad", "news", "none")] + \
-        [["--muted", "--none-back"], ["--accent-text", "--accent"]]
+PAIRS = (
+    [
+        [f"--{text}", f"--{back}"]
+        for text in ("text", "muted", "accent", "warn", "good", "bad")
+        for back in ("card", "back")
+    ]
+    + [[f"--{kind}", f"--{kind}-back"] for kind in ("good", "warn", "bad", "news")]
+    + [["--text", f"--{kind}-back"] for kind in ("good", "warn", "bad", "news", "none")]
+    + [["--muted", "--none-back"], ["--accent-text", "--accent"]]
+)
 
 
 def theme():
@@ -608,8 +738,9 @@ def scene_themes():
         browser.prefer(prefers_color_scheme="dark", prefers_reduced_motion="reduce")
         eventually(lambda: theme() == "dark", "dark, as the system says", PATIENCE)
         check_equal(browser.script(CONTRAST, PAIRS), [], "colours that are hard to read when dark")
-        moving = browser.script("return getComputedStyle(document.querySelector('.page'))"
-                                ".transitionDuration")
+        moving = browser.script(
+            "return getComputedStyle(document.querySelector('.page'))" ".transitionDuration"
+        )
         check_equal(moving, "0s", "motion where none is wanted")
         until_tile("Delivery p99", lambda text: text == "9.00 ms")
         browser.shoot("dark")
@@ -635,6 +766,7 @@ def scene_hidden():
             before = len(world.requests)
             time.sleep(0.5)  # five periods
             return len(world.requests) == before
+
         eventually(quiet, "nothing is asked for while the tab is hidden", PATIENCE)
         browser.script(HIDE, False)
         asked = len(world.requests)
@@ -643,8 +775,9 @@ def scene_hidden():
 
 def scene_uplot_is_checked():
     """What the build fetches is taken when its sum is that of the lock, and else not at all."""
-    spec = importlib.util.spec_from_file_location("fetch", os.path.join(
-        REPOSITORY, "cmake", "npm", "fetch.py"))
+    spec = importlib.util.spec_from_file_location(
+        "fetch", os.path.join(REPOSITORY, "cmake", "npm", "fetch.py")
+    )
     fetch = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(fetch)
     archive = io.BytesIO()
@@ -656,15 +789,24 @@ def scene_uplot_is_checked():
     fetch.by_npm = fetch.by_http = lambda name, version, folder: data
     with tempfile.TemporaryDirectory() as folder:
         fetch.HERE, target = folder, os.path.join(folder, "uplot")
-        for integrity, status, files in (("sha512-" + digest[::-1], 1, None),
-                                         ("sha512-" + digest, 0, sorted(fetch.WANTED["uplot"].values()))):
+        for integrity, status, files in (
+            ("sha512-" + digest[::-1], 1, None),
+            ("sha512-" + digest, 0, sorted(fetch.WANTED["uplot"].values())),
+        ):
             with open(os.path.join(folder, "package-lock.json"), "w") as file:
-                json.dump({"packages": {"node_modules/uplot": {
-                    "version": "1.6.32", "integrity": integrity}}}, file)
+                json.dump(
+                    {
+                        "packages": {
+                            "node_modules/uplot": {"version": "1.6.32", "integrity": integrity}
+                        }
+                    },
+                    file,
+                )
             with contextlib.redirect_stderr(io.StringIO()):
                 check_equal(fetch.main("uplot", target), status, "the exit code")
-            check_equal(sorted(os.listdir(target)) if os.path.exists(target) else None, files,
-                        "the files")
+            check_equal(
+                sorted(os.listdir(target)) if os.path.exists(target) else None, files, "the files"
+            )
 
 
 def scene_real():
@@ -674,8 +816,13 @@ def scene_real():
         file.write(token + "\n")
         file.flush()
         os.chmod(file.name, 0o600)
-        with Broker({"admin.listen": "127.0.0.1:0", "admin.token_file": file.name,
-                     "link.fetch_timeout_ms": 600000}) as broker:
+        with Broker(
+            {
+                "admin.listen": "127.0.0.1:0",
+                "admin.token_file": file.name,
+                "link.fetch_timeout_ms": 600000,
+            }
+        ) as broker:
             look_at(broker, token)
 
 
@@ -698,14 +845,14 @@ def follow(alice):
 
 
 def look_at(broker, token):
-    port = next(line["port"] for line in broker.log_events("listening")
-                if line["for"] == "admin")
+    port = next(line["port"] for line in broker.log_events("listening") if line["for"] == "admin")
     browser.open(f"http://127.0.0.1:{port}/")
     browser.until("dialog", "shows nothing without its token")
     enter_token(token)
     browser.until("#state", "ready")
-    with Backend(broker.link_url, "scores"), Client(broker.address) as alice, \
-            Client(broker.address) as bob:
+    with Backend(broker.link_url, "scores"), Client(broker.address) as alice, Client(
+        broker.address
+    ) as bob:
         alice.login("alice")
         bob.login("bob")
         alice.send("bob", b"hello")
@@ -714,9 +861,12 @@ def look_at(broker, token):
         until_tile("CPU", lambda text: text.endswith("%"))
         browser.until(".tables", "scores", "serving")
         check_equal(len(browser.all(".plot canvas")), CHARTS, "charts")
-        for page, words in (("users", ("alice", "bob", "127.0.0.1:")),
-                            ("services", ("scores",)), ("presence", ("alice", "online")),
-                            ("numbers", ("messages_accepted", "login_latency"))):
+        for page, words in (
+            ("users", ("alice", "bob", "127.0.0.1:")),
+            ("services", ("scores",)),
+            ("presence", ("alice", "online")),
+            ("numbers", ("messages_accepted", "login_latency")),
+        ):
             browser.go(f"#/{page}")
             browser.until(".page", *words)
             browser.shoot(f"real-{page}")
@@ -750,10 +900,28 @@ if __name__ == "__main__":
     browser = Browser(SPEED)
     admin = FakeAdmin(populated(), keep="max-age=600")
     try:
-        play(scene_overview, scene_history, scene_degraded, scene_certificate,
-             scene_first_answer_missing, scene_token, scene_a_token_is_asked_for_in_silence,
-             scene_hostile, scene_user, scene_trace, scene_users, scene_streams,
-             scene_parts_missing, scene_keyboard, scene_a_table_says_where_it_goes_on, scene_axes,
-             scene_narrow, scene_themes, scene_hidden, scene_uplot_is_checked, scene_real)
+        play(
+            scene_overview,
+            scene_history,
+            scene_degraded,
+            scene_certificate,
+            scene_first_answer_missing,
+            scene_token,
+            scene_a_token_is_asked_for_in_silence,
+            scene_hostile,
+            scene_user,
+            scene_trace,
+            scene_users,
+            scene_streams,
+            scene_parts_missing,
+            scene_keyboard,
+            scene_a_table_says_where_it_goes_on,
+            scene_axes,
+            scene_narrow,
+            scene_themes,
+            scene_hidden,
+            scene_uplot_is_checked,
+            scene_real,
+        )
     finally:
         browser.close()

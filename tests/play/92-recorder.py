@@ -31,8 +31,12 @@ def read_lines(path):
 
 
 def ctl(broker, *arguments):
-    done = subprocess.run([program("usherctl"), "--url", broker.link_url, *arguments],
-                          capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [program("usherctl"), "--url", broker.link_url, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     return done.returncode, done.stdout.splitlines(), done.stderr
 
 
@@ -79,8 +83,9 @@ def scene_the_newest_stay():
         check(2048 < size <= 4096, f"{size} bytes of lines in a recorder of 4096")
         check("starting" not in {line["event"] for line in lines}, "the oldest is still there")
         ends = [line["user"] for line in lines if line["event"] == "logout"]
-        check_equal(ends, [f"user{number}" for number in range(8 - len(ends), 8)],
-                    "who logged out last")
+        check_equal(
+            ends, [f"user{number}" for number in range(8 - len(ends), 8)], "who logged out last"
+        )
         broker.process.send_signal(signal.SIGUSR1)
         broker.wait_log("recorder_written")
         check(read_lines(path_of(broker)) == lines, "the file has other lines")
@@ -100,8 +105,10 @@ def scene_one_event_over_and_over():
         logins = [line for line in lines if line["event"] == "login"]
         told = len(logins) + sum(line.get("suppressed", 0) for line in logins)
         check(128 <= len(logins) < 300 and told <= 300, f"{len(logins)} logins, {told} told of")
-        print(f"     {len(logins)} of 300 logins are there; "
-              f"{len(broker.log_events('login'))} of them were in the log")
+        print(
+            f"     {len(logins)} of 300 logins are there; "
+            f"{len(broker.log_events('login'))} of them were in the log"
+        )
 
 
 def scene_crash():
@@ -117,15 +124,18 @@ def scene_crash():
                 code = broker._wait_end(30)
                 check(code != 0, f"{number.name} ended it with {code}")
             lines = read_lines(path_of(broker))
-            check_equal((lines[-1]["event"], lines[-1]["signal"]), ("crashed", number),
-                        "the last line")
+            check_equal(
+                (lines[-1]["event"], lines[-1]["signal"]), ("crashed", number), "the last line"
+            )
             events = [line["event"] for line in lines]
             check("login" in events or "takeover" in events, f"no login in {events}")
             check_equal(os.stat(path_of(broker)).st_mode & 0o777, 0o600, "the file's rights")
             with open(path_of(broker), "rb") as file:
                 content = file.read()
-            check(secret not in content and secret.hex().encode() not in content,
-                  "a secret is in the recorder")
+            check(
+                secret not in content and secret.hex().encode() not in content,
+                "a secret is in the recorder",
+            )
             if before is not None:
                 with open(path_of(broker) + ".old", "rb") as file:
                     check_equal(file.read(), before, "the record of the crash before")
@@ -136,8 +146,10 @@ def scene_crash():
 
 def scene_crash_without_descriptors():
     """All descriptors are in use when it dies."""
-    with Broker({"limits.files_reserved": 0, "limits.login_deadline_ms": 60000},
-                wrapper=["/bin/sh", "-c", 'ulimit -n 64; exec "$@"', "sh"]) as broker:
+    with Broker(
+        {"limits.files_reserved": 0, "limits.login_deadline_ms": 60000},
+        wrapper=["/bin/sh", "-c", 'ulimit -n 64; exec "$@"', "sh"],
+    ) as broker:
         clients = [Client(broker) for _ in range(100)]  # silent ones, more than there is room for
         try:
             broker.wait_log("accept_paused", 30)
@@ -186,9 +198,19 @@ def scene_a_folder_in_the_way():
             os.mkfifo(target)
             broker.process.send_signal(signal.SIGUSR1)
             check_equal(broker.wait_log("recorder_failed", count=2)["error"], "File exists", "then")
-        check_equal([name for name in os.listdir(plain.folder) if name.startswith("record")],
-                    ["record"], "what is there")
+        check_equal(
+            [name for name in os.listdir(plain.folder) if name.startswith("record")],
+            ["record"],
+            "what is there",
+        )
 
 
-play(scene_below_the_level, scene_the_newest_stay, scene_one_event_over_and_over, scene_crash,
-     scene_crash_without_descriptors, scene_another_file, scene_a_folder_in_the_way)
+play(
+    scene_below_the_level,
+    scene_the_newest_stay,
+    scene_one_event_over_and_over,
+    scene_crash,
+    scene_crash_without_descriptors,
+    scene_another_file,
+    scene_a_folder_in_the_way,
+)

@@ -6,8 +6,18 @@ import base64
 import json
 import os
 
-from usherplay import (Backend, Broker, Client, ConnectionEnded, Failed, backend_pb, check,
-                       check_equal, client_pb, play)
+from usherplay import (
+    Backend,
+    Broker,
+    Client,
+    ConnectionEnded,
+    Failed,
+    backend_pb,
+    check,
+    check_equal,
+    client_pb,
+    play,
+)
 from usherplay.filebroker import FileBroker
 from usherplay.tls import Identity
 
@@ -44,10 +54,15 @@ def scene_limits_and_level():
         broker.write(limits__inbox_messages=7, limits__users=4096, log__level="debug")
         code, lines = broker.reload()
         check_equal(code, 0, f"exit code of reload: {lines}")
-        check_equal(changes_of(lines), {
-            "limits.inbox_messages": ("3", "7", "now"),
-            "log.level": ("info", "debug", "now"),
-            "limits.users": ("131072", "4096", "after a restart")}, "what changed")
+        check_equal(
+            changes_of(lines),
+            {
+                "limits.inbox_messages": ("3", "7", "now"),
+                "log.level": ("info", "debug", "now"),
+                "limits.users": ("131072", "4096", "after a restart"),
+            },
+            "what changed",
+        )
         check_equal(fill(broker, "alice"), 4, "more messages taken after it")
         check_equal(broker.wait_log("reloaded")["changed"], 2, "changed, says the log")
         code, lines = broker.reload()
@@ -79,20 +94,25 @@ def answers(client, count, to, payload):
     """How many of so many Sends at once were answered done, and with which errors."""
     ids = [client.post("send", to=to, payload=payload) for _ in range(count)]
     frames = [client.answer_to(id) for id in ids]
-    errors = {client_pb.Error.Code.Name(frame.error.code) for frame in frames
-              if frame.WhichOneof("body") == "error"}
+    errors = {
+        client_pb.Error.Code.Name(frame.error.code)
+        for frame in frames
+        if frame.WhichOneof("body") == "error"
+    }
     return sum(frame.WhichOneof("body") == "done" for frame in frames), errors
 
 
 def scene_source_and_memory():
     """Limits of all: the rate of one address, for users who are in, and the budget of memory."""
     large = {"limits__inbox_bytes": 8 << 20, "limits__requests_per_second": 0}
-    with FileBroker({**large, "limits__requests_per_second_per_source": 0}) as broker, \
-            Client(broker) as client:
+    with FileBroker({**large, "limits__requests_per_second_per_source": 0}) as broker, Client(
+        broker
+    ) as client:
 
         def change(rate, memory, count):
-            broker.write(**large, limits__memory_bytes=memory,
-                         limits__requests_per_second_per_source=rate)
+            broker.write(
+                **large, limits__memory_bytes=memory, limits__requests_per_second_per_source=rate
+            )
             check_equal(broker.hup()["changed"], count, "options changed")
 
         client.login("sender")
@@ -119,10 +139,14 @@ def scene_one_fault_changes_nothing():
         open(empty, "w", encoding="ascii").close()
         good = {"limits__inbox_messages": 50}
         faults = [
-            {"limits__inbox_bytes": 1}, {"limits__inbox_massages": 9}, {"log__level": "loud"},
+            {"limits__inbox_bytes": 1},
+            {"limits__inbox_massages": 9},
+            {"log__level": "loud"},
             {"limits__call_timeout_ms": 50000, "limits__call_timeout_max_ms": 1000},
-            {"auth__mode": "token"}, {"link__token_file": "/nowhere/token"},
-            {"link__token_file": empty}]
+            {"auth__mode": "token"},
+            {"link__token_file": "/nowhere/token"},
+            {"link__token_file": empty},
+        ]
         for fault in faults:
             broker.write(**good, **fault)
             event = broker.hup()
@@ -161,15 +185,21 @@ def scene_options_that_contradict_each_other():
         broker.write(link__frame_bytes=8192, link__mail_bytes=8192)
         said = broker.hup()
         check_equal(said["event"], "reload_refused", "the event of a mixture")
-        check("link.frame_bytes: 16384, and link.mail_bytes is 8192" in said["error"] and
-              "by a restart only" in said["error"], f"the reason: {said}")
+        check(
+            "link.frame_bytes: 16384, and link.mail_bytes is 8192" in said["error"]
+            and "by a restart only" in said["error"],
+            f"the reason: {said}",
+        )
         broker.write(link__frame_bytes=8192, link__mail_bytes=16384)
         check_equal(broker.hup()["event"], "reloaded", "the event at the boundary")
         broker.write(limits__output_soft_bytes=2 << 20)
         check_equal(broker.hup()["event"], "reloaded", "the event of what is odd")
         odd = broker.wait_log("options_at_odds")
-        check_equal((odd["option"], odd["other"]),
-                    ("limits.output_soft_bytes", "limits.output_bytes"), "what is odd")
+        check_equal(
+            (odd["option"], odd["other"]),
+            ("limits.output_soft_bytes", "limits.output_bytes"),
+            "what is odd",
+        )
 
 
 def scene_tokens():
@@ -198,8 +228,9 @@ def scene_whole_across_parts():
     with Broker() as other:
         identity = Identity(other.folder, "localhost")
         files = {"tls__certificate_file": identity.certificate, "tls__key_file": identity.key}
-        with FileBroker({**files, "limits__inbox_messages": 2},
-                        {"listen.tls": "127.0.0.1:0"}) as broker:
+        with FileBroker(
+            {**files, "limits__inbox_messages": 2}, {"listen.tls": "127.0.0.1:0"}
+        ) as broker:
             leave(broker, "alice")
             broker.write(**{**files, "tls__key_file": "/nowhere/key"}, limits__inbox_messages=9)
             check_equal(broker.hup()["event"], "reload_refused", "the reload")
@@ -218,20 +249,31 @@ def scene_what_a_restart_would_change():
         keys, more = (os.path.join(other.folder, name) for name in ("keys", "more"))
         for path in (keys, more):
             with open(path, "w", encoding="ascii") as file:
-                json.dump({"keys": [{"alg": "HS256", "kty": "oct", "k": secret, "kid": path}]}, file)
+                json.dump(
+                    {"keys": [{"alg": "HS256", "kty": "oct", "k": secret, "kid": path}]}, file
+                )
         identity = Identity(other.folder, "localhost")
-        tls = {"listen__tls": "127.0.0.1:0", "tls__certificate_file": identity.certificate,
-               "tls__key_file": identity.key}
-        by = {"open": {}, "token": {"auth__mode": "token", "auth__keys_file": keys},
-              "service": {"auth__mode": "service", "auth__service": "judge"}}
+        tls = {
+            "listen__tls": "127.0.0.1:0",
+            "tls__certificate_file": identity.certificate,
+            "tls__key_file": identity.key,
+        }
+        by = {
+            "open": {},
+            "token": {"auth__mode": "token", "auth__keys_file": keys},
+            "service": {"auth__mode": "service", "auth__service": "judge"},
+        }
         for began, options in by.items():
             with FileBroker(options) as broker:
                 loaded = len(broker.log_events("keys_loaded"))
                 for mode in ("token", "service", "open", "token"):
                     broker.write(**{**options, **by[mode], "auth__mode": mode}, **tls)
                     check_equal(broker.hup()["event"], "reloaded", f"{began}, then {mode}")
-                check_equal(len(broker.log_events("keys_loaded")),
-                            loaded + (4 if began == "token" else 0), f"{began}: keys that were read")
+                check_equal(
+                    len(broker.log_events("keys_loaded")),
+                    loaded + (4 if began == "token" else 0),
+                    f"{began}: keys that were read",
+                )
                 if began == "open":
                     leave(broker, "alice")
         with FileBroker(by["token"]) as broker:
@@ -243,6 +285,13 @@ def scene_what_a_restart_would_change():
             check_equal(broker.log_events("keys_loaded")[-1]["file"], more, "the keys in use")
 
 
-play(scene_limits_and_level, scene_calls_and_requests, scene_source_and_memory,
-     scene_one_fault_changes_nothing, scene_options_that_contradict_each_other, scene_tokens,
-     scene_whole_across_parts, scene_what_a_restart_would_change)
+play(
+    scene_limits_and_level,
+    scene_calls_and_requests,
+    scene_source_and_memory,
+    scene_one_fault_changes_nothing,
+    scene_options_that_contradict_each_other,
+    scene_tokens,
+    scene_whole_across_parts,
+    scene_what_a_restart_would_change,
+)

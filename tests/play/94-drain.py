@@ -11,14 +11,30 @@ import subprocess
 import threading
 import time
 
-from usherplay import (Backend, Broker, Client, check, check_equal, check_presence, client_pb,
-                       eventually, logged_in, play, program, scaled, seed)
+from usherplay import (
+    Backend,
+    Broker,
+    Client,
+    check,
+    check_equal,
+    check_presence,
+    client_pb,
+    eventually,
+    logged_in,
+    play,
+    program,
+    scaled,
+    seed,
+)
 from usherplay.client import Crowd
 from usherplay.filebroker import FileBroker
 
 SLOW_SECONDS = 60
-LARGE = {"limits.inbox_messages": 65536, "limits.inbox_bytes": 64 << 20,
-         "limits.inbox_age_ms": 600000}
+LARGE = {
+    "limits.inbox_messages": 65536,
+    "limits.inbox_bytes": 64 << 20,
+    "limits.inbox_age_ms": 600000,
+}
 REFUSED = ("INBOX_FULL", "BUSY", "NOT_ONLINE", "DRAINING", "NO_SERVICE", "TIMEOUT", "SERVICE_LOST")
 
 
@@ -106,7 +122,6 @@ class Echo(threading.Thread):
         except Exception:  # the end, however it looks
             pass
 
-
     def take(self, mail):
         if mail.WhichOneof("body") == "control":
             self.goaway = self.goaway or time.monotonic()
@@ -116,8 +131,12 @@ class Echo(threading.Thread):
 
 
 def drain(broker, seconds):
-    done = subprocess.run([program("usherctl"), "--url", broker.link_url, "drain", "--seconds",
-                           str(seconds)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [program("usherctl"), "--url", broker.link_url, "drain", "--seconds", str(seconds)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     check_equal(done.returncode, 0, f"usherctl drain: {done.stderr}")
 
 
@@ -147,12 +166,16 @@ def check_waves(broker, memories, began, seconds):
         after = memory.closed_at - began
         thirds[min(2, int(after / seconds * 3))] += 1
         # What was left when it was told, and that is before it was read.
-        check(memory.close.retry_after_ms >= (seconds - after) * 1000 - 500,
-              f"{memory.name} is to come back {memory.close.retry_after_ms} ms after {after:.1f} s")
+        check(
+            memory.close.retry_after_ms >= (seconds - after) * 1000 - 500,
+            f"{memory.name} is to come back {memory.close.retry_after_ms} ms after {after:.1f} s",
+        )
     # Judged by the log, which samples: a client behind a backlog reads its Close late.
     start = seconds_of(broker.log_events("draining")[0])
-    seen = {min(2, int((seconds_of(event) - start) / seconds * 3))
-            for event in broker.log_events("detached")}
+    seen = {
+        min(2, int((seconds_of(event) - start) / seconds * 3))
+        for event in broker.log_events("detached")
+    }
     check(len(seen) == 3, f"the clients did not go in waves: only in the thirds {seen}")
     return dict(sorted(thirds.items()))
 
@@ -161,8 +184,11 @@ def come_back(broker, memories, random):
     for memory in memories:
         client = memory.client = Player(broker, memory)
         again = client.resume(memory.welcome, memory.seq, name=memory.name)
-        check_equal((again.epoch, client_pb.Welcome.Replay.Name(again.replay)),
-                    (memory.welcome.epoch, "COMPLETE"), f"the Welcome of {memory.name}")
+        check_equal(
+            (again.epoch, client_pb.Welcome.Replay.Name(again.replay)),
+            (memory.welcome.epoch, "COMPLETE"),
+            f"the Welcome of {memory.name}",
+        )
         id = client.post("ping", stamp=1)
         while True:
             frame = client.next_frame(SLOW_SECONDS)
@@ -179,10 +205,14 @@ def check_arrived(memories):
         for (to, number), word in memory.outcomes.items():
             counts[word] += 1
             arrived = (memory.name, number) in by_name[to].had
-            check(arrived or word != "done", f"message {number} of {memory.name} to {to} was "
-                                             "accepted and did not arrive")
-            check(not arrived or word in ("done", "DRAINING"),
-                  f"message {number} of {memory.name} was answered {word} and arrived")
+            check(
+                arrived or word != "done",
+                f"message {number} of {memory.name} to {to} was " "accepted and did not arrive",
+            )
+            check(
+                not arrived or word in ("done", "DRAINING"),
+                f"message {number} of {memory.name} was answered {word} and arrived",
+            )
     return dict(counts)
 
 
@@ -204,10 +234,14 @@ def scene_drain_under_load():
         took = time.monotonic() - began
         thirds = check_waves(broker, memories, began, seconds)
         check(sum(memory.replies for memory in memories) > 0, "no call was answered")
-        check(echo.last is not None and echo.last > began + seconds / 3,
-              "the service was cut off early")
-        check(echo.goaway is None or echo.goaway >= began + seconds - 0.1,
-              "the service was told to go before the clients were gone")
+        check(
+            echo.last is not None and echo.last > began + seconds / 3,
+            "the service was cut off early",
+        )
+        check(
+            echo.goaway is None or echo.goaway >= began + seconds - 0.1,
+            "the service was told to go before the clients were gone",
+        )
         check_equal(len(broker.log_events("draining")), 1, "draining in the log")
         broker.restart()
         come_back(broker, memories, random)
@@ -217,9 +251,11 @@ def scene_drain_under_load():
             check_equal(watch.numbers("count")["online"], count, "who is online again")
         for memory in memories:
             memory.client.close()
-        print(f"     {count} clients, over {seconds} s: {thirds} went in each third, exit after "
-              f"{took:.1f} s; sends {counts}; the last call was answered "
-              f"{last - echo.last:.2f} s before the last Close")
+        print(
+            f"     {count} clients, over {seconds} s: {thirds} went in each third, exit after "
+            f"{took:.1f} s; sends {counts}; the last call was answered "
+            f"{last - echo.last:.2f} s before the last Close"
+        )
 
 
 def scene_nobody_there():
@@ -255,8 +291,11 @@ def come_back_when_told(client, name, welcome, broker):
             break
         except OSError:
             time.sleep(0.1)
-    check_equal(client_pb.Welcome.Replay.Name(again.resume(welcome, 0, name=name).replay), "COMPLETE",
-                f"the Welcome of {name}")
+    check_equal(
+        client_pb.Welcome.Replay.Name(again.resume(welcome, 0, name=name).replay),
+        "COMPLETE",
+        f"the Welcome of {name}",
+    )
     return time.monotonic() - began, again
 
 
@@ -266,55 +305,91 @@ def scene_restart():
     count = scaled(40, 8)
     with Broker(LARGE) as broker:
         pid = broker.process.pid
-        clients = logged_in(broker, [f"user{number}" for number in range(count)], acks=True,
-                            timeout=SLOW_SECONDS)
+        clients = logged_in(
+            broker, [f"user{number}" for number in range(count)], acks=True, timeout=SLOW_SECONDS
+        )
         welcomes = [client.welcome for client in clients]
-        done = subprocess.run([program("usherctl"), "--url", broker.link_url, "drain", "--restart",
-                               "--seconds", "5"], capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            [program("usherctl"), "--url", broker.link_url, "drain", "--restart", "--seconds", "5"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
         check_equal(done.returncode, 64, f"--restart and --seconds: {done.stderr}")
         clients[0].ping()
         clients[0].send("user1", b"kept")
         clients[1].expect("message", payload=b"kept")  # and not acknowledged
         began = time.monotonic()
-        done = subprocess.run([program("usherctl"), "--url", broker.link_url, "drain", "--restart"],
-                              capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            [program("usherctl"), "--url", broker.link_url, "drain", "--restart"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
         check_equal(done.returncode, 0, f"usherctl drain --restart: {done.stderr}")
         with concurrent.futures.ThreadPoolExecutor(count) as pool:
-            away = list(pool.map(lambda number: come_back_when_told(
-                clients[number], f"user{number}", welcomes[number], broker), range(count)))
+            away = list(
+                pool.map(
+                    lambda number: come_back_when_told(
+                        clients[number], f"user{number}", welcomes[number], broker
+                    ),
+                    range(count),
+                )
+            )
         took = sorted(seconds for seconds, again in away)
         away[1][1].expect("message", payload=b"kept", redelivered=True)
         broker.wait_log("ready", count=2)
-        gap = seconds_of(broker.log_events("ready")[1]) - seconds_of(broker.log_events("stopping")[0])
+        gap = seconds_of(broker.log_events("ready")[1]) - seconds_of(
+            broker.log_events("stopping")[0]
+        )
         check(not broker.log_events("draining"), "it drained")
         check_equal((broker.process.poll(), broker.process.pid), (None, pid), "the process")
         check(took[-1] < 5 + gap + 5, f"away for {took[-1]:.1f} s, the node for {gap:.2f} s")
-        print(f"     {count} clients were away for {took[count // 2]:.1f} s (median), {took[-1]:.1f} s at "
-              f"most; the node for {gap:.2f} s; all were back {time.monotonic() - began:.1f} s after "
-              f"the command")
+        print(
+            f"     {count} clients were away for {took[count // 2]:.1f} s (median), {took[-1]:.1f} s at "
+            f"most; the node for {gap:.2f} s; all were back {time.monotonic() - began:.1f} s after "
+            f"the command"
+        )
         for seconds, again in away:
             again.close()
 
 
 def scene_restart_that_would_fail():
     """What the start would refuse refuses the restart: the node stays, and says why."""
+
     def restart(broker):
-        done = subprocess.run([program("usherctl"), "--url", broker.link_url, "drain", "--restart"],
-                              capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            [program("usherctl"), "--url", broker.link_url, "drain", "--restart"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
         return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
 
     with FileBroker({}, {"admin.listen": "127.0.0.1:0"}) as broker, Client(broker) as client:
         client.login("alice")
-        for fault in ({"limits__users": 0}, {"link__token_file": "/nowhere"},
-                      {"auth__mode": "token", "auth__keys_file": "/nowhere"},
-                      {"listen__tls": "127.0.0.1:0", "tls__certificate_file": "/nowhere",
-                       "tls__key_file": "/nowhere"}):
+        for fault in (
+            {"limits__users": 0},
+            {"link__token_file": "/nowhere"},
+            {"auth__mode": "token", "auth__keys_file": "/nowhere"},
+            {
+                "listen__tls": "127.0.0.1:0",
+                "tls__certificate_file": "/nowhere",
+                "tls__key_file": "/nowhere",
+            },
+        ):
             broker.write(**fault)
             code, lines = restart(broker)
-            check_equal((code, [line["event"] for line in lines]), (1, ["restart_refused"]),
-                        f"a restart with {fault}")
-            check(list(fault)[-1].replace("__", ".") in lines[0]["error"] or "tls" in lines[0]["error"],
-                  f"{fault}: {lines}")
+            check_equal(
+                (code, [line["event"] for line in lines]),
+                (1, ["restart_refused"]),
+                f"a restart with {fault}",
+            )
+            check(
+                list(fault)[-1].replace("__", ".") in lines[0]["error"]
+                or "tls" in lines[0]["error"],
+                f"{fault}: {lines}",
+            )
         client.ping()
         check_equal(broker.log_events("stopping"), [], "what it began")
         broker.write()
@@ -350,5 +425,10 @@ def refused(broker):
         return True
 
 
-play(scene_drain_under_load, scene_nobody_there, scene_restart, scene_restart_that_would_fail,
-     scene_ended_early)
+play(
+    scene_drain_under_load,
+    scene_nobody_there,
+    scene_restart,
+    scene_restart_that_would_fail,
+    scene_ended_early,
+)

@@ -6,8 +6,18 @@ import json
 import subprocess
 import threading
 
-from usherplay import (Backend, Broker, Client, backend_pb, check, check_equal, eventually,
-                       logged_in, play, program)
+from usherplay import (
+    Backend,
+    Broker,
+    Client,
+    backend_pb,
+    check,
+    check_equal,
+    eventually,
+    logged_in,
+    play,
+    program,
+)
 from usherplay.backend import code_name
 
 START, STOP, READ = backend_pb.Trace.START, backend_pb.Trace.STOP, backend_pb.Trace.READ
@@ -36,8 +46,11 @@ def read(backend, user):
 
 
 def stages(records, direction, id):
-    return [record["stage"] for record in records
-            if (record["direction"], record["id"]) == (direction, id)]
+    return [
+        record["stage"]
+        for record in records
+        if (record["direction"], record["id"]) == (direction, id)
+    ]
 
 
 def scene_every_stage():
@@ -56,32 +69,46 @@ def scene_every_stage():
             alice.expect_error("NOT_ONLINE", id=nobody)
             called = alice.post("call", service="nobody", method="m", payload=b"12")
             alice.expect_error("NO_SERVICE", id=called)
-            records = eventually(lambda: [r for r in read(backend, "alice")
-                                          if r["stage"] == "refused" and r["id"] == called]
-                                 and read(backend, "alice"), "the end of the trace")
+            records = eventually(
+                lambda: [
+                    r
+                    for r in read(backend, "alice")
+                    if r["stage"] == "refused" and r["id"] == called
+                ]
+                and read(backend, "alice"),
+                "the end of the trace",
+            )
             check_equal(stages(records, "out", 1), ["queued", "sent", "acked"], "message 1")
             check_equal(stages(records, "out", 2), ["queued", "sent"], "message 2")
             check("refused" in stages(records, "out", 0), "the one that was too much")
             check_equal(stages(records, "in", nobody), ["arrived", "turn", "refused"], "to nobody")
             check_equal(stages(records, "in", nobody - 1), ["arrived", "turn", "acked"], "to bob")
             first = next(r for r in records if r["stage"] == "queued")
-            check_equal((first["peer"], first["bytes"], first["kind"]), ("bob", 3, "message"),
-                        "the first record")
+            check_equal(
+                (first["peer"], first["bytes"], first["kind"]),
+                ("bob", 3, "message"),
+                "the first record",
+            )
             for id, said in ((nobody, ("carol", 1, "send")), (called, ("nobody", 2, "call"))):
                 turn = next(r for r in records if r["stage"] == "turn" and r["id"] == id)
                 check_equal((turn["peer"], turn["bytes"], turn["kind"]), said, "what he asked for")
             times = [record["time_us"] for record in records if record["stage"] != "arrived"]
             check(times == sorted(times) and sent is not None, "the records are out of order")
-            check_equal([record["seq"] for record in records], list(range(1, len(records) + 1)),
-                        "their numbers")
+            check_equal(
+                [record["seq"] for record in records],
+                list(range(1, len(records) + 1)),
+                "their numbers",
+            )
             check_equal(code_name(order(backend, "bob", READ)), "GONE", "bob's trace")
             order(backend, "alice", STOP)
             count = len(read(backend, "alice"))
             alice.ping()
             check_equal(len(read(backend, "alice")), count, "records after the end")
             for record in records[:6]:
-                print(f"     {record['direction']:3} {record['kind']:8} {record['id']:3} "
-                      f"{record['stage']:8} {record['wait_us']:6} us")
+                print(
+                    f"     {record['direction']:3} {record['kind']:8} {record['id']:3} "
+                    f"{record['stage']:8} {record['wait_us']:6} us"
+                )
 
 
 def scene_bounded():
@@ -104,8 +131,11 @@ def scene_bounded():
             got = {record["id"] for record in read(backend, "alice")}
             check_equal(got, {id for id in ids if id % 10 == 0}, "the sample")
             check_equal(code_name(order(backend, "nobody", START)), "NOT_ONLINE", "nobody")
-            check_equal(code_name(order(backend, "alice", START, seconds=3601)), "MALFORMED",
-                        "a trace of more than an hour")
+            check_equal(
+                code_name(order(backend, "alice", START, seconds=3601)),
+                "MALFORMED",
+                "a trace of more than an hour",
+            )
             order(backend, "alice", STOP)
             others = logged_in(broker, [f"user{number}" for number in range(9)])
             for number in range(8):
@@ -123,8 +153,11 @@ def scene_by_hand():
     """usherctl trace prints while it happens, and ends when the time is over."""
     with Broker() as broker, Client(broker) as alice:
         alice.login("alice")
-        process = subprocess.Popen([program("usherctl"), "--url", broker.link_url, "trace", "alice",
-                                    "--seconds", "2"], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [program("usherctl"), "--url", broker.link_url, "trace", "alice", "--seconds", "2"],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         lines = []
         reader = threading.Thread(target=lambda: lines.extend(process.stdout), daemon=True)
         reader.start()
@@ -132,12 +165,17 @@ def scene_by_hand():
         def seen():
             alice.ping()
             return bool(lines) or process.poll() is not None
+
         eventually(seen, "a line of usherctl trace", 10)
         check_equal(process.wait(20), 0, "exit code")
         reader.join(5)
         check(lines and all(json.loads(line)["kind"] == "ping" for line in lines), f"{lines[:3]}")
-        done = subprocess.run([program("usherctl"), "--url", broker.link_url, "trace", "bob"],
-                              capture_output=True, text=True, timeout=30)
+        done = subprocess.run(
+            [program("usherctl"), "--url", broker.link_url, "trace", "bob"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
         check_equal(done.returncode, 1, "exit code for somebody who is not there")
 
 

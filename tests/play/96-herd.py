@@ -12,8 +12,17 @@ import signal
 import socket
 import time
 
-from usherplay import (Backend, Broker, Client, check, check_equal, check_presence, client_pb, play,
-                       scaled)
+from usherplay import (
+    Backend,
+    Broker,
+    Client,
+    check,
+    check_equal,
+    check_presence,
+    client_pb,
+    play,
+    scaled,
+)
 from usherplay.backend import cause_name, kind_name
 from usherplay.client import frame_bytes, take_frame
 
@@ -78,8 +87,11 @@ class Herd:
         kind = frame.WhichOneof("body")
         if kind == "welcome":
             if member.welcome is not None:
-                check_equal(client_pb.Welcome.Replay.Name(frame.welcome.replay), "COMPLETE",
-                            f"the Welcome of {member.name}")
+                check_equal(
+                    client_pb.Welcome.Replay.Name(frame.welcome.replay),
+                    "COMPLETE",
+                    f"the Welcome of {member.name}",
+                )
             member.welcome = frame.welcome
             self.waiting -= 1
             self.back.append(time.monotonic())
@@ -183,6 +195,7 @@ def scene_everybody_comes_back():
             def all_back():
                 prober.look()
                 return len(herd.back) == count
+
             herd.until(all_back, "all are back")
             with Backend(broker, timeout=SLOW_SECONDS) as backend:
                 events = backend.all_events(before)
@@ -198,13 +211,17 @@ def scene_everybody_comes_back():
         spread = share(told, 0.95) - share(told, 0.05)
         check(spread > 2500, f"they are to come back within {spread} ms")
         check(max(told) <= 5000, f"somebody is to wait {max(told)} ms")
-        print(f"     {count} clients: told to come back after {share(told, .05)} to "
-              f"{share(told, .95)} ms (5 % to 95 %); 99 % were back {share(herd.back, .99) - began:.2f} s "
-              f"after SIGTERM, {share(herd.back, .99) - ready:.2f} s after ready, the last "
-              f"{max(herd.back) - began:.2f} s")
-        print(f"     at most {herd.peak} waited at once, {herd.refused} found no broker, refused: "
-              f"{dict(herd.errors)}; a ping meanwhile: median "
-              f"{share(prober.waits, .5) * 1000:.1f} ms, worst {max(prober.waits) * 1000:.0f} ms")
+        print(
+            f"     {count} clients: told to come back after {share(told, .05)} to "
+            f"{share(told, .95)} ms (5 % to 95 %); 99 % were back {share(herd.back, .99) - began:.2f} s "
+            f"after SIGTERM, {share(herd.back, .99) - ready:.2f} s after ready, the last "
+            f"{max(herd.back) - began:.2f} s"
+        )
+        print(
+            f"     at most {herd.peak} waited at once, {herd.refused} found no broker, refused: "
+            f"{dict(herd.errors)}; a ping meanwhile: median "
+            f"{share(prober.waits, .5) * 1000:.1f} ms, worst {max(prober.waits) * 1000:.0f} ms"
+        )
         print(f"     {len(events)} presence events: {dict(kinds)}")
         prober.client.close()
 

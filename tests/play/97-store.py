@@ -17,8 +17,9 @@ STRANGER = 65534
 
 
 def store(*arguments):
-    done = subprocess.run([program("usherctl"), "store", *arguments], capture_output=True, text=True,
-                          timeout=120)
+    done = subprocess.run(
+        [program("usherctl"), "store", *arguments], capture_output=True, text=True, timeout=120
+    )
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     return done.returncode, lines, done.stderr
 
@@ -69,8 +70,11 @@ def fill(broker, count):
 
 
 def check_events(events):
-    check_equal([event["seq"] for event in events],
-                list(range(events[0]["seq"], events[0]["seq"] + len(events))), "seqs of the dump")
+    check_equal(
+        [event["seq"] for event in events],
+        list(range(events[0]["seq"], events[0]["seq"] + len(events))),
+        "seqs of the dump",
+    )
 
 
 def scene_live():
@@ -84,29 +88,40 @@ def scene_live():
         try:
             for turn in range(3):
                 lines = good("check", broker.store)
-                check_equal((lines[0]["schema"], lines[0]["state"]), ("usher-store-2", "live"),
-                            "the head")
+                check_equal(
+                    (lines[0]["schema"], lines[0]["state"]), ("usher-store-2", "live"), "the head"
+                )
                 check(lines[-1]["sessions"] >= count, f"{lines[-1]}")
                 dump = good("dump", broker.store)
                 names = [row["user"] for row in rows(dump, "session")]
-                check(names == sorted(names) and len(set(names)) == len(names) and
-                      sum(name.startswith("user") for name in names) == count, "names of the dump")
+                check(
+                    names == sorted(names)
+                    and len(set(names)) == len(names)
+                    and sum(name.startswith("user") for name in names) == count,
+                    "names of the dump",
+                )
                 check_events(rows(dump, "event"))
                 check(secret.hex() not in json.dumps(dump), "a secret is in the dump")
                 target = os.path.join(broker.folder, f"copy{turn}")
                 good("backup", broker.store, target)
-                check_equal(os.stat(os.path.join(target, "data.mdb")).st_mode & 0o777, 0o600,
-                            "rights of the copy")
+                check_equal(
+                    os.stat(os.path.join(target, "data.mdb")).st_mode & 0o777,
+                    0o600,
+                    "rights of the copy",
+                )
                 lines = good("check", target)
-                check_equal((lines[0]["state"], lines[-1]["structure"]), ("at rest", "good"),
-                            "the copy")
+                check_equal(
+                    (lines[0]["state"], lines[-1]["structure"]), ("at rest", "good"), "the copy"
+                )
             code, _, errors = store("backup", broker.store, target)
             check(code == REFUSED and "already" in errors, f"a second backup there: {errors}")
         finally:
             churn.end()
-        print(f"     {len(names)} sessions, {churn.count} logins beside it, copy of "
-              f"{os.stat(os.path.join(target, 'data.mdb')).st_size} bytes, original "
-              f"{lines[0]['file_bytes']}")
+        print(
+            f"     {len(names)} sessions, {churn.count} logins beside it, copy of "
+            f"{os.stat(os.path.join(target, 'data.mdb')).st_size} bytes, original "
+            f"{lines[0]['file_bytes']}"
+        )
         with Broker({"store.path": target}) as copy:
             restored = copy.log_events("restored")
             check(restored[0]["sessions"] >= count, f"restored from the backup: {restored}")
@@ -133,8 +148,9 @@ def scene_killed_reader():
         churn = Churn(broker)
         try:
             for _ in range(3):
-                done = subprocess.run(["/usr/bin/python3", "-c", DYING_READER, broker.store],
-                                      timeout=60)
+                done = subprocess.run(
+                    ["/usr/bin/python3", "-c", DYING_READER, broker.store], timeout=60
+                )
                 check_equal(done.returncode, -signal.SIGKILL, "the reader's end")
             before = churn.count
             while churn.count < before + 300 and churn.is_alive():
@@ -176,8 +192,10 @@ def scene_restore():
             check_equal(code, DAMAGED, f"{command[0]} of one that is cut short")
         if os.geteuid() == 0:
             os.chmod(broker.folder, 0o711)
-            for path in (broker.store, *(os.path.join(broker.store, name)
-                                         for name in os.listdir(broker.store))):
+            for path in (
+                broker.store,
+                *(os.path.join(broker.store, name) for name in os.listdir(broker.store)),
+            ):
                 os.chown(path, STRANGER, STRANGER)
         good("restore", backup, broker.store)
         owner = os.stat(broker.store).st_uid
@@ -186,9 +204,14 @@ def scene_restore():
             check_equal((status.st_uid, status.st_mode & 0o7777), (owner, 0o600), name)
         with open(os.path.join(broker.store, "data.mdb.before"), "rb") as file:
             check(file.read() == before, "what was there is not kept")
-        check_equal([row["user"] for row in rows(good("dump", broker.store), "session")], ["early"],
-                    "the sessions of the backup")
-        check_equal(os.stat(os.path.join(broker.store, "lock.mdb")).st_uid, owner, "lock.mdb's owner")
+        check_equal(
+            [row["user"] for row in rows(good("dump", broker.store), "session")],
+            ["early"],
+            "the sessions of the backup",
+        )
+        check_equal(
+            os.stat(os.path.join(broker.store, "lock.mdb")).st_uid, owner, "lock.mdb's owner"
+        )
         broker.restart()
 
 
@@ -220,16 +243,25 @@ def scene_root_among_links():
             os.symlink(victim, os.path.join(folder, name))
             for path in (folder, *(os.path.join(folder, each) for each in os.listdir(folder))):
                 os.chown(path, STRANGER, STRANGER, follow_symlinks=False)
-            for command in (("check", folder), ("dump", folder), ("restore", backup, folder),
-                            ("backup", folder, f"{folder}-copy"), ("check", folder)):
+            for command in (
+                ("check", folder),
+                ("dump", folder),
+                ("restore", backup, folder),
+                ("backup", folder, f"{folder}-copy"),
+                ("check", folder),
+            ):
                 store(*command)
                 after = os.stat(victim)
                 with open(victim, encoding="ascii") as file:
-                    check_equal((after.st_uid, after.st_mode, after.st_ctime_ns, file.read()),
-                                (0, before.st_mode, before.st_ctime_ns, "what is root's"),
-                                f"the file behind {name} after {command[0]}")
+                    check_equal(
+                        (after.st_uid, after.st_mode, after.st_ctime_ns, file.read()),
+                        (0, before.st_mode, before.st_ctime_ns, "what is root's"),
+                        f"the file behind {name} after {command[0]}",
+                    )
             for each in os.listdir(folder):
-                check_equal(os.lstat(os.path.join(folder, each)).st_uid, STRANGER, f"owner of {each}")
+                check_equal(
+                    os.lstat(os.path.join(folder, each)).st_uid, STRANGER, f"owner of {each}"
+                )
         broker.restart()
 
 
@@ -238,8 +270,9 @@ def scene_root_among_links():
 NUMBERED = ["unshare", "--pid", "--fork", "--kill-child"]
 
 # It stays in its read until its input ends.
-HOLDING_READER = DYING_READER.replace("os.kill(os.getpid(), 9)",
-                                      "print(os.getpid(), flush=True); sys.stdin.read()")
+HOLDING_READER = DYING_READER.replace(
+    "os.kill(os.getpid(), 9)", "print(os.getpid(), flush=True); sys.stdin.read()"
+)
 
 
 class Contained(Broker):
@@ -258,8 +291,9 @@ class Holder:
     def __init__(self, folder, number):
         program_text = ["/usr/bin/python3", "-c", HOLDING_READER, folder]
         shell = program_text if number == 1 else ["sh", "-c", '"$@"; true', "sh", *program_text]
-        self.process = subprocess.Popen([*NUMBERED, *shell], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            [*NUMBERED, *shell], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         check_equal(self.process.stdout.readline(), f"{number}\n", "the reader's number")
 
     def __enter__(self):
@@ -271,8 +305,9 @@ class Holder:
 
 def contained(*arguments):
     """usher-store as number 1 of a container of its own."""
-    done = subprocess.run([*NUMBERED, program("usher-store"), *arguments], capture_output=True,
-                          text=True, timeout=120)
+    done = subprocess.run(
+        [*NUMBERED, program("usher-store"), *arguments], capture_output=True, text=True, timeout=120
+    )
     check_equal((done.returncode, done.stderr), (0, ""), f"usher-store {arguments[0]}, contained")
 
 
@@ -308,13 +343,16 @@ def scene_reader_that_waits():
     pages again and its small map does not fill. While it reads, it is known in the lock file."""
     with Broker({"store.map_bytes": 1 << 20, "store.events_kept": 4096}) as broker:
         fill(broker, scaled(400, 200))  # more than a pipe holds
-        process = subprocess.Popen([program("usher-store"), "dump", broker.store],
-                                   stdout=subprocess.PIPE)
+        process = subprocess.Popen(
+            [program("usher-store"), "dump", broker.store], stdout=subprocess.PIPE
+        )
         churn = Churn(broker)
         try:
             process.stdout.read(200)
-            opened = {os.path.basename(os.readlink(f"/proc/{process.pid}/fd/{fd}"))
-                      for fd in os.listdir(f"/proc/{process.pid}/fd")}
+            opened = {
+                os.path.basename(os.readlink(f"/proc/{process.pid}/fd/{fd}"))
+                for fd in os.listdir(f"/proc/{process.pid}/fd")
+            }
             check("lock.mdb" in opened, f"the reader has open: {opened}")
             while churn.count < 300 and churn.is_alive():
                 churn.join(0.1)
@@ -332,7 +370,7 @@ def flip(path, at):
         file.seek(at)
         byte = file.read(1)[0]
         file.seek(at)
-        file.write(bytes([byte ^ 0xff]))
+        file.write(bytes([byte ^ 0xFF]))
 
 
 def scene_damage_and_rest():
@@ -348,12 +386,18 @@ def scene_damage_and_rest():
         broker.stop()
         dump = good("dump", broker.store)
         messages = rows(dump, "message")
-        check_equal([(m["user"], m["from"], m["bytes"]) for m in messages],
-                    [("alice", "bob", len(b"private words"))], "saved messages")
+        check_equal(
+            [(m["user"], m["from"], m["bytes"]) for m in messages],
+            [("alice", "bob", len(b"private words"))],
+            "saved messages",
+        )
         check("private" not in json.dumps(dump), "a payload is in the dump")
         lines = good("check", broker.store)
-        check_equal((lines[0]["state"], lines[-1]["structure"], lines[-1]["messages"]),
-                    ("at rest", "good", 1), "the check")
+        check_equal(
+            (lines[0]["state"], lines[-1]["structure"], lines[-1]["messages"]),
+            ("at rest", "good", 1),
+            "the check",
+        )
         found = 0
         data = os.path.join(broker.store, "data.mdb")
         size = os.stat(data).st_size
@@ -400,8 +444,12 @@ lmdb.mdb_env_close(env)
 
 
 def change_version(folder, version):
-    done = subprocess.run(["/usr/bin/python3", "-c", CHANGE_VERSION, folder, version],
-                          capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        ["/usr/bin/python3", "-c", CHANGE_VERSION, folder, version],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     check_equal(done.returncode, 0, f"changing the version: {done.stderr}")
 
 
@@ -420,8 +468,11 @@ def scene_upgrade():
         change_version(broker.store, "usher-store-1")
         check_equal(schema_of(broker.store), "usher-store-1", "what the tools say")
         broker.restart()
-        check_equal([event["from"] for event in broker.log_events("store_upgraded")],
-                    ["usher-store-1"], "what was announced")
+        check_equal(
+            [event["from"] for event in broker.log_events("store_upgraded")],
+            ["usher-store-1"],
+            "what was announced",
+        )
         with Client(broker) as client:
             check_equal(client.resume(welcome, 0, name="alice").epoch, welcome.epoch, "the epoch")
             client.drop()
@@ -441,8 +492,10 @@ def scene_upgrade():
         with open(data, "rb") as file:
             before = file.read()
         done = subprocess.run(broker.command(), capture_output=True, text=True, timeout=60)
-        check(done.returncode == DAMAGED and "another version" in done.stderr,
-              f"exit {done.returncode} with a version to come: {done.stderr[-500:]}")
+        check(
+            done.returncode == DAMAGED and "another version" in done.stderr,
+            f"exit {done.returncode} with a version to come: {done.stderr[-500:]}",
+        )
         with open(data, "rb") as file:
             check(file.read() == before, "a store of another version was changed")
 
@@ -472,6 +525,14 @@ def scene_old_backup():
                 check(epoch > since[-1], f"epoch {epoch} after {since[-1]}")
 
 
-play(scene_live, scene_killed_reader, scene_restore, scene_root_among_links, scene_containers,
-     scene_reader_that_waits, scene_damage_and_rest,
-     scene_upgrade, scene_old_backup)
+play(
+    scene_live,
+    scene_killed_reader,
+    scene_restore,
+    scene_root_among_links,
+    scene_containers,
+    scene_reader_that_waits,
+    scene_damage_and_rest,
+    scene_upgrade,
+    scene_old_backup,
+)

@@ -61,8 +61,12 @@ class Observer(threading.Thread):
     def _show(self, event):
         closes = f", closes epoch {event.previous_epoch}" if event.previous_epoch else ""
         cause = cause_name(event).lower().replace("_", " ") + ", " if event.cause else ""
-        line("presence", f"#{event.seq} {paint(event.user, BOLD)} is {kind_name(event).lower()} "
-             f"({cause}epoch {event.epoch}{closes})", YELLOW)
+        line(
+            "presence",
+            f"#{event.seq} {paint(event.user, BOLD)} is {kind_name(event).lower()} "
+            f"({cause}epoch {event.epoch}{closes})",
+            YELLOW,
+        )
 
     def _link_again(self):
         while not self.ending:
@@ -124,8 +128,12 @@ def call_service(alice):
 def take_over(broker, alice):
     newer = log_in(broker, "alice", "tablet", acks=True)
     close = alice.expect("close").close
-    line("phone", f"closed: {paint(client_pb.Close.Reason.Name(close.reason), RED)}, "
-         f"and told not to come back", RED)
+    line(
+        "phone",
+        f"closed: {paint(client_pb.Close.Reason.Name(close.reason), RED)}, "
+        f"and told not to come back",
+        RED,
+    )
     alice.close()
     pause()
     return newer
@@ -155,32 +163,54 @@ def crash(broker, alice, bob):
 
 
 def remember(broker):
-    out = subprocess.run([program("usherctl"), "--url", broker.link_url, "who"],
-                         capture_output=True, text=True, timeout=10, check=False).stdout
+    out = subprocess.run(
+        [program("usherctl"), "--url", broker.link_url, "who"],
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=False,
+    ).stdout
     with printing:
         print("\n".join("  " + row for row in out.splitlines()), flush=True)
     pause()
 
 
 def story(broker, observer):
-    chapter(2, "Two players talk",
-            "alice acknowledges what she got (acks), so nothing that she missed is forgotten.")
+    chapter(
+        2,
+        "Two players talk",
+        "alice acknowledges what she got (acks), so nothing that she missed is forgotten.",
+    )
     alice, bob = talk(broker)
-    chapter(3, "A service answers",
-            "usher-echo is one small C file; the broker finds it by name, keeps order per player.")
+    chapter(
+        3,
+        "A service answers",
+        "usher-echo is one small C file; the broker finds it by name, keeps order per player.",
+    )
     call_service(alice)
-    chapter(4, "Newest wins",
-            "alice logs in on another device. One name has one connection; the older one is "
-            "closed.")
+    chapter(
+        4,
+        "Newest wins",
+        "alice logs in on another device. One name has one connection; the older one is " "closed.",
+    )
     alice = take_over(broker, alice)
-    chapter(5, "kill -9",
-            "A Welcome leaves only after the session is on disk, so no crash forgets a login.")
+    chapter(
+        5,
+        "kill -9",
+        "A Welcome leaves only after the session is on disk, so no crash forgets a login.",
+    )
     bob = crash(broker, alice, bob)
-    chapter(6, "What is remembered",
-            "usherctl who: bob is back, alice is waited for, each under the epoch that they had.")
+    chapter(
+        6,
+        "What is remembered",
+        "usherctl who: bob is back, alice is waited for, each under the epoch that they had.",
+    )
     remember(broker)
-    chapter(7, "alice comes back, bob leaves",
-            "Presence has seen each step once, in order, over the crash: the numbers have no gap.")
+    chapter(
+        7,
+        "alice comes back, bob leaves",
+        "Presence has seen each step once, in order, over the crash: the numbers have no gap.",
+    )
     alice = log_in(broker, "alice", "tablet", acks=True)
     say(bob, "alice", "good night!")
     show_message(alice)
@@ -196,14 +226,24 @@ def main():
     for name in ("usherd", "usher-echo", "usherctl"):
         program(name)
     began = time.monotonic()
-    chapter(1, "A broker, a service, an observer",
-            "usherd listens for players and backends; the observer prints presence as it happens.")
+    chapter(
+        1,
+        "A broker, a service, an observer",
+        "usherd listens for players and backends; the observer prints presence as it happens.",
+    )
     with Broker() as broker:
-        line("broker", f"ready in {broker.ready_seconds * 1000:.0f} ms at {broker.address[0]}:"
-             f"{broker.port}", GREEN)
+        line(
+            "broker",
+            f"ready in {broker.ready_seconds * 1000:.0f} ms at {broker.address[0]}:"
+            f"{broker.port}",
+            GREEN,
+        )
         observer = Observer(broker)
-        echo = subprocess.Popen([program("usher-echo"), "--url", broker.link_url],
-                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        echo = subprocess.Popen(
+            [program("usher-echo"), "--url", broker.link_url],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         try:
             broker.wait_log("link_hello", count=2)
             line("echo", "linked to the broker", GREEN)
@@ -212,8 +252,10 @@ def main():
         finally:
             echo.terminate()
             echo.wait(5)
-    print(f"\n{paint('The end', BOLD)}, after {time.monotonic() - began:.0f} s. Next: ./dev run "
-          f"starts a broker; `usher --user alice` is a client for people; docs/ has the rest.")
+    print(
+        f"\n{paint('The end', BOLD)}, after {time.monotonic() - began:.0f} s. Next: ./dev run "
+        f"starts a broker; `usher --user alice` is a client for people; docs/ has the rest."
+    )
 
 
 if __name__ == "__main__":

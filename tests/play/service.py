@@ -43,15 +43,21 @@ def process(backend, records):
             records.write(what="control", instance=backend.instance, kind=mail.control.kind)
             continue
         call = mail.call
-        records.write(what="call", instance=backend.instance, pid=os.getpid(), user=call.user,
-                      epoch=call.epoch, payload=call.payload.decode(),
-                      redelivered=call.redelivered)
+        records.write(
+            what="call",
+            instance=backend.instance,
+            pid=os.getpid(),
+            user=call.user,
+            epoch=call.epoch,
+            payload=call.payload.decode(),
+            redelivered=call.redelivered,
+        )
         if call.call:
             replies.append(reply_to(call, 0, answer(call)))
     if replies:
         time.sleep(WORK_SECONDS)
     for start in range(0, len(replies), REPLIES_MAX):
-        backend.submit(*replies[start:start + REPLIES_MAX])
+        backend.submit(*replies[start : start + REPLIES_MAX])
 
 
 def serve(backend, records):

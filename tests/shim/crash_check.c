@@ -1,11 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* The truth is the stream of the store at the end of the run, held against everything that clients
- * and backends were told meanwhile. An image with n events must have exactly the first n of it;
- * its map must be what these n events make of an empty one, record by record, because both are
- * written in one transaction; and n must reach what had been told. So nothing is lost that was
- * promised, nothing is there that was not written, and map and stream agree. */
-
 #include "shim/crash_check.h"
 
 #include <errno.h>
@@ -13,6 +6,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* The truth is the stream of the store at the end of the run, held against everything that clients
+ * and backends were told meanwhile. An image with n events must have exactly the first n of it;
+ * its map must be what these n events make of an empty one, record by record, because both are
+ * written in one transaction; and n must reach what had been told. So nothing is lost that was
+ * promised, nothing is there that was not written, and map and stream agree. */
 
 enum { KIND_ONLINE = 1, KIND_DETACHED, KIND_RESUMED, KIND_OFFLINE, MAP_BYTES = 64 << 20 };
 
@@ -82,12 +81,10 @@ static void ack_add(struct crash_truth *truth, uint64_t position, uint64_t seq)
 static bool secret_add(struct crash_truth *truth, uint64_t epoch, const char *hex)
 {
     struct crash_secret secret = {.epoch = epoch};
-    for (int i = 0; i < STORE_SECRET_BYTES; i++) {
+    for (int i = 0; i < STORE_SECRET_BYTES; i++)
         if (sscanf(hex + 2 * i, "%2hhx", &secret.bytes[i]) != 1)
             return false;
-    }
-    truth->secrets =
-        grown(truth->secrets, truth->secrets_count + 1, sizeof(*truth->secrets));
+    truth->secrets = grown(truth->secrets, truth->secrets_count + 1, sizeof(*truth->secrets));
     truth->secrets[truth->secrets_count++] = secret;
     return true;
 }
@@ -203,10 +200,9 @@ static uint64_t told_of(const struct checking *checking, const char *user,
 
 static bool secret_is(const struct crash_truth *truth, const struct session_record *record)
 {
-    for (size_t i = 0; i < truth->secrets_count; i++) {
+    for (size_t i = 0; i < truth->secrets_count; i++)
         if (truth->secrets[i].epoch == record->epoch)
             return memcmp(truth->secrets[i].bytes, record->secret, STORE_SECRET_BYTES) == 0;
-    }
     return true; /* its Welcome was not read by anybody */
 }
 
@@ -247,21 +243,20 @@ static bool check_content(struct checking *checking, struct store *store, uint64
     bool more = false;
     int result = store_read_events(store, 0, EVERYTHING, check_event, checking, &position);
     if (result < 0 || !checking->good)
-        return checking->good && say(checking->text, "the events cannot be read",
-                                     (uint64_t)-result);
+        return checking->good &&
+               say(checking->text, "the events cannot be read", (uint64_t)-result);
     for (size_t i = 0; i < checking->truth->acks_count; i++) {
         const struct crash_ack *ack = &checking->truth->acks[i];
         if (ack->position <= position_told && ack->seq > checking->events)
             return say(checking->text, "lost, though it was acknowledged: event", ack->seq);
     }
-    for (size_t i = 0; i < checking->events; i++) {
+    for (size_t i = 0; i < checking->events; i++)
         if (checking->truth->events[i].epoch > epoch_highest)
             epoch_highest = checking->truth->events[i].epoch;
-    }
     if (position.epoch_last < epoch_highest)
         return say(checking->text, "the counter of epochs is behind", position.epoch_last);
-    result = store_list_sessions(store, "", "", SIZE_MAX, check_session, checking,
-                                 &presence_last, &more);
+    result = store_list_sessions(store, "", "", SIZE_MAX, check_session, checking, &presence_last,
+                                 &more);
     if (result < 0 || !checking->good)
         return checking->good && say(checking->text, "the map cannot be read", (uint64_t)-result);
     if (checking->sessions != count_living(checking) || presence_last != checking->events)

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "shim/crash_disk.h"
+
+#include <stdlib.h>
+#include <string.h>
 
 /* There is one file, data.mdb, which is born as data.mdb.new and renamed. Its durable content is a
  * buffer; what was written since is a list of pieces, none larger than a page, in the order of
@@ -7,11 +11,6 @@
  * those of others do not.
  *
  * The rename is durable when the folder was synced; before, an image may have either name. */
-
-#include "shim/crash_disk.h"
-
-#include <stdlib.h>
-#include <string.h>
 
 enum { PAGE = 4096, SECTOR = 512 };
 
@@ -96,8 +95,7 @@ static void pending_add(struct crash_disk *disk, struct piece piece)
 {
     if (disk->pending_count == disk->pending_capacity) {
         disk->pending_capacity = disk->pending_capacity * 2 + 64;
-        disk->pending =
-            grown(disk->pending, disk->pending_capacity * sizeof(*disk->pending));
+        disk->pending = grown(disk->pending, disk->pending_capacity * sizeof(*disk->pending));
     }
     disk->pending[disk->pending_count++] = piece;
 }
@@ -156,8 +154,7 @@ static bool rename_apply(struct crash_disk *disk, const struct crash_record *rec
 
 bool crash_disk_apply(struct crash_disk *disk, const struct crash_record *record)
 {
-    bool writes =
-        record->kind == SHIM_RECORD_WRITE || record->kind == SHIM_RECORD_SYNCED_WRITE;
+    bool writes = record->kind == SHIM_RECORD_WRITE || record->kind == SHIM_RECORD_SYNCED_WRITE;
     if (writes && !name_is(record, data_name) && !name_is(record, birth_name))
         return false;
     if (writes && disk->name == CRASH_ABSENT)
@@ -234,8 +231,7 @@ void crash_disk_image(const struct crash_disk *disk, const struct crash_record *
         (torn->kind == SHIM_RECORD_WRITE || torn->kind == SHIM_RECORD_SYNCED_WRITE)) {
         struct crash_disk half = {.name = disk->name};
         write_apply(&half, torn);
-        pieces_choose(&content, half.pending, half.pending_count, choice, seed,
-                      &image->left_out);
+        pieces_choose(&content, half.pending, half.pending_count, choice, seed, &image->left_out);
         free(half.pending);
         if (image->name == CRASH_ABSENT)
             image->name = strcmp(torn->name, data_name) == 0 ? CRASH_DATA : CRASH_BIRTH;

@@ -1,13 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* usher-crash-images LOG TOLD FOLDER IMAGES SEED: judges what a loss of power would have left of a
- * store, at every sync and at IMAGES random points of a run that the preload library has recorded
- * (LOG) and of which clients have noted what they were told (TOLD). Images are made in FOLDER. At
- * the first image that breaks a promise it says which, leaves it there and exits with 1.
- *
- * A random image is: the log up to a random record, everything synced, some of the rest, and some
- * of the write in whose middle the power went. The seed fixes all of it. */
-
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -19,6 +10,14 @@
 
 #include "shim/crash_check.h"
 #include "shim/crash_disk.h"
+
+/* usher-crash-images LOG TOLD FOLDER IMAGES SEED: judges what a loss of power would have left of a
+ * store, at every sync and at IMAGES random points of a run that the preload library has recorded
+ * (LOG) and of which clients have noted what they were told (TOLD). Images are made in FOLDER. At
+ * the first image that breaks a promise it says which, leaves it there and exits with 1.
+ *
+ * A random image is: the log up to a random record, everything synced, some of the rest, and some
+ * of the write in whose middle the power went. The seed fixes all of it. */
 
 struct log {
     uint8_t *bytes;
@@ -122,14 +121,13 @@ static bool image_check(struct run *run, struct crash_disk *disk, size_t cut,
     uint64_t events = 0;
     struct crash_image image;
     crash_disk_image(disk, torn, choice, &run->seed, &image);
-    bool good = image_write(run, &image) &&
-                crash_check(&run->truth, run->folder, cut, &events, text);
+    bool good =
+        image_write(run, &image) && crash_check(&run->truth, run->folder, cut, &events, text);
     if (!good)
         fprintf(stderr,
                 "usher-crash-images: image %" PRIu64 ", after record %zu of %zu, choice %d, %zu "
                 "left out, in %s: %s\n",
-                run->counts.images, cut, run->log.count, choice, image.left_out, run->folder,
-                text);
+                run->counts.images, cut, run->log.count, choice, image.left_out, run->folder, text);
     run->counts.images++;
     run->counts.torn += choice == CRASH_SECTORS && image.left_out > 0;
     run->counts.before_birth += image.name != CRASH_DATA;
@@ -206,8 +204,7 @@ static bool truth_find(struct run *run, const char *told, char *text)
     free(image.data);
     if (!good || store_open_lmdb(&store, &options, text) < 0)
         return false;
-    good = crash_truth_load(&run->truth, store, text) &&
-           crash_truth_read(&run->truth, told, text);
+    good = crash_truth_load(&run->truth, store, text) && crash_truth_read(&run->truth, told, text);
     store_close(store);
     return good;
 }
@@ -226,8 +223,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: usher-crash-images LOG TOLD FOLDER IMAGES SEED\n");
         return 2;
     }
-    struct run run = {.seed = strtoull(argv[5], NULL, 10),
-                      .counts = {.events_least = UINT64_MAX}};
+    struct run run = {.seed = strtoull(argv[5], NULL, 10), .counts = {.events_least = UINT64_MAX}};
     (void)snprintf(run.folder, sizeof(run.folder), "%s", argv[3]);
     if (mkdir(run.folder, 0700) < 0 && errno != EEXIST)
         return fail(run.folder, strerror(errno));
@@ -243,8 +239,7 @@ int main(int argc, char **argv)
            " before the birth) of %zu records; %" PRIu64 " to %" PRIu64
            " of %zu events, %zu told\n",
            counts->images, counts->at_syncs, counts->torn, counts->before_birth, run.log.count,
-           counts->events_least, counts->events_most, run.truth.events_count,
-           run.truth.acks_count);
+           counts->events_least, counts->events_most, run.truth.events_count, run.truth.acks_count);
     run_fini(&run);
     return result;
 }

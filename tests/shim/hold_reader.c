@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <lmdb.h>
+#include <stdio.h>
+#include <unistd.h>
 
 /* usher-hold-reader FOLDER: a foreign process with a read transaction on a store, as a backup or a
  * curious person would have. It says "holding N" (N: the transaction that it sees), keeps it until
  * its standard input ends, and says "released". Killed before, it leaves its place in LMDB's table
  * of readers behind, which is what it is for. */
-
-#include <lmdb.h>
-#include <stdio.h>
-#include <unistd.h>
 
 static int fail(const char *what, int code)
 {

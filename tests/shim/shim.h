@@ -45,9 +45,9 @@ struct shim_control {
     _Atomic uint64_t count;  /* so many fail; counted down by the library */
     _Atomic uint64_t failed; /* counted up by the library */
     _Atomic int64_t realtime_offset_ms;
-    _Atomic uint64_t hold;    /* calls of these kinds wait while their bit is set */
-    _Atomic uint64_t held;    /* how many have begun to wait; counted up by the library */
-    _Atomic uint64_t records; /* whole records in the log; counted up by the library */
+    _Atomic uint64_t hold;     /* calls of these kinds wait while their bit is set */
+    _Atomic uint64_t held;     /* how many have begun to wait; counted up by the library */
+    _Atomic uint64_t records;  /* whole records in the log; counted up by the library */
     _Atomic uint64_t delay_us; /* every sync takes so much longer */
 };
 

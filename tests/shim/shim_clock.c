@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* The wall clock of the process, moved by what the control file says, and waiting until a time of that
- * clock. Every other clock and all other waiting are left alone. */
-
 #include <pthread.h>
 #include <sys/time.h>
 #include <time.h>
 
 #include "shim/shim_control.h"
+
+/* The wall clock of the process, moved by what the control file says, and waiting until a time of
+ * that clock. Every other clock and all other waiting are left alone. */
 
 enum { NS_PER_MS = 1000000, NS_PER_S = 1000000000 };
 
@@ -44,7 +43,8 @@ SHIM_EXPORT int clock_gettime(clockid_t clock, struct timespec *now)
 
 /* A time that no machine has been up for is one of the wall clock. Whoever waits while the clock is
  * moved wakes as if it had not been, and looks at it again: for longer, as with the kernel's. */
-SHIM_EXPORT int pthread_cond_timedwait(pthread_cond_t *restrict cond, pthread_mutex_t *restrict mutex,
+SHIM_EXPORT int pthread_cond_timedwait(pthread_cond_t *restrict cond,
+                                       pthread_mutex_t *restrict mutex,
                                        const struct timespec *restrict until)
 {
     enum { WALL_S = 1000000000 };

@@ -1,12 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* The control file is mapped shared, so the play changes a number and the next call sees it. One
- * lock orders all watched calls: what the log says came first did come first. Waiting (a held
- * sync, a slow one) happens before the lock is taken.
- *
- * The functions that are replaced have no context of ours, so the state is static. It is set once,
- * but for the log's length and the lock. */
-
 #include "shim/shim_control.h"
 
 #include <dlfcn.h>
@@ -20,6 +12,13 @@
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
+
+/* The control file is mapped shared, so the play changes a number and the next call sees it. One
+ * lock orders all watched calls: what the log says came first did come first. Waiting (a held
+ * sync, a slow one) happens before the lock is taken.
+ *
+ * The functions that are replaced have no context of ours, so the state is static. It is set once,
+ * but for the log's length and the lock. */
 
 enum { HOLD_POLL_NS = 500000 };
 
@@ -46,8 +45,8 @@ static void map_control(void)
     int file = open_straight(path, O_RDWR);
     if (file < 0)
         return;
-    void *memory = mmap(NULL, sizeof(struct shim_control), PROT_READ | PROT_WRITE, MAP_SHARED,
-                        file, 0);
+    void *memory =
+        mmap(NULL, sizeof(struct shim_control), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
     (void)syscall(SYS_close, file);
     struct shim_control *control = memory;
     if (memory == MAP_FAILED || atomic_load(&control->magic) != SHIM_CONTROL_MAGIC)
@@ -85,8 +84,7 @@ bool shim_watches(const char *path)
     if (path[size] == '\0')
         return true;
     const char *name = strrchr(path, '/') + 1;
-    return path[size] == '/' && strncmp(name, "data.mdb", 8) == 0 &&
-           strstr(name, "-lock") == NULL;
+    return path[size] == '/' && strncmp(name, "data.mdb", 8) == 0 && strstr(name, "-lock") == NULL;
 }
 
 void shim_enter(unsigned kind)
@@ -144,8 +142,7 @@ void shim_record(enum shim_record_kind kind, const char *name, uint64_t offset, 
     strncpy(record.name, name, sizeof(record.name) - 1);
     struct iovec parts[2] = {{&record, sizeof(record)}, {(void *)data, bytes}};
     int error = errno;
-    if (syscall(SYS_writev, shim.log, parts, bytes > 0 ? 2 : 1) !=
-        (long)(sizeof(record) + bytes))
+    if (syscall(SYS_writev, shim.log, parts, bytes > 0 ? 2 : 1) != (long)(sizeof(record) + bytes))
         abort(); /* a log with a hole would accuse the store of what it did not do */
     errno = error;
     atomic_fetch_add(&shim.control->records, 1);

@@ -1,11 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* The calls that reach the disk, each in three steps: is the file watched, is the call to fail,
- * record what it did. A descriptor is known as watched from its open to its close; everything else
- * about it (name, O_DSYNC, position) is asked of the kernel when needed, so a rename is followed
- * by itself. msync is held and failed like a sync; the store maps its file read-only, so it never
- * writes that way. */
-
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -19,6 +12,12 @@
 #include <unistd.h>
 
 #include "shim/shim_control.h"
+
+/* The calls that reach the disk, each in three steps: is the file watched, is the call to fail,
+ * record what it did. A descriptor is known as watched from its open to its close; everything else
+ * about it (name, O_DSYNC, position) is asked of the kernel when needed, so a rename is followed
+ * by itself. msync is held and failed like a sync; the store maps its file read-only, so it never
+ * writes that way. */
 
 enum { FILES_MAX = 65536 };
 
@@ -188,8 +187,7 @@ static int sync_watched(int file, int (*next)(int))
     if (result == 0) {
         char name[SHIM_NAME_BYTES];
         name_of(file, name);
-        shim_record(is_folder(file) ? SHIM_RECORD_FOLDER_SYNC : SHIM_RECORD_SYNC, name, 0, NULL,
-                    0);
+        shim_record(is_folder(file) ? SHIM_RECORD_FOLDER_SYNC : SHIM_RECORD_SYNC, name, 0, NULL, 0);
     }
     shim_leave();
     if (!fails)

@@ -1,4 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <fcntl.h>
+#include <link.h>
+#include <malloc.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "shim/shim.h"
 
 /* A preload library that lets allocations fail: one in so many of those that usherd itself makes
  * (the program, not the libraries that it uses) and that are large enough. And it sums what is
@@ -7,19 +19,6 @@
  * functions by their inner names, so it is not for a program under a sanitizer.
  *
  * The functions that are replaced have no context of ours, so the state is static. */
-
-#include <fcntl.h>
-#include <link.h>
-#include <malloc.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-#include <errno.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
-#include "shim/shim.h"
 
 /* In the order of MEMORY_FIELDS in shim.py. */
 struct control {
@@ -62,8 +61,7 @@ static __attribute__((constructor)) void start(void)
     int file = path != NULL ? open(path, O_RDWR | O_CLOEXEC) : -1;
     if (file < 0)
         return;
-    void *memory =
-        mmap(NULL, sizeof(struct control), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    void *memory = mmap(NULL, sizeof(struct control), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
     close(file);
     dl_iterate_phdr(look_at, NULL);
     if (memory != MAP_FAILED)
@@ -109,9 +107,8 @@ SHIM_EXPORT void *malloc(size_t size)
 
 SHIM_EXPORT void *calloc(size_t count, size_t size)
 {
-    return fails(count * size, __builtin_return_address(0))
-               ? NULL
-               : counted(__libc_calloc(count, size));
+    return fails(count * size, __builtin_return_address(0)) ? NULL
+                                                            : counted(__libc_calloc(count, size));
 }
 
 SHIM_EXPORT void *realloc(void *memory, size_t size)

@@ -19,9 +19,9 @@
 #include <stdint.h>
 
 #include "backend.pb-c.h"
-#include "config/config.h"
 #include "broker/parts.h"
 #include "client.pb-c.h"
+#include "config/config.h"
 #include "proto/bytes.h"
 #include "storage/store.h"
 
@@ -47,17 +47,17 @@ enum {
 /* The bugs that can be planted, for showing that the rules find them. */
 enum sim_bug {
     BUG_NONE,
-    BUG_LOST_END,       /* the net forgets to tell that a connection ended */
-    BUG_LATE_END,       /* the end of a replaced connection is told of the one that replaced it */
-    BUG_LOST_RECORD,    /* a crash loses a record that a Welcome was given for */
-    BUG_TWICE,          /* frames are handed up twice */
-    BUG_REORDER,        /* two batches of frames change places */
-    BUG_ZOMBIE,         /* frames of a replaced connection count as those of the new one */
-    BUG_KEEP_OPEN,      /* a released connection is not closed */
-    BUG_LOST_WRITE,     /* output is dropped */
-    BUG_FROZEN_TIMERS,  /* nobody is woken by time */
-    BUG_ADDED_EVENT,    /* somebody else writes into the presence stream */
-    BUG_LOST_ANSWER,    /* a backend's answer never arrives */
+    BUG_LOST_END,      /* the net forgets to tell that a connection ended */
+    BUG_LATE_END,      /* the end of a replaced connection is told of the one that replaced it */
+    BUG_LOST_RECORD,   /* a crash loses a record that a Welcome was given for */
+    BUG_TWICE,         /* frames are handed up twice */
+    BUG_REORDER,       /* two batches of frames change places */
+    BUG_ZOMBIE,        /* frames of a replaced connection count as those of the new one */
+    BUG_KEEP_OPEN,     /* a released connection is not closed */
+    BUG_LOST_WRITE,    /* output is dropped */
+    BUG_FROZEN_TIMERS, /* nobody is woken by time */
+    BUG_ADDED_EVENT,   /* somebody else writes into the presence stream */
+    BUG_LOST_ANSWER,   /* a backend's answer never arrives */
     BUG_COUNT
 };
 
@@ -126,7 +126,7 @@ struct wire {
     bool accepted;
     bool broker_closed; /* nothing comes behind what is in `down` */
     bool crashed;
-    bool choked; /* the broker gave its output up */
+    bool choked;           /* the broker gave its output up */
     bool slow;             /* its client reads seldom */
     uint64_t lag_until_ms; /* nothing moves on it, either way */
     /* the client */
@@ -142,8 +142,8 @@ struct wire {
     /* what the checker knows */
     uint64_t bound_seq, bound_epoch; /* its ONLINE or RESUMED in the stream; 0: none */
     uint64_t bound_step;             /* when that was stored */
-    uint64_t written_seq; /* the last Message of its session that was handed out before */
-    uint64_t superseded_step;        /* a later Welcome of the user was received; 0: none was */
+    uint64_t written_seq;     /* the last Message of its session that was handed out before */
+    uint64_t superseded_step; /* a later Welcome of the user was received; 0: none was */
 };
 
 /* --- clients and what they have been promised ------------------------------------------------- */
@@ -156,9 +156,9 @@ struct client_session {
     bool acks;
     bool over; /* replaced, kicked, logged out, refused */
     uint64_t last_seq, last_id;
-    uint64_t acked_seq;   /* the highest that the client told it has processed */
-    uint64_t bound_step;  /* when the binding was stored whose Welcome was received last */
-    uint64_t partial_step; /* that of the last one that was called partial */
+    uint64_t acked_seq;            /* the highest that the client told it has processed */
+    uint64_t bound_step;           /* when the binding was stored whose Welcome was received last */
+    uint64_t partial_step;         /* that of the last one that was called partial */
     uint64_t last_order[SENDERS];  /* of what was processed, per sender; see rule C1 */
     uint64_t first_fresh[SENDERS]; /* the lowest that was not marked redelivered; 0: none */
 };
@@ -200,10 +200,10 @@ struct parcel {
     uint32_t processed;
     int seen_session; /* that processed it last, under seen_seq */
     uint64_t seen_seq;
-    bool acked;           /* an earlier session did, and acknowledged it */
-    uint64_t spent_epoch; /* of the session without acks that processed it; 0: none did */
-    uint64_t epoch;       /* call: of the session that made it */
-    uint32_t timeout_ms;  /* call; 0: the default */
+    bool acked;                   /* an earlier session did, and acknowledged it */
+    uint64_t spent_epoch;         /* of the session without acks that processed it; 0: none did */
+    uint64_t epoch;               /* call: of the session that made it */
+    uint32_t timeout_ms;          /* call; 0: the default */
     uint64_t mail_link, mail_seq; /* call: under which an instance saw it last */
     uint64_t lost_ms; /* call: when the instance was lost that had acknowledged it; 0: was not */
     bool timed_out;   /* call: its caller was told so */
@@ -226,7 +226,7 @@ struct user {
     uint64_t epoch_before; /* the epoch that was there before; 0: none */
     uint64_t welcomed_epoch;
     uint64_t written_epoch, written_seq; /* the last Message that the broker has written */
-    uint64_t next_order[SENDERS]; /* of what is sent to this user */
+    uint64_t next_order[SENDERS];        /* of what is sent to this user */
     uint64_t next_call_order;
     uint64_t first_call_step; /* to this process of the broker; 0: made none */
     /* calls as instances saw them, without those that were marked */
@@ -243,17 +243,17 @@ struct channel {
     bool to_send, waiting, answered;
     struct buffer request, answer;
     int exchange;
-    bool repeated;   /* an answer was lost, so it was sent again */
+    bool repeated;      /* an answer was lost, so it was sent again */
     struct buffer lost; /* the Results that were lost; empty: none were */
 };
 
 /* A command, and what its result can be judged by. */
 struct asked_command {
-    int kind; /* Usher__V1__Command__BodyCase */
+    int kind;  /* Usher__V1__Command__BodyCase */
     int names; /* Push, Lookup */
     int users[COMMANDS];
-    int parcels;    /* Push: the first */
-    uint64_t fence; /* Push to one name, Kick */
+    int parcels;                         /* Push: the first */
+    uint64_t fence;                      /* Push to one name, Kick */
     uint64_t user_epoch, user_live_step; /* of that user, when it was asked */
     uint64_t after, limit;               /* pages */
     char prefix[8], after_name[16];
@@ -290,8 +290,8 @@ struct backend {
     uint64_t incarnation, link, mail_seen, presence_seen, presence_next;
     uint64_t fetch_cursor, fetch_mail; /* of the last Fetch */
     uint64_t acked_link, acked_mail;   /* what it has acknowledged in one that was answered */
-    uint64_t safe_cursor;  /* where nothing was missed yet */
-    uint64_t resync_seq;   /* of the last snapshot that was taken for the mirror */
+    uint64_t safe_cursor;              /* where nothing was missed yet */
+    uint64_t resync_seq;               /* of the last snapshot that was taken for the mirror */
     uint64_t lane_seq[LANES];
     bool wants_hello;
     bool new_boot; /* the broker is another process now: what the link numbered is void */
@@ -361,10 +361,10 @@ struct world {
 /* --- sim_net.c -------------------------------------------------------------------------------- */
 
 void net_make(struct world *world);
-void net_forget(struct world *world);    /* the process is gone: every wire is cut */
-void net_silence(struct world *world);   /* nothing that is written goes anywhere any more */
+void net_forget(struct world *world);  /* the process is gone: every wire is cut */
+void net_silence(struct world *world); /* nothing that is written goes anywhere any more */
 bool net_step_random(struct world *world);
-bool net_step_all(struct world *world);  /* everything that can be done now; false: nothing was */
+bool net_step_all(struct world *world); /* everything that can be done now; false: nothing was */
 uint32_t net_slots_used(struct world *world);
 
 /* --- sim_link.c ------------------------------------------------------------------------------- */
@@ -387,7 +387,7 @@ bool client_read(struct world *world, uint32_t wire, bool all);
 bool clients_read_all(struct world *world);
 void clients_come_home(struct world *world); /* healing: whoever has a session gets a connection */
 void clients_ping(struct world *world);
-void clients_leave(struct world *world);       /* every connection is closed */
+void clients_leave(struct world *world); /* every connection is closed */
 void wire_close(struct world *world, struct wire *wire, uint64_t visible_ms, bool reset);
 
 /* A request is about to be sent: gives its id, 0 when there is no room for one. */
@@ -466,14 +466,13 @@ void check_not_online(struct world *world, int user, uint64_t asked_step);
 void check_delivered(struct world *world, const struct parcel *parcel, uint64_t epoch);
 void check_message(struct world *world, uint32_t wire, const Usher__V1__Message *message,
                    int parcel);
-void check_processed(struct world *world, struct client_session *session, int parcel,
-                     uint64_t seq, bool redelivered);
+void check_processed(struct world *world, struct client_session *session, int parcel, uint64_t seq,
+                     bool redelivered);
 void check_timeout(struct world *world, const struct parcel *parcel);
 
 /* The instance is gone: what it had acknowledged is lost. */
 void check_lost(struct world *world, uint32_t backend);
-void check_call(struct world *world, uint32_t backend, const Usher__V1__UserCall *call,
-                int parcel);
+void check_call(struct world *world, uint32_t backend, const Usher__V1__UserCall *call, int parcel);
 void check_healed(struct world *world);
 void check_empty(struct world *world);
 

@@ -62,8 +62,8 @@ void backend_ask(struct backend *backend, unsigned which, const Usher__V1__LinkR
     struct channel *channel = &backend->channels[which];
     channel->request.size = channel->lost.size = 0;
     channel->repeated = false;
-    uint8_t *to = buffer_reserve(&channel->request,
-                                 usher__v1__link_request__get_packed_size(request) + 1);
+    uint8_t *to =
+        buffer_reserve(&channel->request, usher__v1__link_request__get_packed_size(request) + 1);
     CHECK_DEBT(to != NULL, "no memory for the simulation");
     channel->request.size = usher__v1__link_request__pack(request, to);
     channel->to_send = true;
@@ -106,8 +106,7 @@ static void ask_fetch(struct world *world, struct backend *backend)
 static void on_call(struct world *world, uint32_t index, const Usher__V1__UserCall *call)
 {
     struct backend *backend = &world->backends[index];
-    int number =
-        parcel_read(world, (struct bytes){call->payload.data, call->payload.len}, NOBODY);
+    int number = parcel_read(world, (struct bytes){call->payload.data, call->payload.len}, NOBODY);
     if (number == NOBODY)
         return;
     check_call(world, index, call, number);
@@ -125,8 +124,8 @@ static void on_mail(struct world *world, uint32_t index, const Usher__V1__Mail *
     if (mail->seq <= backend->mail_seen)
         return; /* again */
     if (mail->seq != backend->mail_seen + 1)
-        broken(world, "MAIL", "mail %llu of backend %u follows %llu",
-               (unsigned long long)mail->seq, index, (unsigned long long)backend->mail_seen);
+        broken(world, "MAIL", "mail %llu of backend %u follows %llu", (unsigned long long)mail->seq,
+               index, (unsigned long long)backend->mail_seen);
     backend->mail_seen = mail->seq;
     if (mail->body_case != USHER__V1__MAIL__BODY_CALL)
         return;
@@ -288,8 +287,8 @@ static void on_answer(struct world *world, uint32_t index, unsigned which)
     struct backend *backend = &world->backends[index];
     struct channel *channel = &backend->channels[which];
     channel->waiting = channel->answered = false;
-    Usher__V1__LinkAnswer *answer = usher__v1__link_answer__unpack(
-        NULL, channel->answer.size, channel->answer.data);
+    Usher__V1__LinkAnswer *answer =
+        usher__v1__link_answer__unpack(NULL, channel->answer.size, channel->answer.data);
     if (answer == NULL) {
         broken(world, "BYTES", "backend %u got an answer that is none", index);
         return;

@@ -36,8 +36,8 @@ static void add_parcel(struct world *world, const struct parcel *like)
     struct parcel *parcel = &world->parcels[world->parcel_count++];
     *parcel = *like;
     struct user *user = &world->users[parcel->kind == PARCEL_CALL ? parcel->from : parcel->to];
-    parcel->order = parcel->kind == PARCEL_CALL ? ++user->next_call_order
-                                                : ++user->next_order[parcel->from];
+    parcel->order =
+        parcel->kind == PARCEL_CALL ? ++user->next_call_order : ++user->next_order[parcel->from];
 }
 
 int parcel_make(struct world *world, enum parcel_kind kind, int from, const int *to, int names,
@@ -47,8 +47,13 @@ int parcel_make(struct world *world, enum parcel_kind kind, int from, const int 
         return NOBODY;
     int first = (int)world->parcel_count;
     struct parcel parcel = {
-        .kind = kind, .from = from, .first = first, .wire = wire, .step = world->step,
-        .ms = world->now_ms, .seen_session = NOBODY,
+        .kind = kind,
+        .from = from,
+        .first = first,
+        .wire = wire,
+        .step = world->step,
+        .ms = world->now_ms,
+        .seen_session = NOBODY,
         .size = PARCEL_HEAD_BYTES + (one_in(world, 8) ? below(world, 300) : below(world, 24)),
     };
     for (int i = 0; i < names; i++) {
@@ -114,8 +119,8 @@ static bool may_miss(const struct world *world, const struct wire *wire)
     if (world->loss_step >= wire->known_step)
         return true;
     if (session->partial_step != 0 && session->partial_step >= wire->known_step)
-        return true; /* it may be said again until the client has said something; the two Welcomes may
-                      * come in any order */
+        return true; /* it may be said again until the client has said something; the two Welcomes
+                      * may come in any order */
     if (!session->acks && wire->written_seq > wire->last_seq)
         return true; /* handed out, to a connection that was lost */
     if (session->acked_seq > wire->last_seq)
@@ -130,8 +135,7 @@ static bool may_miss(const struct world *world, const struct wire *wire)
     return false;
 }
 
-static void check_replay(struct world *world, uint32_t number,
-                         const Usher__V1__Welcome *welcome)
+static void check_replay(struct world *world, uint32_t number, const Usher__V1__Welcome *welcome)
 {
     struct wire *wire = &world->wires[number];
     bool complete = welcome->replay == USHER__V1__WELCOME__REPLAY__COMPLETE;
@@ -147,10 +151,12 @@ static void check_replay(struct world *world, uint32_t number,
     if (!complete && !may_miss(world, wire))
         broken(world, "COMPLETE", "the resume on wire %u is called partial without a cause",
                number);
-    /* With acks only what was acknowledged, or grew too old, has left the inbox under its number. */
+    /* With acks only what was acknowledged, or grew too old, has left the inbox under its number.
+     */
     if (session->acks && session->acked_seq <= wire->last_seq && !faults_has(world, FAULT_age) &&
         welcome->next_seq != wire->last_seq + 1)
-        broken(world, "GAP", "a loss of %llu messages after %llu is told to wire %u, and none is known",
+        broken(world, "GAP",
+               "a loss of %llu messages after %llu is told to wire %u, and none is known",
                (unsigned long long)(welcome->next_seq - wire->last_seq - 1),
                (unsigned long long)wire->last_seq, number);
     if (!complete && session->wire == (int)number)
@@ -344,8 +350,8 @@ void check_processed(struct world *world, struct client_session *session, int wh
     struct parcel *parcel = &world->parcels[which];
     int from = parcel->from;
     count(world, redelivered ? COUNT_messages_again : COUNT_messages);
-    if (parcel->fence != 0 && (session->epoch < parcel->fence ||
-                               (session->epoch > parcel->fence && !redelivered)))
+    if (parcel->fence != 0 &&
+        (session->epoch < parcel->fence || (session->epoch > parcel->fence && !redelivered)))
         broken(world, "FENCE", "a push to epoch %llu came to %llu",
                (unsigned long long)parcel->fence, (unsigned long long)session->epoch);
     if (comes_too_late(world, session, parcel, redelivered))
@@ -380,11 +386,9 @@ void check_lost(struct world *world, uint32_t index)
  * all that time, so that the end of it came to him together with the news. */
 void check_timeout(struct world *world, const struct parcel *parcel)
 {
-    uint64_t timeout_ms = parcel->timeout_ms != 0
-                              ? parcel->timeout_ms
-                              : world->broker_options.limits_call_timeout_ms;
-    if (parcel->lost_ms > world->leap_ms &&
-        parcel->ms + timeout_ms > parcel->lost_ms + IDLE_MS_MAX)
+    uint64_t timeout_ms =
+        parcel->timeout_ms != 0 ? parcel->timeout_ms : world->broker_options.limits_call_timeout_ms;
+    if (parcel->lost_ms > world->leap_ms && parcel->ms + timeout_ms > parcel->lost_ms + IDLE_MS_MAX)
         broken(world, "LOST", "call %llu of %d ran out of time, but its instance was lost before",
                (unsigned long long)parcel->order, parcel->from);
 }
@@ -414,8 +418,7 @@ static void check_route(struct world *world, int which, const struct parcel *par
     int other = INSTANCES - 1 - which;
     if (parcel->order < user->call_order)
         broken(world, "C1", "call %llu of %s comes after %llu, which another instance had",
-               (unsigned long long)parcel->order, user->name,
-               (unsigned long long)user->call_order);
+               (unsigned long long)parcel->order, user->name, (unsigned long long)user->call_order);
     if (user->call_backend != which && user->call_actor != 0 &&
         user->call_actor == world->backends[user->call_backend].actor &&
         !world->backends[user->call_backend].leaving)
@@ -482,8 +485,7 @@ static void check_parcels(struct world *world)
         if (parcel->accepted && parcel->processed == 0 && !parcel->reported &&
             !is_excused(world, parcel))
             broken(world, "C2", "message %llu from %d to %s was accepted and is lost",
-                   (unsigned long long)parcel->order, parcel->from,
-                   world->users[parcel->to].name);
+                   (unsigned long long)parcel->order, parcel->from, world->users[parcel->to].name);
     }
 }
 
@@ -500,17 +502,17 @@ static void check_requests(struct world *world)
     }
 }
 
-/* A call that timed out and that no backend saw was late in its mail, and nothing else took it away.
- * What a broker that is gone had counted is not known, and the mail of an instance that was lost may
- * come to its end just as its callers are told. */
+/* A call that timed out and that no backend saw was late in its mail, and nothing else took it
+ * away. What a broker that is gone had counted is not known, and the mail of an instance that was
+ * lost may come to its end just as its callers are told. */
 static void check_unseen_calls(struct world *world)
 {
     uint64_t unseen = 0;
     uint64_t late = metrics_read(world->broker->metrics, METRIC_calls_late);
     for (uint32_t i = 0; i < world->parcel_count; i++)
         unseen += world->parcels[i].timed_out && world->parcels[i].mail_link == 0;
-    if (world->loss_step == 0 && world->stop_step == 0 && world->counts[COUNT_instances_lost] == 0 &&
-        unseen > late)
+    if (world->loss_step == 0 && world->stop_step == 0 &&
+        world->counts[COUNT_instances_lost] == 0 && unseen > late)
         broken(world, "MAIL", "%llu calls timed out unseen, and %llu were late",
                (unsigned long long)unseen, (unsigned long long)late);
 }
@@ -533,8 +535,8 @@ void check_healed(struct world *world)
         }
         if (open != NOBODY && world->wires[open].vouched)
             check_vouched(world, (uint32_t)open);
-        if (open != NOBODY && (user->state != SESSION_ONLINE ||
-                               world->wires[open].bound_epoch != user->epoch))
+        if (open != NOBODY &&
+            (user->state != SESSION_ONLINE || world->wires[open].bound_epoch != user->epoch))
             broken(world, "B3", "%s is connected, the stream says %d", user->name, user->state);
         if (open == NOBODY && user->state == SESSION_ONLINE)
             broken(world, "B3", "%s is a ghost: online without a connection", user->name);

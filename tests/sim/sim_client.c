@@ -118,8 +118,10 @@ static int open_wire(struct world *world, int device)
         return NOBODY;
     struct wire *wire = &world->wires[world->wire_count];
     bool slow = strikes(world, FAULT_slow, 6);
-    *wire = (struct wire){.user = world->devices[device].user, .device = device,
-                          .session = NOBODY, .slow = slow,
+    *wire = (struct wire){.user = world->devices[device].user,
+                          .device = device,
+                          .session = NOBODY,
+                          .slow = slow,
                           .down_room = slow ? 200 + below(world, 800) : 1 << 20};
     count(world, COUNT_connections);
     return (int)world->wire_count++;
@@ -280,8 +282,7 @@ static void ask_call(struct world *world, int number)
     frame.id = maybe_id(world, ASK_CALL, number, parcel);
     frame.body_case = USHER__V1__CLIENT_FRAME__BODY_CALL;
     frame.call = &call;
-    tell(world, "wire %d: call, parcel %d id %llu", number, parcel,
-         (unsigned long long)frame.id);
+    tell(world, "wire %d: call, parcel %d id %llu", number, parcel, (unsigned long long)frame.id);
     wire_send(world, wire, &frame);
 }
 

@@ -108,10 +108,9 @@ static void add_push(struct world *world, struct order *order)
     push->to = order->names[at];
     push->n_to = (size_t)asked.names;
     push->epoch = asked.fence;
-    push->payload =
-        (ProtobufCBinaryData){world->parcels[asked.parcels].size, order->payloads[at]};
+    push->payload = (ProtobufCBinaryData){world->parcels[asked.parcels].size, order->payloads[at]};
     world->parcels[asked.parcels].fence = asked.fence;
-    count(world, asked.names > 1     ? COUNT_pushes_wide
+    count(world, asked.names > 1    ? COUNT_pushes_wide
                  : asked.fence != 0 ? COUNT_pushes_fenced
                                     : COUNT_pushes);
 }
@@ -278,8 +277,7 @@ void command_submit(struct world *world, uint32_t index, unsigned channel)
     struct errand *errand = &backend->errands[channel];
     struct order order = {.errand = errand, .backend = index};
     uint32_t lane = channel == CHANNEL_SUBMIT ? below(world, LANES - 1) : LANES - 1;
-    *errand = (struct errand){
-        .lane = lane, .step = world->step, .stream_seq = world->event_count};
+    *errand = (struct errand){.lane = lane, .step = world->step, .stream_seq = world->event_count};
     fill(world, &order);
     if (errand->count == 0)
         return;
@@ -354,10 +352,10 @@ static void on_push(struct world *world, const struct errand *errand,
         broken(world, "MAIL", "a Push to %d names is reported otherwise", asked->names);
         return;
     }
-    if (asked->names == 1 && (result->code == USHER__V1__RESULT__CODE__OK) !=
-                                 (report->accepted == 1))
-        broken(world, "MAIL", "a Push to one name has code %d and %u accepted",
-               (int)result->code, report->accepted);
+    if (asked->names == 1 &&
+        (result->code == USHER__V1__RESULT__CODE__OK) != (report->accepted == 1))
+        broken(world, "MAIL", "a Push to one name has code %d and %u accepted", (int)result->code,
+               report->accepted);
     for (int i = 0; i < asked->names; i++)
         on_pushed(world, errand, asked, i, code_of_name(world, report, asked->users[i]));
 }

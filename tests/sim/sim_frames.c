@@ -31,8 +31,10 @@ static void on_welcome(struct world *world, uint32_t number, const Usher__V1__We
     }
     wire->session = (int)world->session_count++;
     struct client_session *session = &world->sessions[wire->session];
-    *session = (struct client_session){.user = wire->user, .device = wire->device,
-                                       .wire = (int)number, .epoch = welcome->epoch,
+    *session = (struct client_session){.user = wire->user,
+                                       .device = wire->device,
+                                       .wire = (int)number,
+                                       .epoch = welcome->epoch,
                                        .acks = wire->acks,
                                        .bound_step = wire->bound_step};
     if (welcome->secret.len == sizeof(session->secret))
@@ -141,16 +143,15 @@ static void on_error(struct world *world, uint32_t number, uint64_t id,
         return;
     struct parcel *parcel = &world->parcels[request->parcel];
     parcel->reported = true;
-    parcel->timed_out = parcel->kind == PARCEL_CALL &&
-                        error->code == USHER__V1__ERROR__CODE__TIMEOUT;
+    parcel->timed_out =
+        parcel->kind == PARCEL_CALL && error->code == USHER__V1__ERROR__CODE__TIMEOUT;
     if (parcel->timed_out)
         check_timeout(world, parcel);
     if (parcel->kind == PARCEL_SEND && error->code == USHER__V1__ERROR__CODE__NOT_ONLINE)
         check_not_online(world, parcel->to, request->step);
 }
 
-static void on_reply(struct world *world, uint32_t wire, uint64_t id,
-                     const Usher__V1__Reply *reply)
+static void on_reply(struct world *world, uint32_t wire, uint64_t id, const Usher__V1__Reply *reply)
 {
     const struct asked *request = check_answer(world, wire, id, true);
     if (request == NULL)
@@ -186,8 +187,7 @@ static void on_close(struct world *world, uint32_t number, const Usher__V1__Clos
 void client_frame_in(struct world *world, uint32_t number, struct bytes bytes)
 {
     struct wire *wire = &world->wires[number];
-    Usher__V1__BrokerFrame *frame =
-        usher__v1__broker_frame__unpack(NULL, bytes.size, bytes.data);
+    Usher__V1__BrokerFrame *frame = usher__v1__broker_frame__unpack(NULL, bytes.size, bytes.data);
     if (frame == NULL) {
         broken(world, "BYTES", "wire %u got a frame that is none", number);
         return;
@@ -266,8 +266,8 @@ bool client_read(struct world *world, uint32_t number, bool all)
     struct bytes frame;
     size_t used;
     while (!is_deaf(wire) && world->rule == NULL) {
-        int result = frame_next((struct bytes){wire->input.data, wire->input.size},
-                                FRAME_BYTES_MAX, &frame, &used);
+        int result = frame_next((struct bytes){wire->input.data, wire->input.size}, FRAME_BYTES_MAX,
+                                &frame, &used);
         if (result < 0)
             broken(world, "BYTES", "wire %u got a length that cannot be", number);
         if (result != 1)

@@ -4,8 +4,8 @@
 #include "base/check.h"
 #include "sim.h"
 
-/* The contract of broker/link/link.h: every request that arrives is an exchange and wants exactly one
- * answer. A request waits on its channel until the world carries it over; the end of a peer is
+/* The contract of broker/link/link.h: every request that arrives is an exchange and wants exactly
+ * one answer. A request waits on its channel until the world carries it over; the end of a peer is
  * told some time later, or never, as nng does when its reaper is stuck.
  *
  * A connection that breaks loses the request or the answer that is on it, and the request is sent
@@ -90,8 +90,8 @@ void link_cut(struct world *world, struct channel *channel)
 
 static void lose_answer(struct world *world, struct channel *channel)
 {
-    Usher__V1__LinkAnswer *answer = usher__v1__link_answer__unpack(
-        NULL, channel->answer.size, channel->answer.data);
+    Usher__V1__LinkAnswer *answer =
+        usher__v1__link_answer__unpack(NULL, channel->answer.size, channel->answer.data);
     CHECK(answer != NULL);
     if (answer->body_case == USHER__V1__LINK_ANSWER__BODY_BATCH)
         count(world, COUNT_batches_lost);
@@ -131,9 +131,9 @@ static bool carry(struct link *link, struct channel *channel)
     struct exchange *exchange = &link->exchanges[channel->exchange];
     *exchange = (struct exchange){.channel = channel};
     struct link_events *events = &link->world->broker->link_events;
-    exchange->owner = events->on_request(
-        events->context, (uint64_t)channel->exchange + 1,
-        (struct bytes){channel->request.data, channel->request.size});
+    exchange->owner =
+        events->on_request(events->context, (uint64_t)channel->exchange + 1,
+                           (struct bytes){channel->request.data, channel->request.size});
     return true;
 }
 

@@ -149,8 +149,8 @@ static uint64_t run_seed(const struct arguments *arguments, uint64_t seed, const
     if (world->rule != NULL && arguments->expected == NULL)
         printf("seed %llu, step %llu: rule %s is broken: %s\n"
                "replay: usher-sim --seed %llu --steps %u --verbose\n",
-               (unsigned long long)seed, (unsigned long long)world->step, world->rule,
-               world->what, (unsigned long long)seed, arguments->steps);
+               (unsigned long long)seed, (unsigned long long)world->step, world->rule, world->what,
+               (unsigned long long)seed, arguments->steps);
     uint64_t history = world->history;
     world_free(world);
     free(world);

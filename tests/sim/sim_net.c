@@ -70,7 +70,6 @@ static void close_slot(struct net *net, struct slot *slot)
     clear_slot(slot);
 }
 
-
 /* The kernel closes what the process had open; any part of what was written may still arrive. */
 void net_forget(struct world *world)
 {
@@ -172,9 +171,9 @@ static void hand_up(struct net *net, struct slot *slot, struct bytes frames)
     if (net->world->options.bug == BUG_ZOMBIE && successor(net, slot) != NULL)
         about = successor(net, slot);
     about->chunks_given++;
-    net->broker->net_events.on_frames(
-        net->broker->net_events.context, reactor_of(net, slot)->thread, handle_of(net, about),
-        about->owner, frames, about->welcomed && !slot->delayed);
+    net->broker->net_events.on_frames(net->broker->net_events.context,
+                                      reactor_of(net, slot)->thread, handle_of(net, about),
+                                      about->owner, frames, about->welcomed && !slot->delayed);
 }
 
 /* The planted bugs of the way up; true: the frames were dealt with. */
@@ -339,8 +338,7 @@ static bool is_readable(struct net *net, const struct slot *slot)
     const struct wire *wire = net_wire(net, slot);
     if (slot->state == SLOT_CLOSING)
         return wire->up.size > 0 || (end_is_visible(net, wire) && !slot->input_over);
-    return slot->state == SLOT_OPEN && !is_busy(slot) &&
-           wire->lag_until_ms <= net->world->now_ms &&
+    return slot->state == SLOT_OPEN && !is_busy(slot) && wire->lag_until_ms <= net->world->now_ms &&
            (wire->up.size > 0 || end_is_visible(net, wire));
 }
 

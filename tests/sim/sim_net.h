@@ -9,8 +9,15 @@
 
 enum slot_state { SLOT_FREE, SLOT_OPEN, SLOT_ENDED, SLOT_CLOSING };
 
-enum { SLOTS = 64, REACTORS_MAX = 2, BUSY_CHUNKS = 8, READ_BYTES = 700,
-       ORDER_RELEASE = 1, ORDER_UNBIND = 2, ORDER_RETURN = 4 };
+enum {
+    SLOTS = 64,
+    REACTORS_MAX = 2,
+    BUSY_CHUNKS = 8,
+    READ_BYTES = 700,
+    ORDER_RELEASE = 1,
+    ORDER_UNBIND = 2,
+    ORDER_RETURN = 4
+};
 
 struct slot {
     enum slot_state state;

@@ -2,8 +2,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "proto/frame.h"
 #include "config/limits.h"
+#include "proto/frame.h"
 #include "sim_net.h"
 
 /* What the write-side owner does. It takes effect at once on the bytes; release, unbind and return

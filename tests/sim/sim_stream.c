@@ -138,8 +138,7 @@ static bool on_event(void *context, const struct presence_event *event)
     world->events[world->event_count++] = *event;
     count(world, COUNT_events);
     tell(world, "event %llu %s kind %d epoch %llu cause %d %s", (unsigned long long)event->seq,
-         event->user, event->kind, (unsigned long long)event->epoch, event->cause,
-         event->address);
+         event->user, event->kind, (unsigned long long)event->epoch, event->cause, event->address);
     struct user *user = &world->users[user_named(world, event->user)];
     if (event->kind == USHER__V1__PRESENCE_EVENT__KIND__ONLINE)
         on_online(world, user, event);
@@ -205,8 +204,7 @@ bool event_matches(const struct world *world, const Usher__V1__PresenceEvent *ev
 void check_published(struct world *world, struct bytes topic, struct bytes body)
 {
     char expected[16 + STORE_NAME_BYTES_MAX] = "presence/";
-    Usher__V1__PresenceEvent *event =
-        usher__v1__presence_event__unpack(NULL, body.size, body.data);
+    Usher__V1__PresenceEvent *event = usher__v1__presence_event__unpack(NULL, body.size, body.data);
     check_stream(world);
     count(world, COUNT_events_published);
     if (event == NULL) {
@@ -218,8 +216,8 @@ void check_published(struct world *world, struct bytes topic, struct bytes body)
         broken(world, "FEED", "what is published as %llu is not what was stored",
                (unsigned long long)event->seq);
     if (event->seq != world->published_seq + 1)
-        broken(world, "FEED", "event %llu is published behind %llu",
-               (unsigned long long)event->seq, (unsigned long long)world->published_seq);
+        broken(world, "FEED", "event %llu is published behind %llu", (unsigned long long)event->seq,
+               (unsigned long long)world->published_seq);
     world->published_seq = event->seq;
     usher__v1__presence_event__free_unpacked(event, NULL);
 }
@@ -254,8 +252,7 @@ bool was_kicked(const struct world *world, int user, uint64_t epoch, uint64_t si
     return false;
 }
 
-static void check_row(struct world *world, int who, uint64_t seq,
-                      const Usher__V1__SessionInfo *row)
+static void check_row(struct world *world, int who, uint64_t seq, const Usher__V1__SessionInfo *row)
 {
     uint64_t epoch;
     int state = state_at(world, who, seq, &epoch);
@@ -289,22 +286,20 @@ void check_page(struct world *world, const Usher__V1__SessionList *list,
         if (more)
             break;
         if (strcmp(list->sessions[at]->user, name) != 0)
-            broken(world, "SNAP", "a page names %s where %s ought to be",
-                   list->sessions[at]->user, name);
+            broken(world, "SNAP", "a page names %s where %s ought to be", list->sessions[at]->user,
+                   name);
         check_row(world, i, list->presence_seq, list->sessions[at++]);
     }
-    if (at != list->n_sessions || more != list->more ||
-        (asked->limit != 0 && at > asked->limit))
-        broken(world, "SNAP", "a page of %zu rows, %zu of them true, more %d", list->n_sessions,
-               at, list->more);
+    if (at != list->n_sessions || more != list->more || (asked->limit != 0 && at > asked->limit))
+        broken(world, "SNAP", "a page of %zu rows, %zu of them true, more %d", list->n_sessions, at,
+               list->more);
 }
 
 void check_lookup(struct world *world, const Usher__V1__SessionList *list,
                   const struct asked_command *asked)
 {
     count(world, COUNT_pages);
-    if (list->presence_seq > world->event_count ||
-        list->n_sessions > (size_t)asked->names ||
+    if (list->presence_seq > world->event_count || list->n_sessions > (size_t)asked->names ||
         (list->n_sessions < (size_t)asked->names && !list->more)) {
         broken(world, "SNAP", "a Lookup of %d names gave %zu", asked->names, list->n_sessions);
         return;

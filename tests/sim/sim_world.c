@@ -4,14 +4,14 @@
 #include <string.h>
 
 #include "backend.pb-c.h"
-#include "operate/goodbye.h"
+#include "base/check.h"
 #include "directory/services.h"
+#include "door/admission.h"
+#include "operate/goodbye.h"
+#include "persist/committer.h"
+#include "persist/queries.h"
 #include "persist/restore.h"
 #include "persist/save.h"
-#include "persist/queries.h"
-#include "persist/committer.h"
-#include "door/admission.h"
-#include "base/check.h"
 #include "sim.h"
 #include "token_make.h"
 
@@ -148,8 +148,8 @@ static void broker_up(struct world *world)
     char error[BROKER_ERROR_BYTES] = "";
     world->broker = calloc(1, sizeof(*world->broker));
     CHECK_DEBT(world->broker != NULL, "no memory for the simulation");
-    int failed = broker_assemble(world->broker, &world->broker_options, &world->env, NULL,
-                                 world->store);
+    int failed =
+        broker_assemble(world->broker, &world->broker_options, &world->env, NULL, world->store);
     CHECK_DEBT(failed == 0, "no memory for the simulation");
     give_keys(world);
     net_make(world);
@@ -222,10 +222,10 @@ static bool all_is_kept(const struct world *world)
     bool all = true;
     struct saved_inbox inbox;
     for (int i = 0; i < USERS; i++)
-        all = all && (world->users[i].state == 0 ||
-                      (store_read_inbox(world->store, world->users[i].name, &inbox,
-                                        ignore_message, NULL) == 0 &&
-                       inbox.epoch == world->users[i].epoch));
+        all = all &&
+              (world->users[i].state == 0 || (store_read_inbox(world->store, world->users[i].name,
+                                                               &inbox, ignore_message, NULL) == 0 &&
+                                              inbox.epoch == world->users[i].epoch));
     return all;
 }
 
@@ -262,8 +262,7 @@ static void end_stop(struct world *world)
 static void take_listed(struct world *world)
 {
     uint32_t slot;
-    while (world->listed_count < LISTED_MAX &&
-           scheduler_take(world->broker->scheduler, &slot))
+    while (world->listed_count < LISTED_MAX && scheduler_take(world->broker->scheduler, &slot))
         world->listed[world->listed_count++] = slot;
 }
 
@@ -298,8 +297,7 @@ static bool commit_step(struct world *world)
         check_stream(world);
     if (any && world->broker != NULL && world->published_seq != world->event_count)
         broken(world, "FEED", "published up to %llu, stored up to %llu",
-               (unsigned long long)world->published_seq,
-               (unsigned long long)world->event_count);
+               (unsigned long long)world->published_seq, (unsigned long long)world->event_count);
     return any;
 }
 
@@ -307,8 +305,8 @@ static bool commit_step(struct world *world)
 static void add_an_event(struct world *world)
 {
     const struct user *user = &world->users[below(world, USERS)];
-    struct presence_event event = {
-        .epoch = user->epoch, .kind = USHER__V1__PRESENCE_EVENT__KIND__OFFLINE};
+    struct presence_event event = {.epoch = user->epoch,
+                                   .kind = USHER__V1__PRESENCE_EVENT__KIND__OFFLINE};
     memcpy(event.user, user->name, sizeof(user->name));
     store_begin(world->store);
     store_append_event(world->store, &event);
@@ -324,8 +322,8 @@ static void add_an_event(struct world *world)
 static bool is_leaving(struct world *world, const char *name)
 {
     struct service_look rows[BACKENDS];
-    size_t count = world->broker == NULL ? 0
-                                         : services_look(world->broker->services, rows, BACKENDS);
+    size_t count =
+        world->broker == NULL ? 0 : services_look(world->broker->services, rows, BACKENDS);
     for (size_t i = 0; i < count; i++)
         if (strcmp(rows[i].instance, name) == 0)
             return rows[i].leaving;
@@ -338,9 +336,9 @@ void world_watch_instances(struct world *world)
     static const char *const names[BACKENDS] = {"!svc/a", "!svc/b", "!/o"};
     for (unsigned i = 0; i < BACKENDS; i++) {
         struct backend *backend = &world->backends[i];
-        actor_handle now = world->broker == NULL ? 0
-                                                 : registry_find(world->broker->registry, names[i],
-                                                                 strlen(names[i]));
+        actor_handle now = world->broker == NULL
+                               ? 0
+                               : registry_find(world->broker->registry, names[i], strlen(names[i]));
         if (backend->actor != 0 && backend->actor != now && world->broker != NULL) {
             count(world, COUNT_instances_lost);
             check_lost(world, i);

@@ -7,8 +7,7 @@ import collections
 import socket
 import time
 
-from usherplay import (Backend, ConnectionEnded, Failed, check, check_equal, client_pb,
-                       frame_bytes)
+from usherplay import Backend, ConnectionEnded, Failed, check, check_equal, client_pb, frame_bytes
 from usherplay.backend import state_name
 from usherplay.client import Witness, describe
 from usherplay.history import History, check_history
@@ -85,12 +84,14 @@ class Activity:
         counts, deadline = collections.Counter(), time.monotonic() + seconds
         view = memoryview(data)
         while sum(counts.values()) < answers and not client.ended:
-            check(time.monotonic() < deadline,
-                  f"{client.name}: {sum(counts.values())} of {answers} answers: {dict(counts)}")
+            check(
+                time.monotonic() < deadline,
+                f"{client.name}: {sum(counts.values())} of {answers} answers: {dict(counts)}",
+            )
             if view:
                 client.socket.setblocking(False)
                 try:
-                    view = view[client.socket.send(view[:65536]):]
+                    view = view[client.socket.send(view[:65536]) :]
                 except BlockingIOError:
                     pass
                 except OSError:
@@ -136,14 +137,17 @@ class Churn(Activity):
         for _ in range(self.random.randrange(8)):
             peer = self.random.choice(clients)
             until = self.random.randrange(2)
-            client.post("send", to=peer.name, payload=b"x" * self.random.randrange(600),
-                        until=until)
+            client.post(
+                "send", to=peer.name, payload=b"x" * self.random.randrange(600), until=until
+            )
         if self.random.random() < 0.5:
             client.post("call", service=SERVICE, method="m", payload=b"1", timeout_ms=2000)
         client.post("ping", stamp=1)
         client.receive_more(0.0001)
-        last = max((frame.message.seq for frame in client.frames
-                    if frame.WhichOneof("body") == "message"), default=0)
+        last = max(
+            (frame.message.seq for frame in client.frames if frame.WhichOneof("body") == "message"),
+            default=0,
+        )
         if last and self.random.random() < 0.7:
             client.post("ack", id=0, seq=last)
 
@@ -202,13 +206,16 @@ class Strangers(Activity):
 
     def bytes_of_one(self):
         login = client_pb.ClientFrame(id=1, login=client_pb.Login(username="stranger"))
-        return self.random.choice([
-            b"",
-            self.random.randbytes(self.random.randrange(1, 300)),
-            frame_bytes(login)[:self.random.randrange(1, 8)],
-            frame_bytes(client_pb.ClientFrame(id=1, ping=client_pb.Ping())),
-            b"\xff\xff\xff\xff\xff\xff",
-            b"\x80\x80\x04" + b"x" * 2000])
+        return self.random.choice(
+            [
+                b"",
+                self.random.randbytes(self.random.randrange(1, 300)),
+                frame_bytes(login)[: self.random.randrange(1, 8)],
+                frame_bytes(client_pb.ClientFrame(id=1, ping=client_pb.Ping())),
+                b"\xff\xff\xff\xff\xff\xff",
+                b"\x80\x80\x04" + b"x" * 2000,
+            ]
+        )
 
 
 class Floods(Activity):
@@ -223,19 +230,23 @@ class Floods(Activity):
 
     def sends(self, client, to, count, size, until=0):
         payload = b"f" * size
-        return b"".join(frame_bytes(client.request("send", to=to, payload=payload, until=until))
-                        for _ in range(count))
+        return b"".join(
+            frame_bytes(client.request("send", to=to, payload=payload, until=until))
+            for _ in range(count)
+        )
 
     def answered(self, client, data, count, what):
         counts = self.pump(client, data, count)
-        check_equal(sum(counts.values()), count,
-                    f"answers to a flood ({what}, {dict(counts)}, ended: {client.ended})")
+        check_equal(
+            sum(counts.values()),
+            count,
+            f"answers to a flood ({what}, {dict(counts)}, ended: {client.ended})",
+        )
         return counts
 
     def inbox(self, flooder):
         victim = self.login_surely("victim-inbox", acks=True)
-        counts = self.answered(flooder, self.sends(flooder, "victim-inbox", 600, 200), 600,
-                               "inbox")
+        counts = self.answered(flooder, self.sends(flooder, "victim-inbox", 600, 200), 600, "inbox")
         check(counts["INBOX_FULL"] + counts["BUSY"] > 0, f"an inbox took 600: {dict(counts)}")
         if self.random.random() < 0.5:
             self.drain(victim)
@@ -245,8 +256,11 @@ class Floods(Activity):
         """Reads and acknowledges what is there."""
         try:
             victim.receive_more(0.01)
-            seqs = [frame.message.seq for frame in victim.frames
-                    if frame.WhichOneof("body") == "message"]
+            seqs = [
+                frame.message.seq
+                for frame in victim.frames
+                if frame.WhichOneof("body") == "message"
+            ]
             if seqs:
                 victim.post("ack", id=0, seq=seqs[-1])
             self.note(victim)
@@ -270,8 +284,9 @@ class Floods(Activity):
         victim.drop()
 
     def pings(self, flooder):
-        data = b"".join(frame_bytes(flooder.request("ping", stamp=number))
-                        for number in range(2000))
+        data = b"".join(
+            frame_bytes(flooder.request("ping", stamp=number)) for number in range(2000)
+        )
         counts = self.answered(flooder, data, 2000, "pings")
         check_equal(counts["pong"], 2000, "pongs")
 
@@ -289,15 +304,22 @@ class SlowReaders(Activity):
 
     def round(self):
         sender = self.login_surely("slow-sender", timeout=SLOW_SECONDS)
-        readers = [self.login(f"slow{number}", acks=number % 3 == 2, receive_buffer=2048)
-                   for number in range(6)]
+        readers = [
+            self.login(f"slow{number}", acks=number % 3 == 2, receive_buffer=2048)
+            for number in range(6)
+        ]
         readers = [reader for reader in readers if reader is not None]
         payload = b"s" * 60000
         for _ in range(120):
-            data = b"".join(frame_bytes(sender.request("send", to=reader.name, payload=payload))
-                            for reader in readers)
-            check_equal(sum(self.pump(sender, data, len(readers)).values()), len(readers),
-                        f"answers to the sender of slow readers (ended: {sender.ended})")
+            data = b"".join(
+                frame_bytes(sender.request("send", to=reader.name, payload=payload))
+                for reader in readers
+            )
+            check_equal(
+                sum(self.pump(sender, data, len(readers)).values()),
+                len(readers),
+                f"answers to the sender of slow readers (ended: {sender.ended})",
+            )
         sender.close()
         self.trickle(readers)
 
@@ -307,8 +329,9 @@ class SlowReaders(Activity):
         deadline = time.monotonic() + SLOW_SECONDS
         names = [reader.name for reader in readers]
         with Backend(self.door.link_url, hello=False, timeout=SLOW_SECONDS) as asker:
-            while readers and any(state_name(session) == "ONLINE"
-                                  for session in asker.lookup(*names).sessions):
+            while readers and any(
+                state_name(session) == "ONLINE" for session in asker.lookup(*names).sessions
+            ):
                 check(time.monotonic() < deadline, "a slow reader was not closed")
                 for reader in readers[::2]:
                     self.read_byte(reader)
@@ -346,8 +369,9 @@ class Rounds(Activity):
         deadline = time.monotonic() + SLOW_SECONDS
         while time.monotonic() < deadline:
             after = self.clients.get(user) if resume else None
-            client = self.door.connect(make=Witness, history=self.history, timeout=SLOW_SECONDS,
-                                       after=after)
+            client = self.door.connect(
+                make=Witness, history=self.history, timeout=SLOW_SECONDS, after=after
+            )
             try:
                 if resume:
                     self.door.resume(client, after.welcome, after.had, user)
@@ -385,8 +409,10 @@ class Rounds(Activity):
 
     def storm(self, user):
         """Many logins at once; the one with the highest epoch stays."""
-        many = [self.door.connect(make=Witness, history=self.history, timeout=SLOW_SECONDS)
-                for _ in range(8)]
+        many = [
+            self.door.connect(make=Witness, history=self.history, timeout=SLOW_SECONDS)
+            for _ in range(8)
+        ]
         for client in many:
             try:
                 client.name = user
@@ -417,8 +443,14 @@ class Rounds(Activity):
         for _ in range(self.random.randrange(1, 5)):
             peer = self.random.choice(self.USERS)
             self.numbers[user, peer] += 1
-            frames.append(client.request("send", to=peer, until=self.random.randrange(2),
-                                         payload=b"%d " % self.numbers[user, peer]))
+            frames.append(
+                client.request(
+                    "send",
+                    to=peer,
+                    until=self.random.randrange(2),
+                    payload=b"%d " % self.numbers[user, peer],
+                )
+            )
         try:
             client.send_frames(frames)
         except OSError:
@@ -465,8 +497,11 @@ class Rounds(Activity):
         id, deadline = client.post("ping", stamp=1), time.monotonic() + SLOW_SECONDS
         while getattr(client, "ponged", 0) != id:
             self.read(user, 0.2)
-            check(not client.ended, f"{user}: closed at the end of a round: "
-                                    f"{client.ended} {getattr(client, 'reason', '')}")
+            check(
+                not client.ended,
+                f"{user}: closed at the end of a round: "
+                f"{client.ended} {getattr(client, 'reason', '')}",
+            )
             check(time.monotonic() < deadline, f"{user}: no pong")
 
 
@@ -516,8 +551,11 @@ class Exchange(Activity):
                 if old is not None and self.random.random() < 0.8:
                     client.last_id = old.last_id
                     self.door.resume(client, old.welcome, user.seq, user.name)
-                    check_equal(client.welcome.next_seq, user.seq + 1,
-                                f"{user.name}: the next seq of a resume")
+                    check_equal(
+                        client.welcome.next_seq,
+                        user.seq + 1,
+                        f"{user.name}: the next seq of a resume",
+                    )
                     self.tally["resumes"] += 1
                     user.unknown.update(user.asked)
                 else:
@@ -548,8 +586,9 @@ class Exchange(Activity):
             to = self.random.choice(list(self.users))
             self.numbers[user.name, to] += 1
             number = self.numbers[user.name, to]
-            frame = user.client.request("send", to=to, payload=b"%d " % number,
-                                        until=self.random.randrange(2))
+            frame = user.client.request(
+                "send", to=to, payload=b"%d " % number, until=self.random.randrange(2)
+            )
             user.asked[frame.id] = (to, number)
             try:
                 user.client.send_frame(frame)
@@ -591,13 +630,18 @@ class Exchange(Activity):
         number = int(message.payload)
         highest = user.seen[sender]
         if number <= highest:
-            check(message.redelivered, f"{user.name}: {sender}'s {number} came again, unmarked "
-                                       f"and after {highest}")
+            check(
+                message.redelivered,
+                f"{user.name}: {sender}'s {number} came again, unmarked " f"and after {highest}",
+            )
             return
         owed = self.owed.setdefault((sender, user.name), set())
         lost = {other for other in owed if other < number}
-        check(not lost, f"{user.name}: {sender}'s {sorted(lost)} were accepted and {number} came "
-                        "without them")
+        check(
+            not lost,
+            f"{user.name}: {sender}'s {sorted(lost)} were accepted and {number} came "
+            "without them",
+        )
         owed.discard(number)
         user.seen[sender] = number
         self.tally["exchanged"] += 1
@@ -622,8 +666,11 @@ class Exchange(Activity):
                 user.client.post("ping", id=0)
                 self.read(user, 0.01)
                 check(not user.client.ended, f"{user.name}: closed while everything rests")
-            check(time.monotonic() < deadline, f"not arrived: {self.owed}; not answered: "
-                  f"{[(user.name, user.asked) for user in self.users.values()]}")
+            check(
+                time.monotonic() < deadline,
+                f"not arrived: {self.owed}; not answered: "
+                f"{[(user.name, user.asked) for user in self.users.values()]}",
+            )
         for user in self.users.values():
             user.client.post("logout")
             self.end(user.client)
@@ -656,8 +703,9 @@ class Callers(Activity):
     def call(self, client):
         while len(client.waiting) < 6:
             self.number += 1
-            id = client.post("call", service=SERVICE, method="m", timeout_ms=8000,
-                             payload=b"%d" % self.number)
+            id = client.post(
+                "call", service=SERVICE, method="m", timeout_ms=8000, payload=b"%d" % self.number
+            )
             client.waiting[id] = self.number, time.monotonic()
 
     def take(self, client):
@@ -677,8 +725,10 @@ class Callers(Activity):
             check_equal(frame.reply.payload.decode(), expected, "the reply to a call")
             self.tally["replies"] += 1
         oldest = min((began for _, began in client.waiting.values()), default=None)
-        check(oldest is None or time.monotonic() - oldest < SLOW_SECONDS,
-              f"{client.name}: a call had no outcome for {SLOW_SECONDS} s")
+        check(
+            oldest is None or time.monotonic() - oldest < SLOW_SECONDS,
+            f"{client.name}: a call had no outcome for {SLOW_SECONDS} s",
+        )
 
     def rest(self):
         for client in self.clients.values():

@@ -95,8 +95,9 @@ class Commands(Activity):
         way = self.random.choice(["push", "push_all", "kick", "lookup", "list", "count"])
         self.tally[f"commands {way}"] += 1
         if way == "push":
-            result = self.backend.submit(push(
-                [user, "victim-inbox", "slow1", "pen1"], b"p" * self.random.randrange(400)))[0]
+            result = self.backend.submit(
+                push([user, "victim-inbox", "slow1", "pen1"], b"p" * self.random.randrange(400))
+            )[0]
             self.tally[f"push {code_name(result)}"] += 1
         elif way == "push_all":
             command = backend_pb.Command(push_all=backend_pb.PushAll(payload=b"to all"))
@@ -121,10 +122,12 @@ class Commands(Activity):
                 guest.fetch(wait_ms=50)
                 calls = [mail.call for mail in guest.mail if mail.WhichOneof("body") == "call"]
                 guest.mail.clear()
-                replies = [reply_to(call, 0, b"%s %d %s" % (call.user.encode(), call.epoch,
-                                                            call.payload)) for call in calls]
+                replies = [
+                    reply_to(call, 0, b"%s %d %s" % (call.user.encode(), call.epoch, call.payload))
+                    for call in calls
+                ]
                 for start in range(0, len(replies), REPLIES_MAX):
-                    guest.submit(*replies[start:start + REPLIES_MAX])
+                    guest.submit(*replies[start : start + REPLIES_MAX])
         self.tally["guests"] += 1
 
     def rest(self):
@@ -142,8 +145,13 @@ class Follower(Activity):
         self.connect()  # before anybody comes
 
     def connect(self):
-        self.backend = Backend(self.door.link_url, presence=True, presence_after=self.seen,
-                               hello=False, timeout=SLOW_SECONDS)
+        self.backend = Backend(
+            self.door.link_url,
+            presence=True,
+            presence_after=self.seen,
+            hello=False,
+            timeout=SLOW_SECONDS,
+        )
         self.backend.hello()
         # A cursor of 0 means "from now on", which is the beginning only when nobody was there.
         check_equal(self.backend.accepted.presence_from, self.seen + 1, "where the stream begins")
@@ -183,8 +191,10 @@ class Follower(Activity):
         deadline = time.monotonic() + SLOW_SECONDS
         while self.follow(20) > self.seen:
             check(time.monotonic() < deadline, "the follower does not reach the end")
-        listed = {session.user: (state_name(session), session.epoch)
-                  for session in self.backend.list_all()[0]}
+        listed = {
+            session.user: (state_name(session), session.epoch)
+            for session in self.backend.list_all()[0]
+        }
         self.rest()
         check_equal(listed, self.chain.living(), "who lives, by the list and by the stream")
         return listed

@@ -20,8 +20,16 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from usherplay import Backend, Broker, Client, ConnectionEnded, Failed  # noqa: E402
 from usherplay import check, check_equal, client_pb, eventually  # noqa: E402
 
-from crowd import (Callers, Churn, Exchange, Floods, Rounds, SlowReaders,  # noqa: E402
-                   SLOW_SECONDS, Strangers)
+from crowd import (
+    Callers,
+    Churn,
+    Exchange,
+    Floods,
+    Rounds,
+    SlowReaders,  # noqa: E402
+    SLOW_SECONDS,
+    Strangers,
+)
 from services import Commands, Follower, Instances  # noqa: E402
 
 RESUME_MS = 10000
@@ -43,22 +51,45 @@ OPTIONS = {
     "store.events_kept": 16384,
     "session.resume_ms": RESUME_MS,
     "session.heartbeat_ms": 5000,
-    "link.park_ms": 300, "link.grace_ms": 500, "link.fetch_timeout_ms": 2000,
-    "link.mail_items": 64, "link.calls_max": 256,
+    "link.park_ms": 300,
+    "link.grace_ms": 500,
+    "link.fetch_timeout_ms": 2000,
+    "link.mail_items": 64,
+    "link.calls_max": 256,
     "limits.takeovers_per_minute": 0,
-    "limits.connections": 400, "limits.prelogin_connections": 64,
+    "limits.connections": 400,
+    "limits.prelogin_connections": 64,
     "limits.login_deadline_ms": 1500,
-    "limits.output_bytes": 262144, "limits.output_soft_bytes": 65536,
+    "limits.output_bytes": 262144,
+    "limits.output_soft_bytes": 65536,
     "limits.output_soft_ms": 2000,
-    "limits.inbox_messages": 128, "limits.mailbox_messages": 64,
-    "limits.calls_per_user": 8, "limits.call_timeout_ms": 2000,
+    "limits.inbox_messages": 128,
+    "limits.mailbox_messages": 64,
+    "limits.calls_per_user": 8,
+    "limits.call_timeout_ms": 2000,
 }
 
-REFUSALS = ("inbox_full", "mailbox_full", "sends_not_online", "errors_too_large",
-            "errors_protocol", "resumes_rejected", "takeovers_damped", "closed_slow_consumer",
-            "closed_heartbeat", "closed_auth_timeout", "closed_protocol", "calls_timed_out",
-            "calls_no_service", "calls_lost", "replies_late", "link_refused", "commit_failures",
-            "accept_paused", "log_dropped")
+REFUSALS = (
+    "inbox_full",
+    "mailbox_full",
+    "sends_not_online",
+    "errors_too_large",
+    "errors_protocol",
+    "resumes_rejected",
+    "takeovers_damped",
+    "closed_slow_consumer",
+    "closed_heartbeat",
+    "closed_auth_timeout",
+    "closed_protocol",
+    "calls_timed_out",
+    "calls_no_service",
+    "calls_lost",
+    "replies_late",
+    "link_refused",
+    "commit_failures",
+    "accept_paused",
+    "log_dropped",
+)
 
 
 class Door:
@@ -88,8 +119,9 @@ class Door:
 
     def resume(self, client, welcome, last_seq, name):
         client.name = name
-        client.post("resume", username=name, epoch=welcome.epoch, secret=welcome.secret,
-                    last_seq=last_seq)
+        client.post(
+            "resume", username=name, epoch=welcome.epoch, secret=welcome.secret, last_seq=last_seq
+        )
         return self._welcomed(client)
 
     @staticmethod
@@ -114,8 +146,18 @@ class Crew:
 
     def __init__(self, door, number):
         self.tally, self.failure = collections.Counter(), None
-        kinds = [Churn, Strangers, Floods, SlowReaders, Rounds, Exchange, Callers, Instances,
-                 Commands, Follower]
+        kinds = [
+            Churn,
+            Strangers,
+            Floods,
+            SlowReaders,
+            Rounds,
+            Exchange,
+            Callers,
+            Instances,
+            Commands,
+            Follower,
+        ]
         self.activities = []
         for kind in kinds:
             # A Counter may lose an update between two threads, so each activity has its own.
@@ -147,8 +189,9 @@ class Crew:
     def run(self, seconds, watch):
         """For so long; calls watch() all the time."""
         self.ending.clear()
-        threads = [threading.Thread(target=self._work, args=(one,), daemon=True)
-                   for one in self.activities]
+        threads = [
+            threading.Thread(target=self._work, args=(one,), daemon=True) for one in self.activities
+        ]
         for thread in threads:
             thread.start()
         deadline = time.monotonic() + seconds
@@ -187,13 +230,21 @@ class Watch:
 
     def look(self):
         stats = self.asker.numbers("stats")
-        now = {"time": time.monotonic(), "rss": self.status("VmRSS"),
-               "anonymous": self.status("RssAnon"),
-               "threads": self.status("Threads"), "cpu": self.broker.cpu_seconds(),
-               "files": sum(self.broker.descriptors().values()),
-               "store": sum(entry.stat().st_blocks * 512
-                            for entry in os.scandir(self.broker.store) if entry.is_file()) >> 10,
-               "instances": stats["actors"] - stats["stored_sessions"]}
+        now = {
+            "time": time.monotonic(),
+            "rss": self.status("VmRSS"),
+            "anonymous": self.status("RssAnon"),
+            "threads": self.status("Threads"),
+            "cpu": self.broker.cpu_seconds(),
+            "files": sum(self.broker.descriptors().values()),
+            "store": sum(
+                entry.stat().st_blocks * 512
+                for entry in os.scandir(self.broker.store)
+                if entry.is_file()
+            )
+            >> 10,
+            "instances": stats["actors"] - stats["stored_sessions"],
+        }
         return {**stats, **now}
 
     def __call__(self):
@@ -217,21 +268,25 @@ class Watch:
         def per_second(name):
             return (now[name] - before[name]) / seconds
 
-        refusals = " ".join(f"{name}={now[name] - before[name]}" for name in REFUSALS
-                            if now[name] != before[name])
+        refusals = " ".join(
+            f"{name}={now[name] - before[name]}" for name in REFUSALS if now[name] != before[name]
+        )
         minute = (now["time"] - self.began) / 60
-        print(f"minute {minute:5.1f}  rss {now['rss']} KiB (anonymous {now['anonymous']})  "
-              f"files {now['files']}  "
-              f"actors {now['actors']} (sessions {now['stored_sessions']}, rest "
-              f"{now['instances']})  connections {now['connections_open']}  "
-              f"messages/s {per_second('messages_delivered'):.0f}  "
-              f"logins/s {per_second('logins'):.0f}  cpu {100 * per_second('cpu'):.0f} %  "
-              f"store {now['store']} KiB  threads {now['threads']}  | {refusals}", flush=True)
+        print(
+            f"minute {minute:5.1f}  rss {now['rss']} KiB (anonymous {now['anonymous']})  "
+            f"files {now['files']}  "
+            f"actors {now['actors']} (sessions {now['stored_sessions']}, rest "
+            f"{now['instances']})  connections {now['connections_open']}  "
+            f"messages/s {per_second('messages_delivered'):.0f}  "
+            f"logins/s {per_second('logins'):.0f}  cpu {100 * per_second('cpu'):.0f} %  "
+            f"store {now['store']} KiB  threads {now['threads']}  | {refusals}",
+            flush=True,
+        )
 
     def slope(self, since):
         """KiB per hour by least squares over the last three quarters of the samples since then."""
         samples = [sample for sample in self.samples if sample[0] >= since]
-        samples = samples[len(samples) // 4:]
+        samples = samples[len(samples) // 4 :]
         if len(samples) < 3:
             return 0.0
         middle_x = sum(at for at, _ in samples) / len(samples)
@@ -241,13 +296,23 @@ class Watch:
 
     def at_rest(self):
         """Waits until nobody is left; gives what there is then."""
+
         def empty():
             stats = self.asker.numbers("stats")
-            return not (stats["stored_sessions"] or stats["connections_open"] or
-                        stats["sessions_online"] or stats["sessions_detached"])
+            return not (
+                stats["stored_sessions"]
+                or stats["connections_open"]
+                or stats["sessions_online"]
+                or stats["sessions_detached"]
+            )
+
         eventually(empty, "no session and no connection", RESET_SECONDS, 0.2)
-        eventually(lambda: self.look()["actors"] <= VISITORS, "no actor but the askers'",
-                   RESET_SECONDS, 0.2)
+        eventually(
+            lambda: self.look()["actors"] <= VISITORS,
+            "no actor but the askers'",
+            RESET_SECONDS,
+            0.2,
+        )
         return self.look()
 
 
@@ -285,33 +350,50 @@ def soak(broker, crew, watch, minutes):
     watch.line()
     last = watch.at_rest()
     check_equal(crew.follower.catch_up(), {}, "who is listed at rest")
-    print("longest rounds: " + ", ".join(f"{type(one).__name__} {one.longest:.1f} s"
-                                         for one in crew.activities))
-    print("what happened: " + ", ".join(
-        f"{name} {count}" for name, count in sorted(crew.counted().items())))
+    print(
+        "longest rounds: "
+        + ", ".join(f"{type(one).__name__} {one.longest:.1f} s" for one in crew.activities)
+    )
+    print(
+        "what happened: "
+        + ", ".join(f"{name} {count}" for name, count in sorted(crew.counted().items()))
+    )
     wrong = compare(watch, first, last, slope, seconds)
     check(not wrong, "; ".join(wrong))
-    idle = [type(one).__name__ for one in crew.activities
-            if not one.tally[f"{type(one).__name__} rounds"]]
+    idle = [
+        type(one).__name__
+        for one in crew.activities
+        if not one.tally[f"{type(one).__name__} rounds"]
+    ]
     check(not idle, f"these did nothing: {idle}")
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--seed", type=int,
-                        default=int(os.environ.get("USHER_PLAY_SEED",
-                                                   random.SystemRandom().randrange(1 << 31))))
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=int(os.environ.get("USHER_PLAY_SEED", random.SystemRandom().randrange(1 << 31))),
+    )
     parser.add_argument("--door", choices=DOORS, default="plain", help="how clients come in")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
-                        help="an option for usherd, over those of the soak")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an option for usherd, over those of the soak",
+    )
     return parser.parse_args()
 
 
 def main():
     given = arguments()
-    print(f"soak of {given.minutes:g} minutes, seed {given.seed} (repeat with --seed "
-          f"{given.seed}; threads interleave in their own way)", flush=True)
+    print(
+        f"soak of {given.minutes:g} minutes, seed {given.seed} (repeat with --seed "
+        f"{given.seed}; threads interleave in their own way)",
+        flush=True,
+    )
     door = DOORS[given.door]
     options = {**OPTIONS, **door.options(), **dict(pair.split("=", 1) for pair in given.set)}
     try:

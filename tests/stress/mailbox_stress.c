@@ -15,11 +15,7 @@
  * report of the thread sanitizer. Messages are freed in the turn and their addresses come back in
  * the producers: the compare-and-swap meets the same address with another life. */
 
-enum {
-    PRODUCERS = 3,
-    CONSUMERS = 2,
-    LENGTH_MAX = 20
-};
+enum { PRODUCERS = 3, CONSUMERS = 2, LENGTH_MAX = 20 };
 
 struct letter {
     struct message header;

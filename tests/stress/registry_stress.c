@@ -10,8 +10,8 @@
  * all actors of one kind, as a PushAll does. Nobody is ever taken for one of the other kind: which
  * kind a slot was in each of its lives is written into a book, and compared at the end.
  *
- * The book is of relaxed atomics, so it orders nothing that the registry ought to: a plain access to
- * a slot that changes hands is a report of the thread sanitizer. */
+ * The book is of relaxed atomics, so it orders nothing that the registry ought to: a plain access
+ * to a slot that changes hands is a report of the thread sanitizer. */
 
 enum {
     CLAIMERS = 3,
@@ -51,8 +51,7 @@ static void *claim(void *argument)
         char name[32];
         unsigned kind = stress_random(&row, 2);
         snprintf(name, sizeof(name), "%u.%lu", claimer->number, (unsigned long)claimer->lives);
-        actor_handle actor =
-            registry_claim(crowd->registry, name, strlen(name), &kinds[kind]);
+        actor_handle actor = registry_claim(crowd->registry, name, strlen(name), &kinds[kind]);
         uint32_t life = actor_generation(actor) / 2;
         if (actor == 0 || life >= LIVES)
             return NULL;

@@ -12,10 +12,7 @@
  *
  * The marks are relaxed on purpose: the test must not order what the ring ought to order. */
 
-enum {
-    THREADS_MAX = 4,
-    ITEMS = 20000
-};
+enum { THREADS_MAX = 4, ITEMS = 20000 };
 
 struct shape {
     unsigned producers;
@@ -90,9 +87,7 @@ int main(void)
 {
     static const struct shape shapes[] = {{1, 1, 2}, {2, 2, 2},  {2, 1, 4},   {1, 3, 4},
                                           {4, 4, 8}, {3, 2, 64}, {2, 4, 1024}};
-    enum {
-        SHAPES = sizeof(shapes) / sizeof(shapes[0])
-    };
+    enum { SHAPES = sizeof(shapes) / sizeof(shapes[0]) };
     uint64_t slice_ms = stress_duration_ms() / SHAPES;
     for (size_t i = 0; i < SHAPES; i++) {
         uint64_t rounds = 0;

@@ -13,10 +13,7 @@
 #include "base/env.h"
 
 /* Nothing here takes that long unless a wake-up or a message was lost. */
-enum {
-    STRESS_PATIENCE_MS = 30000,
-    STRESS_SECONDS_MAX = 86400
-};
+enum { STRESS_PATIENCE_MS = 30000, STRESS_SECONDS_MAX = 86400 };
 
 /* How long a program goes on: 2 seconds, or the whole number in STRESS_SECONDS. */
 static inline uint64_t stress_duration_ms(void)

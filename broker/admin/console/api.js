@@ -18,7 +18,7 @@ export class ApiError extends Error {
     }
 }
 
-const KINDS = {401: "token", 403: "view", 404: "missing", 503: "unavailable"};
+const KINDS = { 401: "token", 403: "view", 404: "missing", 503: "unavailable" };
 
 export function token() {
     try {
@@ -42,7 +42,7 @@ export function setToken(text) {
 }
 
 async function exchange(method, path, body, signal) {
-    const headers = {Accept: "application/json"};
+    const headers = { Accept: "application/json" };
     if (token()) {
         headers.Authorization = `Bearer ${token()}`;
     }
@@ -51,7 +51,11 @@ async function exchange(method, path, body, signal) {
     }
     const limits = [AbortSignal.timeout(TIMEOUT_MS), ...(signal ? [signal] : [])];
     const answer = await fetch(path, {
-        method, headers, cache: "no-store", credentials: "omit", redirect: "error",
+        method,
+        headers,
+        cache: "no-store",
+        credentials: "omit",
+        redirect: "error",
         body: body === undefined ? undefined : JSON.stringify(body),
         signal: AbortSignal.any(limits),
     });
@@ -74,7 +78,7 @@ export function door(token_wanted) {
 
 // Gives the parsed answer; throws ApiError. `accepted`: statuses that are answers and no faults.
 export async function ask(method, path, options = {}) {
-    const {body, signal, accepted = []} = options;
+    const { body, signal, accepted = [] } = options;
     if (!token() && path !== "/readyz") {
         await known;
         if (wanted && !token()) {
@@ -110,7 +114,7 @@ export async function ask(method, path, options = {}) {
 }
 
 export const get = (path, options) => ask("GET", path, options);
-export const post = (path, body, options) => ask("POST", path, {...options, body});
+export const post = (path, body, options) => ask("POST", path, { ...options, body });
 export const remove = (path, options) => ask("DELETE", path, options);
 
 // A name as a part of a path. `.` and `..` are names like others to the broker; the browser would take

@@ -3,13 +3,21 @@
 // seconds; the live region beside it speaks only when the matter changes, so that a screen reader
 // is not told each second.
 
-import {el, fill, pill, setText} from "./dom.js";
-import {age, time} from "./format.js";
+import { el, fill, pill, setText } from "./dom.js";
+import { age, time } from "./format.js";
 
 const NEAR_MS = 15 * 86400 * 1000; // the broker warns a fortnight before
 
-const KINDS = {ready: "good", degraded: "warn", draining: "news", stopping: "news",
-    certificate: "warn", unreachable: "bad", token: "warn", none: "none"};
+const KINDS = {
+    ready: "good",
+    degraded: "warn",
+    draining: "news",
+    stopping: "news",
+    certificate: "warn",
+    unreachable: "bad",
+    token: "warn",
+    none: "none",
+};
 
 export class Banner {
     constructor() {
@@ -23,22 +31,26 @@ export class Banner {
     // health: the answer of /readyz or null; fault: null, "unreachable" or "token"; seen_ms: when
     // the broker answered last, 0 for never. What the numbers say of the TLS certificate comes with
     // what is wrong, or alone.
-    show({health, fault, seen_ms, history}) {
+    show({ health, fault, seen_ms, history }) {
         const state = fault || stateOf(health);
         const certificate = fault ? "" : certificateFault(history?.last()?.stats);
         const word = state === "ready" && certificate ? "certificate" : state;
         const failing = (health?.checks || []).filter((check) => !check.ok);
         if (certificate) {
-            failing.push({name: "tls", detail: certificate});
+            failing.push({ name: "tls", detail: certificate });
         }
         this.pill.className = `pill pill-${KINDS[word] || "none"}`;
         setText(this.pill, word === "none" ? "asking\u2026" : state);
         this.main.classList.toggle("old", fault !== null && seen_ms > 0);
         this.box.hidden = word === "ready" || word === "none";
         this.box.className = `banner banner-${KINDS[word] || "none"}`;
-        const parts = {unreachable: () => unreachable(seen_ms), token: () => noToken(seen_ms),
-            certificate: () => [el("strong", {}, "A certificate is due."), list(failing)],
-            degraded: () => degraded(failing)}[word] || (() => leaving(word, failing));
+        const parts =
+            {
+                unreachable: () => unreachable(seen_ms),
+                token: () => noToken(seen_ms),
+                certificate: () => [el("strong", {}, "A certificate is due."), list(failing)],
+                degraded: () => degraded(failing),
+            }[word] || (() => leaving(word, failing));
         if (!this.box.hidden) {
             this.replace(parts());
         }
@@ -78,7 +90,8 @@ function certificateFault(stats) {
     if (ends_ms <= stats.now_ms) {
         return `the TLS certificate expired on ${time(ends_ms)}: clients refuse it`;
     }
-    return ends_ms - stats.now_ms > NEAR_MS ? "the TLS certificate is not valid yet"
+    return ends_ms - stats.now_ms > NEAR_MS
+        ? "the TLS certificate is not valid yet"
         : `the TLS certificate ends in ${age(ends_ms - stats.now_ms)}, on ${time(ends_ms)}`;
 }
 
@@ -91,8 +104,10 @@ function unreachable(seen_ms) {
 
 function noToken(seen_ms) {
     const rest = seen_ms ? ` What is shown below is of ${time(seen_ms)}.` : "";
-    return [el("strong", {}, "The broker asks for a token."),
-        el("span", {}, `Press \u201cToken\u201d to enter it.${rest}`)];
+    return [
+        el("strong", {}, "The broker asks for a token."),
+        el("span", {}, `Press \u201cToken\u201d to enter it.${rest}`),
+    ];
 }
 
 function degraded(failing) {
@@ -100,20 +115,32 @@ function degraded(failing) {
 }
 
 function leaving(word, failing) {
-    const text = word === "draining" ? "The broker is draining: clients are sent away in waves."
-        : "The broker is stopping.";
+    const text =
+        word === "draining"
+            ? "The broker is draining: clients are sent away in waves."
+            : "The broker is stopping.";
     return [el("strong", {}, text), list(failing)];
 }
 
 function list(failing) {
-    return el("ul", {}, failing.map((check) =>
-        el("li", {}, pill(check.name, "none"), " ", check.detail || "not ready")));
+    return el(
+        "ul",
+        {},
+        failing.map((check) =>
+            el("li", {}, pill(check.name, "none"), " ", check.detail || "not ready"),
+        ),
+    );
 }
 
 function announcement(word, failing) {
     const names = failing.map((check) => check.name).join(", ");
-    return {ready: "The broker is ready.", unreachable: "The broker does not answer.",
-        token: "The broker asks for a token.",
-        certificate: `The broker is ready; ${failing[0]?.detail}`,
-        degraded: `The broker is degraded: ${names}.`}[word] || `The broker is ${word}.`;
+    return (
+        {
+            ready: "The broker is ready.",
+            unreachable: "The broker does not answer.",
+            token: "The broker asks for a token.",
+            certificate: `The broker is ready; ${failing[0]?.detail}`,
+            degraded: `The broker is degraded: ${names}.`,
+        }[word] || `The broker is ${word}.`
+    );
 }

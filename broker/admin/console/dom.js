@@ -4,12 +4,17 @@
 
 // Bytes that could hide or turn the text around them: control characters, marks of direction,
 // invisible ones. They are shown by their number.
-const HIDDEN = new RegExp("[\\u0000-\\u001f\\u007f-\\u009f\\u00ad\\u061c\\u200b-\\u200f" +
-    "\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb]", "g");
+const HIDDEN = new RegExp(
+    "[\\u0000-\\u001f\\u007f-\\u009f\\u00ad\\u061c\\u200b-\\u200f" +
+        "\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb]",
+    "g",
+);
 
 export function visible(value) {
-    return String(value ?? "").replace(HIDDEN, (character) =>
-        `\\u{${character.codePointAt(0).toString(16)}}`);
+    return String(value ?? "").replace(
+        HIDDEN,
+        (character) => `\\u{${character.codePointAt(0).toString(16)}}`,
+    );
 }
 
 // el("p", {class: "note", onclick: f}, "text", otherElement). Attributes that are null, undefined
@@ -31,7 +36,9 @@ export function el(name, attributes = {}, ...children) {
 }
 
 function nodes(children) {
-    return children.flat().filter((child) => child !== null && child !== undefined)
+    return children
+        .flat()
+        .filter((child) => child !== null && child !== undefined)
         .map((child) => (child instanceof Node ? child : document.createTextNode(visible(child))));
 }
 
@@ -49,49 +56,74 @@ export function setText(element, text) {
 }
 
 export function userLink(user) {
-    return el("a", {href: `#/user/${encodeURIComponent(user)}`, class: "user"},
-        el("bdi", {}, user));
+    return el(
+        "a",
+        { href: `#/user/${encodeURIComponent(user)}`, class: "user" },
+        el("bdi", {}, user),
+    );
 }
 
 export function pill(text, kind) {
-    return el("span", {class: `pill pill-${kind}`}, text);
+    return el("span", { class: `pill pill-${kind}` }, text);
 }
 
 // columns: [{head, cell(row), number: bool, key(row)?}]. Rows are replaced as a whole, and the
 // focus stays on the row's link of the same text, so that a refresh does not throw anybody out.
 export class Table {
-    constructor({columns, empty, label}) {
+    constructor({ columns, empty, label }) {
         this.columns = columns;
         this.empty = empty;
         const heads = columns.map((column) =>
-            el("th", {scope: "col", class: column.number ? "number" : null}, column.head));
+            el("th", { scope: "col", class: column.number ? "number" : null }, column.head),
+        );
         this.body = el("tbody");
-        this.element = el("div", {class: "scroll", role: "region", "aria-label": label,
-            tabindex: "0"}, el("table", {onkeydown: moveFocus},
-            el("thead", {}, el("tr", {}, heads)), this.body));
+        this.element = el(
+            "div",
+            { class: "scroll", role: "region", "aria-label": label, tabindex: "0" },
+            el("table", { onkeydown: moveFocus }, el("thead", {}, el("tr", {}, heads)), this.body),
+        );
         hintAtSides(this.element);
     }
 
     show(rows) {
         const focused = this.body.contains(document.activeElement)
-            ? document.activeElement.textContent : null;
+            ? document.activeElement.textContent
+            : null;
         if (rows.length === 0) {
-            fill(this.body, el("tr", {}, el("td", {colspan: this.columns.length, class: "empty"},
-                this.empty)));
+            fill(
+                this.body,
+                el(
+                    "tr",
+                    {},
+                    el("td", { colspan: this.columns.length, class: "empty" }, this.empty),
+                ),
+            );
             return;
         }
-        fill(this.body, rows.map((row) => this.row(row)));
+        fill(
+            this.body,
+            rows.map((row) => this.row(row)),
+        );
         if (focused !== null) {
-            const again = [...this.body.querySelectorAll("a, button")]
-                .find((link) => link.textContent === focused);
-            (again || this.element).focus({preventScroll: true});
+            const again = [...this.body.querySelectorAll("a, button")].find(
+                (link) => link.textContent === focused,
+            );
+            (again || this.element).focus({ preventScroll: true });
         }
     }
 
     row(row) {
         const cells = this.columns.map((column) =>
-            el("td", {class: [column.number ? "number" : "", column.class || ""].join(" ").trim() ||
-                null}, column.cell(row)));
+            el(
+                "td",
+                {
+                    class:
+                        [column.number ? "number" : "", column.class || ""].join(" ").trim() ||
+                        null,
+                },
+                column.cell(row),
+            ),
+        );
         return el("tr", {}, cells);
     }
 }
@@ -106,12 +138,12 @@ function hintAtSides(box) {
     const observer = new ResizeObserver(look);
     observer.observe(box);
     observer.observe(box.firstChild);
-    box.addEventListener("scroll", look, {passive: true});
+    box.addEventListener("scroll", look, { passive: true });
 }
 
 // Arrow keys go from link to link.
 function moveFocus(event) {
-    const step = {ArrowDown: 1, ArrowUp: -1}[event.key];
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (!step) {
         return;
     }
@@ -125,11 +157,16 @@ function moveFocus(event) {
 
 // A card with a heading; `note` shows what its source says when it cannot answer.
 export class Section {
-    constructor(title, {wide = false, aside = null} = {}) {
-        this.note = el("p", {class: "note", hidden: true});
-        this.body = el("div", {class: "card-body"});
-        this.element = el("section", {class: wide ? "card wide" : "card"},
-            el("div", {class: "card-head"}, el("h2", {}, title), aside), this.note, this.body);
+    constructor(title, { wide = false, aside = null } = {}) {
+        this.note = el("p", { class: "note", hidden: true });
+        this.body = el("div", { class: "card-body" });
+        this.element = el(
+            "section",
+            { class: wide ? "card wide" : "card" },
+            el("div", { class: "card-head" }, el("h2", {}, title), aside),
+            this.note,
+            this.body,
+        );
     }
 
     // What went wrong with this part alone; null when nothing did.

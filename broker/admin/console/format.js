@@ -1,11 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // Numbers and times as an operator reads them. Pure.
 
-const whole = new Intl.NumberFormat("en", {maximumFractionDigits: 0});
-const clock = new Intl.DateTimeFormat("en-GB", {hour: "2-digit", minute: "2-digit",
-    second: "2-digit"});
-const day = new Intl.DateTimeFormat("en-GB", {day: "2-digit", month: "short", hour: "2-digit",
-    minute: "2-digit", second: "2-digit"});
+const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const clock = new Intl.DateTimeFormat("en-GB", {
+    hour: "2-digit",
+    minute: "2-digit",
+    second: "2-digit",
+});
+const day = new Intl.DateTimeFormat("en-GB", {
+    day: "2-digit",
+    month: "short",
+    hour: "2-digit",
+    minute: "2-digit",
+    second: "2-digit",
+});
 
 const NONE = "\u2013"; // a dash: not known
 

@@ -17,9 +17,11 @@ export class History {
     // at_s rises, whatever the broker's clock does.
     add(stats, at_s) {
         const before = this.last();
-        const fresh = !before || restarted(before.stats, stats) ||
+        const fresh =
+            !before ||
+            restarted(before.stats, stats) ||
             stats.now_ms - before.stats.now_ms > GAP_MS;
-        this.samples.push({at_s, stats, fresh});
+        this.samples.push({ at_s, stats, fresh });
         if (this.samples.length > SAMPLES) {
             this.samples.shift();
         }
@@ -61,8 +63,11 @@ export class History {
     base(place, span_ms) {
         const end_ms = this.samples[place].stats.now_ms;
         let first = place;
-        while (first > 0 && !this.samples[first].fresh &&
-               end_ms - this.samples[first - 1].stats.now_ms <= span_ms) {
+        while (
+            first > 0 &&
+            !this.samples[first].fresh &&
+            end_ms - this.samples[first - 1].stats.now_ms <= span_ms
+        ) {
             first--;
         }
         return first;
@@ -81,7 +86,8 @@ export class History {
     }
 
     peak(name) {
-        const values = this.samples.map((sample) => sample.stats.gauges[name])
+        const values = this.samples
+            .map((sample) => sample.stats.gauges[name])
             .filter((value) => typeof value === "number");
         return values.length ? Math.max(...values) : null;
     }
@@ -106,8 +112,9 @@ export class History {
 }
 
 function restarted(before, now) {
-    return Object.entries(before.counters)
-        .some(([name, value]) => (now.counters[name] ?? value) < value);
+    return Object.entries(before.counters).some(
+        ([name, value]) => (now.counters[name] ?? value) < value,
+    );
 }
 
 // As Prometheus' histogram_quantile does: linear inside of a bucket, and the last finite bound for
@@ -131,5 +138,5 @@ export function quantileOf(now, base, q) {
     }
     const before = place > 0 ? counts[place - 1] : 0;
     const inside = counts[place] - before;
-    return inside > 0 ? lower + (upper - lower) * (rank - before) / inside : upper;
+    return inside > 0 ? lower + ((upper - lower) * (rank - before)) / inside : upper;
 }

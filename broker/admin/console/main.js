@@ -6,27 +6,33 @@
 // A page owns its own polls, made by context.poll(), which end when the page does. When the broker
 // does not answer, pages keep what they show, and the banner says how old it is.
 
-import {door, get, token} from "./api.js";
-import {Banner} from "./banner.js";
-import {askToken} from "./dialogs.js";
-import {el, fill, setText} from "./dom.js";
-import {age} from "./format.js";
-import {History} from "./history.js";
-import {Numbers} from "./numbers.js";
-import {Overview} from "./overview.js";
-import {Poll} from "./poll.js";
-import {Search} from "./search.js";
-import {Services} from "./services.js";
-import {Presence, Recorder} from "./streams.js";
-import {User} from "./user.js";
-import {Users} from "./users.js";
+import { door, get, token } from "./api.js";
+import { Banner } from "./banner.js";
+import { askToken } from "./dialogs.js";
+import { el, fill, setText } from "./dom.js";
+import { age } from "./format.js";
+import { History } from "./history.js";
+import { Numbers } from "./numbers.js";
+import { Overview } from "./overview.js";
+import { Poll } from "./poll.js";
+import { Search } from "./search.js";
+import { Services } from "./services.js";
+import { Presence, Recorder } from "./streams.js";
+import { User } from "./user.js";
+import { Users } from "./users.js";
 
-const PAGES = {"": Overview, users: Users, services: Services, presence: Presence,
-    recorder: Recorder, numbers: Numbers};
+const PAGES = {
+    "": Overview,
+    users: Users,
+    services: Services,
+    presence: Presence,
+    recorder: Recorder,
+    numbers: Numbers,
+};
 
 class Console {
     constructor() {
-        this.model = {history: new History(), node: null, health: null, fault: null, seen_ms: 0};
+        this.model = { history: new History(), node: null, health: null, fault: null, seen_ms: 0 };
         this.banner = new Banner();
         this.main = document.getElementById("main");
         this.page = null;
@@ -34,13 +40,27 @@ class Console {
         this.search = new Search((user) => {
             location.hash = `#/user/${encodeURIComponent(user)}`;
         });
-        this.stats = new Poll(1000, (signal) => this.askStats(signal),
-            (error) => this.fault(error));
-        this.health = new Poll(1000, (signal) => this.askHealth(signal), () => door(false));
-        this.node = new Poll(10000, (signal) => this.askNode(signal), () => {});
+        this.stats = new Poll(
+            1000,
+            (signal) => this.askStats(signal),
+            (error) => this.fault(error),
+        );
+        this.health = new Poll(
+            1000,
+            (signal) => this.askHealth(signal),
+            () => door(false),
+        );
+        this.node = new Poll(
+            10000,
+            (signal) => this.askNode(signal),
+            () => {},
+        );
         window.addEventListener("hashchange", () => this.route());
-        document.getElementById("token-button").addEventListener("click", () => this.enterToken(
-            token() ? "A token is in use." : "No token is in use."));
+        document
+            .getElementById("token-button")
+            .addEventListener("click", () =>
+                this.enterToken(token() ? "A token is in use." : "No token is in use."),
+            );
         document.getElementById("skip").addEventListener("click", (event) => {
             event.preventDefault(); // the address names the page
             this.main.focus();
@@ -58,9 +78,12 @@ class Console {
     // --- what every page may use -----------------------------------------------------------------
 
     context() {
-        return {model: this.model, now_ms: () => this.now_ms(),
+        return {
+            model: this.model,
+            now_ms: () => this.now_ms(),
             mayChange: () => Boolean(this.model.node?.may_change),
-            poll: (section, period_ms, work) => this.pagePoll(section, period_ms, work)};
+            poll: (section, period_ms, work) => this.pagePoll(section, period_ms, work),
+        };
     }
 
     // The broker's clock: its times are compared with it and not with the browser's.
@@ -69,18 +92,22 @@ class Console {
     }
 
     pagePoll(section, period_ms, work) {
-        const poll = new Poll(period_ms, async (signal) => {
-            await work(signal);
-            section.fault(null);
-        }, (error) => {
-            if (error.kind === "token") {
-                this.fault(error);
-            } else if (error.kind === "unavailable") {
-                section.fault(`The broker cannot answer this now: ${error.message}`);
-            } else if (error.kind !== "unreachable") {
-                section.fault(error.message);
-            }
-        });
+        const poll = new Poll(
+            period_ms,
+            async (signal) => {
+                await work(signal);
+                section.fault(null);
+            },
+            (error) => {
+                if (error.kind === "token") {
+                    this.fault(error);
+                } else if (error.kind === "unavailable") {
+                    section.fault(`The broker cannot answer this now: ${error.message}`);
+                } else if (error.kind !== "unreachable") {
+                    section.fault(error.message);
+                }
+            },
+        );
         this.polls.push(poll);
         return poll.start();
     }
@@ -88,7 +115,7 @@ class Console {
     // --- what is asked all the time --------------------------------------------------------------
 
     async askStats(signal) {
-        const stats = await get("/api/stats", {signal});
+        const stats = await get("/api/stats", { signal });
         const was = this.model.fault;
         this.model.ahead_ms = stats.now_ms - Date.now();
         this.model.fault = null;
@@ -103,13 +130,13 @@ class Console {
     }
 
     async askHealth(signal) {
-        this.model.health = await get("/readyz", {signal, accepted: [503]});
+        this.model.health = await get("/readyz", { signal, accepted: [503] });
         door(Boolean(this.model.health.token_wanted));
         this.showBanner();
     }
 
     async askNode(signal) {
-        this.model.node = await get("/api/node", {signal});
+        this.model.node = await get("/api/node", { signal });
         this.showNode();
     }
 
@@ -130,8 +157,11 @@ class Console {
         const first = this.model.fault !== "token";
         this.model.fault = "token";
         if (first) {
-            this.enterToken(token() ? "The broker did not accept this token."
-                : "The broker shows nothing without its token.");
+            this.enterToken(
+                token()
+                    ? "The broker did not accept this token."
+                    : "The broker shows nothing without its token.",
+            );
         }
     }
 
@@ -155,8 +185,10 @@ class Console {
         }
         this.page?.stop();
         const known = Object.hasOwn(PAGES, name);
-        this.page = name === "user" && argument ? new User(this.context(), decoded(argument))
-            : new (known ? PAGES[name] : Overview)(this.context());
+        this.page =
+            name === "user" && argument
+                ? new User(this.context(), decoded(argument))
+                : new (known ? PAGES[name] : Overview)(this.context());
         fill(this.main, this.page.element);
         document.title = `${this.page.title} \u2013 usher`;
         const here = name === "user" ? "#/users" : `#/${known ? name : ""}`;
@@ -168,7 +200,7 @@ class Console {
             }
         }
         if (this.routed) {
-            this.main.focus({preventScroll: true});
+            this.main.focus({ preventScroll: true });
             window.scrollTo(0, 0);
         }
         this.routed = true;
@@ -180,14 +212,24 @@ class Console {
     }
 
     showNode() {
-        const {node, version, pid, uptime_ms, auth_mode, may_change, listeners = []} =
-            this.model.node;
+        const {
+            node,
+            version,
+            pid,
+            uptime_ms,
+            auth_mode,
+            may_change,
+            listeners = [],
+        } = this.model.node;
         setText(document.getElementById("node"), node);
-        const doors = listeners.map(({kind, address}) => `${kind} ${address}`);
-        fill(document.getElementById("about"),
+        const doors = listeners.map(({ kind, address }) => `${kind} ${address}`);
+        fill(
+            document.getElementById("about"),
             `usher ${version}, process ${pid}, up ${age(uptime_ms)}, auth ${auth_mode}, `,
-            may_change ? "may change" : "looking only", doors.length ? el("br") : null,
-            doors.join(", "));
+            may_change ? "may change" : "looking only",
+            doors.length ? el("br") : null,
+            doors.join(", "),
+        );
     }
 }
 

@@ -27,8 +27,11 @@ export function closes(counters) {
 
 function otherWords(name) {
     const [, what, why] = /^(closed|refused|logins_refused)_(.*)$/.exec(name);
-    const text = {closed: "closed", refused: "connection refused",
-        logins_refused: "login refused"}[what];
+    const text = {
+        closed: "closed",
+        refused: "connection refused",
+        logins_refused: "login refused",
+    }[what];
     return `${text}: ${why.replaceAll("_", " ")}`;
 }
 
@@ -38,8 +41,10 @@ export function refusals(counters) {
 
 // Gauges that say how full something is.
 export function levels(gauges) {
-    return Object.keys(gauges).filter((name) =>
-        /inbox|mailbox|queue|output|mail_|waiting|store_|open_fds|files_open|actors/.test(name))
+    return Object.keys(gauges)
+        .filter((name) =>
+            /inbox|mailbox|queue|output|mail_|waiting|store_|open_fds|files_open|actors/.test(name),
+        )
         .sort();
 }
 
@@ -50,7 +55,8 @@ export function latencies(histograms) {
         const place = order.findIndex((word) => name.includes(word));
         return place === -1 ? order.length : place;
     };
-    return Object.keys(histograms || {}).filter((name) => histograms[name].unit === "seconds")
+    return Object.keys(histograms || {})
+        .filter((name) => histograms[name].unit === "seconds")
         .sort((a, b) => rank(a) - rank(b) || a.localeCompare(b));
 }
 
@@ -79,7 +85,7 @@ export const EVENTS = {
 export function eventWords(event) {
     const known = Object.hasOwn(EVENTS, event.event) ? EVENTS[event.event] : null;
     const [kind, text] = known || [null, String(event.event).replaceAll("_", " ")];
-    const byLevel = {warn: "warn", error: "bad"}[event.level] || "news";
+    const byLevel = { warn: "warn", error: "bad" }[event.level] || "news";
     return [kind || byLevel, text];
 }
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The first page: what goes on, how fast, how full, who is slow, who left and why.
 
-import {get} from "./api.js";
-import {Chart} from "./charts.js";
-import {Section, Table, el, fill, setText, userLink} from "./dom.js";
-import {age, byName, bytes, count, percent, rate, seconds, words} from "./format.js";
-import {closes, latencies, levels, refusals} from "./names.js";
-import {instanceRows, serviceColumns} from "./services.js";
+import { get } from "./api.js";
+import { Chart } from "./charts.js";
+import { Section, Table, el, fill, setText, userLink } from "./dom.js";
+import { age, byName, bytes, count, percent, rate, seconds, words } from "./format.js";
+import { closes, latencies, levels, refusals } from "./names.js";
+import { instanceRows, serviceColumns } from "./services.js";
 
 // Processors in use, of which one is 100.
 function cpu(history, place) {
@@ -15,8 +15,10 @@ function cpu(history, place) {
 }
 
 function strangers(history, place) {
-    const [open, online] = [history.gauge(place, "connections_open"),
-        history.gauge(place, "sessions_online")];
+    const [open, online] = [
+        history.gauge(place, "connections_open"),
+        history.gauge(place, "sessions_online"),
+    ];
     return open === null || online === null ? null : Math.max(0, open - online);
 }
 
@@ -27,14 +29,18 @@ function refused(history, place) {
 // Of the first histogram whose name holds the word.
 function p99(word) {
     return (history, place) => {
-        const name = latencies(history.samples[place].stats.histograms)
-            .find((known) => known.includes(word));
+        const name = latencies(history.samples[place].stats.histograms).find((known) =>
+            known.includes(word),
+        );
         return name ? history.quantile(place, name, 0.99) : null;
     };
 }
 
 const gauge = (name) => (history, place) => history.gauge(place, name);
-const perSecond = (...names) => (history, place) => history.rate(place, ...names);
+const perSecond =
+    (...names) =>
+    (history, place) =>
+        history.rate(place, ...names);
 
 const TILES = [
     ["Online", gauge("sessions_online"), count, "sessions with a connection"],
@@ -50,19 +56,43 @@ const TILES = [
 ];
 
 const CHARTS = [
-    {title: "Messages per second", format: rate, lines: [
-        ["accepted", perSecond("messages_accepted"), 1],
-        ["delivered", perSecond("messages_delivered"), 2],
-        ["refused", perSecond("messages_refused"), 3]]},
-    {title: "Logins per second", format: rate, lines: [
-        ["logins", perSecond("logins"), 1], ["resumes", perSecond("resumes"), 2],
-        ["takeovers", perSecond("takeovers"), 4], ["refused", refused, 3]]},
-    {title: "Sessions", format: count, lines: [
-        ["online", gauge("sessions_online"), 1], ["detached", gauge("sessions_detached"), 2]]},
-    {title: "Calls per second", format: rate, lines: [
-        ["accepted", perSecond("calls"), 1], ["answered", perSecond("calls_answered"), 2],
-        ["failed", perSecond("calls_timed_out", "calls_no_service", "calls_lost"), 3]]},
-    {title: "CPU", format: percent, lines: [["of one processor", cpu, 1]]},
+    {
+        title: "Messages per second",
+        format: rate,
+        lines: [
+            ["accepted", perSecond("messages_accepted"), 1],
+            ["delivered", perSecond("messages_delivered"), 2],
+            ["refused", perSecond("messages_refused"), 3],
+        ],
+    },
+    {
+        title: "Logins per second",
+        format: rate,
+        lines: [
+            ["logins", perSecond("logins"), 1],
+            ["resumes", perSecond("resumes"), 2],
+            ["takeovers", perSecond("takeovers"), 4],
+            ["refused", refused, 3],
+        ],
+    },
+    {
+        title: "Sessions",
+        format: count,
+        lines: [
+            ["online", gauge("sessions_online"), 1],
+            ["detached", gauge("sessions_detached"), 2],
+        ],
+    },
+    {
+        title: "Calls per second",
+        format: rate,
+        lines: [
+            ["accepted", perSecond("calls"), 1],
+            ["answered", perSecond("calls_answered"), 2],
+            ["failed", perSecond("calls_timed_out", "calls_no_service", "calls_lost"), 3],
+        ],
+    },
+    { title: "CPU", format: percent, lines: [["of one processor", cpu, 1]] },
 ];
 
 export class Overview {
@@ -71,80 +101,153 @@ export class Overview {
         this.title = "Overview";
         this.tiles = TILES.map(([name, value, format, hint]) => {
             const figure = el("dd", {}, "\u2013");
-            return {value, format, figure,
-                element: el("div", {class: "tile"}, el("dt", {}, name), figure,
-                    el("dd", {class: "hint"}, hint))};
+            return {
+                value,
+                format,
+                figure,
+                element: el(
+                    "div",
+                    { class: "tile" },
+                    el("dt", {}, name),
+                    figure,
+                    el("dd", { class: "hint" }, hint),
+                ),
+            };
         });
-        this.charts = CHARTS.map((chart) => ({...chart, view: new Chart({title: chart.title,
-            format: chart.format,
-            series: chart.lines.map(([label, , colour]) => ({label, colour}))})}));
+        this.charts = CHARTS.map((chart) => ({
+            ...chart,
+            view: new Chart({
+                title: chart.title,
+                format: chart.format,
+                series: chart.lines.map(([label, , colour]) => ({ label, colour })),
+            }),
+        }));
         this.makeLatency();
         this.makeTables();
-        const [messages, logins, sessions, calls, load] =
-            this.charts.map((chart) => chart.view.element);
-        this.element = el("div", {class: "page"}, el("h1", {class: "hidden"}, "Overview"),
-            el("dl", {class: "tiles"}, this.tiles.map((tile) => tile.element)),
-            el("div", {class: "grid"}, messages, this.latency.element, logins, calls, sessions,
-                load),
-            el("div", {class: "grid tables"}, this.closes.element, this.services.element,
-                this.levels.element, this.slowest.element));
+        const [messages, logins, sessions, calls, load] = this.charts.map(
+            (chart) => chart.view.element,
+        );
+        this.element = el(
+            "div",
+            { class: "page" },
+            el("h1", { class: "hidden" }, "Overview"),
+            el(
+                "dl",
+                { class: "tiles" },
+                this.tiles.map((tile) => tile.element),
+            ),
+            el(
+                "div",
+                { class: "grid" },
+                messages,
+                this.latency.element,
+                logins,
+                calls,
+                sessions,
+                load,
+            ),
+            el(
+                "div",
+                { class: "grid tables" },
+                this.closes.element,
+                this.services.element,
+                this.levels.element,
+                this.slowest.element,
+            ),
+        );
     }
 
     makeLatency() {
-        this.choice = el("select", {"aria-label": "Which latency",
-            onchange: () => this.tick(this.context.model)});
-        this.latency = new Chart({title: "Latency", format: seconds, logarithmic: true,
-            aside: this.choice, series: [{label: "p50", colour: 1}, {label: "p90", colour: 2},
-                {label: "p99", colour: 3}]});
+        this.choice = el("select", {
+            "aria-label": "Which latency",
+            onchange: () => this.tick(this.context.model),
+        });
+        this.latency = new Chart({
+            title: "Latency",
+            format: seconds,
+            logarithmic: true,
+            aside: this.choice,
+            series: [
+                { label: "p50", colour: 1 },
+                { label: "p90", colour: 2 },
+                { label: "p99", colour: 3 },
+            ],
+        });
     }
 
     makeTables() {
         this.closes = new Section("Ends and refusals");
-        this.closesTable = new Table({label: "Ends and refusals by reason",
-            empty: "Nobody has left and nobody was refused.", columns: [
-                {head: "Why", cell: (row) => row.text}, {head: "", class: "bar", cell: barOf},
-                {head: "Here", number: true, cell: (row) => count(row.recent)},
-                {head: "In all", number: true, cell: (row) => count(row.all)}]});
-        fill(this.closes.body, this.closesTable.element, el("p", {class: "hint"},
-            "\u201cHere\u201d: while this page looked on, ten minutes at most."));
+        this.closesTable = new Table({
+            label: "Ends and refusals by reason",
+            empty: "Nobody has left and nobody was refused.",
+            columns: [
+                { head: "Why", cell: (row) => row.text },
+                { head: "", class: "bar", cell: barOf },
+                { head: "Here", number: true, cell: (row) => count(row.recent) },
+                { head: "In all", number: true, cell: (row) => count(row.all) },
+            ],
+        });
+        fill(
+            this.closes.body,
+            this.closesTable.element,
+            el(
+                "p",
+                { class: "hint" },
+                "\u201cHere\u201d: while this page looked on, ten minutes at most.",
+            ),
+        );
         this.levels = new Section("Queues and levels");
-        this.levelsTable = new Table({label: "Queues and levels",
-            empty: "The broker shows no levels.", columns: [
-                {head: "What", cell: (row) => words(row.name)},
-                {head: "Now", number: true, cell: (row) => byName(row.name, row.now)},
-                {head: "Peak here", number: true, cell: (row) => byName(row.name, row.peak)}]});
+        this.levelsTable = new Table({
+            label: "Queues and levels",
+            empty: "The broker shows no levels.",
+            columns: [
+                { head: "What", cell: (row) => words(row.name) },
+                { head: "Now", number: true, cell: (row) => byName(row.name, row.now) },
+                { head: "Peak here", number: true, cell: (row) => byName(row.name, row.peak) },
+            ],
+        });
         fill(this.levels.body, this.levelsTable.element);
         this.slowest = new Section("Slowest users");
-        this.slowestTable = new Table({label: "Slowest users",
-            empty: "Nobody has output or messages waiting.", columns: [
-                {head: "User", cell: (row) => userLink(row.user)},
-                {head: "Output", number: true, cell: (row) => bytes(row.output_bytes)},
-                {head: "Inbox", number: true, cell: (row) => count(row.inbox_messages)},
-                {head: "Since", number: true,
-                    cell: (row) => age(this.context.now_ms() - row.since_ms)}]});
+        this.slowestTable = new Table({
+            label: "Slowest users",
+            empty: "Nobody has output or messages waiting.",
+            columns: [
+                { head: "User", cell: (row) => userLink(row.user) },
+                { head: "Output", number: true, cell: (row) => bytes(row.output_bytes) },
+                { head: "Inbox", number: true, cell: (row) => count(row.inbox_messages) },
+                {
+                    head: "Since",
+                    number: true,
+                    cell: (row) => age(this.context.now_ms() - row.since_ms),
+                },
+            ],
+        });
         fill(this.slowest.body, this.slowestTable.element);
         this.services = new Section("Services");
-        this.servicesTable = new Table({label: "Services and their instances",
-            empty: "No backend is linked.", columns: serviceColumns(this.context)});
+        this.servicesTable = new Table({
+            label: "Services and their instances",
+            empty: "No backend is linked.",
+            columns: serviceColumns(this.context),
+        });
         fill(this.services.body, this.servicesTable.element);
     }
 
     start() {
-        for (const {view} of [...this.charts, {view: this.latency}]) {
+        for (const { view } of [...this.charts, { view: this.latency }]) {
             view.rebuild();
         }
         this.context.poll(this.slowest, 2000, async (signal) => {
-            const {users = []} = await get("/api/slowest?limit=10", {signal});
+            const { users = [] } = await get("/api/slowest?limit=10", { signal });
             this.slowestTable.show(users.filter((row) => row.output_bytes || row.inbox_messages));
         });
         this.context.poll(this.services, 2000, async (signal) => {
-            const {services = []} = await get("/api/services", {signal});
+            const { services = [] } = await get("/api/services", { signal });
             this.servicesTable.show(instanceRows(services));
         });
         this.tick(this.context.model);
     }
 
-    tick({history}) {
+    tick({ history }) {
         if (!history.last()) {
             return;
         }
@@ -153,9 +256,11 @@ export class Overview {
             setText(tile.figure, tile.format(tile.value(history, newest)));
         }
         const times = history.times();
-        for (const {view, lines} of this.charts) {
-            view.show(times, lines.map(([, value]) => history.series((place) =>
-                value(history, place))));
+        for (const { view, lines } of this.charts) {
+            view.show(
+                times,
+                lines.map(([, value]) => history.series((place) => value(history, place))),
+            );
         }
         this.tickLatency(history, times);
         this.tickTables(history, history.last().stats);
@@ -166,31 +271,45 @@ export class Overview {
         if (names.join() !== this.latencyNames) {
             this.latencyNames = names.join();
             const chosen = this.choice.value;
-            fill(this.choice, names.map((name) => el("option", {value: name,
-                selected: name === chosen}, words(name.replace(/_seconds$/, "")))));
+            fill(
+                this.choice,
+                names.map((name) =>
+                    el(
+                        "option",
+                        { value: name, selected: name === chosen },
+                        words(name.replace(/_seconds$/, "")),
+                    ),
+                ),
+            );
         }
         const name = this.choice.value;
-        this.latency.show(times, [0.5, 0.9, 0.99].map((q) => history.series((place) =>
-            name ? history.quantile(place, name, q) : null)));
+        this.latency.show(
+            times,
+            [0.5, 0.9, 0.99].map((q) =>
+                history.series((place) => (name ? history.quantile(place, name, q) : null)),
+            ),
+        );
     }
 
-    tickTables(history, {counters, gauges}) {
+    tickTables(history, { counters, gauges }) {
         const rows = closes(counters)
-            .map(([name, text]) => ({text, all: counters[name] || 0, recent: history.rise(name)}))
-            .filter((row) => row.all > 0).sort((a, b) => b.recent - a.recent || b.all - a.all);
+            .map(([name, text]) => ({ text, all: counters[name] || 0, recent: history.rise(name) }))
+            .filter((row) => row.all > 0)
+            .sort((a, b) => b.recent - a.recent || b.all - a.all);
         const most = Math.max(1, ...rows.map((row) => row.recent));
-        this.closesTable.show(rows.map((row) => ({...row, share: row.recent / most})));
-        this.levelsTable.show(levels(gauges)
-            .map((name) => ({name, now: gauges[name], peak: history.peak(name)})));
+        this.closesTable.show(rows.map((row) => ({ ...row, share: row.recent / most })));
+        this.levelsTable.show(
+            levels(gauges).map((name) => ({ name, now: gauges[name], peak: history.peak(name) })),
+        );
     }
 
     stop() {
-        for (const {view} of [...this.charts, {view: this.latency}]) {
+        for (const { view } of [...this.charts, { view: this.latency }]) {
             view.destroy();
         }
     }
 }
 
 function barOf(row) {
-    return el("meter", {min: 0, max: 1, value: row.share, "aria-hidden": "true"});
+    return el("meter", { min: 0, max: 1, value: row.share, "aria-hidden": "true" });
 }

@@ -2,8 +2,8 @@
 // The field that finds a user: `/` goes to it, arrow keys choose, Enter opens. What is typed in
 // full can be opened without being found: a user without a session may still have a timeline.
 
-import {get, query} from "./api.js";
-import {el, fill} from "./dom.js";
+import { get, query } from "./api.js";
+import { el, fill } from "./dom.js";
 
 const SHOWN = 8;
 const QUIET_MS = 120; // after the last key
@@ -47,8 +47,9 @@ export class Search {
             return;
         }
         try {
-            const {sessions = []} = await get(`/api/sessions${query({prefix, limit: SHOWN})}`,
-                {signal: this.asked.signal});
+            const { sessions = [] } = await get(`/api/sessions${query({ prefix, limit: SHOWN })}`, {
+                signal: this.asked.signal,
+            });
             this.show(sessions);
         } catch {
             this.hide(); // the banner says what is wrong
@@ -57,13 +58,27 @@ export class Search {
 
     show(sessions) {
         this.place = -1;
-        fill(this.list, sessions.map((session, place) => el("li", {role: "option",
-            id: `search-option-${place}`, "aria-selected": "false",
-            // Before the blur that a click causes.
-            onmousedown: (event) => {
-                event.preventDefault();
-                this.go(session.user);
-            }}, el("bdi", {}, session.user), " ", el("small", {}, session.state))));
+        fill(
+            this.list,
+            sessions.map((session, place) =>
+                el(
+                    "li",
+                    {
+                        role: "option",
+                        id: `search-option-${place}`,
+                        "aria-selected": "false",
+                        // Before the blur that a click causes.
+                        onmousedown: (event) => {
+                            event.preventDefault();
+                            this.go(session.user);
+                        },
+                    },
+                    el("bdi", {}, session.user),
+                    " ",
+                    el("small", {}, session.state),
+                ),
+            ),
+        );
         this.users = sessions.map((session) => session.user);
         this.list.hidden = sessions.length === 0 || document.activeElement !== this.input;
         this.input.setAttribute("aria-expanded", String(!this.list.hidden));
@@ -84,16 +99,18 @@ export class Search {
             this.hide();
             return;
         }
-        const step = {ArrowDown: 1, ArrowUp: -1}[event.key];
+        const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
         if (!step || this.list.hidden) {
             return;
         }
         event.preventDefault();
         const options = [...this.list.children];
-        this.place = (this.place + step + options.length + (this.place < 0 && step < 0 ? 1 : 0)) %
+        this.place =
+            (this.place + step + options.length + (this.place < 0 && step < 0 ? 1 : 0)) %
             options.length;
         options.forEach((option, place) =>
-            option.setAttribute("aria-selected", String(place === this.place)));
+            option.setAttribute("aria-selected", String(place === this.place)),
+        );
         this.input.setAttribute("aria-activedescendant", options[this.place].id);
     }
 

@@ -5,7 +5,7 @@
 
 (function () {
     const KEY = "usher.theme";
-    const NEXT = {system: "light", light: "dark", dark: "system"};
+    const NEXT = { system: "light", light: "dark", dark: "system" };
     const dark = window.matchMedia("(prefers-color-scheme: dark)");
 
     function chosen() {
@@ -25,7 +25,7 @@
         if (button) {
             button.textContent = `Theme: ${word}`;
         }
-        document.dispatchEvent(new CustomEvent("themechange", {detail: shown}));
+        document.dispatchEvent(new CustomEvent("themechange", { detail: shown }));
     }
 
     function next() {

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // All sessions, by name, page by page.
 
-import {get, query} from "./api.js";
-import {Section, Table, el, fill, pill, userLink} from "./dom.js";
-import {age, count} from "./format.js";
+import { get, query } from "./api.js";
+import { Section, Table, el, fill, pill, userLink } from "./dom.js";
+import { age, count } from "./format.js";
 
 const PAGE = 50;
 
 export function statePill(state) {
-    return pill(state, {online: "good", detached: "news"}[state] || "none");
+    return pill(state, { online: "good", detached: "news" }[state] || "none");
 }
 
 export class Users {
@@ -16,29 +16,62 @@ export class Users {
         this.context = context;
         this.title = "Users";
         this.pages = [""]; // what each page began after; the last one is shown
-        this.prefix = el("input", {type: "text", maxlength: 64, spellcheck: "false",
-            autocomplete: "off", oninput: () => this.first()});
-        this.state = el("select", {onchange: () => this.first()},
-            [["", "online and detached"], ["online", "online"], ["detached", "detached"]]
-                .map(([value, text]) => el("option", {value}, text)));
-        this.back = el("button", {type: "button", class: "quiet", onclick: () => this.turn(-1)},
-            "Back");
-        this.next = el("button", {type: "button", class: "quiet", onclick: () => this.turn(1)},
-            "Next");
-        this.section = new Section("Sessions", {wide: true});
-        this.table = new Table({label: "Sessions", empty: "No session matches.", columns: [
-            {head: "User", cell: (row) => userLink(row.user)},
-            {head: "State", cell: (row) => statePill(row.state)},
-            {head: "For", number: true, cell: (row) => age(context.now_ms() - row.since_ms)},
-            {head: "Inbox", number: true, cell: (row) => count(row.inbox_messages)},
-            {head: "Address", cell: (row) => el("bdi", {class: "mono"}, row.address)},
-            {head: "Client", cell: (row) => el("bdi", {}, row.client)},
-            {head: "Epoch", number: true, cell: (row) => el("span", {class: "mono"}, row.epoch)}]});
-        fill(this.section.body, el("div", {class: "filters"},
-            el("label", {class: "field"}, el("span", {}, "Name begins with"), this.prefix),
-            el("label", {class: "field"}, el("span", {}, "State"), this.state)),
-            this.table.element, el("div", {class: "buttons"}, this.back, this.next));
-        this.element = el("div", {class: "page"}, el("h1", {}, "Users"), this.section.element);
+        this.prefix = el("input", {
+            type: "text",
+            maxlength: 64,
+            spellcheck: "false",
+            autocomplete: "off",
+            oninput: () => this.first(),
+        });
+        this.state = el(
+            "select",
+            { onchange: () => this.first() },
+            [
+                ["", "online and detached"],
+                ["online", "online"],
+                ["detached", "detached"],
+            ].map(([value, text]) => el("option", { value }, text)),
+        );
+        this.back = el(
+            "button",
+            { type: "button", class: "quiet", onclick: () => this.turn(-1) },
+            "Back",
+        );
+        this.next = el(
+            "button",
+            { type: "button", class: "quiet", onclick: () => this.turn(1) },
+            "Next",
+        );
+        this.section = new Section("Sessions", { wide: true });
+        this.table = new Table({
+            label: "Sessions",
+            empty: "No session matches.",
+            columns: [
+                { head: "User", cell: (row) => userLink(row.user) },
+                { head: "State", cell: (row) => statePill(row.state) },
+                { head: "For", number: true, cell: (row) => age(context.now_ms() - row.since_ms) },
+                { head: "Inbox", number: true, cell: (row) => count(row.inbox_messages) },
+                { head: "Address", cell: (row) => el("bdi", { class: "mono" }, row.address) },
+                { head: "Client", cell: (row) => el("bdi", {}, row.client) },
+                {
+                    head: "Epoch",
+                    number: true,
+                    cell: (row) => el("span", { class: "mono" }, row.epoch),
+                },
+            ],
+        });
+        fill(
+            this.section.body,
+            el(
+                "div",
+                { class: "filters" },
+                el("label", { class: "field" }, el("span", {}, "Name begins with"), this.prefix),
+                el("label", { class: "field" }, el("span", {}, "State"), this.state),
+            ),
+            this.table.element,
+            el("div", { class: "buttons" }, this.back, this.next),
+        );
+        this.element = el("div", { class: "page" }, el("h1", {}, "Users"), this.section.element);
     }
 
     start() {
@@ -48,8 +81,19 @@ export class Users {
     async ask(signal) {
         const pages = this.pages;
         const after = pages[pages.length - 1];
-        const {sessions = [], more = false, next = ""} = await get(`/api/sessions${query({
-            prefix: this.prefix.value, state: this.state.value, limit: PAGE, after})}`, {signal});
+        const {
+            sessions = [],
+            more = false,
+            next = "",
+        } = await get(
+            `/api/sessions${query({
+                prefix: this.prefix.value,
+                state: this.state.value,
+                limit: PAGE,
+                after,
+            })}`,
+            { signal },
+        );
         if (pages !== this.pages) {
             return; // an answer to what was asked for before
         }

@@ -1,20 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Cutting one frame of 40 bytes out of a run of sixteen. */
 #include <string.h>
 
 #include "micro.h"
 #include "proto/frame.h"
 
-enum {
-    FRAMES = 16,
-    FRAME_BYTES = 40
-};
+/* Cutting one frame of 40 bytes out of a run of sixteen. */
+
+enum { FRAMES = 16, FRAME_BYTES = 40 };
 
 static uint8_t input[FRAMES * (FRAME_BYTES + 1)];
 
 void micro_setup(void)
 {
-    memset(input, 'x', sizeof input);
+    memset(input, 'x', sizeof(input));
     for (unsigned i = 0; i < FRAMES; i++)
         input[i * (FRAME_BYTES + 1)] = FRAME_BYTES;
 }
@@ -22,7 +20,7 @@ void micro_setup(void)
 void micro_loop(void)
 {
     for (unsigned i = 0; i < MICRO_ROUNDS / FRAMES; i++) {
-        struct bytes left = {input, sizeof input};
+        struct bytes left = {input, sizeof(input)};
         struct bytes frame;
         size_t used;
 

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A message through a mailbox: push onto idle, take, mark idle. Four at a time, as under load. */
 #include "micro.h"
 #include "runtime/mailbox.h"
 
-enum {
-    BATCH = 4
-};
+/* A message through a mailbox: push onto idle, take, mark idle. Four at a time, as under load. */
+
+enum { BATCH = 4 };
 
 static struct mailbox mailbox;
 static struct message *messages[BATCH];

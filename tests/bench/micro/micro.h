@@ -10,9 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum {
-    MICRO_ROUNDS = 2000
-};
+enum { MICRO_ROUNDS = 2000 };
 
 /* Whatever has been computed goes here, so that the compiler keeps it. */
 extern volatile uint64_t micro_sink;

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "micro.h"
 
 /* The loop is run once before it counts: tables have grown, pages are there. */
-
-#include "micro.h"
 
 volatile uint64_t micro_sink;
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Finding a user by name among 2,000. */
 #include <string.h>
 
 #include "micro.h"
 #include "runtime/registry.h"
+
+/* Finding a user by name among 2,000. */
 
 static const struct behaviour nothing = {.name = "nothing"};
 static struct registry *registry;
@@ -26,7 +27,7 @@ void micro_setup(void)
 {
     micro_need(registry_create(&registry, 2 * MICRO_ROUNDS, 64, &fixed) == 0, "registry_create");
     for (unsigned i = 0; i < MICRO_ROUNDS; i++) {
-        snprintf(names[i], sizeof names[i], "bench-%u", i);
+        snprintf(names[i], sizeof(names[i]), "bench-%u", i);
         micro_need(registry_claim(registry, names[i], strlen(names[i]), &nothing) != 0, "claim");
     }
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A value through the run queue: push and pop. */
 #include "micro.h"
 #include "runtime/ring.h"
+
+/* A value through the run queue: push and pop. */
 
 static struct ring ring;
 

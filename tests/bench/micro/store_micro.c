@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A login in the store: its record and its event, fifty of them in each commit. The disk's part is
- * the kernel's and is not counted. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -8,9 +6,10 @@
 #include "micro.h"
 #include "storage/store.h"
 
-enum {
-    BATCH = 50
-};
+/* A login in the store: its record and its event, fifty of them in each commit. The disk's part is
+ * the kernel's and is not counted. */
+
+enum { BATCH = 50 };
 
 static char path[] = "/tmp/usher-micro-XXXXXX";
 static struct store *store;
@@ -32,8 +31,8 @@ static void remove_files(void)
     static const char *const names[] = {"data.mdb", "lock.mdb", "usher.lock"};
     char file[64];
 
-    for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++) {
-        snprintf(file, sizeof file, "%s/%s", path, names[i]);
+    for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        snprintf(file, sizeof(file), "%s/%s", path, names[i]);
         unlink(file);
     }
     rmdir(path);
@@ -54,8 +53,8 @@ void micro_loop(void)
     char user[32];
 
     for (unsigned i = 0; i < MICRO_ROUNDS; i++) {
-        snprintf(user, sizeof user, "bench-%u", i);
-        memcpy(event.user, user, sizeof user);
+        snprintf(user, sizeof(user), "bench-%u", i);
+        memcpy(event.user, user, sizeof(user));
         if (i % BATCH == 0)
             micro_need(store_begin(store) == 0, "store_begin");
         micro_need(store_put_session(store, user, &record) == 0, "store_put_session");

@@ -39,9 +39,9 @@ def connect(url, timeout=DEFAULT_SECONDS):
     if url.startswith("ipc://"):
         stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         stream.settimeout(timeout)
-        stream.connect(url[len("ipc://"):])
+        stream.connect(url[len("ipc://") :])
         return stream
-    host, port = url[len("tcp://"):].rsplit(":", 1)
+    host, port = url[len("tcp://") :].rsplit(":", 1)
     return socket.create_connection((host, int(port)), timeout)
 
 
@@ -110,8 +110,18 @@ class Backend:
     or a URL. An empty service only observes. Nothing runs by itself: calls and events arrive by
     fetch, which also acknowledges what came before."""
 
-    def __init__(self, where, service="", instance=None, incarnation=None, presence=False,
-                 presence_after=0, hello=True, timeout=DEFAULT_SECONDS, token=b""):
+    def __init__(
+        self,
+        where,
+        service="",
+        instance=None,
+        incarnation=None,
+        presence=False,
+        presence_after=0,
+        hello=True,
+        timeout=DEFAULT_SECONDS,
+        token=b"",
+    ):
         self.url = getattr(where, "link_url", where)
         self.service = service
         self.instance = instance or f"play-{os.getpid()}-{next(_instances)}"
@@ -174,10 +184,15 @@ class Backend:
     # --- requests ------------------------------------------------------------------------------
 
     def hello(self):
-        request = backend_pb.Hello(service=self.service, instance=self.instance,
-                                   incarnation=self.incarnation, presence=self.presence,
-                                   presence_after=self.presence_after, node_boot=self.node_boot,
-                                   token=self.token)
+        request = backend_pb.Hello(
+            service=self.service,
+            instance=self.instance,
+            incarnation=self.incarnation,
+            presence=self.presence,
+            presence_after=self.presence_after,
+            node_boot=self.node_boot,
+            token=self.token,
+        )
         self.accepted = self._ask(self._submitter(), "hello", request, "accepted")
         if self.accepted.link != self.link:
             self.lanes.clear()
@@ -191,10 +206,15 @@ class Backend:
 
     def fetch(self, wait_ms=200, timeout=None):
         """One Fetch; what it brings is kept in mail and events. Gives the Batch."""
-        request = backend_pb.Fetch(link=self.link, mail_done=self.mail_done,
-                                   presence_done=self.presence_done, wait_ms=wait_ms)
-        batch = self._ask(self._fetcher(), "fetch", request, "batch",
-                          timeout or wait_ms / 1000 + DEFAULT_SECONDS)
+        request = backend_pb.Fetch(
+            link=self.link,
+            mail_done=self.mail_done,
+            presence_done=self.presence_done,
+            wait_ms=wait_ms,
+        )
+        batch = self._ask(
+            self._fetcher(), "fetch", request, "batch", timeout or wait_ms / 1000 + DEFAULT_SECONDS
+        )
         for mail in batch.mail:
             if mail.seq != self.mail_done + 1:
                 raise Failed(f"mail {mail.seq} came after {self.mail_done}")
@@ -258,18 +278,26 @@ class Backend:
             if value:
                 return value
             if time.monotonic() > deadline:
-                raise Failed(f"no presence event for {what}; came:\n  " +
-                             "\n  ".join(describe_event(event) for event in self.events[-20:]))
+                raise Failed(
+                    f"no presence event for {what}; came:\n  "
+                    + "\n  ".join(describe_event(event) for event in self.events[-20:])
+                )
             self.fetch(wait_ms=100)
 
     def wait_event(self, user, kind, cause=None, epoch=None, timeout=DEFAULT_SECONDS):
         """The first event like that, fetched already or still to come."""
+
         def found(events):
             for event in events:
-                if (event.user == user and kind_name(event) == kind and
-                        cause in (None, cause_name(event)) and epoch in (None, event.epoch)):
+                if (
+                    event.user == user
+                    and kind_name(event) == kind
+                    and cause in (None, cause_name(event))
+                    and epoch in (None, event.epoch)
+                ):
                     return event
             return None
+
         return self.wait_events(found, f"{user} {kind} {cause or ''} {epoch or ''}", timeout)
 
     # --- commands ------------------------------------------------------------------------------
@@ -291,7 +319,8 @@ class Backend:
         sessions, pages, after = [], 0, ""
         while True:
             command = backend_pb.Command(
-                list=backend_pb.List(prefix=prefix, after=after, limit=limit))
+                list=backend_pb.List(prefix=prefix, after=after, limit=limit)
+            )
             page = self.query(command).sessions
             sessions += page.sessions
             pages += 1
@@ -335,7 +364,8 @@ class Backend:
 def reply_to(call, status=0, payload=b"", **fields):
     number = call if isinstance(call, int) else call.call
     return backend_pb.Command(
-        reply_to=backend_pb.ReplyTo(call=number, status=status, payload=payload, **fields))
+        reply_to=backend_pb.ReplyTo(call=number, status=status, payload=payload, **fields)
+    )
 
 
 def push(to, payload=b"", epoch=0):
@@ -361,5 +391,7 @@ def state_name(session):
 
 def describe_event(event):
     previous = f" previous {event.previous_epoch}" if event.previous_epoch else ""
-    return (f"{event.seq}: {event.user} {kind_name(event)} {cause_name(event)} "
-            f"epoch {event.epoch}{previous}")
+    return (
+        f"{event.seq}: {event.user} {kind_name(event)} {cause_name(event)} "
+        f"epoch {event.epoch}{previous}"
+    )

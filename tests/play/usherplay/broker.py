@@ -111,12 +111,18 @@ class Broker:
         began = time.monotonic()
         self._first_line = len(self.lines)
         environment = None if self.environment is None else {**os.environ, **self.environment}
-        self.process = subprocess.Popen(self.wrapper + self.command(), stdin=subprocess.DEVNULL,
-                                        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                                        cwd=self.folder, env=environment)
+        self.process = subprocess.Popen(
+            self.wrapper + self.command(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            cwd=self.folder,
+            env=environment,
+        )
         _living.add(self.process)
-        self._reader = threading.Thread(target=self._read_log, args=(self.process.stderr,),
-                                        daemon=True)
+        self._reader = threading.Thread(
+            target=self._read_log, args=(self.process.stderr,), daemon=True
+        )
         self._reader.start()
         if wait:
             self.wait_log("ready", READY_SECONDS)
@@ -152,8 +158,18 @@ class Broker:
     def print_stacks(self):
         """Where its threads are, when there is a debugger to tell."""
         if shutil.which("gdb"):
-            subprocess.run(["gdb", "-q", "-batch", "-p", str(self.process.pid), "-ex",
-                            "thread apply all bt 12"], timeout=60)
+            subprocess.run(
+                [
+                    "gdb",
+                    "-q",
+                    "-batch",
+                    "-p",
+                    str(self.process.pid),
+                    "-ex",
+                    "thread apply all bt 12",
+                ],
+                timeout=60,
+            )
 
     def _wait_end(self, timeout):
         try:
@@ -199,7 +215,7 @@ class Broker:
 
     def log_events(self, name, every_start=False):
         with self._changed:
-            lines = self.lines[0 if every_start else self._first_line:]
+            lines = self.lines[0 if every_start else self._first_line :]
         return [line for line in lines if line.get("event") == name]
 
     def wait_log(self, name, timeout=5.0, count=1):
@@ -211,8 +227,9 @@ class Broker:
                 return events[count - 1]
             if self.process.poll() is not None and not self._reader.is_alive():
                 self.print_tail()
-                raise Failed(f"the broker ended with {self.process.returncode} before it logged "
-                             f"{name!r}")
+                raise Failed(
+                    f"the broker ended with {self.process.returncode} before it logged " f"{name!r}"
+                )
             left = deadline - time.monotonic()
             if left <= 0:
                 self.print_tail()

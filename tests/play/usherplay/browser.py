@@ -50,14 +50,23 @@ class Browser:
         self.profile = tempfile.mkdtemp(prefix="usher-chromium-")
         options = Options()
         options.binary_location = shutil.which("chromium")
-        for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run",
-                         "--disable-dev-shm-usage", "--disable-extensions",
-                         "--disable-background-networking", "--disable-component-update",
-                         "--hide-scrollbars", f"--user-data-dir={self.profile}"):
+        for argument in (
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+            "--disable-dev-shm-usage",
+            "--disable-extensions",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--hide-scrollbars",
+            f"--user-data-dir={self.profile}",
+        ):
             options.add_argument(argument)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-        self.driver = webdriver.Chrome(service=Service(shutil.which("chromedriver")),
-                                       options=options)
+        self.driver = webdriver.Chrome(
+            service=Service(shutil.which("chromedriver")), options=options
+        )
         self.driver.set_script_timeout(PATIENCE)
         self.command("Page.addScriptToEvaluateOnNewDocument", source=FASTER % speed)
         self.size(1360, 900)
@@ -70,12 +79,21 @@ class Browser:
         return self.driver.execute_cdp_cmd(name, parameters)
 
     def size(self, width, height):
-        self.command("Emulation.setDeviceMetricsOverride", width=width, height=height,
-                     deviceScaleFactor=1, mobile=False)
+        self.command(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
 
     def prefer(self, **features):
-        self.command("Emulation.setEmulatedMedia", features=[
-            {"name": name.replace("_", "-"), "value": value} for name, value in features.items()])
+        self.command(
+            "Emulation.setEmulatedMedia",
+            features=[
+                {"name": name.replace("_", "-"), "value": value} for name, value in features.items()
+            ],
+        )
 
     def open(self, url, page=""):
         """As in a new tab: nothing is left of another scene but what the cache holds."""
@@ -94,7 +112,8 @@ class Browser:
         return self.driver.execute_async_script(
             "const done = arguments[arguments.length - 1];"
             f"(async () => {{ {text} }})().then(done, (error) => done(`failed: ${{error.stack}}`))",
-            *arguments)
+            *arguments,
+        )
 
     def all(self, selector):
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
@@ -105,15 +124,20 @@ class Browser:
 
     def text(self, selector):
         """What is shown there, all of it, at one moment."""
-        return self.script("return [...document.querySelectorAll(arguments[0])]"
-                           ".filter((node) => node.checkVisibility())"
-                           ".map((node) => node.innerText).join('\\n')", selector)
+        return self.script(
+            "return [...document.querySelectorAll(arguments[0])]"
+            ".filter((node) => node.checkVisibility())"
+            ".map((node) => node.innerText).join('\\n')",
+            selector,
+        )
 
     def until(self, selector, *words):
         """Waits until all words are shown there; gives the text."""
+
         def shown():
             text = self.text(selector)
             return text if all(word in text for word in words) else None
+
         try:
             return eventually(shown, f"{words} in {selector}", PATIENCE)
         except AssertionError as error:
@@ -121,10 +145,16 @@ class Browser:
 
     def button(self, text, within=""):
         """In one step: a dialog that is just closing may take its buttons along."""
-        return eventually(lambda: self.script(
-            "return [...document.querySelectorAll(arguments[0])].find((button) =>"
-            "button.checkVisibility() && button.innerText === arguments[1])",
-            f"{within} button", text), f"a button {text!r}", PATIENCE)
+        return eventually(
+            lambda: self.script(
+                "return [...document.querySelectorAll(arguments[0])].find((button) =>"
+                "button.checkVisibility() && button.innerText === arguments[1])",
+                f"{within} button",
+                text,
+            ),
+            f"a button {text!r}",
+            PATIENCE,
+        )
 
     def focused(self):
         return self.driver.switch_to.active_element
@@ -135,10 +165,13 @@ class Browser:
     def faults(self):
         """What the browser complained about since the last call, without refused requests and
         what follows from a build without uPlot."""
-        return [line["message"] for line in self.driver.get_log("browser")
-                if line["level"] in ("SEVERE", "WARNING") and
-                "Failed to load resource" not in line["message"] and
-                not re.search(r"Refused to .*uPlot.*MIME type", line["message"])]
+        return [
+            line["message"]
+            for line in self.driver.get_log("browser")
+            if line["level"] in ("SEVERE", "WARNING")
+            and "Failed to load resource" not in line["message"]
+            and not re.search(r"Refused to .*uPlot.*MIME type", line["message"])
+        ]
 
     def check_quiet(self):
         faults = self.faults()
@@ -151,7 +184,8 @@ class Browser:
             return
         if whole:
             width, height = self.script(
-                "return [innerWidth, document.documentElement.scrollHeight]")
+                "return [innerWidth, document.documentElement.scrollHeight]"
+            )
             self.size(width, height)
         os.makedirs(folder, exist_ok=True)
         self.driver.save_screenshot(os.path.join(folder, f"{name}.png"))

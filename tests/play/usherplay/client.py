@@ -51,8 +51,8 @@ def take_frame(buffer):
     start = position + 1
     if len(buffer) < start + length:
         return None
-    body = bytes(buffer[start:start + length])
-    del buffer[:start + length]
+    body = bytes(buffer[start : start + length])
+    del buffer[: start + length]
     return body
 
 
@@ -202,14 +202,18 @@ class Client:
             while True:
                 frame = self.next_frame(max(0, deadline - time.monotonic()))
                 if frame is None:
-                    raise Failed(f"{self.name}: no answer to request {id}; "
-                                 f"came: {[describe(other) for other in passed] or 'nothing'}")
+                    raise Failed(
+                        f"{self.name}: no answer to request {id}; "
+                        f"came: {[describe(other) for other in passed] or 'nothing'}"
+                    )
                 if frame.id == id and frame.WhichOneof("body") != "message":
                     return frame
                 passed.append(frame)
         except ConnectionEnded as error:
-            raise ConnectionEnded(f"{error} instead of an answer to request {id}; "
-                                  f"came: {[describe(other) for other in passed] or 'nothing'}")
+            raise ConnectionEnded(
+                f"{error} instead of an answer to request {id}; "
+                f"came: {[describe(other) for other in passed] or 'nothing'}"
+            )
         finally:
             self.frames.extendleft(reversed(passed))
 
@@ -227,8 +231,13 @@ class Client:
     def resume(self, welcome, last_seq, name=None, timeout=None):
         """Resumes the session of that Welcome; gives the new one."""
         self.name = name or self.name
-        self.post("resume", username=self.name, epoch=welcome.epoch, secret=welcome.secret,
-                  last_seq=last_seq)
+        self.post(
+            "resume",
+            username=self.name,
+            epoch=welcome.epoch,
+            secret=welcome.secret,
+            last_seq=last_seq,
+        )
         self.welcome = self.expect("welcome", timeout=timeout, id=self.last_id).welcome
         return self.welcome
 
@@ -256,8 +265,11 @@ class Client:
             frame = self.next_frame(timeout)
         except ConnectionEnded as error:
             raise ConnectionEnded(f"{error}; expected {wanted}") from None
-        if frame is not None and frame.WhichOneof("body") == kind and (
-                id is None or frame.id == id):
+        if (
+            frame is not None
+            and frame.WhichOneof("body") == kind
+            and (id is None or frame.id == id)
+        ):
             body = getattr(frame, kind)
             if all(getattr(body, name) == value for name, value in fields.items()):
                 return frame
@@ -293,8 +305,10 @@ class Client:
         deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
         while not self.ended:
             if self.frames:
-                raise Failed(f"{self.name}: expected the end of the connection, "
-                             f"got {describe(self.frames[0])}")
+                raise Failed(
+                    f"{self.name}: expected the end of the connection, "
+                    f"got {describe(self.frames[0])}"
+                )
             if time.monotonic() > deadline:
                 raise Failed(f"{self.name}: the broker did not close the connection")
             self.receive_more(deadline - time.monotonic())
@@ -383,7 +397,8 @@ class Witness(Client):
             self.frames.clear()
         else:
             self.frames = collections.deque(
-                frame for frame in self.frames if frame.WhichOneof("body") not in kinds)
+                frame for frame in self.frames if frame.WhichOneof("body") not in kinds
+            )
         return taken
 
 

@@ -17,21 +17,42 @@ import urllib.parse
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 CONSOLE = os.path.join(ROOT, "broker", "admin", "console")
 UPLOT = os.path.join(ROOT, "build", "uplot")
-TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8",
-         ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
 BOUNDS = (0.0001, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1, None)
 
 # Per second: what the broker would count.
-RATES = {"messages_accepted": 4200, "messages_delivered": 4150, "messages_refused": 12,
-         "logins": 31, "resumes": 9, "takeovers": 3, "calls": 640, "calls_answered": 636,
-         "calls_timed_out": 2, "detached": 11, "logouts": 17, "expired": 2, "kicked": 0,
-         "closed_slow_consumer": 1, "closed_heartbeat": 4, "refused_source": 0.4,
-         "logins_refused_signature": 0.7, "connections_accepted": 44,
-         "process_cpu_seconds_total": 0.42}
+RATES = {
+    "messages_accepted": 4200,
+    "messages_delivered": 4150,
+    "messages_refused": 12,
+    "logins": 31,
+    "resumes": 9,
+    "takeovers": 3,
+    "calls": 640,
+    "calls_answered": 636,
+    "calls_timed_out": 2,
+    "detached": 11,
+    "logouts": 17,
+    "expired": 2,
+    "kicked": 0,
+    "closed_slow_consumer": 1,
+    "closed_heartbeat": 4,
+    "refused_source": 0.4,
+    "logins_refused_signature": 0.7,
+    "connections_accepted": 44,
+    "process_cpu_seconds_total": 0.42,
+}
 # Of each histogram: the share that lies at or below each bound.
-SHARES = {"delivery_latency": (0, 0.2, 0.5, 0.9, 0.97, 0.995, 1, 1, 1, 1, 1),
-          "call_latency": (0, 0, 0.1, 0.4, 0.8, 0.93, 0.99, 1, 1, 1, 1),
-          "login_latency": (0, 0, 0, 0.3, 0.6, 0.9, 0.98, 1, 1, 1, 1)}
+SHARES = {
+    "delivery_latency": (0, 0.2, 0.5, 0.9, 0.97, 0.995, 1, 1, 1, 1, 1),
+    "call_latency": (0, 0, 0.1, 0.4, 0.8, 0.93, 0.99, 1, 1, 1, 1),
+    "login_latency": (0, 0, 0, 0.3, 0.6, 0.9, 0.98, 1, 1, 1, 1),
+}
 
 
 def event(time_ms, level, name, **fields):
@@ -68,19 +89,43 @@ class World:
 
     # --- what a play makes happen ----------------------------------------------------------------
 
-    def login(self, user, epoch, state="online", ago_s=0, address="203.0.113.7:40112",
-              client="game/3.1", inbox=0):
+    def login(
+        self,
+        user,
+        epoch,
+        state="online",
+        ago_s=0,
+        address="203.0.113.7:40112",
+        client="game/3.1",
+        inbox=0,
+    ):
         since_ms = self.now_ms() - int(ago_s * 1000)
-        self.sessions[user] = {"user": user, "epoch": epoch, "state": state, "since_ms": since_ms,
-                               "address": address, "client": client, "inbox_messages": inbox}
+        self.sessions[user] = {
+            "user": user,
+            "epoch": epoch,
+            "state": state,
+            "since_ms": since_ms,
+            "address": address,
+            "client": client,
+            "inbox_messages": inbox,
+        }
         self.tell(user, "ONLINE", epoch, "LOGIN")
 
     def tell(self, user, kind, epoch, cause):
         session = self.sessions.get(user, {})
-        self.presence.append({
-            "seq": self.presence_first + len(self.presence), "time_ms": self.now_ms(), "user": user,
-            "kind": kind, "epoch": epoch, "previous_epoch": 0, "cause": cause,
-            "address": session.get("address", ""), "client": session.get("client", "")})
+        self.presence.append(
+            {
+                "seq": self.presence_first + len(self.presence),
+                "time_ms": self.now_ms(),
+                "user": user,
+                "kind": kind,
+                "epoch": epoch,
+                "previous_epoch": 0,
+                "cause": cause,
+                "address": session.get("address", ""),
+                "client": session.get("client", ""),
+            }
+        )
 
     def happen(self, user, name, level="info", ago_s=0, **fields):
         line = event(self.now_ms() - int(ago_s * 1000), level, name, user=user, **fields)
@@ -101,49 +146,104 @@ class World:
             self.counted[name] = self.counted.get(name, 0) + rate * (now - self.counted_at)
         self.counted_at = now
         online = sum(session["state"] == "online" for session in self.sessions.values())
-        counters = {name: int(value) if name != "process_cpu_seconds_total" else value
-                    for name, value in self.counted.items()}
+        counters = {
+            name: int(value) if name != "process_cpu_seconds_total" else value
+            for name, value in self.counted.items()
+        }
         total = counters["messages_accepted"]
-        histograms = {name: {"unit": "seconds", "count": total, "sum": total * 0.003, "buckets": [
-            {"le": le, "count": int(total * share)} for le, share in zip(BOUNDS, shares)]}
-            for name, shares in SHARES.items()}
-        return {"now_ms": self.now_ms(), "counters": counters, "histograms": histograms, "gauges": {
-            "sessions_online": online, "sessions_detached": len(self.sessions) - online,
-            **self.gauges, "connections_open": online + 3, "inbox_messages": 1841, "mailbox_messages": 12,
-            "output_bytes": 3 << 20, "store_file_bytes": 41 << 20, "calls_waiting": 17,
-            "actors": len(self.sessions) + 3, "uptime_seconds": int(now) + 86400,
-            "process_resident_memory_bytes": 212 << 20, "process_open_fds": online + 40}}
+        histograms = {
+            name: {
+                "unit": "seconds",
+                "count": total,
+                "sum": total * 0.003,
+                "buckets": [
+                    {"le": le, "count": int(total * share)} for le, share in zip(BOUNDS, shares)
+                ],
+            }
+            for name, shares in SHARES.items()
+        }
+        return {
+            "now_ms": self.now_ms(),
+            "counters": counters,
+            "histograms": histograms,
+            "gauges": {
+                "sessions_online": online,
+                "sessions_detached": len(self.sessions) - online,
+                **self.gauges,
+                "connections_open": online + 3,
+                "inbox_messages": 1841,
+                "mailbox_messages": 12,
+                "output_bytes": 3 << 20,
+                "store_file_bytes": 41 << 20,
+                "calls_waiting": 17,
+                "actors": len(self.sessions) + 3,
+                "uptime_seconds": int(now) + 86400,
+                "process_resident_memory_bytes": 212 << 20,
+                "process_open_fds": online + 40,
+            },
+        }
 
     def ready(self):
         failing = {"store": "no space left on device, 12 s", "link": "no listener works"}
-        checks = [{"name": name, "ok": True, "detail": ""}
-                  for name in ("store", "link", "feed", "accept", "reaper", "drain")]
+        checks = [
+            {"name": name, "ok": True, "detail": ""}
+            for name in ("store", "link", "feed", "accept", "reaper", "drain")
+        ]
         if self.mode == "degraded":
-            checks = [{**check, "ok": check["name"] not in failing,
-                       "detail": failing.get(check["name"], "")} for check in checks]
+            checks = [
+                {
+                    **check,
+                    "ok": check["name"] not in failing,
+                    "detail": failing.get(check["name"], ""),
+                }
+                for check in checks
+            ]
         if self.mode == "draining":
             checks[-1].update(ok=False, detail="12 of 40 clients are still here")
         ready = all(check["ok"] for check in checks)
         return 200 if ready else 503, {
-            "ready": ready, "checks": checks, "token_wanted": bool(self.token or self.view_token),
-            "state": "draining" if self.mode == "draining" else "serving"}
+            "ready": ready,
+            "checks": checks,
+            "token_wanted": bool(self.token or self.view_token),
+            "state": "draining" if self.mode == "draining" else "serving",
+        }
 
     def node(self, may_change):
-        return {"node": "usher-1", "boot": 7, "version": "0.1.0", "pid": 4711, "auth_mode": "token",
-                "state": "serving", "may_change": may_change, "now_ms": self.now_ms(),
-                "started_ms": self.began_ms - 86400000, "uptime_ms": 86400000,
-                "listeners": [{"kind": "tls", "address": "0.0.0.0:7443"},
-                              {"kind": "link", "address": "ipc:///run/usher/link.sock"}]}
+        return {
+            "node": "usher-1",
+            "boot": 7,
+            "version": "0.1.0",
+            "pid": 4711,
+            "auth_mode": "token",
+            "state": "serving",
+            "may_change": may_change,
+            "now_ms": self.now_ms(),
+            "started_ms": self.began_ms - 86400000,
+            "uptime_ms": 86400000,
+            "listeners": [
+                {"kind": "tls", "address": "0.0.0.0:7443"},
+                {"kind": "link", "address": "ipc:///run/usher/link.sock"},
+            ],
+        }
 
     def page(self, arguments):
-        names = sorted(name for name in self.sessions if name > arguments.get("after", "") and
-                       name.startswith(arguments.get("prefix", "")))
+        names = sorted(
+            name
+            for name in self.sessions
+            if name > arguments.get("after", "") and name.startswith(arguments.get("prefix", ""))
+        )
         limit = int(arguments.get("limit", 100))
         # So few are looked at that pages with a state are short.
         rows = [self.sessions[name] for name in names[:limit]]
-        answer = {"sessions": [session for session in rows if arguments.get(
-            "state", session["state"]) == session["state"]], "more": len(names) > limit,
-            "presence_seq": self.presence_last()}
+        answer = {
+            "sessions": [
+                session
+                for session in rows
+                if arguments.get("state", session["state"]) == session["state"]
+            ],
+            "more": len(names) > limit,
+            "presence_seq": self.presence_last(),
+        }
         return {**answer, "next": names[limit - 1]} if answer["more"] else answer
 
     def presence_last(self):
@@ -153,8 +253,11 @@ class World:
         limit = int(arguments.get("limit", 100))
         after = int(arguments.get("after", self.presence_last() - limit))
         found = [entry for entry in self.presence if entry["seq"] > after][:limit]
-        return {"events": found, "presence_last": self.presence_last(),
-                "reset": after < self.presence_first - 1 and "after" in arguments}
+        return {
+            "events": found,
+            "presence_last": self.presence_last(),
+            "reset": after < self.presence_first - 1 and "after" in arguments,
+        }
 
     def trace(self, user, after):
         trace = self.traces.get(user)
@@ -162,18 +265,37 @@ class World:
             return 404, {"error": "not_found", "detail": "never followed"}
         if trace["active"]:
             self.add_records(trace)
-        return 200, {"active": trace["active"], "until_ms": trace["until_ms"], "dropped": 3,
-                     "records": [row for row in trace["records"] if row["seq"] > after]}
+        return 200, {
+            "active": trace["active"],
+            "until_ms": trace["until_ms"],
+            "dropped": 3,
+            "records": [row for row in trace["records"] if row["seq"] > after],
+        }
 
     def add_records(self, trace):
         seq, time_us = len(trace["records"]), self.now_ms() * 1000
-        for offset, (stage, direction, wait_us) in enumerate((
-                ("arrived", "in", 0), ("turn", "in", 184), ("queued", "out", 0),
-                ("sent", "out", 2310), ("acked", "in", 41200))):
-            trace["records"].append({
-                "seq": seq + offset + 1, "time_us": time_us + offset * 431, "stage": stage,
-                "direction": direction, "kind": "message", "id": 77 + seq, "peer": trace["peer"],
-                "bytes": 214, "wait_us": wait_us})
+        for offset, (stage, direction, wait_us) in enumerate(
+            (
+                ("arrived", "in", 0),
+                ("turn", "in", 184),
+                ("queued", "out", 0),
+                ("sent", "out", 2310),
+                ("acked", "in", 41200),
+            )
+        ):
+            trace["records"].append(
+                {
+                    "seq": seq + offset + 1,
+                    "time_us": time_us + offset * 431,
+                    "stage": stage,
+                    "direction": direction,
+                    "kind": "message",
+                    "id": 77 + seq,
+                    "peer": trace["peer"],
+                    "bytes": 214,
+                    "wait_us": wait_us,
+                }
+            )
 
     # --- commands --------------------------------------------------------------------------------
 
@@ -197,8 +319,12 @@ class World:
         if method == "POST" and part[:2] == ["api", "sessions"] and len(part) == 4:
             return self.command(part[2], part[3], body)
         if method == "POST" and path == "/api/trace":
-            self.traces[body["user"]] = {"active": True, "records": [], "peer": "bob",
-                                         "until_ms": self.now_ms() + body["seconds"] * 1000}
+            self.traces[body["user"]] = {
+                "active": True,
+                "records": [],
+                "peer": "bob",
+                "until_ms": self.now_ms() + body["seconds"] * 1000,
+            }
             return 200, {}
         if method == "DELETE" and part[:2] == ["api", "trace"]:
             self.traces[part[2]]["active"] = False
@@ -207,14 +333,20 @@ class World:
             return self.trace(part[2], int(arguments.get("after", 0)))
         if part[:2] == ["api", "sessions"] and len(part) == 3:
             found = self.sessions.get(part[2]), self.timelines.get(part[2], [])
-            return (200, {"session": found[0], "timeline": found[1]}) if any(found) else (
-                404, {"error": "not_found", "detail": "no session of that name"})
-        table = {"/api/node": lambda: self.node(may_change), "/api/stats": self.stats,
-                 "/api/sessions": lambda: self.page(arguments),
-                 "/api/presence": lambda: self.events(arguments),
-                 "/api/slowest": lambda: {"users": self.slowest},
-                 "/api/services": lambda: {"services": self.services},
-                 "/api/recorder": lambda: {"events": self.recorder[-500:]}}
+            return (
+                (200, {"session": found[0], "timeline": found[1]})
+                if any(found)
+                else (404, {"error": "not_found", "detail": "no session of that name"})
+            )
+        table = {
+            "/api/node": lambda: self.node(may_change),
+            "/api/stats": self.stats,
+            "/api/sessions": lambda: self.page(arguments),
+            "/api/presence": lambda: self.events(arguments),
+            "/api/slowest": lambda: {"users": self.slowest},
+            "/api/services": lambda: {"services": self.services},
+            "/api/recorder": lambda: {"events": self.recorder[-500:]},
+        }
         if path in table and method == "GET":
             return 200, table[path]()
         return 404, {"error": "not_found", "detail": path}
@@ -316,39 +448,94 @@ def populated(speed=1):
     """A world in which something goes on."""
     world = World(speed)
     for number in range(120):
-        world.login(f"player-{number:03}", 1836031541000 + number, ago_s=40 * number + 7,
-                    state="detached" if number % 9 == 4 else "online", inbox=number % 7,
-                    client="game/3.1 (android)" if number % 3 else "game/3.0 (switch)")
+        world.login(
+            f"player-{number:03}",
+            1836031541000 + number,
+            ago_s=40 * number + 7,
+            state="detached" if number % 9 == 4 else "online",
+            inbox=number % 7,
+            client="game/3.1 (android)" if number % 3 else "game/3.0 (switch)",
+        )
     world.login("alice", 1836031541254, ago_s=312, inbox=4, address="198.51.100.23:51544")
     for ago_s, level, name, fields in (
-            (5400, "info", "login", {"epoch": 1836031541190, "address": "198.51.100.23:50110",
-                                     "client": "game/3.1 (ios)"}),
-            (3720, "info", "detached", {"epoch": 1836031541190, "cause": "LOST"}),
-            (3704, "info", "resumed", {"epoch": 1836031541190, "last_seq": 912}),
-            (1260, "warn", "slow_consumer", {"epoch": 1836031541190}),
-            (1255, "info", "resumed", {"epoch": 1836031541190, "last_seq": 1377}),
-            (312, "info", "takeover", {"epoch": 1836031541254, "previous_epoch": 1836031541190,
-                                       "address": "198.51.100.23:51544"}),
-            (290, "warn", "takeover_damped", {"epoch": 1836031541254, "retry_after_ms": 2000,
-                                              "address": "203.0.113.99:6001"})):
+        (
+            5400,
+            "info",
+            "login",
+            {"epoch": 1836031541190, "address": "198.51.100.23:50110", "client": "game/3.1 (ios)"},
+        ),
+        (3720, "info", "detached", {"epoch": 1836031541190, "cause": "LOST"}),
+        (3704, "info", "resumed", {"epoch": 1836031541190, "last_seq": 912}),
+        (1260, "warn", "slow_consumer", {"epoch": 1836031541190}),
+        (1255, "info", "resumed", {"epoch": 1836031541190, "last_seq": 1377}),
+        (
+            312,
+            "info",
+            "takeover",
+            {
+                "epoch": 1836031541254,
+                "previous_epoch": 1836031541190,
+                "address": "198.51.100.23:51544",
+            },
+        ),
+        (
+            290,
+            "warn",
+            "takeover_damped",
+            {"epoch": 1836031541254, "retry_after_ms": 2000, "address": "203.0.113.99:6001"},
+        ),
+    ):
         world.happen("alice", name, level, ago_s, **fields)
-    world.recorder.append(event(world.now_ms(), "error", "store_failed",
-                                error="no space left on device"))
+    world.recorder.append(
+        event(world.now_ms(), "error", "store_failed", error="no space left on device")
+    )
     world.slowest = [
-        {"user": f"player-{number:03}", "output_bytes": 700000 // (number + 1),
-         "inbox_messages": 120 // (number + 1), "since_ms": world.now_ms() - 9000 * (number + 1)}
-        for number in range(6)]
+        {
+            "user": f"player-{number:03}",
+            "output_bytes": 700000 // (number + 1),
+            "inbox_messages": 120 // (number + 1),
+            "since_ms": world.now_ms() - 9000 * (number + 1),
+        }
+        for number in range(6)
+    ]
     fetched_ms = world.now_ms()
     world.services = [
-        {"name": "matchmaker", "instances": [
-            {"instance": "mm-1", "state": "serving", "mail_waiting": 3, "calls_open": 11,
-             "last_fetch_ms": fetched_ms, "presence": True},
-            {"instance": "mm-2", "state": "draining", "mail_waiting": 0, "calls_open": 2,
-             "last_fetch_ms": fetched_ms, "presence": False}]},
-        {"name": "chat", "instances": [
-            {"instance": "chat-1", "state": "lost", "mail_waiting": 240, "calls_open": 0,
-             "last_fetch_ms": fetched_ms - 8000, "presence": False}]},
-        {"name": "shop", "instances": []}]
+        {
+            "name": "matchmaker",
+            "instances": [
+                {
+                    "instance": "mm-1",
+                    "state": "serving",
+                    "mail_waiting": 3,
+                    "calls_open": 11,
+                    "last_fetch_ms": fetched_ms,
+                    "presence": True,
+                },
+                {
+                    "instance": "mm-2",
+                    "state": "draining",
+                    "mail_waiting": 0,
+                    "calls_open": 2,
+                    "last_fetch_ms": fetched_ms,
+                    "presence": False,
+                },
+            ],
+        },
+        {
+            "name": "chat",
+            "instances": [
+                {
+                    "instance": "chat-1",
+                    "state": "lost",
+                    "mail_waiting": 240,
+                    "calls_open": 0,
+                    "last_fetch_ms": fetched_ms - 8000,
+                    "presence": False,
+                }
+            ],
+        },
+        {"name": "shop", "instances": []},
+    ]
     return world
 
 

@@ -15,8 +15,11 @@ SECONDS = 20  # for anything that must come; a slow machine keeps it
 PAUSE = 0.05
 
 # Nobody expires, nobody is thrown out while a commit is held, and nobody is told to log in less.
-OPTIONS = {"session.resume_ms": 3600000, "limits.login_deadline_ms": 60000,
-           "limits.takeovers_per_minute": 0}
+OPTIONS = {
+    "session.resume_ms": 3600000,
+    "limits.login_deadline_ms": 60000,
+    "limits.takeovers_per_minute": 0,
+}
 
 
 class People:
@@ -73,8 +76,10 @@ class People:
         outcome = self.answer(client, id)
         if outcome == "welcome":
             epochs = [welcome.epoch for welcome in self.welcomes[client.name]]
-            check(client.welcome.epoch > max(epochs, default=0),
-                  f"{client.name}: epoch {client.welcome.epoch} after {epochs}")
+            check(
+                client.welcome.epoch > max(epochs, default=0),
+                f"{client.name}: epoch {client.welcome.epoch} after {epochs}",
+            )
             self.welcomes[client.name].append(client.welcome)
             self.gone.discard(client.name)
         return outcome
@@ -97,8 +102,9 @@ class People:
     def resume(self, name, welcome, last_seq=0, client=None):
         client = client or self.connect()
         client.name = name
-        id = client.post("resume", username=name, epoch=welcome.epoch, secret=welcome.secret,
-                         last_seq=last_seq)
+        id = client.post(
+            "resume", username=name, epoch=welcome.epoch, secret=welcome.secret, last_seq=last_seq
+        )
         return client, self.answer(client, id)
 
     def log_out(self, client):
@@ -114,8 +120,10 @@ class People:
         began = time.monotonic()
         outcome = self.login(name)[1]
         while outcome != "welcome":
-            check(time.monotonic() - began < timeout,
-                  f"no login within {timeout} s after the disk was sound again: {outcome}")
+            check(
+                time.monotonic() - began < timeout,
+                f"no login within {timeout} s after the disk was sound again: {outcome}",
+            )
             time.sleep(PAUSE)
             outcome = self.login(name)[1]
         return time.monotonic() - began
@@ -141,14 +149,20 @@ class People:
         stream = backend.all_events()
         living = check_presence(stream, first_seq=1)
         infos = {info.user: info.epoch for info in backend.list_all()[0]}
-        check_equal(infos, {name: epoch for name, (_, epoch) in living.items()},
-                    "the map against the stream")
+        check_equal(
+            infos,
+            {name: epoch for name, (_, epoch) in living.items()},
+            "the map against the stream",
+        )
         stored = collections.defaultdict(list)
         for event in stream:
             if kind_name(event) == "ONLINE":
                 stored[event.user].append(event.epoch)
-        told = {name: [welcome.epoch for welcome in welcomes]
-                for name, welcomes in self.welcomes.items() if welcomes}
+        told = {
+            name: [welcome.epoch for welcome in welcomes]
+            for name, welcomes in self.welcomes.items()
+            if welcomes
+        }
         check_equal(dict(stored), told, "the logins in the stream against those welcomed")
         for name in told:
             check_equal(name in infos, name not in self.gone, f"{name} in the map")

@@ -34,17 +34,26 @@ class FileBroker(Broker):
 
     def reload(self, *arguments):
         """By usherctl; gives its exit code and its lines."""
-        done = subprocess.run([program("usherctl"), "--url", self.link_url, *arguments, "reload"],
-                              capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            [program("usherctl"), "--url", self.link_url, *arguments, "reload"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
         self.reload_errors = done.stderr
         return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
 
     def hup(self):
         """By signal; gives the event that says how it went."""
+
         def outcomes():
             with self._changed:
-                return [line for line in self.lines
-                        if line.get("event") in ("reloaded", "reload_refused")]
+                return [
+                    line
+                    for line in self.lines
+                    if line.get("event") in ("reloaded", "reload_refused")
+                ]
+
         before = len(outcomes())
         self.process.send_signal(signal.SIGHUP)
         eventually(lambda: len(outcomes()) > before or not self.alive(), "the reload", 20)

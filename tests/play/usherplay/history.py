@@ -45,8 +45,11 @@ class PresenceChain:
 
     def living(self):
         """{user: (state, epoch)}"""
-        return {name: ("DETACHED" if user.detached else "ONLINE", user.epoch)
-                for name, user in self.users.items() if user.epoch}
+        return {
+            name: ("DETACHED" if user.detached else "ONLINE", user.epoch)
+            for name, user in self.users.items()
+            if user.epoch
+        }
 
 
 def check_presence(events, first_seq=None, whole=True):
@@ -58,8 +61,10 @@ def check_presence(events, first_seq=None, whole=True):
     for event in events:
         wrong = chain.take(event)
         if wrong:
-            raise Failed(f"{describe_event(event)}: {wrong}; all of that user:\n  " + "\n  ".join(
-                describe_event(other) for other in events if other.user == event.user))
+            raise Failed(
+                f"{describe_event(event)}: {wrong}; all of that user:\n  "
+                + "\n  ".join(describe_event(other) for other in events if other.user == event.user)
+            )
     return chain.living()
 
 
@@ -110,6 +115,7 @@ class Entry:
     """One line of a History. kind is a request (login, resume, send, call, ack, ping, logout), a
     frame (welcome, message, answer, close), the end of a connection, or a remark: quiet (from here
     on nothing disturbs), gone (that user's session was ended on purpose)."""
+
     order: int
     at: float
     kind: str
@@ -124,8 +130,11 @@ class Entry:
     flag: bool = False  # acks of a login, redelivered of a message, DELIVERED of a send
 
     def __str__(self):
-        fields = [f"{name}={value}" for name in ("id", "epoch", "seq", "peer", "word", "flag")
-                  if (value := getattr(self, name))]
+        fields = [
+            f"{name}={value}"
+            for name in ("id", "epoch", "seq", "peer", "word", "flag")
+            if (value := getattr(self, name))
+        ]
         if self.number >= 0:
             fields.append(f"number={self.number}")
         who = f"{self.user}/{self.connection}"
@@ -158,8 +167,15 @@ class History:
 
     def asked(self, connection, user, id, kind, body):
         if kind == "send":
-            self.add(kind, connection, user, id=id, peer=body.to, number=number_of(body.payload),
-                     flag=body.until == client_pb.Send.DELIVERED)
+            self.add(
+                kind,
+                connection,
+                user,
+                id=id,
+                peer=body.to,
+                number=number_of(body.payload),
+                flag=body.until == client_pb.Send.DELIVERED,
+            )
         elif kind == "login":
             self.add(kind, connection, user, id=id, flag=body.acks)
         elif kind == "resume":
@@ -171,21 +187,44 @@ class History:
         kind = frame.WhichOneof("body")
         if kind == "message":
             message = frame.message
-            self.add(kind, connection, user, seq=message.seq, peer=getattr(message, "from"),
-                     number=number_of(message.payload), flag=message.redelivered)
+            self.add(
+                kind,
+                connection,
+                user,
+                seq=message.seq,
+                peer=getattr(message, "from"),
+                number=number_of(message.payload),
+                flag=message.redelivered,
+            )
         elif kind == "welcome":
-            self.add(kind, connection, user, id=frame.id, epoch=frame.welcome.epoch,
-                     seq=frame.welcome.next_seq,
-                     word=client_pb.Welcome.Replay.Name(frame.welcome.replay))
+            self.add(
+                kind,
+                connection,
+                user,
+                id=frame.id,
+                epoch=frame.welcome.epoch,
+                seq=frame.welcome.next_seq,
+                word=client_pb.Welcome.Replay.Name(frame.welcome.replay),
+            )
         elif kind == "close":
-            self.add(kind, connection, user,
-                     word=client_pb.Close.Reason.Name(frame.close.reason))
+            self.add(kind, connection, user, word=client_pb.Close.Reason.Name(frame.close.reason))
         elif kind == "error":
-            self.add("answer", connection, user, id=frame.id,
-                     word=client_pb.Error.Code.Name(frame.error.code))
+            self.add(
+                "answer",
+                connection,
+                user,
+                id=frame.id,
+                word=client_pb.Error.Code.Name(frame.error.code),
+            )
         else:
-            self.add("answer", connection, user, id=frame.id, word=kind,
-                     epoch=frame.done.epoch if kind == "done" else 0)
+            self.add(
+                "answer",
+                connection,
+                user,
+                id=frame.id,
+                word=kind,
+                epoch=frame.done.epoch if kind == "done" else 0,
+            )
 
     def ended(self, connection, user):
         if connection not in self._ended:
@@ -213,6 +252,7 @@ class History:
 @dataclasses.dataclass(slots=True)
 class Binding:
     """One connection on which a user was welcomed."""
+
     connection: int
     user: str
     asked: Entry  # the login or resume
@@ -234,13 +274,17 @@ class _View:
         self.entries = history.numbered()
         self.users = collections.defaultdict(list)  # bindings, by (epoch, welcome)
         self.by_connection = {}
-        self.sends = {(entry.user, entry.peer, entry.number): entry for entry in self.entries
-                      if entry.kind == "send" and entry.number >= 0}
+        self.sends = {
+            (entry.user, entry.peer, entry.number): entry
+            for entry in self.entries
+            if entry.kind == "send" and entry.number >= 0
+        }
         self.requests = {}  # (connection, id) -> the last entry with that id
         self.answered = []  # (request or None, answer)
         self.goners = {entry.user: entry for entry in self.entries if entry.kind == "gone"}
-        self.quiet = max((entry.order for entry in self.entries if entry.kind == "quiet"),
-                         default=None)
+        self.quiet = max(
+            (entry.order for entry in self.entries if entry.kind == "quiet"), default=None
+        )
         self._sessions = collections.defaultdict(list)  # (user, epoch) -> connections
         self._opened = {}  # connection -> login or resume that has no answer yet
         self.ends = {}
@@ -274,8 +318,11 @@ class _View:
         if asked is None or entry.connection in self.by_connection:
             raise Failed(f"a Welcome that nobody asked for: {entry}")
         session = self._sessions[entry.user, entry.epoch]
-        acks = asked.flag if asked.kind == "login" or not session else \
-            self.by_connection[session[0]].acks
+        acks = (
+            asked.flag
+            if asked.kind == "login" or not session
+            else self.by_connection[session[0]].acks
+        )
         session.append(entry.connection)
         binding = Binding(entry.connection, entry.user, asked, entry, acks)
         self.by_connection[entry.connection] = binding
@@ -307,8 +354,9 @@ def _supersede(bindings):
     for _, group in itertools.groupby(reversed(bindings), lambda binding: binding.welcome.epoch):
         group = list(group)
         for binding in group:
-            orders = [other.welcome.order for other in group
-                      if binding.welcome.order < other.asked.order]
+            orders = [
+                other.welcome.order for other in group if binding.welcome.order < other.asked.order
+            ]
             if later is not None:
                 orders.append(later)
             binding.superseded = min(orders, default=None)
@@ -327,8 +375,12 @@ def _broken(rule, text, *entries):
 def rule_a1(history):
     """Epochs are unique: a Welcome has the epoch of its Resume, or one that nobody had before."""
     fresh = {}
-    for entry in (binding.welcome for bindings in _view(history).users.values()
-                  for binding in bindings if binding.asked.kind == "login"):
+    for entry in (
+        binding.welcome
+        for bindings in _view(history).users.values()
+        for binding in bindings
+        if binding.asked.kind == "login"
+    ):
         if entry.epoch in fresh:
             _broken("A1", "one epoch for two logins", fresh[entry.epoch], entry)
         fresh[entry.epoch] = entry
@@ -344,17 +396,32 @@ def rule_a2(history):
     view = _view(history)
     for message in view.entries:
         sent = message.kind == "message" and view.sends.get(
-            (message.peer, message.user, message.number))
+            (message.peer, message.user, message.number)
+        )
         binding = sent and view.by_connection.get(sent.connection)
         if binding and binding.superseded is not None and sent.order > binding.superseded:
-            _broken("A2", "a message of a superseded connection arrived",
-                    view.entries[binding.superseded], sent, message)
+            _broken(
+                "A2",
+                "a message of a superseded connection arrived",
+                view.entries[binding.superseded],
+                sent,
+                message,
+            )
     for request, answer in view.answered:
         binding = request and view.by_connection.get(request.connection)
-        if binding and binding.superseded is not None and answer.word in ANSWERS_OK and \
-                request.order > binding.superseded:
-            _broken("A2", "a superseded connection was served",
-                    view.entries[binding.superseded], request, answer)
+        if (
+            binding
+            and binding.superseded is not None
+            and answer.word in ANSWERS_OK
+            and request.order > binding.superseded
+        ):
+            _broken(
+                "A2",
+                "a superseded connection was served",
+                view.entries[binding.superseded],
+                request,
+                answer,
+            )
 
 
 def rule_a3(history):
@@ -362,14 +429,25 @@ def rule_a3(history):
     for bindings in _view(history).users.values():
         by_welcome = sorted(bindings, key=lambda binding: binding.welcome.order)
         orders = [binding.welcome.order for binding in by_welcome]
-        highest = list(itertools.accumulate(
-            by_welcome, lambda a, b: a if a.welcome.epoch > b.welcome.epoch else b))
+        highest = list(
+            itertools.accumulate(
+                by_welcome, lambda a, b: a if a.welcome.epoch > b.welcome.epoch else b
+            )
+        )
         for binding in bindings:
             before = bisect.bisect_left(orders, binding.asked.order)
-            if binding.asked.kind == "login" and before > 0 and \
-                    highest[before - 1].welcome.epoch >= binding.welcome.epoch:
-                _broken("A3", "a later login has no higher epoch", highest[before - 1].welcome,
-                        binding.asked, binding.welcome)
+            if (
+                binding.asked.kind == "login"
+                and before > 0
+                and highest[before - 1].welcome.epoch >= binding.welcome.epoch
+            ):
+                _broken(
+                    "A3",
+                    "a later login has no higher epoch",
+                    highest[before - 1].welcome,
+                    binding.asked,
+                    binding.welcome,
+                )
 
 
 def rule_a4(history):
@@ -378,12 +456,16 @@ def rule_a4(history):
     view = _view(history)
     if view.quiet is None:
         _broken("A4", "the history has no quiet end")
-    pongs = {request.connection for request, answer in view.answered
-             if answer.word == "pong" and request and request.order > view.quiet}
+    pongs = {
+        request.connection
+        for request, answer in view.answered
+        if answer.word == "pong" and request and request.order > view.quiet
+    }
     for user, bindings in view.users.items():
         serving = [binding for binding in bindings if binding.connection in pongs]
-        if user not in view.goners and (not serving or
-                                        serving[-1].welcome.epoch != bindings[-1].welcome.epoch):
+        if user not in view.goners and (
+            not serving or serving[-1].welcome.epoch != bindings[-1].welcome.epoch
+        ):
             _broken("A4", "the highest session does not serve", bindings[-1].welcome)
         if user in view.goners and serving:
             _broken("A4", "a session that was ended serves", serving[-1].welcome)
@@ -403,8 +485,13 @@ def rule_a5(history):
         for message in binding.messages if binding.superseded is not None else ():
             sent = view.sends.get((message.peer, binding.user, message.number))
             if sent is not None and sent.order > binding.superseded:
-                _broken("A5", "a message went to a superseded connection",
-                        view.entries[binding.superseded], sent, message)
+                _broken(
+                    "A5",
+                    "a message went to a superseded connection",
+                    view.entries[binding.superseded],
+                    sent,
+                    message,
+                )
 
 
 def arrivals(bindings):
@@ -428,8 +515,11 @@ def arrivals(bindings):
                     continue
                 if key in had and not message.flag:
                     _broken("C1", "a message came again without its mark", first, message)
-                if first is None and key in had and any(
-                        (other.peer, other.number) == key for other in session.values()):
+                if (
+                    first is None
+                    and key in had
+                    and any((other.peer, other.number) == key for other in session.values())
+                ):
                     _broken("C1", "a message came twice in one session", message)
                 session[message.seq] = message
                 if key not in had:
@@ -460,8 +550,9 @@ def rule_c2(history):
         if request is not None and request.kind == "send":
             words.setdefault((request.connection, request.id), answer)
     got = {}
-    acks = {user: all(binding.acks for binding in bindings)
-            for user, bindings in view.users.items()}
+    acks = {
+        user: all(binding.acks for binding in bindings) for user, bindings in view.users.items()
+    }
     for user, bindings in view.users.items():
         for _, message in arrivals(bindings):
             got[message.peer, user, message.number] = message
@@ -470,8 +561,9 @@ def rule_c2(history):
                 key = message.peer, user, message.number
                 if key in got and message.order < got[key].order:
                     got[key] = message
-    counts = collections.Counter({word: 0 for word in (
-        "accepted", "delivered", "refused", "reported", "lost", "unknown")})
+    counts = collections.Counter(
+        {word: 0 for word in ("accepted", "delivered", "refused", "reported", "lost", "unknown")}
+    )
     for entry in view.entries:
         if entry.kind == "send" and entry.number >= 0:
             key = entry.user, entry.peer, entry.number
@@ -503,8 +595,13 @@ def rule_answers(history):
     """P5: no request has two answers, nor an answer of a kind that is not its own, and each with
     an id has one, unless the connection that it was sent on has ended."""
     view = _view(history)
-    kinds = {"send": ("done",), "call": ("reply",), "ping": ("pong",), "ack": ("done",),
-             "logout": ("done",)}
+    kinds = {
+        "send": ("done",),
+        "call": ("reply",),
+        "ping": ("pong",),
+        "ack": ("done",),
+        "logout": ("done",),
+    }
     seen = {}
     for request, answer in view.answered:
         if request is None:
@@ -518,8 +615,11 @@ def rule_answers(history):
         if answer.word in ANSWERS_OK and answer.word not in kinds.get(request.kind, ()):
             _broken("P5", f"a {request.kind} was answered {answer.word}", request, answer)
     for (connection, id), request in view.requests.items():
-        if (connection, id, request.order) not in seen and request.kind in kinds and \
-                connection not in view.ends:
+        if (
+            (connection, id, request.order) not in seen
+            and request.kind in kinds
+            and connection not in view.ends
+        ):
             _broken("P5", "a request without an answer", request)
 
 
@@ -533,10 +633,18 @@ def rule_d(history):
         if request is None or request.kind != "send" or answer.word != "NOT_ONLINE":
             continue
         goner = view.goners.get(request.peer)
-        if request.peer in since and since[request.peer] < request.order and (
-                goner is None or goner.order > answer.order):
-            _broken("D", "somebody with a session was called offline",
-                    view.entries[since[request.peer]], request, answer)
+        if (
+            request.peer in since
+            and since[request.peer] < request.order
+            and (goner is None or goner.order > answer.order)
+        ):
+            _broken(
+                "D",
+                "somebody with a session was called offline",
+                view.entries[since[request.peer]],
+                request,
+                answer,
+            )
 
 
 def rule_resume(history):
@@ -560,8 +668,18 @@ def rule_resume(history):
     return dict(said)
 
 
-RULES = (rule_a1, rule_a2, rule_a3, rule_a4, rule_a5, rule_c1, rule_c2, rule_answers, rule_d,
-         rule_resume)
+RULES = (
+    rule_a1,
+    rule_a2,
+    rule_a3,
+    rule_a4,
+    rule_a5,
+    rule_c1,
+    rule_c2,
+    rule_answers,
+    rule_d,
+    rule_resume,
+)
 
 
 def check_history(history, *left_out):
@@ -582,6 +700,8 @@ def times_to_close(history):
     """For each connection that was superseded, the seconds from the Welcome of the later one to
     its own end. A figure, not a rule."""
     view = _view(history)
-    return sorted(max(0.0, binding.end.at - view.entries[binding.superseded].at)
-                  for binding in view.by_connection.values()
-                  if binding.superseded is not None and binding.end is not None)
+    return sorted(
+        max(0.0, binding.end.at - view.entries[binding.superseded].at)
+        for binding in view.by_connection.values()
+        if binding.superseded is not None and binding.end is not None
+    )

@@ -23,6 +23,7 @@ class Plan:
     more and no fewer (0: when the first one would pass), the connection is lost on both sides, by
     "RST" or "FIN". hold_end: seconds for which the broker does not hear that the client has
     ended."""
+
     delay_up: float = 0.0
     delay_down: float = 0.0
     cut_up: int = None
@@ -218,8 +219,9 @@ class Relay:
                 self._selector.unregister(side)
 
     def forget(self, pipe):
-        for key in [key for key in self._selector.get_map().values()
-                    if key.data and key.data[0] is pipe]:
+        for key in [
+            key for key in self._selector.get_map().values() if key.data and key.data[0] is pipe
+        ]:
             self._selector.unregister(key.fileobj)
         self._pipes.discard(pipe)
 

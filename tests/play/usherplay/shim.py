@@ -19,9 +19,21 @@ REFUSED, DONE_AND_DENIED, HALF, DONE_THEN_DEAD = 0, 1, 2, 3
 ALWAYS = 1 << 62
 
 # struct shim_control of shim.h, in its order.
-FIELDS = ("magic", "calls", "error", "manner", "skip", "count", "failed", "realtime_offset_ms",
-          "hold", "held", "records", "delay_us")
-MAGIC = 0x6d696873
+FIELDS = (
+    "magic",
+    "calls",
+    "error",
+    "manner",
+    "skip",
+    "count",
+    "failed",
+    "realtime_offset_ms",
+    "hold",
+    "held",
+    "records",
+    "delay_us",
+)
+MAGIC = 0x6D696873
 
 
 class Shim:
@@ -48,8 +60,11 @@ class Shim:
         self._numbers[FIELDS.index(name)] = value
 
     def environment(self):
-        environment = {"LD_PRELOAD": LIBRARY, "USHER_SHIM_CONTROL": self.control,
-                       "USHER_SHIM_FOLDER": self.store}
+        environment = {
+            "LD_PRELOAD": LIBRARY,
+            "USHER_SHIM_CONTROL": self.control,
+            "USHER_SHIM_FOLDER": self.store,
+        }
         if self.log:
             environment["USHER_SHIM_LOG"] = self.log
         # The address sanitizer wants to come first and would end the process. The library calls
@@ -96,7 +111,8 @@ MEMORY_FIELDS = ("every", "least", "asked", "failed", "live")
 
 class MemoryShim:
     """Lets allocations of a usherd fail, one in `every` of at least `least` bytes, and sums in
-    `live` what its heap holds; not under a sanitizer. Give a Broker environment=shim.environment()."""
+    `live` what its heap holds; not under a sanitizer. Give a Broker environment=shim.environment().
+    """
 
     def __init__(self):
         self.library = program("libusher_shim_memory.so")

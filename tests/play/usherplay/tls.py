@@ -15,8 +15,13 @@ from usherplay.stage import Failed
 
 
 def _openssl(*arguments):
-    subprocess.run(["openssl", *arguments], check=True, stdin=subprocess.DEVNULL,
-                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(
+        ["openssl", *arguments],
+        check=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 class Identity:
@@ -25,8 +30,17 @@ class Identity:
     def __init__(self, folder, name, by=None):
         self.key = os.path.join(folder, f"{name}.key")
         self.certificate = os.path.join(folder, f"{name}.pem")
-        new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-                   "-keyout", self.key, "-subj", f"/CN={name}"]
+        new_key = [
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-keyout",
+            self.key,
+            "-subj",
+            f"/CN={name}",
+        ]
         if by is None:
             _openssl("req", "-x509", *new_key, "-days", "2", "-out", self.certificate)
             return
@@ -34,8 +48,22 @@ class Identity:
         with open(extensions, "w", encoding="ascii") as file:
             file.write("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
         _openssl("req", *new_key, "-out", request)
-        _openssl("x509", "-req", "-in", request, "-CA", by.certificate, "-CAkey", by.key, "-days",
-                 "2", "-extfile", extensions, "-out", self.certificate)
+        _openssl(
+            "x509",
+            "-req",
+            "-in",
+            request,
+            "-CA",
+            by.certificate,
+            "-CAkey",
+            by.key,
+            "-days",
+            "2",
+            "-extfile",
+            extensions,
+            "-out",
+            self.certificate,
+        )
 
 
 class TlsBroker(Broker):
@@ -47,11 +75,15 @@ class TlsBroker(Broker):
         self.identity = Identity(self.certificates.name, "broker", self.authority)
         self.tls_port = free_port()
         self.tls_address = ("127.0.0.1", self.tls_port)
-        super().__init__({
-            "listen.tls": f"127.0.0.1:{self.tls_port}",
-            "tls.certificate_file": self.identity.certificate,
-            "tls.key_file": self.identity.key,
-            **(options or {})}, **others)
+        super().__init__(
+            {
+                "listen.tls": f"127.0.0.1:{self.tls_port}",
+                "tls.certificate_file": self.identity.certificate,
+                "tls.key_file": self.identity.key,
+                **(options or {}),
+            },
+            **others,
+        )
 
     def context(self, identity=None):
         """What a client goes by."""
@@ -86,8 +118,12 @@ class RawTls:
     def __init__(self, address, version):
         library = self._library = ctypes.CDLL(ctypes.util.find_library("ssl"))
         pointer = ctypes.c_void_p
-        for name, gives in (("TLS_client_method", pointer), ("SSL_CTX_new", pointer),
-                            ("SSL_new", pointer), ("SSL_CTX_ctrl", ctypes.c_long)):
+        for name, gives in (
+            ("TLS_client_method", pointer),
+            ("SSL_CTX_new", pointer),
+            ("SSL_new", pointer),
+            ("SSL_CTX_ctrl", ctypes.c_long),
+        ):
             getattr(library, name).restype = gives
         context = pointer(library.SSL_CTX_new(pointer(library.TLS_client_method())))
         for command in (self._SET_MIN, self._SET_MAX):
@@ -109,14 +145,18 @@ class RawTls:
 
     def update_keys(self):
         """True when it went out."""
-        return self._clean(self._library.SSL_key_update(self._ssl, 0) == 1 and
-                           self._library.SSL_do_handshake(self._ssl) == 1)
+        return self._clean(
+            self._library.SSL_key_update(self._ssl, 0) == 1
+            and self._library.SSL_do_handshake(self._ssl) == 1
+        )
 
     def renegotiate(self):
         """True when the broker agreed."""
-        return self._clean(self._library.SSL_renegotiate(self._ssl) == 1 and
-                           self._library.SSL_do_handshake(self._ssl) == 1 and
-                           bool(self.receive(1)))
+        return self._clean(
+            self._library.SSL_renegotiate(self._ssl) == 1
+            and self._library.SSL_do_handshake(self._ssl) == 1
+            and bool(self.receive(1))
+        )
 
     def _clean(self, result):
         """The ssl module would take what is left in the thread's queue of errors for its own."""

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from usherplay.broker import Broker
 
+
 def text_of(number_or_bytes, size=None):
     data = number_or_bytes
     if isinstance(data, int):
@@ -34,8 +35,9 @@ class Key:
 
     def _make_eddsa(self):
         self.secret = ed25519.Ed25519PrivateKey.generate()
-        raw = self.secret.public_key().public_bytes(serialization.Encoding.Raw,
-                                                    serialization.PublicFormat.Raw)
+        raw = self.secret.public_key().public_bytes(
+            serialization.Encoding.Raw, serialization.PublicFormat.Raw
+        )
         self.jwk.update(kty="OKP", crv="Ed25519", x=text_of(raw))
 
     def _make_es256(self):
@@ -74,8 +76,9 @@ class Keys:
             file.write(text)
 
     def broker(self, options=None, **more):
-        return Broker({"auth.mode": "token", "auth.keys_file": self.path, **(options or {})},
-                      **more)
+        return Broker(
+            {"auth.mode": "token", "auth.keys_file": self.path, **(options or {})}, **more
+        )
 
     def __enter__(self):
         return self

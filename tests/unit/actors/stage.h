@@ -28,12 +28,12 @@
 
 #include <cmocka.h>
 
-#include "instance/instance.h"
-#include "user/user.h"
 #include "backend.pb-c.h"
 #include "client.pb-c.h"
+#include "instance/instance.h"
 #include "proto/frame.h"
 #include "runtime/message.h"
+#include "user/user.h"
 
 enum { TAPE_BYTES = 64 * 1024, STAGE_NOW_MS = 1000000, STAGE_WALL_MS = 5000000, SHOWN_BYTES = 24 };
 
@@ -47,7 +47,7 @@ struct stage {
     struct metrics *metrics;
     struct turn turn;
     uint64_t now_ms, wall_ms;
-    uint32_t output; /* what the connection of the session has left of each turn */
+    uint32_t output;        /* what the connection of the session has left of each turn */
     uint64_t token_ends_ms; /* of the next login or restore */
     /* who is on it */
     struct session session;
@@ -56,7 +56,7 @@ struct stage {
     struct change *change;
     uint64_t timer_ms;     /* of the last tick asked for; 0: none on its way */
     uint64_t link;         /* of the last Accepted */
-    uint64_t link_shown; /* its number for people */
+    uint64_t link_shown;   /* its number for people */
     uint32_t answer_bytes; /* of the last answer to an exchange */
     uint64_t asked_after;  /* by the last query for events */
     uint64_t tokens[8];    /* of commands, in the order in which they were sent away */
@@ -112,8 +112,7 @@ static inline void tape_number_if(struct stage *stage, const char *name, uint64_
 static inline void tape_enum(struct stage *stage, const ProtobufCEnumDescriptor *descriptor,
                              uint32_t value)
 {
-    const ProtobufCEnumValue *row =
-        protobuf_c_enum_descriptor_get_value(descriptor, (int)value);
+    const ProtobufCEnumValue *row = protobuf_c_enum_descriptor_get_value(descriptor, (int)value);
     tape_put(stage, " %s", row != NULL ? row->name : "?");
 }
 
@@ -146,8 +145,8 @@ static inline void tape_check(struct stage *stage, const char *const *lines, siz
 }
 
 /* The whole tape of the last turn: EXPECT(stage, "10 welcomed", "10 welcome ..."). */
-#define EXPECT(stage_, ...)                                                      \
-    tape_check((stage_), (const char *const[]){__VA_ARGS__},                     \
+#define EXPECT(stage_, ...)                                                                 \
+    tape_check((stage_), (const char *const[]){__VA_ARGS__},                                \
                sizeof((const char *const[]){__VA_ARGS__}) / sizeof(const char *), __FILE__, \
                __LINE__)
 #define EXPECT_NOTHING(stage_) tape_check((stage_), NULL, 0, __FILE__, __LINE__)
@@ -233,8 +232,9 @@ static inline void tape_frames(struct stage *stage, uint64_t conn, const char *v
     while (size > 0) {
         struct bytes bytes;
         size_t used;
-        assert_int_equal(frame_next((struct bytes){data, size}, stage->settings.frame_bytes_max,
-                                    &bytes, &used), 1);
+        assert_int_equal(
+            frame_next((struct bytes){data, size}, stage->settings.frame_bytes_max, &bytes, &used),
+            1);
         Usher__V1__BrokerFrame *frame =
             usher__v1__broker_frame__unpack(NULL, bytes.size, bytes.data);
         assert_non_null(frame);
@@ -286,8 +286,7 @@ static inline void tape_call(struct stage *stage, const struct user_call_message
     struct bytes service = user_call_service(call);
     struct bytes method = user_call_method(call);
     tape_put(stage, " %.*s.%.*s user=%.*s", (int)service.size, (const char *)service.data,
-             (int)method.size, (const char *)method.data, (int)user.size,
-             (const char *)user.data);
+             (int)method.size, (const char *)method.data, (int)user.size, (const char *)user.data);
     tape_id(stage, call->request);
     tape_number(stage, "call", call->call);
     tape_number(stage, "epoch", call->epoch);
@@ -387,8 +386,7 @@ static inline void tape_one_result(struct stage *stage, const Usher__V1__Result 
         tape_put(stage, "(%u", result->push->accepted);
         for (size_t i = 0; i < result->push->n_failures; i++) {
             tape_put(stage, " %s", result->push->failures[i]->user);
-            tape_enum(stage, &usher__v1__result__code__descriptor,
-                      result->push->failures[i]->code);
+            tape_enum(stage, &usher__v1__result__code__descriptor, result->push->failures[i]->code);
         }
         tape_put(stage, ")");
     } else if (result->value_case == USHER__V1__RESULT__VALUE_NUMBERS) {
@@ -410,8 +408,7 @@ static inline void tape_answer(struct stage *stage, uint64_t exchange, struct by
         stage->link_shown = answer->accepted->number;
         assert_string_equal(answer->accepted->node, stage->settings.node);
         assert_string_equal(answer->accepted->node_boot, stage->settings.node_boot);
-        assert_int_equal(answer->accepted->frame_bytes_max,
-                         stage->settings.link_frame_bytes_max);
+        assert_int_equal(answer->accepted->frame_bytes_max, stage->settings.link_frame_bytes_max);
         assert_int_equal(answer->accepted->park_ms, stage->settings.link_park_ms);
         tape_put(stage, " accepted");
         tape_number(stage, "from", answer->accepted->presence_from);
@@ -441,8 +438,7 @@ static inline void tape_query(struct stage *stage, const struct query_message *q
         stage->asked_after = query->token;
         return;
     }
-    Usher__V1__Command *command =
-        usher__v1__command__unpack(NULL, query->size, query->bytes);
+    Usher__V1__Command *command = usher__v1__command__unpack(NULL, query->size, query->bytes);
     assert_non_null(command);
     const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field(
         &usher__v1__command__descriptor, (unsigned)command->body_case);
@@ -487,8 +483,7 @@ static inline void tape_link(struct stage *stage, const struct effect *effect)
         const struct push_all_message *push = (const struct push_all_message *)effect->message;
         stage->tokens[stage->token_count++ % 8] = push->token;
         struct push text = push_all_text(push);
-        tape_put(stage, "push_all %.*s", (int)text.service.size,
-                 (const char *)text.service.data);
+        tape_put(stage, "push_all %.*s", (int)text.service.size, (const char *)text.service.data);
         tape_bytes(stage, text.payload.data, text.payload.size);
     }
     message_destroy(effect->message);
@@ -498,8 +493,10 @@ static inline void tape_link(struct stage *stage, const struct effect *effect)
 
 static inline void tape_change(struct stage *stage, const struct change *change)
 {
-    static const char *const kinds[] = {[CHANGE_ATTACH] = "ATTACH", [CHANGE_RESUME] = "RESUME",
-                                        [CHANGE_DETACH] = "DETACH", [CHANGE_END] = "END"};
+    static const char *const kinds[] = {[CHANGE_ATTACH] = "ATTACH",
+                                        [CHANGE_RESUME] = "RESUME",
+                                        [CHANGE_DETACH] = "DETACH",
+                                        [CHANGE_END] = "END"};
     tape_put(stage, "store %s", kinds[change->kind]);
     tape_enum(stage, &usher__v1__presence_event__kind__descriptor, change->event.kind);
     tape_enum(stage, &usher__v1__presence_event__cause__descriptor, change->event.cause);
@@ -514,7 +511,8 @@ static inline void tape_change(struct stage *stage, const struct change *change)
 
 static inline void tape_to_conn(struct stage *stage, const struct effect *effect)
 {
-    static const char *const verbs[] = {[EFFECT_FLUSH] = "flush", [EFFECT_WELCOMED] = "welcomed",
+    static const char *const verbs[] = {[EFFECT_FLUSH] = "flush",
+                                        [EFFECT_WELCOMED] = "welcomed",
                                         [EFFECT_RELEASE] = "release",
                                         [EFFECT_CONSUMED] = "consumed"};
     if (effect->kind == EFFECT_SEND || (effect->kind == EFFECT_UNBIND && effect->size > 0))

@@ -80,8 +80,7 @@ static inline Usher__V1__Hello hello_of(uint64_t incarnation)
     return hello;
 }
 
-static inline void link_hello_with(struct stage *stage, uint64_t exchange,
-                                   Usher__V1__Hello hello)
+static inline void link_hello_with(struct stage *stage, uint64_t exchange, Usher__V1__Hello hello)
 {
     Usher__V1__LinkRequest request = USHER__V1__LINK_REQUEST__INIT;
     request.body_case = USHER__V1__LINK_REQUEST__BODY_HELLO;
@@ -105,8 +104,7 @@ static inline Usher__V1__Fetch fetch_of(struct stage *stage, uint64_t mail_done,
     return fetch;
 }
 
-static inline void link_fetch_with(struct stage *stage, uint64_t exchange,
-                                   Usher__V1__Fetch fetch)
+static inline void link_fetch_with(struct stage *stage, uint64_t exchange, Usher__V1__Fetch fetch)
 {
     Usher__V1__LinkRequest request = USHER__V1__LINK_REQUEST__INIT;
     request.body_case = USHER__V1__LINK_REQUEST__BODY_FETCH;
@@ -165,10 +163,10 @@ static inline Usher__V1__Command *say_nothing(struct script *script)
     return command;
 }
 
-#define SAY(script_, name_, NAME_)                                           \
-    Usher__V1__Command *command = say_nothing(script_);                      \
-    command->body_case = USHER__V1__COMMAND__BODY_##NAME_;                   \
-    command->name_ = &(script_)->bodies[(script_)->count - 1].name_;         \
+#define SAY(script_, name_, NAME_)                                   \
+    Usher__V1__Command *command = say_nothing(script_);              \
+    command->body_case = USHER__V1__COMMAND__BODY_##NAME_;           \
+    command->name_ = &(script_)->bodies[(script_)->count - 1].name_; \
     usher__v1__##name_##__init(command->name_)
 
 static inline ProtobufCBinaryData payload_of(const char *text)
@@ -255,8 +253,8 @@ static inline void say_events(struct script *script)
 }
 
 /* Takes the script. */
-static inline void link_submit(struct stage *stage, uint64_t exchange, uint32_t lane,
-                               uint64_t seq, struct script *script)
+static inline void link_submit(struct stage *stage, uint64_t exchange, uint32_t lane, uint64_t seq,
+                               struct script *script)
 {
     Usher__V1__LinkRequest request = USHER__V1__LINK_REQUEST__INIT;
     Usher__V1__Submit submit = USHER__V1__SUBMIT__INIT;

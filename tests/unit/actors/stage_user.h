@@ -120,8 +120,7 @@ static inline void stage_stop(struct stage *stage)
     stage_receive(stage, &stop->header);
 }
 
-static inline struct restore_message *restore_create(struct stage *stage, uint64_t epoch,
-                                                     bool acks)
+static inline struct restore_message *restore_create(struct stage *stage, uint64_t epoch, bool acks)
 {
     struct restore_message *restore = message_create(MESSAGE_RESTORE, sizeof(*restore));
     assert_non_null(restore);
@@ -278,8 +277,7 @@ static inline void stage_play(struct stage *stage, uint64_t conn)
 static inline struct deliver_message *deliver_from_bob(struct stage *stage, uint64_t request,
                                                        const char *payload)
 {
-    struct deliver_message *message =
-        deliver_create(bytes_of_text("bob"), bytes_of_text(payload));
+    struct deliver_message *message = deliver_create(bytes_of_text("bob"), bytes_of_text(payload));
     assert_non_null(message);
     message->sender = OTHER;
     message->sender_epoch = 9;
@@ -294,8 +292,7 @@ static inline void stage_deliver(struct stage *stage, uint64_t request, const ch
     stage_receive(stage, &deliver_from_bob(stage, request, payload)->header);
 }
 
-static inline void stage_deliver_until(struct stage *stage, uint64_t request,
-                                       const char *payload)
+static inline void stage_deliver_until(struct stage *stage, uint64_t request, const char *payload)
 {
     struct deliver_message *message = deliver_from_bob(stage, request, payload);
     message->until_delivered = true;

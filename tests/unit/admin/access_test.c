@@ -65,10 +65,16 @@ static void test_rights(void **state)
     assert_int_equal(access_right(&both, "Bearer the-changing-one"), ACCESS_CHANGE);
     assert_int_equal(access_right(&both, "bearer the-changing-one"), ACCESS_CHANGE);
     assert_int_equal(access_right(&both, "Bearer the-viewing-one"), ACCESS_LOOK);
-    const char *const wrong[] = {"",  "Bearer", "Bearer ", "Basic the-changing-one",
-                                 "the-changing-one", "Bearer the-changing-on",
-                                 "Bearer the-changing-onee", "Bearer The-changing-one",
-                                 "Bearer the-changing-onf", "Bearer  the-changing-one"};
+    const char *const wrong[] = {"",
+                                 "Bearer",
+                                 "Bearer ",
+                                 "Basic the-changing-one",
+                                 "the-changing-one",
+                                 "Bearer the-changing-on",
+                                 "Bearer the-changing-onee",
+                                 "Bearer The-changing-one",
+                                 "Bearer the-changing-onf",
+                                 "Bearer  the-changing-one"};
     for (unsigned i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
         assert_int_equal(access_right(&both, wrong[i]), ACCESS_NONE);
     struct access view = {.view = token_of("the-viewing-one")};
@@ -133,12 +139,21 @@ static void test_two_tokens(void **state)
 
 static void test_hosts(void **state)
 {
-    const char *const good[] = {"127.0.0.1",      "127.0.0.1:7480", "localhost", "LocalHost:1",
-                                "[::1]",          "[::1]:7480",     "10.0.0.1",  "usher.lan",
-                                "USHER.LAN:7480"};
-    const char *const bad[] = {"",           "evil",         "evil:80",   "127.0.0.1.evil",
-                               "::1",        "[::1",         "[::1]x",    "localhost.evil",
-                               "1.2.3",      "usher.lan.x",  "x.usher.lan", "localhost:80x",
+    const char *const good[] = {"127.0.0.1",   "127.0.0.1:7480", "localhost",
+                                "LocalHost:1", "[::1]",          "[::1]:7480",
+                                "10.0.0.1",    "usher.lan",      "USHER.LAN:7480"};
+    const char *const bad[] = {"",
+                               "evil",
+                               "evil:80",
+                               "127.0.0.1.evil",
+                               "::1",
+                               "[::1",
+                               "[::1]x",
+                               "localhost.evil",
+                               "1.2.3",
+                               "usher.lan.x",
+                               "x.usher.lan",
+                               "localhost:80x",
                                "user@localhost"};
     char longest[400];
     memset(longest, '1', sizeof(longest));
@@ -200,10 +215,9 @@ static void test_numbers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_load),   cmocka_unit_test(test_rights),
-        cmocka_unit_test(test_two_tokens),
-        cmocka_unit_test(test_hosts),  cmocka_unit_test(test_routes),
-        cmocka_unit_test(test_numbers),
+        cmocka_unit_test(test_load),       cmocka_unit_test(test_rights),
+        cmocka_unit_test(test_two_tokens), cmocka_unit_test(test_hosts),
+        cmocka_unit_test(test_routes),     cmocka_unit_test(test_numbers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

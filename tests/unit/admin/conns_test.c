@@ -15,8 +15,8 @@
 
 #include <cmocka.h>
 
-/* Places of HTTP connections, with a real endpoint whose answers wait for the test. Its clock is the
- * test's, so nobody is ever late: who goes, goes for the places. */
+/* Places of HTTP connections, with a real endpoint whose answers wait for the test. Its clock is
+ * the test's, so nobody is ever late: who goes, goes for the places. */
 
 enum { PATIENCE_MS = 20000, NAP_NS = 1000000 };
 
@@ -35,12 +35,12 @@ static uint64_t clock_of(void *context)
     return ((struct world *)context)->now_ns;
 }
 
-#define WAIT_FOR(condition)                                                                      \
-    do {                                                                                         \
-        for (unsigned naps = 0; !(condition) && naps < PATIENCE_MS; naps++)                      \
-            nanosleep(&(struct timespec){.tv_nsec = NAP_NS}, NULL);                              \
-        if (!(condition))                                                                        \
-            fail_msg("%s:%d: never came true: %s", __FILE__, __LINE__, #condition);              \
+#define WAIT_FOR(condition)                                                         \
+    do {                                                                            \
+        for (unsigned naps = 0; !(condition) && naps < PATIENCE_MS; naps++)         \
+            nanosleep(&(struct timespec){.tv_nsec = NAP_NS}, NULL);                 \
+        if (!(condition))                                                           \
+            fail_msg("%s:%d: never came true: %s", __FILE__, __LINE__, #condition); \
     } while (0)
 
 static unsigned answer_late(void *context, const struct admin_query *query, json_t *answer)
@@ -55,8 +55,8 @@ static int listen_somewhere(struct world *world)
 {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     socklen_t size = sizeof(world->address);
-    world->address = (struct sockaddr_in){.sin_family = AF_INET,
-                                          .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    world->address =
+        (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     assert_int_equal(bind(fd, (struct sockaddr *)&world->address, size), 0);
     assert_int_equal(listen(fd, 64), 0);
     assert_int_equal(getsockname(fd, (struct sockaddr *)&world->address, &size), 0);
@@ -111,8 +111,8 @@ static void expect_answer(int fd)
     assert_memory_equal(answer, "HTTP/1.1", sizeof(answer));
 }
 
-/* Nobody may go while the second thread has what he asks for; when all of them are answered, sit there
- * and nobody comes any more, those go who are too many. */
+/* Nobody may go while the second thread has what he asks for; when all of them are answered, sit
+ * there and nobody comes any more, those go who are too many. */
 static void places_are_given_back_without_a_newcomer(void **state)
 {
     enum { PLACES = 2, PEERS = 5 };
@@ -129,7 +129,8 @@ static void places_are_given_back_without_a_newcomer(void **state)
     for (unsigned i = 0; i < PEERS; i++)
         expect_answer(peers[i]);
     nanosleep(&(struct timespec){.tv_nsec = 700 * 1000000}, NULL); /* somebody has looked */
-    assert_int_equal(metrics_read(world.metrics, METRIC_admin_displaced), 0); /* they have just asked */
+    assert_int_equal(metrics_read(world.metrics, METRIC_admin_displaced),
+                     0); /* they have just asked */
     world.now_ns += 2500 * UINT64_C(1000000);
     WAIT_FOR(metrics_read(world.metrics, METRIC_admin_displaced) == PEERS - PLACES);
     assert_int_equal(metrics_read(world.metrics, METRIC_admin_late), 0);

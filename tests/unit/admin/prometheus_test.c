@@ -96,7 +96,7 @@ static void test_families_stand_together(void **state)
 static void test_histogram(void **state)
 {
     struct metrics *metrics = metrics_create(1);
-    metrics_record(metrics, 0, HISTOGRAM_login_latency, 1000000);  /* 1 ms: belongs to le 0.001 */
+    metrics_record(metrics, 0, HISTOGRAM_login_latency, 1000000); /* 1 ms: belongs to le 0.001 */
     metrics_record(metrics, 0, HISTOGRAM_login_latency, 1000001);
     metrics_record(metrics, 0, HISTOGRAM_login_latency, UINT64_C(60000000000));
     metrics_record(metrics, 0, HISTOGRAM_commit_size, 3);
@@ -161,8 +161,10 @@ static void test_process(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_counters_and_gauges), cmocka_unit_test(test_families_stand_together),
-        cmocka_unit_test(test_histogram),           cmocka_unit_test(test_stats),
+        cmocka_unit_test(test_counters_and_gauges),
+        cmocka_unit_test(test_families_stand_together),
+        cmocka_unit_test(test_histogram),
+        cmocka_unit_test(test_stats),
         cmocka_unit_test(test_process),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,8 +14,8 @@
 
 #include <cmocka.h>
 
-/* The endpoint with answers of our own, that wait until they are let go: so it is known who waits for
- * the second thread, and who is next. */
+/* The endpoint with answers of our own, that wait until they are let go: so it is known who waits
+ * for the second thread, and who is next. */
 
 #define CHANGE "the-token-that-may-change"
 #define VIEW "the-token-that-may-look"
@@ -89,7 +89,8 @@ static uint64_t shifted_ns(void *context)
     return env_monotonic_ns(env_system()) + world->ahead_ns;
 }
 
-/* --- what it asks ------------------------------------------------------------------------------ */
+/* --- what it asks ------------------------------------------------------------------------------
+ */
 
 static void no_readings(void *context, uint64_t readings[READING_COUNT])
 {
@@ -115,8 +116,7 @@ static void write_token(const char *path, const char *token)
 
 static int open_port(uint16_t *port)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof(address);
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     assert_true(fd >= 0);
@@ -190,7 +190,8 @@ static int teardown(void **state)
     return 0;
 }
 
-/* --- who asks ---------------------------------------------------------------------------------- */
+/* --- who asks ----------------------------------------------------------------------------------
+ */
 
 static int ask(const struct world *world, const char *line, const char *token, const char *rest)
 {
@@ -231,8 +232,8 @@ static unsigned asked(const struct world *world, const char *line, const char *t
     return status_of(ask(world, line, token, rest), answer);
 }
 
-/* Until so many have come and were given to the second thread, or refused: the thread that counts them
- * does that next, and answers whoever comes later afterwards. */
+/* Until so many have come and were given to the second thread, or refused: the thread that counts
+ * them does that next, and answers whoever comes later afterwards. */
 static void wait_for_requests(const struct world *world, uint64_t count)
 {
     while (metrics_read(world->metrics, METRIC_admin_requests) < count)
@@ -240,7 +241,8 @@ static void wait_for_requests(const struct world *world, uint64_t count)
     assert_int_equal(asked(world, "GET /healthz", "", ""), 200);
 }
 
-/* --- tests ------------------------------------------------------------------------------------- */
+/* --- tests -------------------------------------------------------------------------------------
+ */
 
 /* However many look, there is a place for who changes something, and he is next. */
 static void a_change_waits_for_no_more_than_one_look(void **state)
@@ -269,7 +271,8 @@ static void a_change_waits_for_no_more_than_one_look(void **state)
     assert_int_equal(busy, LOOKS - good);
 }
 
-/* Whatever is announced, the answer does not wait for it: four seconds later it would be too late. */
+/* Whatever is announced, the answer does not wait for it: four seconds later it would be too late.
+ */
 static void a_stranger_has_no_body_taken(void **state)
 {
     struct world *world = *state;

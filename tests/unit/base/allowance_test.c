@@ -10,9 +10,7 @@
 
 /* n and n + 1, how it comes back, and a clock that stands or lags. */
 
-enum {
-    MINUTE_US = 60000000
-};
+enum { MINUTE_US = 60000000 };
 
 static uint32_t take(struct allowance *allowance, struct allowance_terms terms, uint64_t now_ms)
 {
@@ -67,7 +65,8 @@ static void a_clock_that_stands_or_lags_gives_nothing_back(void **state)
     assert_int_equal(take(&allowance, terms, 9001), 59999);
 }
 
-/* What comes back in a second is what was asked for, also where an interval is no whole microsecond. */
+/* What comes back in a second is what was asked for, also where an interval is no whole
+ * microsecond. */
 static void many_in_a_second(void **state)
 {
     static const uint32_t counts[] = {499999, 500001, 600000, 999999, 1000000, 9999999, 10000000};

@@ -67,7 +67,8 @@ static void a_pause_is_left_out(void **state)
     assert_int_equal(awake_beat(awake), 1);
     assert_int_equal(awake_beat(awake), 0); /* told once */
     atomic_fetch_add(&machine_ms, 3600000);
-    assert_int_equal(awake_beat(awake), 3600000 - AWAKE_STALL_MS); /* nobody has read it meanwhile */
+    assert_int_equal(awake_beat(awake),
+                     3600000 - AWAKE_STALL_MS); /* nobody has read it meanwhile */
     assert_int_equal(shown(awake), 3 * AWAKE_STALL_MS);
     atomic_fetch_add(&machine_ms, 7);
     assert_int_equal(shown(awake), 3 * AWAKE_STALL_MS + 7);

@@ -26,20 +26,18 @@ static int run_failing(bool debt, char *said, size_t size)
         setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
         dup2(ends[1], STDERR_FILENO);
         int one = 1;
-        if (debt) {
+        if (debt)
             CHECK_DEBT(one == 2, "a rare case");
-        } else {
+        else
             CHECK(one == 2);
-        }
         _exit(0);
     }
     close(ends[1]);
     size_t total = 0;
     for (ssize_t got = 1; got > 0 && total < size - 1; total += (size_t)got) {
         got = read(ends[0], said + total, size - 1 - total);
-        if (got < 0) {
+        if (got < 0)
             break;
-        }
     }
     said[total] = '\0';
     close(ends[0]);

@@ -19,12 +19,10 @@ struct vector {
 static void check_vectors(const uint64_t key[2], const struct vector *vectors, size_t count)
 {
     uint8_t data[64];
-    for (size_t i = 0; i < sizeof(data); i++) {
+    for (size_t i = 0; i < sizeof(data); i++)
         data[i] = (uint8_t)i;
-    }
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++)
         assert_int_equal(siphash13(key, data, vectors[i].size), vectors[i].hash);
-    }
 }
 
 static void test_zero_key(void **state)
@@ -60,13 +58,11 @@ static void test_empty_and_unaligned(void **state)
     (void)state;
     static const uint64_t key[2] = {1, 2};
     uint8_t data[32] = {0};
-    for (size_t i = 0; i < 17; i++) {
+    for (size_t i = 0; i < 17; i++)
         data[3 + i] = (uint8_t)(i * 7);
-    }
     uint8_t aligned[17];
-    for (size_t i = 0; i < 17; i++) {
+    for (size_t i = 0; i < 17; i++)
         aligned[i] = (uint8_t)(i * 7);
-    }
     assert_true(siphash13(key, data + 3, 17) == siphash13(key, aligned, 17));
     assert_true(siphash13(key, NULL, 0) == siphash13(key, data, 0));
     assert_true(siphash13(key, data, 0) != siphash13(key, data, 1));

@@ -110,18 +110,16 @@ static void test_full_line(void **state)
             struct log_line line;
             log_line_begin(&line, json != 0, some_ms, LOG_INFO, "login");
             struct log_field field = LOG_B("k", value, size);
-            for (int i = 0; i < 200; i++) {
+            for (int i = 0; i < 200; i++)
                 log_line_field(&line, &field);
-            }
             log_line_end(&line);
             assert_true(line.size <= LOG_LINE_BYTES_MAX && line.size > LOG_LINE_BYTES_MAX / 2);
             const char *end = json ? ",\"cut\":true}\n" : " cut=true\n";
             size_t length = strlen(end);
             assert_memory_equal(line.text + line.size - length, end, length);
             size_t quotes = 0;
-            for (size_t i = 0; i < line.size; i++) {
+            for (size_t i = 0; i < line.size; i++)
                 quotes += line.text[i] == '"';
-            }
             /* Four in each field, twelve in the head, two around cut: no field is torn. */
             assert_true(!json || quotes % 4 == 2);
             assert_ptr_equal(memchr(line.text, '\n', line.size), line.text + line.size - 1);
@@ -138,9 +136,8 @@ static void test_all_pairs(void **state)
         struct log_line line;
         const char *text = line_of(&line, true, (struct log_field)LOG_B("k", value, 2));
         assert_true(strlen(text) == line.size);
-        for (size_t i = 0; i + 1 < line.size; i++) {
+        for (size_t i = 0; i + 1 < line.size; i++)
             assert_true((unsigned char)text[i] >= 0x20 && text[i] != 0x7f);
-        }
         assert_memory_equal(text + line.size - 3, "\"}\n", 3);
     }
 }

@@ -36,9 +36,7 @@ static uint64_t test_wall_ms(void *context)
 
 static const struct env test_env = {.monotonic_ns = test_monotonic_ns, .wall_ms = test_wall_ms};
 
-enum {
-    READ_MAX = 1 << 21
-};
+enum { READ_MAX = 1 << 21 };
 
 struct fixture {
     int ends[2];
@@ -69,9 +67,8 @@ static void *read_all(void *argument)
 {
     struct fixture *fixture = argument;
     size_t size = 0;
-    for (ssize_t got = 1; got > 0 && size<READ_MAX - 1; size += got> 0 ? (size_t)got : 0) {
+    for (ssize_t got = 1; got > 0 && size<READ_MAX - 1; size += got> 0 ? (size_t)got : 0)
         got = read(fixture->ends[0], fixture->text + size, READ_MAX - 1 - size);
-    }
     return NULL;
 }
 
@@ -94,9 +91,8 @@ static void free_fixture(struct fixture *fixture)
 static size_t count_of(const char *text, const char *part)
 {
     size_t count = 0;
-    for (const char *at = strstr(text, part); at != NULL; at = strstr(at + 1, part)) {
+    for (const char *at = strstr(text, part); at != NULL; at = strstr(at + 1, part))
         count++;
-    }
     return count;
 }
 
@@ -152,18 +148,15 @@ static void test_a_line_is_written_at_once(void **state)
 static void test_writes_are_whole_lines(void **state)
 {
     (void)state;
-    enum {
-        LINES = 500
-    };
+    enum { LINES = 500 };
     struct fixture fixture;
     char piece[PIPE_BUF + 1];
     size_t pieces = 0;
     size_t lines = 0;
     open_log(&fixture, LOG_INFO, UINT32_MAX);
     assert_int_equal(fcntl(fixture.ends[1], F_SETFL, O_DIRECT), 0); /* a read gives one write */
-    for (unsigned i = 0; i < LINES; i++) {
+    for (unsigned i = 0; i < LINES; i++)
         LOG(fixture.log, LOGIN, LOG_U("number", i));
-    }
     for (; lines < LINES; pieces++) {
         struct pollfd pollfd = {.fd = fixture.ends[0], .events = POLLIN};
         assert_int_equal(poll(&pollfd, 1, 20000), 1);
@@ -182,10 +175,9 @@ static void test_rate_limit(void **state)
     (void)state;
     struct fixture fixture;
     open_log(&fixture, LOG_INFO, 0);
-    for (int i = 0; i < 10 + 4; i++) {
+    for (int i = 0; i < 10 + 4; i++)
         LOG(fixture.log, STORE_FAILED); /* errors too */
-    }
-    LOG(fixture.log, LOGIN); /* another event is not touched */
+    LOG(fixture.log, LOGIN);            /* another event is not touched */
     atomic_store(&clock_ms, 5999);
     LOG(fixture.log, STORE_FAILED);
     atomic_store(&clock_ms, 6000);
@@ -253,15 +245,12 @@ static void no_event_has_the_recorder_for_itself(void **state)
 static void test_nobody_reads(void **state)
 {
     (void)state;
-    enum {
-        LINES = 20000
-    };
+    enum { LINES = 20000 };
     struct fixture fixture;
     open_log(&fixture, LOG_INFO, UINT32_MAX);
     uint64_t before_ms = env_monotonic_ms(env_system());
-    for (unsigned i = 0; i < LINES; i++) {
+    for (unsigned i = 0; i < LINES; i++)
         LOG(fixture.log, LOGIN, LOG_U("number", i));
-    }
     assert_true(env_monotonic_ms(env_system()) - before_ms < 20000);
     close_log(&fixture);
     size_t written = count_of(fixture.text, "\"login\"");
@@ -286,9 +275,8 @@ static void test_close_is_bounded(void **state)
     (void)state;
     struct fixture fixture;
     open_log(&fixture, LOG_INFO, UINT32_MAX);
-    for (unsigned i = 0; i < 5000; i++) {
+    for (unsigned i = 0; i < 5000; i++)
         LOG(fixture.log, LOGIN, LOG_U("number", i));
-    }
     uint64_t before_ms = env_monotonic_ms(env_system());
     log_close(fixture.log);
     assert_true(env_monotonic_ms(env_system()) - before_ms < 5000);
@@ -311,16 +299,12 @@ static void test_broken_pipe(void **state)
     free_fixture(&fixture);
 }
 
-enum {
-    THREADS = 4,
-    EACH = 300
-};
+enum { THREADS = 4, EACH = 300 };
 
 static void *log_some(void *argument)
 {
-    for (unsigned i = 0; i < EACH; i++) {
+    for (unsigned i = 0; i < EACH; i++)
         LOG(argument, LOGOUT, LOG_S("user", "berta"), LOG_U("number", i));
-    }
     return NULL;
 }
 
@@ -330,12 +314,10 @@ static void test_threads(void **state)
     struct fixture fixture;
     open_log(&fixture, LOG_INFO, UINT32_MAX);
     pthread_t threads[THREADS];
-    for (size_t i = 0; i < THREADS; i++) {
+    for (size_t i = 0; i < THREADS; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, log_some, fixture.log), 0);
-    }
-    for (size_t i = 0; i < THREADS; i++) {
+    for (size_t i = 0; i < THREADS; i++)
         pthread_join(threads[i], NULL);
-    }
     close_log(&fixture);
     assert_int_equal(count_of(fixture.text, "\"user\":\"berta\",\"number\":299}\n"), THREADS);
     assert_int_equal(count_of(fixture.text, "\n"), THREADS * EACH);
@@ -349,9 +331,8 @@ static void test_table(void **state)
         const char *name = log_event_name(i);
         assert_int_equal(strspn(name, "abcdefghijklmnopqrstuvwxyz_"), strlen(name));
         assert_true(strlen(log_event_help(i)) > 0);
-        for (unsigned j = 0; j < i; j++) {
+        for (unsigned j = 0; j < i; j++)
             assert_string_not_equal(name, log_event_name(j));
-        }
     }
     assert_int_equal(log_event_level(LOG_EVENT_STORE_FAILED), LOG_ERROR);
 }
@@ -359,9 +340,12 @@ static void test_table(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_lines),        cmocka_unit_test(test_rate_limit),
-        cmocka_unit_test(test_nobody_reads), cmocka_unit_test(test_close_is_bounded),
-        cmocka_unit_test(test_broken_pipe),  cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_lines),
+        cmocka_unit_test(test_rate_limit),
+        cmocka_unit_test(test_nobody_reads),
+        cmocka_unit_test(test_close_is_bounded),
+        cmocka_unit_test(test_broken_pipe),
+        cmocka_unit_test(test_threads),
         cmocka_unit_test(test_a_line_is_written_at_once),
         cmocka_unit_test(test_writes_are_whole_lines),
         cmocka_unit_test(no_event_has_the_recorder_for_itself),

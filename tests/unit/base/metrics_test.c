@@ -10,10 +10,7 @@
 
 #include <cmocka.h>
 
-enum {
-    THREADS = 4,
-    ADDS = 20000
-};
+enum { THREADS = 4, ADDS = 20000 };
 
 struct adder {
     struct metrics *metrics;
@@ -23,9 +20,8 @@ struct adder {
 static void *add_many(void *argument)
 {
     struct adder *adder = argument;
-    for (int i = 0; i < ADDS; i++) {
+    for (int i = 0; i < ADDS; i++)
         metrics_add(adder->metrics, adder->block, METRIC_turns, 1);
-    }
     return NULL;
 }
 
@@ -39,9 +35,8 @@ static void test_threads_sum(void **state)
         adders[i] = (struct adder){.metrics = metrics, .block = i}; /* 3 shares a block with 0 */
         assert_int_equal(pthread_create(&threads[i], NULL, add_many, &adders[i]), 0);
     }
-    for (unsigned i = 0; i < THREADS; i++) {
+    for (unsigned i = 0; i < THREADS; i++)
         pthread_join(threads[i], NULL);
-    }
     assert_int_equal(metrics_read(metrics, METRIC_turns), THREADS * ADDS);
     assert_int_equal(metrics_read(metrics, METRIC_turns_held), 0);
     metrics_destroy(metrics);
@@ -64,9 +59,8 @@ static void test_histogram_buckets(void **state)
     metrics_record(metrics, 0, HISTOGRAM_commit_latency, 0);
     metrics_read_histogram(metrics, HISTOGRAM_commit_latency, &reading);
     assert_int_equal(reading.buckets[0], 2);
-    for (unsigned i = 1; i + 1 < count; i++) {
+    for (unsigned i = 1; i + 1 < count; i++)
         assert_int_equal(reading.buckets[i], 2);
-    }
     assert_int_equal(reading.buckets[count - 1], 1);
     assert_int_equal(reading.count, 2 * (count - 1) + 1);
     metrics_read_histogram(metrics, HISTOGRAM_commit_size, &reading);
@@ -80,9 +74,8 @@ static void test_histogram_buckets(void **state)
 static void *record_many(void *argument)
 {
     struct adder *adder = argument;
-    for (uint64_t i = 0; i < ADDS; i++) {
+    for (uint64_t i = 0; i < ADDS; i++)
         metrics_record(adder->metrics, adder->block, HISTOGRAM_commit_size, i % 5000);
-    }
     return NULL;
 }
 
@@ -97,9 +90,8 @@ static void test_histogram_of_threads(void **state)
         adders[i] = (struct adder){.metrics = metrics, .block = i};
         assert_int_equal(pthread_create(&threads[i], NULL, record_many, &adders[i]), 0);
     }
-    for (unsigned i = 0; i < THREADS; i++) {
+    for (unsigned i = 0; i < THREADS; i++)
         pthread_join(threads[i], NULL);
-    }
     metrics_read_histogram(metrics, HISTOGRAM_commit_size, &reading);
     assert_int_equal(reading.count, THREADS * ADDS);
     assert_int_equal(reading.sum, (uint64_t)THREADS * ADDS / 5000 * (5000 * 4999 / 2));
@@ -147,9 +139,8 @@ static void test_table(void **state)
         const char *name = metrics_name(i);
         assert_int_equal(strspn(name, "abcdefghijklmnopqrstuvwxyz_"), strlen(name));
         assert_true(strlen(metrics_help(i)) > 0);
-        for (unsigned j = 0; j < i; j++) {
+        for (unsigned j = 0; j < i; j++)
             assert_string_not_equal(name, metrics_name(j));
-        }
     }
     assert_string_equal(metrics_name(METRIC_log_dropped), "log_dropped");
     assert_true(metrics_is_gauge(METRIC_sessions_online));

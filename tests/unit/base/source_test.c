@@ -115,8 +115,9 @@ static void wider_sources(void **state)
     /* A source whose last bits are 0 is not its own wider one. */
     assert_int_equal(steps_of("[2001:db8:1::1]:1", a), SOURCE_STEPS);
     assert_true(a[0] != a[1] && a[1] != a[2] && a[0] != a[2]);
-    static const char *const alone[] = {"10.0.0.1:5", "[::1]:5", "[fe80::1]:5", "[fd00:1::1]:5",
-                                        "[::ffff:10.0.0.1]:5", "[4000::1]:5", "[1fff::1]:5"};
+    static const char *const alone[] = {
+        "10.0.0.1:5",          "[::1]:5",     "[fe80::1]:5", "[fd00:1::1]:5",
+        "[::ffff:10.0.0.1]:5", "[4000::1]:5", "[1fff::1]:5"};
     for (size_t i = 0; i < sizeof(alone) / sizeof(*alone); i++)
         assert_int_equal(steps_of(alone[i], a), 1);
     assert_int_equal(steps_of("nobody", a), 0);
@@ -150,12 +151,9 @@ static void hosts_as_people_write_them(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(who_is_one_source),
-        cmocka_unit_test(what_is_no_address),
-        cmocka_unit_test(text_and_socket_agree),
-        cmocka_unit_test(wider_sources),
-        cmocka_unit_test(how_much_each_may_have),
-        cmocka_unit_test(hosts_as_people_write_them),
+        cmocka_unit_test(who_is_one_source),      cmocka_unit_test(what_is_no_address),
+        cmocka_unit_test(text_and_socket_agree),  cmocka_unit_test(wider_sources),
+        cmocka_unit_test(how_much_each_may_have), cmocka_unit_test(hosts_as_people_write_them),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,9 +12,7 @@
 static void test_order(void **state)
 {
     (void)state;
-    enum {
-        COUNT = 5000
-    };
+    enum { COUNT = 5000 };
     struct timers *timers = timers_create(COUNT);
     static uint64_t dues_ms[COUNT];
     uint64_t least = UINT64_MAX;
@@ -63,9 +61,8 @@ static void test_a_place_has_one(void **state)
     struct timers *timers = timers_create(2);
     uint64_t keys[4];
     assert_true(timers_set(timers, 5000, UINT64_C(1) << 32 | 1));
-    for (uint64_t due_ms = 4999; due_ms > 1000; due_ms--) {
+    for (uint64_t due_ms = 4999; due_ms > 1000; due_ms--)
         assert_true(timers_set(timers, due_ms, due_ms << 32));
-    }
     assert_int_equal(timers_count(timers), 2);
     assert_false(timers_set(timers, 6000, UINT64_C(7) << 32)); /* later, too */
     assert_int_equal(timers_next_ms(timers), 5000);
@@ -116,10 +113,7 @@ static void test_beside_a_list(void **state)
     timers_destroy(timers);
 }
 
-enum {
-    THREADS = 3,
-    EACH = 3000
-};
+enum { THREADS = 3, EACH = 3000 };
 
 struct part {
     struct timers *timers;
@@ -129,9 +123,8 @@ struct part {
 static void *set_some(void *argument)
 {
     const struct part *part = argument;
-    for (uint64_t i = 0; i < EACH; i++) {
+    for (uint64_t i = 0; i < EACH; i++)
         timers_set(part->timers, i % 97, part->first + i);
-    }
     return NULL;
 }
 
@@ -147,15 +140,12 @@ static void test_threads(void **state)
     }
     size_t total = 0;
     uint64_t keys[64];
-    while (total < THREADS * EACH / 2) {
+    while (total < THREADS * EACH / 2)
         total += timers_expire(timers, 1000, keys, 64);
-    }
-    for (size_t i = 0; i < THREADS; i++) {
+    for (size_t i = 0; i < THREADS; i++)
         pthread_join(threads[i], NULL);
-    }
-    for (size_t got = 1; got > 0; total += got) {
+    for (size_t got = 1; got > 0; total += got)
         got = timers_expire(timers, 1000, keys, 64);
-    }
     assert_int_equal(total, THREADS * EACH);
     timers_destroy(timers);
 }
@@ -163,10 +153,8 @@ static void test_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_order),
-        cmocka_unit_test(test_only_what_is_due),
-        cmocka_unit_test(test_a_place_has_one),
-        cmocka_unit_test(test_beside_a_list),
+        cmocka_unit_test(test_order),           cmocka_unit_test(test_only_what_is_due),
+        cmocka_unit_test(test_a_place_has_one), cmocka_unit_test(test_beside_a_list),
         cmocka_unit_test(test_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

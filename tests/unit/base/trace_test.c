@@ -63,8 +63,14 @@ static uint8_t start(struct traces *traces, const char *user, uint32_t seconds, 
 static bool note(struct traces *traces, uint8_t slot, const char *user, uint64_t id,
                  uint64_t now_us)
 {
-    const struct trace_point point = {.stage = TRACE_TURN, .in = true, .kind = "send", .id = id,
-                                      .peer = "bob", .peer_size = 3, .bytes = 9, .wait_us = 42};
+    const struct trace_point point = {.stage = TRACE_TURN,
+                                      .in = true,
+                                      .kind = "send",
+                                      .id = id,
+                                      .peer = "bob",
+                                      .peer_size = 3,
+                                      .bytes = 9,
+                                      .wait_us = 42};
     return trace_record(traces, slot, user, now_us, &point);
 }
 
@@ -291,7 +297,7 @@ static void there_are_so_many_slots(void **state)
     assert_false(note(traces, slots[3], "user3", 2, NOW_US));
     assert_int_equal(read_from(traces, "more", 0, NOW_US, 0)->count, 0);
     assert_int_equal(missing(traces, "user3"), -ENOENT); /* its records are gone */
-    uint64_t later_us = NOW_US + SECOND_US; /* when user5's trace is over by itself */
+    uint64_t later_us = NOW_US + SECOND_US;              /* when user5's trace is over by itself */
     assert_int_equal(trace_start(traces, "last", 0, 1, later_us, WALL_US, &slot), 0);
     assert_int_equal(slot, slots[5]);
     assert_int_equal(trace_start(traces, "nobody", 0, 1, later_us, WALL_US, &slot), -EBUSY);

@@ -19,20 +19,23 @@
 
 #include <cmocka.h>
 
+#include "backend.pb-c.h"
 #include "broker/parts.h"
+#include "client.pb-c.h"
 #include "directory/services.h"
 #include "persist/committer.h"
-#include "backend.pb-c.h"
-#include "client.pb-c.h"
 #include "proto/frame.h"
 
-enum { GLUE_USERS = 4096, GLUE_SERVICES = 8, TOLD_MAX = 8192, GLUE_WAIT_MS = 20000,
-       GLUE_CONNS = 64 };
+enum {
+    GLUE_USERS = 4096,
+    GLUE_SERVICES = 8,
+    TOLD_MAX = 8192,
+    GLUE_WAIT_MS = 20000,
+    GLUE_CONNS = 64
+};
 
 /* One call of the front end. */
-enum told_kind {
-    TOLD_WRITE, TOLD_RELEASE, TOLD_UNBIND, TOLD_RETURN, TOLD_CONSUMED, TOLD_WAKE
-};
+enum told_kind { TOLD_WRITE, TOLD_RELEASE, TOLD_UNBIND, TOLD_RETURN, TOLD_CONSUMED, TOLD_WAKE };
 
 struct told {
     enum told_kind kind;
@@ -66,7 +69,7 @@ struct glue {
     unsigned told_count;
     void *kept[GLUE_CONNS]; /* by connection */
     const char *address;    /* of every connection; NULL: none */
-    bool gate_closed; /* writes wait */
+    bool gate_closed;       /* writes wait */
     unsigned at_gate;
     unsigned places;
     struct probe *probes; /* by slot */
@@ -243,7 +246,7 @@ struct link_health link_health(struct link *link)
 static inline struct told find_told(struct glue *glue, enum told_kind kind, conn_handle conn,
                                     unsigned number)
 {
-    struct told found = {.kind = (enum told_kind)-1};
+    struct told found = {.kind = (enum told_kind) - 1};
     pthread_mutex_lock(&glue->lock);
     for (unsigned i = 0; i < glue->told_count; i++)
         if (glue->told[i].kind == kind && (conn == 0 || glue->told[i].conn == conn) &&
@@ -351,8 +354,7 @@ static const struct behaviour probe_behaviour = {
 
 static inline struct probe *new_probe(struct glue *glue, const char *name)
 {
-    actor_handle self =
-        registry_claim(glue->broker.registry, name, strlen(name), &probe_behaviour);
+    actor_handle self = registry_claim(glue->broker.registry, name, strlen(name), &probe_behaviour);
     assert_int_not_equal(self, 0);
     struct probe *probe = &glue->probes[actor_slot(self)];
     *probe = (struct probe){.self = self};
@@ -429,9 +431,8 @@ static inline void prepare_glue_worker(void *context, struct runner *runner, uns
 
 static inline void start_workers(struct glue *glue)
 {
-    assert_int_equal(scheduler_start(glue->broker.scheduler, glue->broker.worker_count,
-                                     prepare_glue_worker),
-                     0);
+    assert_int_equal(
+        scheduler_start(glue->broker.scheduler, glue->broker.worker_count, prepare_glue_worker), 0);
 }
 
 /* Takes the store; NULL: a memory store that keeps `events_kept` events. own_clock: time stands
@@ -522,8 +523,7 @@ static inline actor_handle log_in(struct glue *glue, const char *user, conn_hand
     attach->id = 1;
     snprintf(attach->user, sizeof(attach->user), "%s", user);
     snprintf(attach->address, sizeof(attach->address), "192.0.2.1:%u", (unsigned)conn);
-    actor_handle self =
-        registry_claim(glue->broker.registry, user, strlen(user), &user_behaviour);
+    actor_handle self = registry_claim(glue->broker.registry, user, strlen(user), &user_behaviour);
     assert_int_not_equal(self, 0);
     assert_int_equal(scheduler_post(glue->broker.scheduler, NULL, self, &attach->header), 0);
     return self;

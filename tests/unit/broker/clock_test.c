@@ -32,7 +32,7 @@ static void a_tick_is_not_early(void **state)
     assert_int_equal(tick->kind, MESSAGE_TICK);
     message_destroy(tick);
     set_time(glue, 50000);
-    assert_int_equal(probe_count(glue, probe), 1); /* once */
+    assert_int_equal(probe_count(glue, probe), 1);  /* once */
     clock_set(glue->broker.clock, probe->self, 10); /* in the past: now */
     set_time(glue, 50000);
     assert_int_equal(probe_count(glue, probe), 2);
@@ -207,8 +207,8 @@ static void asleep_it_costs_nothing(void **state)
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &before);
     nap_ms(300);
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &after);
-    int64_t spent_ns = (after.tv_sec - before.tv_sec) * INT64_C(1000000000) + after.tv_nsec -
-                       before.tv_nsec;
+    int64_t spent_ns =
+        (after.tv_sec - before.tv_sec) * INT64_C(1000000000) + after.tv_nsec - before.tv_nsec;
     assert_true(spent_ns < 100 * 1000000);
 }
 

@@ -34,8 +34,7 @@ static void forward(struct glue *glue, const struct probe *sender, struct messag
 
 static struct message *delivery(const struct probe *sender, uint64_t request)
 {
-    struct deliver_message *message =
-        deliver_create(bytes_of_text("ann"), bytes_of_text("hello"));
+    struct deliver_message *message = deliver_create(bytes_of_text("ann"), bytes_of_text("hello"));
     assert_non_null(message);
     message->sender = sender->self;
     message->sender_epoch = 1;

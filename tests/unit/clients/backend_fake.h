@@ -24,10 +24,7 @@
 
 #include "backend.pb-c.h"
 
-enum {
-    FAKE_THREADS = 4,
-    FAKE_MAX = 32
-};
+enum { FAKE_THREADS = 4, FAKE_MAX = 32 };
 
 enum fake_verdict {
     FAKE_AS_USUAL,
@@ -122,8 +119,8 @@ static void fake_hello(struct fake_desk *desk, const Usher__V1__Hello *hello,
 
     fake->hellos++;
     fake->hello_presence_after = hello->presence_after;
-    snprintf(fake->hello_node_boot, sizeof fake->hello_node_boot, "%s", hello->node_boot);
-    snprintf(fake->hello_token, sizeof fake->hello_token, "%.*s", (int)hello->token.len,
+    snprintf(fake->hello_node_boot, sizeof(fake->hello_node_boot), "%s", hello->node_boot);
+    snprintf(fake->hello_token, sizeof(fake->hello_token), "%.*s", (int)hello->token.len,
              (const char *)hello->token.data);
     fake->seq_done = 0;
     usher__v1__accepted__init(&desk->accepted);
@@ -211,7 +208,7 @@ static void fake_command(struct fake_desk *desk, const Usher__V1__Command *comma
         fake->reply_call = command->reply_to->call;
         fake->reply_status = command->reply_to->status;
         fake->reply_token_ends_ms = command->reply_to->token_ends_ms;
-        snprintf(fake->reply_text, sizeof fake->reply_text, "%.*s",
+        snprintf(fake->reply_text, sizeof(fake->reply_text), "%.*s",
                  (int)command->reply_to->payload.len,
                  (const char *)command->reply_to->payload.data);
     } else if (command->body_case == USHER__V1__COMMAND__BODY_SNAPSHOT) {
@@ -321,7 +318,7 @@ static nng_msg *fake_receive(struct fake_desk *desk)
 
 static void *fake_work(void *argument)
 {
-    struct fake_desk *desk = calloc(1, sizeof *desk);
+    struct fake_desk *desk = calloc(1, sizeof(*desk));
 
     desk->fake = argument;
     if (nng_ctx_open(&desk->context, desk->fake->socket) == 0 &&
@@ -341,11 +338,11 @@ static void *fake_work(void *argument)
 
 static int fake_setup(void **state)
 {
-    struct fake *fake = calloc(1, sizeof *fake);
+    struct fake *fake = calloc(1, sizeof(*fake));
 
     pthread_mutex_init(&fake->mutex, NULL);
     fake->link = 11;
-    snprintf(fake->url, sizeof fake->url, "ipc:///tmp/usher-fake-%ld.sock", (long)getpid());
+    snprintf(fake->url, sizeof(fake->url), "ipc:///tmp/usher-fake-%ld.sock", (long)getpid());
     if (nng_rep0_open(&fake->socket) != 0 || nng_listen(fake->socket, fake->url, NULL, 0) != 0)
         return -1;
     for (size_t i = 0; i < FAKE_THREADS; i++)

@@ -1,8 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* The link of libusher-backend against a fake node: what is sent, what is sent again, and what
- * the service sees of it. */
-
 #include <stdbool.h>
 
 #include "backend_fake.h"
@@ -10,6 +6,9 @@
 #include <errno.h>
 
 #include "clients/usher_backend.h"
+
+/* The link of libusher-backend against a fake node: what is sent, what is sent again, and what
+ * the service sees of it. */
 
 struct service {
     struct fake *fake;
@@ -58,7 +57,7 @@ static void on_state(void *context, enum usher_backend_state state, const char *
         service->linked++;
     else
         service->lost++;
-    snprintf(service->last_text, sizeof service->last_text, "%s", text);
+    snprintf(service->last_text, sizeof(service->last_text), "%s", text);
 }
 
 static struct usher_backend_options options_for(struct service *service, const char *const *url)
@@ -329,7 +328,8 @@ static enum fake_verdict always_stale(struct fake *fake, const Usher__V1__LinkRe
     return FAKE_ANSWERED;
 }
 
-/* A node that links and at once knows nothing of it: it would be asked as often as it can answer. */
+/* A node that links and at once knows nothing of it: it would be asked as often as it can answer.
+ */
 static void a_node_that_forgets_each_link_is_not_hammered(void **state)
 {
     struct fake *fake = *state;
@@ -388,7 +388,7 @@ static void the_queue_is_bounded(void **state)
     options.queue_commands_max = 3;
     options.queue_bytes_max = 10000;
     assert_int_equal(usher_backend_open(&service.backend, &options), 0);
-    assert_int_equal(usher_backend_push_all(service.backend, large, sizeof large, 0), -EMSGSIZE);
+    assert_int_equal(usher_backend_push_all(service.backend, large, sizeof(large), 0), -EMSGSIZE);
     for (int i = 0; i < 3; i++)
         assert_int_equal(usher_backend_push_all(service.backend, "x", 1, 0), 0);
     assert_int_equal(usher_backend_push_all(service.backend, "x", 1, 0), -EAGAIN);
@@ -409,8 +409,8 @@ static void many_commands_share_frames(void **state)
     service_open(&service, fake);
     for (int i = 0; i < 5; i++)
         assert_int_equal(usher_backend_push_all(service.backend, "x", 1, 0), 0);
-    assert_int_equal(usher_backend_push_all(service.backend, large, sizeof large, 0), 0);
-    assert_int_equal(usher_backend_push_all(service.backend, large, sizeof large, 77), 0);
+    assert_int_equal(usher_backend_push_all(service.backend, large, sizeof(large), 0), 0);
+    assert_int_equal(usher_backend_push_all(service.backend, large, sizeof(large), 77), 0);
     assert_int_equal(usher_backend_run(service.backend, 3000), 0);
     usher_backend_close(service.backend);
     assert_int_equal(fake->effects, 7);

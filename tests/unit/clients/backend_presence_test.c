@@ -1,8 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* Presence as a service sees it: no gap, nothing twice, and a picture when something was missed.
- * Each test compares one line: what was told, in order. */
-
 #include <stdbool.h>
 
 #include "backend_fake.h"
@@ -10,6 +6,9 @@
 #include <errno.h>
 
 #include "clients/usher_backend.h"
+
+/* Presence as a service sees it: no gap, nothing twice, and a picture when something was missed.
+ * Each test compares one line: what was told, in order. */
 
 struct watcher {
     struct usher_backend *backend;
@@ -22,7 +21,7 @@ static void tell(struct watcher *watcher, const char *word)
 {
     size_t size = strlen(watcher->told);
 
-    snprintf(watcher->told + size, sizeof watcher->told - size, "%s%s", size > 0 ? " " : "", word);
+    snprintf(watcher->told + size, sizeof(watcher->told) - size, "%s%s", size > 0 ? " " : "", word);
     if (watcher->until != NULL && strcmp(word, watcher->until) == 0)
         usher_backend_stop(watcher->backend);
 }
@@ -31,7 +30,7 @@ static void on_presence(void *context, const struct usher_backend_event *event)
 {
     char word[64];
 
-    snprintf(word, sizeof word, "%s:%llu:%s", event->user, (unsigned long long)event->seq,
+    snprintf(word, sizeof(word), "%s:%llu:%s", event->user, (unsigned long long)event->seq,
              usher_backend_kind_name(event->kind));
     tell(context, word);
 }

@@ -144,8 +144,8 @@ static void test_stamp(void **state)
     uint8_t payload[100], pattern[100];
     struct stamp read;
 
-    stamp_pattern(pattern, sizeof pattern);
-    stamp_pattern(payload, sizeof payload);
+    stamp_pattern(pattern, sizeof(pattern));
+    stamp_pattern(payload, sizeof(payload));
     stamp_write(payload, &stamp);
     assert_true(stamp_read((struct bytes){payload, 100}, (struct bytes){pattern, 100}, &read));
     assert_true(read.due_ns == stamp.due_ns && read.sender == 7 && read.seq == 9);

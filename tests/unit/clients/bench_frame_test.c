@@ -96,7 +96,7 @@ static void test_send(void **state)
 {
     const size_t sizes[] = {16, 100, 127, 128, 129, 5000, 16383, 16384, 60000};
 
-    for (unsigned i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+    for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
         struct buffer out = {0};
         struct client_frame read;
         struct bytes inner;

@@ -90,7 +90,7 @@ static void test_tail(void **state)
 static void test_merge(void **state)
 {
     struct histogram *histogram = *state;
-    struct histogram *other = calloc(1, sizeof *other);
+    struct histogram *other = calloc(1, sizeof(*other));
 
     assert_non_null(other);
     for (uint64_t value = 1; value <= 50; value++)

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* A name with several addresses of which some lead nowhere: in what order they are tried, and that
- * none of them keeps the client from the one where the broker is. Hosts are of this machine
- * (fake_host), each with a fault of its own, and the resolver is this test's. */
-
 #include <stdlib.h>
 
 #include "clients/usher_session.h"
 #include "unit/clients/client_fake_broker.h"
+
+/* A name with several addresses of which some lead nowhere: in what order they are tried, and that
+ * none of them keeps the client from the one where the broker is. Hosts are of this machine
+ * (fake_host), each with a fault of its own, and the resolver is this test's. */
 
 enum { SWALLOWED_MAX = 4 };
 
@@ -40,7 +39,7 @@ static int find_hosts(const char *host, uint16_t port, struct addresses *found)
 
 static void name_has(size_t count, const uint8_t *hosts)
 {
-    memset(&name, 0, sizeof name);
+    memset(&name, 0, sizeof(name));
     memcpy(name.hosts, hosts, count);
     name.count = count;
 }
@@ -55,7 +54,7 @@ static int listen_on(uint8_t host, uint16_t port, int backlog)
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     int on = 1;
     assert_true(listener >= 0);
-    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
     assert_int_equal(bind(listener, &address.at.any, address_size(&address)), 0);
     assert_int_equal(listen(listener, backlog), 0);
     return listener;
@@ -145,8 +144,8 @@ static void families_take_turns_and_failures_come_last(void **state)
     address_failed(&memory, &all.list[3]);
     found = all;
     addresses_order(&found, &memory);
-    order_is(&found, (const char *const[]){"2001:db8::2", "192.0.2.2", "2001:db8::3",
-                                           "2001:db8::1", "192.0.2.1"});
+    order_is(&found, (const char *const[]){"2001:db8::2", "192.0.2.2", "2001:db8::3", "2001:db8::1",
+                                           "192.0.2.1"});
     address_failed(&memory, &all.list[0]); /* again: now it is the last of all */
     address_works(&memory, &all.list[1]);  /* had not failed */
     found = all;

@@ -58,11 +58,11 @@ static inline void fake_open(struct fake *fake)
     fake->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_true(fake->listener >= 0);
     int on = 1; /* a test may listen at the same port again */
-    setsockopt(fake->listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    setsockopt(fake->listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    assert_int_equal(bind(fake->listener, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(bind(fake->listener, (struct sockaddr *)&address, sizeof(address)), 0);
     assert_int_equal(listen(fake->listener, 8), 0);
-    socklen_t size = sizeof address;
+    socklen_t size = sizeof(address);
     assert_int_equal(getsockname(fake->listener, (struct sockaddr *)&address, &size), 0);
     fake->port = ntohs(address.sin_port);
 }
@@ -217,7 +217,7 @@ static inline void fake_say_welcome(struct fake *fake, const struct fake_welcome
     Usher__V1__Welcome welcome = USHER__V1__WELCOME__INIT;
     welcome.epoch = what->epoch;
     welcome.secret.data = secret;
-    welcome.secret.len = sizeof secret;
+    welcome.secret.len = sizeof(secret);
     welcome.replay = (Usher__V1__Welcome__Replay)what->replay;
     welcome.next_seq = what->next_seq != 0 ? what->next_seq : 1;
     welcome.heartbeat_ms = what->heartbeat_ms;

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* A broker, or somebody in its place, that means no good: what it can make a client do, and for how
- * long. Lengths and frames are in client_limits_test.c. */
-
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "clients/usher_session.h"
 #include "unit/clients/client_fake_broker.h"
+
+/* A broker, or somebody in its place, that means no good: what it can make a client do, and for how
+ * long. Lengths and frames are in client_limits_test.c. */
 
 static const struct fake_welcome EPOCH_7 = {.epoch = 7};
 
@@ -54,7 +53,7 @@ static void a_broker_that_drops_whom_it_welcomes_is_not_hammered(void **state)
         assert_int_equal(client->attempts, ROUNDS);
         usher_client_destroy(client);
     }
-    assert_memory_not_equal(pauses[0], pauses[1], sizeof pauses[0]);
+    assert_memory_not_equal(pauses[0], pauses[1], sizeof(pauses[0]));
     fake_fini(&fake);
 }
 
@@ -104,7 +103,7 @@ static void numbers_do_not_go_back(void **state)
 /* Who keeps a client busy does not keep it waiting: the time for a Welcome is the time for it. */
 static void what_comes_before_a_welcome_does_not_put_it_off(void **state)
 {
-    static const char *const dripped[] = {"\x02\x3a\x00", /* Pongs, whole */
+    static const char *const dripped[] = {"\x02\x3a\x00",  /* Pongs, whole */
                                           "\x7f\x12\x7d"}; /* the beginning of a Welcome */
     for (size_t i = 0; i < 2; i++) {
         struct fake fake;
@@ -144,7 +143,7 @@ static void a_flood_waits_in_the_broker(void **state)
     size_t sent = 0;
     uint64_t end_ms = fake_now_ms() + 300;
     while (fake_now_ms() < end_ms) {
-        if (send(fake.peer, error, sizeof error, MSG_NOSIGNAL | MSG_DONTWAIT) > 0)
+        if (send(fake.peer, error, sizeof(error), MSG_NOSIGNAL | MSG_DONTWAIT) > 0)
             sent++;
         (void)usher_client_process(client);
     }
@@ -194,7 +193,10 @@ static void words_of_a_broker_steer_nobody(void **state)
     struct usher_client *client = go_online(&fake, &options, &EPOCH_7);
     Usher__V1__Close body = USHER__V1__CLOSE__INIT;
     body.reason = USHER__V1__CLOSE__REASON__KICKED;
-    body.detail = (char *)(uintptr_t) "a\nb\x1b[1mc\xc2\x9b" "1md\xe2\x80\xae" "e\xe2\x80\xa8" "f\x7fg";
+    body.detail = (char *)(uintptr_t) "a\nb\x1b[1mc\xc2\x9b"
+                                      "1md\xe2\x80\xae"
+                                      "e\xe2\x80\xa8"
+                                      "f\x7fg";
     body.do_not_return = true;
     Usher__V1__BrokerFrame frame = fake_frame(0, USHER__V1__BROKER_FRAME__BODY_CLOSE);
     frame.close = &body;

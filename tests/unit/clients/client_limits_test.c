@@ -1,7 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* Broken and hostile bytes, and every limit of the options at n and n + 1. */
-
 #include <assert.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -9,6 +6,8 @@
 
 #include "clients/usher_session.h"
 #include "unit/clients/client_fake_broker.h"
+
+/* Broken and hostile bytes, and every limit of the options at n and n + 1. */
 
 static const struct fake_welcome EPOCH_7 = {.epoch = 7};
 
@@ -19,11 +18,11 @@ static void frames_may_come_byte_by_byte(void **state)
     struct usher_options options = fake_options(&fake);
     struct usher_client *client = go_online(&fake, &options, &EPOCH_7);
     char text[300];
-    memset(text, 'x', sizeof text);
+    memset(text, 'x', sizeof(text));
     Usher__V1__Message message = USHER__V1__MESSAGE__INIT;
     message.seq = 1;
     message.payload.data = (uint8_t *)text;
-    message.payload.len = sizeof text; /* its length takes two bytes */
+    message.payload.len = sizeof(text); /* its length takes two bytes */
     Usher__V1__BrokerFrame frame = fake_frame(0, USHER__V1__BROKER_FRAME__BODY_MESSAGE);
     frame.message = &message;
     struct buffer out = {0};
@@ -35,8 +34,8 @@ static void frames_may_come_byte_by_byte(void **state)
         fake_tick(client);
     }
     event = expect_event(client, USHER_MESSAGE);
-    assert_int_equal(event.payload_size, sizeof text);
-    assert_memory_equal(event.payload, text, sizeof text);
+    assert_int_equal(event.payload_size, sizeof(text));
+    assert_memory_equal(event.payload, text, sizeof(text));
     buffer_fini(&out);
     usher_client_destroy(client);
     fake_fini(&fake);
@@ -79,8 +78,8 @@ static void garbage_ends_the_connection(void **state)
     loses_after("\x04\x12\x00\x12\x00", 5, -EPROTO);         /* a second Welcome */
     static const char http[] = "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n"
                                "Server: something else altogether\r\n\r\n";
-    static_assert(sizeof http > 1 + 'H', "the first byte announces that many");
-    loses_after(http, sizeof http - 1, -EPROTO);
+    static_assert(sizeof(http) > 1 + 'H', "the first byte announces that many");
+    loses_after(http, sizeof(http) - 1, -EPROTO);
 }
 
 static void unknown_bodies_are_passed_over(void **state)
@@ -259,7 +258,8 @@ static void what_is_passed_over_takes_no_memory(void **state)
     fake_fini(&fake);
 }
 
-/* What is too large to be held and is no message within what the Welcome told ends the connection. */
+/* What is too large to be held and is no message within what the Welcome told ends the connection.
+ */
 static void only_messages_and_replies_are_passed_over(void **state)
 {
     static const uint8_t heads[][9] = {
@@ -268,15 +268,15 @@ static void only_messages_and_replies_are_passed_over(void **state)
         {0x80, 0x90, 0x01, 0x4a, 0xfb, 0x8f, 0x01, 0x08, 5}, /* nothing that there is */
         {0x81, 0x80, 0x04, 0x1a, 0xfc, 0xff, 0x03, 0x08, 1}, /* 64 KiB and one byte */
     };
-    for (size_t i = 0; i < sizeof heads / sizeof *heads; i++) {
+    for (size_t i = 0; i < sizeof(heads) / sizeof(*heads); i++) {
         uint8_t bytes[100] = {0};
         struct fake fake;
         fake_open(&fake);
         struct usher_options options = fake_options(&fake);
         options.incoming_frame_bytes_max = 4000;
         struct usher_client *client = go_online(&fake, &options, &EPOCH_7);
-        memcpy(bytes, heads[i], sizeof heads[i]);
-        fake_bytes(&fake, bytes, sizeof bytes);
+        memcpy(bytes, heads[i], sizeof(heads[i]));
+        fake_bytes(&fake, bytes, sizeof(bytes));
         assert_int_equal(expect_event(client, USHER_DISCONNECTED).error, -EMSGSIZE);
         usher_client_destroy(client);
         fake_fini(&fake);
@@ -384,13 +384,13 @@ static void waiting_bytes_have_a_limit(void **state)
     /* length 1, body header 2, to 5, payload 2 + 40: fifty bytes */
     char text[40] = {0};
     for (int i = 0; i < 3; i++)
-        assert_int_equal(usher_post(client, "bob", text, sizeof text), 0);
+        assert_int_equal(usher_post(client, "bob", text, sizeof(text)), 0);
     assert_int_equal(usher_post(client, "bob", "", 0), -ENOBUFS);
     fake_accept(&fake, client);
     fake_expect(&fake, client, USHER__V1__CLIENT_FRAME__BODY_LOGIN);
     fake_say_welcome(&fake, &EPOCH_7);
     expect_event(client, USHER_WELCOME);
-    assert_int_equal(usher_post(client, "bob", text, sizeof text), 0);
+    assert_int_equal(usher_post(client, "bob", text, sizeof(text)), 0);
     for (int i = 0; i < 4; i++)
         fake_expect(&fake, client, USHER__V1__CLIENT_FRAME__BODY_SEND);
     usher_client_destroy(client);
@@ -408,7 +408,7 @@ static void one_frame_always_fits(void **state)
     assert_int_equal(usher_client_create(&options, &client), 0);
     assert_int_equal(usher_client_start(client), 0);
     char text[1000] = {0};
-    assert_int_equal(usher_post(client, "bob", text, sizeof text), 0);
+    assert_int_equal(usher_post(client, "bob", text, sizeof(text)), 0);
     assert_int_equal(usher_post(client, "bob", "", 0), -ENOBUFS);
     fake_accept(&fake, client);
     fake_expect(&fake, client, USHER__V1__CLIENT_FRAME__BODY_LOGIN);

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* The client's session against a broker that follows a script: from login over messages and
- * answers to lost connections and all the ways back. */
-
 #include <stdio.h>
 
 #include "unit/clients/client_fake_broker.h"
+
+/* The client's session against a broker that follows a script: from login over messages and
+ * answers to lost connections and all the ways back. */
 
 static const struct fake_welcome EPOCH_7 = {.epoch = 7};
 
@@ -27,17 +26,17 @@ static void login_sends_exactly_these_bytes(void **state)
     static const uint8_t expected[] = {22,  0x08, 1,   0x12, 18,   0x0a, 5,   'a',
                                        'l', 'i',  'c', 'e',  0x12, 3,    't', 0,
                                        'k', 0x1a, 2,   'p',  'c',  0x20, 1};
-    uint8_t got[sizeof expected + 1];
+    uint8_t got[sizeof(expected) + 1];
     size_t size = 0;
     uint64_t deadline_ms = fake_now_ms() + FAKE_PATIENCE_MS;
-    while (size < sizeof expected && fake_now_ms() < deadline_ms) {
+    while (size < sizeof(expected) && fake_now_ms() < deadline_ms) {
         fake_tick(client);
-        ssize_t count = recv(fake.peer, got + size, sizeof got - size, MSG_DONTWAIT);
+        ssize_t count = recv(fake.peer, got + size, sizeof(got) - size, MSG_DONTWAIT);
         if (count > 0)
             size += (size_t)count;
     }
-    assert_int_equal(size, sizeof expected);
-    assert_memory_equal(got, expected, sizeof expected);
+    assert_int_equal(size, sizeof(expected));
+    assert_memory_equal(got, expected, sizeof(expected));
     usher_client_destroy(client);
     fake_fini(&fake);
 }
@@ -376,7 +375,7 @@ static int from_wallet(void *context, struct usher_token *token)
         return -EAGAIN;
     if (text[0] == '\0')
         return -ENOKEY;
-    snprintf(wallet->held, sizeof wallet->held, "%s", text);
+    snprintf(wallet->held, sizeof(wallet->held), "%s", text);
     *token = (struct usher_token){wallet->held, strlen(text)};
     return 0;
 }

@@ -1,9 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* Somebody with a certificate that is not good at one address, the broker at the next; and a broker
- * that has a good one and means no good: a flood of what TLS says to itself must not keep the program
- * from its turn. The ways of a good broker are in the plays. */
-
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 #include <pthread.h>
@@ -14,6 +9,10 @@
 
 #include "clients/usher_session.h"
 #include "unit/clients/client_fake_broker.h"
+
+/* Somebody with a certificate that is not good at one address, the broker at the next; and a broker
+ * that has a good one and means no good: a flood of what TLS says to itself must not keep the
+ * program from its turn. The ways of a good broker are in the plays. */
 
 enum { FLOOD_MS = 1500 };
 
@@ -43,13 +42,13 @@ static void server_open(struct server *server)
 {
     EVP_PKEY *key = EVP_EC_gen("P-256");
     X509 *certificate = certificate_of(key);
-    memset(server, 0, sizeof *server);
+    memset(server, 0, sizeof(*server));
     fake_open(&server->fake);
     server->context = SSL_CTX_new(TLS_server_method());
     SSL_CTX_set_min_proto_version(server->context, TLS1_3_VERSION);
     assert_int_equal(SSL_CTX_use_certificate(server->context, certificate), 1);
     assert_int_equal(SSL_CTX_use_PrivateKey(server->context, key), 1);
-    snprintf(server->ca_file, sizeof server->ca_file, "/tmp/usher-ca-XXXXXX");
+    snprintf(server->ca_file, sizeof(server->ca_file), "/tmp/usher-ca-XXXXXX");
     FILE *file = fdopen(mkstemp(server->ca_file), "w");
     assert_non_null(file);
     PEM_write_X509(file, certificate);
@@ -73,7 +72,7 @@ static void *flood(void *argument)
     fake_accept(&server->fake, NULL);
     SSL *ssl = SSL_new(server->context);
     SSL_set_fd(ssl, server->fake.peer);
-    bool good = SSL_accept(ssl) == 1 && SSL_read(ssl, login, sizeof login) > 0;
+    bool good = SSL_accept(ssl) == 1 && SSL_read(ssl, login, sizeof(login)) > 0;
     atomic_store(&server->flooding, true);
     uint64_t end_ms = fake_now_ms() + FLOOD_MS;
     while (good && fake_now_ms() < end_ms)
@@ -107,7 +106,8 @@ static void a_flood_of_key_updates_leaves_the_program_its_turn(void **state)
     while (!atomic_load(&server.flooding))
         fake_tick(client);
     uint64_t longest_ms = 0;
-    uint64_t end_ms = fake_now_ms() + FLOOD_MS / 2; /* the turn under way then ends with the flood */
+    uint64_t end_ms =
+        fake_now_ms() + FLOOD_MS / 2; /* the turn under way then ends with the flood */
     while (fake_now_ms() < end_ms) {
         uint64_t began_ms = computed_ms();
         (void)usher_client_process(client);
@@ -125,7 +125,7 @@ static void a_flood_of_key_updates_leaves_the_program_its_turn(void **state)
 /* Somebody else first, then the broker. */
 static int two_addresses(const char *host, uint16_t port, struct addresses *found)
 {
-    memset(found, 0, sizeof *found);
+    memset(found, 0, sizeof(*found));
     found->count = 2;
     for (uint32_t i = 0; i < 2; i++) {
         found->list[i].at.v4.sin_family = AF_INET;
@@ -142,8 +142,8 @@ static void server_move(struct server *server, uint16_t port)
     two_addresses("", port, &found);
     close(server->fake.listener);
     server->fake.listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(bind(server->fake.listener, &found.list[0].at.any, sizeof found.list[0].at.v4),
-                     0);
+    assert_int_equal(
+        bind(server->fake.listener, &found.list[0].at.any, sizeof(found.list[0].at.v4)), 0);
     assert_int_equal(listen(server->fake.listener, 8), 0);
 }
 
@@ -155,10 +155,10 @@ static void *welcome(void *argument)
     fake_accept(&server->fake, NULL);
     SSL *ssl = SSL_new(server->context);
     SSL_set_fd(ssl, server->fake.peer);
-    bool spoke = SSL_accept(ssl) == 1 && SSL_read(ssl, login, sizeof login) > 0;
+    bool spoke = SSL_accept(ssl) == 1 && SSL_read(ssl, login, sizeof(login)) > 0;
     static const uint8_t frame[] = {0x04, 0x12, 0x02, 0x08, 0x07}; /* Welcome, epoch 7 */
     if (spoke)
-        SSL_write(ssl, frame, sizeof frame);
+        SSL_write(ssl, frame, sizeof(frame));
     SSL_free(ssl);
     return spoke ? argument : NULL;
 }

@@ -51,16 +51,24 @@ static void what_is_plain_stays(void **state)
 static void what_a_terminal_obeys_is_escaped(void **state)
 {
     string_is("\0\x1b[2J\r\n\x7f", 8, "\"\\u0000\\u001b[2J\\u000d\\u000a\\u007f\"");
-    string_is("\xc2\x9b" "31m", 5, "\"\\u009b31m\"");
-    string_is("\xe2\x80\xae" "exe\xe2\x80\xa8\xef\xbb\xbf", 12, "\"\\u202eexe\\u2028\\ufeff\"");
+    string_is("\xc2\x9b"
+              "31m",
+              5, "\"\\u009b31m\"");
+    string_is("\xe2\x80\xae"
+              "exe\xe2\x80\xa8\xef\xbb\xbf",
+              12, "\"\\u202eexe\\u2028\\ufeff\"");
     line_is("{\"a\":\"\x1b]0;b\x07\xe2\x80\xae\"}\nforged",
-                "{\"a\":\"\\u001b]0;b\\u0007\\u202e\"}\\u000aforged\n");
+            "{\"a\":\"\\u001b]0;b\\u0007\\u202e\"}\\u000aforged\n");
 }
 
 static void what_is_not_utf8_is_replaced(void **state)
 {
-    string_is("a\x9b" "b\xff\xc3", 5, "\"a\\ufffdb\\ufffd\\ufffd\"");
-    line_is("\x9b" "2J", "\\ufffd2J\n");
+    string_is("a\x9b"
+              "b\xff\xc3",
+              5, "\"a\\ufffdb\\ufffd\\ufffd\"");
+    line_is("\x9b"
+            "2J",
+            "\\ufffd2J\n");
 }
 
 int main(void)

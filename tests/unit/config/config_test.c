@@ -21,9 +21,7 @@ struct run {
     char said[8192];
 };
 
-enum {
-    ARGUMENTS_MAX = 16
-};
+enum { ARGUMENTS_MAX = 16 };
 
 /* The arguments end with NULL. */
 static void load(struct run *run, ...)
@@ -45,9 +43,8 @@ static void load(struct run *run, ...)
 
 static void expect_said(const struct run *run, const char *part)
 {
-    if (strstr(run->said, part) == NULL) {
+    if (strstr(run->said, part) == NULL)
         fail_msg("said \"%s\" without \"%s\"", run->said, part);
-    }
 }
 
 static char path[64];
@@ -70,9 +67,8 @@ static void expect_yaml(const char *yaml, int result, const char *part)
 {
     struct run run;
     load_yaml(&run, yaml);
-    if (run.result != result) {
+    if (run.result != result)
         fail_msg("%s: result %d, said %s", yaml, run.result, run.said);
-    }
     expect_said(&run, part);
     options_fini(&run.options);
 }
@@ -81,9 +77,8 @@ static void expect_set(const char *setting, int result, const char *part)
 {
     struct run run;
     load(&run, "--set", setting, NULL);
-    if (run.result != result) {
+    if (run.result != result)
         fail_msg("%s: result %d, said %s", setting, run.result, run.said);
-    }
     expect_said(&run, part);
     options_fini(&run.options);
 }
@@ -228,7 +223,8 @@ static void test_unknown_keys(void **state)
                "limits.users? usherd --help lists all keys");
     expect_set("session.inbox_bytes=5", 78, "did you mean limits.inbox_bytes?");
     expect_set("resume_ms=5", 78, "did you mean session.resume_ms?");
-    expect_set("entirely.different=5", 78, "entirely.different: unknown key; usherd --help lists all keys");
+    expect_set("entirely.different=5", 78,
+               "entirely.different: unknown key; usherd --help lists all keys");
     expect_set("limits=5", 78, "limits: unknown key");
     char key[400];
     memset(key, 'k', sizeof(key));
@@ -343,9 +339,7 @@ static void test_files(void **state)
     expect_said(&run, "too large");
     options_fini(&run.options);
 
-    enum {
-        MIB = 1 << 20
-    };
+    enum { MIB = 1 << 20 };
     char *text = malloc(MIB + 1);
     memset(text, '#', MIB + 1);
     write_file(text, MIB);
@@ -538,7 +532,9 @@ static void test_what_differs(void **state)
     assert_int_equal(options_compare(&one.options, &one.options, changes), 0);
     static const struct option_change expected[] = {
         {.option = "node.name", .restart = true, .from = "one", .to = "two"},
-        {.option = "link.urls", .restart = true, .from = "ipc:///a,ipc:///b",
+        {.option = "link.urls",
+         .restart = true,
+         .from = "ipc:///a,ipc:///b",
          .to = "ipc:///a,ipc:///c"},
         {.option = "limits.users", .restart = true, .from = "5", .to = "6"},
         {.option = "log.level", .from = "info", .to = "warn"},
@@ -547,9 +543,8 @@ static void test_what_differs(void **state)
     assert_int_equal(options_compare(&one.options, &other.options, changes), count);
     for (size_t i = 0; i < count; i++) {
         size_t at = 0;
-        while (at < count && strcmp(changes[at].option, expected[i].option) != 0) {
+        while (at < count && strcmp(changes[at].option, expected[i].option) != 0)
             at++;
-        }
         assert_true(at < count);
         assert_int_equal(changes[at].restart, expected[i].restart);
         assert_string_equal(changes[at].from, expected[i].from);
@@ -573,7 +568,9 @@ enum compared { AT_MOST, LESS, ZERO_TOO };
 
 static bool compare(uint64_t option, enum compared how, uint64_t other)
 {
-    return how == LESS ? option < other : how == AT_MOST ? option <= other : option > 0 || other == 0;
+    return how == LESS      ? option < other
+           : how == AT_MOST ? option <= other
+                            : option > 0 || other == 0;
 }
 
 /* The row about these two is there exactly when it does not hold. */
@@ -622,12 +619,12 @@ static void test_relations(void **state)
     assert_int_equal(options_init(&options), 0);
     assert_int_equal(options_conflicts(&options, conflicts), 0);
     options_fini(&options);
-#define RELATION(kind, field, factor, comparison, other, when, why)                              \
-    assert_int_equal(options_init(&options), 0);                                                 \
-    options.auth_mode = AUTH_MODE_SERVICE;                                                       \
-    expect_relation(&options, &options.field, factor, comparison, &options.other,                \
-                    key_at(offsetof(struct options, field)),              \
-                    key_at(offsetof(struct options, other)), kind);                         \
+#define RELATION(kind, field, factor, comparison, other, when, why)               \
+    assert_int_equal(options_init(&options), 0);                                  \
+    options.auth_mode = AUTH_MODE_SERVICE;                                        \
+    expect_relation(&options, &options.field, factor, comparison, &options.other, \
+                    key_at(offsetof(struct options, field)),                      \
+                    key_at(offsetof(struct options, other)), kind);               \
     options_fini(&options);
 #include "config/relations.def"
 #undef RELATION
@@ -645,11 +642,13 @@ static void test_relations_that_do_not_matter(void **state)
                "accepted: limits.frame_bytes at most limits.memory_bytes");
     expect_set("auth.deadline_ms=3000", 0, "");
     expect_set("link.mail_bytes=16384", 0, "");
-    expect_set("link.mail_bytes=16383", 78, "link.frame_bytes: 16384, and link.mail_bytes is 16383");
+    expect_set("link.mail_bytes=16383", 78,
+               "link.frame_bytes: 16384, and link.mail_bytes is 16383");
     struct run run;
     load(&run, "--check-config", "--set", "limits.prelogin_connections=32", NULL);
     assert_int_equal(run.result, 0);
-    expect_said(&run, "note: limits.prelogin_per_source: 32, and limits.prelogin_connections is 32");
+    expect_said(&run,
+                "note: limits.prelogin_per_source: 32, and limits.prelogin_connections is 32");
     options_fini(&run.options);
 }
 
@@ -678,8 +677,10 @@ static void test_what_does_nothing(void **state)
     const struct {
         const char *setting, *without, *with, *said;
     } rows[] = {
-        {"auth.keys_file=/k", "", "auth.mode=token", "note: auth.keys_file: it is set, and auth.mode is open: "},
-        {"auth.keys_file=/k", "auth.allow_open_network=true", "auth.mode=token", "auth.mode is open"},
+        {"auth.keys_file=/k", "", "auth.mode=token",
+         "note: auth.keys_file: it is set, and auth.mode is open: "},
+        {"auth.keys_file=/k", "auth.allow_open_network=true", "auth.mode=token",
+         "auth.mode is open"},
         {"auth.issuer=me", "", "", "auth.issuer"},
         {"auth.audience=me", "", "", "auth.audience"},
         {"auth.service=door", "", "auth.mode=service", "note: auth.service: "},
@@ -687,7 +688,8 @@ static void test_what_does_nothing(void **state)
         {"tls.certificate_file=/c", "", "", "listen.tls is empty: nobody is served by TLS"},
         {"admin.token_file=/t", "admin.listen=", "", "admin.listen is empty"},
         {"admin.view_token_file=/t", "admin.listen=", "", "admin.listen is empty"},
-        {"link.socket_group=1", "link.socket_mode=0600", "link.socket_mode=0660", "socket_mode is 0600"},
+        {"link.socket_group=1", "link.socket_mode=0600", "link.socket_mode=0660",
+         "socket_mode is 0600"},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         assert_int_equal(notes_with(rows[i].setting, rows[i].without, rows[i].said), 1);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "unit/broker/broker_fixture.h"
 #include "directory/services.h"
+#include "unit/broker/broker_fixture.h"
 
 /* The directory of services: who gets a call, and what happens when an instance goes. */
 
@@ -8,9 +8,8 @@ enum { USERS = 300 };
 
 static struct user_call_message *new_call(const char *user, const char *service, uint64_t number)
 {
-    struct user_call_message *call =
-        user_call_create(bytes_of_text(user), bytes_of_text(service), bytes_of_text("m"),
-                         (struct bytes){NULL, 0});
+    struct user_call_message *call = user_call_create(bytes_of_text(user), bytes_of_text(service),
+                                                      bytes_of_text("m"), (struct bytes){NULL, 0});
     assert_non_null(call);
     call->caller = 0;
     call->epoch = 1;
@@ -287,14 +286,12 @@ static void pins_outlast_their_user_for_a_while(void **state)
         assert_int_equal(choose(glue, user), b->self);
     struct user_call_message *next = new_call("anna", "chat", 2);
     next->caller = first->caller;
-    assert_int_equal(services_route(glue->broker.services, own_runner(glue), next, &code),
-                     a->self);
+    assert_int_equal(services_route(glue->broker.services, own_runner(glue), next, &code), a->self);
     atomic_fetch_add(&glue->now_ms, 1000);
     for (unsigned user = USERS; user < 5 * USERS; user++)
         choose(glue, user);
     next = new_call("anna", "chat", 3);
-    assert_int_equal(services_route(glue->broker.services, own_runner(glue), next, &code),
-                     b->self);
+    assert_int_equal(services_route(glue->broker.services, own_runner(glue), next, &code), b->self);
 }
 
 static void one_with_calls_in_its_mailbox_does_not_leave(void **state)
@@ -401,8 +398,7 @@ static void calls_that_find_nobody_are_answered_lost(void **state)
     run_turns(glue);
     assert_int_equal(probe_count(glue, caller), 2);
     for (unsigned i = 1; i <= 3; i += 2) {
-        struct call_result_message *result =
-            (struct call_result_message *)probe_take(glue, caller);
+        struct call_result_message *result = (struct call_result_message *)probe_take(glue, caller);
         assert_int_equal(result->header.kind, MESSAGE_CALL_RESULT);
         assert_int_equal(result->code, USHER__V1__ERROR__CODE__SERVICE_LOST);
         assert_int_equal(result->request, i);

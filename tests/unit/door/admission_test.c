@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "unit/broker/broker_fixture.h"
 #include "directory/services.h"
-#include "persist/committer.h"
 #include "door/admission.h"
+#include "persist/committer.h"
+#include "unit/broker/broker_fixture.h"
 
 #include "token_make.h"
 
@@ -193,8 +193,7 @@ static void whoever_ends_meanwhile_is_not_attached(void **state)
          USHER__V1__CLOSE__REASON__AUTH_TIMEOUT},
         {CONN_PRELOGIN_BYTES, 2, USHER__V1__ERROR__CODE__PROTOCOL,
          USHER__V1__CLOSE__REASON__PROTOCOL_ERROR},
-        {CONN_STOPPING, 2, USHER__V1__ERROR__CODE__DRAINING,
-         USHER__V1__CLOSE__REASON__SHUTDOWN},
+        {CONN_STOPPING, 2, USHER__V1__ERROR__CODE__DRAINING, USHER__V1__CLOSE__REASON__SHUTDOWN},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++)
         for (int judged_first = 0; judged_first < 2; judged_first++) {
@@ -410,7 +409,8 @@ static void with_real_threads(void **state)
     glue_free(glue);
 }
 
-/* Until when a session may be is handed on with the login; the issuer's clock is forgiven here too. */
+/* Until when a session may be is handed on with the login; the issuer's clock is forgiven here too.
+ */
 static void the_end_of_a_token_goes_with_the_login(void **state)
 {
     struct glue *glue = begin();
@@ -465,12 +465,12 @@ static struct user_call_message *asked(struct glue *glue, struct probe *instance
 static void answer_until(struct glue *glue, struct user_call_message *call, uint16_t code,
                          uint32_t status, const char *payload, uint64_t token_ends_ms)
 {
-    struct call_result_message *result =
-        call_result_create(code, status, bytes_of_text(payload));
+    struct call_result_message *result = call_result_create(code, status, bytes_of_text(payload));
     assert_non_null(result);
     result->call = call->call;
     result->token_ends_ms = token_ends_ms;
-    if (scheduler_post(glue->broker.scheduler, own_runner(glue), call->caller, &result->header) != 0)
+    if (scheduler_post(glue->broker.scheduler, own_runner(glue), call->caller, &result->header) !=
+        0)
         message_destroy(&result->header);
     message_destroy(&call->header);
     run_turns(glue);
@@ -715,8 +715,8 @@ static void stray_mail_harms_nobody(void **state)
     struct message *strays[] = {message_create(MESSAGE_LEAVE, sizeof(struct message)),
                                 message_create(MESSAGE_TICK, sizeof(struct message))};
     for (unsigned i = 0; i < 2; i++)
-        assert_int_equal(
-            scheduler_post(glue->broker.scheduler, own_runner(glue), actor, strays[i]), 0);
+        assert_int_equal(scheduler_post(glue->broker.scheduler, own_runner(glue), actor, strays[i]),
+                         0);
     answer(glue, call, 0, 0, "");
     expect_welcome(glue, 1);
     glue_free(glue);

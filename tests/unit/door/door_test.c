@@ -75,7 +75,8 @@ static void try_send(struct door *door, size_t size, enum way way)
     buffer_fini(&out);
 }
 
-/* A frame behind a Login in one breath comes before the Welcome, which ends it, whatever its size. */
+/* A frame behind a Login in one breath comes before the Welcome, which ends it, whatever its size.
+ */
 static void try_behind_login(struct door *door, size_t size)
 {
     struct door_client client;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "actors/messages.h"
 #include "actors/proof.h"
 #include "door/gate.h"
-#include "actors/messages.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -31,27 +31,38 @@ struct row {
 #define AUTH_FAILED USHER__V1__CLOSE__REASON__AUTH_FAILED
 
 static const struct row rows[] = {
-    {"Login", FRAME("\x08\x05\x12\x05\x0a\x03"
-                    "ann"), GATE_ATTACH, 0, 0, 5},
-    {"Login without an id", FRAME("\x12\x05\x0a\x03"
-                                  "ann"), GATE_ATTACH, 0, 0, 0},
+    {"Login",
+     FRAME("\x08\x05\x12\x05\x0a\x03"
+           "ann"),
+     GATE_ATTACH, 0, 0, 5},
+    {"Login without an id",
+     FRAME("\x12\x05\x0a\x03"
+           "ann"),
+     GATE_ATTACH, 0, 0, 0},
     {"Login with a token, a client text and acks",
      FRAME("\x08\x05\x12\x0d\x0a\x03"
            "ann\x12\x01t\x1a\x01"
-           "c\x20\x01"), GATE_ATTACH, 0, 0, 5},
+           "c\x20\x01"),
+     GATE_ATTACH, 0, 0, 5},
     {"Login of nobody", FRAME("\x08\x05\x12\x00"), GATE_CLOSE, INVALID_NAME, AUTH_FAILED, 5},
-    {"Login with a space in the name", FRAME("\x08\x05\x12\x05\x0a\x03"
-                                             "a n"),
+    {"Login with a space in the name",
+     FRAME("\x08\x05\x12\x05\x0a\x03"
+           "a n"),
      GATE_CLOSE, INVALID_NAME, AUTH_FAILED, 5},
-    {"Login under the name of an instance", FRAME("\x08\x05\x12\x05\x0a\x03"
-                                                  "!/a"),
+    {"Login under the name of an instance",
+     FRAME("\x08\x05\x12\x05\x0a\x03"
+           "!/a"),
      GATE_CLOSE, INVALID_NAME, AUTH_FAILED, 5},
-    {"Resume", FRAME("\x08\x05\x1a\x07\x0a\x03"
-                     "ann\x10\x02"), GATE_RESUME, 0, 0, 5},
-    {"Resume of nobody", FRAME("\x08\x05\x1a\x02\x10\x02"), GATE_CLOSE, INVALID_NAME,
-     AUTH_FAILED, 5},
-    {"Send", FRAME("\x08\x05\x22\x05\x0a\x03"
-                   "bob"), GATE_CLOSE, PROTOCOL, PROTOCOL_ERROR, 5},
+    {"Resume",
+     FRAME("\x08\x05\x1a\x07\x0a\x03"
+           "ann\x10\x02"),
+     GATE_RESUME, 0, 0, 5},
+    {"Resume of nobody", FRAME("\x08\x05\x1a\x02\x10\x02"), GATE_CLOSE, INVALID_NAME, AUTH_FAILED,
+     5},
+    {"Send",
+     FRAME("\x08\x05\x22\x05\x0a\x03"
+           "bob"),
+     GATE_CLOSE, PROTOCOL, PROTOCOL_ERROR, 5},
     {"Call", FRAME("\x08\x05\x2a\x03\x0a\x01s"), GATE_CLOSE, PROTOCOL, PROTOCOL_ERROR, 5},
     {"Ack", FRAME("\x08\x05\x32\x02\x08\x01"), GATE_CLOSE, PROTOCOL, PROTOCOL_ERROR, 5},
     {"Ping", FRAME("\x08\x05\x3a\x02\x08\x01"), GATE_CLOSE, PROTOCOL, PROTOCOL_ERROR, 5},
@@ -63,8 +74,9 @@ static const struct row rows[] = {
      PROTOCOL_ERROR, 0},
     {"a name that is not UTF-8", FRAME("\x08\x05\x12\x04\x0a\x02\xc3("), GATE_CLOSE, PROTOCOL,
      PROTOCOL_ERROR, 0},
-    {"a name with a NUL", FRAME("\x08\x05\x12\x05\x0a\x03"
-                                "a\0n"),
+    {"a name with a NUL",
+     FRAME("\x08\x05\x12\x05\x0a\x03"
+           "a\0n"),
      GATE_CLOSE, PROTOCOL, PROTOCOL_ERROR, 0},
     {"a Login of the wrong wire type", FRAME("\x08\x05\x10\x01"), GATE_CLOSE, PROTOCOL,
      PROTOCOL_ERROR, 0},

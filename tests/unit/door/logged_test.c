@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "unit/broker/broker_fixture.h"
+#include "persist/committer.h"
 #include "persist/restore.h"
 #include "persist/save.h"
-#include "persist/committer.h"
+#include "unit/broker/broker_fixture.h"
 
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "door/lobby.h"
 
-/* What the log says of things is so: numbers of what was done, and addresses of whom it was about. */
+/* What the log says of things is so: numbers of what was done, and addresses of whom it was about.
+ */
 
 enum { TEXT_BYTES = 65536 };
 

@@ -42,8 +42,10 @@ static int read_as(const void *content, size_t size, char **token, size_t *token
 static void the_first_line_is_the_token(void **state)
 {
     const char *const contents[] = {
-        "abc def",         "abc def\n",        "abc def\r\n",          "abc def\n\n",
-        "abc def\nsecond", "abc def\r\nnext\r\n", " abc def \t\r\n",   "\tabc def",
+        "abc def",         "abc def\n",
+        "abc def\r\n",     "abc def\n\n",
+        "abc def\nsecond", "abc def\r\nnext\r\n",
+        " abc def \t\r\n", "\tabc def",
         "abc def\r",       "abc def\n# the token of the link\n",
     };
     for (size_t i = 0; i < sizeof(contents) / sizeof(contents[0]); i++) {
@@ -62,8 +64,8 @@ static void what_is_no_token_is_refused_and_why(void **state)
         const char *content;
         size_t size;
         int error;
-    } rows[] = {{"", 0, -ENODATA},        {"\n", 1, -ENODATA},        {"\r\n", 2, -ENODATA},
-                {" \t\r\nabc", 7, -ENODATA}, {"a\0b", 3, -EILSEQ},    {"\0", 1, -EILSEQ}};
+    } rows[] = {{"", 0, -ENODATA},           {"\n", 1, -ENODATA},  {"\r\n", 2, -ENODATA},
+                {" \t\r\nabc", 7, -ENODATA}, {"a\0b", 3, -EILSEQ}, {"\0", 1, -EILSEQ}};
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         char *token;
         size_t size;

@@ -17,7 +17,7 @@ static int decode(const char *text, uint8_t *to, size_t room, size_t *size)
 static void known_texts_both_ways(void **state)
 {
     static const char *const rows[][2] = {
-        {"", ""},         {"f", "Zg"},         {"fo", "Zm8"},           {"foo", "Zm9v"},
+        {"", ""},           {"f", "Zg"},          {"fo", "Zm8"},          {"foo", "Zm9v"},
         {"foob", "Zm9vYg"}, {"fooba", "Zm9vYmE"}, {"foobar", "Zm9vYmFy"}, {"\xfb\xff\xfe", "-__-"},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
@@ -52,11 +52,11 @@ static void every_byte_survives(void **state)
 static void one_text_for_each_run_of_bytes(void **state)
 {
     static const char *const wrong[] = {
-        "Z",     "Zm9vY",            /* no such length */
-        "Zg==",  "Zm8=",  "=",       /* padding */
-        "Zm9 v", "Zm9v\n", " Zm9v",  /* white space */
-        "+//+",  "Zm9%", "Zm\x80v",  /* other characters */
-        "Zh",    "Zn",    "Zm9",     /* bits that no byte needs */
+        "Z",     "Zm9vY",             /* no such length */
+        "Zg==",  "Zm8=",   "=",       /* padding */
+        "Zm9 v", "Zm9v\n", " Zm9v",   /* white space */
+        "+//+",  "Zm9%",   "Zm\x80v", /* other characters */
+        "Zh",    "Zn",     "Zm9",     /* bits that no byte needs */
     };
     for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
         uint8_t bytes[16];

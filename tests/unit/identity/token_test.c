@@ -87,8 +87,8 @@ static void shapes(void **state)
     static const char *const wrong[] = {".", "..", "...", "a.b", "a.b.c.d", "a..c", ".b.c", "a.b."};
     for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++)
         expect(judge_at(TOKEN_KEYS, &plain, wrong[i], NOW_MS, &claims), TOKEN_MALFORMED, wrong[i]);
-    static const char *const around[][2] = {{" ", ""}, {"", " "}, {"", "\n"}, {"", "="}, {"", "."},
-                                            {"Bearer ", ""}};
+    static const char *const around[][2] = {{" ", ""}, {"", " "}, {"", "\n"},
+                                            {"", "="}, {"", "."}, {"Bearer ", ""}};
     for (size_t i = 0; i < sizeof(around) / sizeof(*around); i++) {
         snprintf(changed, sizeof(changed), "%s%s%s", around[i][0], token, around[i][1]);
         expect(judge_at(TOKEN_KEYS, &plain, changed, NOW_MS, &claims), TOKEN_MALFORMED, changed);

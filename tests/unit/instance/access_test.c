@@ -51,8 +51,8 @@ static void what_has_more_bits_is_no_number(void **state)
     assert_false(link_number_slot(KEY, UINT64_MAX, &slot));
 }
 
-/* Who knows one number, his own, is as far from the next one as from any: about half of its bits are
- * others, and so they are with another key. */
+/* Who knows one number, his own, is as far from the next one as from any: about half of its bits
+ * are others, and so they are with another key. */
 static void numbers_tell_nothing_of_each_other(void **state)
 {
     const uint64_t other[2] = {KEY[0] ^ 1, KEY[1]};

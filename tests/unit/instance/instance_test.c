@@ -16,9 +16,9 @@ static void an_instance_has_a_name_that_no_user_can_have(void **state)
     longest[USERNAME_BYTES_MAX + 1] = '\0';
     const struct {
         const char *service, *instance, *key;
-    } rows[] = {{"shop", "1", "!shop/1"},   {"", "watch", "!/watch"}, {"shop", "", NULL},
-                {"a b", "1", NULL},         {"shop", "a/b", NULL},    {"!shop", "1", NULL},
-                {longest, "1", NULL},       {"shop", longest, NULL}};
+    } rows[] = {{"shop", "1", "!shop/1"}, {"", "watch", "!/watch"}, {"shop", "", NULL},
+                {"a b", "1", NULL},       {"shop", "a/b", NULL},    {"!shop", "1", NULL},
+                {longest, "1", NULL},     {"shop", longest, NULL}};
     char key[INSTANCE_KEY_BYTES];
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         Usher__V1__Hello hello = USHER__V1__HELLO__INIT;
@@ -266,7 +266,7 @@ static void a_batch_has_a_limit_and_at_least_one_call(void **state)
         link_receive(stage, &call_create(stage, call, "buy", 300)->header);
     uint64_t done = 0;
     for (int batches = 0; done < 40; batches++) {
-        assert_true(batches < 20); /* full ones */
+        assert_true(batches < 20);   /* full ones */
         link_fetch(stage, 51, done); /* the tape checks the size against the frame */
         char next[32];
         snprintf(next, sizeof(next), "batch [%u buy", (unsigned)done + 1);
@@ -276,8 +276,8 @@ static void a_batch_has_a_limit_and_at_least_one_call(void **state)
             done++;
     }
     /* The largest payload that a user may send fits, whatever the backend asks for. */
-    link_receive(stage, &call_create(stage, 41, "buy",
-                                     stage->settings.link_frame_bytes_max - 512)->header);
+    link_receive(
+        stage, &call_create(stage, 41, "buy", stage->settings.link_frame_bytes_max - 512)->header);
     link_call(stage, 42, "small");
     Usher__V1__Fetch fetch = fetch_of(stage, done, 0);
     fetch.bytes_max = 1;
@@ -601,7 +601,8 @@ static void many_lost_calls_are_answered_in_steps(void **state)
     EXPECT_NOTHING(stage);
 }
 
-/* A backend that answers for its predecessor comes too late, also before the walk has been there. */
+/* A backend that answers for its predecessor comes too late, also before the walk has been there.
+ */
 static void nobody_answers_for_an_earlier_incarnation(void **state)
 {
     struct stage *stage = *state;
@@ -662,8 +663,8 @@ static void a_lost_instance_refuses_its_running_submits(void **state)
 
 /* Calls that want no answer count nowhere else. Another user has a share of his own; what is
  * acknowledged gives its share back. */
-/* Nobody waits for it any more, so no backend hears of it, and the numbers show no gap. What is sent
- * already, is one way or has time is sent. */
+/* Nobody waits for it any more, so no backend hears of it, and the numbers show no gap. What is
+ * sent already, is one way or has time is sent. */
 static void a_call_that_is_late_is_not_handed_out(void **state)
 {
     struct stage *stage = *state;
@@ -678,8 +679,9 @@ static void a_call_that_is_late_is_not_handed_out(void **state)
     link_call(stage, 4, "in-time");
     stage->now_ms += 1;
     link_fetch(stage, 52, 0);
-    EXPECT(stage, "answer 52 batch [1 sent user=ann call=1 left=0] [2 one-way user=ann call=0 left=0]"
-                  " [3 in-time user=ann call=4 left=4999] last=0");
+    EXPECT(stage,
+           "answer 52 batch [1 sent user=ann call=1 left=0] [2 one-way user=ann call=0 left=0]"
+           " [3 in-time user=ann call=4 left=4999] last=0");
     COUNTED(stage, calls_late, 2);
     link_fetch(stage, 53, 3);
     EXPECT_NOTHING(stage);
@@ -704,7 +706,8 @@ static void late_calls_are_taken_out_in_steps(void **state)
     assert_in_range(stage->instance->timer_ms, stage->now_ms, stage->now_ms + 1);
     link_tick(stage, stage->now_ms + 1);
     COUNTED(stage, calls_late, 513);
-    assert_non_null(strstr(stage->tape, "answer 51 batch [1 one-way user=ann call=0 left=0] last=0"));
+    assert_non_null(
+        strstr(stage->tape, "answer 51 batch [1 one-way user=ann call=0 left=0] last=0"));
 }
 
 static void a_user_has_n_one_way_calls_in_the_mail(void **state)
@@ -715,9 +718,8 @@ static void a_user_has_n_one_way_calls_in_the_mail(void **state)
     for (unsigned i = 0; i < 3 + 2; i++)
         link_call(stage, 0, "a");
     COUNTED(stage, calls_one_way_refused, 2);
-    struct user_call_message *other =
-        user_call_create(bytes_of_text("bob"), bytes_of_text("shop"), bytes_of_text("b"),
-                         (struct bytes){NULL, 0});
+    struct user_call_message *other = user_call_create(bytes_of_text("bob"), bytes_of_text("shop"),
+                                                       bytes_of_text("b"), (struct bytes){NULL, 0});
     other->deadline_ms = stage->now_ms + 5000;
     link_receive(stage, &other->header);
     link_call(stage, 7, "c"); /* it waits for an answer, and counts with those */
@@ -756,9 +758,8 @@ static void a_user_has_n_calls_at_an_instance(void **state)
     link_call(stage, 3, "one too many");
     EXPECT(stage, "to 901 call_result #103 call=3 epoch=3 BUSY");
     link_call(stage, 0, "one way"); /* counts apart */
-    struct user_call_message *other =
-        user_call_create(bytes_of_text("bob"), bytes_of_text("shop"), bytes_of_text("b"),
-                         (struct bytes){NULL, 0});
+    struct user_call_message *other = user_call_create(bytes_of_text("bob"), bytes_of_text("shop"),
+                                                       bytes_of_text("b"), (struct bytes){NULL, 0});
     other->call = 4;
     other->deadline_ms = stage->now_ms + 9000;
     link_receive(stage, &other->header);
@@ -853,8 +854,7 @@ static void an_instance_is_not_a_user(void **state)
 {
     struct stage *stage = *state;
     link_hello(stage, 50, 1);
-    struct deliver_message *deliver =
-        deliver_create(bytes_of_text("shop"), bytes_of_text("hi"));
+    struct deliver_message *deliver = deliver_create(bytes_of_text("shop"), bytes_of_text("hi"));
     deliver->sender = 905;
     deliver->request = 77;
     link_receive(stage, &deliver->header);

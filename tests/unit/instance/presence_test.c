@@ -155,8 +155,7 @@ static void a_cursor_that_has_moved_on_missed_nothing(void **state)
 /* The Batch that said so may be lost: it is said until the cursor shows that it was heard. */
 static void events_that_fail(struct stage *stage)
 {
-    struct query_result_message *result =
-        message_create(MESSAGE_QUERY_RESULT, sizeof(*result));
+    struct query_result_message *result = message_create(MESSAGE_QUERY_RESULT, sizeof(*result));
     assert_non_null(result);
     *result = (struct query_result_message){
         .header = result->header, .kind = QUERY_PRESENCE, .token = 3, .failed = true};
@@ -272,8 +271,8 @@ static void large_events_and_large_mail_take_turns(void **state)
     follow(stage, 7, 0);
     fetch(stage, 51, 0);
     link_presence(stage, 27);
-    link_receive(stage, &call_create(stage, 1, "big",
-                                     stage->settings.link_frame_bytes_max - 512)->header);
+    link_receive(stage,
+                 &call_create(stage, 1, "big", stage->settings.link_frame_bytes_max - 512)->header);
     EXPECT(stage, "answer 51 batch [1 big user=ann call=1 left=5000] last=27");
     link_events_of(stage, 8, 27, false, 60);
     fetch(stage, 52, 0); /* both: the mail comes first, then as many events as fit */
@@ -344,9 +343,16 @@ static void events_read_ahead_are_dropped_by_a_new_hello(void **state)
 
 static void a_stored_event_is_packed_whole_or_not(void **state)
 {
-    struct presence_event event = {.seq = 5, .time_ms = 6, .epoch = 7, .previous_epoch = 4,
-                                   .until_ms = 9, .kind = 1, .cause = 2, .user = "ann",
-                                   .address = "10.0.0.1:7", .client = "c"};
+    struct presence_event event = {.seq = 5,
+                                   .time_ms = 6,
+                                   .epoch = 7,
+                                   .previous_epoch = 4,
+                                   .until_ms = 9,
+                                   .kind = 1,
+                                   .cause = 2,
+                                   .user = "ann",
+                                   .address = "10.0.0.1:7",
+                                   .client = "c"};
     uint8_t bytes[512];
     size_t size = presence_event_pack(&event, bytes, sizeof(bytes));
     Usher__V1__PresenceEvent *read = usher__v1__presence_event__unpack(NULL, size, bytes);

@@ -2,8 +2,8 @@
 #include "proto/broker_frame.h"
 #include "unit/actors/stage_link.h"
 
-#include "instance/private.h"
 #include "base/memory.h"
+#include "instance/private.h"
 
 /* Commands: each has one effect and one result, however often it is asked for. */
 
@@ -329,17 +329,14 @@ static void a_push_to_one_has_his_code(void **state)
         const char *line;
     } rows[] = {
         {0, "answer 51 results 1: OK(1)"},
-        {USHER__V1__ERROR__CODE__NOT_ONLINE,
-         "answer 51 results 2: NOT_ONLINE(0 bob NOT_ONLINE)"},
-        {USHER__V1__ERROR__CODE__INBOX_FULL,
-         "answer 51 results 3: INBOX_FULL(0 bob INBOX_FULL)"},
+        {USHER__V1__ERROR__CODE__NOT_ONLINE, "answer 51 results 2: NOT_ONLINE(0 bob NOT_ONLINE)"},
+        {USHER__V1__ERROR__CODE__INBOX_FULL, "answer 51 results 3: INBOX_FULL(0 bob INBOX_FULL)"},
         {USHER__V1__ERROR__CODE__BUSY, "answer 51 results 4: INBOX_FULL(0 bob INBOX_FULL)"},
         {USHER__V1__ERROR__CODE__TOO_LARGE, "answer 51 results 5: TOO_LARGE(0 bob TOO_LARGE)"},
         {RESULT_STALE_EPOCH, "answer 51 results 6: STALE_EPOCH(0 bob STALE_EPOCH)"},
         {USHER__V1__ERROR__CODE__UNAVAILABLE,
          "answer 51 results 7: UNAVAILABLE(0 bob UNAVAILABLE)"},
-        {USHER__V1__ERROR__CODE__INTERNAL,
-         "answer 51 results 8: UNAVAILABLE(0 bob UNAVAILABLE)"},
+        {USHER__V1__ERROR__CODE__INTERNAL, "answer 51 results 8: UNAVAILABLE(0 bob UNAVAILABLE)"},
     };
     struct stage *stage = *state;
     link_hello(stage, 50, 1);
@@ -580,8 +577,8 @@ static void results_that_do_not_fit_are_too_large(void **state)
     assert_null(strstr(stage->tape, "TOO_LARGE"));
 }
 
-/* What a frame cannot carry is not kept until the last answer is there: the book does not grow with what
- * was asked. */
+/* What a frame cannot carry is not kept until the last answer is there: the book does not grow with
+ * what was asked. */
 static void answers_that_no_frame_carries_are_not_kept(void **state)
 {
     enum { QUESTIONS = 200, LONG = 1500, STEP_OF_BOOK = 64 * 1024 };
@@ -663,8 +660,8 @@ static void more_commands_than_the_frame_has_room_for_are_refused(void **state)
     }
 }
 
-/* The numbers in the tokens have 32 bits. Around their end each Submit has its answer, also beside one
- * that has been in progress for 4 billion others. */
+/* The numbers in the tokens have 32 bits. Around their end each Submit has its answer, also beside
+ * one that has been in progress for 4 billion others. */
 static void submits_go_on_when_their_numbers_come_again(void **state)
 {
     struct stage *stage = *state;

@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The backend edge against real REQ sockets and raw ones. Each test runs in a process of its own,
- * because nng keeps process-wide state that a hostile peer can wedge. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -32,16 +30,12 @@
 #include "link/link.h"
 #include "link/private.h"
 
-enum mode {
-    ANSWER_AT_ONCE,
-    ANSWER_LATER,
-    PARK,
-    HOLD_UNTIL_PEERLESS
-};
+/* The backend edge against real REQ sockets and raw ones. Each test runs in a process of its own,
+ * because nng keeps process-wide state that a hostile peer can wedge. */
 
-enum {
-    PARKED_MAX = 1 << 18
-};
+enum mode { ANSWER_AT_ONCE, ANSWER_LATER, PARK, HOLD_UNTIL_PEERLESS };
+
+enum { PARKED_MAX = 1 << 18 };
 
 struct service {
     struct link *link;
@@ -665,10 +659,7 @@ static bool is_peerless(struct link *link)
  * a busy machine the listener may die all the same; then it goes on when that is repaired. */
 static void survives_a_storm_of_killed_peers(void **state)
 {
-    enum {
-        KILLS = 300,
-        KILLS_MAX = 3000
-    };
+    enum { KILLS = 300, KILLS_MAX = 3000 };
     struct service *service = service_open(ANSWER_LATER, 16);
     unsigned seed = 7;
     for (int i = 0;
@@ -833,7 +824,8 @@ static void takes_away_what_a_dead_listener_keeps(void **state)
     enum { TRIES = 40, PEERS = 8 };
     struct service *service = service_open(ANSWER_AT_ONCE, 4);
     const struct place *place = &service->link->endpoints[0].place;
-    for (unsigned i = 0; i < TRIES && metrics_read(service->metrics, METRIC_link_orphans) == 0; i++) {
+    for (unsigned i = 0; i < TRIES && metrics_read(service->metrics, METRIC_link_orphans) == 0;
+         i++) {
         int peers[PEERS];
         uint8_t greeting[8];
         gate_close(place); /* the repair opens it again */
@@ -847,7 +839,8 @@ static void takes_away_what_a_dead_listener_keeps(void **state)
         assert_true(served_within(service->url, 8));
         assert_true(counts(service, METRIC_link_listener_repairs,
                            metrics_read(service->metrics, METRIC_link_listener_deaths)));
-        for (unsigned k = 0; k < 30 && metrics_read(service->metrics, METRIC_link_orphans) == 0; k++)
+        for (unsigned k = 0; k < 30 && metrics_read(service->metrics, METRIC_link_orphans) == 0;
+             k++)
             usleep(100000);
     }
     assert_true(metrics_read(service->metrics, METRIC_link_orphans) > 0);
@@ -981,7 +974,8 @@ static void short_visits_at_a_tcp_address_kill_nobody(void **state)
     short_visits_kill_nobody(service, url);
 }
 
-/* Who says his part and leaves in the same moment passes the gate, and is met by nng's own header. */
+/* Who says his part and leaves in the same moment passes the gate, and is met by nng's own header.
+ */
 static void who_leaves_behind_his_header_kills_nobody(void **state)
 {
     static const uint8_t header[8] = {0, 'S', 'P', 0, 0, 0x30, 0, 0};
@@ -1389,10 +1383,7 @@ static void more_subscribers_than_may_be_are_turned_away(void **state)
 
 static void peers_hold_what_a_plain_list_holds(void **state)
 {
-    enum {
-        MAX = 16,
-        IDS = 64
-    };
+    enum { MAX = 16, IDS = 64 };
     struct peers peers;
     bool present[IDS] = {false};
     unsigned seed = 11, count = 0;
@@ -1423,10 +1414,7 @@ static void peers_hold_what_a_plain_list_holds(void **state)
  * being answered, the newcomer, or somebody twice. */
 static void idle_strangers_have_to_go_and_nobody_else(void **state)
 {
-    enum {
-        MAX = 8,
-        FIRST = 0x7ffffffd
-    };
+    enum { MAX = 8, FIRST = 0x7ffffffd };
     struct peers peers;
     assert_int_equal(0, peers_init(&peers, MAX));
     uint32_t pipes[MAX];

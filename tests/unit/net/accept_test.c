@@ -93,7 +93,8 @@ static void unbound_limit_holds_against_a_crowd(void **state)
     for (unsigned i = 0; i < CROWD; i++)
         fds[i] = client(fixture);
     WAIT_FOR(metric_of(fixture, METRIC_refused_prelogin) == CROWD - LIMIT);
-    WAIT_FOR(net_count(fixture->net) == LIMIT); /* those at the door of a busy thread are refused by it */
+    WAIT_FOR(net_count(fixture->net) ==
+             LIMIT); /* those at the door of a busy thread are refused by it */
     unsigned let_in = 0;
     for (unsigned i = 0; i < CROWD; i++) {
         uint8_t byte;
@@ -327,8 +328,9 @@ static void a_port_in_use(void **state)
 static void bad_addresses(void **state)
 {
     struct fixture *fixture = *state;
-    static const char *const bad[] = {"", "7400", "127.0.0.1", "127.0.0.1:", "127.0.0.1:x7",
-                                      "no such host:1", "[::1:7400", "127.0.0.1:99999"};
+    static const char *const bad[] = {"",           "7400",           "127.0.0.1",
+                                      "127.0.0.1:", "127.0.0.1:x7",   "no such host:1",
+                                      "[::1:7400",  "127.0.0.1:99999"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         char error[256] = "";
         fixture->options.address = bad[i];

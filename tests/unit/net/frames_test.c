@@ -249,8 +249,8 @@ static void frames_say_who_owns_and_whether_welcomed(void **state)
 
 /* --- behind a request that is being judged ---------------------------------------------------- */
 
-/* A bound peer that has sent three frames behind the one that bound it, in the same write when it is
- * `together`. */
+/* A bound peer that has sent three frames behind the one that bound it, in the same write when it
+ * is `together`. */
 static struct peer impatient(struct fixture *fixture, bool together)
 {
     struct buffer out = {0};
@@ -352,8 +352,8 @@ static void a_welcome_meets_what_is_just_put_by(void **state)
     }
 }
 
-/* The welcome comes while the I/O thread already holds the event of more: that event leads to what was put
- * by, and what it announced is read all the same. The welcome's order comes after both. */
+/* The welcome comes while the I/O thread already holds the event of more: that event leads to what
+ * was put by, and what it announced is read all the same. The welcome's order comes after both. */
 static void what_comes_with_the_welcome_is_read(void **state)
 {
     struct fixture *fixture = *state;

@@ -136,8 +136,9 @@ static void silence_where_32_bits_end(void **state)
     where_32_bits_end(state, silence);
 }
 
-/* More of them than fit one look at the sockets have said something in time; then the I/O thread comes
- * to itself long after their deadlines. What is read is not judged by what is not read yet. */
+/* More of them than fit one look at the sockets have said something in time; then the I/O thread
+ * comes to itself long after their deadlines. What is read is not judged by what is not read yet.
+ */
 enum { MANY = 300, LATE_MS = 3600000 };
 
 static _Atomic uint64_t later_ms;
@@ -552,7 +553,10 @@ static void a_cut_frame_is_dropped_with_its_connection(void **state)
     struct fixture *fixture = *state;
     start(fixture);
     struct peer peer = new_peer(fixture);
-    send_all(peer.fd, "\x05" "ab", 3);
+    send_all(peer.fd,
+             "\x05"
+             "ab",
+             3);
     close(peer.fd);
     WAIT_FOR(look(fixture, peer.conn).ends == 1);
     assert_int_equal(frames_size(fixture, peer.conn), 0);
@@ -574,8 +578,8 @@ static void a_reset_peer_gives_epipe(void **state)
     WAIT_FOR(net_count(fixture->net) == 0);
 }
 
-/* Given back with last words for a peer who has reset by then: he is lost, and nothing was too much.
- * The I/O thread is kept in a call until that is so. */
+/* Given back with last words for a peer who has reset by then: he is lost, and nothing was too
+ * much. The I/O thread is kept in a call until that is so. */
 static void last_words_to_who_is_gone(void **state)
 {
     struct fixture *fixture = *state;
@@ -608,7 +612,8 @@ static void an_answer_to_who_is_gone(void **state)
     send_frame(peer.fd, 1, 'x');
     WAIT_FOR(look(fixture, peer.conn).calls == 1);
     reset_by_peer(peer.fd);
-    WAIT_FOR(net_write(fixture->net, 0, peer.conn, "x", 1) == -EPIPE); /* as the layer above would */
+    WAIT_FOR(net_write(fixture->net, 0, peer.conn, "x", 1) ==
+             -EPIPE); /* as the layer above would */
     gate(fixture, false);
     WAIT_FOR(look(fixture, peer.conn).ends == 1);
     assert_int_equal(look(fixture, peer.conn).end, CONN_LOST);
@@ -708,12 +713,11 @@ static void many_come_and_go(void **state)
             send_frame(fds[i], 3, 'm');
         }
         WAIT_FOR(records_count(fixture) == (round + 1) * 40);
-        for (unsigned i = 0; i < 40; i++) {
+        for (unsigned i = 0; i < 40; i++)
             if (i % 3 == 0)
                 reset_by_peer(fds[i]);
             else
                 close(fds[i]);
-        }
         WAIT_FOR(net_count(fixture->net) == 0);
     }
     for (unsigned i = 0; i < 320; i++) {

@@ -283,8 +283,8 @@ static void begin_frame(struct fixture *fixture, struct peer *peer, size_t size)
     WAIT_FOR(metric_of(fixture, METRIC_bytes_in) >= before + size);
 }
 
-/* Frames of which none is large fill the memory and never end: while it is full nobody goes for that;
- * when it was so for long they go until it is ample. Who keeps little stays. */
+/* Frames of which none is large fill the memory and never end: while it is full nobody goes for
+ * that; when it was so for long they go until it is ample. Who keeps little stays. */
 static void many_frames_that_never_end(void **state)
 {
     struct fixture *fixture = *state;

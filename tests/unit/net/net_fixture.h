@@ -39,9 +39,9 @@ struct record {
     conn_handle conn;
     void *thread;
     struct buffer frames;
-    unsigned calls;    /* of on_frames */
-    uint64_t owner;    /* of the last event */
-    bool welcomed;     /* of the last on_frames */
+    unsigned calls; /* of on_frames */
+    uint64_t owner; /* of the last event */
+    bool welcomed;  /* of the last on_frames */
     unsigned ends;
     enum conn_end end; /* of the last on_end */
     uint64_t end_owner;
@@ -56,12 +56,12 @@ struct fixture {
     struct metrics *metrics;
     char threads[NET_REACTORS_MAX]; /* only their addresses count */
     /* switches */
-    _Atomic bool binds;    /* the first frames bind the connection to OWNER and welcome it */
-    _Atomic bool judges;   /* it is not welcomed by itself */
+    _Atomic bool binds;     /* the first frames bind the connection to OWNER and welcome it */
+    _Atomic bool judges;    /* it is not welcomed by itself */
     _Atomic bool remembers; /* something is kept for an unbound one from its frames on */
-    _Atomic bool releases; /* the first frames release it */
-    _Atomic bool holds;    /* nothing is consumed by itself */
-    _Atomic bool keeps;    /* an ended connection is not released by itself */
+    _Atomic bool releases;  /* the first frames release it */
+    _Atomic bool holds;     /* nothing is consumed by itself */
+    _Atomic bool keeps;     /* an ended connection is not released by itself */
     _Atomic bool flushes_not;
     /* shared, under lock */
     pthread_mutex_t lock;
@@ -86,12 +86,12 @@ static inline void nap_ms(unsigned ms)
 }
 
 /* Fails the test when the condition does not come true in time. */
-#define WAIT_FOR(condition)                                                      \
-    do {                                                                         \
-        uint64_t give_up_ms = clock_ms() + WAIT_MS_MAX;                          \
-        while (!(condition) && clock_ms() < give_up_ms)                          \
-            nap_ms(1);                                                           \
-        if (!(condition))                                                        \
+#define WAIT_FOR(condition)                                                         \
+    do {                                                                            \
+        uint64_t give_up_ms = clock_ms() + WAIT_MS_MAX;                             \
+        while (!(condition) && clock_ms() < give_up_ms)                             \
+            nap_ms(1);                                                              \
+        if (!(condition))                                                           \
             fail_msg("%s:%d: never came true: %s", __FILE__, __LINE__, #condition); \
     } while (0)
 

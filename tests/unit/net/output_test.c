@@ -59,8 +59,8 @@ static void nothing_is_lost_to_back_pressure(void **state)
     unsigned ahead = 0;
     uint64_t give_up_ms = clock_ms() + WAIT_MS_MAX;
     while (frames_size(fixture, peer.conn) < out.size && clock_ms() < give_up_ms) {
-        ssize_t some = sent < out.size
-                           ? send(peer.fd, out.data + sent, out.size - sent, MSG_NOSIGNAL) : 0;
+        ssize_t some =
+            sent < out.size ? send(peer.fd, out.data + sent, out.size - sent, MSG_NOSIGNAL) : 0;
         sent += some > 0 ? (size_t)some : 0;
         unsigned calls = look(fixture, peer.conn).calls;
         ahead = calls - counted > ahead ? calls - counted : ahead;
@@ -364,8 +364,8 @@ static void an_unbound_one_is_flushed_by_its_io_thread(void **state)
     free(data);
 }
 
-/* The edge of a full socket comes before `wants_write` is set, and finds nothing to do: the second try
- * takes its place. `send` is ours here, and takes that moment's time. */
+/* The edge of a full socket comes before `wants_write` is set, and finds nothing to do: the second
+ * try takes its place. `send` is ours here, and takes that moment's time. */
 static _Atomic int full_fd = -1; /* the peer whose socket is drained when it is full; once */
 
 ssize_t send(int fd, const void *data, size_t size, int flags)
@@ -440,8 +440,7 @@ static void *write_many(void *argument)
         uint8_t data[64];
         for (unsigned k = 0; k < sizeof(data); k++)
             data[k] = (uint8_t)((i * sizeof(data) + k) % 251);
-        writer->failed += net_write(writer->fixture->net, 2, writer->conn, data,
-                                    sizeof(data)) != 0;
+        writer->failed += net_write(writer->fixture->net, 2, writer->conn, data, sizeof(data)) != 0;
     }
     return NULL;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "net_fixture.h"
 
-/* A newcomer who finds the room of the strangers full: who goes for him, and who does not. The clock
- * is the test's. */
+/* A newcomer who finds the room of the strangers full: who goes for him, and who does not. The
+ * clock is the test's. */
 
 enum { AGE_MS = 100000, LIMIT = 4 };
 
@@ -43,8 +43,8 @@ static void start_room(struct fixture *fixture, unsigned unbound_max)
     start(fixture);
 }
 
-/* All have come to their threads, and the rounds that were under way are over: in each it is as late
- * as at its beginning. */
+/* All have come to their threads, and the rounds that were under way are over: in each it is as
+ * late as at its beginning. */
 static void settle(struct fixture *fixture)
 {
     uint64_t before = batches_count(fixture);
@@ -351,16 +351,11 @@ static void whoever_is_in_is_passed_over(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(the_oldest_of_the_address_goes),
-        TEST(the_young_stay),
-        TEST(the_address_with_most_pays),
-        TEST(a_crowd_takes_the_room),
-        TEST(whoever_is_judged_stays),
-        TEST(what_was_sent_is_read_first),
-        TEST(whoever_was_told_goes_too),
-        TEST(who_goes_holds_no_place),
-        TEST(the_door_is_not_used_up),
-        TEST(whoever_is_in_is_passed_over),
+        TEST(the_oldest_of_the_address_goes), TEST(the_young_stay),
+        TEST(the_address_with_most_pays),     TEST(a_crowd_takes_the_room),
+        TEST(whoever_is_judged_stays),        TEST(what_was_sent_is_read_first),
+        TEST(whoever_was_told_goes_too),      TEST(who_goes_holds_no_place),
+        TEST(the_door_is_not_used_up),        TEST(whoever_is_in_is_passed_over),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

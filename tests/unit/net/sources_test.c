@@ -213,7 +213,8 @@ static void the_oldest_of_the_heaviest(void **state)
     /* Of no address, or not counted: as light as can be. */
     assert_int_equal(choose(sources, comes, stranger(SOURCE_NONE, 5000), stranger(one, 1000)), 1);
     assert_int_equal(choose(sources, SOURCE_NONE, stranger(SOURCE_NONE, AGE_MS),
-                            stranger(SOURCE_NONE, AGE_MS - 1)), 0);
+                            stranger(SOURCE_NONE, AGE_MS - 1)),
+                     0);
     assert_int_equal(sources_choose(sources, comes, false, NULL, 0, AGE_MS), 0);
     sources_destroy(sources);
 }
@@ -285,10 +286,12 @@ static void within_what_is_full(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(each_has_its_own),      cmocka_unit_test(what_counts_as_one),
+        cmocka_unit_test(each_has_its_own),
+        cmocka_unit_test(what_counts_as_one),
         cmocka_unit_test(the_table_has_a_random_key),
         cmocka_unit_test(who_has_more_addresses_has_little_more),
-        cmocka_unit_test(no_limit_counts_nothing), cmocka_unit_test(no_address_at_all),
+        cmocka_unit_test(no_limit_counts_nothing),
+        cmocka_unit_test(no_address_at_all),
         cmocka_unit_test(as_if_counted_by_hand),
         cmocka_unit_test(the_oldest_of_the_heaviest),
         cmocka_unit_test(much_pays_young_and_takes_from_nobody),

@@ -100,7 +100,7 @@ static inline void remove_files(const struct files *files)
 
 /* What a client offers and shows. */
 struct manner {
-    int version;                   /* 0: any */
+    int version;                  /* 0: any */
     const struct identity *shows; /* NULL: no certificate */
     const char *groups;           /* of the key exchange; NULL: the library's */
 };

@@ -547,8 +547,11 @@ static void a_handshake_of_too_many_bytes(void **state)
     struct fixture *fixture = *state;
     static const uint8_t first[] = {0x16, 3, 1, 0, 4, 1, 0, 0x40, 0};
     static const uint8_t record[] = {0x16, 3, 1, 0, 1, 'x'};
-    enum { MOST = 64 * 1024, RECORDS = (MOST - sizeof(first)) / sizeof(record),
-           REST = (MOST - sizeof(first)) % sizeof(record) };
+    enum {
+        MOST = 64 * 1024,
+        RECORDS = (MOST - sizeof(first)) / sizeof(record),
+        REST = (MOST - sizeof(first)) % sizeof(record)
+    };
     struct buffer bytes = {0};
     assert_int_equal(buffer_append(&bytes, first, sizeof(first)), 0);
     for (unsigned i = 0; i < RECORDS; i++)

@@ -7,7 +7,8 @@
 
 #include <cmocka.h>
 
-/* When a certificate is due, at the second; how it is read is net's, that it is told 16-certificate's. */
+/* When a certificate is due, at the second; how it is read is net's, that it is told
+ * 16-certificate's. */
 
 enum { DAY = 86400, BEGINS = 1700000000 };
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "unit/broker/broker_fixture.h"
-#include "operate/reload.h"
 #include "operate/link_commands.h"
+#include "operate/reload.h"
 #include "persist/committer.h"
+#include "unit/broker/broker_fixture.h"
 
-/* Commands of operators: what changes something asks for the link's token itself, whoever has let the
- * command come so far. */
+/* Commands of operators: what changes something asks for the link's token itself, whoever has let
+ * the command come so far. */
 
 /* --- in place of what they do ----------------------------------------------------------------- */
 
@@ -41,7 +41,8 @@ void reload_lines(struct broker *broker, const struct reload_report *report, rec
 {
 }
 
-/* ----------------------------------------------------------------------------------------------- */
+/* -----------------------------------------------------------------------------------------------
+ */
 
 static struct link_token *new_token(const char *text)
 {
@@ -208,22 +209,18 @@ static void a_trace_says_whether_it_goes_on(void **state)
     log_in(glue, "ann", 1);
     run_turns(glue);
     committer_step(glue->broker.committer);
-    assert_int_equal(trace(glue, "", USHER__V1__TRACE__ACTION__START),
-                     USHER__V1__RESULT__CODE__OK);
+    assert_int_equal(trace(glue, "", USHER__V1__TRACE__ACTION__START), USHER__V1__RESULT__CODE__OK);
     run_turns(glue);
     assert_true(goes_on(glue));
-    assert_int_equal(trace(glue, "", USHER__V1__TRACE__ACTION__STOP),
-                     USHER__V1__RESULT__CODE__OK);
+    assert_int_equal(trace(glue, "", USHER__V1__TRACE__ACTION__STOP), USHER__V1__RESULT__CODE__OK);
     assert_false(goes_on(glue));
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(what_changes_something_asks_for_the_token),
-        TEST(a_drain_that_is_on_is_no_fault),
-        TEST(a_restart_that_would_fail_is_refused),
-        TEST(lines_say_where_the_next_ones_begin),
+        TEST(what_changes_something_asks_for_the_token), TEST(a_drain_that_is_on_is_no_fault),
+        TEST(a_restart_that_would_fail_is_refused),      TEST(lines_say_where_the_next_ones_begin),
         TEST(a_trace_says_whether_it_goes_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

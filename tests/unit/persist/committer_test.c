@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "unit/broker/broker_fixture.h"
 #include "directory/services.h"
 #include "persist/committer.h"
+#include "unit/broker/broker_fixture.h"
 
 #include "storage/store_ops.h"
 

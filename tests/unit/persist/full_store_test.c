@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <ftw.h>
 
-#include "unit/broker/broker_fixture.h"
-#include "persist/restore.h"
 #include "persist/committer.h"
+#include "persist/restore.h"
+#include "unit/broker/broker_fixture.h"
 
 /* A real store with a small map: as many logins as fit get in, whoever they are committed with, and
  * with the map full the broker starts again. */

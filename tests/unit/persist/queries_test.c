@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "unit/broker/broker_fixture.h"
 #include "persist/queries.h"
+#include "unit/broker/broker_fixture.h"
 
 #include "storage/store_ops.h"
 
@@ -45,8 +45,7 @@ static void submit(struct glue *glue, struct probe *asker, const Usher__V1__Comm
 static struct query_result_message *next_result(struct glue *glue, struct probe *asker)
 {
     run_turns(glue);
-    struct query_result_message *result =
-        (struct query_result_message *)probe_take(glue, asker);
+    struct query_result_message *result = (struct query_result_message *)probe_take(glue, asker);
     assert_non_null(result);
     assert_int_equal(result->header.kind, MESSAGE_QUERY_RESULT);
     return result;
@@ -63,8 +62,7 @@ static Usher__V1__Result *ask(struct glue *glue, struct probe *asker,
     assert_int_equal(message->kind, QUERY_COMMAND);
     assert_int_equal(message->token, 77);
     assert_true(message->size <= (bytes_max > 48 ? bytes_max : 48));
-    Usher__V1__Result *result =
-        usher__v1__result__unpack(NULL, message->size, message->bytes);
+    Usher__V1__Result *result = usher__v1__result__unpack(NULL, message->size, message->bytes);
     assert_non_null(result);
     message_destroy(&message->header);
     return result;
@@ -129,8 +127,7 @@ static Usher__V1__Result *ask_numbers(struct glue *glue, struct probe *asker, bo
     Usher__V1__Command command = USHER__V1__COMMAND__INIT;
     Usher__V1__Count count = USHER__V1__COUNT__INIT;
     Usher__V1__Stats stats = USHER__V1__STATS__INIT;
-    command.body_case =
-        all ? USHER__V1__COMMAND__BODY_STATS : USHER__V1__COMMAND__BODY_COUNT;
+    command.body_case = all ? USHER__V1__COMMAND__BODY_STATS : USHER__V1__COMMAND__BODY_COUNT;
     if (all)
         command.stats = &stats;
     else
@@ -199,8 +196,7 @@ static void lookup(void **state)
     char long_name[100] = {0};
     memset(long_name, 'x', sizeof(long_name) - 1);
     const char *users[] = {"odd07", "nobody", "", long_name, "even00", "odd07"};
-    actor_handle shown =
-        registry_claim(glue->broker.registry, "odd07", 5, &user_behaviour);
+    actor_handle shown = registry_claim(glue->broker.registry, "odd07", 5, &user_behaviour);
     atomic_store(&registry_actor(glue->broker.registry, actor_slot(shown))->gauge, 9);
     Usher__V1__Result *result = ask_lookup(glue, asker_of(glue), users, 6, ROOM);
     assert_int_equal(result->code, USHER__V1__RESULT__CODE__OK);
@@ -247,9 +243,8 @@ static unsigned walk(struct glue *glue, const char *prefix, uint32_t limit, uint
     *pages = 0;
     while (more) {
         Usher__V1__Result *result =
-            prefix != NULL
-                ? ask_list(glue, asker_of(glue), prefix, after, limit, bytes_max)
-                : ask_snapshot(glue, asker_of(glue), after, limit, bytes_max);
+            prefix != NULL ? ask_list(glue, asker_of(glue), prefix, after, limit, bytes_max)
+                           : ask_snapshot(glue, asker_of(glue), after, limit, bytes_max);
         assert_int_equal(result->code, USHER__V1__RESULT__CODE__OK);
         assert_int_equal(result->value_case, USHER__V1__RESULT__VALUE_SESSIONS);
         assert_int_equal(result->sessions->presence_seq, SESSIONS);
@@ -318,8 +313,7 @@ static void tiny_rooms(void **state)
 static void events(void **state)
 {
     struct glue *glue = *state;
-    Usher__V1__Result *result =
-        ask_events(glue, asker_of(glue), SESSIONS - EVENTS_KEPT, 0, ROOM);
+    Usher__V1__Result *result = ask_events(glue, asker_of(glue), SESSIONS - EVENTS_KEPT, 0, ROOM);
     assert_int_equal(result->code, USHER__V1__RESULT__CODE__OK);
     assert_int_equal(result->value_case, USHER__V1__RESULT__VALUE_EVENTS);
     assert_int_equal(result->events->n_events, EVENTS_KEPT);
@@ -385,8 +379,7 @@ static void presence_for_a_batch(void **state)
         uint64_t after = SESSIONS - EVENTS_KEPT;
         while (after < SESSIONS) {
             struct query_result_message *message = ask_presence(glue, after, bytes_max);
-            Usher__V1__Batch *batch =
-                usher__v1__batch__unpack(NULL, message->size, message->bytes);
+            Usher__V1__Batch *batch = usher__v1__batch__unpack(NULL, message->size, message->bytes);
             assert_non_null(batch);
             assert_false(message->reset);
             assert_int_equal(batch->n_mail, 0);
@@ -488,8 +481,8 @@ static int sick_look_up(struct store *store, const char *const *users, size_t co
 }
 
 /* A page of which the second record is damaged. */
-static int sick_list(struct store *store, const struct store_query *query,
-                     store_session_each *each, void *context, uint64_t *presence_last, bool *more)
+static int sick_list(struct store *store, const struct store_query *query, store_session_each *each,
+                     void *context, uint64_t *presence_last, bool *more)
 {
     struct session_record record = {.epoch = 1, .state = SESSION_ONLINE};
     each(context, "anna", &record);
@@ -563,8 +556,8 @@ static void a_damaged_store_is_unavailable(void **state)
     }
 }
 
-/* Those before it are told, and then that something is missing: asked for it again and again, nobody would
- * ever hear of what comes behind. */
+/* Those before it are told, and then that something is missing: asked for it again and again,
+ * nobody would ever hear of what comes behind. */
 static void a_damaged_event_is_missed_like_one_that_is_gone(void **state)
 {
     enum { DAMAGED = 4, LAST = 9 };

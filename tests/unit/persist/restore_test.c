@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "unit/broker/broker_fixture.h"
 #include "persist/restore.h"
+#include "unit/broker/broker_fixture.h"
 
 #include "storage/store_ops.h"
 
@@ -39,8 +39,8 @@ static void epochs_begin_at_the_time(void **state)
     assert_int_equal(epoch_after_start(glue, START_S + 1), 1 << FLOOR_BITS);
 }
 
-/* 65,535 logins a second would have to have come, for all the time since the backup was made, before
- * its epochs came again. */
+/* 65,535 logins a second would have to have come, for all the time since the backup was made,
+ * before its epochs came again. */
 static void a_store_from_an_old_backup_gives_no_epoch_again(void **state)
 {
     struct glue *glue = *state;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "unit/broker/broker_fixture.h"
 #include "operate/goodbye.h"
+#include "persist/committer.h"
 #include "persist/restore.h"
 #include "persist/save.h"
-#include "persist/committer.h"
+#include "unit/broker/broker_fixture.h"
 
 #include "storage/store_ops.h"
 
@@ -44,14 +44,12 @@ static struct session *session_of(struct glue *glue, const char *user)
 
 static void deliver(struct glue *glue, const char *user, const char *from, const char *payload)
 {
-    struct deliver_message *message =
-        deliver_create(bytes_of_text(from), bytes_of_text(payload));
+    struct deliver_message *message = deliver_create(bytes_of_text(from), bytes_of_text(payload));
     assert_non_null(message);
     message->time_ms = 4711;
     message->arrived_ms = atomic_load(&glue->now_ms);
     actor_handle self = registry_find(glue->broker.registry, user, strlen(user));
-    assert_int_equal(
-        scheduler_post(glue->broker.scheduler, NULL, self, &message->header), 0);
+    assert_int_equal(scheduler_post(glue->broker.scheduler, NULL, self, &message->header), 0);
     run_all(glue);
 }
 
@@ -66,8 +64,7 @@ static void expect_inbox(struct glue *glue, const char *user, const char *wanted
         size_t size = strlen(text);
         snprintf(text + size, sizeof(text) - size, "%s%llu %.*s:%.*s%s", size > 0 ? ", " : "",
                  (unsigned long long)kept.seq, (int)kept.name.size, (const char *)kept.name.data,
-                 (int)kept.payload.size, (const char *)kept.payload.data,
-                 kept.sent ? " sent" : "");
+                 (int)kept.payload.size, (const char *)kept.payload.data, kept.sent ? " sent" : "");
         assert_int_equal(kept.time_ms, 4711);
     }
     assert_string_equal(text, wanted);
@@ -255,18 +252,17 @@ static void one_that_is_refused_costs_those_before_it_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(what_waits_is_there_after_an_orderly_stop,
-                                        set_up_own_clock, tear_down),
-        cmocka_unit_test_setup_teardown(it_is_there_once, set_up_own_clock, tear_down),
-        cmocka_unit_test_setup_teardown(what_is_not_known_stays_so, set_up_own_clock,
+        cmocka_unit_test_setup_teardown(what_waits_is_there_after_an_orderly_stop, set_up_own_clock,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(it_is_there_once, set_up_own_clock, tear_down),
+        cmocka_unit_test_setup_teardown(what_is_not_known_stays_so, set_up_own_clock, tear_down),
         cmocka_unit_test_setup_teardown(many_are_saved_in_groups, set_up_own_clock, tear_down),
-        cmocka_unit_test_setup_teardown(large_inboxes_are_saved_in_smaller_groups,
-                                        set_up_own_clock, tear_down),
+        cmocka_unit_test_setup_teardown(large_inboxes_are_saved_in_smaller_groups, set_up_own_clock,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(one_that_is_refused_costs_those_before_it_nothing,
                                         set_up_own_clock, tear_down),
-        cmocka_unit_test_setup_teardown(a_store_that_refuses_loses_them_honestly,
-                                        set_up_own_clock, tear_down),
+        cmocka_unit_test_setup_teardown(a_store_that_refuses_loses_them_honestly, set_up_own_clock,
+                                        tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -41,9 +41,7 @@ static void drop(Usher__V1__BrokerFrame *read)
 
 static const uint64_t numbers[] = {0, 1, 127, 128, 16383, 16384, UINT32_MAX, UINT64_MAX};
 
-enum {
-    NUMBERS = sizeof(numbers) / sizeof(numbers[0])
-};
+enum { NUMBERS = sizeof(numbers) / sizeof(numbers[0]) };
 
 /* The two ways to write a Message agree to the byte. */
 static void check_message_of_tail(const struct buffer *whole, const struct message_fields *fields)
@@ -282,12 +280,11 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_message),   cmocka_unit_test(test_messages_of),
-        cmocka_unit_test(test_message_empty),
-        cmocka_unit_test(test_welcome),   cmocka_unit_test(test_done_and_pong),
-        cmocka_unit_test(test_reply),     cmocka_unit_test(test_error),
-        cmocka_unit_test(test_close),     cmocka_unit_test(test_appends),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_message),       cmocka_unit_test(test_messages_of),
+        cmocka_unit_test(test_message_empty), cmocka_unit_test(test_welcome),
+        cmocka_unit_test(test_done_and_pong), cmocka_unit_test(test_reply),
+        cmocka_unit_test(test_error),         cmocka_unit_test(test_close),
+        cmocka_unit_test(test_appends),       cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

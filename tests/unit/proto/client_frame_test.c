@@ -363,7 +363,7 @@ static void put_group(struct random *random, struct buffer *out, uint32_t number
 /* "n" for a number and "r" for a run, by field number. */
 static const char *const shapes[CLIENT_LOGOUT + 1] = {
     [CLIENT_LOGIN] = "rrrn", [CLIENT_RESUME] = "rnrnn", [CLIENT_SEND] = "rrn",
-    [CLIENT_CALL] = "rrrn",  [CLIENT_ACK] = "n",       [CLIENT_PING] = "n",
+    [CLIENT_CALL] = "rrrn",  [CLIENT_ACK] = "n",        [CLIENT_PING] = "n",
     [CLIENT_LOGOUT] = "",
 };
 
@@ -431,9 +431,7 @@ static void fail_with(const struct buffer *frame, uint64_t seed, unsigned round)
 
 static void test_as_protobuf(void **state)
 {
-    enum {
-        ROUNDS = 200000
-    };
+    enum { ROUNDS = 200000 };
     const char *given = getenv("USHER_TEST_SEED");
     uint64_t seed = given != NULL ? strtoull(given, NULL, 10) : 20240607;
     print_message("seed %llu (USHER_TEST_SEED)\n", (unsigned long long)seed);

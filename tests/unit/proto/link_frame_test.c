@@ -11,9 +11,7 @@
 
 #include "proto/link_frame.h"
 
-enum {
-    ARENA_BYTES = 64 * 1024
-};
+enum { ARENA_BYTES = 64 * 1024 };
 
 static int make_arena(void **state)
 {

@@ -122,7 +122,9 @@ static void test_steering_characters(void **state)
 
 static void test_tame(void **state)
 {
-    char text[] = "a\nb\x1b[1mc\xc2\x9b" "d\xe2\x80\xae" "e\x7f\xc3\xa9\xff\xc2";
+    char text[] = "a\nb\x1b[1mc\xc2\x9b"
+                  "d\xe2\x80\xae"
+                  "e\x7f\xc3\xa9\xff\xc2";
     utf8_tame(text);
     assert_string_equal(text, "a?b?[1mc?d?e?\xc3\xa9\xff\xc2");
     char empty[] = "";

@@ -9,9 +9,7 @@
 
 #include <cmocka.h>
 
-enum {
-    STATE_BYTES = 40
-};
+enum { STATE_BYTES = 40 };
 
 static const struct behaviour nothing = {.name = "nothing"};
 
@@ -132,9 +130,7 @@ static void the_limit_holds(void **state)
 
 static void walking_visits_every_actor_once(void **state)
 {
-    enum {
-        ACTORS = 700
-    };
+    enum { ACTORS = 700 };
     struct registry *registry = create(1000);
     bool seen[ACTORS] = {false};
     char name[32];
@@ -217,11 +213,7 @@ static void check_against(struct registry *registry, const actor_handle *model, 
 /* Tables that grow, wrap and close gaps, for several keys, against an array by name. */
 static void it_agrees_with_a_model(void **state)
 {
-    enum {
-        NAMES = 4000,
-        LIMIT = 3000,
-        STEPS = 60000
-    };
+    enum { NAMES = 4000, LIMIT = 3000, STEPS = 60000 };
     actor_handle *model = calloc(NAMES, sizeof(*model));
     for (uint8_t key = 1; key <= 3; key++) {
         struct env env = *env_system();

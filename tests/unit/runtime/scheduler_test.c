@@ -13,19 +13,9 @@
 /* One thread, one behaviour that counts: it writes what happens to it into a journal. What the
  * turns do when several threads run them is for tests/stress. */
 
-enum {
-    TURN_MESSAGES = 4,
-    ACTORS = 8,
-    JOURNAL_MAX = 256
-};
+enum { TURN_MESSAGES = 4, ACTORS = 8, JOURNAL_MAX = 256 };
 
-enum {
-    KIND_PLAIN,
-    KIND_END_TURN,
-    KIND_HOLD,
-    KIND_RETIRE,
-    KIND_RETIRE_AND_END
-};
+enum { KIND_PLAIN, KIND_END_TURN, KIND_HOLD, KIND_RETIRE, KIND_RETIRE_AND_END };
 
 struct note {
     struct message header;
@@ -37,11 +27,7 @@ struct counts {
     enum verdict verdict;
 };
 
-enum entry_kind {
-    RECEIVED,
-    FINISHED,
-    BOUNCED
-};
+enum entry_kind { RECEIVED, FINISHED, BOUNCED };
 
 struct entry {
     enum entry_kind kind;
@@ -74,8 +60,8 @@ static int post_from(struct fixture *fixture, actor_handle from, actor_handle to
 {
     struct note *note = message_create(KIND_PLAIN, sizeof(*note));
     note->number = number;
-    int error = scheduler_post_from(fixture->scheduler, &fixture->runner, from, to, &note->header,
-                                    LIMIT);
+    int error =
+        scheduler_post_from(fixture->scheduler, &fixture->runner, from, to, &note->header, LIMIT);
     if (error != 0)
         message_destroy(&note->header);
     return error;
@@ -85,8 +71,8 @@ static int post(struct fixture *fixture, actor_handle to, uint16_t kind, uint32_
 {
     struct note *note = message_create(kind, sizeof(*note));
     note->number = number;
-    int error = scheduler_post_from(fixture->scheduler, &fixture->runner, 0, to, &note->header,
-                                    LIMIT);
+    int error =
+        scheduler_post_from(fixture->scheduler, &fixture->runner, 0, to, &note->header, LIMIT);
     if (error != 0)
         message_destroy(&note->header); /* a call that fails takes nothing */
     return error;
@@ -408,8 +394,7 @@ static void a_mailbox_has_a_limit(void **state)
     assert_int_equal(metrics_read(fixture->metrics, METRIC_mailbox_full), 1);
     struct note *note = message_create(KIND_PLAIN, sizeof(*note)); /* 0: no limit */
     note->number = LIMIT;
-    assert_int_equal(scheduler_post(fixture->scheduler, &fixture->runner, ann, &note->header),
-                     0);
+    assert_int_equal(scheduler_post(fixture->scheduler, &fixture->runner, ann, &note->header), 0);
     run(fixture, 100);
     uint32_t number = 0;
     for (size_t i = 0; i < fixture->entries; i++)

@@ -1,7 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* Records: what is packed comes back, anything else is refused. */
-
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,6 +13,8 @@
 #include "backend.pb-c.h"
 #include "record.pb-c.h"
 #include "storage/record.h"
+
+/* Records: what is packed comes back, anything else is refused. */
 
 static struct session_record session_full(void)
 {

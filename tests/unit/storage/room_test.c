@@ -1,8 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* The estimate of what still fits a map, case by case. That it is safe is shown with a real map in
- * store_lmdb_test; here is what a real map does not show at will. */
-
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,6 +7,9 @@
 #include <cmocka.h>
 
 #include "storage/room.h"
+
+/* The estimate of what still fits a map, case by case. That it is safe is shown with a real map in
+ * store_lmdb_test; here is what a real map does not show at will. */
 
 static struct room room_of(uint64_t pages, uint64_t pages_used)
 {
@@ -57,8 +56,10 @@ static void a_large_message_has_pages_of_its_own(void **state)
 static uint64_t pages_wanted(uint64_t inbox_pages)
 {
     for (uint64_t free_pages = 0;; free_pages++) {
-        struct room_file file = {.page_bytes = 4096, .pages = 20000,
-                                 .pages_used = 20000 - free_pages, .inbox_pages = inbox_pages};
+        struct room_file file = {.page_bytes = 4096,
+                                 .pages = 20000,
+                                 .pages_used = 20000 - free_pages,
+                                 .inbox_pages = inbox_pages};
         struct room room;
         room_begin(&room, &file);
         for (unsigned i = 0; i < 100; i++)

@@ -22,11 +22,7 @@
 
 #include "storage/store.h"
 
-enum {
-    CONTRACT_KEPT = 10,
-    CONTRACT_MAP_BYTES = 64 << 20,
-    CONTRACT_SEEN_MAX = 4096
-};
+enum { CONTRACT_KEPT = 10, CONTRACT_MAP_BYTES = 64 << 20, CONTRACT_SEEN_MAX = 4096 };
 
 struct contract {
     int (*open)(struct store **store, const struct store_options *options, char *error);
@@ -749,10 +745,7 @@ static inline void contract_inboxes_bad_arguments(void **state)
 
 /* --- against a model --------------------------------------------------------------------- */
 
-enum {
-    MODEL_USERS = 60,
-    MODEL_STEPS = 3000
-};
+enum { MODEL_USERS = 60, MODEL_STEPS = 3000 };
 
 struct model {
     uint64_t epochs[MODEL_USERS]; /* 0: not there */
@@ -839,10 +832,7 @@ static inline void contract_model(void **state)
 
 /* --- readers beside the writer ----------------------------------------------------------- */
 
-enum {
-    THREADS_COMMITS = 400,
-    THREADS_READERS = 2
-};
+enum { THREADS_COMMITS = 400, THREADS_READERS = 2 };
 
 struct threads {
     struct store *store;
@@ -906,7 +896,7 @@ static inline void contract_threads(void **state)
 
 #define CONTRACT_TESTS(setup)                                                                      \
     CONTRACT_TEST(contract_new_is_empty, setup), CONTRACT_TEST(contract_put_get_delete, setup),    \
-        CONTRACT_TEST(contract_look_up, setup),                                                   \
+        CONTRACT_TEST(contract_look_up, setup),                                                    \
         CONTRACT_TEST(contract_order_within_a_transaction, setup),                                 \
         CONTRACT_TEST(contract_list_pages, setup),                                                 \
         CONTRACT_TEST(contract_list_long_arguments, setup),                                        \

@@ -1,9 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* A disk that fails: pwrite, writev and fdatasync are replaced in this program, so the store's
- * commits fail at a chosen call. Whatever fails, a commit that said so is undone, one that said 0
- * is there, and the store works again as soon as the disk does. */
-
 #include <errno.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -11,12 +6,11 @@
 #include "unit/storage/meddle.h"
 #include "unit/storage/store_contract.h"
 
-enum fault_mode {
-    FAULT_NONE,
-    FAULT_REFUSED,
-    FAULT_AFTER_WRITE,
-    FAULT_META
-};
+/* A disk that fails: pwrite, writev and fdatasync are replaced in this program, so the store's
+ * commits fail at a chosen call. Whatever fails, a commit that said so is undone, one that said 0
+ * is there, and the store works again as soon as the disk does. */
+
+enum fault_mode { FAULT_NONE, FAULT_REFUSED, FAULT_AFTER_WRITE, FAULT_META };
 
 /* The replaced calls have no context, so this one is global. */
 static struct {

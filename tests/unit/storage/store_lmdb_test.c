@@ -1,8 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* The contract against the store on disk, and what only a disk can do: fill up, be damaged, be
- * held by another, outlive a kill. The damage is done to the file from outside. */
-
 #include <errno.h>
 #include <fcntl.h>
 #include <lmdb.h>
@@ -13,6 +9,9 @@
 
 #include "unit/storage/meddle.h"
 #include "unit/storage/store_contract.h"
+
+/* The contract against the store on disk, and what only a disk can do: fill up, be damaged, be
+ * held by another, outlive a kill. The damage is done to the file from outside. */
 
 static int setup(void **state)
 {
@@ -332,11 +331,7 @@ static void image_write(const struct fixture *fixture, const void *data, size_t 
  * before the last page that was ever numbered. That is no damage. */
 static void a_file_that_ends_early_is_sound(void **state)
 {
-    enum {
-        PAGE = 4096,
-        LAST_PAGE_AT = 16 + 120,
-        TRANSACTION_AT = 16 + 128
-    };
+    enum { PAGE = 4096, LAST_PAGE_AT = 16 + 120, TRANSACTION_AT = 16 + 128 };
     struct fixture *fixture = *state;
     contract_login(fixture->store, "anna", 1);
     shut(fixture);
@@ -361,11 +356,7 @@ static void a_file_that_ends_early_is_sound(void **state)
 /* A page in use that is listed as free would be overwritten by the next transactions. */
 static void a_page_used_and_free_is_damage(void **state)
 {
-    enum {
-        PAGE = 4096,
-        FREE_ROOT_AT = 16 + 24 + 40,
-        MAIN_ROOT_AT = 16 + 72 + 40
-    };
+    enum { PAGE = 4096, FREE_ROOT_AT = 16 + 24 + 40, MAIN_ROOT_AT = 16 + 72 + 40 };
     struct fixture *fixture = *state;
     for (uint64_t epoch = 1; epoch <= 5; epoch++)
         contract_login(fixture->store, "anna", epoch);
@@ -751,10 +742,7 @@ static void stray_events_are_damage(void **state)
 
 /* --- kill -------------------------------------------------------------------------------- */
 
-enum {
-    KILL_ROUNDS = 5,
-    KILL_USERS = 50
-};
+enum { KILL_ROUNDS = 5, KILL_USERS = 50 };
 
 /* Commits until it is killed, and says so after each commit. */
 static void commit_until_killed(const struct store_options *options, int report)
@@ -960,10 +948,7 @@ static double now_s(void)
 /* Times are printed for people; what is asserted is the content. */
 static void a_hundred_thousand_sessions(void **state)
 {
-    enum {
-        SESSIONS = 100000,
-        GROUP = 64
-    };
+    enum { SESSIONS = 100000, GROUP = 64 };
     struct fixture *fixture = *state;
     fixture->options.events_kept_max = SESSIONS;
     fixture->options.map_bytes_max = UINT64_C(128) << 20;

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "unit/storage/store_contract.h"
 
 /* The contract against the memory store, and its faults. */
-
-#include "unit/storage/store_contract.h"
 
 static int open_memory(struct store **store, const struct store_options *options, char *error)
 {

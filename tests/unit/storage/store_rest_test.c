@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "unit/storage/store_contract.h"
 
 /* store_rest: the pages that were looked at are no memory of this process any more, everything is
  * there as before, and those who read meanwhile see nothing of it. */
-
-#include "unit/storage/store_contract.h"
 
 enum { SESSIONS = 3000, GROUP = 250, ROUNDS = 300, LITTLE_BYTES = 16 << 10 };
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "unit/actors/stage_user.h"
 #include "actors/proof.h"
+#include "unit/actors/stage_user.h"
 
 #include "actors/proof.h"
 
@@ -38,7 +38,7 @@ static void a_login_says_nothing_before_it_is_stored(void **state)
 static uint64_t proof_of(const struct stage *stage, uint64_t epoch)
 {
     return resume_proof(stage->settings.proof_key, epoch,
-                      (struct bytes){stage->session.secret, SECRET_BYTES});
+                        (struct bytes){stage->session.secret, SECRET_BYTES});
 }
 
 /* Before the Welcome, so that a resume at once finds it. */
@@ -188,12 +188,10 @@ static void a_stop_detaches_and_lets_nobody_in(void **state)
     stage_commit(stage, 0);
     EXPECT_NOTHING(stage);
     stage_attach(stage, 20, true);
-    EXPECT(stage, "20 error #1 DRAINING retry=1018", "20 close SHUTDOWN retry=1018",
-           "20 release");
+    EXPECT(stage, "20 error #1 DRAINING retry=1018", "20 close SHUTDOWN retry=1018", "20 release");
     /* Nor rejected, right or wrong: the session will be there again. */
     stage_resume(stage, 30, 0);
-    EXPECT(stage, "30 error #1 DRAINING retry=1027", "30 close SHUTDOWN retry=1027",
-           "30 release");
+    EXPECT(stage, "30 error #1 DRAINING retry=1027", "30 close SHUTDOWN retry=1027", "30 release");
     assert_int_equal(stage->session.epoch, 1);
     assert_int_equal(stage->session.status, SESSION_IS_DETACHED);
 }
@@ -275,8 +273,7 @@ static void one_who_is_not_connected_is_never_damped(void **state)
 static struct deliver_message *saved_message(uint64_t seq, const char *payload, uint64_t age_ms,
                                              bool sent)
 {
-    struct deliver_message *message =
-        deliver_create(bytes_of_text("bob"), bytes_of_text(payload));
+    struct deliver_message *message = deliver_create(bytes_of_text("bob"), bytes_of_text(payload));
     assert_non_null(message);
     message->seq = seq;
     message->arrived_ms = age_ms;
@@ -589,8 +586,9 @@ static void a_restored_session_waits_a_full_window(void **state)
     EXPECT(stage, "store END OFFLINE EXPIRED epoch=50 removed");
 }
 
-/* The numbering of before is not known: it goes on from what the client has seen, without a gap, since
- * no loss is known. That there may be one is said until he has spoken: a Welcome can be lost. */
+/* The numbering of before is not known: it goes on from what the client has seen, without a gap,
+ * since no loss is known. That there may be one is said until he has spoken: a Welcome can be lost.
+ */
 static void a_restored_session_is_resumed_partially(void **state)
 {
     struct stage *stage = *state;

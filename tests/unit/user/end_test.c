@@ -516,8 +516,7 @@ static void only_the_bound_connection_is_flushed(void **state)
     struct stage *stage = *state;
     stage_login(stage, 10, true);
     for (uint64_t conn = 10; conn <= 20; conn += 10) {
-        struct writable_message *writable =
-            message_create(MESSAGE_WRITABLE, sizeof(*writable));
+        struct writable_message *writable = message_create(MESSAGE_WRITABLE, sizeof(*writable));
         writable->conn = conn;
         writable->go_on = false;
         stage_receive(stage, &writable->header);
@@ -556,15 +555,13 @@ static void who_waits_for_a_bounced_message_is_answered(void **state)
     put_ping(stage, 1, 1);
     stage_bounce(stage, &frames_create(stage, 30, true)->header);
     EXPECT(stage, "30 consumed");
-    struct user_call_message *call =
-        user_call_create(bytes_of_text("ann"), bytes_of_text("shop"), bytes_of_text("buy"),
-                         bytes_of_text("x"));
+    struct user_call_message *call = user_call_create(bytes_of_text("ann"), bytes_of_text("shop"),
+                                                      bytes_of_text("buy"), bytes_of_text("x"));
     call->call = 3;
     call->deadline_ms = stage->now_ms + 10;
     stage_bounce(stage, &call->header);
     EXPECT(stage, "call shop.buy user=ann call=3 epoch=0 due=+10 'x'");
-    struct link_request_message *request =
-        message_create(MESSAGE_LINK_REQUEST, sizeof(*request));
+    struct link_request_message *request = message_create(MESSAGE_LINK_REQUEST, sizeof(*request));
     request->exchange = 50;
     request->size = 0;
     stage_bounce(stage, &request->header);
@@ -575,9 +572,9 @@ static void who_waits_for_a_bounced_message_is_answered(void **state)
 static void nobody_waits_for_the_others(void **state)
 {
     static const enum message_kind kinds[] = {
-        MESSAGE_MORE_FRAMES, MESSAGE_CONN_END,     MESSAGE_WRITABLE, MESSAGE_CALL_RESULT,
-        MESSAGE_RESULT,      MESSAGE_LINK_GONE,    MESSAGE_PRESENCE, MESSAGE_QUERY_RESULT,
-        MESSAGE_JOINED,      MESSAGE_PUSHED_ALL,   MESSAGE_TICK,     MESSAGE_RESTORE,
+        MESSAGE_MORE_FRAMES, MESSAGE_CONN_END,   MESSAGE_WRITABLE, MESSAGE_CALL_RESULT,
+        MESSAGE_RESULT,      MESSAGE_LINK_GONE,  MESSAGE_PRESENCE, MESSAGE_QUERY_RESULT,
+        MESSAGE_JOINED,      MESSAGE_PUSHED_ALL, MESSAGE_TICK,     MESSAGE_RESTORE,
         MESSAGE_STOP};
     struct stage *stage = *state;
     for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
@@ -591,8 +588,7 @@ static void a_backend_request_to_a_user_is_refused(void **state)
 {
     struct stage *stage = *state;
     stage_login(stage, 10, true);
-    struct link_request_message *request =
-        message_create(MESSAGE_LINK_REQUEST, sizeof(*request));
+    struct link_request_message *request = message_create(MESSAGE_LINK_REQUEST, sizeof(*request));
     request->exchange = 50;
     request->size = 0;
     stage_receive(stage, &request->header);

@@ -113,13 +113,13 @@ static void wider_networks_have_a_limit_too(void **state)
         snprintf(address, sizeof(address), "[2001:db8:%x::1]:1", i + 16);
         assert_int_equal(fight_takeover(&fight, ann, bytes_of_text(address), 3, 1000), 0);
     }
-    assert_int_equal(
-        fight_takeover(&fight, ann, bytes_of_text("[2001:db8:7:ff00::1]:1"), 3, 1000), 5000);
+    assert_int_equal(fight_takeover(&fight, ann, bytes_of_text("[2001:db8:7:ff00::1]:1"), 3, 1000),
+                     5000);
     fight_remember(fight, ann);
     fight_destroy(fight);
     fight = NULL;
-    assert_int_equal(
-        fight_takeover(&fight, ann, bytes_of_text("[2001:db8:7:ff00::1]:1"), 3, 1000), 5000);
+    assert_int_equal(fight_takeover(&fight, ann, bytes_of_text("[2001:db8:7:ff00::1]:1"), 3, 1000),
+                     5000);
     fight_destroy(fight);
     spent_destroy(spent);
 }

@@ -105,8 +105,8 @@ static void a_request_before_the_welcome_is_a_protocol_error(void **state)
     put_send(stage, 7, "bob", "too early");
     put_ping(stage, 0, 1);
     stage_receive(stage, &frames_create(stage, 10, false)->header);
-    EXPECT(stage, "10 error #7 PROTOCOL", "10 close PROTOCOL_ERROR", "10 release",
-           "10 consumed", DETACH_PROTOCOL);
+    EXPECT(stage, "10 error #7 PROTOCOL", "10 close PROTOCOL_ERROR", "10 release", "10 consumed",
+           DETACH_PROTOCOL);
     COUNTED(stage, closed_protocol, 1);
 }
 
@@ -117,11 +117,11 @@ static void a_broken_frame_ends_the_connection(void **state)
         const char *bytes;
         uint8_t size;
     } rows[] = {
-        {"\x08", 1},                       /* cut off */
-        {"\x08\x05\x22\x7f", 4},           /* a body longer than the frame */
+        {"\x08", 1},                          /* cut off */
+        {"\x08\x05\x22\x7f", 4},              /* a body longer than the frame */
         {"\x08\x05\x22\x04\x0a\x02\xc3(", 8}, /* a text that is not UTF-8 */
-        {"\x08\x05\x22\x03\x0a\x01\0", 7},  /* a NUL */
-        {"\x0a\x01x", 3},                  /* the id of another wire type */
+        {"\x08\x05\x22\x03\x0a\x01\0", 7},    /* a NUL */
+        {"\x0a\x01x", 3},                     /* the id of another wire type */
     };
     struct stage *stage = *state;
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -146,8 +146,7 @@ static void a_frame_without_a_known_body_is_answered(void **state)
     put_bytes(stage, "", 0);
     put_ping(stage, 0, 1);
     stage_play(stage, 10);
-    EXPECT(stage, "10 error #5 PROTOCOL", "10 error #6 PROTOCOL", "10 pong stamp=1",
-           "10 consumed");
+    EXPECT(stage, "10 error #5 PROTOCOL", "10 error #6 PROTOCOL", "10 pong stamp=1", "10 consumed");
     COUNTED(stage, errors_protocol, 3);
 }
 
@@ -157,8 +156,8 @@ static void a_second_login_ends_the_connection(void **state)
     stage_login(stage, 10, true);
     put_login(stage, 5);
     stage_play(stage, 10);
-    EXPECT(stage, "10 error #5 PROTOCOL", "10 close PROTOCOL_ERROR", "10 release",
-           "10 consumed", DETACH_PROTOCOL);
+    EXPECT(stage, "10 error #5 PROTOCOL", "10 close PROTOCOL_ERROR", "10 release", "10 consumed",
+           DETACH_PROTOCOL);
 }
 
 static void a_resume_on_a_live_connection_ends_it(void **state)
@@ -167,8 +166,8 @@ static void a_resume_on_a_live_connection_ends_it(void **state)
     stage_login(stage, 10, true);
     put_bytes(stage, "\x08\x05\x1a\x00", 4);
     stage_play(stage, 10);
-    EXPECT(stage, "10 error #5 PROTOCOL", "10 close PROTOCOL_ERROR", "10 release",
-           "10 consumed", DETACH_PROTOCOL);
+    EXPECT(stage, "10 error #5 PROTOCOL", "10 close PROTOCOL_ERROR", "10 release", "10 consumed",
+           DETACH_PROTOCOL);
 }
 
 static void an_ack_beyond_what_was_sent_ends_the_connection(void **state)
@@ -191,9 +190,8 @@ static void nothing_is_handled_after_a_protocol_error(void **state)
     put_login(stage, 5);
     put_pings(stage, 4, 9);
     stage_play(stage, 10);
-    EXPECT(stage, "10 pong stamp=1", "10 pong stamp=2", "10 pong stamp=3",
-           "10 error #5 PROTOCOL", "10 close PROTOCOL_ERROR", "10 release", "10 consumed",
-           DETACH_PROTOCOL);
+    EXPECT(stage, "10 pong stamp=1", "10 pong stamp=2", "10 pong stamp=3", "10 error #5 PROTOCOL",
+           "10 close PROTOCOL_ERROR", "10 release", "10 consumed", DETACH_PROTOCOL);
 }
 
 /* --- Ping ------------------------------------------------------------------------------------- */
@@ -220,8 +218,7 @@ static void the_end_waits_for_what_was_sent_before_it(void **state)
     stage_conn_end(stage, 10, LOSS_GONE);
     EXPECT(stage, "to self conn_end 10");
     stage_bare(stage, MESSAGE_MORE_FRAMES);
-    EXPECT(stage, "10 pong stamp=5", "forward bob deliver from=ann 'last words'",
-           "10 consumed");
+    EXPECT(stage, "10 pong stamp=5", "forward bob deliver from=ann 'last words'", "10 consumed");
     stage_conn_end(stage, 10, LOSS_GONE);
     EXPECT(stage, "10 release", "store DETACH DETACHED LOST epoch=1 until=5060000");
 }
@@ -334,8 +331,7 @@ static void who_is_over_his_limit_may_leave(void **state)
     put_ping(stage, 1, 1);
     put_logout(stage, 2);
     stage_play(stage, 10);
-    EXPECT(stage, "10 pong #1 stamp=1", "10 consumed",
-           "store END OFFLINE LOGOUT epoch=1 removed");
+    EXPECT(stage, "10 pong #1 stamp=1", "10 consumed", "store END OFFLINE LOGOUT epoch=1 removed");
     stage_commit(stage, 0);
     COUNTED(stage, requests_limited, 0);
     COUNTED(stage, logouts, 1);

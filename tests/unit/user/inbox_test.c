@@ -160,8 +160,8 @@ static void each_newcomer_gets_one_until_it_is_full(void **state)
     char name[8];
     for (unsigned i = 0; i < 5; i++) {
         snprintf(name, sizeof(name), "s%u", i);
-        uint32_t taken = fill(&inbox, &limits, name,
-                              i < 4 ? INBOX_HAS_OTHER_SENDERS : INBOX_HAS_NO_ROOM);
+        uint32_t taken =
+            fill(&inbox, &limits, name, i < 4 ? INBOX_HAS_OTHER_SENDERS : INBOX_HAS_NO_ROOM);
         assert_int_equal(taken, shares[i]);
     }
     assert_false(offer(&inbox, &limits, "late", INBOX_HAS_NO_ROOM));
@@ -196,7 +196,8 @@ static void services_leave_the_players_part_alone(void **state)
     empty(&inbox);
 }
 
-/* The table is there only while somebody could have too much, and it counts right: a walk says so. */
+/* The table is there only while somebody could have too much, and it counts right: a walk says so.
+ */
 static void the_shares_are_those_of_the_inbox(void **state)
 {
     const struct inbox_limits limits = {40, BYTES_MAX, key};
@@ -276,8 +277,8 @@ static void expect_kept(const struct kept_message *kept, uint64_t seq, uint32_t 
 static void expect_message(struct deliver_message *message, uint64_t seq, uint32_t size)
 {
     assert_non_null(message);
-    struct kept_message kept = {message->seq, message->arrived_ms, message->time_ms,
-                                message->from_service, message->redelivered, message->sent,
+    struct kept_message kept = {message->seq,          message->arrived_ms,     message->time_ms,
+                                message->from_service, message->redelivered,    message->sent,
                                 deliver_name(message), deliver_payload(message)};
     expect_kept(&kept, seq, size);
     assert_int_equal(message->request, seq % 3 == 0 ? seq : 0); /* whoever waits is not lost */
@@ -325,7 +326,8 @@ static void it_does_what_a_queue_does(void **state)
             uint64_t last = first + (uint64_t)rand() % 5;
             inbox_forget(&inbox, last);
             for (; first < next && first <= last && first % 3 != 0 &&
-                   sizes[first % MESSAGES_MAX] <= 397; first++)
+                   sizes[first % MESSAGES_MAX] <= 397;
+                 first++)
                 bytes -= sizes[first % MESSAGES_MAX] + 3;
         } else {
             expect_all(&inbox, first, next, sizes);

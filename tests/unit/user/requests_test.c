@@ -65,7 +65,7 @@ static void only_calls_expire_and_only_when_due(void **state)
 {
     struct requests *requests = NULL;
     struct request expired;
-    add(&requests, 1, 0, 5);   /* a Send has no deadline, whatever stands there */
+    add(&requests, 1, 0, 5); /* a Send has no deadline, whatever stands there */
     add(&requests, 2, 21, 300);
     add(&requests, 3, 22, 100);
     assert_int_equal(requests_calls(requests), 2);

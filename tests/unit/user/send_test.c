@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "actors/bounce.h"
 #include "actors/push.h"
 #include "proto/broker_frame.h"
-#include "actors/bounce.h"
 #include "unit/actors/stage_user.h"
 
 /* Send, from both sides: ann sends and hears how it ended; ann receives. */
@@ -278,7 +278,8 @@ static void the_inbox_takes_no_message_larger_than_itself(void **state)
     struct stage *stage = *state;
     stage_login(stage, 10, true);
     deliver_bytes(stage, 1, stage->settings.inbox_bytes_max - 3 + 1);
-    EXPECT(stage, "to 901 result #1 TOO_LARGE epoch=0"); /* and no INBOX_FULL: waiting never helps */
+    EXPECT(stage,
+           "to 901 result #1 TOO_LARGE epoch=0"); /* and no INBOX_FULL: waiting never helps */
     deliver_bytes(stage, 2, stage->settings.inbox_bytes_max - 3);
     EXPECT(stage, "to 901 result #2 OK epoch=1", "10 message 1 from=bob <197 bytes>");
 }
@@ -337,8 +338,7 @@ static void a_push_names_its_service(void **state)
 {
     struct stage *stage = *state;
     stage_login(stage, 10, true);
-    struct deliver_message *message =
-        deliver_create(bytes_of_text("shop"), bytes_of_text("sale"));
+    struct deliver_message *message = deliver_create(bytes_of_text("shop"), bytes_of_text("sale"));
     message->from_service = true;
     message->arrived_ms = stage->now_ms;
     stage_receive(stage, &message->header);
@@ -412,7 +412,9 @@ static void what_a_bundle_brings_is_kept_one_by_one(void **state)
     stage_receive(stage, bundle_of(stage, "three", "four"));
     EXPECT_NOTHING(stage);
     assert_int_equal(stage->session.inbox->count, 3);
-    assert_int_equal(stage->session.inbox->bytes, strlen("shoptwo" "shopthree" "shopfour"));
+    assert_int_equal(stage->session.inbox->bytes, strlen("shoptwo"
+                                                         "shopthree"
+                                                         "shopfour"));
     stage_resume(stage, 30, 2);
     EXPECT(stage, "store RESUME RESUMED UNKNOWN epoch=1");
     stage_commit(stage, 0);
