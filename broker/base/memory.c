@@ -145,6 +145,11 @@ enum memory_level memory_level(void)
     return atomic_load_explicit(&memory.level, memory_order_relaxed);
 }
 
+bool memory_half_held(void)
+{
+    return budget() != 0 && held() >= budget() / 2;
+}
+
 uint64_t memory_excess(enum memory_level level)
 {
     uint64_t bytes = held();

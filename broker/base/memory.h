@@ -8,6 +8,7 @@
  * There is one such book per process, as there is one heap (docs/decisions/0060). Without
  * memory_open nothing is limited. */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -33,6 +34,9 @@ void memory_set_budget(uint64_t budget_bytes);
 void memory_account(int64_t bytes);
 
 enum memory_level memory_level(void);
+
+/* Half of the budget is held, so what can wait with its sender should. */
+bool memory_half_held(void);
 
 /* How much has to go until the level is below that one; 0: it is. */
 uint64_t memory_excess(enum memory_level level);

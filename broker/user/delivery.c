@@ -64,6 +64,9 @@ static void deliver_done(struct session *session, struct turn *turn,
     message_destroy(&message->header);
 }
 
+/* Whose inbox holds no more than this part of what it may, acknowledges what he gets. */
+enum { LISTENS_PART = 64 };
+
 /* Everything in a Message frame but its payload is less than that. */
 enum { FRAME_MORE_BYTES = 128 };
 
@@ -100,6 +103,19 @@ static uint16_t too_large(struct turn *turn)
     return USHER__V1__ERROR__CODE__TOO_LARGE;
 }
 
+/* Shares bound what one player leaves in one inbox; there are as many inboxes as users. So of the
+ * memory that all have together, messages of players to those who do not read get half: who comes
+ * in, who talks to somebody that listens, and services have the rest (docs/decisions/0101). */
+static bool is_to_wait_elsewhere(const struct session *session,
+                                 const struct deliver_message *message,
+                                 const struct settings *settings)
+{
+    if (message->from_service || !memory_half_held())
+        return false;
+    uint32_t bytes = session->inbox != NULL ? session->inbox->bytes : 0;
+    return session->conn == 0 || bytes > settings->inbox_bytes_max / LISTENS_PART;
+}
+
 /* Why the inbox does not take it; 0: it does. */
 static uint16_t inbox_refusal(struct session *session, const struct deliver_message *message,
                               struct turn *turn)
@@ -110,6 +126,10 @@ static uint16_t inbox_refusal(struct session *session, const struct deliver_mess
     /* Its sender may wait as long as he likes, unless the connection takes it without the inbox. */
     if (inbox_bytes_of(message) > limits.bytes_max && (session->acks || session->conn == 0))
         return too_large(turn);
+    if (is_to_wait_elsewhere(session, message, settings)) {
+        turn_count(turn, METRIC_inbox_memory_full, 1);
+        return USHER__V1__ERROR__CODE__BUSY;
+    }
     struct inbox empty = {0};
     enum inbox_room room =
         inbox_room_for(session->inbox != NULL ? session->inbox : &empty, message, &limits);

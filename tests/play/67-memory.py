@@ -2,6 +2,7 @@
 """The memory budget (limits.memory_bytes) reached and passed, and allocations that fail: what is
 new is refused in steps, nobody's session is lost, and bystanders go on."""
 
+import collections
 import http.client
 import json
 import os
@@ -44,20 +45,22 @@ def code_of(frame):
 
 
 class Hoarders:
-    """Users who never acknowledge, and one who writes to them."""
+    """Users who never acknowledge, a service that writes to them, and a player."""
 
-    def __init__(self, broker, count):
+    def __init__(self, broker, backend, count):
+        self.backend = backend
         self.clients = logged_in(broker, [f"hoarder{number}" for number in range(count)], acks=True)
         self.writer = Client(broker)
         self.writer.login("writer")
         self.sent = [0] * count
 
     def fill(self, enough, most=1200):
-        """Writes to one after the other until enough(); gives what the last Send was answered."""
+        """The service writes to one after the other until enough(); gives what the last got."""
         code = "done"
         for number in range(most):
             to = number % len(self.clients)
-            code = code_of(self.writer.ask("send", to=f"hoarder{to}", payload=PAYLOAD))
+            taken = self.backend.push(f"hoarder{to}", PAYLOAD).push.accepted
+            code = "done" if taken else "refused"
             self.sent[to] += code == "done"
             if code == "done":
                 self.clients[to].messages(1)
@@ -94,18 +97,23 @@ def scene_inboxes():
         def number(name):
             return backend.numbers("stats")[name]
 
-        hoarders = Hoarders(broker, 8)
+        hoarders = Hoarders(broker, backend, 8)
         away = Client(broker)
         welcome = away.login("away")
         away.drop()
         hoarders.fill(lambda code: number("memory_tight") > 0)
         check_equal(try_login(broker, "newcomer"), "UNAVAILABLE", "a login when memory is tight")
         check(number("memory_full") == 0, "full before tight was looked at")
-        check_equal(hoarders.writer.send("hoarder0", b"x") is None, False, "a send")
-        hoarders.sent[0] += 1
+        asked = hoarders.writer.ask("send", to="hoarder0", payload=b"x")
+        check_equal(code_of(asked), "BUSY", "a send to who does not read")
+        check_equal(
+            code_of(hoarders.writer.ask("send", to="writer", payload=b"x")), "done", "a send"
+        )
         away = Client(broker)
         away.resume(welcome, 0, name="away")  # who has a session may come back to it
-        check_equal(hoarders.fill(lambda code: code != "done"), "BUSY", "a send when it is full")
+        check_equal(hoarders.fill(lambda code: code != "done"), "refused", "a push when it is full")
+        asked = hoarders.writer.ask("send", to="writer", payload=b"x")
+        check_equal(code_of(asked), "BUSY", "a send when it is full")
         held = number("memory_held_bytes")
         check(held <= BUDGET + SLACK, f"{held} bytes are held")
         check_equal(backend.push("away", PAYLOAD).push.accepted, 0, "a push when it is full")
@@ -132,6 +140,33 @@ def scene_inboxes():
         )
         for client in (away, hoarders, backend):
             client.close()
+
+
+def scene_players_have_half_of_it():
+    """One player writes to many who are away, within his share of each inbox: from half of the memory
+    on he is told BUSY, and nobody else hears of it."""
+    count, each = 120, 8  # twice the budget
+    with Broker({**OPTIONS, "session.resume_ms": 600000}) as broker:
+        for client in logged_in(broker, [f"phone{number}" for number in range(count)], acks=True):
+            client.drop()
+        with Backend(broker, service="chat") as backend, Client(broker) as mallory:
+            numbers = lambda: backend.numbers("stats")
+            eventually(lambda: numbers()["sessions_detached"] == count, "all are away")
+            mallory.login("mallory")
+            codes = collections.Counter(
+                code_of(mallory.ask("send", to=f"phone{number}", payload=PAYLOAD))
+                for _ in range(each)
+                for number in range(count)
+            )
+            check_equal(set(codes), {"done", "BUSY"}, "what he was told")
+            held = numbers()["memory_held_bytes"]
+            check(BUDGET // 2 - SLACK < held < BUDGET // 2 + SLACK, f"{held} bytes are held")
+            check_equal(numbers()["memory_tight"], 0, "how often it was tight")
+            check_equal(numbers()["inbox_memory_full"], codes["BUSY"], "inbox_memory_full")
+            check_equal(try_login(broker, "newcomer"), "welcome", "a login")
+            check_equal(code_of(mallory.ask("send", to="mallory", payload=b"x")), "done", "a send")
+            check_equal(backend.push("phone0", b"x").push.accepted, 1, "a push to who is away")
+            print(f"     {codes['done']} taken, {codes['BUSY']} refused, {held >> 10} KiB held")
 
 
 def ping_seconds(client):
@@ -555,6 +590,7 @@ def scene_operators_ask_without_memory():
 if __name__ == "__main__":
     play(
         scene_inboxes,
+        scene_players_have_half_of_it,
         scene_outputs,
         scene_large_frames_in_the_making,
         scene_many_frames_in_the_making,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "actors/bounce.h"
 #include "actors/push.h"
+#include "base/memory.h"
 #include "proto/broker_frame.h"
 #include "unit/actors/stage_user.h"
 
@@ -449,6 +450,35 @@ static void each_of_a_bundle_fits_a_frame_or_is_refused(void **state)
     COUNTED(stage, messages_refused, 1);
 }
 
+/* Half of what all may hold is held: players wait for those who do not read, services do not, and
+ * who reads gets his messages. */
+static void half_of_the_memory_is_not_for_those_who_do_not_read(void **state)
+{
+    enum { BUDGET_BYTES = 64 << 20 };
+    struct stage *stage = *state;
+    stage->settings.inbox_bytes_max = 1 << 20;
+    memory_open(BUDGET_BYTES, NULL, stage->metrics);
+    memory_account(BUDGET_BYTES / 2 - (1 << 20));
+    stage_login(stage, 10, true);
+    stage_deliver(stage, 5, "one");
+    EXPECT(stage, "to 901 result #5 OK epoch=1 asker=9", "10 message 1 from=bob 'one'");
+    memory_account(2 << 20);
+    stage_deliver(stage, 6, "two");
+    EXPECT(stage, "to 901 result #6 OK epoch=1 asker=9", "10 message 2 from=bob 'two'");
+    stage_detach(stage);
+    stage_deliver(stage, 7, "three");
+    EXPECT(stage, "to 901 result #7 BUSY epoch=0 asker=9");
+    stage_receive(stage, bundle_of(stage, "four", "five"));
+    EXPECT_NOTHING(stage);
+    COUNTED(stage, inbox_memory_full, 1);
+    assert_int_equal(stage->session.inbox->count, 4);
+    memory_account(-(2 << 20));
+    stage_deliver(stage, 8, "six");
+    EXPECT(stage, "to 901 result #8 OK epoch=1 asker=9");
+    memory_account(-(BUDGET_BYTES / 2 - (1 << 20)));
+    memory_close();
+}
+
 static void a_bundle_for_somebody_gone_is_refused(void **state)
 {
     struct stage *stage = *state;
@@ -500,6 +530,7 @@ int main(void)
         stage_test(what_a_bundle_brings_is_kept_one_by_one),
         stage_test(a_full_inbox_takes_the_beginning_of_a_bundle),
         stage_test(each_of_a_bundle_fits_a_frame_or_is_refused),
+        stage_test(half_of_the_memory_is_not_for_those_who_do_not_read),
         stage_test(a_bundle_for_somebody_gone_is_refused),
         stage_test(an_accepted_message_is_answered_once),
     };
