@@ -29,12 +29,14 @@
  * Shares. What users send has a part of a mailbox of its own, twice as large as what one alone may
  * have, and who has something in it gets no more than what is free then: of n each gets a share of
  * n + 1, as in an inbox (user/inbox.c), so somebody always finds room who has nothing there. What
- * has been taken from the mailbox and was not received yet counts for its sender too.
+ * has been taken from the mailbox and was not received yet counts for its sender too. While a
+ * mailbox is less than an eighth full nobody could have too much, and nothing is counted: a sender
+ * may have so much more than his share.
  *
  * Threads with runner->drains run the queue before they sleep themselves, so what they list needs
  * no wake-up. tests/model has this protocol as a Spin model. */
 
-enum { WORKER_BATCH_TURNS = 256, TURNS_PER_SAMPLE = 64 };
+enum { WORKER_BATCH_TURNS = 256, TURNS_PER_SAMPLE = 64, CROWDED_PART = 8 };
 
 struct worker {
     struct scheduler *scheduler;
@@ -143,8 +145,13 @@ int scheduler_post(struct scheduler *scheduler, struct runner *runner, actor_han
     return 0;
 }
 
-static uint16_t share_of(const struct scheduler *scheduler, actor_handle from, actor_handle to)
+static uint16_t share_of(const struct scheduler *scheduler, struct actor *actor, actor_handle from,
+                         actor_handle to, uint32_t max)
 {
+    if (from == 0)
+        return 0;
+    if (mailbox_length(&actor->mailbox) < max / CROWDED_PART)
+        return SENDERS_NOBODY;
     const actor_handle pair[] = {from, to};
     return senders_share(registry_hash(scheduler->options.registry, pair, sizeof(pair)));
 }
@@ -155,6 +162,8 @@ static bool has_room(struct scheduler *scheduler, struct actor *actor, uint16_t 
     uint32_t length = mailbox_length(&actor->mailbox);
     if (share == 0)
         return length < of_users || length - of_users < max;
+    if (share == SENDERS_NOBODY)
+        return true;
     uint32_t own = senders_count(scheduler->senders, share);
     return (uint64_t)own + of_users < 2 * (uint64_t)max;
 }
@@ -165,13 +174,13 @@ int scheduler_post_from(struct scheduler *scheduler, struct runner *runner, acto
     struct actor *actor = receiver(scheduler, to);
     if (actor == NULL)
         return -ESRCH;
-    uint16_t share = from != 0 ? share_of(scheduler, from, to) : 0;
+    uint16_t share = share_of(scheduler, actor, from, to, max);
     if (!has_room(scheduler, actor, share, max)) {
         count(scheduler, runner, METRIC_mailbox_full);
         return -ENOBUFS;
     }
     message->share = share;
-    if (share != 0)
+    if (share > SENDERS_NOBODY)
         senders_add(scheduler->senders, share);
     push(scheduler, runner, actor, to, message);
     return 0;
@@ -189,7 +198,7 @@ static bool receive(struct scheduler *scheduler, struct runner *runner, struct a
 {
     uint32_t generation = atomic_load_explicit(&actor->generation, memory_order_relaxed);
     message->next = NULL;
-    if (message->share != 0)
+    if (message->share > SENDERS_NOBODY)
         senders_remove(scheduler->senders, message->share);
     message->share = 0;
     if (message->generation == generation)

@@ -27,7 +27,7 @@ void senders_destroy(struct senders *senders)
 
 uint16_t senders_share(uint64_t hash)
 {
-    return (uint16_t)(1 + hash % (SHARES - 1));
+    return (uint16_t)(SENDERS_NOBODY + 1 + hash % (SHARES - SENDERS_NOBODY - 1));
 }
 
 uint32_t senders_count(const struct senders *senders, uint16_t share)

@@ -15,8 +15,11 @@ struct senders;
 struct senders *senders_create(void);
 void senders_destroy(struct senders *senders); /* NULL is fine */
 
-/* The share of a pair, by a hash of both that neither can choose; never 0. Two pairs may have one,
- * rarely: then they are counted as one. */
+/* What a message has for a share while nobody could have too much: it counts for nobody. */
+enum { SENDERS_NOBODY = 1 };
+
+/* The share of a pair, by a hash of both that neither can choose; neither 0 nor SENDERS_NOBODY. Two
+ * pairs may have one, rarely: then they are counted as one. */
 uint16_t senders_share(uint64_t hash);
 
 uint32_t senders_count(const struct senders *senders, uint16_t share);
