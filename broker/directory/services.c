@@ -191,9 +191,9 @@ int services_join(struct services *services, const char *name, actor_handle inst
         error = join_service(services, name, instance, &first);
     if (error == 0 && follow)
         services->followers[services->follower_count++] = instance;
-    pthread_mutex_unlock(&services->lock);
     if (first)
         LOG(services->options.log, SERVICE_UP, LOG_S("service", name));
+    pthread_mutex_unlock(&services->lock);
     return error;
 }
 
@@ -425,9 +425,9 @@ bool services_leave(struct services *services, actor_handle instance)
     /* The backlog is the turn's, and this is it. */
     bool empty = actor->backlog == NULL && mailbox_length(&actor->mailbox) == 0;
     const char *emptied = empty ? remove_member(services, instance) : NULL;
-    pthread_mutex_unlock(&services->lock);
-    if (emptied != NULL)
+    if (emptied != NULL) /* before its place is another's, and before it is up again */
         LOG(services->options.log, SERVICE_DOWN, LOG_S("service", emptied));
+    pthread_mutex_unlock(&services->lock);
     return empty;
 }
 
