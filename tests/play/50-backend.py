@@ -527,6 +527,7 @@ def scene_kick():
             backend.wait_event("alice", "DETACHED", epoch=third)
             check_equal(code_name(backend.kick("alice")), "OK", "kick of a detached session")
             backend.wait_event("alice", "OFFLINE", "KICKED", third)
+            broker.wait_log("kicked", count=3)
             check_equal(
                 [line["by"] for line in broker.log_events("kicked")],
                 [f"/{backend.instance}"] * 3,

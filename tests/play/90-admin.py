@@ -410,6 +410,7 @@ def scene_commands():
         )
         alice.expect_close("KICKED", do_not_return=True)
         bob.ping()
+        broker.wait_log("admin_change")
         changes = broker.log_events("admin_change")
         check(any("kick" in line["path"] for line in changes), "the log has no kick")
         http_.post("/api/sessions/bob/kick", {})

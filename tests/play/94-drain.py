@@ -242,6 +242,7 @@ def scene_drain_under_load():
             echo.goaway is None or echo.goaway >= began + seconds - 0.1,
             "the service was told to go before the clients were gone",
         )
+        broker.wait_log("draining")
         check_equal(len(broker.log_events("draining")), 1, "draining in the log")
         broker.restart()
         come_back(broker, memories, random)
