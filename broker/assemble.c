@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "actors/kinds.h"
 #include "base/check.h"
 #include "base/memory.h"
 #include "broker/parts.h"
@@ -133,10 +134,7 @@ static size_t state_bytes(void)
 
 uint32_t broker_instances_max(const struct broker *broker)
 {
-    /* The admin endpoint's own actor counts as one. */
-    const char *admin = broker->options->admin_listen;
-    uint32_t more = admin != NULL && admin[0] != '\0';
-    return (uint32_t)broker->options->limits_services * INSTANCES_PER_SERVICE + more;
+    return (uint32_t)broker->options->limits_services * INSTANCES_PER_SERVICE;
 }
 
 static int open_services(struct broker *broker)
@@ -189,7 +187,8 @@ static int open_clock(struct broker *broker)
 static int make_actors(struct broker *broker)
 {
     const struct options *options = broker->options;
-    uint32_t actors_max = (uint32_t)options->limits_users + broker_instances_max(broker);
+    uint32_t actors_max =
+        (uint32_t)options->limits_users + broker_instances_max(broker) + KIND_SINGLES;
     CHECK(actors_max <= SLOTS_MAX); /* by the ranges in options.def */
     int error = registry_create(&broker->registry, actors_max, state_bytes(), broker->env);
     if (error != 0)
@@ -255,17 +254,14 @@ void broker_halt(struct broker *broker)
 /* The actors end as the process does: their state is freed, nobody is told. */
 static void free_actors(struct broker *broker)
 {
-    struct turn *turn = &committer_thread(broker)->turn;
+    struct runner *runner = &committer_thread(broker)->runner;
     uint32_t cursor = 0;
     actor_handle handle;
     while ((handle = registry_next(broker->registry, &cursor, NULL)) != 0) {
         struct actor *actor = registry_actor(broker->registry, actor_slot(handle));
-        turn_begin(turn, handle, actor->name, 0, 0);
-        if (actor->behaviour == &user_behaviour)
-            session_clear((struct session *)actor->state, turn);
-        else if (actor->behaviour == &instance_behaviour)
-            instance_end((struct instance **)actor->state, turn);
-        turn_discard(turn);
+        const struct behaviour *behaviour = actor->behaviour;
+        if (behaviour->clear != NULL)
+            behaviour->clear(broker, runner, handle, actor->state);
     }
     registry_destroy(broker->registry);
 }

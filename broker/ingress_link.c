@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
+#include "actors/kinds.h"
 #include "actors/refuse.h"
 #include "broker/parts.h"
 #include "instance/access.h"
@@ -128,12 +129,13 @@ static actor_handle link_target(struct broker *broker, uint64_t exchange,
             return 0;
         }
         id = registry_find(broker->registry, key, strlen(key));
-        if (id == 0 && atomic_load(&broker->counters.instances) < broker_instances_max(broker))
+        if (id == 0 &&
+            registry_count_of(broker->registry, KIND_INSTANCE) < broker_instances_max(broker))
             id = registry_claim(broker->registry, key, strlen(key), &instance_behaviour);
     } else if (request->body_case == USHER__V1__LINK_REQUEST__BODY_SUBMIT &&
                request->submit->link == 0) {
         id = registry_claim(broker->registry, INSTANCE_VISITORS, strlen(INSTANCE_VISITORS),
-                            &instance_behaviour);
+                            &visitors_behaviour);
     } else {
         id = actor_of_link(broker, request);
         if (id == 0) {

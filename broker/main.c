@@ -1,39 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <malloc.h>
 #include <signal.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "broker/broker.h"
 #include "process/activation.h"
 #include "process/notify.h"
+#include "process/open_files.h"
+#include "process/prepare.h"
 
 /* Command line -> configuration -> broker -> signals; nothing else. */
 
 enum { LOG_LINES_PER_SECOND = 0 /* the default */ };
-
-/* Whoever starts us may have closed 0, 1 or 2, and the next file opened, perhaps the store, would
- * then be taken for stderr and written over by the log. So these three are always something. False:
- * there is not even /dev/null. */
-static bool hold_standard_files(void)
-{
-    int fd;
-    do
-        fd = open("/dev/null", O_RDWR);
-    while (fd >= 0 && fd <= STDERR_FILENO);
-    if (fd >= 0)
-        close(fd);
-    return fd >= 0;
-}
 
 /* Termination is waited for by the main thread alone: every other thread is started with these
  * blocked. */
@@ -48,39 +31,6 @@ static void block_signals(sigset_t *set)
     sigprocmask(SIG_BLOCK, set, NULL);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
-}
-
-/* What the process needs never: more rights than it was started with, files for others, and unless
- * asked for, a picture of its memory on the disk. */
-static void drop_privileges(const struct options *options)
-{
-    umask(S_IRWXG | S_IRWXO);
-    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-    if (!options->process_core_dumps)
-        prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-}
-
-/* One file per connection: use what the system allows. */
-static void raise_file_limit(void)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-        limit.rlim_cur = limit.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &limit);
-    }
-}
-
-/* What the service manager says of the stream that it gave us: device and inode. Whoever redirects
- * stderr elsewhere leaves the variable behind, so it is compared. */
-static bool stderr_is_journal(void)
-{
-    const char *stream = getenv("JOURNAL_STREAM");
-    struct stat file;
-    char text[64];
-    if (stream == NULL || fstat(STDERR_FILENO, &file) != 0)
-        return false;
-    snprintf(text, sizeof(text), "%ju:%ju", (uintmax_t)file.st_dev, (uintmax_t)file.st_ino);
-    return strcmp(stream, text) == 0;
 }
 
 /* The flight recorder; crashes write it from here on. NULL: there is no memory for one. */
@@ -98,7 +48,7 @@ static struct recorder *open_recorder(const struct options *options, char path[P
 
 static int open_log(struct log **log, const struct options *options, struct recorder *recorder)
 {
-    bool journal = stderr_is_journal();
+    bool journal = prepare_is_journal();
     bool text = options->log_format == LOG_FORMAT_TEXT ||
                 (options->log_format == LOG_FORMAT_AUTO && (journal || isatty(STDERR_FILENO)));
     struct log_options log_options = {
@@ -228,7 +178,7 @@ static int run(const struct options *options, struct log *log, int argc, char **
 
 int main(int argc, char **argv)
 {
-    if (!hold_standard_files())
+    if (!prepare_standard_files())
         return EXIT_INTERNAL;
     struct options options;
     enum config_action action;
@@ -243,8 +193,8 @@ int main(int argc, char **argv)
     activation_keep(&kept);
     sigset_t set;
     block_signals(&set);
-    raise_file_limit();
-    drop_privileges(&options);
+    open_files_raise();
+    prepare_rights(options.process_core_dumps);
     /* Few arenas: memory that one thread frees is reused by another. */
     mallopt(M_ARENA_MAX, (int)options.threads_io + 1);
     char recorder_path[PATH_MAX];

@@ -136,7 +136,7 @@ uint32_t broker_instances_max(const struct broker *broker);
 
 /* --- ingress.c -------------------------------------------------------------------------------- */
 
-extern const struct behaviour user_behaviour, instance_behaviour;
+extern const struct behaviour user_behaviour, instance_behaviour, visitors_behaviour; /* kinds.c */
 
 void ingress_wire(struct broker *broker);
 void ingress_wire_link(struct broker *broker); /* ingress_link.c; part of ingress_wire */

@@ -73,8 +73,7 @@ struct counters {
     _Atomic uint64_t call_last;
     _Atomic uint64_t calls_waiting; /* calls of all users without their answer */
     _Atomic uint64_t link_last;
-    _Atomic uint32_t instances; /* actors that are no users */
-    _Atomic uint32_t goaways;   /* backends that are to hear of the stop and have not fetched it */
+    _Atomic uint32_t goaways; /* backends that are to hear of the stop and have not fetched it */
     _Atomic uint64_t presence_last; /* the stream as committed */
 };
 

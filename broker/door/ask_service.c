@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "actors/kinds.h"
 #include "base/memory.h"
 #include "client.pb-c.h"
 #include "directory/services.h"
@@ -203,7 +204,7 @@ static enum verdict finish(void *context, struct runner *runner, actor_handle se
 }
 
 static const struct behaviour admission_behaviour = {
-    .name = "admission", .receive = receive, .finish = finish};
+    .name = "admission", .kind = KIND_ADMISSION, .receive = receive, .finish = finish};
 
 int admission_prepare_asking(struct admission *admission)
 {
@@ -212,7 +213,5 @@ int admission_prepare_asking(struct admission *admission)
                                       &admission_behaviour);
     if (admission->actor == 0)
         return -ENOMEM;
-    /* It is no user: the room is that of an instance. */
-    atomic_fetch_add_explicit(&broker->counters.instances, 1, memory_order_relaxed);
     return 0;
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "actors/kinds.h"
 #include "actors/proof.h"
 #include "base/memory.h"
 #include "client.pb-c.h"
@@ -88,9 +89,7 @@ static void forget_login(struct broker *broker, struct thread *thread, conn_hand
 /* A few threads that look at the same time may let in a few more. */
 static bool is_one_too_many(struct broker *broker, const struct attach_message *attach)
 {
-    uint32_t users = registry_count(broker->registry) -
-                     atomic_load_explicit(&broker->counters.instances, memory_order_relaxed);
-    return users >= broker->options->limits_users &&
+    return registry_count_of(broker->registry, KIND_USER) >= broker->options->limits_users &&
            registry_find(broker->registry, attach->user, strlen(attach->user)) == 0;
 }
 

@@ -125,7 +125,6 @@ static struct instance *create(struct turn *turn)
     MEMORY_MUST((instance = calloc(1, sizeof(*instance))) != NULL, "an instance");
     MEMORY_MUST((instance->calls = calls_create()) != NULL, "an instance");
     MEMORY_MUST(arena_init(&instance->arena, INSTANCE_ARENA_BYTES) == 0, "an instance");
-    atomic_fetch_add_explicit(&turn->counters->instances, 1, memory_order_relaxed);
     return instance;
 }
 
@@ -505,7 +504,6 @@ static void destroy(struct instance **state, struct turn *turn)
     arena_fini(&instance->arena);
     free(instance);
     *state = NULL;
-    atomic_fetch_sub_explicit(&turn->counters->instances, 1, memory_order_relaxed);
 }
 
 void instance_fini(struct instance **state, struct turn *turn)

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "actors/kinds.h"
 #include "door/admission.h"
 #include "operate/certificate.h"
 #include "operate/http.h"
@@ -61,16 +62,14 @@ void admin_read(void *context, uint64_t readings[READING_COUNT])
     struct admin_glue *glue = context;
     struct broker *broker = glue->broker;
     uint64_t now_ms = env_monotonic_ms(broker->env);
-    uint32_t actors = registry_count(broker->registry);
-    uint32_t instances = atomic_load_explicit(&broker->counters.instances, memory_order_relaxed);
     struct committer_look commits = committer_look(broker->committer);
     struct link_health link = link_health(broker->link);
     struct net_look net;
     net_look(broker->net, &net);
     sum_actors(broker->registry, readings);
-    readings[READING_actors] = actors;
-    readings[READING_users] = actors > instances ? actors - instances : 0;
-    readings[READING_instances] = instances > 0 ? instances - 1 : 0; /* without our own actor */
+    readings[READING_actors] = registry_count(broker->registry);
+    readings[READING_users] = registry_count_of(broker->registry, KIND_USER);
+    readings[READING_instances] = registry_count_of(broker->registry, KIND_INSTANCE);
     if (broker->admission != NULL)
         admission_count_keys(broker->admission, &readings[READING_token_keys],
                              &readings[READING_token_keys_passed_over]);

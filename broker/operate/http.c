@@ -92,8 +92,6 @@ int admin_glue_start(struct admin_glue *glue, char *error)
         registry_claim(broker->registry, ADMIN_ACTOR, strlen(ADMIN_ACTOR), &admin_behaviour);
     if (glue->actor == 0)
         return -ENOMEM;
-    /* No user, so it takes no user's place. */
-    atomic_fetch_add_explicit(&broker->counters.instances, 1, memory_order_relaxed);
     int failed = admin_start(&glue->admin, &admin, error);
     if (failed == 0)
         glue->listener = -1;

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "actors/kinds.h"
 #include "backend.pb-c.h"
 #include "base/memory.h"
 #include "client.pb-c.h"
@@ -46,7 +47,8 @@ static enum verdict finish(void *context, struct runner *runner, actor_handle se
     return VERDICT_GO_ON;
 }
 
-const struct behaviour admin_behaviour = {.name = "admin", .receive = receive, .finish = finish};
+const struct behaviour admin_behaviour = {
+    .name = "admin", .kind = KIND_ADMIN, .receive = receive, .finish = finish};
 
 /* --- one command ---------------------------------------------------------------------------------
  * */

@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "actors/kinds.h"
 #include "base/check.h"
 #include "broker/parts.h"
 #include "operate/goodbye.h"
@@ -72,11 +73,9 @@ static void begin(struct broker *broker, uint64_t now_ms)
 {
     struct drain *drain = &broker->drain;
     uint64_t wanted_ms = atomic_load(&broker->drain_ms);
-    uint32_t instances = atomic_load(&broker->counters.instances);
-    uint32_t actors = registry_count(broker->registry);
     drain->begun_ms = now_ms;
     drain->total_ms = wanted_ms != 0 ? wanted_ms : reload_drain_ms(broker);
-    drain->users = actors > instances ? actors - instances : 0;
+    drain->users = registry_count_of(broker->registry, KIND_USER);
     atomic_store(&broker->state, BROKER_DRAINING);
     LOG(broker->log, DRAINING, LOG_U("users", drain->users),
         LOG_U("connections", net_count(broker->net)), LOG_U("over_ms", drain->total_ms));

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "actors/kinds.h"
 #include "operate/http.h"
 
 /* Who is slowest: whose connection has the most output waiting, and whose inbox is fullest.
@@ -62,7 +63,7 @@ static void scan(struct registry *registry, struct slowest *slowest)
         for (size_t i = 0; i < count; i++) {
             struct slow_user user = {.output_bytes = output_of(slowest, rows[i].handle),
                                      .inbox_messages = rows[i].gauge};
-            if (rows[i].behaviour != &user_behaviour ||
+            if (rows[i].behaviour->kind != KIND_USER ||
                 (user.output_bytes == 0 && user.inbox_messages == 0))
                 continue;
             memcpy(user.name, rows[i].name, sizeof(user.name));

@@ -4,6 +4,15 @@
 #include <stdbool.h>
 #include <sys/resource.h>
 
+void open_files_raise(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 uint64_t open_files_max(void)
 {
     struct rlimit limit;

@@ -6,6 +6,9 @@
 
 #include <stdint.h>
 
+/* As many as the system allows. */
+void open_files_raise(void);
+
 /* UINT64_MAX: as many as it likes. */
 uint64_t open_files_max(void);
 

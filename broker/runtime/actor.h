@@ -45,9 +45,12 @@ enum verdict {
     VERDICT_RETIRE, /* the name is free again and every handle stale */
 };
 
+enum { ACTOR_KINDS = 8 };
+
 /* All calls of one actor come from one thread at a time. */
 struct behaviour {
     const char *name;
+    uint8_t kind; /* below ACTOR_KINDS; the registry counts by it */
 
     /* One message; takes it. False ends the turn here: later messages wait for the next. */
     bool (*receive)(void *context, struct runner *runner, actor_handle self, void *state,
@@ -61,6 +64,9 @@ struct behaviour {
      * holds one. */
     enum verdict (*resume)(void *context, struct runner *runner, actor_handle self, void *state,
                            void *what);
+
+    /* The process ends, and nobody is told: frees what the state holds. NULL: it holds nothing. */
+    void (*clear)(void *context, struct runner *runner, actor_handle self, void *state);
 };
 
 struct actor {

@@ -53,7 +53,7 @@ struct registry {
     /* shared: written under free_lock, read by anyone */
     _Atomic(uint8_t *) *chunks;
     _Atomic uint32_t slots_made;
-    _Atomic uint32_t in_use;
+    _Atomic uint32_t in_use[ACTOR_KINDS];
     /* under free_lock */
     pthread_mutex_t free_lock;
     uint32_t first_free; /* slot + 1 */
@@ -308,7 +308,7 @@ actor_handle registry_claim(struct registry *registry, const void *name, size_t 
         free(copy);
         give_slot(registry, taken - 1);
     } else {
-        atomic_fetch_add_explicit(&registry->in_use, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&registry->in_use[behaviour->kind], 1, memory_order_relaxed);
     }
     return handle;
 }
@@ -334,6 +334,7 @@ static void remove_entry(struct shard *shard, uint32_t at)
 void registry_release(struct registry *registry, uint32_t slot)
 {
     struct actor *actor = registry_actor(registry, slot);
+    unsigned kind = atomic_load_explicit(&actor->behaviour, memory_order_relaxed)->kind;
     memset(actor->state, 0, registry->state_bytes);
     atomic_store_explicit(&actor->proof, 0, memory_order_relaxed);
     struct shard *shard = shard_of(registry, actor->name_hash);
@@ -347,7 +348,7 @@ void registry_release(struct registry *registry, uint32_t slot)
     actor->name = NULL;
     pthread_mutex_unlock(&shard->lock);
     free(name);
-    atomic_fetch_sub_explicit(&registry->in_use, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&registry->in_use[kind], 1, memory_order_relaxed);
     give_slot(registry, slot);
 }
 
@@ -431,7 +432,16 @@ uint32_t registry_capacity(const struct registry *registry)
     return registry->capacity;
 }
 
+uint32_t registry_count_of(struct registry *registry, unsigned kind)
+{
+    CHECK(kind < ACTOR_KINDS);
+    return atomic_load_explicit(&registry->in_use[kind], memory_order_relaxed);
+}
+
 uint32_t registry_count(struct registry *registry)
 {
-    return atomic_load_explicit(&registry->in_use, memory_order_relaxed);
+    uint32_t count = 0;
+    for (unsigned kind = 0; kind < ACTOR_KINDS; kind++)
+        count += registry_count_of(registry, kind);
+    return count;
 }

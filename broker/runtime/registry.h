@@ -57,6 +57,9 @@ actor_handle registry_at(struct registry *registry, uint32_t slot);
 uint32_t registry_capacity(const struct registry *registry);
 uint32_t registry_count(struct registry *registry);
 
+/* Of those with a behaviour of that kind. */
+uint32_t registry_count_of(struct registry *registry, unsigned kind);
+
 /* --- for the running turn and the scheduler only ------------------------------------------ */
 
 /* The actor in a slot that exists. */

@@ -34,6 +34,26 @@ def expect_refused(client):
     client.expect_close("AUTH_FAILED")
 
 
+def scene_only_backends_are_instances():
+    """Who judges logins, who asks without hello and the admin endpoint have actors, and are neither
+    instances nor users."""
+    for mode in ({}, MODE):
+        with Broker({**mode, "admin.listen": "127.0.0.1:0"}) as broker:
+            with Backend(broker, "", hello=False) as stranger:
+                stranger.numbers("stats")
+                check(broker.numbers()["actors"] >= 2, "actors of its own")
+                check_equal(broker.numbers()["instances"], 0, f"instances with {mode}")
+                check_equal(broker.numbers()["users"], 0, f"users with {mode}")
+            with Backend(broker, "door") as door:
+                check_equal(broker.numbers()["instances"], 1, "instances with one")
+                with ask(broker, "alice") as alice:
+                    if mode:
+                        door.reply(door.expect_call(kind="auth").call)
+                    alice.expect("welcome", id=1)
+                    check_equal(broker.numbers()["users"], 1, "users with one")
+                    check_equal(broker.numbers()["instances"], 1, "instances with one and a user")
+
+
 def scene_the_service_decides():
     with Broker(MODE) as broker, Backend(broker, "door") as door:
         with ask(broker, "alice", b"\x00secret\xff", client="phone") as alice:
@@ -255,6 +275,7 @@ def scene_settings_that_do_not_start():
 
 
 play(
+    scene_only_backends_are_instances,
     scene_the_service_decides,
     scene_nobody_to_ask,
     scene_a_late_service,

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "actors/kinds.h"
 #include "directory/services.h"
 #include "door/admission.h"
 #include "persist/committer.h"
@@ -442,8 +443,8 @@ static void by_service(struct options *options)
 static struct glue *begin_asking(struct probe **instance)
 {
     struct glue *glue = glue_make_with(NULL, 100, true, by_service);
-    assert_int_equal(registry_count(glue->broker.registry), /* who asks is no user */
-                     atomic_load(&glue->broker.counters.instances));
+    assert_int_equal(registry_count_of(glue->broker.registry, KIND_USER), 0); /* who asks */
+    assert_int_equal(registry_count_of(glue->broker.registry, KIND_INSTANCE), 0);
     glue->address = "10.0.0.1:5";
     *instance = new_probe(glue, "!door/one");
     assert_int_equal(services_join(glue->broker.services, "door", (*instance)->self, false), 0);
@@ -591,8 +592,8 @@ static void expect_unavailable(struct glue *glue, conn_handle conn)
 static void nobody_is_there_to_ask(void **state)
 {
     struct glue *glue = glue_make_with(NULL, 100, true, by_service);
-    assert_int_equal(registry_count(glue->broker.registry), /* who asks is no user */
-                     atomic_load(&glue->broker.counters.instances));
+    assert_int_equal(registry_count_of(glue->broker.registry, KIND_USER), 0); /* who asks */
+    assert_int_equal(registry_count_of(glue->broker.registry, KIND_INSTANCE), 0);
     for (unsigned i = 0; i < 2 * FAILED_MAX; i++) { /* which is no failure of the client */
         give_login(glue, 1 + i, "alice", GOOD);
         judge_all(glue);

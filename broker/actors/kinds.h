@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_ACTORS_KINDS_H
+#define USHER_ACTORS_KINDS_H
+
+/* The kinds of actors. What one is stands in a row of its own: struct behaviour (runtime/actor.h),
+ * in broker/kinds.c for those that run turns. Only users take places of limits.users, only
+ * instances those of limits.services; of the others there is one each at most. */
+
+enum actor_kind {
+    KIND_USER,
+    KIND_INSTANCE,
+    KIND_VISITORS,  /* who asks by the link without having said hello */
+    KIND_ADMISSION, /* gets the answers of the service that judges logins */
+    KIND_ADMIN,     /* gets the results of what the admin endpoint asks for */
+    KIND_COUNT,
+    KIND_SINGLES = KIND_COUNT - KIND_VISITORS
+};
+
+#endif

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "actors/kinds.h"
+#include "base/check.h"
+#include "broker/parts.h"
+#include "persist/committer.h"
+
+/* A row for each kind of actor that runs turns: how a message is received, how what it asked for is
+ * carried out, how a turn goes on that waited for the store, and how its state ends with the
+ * process. All of them share the turn of their thread. */
+
+static struct turn *begin(struct broker *broker, struct runner *runner, actor_handle self)
+{
+    struct turn *turn = &((struct thread *)runner->scratch)->turn;
+    if (!turn->begun)
+        turn_begin(turn, self, registry_actor(broker->registry, actor_slot(self))->name,
+                   runner->now_ms, runner->wall_ms);
+    return turn;
+}
+
+static bool receive_user(void *context, struct runner *runner, actor_handle self, void *state,
+                         struct message *message)
+{
+    struct turn *turn = begin(context, runner, self);
+    user_receive(state, message, turn);
+    return turn->change == NULL && !turn->retire;
+}
+
+static enum verdict finish_user(void *context, struct runner *runner, actor_handle self,
+                                void *state)
+{
+    struct broker *broker = context;
+    struct turn *turn = begin(broker, runner, self);
+    egress_perform(broker, runner, turn);
+    struct change *change = turn->change;
+    bool retire = turn->retire;
+    egress_settle(broker, runner, self, state);
+    egress_show(broker, self, state);
+    turn_reset(turn);
+    if (change == NULL)
+        return retire ? VERDICT_RETIRE : VERDICT_GO_ON;
+    committer_submit(broker->committer, change);
+    return VERDICT_HOLD;
+}
+
+/* The change that the turn waited for is stored, or is not. */
+static enum verdict resume_user(void *context, struct runner *runner, actor_handle self,
+                                void *state, void *what)
+{
+    struct turn *turn = begin(context, runner, self);
+    user_committed(state, what, turn);
+    CHECK(turn->change == NULL);
+    return finish_user(context, runner, self, state);
+}
+
+static bool receive_instance(void *context, struct runner *runner, actor_handle self, void *state,
+                             struct message *message)
+{
+    struct turn *turn = begin(context, runner, self);
+    instance_receive(state, message, turn);
+    return !turn->retire;
+}
+
+static enum verdict finish_instance(void *context, struct runner *runner, actor_handle self,
+                                    void *state)
+{
+    struct broker *broker = context;
+    struct turn *turn = begin(broker, runner, self);
+    instance_finish(state, turn);
+    egress_perform(broker, runner, turn);
+    bool retire = turn->retire;
+    instance_show(state);
+    if (retire)
+        instance_fini(state, turn);
+    turn_reset(turn);
+    return retire ? VERDICT_RETIRE : VERDICT_GO_ON;
+}
+
+static void clear_user(void *context, struct runner *runner, actor_handle self, void *state)
+{
+    session_clear(state, begin(context, runner, self));
+    turn_discard(&((struct thread *)runner->scratch)->turn);
+}
+
+static void clear_instance(void *context, struct runner *runner, actor_handle self, void *state)
+{
+    instance_end(state, begin(context, runner, self));
+    turn_discard(&((struct thread *)runner->scratch)->turn);
+}
+
+const struct behaviour user_behaviour = {
+    .name = "user",
+    .kind = KIND_USER,
+    .receive = receive_user,
+    .finish = finish_user,
+    .resume = resume_user,
+    .clear = clear_user,
+};
+const struct behaviour instance_behaviour = {
+    .name = "instance",
+    .kind = KIND_INSTANCE,
+    .receive = receive_instance,
+    .finish = finish_instance,
+    .clear = clear_instance,
+};
+const struct behaviour visitors_behaviour = {
+    .name = "visitors",
+    .kind = KIND_VISITORS,
+    .receive = receive_instance,
+    .finish = finish_instance,
+    .clear = clear_instance,
+};
