@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "actors/kinds.h"
 #include "backend.pb-c.h"
 #include "base/check.h"
 #include "broker/parts.h"
@@ -168,7 +169,9 @@ static int make_actor(struct broker *broker, const struct row *row)
     actor_handle user =
         registry_claim(broker->registry, row->user, strlen(row->user), &user_behaviour);
     struct thread *thread = &broker->threads[0];
-    if (error == 0 && user == 0)
+    /* The room for instances may be lent, that for the broker's own actors may not. */
+    uint64_t most = broker->options->limits_users + broker_instances_max(broker);
+    if (error == 0 && (user == 0 || registry_count_of(broker->registry, KIND_USER) > most))
         error = -EUSERS;
     if (error == 0 &&
         scheduler_post(broker->scheduler, &thread->runner, user, &message->header) != 0)

@@ -407,7 +407,7 @@ def scene_strangers_take_no_place():
         check_equal(numbers(service, "link_displaced"), [0], "who had to go of n")
         check(is_open(crowd[0]), "the oldest of n has gone")
         crowd += strangers(broker, 1)
-        eventually(lambda: not is_open(crowd[0]), "the oldest of n + 1 goes")
+        eventually(lambda: not is_open(crowd[0]), "the oldest of n + 1 goes", 20)
         check(is_open(crowd[1]) and is_open(crowd[-1]), "others went as well")
         check_equal(numbers(service, "link_displaced"), [1], "who had to go of n + 1")
         crowd += strangers(broker, 200)
