@@ -1,15 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker/broker.h"
-#include "config/limits.h"
-#include "door/admission.h"
-#include "operate/announce.h"
-#include "operate/goodbye.h"
-#include "operate/link_commands.h"
-#include "operate/reload.h"
-#include "persist/committer.h"
-#include "persist/queries.h"
-#include "persist/restore.h"
-#include "persist/save.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -19,9 +9,19 @@
 #include <time.h>
 
 #include "base/check.h"
+#include "config/limits.h"
+#include "door/admission.h"
+#include "operate/announce.h"
 #include "operate/certificate.h"
 #include "operate/connections.h"
+#include "operate/goodbye.h"
 #include "operate/http.h"
+#include "operate/link_commands.h"
+#include "operate/reload.h"
+#include "persist/committer.h"
+#include "persist/queries.h"
+#include "persist/restore.h"
+#include "persist/save.h"
 #include "process/await.h"
 #include "process/failure.h"
 #include "process/notify.h"

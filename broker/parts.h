@@ -2,13 +2,13 @@
 #ifndef USHER_BROKER_PARTS_H
 #define USHER_BROKER_PARTS_H
 
-/* Private to the glue, the .c files of this folder: the parts of one broker and how they call each
- * other.
+/* The parts of one broker, and how the glue calls itself. For the .c files of this folder, and for
+ * door/, persist/ and operate/, which still share its struct (docs/decisions/0099).
  *
  * Everything that arrives goes through ingress.c and becomes a post; everything that a turn wants
  * goes through egress.c. persist/ has the two threads that touch the store, runtime/clock.c is the
- * one that waits for points in time. Put together and taken apart by assemble.c,
- * for broker.c, which adds the edges and the threads. */
+ * one that waits for points in time. Put together and taken apart by assemble.c, for broker.c,
+ * which adds the edges and the threads. */
 
 #include <pthread.h>
 

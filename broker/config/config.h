@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef USHER_BROKER_CONFIG_H
-#define USHER_BROKER_CONFIG_H
+#ifndef USHER_CONFIG_CONFIG_H
+#define USHER_CONFIG_CONFIG_H
 
 /* The configuration: one struct, generated from the rows of options.def. It is read once at start,
  * by one thread, and is constant afterwards; reload.c has a copy that follows the file. */

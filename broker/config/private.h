@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef USHER_BROKER_CONFIG_PRIVATE_H
-#define USHER_BROKER_CONFIG_PRIVATE_H
+#ifndef USHER_CONFIG_PRIVATE_H
+#define USHER_CONFIG_PRIVATE_H
 
 /* What the files of the configuration share: the rows of options.def as data. Only config*.c
  * include this. */

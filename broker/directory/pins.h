@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef USHER_BROKER_PINS_H
-#define USHER_BROKER_PINS_H
+#ifndef USHER_DIRECTORY_PINS_H
+#define USHER_DIRECTORY_PINS_H
 
 /* Which instance of one service each user's calls go to. Belongs to the directory of services and
  * is used under its lock; never blocks. A zeroed struct is empty. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef USHER_ACTORS_GATE_H
-#define USHER_ACTORS_GATE_H
+#ifndef USHER_DOOR_GATE_H
+#define USHER_DOOR_GATE_H
 
 /* What happens to a frame before login. Pure: the frame in, a decision out; nobody's actor is
  * touched, and nothing is kept. The front end carries the decision out. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef USHER_BROKER_LOBBY_H
-#define USHER_BROKER_LOBBY_H
+#ifndef USHER_DOOR_LOBBY_H
+#define USHER_DOOR_LOBBY_H
 
 /* Where connections are that have no user yet. Called by ingress.c, on the I/O thread of the
  * connection; nothing blocks. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef USHER_BROKER_ADMISSION_PRIVATE_H
-#define USHER_BROKER_ADMISSION_PRIVATE_H
+#ifndef USHER_DOOR_PRIVATE_H
+#define USHER_DOOR_PRIVATE_H
 
 /* Private to admission.c (queue, threads, tokens) and door/ask_service.c (asking a service). */
 

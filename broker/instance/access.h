@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef USHER_ACTORS_LINK_ACCESS_H
-#define USHER_ACTORS_LINK_ACCESS_H
+#ifndef USHER_INSTANCE_ACCESS_H
+#define USHER_INSTANCE_ACCESS_H
 
 /* Who may do something on the backend link: whoever shows the token of link.token_file, and from
  * then on whoever knows the number of a link, which is told to the peer that said Hello and to

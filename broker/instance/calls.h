@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef USHER_ACTORS_CALLS_H
-#define USHER_ACTORS_CALLS_H
+#ifndef USHER_INSTANCE_CALLS_H
+#define USHER_INSTANCE_CALLS_H
 
 /* The calls that one instance has been given and has not answered, by call number: where the
  * answer must go. Owned by the instance's turn. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef USHER_ACTORS_INSTANCE_H
-#define USHER_ACTORS_INSTANCE_H
+#ifndef USHER_INSTANCE_INSTANCE_H
+#define USHER_INSTANCE_INSTANCE_H
 
 /* The behaviour of one backend instance: its link, the calls on their way to it, its cursors in
  * the presence stream, and the commands it submits. Pure like a user's (actors/turn.h); what it

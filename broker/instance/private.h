@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef USHER_ACTORS_INSTANCE_STATE_H
-#define USHER_ACTORS_INSTANCE_STATE_H
+#ifndef USHER_INSTANCE_PRIVATE_H
+#define USHER_INSTANCE_PRIVATE_H
 
 /* Private to actors/instance*.c: the state of one instance. */
 

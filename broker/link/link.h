@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef USHER_BROKER_LINK_H
-#define USHER_BROKER_LINK_H
+#ifndef USHER_LINK_LINK_H
+#define USHER_LINK_LINK_H
 
 /* The edge towards the backends: one cooked nng REP socket, used half-duplex, with contexts.
  *

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef USHER_BROKER_LINK_PRIVATE_H
-#define USHER_BROKER_LINK_PRIVATE_H
+#ifndef USHER_LINK_PRIVATE_H
+#define USHER_LINK_PRIVATE_H
 
 /* Shared by link*.c and feed.c only: the one place besides them that knows nng's types. Nothing
  * here may be called by anybody else. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef USHER_BROKER_CERTIFICATE_H
-#define USHER_BROKER_CERTIFICATE_H
+#ifndef USHER_OPERATE_CERTIFICATE_H
+#define USHER_OPERATE_CERTIFICATE_H
 
-/* Private to the glue: how long the TLS certificates are good yet, for the log and whoever asks. */
+/* How long the TLS certificates are good yet, for the log and whoever asks. */
 
 #include "broker/parts.h"
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef USHER_BROKER_ADMIN_GLUE_H
-#define USHER_BROKER_ADMIN_GLUE_H
+#ifndef USHER_OPERATE_HTTP_H
+#define USHER_OPERATE_HTTP_H
 
-/* Private to the glue: how the admin endpoint asks the broker. operate/http.c opens and closes it,
- * operate/health.c has what the HTTP thread asks and never waits for, operate/http_read.c what the
- * second thread reads, operate/http_kick_push.c what changes something. */
+/* Private to operate/ and the glue: how the admin endpoint asks the broker. operate/http.c opens
+ * and closes it, operate/health.c has what the HTTP thread asks and never waits for,
+ * operate/http_read.c what the second thread reads, operate/http_kick_push.c what changes
+ * something. */
 
 #include "admin/admin.h"
 #include "broker/parts.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef USHER_BROKER_ACTIVATION_H
-#define USHER_BROKER_ACTIVATION_H
+#ifndef USHER_PROCESS_ACTIVATION_H
+#define USHER_PROCESS_ACTIVATION_H
 
 /* Listening sockets of the service manager (LISTEN_FDS, LISTEN_FDNAMES, LISTEN_PID). */
 

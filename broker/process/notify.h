@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef USHER_BROKER_NOTIFY_H
-#define USHER_BROKER_NOTIFY_H
+#ifndef USHER_PROCESS_NOTIFY_H
+#define USHER_PROCESS_NOTIFY_H
 
 #include <stdint.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef USHER_ACTORS_FIGHT_H
-#define USHER_ACTORS_FIGHT_H
+#ifndef USHER_USER_FIGHT_H
+#define USHER_USER_FIGHT_H
 
 /* How often connections of one user throw each other out, by where they come from. Owned by the
  * user's turn; costs nothing until a live connection is taken over. */

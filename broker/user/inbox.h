@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef USHER_ACTORS_INBOX_H
-#define USHER_ACTORS_INBOX_H
+#ifndef USHER_USER_INBOX_H
+#define USHER_USER_INBOX_H
 
 /* The messages of one user that are not done with: unacknowledged, or waiting for a connection.
  * In order of seq. Owned by the user's turn; belongs to the user, not to a connection.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef USHER_ACTORS_RATE_H
-#define USHER_ACTORS_RATE_H
+#ifndef USHER_USER_RATE_H
+#define USHER_USER_RATE_H
 
 /* How fast one user's requests come. Zeroed memory is a user who has been quiet. Pure. */
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef USHER_ACTORS_REQUESTS_H
-#define USHER_ACTORS_REQUESTS_H
+#ifndef USHER_USER_REQUESTS_H
+#define USHER_USER_REQUESTS_H
 
 /* The requests of one session that wait for their answer, by the id that the client gave. Owned
  * by the session's turn. A session without any has no table. */

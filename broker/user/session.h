@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef USHER_ACTORS_SESSION_H
-#define USHER_ACTORS_SESSION_H
+#ifndef USHER_USER_SESSION_H
+#define USHER_USER_SESSION_H
 
 /* The state of one user, owned by the running turn of his actor. Zeroed memory is a user whom
  * nobody knows yet. Small, because there is one per user: what is rare hangs off a pointer.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef USHER_ACTORS_TRACING_H
-#define USHER_ACTORS_TRACING_H
+#ifndef USHER_USER_TRACING_H
+#define USHER_USER_TRACING_H
 
 /* Where handlers tell a trace (base/trace.h) what happens to a message. Who is not traced has no
  * mark, and then these cost one comparison of a byte of the session. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef USHER_ACTORS_USER_H
-#define USHER_ACTORS_USER_H
+#ifndef USHER_USER_USER_H
+#define USHER_USER_USER_H
 
 /* The behaviour of a user's actor. Pure: state, message and turn in, effects out. */
 
