@@ -20,7 +20,7 @@
 #include "broker/parts.h"
 #include "client.pb-c.h"
 #include "door/admission.h"
-#include "net/conn.h"
+#include "net/private.h"
 #include "persist/committer.h"
 #include "persist/queries.h"
 #include "proto/frame.h"

@@ -5,6 +5,7 @@
 
 #include "base/memory.h"
 #include "net/carry.h"
+#include "net/private.h"
 #include "proto/frame.h"
 #include "proto/varint.h"
 

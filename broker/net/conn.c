@@ -13,69 +13,15 @@
 #include "base/check.h"
 #include "base/source.h"
 #include "net/carry.h"
+#include "net/private.h"
 
-/* The life of a connection: slots, whose it is, and what its I/O thread does at each event. How it
- * ends is in end.c, how it is read in read.c, how it is written in write.c.
+/* The life of a connection: whose it is, and what its I/O thread does at each event. How it ends is
+ * in end.c, how it is read in read.c, how it is written in write.c, where it lies in slots.c.
  *
  * Life: open -> ended (on_end called once; nothing is read any more) -> closing (released by the
- * write-side owner) -> free. A slot's memory is never freed and its generation rises when it is
- * given back, so an event or an order for an earlier life finds nothing. */
+ * write-side owner) -> free. */
 
 static_assert(sizeof(struct conn) <= 152, "each user has one; docs/performance.md has the sum");
-
-struct conn *conn_at(struct reactor *reactor, uint32_t slot)
-{
-    struct conn *chunk =
-        atomic_load_explicit(&reactor->chunks[slot / CHUNK_CONNS], memory_order_acquire);
-    return chunk + slot % CHUNK_CONNS;
-}
-
-struct conn *conn_find(struct net *net, conn_handle handle)
-{
-    struct conn *conn = conn_at(reactor_of(net, handle), (uint32_t)handle & 0xffffff);
-    uint32_t generation = atomic_load_explicit(&conn->generation, memory_order_acquire);
-    return generation == (uint32_t)(handle >> 32) ? conn : NULL;
-}
-
-bool handle_list_add(struct handle_list *list, conn_handle handle)
-{
-    if (list->count == list->capacity) {
-        size_t capacity = list->capacity ? list->capacity * 2 : 64;
-        conn_handle *items = realloc(list->items, capacity * sizeof(*items));
-        if (items == NULL)
-            return false;
-        list->items = items;
-        list->capacity = capacity;
-    }
-    list->items[list->count++] = handle;
-    return true;
-}
-
-/* --- slots ----------------------------------------------------------------------------------- */
-
-static struct conn *take_slot(struct reactor *reactor)
-{
-    if (reactor->first_free != 0) {
-        struct conn *conn = conn_at(reactor, reactor->first_free - 1);
-        reactor->first_free = conn->next;
-        return conn;
-    }
-    uint32_t slot = atomic_load_explicit(&reactor->slots_made, memory_order_relaxed);
-    if (slot >= reactor->net->slots_max)
-        return NULL;
-    if (slot % CHUNK_CONNS == 0) {
-        struct conn *chunk = calloc(CHUNK_CONNS, sizeof(*chunk));
-        if (chunk == NULL)
-            return NULL;
-        atomic_store_explicit(&reactor->chunks[slot / CHUNK_CONNS], chunk, memory_order_release);
-    }
-    /* Release: who looks for the largest output of all finds the chunk. */
-    atomic_store_explicit(&reactor->slots_made, slot + 1, memory_order_release);
-    struct conn *conn = conn_at(reactor, slot);
-    conn->slot = slot;
-    atomic_store_explicit(&conn->generation, 1, memory_order_release);
-    return conn;
-}
 
 static void enter_room(struct reactor *reactor, struct conn *conn)
 {
@@ -131,7 +77,7 @@ static void reset(struct reactor *reactor, struct conn *conn, const struct arriv
 
 void conn_adopt(struct reactor *reactor, const struct arrival *arrival)
 {
-    struct conn *conn = take_slot(reactor);
+    struct conn *conn = slot_take(reactor);
     if (conn == NULL) {
         close(arrival->fd);
         conn_discount(reactor->net, arrival);
@@ -166,9 +112,7 @@ void conn_close(struct reactor *reactor, struct conn *conn)
     conn_leaves_room(reactor, conn);
     conn->state = CONN_FREE;
     conn->owner = 0;
-    atomic_fetch_add_explicit(&conn->generation, 1, memory_order_release);
-    conn->next = reactor->first_free;
-    reactor->first_free = conn->slot + 1;
+    slot_give(reactor, conn);
     atomic_fetch_sub_explicit(&reactor->net->open, 1, memory_order_relaxed);
     reactor_count(reactor, METRIC_connections_open, (uint64_t)-1);
 }
@@ -196,7 +140,7 @@ void conn_on_event(struct reactor *reactor, struct conn *conn, uint32_t events)
     if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
         conn->hung_up = true;
     if (conn->state == CONN_SHAKING) {
-        shake_list(reactor, conn);
+        handshake_list(reactor, conn);
         return;
     }
     if (events & EPOLLOUT)

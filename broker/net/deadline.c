@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "net/conn.h"
+#include "net/private.h"
 
 /* The deadlines of connections. Those of one kind wait equally long, so each kind is a list in
  * order of entry; who has too much output for too long is looked at one by one. When they are due

@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 
 #include "net/carry.h"
+#include "net/private.h"
 
 /* How connections end, and what the write-side owner orders: all on the I/O thread.
  *

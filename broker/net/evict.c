@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/check.h"
 #include "base/memory.h"
-#include "net/conn.h"
+#include "net/private.h"
 
 /* The waiting output of all connections together.
  *

@@ -9,8 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "net/conn.h"
-#include "proto/frame.h"
+#include "net/private.h"
 
 /* The first reactor accepts, plain and TLS, and deals connections out in turn. Out of files or
  * memory, it stops listening for 10 ms, doubling to a second, so a full process does not spin. Who
@@ -68,7 +67,7 @@ static uint16_t port_of(int fd)
     return ntohs(((struct sockaddr_in *)&address)->sin_port);
 }
 
-static int watch(struct reactor *reactor)
+int listener_watch(struct reactor *reactor)
 {
     for (unsigned which = 0; which < LISTENERS; which++) {
         int fd = reactor->net->listeners[which].fd;
@@ -153,28 +152,6 @@ int listener_open(struct net *net, char *error)
     return 0;
 }
 
-/* Takes its fd. False: the reactor has no room for it. */
-static bool give(struct reactor *to, const struct arrival *arrival)
-{
-    pthread_mutex_lock(&to->adopt_lock);
-    if (to->adopted_count == to->adopted_capacity) {
-        size_t capacity = to->adopted_capacity ? to->adopted_capacity * 2 : 64;
-        struct arrival *bigger = realloc(to->adopted, capacity * sizeof(*bigger));
-        if (bigger == NULL) {
-            pthread_mutex_unlock(&to->adopt_lock);
-            close(arrival->fd);
-            return false;
-        }
-        to->adopted = bigger;
-        to->adopted_capacity = capacity;
-    }
-    to->adopted[to->adopted_count++] = *arrival;
-    pthread_mutex_unlock(&to->adopt_lock);
-    uint64_t one = 1;
-    (void)!write(to->wake, &one, sizeof(one));
-    return true;
-}
-
 static void deal(struct reactor *reactor, struct arrival *arrival,
                  const struct sockaddr_storage *from)
 {
@@ -185,7 +162,7 @@ static void deal(struct reactor *reactor, struct arrival *arrival,
     struct reactor *to = &net->reactors[net->next_reactor++ % net->options.reactors];
     if (to == reactor)
         room_enter(to, arrival);
-    else if (!give(to, arrival))
+    else if (!reactor_give(to, arrival))
         conn_discount(net, arrival);
 }
 
@@ -229,8 +206,9 @@ void listener_resume(struct reactor *reactor)
     reactor->accept_resume_ms = 0;
     if (atomic_load_explicit(&reactor->net->accept_off, memory_order_relaxed))
         return;
-    if (watch(reactor) == 0)
-        LOG(reactor->net->options.log, ACCEPT_RESUMED, LOG_U("port", net_port(reactor->net)));
+    if (listener_watch(reactor) == 0)
+        LOG(reactor->net->options.log, ACCEPT_RESUMED,
+            LOG_U("port", reactor->net->listeners[LISTENER_PLAIN].port));
     else
         reactor->accept_resume_ms = reactor->now_ms + PAUSE_MS_MAX;
 }
@@ -244,149 +222,4 @@ void listener_stop(struct reactor *reactor)
             close(listener->fd);
         listener->fd = -1;
     }
-}
-
-/* --- the whole -------------------------------------------------------------------------------- */
-
-/* A frame of the largest size has to have room while its reader takes it, or he would be closed as
- * a slow one however fast he reads. */
-static uint32_t output_bytes_max(const struct net_options *options, uint32_t asked)
-{
-    uint32_t frame = options->frame_bytes_max + FRAME_PREFIX_BYTES_MAX;
-    return asked > frame ? asked : frame;
-}
-
-int net_open(struct net **out, const struct net_options *options, const struct net_events *events,
-             char *error)
-{
-    struct net *net = calloc(1, sizeof(*net));
-    if (net == NULL)
-        return -ENOMEM;
-    net->options = *options;
-    net->options.output_bytes_max = output_bytes_max(options, options->output_bytes_max);
-    net->events = *events;
-    net->slots_max = options->connections_max + CHUNK_CONNS;
-    for (unsigned which = 0; which < LISTENERS; which++)
-        net->listeners[which].fd = -1;
-    net->sources = sources_create(options->unbound_per_source_max, options->env);
-    int failed = net->sources != NULL ? listener_open(net, error) : -ENOMEM;
-    unsigned opened = 0;
-    while (failed == 0 && opened < options->reactors) {
-        failed = reactor_open(net, opened++);
-        if (failed != 0)
-            snprintf(error, 256, "cannot start an I/O thread: %s", strerror(-failed));
-    }
-    if (failed != 0) {
-        net->options.reactors = opened;
-        net_close(net);
-        return failed;
-    }
-    *out = net;
-    return 0;
-}
-
-int net_start(struct net *net)
-{
-    int error = watch(&net->reactors[0]);
-    for (unsigned i = 0; error == 0 && i < net->options.reactors; i++) {
-        error = -pthread_create(&net->reactors[i].pthread, NULL, reactor_run, &net->reactors[i]);
-        if (error == 0)
-            net->started++;
-    }
-    return error;
-}
-
-uint16_t net_port(const struct net *net)
-{
-    return net->listeners[LISTENER_PLAIN].port;
-}
-
-uint16_t net_tls_port(const struct net *net)
-{
-    return net->listeners[LISTENER_TLS].port;
-}
-
-void net_listen_address(const struct net *net, bool tls, char text[NET_ADDRESS_BYTES_MAX])
-{
-    const struct listener *listener = &net->listeners[tls ? LISTENER_TLS : LISTENER_PLAIN];
-    memcpy(text, listener->address, sizeof(listener->address));
-}
-
-int net_reload_tls(struct net *net, const struct net_tls_files *files, char *error)
-{
-    const struct tls_files names = {
-        .certificate = files->certificate, .key = files->key, .client_ca = files->client_ca};
-    error[0] = '\0';
-    return net->tls != NULL ? tls_domain_reload(net->tls, &names, error) : -ENOTSUP;
-}
-
-bool net_certificate_validity(struct net *net, struct net_validity *validity)
-{
-    if (net->tls == NULL)
-        return false;
-    struct tls_validity found = tls_domain_validity(net->tls);
-    *validity = (struct net_validity){found.begins_s, found.ends_s, found.life_s};
-    return true;
-}
-
-int net_check_tls(const struct net_tls_files *files, char *error)
-{
-    const struct tls_files names = {
-        .certificate = files->certificate, .key = files->key, .client_ca = files->client_ca};
-    struct tls_domain *domain = NULL;
-    error[0] = '\0';
-    int failed = tls_domain_open(&domain, &names, error);
-    tls_domain_close(domain);
-    return failed;
-}
-
-void net_set_limits(struct net *net, const struct net_limits *limits)
-{
-    net->options.unbound_max = limits->unbound_max;
-    net->options.handshakes_max = limits->handshakes_max;
-    net->options.output_bytes_max = output_bytes_max(&net->options, limits->output_bytes_max);
-    net->options.output_soft_bytes = limits->output_soft_bytes;
-    net->options.output_soft_ms = limits->output_soft_ms;
-    sources_set_max(net->sources, limits->unbound_per_source_max);
-}
-
-uint32_t net_count(struct net *net)
-{
-    return atomic_load_explicit(&net->open, memory_order_relaxed);
-}
-
-void net_wake_all(struct net *net)
-{
-    uint64_t one = 1;
-    for (unsigned i = 0; i < net->options.reactors; i++)
-        (void)!write(net->reactors[i].wake, &one, sizeof(one));
-}
-
-void net_stop_accepting(struct net *net)
-{
-    atomic_store_explicit(&net->accept_off, true, memory_order_release);
-    net_wake_all(net);
-}
-
-void net_stop(struct net *net)
-{
-    atomic_store_explicit(&net->stopping, true, memory_order_seq_cst);
-    net_wake_all(net);
-    for (unsigned i = 0; i < net->started; i++)
-        pthread_join(net->reactors[i].pthread, NULL);
-    net->started = 0;
-}
-
-void net_close(struct net *net)
-{
-    net->options.metrics = NULL;
-    net->options.log = NULL;
-    for (unsigned i = 0; i < net->options.reactors; i++)
-        reactor_close(&net->reactors[i]);
-    for (unsigned which = 0; which < LISTENERS; which++)
-        if (net->listeners[which].fd >= 0)
-            close(net->listeners[which].fd);
-    tls_domain_close(net->tls);
-    sources_destroy(net->sources);
-    free(net);
 }

@@ -7,8 +7,7 @@
 #include <unistd.h>
 
 #include "base/check.h"
-#include "net/conn.h"
-#include "proto/frame.h"
+#include "net/private.h"
 
 /* One I/O thread: wait, take events, carry out orders, look at deadlines, let the layer above run
  * what the batch caused.
@@ -19,34 +18,10 @@
  * there was room for. Where there are always more, the list of what is ready is served in its
  * order, so after as many rounds as it can be long, all that was ready at the first has been read.
  *
- * Others reach it through two lists (orders, adopted descriptors) and one eventfd. A wake-up is
- * written only when the thread may be asleep: it announces `sleeping` and then looks at the lists
- * again before it waits, and whoever adds to a list afterwards sees the announcement. Both sides
- * use sequentially consistent operations on the list and on `sleeping`, so one of them sees the
- * other. */
+ * How others reach it is in wake.c. */
 
 /* A handle is larger than any tag. */
 enum { EVENTS_MAX = 128, WAKE_TAG = LISTENERS, BUSY_POLL_MS = 5, SILENCE_LOOKS = 12 };
-
-void reactor_wake(struct reactor *reactor)
-{
-    if (!atomic_load_explicit(&reactor->sleeping, memory_order_seq_cst))
-        return;
-    if (atomic_exchange_explicit(&reactor->sleeping, false, memory_order_seq_cst)) {
-        uint64_t one = 1;
-        ssize_t written = write(reactor->wake, &one, sizeof(one));
-        (void)written; /* a full counter wakes as well */
-    }
-}
-
-/* Always written, asleep or not: what the caller has left for the layer above is on none of our
- * lists, so the look before the sleep would not find it. */
-void net_wake(struct net *net, conn_handle handle)
-{
-    uint64_t one = 1;
-    ssize_t written = write(reactor_of(net, handle)->wake, &one, sizeof(one));
-    (void)written; /* a full counter wakes as well */
-}
 
 static uint64_t next_due(struct reactor *reactor)
 {
@@ -217,7 +192,7 @@ static void on_deadline(struct reactor *reactor, struct conn *conn)
     } else if (which == DEADLINE_HANDSHAKE && conn->shaking_listed) {
         deadline_enter(reactor, conn, DEADLINE_HANDSHAKE); /* it waits for us */
     } else if (which == DEADLINE_HANDSHAKE) {
-        shake_fail(reactor, conn, "limits.handshake_deadline_ms");
+        handshake_fail(reactor, conn, "limits.handshake_deadline_ms");
     } else if (which == DEADLINE_LOGIN && !welcomed) {
         int32_t age_ms = (int32_t)net_ms_since(conn->opened_ms, reactor->read_ms);
         /* A login that waits for the store keeps its connection. */
@@ -264,7 +239,7 @@ void reactor_round(struct reactor *reactor, bool may_wait)
     if (reactor->again.count > 0)
         take_again(reactor);
     if (reactor->shaking.count > 0)
-        shake_some(reactor);
+        handshake_some(reactor);
     if (reactor->door_count > 0)
         room_judge(reactor);
     take_deadlines(reactor);

@@ -5,6 +5,7 @@
 
 #include "base/memory.h"
 #include "net/carry.h"
+#include "net/private.h"
 #include "proto/frame.h"
 
 /* The read side of a connection: from bytes to whole frames, all on its I/O thread.
@@ -71,7 +72,7 @@ static bool count_early(struct reactor *reactor, struct conn *conn, struct bytes
                         size_t fresh)
 {
     if (conn->owner == 0 && conn->unbound_bytes == 0 && is_tls(conn, input)) {
-        shake_meets_tls(reactor, conn);
+        handshake_meets_tls(reactor, conn);
         return false;
     }
     conn->unbound_bytes += (uint32_t)fresh;
@@ -189,7 +190,7 @@ static ssize_t receive(struct reactor *reactor, struct conn *conn, const struct 
     *more = (next & TLS_MORE) != 0;
     if (got == -EPROTO) {
         reactor_count(reactor, METRIC_tls_failed, 1);
-        shake_log(reactor, conn, tls_fault(conn->tls));
+        handshake_log(reactor, conn, tls_fault(conn->tls));
     }
     if (next & TLS_WRITE_AGAIN)
         conn_writable(reactor, conn);

@@ -5,7 +5,7 @@
 
 #include "base/memory.h"
 #include "client.pb-c.h"
-#include "net/conn.h"
+#include "net/private.h"
 #include "proto/broker_frame.h"
 
 /* Who comes in, and who goes for him.

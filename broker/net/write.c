@@ -6,7 +6,7 @@
 
 #include "base/check.h"
 #include "base/memory.h"
-#include "net/conn.h"
+#include "net/private.h"
 
 /* The write side, called by whoever owns it (net.h), from any thread.
  *
@@ -19,10 +19,7 @@
  *
  * Over TLS the same calls go through the connection's TLS object, which has a lock, because the I/O
  * thread may be reading (tls.c). A write that the socket did not take is tried again with the same
- * bytes in front, as TLS demands: they are the front of `pending`.
- *
- * Orders to the I/O thread are bits in the connection; whoever sets the first one pushes the
- * connection onto the reactor's list, so an order costs no allocation. */
+ * bytes in front, as TLS demands: they are the front of `pending`. */
 
 static uint32_t waiting(const struct conn *conn)
 {
@@ -34,21 +31,6 @@ static struct conn *owned(struct net *net, conn_handle handle)
     struct conn *conn = conn_find(net, handle);
     CHECK(conn != NULL);
     return conn;
-}
-
-static void order(struct net *net, conn_handle handle, struct conn *conn, uint8_t what)
-{
-    struct reactor *reactor = reactor_of(net, handle);
-    /* Release: what the owner left in the connection is visible to the I/O thread, which takes
-     * the bits with acquire. */
-    if (atomic_fetch_or_explicit(&conn->orders, what, memory_order_acq_rel) != 0)
-        return;
-    struct conn *head = atomic_load_explicit(&reactor->orders, memory_order_relaxed);
-    do {
-        conn->order_next = head;
-    } while (!atomic_compare_exchange_weak_explicit(&reactor->orders, &head, conn,
-                                                    memory_order_seq_cst, memory_order_relaxed));
-    reactor_wake(reactor);
 }
 
 void conn_drop_pending(struct net *net, struct conn *conn)
@@ -135,7 +117,7 @@ static void note_soft_limit(struct net *net, conn_handle handle, struct conn *co
     uint32_t now = (uint32_t)env_monotonic_ms(net->options.env) | 1;
     atomic_store_explicit(&conn->soft_since, above ? now : 0, memory_order_relaxed);
     if (above)
-        order(net, handle, conn, ORDER_SLOW);
+        conn_order(net, handle, conn, ORDER_SLOW);
 }
 
 static int write_pending(struct net *net, unsigned block, conn_handle handle, struct conn *conn)
@@ -212,14 +194,14 @@ void net_welcome(struct net *net, conn_handle handle)
     struct conn *conn = owned(net, handle);
     atomic_store_explicit(&conn->welcomed, true, memory_order_seq_cst);
     if (atomic_load_explicit(&conn->delayed, memory_order_seq_cst))
-        order(net, handle, conn, ORDER_GO_ON);
+        conn_order(net, handle, conn, ORDER_GO_ON);
 }
 
 void net_release(struct net *net, conn_handle handle)
 {
     struct conn *conn = conn_find(net, handle);
     if (conn != NULL)
-        order(net, handle, conn, ORDER_RELEASE);
+        conn_order(net, handle, conn, ORDER_RELEASE);
 }
 
 void net_unbind(struct net *net, conn_handle handle, const void *last_words, size_t size)
@@ -232,7 +214,7 @@ void net_unbind(struct net *net, conn_handle handle, const void *last_words, siz
         memcpy(parting->bytes, last_words, size);
         conn->errand = parting;
     }
-    order(net, handle, conn, ORDER_UNBIND);
+    conn_order(net, handle, conn, ORDER_UNBIND);
 }
 
 void net_return(struct net *net, conn_handle handle, void *item)
@@ -240,7 +222,7 @@ void net_return(struct net *net, conn_handle handle, void *item)
     struct conn *conn = owned(net, handle);
     CHECK(conn->errand == NULL);
     conn->errand = item;
-    order(net, handle, conn, ORDER_RETURN);
+    conn_order(net, handle, conn, ORDER_RETURN);
 }
 
 void net_consumed(struct net *net, conn_handle handle)

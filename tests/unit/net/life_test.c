@@ -8,7 +8,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#include "net/conn.h"
+#include "net/private.h"
 
 /* How connections begin and end: deadlines, bind, unbind, return, release, resets, handles. */
 

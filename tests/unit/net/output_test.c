@@ -3,7 +3,7 @@
 
 #include <sys/syscall.h>
 
-#include "net/conn.h"
+#include "net/private.h"
 
 /* The write side: full sockets, limits, other threads; and the back-pressure on the read side. */
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "net/conn.h"
+#include "net/private.h"
 #include "tls_fixture.h"
 
 #include <fcntl.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
-#include "net/conn.h"
+#include "net/private.h"
 
 /* What others may see of the connections while the I/O threads go on. Everything read here is an
  * atomic that its owner writes anyway, so nobody waits and nobody is slowed down; in return the

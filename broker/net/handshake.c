@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "client.pb-c.h"
-#include "net/conn.h"
+#include "net/private.h"
 #include "proto/broker_frame.h"
 
 /* TLS handshakes, up to the moment when the connection becomes like any other.
@@ -19,23 +19,23 @@
 
 static const uint8_t alert_protocol_version[] = {0x15, 0x03, 0x01, 0x00, 0x02, 0x02, 70};
 
-void shake_list(struct reactor *reactor, struct conn *conn)
+void handshake_list(struct reactor *reactor, struct conn *conn)
 {
     if (!conn->shaking_listed)
         conn->shaking_listed = handle_list_add(&reactor->shaking, conn_handle_of(reactor, conn));
 }
 
-void shake_log(struct reactor *reactor, struct conn *conn, const char *reason)
+void handshake_log(struct reactor *reactor, struct conn *conn, const char *reason)
 {
     char address[NET_ADDRESS_BYTES_MAX];
     net_address(reactor->net, conn_handle_of(reactor, conn), address);
     LOG(reactor->net->options.log, TLS_FAILED, LOG_S("address", address), LOG_S("reason", reason));
 }
 
-void shake_fail(struct reactor *reactor, struct conn *conn, const char *reason)
+void handshake_fail(struct reactor *reactor, struct conn *conn, const char *reason)
 {
     reactor_count(reactor, METRIC_tls_failed, 1);
-    shake_log(reactor, conn, reason);
+    handshake_log(reactor, conn, reason);
     conn_close(reactor, conn);
 }
 
@@ -49,10 +49,10 @@ static void part_with(struct reactor *reactor, struct conn *conn, const void *wo
     conn_part(reactor, conn);
 }
 
-void shake_meets_tls(struct reactor *reactor, struct conn *conn)
+void handshake_meets_tls(struct reactor *reactor, struct conn *conn)
 {
     reactor_count(reactor, METRIC_tls_on_plain_port, 1);
-    shake_log(reactor, conn, "TLS on the port of listen.tcp");
+    handshake_log(reactor, conn, "TLS on the port of listen.tcp");
     part_with(reactor, conn, alert_protocol_version, sizeof(alert_protocol_version));
 }
 
@@ -60,7 +60,7 @@ static void meet_plain(struct reactor *reactor, struct conn *conn)
 {
     struct buffer out = {0};
     reactor_count(reactor, METRIC_plain_on_tls_port, 1);
-    shake_log(reactor, conn, "no TLS on the port of listen.tls");
+    handshake_log(reactor, conn, "no TLS on the port of listen.tls");
     if (broker_frame_close(&out, USHER__V1__CLOSE__REASON__PROTOCOL_ERROR, "this port speaks TLS",
                            0, false) == 0)
         part_with(reactor, conn, out.data, out.size);
@@ -84,7 +84,7 @@ static bool begin(struct reactor *reactor, struct conn *conn)
         meet_plain(reactor, conn);
         return false;
     case TLS_HELLO_LARGE:
-        shake_fail(reactor, conn, "a ClientHello of too many bytes");
+        handshake_fail(reactor, conn, "a ClientHello of too many bytes");
         return false;
     case TLS_HELLO_FINE:
         break;
@@ -93,7 +93,7 @@ static bool begin(struct reactor *reactor, struct conn *conn)
     net_address(reactor->net, conn_handle_of(reactor, conn), address);
     conn->tls = tls_create(reactor->net->tls, conn->fd, address);
     if (conn->tls == NULL)
-        shake_fail(reactor, conn, "no memory");
+        handshake_fail(reactor, conn, "no memory");
     return conn->tls != NULL;
 }
 
@@ -118,13 +118,13 @@ static bool step(struct reactor *reactor, struct conn *conn)
     if (result == 1)
         established(reactor, conn);
     else if (result < 0)
-        shake_fail(reactor, conn, tls_fault(conn->tls));
+        handshake_fail(reactor, conn, tls_fault(conn->tls));
     else if (conn->hung_up)
-        shake_list(reactor, conn); /* the end is behind what was read, and is reported once */
+        handshake_list(reactor, conn); /* the end is behind what was read, and is reported once */
     return true;
 }
 
-void shake_some(struct reactor *reactor)
+void handshake_some(struct reactor *reactor)
 {
     struct handle_list *list = &reactor->shaking;
     size_t done = 0;

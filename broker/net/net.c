@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "net/private.h"
+#include "proto/frame.h"
+
+/* The front end as a whole: opened, started, limited, stopped, closed. Nothing is accepted and no
+ * thread runs before net_start, so a start that fails half-way takes down what it has alone. */
+
+/* A frame of the largest size has to have room while its reader takes it, or he would be closed as
+ * a slow one however fast he reads. */
+static uint32_t output_bytes_max(const struct net_options *options, uint32_t asked)
+{
+    uint32_t frame = options->frame_bytes_max + FRAME_PREFIX_BYTES_MAX;
+    return asked > frame ? asked : frame;
+}
+
+int net_open(struct net **out, const struct net_options *options, const struct net_events *events,
+             char *error)
+{
+    struct net *net = calloc(1, sizeof(*net));
+    if (net == NULL)
+        return -ENOMEM;
+    net->options = *options;
+    net->options.output_bytes_max = output_bytes_max(options, options->output_bytes_max);
+    net->events = *events;
+    net->slots_max = options->connections_max + CHUNK_CONNS;
+    for (unsigned which = 0; which < LISTENERS; which++)
+        net->listeners[which].fd = -1;
+    net->sources = sources_create(options->unbound_per_source_max, options->env);
+    int failed = net->sources != NULL ? listener_open(net, error) : -ENOMEM;
+    unsigned opened = 0;
+    while (failed == 0 && opened < options->reactors) {
+        failed = reactor_open(net, opened++);
+        if (failed != 0)
+            snprintf(error, 256, "cannot start an I/O thread: %s", strerror(-failed));
+    }
+    if (failed != 0) {
+        net->options.reactors = opened;
+        net_close(net);
+        return failed;
+    }
+    *out = net;
+    return 0;
+}
+
+int net_start(struct net *net)
+{
+    int error = listener_watch(&net->reactors[0]);
+    for (unsigned i = 0; error == 0 && i < net->options.reactors; i++) {
+        error = -pthread_create(&net->reactors[i].pthread, NULL, reactor_run, &net->reactors[i]);
+        if (error == 0)
+            net->started++;
+    }
+    return error;
+}
+
+uint16_t net_port(const struct net *net)
+{
+    return net->listeners[LISTENER_PLAIN].port;
+}
+
+uint16_t net_tls_port(const struct net *net)
+{
+    return net->listeners[LISTENER_TLS].port;
+}
+
+void net_listen_address(const struct net *net, bool tls, char text[NET_ADDRESS_BYTES_MAX])
+{
+    const struct listener *listener = &net->listeners[tls ? LISTENER_TLS : LISTENER_PLAIN];
+    memcpy(text, listener->address, sizeof(listener->address));
+}
+
+int net_reload_tls(struct net *net, const struct net_tls_files *files, char *error)
+{
+    const struct tls_files names = {
+        .certificate = files->certificate, .key = files->key, .client_ca = files->client_ca};
+    error[0] = '\0';
+    return net->tls != NULL ? tls_domain_reload(net->tls, &names, error) : -ENOTSUP;
+}
+
+bool net_certificate_validity(struct net *net, struct net_validity *validity)
+{
+    if (net->tls == NULL)
+        return false;
+    struct tls_validity found = tls_domain_validity(net->tls);
+    *validity = (struct net_validity){found.begins_s, found.ends_s, found.life_s};
+    return true;
+}
+
+int net_check_tls(const struct net_tls_files *files, char *error)
+{
+    const struct tls_files names = {
+        .certificate = files->certificate, .key = files->key, .client_ca = files->client_ca};
+    struct tls_domain *domain = NULL;
+    error[0] = '\0';
+    int failed = tls_domain_open(&domain, &names, error);
+    tls_domain_close(domain);
+    return failed;
+}
+
+void net_set_limits(struct net *net, const struct net_limits *limits)
+{
+    net->options.unbound_max = limits->unbound_max;
+    net->options.handshakes_max = limits->handshakes_max;
+    net->options.output_bytes_max = output_bytes_max(&net->options, limits->output_bytes_max);
+    net->options.output_soft_bytes = limits->output_soft_bytes;
+    net->options.output_soft_ms = limits->output_soft_ms;
+    sources_set_max(net->sources, limits->unbound_per_source_max);
+}
+
+uint32_t net_count(struct net *net)
+{
+    return atomic_load_explicit(&net->open, memory_order_relaxed);
+}
+
+void net_stop_accepting(struct net *net)
+{
+    atomic_store_explicit(&net->accept_off, true, memory_order_release);
+    net_wake_all(net);
+}
+
+void net_stop(struct net *net)
+{
+    atomic_store_explicit(&net->stopping, true, memory_order_seq_cst);
+    net_wake_all(net);
+    for (unsigned i = 0; i < net->started; i++)
+        pthread_join(net->reactors[i].pthread, NULL);
+    net->started = 0;
+}
+
+void net_close(struct net *net)
+{
+    net->options.metrics = NULL;
+    net->options.log = NULL;
+    for (unsigned i = 0; i < net->options.reactors; i++)
+        reactor_close(&net->reactors[i]);
+    for (unsigned which = 0; which < LISTENERS; which++)
+        if (net->listeners[which].fd >= 0)
+            close(net->listeners[which].fd);
+    tls_domain_close(net->tls);
+    sources_destroy(net->sources);
+    free(net);
+}

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_NET_PRIVATE_H
+#define USHER_NET_PRIVATE_H
+
+/* Private to net/: the I/O threads, what they share, and what the files of net/ ask of each
+ * other. */
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "net/conn.h"
+#include "net/net.h"
+#include "net/sources.h"
+
+enum { CHUNK_CONNS = 256, DOOR_MAX = 256 };
+
+struct deadline_queue {
+    uint32_t first, last;
+    uint32_t wait_ms;
+};
+
+/* Accepted, on its way to its reactor. */
+struct arrival {
+    int fd;
+    uint32_t source;
+    bool tls;
+    uint8_t full;     /* the limits, as bits of enum refused, for which somebody has to go */
+    uint32_t came_ms; /* to the door */
+};
+
+struct handle_list {
+    conn_handle *items;
+    size_t count, capacity;
+};
+
+struct reactor {
+    /* set once */
+    struct net *net;
+    unsigned index;
+    void *thread;
+    pthread_t pthread;
+    int epoll;
+    int wake;
+    /* What is read now: the largest carry that can be, bound or not, and READ_BYTES behind it. */
+    uint8_t *input;
+    size_t input_bytes;
+    /* owned by the I/O thread */
+    uint64_t now_ms;
+    uint64_t read_ms;    /* all that had come by then has been read: deadlines are judged by it */
+    uint64_t reading_ms; /* that will be so when so many rounds more were full of events */
+    uint32_t rounds_left;
+    uint32_t first_free; /* slot + 1, chained through conn.next */
+    struct deadline_queue queues[DEADLINES];
+    struct handle_list again; /* to be read without a new event */
+    struct handle_list slow;
+    struct handle_list shaking;        /* handshakes that can go on, oldest first */
+    bool more;                         /* come back at once */
+    _Atomic uint64_t accept_resume_ms; /* atomic for net_look alone */
+    uint32_t accept_pause_ms;
+    uint64_t evict_due_ms;
+    bool accepting;
+    /* shared */
+    _Atomic uint32_t slots_made;
+    _Atomic(struct conn *) *chunks;
+    _Atomic bool pressed;          /* look for output to be evicted */
+    _Atomic(struct conn *) orders; /* newest first */
+    _Atomic bool wake_pending;
+    _Atomic bool sleeping;
+    pthread_mutex_t adopt_lock;
+    struct arrival *adopted; /* given by the accepting reactor */
+    size_t adopted_count, adopted_capacity;
+    /* owned by the I/O thread */
+    struct arrival *door; /* room for DOOR_MAX: who comes in when somebody goes */
+    unsigned door_count;
+};
+
+struct listener {
+    int fd; /* -1: closed, or never opened; the first I/O thread's */
+    uint16_t port;
+    char address[NET_ADDRESS_BYTES_MAX]; /* as the port: set before there are threads */
+};
+
+enum { LISTENER_PLAIN, LISTENER_TLS, LISTENERS };
+
+struct net {
+    struct net_options options;
+    struct net_events events;
+    struct listener listeners[LISTENERS];
+    struct tls_domain *tls; /* NULL: none */
+    struct sources *sources;
+    _Atomic uint32_t open;
+    _Atomic uint32_t unbound;
+    _Atomic uint32_t handshakes;
+    _Atomic uint32_t at_door;         /* those of these three that have to be made room for */
+    _Atomic uint64_t output_total;    /* the sum of conn.output_bytes */
+    _Atomic uint64_t output_evicting; /* that part of it which is on its way out */
+    _Atomic uint64_t full_since_ms;   /* memory is full, and was at each look since; 0: it is not */
+    _Atomic bool stopping;
+    _Atomic bool accept_off;
+    unsigned next_reactor; /* owned by reactor 0 */
+    unsigned started;
+    uint32_t slots_max;
+    struct reactor reactors[NET_REACTORS_MAX];
+};
+
+static inline conn_handle conn_handle_of(const struct reactor *reactor, const struct conn *conn)
+{
+    return (uint64_t)atomic_load_explicit(&conn->generation, memory_order_relaxed) << 32 |
+           (uint64_t)reactor->index << 24 | conn->slot;
+}
+
+static inline struct reactor *reactor_of(struct net *net, conn_handle handle)
+{
+    return &net->reactors[handle >> 24 & 0xff];
+}
+
+static inline void reactor_count(struct reactor *reactor, enum metric_id id, uint64_t n)
+{
+    metrics_add(reactor->net->options.metrics, reactor->index, id, n);
+}
+
+/* A connection counts as open, unbound, of its source and in a handshake from its accept on, before
+ * its reactor has it. */
+static inline void conn_discount(struct net *net, const struct arrival *arrival)
+{
+    if (arrival->full != 0)
+        atomic_fetch_sub_explicit(&net->at_door, 1, memory_order_relaxed);
+    if (arrival->tls)
+        atomic_fetch_sub_explicit(&net->handshakes, 1, memory_order_relaxed);
+    sources_give(net->sources, arrival->source);
+    atomic_fetch_sub_explicit(&net->unbound, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&net->open, 1, memory_order_relaxed);
+}
+
+/* --- slots.c --- */
+
+struct conn *conn_at(struct reactor *reactor, uint32_t slot);
+
+/* NULL when the handle is stale. */
+struct conn *conn_find(struct net *net, conn_handle handle);
+
+/* I/O thread. A free one, NULL when there is none; and back, when nothing of it is used any more.
+ */
+struct conn *slot_take(struct reactor *reactor);
+void slot_give(struct reactor *reactor, struct conn *conn);
+
+/* False without memory. */
+bool handle_list_add(struct handle_list *list, conn_handle handle);
+
+/* --- wake.c: any thread --- */
+
+/* Something is on one of its lists. */
+void reactor_wake(struct reactor *reactor);
+
+/* Hands it on. Takes its fd. False: the reactor has no room for it. */
+bool reactor_give(struct reactor *to, const struct arrival *arrival);
+
+/* --- handshake.c: I/O thread --- */
+
+/* The handshake can go on: it will, in its turn. */
+void handshake_list(struct reactor *reactor, struct conn *conn);
+
+/* Goes on with handshakes until one step was costly. */
+void handshake_some(struct reactor *reactor);
+
+/* One line about a connection whose TLS went wrong. */
+void handshake_log(struct reactor *reactor, struct conn *conn, const char *reason);
+
+/* It is over without success, for that reason. */
+void handshake_fail(struct reactor *reactor, struct conn *conn, const char *reason);
+
+/* What came first on the plain port is TLS. */
+void handshake_meets_tls(struct reactor *reactor, struct conn *conn);
+
+/* --- room.c: I/O thread --- */
+
+/* Of the accepting thread: counts who may come in; who may not is told why, and closed. */
+bool room_admit(struct reactor *reactor, struct arrival *arrival,
+                const struct sockaddr_storage *from);
+
+/* Its own thread: lets it in, or has it wait until somebody may go for it. */
+void room_enter(struct reactor *reactor, const struct arrival *arrival);
+
+/* Those at the door who came before what has been read get room, or are refused. */
+void room_judge(struct reactor *reactor);
+
+/* Nobody comes in any more. */
+void room_close(struct reactor *reactor);
+
+/* --- evict.c --- */
+
+/* The memory of the waiting output is to become `bytes`, whichever thread. False: that would be
+ * too much of all together. */
+bool evict_account(struct net *net, struct reactor *reactor, struct conn *conn, uint32_t bytes);
+
+/* I/O thread: the connection's output is gone. */
+void evict_done(struct reactor *reactor, struct conn *conn);
+
+/* I/O thread: memory is full (base/memory.h) or on its way down from there, and nobody has looked
+ * for a while: what fills it need not be output, so nobody may have asked for it. */
+bool evict_is_due(struct reactor *reactor);
+
+/* I/O thread: ends the largest until the rest is little enough. */
+void evict_largest(struct reactor *reactor);
+
+/* --- listener.c: before there are threads, then the first I/O thread --- */
+
+int listener_open(struct net *net, char *error);
+int listener_watch(struct reactor *reactor);
+void listener_accept(struct reactor *reactor, unsigned which);
+void listener_resume(struct reactor *reactor);
+void listener_stop(struct reactor *reactor);
+
+/* --- reactor.c --- */
+
+int reactor_open(struct net *net, unsigned index);
+void *reactor_run(void *argument);
+
+/* One round of the I/O thread's loop, on the calling thread: there may be no other. */
+void reactor_round(struct reactor *reactor, bool may_wait);
+void reactor_close(struct reactor *reactor);
+
+#endif

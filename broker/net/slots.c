@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+
+#include "net/private.h"
+
+/* Where connections lie, and the handles by which they are known.
+ *
+ * A slot's memory is never freed and its generation rises when it is given back, so an event or an
+ * order for an earlier life finds nothing. */
+
+struct conn *conn_at(struct reactor *reactor, uint32_t slot)
+{
+    struct conn *chunk =
+        atomic_load_explicit(&reactor->chunks[slot / CHUNK_CONNS], memory_order_acquire);
+    return chunk + slot % CHUNK_CONNS;
+}
+
+struct conn *conn_find(struct net *net, conn_handle handle)
+{
+    struct conn *conn = conn_at(reactor_of(net, handle), (uint32_t)handle & 0xffffff);
+    uint32_t generation = atomic_load_explicit(&conn->generation, memory_order_acquire);
+    return generation == (uint32_t)(handle >> 32) ? conn : NULL;
+}
+
+bool handle_list_add(struct handle_list *list, conn_handle handle)
+{
+    if (list->count == list->capacity) {
+        size_t capacity = list->capacity ? list->capacity * 2 : 64;
+        conn_handle *items = realloc(list->items, capacity * sizeof(*items));
+        if (items == NULL)
+            return false;
+        list->items = items;
+        list->capacity = capacity;
+    }
+    list->items[list->count++] = handle;
+    return true;
+}
+
+struct conn *slot_take(struct reactor *reactor)
+{
+    if (reactor->first_free != 0) {
+        struct conn *conn = conn_at(reactor, reactor->first_free - 1);
+        reactor->first_free = conn->next;
+        return conn;
+    }
+    uint32_t slot = atomic_load_explicit(&reactor->slots_made, memory_order_relaxed);
+    if (slot >= reactor->net->slots_max)
+        return NULL;
+    if (slot % CHUNK_CONNS == 0) {
+        struct conn *chunk = calloc(CHUNK_CONNS, sizeof(*chunk));
+        if (chunk == NULL)
+            return NULL;
+        atomic_store_explicit(&reactor->chunks[slot / CHUNK_CONNS], chunk, memory_order_release);
+    }
+    /* Release: who looks for the largest output of all finds the chunk. */
+    atomic_store_explicit(&reactor->slots_made, slot + 1, memory_order_release);
+    struct conn *conn = conn_at(reactor, slot);
+    conn->slot = slot;
+    atomic_store_explicit(&conn->generation, 1, memory_order_release);
+    return conn;
+}
+
+void slot_give(struct reactor *reactor, struct conn *conn)
+{
+    atomic_fetch_add_explicit(&conn->generation, 1, memory_order_release);
+    conn->next = reactor->first_free;
+    reactor->first_free = conn->slot + 1;
+}
