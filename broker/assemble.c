@@ -257,7 +257,7 @@ static void free_actors(struct broker *broker)
     struct runner *runner = &committer_thread(broker)->runner;
     uint32_t cursor = 0;
     actor_handle handle;
-    while ((handle = registry_next(broker->registry, &cursor, NULL)) != 0) {
+    while ((handle = registry_next(broker->registry, &cursor, REGISTRY_ALL_KINDS)) != 0) {
         struct actor *actor = registry_actor(broker->registry, actor_slot(handle));
         const struct behaviour *behaviour = actor->behaviour;
         if (behaviour->clear != NULL)

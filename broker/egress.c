@@ -4,6 +4,7 @@
 
 #include "actors/bounce.h"
 #include "actors/events.h"
+#include "actors/kinds.h"
 #include "actors/push.h"
 #include "actors/refuse.h"
 #include "base/check.h"
@@ -123,7 +124,7 @@ static uint32_t push_to_all(struct broker *broker, struct runner *runner, struct
     uint32_t cursor = 0;
     uint32_t accepted = 0;
     actor_handle user;
-    while ((user = registry_next(broker->registry, &cursor, &user_behaviour)) != 0) {
+    while ((user = registry_next(broker->registry, &cursor, KIND_USER)) != 0) {
         struct bundle_message *message = push_next_bundle(run);
         if (message == NULL)
             continue; /* not accepted, as with a full mailbox */

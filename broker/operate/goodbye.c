@@ -33,6 +33,6 @@ void goodbye_all(struct broker *broker)
 {
     uint32_t cursor = 0;
     actor_handle actor;
-    while ((actor = registry_next(broker->registry, &cursor, NULL)) != 0)
+    while ((actor = registry_next(broker->registry, &cursor, REGISTRY_ALL_KINDS)) != 0)
         goodbye_tell(broker, actor, 0);
 }

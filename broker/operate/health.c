@@ -26,7 +26,7 @@ static void sum_actors(struct registry *registry, uint64_t readings[READING_COUN
 {
     uint32_t cursor = 0;
     actor_handle handle;
-    while ((handle = registry_next(registry, &cursor, NULL)) != 0) {
+    while ((handle = registry_next(registry, &cursor, REGISTRY_ALL_KINDS)) != 0) {
         struct actor *actor = registry_actor(registry, actor_slot(handle));
         /* Only users show a number, and a slot that ended has shown 0. */
         readings[READING_inbox_messages] +=

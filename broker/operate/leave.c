@@ -66,7 +66,7 @@ bool broker_restarts(const struct broker *broker)
 
 static actor_handle next_user(struct broker *broker, uint32_t *cursor)
 {
-    return registry_next(broker->registry, cursor, &user_behaviour);
+    return registry_next(broker->registry, cursor, KIND_USER);
 }
 
 static void begin(struct broker *broker, uint64_t now_ms)

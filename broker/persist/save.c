@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
+#include "actors/kinds.h"
 #include "broker/parts.h"
 #include "persist/save.h"
 
@@ -119,7 +120,7 @@ uint64_t keep_inboxes(struct broker *broker, keep_progress *saved_so_far)
     uint64_t start_ms = env_monotonic_ms(broker->env);
     uint32_t cursor = 0;
     actor_handle user;
-    while ((user = registry_next(broker->registry, &cursor, &user_behaviour)) != 0) {
+    while ((user = registry_next(broker->registry, &cursor, KIND_USER)) != 0) {
         if (!has_session(broker, user))
             continue;
         const struct session *session = session_of(broker, user);

@@ -352,17 +352,17 @@ void registry_release(struct registry *registry, uint32_t slot)
     give_slot(registry, slot);
 }
 
-/* The slot's handle if whoever has it has that behaviour; 0: somebody else does, or nobody. */
-static actor_handle handle_with(struct registry *registry, uint32_t slot,
-                                const struct behaviour *of)
+/* The slot's handle if whoever has it is of that kind; 0: somebody else has it, or nobody. */
+static actor_handle handle_with(struct registry *registry, uint32_t slot, unsigned kind)
 {
     actor_handle handle = handle_of(registry, slot);
     for (;;) {
-        if (handle == 0 || of == NULL)
+        if (handle == 0 || kind == REGISTRY_ALL_KINDS)
             return handle;
         /* Pairs with the release in settle; see the head of this file. */
-        bool same = atomic_load_explicit(&registry_actor(registry, slot)->behaviour,
-                                         memory_order_acquire) == of;
+        bool same =
+            atomic_load_explicit(&registry_actor(registry, slot)->behaviour, memory_order_acquire)
+                ->kind == kind;
         actor_handle now = handle_of(registry, slot);
         if (now == handle)
             return same ? handle : 0;
@@ -370,11 +370,11 @@ static actor_handle handle_with(struct registry *registry, uint32_t slot,
     }
 }
 
-actor_handle registry_next(struct registry *registry, uint32_t *cursor, const struct behaviour *of)
+actor_handle registry_next(struct registry *registry, uint32_t *cursor, unsigned kind)
 {
     uint32_t made = atomic_load_explicit(&registry->slots_made, memory_order_acquire);
     while (*cursor < made) {
-        actor_handle handle = handle_with(registry, (*cursor)++, of);
+        actor_handle handle = handle_with(registry, (*cursor)++, kind);
         if (handle != 0)
             return handle;
     }

@@ -29,10 +29,11 @@ actor_handle registry_find(struct registry *registry, const void *name, size_t s
 actor_handle registry_claim(struct registry *registry, const void *name, size_t size,
                             const struct behaviour *behaviour);
 
-/* Walks the actors with that behaviour, all of them with NULL: *cursor starts at 0; gives 0 at the
- * end. Actors that come or go meanwhile may be missed or seen, but never taken for others: whoever
- * has the handle has that behaviour. */
-actor_handle registry_next(struct registry *registry, uint32_t *cursor, const struct behaviour *of);
+/* Walks the actors of that kind, or all of them (REGISTRY_ALL_KINDS): *cursor starts at 0; gives 0
+ * at the end. Actors that come or go meanwhile may be missed or seen, but never taken for others:
+ * whoever has the handle is of that kind. */
+enum { REGISTRY_ALL_KINDS = ACTOR_KINDS };
+actor_handle registry_next(struct registry *registry, uint32_t *cursor, unsigned kind);
 
 /* The same with names and what the actors show, some at a time: copied under one shard's lock, so
  * a name is whole. *cursor starts at 0; gives 0 at the end. */

@@ -21,7 +21,8 @@ enum {
     SEEN_MAX = 1 << 20, /* by one walker; later ones are not remembered */
 };
 
-static const struct behaviour kinds[2] = {{.name = "user"}, {.name = "instance"}};
+static const struct behaviour kinds[2] = {{.name = "user", .kind = 0},
+                                          {.name = "instance", .kind = 1}};
 
 struct crowd {
     struct registry *registry;
@@ -70,7 +71,7 @@ static void *walk(void *argument)
     while (stress_now_ms() < crowd->end_ms) {
         uint32_t cursor = 0;
         actor_handle actor;
-        while ((actor = registry_next(crowd->registry, &cursor, &kinds[walker->kind])) != 0)
+        while ((actor = registry_next(crowd->registry, &cursor, walker->kind)) != 0)
             if (walker->count < SEEN_MAX)
                 walker->seen[walker->count++] = actor;
     }

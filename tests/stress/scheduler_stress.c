@@ -399,7 +399,8 @@ static void retire_all(struct crowd *crowd, struct poster *poster)
     uint32_t cursor = 0;
     struct parcel leave = {.poster = poster->number, .leave = true};
     atomic_store_explicit(&crowd->calm, true, memory_order_relaxed);
-    for (actor_handle handle; (handle = registry_next(crowd->registry, &cursor, NULL)) != 0;)
+    for (actor_handle handle;
+         (handle = registry_next(crowd->registry, &cursor, REGISTRY_ALL_KINDS)) != 0;)
         post(crowd, NULL, handle, &leave, &poster->posted);
     settle(crowd);
     while (registry_count(crowd->registry) > 0) {
