@@ -16,8 +16,6 @@ struct broker;
  * EXIT_CONFIGURATION with a line for each fault in `complaints`. Blocks on the disk. */
 int broker_check_files(const struct options *options, FILE *complaints);
 
-enum { BROKER_ERROR_BYTES = 512 };
-
 /* Opens the store, the listeners and the link, restores the sessions and starts every thread.
  * 0 gives *broker; otherwise BROKER_CANCELLED, or one of the exit codes of docs/operations.md with
  * one line for a person in `error` (BROKER_ERROR_BYTES). `options` and `log` stay the caller's and

@@ -102,7 +102,7 @@ static void add_inbox(struct broker *broker, json_t *session)
     const char *user = json_string_value(json_object_get(session, "user"));
     if (user != NULL)
         json_object_set_new(session, "inbox_messages",
-                            json_integer(broker_inbox_messages(broker, user)));
+                            json_integer(registry_gauge(broker->registry, user, strlen(user))));
 }
 
 struct listing {

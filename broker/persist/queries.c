@@ -164,15 +164,6 @@ struct page {
     Usher__V1__SessionInfo *rows[PAGE_ROWS_MAX];
 };
 
-uint32_t broker_inbox_messages(struct broker *broker, const char *user)
-{
-    actor_handle handle = registry_find(broker->registry, user, strlen(user));
-    if (handle == 0)
-        return 0;
-    struct actor *actor = registry_actor(broker->registry, actor_slot(handle));
-    return atomic_load_explicit(&actor->gauge, memory_order_relaxed);
-}
-
 static char *copy_of(const char *text)
 {
     char *copy;
@@ -223,7 +214,8 @@ static void pack_page(struct buffer *out, struct page *page, uint64_t presence_s
     Usher__V1__Result result = USHER__V1__RESULT__INIT;
     Usher__V1__SessionList list = USHER__V1__SESSION_LIST__INIT;
     for (size_t i = 0; i < page->count; i++)
-        page->rows[i]->inbox_messages = broker_inbox_messages(page->broker, page->rows[i]->user);
+        page->rows[i]->inbox_messages = registry_gauge(page->broker->registry, page->rows[i]->user,
+                                                       strlen(page->rows[i]->user));
     list.sessions = page->rows;
     list.n_sessions = page->count;
     list.presence_seq = presence_seq;

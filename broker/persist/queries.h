@@ -12,9 +12,6 @@ int queries_start(struct queries *queries);
 /* Answers one query on the calling thread. False: none waited. */
 bool queries_step(struct queries *queries);
 
-/* How many messages wait for the user, as his actor shows it at this moment; any thread. */
-uint32_t broker_inbox_messages(struct broker *broker, const char *user);
-
 /* Takes the query. */
 void queries_submit(struct queries *queries, struct query_message *query);
 void queries_close(struct queries *queries);

@@ -19,6 +19,9 @@ enum {
     EXIT_CONFIGURATION = 78,
 };
 
+/* Of the line for a person, wherever a start, or a reload, can fail. */
+enum { BROKER_ERROR_BYTES = 512 };
+
 /* What a start ends with when termination was asked for while it waited for an address. */
 enum { BROKER_CANCELLED = -1 };
 

@@ -370,6 +370,15 @@ static actor_handle handle_with(struct registry *registry, uint32_t slot, unsign
     }
 }
 
+uint32_t registry_gauge(struct registry *registry, const void *name, size_t size)
+{
+    actor_handle handle = registry_find(registry, name, size);
+    if (handle == 0)
+        return 0;
+    return atomic_load_explicit(&registry_actor(registry, actor_slot(handle))->gauge,
+                                memory_order_relaxed);
+}
+
 actor_handle registry_next(struct registry *registry, uint32_t *cursor, unsigned kind)
 {
     uint32_t made = atomic_load_explicit(&registry->slots_made, memory_order_acquire);

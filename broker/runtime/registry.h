@@ -47,6 +47,9 @@ struct registry_row {
 size_t registry_scan(struct registry *registry, uint64_t *cursor,
                      struct registry_row rows[REGISTRY_SCAN_ROWS]);
 
+/* The number that the actor of that name shows to others (struct actor); 0: nobody has it. */
+uint32_t registry_gauge(struct registry *registry, const void *name, size_t size);
+
 /* What whoever claims to belong to the actor has to show; 0: nobody does. Of a handle that has
  * become stale it is another actor's, or 0: a post to that handle finds nobody, so whoever goes on
  * by posting to it has shown nothing. */

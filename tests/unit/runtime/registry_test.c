@@ -180,6 +180,18 @@ static void a_walk_for_a_kind_meets_nobody_else(void **state)
     registry_destroy(registry);
 }
 
+static void an_actor_shows_its_number_by_its_name(void **state)
+{
+    struct registry *registry = create(10);
+    actor_handle ann = claim(registry, "ann");
+    claim(registry, "bob");
+    atomic_store(&registry_actor(registry, actor_slot(ann))->gauge, 7);
+    assert_int_equal(registry_gauge(registry, "ann", 3), 7);
+    assert_int_equal(registry_gauge(registry, "bob", 3), 0);
+    assert_int_equal(registry_gauge(registry, "an", 2), 0);
+    registry_destroy(registry);
+}
+
 static void a_slot_that_was_never_made_has_no_handle(void **state)
 {
     struct registry *registry = create(1000);
@@ -273,6 +285,7 @@ int main(void)
         cmocka_unit_test(the_limit_holds),
         cmocka_unit_test(walking_visits_every_actor_once),
         cmocka_unit_test(a_walk_for_a_kind_meets_nobody_else),
+        cmocka_unit_test(an_actor_shows_its_number_by_its_name),
         cmocka_unit_test(a_slot_that_was_never_made_has_no_handle),
         cmocka_unit_test(it_agrees_with_a_model),
         cmocka_unit_test(destroying_drops_the_mail),
