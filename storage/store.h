@@ -9,7 +9,7 @@
  * committed state, never half a transaction. Nothing here knows of actors or sockets.
  *
  * Errors are negative errno. The ones that callers tell apart:
- *   -ENOSPC, -EDQUOT, -EFBIG, -EXFULL   there is no room: on the disk, in the quota, within the
+ *   -ENOSPC, -EDQUOT, -EFBIG, -EXFULL   there is no space: on the disk, in the quota, within the
  * limit of a file's size, in the map (store_is_full); the transaction is gone, the next one may
  * succeed -EIO       a write or a sync failed; nothing of the transaction may be reported as stored
  *   -EUCLEAN   the file is damaged or of a version that this program does not read
@@ -155,7 +155,7 @@ int store_delete_session(struct store *store, const char *user); /* -ENOENT is n
 int store_append_event(struct store *store, struct presence_event *event); /* sets event->seq */
 
 /* The saved inboxes are written by an orderly stop and dropped by the start that has read them.
- * Messages are put in order of seq. Dropping takes no room of its own. What is put copies its
+ * Messages are put in order of seq. Dropping takes no space of its own. What is put copies its
  * bytes; a second put under the same user or seq replaces the first. */
 int store_put_inbox(struct store *store, const char *user, const struct saved_inbox *inbox);
 int store_put_message(struct store *store, const char *user, const struct saved_message *message);

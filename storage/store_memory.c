@@ -197,7 +197,7 @@ static void drop_oldest(struct memory_store *store)
     store->position.presence_first++;
 }
 
-/* Takes the node. There is room: for as many as are kept, so the oldest goes first. */
+/* Takes the node. There is space: for as many as are kept, so the oldest goes first. */
 static void apply_event(struct memory_store *store, struct event_node *node)
 {
     if (events_kept(store) > 0 && events_kept(store) >= store->events_kept_max)

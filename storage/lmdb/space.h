@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef USHER_STORAGE_ROOM_H
-#define USHER_STORAGE_ROOM_H
+#ifndef USHER_LMDB_SPACE_H
+#define USHER_LMDB_SPACE_H
 
 /* Whether the changes of a transaction still fit the map: an estimate in pages that errs on the
  * safe side, so that a store is never too full to be emptied. Pure arithmetic, one thread. */
@@ -10,17 +10,17 @@
 #include <stdint.h>
 
 enum {
-    ROOM_EVENT_BYTES_MAX = 288, /* one event on its page, with key and node */
+    SPACE_EVENT_BYTES_MAX = 288, /* one event on its page, with key and node */
 };
 
-enum room_change {
-    ROOM_KEEPS,   /* a session updated or deleted, an event */
-    ROOM_GROWS,   /* a session that takes more room than before */
-    ROOM_MESSAGE, /* a part of a saved inbox */
+enum space_change {
+    SPACE_KEEPS,   /* a session updated or deleted, an event */
+    SPACE_GROWS,   /* a session that takes more space than before */
+    SPACE_MESSAGE, /* a part of a saved inbox */
 };
 
 /* The file as the transaction finds it. */
-struct room_file {
+struct space_file {
     uint64_t page_bytes;
     uint64_t pages;         /* of the map */
     uint64_t pages_used;    /* of them by the file, free ones among them */
@@ -32,27 +32,27 @@ struct room_file {
     uint64_t events_missing; /* how many more may be kept */
 };
 
-struct room {
-    struct room_file file;
+struct space {
+    struct space_file file;
     uint64_t changes;
     uint64_t bytes; /* put by them */
     uint64_t inbox_changes;
     uint64_t inbox_bytes;       /* on pages that they share */
     uint64_t inbox_value_pages; /* on pages of their own */
-    uint64_t listed_pages;      /* free inside of the file; 0 until room_list */
+    uint64_t listed_pages;      /* free inside of the file; 0 until space_list */
     uint64_t listed_run;        /* the most of them in a row */
     bool listed;
 };
 
-void room_begin(struct room *room, const struct room_file *file);
+void space_begin(struct space *space, const struct space_file *file);
 
 /* Adds one more change that puts `bytes` with its key. */
-void room_add(struct room *room, enum room_change change, size_t bytes);
+void space_add(struct space *space, enum space_change change, size_t bytes);
 
-/* Whether all that was added fits, the last one being of that kind. A false before room_list
+/* Whether all that was added fits, the last one being of that kind. A false before space_list
  * means: only if the free pages inside of the file do. */
-bool room_fits(const struct room *room, enum room_change change);
+bool space_fits(const struct space *space, enum space_change change);
 
-void room_list(struct room *room, uint64_t pages, uint64_t run);
+void space_list(struct space *space, uint64_t pages, uint64_t run);
 
 #endif

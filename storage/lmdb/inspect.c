@@ -11,9 +11,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "storage/folder.h"
-#include "storage/lmdb_file.h"
-#include "storage/lmdb_store.h"
+#include "lmdb/check.h"
+#include "lmdb/folder.h"
+#include "lmdb/private.h"
 
 /* Why it may look at all: LMDB lets any number of processes read beside the one that writes. A read
  * sees the last commit and takes a place in the lock file, lock.mdb, that tells the writer which

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "storage/lmdb_store.h"
+#include "lmdb/private.h"
 
 #include <errno.h>
 #include <sys/mman.h>
@@ -32,13 +32,13 @@ int lmdb_begin(struct store *base)
         return lmdb_translate(code);
     result = lmdb_position_read(store, store->transaction, &store->pending);
     if (result == 0)
-        result = lmdb_room_open(store);
+        result = lmdb_space_open(store);
     if (result < 0)
         mdb_txn_abort(store->transaction);
     return result;
 }
 
-/* Whether the session takes more room than what lies under its name now. */
+/* Whether the session takes more space than what lies under its name now. */
 static int session_grows(struct lmdb_store *store, MDB_val *key, size_t size, bool *grows)
 {
     MDB_val value;
@@ -59,7 +59,7 @@ int lmdb_put_session(struct store *base, const char *user, const struct session_
     bool grows;
     int result = session_grows(store, &key, value.mv_size, &grows);
     if (result == 0)
-        result = lmdb_room_take(store, grows ? ROOM_GROWS : ROOM_KEEPS, value.mv_size);
+        result = lmdb_space_take(store, grows ? SPACE_GROWS : SPACE_KEEPS, value.mv_size);
     if (result < 0)
         return result;
     store->changed = true;
@@ -70,7 +70,7 @@ int lmdb_delete_session(struct store *base, const char *user)
 {
     struct lmdb_store *store = lmdb_of(base);
     MDB_val key = lmdb_value_of_text(user);
-    int result = lmdb_room_take(store, ROOM_KEEPS, 0);
+    int result = lmdb_space_take(store, SPACE_KEEPS, 0);
     if (result < 0)
         return result;
     int code = mdb_del(store->transaction, store->sessions, &key, NULL);
@@ -106,7 +106,7 @@ int lmdb_append_event(struct store *base, struct presence_event *event)
     int size = record_pack_event(event, bytes);
     if (size < 0)
         return size;
-    int result = lmdb_room_take(store, ROOM_KEEPS, (size_t)size);
+    int result = lmdb_space_take(store, SPACE_KEEPS, (size_t)size);
     if (result < 0)
         return result;
     record_event_key(event->seq, key_bytes);
@@ -129,7 +129,7 @@ int lmdb_put_inbox(struct store *base, const char *user, const struct saved_inbo
     if (size < 0)
         return size;
     MDB_val key = {record_inbox_key(user, 0, key_bytes), key_bytes};
-    int result = lmdb_room_take(store, ROOM_MESSAGE, key.mv_size + (size_t)size);
+    int result = lmdb_space_take(store, SPACE_MESSAGE, key.mv_size + (size_t)size);
     if (result < 0)
         return result;
     MDB_val value = {(size_t)size, bytes};
@@ -145,7 +145,7 @@ int lmdb_put_message(struct store *base, const char *user, const struct saved_me
     if (size < 0)
         return size;
     MDB_val key = {record_inbox_key(user, message->seq, key_bytes), key_bytes};
-    int result = lmdb_room_take(store, ROOM_MESSAGE, key.mv_size + (size_t)size);
+    int result = lmdb_space_take(store, SPACE_MESSAGE, key.mv_size + (size_t)size);
     if (result < 0)
         return result;
     MDB_val value = {(size_t)size, NULL};

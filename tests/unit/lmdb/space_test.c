@@ -6,65 +6,65 @@
 
 #include <cmocka.h>
 
-#include "storage/room.h"
+#include "lmdb/space.h"
 
 /* The estimate of what still fits a map, case by case. That it is safe is shown with a real map in
  * store_lmdb_test; here is what a real map does not show at will. */
 
-static struct room room_of(uint64_t pages, uint64_t pages_used)
+static struct space space_of(uint64_t pages, uint64_t pages_used)
 {
-    struct room_file file = {.page_bytes = 4096, .pages = pages, .pages_used = pages_used};
-    struct room room;
-    room_begin(&room, &file);
-    return room;
+    struct space_file file = {.page_bytes = 4096, .pages = pages, .pages_used = pages_used};
+    struct space space;
+    space_begin(&space, &file);
+    return space;
 }
 
 static void the_last_pages_are_kept(void **state)
 {
     for (uint64_t behind = 0; behind < 60; behind++) {
-        struct room room = room_of(1000, 1000 - behind);
-        room_add(&room, ROOM_KEEPS, 100);
-        assert_int_equal(room_fits(&room, ROOM_KEEPS), behind >= 18);
-        assert_int_equal(room_fits(&room, ROOM_GROWS), behind >= 34);
-        struct room listed = room_of(1000, 1000);
-        room_add(&listed, ROOM_KEEPS, 100);
-        room_list(&listed, behind, 1);
-        assert_int_equal(room_fits(&listed, ROOM_KEEPS), behind >= 18);
+        struct space space = space_of(1000, 1000 - behind);
+        space_add(&space, SPACE_KEEPS, 100);
+        assert_int_equal(space_fits(&space, SPACE_KEEPS), behind >= 18);
+        assert_int_equal(space_fits(&space, SPACE_GROWS), behind >= 34);
+        struct space listed = space_of(1000, 1000);
+        space_add(&listed, SPACE_KEEPS, 100);
+        space_list(&listed, behind, 1);
+        assert_int_equal(space_fits(&listed, SPACE_KEEPS), behind >= 18);
     }
 }
 
 /* A map that was made smaller than its file. */
 static void a_file_beyond_the_map_is_full(void **state)
 {
-    struct room room = room_of(1000, 1001);
-    room_list(&room, 500, 500);
-    assert_false(room_fits(&room, ROOM_KEEPS));
-    assert_false(room_fits(&room, ROOM_MESSAGE));
+    struct space space = space_of(1000, 1001);
+    space_list(&space, 500, 500);
+    assert_false(space_fits(&space, SPACE_KEEPS));
+    assert_false(space_fits(&space, SPACE_MESSAGE));
 }
 
 /* Two nodes fit a page of 4,096 bytes without its head, or each has pages of its own. */
 static void a_large_message_has_pages_of_its_own(void **state)
 {
-    struct room room = room_of(1000, 0);
-    room_add(&room, ROOM_MESSAGE, 2030);
-    assert_int_equal(room.inbox_value_pages, 0);
-    room_add(&room, ROOM_MESSAGE, 2031);
-    assert_int_equal(room.inbox_value_pages, 1);
+    struct space space = space_of(1000, 0);
+    space_add(&space, SPACE_MESSAGE, 2030);
+    assert_int_equal(space.inbox_value_pages, 0);
+    space_add(&space, SPACE_MESSAGE, 2031);
+    assert_int_equal(space.inbox_value_pages, 1);
 }
 
 /* How many pages must be free for 100 small messages. */
 static uint64_t pages_wanted(uint64_t inbox_pages)
 {
     for (uint64_t free_pages = 0;; free_pages++) {
-        struct room_file file = {.page_bytes = 4096,
-                                 .pages = 20000,
-                                 .pages_used = 20000 - free_pages,
-                                 .inbox_pages = inbox_pages};
-        struct room room;
-        room_begin(&room, &file);
+        struct space_file file = {.page_bytes = 4096,
+                                  .pages = 20000,
+                                  .pages_used = 20000 - free_pages,
+                                  .inbox_pages = inbox_pages};
+        struct space space;
+        space_begin(&space, &file);
         for (unsigned i = 0; i < 100; i++)
-            room_add(&room, ROOM_MESSAGE, 10);
-        if (room_fits(&room, ROOM_MESSAGE))
+            space_add(&space, SPACE_MESSAGE, 10);
+        if (space_fits(&space, SPACE_MESSAGE))
             return free_pages;
     }
 }
@@ -81,11 +81,11 @@ static void a_message_copies_two_pages(void **state)
 
 static bool inboxes_fit(uint64_t behind, uint64_t listed, uint64_t run, unsigned messages)
 {
-    struct room room = room_of(20000, 20000 - behind);
+    struct space space = space_of(20000, 20000 - behind);
     for (unsigned i = 0; i < messages; i++)
-        room_add(&room, ROOM_MESSAGE, 4000); /* a page each */
-    room_list(&room, listed, run);
-    return room_fits(&room, ROOM_MESSAGE);
+        space_add(&space, SPACE_MESSAGE, 4000); /* a page each */
+    space_list(&space, listed, run);
+    return space_fits(&space, SPACE_MESSAGE);
 }
 
 /* Dropping many pages at once lists them in a row, so there must be one. */
@@ -110,5 +110,5 @@ int main(void)
         cmocka_unit_test(a_message_copies_two_pages),
         cmocka_unit_test(many_inboxes_need_a_row),
     };
-    return cmocka_run_group_tests_name("room", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("space", tests, NULL, NULL);
 }

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef USHER_STORAGE_LMDB_STORE_H
-#define USHER_STORAGE_LMDB_STORE_H
+#ifndef USHER_LMDB_PRIVATE_H
+#define USHER_LMDB_PRIVATE_H
 
-/* Private to the files of the store on disk, which alone know LMDB: store_lmdb.c (its life, and why
- * it is so), lmdb_open.c (the file), lmdb_room.c (whether a change fits), lmdb_write.c and
- * lmdb_read.c. Results are negative errno; what LMDB answers is translated. */
+/* Private to the files of the store on disk, which alone know LMDB: store.c (its life, and why it
+ * is so), open.c and check.c (the file), space.c (whether a change fits), write.c and read.c, and
+ * inspect.c (the store from outside). Results are negative errno; what LMDB answers is translated
+ * (code.c). */
 
 #include <limits.h>
 #include <lmdb.h>
@@ -12,7 +13,7 @@
 #include <string.h>
 #include <sys/types.h>
 
-#include "storage/room.h"
+#include "lmdb/space.h"
 #include "storage/store_ops.h"
 
 /* Which file has one of the store's names. */
@@ -48,7 +49,7 @@ struct lmdb_store {
     bool changed;            /* something of the transaction is to be committed */
     bool broken;             /* a commit failed: reopen before anything else */
     size_t transaction_last; /* the last that was acknowledged */
-    struct room room;        /* of the transaction */
+    struct space space;      /* of the transaction */
     uint64_t commits;
 };
 
@@ -67,9 +68,12 @@ static inline struct bytes lmdb_bytes_of_value(const MDB_val *value)
     return (struct bytes){value->mv_data, value->mv_size};
 }
 
+/* --- code.c ----------------------------------------------------------------------------------- */
+
+/* A code of LMDB's as a negative errno. */
 int lmdb_translate(int code);
 
-/* --- lmdb_open.c ------------------------------------------------------------------------- */
+/* --- open.c ----------------------------------------------------------------------------------- */
 
 /* Opens the environment of a store that holds its lock file; makes the file when it may be new. */
 int lmdb_file_open(struct lmdb_store *store, bool may_be_new, char *error);
@@ -95,20 +99,20 @@ void lmdb_env_close(struct lmdb_store *store);
 int lmdb_position_read(const struct lmdb_store *store, MDB_txn *transaction,
                        struct store_position *position);
 
-/* --- lmdb_room.c ------------------------------------------------------------------------- */
+/* --- space.c ---------------------------------------------------------------------------------- */
 
 /* What the transaction that begins finds. */
-int lmdb_room_open(struct lmdb_store *store);
+int lmdb_space_open(struct lmdb_store *store);
 
 /* 0, or -EXFULL when one more change of that many bytes must not be made. */
-int lmdb_room_take(struct lmdb_store *store, enum room_change change, size_t bytes);
+int lmdb_space_take(struct lmdb_store *store, enum space_change change, size_t bytes);
 
-/* --- store_lmdb.c ------------------------------------------------------------------------- */
+/* --- store.c ---------------------------------------------------------------------------------- */
 
 /* Those of a store that is only read; begin gives -EACCES. */
 extern const struct store_ops lmdb_reader_ops;
 
-/* --- lmdb_write.c, lmdb_read.c: the operations of store_ops.h ---------------------------- */
+/* --- write.c, read.c: the operations of store_ops.h ------------------------------------------- */
 
 int lmdb_begin(struct store *base);
 int lmdb_put_session(struct store *base, const char *user, const struct session_record *record);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "storage/lmdb_store.h"
+#include "lmdb/private.h"
 
 #include <errno.h>
 

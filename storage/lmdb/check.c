@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "storage/lmdb_file.h"
+#include "lmdb/check.h"
 
 #include <assert.h>
 #include <errno.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "storage/lmdb_store.h"
+#include "lmdb/private.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -7,8 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "storage/folder.h"
-#include "storage/lmdb_file.h"
+#include "lmdb/check.h"
+#include "lmdb/folder.h"
 #include "storage/record.h"
 
 /* The file of the store: its birth, its opening with all checks, and its opening anew.

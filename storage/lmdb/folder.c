@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "storage/folder.h"
+#include "lmdb/folder.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef USHER_STORAGE_FOLDER_H
-#define USHER_STORAGE_FOLDER_H
+#ifndef USHER_LMDB_FOLDER_H
+#define USHER_LMDB_FOLDER_H
 
 /* The folder that a store lives in. All calls touch the disk and may block; they are made while
  * opening, by one thread. Errors are negative errno, with a line for a person in `error`. */

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "storage/lmdb_store.h"
+#include "lmdb/private.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "storage/folder.h"
+#include "lmdb/folder.h"
 
-/* The store on disk. It and the files of lmdb_store.h are the only
- * ones that know LMDB; its codes end there.
+/* The store on disk. It and the files of lmdb/private.h are the only ones that know LMDB; its codes
+ * end there.
  *
  * Four databases in one file: `sessions`, `events`, `inboxes` and `meta` (the schema's version,
  * and one record with both counters); storage/record.h has the layout. A transaction reads the
@@ -21,8 +21,8 @@
  * full disk is a SIGBUS. Every read is a short transaction of its own, since a long one keeps
  * pages from being used again.
  *
- * How the file is born, opened and opened anew after a failed commit is argued in lmdb_open.c, when
- * a change is refused for lack of room in lmdb_room.c.
+ * How the file is born, opened and opened anew after a failed commit is argued in open.c, when a
+ * change is refused for lack of space in space.c.
  *
  * Data: `env` and its handles are replaced by the writer under the write side of `lock`; all that
  * is below "the writer's" belongs to the writing thread; the rest is set once. */
@@ -31,46 +31,6 @@ enum {
     EVENTS_SHARE = 4, /* of the map, 1/n, at most for events */
     MAP_PAGES_MIN = 64,
 };
-
-int lmdb_translate(int code)
-{
-    switch (code) {
-    case MDB_SUCCESS:
-        return 0;
-    case MDB_MAP_FULL:
-    case MDB_TXN_FULL:
-        return -EXFULL;
-    case ENOSPC:
-    case EDQUOT:
-    case EFBIG:
-    case EISDIR: /* something is in the way of a file */
-    case EEXIST:
-    case ELOOP:
-        return -code;
-    case MDB_NOTFOUND:
-        return -ENOENT;
-    case MDB_INVALID:
-    case MDB_CORRUPTED:
-    case MDB_PAGE_NOTFOUND:
-    case MDB_VERSION_MISMATCH:
-    case MDB_INCOMPATIBLE:
-        return -EUCLEAN;
-    case MDB_READERS_FULL:
-        return -EAGAIN;
-    case EAGAIN: /* see number_take in lmdb_open.c */
-        return -EBUSY;
-    case ENOMEM:
-        return -ENOMEM;
-    case EACCES:
-    case EPERM:
-    case EROFS:
-        return -EACCES;
-    default:
-        return -EIO;
-    }
-}
-
-/* --- life -------------------------------------------------------------------------------- */
 
 static void lmdb_close(struct store *base)
 {
@@ -127,7 +87,7 @@ static int options_take(struct lmdb_store *store, const struct store_options *op
                              (unsigned long long)(MAP_PAGES_MIN * page_bytes));
     if (snprintf(store->path, sizeof(store->path), "%s", options->path) >= (int)sizeof(store->path))
         return store_explain(error, -ENAMETOOLONG, "the store's path is too long");
-    store->events_kept_max = store->map_bytes / EVENTS_SHARE / ROOM_EVENT_BYTES_MAX;
+    store->events_kept_max = store->map_bytes / EVENTS_SHARE / SPACE_EVENT_BYTES_MAX;
     if (store->events_kept_max > options->events_kept_max)
         store->events_kept_max = options->events_kept_max;
     return 0;

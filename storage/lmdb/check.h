@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef USHER_STORAGE_LMDB_FILE_H
-#define USHER_STORAGE_LMDB_FILE_H
+#ifndef USHER_LMDB_CHECK_H
+#define USHER_LMDB_CHECK_H
 
 #include <stdint.h>
 

@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "lmdb/private.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+/* A map that is full to the last page could not even delete: a change copies the pages on its
+ * way, and the copied ones are free for the next but one transaction only. So each transaction
+ * leaves PAGES_KEPT free pages to the next, and one that makes the content grow leaves twice as
+ * many and what the events may still need. Refused are then new names, while those who are there
+ * can change and leave, which makes space again.
+ *
+ * The estimate: a change copies two pages of its trees, but no page is copied twice, and what is
+ * put fills new pages by half.
+ *
+ * Saved inboxes may be by far the most of a store, and they are written when it stops. They must
+ * not keep the next start from its work, so they leave space for
+ *   - an update of every session with an event each, in one transaction, and
+ *   - the list of the pages that dropping them sets free. That list is one value, so if it is
+ *     longer than a page it needs pages in a row: behind the file's last page, where what was
+ *     just estimated leaves them, or a row of free pages that is longer than all of it. (LMDB
+ *     takes from the low end of a row, so its high end is still one afterwards.)
+ *
+ * It is decided before LMDB is asked to make the change. Pages that a reader may still see are not
+ * used again: one that stays in its transaction (of another process: those here are short) makes
+ * the file grow up to the map's end, and then every commit is refused until it goes. One that died
+ * there is cleared, now and then and whenever the end is near. */
+
+enum {
+    PAGES_KEPT = 16, /* what a transaction must leave for the next; see above */
+    PAGE_HEADER_BYTES = 16,
+    NODE_BYTES = 10,        /* of a key and its value on a page */
+    NODES_PER_PAGE_MIN = 2, /* a value that leaves no space for others has pages of its own */
+    PAGE_NUMBER_BYTES = 8,
+    UPDATES_PER_SESSION = 2, /* of a start: the session and an event */
+};
+
+/* --- the estimate: pure ----------------------------------------------------------------------- */
+
+static uint64_t at_most(uint64_t value, uint64_t limit)
+{
+    return value < limit ? value : limit;
+}
+
+static uint64_t pages_of(const struct space *space, uint64_t bytes)
+{
+    return (bytes + space->file.page_bytes - 1) / space->file.page_bytes;
+}
+
+void space_begin(struct space *space, const struct space_file *file)
+{
+    *space = (struct space){.file = *file};
+}
+
+void space_add(struct space *space, enum space_change change, size_t bytes)
+{
+    if (change != SPACE_MESSAGE) {
+        space->changes++;
+        space->bytes += bytes;
+        return;
+    }
+    space->inbox_changes++;
+    if (bytes + NODE_BYTES > (space->file.page_bytes - PAGE_HEADER_BYTES) / NODES_PER_PAGE_MIN)
+        space->inbox_value_pages += pages_of(space, bytes + PAGE_HEADER_BYTES);
+    else
+        space->inbox_bytes += bytes + NODE_BYTES;
+}
+
+void space_list(struct space *space, uint64_t pages, uint64_t run)
+{
+    space->listed_pages = pages;
+    space->listed_run = run;
+    space->listed = true;
+}
+
+/* What the changes take, the values on pages of their own left out. */
+static uint64_t pages_taken(const struct space *space)
+{
+    const struct space_file *file = &space->file;
+    uint64_t copied = at_most(2 * space->changes, file->session_pages + file->event_pages);
+    uint64_t inbox_copied = at_most(2 * space->inbox_changes, file->inbox_pages);
+    return copied + inbox_copied + 2 * pages_of(space, space->bytes) +
+           2 * pages_of(space, space->inbox_bytes);
+}
+
+static uint64_t pages_for_events(const struct space *space)
+{
+    return pages_of(space, space->file.events_missing * SPACE_EVENT_BYTES_MAX);
+}
+
+/* An event is not larger than the session that it tells of. */
+static uint64_t pages_for_start(const struct space *space)
+{
+    const struct space_file *file = &space->file;
+    uint64_t copied =
+        at_most(2 * UPDATES_PER_SESSION * file->sessions, file->session_pages + file->event_pages);
+    return copied + 2 * UPDATES_PER_SESSION * file->session_pages;
+}
+
+/* The list of free pages after a start that dropped everything. */
+static uint64_t pages_for_drop(const struct space *space)
+{
+    const struct space_file *file = &space->file;
+    uint64_t pages = file->inbox_pages + file->inbox_value_pages + space->inbox_value_pages +
+                     2 * pages_of(space, space->inbox_bytes) + pages_for_start(space) + PAGES_KEPT;
+    return pages_of(space, pages * PAGE_NUMBER_BYTES) + 1;
+}
+
+static bool message_fits(const struct space *space)
+{
+    const struct space_file *file = &space->file;
+    uint64_t drop = pages_for_drop(space);
+    uint64_t single =
+        pages_taken(space) + pages_for_start(space) + pages_for_events(space) + 2 * PAGES_KEPT;
+    uint64_t wanted = single + space->inbox_value_pages + drop;
+    uint64_t behind = file->pages - file->pages_used;
+    if (wanted > behind + space->listed_pages)
+        return false;
+    uint64_t single_behind = single > space->listed_pages ? single - space->listed_pages : 0;
+    return drop <= 2 || wanted <= space->listed_run ||
+           single_behind + space->inbox_value_pages + drop <= behind;
+}
+
+bool space_fits(const struct space *space, enum space_change change)
+{
+    const struct space_file *file = &space->file;
+    if (file->pages_used > file->pages)
+        return false;
+    if (change == SPACE_MESSAGE)
+        return message_fits(space);
+    uint64_t wanted = pages_taken(space) + space->inbox_value_pages;
+    wanted += change == SPACE_GROWS ? 2 * PAGES_KEPT + pages_for_events(space) : PAGES_KEPT;
+    return wanted <= file->pages - file->pages_used + space->listed_pages;
+}
+
+/* --- the file, as the estimate has to know it ------------------------------------------------- */
+
+static size_t free_list_at(const MDB_val *list, size_t index)
+{
+    size_t number;
+    memcpy(&number, (const uint8_t *)list->mv_data + index * sizeof(number), sizeof(number));
+    return number;
+}
+
+/* Counts the pages that were free at the last commit, and marks them in `bitmap` when there is
+ * one. A write transaction may not look at LMDB's list of them, so a short read transaction does.
+ */
+static int free_list_read(MDB_env *env, uint64_t *pages, uint8_t *bitmap, uint64_t bitmap_pages)
+{
+    MDB_txn *transaction;
+    MDB_cursor *cursor;
+    int code = mdb_txn_begin(env, NULL, MDB_RDONLY, &transaction);
+    if (code != 0)
+        return code;
+    code = mdb_cursor_open(transaction, 0, &cursor); /* 0: the list of free pages */
+    if (code == 0) {
+        MDB_val key;
+        MDB_val value;
+        while ((code = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0) {
+            size_t count = free_list_at(&value, 0); /* then their numbers */
+            *pages += count;
+            for (size_t i = 1; bitmap != NULL && i <= count; i++) {
+                size_t page = free_list_at(&value, i);
+                if (page < bitmap_pages)
+                    bitmap[page / 8] |= (uint8_t)(1u << page % 8);
+            }
+        }
+        mdb_cursor_close(cursor);
+    }
+    mdb_txn_abort(transaction);
+    return code == MDB_NOTFOUND ? 0 : code;
+}
+
+static uint64_t longest_run(const uint8_t *bitmap, uint64_t bits)
+{
+    uint64_t longest = 0;
+    uint64_t run = 0;
+    for (uint64_t i = 0; i < bits; i++) {
+        run = bitmap[i / 8] & 1u << i % 8 ? run + 1 : 0;
+        longest = run > longest ? run : longest;
+    }
+    return longest;
+}
+
+/* What is free inside of the file; rows of pages matter to saved inboxes alone. */
+static int space_count(struct lmdb_store *store, enum space_change change)
+{
+    uint64_t pages = 0;
+    uint64_t file_pages = store->space.file.pages_used;
+    uint8_t *bitmap = NULL;
+    int dead;
+    if (change == SPACE_MESSAGE && (bitmap = calloc(1, file_pages / 8 + 1)) == NULL)
+        return -ENOMEM;
+    (void)mdb_reader_check(store->env, &dead); /* who died in a read keeps pages from use */
+    int code = free_list_read(store->env, &pages, bitmap, file_pages);
+    if (code == 0)
+        space_list(&store->space, pages, bitmap == NULL ? 0 : longest_run(bitmap, file_pages));
+    free(bitmap);
+    return lmdb_translate(code);
+}
+
+int lmdb_space_open(struct lmdb_store *store)
+{
+    MDB_envinfo info;
+    MDB_stat sessions;
+    MDB_stat events;
+    MDB_stat inboxes;
+    int code = mdb_env_info(store->env, &info);
+    if (code == 0)
+        code = mdb_stat(store->transaction, store->sessions, &sessions);
+    if (code == 0)
+        code = mdb_stat(store->transaction, store->events, &events);
+    if (code == 0)
+        code = mdb_stat(store->transaction, store->inboxes, &inboxes);
+    if (code != 0)
+        return lmdb_translate(code);
+    uint64_t kept = store->pending.presence_last + 1 - store->pending.presence_first;
+    space_begin(
+        &store->space,
+        &(struct space_file){
+            .page_bytes = sessions.ms_psize,
+            .pages = info.me_mapsize / sessions.ms_psize,
+            .pages_used = info.me_last_pgno + 1,
+            .session_pages = sessions.ms_branch_pages + sessions.ms_leaf_pages,
+            .event_pages = events.ms_branch_pages + events.ms_leaf_pages,
+            .inbox_pages = inboxes.ms_branch_pages + inboxes.ms_leaf_pages,
+            .inbox_value_pages = inboxes.ms_overflow_pages,
+            .sessions = sessions.ms_entries,
+            .events_missing = kept < store->events_kept_max ? store->events_kept_max - kept : 0,
+        });
+    return 0;
+}
+
+/* 0 or -EXFULL for one more change in this transaction, which puts `bytes`. The free pages inside
+ * of the file are counted only when those behind it do not do. */
+int lmdb_space_take(struct lmdb_store *store, enum space_change change, size_t bytes)
+{
+    struct space *space = &store->space;
+    space_add(space, change, bytes);
+    if (space_fits(space, change))
+        return 0;
+    bool counted = space->listed && (change != SPACE_MESSAGE || space->listed_run > 0);
+    int result = counted ? 0 : space_count(store, change);
+    if (result < 0)
+        return result;
+    return space_fits(space, change) ? 0 : -EXFULL;
+}
