@@ -7,7 +7,7 @@ target_compile_options(usher_flags INTERFACE
     -Wvla -Wundef -Wformat=2 -Wno-unused-parameter -fno-common -fstack-protector-strong
     -fstack-clash-protection
     $<$<CONFIG:RelWithDebInfo>:-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2>
-    # Checks stay on in release: CHECK is ours, assert is not used.
-    $<$<CONFIG:Debug>:-Og>)
+    # Checks stay on in release: CHECK is ours, assert is not used. Those that cost a walk do not.
+    $<$<CONFIG:Debug>:-Og;-DUSHER_CHECK_SLOW>)
 target_link_options(usher_flags INTERFACE -Wl,-z,relro,-z,now)
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
