@@ -9,8 +9,8 @@
 #include <stdbool.h>
 
 #include "benchnet.h"
-#include "clients/bench_histogram.h"
-#include "clients/bench_process.h"
+#include "usher-bench/histogram.h"
+#include "usher-bench/process.h"
 
 enum {
     READ_BYTES = 256 * 1024,

@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "libusher-backend/private.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/link_frame.h"
+
+/* Questions that block.
+ *
+ * They go out on a connection of their own, opened by the first one, so that they may be asked
+ * from any thread and from within callbacks while the link does its work. They change nothing at
+ * the node, so they bear link 0, and one without an answer is simply asked again. */
+
+enum { LOOK_MS = 100 }; /* the wake-up does not depend on it */
+
+static char *text_or_empty(const char *text)
+{
+    return (char *)(uintptr_t)(text != NULL ? text : "");
+}
+
+/* What the commands of operators are made of. */
+struct order {
+    Usher__V1__Recorder recorder;
+    Usher__V1__Trace trace;
+    Usher__V1__Reload reload;
+    Usher__V1__DrainNode drain;
+};
+
+static void pack_trace(Usher__V1__Trace *trace, const struct usher_backend_query *query,
+                       ProtobufCBinaryData token)
+{
+    usher__v1__trace__init(trace);
+    trace->user = text_or_empty(query->user);
+    trace->after = query->after_seq;
+    trace->seconds = query->seconds;
+    trace->one_in = query->one_in;
+    trace->token = token;
+    trace->action = query->kind == USHER_BACKEND_TRACE_START  ? USHER__V1__TRACE__ACTION__START
+                    : query->kind == USHER_BACKEND_TRACE_STOP ? USHER__V1__TRACE__ACTION__STOP
+                                                              : USHER__V1__TRACE__ACTION__READ;
+}
+
+/* False: it is none of them. */
+static bool pack_order(const struct usher_backend *backend, Usher__V1__Command *command,
+                       struct order *order, const struct usher_backend_query *query)
+{
+    ProtobufCBinaryData token = {backend->token_size, backend->token};
+
+    switch (query->kind) {
+    case USHER_BACKEND_RECORDER:
+        usher__v1__recorder__init(&order->recorder);
+        order->recorder.user = text_or_empty(query->user);
+        order->recorder.after = query->after_seq;
+        command->body_case = USHER__V1__COMMAND__BODY_RECORDER;
+        command->recorder = &order->recorder;
+        return true;
+    case USHER_BACKEND_TRACE_READ:
+    case USHER_BACKEND_TRACE_START:
+    case USHER_BACKEND_TRACE_STOP:
+        pack_trace(&order->trace, query, token);
+        command->body_case = USHER__V1__COMMAND__BODY_TRACE;
+        command->trace = &order->trace;
+        return true;
+    case USHER_BACKEND_RELOAD:
+        usher__v1__reload__init(&order->reload);
+        order->reload.token = token;
+        command->body_case = USHER__V1__COMMAND__BODY_RELOAD;
+        command->reload = &order->reload;
+        return true;
+    case USHER_BACKEND_DRAIN_NODE:
+        usher__v1__drain_node__init(&order->drain);
+        order->drain.seconds = query->seconds;
+        order->drain.restart = query->restart;
+        order->drain.token = token;
+        command->body_case = USHER__V1__COMMAND__BODY_DRAIN_NODE;
+        command->drain_node = &order->drain;
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* Builds the command on the stack of this call, because its parts are borrowed from one another. */
+static int pack_query(struct usher_backend *backend, struct buffer *out,
+                      const struct usher_backend_query *query)
+{
+    Usher__V1__LinkRequest request = USHER__V1__LINK_REQUEST__INIT;
+    Usher__V1__Submit submit = USHER__V1__SUBMIT__INIT;
+    Usher__V1__Command command = USHER__V1__COMMAND__INIT;
+    Usher__V1__Command *commands[] = {&command};
+    Usher__V1__Lookup lookup = USHER__V1__LOOKUP__INIT;
+    Usher__V1__List list = USHER__V1__LIST__INIT;
+    Usher__V1__Snapshot snapshot = USHER__V1__SNAPSHOT__INIT;
+    Usher__V1__Events events = USHER__V1__EVENTS__INIT;
+    Usher__V1__Count count = USHER__V1__COUNT__INIT;
+    Usher__V1__Stats stats = USHER__V1__STATS__INIT;
+    struct order order;
+
+    switch (query->kind) {
+    case USHER_BACKEND_LOOKUP:
+        lookup.n_users = query->user_count;
+        lookup.users = (char **)(uintptr_t)query->users;
+        command.body_case = USHER__V1__COMMAND__BODY_LOOKUP;
+        command.lookup = &lookup;
+        break;
+    case USHER_BACKEND_LIST:
+        list.prefix = text_or_empty(query->prefix);
+        list.after = text_or_empty(query->after_user);
+        list.limit = query->limit;
+        command.body_case = USHER__V1__COMMAND__BODY_LIST;
+        command.list = &list;
+        break;
+    case USHER_BACKEND_SNAPSHOT:
+        snapshot.after = text_or_empty(query->after_user);
+        snapshot.limit = query->limit;
+        command.body_case = USHER__V1__COMMAND__BODY_SNAPSHOT;
+        command.snapshot = &snapshot;
+        break;
+    case USHER_BACKEND_EVENTS:
+        events.after = query->after_seq;
+        events.limit = query->limit;
+        command.body_case = USHER__V1__COMMAND__BODY_EVENTS;
+        command.events = &events;
+        break;
+    case USHER_BACKEND_COUNT:
+        command.body_case = USHER__V1__COMMAND__BODY_COUNT;
+        command.count = &count;
+        break;
+    case USHER_BACKEND_STATS:
+        command.body_case = USHER__V1__COMMAND__BODY_STATS;
+        command.stats = &stats;
+        break;
+    default:
+        if (!pack_order(backend, &command, &order, query))
+            return -EINVAL;
+        break;
+    }
+    submit.seq = 1;
+    submit.token = (ProtobufCBinaryData){backend->token_size, backend->token};
+    submit.n_commands = 1;
+    submit.commands = commands;
+    request.body_case = USHER__V1__LINK_REQUEST__BODY_SUBMIT;
+    request.submit = &submit;
+    if (usher__v1__link_request__get_packed_size(&request) > FRAME_BYTES_DEFAULT)
+        return -EMSGSIZE;
+    return request_pack(out, &request);
+}
+
+/* One request until it is answered or end_ms has come; each URL gets its share of the time. */
+static int exchange(struct usher_backend *backend, struct bytes request, uint64_t end_ms,
+                    struct bytes *answer)
+{
+    struct channel *channel = backend->query_channel;
+    uint64_t share_ms = (end_ms - monotonic_ms()) / backend->urls.count;
+
+    for (;;) {
+        uint64_t now_ms = monotonic_ms();
+        uint64_t left_ms = now_ms < end_ms ? end_ms - now_ms : 0;
+        int error;
+
+        if (left_ms == 0)
+            return -ETIMEDOUT;
+        error = channel_start(channel, request,
+                              (unsigned)(left_ms < share_ms ? left_ms : share_ms) + 1);
+        if (error != 0)
+            return error;
+        while ((error = channel_take(channel, answer)) == -EAGAIN)
+            wake_wait(backend->query_wake, LOOK_MS);
+        if (error == 0)
+            return 0;
+        channel_failed(channel, error);
+        if (error == -ECONNRESET)
+            wake_wait(backend->query_wake, BACKOFF_MS_MIN);
+    }
+}
+
+static int refused_error(const Usher__V1__Refused *refused)
+{
+    switch (refused->code) {
+    case USHER__V1__REFUSED__CODE__BANNED:
+        return -EACCES;
+    case USHER__V1__REFUSED__CODE__BUSY:
+        return -EBUSY;
+    default:
+        return -EPROTO;
+    }
+}
+
+/* The answer and the texts that it points to are one piece of memory. */
+struct texts {
+    char *next;
+    size_t left;
+};
+
+static const char *text_copy(struct texts *texts, const char *text)
+{
+    size_t size = strlen(text) + 1;
+    char *copy = texts->next;
+
+    if (size > texts->left)
+        return "";
+    memcpy(copy, text, size);
+    texts->next += size;
+    texts->left -= size;
+    return copy;
+}
+
+static void copy_sessions(struct usher_backend_answer *answer, struct texts *texts,
+                          const Usher__V1__SessionList *list)
+{
+    for (size_t i = 0; i < list->n_sessions; i++) {
+        struct usher_backend_session *session = &answer->sessions[i];
+
+        session_convert(session, list->sessions[i]);
+        session->user = text_copy(texts, session->user);
+        session->node = text_copy(texts, session->node);
+        session->address = text_copy(texts, session->address);
+        session->client = text_copy(texts, session->client);
+    }
+    answer->session_count = list->n_sessions;
+    answer->seq = list->presence_seq;
+    answer->more = list->more;
+}
+
+static void copy_events(struct usher_backend_answer *answer, struct texts *texts,
+                        const Usher__V1__EventList *list)
+{
+    for (size_t i = 0; i < list->n_events; i++) {
+        struct usher_backend_event *event = &answer->events[i];
+
+        event_convert(event, list->events[i]);
+        event->user = text_copy(texts, event->user);
+        event->address = text_copy(texts, event->address);
+        event->client = text_copy(texts, event->client);
+    }
+    answer->event_count = list->n_events;
+    answer->seq = list->presence_last;
+    answer->reset = list->reset;
+}
+
+static void copy_numbers(struct usher_backend_answer *answer, struct texts *texts,
+                         const Usher__V1__NumberList *list)
+{
+    for (size_t i = 0; i < list->n_numbers; i++) {
+        answer->numbers[i].name = text_copy(texts, list->numbers[i]->name);
+        answer->numbers[i].value = list->numbers[i]->value;
+    }
+    answer->number_count = list->n_numbers;
+}
+
+static void copy_lines(struct usher_backend_answer *answer, const char **lines, struct texts *texts,
+                       const Usher__V1__LineList *list)
+{
+    for (size_t i = 0; i < list->n_lines; i++)
+        lines[i] = text_copy(texts, list->lines[i]);
+    answer->lines = lines;
+    answer->line_count = list->n_lines;
+    answer->seq = list->next;
+    answer->more = list->more;
+}
+
+/* Rows of one kind at most, behind the head; the texts behind the rows. In a frame a text is at
+ * least its length and a tag, so frame_bytes and one NUL per text always suffice. */
+static struct usher_backend_answer *convert(const Usher__V1__Result *result, size_t frame_bytes)
+{
+    size_t row_bytes = 0;
+    size_t texts_bytes = frame_bytes;
+    struct usher_backend_answer *answer;
+    struct texts texts;
+
+    if (result->value_case == USHER__V1__RESULT__VALUE_SESSIONS)
+        row_bytes = result->sessions->n_sessions * (sizeof(*answer->sessions) + 4);
+    else if (result->value_case == USHER__V1__RESULT__VALUE_EVENTS)
+        row_bytes = result->events->n_events * (sizeof(*answer->events) + 4);
+    else if (result->value_case == USHER__V1__RESULT__VALUE_NUMBERS)
+        row_bytes = result->numbers->n_numbers * (sizeof(*answer->numbers) + 4);
+    else if (result->value_case == USHER__V1__RESULT__VALUE_LINES)
+        row_bytes = result->lines->n_lines * (sizeof(*answer->lines) + 4);
+    answer = calloc(1, sizeof(*answer) + row_bytes + texts_bytes);
+    if (answer == NULL)
+        return NULL;
+    void *rows = answer + 1;
+    answer->code = (unsigned)result->code;
+    if (result->value_case == USHER__V1__RESULT__VALUE_SESSIONS) {
+        answer->sessions = rows;
+        texts.next = (char *)(answer->sessions + result->sessions->n_sessions);
+        texts.left = (size_t)((char *)rows + row_bytes + texts_bytes - texts.next);
+        copy_sessions(answer, &texts, result->sessions);
+    } else if (result->value_case == USHER__V1__RESULT__VALUE_EVENTS) {
+        answer->events = rows;
+        texts.next = (char *)(answer->events + result->events->n_events);
+        texts.left = (size_t)((char *)rows + row_bytes + texts_bytes - texts.next);
+        copy_events(answer, &texts, result->events);
+    } else if (result->value_case == USHER__V1__RESULT__VALUE_NUMBERS) {
+        answer->numbers = rows;
+        texts.next = (char *)(answer->numbers + result->numbers->n_numbers);
+        texts.left = (size_t)((char *)rows + row_bytes + texts_bytes - texts.next);
+        copy_numbers(answer, &texts, result->numbers);
+    } else if (result->value_case == USHER__V1__RESULT__VALUE_LINES) {
+        const char **lines = rows;
+
+        texts.next = (char *)(lines + result->lines->n_lines);
+        texts.left = (size_t)((char *)rows + row_bytes + texts_bytes - texts.next);
+        copy_lines(answer, lines, &texts, result->lines);
+    }
+    return answer;
+}
+
+static int ask(struct usher_backend *backend, struct bytes request, uint32_t timeout_ms,
+               struct usher_backend_answer **out)
+{
+    struct bytes frame;
+    const Usher__V1__LinkAnswer *answer;
+    int error = 0;
+
+    if (backend->query_channel == NULL)
+        error = channel_open(&backend->query_channel, &backend->urls, backend->query_wake);
+    if (error == 0)
+        error =
+            exchange(backend, request,
+                     monotonic_ms() + (timeout_ms != 0 ? timeout_ms : QUERY_TIMEOUT_MS), &frame);
+    if (error != 0)
+        return error;
+    arena_reset(&backend->query_arena);
+    answer = link_answer_read(&backend->query_arena, frame);
+    if (answer == NULL)
+        return -EPROTO;
+    if (answer->body_case == USHER__V1__LINK_ANSWER__BODY_REFUSED)
+        return refused_error(answer->refused);
+    if (answer->body_case != USHER__V1__LINK_ANSWER__BODY_RESULTS ||
+        answer->results->n_results != 1)
+        return -EPROTO;
+    *out = convert(answer->results->results[0], frame.size);
+    return *out != NULL ? 0 : -ENOMEM;
+}
+
+int usher_backend_query(struct usher_backend *backend, const struct usher_backend_query *query,
+                        struct usher_backend_answer **answer)
+{
+    struct buffer request = {0};
+    int error = pack_query(backend, &request, query);
+
+    if (error == 0) {
+        struct bytes frame = {request.data, request.size};
+
+        pthread_mutex_lock(&backend->query_mutex);
+        error = ask(backend, frame, query->timeout_ms, answer);
+        pthread_mutex_unlock(&backend->query_mutex);
+    }
+    buffer_fini(&request);
+    return error;
+}
+
+void usher_backend_answer_free(struct usher_backend_answer *answer)
+{
+    free(answer);
+}

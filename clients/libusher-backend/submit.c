@@ -1,0 +1,455 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "libusher-backend/private.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/varint.h"
+
+/* Commands on their way to the node.
+ *
+ * A command is encoded where it is made, by any thread, and waits in a bounded queue. The running
+ * thread takes as many as fit one frame, splices them into a Submit and keeps both the bytes and
+ * the commands until the answer is here: bytes that got no answer go out again unchanged, under
+ * the same (link, lane, seq), and the node does them once.
+ *
+ * If the link itself is lost, a batch that surely never arrived is queued again; of one that may
+ * have arrived nobody knows, and repeating it could kick or push twice, so it ends as LOST. A
+ * reply never goes out on another link than its call came in on, because the numbers of calls
+ * begin anew there and it could answer somebody else. */
+
+enum {
+    TAG_REQUEST_SUBMIT = 3 << 3 | 2,  /* LinkRequest.submit */
+    TAG_SUBMIT_COMMANDS = 4 << 3 | 2, /* Submit.commands */
+};
+
+int queue_init(struct queue *queue, const struct usher_backend_options *options)
+{
+    int error = pthread_mutex_init(&queue->mutex, NULL);
+
+    if (error != 0)
+        return -error;
+    queue->last = &queue->first;
+    queue->commands_max =
+        options->queue_commands_max != 0 ? options->queue_commands_max : COMMANDS_DEFAULT;
+    queue->bytes_max =
+        options->queue_bytes_max != 0 ? options->queue_bytes_max : COMMAND_BYTES_DEFAULT;
+    queue->frame_bytes_max = FRAME_BYTES_DEFAULT;
+    return 0;
+}
+
+void queue_fini(struct queue *queue)
+{
+    while (queue->first != NULL) {
+        struct command *next = queue->first->next;
+        free(queue->first);
+        queue->first = next;
+    }
+    pthread_mutex_destroy(&queue->mutex);
+}
+
+bool queue_empty(struct queue *queue)
+{
+    pthread_mutex_lock(&queue->mutex);
+    bool empty = queue->first == NULL;
+    pthread_mutex_unlock(&queue->mutex);
+    return empty;
+}
+
+void queue_frame_bytes(struct queue *queue, size_t frame_bytes_max)
+{
+    pthread_mutex_lock(&queue->mutex);
+    queue->frame_bytes_max = frame_bytes_max;
+    pthread_mutex_unlock(&queue->mutex);
+}
+
+static bool fits_frame(size_t command_bytes, size_t frame_bytes_max)
+{
+    return command_bytes + FRAME_OVERHEAD <= frame_bytes_max;
+}
+
+static int queue_add(struct queue *queue, struct command *command)
+{
+    int error = 0;
+
+    pthread_mutex_lock(&queue->mutex);
+    if (!fits_frame(command->size, queue->frame_bytes_max)) {
+        error = -EMSGSIZE;
+    } else if (queue->commands >= queue->commands_max ||
+               queue->bytes + command->size > queue->bytes_max) {
+        error = -EAGAIN;
+    } else {
+        *queue->last = command;
+        queue->last = &command->next;
+        queue->commands++;
+        queue->bytes += command->size;
+    }
+    pthread_mutex_unlock(&queue->mutex);
+    return error;
+}
+
+/* The first command if it fits into `room` bytes; one that fits no frame at all is given too, so
+ * that it can be ended. */
+static struct command *queue_take(struct queue *queue, size_t room)
+{
+    struct command *command;
+
+    pthread_mutex_lock(&queue->mutex);
+    command = queue->first;
+    if (command != NULL && command->size > room &&
+        fits_frame(command->size, queue->frame_bytes_max))
+        command = NULL;
+    if (command != NULL) {
+        queue->first = command->next;
+        if (queue->first == NULL)
+            queue->last = &queue->first;
+        queue->commands--;
+        queue->bytes -= command->size;
+        command->next = NULL;
+    }
+    pthread_mutex_unlock(&queue->mutex);
+    return command;
+}
+
+/* In front, and beyond the limits: they were in the queue before. */
+static void queue_return(struct queue *queue, struct command *command)
+{
+    pthread_mutex_lock(&queue->mutex);
+    command->next = queue->first;
+    if (queue->first == NULL)
+        queue->last = &command->next;
+    queue->first = command;
+    queue->commands++;
+    queue->bytes += command->size;
+    pthread_mutex_unlock(&queue->mutex);
+}
+
+static struct command *command_create(const Usher__V1__Command *message, enum command_kind kind)
+{
+    size_t size = usher__v1__command__get_packed_size(message);
+    struct command *command = calloc(1, sizeof(*command) + size);
+
+    if (command == NULL)
+        return NULL;
+    command->kind = kind;
+    command->size = usher__v1__command__pack(message, command->packed);
+    return command;
+}
+
+static int enqueue(struct usher_backend *backend, const Usher__V1__Command *message, uint64_t token)
+{
+    struct command *command = command_create(message, COMMAND_PLAIN);
+    int error;
+
+    if (command == NULL)
+        return -ENOMEM;
+    command->token = token;
+    error = queue_add(&backend->queue, command);
+    if (error != 0)
+        free(command);
+    else
+        wake_set(backend->wake);
+    return error;
+}
+
+static ProtobufCBinaryData binary(const void *data, size_t size)
+{
+    /* The generated type is not const; packing only reads. */
+    return (ProtobufCBinaryData){size, (uint8_t *)(uintptr_t)data};
+}
+
+static int reply(struct usher_backend *backend, struct usher_backend_call_id id, uint32_t status,
+                 ProtobufCBinaryData payload, uint64_t token_ends_ms)
+{
+    Usher__V1__ReplyTo answer = USHER__V1__REPLY_TO__INIT;
+    Usher__V1__Command message = USHER__V1__COMMAND__INIT;
+    struct command *command;
+    int error;
+
+    if (id.call == 0)
+        return 0;
+    if (payload.len > FRAME_BYTES_MAX)
+        return -EMSGSIZE;
+    answer.call = id.call;
+    answer.status = status;
+    answer.payload = payload;
+    answer.token_ends_ms = token_ends_ms;
+    message.body_case = USHER__V1__COMMAND__BODY_REPLY_TO;
+    message.reply_to = &answer;
+    command = command_create(&message, COMMAND_REPLY);
+    if (command == NULL)
+        return -ENOMEM;
+    command->link_count = id.link;
+    error = queue_add(&backend->queue, command);
+    if (error != 0)
+        free(command);
+    else
+        wake_set(backend->wake);
+    return error;
+}
+
+int usher_backend_reply(struct usher_backend *backend, struct usher_backend_call_id id,
+                        uint32_t status, const void *payload, size_t payload_size)
+{
+    return reply(backend, id, status, binary(payload, payload_size), 0);
+}
+
+int usher_backend_admit(struct usher_backend *backend, struct usher_backend_call_id id,
+                        const char *user, uint64_t token_ends_ms)
+{
+    size_t size = user != NULL ? strlen(user) : 0;
+    return reply(backend, id, 0, binary(user, size), token_ends_ms);
+}
+
+int usher_backend_push(struct usher_backend *backend, const char *const *users, size_t user_count,
+                       const void *payload, size_t payload_size, uint64_t epoch, uint64_t token)
+{
+    Usher__V1__Push push = USHER__V1__PUSH__INIT;
+    Usher__V1__Command message = USHER__V1__COMMAND__INIT;
+
+    if (payload_size > FRAME_BYTES_MAX || user_count > FRAME_BYTES_MAX)
+        return -EMSGSIZE;
+    push.n_to = user_count;
+    push.to = (char **)(uintptr_t)users;
+    push.payload = binary(payload, payload_size);
+    push.epoch = epoch;
+    message.body_case = USHER__V1__COMMAND__BODY_PUSH;
+    message.push = &push;
+    return enqueue(backend, &message, token);
+}
+
+int usher_backend_push_all(struct usher_backend *backend, const void *payload, size_t payload_size,
+                           uint64_t token)
+{
+    Usher__V1__PushAll push = USHER__V1__PUSH_ALL__INIT;
+    Usher__V1__Command message = USHER__V1__COMMAND__INIT;
+
+    if (payload_size > FRAME_BYTES_MAX)
+        return -EMSGSIZE;
+    push.payload = binary(payload, payload_size);
+    message.body_case = USHER__V1__COMMAND__BODY_PUSH_ALL;
+    message.push_all = &push;
+    return enqueue(backend, &message, token);
+}
+
+int usher_backend_kick(struct usher_backend *backend, const struct usher_backend_kick *kick,
+                       uint64_t token)
+{
+    Usher__V1__Kick body = USHER__V1__KICK__INIT;
+    Usher__V1__Command message = USHER__V1__COMMAND__INIT;
+
+    body.user = (char *)(uintptr_t)kick->user;
+    body.epoch = kick->epoch;
+    body.reason = kick->reason;
+    if (kick->detail != NULL)
+        body.detail = (char *)(uintptr_t)kick->detail;
+    body.retry_after_ms = kick->retry_after_ms;
+    body.do_not_return = kick->do_not_return;
+    message.body_case = USHER__V1__COMMAND__BODY_KICK;
+    message.kick = &body;
+    return enqueue(backend, &message, token);
+}
+
+int usher_backend_drain(struct usher_backend *backend, uint64_t token)
+{
+    Usher__V1__Drain drain = USHER__V1__DRAIN__INIT;
+    Usher__V1__Command message = USHER__V1__COMMAND__INIT;
+
+    message.body_case = USHER__V1__COMMAND__BODY_DRAIN;
+    message.drain = &drain;
+    return enqueue(backend, &message, token);
+}
+
+/* Takes the command. */
+static void command_end(struct usher_backend *backend, struct command *command, unsigned code)
+{
+    struct usher_backend_result result = {.code = code};
+
+    if (command->kind == COMMAND_SNAPSHOT)
+        presence_page(backend, NULL);
+    else if (command->token != 0 && backend->on.on_result != NULL)
+        backend->on.on_result(backend->context, command->token, &result);
+    free(command);
+}
+
+static struct command *page_command(struct usher_backend *backend)
+{
+    Usher__V1__Snapshot snapshot = USHER__V1__SNAPSHOT__INIT;
+    Usher__V1__Command message = USHER__V1__COMMAND__INIT;
+
+    snapshot.after = (char *)(uintptr_t)presence_page_after(&backend->presence);
+    message.body_case = USHER__V1__COMMAND__BODY_SNAPSHOT;
+    message.snapshot = &snapshot;
+    return command_create(&message, COMMAND_SNAPSHOT);
+}
+
+static size_t spliced_size(const struct command *command)
+{
+    return 1 + varint_size(command->size) + command->size;
+}
+
+/* Moves commands from the queue to the batch; gives the bytes that they need in it. */
+static size_t batch_fill(struct usher_backend *backend)
+{
+    struct batch *batch = &backend->batch;
+    size_t room = backend->queue.frame_bytes_max - FRAME_OVERHEAD;
+    size_t bytes = 0;
+
+    while (batch->count < BATCH_COMMANDS_MAX) {
+        /* What splicing adds is at most four bytes. */
+        size_t left = room - bytes < 4 ? 0 : room - bytes - 4;
+        struct command *command = queue_take(&backend->queue, bytes == 0 ? room : left);
+
+        if (command == NULL)
+            break;
+        if (command->kind == COMMAND_REPLY && command->link_count != backend->link_count) {
+            command_end(backend, command, USHER_BACKEND_GONE);
+        } else if (command->size > room) {
+            command_end(backend, command, USHER_BACKEND_TOO_LARGE);
+        } else {
+            batch->commands[batch->count++] = command;
+            bytes += spliced_size(command);
+        }
+    }
+    return bytes;
+}
+
+static uint8_t *varint_put(uint8_t *to, uint64_t value)
+{
+    return to + varint_write(to, value);
+}
+
+/* LinkRequest{Submit{header, commands}} around bytes that are encoded already. */
+static int batch_pack(struct usher_backend *backend, size_t command_bytes)
+{
+    struct batch *batch = &backend->batch;
+    Usher__V1__Submit header = USHER__V1__SUBMIT__INIT;
+    size_t header_bytes;
+    uint8_t *to;
+
+    header.link = batch->link;
+    header.seq = batch->seq;
+    header_bytes = usher__v1__submit__get_packed_size(&header);
+    backend->request.size = 0;
+    to = buffer_reserve(&backend->request, FRAME_OVERHEAD + command_bytes);
+    if (to == NULL)
+        return -ENOMEM;
+    to = varint_put(to, TAG_REQUEST_SUBMIT);
+    to = varint_put(to, header_bytes + command_bytes);
+    to += usher__v1__submit__pack(&header, to);
+    for (size_t i = 0; i < batch->count; i++) {
+        to = varint_put(to, TAG_SUBMIT_COMMANDS);
+        to = varint_put(to, batch->commands[i]->size);
+        memcpy(to, batch->commands[i]->packed, batch->commands[i]->size);
+        to += batch->commands[i]->size;
+    }
+    backend->request.size = (size_t)(to - backend->request.data);
+    return 0;
+}
+
+bool submit_build(struct usher_backend *backend, uint64_t now_ms)
+{
+    struct batch *batch = &backend->batch;
+    bool page = presence_wants_page(&backend->presence, now_ms);
+    size_t bytes = 0;
+
+    batch->count = 0;
+    /* A page answers with a frame of its own size, so it goes alone; the queue takes turns with
+     * it, so that a large snapshot does not hold up replies. */
+    if (!page || batch->seq % 2 == 0)
+        bytes = batch_fill(backend);
+    if (batch->count == 0 && page) {
+        batch->commands[0] = page_command(backend);
+        if (batch->commands[0] == NULL)
+            return false;
+        bytes = spliced_size(batch->commands[0]);
+        batch->count = 1;
+        backend->presence.page_wanted = false;
+    }
+    if (batch->count == 0)
+        return false;
+    batch->link = backend->link;
+    batch->seq = ++backend->submit_seq;
+    batch->attempts = 0;
+    if (batch_pack(backend, bytes) == 0)
+        return true;
+    backend->submit_seq--;
+    submit_fail(backend, USHER_BACKEND_UNAVAILABLE);
+    return false;
+}
+
+void submit_fail(struct usher_backend *backend, unsigned code)
+{
+    struct batch *batch = &backend->batch;
+
+    for (size_t i = 0; i < batch->count; i++)
+        command_end(backend, batch->commands[i], code);
+    batch->count = 0;
+}
+
+void submit_stale(struct usher_backend *backend)
+{
+    struct batch *batch = &backend->batch;
+
+    if (batch->attempts > 1) {
+        submit_fail(backend, USHER_BACKEND_LOST);
+        return;
+    }
+    while (batch->count > 0) {
+        struct command *command = batch->commands[--batch->count];
+
+        if (command->kind == COMMAND_SNAPSHOT)
+            command_end(backend, command, USHER_BACKEND_LOST);
+        else
+            queue_return(&backend->queue, command);
+    }
+}
+
+static void report_result(struct usher_backend *backend, uint64_t token,
+                          const Usher__V1__Result *from)
+{
+    struct usher_backend_result result = {.code = (unsigned)from->code};
+    struct usher_backend_failure *failures = NULL;
+
+    if (from->value_case == USHER__V1__RESULT__VALUE_PUSH) {
+        const Usher__V1__PushReport *report = from->push;
+
+        result.accepted = report->accepted;
+        if (report->n_failures > 0)
+            failures = calloc(report->n_failures, sizeof(*failures));
+        for (size_t i = 0; failures != NULL && i < report->n_failures; i++)
+            failures[i] = (struct usher_backend_failure){report->failures[i]->user,
+                                                         (unsigned)report->failures[i]->code};
+        result.failures = failures;
+        result.failure_count = failures != NULL ? report->n_failures : 0;
+    }
+    backend->on.on_result(backend->context, token, &result);
+    free(failures);
+}
+
+bool submit_results(struct usher_backend *backend, const Usher__V1__Results *results)
+{
+    struct batch *batch = &backend->batch;
+
+    if (results->seq != batch->seq || results->n_results != batch->count)
+        return false;
+    for (size_t i = 0; i < batch->count; i++) {
+        struct command *command = batch->commands[i];
+
+        if (command->kind == COMMAND_SNAPSHOT)
+            presence_page(backend, results->results[i]);
+        else if (command->token != 0 && backend->on.on_result != NULL)
+            report_result(backend, command->token, results->results[i]);
+        free(command);
+    }
+    batch->count = 0;
+    return true;
+}
+
+void batch_fini(struct usher_backend *backend)
+{
+    for (size_t i = 0; i < backend->batch.count; i++)
+        free(backend->batch.commands[i]);
+    backend->batch.count = 0;
+}

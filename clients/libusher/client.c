@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "usher.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "libusher/client.h"
+#include "libusher/outgoing.h"
+#include "libusher/session.h"
+
+/* The public calls that do not block: checks and bookkeeping around the session. A request is
+ * built whole, its bytes and its failure event, before it is queued, so a call that fails leaves
+ * nothing behind. */
+
+enum {
+    PORT_DEFAULT = 7400,
+    NAME_BYTES_MAX = 255,
+    TEXT_BYTES_MAX = 255,
+};
+
+void usher_options_init(struct usher_options *options)
+{
+    *options = (struct usher_options){
+        .host = "127.0.0.1",
+        .port = PORT_DEFAULT,
+        .reconnect = true,
+        .connect_timeout_ms = 5000,
+        .request_timeout_ms = 30000,
+        .backoff_min_ms = 100,
+        .backoff_max_ms = 30000,
+        .in_flight_max = 256,
+        .outgoing_bytes_max = 1024 * 1024,
+        .events_max = 1024,
+        .event_bytes_max = 4 * 1024 * 1024,
+        .incoming_frame_bytes_max = 16 * 1024 * 1024,
+    };
+}
+
+static bool text_fits(const char *text, size_t bytes_max)
+{
+    return text != NULL && text[0] != '\0' && strlen(text) <= bytes_max;
+}
+
+static bool options_valid(const struct usher_options *options)
+{
+    return text_fits(options->host, NAME_BYTES_MAX) && options->port != 0 &&
+           text_fits(options->username, NAME_BYTES_MAX) &&
+           (options->token_size == 0 || options->token != NULL) &&
+           options->token_size <= TOKEN_BYTES_MAX &&
+           (options->client == NULL || strlen(options->client) <= TEXT_BYTES_MAX) &&
+           ((options->tls_certificate_file == NULL) == (options->tls_key_file == NULL)) &&
+           (options->acks || !options->manual_acks) && options->connect_timeout_ms != 0 &&
+           options->request_timeout_ms != 0 && options->backoff_min_ms != 0 &&
+           options->backoff_max_ms != 0 && options->in_flight_max != 0 &&
+           options->outgoing_bytes_max != 0 && options->events_max != 0 &&
+           options->event_bytes_max != 0 && options->incoming_frame_bytes_max != 0;
+}
+
+/* Copies `size` bytes and a NUL behind them. */
+static char *copy_bytes(const void *data, size_t size)
+{
+    char *copy = malloc(size + 1);
+    if (copy == NULL)
+        return NULL;
+    if (size > 0)
+        memcpy(copy, data, size);
+    copy[size] = '\0';
+    return copy;
+}
+
+static char *copy_text(const char *text)
+{
+    return copy_bytes(text != NULL ? text : "", text != NULL ? strlen(text) : 0);
+}
+
+int usher_client_create(const struct usher_options *options, struct usher_client **client)
+{
+    if (!options_valid(options))
+        return -EINVAL;
+    struct usher_client *made = calloc(1, sizeof(*made));
+    if (made == NULL)
+        return -ENOMEM;
+    connection_init(&made->connection);
+    made->find_addresses = addresses_of_host;
+    made->next_id = 1;
+    made->frame_bytes_max = FRAME_BYTES_MAX_UNKNOWN;
+    made->options = *options;
+    made->options.host = copy_text(options->host);
+    made->options.username = copy_text(options->username);
+    made->options.client = copy_text(options->client);
+    made->options.token = copy_bytes(options->token, options->token_size);
+    made->options.tls_ca_file = copy_text(options->tls_ca_file);
+    made->options.tls_server_name = copy_text(options->tls_server_name);
+    made->options.tls_certificate_file = copy_text(options->tls_certificate_file);
+    made->options.tls_key_file = copy_text(options->tls_key_file);
+    if (made->options.host == NULL || made->options.username == NULL ||
+        made->options.client == NULL || made->options.token == NULL ||
+        made->options.tls_ca_file == NULL || made->options.tls_server_name == NULL ||
+        made->options.tls_certificate_file == NULL || made->options.tls_key_file == NULL) {
+        usher_client_destroy(made);
+        return -ENOMEM;
+    }
+    *client = made;
+    return 0;
+}
+
+void usher_client_destroy(struct usher_client *client)
+{
+    if (client == NULL)
+        return;
+    connection_close(&client->connection);
+    tls_client_destroy(client->security);
+    requests_fini(&client->requests);
+    events_fini(&client->events);
+    free(client->current);
+    free((void *)(uintptr_t)client->options.host);
+    free((void *)(uintptr_t)client->options.username);
+    free((void *)(uintptr_t)client->options.client);
+    free((void *)(uintptr_t)client->options.tls_ca_file);
+    free((void *)(uintptr_t)client->options.tls_server_name);
+    free((void *)(uintptr_t)client->options.tls_certificate_file);
+    free((void *)(uintptr_t)client->options.tls_key_file);
+    if (client->options.token != NULL)
+        explicit_bzero((void *)(uintptr_t)client->options.token, client->options.token_size);
+    free((void *)(uintptr_t)client->options.token);
+    explicit_bzero(client->secret, sizeof(client->secret));
+    free(client);
+}
+
+static bool under_way(const struct usher_client *client)
+{
+    return client->state != USHER_STATE_IDLE && client->state != USHER_STATE_ENDED;
+}
+
+int usher_client_set_token_source(struct usher_client *client, usher_token_source *source,
+                                  void *context)
+{
+    if (under_way(client))
+        return -EALREADY;
+    client->token_source = source;
+    client->token_context = context;
+    return 0;
+}
+
+int usher_client_start(struct usher_client *client)
+{
+    if (under_way(client))
+        return -EALREADY;
+    events_fini(&client->events);
+    session_start(client);
+    return 0;
+}
+
+void usher_client_stop(struct usher_client *client)
+{
+    if (under_way(client))
+        session_end(client);
+}
+
+enum usher_state usher_client_state(const struct usher_client *client)
+{
+    return client->state;
+}
+
+const char *usher_client_error_text(const struct usher_client *client)
+{
+    return client->error_text;
+}
+
+int usher_client_fd(const struct usher_client *client)
+{
+    return connection_descriptor(&client->connection);
+}
+
+bool usher_client_wants_write(const struct usher_client *client)
+{
+    if (client->state == USHER_STATE_CONNECTING)
+        return connection_connects_by_writing(&client->connection);
+    return client->connection.connected &&
+           (client->connection.output.size > 0 ||
+            (client->state == USHER_STATE_ONLINE && client->requests.waiting.head != NULL));
+}
+
+int usher_client_timeout_ms(const struct usher_client *client)
+{
+    if (client->events.head != NULL || client->paused)
+        return 0;
+    return session_timeout_ms(client);
+}
+
+int usher_client_process(struct usher_client *client)
+{
+    if (!under_way(client))
+        return -ENOTCONN;
+    session_process(client);
+    return 0;
+}
+
+/* A message, or the word of one that was passed over. */
+static bool has_seq(const struct usher_event *event)
+{
+    return event->type == USHER_MESSAGE || (event->type == USHER_ERROR && event->seq != 0);
+}
+
+/* The program is done with the event given before. */
+static void leave_current(struct usher_client *client)
+{
+    struct event_node *node = client->current;
+    if (node == NULL)
+        return;
+    client->current = NULL;
+    if (has_seq(&node->event) && node->event.epoch == client->epoch &&
+        node->event.seq <= client->received_seq && node->event.seq > client->processed_seq &&
+        !client->options.manual_acks)
+        client->processed_seq = node->event.seq;
+    free(node);
+}
+
+void usher_client_leave(struct usher_client *client)
+{
+    leave_current(client);
+    session_flush(client);
+}
+
+int client_give(struct usher_client *client, struct event_node *node, struct usher_event *event)
+{
+    leave_current(client);
+    client->current = node;
+    *event = node->event;
+    return 1;
+}
+
+int usher_client_next(struct usher_client *client, struct usher_event *event)
+{
+    leave_current(client);
+    struct event_node *node = events_pop(&client->events);
+    if (node == NULL && client->paused) {
+        session_process(client);
+        node = events_pop(&client->events);
+    }
+    if (node != NULL)
+        return client_give(client, node, event);
+    session_flush(client); /* the acknowledgement of what was just left */
+    return 0;
+}
+
+/* --- requests ---------------------------------------------------------------------------- */
+
+/* Gives a request that has its id and room in the limits, but no frame yet. */
+static int begin_request(struct usher_client *client, bool answered, uint64_t timeout_ms,
+                         struct request **request)
+{
+    if (!under_way(client) || client->logging_out)
+        return -ENOTCONN;
+    if (answered && client->requests.count >= client->options.in_flight_max)
+        return -ENOBUFS;
+    uint64_t deadline_ms = timeout_ms != 0 ? clock_ms() + timeout_ms : 0;
+    *request = request_create(answered ? client->next_id : 0, deadline_ms);
+    return *request != NULL ? 0 : -ENOMEM;
+}
+
+/* Takes the request whose frame was made with `result`. */
+static int submit(struct usher_client *client, struct request *request, int result, uint64_t *id)
+{
+    /* One that is larger than the limit goes alone; it would be told to come later for ever. */
+    if (result == 0 && client->requests.bytes > 0 &&
+        client->requests.bytes + request->frame.size > client->options.outgoing_bytes_max)
+        result = -ENOBUFS;
+    if (result < 0) {
+        request_destroy(request);
+        return result;
+    }
+    if (request->id != 0)
+        client->next_id++;
+    if (id != NULL)
+        *id = request->id;
+    requests_add(&client->requests, request);
+    session_flush(client);
+    return 0;
+}
+
+static int send_request(struct usher_client *client, bool answered,
+                        const struct outgoing_send *send, uint64_t *id)
+{
+    if (send->to == NULL || (send->payload.data == NULL && send->payload.size > 0))
+        return -EINVAL;
+    struct request *request;
+    uint64_t timeout_ms = send->until == USHER_DELIVERED ? 0 : client->options.request_timeout_ms;
+    int result = begin_request(client, answered, timeout_ms, &request);
+    if (result < 0)
+        return result;
+    result = outgoing_send(&request->frame, request->id, send, client->frame_bytes_max);
+    return submit(client, request, result, id);
+}
+
+int usher_send(struct usher_client *client, const char *to, const void *payload,
+               size_t payload_size, enum usher_until until, uint64_t *id)
+{
+    struct outgoing_send send = {to, {payload, payload_size}, until};
+    return send_request(client, true, &send, id);
+}
+
+int usher_post(struct usher_client *client, const char *to, const void *payload,
+               size_t payload_size)
+{
+    struct outgoing_send send = {to, {payload, payload_size}, USHER_ACCEPTED};
+    return send_request(client, false, &send, NULL);
+}
+
+static int call_request(struct usher_client *client, bool answered,
+                        const struct outgoing_call *call, uint64_t *id)
+{
+    if (call->service == NULL || (call->payload.data == NULL && call->payload.size > 0))
+        return -EINVAL;
+    struct request *request;
+    uint64_t timeout_ms = (uint64_t)call->timeout_ms + client->options.request_timeout_ms;
+    int result = begin_request(client, answered, timeout_ms, &request);
+    if (result < 0)
+        return result;
+    result = outgoing_call(&request->frame, request->id, call, client->frame_bytes_max);
+    return submit(client, request, result, id);
+}
+
+int usher_call(struct usher_client *client, const char *service, const char *method,
+               const void *payload, size_t payload_size, uint32_t timeout_ms, uint64_t *id)
+{
+    struct outgoing_call call = {service, method, {payload, payload_size}, timeout_ms};
+    return call_request(client, true, &call, id);
+}
+
+int usher_post_call(struct usher_client *client, const char *service, const char *method,
+                    const void *payload, size_t payload_size)
+{
+    struct outgoing_call call = {service, method, {payload, payload_size}, 0};
+    return call_request(client, false, &call, NULL);
+}
+
+int usher_ping(struct usher_client *client, uint64_t *id)
+{
+    struct request *request;
+    int result = begin_request(client, true, client->options.request_timeout_ms, &request);
+    if (result < 0)
+        return result;
+    return submit(client, request, outgoing_ping(&request->frame, request->id), id);
+}
+
+int usher_logout(struct usher_client *client, uint64_t *id)
+{
+    struct request *request;
+    int result = begin_request(client, true, client->options.request_timeout_ms, &request);
+    if (result < 0)
+        return result;
+    result = submit(client, request, outgoing_logout(&request->frame, request->id), id);
+    if (result == 0)
+        client->logging_out = true;
+    return result;
+}
+
+int usher_ack(struct usher_client *client, uint64_t seq)
+{
+    if (!client->options.manual_acks || seq > client->received_seq)
+        return -EINVAL;
+    if (seq > client->processed_seq) {
+        client->processed_seq = seq;
+        session_flush(client);
+    }
+    return 0;
+}

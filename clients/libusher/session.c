@@ -1,0 +1,476 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "libusher/session.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "libusher/outgoing.h"
+#include "proto/utf8.h"
+
+/* The life of a session over its connections:
+ *
+ *     IDLE -> CONNECTING -> GREETING -> ONLINE
+ *                 ^             |          |
+ *                 +-- WAITING <-+----------+----> ENDED
+ *
+ * Invariants. There is a socket in CONNECTING, GREETING and ONLINE only. Requests enter the
+ * output only when ONLINE, so everything else in it (Login, Resume, Ack, Ping) belongs to this
+ * connection and dies with it. session_lose is the only way out of a connection but session_end.
+ *
+ * A try is about all addresses of the host: those that do not connect are sorted out by
+ * dial.c, and one that connects and then says nothing that a broker says (a dead host behind
+ * something that accepts for it, a certificate of somebody else) gives way to the next, without an
+ * event. Each has connect_timeout_ms for its answer. What has led nowhere comes last in later
+ * tries.
+ *
+ * A lost connection is tried again after a random part of a pause that doubles (so that clients
+ * of a restarted broker do not come in waves), and never before the broker's retry_after_ms. The
+ * doubling starts anew only after a connection that lasted: a broker that welcomes and at once
+ * drops a client must not be hammered.
+ *
+ * A heartbeat is a Ping of id 0. It is due when nothing was sent *or* nothing came for one
+ * period, because the broker watches the one direction and this side the other. */
+
+enum {
+    LASTING_MS = 5000,
+    RETRY_AFTER_MS_MAX = 3600 * 1000,
+    DOUBLINGS_MAX = 20,
+};
+
+uint64_t clock_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+void session_say(struct usher_client *client, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(client->error_text, sizeof(client->error_text), format, arguments);
+    va_end(arguments);
+    utf8_tame(client->error_text); /* the broker's own words may be in it */
+}
+
+bool session_events_full(const struct usher_client *client)
+{
+    return client->events.count >= client->options.events_max ||
+           client->events.bytes >= client->options.event_bytes_max;
+}
+
+/* --- losing and trying again ------------------------------------------------------------- */
+
+static uint64_t random_up_to(uint64_t most)
+{
+    uint64_t value = 0;
+    /* Without randomness the pause is just the longest. */
+    if (getrandom(&value, sizeof(value), GRND_NONBLOCK) != (ssize_t)sizeof(value))
+        return most;
+    return value % (most + 1);
+}
+
+static uint64_t pause_ms(struct usher_client *client, uint32_t retry_after_ms)
+{
+    unsigned doublings = client->attempts < DOUBLINGS_MAX ? client->attempts : DOUBLINGS_MAX;
+    uint64_t most_ms = (uint64_t)client->options.backoff_min_ms << doublings;
+    if (most_ms > client->options.backoff_max_ms)
+        most_ms = client->options.backoff_max_ms;
+    client->attempts++;
+    uint64_t pause = random_up_to(most_ms);
+    if (retry_after_ms > RETRY_AFTER_MS_MAX)
+        retry_after_ms = RETRY_AFTER_MS_MAX;
+    return pause > retry_after_ms ? pause : retry_after_ms;
+}
+
+void session_end(struct usher_client *client)
+{
+    connection_close(&client->connection);
+    client->paused = false;
+    client->epoch = 0;
+    client->logging_out = false;
+    client->state = USHER_STATE_ENDED;
+    requests_fail_all(&client->requests, &client->events);
+}
+
+/* The address led to no broker: true when another one is under way. */
+static bool try_another(struct usher_client *client)
+{
+    bool connecting =
+        client->state == USHER_STATE_CONNECTING || client->state == USHER_STATE_GREETING;
+    uint64_t now_ms = clock_ms();
+    uint64_t end_ms = now_ms + client->options.connect_timeout_ms;
+    if (!connecting || client->answered || !connection_again(&client->connection, now_ms, end_ms))
+        return false;
+    client->state = USHER_STATE_CONNECTING;
+    client->hello_deadline_ms = end_ms;
+    client->paused = false;
+    return true;
+}
+
+void session_lose(struct usher_client *client, int error, uint32_t retry_after_ms, bool final)
+{
+    if (!final && try_another(client))
+        return;
+    bool was_online = client->state == USHER_STATE_ONLINE;
+    final =
+        final || client->once || !client->options.reconnect || (was_online && client->logging_out);
+    uint64_t now_ms = clock_ms();
+    if (was_online && now_ms - client->online_since_ms >= LASTING_MS)
+        client->attempts = 0;
+    uint64_t wait_ms = 0;
+    if (final) {
+        session_end(client);
+    } else {
+        connection_close(&client->connection);
+        requests_unpass(&client->requests);
+        client->paused = false;
+        client->state = USHER_STATE_WAITING;
+        wait_ms = pause_ms(client, retry_after_ms);
+        client->retry_at_ms = now_ms + wait_ms;
+    }
+    struct event_node *node = event_create(USHER_DISCONNECTED, 0);
+    if (node == NULL)
+        return; /* the state says the same */
+    node->event.error = error;
+    node->event.will_retry = !final;
+    node->event.retry_after_ms = (uint32_t)wait_ms;
+    events_push(&client->events, node);
+}
+
+static void say_connect_failure(struct usher_client *client, int error)
+{
+    const char *host = client->options.host;
+    unsigned port = client->options.port;
+    const char *fault = connection_fault(&client->connection);
+    if (fault[0] != '\0')
+        session_say(client, "no TLS with %s:%u: %s; check port, certificate and authority", host,
+                    port, fault);
+    else if (client->connection.tls != NULL && error == -ESHUTDOWN)
+        session_say(client, "%s:%u broke the TLS handshake off: see the broker's log", host, port);
+    else if (error == -ECONNREFUSED)
+        session_say(client,
+                    "connection refused by %s:%u: is usherd running? start it with ./dev run", host,
+                    port);
+    else if (error == -EHOSTUNREACH || error == -ENETUNREACH)
+        session_say(client, "cannot reach %s:%u: check the host name and the network", host, port);
+    else if (error == -ETIMEDOUT)
+        session_say(client, "no answer from %s:%u in %u ms: check address and firewall", host, port,
+                    (unsigned)client->options.connect_timeout_ms);
+    else
+        session_say(client, "cannot connect to %s:%u: %s", host, port, strerrordesc_np(-error));
+}
+
+static void say_loss(struct usher_client *client, int error)
+{
+    if (error == -ESHUTDOWN)
+        session_say(client, "%s:%u closed the connection without a word: see the broker's log",
+                    client->options.host, (unsigned)client->options.port);
+    else if (error == -ETIMEDOUT)
+        session_say(client, "nothing came from %s:%u for two heartbeats: the connection is lost",
+                    client->options.host, (unsigned)client->options.port);
+    else
+        session_say(client, "the connection to %s:%u is lost: %s", client->options.host,
+                    (unsigned)client->options.port, strerrordesc_np(-error));
+}
+
+/* --- connecting and greeting ------------------------------------------------------------- */
+
+static void connect_failed(struct usher_client *client, int error)
+{
+    say_connect_failure(client, error);
+    session_lose(client, error, 0, false);
+}
+
+static void connected(struct usher_client *client)
+{
+    uint64_t now_ms = clock_ms();
+    client->passing_bytes = 0;
+    client->last_received_ms = now_ms;
+    client->last_sent_ms = now_ms;
+    client->last_ping_ms = now_ms;
+    client->state = USHER_STATE_GREETING;
+    session_greet(client);
+}
+
+/* False: it never will be, and the client was told. */
+static bool secured(struct usher_client *client)
+{
+    char error[TLS_CLIENT_ERROR_BYTES] = "no memory";
+    if (!client->options.tls || client->security != NULL)
+        return true;
+    int result = tls_client_create(&client->security, &client->options, error);
+    if (result == 0)
+        return true;
+    session_say(client, "%s", error);
+    session_lose(client, result, 0, result == -EINVAL);
+    return false;
+}
+
+static void begin_connecting(struct usher_client *client)
+{
+    struct addresses found;
+    client->state = USHER_STATE_CONNECTING;
+    client->answered = false;
+    if (!secured(client))
+        return;
+    int result = client->find_addresses(client->options.host, client->options.port, &found);
+    uint64_t now_ms = clock_ms(); /* only now: the look-up may have taken long */
+    client->hello_deadline_ms = now_ms + client->options.connect_timeout_ms;
+    if (result == 0) {
+        addresses_order(&found, &client->addresses);
+        result = connection_open(&client->connection, client->security, &found, &client->addresses,
+                                 now_ms, client->hello_deadline_ms);
+    }
+    if (result < 0)
+        connect_failed(client, result);
+    else if (result == 1)
+        connected(client);
+}
+
+void session_start(struct usher_client *client)
+{
+    client->attempts = 0;
+    client->epoch = 0;
+    client->token_refused = false;
+    client->error_text[0] = '\0';
+    begin_connecting(client);
+}
+
+static int append_resume(struct usher_client *client)
+{
+    /* Without acks the broker forgets what it handed over, so what came is what counts. */
+    client->hello_last_seq = client->options.acks ? client->processed_seq : client->received_seq;
+    struct outgoing_resume resume = {
+        .username = client->options.username,
+        .epoch = client->epoch,
+        .secret = {client->secret, client->secret_bytes},
+        .last_seq = client->hello_last_seq,
+        .received_seq = client->received_seq,
+    };
+    return outgoing_resume(&client->connection.output, client->hello_id, &resume);
+}
+
+/* Gives what the program says, or what the options hold. */
+static int find_token(struct usher_client *client, struct usher_token *token)
+{
+    *token = (struct usher_token){client->options.token, client->options.token_size};
+    if (client->token_source == NULL)
+        return 0;
+    *token = (struct usher_token){NULL, 0};
+    int result = client->token_source(client->token_context, token);
+    if (result > 0 || (result == 0 &&
+                       (token->size > TOKEN_BYTES_MAX || (token->data == NULL && token->size > 0))))
+        return -EINVAL;
+    return result;
+}
+
+bool session_token_refused(struct usher_client *client)
+{
+    bool first = !client->token_refused;
+    client->token_refused = true;
+    return first && client->token_source != NULL;
+}
+
+static int append_login(struct usher_client *client, const struct usher_token *token)
+{
+    struct outgoing_login login = {
+        .username = client->options.username,
+        .token = {token->data, token->size},
+        .client = client->options.client,
+        .acks = client->options.acks,
+    };
+    return outgoing_login(&client->connection.output, client->hello_id, &login);
+}
+
+static void append_hello(struct usher_client *client, const struct usher_token *token)
+{
+    size_t before = client->connection.output.size;
+    client->hello_id = client->next_id++;
+    int result = client->hello_resumes ? append_resume(client) : append_login(client, token);
+    client->connection.wire_total += client->connection.output.size - before;
+    if (result < 0) {
+        say_loss(client, result);
+        session_lose(client, result, 0, false);
+    }
+}
+
+void session_greet(struct usher_client *client)
+{
+    struct usher_token token;
+    client->hello_resumes = client->epoch != 0;
+    int result = client->hello_resumes ? 0 : find_token(client, &token);
+    if (result == 0) {
+        append_hello(client, &token);
+        return;
+    }
+    client->answered = true; /* it is not the address's fault */
+    session_say(client, "there is no token for %s: %s", client->options.username,
+                result == -EAGAIN ? "asking again later" : strerrordesc_np(-result));
+    session_lose(client, result, 0, result != -EAGAIN);
+}
+
+static void continue_connecting(struct usher_client *client)
+{
+    int result = connection_continue(&client->connection, clock_ms());
+    if (result == 1)
+        connected(client);
+    else if (result < 0)
+        connect_failed(client, result);
+}
+
+/* --- time -------------------------------------------------------------------------------- */
+
+static uint64_t later(uint64_t a_ms, uint64_t b_ms)
+{
+    return a_ms > b_ms ? a_ms : b_ms;
+}
+
+static uint64_t earlier(uint64_t a_ms, uint64_t b_ms)
+{
+    return a_ms < b_ms ? a_ms : b_ms;
+}
+
+static uint64_t ping_due_ms(const struct usher_client *client)
+{
+    return client->heartbeat_ms +
+           later(client->last_ping_ms, earlier(client->last_sent_ms, client->last_received_ms));
+}
+
+static uint64_t loss_due_ms(const struct usher_client *client)
+{
+    return client->last_received_ms + 2 * (uint64_t)client->heartbeat_ms;
+}
+
+static void keep_heartbeat(struct usher_client *client, uint64_t now_ms)
+{
+    if (client->heartbeat_ms == 0)
+        return;
+    if (now_ms >= loss_due_ms(client)) {
+        say_loss(client, -ETIMEDOUT);
+        session_lose(client, -ETIMEDOUT, 0, false);
+        return;
+    }
+    if (now_ms < ping_due_ms(client))
+        return;
+    size_t before = client->connection.output.size;
+    if (outgoing_ping(&client->connection.output, 0) == 0)
+        client->connection.wire_total += client->connection.output.size - before;
+    client->last_ping_ms = now_ms; /* without memory the next one may go */
+}
+
+static void check_time(struct usher_client *client)
+{
+    uint64_t now_ms = clock_ms();
+    requests_expire(&client->requests, now_ms, &client->events);
+    bool hello = client->state == USHER_STATE_CONNECTING || client->state == USHER_STATE_GREETING;
+    if (hello && now_ms >= client->hello_deadline_ms)
+        connect_failed(client, -ETIMEDOUT);
+    else if (client->state == USHER_STATE_ONLINE)
+        keep_heartbeat(client, now_ms);
+}
+
+static uint64_t state_due_ms(const struct usher_client *client)
+{
+    switch (client->state) {
+    case USHER_STATE_WAITING:
+        return session_events_full(client) ? UINT64_MAX : client->retry_at_ms;
+    case USHER_STATE_CONNECTING:
+        return earlier(client->hello_deadline_ms, connection_due_ms(&client->connection));
+    case USHER_STATE_GREETING:
+        return client->hello_deadline_ms;
+    case USHER_STATE_ONLINE:
+        if (client->heartbeat_ms == 0)
+            return UINT64_MAX;
+        return earlier(ping_due_ms(client), loss_due_ms(client));
+    default:
+        return UINT64_MAX;
+    }
+}
+
+int session_timeout_ms(const struct usher_client *client)
+{
+    uint64_t due_ms = state_due_ms(client);
+    uint64_t request_due_ms = requests_deadline_ms(&client->requests);
+    if (request_due_ms != 0)
+        due_ms = earlier(due_ms, request_due_ms);
+    if (due_ms == UINT64_MAX)
+        return -1;
+    uint64_t now_ms = clock_ms();
+    if (due_ms <= now_ms)
+        return 0;
+    return due_ms - now_ms < INT_MAX ? (int)(due_ms - now_ms) : INT_MAX;
+}
+
+/* --- writing ----------------------------------------------------------------------------- */
+
+static void append_ack(struct usher_client *client)
+{
+    if (!client->options.acks || client->processed_seq <= client->acked_seq)
+        return;
+    size_t before = client->connection.output.size;
+    if (outgoing_ack(&client->connection.output, client->processed_seq) < 0)
+        return; /* a later one says the same and more */
+    client->connection.wire_total += client->connection.output.size - before;
+    client->acked_seq = client->processed_seq;
+}
+
+/* 0, or why the socket failed. */
+static int write_all(struct usher_client *client)
+{
+    struct connection *connection = &client->connection;
+    if (!connection->connected)
+        return 0;
+    uint64_t written_before = connection->wire_written;
+    int result = 0;
+    if (client->state == USHER_STATE_ONLINE)
+        append_ack(client);
+    do {
+        if (client->state == USHER_STATE_ONLINE)
+            result = requests_pass(&client->requests, &connection->output, &connection->wire_total);
+        if (result == 0)
+            result = connection_write(connection);
+        requests_written(&client->requests, connection->wire_written);
+    } while (result == 0 && connection->output.size == 0 && client->state == USHER_STATE_ONLINE &&
+             client->requests.waiting.head != NULL);
+    if (connection->wire_written != written_before)
+        client->last_sent_ms = clock_ms();
+    return result;
+}
+
+void session_flush(struct usher_client *client)
+{
+    (void)write_all(client);
+}
+
+static void write_or_lose(struct usher_client *client)
+{
+    int result = write_all(client);
+    if (result == 0)
+        return;
+    /* The broker may have said why before it closed. */
+    receive_all(client);
+    if (!client->connection.connected)
+        return;
+    say_loss(client, result);
+    session_lose(client, result, 0, false);
+}
+
+void session_process(struct usher_client *client)
+{
+    if (client->state == USHER_STATE_WAITING && clock_ms() >= client->retry_at_ms &&
+        !session_events_full(client))
+        begin_connecting(client);
+    else if (client->state == USHER_STATE_CONNECTING)
+        continue_connecting(client);
+    if (client->connection.connected)
+        receive_all(client);
+    check_time(client);
+    if (client->connection.connected)
+        write_or_lose(client);
+}

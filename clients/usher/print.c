@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "usher/cli.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "common/json.h"
+#include "proto/utf8.h"
+
+/* Payloads and names come from other people. On a terminal nothing of theirs is let through that
+ * it would obey or that would show the reader another text than there is (utf8_steers). JSON has
+ * to be valid whatever comes: a payload that is not UTF-8 goes out as base64 under another key. */
+
+static bool is_utf8(const uint8_t *data, size_t size)
+{
+    for (size_t i = 0; i < size;) {
+        size_t length = utf8_size(data + i, size - i);
+        if (length == 0)
+            return false;
+        i += length;
+    }
+    return true;
+}
+
+void print_text(const struct printer *printer, const void *data, size_t size)
+{
+    const uint8_t *bytes = data;
+    if (!printer->escape) {
+        fwrite(data, 1, size, printer->stream);
+        return;
+    }
+    for (size_t i = 0; i < size;) {
+        size_t length = utf8_size(bytes + i, size - i);
+        if (length != 0 && utf8_steers(bytes + i, size - i) == 0) {
+            fwrite(bytes + i, 1, length, printer->stream);
+            i += length;
+            continue;
+        }
+        for (size_t end = i + (length != 0 ? length : 1); i < end; i++)
+            fprintf(printer->stream, "\\x%02x", bytes[i]);
+    }
+}
+
+static void print_name(const struct printer *printer, const char *text)
+{
+    print_text(printer, text, strlen(text));
+}
+
+/* --- JSON -------------------------------------------------------------------------------- */
+
+static void member_text(FILE *stream, const char *key, const char *text)
+{
+    if (text[0] == '\0')
+        return;
+    fprintf(stream, ",\"%s\":", key);
+    print_json_string(stream, text, strlen(text));
+}
+
+static void member_number(FILE *stream, const char *key, uint64_t value)
+{
+    if (value != 0)
+        fprintf(stream, ",\"%s\":%" PRIu64, key, value);
+}
+
+static void json_base64(FILE *stream, const uint8_t *data, size_t size)
+{
+    static const char DIGITS[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    fputc('"', stream);
+    for (size_t i = 0; i < size; i += 3) {
+        uint32_t group = (uint32_t)data[i] << 16;
+        if (i + 1 < size)
+            group |= (uint32_t)data[i + 1] << 8;
+        if (i + 2 < size)
+            group |= data[i + 2];
+        fputc(DIGITS[group >> 18], stream);
+        fputc(DIGITS[group >> 12 & 63], stream);
+        fputc(i + 1 < size ? DIGITS[group >> 6 & 63] : '=', stream);
+        fputc(i + 2 < size ? DIGITS[group & 63] : '=', stream);
+    }
+    fputc('"', stream);
+}
+
+static void json_payload(FILE *stream, const struct usher_event *event)
+{
+    if (event->type != USHER_MESSAGE && event->type != USHER_REPLY)
+        return;
+    if (is_utf8(event->payload, event->payload_size)) {
+        fputs(",\"payload\":", stream);
+        print_json_string(stream, event->payload, event->payload_size);
+    } else {
+        fputs(",\"payload_base64\":", stream);
+        json_base64(stream, event->payload, event->payload_size);
+    }
+}
+
+static void json_code(FILE *stream, const struct usher_event *event)
+{
+    if (event->type == USHER_REPLY)
+        fprintf(stream, ",\"status\":%" PRId64, event->code);
+    else if (event->type == USHER_ERROR)
+        fprintf(stream, ",\"code\":\"%s\"", usher_error_name(event->code));
+    else if (event->type == USHER_CLOSE)
+        fprintf(stream, ",\"reason\":\"%s\",\"do_not_return\":%s", usher_close_name(event->code),
+                event->do_not_return ? "true" : "false");
+    else if (event->type == USHER_DISCONNECTED)
+        fprintf(stream, ",\"error\":\"%s\",\"will_retry\":%s",
+                event->error != 0 ? strerrorname_np(-event->error) : "",
+                event->will_retry ? "true" : "false");
+}
+
+static const char *replay_name(enum usher_replay replay)
+{
+    return replay == USHER_COMPLETE ? "COMPLETE" : replay == USHER_PARTIAL ? "PARTIAL" : "FRESH";
+}
+
+static void print_json(FILE *stream, const struct usher_event *event)
+{
+    fprintf(stream, "{\"event\":\"%s\"", usher_event_name(event->type));
+    member_number(stream, "id", event->id);
+    member_number(stream, "epoch", event->epoch);
+    member_number(stream, "seq", event->seq);
+    member_number(stream, "missed", event->missed);
+    member_text(stream, "from", event->from);
+    member_text(stream, "service", event->service);
+    json_payload(stream, event);
+    if (event->redelivered)
+        fputs(",\"redelivered\":true", stream);
+    if (event->type == USHER_WELCOME)
+        fprintf(stream, ",\"replay\":\"%s\"", replay_name(event->replay));
+    member_text(stream, "node", event->node);
+    json_code(stream, event);
+    member_text(stream, "detail", event->detail);
+    member_number(stream, "retry_after_ms", event->retry_after_ms);
+    member_number(stream, "time_ms", event->time_ms);
+    fputs("}\n", stream);
+}
+
+/* --- text -------------------------------------------------------------------------------- */
+
+static void print_detail(const struct printer *printer, const struct usher_event *event)
+{
+    if (event->detail[0] != '\0') {
+        fputs(": ", printer->stream);
+        print_name(printer, event->detail);
+    }
+    if (event->retry_after_ms != 0)
+        fprintf(printer->stream, " (again in %" PRIu32 " ms)", event->retry_after_ms);
+}
+
+static void print_message(const struct printer *printer, const struct usher_event *event)
+{
+    if (event->missed != 0)
+        fprintf(printer->stream, "-- %" PRIu64 " messages are missing here\n", event->missed);
+    bool pushed = event->service[0] != '\0';
+    fputc('<', printer->stream);
+    print_name(printer, pushed ? event->service : event->from);
+    if (pushed)
+        fputs(" (service)", printer->stream);
+    else if (event->from[0] == '\0')
+        fputs("(operator)", printer->stream); /* a backend that has no name, such as usherctl */
+    fputs("> ", printer->stream);
+    print_text(printer, event->payload, event->payload_size);
+    if (event->redelivered)
+        fputs("  [again]", printer->stream);
+}
+
+static void print_line(const struct printer *printer, const struct usher_event *event)
+{
+    FILE *stream = printer->stream;
+    switch (event->type) {
+    case USHER_WELCOME:
+        fputs("-- welcome", stream);
+        if (event->node[0] != '\0') {
+            fputs(" at ", stream);
+            print_name(printer, event->node);
+        }
+        fprintf(stream, ", epoch %" PRIu64 ", %s", event->epoch,
+                event->replay == USHER_FRESH      ? "a new session"
+                : event->replay == USHER_COMPLETE ? "resumed, nothing missing"
+                                                  : "resumed, some messages are gone or may be");
+        break;
+    case USHER_MESSAGE:
+        print_message(printer, event);
+        break;
+    case USHER_DONE:
+        fprintf(stream, "#%" PRIu64 " done", event->id);
+        break;
+    case USHER_REPLY:
+        fprintf(stream, "#%" PRIu64 " reply %" PRId64 ": ", event->id, event->code);
+        print_text(printer, event->payload, event->payload_size);
+        break;
+    case USHER_ERROR:
+        fprintf(stream, "#%" PRIu64 " refused: %s", event->id, usher_error_name(event->code));
+        print_detail(printer, event);
+        break;
+    case USHER_PONG:
+        fprintf(stream, "#%" PRIu64 " pong", event->id);
+        break;
+    case USHER_CLOSE:
+        fprintf(stream, "-- closed by the broker: %s", usher_close_name(event->code));
+        print_detail(printer, event);
+        break;
+    case USHER_DISCONNECTED:
+        fputs("-- disconnected", stream);
+        if (event->will_retry)
+            fprintf(stream, ", trying again in %" PRIu32 " ms", event->retry_after_ms);
+        break;
+    }
+    fputc('\n', stream);
+}
+
+void print_event(const struct printer *printer, const struct usher_event *event)
+{
+    if (printer->json)
+        print_json(printer->stream, event);
+    else
+        print_line(printer, event);
+    fflush(printer->stream);
+}

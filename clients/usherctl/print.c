@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "usherctl/ctl.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "common/json.h"
+#include "proto/utf8.h"
+
+/* How usherctl speaks: tables for people, JSON lines for scripts.
+ *
+ * Names and texts come from clients. What could steer a terminal is shown as an escape, in a table
+ * and in JSON, so that nobody's client name moves an operator's cursor. */
+
+enum { CELL_BYTES_MAX = 400, TIME_BYTES_MAX = 32 };
+
+static const char *escaped(char *to, const char *text)
+{
+    const uint8_t *at = (const uint8_t *)text;
+    size_t left = strlen(text);
+    size_t size = 0;
+
+    while (left > 0 && size + 13 < CELL_BYTES_MAX) {
+        size_t length = utf8_size(at, left);
+        size_t taken = length != 0 ? length : 1;
+
+        bool plain = length != 0 && utf8_steers(at, left) == 0;
+
+        for (size_t i = 0; i < taken && !plain; i++)
+            size += (size_t)snprintf(to + size, CELL_BYTES_MAX - size, "\\x%02x", at[i]);
+        if (plain) {
+            memcpy(to + size, at, taken);
+            size += taken;
+        }
+        at += taken;
+        left -= taken;
+    }
+    to[size] = '\0';
+    return size == 0 ? "-" : to;
+}
+
+static const char *local_time(char *to, uint64_t unix_ms)
+{
+    time_t seconds = (time_t)(unix_ms / 1000);
+    struct tm parts;
+
+    if (unix_ms == 0 || localtime_r(&seconds, &parts) == NULL ||
+        strftime(to, TIME_BYTES_MAX, "%Y-%m-%d %H:%M:%S", &parts) == 0)
+        return "-";
+    return to;
+}
+
+void print_session_head(const struct ctl *ctl)
+{
+    if (!ctl->json)
+        printf("%-20s %-9s %-19s %14s %6s %-22s %-12s %s\n", "USER", "STATE", "SINCE", "EPOCH",
+               "INBOX", "ADDRESS", "NODE", "CLIENT");
+}
+
+void print_session(const struct ctl *ctl, const struct usher_backend_session *session)
+{
+    const char *state = usher_backend_state_name(session->state);
+    char user[CELL_BYTES_MAX], address[CELL_BYTES_MAX], node[CELL_BYTES_MAX];
+    char client[CELL_BYTES_MAX], since[TIME_BYTES_MAX];
+
+    if (!ctl->json) {
+        printf("%-20s %-9s %-19s %14" PRIu64 " %6" PRIu32 " %-22s %-12s %s\n",
+               escaped(user, session->user), state, local_time(since, session->since_ms),
+               session->epoch, session->inbox_messages, escaped(address, session->address),
+               escaped(node, session->node), escaped(client, session->client));
+        return;
+    }
+    print_json_text(stdout, "{", "user", session->user);
+    print_json_text(stdout, ",", "state", state);
+    print_json_number(stdout, ",", "epoch", session->epoch);
+    print_json_text(stdout, ",", "node", session->node);
+    print_json_number(stdout, ",", "since_ms", session->since_ms);
+    print_json_text(stdout, ",", "address", session->address);
+    print_json_text(stdout, ",", "client", session->client);
+    print_json_number(stdout, ",", "inbox_messages", session->inbox_messages);
+    puts("}");
+}
+
+void print_event_head(const struct ctl *ctl)
+{
+    if (!ctl->json)
+        printf("%8s %-19s %-9s %-20s %14s %-13s %-22s %s\n", "SEQ", "TIME", "KIND", "USER", "EPOCH",
+               "CAUSE", "ADDRESS", "CLIENT");
+}
+
+void print_event(const struct ctl *ctl, const struct usher_backend_event *event)
+{
+    const char *kind = usher_backend_kind_name(event->kind);
+    const char *cause = usher_backend_cause_name(event->cause);
+    char user[CELL_BYTES_MAX], address[CELL_BYTES_MAX], client[CELL_BYTES_MAX];
+    char time_text[TIME_BYTES_MAX];
+
+    if (ctl->user != NULL && strcmp(ctl->user, event->user) != 0)
+        return;
+    if (!ctl->json) {
+        printf("%8" PRIu64 " %-19s %-9s %-20s %14" PRIu64 " %-13s %-22s %s\n", event->seq,
+               local_time(time_text, event->time_ms), kind, escaped(user, event->user),
+               event->epoch, cause, escaped(address, event->address),
+               escaped(client, event->client));
+        return;
+    }
+    print_json_number(stdout, "{", "seq", event->seq);
+    print_json_number(stdout, ",", "time_ms", event->time_ms);
+    print_json_text(stdout, ",", "user", event->user);
+    print_json_text(stdout, ",", "kind", kind);
+    print_json_number(stdout, ",", "epoch", event->epoch);
+    print_json_number(stdout, ",", "previous_epoch", event->previous_epoch);
+    print_json_text(stdout, ",", "cause", cause);
+    print_json_number(stdout, ",", "until_ms", event->until_ms);
+    print_json_text(stdout, ",", "address", event->address);
+    print_json_text(stdout, ",", "client", event->client);
+    puts("}");
+}
+
+void print_number(const struct ctl *ctl, const char *name, uint64_t value)
+{
+    char cell[CELL_BYTES_MAX];
+
+    if (!ctl->json) {
+        printf("%-40s %" PRIu64 "\n", escaped(cell, name), value);
+        return;
+    }
+    print_json_text(stdout, "{", "name", name);
+    print_json_number(stdout, ",", "value", value);
+    puts("}");
+}
+
+void print_result(const struct ctl *ctl, const struct usher_backend_result *result)
+{
+    char cell[CELL_BYTES_MAX];
+
+    if (ctl->json) {
+        print_json_text(stdout, "{", "result", usher_backend_code_name(result->code));
+        print_json_number(stdout, ",", "accepted", result->accepted);
+        fputs(",\"failures\":[", stdout);
+        for (size_t i = 0; i < result->failure_count; i++) {
+            print_json_text(stdout, i == 0 ? "{" : ",{", "user", result->failures[i].user);
+            print_json_text(stdout, ",", "code", usher_backend_code_name(result->failures[i].code));
+            putchar('}');
+        }
+        puts("]}");
+        return;
+    }
+    printf("%s", usher_backend_code_name(result->code));
+    if (result->accepted > 0)
+        printf(", accepted by %" PRIu32, result->accepted);
+    putchar('\n');
+    for (size_t i = 0; i < result->failure_count; i++)
+        printf("%-20s %s\n", escaped(cell, result->failures[i].user),
+               usher_backend_code_name(result->failures[i].code));
+}
