@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/check.h"
+#include "base/wait.h"
 #include "config/limits.h"
 #include "door/admission.h"
 #include "operate/announce.h"
@@ -249,12 +249,6 @@ uint16_t broker_port(const struct broker *broker)
     return port != 0 ? port : net_tls_port(broker->net);
 }
 
-static void nap(unsigned ms)
-{
-    struct timespec time = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
-    nanosleep(&time, NULL);
-}
-
 /* A disk that is slow may take its time, one that does nothing may not: the manager's patience
  * begins anew with each transaction. */
 static void tell_saved(uint64_t sessions)
@@ -273,14 +267,14 @@ int broker_stop(struct broker *broker)
     uint64_t until_ms =
         env_monotonic_ms(broker->env) + STOP_WAIT_MS + broker->options->limits_close_linger_ms;
     while (net_count(broker->net) > 0 && env_monotonic_ms(broker->env) < until_ms)
-        nap(STOP_POLL_MS);
+        wait_nap(STOP_POLL_MS);
     do
-        nap(STOP_POLL_MS); /* also for the turn that somebody has just begun */
+        wait_nap(STOP_POLL_MS); /* also for the turn that somebody has just begun */
     while (scheduler_backlog(broker->scheduler) && env_monotonic_ms(broker->env) < until_ms);
     /* A backend that is between two Fetches hears of it with the next one; a dead one does not. */
     until_ms = env_monotonic_ms(broker->env) + STOP_BACKENDS_MS;
     while (atomic_load(&broker->counters.goaways) > 0 && env_monotonic_ms(broker->env) < until_ms)
-        nap(STOP_POLL_MS);
+        wait_nap(STOP_POLL_MS);
     committer_drain(broker->committer);
     halt(broker);
     uint64_t lost = keep_inboxes(broker, tell_saved);

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/wait.h"
 #include "broker/broker.h"
 #include "process/activation.h"
 #include "process/notify.h"
@@ -105,8 +106,7 @@ static void give_sign_of_life(struct broker *broker, struct log *log)
 /* The next signal, or 0 when so many ms have passed; 0 ms: for as long as it takes. */
 static int next_signal(const sigset_t *set, uint32_t wait_ms)
 {
-    const struct timespec time = {.tv_sec = wait_ms / 1000,
-                                  .tv_nsec = (long)(wait_ms % 1000) * 1000000};
+    const struct timespec time = wait_time(wait_ms);
     int number = sigtimedwait(set, NULL, wait_ms != 0 ? &time : NULL);
     return number > 0 ? number : 0;
 }

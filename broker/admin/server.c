@@ -7,6 +7,7 @@
 
 #include "admin/admin_private.h"
 #include "admin/prometheus.h"
+#include "base/wait.h"
 
 /* Starting and stopping libmicrohttpd: one thread of its own with epoll, its own limits set, and
  * nothing of it that writes to stderr, which is the log's. */
@@ -64,12 +65,8 @@ static struct admin *create(const struct admin_options *options)
     admin->options = *options;
     admin->process_started = process_started();
     pthread_mutex_init(&admin->lock, NULL);
-    pthread_cond_init(&admin->more, NULL);
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&admin->closed, &attributes);
-    pthread_condattr_destroy(&attributes);
+    wait_condition_init(&admin->more);
+    wait_condition_init(&admin->closed);
     return admin;
 }
 

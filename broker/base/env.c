@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "base/check.h"
+#include "base/wait.h"
 
 /* The one place that asks the machine for time and chance. Everything else takes a struct env, so
  * that a simulation can run a day in a second and repeat it from a seed. No state. */
@@ -45,9 +46,7 @@ static void system_random_bytes(void *context, void *to, size_t size)
 struct timespec env_until(const struct env *env, uint64_t at_ms)
 {
     uint64_t now_ms = env_monotonic_ms(env);
-    uint64_t until_ms = env_monotonic_ms(env_system()) + (at_ms > now_ms ? at_ms - now_ms : 0);
-    return (struct timespec){.tv_sec = (time_t)(until_ms / 1000),
-                             .tv_nsec = (long)(until_ms % 1000) * 1000000};
+    return wait_time(env_monotonic_ms(env_system()) + (at_ms > now_ms ? at_ms - now_ms : 0));
 }
 
 const struct env *env_system(void)

@@ -13,6 +13,7 @@
 
 #include "base/allowance.h"
 #include "base/log_line.h"
+#include "base/wait.h"
 
 /* Logging must never stop the broker: a terminal that is held, a pipe that nobody reads or a disk
  * that is full stops one thread, the writer, and nobody else. So a caller puts its line together
@@ -275,12 +276,8 @@ int log_open(struct log **to, const struct log_options *options)
     }
     log->metrics = options->metrics;
     pthread_mutex_init(&log->lock, NULL);
-    pthread_cond_init(&log->wake, NULL);
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&log->finish, &attributes);
-    pthread_condattr_destroy(&attributes);
+    wait_condition_init(&log->wake);
+    wait_condition_init(&log->finish);
     int error = pthread_create(&log->writer, NULL, run_writer, log);
     if (error != 0) {
         log_free(log);
@@ -293,10 +290,8 @@ int log_open(struct log **to, const struct log_options *options)
 /* Lock is held. */
 static bool wait_finished(struct log *log)
 {
-    uint64_t until_ns =
-        env_monotonic_ns(env_system()) + (CLOSE_PATIENCE_MS + CLOSE_BLOCKED_MS) * UINT64_C(1000000);
-    struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000),
-                             .tv_nsec = (long)(until_ns % 1000000000)};
+    struct timespec until =
+        wait_time(env_monotonic_ms(env_system()) + CLOSE_PATIENCE_MS + CLOSE_BLOCKED_MS);
     while (!log->finished && pthread_cond_timedwait(&log->finish, &log->lock, &until) != ETIMEDOUT)
         continue;
     return log->finished;

@@ -4,11 +4,11 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "base/check.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "base/wait.h"
 
 /* Each queue and buffer of the broker has a limit of its own, but the sum of all limits is more
  * than any machine has. So what is held is summed as well: messages (which are what mailboxes,
@@ -25,7 +25,7 @@
  * little is asked for; what still must be had (an answer, an event) is small. The reserve is
  * given back to the heap for it, and taken again as soon as the level is ample. */
 
-enum { STEP_BYTES = 64 * 1024, RESERVE_BYTES = 1024 * 1024, PAUSE_NS = 1000000, TRIES = 3000 };
+enum { STEP_BYTES = 64 * 1024, RESERVE_BYTES = 1024 * 1024, PAUSE_MS = 1, TRIES = 3000 };
 
 /* The process has one heap, and those who free a message know of nothing else. */
 static struct {
@@ -165,7 +165,6 @@ void memory_refused(void)
 
 void memory_missing(unsigned tries, const char *file, int line, const char *what)
 {
-    const struct timespec pause = {.tv_nsec = PAUSE_NS};
     if (tries >= TRIES)
         check_failed(file, line, what, "nothing was freed for seconds");
     if (tries == 0)
@@ -173,5 +172,5 @@ void memory_missing(unsigned tries, const char *file, int line, const char *what
     void *reserve = atomic_exchange(&memory.reserve, NULL);
     free(reserve);
     if (reserve == NULL)
-        nanosleep(&pause, NULL);
+        wait_nap(PAUSE_MS);
 }

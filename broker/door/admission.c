@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/hash.h"
 #include "base/source.h"
+#include "base/wait.h"
 #include "door/admission.h"
 #include "door/private.h"
 
@@ -269,12 +270,8 @@ void admission_count_keys(struct admission *admission, uint64_t *used, uint64_t 
 /* It waits for points in the time that env_until tells. */
 static void init_lock(struct admission *admission)
 {
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_mutex_init(&admission->lock, NULL);
-    pthread_cond_init(&admission->more, &attributes);
-    pthread_condattr_destroy(&attributes);
+    wait_condition_init(&admission->more);
 }
 
 void admission_set_limits(struct admission *admission, const struct options *options)

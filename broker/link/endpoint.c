@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/env.h"
+#include "base/wait.h"
 
 /* Addresses. The care is all about ipc paths, because nng has none: it deletes whatever sits at
  * the path, a regular file too, and its test whether somebody serves the path is a connect and
@@ -326,7 +327,7 @@ int endpoint_knock(const struct endpoint *endpoint)
     struct place peer = {.size = sizeof(peer.path)};
     int fd = endpoint->place.size != 0 ? connect_place(&endpoint->place) : -EINVAL;
     for (int i = 0; fd >= 0 && i < 50 && getpeername(fd, &peer.any, &peer.size) != 0; i++)
-        usleep(10000);
+        wait_nap(10);
     return fd;
 }
 
@@ -384,9 +385,7 @@ static void *run_work(void *argument)
 
 static bool wait_finished(struct bounded *bounded)
 {
-    uint64_t until_ns = env_monotonic_ns(env_system()) + LINK_CLOSE_MS * UINT64_C(1000000);
-    struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000),
-                             .tv_nsec = (long)(until_ns % 1000000000)};
+    struct timespec until = wait_time(env_monotonic_ms(env_system()) + LINK_CLOSE_MS);
     pthread_mutex_lock(&bounded->lock);
     while (!bounded->done &&
            pthread_cond_timedwait(&bounded->finished, &bounded->lock, &until) != ETIMEDOUT) {
@@ -405,11 +404,7 @@ bool run_bounded(void (*work)(void *argument), void *argument)
     bounded->work = work;
     bounded->argument = argument;
     pthread_mutex_init(&bounded->lock, NULL);
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&bounded->finished, &attributes);
-    pthread_condattr_destroy(&attributes);
+    wait_condition_init(&bounded->finished);
     pthread_t thread;
     if (pthread_create(&thread, NULL, run_work, bounded) != 0) {
         free(bounded);

@@ -10,6 +10,7 @@
 
 #include "backend.pb-c.h"
 #include "base/check.h"
+#include "base/wait.h"
 
 /* Why one cooked REP socket with contexts: it is the pattern that survives the death of peers in
  * the nng that people have, as long as nobody has two requests outstanding on one connection and
@@ -398,8 +399,7 @@ static void on_pipe_removed(nng_pipe pipe, nng_pipe_ev event, void *argument)
 
 bool link_wait(struct link *link, uint64_t until_ms)
 {
-    struct timespec until = {.tv_sec = (time_t)(until_ms / 1000),
-                             .tv_nsec = (long)(until_ms % 1000) * 1000000};
+    struct timespec until = wait_time(until_ms);
     return pthread_cond_timedwait(&link->changed, &link->lock, &until) != ETIMEDOUT;
 }
 
@@ -522,11 +522,7 @@ static struct link *create(const struct link_options *options, const struct link
     gate_limit(files / LINK_FILES_PART);
     link->strangers_max = options->strangers != 0 ? options->strangers : options->contexts;
     pthread_mutex_init(&link->lock, NULL);
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&link->changed, &attributes);
-    pthread_condattr_destroy(&attributes);
+    wait_condition_init(&link->changed);
     return link;
 }
 

@@ -4,12 +4,13 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "base/wait.h"
 
 /* Opens and closes the admin endpoint.
  *
- * * An address that is in use ends the start, also when it is the default one: at that moment
+ * An address that is in use ends the start, also when it is the default one: at that moment
  * somebody is looking and can name another address or none, while an endpoint that is silently
  * missing is missed when it is needed. It listens before the sessions are restored, so this shows
  * at once, and answers when all the parts that it asks are there. */
@@ -55,11 +56,7 @@ int admin_glue_open(struct admin_glue **out, struct broker *broker, char *error)
     glue->started_ms = env_wall_ms(broker->env);
     glue->up_ms = env_monotonic_ms(broker->env);
     pthread_mutex_init(&glue->lock, NULL);
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&glue->done, &attributes);
-    pthread_condattr_destroy(&attributes);
+    wait_condition_init(&glue->done);
     *out = glue;
     return 0;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <stdio.h>
-#include <time.h>
 
+#include "base/wait.h"
 #include "broker/parts.h"
 #include "persist/committer.h"
 
@@ -72,7 +72,6 @@ static unsigned first_still(const struct broker *broker, const uint64_t *before,
 static unsigned wait_for_all(struct broker *broker, uint32_t patience_ms,
                              uint64_t before[PLACES_MAX])
 {
-    const struct timespec look = {.tv_nsec = LOOK_MS * 1000000L};
     unsigned count = place_count(broker);
     for (unsigned place = 0; place < count; place++)
         before[place] = beats_of(broker, place);
@@ -80,7 +79,7 @@ static unsigned wait_for_all(struct broker *broker, uint32_t patience_ms,
     uint64_t until_ms = env_monotonic_ms(broker->env) + patience_ms;
     unsigned place = first_still(broker, before, 0);
     while (place < count && env_monotonic_ms(broker->env) < until_ms) {
-        nanosleep(&look, NULL);
+        wait_nap(LOOK_MS);
         place = first_still(broker, before, place);
     }
     return place;

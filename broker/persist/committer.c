@@ -7,6 +7,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/wait.h"
+
 /* The one thread that writes to the store: group commit.
  *
  * It takes every change that waits, writes all of them in one transaction, syncs it, and then
@@ -58,12 +60,8 @@ int committer_open(struct committer **out, const struct committer_options *optio
         return -ENOMEM;
     committer->options = *options;
     pthread_mutex_init(&committer->lock, NULL);
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&committer->more, &attributes);
-    pthread_condattr_destroy(&attributes);
-    pthread_cond_init(&committer->idle, NULL);
+    wait_condition_init(&committer->more);
+    wait_condition_init(&committer->idle);
     *out = committer;
     return 0;
 }

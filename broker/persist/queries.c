@@ -6,6 +6,7 @@
 #include "actors/events.h"
 #include "base/check.h"
 #include "base/memory.h"
+#include "base/wait.h"
 #include "broker/parts.h"
 #include "persist/queries.h"
 #include "proto/arena.h"
@@ -509,7 +510,7 @@ int queries_open(struct queries **out, struct broker *broker)
         return -ENOMEM;
     queries->broker = broker;
     pthread_mutex_init(&queries->lock, NULL);
-    pthread_cond_init(&queries->more, NULL);
+    wait_condition_init(&queries->more);
     *out = queries;
     return 0;
 }

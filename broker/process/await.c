@@ -5,8 +5,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/wait.h"
 #include "process/notify.h"
 
 /* At boot an address may come later than we do: from DHCP, from whoever moves a floating one here,
@@ -33,12 +33,6 @@ static bool asked_to_end(void)
            (sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1);
 }
 
-static void nap(void)
-{
-    struct timespec time = {.tv_nsec = TRY_EVERY_MS * 1000000L};
-    nanosleep(&time, NULL);
-}
-
 /* Once for each cause; the manager hears every time, since its own patience may be the shorter. */
 static void tell(const struct await *await, const char *error, char told[AWAIT_ERROR_BYTES])
 {
@@ -61,7 +55,7 @@ int await_address(struct await *await, int (*open)(void *context, char *error), 
         if (now_ms >= await->until_ms)
             break;
         tell(await, error, told);
-        nap();
+        wait_nap(TRY_EVERY_MS);
         if (asked_to_end())
             return -ECANCELED;
     }

@@ -9,8 +9,9 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "base/env.h"
 
 /* The sd_notify protocol without its library (docs/decisions/0050): one datagram to a path, or to
  * an abstract name that begins with @. Whoever listens is not needed, so nothing is waited for and
@@ -54,9 +55,7 @@ void notify_restarting(void)
 
 void notify_reloading(void)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    uint64_t now_us = (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+    uint64_t now_us = env_monotonic_ns(env_system()) / 1000;
     notify_manager("RELOADING=1\nMONOTONIC_USEC=%" PRIu64, now_us);
 }
 

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "base/timer.h"
+#include "base/wait.h"
 
 /* The thread that waits for points in time and posts a tick to whoever asked. An actor has one
  * timer, that of its slot, and moves it when it needs an earlier tick; so there are no more timers
@@ -42,12 +43,8 @@ int clock_open(struct clock **out, const struct clock_options *options)
         free(clock);
         return -ENOMEM;
     }
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_mutex_init(&clock->lock, NULL);
-    pthread_cond_init(&clock->changed, &attributes);
-    pthread_condattr_destroy(&attributes);
+    wait_condition_init(&clock->changed);
     *out = clock;
     return 0;
 }
