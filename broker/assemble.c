@@ -109,7 +109,6 @@ static int make_threads(struct broker *broker)
         return -ENOMEM;
     for (unsigned i = 0; i < count; i++) {
         struct thread *thread = &broker->threads[i];
-        mailbox_init(&thread->verdicts);
         thread->runner =
             (struct runner){.index = i, .drains = i < broker->io_count, .scratch = thread};
         thread->turn = (struct turn){.settings = &broker->settings,
@@ -184,6 +183,44 @@ static int open_clock(struct broker *broker)
     return clock_open(&broker->clock, &clock);
 }
 
+static void wake_home(void *context, uint64_t conn)
+{
+    struct broker *broker = context;
+    net_wake(broker->net, conn);
+}
+
+static int open_admission(struct broker *broker)
+{
+    const struct admission_options admission = {
+        .options = broker->options,
+        .env = broker->env,
+        .homes = broker->io_count,
+        .wake = wake_home,
+        .registry = broker->registry,
+        .services = broker->services,
+        .call_last = &broker->counters.call_last,
+        .bounce = egress_bounce,
+        .context = broker,
+    };
+    return admission_open(&broker->admission, &admission);
+}
+
+static void open_lobby(struct broker *broker)
+{
+    broker->lobby = (struct lobby){
+        .registry = broker->registry,
+        .scheduler = broker->scheduler,
+        .user = &user_behaviour,
+        .admission = broker->admission,
+        .logins = broker->logins,
+        .proof_key = broker->settings.proof_key,
+        .users_max = broker->options->limits_users,
+        .env = broker->env,
+        .metrics = broker->metrics,
+        .log = broker->log,
+    };
+}
+
 static int make_actors(struct broker *broker)
 {
     const struct options *options = broker->options;
@@ -208,11 +245,12 @@ static int make_actors(struct broker *broker)
     if (error == 0)
         error = open_committer(broker);
     if (error == 0 && broker->options->auth_mode != AUTH_MODE_OPEN)
-        error = admission_open(&broker->admission, broker);
+        error = open_admission(broker);
     if (error == 0)
         error = open_clock(broker);
     if (error == 0)
         error = queries_open(&broker->queries, broker);
+    open_lobby(broker);
     return error;
 }
 
@@ -235,11 +273,16 @@ int broker_assemble(struct broker *broker, const struct options *options, const 
     if (broker->settings.source_rates == NULL || broker->settings.spent_rates == NULL ||
         broker->settings.spent_fights == NULL)
         failed = failed != 0 ? failed : -ENOMEM;
-    failed = failed != 0 ? failed : logins_open(&broker->logins, broker);
+    failed = failed != 0 ? failed : logins_open(&broker->logins, options, env);
     log_set_metrics(log, broker->metrics);
     memory_open(options->limits_memory_bytes, log, broker->metrics);
     json_set_alloc_funcs(json_memory, free);
     return failed != 0 ? failed : make_actors(broker);
+}
+
+void broker_join_net(struct broker *broker, struct net *net)
+{
+    broker->net = broker->lobby.net = net;
 }
 
 void broker_halt(struct broker *broker)

@@ -82,7 +82,10 @@ int broker_open_net(struct broker *broker, char *error)
     };
     for (unsigned i = 0; i < broker->io_count; i++)
         net.threads[i] = &broker->threads[i];
-    return net_open(&broker->net, &net, &broker->net_events, error);
+    struct net *made = NULL;
+    int failed = net_open(&made, &net, &broker->net_events, error);
+    broker_join_net(broker, made);
+    return failed;
 }
 
 static int open_net(void *context, char *error)

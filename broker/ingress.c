@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "door/lobby.h"
+#include "broker/parts.h"
 #include "proto/frame.h"
 
 /* Everything that arrives from clients, turned into posts; ingress_link.c has the backends.
@@ -61,14 +61,16 @@ static void on_frames(void *context, void *thread_, conn_handle conn, uint64_t o
     struct bytes frame;
     size_t used;
     CHECK(frame_next(frames, frames.size, &frame, &used) == 1); /* a whole one, says net.h */
-    lobby_admit(broker, thread, conn, frame);
+    lobby_admit(&broker->lobby, &thread->runner, conn, frame);
     net_consumed(broker->net, conn);
 }
 
 /* A login whose actor had retired before it came there; it has been judged. */
 static void on_returned(void *context, void *thread_, conn_handle conn, void *item)
 {
-    lobby_attach(context, thread_, item);
+    struct broker *broker = context;
+    struct thread *thread = thread_;
+    lobby_attach(&broker->lobby, &thread->runner, item);
 }
 
 static void on_end(void *context, void *thread_, conn_handle conn, uint64_t owner,
@@ -89,7 +91,7 @@ static void on_end(void *context, void *thread_, conn_handle conn, uint64_t owne
     struct broker *broker = context;
     struct thread *thread = thread_;
     if (owner == 0) {
-        lobby_end(broker, thread, conn, end);
+        lobby_end(&broker->lobby, &thread->runner, conn, end);
         return;
     }
     struct conn_end_message *message = message_create(MESSAGE_CONN_END, sizeof(*message));
@@ -118,8 +120,7 @@ static void on_begin(void *context, void *thread_, uint64_t now_ms)
     thread->runner.now_ms = now_ms;
     thread->runner.wall_ms = env_wall_ms(broker->env);
     atomic_fetch_add_explicit(&thread->beats, 1, memory_order_relaxed);
-    if (broker->admission != NULL)
-        lobby_take_verdicts(broker, thread);
+    lobby_take_verdicts(&broker->lobby, &thread->runner);
 }
 
 /* An I/O thread runs what its batch caused. Beyond this many turns it looks at its sockets first

@@ -3,7 +3,7 @@
 #define USHER_BROKER_PARTS_H
 
 /* The parts of one broker, and how the glue calls itself. For the .c files of this folder, and for
- * door/, persist/ and operate/, which still share its struct (docs/decisions/0099).
+ * persist/ and operate/, which still share its struct (docs/decisions/0099).
  *
  * Everything that arrives goes through ingress.c and becomes a post; everything that a turn wants
  * goes through egress.c. persist/ has the two threads that touch the store, runtime/clock.c is the
@@ -16,6 +16,7 @@
 #include "base/timer.h"
 #include "base/trace.h"
 #include "broker/broker.h"
+#include "door/lobby.h"
 #include "identity/token.h"
 #include "instance/instance.h"
 #include "link/link.h"
@@ -29,9 +30,8 @@
 struct thread {
     struct runner runner;
     struct turn turn;
-    struct mailbox verdicts; /* login_jobs that were judged, for an I/O thread */
-    unsigned batches;        /* of frames that an I/O thread has posted */
-    _Atomic uint64_t beats;  /* how often it came round; see pulse.c */
+    unsigned batches;       /* of frames that an I/O thread has posted */
+    _Atomic uint64_t beats; /* how often it came round; see pulse.c */
 };
 
 struct admin_glue;
@@ -42,8 +42,6 @@ struct link_turns {
     bool open;
 };
 
-struct admission;
-struct logins;
 struct committer;
 struct queries;
 struct services;
@@ -82,6 +80,7 @@ struct broker {
     struct feed *feed;
     struct admission *admission; /* NULL with auth.mode open */
     struct logins *logins;
+    struct lobby lobby;
     struct committer *committer;
     struct queries *queries;
     struct services *services;
@@ -123,6 +122,9 @@ int broker_open_net(struct broker *broker, char *error);
  * starts nothing. `store` is taken by a success. */
 int broker_assemble(struct broker *broker, const struct options *options, const struct env *env,
                     struct log *log, struct store *store);
+
+/* Takes in the front end, which is made after the parts and outlives them. */
+void broker_join_net(struct broker *broker, struct net *net);
 
 /* Joins the workers and the committer: nobody runs a turn afterwards. */
 void broker_halt(struct broker *broker);

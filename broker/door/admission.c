@@ -37,8 +37,7 @@
 
 /* --- jobs ------------------------------------------------------------------------------------- */
 
-struct login_job *login_job_create(struct thread *home, struct attach_message *attach,
-                                   struct bytes token)
+struct login_job *login_job_create(unsigned home, struct attach_message *attach, struct bytes token)
 {
     struct login_job *job = message_create(0, sizeof(*job) + token.size);
     if (job == NULL)
@@ -76,7 +75,7 @@ static void destroy_all(struct message *jobs)
 static uint32_t wait_ms(struct admission *admission, const struct login_job *job)
 {
     return failures_wait_ms(admission->failures, bytes_of_text(job->attach->address),
-                            env_monotonic_ms(admission->broker->env));
+                            env_monotonic_ms(admission->options.env));
 }
 
 static unsigned source_keys(const struct admission *admission, const struct login_job *job,
@@ -174,13 +173,18 @@ void admission_decide(struct admission *admission, struct login_job *job,
     give_shares(admission, job);
     if (is_failure(refusal))
         failures_note(admission->failures, bytes_of_text(job->attach->address),
-                      env_monotonic_ms(admission->broker->env));
+                      env_monotonic_ms(admission->options.env));
     pthread_mutex_unlock(&admission->lock);
     /* After the push the job is the I/O thread's. */
-    conn_handle conn = job->attach->conn;
-    struct thread *home = job->home;
-    if (mailbox_push(&home->verdicts, &job->header))
-        net_wake(admission->broker->net, conn);
+    uint64_t conn = job->attach->conn;
+    if (mailbox_push(admission_verdicts(admission, job->home), &job->header))
+        admission->options.wake(admission->options.context, conn);
+}
+
+struct mailbox *admission_verdicts(struct admission *admission, unsigned home)
+{
+    CHECK(home < admission->options.homes);
+    return &admission->verdicts[home];
 }
 
 static enum token_refusal judge(struct admission *admission, const struct keyring *keyring,
@@ -190,7 +194,7 @@ static enum token_refusal judge(struct admission *admission, const struct keyrin
     char *user = job->attach->user;
     enum token_refusal refusal =
         token_verify(keyring, &admission->rules, (struct bytes){job->token, job->token_size},
-                     env_wall_ms(admission->broker->env), &claims);
+                     env_wall_ms(admission->options.env), &claims);
     if (refusal != TOKEN_GOOD)
         return refusal;
     if (user[0] != '\0' && strcmp(user, claims.user) != 0)
@@ -227,7 +231,7 @@ static void wait_for_work(struct admission *admission)
         pthread_cond_wait(&admission->more, &admission->lock);
         return;
     }
-    until = env_until(admission->broker->env, asked->due_ms);
+    until = env_until(admission->options.env, asked->due_ms);
     pthread_cond_timedwait(&admission->more, &admission->lock, &until);
 }
 
@@ -286,35 +290,54 @@ void admission_set_limits(struct admission *admission, const struct options *opt
     pthread_mutex_unlock(&admission->lock);
 }
 
-int admission_open(struct admission **out, struct broker *broker)
+static int make_verdicts(struct admission *admission)
 {
-    const struct options *options = broker->options;
+    admission->verdicts = calloc(admission->options.homes, sizeof(*admission->verdicts));
+    for (unsigned i = 0; admission->verdicts != NULL && i < admission->options.homes; i++)
+        mailbox_init(&admission->verdicts[i]);
+    return admission->verdicts != NULL ? 0 : -ENOMEM;
+}
+
+static int make_failures(struct admission *admission)
+{
     uint64_t key[2];
+    uint64_t per_minute = admission->options.options->limits_failed_logins_per_source;
+    env_random(admission->options.env, key, sizeof(key));
+    env_random(admission->options.env, admission->source_key, sizeof(admission->source_key));
+    admission->failures = failures_create((uint32_t)per_minute, key);
+    return admission->failures != NULL ? 0 : -ENOMEM;
+}
+
+int admission_open(struct admission **out, const struct admission_options *given)
+{
+    const struct options *options = given->options;
     struct admission *admission = calloc(1, sizeof(*admission));
     if (admission == NULL)
         return -ENOMEM;
-    env_random(broker->env, key, sizeof(key));
-    env_random(broker->env, admission->source_key, sizeof(admission->source_key));
-    admission->failures = failures_create((uint32_t)options->limits_failed_logins_per_source, key);
-    if (admission->failures == NULL) {
-        free(admission);
-        return -ENOMEM;
-    }
-    admission->broker = broker;
+    admission->options = *given;
     admission->rules = (struct token_rules){.issuer = options->auth_issuer,
                                             .audience = options->auth_audience,
                                             .skew_ms = (uint32_t)options->auth_skew_ms};
     init_lock(admission);
-    admission_set_limits(admission, options);
-    *out = admission;
-    return options->auth_mode == AUTH_MODE_SERVICE ? admission_prepare_asking(admission) : 0;
+    int error = make_verdicts(admission);
+    if (error == 0)
+        error = make_failures(admission);
+    if (error == 0)
+        admission_set_limits(admission, options);
+    if (error == 0 && options->auth_mode == AUTH_MODE_SERVICE)
+        error = admission_prepare_asking(admission);
+    if (error == 0)
+        *out = admission;
+    else
+        admission_close(admission);
+    return error;
 }
 
 int admission_start(struct admission *admission)
 {
     CHECK(admission->keyring != NULL || admission->actor != 0);
     int error = 0;
-    while (error == 0 && admission->started < admission->broker->options->threads_admission) {
+    while (error == 0 && admission->started < admission->options.options->threads_admission) {
         error = pthread_create(&admission->pthreads[admission->started], NULL, run, admission);
         admission->started += error == 0;
     }
@@ -323,7 +346,6 @@ int admission_start(struct admission *admission)
 
 void admission_close(struct admission *admission)
 {
-    struct broker *broker = admission->broker;
     pthread_mutex_lock(&admission->lock);
     admission->closing = true;
     pthread_mutex_unlock(&admission->lock);
@@ -332,9 +354,10 @@ void admission_close(struct admission *admission)
         pthread_join(admission->pthreads[i], NULL);
     destroy_all(admission->first);
     destroy_all(admission->asked_first);
-    for (unsigned i = 0; i < broker->io_count; i++)
-        if (!mailbox_is_idle(&broker->threads[i].verdicts))
-            destroy_all(mailbox_take(&broker->threads[i].verdicts));
+    for (unsigned i = 0; admission->verdicts != NULL && i < admission->options.homes; i++)
+        if (!mailbox_is_idle(&admission->verdicts[i]))
+            destroy_all(mailbox_take(&admission->verdicts[i]));
+    free(admission->verdicts);
     shares_fini(&admission->sources);
     keyring_release(admission->keyring);
     failures_destroy(admission->failures);

@@ -4,13 +4,36 @@
 
 /* Judges the credentials of Logins, on threads of its own. */
 
-#include "broker/parts.h"
+#include "actors/messages.h"
+#include "base/env.h"
+#include "config/config.h"
+#include "identity/token.h"
+#include "runtime/scheduler.h"
+
+struct admission;
+struct services;
+
+/* All that it points to outlives admission. */
+struct admission_options {
+    const struct options *options; /* auth.*, threads.admission; the limits at first */
+    const struct env *env;
+    unsigned homes; /* I/O threads: as many mailboxes for verdicts */
+    /* The I/O thread of that connection begins a batch soon; any thread. */
+    void (*wake)(void *context, uint64_t conn);
+    /* --- auth.mode service: who is asked, and the actor that gets the answers */
+    struct registry *registry;
+    struct services *services;
+    _Atomic uint64_t *call_last; /* the numbers of all calls */
+    /* What comes to that actor and is not for it; takes it. */
+    void (*bounce)(void *context, struct runner *runner, struct message *message);
+    void *context;
+};
 
 /* A Login whose credentials are looked at. While that lasts its connection is unbound, keeps a
  * pointer to it (net_keep), and reads nothing of it but attach->id. */
 struct login_job {
     struct message header;
-    struct thread *home;           /* the I/O thread of its connection */
+    unsigned home;                 /* the index of its connection's I/O thread */
     struct attach_message *attach; /* owned; posted when the verdict is good */
     enum token_refusal refusal;    /* the verdict */
     uint32_t retry_after_ms;       /* with TOKEN_LIMITED */
@@ -22,13 +45,17 @@ struct login_job {
 };
 
 /* Takes `attach` and copies the token. NULL without memory; then nothing is taken. */
-struct login_job *login_job_create(struct thread *home, struct attach_message *attach,
+struct login_job *login_job_create(unsigned home, struct attach_message *attach,
                                    struct bytes token);
 
 /* Also frees `attach`, if it is still there. Leaves nothing of the token in memory. */
 void login_job_destroy(struct login_job *job);
 
-int admission_open(struct admission **admission, struct broker *broker);
+/* 0 or -ENOMEM; then nothing is judged until it is started or stepped. With auth.mode token it
+ * needs keys before that. */
+int admission_open(struct admission **admission, const struct admission_options *options);
+
+/* 0 or -errno. */
 int admission_start(struct admission *admission);
 
 /* Takes what may change from the options; any thread. */
@@ -40,8 +67,8 @@ void admission_set_keys(struct admission *admission, struct keyring *keyring);
 /* Of the keys in use; any thread. */
 void admission_count_keys(struct admission *admission, uint64_t *used, uint64_t *passed_over);
 
-/* Takes the job and gives 0; its verdict comes into home->verdicts, and on_begin of that
- * thread soon after. Otherwise the job is still the caller's: -EBUSY, too many wait; -EDQUOT, too
+/* Takes the job and gives 0; its verdict comes into its home's mailbox, and the I/O thread is woken
+ * then. Otherwise the job is still the caller's: -EBUSY, too many wait; -EDQUOT, too
  * many of its source do; -EAGAIN, its address has failed too often, with job->retry_after_ms set.
  * Any thread; never blocks for long. */
 int admission_submit(struct admission *admission, struct login_job *job);
@@ -50,7 +77,10 @@ int admission_submit(struct admission *admission, struct login_job *job);
  * is late. False: nothing was to be done. */
 bool admission_step(struct admission *admission);
 
-/* Joins its threads and frees every job, those in the threads' verdicts too: no I/O thread may be
+/* The login_jobs that were judged, for that I/O thread alone to take. */
+struct mailbox *admission_verdicts(struct admission *admission, unsigned home);
+
+/* Joins its threads and frees every job, the verdicts that nobody took too: no I/O thread may be
  * left. */
 void admission_close(struct admission *admission);
 

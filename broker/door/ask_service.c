@@ -12,8 +12,8 @@
 
 /* auth.mode service: a login becomes mail to an instance of auth.service, as a user's call does,
  * and its ReplyTo comes back as a call's result does. Whom such a result is posted to must be an
- * actor, so there is one for all logins: it has no state, and its turns only hand the answer to the
- * job that waits for it.
+ * actor, so there is one for all logins: its state is who made it, and its turns only hand the
+ * answer to the job that waits for it.
  *
  * Jobs that were asked about stand in a list in the order of asking, which is that of their
  * deadlines, under admission's lock: a reload that makes auth.deadline_ms less does so for those
@@ -38,7 +38,7 @@ static void hasten(const struct admission *admission, struct login_job *job, uin
 
 void admission_hasten(struct admission *admission)
 {
-    uint64_t now_ms = env_monotonic_ms(admission->broker->env);
+    uint64_t now_ms = env_monotonic_ms(admission->options.env);
     for (struct message *at = admission->asked_first; at != NULL; at = at->next)
         hasten(admission, (struct login_job *)at, now_ms);
 }
@@ -48,7 +48,7 @@ static void append(struct admission *admission, struct login_job *job)
     job->header.next = NULL;
     pthread_mutex_lock(&admission->lock);
     hasten(admission, job,
-           env_monotonic_ms(admission->broker->env)); /* a reload since it was asked */
+           env_monotonic_ms(admission->options.env)); /* a reload since it was asked */
     if (admission->asked_last != NULL)
         admission->asked_last->next = &job->header;
     else
@@ -91,7 +91,7 @@ bool admission_give_up_late(struct admission *admission)
     struct login_job *late = NULL;
     pthread_mutex_lock(&admission->lock);
     const struct login_job *first = (const struct login_job *)admission->asked_first;
-    if (first != NULL && first->due_ms <= env_monotonic_ms(admission->broker->env))
+    if (first != NULL && first->due_ms <= env_monotonic_ms(admission->options.env))
         late = unlink_behind(admission, NULL);
     pthread_mutex_unlock(&admission->lock);
     if (late != NULL)
@@ -109,7 +109,7 @@ static struct user_call_message *make_call(struct admission *admission, const st
     MEMORY_MUST(buffer_append(&payload, job->token, job->token_size) == 0, "a login");
     MEMORY_MUST(buffer_append(&payload, login->client, client_size) == 0, "a login");
     struct user_call_message *call;
-    struct bytes service = bytes_of_text(admission->broker->options->auth_service);
+    struct bytes service = bytes_of_text(admission->options.options->auth_service);
     struct bytes body = {payload.data, payload.size};
     MEMORY_MUST((call = user_call_create(bytes_of_text(login->user), service,
                                          bytes_of_text(login->address), body)) != NULL,
@@ -127,20 +127,19 @@ static struct user_call_message *make_call(struct admission *admission, const st
 
 void admission_ask(struct admission *admission, struct login_job *job)
 {
-    struct broker *broker = admission->broker;
+    const struct admission_options *options = &admission->options;
     if (job->token_size > TOKEN_BYTES_MAX ||
-        job->token_size + CALL_OVERHEAD_BYTES > broker->settings.link_frame_bytes_max) {
+        job->token_size + CALL_OVERHEAD_BYTES > options->options->link_frame_bytes) {
         admission_decide(admission, job, TOKEN_TOO_LONG);
         return;
     }
-    uint64_t number =
-        atomic_fetch_add_explicit(&broker->counters.call_last, 1, memory_order_relaxed) + 1;
+    uint64_t number = atomic_fetch_add_explicit(options->call_last, 1, memory_order_relaxed) + 1;
     job->call = number;
-    job->due_ms = env_monotonic_ms(broker->env) + admission->ask_ms;
+    job->due_ms = env_monotonic_ms(options->env) + admission->ask_ms;
     struct user_call_message *call = make_call(admission, job);
     append(admission, job);
     uint16_t code;
-    if (services_route(broker->services, NULL, call, &code) != 0)
+    if (services_route(options->services, NULL, call, &code) != 0)
         return;
     message_destroy(&call->header);
     job = take_asked(admission, number);
@@ -160,7 +159,7 @@ static enum token_refusal read_end(const struct admission *admission, struct log
         return TOKEN_GOOD;
     uint64_t ends_ms = token_ends_ms <= UINT64_MAX - skew_ms ? token_ends_ms + skew_ms : UINT64_MAX;
     job->attach->token_ends_ms = ends_ms;
-    return env_wall_ms(admission->broker->env) < ends_ms ? TOKEN_GOOD : TOKEN_EXPIRED;
+    return env_wall_ms(admission->options.env) < ends_ms ? TOKEN_GOOD : TOKEN_EXPIRED;
 }
 
 static enum token_refusal read_answer(const struct admission *admission, struct login_job *job,
@@ -185,15 +184,15 @@ static enum token_refusal read_answer(const struct admission *admission, struct 
 static bool receive(void *context, struct runner *runner, actor_handle self, void *state,
                     struct message *message)
 {
-    struct broker *broker = context;
+    struct admission *admission = *(struct admission **)state;
     if (message->kind != MESSAGE_CALL_RESULT) {
-        egress_bounce(context, runner, message); /* nothing else is meant for it */
+        admission->options.bounce(admission->options.context, runner, message);
         return true;
     }
     const struct call_result_message *answer = (const struct call_result_message *)message;
-    struct login_job *job = take_asked(broker->admission, answer->call);
+    struct login_job *job = take_asked(admission, answer->call);
     if (job != NULL)
-        admission_decide(broker->admission, job, read_answer(broker->admission, job, answer));
+        admission_decide(admission, job, read_answer(admission, job, answer));
     message_destroy(message);
     return true;
 }
@@ -208,10 +207,13 @@ static const struct behaviour admission_behaviour = {
 
 int admission_prepare_asking(struct admission *admission)
 {
-    struct broker *broker = admission->broker;
-    admission->actor = registry_claim(broker->registry, ADMISSION_ACTOR, strlen(ADMISSION_ACTOR),
-                                      &admission_behaviour);
+    struct registry *registry = admission->options.registry;
+    admission->actor =
+        registry_claim(registry, ADMISSION_ACTOR, strlen(ADMISSION_ACTOR), &admission_behaviour);
     if (admission->actor == 0)
         return -ENOMEM;
+    struct admission **state =
+        (void *)registry_actor(registry, actor_slot(admission->actor))->state;
+    *state = admission;
     return 0;
 }

@@ -50,102 +50,103 @@ static const char *end_text(enum conn_end end)
     }
 }
 
-static void say(struct broker *broker, struct thread *thread, conn_handle conn,
+static void say(const struct lobby *lobby, struct runner *runner, conn_handle conn,
                 const struct buffer *out)
 {
-    net_write(broker->net, thread->runner.index, conn, out->data, out->size);
+    net_write(lobby->net, runner->index, conn, out->data, out->size);
 }
 
-static void say_error(struct broker *broker, struct thread *thread, conn_handle conn, uint64_t id,
-                      uint32_t code, const char *detail, uint32_t retry_after_ms)
+static void say_error(const struct lobby *lobby, struct runner *runner, conn_handle conn,
+                      uint64_t id, uint32_t code, const char *detail, uint32_t retry_after_ms)
 {
     struct buffer out = {0};
     if (id != 0 && broker_frame_error(&out, id, code, detail, retry_after_ms) == 0)
-        say(broker, thread, conn, &out);
+        say(lobby, runner, conn, &out);
     buffer_fini(&out);
 }
 
-static void say_close(struct broker *broker, struct thread *thread, conn_handle conn,
+static void say_close(const struct lobby *lobby, struct runner *runner, conn_handle conn,
                       uint32_t reason, const char *detail, uint32_t retry_after_ms)
 {
     struct buffer out = {0};
     if (broker_frame_close(&out, reason, detail, retry_after_ms, false) == 0)
-        say(broker, thread, conn, &out);
+        say(lobby, runner, conn, &out);
     buffer_fini(&out);
-    net_release(broker->net, conn);
+    net_release(lobby->net, conn);
 }
 
 /* A Login that waits for its verdict waits no more; it is answered. */
-static void forget_login(struct broker *broker, struct thread *thread, conn_handle conn,
+static void forget_login(const struct lobby *lobby, struct runner *runner, conn_handle conn,
                          uint32_t code, const char *detail)
 {
-    const struct login_job *job = net_kept(broker->net, conn);
+    const struct login_job *job = net_kept(lobby->net, conn);
     if (job == NULL)
         return;
-    net_keep(broker->net, conn, NULL);
-    say_error(broker, thread, conn, job->attach->id, code, detail, 0);
+    net_keep(lobby->net, conn, NULL);
+    say_error(lobby, runner, conn, job->attach->id, code, detail, 0);
 }
 
 /* A few threads that look at the same time may let in a few more. */
-static bool is_one_too_many(struct broker *broker, const struct attach_message *attach)
+static bool is_one_too_many(const struct lobby *lobby, const struct attach_message *attach)
 {
-    return registry_count_of(broker->registry, KIND_USER) >= broker->options->limits_users &&
-           registry_find(broker->registry, attach->user, strlen(attach->user)) == 0;
+    return registry_count_of(lobby->registry, KIND_USER) >= lobby->users_max &&
+           registry_find(lobby->registry, attach->user, strlen(attach->user)) == 0;
 }
 
 /* Posts it to the user's actor, making it for a login; takes the message. False: there is no room
  * for another user, and nothing was done. */
-static bool post_attach(struct broker *broker, struct runner *runner, struct attach_message *attach)
+static bool post_attach(const struct lobby *lobby, struct runner *runner,
+                        struct attach_message *attach)
 {
-    if (is_one_too_many(broker, attach))
+    if (is_one_too_many(lobby, attach))
         return false;
     /* The actor may retire between the claim and the post; then the next claim makes a new one. */
     for (;;) {
         actor_handle user =
-            registry_claim(broker->registry, attach->user, strlen(attach->user), &user_behaviour);
-        net_bind(broker->net, attach->conn, user);
+            registry_claim(lobby->registry, attach->user, strlen(attach->user), lobby->user);
+        net_bind(lobby->net, attach->conn, user);
         if (user == 0)
             return false;
-        if (scheduler_post(broker->scheduler, runner, user, &attach->header) == 0)
+        if (scheduler_post(lobby->scheduler, runner, user, &attach->header) == 0)
             return true;
     }
 }
 
-void lobby_attach(struct broker *broker, struct thread *thread, struct attach_message *message)
+void lobby_attach(const struct lobby *lobby, struct runner *runner, struct attach_message *message)
 {
-    if (post_attach(broker, &thread->runner, message))
+    if (post_attach(lobby, runner, message))
         return;
-    LOG(broker->log, LIMIT_HIT, LOG_S("limit", "limits.users"),
-        LOG_U("users", registry_count(broker->registry)));
-    say_error(broker, thread, message->conn, message->id, USHER__V1__ERROR__CODE__BUSY,
-              "limits.users is reached", env_spread_ms(broker->env, BUSY_RETRY_MS));
+    LOG(lobby->log, LIMIT_HIT, LOG_S("limit", "limits.users"),
+        LOG_U("users", registry_count(lobby->registry)));
+    say_error(lobby, runner, message->conn, message->id, USHER__V1__ERROR__CODE__BUSY,
+              "limits.users is reached", env_spread_ms(lobby->env, BUSY_RETRY_MS));
     message_destroy(&message->header);
 }
 
 /* True: it was answered. It may try again on the same connection, when its time has come. */
-static bool is_too_soon(struct broker *broker, struct thread *thread, conn_handle conn, uint64_t id,
-                        struct bytes user, const char *address, bool resume)
+static bool is_too_soon(const struct lobby *lobby, struct runner *runner, conn_handle conn,
+                        uint64_t id, struct bytes user, const char *address, bool resume)
 {
-    struct login_wait wait = logins_take(broker->logins, user, bytes_of_text(address), resume);
+    struct login_wait wait = logins_take(lobby->logins, user, bytes_of_text(address), resume);
     if (wait.ms == 0)
         return false;
-    metrics_add(broker->metrics, thread->runner.index, METRIC_logins_refused_rate, 1);
-    LOG(broker->log, LIMIT_HIT, LOG_S("limit", wait.limit), LOG_B("user", user.data, user.size),
+    metrics_add(lobby->metrics, runner->index, METRIC_logins_refused_rate, 1);
+    LOG(lobby->log, LIMIT_HIT, LOG_S("limit", wait.limit), LOG_B("user", user.data, user.size),
         LOG_S("address", address));
     char detail[96];
     snprintf(detail, sizeof(detail), "more logins than %s", wait.limit);
-    say_error(broker, thread, conn, id, USHER__V1__ERROR__CODE__RATE_LIMITED, detail, wait.ms);
+    say_error(lobby, runner, conn, id, USHER__V1__ERROR__CODE__RATE_LIMITED, detail, wait.ms);
     return true;
 }
 
 /* A login whose credentials are good. Takes the message. */
-static void let_in(struct broker *broker, struct thread *thread, struct attach_message *login)
+static void let_in(const struct lobby *lobby, struct runner *runner, struct attach_message *login)
 {
-    if (is_too_soon(broker, thread, login->conn, login->id, bytes_of_text(login->user),
+    if (is_too_soon(lobby, runner, login->conn, login->id, bytes_of_text(login->user),
                     login->address, false))
         message_destroy(&login->header);
     else
-        lobby_attach(broker, thread, login);
+        lobby_attach(lobby, runner, login);
 }
 
 /* --- logins that are judged ------------------------------------------------------------------- */
@@ -157,148 +158,152 @@ static const enum metric_id refusal_metrics[TOKEN_REFUSALS] = {
 };
 
 /* Answers, counts, closes. The username is a name, or empty; the token is told to nobody. */
-static void refuse_login(struct broker *broker, struct thread *thread, const struct login_job *job)
+static void refuse_login(const struct lobby *lobby, struct runner *runner,
+                         const struct login_job *job)
 {
     const struct attach_message *login = job->attach;
     const char *text = token_refusal_text(job->refusal);
     bool limited = job->refusal == TOKEN_LIMITED;
-    metrics_add(broker->metrics, thread->runner.index, refusal_metrics[job->refusal], 1);
-    LOG(broker->log, LOGIN_REFUSED, LOG_S("reason", token_refusal_name(job->refusal)),
+    metrics_add(lobby->metrics, runner->index, refusal_metrics[job->refusal], 1);
+    LOG(lobby->log, LOGIN_REFUSED, LOG_S("reason", token_refusal_name(job->refusal)),
         LOG_S("user", login->user), LOG_S("address", login->address));
     if (job->refusal == TOKEN_UNAVAILABLE) { /* nobody's fault: it may try again */
-        say_error(broker, thread, login->conn, login->id, USHER__V1__ERROR__CODE__UNAVAILABLE, text,
-                  env_spread_ms(broker->env, BUSY_RETRY_MS));
+        say_error(lobby, runner, login->conn, login->id, USHER__V1__ERROR__CODE__UNAVAILABLE, text,
+                  env_spread_ms(lobby->env, BUSY_RETRY_MS));
         return;
     }
-    say_error(broker, thread, login->conn, login->id,
+    say_error(lobby, runner, login->conn, login->id,
               limited ? USHER__V1__ERROR__CODE__RATE_LIMITED
                       : USHER__V1__ERROR__CODE__UNAUTHENTICATED,
               text, job->retry_after_ms);
-    say_close(broker, thread, login->conn,
+    say_close(lobby, runner, login->conn,
               limited ? USHER__V1__CLOSE__REASON__RATE_LIMITED
                       : USHER__V1__CLOSE__REASON__AUTH_FAILED,
               text, job->retry_after_ms);
 }
 
 /* A Login that comes when memory is short: it may try again, a Resume is still taken. */
-static void refuse_for_memory(struct broker *broker, struct thread *thread, conn_handle conn,
+static void refuse_for_memory(const struct lobby *lobby, struct runner *runner, conn_handle conn,
                               uint64_t id)
 {
-    metrics_add(broker->metrics, thread->runner.index, METRIC_logins_refused_memory, 1);
-    LOG(broker->log, LIMIT_HIT, LOG_S("limit", "limits.memory_bytes"));
-    say_error(broker, thread, conn, id, USHER__V1__ERROR__CODE__UNAVAILABLE,
+    metrics_add(lobby->metrics, runner->index, METRIC_logins_refused_memory, 1);
+    LOG(lobby->log, LIMIT_HIT, LOG_S("limit", "limits.memory_bytes"));
+    say_error(lobby, runner, conn, id, USHER__V1__ERROR__CODE__UNAVAILABLE,
               "memory is short (limits.memory_bytes); try again later", BUSY_RETRY_MS);
 }
 
 /* Too many wait to be judged: it may try again. */
-static void refuse_busy(struct broker *broker, struct thread *thread,
+static void refuse_busy(const struct lobby *lobby, struct runner *runner,
                         const struct attach_message *login, const char *limit, const char *detail)
 {
-    metrics_add(broker->metrics, thread->runner.index, METRIC_logins_refused_busy, 1);
-    LOG(broker->log, LIMIT_HIT, LOG_S("limit", limit), LOG_S("address", login->address));
-    say_error(broker, thread, login->conn, login->id, USHER__V1__ERROR__CODE__BUSY, detail,
-              env_spread_ms(broker->env, BUSY_RETRY_MS));
+    metrics_add(lobby->metrics, runner->index, METRIC_logins_refused_busy, 1);
+    LOG(lobby->log, LIMIT_HIT, LOG_S("limit", limit), LOG_S("address", login->address));
+    say_error(lobby, runner, login->conn, login->id, USHER__V1__ERROR__CODE__BUSY, detail,
+              env_spread_ms(lobby->env, BUSY_RETRY_MS));
 }
 
 /* Takes the login. */
-static void ask_admission(struct broker *broker, struct thread *thread,
+static void ask_admission(const struct lobby *lobby, struct runner *runner,
                           struct attach_message *login, struct bytes token)
 {
-    struct login_job *job = login_job_create(thread, login, token);
+    struct login_job *job = login_job_create(runner->index, login, token);
     if (job == NULL) {
         memory_refused();
-        refuse_for_memory(broker, thread, login->conn, login->id);
+        refuse_for_memory(lobby, runner, login->conn, login->id);
         message_destroy(&login->header);
         return;
     }
-    int error = admission_submit(broker->admission, job);
+    int error = admission_submit(lobby->admission, job);
     if (error == 0) {
-        net_keep(broker->net, login->conn, job);
+        net_keep(lobby->net, login->conn, job);
         return;
     }
     if (error == -EBUSY) {
-        refuse_busy(broker, thread, login, "limits.logins_waiting",
+        refuse_busy(lobby, runner, login, "limits.logins_waiting",
                     "limits.logins_waiting is reached");
     } else if (error == -EDQUOT) {
-        refuse_busy(broker, thread, login, "limits.prelogin_per_source",
+        refuse_busy(lobby, runner, login, "limits.prelogin_per_source",
                     "more logins from your address wait to be checked than "
                     "limits.prelogin_per_source");
     } else {
         job->refusal = TOKEN_LIMITED;
-        refuse_login(broker, thread, job);
+        refuse_login(lobby, runner, job);
     }
     login_job_destroy(job);
 }
 
 /* Takes the job. */
-static void take_verdict(struct broker *broker, struct thread *thread, struct login_job *job)
+static void take_verdict(const struct lobby *lobby, struct runner *runner, struct login_job *job)
 {
     struct attach_message *login = job->attach;
     if (job->refusal != TOKEN_LIMITED)
-        metrics_add(broker->metrics, thread->runner.index, METRIC_logins_checked, 1);
-    if (net_kept(broker->net, login->conn) == job) {
-        net_keep(broker->net, login->conn, NULL);
+        metrics_add(lobby->metrics, runner->index, METRIC_logins_checked, 1);
+    if (net_kept(lobby->net, login->conn) == job) {
+        net_keep(lobby->net, login->conn, NULL);
         if (job->refusal == TOKEN_GOOD) {
             job->attach = NULL;
-            let_in(broker, thread, login);
+            let_in(lobby, runner, login);
         } else {
-            refuse_login(broker, thread, job);
+            refuse_login(lobby, runner, job);
         }
     }
     login_job_destroy(job);
 }
 
-void lobby_take_verdicts(struct broker *broker, struct thread *thread)
+void lobby_take_verdicts(const struct lobby *lobby, struct runner *runner)
 {
-    if (mailbox_is_idle(&thread->verdicts))
+    if (lobby->admission == NULL)
+        return;
+    struct mailbox *verdicts = admission_verdicts(lobby->admission, runner->index);
+    if (mailbox_is_idle(verdicts))
         return;
     do {
-        struct message *verdict = mailbox_take(&thread->verdicts);
+        struct message *verdict = mailbox_take(verdicts);
         while (verdict != NULL) {
             struct message *next = verdict->next;
-            take_verdict(broker, thread, (struct login_job *)verdict);
+            take_verdict(lobby, runner, (struct login_job *)verdict);
             verdict = next;
         }
-    } while (!mailbox_mark_idle(&thread->verdicts));
+    } while (!mailbox_mark_idle(verdicts));
 }
 
 /* --- frames before login ---------------------------------------------------------------------- */
 
 /* A Login whose name may be attached. */
-static void login(struct broker *broker, struct thread *thread, conn_handle conn,
+static void login(const struct lobby *lobby, struct runner *runner, conn_handle conn,
                   const struct client_frame *frame, const char *address)
 {
     if (memory_level() >= MEMORY_TIGHT) {
-        refuse_for_memory(broker, thread, conn, frame->id);
+        refuse_for_memory(lobby, runner, conn, frame->id);
         return;
     }
     struct attach_message *message = message_create(MESSAGE_ATTACH, sizeof(*message));
     message->conn = conn;
     message->id = frame->id;
-    message->stamp_us = env_stamp_us(broker->env);
+    message->stamp_us = env_stamp_us(lobby->env);
     message->token_ends_ms = 0; /* until somebody looks at one */
     message->acks = frame->login.acks;
     text_copy(message->user, sizeof(message->user), frame->login.username);
     text_copy(message->client, sizeof(message->client), frame->login.client);
     text_copy(message->address, sizeof(message->address), bytes_of_text(address));
-    if (broker->admission != NULL)
-        ask_admission(broker, thread, message, frame->login.token);
+    if (lobby->admission != NULL)
+        ask_admission(lobby, runner, message, frame->login.token);
     else
-        let_in(broker, thread, message);
+        let_in(lobby, runner, message);
 }
 
 /* Whose secret is shown; 0: nobody's. The same work whether there is such a user or not. */
-static actor_handle prove(struct broker *broker, const struct client_frame *frame)
+static actor_handle prove(const struct lobby *lobby, const struct client_frame *frame)
 {
     struct bytes name = frame->resume.username;
     struct bytes secret = frame->resume.secret;
-    actor_handle user = registry_find(broker->registry, name.data, name.size);
-    uint64_t wanted = user != 0 ? registry_proof(broker->registry, user) : 0;
-    uint64_t shown = resume_proof(broker->settings.proof_key, frame->resume.epoch, secret);
+    actor_handle user = registry_find(lobby->registry, name.data, name.size);
+    uint64_t wanted = user != 0 ? registry_proof(lobby->registry, user) : 0;
+    uint64_t shown = resume_proof(lobby->proof_key, frame->resume.epoch, secret);
     return shown != 0 && shown == wanted ? user : 0;
 }
 
-static bool post_resume(struct broker *broker, struct thread *thread, conn_handle conn,
+static bool post_resume(const struct lobby *lobby, struct runner *runner, conn_handle conn,
                         const struct client_frame *frame, const char *address, actor_handle user)
 {
     struct resume_message *message = message_create(MESSAGE_RESUME, sizeof(*message));
@@ -309,102 +314,104 @@ static bool post_resume(struct broker *broker, struct thread *thread, conn_handl
     message->received_seq = frame->resume.received_seq;
     memcpy(message->secret, frame->resume.secret.data, SECRET_BYTES);
     text_copy(message->address, sizeof(message->address), bytes_of_text(address));
-    net_bind(broker->net, conn, user);
-    if (scheduler_post(broker->scheduler, &thread->runner, user, &message->header) == 0)
+    net_bind(lobby->net, conn, user);
+    if (scheduler_post(lobby->scheduler, runner, user, &message->header) == 0)
         return true;
-    net_bind(broker->net, conn, 0);
+    net_bind(lobby->net, conn, 0);
     message_destroy(&message->header);
     return false;
 }
 
-static void resume(struct broker *broker, struct thread *thread, conn_handle conn,
+static void resume(const struct lobby *lobby, struct runner *runner, conn_handle conn,
                    const struct client_frame *frame, const char *address)
 {
-    actor_handle user = prove(broker, frame);
+    actor_handle user = prove(lobby, frame);
     if (user != 0 &&
-        is_too_soon(broker, thread, conn, frame->id, frame->resume.username, address, true))
+        is_too_soon(lobby, runner, conn, frame->id, frame->resume.username, address, true))
         return;
-    if (user != 0 && post_resume(broker, thread, conn, frame, address, user))
+    if (user != 0 && post_resume(lobby, runner, conn, frame, address, user))
         return;
-    metrics_add(broker->metrics, thread->runner.index, METRIC_resumes_rejected, 1);
-    say_error(broker, thread, conn, frame->id, USHER__V1__ERROR__CODE__RESUME_REJECTED,
+    metrics_add(lobby->metrics, runner->index, METRIC_resumes_rejected, 1);
+    say_error(lobby, runner, conn, frame->id, USHER__V1__ERROR__CODE__RESUME_REJECTED,
               "no such session to resume; log in", 0);
 }
 
 /* Closes for what the gate does not let through. */
-static void refuse_frame(struct broker *broker, struct thread *thread, conn_handle conn,
+static void refuse_frame(const struct lobby *lobby, struct runner *runner, conn_handle conn,
                          const struct gate_decision *decision, const char *address)
 {
     bool name = decision->code == USHER__V1__ERROR__CODE__INVALID_NAME;
     if (name)
-        metrics_add(broker->metrics, thread->runner.index, METRIC_logins_refused_name_invalid, 1);
-    LOG(broker->log, LOGIN_REFUSED, LOG_S("reason", name ? "name_invalid" : "protocol"),
+        metrics_add(lobby->metrics, runner->index, METRIC_logins_refused_name_invalid, 1);
+    LOG(lobby->log, LOGIN_REFUSED, LOG_S("reason", name ? "name_invalid" : "protocol"),
         LOG_S("address", address), LOG_S("detail", decision->detail));
-    say_close(broker, thread, conn, decision->reason, decision->detail, 0);
+    say_close(lobby, runner, conn, decision->reason, decision->detail, 0);
 }
 
-void lobby_admit(struct broker *broker, struct thread *thread, conn_handle conn, struct bytes bytes)
+void lobby_admit(const struct lobby *lobby, struct runner *runner, conn_handle conn,
+                 struct bytes bytes)
 {
     struct client_frame frame;
-    struct gate_decision decision = gate_frame(bytes, broker->admission != NULL, &frame);
+    struct gate_decision decision = gate_frame(bytes, lobby->admission != NULL, &frame);
     char address[NET_ADDRESS_BYTES_MAX] = "";
-    metrics_add(broker->metrics, thread->runner.index, METRIC_frames_in, 1);
-    if (decision.verdict != GATE_ANSWER && !net_address(broker->net, conn, address)) {
-        metrics_add(broker->metrics, thread->runner.index, METRIC_frames_stale, 1);
+    metrics_add(lobby->metrics, runner->index, METRIC_frames_in, 1);
+    if (decision.verdict != GATE_ANSWER && !net_address(lobby->net, conn, address)) {
+        metrics_add(lobby->metrics, runner->index, METRIC_frames_stale, 1);
         return;
     }
     if (decision.verdict == GATE_ATTACH) {
-        login(broker, thread, conn, &frame, address);
+        login(lobby, runner, conn, &frame, address);
         return;
     }
     if (decision.verdict == GATE_RESUME) {
-        resume(broker, thread, conn, &frame, address);
+        resume(lobby, runner, conn, &frame, address);
         return;
     }
-    metrics_add(broker->metrics, thread->runner.index, METRIC_errors_protocol, 1);
-    say_error(broker, thread, conn, frame.id, decision.code, decision.detail, 0);
+    metrics_add(lobby->metrics, runner->index, METRIC_errors_protocol, 1);
+    say_error(lobby, runner, conn, frame.id, decision.code, decision.detail, 0);
     if (decision.verdict == GATE_CLOSE)
-        refuse_frame(broker, thread, conn, &decision, address);
+        refuse_frame(lobby, runner, conn, &decision, address);
 }
 
 /* --- ends ------------------------------------------------------------------------------------- */
 
 /* An unbound connection that this side ends. */
-static void close_unbound(struct broker *broker, struct thread *thread, conn_handle conn,
+static void close_unbound(const struct lobby *lobby, struct runner *runner, conn_handle conn,
                           enum conn_end end)
 {
     bool late = end == CONN_LOGIN_DEADLINE || end == CONN_SILENT;
     const char *text = end_text(late ? CONN_LOGIN_DEADLINE : end);
     char address[NET_ADDRESS_BYTES_MAX];
-    net_address(broker->net, conn, address);
-    metrics_add(broker->metrics, thread->runner.index,
+    net_address(lobby->net, conn, address);
+    metrics_add(lobby->metrics, runner->index,
                 late ? METRIC_closed_auth_timeout : METRIC_closed_protocol, 1);
     if (late)
-        LOG(broker->log, AUTH_TIMEOUT, LOG_S("address", address));
+        LOG(lobby->log, AUTH_TIMEOUT, LOG_S("address", address));
     else
-        LOG(broker->log, PROTOCOL_ERROR, LOG_S("address", address), LOG_S("detail", text));
-    forget_login(broker, thread, conn,
+        LOG(lobby->log, PROTOCOL_ERROR, LOG_S("address", address), LOG_S("detail", text));
+    forget_login(lobby, runner, conn,
                  late ? USHER__V1__ERROR__CODE__TIMEOUT : USHER__V1__ERROR__CODE__PROTOCOL, text);
-    say_close(broker, thread, conn,
+    say_close(lobby, runner, conn,
               late ? USHER__V1__CLOSE__REASON__AUTH_TIMEOUT
                    : USHER__V1__CLOSE__REASON__PROTOCOL_ERROR,
               text, 0);
 }
 
-void lobby_end(struct broker *broker, struct thread *thread, conn_handle conn, enum conn_end end)
+void lobby_end(const struct lobby *lobby, struct runner *runner, conn_handle conn,
+               enum conn_end end)
 {
     if (end == CONN_LOST) {
-        net_keep(broker->net, conn, NULL);
-        net_release(broker->net, conn);
+        net_keep(lobby->net, conn, NULL);
+        net_release(lobby->net, conn);
     } else if (end == CONN_STOPPING) {
-        forget_login(broker, thread, conn, USHER__V1__ERROR__CODE__DRAINING, "the broker stops");
-        say_close(broker, thread, conn, USHER__V1__CLOSE__REASON__SHUTDOWN, "the broker stops", 0);
+        forget_login(lobby, runner, conn, USHER__V1__ERROR__CODE__DRAINING, "the broker stops");
+        say_close(lobby, runner, conn, USHER__V1__CLOSE__REASON__SHUTDOWN, "the broker stops", 0);
     } else if (end == CONN_DISPLACED) {
-        say_close(broker, thread, conn, USHER__V1__CLOSE__REASON__OVERLOADED,
+        say_close(lobby, runner, conn, USHER__V1__CLOSE__REASON__OVERLOADED,
                   "not logged in yet, and the room is needed (limits.prelogin_connections, "
                   "limits.prelogin_per_source); log in sooner after the connect",
-                  env_spread_ms(broker->env, DISPLACED_RETRY_MS));
+                  env_spread_ms(lobby->env, DISPLACED_RETRY_MS));
     } else {
-        close_unbound(broker, thread, conn, end);
+        close_unbound(lobby, runner, conn, end);
     }
 }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/hash.h"
 #include "base/source.h"
-#include "broker/parts.h"
 #include "door/logins.h"
 #include "identity/failures.h"
 
@@ -26,15 +26,14 @@ struct logins {
     struct failures *sources, *users; /* under lock */
 };
 
-int logins_open(struct logins **out, struct broker *broker)
+int logins_open(struct logins **out, const struct options *options, const struct env *env)
 {
-    const struct options *options = broker->options;
     struct logins *logins = calloc(1, sizeof(*logins));
     if (logins == NULL)
         return -ENOMEM;
     *out = logins;
-    logins->env = broker->env;
-    env_random(broker->env, logins->key, sizeof(logins->key));
+    logins->env = env;
+    env_random(env, logins->key, sizeof(logins->key));
     pthread_mutex_init(&logins->lock, NULL);
     logins->sources =
         failures_create((uint32_t)options->limits_logins_per_minute_per_source, logins->key);

@@ -4,9 +4,14 @@
 
 /* How often one may log in: a user, and an address. */
 
-#include "broker/parts.h"
+#include "base/env.h"
+#include "config/config.h"
+#include "proto/bytes.h"
 
-int logins_open(struct logins **logins, struct broker *broker);
+struct logins;
+
+/* The limits.logins_per_minute_* of the options. 0 or -ENOMEM. `env` outlives it. */
+int logins_open(struct logins **logins, const struct options *options, const struct env *env);
 void logins_close(struct logins *logins);                                     /* NULL is fine */
 void logins_set_limits(struct logins *logins, const struct options *options); /* any thread */
 

@@ -7,15 +7,15 @@
 #include <pthread.h>
 
 #include "actors/shares.h"
-#include "broker/parts.h"
 #include "door/admission.h"
 #include "identity/failures.h"
 
 enum { ADMISSION_THREADS_MAX = 16 };
 
 struct admission {
-    struct broker *broker;
+    struct admission_options options;
     struct token_rules rules;
+    struct mailbox *verdicts;             /* of each home */
     _Atomic uint64_t waiting_max, ask_ms; /* limits.logins_waiting, auth.deadline_ms */
     _Atomic uint32_t per_source_max;      /* limits.prelogin_per_source; 0: no limit */
     uint64_t source_key[2];

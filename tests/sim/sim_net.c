@@ -29,7 +29,8 @@ void net_make(struct world *world)
         net->reactors[i].thread = &world->broker->threads[i];
     for (unsigned i = 0; i < SLOTS; i++)
         net->slots[i].generation = 1;
-    world->net = world->broker->net = net;
+    world->net = net;
+    broker_join_net(world->broker, net);
 }
 
 static struct reactor *reactor_of(struct net *net, const struct slot *slot)

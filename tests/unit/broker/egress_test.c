@@ -56,28 +56,28 @@ static struct message *kick(const struct probe *sender)
 static uint32_t answer(struct glue *glue, struct probe *sender)
 {
     run_turns(glue);
-    struct result_message *result = (struct result_message *)probe_take(glue, sender);
+    struct result_message *result = (struct result_message *)probe_take(sender);
     assert_non_null(result);
     assert_int_equal(result->header.kind, MESSAGE_RESULT);
     assert_int_equal(result->request, REQUEST);
     uint32_t code = result->code;
     message_destroy(&result->header);
-    assert_null(probe_take(glue, sender));
+    assert_null(probe_take(sender));
     return code;
 }
 
 static void a_full_mailbox_is_busy(void **state)
 {
     struct glue *glue = *state;
-    struct probe *ann = new_probe(glue, "ann");
-    struct probe *bob = new_probe(glue, "bob");
+    struct probe *ann = hall_probe(&glue->hall, "ann");
+    struct probe *bob = hall_probe(&glue->hall, "bob");
     for (int round = 0; round < 2; round++) {
         unsigned before = bob->count;
         for (unsigned i = 0; i < ROOM; i++)
             forward(glue, ann, delivery(ann, 0));
         forward(glue, ann, delivery(ann, REQUEST)); /* one more than there is room for */
         assert_int_equal(answer(glue, ann), USHER__V1__ERROR__CODE__BUSY);
-        assert_int_equal(probe_count(glue, bob) - before, ROOM); /* who has room again now */
+        assert_int_equal(probe_count(bob) - before, ROOM); /* who has room again now */
     }
 }
 
@@ -85,8 +85,8 @@ static void a_full_mailbox_is_busy(void **state)
 static void each_sender_has_a_share(void **state)
 {
     struct glue *glue = *state;
-    struct probe *ann = new_probe(glue, "ann"), *eve = new_probe(glue, "eve");
-    struct probe *bob = new_probe(glue, "bob");
+    struct probe *ann = hall_probe(&glue->hall, "ann"), *eve = hall_probe(&glue->hall, "eve");
+    struct probe *bob = hall_probe(&glue->hall, "bob");
     for (unsigned i = 0; i <= ROOM; i++)
         forward(glue, eve, delivery(eve, 0));
     forward(glue, ann, delivery(ann, 0));
@@ -96,26 +96,26 @@ static void each_sender_has_a_share(void **state)
         forward(glue, ann, push);
     }
     run_turns(glue);
-    assert_int_equal(probe_count(glue, bob), ROOM + 1 + ROOM);
+    assert_int_equal(probe_count(bob), ROOM + 1 + ROOM);
 }
 
 static void a_kick_comes_to_a_full_mailbox(void **state)
 {
     struct glue *glue = *state;
-    struct probe *ann = new_probe(glue, "ann");
-    struct probe *bob = new_probe(glue, "bob");
+    struct probe *ann = hall_probe(&glue->hall, "ann");
+    struct probe *bob = hall_probe(&glue->hall, "bob");
     for (unsigned i = 0; i < ROOM; i++)
         forward(glue, ann, delivery(ann, 0));
     forward(glue, ann, kick(ann));
     run_turns(glue);
-    assert_int_equal(probe_count(glue, bob), ROOM + 1);
-    assert_int_equal(probe_count(glue, ann), 0);
+    assert_int_equal(probe_count(bob), ROOM + 1);
+    assert_int_equal(probe_count(ann), 0);
 }
 
 static void nobody_of_that_name(void **state)
 {
     struct glue *glue = *state;
-    struct probe *ann = new_probe(glue, "ann");
+    struct probe *ann = hall_probe(&glue->hall, "ann");
     forward(glue, ann, delivery(ann, REQUEST));
     assert_int_equal(answer(glue, ann), USHER__V1__ERROR__CODE__NOT_ONLINE);
 }

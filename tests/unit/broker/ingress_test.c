@@ -20,11 +20,11 @@ static void post(struct glue *glue, actor_handle to)
 static void with_nothing_left_it_waits_for_its_sockets(void **state)
 {
     struct glue *glue = *state;
-    struct probe *probe = new_probe(glue, "one");
+    struct probe *probe = hall_probe(&glue->hall, "one");
     assert_false(end_batch(glue));
     post(glue, probe->self);
     assert_false(end_batch(glue));
-    assert_int_equal(probe_count(glue, probe), 1);
+    assert_int_equal(probe_count(probe), 1);
 }
 
 /* It looks at its sockets first, and comes back at once. */
@@ -36,17 +36,17 @@ static void it_runs_n_turns_of_one_batch(void **state)
     for (unsigned i = 0; i <= TURNS; i++) {
         char name[16];
         snprintf(name, sizeof(name), "probe%u", i);
-        probes[i] = new_probe(glue, name);
+        probes[i] = hall_probe(&glue->hall, name);
         post(glue, probes[i]->self);
     }
     assert_true(end_batch(glue));
     unsigned count = 0;
     for (unsigned i = 0; i <= TURNS; i++)
-        count += probe_count(glue, probes[i]);
+        count += probe_count(probes[i]);
     assert_int_equal(count, TURNS);
     assert_false(end_batch(glue));
     for (unsigned i = 0; i <= TURNS; i++)
-        assert_int_equal(probe_count(glue, probes[i]), 1);
+        assert_int_equal(probe_count(probes[i]), 1);
 }
 
 int main(void)

@@ -18,7 +18,7 @@ static uint64_t turns(struct glue *glue)
 static void what_is_posted_is_run_at_the_end(void **state)
 {
     struct glue *glue = glue_make(NULL, 10, false);
-    struct probe *probe = new_probe(glue, "one");
+    struct probe *probe = hall_probe(&glue->hall, "one");
     link_turns_set_open(&glue->broker, true);
     struct runner *runner = link_turns_begin(&glue->broker);
     assert_non_null(runner);
@@ -74,7 +74,7 @@ static void the_rest_is_the_workers(void **state)
     for (unsigned i = 0; i < ACTORS; i++) {
         char name[16];
         snprintf(name, sizeof(name), "p%u", i);
-        probes[i] = new_probe(glue, name);
+        probes[i] = hall_probe(&glue->hall, name);
     }
     link_turns_set_open(&glue->broker, true);
     post_to_all(glue, probes, ACTORS);

@@ -56,7 +56,7 @@ static void one_transaction_for_all_that_wait(void **state)
     assert_int_equal(metric_of(glue, METRIC_presence_events), 100);
     assert_int_equal(position_of(glue).sessions, 100);
     assert_int_equal(position_of(glue).epoch_last, 100);
-    assert_int_equal(count_told(glue, TOLD_WRITE, 0), 100);
+    assert_int_equal(told_times(&glue->net, TOLD_WRITE, 0), 100);
     assert_false(committer_step(glue->broker.committer));
     assert_int_equal(metric_of(glue, METRIC_commits), 1);
 }
@@ -108,7 +108,7 @@ static void seqs_in_the_order_of_submission(void **state)
         snprintf(user, sizeof(user), "user%u", i * 37 % 50);
         assert_string_equal(events->list[i].user, user);
         assert_int_equal(events->list[i].kind, USHER__V1__PRESENCE_EVENT__KIND__ONLINE);
-        struct told told = find_told(glue, TOLD_WRITE, 0, i);
+        struct told told = told_find(&glue->net, TOLD_WRITE, 0, i);
         assert_int_equal(told.conn, 1000 + i);
         assert_int_equal(told.epoch, events->list[i].epoch);
     }
@@ -118,21 +118,21 @@ static void seqs_in_the_order_of_submission(void **state)
 static void nothing_leaves_before_the_commit(void **state)
 {
     struct glue *glue = *state;
-    struct probe *follower = new_probe(glue, "!follower");
+    struct probe *follower = hall_probe(&glue->hall, "!follower");
     assert_int_equal(services_join(glue->broker.services, "", follower->self, true), 0);
     log_in_many(glue, 0, 10);
-    assert_int_equal(glue->told_count, 0);
+    assert_int_equal(glue->net.told_count, 0);
     assert_int_equal(atomic_load(&glue->broker.counters.presence_last), 0);
-    assert_int_equal(probe_count(glue, follower), 0);
+    assert_int_equal(probe_count(follower), 0);
     assert_true(committer_step(glue->broker.committer));
     for (unsigned i = 0; i < 10; i++) {
-        struct told told = find_told(glue, TOLD_WRITE, 1000 + i, 0);
+        struct told told = told_find(&glue->net, TOLD_WRITE, 1000 + i, 0);
         assert_int_equal(told.body, WELCOME);
         assert_int_equal(told.presence_last, 10); /* whoever is told can read it all */
     }
     run_turns(glue);
-    assert_int_equal(probe_count(glue, follower), 1);
-    struct presence_message *presence = (struct presence_message *)probe_take(glue, follower);
+    assert_int_equal(probe_count(follower), 1);
+    struct presence_message *presence = (struct presence_message *)probe_take(follower);
     assert_int_equal(presence->header.kind, MESSAGE_PRESENCE);
     assert_int_equal(presence->last, 10);
     message_destroy(&presence->header);
@@ -142,7 +142,7 @@ static void a_failure_is_told_to_every_change(void **state)
 {
     struct glue *glue = *state;
     static const int errors[] = {-EIO, -ENOSPC};
-    struct probe *follower = new_probe(glue, "!follower");
+    struct probe *follower = hall_probe(&glue->hall, "!follower");
     assert_int_equal(services_join(glue->broker.services, "", follower->self, true), 0);
     unsigned failures = 0;
     for (unsigned round = 0; round < 2; round++) {
@@ -151,13 +151,13 @@ static void a_failure_is_told_to_every_change(void **state)
         failures += errors[round] == -ENOSPC ? 20 : 1; /* each alone, at last */
         assert_true(committer_step(glue->broker.committer));
         for (unsigned i = 0; i < 20; i++) {
-            struct told told = find_told(glue, TOLD_UNBIND, 1000 + round * 20 + i, 0);
+            struct told told = told_find(&glue->net, TOLD_UNBIND, 1000 + round * 20 + i, 0);
             assert_int_equal(told.kind, TOLD_UNBIND);
             assert_int_equal(told.code, USHER__V1__ERROR__CODE__UNAVAILABLE);
         }
         run_turns(glue);
-        assert_int_equal(count_told(glue, TOLD_WRITE, 0), 0);
-        assert_int_equal(probe_count(glue, follower), 0);
+        assert_int_equal(told_times(&glue->net, TOLD_WRITE, 0), 0);
+        assert_int_equal(probe_count(follower), 0);
         assert_int_equal(atomic_load(&glue->broker.counters.presence_last), 0);
         assert_int_equal(position_of(glue).presence_last, 0);
         assert_int_equal(position_of(glue).sessions, 0);
@@ -179,8 +179,8 @@ static void it_recovers(void **state)
     store_memory_fail(glue->store, 0);
     log_in_many(glue, 5, 10);
     assert_true(committer_step(glue->broker.committer));
-    assert_int_equal(count_told(glue, TOLD_UNBIND, 0), 5);
-    assert_int_equal(count_told(glue, TOLD_WRITE, 0), 15);
+    assert_int_equal(told_times(&glue->net, TOLD_UNBIND, 0), 5);
+    assert_int_equal(told_times(&glue->net, TOLD_WRITE, 0), 15);
     struct events *events = read_events(glue);
     assert_int_equal(events->count, 15);
     assert_string_equal(events->list[5].user, "user5");
@@ -201,16 +201,17 @@ static void a_refused_takeover_leaves_the_old_one(void **state)
     log_in(glue, "anna", 2);
     run_turns(glue);
     committer_step(glue->broker.committer);
-    assert_int_equal(count_told(glue, TOLD_UNBIND, 2), 1);
-    assert_int_equal(count_told(glue, TOLD_RELEASE, 1), 0);
+    assert_int_equal(told_times(&glue->net, TOLD_UNBIND, 2), 1);
+    assert_int_equal(told_times(&glue->net, TOLD_RELEASE, 1), 0);
     store_memory_fail(glue->store, 0);
     log_in(glue, "anna", 3);
     run_turns(glue);
-    assert_int_equal(count_told(glue, TOLD_RELEASE, 1), 0); /* not before it is stored */
+    assert_int_equal(told_times(&glue->net, TOLD_RELEASE, 1), 0); /* not before it is stored */
     committer_step(glue->broker.committer);
-    assert_int_equal(count_told(glue, TOLD_RELEASE, 1), 1);
-    assert_int_equal(find_told(glue, TOLD_WRITE, 1, 1).code, USHER__V1__CLOSE__REASON__REPLACED);
-    assert_int_equal(find_told(glue, TOLD_WRITE, 3, 0).body, WELCOME);
+    assert_int_equal(told_times(&glue->net, TOLD_RELEASE, 1), 1);
+    assert_int_equal(told_find(&glue->net, TOLD_WRITE, 1, 1).code,
+                     USHER__V1__CLOSE__REASON__REPLACED);
+    assert_int_equal(told_find(&glue->net, TOLD_WRITE, 3, 0).body, WELCOME);
     struct events *events = read_events(glue);
     assert_int_equal(events->count, 2);
     assert_int_equal(events->list[1].cause, USHER__V1__PRESENCE_EVENT__CAUSE__TAKEOVER);
@@ -231,11 +232,11 @@ static void a_login_behind_a_failed_one_starts_anew(void **state)
     committer_step(glue->broker.committer);
     store_memory_fail(glue->store, 0);
     run_turns(glue);
-    assert_int_equal(count_told(glue, TOLD_RETURN, 2), 1);
+    assert_int_equal(told_times(&glue->net, TOLD_RETURN, 2), 1);
     assert_true(committer_step(glue->broker.committer));
-    assert_int_equal(count_told(glue, TOLD_UNBIND, 1), 1);
-    assert_int_equal(count_told(glue, TOLD_UNBIND, 2), 0);
-    assert_int_equal(find_told(glue, TOLD_WRITE, 2, 0).body, WELCOME);
+    assert_int_equal(told_times(&glue->net, TOLD_UNBIND, 1), 1);
+    assert_int_equal(told_times(&glue->net, TOLD_UNBIND, 2), 0);
+    assert_int_equal(told_find(&glue->net, TOLD_WRITE, 2, 0).body, WELCOME);
     assert_int_equal(position_of(glue).sessions, 1);
 }
 
@@ -259,7 +260,7 @@ static void sessions_that_end_are_removed(void **state)
     assert_int_equal(position_of(glue).sessions, 1);
     assert_int_equal(position_of(glue).presence_last, 3);
     assert_int_equal(registry_find(glue->broker.registry, "anna", 4), 0);
-    assert_int_equal(count_told(glue, TOLD_RELEASE, 1), 1);
+    assert_int_equal(told_times(&glue->net, TOLD_RELEASE, 1), 1);
 }
 
 /* --- the thread ------------------------------------------------------------------------------- */
@@ -268,15 +269,15 @@ static void sessions_that_end_are_removed(void **state)
 static void what_comes_during_a_commit_shares_the_next(void **state)
 {
     struct glue *glue = *state;
-    gate(glue, true);
+    told_gate(&glue->net, true);
     assert_int_equal(committer_start(glue->broker.committer), 0);
     log_in_many(glue, 0, 1);
-    WAIT_FOR(somebody_is_at_the_gate(glue));
+    WAIT_FOR(told_at_gate(&glue->net));
     for (unsigned i = 1; i < 60; i++)
         log_in_many(glue, i, 1);
-    gate(glue, false);
+    told_gate(&glue->net, false);
     committer_drain(glue->broker.committer);
-    assert_int_equal(count_told(glue, TOLD_WRITE, 0), 60);
+    assert_int_equal(told_times(&glue->net, TOLD_WRITE, 0), 60);
     assert_int_equal(metric_of(glue, METRIC_commits), 2);
     assert_int_equal(metric_of(glue, METRIC_commit_turns), 60);
 }
@@ -302,17 +303,17 @@ static void drain_waits_for_what_is_queued_and_in_progress(void **state)
     committer_drain(glue->broker.committer); /* not started */
     assert_int_equal(committer_start(glue->broker.committer), 0);
     committer_drain(glue->broker.committer); /* idle */
-    gate(glue, true);
+    told_gate(&glue->net, true);
     log_in_many(glue, 0, 1);
-    WAIT_FOR(somebody_is_at_the_gate(glue));
+    WAIT_FOR(told_at_gate(&glue->net));
     assert_int_equal(pthread_create(&thread, NULL, drain, &drainer), 0);
     nap_ms(100);
     bool early = atomic_load(&drainer.done); /* nothing queued, one in progress */
     log_in_many(glue, 1, 5);
-    gate(glue, false);
+    told_gate(&glue->net, false);
     pthread_join(thread, NULL);
     assert_false(early);
-    assert_int_equal(count_told(glue, TOLD_WRITE, 0), 6);
+    assert_int_equal(told_times(&glue->net, TOLD_WRITE, 0), 6);
 }
 
 static void close_commits_what_is_queued(void **state)
@@ -323,7 +324,7 @@ static void close_commits_what_is_queued(void **state)
     committer_close(glue->broker.committer);
     glue->broker.committer = NULL;
     assert_int_equal(position_of(glue).sessions, 10);
-    assert_int_equal(count_told(glue, TOLD_WRITE, 0), 10);
+    assert_int_equal(told_times(&glue->net, TOLD_WRITE, 0), 10);
 }
 
 enum { POSTERS = 3, EACH = 300 };
@@ -357,12 +358,12 @@ static void many_threads_share_commits(void **state)
     }
     for (unsigned i = 0; i < POSTERS; i++)
         pthread_join(threads[i], NULL);
-    WAIT_FOR(count_told(glue, TOLD_WRITE, 0) == POSTERS * EACH);
+    WAIT_FOR(told_times(&glue->net, TOLD_WRITE, 0) == POSTERS * EACH);
     committer_drain(glue->broker.committer);
     struct events *events = read_events(glue);
     assert_int_equal(events->count, POSTERS * EACH);
     for (unsigned i = 0; i < events->count; i++) {
-        struct told told = find_told(glue, TOLD_WRITE, 0, i);
+        struct told told = told_find(&glue->net, TOLD_WRITE, 0, i);
         assert_int_equal(told.epoch, events->list[i].epoch);
         assert_true(told.presence_last >= events->list[i].seq);
     }

@@ -66,13 +66,13 @@ static void log_in_crowd(struct glue *glue, unsigned first, unsigned count)
 static void fill(struct glue *glue)
 {
     unsigned first = 0;
-    while (count_told(glue, TOLD_UNBIND, 0) == 0 && first < CROWD) {
+    while (told_times(&glue->net, TOLD_UNBIND, 0) == 0 && first < CROWD) {
         log_in_crowd(glue, first, 100);
         while (committer_step(glue->broker.committer))
             run_turns(glue);
         first += 100;
     }
-    assert_int_not_equal(count_told(glue, TOLD_UNBIND, 0), 0);
+    assert_int_not_equal(told_times(&glue->net, TOLD_UNBIND, 0), 0);
 }
 
 /* One transaction for all of them has no room; that must not be the answer to all of them. */
@@ -82,8 +82,8 @@ static void of_a_crowd_as_many_get_in_as_fit(void **state)
     struct glue *glue = folder->glue;
     log_in_crowd(glue, 0, CROWD);
     assert_true(committer_step(glue->broker.committer));
-    unsigned in = count_told(glue, TOLD_WRITE, 0);
-    unsigned out = count_told(glue, TOLD_UNBIND, 0);
+    unsigned in = told_times(&glue->net, TOLD_WRITE, 0);
+    unsigned out = told_times(&glue->net, TOLD_UNBIND, 0);
     assert_int_equal(in + out, CROWD);
     assert_true(out > 0); /* else the map is too large for this test */
     printf("%u of %u got in\n", in, CROWD);

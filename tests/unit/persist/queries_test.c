@@ -45,7 +45,7 @@ static void submit(struct glue *glue, struct probe *asker, const Usher__V1__Comm
 static struct query_result_message *next_result(struct glue *glue, struct probe *asker)
 {
     run_turns(glue);
-    struct query_result_message *result = (struct query_result_message *)probe_take(glue, asker);
+    struct query_result_message *result = (struct query_result_message *)probe_take(asker);
     assert_non_null(result);
     assert_int_equal(result->header.kind, MESSAGE_QUERY_RESULT);
     return result;
@@ -178,14 +178,14 @@ static int set_up_filled(void **state)
 {
     struct glue *glue = glue_make(NULL, EVENTS_KEPT, false);
     fill_store(glue->store);
-    new_probe(glue, "!asker");
+    hall_probe(&glue->hall, "!asker");
     *state = glue;
     return 0;
 }
 
 static struct probe *asker_of(struct glue *glue)
 {
-    return &glue->probes[actor_slot(registry_find(glue->broker.registry, "!asker", 6))];
+    return &glue->hall.probes[actor_slot(registry_find(glue->broker.registry, "!asker", 6))];
 }
 
 /* --- sessions --------------------------------------------------------------------------------- */
@@ -532,7 +532,7 @@ static void a_damaged_store_is_unavailable(void **state)
         store->base.ops = &sick_ops;
         store->error = errors[i];
         struct glue *glue = glue_make(&store->base, 0, false);
-        struct probe *asker = new_probe(glue, "!asker");
+        struct probe *asker = hall_probe(&glue->hall, "!asker");
         expect_unavailable(ask_list(glue, asker, "", "", 0, ROOM));
         expect_unavailable(ask_snapshot(glue, asker, "", 0, ROOM));
         expect_unavailable(ask_events(glue, asker, 0, 0, ROOM));
@@ -567,7 +567,7 @@ static void a_damaged_event_is_missed_like_one_that_is_gone(void **state)
     store->damaged = DAMAGED;
     store->last = LAST;
     struct glue *glue = glue_make(&store->base, 0, false);
-    struct probe *asker = new_probe(glue, "!asker");
+    struct probe *asker = hall_probe(&glue->hall, "!asker");
     for (uint64_t after = 1; after <= 3; after += 2) {
         struct query_message *query = new_query(QUERY_PRESENCE, asker->self, 0);
         query->after = after;
@@ -670,7 +670,7 @@ static void an_answer_for_nobody_is_dropped(void **state)
     submit_counts(glue, &gone, 0, 1);
     assert_true(queries_step(glue->broker.queries));
     run_turns(glue);
-    assert_int_equal(probe_count(glue, asker_of(glue)), 0);
+    assert_int_equal(probe_count(asker_of(glue)), 0);
 }
 
 static void the_thread_answers(void **state)
@@ -684,10 +684,9 @@ static void the_thread_answers(void **state)
         if (i % 5 == 0)
             nap_ms(2); /* it falls asleep in between */
     }
-    WAIT_FOR(probe_count(glue, asker) == 200);
+    WAIT_FOR(probe_count(asker) == 200);
     for (unsigned i = 0; i < 200; i++) {
-        struct query_result_message *message =
-            (struct query_result_message *)probe_take(glue, asker);
+        struct query_result_message *message = (struct query_result_message *)probe_take(asker);
         assert_int_equal(message->token, i);
         message_destroy(&message->header);
     }

@@ -20,7 +20,7 @@ static uint64_t epoch_after_start(struct glue *glue, uint64_t wall_s)
 {
     char error[BROKER_ERROR_BYTES];
     wall_now_ms = wall_s * 1000;
-    glue->env.wall_ms = set_wall_ms;
+    glue->hall.own_env.wall_ms = set_wall_ms;
     assert_int_equal(restore_sessions(&glue->broker, error), 0);
     return atomic_load(&glue->broker.counters.epoch_last);
 }

@@ -21,7 +21,7 @@ static struct glue *restart(struct glue *glue, bool orderly)
 {
     char error[BROKER_ERROR_BYTES] = "";
     struct store *store = glue->store;
-    uint64_t now_ms = atomic_load(&glue->now_ms);
+    uint64_t now_ms = atomic_load(&glue->hall.now_ms);
     if (orderly) {
         goodbye_all(&glue->broker);
         run_all(glue);
@@ -30,7 +30,7 @@ static struct glue *restart(struct glue *glue, bool orderly)
     glue->broker.store = NULL;
     glue_free(glue);
     struct glue *next = glue_make(store, 0, true);
-    atomic_store(&next->now_ms, now_ms);
+    atomic_store(&next->hall.now_ms, now_ms);
     assert_int_equal(restore_sessions(&next->broker, error), 0);
     return next;
 }
@@ -47,7 +47,7 @@ static void deliver(struct glue *glue, const char *user, const char *from, const
     struct deliver_message *message = deliver_create(bytes_of_text(from), bytes_of_text(payload));
     assert_non_null(message);
     message->time_ms = 4711;
-    message->arrived_ms = atomic_load(&glue->now_ms);
+    message->arrived_ms = atomic_load(&glue->hall.now_ms);
     actor_handle self = registry_find(glue->broker.registry, user, strlen(user));
     assert_int_equal(scheduler_post(glue->broker.scheduler, NULL, self, &message->header), 0);
     run_all(glue);
@@ -78,7 +78,7 @@ static void what_waits_is_there_after_an_orderly_stop(void **state)
     run_all(glue);
     session_of(glue, "anna")->acks = true; /* as if she had said so */
     deliver(glue, "anna", "bob", "hi");
-    atomic_fetch_add(&glue->now_ms, 700);
+    atomic_fetch_add(&glue->hall.now_ms, 700);
     deliver(glue, "anna", "bob", "ho");
     deliver(glue, "carl", "bob", "gone"); /* without acks: handed out, done */
     glue = restart(glue, true);
@@ -91,7 +91,7 @@ static void what_waits_is_there_after_an_orderly_stop(void **state)
     /* Their ages go on. */
     struct kept_message kept;
     assert_true(inbox_oldest(session_of(glue, "anna")->inbox, &kept));
-    assert_int_equal(kept.arrived_ms, atomic_load(&glue->now_ms) - 700);
+    assert_int_equal(kept.arrived_ms, atomic_load(&glue->hall.now_ms) - 700);
     *state = glue;
 }
 

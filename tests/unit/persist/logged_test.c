@@ -7,10 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "door/lobby.h"
-
-/* What the log says of things is so: numbers of what was done, and addresses of whom it was about.
- */
+/* What the log says of a start and of a stop is so. */
 
 enum { TEXT_BYTES = 65536 };
 
@@ -73,23 +70,6 @@ static void how_many_inboxes_were_saved(void **state)
     expect_logged(glue, fd, "\"event\":\"inboxes_saved\",\"sessions\":3,\"messages\":0,");
 }
 
-static void who_was_refused(void **state)
-{
-    struct glue *glue = *state;
-    Usher__V1__ClientFrame frame = USHER__V1__CLIENT_FRAME__INIT;
-    Usher__V1__Login login = USHER__V1__LOGIN__INIT;
-    uint8_t bytes[64];
-    glue->address = "192.0.2.7:4711";
-    frame.body_case = USHER__V1__CLIENT_FRAME__BODY_LOGIN;
-    frame.login = &login;
-    login.username = (char *)" anna";
-    size_t size = usher__v1__client_frame__pack(&frame, bytes);
-    int fd = open_logged(glue);
-    lobby_admit(&glue->broker, &glue->broker.threads[0], 1, (struct bytes){bytes, size});
-    expect_logged(glue, fd, "\"reason\":\"name_invalid\",\"address\":\"192.0.2.7:4711\"");
-    assert_int_equal(metrics_read(glue->broker.metrics, METRIC_logins_refused_name_invalid), 1);
-}
-
 #define TEST_OWN_CLOCK(name) cmocka_unit_test_setup_teardown(name, set_up_own_clock, tear_down)
 
 int main(void)
@@ -97,7 +77,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST_OWN_CLOCK(how_many_were_restored),
         TEST_OWN_CLOCK(how_many_inboxes_were_saved),
-        TEST_OWN_CLOCK(who_was_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
