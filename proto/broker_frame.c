@@ -5,8 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "proto/varint.h"
-#include "proto/wire.h"
+#include "proto/field.h"
 
 /* A frame is written straight into the connection's output: the sizes are worked out first, then
  * room is taken once, then the bytes are put, and only then does the buffer grow. So a failure
@@ -14,8 +13,8 @@
  *
  * Message is what the broker sends most, and is written out by hand; room is taken for the most
  * that its head may need, which is cheaper than to measure it. The other bodies are a list
- * of fields that one loop measures and another one writes. No field number needs more than one
- * byte of tag. Numbers are those of client.proto. */
+ * of fields that one loop measures and another one writes (field.h). Numbers are those of
+ * client.proto. */
 
 enum {
     ID_NUMBER = 1,
@@ -27,40 +26,6 @@ enum {
     PONG_NUMBER = 7,
     CLOSE_NUMBER = 8,
 };
-
-static size_t number_size(uint64_t value)
-{
-    return value == 0 ? 0 : 1 + varint_size(value);
-}
-
-static size_t run_size(struct bytes run)
-{
-    return run.size == 0 ? 0 : 1 + varint_size(run.size) + run.size;
-}
-
-static uint8_t *tag_put(uint8_t *at, unsigned number, enum wire_type type)
-{
-    *at = (uint8_t)(number << 3 | type);
-    return at + 1;
-}
-
-static uint8_t *number_put(uint8_t *at, unsigned number, uint64_t value)
-{
-    if (value == 0)
-        return at;
-    at = tag_put(at, number, WIRE_VARINT);
-    return at + varint_write(at, value);
-}
-
-static uint8_t *run_put(uint8_t *at, unsigned number, struct bytes run)
-{
-    if (run.size == 0)
-        return at;
-    at = tag_put(at, number, WIRE_RUN);
-    at += varint_write(at, run.size);
-    memcpy(at, run.data, run.size);
-    return at + run.size;
-}
 
 /* The message without the length in front of it. */
 static size_t envelope_size(uint64_t id, size_t body_bytes)
@@ -171,27 +136,16 @@ int broker_frame_messages_of(struct buffer *out, uint64_t first_seq, const struc
     return 0;
 }
 
-/* The field whose number is its place in the list, counted from 1: either a number or a run. */
-struct field {
-    uint64_t value;
-    struct bytes run;
-};
-
 static int body_append(struct buffer *out, uint64_t id, unsigned body, const struct field *fields,
                        unsigned count)
 {
-    size_t body_bytes = 0;
-    for (unsigned i = 0; i < count; i++)
-        body_bytes += number_size(fields[i].value) + run_size(fields[i].run);
+    size_t body_bytes = fields_size(fields, count);
     size_t envelope_bytes = envelope_size(id, body_bytes);
     uint8_t *start = buffer_reserve(out, varint_size(envelope_bytes) + envelope_bytes);
     if (start == NULL)
         return -ENOMEM;
     uint8_t *at = envelope_put(start, envelope_bytes, id, body, body_bytes);
-    for (unsigned i = 0; i < count; i++) {
-        at = number_put(at, i + 1, fields[i].value);
-        at = run_put(at, i + 1, fields[i].run);
-    }
+    at = fields_put(at, fields, count);
     out->size += (size_t)(at - start);
     return 0;
 }

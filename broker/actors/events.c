@@ -5,22 +5,30 @@
 
 /* A stored event as the message that backends see, and its causes by name. */
 
+struct event_fields presence_event_fields(const struct presence_event *event)
+{
+    return (struct event_fields){
+        .seq = event->seq,
+        .time_ms = event->time_ms,
+        .user = event->user,
+        .kind = event->kind,
+        .epoch = event->epoch,
+        .previous_epoch = event->previous_epoch,
+        .cause = event->cause,
+        .until_ms = event->until_ms,
+        .address = event->address,
+        .client = event->client,
+    };
+}
+
 size_t presence_event_pack(const struct presence_event *event, uint8_t *to, size_t room)
 {
-    Usher__V1__PresenceEvent message = USHER__V1__PRESENCE_EVENT__INIT;
-    message.seq = event->seq;
-    message.time_ms = event->time_ms;
-    message.user = (char *)event->user;
-    message.kind = event->kind;
-    message.epoch = event->epoch;
-    message.previous_epoch = event->previous_epoch;
-    message.cause = event->cause;
-    message.until_ms = event->until_ms;
-    message.address = (char *)event->address;
-    message.client = (char *)event->client;
-    if (usher__v1__presence_event__get_packed_size(&message) > room)
+    struct event_fields fields = presence_event_fields(event);
+    size_t size = link_event_size(&fields);
+    if (size > room)
         return 0;
-    return usher__v1__presence_event__pack(&message, to);
+    link_event_write(to, &fields);
+    return size;
 }
 
 const char *presence_cause_name(uint8_t cause)

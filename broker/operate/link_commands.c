@@ -8,8 +8,8 @@
 #include "instance/access.h"
 #include "operate/link_commands.h"
 #include "operate/reload.h"
+#include "proto/link_answer.h"
 #include "proto/username.h"
-#include "proto/varint.h"
 #include "user/tracing.h"
 
 /* The commands of operators on the link: the flight recorder, traces, reload and drain, each one a
@@ -20,58 +20,31 @@
  * therefore brings the link's token itself. A repetition does no harm: a reload that is done twice
  * changes nothing the second time, and a drain goes on. */
 
-enum { LINE_OVERHEAD = 16 };
-
-/* LineList by hand, line after line, as far as there is room. */
-struct line_run {
-    struct buffer list;
-    size_t room;
-    bool full;
-};
-
 static bool add_line(void *context, const char *line, size_t size)
 {
-    enum { LINES_TAG = 1 << 3 | 2 };
-    struct line_run *run = context;
-    uint8_t head[1 + VARINT_BYTES_MAX] = {LINES_TAG};
-    size_t head_size = 1 + varint_write(head + 1, size);
-    run->full = head_size + size + LINE_OVERHEAD > run->room;
-    if (run->full)
-        return false;
-    MEMORY_MUST(buffer_append(&run->list, head, head_size) == 0, "lines");
-    MEMORY_MUST(buffer_append(&run->list, line, size) == 0, "lines");
-    run->room -= head_size + size;
-    return true;
+    struct link_page *page = context;
+    int error = link_page_line(page, (struct bytes){(const uint8_t *)line, size});
+    MEMORY_MUST(error != -ENOMEM, "lines");
+    return error == 0;
 }
 
-/* Ends the list; `code` goes before it. */
-static void pack_lines(struct buffer *out, struct line_run *run, uint32_t code, uint64_t next)
+/* Ends the page. */
+static void put_lines(struct buffer *out, struct link_page *page, uint32_t code, uint64_t next)
 {
-    enum { CODE_TAG = 1 << 3, NEXT_TAG = 2 << 3, MORE_TAG = 3 << 3, RESULT_LINES_TAG = 6 << 3 | 2 };
-    uint8_t head[3 + VARINT_BYTES_MAX] = {CODE_TAG, (uint8_t)code, RESULT_LINES_TAG};
-    uint8_t tail[3 + VARINT_BYTES_MAX] = {NEXT_TAG};
-    size_t size = 1 + varint_write(tail + 1, next);
-    tail[size++] = MORE_TAG;
-    tail[size++] = run->full;
-    MEMORY_MUST(buffer_append(&run->list, tail, size) == 0, "lines");
-    size_t head_size = 3 + varint_write(head + 3, run->list.size);
-    MEMORY_MUST(buffer_append(out, head, head_size) == 0, "lines");
-    MEMORY_MUST(buffer_append(out, run->list.data, run->list.size) == 0, "lines");
-    buffer_fini(&run->list);
+    MEMORY_MUST(link_result_lines(out, code, page, next, page->full) == 0, "lines");
+    buffer_fini(&page->items);
 }
 
-static void pack_code(struct buffer *out, uint32_t code)
+static void put_code(struct buffer *out, uint32_t code)
 {
-    enum { CODE_TAG = 1 << 3 };
-    uint8_t bytes[2] = {CODE_TAG, (uint8_t)code};
-    MEMORY_MUST(buffer_append(out, bytes, sizeof(bytes)) == 0, "a result");
+    MEMORY_MUST(link_result_code(out, code) == 0, "a result");
 }
 
 static bool may_change(struct broker *broker, ProtobufCBinaryData token, struct buffer *out)
 {
     if (link_token_is_right(&broker->settings, (struct bytes){token.data, token.len}))
         return true;
-    pack_code(out, USHER__V1__RESULT__CODE__FORBIDDEN);
+    put_code(out, USHER__V1__RESULT__CODE__FORBIDDEN);
     return false;
 }
 
@@ -79,11 +52,11 @@ static void read_recorder(struct broker *broker, const Usher__V1__Recorder *aske
                           struct buffer *out)
 {
     struct recorder *recorder = log_recorder(broker->log);
-    struct line_run run = {.room = room};
+    struct link_page page = {.room = room};
     uint64_t next = asked->after;
     if (recorder != NULL)
-        next = recorder_read(recorder, asked->after, asked->user, add_line, &run);
-    pack_lines(out, &run, USHER__V1__RESULT__CODE__OK, next);
+        next = recorder_read(recorder, asked->after, asked->user, add_line, &page);
+    put_lines(out, &page, USHER__V1__RESULT__CODE__OK, next);
 }
 
 static void reload(struct broker *broker, const Usher__V1__Reload *asked, size_t room,
@@ -92,28 +65,28 @@ static void reload(struct broker *broker, const Usher__V1__Reload *asked, size_t
     if (!may_change(broker, asked->token, out))
         return;
     struct reload_report *report;
-    struct line_run run = {.room = room};
+    struct link_page page = {.room = room};
     MEMORY_MUST((report = malloc(sizeof(*report))) != NULL, "a reload");
     int failed = broker_reload(broker, report);
-    reload_lines(broker, report, add_line, &run);
-    pack_lines(out, &run,
-               failed == 0 ? USHER__V1__RESULT__CODE__OK : USHER__V1__RESULT__CODE__MALFORMED, 0);
+    reload_lines(broker, report, add_line, &page);
+    put_lines(out, &page,
+              failed == 0 ? USHER__V1__RESULT__CODE__OK : USHER__V1__RESULT__CODE__MALFORMED, 0);
     free(report);
 }
 
 /* Refused: the node would not come back. */
 static void restart_node(struct broker *broker, size_t room, struct buffer *out)
 {
-    struct line_run run = {.room = room};
+    struct link_page page = {.room = room};
     char error[BROKER_ERROR_BYTES];
     int failed = broker_restart(broker, error);
     if (failed == -EINVAL)
-        restart_lines(broker, error, add_line, &run);
-    pack_lines(out, &run,
-               failed == 0 || failed == -EALREADY ? USHER__V1__RESULT__CODE__OK
-               : failed == -EINVAL                ? USHER__V1__RESULT__CODE__MALFORMED
-                                                  : USHER__V1__RESULT__CODE__UNAVAILABLE,
-               0);
+        restart_lines(broker, error, add_line, &page);
+    put_lines(out, &page,
+              failed == 0 || failed == -EALREADY ? USHER__V1__RESULT__CODE__OK
+              : failed == -EINVAL                ? USHER__V1__RESULT__CODE__MALFORMED
+                                                 : USHER__V1__RESULT__CODE__UNAVAILABLE,
+              0);
 }
 
 static void drain_node(struct broker *broker, const Usher__V1__DrainNode *asked, size_t room,
@@ -122,7 +95,7 @@ static void drain_node(struct broker *broker, const Usher__V1__DrainNode *asked,
     if (!may_change(broker, asked->token, out))
         return;
     if (asked->restart && asked->seconds != 0) {
-        pack_code(out, USHER__V1__RESULT__CODE__MALFORMED);
+        put_code(out, USHER__V1__RESULT__CODE__MALFORMED);
         return;
     }
     if (asked->restart) {
@@ -130,8 +103,8 @@ static void drain_node(struct broker *broker, const Usher__V1__DrainNode *asked,
         return;
     }
     int failed = broker_drain(broker, (uint64_t)asked->seconds * 1000);
-    pack_code(out, failed == 0 || failed == -EALREADY ? USHER__V1__RESULT__CODE__OK
-                                                      : USHER__V1__RESULT__CODE__UNAVAILABLE);
+    put_code(out, failed == 0 || failed == -EALREADY ? USHER__V1__RESULT__CODE__OK
+                                                     : USHER__V1__RESULT__CODE__UNAVAILABLE);
 }
 
 /* --- traces ----------------------------------------------------------------------------------- */
@@ -167,16 +140,16 @@ int broker_trace(struct broker *broker, const char *user, uint32_t seconds, uint
 static void read_trace(struct broker *broker, const Usher__V1__Trace *asked, size_t room,
                        struct buffer *out)
 {
-    struct line_run run = {.room = room};
+    struct link_page page = {.room = room};
     struct trace_state state;
     if (trace_read(broker->traces, asked->user, asked->after, env_monotonic_ns(broker->env) / 1000,
-                   add_line, &run, &state) != 0) {
-        pack_code(out, USHER__V1__RESULT__CODE__GONE);
+                   add_line, &page, &state) != 0) {
+        put_code(out, USHER__V1__RESULT__CODE__GONE);
         return;
     }
     /* `more` also means: it goes on. */
-    run.full = run.full || state.active;
-    pack_lines(out, &run, USHER__V1__RESULT__CODE__OK, state.last);
+    page.full = page.full || state.active;
+    put_lines(out, &page, USHER__V1__RESULT__CODE__OK, state.last);
 }
 
 static uint32_t code_of(int error)
@@ -201,9 +174,9 @@ static void trace(struct broker *broker, const Usher__V1__Trace *asked, size_t r
     else if (!may_change(broker, asked->token, out))
         return;
     else if (asked->action == USHER__V1__TRACE__ACTION__START)
-        pack_code(out, code_of(broker_trace(broker, asked->user, asked->seconds, asked->one_in)));
+        put_code(out, code_of(broker_trace(broker, asked->user, asked->seconds, asked->one_in)));
     else
-        pack_code(out, code_of(trace_stop(broker->traces, asked->user)));
+        put_code(out, code_of(trace_stop(broker->traces, asked->user)));
 }
 
 bool operate(struct broker *broker, const Usher__V1__Command *command, size_t room,

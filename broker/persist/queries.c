@@ -9,8 +9,7 @@
 #include "base/wait.h"
 #include "broker/parts.h"
 #include "persist/queries.h"
-#include "proto/arena.h"
-#include "proto/varint.h"
+#include "proto/link_answer.h"
 
 /* The one thread that reads the store for backends, so that a slow disk delays only them. Each
  * query is answered by a post to whoever asked, with a Result already encoded, no longer than the
@@ -26,15 +25,7 @@
  * A page of sessions or events is cut where the room ends; `more` says so, and the asker goes on
  * after the last name or seq. Every page is one consistent state of the store, and says which. */
 
-enum {
-    PAGE_ROWS_MAX = 1024,
-    RESULT_OVERHEAD = 48,
-    ROW_OVERHEAD = 16,
-    EVENT_BYTES_MAX = 512,
-    BATCH_PRESENCE_TAG = 2 << 3 | 2
-};
-
-enum { LINES = 256 };
+enum { PAGE_ROWS_MAX = 1024, LINES = 256 };
 
 /* The queries of a source. While it has some it stands in its round. */
 struct line {
@@ -132,168 +123,106 @@ static void reply(struct broker *broker, const struct query_message *query,
         message_destroy(&result->header);
 }
 
-static void pack_result(struct buffer *out, const Usher__V1__Result *result)
+static void fail(struct buffer *out, int error)
 {
-    size_t size = usher__v1__result__get_packed_size(result);
-    uint8_t *to;
-    MEMORY_MUST((to = buffer_reserve(out, size)) != NULL, "a result");
-    out->size += usher__v1__result__pack(result, to);
-}
-
-static void pack_code(struct buffer *out, int error)
-{
-    Usher__V1__Result result = USHER__V1__RESULT__INIT;
-    result.code = error == -ENOENT ? USHER__V1__RESULT__CODE__NOT_ONLINE
-                                   : USHER__V1__RESULT__CODE__UNAVAILABLE;
-    pack_result(out, &result);
+    uint32_t code = error == -ENOENT ? USHER__V1__RESULT__CODE__NOT_ONLINE
+                                     : USHER__V1__RESULT__CODE__UNAVAILABLE;
+    MEMORY_MUST(link_result_code(out, code) == 0, "a result");
 }
 
 /* The room for what a Result holds. */
 static size_t room_of(const struct query_message *query)
 {
-    return query->bytes_max > RESULT_OVERHEAD ? query->bytes_max - RESULT_OVERHEAD : 0;
+    return query->bytes_max > LINK_RESULT_OVERHEAD ? query->bytes_max - LINK_RESULT_OVERHEAD : 0;
 }
 
 /* --- sessions --------------------------------------------------------------------------------- */
 
-struct page {
+struct session_run {
     struct broker *broker;
-    size_t room;
-    size_t limit;
-    bool full;
-    size_t count;
-    Usher__V1__SessionInfo *rows[PAGE_ROWS_MAX];
+    struct link_page page;
+    size_t count, limit;
 };
 
-static char *copy_of(const char *text)
+static bool add_session(void *context, const char *user, const struct session_record *record)
 {
-    char *copy;
-    MEMORY_MUST((copy = strdup(text)) != NULL, "a page");
-    return copy;
-}
-
-static Usher__V1__SessionInfo *row_of(struct broker *broker, const char *user,
-                                      const struct session_record *record)
-{
-    Usher__V1__SessionInfo *row;
-    MEMORY_MUST((row = malloc(sizeof(*row))) != NULL, "a page");
-    usher__v1__session_info__init(row);
-    row->user = copy_of(user);
-    row->state = USHER__V1__SESSION_INFO__STATE__GONE;
+    struct session_run *run = context;
+    struct session_fields row = {.user = user, .state = USHER__V1__SESSION_INFO__STATE__GONE};
     if (record != NULL) {
-        row->state = (Usher__V1__SessionInfo__State)record->state; /* the same numbers */
-        row->epoch = record->epoch;
-        row->since_ms = record->since_ms;
-        row->node = copy_of(broker->settings.node);
-        row->address = copy_of(record->address);
-        row->client = copy_of(record->client);
+        row.state = record->state; /* the same numbers */
+        row.epoch = record->epoch;
+        row.node = run->broker->settings.node;
+        row.since_ms = record->since_ms;
+        row.address = record->address;
+        row.client = record->client;
     }
-    return row;
+    row.inbox_messages = registry_gauge(run->broker->registry, user, strlen(user));
+    run->page.full = run->page.full || run->count == run->limit;
+    int error = link_page_session(&run->page, &row);
+    MEMORY_MUST(error != -ENOMEM, "a page");
+    run->count += error == 0;
+    return error == 0;
 }
 
-static bool add_row(void *context, const char *user, const struct session_record *record)
+static struct session_run run_of(struct broker *broker, const struct query_message *query,
+                                 uint32_t limit)
 {
-    struct page *page = context;
-    if (page->count == page->limit || page->full) {
-        page->full = true;
-        return false;
-    }
-    Usher__V1__SessionInfo *row = row_of(page->broker, user, record);
-    size_t size = usher__v1__session_info__get_packed_size(row) + ROW_OVERHEAD;
-    if (size > page->room) {
-        usher__v1__session_info__free_unpacked(row, NULL);
-        page->full = true;
-        return false;
-    }
-    page->room -= size;
-    page->rows[page->count++] = row;
-    return true;
+    return (struct session_run){
+        .broker = broker,
+        .page = {.room = room_of(query)},
+        .limit = limit != 0 && limit < PAGE_ROWS_MAX ? limit : PAGE_ROWS_MAX,
+    };
 }
 
-static void pack_page(struct buffer *out, struct page *page, uint64_t presence_seq, bool more)
+/* Ends the run. */
+static void put_sessions(struct buffer *out, struct session_run *run, int error,
+                         uint64_t presence_seq, bool more)
 {
-    Usher__V1__Result result = USHER__V1__RESULT__INIT;
-    Usher__V1__SessionList list = USHER__V1__SESSION_LIST__INIT;
-    for (size_t i = 0; i < page->count; i++)
-        page->rows[i]->inbox_messages = registry_gauge(page->broker->registry, page->rows[i]->user,
-                                                       strlen(page->rows[i]->user));
-    list.sessions = page->rows;
-    list.n_sessions = page->count;
-    list.presence_seq = presence_seq;
-    list.more = more;
-    result.value_case = USHER__V1__RESULT__VALUE_SESSIONS;
-    result.sessions = &list;
-    pack_result(out, &result);
-}
-
-static void free_page(struct page *page)
-{
-    for (size_t i = 0; i < page->count; i++)
-        usher__v1__session_info__free_unpacked(page->rows[i], NULL);
-    free(page);
-}
-
-static struct page *new_page(struct broker *broker, const struct query_message *query,
-                             uint32_t limit)
-{
-    struct page *page;
-    MEMORY_MUST((page = calloc(1, sizeof(*page))) != NULL, "a page");
-    page->broker = broker;
-    page->room = room_of(query);
-    page->limit = limit != 0 && limit < PAGE_ROWS_MAX ? limit : PAGE_ROWS_MAX;
-    return page;
+    if (error != 0)
+        fail(out, error);
+    else
+        MEMORY_MUST(link_result_sessions(out, &run->page, presence_seq, more) == 0, "a result");
+    buffer_fini(&run->page.items);
 }
 
 static void list_sessions(struct broker *broker, const struct query_message *query,
                           const char *prefix, const char *after, uint32_t limit, struct buffer *out)
 {
-    struct page *page = new_page(broker, query, limit);
+    struct session_run run = run_of(broker, query, limit);
     uint64_t presence_seq = 0;
     bool more = false;
-    int error = store_list_sessions(broker->store, prefix, after, page->limit, add_row, page,
+    int error = store_list_sessions(broker->store, prefix, after, run.limit, add_session, &run,
                                     &presence_seq, &more);
-    if (error != 0)
-        pack_code(out, error);
-    else
-        pack_page(out, page, presence_seq, more || page->full);
-    free_page(page);
+    put_sessions(out, &run, error, presence_seq, more || run.page.full);
 }
 
 static void look_up(struct broker *broker, const struct query_message *query,
                     const Usher__V1__Lookup *lookup, struct buffer *out)
 {
-    struct page *page = new_page(broker, query, 0);
+    struct session_run run = run_of(broker, query, 0);
     uint64_t presence_last;
     int error = store_look_up(broker->store, (const char *const *)lookup->users, lookup->n_users,
-                              add_row, page, &presence_last);
-    if (error != 0)
-        pack_code(out, error);
-    else
-        pack_page(out, page, presence_last, page->full);
-    free_page(page);
+                              add_session, &run, &presence_last);
+    put_sessions(out, &run, error, presence_last, run.page.full);
 }
 
 /* --- events ----------------------------------------------------------------------------------- */
 
 struct event_run {
-    struct buffer *out; /* fields of a message, each with `tag` */
-    uint8_t tag;
-    size_t room;
+    /* link_page_event or link_page_batch_event */
+    int (*add)(struct link_page *page, const struct event_fields *event);
+    struct link_page page;
     uint64_t first, last;
 };
 
 static bool add_event(void *context, const struct presence_event *event)
 {
     struct event_run *run = context;
-    uint8_t bytes[EVENT_BYTES_MAX];
-    uint8_t head[1 + VARINT_BYTES_MAX] = {run->tag};
-    size_t size = presence_event_pack(event, bytes, sizeof(bytes));
-    size_t head_size = 1 + varint_write(head + 1, size);
-    if (size == 0 || head_size + size > run->room)
+    struct event_fields fields = presence_event_fields(event);
+    int error = run->add(&run->page, &fields);
+    MEMORY_MUST(error != -ENOMEM, "events");
+    if (error != 0)
         return false;
-    MEMORY_MUST(buffer_append(run->out, head, head_size) == 0, "events");
-    MEMORY_MUST(buffer_append(run->out, bytes, size) == 0, "events");
-    run->room -= head_size + size;
     run->first = run->first ? run->first : event->seq;
     run->last = event->seq;
     return true;
@@ -306,8 +235,7 @@ static bool some_are_gone(uint64_t after, const struct store_position *position)
 
 static void read_presence(struct broker *broker, const struct query_message *query)
 {
-    struct buffer out = {0};
-    struct event_run run = {&out, BATCH_PRESENCE_TAG, query->bytes_max, 0, 0};
+    struct event_run run = {.add = link_page_batch_event, .page = {.room = query->bytes_max}};
     struct store_position position = {0};
     int error =
         store_read_events(broker->store, query->after, PAGE_ROWS_MAX, add_event, &run, &position);
@@ -323,108 +251,84 @@ static void read_presence(struct broker *broker, const struct query_message *que
     };
     if (head.failed || head.reset) {
         head.first = head.last = 0;
-        out.size = 0;
+        run.page.items.size = 0;
     }
     head.reset = head.reset && !head.failed;
-    reply(broker, query, &head, &out);
-    buffer_fini(&out);
+    reply(broker, query, &head, &run.page.items);
+    buffer_fini(&run.page.items);
 }
 
-/* EventList by hand: its events are encoded already. */
 static void list_events(struct broker *broker, const struct query_message *query,
                         const Usher__V1__Events *events, struct buffer *out)
 {
-    enum {
-        EVENTS_TAG = 1 << 3 | 2,
-        LAST_TAG = 2 << 3,
-        RESET_TAG = 3 << 3,
-        RESULT_EVENTS_TAG = 3 << 3 | 2
-    };
-    struct buffer list = {0};
-    struct event_run run = {&list, EVENTS_TAG, room_of(query), 0, 0};
+    struct event_run run = {.add = link_page_event, .page = {.room = room_of(query)}};
     struct store_position position = {0};
     size_t limit =
         events->limit != 0 && events->limit < PAGE_ROWS_MAX ? events->limit : PAGE_ROWS_MAX;
     int error = store_read_events(broker->store, events->after, limit, add_event, &run, &position);
-    if (error != 0) {
-        pack_code(out, error);
-    } else {
-        uint8_t tail[2 + VARINT_BYTES_MAX * 2] = {LAST_TAG};
-        size_t size = 1 + varint_write(tail + 1, position.presence_last);
-        if (some_are_gone(events->after, &position)) {
-            tail[size++] = RESET_TAG;
-            tail[size++] = 1;
-        }
-        uint8_t head[1 + VARINT_BYTES_MAX] = {RESULT_EVENTS_TAG};
-        MEMORY_MUST(buffer_append(&list, tail, size) == 0, "events");
-        size_t head_size = 1 + varint_write(head + 1, list.size);
-        MEMORY_MUST(buffer_append(out, head, head_size) == 0, "events");
-        MEMORY_MUST(buffer_append(out, list.data, list.size) == 0, "events");
-    }
-    buffer_fini(&list);
+    if (error != 0)
+        fail(out, error);
+    else
+        MEMORY_MUST(link_result_events(out, &run.page, position.presence_last,
+                                       some_are_gone(events->after, &position)) == 0,
+                    "a result");
+    buffer_fini(&run.page.items);
 }
 
 /* --- numbers ---------------------------------------------------------------------------------- */
 
-static void pack_numbers(struct buffer *out, Usher__V1__Number *numbers, size_t count)
+/* They are few and ours, and need no room. */
+static struct link_page no_numbers(void)
 {
-    Usher__V1__Result result = USHER__V1__RESULT__INIT;
-    Usher__V1__NumberList list = USHER__V1__NUMBER_LIST__INIT;
-    Usher__V1__Number *pointers[METRIC_COUNT + 8];
-    for (size_t i = 0; i < count; i++)
-        pointers[i] = &numbers[i];
-    list.numbers = pointers;
-    list.n_numbers = count;
-    result.value_case = USHER__V1__RESULT__VALUE_NUMBERS;
-    result.numbers = &list;
-    pack_result(out, &result);
+    return (struct link_page){.room = SIZE_MAX};
 }
 
-static void put_number(Usher__V1__Number *numbers, size_t *count, const char *name, uint64_t value)
+static void put_number(struct link_page *page, const char *name, uint64_t value)
 {
-    Usher__V1__Number *number = &numbers[(*count)++];
-    usher__v1__number__init(number);
-    number->name = (char *)name;
-    number->value = value;
+    MEMORY_MUST(link_page_number(page, name, value) == 0, "numbers");
+}
+
+/* Ends the page. */
+static void put_numbers(struct buffer *out, struct link_page *page)
+{
+    MEMORY_MUST(link_result_numbers(out, page) == 0, "a result");
+    buffer_fini(&page->items);
 }
 
 static void count_sessions(struct broker *broker, struct buffer *out)
 {
-    Usher__V1__Number numbers[4];
-    size_t count = 0;
+    struct link_page page = no_numbers();
     struct store_position position;
     int error = store_position(broker->store, &position);
     if (error != 0) {
-        pack_code(out, error);
+        fail(out, error);
         return;
     }
-    put_number(numbers, &count, "sessions", position.sessions);
-    put_number(numbers, &count, "online", metrics_read(broker->metrics, METRIC_sessions_online));
-    put_number(numbers, &count, "detached",
-               metrics_read(broker->metrics, METRIC_sessions_detached));
-    pack_numbers(out, numbers, count);
+    put_number(&page, "sessions", position.sessions);
+    put_number(&page, "online", metrics_read(broker->metrics, METRIC_sessions_online));
+    put_number(&page, "detached", metrics_read(broker->metrics, METRIC_sessions_detached));
+    put_numbers(out, &page);
 }
 
 static void list_numbers(struct broker *broker, struct buffer *out)
 {
-    Usher__V1__Number numbers[METRIC_COUNT + 8];
-    size_t count = 0;
+    struct link_page page = no_numbers();
     for (int id = 0; id < METRIC_COUNT; id++)
-        put_number(numbers, &count, metrics_name((enum metric_id)id),
+        put_number(&page, metrics_name((enum metric_id)id),
                    metrics_read(broker->metrics, (enum metric_id)id));
     struct store_position position;
     if (store_position(broker->store, &position) == 0) {
-        put_number(numbers, &count, "stored_sessions", position.sessions);
-        put_number(numbers, &count, "presence_first", position.presence_first);
-        put_number(numbers, &count, "presence_last", position.presence_last);
-        put_number(numbers, &count, "epoch_last", position.epoch_last);
+        put_number(&page, "stored_sessions", position.sessions);
+        put_number(&page, "presence_first", position.presence_first);
+        put_number(&page, "presence_last", position.presence_last);
+        put_number(&page, "epoch_last", position.epoch_last);
     }
-    put_number(numbers, &count, "actors", registry_count(broker->registry));
+    put_number(&page, "actors", registry_count(broker->registry));
     struct link_health health = link_health(broker->link);
-    put_number(numbers, &count, "secrets_exposed", atomic_load(&broker->secrets_exposed));
-    put_number(numbers, &count, "link_listening", health.listening);
-    put_number(numbers, &count, "nng_reaper_stuck", health.reaper_stuck);
-    pack_numbers(out, numbers, count);
+    put_number(&page, "secrets_exposed", atomic_load(&broker->secrets_exposed));
+    put_number(&page, "link_listening", health.listening);
+    put_number(&page, "nng_reaper_stuck", health.reaper_stuck);
+    put_numbers(out, &page);
 }
 
 /* --- the thread ------------------------------------------------------------------------------- */

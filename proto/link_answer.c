@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "proto/link_answer.h"
+
+#include <assert.h>
+#include <errno.h>
+
+#include "proto/field.h"
+
+/* Every message here is a list of fields that one loop measures and another one writes (field.h).
+ * Sizes are worked out first, then room is taken once, then the bytes are put, and only then does
+ * the buffer grow. So a failure leaves nothing half-written.
+ *
+ * What is repeated is written before the message around it, because how many there are shows only
+ * while they are read: they are whole fields, which the list of the outer message takes as they
+ * are. protobuf-c would want all of them as structs first, with copies of each text.
+ *
+ * The few numbers that are said though they are 0 were always sent so; a reader sees no
+ * difference. Numbers are those of backend.proto. */
+
+enum {
+    ANSWER_ACCEPTED = 1,
+    ANSWER_BATCH = 2,
+    ANSWER_RESULTS = 3,
+    ANSWER_REFUSED = 4,
+    BATCH_MAIL = 1,
+    BATCH_PRESENCE = 2,
+    MAIL_CALL = 2,
+    MAIL_CONTROL = 3,
+    MAIL_AUTH = 4,
+    RESULTS_RESULT = 2,
+    RESULT_SESSIONS = 2,
+    RESULT_EVENTS = 3,
+    RESULT_NUMBERS = 4,
+    RESULT_PUSH = 5,
+    RESULT_LINES = 6,
+    ITEM = 1,    /* of SessionList, EventList, NumberList and LineList */
+    FAILURE = 2, /* of PushReport */
+};
+
+enum {
+    SESSION_OVERHEAD = 16, /* tag, length, inbox_messages */
+    LINE_OVERHEAD = 16,    /* what ends the list */
+    RESULTS_TAG_BYTES = 6, /* tag and length of Results */
+};
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+static struct bytes text_or_empty(const char *text)
+{
+    return text == NULL ? (struct bytes){NULL, 0} : bytes_of_text(text);
+}
+
+/* Tag and length of the message `number`, whose fields follow. */
+static size_t head_size(size_t body_bytes)
+{
+    return 1 + varint_size(body_bytes);
+}
+
+static uint8_t *head_put(uint8_t *at, unsigned number, size_t body_bytes)
+{
+    at = tag_put(at, number, WIRE_RUN);
+    return at + varint_write(at, body_bytes);
+}
+
+/* A message as the field `number` of what `out` holds. */
+static int append(struct buffer *out, unsigned number, const struct field *fields, unsigned count)
+{
+    size_t body_bytes = fields_size(fields, count);
+    uint8_t *start = buffer_reserve(out, head_size(body_bytes) + body_bytes);
+    if (start == NULL)
+        return -ENOMEM;
+    uint8_t *at = fields_put(head_put(start, number, body_bytes), fields, count);
+    out->size += (size_t)(at - start);
+    return 0;
+}
+
+/* The number that is field 1 of what `out` holds, also when it is 0. */
+static int append_said(struct buffer *out, uint64_t value)
+{
+    const struct field field = {.value = value, .said = true};
+    uint8_t *start = buffer_reserve(out, field_size(&field));
+    if (start == NULL)
+        return -ENOMEM;
+    out->size += (size_t)(field_put(start, 1, &field) - start);
+    return 0;
+}
+
+/* --- LinkAnswer ------------------------------------------------------------------------------- */
+
+int link_answer_accepted(struct buffer *out, const struct accepted_fields *a)
+{
+    const struct field fields[] = {
+        {.value = a->link},
+        {.run = text_or_empty(a->node)},
+        {.run = text_or_empty(a->node_boot)},
+        {.value = a->frame_bytes_max},
+        {.value = a->park_ms},
+        {.value = a->presence_from},
+        {.value = a->number},
+    };
+    return append(out, ANSWER_ACCEPTED, fields, COUNT(fields));
+}
+
+int link_answer_refused(struct buffer *out, uint32_t code, const char *detail)
+{
+    const struct field fields[] = {{.value = code}, {.run = text_or_empty(detail)}};
+    return append(out, ANSWER_REFUSED, fields, COUNT(fields));
+}
+
+/* Mail and events are fields 1 and 2, and stand in one run. */
+int link_answer_batch(struct buffer *out, struct bytes items, bool presence_reset,
+                      uint64_t presence_last)
+{
+    const struct field fields[] = {
+        {.run = items, .whole = true},
+        {0},
+        {.value = presence_reset},
+        {.value = presence_last, .said = true},
+    };
+    return append(out, ANSWER_BATCH, fields, COUNT(fields));
+}
+
+int link_answer_results(struct buffer *out, const struct link_results *results)
+{
+    const struct field fields[] = {
+        {.run = {results->items.data, results->items.size}, .whole = true}};
+    return append(out, ANSWER_RESULTS, fields, COUNT(fields));
+}
+
+/* --- what is in a Batch ----------------------------------------------------------------------- */
+
+/* A Mail, whose body is the message `number`. */
+static int append_mail(struct buffer *items, uint64_t seq, unsigned number,
+                       const struct field *fields, unsigned count)
+{
+    size_t body_bytes = fields_size(fields, count);
+    size_t mail_bytes = number_size(seq) + head_size(body_bytes) + body_bytes;
+    uint8_t *start = buffer_reserve(items, head_size(mail_bytes) + mail_bytes);
+    if (start == NULL)
+        return -ENOMEM;
+    uint8_t *at = number_put(head_put(start, BATCH_MAIL, mail_bytes), 1, seq);
+    at = fields_put(head_put(at, number, body_bytes), fields, count);
+    items->size += (size_t)(at - start);
+    return 0;
+}
+
+int link_batch_call(struct buffer *items, uint64_t seq, const struct user_call_fields *call)
+{
+    const struct field fields[] = {{.value = call->call},       {.run = call->user},
+                                   {.value = call->epoch},      {.run = call->method},
+                                   {.run = call->payload},      {.value = call->timeout_ms},
+                                   {.value = call->redelivered}};
+    return append_mail(items, seq, MAIL_CALL, fields, COUNT(fields));
+}
+
+int link_batch_auth(struct buffer *items, uint64_t seq, const struct auth_call_fields *call)
+{
+    const struct field fields[] = {{.value = call->call},       {.run = call->user},
+                                   {.run = call->token},        {.run = call->address},
+                                   {.run = call->client},       {.value = call->timeout_ms},
+                                   {.value = call->redelivered}};
+    return append_mail(items, seq, MAIL_AUTH, fields, COUNT(fields));
+}
+
+int link_batch_control(struct buffer *items, uint64_t seq, uint32_t kind)
+{
+    const struct field fields[] = {{.value = kind}};
+    return append_mail(items, seq, MAIL_CONTROL, fields, COUNT(fields));
+}
+
+size_t link_batch_item_size(struct bytes items)
+{
+    uint64_t size;
+    if (items.size < 1)
+        return 0;
+    int used = varint_read((struct bytes){items.data + 1, items.size - 1}, &size);
+    if (used <= 0 || size > items.size - 1 - (size_t)used)
+        return 0;
+    return 1 + (size_t)used + (size_t)size;
+}
+
+/* --- PresenceEvent ---------------------------------------------------------------------------- */
+
+enum { EVENT_FIELDS = 10 };
+
+static void list_event(struct field fields[EVENT_FIELDS], const struct event_fields *event)
+{
+    const struct field list[] = {
+        {.value = event->seq},
+        {.value = event->time_ms},
+        {.run = text_or_empty(event->user)},
+        {.value = event->kind},
+        {.value = event->epoch},
+        {.value = event->previous_epoch},
+        {.value = event->cause},
+        {.value = event->until_ms},
+        {.run = text_or_empty(event->address)},
+        {.run = text_or_empty(event->client)},
+    };
+    static_assert(COUNT(list) == EVENT_FIELDS, "as many as PresenceEvent has");
+    memcpy(fields, list, sizeof(list));
+}
+
+size_t link_event_size(const struct event_fields *event)
+{
+    struct field fields[EVENT_FIELDS];
+    list_event(fields, event);
+    return fields_size(fields, EVENT_FIELDS);
+}
+
+void link_event_write(uint8_t *to, const struct event_fields *event)
+{
+    struct field fields[EVENT_FIELDS];
+    list_event(fields, event);
+    fields_put(to, fields, EVENT_FIELDS);
+}
+
+/* --- pages ------------------------------------------------------------------------------------ */
+
+/* As append, if there is room for `needed` bytes; `taken` of them are used up. */
+static int append_to_page(struct link_page *page, unsigned number, const struct field *fields,
+                          unsigned count, size_t needed, size_t taken)
+{
+    page->full = page->full || needed > page->room;
+    if (page->full)
+        return -ENOSPC;
+    int error = append(&page->items, number, fields, count);
+    if (error == 0)
+        page->room -= taken;
+    return error;
+}
+
+int link_page_session(struct link_page *page, const struct session_fields *session)
+{
+    const struct field fields[] = {
+        {.run = text_or_empty(session->user)},
+        {.value = session->state},
+        {.value = session->epoch},
+        {.run = text_or_empty(session->node)},
+        {.value = session->since_ms},
+        {.run = text_or_empty(session->address)},
+        {.run = text_or_empty(session->client)},
+        {.value = session->inbox_messages},
+    };
+    size_t bytes = fields_size(fields, COUNT(fields) - 1) + SESSION_OVERHEAD;
+    return append_to_page(page, ITEM, fields, COUNT(fields), bytes, bytes);
+}
+
+static int append_event(struct link_page *page, unsigned number, const struct event_fields *event)
+{
+    struct field fields[EVENT_FIELDS];
+    list_event(fields, event);
+    size_t bytes = fields_size(fields, EVENT_FIELDS);
+    bytes += head_size(bytes);
+    return append_to_page(page, number, fields, EVENT_FIELDS, bytes, bytes);
+}
+
+int link_page_event(struct link_page *page, const struct event_fields *event)
+{
+    return append_event(page, ITEM, event);
+}
+
+int link_page_batch_event(struct link_page *page, const struct event_fields *event)
+{
+    return append_event(page, BATCH_PRESENCE, event);
+}
+
+int link_page_number(struct link_page *page, const char *name, uint64_t value)
+{
+    const struct field fields[] = {{.run = text_or_empty(name)}, {.value = value}};
+    size_t bytes = fields_size(fields, COUNT(fields));
+    bytes += head_size(bytes);
+    return append_to_page(page, ITEM, fields, COUNT(fields), bytes, bytes);
+}
+
+/* A text looks like a message: its bytes stand where the fields would. An empty line is one, too.
+ */
+int link_page_line(struct link_page *page, struct bytes line)
+{
+    const struct field text = {.run = line, .whole = true};
+    size_t bytes = head_size(line.size) + line.size;
+    return append_to_page(page, ITEM, &text, 1, bytes + LINE_OVERHEAD, bytes);
+}
+
+int link_page_failure(struct link_page *page, const char *user, uint32_t code)
+{
+    const struct field fields[] = {{.run = text_or_empty(user)}, {.value = code}};
+    size_t bytes = fields_size(fields, COUNT(fields));
+    bytes += head_size(bytes);
+    return append_to_page(page, FAILURE, fields, COUNT(fields), bytes, bytes);
+}
+
+/* --- Result ----------------------------------------------------------------------------------- */
+
+/* A Result of a code and the message `number`. */
+static int append_result(struct buffer *out, struct field code, unsigned number,
+                         const struct field *fields, unsigned count)
+{
+    size_t body_bytes = fields_size(fields, count);
+    uint8_t *start = buffer_reserve(out, field_size(&code) + head_size(body_bytes) + body_bytes);
+    if (start == NULL)
+        return -ENOMEM;
+    uint8_t *at = field_put(start, 1, &code);
+    at = fields_put(head_put(at, number, body_bytes), fields, count);
+    out->size += (size_t)(at - start);
+    return 0;
+}
+
+static struct field items_of(const struct link_page *page)
+{
+    return (struct field){.run = {page->items.data, page->items.size}, .whole = true};
+}
+
+static const struct field ok = {0};
+
+int link_result_code(struct buffer *out, uint32_t code)
+{
+    return append_said(out, code);
+}
+
+int link_result_sessions(struct buffer *out, const struct link_page *page, uint64_t presence_seq,
+                         bool more)
+{
+    const struct field fields[] = {items_of(page), {.value = presence_seq}, {.value = more}};
+    return append_result(out, ok, RESULT_SESSIONS, fields, COUNT(fields));
+}
+
+int link_result_events(struct buffer *out, const struct link_page *page, uint64_t presence_last,
+                       bool reset)
+{
+    const struct field fields[] = {
+        items_of(page), {.value = presence_last, .said = true}, {.value = reset}};
+    return append_result(out, ok, RESULT_EVENTS, fields, COUNT(fields));
+}
+
+int link_result_numbers(struct buffer *out, const struct link_page *page)
+{
+    const struct field fields[] = {items_of(page)};
+    return append_result(out, ok, RESULT_NUMBERS, fields, COUNT(fields));
+}
+
+int link_result_lines(struct buffer *out, uint32_t code, const struct link_page *page,
+                      uint64_t next, bool more)
+{
+    const struct field said = {.value = code, .said = true};
+    const struct field fields[] = {
+        items_of(page), {.value = next, .said = true}, {.value = more, .said = true}};
+    return append_result(out, said, RESULT_LINES, fields, COUNT(fields));
+}
+
+int link_result_push(struct buffer *out, uint32_t code, uint32_t accepted,
+                     const struct link_page *page)
+{
+    const struct field fields[] = {{.value = accepted}, items_of(page)};
+    return append_result(out, (struct field){.value = code}, RESULT_PUSH, fields, COUNT(fields));
+}
+
+/* --- Results ---------------------------------------------------------------------------------- */
+
+int link_results_begin(struct link_results *results, uint64_t seq, size_t count, size_t bytes_max)
+{
+    *results = (struct link_results){.bytes_max = bytes_max, .left = count};
+    return append_said(&results->items, seq);
+}
+
+int link_results_add(struct link_results *results, struct bytes result)
+{
+    if (results->left == 0)
+        return -ENOSPC;
+    size_t needed = head_size(result.size) + result.size;
+    size_t rest = (results->left - 1) * LINK_RESULTS_CODE_BYTES + RESULTS_TAG_BYTES;
+    if (results->items.size + needed + rest > results->bytes_max)
+        return -ENOSPC;
+    const struct field whole = {.run = result, .whole = true};
+    int error = append(&results->items, RESULTS_RESULT, &whole, 1);
+    results->left -= error == 0;
+    return error;
+}
+
+int link_results_code(struct link_results *results, uint32_t code)
+{
+    const struct field fields[] = {{.value = code}};
+    int error = append(&results->items, RESULTS_RESULT, fields, COUNT(fields));
+    results->left -= error == 0;
+    return error;
+}
