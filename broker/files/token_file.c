@@ -26,7 +26,6 @@ static int cut(char *text, size_t size, char **first, size_t *length)
 {
     char *end = memchr(text, '\n', size);
     char *begin = text;
-
     if (end == NULL)
         end = text + size;
     while (begin < end && is_blank(*begin))
@@ -84,7 +83,6 @@ const char *token_file_fault(int error)
 int named_file_check(const char *path)
 {
     struct stat status;
-
     if (stat(path, &status) != 0)
         return -errno;
     if (!S_ISREG(status.st_mode))
@@ -107,7 +105,6 @@ const char *named_file_fault(int error)
 bool file_is_open_to_others(const char *path, unsigned *mode)
 {
     struct stat status;
-
     if (stat(path, &status) != 0)
         return false;
     *mode = status.st_mode & 07777;

@@ -25,7 +25,6 @@ static int copy_urls(struct urls *urls, const struct usher_backend_options *opti
         return -EINVAL;
     for (size_t i = 0; i < options->url_count; i++) {
         const char *url = options->urls[i];
-
         if (strstr(url, "://") == NULL || strlen(url) >= URL_BYTES_MAX)
             return -EINVAL;
         memcpy(urls->text[i], url, strlen(url) + 1);
@@ -41,7 +40,6 @@ static char *default_instance(void)
     char host[65] = "host";
     char name[96];
     uint32_t chance = 0;
-
     gethostname(host, sizeof(host) - 1);
     if (getrandom(&chance, sizeof(chance), 0) != sizeof(chance))
         chance = (uint32_t)(monotonic_ms() ^ (uintptr_t)&chance >> 4);
@@ -52,7 +50,6 @@ static char *default_instance(void)
 static int copy_options(struct usher_backend *backend, const struct usher_backend_options *options)
 {
     struct timespec now;
-
     backend->on = options->callbacks;
     backend->context = options->context;
     backend->wait_ms = options->wait_ms;
@@ -76,7 +73,6 @@ static int copy_options(struct usher_backend *backend, const struct usher_backen
 static int side_open(struct usher_backend *backend, struct side *side)
 {
     int error = arena_init(&side->arena, ARENA_BYTES);
-
     return error != 0 ? error : channel_open(&side->channel, &backend->urls, backend->wake);
 }
 
@@ -84,7 +80,6 @@ int usher_backend_open(struct usher_backend **out, const struct usher_backend_op
 {
     struct usher_backend *backend = calloc(1, sizeof(*backend));
     int error;
-
     if (backend == NULL)
         return -ENOMEM;
     pthread_mutex_init(&backend->query_mutex, NULL);

@@ -89,7 +89,6 @@ static int translate(int error)
 uint64_t monotonic_ms(void)
 {
     struct timespec now;
-
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
@@ -97,7 +96,6 @@ uint64_t monotonic_ms(void)
 void wake_set(int wake)
 {
     const uint64_t one = 1;
-
     /* Fails only when it is set some 2^64 times over, and then it is set. */
     ssize_t ignored = write(wake, &one, sizeof(one));
     (void)ignored;
@@ -107,7 +105,6 @@ void wake_wait(int wake, int timeout_ms)
 {
     struct pollfd poll_fd = {.fd = wake, .events = POLLIN};
     uint64_t count;
-
     if (poll(&poll_fd, 1, timeout_ms) > 0) {
         ssize_t ignored = read(wake, &count, sizeof(count));
         (void)ignored;
@@ -117,7 +114,6 @@ void wake_wait(int wake, int timeout_ms)
 static void finish(struct channel *channel, int error, nng_msg *answer)
 {
     int wake = channel->wake;
-
     channel->error = error;
     channel->answer = answer;
     /* Pairs with the load in channel_take: error and answer are visible with it. */
@@ -131,7 +127,6 @@ static void completed(void *argument)
     struct channel *channel = argument;
     int result = nng_aio_result(channel->aio);
     bool sending = atomic_load_explicit(&channel->stage, memory_order_acquire) == SENDING;
-
     if (result != 0) {
         if (sending)
             nng_msg_free(nng_aio_get_msg(channel->aio)); /* a failed send gives it back */
@@ -149,7 +144,6 @@ int channel_open(struct channel **out, const struct urls *urls, int wake)
 {
     struct channel *channel = calloc(1, sizeof(*channel));
     int error;
-
     if (channel == NULL)
         return -ENOMEM;
     channel->urls = urls;
@@ -183,7 +177,6 @@ static void answer_free(struct channel *channel)
 static void wait_while(struct channel *channel, int stage, unsigned wait_ms)
 {
     uint64_t end_ms = monotonic_ms() + wait_ms;
-
     while (atomic_load_explicit(&channel->stage, memory_order_acquire) == stage &&
            monotonic_ms() < end_ms)
         wake_wait(channel->wake, 20);
@@ -213,7 +206,6 @@ static bool host_of(const char *url, char host[URL_BYTES_MAX], uint16_t *port)
     struct in_addr address;
     const char *colon = strrchr(url, ':');
     size_t size = (size_t)(colon - url);
-
     if (strncmp(url, "tcp://", 6) != 0 || size <= 6 || url[6] == '[')
         return false;
     memcpy(host, url + 6, size - 6);
@@ -228,7 +220,6 @@ static const char *choose_address(struct channel *channel, char url[URL_BYTES_MA
     char host[URL_BYTES_MAX];
     char text[INET6_ADDRSTRLEN];
     uint16_t port;
-
     channel->found.count = 0;
     if (!host_of(channel_url(channel), host, &port) ||
         addresses_of_host(host, port, &channel->found) != 0)
@@ -256,7 +247,6 @@ static int dial(struct channel *channel)
 {
     char url[URL_BYTES_MAX];
     int error;
-
     if (may_not_connect(channel_url(channel)))
         return -EPERM;
     error = nng_dialer_create(&channel->dialer, channel->socket, choose_address(channel, url));
@@ -291,7 +281,6 @@ int channel_start(struct channel *channel, struct bytes request, unsigned timeou
 {
     nng_msg *message = NULL;
     int error = channel->dialed ? 0 : dial(channel);
-
     if (error != 0)
         return error;
     answer_free(channel);
@@ -316,7 +305,6 @@ bool channel_idle(const struct channel *channel)
 uint64_t channel_due_ms(const struct channel *channel)
 {
     int stage = atomic_load_explicit(&channel->stage, memory_order_relaxed);
-
     if (stage == IDLE)
         return 0;
     /* A request is sent when there is a connection. */
@@ -330,7 +318,6 @@ uint64_t channel_due_ms(const struct channel *channel)
 static void abort_overdue(struct channel *channel)
 {
     uint64_t due_ms = channel_due_ms(channel);
-
     if (due_ms != 0 && monotonic_ms() >= due_ms)
         nng_aio_abort(channel->aio, NNG_ETIMEDOUT);
 }

@@ -40,7 +40,6 @@ static void backend_error(struct usher_backend *backend, const char *format, ...
 static void backend_error(struct usher_backend *backend, const char *format, ...)
 {
     va_list arguments;
-
     va_start(arguments, format);
     vsnprintf(backend->error, sizeof(backend->error), format, arguments);
     va_end(arguments);
@@ -55,7 +54,6 @@ const char *usher_backend_error_text(const struct usher_backend *backend)
 static void tell_linked(struct usher_backend *backend)
 {
     char text[URL_BYTES_MAX + 64];
-
     backend->fetch.failures = backend->submit.failures = 0;
     if (backend->told_linked || backend->link == 0)
         return;
@@ -82,7 +80,6 @@ static void tell_lost(struct usher_backend *backend)
 static uint64_t spread(uint64_t most_ms)
 {
     uint64_t value = 0;
-
     /* Without randomness the pause is just the longest. */
     if (getrandom(&value, sizeof(value), GRND_NONBLOCK) != (ssize_t)sizeof(value))
         return most_ms;
@@ -95,7 +92,6 @@ static void hold_hello(struct usher_backend *backend)
 {
     uint64_t now_ms = monotonic_ms();
     bool lasted = now_ms - backend->linked_ms >= LASTING_MS;
-
     backend->short_links = lasted ? 0 : backend->short_links + 1;
     if (backend->short_links < 2)
         return;
@@ -123,7 +119,6 @@ static void side_failed(struct usher_backend *backend, struct side *side, int er
 {
     unsigned shift = side->failures < 5 ? side->failures : 5;
     uint64_t wait_ms = (uint64_t)BACKOFF_MS_MIN << shift;
-
     if (error == -EPERM)
         backend_error(backend,
                       "permission denied at %s: a user may connect whom link.socket_mode and "
@@ -145,7 +140,6 @@ static void side_failed(struct usher_backend *backend, struct side *side, int er
 static const Usher__V1__LinkAnswer *side_decode(struct side *side, struct bytes frame)
 {
     const Usher__V1__LinkAnswer *answer;
-
     arena_reset(&side->arena);
     answer = link_answer_read(&side->arena, frame);
     return answer != NULL && answer->body_case != USHER__V1__LINK_ANSWER__BODY__NOT_SET ? answer
@@ -156,7 +150,6 @@ int request_pack(struct buffer *out, const Usher__V1__LinkRequest *request)
 {
     size_t size = usher__v1__link_request__get_packed_size(request);
     uint8_t *to;
-
     out->size = 0;
     to = buffer_reserve(out, size + 1); /* never of size 0 */
     if (to == NULL)
@@ -171,7 +164,6 @@ static int hello_build(struct usher_backend *backend)
 {
     Usher__V1__LinkRequest request = USHER__V1__LINK_REQUEST__INIT;
     Usher__V1__Hello hello = USHER__V1__HELLO__INIT;
-
     hello.service = backend->service;
     hello.instance = backend->instance;
     hello.incarnation = backend->incarnation;
@@ -194,7 +186,6 @@ static uint32_t clamp(uint32_t value, uint32_t otherwise, uint32_t low, uint32_t
 static void hello_accepted(struct usher_backend *backend, const Usher__V1__Accepted *accepted)
 {
     char *boot = strdup(accepted->node_boot);
-
     if (boot != NULL) {
         free(backend->node_boot);
         backend->node_boot = boot;
@@ -215,7 +206,6 @@ static void hello_accepted(struct usher_backend *backend, const Usher__V1__Accep
 static void hello_refused(struct usher_backend *backend, const Usher__V1__Refused *refused)
 {
     const char *detail = refused->detail[0] != '\0' ? refused->detail : "no reason given";
-
     switch (refused->code) {
     case USHER__V1__REFUSED__CODE__BANNED:
         backend_error(backend,
@@ -296,7 +286,6 @@ static void submit_take(struct usher_backend *backend)
     struct bytes frame;
     const Usher__V1__LinkAnswer *answer;
     int error = channel_take(backend->submit.channel, &frame);
-
     if (error == -EAGAIN)
         return;
     answer = error == 0 ? side_decode(&backend->submit, frame) : NULL;
@@ -331,7 +320,6 @@ static void submit_start(struct usher_backend *backend)
     struct side *side = &backend->submit;
     uint64_t now_ms = monotonic_ms();
     int error;
-
     if (backend->fatal != 0 || !channel_idle(side->channel) || now_ms < side->retry_at_ms ||
         !submit_choose(backend, now_ms))
         return;
@@ -356,7 +344,6 @@ static void mail_call(struct usher_backend *backend, const Usher__V1__UserCall *
         .timeout_ms = from->timeout_ms,
         .redelivered = from->redelivered,
     };
-
     if (backend->on.on_call != NULL)
         backend->on.on_call(backend->context, &call);
 }
@@ -373,7 +360,6 @@ static void mail_login(struct usher_backend *backend, const Usher__V1__AuthCall 
         .timeout_ms = from->timeout_ms,
         .redelivered = from->redelivered,
     };
-
     if (backend->on.on_login != NULL)
         backend->on.on_login(backend->context, &login);
 }
@@ -391,7 +377,6 @@ static void fetch_batch(struct usher_backend *backend, const Usher__V1__Batch *b
     tell_linked(backend);
     for (size_t i = 0; i < batch->n_mail; i++) {
         const Usher__V1__Mail *mail = batch->mail[i];
-
         if (mail->seq <= backend->mail_done)
             continue;
         if (mail->seq != backend->mail_done + 1) {
@@ -425,7 +410,6 @@ static void fetch_take(struct usher_backend *backend)
     struct bytes frame;
     const Usher__V1__LinkAnswer *answer;
     int error = channel_take(side->channel, &frame);
-
     if (error == -EAGAIN)
         return;
     answer = error == 0 ? side_decode(side, frame) : NULL;
@@ -450,7 +434,6 @@ static int fetch_send(struct usher_backend *backend)
                            ? backend->wait_ms
                            : backend->park_ms;
     int error;
-
     fetch.link = backend->fetch.link = backend->link;
     fetch.mail_done = backend->mail_done;
     fetch.presence_done = backend->presence.done;
@@ -469,7 +452,6 @@ static void fetch_start(struct usher_backend *backend)
 {
     struct side *side = &backend->fetch;
     int error;
-
     if (backend->fatal != 0 || backend->link == 0 || !channel_idle(side->channel) ||
         monotonic_ms() < side->retry_at_ms || presence_holds(&backend->presence))
         return;
@@ -489,7 +471,6 @@ static int loop_wait_ms(const struct usher_backend *backend, uint64_t end_ms)
 {
     uint64_t now_ms = monotonic_ms();
     uint64_t wait_ms = IDLE_MS;
-
     wait_ms = earlier(now_ms, backend->submit.retry_at_ms, wait_ms);
     wait_ms = earlier(now_ms, backend->fetch.retry_at_ms, wait_ms);
     wait_ms = earlier(now_ms, backend->presence.page_at_ms, wait_ms);
@@ -502,7 +483,6 @@ static int loop_wait_ms(const struct usher_backend *backend, uint64_t end_ms)
 static void flush(struct usher_backend *backend)
 {
     uint64_t end_ms = monotonic_ms() + FLUSH_MS;
-
     while (backend->link != 0 && backend->fatal == 0 && monotonic_ms() < end_ms) {
         submit_take(backend);
         submit_start(backend);
@@ -515,7 +495,6 @@ static void flush(struct usher_backend *backend)
 int usher_backend_run(struct usher_backend *backend, int timeout_ms)
 {
     uint64_t end_ms = timeout_ms < 0 ? UINT64_MAX : monotonic_ms() + (uint64_t)timeout_ms;
-
     while (!atomic_load(&backend->stopping)) {
         /* First all that has come, then all that follows from it: a fetch that is told of a link
          * that has ended is followed by a hello at once, and a hello by a fetch. */
@@ -540,7 +519,6 @@ int usher_backend_run(struct usher_backend *backend, int timeout_ms)
 void usher_backend_stop(struct usher_backend *backend)
 {
     int saved = errno;
-
     atomic_store(&backend->stopping, true);
     wake_set(backend->wake);
     errno = saved;

@@ -78,7 +78,6 @@ const char *usher_backend_code_name(unsigned code)
 const char *usher_backend_default_url(void)
 {
     const char *from_environment = getenv("USHER_LINK");
-
     if (from_environment != NULL && from_environment[0] != '\0')
         return from_environment;
     if (access("./build/data/link.sock", F_OK) == 0)

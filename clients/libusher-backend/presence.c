@@ -83,7 +83,6 @@ const char *presence_page_after(const struct presence *presence)
 static void begin(struct usher_backend *backend, uint64_t done)
 {
     struct presence *presence = &backend->presence;
-
     pages_clear(presence);
     presence->done = done;
     presence->page_at_ms = 0;
@@ -97,7 +96,6 @@ void presence_linked(struct usher_backend *backend, uint64_t presence_from)
     struct presence *presence = &backend->presence;
     bool first = presence->done == 0 && !presence->snapshotting;
     bool gap = presence_from != 0 && presence_from != presence->done + 1;
-
     presence->held = NULL;
     if (!presence->following)
         return;
@@ -112,7 +110,6 @@ static bool pictured(struct presence *presence, uint64_t seq, const char *user)
 {
     size_t low = 0;
     size_t high = presence->page_count;
-
     if (high == 0)
         return false;
     if (seq > presence->pages[high - 1].stamp) {
@@ -121,7 +118,6 @@ static bool pictured(struct presence *presence, uint64_t seq, const char *user)
     }
     while (low + 1 < high) { /* the first page whose last name is not before the user */
         size_t middle = low + (high - 1 - low) / 2;
-
         if (strcmp(presence->pages[middle].last, user) < 0)
             low = middle + 1;
         else
@@ -133,7 +129,6 @@ static bool pictured(struct presence *presence, uint64_t seq, const char *user)
 static void tell(struct usher_backend *backend, const Usher__V1__PresenceEvent *from)
 {
     struct usher_backend_event event;
-
     if (pictured(&backend->presence, from->seq, from->user) || backend->on.on_presence == NULL)
         return;
     event_convert(&event, from);
@@ -143,7 +138,6 @@ static void tell(struct usher_backend *backend, const Usher__V1__PresenceEvent *
 static uint64_t newest(const Usher__V1__Batch *batch)
 {
     uint64_t seq = batch->presence_last;
-
     for (size_t i = 0; i < batch->n_presence; i++)
         if (batch->presence[i]->seq > seq)
             seq = batch->presence[i]->seq;
@@ -156,7 +150,6 @@ static bool missed(struct usher_backend *backend, const Usher__V1__Batch *batch,
                    const Usher__V1__PresenceEvent *next)
 {
     bool picture = backend->on.on_presence_snapshot != NULL;
-
     begin(backend, !picture && next != NULL && next->seq > 0 ? next->seq - 1 : newest(batch));
     return picture;
 }
@@ -164,13 +157,11 @@ static bool missed(struct usher_backend *backend, const Usher__V1__Batch *batch,
 static void apply(struct usher_backend *backend, const Usher__V1__Batch *batch)
 {
     struct presence *presence = &backend->presence;
-
     if (batch->presence_reset &&
         missed(backend, batch, batch->n_presence > 0 ? batch->presence[0] : NULL))
         return;
     for (size_t i = 0; i < batch->n_presence; i++) {
         const Usher__V1__PresenceEvent *event = batch->presence[i];
-
         if (event->seq <= presence->done)
             continue;
         if (event->seq != presence->done + 1 && missed(backend, batch, event))
@@ -183,7 +174,6 @@ static void apply(struct usher_backend *backend, const Usher__V1__Batch *batch)
 void presence_batch(struct usher_backend *backend, const Usher__V1__Batch *batch)
 {
     struct presence *presence = &backend->presence;
-
     if (!presence->following || (batch->n_presence == 0 && !batch->presence_reset))
         return;
     if (presence->snapshotting)
@@ -197,14 +187,12 @@ void presence_batch(struct usher_backend *backend, const Usher__V1__Batch *batch
 static bool note_page(struct presence *presence, const char *last, uint64_t stamp)
 {
     char *copy = strdup(last);
-
     if (copy == NULL)
         return false;
     if (presence->page_count == presence->page_capacity &&
         presence->page_capacity < SNAPSHOT_PAGES_MAX) {
         size_t capacity = presence->page_capacity == 0 ? 16 : presence->page_capacity * 2;
         struct snapshot_page *pages = realloc(presence->pages, capacity * sizeof(*pages));
-
         if (pages != NULL) {
             presence->pages = pages;
             presence->page_capacity = capacity;
@@ -227,7 +215,6 @@ static void finish(struct usher_backend *backend)
 {
     struct presence *presence = &backend->presence;
     const Usher__V1__Batch *held = presence->held;
-
     presence->snapshotting = false;
     presence->held = NULL;
     if (backend->on.on_presence_current != NULL)
@@ -247,7 +234,6 @@ void presence_page(struct usher_backend *backend, const Usher__V1__Result *resul
     struct presence *presence = &backend->presence;
     const Usher__V1__SessionList *list;
     const char *last;
-
     if (!presence->snapshotting)
         return;
     if (result == NULL || result->code != USHER__V1__RESULT__CODE__OK ||
@@ -261,7 +247,6 @@ void presence_page(struct usher_backend *backend, const Usher__V1__Result *resul
     /* A page that does not get ahead would be asked for without end. */
     bool more = list->more && strcmp(last, presence_page_after(presence)) > 0;
     bool first = presence->page_count == 0;
-
     if (!note_page(presence, last, list->presence_seq)) {
         page_again(presence);
         return;
@@ -270,7 +255,6 @@ void presence_page(struct usher_backend *backend, const Usher__V1__Result *resul
         presence->done = list->presence_seq;
     for (size_t i = 0; i < list->n_sessions; i++) {
         struct usher_backend_session session;
-
         session_convert(&session, list->sessions[i]);
         backend->on.on_presence_snapshot(backend->context, &session);
     }

@@ -47,7 +47,6 @@ static bool pack_order(const struct usher_backend *backend, Usher__V1__Command *
                        struct order *order, const struct usher_backend_query *query)
 {
     ProtobufCBinaryData token = {backend->token_size, backend->token};
-
     switch (query->kind) {
     case USHER_BACKEND_RECORDER:
         usher__v1__recorder__init(&order->recorder);
@@ -97,7 +96,6 @@ static int pack_query(struct usher_backend *backend, struct buffer *out,
     Usher__V1__Count count = USHER__V1__COUNT__INIT;
     Usher__V1__Stats stats = USHER__V1__STATS__INIT;
     struct order order;
-
     switch (query->kind) {
     case USHER_BACKEND_LOOKUP:
         lookup.n_users = query->user_count;
@@ -154,12 +152,10 @@ static int exchange(struct usher_backend *backend, struct bytes request, uint64_
 {
     struct channel *channel = backend->query_channel;
     uint64_t share_ms = (end_ms - monotonic_ms()) / backend->urls.count;
-
     for (;;) {
         uint64_t now_ms = monotonic_ms();
         uint64_t left_ms = now_ms < end_ms ? end_ms - now_ms : 0;
         int error;
-
         if (left_ms == 0)
             return -ETIMEDOUT;
         error = channel_start(channel, request,
@@ -198,7 +194,6 @@ static const char *text_copy(struct texts *texts, const char *text)
 {
     size_t size = strlen(text) + 1;
     char *copy = texts->next;
-
     if (size > texts->left)
         return "";
     memcpy(copy, text, size);
@@ -212,7 +207,6 @@ static void copy_sessions(struct usher_backend_answer *answer, struct texts *tex
 {
     for (size_t i = 0; i < list->n_sessions; i++) {
         struct usher_backend_session *session = &answer->sessions[i];
-
         session_convert(session, list->sessions[i]);
         session->user = text_copy(texts, session->user);
         session->node = text_copy(texts, session->node);
@@ -229,7 +223,6 @@ static void copy_events(struct usher_backend_answer *answer, struct texts *texts
 {
     for (size_t i = 0; i < list->n_events; i++) {
         struct usher_backend_event *event = &answer->events[i];
-
         event_convert(event, list->events[i]);
         event->user = text_copy(texts, event->user);
         event->address = text_copy(texts, event->address);
@@ -269,7 +262,6 @@ static struct usher_backend_answer *convert(const Usher__V1__Result *result, siz
     size_t texts_bytes = frame_bytes;
     struct usher_backend_answer *answer;
     struct texts texts;
-
     if (result->value_case == USHER__V1__RESULT__VALUE_SESSIONS)
         row_bytes = result->sessions->n_sessions * (sizeof(*answer->sessions) + 4);
     else if (result->value_case == USHER__V1__RESULT__VALUE_EVENTS)
@@ -300,7 +292,6 @@ static struct usher_backend_answer *convert(const Usher__V1__Result *result, siz
         copy_numbers(answer, &texts, result->numbers);
     } else if (result->value_case == USHER__V1__RESULT__VALUE_LINES) {
         const char **lines = rows;
-
         texts.next = (char *)(lines + result->lines->n_lines);
         texts.left = (size_t)((char *)rows + row_bytes + texts_bytes - texts.next);
         copy_lines(answer, lines, &texts, result->lines);
@@ -314,7 +305,6 @@ static int ask(struct usher_backend *backend, struct bytes request, uint32_t tim
     struct bytes frame;
     const Usher__V1__LinkAnswer *answer;
     int error = 0;
-
     if (backend->query_channel == NULL)
         error = channel_open(&backend->query_channel, &backend->urls, backend->query_wake);
     if (error == 0)
@@ -341,10 +331,8 @@ int usher_backend_query(struct usher_backend *backend, const struct usher_backen
 {
     struct buffer request = {0};
     int error = pack_query(backend, &request, query);
-
     if (error == 0) {
         struct bytes frame = {request.data, request.size};
-
         pthread_mutex_lock(&backend->query_mutex);
         error = ask(backend, frame, query->timeout_ms, answer);
         pthread_mutex_unlock(&backend->query_mutex);

@@ -27,7 +27,6 @@ enum {
 int queue_init(struct queue *queue, const struct usher_backend_options *options)
 {
     int error = pthread_mutex_init(&queue->mutex, NULL);
-
     if (error != 0)
         return -error;
     queue->last = &queue->first;
@@ -72,7 +71,6 @@ static bool fits_frame(size_t command_bytes, size_t frame_bytes_max)
 static int queue_add(struct queue *queue, struct command *command)
 {
     int error = 0;
-
     pthread_mutex_lock(&queue->mutex);
     if (!fits_frame(command->size, queue->frame_bytes_max)) {
         error = -EMSGSIZE;
@@ -94,7 +92,6 @@ static int queue_add(struct queue *queue, struct command *command)
 static struct command *queue_take(struct queue *queue, size_t room)
 {
     struct command *command;
-
     pthread_mutex_lock(&queue->mutex);
     command = queue->first;
     if (command != NULL && command->size > room &&
@@ -129,7 +126,6 @@ static struct command *command_create(const Usher__V1__Command *message, enum co
 {
     size_t size = usher__v1__command__get_packed_size(message);
     struct command *command = calloc(1, sizeof(*command) + size);
-
     if (command == NULL)
         return NULL;
     command->kind = kind;
@@ -141,7 +137,6 @@ static int enqueue(struct usher_backend *backend, const Usher__V1__Command *mess
 {
     struct command *command = command_create(message, COMMAND_PLAIN);
     int error;
-
     if (command == NULL)
         return -ENOMEM;
     command->token = token;
@@ -166,7 +161,6 @@ static int reply(struct usher_backend *backend, struct usher_backend_call_id id,
     Usher__V1__Command message = USHER__V1__COMMAND__INIT;
     struct command *command;
     int error;
-
     if (id.call == 0)
         return 0;
     if (payload.len > FRAME_BYTES_MAX)
@@ -207,7 +201,6 @@ int usher_backend_push(struct usher_backend *backend, const char *const *users, 
 {
     Usher__V1__Push push = USHER__V1__PUSH__INIT;
     Usher__V1__Command message = USHER__V1__COMMAND__INIT;
-
     if (payload_size > FRAME_BYTES_MAX || user_count > FRAME_BYTES_MAX)
         return -EMSGSIZE;
     push.n_to = user_count;
@@ -224,7 +217,6 @@ int usher_backend_push_all(struct usher_backend *backend, const void *payload, s
 {
     Usher__V1__PushAll push = USHER__V1__PUSH_ALL__INIT;
     Usher__V1__Command message = USHER__V1__COMMAND__INIT;
-
     if (payload_size > FRAME_BYTES_MAX)
         return -EMSGSIZE;
     push.payload = binary(payload, payload_size);
@@ -238,7 +230,6 @@ int usher_backend_kick(struct usher_backend *backend, const struct usher_backend
 {
     Usher__V1__Kick body = USHER__V1__KICK__INIT;
     Usher__V1__Command message = USHER__V1__COMMAND__INIT;
-
     body.user = (char *)(uintptr_t)kick->user;
     body.epoch = kick->epoch;
     body.reason = kick->reason;
@@ -255,7 +246,6 @@ int usher_backend_drain(struct usher_backend *backend, uint64_t token)
 {
     Usher__V1__Drain drain = USHER__V1__DRAIN__INIT;
     Usher__V1__Command message = USHER__V1__COMMAND__INIT;
-
     message.body_case = USHER__V1__COMMAND__BODY_DRAIN;
     message.drain = &drain;
     return enqueue(backend, &message, token);
@@ -265,7 +255,6 @@ int usher_backend_drain(struct usher_backend *backend, uint64_t token)
 static void command_end(struct usher_backend *backend, struct command *command, unsigned code)
 {
     struct usher_backend_result result = {.code = code};
-
     if (command->kind == COMMAND_SNAPSHOT)
         presence_page(backend, NULL);
     else if (command->token != 0 && backend->on.on_result != NULL)
@@ -277,7 +266,6 @@ static struct command *page_command(struct usher_backend *backend)
 {
     Usher__V1__Snapshot snapshot = USHER__V1__SNAPSHOT__INIT;
     Usher__V1__Command message = USHER__V1__COMMAND__INIT;
-
     snapshot.after = (char *)(uintptr_t)presence_page_after(&backend->presence);
     message.body_case = USHER__V1__COMMAND__BODY_SNAPSHOT;
     message.snapshot = &snapshot;
@@ -295,12 +283,10 @@ static size_t batch_fill(struct usher_backend *backend)
     struct batch *batch = &backend->batch;
     size_t room = backend->queue.frame_bytes_max - FRAME_OVERHEAD;
     size_t bytes = 0;
-
     while (batch->count < BATCH_COMMANDS_MAX) {
         /* What splicing adds is at most four bytes. */
         size_t left = room - bytes < 4 ? 0 : room - bytes - 4;
         struct command *command = queue_take(&backend->queue, bytes == 0 ? room : left);
-
         if (command == NULL)
             break;
         if (command->kind == COMMAND_REPLY && command->link_count != backend->link_count) {
@@ -327,7 +313,6 @@ static int batch_pack(struct usher_backend *backend, size_t command_bytes)
     Usher__V1__Submit header = USHER__V1__SUBMIT__INIT;
     size_t header_bytes;
     uint8_t *to;
-
     header.link = batch->link;
     header.seq = batch->seq;
     header_bytes = usher__v1__submit__get_packed_size(&header);
@@ -353,7 +338,6 @@ bool submit_build(struct usher_backend *backend, uint64_t now_ms)
     struct batch *batch = &backend->batch;
     bool page = presence_wants_page(&backend->presence, now_ms);
     size_t bytes = 0;
-
     batch->count = 0;
     /* A page answers with a frame of its own size, so it goes alone; the queue takes turns with
      * it, so that a large snapshot does not hold up replies. */
@@ -382,7 +366,6 @@ bool submit_build(struct usher_backend *backend, uint64_t now_ms)
 void submit_fail(struct usher_backend *backend, unsigned code)
 {
     struct batch *batch = &backend->batch;
-
     for (size_t i = 0; i < batch->count; i++)
         command_end(backend, batch->commands[i], code);
     batch->count = 0;
@@ -391,14 +374,12 @@ void submit_fail(struct usher_backend *backend, unsigned code)
 void submit_stale(struct usher_backend *backend)
 {
     struct batch *batch = &backend->batch;
-
     if (batch->attempts > 1) {
         submit_fail(backend, USHER_BACKEND_LOST);
         return;
     }
     while (batch->count > 0) {
         struct command *command = batch->commands[--batch->count];
-
         if (command->kind == COMMAND_SNAPSHOT)
             command_end(backend, command, USHER_BACKEND_LOST);
         else
@@ -411,10 +392,8 @@ static void report_result(struct usher_backend *backend, uint64_t token,
 {
     struct usher_backend_result result = {.code = (unsigned)from->code};
     struct usher_backend_failure *failures = NULL;
-
     if (from->value_case == USHER__V1__RESULT__VALUE_PUSH) {
         const Usher__V1__PushReport *report = from->push;
-
         result.accepted = report->accepted;
         if (report->n_failures > 0)
             failures = calloc(report->n_failures, sizeof(*failures));
@@ -431,12 +410,10 @@ static void report_result(struct usher_backend *backend, uint64_t token,
 bool submit_results(struct usher_backend *backend, const Usher__V1__Results *results)
 {
     struct batch *batch = &backend->batch;
-
     if (results->seq != batch->seq || results->n_results != batch->count)
         return false;
     for (size_t i = 0; i < batch->count; i++) {
         struct command *command = batch->commands[i];
-
         if (command->kind == COMMAND_SNAPSHOT)
             presence_page(backend, results->results[i]);
         else if (command->token != 0 && backend->on.on_result != NULL)

@@ -245,7 +245,7 @@ int usher_client_next(struct usher_client *client, struct usher_event *event)
     return 0;
 }
 
-/* --- requests ---------------------------------------------------------------------------- */
+/* --- requests --------------------------------------------------------------------------------- */
 
 /* Gives a request that has its id and room in the limits, but no frame yet. */
 static int begin_request(struct usher_client *client, bool answered, uint64_t timeout_ms,

@@ -21,7 +21,6 @@ static const uint8_t *read_field(const uint8_t *at, const uint8_t *end, uint32_t
                                  struct broker_frame *out)
 {
     uint32_t field = tag >> 3;
-
     if (field < BODY_FIELDS && (tag & 7) == WIRE_VARINT)
         return wire_varint(at, end, &out->number[field]);
     if (field < BODY_FIELDS && (tag & 7) == WIRE_RUN)
@@ -34,7 +33,6 @@ static int read_body(struct bytes body, struct broker_frame *out)
     const uint8_t *at = body.data;
     const uint8_t *end = at + body.size;
     uint32_t tag;
-
     while (at != NULL && at != end) {
         at = wire_tag(at, end, &tag);
         if (at != NULL)
@@ -49,7 +47,6 @@ int broker_frame_read(struct bytes frame, struct broker_frame *out)
     const uint8_t *end = at + frame.size;
     struct bytes body = {0};
     uint32_t tag;
-
     memset(out, 0, sizeof(*out));
     while (at != NULL && at != end) {
         at = wire_tag(at, end, &tag);
@@ -81,7 +78,6 @@ int broker_head_read(struct bytes start, struct broker_head *head)
     uint64_t frame_bytes, body_bytes;
     uint32_t tag = 0;
     const uint8_t *at = read_length(start.data, end, &frame_bytes);
-
     *head = (struct broker_head){0};
     if (at == NULL)
         return -EPROTO;

@@ -41,7 +41,7 @@ static void break_off(struct usher_client *client, int error, const char *what)
     session_lose(client, error, 0, false);
 }
 
-/* --- greeting ---------------------------------------------------------------------------- */
+/* --- greeting --------------------------------------------------------------------------------- */
 
 static void begin_epoch(struct usher_client *client, struct usher_event *welcome)
 {
@@ -139,7 +139,7 @@ static void receive_refusal(struct usher_client *client, struct event_node *node
     session_lose(client, -EACCES, retry_after_ms, !again);
 }
 
-/* --- online ------------------------------------------------------------------------------ */
+/* --- online ----------------------------------------------------------------------------------- */
 
 static void receive_message(struct usher_client *client, struct event_node *node)
 {
@@ -266,7 +266,7 @@ static void receive_online(struct usher_client *client, struct event_node *node)
     }
 }
 
-/* --- bytes ------------------------------------------------------------------------------- */
+/* --- bytes ------------------------------------------------------------------------------------ */
 
 static void receive_frame(struct usher_client *client, struct bytes frame)
 {

@@ -64,7 +64,7 @@ bool session_events_full(const struct usher_client *client)
            client->events.bytes >= client->options.event_bytes_max;
 }
 
-/* --- losing and trying again ------------------------------------------------------------- */
+/* --- losing and trying again ------------------------------------------------------------------ */
 
 static uint64_t random_up_to(uint64_t most)
 {
@@ -179,7 +179,7 @@ static void say_loss(struct usher_client *client, int error)
                     (unsigned)client->options.port, strerrordesc_np(-error));
 }
 
-/* --- connecting and greeting ------------------------------------------------------------- */
+/* --- connecting and greeting ------------------------------------------------------------------ */
 
 static void connect_failed(struct usher_client *client, int error)
 {
@@ -324,7 +324,7 @@ static void continue_connecting(struct usher_client *client)
         connect_failed(client, result);
 }
 
-/* --- time -------------------------------------------------------------------------------- */
+/* --- time ------------------------------------------------------------------------------------- */
 
 static uint64_t later(uint64_t a_ms, uint64_t b_ms)
 {
@@ -407,7 +407,7 @@ int session_timeout_ms(const struct usher_client *client)
     return due_ms - now_ms < INT_MAX ? (int)(due_ms - now_ms) : INT_MAX;
 }
 
-/* --- writing ----------------------------------------------------------------------------- */
+/* --- writing ---------------------------------------------------------------------------------- */
 
 static void append_ack(struct usher_client *client)
 {

@@ -45,7 +45,7 @@ extern "C" {
 
 struct usher_client;
 
-/* --- options ----------------------------------------------------------------------------- */
+/* --- options ---------------------------------------------------------------------------------- */
 
 struct usher_options {
     const char *host;
@@ -84,7 +84,7 @@ struct usher_options {
 /* Fills in the defaults: 127.0.0.1:7400, reconnecting, no acks. */
 USHER_API void usher_options_init(struct usher_options *options);
 
-/* --- events ------------------------------------------------------------------------------ */
+/* --- events ----------------------------------------------------------------------------------- */
 
 enum usher_event_type {
     USHER_WELCOME = 1,  /* online: epoch, seq (the first to come), replay, resume_ms, time_ms */
@@ -180,7 +180,7 @@ USHER_API const char *usher_error_name(int64_t code);
 USHER_API const char *usher_close_name(int64_t reason);
 USHER_API const char *usher_event_name(enum usher_event_type type);
 
-/* --- life -------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 enum usher_state {
     USHER_STATE_IDLE,       /* not started */
@@ -239,7 +239,7 @@ USHER_API enum usher_state usher_client_state(const struct usher_client *client)
  * the next call. */
 USHER_API const char *usher_client_error_text(const struct usher_client *client);
 
-/* --- event loop -------------------------------------------------------------------------- */
+/* --- event loop ------------------------------------------------------------------------------- */
 
 /* What to wait for, or -1 while there is nothing. It may be another one after each call: while the
  * addresses of the host are tried it is a set of sockets, later the one. */
@@ -266,7 +266,7 @@ USHER_API void usher_client_leave(struct usher_client *client);
 USHER_API int usher_client_wait(struct usher_client *client, int timeout_ms,
                                 struct usher_event *event);
 
-/* --- requests ---------------------------------------------------------------------------- */
+/* --- requests --------------------------------------------------------------------------------- */
 
 /* All may be called while the connection is away: they are sent after the next Welcome. Each
  * gives its id in *id (may be NULL), and exactly one DONE, REPLY, ERROR or PONG bears it. A

@@ -37,7 +37,6 @@ enum { REMEMBERED = 64 };
 static void check_late(struct check *check, struct lane *lane, uint32_t back, bool again)
 {
     uint64_t bit = back <= REMEMBERED ? UINT64_C(1) << (back - 1) : 0;
-
     if (again) {
         check->repeated++;
     } else if (bit != 0 && (lane->seen & bit) == 0) {
@@ -52,7 +51,6 @@ static void check_late(struct check *check, struct lane *lane, uint32_t back, bo
 void check_receive(struct check *check, struct lane *lane, uint32_t seq, bool again)
 {
     uint32_t ahead = seq - lane->next; /* the numbers may wrap */
-
     if (ahead > UINT32_MAX / 2) {
         check_late(check, lane, lane->next - seq, again);
         return;

@@ -53,7 +53,6 @@ int crowd_open(struct crowd *crowd, uint32_t first_number, uint32_t count)
     stamp_pattern(crowd->pattern, crowd->options->size_bytes);
     for (uint32_t i = 0; i < count; i++) {
         struct user *user = &crowd->users[i];
-
         user->fd = -1;
         user->number = first_number + i;
         snprintf(user->name, sizeof(user->name), "%s%" PRIu32, crowd->options->prefix,
@@ -84,7 +83,6 @@ void crowd_note(char reason[CROWD_REASON_BYTES_MAX], const char *name,
                 const struct broker_frame *frame)
 {
     struct bytes detail = frame != NULL ? frame->run[REFUSAL_DETAIL] : (struct bytes){NULL, 0};
-
     if (reason[0] != '\0')
         return;
     snprintf(reason, CROWD_REASON_BYTES_MAX, "%s%s%.*s", name, detail.size > 0 ? ", " : "",
@@ -95,7 +93,6 @@ void crowd_note(char reason[CROWD_REASON_BYTES_MAX], const char *name,
 void crowd_fail(struct crowd *crowd, const char *format, ...)
 {
     va_list arguments;
-
     if (crowd->error[0] != '\0')
         return;
     va_start(arguments, format);
@@ -105,13 +102,12 @@ void crowd_fail(struct crowd *crowd, const char *format, ...)
     atomic_store_explicit(&crowd->shown.failed, true, memory_order_release);
 }
 
-/* --- connecting ------------------------------------------------------------------------------ */
+/* --- connecting ------------------------------------------------------------------------------- */
 
 static void set_state(struct crowd *crowd, struct user *user, enum user_state state)
 {
     bool was_joining = user->state >= USER_CONNECTING && user->state <= USER_JOINING;
     bool is_joining = state >= USER_CONNECTING && state <= USER_JOINING;
-
     crowd->joining += (uint32_t)is_joining - (uint32_t)was_joining;
     crowd->waiting += (uint32_t)(state == USER_WAITING) - (uint32_t)(user->state == USER_WAITING);
     crowd->online += (uint64_t)(state == USER_ONLINE) - (uint64_t)(user->state == USER_ONLINE);
@@ -125,7 +121,6 @@ static int choose_source(struct crowd *crowd, const struct user *user, int fd)
     const struct sockaddr_in *to = &crowd->address->at.v4;
     uint64_t sources = crowd->options->sources;
     int one = 1;
-
     if (sources == 0)
         sources = crowd->options->users / SOURCE_USERS + 1;
     if (sources < 2 || to->sin_family != AF_INET || ntohl(to->sin_addr.s_addr) >> 24 != 127)
@@ -141,7 +136,6 @@ static int open_socket(struct crowd *crowd, struct user *user)
     const struct address *to = crowd->address;
     struct epoll_event event = {.events = EPOLLIN | EPOLLOUT, .data.ptr = user};
     int one = 1;
-
     user->fd = socket(to->at.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (user->fd < 0)
         return -errno;
@@ -180,7 +174,6 @@ static void hang_up(struct crowd *crowd, struct user *user)
 void crowd_drop(struct crowd *crowd, struct user *user)
 {
     const struct linger at_once = {.l_onoff = 1, .l_linger = 0};
-
     if (user->fd >= 0)
         setsockopt(user->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
     if (user->tls != NULL)
@@ -191,7 +184,6 @@ void crowd_drop(struct crowd *crowd, struct user *user)
 static void greet(struct crowd *crowd, struct user *user)
 {
     int error;
-
     set_state(crowd, user, USER_JOINING);
     if (crowd->events->on_login != NULL)
         crowd->events->on_login(crowd, user);
@@ -221,7 +213,6 @@ static void put_off(struct crowd *crowd, struct user *user, uint64_t retry_after
 static void want_write(struct crowd *crowd, struct user *user, bool wants)
 {
     struct epoll_event event = {.events = EPOLLIN | (wants ? EPOLLOUT : 0), .data.ptr = user};
-
     if (user->wants_write != wants)
         epoll_ctl(crowd->epoll, EPOLL_CTL_MOD, user->fd, &event);
     user->wants_write = wants;
@@ -231,7 +222,6 @@ static void want_write(struct crowd *crowd, struct user *user, bool wants)
 static void secure(struct crowd *crowd, struct user *user)
 {
     int result = tls_link_handshake(user->tls);
-
     if (result == 1) {
         greet(crowd, user);
     } else if (result == 0) {
@@ -250,7 +240,6 @@ static void on_connected(struct crowd *crowd, struct user *user)
 {
     int error = 0;
     socklen_t size = sizeof(error);
-
     getsockopt(user->fd, SOL_SOCKET, SO_ERROR, &error, &size);
     if (error == 0 && crowd->security != NULL) {
         user->tls = tls_link_create(crowd->security, user->fd);
@@ -267,12 +256,11 @@ static void on_connected(struct crowd *crowd, struct user *user)
     }
 }
 
-/* --- what the broker says -------------------------------------------------------------------- */
+/* --- what the broker says --------------------------------------------------------------------- */
 
 static void on_welcome(struct crowd *crowd, struct user *user, const struct broker_frame *frame)
 {
     const struct bytes *secret = &frame->run[WELCOME_SECRET];
-
     user->epoch = frame->number[WELCOME_EPOCH];
     user->secret_bytes = secret->size < sizeof(user->secret) ? secret->size : sizeof(user->secret);
     if (user->secret_bytes > 0)
@@ -288,7 +276,6 @@ static void on_welcome(struct crowd *crowd, struct user *user, const struct brok
 static void on_refusal(struct crowd *crowd, struct user *user, const struct broker_frame *frame)
 {
     uint64_t code = frame->number[ERROR_CODE];
-
     if (code == USHER_ERROR_RESUME_REJECTED) {
         crowd->rejected++;
         user->epoch = 0;
@@ -299,7 +286,6 @@ static void on_refusal(struct crowd *crowd, struct user *user, const struct brok
         put_off(crowd, user, frame->number[REFUSAL_RETRY_AFTER_MS]);
     } else {
         char reason[CROWD_REASON_BYTES_MAX] = "";
-
         crowd_note(reason, usher_error_name((int64_t)code), frame);
         crowd_fail(crowd, "the login of %s is refused: %s%s", user->name, reason,
                    code == USHER_ERROR_UNAUTHENTICATED ? " (see --token-key and --tokens)" : "");
@@ -311,7 +297,6 @@ static void on_close(struct crowd *crowd, struct user *user, const struct broker
 {
     uint64_t reason = frame->number[CLOSE_REASON];
     bool left = reason == USHER_CLOSE_LOGGED_OUT;
-
     if (left) {
         crowd->left++;
         user->epoch = 0;
@@ -321,7 +306,6 @@ static void on_close(struct crowd *crowd, struct user *user, const struct broker
         put_off(crowd, user, frame->number[REFUSAL_RETRY_AFTER_MS]);
     } else {
         char words[CROWD_REASON_BYTES_MAX] = "";
-
         crowd_note(words, usher_close_name((int64_t)reason), frame);
         crowd_fail(crowd, "the broker closed the connection of %s: %s", user->name, words);
         hang_up(crowd, user);
@@ -331,7 +315,6 @@ static void on_close(struct crowd *crowd, struct user *user, const struct broker
 static void on_frame(struct crowd *crowd, struct user *user, struct bytes bytes)
 {
     struct broker_frame frame;
-
     if (broker_frame_read(bytes, &frame) != 0) {
         crowd->check.strange++;
         return;
@@ -371,7 +354,6 @@ static void take_frames(struct crowd *crowd, struct user *user, struct bytes inp
     struct bytes frame;
     size_t used;
     int found = 0;
-
     /* A frame may end the connection; what stands behind it is nobody's then. */
     while (user->fd >= 0 && (found = frame_next(input, FRAME_BYTES_MAX, &frame, &used)) > 0) {
         input.data += used;
@@ -419,7 +401,6 @@ static ssize_t receive(struct user *user, uint8_t *to)
 static void on_readable(struct crowd *crowd, struct user *user)
 {
     size_t carried = user->in.size;
-
     if (carried > 0)
         memcpy(crowd->input, user->in.data, carried);
     ssize_t got = receive(user, crowd->input + carried);
@@ -434,7 +415,7 @@ static void on_readable(struct crowd *crowd, struct user *user)
     take_frames(crowd, user, (struct bytes){crowd->input, carried + (size_t)got});
 }
 
-/* --- output and turns ------------------------------------------------------------------------ */
+/* --- output and turns ------------------------------------------------------------------------- */
 
 void crowd_touch(struct crowd *crowd, struct user *user)
 {
@@ -450,7 +431,6 @@ static ssize_t transmit(struct user *user)
     const uint8_t *data = user->out.data + user->out_offset;
     size_t size = user->out.size - user->out_offset;
     ssize_t sent;
-
     if (user->tls != NULL)
         return tls_link_write(user->tls, data, size);
     do
@@ -482,7 +462,6 @@ static void flush_all(struct crowd *crowd)
 {
     for (uint32_t i = 0; i < crowd->dirty_count; i++) {
         struct user *user = &crowd->users[crowd->dirty[i]];
-
         user->dirty = false;
         if (user->state == USER_JOINING || user->state == USER_ONLINE)
             flush_user(crowd, user);
@@ -498,7 +477,6 @@ static void rejoin(struct crowd *crowd)
     crowd->waiting_ns = crowd->now_ns;
     for (uint32_t i = 0; i < crowd->count; i++) {
         struct user *user = &crowd->users[i];
-
         if (user->state == USER_WAITING && user->spoke_ns <= crowd->now_ns &&
             crowd->joining < crowd->options->joining_max)
             crowd_join(crowd, user, user->due_ns);
@@ -509,7 +487,6 @@ static void rejoin(struct crowd *crowd)
 static void beat(struct crowd *crowd)
 {
     uint64_t heartbeat_ns = crowd->heartbeat_ms * 1000000;
-
     if (heartbeat_ns == 0)
         return;
     if (crowd->beat_ns == 0)
@@ -517,7 +494,6 @@ static void beat(struct crowd *crowd)
     uint64_t step_ns = heartbeat_ns / 2 / crowd->count + 1;
     while (crowd->beat_ns + step_ns <= crowd->now_ns) {
         struct user *user = &crowd->users[crowd->beat_next];
-
         crowd->beat_ns += step_ns;
         crowd->beat_next = (crowd->beat_next + 1) % crowd->count;
         if (user->state != USER_ONLINE || crowd->now_ns < user->spoke_ns + heartbeat_ns)
@@ -531,7 +507,6 @@ static void beat(struct crowd *crowd)
 void crowd_show(struct crowd *crowd)
 {
     struct crowd_shown *shown = &crowd->shown;
-
     atomic_store_explicit(&shown->sent, crowd->check.sent, memory_order_relaxed);
     atomic_store_explicit(&shown->received, crowd->check.received, memory_order_relaxed);
     atomic_store_explicit(&shown->refused, crowd->check.refused, memory_order_relaxed);
@@ -545,7 +520,6 @@ void crowd_turn(struct crowd *crowd, uint64_t wait_ns)
 {
     struct epoll_event events[EVENTS_MAX];
     struct timespec wait = {(time_t)(wait_ns / 1000000000), (long)(wait_ns % 1000000000)};
-
     beat(crowd);
     rejoin(crowd);
     flush_all(crowd);
@@ -554,7 +528,6 @@ void crowd_turn(struct crowd *crowd, uint64_t wait_ns)
     crowd->now_ns = clock_ns();
     for (int i = 0; i < count; i++) {
         struct user *user = events[i].data.ptr;
-
         if (user->state == USER_CONNECTING)
             on_connected(crowd, user);
         else if (user->state == USER_SECURING)

@@ -23,7 +23,6 @@ uint8_t *bench_frame_send(struct buffer *out, uint64_t id, struct bytes to, size
     size_t send_bytes =
         1 + varint_size(to.size) + to.size + 1 + varint_size(payload_bytes) + payload_bytes;
     size_t frame_bytes = 1 + varint_size(send_bytes) + send_bytes;
-
     if (id != 0)
         frame_bytes += 1 + varint_size(id);
     uint8_t *start = buffer_reserve(out, varint_size(frame_bytes) + frame_bytes);

@@ -52,7 +52,6 @@ uint64_t histogram_quantile(const struct histogram *histogram, double part)
     /* 0.07 * 100 is a little more than 7, and must not become 8. */
     uint64_t rank = (uint64_t)ceil(part * (double)histogram->total - 1e-6);
     uint64_t seen = 0;
-
     if (rank == 0)
         rank = 1;
     for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++) {

@@ -26,7 +26,6 @@ int main(int argc, char **argv)
     struct bench_options options;
     struct report report = {.count = 0};
     int result = bench_options_read(&options, argc, argv);
-
     if (result == BENCH_SHOWN)
         return fflush(stdout) == 0 ? BENCH_OK : BENCH_FAILED;
     if (result != BENCH_OK)

@@ -148,7 +148,6 @@ static void print_help(void)
     puts("\nOptions:");
     for (size_t i = 0; i < ROW_COUNT; i++) {
         char letter[5] = "    ";
-
         if (rows[i].letter != 0)
             snprintf(letter, sizeof(letter), "-%c, ", rows[i].letter);
         printf("  %s--%s%s%s\n          %s\n", letter, rows[i].name,
@@ -170,7 +169,6 @@ static int take_value(struct bench_options *options, const struct option_row *ro
 {
     char *field = (char *)options + row->offset;
     char *end;
-
     if (row->type == TYPE_FLAG || row->type == TYPE_NO_FLAG) {
         *(bool *)field = row->type == TYPE_FLAG;
         return BENCH_OK;
@@ -199,7 +197,6 @@ static void build_flags(struct option *flags, char *letters)
     for (size_t i = 0; i < ROW_COUNT; i++) {
         bool flag = rows[i].type == TYPE_FLAG || rows[i].type == TYPE_NO_FLAG;
         int wants = flag ? no_argument : required_argument;
-
         flags[i] = (struct option){rows[i].name, wants, NULL, KEY_ROWS + (int)i};
         if (rows[i].letter == 0)
             continue;
@@ -249,7 +246,6 @@ static int take_scenario(struct bench_options *options, int argc, char **argv)
 static int check_given(const struct bench_options *options, uint64_t given)
 {
     char what[80];
-
     for (size_t i = 0; i < ROW_COUNT; i++) {
         if ((given >> i & 1) == 0 || rows[i].scenarios == 0 ||
             (rows[i].scenarios >> options->scenario & 1) != 0)
@@ -303,7 +299,6 @@ int bench_options_read(struct bench_options *options, int argc, char **argv)
     uint64_t given = 0;
     int result = BENCH_OK;
     int key;
-
     static_assert(ROW_COUNT <= 64, "a bit for each row");
     *options = (struct bench_options){
         .host = "127.0.0.1",

@@ -15,7 +15,6 @@
 static bool read_line(uint64_t pid, const char *name, char *line, int size)
 {
     char path[64];
-
     if (pid == 0)
         snprintf(path, sizeof(path), "/proc/self/%s", name);
     else
@@ -33,7 +32,6 @@ static double clock_cpu_s(uint64_t pid)
 {
     struct timespec time;
     clockid_t clock;
-
     if (clock_getcpuclockid((pid_t)pid, &clock) != 0 || clock_gettime(clock, &time) != 0)
         return -1;
     return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
@@ -44,7 +42,6 @@ bool process_sample(uint64_t pid, struct process_sample *sample)
     const double ticks_per_s = (double)sysconf(_SC_CLK_TCK);
     unsigned long user, kernel, resident_pages;
     char line[2048];
-
     memset(sample, 0, sizeof(*sample));
     if (!read_line(pid, "stat", line, sizeof(line)))
         return false;
@@ -68,7 +65,6 @@ bool process_sample(uint64_t pid, struct process_sample *sample)
 uint64_t clock_ns(void)
 {
     struct timespec now;
-
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }

@@ -26,7 +26,6 @@ void report_latency(struct report *report, const struct histogram *latency)
     } rows[] = {
         {"p50_us", 0.5}, {"p90_us", 0.9}, {"p99_us", 0.99}, {"p99_9_us", 0.999}, {"max_us", 1},
     };
-
     for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
         report_add(report, rows[i].name, (double)histogram_quantile(latency, rows[i].part) / 1e3,
                    1);

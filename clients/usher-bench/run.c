@@ -30,7 +30,7 @@ enum {
     LOGOUT_BURST = 32, /* per turn, a millisecond apart */
 };
 
-/* --- a crowd's thread ------------------------------------------------------------------------ */
+/* --- a crowd's thread ------------------------------------------------------------------------- */
 
 static uint64_t next_due_ns(const struct crowd *crowd, double rate_per_s, uint64_t count)
 {
@@ -50,10 +50,8 @@ static uint64_t pump_logins(struct run *run, struct crowd *crowd)
     bool at_a_rate = joins_at_a_rate(run);
     double rate_per_s = run->options->rate_per_s / run->crowd_count;
     uint64_t now_ns = clock_ns();
-
     while (crowd->join_next < crowd->count && crowd->error[0] == '\0') {
         uint64_t due_ns = at_a_rate ? next_due_ns(crowd, rate_per_s, crowd->join_next) : now_ns;
-
         if (due_ns > now_ns)
             return due_ns - now_ns;
         if (!at_a_rate && crowd->joining + crowd->waiting >= joining_max)
@@ -71,7 +69,6 @@ static uint64_t pump_logouts(struct run *run, struct crowd *crowd)
     crowd->now_ns = clock_ns();
     for (unsigned i = 0; i < LOGOUT_BURST && crowd->join_next < crowd->count; i++) {
         struct user *user = &crowd->users[crowd->join_next++];
-
         if (run->scenario->has_presence)
             service_user_begins(run->service, user->number, crowd->now_ns);
         if (outgoing_logout(&user->out, 0) != 0)
@@ -99,11 +96,9 @@ static void *crowd_thread(void *argument)
     struct crowd *crowd = argument;
     struct run *run = crowd->context;
     int phase;
-
     prctl(PR_SET_TIMERSLACK, 1000);
     while ((phase = atomic_load_explicit(&run->phase, memory_order_acquire)) != PHASE_END) {
         uint64_t wait_ns = TURN_NS_MAX;
-
         if (phase != crowd->phase)
             enter(run, crowd, (enum phase)phase);
         if (phase == PHASE_LOGIN || phase == PHASE_HERD)
@@ -121,15 +116,13 @@ static void *crowd_thread(void *argument)
     return NULL;
 }
 
-/* --- the conductor --------------------------------------------------------------------------- */
+/* --- the conductor ---------------------------------------------------------------------------- */
 
 struct totals run_totals(struct run *run)
 {
     struct totals totals = {0};
-
     for (unsigned i = 0; i < run->crowd_count; i++) {
         struct crowd_shown *shown = &run->crowds[i].shown;
-
         totals.sent += atomic_load_explicit(&shown->sent, memory_order_relaxed);
         totals.received += atomic_load_explicit(&shown->received, memory_order_relaxed);
         totals.refused += atomic_load_explicit(&shown->refused, memory_order_relaxed);
@@ -147,7 +140,6 @@ static uint64_t movement(struct run *run, const struct totals *totals)
 {
     uint64_t sum = totals->sent + totals->received + totals->refused + totals->repeated +
                    totals->online + totals->left; /* to be put off again is no movement */
-
     if (run->service != NULL)
         sum += service_online_events(run->service) + service_offline_events(run->service);
     return sum;
@@ -156,7 +148,6 @@ static uint64_t movement(struct run *run, const struct totals *totals)
 static void draw(struct run *run, const struct totals *totals)
 {
     uint64_t now_ns = clock_ns();
-
     if (run->options->quiet || !isatty(STDERR_FILENO) ||
         now_ns - run->drawn_ns < (uint64_t)DRAW_MS * 1000000)
         return;
@@ -173,7 +164,6 @@ static void draw(struct run *run, const struct totals *totals)
 static int look(struct run *run, struct totals *totals)
 {
     const struct timespec pause = {0, LOOK_MS * 1000000L};
-
     nanosleep(&pause, NULL);
     run->stopped = run->stopped || stop_wanted(run->stop);
     *totals = run_totals(run);
@@ -191,7 +181,6 @@ static int look(struct run *run, struct totals *totals)
 static bool may_be_stopped(struct run *run)
 {
     int phase = atomic_load_explicit(&run->phase, memory_order_relaxed);
-
     return phase == PHASE_LOGIN || phase == PHASE_HERD;
 }
 
@@ -200,12 +189,10 @@ int run_until(struct run *run, bool (*done)(struct run *run))
     uint64_t moved_ns = clock_ns();
     uint64_t moved = 0;
     struct totals totals;
-
     for (;;) {
         bool is_done = done(run);
         int error = look(run, &totals);
         uint64_t now_ns = clock_ns();
-
         if (error != 0 || is_done)
             return error;
         if (run->stopped && may_be_stopped(run)) {
@@ -227,7 +214,6 @@ int run_for(struct run *run, double seconds)
     uint64_t end_ns = clock_ns() + (uint64_t)(seconds * 1e9);
     struct totals totals;
     int error = 0;
-
     do
         error = look(run, &totals);
     while (error == 0 && !run->stopped && clock_ns() < end_ns);
@@ -237,7 +223,6 @@ int run_for(struct run *run, double seconds)
 static bool all_in_phase(struct run *run)
 {
     int phase = atomic_load_explicit(&run->phase, memory_order_relaxed);
-
     for (unsigned i = 0; i < run->crowd_count; i++)
         if (atomic_load_explicit(&run->crowds[i].shown.phase, memory_order_acquire) != phase)
             return false;
@@ -254,7 +239,6 @@ int run_enter(struct run *run, enum phase phase, const char *label)
 void run_border(struct run *run, unsigned number)
 {
     struct border *border = &run->borders[number];
-
     border->now_ns = clock_ns();
     border->totals = run_totals(run);
     process_sample(0, &border->self);
@@ -271,7 +255,6 @@ bool run_all_online(struct run *run)
 int run_login(struct run *run)
 {
     int error = run_enter(run, PHASE_LOGIN, "logins");
-
     return error != 0 ? error : run_until(run, run_all_online);
 }
 
@@ -283,11 +266,10 @@ static bool all_left(struct run *run)
 int run_logout(struct run *run)
 {
     int error = run_enter(run, PHASE_LOGOUT, "logouts");
-
     return error != 0 ? error : run_until(run, all_left);
 }
 
-/* --- figures --------------------------------------------------------------------------------- */
+/* --- figures ---------------------------------------------------------------------------------- */
 
 void run_tell_costs(struct run *run, struct report *report, unsigned from, unsigned to,
                     const char *what, double count)
@@ -299,7 +281,6 @@ void run_tell_costs(struct run *run, struct report *report, unsigned from, unsig
     double broker_s = b->broker.cpu_s - a->broker.cpu_s;
     double user_s = b->broker.user_s - a->broker.user_s;
     double system_s = b->broker.system_s - a->broker.system_s;
-
     report_add(report, what, count / seconds, 0);
     report_add(report, "measured_s", seconds, 3);
     report_add(report, "bench_cpu_percent", self_s * 100 / seconds, 1);
@@ -316,7 +297,6 @@ void run_tell_costs(struct run *run, struct report *report, unsigned from, unsig
 void run_tell_check(struct run *run, struct report *report)
 {
     const struct check *check = &run->check;
-
     report_add(report, "sent", (double)check->sent, 0);
     report_add(report, "received", (double)check->received, 0);
     report_add(report, "refused", (double)check->refused, 0);
@@ -338,12 +318,11 @@ static void tell_setting(const struct bench_options *options, struct report *rep
     report_add(report, "acks", options->acks ? 1 : 0, 0);
 }
 
-/* --- beginning and end ----------------------------------------------------------------------- */
+/* --- beginning and end ------------------------------------------------------------------------ */
 
 static int check_files(struct run *run)
 {
     struct rlimit limit;
-
     getrlimit(RLIMIT_NOFILE, &limit);
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
@@ -380,7 +359,6 @@ static int find_broker(struct run *run)
     struct address_memory memory = {.count = 0};
     struct dial dial;
     int fd = -1;
-
     dial_init(&dial);
     int error = addresses_of_host(run->options->host, (uint16_t)run->options->port, &found);
     if (error == 0) {
@@ -407,7 +385,6 @@ static int start_crowd(struct run *run, unsigned index)
     uint32_t first = (uint32_t)(users * index / run->crowd_count);
     uint32_t next = (uint32_t)(users * (index + 1) / run->crowd_count);
     struct crowd *crowd = &run->crowds[index];
-
     crowd->options = run->options;
     crowd->address = &run->address;
     crowd->security = run->security;
@@ -430,7 +407,6 @@ static int open_security(struct run *run)
     const struct bench_options *options = run->options;
     struct usher_options usher;
     char why[TLS_CLIENT_ERROR_BYTES] = "no memory";
-
     if (!options->tls)
         return 0;
     usher_options_init(&usher);
@@ -449,7 +425,6 @@ static int open_tokens(struct run *run)
 {
     char why[TOKENS_ERROR_BYTES] = "";
     int error = tokens_open(&run->tokens, run->options, why);
-
     if (error != 0)
         snprintf(run->error, sizeof(run->error), "%s", why);
     return error;
@@ -459,7 +434,6 @@ static int open_tokens(struct run *run)
 static int look_at_process(struct run *run)
 {
     struct process_sample sample;
-
     if (run->options->pid == 0 || process_sample(run->options->pid, &sample))
         return 0;
     snprintf(run->error, sizeof(run->error), "--pid %llu: there is no such process to look at",
@@ -470,7 +444,6 @@ static int look_at_process(struct run *run)
 static int run_open(struct run *run)
 {
     int error = check_files(run);
-
     if (error == 0)
         error = look_at_process(run);
     if (error == 0)
@@ -499,7 +472,6 @@ static void run_close(struct run *run)
     atomic_store_explicit(&run->phase, PHASE_END, memory_order_release);
     for (unsigned i = 0; i < run->started; i++) {
         struct crowd *crowd = &run->crowds[i];
-
         pthread_join(run->threads[i], NULL);
         check_merge(&run->check, &crowd->check);
         histogram_merge(&run->latency, &crowd->latency);
@@ -528,7 +500,6 @@ static void run_close(struct run *run)
 static const char *verdict(struct run *run)
 {
     const struct check *check = &run->check;
-
     if (run->error[0] != '\0')
         return run->error;
     if (check_lost(check) > 0 && run->options->post)
@@ -559,7 +530,6 @@ static void take_note(const struct run *run, struct report *report)
     bool messages = run->check.refused > 0;
     const char *by = messages ? run->refused_by : run->put_off_by;
     uint64_t count = messages ? run->check.refused : run->put_off;
-
     if (count == 0 || by[0] == '\0' || (!messages && !measures_logins(run->options->scenario)))
         return;
     snprintf(report->note, sizeof(report->note),
@@ -578,7 +548,6 @@ int run_scenario(const struct bench_options *options, const struct scenario *sce
                  struct report *report)
 {
     struct run *run = calloc(1, sizeof(*run));
-
     report->scenario = bench_scenario_name(options->scenario);
     snprintf(report->error, sizeof(report->error), "no memory");
     if (run == NULL)

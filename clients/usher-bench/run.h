@@ -93,7 +93,7 @@ struct run {
 int run_scenario(const struct bench_options *options, const struct scenario *scenario,
                  struct report *report);
 
-/* --- for scenarios, on the main thread ------------------------------------------------------- */
+/* --- for scenarios, on the main thread -------------------------------------------------------- */
 
 /* Begins the phase; returns when every crowd is in it. */
 int run_enter(struct run *run, enum phase phase, const char *label);

@@ -62,7 +62,6 @@ static bool user_number(const struct service *service, const char *name, uint64_
 {
     size_t prefix = strlen(service->options->prefix);
     char *end;
-
     if (strncmp(name, service->options->prefix, prefix) != 0 || name[prefix] == '\0')
         return false;
     *number = strtoull(name + prefix, &end, 10);
@@ -76,7 +75,6 @@ static void on_call(void *context, const struct usher_backend_call *call)
     struct bytes pattern = {service->pattern, service->options->size_bytes};
     struct stamp stamp;
     uint64_t number;
-
     if (!user_number(service, call->user, &number) || !stamp_read(payload, pattern, &stamp) ||
         stamp.sender != number) {
         service->counts.calls.strange++;
@@ -92,7 +90,6 @@ static void on_presence(void *context, const struct usher_backend_event *event)
     struct service *service = context;
     uint64_t now_ns = clock_ns();
     uint64_t number;
-
     if (service->event_seq != 0 && event->seq != service->event_seq + 1)
         service->counts.events_disordered++;
     service->event_seq = event->seq;
@@ -118,7 +115,6 @@ static void on_result(void *context, uint64_t token, const struct usher_backend_
 {
     struct service *service = context;
     uint64_t accepted = result->code == USHER_BACKEND_OK ? result->accepted : 0;
-
     if (accepted < token)
         atomic_fetch_add_explicit(&service->refused, token - accepted, memory_order_relaxed);
 }
@@ -126,7 +122,6 @@ static void on_result(void *context, uint64_t token, const struct usher_backend_
 static void on_state(void *context, enum usher_backend_state state, const char *text)
 {
     struct service *service = context;
-
     pthread_mutex_lock(&service->mutex);
     service->linked = state == USHER_BACKEND_LINKED;
     pthread_cond_broadcast(&service->changed);
@@ -137,7 +132,6 @@ static void *service_thread(void *argument)
 {
     struct service *service = argument;
     int error = usher_backend_run(service->backend, -1);
-
     pthread_mutex_lock(&service->mutex);
     service->ended = true;
     service->error = error;
@@ -171,7 +165,6 @@ static int open_backend(struct service *service, bool presence)
         .callbacks = {.on_call = on_call, .on_result = on_result, .on_state = on_state},
         .context = service,
     };
-
     if (presence)
         backend.callbacks.on_presence = on_presence;
     if (token_error != 0)
@@ -184,7 +177,6 @@ static int open_backend(struct service *service, bool presence)
 static int wait_linked(struct service *service)
 {
     struct timespec deadline;
-
     clock_gettime(CLOCK_REALTIME, &deadline);
     deadline.tv_sec += LINK_TIMEOUT_S;
     pthread_mutex_lock(&service->mutex);
@@ -225,7 +217,6 @@ int service_start(struct service **made, const struct bench_options *options, bo
                   char *text)
 {
     struct service *service = calloc(1, sizeof(*service));
-
     if (service == NULL)
         return -ENOMEM;
     service->options = options;

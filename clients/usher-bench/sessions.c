@@ -37,7 +37,6 @@ static void send_next(struct crowd *crowd, struct user *user)
     uint32_t place = (uint32_t)(user - crowd->users);
     struct user *to = &crowd->users[(place + 1) % crowd->count];
     struct stamp stamp = {crowd->now_ns, user->number, user->sent};
-
     if (user->credit == 0)
         return;
     user->credit--;
@@ -60,7 +59,6 @@ static void on_message(struct crowd *crowd, struct user *user, const struct brok
     struct user *sender = &crowd->users[(place + crowd->count - 1) % crowd->count];
     struct bytes pattern = {crowd->pattern, crowd->options->size_bytes};
     struct stamp stamp;
-
     if (!stamp_read(frame->run[MESSAGE_PAYLOAD], pattern, &stamp) ||
         stamp.sender != sender->number) {
         crowd->check.strange++;
@@ -83,7 +81,6 @@ static void on_answer(struct crowd *crowd, struct user *user, const struct broke
 static uint64_t pump_round(struct run *run, struct crowd *crowd)
 {
     unsigned burst = 0;
-
     if (crowd->phase != PHASE_ROUND)
         return TURN_NS_MAX;
     while (crowd->due_count < crowd->count && burst++ < ROUND_BURST)
@@ -101,7 +98,6 @@ static void enter_round(struct crowd *crowd, uint32_t credit)
 static bool round_done(struct run *run)
 {
     struct totals totals = run_totals(run);
-
     return totals.sent == run->expected && totals.received >= totals.sent;
 }
 
@@ -113,7 +109,7 @@ static int go_round(struct run *run, const char *label, uint64_t messages)
     return error != 0 ? error : run_until(run, round_done);
 }
 
-/* --- login ----------------------------------------------------------------------------------- */
+/* --- login ------------------------------------------------------------------------------------ */
 
 static void welcome_timed(struct crowd *crowd, struct user *user, const struct broker_frame *frame)
 {
@@ -142,12 +138,11 @@ static void tell_login(struct run *run, struct report *report)
     run_tell_check(run, report);
 }
 
-/* --- presence -------------------------------------------------------------------------------- */
+/* --- presence --------------------------------------------------------------------------------- */
 
 static void login_begins(struct crowd *crowd, struct user *user)
 {
     struct run *run = crowd->context;
-
     crowd->now_ns = clock_ns();
     service_user_begins(run->service, user->number,
                         run->options->rate_per_s > 0 ? user->due_ns : crowd->now_ns);
@@ -189,7 +184,7 @@ static void tell_presence(struct run *run, struct report *report)
     report_add(report, "events_disordered", (double)run->seen.events_disordered, 0);
 }
 
-/* --- idle ------------------------------------------------------------------------------------ */
+/* --- idle ------------------------------------------------------------------------------------- */
 
 static void enter_idle(struct run *run, struct crowd *crowd, enum phase phase)
 {
@@ -200,7 +195,6 @@ static void enter_idle(struct run *run, struct crowd *crowd, enum phase phase)
 static int conduct_idle(struct run *run)
 {
     int error = conduct_login(run);
-
     run->label = "idle";
     if (error == 0)
         error = run_for(run, run->options->settle_s);
@@ -220,7 +214,6 @@ static double resident_each(const struct run *run, unsigned border)
 {
     const struct process_sample *now = &run->borders[border].broker;
     const struct process_sample *empty = &run->borders[BORDER_EMPTY].broker;
-
     return ((double)now->resident_bytes - (double)empty->resident_bytes) /
            (double)run->options->users;
 }
@@ -230,7 +223,6 @@ static void tell_idle(struct run *run, struct report *report)
     const struct border *settled = &run->borders[BORDER_SETTLED];
     const struct border *idle = &run->borders[BORDER_IDLE];
     double cpu_s = idle->broker.cpu_s - settled->broker.cpu_s;
-
     tell_logins(run, report);
     if (run->options->pid != 0) {
         report_add(report, "broker_empty_bytes",
@@ -244,7 +236,7 @@ static void tell_idle(struct run *run, struct report *report)
     run_tell_check(run, report);
 }
 
-/* --- herd ------------------------------------------------------------------------------------ */
+/* --- herd ------------------------------------------------------------------------------------- */
 
 static void welcome_back(struct crowd *crowd, struct user *user, const struct broker_frame *frame)
 {
@@ -264,7 +256,6 @@ static void enter_herd(struct run *run, struct crowd *crowd, enum phase phase)
         return;
     for (uint32_t i = 0; i < crowd->count; i++) {
         struct user *user = &crowd->users[i];
-
         crowd_drop(crowd, user);
         user->seq = crowd->options->acks ? 0 : user->seq;
     }
@@ -273,14 +264,12 @@ static void enter_herd(struct run *run, struct crowd *crowd, enum phase phase)
 static bool herd_is_back(struct run *run)
 {
     uint64_t users = run->options->users;
-
     return run_all_online(run) && run_totals(run).repeated >= (run->options->acks ? users : 0);
 }
 
 static int conduct_herd(struct run *run)
 {
     int error = conduct_login(run);
-
     if (error == 0 && run->options->acks) {
         run->rounds = 1;
         error = go_round(run, "before", 1);
@@ -298,7 +287,6 @@ static int conduct_herd(struct run *run)
 static void tell_herd(struct run *run, struct report *report)
 {
     double back = (double)run->latency.total;
-
     run_tell_costs(run, report, BORDER_SETTLED, BORDER_IDLE, "resumes_per_s", back);
     report_latency(report, &run->latency);
     /* How often on the way back: the first logins are not what is measured. */

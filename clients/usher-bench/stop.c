@@ -21,7 +21,6 @@ static void signals_of(sigset_t *set)
 int stop_open(void)
 {
     sigset_t set;
-
     signals_of(&set);
     int stop = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
     if (stop >= 0)
@@ -33,7 +32,6 @@ bool stop_wanted(int stop)
 {
     struct signalfd_siginfo info;
     sigset_t set;
-
     if (stop < 0 || read(stop, &info, sizeof(info)) != (ssize_t)sizeof(info))
         return false;
     signals_of(&set);

@@ -24,14 +24,12 @@ static int read_lines(struct bench_tokens *tokens, uint64_t users, const char *p
 {
     FILE *file = fopen(path, "re");
     size_t room = 0;
-
     if (file == NULL) {
         snprintf(error, TOKENS_ERROR_BYTES, "%.100s: %s", path, strerror(errno));
         return -EINVAL;
     }
     while (tokens->count < users) {
         char **line = &tokens->texts[tokens->count];
-
         room = 0;
         if (getline(line, &room, file) < 0) {
             free(*line); /* it makes room before it looks */
@@ -52,7 +50,6 @@ static char *make(const struct bench_options *options, const json_t *key, uint64
 {
     json_int_t now = (json_int_t)time(NULL);
     char *user = NULL;
-
     if (asprintf(&user, "%s%" PRIu64, options->prefix, number) < 0)
         return NULL;
     json_t *claims = json_pack("{s:s, s:I, s:I}", "sub", user, "iat", now, "exp", now + LIFE_S);
@@ -70,10 +67,8 @@ static int make_all(struct bench_tokens *tokens, const struct bench_options *opt
 {
     json_t *set = json_load_file(options->token_key, 0, NULL);
     const json_t *key = json_array_get(json_object_get(set, "keys"), 0);
-
     while (key != NULL && tokens->count < options->users) {
         char *token = make(options, key, tokens->count);
-
         if (token == NULL)
             break;
         tokens->texts[tokens->count++] = token;

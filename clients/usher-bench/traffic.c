@@ -45,14 +45,12 @@ static struct bytes pattern_of(const struct crowd *crowd)
 static struct user *before(struct crowd *crowd, const struct user *user)
 {
     uint32_t place = (uint32_t)(user - crowd->users);
-
     return &crowd->users[(place + crowd->count - 1) % crowd->count];
 }
 
 static struct user *behind(struct crowd *crowd, const struct user *user)
 {
     uint32_t place = (uint32_t)(user - crowd->users);
-
     return &crowd->users[(place + 1) % crowd->count];
 }
 
@@ -63,13 +61,12 @@ static void fill(const struct crowd *crowd, uint8_t *payload, const struct stamp
     stamp_write(payload, stamp);
 }
 
-/* --- the four kinds -------------------------------------------------------------------------- */
+/* --- the four kinds --------------------------------------------------------------------------- */
 
 static bool begin_forward(struct run *run, struct crowd *crowd, struct user *user, uint64_t due_ns)
 {
     struct stamp stamp = {due_ns, user->number, user->sent};
     uint64_t id = crowd->options->post ? 0 : (uint64_t)user->sent + 1;
-
     if (user->state != USER_ONLINE || user->out.size - user->out_offset > OUT_BYTES_MAX)
         return false;
     uint8_t *payload = bench_frame_send(&user->out, id, bytes_of_text(behind(crowd, user)->name),
@@ -90,7 +87,6 @@ static bool begin_call(struct run *run, struct crowd *crowd, struct user *user, 
     uint8_t payload[STAMPED_BYTES_MAX];
     struct stamp stamp = {due_ns, user->number, user->sent};
     uint64_t bit = UINT64_C(1) << user->sent % CALLS_MAX;
-
     if (user->state != USER_ONLINE || (user->unanswered & bit) != 0)
         return false;
     fill(crowd, payload, &stamp);
@@ -112,7 +108,6 @@ static bool begin_push(struct run *run, struct crowd *crowd, struct user *user, 
 {
     uint8_t payload[STAMPED_BYTES_MAX];
     struct stamp stamp = {due_ns, user->number, user->sent};
-
     fill(crowd, payload, &stamp);
     int error =
         service_push(run->service, user->name, (struct bytes){payload, crowd->options->size_bytes});
@@ -132,7 +127,6 @@ static bool begin_push_all(struct run *run, struct crowd *crowd, struct user *us
 {
     uint8_t payload[STAMPED_BYTES_MAX];
     struct stamp stamp = {due_ns, 0, user->sent};
-
     fill(crowd, payload, &stamp);
     int error = service_push_all(run->service, (struct bytes){payload, crowd->options->size_bytes});
     if (error == -EAGAIN)
@@ -160,21 +154,19 @@ static traffic_begin *begin_of(const struct run *run)
     }
 }
 
-/* --- the loops ------------------------------------------------------------------------------- */
+/* --- the loops -------------------------------------------------------------------------------- */
 
 static uint64_t pump_rate(struct run *run, struct crowd *crowd)
 {
     bool all = run->options->scenario == BENCH_PUSH_ALL;
     double rate_per_s = run->options->rate_per_s / (all ? 1 : run->crowd_count);
     traffic_begin *begin = begin_of(run);
-
     if (all && crowd->index != 0)
         return TURN_NS_MAX;
     for (unsigned burst = 0; burst < BURST_MAX; burst++) {
         uint64_t due_ns =
             crowd->due_from_ns + (uint64_t)((double)crowd->due_count * 1e9 / rate_per_s);
         struct user *user = &crowd->users[all ? 0 : crowd->due_count % crowd->count];
-
         if (due_ns > crowd->now_ns)
             return due_ns - crowd->now_ns;
         if (!begin(run, crowd, user, due_ns))
@@ -190,7 +182,6 @@ static uint64_t pump_all(struct run *run, struct crowd *crowd)
     struct totals totals = run_totals(run);
     uint64_t done = totals.received + totals.refused;
     uint64_t flying_max = run->options->window * run->options->users;
-
     while (crowd->check.sent + run->options->users <= done + flying_max &&
            begin_push_all(run, crowd, &crowd->users[0], clock_ns()))
         ;
@@ -200,7 +191,6 @@ static uint64_t pump_all(struct run *run, struct crowd *crowd)
 static void enter_traffic(struct run *run, struct crowd *crowd, enum phase phase)
 {
     traffic_begin *begin = begin_of(run);
-
     crowd->running = phase == PHASE_TRAFFIC || phase == PHASE_MEASURE;
     if (phase != PHASE_TRAFFIC)
         return;
@@ -216,7 +206,6 @@ static void enter_traffic(struct run *run, struct crowd *crowd, enum phase phase
 static void follow(struct crowd *crowd, struct user *user)
 {
     struct run *run = crowd->context;
-
     if (!crowd->running || run->options->rate_per_s > 0 || run->options->scenario == BENCH_PUSH_ALL)
         return;
     if (crowd->now_ns < user->hold_ns) {
@@ -232,7 +221,6 @@ static void refuse(struct crowd *crowd, struct user *user, const struct broker_f
 {
     bool rate = frame->number[ERROR_CODE] == USHER_ERROR_RATE_LIMITED;
     uint64_t wait_ms = frame->number[REFUSAL_RETRY_AFTER_MS];
-
     if (rate && wait_ms < RATE_HOLD_MS)
         wait_ms = RATE_HOLD_MS;
     if (wait_ms > WAIT_MS_MAX)
@@ -254,7 +242,6 @@ static uint64_t pump_held(struct crowd *crowd)
     crowd->held_ns = crowd->now_ns;
     for (uint32_t i = 0; i < crowd->count; i++) {
         struct user *user = &crowd->users[i];
-
         if (user->held == 0 || crowd->now_ns < user->hold_ns)
             continue;
         uint32_t held = user->held;
@@ -269,7 +256,6 @@ static uint64_t pump_held(struct crowd *crowd)
 static uint64_t pump_traffic(struct run *run, struct crowd *crowd)
 {
     bool all = run->options->scenario == BENCH_PUSH_ALL;
-
     crowd->now_ns = clock_ns();
     if (crowd->running && run->options->rate_per_s > 0)
         return pump_rate(run, crowd);
@@ -285,7 +271,7 @@ static void record(struct crowd *crowd, const struct stamp *stamp)
                       crowd->now_ns > stamp->due_ns ? crowd->now_ns - stamp->due_ns : 0);
 }
 
-/* --- arrivals -------------------------------------------------------------------------------- */
+/* --- arrivals --------------------------------------------------------------------------------- */
 
 static void on_message(struct crowd *crowd, struct user *user, const struct broker_frame *frame)
 {
@@ -294,7 +280,6 @@ static void on_message(struct crowd *crowd, struct user *user, const struct brok
     uint32_t number = scenario == BENCH_PUSH_ALL ? 0 : sender->number;
     bool again = frame->number[MESSAGE_REDELIVERED] != 0;
     struct stamp stamp;
-
     if (!stamp_read(frame->run[MESSAGE_PAYLOAD], pattern_of(crowd), &stamp) ||
         stamp.sender != number) {
         crowd->check.strange++;
@@ -312,7 +297,6 @@ static void on_reply(struct crowd *crowd, struct user *user, const struct broker
     uint32_t seq = (uint32_t)(frame->id - 1);
     uint64_t bit = UINT64_C(1) << seq % CALLS_MAX;
     struct stamp stamp;
-
     if ((user->unanswered & bit) == 0) {
         crowd->check.doubled++; /* or never asked */
         return;
@@ -344,19 +328,17 @@ static void on_welcome(struct crowd *crowd, struct user *user, const struct brok
 {
 }
 
-/* --- the run --------------------------------------------------------------------------------- */
+/* --- the run ---------------------------------------------------------------------------------- */
 
 static bool all_arrived(struct run *run)
 {
     struct totals totals = run_totals(run);
-
     return totals.received + totals.refused >= totals.sent;
 }
 
 static int conduct_traffic(struct run *run)
 {
     int error = run_login(run);
-
     if (error == 0)
         error = run_enter(run, PHASE_TRAFFIC, "warm-up");
     if (error == 0)
@@ -381,7 +363,6 @@ static void tell_traffic(struct run *run, struct report *report)
 {
     uint64_t count =
         run->borders[BORDER_TO].totals.received - run->borders[BORDER_FROM].totals.received;
-
     run_tell_costs(run, report, BORDER_FROM, BORDER_TO, "messages_per_s", (double)count);
     report_latency(report, &run->latency);
     run_tell_check(run, report);

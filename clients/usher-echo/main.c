@@ -42,7 +42,6 @@ static void reverse(const struct usher_backend_call *call)
 {
     const char *payload = call->payload;
     char reversed[4096];
-
     if (call->payload_size > sizeof(reversed)) {
         reply(call, STATUS_TOO_LARGE, NULL, 0);
         return;
@@ -59,7 +58,6 @@ static void whoami(const struct usher_backend_call *call)
     char text[256];
     int size =
         snprintf(text, sizeof(text), "%.128s %llu", call->user, (unsigned long long)call->epoch);
-
     reply(call, STATUS_OK, text, (size_t)size);
 }
 
@@ -93,7 +91,6 @@ static void on_state(void *context, enum usher_backend_state state, const char *
 static int serve(const struct usher_backend_options *options)
 {
     int error = usher_backend_open(&the_backend, options);
-
     if (error != 0) {
         fprintf(stderr, "usher-echo: %s: %s\n", options->urls[0], strerror(-error));
         return 1;
@@ -128,7 +125,6 @@ int main(int argc, char **argv)
         .service = "echo",
         .callbacks = {.on_call = on_call, .on_presence = on_presence, .on_state = on_state},
     };
-
     for (int flag; (flag = getopt_long(argc, argv, "", flags, NULL)) != -1;) {
         if (flag == 'u')
             url = optarg;

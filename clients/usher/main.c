@@ -109,7 +109,7 @@ static int wrong_value(const char *option, const char *value, const char *what)
     return EXIT_WRONG_USE;
 }
 
-/* --- command line ------------------------------------------------------------------------ */
+/* --- command line ----------------------------------------------------------------------------- */
 
 static bool parse_number(const char *text, uint64_t most, uint64_t *value)
 {
@@ -257,7 +257,7 @@ static int parse_options(struct cli_options *options, int count, char **argument
     return 0;
 }
 
-/* --- subcommands ------------------------------------------------------------------------- */
+/* --- subcommands ------------------------------------------------------------------------------ */
 
 /* All of stdin, or NULL: there is more than any broker takes, or no memory. */
 static char *read_stdin(size_t *size)
@@ -410,7 +410,7 @@ static const struct subcommand *find_subcommand(const char *name)
     return NULL;
 }
 
-/* --- one run ----------------------------------------------------------------------------- */
+/* --- one run ---------------------------------------------------------------------------------- */
 
 /* Waits until the broker has seen the last acknowledgement (its Pong comes after), or logs out. */
 static void leave(struct usher_client *client, bool acks)

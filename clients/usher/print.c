@@ -46,7 +46,7 @@ static void print_name(const struct printer *printer, const char *text)
     print_text(printer, text, strlen(text));
 }
 
-/* --- JSON -------------------------------------------------------------------------------- */
+/* --- JSON ------------------------------------------------------------------------------------- */
 
 static void member_text(FILE *stream, const char *key, const char *text)
 {
@@ -135,7 +135,7 @@ static void print_json(FILE *stream, const struct usher_event *event)
     fputs("}\n", stream);
 }
 
-/* --- text -------------------------------------------------------------------------------- */
+/* --- text ------------------------------------------------------------------------------------- */
 
 static void print_detail(const struct printer *printer, const struct usher_event *event)
 {

@@ -32,7 +32,6 @@ static int complain_forbidden(const char *path)
 static int look_at_socket(const struct ctl *ctl)
 {
     const char *path = ctl->url + strlen("ipc://");
-
     if (strncmp(ctl->url, "ipc://", strlen("ipc://")) != 0)
         return CTL_OK;
     if (faccessat(AT_FDCWD, path, W_OK, AT_EACCESS) == 0)
@@ -85,7 +84,6 @@ int ctl_open(const struct ctl *ctl, const struct usher_backend_callbacks *callba
         .context = context,
     };
     int error;
-
     *backend = NULL;
     if (callbacks != NULL)
         options.callbacks = *callbacks;
@@ -102,7 +100,6 @@ int ctl_ask(const struct ctl *ctl, struct usher_backend *backend,
             const struct usher_backend_query *query, struct usher_backend_answer **answer)
 {
     int error = usher_backend_query(backend, query, answer);
-
     *answer = error == 0 ? *answer : NULL;
     if (error != 0)
         return ctl_complain(ctl, error);
@@ -131,7 +128,6 @@ static int print_pages(const struct ctl *ctl, struct usher_backend *backend,
     uint64_t seq = 0;
     int result = CTL_OK;
     bool more = true;
-
     while (more && result == CTL_OK) {
         result = ctl_ask(ctl, backend, &query, &page);
         if (page != NULL && before == NULL)
@@ -159,10 +155,8 @@ static int with_pages(const struct ctl *ctl, enum usher_backend_query_kind kind)
 {
     struct usher_backend *backend;
     int result = ctl_open(ctl, NULL, NULL, &backend);
-
     if (result == CTL_OK)
         result = print_pages(ctl, backend, kind);
-
     usher_backend_close(backend);
     return result;
 }
@@ -187,10 +181,8 @@ int ctl_find(const struct ctl *ctl)
     struct usher_backend *backend;
     struct usher_backend_answer *answer = NULL;
     int result = ctl_open(ctl, NULL, NULL, &backend);
-
     if (result == CTL_OK)
         result = ctl_ask(ctl, backend, &query, &answer);
-
     if (answer != NULL) {
         print_session_head(ctl);
         for (size_t i = 0; i < answer->session_count; i++) {
@@ -212,10 +204,8 @@ static int with_numbers(const struct ctl *ctl, enum usher_backend_query_kind kin
     struct usher_backend *backend;
     struct usher_backend_answer *answer = NULL;
     int result = ctl_open(ctl, NULL, NULL, &backend);
-
     if (result == CTL_OK)
         result = ctl_ask(ctl, backend, &query, &answer);
-
     for (size_t i = 0; answer != NULL && i < answer->number_count; i++)
         print_number(ctl, answer->numbers[i].name, answer->numbers[i].value);
     usher_backend_answer_free(answer);
@@ -239,11 +229,9 @@ static int print_events(const struct ctl *ctl, struct usher_backend *backend)
     struct usher_backend_query query = {.kind = USHER_BACKEND_EVENTS, .after_seq = ctl->after};
     bool first = true;
     int result;
-
     for (;;) {
         struct usher_backend_answer *page = NULL;
         uint64_t last = query.after_seq;
-
         result = ctl_ask(ctl, backend, &query, &page);
         if (page == NULL)
             return result;
@@ -270,7 +258,6 @@ int ctl_presence(const struct ctl *ctl)
 {
     struct usher_backend *backend;
     int result;
-
     if (ctl->follow)
         return ctl_follow(ctl);
     result = ctl_open(ctl, NULL, NULL, &backend);

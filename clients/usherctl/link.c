@@ -18,7 +18,6 @@ struct order {
 static void order_done(void *context, uint64_t token, const struct usher_backend_result *result)
 {
     struct order *order = context;
-
     print_result(order->ctl, result);
     order->result =
         result->code == USHER_BACKEND_OK && result->failure_count == 0 ? CTL_OK : CTL_REFUSED;
@@ -28,7 +27,6 @@ static void order_done(void *context, uint64_t token, const struct usher_backend
 static void order_state(void *context, enum usher_backend_state state, const char *text)
 {
     struct order *order = context;
-
     if (state == USHER_BACKEND_LINKED)
         order->linked = true;
 }
@@ -36,7 +34,6 @@ static void order_state(void *context, enum usher_backend_state state, const cha
 static int order_open(struct order *order, const struct ctl *ctl)
 {
     struct usher_backend_callbacks callbacks = {.on_result = order_done, .on_state = order_state};
-
     *order = (struct order){.ctl = ctl, .result = CTL_NO_BROKER};
     return ctl_open(ctl, &callbacks, order, &order->backend);
 }
@@ -72,7 +69,6 @@ int ctl_kick(const struct ctl *ctl)
     };
     struct order order;
     int result = order_open(&order, ctl);
-
     if (result != CTL_OK)
         return result;
     return order_finish(&order, usher_backend_kick(order.backend, &kick, 1));
@@ -84,7 +80,6 @@ int ctl_push(const struct ctl *ctl)
     const char *text = ctl->arguments[1];
     struct order order;
     int result = order_open(&order, ctl);
-
     if (result != CTL_OK)
         return result;
     return order_finish(
@@ -96,7 +91,6 @@ int ctl_push_all(const struct ctl *ctl)
     const char *text = ctl->arguments[0];
     struct order order;
     int result = order_open(&order, ctl);
-
     if (result != CTL_OK)
         return result;
     return order_finish(&order, usher_backend_push_all(order.backend, text, strlen(text), 1));
@@ -105,7 +99,6 @@ int ctl_push_all(const struct ctl *ctl)
 static void follow_event(void *context, const struct usher_backend_event *event)
 {
     const struct order *order = context;
-
     print_event(order->ctl, event);
     fflush(stdout);
     if (ferror(stdout)) /* whoever read has gone */
@@ -115,7 +108,6 @@ static void follow_event(void *context, const struct usher_backend_event *event)
 static void follow_reset(void *context)
 {
     const struct order *order = context;
-
     if (order->ctl->after != 0 || order->linked)
         fputs("usherctl: some events were missed; see usherctl snapshot\n", stderr);
 }
@@ -124,7 +116,6 @@ static void follow_state(void *context, enum usher_backend_state state, const ch
 {
     struct order *order = context;
     bool first = !order->linked;
-
     fprintf(stderr, "usherctl: %s\n", text);
     order_state(context, state, text);
     if (first && order->linked) {
@@ -143,7 +134,6 @@ int ctl_follow(const struct ctl *ctl)
     struct order order = {.ctl = ctl};
     int result = ctl_open(ctl, &callbacks, &order, &order.backend);
     int error;
-
     if (result != CTL_OK)
         return result;
     signal(SIGPIPE, SIG_IGN);

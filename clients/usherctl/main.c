@@ -85,7 +85,6 @@ static int usage_error(const char *what, const char *about)
 static bool parse_number(const char *text, uint64_t *value)
 {
     char *end;
-
     errno = 0;
     *value = strtoull(text, &end, 10);
     return errno == 0 && end != text && *end == '\0' && text[0] >= '0' && text[0] <= '9';
@@ -95,7 +94,6 @@ static bool parse_small(const char *text, uint32_t *value)
 {
     uint64_t number;
     bool good = parse_number(text, &number) && number > 0 && number <= UINT32_MAX;
-
     *value = good ? (uint32_t)number : 0;
     return good;
 }
@@ -208,7 +206,6 @@ static int run_command(struct ctl *ctl, const char *name, uint64_t given)
 {
     for (size_t i = 0; i < COMMAND_COUNT; i++) {
         const struct command *command = &commands[i];
-
         if (strcmp(command->name, name) != 0)
             continue;
         if (ctl->argument_count < command->arguments_min ||
@@ -226,7 +223,6 @@ static int read_line(struct ctl *ctl, int argc, char **argv, uint64_t *given)
     int place = 0;
     int key;
     int result = CTL_OK;
-
     while (result == CTL_OK && (key = getopt_long(argc, argv, "-", options, &place)) != -1) {
         if (key == 1) {
             ctl->arguments[ctl->argument_count++] = optarg;
@@ -248,7 +244,6 @@ int main(int argc, char **argv)
     char **words = calloc((size_t)argc + 1, sizeof(*words));
     uint64_t given = 0;
     int result;
-
     if (words == NULL)
         return CTL_REFUSED;
     ctl.arguments = words;

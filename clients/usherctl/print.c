@@ -21,13 +21,10 @@ static const char *escaped(char *to, const char *text)
     const uint8_t *at = (const uint8_t *)text;
     size_t left = strlen(text);
     size_t size = 0;
-
     while (left > 0 && size + 13 < CELL_BYTES_MAX) {
         size_t length = utf8_size(at, left);
         size_t taken = length != 0 ? length : 1;
-
         bool plain = length != 0 && utf8_steers(at, left) == 0;
-
         for (size_t i = 0; i < taken && !plain; i++)
             size += (size_t)snprintf(to + size, CELL_BYTES_MAX - size, "\\x%02x", at[i]);
         if (plain) {
@@ -45,7 +42,6 @@ static const char *local_time(char *to, uint64_t unix_ms)
 {
     time_t seconds = (time_t)(unix_ms / 1000);
     struct tm parts;
-
     if (unix_ms == 0 || localtime_r(&seconds, &parts) == NULL ||
         strftime(to, TIME_BYTES_MAX, "%Y-%m-%d %H:%M:%S", &parts) == 0)
         return "-";
@@ -64,7 +60,6 @@ void print_session(const struct ctl *ctl, const struct usher_backend_session *se
     const char *state = usher_backend_state_name(session->state);
     char user[CELL_BYTES_MAX], address[CELL_BYTES_MAX], node[CELL_BYTES_MAX];
     char client[CELL_BYTES_MAX], since[TIME_BYTES_MAX];
-
     if (!ctl->json) {
         printf("%-20s %-9s %-19s %14" PRIu64 " %6" PRIu32 " %-22s %-12s %s\n",
                escaped(user, session->user), state, local_time(since, session->since_ms),
@@ -96,7 +91,6 @@ void print_event(const struct ctl *ctl, const struct usher_backend_event *event)
     const char *cause = usher_backend_cause_name(event->cause);
     char user[CELL_BYTES_MAX], address[CELL_BYTES_MAX], client[CELL_BYTES_MAX];
     char time_text[TIME_BYTES_MAX];
-
     if (ctl->user != NULL && strcmp(ctl->user, event->user) != 0)
         return;
     if (!ctl->json) {
@@ -122,7 +116,6 @@ void print_event(const struct ctl *ctl, const struct usher_backend_event *event)
 void print_number(const struct ctl *ctl, const char *name, uint64_t value)
 {
     char cell[CELL_BYTES_MAX];
-
     if (!ctl->json) {
         printf("%-40s %" PRIu64 "\n", escaped(cell, name), value);
         return;
@@ -135,7 +128,6 @@ void print_number(const struct ctl *ctl, const char *name, uint64_t value)
 void print_result(const struct ctl *ctl, const struct usher_backend_result *result)
 {
     char cell[CELL_BYTES_MAX];
-
     if (ctl->json) {
         print_json_text(stdout, "{", "result", usher_backend_code_name(result->code));
         print_json_number(stdout, ",", "accepted", result->accepted);

@@ -5,8 +5,8 @@
     format.py ROOT check|write [c|python|shell|javascript]
 
 clang-format (.clang-format), black and shfmt are Debian's; prettier is fetched by cmake/npm. Of C it
-also sees what clang-format leaves: the argument of a file stands behind its includes, and sizeof has
-its parentheses. Ends with 77 when a tool is not there."""
+also sees what clang-format leaves: the argument of a file stands behind its includes, sizeof has its
+parentheses, and a function has no empty lines (but in tests). Ends with 77 when a tool is not there."""
 
 import os
 import re
@@ -20,6 +20,9 @@ ESSAY_FIRST = re.compile(
     r"\A/\* SPDX[^\n]*\n\n?/\*(?:[^*]|\*(?!/))*\*/\n\n?(?:#include|#define _GNU)"
 )
 BARE_SIZEOF = re.compile(r"\bsizeof [*\w]")
+
+# From the brace that begins a function to the one that ends it.
+FUNCTION = re.compile(r"^\{\n(.*?)^\}$", re.M | re.S)
 
 
 def tracked(root, *patterns):
@@ -69,6 +72,8 @@ def c(root, write):
             lines.append(f"{name}: its argument stands before the includes")
         if BARE_SIZEOF.search(code):
             lines.append(f"{name}: sizeof without parentheses")
+        if not name.startswith("tests/") and any("\n\n" in body for body in FUNCTION.findall(text)):
+            lines.append(f"{name}: an empty line in a function")
     return lines
 
 
@@ -124,6 +129,7 @@ PLANTED = {
     "a.c": "int main(void) {return 0;}\n",
     "b.c": "/* SPDX */\n/* Why. */\n#include <stdio.h>\n",
     "d.c": "static const int size = sizeof size;\n",
+    "e.c": "int main(void)\n{\n    int x = 0;\n\n    return x;\n}\n",
     "a.py": "x = { 'a':1 }\n",
     "a.sh": "#!/bin/sh\nif true\nthen\n  true\nfi\n",
     "a.js": "const a = {b:1}\n",
