@@ -9,11 +9,12 @@
 #include <strings.h>
 
 #include "admin/admin.h"
+#include "base/secret.h"
 #include "files/token_file.h"
 
 /* Tokens, and the Host of a request.
  *
- * * Without any token file whoever reaches the address may look and nobody may change: to change, a
+ * Without any token file whoever reaches the address may look and nobody may change: to change, a
  * request has to show a token in a header, which no other page in the operator's browser can make
  * it do. The Host is checked because such a page could let its own name point at this address (DNS
  * rebinding) and would then read the answers: an address in digits cannot be pointed elsewhere, so
@@ -71,13 +72,9 @@ void access_read(struct access *access, const char *token_file, const char *view
     each(context, view, error);
 }
 
-/* Walks over what was shown, wherever it differs first. */
 static bool is_token(const struct access_token *token, const char *shown, size_t size)
 {
-    volatile unsigned char differ = token->size != size || size == 0;
-    for (size_t i = 0; i < size; i++)
-        differ |= (unsigned char)(shown[i] ^ token->bytes[i % ACCESS_TOKEN_BYTES_MAX]);
-    return differ == 0;
+    return secret_equal(token->bytes, token->size, shown, size);
 }
 
 enum access_right access_right(const struct access *access, const char *header)

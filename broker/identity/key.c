@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/secret.h"
 #include "identity/base64url.h"
 
 /* From a JSON Web Key to something that verifies, and the verification itself.
@@ -330,9 +331,8 @@ static bool verify_mac(const struct key *key, struct bytes text, struct bytes si
     bool made = context != NULL && EVP_MAC_update(context, text.data, text.size) == 1 &&
                 EVP_MAC_final(context, wanted, &size, sizeof(wanted)) == 1;
     EVP_MAC_CTX_free(context);
-    /* In a time that does not tell how much of it was right. */
-    return made && size == sizeof(wanted) && signature.size == sizeof(wanted) &&
-           CRYPTO_memcmp(wanted, signature.data, sizeof(wanted)) == 0;
+    return made && size == sizeof(wanted) &&
+           secret_equal(wanted, size, signature.data, signature.size);
 }
 
 static bool verify_public(const struct key *key, struct bytes text, struct bytes signature)

@@ -2,6 +2,7 @@
 #include "instance/access.h"
 
 #include "base/hash.h"
+#include "base/secret.h"
 
 /* A Fetch and a Submit bring the number of their link and nothing else, so that number is what
  * gives the right to read a service's mail and to push and kick in its name. It must be as hard to
@@ -54,12 +55,5 @@ bool link_number_slot(const uint64_t key[2], uint64_t number, uint32_t *slot)
 bool link_token_is_right(const struct settings *settings, struct bytes token)
 {
     const struct link_token *wanted = settings->link_token;
-    if (wanted == NULL)
-        return true;
-    if (token.size != wanted->size)
-        return false;
-    uint8_t differ = 0;
-    for (size_t i = 0; i < token.size; i++)
-        differ |= token.data[i] ^ wanted->bytes[i];
-    return differ == 0;
+    return wanted == NULL || secret_equal(wanted->bytes, wanted->size, token.data, token.size);
 }

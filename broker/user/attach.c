@@ -6,6 +6,7 @@
 #include "backend.pb-c.h"
 #include "base/check.h"
 #include "base/memory.h"
+#include "base/secret.h"
 #include "client.pb-c.h"
 #include "proto/broker_frame.h"
 #include "user/user.h"
@@ -85,11 +86,9 @@ void handle_attach(struct session *session, struct message *message, struct turn
 static bool resume_is_right(const struct session *session, const struct turn *turn,
                             const struct resume_message *resume)
 {
-    uint8_t differ = 0;
-    for (unsigned i = 0; i < SECRET_BYTES; i++)
-        differ |= session->secret[i] ^ resume->secret[i];
+    bool same = secret_equal(session->secret, SECRET_BYTES, resume->secret, SECRET_BYTES);
     uint64_t last_seq_max = session->unnumbered ? LAST_SEQ_MAX : session_sent_seq(session);
-    return session->status != SESSION_NONE && resume->epoch == session->epoch && differ == 0 &&
+    return session->status != SESSION_NONE && resume->epoch == session->epoch && same &&
            resume->last_seq <= last_seq_max &&
            (!session->unnumbered || resume->received_seq <= last_seq_max) &&
            session_token_left_ms(session, turn) > 0;
