@@ -8,7 +8,6 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "broker/parts.h"
-#include "config/limits.h"
 #include "directory/services.h"
 #include "door/admission.h"
 #include "door/logins.h"
@@ -41,33 +40,9 @@ static void fill_settings(struct broker *broker)
     uint8_t boot[8];
     broker->settings = (struct settings){
         .node = options->node_name,
-        .heartbeat_ms = (uint32_t)options->session_heartbeat_ms,
-        .resume_ms = (uint32_t)options->session_resume_ms,
-        .frame_bytes_max = (uint32_t)options->limits_frame_bytes,
-        .output_bytes_max = output_max(options),
-        .output_window_bytes = output_window(options),
         .ends_with_token = options->auth_session_ends == SESSION_ENDS_WITH_TOKEN,
-        .inbox_messages_max = (uint32_t)options->limits_inbox_messages,
-        .inbox_bytes_max = (uint32_t)options->limits_inbox_bytes,
-        .inbox_age_ms = (uint32_t)options->limits_inbox_age_ms,
-        .mailbox_messages_max = (uint32_t)options->limits_mailbox_messages,
-        /* As many as a receiver takes in one turn, so that neither outruns the other. */
-        .turn_frames_max = (uint32_t)options->limits_turn_messages,
         .requests_max = REQUESTS_PER_USER_MAX,
-        .requests_per_second = (uint32_t)options->limits_requests_per_second,
-        .takeovers_per_minute = (uint32_t)options->limits_takeovers_per_minute,
-        .calls_max = options->link_calls_max,
-        .one_way_calls_max = (uint32_t)options->limits_one_way_calls_per_user,
-        .calls_per_user_max = (uint32_t)options->limits_calls_per_user,
-        .call_timeout_ms = (uint32_t)options->limits_call_timeout_ms,
-        .call_timeout_max_ms = (uint32_t)options->limits_call_timeout_max_ms,
-        .link_frame_bytes_max = (uint32_t)options->link_frame_bytes,
         .link_submits_max = (uint32_t)options->link_contexts / LINK_STRANGERS_PART,
-        .link_park_ms = (uint32_t)options->link_park_ms,
-        .link_grace_ms = (uint32_t)options->link_grace_ms,
-        .link_fetch_timeout_ms = (uint32_t)options->link_fetch_timeout_ms,
-        .link_mail_items_max = (uint32_t)options->link_mail_items,
-        .link_mail_bytes_max = options->link_mail_bytes,
     };
     env_random(broker->env, boot, sizeof(boot));
     env_random(broker->env, broker->settings.requests_key, sizeof(broker->settings.requests_key));
@@ -111,7 +86,8 @@ static int make_threads(struct broker *broker)
         struct thread *thread = &broker->threads[i];
         thread->runner =
             (struct runner){.index = i, .drains = i < broker->io_count, .scratch = thread};
-        thread->turn = (struct turn){.settings = &broker->settings,
+        thread->turn = (struct turn){.limits = &broker->limits,
+                                     .settings = &broker->settings,
                                      .counters = &broker->counters,
                                      .env = broker->env,
                                      .metrics = broker->metrics,
@@ -262,6 +238,7 @@ int broker_assemble(struct broker *broker, const struct options *options, const 
     broker->log = log;
     broker->store = store;
     pthread_mutex_init(&broker->reload_lock, NULL);
+    limits_fill(&broker->limits, options);
     fill_settings(broker);
     fill_counters(broker);
     ingress_wire(broker);

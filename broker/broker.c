@@ -9,7 +9,6 @@
 
 #include "base/check.h"
 #include "base/wait.h"
-#include "config/limits.h"
 #include "door/admission.h"
 #include "operate/announce.h"
 #include "operate/certificate.h"
@@ -70,8 +69,8 @@ int broker_open_net(struct broker *broker, char *error)
         .unbound_max = (uint32_t)options->limits_prelogin_connections,
         .frame_bytes_max = (uint32_t)options->limits_frame_bytes,
         .unbound_bytes_max = (uint32_t)options->limits_prelogin_bytes,
-        .output_bytes_max = output_max(options),
-        .output_soft_bytes = output_window(options),
+        .output_bytes_max = (uint32_t)output_max(&broker->limits),
+        .output_soft_bytes = (uint32_t)output_window(&broker->limits),
         .output_soft_ms = (uint32_t)options->limits_output_soft_ms,
         .login_deadline_ms = (uint32_t)options->limits_login_deadline_ms,
         .silence_ms = silence_ms(options),

@@ -66,7 +66,7 @@ static int post_delivery(struct broker *broker, struct runner *runner, const str
                          actor_handle user, struct deliver_message *message)
 {
     return scheduler_post_from(broker->scheduler, runner, message->from_service ? 0 : turn->self,
-                               user, &message->header, broker->settings.mailbox_messages_max);
+                               user, &message->header, limits_mailbox_messages(&broker->limits));
 }
 
 /* To a user by name: deliveries, which the mailbox limit may refuse, and kicks. */
@@ -130,7 +130,7 @@ static uint32_t push_to_all(struct broker *broker, struct runner *runner, struct
             continue; /* not accepted, as with a full mailbox */
         if (memory_level() != MEMORY_FULL &&
             scheduler_post_from(broker->scheduler, runner, 0, user, &message->header,
-                                broker->settings.mailbox_messages_max) == 0)
+                                limits_mailbox_messages(&broker->limits)) == 0)
             accepted++;
         else
             message_destroy(&message->header);

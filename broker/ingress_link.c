@@ -94,7 +94,7 @@ static bool admit(struct broker *broker, uint64_t exchange, const Usher__V1__Lin
         return true; /* the number of its link says whether it may */
     if (may_ask(broker, request->submit))
         return !refuse_crowd(broker, exchange);
-    const char *fault = instance_submit_fault(request->submit, &broker->settings);
+    const char *fault = instance_submit_fault(request->submit, &broker->limits);
     if (fault != NULL)
         refuse_link(broker, exchange, USHER__V1__REFUSED__CODE__MALFORMED, fault);
     else

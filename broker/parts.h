@@ -85,6 +85,7 @@ struct broker {
     struct queries *queries;
     struct services *services;
     struct clock *clock;
+    struct limits limits; /* LIVE ones change: operate/reload.c */
     struct settings settings;
     struct counters counters;
     struct passed_sockets passed;
@@ -118,8 +119,8 @@ int broker_open_net(struct broker *broker, char *error);
 
 /* --- assemble.c: for broker.c, and for the simulation, which brings its own edges ------------- */
 
-/* Fills a zeroed broker: settings, threads' places, actors, services, committer, clock, queries;
- * starts nothing. `store` is taken by a success. */
+/* Fills a zeroed broker: limits, settings, threads' places, actors, services, committer, clock,
+ * queries; starts nothing. `store` is taken by a success. */
 int broker_assemble(struct broker *broker, const struct options *options, const struct env *env,
                     struct log *log, struct store *store);
 

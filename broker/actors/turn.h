@@ -14,6 +14,7 @@
 #include "actors/source_rates.h"
 #include "actors/spent.h"
 #include "base/env.h"
+#include "base/limits.h"
 #include "base/log.h"
 #include "base/metrics.h"
 #include "storage/store.h"
@@ -25,46 +26,20 @@ struct link_token {
     uint8_t bytes[];
 };
 
-/* Limits and times that handlers go by. Those that are atomic may change while turns run
- * (broker/operate/reload.c): a turn that reads one twice may see two values, each of them a good
- * one. The others are set once at start. */
+/* What handlers go by beside the limits; set once at start, but for the token. */
 struct settings {
     const char *node;
-    uint32_t heartbeat_ms;
-    uint32_t resume_ms;
-    uint32_t frame_bytes_max;
-    _Atomic uint32_t output_bytes_max;    /* beyond it a connection ends; more than any frame */
-    _Atomic uint32_t output_window_bytes; /* above it what others send waits */
-    bool ends_with_token;                 /* sessions, with the token of their login */
-    _Atomic uint32_t inbox_messages_max;
-    _Atomic uint32_t inbox_bytes_max;
-    _Atomic uint32_t inbox_age_ms;
-    _Atomic uint32_t mailbox_messages_max;
-    uint32_t turn_frames_max;
+    char node_boot[24];
+    bool ends_with_token; /* sessions, with the token of their login */
     uint32_t requests_max;
-    _Atomic uint32_t requests_per_second;
+    uint32_t link_submits_max;         /* of one link, in progress at once */
     struct source_rates *source_rates; /* NULL: nothing is counted per source */
     struct spent *spent_rates,
         *spent_fights;        /* of users whose session has ended; NULL: forgotten */
     uint64_t requests_key[2]; /* random; see user/requests.h */
     uint64_t proof_key[2];    /* random; see resume_proof */
-    _Atomic uint32_t takeovers_per_minute;
-    _Atomic uint32_t calls_per_user_max;
-    _Atomic uint32_t one_way_calls_max; /* of one user, in the mail of one instance */
-    _Atomic uint64_t calls_max;
-    _Atomic uint32_t call_timeout_ms;
-    _Atomic uint32_t call_timeout_max_ms;
-    /* link */
-    uint32_t link_frame_bytes_max;
-    uint32_t link_submits_max; /* of one link, in progress at once */
-    uint32_t link_park_ms;
-    _Atomic uint32_t link_grace_ms;
-    _Atomic uint32_t link_fetch_timeout_ms;
-    _Atomic uint32_t link_mail_items_max;
-    _Atomic uint64_t link_mail_bytes_max;
+    uint64_t link_key[2];     /* random; seals the numbers of links, see instance/access.h */
     struct link_token *_Atomic link_token; /* NULL: none is asked for */
-    uint64_t link_key[2]; /* random; seals the numbers of links, see instance/access.h */
-    char node_boot[24];
 };
 
 /* Numbers that all actors draw from; atomics, so that any thread may. */
@@ -128,6 +103,7 @@ struct turn_mark {
 
 struct turn {
     /* set when the thread is made */
+    const struct limits *limits;
     const struct settings *settings;
     struct counters *counters;
     const struct env *env;

@@ -252,7 +252,7 @@ static void log_free(struct log *log)
 static struct allowance_terms recording_terms(const struct recorder *recorder)
 {
     enum { LINE_BYTES = 128, LINES_MIN = 8, PARTS = 4, MINUTE_US = 60000000 };
-    uint64_t lines = recorder != NULL ? recorder_bytes(recorder) / PARTS / LINE_BYTES : 0;
+    uint64_t lines = recorder != NULL ? recorder_capacity(recorder) / PARTS / LINE_BYTES : 0;
     lines = lines > LINES_MIN ? lines : LINES_MIN;
     return allowance_over(lines < MINUTE_US ? (uint32_t)lines : MINUTE_US, MINUTE_US);
 }

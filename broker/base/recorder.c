@@ -48,7 +48,7 @@ void recorder_destroy(struct recorder *recorder)
     free(recorder);
 }
 
-size_t recorder_bytes(const struct recorder *recorder)
+size_t recorder_capacity(const struct recorder *recorder)
 {
     return recorder->size;
 }

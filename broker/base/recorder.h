@@ -21,7 +21,7 @@ struct recorder *recorder_create(size_t bytes);
 void recorder_destroy(struct recorder *recorder);
 
 /* What recorder_create was given. */
-size_t recorder_bytes(const struct recorder *recorder);
+size_t recorder_capacity(const struct recorder *recorder);
 
 /* Takes a copy of one line with its newline at the end; the oldest ones make room. Longer than the
  * whole room or RECORDER_LINE_BYTES_MAX: dropped. Any thread; blocks for a memory move at most.

@@ -7,14 +7,8 @@
 #include "config/private.h"
 
 /* Two configurations side by side: the one that holds and the one that was read just now. What may
- * change while usherd runs is data (reloadable.def), so the report, the documentation and the
- * change itself cannot say different things. Pure. */
-
-const bool option_reloadable[OPTION_COUNT] = {
-#define RELOADABLE(field) [OPTION_INDEX_##field] = true,
-#include "config/reloadable.def"
-#undef RELOADABLE
-};
+ * change while usherd runs is data (a column of options.def), so the report, the documentation and
+ * the change itself cannot say different things. Pure. */
 
 _Static_assert((int)OPTION_COUNT <= (int)OPTION_CHANGES_MAX, "room for a change of every option");
 
@@ -107,7 +101,7 @@ size_t options_compare(const struct options *from, const struct options *to,
             continue;
         struct option_change *change = &changes[count++];
         change->option = row->key;
-        change->restart = !option_reloadable[i];
+        change->restart = row->holds == HOLDS_START;
         option_print(from, row, change->from);
         option_print(to, row, change->to);
     }
@@ -143,7 +137,7 @@ void options_swap_reloadable(struct options *a, struct options *b)
     for (size_t i = 0; i < OPTION_COUNT; i++) {
         char kept[sizeof(struct text_list)];
         size_t size = size_of(option_rows[i].type);
-        if (!option_reloadable[i])
+        if (option_rows[i].holds == HOLDS_START)
             continue;
         memcpy(kept, place(a, &option_rows[i]), size);
         memcpy(place(a, &option_rows[i]), place(b, &option_rows[i]), size);

@@ -10,6 +10,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "base/limits.h"
+
 enum { TEXT_LIST_MAX = 8 };
 
 /* Texts are owned by the struct options around them. */
@@ -23,6 +25,19 @@ enum auth_mode { AUTH_MODE_OPEN, AUTH_MODE_TOKEN, AUTH_MODE_SERVICE };
 enum session_ends { SESSION_ENDS_NEVER, SESSION_ENDS_WITH_TOKEN };
 enum log_format { LOG_FORMAT_AUTO, LOG_FORMAT_JSON, LOG_FORMAT_TEXT };
 
+/* From when on another value of a row holds: START from a restart on, each of the others from a
+ * reload on. LIVE is a number that the layers ask for (base/limits.h); what has to be done for the
+ * others is in broker/operate/reload.c, in this order. */
+enum option_holds {
+    HOLDS_START,
+    HOLDS_LIVE,
+    HOLDS_LINK_TOKEN,
+    HOLDS_KEYS,
+    HOLDS_LOG_LEVEL,
+    HOLDS_CERTIFICATES,
+    HOLDS_COUNT
+};
+
 #define OPTION_C_TYPE_BOOL bool
 #define OPTION_C_TYPE_UNSIGNED uint64_t
 #define OPTION_C_TYPE_TEXT char *
@@ -30,8 +45,9 @@ enum log_format { LOG_FORMAT_AUTO, LOG_FORMAT_JSON, LOG_FORMAT_TEXT };
 #define OPTION_C_TYPE_TEXT_LIST struct text_list
 
 struct options {
-#define OPTION(field, key, type, default_text, min, max, unit, help) OPTION_C_TYPE_##type field;
-#include "config/options.def"
+#define OPTION(field, key, type, holds, default_text, min, max, unit, help) \
+    OPTION_C_TYPE_##type field;
+#include "base/options.def"
 #undef OPTION
 };
 
@@ -99,7 +115,15 @@ size_t options_compare(const struct options *from, const struct options *to,
 /* A copy with texts of its own, for options_fini. 0 or -ENOMEM. */
 int options_copy(struct options *to, const struct options *from);
 
-/* Exchanges the values of the options of reloadable.def. */
+/* Exchanges the values of those that a reload changes. */
 void options_swap_reloadable(struct options *a, struct options *b);
+
+/* --- the numbers, where the layers read them -------------------------------------------------- */
+
+/* All of them (base/limits.h); while there are no other threads. */
+void limits_fill(struct limits *limits, const struct options *options);
+
+/* Those that are LIVE. Any thread, one at a time. */
+void limits_follow(struct limits *limits, const struct options *options);
 
 #endif

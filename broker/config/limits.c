@@ -1,15 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "config/limits.h"
+#include "config/config.h"
 
-uint32_t output_max(const struct options *options)
+/* The numbers of the options go to where the layers read them: each row by itself, by what its
+ * columns say. */
+
+#define FILL_START(field) limits->field = options->field;
+#define FILL_LIVE(field) FOLLOW_LIVE(field)
+#define FOLLOW_START(field)
+#define FOLLOW_LIVE(field) \
+    atomic_store_explicit(&limits->field, options->field, memory_order_relaxed);
+
+void limits_fill(struct limits *limits, const struct options *options)
 {
-    uint64_t frame = options->limits_frame_bytes + options->limits_output_bytes / 4;
-    return (uint32_t)(options->limits_output_bytes > frame ? options->limits_output_bytes : frame);
+#define OPTION(field, key, type, holds, default_text, min, max, unit, help) \
+    LIMIT_OF_##type(FILL_##holds(field))
+#include "base/options.def"
+#undef OPTION
 }
 
-uint32_t output_window(const struct options *options)
+void limits_follow(struct limits *limits, const struct options *options)
 {
-    uint64_t half = output_max(options) / 2;
-    return (uint32_t)(options->limits_output_soft_bytes < half ? options->limits_output_soft_bytes
-                                                               : half);
+#define OPTION(field, key, type, holds, default_text, min, max, unit, help) \
+    LIMIT_OF_##type(FOLLOW_##holds(field))
+#include "base/options.def"
+#undef OPTION
 }

@@ -11,11 +11,20 @@
  * would read octal), no sign, no spaces, no trailing junk. Pure, but for the texts it allocates. */
 
 const struct option_row option_rows[OPTION_COUNT] = {
-#define OPTION(field, key, type, default_text, min, max, unit, help) \
-    {key, OPTION_##type, default_text, min, max, unit, help, offsetof(struct options, field)},
-#include "config/options.def"
+#define OPTION(field, key, type, holds, default_text, min, max, unit, help) \
+    {key,          OPTION_##type, HOLDS_##holds,                            \
+     default_text, min,           max,                                      \
+     unit,         help,          offsetof(struct options, field)},
+#include "base/options.def"
 #undef OPTION
 };
+
+/* What is no number is not asked for each time, so somebody has to see to it. */
+#define OPTION(field, key, type, holds, default_text, min, max, unit, help)         \
+    _Static_assert(HOLDS_##holds != HOLDS_LIVE || OPTION_##type == OPTION_UNSIGNED, \
+                   key " is LIVE and no number: its row has to name who sees to it");
+#include "base/options.def"
+#undef OPTION
 
 /* An option's place in the struct; the row's type says what lies there. */
 static void *place(struct options *options, const struct option_row *row)

@@ -175,7 +175,7 @@ void config_print_markdown(FILE *to)
         fprintf(to, "| `%s` | %s%s%s | ", row->key, mark,
                 row->default_text[0] != '\0' ? row->default_text : "empty", mark);
         option_describe(row, to);
-        fputs(option_reloadable[i] ? " | reload | " : " | restart | ", to);
+        fputs(row->holds != HOLDS_START ? " | reload | " : " | restart | ", to);
         put_cell(to, row->help);
         fputs(" |\n", to);
     }

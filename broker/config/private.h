@@ -17,6 +17,7 @@ enum option_type { OPTION_BOOL, OPTION_UNSIGNED, OPTION_TEXT, OPTION_ENUM, OPTIO
 struct option_row {
     const char *key;
     enum option_type type;
+    enum option_holds holds;
     const char *default_text;
     uint64_t min;
     uint64_t max;
@@ -26,16 +27,13 @@ struct option_row {
 };
 
 enum option_index {
-#define OPTION(field, key, type, default_text, min, max, unit, help) OPTION_INDEX_##field,
-#include "config/options.def"
+#define OPTION(field, key, type, holds, default_text, min, max, unit, help) OPTION_INDEX_##field,
+#include "base/options.def"
 #undef OPTION
     OPTION_COUNT
 };
 
 extern const struct option_row option_rows[OPTION_COUNT];
-
-/* By row: whether a reload changes it. */
-extern const bool option_reloadable[OPTION_COUNT];
 
 /* The row of a key, or NULL. */
 const struct option_row *option_find(const char *key);

@@ -135,8 +135,8 @@ static void accept(struct instance *instance, uint64_t exchange, struct turn *tu
     accepted.link = instance->link;
     accepted.node = (char *)turn->settings->node;
     accepted.node_boot = (char *)turn->settings->node_boot;
-    accepted.frame_bytes_max = turn->settings->link_frame_bytes_max;
-    accepted.park_ms = turn->settings->link_park_ms;
+    accepted.frame_bytes_max = link_frame_bytes(turn->limits);
+    accepted.park_ms = link_park_ms(turn->limits);
     accepted.presence_from = instance->presence_done + 1;
     accepted.number = instance->number;
     answer.body_case = USHER__V1__LINK_ANSWER__BODY_ACCEPTED;
@@ -210,7 +210,7 @@ static void follow_presence(struct instance *instance, const Usher__V1__Hello *h
 
 static void hear(struct instance *instance, struct turn *turn)
 {
-    instance->lost_due_ms = turn->now_ms + turn->settings->link_fetch_timeout_ms;
+    instance->lost_due_ms = turn->now_ms + link_fetch_timeout_ms(turn->limits);
     instance_arm(instance, turn, instance->lost_due_ms + TICK_SLACK_MS);
 }
 
@@ -347,7 +347,7 @@ static void link_gone(struct instance *instance, uint64_t exchange, struct turn 
     link_refuse(turn, exchange, USHER__V1__REFUSED__CODE__STALE_LINK, "the peer is gone");
     instance->fetch_exchange = 0;
     instance->gone = true;
-    instance->lost_due_ms = turn->now_ms + turn->settings->link_grace_ms;
+    instance->lost_due_ms = turn->now_ms + link_grace_ms(turn->limits);
     instance_arm(instance, turn, instance->lost_due_ms + TICK_SLACK_MS);
 }
 

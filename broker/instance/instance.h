@@ -59,7 +59,7 @@ void instance_end(struct instance **state, struct turn *turn);
 void instance_results(struct buffer *out, uint64_t seq, uint32_t code, size_t count);
 
 /* Why this Submit cannot be run whoever asks, or NULL. Then its results fit as codes. */
-const char *instance_submit_fault(const Usher__V1__Submit *submit, const struct settings *settings);
+const char *instance_submit_fault(const Usher__V1__Submit *submit, const struct limits *limits);
 
 enum link_effect {
     LINK_JOIN,  /* join_message: comes back with `error` */

@@ -133,7 +133,8 @@ static bool take_one_way(struct instance *instance, struct user_call_message *ca
                          struct turn *turn)
 {
     call->share = share_of(call, turn);
-    if (take_share(&instance->shares, call->share, turn->settings->one_way_calls_max, instance))
+    if (take_share(&instance->shares, call->share, limits_one_way_calls_per_user(turn->limits),
+                   instance))
         return true;
     turn_count(turn, METRIC_calls_one_way_refused, 1);
     tell_too_many(instance, call, "limits.one_way_calls_per_user", turn);
@@ -144,7 +145,7 @@ static bool take_one_way(struct instance *instance, struct user_call_message *ca
 static bool take_asked(struct instance *instance, const struct user_call_message *call,
                        struct call *entry, struct turn *turn)
 {
-    uint32_t max = turn->settings->calls_per_user_max;
+    uint32_t max = limits_calls_per_user(turn->limits);
     entry->share = call->login ? 0 : share_of(call, turn);
     if (call->login || take_share(&instance->asked, entry->share, max, instance))
         return true;
@@ -184,8 +185,8 @@ static bool has_room(const struct instance *instance, const struct user_call_mes
                      const struct turn *turn)
 {
     return instance->leaving ||
-           (instance->mail_count < turn->settings->link_mail_items_max &&
-            instance->mail_bytes + weight(call) <= turn->settings->link_mail_bytes_max);
+           (instance->mail_count < link_mail_items(turn->limits) &&
+            instance->mail_bytes + weight(call) <= link_mail_bytes(turn->limits));
 }
 
 /* Also into the table of those that want an answer. False: no room for it, or too many of his. */
@@ -443,7 +444,7 @@ static void read_events(struct instance *instance, struct turn *turn)
     query->linked = true;
     query->source = actor_slot(turn->self);
     query->token = query->after = instance->presence_done;
-    query->bytes_max = turn->settings->link_frame_bytes_max / 2;
+    query->bytes_max = link_frame_bytes(turn->limits) / 2;
     query->size = 0;
     struct effect *effect = turn_effect(turn, EFFECT_LINK, 0);
     effect->detail = LINK_QUERY;
@@ -486,7 +487,7 @@ static void send_batch(struct instance *instance, struct turn *turn, const struc
     effect->offset = (uint32_t)offset;
     effect->size = (uint32_t)(turn->out.size - offset);
     instance->fetch_exchange = 0;
-    instance->lost_due_ms = turn->now_ms + turn->settings->link_fetch_timeout_ms;
+    instance->lost_due_ms = turn->now_ms + link_fetch_timeout_ms(turn->limits);
     instance_arm(instance, turn, instance->lost_due_ms + 1);
 }
 
@@ -540,10 +541,10 @@ void instance_fetch(struct instance *instance, uint64_t exchange, const Usher__V
            instance->mail_first->mail_number <= fetch->mail_done)
         message_destroy(&instance_take_mail(instance)->header);
     move_cursor(instance, fetch->presence_done, turn);
-    uint32_t bytes_max = turn->settings->link_frame_bytes_max;
+    uint32_t bytes_max = link_frame_bytes(turn->limits);
     if (fetch->bytes_max != 0 && fetch->bytes_max < bytes_max)
         bytes_max = fetch->bytes_max < BYTES_MAX_LEAST ? BYTES_MAX_LEAST : fetch->bytes_max;
-    uint32_t wait_ms = turn->settings->link_park_ms;
+    uint32_t wait_ms = link_park_ms(turn->limits);
     if (fetch->wait_ms != 0 && fetch->wait_ms < wait_ms)
         wait_ms = fetch->wait_ms;
     instance->fetch_exchange = exchange;

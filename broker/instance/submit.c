@@ -227,7 +227,7 @@ static void finish_if_done(struct instance *instance, struct submit *submit, str
     const Usher__V1__LinkRequest *request = link_request_read(
         &instance->arena, (struct bytes){submit->request->bytes, submit->request->size});
     CHECK(request != NULL);
-    encode_answer(instance, submit, request->submit, turn->settings->link_frame_bytes_max, &answer);
+    encode_answer(instance, submit, request->submit, link_frame_bytes(turn->limits), &answer);
     send_answer(turn, submit->exchange, (struct bytes){answer.data, answer.size});
     struct lane *lane = instance->link != 0 ? lane_of(instance, submit->lane) : NULL;
     if (lane != NULL && lane->seq == submit->seq)
@@ -288,7 +288,7 @@ void instance_query_done(struct instance *instance, uint64_t token, struct bytes
     submit->encoded_bytes += encoded.size;
     /* A thousand small questions fit one Submit, and their long answers none: what cannot leave is
      * not kept. */
-    if (submit->encoded_bytes > turn->settings->link_frame_bytes_max) {
+    if (submit->encoded_bytes > link_frame_bytes(turn->limits)) {
         submit->encoded_bytes -= encoded.size;
         result->code = USHER__V1__RESULT__CODE__TOO_LARGE;
     } else {
@@ -333,7 +333,7 @@ static void reply_to(struct instance *instance, struct command_result *result,
     struct call_result_message *message;
     struct bytes payload = {reply->payload.data, reply->payload.len};
     if (broker_frame_reply_size(call.request, reply->status, payload) >
-        turn->settings->frame_bytes_max) {
+        limits_frame_bytes(turn->limits)) {
         /* His client is told the same instead of it: it was promised smaller frames. */
         result->code = USHER__V1__RESULT__CODE__TOO_LARGE;
         instance_lose_call(turn, &call, USHER__V1__ERROR__CODE__TOO_LARGE);
@@ -445,7 +445,7 @@ static void query(struct instance *instance, struct submit *submit, uint32_t ind
     query->source = query->linked ? actor_slot(turn->self) : (uint32_t)submit->exchange;
     query->token = token_of(submit, index, 0);
     query->after = 0;
-    uint32_t share = (turn->settings->link_frame_bytes_max - 256) / submit->count;
+    uint32_t share = (link_frame_bytes(turn->limits) - 256) / submit->count;
     query->bytes_max = share > RESULT_ROOM_LEAST ? share : RESULT_ROOM_LEAST;
     query->size = (uint32_t)size;
     usher__v1__command__pack(command, query->bytes);
@@ -505,10 +505,10 @@ static bool is_query(const Usher__V1__Command *command)
            command->body_case != USHER__V1__COMMAND__BODY_DRAIN;
 }
 
-const char *instance_submit_fault(const Usher__V1__Submit *submit, const struct settings *settings)
+const char *instance_submit_fault(const Usher__V1__Submit *submit, const struct limits *limits)
 {
     if (submit->n_commands > COMMANDS_MAX ||
-        submit->n_commands * RESULT_PLAIN_BYTES + RESULTS_OVERHEAD > settings->link_frame_bytes_max)
+        submit->n_commands * RESULT_PLAIN_BYTES + RESULTS_OVERHEAD > link_frame_bytes(limits))
         return "too many commands in one Submit";
     for (size_t i = 0; i < submit->n_commands; i++) {
         const Usher__V1__Command *command = submit->commands[i];
@@ -610,7 +610,7 @@ static bool lane_refuses(struct instance *instance, struct link_request_message 
 void instance_submit(struct instance *instance, struct link_request_message *message,
                      const Usher__V1__Submit *request, struct turn *turn)
 {
-    const char *detail = instance_submit_fault(request, turn->settings);
+    const char *detail = instance_submit_fault(request, turn->limits);
     turn_count(turn, METRIC_link_submits, 1);
     turn_count(turn, METRIC_link_commands, request->n_commands);
     if (detail != NULL) {

@@ -17,7 +17,7 @@ static void post_stop(struct broker *broker, actor_handle actor, uint32_t retry_
 
 void goodbye_tell(struct broker *broker, actor_handle actor, uint32_t after_ms)
 {
-    uint32_t spread = broker->settings.resume_ms / 4;
+    uint32_t spread = session_resume_ms(&broker->limits) / 4;
     spread = spread > STOP_SPREAD_MS_MAX ? STOP_SPREAD_MS_MAX : spread;
     uint32_t chance;
     env_random(broker->env, &chance, sizeof(chance));

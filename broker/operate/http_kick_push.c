@@ -93,7 +93,7 @@ static unsigned run_command(struct admin_glue *glue, const char *user, struct me
     struct result_message result;
     actor_handle handle = registry_find(broker->registry, user, strlen(user));
     int error = scheduler_post_from(broker->scheduler, NULL, 0, handle, message,
-                                    broker->settings.mailbox_messages_max);
+                                    limits_mailbox_messages(&broker->limits));
     if (error != 0) {
         message_destroy(message);
         return error == -ESRCH ? conflict(answer, "NOT_ONLINE", "that user has no session")

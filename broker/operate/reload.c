@@ -9,7 +9,6 @@
 #include "base/log_line.h"
 #include "base/memory.h"
 #include "broker/parts.h"
-#include "config/limits.h"
 #include "door/admission.h"
 #include "door/logins.h"
 #include "files/token_file.h"
@@ -23,11 +22,11 @@
  * keys, the token); the certificates come last, because net_reload_tls itself changes all or
  * nothing. What follows cannot fail.
  *
- * How a changed value reaches the threads: numbers are atomics where they are read (struct
- * settings, net_options, admission, memory, source rates), so the next reader finds the new one; a
- * reader that looks twice may see both, and both are good. Keys and certificates are swapped under
- * their own locks. A replaced token is kept until the end, because a turn may be comparing with it;
- * it is some bytes.
+ * How a changed value reaches the threads: numbers are atomics (struct limits; net_options,
+ * admission, memory and source rates have some of their own), so the next reader finds the new one;
+ * a reader that looks twice may see both, and both are good. Keys and certificates are swapped
+ * under their own locks. A replaced token is kept until the end, because a turn may be comparing
+ * with it; it is some bytes.
  *
  * Owners: `in_force` is what the file says as far as it holds, under `reload_lock`; broker->options
  * stays what it was at the start, so everybody may read it. */
@@ -298,39 +297,17 @@ void reload_fini(struct broker *broker)
 
 /* --- limits ----------------------------------------------------------------------------------- */
 
-static void use_settings(struct broker *broker, const struct options *options)
-{
-    struct settings *settings = &broker->settings;
-    settings->output_bytes_max = output_max(options);
-    settings->output_window_bytes = output_window(options);
-    settings->inbox_messages_max = (uint32_t)options->limits_inbox_messages;
-    settings->inbox_bytes_max = (uint32_t)options->limits_inbox_bytes;
-    settings->inbox_age_ms = (uint32_t)options->limits_inbox_age_ms;
-    settings->mailbox_messages_max = (uint32_t)options->limits_mailbox_messages;
-    settings->requests_per_second = (uint32_t)options->limits_requests_per_second;
-    settings->takeovers_per_minute = (uint32_t)options->limits_takeovers_per_minute;
-    settings->calls_max = options->link_calls_max;
-    settings->one_way_calls_max = (uint32_t)options->limits_one_way_calls_per_user;
-    settings->calls_per_user_max = (uint32_t)options->limits_calls_per_user;
-    settings->call_timeout_ms = (uint32_t)options->limits_call_timeout_ms;
-    settings->call_timeout_max_ms = (uint32_t)options->limits_call_timeout_max_ms;
-    settings->link_grace_ms = (uint32_t)options->link_grace_ms;
-    settings->link_fetch_timeout_ms = (uint32_t)options->link_fetch_timeout_ms;
-    settings->link_mail_items_max = (uint32_t)options->link_mail_items;
-    settings->link_mail_bytes_max = options->link_mail_bytes;
-}
-
 static void use_limits(struct broker *broker, const struct options *options)
 {
+    limits_follow(&broker->limits, options);
     const struct net_limits limits = {
         .unbound_max = (uint32_t)options->limits_prelogin_connections,
         .unbound_per_source_max = (uint32_t)options->limits_prelogin_per_source,
         .handshakes_max = (uint32_t)options->limits_handshakes,
-        .output_bytes_max = output_max(options),
-        .output_soft_bytes = output_window(options),
+        .output_bytes_max = (uint32_t)output_max(&broker->limits),
+        .output_soft_bytes = (uint32_t)output_window(&broker->limits),
         .output_soft_ms = (uint32_t)options->limits_output_soft_ms,
     };
-    use_settings(broker, options);
     net_set_limits(broker->net, &limits);
     source_rates_set(broker->settings.source_rates,
                      (uint32_t)options->limits_requests_per_second_per_source);
@@ -338,7 +315,6 @@ static void use_limits(struct broker *broker, const struct options *options)
     if (broker->admission != NULL)
         admission_set_limits(broker->admission, options);
     logins_set_limits(broker->logins, options);
-    log_set_level(broker->log, (enum log_level)options->log_level);
 }
 
 /* --- all of it -------------------------------------------------------------------------------- */
@@ -441,26 +417,75 @@ static int use_certificates(struct broker *broker, const struct options *options
     return failed;
 }
 
-/* Changes everything, or nothing. */
-static int use_files(struct broker *broker, const struct options *options, char *error)
+/* What was read and is not in force yet. */
+struct fresh_files {
+    struct keyring *keyring;
+    struct link_token *token;
+};
+
+/* Reads what may have to be refused; a word of options.def without its case, here and in use(),
+ * does not compile. The last one changes what is in force already, when it does not refuse. */
+static int prepare(struct broker *broker, enum option_holds what, const struct options *options,
+                   struct fresh_files *files, char *error)
 {
-    struct keyring *keyring = NULL;
-    struct link_token *token = NULL;
-    int failed = read_token(options, &token, error);
-    if (failed == 0) {
-        failed = read_keys(options, &keyring, error);
+    int failed = 0;
+    switch (what) {
+    case HOLDS_LINK_TOKEN:
+        return read_token(options, &files->token, error);
+    case HOLDS_KEYS:
+        failed = read_keys(options, &files->keyring, error);
         if (failed != 0)
             LOG(broker->log, KEYS_REFUSED, LOG_S("detail", error));
+        return failed;
+    case HOLDS_CERTIFICATES:
+        return use_certificates(broker, options, error);
+    case HOLDS_START:
+    case HOLDS_LIVE:
+    case HOLDS_LOG_LEVEL:
+    case HOLDS_COUNT:
+        break;
     }
-    if (failed == 0)
-        failed = use_certificates(broker, options, error);
+    return 0;
+}
+
+/* Takes what was prepared. Cannot fail. */
+static void use(struct broker *broker, enum option_holds what, const struct options *options,
+                struct fresh_files *files)
+{
+    switch (what) {
+    case HOLDS_LINK_TOKEN:
+        use_token(broker, files->token);
+        break;
+    case HOLDS_KEYS:
+        use_keys(broker, options, files->keyring);
+        break;
+    case HOLDS_LIVE:
+        use_limits(broker, options);
+        break;
+    case HOLDS_LOG_LEVEL:
+        log_set_level(broker->log, (enum log_level)options->log_level);
+        break;
+    case HOLDS_START:
+    case HOLDS_CERTIFICATES: /* are in use */
+    case HOLDS_COUNT:
+        break;
+    }
+}
+
+/* Changes everything, or nothing. */
+static int use_all(struct broker *broker, const struct options *options, char *error)
+{
+    struct fresh_files files = {0};
+    int failed = 0;
+    for (enum option_holds what = 0; failed == 0 && what < HOLDS_COUNT; what++)
+        failed = prepare(broker, what, options, &files, error);
     if (failed != 0) {
-        free(token);
-        keyring_release(keyring);
+        free(files.token);
+        keyring_release(files.keyring);
         return failed;
     }
-    use_token(broker, token);
-    use_keys(broker, options, keyring);
+    for (enum option_holds what = 0; what < HOLDS_COUNT; what++)
+        use(broker, what, options, &files);
     tell_exposed(broker, options);
     return 0;
 }
@@ -475,10 +500,8 @@ static int use_fresh(struct broker *broker, struct options *fresh, char *error)
     options_swap_reloadable(mixture, fresh);
     int failed = check_mixture(mixture, error);
     if (failed == 0)
-        failed = use_files(broker, mixture, error);
-    if (failed == 0)
-        use_limits(broker, mixture);
-    else
+        failed = use_all(broker, mixture, error);
+    if (failed != 0)
         options_swap_reloadable(mixture, fresh);
     return failed;
 }

@@ -55,7 +55,7 @@ static int mark_detached(struct broker *broker, const struct row *row)
     struct presence_event event = {
         .time_ms = wall_ms,
         .epoch = record.epoch,
-        .until_ms = wall_ms + broker->settings.resume_ms,
+        .until_ms = wall_ms + session_resume_ms(&broker->limits),
         .kind = USHER__V1__PRESENCE_EVENT__KIND__DETACHED,
         .cause = USHER__V1__PRESENCE_EVENT__CAUSE__RESTART,
     };

@@ -36,10 +36,9 @@ void session_send(struct session *session, struct turn *turn, size_t offset)
 
 bool session_takes(const struct session *session, const struct turn *turn, size_t size)
 {
-    const struct settings *settings = turn->settings;
-    uint32_t max = settings->output_bytes_max;
+    uint64_t max = output_max(turn->limits);
     return session->output == 0 ||
-           (session->output <= settings->output_window_bytes &&
+           (session->output <= output_window(turn->limits) &&
             session->output + size <= max - max / 4); /* the rest is for his own answers */
 }
 
@@ -65,7 +64,7 @@ static bool hold(struct session *session, struct turn *turn, size_t offset)
     size_t size = turn->out.size - offset;
     if (session->held == NULL)
         MEMORY_MUST((session->held = calloc(1, sizeof(*session->held))) != NULL, "an answer");
-    if (session->held->size + size > turn->settings->inbox_bytes_max)
+    if (session->held->size + size > limits_inbox_bytes(turn->limits))
         return false;
     MEMORY_MUST(held_append(session->held, turn->out.data + offset, size) == 0, "an answer");
     turn->out.size = offset;
@@ -139,7 +138,7 @@ void answer_reply(struct session *session, struct turn *turn, uint64_t id, uint3
     size_t offset = turn->out.size;
     if (id == 0)
         return;
-    if (broker_frame_reply_size(id, status, payload) > turn->settings->frame_bytes_max) {
+    if (broker_frame_reply_size(id, status, payload) > limits_frame_bytes(turn->limits)) {
         turn_count(turn, METRIC_errors_too_large, 1);
         answer_error(session, turn, id, USHER__V1__ERROR__CODE__TOO_LARGE,
                      "the reply exceeds the frame limit", 0);

@@ -38,7 +38,7 @@ static bool refuse_fight(struct session *session, struct turn *turn, uint64_t co
         return false;
     const struct fight_owner owner = {bytes_of_text(turn->name), turn->settings->spent_fights};
     uint32_t wait_ms = fight_takeover(&session->fight, owner, bytes_of_text(address),
-                                      turn->settings->takeovers_per_minute, turn->now_ms);
+                                      limits_takeovers_per_minute(turn->limits), turn->now_ms);
     if (wait_ms == 0)
         return false;
     turn_count(turn, METRIC_takeovers_damped, 1);
@@ -138,9 +138,9 @@ static void welcome(struct session *session, struct turn *turn, uint64_t id, uin
         .secret = {session->secret, SECRET_BYTES},
         .replay = replay,
         .next_seq = next_seq,
-        .heartbeat_ms = turn->settings->heartbeat_ms,
-        .resume_ms = turn->settings->resume_ms,
-        .frame_bytes_max = turn->settings->frame_bytes_max,
+        .heartbeat_ms = session_heartbeat_ms(turn->limits),
+        .resume_ms = session_resume_ms(turn->limits),
+        .frame_bytes_max = limits_frame_bytes(turn->limits),
         .time_ms = turn->wall_ms,
         .node = bytes_of_text(turn->settings->node),
         .token_ms = token_ms != UINT64_MAX ? token_ms : 0,

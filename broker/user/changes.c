@@ -20,7 +20,7 @@ void session_detach(struct session *session, struct turn *turn, uint8_t cause)
     struct change *change;
     MEMORY_MUST((change = turn_change(turn, CHANGE_DETACH, NULL)) != NULL, "a change");
     session_describe(session, turn, change, USHER__V1__PRESENCE_EVENT__KIND__DETACHED, cause);
-    change->event.until_ms = turn->wall_ms + turn->settings->resume_ms;
+    change->event.until_ms = turn->wall_ms + session_resume_ms(turn->limits);
 }
 
 void session_end(struct session *session, struct turn *turn, uint8_t cause, struct message *because)

@@ -17,7 +17,7 @@ static void detach_committed(struct session *session, struct change *change, str
         return;
     }
     session->status = SESSION_IS_DETACHED;
-    session->deadline_ms = turn->now_ms + turn->settings->resume_ms;
+    session->deadline_ms = turn->now_ms + session_resume_ms(turn->limits);
     turn_count(turn, METRIC_detached, 1);
     turn_count(turn, METRIC_sessions_online, (uint64_t)-1);
     turn_count(turn, METRIC_sessions_detached, 1);

@@ -71,23 +71,23 @@ enum { LISTENS_PART = 64 };
 enum { FRAME_MORE_BYTES = 128 };
 
 /* Whether a look at the frame itself is needed. */
-static bool may_be_too_large(uint32_t payload_bytes, const struct settings *settings)
+static bool may_be_too_large(uint32_t payload_bytes, const struct limits *limits)
 {
-    return payload_bytes + FRAME_MORE_BYTES > settings->frame_bytes_max;
+    return payload_bytes + FRAME_MORE_BYTES > limits_frame_bytes(limits);
 }
 
 /* As the largest frame that it can become: under the next seq, redelivered. */
 static bool is_too_large(const struct session *session, const struct deliver_message *message,
-                         const struct settings *settings)
+                         const struct limits *limits)
 {
-    if (!may_be_too_large(message->payload_size, settings))
+    if (!may_be_too_large(message->payload_size, limits))
         return false;
     struct message_fields fields = {.seq = session->next_seq,
                                     .from = deliver_name(message),
                                     .payload = deliver_payload(message),
                                     .time_ms = message->time_ms,
                                     .redelivered = true};
-    return broker_frame_message_size(&fields) > settings->frame_bytes_max;
+    return broker_frame_message_size(&fields) > limits_frame_bytes(limits);
 }
 
 /* At once, past nobody else who waits. */
@@ -107,26 +107,25 @@ static uint16_t too_large(struct turn *turn)
  * memory that all have together, messages of players to those who do not read get half: who comes
  * in, who talks to somebody that listens, and services have the rest (docs/decisions/0101). */
 static bool is_to_wait_elsewhere(const struct session *session,
-                                 const struct deliver_message *message,
-                                 const struct settings *settings)
+                                 const struct deliver_message *message, const struct limits *limits)
 {
     if (message->from_service || !memory_half_held())
         return false;
     uint32_t bytes = session->inbox != NULL ? session->inbox->bytes : 0;
-    return session->conn == 0 || bytes > settings->inbox_bytes_max / LISTENS_PART;
+    return session->conn == 0 || bytes > limits_inbox_bytes(limits) / LISTENS_PART;
 }
 
 /* Why the inbox does not take it; 0: it does. */
 static uint16_t inbox_refusal(struct session *session, const struct deliver_message *message,
                               struct turn *turn)
 {
-    const struct settings *settings = turn->settings;
-    const struct inbox_limits limits = {settings->inbox_messages_max, settings->inbox_bytes_max,
-                                        settings->requests_key};
+    const struct inbox_limits limits = {(uint32_t)limits_inbox_messages(turn->limits),
+                                        (uint32_t)limits_inbox_bytes(turn->limits),
+                                        turn->settings->requests_key};
     /* Its sender may wait as long as he likes, unless the connection takes it without the inbox. */
     if (inbox_bytes_of(message) > limits.bytes_max && (session->acks || session->conn == 0))
         return too_large(turn);
-    if (is_to_wait_elsewhere(session, message, settings)) {
+    if (is_to_wait_elsewhere(session, message, turn->limits)) {
         turn_count(turn, METRIC_inbox_memory_full, 1);
         return USHER__V1__ERROR__CODE__BUSY;
     }
@@ -147,7 +146,7 @@ static uint16_t refusal(struct session *session, const struct deliver_message *m
 {
     if (session->status == SESSION_NONE)
         return USHER__V1__ERROR__CODE__NOT_ONLINE;
-    if (is_too_large(session, message, turn->settings))
+    if (is_too_large(session, message, turn->limits))
         return too_large(turn);
     return kept ? inbox_refusal(session, message, turn) : 0;
 }
@@ -200,7 +199,7 @@ static bool passes(const struct session *session, const struct push_bundle *bund
     return session->status != SESSION_NONE && !session->acks && !is_traced(session) &&
            goes_out(session, bundle->count * (bundle->payload_bytes_max + FRAME_MORE_BYTES),
                     turn) &&
-           !may_be_too_large(bundle->payload_bytes_max, turn->settings);
+           !may_be_too_large(bundle->payload_bytes_max, turn->limits);
 }
 
 static void pass(struct session *session, const struct push_bundle *bundle, struct turn *turn)
@@ -315,7 +314,7 @@ void session_renumber(struct session *session, uint64_t first)
 
 void session_age(struct session *session, struct turn *turn)
 {
-    uint32_t age = turn->settings->inbox_age_ms;
+    uint32_t age = limits_inbox_age_ms(turn->limits);
     struct kept_message kept;
     while (age != 0 && session->inbox != NULL && inbox_oldest(session->inbox, &kept) &&
            turn->now_ms >= kept.arrived_ms + age)

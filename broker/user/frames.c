@@ -65,7 +65,7 @@ static bool is_free(const struct session *session, const struct client_frame *fr
 static bool refuse_flood(struct session *session, const struct client_frame *frame,
                          struct turn *turn)
 {
-    uint32_t per_second = turn->settings->requests_per_second;
+    uint32_t per_second = limits_requests_per_second(turn->limits);
     if (is_free(session, frame, turn))
         return false;
     uint32_t wait_ms = rate_take(&session->rate, per_second, turn->now_ms);
@@ -168,7 +168,8 @@ static void batch_done(struct frames_message *frames, struct turn *turn)
 /* As many frames as one turn may handle; the rest waits behind what others have sent. */
 static void go_on(struct session *session, struct turn *turn)
 {
-    uint32_t budget = turn->settings->turn_frames_max;
+    /* As many as a receiver takes in one turn, so that neither outruns the other. */
+    uint32_t budget = limits_turn_messages(turn->limits);
     while (session->unread != NULL) {
         struct frames_message *first = session->unread;
         if (!handle_batch(session, first, &budget, turn)) {

@@ -86,9 +86,9 @@ void handle_send(struct session *session, const struct client_frame *frame, stru
 
 static uint64_t call_deadline_ms(const struct turn *turn, uint32_t asked_ms)
 {
-    uint32_t timeout_ms = asked_ms ? asked_ms : turn->settings->call_timeout_ms;
-    if (timeout_ms > turn->settings->call_timeout_max_ms)
-        timeout_ms = turn->settings->call_timeout_max_ms;
+    uint32_t timeout_ms = asked_ms ? asked_ms : limits_call_timeout_ms(turn->limits);
+    if (timeout_ms > limits_call_timeout_max_ms(turn->limits))
+        timeout_ms = limits_call_timeout_max_ms(turn->limits);
     return turn->now_ms + timeout_ms;
 }
 
@@ -99,14 +99,14 @@ void handle_call(struct session *session, const struct client_frame *frame, stru
                "'service' is not a name, or 'method' is longer than 128 bytes");
         return;
     }
-    if (frame->call.payload.size + 512 > turn->settings->link_frame_bytes_max) {
+    if (frame->call.payload.size + 512 > link_frame_bytes(turn->limits)) {
         refuse(session, turn, frame->id, USHER__V1__ERROR__CODE__TOO_LARGE,
                "the payload exceeds what one link frame carries");
         return;
     }
-    if (requests_calls(session->requests) >= turn->settings->calls_per_user_max ||
+    if (requests_calls(session->requests) >= limits_calls_per_user(turn->limits) ||
         atomic_load_explicit(&turn->counters->calls_waiting, memory_order_relaxed) >=
-            turn->settings->calls_max) {
+            link_calls_max(turn->limits)) {
         refuse(session, turn, frame->id, USHER__V1__ERROR__CODE__BUSY, "too many calls in flight");
         return;
     }

@@ -127,9 +127,9 @@ void session_arm(struct session *session, struct turn *turn)
     if (left_ms != UINT64_MAX && turn->now_ms + left_ms < due)
         due = turn->now_ms + left_ms;
     struct kept_message kept;
-    if (session->inbox != NULL && turn->settings->inbox_age_ms != 0 &&
+    if (session->inbox != NULL && limits_inbox_age_ms(turn->limits) != 0 &&
         inbox_oldest(session->inbox, &kept)) {
-        uint64_t age_due = kept.arrived_ms + turn->settings->inbox_age_ms;
+        uint64_t age_due = kept.arrived_ms + limits_inbox_age_ms(turn->limits);
         due = age_due < due ? age_due : due;
     }
     /* Far ones in steps: a client that asks for ever earlier ones does not move it each time. */

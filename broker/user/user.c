@@ -205,7 +205,7 @@ void handle_restore(struct session *session, struct message *message, struct tur
     session_set_token_end(session, turn, restore->token_ends_ms);
     session->acks = restore->acks;
     session->status = SESSION_IS_DETACHED;
-    session->deadline_ms = turn->now_ms + turn->settings->resume_ms;
+    session->deadline_ms = turn->now_ms + session_resume_ms(turn->limits);
     for (unsigned i = 0; i < SECRET_BYTES; i++)
         session->secret[i] = restore->secret[i];
     session_show_proof(session, turn);

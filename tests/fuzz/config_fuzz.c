@@ -35,9 +35,9 @@ static void check_accepted(const struct options *options)
     check_number(key, options->field.count, 0, TEXT_LIST_MAX); \
     for (size_t i = 0; i < options->field.count; i++)          \
         FUZZ_CHECK(strlen(options->field.items[i]) > 0);
-#define OPTION(field, key, type, default_text, min, max, unit, help) \
+#define OPTION(field, key, type, holds, default_text, min, max, unit, help) \
     CHECK_##type(field, key, min, max)
-#include "config/options.def"
+#include "base/options.def"
 #undef OPTION
     FUZZ_CHECK(options->link_urls.count >= 1);
     FUZZ_CHECK(options->threads_io >= 1 && options->threads_workers >= 1);

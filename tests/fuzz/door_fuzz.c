@@ -67,12 +67,12 @@ static const struct range ranges[DRAWN_COUNT] = {
 static struct range range_of(enum drawn drawn)
 {
     struct range range = ranges[drawn];
-#define OPTION(field, key, type, default_text, least, most, unit, help) \
-    if (offsetof(struct options, field) == range.offset) {              \
-        range.min = least;                                              \
-        range.max = most;                                               \
+#define OPTION(field, key, type, holds, default_text, least, most, unit, help) \
+    if (offsetof(struct options, field) == range.offset) {                     \
+        range.min = least;                                                     \
+        range.max = most;                                                      \
     }
-#include "config/options.def"
+#include "base/options.def"
 #undef OPTION
     return range;
 }

@@ -279,7 +279,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct model *model = calloc(1, sizeof(*model));
     FUZZ_CHECK(model != NULL);
     world_init(&model->world, see, model);
-    model->world.settings.inbox_messages_max = INBOX_MAX;
+    model->world.limits.limits_inbox_messages = INBOX_MAX;
     struct script script = {data, data + size};
     for (int steps = 0; script.at < script.end && steps < STEPS_MAX; steps++)
         step(model, &script);

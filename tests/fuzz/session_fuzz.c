@@ -56,7 +56,7 @@ static void see_answer(struct scene *scene, uint64_t id)
 /* What grew too old before it was handed out is the one gap that there may be. */
 static bool may_be_too_old(const struct user_world *world)
 {
-    return world->now_ms >= WORLD_BEGIN_MS + world->settings.inbox_age_ms;
+    return world->now_ms >= WORLD_BEGIN_MS + world->limits.limits_inbox_age_ms;
 }
 
 static void see_frame(struct scene *scene, struct line *line, const Usher__V1__BrokerFrame *frame)

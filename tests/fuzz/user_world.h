@@ -22,6 +22,7 @@ typedef void user_world_see(void *context, const struct effect *effect,
                             const Usher__V1__BrokerFrame *frame);
 
 struct user_world {
+    struct limits limits;
     struct settings settings;
     struct counters counters;
     struct env env;
@@ -41,25 +42,28 @@ enum { WORLD_BEGIN_MS = 1000000 };
 
 static const actor_handle WORLD_SELF = UINT64_C(3) << 32 | 5;
 
+static const struct limits world_limits = {
+    .session_heartbeat_ms = 15000,
+    .session_resume_ms = 60000,
+    .limits_frame_bytes = 1024,
+    .limits_output_bytes = 4096,
+    .limits_output_soft_bytes = 512,
+    .limits_inbox_messages = 6,
+    .limits_inbox_bytes = 1024,
+    .limits_inbox_age_ms = 30000,
+    .limits_mailbox_messages = 100,
+    .limits_turn_messages = 4,
+    .limits_takeovers_per_minute = 0,
+    .limits_calls_per_user = 3,
+    .limits_one_way_calls_per_user = 3,
+    .link_calls_max = 6,
+    .limits_call_timeout_ms = 5000,
+    .limits_call_timeout_max_ms = 20000,
+};
+
 static const struct settings world_settings = {
     .node = "n1",
-    .heartbeat_ms = 15000,
-    .resume_ms = 60000,
-    .frame_bytes_max = 1024,
-    .output_bytes_max = 4096,
-    .output_window_bytes = 512,
-    .inbox_messages_max = 6,
-    .inbox_bytes_max = 1024,
-    .inbox_age_ms = 30000,
-    .mailbox_messages_max = 100,
-    .turn_frames_max = 4,
     .requests_max = 5,
-    .takeovers_per_minute = 0,
-    .calls_per_user_max = 3,
-    .one_way_calls_max = 3,
-    .calls_max = 6,
-    .call_timeout_ms = 5000,
-    .call_timeout_max_ms = 20000,
 };
 
 static inline void world_random(void *context, void *to, size_t size)
@@ -81,13 +85,16 @@ static inline uint64_t world_wall(void *context)
 static inline void world_init(struct user_world *world, user_world_see *see, void *context)
 {
     memset(world, 0, sizeof(*world));
+    world->limits = world_limits;
     world->settings = world_settings;
     world->env = (struct env){world_monotonic, world_wall, world_random, world};
     world->now_ms = WORLD_BEGIN_MS;
     world->see = see;
     world->context = context;
-    world->turn = (struct turn){
-        .settings = &world->settings, .counters = &world->counters, .env = &world->env};
+    world->turn = (struct turn){.limits = &world->limits,
+                                .settings = &world->settings,
+                                .counters = &world->counters,
+                                .env = &world->env};
 }
 
 /* Shows the frames of a send; they must be whole, valid, and within the limit. */
@@ -97,7 +104,7 @@ static inline void world_frames(struct user_world *world, const struct effect *e
     while (left.size > 0) {
         struct bytes bytes;
         size_t used;
-        FUZZ_CHECK(frame_next(left, world->settings.frame_bytes_max, &bytes, &used) == 1);
+        FUZZ_CHECK(frame_next(left, world->limits.limits_frame_bytes, &bytes, &used) == 1);
         Usher__V1__BrokerFrame *frame =
             usher__v1__broker_frame__unpack(NULL, bytes.size, bytes.data);
         FUZZ_CHECK(frame != NULL);

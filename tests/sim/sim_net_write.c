@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "config/limits.h"
 #include "proto/frame.h"
 #include "sim_net.h"
 
@@ -43,14 +42,14 @@ static int push(struct net *net, struct slot *slot, const uint8_t *data, size_t 
 
 static int keep(struct net *net, struct slot *slot, const uint8_t *data, size_t size)
 {
-    const struct options *options = net->broker->options;
-    if (slot->pending.size + size > output_max(options)) {
+    const struct limits *limits = &net->broker->limits;
+    if (slot->pending.size + size > output_max(limits)) {
         net_wire(net, slot)->choked = true;
         count(net->world, COUNT_slow_closed);
         return die(slot, -ENOBUFS);
     }
     CHECK_DEBT(buffer_append(&slot->pending, data, size) == 0, "no memory for the simulation");
-    if (slot->pending.size <= output_window(net->broker->options))
+    if (slot->pending.size <= output_window(limits))
         slot->soft_ms = 0;
     else if (slot->soft_ms == 0)
         slot->soft_ms = net->world->now_ms;
@@ -68,7 +67,7 @@ int net_flush(struct net *net, unsigned block, conn_handle handle)
     if (taken < 0)
         return taken;
     buffer_consume(&slot->pending, (size_t)taken);
-    if (slot->pending.size <= output_window(net->broker->options))
+    if (slot->pending.size <= output_window(&net->broker->limits))
         slot->soft_ms = 0;
     slot->wants_write = slot->pending.size > 0;
     return 0;

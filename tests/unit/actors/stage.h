@@ -40,6 +40,7 @@ enum { TAPE_BYTES = 64 * 1024, STAGE_NOW_MS = 1000000, STAGE_WALL_MS = 5000000, 
 static const actor_handle STAGE_SELF = UINT64_C(3) << 32 | 5;
 
 struct stage {
+    struct limits limits;
     struct settings settings;
     struct counters counters;
     struct env env;
@@ -159,9 +160,9 @@ static inline void tape_welcome(struct stage *stage, const Usher__V1__Welcome *w
 {
     assert_int_equal(welcome->secret.len, SECRET_BYTES);
     memcpy(stage->secret, welcome->secret.data, SECRET_BYTES);
-    assert_int_equal(welcome->heartbeat_ms, stage->settings.heartbeat_ms);
-    assert_int_equal(welcome->resume_ms, stage->settings.resume_ms);
-    assert_int_equal(welcome->frame_bytes_max, stage->settings.frame_bytes_max);
+    assert_int_equal(welcome->heartbeat_ms, stage->limits.session_heartbeat_ms);
+    assert_int_equal(welcome->resume_ms, stage->limits.session_resume_ms);
+    assert_int_equal(welcome->frame_bytes_max, stage->limits.limits_frame_bytes);
     assert_int_equal(welcome->time_ms, stage->wall_ms);
     assert_string_equal(welcome->node, stage->settings.node);
     tape_number(stage, "epoch", welcome->epoch);
@@ -233,7 +234,7 @@ static inline void tape_frames(struct stage *stage, uint64_t conn, const char *v
         struct bytes bytes;
         size_t used;
         assert_int_equal(
-            frame_next((struct bytes){data, size}, stage->settings.frame_bytes_max, &bytes, &used),
+            frame_next((struct bytes){data, size}, stage->limits.limits_frame_bytes, &bytes, &used),
             1);
         Usher__V1__BrokerFrame *frame =
             usher__v1__broker_frame__unpack(NULL, bytes.size, bytes.data);
@@ -400,7 +401,7 @@ static inline void tape_answer(struct stage *stage, uint64_t exchange, struct by
 {
     Usher__V1__LinkAnswer *answer = usher__v1__link_answer__unpack(NULL, bytes.size, bytes.data);
     assert_non_null(answer);
-    assert_true(bytes.size <= stage->settings.link_frame_bytes_max);
+    assert_true(bytes.size <= stage->limits.link_frame_bytes);
     stage->answer_bytes = (uint32_t)bytes.size;
     tape_put(stage, "answer %llu", (unsigned long long)exchange);
     if (answer->body_case == USHER__V1__LINK_ANSWER__BODY_ACCEPTED) {
@@ -408,8 +409,8 @@ static inline void tape_answer(struct stage *stage, uint64_t exchange, struct by
         stage->link_shown = answer->accepted->number;
         assert_string_equal(answer->accepted->node, stage->settings.node);
         assert_string_equal(answer->accepted->node_boot, stage->settings.node_boot);
-        assert_int_equal(answer->accepted->frame_bytes_max, stage->settings.link_frame_bytes_max);
-        assert_int_equal(answer->accepted->park_ms, stage->settings.link_park_ms);
+        assert_int_equal(answer->accepted->frame_bytes_max, stage->limits.link_frame_bytes);
+        assert_int_equal(answer->accepted->park_ms, stage->limits.link_park_ms);
         tape_put(stage, " accepted");
         tape_number(stage, "from", answer->accepted->presence_from);
     } else if (answer->body_case == USHER__V1__LINK_ANSWER__BODY_BATCH) {
@@ -621,31 +622,34 @@ static inline uint64_t stage_monotonic(void *context)
 }
 
 /* Limits small enough to stand at n and n + 1. */
-static const struct settings stage_settings = {
-    .node = "n1",
-    .heartbeat_ms = 15000,
-    .resume_ms = 60000,
-    .frame_bytes_max = 1024,
-    .output_bytes_max = 4096,
-    .output_window_bytes = 1024,
-    .inbox_messages_max = 4,
-    .inbox_bytes_max = 200,
-    .inbox_age_ms = 30000,
-    .mailbox_messages_max = 100,
-    .turn_frames_max = 4,
-    .requests_max = 5,
-    .calls_per_user_max = 2000,
-    .one_way_calls_max = 3,
-    .calls_max = 6,
-    .call_timeout_ms = 5000,
-    .call_timeout_max_ms = 20000,
-    .link_frame_bytes_max = 4096,
-    .link_submits_max = 16,
+static const struct limits stage_limits = {
+    .session_heartbeat_ms = 15000,
+    .session_resume_ms = 60000,
+    .limits_frame_bytes = 1024,
+    .limits_output_bytes = 4096,
+    .limits_output_soft_bytes = 1024,
+    .limits_inbox_messages = 4,
+    .limits_inbox_bytes = 200,
+    .limits_inbox_age_ms = 30000,
+    .limits_mailbox_messages = 100,
+    .limits_turn_messages = 4,
+    .limits_calls_per_user = 2000,
+    .limits_one_way_calls_per_user = 3,
+    .link_calls_max = 6,
+    .limits_call_timeout_ms = 5000,
+    .limits_call_timeout_max_ms = 20000,
+    .link_frame_bytes = 4096,
     .link_park_ms = 10000,
     .link_grace_ms = 3000,
     .link_fetch_timeout_ms = 25000,
-    .link_mail_items_max = 4,
-    .link_mail_bytes_max = 8192,
+    .link_mail_items = 4,
+    .link_mail_bytes = 8192,
+};
+
+static const struct settings stage_settings = {
+    .node = "n1",
+    .requests_max = 5,
+    .link_submits_max = 16,
     .node_boot = "boot-1",
 };
 
@@ -654,13 +658,15 @@ static inline int stage_setup(void **state)
 {
     struct stage *stage = calloc(1, sizeof(*stage));
     assert_non_null(stage);
+    stage->limits = stage_limits;
     stage->settings = stage_settings;
     stage->env = (struct env){stage_monotonic, stage_wall, stage_random, stage};
     stage->now_ms = STAGE_NOW_MS;
     stage->wall_ms = STAGE_WALL_MS;
     stage->metrics = metrics_create(1);
     assert_non_null(stage->metrics);
-    stage->turn = (struct turn){.settings = &stage->settings,
+    stage->turn = (struct turn){.limits = &stage->limits,
+                                .settings = &stage->settings,
                                 .counters = &stage->counters,
                                 .env = &stage->env,
                                 .metrics = stage->metrics,

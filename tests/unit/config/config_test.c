@@ -486,8 +486,8 @@ static void test_printed_config_is_valid(void **state)
 #define SAME_ENUM(field) SAME_BOOL(field)
 #define SAME_TEXT(field) assert_string_equal(printed.options.field, plain.options.field)
 #define SAME_TEXT_LIST(field) SAME_BOOL(field.count)
-#define OPTION(field, key, type, default_text, min, max, unit, help) SAME_##type(field);
-#include "config/options.def"
+#define OPTION(field, key, type, holds, default_text, min, max, unit, help) SAME_##type(field);
+#include "base/options.def"
 #undef OPTION
     options_fini(&printed.options);
     options_fini(&plain.options);
@@ -508,10 +508,10 @@ static void test_printed_tables(void **state)
     to = open_memstream(&table, &size);
     config_print_markdown(to);
     fclose(to);
-#define OPTION(field, key, type, default_text, min, max, unit, text) \
-    assert_non_null(strstr(help, "  " key " (default "));            \
+#define OPTION(field, key, type, holds, default_text, min, max, unit, text) \
+    assert_non_null(strstr(help, "  " key " (default "));                   \
     assert_non_null(strstr(table, "| `" key "` | "));
-#include "config/options.def"
+#include "base/options.def"
 #undef OPTION
     free(help);
     free(table);
@@ -556,10 +556,10 @@ static void test_what_differs(void **state)
 
 static const char *key_at(size_t offset)
 {
-#define OPTION(field, key, type, default_text, min, max, unit, help) \
-    if (offsetof(struct options, field) == offset)                   \
+#define OPTION(field, key, type, holds, default_text, min, max, unit, help) \
+    if (offsetof(struct options, field) == offset)                          \
         return key;
-#include "config/options.def"
+#include "base/options.def"
 #undef OPTION
     return "";
 }

@@ -258,8 +258,8 @@ static void what_arrives_together_leaves_together(void **state)
 static void a_batch_has_a_limit_and_at_least_one_call(void **state)
 {
     struct stage *stage = *state;
-    stage->settings.link_mail_items_max = 100;
-    stage->settings.link_mail_bytes_max = 1 << 20;
+    stage->limits.link_mail_items = 100;
+    stage->limits.link_mail_bytes = 1 << 20;
     link_hello(stage, 50, 1);
     for (uint64_t call = 1; call <= 40; call++)
         link_receive(stage, &call_create(stage, call, "buy", 300)->header);
@@ -275,8 +275,8 @@ static void a_batch_has_a_limit_and_at_least_one_call(void **state)
             done++;
     }
     /* The largest payload that a user may send fits, whatever the backend asks for. */
-    link_receive(
-        stage, &call_create(stage, 41, "buy", stage->settings.link_frame_bytes_max - 512)->header);
+    link_receive(stage,
+                 &call_create(stage, 41, "buy", stage->limits.link_frame_bytes - 512)->header);
     link_call(stage, 42, "small");
     Usher__V1__Fetch fetch = fetch_of(stage, done, 0);
     fetch.bytes_max = 1;
@@ -291,7 +291,7 @@ static void a_batch_has_a_limit_and_at_least_one_call(void **state)
 static void a_backend_may_ask_for_smaller_batches(void **state)
 {
     struct stage *stage = *state;
-    stage->settings.link_mail_items_max = 100;
+    stage->limits.link_mail_items = 100;
     link_hello(stage, 50, 1);
     for (uint64_t call = 1; call <= 10; call++)
         link_receive(stage, &call_create(stage, call, "buy", 100)->header);
@@ -308,7 +308,7 @@ static void the_mail_takes_n_items(void **state)
 {
     struct stage *stage = *state;
     link_hello(stage, 50, 1);
-    for (uint64_t call = 1; call <= stage->settings.link_mail_items_max; call++) {
+    for (uint64_t call = 1; call <= stage->limits.link_mail_items; call++) {
         link_call(stage, call, "a");
         EXPECT_NOTHING(stage);
     }
@@ -332,7 +332,7 @@ static void the_mail_takes_n_bytes(void **state)
     link_hello(stage, 50, 1);
     struct user_call_message *call = call_create(stage, 1, "buy", 1000);
     uint64_t weight = sizeof(*call) + 3 + 3 + 1000;
-    stage->settings.link_mail_bytes_max = 2 * weight;
+    stage->limits.link_mail_bytes = 2 * weight;
     link_receive(stage, &call->header);
     link_receive(stage, &call_create(stage, 2, "buy", 1001)->header);
     EXPECT(stage, "to 901 call_result #102 call=2 epoch=3 BUSY");
@@ -352,7 +352,7 @@ static void the_mail_takes_n_bytes(void **state)
 
 static void lose_by_silence(struct stage *stage)
 {
-    link_tick(stage, stage->now_ms + stage->settings.link_fetch_timeout_ms);
+    link_tick(stage, stage->now_ms + stage->limits.link_fetch_timeout_ms);
     EXPECT(stage, "to self leave");
 }
 
@@ -393,7 +393,7 @@ static void silence_loses_an_instance(void **state)
 static void who_fetches_is_not_lost(void **state)
 {
     struct stage *stage = *state;
-    stage->settings.link_park_ms = 100000; /* longer than the timeout */
+    stage->limits.link_park_ms = 100000; /* longer than the timeout */
     link_hello(stage, 50, 1);
     link_fetch(stage, 51, 0);
     link_tick(stage, STAGE_NOW_MS + 99999);
@@ -455,7 +455,7 @@ static void a_gone_peer_of_a_submit_loses_nothing(void **state)
 static void a_lost_instance_hands_its_mail_on_in_order(void **state)
 {
     struct stage *stage = *state;
-    stage->settings.link_mail_items_max = 100;
+    stage->limits.link_mail_items = 100;
     link_hello(stage, 50, 1);
     link_call(stage, 1, "acknowledged");
     link_call(stage, 2, "answered");
@@ -538,8 +538,8 @@ static unsigned handed_on(const struct stage *stage)
 static void a_large_mail_is_handed_on_in_steps(void **state)
 {
     struct stage *stage = *state;
-    stage->settings.link_mail_items_max = 1000;
-    stage->settings.link_mail_bytes_max = 1 << 20;
+    stage->limits.link_mail_items = 1000;
+    stage->limits.link_mail_bytes = 1 << 20;
     link_hello(stage, 50, 1);
     for (uint64_t call = 1; call <= 513; call++)
         link_call(stage, call, "m");
@@ -563,8 +563,8 @@ static unsigned said_lost(const struct stage *stage)
 
 static void acknowledge_many(struct stage *stage, uint32_t calls)
 {
-    stage->settings.link_mail_items_max = 2000;
-    stage->settings.link_mail_bytes_max = 1 << 20;
+    stage->limits.link_mail_items = 2000;
+    stage->limits.link_mail_bytes = 1 << 20;
     link_hello(stage, 50, 1);
     for (uint64_t call = 1; call <= calls; call++)
         link_call(stage, call, "m");
@@ -636,7 +636,7 @@ static void a_full_mail_takes_what_comes_while_leaving(void **state)
 {
     struct stage *stage = *state;
     link_hello(stage, 50, 1);
-    for (uint64_t call = 1; call <= stage->settings.link_mail_items_max; call++)
+    for (uint64_t call = 1; call <= stage->limits.link_mail_items; call++)
         link_call(stage, call, "m");
     lose_by_silence(stage);
     link_call(stage, 5, "n"); /* was routed before the leaving */
@@ -667,7 +667,7 @@ static void a_lost_instance_refuses_its_running_submits(void **state)
 static void a_call_that_is_late_is_not_handed_out(void **state)
 {
     struct stage *stage = *state;
-    stage->settings.link_mail_items_max = 5;
+    stage->limits.link_mail_items = 5;
     link_hello(stage, 50, 1);
     link_call(stage, 1, "sent");
     link_fetch(stage, 51, 0);
@@ -692,8 +692,8 @@ static void a_call_that_is_late_is_not_handed_out(void **state)
 static void late_calls_are_taken_out_in_steps(void **state)
 {
     struct stage *stage = *state;
-    stage->settings.link_mail_items_max = 2000;
-    stage->settings.link_mail_bytes_max = 1 << 20;
+    stage->limits.link_mail_items = 2000;
+    stage->limits.link_mail_bytes = 1 << 20;
     link_hello(stage, 50, 1);
     for (uint64_t call = 1; call <= 513; call++)
         link_call(stage, call, "late");
@@ -712,7 +712,7 @@ static void late_calls_are_taken_out_in_steps(void **state)
 static void a_user_has_n_one_way_calls_in_the_mail(void **state)
 {
     struct stage *stage = *state;
-    stage->settings.link_mail_items_max = 10;
+    stage->limits.link_mail_items = 10;
     link_hello(stage, 50, 1);
     for (unsigned i = 0; i < 3 + 2; i++)
         link_call(stage, 0, "a");
@@ -735,8 +735,8 @@ static void a_user_has_n_one_way_calls_in_the_mail(void **state)
     link_call(stage, 0, "d");
     COUNTED(stage, calls_one_way_refused, 4);
     /* One that leaves takes what was on its way to it. */
-    link_tick(stage, stage->now_ms + stage->settings.link_park_ms);
-    link_tick(stage, stage->now_ms + stage->settings.link_fetch_timeout_ms);
+    link_tick(stage, stage->now_ms + stage->limits.link_park_ms);
+    link_tick(stage, stage->now_ms + stage->limits.link_fetch_timeout_ms);
     EXPECT(stage, "to self leave");
     link_call(stage, 0, "e");
     link_leave(stage);
@@ -747,8 +747,8 @@ static void a_user_has_n_one_way_calls_in_the_mail(void **state)
 static void a_user_has_n_calls_at_an_instance(void **state)
 {
     struct stage *stage = *state;
-    stage->settings.link_mail_items_max = 100;
-    stage->settings.calls_per_user_max = 2;
+    stage->limits.link_mail_items = 100;
+    stage->limits.limits_calls_per_user = 2;
     link_hello(stage, 50, 1);
     link_call(stage, 1, "a");
     EXPECT_NOTHING(stage);
@@ -788,7 +788,7 @@ static void a_user_has_n_calls_at_an_instance(void **state)
 static void logins_are_nobodys_calls(void **state)
 {
     struct stage *stage = *state;
-    stage->settings.calls_per_user_max = 1;
+    stage->limits.limits_calls_per_user = 1;
     link_hello(stage, 50, 1);
     for (uint64_t call = 1; call <= 3; call++) {
         struct user_call_message *login = call_create(stage, call, "127.0.0.1:1", 1);
@@ -804,10 +804,10 @@ static void logins_are_nobodys_calls(void **state)
 static void who_leaves_takes_any_number_of_calls(void **state)
 {
     struct stage *stage = *state;
-    stage->settings.calls_per_user_max = 1;
+    stage->limits.limits_calls_per_user = 1;
     link_hello(stage, 50, 1);
     link_call(stage, 1, "a");
-    link_tick(stage, stage->now_ms + stage->settings.link_fetch_timeout_ms);
+    link_tick(stage, stage->now_ms + stage->limits.link_fetch_timeout_ms);
     EXPECT(stage, "to self leave");
     link_call(stage, 2, "on its way");
     EXPECT_NOTHING(stage);

@@ -267,18 +267,18 @@ static void mail_and_events_share_a_batch(void **state)
 static void large_events_and_large_mail_take_turns(void **state)
 {
     struct stage *stage = *state;
-    stage->settings.link_mail_bytes_max = 1 << 20;
+    stage->limits.link_mail_bytes = 1 << 20;
     follow(stage, 7, 0);
     fetch(stage, 51, 0);
     link_presence(stage, 27);
     link_receive(stage,
-                 &call_create(stage, 1, "big", stage->settings.link_frame_bytes_max - 512)->header);
+                 &call_create(stage, 1, "big", stage->limits.link_frame_bytes - 512)->header);
     EXPECT(stage, "answer 51 batch [1 big user=ann call=1 left=5000] last=27");
     link_events_of(stage, 8, 27, false, 60);
     fetch(stage, 52, 0); /* both: the mail comes first, then as many events as fit */
     assert_non_null(strstr(stage->tape, "answer 52 batch [1 big user=ann call=1 left=5000] {8 u"));
     assert_null(strstr(stage->tape, "{27 u"));
-    assert_true(stage->answer_bytes <= stage->settings.link_frame_bytes_max);
+    assert_true(stage->answer_bytes <= stage->limits.link_frame_bytes);
     link_fetch_with(stage, 53, fetch_of(stage, 1, 0));
     assert_non_null(strstr(stage->tape, "answer 53 batch {8 u"));
     assert_non_null(strstr(stage->tape, "{27 u"));

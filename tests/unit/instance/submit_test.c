@@ -287,7 +287,7 @@ static void a_reply_fits_the_callers_frame_or_is_refused(void **state)
     char text[2048];
     link_hello(stage, 50, 1);
     for (uint32_t more = 0; more < 2; more++) {
-        payload_for(stage->settings.frame_bytes_max + more, text);
+        payload_for(stage->limits.limits_frame_bytes + more, text);
         link_call(stage, 1 + more, "a");
         struct script *script = script_create();
         say_reply(script, 1 + more, 0, text);
@@ -367,9 +367,9 @@ static void a_push_has_n_names(void **state)
     command.push = &push;
     push.to = names;
     push.n_to = UINT16_MAX;
-    assert_null(instance_submit_fault(&submit, &stage->settings));
+    assert_null(instance_submit_fault(&submit, &stage->limits));
     push.n_to++;
-    assert_non_null(instance_submit_fault(&submit, &stage->settings));
+    assert_non_null(instance_submit_fault(&submit, &stage->limits));
 }
 
 static void a_push_to_nobody_reaches_nobody(void **state)
@@ -605,7 +605,7 @@ static void a_report_of_many_failures_does_not_exceed_the_frame(void **state)
     char name[65];
     memset(name, 'n', 64);
     name[64] = '\0';
-    stage->settings.link_frame_bytes_max = 1024;
+    stage->limits.link_frame_bytes = 1024;
     link_hello(stage, 50, 1);
     struct script *script = script_create();
     for (unsigned i = 0; i < 3; i++)

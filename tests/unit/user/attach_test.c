@@ -218,7 +218,7 @@ static void a_stop_answers_what_is_in_flight(void **state)
 static void takeovers_from_one_address_are_damped(void **state)
 {
     struct stage *stage = *state;
-    stage->settings.takeovers_per_minute = 2;
+    stage->limits.limits_takeovers_per_minute = 2;
     stage_login(stage, 10, true); /* nobody is thrown out */
     stage_login(stage, 10, true);
     stage_login(stage, 10, true);
@@ -240,7 +240,7 @@ static void takeovers_from_one_address_are_damped(void **state)
 static void a_logout_does_not_end_a_fight(void **state)
 {
     struct stage *stage = *state;
-    stage->settings.takeovers_per_minute = 1;
+    stage->limits.limits_takeovers_per_minute = 1;
     stage->settings.spent_fights = spent_create(env_system());
     stage_login(stage, 20, true);
     stage_login(stage, 10, true);
@@ -257,7 +257,7 @@ static void a_logout_does_not_end_a_fight(void **state)
 static void one_who_is_not_connected_is_never_damped(void **state)
 {
     struct stage *stage = *state;
-    stage->settings.takeovers_per_minute = 1;
+    stage->limits.limits_takeovers_per_minute = 1;
     for (unsigned i = 0; i < 5; i++) {
         stage_login(stage, 10, true);
         stage_detach(stage);
@@ -415,7 +415,7 @@ static void a_resume_after_messages_grew_too_old_is_partial(void **state)
     stage_deliver_until(stage, 5, "one");
     stage->now_ms += 1000;
     stage_deliver(stage, 6, "two");
-    stage->timer_ms = STAGE_NOW_MS + stage->settings.inbox_age_ms;
+    stage->timer_ms = STAGE_NOW_MS + stage->limits.limits_inbox_age_ms;
     stage_tick(stage, 0);
     EXPECT(stage, "to 901 result #5 UNDELIVERED epoch=0 asker=9");
     stage_resume(stage, 20, 0);
@@ -430,7 +430,7 @@ static void a_resume_from_behind_what_grew_too_old_is_complete(void **state)
     struct stage *stage = *state;
     stage_login(stage, 10, true);
     stage_deliver(stage, 5, "one");
-    stage->timer_ms = STAGE_NOW_MS + stage->settings.inbox_age_ms;
+    stage->timer_ms = STAGE_NOW_MS + stage->limits.limits_inbox_age_ms;
     stage_tick(stage, 0);
     assert_null(stage->session.inbox);
     stage_deliver(stage, 6, "two");
@@ -448,7 +448,7 @@ static void a_resume_says_partial_once(void **state)
     stage_login(stage, 10, true);
     stage_detach(stage);
     stage_deliver(stage, 5, "one");
-    stage->timer_ms = STAGE_NOW_MS + stage->settings.inbox_age_ms;
+    stage->timer_ms = STAGE_NOW_MS + stage->limits.limits_inbox_age_ms;
     stage_tick(stage, 0);
     stage_resume(stage, 20, 0);
     stage_commit(stage, 0);

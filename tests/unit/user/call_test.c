@@ -27,8 +27,8 @@ static void a_reply_fits_the_frame_or_is_an_error(void **state)
     stage_login(stage, 10, true);
     for (uint32_t more = 0; more < 2; more++) {
         uint8_t payload[2048] = {0};
-        struct bytes reply = {payload, stage->settings.frame_bytes_max};
-        while (broker_frame_reply_size(7, 2, reply) > stage->settings.frame_bytes_max + more)
+        struct bytes reply = {payload, stage->limits.limits_frame_bytes};
+        while (broker_frame_reply_size(7, 2, reply) > stage->limits.limits_frame_bytes + more)
             reply.size--;
         put_call(stage, 7, 0);
         stage_play(stage, 10);
@@ -144,9 +144,9 @@ static void a_reply_to_an_older_epoch_is_dropped(void **state)
 static void calls_in_flight_are_limited(void **state)
 {
     struct stage *stage = *state;
-    stage->settings.calls_per_user_max = 3;
+    stage->limits.limits_calls_per_user = 3;
     stage_login(stage, 10, true);
-    for (uint64_t id = 1; id <= stage->settings.calls_per_user_max; id++)
+    for (uint64_t id = 1; id <= stage->limits.limits_calls_per_user; id++)
         put_call(stage, id, 0);
     stage_play(stage, 10);
     assert_int_equal(requests_calls(stage->session.requests), 3);
@@ -166,7 +166,7 @@ static void calls_in_flight_are_limited(void **state)
 static void calls_of_all_users_are_limited(void **state)
 {
     struct stage *stage = *state;
-    atomic_store(&stage->counters.calls_waiting, stage->settings.calls_max - 1); /* of others */
+    atomic_store(&stage->counters.calls_waiting, stage->limits.link_calls_max - 1); /* of others */
     stage_login(stage, 10, true);
     put_call(stage, 1, 100);
     put_call(stage, 2, 0);
@@ -186,7 +186,7 @@ static void calls_of_all_users_are_limited(void **state)
     put_logout(stage, 9);
     stage_play(stage, 20);
     stage_commit(stage, 0); /* dropped with the session */
-    assert_int_equal(atomic_load(&stage->counters.calls_waiting), stage->settings.calls_max - 1);
+    assert_int_equal(atomic_load(&stage->counters.calls_waiting), stage->limits.link_calls_max - 1);
     COUNTED(stage, calls, 4);
     atomic_store(&stage->counters.calls_waiting, 0);
 }
@@ -198,8 +198,8 @@ static void a_call_that_cannot_be_is_refused(void **state)
     method[129] = '\0';
     struct stage *stage = *state;
     stage_login(stage, 10, true);
-    stage->settings.frame_bytes_max = 1 << 16;
-    size_t largest = stage->settings.link_frame_bytes_max - 512;
+    stage->limits.limits_frame_bytes = 1 << 16;
+    size_t largest = stage->limits.link_frame_bytes - 512;
     put_call_of(stage, 1, "", "buy", 1, 0);
     put_call_of(stage, 2, "a shop", "buy", 1, 0);
     put_call_of(stage, 3, "shop", method, 1, 0);

@@ -447,7 +447,7 @@ static void whoever_asked_for_delivered_hears_that_it_was_not(void **state)
     EXPECT(stage, "to 901 result #5 UNDELIVERED epoch=0 asker=9",
            "to 901 result #6 UNDELIVERED epoch=0 asker=9");
     stage_deliver_until(stage, 7, "at the end");
-    stage->settings.inbox_age_ms = 0; /* no limit */
+    stage->limits.limits_inbox_age_ms = 0; /* no limit */
     stage_tick(stage, 0);
     EXPECT(stage, "store END OFFLINE EXPIRED epoch=1 removed");
     stage_commit(stage, 0);

@@ -273,8 +273,8 @@ static void frames_behind_a_logout_that_failed_go_on(void **state)
 static void a_flood_is_refused_and_then_ended(void **state)
 {
     struct stage *stage = *state;
-    stage->settings.requests_per_second = 2;
-    stage->settings.turn_frames_max = 100;
+    stage->limits.limits_requests_per_second = 2;
+    stage->limits.limits_turn_messages = 100;
     stage_login(stage, 10, true);
     put_ping(stage, 1, 1);
     put_ping(stage, 0, 2);
@@ -299,10 +299,10 @@ static void a_flood_is_refused_and_then_ended(void **state)
 static void acks_of_new_messages_are_free(void **state)
 {
     struct stage *stage = *state;
-    stage->settings.requests_per_second = 1;
-    stage->settings.turn_frames_max = 100;
-    stage->settings.inbox_messages_max = 100;
-    stage->settings.inbox_bytes_max = 1000;
+    stage->limits.limits_requests_per_second = 1;
+    stage->limits.limits_turn_messages = 100;
+    stage->limits.limits_inbox_messages = 100;
+    stage->limits.limits_inbox_bytes = 1000;
     stage_login(stage, 10, true);
     for (unsigned i = 0; i < 50; i++)
         stage_deliver(stage, 0, "hi");
@@ -315,7 +315,7 @@ static void acks_of_new_messages_are_free(void **state)
     stage_play(stage, 10);
     EXPECT(stage, "10 consumed");
     COUNTED(stage, requests_limited, 0);
-    stage->settings.requests_per_second = 1000; /* far from the end */
+    stage->limits.limits_requests_per_second = 1000; /* far from the end */
     stage->session.rate.allowance.due_ns = (stage->now_ms + 1000) * 1000000;
     put_ack(stage, 49);
     stage_play(stage, 10);
@@ -326,7 +326,7 @@ static void acks_of_new_messages_are_free(void **state)
 static void who_is_over_his_limit_may_leave(void **state)
 {
     struct stage *stage = *state;
-    stage->settings.requests_per_second = 1;
+    stage->limits.limits_requests_per_second = 1;
     stage_login(stage, 10, true);
     put_ping(stage, 1, 1);
     put_logout(stage, 2);
@@ -341,8 +341,8 @@ static void who_is_over_his_limit_may_leave(void **state)
 static void a_logout_before_its_time_is_not_free(void **state)
 {
     struct stage *stage = *state;
-    stage->settings.requests_per_second = 2;
-    stage->settings.turn_frames_max = 100;
+    stage->limits.limits_requests_per_second = 2;
+    stage->limits.limits_turn_messages = 100;
     stage_login(stage, 10, true);
     put_logout(stage, 1);
     stage_play(stage, 10);
@@ -360,7 +360,7 @@ static void a_logout_before_its_time_is_not_free(void **state)
 static void a_rate_outlives_the_session(void **state)
 {
     struct stage *stage = *state;
-    stage->settings.requests_per_second = 2;
+    stage->limits.limits_requests_per_second = 2;
     stage->settings.spent_rates = spent_create(env_system());
     stage_login(stage, 10, true);
     put_ping(stage, 1, 1);

@@ -43,10 +43,10 @@ static void a_message_goes_out_up_to_the_window(void **state)
 {
     struct stage *stage = *state;
     stage_login(stage, 10, false);
-    leave(stage, stage->settings.output_window_bytes);
+    leave(stage, stage->limits.limits_output_soft_bytes);
     stage_deliver(stage, 0, "fits");
     EXPECT(stage, "10 message 1 from=bob 'fits'");
-    leave(stage, stage->settings.output_window_bytes + 1);
+    leave(stage, stage->limits.limits_output_soft_bytes + 1);
     stage_deliver(stage, 7, "waits");
     EXPECT(stage, "to 901 result #7 OK epoch=1 asker=9");
     assert_int_equal(waiting(stage), 1);
@@ -58,8 +58,8 @@ static void who_sends_too_much_is_refused(void **state)
     for (int acks = 0; acks < 2; acks++) {
         struct stage *stage = *state;
         stage_login(stage, 10, acks);
-        leave(stage, stage->settings.output_window_bytes + 1);
-        for (uint64_t i = 1; i <= stage->settings.inbox_messages_max; i++) {
+        leave(stage, stage->limits.limits_output_soft_bytes + 1);
+        for (uint64_t i = 1; i <= stage->limits.limits_inbox_messages; i++) {
             stage_deliver(stage, i, "x");
             assert_non_null(strstr(stage->tape, "OK epoch=1"));
         }
@@ -73,7 +73,7 @@ static void who_sends_too_much_is_refused(void **state)
 static void a_turn_hands_out_what_the_window_takes(void **state)
 {
     struct stage *stage = *state;
-    stage->settings.inbox_bytes_max = 4000;
+    stage->limits.limits_inbox_bytes = 4000;
     stage_login(stage, 10, true);
     leave(stage, 2000);
     for (uint64_t i = 1; i <= 4; i++)
@@ -151,9 +151,8 @@ static void a_late_turn_serves_whoever_is_there(void **state)
 static void a_large_one_waits_for_an_empty_connection(void **state)
 {
     struct stage *stage = *state;
-    stage->settings.frame_bytes_max = 4096;
-    stage->settings.output_bytes_max = 1024;
-    stage->settings.inbox_bytes_max = 4000;
+    stage->limits.limits_output_bytes = 1024;
+    stage->limits.limits_inbox_bytes = 4000;
     stage_login(stage, 10, false);
     leave(stage, 1);
     deliver_bytes(stage, 0, 900);
@@ -169,7 +168,7 @@ static void a_large_one_waits_for_an_empty_connection(void **state)
 static void what_no_inbox_can_hold_is_refused_for_good(void **state)
 {
     struct stage *stage = *state;
-    size_t size = stage->settings.inbox_bytes_max - strlen("bob");
+    size_t size = stage->limits.limits_inbox_bytes - strlen("bob");
     stage_login(stage, 10, false);
     deliver_bytes(stage, 1, size + 1);
     EXPECT(stage, "to 901 result #1 OK epoch=1 asker=9", "10 message 1 from=bob <198 bytes>");
@@ -231,8 +230,8 @@ static void an_ack_of_what_waits_is_a_protocol_error(void **state)
 static void an_ack_of_what_comes_again_counts(void **state)
 {
     struct stage *stage = *state;
-    stage->settings.inbox_bytes_max = 4000;
-    stage->settings.output_window_bytes = 100;
+    stage->limits.limits_inbox_bytes = 4000;
+    stage->limits.limits_output_soft_bytes = 100;
     stage_login(stage, 10, true);
     for (unsigned i = 0; i < 3; i++)
         deliver_bytes(stage, 0, 500);
@@ -257,7 +256,7 @@ static void what_grew_too_old_is_not_handed_out(void **state)
     stage_login(stage, 10, true);
     leave(stage, 2000);
     stage_deliver(stage, 0, "old");
-    stage->now_ms += stage->settings.inbox_age_ms - 1;
+    stage->now_ms += stage->limits.limits_inbox_age_ms - 1;
     stage_deliver(stage, 0, "young");
     stage->now_ms++;
     leave(stage, 0);
@@ -273,7 +272,7 @@ static void a_resume_brings_nothing_too_old(void **state)
     stage_login(stage, 10, true);
     stage_detach(stage);
     stage_deliver_until(stage, 7, "old");
-    stage->now_ms += stage->settings.inbox_age_ms;
+    stage->now_ms += stage->limits.limits_inbox_age_ms;
     stage_resume(stage, 20, 0);
     stage_commit(stage, 0);
     EXPECT(stage, "to 901 result #7 UNDELIVERED epoch=0 asker=9", "20 welcomed",
@@ -289,7 +288,7 @@ static void an_ack_of_what_grew_too_old_is_not_free(void **state)
     stage_tick(stage, 0);
     assert_null(stage->session.inbox);
     assert_int_equal(session_acked_seq(&stage->session), 1);
-    stage->settings.requests_per_second = 1;
+    stage->limits.limits_requests_per_second = 1;
     put_ping(stage, 0, 1);
     put_ack(stage, 1);
     stage_play(stage, 10);
@@ -305,10 +304,10 @@ static void a_reply_waits_as_messages_do(void **state)
     put_call(stage, 1, 0);
     put_call(stage, 2, 0);
     stage_play(stage, 10);
-    leave(stage, stage->settings.output_window_bytes);
+    leave(stage, stage->limits.limits_output_soft_bytes);
     stage_call_result(stage, 1, 1, 1, 0);
     EXPECT(stage, "10 reply #1 status=2 'sold'");
-    leave(stage, stage->settings.output_window_bytes + 1);
+    leave(stage, stage->limits.limits_output_soft_bytes + 1);
     stage_call_result(stage, 2, 2, 1, 0);
     EXPECT_NOTHING(stage);
     stage->output = 0;
@@ -334,7 +333,7 @@ static void his_own_answers_go_out(void **state)
 static void kept_answers_go_out_in_steps(void **state)
 {
     struct stage *stage = *state;
-    stage->settings.output_window_bytes = 10;
+    stage->limits.limits_output_soft_bytes = 10;
     stage_login(stage, 10, false);
     put_call(stage, 1, 0);
     put_call(stage, 2, 0);

@@ -93,7 +93,7 @@ static void requests_in_flight_are_limited(void **state)
 {
     struct stage *stage = *state;
     stage_login(stage, 10, true);
-    stage->settings.turn_frames_max = 100;
+    stage->limits.limits_turn_messages = 100;
     for (uint64_t id = 1; id <= stage->settings.requests_max; id++)
         put_send(stage, id, "bob", "hi");
     stage_play(stage, 10);
@@ -169,7 +169,7 @@ static void kept_answers_are_limited(void **state)
 {
     struct stage *stage = *state;
     stage_login(stage, 10, true);
-    stage->settings.inbox_bytes_max = 14;
+    stage->limits.limits_inbox_bytes = 14;
     put_send(stage, 7, "bob", "a");
     put_send(stage, 8, "bob", "b");
     put_send(stage, 9, "bob", "c");
@@ -232,7 +232,7 @@ static void the_inbox_takes_n_messages(void **state)
 {
     struct stage *stage = *state;
     stage_login(stage, 10, true);
-    for (uint64_t i = 1; i <= stage->settings.inbox_messages_max; i++)
+    for (uint64_t i = 1; i <= stage->limits.limits_inbox_messages; i++)
         stage_deliver(stage, i, "m");
     EXPECT(stage, "to 901 result #4 OK epoch=1 asker=9", "10 message 4 from=bob 'm'");
     stage_deliver(stage, 5, "m");
@@ -268,7 +268,7 @@ static void the_inbox_takes_n_bytes(void **state)
     EXPECT(stage, "to 901 result #2 INBOX_FULL epoch=0");
     deliver_bytes(stage, 3, 94);
     EXPECT(stage, "to 901 result #3 OK epoch=1");
-    assert_int_equal(stage->session.inbox->bytes, stage->settings.inbox_bytes_max);
+    assert_int_equal(stage->session.inbox->bytes, stage->limits.limits_inbox_bytes);
     deliver_bytes(stage, 4, 0);
     EXPECT(stage, "to 901 result #4 INBOX_FULL epoch=0");
 }
@@ -278,10 +278,10 @@ static void the_inbox_takes_no_message_larger_than_itself(void **state)
 {
     struct stage *stage = *state;
     stage_login(stage, 10, true);
-    deliver_bytes(stage, 1, stage->settings.inbox_bytes_max - 3 + 1);
+    deliver_bytes(stage, 1, stage->limits.limits_inbox_bytes - 3 + 1);
     EXPECT(stage,
            "to 901 result #1 TOO_LARGE epoch=0"); /* and no INBOX_FULL: waiting never helps */
-    deliver_bytes(stage, 2, stage->settings.inbox_bytes_max - 3);
+    deliver_bytes(stage, 2, stage->limits.limits_inbox_bytes - 3);
     EXPECT(stage, "to 901 result #2 OK epoch=1", "10 message 1 from=bob <197 bytes>");
 }
 
@@ -290,7 +290,7 @@ static void without_acks_a_bound_connection_takes_all(void **state)
 {
     struct stage *stage = *state;
     stage_login(stage, 10, false);
-    for (uint64_t i = 1; i <= stage->settings.inbox_messages_max + 3u; i++)
+    for (uint64_t i = 1; i <= stage->limits.limits_inbox_messages + 3u; i++)
         deliver_bytes(stage, i, 300);
     EXPECT(stage, "to 901 result #7 OK epoch=1", "10 message 7 from=bob <300 bytes>");
     COUNTED(stage, inbox_full, 0);
@@ -300,12 +300,12 @@ static void a_message_must_fit_a_frame(void **state)
 {
     struct stage *stage = *state;
     stage_login(stage, 10, true);
-    stage->settings.inbox_bytes_max = 1 << 20;
+    stage->limits.limits_inbox_bytes = 1 << 20;
     /* As it would be sent: seq 1, redelivered; its length is counted with it. */
     struct message_fields fields = {.seq = 1, .from = bytes_of_text("bob"), .redelivered = true};
     uint8_t payload[1024] = {0};
     fields.payload = (struct bytes){payload, 900};
-    size_t size = 900 + stage->settings.frame_bytes_max - broker_frame_message_size(&fields);
+    size_t size = 900 + stage->limits.limits_frame_bytes - broker_frame_message_size(&fields);
     deliver_bytes(stage, 1, size + 1);
     EXPECT(stage, "to 901 result #1 TOO_LARGE epoch=0");
     COUNTED(stage, errors_too_large, 1);
@@ -426,7 +426,7 @@ static void what_a_bundle_brings_is_kept_one_by_one(void **state)
 static void a_full_inbox_takes_the_beginning_of_a_bundle(void **state)
 {
     struct stage *stage = *state;
-    stage->settings.inbox_messages_max = 3;
+    stage->limits.limits_inbox_messages = 3;
     stage_login(stage, 10, true);
     stage_receive(stage, bundle_of(stage, "one", "two"));
     EXPECT(stage, "10 message 1 service=shop 'one'", "10 message 2 service=shop 'two'");
@@ -443,7 +443,7 @@ static void each_of_a_bundle_fits_a_frame_or_is_refused(void **state)
     char large[4096];
     stage_login(stage, 10, false);
     memset(large, 'x', sizeof(large));
-    large[stage->settings.frame_bytes_max] = '\0';
+    large[stage->limits.limits_frame_bytes] = '\0';
     stage_receive(stage, bundle_of(stage, large, "small"));
     EXPECT(stage, "10 message 1 service=shop 'small'");
     COUNTED(stage, errors_too_large, 1);
@@ -456,7 +456,7 @@ static void half_of_the_memory_is_not_for_those_who_do_not_read(void **state)
 {
     enum { BUDGET_BYTES = 64 << 20 };
     struct stage *stage = *state;
-    stage->settings.inbox_bytes_max = 1 << 20;
+    stage->limits.limits_inbox_bytes = 1 << 20;
     memory_open(BUDGET_BYTES, NULL, stage->metrics);
     memory_account(BUDGET_BYTES / 2 - (1 << 20));
     stage_login(stage, 10, true);
@@ -495,7 +495,7 @@ static void an_accepted_message_is_answered_once(void **state)
     stage_detach(stage);
     stage_deliver(stage, 5, "one");
     EXPECT(stage, "to 901 result #5 OK epoch=1 asker=9");
-    stage->timer_ms = STAGE_NOW_MS + stage->settings.inbox_age_ms;
+    stage->timer_ms = STAGE_NOW_MS + stage->limits.limits_inbox_age_ms;
     stage_tick(stage, 0);
     EXPECT_NOTHING(stage);
     stage_deliver(stage, 6, "two");
