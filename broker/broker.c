@@ -51,10 +51,6 @@ int broker_open_net(struct broker *broker, char *error)
 {
     const struct options *options = broker->options;
     struct net_options net = {
-        .address = options->listen_tcp,
-        .tls_address = options->listen_tls,
-        .plain_fd = broker->passed.tcp_fd,
-        .tls_fd = broker->passed.tls_fd,
         .tls_certificate_file = options->tls_certificate_file,
         .tls_key_file = options->tls_key_file,
         .tls_client_ca_file = options->tls_client_ca_file,
@@ -81,6 +77,9 @@ int broker_open_net(struct broker *broker, char *error)
     };
     for (unsigned i = 0; i < broker->io_count; i++)
         net.threads[i] = &broker->threads[i];
+    for (unsigned kind = 0; kind < LISTENERS; kind++)
+        net.listen[kind] =
+            (struct net_listen){options_listen(options, kind), broker->passed.fds[kind]};
     struct net *made = NULL;
     int failed = net_open(&made, &net, &broker->net_events, error);
     broker_join_net(broker, made);
@@ -247,8 +246,10 @@ int broker_start(struct broker **out, const struct options *options, struct log 
 
 uint16_t broker_port(const struct broker *broker)
 {
-    uint16_t port = net_port(broker->net);
-    return port != 0 ? port : net_tls_port(broker->net);
+    uint16_t port = 0;
+    for (unsigned kind = 0; kind < LISTENERS && port == 0; kind++)
+        port = net_port(broker->net, kind);
+    return port;
 }
 
 /* A disk that is slow may take its time, one that does nothing may not: the manager's patience

@@ -121,7 +121,7 @@ static inline void door_open(struct door *door)
         admission_set_keys(broker->admission, keyring);
     }
     door_listen(door);
-    broker->passed.tcp_fd = door->listener;
+    broker->passed.fds[LISTENER_tcp] = door->listener;
     DOOR_CHECK(broker_open_net(broker, error) == 0);
     listener_resume(&broker->net->reactors[0]);
 }

@@ -194,15 +194,16 @@ static void check_address(struct load *load, const char *key, const char *addres
     }
 }
 
-static void check_tls(struct load *load)
+static void check_certificate(struct load *load, const char *listener)
 {
     const struct options *options = load->options;
     const char *const files[][2] = {{"tls.certificate_file", options->tls_certificate_file},
                                     {"tls.key_file", options->tls_key_file}};
-    check_address(load, "listen.tls", options->listen_tls);
+    char what[96];
+    snprintf(what, sizeof(what), "missing; %s needs it: a PEM file", listener);
     for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
         if (files[i][1][0] == '\0')
-            fail_value(load, files[i][0], "missing; listen.tls needs it: a PEM file");
+            fail_value(load, files[i][0], what);
 }
 
 /* What it shows is not for everybody, and what a token without TLS is worth ends at the next wire:
@@ -225,9 +226,11 @@ static void check_admin(struct load *load)
 static void check_addresses_differ(struct load *load)
 {
     const struct options *options = load->options;
-    const char *const rows[][2] = {{"listen.tcp", options->listen_tcp},
-                                   {"listen.tls", options->listen_tls},
-                                   {"admin.listen", options->admin_listen}};
+    const char *rows[LISTENERS + 1][2] = {[LISTENERS] = {"admin.listen", options->admin_listen}};
+    for (unsigned kind = 0; kind < LISTENERS; kind++) {
+        rows[kind][0] = listener_rows[kind].option;
+        rows[kind][1] = options_listen(options, kind);
+    }
     for (size_t i = 1; i < sizeof(rows) / sizeof(rows[0]); i++) {
         const char *port = strrchr(rows[i][1], ':');
         if (port == NULL || atoi(port + 1) == 0)
@@ -245,11 +248,18 @@ static void check_addresses_differ(struct load *load)
 static void check_listen(struct load *load)
 {
     const struct options *options = load->options;
+    unsigned wanted = 0;
     check_addresses_differ(load);
-    if (options->listen_tcp[0] != '\0' || options->listen_tls[0] == '\0')
-        check_address(load, "listen.tcp", options->listen_tcp);
-    if (options->listen_tls[0] != '\0')
-        check_tls(load);
+    for (unsigned kind = 0; kind < LISTENERS; kind++)
+        wanted += options_listen(options, kind)[0] != '\0';
+    for (unsigned kind = 0; kind < LISTENERS; kind++) {
+        const struct listener_row *row = &listener_rows[kind];
+        bool is_wanted = options_listen(options, kind)[0] != '\0';
+        if (is_wanted || (kind == 0 && wanted == 0))
+            check_address(load, row->option, options_listen(options, kind));
+        if (is_wanted && row->transport == TRANSPORT_tls)
+            check_certificate(load, row->option);
+    }
     if (options->admin_listen[0] != '\0')
         check_admin(load);
 }

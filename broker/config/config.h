@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 #include "base/limits.h"
+#include "base/listeners.h"
 
 enum { TEXT_LIST_MAX = 8 };
 
@@ -76,6 +77,10 @@ int options_init(struct options *options);
 
 /* Frees the texts; harmless on zeroed memory. */
 void options_fini(struct options *options);
+
+/* Where a listener is to be, "": nowhere. Whether there is one somewhere with that transport. */
+const char *options_listen(const struct options *options, enum listener_kind kind);
+bool options_listen_by(const struct options *options, enum transport_kind transport);
 
 /* What --help, --print-config and --print-options-markdown print. */
 void config_print_help(FILE *to);

@@ -260,6 +260,28 @@ int options_init(struct options *options)
     return 0;
 }
 
+const char *options_listen(const struct options *options, enum listener_kind kind)
+{
+    switch (kind) {
+#define LISTENER(name, codec, transport, standard, whom, help) \
+    case LISTENER_##name:                                      \
+        return options->listen_##name;
+#include "base/listeners.def"
+    case LISTENERS:
+        break;
+    }
+    return "";
+}
+
+bool options_listen_by(const struct options *options, enum transport_kind transport)
+{
+    bool found = false;
+    for (unsigned kind = 0; kind < LISTENERS; kind++)
+        found = found || (listener_rows[kind].transport == transport &&
+                          options_listen(options, kind)[0] != '\0');
+    return found;
+}
+
 void options_fini(struct options *options)
 {
     for (size_t i = 0; i < OPTION_COUNT; i++) {

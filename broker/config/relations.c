@@ -117,13 +117,21 @@ static bool is_among(const char *words, const char *value)
     }
 }
 
+/* A row names one listener for all of its transport. */
+static bool another_listens(const struct options *options, const char *option)
+{
+    enum listener_kind kind = listener_of_option(option);
+    return kind != LISTENERS && options_listen_by(options, listener_rows[kind].transport);
+}
+
 static bool is_unused(const struct options *options, const struct unused *row,
                       struct option_conflict *conflict)
 {
     char text[OPTION_TEXT_BYTES], other[OPTION_TEXT_BYTES];
     option_print(options, &option_rows[row->option], text);
     option_print(options, &option_rows[row->other], other);
-    if (text[0] == '\0' || !is_among(row->values, other))
+    if (text[0] == '\0' || !is_among(row->values, other) ||
+        another_listens(options, option_rows[row->other].key))
         return false;
     *conflict = (struct option_conflict){.option = option_rows[row->option].key,
                                          .other = option_rows[row->other].key};

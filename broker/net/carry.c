@@ -6,16 +6,12 @@
 #include "base/memory.h"
 #include "net/carry.h"
 #include "net/private.h"
-#include "proto/frame.h"
-#include "proto/varint.h"
 
 /* What is carried over stands in front of what is read next. A little is copied there; more than
  * IN_PLACE_BYTES is not: the bytes are read behind it where it is, in memory that doubles. So the
  * end of a large frame costs what its bytes are worth, in however small pieces it comes. While
  * memory is full nothing more is carried than there is a place for: what is larger waits in its
  * socket until all of it is there, and those who keep the most already are ended (evict.c). */
-
-enum { TLS_RECORD_BYTES = 16 * 1024 };
 
 /* The memory of a carry of that size: always more than that, when it is read in place. */
 size_t conn_carry_room(const struct reactor *reactor, size_t size)
@@ -82,17 +78,15 @@ struct carry_place carry_place(struct reactor *reactor, struct conn *conn)
 }
 
 /* The size of the frame whose beginning is carried, if the rest of it waits in the socket: it is
- * taken and gone at once. What TLS has taken from there already is a record at most. 0: it has not
+ * taken and gone at once. The transport may have taken some of it from there already. 0: it has not
  * come. */
 static size_t arrived_frame(const struct conn *conn, const struct carry_place *place)
 {
-    uint64_t size;
     int waiting;
-    int used = varint_read((struct bytes){place->data, place->have}, &size);
-    if (used <= 0 || ioctl(conn->fd, FIONREAD, &waiting) != 0)
+    size_t whole = conn_codec(conn)->arriving((struct bytes){place->data, place->have});
+    if (whole == 0 || ioctl(conn->fd, FIONREAD, &waiting) != 0)
         return 0;
-    size_t whole = (size_t)used + (size_t)size;
-    size_t there = place->have + (size_t)waiting + (conn->tls != NULL ? TLS_RECORD_BYTES : 0);
+    size_t there = place->have + (size_t)waiting + conn_transport(conn)->ahead_bytes;
     return whole <= there && whole <= place->room ? whole : 0;
 }
 

@@ -57,9 +57,10 @@ static void reset(struct reactor *reactor, struct conn *conn, const struct arriv
 {
     conn->fd = arrival->fd;
     conn->source = arrival->source;
-    conn->speaks_tls = arrival->tls;
+    conn->listener = arrival->listener;
+    conn->transport = (uint8_t)listener_rows[arrival->listener].transport;
     conn->stranger = true;
-    conn->state = arrival->tls ? CONN_SHAKING : CONN_OPEN;
+    conn->state = conn_transport(conn)->handshake != NULL ? CONN_SHAKING : CONN_OPEN;
     conn->end = 0;
     conn->owner = 0;
     conn->kept = NULL;
@@ -86,7 +87,8 @@ void conn_adopt(struct reactor *reactor, const struct arrival *arrival)
     reset(reactor, conn, arrival);
     int on = 1;
     setsockopt(conn->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    deadline_enter(reactor, conn, arrival->tls ? DEADLINE_HANDSHAKE : DEADLINE_LOGIN);
+    deadline_enter(reactor, conn,
+                   conn->state == CONN_SHAKING ? DEADLINE_HANDSHAKE : DEADLINE_LOGIN);
     reactor_count(reactor, METRIC_connections_open, 1);
     struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
                                 .data.u64 = conn_handle_of(reactor, conn)};
@@ -103,8 +105,8 @@ void conn_close(struct reactor *reactor, struct conn *conn)
     deadline_leave(reactor, conn);
     if (conn->state == CONN_SHAKING)
         atomic_fetch_sub_explicit(&reactor->net->handshakes, 1, memory_order_relaxed);
-    tls_destroy(conn->tls);
-    conn->tls = NULL;
+    conn_transport(conn)->destroy(conn->wire);
+    conn->wire = NULL;
     close(conn->fd);
     carry_drop(reactor, conn);
     conn_drop_pending(reactor->net, conn);
@@ -207,8 +209,9 @@ bool net_address(struct net *net, conn_handle handle, char text[NET_ADDRESS_BYTE
     text[0] = '\0';
     if (conn == NULL)
         return false;
-    if (conn->tls != NULL) {
-        snprintf(text, NET_ADDRESS_BYTES_MAX, "%s", tls_peer(conn->tls));
+    if (conn->wire != NULL) {
+        snprintf(text, NET_ADDRESS_BYTES_MAX, "%s",
+                 conn_transport(conn)->handshake->peer(conn->wire));
         return true;
     }
     if (getpeername(conn->fd, (struct sockaddr *)&address, &size) != 0)

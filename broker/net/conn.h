@@ -7,15 +7,16 @@
 
 #include <stdatomic.h>
 
+#include "net/codec.h"
 #include "net/net.h"
-#include "net/tls.h"
+#include "net/transport.h"
 
 enum conn_state {
     CONN_FREE = 0,
     CONN_OPEN,
     CONN_ENDED,   /* on_end was called; waits for its release */
     CONN_CLOSING, /* released; the I/O thread owns the write side again */
-    CONN_SHAKING, /* in the TLS handshake; nobody above knows of it */
+    CONN_SHAKING, /* in the handshake of its transport; nobody above knows of it */
 };
 
 /* Orders from the write-side owner to the I/O thread: bits in conn.orders. */
@@ -61,14 +62,15 @@ struct conn {
     uint32_t heard_ms;
     uint32_t opened_ms;
     uint8_t state;
-    uint8_t end;         /* enum conn_end, once ENDED */
-    uint8_t queue;       /* enum deadline */
-    bool again : 1;      /* listed in reactor.again */
-    bool hung_up : 1;    /* the peer's end was reported: read on until it is found */
+    uint8_t end;       /* enum conn_end, once ENDED */
+    uint8_t queue;     /* enum deadline */
+    uint8_t listener;  /* enum listener_kind: where it came in */
+    uint8_t transport; /* enum transport_kind: the listener's, until it is found to speak another */
+    bool again : 1;    /* listed in reactor.again */
+    bool hung_up : 1;  /* the peer's end was reported: read on until it is found */
     bool input_over : 1; /* end of file or error seen */
     bool reset : 1;      /* an error: nobody will read what we write */
     bool slow_listed : 1;
-    bool speaks_tls : 1;
     bool shaking_listed : 1; /* in reactor.shaking */
     bool stranger : 1;       /* counted in net.unbound and net.sources */
     /* owned by the write-side owner */
@@ -84,8 +86,8 @@ struct conn {
     _Atomic uint32_t generation;
     _Atomic uint32_t chunks_done;
     _Atomic uint32_t soft_since; /* ms, low bits, never 0 while above the soft limit */
-    struct tls *tls;             /* NULL: plain; set before the connection is shown to anybody */
-    struct conn *order_next;     /* owned by whoever moved orders from 0 */
+    void *wire; /* the transport's state; set before the connection is shown to anybody */
+    struct conn *order_next; /* owned by whoever moved orders from 0 */
     /* owned by the write-side owner */
     uint8_t *pending;
     uint32_t pending_offset, pending_size, pending_capacity;
@@ -93,6 +95,16 @@ struct conn {
     void *errand; /* goes with ORDER_UNBIND (struct parting) or ORDER_RETURN (the layer above's), of
                    * which a connection gets one; freed when it comes too late */
 };
+
+static inline const struct transport *conn_transport(const struct conn *conn)
+{
+    return transports[conn->transport];
+}
+
+static inline const struct codec *conn_codec(const struct conn *conn)
+{
+    return codecs[listener_rows[conn->listener].codec];
+}
 
 /* From now to a moment (below 0: it is past), and from a moment to now; less than 24 days. */
 static inline int32_t net_ms_until(uint32_t moment_ms, uint64_t now_ms)

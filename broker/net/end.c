@@ -45,9 +45,7 @@ void conn_finish(struct reactor *reactor, struct conn *conn)
         conn_close(reactor, conn);
         return;
     }
-    if (conn->tls != NULL)
-        tls_shut(conn->tls);
-    shutdown(conn->fd, SHUT_WR);
+    conn_transport(conn)->shut(conn->fd, conn->wire);
 }
 
 /* Reads and drops until the peer ends too, so that our last frame is not lost to a reset. What is

@@ -1,21 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
 #include <string.h>
 
-#include "client.pb-c.h"
 #include "net/private.h"
-#include "proto/broker_frame.h"
 
-/* TLS handshakes, up to the moment when the connection becomes like any other.
+/* Handshakes of transports, up to the moment when the connection becomes like any other.
  *
- * One step of a handshake costs as much as hundreds of messages (the server signs), and strangers
- * can begin as many as they like. So events of connections in a handshake do nothing but list them,
- * and an I/O thread makes one costly step per batch, between two looks at its sockets: however many
- * knock, those who are in wait for one signature at most. The list is first come, first served, and
- * its length is bounded by handshakes_max.
+ * One step of a TLS handshake costs as much as hundreds of messages (the server signs), and
+ * strangers can begin as many as they like. So events of connections in a handshake do nothing but
+ * list them, and an I/O thread makes one costly step per batch, between two looks at its sockets:
+ * however many knock, those who are in wait for one signature at most. The list is first come,
+ * first served, and its length is bounded by handshakes_max.
  *
  * Whoever speaks the wrong language at a port is told so in his own, because that is nearly always
- * somebody's configuration: TLS at the plain port gets a TLS alert, frames at the TLS port get a
- * Close. */
+ * somebody's configuration: TLS at a port without it gets a TLS alert, others at the TLS port get a
+ * Close in the language of its codec. */
+
+enum { REASON_BYTES = 80 };
 
 static const uint8_t alert_protocol_version[] = {0x15, 0x03, 0x01, 0x00, 0x02, 0x02, 70};
 
@@ -34,7 +35,7 @@ void handshake_log(struct reactor *reactor, struct conn *conn, const char *reaso
 
 void handshake_fail(struct reactor *reactor, struct conn *conn, const char *reason)
 {
-    reactor_count(reactor, METRIC_tls_failed, 1);
+    reactor_count(reactor, conn_transport(conn)->handshake->failed, 1);
     handshake_log(reactor, conn, reason);
     conn_close(reactor, conn);
 }
@@ -45,24 +46,31 @@ static void part_with(struct reactor *reactor, struct conn *conn, const void *wo
     if (conn->state == CONN_SHAKING)
         atomic_fetch_sub_explicit(&reactor->net->handshakes, 1, memory_order_relaxed);
     conn->state = CONN_OPEN;
+    conn->transport = TRANSPORT_plain;
     net_write(reactor->net, reactor->index, conn_handle_of(reactor, conn), words, size);
     conn_part(reactor, conn);
 }
 
 void handshake_meets_tls(struct reactor *reactor, struct conn *conn)
 {
+    char reason[REASON_BYTES];
+    snprintf(reason, sizeof(reason), "TLS on the port of %s", listener_rows[conn->listener].option);
     reactor_count(reactor, METRIC_tls_on_plain_port, 1);
-    handshake_log(reactor, conn, "TLS on the port of listen.tcp");
+    handshake_log(reactor, conn, reason);
     part_with(reactor, conn, alert_protocol_version, sizeof(alert_protocol_version));
 }
 
-static void meet_plain(struct reactor *reactor, struct conn *conn)
+static void meet_foreign(struct reactor *reactor, struct conn *conn)
 {
+    const struct transport_handshake *handshake = conn_transport(conn)->handshake;
     struct buffer out = {0};
-    reactor_count(reactor, METRIC_plain_on_tls_port, 1);
-    handshake_log(reactor, conn, "no TLS on the port of listen.tls");
-    if (broker_frame_close(&out, USHER__V1__CLOSE__REASON__PROTOCOL_ERROR, "this port speaks TLS",
-                           0, false) == 0)
+    char reason[REASON_BYTES];
+    snprintf(reason, sizeof(reason), "no %s on the port of %s", handshake->language,
+             listener_rows[conn->listener].option);
+    reactor_count(reactor, handshake->foreign, 1);
+    handshake_log(reactor, conn, reason);
+    snprintf(reason, sizeof(reason), "this port speaks %s", handshake->language);
+    if (conn_codec(conn)->close(&out, USHER__V1__CLOSE__REASON__PROTOCOL_ERROR, reason, 0) == 0)
         part_with(reactor, conn, out.data, out.size);
     else
         conn_close(reactor, conn);
@@ -72,35 +80,37 @@ static void meet_plain(struct reactor *reactor, struct conn *conn)
 /* False: there is nothing to shake hands with yet, or ever. */
 static bool begin(struct reactor *reactor, struct conn *conn)
 {
-    switch (tls_peek(conn->fd)) {
-    case TLS_HELLO_AWAITED:
+    const struct transport_handshake *handshake = conn_transport(conn)->handshake;
+    switch (handshake->peek(conn->fd)) {
+    case HELLO_AWAITED:
         if (conn->hung_up)
             conn_close(reactor, conn);
         return false;
-    case TLS_HELLO_END:
+    case HELLO_END:
         conn_close(reactor, conn);
         return false;
-    case TLS_HELLO_FOREIGN:
-        meet_plain(reactor, conn);
+    case HELLO_FOREIGN:
+        meet_foreign(reactor, conn);
         return false;
-    case TLS_HELLO_LARGE:
+    case HELLO_LARGE:
         handshake_fail(reactor, conn, "a ClientHello of too many bytes");
         return false;
-    case TLS_HELLO_FINE:
+    case HELLO_FINE:
         break;
     }
     char address[NET_ADDRESS_BYTES_MAX];
     net_address(reactor->net, conn_handle_of(reactor, conn), address);
-    conn->tls = tls_create(reactor->net->tls, conn->fd, address);
-    if (conn->tls == NULL)
+    conn->wire = handshake->begin(reactor->net->tls, conn->fd, address);
+    bool begun = conn->wire != NULL;
+    if (!begun)
         handshake_fail(reactor, conn, "no memory");
-    return conn->tls != NULL;
+    return begun;
 }
 
 static void established(struct reactor *reactor, struct conn *conn)
 {
     atomic_fetch_sub_explicit(&reactor->net->handshakes, 1, memory_order_relaxed);
-    reactor_count(reactor, METRIC_tls_handshakes, 1);
+    reactor_count(reactor, conn_transport(conn)->handshake->done, 1);
     conn->state = CONN_OPEN;
     conn->heard_ms = conn->opened_ms = (uint32_t)reactor->now_ms;
     deadline_leave(reactor, conn);
@@ -112,13 +122,14 @@ static void established(struct reactor *reactor, struct conn *conn)
 /* False: it cost next to nothing. */
 static bool step(struct reactor *reactor, struct conn *conn)
 {
-    if (conn->tls == NULL && !begin(reactor, conn))
+    const struct transport_handshake *handshake = conn_transport(conn)->handshake;
+    if (conn->wire == NULL && !begin(reactor, conn))
         return false;
-    int result = tls_handshake(conn->tls);
+    int result = handshake->shake(conn->wire);
     if (result == 1)
         established(reactor, conn);
     else if (result < 0)
-        handshake_fail(reactor, conn, tls_fault(conn->tls));
+        handshake_fail(reactor, conn, handshake->fault(conn->wire));
     else if (conn->hung_up)
         handshake_list(reactor, conn); /* the end is behind what was read, and is reported once */
     return true;

@@ -11,9 +11,27 @@
 
 #include "net/private.h"
 
-/* The first reactor accepts, plain and TLS, and deals connections out in turn. Out of files or
+/* The first reactor accepts, from all listeners, and deals connections out in turn. Out of files or
  * memory, it stops listening for 10 ms, doubling to a second, so a full process does not spin. Who
  * may come in is the question of room.c. */
+
+const struct transport *const transports[TRANSPORTS] = {
+#define TRANSPORT(name) [TRANSPORT_##name] = &transport_##name,
+#include "base/listeners.def"
+};
+
+const struct codec *const codecs[CODECS] = {
+#define CODEC(name) [CODEC_##name] = &codec_##name,
+#include "base/listeners.def"
+};
+
+size_t codec_overhead_bytes(void)
+{
+    size_t most = 0;
+    for (unsigned kind = 0; kind < CODECS; kind++)
+        most = codecs[kind]->overhead_bytes > most ? codecs[kind]->overhead_bytes : most;
+    return most;
+}
 
 enum { ACCEPT_BATCH = 256, PAUSE_MS_MIN = 10, PAUSE_MS_MAX = 1000 };
 
@@ -69,9 +87,9 @@ static uint16_t port_of(int fd)
 
 int listener_watch(struct reactor *reactor)
 {
-    for (unsigned which = 0; which < LISTENERS; which++) {
-        int fd = reactor->net->listeners[which].fd;
-        struct epoll_event event = {.events = EPOLLIN, .data.u64 = which};
+    for (unsigned kind = 0; kind < LISTENERS; kind++) {
+        int fd = reactor->net->listeners[kind].fd;
+        struct epoll_event event = {.events = EPOLLIN, .data.u64 = kind};
         if (fd >= 0 && epoll_ctl(reactor->epoll, EPOLL_CTL_ADD, fd, &event) != 0 && errno != EEXIST)
             return -errno;
     }
@@ -123,32 +141,42 @@ static int open_one(struct listener *listener, const char *option, const char *t
     return 0;
 }
 
-static bool is_given(const char *text)
+static bool is_wanted(const struct net_listen *listen)
 {
-    return text != NULL && text[0] != '\0';
+    return listen->fd != 0 || (listen->address != NULL && listen->address[0] != '\0');
 }
 
-int listener_open(struct net *net, char *error)
+/* The certificates, when a listener that is wanted shows them. */
+static int open_domain(struct net *net, char *error)
 {
     const struct net_options *options = &net->options;
     const struct tls_files files = {.certificate = options->tls_certificate_file,
                                     .key = options->tls_key_file,
                                     .client_ca = options->tls_client_ca_file};
-    int failed = 0;
-    bool by_tls = options->tls_fd != 0 || is_given(options->tls_address);
-    bool needs_plain = options->address != NULL && !by_tls;
-    if (by_tls)
-        failed = tls_domain_open(&net->tls, &files, error);
-    if (failed == 0 && options->plain_fd == 0 && (needs_plain || is_given(options->address)))
-        failed = open_one(&net->listeners[LISTENER_PLAIN], "listen.tcp", options->address, error);
-    if (failed == 0 && options->tls_fd == 0 && by_tls)
-        failed = open_one(&net->listeners[LISTENER_TLS], "listen.tls", options->tls_address, error);
+    bool needed = false;
+    for (unsigned kind = 0; kind < LISTENERS; kind++)
+        needed = needed || (listener_rows[kind].transport == TRANSPORT_tls &&
+                            is_wanted(&options->listen[kind]));
+    return needed ? tls_domain_open(&net->tls, &files, error) : 0;
+}
+
+int listener_open(struct net *net, char *error)
+{
+    const struct net_listen *listen = net->options.listen;
+    int failed = open_domain(net, error);
+    unsigned wanted = 0;
+    for (unsigned kind = 0; kind < LISTENERS; kind++)
+        wanted += is_wanted(&listen[kind]);
+    bool nowhere = wanted == 0 && listen[0].address != NULL; /* what is wrong with it is said */
+    for (unsigned kind = 0; kind < LISTENERS && failed == 0; kind++)
+        if (listen[kind].fd == 0 && (is_wanted(&listen[kind]) || (kind == 0 && nowhere)))
+            failed = open_one(&net->listeners[kind], listener_rows[kind].option,
+                              listen[kind].address, error);
     if (failed != 0)
         return failed; /* who tries again needs those that were passed */
-    if (options->tls_fd != 0)
-        take_over(&net->listeners[LISTENER_TLS], options->tls_fd);
-    if (options->plain_fd != 0)
-        take_over(&net->listeners[LISTENER_PLAIN], options->plain_fd);
+    for (unsigned kind = 0; kind < LISTENERS; kind++)
+        if (listen[kind].fd != 0)
+            take_over(&net->listeners[kind], listen[kind].fd);
     return 0;
 }
 
@@ -172,24 +200,23 @@ static void pause_accepting(struct reactor *reactor, int error)
     uint32_t pause = reactor->accept_pause_ms ? reactor->accept_pause_ms * 2 : PAUSE_MS_MIN;
     reactor->accept_pause_ms = pause > PAUSE_MS_MAX ? PAUSE_MS_MAX : pause;
     reactor->accept_resume_ms = reactor->now_ms + reactor->accept_pause_ms;
-    for (unsigned which = 0; which < LISTENERS; which++)
-        if (net->listeners[which].fd >= 0)
-            epoll_ctl(reactor->epoll, EPOLL_CTL_DEL, net->listeners[which].fd, NULL);
+    for (unsigned kind = 0; kind < LISTENERS; kind++)
+        if (net->listeners[kind].fd >= 0)
+            epoll_ctl(reactor->epoll, EPOLL_CTL_DEL, net->listeners[kind].fd, NULL);
     reactor_count(reactor, METRIC_accept_paused, 1);
     LOG(net->options.log, ACCEPT_PAUSED, LOG_S("error", strerror(error)),
         LOG_U("pause_ms", reactor->accept_pause_ms));
 }
 
-void listener_accept(struct reactor *reactor, unsigned which)
+void listener_accept(struct reactor *reactor, enum listener_kind kind)
 {
-    int listener = reactor->net->listeners[which].fd;
+    int listener = reactor->net->listeners[kind].fd;
     for (unsigned i = 0; i < ACCEPT_BATCH && listener >= 0; i++) {
         struct sockaddr_storage from = {0};
         socklen_t size = sizeof(from);
         int fd = accept4(listener, (struct sockaddr *)&from, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
-            struct arrival arrival = {
-                .fd = fd, .source = SOURCE_NONE, .tls = which == LISTENER_TLS};
+            struct arrival arrival = {.fd = fd, .source = SOURCE_NONE, .listener = (uint8_t)kind};
             reactor->accept_pause_ms = 0;
             deal(reactor, &arrival, &from);
         } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
@@ -201,14 +228,22 @@ void listener_accept(struct reactor *reactor, unsigned which)
     }
 }
 
+/* Of the listeners that there are. */
+static uint16_t first_port(const struct net *net)
+{
+    uint16_t port = 0;
+    for (unsigned kind = 0; kind < LISTENERS && port == 0; kind++)
+        port = net->listeners[kind].port;
+    return port;
+}
+
 void listener_resume(struct reactor *reactor)
 {
     reactor->accept_resume_ms = 0;
     if (atomic_load_explicit(&reactor->net->accept_off, memory_order_relaxed))
         return;
     if (listener_watch(reactor) == 0)
-        LOG(reactor->net->options.log, ACCEPT_RESUMED,
-            LOG_U("port", reactor->net->listeners[LISTENER_PLAIN].port));
+        LOG(reactor->net->options.log, ACCEPT_RESUMED, LOG_U("port", first_port(reactor->net)));
     else
         reactor->accept_resume_ms = reactor->now_ms + PAUSE_MS_MAX;
 }
@@ -216,8 +251,8 @@ void listener_resume(struct reactor *reactor)
 void listener_stop(struct reactor *reactor)
 {
     reactor->accept_resume_ms = 0;
-    for (unsigned which = 0; which < LISTENERS; which++) {
-        struct listener *listener = &reactor->net->listeners[which];
+    for (unsigned kind = 0; kind < LISTENERS; kind++) {
+        struct listener *listener = &reactor->net->listeners[kind];
         if (listener->fd >= 0)
             close(listener->fd);
         listener->fd = -1;

@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include "net/private.h"
-#include "proto/frame.h"
 
 /* The front end as a whole: opened, started, limited, stopped, closed. Nothing is accepted and no
  * thread runs before net_start, so a start that fails half-way takes down what it has alone. */
@@ -15,7 +14,7 @@
  * a slow one however fast he reads. */
 static uint32_t output_bytes_max(const struct net_options *options, uint32_t asked)
 {
-    uint32_t frame = options->frame_bytes_max + FRAME_PREFIX_BYTES_MAX;
+    uint32_t frame = options->frame_bytes_max + (uint32_t)codec_overhead_bytes();
     return asked > frame ? asked : frame;
 }
 
@@ -29,8 +28,8 @@ int net_open(struct net **out, const struct net_options *options, const struct n
     net->options.output_bytes_max = output_bytes_max(options, options->output_bytes_max);
     net->events = *events;
     net->slots_max = options->connections_max + CHUNK_CONNS;
-    for (unsigned which = 0; which < LISTENERS; which++)
-        net->listeners[which].fd = -1;
+    for (unsigned kind = 0; kind < LISTENERS; kind++)
+        net->listeners[kind].fd = -1;
     net->sources = sources_create(options->unbound_per_source_max, options->env);
     int failed = net->sources != NULL ? listener_open(net, error) : -ENOMEM;
     unsigned opened = 0;
@@ -59,20 +58,15 @@ int net_start(struct net *net)
     return error;
 }
 
-uint16_t net_port(const struct net *net)
+uint16_t net_port(const struct net *net, enum listener_kind kind)
 {
-    return net->listeners[LISTENER_PLAIN].port;
+    return net->listeners[kind].port;
 }
 
-uint16_t net_tls_port(const struct net *net)
+void net_listen_address(const struct net *net, enum listener_kind kind,
+                        char text[NET_ADDRESS_BYTES_MAX])
 {
-    return net->listeners[LISTENER_TLS].port;
-}
-
-void net_listen_address(const struct net *net, bool tls, char text[NET_ADDRESS_BYTES_MAX])
-{
-    const struct listener *listener = &net->listeners[tls ? LISTENER_TLS : LISTENER_PLAIN];
-    memcpy(text, listener->address, sizeof(listener->address));
+    memcpy(text, net->listeners[kind].address, sizeof(net->listeners[kind].address));
 }
 
 int net_reload_tls(struct net *net, const struct net_tls_files *files, char *error)
@@ -90,6 +84,11 @@ bool net_certificate_validity(struct net *net, struct net_validity *validity)
     struct tls_validity found = tls_domain_validity(net->tls);
     *validity = (struct net_validity){found.begins_s, found.ends_s, found.life_s};
     return true;
+}
+
+bool net_has_certificate(const struct net *net)
+{
+    return net->tls != NULL;
 }
 
 int net_check_tls(const struct net_tls_files *files, char *error)
@@ -139,9 +138,9 @@ void net_close(struct net *net)
     net->options.log = NULL;
     for (unsigned i = 0; i < net->options.reactors; i++)
         reactor_close(&net->reactors[i]);
-    for (unsigned which = 0; which < LISTENERS; which++)
-        if (net->listeners[which].fd >= 0)
-            close(net->listeners[which].fd);
+    for (unsigned kind = 0; kind < LISTENERS; kind++)
+        if (net->listeners[kind].fd >= 0)
+            close(net->listeners[kind].fd);
     tls_domain_close(net->tls);
     sources_destroy(net->sources);
     free(net);

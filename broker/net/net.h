@@ -2,9 +2,9 @@
 #ifndef USHER_NET_NET_H
 #define USHER_NET_NET_H
 
-/* Client connections: bytes in, whole frames up; bytes down, one write per call. Over TCP, and on
- * a second address over TLS; who uses a connection cannot tell which. A connection over TLS shows
- * itself when its handshake is done.
+/* Client connections: bytes in, whole frames up; bytes down, one write per call. One listener for
+ * each row of base/listeners.def; who uses a connection cannot tell by which it came. One whose
+ * transport has a handshake (TLS) shows itself when that is done.
  *
  * Each connection belongs to one I/O thread (a reactor), which alone reads from it and closes it.
  * Its *write side* belongs to one owner at a time: the I/O thread while the connection is
@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 #include "base/env.h"
+#include "base/listeners.h"
 #include "base/log.h"
 #include "base/metrics.h"
 #include "proto/bytes.h"
@@ -76,12 +77,18 @@ struct net_events {
     bool (*on_batch_end)(void *context, void *thread);
 };
 
+/* Where one listener is to be: a socket that listens already (0: none), or else at that address:
+ * HOST:PORT, numeric host or name; port 0 for any; NULL or "": nowhere. Nowhere at all is an error,
+ * unless the first one's address is NULL. */
+struct net_listen {
+    const char *address;
+    int fd;
+};
+
 /* What is atomic may change while it runs: net_set_limits. */
 struct net_options {
-    const char *address;     /* HOST:PORT, numeric host or name; port 0 for any; NULL or "": none */
-    const char *tls_address; /* the same, for TLS */
-    int plain_fd, tls_fd; /* sockets that listen already, taken instead of the addresses; 0: none */
-    const char *tls_certificate_file; /* PEM, with those that signed it */
+    struct net_listen listen[LISTENERS];
+    const char *tls_certificate_file; /* PEM, with those that signed it; when a listener needs it */
     const char *tls_key_file;
     const char *tls_client_ca_file; /* "": clients show no certificates */
     unsigned reactors;
@@ -118,13 +125,13 @@ int net_open(struct net **net, const struct net_options *options, const struct n
              char *error);
 int net_start(struct net *net);
 
-/* The ports that it listens on; 0: it does not. */
-uint16_t net_port(const struct net *net);
-uint16_t net_tls_port(const struct net *net);
+/* The port of one listener; 0: there is none. Any thread, also when it has stopped listening. */
+uint16_t net_port(const struct net *net, enum listener_kind kind);
 
-/* Which addresses those are, "1.2.3.4:567" or "[::1]:567". As the ports, also when it has stopped
- * listening. Any thread. */
-void net_listen_address(const struct net *net, bool tls, char text[NET_ADDRESS_BYTES_MAX]);
+/* Its address, "1.2.3.4:567" or "[::1]:567", as the port. */
+void net_listen_address(const struct net *net, enum listener_kind kind,
+                        char text[NET_ADDRESS_BYTES_MAX]);
+
 struct net_tls_files {
     const char *certificate, *key, *client_ca;
 };
@@ -140,6 +147,7 @@ struct net_validity {
     int64_t begins_s, ends_s, life_s;
 };
 bool net_certificate_validity(struct net *net, struct net_validity *validity);
+bool net_has_certificate(const struct net *net);
 
 /* Whether a front end could use these files: 0 or as above. Any thread. */
 int net_check_tls(const struct net_tls_files *files, char *error);

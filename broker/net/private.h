@@ -11,6 +11,7 @@
 #include "net/conn.h"
 #include "net/net.h"
 #include "net/sources.h"
+#include "net/tls.h"
 
 enum { CHUNK_CONNS = 256, DOOR_MAX = 256 };
 
@@ -23,7 +24,7 @@ struct deadline_queue {
 struct arrival {
     int fd;
     uint32_t source;
-    bool tls;
+    uint8_t listener; /* enum listener_kind */
     uint8_t full;     /* the limits, as bits of enum refused, for which somebody has to go */
     uint32_t came_ms; /* to the door */
 };
@@ -80,13 +81,11 @@ struct listener {
     char address[NET_ADDRESS_BYTES_MAX]; /* as the port: set before there are threads */
 };
 
-enum { LISTENER_PLAIN, LISTENER_TLS, LISTENERS };
-
 struct net {
     struct net_options options;
     struct net_events events;
     struct listener listeners[LISTENERS];
-    struct tls_domain *tls; /* NULL: none */
+    struct tls_domain *tls; /* NULL: no listener needs one */
     struct sources *sources;
     _Atomic uint32_t open;
     _Atomic uint32_t unbound;
@@ -119,13 +118,18 @@ static inline void reactor_count(struct reactor *reactor, enum metric_id id, uin
     metrics_add(reactor->net->options.metrics, reactor->index, id, n);
 }
 
+static inline const struct transport *arrival_transport(const struct arrival *arrival)
+{
+    return transports[listener_rows[arrival->listener].transport];
+}
+
 /* A connection counts as open, unbound, of its source and in a handshake from its accept on, before
  * its reactor has it. */
 static inline void conn_discount(struct net *net, const struct arrival *arrival)
 {
     if (arrival->full != 0)
         atomic_fetch_sub_explicit(&net->at_door, 1, memory_order_relaxed);
-    if (arrival->tls)
+    if (arrival_transport(arrival)->handshake != NULL)
         atomic_fetch_sub_explicit(&net->handshakes, 1, memory_order_relaxed);
     sources_give(net->sources, arrival->source);
     atomic_fetch_sub_explicit(&net->unbound, 1, memory_order_relaxed);
@@ -163,13 +167,13 @@ void handshake_list(struct reactor *reactor, struct conn *conn);
 /* Goes on with handshakes until one step was costly. */
 void handshake_some(struct reactor *reactor);
 
-/* One line about a connection whose TLS went wrong. */
+/* One line about a connection whose transport went wrong, in a handshake or later. */
 void handshake_log(struct reactor *reactor, struct conn *conn, const char *reason);
 
 /* It is over without success, for that reason. */
 void handshake_fail(struct reactor *reactor, struct conn *conn, const char *reason);
 
-/* What came first on the plain port is TLS. */
+/* What came first on a port without a handshake is TLS. */
 void handshake_meets_tls(struct reactor *reactor, struct conn *conn);
 
 /* --- room.c: I/O thread --- */
@@ -207,7 +211,7 @@ void evict_largest(struct reactor *reactor);
 
 int listener_open(struct net *net, char *error);
 int listener_watch(struct reactor *reactor);
-void listener_accept(struct reactor *reactor, unsigned which);
+void listener_accept(struct reactor *reactor, enum listener_kind kind);
 void listener_resume(struct reactor *reactor);
 void listener_stop(struct reactor *reactor);
 

@@ -134,7 +134,7 @@ static void take_events(struct reactor *reactor, const struct epoll_event *event
     for (int i = 0; i < count; i++) {
         uint64_t tag = events[i].data.u64;
         if (tag < LISTENERS) {
-            listener_accept(reactor, (unsigned)tag);
+            listener_accept(reactor, (enum listener_kind)tag);
         } else if (tag == WAKE_TAG) {
             take_wake(reactor);
         } else {

@@ -6,7 +6,6 @@
 #include "base/memory.h"
 #include "net/carry.h"
 #include "net/private.h"
-#include "proto/frame.h"
 
 /* The read side of a connection: from bytes to whole frames, all on its I/O thread.
  *
@@ -30,28 +29,21 @@ static size_t whole_frames(const struct reactor *reactor, const struct conn *con
 {
     const struct net_options *options = &reactor->net->options;
     size_t max = conn->owner != 0 ? options->frame_bytes_max : options->unbound_bytes_max;
-    size_t at = 0;
+    size_t size;
+    int failed = conn_codec(conn)->whole(input, max, frames, &size);
     *end = 0;
-    for (size_t i = 0; i < frames; i++) {
-        struct bytes frame;
-        size_t used;
-        int result =
-            frame_next((struct bytes){input.data + at, input.size - at}, max, &frame, &used);
-        if (result == -EMSGSIZE)
-            *end = conn->owner != 0 ? CONN_FRAME_TOO_LARGE : CONN_PRELOGIN_BYTES;
-        else if (result < 0)
-            *end = CONN_BROKEN_FRAME;
-        if (result != 1)
-            return at;
-        at += used;
-    }
-    return at;
+    if (failed == -EMSGSIZE)
+        *end = conn->owner != 0 ? CONN_FRAME_TOO_LARGE : CONN_PRELOGIN_BYTES;
+    else if (failed != 0)
+        *end = CONN_BROKEN_FRAME;
+    return size;
 }
 
 /* A ClientHello is no frame of ours: 22 bytes that begin with the tag of a field number 0. */
 static bool is_tls(const struct conn *conn, struct bytes input)
 {
-    return !conn->speaks_tls && input.size > 1 && input.data[0] == 0x16 && input.data[1] == 0x03;
+    return conn->transport == TRANSPORT_plain && input.size > 1 && input.data[0] == 0x16 &&
+           input.data[1] == 0x03;
 }
 
 /* One frame of the largest size, and a refused Resume before it. */
@@ -62,7 +54,7 @@ static uint32_t early_bytes_max(const struct net_options *options)
 
 size_t conn_input_bytes(const struct net_options *options)
 {
-    size_t frame = (size_t)options->frame_bytes_max + FRAME_PREFIX_BYTES_MAX;
+    size_t frame = (size_t)options->frame_bytes_max + codec_overhead_bytes();
     size_t early = early_bytes_max(options);
     return (frame > early ? frame : early) + READ_BYTES;
 }
@@ -180,19 +172,15 @@ static ssize_t receive(struct reactor *reactor, struct conn *conn, const struct 
     /* Of the buffer as it is, and not as the limits say that it must be. */
     size_t left = place->room - place->have;
     size_t room = left < READ_BYTES ? left : READ_BYTES;
-    if (conn->tls == NULL) {
-        ssize_t got = recv(conn->fd, to, room, MSG_DONTWAIT);
-        *more = got == (ssize_t)room;
-        return got >= 0 ? got : -errno;
-    }
+    const struct transport *transport = conn_transport(conn);
     unsigned next = 0;
-    ssize_t got = tls_read(conn->tls, to, room, &next);
-    *more = (next & TLS_MORE) != 0;
-    if (got == -EPROTO) {
-        reactor_count(reactor, METRIC_tls_failed, 1);
-        handshake_log(reactor, conn, tls_fault(conn->tls));
+    ssize_t got = transport->read(conn->fd, conn->wire, to, room, &next);
+    *more = (next & TRANSPORT_MORE) != 0;
+    if (got == -EPROTO && transport->handshake != NULL) {
+        reactor_count(reactor, transport->handshake->failed, 1);
+        handshake_log(reactor, conn, transport->handshake->fault(conn->wire));
     }
-    if (next & TLS_WRITE_AGAIN)
+    if (next & TRANSPORT_WRITE_AGAIN)
         conn_writable(reactor, conn);
     return got;
 }

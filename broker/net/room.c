@@ -4,9 +4,7 @@
 #include <unistd.h>
 
 #include "base/memory.h"
-#include "client.pb-c.h"
 #include "net/private.h"
-#include "proto/broker_frame.h"
 
 /* Who comes in, and who goes for him.
  *
@@ -64,9 +62,10 @@ static void refuse(struct reactor *reactor, const struct arrival *arrival, enum 
     reactor_count(reactor, refusal->metric, 1);
     LOG(net->options.log, LIMIT_HIT, LOG_S("limit", refusal->limit),
         LOG_U("open", atomic_load(&net->open)), LOG_U("prelogin", atomic_load(&net->unbound)));
-    if (!arrival->tls &&
-        broker_frame_close(&out, USHER__V1__CLOSE__REASON__OVERLOADED, refusal->detail,
-                           env_spread_ms(net->options.env, OVERLOAD_RETRY_MS), false) == 0)
+    const struct codec *codec = codecs[listener_rows[arrival->listener].codec];
+    if (arrival_transport(arrival)->handshake == NULL &&
+        codec->close(&out, USHER__V1__CLOSE__REASON__OVERLOADED, refusal->detail,
+                     env_spread_ms(net->options.env, OVERLOAD_RETRY_MS)) == 0)
         (void)!send(fd, out.data, out.size, MSG_NOSIGNAL | MSG_DONTWAIT);
     buffer_fini(&out);
     shutdown(fd, SHUT_WR);
@@ -87,7 +86,7 @@ static void find_full(struct net *net, struct arrival *arrival, const struct soc
         arrival->full |= 1U << REFUSED_SOURCE;
         arrival->source = sources_take_beyond(net->sources, (const struct sockaddr *)from);
     }
-    if (arrival->tls &&
+    if (arrival_transport(arrival)->handshake != NULL &&
         atomic_load_explicit(&net->handshakes, memory_order_relaxed) >= net->options.handshakes_max)
         arrival->full |= 1U << REFUSED_HANDSHAKES;
     if (atomic_load_explicit(&net->unbound, memory_order_relaxed) >= net->options.unbound_max)
@@ -121,7 +120,7 @@ static enum refused admit(struct net *net, struct arrival *arrival,
         atomic_fetch_add_explicit(&net->at_door, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&net->open, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&net->unbound, 1, memory_order_relaxed);
-    if (arrival->tls)
+    if (arrival_transport(arrival)->handshake != NULL)
         atomic_fetch_add_explicit(&net->handshakes, 1, memory_order_relaxed);
     return REFUSED_NOT;
 }

@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "files/token_file.h"
+#include "net/transport.h"
 
 /* TLS as a server.
  *
@@ -40,6 +41,8 @@ enum {
     HANDSHAKE_BYTES_MAX = 64 * 1024,
     CLIENT_CHAIN_BYTES_MAX = 32 * 1024,
     READ_BUDGET_BYTES = 64 * 1024,
+    RECORD_BYTES = 16 * 1024,
+    PEER_BYTES_MAX = 56,  /* as NET_ADDRESS_BYTES_MAX */
     KEY_UPDATES_MAX = 32, /* before this many bytes of data have come: */
     KEY_UPDATE_BYTES = 1024 * 1024,
     ALERT_NO_RENEGOTIATION = 100,
@@ -53,7 +56,7 @@ struct tls_domain {
 };
 
 struct tls {
-    char peer[TLS_PEER_BYTES_MAX]; /* set once */
+    char peer[PEER_BYTES_MAX]; /* set once */
     pthread_mutex_t lock;
     /* under lock */
     SSL *ssl;
@@ -336,27 +339,27 @@ void tls_domain_close(struct tls_domain *domain)
 
 /* --- the first bytes -------------------------------------------------------------------------- */
 
-enum tls_hello tls_peek(int fd)
+static enum hello tls_peek(int fd)
 {
     uint8_t bytes[HELLO_BYTES_SEEN];
     ssize_t got = recv(fd, bytes, sizeof(bytes), MSG_PEEK | MSG_DONTWAIT);
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
-        return TLS_HELLO_AWAITED;
+        return HELLO_AWAITED;
     if (got <= 0)
-        return TLS_HELLO_END;
+        return HELLO_END;
     /* A record: type 22, version 3.x, its length; in it a ClientHello: type 1, its length. */
     if (bytes[0] != SSL3_RT_HANDSHAKE || (got > 1 && bytes[1] != SSL3_VERSION_MAJOR) ||
         (got > 5 && bytes[5] != SSL3_MT_CLIENT_HELLO))
-        return TLS_HELLO_FOREIGN;
+        return HELLO_FOREIGN;
     if (got < HELLO_BYTES_SEEN)
-        return TLS_HELLO_AWAITED;
+        return HELLO_AWAITED;
     uint32_t size = (uint32_t)bytes[6] << 16 | (uint32_t)bytes[7] << 8 | bytes[8];
-    return size <= HELLO_BYTES_MAX ? TLS_HELLO_FINE : TLS_HELLO_LARGE;
+    return size <= HELLO_BYTES_MAX ? HELLO_FINE : HELLO_LARGE;
 }
 
 /* --- one connection --------------------------------------------------------------------------- */
 
-struct tls *tls_create(struct tls_domain *domain, int fd, const char *peer)
+static void *tls_begin(struct tls_domain *domain, int fd, const char *peer)
 {
     struct tls *tls = calloc(1, sizeof(*tls));
     BIO *bio = BIO_new(domain->method);
@@ -385,8 +388,9 @@ struct tls *tls_create(struct tls_domain *domain, int fd, const char *peer)
     return tls;
 }
 
-void tls_destroy(struct tls *tls)
+static void tls_destroy(void *state)
 {
+    struct tls *tls = state;
     if (tls == NULL)
         return;
     SSL_free(tls->ssl);
@@ -412,8 +416,9 @@ static int why(struct tls *tls, int result, int *wanted)
     return broken ? -ECONNRESET : -EPROTO;
 }
 
-int tls_handshake(struct tls *tls)
+static int tls_shake(void *state)
 {
+    struct tls *tls = state;
     int wanted;
     pthread_mutex_lock(&tls->lock);
     ERR_clear_error();
@@ -460,8 +465,9 @@ static ssize_t read_record(struct tls *tls, uint8_t *to, size_t size)
     return tls->failed != 0 ? tls->failed : -EAGAIN;
 }
 
-ssize_t tls_read(struct tls *tls, void *to, size_t size, unsigned *next)
+static ssize_t tls_read(int fd, void *state, void *to, size_t size, unsigned *next)
 {
+    struct tls *tls = state;
     size_t done = 0;
     ssize_t got = 1;
     pthread_mutex_lock(&tls->lock);
@@ -476,16 +482,17 @@ ssize_t tls_read(struct tls *tls, void *to, size_t size, unsigned *next)
     }
     /* No room, or the budget is spent; or an end or a fault behind some bytes, told by the next
      * call. A part of a record is nothing that one could come back for. */
-    *next = got != -EAGAIN || !tls->drained ? TLS_MORE : 0;
+    *next = got != -EAGAIN || !tls->drained ? TRANSPORT_MORE : 0;
     if (tls->write_waits_to_read)
-        *next |= TLS_WRITE_AGAIN;
+        *next |= TRANSPORT_WRITE_AGAIN;
     tls->write_waits_to_read = false;
     pthread_mutex_unlock(&tls->lock);
     return done > 0 ? (ssize_t)done : got;
 }
 
-ssize_t tls_write(struct tls *tls, const void *data, size_t size)
+static ssize_t tls_write(int fd, void *state, const void *data, size_t size)
 {
+    struct tls *tls = state;
     size_t done = 0;
     int wanted = 0;
     ssize_t result;
@@ -503,7 +510,7 @@ ssize_t tls_write(struct tls *tls, const void *data, size_t size)
     return result;
 }
 
-void tls_shut(struct tls *tls)
+static void say_end(struct tls *tls)
 {
     pthread_mutex_lock(&tls->lock);
     ERR_clear_error();
@@ -513,15 +520,44 @@ void tls_shut(struct tls *tls)
     pthread_mutex_unlock(&tls->lock);
 }
 
-const char *tls_peer(const struct tls *tls)
+static void tls_shut(int fd, void *state)
 {
-    return tls->peer;
+    if (state != NULL)
+        say_end(state);
+    shutdown(fd, SHUT_WR);
 }
 
-const char *tls_fault(struct tls *tls)
+static const char *tls_peer(const void *state)
 {
+    return ((const struct tls *)state)->peer;
+}
+
+static const char *tls_fault(void *state)
+{
+    struct tls *tls = state;
     pthread_mutex_lock(&tls->lock);
     const char *fault = tls->fault != NULL ? tls->fault : "";
     pthread_mutex_unlock(&tls->lock);
     return fault;
 }
+
+static const struct transport_handshake handshake = {
+    .peek = tls_peek,
+    .begin = tls_begin,
+    .shake = tls_shake,
+    .fault = tls_fault,
+    .peer = tls_peer,
+    .language = "TLS",
+    .done = METRIC_tls_handshakes,
+    .failed = METRIC_tls_failed,
+    .foreign = METRIC_plain_on_tls_port,
+};
+
+const struct transport transport_tls = {
+    .handshake = &handshake,
+    .read = tls_read,
+    .write = tls_write,
+    .shut = tls_shut,
+    .destroy = tls_destroy,
+    .ahead_bytes = RECORD_BYTES,
+};

@@ -17,9 +17,9 @@
  * once more: either that try takes bytes, or the socket is still full and its edge is yet to
  * come and finds the flag.
  *
- * Over TLS the same calls go through the connection's TLS object, which has a lock, because the I/O
- * thread may be reading (tls.c). A write that the socket did not take is tried again with the same
- * bytes in front, as TLS demands: they are the front of `pending`. */
+ * The bytes go through the connection's transport, while the I/O thread may be reading by the same
+ * one. A write that the socket did not take is tried again with the same bytes in front, as TLS
+ * demands: they are the front of `pending`. */
 
 static uint32_t waiting(const struct conn *conn)
 {
@@ -51,21 +51,14 @@ static int give_up(struct net *net, struct conn *conn, int error)
     return error;
 }
 
-static ssize_t transmit(struct conn *conn, const uint8_t *data, size_t size)
-{
-    if (conn->tls != NULL)
-        return tls_write(conn->tls, data, size);
-    ssize_t sent = send(conn->fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
-    return sent >= 0 ? sent : -errno;
-}
-
 /* Bytes that the socket took; -EPIPE when it is dead. */
 static ssize_t push(struct net *net, unsigned block, struct conn *conn, const uint8_t *data,
                     size_t size)
 {
+    const struct transport *transport = conn_transport(conn);
     size_t done = 0;
     while (done < size) {
-        ssize_t sent = transmit(conn, data + done, size - done);
+        ssize_t sent = transport->write(conn->fd, conn->wire, data + done, size - done);
         if (sent >= 0)
             done += (size_t)sent;
         else if (sent == -EAGAIN || sent == -ENOBUFS || sent == -ENOMEM)

@@ -6,20 +6,21 @@
 #include "operate/certificate.h"
 #include "operate/http.h"
 
-bool announced_client_address(const struct broker *broker, bool tls, char to[NET_ADDRESS_BYTES_MAX])
+bool announced_client_address(const struct broker *broker, enum listener_kind kind,
+                              char to[NET_ADDRESS_BYTES_MAX])
 {
-    uint16_t port = tls ? net_tls_port(broker->net) : net_port(broker->net);
-    if (port != 0)
-        net_listen_address(broker->net, tls, to);
-    return port != 0;
+    bool listens = net_port(broker->net, kind) != 0;
+    if (listens)
+        net_listen_address(broker->net, kind, to);
+    return listens;
 }
 
-static void announce_clients(struct broker *broker, const char *whom, bool tls)
+static void announce_clients(struct broker *broker, enum listener_kind kind)
 {
     char address[NET_ADDRESS_BYTES_MAX];
-    if (announced_client_address(broker, tls, address))
-        LOG(broker->log, LISTENING, LOG_S("for", whom), LOG_S("address", address),
-            LOG_U("port", tls ? net_tls_port(broker->net) : net_port(broker->net)));
+    if (announced_client_address(broker, kind, address))
+        LOG(broker->log, LISTENING, LOG_S("for", listener_rows[kind].whom),
+            LOG_S("address", address), LOG_U("port", net_port(broker->net, kind)));
 }
 
 static void announce_admin(struct broker *broker)
@@ -36,8 +37,8 @@ static void announce_admin(struct broker *broker)
 
 void announce(struct broker *broker)
 {
-    announce_clients(broker, "clients", false);
-    announce_clients(broker, "clients by TLS", true);
+    for (unsigned kind = 0; kind < LISTENERS; kind++)
+        announce_clients(broker, kind);
     certificate_tell(broker, true);
     announce_admin(broker);
     for (size_t i = 0; i < broker->options->link_urls.count; i++)

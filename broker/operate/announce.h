@@ -6,8 +6,8 @@
 
 #include "broker/parts.h"
 
-/* Where clients connect, by TLS or plainly. False: nowhere. */
-bool announced_client_address(const struct broker *broker, bool tls,
+/* Where clients connect to that listener. False: nowhere. */
+bool announced_client_address(const struct broker *broker, enum listener_kind kind,
                               char to[NET_ADDRESS_BYTES_MAX]);
 
 /* A line in the log for each address. */

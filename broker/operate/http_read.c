@@ -46,10 +46,9 @@ static json_t *listeners_json(const struct broker *broker)
     const struct options *options = broker->options;
     char address[NET_ADDRESS_BYTES_MAX];
     json_t *listeners = json_array();
-    if (announced_client_address(broker, false, address))
-        add_listener(listeners, "tcp", address);
-    if (announced_client_address(broker, true, address))
-        add_listener(listeners, "tls", address);
+    for (unsigned kind = 0; kind < LISTENERS; kind++)
+        if (announced_client_address(broker, kind, address))
+            add_listener(listeners, listener_rows[kind].name, address);
     for (size_t i = 0; i < options->link_urls.count; i++)
         add_listener(listeners, "link", options->link_urls.items[i]);
     if (options->feed_url[0] != '\0')

@@ -217,7 +217,7 @@ static void complain(void *context, const char *option, const char *text)
 int broker_check_files(const struct options *options, FILE *complaints)
 {
     struct complaint complaint = {.to = complaints};
-    check_files(options, options->listen_tls[0] != '\0', complain, &complaint);
+    check_files(options, options_listen_by(options, TRANSPORT_tls), complain, &complaint);
     (void)each_exposed(options, print_exposed, complaints);
     return complaint.result;
 }
@@ -346,12 +346,29 @@ static int read_options(struct broker *broker, struct options *fresh, char *erro
     return failed != 0 ? -EINVAL : 0;
 }
 
+static bool is_passed_by(const struct broker *broker, enum transport_kind transport)
+{
+    bool passed = false;
+    for (unsigned kind = 0; kind < LISTENERS; kind++)
+        passed =
+            passed || (listener_rows[kind].transport == transport && broker->passed.fds[kind] != 0);
+    return passed;
+}
+
+/* Whether that option is one of listeners, and such a socket was passed: the address says nothing.
+ */
+static bool is_passed(const struct broker *broker, const char *option)
+{
+    enum listener_kind kind = listener_of_option(option);
+    return kind != LISTENERS && is_passed_by(broker, listener_rows[kind].transport);
+}
+
 void reload_tell_odd(struct broker *broker, const struct options *options)
 {
     struct option_conflict conflicts[OPTION_CONFLICTS_MAX];
     size_t count = options_conflicts(options, conflicts);
     for (size_t i = 0; i < count; i++)
-        if (broker->passed.tls_fd == 0 || strcmp(conflicts[i].other, "listen.tls") != 0)
+        if (!is_passed(broker, conflicts[i].other))
             LOG(broker->log, OPTIONS_AT_ODDS, LOG_S("option", conflicts[i].option),
                 LOG_S("other", conflicts[i].other), LOG_S("detail", conflicts[i].text));
 }
@@ -395,7 +412,8 @@ static int check_fresh_files(struct broker *broker, const struct options *fresh,
                              char *error)
 {
     struct refusal refusal = {broker, error};
-    check_files(fresh, serves_tls || fresh->listen_tls[0] != '\0', refuse_file, &refusal);
+    check_files(fresh, serves_tls || options_listen_by(fresh, TRANSPORT_tls), refuse_file,
+                &refusal);
     return error[0] != '\0' ? -EINVAL : 0;
 }
 
@@ -576,7 +594,7 @@ int reload_check_start(struct broker *broker, char *error)
     pthread_mutex_lock(&broker->reload_lock);
     int failed = read_options(broker, &fresh, error);
     if (failed == 0)
-        failed = check_fresh_files(broker, &fresh, broker->passed.tls_fd != 0, error);
+        failed = check_fresh_files(broker, &fresh, is_passed_by(broker, TRANSPORT_tls), error);
     if (failed != 0)
         LOG(broker->log, RESTART_REFUSED, LOG_S("error", error));
     pthread_mutex_unlock(&broker->reload_lock);
@@ -592,7 +610,7 @@ int broker_reload(struct broker *broker, struct reload_report *report)
     pthread_mutex_lock(&broker->reload_lock);
     int failed = read_options(broker, &fresh, report->error);
     if (failed == 0)
-        failed = check_fresh_files(broker, &fresh, net_tls_port(broker->net) != 0, report->error);
+        failed = check_fresh_files(broker, &fresh, net_has_certificate(broker->net), report->error);
     if (failed == 0)
         report->count = options_compare(&broker->in_force, &fresh, report->changes);
     if (failed == 0)

@@ -14,8 +14,8 @@
  * so clients who connect meanwhile wait instead of being refused; and a port below 1024 needs no
  * right of ours.
  *
- * Descriptors come from 3 on. A socket's name says which option it stands for, "listen.tcp" or
- * "listen.tls"; one without such a name is listen.tcp. What cannot be served is an error, never
+ * Descriptors come from 3 on. A socket's name says which option it stands for (base/listeners.def);
+ * one without such a name is listen.tcp. What cannot be served is an error, never
  * ignored: the manager would hold a port open that nobody answers. The rule that auth.mode open is
  * for loopback alone holds for the address that the socket really has. */
 
@@ -23,10 +23,14 @@ enum { FIRST_FD = 3, FDS_MAX = ACTIVATION_FDS_MAX };
 
 static int refuse(char *error, int fd, const char *name, const char *what)
 {
+    char accepted[256] = "";
+    for (size_t kind = 0, size = 0; kind < LISTENERS && size < sizeof(accepted); kind++)
+        size += (size_t)snprintf(accepted + size, sizeof(accepted) - size, "%s for %s",
+                                 kind == 0 ? "" : " and one", listener_rows[kind].option);
     snprintf(error, ACTIVATION_ERROR_BYTES,
-             "socket activation: descriptor %d (%.40s) %s; accepted: one listening TCP socket for "
-             "listen.tcp and one for listen.tls, called so by FileDescriptorName=",
-             fd, name, what);
+             "socket activation: descriptor %d (%.40s) %s; accepted: one listening TCP socket%s, "
+             "called so by FileDescriptorName=",
+             fd, name, what, accepted);
     return -EINVAL;
 }
 
@@ -62,7 +66,8 @@ static int check_socket(int fd, const char *name, const struct options *options,
 static int take_one(struct passed_sockets *passed, int fd, const char *name,
                     const struct options *options, char *error)
 {
-    int *place = strcmp(name, "listen.tls") == 0 ? &passed->tls_fd : &passed->tcp_fd;
+    enum listener_kind kind = listener_of_option(name);
+    int *place = &passed->fds[kind != LISTENERS ? kind : LISTENER_tcp];
     if (*place != 0)
         return refuse(error, fd, name, "is the second of its kind");
     int failed = check_socket(fd, name, options, error);

@@ -4,12 +4,13 @@
 
 /* Listening sockets of the service manager (LISTEN_FDS, LISTEN_FDNAMES, LISTEN_PID). */
 
+#include "base/listeners.h"
 #include "config/config.h"
 
 enum { ACTIVATION_ERROR_BYTES = 512 }; /* of a line for a person */
 
 struct passed_sockets {
-    int tcp_fd, tls_fd; /* 0: none, and the options say where to listen */
+    int fds[LISTENERS]; /* of each kind; 0: none, and the options say where to listen */
 };
 
 /* Takes what was passed to this process, once: the variables are gone afterwards. 0, also when
@@ -19,7 +20,7 @@ int activation_take(struct passed_sockets *passed, const struct options *options
 
 /* The passed sockets once more, for a process that begins again. Before activation_take. A name has
  * at most 255 characters, says systemd.socket(5). */
-enum { ACTIVATION_FDS_MAX = 2, ACTIVATION_NAMES_BYTES = ACTIVATION_FDS_MAX * 256 };
+enum { ACTIVATION_FDS_MAX = LISTENERS, ACTIVATION_NAMES_BYTES = ACTIVATION_FDS_MAX * 256 };
 
 struct kept_sockets {
     int count; /* 0: none was passed */

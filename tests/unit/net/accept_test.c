@@ -311,10 +311,10 @@ static void a_port_in_use(void **state)
     start(fixture);
     char address[32];
     char error[256] = "";
-    snprintf(address, sizeof(address), "127.0.0.1:%u", net_port(fixture->net));
+    snprintf(address, sizeof(address), "127.0.0.1:%u", net_port(fixture->net, LISTENER_tcp));
     struct net *first = fixture->net;
     unsigned before = open_descriptors();
-    fixture->options.address = address;
+    fixture->options.listen[LISTENER_tcp].address = address;
     fixture->net = NULL;
     assert_int_equal(open_front(fixture, error), -EADDRINUSE);
     assert_null(fixture->net);
@@ -333,14 +333,14 @@ static void bad_addresses(void **state)
                                       "[::1:7400",  "127.0.0.1:99999"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         char error[256] = "";
-        fixture->options.address = bad[i];
+        fixture->options.listen[LISTENER_tcp].address = bad[i];
         int failed = open_front(fixture, error);
         if (failed != -EINVAL || strstr(error, "listen.tcp") == NULL || fixture->net != NULL)
             fail_msg("'%s': %d %s", bad[i], failed, error);
     }
     /* Of nobody here: what bind says. */
     char error[256] = "";
-    fixture->options.address = "192.0.2.1:0";
+    fixture->options.listen[LISTENER_tcp].address = "192.0.2.1:0";
     assert_int_equal(open_front(fixture, error), -EADDRNOTAVAIL);
     assert_non_null(strstr(error, "192.0.2.1"));
 }
@@ -371,7 +371,7 @@ static void closed_unstarted(void **state)
     char error[256];
     unsigned before = open_descriptors();
     assert_int_equal(open_front(fixture, error), 0);
-    assert_true(net_port(fixture->net) > 0);
+    assert_true(net_port(fixture->net, LISTENER_tcp) > 0);
     net_stop(fixture->net);
     net_close(fixture->net);
     fixture->net = NULL;
@@ -436,12 +436,12 @@ static void where_it_listens_is_told_while_it_stops(void **state)
     struct fixture *fixture = *state;
     start(fixture);
     char before[NET_ADDRESS_BYTES_MAX], text[NET_ADDRESS_BYTES_MAX], expected[64];
-    snprintf(expected, sizeof(expected), "127.0.0.1:%u", net_port(fixture->net));
-    net_listen_address(fixture->net, false, before);
+    snprintf(expected, sizeof(expected), "127.0.0.1:%u", net_port(fixture->net, LISTENER_tcp));
+    net_listen_address(fixture->net, LISTENER_tcp, before);
     assert_string_equal(before, expected);
     net_stop_accepting(fixture->net);
     for (int i = 0; i < 100; i++) {
-        net_listen_address(fixture->net, false, text);
+        net_listen_address(fixture->net, LISTENER_tcp, text);
         assert_string_equal(text, before);
         nap_ms(1);
     }
@@ -462,7 +462,7 @@ static void version_six(void **state)
 {
     struct fixture *fixture = *state;
     char error[256];
-    fixture->options.address = "[::1]:0";
+    fixture->options.listen[LISTENER_tcp].address = "[::1]:0";
     fixture->binds = true;
     if (!has_version_six())
         skip();
@@ -470,7 +470,7 @@ static void version_six(void **state)
     assert_int_equal(net_start(fixture->net), 0);
     int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct sockaddr_in6 address = {.sin6_family = AF_INET6,
-                                   .sin6_port = htons(net_port(fixture->net)),
+                                   .sin6_port = htons(net_port(fixture->net, LISTENER_tcp)),
                                    .sin6_addr = IN6ADDR_LOOPBACK_INIT};
     assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
     send_frame(fd, 1, 'x');
@@ -490,7 +490,7 @@ static void version_four_over_six(void **state)
 {
     struct fixture *fixture = *state;
     char error[256];
-    fixture->options.address = "[::]:0";
+    fixture->options.listen[LISTENER_tcp].address = "[::]:0";
     fixture->binds = true;
     if (!has_version_six())
         skip();

@@ -316,7 +316,7 @@ static inline int set_up(void **state)
     pthread_cond_init(&fixture->opened, NULL);
     fixture->metrics = metrics_create(4);
     fixture->options = (struct net_options){
-        .address = "127.0.0.1:0",
+        .listen[LISTENER_tcp].address = "127.0.0.1:0",
         .reactors = 1,
         .connections_max = 64,
         .unbound_max = 32,
@@ -377,12 +377,17 @@ static inline int new_socket(void)
     return fd;
 }
 
-static inline int connect_socket(struct fixture *fixture, int fd)
+static inline int connect_to(struct fixture *fixture, int fd, enum listener_kind kind)
 {
     struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_port = htons(net_port(fixture->net)),
+                                  .sin_port = htons(net_port(fixture->net, kind)),
                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     return connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0 ? 0 : -errno;
+}
+
+static inline int connect_socket(struct fixture *fixture, int fd)
+{
+    return connect_to(fixture, fd, LISTENER_tcp);
 }
 
 static inline int client(struct fixture *fixture)

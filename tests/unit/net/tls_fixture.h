@@ -114,10 +114,7 @@ struct tls_peer {
 static inline int tls_socket(struct fixture *fixture)
 {
     int fd = new_socket();
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_port = htons(net_tls_port(fixture->net)),
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+    assert_int_equal(connect_to(fixture, fd, LISTENER_tls), 0);
     return fd;
 }
 

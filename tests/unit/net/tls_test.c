@@ -20,7 +20,7 @@ static int set_up_tls(void **state)
 {
     set_up(state);
     struct fixture *fixture = *state;
-    fixture->options.tls_address = "127.0.0.1:0";
+    fixture->options.listen[LISTENER_tls].address = "127.0.0.1:0";
     fixture->options.tls_certificate_file = files.certificate;
     fixture->options.tls_key_file = files.key;
     fixture->options.tls_client_ca_file = "";
@@ -612,13 +612,13 @@ static void stop_accepting_ends_handshakes(void **state)
     tls_close(&peer);
 }
 
-static enum tls_hello peek(const char *bytes, size_t size)
+static enum hello peek(const char *bytes, size_t size)
 {
     int ends[2];
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
     if (size > 0)
         assert_int_equal(send(ends[0], bytes, size, 0), size);
-    enum tls_hello hello = tls_peek(ends[1]);
+    enum hello hello = transport_tls.handshake->peek(ends[1]);
     close(ends[0]);
     close(ends[1]);
     return hello;
@@ -627,13 +627,13 @@ static enum tls_hello peek(const char *bytes, size_t size)
 /* Each byte counts as soon as it is there. */
 static void what_is_no_hello_is_known_by_its_first_bytes(void **state)
 {
-    assert_int_equal(peek("", 0), TLS_HELLO_AWAITED);
-    assert_int_equal(peek("\x15", 1), TLS_HELLO_FOREIGN);
-    assert_int_equal(peek("\x16", 1), TLS_HELLO_AWAITED);
-    assert_int_equal(peek("\x16\x02", 2), TLS_HELLO_FOREIGN);
-    assert_int_equal(peek("\x16\x03\1\0\x80", 5), TLS_HELLO_AWAITED);
-    assert_int_equal(peek("\x16\x03\1\0\x80\2", 6), TLS_HELLO_FOREIGN);
-    assert_int_equal(peek("\x16\x03\1\0\x80\1", 6), TLS_HELLO_AWAITED);
+    assert_int_equal(peek("", 0), HELLO_AWAITED);
+    assert_int_equal(peek("\x15", 1), HELLO_FOREIGN);
+    assert_int_equal(peek("\x16", 1), HELLO_AWAITED);
+    assert_int_equal(peek("\x16\x02", 2), HELLO_FOREIGN);
+    assert_int_equal(peek("\x16\x03\1\0\x80", 5), HELLO_AWAITED);
+    assert_int_equal(peek("\x16\x03\1\0\x80\2", 6), HELLO_FOREIGN);
+    assert_int_equal(peek("\x16\x03\1\0\x80\1", 6), HELLO_AWAITED);
 }
 
 /* In the library's words, where it has some. */
@@ -645,11 +645,12 @@ static void what_went_wrong_has_a_name(void **state)
     int ends[2];
     assert_int_equal(tls_domain_open(&domain, &names, error), 0);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
-    struct tls *tls = tls_create(domain, ends[1], "here");
+    const struct transport_handshake *handshake = transport_tls.handshake;
+    void *tls = handshake->begin(domain, ends[1], "here");
     assert_int_equal(send(ends[0], "\x16\x03\1\0\4\1\0\0\0", 9, 0), 9); /* an empty hello */
-    assert_int_equal(tls_handshake(tls), -EPROTO);
-    assert_string_equal(tls_fault(tls), "length too short");
-    tls_destroy(tls);
+    assert_int_equal(handshake->shake(tls), -EPROTO);
+    assert_string_equal(handshake->fault(tls), "length too short");
+    transport_tls.destroy(tls);
     tls_domain_close(domain);
     close(ends[0]);
     close(ends[1]);

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_BASE_LISTENERS_H
+#define USHER_BASE_LISTENERS_H
+
+/* The rows of listeners.def as data: LISTENER_tcp and so on. Constants; any thread. */
+
+enum transport_kind {
+#define TRANSPORT(name) TRANSPORT_##name,
+#include "base/listeners.def"
+    TRANSPORTS
+};
+
+enum codec_kind {
+#define CODEC(name) CODEC_##name,
+#include "base/listeners.def"
+    CODECS
+};
+
+enum listener_kind {
+#define LISTENER(name, codec, transport, standard, whom, help) LISTENER_##name,
+#include "base/listeners.def"
+    LISTENERS
+};
+
+struct listener_row {
+    const char *name;   /* "tcp" */
+    const char *option; /* "listen.tcp" */
+    const char *whom;   /* "clients" */
+    enum codec_kind codec;
+    enum transport_kind transport;
+};
+
+extern const struct listener_row listener_rows[LISTENERS];
+
+/* The one whose option that is; LISTENERS: none. */
+enum listener_kind listener_of_option(const char *option);
+
+#endif
