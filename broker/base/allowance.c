@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/allowance.h"
 
+#include "base/check.h"
+
 /* The number is the time at which the bucket would be full again. Each spending moves it by one
  * interval, and it is never more than `burst` intervals ahead: so whoever waits for as long as he
  * was told gets through, and whoever spends above his means only stays where he is.
@@ -12,6 +14,7 @@ enum { NS_PER_MS = 1000000 };
 
 static uint64_t whole_ns(struct allowance_terms terms)
 {
+    CHECK(terms.burst > 0 && terms.interval_ns > 0);
     return terms.interval_ns * terms.burst;
 }
 

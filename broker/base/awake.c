@@ -14,6 +14,7 @@ static const uint64_t NS_PER_MS = 1000000;
 /* Under the lock. */
 static uint64_t put_right(struct awake *awake)
 {
+    CHECK(lock_held(&awake->lock));
     const uint64_t stall_ns = AWAKE_STALL_MS * NS_PER_MS;
     uint64_t beat_ns = atomic_load_explicit(&awake->beat_ns, memory_order_relaxed);
     uint64_t now_ns = env_monotonic_ns(awake->machine);
@@ -32,10 +33,10 @@ static uint64_t awake_ns(void *context)
     uint64_t now_ns = env_monotonic_ns(awake->machine);
     if (beat_ns == 0 || now_ns <= beat_ns + AWAKE_STALL_MS * NS_PER_MS)
         return now_ns - lost_ns;
-    pthread_mutex_lock(&awake->lock);
+    lock_take(&awake->lock);
     now_ns = put_right(awake);
     lost_ns = atomic_load_explicit(&awake->lost_ns, memory_order_relaxed);
-    pthread_mutex_unlock(&awake->lock);
+    lock_give(&awake->lock);
     return now_ns - lost_ns;
 }
 
@@ -56,30 +57,31 @@ void awake_init(struct awake *awake, const struct env *machine)
                                     .random_bytes = random_bytes,
                                     .context = awake},
                             .machine = machine};
-    pthread_mutex_init(&awake->lock, NULL);
+    lock_init(&awake->lock);
 }
 
 void awake_fini(struct awake *awake)
 {
-    pthread_mutex_destroy(&awake->lock);
+    lock_destroy(&awake->lock);
 }
 
 uint64_t awake_beat(struct awake *awake)
 {
-    pthread_mutex_lock(&awake->lock);
+    lock_take(&awake->lock);
     uint64_t now_ns = put_right(awake);
     atomic_store_explicit(&awake->beat_ns, now_ns, memory_order_release);
     uint64_t lost_ns = atomic_load_explicit(&awake->lost_ns, memory_order_relaxed);
+    CHECK(awake->told_ns <= lost_ns);
     uint64_t untold_ns = lost_ns - awake->told_ns;
     awake->told_ns = lost_ns;
-    pthread_mutex_unlock(&awake->lock);
+    lock_give(&awake->lock);
     return untold_ns / NS_PER_MS;
 }
 
 void awake_rest(struct awake *awake)
 {
-    pthread_mutex_lock(&awake->lock);
+    lock_take(&awake->lock);
     (void)put_right(awake);
     atomic_store_explicit(&awake->beat_ns, 0, memory_order_release);
-    pthread_mutex_unlock(&awake->lock);
+    lock_give(&awake->lock);
 }

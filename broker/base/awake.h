@@ -10,10 +10,10 @@
  * that nobody ran: all but AWAKE_STALL_MS of that is left out. The clock never goes back. Any
  * thread; a reading takes two atomics more than the machine's. */
 
-#include <pthread.h>
 #include <stdatomic.h>
 
 #include "base/env.h"
+#include "base/lock.h"
 
 enum { AWAKE_BEAT_MS = 250, AWAKE_STALL_MS = 500 };
 
@@ -22,8 +22,8 @@ struct awake {
     const struct env *machine;
     _Atomic uint64_t beat_ns; /* the machine's time of the last one; 0: nobody beats */
     _Atomic uint64_t lost_ns;
-    pthread_mutex_t lock; /* of those who change them */
-    uint64_t told_ns;     /* under lock: what awake_beat has given of lost_ns */
+    struct lock lock; /* of those who change them */
+    uint64_t told_ns; /* under lock: what awake_beat has given of lost_ns */
 };
 
 /* Nobody beats yet: until the first beat the time is the machine's. `machine` is borrowed. */

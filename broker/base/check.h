@@ -19,7 +19,7 @@
 #ifdef USHER_CHECK_SLOW
 #define CHECK_SLOW(condition) CHECK(condition)
 #else
-#define CHECK_SLOW(condition) ((void)sizeof(condition))
+#define CHECK_SLOW(condition) ((void)(0 && (condition)))
 #endif
 
 /* An operating condition that we ought to handle one day; `what` says which. */

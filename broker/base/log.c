@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/allowance.h"
+#include "base/lock.h"
 #include "base/log_line.h"
 #include "base/wait.h"
 
@@ -64,7 +65,7 @@ struct log {
     atomic_int level;               /* relaxed: a stale level shows or hides a line more */
     atomic_uint_least64_t close_ms; /* 0, or when the writer gives up; written under the lock,
                                        read without it by a writer that waits for its reader */
-    pthread_mutex_t lock;
+    struct lock lock;
     pthread_cond_t wake;
     struct batch *filling;
     uint64_t dropped;
@@ -74,7 +75,8 @@ struct log {
     struct rate rates[LOG_EVENT_COUNT];
     struct recording recordings[LOG_EVENT_COUNT];
 
-    struct batch *writing; /* the writer's */
+    struct thread_mark mark; /* the writer's, as what follows */
+    struct batch *writing;
 };
 
 static const struct {
@@ -183,34 +185,35 @@ static size_t write_dropped(const struct log *log, uint64_t dropped)
 /* Waits for lines and takes them all. False: there are none and the log is closing. */
 static bool take_batch(struct log *log, uint64_t *dropped)
 {
-    pthread_mutex_lock(&log->lock);
+    CHECK(on_thread(&log->mark) && log->writing->size == 0);
+    lock_take(&log->lock);
     while (log->filling->size == 0 && log->dropped == 0 &&
            atomic_load_explicit(&log->close_ms, memory_order_relaxed) == 0)
-        pthread_cond_wait(&log->wake, &log->lock);
+        lock_wait(&log->lock, &log->wake);
     struct batch *batch = log->filling;
     log->filling = log->writing;
     log->writing = batch;
     *dropped = log->dropped;
     log->dropped = 0;
-    pthread_mutex_unlock(&log->lock);
+    lock_give(&log->lock);
     return batch->size > 0 || *dropped > 0;
 }
 
 static void count(struct log *log, size_t lines, size_t dropped)
 {
-    pthread_mutex_lock(&log->lock);
+    lock_take(&log->lock);
     metrics_add(log->metrics, 0, METRIC_log_lines, lines);
     metrics_add(log->metrics, 0, METRIC_log_dropped, dropped);
-    pthread_mutex_unlock(&log->lock);
+    lock_give(&log->lock);
 }
 
 void log_set_metrics(struct log *log, struct metrics *metrics)
 {
     if (log == NULL)
         return;
-    pthread_mutex_lock(&log->lock);
+    lock_take(&log->lock);
     log->metrics = metrics;
-    pthread_mutex_unlock(&log->lock);
+    lock_give(&log->lock);
 }
 
 static void *run_writer(void *argument)
@@ -222,6 +225,7 @@ static void *run_writer(void *argument)
     sigset_t all;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, NULL);
+    thread_begin(&log->mark);
     while (take_batch(log, &dropped)) {
         struct batch *batch = log->writing;
         size_t lost = write_out(log, batch->text, batch->size);
@@ -232,10 +236,11 @@ static void *run_writer(void *argument)
         batch->size = 0;
         batch->lines = 0;
     }
-    pthread_mutex_lock(&log->lock);
+    thread_end(&log->mark);
+    lock_take(&log->lock);
     log->finished = true;
     pthread_cond_signal(&log->finish);
-    pthread_mutex_unlock(&log->lock);
+    lock_give(&log->lock);
     return NULL;
 }
 
@@ -275,7 +280,7 @@ int log_open(struct log **to, const struct log_options *options)
         return -ENOMEM;
     }
     log->metrics = options->metrics;
-    pthread_mutex_init(&log->lock, NULL);
+    lock_init(&log->lock);
     wait_condition_init(&log->wake);
     wait_condition_init(&log->finish);
     int error = pthread_create(&log->writer, NULL, run_writer, log);
@@ -290,9 +295,10 @@ int log_open(struct log **to, const struct log_options *options)
 /* Lock is held. */
 static bool wait_finished(struct log *log)
 {
+    CHECK(lock_held(&log->lock));
     struct timespec until =
         wait_time(env_monotonic_ms(env_system()) + CLOSE_PATIENCE_MS + CLOSE_BLOCKED_MS);
-    while (!log->finished && pthread_cond_timedwait(&log->finish, &log->lock, &until) != ETIMEDOUT)
+    while (!log->finished && lock_wait_until(&log->lock, &log->finish, &until))
         continue;
     return log->finished;
 }
@@ -301,13 +307,13 @@ void log_close(struct log *log)
 {
     if (log == NULL)
         return;
-    pthread_mutex_lock(&log->lock);
+    lock_take(&log->lock);
     atomic_store_explicit(&log->close_ms, env_monotonic_ms(env_system()) + CLOSE_PATIENCE_MS,
                           memory_order_relaxed);
     pthread_cond_signal(&log->wake);
     bool finished = wait_finished(log);
     log->metrics = NULL; /* whoever is left behind counts nowhere */
-    pthread_mutex_unlock(&log->lock);
+    lock_give(&log->lock);
     if (!finished) {
         pthread_detach(log->writer);
         return;
@@ -315,7 +321,7 @@ void log_close(struct log *log)
     pthread_join(log->writer, NULL);
     pthread_cond_destroy(&log->finish);
     pthread_cond_destroy(&log->wake);
-    pthread_mutex_destroy(&log->lock);
+    lock_destroy(&log->lock);
     log_free(log);
 }
 
@@ -323,7 +329,7 @@ void log_close(struct log *log)
 static bool admit(struct log *log, enum log_event_id id, uint64_t *suppressed)
 {
     uint64_t now_ms = env_monotonic_ms(log->options.env);
-    pthread_mutex_lock(&log->lock);
+    lock_take(&log->lock);
     struct rate *rate = &log->rates[id];
     if (now_ms - rate->window_ms >= 1000) {
         rate->window_ms = now_ms;
@@ -337,15 +343,16 @@ static bool admit(struct log *log, enum log_event_id id, uint64_t *suppressed)
     } else {
         rate->suppressed++;
     }
-    pthread_mutex_unlock(&log->lock);
+    lock_give(&log->lock);
     return admitted;
 }
 
 static void enqueue(struct log *log, const struct log_line *line)
 {
-    pthread_mutex_lock(&log->lock);
+    lock_take(&log->lock);
     struct batch *batch = log->filling;
     bool was_empty = batch->size == 0 && log->dropped == 0;
+    CHECK(batch->size <= sizeof(batch->text));
     if (line->size <= sizeof(batch->text) - batch->size) {
         memcpy(batch->text + batch->size, line->text, line->size);
         batch->size += line->size;
@@ -355,7 +362,7 @@ static void enqueue(struct log *log, const struct log_line *line)
     }
     if (was_empty)
         pthread_cond_signal(&log->wake);
-    pthread_mutex_unlock(&log->lock);
+    lock_give(&log->lock);
 }
 
 static void put_fields(struct log_line *line, const struct log_field *fields, size_t count)
@@ -369,13 +376,13 @@ static bool admit_to_recorder(struct log *log, enum log_event_id id, uint64_t *l
 {
     uint64_t now_ms = env_monotonic_ms(log->options.env);
     struct recording *recording = &log->recordings[id];
-    pthread_mutex_lock(&log->lock);
+    lock_take(&log->lock);
     bool admitted = allowance_wait_ms(&recording->allowance, log->recording_terms, now_ms) == 0;
     if (admitted)
         allowance_spend(&recording->allowance, log->recording_terms, now_ms);
     *left_out = admitted ? recording->left_out : 0;
     recording->left_out = admitted ? 0 : recording->left_out + 1;
-    pthread_mutex_unlock(&log->lock);
+    lock_give(&log->lock);
     return admitted;
 }
 

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/check.h"
+
 /* The log is read on terminals and by programs, and it carries bytes that strangers chose. So a
  * value is decoded as UTF-8, character by character: what is malformed becomes U+FFFD, what could
  * end the string, start a terminal sequence or turn the reading direction is written as \uXXXX,
@@ -21,6 +23,7 @@ enum { END_BYTES = sizeof(",\"cut\":true}\n") - 1 };
 /* Only for our own words. False, and nothing written, when they do not fit. */
 static bool put(struct log_line *line, const char *data, size_t size)
 {
+    CHECK(line->size <= sizeof(line->text) - END_BYTES);
     if (size > sizeof(line->text) - END_BYTES - line->size)
         return false;
     memcpy(line->text + line->size, data, size);
@@ -216,6 +219,7 @@ void log_line_end(struct log_line *line)
     const char *end =
         line->json ? (line->cut ? ",\"cut\":true}\n" : "}\n") : (line->cut ? " cut=true\n" : "\n");
     size_t size = strlen(end);
+    CHECK(size <= sizeof(line->text) - line->size);
     memcpy(line->text + line->size, end, size);
     line->size += size;
 }

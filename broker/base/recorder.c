@@ -2,11 +2,11 @@
 #include "base/recorder.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/lock.h"
 #include "base/recorder_private.h"
 
 /* Why: a log that is quiet enough for every day has left out what one wants to know after a crash,
@@ -30,7 +30,7 @@ struct recorder *recorder_create(size_t bytes)
     struct recorder *recorder = malloc(sizeof(*recorder) + bytes);
     if (recorder == NULL)
         return NULL;
-    pthread_mutex_init(&recorder->lock, NULL);
+    lock_init(&recorder->lock);
     atomic_init(&recorder->tail, 0);
     atomic_init(&recorder->head, 0);
     atomic_init(&recorder->frozen, false);
@@ -44,7 +44,7 @@ void recorder_destroy(struct recorder *recorder)
 {
     if (recorder == NULL)
         return;
-    pthread_mutex_destroy(&recorder->lock);
+    lock_destroy(&recorder->lock);
     free(recorder);
 }
 
@@ -62,6 +62,7 @@ static size_t first_part(const struct recorder *recorder, uint64_t position, siz
 
 static void copy_in(struct recorder *recorder, uint64_t position, const char *from, size_t size)
 {
+    CHECK(lock_held(&recorder->lock));
     size_t first = first_part(recorder, position, size);
     memcpy(recorder->bytes + position % recorder->size, from, first);
     memcpy(recorder->bytes, from + first, size - first);
@@ -69,6 +70,7 @@ static void copy_in(struct recorder *recorder, uint64_t position, const char *fr
 
 static void copy_out(const struct recorder *recorder, uint64_t position, char *to, size_t size)
 {
+    CHECK(lock_held(&recorder->lock) && size <= recorder->size);
     size_t first = first_part(recorder, position, size);
     memcpy(to, recorder->bytes + position % recorder->size, first);
     memcpy(to + first, recorder->bytes, size - first);
@@ -79,6 +81,7 @@ static void copy_out(const struct recorder *recorder, uint64_t position, char *t
 static uint64_t line_from(const struct recorder *recorder, uint64_t position, uint64_t tail,
                           uint64_t head)
 {
+    CHECK(tail <= head && head - tail <= recorder->size && position >= tail);
     if (position == tail)
         return tail;
     for (position--; position < head; position++)
@@ -91,7 +94,8 @@ void recorder_add(struct recorder *recorder, const char *line, size_t size)
 {
     if (recorder == NULL || size == 0 || size > recorder->size || size > RECORDER_LINE_BYTES_MAX)
         return;
-    pthread_mutex_lock(&recorder->lock);
+    CHECK(line[size - 1] == '\n');
+    lock_take(&recorder->lock);
     uint64_t head = atomic_load_explicit(&recorder->head, memory_order_relaxed);
     uint64_t tail = atomic_load_explicit(&recorder->tail, memory_order_relaxed);
     bool frozen = atomic_load_explicit(&recorder->frozen, memory_order_relaxed);
@@ -105,20 +109,20 @@ void recorder_add(struct recorder *recorder, const char *line, size_t size)
         copy_in(recorder, head, line, size);
         atomic_store_explicit(&recorder->head, head + size, memory_order_release);
     }
-    pthread_mutex_unlock(&recorder->lock);
+    lock_give(&recorder->lock);
 }
 
 /* Copies whole lines from `*position` on, or the tail if that is later. 0: there are none. */
 static size_t take_piece(struct recorder *recorder, uint64_t *position, char piece[PIECE_BYTES])
 {
-    pthread_mutex_lock(&recorder->lock);
+    lock_take(&recorder->lock);
     uint64_t head = atomic_load_explicit(&recorder->head, memory_order_relaxed);
     uint64_t tail = atomic_load_explicit(&recorder->tail, memory_order_relaxed);
     *position = *position < tail ? tail : line_from(recorder, *position, tail, head);
     size_t size = *position < head ? (size_t)(head - *position) : 0;
     size = size < PIECE_BYTES ? size : PIECE_BYTES;
     copy_out(recorder, *position, piece, size);
-    pthread_mutex_unlock(&recorder->lock);
+    lock_give(&recorder->lock);
     const char *last = memrchr(piece, '\n', size);
     return last != NULL ? (size_t)(last - piece) + 1 : 0;
 }

@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/check.h"
 #include "base/recorder.h"
 #include "base/recorder_private.h"
 
@@ -171,6 +172,7 @@ static void on_crash(int signal_number)
 
 int recorder_crash_to(struct recorder *recorder, const char *path)
 {
+    CHECK(crash.recorder == NULL);
     if (snprintf(crash.path, sizeof(crash.path), "%s", path) >= (int)sizeof(crash.path) ||
         snprintf(crash.old_path, sizeof(crash.old_path), "%s.old", path) >=
             (int)sizeof(crash.old_path))

@@ -4,14 +4,15 @@
 
 /* Private to recorder.c, which fills the ring, and recorder_crash.c, which saves it. */
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/lock.h"
+
 struct recorder {
-    pthread_mutex_t lock;        /* a leaf; not taken by the signal handler */
+    struct lock lock;            /* a leaf; not taken by the signal handler */
     _Atomic uint64_t tail, head; /* written under the lock */
     atomic_bool frozen;          /* the process dies: nothing is added any more */
     size_t size;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/timer.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 
 #include "base/check.h"
+#include "base/lock.h"
 
 /* A min-heap under a leaf lock, with a table that says where the timer of each place stands in it.
  * A place has one timer, which is moved when it is set again: so the heap cannot be full, whoever
@@ -25,7 +25,7 @@ struct entry {
 
 struct timers {
     uint32_t places; /* set once */
-    pthread_mutex_t lock;
+    struct lock lock;
     struct entry *entries; /* under the lock, as all below */
     uint32_t *at;
     size_t count;
@@ -45,14 +45,14 @@ struct timers *timers_create(uint32_t places)
         free(timers);
         return NULL;
     }
-    CHECK(pthread_mutex_init(&timers->lock, NULL) == 0);
+    lock_init(&timers->lock);
     return timers;
 }
 
 void timers_destroy(struct timers *timers)
 {
     if (timers != NULL) {
-        pthread_mutex_destroy(&timers->lock);
+        lock_destroy(&timers->lock);
         free(timers->entries);
         free(timers->at);
         free(timers);
@@ -68,6 +68,7 @@ static void put(struct timers *timers, size_t at, struct entry entry)
 /* Moves a hole up from `at` until `entry` fits into it. Gives where that is. */
 static size_t sift_up(struct timers *timers, size_t at, struct entry entry)
 {
+    CHECK(lock_held(&timers->lock) && at < timers->count);
     while (at > 0 && entry.due_ms < timers->entries[(at - 1) / 2].due_ms) {
         put(timers, at, timers->entries[(at - 1) / 2]);
         at = (at - 1) / 2;
@@ -79,6 +80,7 @@ static size_t sift_up(struct timers *timers, size_t at, struct entry entry)
 /* Moves a hole down from `at` until `entry` fits into it. */
 static void sift_down(struct timers *timers, size_t at, struct entry entry)
 {
+    CHECK(lock_held(&timers->lock) && at < timers->count);
     const struct entry *entries = timers->entries;
     for (size_t child = 2 * at + 1; child < timers->count; child = 2 * at + 1) {
         if (child + 1 < timers->count && entries[child + 1].due_ms < entries[child].due_ms)
@@ -91,51 +93,75 @@ static void sift_down(struct timers *timers, size_t at, struct entry entry)
     put(timers, at, entry);
 }
 
+/* Where the timer of the key's place stands, plus one; 0: nowhere. The two tables agree on it. */
+static uint32_t find(const struct timers *timers, uint64_t key)
+{
+    uint32_t at = timers->at[(uint32_t)key];
+    CHECK(at <= timers->count);
+    CHECK(at == 0 || (uint32_t)timers->entries[at - 1].key == (uint32_t)key);
+    return at;
+}
+
+/* Every entry behind its parent, and known to its place. */
+static bool is_whole(const struct timers *timers)
+{
+    for (size_t i = 0; i < timers->count; i++)
+        if (timers->at[(uint32_t)timers->entries[i].key] != i + 1 ||
+            timers->entries[i].due_ms < timers->entries[i > 0 ? (i - 1) / 2 : 0].due_ms)
+            return false;
+    return true;
+}
+
 bool timers_set(struct timers *timers, uint64_t due_ms, uint64_t key)
 {
     CHECK((uint32_t)key < timers->places);
-    pthread_mutex_lock(&timers->lock);
+    lock_take(&timers->lock);
     struct entry entry = {.due_ms = due_ms, .key = key};
     uint64_t first_ms = timers->count > 0 ? timers->entries[0].due_ms : UINT64_MAX;
-    uint32_t at = timers->at[(uint32_t)key];
-    if (at == 0)
-        sift_up(timers, timers->count++, entry);
-    else if (due_ms < timers->entries[at - 1].due_ms)
+    uint32_t at = find(timers, key);
+    if (at == 0) {
+        timers->count++;
+        CHECK(timers->count <= timers->places);
+        sift_up(timers, timers->count - 1, entry);
+    } else if (due_ms < timers->entries[at - 1].due_ms)
         sift_up(timers, at - 1, entry);
     else
         sift_down(timers, at - 1, entry);
+    CHECK_SLOW(is_whole(timers));
     bool earlier = timers->entries[0].due_ms < first_ms;
-    pthread_mutex_unlock(&timers->lock);
+    lock_give(&timers->lock);
     return earlier;
 }
 
 size_t timers_expire(struct timers *timers, uint64_t now_ms, uint64_t *keys, size_t max)
 {
-    pthread_mutex_lock(&timers->lock);
+    lock_take(&timers->lock);
     size_t taken = 0;
     while (taken < max && timers->count > 0 && timers->entries[0].due_ms <= now_ms) {
         keys[taken] = timers->entries[0].key;
+        CHECK(find(timers, keys[taken]) == 1);
         timers->at[(uint32_t)keys[taken++]] = 0;
         timers->count--;
         if (timers->count > 0)
             sift_down(timers, 0, timers->entries[timers->count]);
     }
-    pthread_mutex_unlock(&timers->lock);
+    CHECK_SLOW(is_whole(timers));
+    lock_give(&timers->lock);
     return taken;
 }
 
 uint64_t timers_next_ms(struct timers *timers)
 {
-    pthread_mutex_lock(&timers->lock);
+    lock_take(&timers->lock);
     uint64_t next_ms = timers->count > 0 ? timers->entries[0].due_ms : UINT64_MAX;
-    pthread_mutex_unlock(&timers->lock);
+    lock_give(&timers->lock);
     return next_ms;
 }
 
 size_t timers_count(struct timers *timers)
 {
-    pthread_mutex_lock(&timers->lock);
+    lock_take(&timers->lock);
     size_t count = timers->count;
-    pthread_mutex_unlock(&timers->lock);
+    lock_give(&timers->lock);
     return count;
 }

@@ -3,11 +3,12 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "base/lock.h"
 
 /* Why slots and not pointers: the mark that a session carries outlives the trace, and may be looked
  * at by a turn at the moment when the trace ends and another one begins. So it is a number, and who
@@ -45,7 +46,7 @@ struct trace {
 };
 
 struct traces {
-    pthread_mutex_t lock;
+    struct lock lock;
     atomic_uint active;
     struct trace items[TRACES_MAX]; /* under the lock */
 };
@@ -59,7 +60,7 @@ struct traces *traces_create(void)
 {
     struct traces *traces = calloc(1, sizeof(*traces));
     if (traces != NULL)
-        pthread_mutex_init(&traces->lock, NULL);
+        lock_init(&traces->lock);
     return traces;
 }
 
@@ -69,7 +70,7 @@ void traces_destroy(struct traces *traces)
         return;
     for (size_t i = 0; i < TRACES_MAX; i++)
         free(traces->items[i].records);
-    pthread_mutex_destroy(&traces->lock);
+    lock_destroy(&traces->lock);
     free(traces);
 }
 
@@ -80,14 +81,18 @@ bool traces_any(const struct traces *traces)
 
 static void set_active(struct traces *traces, struct trace *trace, bool active)
 {
+    CHECK(lock_held(&traces->lock));
     if (trace->active == active)
         return;
     trace->active = active;
-    atomic_fetch_add_explicit(&traces->active, active ? 1u : -1u, memory_order_relaxed);
+    unsigned before =
+        atomic_fetch_add_explicit(&traces->active, active ? 1u : -1u, memory_order_relaxed);
+    CHECK(active ? before < TRACES_MAX : before > 0);
 }
 
 static struct trace *find(struct traces *traces, const char *user)
 {
+    CHECK(lock_held(&traces->lock));
     for (size_t i = 0; i < TRACES_MAX; i++)
         if (strcmp(traces->items[i].user, user) == 0)
             return &traces->items[i];
@@ -113,7 +118,7 @@ int trace_start(struct traces *traces, const char *user, uint32_t seconds, uint3
     int error = 0;
     if (user[0] == '\0' || strlen(user) > TRACE_NAME_BYTES_MAX || seconds > TRACE_SECONDS_MAX)
         return -EINVAL;
-    pthread_mutex_lock(&traces->lock);
+    lock_take(&traces->lock);
     struct trace *trace = find_room(traces, user, now_us);
     if (trace == NULL)
         error = -EBUSY;
@@ -131,18 +136,18 @@ int trace_start(struct traces *traces, const char *user, uint32_t seconds, uint3
         trace->shift_us = wall_us - now_us;
         *slot = (uint8_t)(trace - traces->items + 1);
     }
-    pthread_mutex_unlock(&traces->lock);
+    lock_give(&traces->lock);
     return error;
 }
 
 int trace_stop(struct traces *traces, const char *user)
 {
-    pthread_mutex_lock(&traces->lock);
+    lock_take(&traces->lock);
     struct trace *trace = user[0] != '\0' ? find(traces, user) : NULL;
     bool found = trace != NULL && trace->active;
     if (found)
         set_active(traces, trace, false);
-    pthread_mutex_unlock(&traces->lock);
+    lock_give(&traces->lock);
     return found ? 0 : -ENOENT;
 }
 
@@ -166,7 +171,8 @@ static void put(struct trace *trace, uint64_t now_us, const struct trace_point *
 bool trace_record(struct traces *traces, uint8_t slot, const char *user, uint64_t now_us,
                   const struct trace_point *point)
 {
-    pthread_mutex_lock(&traces->lock);
+    lock_take(&traces->lock);
+    CHECK(slot >= 1 && slot <= TRACES_MAX);
     struct trace *trace = &traces->items[slot - 1];
     bool ours = trace->active && strcmp(trace->user, user) == 0;
     if (ours && trace->until_us <= now_us) {
@@ -175,7 +181,7 @@ bool trace_record(struct traces *traces, uint8_t slot, const char *user, uint64_
     }
     if (ours && point->id % trace->one_in == 0)
         put(trace, now_us, point);
-    pthread_mutex_unlock(&traces->lock);
+    lock_give(&traces->lock);
     return ours;
 }
 
@@ -213,11 +219,13 @@ struct piece {
     struct record records[PIECE_RECORDS];
 };
 
-/* Those after *after that are still there, up to seq `end`; counts what is not. The lock is held.
- */
-static void copy_piece(const struct trace *trace, uint64_t after, uint64_t end, struct piece *piece,
-                       struct trace_state *state)
+/* Those after the last one that was given that are still there, up to seq `end`; counts what is
+ * not. The lock is held. */
+static void copy_piece(const struct traces *traces, const struct trace *trace, uint64_t end,
+                       struct piece *piece, struct trace_state *state)
 {
+    CHECK(lock_held(&traces->lock));
+    uint64_t after = state->last;
     uint64_t oldest = trace->count > TRACE_RECORDS_MAX ? trace->count - TRACE_RECORDS_MAX : 0;
     if (oldest > after) {
         state->dropped += oldest - after;
@@ -235,7 +243,7 @@ static bool take_piece(struct traces *traces, const char *user, uint64_t now_us,
                        struct piece *piece, struct trace_state *state)
 {
     piece->count = 0;
-    pthread_mutex_lock(&traces->lock);
+    lock_take(&traces->lock);
     struct trace *trace = user[0] != '\0' ? find(traces, user) : NULL;
     if (trace != NULL) {
         if (trace->until_us <= now_us)
@@ -243,9 +251,9 @@ static bool take_piece(struct traces *traces, const char *user, uint64_t now_us,
         state->active = trace->active;
         state->left_ms = trace->active ? (trace->until_us - now_us) / 1000 : 0;
         *end = *end != 0 ? *end : trace->count;
-        copy_piece(trace, state->last, *end, piece, state);
+        copy_piece(traces, trace, *end, piece, state);
     }
-    pthread_mutex_unlock(&traces->lock);
+    lock_give(&traces->lock);
     return trace != NULL;
 }
 

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "base/allowance.h"
+#include "broken.h"
 
 /* n and n + 1, how it comes back, and a clock that stands or lags. */
 
@@ -83,6 +84,20 @@ static void many_in_a_second(void **state)
     }
 }
 
+static void spend(void *argument)
+{
+    struct allowance allowance = {0};
+    allowance_spend(&allowance, *(struct allowance_terms *)argument, 5000);
+}
+
+/* Nothing would be spent, or never come back. */
+static void terms_of_nothing_are_a_broken_promise(void **state)
+{
+    struct allowance_terms none = {.interval_ns = 1}, at_once = {.burst = 1};
+    assert_true(is_broken(spend, &none, "terms.burst > 0"));
+    assert_true(is_broken(spend, &at_once, "terms.interval_ns > 0"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -91,6 +106,7 @@ int main(void)
         cmocka_unit_test(spending_above_ones_means_costs_no_more),
         cmocka_unit_test(many_in_a_second),
         cmocka_unit_test(a_clock_that_stands_or_lags_gives_nothing_back),
+        cmocka_unit_test(terms_of_nothing_are_a_broken_promise),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

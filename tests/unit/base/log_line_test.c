@@ -9,6 +9,8 @@
 
 #include <cmocka.h>
 
+#include "broken.h"
+
 static const uint64_t some_ms = UINT64_C(1792008000007); /* 2026-10-14T20:00:00.007Z */
 
 /* One line with one field, as a text. */
@@ -151,6 +153,29 @@ static void test_absurd_time(void **state)
     assert_true(line.size < 200);
 }
 
+static void end_again(void *argument)
+{
+    for (size_t i = 0; i < LOG_LINE_BYTES_MAX; i++)
+        log_line_end(argument);
+}
+
+static void a_field_behind_the_end(void *argument)
+{
+    struct log_line *line = argument;
+    const struct log_field field = LOG_U("more", 1);
+    line->size = sizeof(line->text);
+    log_line_field(line, &field);
+}
+
+/* What is behind the line would be written over. */
+static void a_line_ends_once(void **state)
+{
+    struct log_line line;
+    log_line_begin(&line, false, 0, LOG_INFO, "x");
+    assert_true(is_broken(end_again, &line, "size <= sizeof(line->text) - line->size"));
+    assert_true(is_broken(a_field_behind_the_end, &line, "sizeof(line->text) - END_BYTES"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -158,6 +183,7 @@ int main(void)
         cmocka_unit_test(test_malformed_utf8),    cmocka_unit_test(test_text_form),
         cmocka_unit_test(test_long_value_is_cut), cmocka_unit_test(test_full_line),
         cmocka_unit_test(test_all_pairs),         cmocka_unit_test(test_absurd_time),
+        cmocka_unit_test(a_line_ends_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

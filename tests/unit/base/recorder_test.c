@@ -19,6 +19,8 @@
 
 #include <cmocka.h>
 
+#include "broken.h"
+
 enum { TEXT_BYTES_MAX = 1 << 20, LINE_BYTES_MAX = 128 };
 
 /* What a reading gave: the lines with their newlines, and how many. */
@@ -415,6 +417,19 @@ static void a_crash_with_short_writes(void **state)
     recorder_destroy(recorder);
 }
 
+static void add_half_a_line(void *argument)
+{
+    recorder_add(argument, "half", 4);
+}
+
+/* A reader would look for its end in the next one. */
+static void a_line_without_an_end_is_a_broken_promise(void **state)
+{
+    struct recorder *recorder = recorder_create(RECORDER_BYTES_MIN);
+    assert_true(is_broken(add_half_a_line, recorder, "line[size - 1]"));
+    recorder_destroy(recorder);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -429,6 +444,7 @@ int main(void)
         cmocka_unit_test(the_file_has_all_lines_and_the_one_before_is_kept_once),
         cmocka_unit_test(a_crash_with_short_writes),
         cmocka_unit_test(a_name_that_is_too_long_is_refused),
+        cmocka_unit_test(a_line_without_an_end_is_a_broken_promise),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
