@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/thread.h"
 #include "runtime/mailbox.h"
 
 typedef uint64_t actor_handle; /* generation << 32 | slot; 0: nobody */
@@ -36,6 +37,7 @@ struct runner {
     unsigned turns;          /* that it has run */
     void *scratch;           /* the owner's, for the behaviours */
     _Atomic uint64_t *beats; /* counts the rounds of a worker, for whoever looks; may be NULL */
+    struct thread_mark mark; /* of the thread that runs turns with it now */
 };
 
 /* What becomes of the actor at the end of its turn. */
@@ -90,5 +92,11 @@ struct actor {
      * pointers, no more: there is one per user. */
     uint64_t state[];
 };
+
+/* A turn of it runs or is held: what is for the actor's own turns alone checks it. */
+static inline bool actor_in_turn(const struct actor *actor)
+{
+    return atomic_load_explicit(&actor->running, memory_order_relaxed);
+}
 
 #endif

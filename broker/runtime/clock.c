@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "base/lock.h"
 #include "base/timer.h"
 #include "base/wait.h"
 
@@ -25,7 +26,7 @@ struct clock {
     pthread_t pthread;
     bool started;
     _Atomic uint64_t beats;
-    pthread_mutex_t lock;
+    struct lock lock;
     pthread_cond_t changed;
     /* under lock */
     bool closing;
@@ -43,7 +44,7 @@ int clock_open(struct clock **out, const struct clock_options *options)
         free(clock);
         return -ENOMEM;
     }
-    pthread_mutex_init(&clock->lock, NULL);
+    lock_init(&clock->lock);
     wait_condition_init(&clock->changed);
     *out = clock;
     return 0;
@@ -53,9 +54,9 @@ void clock_set(struct clock *clock, actor_handle actor, uint64_t due_ms)
 {
     if (!timers_set(clock->timers, due_ms, actor)) /* the slot is its low half */
         return;
-    pthread_mutex_lock(&clock->lock);
+    lock_take(&clock->lock);
     clock->earlier = true;
-    pthread_mutex_unlock(&clock->lock);
+    lock_give(&clock->lock);
     pthread_cond_signal(&clock->changed);
 }
 
@@ -91,34 +92,36 @@ static void beat(const struct clock_options *options)
 /* Under the lock. For no longer than until the next beat. */
 static void wait_until(struct clock *clock, uint64_t next_ms)
 {
+    CHECK(lock_held(&clock->lock));
     const struct env *env = clock->options.env;
     uint64_t beat_ms = env_monotonic_ms(env) + AWAKE_BEAT_MS;
     struct timespec until = env_until(env, next_ms < beat_ms ? next_ms : beat_ms);
-    pthread_cond_timedwait(&clock->changed, &clock->lock, &until);
+    lock_wait_until(&clock->lock, &clock->changed, &until);
 }
 
 static void *run(void *argument)
 {
     struct clock *clock = argument;
-    pthread_mutex_lock(&clock->lock);
+    lock_take(&clock->lock);
     while (!clock->closing) {
         clock->earlier = false;
         atomic_fetch_add_explicit(&clock->beats, 1, memory_order_relaxed);
-        pthread_mutex_unlock(&clock->lock);
+        lock_give(&clock->lock);
         beat(&clock->options);
         clock_step(clock);
         uint64_t next_ms = timers_next_ms(clock->timers);
-        pthread_mutex_lock(&clock->lock);
+        lock_take(&clock->lock);
         if (clock->earlier || clock->closing)
             continue;
         wait_until(clock, next_ms);
     }
-    pthread_mutex_unlock(&clock->lock);
+    lock_give(&clock->lock);
     return NULL;
 }
 
 int clock_start(struct clock *clock)
 {
+    CHECK(!clock->started);
     int error = pthread_create(&clock->pthread, NULL, run, clock);
     clock->started = error == 0;
     return -error;
@@ -126,9 +129,9 @@ int clock_start(struct clock *clock)
 
 void clock_prod(struct clock *clock)
 {
-    pthread_mutex_lock(&clock->lock);
+    lock_take(&clock->lock);
     clock->earlier = true;
-    pthread_mutex_unlock(&clock->lock);
+    lock_give(&clock->lock);
     pthread_cond_signal(&clock->changed);
 }
 
@@ -139,16 +142,16 @@ uint64_t clock_beats(const struct clock *clock)
 
 void clock_close(struct clock *clock)
 {
-    pthread_mutex_lock(&clock->lock);
+    lock_take(&clock->lock);
     clock->closing = true;
-    pthread_mutex_unlock(&clock->lock);
+    lock_give(&clock->lock);
     pthread_cond_signal(&clock->changed);
     if (clock->started)
         pthread_join(clock->pthread, NULL);
     if (clock->options.awake != NULL)
         awake_rest(clock->options.awake);
     timers_destroy(clock->timers);
-    pthread_mutex_destroy(&clock->lock);
+    lock_destroy(&clock->lock);
     pthread_cond_destroy(&clock->changed);
     free(clock);
 }

@@ -3,6 +3,8 @@
 
 #include <stddef.h>
 
+#include "base/check.h"
+
 /* A stack that producers push onto and the consumer takes whole and turns round. So the order is
  * the order of the successful pushes, which keeps the order of each producer, and no node has to
  * stay behind in an empty queue: an idle actor holds no message.
@@ -28,6 +30,7 @@ bool mailbox_push(struct mailbox *mailbox, struct message *message)
         atomic_fetch_add_explicit(&mailbox->shared, 1, memory_order_relaxed);
     uintptr_t head = atomic_load_explicit(&mailbox->head, memory_order_relaxed);
     do {
+        CHECK((uintptr_t)message != head); /* it would wait for itself */
         message->next = head == IDLE ? NULL : (struct message *)head;
         /* Release pairs with the acquire in mailbox_take: the message is visible. On the edge
          * from IDLE, acquire pairs with the release in mailbox_mark_idle: what the turn before
@@ -58,10 +61,11 @@ struct message *mailbox_take(struct mailbox *mailbox)
         count++;
         shared += oldest->share != 0;
     }
+    /* Whoever pushes counts first, so there are never more in it than were counted. */
     if (count > 0)
-        atomic_fetch_sub_explicit(&mailbox->length, count, memory_order_relaxed);
+        CHECK(atomic_fetch_sub_explicit(&mailbox->length, count, memory_order_relaxed) >= count);
     if (shared > 0)
-        atomic_fetch_sub_explicit(&mailbox->shared, shared, memory_order_relaxed);
+        CHECK(atomic_fetch_sub_explicit(&mailbox->shared, shared, memory_order_relaxed) >= shared);
     return oldest;
 }
 

@@ -53,7 +53,10 @@ bool message_is_of_block(const struct message *message)
 static struct message_block *block_of(const struct message *message)
 {
     const uint8_t *first = (const uint8_t *)message - (message->flags - 1u) * (size_t)message->size;
-    return (struct message_block *)(first - offsetof(struct message_block, messages));
+    struct message_block *block =
+        (struct message_block *)(first - offsetof(struct message_block, messages));
+    CHECK(message->flags <= block->count && message->size == block->message_bytes);
+    return block;
 }
 
 struct shared *message_shared(const struct message *message)
@@ -74,7 +77,9 @@ static size_t block_bytes(uint32_t count, size_t message_bytes)
 
 static void block_leave(struct message_block *block, uint32_t count)
 {
-    if (atomic_fetch_sub_explicit(&block->left, count, memory_order_acq_rel) != count)
+    uint32_t left = atomic_fetch_sub_explicit(&block->left, count, memory_order_acq_rel);
+    CHECK(left >= count);
+    if (left != count)
         return;
     shared_release(block->shared);
     memory_account(-(int64_t)block_bytes(block->count, block->message_bytes));
@@ -85,6 +90,7 @@ void message_destroy(struct message *message)
 {
     if (message == NULL)
         return;
+    CHECK(message->size >= sizeof(*message));
     if (message_is_of_block(message)) {
         block_leave(block_of(message), 1);
         return;
@@ -109,12 +115,17 @@ void *shared_create(size_t size)
 
 static void hold(struct shared *shared)
 {
-    atomic_fetch_add_explicit(&shared->holders, 1, memory_order_relaxed); /* the caller holds it */
+    uint32_t holders = atomic_fetch_add_explicit(&shared->holders, 1, memory_order_relaxed);
+    CHECK(holders > 0); /* the caller is one of them */
 }
 
 void shared_release(struct shared *shared)
 {
-    if (shared == NULL || atomic_fetch_sub_explicit(&shared->holders, 1, memory_order_acq_rel) != 1)
+    if (shared == NULL)
+        return;
+    uint32_t holders = atomic_fetch_sub_explicit(&shared->holders, 1, memory_order_acq_rel);
+    CHECK(holders > 0);
+    if (holders != 1)
         return;
     memory_account(-(int64_t)shared->size);
     free(shared);

@@ -3,12 +3,12 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/check.h"
 #include "base/hash.h"
+#include "base/lock.h"
 
 /* Slots come in chunks that are allocated when first needed and never freed, so a slot's memory
  * stays an actor for the life of the process: a late message or a stale handle finds a mailbox
@@ -38,7 +38,7 @@ struct entry {
 };
 
 struct shard {
-    pthread_mutex_t lock;
+    struct lock lock;
     struct entry *entries;
     uint32_t size; /* power of two, or 0 */
     uint32_t count;
@@ -55,7 +55,7 @@ struct registry {
     _Atomic uint32_t slots_made;
     _Atomic uint32_t in_use[ACTOR_KINDS];
     /* under free_lock */
-    pthread_mutex_t free_lock;
+    struct lock free_lock;
     uint32_t first_free; /* slot + 1 */
     struct shard shards[SHARDS];
 };
@@ -66,6 +66,7 @@ int registry_create(struct registry **out, uint32_t actors_max, size_t state_byt
     struct registry *registry = calloc(1, sizeof(*registry));
     if (registry == NULL)
         return -ENOMEM;
+    CHECK(actors_max > 0);
     uint32_t chunk_count = (actors_max + CHUNK_ACTORS - 1) / CHUNK_ACTORS;
     registry->chunks = calloc(chunk_count, sizeof(*registry->chunks));
     if (registry->chunks == NULL) {
@@ -77,9 +78,9 @@ int registry_create(struct registry **out, uint32_t actors_max, size_t state_byt
     registry->state_bytes = state_bytes;
     registry->actor_bytes = (sizeof(struct actor) + state_bytes + align - 1) / align * align;
     registry->capacity = actors_max;
-    pthread_mutex_init(&registry->free_lock, NULL);
+    lock_init(&registry->free_lock);
     for (unsigned i = 0; i < SHARDS; i++)
-        pthread_mutex_init(&registry->shards[i].lock, NULL);
+        lock_init(&registry->shards[i].lock);
     *out = registry;
     return 0;
 }
@@ -109,14 +110,18 @@ void registry_destroy(struct registry *registry)
     }
     for (uint32_t i = 0; i < (registry->capacity + CHUNK_ACTORS - 1) / CHUNK_ACTORS; i++)
         free(atomic_load(&registry->chunks[i]));
-    for (unsigned i = 0; i < SHARDS; i++)
+    for (unsigned i = 0; i < SHARDS; i++) {
+        lock_destroy(&registry->shards[i].lock);
         free(registry->shards[i].entries);
+    }
+    lock_destroy(&registry->free_lock);
     free(registry->chunks);
     free(registry);
 }
 
 struct actor *registry_actor(struct registry *registry, uint32_t slot)
 {
+    CHECK(slot < registry->capacity);
     uint8_t *chunk =
         atomic_load_explicit(&registry->chunks[slot / CHUNK_ACTORS], memory_order_acquire);
     return (struct actor *)(chunk + (slot % CHUNK_ACTORS) * registry->actor_bytes);
@@ -153,6 +158,7 @@ static bool has_name(struct registry *registry, uint32_t slot, const void *name,
 static struct entry *probe(struct registry *registry, struct shard *shard, uint32_t hash,
                            const void *name, size_t size)
 {
+    CHECK(lock_held(&shard->lock) && shard->count < shard->size);
     uint32_t at = home(shard, hash);
     for (;; at = (at + 1) & (shard->size - 1)) {
         struct entry *entry = &shard->entries[at];
@@ -163,8 +169,18 @@ static struct entry *probe(struct registry *registry, struct shard *shard, uint3
     }
 }
 
+/* As many entries as are counted. */
+static bool is_whole(const struct shard *shard)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < shard->size; i++)
+        count += shard->entries[i].slot_plus_one != 0;
+    return count == shard->count;
+}
+
 static bool grow(struct shard *shard)
 {
+    CHECK(lock_held(&shard->lock));
     if (shard->size > 0 && shard->count * 4 < shard->size * 3)
         return true;
     struct shard bigger = {.size = shard->size ? shard->size * 2 : TABLE_SIZE_MIN};
@@ -182,6 +198,7 @@ static bool grow(struct shard *shard)
     free(shard->entries);
     shard->entries = bigger.entries;
     shard->size = bigger.size;
+    CHECK_SLOW(is_whole(shard));
     return true;
 }
 
@@ -197,13 +214,13 @@ actor_handle registry_find(struct registry *registry, const void *name, size_t s
     uint32_t hash = hash_name(registry, name, size);
     struct shard *shard = shard_of(registry, hash);
     actor_handle handle = 0;
-    pthread_mutex_lock(&shard->lock);
+    lock_take(&shard->lock);
     if (shard->size > 0) {
         struct entry *entry = probe(registry, shard, hash, name, size);
         if (entry->slot_plus_one != 0)
             handle = handle_of(registry, entry->slot_plus_one - 1);
     }
-    pthread_mutex_unlock(&shard->lock);
+    lock_give(&shard->lock);
     return handle;
 }
 
@@ -222,6 +239,8 @@ void registry_set_proof(struct registry *registry, actor_handle handle, uint64_t
 /* Under free_lock. False without memory. */
 static bool add_chunk(struct registry *registry, uint32_t chunk)
 {
+    CHECK(lock_held(&registry->free_lock));
+    CHECK(atomic_load_explicit(&registry->chunks[chunk], memory_order_relaxed) == NULL);
     uint8_t *memory = calloc(CHUNK_ACTORS, registry->actor_bytes);
     if (memory == NULL)
         return false;
@@ -235,11 +254,16 @@ static bool add_chunk(struct registry *registry, uint32_t chunk)
     return true;
 }
 
+static bool is_free(struct registry *registry, uint32_t slot)
+{
+    return handle_of(registry, slot) == 0;
+}
+
 /* A free slot + 1, or 0. */
 static uint32_t take_slot(struct registry *registry)
 {
     uint32_t taken = 0;
-    pthread_mutex_lock(&registry->free_lock);
+    lock_take(&registry->free_lock);
     uint32_t made = atomic_load_explicit(&registry->slots_made, memory_order_relaxed);
     if (registry->first_free != 0) {
         taken = registry->first_free;
@@ -249,16 +273,19 @@ static uint32_t take_slot(struct registry *registry)
         atomic_store_explicit(&registry->slots_made, made + 1, memory_order_release);
         taken = made + 1;
     }
-    pthread_mutex_unlock(&registry->free_lock);
+    lock_give(&registry->free_lock);
+    CHECK(taken == 0 || is_free(registry, taken - 1));
     return taken;
 }
 
 static void give_slot(struct registry *registry, uint32_t slot)
 {
-    pthread_mutex_lock(&registry->free_lock);
+    CHECK(is_free(registry, slot));
+    lock_take(&registry->free_lock);
+    CHECK(registry->first_free != slot + 1);
     registry_actor(registry, slot)->next_free = registry->first_free;
     registry->first_free = slot + 1;
-    pthread_mutex_unlock(&registry->free_lock);
+    lock_give(&registry->free_lock);
 }
 
 /* Under the shard's lock: the slot becomes an actor, unless the name has one by now. */
@@ -271,6 +298,7 @@ static actor_handle settle(struct registry *registry, struct shard *shard, uint3
     if (entry->slot_plus_one != 0)
         return handle_of(registry, entry->slot_plus_one - 1);
     struct actor *actor = registry_actor(registry, slot);
+    CHECK(is_free(registry, slot) && actor->name == NULL);
     actor->name = (char *)name;
     actor->name_hash = hash;
     /* Pairs with the acquire of handle_with. */
@@ -287,6 +315,7 @@ actor_handle registry_claim(struct registry *registry, const void *name, size_t 
                             const struct behaviour *behaviour)
 {
     CHECK(size > 0 && size <= REGISTRY_NAME_BYTES_MAX);
+    CHECK(behaviour->kind < ACTOR_KINDS);
     actor_handle handle = registry_find(registry, name, size);
     if (handle != 0)
         return handle;
@@ -301,9 +330,9 @@ actor_handle registry_claim(struct registry *registry, const void *name, size_t 
     copy[size] = '\0';
     uint32_t hash = hash_name(registry, name, size);
     struct shard *shard = shard_of(registry, hash);
-    pthread_mutex_lock(&shard->lock);
+    lock_take(&shard->lock);
     handle = settle(registry, shard, hash, copy, taken - 1, behaviour);
-    pthread_mutex_unlock(&shard->lock);
+    lock_give(&shard->lock);
     if (handle == 0 || actor_slot(handle) != taken - 1) {
         free(copy);
         give_slot(registry, taken - 1);
@@ -316,6 +345,7 @@ actor_handle registry_claim(struct registry *registry, const void *name, size_t 
 /* Under the shard's lock: closes the gap so that no probe stops too early. */
 static void remove_entry(struct shard *shard, uint32_t at)
 {
+    CHECK(lock_held(&shard->lock) && shard->count > 0);
     uint32_t mask = shard->size - 1;
     for (uint32_t next = (at + 1) & mask;; next = (next + 1) & mask) {
         struct entry *entry = &shard->entries[next];
@@ -329,16 +359,18 @@ static void remove_entry(struct shard *shard, uint32_t at)
     }
     shard->entries[at] = (struct entry){0};
     shard->count--;
+    CHECK_SLOW(is_whole(shard));
 }
 
 void registry_release(struct registry *registry, uint32_t slot)
 {
     struct actor *actor = registry_actor(registry, slot);
+    CHECK(actor_in_turn(actor) && !is_free(registry, slot));
     unsigned kind = atomic_load_explicit(&actor->behaviour, memory_order_relaxed)->kind;
     memset(actor->state, 0, registry->state_bytes);
     atomic_store_explicit(&actor->proof, 0, memory_order_relaxed);
     struct shard *shard = shard_of(registry, actor->name_hash);
-    pthread_mutex_lock(&shard->lock);
+    lock_take(&shard->lock);
     struct entry *entry =
         probe(registry, shard, actor->name_hash, actor->name, strlen(actor->name));
     CHECK(entry->slot_plus_one == slot + 1);
@@ -346,9 +378,9 @@ void registry_release(struct registry *registry, uint32_t slot)
     atomic_fetch_add_explicit(&actor->generation, 1, memory_order_release);
     char *name = actor->name;
     actor->name = NULL;
-    pthread_mutex_unlock(&shard->lock);
+    lock_give(&shard->lock);
     free(name);
-    atomic_fetch_sub_explicit(&registry->in_use[kind], 1, memory_order_relaxed);
+    CHECK(atomic_fetch_sub_explicit(&registry->in_use[kind], 1, memory_order_relaxed) > 0);
     give_slot(registry, slot);
 }
 
@@ -394,6 +426,7 @@ actor_handle registry_next(struct registry *registry, uint32_t *cursor, unsigned
 static size_t copy_rows(struct registry *registry, const struct shard *shard, uint32_t *at,
                         struct registry_row *rows)
 {
+    CHECK(lock_held(&shard->lock));
     size_t count = 0;
     for (; *at < shard->size && count < REGISTRY_SCAN_ROWS; (*at)++) {
         uint32_t slot = shard->entries[*at].slot_plus_one;
@@ -417,10 +450,10 @@ size_t registry_scan(struct registry *registry, uint64_t *cursor,
     size_t count = 0;
     while (which < SHARDS && count == 0) {
         struct shard *shard = &registry->shards[which];
-        pthread_mutex_lock(&shard->lock);
+        lock_take(&shard->lock);
         count = copy_rows(registry, shard, &at, rows);
         bool over = at >= shard->size;
-        pthread_mutex_unlock(&shard->lock);
+        lock_give(&shard->lock);
         if (over) {
             which++;
             at = 0;

@@ -39,6 +39,7 @@ int ring_init(struct ring *ring, uint32_t capacity)
 
 void ring_fini(struct ring *ring)
 {
+    CHECK(ring->tail <= ring->head && ring->head - ring->tail <= (uint64_t)ring->mask + 1);
     free(ring->cells);
     ring->cells = NULL;
 }

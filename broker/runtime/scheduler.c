@@ -62,6 +62,7 @@ int scheduler_create(struct scheduler **out, const struct scheduler_options *opt
     struct scheduler *scheduler = aligned_alloc(64, sizeof(*scheduler));
     if (scheduler == NULL)
         return -ENOMEM;
+    CHECK(options->turn_messages > 0);
     *scheduler = (struct scheduler){.options = *options};
     scheduler->senders = senders_create();
     int error = scheduler->senders != NULL
@@ -115,6 +116,12 @@ static void list(struct scheduler *scheduler, struct runner *runner, uint32_t sl
         scheduler_wake(scheduler);
 }
 
+/* Nobody else runs turns with it meanwhile. */
+static bool is_own(const struct runner *runner)
+{
+    return on_thread(&runner->mark) || off_thread(&runner->mark);
+}
+
 /* NULL: it is gone. A stale answer is harmless: the generation is compared again when the message
  * is received, and then it bounces. */
 static struct actor *receiver(struct scheduler *scheduler, actor_handle to)
@@ -129,6 +136,7 @@ static struct actor *receiver(struct scheduler *scheduler, actor_handle to)
 static void push(struct scheduler *scheduler, struct runner *runner, struct actor *actor,
                  actor_handle to, struct message *message)
 {
+    CHECK(runner == NULL || is_own(runner));
     message->generation = actor_generation(to);
     if (mailbox_push(&actor->mailbox, message))
         list(scheduler, runner, actor_slot(to));
@@ -213,9 +221,11 @@ static bool receive(struct scheduler *scheduler, struct runner *runner, struct a
 static void end_turn(struct scheduler *scheduler, struct runner *runner, struct actor *actor,
                      uint32_t slot, enum verdict verdict)
 {
+    CHECK(verdict != VERDICT_HOLD);
     if (verdict == VERDICT_RETIRE)
         registry_release(scheduler->options.registry, slot);
     bool left = actor->backlog != NULL;
+    CHECK(actor_in_turn(actor));
     atomic_store_explicit(&actor->running, false, memory_order_release);
     if (left || !mailbox_mark_idle(&actor->mailbox))
         list(scheduler, runner, slot);
@@ -224,6 +234,7 @@ static void end_turn(struct scheduler *scheduler, struct runner *runner, struct 
 void scheduler_turn(struct scheduler *scheduler, struct runner *runner, uint32_t slot)
 {
     struct actor *actor = registry_actor(scheduler->options.registry, slot);
+    CHECK(is_own(runner));
     CHECK(!atomic_exchange_explicit(&actor->running, true, memory_order_acquire));
     uint32_t left = scheduler->options.turn_messages;
     struct message *message = actor->backlog;
@@ -258,22 +269,28 @@ void scheduler_turn(struct scheduler *scheduler, struct runner *runner, uint32_t
         end_turn(scheduler, runner, actor, slot, verdict);
 }
 
+/* A turn of that very actor is held. */
+static struct actor *held(struct scheduler *scheduler, actor_handle self)
+{
+    struct actor *actor = registry_actor(scheduler->options.registry, actor_slot(self));
+    CHECK(actor_in_turn(actor));
+    CHECK(atomic_load_explicit(&actor->generation, memory_order_relaxed) == actor_generation(self));
+    return actor;
+}
+
 void scheduler_continue(struct scheduler *scheduler, struct runner *runner, actor_handle self,
                         enum verdict verdict)
 {
-    CHECK(verdict != VERDICT_HOLD);
-    struct actor *actor = registry_actor(scheduler->options.registry, actor_slot(self));
-    end_turn(scheduler, runner, actor, actor_slot(self), verdict);
+    end_turn(scheduler, runner, held(scheduler, self), actor_slot(self), verdict);
 }
 
 void scheduler_resume(struct scheduler *scheduler, struct runner *runner, actor_handle self,
                       void *what)
 {
-    struct actor *actor = registry_actor(scheduler->options.registry, actor_slot(self));
-    const struct behaviour *behaviour =
-        atomic_load_explicit(&actor->behaviour, memory_order_relaxed);
+    struct actor *actor = held(scheduler, self);
+    CHECK(is_own(runner) && behaviour_of(actor)->resume != NULL);
     enum verdict verdict =
-        behaviour->resume(scheduler->options.context, runner, self, actor->state, what);
+        behaviour_of(actor)->resume(scheduler->options.context, runner, self, actor->state, what);
     if (verdict != VERDICT_HOLD)
         scheduler_continue(scheduler, runner, self, verdict);
 }
@@ -301,6 +318,9 @@ size_t scheduler_run(struct scheduler *scheduler, struct runner *runner, size_t 
 {
     size_t turns = 0;
     uint32_t slot;
+    bool marked = on_thread(&runner->mark);
+    if (!marked)
+        thread_begin(&runner->mark);
     while (turns < turns_max && ring_pop(&scheduler->ring, &slot)) {
         run_turn(scheduler, runner, slot);
         turns++;
@@ -308,6 +328,8 @@ size_t scheduler_run(struct scheduler *scheduler, struct runner *runner, size_t 
             atomic_load_explicit(&scheduler->sleepers, memory_order_relaxed) > 0)
             scheduler_wake(scheduler);
     }
+    if (!marked)
+        thread_end(&runner->mark);
     return turns;
 }
 
@@ -331,6 +353,7 @@ static void *work(void *argument)
     struct worker *worker = argument;
     struct scheduler *scheduler = worker->scheduler;
     const struct env *env = scheduler->options.env;
+    thread_begin(&worker->runner.mark);
     while (!atomic_load_explicit(&scheduler->stopping, memory_order_acquire)) {
         worker->runner.now_ms = env_monotonic_ms(env);
         worker->runner.wall_ms = env_wall_ms(env);
@@ -349,6 +372,7 @@ static void *work(void *argument)
 int scheduler_start(struct scheduler *scheduler, unsigned count,
                     void (*prepare)(void *context, struct runner *runner, unsigned worker))
 {
+    CHECK(scheduler->worker_count == 0);
     scheduler->workers = calloc(count, sizeof(*scheduler->workers));
     if (scheduler->workers == NULL)
         return -ENOMEM;

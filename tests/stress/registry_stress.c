@@ -59,6 +59,8 @@ static void *claim(void *argument)
         atomic_store_explicit(&crowd->book[actor_slot(actor)][life], (uint8_t)(kind + 1),
                               memory_order_relaxed);
         claimer->lives++;
+        struct actor *self = registry_actor(crowd->registry, actor_slot(actor));
+        atomic_store_explicit(&self->running, true, memory_order_relaxed); /* as in its turn */
         registry_release(crowd->registry, actor_slot(actor));
     }
     return NULL;
