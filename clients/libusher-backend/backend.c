@@ -42,7 +42,7 @@ static char *default_instance(void)
     uint32_t chance = 0;
     gethostname(host, sizeof(host) - 1);
     if (getrandom(&chance, sizeof(chance), 0) != sizeof(chance))
-        chance = (uint32_t)(monotonic_ms() ^ (uintptr_t)&chance >> 4);
+        chance = (uint32_t)(clock_ms() ^ (uintptr_t)&chance >> 4);
     snprintf(name, sizeof(name), "%s-%ld-%08x", host, (long)getpid(), chance);
     return strdup(name);
 }

@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/addresses.h"
@@ -84,13 +83,6 @@ static int translate(int error)
     default:
         return -ECONNRESET;
     }
-}
-
-uint64_t monotonic_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
 void wake_set(int wake)
@@ -176,9 +168,9 @@ static void answer_free(struct channel *channel)
 
 static void wait_while(struct channel *channel, int stage, unsigned wait_ms)
 {
-    uint64_t end_ms = monotonic_ms() + wait_ms;
+    uint64_t end_ms = clock_ms() + wait_ms;
     while (atomic_load_explicit(&channel->stage, memory_order_acquire) == stage &&
-           monotonic_ms() < end_ms)
+           clock_ms() < end_ms)
         wake_wait(channel->wake, 20);
 }
 
@@ -287,8 +279,8 @@ int channel_start(struct channel *channel, struct bytes request, unsigned timeou
     if (nng_msg_alloc(&message, request.size) != 0)
         return -ENOMEM;
     memcpy(nng_msg_body(message), request.data, request.size);
-    channel->connect_by_ms = monotonic_ms() + CONNECT_MS;
-    channel->deadline_ms = monotonic_ms() + timeout_ms;
+    channel->connect_by_ms = clock_ms() + CONNECT_MS;
+    channel->deadline_ms = clock_ms() + timeout_ms;
     nng_aio_set_timeout(channel->aio, NNG_DURATION_INFINITE);
     nng_aio_set_msg(channel->aio, message);
     /* Pairs with the load in `completed`; nng's own locks carry the rest over. */
@@ -318,7 +310,7 @@ uint64_t channel_due_ms(const struct channel *channel)
 static void abort_overdue(struct channel *channel)
 {
     uint64_t due_ms = channel_due_ms(channel);
-    if (due_ms != 0 && monotonic_ms() >= due_ms)
+    if (due_ms != 0 && clock_ms() >= due_ms)
         nng_aio_abort(channel->aio, NNG_ETIMEDOUT);
 }
 

@@ -6,8 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
+#include "common/chance.h"
+#include "common/pack.h"
 #include "proto/link_frame.h"
 #include "proto/utf8.h"
 
@@ -76,21 +77,17 @@ static void tell_lost(struct usher_backend *backend)
         backend->on.on_state(backend->context, USHER_BACKEND_LINK_LOST, backend->error);
 }
 
-/* Up to so much, at random, so that many do not come at the same moment. */
+/* Up to so much, and half of it at least, so that many do not come at the same moment. */
 static uint64_t spread(uint64_t most_ms)
 {
-    uint64_t value = 0;
-    /* Without randomness the pause is just the longest. */
-    if (getrandom(&value, sizeof(value), GRND_NONBLOCK) != (ssize_t)sizeof(value))
-        return most_ms;
-    return most_ms / 2 + value % (most_ms / 2 + 1);
+    return most_ms / 2 + chance_up_to(most_ms - most_ms / 2);
 }
 
 /* A link that lasted is made again at once; one that ends as soon as it is made is not, or a node
  * that is out of order would be asked as often as it can answer. */
 static void hold_hello(struct usher_backend *backend)
 {
-    uint64_t now_ms = monotonic_ms();
+    uint64_t now_ms = clock_ms();
     bool lasted = now_ms - backend->linked_ms >= LASTING_MS;
     backend->short_links = lasted ? 0 : backend->short_links + 1;
     if (backend->short_links < 2)
@@ -130,8 +127,7 @@ static void side_failed(struct usher_backend *backend, struct side *side, int er
                       "of its link.urls? Trying again",
                       channel_url(side->channel), error_word(error));
     side->failures++;
-    side->retry_at_ms =
-        monotonic_ms() + spread(wait_ms < BACKOFF_MS_MAX ? wait_ms : BACKOFF_MS_MAX);
+    side->retry_at_ms = clock_ms() + spread(wait_ms < BACKOFF_MS_MAX ? wait_ms : BACKOFF_MS_MAX);
     channel_failed(side->channel, error);
     tell_lost(backend);
 }
@@ -167,7 +163,7 @@ static int hello_build(struct usher_backend *backend)
     hello.service = backend->service;
     hello.instance = backend->instance;
     hello.incarnation = backend->incarnation;
-    hello.token = (ProtobufCBinaryData){backend->token_size, backend->token};
+    hello.token = pack_bytes(backend->token, backend->token_size);
     hello.presence = backend->presence.following;
     hello.presence_after = backend->presence.done;
     hello.node_boot = backend->node_boot;
@@ -193,7 +189,7 @@ static void hello_accepted(struct usher_backend *backend, const Usher__V1__Accep
     backend->link = accepted->link;
     backend->link_number = accepted->number;
     backend->link_count++;
-    backend->linked_ms = monotonic_ms();
+    backend->linked_ms = clock_ms();
     backend->submit_seq = 0;
     backend->mail_done = 0;
     backend->park_ms = clamp(accepted->park_ms, PARK_MS_DEFAULT, 1, PARK_MS_MAX);
@@ -223,7 +219,7 @@ static void hello_refused(struct usher_backend *backend, const Usher__V1__Refuse
         break;
     default:
         backend_error(backend, "the node is busy (%s); saying hello again", detail);
-        backend->submit.retry_at_ms = monotonic_ms() + BUSY_MS;
+        backend->submit.retry_at_ms = clock_ms() + BUSY_MS;
         break;
     }
     tell_lost(backend);
@@ -235,7 +231,7 @@ static void batch_refused(struct usher_backend *backend, const Usher__V1__Refuse
     case USHER__V1__REFUSED__CODE__BUSY:
     case USHER__V1__REFUSED__CODE__PIPELINED:
         /* Not done: the same again, a little later. */
-        backend->submit.retry_at_ms = monotonic_ms() + BUSY_MS;
+        backend->submit.retry_at_ms = clock_ms() + BUSY_MS;
         return;
     case USHER__V1__REFUSED__CODE__STALE_LINK:
         submit_stale(backend);
@@ -318,7 +314,7 @@ static struct bytes buffer_bytes(const struct buffer *buffer)
 static void submit_start(struct usher_backend *backend)
 {
     struct side *side = &backend->submit;
-    uint64_t now_ms = monotonic_ms();
+    uint64_t now_ms = clock_ms();
     int error;
     if (backend->fatal != 0 || !channel_idle(side->channel) || now_ms < side->retry_at_ms ||
         !submit_choose(backend, now_ms))
@@ -396,7 +392,7 @@ static void fetch_batch(struct usher_backend *backend, const Usher__V1__Batch *b
 
 static void fetch_refused(struct usher_backend *backend, const Usher__V1__Refused *refused)
 {
-    backend->fetch.retry_at_ms = monotonic_ms() + BUSY_MS;
+    backend->fetch.retry_at_ms = clock_ms() + BUSY_MS;
     if (refused->code != USHER__V1__REFUSED__CODE__BUSY &&
         refused->code != USHER__V1__REFUSED__CODE__PIPELINED) {
         backend->fetch.retry_at_ms = 0;
@@ -453,7 +449,7 @@ static void fetch_start(struct usher_backend *backend)
     struct side *side = &backend->fetch;
     int error;
     if (backend->fatal != 0 || backend->link == 0 || !channel_idle(side->channel) ||
-        monotonic_ms() < side->retry_at_ms || presence_holds(&backend->presence))
+        clock_ms() < side->retry_at_ms || presence_holds(&backend->presence))
         return;
     error = fetch_send(backend);
     if (error != 0)
@@ -469,7 +465,7 @@ static uint64_t earlier(uint64_t now_ms, uint64_t at_ms, uint64_t wait_ms)
 
 static int loop_wait_ms(const struct usher_backend *backend, uint64_t end_ms)
 {
-    uint64_t now_ms = monotonic_ms();
+    uint64_t now_ms = clock_ms();
     uint64_t wait_ms = IDLE_MS;
     wait_ms = earlier(now_ms, backend->submit.retry_at_ms, wait_ms);
     wait_ms = earlier(now_ms, backend->fetch.retry_at_ms, wait_ms);
@@ -482,8 +478,8 @@ static int loop_wait_ms(const struct usher_backend *backend, uint64_t end_ms)
 /* What was queued when the stop came should still get out; calls are no longer fetched. */
 static void flush(struct usher_backend *backend)
 {
-    uint64_t end_ms = monotonic_ms() + FLUSH_MS;
-    while (backend->link != 0 && backend->fatal == 0 && monotonic_ms() < end_ms) {
+    uint64_t end_ms = clock_ms() + FLUSH_MS;
+    while (backend->link != 0 && backend->fatal == 0 && clock_ms() < end_ms) {
         submit_take(backend);
         submit_start(backend);
         if (backend->pending == PENDING_NONE && queue_empty(&backend->queue))
@@ -494,7 +490,7 @@ static void flush(struct usher_backend *backend)
 
 int usher_backend_run(struct usher_backend *backend, int timeout_ms)
 {
-    uint64_t end_ms = timeout_ms < 0 ? UINT64_MAX : monotonic_ms() + (uint64_t)timeout_ms;
+    uint64_t end_ms = clock_end_ms(timeout_ms);
     while (!atomic_load(&backend->stopping)) {
         /* First all that has come, then all that follows from it: a fetch that is told of a link
          * that has ended is followed by a hello at once, and a hello by a fetch. */
@@ -508,7 +504,7 @@ int usher_backend_run(struct usher_backend *backend, int timeout_ms)
          * remembers both. */
         if (atomic_load(&backend->stopping))
             break;
-        if (monotonic_ms() >= end_ms)
+        if (clock_ms() >= end_ms)
             return -ETIMEDOUT;
         wake_wait(backend->wake, loop_wait_ms(backend, end_ms));
     }

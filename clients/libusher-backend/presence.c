@@ -226,7 +226,7 @@ static void finish(struct usher_backend *backend)
 static void page_again(struct presence *presence)
 {
     presence->page_wanted = true;
-    presence->page_at_ms = monotonic_ms() + PAGE_RETRY_MS;
+    presence->page_at_ms = clock_ms() + PAGE_RETRY_MS;
 }
 
 void presence_page(struct usher_backend *backend, const Usher__V1__Result *result)

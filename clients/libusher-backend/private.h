@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "backend.pb-c.h"
+#include "common/clock.h"
 #include "proto/arena.h"
 #include "proto/bytes.h"
 #include "usher_backend.h"
@@ -82,7 +83,6 @@ const char *channel_url(const struct channel *channel);
 void wake_set(int wake);
 /* Waits until somebody set it, or timeout_ms are over. */
 void wake_wait(int wake, int timeout_ms);
-uint64_t monotonic_ms(void);
 
 /* --- commands --- */
 

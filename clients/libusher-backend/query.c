@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/pack.h"
 #include "proto/link_frame.h"
 
 /* Questions that block.
@@ -14,11 +15,6 @@
  * the node, so they bear link 0, and one without an answer is simply asked again. */
 
 enum { LOOK_MS = 100 }; /* the wake-up does not depend on it */
-
-static char *text_or_empty(const char *text)
-{
-    return (char *)(uintptr_t)(text != NULL ? text : "");
-}
 
 /* What the commands of operators are made of. */
 struct order {
@@ -32,7 +28,7 @@ static void pack_trace(Usher__V1__Trace *trace, const struct usher_backend_query
                        ProtobufCBinaryData token)
 {
     usher__v1__trace__init(trace);
-    trace->user = text_or_empty(query->user);
+    trace->user = pack_text(query->user);
     trace->after = query->after_seq;
     trace->seconds = query->seconds;
     trace->one_in = query->one_in;
@@ -46,11 +42,11 @@ static void pack_trace(Usher__V1__Trace *trace, const struct usher_backend_query
 static bool pack_order(const struct usher_backend *backend, Usher__V1__Command *command,
                        struct order *order, const struct usher_backend_query *query)
 {
-    ProtobufCBinaryData token = {backend->token_size, backend->token};
+    ProtobufCBinaryData token = pack_bytes(backend->token, backend->token_size);
     switch (query->kind) {
     case USHER_BACKEND_RECORDER:
         usher__v1__recorder__init(&order->recorder);
-        order->recorder.user = text_or_empty(query->user);
+        order->recorder.user = pack_text(query->user);
         order->recorder.after = query->after_seq;
         command->body_case = USHER__V1__COMMAND__BODY_RECORDER;
         command->recorder = &order->recorder;
@@ -104,14 +100,14 @@ static int pack_query(struct usher_backend *backend, struct buffer *out,
         command.lookup = &lookup;
         break;
     case USHER_BACKEND_LIST:
-        list.prefix = text_or_empty(query->prefix);
-        list.after = text_or_empty(query->after_user);
+        list.prefix = pack_text(query->prefix);
+        list.after = pack_text(query->after_user);
         list.limit = query->limit;
         command.body_case = USHER__V1__COMMAND__BODY_LIST;
         command.list = &list;
         break;
     case USHER_BACKEND_SNAPSHOT:
-        snapshot.after = text_or_empty(query->after_user);
+        snapshot.after = pack_text(query->after_user);
         snapshot.limit = query->limit;
         command.body_case = USHER__V1__COMMAND__BODY_SNAPSHOT;
         command.snapshot = &snapshot;
@@ -136,7 +132,7 @@ static int pack_query(struct usher_backend *backend, struct buffer *out,
         break;
     }
     submit.seq = 1;
-    submit.token = (ProtobufCBinaryData){backend->token_size, backend->token};
+    submit.token = pack_bytes(backend->token, backend->token_size);
     submit.n_commands = 1;
     submit.commands = commands;
     request.body_case = USHER__V1__LINK_REQUEST__BODY_SUBMIT;
@@ -151,9 +147,9 @@ static int exchange(struct usher_backend *backend, struct bytes request, uint64_
                     struct bytes *answer)
 {
     struct channel *channel = backend->query_channel;
-    uint64_t share_ms = (end_ms - monotonic_ms()) / backend->urls.count;
+    uint64_t share_ms = (end_ms - clock_ms()) / backend->urls.count;
     for (;;) {
-        uint64_t now_ms = monotonic_ms();
+        uint64_t now_ms = clock_ms();
         uint64_t left_ms = now_ms < end_ms ? end_ms - now_ms : 0;
         int error;
         if (left_ms == 0)
@@ -308,9 +304,8 @@ static int ask(struct usher_backend *backend, struct bytes request, uint32_t tim
     if (backend->query_channel == NULL)
         error = channel_open(&backend->query_channel, &backend->urls, backend->query_wake);
     if (error == 0)
-        error =
-            exchange(backend, request,
-                     monotonic_ms() + (timeout_ms != 0 ? timeout_ms : QUERY_TIMEOUT_MS), &frame);
+        error = exchange(backend, request,
+                         clock_ms() + (timeout_ms != 0 ? timeout_ms : QUERY_TIMEOUT_MS), &frame);
     if (error != 0)
         return error;
     arena_reset(&backend->query_arena);

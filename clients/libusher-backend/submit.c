@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/pack.h"
 #include "proto/varint.h"
 
 /* Commands on their way to the node.
@@ -148,12 +149,6 @@ static int enqueue(struct usher_backend *backend, const Usher__V1__Command *mess
     return error;
 }
 
-static ProtobufCBinaryData binary(const void *data, size_t size)
-{
-    /* The generated type is not const; packing only reads. */
-    return (ProtobufCBinaryData){size, (uint8_t *)(uintptr_t)data};
-}
-
 static int reply(struct usher_backend *backend, struct usher_backend_call_id id, uint32_t status,
                  ProtobufCBinaryData payload, uint64_t token_ends_ms)
 {
@@ -186,14 +181,14 @@ static int reply(struct usher_backend *backend, struct usher_backend_call_id id,
 int usher_backend_reply(struct usher_backend *backend, struct usher_backend_call_id id,
                         uint32_t status, const void *payload, size_t payload_size)
 {
-    return reply(backend, id, status, binary(payload, payload_size), 0);
+    return reply(backend, id, status, pack_bytes(payload, payload_size), 0);
 }
 
 int usher_backend_admit(struct usher_backend *backend, struct usher_backend_call_id id,
                         const char *user, uint64_t token_ends_ms)
 {
     size_t size = user != NULL ? strlen(user) : 0;
-    return reply(backend, id, 0, binary(user, size), token_ends_ms);
+    return reply(backend, id, 0, pack_bytes(user, size), token_ends_ms);
 }
 
 int usher_backend_push(struct usher_backend *backend, const char *const *users, size_t user_count,
@@ -205,7 +200,7 @@ int usher_backend_push(struct usher_backend *backend, const char *const *users, 
         return -EMSGSIZE;
     push.n_to = user_count;
     push.to = (char **)(uintptr_t)users;
-    push.payload = binary(payload, payload_size);
+    push.payload = pack_bytes(payload, payload_size);
     push.epoch = epoch;
     message.body_case = USHER__V1__COMMAND__BODY_PUSH;
     message.push = &push;
@@ -219,7 +214,7 @@ int usher_backend_push_all(struct usher_backend *backend, const void *payload, s
     Usher__V1__Command message = USHER__V1__COMMAND__INIT;
     if (payload_size > FRAME_BYTES_MAX)
         return -EMSGSIZE;
-    push.payload = binary(payload, payload_size);
+    push.payload = pack_bytes(payload, payload_size);
     message.body_case = USHER__V1__COMMAND__BODY_PUSH_ALL;
     message.push_all = &push;
     return enqueue(backend, &message, token);
@@ -230,11 +225,10 @@ int usher_backend_kick(struct usher_backend *backend, const struct usher_backend
 {
     Usher__V1__Kick body = USHER__V1__KICK__INIT;
     Usher__V1__Command message = USHER__V1__COMMAND__INIT;
-    body.user = (char *)(uintptr_t)kick->user;
+    body.user = pack_text(kick->user);
     body.epoch = kick->epoch;
     body.reason = kick->reason;
-    if (kick->detail != NULL)
-        body.detail = (char *)(uintptr_t)kick->detail;
+    body.detail = pack_text(kick->detail);
     body.retry_after_ms = kick->retry_after_ms;
     body.do_not_return = kick->do_not_return;
     message.body_case = USHER__V1__COMMAND__BODY_KICK;
@@ -266,7 +260,7 @@ static struct command *page_command(struct usher_backend *backend)
 {
     Usher__V1__Snapshot snapshot = USHER__V1__SNAPSHOT__INIT;
     Usher__V1__Command message = USHER__V1__COMMAND__INIT;
-    snapshot.after = (char *)(uintptr_t)presence_page_after(&backend->presence);
+    snapshot.after = pack_text(presence_page_after(&backend->presence));
     message.body_case = USHER__V1__COMMAND__BODY_SNAPSHOT;
     message.snapshot = &snapshot;
     return command_create(&message, COMMAND_SNAPSHOT);

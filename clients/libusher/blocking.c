@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
-#include <limits.h>
 #include <poll.h>
 
 #include "libusher/client.h"
@@ -8,25 +7,16 @@
 
 /* The blocking calls: the same event loop that a program would write around the others. */
 
-static uint64_t deadline_of(int timeout_ms)
-{
-    return timeout_ms < 0 ? UINT64_MAX : clock_ms() + (uint64_t)timeout_ms;
-}
-
 /* Sleeps until the client has something to do; false when the deadline is over. A signal only
  * makes the sleep shorter. */
 static bool sleep_until(struct usher_client *client, uint64_t deadline_ms)
 {
-    uint64_t now_ms = clock_ms();
-    if (now_ms >= deadline_ms)
+    int timeout_ms = clock_left_ms(deadline_ms);
+    if (timeout_ms == 0)
         return false;
-    uint64_t left_ms = deadline_ms - now_ms;
-    int timeout_ms = left_ms < INT_MAX ? (int)left_ms : INT_MAX;
     int client_ms = session_timeout_ms(client); /* events may be queued: here they stay so */
-    if (client_ms >= 0 && client_ms < timeout_ms)
+    if (client_ms >= 0 && (timeout_ms < 0 || client_ms < timeout_ms))
         timeout_ms = client_ms;
-    if (deadline_ms == UINT64_MAX && client_ms < 0)
-        timeout_ms = -1;
     struct pollfd watched = {
         .fd = usher_client_fd(client),
         .events = (short)(POLLIN | (usher_client_wants_write(client) ? POLLOUT : 0)),
@@ -37,7 +27,7 @@ static bool sleep_until(struct usher_client *client, uint64_t deadline_ms)
 
 int usher_client_wait(struct usher_client *client, int timeout_ms, struct usher_event *event)
 {
-    uint64_t deadline_ms = deadline_of(timeout_ms);
+    uint64_t deadline_ms = clock_end_ms(timeout_ms);
     for (;;) {
         if (usher_client_next(client, event) == 1)
             return 1;
@@ -76,14 +66,11 @@ int usher_login(struct usher_client *client, int timeout_ms, struct usher_event 
     enum usher_state state = usher_client_state(client);
     if (state != USHER_STATE_IDLE && state != USHER_STATE_ENDED)
         return -EALREADY;
-    uint64_t deadline_ms = deadline_of(timeout_ms);
+    uint64_t deadline_ms = clock_end_ms(timeout_ms);
     client->once = true;
     int outcome = usher_client_start(client);
     while (outcome == 0) {
-        uint64_t now_ms = clock_ms();
-        uint64_t left_ms = deadline_ms > now_ms ? deadline_ms - now_ms : 0;
-        int wait_ms = left_ms < INT_MAX ? (int)left_ms : INT_MAX;
-        int result = usher_client_wait(client, wait_ms, event);
+        int result = usher_client_wait(client, clock_left_ms(deadline_ms), event);
         if (result == 1)
             outcome = login_outcome(event);
         else
@@ -106,7 +93,7 @@ int usher_answer_wait(struct usher_client *client, uint64_t id, int timeout_ms,
     if (id == 0)
         return -ENOENT;
     usher_client_leave(client);
-    uint64_t deadline_ms = deadline_of(timeout_ms);
+    uint64_t deadline_ms = clock_end_ms(timeout_ms);
     for (;;) {
         int result = usher_client_process(client);
         struct event_node *node = events_pop_answer(&client->events, id);

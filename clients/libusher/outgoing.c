@@ -4,22 +4,15 @@
 #include <errno.h>
 
 #include "client.pb-c.h"
+#include "common/pack.h"
 #include "proto/varint.h"
-
-/* protobuf-c wants char * and uint8_t * where it only reads; the casts below give it that, and
- * nothing here outlives the call. */
 
 /* Frames that the library makes itself are small; this bounds names that a caller gave. */
 enum { CONTROL_BYTES_MAX = 64 * 1024 };
 
-static char *text(const char *borrowed)
-{
-    return (char *)(uintptr_t)(borrowed != NULL ? borrowed : "");
-}
-
 static ProtobufCBinaryData binary(struct bytes borrowed)
 {
-    return (ProtobufCBinaryData){.len = borrowed.size, .data = (uint8_t *)(uintptr_t)borrowed.data};
+    return pack_bytes(borrowed.data, borrowed.size);
 }
 
 static int append(struct buffer *out, const Usher__V1__ClientFrame *frame, size_t frame_bytes_max)
@@ -40,9 +33,9 @@ static int append(struct buffer *out, const Usher__V1__ClientFrame *frame, size_
 int outgoing_login(struct buffer *out, uint64_t id, const struct outgoing_login *login)
 {
     Usher__V1__Login body = USHER__V1__LOGIN__INIT;
-    body.username = text(login->username);
+    body.username = pack_text(login->username);
     body.token = binary(login->token);
-    body.client = text(login->client);
+    body.client = pack_text(login->client);
     body.acks = login->acks;
     Usher__V1__ClientFrame frame = USHER__V1__CLIENT_FRAME__INIT;
     frame.id = id;
@@ -54,7 +47,7 @@ int outgoing_login(struct buffer *out, uint64_t id, const struct outgoing_login 
 int outgoing_resume(struct buffer *out, uint64_t id, const struct outgoing_resume *resume)
 {
     Usher__V1__Resume body = USHER__V1__RESUME__INIT;
-    body.username = text(resume->username);
+    body.username = pack_text(resume->username);
     body.epoch = resume->epoch;
     body.secret = binary(resume->secret);
     body.last_seq = resume->last_seq;
@@ -70,7 +63,7 @@ int outgoing_send(struct buffer *out, uint64_t id, const struct outgoing_send *s
                   size_t frame_bytes_max)
 {
     Usher__V1__Send body = USHER__V1__SEND__INIT;
-    body.to = text(send->to);
+    body.to = pack_text(send->to);
     body.payload = binary(send->payload);
     body.until = (Usher__V1__Send__Until)send->until;
     Usher__V1__ClientFrame frame = USHER__V1__CLIENT_FRAME__INIT;
@@ -84,8 +77,8 @@ int outgoing_call(struct buffer *out, uint64_t id, const struct outgoing_call *c
                   size_t frame_bytes_max)
 {
     Usher__V1__Call body = USHER__V1__CALL__INIT;
-    body.service = text(call->service);
-    body.method = text(call->method);
+    body.service = pack_text(call->service);
+    body.method = pack_text(call->method);
     body.payload = binary(call->payload);
     body.timeout_ms = call->timeout_ms;
     Usher__V1__ClientFrame frame = USHER__V1__CLIENT_FRAME__INIT;

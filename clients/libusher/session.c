@@ -6,9 +6,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
-#include <time.h>
 
+#include "common/chance.h"
 #include "libusher/outgoing.h"
 #include "proto/utf8.h"
 
@@ -42,13 +41,6 @@ enum {
     DOUBLINGS_MAX = 20,
 };
 
-uint64_t clock_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 void session_say(struct usher_client *client, const char *format, ...)
 {
     va_list arguments;
@@ -66,15 +58,6 @@ bool session_events_full(const struct usher_client *client)
 
 /* --- losing and trying again ------------------------------------------------------------------ */
 
-static uint64_t random_up_to(uint64_t most)
-{
-    uint64_t value = 0;
-    /* Without randomness the pause is just the longest. */
-    if (getrandom(&value, sizeof(value), GRND_NONBLOCK) != (ssize_t)sizeof(value))
-        return most;
-    return value % (most + 1);
-}
-
 static uint64_t pause_ms(struct usher_client *client, uint32_t retry_after_ms)
 {
     unsigned doublings = client->attempts < DOUBLINGS_MAX ? client->attempts : DOUBLINGS_MAX;
@@ -82,7 +65,7 @@ static uint64_t pause_ms(struct usher_client *client, uint32_t retry_after_ms)
     if (most_ms > client->options.backoff_max_ms)
         most_ms = client->options.backoff_max_ms;
     client->attempts++;
-    uint64_t pause = random_up_to(most_ms);
+    uint64_t pause = chance_up_to(most_ms);
     if (retry_after_ms > RETRY_AFTER_MS_MAX)
         retry_after_ms = RETRY_AFTER_MS_MAX;
     return pause > retry_after_ms ? pause : retry_after_ms;

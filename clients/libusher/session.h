@@ -5,6 +5,7 @@
 /* A client's state and the steps that change it. Nothing here blocks but the name lookup of
  * session_start and session_process; the client's thread. */
 
+#include "common/clock.h"
 #include "libusher/connection.h"
 #include "libusher/events.h"
 #include "libusher/requests.h"
@@ -66,9 +67,6 @@ struct usher_client {
 
     char error_text[ERROR_TEXT_BYTES_MAX];
 };
-
-/* Monotonic. */
-uint64_t clock_ms(void);
 
 /* Begins to connect, from any state without a connection. */
 void session_start(struct usher_client *client);

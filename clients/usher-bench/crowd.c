@@ -14,10 +14,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "libusher/outgoing.h"
 #include "proto/frame.h"
 #include "proto/utf8.h"
-#include "usher-bench/process.h"
 
 /* One epoll set, one read and one write per ready connection and turn, so that the load generator
  * costs the machine little beside the broker and makes no system call that a client would not.
@@ -519,7 +519,7 @@ void crowd_show(struct crowd *crowd)
 void crowd_turn(struct crowd *crowd, uint64_t wait_ns)
 {
     struct epoll_event events[EVENTS_MAX];
-    struct timespec wait = {(time_t)(wait_ns / 1000000000), (long)(wait_ns % 1000000000)};
+    const struct timespec wait = clock_timespec(wait_ns);
     beat(crowd);
     rejoin(crowd);
     flush_all(crowd);

@@ -18,7 +18,4 @@ struct process_sample {
  * when there is no such process or it may not be looked at. */
 bool process_sample(uint64_t pid, struct process_sample *sample);
 
-/* The monotonic clock. */
-uint64_t clock_ns(void);
-
 #endif

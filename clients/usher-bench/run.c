@@ -9,9 +9,9 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "libusher/dial.h"
 #include "libusher/outgoing.h"
 #include "usher-bench/stop.h"
@@ -163,8 +163,7 @@ static void draw(struct run *run, const struct totals *totals)
 /* One look: 0, or -EIO when a crowd has failed. */
 static int look(struct run *run, struct totals *totals)
 {
-    const struct timespec pause = {0, LOOK_MS * 1000000L};
-    nanosleep(&pause, NULL);
+    clock_pause_ms(LOOK_MS);
     run->stopped = run->stopped || stop_wanted(run->stop);
     *totals = run_totals(run);
     draw(run, totals);
@@ -342,7 +341,7 @@ static const char *text_or_empty(const char *text)
 static int wait_for(struct dial *dial, int *fd)
 {
     for (;;) {
-        uint64_t now_ms = clock_ns() / 1000000;
+        uint64_t now_ms = clock_ms();
         int result = dial_step(dial, now_ms, fd);
         if (result != 0)
             return result;
@@ -362,7 +361,7 @@ static int find_broker(struct run *run)
     dial_init(&dial);
     int error = addresses_of_host(run->options->host, (uint16_t)run->options->port, &found);
     if (error == 0) {
-        uint64_t now_ms = clock_ns() / 1000000;
+        uint64_t now_ms = clock_ms();
         addresses_order(&found, &memory);
         dial_begin(&dial, &found, &memory, now_ms, now_ms + CONNECT_TIMEOUT_MS);
         error = wait_for(&dial, &fd);

@@ -8,11 +8,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "common/clock.h"
 #include "files/token_file.h"
 #include "usher-bench/crowd.h"
-#include "usher-bench/process.h"
 #include "usher_backend.h"
 
 /* libusher-backend does the link; here is what the bench wants to know of it. Both ends of each
@@ -176,13 +175,11 @@ static int open_backend(struct service *service, bool presence)
 
 static int wait_linked(struct service *service)
 {
-    struct timespec deadline;
-    clock_gettime(CLOCK_REALTIME, &deadline);
-    deadline.tv_sec += LINK_TIMEOUT_S;
+    const struct timespec end = clock_timespec(clock_ns() + LINK_TIMEOUT_S * UINT64_C(1000000000));
     pthread_mutex_lock(&service->mutex);
     int error = 0;
     while (!service->linked && !service->ended && error == 0)
-        error = pthread_cond_timedwait(&service->changed, &service->mutex, &deadline);
+        error = pthread_cond_clockwait(&service->changed, &service->mutex, CLOCK_MONOTONIC, &end);
     if (service->ended)
         error = -service->error;
     pthread_mutex_unlock(&service->mutex);

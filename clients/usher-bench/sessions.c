@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "common/clock.h"
+
 /* Sessions, by the thousand: login, presence, idle and herd.
  *
  * Here the logins are what is measured. A user's latency counts from the time at which he begins to

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "common/clock.h"
 #include "libusher/outgoing.h"
 
 /* Messages, steadily: forward, call, push and push-all.

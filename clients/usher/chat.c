@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/clock.h"
+
 /* The interactive client: lines from stdin become requests, events become lines on stdout. stdin
  * is read with read(2) and cut into lines here, since stdio would hide from poll what it has
  * buffered. A line has a limit; the rest of a longer one is thrown away. */
@@ -215,11 +217,11 @@ static void one_round(struct chat *chat)
 /* An answer comes when it likes, and none behind a Logout. */
 static void wait_for_answers(struct chat *chat)
 {
-    const int64_t until_ms = now_ms() + (chat->quits ? GOODBYE_MS : ANSWERS_MS);
+    const uint64_t end_ms = clock_end_ms(chat->quits ? GOODBYE_MS : ANSWERS_MS);
     struct usher_event event;
-    int64_t left_ms;
-    while (chat->unanswered > 0 && (left_ms = until_ms - now_ms()) > 0 &&
-           usher_client_wait(chat->client, (int)left_ms, &event) == 1)
+    int left_ms;
+    while (chat->unanswered > 0 && (left_ms = clock_left_ms(end_ms)) > 0 &&
+           usher_client_wait(chat->client, left_ms, &event) == 1)
         show_event(chat, &event);
 }
 

@@ -29,9 +29,6 @@ struct cli_options {
     int timeout_ms; /* -1: no limit */
 };
 
-/* The monotonic clock. */
-int64_t now_ms(void);
-
 /* How events are shown. */
 struct printer {
     FILE *stream;

@@ -5,9 +5,9 @@
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/options.h"
 #include "files/token_file.h"
 #include "proto/bytes.h"
@@ -345,25 +345,15 @@ static int run_call(struct usher_client *client, const struct printer *printer,
     return finish_request(client, printer, result, &answer);
 }
 
-int64_t now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 static int run_listen(struct usher_client *client, const struct printer *printer,
                       const struct cli_options *options, const char *text)
 {
     (void)text;
     uint64_t left = options->count;
-    int64_t deadline_ms = options->timeout_ms >= 0 ? now_ms() + options->timeout_ms : INT64_MAX;
+    uint64_t end_ms = clock_end_ms(options->timeout_ms);
     for (;;) {
-        int64_t wait_ms = options->timeout_ms >= 0 ? deadline_ms - now_ms() : -1;
-        if (options->timeout_ms >= 0 && wait_ms < 0)
-            wait_ms = 0;
         struct usher_event event;
-        int result = usher_client_wait(client, (int)wait_ms, &event);
+        int result = usher_client_wait(client, clock_left_ms(end_ms), &event);
         if (result == 0)
             return options->count != 0 ? EXIT_REFUSED : EXIT_OK;
         if (result < 0)

@@ -4,12 +4,12 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "common/escape.h"
 #include "common/json.h"
 #include "proto/utf8.h"
 
-/* Payloads and names come from other people. On a terminal nothing of theirs is let through that
- * it would obey or that would show the reader another text than there is (utf8_steers). JSON has
- * to be valid whatever comes: a payload that is not UTF-8 goes out as base64 under another key. */
+/* Payloads and names come from other people, so a terminal is shown them escaped. JSON has to be
+ * valid whatever comes: a payload that is not UTF-8 goes out as base64 under another key. */
 
 static bool is_utf8(const uint8_t *data, size_t size)
 {
@@ -30,14 +30,9 @@ void print_text(const struct printer *printer, const void *data, size_t size)
         return;
     }
     for (size_t i = 0; i < size;) {
-        size_t length = utf8_size(bytes + i, size - i);
-        if (length != 0 && utf8_steers(bytes + i, size - i) == 0) {
-            fwrite(bytes + i, 1, length, printer->stream);
-            i += length;
-            continue;
-        }
-        for (size_t end = i + (length != 0 ? length : 1); i < end; i++)
-            fprintf(printer->stream, "\\x%02x", bytes[i]);
+        char shown[ESCAPED_BYTES_MAX];
+        i += escape_character(shown, bytes + i, size - i);
+        fputs(shown, printer->stream);
     }
 }
 
@@ -48,18 +43,17 @@ static void print_name(const struct printer *printer, const char *text)
 
 /* --- JSON ------------------------------------------------------------------------------------- */
 
+/* A member that says nothing is left out. */
 static void member_text(FILE *stream, const char *key, const char *text)
 {
-    if (text[0] == '\0')
-        return;
-    fprintf(stream, ",\"%s\":", key);
-    print_json_string(stream, text, strlen(text));
+    if (text[0] != '\0')
+        print_json_text(stream, ",", key, text);
 }
 
 static void member_number(FILE *stream, const char *key, uint64_t value)
 {
     if (value != 0)
-        fprintf(stream, ",\"%s\":%" PRIu64, key, value);
+        print_json_number(stream, ",", key, value);
 }
 
 static void json_base64(FILE *stream, const uint8_t *data, size_t size)

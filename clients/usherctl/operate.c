@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/json.h"
 
 /* What operators look at and order: the flight recorder, traces, reload, drain, the store.
@@ -97,7 +97,7 @@ static int print_all(const struct ctl *ctl, struct usher_backend *backend,
         query->after_seq = answer->seq;
         more = answer->more;
         if (more && follow && answer->line_count == 0)
-            nanosleep(&(struct timespec){.tv_nsec = POLL_MS * 1000000L}, NULL);
+            clock_pause_ms(POLL_MS);
         usher_backend_answer_free(answer);
     }
     return result;

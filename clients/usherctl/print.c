@@ -6,8 +6,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "common/escape.h"
 #include "common/json.h"
-#include "proto/utf8.h"
 
 /* How usherctl speaks: tables for people, JSON lines for scripts.
  *
@@ -16,21 +16,15 @@
 
 enum { CELL_BYTES_MAX = 400, TIME_BYTES_MAX = 32 };
 
+/* What does not fit a cell is cut off. */
 static const char *escaped(char *to, const char *text)
 {
     const uint8_t *at = (const uint8_t *)text;
     size_t left = strlen(text);
     size_t size = 0;
-    while (left > 0 && size + 13 < CELL_BYTES_MAX) {
-        size_t length = utf8_size(at, left);
-        size_t taken = length != 0 ? length : 1;
-        bool plain = length != 0 && utf8_steers(at, left) == 0;
-        for (size_t i = 0; i < taken && !plain; i++)
-            size += (size_t)snprintf(to + size, CELL_BYTES_MAX - size, "\\x%02x", at[i]);
-        if (plain) {
-            memcpy(to + size, at, taken);
-            size += taken;
-        }
+    while (left > 0 && size + ESCAPED_BYTES_MAX < CELL_BYTES_MAX) {
+        size_t taken = escape_character(to + size, at, left);
+        size += strlen(to + size);
         at += taken;
         left -= taken;
     }

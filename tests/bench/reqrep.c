@@ -8,8 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/clock.h"
 #include "usher-bench/histogram.h"
-#include "usher-bench/process.h"
 
 /* The least that a call to a service can take: an nng REQ/REP round trip between two threads, one
  * at a time, 32 bytes. usage: reqrep URL; prints one JSON object. */
