@@ -44,10 +44,10 @@ uint64_t memory_excess(enum memory_level level);
 /* An allocation failed, and whoever asked was refused: counted and told. */
 void memory_refused(void);
 
-/* `attempt` is an expression that allocates and is true when it got what it wanted; it is tried
- * again until it is, for what cannot be refused: a turn cannot be half done. The first failure
- * gives the reserve back to the heap; between tries others have a millisecond to free something.
- * After three seconds the process ends. */
+/* `attempt` is an expression that allocates and is true when it got what it wanted: the call
+ * itself, not what it gave. It is tried again until it is, for what cannot be refused: a turn
+ * cannot be half done. The first failure gives the reserve back to the heap; between tries others
+ * have a millisecond to free something. After three seconds the process ends. */
 #define MEMORY_MUST(attempt, what)                              \
     for (unsigned memory_tries = 0; !(attempt); memory_tries++) \
     memory_missing(memory_tries, __FILE__, __LINE__, "no memory for " what)

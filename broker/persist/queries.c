@@ -158,8 +158,8 @@ static bool add_session(void *context, const char *user, const struct session_re
     }
     row.inbox_messages = registry_gauge(run->broker->registry, user, strlen(user));
     run->page.full = run->page.full || run->count == run->limit;
-    int error = link_page_session(&run->page, &row);
-    MEMORY_MUST(error != -ENOMEM, "a page");
+    int error = 0;
+    MEMORY_MUST((error = link_page_session(&run->page, &row)) != -ENOMEM, "a page");
     run->count += error == 0;
     return error == 0;
 }
@@ -219,8 +219,8 @@ static bool add_event(void *context, const struct presence_event *event)
 {
     struct event_run *run = context;
     struct event_fields fields = presence_event_fields(event);
-    int error = run->add(&run->page, &fields);
-    MEMORY_MUST(error != -ENOMEM, "events");
+    int error = 0;
+    MEMORY_MUST((error = run->add(&run->page, &fields)) != -ENOMEM, "events");
     if (error != 0)
         return false;
     run->first = run->first ? run->first : event->seq;
