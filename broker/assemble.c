@@ -197,6 +197,25 @@ static void open_lobby(struct broker *broker)
     };
 }
 
+static void fill_survivors(struct broker *broker)
+{
+    broker->survivors = (struct survivors){
+        .store = broker->store,
+        .store_path = broker->options->store_path,
+        .env = broker->env,
+        .log = broker->log,
+        .registry = broker->registry,
+        .scheduler = broker->scheduler,
+        .runner = &broker->threads[0].runner,
+        .user = &user_behaviour,
+        /* The room for instances may be lent, that for the broker's own actors may not. */
+        .users_max = broker->options->limits_users + broker_instances_max(broker),
+        .limits = &broker->limits,
+        .epoch_last = &broker->counters.epoch_last,
+        .presence_last = &broker->counters.presence_last,
+    };
+}
+
 static int make_actors(struct broker *broker)
 {
     const struct options *options = broker->options;
@@ -227,6 +246,7 @@ static int make_actors(struct broker *broker)
     if (error == 0)
         error = queries_open(&broker->queries, broker);
     open_lobby(broker);
+    fill_survivors(broker);
     return error;
 }
 

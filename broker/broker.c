@@ -165,7 +165,7 @@ static int set_up(struct broker *broker, const struct options *options, struct l
     if (failed == 0)
         failed = await_address(&await, open_admin, broker, error);
     if (failed == 0)
-        failed = failure_of_disk(options->store_path, restore_sessions(broker, error),
+        failed = failure_of_disk(options->store_path, restore_sessions(&broker->survivors, error),
                                  "restore the sessions", error, BROKER_ERROR_BYTES);
     if (failed == 0)
         failed = link_check_threads(error);
@@ -280,7 +280,7 @@ int broker_stop(struct broker *broker)
         wait_nap(STOP_POLL_MS);
     committer_drain(broker->committer);
     halt(broker);
-    uint64_t lost = keep_inboxes(broker, tell_saved);
+    uint64_t lost = keep_inboxes(&broker->survivors, tell_saved);
     LOG(broker->log, STOPPED, LOG_U("presence_last", atomic_load(&broker->counters.presence_last)));
     take_down(broker);
     return lost == 0 ? 0 : EXIT_UNSAVED;

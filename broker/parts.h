@@ -21,6 +21,7 @@
 #include "instance/instance.h"
 #include "link/link.h"
 #include "net/net.h"
+#include "persist/survivors.h"
 #include "process/activation.h"
 #include "runtime/clock.h"
 #include "runtime/scheduler.h"
@@ -81,6 +82,7 @@ struct broker {
     struct admission *admission; /* NULL with auth.mode open */
     struct logins *logins;
     struct lobby lobby;
+    struct survivors survivors;
     struct committer *committer;
     struct queries *queries;
     struct services *services;

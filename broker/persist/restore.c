@@ -5,10 +5,11 @@
 #include <string.h>
 
 #include "actors/kinds.h"
+#include "actors/messages.h"
 #include "backend.pb-c.h"
 #include "base/check.h"
-#include "broker/parts.h"
 #include "persist/restore.h"
+#include "process/failure.h"
 
 /* What was online before is detached now: a connection does not outlive its process. Each session
  * gets a fresh resume window, because the time that the broker was away must not count against its
@@ -45,44 +46,44 @@ static bool keep_row(void *context, const char *user, const struct session_recor
     return true;
 }
 
-static int mark_detached(struct broker *broker, const struct row *row)
+static int mark_detached(const struct survivors *survivors, const struct row *row)
 {
     if (row->record.state == SESSION_DETACHED)
         return 0;
     struct session_record record = row->record;
     record.state = SESSION_DETACHED;
-    uint64_t wall_ms = env_wall_ms(broker->env);
+    uint64_t wall_ms = env_wall_ms(survivors->env);
     struct presence_event event = {
         .time_ms = wall_ms,
         .epoch = record.epoch,
-        .until_ms = wall_ms + session_resume_ms(&broker->limits),
+        .until_ms = wall_ms + session_resume_ms(survivors->limits),
         .kind = USHER__V1__PRESENCE_EVENT__KIND__DETACHED,
         .cause = USHER__V1__PRESENCE_EVENT__CAUSE__RESTART,
     };
     memcpy(event.user, row->user, sizeof(event.user));
     memcpy(event.address, record.address, sizeof(event.address));
     memcpy(event.client, record.client, sizeof(event.client));
-    int error = store_put_session(broker->store, row->user, &record);
-    return error != 0 ? error : store_append_event(broker->store, &event);
+    int error = store_put_session(survivors->store, row->user, &record);
+    return error != 0 ? error : store_append_event(survivors->store, &event);
 }
 
 /* In one transaction, or in two of half the size when that has no room: in a map that is full,
  * sessions can be changed a few at a time. */
-static int mark_rows(struct broker *broker, const struct row *rows, size_t count)
+static int mark_rows(const struct survivors *survivors, const struct row *rows, size_t count)
 {
-    int error = store_begin(broker->store);
+    int error = store_begin(survivors->store);
     if (error != 0)
         return error;
     for (size_t i = 0; error == 0 && i < count; i++)
-        error = mark_detached(broker, &rows[i]);
+        error = mark_detached(survivors, &rows[i]);
     if (error == 0)
-        error = store_commit(broker->store, atomic_load(&broker->counters.epoch_last));
+        error = store_commit(survivors->store, atomic_load(survivors->epoch_last));
     else
-        store_abort(broker->store);
+        store_abort(survivors->store);
     if (!store_is_full(error) || count < 2)
         return error;
-    error = mark_rows(broker, rows, count / 2);
-    return error != 0 ? error : mark_rows(broker, rows + count / 2, count - count / 2);
+    error = mark_rows(survivors, rows, count / 2);
+    return error != 0 ? error : mark_rows(survivors, rows + count / 2, count - count / 2);
 }
 
 struct saved_list {
@@ -121,11 +122,12 @@ static void drop_messages(struct deliver_message *message)
 }
 
 /* The inbox as it was saved, if it was saved for this very epoch. */
-static int read_inbox(struct broker *broker, const struct row *row, struct restore_message *message)
+static int read_inbox(const struct survivors *survivors, const struct row *row,
+                      struct restore_message *message)
 {
     struct saved_inbox inbox;
     struct saved_list list = {0};
-    int error = store_read_inbox(broker->store, row->user, &inbox, take_message, &list);
+    int error = store_read_inbox(survivors->store, row->user, &inbox, take_message, &list);
     if (error == 0 && list.no_memory)
         error = -ENOMEM;
     message->saved = error == 0 && inbox.epoch == row->record.epoch;
@@ -160,21 +162,19 @@ static struct restore_message *describe(const struct row *row)
     return message;
 }
 
-static int make_actor(struct broker *broker, const struct row *row)
+static int make_actor(const struct survivors *survivors, const struct row *row)
 {
     struct restore_message *message = describe(row);
     if (message == NULL)
         return -ENOMEM;
-    int error = read_inbox(broker, row, message);
+    int error = read_inbox(survivors, row, message);
     actor_handle user =
-        registry_claim(broker->registry, row->user, strlen(row->user), &user_behaviour);
-    struct thread *thread = &broker->threads[0];
-    /* The room for instances may be lent, that for the broker's own actors may not. */
-    uint64_t most = broker->options->limits_users + broker_instances_max(broker);
-    if (error == 0 && (user == 0 || registry_count_of(broker->registry, KIND_USER) > most))
+        registry_claim(survivors->registry, row->user, strlen(row->user), survivors->user);
+    if (error == 0 &&
+        (user == 0 || registry_count_of(survivors->registry, KIND_USER) > survivors->users_max))
         error = -EUSERS;
     if (error == 0 &&
-        scheduler_post(broker->scheduler, &thread->runner, user, &message->header) != 0)
+        scheduler_post(survivors->scheduler, survivors->runner, user, &message->header) != 0)
         error = -EUSERS;
     if (error != 0) {
         drop_messages(message->inbox);
@@ -183,36 +183,36 @@ static int make_actor(struct broker *broker, const struct row *row)
     return error;
 }
 
-/* One page of the map. The runner is the first I/O thread's, which does not run yet. */
-static int restore_page(struct broker *broker, struct rows *rows, char *after, bool *more)
+/* One page of the map. Nobody else uses the runner yet. */
+static int restore_page(const struct survivors *survivors, struct rows *rows, char *after,
+                        bool *more)
 {
     uint64_t presence_last;
     rows->count = 0;
-    int error =
-        store_list_sessions(broker->store, "", after, PAGE, keep_row, rows, &presence_last, more);
+    int error = store_list_sessions(survivors->store, "", after, PAGE, keep_row, rows,
+                                    &presence_last, more);
     if (error == 0 && rows->count > 0)
-        error = mark_rows(broker, rows->list, rows->count);
+        error = mark_rows(survivors, rows->list, rows->count);
     for (size_t i = 0; error == 0 && i < rows->count; i++)
-        error = make_actor(broker, &rows->list[i]);
+        error = make_actor(survivors, &rows->list[i]);
     if (rows->count > 0)
         memcpy(after, rows->list[rows->count - 1].user, STORE_NAME_BYTES_MAX + 1);
-    struct runner *runner = &broker->threads[0].runner;
-    runner->now_ms = env_monotonic_ms(broker->env);
-    runner->wall_ms = env_wall_ms(broker->env);
-    scheduler_run(broker->scheduler, runner, SIZE_MAX);
+    struct runner *runner = survivors->runner;
+    runner->now_ms = env_monotonic_ms(survivors->env);
+    runner->wall_ms = env_wall_ms(survivors->env);
+    scheduler_run(survivors->scheduler, runner, SIZE_MAX);
     return error;
 }
 
-static int drop_inboxes(struct broker *broker)
+static int drop_inboxes(const struct survivors *survivors)
 {
-    int error = store_begin(broker->store);
+    int error = store_begin(survivors->store);
     if (error == 0)
-        error = store_drop_inboxes(broker->store);
-    return error == 0 ? store_commit(broker->store, atomic_load(&broker->counters.epoch_last))
-                      : error;
+        error = store_drop_inboxes(survivors->store);
+    return error == 0 ? store_commit(survivors->store, atomic_load(survivors->epoch_last)) : error;
 }
 
-static int restore_all(struct broker *broker, size_t *total)
+static int restore_all(const struct survivors *survivors, size_t *total)
 {
     struct rows rows = {.list = calloc(PAGE, sizeof(struct row))};
     if (rows.list == NULL)
@@ -221,43 +221,43 @@ static int restore_all(struct broker *broker, size_t *total)
     bool more = true;
     int error = 0;
     while (error == 0 && more) {
-        error = restore_page(broker, &rows, after, &more);
+        error = restore_page(survivors, &rows, after, &more);
         *total += rows.count;
     }
     free(rows.list);
-    return error == 0 ? drop_inboxes(broker) : error;
+    return error == 0 ? drop_inboxes(survivors) : error;
 }
 
-static uint64_t epoch_floor(const struct broker *broker)
+static uint64_t epoch_floor(const struct survivors *survivors)
 {
-    uint64_t now_s = env_wall_ms(broker->env) / 1000;
+    uint64_t now_s = env_wall_ms(survivors->env) / 1000;
     return now_s > EPOCH_FLOOR_START_S ? (now_s - EPOCH_FLOOR_START_S) << EPOCH_FLOOR_BITS : 0;
 }
 
-int restore_sessions(struct broker *broker, char *error_text)
+int restore_sessions(const struct survivors *survivors, char *error_text)
 {
     struct store_position position;
     size_t total = 0;
-    uint64_t start_ms = env_monotonic_ms(broker->env);
-    int error = store_position(broker->store, &position);
+    uint64_t start_ms = env_monotonic_ms(survivors->env);
+    int error = store_position(survivors->store, &position);
     if (error == 0) {
-        uint64_t floor = epoch_floor(broker);
-        atomic_store(&broker->counters.epoch_last,
+        uint64_t floor = epoch_floor(survivors);
+        atomic_store(survivors->epoch_last,
                      position.epoch_last > floor ? position.epoch_last : floor);
-        error = restore_all(broker, &total);
+        error = restore_all(survivors, &total);
     }
     if (error == 0)
-        error = store_position(broker->store, &position);
+        error = store_position(survivors->store, &position);
     if (error != 0) {
         snprintf(error_text, BROKER_ERROR_BYTES,
-                 "store.path %.200s: cannot restore the sessions: %s", broker->options->store_path,
+                 "store.path %.200s: cannot restore the sessions: %s", survivors->store_path,
                  error == -EUSERS ? "it holds more than limits.users" : store_error_text(error));
         return error;
     }
-    store_rest(broker->store);
-    atomic_store(&broker->counters.presence_last, position.presence_last);
-    LOG(broker->log, RESTORED, LOG_U("sessions", total),
+    store_rest(survivors->store);
+    atomic_store(survivors->presence_last, position.presence_last);
+    LOG(survivors->log, RESTORED, LOG_U("sessions", total),
         LOG_U("presence_last", position.presence_last),
-        LOG_U("took_ms", env_monotonic_ms(broker->env) - start_ms));
+        LOG_U("took_ms", env_monotonic_ms(survivors->env) - start_ms));
     return 0;
 }

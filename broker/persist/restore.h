@@ -4,10 +4,11 @@
 
 /* Sessions and inboxes of the process before. */
 
-#include "broker/parts.h"
+#include "persist/survivors.h"
 
 /* Reads the session map and the saved inboxes, marks every session detached with one event, and
- * makes its actor. Runs before any other thread. 0 or -errno with `error` set. */
-int restore_sessions(struct broker *broker, char *error);
+ * makes its actor. Runs before any other thread. 0 or -errno with `error` (BROKER_ERROR_BYTES) set.
+ */
+int restore_sessions(const struct survivors *survivors, char *error);
 
 #endif

@@ -2,8 +2,8 @@
 #include <string.h>
 
 #include "actors/kinds.h"
-#include "broker/parts.h"
 #include "persist/save.h"
+#include "user/session.h"
 
 /* The end of an orderly stop: what waits for users goes to the store, so that after the next start
  * a resume is complete and a login inherits what its predecessor had not acknowledged.
@@ -30,13 +30,13 @@ struct outcome {
     int error; /* of the last that failed */
 };
 
-static const struct session *session_of(const struct broker *broker, actor_handle user)
+static const struct session *session_of(const struct survivors *survivors, actor_handle user)
 {
-    return (const struct session *)registry_actor(broker->registry, actor_slot(user))->state;
+    return (const struct session *)registry_actor(survivors->registry, actor_slot(user))->state;
 }
 
-static int put_messages(struct broker *broker, const char *name, const struct session *session,
-                        uint64_t now_ms, uint64_t *count)
+static int put_messages(const struct survivors *survivors, const char *name,
+                        const struct session *session, uint64_t now_ms, uint64_t *count)
 {
     int error = 0;
     struct inbox_place place = {0};
@@ -52,38 +52,38 @@ static int put_messages(struct broker *broker, const char *name, const struct se
             .name = kept.name,
             .payload = kept.payload,
         };
-        error = store_put_message(broker->store, name, &saved);
+        error = store_put_message(survivors->store, name, &saved);
         (*count)++;
     }
     return error;
 }
 
-static int put_session(struct broker *broker, actor_handle user, uint64_t *messages)
+static int put_session(const struct survivors *survivors, actor_handle user, uint64_t *messages)
 {
-    const struct session *session = session_of(broker, user);
-    const char *name = registry_actor(broker->registry, actor_slot(user))->name;
+    const struct session *session = session_of(survivors, user);
+    const char *name = registry_actor(survivors->registry, actor_slot(user))->name;
     struct saved_inbox inbox = {session->epoch, session->next_seq, session_acked_seq(session),
                                 session->unnumbered, session->loss_untold};
-    int error = store_put_inbox(broker->store, name, &inbox);
+    int error = store_put_inbox(survivors->store, name, &inbox);
     return error != 0
                ? error
-               : put_messages(broker, name, session, env_monotonic_ms(broker->env), messages);
+               : put_messages(survivors, name, session, env_monotonic_ms(survivors->env), messages);
 }
 
 /* One transaction. */
-static int save(struct broker *broker, const actor_handle *users, size_t count,
+static int save(const struct survivors *survivors, const actor_handle *users, size_t count,
                 struct outcome *outcome)
 {
     uint64_t messages = 0;
-    int error = store_begin(broker->store);
+    int error = store_begin(survivors->store);
     if (error != 0)
         return error;
     for (size_t i = 0; error == 0 && i < count; i++)
-        error = put_session(broker, users[i], &messages);
+        error = put_session(survivors, users[i], &messages);
     if (error == 0)
-        error = store_commit(broker->store, atomic_load(&broker->counters.epoch_last));
+        error = store_commit(survivors->store, atomic_load(survivors->epoch_last));
     else
-        store_abort(broker->store);
+        store_abort(survivors->store);
     if (error == 0) {
         outcome->sessions += count;
         outcome->messages += messages;
@@ -91,14 +91,14 @@ static int save(struct broker *broker, const actor_handle *users, size_t count,
     return error;
 }
 
-static void save_group(struct broker *broker, struct group *group, struct outcome *outcome,
-                       keep_progress *saved_so_far)
+static void save_group(const struct survivors *survivors, struct group *group,
+                       struct outcome *outcome, keep_progress *saved_so_far)
 {
-    if (group->count > 0 && save(broker, group->users, group->count, outcome) != 0) {
+    if (group->count > 0 && save(survivors, group->users, group->count, outcome) != 0) {
         size_t saved = 0;
         int error = 0;
         while (saved < group->count &&
-               (error = save(broker, &group->users[saved], 1, outcome)) == 0)
+               (error = save(survivors, &group->users[saved], 1, outcome)) == 0)
             saved++;
         outcome->failed += group->count - saved;
         outcome->error = error != 0 ? error : outcome->error;
@@ -108,34 +108,33 @@ static void save_group(struct broker *broker, struct group *group, struct outcom
         saved_so_far(outcome->sessions);
 }
 
-static bool has_session(const struct broker *broker, actor_handle user)
+static bool has_session(const struct survivors *survivors, actor_handle user)
 {
-    return session_of(broker, user)->status != SESSION_NONE;
+    return session_of(survivors, user)->status != SESSION_NONE;
 }
 
-uint64_t keep_inboxes(struct broker *broker, keep_progress *saved_so_far)
+uint64_t keep_inboxes(const struct survivors *survivors, keep_progress *saved_so_far)
 {
     struct group group = {.count = 0};
     struct outcome outcome = {0};
-    uint64_t start_ms = env_monotonic_ms(broker->env);
+    uint64_t start_ms = env_monotonic_ms(survivors->env);
     uint32_t cursor = 0;
     actor_handle user;
-    while ((user = registry_next(broker->registry, &cursor, KIND_USER)) != 0) {
-        if (!has_session(broker, user))
+    while ((user = registry_next(survivors->registry, &cursor, KIND_USER)) != 0) {
+        if (!has_session(survivors, user))
             continue;
-        const struct session *session = session_of(broker, user);
+        const struct session *session = session_of(survivors, user);
         group.users[group.count++] = user;
         group.bytes += session->inbox != NULL ? session->inbox->bytes : 0;
         if (group.count == GROUP_SESSIONS || group.bytes >= GROUP_BYTES)
-            save_group(broker, &group, &outcome, saved_so_far);
+            save_group(survivors, &group, &outcome, saved_so_far);
     }
-    save_group(broker, &group, &outcome, saved_so_far);
-    LOG(broker->log, INBOXES_SAVED, LOG_U("sessions", outcome.sessions),
+    save_group(survivors, &group, &outcome, saved_so_far);
+    LOG(survivors->log, INBOXES_SAVED, LOG_U("sessions", outcome.sessions),
         LOG_U("messages", outcome.messages), LOG_U("failed", outcome.failed),
-        LOG_U("took_ms", env_monotonic_ms(broker->env) - start_ms));
+        LOG_U("took_ms", env_monotonic_ms(survivors->env) - start_ms));
     if (outcome.failed > 0)
-        LOG(broker->log, INBOXES_LOST, LOG_U("sessions", outcome.failed),
-            LOG_S("error", store_error_text(outcome.error)),
-            LOG_S("path", broker->options->store_path));
+        LOG(survivors->log, INBOXES_LOST, LOG_U("sessions", outcome.failed),
+            LOG_S("error", store_error_text(outcome.error)), LOG_S("path", survivors->store_path));
     return outcome.failed;
 }

@@ -158,7 +158,7 @@ static void broker_up(struct world *world)
     forget_routes(world);
     if (!world->healing && strikes(world, FAULT_cut, 6))
         arm_cut(world);
-    failed = restore_sessions(world->broker, error);
+    failed = restore_sessions(&world->broker->survivors, error);
     tell(world, "broker up: %d", failed);
     if (failed != 0) {
         fail_start(world);
@@ -238,7 +238,7 @@ static void end_stop(struct world *world)
         continue;
     if (!world_is_dark(world)) {
         check_stream(world);
-        keep_inboxes(world->broker, NULL);
+        keep_inboxes(&world->broker->survivors, NULL);
     }
     if (!world_is_dark(world) && all_is_kept(world)) {
         tell(world, "stopped");

@@ -35,7 +35,6 @@ struct told {
 
 struct net {
     pthread_mutex_t lock;
-    pthread_cond_t changed;
     const _Atomic uint64_t *presence_last; /* NULL: nobody asks */
     struct net_events *events;             /* for net_return, with the thread */
     void *thread;
@@ -46,21 +45,17 @@ struct net {
     unsigned told_count;
     void *kept[TOLD_CONNS];     /* by connection */
     uint64_t owner[TOLD_CONNS]; /* the same */
-    bool gate_closed;           /* writes wait */
-    unsigned at_gate;
 };
 
 static inline void told_init(struct net *net)
 {
     memset(net, 0, sizeof(*net));
     pthread_mutex_init(&net->lock, NULL);
-    pthread_cond_init(&net->changed, NULL);
 }
 
 static inline void told_fini(struct net *net)
 {
     pthread_mutex_destroy(&net->lock);
-    pthread_cond_destroy(&net->changed);
 }
 
 static inline void describe_frame(struct told *told, const void *data, size_t size)
@@ -95,10 +90,6 @@ static inline void tell(struct net *net, enum told_kind kind, conn_handle conn, 
     if (net->told_count == TOLD_MAX)
         abort();
     net->told[net->told_count++] = told;
-    net->at_gate++;
-    while (kind == TOLD_WRITE && net->gate_closed)
-        pthread_cond_wait(&net->changed, &net->lock);
-    net->at_gate--;
     pthread_mutex_unlock(&net->lock);
 }
 
@@ -200,22 +191,6 @@ static inline unsigned told_times(struct net *net, enum told_kind kind, conn_han
         count += net->told[i].kind == kind && (conn == 0 || net->told[i].conn == conn);
     pthread_mutex_unlock(&net->lock);
     return count;
-}
-
-static inline void told_gate(struct net *net, bool closed)
-{
-    pthread_mutex_lock(&net->lock);
-    net->gate_closed = closed;
-    pthread_cond_broadcast(&net->changed);
-    pthread_mutex_unlock(&net->lock);
-}
-
-static inline bool told_at_gate(struct net *net)
-{
-    pthread_mutex_lock(&net->lock);
-    bool any = net->at_gate > 0;
-    pthread_mutex_unlock(&net->lock);
-    return any;
 }
 
 #endif

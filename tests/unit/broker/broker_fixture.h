@@ -119,7 +119,6 @@ static inline struct glue *glue_make(struct store *store, uint64_t events_kept, 
 static inline void glue_free(struct glue *glue)
 {
     uint32_t capacity = registry_capacity(glue->broker.registry);
-    told_gate(&glue->net, false);
     scheduler_stop(glue->broker.scheduler);
     while (glue->broker.committer != NULL && committer_step(glue->broker.committer))
         continue; /* of a committer that was never started */

@@ -1,64 +1,253 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "directory/services.h"
+#include <errno.h>
+
+#include "backend.pb-c.h"
 #include "persist/committer.h"
-#include "unit/broker/broker_fixture.h"
-
 #include "storage/store_ops.h"
+#include "unit/hall.h"
 
-/* Group commit, seen from both ends: what the store has and what clients and followers are told. */
+/* Group commit by itself: held turns of actors that only ask for a change and write down how it
+ * ended. What clients and followers see of it is commit_test's, beside the glue. */
 
-enum { WELCOME = USHER__V1__BROKER_FRAME__BODY_WELCOME };
+enum { ACTORS = 4096, PUT = 1 };
 
-static void log_in_many(struct glue *glue, unsigned first, unsigned count)
-{
-    for (unsigned i = first; i < first + count; i++) {
-        char user[16];
-        snprintf(user, sizeof(user), "user%u", i);
-        log_in(glue, user, 1000 + i);
-    }
-    run_turns(glue);
-}
-
-struct events {
-    unsigned count;
-    struct presence_event list[2000];
+/* One change that is over, in the order in which the turns went on. */
+struct ending {
+    char user[16];
+    uint64_t seq;
+    int error;
 };
 
-static bool add_event(void *context, const struct presence_event *event)
+struct stand {
+    struct hall hall; /* first: the context of the behaviour */
+    struct store *store;
+    struct runner committing;
+    struct committer *committer;
+    _Atomic uint64_t epoch_last;
+    struct change *asked[ACTORS]; /* by slot: what this turn asks for */
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    /* under lock */
+    bool closed; /* the gate: whoever is told that something is stored waits at it */
+    bool at_gate;
+    unsigned told,
+        told_before; /* changes that were told as stored; and when the last one went on */
+    unsigned count;
+    struct ending endings[ACTORS];
+};
+
+/* --- actors that wait ------------------------------------------------------------------------- */
+
+static bool receive(void *context, struct runner *runner, actor_handle self, void *state,
+                    struct message *message)
 {
-    struct events *events = context;
-    events->list[events->count++] = *event;
-    return true;
+    struct stand *stand = context;
+    struct change *change = calloc(1, sizeof(*change));
+    if (change == NULL)
+        abort();
+    change->self = self;
+    change->kind = CHANGE_ATTACH;
+    change->record = (struct session_record){.epoch = 1, .state = SESSION_ONLINE};
+    change->event = (struct presence_event){.epoch = 1,
+                                            .kind = USHER__V1__PRESENCE_EVENT__KIND__ONLINE,
+                                            .cause = USHER__V1__PRESENCE_EVENT__CAUSE__LOGIN};
+    snprintf(change->event.user, sizeof(change->event.user), "%s",
+             registry_actor(stand->hall.registry, actor_slot(self))->name);
+    stand->asked[actor_slot(self)] = change;
+    message_destroy(message);
+    return false;
 }
 
-/* All that the store has; the caller frees. Seqs have no gaps, or the test fails. */
-static struct events *read_events(struct glue *glue)
+static enum verdict finish(void *context, struct runner *runner, actor_handle self, void *state)
 {
-    struct events *events = calloc(1, sizeof(*events));
-    struct store_position position;
-    assert_non_null(events);
-    assert_int_equal(store_read_events(glue->store, 0, 2000, add_event, events, &position), 0);
-    for (unsigned i = 0; i < events->count; i++)
-        assert_int_equal(events->list[i].seq, i + 1);
-    assert_int_equal(position.presence_last, events->count);
-    return events;
+    struct stand *stand = context;
+    committer_submit(stand->committer, stand->asked[actor_slot(self)]);
+    return VERDICT_HOLD;
 }
+
+static enum verdict resume(void *context, struct runner *runner, actor_handle self, void *state,
+                           void *what)
+{
+    struct stand *stand = context;
+    const struct change *change = what;
+    pthread_mutex_lock(&stand->lock);
+    struct ending *ending = &stand->endings[stand->count++];
+    snprintf(ending->user, sizeof(ending->user), "%.15s", change->event.user);
+    ending->seq = change->event.seq;
+    ending->error = change->error;
+    stand->told_before = stand->told;
+    pthread_mutex_unlock(&stand->lock);
+    return VERDICT_GO_ON;
+}
+
+static const struct behaviour waiting = {
+    .name = "waiting", .receive = receive, .finish = finish, .resume = resume};
+
+static void stored(void *context, struct runner *runner, const struct change *list)
+{
+    struct stand *stand = context;
+    pthread_mutex_lock(&stand->lock);
+    stand->at_gate = true;
+    while (stand->closed)
+        pthread_cond_wait(&stand->changed, &stand->lock);
+    stand->at_gate = false;
+    for (; list != NULL; list = list->next)
+        stand->told++;
+    pthread_mutex_unlock(&stand->lock);
+}
+
+/* --- the stand -------------------------------------------------------------------------------- */
+
+static int set_up(void **state)
+{
+    const struct store_options kept = {.events_kept_max = 100000};
+    struct stand *stand = calloc(1, sizeof(*stand));
+    assert_non_null(stand);
+    hall_open(&stand->hall, ACTORS, false);
+    pthread_mutex_init(&stand->lock, NULL);
+    pthread_cond_init(&stand->changed, NULL);
+    assert_int_equal(store_open_memory(&stand->store, &kept), 0);
+    const struct committer_options options = {.store = stand->store,
+                                              .store_path = "",
+                                              .env = stand->hall.env,
+                                              .metrics = stand->hall.metrics,
+                                              .scheduler = stand->hall.scheduler,
+                                              .runner = &stand->committing,
+                                              .epoch_last = &stand->epoch_last,
+                                              .stored = stored,
+                                              .context = stand};
+    static _Atomic uint64_t beats;
+    stand->committing = (struct runner){.beats = &beats};
+    assert_int_equal(committer_open(&stand->committer, &options), 0);
+    *state = stand;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct stand *stand = *state;
+    if (stand->committer != NULL) {
+        while (committer_step(stand->committer))
+            continue;
+        committer_close(stand->committer);
+    }
+    hall_close(&stand->hall);
+    store_close(stand->store);
+    pthread_mutex_destroy(&stand->lock);
+    pthread_cond_destroy(&stand->changed);
+    free(stand);
+    return 0;
+}
+
+static void ask(struct stand *stand, unsigned first, unsigned count)
+{
+    for (unsigned i = first; i < first + count; i++) {
+        char name[16];
+        snprintf(name, sizeof(name), "user%u", i);
+        actor_handle self = registry_claim(stand->hall.registry, name, strlen(name), &waiting);
+        struct message *message = message_create(PUT, sizeof(*message));
+        assert_true(self != 0 && message != NULL);
+        assert_int_equal(scheduler_post(stand->hall.scheduler, NULL, self, message), 0);
+    }
+    hall_run(&stand->hall);
+}
+
+static void set_gate(struct stand *stand, bool closed)
+{
+    pthread_mutex_lock(&stand->lock);
+    stand->closed = closed;
+    pthread_cond_broadcast(&stand->changed);
+    pthread_mutex_unlock(&stand->lock);
+}
+
+static bool somebody_is_at_the_gate(struct stand *stand)
+{
+    pthread_mutex_lock(&stand->lock);
+    bool any = stand->at_gate;
+    pthread_mutex_unlock(&stand->lock);
+    return any;
+}
+
+static uint64_t stored_sessions(struct stand *stand)
+{
+    struct store_position position;
+    assert_int_equal(store_position(stand->store, &position), 0);
+    return position.sessions;
+}
+
+/* --- one step --------------------------------------------------------------------------------- */
 
 static void one_transaction_for_all_that_wait(void **state)
 {
-    struct glue *glue = *state;
-    log_in_many(glue, 0, 100);
-    assert_int_equal(metric_of(glue, METRIC_turns_held), 100);
-    assert_int_equal(metric_of(glue, METRIC_commits), 0);
-    assert_true(committer_step(glue->broker.committer));
-    assert_int_equal(metric_of(glue, METRIC_commits), 1);
-    assert_int_equal(metric_of(glue, METRIC_commit_turns), 100);
-    assert_int_equal(metric_of(glue, METRIC_presence_events), 100);
-    assert_int_equal(position_of(glue).sessions, 100);
-    assert_int_equal(position_of(glue).epoch_last, 100);
-    assert_int_equal(told_times(&glue->net, TOLD_WRITE, 0), 100);
-    assert_false(committer_step(glue->broker.committer));
-    assert_int_equal(metric_of(glue, METRIC_commits), 1);
+    struct stand *stand = *state;
+    ask(stand, 0, 100);
+    assert_int_equal(committer_look(stand->committer).waiting, 100);
+    assert_int_equal(stand->count, 0);
+    assert_true(committer_step(stand->committer));
+    assert_int_equal(hall_metric(&stand->hall, METRIC_commits), 1);
+    assert_int_equal(hall_metric(&stand->hall, METRIC_commit_turns), 100);
+    assert_int_equal(committer_look(stand->committer).waiting, 0);
+    assert_int_equal(stored_sessions(stand), 100);
+    assert_int_equal(stand->told_before, 100); /* all was told before anybody went on */
+    assert_int_equal(stand->count, 100);
+    for (unsigned i = 0; i < 100; i++) {
+        char name[16];
+        snprintf(name, sizeof(name), "user%u", i);
+        assert_string_equal(stand->endings[i].user, name);
+        assert_int_equal(stand->endings[i].seq, i + 1);
+        assert_int_equal(stand->endings[i].error, 0);
+    }
+    assert_false(committer_step(stand->committer));
+}
+
+static void a_failure_is_everybodys(void **state)
+{
+    struct stand *stand = *state;
+    store_memory_fail(stand->store, -EIO);
+    ask(stand, 0, 20);
+    assert_true(committer_step(stand->committer));
+    assert_int_equal(stand->count, 20);
+    for (unsigned i = 0; i < 20; i++)
+        assert_int_equal(stand->endings[i].error, -EIO);
+    assert_int_equal(stand->told, 0);
+    assert_int_equal(committer_look(stand->committer).error, -EIO);
+    assert_int_not_equal(committer_look(stand->committer).failing_since_ms, 0);
+    store_memory_fail(stand->store, 0);
+    ask(stand, 0, 1);
+    assert_true(committer_step(stand->committer));
+    assert_int_equal(stand->endings[20].error, 0);
+    assert_int_equal(committer_look(stand->committer).error, 0);
+    assert_int_equal(committer_look(stand->committer).failing_since_ms, 0);
+}
+
+static int (*put_session)(struct store *store, const char *user,
+                          const struct session_record *record);
+
+static int no_room_for_user7(struct store *store, const char *user,
+                             const struct session_record *record)
+{
+    return strcmp(user, "user7") == 0 ? -ENOSPC : put_session(store, user, record);
+}
+
+/* What does not fit is not told to those who do. */
+static void who_does_not_fit_is_refused_alone(void **state)
+{
+    struct stand *stand = *state;
+    static struct store_ops refusing;
+    const struct store_ops *ops = stand->store->ops;
+    refusing = *ops;
+    put_session = ops->put_session;
+    refusing.put_session = no_room_for_user7;
+    stand->store->ops = &refusing;
+    ask(stand, 0, 50);
+    assert_true(committer_step(stand->committer));
+    stand->store->ops = ops;
+    assert_int_equal(stand->count, 50);
+    for (unsigned i = 0; i < 50; i++)
+        assert_int_equal(stand->endings[i].error,
+                         strcmp(stand->endings[i].user, "user7") == 0 ? -ENOSPC : 0);
+    assert_int_equal(stored_sessions(stand), 49);
+    assert_int_equal(stand->told, 49);
 }
 
 static unsigned rests;
@@ -71,196 +260,22 @@ static void count_rest(struct store *store)
 /* Seldom enough to cost nothing. */
 static void memory_is_given_back_after_n_changes(void **state)
 {
-    struct glue *glue = *state;
+    struct stand *stand = *state;
     static struct store_ops counting;
-    const struct store_ops *ops = glue->store->ops;
+    const struct store_ops *ops = stand->store->ops;
     counting = *ops;
     counting.rest = count_rest;
-    glue->store->ops = &counting;
+    stand->store->ops = &counting;
     for (unsigned round = 0; round < 2; round++) {
         rests = 0;
-        log_in_many(glue, round * 1024, 1023);
-        assert_true(committer_step(glue->broker.committer));
+        ask(stand, round * 1024, 1023);
+        assert_true(committer_step(stand->committer));
         assert_int_equal(rests, 0);
-        log_in_many(glue, round * 1024 + 1023, 1);
-        assert_true(committer_step(glue->broker.committer));
+        ask(stand, round * 1024 + 1023, 1);
+        assert_true(committer_step(stand->committer));
         assert_int_equal(rests, 1);
     }
-    glue->store->ops = ops;
-}
-
-/* The order in which the turns ended is the order of the stream and of the Welcomes. */
-static void seqs_in_the_order_of_submission(void **state)
-{
-    struct glue *glue = *state;
-    for (unsigned i = 0; i < 50; i++) {
-        char user[16];
-        snprintf(user, sizeof(user), "user%u", i * 37 % 50);
-        log_in(glue, user, 1000 + i);
-    }
-    run_turns(glue);
-    while (committer_step(glue->broker.committer))
-        continue;
-    struct events *events = read_events(glue);
-    assert_int_equal(events->count, 50);
-    for (unsigned i = 0; i < 50; i++) {
-        char user[16];
-        snprintf(user, sizeof(user), "user%u", i * 37 % 50);
-        assert_string_equal(events->list[i].user, user);
-        assert_int_equal(events->list[i].kind, USHER__V1__PRESENCE_EVENT__KIND__ONLINE);
-        struct told told = told_find(&glue->net, TOLD_WRITE, 0, i);
-        assert_int_equal(told.conn, 1000 + i);
-        assert_int_equal(told.epoch, events->list[i].epoch);
-    }
-    free(events);
-}
-
-static void nothing_leaves_before_the_commit(void **state)
-{
-    struct glue *glue = *state;
-    struct probe *follower = hall_probe(&glue->hall, "!follower");
-    assert_int_equal(services_join(glue->broker.services, "", follower->self, true), 0);
-    log_in_many(glue, 0, 10);
-    assert_int_equal(glue->net.told_count, 0);
-    assert_int_equal(atomic_load(&glue->broker.counters.presence_last), 0);
-    assert_int_equal(probe_count(follower), 0);
-    assert_true(committer_step(glue->broker.committer));
-    for (unsigned i = 0; i < 10; i++) {
-        struct told told = told_find(&glue->net, TOLD_WRITE, 1000 + i, 0);
-        assert_int_equal(told.body, WELCOME);
-        assert_int_equal(told.presence_last, 10); /* whoever is told can read it all */
-    }
-    run_turns(glue);
-    assert_int_equal(probe_count(follower), 1);
-    struct presence_message *presence = (struct presence_message *)probe_take(follower);
-    assert_int_equal(presence->header.kind, MESSAGE_PRESENCE);
-    assert_int_equal(presence->last, 10);
-    message_destroy(&presence->header);
-}
-
-static void a_failure_is_told_to_every_change(void **state)
-{
-    struct glue *glue = *state;
-    static const int errors[] = {-EIO, -ENOSPC};
-    struct probe *follower = hall_probe(&glue->hall, "!follower");
-    assert_int_equal(services_join(glue->broker.services, "", follower->self, true), 0);
-    unsigned failures = 0;
-    for (unsigned round = 0; round < 2; round++) {
-        store_memory_fail(glue->store, errors[round]);
-        log_in_many(glue, round * 20, 20);
-        failures += errors[round] == -ENOSPC ? 20 : 1; /* each alone, at last */
-        assert_true(committer_step(glue->broker.committer));
-        for (unsigned i = 0; i < 20; i++) {
-            struct told told = told_find(&glue->net, TOLD_UNBIND, 1000 + round * 20 + i, 0);
-            assert_int_equal(told.kind, TOLD_UNBIND);
-            assert_int_equal(told.code, USHER__V1__ERROR__CODE__UNAVAILABLE);
-        }
-        run_turns(glue);
-        assert_int_equal(told_times(&glue->net, TOLD_WRITE, 0), 0);
-        assert_int_equal(probe_count(follower), 0);
-        assert_int_equal(atomic_load(&glue->broker.counters.presence_last), 0);
-        assert_int_equal(position_of(glue).presence_last, 0);
-        assert_int_equal(position_of(glue).sessions, 0);
-        assert_int_equal(metric_of(glue, METRIC_commit_failures), failures);
-        assert_int_equal(metric_of(glue, METRIC_commits), 0);
-        assert_int_equal(metric_of(glue, METRIC_presence_events), 0);
-        assert_int_equal(registry_count(glue->broker.registry), 1); /* the follower */
-    }
-}
-
-static void it_recovers(void **state)
-{
-    struct glue *glue = *state;
-    log_in_many(glue, 0, 5);
-    assert_true(committer_step(glue->broker.committer));
-    store_memory_fail(glue->store, -EIO);
-    log_in_many(glue, 5, 5);
-    assert_true(committer_step(glue->broker.committer));
-    store_memory_fail(glue->store, 0);
-    log_in_many(glue, 5, 10);
-    assert_true(committer_step(glue->broker.committer));
-    assert_int_equal(told_times(&glue->net, TOLD_UNBIND, 0), 5);
-    assert_int_equal(told_times(&glue->net, TOLD_WRITE, 0), 15);
-    struct events *events = read_events(glue);
-    assert_int_equal(events->count, 15);
-    assert_string_equal(events->list[5].user, "user5");
-    /* An epoch that was not stored is not given again. */
-    assert_int_equal(events->list[4].epoch, 5);
-    assert_true(events->list[5].epoch > 10);
-    free(events);
-}
-
-/* A store that refuses the newcomer does not disturb who is there. */
-static void a_refused_takeover_leaves_the_old_one(void **state)
-{
-    struct glue *glue = *state;
-    log_in(glue, "anna", 1);
-    run_turns(glue);
-    committer_step(glue->broker.committer);
-    store_memory_fail(glue->store, -EIO);
-    log_in(glue, "anna", 2);
-    run_turns(glue);
-    committer_step(glue->broker.committer);
-    assert_int_equal(told_times(&glue->net, TOLD_UNBIND, 2), 1);
-    assert_int_equal(told_times(&glue->net, TOLD_RELEASE, 1), 0);
-    store_memory_fail(glue->store, 0);
-    log_in(glue, "anna", 3);
-    run_turns(glue);
-    assert_int_equal(told_times(&glue->net, TOLD_RELEASE, 1), 0); /* not before it is stored */
-    committer_step(glue->broker.committer);
-    assert_int_equal(told_times(&glue->net, TOLD_RELEASE, 1), 1);
-    assert_int_equal(told_find(&glue->net, TOLD_WRITE, 1, 1).code,
-                     USHER__V1__CLOSE__REASON__REPLACED);
-    assert_int_equal(told_find(&glue->net, TOLD_WRITE, 3, 0).body, WELCOME);
-    struct events *events = read_events(glue);
-    assert_int_equal(events->count, 2);
-    assert_int_equal(events->list[1].cause, USHER__V1__PRESENCE_EVENT__CAUSE__TAKEOVER);
-    assert_int_equal(events->list[1].previous_epoch, events->list[0].epoch);
-    free(events);
-}
-
-/* The second login waits behind the first one's commit. That fails and the actor retires; the
- * second finds nobody and makes a new one. */
-static void a_login_behind_a_failed_one_starts_anew(void **state)
-{
-    struct glue *glue = *state;
-    store_memory_fail(glue->store, -EIO);
-    log_in(glue, "anna", 1);
-    run_turns(glue);
-    log_in(glue, "anna", 2);
-    assert_int_equal(run_turns(glue), 0); /* held */
-    committer_step(glue->broker.committer);
-    store_memory_fail(glue->store, 0);
-    run_turns(glue);
-    assert_int_equal(told_times(&glue->net, TOLD_RETURN, 2), 1);
-    assert_true(committer_step(glue->broker.committer));
-    assert_int_equal(told_times(&glue->net, TOLD_UNBIND, 1), 1);
-    assert_int_equal(told_times(&glue->net, TOLD_UNBIND, 2), 0);
-    assert_int_equal(told_find(&glue->net, TOLD_WRITE, 2, 0).body, WELCOME);
-    assert_int_equal(position_of(glue).sessions, 1);
-}
-
-static void sessions_that_end_are_removed(void **state)
-{
-    struct glue *glue = *state;
-    actor_handle anna = log_in(glue, "anna", 1);
-    log_in(glue, "berta", 2);
-    run_turns(glue);
-    committer_step(glue->broker.committer);
-    struct kick_message *kick = message_create(MESSAGE_KICK, sizeof(*kick));
-    struct message header = kick->header;
-    memset(kick, 0, sizeof(*kick));
-    kick->header = header;
-    kick->reason = USHER__V1__CLOSE__REASON__KICKED;
-    assert_int_equal(scheduler_post(glue->broker.scheduler, NULL, anna, &kick->header), 0);
-    run_turns(glue);
-    assert_int_equal(position_of(glue).sessions, 2);
-    assert_int_equal(registry_find(glue->broker.registry, "anna", 4), anna);
-    committer_step(glue->broker.committer);
-    assert_int_equal(position_of(glue).sessions, 1);
-    assert_int_equal(position_of(glue).presence_last, 3);
-    assert_int_equal(registry_find(glue->broker.registry, "anna", 4), 0);
-    assert_int_equal(told_times(&glue->net, TOLD_RELEASE, 1), 1);
+    stand->store->ops = ops;
 }
 
 /* --- the thread ------------------------------------------------------------------------------- */
@@ -268,125 +283,76 @@ static void sessions_that_end_are_removed(void **state)
 /* While one transaction's turns go on, the next one grows. */
 static void what_comes_during_a_commit_shares_the_next(void **state)
 {
-    struct glue *glue = *state;
-    told_gate(&glue->net, true);
-    assert_int_equal(committer_start(glue->broker.committer), 0);
-    log_in_many(glue, 0, 1);
-    WAIT_FOR(told_at_gate(&glue->net));
-    for (unsigned i = 1; i < 60; i++)
-        log_in_many(glue, i, 1);
-    told_gate(&glue->net, false);
-    committer_drain(glue->broker.committer);
-    assert_int_equal(told_times(&glue->net, TOLD_WRITE, 0), 60);
-    assert_int_equal(metric_of(glue, METRIC_commits), 2);
-    assert_int_equal(metric_of(glue, METRIC_commit_turns), 60);
+    struct stand *stand = *state;
+    set_gate(stand, true);
+    assert_int_equal(committer_start(stand->committer), 0);
+    ask(stand, 0, 1);
+    WAIT_FOR(somebody_is_at_the_gate(stand));
+    ask(stand, 1, 59);
+    set_gate(stand, false);
+    committer_drain(stand->committer);
+    assert_int_equal(stand->count, 60);
+    assert_int_equal(hall_metric(&stand->hall, METRIC_commits), 2);
+    assert_int_equal(hall_metric(&stand->hall, METRIC_commit_turns), 60);
 }
 
 struct drainer {
-    struct glue *glue;
+    struct stand *stand;
     _Atomic bool done;
 };
 
 static void *drain(void *argument)
 {
     struct drainer *drainer = argument;
-    committer_drain(drainer->glue->broker.committer);
+    committer_drain(drainer->stand->committer);
     atomic_store(&drainer->done, true);
     return NULL;
 }
 
 static void drain_waits_for_what_is_queued_and_in_progress(void **state)
 {
-    struct glue *glue = *state;
-    struct drainer drainer = {.glue = glue};
+    struct stand *stand = *state;
+    struct drainer drainer = {.stand = stand};
     pthread_t thread;
-    committer_drain(glue->broker.committer); /* not started */
-    assert_int_equal(committer_start(glue->broker.committer), 0);
-    committer_drain(glue->broker.committer); /* idle */
-    told_gate(&glue->net, true);
-    log_in_many(glue, 0, 1);
-    WAIT_FOR(told_at_gate(&glue->net));
+    committer_drain(stand->committer); /* not started */
+    assert_int_equal(committer_start(stand->committer), 0);
+    committer_drain(stand->committer); /* idle */
+    set_gate(stand, true);
+    ask(stand, 0, 1);
+    WAIT_FOR(somebody_is_at_the_gate(stand));
     assert_int_equal(pthread_create(&thread, NULL, drain, &drainer), 0);
     nap_ms(100);
     bool early = atomic_load(&drainer.done); /* nothing queued, one in progress */
-    log_in_many(glue, 1, 5);
-    told_gate(&glue->net, false);
+    ask(stand, 1, 5);
+    set_gate(stand, false);
     pthread_join(thread, NULL);
     assert_false(early);
-    assert_int_equal(told_times(&glue->net, TOLD_WRITE, 0), 6);
+    assert_int_equal(stand->count, 6);
 }
 
 static void close_commits_what_is_queued(void **state)
 {
-    struct glue *glue = *state;
-    log_in_many(glue, 0, 10);
-    assert_int_equal(committer_start(glue->broker.committer), 0);
-    committer_close(glue->broker.committer);
-    glue->broker.committer = NULL;
-    assert_int_equal(position_of(glue).sessions, 10);
-    assert_int_equal(told_times(&glue->net, TOLD_WRITE, 0), 10);
+    struct stand *stand = *state;
+    ask(stand, 0, 10);
+    assert_int_equal(committer_start(stand->committer), 0);
+    committer_close(stand->committer);
+    stand->committer = NULL;
+    assert_int_equal(stored_sessions(stand), 10);
+    assert_int_equal(stand->count, 10);
 }
 
-enum { POSTERS = 3, EACH = 300 };
-
-struct poster {
-    struct glue *glue;
-    unsigned first;
-};
-
-static void *post_logins(void *argument)
-{
-    struct poster *poster = argument;
-    for (unsigned i = poster->first; i < poster->first + EACH; i++) {
-        char user[16];
-        snprintf(user, sizeof(user), "user%u", i);
-        log_in(poster->glue, user, 1000 + i);
-    }
-    return NULL;
-}
-
-static void many_threads_share_commits(void **state)
-{
-    struct glue *glue = *state;
-    pthread_t threads[POSTERS];
-    struct poster posters[POSTERS];
-    start_workers(glue);
-    assert_int_equal(committer_start(glue->broker.committer), 0);
-    for (unsigned i = 0; i < POSTERS; i++) {
-        posters[i] = (struct poster){glue, i * EACH};
-        assert_int_equal(pthread_create(&threads[i], NULL, post_logins, &posters[i]), 0);
-    }
-    for (unsigned i = 0; i < POSTERS; i++)
-        pthread_join(threads[i], NULL);
-    WAIT_FOR(told_times(&glue->net, TOLD_WRITE, 0) == POSTERS * EACH);
-    committer_drain(glue->broker.committer);
-    struct events *events = read_events(glue);
-    assert_int_equal(events->count, POSTERS * EACH);
-    for (unsigned i = 0; i < events->count; i++) {
-        struct told told = told_find(&glue->net, TOLD_WRITE, 0, i);
-        assert_int_equal(told.epoch, events->list[i].epoch);
-        assert_true(told.presence_last >= events->list[i].seq);
-    }
-    assert_int_equal(metric_of(glue, METRIC_commit_turns), POSTERS * EACH);
-    free(events);
-}
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(one_transaction_for_all_that_wait),
-        TEST(seqs_in_the_order_of_submission),
+        TEST(a_failure_is_everybodys),
+        TEST(who_does_not_fit_is_refused_alone),
         TEST(memory_is_given_back_after_n_changes),
-        TEST(nothing_leaves_before_the_commit),
-        TEST(a_failure_is_told_to_every_change),
-        TEST(it_recovers),
-        TEST(a_refused_takeover_leaves_the_old_one),
-        TEST(a_login_behind_a_failed_one_starts_anew),
-        TEST(sessions_that_end_are_removed),
         TEST(what_comes_during_a_commit_shares_the_next),
         TEST(drain_waits_for_what_is_queued_and_in_progress),
         TEST(close_commits_what_is_queued),
-        TEST(many_threads_share_commits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
