@@ -6,31 +6,48 @@
 
 #include "base/check.h"
 #include "base/memory.h"
+#include "base/table.h"
 
-/* Open addressing with backward-shift deletion, as in calls.c. */
+/* A table as in base/table.h, of keys that are hashes already. */
+
+TABLE_ROW(struct share, key);
 
 enum { SIZE_MIN = 16 };
 
+static uint32_t itself(uint64_t key, const uint64_t *seed)
+{
+    return (uint32_t)key;
+}
+
+static struct table table_of(const struct shares *shares)
+{
+    return (struct table){shares->slots, shares->size, sizeof(*shares->slots), itself, NULL};
+}
+
+/* Chance may give somebody 0, which is no key. */
+static uint64_t key_of(uint64_t key)
+{
+    return key != 0 ? key : 1;
+}
+
 static uint32_t find(const struct shares *shares, uint64_t key)
 {
-    uint32_t at = (uint32_t)key & (shares->size - 1);
-    while (shares->slots[at].count != 0 && shares->slots[at].key != key)
-        at = (at + 1) & (shares->size - 1);
-    return at;
+    const struct table table = table_of(shares);
+    return table_find(&table, key_of(key));
 }
 
 static int grow(struct shares *shares)
 {
-    if (shares->count * 4 < shares->size * 3)
+    if (!table_is_full(shares->count, shares->size))
         return 0;
     struct shares bigger = {.size = shares->size > 0 ? shares->size * 2 : SIZE_MIN,
                             .count = shares->count};
     bigger.slots = calloc(bigger.size, sizeof(*bigger.slots));
     if (bigger.slots == NULL)
         return -ENOMEM;
-    for (uint32_t i = 0; i < shares->size; i++)
-        if (shares->slots[i].count != 0)
-            bigger.slots[find(&bigger, shares->slots[i].key)] = shares->slots[i];
+    const struct table from = table_of(shares);
+    const struct table to = table_of(&bigger);
+    table_move(&to, &from);
     memory_account((int64_t)(bigger.size - shares->size) * (int64_t)sizeof(struct share));
     free(shares->slots);
     *shares = bigger;
@@ -48,24 +65,10 @@ int shares_add(struct shares *shares, uint64_t key, uint32_t bytes)
         return -ENOMEM;
     struct share *share = &shares->slots[find(shares, key)];
     shares->count += share->count == 0;
-    share->key = key;
+    share->key = key_of(key);
     share->count++;
     share->bytes += bytes;
     return 0;
-}
-
-static void remove_at(struct shares *shares, uint32_t at)
-{
-    uint32_t mask = shares->size - 1;
-    for (uint32_t next = (at + 1) & mask; shares->slots[next].count != 0;
-         next = (next + 1) & mask) {
-        uint32_t wanted = (uint32_t)shares->slots[next].key & mask;
-        if (((next - wanted) & mask) >= ((next - at) & mask)) {
-            shares->slots[at] = shares->slots[next];
-            at = next;
-        }
-    }
-    shares->slots[at] = (struct share){0};
 }
 
 void shares_give(struct shares *shares, uint64_t key)
@@ -84,7 +87,8 @@ void shares_remove(struct shares *shares, uint64_t key, uint32_t bytes)
     } else if (--shares->count == 0) {
         shares_fini(shares);
     } else {
-        remove_at(shares, at);
+        const struct table table = table_of(shares);
+        table_free(&table, at);
     }
 }
 

@@ -3,9 +3,11 @@
 
 #include <stdlib.h>
 
-/* Open addressing. Nothing is ever deleted alone: who ended and what left is found out when the
- * table is full, by asking, so that neither the end of a user nor that of an instance has to walk
- * the pins.
+#include "base/table.h"
+
+/* Tables as in base/table.h. Nothing is ever deleted alone: who ended and what left is found out
+ * when the table is full, by asking, so that neither the end of a user nor that of an instance has
+ * to walk the pins.
  *
  * As there may be hundreds of thousands, a full table is not rebuilt at once. The pins move to the
  * next one some places at a time, with each pin that is added; until then they are looked for in
@@ -14,14 +16,19 @@
  * all of them and those that are added meanwhile even if the sample was wrong: at most three
  * quarters of its places, and one eighth. */
 
+TABLE_ROW(struct pin, key);
+
 enum { SIZE_MIN = 16, MOVE_STEP = 8, SAMPLE = 256 };
+
+static uint32_t half(uint64_t key, const uint64_t *seed)
+{
+    return (uint32_t)(key >> 1); /* keys are odd */
+}
 
 static struct pin *probe(struct pin *slots, size_t size, uint64_t key)
 {
-    size_t at = (size_t)(key >> 1) & (size - 1); /* keys are odd */
-    while (slots[at].key != 0 && slots[at].key != key)
-        at = (at + 1) & (size - 1);
-    return &slots[at];
+    const struct table table = {slots, (uint32_t)size, sizeof(*slots), half, NULL};
+    return &slots[table_find(&table, key)];
 }
 
 struct pin *pins_find(struct pins *pins, uint64_t key)

@@ -4,8 +4,10 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* Open addressing with backward-shift deletion. Call numbers rise by one, so they are mixed:
- * neighbours would make one long run, and each deletion walks to the end of its run.
+#include "base/table.h"
+
+/* A table as in base/table.h. Call numbers rise by one, so they are mixed: neighbours would make
+ * one long run, and each deletion walks to the end of its run.
  *
  * A walk is a place and how many are left from there. What is taken out at a place brings another
  * call to it, so that place is looked at again; a table that has grown is walked from its
@@ -17,6 +19,8 @@ struct calls {
     uint32_t count;
     uint32_t walk_at, walk_left;
 };
+
+TABLE_ROW(struct call, call);
 
 enum { SIZE_MIN = 64 };
 
@@ -41,30 +45,33 @@ void calls_destroy(struct calls *calls)
     free(calls);
 }
 
-static uint32_t home(const struct calls *calls, uint64_t number)
+static uint32_t mix(uint64_t number, const uint64_t *seed)
 {
-    return (uint32_t)(number * UINT64_C(0x9e3779b97f4a7c15) >> 32) & (calls->size - 1);
+    return (uint32_t)(number * UINT64_C(0x9e3779b97f4a7c15) >> 32);
+}
+
+static struct table table_of(const struct calls *calls)
+{
+    return (struct table){calls->slots, calls->size, sizeof(*calls->slots), mix, NULL};
 }
 
 static uint32_t find(const struct calls *calls, uint64_t number)
 {
-    uint32_t at = home(calls, number);
-    while (calls->slots[at].call != 0 && calls->slots[at].call != number)
-        at = (at + 1) & (calls->size - 1);
-    return at;
+    const struct table table = table_of(calls);
+    return table_find(&table, number);
 }
 
 static int grow(struct calls *calls)
 {
-    if (calls->count * 4 < calls->size * 3)
+    if (!table_is_full(calls->count, calls->size))
         return 0;
     struct calls bigger = {.size = calls->size * 2, .count = calls->count};
     bigger.slots = calloc(bigger.size, sizeof(*bigger.slots));
     if (bigger.slots == NULL)
         return -ENOMEM;
-    for (uint32_t i = 0; i < calls->size; i++)
-        if (calls->slots[i].call != 0)
-            bigger.slots[find(&bigger, calls->slots[i].call)] = calls->slots[i];
+    const struct table from = table_of(calls);
+    const struct table to = table_of(&bigger);
+    table_move(&to, &from);
     if (calls->walk_left > 0)
         bigger.walk_left = bigger.size;
     free(calls->slots);
@@ -87,15 +94,8 @@ int calls_add(struct calls *calls, const struct call *call)
 
 static void remove_at(struct calls *calls, uint32_t at)
 {
-    uint32_t mask = calls->size - 1;
-    for (uint32_t next = (at + 1) & mask; calls->slots[next].call != 0; next = (next + 1) & mask) {
-        uint32_t wanted = home(calls, calls->slots[next].call);
-        if (((next - wanted) & mask) >= ((next - at) & mask)) {
-            calls->slots[at] = calls->slots[next];
-            at = next;
-        }
-    }
-    calls->slots[at].call = 0;
+    const struct table table = table_of(calls);
+    table_free(&table, at);
     calls->count--;
 }
 

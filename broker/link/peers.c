@@ -5,13 +5,16 @@
 #include <stdlib.h>
 
 #include "base/check.h"
+#include "base/table.h"
 
 /* Which connections live, and what each of them has outstanding. nng itself cannot be asked: it
  * still knows a pipe while it already reports the loss, so a request that arrives late would wait
  * for a report that has been.
  *
- * Open addressing with the id itself as the hash, because nng counts its ids upwards. At most half
- * of the cells are taken. A removal moves the following run back, so there are no tombstones. */
+ * A table as in base/table.h with the id itself as the hash, because nng counts its ids upwards. At
+ * most half of the cells are taken. */
+
+TABLE_ROW(struct peer, pipe);
 
 enum { PIPE_MASK = 0x7fffffff }; /* nng's ids have 31 bits */
 
@@ -31,13 +34,21 @@ void peers_fini(struct peers *peers)
     *peers = (struct peers){0};
 }
 
+static uint32_t itself(uint64_t pipe, const uint64_t *seed)
+{
+    return (uint32_t)pipe;
+}
+
+static struct table table_of(const struct peers *peers)
+{
+    return (struct table){peers->cells, peers->mask + 1, sizeof(*peers->cells), itself, NULL};
+}
+
 /* The cell of the pipe, or the free one where it belongs. */
 static uint32_t cell_of(const struct peers *peers, uint32_t pipe)
 {
-    uint32_t cell = pipe & peers->mask;
-    while (peers->cells[cell].pipe != 0 && peers->cells[cell].pipe != pipe)
-        cell = (cell + 1) & peers->mask;
-    return cell;
+    const struct table table = table_of(peers);
+    return table_find(&table, pipe);
 }
 
 struct peer *peers_find(const struct peers *peers, uint32_t pipe)
@@ -70,7 +81,7 @@ uint32_t peers_displace(struct peers *peers, uint32_t newest)
     uint32_t oldest_age = 0;
     for (uint32_t i = 0; i <= peers->mask; i++) {
         struct peer *peer = &peers->cells[i];
-        uint32_t age = (newest - peer->pipe) & PIPE_MASK;
+        uint32_t age = (newest - (uint32_t)peer->pipe) & PIPE_MASK;
         if (age <= oldest_age || !is_idle_stranger(peer))
             continue;
         oldest = peer;
@@ -78,8 +89,8 @@ uint32_t peers_displace(struct peers *peers, uint32_t newest)
     }
     if (oldest == NULL)
         return 0;
-    peers_let_go(peers, oldest->pipe);
-    return oldest->pipe;
+    peers_let_go(peers, (uint32_t)oldest->pipe);
+    return (uint32_t)oldest->pipe;
 }
 
 void peers_let_go(struct peers *peers, uint32_t pipe)
@@ -96,14 +107,7 @@ void peers_remove(struct peers *peers, uint32_t pipe)
     if (peers->cells[gap].pipe == 0)
         return;
     peers->leaving -= peers->cells[gap].leaving;
-    uint32_t mask = peers->mask;
-    for (uint32_t next = (gap + 1) & mask; peers->cells[next].pipe != 0; next = (next + 1) & mask) {
-        uint32_t from_home = (next - peers->cells[next].pipe) & mask;
-        if (from_home >= ((next - gap) & mask)) { /* its home is not behind the gap */
-            peers->cells[gap] = peers->cells[next];
-            gap = next;
-        }
-    }
-    peers->cells[gap] = (struct peer){0};
+    const struct table table = table_of(peers);
+    table_free(&table, gap);
     peers->count--;
 }

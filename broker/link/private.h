@@ -40,7 +40,7 @@ enum { VISITOR_REQ = 0x30, VISITOR_SUB = 0x21 };
 /* ---- link/peers.c: the connections that live. Not thread-safe; never blocks. ---- */
 
 struct peer {
-    uint32_t pipe;    /* nng's id; 0: a free cell */
+    uint64_t pipe;    /* nng's id; 0: a free cell */
     uint16_t waiting; /* 1 + index of the exchange that waits for an answer, or 0 */
     uint16_t sending; /* answers handed to nng and not yet finished */
     bool vouched;     /* it is no stranger */

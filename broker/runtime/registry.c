@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "base/hash.h"
 #include "base/lock.h"
+#include "base/table.h"
 
 /* Slots come in chunks that are allocated when first needed and never freed, so a slot's memory
  * stays an actor for the life of the process: a late message or a stale handle finds a mailbox
@@ -25,17 +26,19 @@
  * generation. The behaviour of a later owner was stored, with release, after the generation had
  * left the one that was seen first; so who reads it finds another generation in his second look.
  *
- * Tables are open-addressed with linear probing and backward-shift deletion, keyed by SipHash
- * with a random key, because names come from strangers. No lock is taken while another is held. */
+ * Tables are those of base/table.h, keyed by SipHash with a random key, because names come from
+ * strangers. What is looked for is a name and no key, so the looking is here. No lock is taken
+ * while another is held. */
 
 static_assert(sizeof(struct actor) <= 64, "each user has one; docs/performance.md has the sum");
 
 enum { SHARDS = 64, CHUNK_ACTORS = 256, TABLE_SIZE_MIN = 16 };
 
 struct entry {
-    uint32_t hash;
-    uint32_t slot_plus_one; /* 0: empty */
+    uint64_t key; /* slot + 1 above the hash of the name; 0: empty */
 };
+
+TABLE_ROW(struct entry, key);
 
 struct shard {
     struct lock lock;
@@ -142,10 +145,27 @@ static struct shard *shard_of(struct registry *registry, uint32_t hash)
     return &registry->shards[hash % SHARDS];
 }
 
-/* Where a hash begins in its table; the low bits chose the shard. */
-static uint32_t home(const struct shard *shard, uint32_t hash)
+static uint64_t key_of(uint32_t hash, uint32_t slot)
 {
-    return (hash / SHARDS) & (shard->size - 1);
+    return (uint64_t)(slot + 1) << 32 | hash;
+}
+
+/* Of an entry that is not empty. */
+static uint32_t slot_of(const struct entry *entry)
+{
+    return (uint32_t)(entry->key >> 32) - 1;
+}
+
+/* The low bits of the hash chose the shard. */
+static uint32_t hash_in_shard(uint64_t key, const uint64_t *seed)
+{
+    return (uint32_t)key / SHARDS;
+}
+
+static struct table table_of(const struct shard *shard)
+{
+    return (struct table){shard->entries, shard->size, sizeof(*shard->entries), hash_in_shard,
+                          NULL};
 }
 
 static bool has_name(struct registry *registry, uint32_t slot, const void *name, size_t size)
@@ -159,12 +179,13 @@ static struct entry *probe(struct registry *registry, struct shard *shard, uint3
                            const void *name, size_t size)
 {
     CHECK(lock_held(&shard->lock) && shard->count < shard->size);
-    uint32_t at = home(shard, hash);
+    const struct table table = table_of(shard);
+    uint32_t at = table_home(&table, hash);
     for (;; at = (at + 1) & (shard->size - 1)) {
         struct entry *entry = &shard->entries[at];
-        if (entry->slot_plus_one == 0)
+        if (entry->key == 0)
             return entry;
-        if (entry->hash == hash && has_name(registry, entry->slot_plus_one - 1, name, size))
+        if ((uint32_t)entry->key == hash && has_name(registry, slot_of(entry), name, size))
             return entry;
     }
 }
@@ -174,27 +195,22 @@ static bool is_whole(const struct shard *shard)
 {
     uint32_t count = 0;
     for (uint32_t i = 0; i < shard->size; i++)
-        count += shard->entries[i].slot_plus_one != 0;
+        count += shard->entries[i].key != 0;
     return count == shard->count;
 }
 
 static bool grow(struct shard *shard)
 {
     CHECK(lock_held(&shard->lock));
-    if (shard->size > 0 && shard->count * 4 < shard->size * 3)
+    if (!table_is_full(shard->count, shard->size))
         return true;
     struct shard bigger = {.size = shard->size ? shard->size * 2 : TABLE_SIZE_MIN};
     bigger.entries = calloc(bigger.size, sizeof(*bigger.entries));
     if (bigger.entries == NULL)
         return false;
-    for (uint32_t i = 0; i < shard->size; i++) {
-        if (shard->entries[i].slot_plus_one == 0)
-            continue;
-        uint32_t at = home(&bigger, shard->entries[i].hash);
-        while (bigger.entries[at].slot_plus_one != 0)
-            at = (at + 1) & (bigger.size - 1);
-        bigger.entries[at] = shard->entries[i];
-    }
+    const struct table from = table_of(shard);
+    const struct table to = table_of(&bigger);
+    table_move(&to, &from);
     free(shard->entries);
     shard->entries = bigger.entries;
     shard->size = bigger.size;
@@ -217,8 +233,8 @@ actor_handle registry_find(struct registry *registry, const void *name, size_t s
     lock_take(&shard->lock);
     if (shard->size > 0) {
         struct entry *entry = probe(registry, shard, hash, name, size);
-        if (entry->slot_plus_one != 0)
-            handle = handle_of(registry, entry->slot_plus_one - 1);
+        if (entry->key != 0)
+            handle = handle_of(registry, slot_of(entry));
     }
     lock_give(&shard->lock);
     return handle;
@@ -295,8 +311,8 @@ static actor_handle settle(struct registry *registry, struct shard *shard, uint3
     if (!grow(shard))
         return 0;
     struct entry *entry = probe(registry, shard, hash, name, strlen(name));
-    if (entry->slot_plus_one != 0)
-        return handle_of(registry, entry->slot_plus_one - 1);
+    if (entry->key != 0)
+        return handle_of(registry, slot_of(entry));
     struct actor *actor = registry_actor(registry, slot);
     CHECK(is_free(registry, slot) && actor->name == NULL);
     actor->name = (char *)name;
@@ -306,7 +322,7 @@ static actor_handle settle(struct registry *registry, struct shard *shard, uint3
     uint32_t generation = atomic_load_explicit(&actor->generation, memory_order_relaxed) + 1;
     /* Pairs with the acquire of whoever posts: name and behaviour are set. */
     atomic_store_explicit(&actor->generation, generation, memory_order_release);
-    *entry = (struct entry){.hash = hash, .slot_plus_one = slot + 1};
+    *entry = (struct entry){key_of(hash, slot)};
     shard->count++;
     return (uint64_t)generation << 32 | slot;
 }
@@ -342,22 +358,12 @@ actor_handle registry_claim(struct registry *registry, const void *name, size_t 
     return handle;
 }
 
-/* Under the shard's lock: closes the gap so that no probe stops too early. */
+/* Under the shard's lock. */
 static void remove_entry(struct shard *shard, uint32_t at)
 {
     CHECK(lock_held(&shard->lock) && shard->count > 0);
-    uint32_t mask = shard->size - 1;
-    for (uint32_t next = (at + 1) & mask;; next = (next + 1) & mask) {
-        struct entry *entry = &shard->entries[next];
-        if (entry->slot_plus_one == 0)
-            break;
-        uint32_t wanted = home(shard, entry->hash);
-        if (((next - wanted) & mask) >= ((next - at) & mask)) {
-            shard->entries[at] = *entry;
-            at = next;
-        }
-    }
-    shard->entries[at] = (struct entry){0};
+    const struct table table = table_of(shard);
+    table_free(&table, at);
     shard->count--;
     CHECK_SLOW(is_whole(shard));
 }
@@ -373,7 +379,7 @@ void registry_release(struct registry *registry, uint32_t slot)
     lock_take(&shard->lock);
     struct entry *entry =
         probe(registry, shard, actor->name_hash, actor->name, strlen(actor->name));
-    CHECK(entry->slot_plus_one == slot + 1);
+    CHECK(entry->key == key_of(actor->name_hash, slot));
     remove_entry(shard, (uint32_t)(entry - shard->entries));
     atomic_fetch_add_explicit(&actor->generation, 1, memory_order_release);
     char *name = actor->name;
@@ -429,12 +435,13 @@ static size_t copy_rows(struct registry *registry, const struct shard *shard, ui
     CHECK(lock_held(&shard->lock));
     size_t count = 0;
     for (; *at < shard->size && count < REGISTRY_SCAN_ROWS; (*at)++) {
-        uint32_t slot = shard->entries[*at].slot_plus_one;
-        if (slot == 0)
+        const struct entry *entry = &shard->entries[*at];
+        if (entry->key == 0)
             continue;
-        const struct actor *actor = registry_actor(registry, slot - 1);
+        uint32_t slot = slot_of(entry);
+        const struct actor *actor = registry_actor(registry, slot);
         struct registry_row *row = &rows[count++];
-        row->handle = handle_of(registry, slot - 1);
+        row->handle = handle_of(registry, slot);
         row->behaviour = actor->behaviour;
         row->gauge = atomic_load_explicit(&actor->gauge, memory_order_relaxed);
         memcpy(row->name, actor->name, strlen(actor->name) + 1);

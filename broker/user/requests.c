@@ -7,10 +7,11 @@
 
 #include "base/hash.h"
 #include "base/memory.h"
+#include "base/table.h"
 
-/* Open addressing with backward-shift deletion. The ids come from the client, so the hash is keyed:
- * with `max` colliding ids in flight each of his frames would cost a walk over all of them, and
- * whoever shares his I/O thread would wait.
+/* A table as in base/table.h. The ids come from the client, so the hash is keyed: with `max`
+ * colliding ids in flight each of his frames would cost a walk over all of them, and whoever shares
+ * his I/O thread would wait.
  *
  * Looking for calls whose time is over goes on where it found the last one, and so does taking all
  * out: so many that come due together cost one look at the table, and not one each. What others
@@ -29,19 +30,25 @@ struct requests {
     struct request slots[];
 };
 
+TABLE_ROW(struct request, id);
+
 enum { SIZE_MIN = 8 };
 
-static uint32_t home(const struct requests *requests, uint64_t id)
+static uint32_t hash(uint64_t id, const uint64_t *key)
 {
-    return (uint32_t)siphash13(requests->key, &id, sizeof(id)) & (requests->size - 1);
+    return (uint32_t)siphash13(key, &id, sizeof(id));
+}
+
+static struct table table_of(struct requests *requests)
+{
+    return (struct table){requests->slots, requests->size, sizeof(requests->slots[0]), hash,
+                          requests->key};
 }
 
 static struct request *probe(struct requests *requests, uint64_t id)
 {
-    uint32_t at = home(requests, id);
-    while (requests->slots[at].id != 0 && requests->slots[at].id != id)
-        at = (at + 1) & (requests->size - 1);
-    return &requests->slots[at];
+    const struct table table = table_of(requests);
+    return &requests->slots[table_find(&table, id)];
 }
 
 static size_t bytes_of(uint32_t size)
@@ -78,7 +85,7 @@ static void put(struct requests *requests, const struct request *request)
 static int grow(struct requests **requests, const uint64_t key[2])
 {
     struct requests *old = *requests;
-    if (old != NULL && old->count * 4 < old->size * 3)
+    if (old != NULL && !table_is_full(old->count, old->size))
         return 0;
     struct requests *bigger = with_size(old ? old->size * 2 : SIZE_MIN, key);
     if (bigger == NULL)
@@ -128,18 +135,11 @@ void requests_remove(struct requests **out, uint64_t id)
         *out = NULL;
         return;
     }
-    uint32_t mask = requests->size - 1;
     uint32_t at = (uint32_t)(gone - requests->slots);
     if (at < requests->look_at)
         requests->look_at = 0;
-    for (uint32_t next = (at + 1) & mask; requests->slots[next].id != 0; next = (next + 1) & mask) {
-        uint32_t wanted = home(requests, requests->slots[next].id);
-        if (((next - wanted) & mask) >= ((next - at) & mask)) {
-            requests->slots[at] = requests->slots[next];
-            at = next;
-        }
-    }
-    requests->slots[at].id = 0;
+    const struct table table = table_of(requests);
+    table_free(&table, at);
 }
 
 uint32_t requests_count(const struct requests *requests)
