@@ -2,10 +2,11 @@
 #include <string.h>
 
 #include "actors/kinds.h"
-#include "actors/refuse.h"
+#include "base/memory.h"
 #include "broker/parts.h"
 #include "instance/access.h"
 #include "proto/arena.h"
+#include "proto/link_answer.h"
 #include "proto/link_frame.h"
 
 /* What arrives from backends, turned into posts to the actors of their instances. A request is
@@ -19,7 +20,7 @@ static void refuse_link(struct broker *broker, uint64_t exchange, uint32_t code,
     struct buffer out = {0};
     metrics_add(broker->metrics, 0, METRIC_link_refused, 1);
     LOG(broker->log, LINK_REFUSED, LOG_U("code", code), LOG_S("detail", detail));
-    link_refusal(&out, code, detail);
+    MEMORY_MUST(link_answer_refused(&out, code, detail) == 0, "an answer");
     link_answer(broker->link, exchange, (struct bytes){out.data, out.size});
     buffer_fini(&out);
 }
@@ -62,7 +63,9 @@ static void forbid(struct broker *broker, uint64_t exchange, const Usher__V1__Su
     metrics_add(broker->metrics, 0, METRIC_link_refused, 1);
     LOG(broker->log, LINK_REFUSED, LOG_S("reason", "forbidden"),
         LOG_U("commands", submit->n_commands), LOG_S("detail", TOKEN_FAULT));
-    instance_results(&out, submit->seq, USHER__V1__RESULT__CODE__FORBIDDEN, submit->n_commands);
+    MEMORY_MUST(link_answer_codes(&out, submit->seq, USHER__V1__RESULT__CODE__FORBIDDEN,
+                                  submit->n_commands) == 0,
+                "an answer");
     link_answer(broker->link, exchange, (struct bytes){out.data, out.size});
     buffer_fini(&out);
 }

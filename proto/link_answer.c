@@ -384,3 +384,15 @@ int link_results_code(struct link_results *results, uint32_t code)
     results->left -= error == 0;
     return error;
 }
+
+int link_answer_codes(struct buffer *out, uint64_t seq, uint32_t code, size_t count)
+{
+    struct link_results results;
+    int error = link_results_begin(&results, seq, count, 0);
+    for (size_t i = 0; error == 0 && i < count; i++)
+        error = link_results_code(&results, code);
+    if (error == 0)
+        error = link_answer_results(out, &results);
+    buffer_fini(&results.items);
+    return error;
+}

@@ -40,6 +40,9 @@ struct link_results;
 /* As many as link_results_begin was told must be in it. */
 int link_answer_results(struct buffer *out, const struct link_results *results);
 
+/* Results that are that code, each of `count`. */
+int link_answer_codes(struct buffer *out, uint64_t seq, uint32_t code, size_t count);
+
 /* --- what is in a Batch: one item each, mail before events ------------------------------------ */
 
 struct user_call_fields {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "actors/refuse.h"
 
-#include "backend.pb-c.h"
 #include "base/memory.h"
 #include "client.pb-c.h"
 #include "proto/broker_frame.h"
+#include "proto/link_answer.h"
 
 void deliver_refuse(struct turn *turn, struct deliver_message *message, uint16_t code)
 {
@@ -45,26 +45,12 @@ void conn_shut(struct turn *turn, uint64_t conn, uint32_t reason, const char *de
     turn_effect(turn, EFFECT_RELEASE, conn);
 }
 
-void link_refusal(struct buffer *out, uint32_t code, const char *detail)
-{
-    Usher__V1__LinkAnswer answer = USHER__V1__LINK_ANSWER__INIT;
-    Usher__V1__Refused refused = USHER__V1__REFUSED__INIT;
-    refused.code = code;
-    refused.detail = (char *)detail;
-    answer.body_case = USHER__V1__LINK_ANSWER__BODY_REFUSED;
-    answer.refused = &refused;
-    size_t size = usher__v1__link_answer__get_packed_size(&answer);
-    uint8_t *to;
-    MEMORY_MUST((to = buffer_reserve(out, size)) != NULL, "an answer");
-    out->size += usher__v1__link_answer__pack(&answer, to);
-}
-
 void link_refuse(struct turn *turn, uint64_t exchange, uint32_t code, const char *detail)
 {
     size_t offset = turn->out.size;
     turn_count(turn, METRIC_link_refused, 1);
     LOG(turn->log, LINK_REFUSED, LOG_U("code", code), LOG_S("detail", detail));
-    link_refusal(&turn->out, code, detail);
+    MEMORY_MUST(link_answer_refused(&turn->out, code, detail) == 0, "an answer");
     struct effect *effect = turn_effect(turn, EFFECT_ANSWER, exchange);
     effect->offset = (uint32_t)offset;
     effect->size = (uint32_t)(turn->out.size - offset);

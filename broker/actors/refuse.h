@@ -25,7 +25,4 @@ void conn_shut(struct turn *turn, uint64_t conn, uint32_t reason, const char *de
 /* The exchange is answered Refused. */
 void link_refuse(struct turn *turn, uint64_t exchange, uint32_t code, const char *detail);
 
-/* Appends that answer, encoded, for whoever has no turn. */
-void link_refusal(struct buffer *out, uint32_t code, const char *detail);
-
 #endif

@@ -12,9 +12,9 @@
 #include "client.pb-c.h"
 #include "instance/access.h"
 #include "instance/private.h"
+#include "proto/link_answer.h"
 #include "proto/link_frame.h"
 #include "proto/username.h"
-#include "proto/varint.h"
 
 /* The life of an instance: Hello, heard of by its Fetches, lost, left.
  *
@@ -56,24 +56,11 @@ bool instance_key(const Usher__V1__Hello *hello, char key[INSTANCE_KEY_BYTES])
 
 /* --- answers ---------------------------------------------------------------------------------- */
 
-void instance_put_tag(struct buffer *out, uint8_t tag, uint64_t value)
+void instance_answer(struct turn *turn, uint64_t exchange, size_t offset)
 {
-    uint8_t bytes[1 + VARINT_BYTES_MAX];
-    bytes[0] = tag;
-    size_t size = 1 + varint_write(bytes + 1, value);
-    MEMORY_MUST(buffer_append(out, bytes, size) == 0, "an answer");
-}
-
-void instance_answer(struct turn *turn, uint64_t exchange, const Usher__V1__LinkAnswer *answer)
-{
-    size_t size = usher__v1__link_answer__get_packed_size(answer);
-    uint8_t *to;
-    MEMORY_MUST((to = buffer_reserve(&turn->out, size)) != NULL, "an answer");
-    usher__v1__link_answer__pack(answer, to);
     struct effect *effect = turn_effect(turn, EFFECT_ANSWER, exchange);
-    effect->offset = (uint32_t)turn->out.size;
-    effect->size = (uint32_t)size;
-    turn->out.size += size;
+    effect->offset = (uint32_t)offset;
+    effect->size = (uint32_t)(turn->out.size - offset);
 }
 
 void instance_arm(struct instance *instance, struct turn *turn, uint64_t due_ms)
@@ -130,18 +117,18 @@ static struct instance *create(struct turn *turn)
 
 static void accept(struct instance *instance, uint64_t exchange, struct turn *turn)
 {
-    Usher__V1__LinkAnswer answer = USHER__V1__LINK_ANSWER__INIT;
-    Usher__V1__Accepted accepted = USHER__V1__ACCEPTED__INIT;
-    accepted.link = instance->link;
-    accepted.node = (char *)turn->settings->node;
-    accepted.node_boot = (char *)turn->settings->node_boot;
-    accepted.frame_bytes_max = link_frame_bytes(turn->limits);
-    accepted.park_ms = link_park_ms(turn->limits);
-    accepted.presence_from = instance->presence_done + 1;
-    accepted.number = instance->number;
-    answer.body_case = USHER__V1__LINK_ANSWER__BODY_ACCEPTED;
-    answer.accepted = &accepted;
-    instance_answer(turn, exchange, &answer);
+    const struct accepted_fields fields = {
+        .link = instance->link,
+        .node = turn->settings->node,
+        .node_boot = turn->settings->node_boot,
+        .frame_bytes_max = link_frame_bytes(turn->limits),
+        .park_ms = link_park_ms(turn->limits),
+        .presence_from = instance->presence_done + 1,
+        .number = instance->number,
+    };
+    size_t offset = turn->out.size;
+    MEMORY_MUST(link_answer_accepted(&turn->out, &fields) == 0, "an answer");
+    instance_answer(turn, exchange, offset);
 }
 
 static void drop_lanes(struct instance *instance)

@@ -55,9 +55,6 @@ void instance_fini(struct instance **state, struct turn *turn);
 /* The same as the process ends: nobody is told of what it still has. */
 void instance_end(struct instance **state, struct turn *turn);
 
-/* Appends an encoded LinkAnswer with Results, all of them that code alone. */
-void instance_results(struct buffer *out, uint64_t seq, uint32_t code, size_t count);
-
 /* Why this Submit cannot be run whoever asks, or NULL. Then its results fit as codes. */
 const char *instance_submit_fault(const Usher__V1__Submit *submit, const struct limits *limits);
 

@@ -9,7 +9,7 @@
 #include "base/memory.h"
 #include "client.pb-c.h"
 #include "instance/private.h"
-#include "proto/varint.h"
+#include "proto/link_answer.h"
 
 /* What a Fetch gets: the mail after its cursor and the presence events after its cursor.
  *
@@ -25,10 +25,6 @@
  * comes to it, some at a time. So mail is numbered when a Batch first carries it. */
 
 enum {
-    BATCH_MAIL_TAG = 1 << 3 | 2,
-    BATCH_RESET_TAG = 3 << 3,
-    BATCH_LAST_TAG = 4 << 3,
-    ANSWER_BATCH_TAG = 2 << 3 | 2,
     BATCH_OVERHEAD = 64, /* the fields around mail and events */
     MAIL_OVERHEAD = 64,
     BYTES_MAX_LEAST = 512,
@@ -252,86 +248,56 @@ void instance_rewind_mail(struct instance *instance)
 
 /* --- composing -------------------------------------------------------------------------------- */
 
-static void put_mail(struct buffer *out, const Usher__V1__Mail *mail)
-{
-    size_t size = usher__v1__mail__get_packed_size(mail);
-    instance_put_tag(out, BATCH_MAIL_TAG, size);
-    uint8_t *to;
-    MEMORY_MUST((to = buffer_reserve(out, size)) != NULL, "a batch");
-    out->size += usher__v1__mail__pack(mail, to);
-}
-
-static void put_control(struct buffer *out, const struct user_call_message *item)
-{
-    Usher__V1__Mail mail = USHER__V1__MAIL__INIT;
-    Usher__V1__Control control = USHER__V1__CONTROL__INIT;
-    control.kind = item->control;
-    mail.seq = item->mail_number;
-    mail.body_case = USHER__V1__MAIL__BODY_CONTROL;
-    mail.control = &control;
-    put_mail(out, &mail);
-}
-
 static uint32_t left_ms(const struct user_call_message *call, const struct turn *turn)
 {
     return call->deadline_ms > turn->now_ms ? (uint32_t)(call->deadline_ms - turn->now_ms) : 0;
 }
 
-static void put_login(const struct instance *instance, struct buffer *out,
-                      const struct user_call_message *call, struct turn *turn)
+static bool is_redelivered(const struct instance *instance, const struct user_call_message *call)
 {
-    Usher__V1__Mail mail = USHER__V1__MAIL__INIT;
-    Usher__V1__AuthCall body = USHER__V1__AUTH_CALL__INIT;
-    char user[USERNAME_BYTES_MAX + 1] = {0};
-    char address[ADDRESS_BYTES_MAX + 1] = {0};
-    char client[CLIENT_TEXT_BYTES_MAX + 1] = {0};
+    return call->redelivered || call->mail_seq <= instance->seen_seq;
+}
+
+/* Who the client is stands behind the token. */
+static int put_login(const struct instance *instance, struct buffer *out,
+                     const struct user_call_message *call, struct turn *turn)
+{
     struct bytes payload = user_call_payload(call);
     size_t token_size = payload.size - call->client_size;
-    memcpy(user, user_call_user(call).data, call->user_size);
-    memcpy(address, user_call_method(call).data, call->method_size);
-    memcpy(client, payload.data + token_size, call->client_size);
-    body.call = call->call;
-    body.user = user;
-    body.token = (ProtobufCBinaryData){.len = token_size, .data = (uint8_t *)payload.data};
-    body.address = address;
-    body.client = client;
-    body.timeout_ms = left_ms(call, turn);
-    body.redelivered = call->redelivered || call->mail_seq <= instance->seen_seq;
-    mail.seq = call->mail_number;
-    mail.body_case = USHER__V1__MAIL__BODY_AUTH;
-    mail.auth = &body;
-    put_mail(out, &mail);
+    const struct auth_call_fields fields = {
+        .call = call->call,
+        .user = user_call_user(call),
+        .token = {payload.data, token_size},
+        .address = user_call_method(call),
+        .client = {payload.data + token_size, call->client_size},
+        .timeout_ms = left_ms(call, turn),
+        .redelivered = is_redelivered(instance, call),
+    };
+    return link_batch_auth(out, call->mail_number, &fields);
+}
+
+static int put_user_call(const struct instance *instance, struct buffer *out,
+                         const struct user_call_message *call, struct turn *turn)
+{
+    const struct user_call_fields fields = {
+        .call = call->call,
+        .user = user_call_user(call),
+        .epoch = call->epoch,
+        .method = user_call_method(call),
+        .payload = user_call_payload(call),
+        .timeout_ms = left_ms(call, turn),
+        .redelivered = is_redelivered(instance, call),
+    };
+    return link_batch_call(out, call->mail_number, &fields);
 }
 
 static void put_call(const struct instance *instance, struct buffer *out,
                      const struct user_call_message *call, struct turn *turn)
 {
-    if (call->control != 0) {
-        put_control(out, call);
-        return;
-    }
-    if (call->login) {
-        put_login(instance, out, call, turn);
-        return;
-    }
-    Usher__V1__Mail mail = USHER__V1__MAIL__INIT;
-    Usher__V1__UserCall body = USHER__V1__USER_CALL__INIT;
-    char user[USERNAME_BYTES_MAX + 1] = {0};
-    char method[UINT8_MAX + 1] = {0};
-    struct bytes payload = user_call_payload(call);
-    memcpy(user, user_call_user(call).data, call->user_size);
-    memcpy(method, user_call_method(call).data, call->method_size);
-    body.call = call->call;
-    body.user = user;
-    body.epoch = call->epoch;
-    body.method = method;
-    body.payload = (ProtobufCBinaryData){.len = payload.size, .data = (uint8_t *)payload.data};
-    body.timeout_ms = left_ms(call, turn);
-    body.redelivered = call->redelivered || call->mail_seq <= instance->seen_seq;
-    mail.seq = call->mail_number;
-    mail.body_case = USHER__V1__MAIL__BODY_CALL;
-    mail.call = &body;
-    put_mail(out, &mail);
+    int error = call->control != 0 ? link_batch_control(out, call->mail_number, call->control)
+                : call->login      ? put_login(instance, out, call, turn)
+                                   : put_user_call(instance, out, call, turn);
+    MEMORY_MUST(error == 0, "a batch");
 }
 
 /* Its caller was told TIMEOUT, and no Batch of this incarnation has carried it: one that has comes
@@ -391,15 +357,13 @@ void instance_drop_events(struct instance *instance)
     instance->events_offset = 0;
 }
 
-/* The size of the event at the offset, with the tag and length that make it a field of a Batch. */
 static uint32_t event_size(const struct instance *instance, uint32_t offset)
 {
     const struct query_result_message *events = instance->events;
-    uint64_t size;
-    int used =
-        varint_read((struct bytes){events->bytes + offset + 1, events->size - offset - 1}, &size);
-    CHECK(used > 0 && size <= events->size - offset - 1 - (uint32_t)used);
-    return 1 + (uint32_t)used + (uint32_t)size;
+    size_t size =
+        link_batch_item_size((struct bytes){events->bytes + offset, events->size - offset});
+    CHECK(size > 0);
+    return (uint32_t)size;
 }
 
 /* Leaves what comes after the cursor, if that is what was read ahead. */
@@ -478,14 +442,16 @@ void instance_take_events(struct instance *instance, struct query_result_message
     }
 }
 
-static void send_batch(struct instance *instance, struct turn *turn, const struct buffer *body)
+static void send_batch(struct instance *instance, struct turn *turn, const struct buffer *items)
 {
     size_t offset = turn->out.size;
-    instance_put_tag(&turn->out, ANSWER_BATCH_TAG, body->size);
-    MEMORY_MUST(buffer_append(&turn->out, body->data, body->size) == 0, "a batch");
-    struct effect *effect = turn_effect(turn, EFFECT_ANSWER, instance->fetch_exchange);
-    effect->offset = (uint32_t)offset;
-    effect->size = (uint32_t)(turn->out.size - offset);
+    MEMORY_MUST(link_answer_batch(&turn->out, (struct bytes){items->data, items->size},
+                                  instance->reset_from != 0,
+                                  atomic_load_explicit(&turn->counters->presence_last,
+                                                       memory_order_acquire)) == 0,
+                "a batch");
+    instance->reset_said = true;
+    instance_answer(turn, instance->fetch_exchange, offset);
     instance->fetch_exchange = 0;
     instance->lost_due_ms = turn->now_ms + link_fetch_timeout_ms(turn->limits);
     instance_arm(instance, turn, instance->lost_due_ms + 1);
@@ -493,27 +459,20 @@ static void send_batch(struct instance *instance, struct turn *turn, const struc
 
 void instance_answer_fetch(struct instance *instance, struct turn *turn, bool even_if_empty)
 {
-    struct buffer body = {0};
+    struct buffer items = {0};
     skip_events(instance);
     read_events(instance, turn);
     uint32_t room = instance->fetch_bytes_max - BATCH_OVERHEAD;
     uint32_t for_events =
         instance->events != NULL ? instance->events->size - instance->events_offset : 0;
     for_events = for_events < room / 2 ? for_events : room / 2;
-    uint32_t count = put_mails(instance, &body, room - for_events, turn);
-    if (instance->events != NULL && body.size < room)
-        count += put_events(instance, &body, room - (uint32_t)body.size);
-    bool reset = instance->reset_from != 0;
-    if (count > 0 || (reset && !instance->reset_said) || even_if_empty) {
-        if (reset)
-            instance_put_tag(&body, BATCH_RESET_TAG, 1);
-        instance_put_tag(
-            &body, BATCH_LAST_TAG,
-            atomic_load_explicit(&turn->counters->presence_last, memory_order_acquire));
-        instance->reset_said = true;
-        send_batch(instance, turn, &body);
-    }
-    buffer_fini(&body);
+    uint32_t count = put_mails(instance, &items, room - for_events, turn);
+    if (instance->events != NULL && items.size < room)
+        count += put_events(instance, &items, room - (uint32_t)items.size);
+    bool reset = instance->reset_from != 0 && !instance->reset_said;
+    if (count > 0 || reset || even_if_empty)
+        send_batch(instance, turn, &items);
+    buffer_fini(&items);
 }
 
 /* A cursor beyond the stream is of another life of the store, and acknowledges nothing. One that

@@ -131,11 +131,8 @@ void instance_pushed_all(struct instance *instance, struct push_all_message *pus
                          struct turn *turn);
 void instance_drop_submits(struct instance *instance, struct turn *turn);
 
-/* Appends a field of one tag byte and a varint: a number, or the length of what follows. */
-void instance_put_tag(struct buffer *out, uint8_t tag, uint64_t value);
-
-/* An answer to an exchange: packs and appends the effect. */
-void instance_answer(struct turn *turn, uint64_t exchange, const Usher__V1__LinkAnswer *answer);
+/* An answer to an exchange: a LinkAnswer, which stands in turn->out from `offset` on. */
+void instance_answer(struct turn *turn, uint64_t exchange, size_t offset);
 
 /* A tick to self at due_ms, unless an earlier one is on its way. */
 void instance_arm(struct instance *instance, struct turn *turn, uint64_t due_ms);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,8 +12,8 @@
 #include "client.pb-c.h"
 #include "instance/private.h"
 #include "proto/broker_frame.h"
+#include "proto/link_answer.h"
 #include "proto/link_frame.h"
-#include "proto/varint.h"
 
 /* What a backend submits: commands, each with one result, all answered together.
  *
@@ -23,13 +24,7 @@
  * lane, seq), and a repetition gets the same results. */
 
 enum {
-    RESULTS_RESULT_TAG = 2 << 3 | 2,
-    ANSWER_RESULTS_TAG = 3 << 3 | 2,
-    RESULTS_SEQ_TAG = 1 << 3,
     RESULT_ROOM_LEAST = 1024,
-    RESULT_PLAIN_BYTES = 4, /* a code alone, with its tag and length */
-    ANSWER_TAG_BYTES = 6,
-    RESULTS_OVERHEAD = 32, /* the fields around the results */
     COMMANDS_MAX = 4096,
     QUESTIONS_MAX = 4096, /* of one instance, that wait for the store */
 };
@@ -79,99 +74,62 @@ static uint16_t result_code(uint16_t code)
 
 /* --- the answer ------------------------------------------------------------------------------- */
 
-static void encode_push(const struct submit *submit, struct command_result *result,
-                        const Usher__V1__Push *push)
+/* One that would exceed the frame is TOO_LARGE. */
+static void add_result(struct link_results *results, struct bytes whole)
 {
-    Usher__V1__Result whole = USHER__V1__RESULT__INIT;
-    Usher__V1__PushReport report = USHER__V1__PUSH_REPORT__INIT;
+    int error = link_results_add(results, whole);
+    if (error == -ENOSPC)
+        error = link_results_code(results, USHER__V1__RESULT__CODE__TOO_LARGE);
+    MEMORY_MUST(error == 0, "results");
+}
+
+/* A push to one name that failed has the code of that. */
+static void add_push(struct link_results *results, const struct command_result *result,
+                     const Usher__V1__Push *push)
+{
+    struct buffer whole = {0};
+    struct link_page failures = {.room = SIZE_MAX};
     size_t count = result->failures.size / 4;
-    Usher__V1__PushFailure *failures;
-    Usher__V1__PushFailure **pointers;
-    MEMORY_MUST((failures = calloc(count + 1, sizeof(*failures))) != NULL, "a result");
-    MEMORY_MUST((pointers = calloc(count + 1, sizeof(*pointers))) != NULL, "a result");
+    uint32_t code = result->code;
     for (size_t i = 0; i < count; i++) {
         uint16_t row[2];
         memcpy(row, result->failures.data + i * 4, sizeof(row));
-        usher__v1__push_failure__init(&failures[i]);
-        failures[i].user = push != NULL && row[0] < push->n_to ? push->to[row[0]] : (char *)"";
-        failures[i].code = row[1];
-        pointers[i] = &failures[i];
+        const char *user = push != NULL && row[0] < push->n_to ? push->to[row[0]] : "";
+        MEMORY_MUST(link_page_failure(&failures, user, row[1]) == 0, "a result");
+        if (push != NULL && push->n_to == 1 && count == 1)
+            code = row[1];
     }
-    report.accepted = result->accepted;
-    report.failures = pointers;
-    report.n_failures = count;
-    whole.code = push != NULL && push->n_to == 1 && count == 1 ? failures[0].code : result->code;
-    whole.value_case = USHER__V1__RESULT__VALUE_PUSH;
-    whole.push = &report;
-    size_t size = usher__v1__result__get_packed_size(&whole);
-    uint8_t *to;
-    MEMORY_MUST((to = held_reserve(&result->encoded, size)) != NULL, "a result");
-    result->encoded.size += usher__v1__result__pack(&whole, to);
-    free(failures);
-    free(pointers);
+    MEMORY_MUST(link_result_push(&whole, code, result->accepted, &failures) == 0, "a result");
+    add_result(results, (struct bytes){whole.data, whole.size});
+    buffer_fini(&failures.items);
+    buffer_fini(&whole);
 }
 
-static void encode_plain(struct command_result *result)
+/* The LinkAnswer, appended to `out`. */
+static void encode_answer(const struct submit *submit, const Usher__V1__Submit *request,
+                          uint32_t bytes_max, struct buffer *out)
 {
-    Usher__V1__Result whole = USHER__V1__RESULT__INIT;
-    whole.code = result->code;
-    uint8_t *to;
-    MEMORY_MUST((to = held_reserve(&result->encoded, 16)) != NULL, "a result");
-    result->encoded.size += usher__v1__result__pack(&whole, to);
-}
-
-/* The LinkAnswer, appended to `out`. Results that would exceed the frame are TOO_LARGE. */
-static void encode_answer(struct instance *instance, struct submit *submit,
-                          const Usher__V1__Submit *request, uint32_t bytes_max, struct buffer *out)
-{
-    struct buffer body = {0};
-    instance_put_tag(&body, RESULTS_SEQ_TAG, submit->seq);
+    struct link_results results;
+    MEMORY_MUST(link_results_begin(&results, submit->seq, submit->count, bytes_max) == 0,
+                "results");
     for (uint32_t i = 0; i < submit->count; i++) {
-        struct command_result *result = &submit->results[i];
-        if (result->push) {
-            const Usher__V1__Command *command = request->commands[i];
-            bool named = command->body_case == USHER__V1__COMMAND__BODY_PUSH;
-            encode_push(submit, result, named ? command->push : NULL);
-        } else if (result->encoded.size == 0) {
-            encode_plain(result);
-        }
-        /* The rest must fit at least as codes. */
-        size_t rest = (submit->count - i - 1) * (size_t)RESULT_PLAIN_BYTES + ANSWER_TAG_BYTES;
-        size_t need = 1 + varint_size(result->encoded.size) + result->encoded.size;
-        if (body.size + need + rest > bytes_max) {
-            result->encoded.size = 0;
-            result->code = USHER__V1__RESULT__CODE__TOO_LARGE;
-            encode_plain(result);
-        }
-        instance_put_tag(&body, RESULTS_RESULT_TAG, result->encoded.size);
-        if (result->encoded.size > 0)
-            MEMORY_MUST(buffer_append(&body, result->encoded.data, result->encoded.size) == 0,
-                        "results");
+        const struct command_result *result = &submit->results[i];
+        const Usher__V1__Command *command = request->commands[i];
+        bool named = command->body_case == USHER__V1__COMMAND__BODY_PUSH;
+        if (result->push)
+            add_push(&results, result, named ? command->push : NULL);
+        else if (result->encoded.size > 0)
+            add_result(&results, (struct bytes){result->encoded.data, result->encoded.size});
+        else
+            MEMORY_MUST(link_results_code(&results, result->code) == 0, "results");
     }
-    instance_put_tag(out, ANSWER_RESULTS_TAG, body.size);
-    MEMORY_MUST(buffer_append(out, body.data, body.size) == 0, "results");
-    buffer_fini(&body);
+    MEMORY_MUST(link_answer_results(out, &results) == 0, "results");
+    buffer_fini(&results.items);
 }
 
 static size_t submit_bytes(size_t count)
 {
     return sizeof(struct submit) + count * sizeof(struct command_result);
-}
-
-void instance_results(struct buffer *out, uint64_t seq, uint32_t code, size_t count)
-{
-    struct command_result result = {.code = (uint16_t)code};
-    struct buffer body = {0};
-    encode_plain(&result);
-    instance_put_tag(&body, RESULTS_SEQ_TAG, seq);
-    for (size_t i = 0; i < count; i++) {
-        instance_put_tag(&body, RESULTS_RESULT_TAG, result.encoded.size);
-        MEMORY_MUST(buffer_append(&body, result.encoded.data, result.encoded.size) == 0, "results");
-    }
-    instance_put_tag(out, ANSWER_RESULTS_TAG, body.size);
-    MEMORY_MUST(buffer_append(out, body.data, body.size) == 0, "results");
-    held_fini(&result.encoded);
-    buffer_fini(&body);
 }
 
 static void destroy(struct submit *submit)
@@ -213,9 +171,7 @@ static void send_answer(struct turn *turn, uint64_t exchange, struct bytes answe
 {
     size_t offset = turn->out.size;
     MEMORY_MUST(buffer_append(&turn->out, answer.data, answer.size) == 0, "results");
-    struct effect *effect = turn_effect(turn, EFFECT_ANSWER, exchange);
-    effect->offset = (uint32_t)offset;
-    effect->size = (uint32_t)answer.size;
+    instance_answer(turn, exchange, offset);
 }
 
 static void finish_if_done(struct instance *instance, struct submit *submit, struct turn *turn)
@@ -227,7 +183,7 @@ static void finish_if_done(struct instance *instance, struct submit *submit, str
     const Usher__V1__LinkRequest *request = link_request_read(
         &instance->arena, (struct bytes){submit->request->bytes, submit->request->size});
     CHECK(request != NULL);
-    encode_answer(instance, submit, request->submit, link_frame_bytes(turn->limits), &answer);
+    encode_answer(submit, request->submit, link_frame_bytes(turn->limits), &answer);
     send_answer(turn, submit->exchange, (struct bytes){answer.data, answer.size});
     struct lane *lane = instance->link != 0 ? lane_of(instance, submit->lane) : NULL;
     if (lane != NULL && lane->seq == submit->seq)
@@ -508,7 +464,8 @@ static bool is_query(const Usher__V1__Command *command)
 const char *instance_submit_fault(const Usher__V1__Submit *submit, const struct limits *limits)
 {
     if (submit->n_commands > COMMANDS_MAX ||
-        submit->n_commands * RESULT_PLAIN_BYTES + RESULTS_OVERHEAD > link_frame_bytes(limits))
+        submit->n_commands * LINK_RESULTS_CODE_BYTES + LINK_RESULTS_OVERHEAD >
+            link_frame_bytes(limits))
         return "too many commands in one Submit";
     for (size_t i = 0; i < submit->n_commands; i++) {
         const Usher__V1__Command *command = submit->commands[i];

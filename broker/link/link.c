@@ -11,6 +11,7 @@
 #include "backend.pb-c.h"
 #include "base/check.h"
 #include "base/wait.h"
+#include "proto/link_answer.h"
 
 /* Why one cooked REP socket with contexts: it is the pattern that survives the death of peers in
  * the nng that people have, as long as nobody has two requests outstanding on one connection and
@@ -455,21 +456,6 @@ static int prepare_endpoints(struct link *link, const struct link_options *optio
     return code;
 }
 
-static int pack_refusal(struct buffer *buffer)
-{
-    Usher__V1__Refused refused = USHER__V1__REFUSED__INIT;
-    refused.code = USHER__V1__REFUSED__CODE__PIPELINED;
-    refused.detail = "one request at a time on a connection";
-    Usher__V1__LinkAnswer answer = USHER__V1__LINK_ANSWER__INIT;
-    answer.body_case = USHER__V1__LINK_ANSWER__BODY_REFUSED;
-    answer.refused = &refused;
-    uint8_t *to = buffer_reserve(buffer, usher__v1__link_answer__get_packed_size(&answer));
-    if (to == NULL)
-        return -ENOMEM;
-    buffer->size += usher__v1__link_answer__pack(&answer, to);
-    return 0;
-}
-
 static int open_socket(struct link *link)
 {
     int failed = nng_rep0_open(&link->socket);
@@ -535,7 +521,8 @@ static int set_up(struct link *link, const struct link_options *options, char *e
     snprintf(error, LINK_ERROR_BYTES, "backend link: out of memory, files or threads");
     code = peers_init(&link->peers, link->peers_max + link->peers_max / LINK_PEERS_LEAVING);
     if (code == 0)
-        code = pack_refusal(&link->refusal);
+        code = link_answer_refused(&link->refusal, USHER__V1__REFUSED__CODE__PIPELINED,
+                                   "one request at a time on a connection");
     if (code == 0)
         code = open_socket(link);
     if (code == 0)
