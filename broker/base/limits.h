@@ -49,7 +49,8 @@ struct limits {
 /* --- what follows from several of them -------------------------------------------------------- */
 
 /* What ends a connection when it waits there: limits.output_bytes, or what a frame of the largest
- * size needs that others send, and some answers beside it. */
+ * size needs that others send, and some answers beside it; he would be closed as a slow one however
+ * fast he reads. */
 static inline uint64_t output_max(const struct limits *limits)
 {
     uint64_t output = limits_output_bytes(limits);

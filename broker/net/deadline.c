@@ -37,7 +37,7 @@ void deadline_leave(struct reactor *reactor, struct conn *conn)
 
 void conn_check_slow(struct reactor *reactor)
 {
-    uint32_t limit = reactor->net->options.output_soft_ms;
+    uint32_t limit = limits_output_soft_ms(reactor->net->options.limits);
     size_t kept = 0;
     for (size_t i = 0; i < reactor->slow.count; i++) {
         struct conn *conn = conn_find(reactor->net, reactor->slow.items[i]);

@@ -37,14 +37,14 @@ enum {
 
 static uint64_t begin_above(const struct net *net)
 {
-    return net->options.output_total_bytes_max / 4 * 3;
+    return limits_output_total_bytes(net->options.limits) / 4 * 3;
 }
 
 bool evict_account(struct net *net, struct reactor *reactor, struct conn *conn, uint32_t bytes)
 {
     /* Only the write-side owner changes it. */
     uint32_t before = atomic_load_explicit(&conn->output_bytes, memory_order_relaxed);
-    uint64_t max = net->options.output_total_bytes_max;
+    uint64_t max = limits_output_total_bytes(net->options.limits);
     uint64_t change = (uint64_t)bytes - before; /* may be below zero, in the arithmetic of 2^64 */
     uint64_t total =
         atomic_fetch_add_explicit(&net->output_total, change, memory_order_relaxed) + change;
@@ -81,7 +81,7 @@ static bool frames_are_old(struct net *net, uint64_t now_ms)
 static uint32_t worth_ending(struct reactor *reactor)
 {
     struct net *net = reactor->net;
-    uint64_t max = net->options.output_total_bytes_max;
+    uint64_t max = limits_output_total_bytes(net->options.limits);
     if (max != 0 && staying(net) > begin_above(net))
         return ANY_OUTPUT;
     uint64_t leaving = atomic_load_explicit(&net->output_evicting, memory_order_acquire);

@@ -5,18 +5,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/check.h"
 #include "net/private.h"
 
 /* The front end as a whole: opened, started, limited, stopped, closed. Nothing is accepted and no
  * thread runs before net_start, so a start that fails half-way takes down what it has alone. */
-
-/* A frame of the largest size has to have room while its reader takes it, or he would be closed as
- * a slow one however fast he reads. */
-static uint32_t output_bytes_max(const struct net_options *options, uint32_t asked)
-{
-    uint32_t frame = options->frame_bytes_max + (uint32_t)codec_overhead_bytes();
-    return asked > frame ? asked : frame;
-}
 
 int net_open(struct net **out, const struct net_options *options, const struct net_events *events,
              char *error)
@@ -24,13 +17,15 @@ int net_open(struct net **out, const struct net_options *options, const struct n
     struct net *net = calloc(1, sizeof(*net));
     if (net == NULL)
         return -ENOMEM;
+    /* A frame of the largest size has room with what its codec puts round it; by the ranges. */
+    CHECK(output_max(options->limits) >=
+          limits_frame_bytes(options->limits) + codec_overhead_bytes());
     net->options = *options;
-    net->options.output_bytes_max = output_bytes_max(options, options->output_bytes_max);
     net->events = *events;
     net->slots_max = options->connections_max + CHUNK_CONNS;
     for (unsigned kind = 0; kind < LISTENERS; kind++)
         net->listeners[kind].fd = -1;
-    net->sources = sources_create(options->unbound_per_source_max, options->env);
+    net->sources = sources_create(options->limits, options->env);
     int failed = net->sources != NULL ? listener_open(net, error) : -ENOMEM;
     unsigned opened = 0;
     while (failed == 0 && opened < options->reactors) {
@@ -100,16 +95,6 @@ int net_check_tls(const struct net_tls_files *files, char *error)
     int failed = tls_domain_open(&domain, &names, error);
     tls_domain_close(domain);
     return failed;
-}
-
-void net_set_limits(struct net *net, const struct net_limits *limits)
-{
-    net->options.unbound_max = limits->unbound_max;
-    net->options.handshakes_max = limits->handshakes_max;
-    net->options.output_bytes_max = output_bytes_max(&net->options, limits->output_bytes_max);
-    net->options.output_soft_bytes = limits->output_soft_bytes;
-    net->options.output_soft_ms = limits->output_soft_ms;
-    sources_set_max(net->sources, limits->unbound_per_source_max);
 }
 
 uint32_t net_count(struct net *net)

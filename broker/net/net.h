@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 #include "base/env.h"
+#include "base/limits.h"
 #include "base/listeners.h"
 #include "base/log.h"
 #include "base/metrics.h"
@@ -85,7 +86,6 @@ struct net_listen {
     int fd;
 };
 
-/* What is atomic may change while it runs: net_set_limits. */
 struct net_options {
     struct net_listen listen[LISTENERS];
     const char *tls_certificate_file; /* PEM, with those that signed it; when a listener needs it */
@@ -93,22 +93,13 @@ struct net_options {
     const char *tls_client_ca_file; /* "": clients show no certificates */
     unsigned reactors;
     void *threads[NET_REACTORS_MAX];
+    /* limits.prelogin_*, handshakes, frame_bytes, output_* and the deadlines. They hold for what
+     * comes from then on; nobody who is in is thrown out by a lower one at once. */
+    const struct limits *limits;
     uint32_t connections_max;
-    _Atomic uint32_t unbound_max;
-    uint32_t unbound_per_source_max; /* of one address without its port, or IPv6 /64; 0: no limit */
-    uint32_t unbound_age_ms; /* so old is who goes when these three are full and a newcomer comes */
-    _Atomic uint32_t handshakes_max; /* of TLS, in progress */
-    uint32_t frame_bytes_max;
-    uint32_t unbound_bytes_max;
-    uint32_t unbound_output_bytes_max; /* written before net_welcome; 0: no limit */
-    _Atomic uint32_t output_bytes_max; /* waiting; a frame of the largest size always may */
-    uint64_t output_total_bytes_max;   /* waiting, of all connections; 0: no limit */
-    _Atomic uint32_t output_soft_bytes;
-    _Atomic uint32_t output_soft_ms;
-    uint32_t handshake_deadline_ms;
-    uint32_t login_deadline_ms; /* counts from the end of the handshake, if there is one */
+    uint32_t unbound_age_ms; /* so old is who goes when prelogin_*, handshakes are full and a
+                                newcomer comes */
     uint32_t silence_ms;
-    uint32_t linger_ms;
     const struct env *env;
     struct log *log;
     struct metrics *metrics;
@@ -151,15 +142,6 @@ bool net_has_certificate(const struct net *net);
 
 /* Whether a front end could use these files: 0 or as above. Any thread. */
 int net_check_tls(const struct net_tls_files *files, char *error);
-
-struct net_limits {
-    uint32_t unbound_max, unbound_per_source_max, handshakes_max;
-    uint32_t output_bytes_max, output_soft_bytes, output_soft_ms;
-};
-
-/* They hold for what comes from now on; nobody who is in is thrown out by a lower one at once. Any
- * thread. */
-void net_set_limits(struct net *net, const struct net_limits *limits);
 
 /* Accepts nothing more and ends what is unbound; returns at once. */
 void net_stop_accepting(struct net *net);

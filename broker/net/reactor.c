@@ -196,7 +196,8 @@ static void on_deadline(struct reactor *reactor, struct conn *conn)
     } else if (which == DEADLINE_LOGIN && !welcomed) {
         int32_t age_ms = (int32_t)net_ms_since(conn->opened_ms, reactor->read_ms);
         /* A login that waits for the store keeps its connection. */
-        if (conn->owner != 0 || age_ms < (int32_t)reactor->net->options.login_deadline_ms)
+        if (conn->owner != 0 ||
+            age_ms < (int32_t)limits_login_deadline_ms(reactor->net->options.limits))
             deadline_enter(reactor, conn, DEADLINE_LOGIN);
         else
             conn_end(reactor, conn, CONN_LOGIN_DEADLINE);
@@ -267,13 +268,13 @@ int reactor_open(struct net *net, unsigned index)
     reactor->index = index;
     reactor->thread = net->options.threads[index];
     const uint32_t look_ms = net->options.silence_ms / SILENCE_LOOKS + 1;
-    const uint32_t deadline_ms = net->options.login_deadline_ms;
+    const uint32_t deadline_ms = limits_login_deadline_ms(net->options.limits);
     const uint32_t waits[DEADLINES] = {
         /* A short heartbeat is looked after from the start. */
         [DEADLINE_LOGIN] = deadline_ms < look_ms ? deadline_ms : look_ms,
         [DEADLINE_SILENCE] = look_ms,
-        [DEADLINE_LINGER] = net->options.linger_ms,
-        [DEADLINE_HANDSHAKE] = net->options.handshake_deadline_ms,
+        [DEADLINE_LINGER] = limits_close_linger_ms(net->options.limits),
+        [DEADLINE_HANDSHAKE] = limits_handshake_deadline_ms(net->options.limits),
     };
     for (unsigned i = 0; i < DEADLINES; i++)
         reactor->queues[i] =

@@ -28,7 +28,8 @@ static size_t whole_frames(const struct reactor *reactor, const struct conn *con
                            struct bytes input, size_t frames, enum conn_end *end)
 {
     const struct net_options *options = &reactor->net->options;
-    size_t max = conn->owner != 0 ? options->frame_bytes_max : options->unbound_bytes_max;
+    size_t max = conn->owner != 0 ? limits_frame_bytes(options->limits)
+                                  : limits_prelogin_bytes(options->limits);
     size_t size;
     int failed = conn_codec(conn)->whole(input, max, frames, &size);
     *end = 0;
@@ -49,12 +50,12 @@ static bool is_tls(const struct conn *conn, struct bytes input)
 /* One frame of the largest size, and a refused Resume before it. */
 static uint32_t early_bytes_max(const struct net_options *options)
 {
-    return 2 * options->unbound_bytes_max + UNBOUND_EXTRA_BYTES;
+    return 2 * limits_prelogin_bytes(options->limits) + UNBOUND_EXTRA_BYTES;
 }
 
 size_t conn_input_bytes(const struct net_options *options)
 {
-    size_t frame = (size_t)options->frame_bytes_max + codec_overhead_bytes();
+    size_t frame = (size_t)limits_frame_bytes(options->limits) + codec_overhead_bytes();
     size_t early = early_bytes_max(options);
     return (frame > early ? frame : early) + READ_BYTES;
 }

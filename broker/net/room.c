@@ -87,9 +87,11 @@ static void find_full(struct net *net, struct arrival *arrival, const struct soc
         arrival->source = sources_take_beyond(net->sources, (const struct sockaddr *)from);
     }
     if (arrival_transport(arrival)->handshake != NULL &&
-        atomic_load_explicit(&net->handshakes, memory_order_relaxed) >= net->options.handshakes_max)
+        atomic_load_explicit(&net->handshakes, memory_order_relaxed) >=
+            limits_handshakes(net->options.limits))
         arrival->full |= 1U << REFUSED_HANDSHAKES;
-    if (atomic_load_explicit(&net->unbound, memory_order_relaxed) >= net->options.unbound_max)
+    if (atomic_load_explicit(&net->unbound, memory_order_relaxed) >=
+        limits_prelogin_connections(net->options.limits))
         arrival->full |= 1U << REFUSED_UNBOUND;
 }
 
@@ -226,9 +228,10 @@ static bool is_over(struct net *net, const struct arrival *arrival, enum refused
         return sources_is_over(net->sources, arrival->source);
     case REFUSED_HANDSHAKES:
         return atomic_load_explicit(&net->handshakes, memory_order_relaxed) >
-               net->options.handshakes_max;
+               limits_handshakes(net->options.limits);
     default:
-        return atomic_load_explicit(&net->unbound, memory_order_relaxed) > net->options.unbound_max;
+        return atomic_load_explicit(&net->unbound, memory_order_relaxed) >
+               limits_prelogin_connections(net->options.limits);
     }
 }
 

@@ -29,7 +29,7 @@ struct source {
 };
 
 struct sources {
-    _Atomic uint32_t max; /* relaxed in effect: an older one holds for a connection more */
+    const struct limits *limits;
     uint64_t hash_key[2];
     pthread_mutex_t lock;
     /* under lock */
@@ -38,22 +38,17 @@ struct sources {
     uint32_t buckets[BUCKETS];
 };
 
-struct sources *sources_create(uint32_t max, const struct env *env)
+struct sources *sources_create(const struct limits *limits, const struct env *env)
 {
     struct sources *sources = calloc(1, sizeof(*sources));
     if (sources == NULL)
         return NULL;
-    sources->max = max;
+    sources->limits = limits;
     sources->free = SOURCE_NONE;
     memset(sources->buckets, 0xff, sizeof(sources->buckets));      /* SOURCE_NONE each */
-    env_random(env, sources->hash_key, sizeof(sources->hash_key)); /* max may be set later */
+    env_random(env, sources->hash_key, sizeof(sources->hash_key)); /* the limit may come later */
     pthread_mutex_init(&sources->lock, NULL);
     return sources;
-}
-
-void sources_set_max(struct sources *sources, uint32_t max)
-{
-    sources->max = max;
 }
 
 void sources_destroy(struct sources *sources)
@@ -148,12 +143,13 @@ static void give_steps(struct sources *sources, uint32_t source)
     }
 }
 
+/* `max` 0: it is not counted. */
 static bool take(struct sources *sources, uint64_t key, uint32_t max, uint32_t *source)
 {
     uint64_t steps[SOURCE_STEPS];
     unsigned count = source_steps(key, steps);
     *source = SOURCE_NONE;
-    if (count == 0 || sources->max == 0)
+    if (count == 0 || max == 0)
         return true;
     pthread_mutex_lock(&sources->lock);
     bool fits = take_steps(sources, steps, count, max, source);
@@ -167,7 +163,8 @@ static bool take(struct sources *sources, uint64_t key, uint32_t max, uint32_t *
 
 bool sources_take(struct sources *sources, const struct sockaddr *address, uint32_t *source)
 {
-    return take(sources, source_of_sockaddr(address), sources->max, source);
+    uint32_t max = limits_prelogin_per_source(sources->limits);
+    return take(sources, source_of_sockaddr(address), max, source);
 }
 
 uint32_t sources_take_peer(struct sources *sources, int fd)
@@ -175,7 +172,8 @@ uint32_t sources_take_peer(struct sources *sources, int fd)
     struct sockaddr_storage address = {0};
     socklen_t size = sizeof(address);
     uint32_t source = SOURCE_NONE;
-    if (sources->max != 0 && getpeername(fd, (struct sockaddr *)&address, &size) == 0)
+    if (limits_prelogin_per_source(sources->limits) != 0 &&
+        getpeername(fd, (struct sockaddr *)&address, &size) == 0)
         source = sources_take_beyond(sources, (struct sockaddr *)&address);
     return source;
 }
@@ -183,7 +181,8 @@ uint32_t sources_take_peer(struct sources *sources, int fd)
 uint32_t sources_take_beyond(struct sources *sources, const struct sockaddr *address)
 {
     uint32_t source;
-    (void)take(sources, source_of_sockaddr(address), UINT32_MAX, &source);
+    uint32_t max = limits_prelogin_per_source(sources->limits) != 0 ? UINT32_MAX : 0;
+    (void)take(sources, source_of_sockaddr(address), max, &source);
     return source;
 }
 
@@ -206,7 +205,7 @@ enum { MUCH = 8 };
 /* Under lock: the narrowest that has too many, or SOURCE_NONE. */
 static uint32_t find_over(const struct sources *sources, uint32_t source)
 {
-    uint32_t max = sources->max;
+    uint32_t max = limits_prelogin_per_source(sources->limits);
     unsigned step = 0;
     while (source != SOURCE_NONE && max != 0) {
         if (sources->items[source].count > source_allowed(max, step++))

@@ -11,22 +11,21 @@
 #include <stdint.h>
 
 #include "base/env.h"
+#include "base/limits.h"
 
 struct sockaddr;
 struct sources;
 
 enum { SOURCE_NONE = UINT32_MAX };
 
-/* max 0: nothing is counted, every call gives SOURCE_NONE. NULL without memory. */
-struct sources *sources_create(uint32_t max, const struct env *env);
-
-/* For those that come from now on. */
-void sources_set_max(struct sources *sources, uint32_t max);
+/* limits.prelogin_per_source is asked of every newcomer; 0: nothing is counted, every call gives
+ * SOURCE_NONE. The limits are borrowed. NULL without memory. */
+struct sources *sources_create(const struct limits *limits, const struct env *env);
 void sources_destroy(struct sources *sources); /* NULL is fine */
 
-/* One more of that source, to be given back. False: that would be more than max, or than a wider
- * source may have. *source is
- * SOURCE_NONE for an address of another kind, and without memory: then it is not counted. */
+/* One more of that source, to be given back. False: that would be more than the limit, or than a
+ * wider source may have. *source is SOURCE_NONE for an address of another kind, and without memory:
+ * then it is not counted. */
 bool sources_take(struct sources *sources, const struct sockaddr *address, uint32_t *source);
 
 /* One more of the peer of a connected socket, whatever the limit: it was let in before. */

@@ -74,7 +74,7 @@ static ssize_t push(struct net *net, unsigned block, struct conn *conn, const ui
 static int keep(struct net *net, conn_handle handle, struct conn *conn, const uint8_t *data,
                 size_t size)
 {
-    if (waiting(conn) + size > net->options.output_bytes_max)
+    if (waiting(conn) + size > output_max(net->options.limits))
         return give_up(net, conn, -ENOBUFS);
     if (conn->pending_offset > 0) {
         memmove(conn->pending, conn->pending + conn->pending_offset, waiting(conn));
@@ -103,7 +103,7 @@ static int keep(struct net *net, conn_handle handle, struct conn *conn, const ui
 /* Tells the I/O thread when the soft limit is crossed; it watches the time (conn_check_slow). */
 static void note_soft_limit(struct net *net, conn_handle handle, struct conn *conn)
 {
-    bool above = waiting(conn) > net->options.output_soft_bytes;
+    bool above = waiting(conn) > output_window(net->options.limits);
     uint32_t since = atomic_load_explicit(&conn->soft_since, memory_order_relaxed);
     if (above == (since != 0))
         return;
@@ -142,7 +142,7 @@ int net_flush(struct net *net, unsigned block, conn_handle handle)
 /* Who has not logged in yet is not answered without end. */
 static bool is_too_much_too_early(struct net *net, struct conn *conn, size_t size)
 {
-    uint32_t max = net->options.unbound_output_bytes_max;
+    uint32_t max = limits_prelogin_output_bytes(net->options.limits);
     if (max == 0)
         return false;
     bool fits = size <= max && conn->early_bytes + size <= max;

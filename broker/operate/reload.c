@@ -22,7 +22,7 @@
  * keys, the token); the certificates come last, because net_reload_tls itself changes all or
  * nothing. What follows cannot fail.
  *
- * How a changed value reaches the threads: numbers are atomics (struct limits; net_options,
+ * How a changed value reaches the threads: numbers are atomics (struct limits;
  * admission, memory and source rates have some of their own), so the next reader finds the new one;
  * a reader that looks twice may see both, and both are good. Keys and certificates are swapped
  * under their own locks. A replaced token is kept until the end, because a turn may be comparing
@@ -300,15 +300,6 @@ void reload_fini(struct broker *broker)
 static void use_limits(struct broker *broker, const struct options *options)
 {
     limits_follow(&broker->limits, options);
-    const struct net_limits limits = {
-        .unbound_max = (uint32_t)options->limits_prelogin_connections,
-        .unbound_per_source_max = (uint32_t)options->limits_prelogin_per_source,
-        .handshakes_max = (uint32_t)options->limits_handshakes,
-        .output_bytes_max = (uint32_t)output_max(&broker->limits),
-        .output_soft_bytes = (uint32_t)output_window(&broker->limits),
-        .output_soft_ms = (uint32_t)options->limits_output_soft_ms,
-    };
-    net_set_limits(broker->net, &limits);
     source_rates_set(broker->settings.source_rates,
                      (uint32_t)options->limits_requests_per_second_per_source);
     memory_set_budget(options->limits_memory_bytes);

@@ -56,7 +56,7 @@ static void connections_limit(void **state)
 static void unbound_limit(void **state)
 {
     struct fixture *fixture = *state;
-    fixture->options.unbound_max = 2;
+    fixture->limits.limits_prelogin_connections = 2;
     start(fixture);
     struct peer one = new_peer(fixture);
     struct peer two = new_peer(fixture);
@@ -86,7 +86,7 @@ static void unbound_limit_holds_against_a_crowd(void **state)
 {
     struct fixture *fixture = *state;
     enum { CROWD = 24, LIMIT = 5 };
-    fixture->options.unbound_max = LIMIT;
+    fixture->limits.limits_prelogin_connections = LIMIT;
     fixture->options.reactors = 3;
     start(fixture);
     int fds[CROWD];

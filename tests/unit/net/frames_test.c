@@ -81,7 +81,7 @@ static void the_end_of_a_large_frame_costs_no_more(void **state)
 {
     struct fixture *fixture = *state;
     enum { LARGE = 8 * 1024 * 1024, PIECES = 2000 };
-    fixture->options.frame_bytes_max = LARGE;
+    fixture->limits.limits_frame_bytes = LARGE;
     fixture->binds = true;
     start(fixture);
     struct peer peer = new_peer(fixture);
@@ -390,7 +390,8 @@ static void what_waits_counts_as_before_the_login(void **state)
 {
     struct fixture *fixture = *state;
     fixture->binds = fixture->judges = true;
-    fixture->options.frame_bytes_max = fixture->options.unbound_bytes_max; /* no room to spare */
+    fixture->limits.limits_frame_bytes =
+        fixture->limits.limits_prelogin_bytes; /* no room to spare */
     start(fixture);
     for (unsigned more = 0; more < 2; more++) {
         struct peer peer = new_peer(fixture); /* has sent 2 */

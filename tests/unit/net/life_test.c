@@ -17,7 +17,7 @@
 static void login_deadline(void **state)
 {
     struct fixture *fixture = *state;
-    fixture->options.login_deadline_ms = 300;
+    fixture->limits.limits_login_deadline_ms = 300;
     start(fixture);
     uint64_t begin_ms = clock_ms();
     int silent = client(fixture);
@@ -42,7 +42,7 @@ static void login_deadline(void **state)
 static void login_deadline_in_spite_of_one_that_goes(void **state)
 {
     struct fixture *fixture = *state;
-    fixture->options.login_deadline_ms = 300;
+    fixture->limits.limits_login_deadline_ms = 300;
     fixture->binds = fixture->keeps = true;
     start(fixture);
     struct peer ended = new_peer(fixture);
@@ -63,7 +63,7 @@ static void login_deadline_in_spite_of_one_that_goes(void **state)
 static void login_deadline_spares_bound_ones(void **state)
 {
     struct fixture *fixture = *state;
-    fixture->options.login_deadline_ms = 100;
+    fixture->limits.limits_login_deadline_ms = 100;
     fixture->binds = fixture->judges = true;
     start(fixture);
     struct peer peer = new_peer(fixture);
@@ -162,7 +162,7 @@ static void late_it_reads_before_it_judges(void **state)
     atomic_store(&later_ms, 0);
     fixture->options.env = env_of_later();
     fixture->options.connections_max = 2 * MANY;
-    fixture->options.unbound_max = 2 * MANY;
+    fixture->limits.limits_prelogin_connections = 2 * MANY;
     start(fixture);
     struct peer first = new_peer(fixture);
     fixture->binds = true;
@@ -202,7 +202,7 @@ static void late_it_reads_before_it_judges(void **state)
 static void linger_is_bounded(void **state)
 {
     struct fixture *fixture = *state;
-    fixture->options.linger_ms = 200;
+    fixture->limits.limits_close_linger_ms = 200;
     fixture->binds = true;
     start(fixture);
     struct peer stays = new_peer(fixture);
@@ -245,7 +245,7 @@ static void release_delivers_a_mebibyte_to_a_slow_reader(void **state)
 {
     struct fixture *fixture = *state;
     enum { PART = 64 * 1024, WAITING = 1024 * 1024 };
-    fixture->options.output_bytes_max = 2 * WAITING;
+    fixture->limits.limits_output_bytes = 2 * WAITING;
     fixture->binds = fixture->flushes_not = true;
     start(fixture);
     struct peer peer = new_peer(fixture);
@@ -356,7 +356,7 @@ static void an_answer_to_the_last_words_is_not_heard(void **state)
 static void unbind_leaves_it_free_to_log_in(void **state)
 {
     struct fixture *fixture = *state;
-    fixture->options.unbound_max = 2;
+    fixture->limits.limits_prelogin_connections = 2;
     fixture->binds = fixture->judges = true;
     start(fixture);
     struct peer peer = new_peer(fixture);
@@ -704,7 +704,7 @@ static void many_come_and_go(void **state)
 {
     struct fixture *fixture = *state;
     fixture->binds = true;
-    fixture->options.unbound_max = 64;
+    fixture->limits.limits_prelogin_connections = 64;
     start(fixture);
     for (unsigned round = 0; round < 8; round++) {
         int fds[40];

@@ -42,7 +42,7 @@ static void one_source(void **state)
 {
     struct fixture *fixture = *state;
     enum { LIMIT = 4 };
-    fixture->options.unbound_per_source_max = LIMIT;
+    fixture->limits.limits_prelogin_per_source = LIMIT;
     start(fixture);
     int fds[LIMIT];
     for (unsigned i = 0; i < LIMIT; i++)
@@ -82,7 +82,7 @@ static void the_other_limits_say_their_names(void **state)
 {
     struct fixture *fixture = *state;
     fixture->options.connections_max = 3;
-    fixture->options.unbound_max = 2;
+    fixture->limits.limits_prelogin_connections = 2;
     start(fixture);
     struct peer peers[3] = {new_peer(fixture), new_peer(fixture)};
     expect_refusal(client(fixture), "limits.prelogin_connections");
@@ -100,13 +100,10 @@ static void the_other_limits_say_their_names(void **state)
 static void a_reload_narrows_the_room(void **state)
 {
     struct fixture *fixture = *state;
-    fixture->options.unbound_max = 2;
+    fixture->limits.limits_prelogin_connections = 2;
     start(fixture);
     struct peer peer = new_peer(fixture);
-    net_set_limits(fixture->net, &(struct net_limits){.unbound_max = 1,
-                                                      .output_bytes_max = 4096,
-                                                      .output_soft_bytes = 4096,
-                                                      .output_soft_ms = 60000});
+    fixture->limits.limits_prelogin_connections = 1;
     expect_refusal(client(fixture), "limits.prelogin_connections");
     close(peer.fd);
 }
@@ -118,7 +115,7 @@ static void output_before_the_welcome(void **state)
     struct fixture *fixture = *state;
     enum { LIMIT = 1000 };
     uint8_t data[LIMIT + 1] = {0};
-    fixture->options.unbound_output_bytes_max = LIMIT;
+    fixture->limits.limits_prelogin_output_bytes = LIMIT;
     /* The write sides are this thread's, until it releases them. */
     fixture->binds = fixture->judges = fixture->keeps = true;
     start(fixture);
@@ -148,7 +145,7 @@ static void unbound_output_ends_it(void **state)
     struct fixture *fixture = *state;
     enum { LIMIT = 1000 };
     uint8_t data[LIMIT] = {0};
-    fixture->options.unbound_output_bytes_max = LIMIT;
+    fixture->limits.limits_prelogin_output_bytes = LIMIT;
     fixture->binds = fixture->judges = true;
     start(fixture);
     struct peer peer = new_peer(fixture);
@@ -193,7 +190,7 @@ static void the_largest_goes_first(void **state)
 {
     struct fixture *fixture = *state;
     enum { PEERS = 6 };
-    fixture->options.output_total_bytes_max = 1024 * 1024; /* it begins above 768 KiB */
+    fixture->limits.limits_output_total_bytes = 1024 * 1024; /* it begins above 768 KiB */
     fixture->options.reactors = 2;
     /* The write sides are this thread's, until it releases them. */
     fixture->binds = fixture->keeps = fixture->flushes_not = true;
@@ -225,7 +222,7 @@ static void the_largest_goes_first(void **state)
 static void below_it_nobody_goes(void **state)
 {
     struct fixture *fixture = *state;
-    fixture->options.output_total_bytes_max = 1024 * 1024;
+    fixture->limits.limits_output_total_bytes = 1024 * 1024;
     fixture->binds = fixture->keeps = fixture->flushes_not = true;
     start(fixture);
     struct peer peers[6];
@@ -249,7 +246,7 @@ static void the_total_is_never_exceeded(void **state)
 {
     struct fixture *fixture = *state;
     static const uint8_t data[300 * 1024];
-    fixture->options.output_total_bytes_max = 512 * 1024;
+    fixture->limits.limits_output_total_bytes = 512 * 1024;
     fixture->binds = fixture->keeps = fixture->flushes_not = true;
     start(fixture);
     struct peer one = stuffed(fixture);

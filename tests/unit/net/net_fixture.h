@@ -51,6 +51,7 @@ struct record {
 };
 
 struct fixture {
+    struct limits limits;
     struct net_options options;
     struct net *net;
     struct metrics *metrics;
@@ -315,20 +316,23 @@ static inline int set_up(void **state)
     pthread_mutex_init(&fixture->lock, NULL);
     pthread_cond_init(&fixture->opened, NULL);
     fixture->metrics = metrics_create(4);
+    fixture->limits = (struct limits){
+        .limits_prelogin_connections = 32,
+        .limits_frame_bytes = 65536,
+        .limits_prelogin_bytes = 4096,
+        .limits_output_bytes = 1024 * 1024,
+        .limits_output_soft_bytes = 256 * 1024,
+        .limits_output_soft_ms = 60000,
+        .limits_login_deadline_ms = 60000,
+        .limits_close_linger_ms = 30000,
+    };
     fixture->options = (struct net_options){
+        .limits = &fixture->limits,
         .listen[LISTENER_tcp].address = "127.0.0.1:0",
         .reactors = 1,
         .connections_max = 64,
-        .unbound_max = 32,
         .unbound_age_ms = 3600 * 1000, /* nobody goes for a newcomer */
-        .frame_bytes_max = 65536,
-        .unbound_bytes_max = 4096,
-        .output_bytes_max = 1024 * 1024,
-        .output_soft_bytes = 256 * 1024,
-        .output_soft_ms = 60000,
-        .login_deadline_ms = 60000,
         .silence_ms = 240000,
-        .linger_ms = 30000,
         .env = env_system(),
         .metrics = fixture->metrics,
     };

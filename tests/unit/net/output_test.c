@@ -143,8 +143,8 @@ static void expect_pattern(int fd, size_t size)
 static void output_hard_limit(void **state)
 {
     struct fixture *fixture = *state;
-    fixture->options.output_bytes_max = 100000;
-    fixture->options.linger_ms = 50;
+    fixture->limits.limits_output_bytes = 100000;
+    fixture->limits.limits_close_linger_ms = 50;
     fixture->binds = true;
     start(fixture);
     struct peer peer = new_peer(fixture);
@@ -168,18 +168,18 @@ static void output_hard_limit(void **state)
     free(data);
 }
 
-/* A limit below a frame: one of the largest size may wait all the same, and not a byte more. */
+/* A limit below a frame: one of the largest size may wait all the same, with some answers. */
 static void one_frame_may_wait_whatever_the_limit(void **state)
 {
     struct fixture *fixture = *state;
-    enum { FRAME = 65536, MOST = FRAME + FRAME_PREFIX_BYTES_MAX };
-    fixture->options.frame_bytes_max = FRAME;
-    fixture->options.output_bytes_max = 4096;
+    enum { FRAME = 65536, OUTPUT = 4096, MOST = FRAME + OUTPUT / 4, REST = FRAME_PREFIX_BYTES_MAX };
+    _Static_assert((int)MOST - FRAME >= (int)REST, "a frame has room with its prefix");
+    fixture->limits.limits_frame_bytes = FRAME;
     fixture->binds = fixture->flushes_not = true;
     start(fixture);
-    struct net_limits limits = {.unbound_max = 32, .output_bytes_max = 4096};
     uint8_t *data = calloc(1, MOST);
     for (int reloaded = 0; reloaded < 2; reloaded++) {
+        fixture->limits.limits_output_bytes = OUTPUT;
         struct peer peer = new_peer(fixture);
         fill_socket(fixture, peer.conn);
         size_t room = MOST - waiting(fixture, peer.conn);
@@ -187,7 +187,6 @@ static void one_frame_may_wait_whatever_the_limit(void **state)
         assert_int_equal(net_write(fixture->net, 0, peer.conn, data, 1), -ENOBUFS);
         net_release(fixture->net, peer.conn);
         close(peer.fd);
-        net_set_limits(fixture->net, &limits);
     }
     WAIT_FOR(net_count(fixture->net) == 0);
     free(data);
@@ -198,7 +197,7 @@ static void one_write_above_the_hard_limit(void **state)
 {
     struct fixture *fixture = *state;
     enum { SIZE = 32 * 1024 * 1024 };
-    fixture->options.output_bytes_max = 65536;
+    fixture->limits.limits_output_bytes = 65536;
     fixture->binds = true;
     start(fixture);
     struct peer peer = new_peer(fixture);
@@ -213,8 +212,8 @@ static void one_write_above_the_hard_limit(void **state)
 static void output_soft_limit(void **state)
 {
     struct fixture *fixture = *state;
-    fixture->options.output_soft_bytes = 50000;
-    fixture->options.output_soft_ms = 300;
+    fixture->limits.limits_output_soft_bytes = 50000;
+    fixture->limits.limits_output_soft_ms = 300;
     fixture->binds = fixture->keeps = fixture->flushes_not = true;
     start(fixture);
     struct peer at_limit = new_peer(fixture);
@@ -234,7 +233,6 @@ static void output_soft_limit(void **state)
     assert_in_range(look(fixture, above.conn).end_ms - begin_ms, 298, SLACK_MS);
     nap_ms(300);
     assert_int_equal(look(fixture, at_limit.conn).ends, 0);
-    fixture->options.linger_ms = 0;
     net_release(fixture->net, above.conn);
     close(above.fd);
     close(at_limit.fd);
@@ -247,9 +245,9 @@ static void output_soft_limit(void **state)
 static void output_soft_limit_forgives_a_reader_in_time(void **state)
 {
     struct fixture *fixture = *state;
-    fixture->options.output_soft_bytes = 1000;
-    fixture->options.output_soft_ms = 700;
-    fixture->options.output_bytes_max = 16 * 1024 * 1024;
+    fixture->limits.limits_output_soft_bytes = 1000;
+    fixture->limits.limits_output_soft_ms = 700;
+    fixture->limits.limits_output_bytes = 16 * 1024 * 1024;
     fixture->binds = fixture->keeps = true;
     start(fixture);
     struct peer peer = new_peer(fixture);
@@ -350,7 +348,7 @@ static void an_unbound_one_is_flushed_by_its_io_thread(void **state)
 {
     struct fixture *fixture = *state;
     enum { SIZE = 8 * 1024 * 1024 };
-    fixture->options.output_bytes_max = 2 * SIZE;
+    fixture->limits.limits_output_bytes = 2 * SIZE;
     fixture->binds = fixture->judges = true;
     start(fixture);
     struct peer peer = new_peer(fixture);
@@ -399,7 +397,7 @@ static void an_edge_that_comes_too_early(void **state)
     struct fixture *fixture = *state;
     enum { SIZE = 8 * 1024 * 1024 };
     unsigned told = 0;
-    fixture->options.output_bytes_max = 2 * SIZE;
+    fixture->limits.limits_output_bytes = 2 * SIZE;
     fixture->binds = true;
     fixture->flushes_not = true;
     start(fixture);
@@ -495,8 +493,8 @@ static void *write_until_dead(void *argument)
 static void resets_race_with_writers(void **state)
 {
     struct fixture *fixture = *state;
-    fixture->options.output_bytes_max = 65536;
-    fixture->options.linger_ms = 100;
+    fixture->limits.limits_output_bytes = 65536;
+    fixture->limits.limits_close_linger_ms = 100;
     fixture->binds = fixture->keeps = fixture->flushes_not = true;
     start(fixture);
     for (unsigned round = 0; round < 20; round++) {

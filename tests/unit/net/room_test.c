@@ -36,10 +36,11 @@ static void start_room(struct fixture *fixture, unsigned unbound_max)
 {
     fixture->options.env = &skipping;
     fixture->options.unbound_age_ms = AGE_MS;
-    fixture->options.login_deadline_ms = 100 * AGE_MS;
-    fixture->options.handshake_deadline_ms = fixture->options.linger_ms = 100 * AGE_MS;
-    fixture->options.unbound_max = unbound_max;
-    fixture->options.unbound_per_source_max = LIMIT;
+    fixture->limits.limits_login_deadline_ms = 100 * AGE_MS;
+    fixture->limits.limits_handshake_deadline_ms = fixture->limits.limits_close_linger_ms =
+        100 * AGE_MS;
+    fixture->limits.limits_prelogin_connections = unbound_max;
+    fixture->limits.limits_prelogin_per_source = LIMIT;
     start(fixture);
 }
 

@@ -34,7 +34,8 @@ static void fill(struct sources *sources, const char *text, uint32_t *taken)
 
 static void each_has_its_own(void **state)
 {
-    struct sources *sources = sources_create(LIMIT, env_system());
+    struct sources *sources =
+        sources_create(&(struct limits){.limits_prelogin_per_source = LIMIT}, env_system());
     uint32_t taken[3][LIMIT];
     uint32_t extra;
     fill(sources, "10.0.0.1", taken[0]);
@@ -66,13 +67,14 @@ static void the_table_has_a_random_key(void **state)
 {
     struct env env = *env_system();
     env.random_bytes = count_random;
-    sources_destroy(sources_create(LIMIT, &env));
+    sources_destroy(sources_create(&(struct limits){.limits_prelogin_per_source = LIMIT}, &env));
     assert_int_equal(random_asked, 1);
 }
 
 static void what_counts_as_one(void **state)
 {
-    struct sources *sources = sources_create(LIMIT, env_system());
+    struct sources *sources =
+        sources_create(&(struct limits){.limits_prelogin_per_source = LIMIT}, env_system());
     uint32_t taken[LIMIT];
     uint32_t extra;
     /* The first 64 bits of an IPv6 address; an IPv4 address is the same when it is mapped. */
@@ -95,7 +97,8 @@ static void what_counts_as_one(void **state)
  * everything that was taken comes back. */
 static void who_has_more_addresses_has_little_more(void **state)
 {
-    struct sources *sources = sources_create(LIMIT, env_system());
+    struct sources *sources =
+        sources_create(&(struct limits){.limits_prelogin_per_source = LIMIT}, env_system());
     uint32_t taken[4 * LIMIT];
     uint32_t extra;
     for (unsigned round = 0; round < 2; round++) {
@@ -126,7 +129,8 @@ static void who_has_more_addresses_has_little_more(void **state)
 
 static void no_limit_counts_nothing(void **state)
 {
-    struct sources *sources = sources_create(0, env_system());
+    struct sources *sources =
+        sources_create(&(struct limits){.limits_prelogin_per_source = 0}, env_system());
     uint32_t source;
     for (unsigned i = 0; i < 100; i++) {
         assert_true(take(sources, "10.0.0.1", &source));
@@ -138,7 +142,8 @@ static void no_limit_counts_nothing(void **state)
 
 static void no_address_at_all(void **state)
 {
-    struct sources *sources = sources_create(1, env_system());
+    struct sources *sources =
+        sources_create(&(struct limits){.limits_prelogin_per_source = 1}, env_system());
     struct sockaddr local = {.sa_family = AF_UNIX};
     uint32_t source;
     for (unsigned i = 0; i < 3; i++) {
@@ -153,7 +158,8 @@ static void no_address_at_all(void **state)
 static void as_if_counted_by_hand(void **state)
 {
     enum { ADDRESSES = 4000, STEPS = 200000 };
-    struct sources *sources = sources_create(LIMIT, env_system());
+    struct sources *sources =
+        sources_create(&(struct limits){.limits_prelogin_per_source = LIMIT}, env_system());
     static uint32_t held[ADDRESSES][LIMIT];
     static unsigned count[ADDRESSES];
     srand(7);
@@ -201,7 +207,8 @@ static size_t choose(struct sources *sources, uint32_t newcomer, struct stranger
 
 static void the_oldest_of_the_heaviest(void **state)
 {
-    struct sources *sources = sources_create(MANY, env_system());
+    struct sources *sources =
+        sources_create(&(struct limits){.limits_prelogin_per_source = MANY}, env_system());
     uint32_t one = crowd(sources, "10.0.0.1", 1), three = crowd(sources, "10.0.0.3", 3);
     uint32_t comes = crowd(sources, "10.0.0.9", 1);
     assert_int_equal(choose(sources, comes, stranger(one, 5000), stranger(three, AGE_MS)), 1);
@@ -222,7 +229,8 @@ static void the_oldest_of_the_heaviest(void **state)
 /* Who comes fast from one address has only young ones there, and pushes out nobody else's. */
 static void much_pays_young_and_takes_from_nobody(void **state)
 {
-    struct sources *sources = sources_create(MANY, env_system());
+    struct sources *sources =
+        sources_create(&(struct limits){.limits_prelogin_per_source = MANY}, env_system());
     uint32_t much = crowd(sources, "10.0.0.1", MUCH), one = crowd(sources, "10.0.0.2", 1);
     struct stranger young = stranger(much, AGE_MS / 4), old = stranger(one, 10 * AGE_MS);
     assert_int_equal(choose(sources, one, young, young), 2);
@@ -241,7 +249,8 @@ static void much_pays_young_and_takes_from_nobody(void **state)
 /* One /48 with one in each of 40 households weighs as ten of one address do. */
 static void who_is_spread_weighs_together(void **state)
 {
-    struct sources *sources = sources_create(MANY, env_system());
+    struct sources *sources =
+        sources_create(&(struct limits){.limits_prelogin_per_source = MANY}, env_system());
     uint32_t spread = SOURCE_NONE;
     for (unsigned i = 0; i < 40; i++) {
         char text[64];
@@ -258,7 +267,8 @@ static void who_is_spread_weighs_together(void **state)
 /* Only those of what is full come into question: here the /56, whose two networks are not. */
 static void within_what_is_full(void **state)
 {
-    struct sources *sources = sources_create(LIMIT, env_system());
+    struct limits limits = {.limits_prelogin_per_source = LIMIT};
+    struct sources *sources = sources_create(&limits, env_system());
     uint32_t taken[LIMIT], extra;
     fill(sources, "2a01:4f8:1:1::1", taken);
     uint32_t first = taken[0];
@@ -278,7 +288,7 @@ static void within_what_is_full(void **state)
     assert_int_equal(sources_choose(sources, comes, true, all, 1, AGE_MS), 1);
     assert_int_equal(sources_choose(sources, comes, true, all + 3, 1, AGE_MS), 1);
     assert_int_equal(sources_choose(sources, other, true, all, 4, AGE_MS), 4);
-    sources_set_max(sources, 0);
+    limits.limits_prelogin_per_source = 0;
     assert_false(sources_is_over(sources, comes));
     sources_destroy(sources);
 }

@@ -24,8 +24,8 @@ static int set_up_tls(void **state)
     fixture->options.tls_certificate_file = files.certificate;
     fixture->options.tls_key_file = files.key;
     fixture->options.tls_client_ca_file = "";
-    fixture->options.handshakes_max = 16;
-    fixture->options.handshake_deadline_ms = 60000;
+    fixture->limits.limits_handshakes = 16;
+    fixture->limits.limits_handshake_deadline_ms = 60000;
     write_identity(&files, &server);
     return 0;
 }
@@ -212,8 +212,8 @@ static void output_that_waits(void **state)
 {
     struct fixture *fixture = *state;
     enum { CHUNK = 50000, MOST = 20 * 1024 * 1024 };
-    fixture->options.output_bytes_max = MOST;
-    fixture->options.output_soft_bytes = MOST;
+    fixture->limits.limits_output_bytes = MOST;
+    fixture->limits.limits_output_soft_bytes = MOST;
     /* The write side is this thread's, until it releases it. */
     fixture->binds = fixture->flushes_not = fixture->keeps = true;
     start(fixture);
@@ -272,7 +272,8 @@ static void both_sides_at_once(void **state)
 {
     struct fixture *fixture = *state;
     enum { ROUNDS = 2000, UPDATES = 20 };
-    fixture->options.output_bytes_max = fixture->options.output_soft_bytes = 16 * 1024 * 1024;
+    fixture->limits.limits_output_bytes = fixture->limits.limits_output_soft_bytes =
+        16 * 1024 * 1024;
     fixture->binds = fixture->flushes_not = fixture->keeps = true;
     start(fixture);
     struct tls_peer peer = new_tls_peer(fixture, &version_3);
@@ -336,7 +337,7 @@ static void many_on_several_threads(void **state)
 static void the_deadline_is_absolute(void **state)
 {
     struct fixture *fixture = *state;
-    fixture->options.handshake_deadline_ms = 300;
+    fixture->limits.limits_handshake_deadline_ms = 300;
     start(fixture);
     uint64_t began = clock_ms();
     int silent = tls_socket(fixture);
@@ -370,7 +371,7 @@ static void the_deadline_is_absolute(void **state)
 static void the_login_has_its_own_deadline(void **state)
 {
     struct fixture *fixture = *state;
-    fixture->options.login_deadline_ms = 300;
+    fixture->limits.limits_login_deadline_ms = 300;
     fixture->options.silence_ms = 2400;
     start(fixture);
     int fd = tls_socket(fixture);
@@ -408,7 +409,7 @@ static void handshakes_limit(void **state)
 {
     struct fixture *fixture = *state;
     enum { LIMIT = 3 };
-    fixture->options.handshakes_max = LIMIT;
+    fixture->limits.limits_handshakes = LIMIT;
     fixture->binds = true;
     start(fixture);
     int fds[LIMIT];
@@ -441,7 +442,7 @@ static void handshakes_limit(void **state)
 static void the_oldest_handshake_goes_for_a_newcomer(void **state)
 {
     struct fixture *fixture = *state;
-    fixture->options.handshakes_max = 2;
+    fixture->limits.limits_handshakes = 2;
     fixture->options.unbound_age_ms = 1;
     start(fixture);
     int plain = client(fixture);
