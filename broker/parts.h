@@ -113,8 +113,7 @@ struct broker {
     struct link_token *link_tokens;   /* all that ever held, the newest first */
 };
 
-/* --- broker.c ----------------------------------------------------------------------------------
- */
+/* --- broker.c --------------------------------------------------------------------------------- */
 
 /* The front end as the options want it, wired to an assembled broker, not yet started. */
 int broker_open_net(struct broker *broker, char *error);

@@ -112,8 +112,7 @@ void reply_secure(struct MHD_Response *response);
 /* True: the path is one of the console's files, and *result is what became of the reply. */
 bool console_reply(struct MHD_Connection *connection, const char *path, enum MHD_Result *result);
 
-/* --- numbers.c: /metrics, /api/stats, health ---------------------------------------------------
- * */
+/* --- numbers.c: /metrics, /api/stats, health -------------------------------------------------- */
 
 bool numbers_are_open(const char *path); /* to those without a token too */
 bool numbers_reply(struct admin *admin, struct MHD_Connection *connection, const char *path,

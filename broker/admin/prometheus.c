@@ -131,8 +131,7 @@ void prometheus_write(FILE *out, const struct metrics *metrics,
         write_histogram(out, metrics, (enum histogram_id)i);
 }
 
-/* --- JSON ---------------------------------------------------------------------------------------
- * */
+/* --- JSON ------------------------------------------------------------------------------------- */
 
 static json_t *histogram_json(const struct metrics *metrics, enum histogram_id id)
 {

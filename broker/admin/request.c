@@ -41,8 +41,7 @@ static enum MHD_Result refuse(struct exchange *exchange, unsigned status, const 
     return reply_error(exchange->connection, status, error, detail);
 }
 
-/* --- the head
- * ------------------------------------------------------------------------------------- */
+/* --- the head --------------------------------------------------------------------------------- */
 
 static enum MHD_Result count_hosts(void *context, enum MHD_ValueKind kind, const char *key,
                                    const char *value)
@@ -207,8 +206,7 @@ static enum MHD_Result judge(struct exchange *exchange, const char *method, cons
     return MHD_YES;
 }
 
-/* --- body and answer
- * ------------------------------------------------------------------------------ */
+/* --- body and answer -------------------------------------------------------------------------- */
 
 /* Beyond the limit it is read and forgotten: the answer says so. */
 static void take_body(struct exchange *exchange, const char *bytes, size_t size)

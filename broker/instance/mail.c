@@ -92,8 +92,7 @@ static void append(struct instance *instance, struct user_call_message *item)
     instance->mail_bytes += weight(item);
 }
 
-/* --- whose calls they are ----------------------------------------------------------------------
- */
+/* --- whose calls they are --------------------------------------------------------------------- */
 
 /* One user's calls at an instance are limited here, by his name, because the instance has them for
  * as long as they last, and the session that asked may end before: who logs out and in again, or

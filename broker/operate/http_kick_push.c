@@ -18,8 +18,7 @@ enum { COMMAND_MS = 3000 };
 
 #define PUSH_NAME "admin" /* the service that a pushed message is from */
 
-/* --- the actor -----------------------------------------------------------------------------------
- * */
+/* --- the actor -------------------------------------------------------------------------------- */
 
 static bool receive(void *context, struct runner *runner, actor_handle self, void *state,
                     struct message *message)
@@ -50,8 +49,7 @@ static enum verdict finish(void *context, struct runner *runner, actor_handle se
 const struct behaviour admin_behaviour = {
     .name = "admin", .kind = KIND_ADMIN, .receive = receive, .finish = finish};
 
-/* --- one command ---------------------------------------------------------------------------------
- * */
+/* --- one command ------------------------------------------------------------------------------ */
 
 /* The number under which its result will come. */
 static uint64_t expect_result(struct admin_glue *glue)

@@ -33,8 +33,7 @@ static unsigned limit_of(const struct admin_query *query, unsigned otherwise)
     return query->limit != 0 ? query->limit : otherwise;
 }
 
-/* --- node ----------------------------------------------------------------------------------------
- * */
+/* --- node ------------------------------------------------------------------------------------- */
 
 static void add_listener(json_t *to, const char *kind, const char *address)
 {
@@ -77,8 +76,7 @@ unsigned admin_node(void *context, const struct admin_query *query, json_t *answ
     return 200;
 }
 
-/* --- sessions ------------------------------------------------------------------------------------
- * */
+/* --- sessions --------------------------------------------------------------------------------- */
 
 static const char *state_name(enum session_state state)
 {
@@ -190,8 +188,7 @@ unsigned admin_session(void *context, const struct admin_query *query, json_t *a
     return 200;
 }
 
-/* --- services ------------------------------------------------------------------------------------
- * */
+/* --- services --------------------------------------------------------------------------------- */
 
 static json_t *instance_json(const struct service_look *row)
 {
@@ -226,8 +223,7 @@ unsigned admin_services(void *context, const struct admin_query *query, json_t *
     return 200;
 }
 
-/* --- presence ------------------------------------------------------------------------------------
- * */
+/* --- presence --------------------------------------------------------------------------------- */
 
 static const char *kind_name(uint8_t kind)
 {

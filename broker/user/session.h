@@ -151,8 +151,7 @@ void session_age(struct session *session, struct turn *turn);
 void attach_committed(struct session *session, struct change *change, struct turn *turn);
 void resume_committed(struct session *session, struct change *change, struct turn *turn);
 
-/* --- user/changes.c: changes
- * ---------------------------------------------------------------------- */
+/* --- user/changes.c: changes ------------------------------------------------------------------ */
 
 /* The connection is gone, shut or released: forgets it and asks for DETACHED to be stored. */
 void session_detach(struct session *session, struct turn *turn, uint8_t cause);

@@ -6,7 +6,8 @@
 
 clang-format (.clang-format), black and shfmt are Debian's; prettier is fetched by cmake/npm. Of C it
 also sees what clang-format leaves: the argument of a file stands behind its includes, sizeof has its
-parentheses, and a function has no empty lines (but in tests). Ends with 77 when a tool is not there."""
+parentheses, a function has no empty lines (but in tests), and what stands above a section is one
+line. Ends with 77 when a tool is not there."""
 
 import os
 import re
@@ -19,6 +20,8 @@ SKIP = 77
 ESSAY_FIRST = re.compile(
     r"\A/\* SPDX[^\n]*\n\n?/\*(?:[^*]|\*(?!/))*\*/\n\n?(?:#include|#define _GNU)"
 )
+# The line above a section, which clang-format breaks in two when it is longer than the others.
+BROKEN_BAR = re.compile(r"^/\* ---(?:[^\n]*---)?\n|^/\* --- [^\n]*\n \*(?:/| -+ \*/| \*/)", re.M)
 BARE_SIZEOF = re.compile(r"\bsizeof [*\w]")
 
 # From the brace that begins a function to the one that ends it.
@@ -51,6 +54,8 @@ def scripts(root):
 
 def run(root, command, files):
     """Gives the lines that it printed; all files at once, because starting takes the time."""
+    if not files:
+        return []  # some of them would complain, and one would read what is typed
     done = subprocess.run(command + files, cwd=root, capture_output=True, text=True)
     text = done.stdout + (done.stderr if done.returncode else "")
     return [line for line in text.split("\n") if line] or (["failed"] if done.returncode else [])
@@ -70,6 +75,8 @@ def c(root, write):
         code = re.sub(r"/\*.*?\*/", "", text, flags=re.S)
         if ESSAY_FIRST.match(text) and name.endswith(".c"):
             lines.append(f"{name}: its argument stands before the includes")
+        if BROKEN_BAR.search(text):
+            lines.append(f"{name}: a section's line is broken in two")
         if BARE_SIZEOF.search(code):
             lines.append(f"{name}: sizeof without parentheses")
         if not name.startswith("tests/") and any("\n\n" in body for body in FUNCTION.findall(text)):
@@ -128,6 +135,7 @@ def main(root, verb, *languages):
 PLANTED = {
     "a.c": "int main(void) {return 0;}\n",
     "b.c": "/* SPDX */\n/* Why. */\n#include <stdio.h>\n",
+    "c.c": "int a;\n\n/* --- a section ---\n */\n\nint b;\n",
     "d.c": "static const int size = sizeof size;\n",
     "e.c": "int main(void)\n{\n    int x = 0;\n\n    return x;\n}\n",
     "a.py": "x = { 'a':1 }\n",

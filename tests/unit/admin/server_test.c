@@ -89,8 +89,7 @@ static uint64_t shifted_ns(void *context)
     return env_monotonic_ns(env_system()) + world->ahead_ns;
 }
 
-/* --- what it asks ------------------------------------------------------------------------------
- */
+/* --- what it asks ----------------------------------------------------------------------------- */
 
 static void no_readings(void *context, uint64_t readings[READING_COUNT])
 {
@@ -190,8 +189,7 @@ static int teardown(void **state)
     return 0;
 }
 
-/* --- who asks ----------------------------------------------------------------------------------
- */
+/* --- who asks --------------------------------------------------------------------------------- */
 
 static int ask(const struct world *world, const char *line, const char *token, const char *rest)
 {
@@ -241,8 +239,7 @@ static void wait_for_requests(const struct world *world, uint64_t count)
     assert_int_equal(asked(world, "GET /healthz", "", ""), 200);
 }
 
-/* --- tests -------------------------------------------------------------------------------------
- */
+/* --- tests ------------------------------------------------------------------------------------ */
 
 /* However many look, there is a place for who changes something, and he is next. */
 static void a_change_waits_for_no_more_than_one_look(void **state)

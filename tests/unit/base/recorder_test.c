@@ -90,8 +90,7 @@ ssize_t write(int fd, const void *bytes, size_t size)
     return syscall(SYS_write, fd, bytes, short_writes && size > SOME ? SOME : size);
 }
 
-/* --- the ring
- * -------------------------------------------------------------------------------------- */
+/* --- the ring --------------------------------------------------------------------------------- */
 
 static void an_empty_one_has_no_lines(void **state)
 {
@@ -168,8 +167,7 @@ static void the_longest_line_is_read_and_one_more_byte_is_dropped(void **state)
     recorder_destroy(recorder);
 }
 
-/* --- reading
- * --------------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 static void pages_follow_each_other_without_a_gap(void **state)
 {
@@ -251,8 +249,7 @@ static void the_newest_are_as_many_as_asked_for(void **state)
     recorder_destroy(recorder);
 }
 
-/* --- threads
- * --------------------------------------------------------------------------------------- */
+/* --- threads ---------------------------------------------------------------------------------- */
 
 enum { THREADS = 3, LINES_EACH = 20000 };
 
@@ -326,8 +323,7 @@ static void lines_are_whole_while_others_add(void **state)
     recorder_destroy(recorder);
 }
 
-/* --- the file
- * -------------------------------------------------------------------------------------- */
+/* --- the file --------------------------------------------------------------------------------- */
 
 static void expect_file(const char *path, const char *wanted)
 {

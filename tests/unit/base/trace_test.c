@@ -80,8 +80,7 @@ static int missing(struct traces *traces, const char *user)
     return trace_read(traces, user, 0, NOW_US, see, &seen, &state);
 }
 
-/* --- records
- * --------------------------------------------------------------------------------------- */
+/* --- records ---------------------------------------------------------------------------------- */
 
 static void a_record_tells_what_happened_and_when_by_the_wall(void **state)
 {
@@ -232,8 +231,7 @@ static void who_reads_holds_nobody_up(void **state)
     traces_destroy(reader.traces);
 }
 
-/* --- slots and ends
- * -------------------------------------------------------------------------------- */
+/* --- slots and ends --------------------------------------------------------------------------- */
 
 static void it_ends_by_time(void **state)
 {

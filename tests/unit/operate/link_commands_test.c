@@ -41,9 +41,6 @@ void reload_lines(struct broker *broker, const struct reload_report *report, rec
 {
 }
 
-/* -----------------------------------------------------------------------------------------------
- */
-
 static struct link_token *new_token(const char *text)
 {
     struct link_token *token = calloc(1, sizeof(*token) + strlen(text));
