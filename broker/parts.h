@@ -3,7 +3,7 @@
 #define USHER_BROKER_PARTS_H
 
 /* The parts of one broker, and how the glue calls itself. For the .c files of this folder, and for
- * persist/ and operate/, which still share its struct (docs/decisions/0099).
+ * operate/, which still shares its struct (docs/decisions/0099).
  *
  * Everything that arrives goes through ingress.c and becomes a post; everything that a turn wants
  * goes through egress.c. persist/ has the two threads that touch the store, runtime/clock.c is the

@@ -7,7 +7,6 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "base/wait.h"
-#include "broker/parts.h"
 #include "persist/queries.h"
 #include "proto/link_answer.h"
 
@@ -40,7 +39,7 @@ struct round {
 };
 
 struct queries {
-    struct broker *broker;
+    struct queries_options options;
     pthread_t pthread;
     bool started;
     pthread_mutex_t lock;
@@ -105,7 +104,7 @@ static struct message *take_next(struct queries *queries)
     return query;
 }
 
-static void reply(struct broker *broker, const struct query_message *query,
+static void reply(const struct queries_options *options, const struct query_message *query,
                   const struct query_result_message *head, const struct buffer *bytes)
 {
     struct query_result_message *result;
@@ -119,7 +118,7 @@ static void reply(struct broker *broker, const struct query_message *query,
     result->size = (uint32_t)bytes->size;
     if (bytes->size > 0)
         memcpy(result->bytes, bytes->data, bytes->size);
-    if (scheduler_post(broker->scheduler, NULL, query->asker, &result->header) != 0)
+    if (scheduler_post(options->scheduler, NULL, query->asker, &result->header) != 0)
         message_destroy(&result->header);
 }
 
@@ -139,7 +138,7 @@ static size_t room_of(const struct query_message *query)
 /* --- sessions --------------------------------------------------------------------------------- */
 
 struct session_run {
-    struct broker *broker;
+    const struct queries_options *options;
     struct link_page page;
     size_t count, limit;
 };
@@ -151,12 +150,12 @@ static bool add_session(void *context, const char *user, const struct session_re
     if (record != NULL) {
         row.state = record->state; /* the same numbers */
         row.epoch = record->epoch;
-        row.node = run->broker->settings.node;
+        row.node = run->options->node;
         row.since_ms = record->since_ms;
         row.address = record->address;
         row.client = record->client;
     }
-    row.inbox_messages = registry_gauge(run->broker->registry, user, strlen(user));
+    row.inbox_messages = registry_gauge(run->options->registry, user, strlen(user));
     run->page.full = run->page.full || run->count == run->limit;
     int error = 0;
     MEMORY_MUST((error = link_page_session(&run->page, &row)) != -ENOMEM, "a page");
@@ -164,11 +163,11 @@ static bool add_session(void *context, const char *user, const struct session_re
     return error == 0;
 }
 
-static struct session_run run_of(struct broker *broker, const struct query_message *query,
-                                 uint32_t limit)
+static struct session_run run_of(const struct queries_options *options,
+                                 const struct query_message *query, uint32_t limit)
 {
     return (struct session_run){
-        .broker = broker,
+        .options = options,
         .page = {.room = room_of(query)},
         .limit = limit != 0 && limit < PAGE_ROWS_MAX ? limit : PAGE_ROWS_MAX,
     };
@@ -185,23 +184,23 @@ static void put_sessions(struct buffer *out, struct session_run *run, int error,
     buffer_fini(&run->page.items);
 }
 
-static void list_sessions(struct broker *broker, const struct query_message *query,
+static void list_sessions(const struct queries_options *options, const struct query_message *query,
                           const char *prefix, const char *after, uint32_t limit, struct buffer *out)
 {
-    struct session_run run = run_of(broker, query, limit);
+    struct session_run run = run_of(options, query, limit);
     uint64_t presence_seq = 0;
     bool more = false;
-    int error = store_list_sessions(broker->store, prefix, after, run.limit, add_session, &run,
+    int error = store_list_sessions(options->store, prefix, after, run.limit, add_session, &run,
                                     &presence_seq, &more);
     put_sessions(out, &run, error, presence_seq, more || run.page.full);
 }
 
-static void look_up(struct broker *broker, const struct query_message *query,
+static void look_up(const struct queries_options *options, const struct query_message *query,
                     const Usher__V1__Lookup *lookup, struct buffer *out)
 {
-    struct session_run run = run_of(broker, query, 0);
+    struct session_run run = run_of(options, query, 0);
     uint64_t presence_last;
-    int error = store_look_up(broker->store, (const char *const *)lookup->users, lookup->n_users,
+    int error = store_look_up(options->store, (const char *const *)lookup->users, lookup->n_users,
                               add_session, &run, &presence_last);
     put_sessions(out, &run, error, presence_last, run.page.full);
 }
@@ -233,12 +232,12 @@ static bool some_are_gone(uint64_t after, const struct store_position *position)
     return position->presence_first > after && position->presence_first - after > 1;
 }
 
-static void read_presence(struct broker *broker, const struct query_message *query)
+static void read_presence(const struct queries_options *options, const struct query_message *query)
 {
     struct event_run run = {.add = link_page_batch_event, .page = {.room = query->bytes_max}};
     struct store_position position = {0};
     int error =
-        store_read_events(broker->store, query->after, PAGE_ROWS_MAX, add_event, &run, &position);
+        store_read_events(options->store, query->after, PAGE_ROWS_MAX, add_event, &run, &position);
     /* A record that cannot be read is missed like one that is gone, when all before it have been
      * told. */
     bool damaged = error == -EUCLEAN && position.presence_last > query->after;
@@ -254,18 +253,18 @@ static void read_presence(struct broker *broker, const struct query_message *que
         run.page.items.size = 0;
     }
     head.reset = head.reset && !head.failed;
-    reply(broker, query, &head, &run.page.items);
+    reply(options, query, &head, &run.page.items);
     buffer_fini(&run.page.items);
 }
 
-static void list_events(struct broker *broker, const struct query_message *query,
+static void list_events(const struct queries_options *options, const struct query_message *query,
                         const Usher__V1__Events *events, struct buffer *out)
 {
     struct event_run run = {.add = link_page_event, .page = {.room = room_of(query)}};
     struct store_position position = {0};
     size_t limit =
         events->limit != 0 && events->limit < PAGE_ROWS_MAX ? events->limit : PAGE_ROWS_MAX;
-    int error = store_read_events(broker->store, events->after, limit, add_event, &run, &position);
+    int error = store_read_events(options->store, events->after, limit, add_event, &run, &position);
     if (error != 0)
         fail(out, error);
     else
@@ -295,80 +294,82 @@ static void put_numbers(struct buffer *out, struct link_page *page)
     buffer_fini(&page->items);
 }
 
-static void count_sessions(struct broker *broker, struct buffer *out)
+static void count_sessions(const struct queries_options *options, struct buffer *out)
 {
     struct link_page page = no_numbers();
     struct store_position position;
-    int error = store_position(broker->store, &position);
+    int error = store_position(options->store, &position);
     if (error != 0) {
         fail(out, error);
         return;
     }
     put_number(&page, "sessions", position.sessions);
-    put_number(&page, "online", metrics_read(broker->metrics, METRIC_sessions_online));
-    put_number(&page, "detached", metrics_read(broker->metrics, METRIC_sessions_detached));
+    put_number(&page, "online", metrics_read(options->metrics, METRIC_sessions_online));
+    put_number(&page, "detached", metrics_read(options->metrics, METRIC_sessions_detached));
     put_numbers(out, &page);
 }
 
-static void list_numbers(struct broker *broker, struct buffer *out)
+static void list_numbers(const struct queries_options *options, struct buffer *out)
 {
     struct link_page page = no_numbers();
     for (int id = 0; id < METRIC_COUNT; id++)
         put_number(&page, metrics_name((enum metric_id)id),
-                   metrics_read(broker->metrics, (enum metric_id)id));
+                   metrics_read(options->metrics, (enum metric_id)id));
     struct store_position position;
-    if (store_position(broker->store, &position) == 0) {
+    if (store_position(options->store, &position) == 0) {
         put_number(&page, "stored_sessions", position.sessions);
         put_number(&page, "presence_first", position.presence_first);
         put_number(&page, "presence_last", position.presence_last);
         put_number(&page, "epoch_last", position.epoch_last);
     }
-    put_number(&page, "actors", registry_count(broker->registry));
-    struct link_health health = link_health(broker->link);
-    put_number(&page, "secrets_exposed", atomic_load(&broker->secrets_exposed));
-    put_number(&page, "link_listening", health.listening);
-    put_number(&page, "nng_reaper_stuck", health.reaper_stuck);
+    put_number(&page, "actors", registry_count(options->registry));
+    struct query_number more[QUERY_NUMBERS_MAX];
+    size_t count = options->numbers != NULL ? options->numbers(options->context, more) : 0;
+    CHECK(count <= QUERY_NUMBERS_MAX);
+    for (size_t i = 0; i < count; i++)
+        put_number(&page, more[i].name, more[i].value);
     put_numbers(out, &page);
 }
 
 /* --- the thread ------------------------------------------------------------------------------- */
 
-static void answer(struct broker *broker, const struct query_message *query,
+static void answer(const struct queries_options *options, const struct query_message *query,
                    const Usher__V1__Command *command, struct buffer *out)
 {
     switch (command->body_case) {
     case USHER__V1__COMMAND__BODY_LOOKUP:
-        look_up(broker, query, command->lookup, out);
+        look_up(options, query, command->lookup, out);
         break;
     case USHER__V1__COMMAND__BODY_LIST:
-        list_sessions(broker, query, command->list->prefix, command->list->after,
+        list_sessions(options, query, command->list->prefix, command->list->after,
                       command->list->limit, out);
         break;
     case USHER__V1__COMMAND__BODY_SNAPSHOT:
-        list_sessions(broker, query, "", command->snapshot->after, command->snapshot->limit, out);
+        list_sessions(options, query, "", command->snapshot->after, command->snapshot->limit, out);
         break;
     case USHER__V1__COMMAND__BODY_EVENTS:
-        list_events(broker, query, command->events, out);
+        list_events(options, query, command->events, out);
         break;
     case USHER__V1__COMMAND__BODY_COUNT:
-        count_sessions(broker, out);
+        count_sessions(options, out);
         break;
     default:
-        list_numbers(broker, out);
+        list_numbers(options, out);
         break;
     }
 }
 
-static void run_command(struct broker *broker, const struct query_message *query)
+static void run_command(const struct queries_options *options, const struct query_message *query)
 {
     struct buffer out = {0};
     Usher__V1__Command *command = usher__v1__command__unpack(NULL, query->size, query->bytes);
     CHECK(command != NULL); /* our own encoding */
-    if (broker->operate == NULL || !broker->operate(broker, command, room_of(query), &out))
-        answer(broker, query, command, &out);
+    if (options->operate == NULL ||
+        !options->operate(options->context, command, room_of(query), &out))
+        answer(options, query, command, &out);
     usher__v1__command__free_unpacked(command, NULL);
     struct query_result_message head = {0};
-    reply(broker, query, &head, &out);
+    reply(options, query, &head, &out);
     buffer_fini(&out);
 }
 
@@ -380,9 +381,9 @@ bool queries_step(struct queries *queries)
     if (query == NULL)
         return false;
     if (query->kind == QUERY_PRESENCE)
-        read_presence(queries->broker, query);
+        read_presence(&queries->options, query);
     else
-        run_command(queries->broker, query);
+        run_command(&queries->options, query);
     message_destroy(&query->header);
     return true;
 }
@@ -407,12 +408,12 @@ static void *run(void *argument)
     return NULL;
 }
 
-int queries_open(struct queries **out, struct broker *broker)
+int queries_open(struct queries **out, const struct queries_options *options)
 {
     struct queries *queries = calloc(1, sizeof(*queries));
     if (queries == NULL)
         return -ENOMEM;
-    queries->broker = broker;
+    queries->options = *options;
     pthread_mutex_init(&queries->lock, NULL);
     wait_condition_init(&queries->more);
     *out = queries;

@@ -4,16 +4,50 @@
 
 /* The thread that reads the store for backends. */
 
-#include "broker/parts.h"
+#include "backend.pb-c.h"
+#include "base/metrics.h"
+#include "instance/instance.h"
+#include "runtime/scheduler.h"
+#include "storage/store.h"
 
-int queries_open(struct queries **queries, struct broker *broker);
+struct queries;
+
+enum { QUERY_NUMBERS_MAX = 8 };
+
+struct query_number {
+    const char *name;
+    uint64_t value;
+};
+
+/* All that it points to outlives the queries. */
+struct queries_options {
+    struct store *store;
+    struct registry *registry;
+    struct scheduler *scheduler;
+    struct metrics *metrics;
+    const char *node; /* the name that sessions are at */
+    /* Answers a command of operators with a Result of at most `room` bytes and some. False: it is
+     * another's. NULL: there are no operators. On the thread of the queries. */
+    bool (*operate)(void *context, const Usher__V1__Command *command, size_t room,
+                    struct buffer *out);
+    /* What Stats says beside metrics and store; gives how many. NULL: nothing. */
+    size_t (*numbers)(void *context, struct query_number more[QUERY_NUMBERS_MAX]);
+    void *context;
+};
+
+/* 0 or -ENOMEM; then nothing is answered until it is started or stepped. */
+int queries_open(struct queries **queries, const struct queries_options *options);
+
+/* 0 or -errno. */
 int queries_start(struct queries *queries);
 
 /* Answers one query on the calling thread. False: none waited. */
 bool queries_step(struct queries *queries);
 
-/* Takes the query. */
+/* Takes the query; any thread, never blocks on the disk. */
 void queries_submit(struct queries *queries, struct query_message *query);
+
+/* Joins its thread; what waits is not answered any more. */
 void queries_close(struct queries *queries);
 
 #endif

@@ -22,7 +22,7 @@ import sys
 GLUE = "broker"  # the .c files of that folder, which put the parts together
 GLUE_LINES_MAX = 2000
 # These still share its struct; whoever needs it no more leaves this list.
-SHARE_ITS_STRUCT = {"persist", "operate"}
+SHARE_ITS_STRUCT = {"operate"}
 
 # An api has no folder of its own: it is one header of its layer's.
 Layer = collections.namedtuple("Layer", "folder depends uses headers")

@@ -1,12 +1,62 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "persist/queries.h"
-#include "unit/broker/broker_fixture.h"
+#include "unit/hall.h"
 
 #include "storage/store_ops.h"
 
 /* What backends read from the store: each kind of query, pages, and a store that fails. */
 
-enum { ROOM = 16000, SESSIONS = 60, EVENTS_KEPT = 25 };
+enum { ROOM = 16000, SESSIONS = 60, EVENTS_KEPT = 25, ACTORS = 256 };
+
+static const char *const more_names[QUERY_NUMBERS_MAX] = {"m0", "m1", "m2", "m3",
+                                                          "m4", "m5", "m6", "m7"};
+
+static size_t more_numbers(void *context, struct query_number more[QUERY_NUMBERS_MAX])
+{
+    for (size_t i = 0; i < QUERY_NUMBERS_MAX; i++)
+        more[i] = (struct query_number){more_names[i], 10 + i};
+    return QUERY_NUMBERS_MAX;
+}
+
+struct stand {
+    struct hall hall;
+    struct store *store;
+    struct queries *queries;
+};
+
+/* Takes the store; NULL: one in memory. */
+static struct stand *stand_make(struct store *store, uint64_t events_kept)
+{
+    const struct store_options kept = {.events_kept_max = events_kept};
+    struct stand *stand = calloc(1, sizeof(*stand));
+    assert_non_null(stand);
+    hall_open(&stand->hall, ACTORS, false);
+    if (store == NULL)
+        assert_int_equal(store_open_memory(&store, &kept), 0);
+    stand->store = store;
+    const struct queries_options options = {.store = store,
+                                            .registry = stand->hall.registry,
+                                            .scheduler = stand->hall.scheduler,
+                                            .metrics = stand->hall.metrics,
+                                            .node = "node-7",
+                                            .numbers = more_numbers};
+    assert_int_equal(queries_open(&stand->queries, &options), 0);
+    return stand;
+}
+
+static void stand_free(struct stand *stand)
+{
+    queries_close(stand->queries);
+    hall_close(&stand->hall);
+    store_close(stand->store);
+    free(stand);
+}
+
+static int tear_down(void **state)
+{
+    stand_free(*state);
+    return 0;
+}
 
 /* --- asking ----------------------------------------------------------------------------------- */
 
@@ -36,15 +86,15 @@ static struct query_message *command_query(struct probe *asker, const Usher__V1_
     return query;
 }
 
-static void submit(struct glue *glue, struct probe *asker, const Usher__V1__Command *command,
+static void submit(struct stand *stand, struct probe *asker, const Usher__V1__Command *command,
                    uint32_t bytes_max, uint64_t token)
 {
-    queries_submit(glue->broker.queries, command_query(asker, command, bytes_max, token));
+    queries_submit(stand->queries, command_query(asker, command, bytes_max, token));
 }
 
-static struct query_result_message *next_result(struct glue *glue, struct probe *asker)
+static struct query_result_message *next_result(struct stand *stand, struct probe *asker)
 {
-    run_turns(glue);
+    hall_run(&stand->hall);
     struct query_result_message *result = (struct query_result_message *)probe_take(asker);
     assert_non_null(result);
     assert_int_equal(result->header.kind, MESSAGE_QUERY_RESULT);
@@ -52,13 +102,13 @@ static struct query_result_message *next_result(struct glue *glue, struct probe 
 }
 
 /* Asks on this thread; the caller frees. The answer keeps within its room. */
-static Usher__V1__Result *ask(struct glue *glue, struct probe *asker,
+static Usher__V1__Result *ask(struct stand *stand, struct probe *asker,
                               const Usher__V1__Command *command, uint32_t bytes_max)
 {
-    submit(glue, asker, command, bytes_max, 77);
-    assert_true(queries_step(glue->broker.queries));
-    assert_false(queries_step(glue->broker.queries));
-    struct query_result_message *message = next_result(glue, asker);
+    submit(stand, asker, command, bytes_max, 77);
+    assert_true(queries_step(stand->queries));
+    assert_false(queries_step(stand->queries));
+    struct query_result_message *message = next_result(stand, asker);
     assert_int_equal(message->kind, QUERY_COMMAND);
     assert_int_equal(message->token, 77);
     assert_true(message->size <= (bytes_max > 48 ? bytes_max : 48));
@@ -73,7 +123,7 @@ static void done(Usher__V1__Result *result)
     usher__v1__result__free_unpacked(result, NULL);
 }
 
-static Usher__V1__Result *ask_list(struct glue *glue, struct probe *asker, const char *prefix,
+static Usher__V1__Result *ask_list(struct stand *stand, struct probe *asker, const char *prefix,
                                    const char *after, uint32_t limit, uint32_t bytes_max)
 {
     Usher__V1__Command command = USHER__V1__COMMAND__INIT;
@@ -83,10 +133,10 @@ static Usher__V1__Result *ask_list(struct glue *glue, struct probe *asker, const
     list.limit = limit;
     command.body_case = USHER__V1__COMMAND__BODY_LIST;
     command.list = &list;
-    return ask(glue, asker, &command, bytes_max);
+    return ask(stand, asker, &command, bytes_max);
 }
 
-static Usher__V1__Result *ask_snapshot(struct glue *glue, struct probe *asker, const char *after,
+static Usher__V1__Result *ask_snapshot(struct stand *stand, struct probe *asker, const char *after,
                                        uint32_t limit, uint32_t bytes_max)
 {
     Usher__V1__Command command = USHER__V1__COMMAND__INIT;
@@ -95,10 +145,10 @@ static Usher__V1__Result *ask_snapshot(struct glue *glue, struct probe *asker, c
     snapshot.limit = limit;
     command.body_case = USHER__V1__COMMAND__BODY_SNAPSHOT;
     command.snapshot = &snapshot;
-    return ask(glue, asker, &command, bytes_max);
+    return ask(stand, asker, &command, bytes_max);
 }
 
-static Usher__V1__Result *ask_lookup(struct glue *glue, struct probe *asker, const char **users,
+static Usher__V1__Result *ask_lookup(struct stand *stand, struct probe *asker, const char **users,
                                      size_t count, uint32_t bytes_max)
 {
     Usher__V1__Command command = USHER__V1__COMMAND__INIT;
@@ -107,10 +157,10 @@ static Usher__V1__Result *ask_lookup(struct glue *glue, struct probe *asker, con
     lookup.n_users = count;
     command.body_case = USHER__V1__COMMAND__BODY_LOOKUP;
     command.lookup = &lookup;
-    return ask(glue, asker, &command, bytes_max);
+    return ask(stand, asker, &command, bytes_max);
 }
 
-static Usher__V1__Result *ask_events(struct glue *glue, struct probe *asker, uint64_t after,
+static Usher__V1__Result *ask_events(struct stand *stand, struct probe *asker, uint64_t after,
                                      uint32_t limit, uint32_t bytes_max)
 {
     Usher__V1__Command command = USHER__V1__COMMAND__INIT;
@@ -119,10 +169,10 @@ static Usher__V1__Result *ask_events(struct glue *glue, struct probe *asker, uin
     events.limit = limit;
     command.body_case = USHER__V1__COMMAND__BODY_EVENTS;
     command.events = &events;
-    return ask(glue, asker, &command, bytes_max);
+    return ask(stand, asker, &command, bytes_max);
 }
 
-static Usher__V1__Result *ask_numbers(struct glue *glue, struct probe *asker, bool all)
+static Usher__V1__Result *ask_numbers(struct stand *stand, struct probe *asker, bool all)
 {
     Usher__V1__Command command = USHER__V1__COMMAND__INIT;
     Usher__V1__Count count = USHER__V1__COUNT__INIT;
@@ -132,7 +182,7 @@ static Usher__V1__Result *ask_numbers(struct glue *glue, struct probe *asker, bo
         command.stats = &stats;
     else
         command.count = &count;
-    return ask(glue, asker, &command, ROOM);
+    return ask(stand, asker, &command, ROOM);
 }
 
 static uint64_t number_of(const Usher__V1__Result *result, const char *name)
@@ -176,29 +226,29 @@ static void fill_store(struct store *store)
 
 static int set_up_filled(void **state)
 {
-    struct glue *glue = glue_make(NULL, EVENTS_KEPT, false);
-    fill_store(glue->store);
-    hall_probe(&glue->hall, "!asker");
-    *state = glue;
+    struct stand *stand = stand_make(NULL, EVENTS_KEPT);
+    fill_store(stand->store);
+    hall_probe(&stand->hall, "!asker");
+    *state = stand;
     return 0;
 }
 
-static struct probe *asker_of(struct glue *glue)
+static struct probe *asker_of(struct stand *stand)
 {
-    return &glue->hall.probes[actor_slot(registry_find(glue->broker.registry, "!asker", 6))];
+    return &stand->hall.probes[actor_slot(registry_find(stand->hall.registry, "!asker", 6))];
 }
 
 /* --- sessions --------------------------------------------------------------------------------- */
 
 static void lookup(void **state)
 {
-    struct glue *glue = *state;
+    struct stand *stand = *state;
     char long_name[100] = {0};
     memset(long_name, 'x', sizeof(long_name) - 1);
     const char *users[] = {"odd07", "nobody", "", long_name, "even00", "odd07"};
-    actor_handle shown = registry_claim(glue->broker.registry, "odd07", 5, &user_behaviour);
-    atomic_store(&registry_actor(glue->broker.registry, actor_slot(shown))->gauge, 9);
-    Usher__V1__Result *result = ask_lookup(glue, asker_of(glue), users, 6, ROOM);
+    actor_handle shown = registry_claim(stand->hall.registry, "odd07", 5, &probe_behaviour);
+    atomic_store(&registry_actor(stand->hall.registry, actor_slot(shown))->gauge, 9);
+    Usher__V1__Result *result = ask_lookup(stand, asker_of(stand), users, 6, ROOM);
     assert_int_equal(result->code, USHER__V1__RESULT__CODE__OK);
     assert_int_equal(result->value_case, USHER__V1__RESULT__VALUE_SESSIONS);
     assert_int_equal(result->sessions->n_sessions, 6);
@@ -213,7 +263,7 @@ static void lookup(void **state)
     assert_int_equal(seven->inbox_messages, 9);
     assert_string_equal(seven->address, "192.0.2.1:1");
     assert_string_equal(seven->client, "test");
-    assert_string_equal(seven->node, glue->options.node_name);
+    assert_string_equal(seven->node, "node-7");
     for (unsigned i = 1; i < 4; i++) {
         assert_int_equal(result->sessions->sessions[i]->state,
                          USHER__V1__SESSION_INFO__STATE__GONE);
@@ -222,11 +272,11 @@ static void lookup(void **state)
     assert_int_equal(result->sessions->sessions[4]->state,
                      USHER__V1__SESSION_INFO__STATE__DETACHED);
     done(result);
-    result = ask_lookup(glue, asker_of(glue), users, 0, ROOM);
+    result = ask_lookup(stand, asker_of(stand), users, 0, ROOM);
     assert_int_equal(result->sessions->n_sessions, 0);
     done(result);
     /* What has no room is left out, from the end, and it says so. */
-    result = ask_lookup(glue, asker_of(glue), users, 6, 300);
+    result = ask_lookup(stand, asker_of(stand), users, 6, 300);
     assert_true(result->sessions->more);
     assert_in_range(result->sessions->n_sessions, 1, 5);
     assert_string_equal(result->sessions->sessions[0]->user, "odd07");
@@ -234,7 +284,7 @@ static void lookup(void **state)
 }
 
 /* Goes through all pages; gives the rows, which come in order and once. */
-static unsigned walk(struct glue *glue, const char *prefix, uint32_t limit, uint32_t bytes_max,
+static unsigned walk(struct stand *stand, const char *prefix, uint32_t limit, uint32_t bytes_max,
                      unsigned *pages)
 {
     char after[80] = "";
@@ -243,8 +293,8 @@ static unsigned walk(struct glue *glue, const char *prefix, uint32_t limit, uint
     *pages = 0;
     while (more) {
         Usher__V1__Result *result =
-            prefix != NULL ? ask_list(glue, asker_of(glue), prefix, after, limit, bytes_max)
-                           : ask_snapshot(glue, asker_of(glue), after, limit, bytes_max);
+            prefix != NULL ? ask_list(stand, asker_of(stand), prefix, after, limit, bytes_max)
+                           : ask_snapshot(stand, asker_of(stand), after, limit, bytes_max);
         assert_int_equal(result->code, USHER__V1__RESULT__CODE__OK);
         assert_int_equal(result->value_case, USHER__V1__RESULT__VALUE_SESSIONS);
         assert_int_equal(result->sessions->presence_seq, SESSIONS);
@@ -266,43 +316,43 @@ static unsigned walk(struct glue *glue, const char *prefix, uint32_t limit, uint
 
 static void list_and_snapshot_in_pages(void **state)
 {
-    struct glue *glue = *state;
+    struct stand *stand = *state;
     unsigned pages;
-    assert_int_equal(walk(glue, "", 0, ROOM, &pages), SESSIONS);
+    assert_int_equal(walk(stand, "", 0, ROOM, &pages), SESSIONS);
     assert_int_equal(pages, 1);
-    assert_int_equal(walk(glue, "even", 0, ROOM, &pages), SESSIONS / 2);
-    assert_int_equal(walk(glue, "even1", 0, ROOM, &pages), 5);
-    assert_int_equal(walk(glue, "zzz", 0, ROOM, &pages), 0);
+    assert_int_equal(walk(stand, "even", 0, ROOM, &pages), SESSIONS / 2);
+    assert_int_equal(walk(stand, "even1", 0, ROOM, &pages), 5);
+    assert_int_equal(walk(stand, "zzz", 0, ROOM, &pages), 0);
     assert_int_equal(pages, 1);
-    assert_int_equal(walk(glue, "odd", 7, ROOM, &pages), SESSIONS / 2);
+    assert_int_equal(walk(stand, "odd", 7, ROOM, &pages), SESSIONS / 2);
     assert_int_equal(pages, 5);
-    assert_int_equal(walk(glue, "odd", 10, ROOM, &pages), SESSIONS / 2);
+    assert_int_equal(walk(stand, "odd", 10, ROOM, &pages), SESSIONS / 2);
     assert_int_equal(pages, 3); /* the last one is full and says that nothing follows */
-    assert_int_equal(walk(glue, NULL, 0, ROOM, &pages), SESSIONS);
-    assert_int_equal(walk(glue, NULL, 1, ROOM, &pages), SESSIONS);
+    assert_int_equal(walk(stand, NULL, 0, ROOM, &pages), SESSIONS);
+    assert_int_equal(walk(stand, NULL, 1, ROOM, &pages), SESSIONS);
     assert_int_equal(pages, SESSIONS);
-    assert_int_equal(walk(glue, NULL, 1000000, ROOM, &pages), SESSIONS);
+    assert_int_equal(walk(stand, NULL, 1000000, ROOM, &pages), SESSIONS);
     assert_int_equal(pages, 1);
 }
 
 static void tiny_rooms(void **state)
 {
-    struct glue *glue = *state;
+    struct stand *stand = *state;
     unsigned pages;
     unsigned pages_before = 1000000;
     /* From one row per page on, every room gives every row. */
     for (uint32_t bytes_max = 120; bytes_max <= 1200; bytes_max += 27) {
-        assert_int_equal(walk(glue, NULL, 0, bytes_max, &pages), SESSIONS);
+        assert_int_equal(walk(stand, NULL, 0, bytes_max, &pages), SESSIONS);
         assert_true(pages <= pages_before && pages > 1);
         pages_before = pages;
     }
     /* Below, there are no rows, and nothing breaks. */
     for (uint32_t bytes_max = 0; bytes_max <= 60; bytes_max++) {
-        Usher__V1__Result *result = ask_snapshot(glue, asker_of(glue), "", 0, bytes_max);
+        Usher__V1__Result *result = ask_snapshot(stand, asker_of(stand), "", 0, bytes_max);
         assert_int_equal(result->sessions->n_sessions, 0);
         assert_true(result->sessions->more);
         done(result);
-        result = ask_events(glue, asker_of(glue), SESSIONS - 5, 0, bytes_max);
+        result = ask_events(stand, asker_of(stand), SESSIONS - 5, 0, bytes_max);
         assert_int_equal(result->events->n_events, 0);
         done(result);
     }
@@ -312,8 +362,8 @@ static void tiny_rooms(void **state)
 
 static void events(void **state)
 {
-    struct glue *glue = *state;
-    Usher__V1__Result *result = ask_events(glue, asker_of(glue), SESSIONS - EVENTS_KEPT, 0, ROOM);
+    struct stand *stand = *state;
+    Usher__V1__Result *result = ask_events(stand, asker_of(stand), SESSIONS - EVENTS_KEPT, 0, ROOM);
     assert_int_equal(result->code, USHER__V1__RESULT__CODE__OK);
     assert_int_equal(result->value_case, USHER__V1__RESULT__VALUE_EVENTS);
     assert_int_equal(result->events->n_events, EVENTS_KEPT);
@@ -333,38 +383,38 @@ static void events(void **state)
     }
     done(result);
     /* One older than what is kept. */
-    result = ask_events(glue, asker_of(glue), SESSIONS - EVENTS_KEPT - 1, 3, ROOM);
+    result = ask_events(stand, asker_of(stand), SESSIONS - EVENTS_KEPT - 1, 3, ROOM);
     assert_true(result->events->reset);
     done(result);
-    result = ask_events(glue, asker_of(glue), SESSIONS - 10, 3, ROOM);
+    result = ask_events(stand, asker_of(stand), SESSIONS - 10, 3, ROOM);
     assert_int_equal(result->events->n_events, 3);
     assert_int_equal(result->events->events[0]->seq, SESSIONS - 9);
     done(result);
-    result = ask_events(glue, asker_of(glue), SESSIONS, 3, ROOM);
+    result = ask_events(stand, asker_of(stand), SESSIONS, 3, ROOM);
     assert_int_equal(result->events->n_events, 0);
     assert_int_equal(result->events->presence_last, SESSIONS);
     assert_false(result->events->reset);
     done(result);
-    result = ask_events(glue, asker_of(glue), UINT64_MAX, 3, ROOM);
+    result = ask_events(stand, asker_of(stand), UINT64_MAX, 3, ROOM);
     assert_int_equal(result->events->n_events, 0);
     assert_false(result->events->reset);
     done(result);
     /* A small room: fewer of them, the oldest. */
-    result = ask_events(glue, asker_of(glue), SESSIONS - 10, 0, 250);
+    result = ask_events(stand, asker_of(stand), SESSIONS - 10, 0, 250);
     assert_in_range(result->events->n_events, 1, 9);
     assert_int_equal(result->events->events[0]->seq, SESSIONS - 9);
     done(result);
 }
 
-static struct query_result_message *ask_presence(struct glue *glue, uint64_t after,
+static struct query_result_message *ask_presence(struct stand *stand, uint64_t after,
                                                  uint32_t bytes_max)
 {
-    struct query_message *query = new_query(QUERY_PRESENCE, asker_of(glue)->self, 0);
+    struct query_message *query = new_query(QUERY_PRESENCE, asker_of(stand)->self, 0);
     query->after = after;
     query->bytes_max = bytes_max;
-    queries_submit(glue->broker.queries, query);
-    assert_true(queries_step(glue->broker.queries));
-    struct query_result_message *message = next_result(glue, asker_of(glue));
+    queries_submit(stand->queries, query);
+    assert_true(queries_step(stand->queries));
+    struct query_result_message *message = next_result(stand, asker_of(stand));
     assert_int_equal(message->kind, QUERY_PRESENCE);
     assert_int_equal(message->stream_last, SESSIONS);
     assert_true(message->size <= bytes_max);
@@ -374,11 +424,11 @@ static struct query_result_message *ask_presence(struct glue *glue, uint64_t aft
 /* Its bytes are the fields of a Batch. */
 static void presence_for_a_batch(void **state)
 {
-    struct glue *glue = *state;
+    struct stand *stand = *state;
     for (uint32_t bytes_max = 90; bytes_max < 2000; bytes_max += 91) {
         uint64_t after = SESSIONS - EVENTS_KEPT;
         while (after < SESSIONS) {
-            struct query_result_message *message = ask_presence(glue, after, bytes_max);
+            struct query_result_message *message = ask_presence(stand, after, bytes_max);
             Usher__V1__Batch *batch = usher__v1__batch__unpack(NULL, message->size, message->bytes);
             assert_non_null(batch);
             assert_false(message->reset);
@@ -393,18 +443,18 @@ static void presence_for_a_batch(void **state)
         }
     }
     struct query_result_message *message =
-        ask_presence(glue, SESSIONS - EVENTS_KEPT - 1, ROOM); /* too old */
+        ask_presence(stand, SESSIONS - EVENTS_KEPT - 1, ROOM); /* too old */
     assert_true(message->reset);
     assert_int_equal(message->size, 0);
     assert_int_equal(message->first, 0);
     assert_int_equal(message->last, 0);
     message_destroy(&message->header);
-    message = ask_presence(glue, SESSIONS, ROOM); /* up to date */
+    message = ask_presence(stand, SESSIONS, ROOM); /* up to date */
     assert_false(message->reset);
     assert_int_equal(message->first, 0);
     assert_int_equal(message->size, 0);
     message_destroy(&message->header);
-    message = ask_presence(glue, SESSIONS - 1, 10); /* no room */
+    message = ask_presence(stand, SESSIONS - 1, 10); /* no room */
     assert_int_equal(message->first, 0);
     assert_int_equal(message->size, 0);
     message_destroy(&message->header);
@@ -414,10 +464,10 @@ static void presence_for_a_batch(void **state)
 
 static void count(void **state)
 {
-    struct glue *glue = *state;
-    metrics_add(glue->broker.metrics, 0, METRIC_sessions_online, 40);
-    metrics_add(glue->broker.metrics, 1, METRIC_sessions_detached, 20);
-    Usher__V1__Result *result = ask_numbers(glue, asker_of(glue), false);
+    struct stand *stand = *state;
+    metrics_add(stand->hall.metrics, 0, METRIC_sessions_online, 40);
+    metrics_add(stand->hall.metrics, 1, METRIC_sessions_detached, 20);
+    Usher__V1__Result *result = ask_numbers(stand, asker_of(stand), false);
     assert_int_equal(result->code, USHER__V1__RESULT__CODE__OK);
     assert_int_equal(number_of(result, "sessions"), SESSIONS);
     assert_int_equal(number_of(result, "online"), 40);
@@ -427,16 +477,16 @@ static void count(void **state)
 
 static void stats(void **state)
 {
-    struct glue *glue = *state;
-    metrics_add(glue->broker.metrics, 0, METRIC_logins, 3);
-    Usher__V1__Result *result = ask_numbers(glue, asker_of(glue), true);
+    struct stand *stand = *state;
+    metrics_add(stand->hall.metrics, 0, METRIC_logins, 3);
+    Usher__V1__Result *result = ask_numbers(stand, asker_of(stand), true);
     assert_int_equal(number_of(result, "logins"), 3);
     assert_int_equal(number_of(result, "stored_sessions"), SESSIONS);
     assert_int_equal(number_of(result, "presence_first"), SESSIONS - EVENTS_KEPT + 1);
     assert_int_equal(number_of(result, "presence_last"), SESSIONS);
     assert_int_equal(number_of(result, "epoch_last"), 100 + SESSIONS - 1);
-    assert_int_equal(number_of(result, "link_listening"), 1);
-    assert_int_equal(number_of(result, "nng_reaper_stuck"), 0);
+    for (size_t i = 0; i < QUERY_NUMBERS_MAX; i++)
+        assert_int_equal(number_of(result, more_names[i]), 10 + i);
     for (int id = 0; id < METRIC_COUNT; id++)
         (void)number_of(result, metrics_name((enum metric_id)id));
     done(result);
@@ -531,28 +581,28 @@ static void a_damaged_store_is_unavailable(void **state)
         struct sick_store *store = calloc(1, sizeof(*store));
         store->base.ops = &sick_ops;
         store->error = errors[i];
-        struct glue *glue = glue_make(&store->base, 0, false);
-        struct probe *asker = hall_probe(&glue->hall, "!asker");
-        expect_unavailable(ask_list(glue, asker, "", "", 0, ROOM));
-        expect_unavailable(ask_snapshot(glue, asker, "", 0, ROOM));
-        expect_unavailable(ask_events(glue, asker, 0, 0, ROOM));
-        expect_unavailable(ask_numbers(glue, asker, false));
-        expect_unavailable(ask_lookup(glue, asker, users, 3, ROOM));
+        struct stand *stand = stand_make(&store->base, 0);
+        struct probe *asker = hall_probe(&stand->hall, "!asker");
+        expect_unavailable(ask_list(stand, asker, "", "", 0, ROOM));
+        expect_unavailable(ask_snapshot(stand, asker, "", 0, ROOM));
+        expect_unavailable(ask_events(stand, asker, 0, 0, ROOM));
+        expect_unavailable(ask_numbers(stand, asker, false));
+        expect_unavailable(ask_lookup(stand, asker, users, 3, ROOM));
         /* The counters do not need the store. */
-        Usher__V1__Result *result = ask_numbers(glue, asker, true);
+        Usher__V1__Result *result = ask_numbers(stand, asker, true);
         assert_int_equal(result->code, USHER__V1__RESULT__CODE__OK);
         assert_int_equal(number_of(result, "logins"), 0);
         done(result);
         struct query_message *query = new_query(QUERY_PRESENCE, asker->self, 0);
-        queries_submit(glue->broker.queries, query);
-        assert_true(queries_step(glue->broker.queries));
-        struct query_result_message *message = next_result(glue, asker);
+        queries_submit(stand->queries, query);
+        assert_true(queries_step(stand->queries));
+        struct query_result_message *message = next_result(stand, asker);
         assert_int_equal(message->first, 0); /* nothing half-read */
         assert_int_equal(message->size, 0);
         assert_false(message->reset);
         assert_true(message->failed);
         message_destroy(&message->header);
-        glue_free(glue);
+        stand_free(stand);
     }
 }
 
@@ -566,14 +616,14 @@ static void a_damaged_event_is_missed_like_one_that_is_gone(void **state)
     store->error = -EUCLEAN;
     store->damaged = DAMAGED;
     store->last = LAST;
-    struct glue *glue = glue_make(&store->base, 0, false);
-    struct probe *asker = hall_probe(&glue->hall, "!asker");
+    struct stand *stand = stand_make(&store->base, 0);
+    struct probe *asker = hall_probe(&stand->hall, "!asker");
     for (uint64_t after = 1; after <= 3; after += 2) {
         struct query_message *query = new_query(QUERY_PRESENCE, asker->self, 0);
         query->after = after;
-        queries_submit(glue->broker.queries, query);
-        assert_true(queries_step(glue->broker.queries));
-        struct query_result_message *message = next_result(glue, asker);
+        queries_submit(stand->queries, query);
+        assert_true(queries_step(stand->queries));
+        struct query_result_message *message = next_result(stand, asker);
         assert_false(message->failed);
         assert_int_equal(message->reset, after == 3);
         assert_int_equal(message->first, after == 3 ? 0 : 2);
@@ -581,37 +631,37 @@ static void a_damaged_event_is_missed_like_one_that_is_gone(void **state)
         assert_int_equal(message->stream_last, LAST);
         message_destroy(&message->header);
     }
-    glue_free(glue);
+    stand_free(stand);
 }
 
 /* --- the queue -------------------------------------------------------------------------------- */
 
-static void submit_counts(struct glue *glue, struct probe *asker, unsigned first, unsigned count)
+static void submit_counts(struct stand *stand, struct probe *asker, unsigned first, unsigned count)
 {
     Usher__V1__Command command = USHER__V1__COMMAND__INIT;
     Usher__V1__Count body = USHER__V1__COUNT__INIT;
     command.body_case = USHER__V1__COMMAND__BODY_COUNT;
     command.count = &body;
     for (unsigned i = first; i < first + count; i++)
-        submit(glue, asker, &command, ROOM, i);
+        submit(stand, asker, &command, ROOM, i);
 }
 
 static void answers_come_in_order(void **state)
 {
-    struct glue *glue = *state;
-    submit_counts(glue, asker_of(glue), 0, 10);
+    struct stand *stand = *state;
+    submit_counts(stand, asker_of(stand), 0, 10);
     for (unsigned i = 0; i < 10; i++)
-        assert_true(queries_step(glue->broker.queries));
-    assert_false(queries_step(glue->broker.queries));
+        assert_true(queries_step(stand->queries));
+    assert_false(queries_step(stand->queries));
     for (unsigned i = 0; i < 10; i++) {
-        struct query_result_message *message = next_result(glue, asker_of(glue));
+        struct query_result_message *message = next_result(stand, asker_of(stand));
         assert_int_equal(message->token, i);
         message_destroy(&message->header);
     }
 }
 
 /* From one source, so many. */
-static void submit_from(struct glue *glue, bool linked, uint32_t source, unsigned count)
+static void submit_from(struct stand *stand, bool linked, uint32_t source, unsigned count)
 {
     Usher__V1__Command command = USHER__V1__COMMAND__INIT;
     Usher__V1__Count body = USHER__V1__COUNT__INIT;
@@ -619,20 +669,20 @@ static void submit_from(struct glue *glue, bool linked, uint32_t source, unsigne
     command.count = &body;
     for (unsigned i = 0; i < count; i++) {
         struct query_message *query =
-            command_query(asker_of(glue), &command, ROOM, source * 100 + i);
+            command_query(asker_of(stand), &command, ROOM, source * 100 + i);
         query->linked = linked;
         query->source = source;
-        queries_submit(glue->broker.queries, query);
+        queries_submit(stand->queries, query);
     }
 }
 
-static void expect_tokens(struct glue *glue, const unsigned *tokens, size_t count)
+static void expect_tokens(struct stand *stand, const unsigned *tokens, size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        assert_true(queries_step(glue->broker.queries));
-    assert_false(queries_step(glue->broker.queries));
+        assert_true(queries_step(stand->queries));
+    assert_false(queries_step(stand->queries));
     for (size_t i = 0; i < count; i++) {
-        struct query_result_message *message = next_result(glue, asker_of(glue));
+        struct query_result_message *message = next_result(stand, asker_of(stand));
         assert_int_equal(message->token, tokens[i]);
         message_destroy(&message->header);
     }
@@ -641,46 +691,46 @@ static void expect_tokens(struct glue *glue, const unsigned *tokens, size_t coun
 /* Three peers, of whom one asks much: each is answered in turn, in his own order. */
 static void who_asks_much_waits_for_himself(void **state)
 {
-    struct glue *glue = *state;
-    submit_from(glue, false, 1, 4);
-    submit_from(glue, false, 2, 1);
-    submit_from(glue, false, 3, 2);
+    struct stand *stand = *state;
+    submit_from(stand, false, 1, 4);
+    submit_from(stand, false, 2, 1);
+    submit_from(stand, false, 3, 2);
     const unsigned tokens[] = {100, 200, 300, 101, 301, 102, 103};
-    expect_tokens(glue, tokens, sizeof(tokens) / sizeof(tokens[0]));
-    submit_from(glue, false, 2, 1); /* the line is as good as new */
-    expect_tokens(glue, &tokens[1], 1);
+    expect_tokens(stand, tokens, sizeof(tokens) / sizeof(tokens[0]));
+    submit_from(stand, false, 2, 1); /* the line is as good as new */
+    expect_tokens(stand, &tokens[1], 1);
 }
 
 /* However many come without a link, an instance waits for one query of theirs at a time. */
 static void instances_do_not_wait_for_a_crowd(void **state)
 {
-    struct glue *glue = *state;
+    struct stand *stand = *state;
     for (unsigned i = 10; i < 15; i++)
-        submit_from(glue, false, i, 1);
-    submit_from(glue, true, 1, 2);
-    submit_from(glue, true, 2, 1);
+        submit_from(stand, false, i, 1);
+    submit_from(stand, true, 1, 2);
+    submit_from(stand, true, 2, 1);
     const unsigned tokens[] = {100, 1000, 200, 1100, 101, 1200, 1300, 1400};
-    expect_tokens(glue, tokens, sizeof(tokens) / sizeof(tokens[0]));
+    expect_tokens(stand, tokens, sizeof(tokens) / sizeof(tokens[0]));
 }
 
 static void an_answer_for_nobody_is_dropped(void **state)
 {
-    struct glue *glue = *state;
-    struct probe gone = {.self = asker_of(glue)->self + (UINT64_C(2) << 32)};
-    submit_counts(glue, &gone, 0, 1);
-    assert_true(queries_step(glue->broker.queries));
-    run_turns(glue);
-    assert_int_equal(probe_count(asker_of(glue)), 0);
+    struct stand *stand = *state;
+    struct probe gone = {.self = asker_of(stand)->self + (UINT64_C(2) << 32)};
+    submit_counts(stand, &gone, 0, 1);
+    assert_true(queries_step(stand->queries));
+    hall_run(&stand->hall);
+    assert_int_equal(probe_count(asker_of(stand)), 0);
 }
 
 static void the_thread_answers(void **state)
 {
-    struct glue *glue = *state;
-    struct probe *asker = asker_of(glue);
-    start_workers(glue);
-    assert_int_equal(queries_start(glue->broker.queries), 0);
+    struct stand *stand = *state;
+    struct probe *asker = asker_of(stand);
+    hall_start_workers(&stand->hall);
+    assert_int_equal(queries_start(stand->queries), 0);
     for (unsigned i = 0; i < 50; i++) {
-        submit_counts(glue, asker, i * 4, 4);
+        submit_counts(stand, asker, i * 4, 4);
         if (i % 5 == 0)
             nap_ms(2); /* it falls asleep in between */
     }
@@ -690,13 +740,13 @@ static void the_thread_answers(void **state)
         assert_int_equal(message->token, i);
         message_destroy(&message->header);
     }
-    submit_counts(glue, asker, 0, 20); /* some of them are dropped with the thread */
+    submit_counts(stand, asker, 0, 20); /* some of them are dropped with the thread */
 }
 
 static void queries_that_wait_are_freed(void **state)
 {
-    struct glue *glue = *state;
-    submit_counts(glue, asker_of(glue), 0, 5);
+    struct stand *stand = *state;
+    submit_counts(stand, asker_of(stand), 0, 5);
 }
 
 #define TEST_FILLED(name) cmocka_unit_test_setup_teardown(name, set_up_filled, tear_down)
