@@ -204,7 +204,7 @@ def scene_a_backend_that_dies_with_many_calls():
         "link.mail_items": 1000000,
         "link.park_ms": 200,
         "link.grace_ms": 0,
-        "link.fetch_timeout_ms": 600,
+        "link.fetch_timeout_ms": 3000,  # reading a thousand calls takes a while
     }
     with Broker(options) as broker:
         first = Backend(broker, service="shop", instance="first")
