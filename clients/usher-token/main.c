@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "common/options.h"
+#include "files/token_file.h"
 #include "identity/token.h"
 #include "usher-token/keys.h"
 
@@ -46,6 +47,11 @@ static const char USAGE[] =
     "  --help, --version\n"
     "\n"
     "Exit codes: 0 ok, 1 the token or key is not good, 64 usage, 74 a file.\n";
+
+static void print_help(void)
+{
+    fputs(USAGE, stdout);
+}
 
 static int fail(int code, const char *what, const char *which)
 {
@@ -257,19 +263,26 @@ static int run_sign(const struct arguments *arguments)
     return code;
 }
 
-static int run_check(const struct arguments *arguments)
+/* A token of a login, from a file as the clients read it, or all of stdin. EXIT_OK, with a text
+ * that is the caller's to free, or it was said what is wrong. */
+static int read_token(const char *path, char **token, size_t *size)
 {
-    char token[TOKEN_ROOM], error[KEYRING_ERROR_BYTES];
+    if (path != NULL) {
+        int error = token_file_read(path, token, size);
+        return error == 0 ? EXIT_OK : fail(EXIT_FILE, path, token_file_fault(error));
+    }
+    *token = malloc(TOKEN_ROOM);
+    if (*token == NULL)
+        return fail(EXIT_FILE, "no memory", "");
+    *size = fread(*token, 1, TOKEN_ROOM, stdin);
+    *size -= *size > 0 && (*token)[*size - 1] == '\n';
+    return EXIT_OK;
+}
+
+static int check_token(const struct arguments *arguments, struct bytes token)
+{
+    char error[KEYRING_ERROR_BYTES];
     struct keyring *keyring;
-    FILE *from = arguments->token_file != NULL ? fopen(arguments->token_file, "re") : stdin;
-    if (from == NULL)
-        return fail(EXIT_FILE, arguments->token_file, strerror(errno));
-    size_t size = fread(token, 1, sizeof(token), from);
-    size -= size > 0 && token[size - 1] == '\n';
-    if (from != stdin)
-        fclose(from);
-    if (arguments->keys == NULL)
-        return fail(EXIT_WRONG_USE, "--keys is missing", "");
     if (keyring_load(&keyring, arguments->keys, error) != 0)
         return fail(EXIT_FILE, arguments->keys, error);
     tell_passed(keyring);
@@ -277,8 +290,7 @@ static int run_check(const struct arguments *arguments)
                                 arguments->audience != NULL ? arguments->audience : "", 0};
     struct token_claims claims;
     enum token_refusal refusal =
-        token_verify(keyring, &rules, (struct bytes){(const uint8_t *)token, size},
-                     (uint64_t)time(NULL) * 1000, &claims);
+        token_verify(keyring, &rules, token, (uint64_t)time(NULL) * 1000, &claims);
     keyring_release(keyring);
     if (refusal != TOKEN_GOOD)
         return fail(EXIT_NOT_GOOD, token_refusal_name(refusal), token_refusal_text(refusal));
@@ -287,97 +299,95 @@ static int run_check(const struct arguments *arguments)
     return EXIT_OK;
 }
 
+static int run_check(const struct arguments *arguments)
+{
+    char *token;
+    size_t size;
+    if (arguments->keys == NULL)
+        return fail(EXIT_WRONG_USE, "--keys is missing", "");
+    int code = read_token(arguments->token_file, &token, &size);
+    if (code != EXIT_OK)
+        return code;
+    code = check_token(arguments, (struct bytes){(const uint8_t *)token, size});
+    free(token);
+    return code;
+}
+
 /* --- command line ----------------------------------------------------------------------------- */
+
+enum {
+    COMMAND_KEYGEN,
+    COMMAND_PUBLIC,
+    COMMAND_SIGN,
+    COMMAND_CHECK,
+    COMMANDS,
+};
 
 static const struct command {
     const char *name;
     int (*run)(const struct arguments *arguments);
-    const char *options;
-} commands[] = {
-    {"keygen", run_keygen, "algorithm kid out add"},
-    {"public", run_public, "keys out"},
-    {"sign", run_sign, "keys kid sub ttl not-before issuer audience out"},
-    {"check", run_check, "keys issuer audience token-file"},
+} commands[COMMANDS] = {
+    [COMMAND_KEYGEN] = {"keygen", run_keygen},
+    [COMMAND_PUBLIC] = {"public", run_public},
+    [COMMAND_SIGN] = {"sign", run_sign},
+    [COMMAND_CHECK] = {"check", run_check},
 };
 
-static const struct option options[] = {
-    {"algorithm", required_argument, NULL, 'a'},  {"kid", required_argument, NULL, 'k'},
-    {"out", required_argument, NULL, 'o'},        {"add", required_argument, NULL, 'd'},
-    {"keys", required_argument, NULL, 'f'},       {"sub", required_argument, NULL, 's'},
-    {"issuer", required_argument, NULL, 'i'},     {"audience", required_argument, NULL, 'u'},
-    {"ttl", required_argument, NULL, 't'},        {"not-before", required_argument, NULL, 'n'},
-    {"token-file", required_argument, NULL, 'x'}, {NULL, 0, NULL, 0},
+enum {
+    KEYGEN = 1 << COMMAND_KEYGEN,
+    PUBLIC = 1 << COMMAND_PUBLIC,
+    SIGN = 1 << COMMAND_SIGN,
+    CHECK = 1 << COMMAND_CHECK,
 };
 
-static const char **place_of(struct arguments *arguments, int key)
-{
-    switch (key) {
-    case 'a':
-        return &arguments->algorithm;
-    case 'k':
-        return &arguments->kid;
-    case 'o':
-        return &arguments->out;
-    case 'd':
-        return &arguments->add;
-    case 'f':
-        return &arguments->keys;
-    case 's':
-        return &arguments->sub;
-    case 'i':
-        return &arguments->issuer;
-    case 'u':
-        return &arguments->audience;
-    case 't':
-        return &arguments->ttl;
-    case 'n':
-        return &arguments->not_before;
-    case 'x':
-        return &arguments->token_file;
-    default:
-        return NULL;
-    }
-}
+#define FIELD(field) offsetof(struct arguments, field)
 
-static int run_command(const struct command *command, const struct arguments *arguments,
-                       uint64_t given)
+static const struct option_row rows[] = {
+    {.name = "algorithm", .type = OPTION_TEXT, .offset = FIELD(algorithm), .commands = KEYGEN},
+    {.name = "kid", .type = OPTION_TEXT, .offset = FIELD(kid), .commands = KEYGEN | SIGN},
+    {.name = "out", .type = OPTION_TEXT, .offset = FIELD(out), .commands = KEYGEN | PUBLIC | SIGN},
+    {.name = "add", .type = OPTION_TEXT, .offset = FIELD(add), .commands = KEYGEN},
+    {.name = "keys", .type = OPTION_TEXT, .offset = FIELD(keys), .commands = PUBLIC | SIGN | CHECK},
+    {.name = "sub", .type = OPTION_TEXT, .offset = FIELD(sub), .commands = SIGN},
+    {.name = "issuer", .type = OPTION_TEXT, .offset = FIELD(issuer), .commands = SIGN | CHECK},
+    {.name = "audience", .type = OPTION_TEXT, .offset = FIELD(audience), .commands = SIGN | CHECK},
+    {.name = "ttl", .type = OPTION_TEXT, .offset = FIELD(ttl), .commands = SIGN},
+    {.name = "not-before", .type = OPTION_TEXT, .offset = FIELD(not_before), .commands = SIGN},
+    {.name = "token-file", .type = OPTION_TEXT, .offset = FIELD(token_file), .commands = CHECK},
+};
+
+static const struct option_set options = {
+    .program = "usher-token",
+    .print_help = print_help,
+    .rows = rows,
+    .count = sizeof(rows) / sizeof(*rows),
+};
+
+static int run_words(const struct arguments *arguments, const struct option_words *words)
 {
-    const char *misplaced = option_out_of_place(options, given, "", command->options);
-    if (misplaced != NULL) {
-        fprintf(stderr, "usher-token: --%s means nothing for %s\n", misplaced, command->name);
+    unsigned number = 0;
+    while (words->count > 0 && number < COMMANDS &&
+           strcmp(commands[number].name, words->words[0]) != 0)
+        number++;
+    if (words->count == 0 || number == COMMANDS) {
+        fputs(USAGE, stderr);
         return EXIT_WRONG_USE;
     }
+    if (words->count > 1)
+        return fail(EXIT_WRONG_USE, "one word too many", words->words[1]);
+    if (!options_fit(&options, words, number, commands[number].name))
+        return EXIT_WRONG_USE;
     if (arguments->out != NULL && arguments->add != NULL)
         return fail(EXIT_WRONG_USE, "--out or --add, not both", "");
-    return command->run(arguments);
+    return commands[number].run(arguments);
 }
 
 int main(int count, char **words)
 {
     struct arguments arguments = {0};
-    if (count > 1 && strcmp(words[1], "--help") == 0) {
-        fputs(USAGE, stdout);
-        return EXIT_OK;
-    }
-    if (count > 1 && strcmp(words[1], "--version") == 0) {
-        puts("usher-token " USHER_VERSION);
-        return EXIT_OK;
-    }
-    uint64_t given = 0;
-    int which = 0;
-    int key;
-    while (count > 1 && (key = getopt_long(count - 1, words + 1, "", options, &which)) != -1) {
-        given |= UINT64_C(1) << which;
-        const char **place = place_of(&arguments, key);
-        if (place == NULL)
-            return fail(EXIT_WRONG_USE, "usher-token --help tells more", "");
-        *place = optarg;
-    }
-    if (count > 1 && optind < count - 1)
-        return fail(EXIT_WRONG_USE, "one word too many", words[1 + optind]);
-    for (size_t i = 0; count > 1 && i < sizeof(commands) / sizeof(*commands); i++)
-        if (strcmp(words[1], commands[i].name) == 0)
-            return run_command(&commands[i], &arguments, given);
-    fputs(USAGE, stderr);
-    return EXIT_WRONG_USE;
+    struct option_words read;
+    enum option_end end = options_read(&options, count, words, &arguments, &read);
+    if (end != OPTIONS_READ)
+        return end == OPTIONS_SHOWN ? EXIT_OK : EXIT_WRONG_USE;
+    return run_words(&arguments, &read);
 }

@@ -16,8 +16,12 @@ enum {
     EXIT_WRONG_USE = 64,
 };
 
+/* What the command line says. */
 struct cli_options {
-    struct usher_options usher;
+    struct usher_options usher; /* borrows from the rest */
+    uint64_t port;
+    double timeout_s;       /* negative: none was given */
+    const char *token_text; /* the token itself */
     const char *token_file; /* read anew for each login */
     void *token;            /* its content: owned */
     const char *to;

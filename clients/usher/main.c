@@ -2,7 +2,7 @@
 #include "usher/cli.h"
 
 #include <errno.h>
-#include <getopt.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -24,51 +24,50 @@ enum {
     STDIN_BYTES_STEP = 64 * 1024,
 };
 
-enum option_key {
-    OPTION_USER = 256,
-    OPTION_HOST,
-    OPTION_PORT,
-    OPTION_TOKEN,
-    OPTION_TOKEN_FILE,
-    OPTION_TLS,
-    OPTION_CA,
-    OPTION_SERVER_NAME,
-    OPTION_CERTIFICATE,
-    OPTION_KEY,
-    OPTION_ACKS,
-    OPTION_JSON,
-    OPTION_TO,
-    OPTION_DELIVERED,
-    OPTION_SERVICE,
-    OPTION_METHOD,
-    OPTION_COUNT,
-    OPTION_TIMEOUT,
-    OPTION_HELP,
-    OPTION_VERSION,
+enum command {
+    COMMAND_CHAT,
+    COMMAND_SEND,
+    COMMAND_CALL,
+    COMMAND_LISTEN,
+    COMMANDS,
 };
 
-static const struct option OPTIONS[] = {
-    {"user", required_argument, NULL, OPTION_USER},
-    {"host", required_argument, NULL, OPTION_HOST},
-    {"port", required_argument, NULL, OPTION_PORT},
-    {"token", required_argument, NULL, OPTION_TOKEN},
-    {"token-file", required_argument, NULL, OPTION_TOKEN_FILE},
-    {"tls", no_argument, NULL, OPTION_TLS},
-    {"ca", required_argument, NULL, OPTION_CA},
-    {"server-name", required_argument, NULL, OPTION_SERVER_NAME},
-    {"certificate", required_argument, NULL, OPTION_CERTIFICATE},
-    {"key", required_argument, NULL, OPTION_KEY},
-    {"acks", no_argument, NULL, OPTION_ACKS},
-    {"json", no_argument, NULL, OPTION_JSON},
-    {"to", required_argument, NULL, OPTION_TO},
-    {"delivered", no_argument, NULL, OPTION_DELIVERED},
-    {"service", required_argument, NULL, OPTION_SERVICE},
-    {"method", required_argument, NULL, OPTION_METHOD},
-    {"count", required_argument, NULL, OPTION_COUNT},
-    {"timeout", required_argument, NULL, OPTION_TIMEOUT},
-    {"help", no_argument, NULL, OPTION_HELP},
-    {"version", no_argument, NULL, OPTION_VERSION},
-    {NULL, 0, NULL, 0},
+enum {
+    SEND = 1 << COMMAND_SEND,
+    CALL = 1 << COMMAND_CALL,
+    LISTEN = 1 << COMMAND_LISTEN,
+};
+
+#define FIELD(field) offsetof(struct cli_options, field)
+
+static const struct option_row rows[] = {
+    {.name = "user", .type = OPTION_TEXT, .offset = FIELD(usher.username)},
+    {.name = "host", .type = OPTION_TEXT, .offset = FIELD(usher.host)},
+    {.name = "port", .type = OPTION_COUNT, .offset = FIELD(port), .min = 1, .max = 65535},
+    {.name = "token", .type = OPTION_TEXT, .offset = FIELD(token_text)},
+    {.name = "token-file", .type = OPTION_TEXT, .offset = FIELD(token_file)},
+    {.name = "tls", .type = OPTION_FLAG, .offset = FIELD(usher.tls)},
+    {.name = "ca", .type = OPTION_TEXT, .offset = FIELD(usher.tls_ca_file)},
+    {.name = "server-name", .type = OPTION_TEXT, .offset = FIELD(usher.tls_server_name)},
+    {.name = "certificate", .type = OPTION_TEXT, .offset = FIELD(usher.tls_certificate_file)},
+    {.name = "key", .type = OPTION_TEXT, .offset = FIELD(usher.tls_key_file)},
+    {.name = "acks", .type = OPTION_FLAG, .offset = FIELD(usher.acks)},
+    {.name = "json", .type = OPTION_FLAG, .offset = FIELD(json)},
+    {.name = "to", .type = OPTION_TEXT, .offset = FIELD(to), .commands = SEND},
+    {.name = "delivered", .type = OPTION_FLAG, .offset = FIELD(delivered), .commands = SEND},
+    {.name = "service", .type = OPTION_TEXT, .offset = FIELD(service), .commands = CALL},
+    {.name = "method", .type = OPTION_TEXT, .offset = FIELD(method), .commands = CALL},
+    {.name = "count",
+     .type = OPTION_COUNT,
+     .offset = FIELD(count),
+     .min = 1,
+     .max = OPTION_COUNT_MAX,
+     .commands = LISTEN},
+    {.name = "timeout",
+     .type = OPTION_REAL,
+     .offset = FIELD(timeout_s),
+     .max = 1e6,
+     .commands = SEND | CALL | LISTEN},
 };
 
 static const char USAGE[] =
@@ -97,82 +96,22 @@ static const char USAGE[] =
     "TEXT is - to read stdin. Exit codes: 0 ok, 1 refused by the broker (listen: fewer than\n"
     "N messages came), 2 could not connect or lost the connection, 64 usage.\n";
 
-static int wrong_use(const char *what)
+static void print_help(void)
 {
-    fprintf(stderr, "usher: %s; usher --help tells more\n", what);
+    fputs(USAGE, stdout);
+}
+
+static const struct option_set OPTIONS = {
+    .program = "usher",
+    .print_help = print_help,
+    .rows = rows,
+    .count = sizeof(rows) / sizeof(*rows),
+};
+
+static int wrong_use(const char *word, const char *what)
+{
+    options_complain(&OPTIONS, NULL, word, what);
     return EXIT_WRONG_USE;
-}
-
-static int wrong_value(const char *option, const char *value, const char *what)
-{
-    fprintf(stderr, "usher: --%s %s: %s; usher --help tells more\n", option, value, what);
-    return EXIT_WRONG_USE;
-}
-
-/* --- command line ----------------------------------------------------------------------------- */
-
-static bool parse_number(const char *text, uint64_t most, uint64_t *value)
-{
-    char *end;
-    errno = 0;
-    unsigned long long number = strtoull(text, &end, 10);
-    if (errno != 0 || end == text || *end != '\0' || text[0] == '-' || number > most)
-        return false;
-    *value = number;
-    return true;
-}
-
-static bool parse_seconds(const char *text, int *timeout_ms)
-{
-    char *end;
-    double seconds = strtod(text, &end);
-    if (end == text || *end != '\0' || !(seconds >= 0 && seconds <= 1e6))
-        return false;
-    *timeout_ms = (int)(seconds * 1000);
-    return true;
-}
-
-static bool take_number_option(struct cli_options *options, int key)
-{
-    uint64_t number = 0;
-    switch (key) {
-    case OPTION_PORT:
-        if (!parse_number(optarg, 65535, &number) || number == 0)
-            return false;
-        options->usher.port = (uint16_t)number;
-        return true;
-    case OPTION_COUNT:
-        return parse_number(optarg, UINT64_MAX, &options->count) && options->count > 0;
-    case OPTION_TIMEOUT:
-        return parse_seconds(optarg, &options->timeout_ms);
-    default:
-        return false;
-    }
-}
-
-/* Each of them means TLS. */
-static bool take_tls_option(struct usher_options *options, int key)
-{
-    switch (key) {
-    case OPTION_TLS:
-        break;
-    case OPTION_CA:
-        options->tls_ca_file = optarg;
-        break;
-    case OPTION_SERVER_NAME:
-        options->tls_server_name = optarg;
-        break;
-    case OPTION_CERTIFICATE:
-        options->tls_certificate_file = optarg;
-        break;
-    case OPTION_KEY:
-        options->tls_key_file = optarg;
-        break;
-    default:
-        return false;
-    }
-    options->tls = true;
-    return true;
 }
 
 /* A token source: the file may hold another token by now. It may also be away for a moment, while
@@ -187,73 +126,6 @@ static int read_token_file(void *context, struct usher_token *token)
     free(options->token);
     options->token = read;
     *token = (struct usher_token){read, size};
-    return 0;
-}
-
-static bool take_option(struct cli_options *options, int key)
-{
-    if (take_tls_option(&options->usher, key))
-        return true;
-    switch (key) {
-    case OPTION_USER:
-        options->usher.username = optarg;
-        return true;
-    case OPTION_HOST:
-        options->usher.host = optarg;
-        return true;
-    case OPTION_TOKEN:
-        options->usher.token = optarg;
-        options->usher.token_size = strlen(optarg);
-        return true;
-    case OPTION_TOKEN_FILE:
-        options->token_file = optarg;
-        return read_token_file(options, &(struct usher_token){NULL, 0}) == 0;
-    case OPTION_ACKS:
-        options->usher.acks = true;
-        return true;
-    case OPTION_JSON:
-        options->json = true;
-        return true;
-    case OPTION_TO:
-        options->to = optarg;
-        return true;
-    case OPTION_DELIVERED:
-        options->delivered = true;
-        return true;
-    case OPTION_SERVICE:
-        options->service = optarg;
-        return true;
-    case OPTION_METHOD:
-        options->method = optarg;
-        return true;
-    default:
-        return take_number_option(options, key);
-    }
-}
-
-/* 0, or how the program ends: exit code + 1. `given` gets the bits of what was given. */
-static int parse_options(struct cli_options *options, int count, char **arguments, uint64_t *given)
-{
-    int place = 0;
-    int key;
-    while ((key = getopt_long(count, arguments, "", OPTIONS, &place)) != -1) {
-        *given |= UINT64_C(1) << place;
-        if (key == OPTION_HELP) {
-            fputs(USAGE, stdout);
-            return EXIT_OK + 1;
-        }
-        if (key == OPTION_VERSION) {
-            puts("usher " USHER_VERSION);
-            return EXIT_OK + 1;
-        }
-        if (key == '?')
-            return EXIT_WRONG_USE + 1;
-        if (!take_option(options, key))
-            return wrong_value(OPTIONS[place].name, optarg,
-                               key == OPTION_TOKEN_FILE ? "no token can be read there"
-                                                        : "not a number, or out of range") +
-                   1;
-    }
     return 0;
 }
 
@@ -378,26 +250,21 @@ static const struct subcommand {
     const char *name;
     int (*run)(struct usher_client *client, const struct printer *printer,
                const struct cli_options *options, const char *text);
-    int texts_min;
-    int texts_max;
-    const char *options; /* beside ALWAYS */
-} SUBCOMMANDS[] = {
-    {"chat", run_chat, 0, 0, ""},
-    {"send", run_send, 1, 1, "to delivered timeout"},
-    {"call", run_call, 0, 1, "service method timeout"},
-    {"listen", run_listen, 0, 0, "count timeout"},
+    size_t texts_min, texts_max;
+} SUBCOMMANDS[COMMANDS] = {
+    [COMMAND_CHAT] = {"chat", run_chat, 0, 0},
+    [COMMAND_SEND] = {"send", run_send, 1, 1},
+    [COMMAND_CALL] = {"call", run_call, 0, 1},
+    [COMMAND_LISTEN] = {"listen", run_listen, 0, 0},
 };
 
-static const char ALWAYS[] =
-    "user host port token token-file tls ca server-name certificate key acks "
-    "json help version";
-
-static const struct subcommand *find_subcommand(const char *name)
+/* COMMANDS: there is none of that name. */
+static unsigned find_subcommand(const char *name)
 {
-    for (size_t i = 0; i < sizeof(SUBCOMMANDS) / sizeof(*SUBCOMMANDS); i++)
-        if (strcmp(SUBCOMMANDS[i].name, name) == 0)
-            return &SUBCOMMANDS[i];
-    return NULL;
+    unsigned command = 0;
+    while (command < COMMANDS && strcmp(SUBCOMMANDS[command].name, name) != 0)
+        command++;
+    return command;
 }
 
 /* --- one run ---------------------------------------------------------------------------------- */
@@ -432,7 +299,7 @@ static int run(const struct subcommand *subcommand, struct cli_options *options,
     struct usher_client *client;
     int result = usher_client_create(&options->usher, &client);
     if (result == -EINVAL)
-        return wrong_use(what_is_wrong(&options->usher));
+        return wrong_use(NULL, what_is_wrong(&options->usher));
     if (result < 0) {
         fprintf(stderr, "usher: %s\n", strerrordesc_np(-result));
         return EXIT_NO_CONNECTION;
@@ -459,67 +326,75 @@ static int run(const struct subcommand *subcommand, struct cli_options *options,
     return code;
 }
 
-/* What the command line says goes before it. */
-static void take_token_of_environment(struct cli_options *options)
+/* Where the token comes from; the environment's only without one on the command line. */
+static void take_token(struct cli_options *options)
 {
-    const char *token = getenv("USHER_TOKEN");
-    if (token == NULL || options->usher.token != NULL || options->token_file != NULL)
-        return;
+    const char *token = options->token_text;
+    if (token == NULL && options->token_file == NULL)
+        token = getenv("USHER_TOKEN");
     options->usher.token = token;
-    options->usher.token_size = strlen(token);
+    options->usher.token_size = token != NULL ? strlen(token) : 0;
 }
 
-static const char *missing_or_too_much(const struct subcommand *subcommand,
-                                       const struct cli_options *options)
+/* What the rows say, as the library takes it. */
+static void settle(struct cli_options *options)
+{
+    struct usher_options *usher = &options->usher;
+    usher->port = (uint16_t)options->port;
+    usher->tls = usher->tls || usher->tls_ca_file != NULL || usher->tls_server_name != NULL ||
+                 usher->tls_certificate_file != NULL || usher->tls_key_file != NULL;
+    options->timeout_ms = options->timeout_s < 0 ? -1 : (int)(options->timeout_s * 1000);
+    take_token(options);
+}
+
+static const char *missing_or_too_much(unsigned command, const struct cli_options *options)
 {
     if (options->usher.username == NULL)
         return "--user is missing";
-    if (options->usher.token != NULL && options->token_file != NULL)
+    if (options->token_text != NULL && options->token_file != NULL)
         return "--token or --token-file, not both";
-    if (subcommand->run == run_send && options->to == NULL)
+    if (command == COMMAND_SEND && options->to == NULL)
         return "--to is missing";
-    if (subcommand->run == run_call && (options->service == NULL || options->method == NULL))
+    if (command == COMMAND_CALL && (options->service == NULL || options->method == NULL))
         return "--service or --method is missing";
     return NULL;
 }
 
-static int run_arguments(struct cli_options *options, int count, char **arguments)
+static int run_words(struct cli_options *options, const struct option_words *words)
 {
-    const struct subcommand *subcommand = &SUBCOMMANDS[0];
-    if (count > 1 && arguments[1][0] != '-') {
-        subcommand = find_subcommand(arguments[1]);
-        if (subcommand == NULL)
-            return wrong_use("there is no such command");
-        arguments[1] = arguments[0];
-        arguments++;
-        count--;
-    }
-    uint64_t given = 0;
-    int ended = parse_options(options, count, arguments, &given);
-    if (ended != 0)
-        return ended - 1;
-    const char *misplaced = option_out_of_place(OPTIONS, given, ALWAYS, subcommand->options);
-    if (misplaced != NULL) {
-        fprintf(stderr, "usher: --%s means nothing for %s; usher --help tells more\n", misplaced,
-                subcommand->name);
+    unsigned command = words->count > 0 ? find_subcommand(words->words[0]) : COMMAND_CHAT;
+    if (command == COMMANDS)
+        return wrong_use(words->words[0], "there is no such command");
+    const struct subcommand *subcommand = &SUBCOMMANDS[command];
+    if (!options_fit(&OPTIONS, words, command, subcommand->name))
+        return EXIT_WRONG_USE;
+    const char *missing = missing_or_too_much(command, options);
+    if (missing != NULL)
+        return wrong_use(NULL, missing);
+    if (options->token_file != NULL &&
+        read_token_file(options, &(struct usher_token){NULL, 0}) != 0) {
+        options_complain(&OPTIONS, "token-file", options->token_file, "no token can be read there");
         return EXIT_WRONG_USE;
     }
-    take_token_of_environment(options);
-    const char *missing = missing_or_too_much(subcommand, options);
-    if (missing != NULL)
-        return wrong_use(missing);
-    int texts = count - optind;
+    size_t texts = words->count > 0 ? words->count - 1 : 0;
     if (texts < subcommand->texts_min || texts > subcommand->texts_max)
-        return wrong_use(texts < subcommand->texts_min ? "TEXT is missing" : "too many words");
-    return run(subcommand, options, texts > 0 ? arguments[optind] : "");
+        return wrong_use(NULL,
+                         texts < subcommand->texts_min ? "TEXT is missing" : "too many words");
+    return run(subcommand, options, texts > 0 ? words->words[1] : "");
 }
 
 int main(int count, char **arguments)
 {
-    struct cli_options options = {.timeout_ms = -1};
+    struct cli_options options = {.timeout_s = -1};
+    struct option_words words;
     usher_options_init(&options.usher);
     options.usher.client = "usher/" USHER_VERSION;
-    int code = run_arguments(&options, count, arguments);
+    options.port = options.usher.port;
+    enum option_end end = options_read(&OPTIONS, count, arguments, &options, &words);
+    if (end != OPTIONS_READ)
+        return end == OPTIONS_SHOWN ? EXIT_OK : EXIT_WRONG_USE;
+    settle(&options);
+    int code = run_words(&options, &words);
     free(options.token);
     return code;
 }

@@ -22,7 +22,8 @@ enum { CTL_TIMEOUT_MS = 3000 };
 /* What the command line says. */
 struct ctl {
     const char *url;
-    void *token;
+    const char *token_file;
+    void *token; /* what it holds */
     size_t token_size;
     bool json;
     const char *prefix;
@@ -33,7 +34,7 @@ struct ctl {
     bool follow;
     bool restart;
     const char *user;
-    uint32_t seconds, one_in;
+    uint64_t seconds, one_in;
     char **arguments; /* behind the command */
     size_t argument_count;
 };

@@ -70,8 +70,9 @@ int ctl_reload(const struct ctl *ctl)
 
 int ctl_drain(const struct ctl *ctl)
 {
-    const struct usher_backend_query query = {
-        .kind = USHER_BACKEND_DRAIN_NODE, .seconds = ctl->seconds, .restart = ctl->restart};
+    const struct usher_backend_query query = {.kind = USHER_BACKEND_DRAIN_NODE,
+                                              .seconds = (uint32_t)ctl->seconds,
+                                              .restart = ctl->restart};
     if (ctl->restart && ctl->seconds != 0) {
         fprintf(stderr, "usherctl: a restart sends nobody away before: --restart or --seconds\n");
         return CTL_USAGE;
@@ -118,8 +119,8 @@ int ctl_trace(const struct ctl *ctl)
 {
     struct usher_backend_query query = {.kind = USHER_BACKEND_TRACE_START,
                                         .user = ctl->arguments[0],
-                                        .seconds = ctl->seconds,
-                                        .one_in = ctl->one_in};
+                                        .seconds = (uint32_t)ctl->seconds,
+                                        .one_in = (uint32_t)ctl->one_in};
     struct usher_backend *backend;
     struct usher_backend_answer *answer = NULL;
     int result = ctl_open(ctl, NULL, NULL, &backend);
