@@ -201,6 +201,7 @@ static int open_admission(struct broker *broker)
 {
     const struct admission_options admission = {
         .options = broker->options,
+        .limits = &broker->limits,
         .env = broker->env,
         .homes = broker->io_count,
         .wake = wake_home,
@@ -295,16 +296,15 @@ int broker_assemble(struct broker *broker, const struct options *options, const 
     fill_counters(broker);
     ingress_wire(broker);
     int failed = make_threads(broker);
-    broker->settings.source_rates =
-        source_rates_create((uint32_t)options->limits_requests_per_second_per_source, env);
+    broker->settings.source_rates = source_rates_create(&broker->limits, env);
     broker->settings.spent_rates = spent_create(env);
     broker->settings.spent_fights = spent_create(env);
     if (broker->settings.source_rates == NULL || broker->settings.spent_rates == NULL ||
         broker->settings.spent_fights == NULL)
         failed = failed != 0 ? failed : -ENOMEM;
-    failed = failed != 0 ? failed : logins_open(&broker->logins, options, env);
+    failed = failed != 0 ? failed : logins_open(&broker->logins, &broker->limits, env);
     log_set_metrics(log, broker->metrics);
-    memory_open(options->limits_memory_bytes, log, broker->metrics);
+    memory_open(&broker->limits, log, broker->metrics);
     json_set_alloc_funcs(json_memory, free);
     return failed != 0 ? failed : make_actors(broker);
 }

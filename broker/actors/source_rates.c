@@ -36,14 +36,14 @@ struct source_rate {
 };
 
 struct source_rates {
-    _Atomic uint32_t per_second;
+    const struct limits *limits;
     uint64_t hash_key[2];
     pthread_mutex_t lock;
     struct source_rate *buckets[BUCKETS]; /* under lock */
     struct spent *spent;                  /* of sources that nobody holds */
 };
 
-struct source_rates *source_rates_create(uint32_t per_second, const struct env *env)
+struct source_rates *source_rates_create(const struct limits *limits, const struct env *env)
 {
     struct source_rates *rates = calloc(1, sizeof(*rates));
     if (rates != NULL)
@@ -52,7 +52,7 @@ struct source_rates *source_rates_create(uint32_t per_second, const struct env *
         free(rates);
         return NULL;
     }
-    atomic_init(&rates->per_second, per_second);
+    rates->limits = limits;
     env_random(env, rates->hash_key, sizeof(rates->hash_key));
     pthread_mutex_init(&rates->lock, NULL);
     return rates;
@@ -67,11 +67,6 @@ void source_rates_destroy(struct source_rates *rates)
     pthread_mutex_destroy(&rates->lock);
     spent_destroy(rates->spent);
     free(rates);
-}
-
-void source_rates_set(struct source_rates *rates, uint32_t per_second)
-{
-    atomic_store_explicit(&rates->per_second, per_second, memory_order_relaxed);
 }
 
 /* The link that points to the entry, or to NULL at the end of its bucket. */
@@ -182,8 +177,7 @@ static uint32_t take_one(uint32_t per_second, struct source_rate *rate, uint64_t
 uint32_t source_rate_take(const struct source_rates *rates, struct source_rate *rate,
                           uint64_t now_ms)
 {
-    uint32_t per_second =
-        rate == NULL ? 0 : atomic_load_explicit(&rates->per_second, memory_order_relaxed);
+    uint32_t per_second = rate == NULL ? 0 : limits_requests_per_second_per_source(rates->limits);
     uint32_t wait_ms = 0;
     /* What a wider one refuses has been spent of the narrower ones: it is their fault, too. */
     for (; per_second != 0 && rate != NULL && wait_ms == 0; rate = rate->wider)

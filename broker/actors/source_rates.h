@@ -10,17 +10,16 @@
 #include <stdint.h>
 
 #include "base/env.h"
+#include "base/limits.h"
 #include "proto/bytes.h"
 
 struct source_rates;
 struct source_rate;
 
-/* per_second 0: no limit. NULL without memory. */
-struct source_rates *source_rates_create(uint32_t per_second, const struct env *env);
+/* By limits.requests_per_second_per_source, which is asked of every request, so another one holds
+ * for the sources that are there too; 0: no limit. The limits are borrowed. NULL without memory. */
+struct source_rates *source_rates_create(const struct limits *limits, const struct env *env);
 void source_rates_destroy(struct source_rates *rates); /* NULL is fine */
-
-/* Holds from now on, for the sources that are there too. */
-void source_rates_set(struct source_rates *rates, uint32_t per_second);
 
 /* The entry of the source of "host:port", to be left; NULL: it is not counted, because it is no
  * address or there is no memory. `rates` may be NULL. */

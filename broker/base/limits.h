@@ -46,6 +46,9 @@ struct limits {
 #include "base/options.def"
 #undef OPTION
 
+/* One of these, for a part that goes by a limit and does not care which. */
+typedef uint64_t limit_reader(const struct limits *limits);
+
 /* --- what follows from several of them -------------------------------------------------------- */
 
 /* What ends a connection when it waits there: limits.output_bytes, or what a frame of the largest

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "base/check.h"
+#include "base/limits.h"
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/wait.h"
@@ -29,8 +30,8 @@ enum { STEP_BYTES = 64 * 1024, RESERVE_BYTES = 1024 * 1024, PAUSE_MS = 1, TRIES 
 
 /* The process has one heap, and those who free a message know of nothing else. */
 static struct {
-    _Atomic uint64_t budget_bytes;
-    struct log *log; /* set once, as the next */
+    const struct limits *limits; /* NULL: there is no budget; set once, as the next two */
+    struct log *log;
     struct metrics *metrics;
     _Atomic int64_t held_bytes;
     _Atomic int level;
@@ -41,7 +42,7 @@ static _Thread_local int64_t difference_bytes;
 
 static uint64_t budget(void)
 {
-    return atomic_load_explicit(&memory.budget_bytes, memory_order_relaxed);
+    return memory.limits != NULL ? limits_memory_bytes(memory.limits) : 0;
 }
 
 static uint64_t mark(enum memory_level level)
@@ -97,23 +98,22 @@ static void take_reserve(void)
         free(reserve);
 }
 
-void memory_open(uint64_t budget_bytes, struct log *log, struct metrics *metrics)
+void memory_open(const struct limits *limits, struct log *log, struct metrics *metrics)
 {
     memory.log = log;
     memory.metrics = metrics;
-    memory.budget_bytes = budget_bytes;
+    memory.limits = limits;
     take_reserve();
 }
 
-void memory_set_budget(uint64_t budget_bytes)
+void memory_review(void)
 {
-    memory.budget_bytes = budget_bytes;
     set_level(held());
 }
 
 void memory_close(void)
 {
-    memory.budget_bytes = 0;
+    memory.limits = NULL;
     memory.log = NULL;
     memory.metrics = NULL;
     atomic_store(&memory.level, MEMORY_AMPLE);

@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct limits;
 struct log;
 struct metrics;
 
@@ -21,13 +22,13 @@ enum memory_level {
     MEMORY_FULL,  /* from 7/8 on: nothing new is taken from those who are in */
 };
 
-/* The budget (0: no limit) and where to tell of it, both borrowed until memory_close. Keeps a
- * reserve for bad times. Called while there are no other threads. */
-void memory_open(uint64_t budget_bytes, struct log *log, struct metrics *metrics);
+/* The budget is limits.memory_bytes (0: no limit). It and where to tell of it are borrowed until
+ * memory_close. Keeps a reserve for bad times. Called while there are no other threads. */
+void memory_open(const struct limits *limits, struct log *log, struct metrics *metrics);
 void memory_close(void);
 
-/* Another budget; the level follows at once. */
-void memory_set_budget(uint64_t budget_bytes);
+/* The budget may have changed: the level follows at once. */
+void memory_review(void);
 
 /* So much more is held, or less. Counted by each thread and summed in steps of 64 KiB, so the sum
  * is that much wrong for each thread at most. */

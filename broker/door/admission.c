@@ -101,7 +101,7 @@ static void give_shares(struct admission *admission, struct login_job *job)
 static bool take_shares(struct admission *admission, struct login_job *job)
 {
     uint64_t keys[SOURCE_STEPS];
-    uint32_t max = admission->per_source_max;
+    uint32_t max = limits_prelogin_per_source(admission->options.limits);
     unsigned count = max != 0 ? source_keys(admission, job, keys) : 0;
     while (job->shares < count) {
         uint32_t allowed = source_allowed(max, job->shares);
@@ -122,7 +122,7 @@ int admission_submit(struct admission *admission, struct login_job *job)
     job->retry_after_ms = wait_ms(admission, job);
     if (job->retry_after_ms != 0) {
         error = -EAGAIN;
-    } else if (admission->waiting >= admission->waiting_max) {
+    } else if (admission->waiting >= limits_logins_waiting(admission->options.limits)) {
         error = -EBUSY;
     } else if (!take_shares(admission, job)) {
         error = -EDQUOT;
@@ -278,15 +278,11 @@ static void init_lock(struct admission *admission)
     wait_condition_init(&admission->more);
 }
 
-void admission_set_limits(struct admission *admission, const struct options *options)
+void admission_review(struct admission *admission)
 {
-    admission->waiting_max = options->limits_logins_waiting;
-    admission->per_source_max = (uint32_t)options->limits_prelogin_per_source;
     pthread_mutex_lock(&admission->lock);
-    admission->ask_ms = options->auth_deadline_ms;
     admission_hasten(admission);
     pthread_cond_signal(&admission->more); /* whoever sleeps until the deadline of before */
-    failures_set_limit(admission->failures, (uint32_t)options->limits_failed_logins_per_source);
     pthread_mutex_unlock(&admission->lock);
 }
 
@@ -301,10 +297,10 @@ static int make_verdicts(struct admission *admission)
 static int make_failures(struct admission *admission)
 {
     uint64_t key[2];
-    uint64_t per_minute = admission->options.options->limits_failed_logins_per_source;
     env_random(admission->options.env, key, sizeof(key));
     env_random(admission->options.env, admission->source_key, sizeof(admission->source_key));
-    admission->failures = failures_create((uint32_t)per_minute, key);
+    admission->failures =
+        failures_create(limits_failed_logins_per_source, admission->options.limits, key);
     return admission->failures != NULL ? 0 : -ENOMEM;
 }
 
@@ -322,8 +318,6 @@ int admission_open(struct admission **out, const struct admission_options *given
     int error = make_verdicts(admission);
     if (error == 0)
         error = make_failures(admission);
-    if (error == 0)
-        admission_set_limits(admission, options);
     if (error == 0 && options->auth_mode == AUTH_MODE_SERVICE)
         error = admission_prepare_asking(admission);
     if (error == 0)
@@ -337,7 +331,7 @@ int admission_start(struct admission *admission)
 {
     CHECK(admission->keyring != NULL || admission->actor != 0);
     int error = 0;
-    while (error == 0 && admission->started < admission->options.options->threads_admission) {
+    while (error == 0 && admission->started < threads_admission(admission->options.limits)) {
         error = pthread_create(&admission->pthreads[admission->started], NULL, run, admission);
         admission->started += error == 0;
     }

@@ -15,7 +15,8 @@ struct services;
 
 /* All that it points to outlives admission. */
 struct admission_options {
-    const struct options *options; /* auth.*, threads.admission; the limits at first */
+    const struct options *options; /* auth.* */
+    const struct limits *limits;
     const struct env *env;
     unsigned homes; /* I/O threads: as many mailboxes for verdicts */
     /* The I/O thread of that connection begins a batch soon; any thread. */
@@ -58,8 +59,9 @@ int admission_open(struct admission **admission, const struct admission_options 
 /* 0 or -errno. */
 int admission_start(struct admission *admission);
 
-/* Takes what may change from the options; any thread. */
-void admission_set_limits(struct admission *admission, const struct options *options);
+/* The limits may have changed: a shorter auth.deadline_ms holds for those too who are being asked
+ * about. Any thread. */
+void admission_review(struct admission *admission);
 
 /* Takes over a reference of the caller's: the keys for what is judged from now on. */
 void admission_set_keys(struct admission *admission, struct keyring *keyring);

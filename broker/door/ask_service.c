@@ -32,7 +32,7 @@ enum { CALL_OVERHEAD_BYTES = 512 };
 /* Under the lock: no later than what auth.deadline_ms says now. */
 static void hasten(const struct admission *admission, struct login_job *job, uint64_t now_ms)
 {
-    uint64_t latest_ms = now_ms + admission->ask_ms;
+    uint64_t latest_ms = now_ms + auth_deadline_ms(admission->options.limits);
     job->due_ms = job->due_ms < latest_ms ? job->due_ms : latest_ms;
 }
 
@@ -129,13 +129,13 @@ void admission_ask(struct admission *admission, struct login_job *job)
 {
     const struct admission_options *options = &admission->options;
     if (job->token_size > TOKEN_BYTES_MAX ||
-        job->token_size + CALL_OVERHEAD_BYTES > options->options->link_frame_bytes) {
+        job->token_size + CALL_OVERHEAD_BYTES > link_frame_bytes(options->limits)) {
         admission_decide(admission, job, TOKEN_TOO_LONG);
         return;
     }
     uint64_t number = atomic_fetch_add_explicit(options->call_last, 1, memory_order_relaxed) + 1;
     job->call = number;
-    job->due_ms = env_monotonic_ms(options->env) + admission->ask_ms;
+    job->due_ms = env_monotonic_ms(options->env) + auth_deadline_ms(options->limits);
     struct user_call_message *call = make_call(admission, job);
     append(admission, job);
     uint16_t code;

@@ -26,7 +26,7 @@ struct logins {
     struct failures *sources, *users; /* under lock */
 };
 
-int logins_open(struct logins **out, const struct options *options, const struct env *env)
+int logins_open(struct logins **out, const struct limits *limits, const struct env *env)
 {
     struct logins *logins = calloc(1, sizeof(*logins));
     if (logins == NULL)
@@ -35,10 +35,8 @@ int logins_open(struct logins **out, const struct options *options, const struct
     logins->env = env;
     env_random(env, logins->key, sizeof(logins->key));
     pthread_mutex_init(&logins->lock, NULL);
-    logins->sources =
-        failures_create((uint32_t)options->limits_logins_per_minute_per_source, logins->key);
-    logins->users =
-        failures_create((uint32_t)options->limits_logins_per_minute_per_user, logins->key);
+    logins->sources = failures_create(limits_logins_per_minute_per_source, limits, logins->key);
+    logins->users = failures_create(limits_logins_per_minute_per_user, limits, logins->key);
     return logins->sources != NULL && logins->users != NULL ? 0 : -ENOMEM;
 }
 
@@ -50,14 +48,6 @@ void logins_close(struct logins *logins)
     failures_destroy(logins->users);
     pthread_mutex_destroy(&logins->lock);
     free(logins);
-}
-
-void logins_set_limits(struct logins *logins, const struct options *options)
-{
-    pthread_mutex_lock(&logins->lock);
-    failures_set_limit(logins->sources, (uint32_t)options->limits_logins_per_minute_per_source);
-    failures_set_limit(logins->users, (uint32_t)options->limits_logins_per_minute_per_user);
-    pthread_mutex_unlock(&logins->lock);
 }
 
 /* One user from one source; never 0. */

@@ -5,15 +5,14 @@
 /* How often one may log in: a user, and an address. */
 
 #include "base/env.h"
-#include "config/config.h"
+#include "base/limits.h"
 #include "proto/bytes.h"
 
 struct logins;
 
-/* The limits.logins_per_minute_* of the options. 0 or -ENOMEM. `env` outlives it. */
-int logins_open(struct logins **logins, const struct options *options, const struct env *env);
-void logins_close(struct logins *logins);                                     /* NULL is fine */
-void logins_set_limits(struct logins *logins, const struct options *options); /* any thread */
+/* By limits.logins_per_minute_*. 0 or -ENOMEM. `limits` and `env` outlive it. */
+int logins_open(struct logins **logins, const struct limits *limits, const struct env *env);
+void logins_close(struct logins *logins); /* NULL is fine */
 
 /* A login of that user from that address ("host:port"), or a resume, is to happen now: it is
  * counted, and `ms` is 0; or it comes too soon, after so many logins, and is not. Any thread. */

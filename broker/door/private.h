@@ -15,9 +15,7 @@ enum { ADMISSION_THREADS_MAX = 16 };
 struct admission {
     struct admission_options options;
     struct token_rules rules;
-    struct mailbox *verdicts;             /* of each home */
-    _Atomic uint64_t waiting_max, ask_ms; /* limits.logins_waiting, auth.deadline_ms */
-    _Atomic uint32_t per_source_max;      /* limits.prelogin_per_source; 0: no limit */
+    struct mailbox *verdicts; /* of each home */
     uint64_t source_key[2];
     actor_handle actor; /* auth.mode service: what the answers are posted to; else 0 */
     pthread_t pthreads[ADMISSION_THREADS_MAX];

@@ -24,16 +24,19 @@ struct entry {
 };
 
 struct failures {
-    uint32_t per_minute;
+    limit_reader *per_minute;
+    const struct limits *limits;
     uint64_t key[2];
     struct entry entries[BUCKETS][PLACES];
 };
 
-struct failures *failures_create(uint32_t per_minute, const uint64_t key[2])
+struct failures *failures_create(limit_reader *per_minute, const struct limits *limits,
+                                 const uint64_t key[2])
 {
     struct failures *failures = calloc(1, sizeof(*failures));
     if (failures != NULL) {
         failures->per_minute = per_minute;
+        failures->limits = limits;
         memcpy(failures->key, key, sizeof(failures->key));
     }
     return failures;
@@ -44,9 +47,10 @@ void failures_destroy(struct failures *failures)
     free(failures);
 }
 
-void failures_set_limit(struct failures *failures, uint32_t per_minute)
+/* Once for each call: a reload may change it, and 0 has no terms. */
+static uint32_t limit_of(const struct failures *failures)
 {
-    failures->per_minute = per_minute;
+    return (uint32_t)failures->per_minute(failures->limits);
 }
 
 static struct entry *bucket_of(struct failures *failures, uint64_t source)
@@ -54,21 +58,18 @@ static struct entry *bucket_of(struct failures *failures, uint64_t source)
     return failures->entries[siphash13(failures->key, &source, sizeof(source)) % BUCKETS];
 }
 
-static struct allowance_terms terms_of(const struct failures *failures, unsigned step)
-{
-    return allowance_over(source_allowed(failures->per_minute, step), MINUTE_US);
-}
-
-static uint32_t wait_of(struct failures *failures, uint64_t source, unsigned step, uint64_t now_ms)
+static uint32_t wait_of(struct failures *failures, uint64_t source, uint32_t allowed,
+                        uint64_t now_ms)
 {
     const struct entry *bucket = bucket_of(failures, source);
     for (unsigned i = 0; i < PLACES; i++)
         if (bucket[i].source == source)
-            return allowance_wait_ms(&bucket[i].allowance, terms_of(failures, step), now_ms);
+            return allowance_wait_ms(&bucket[i].allowance, allowance_over(allowed, MINUTE_US),
+                                     now_ms);
     return 0;
 }
 
-static void note(struct failures *failures, uint64_t source, unsigned step, uint64_t now_ms)
+static void note(struct failures *failures, uint64_t source, uint32_t allowed, uint64_t now_ms)
 {
     struct entry *bucket = bucket_of(failures, source);
     struct entry *place = &bucket[0];
@@ -77,25 +78,23 @@ static void note(struct failures *failures, uint64_t source, unsigned step, uint
             place = &bucket[i];
     if (place->source != source)
         *place = (struct entry){.source = source};
-    allowance_spend(&place->allowance, terms_of(failures, step), now_ms);
+    allowance_spend(&place->allowance, allowance_over(allowed, MINUTE_US), now_ms);
 }
 
 /* Gives how many; 0: nobody whom a limit could be held against. */
-static unsigned steps_of(const struct failures *failures, struct bytes address,
-                         uint64_t steps[SOURCE_STEPS])
+static unsigned steps_of(uint32_t per_minute, struct bytes address, uint64_t steps[SOURCE_STEPS])
 {
-    return failures->per_minute == 0
-               ? 0
-               : source_steps(source_of_text(address.data, address.size), steps);
+    return per_minute == 0 ? 0 : source_steps(source_of_text(address.data, address.size), steps);
 }
 
 uint32_t failures_wait_ms(struct failures *failures, struct bytes address, uint64_t now_ms)
 {
     uint64_t steps[SOURCE_STEPS];
-    unsigned count = steps_of(failures, address, steps);
+    uint32_t per_minute = limit_of(failures);
+    unsigned count = steps_of(per_minute, address, steps);
     uint32_t longest_ms = 0;
     for (unsigned step = 0; step < count; step++) {
-        uint32_t wait_ms = wait_of(failures, steps[step], step, now_ms);
+        uint32_t wait_ms = wait_of(failures, steps[step], source_allowed(per_minute, step), now_ms);
         longest_ms = wait_ms > longest_ms ? wait_ms : longest_ms;
     }
     return longest_ms;
@@ -104,18 +103,21 @@ uint32_t failures_wait_ms(struct failures *failures, struct bytes address, uint6
 void failures_note(struct failures *failures, struct bytes address, uint64_t now_ms)
 {
     uint64_t steps[SOURCE_STEPS];
-    unsigned count = steps_of(failures, address, steps);
+    uint32_t per_minute = limit_of(failures);
+    unsigned count = steps_of(per_minute, address, steps);
     for (unsigned step = 0; step < count; step++)
-        note(failures, steps[step], step, now_ms);
+        note(failures, steps[step], source_allowed(per_minute, step), now_ms);
 }
 
 uint32_t failures_wait_of(struct failures *failures, uint64_t number, uint64_t now_ms)
 {
-    return failures->per_minute == 0 ? 0 : wait_of(failures, number, 0, now_ms);
+    uint32_t per_minute = limit_of(failures);
+    return per_minute == 0 ? 0 : wait_of(failures, number, per_minute, now_ms);
 }
 
 void failures_note_of(struct failures *failures, uint64_t number, uint64_t now_ms)
 {
-    if (failures->per_minute != 0)
-        note(failures, number, 0, now_ms);
+    uint32_t per_minute = limit_of(failures);
+    if (per_minute != 0)
+        note(failures, number, per_minute, now_ms);
 }

@@ -7,17 +7,17 @@
 
 #include <stdint.h>
 
+#include "base/limits.h"
 #include "proto/bytes.h"
 
 struct failures;
 
-/* per_minute 0: nothing is limited. The key is a random one, for the table's hash. NULL without
- * memory. */
-struct failures *failures_create(uint32_t per_minute, const uint64_t key[2]);
+/* `per_minute` is asked each time, so another limit holds for those who have failed before as well;
+ * 0: nothing is limited. The limits are borrowed. The key is a random one, for the table's hash.
+ * NULL without memory. */
+struct failures *failures_create(limit_reader *per_minute, const struct limits *limits,
+                                 const uint64_t key[2]);
 void failures_destroy(struct failures *failures);
-
-/* Another limit, for those who have failed before as well. */
-void failures_set_limit(struct failures *failures, uint32_t per_minute);
 
 /* Whether the source (base/source.h) of `address` has failed too often lately: 0, or the ms after
  * which it may try again. An address that has none is never limited. */

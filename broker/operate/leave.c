@@ -74,7 +74,7 @@ static void begin(struct broker *broker, uint64_t now_ms)
     struct drain *drain = &broker->drain;
     uint64_t wanted_ms = atomic_load(&broker->drain_ms);
     drain->begun_ms = now_ms;
-    drain->total_ms = wanted_ms != 0 ? wanted_ms : reload_drain_ms(broker);
+    drain->total_ms = wanted_ms != 0 ? wanted_ms : process_drain_ms(&broker->limits);
     drain->users = registry_count_of(broker->registry, KIND_USER);
     atomic_store(&broker->state, BROKER_DRAINING);
     LOG(broker->log, DRAINING, LOG_U("users", drain->users),

@@ -10,7 +10,6 @@
 #include "base/memory.h"
 #include "broker/parts.h"
 #include "door/admission.h"
-#include "door/logins.h"
 #include "files/token_file.h"
 #include "operate/certificate.h"
 #include "operate/reload.h"
@@ -22,11 +21,10 @@
  * keys, the token); the certificates come last, because net_reload_tls itself changes all or
  * nothing. What follows cannot fail.
  *
- * How a changed value reaches the threads: numbers are atomics (struct limits;
- * admission, memory and source rates have some of their own), so the next reader finds the new one;
- * a reader that looks twice may see both, and both are good. Keys and certificates are swapped
- * under their own locks. A replaced token is kept until the end, because a turn may be comparing
- * with it; it is some bytes.
+ * How a changed value reaches the threads: numbers are atomics (struct limits), so the next reader
+ * finds the new one; a reader that looks twice may see both, and both are good. Keys and
+ * certificates are swapped under their own locks. A replaced token is kept until the end, because a
+ * turn may be comparing with it; it is some bytes.
  *
  * Owners: `in_force` is what the file says as far as it holds, under `reload_lock`; broker->options
  * stays what it was at the start, so everybody may read it. */
@@ -297,15 +295,13 @@ void reload_fini(struct broker *broker)
 
 /* --- limits ----------------------------------------------------------------------------------- */
 
+/* Then those look who do not ask before they are asked: memory has a level, admission waits. */
 static void use_limits(struct broker *broker, const struct options *options)
 {
     limits_follow(&broker->limits, options);
-    source_rates_set(broker->settings.source_rates,
-                     (uint32_t)options->limits_requests_per_second_per_source);
-    memory_set_budget(options->limits_memory_bytes);
+    memory_review();
     if (broker->admission != NULL)
-        admission_set_limits(broker->admission, options);
-    logins_set_limits(broker->logins, options);
+        admission_review(broker->admission);
 }
 
 /* --- all of it -------------------------------------------------------------------------------- */
@@ -622,12 +618,4 @@ void broker_reload_error(struct broker *broker, char error[BROKER_ERROR_BYTES])
     pthread_mutex_lock(&broker->reload_lock);
     memcpy(error, broker->reload_error, sizeof(broker->reload_error));
     pthread_mutex_unlock(&broker->reload_lock);
-}
-
-uint64_t reload_drain_ms(struct broker *broker)
-{
-    pthread_mutex_lock(&broker->reload_lock);
-    uint64_t ms = broker->in_force.process_drain_ms;
-    pthread_mutex_unlock(&broker->reload_lock);
-    return ms;
 }

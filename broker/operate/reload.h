@@ -26,7 +26,4 @@ void restart_lines(struct broker *broker, const char *error, recorder_each *each
 /* A line for each pair of options that goes badly together and is not refused. */
 void reload_tell_odd(struct broker *broker, const struct options *options);
 
-/* process.drain_ms as it is now. */
-uint64_t reload_drain_ms(struct broker *broker);
-
 #endif

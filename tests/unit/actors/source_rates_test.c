@@ -19,7 +19,8 @@ static struct source_rate *enter(struct source_rates *rates, const char *address
 
 static void one_source_one_entry(void **state)
 {
-    struct source_rates *rates = source_rates_create(10, env_system());
+    const struct limits limits = {.limits_requests_per_second_per_source = 10};
+    struct source_rates *rates = source_rates_create(&limits, env_system());
     struct source_rate *first = enter(rates, "10.0.0.1:1000");
     assert_non_null(first);
     assert_ptr_equal(first, enter(rates, "10.0.0.1:2000"));
@@ -41,17 +42,18 @@ static void one_source_one_entry(void **state)
 
 static void a_limit_that_comes_later_holds_for_those_who_are_there(void **state)
 {
-    struct source_rates *rates = source_rates_create(0, env_system());
+    struct limits limits = {0};
+    struct source_rates *rates = source_rates_create(&limits, env_system());
     assert_null(enter(NULL, "10.0.0.1:1000"));
     assert_int_equal(source_rate_take(rates, NULL, 5), 0);
     struct source_rate *rate = enter(rates, "10.0.0.1:1000");
     for (int i = 0; i < 100; i++)
         assert_int_equal(source_rate_take(rates, rate, 5), 0);
-    source_rates_set(rates, 10);
+    limits.limits_requests_per_second_per_source = 10;
     for (int i = 0; i < 10; i++)
         assert_int_equal(source_rate_take(rates, rate, 5), 0);
     assert_int_not_equal(source_rate_take(rates, rate, 5), 0);
-    source_rates_set(rates, 0);
+    limits.limits_requests_per_second_per_source = 0;
     assert_int_equal(source_rate_take(rates, rate, 5), 0);
     source_rates_leave(rates, rate);
     source_rates_destroy(rates);
@@ -59,7 +61,8 @@ static void a_limit_that_comes_later_holds_for_those_who_are_there(void **state)
 
 static void a_second_at_once_and_back_evenly(void **state)
 {
-    struct source_rates *rates = source_rates_create(40, env_system());
+    const struct limits limits = {.limits_requests_per_second_per_source = 40};
+    struct source_rates *rates = source_rates_create(&limits, env_system());
     struct source_rate *rate = enter(rates, "10.0.0.1:1000");
     for (int i = 0; i < 40; i++)
         assert_int_equal(source_rate_take(rates, rate, 1000), 0);
@@ -73,7 +76,8 @@ static void a_second_at_once_and_back_evenly(void **state)
 
 static void told_once_a_second(void **state)
 {
-    struct source_rates *rates = source_rates_create(1, env_system());
+    const struct limits limits = {.limits_requests_per_second_per_source = 1};
+    struct source_rates *rates = source_rates_create(&limits, env_system());
     struct source_rate *rate = enter(rates, "10.0.0.1:1000");
     assert_true(source_rate_is_news(rate, 5000));
     assert_false(source_rate_is_news(rate, 5999));
@@ -104,7 +108,8 @@ static void *spend(void *argument)
 /* The clock stands still, so exactly a second's worth passes, whoever asks. */
 static void many_threads_spend_no_more(void **state)
 {
-    struct shared shared = {.rates = source_rates_create(PER_SECOND, env_system())};
+    const struct limits limits = {.limits_requests_per_second_per_source = PER_SECOND};
+    struct shared shared = {.rates = source_rates_create(&limits, env_system())};
     struct source_rate *held = enter(shared.rates, "10.0.0.1:1000"); /* it is not forgotten */
     pthread_t threads[THREADS];
     for (int i = 0; i < THREADS; i++)
@@ -120,7 +125,8 @@ static void many_threads_spend_no_more(void **state)
  * more. */
 static void a_source_that_left_has_spent_what_it_has_spent(void **state)
 {
-    struct source_rates *rates = source_rates_create(10, env_system());
+    const struct limits limits = {.limits_requests_per_second_per_source = 10};
+    struct source_rates *rates = source_rates_create(&limits, env_system());
     struct source_rate *rate = enter(rates, "10.0.0.1:1000");
     for (int i = 0; i < 10; i++)
         assert_int_equal(source_rate_take(rates, rate, 1000), 0);
@@ -138,7 +144,8 @@ static void a_source_that_left_has_spent_what_it_has_spent(void **state)
 /* A second's worth of one source, twice for its /56, four times for its /48. */
 static void who_has_more_addresses_has_little_more(void **state)
 {
-    struct source_rates *rates = source_rates_create(10, env_system());
+    const struct limits limits = {.limits_requests_per_second_per_source = 10};
+    struct source_rates *rates = source_rates_create(&limits, env_system());
     struct source_rate *held[64];
     unsigned passed = 0;
     for (unsigned i = 0; i < 64; i++) {

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/limits.h"
 #include "base/memory.h"
 
 #include <setjmp.h>
@@ -28,11 +29,14 @@ static void hold(int64_t bytes)
     held = bytes;
 }
 
+static struct limits limits;
+
 static int set_up(void **state)
 {
     struct metrics *metrics = metrics_create(1);
     *state = metrics;
-    memory_open(BUDGET, NULL, metrics);
+    limits.limits_memory_bytes = BUDGET;
+    memory_open(&limits, NULL, metrics);
     return metrics == NULL;
 }
 
@@ -89,9 +93,11 @@ static void the_excess_is_what_has_to_go(void **state)
 static void another_budget_holds_at_once(void **state)
 {
     hold(BUDGET / 2);
-    memory_set_budget(BUDGET / 2);
+    limits.limits_memory_bytes = BUDGET / 2;
+    memory_review();
     assert_int_equal(memory_level(), MEMORY_FULL);
-    memory_set_budget(0); /* no limit */
+    limits.limits_memory_bytes = 0; /* no limit */
+    memory_review();
     assert_int_equal(memory_level(), MEMORY_AMPLE);
 }
 

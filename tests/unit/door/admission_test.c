@@ -181,8 +181,7 @@ static bool waits(struct stand *stand, conn_handle conn, const char *address)
 
 static void set_per_source(struct stand *stand, uint64_t max)
 {
-    stand->options.limits_prelogin_per_source = max;
-    admission_set_limits(stand->admission, &stand->options);
+    stand->limits.limits_prelogin_per_source = max;
 }
 
 /* Those count whose connection has ended: they are judged like the others. */
@@ -548,11 +547,10 @@ static void a_deadline_that_becomes_less(void **state)
 {
     struct probe *instance;
     struct stand *stand = begin_asking(&instance);
-    struct options options = stand->options;
     give_login(stand, 1, "alice", GOOD);
     message_destroy(&asked(stand, instance)->header);
-    options.auth_deadline_ms = ASK_DEADLINE_MS / 5;
-    admission_set_limits(stand->admission, &options);
+    stand->limits.auth_deadline_ms = ASK_DEADLINE_MS / 5;
+    admission_review(stand->admission);
     give_login(stand, 2, "bob", GOOD);
     message_destroy(&asked(stand, instance)->header);
     atomic_fetch_add(&stand->hall.now_ms, ASK_DEADLINE_MS / 5 - 1);
@@ -563,8 +561,8 @@ static void a_deadline_that_becomes_less(void **state)
     judge_all(stand);
     expect_unavailable(stand, 1);
     expect_unavailable(stand, 2);
-    options.auth_deadline_ms = ASK_DEADLINE_MS; /* and more again: for those who come */
-    admission_set_limits(stand->admission, &options);
+    stand->limits.auth_deadline_ms = ASK_DEADLINE_MS; /* and more again: for those who come */
+    admission_review(stand->admission);
     stand_free(stand);
 }
 

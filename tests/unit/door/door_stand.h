@@ -22,6 +22,7 @@ struct stand {
     struct hall hall;
     struct net net;
     struct options options;
+    struct limits limits; /* of them */
     struct log *log;
     struct services *services;
     struct logins *logins;
@@ -50,6 +51,7 @@ static inline void stand_open_admission(struct stand *stand)
                                               .services_max = 8,
                                               .users_max = STAND_ACTORS};
     const struct admission_options admission = {.options = &stand->options,
+                                                .limits = &stand->limits,
                                                 .env = stand->hall.env,
                                                 .homes = 1,
                                                 .wake = stand_wake,
@@ -73,11 +75,12 @@ static inline struct stand *stand_make(bool own_clock, void (*prepare)(struct op
     stand->options.limits_users = STAND_ACTORS / 2;
     if (prepare != NULL)
         prepare(&stand->options);
+    limits_fill(&stand->limits, &stand->options);
     hall_open(&stand->hall, STAND_ACTORS, own_clock);
     told_init(&stand->net);
     env_random(stand->hall.env, stand->proof_key, sizeof(stand->proof_key));
     stand_open_admission(stand);
-    assert_int_equal(logins_open(&stand->logins, &stand->options, stand->hall.env), 0);
+    assert_int_equal(logins_open(&stand->logins, &stand->limits, stand->hall.env), 0);
     stand->lobby = (struct lobby){.net = &stand->net,
                                   .registry = stand->hall.registry,
                                   .scheduler = stand->hall.scheduler,

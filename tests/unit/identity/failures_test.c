@@ -10,6 +10,13 @@
 
 static const uint64_t key[2] = {1, 2};
 
+/* So many in a minute. */
+static struct failures *create(struct limits *limits, uint64_t per_minute)
+{
+    *limits = (struct limits){.limits_failed_logins_per_source = per_minute};
+    return failures_create(limits_failed_logins_per_source, limits, key);
+}
+
 static uint32_t wait_ms(struct failures *failures, const char *address, uint64_t now_ms)
 {
     return failures_wait_ms(failures, bytes_of_text(address), now_ms);
@@ -22,7 +29,8 @@ static void note(struct failures *failures, const char *address, uint64_t now_ms
 
 static void ten_and_no_eleventh(void **state)
 {
-    struct failures *failures = failures_create(10, key);
+    struct limits limits;
+    struct failures *failures = create(&limits, 10);
     for (unsigned i = 0; i < 10; i++) {
         assert_int_equal(wait_ms(failures, "10.0.0.1:5", 1000), 0);
         note(failures, "10.0.0.1:6", 1000);
@@ -39,7 +47,8 @@ static void ten_and_no_eleventh(void **state)
 /* What had been submitted before the limit was reached fails too: that must not lengthen it. */
 static void more_failures_than_allowed_cost_no_more(void **state)
 {
-    struct failures *failures = failures_create(10, key);
+    struct limits limits;
+    struct failures *failures = create(&limits, 10);
     for (unsigned i = 0; i < 1000; i++)
         note(failures, "10.0.0.1:5", 1000);
     assert_int_equal(wait_ms(failures, "10.0.0.1:5", 1000), 6000);
@@ -48,7 +57,8 @@ static void more_failures_than_allowed_cost_no_more(void **state)
 
 static void zero_is_no_limit(void **state)
 {
-    struct failures *failures = failures_create(0, key);
+    struct limits limits;
+    struct failures *failures = create(&limits, 0);
     for (unsigned i = 0; i < 100; i++)
         note(failures, "10.0.0.1:5", 1000);
     assert_int_equal(wait_ms(failures, "10.0.0.1:5", 1000), 0);
@@ -57,7 +67,8 @@ static void zero_is_no_limit(void **state)
 
 static void a_source_is_more_than_one_address(void **state)
 {
-    struct failures *failures = failures_create(1, key);
+    struct limits limits;
+    struct failures *failures = create(&limits, 1);
     note(failures, "[2001:db8:0:1::1]:5", 1000);
     assert_int_not_equal(wait_ms(failures, "[2001:db8:0:1:9999::1]:6", 1000), 0);
     assert_int_equal(wait_ms(failures, "[2001:db8:0:2::1]:5", 1000), 0);
@@ -66,7 +77,8 @@ static void a_source_is_more_than_one_address(void **state)
 
 static void who_has_no_address_is_never_limited(void **state)
 {
-    struct failures *failures = failures_create(1, key);
+    struct limits limits;
+    struct failures *failures = create(&limits, 1);
     note(failures, "", 1000);
     assert_int_equal(wait_ms(failures, "", 1000), 0);
     failures_destroy(failures);
@@ -75,7 +87,8 @@ static void who_has_no_address_is_never_limited(void **state)
 /* 200,000 sources fail; nobody else is hindered, and who fails most is not forgotten. */
 static void a_full_table_hinders_nobody(void **state)
 {
-    struct failures *failures = failures_create(10, key);
+    struct limits limits;
+    struct failures *failures = create(&limits, 10);
     char address[32];
     for (unsigned i = 0; i < 200000; i++) {
         if (i % 20 == 0)
@@ -94,15 +107,16 @@ static void a_full_table_hinders_nobody(void **state)
 /* Lower, none, and higher again: for those who have failed before, too. */
 static void another_limit(void **state)
 {
-    struct failures *failures = failures_create(10, key);
+    struct limits limits;
+    struct failures *failures = create(&limits, 10);
     for (unsigned i = 0; i < 9; i++)
         note(failures, "10.0.0.1:5", 1000);
     assert_int_equal(wait_ms(failures, "10.0.0.1:5", 1000), 0);
-    failures_set_limit(failures, 5);
+    limits.limits_failed_logins_per_source = 5;
     assert_int_not_equal(wait_ms(failures, "10.0.0.1:5", 1000), 0);
-    failures_set_limit(failures, 0);
+    limits.limits_failed_logins_per_source = 0;
     assert_int_equal(wait_ms(failures, "10.0.0.1:5", 1000), 0);
-    failures_set_limit(failures, 10);
+    limits.limits_failed_logins_per_source = 10;
     note(failures, "10.0.0.2:5", 1000);
     assert_int_equal(wait_ms(failures, "10.0.0.2:5", 1000), 0);
     failures_destroy(failures);
@@ -110,7 +124,8 @@ static void another_limit(void **state)
 
 static void a_clock_that_steps_back(void **state)
 {
-    struct failures *failures = failures_create(1, key);
+    struct limits limits;
+    struct failures *failures = create(&limits, 1);
     note(failures, "10.0.0.1:5", 100000);
     assert_int_equal(wait_ms(failures, "10.0.0.1:5", 1000), 60000);
     failures_destroy(failures);
@@ -119,7 +134,8 @@ static void a_clock_that_steps_back(void **state)
 /* A /48 whose addresses fail one after the other: four times what one may. */
 static void who_has_more_addresses_has_little_more(void **state)
 {
-    struct failures *failures = failures_create(3, key);
+    struct limits limits;
+    struct failures *failures = create(&limits, 3);
     unsigned tried = 0;
     for (unsigned i = 0; i < 256; i++) {
         char text[64];

@@ -584,7 +584,7 @@ static void answers_that_no_frame_carries_are_not_kept(void **state)
     enum { QUESTIONS = 200, LONG = 1500, STEP_OF_BOOK = 64 * 1024 };
     struct stage *stage = *state;
     link_hello(stage, 50, 1);
-    memory_open(0, NULL, stage->metrics);
+    memory_open(&stage->limits, NULL, stage->metrics);
     struct script *script = script_create();
     for (unsigned i = 0; i < QUESTIONS; i++)
         say_count(script);

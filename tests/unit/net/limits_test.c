@@ -290,7 +290,8 @@ static void many_frames_that_never_end(void **state)
     env.monotonic_ns = later_clock;
     fixture->options.env = &env;
     fixture->binds = true;
-    memory_open(BUDGET, NULL, fixture->metrics);
+    fixture->limits.limits_memory_bytes = BUDGET;
+    memory_open(&fixture->limits, NULL, fixture->metrics);
     start(fixture);
     struct peer peers[HOLDERS], little = new_peer(fixture);
     begin_frame(fixture, &little, 8000);

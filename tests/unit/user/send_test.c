@@ -457,7 +457,8 @@ static void half_of_the_memory_is_not_for_those_who_do_not_read(void **state)
     enum { BUDGET_BYTES = 64 << 20 };
     struct stage *stage = *state;
     stage->limits.limits_inbox_bytes = 1 << 20;
-    memory_open(BUDGET_BYTES, NULL, stage->metrics);
+    stage->limits.limits_memory_bytes = BUDGET_BYTES;
+    memory_open(&stage->limits, NULL, stage->metrics);
     memory_account(BUDGET_BYTES / 2 - (1 << 20));
     stage_login(stage, 10, true);
     stage_deliver(stage, 5, "one");
