@@ -21,8 +21,8 @@ static void lose_connection(struct broker *broker, struct thread *thread, conn_h
     struct conn_end_message *end = message_create(MESSAGE_CONN_END, sizeof(*end));
     end->conn = conn;
     end->loss = LOSS_GONE;
-    if (scheduler_post(broker->scheduler, &thread->runner, owner, &end->header) != 0)
-        message_destroy(&end->header); /* the session has ended, and with it the connection */
+    /* If its session has ended, so has the connection. */
+    scheduler_tell(broker->scheduler, &thread->runner, owner, &end->header);
     net_consumed(broker->net, conn);
 }
 
@@ -98,8 +98,7 @@ static void on_end(void *context, void *thread_, conn_handle conn, uint64_t owne
     message->conn = conn;
     message->loss = losses[end];
     /* An actor that is gone has released its connection, or left it unbound, on its way. */
-    if (scheduler_post(broker->scheduler, &thread->runner, owner, &message->header) != 0)
-        message_destroy(&message->header);
+    scheduler_tell(broker->scheduler, &thread->runner, owner, &message->header);
 }
 
 static void on_writable(void *context, void *thread_, conn_handle conn, uint64_t owner)
@@ -109,8 +108,7 @@ static void on_writable(void *context, void *thread_, conn_handle conn, uint64_t
     struct writable_message *message = message_create(MESSAGE_WRITABLE, sizeof(*message));
     message->conn = conn;
     message->go_on = false;
-    if (scheduler_post(broker->scheduler, &thread->runner, owner, &message->header) != 0)
-        message_destroy(&message->header);
+    scheduler_tell(broker->scheduler, &thread->runner, owner, &message->header);
 }
 
 static void on_begin(void *context, void *thread_, uint64_t now_ms)

@@ -197,8 +197,7 @@ static void on_gone(void *context, uint64_t owner, uint64_t exchange)
     struct broker *broker = context;
     struct link_gone_message *message = message_create(MESSAGE_LINK_GONE, sizeof(*message));
     message->exchange = exchange;
-    if (scheduler_post(broker->scheduler, NULL, owner, &message->header) != 0)
-        message_destroy(&message->header);
+    scheduler_tell(broker->scheduler, NULL, owner, &message->header);
 }
 
 void ingress_wire_link(struct broker *broker)

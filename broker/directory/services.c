@@ -370,8 +370,7 @@ static void answer_lost(struct services *services, struct runner *runner,
         result->request = call->request;
         result->call = call->call;
         result->epoch = call->epoch;
-        if (scheduler_post(services->options.scheduler, runner, call->caller, &result->header) != 0)
-            message_destroy(&result->header);
+        scheduler_tell(services->options.scheduler, runner, call->caller, &result->header);
     }
     message_destroy(&call->header);
 }
@@ -397,25 +396,19 @@ bool services_begin_leave(struct services *services, actor_handle instance)
 void services_hand_on(struct services *services, struct runner *runner, actor_handle instance,
                       struct message *mail)
 {
-    struct message *lost = NULL;
-    struct message **lost_last = &lost;
+    struct message_list lost = {0};
+    struct message *call;
     pthread_mutex_lock(&services->lock);
     while (mail != NULL) {
         struct message *next = mail->next;
         uint16_t code;
-        mail->next = NULL;
-        if (route(services, runner, (struct user_call_message *)mail, instance, &code) == 0) {
-            *lost_last = mail;
-            lost_last = &mail->next;
-        }
+        if (route(services, runner, (struct user_call_message *)mail, instance, &code) == 0)
+            message_append(&lost, mail);
         mail = next;
     }
     pthread_mutex_unlock(&services->lock);
-    while (lost != NULL) {
-        struct message *next = lost->next;
-        answer_lost(services, runner, (struct user_call_message *)lost);
-        lost = next;
-    }
+    while ((call = message_take(&lost)) != NULL)
+        answer_lost(services, runner, (struct user_call_message *)call);
 }
 
 bool services_leave(struct services *services, actor_handle instance)
@@ -474,9 +467,8 @@ void services_tell_presence(struct services *services, struct runner *runner, ui
     for (uint32_t i = 0; i < services->follower_count; i++) {
         struct presence_message *message = message_create(MESSAGE_PRESENCE, sizeof(*message));
         message->last = last;
-        if (scheduler_post(services->options.scheduler, runner, services->followers[i],
-                           &message->header) != 0)
-            message_destroy(&message->header);
+        scheduler_tell(services->options.scheduler, runner, services->followers[i],
+                       &message->header);
     }
     pthread_mutex_unlock(&services->lock);
 }

@@ -250,8 +250,7 @@ static void hand_on(struct instance *instance, struct turn *turn)
 {
     static const struct calls_wanted none = {.due_ms = UINT64_MAX};
     struct call call;
-    struct message *first = NULL;
-    struct message **last = &first;
+    struct message_list moved = {0};
     struct user_call_message *mail;
     for (uint32_t left = LEAVE_STEP; left > 0; left--) {
         if ((mail = instance_take_mail(instance)) == NULL)
@@ -259,8 +258,7 @@ static void hand_on(struct instance *instance, struct turn *turn)
         bool wanted = mail->control == 0 &&
                       (mail->call == 0 || instance_close_call(instance, mail->call, &call));
         if (wanted) {
-            *last = &mail->header;
-            last = &mail->header.next;
+            message_append(&moved, &mail->header);
         } else {
             /* Its caller was told TIMEOUT, or has his answer. */
             turn_count(turn, METRIC_calls_late,
@@ -277,7 +275,7 @@ static void hand_on(struct instance *instance, struct turn *turn)
     bool all = instance->mail_first == NULL && calls_count(instance->calls) == 0;
     struct effect *effect = turn_effect(turn, EFFECT_LINK, all ? LEAVE_ALL : LEAVE_SOME);
     effect->detail = LINK_LEAVE;
-    effect->message = first;
+    effect->message = moved.first;
 }
 
 static void take_leave(struct instance *instance, const struct leave_message *message,

@@ -11,8 +11,7 @@ static void post_stop(struct broker *broker, actor_handle actor, uint32_t retry_
     struct stop_message *stop = message_create(MESSAGE_STOP, sizeof(*stop));
     stop->retry_after_ms = retry_after_ms;
     stop->later = later;
-    if (scheduler_post(broker->scheduler, NULL, actor, &stop->header) != 0)
-        message_destroy(&stop->header);
+    scheduler_tell(broker->scheduler, NULL, actor, &stop->header);
 }
 
 void goodbye_tell(struct broker *broker, actor_handle actor, uint32_t after_ms)

@@ -28,7 +28,7 @@ enum { PAGE_ROWS_MAX = 1024, LINES = 256 };
 
 /* The queries of a source. While it has some it stands in its round. */
 struct line {
-    struct message *first, *last;
+    struct message_list queries;
     struct line *next;
 };
 
@@ -64,14 +64,9 @@ void queries_submit(struct queries *queries, struct query_message *query)
 {
     struct round *round = &queries->rounds[query->linked];
     struct line *line = &round->lines[query->source % LINES];
-    query->header.next = NULL;
     pthread_mutex_lock(&queries->lock);
-    if (line->first != NULL)
-        line->last->next = &query->header;
-    else
-        line->first = &query->header;
-    line->last = &query->header;
-    if (line->first == &query->header)
+    message_append(&line->queries, &query->header);
+    if (line->queries.first == &query->header)
         round_add(round, line);
     pthread_mutex_unlock(&queries->lock);
     pthread_cond_signal(&queries->more);
@@ -94,12 +89,11 @@ static struct message *take_next(struct queries *queries)
     struct line *line = round->first;
     if (line == NULL)
         return NULL;
-    struct message *query = line->first;
-    line->first = query->next;
+    struct message *query = message_take(&line->queries);
     round->first = line->next;
     if (round->first == NULL)
         round->last = NULL;
-    if (line->first != NULL)
+    if (line->queries.first != NULL)
         round_add(round, line);
     return query;
 }
@@ -118,8 +112,7 @@ static void reply(const struct queries_options *options, const struct query_mess
     result->size = (uint32_t)bytes->size;
     if (bytes->size > 0)
         memcpy(result->bytes, bytes->data, bytes->size);
-    if (scheduler_post(options->scheduler, NULL, query->asker, &result->header) != 0)
-        message_destroy(&result->header);
+    scheduler_tell(options->scheduler, NULL, query->asker, &result->header);
 }
 
 static void fail(struct buffer *out, int error)

@@ -87,7 +87,7 @@ static int mark_rows(const struct survivors *survivors, const struct row *rows, 
 }
 
 struct saved_list {
-    struct deliver_message *first, *last;
+    struct message_list messages;
     bool no_memory;
 };
 
@@ -104,20 +104,16 @@ static bool take_message(void *context, const struct saved_message *saved)
     message->from_service = saved->from_service;
     message->redelivered = saved->redelivered;
     message->sent = saved->sent;
-    if (list->last != NULL)
-        list->last->header.next = &message->header;
-    else
-        list->first = message;
-    list->last = message;
+    message_append(&list->messages, &message->header);
     return true;
 }
 
-static void drop_messages(struct deliver_message *message)
+static void drop_messages(struct message *message)
 {
     while (message != NULL) {
-        struct message *next = message->header.next;
-        message_destroy(&message->header);
-        message = (struct deliver_message *)next;
+        struct message *next = message->next;
+        message_destroy(message);
+        message = next;
     }
 }
 
@@ -135,9 +131,9 @@ static int read_inbox(const struct survivors *survivors, const struct row *row,
         message->next_seq = inbox.next_seq;
         message->unnumbered = inbox.unnumbered;
         message->loss_untold = inbox.loss_untold;
-        message->inbox = list.first;
+        message->inbox = (struct deliver_message *)list.messages.first;
     } else {
-        drop_messages(list.first);
+        drop_messages(list.messages.first);
     }
     return error == -ENOENT ? 0 : error;
 }
@@ -177,7 +173,7 @@ static int make_actor(const struct survivors *survivors, const struct row *row)
         scheduler_post(survivors->scheduler, survivors->runner, user, &message->header) != 0)
         error = -EUSERS;
     if (error != 0) {
-        drop_messages(message->inbox);
+        drop_messages((struct message *)message->inbox);
         message_destroy(&message->header);
     }
     return error;

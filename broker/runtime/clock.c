@@ -63,8 +63,7 @@ void clock_set(struct clock *clock, actor_handle actor, uint64_t due_ms)
 static void tick(struct clock *clock, actor_handle actor)
 {
     struct message *message = message_create(clock->options.tick, sizeof(*message));
-    if (scheduler_post(clock->options.scheduler, NULL, actor, message) != 0)
-        message_destroy(message);
+    scheduler_tell(clock->options.scheduler, NULL, actor, message);
 }
 
 void clock_step(struct clock *clock)

@@ -34,6 +34,43 @@ void *message_create(uint16_t kind, size_t size);
 /* Any thread. NULL is nothing. */
 void message_destroy(struct message *message);
 
+/* --- several in their order ------------------------------------------------------------------- */
+
+/* Those of one owner, oldest first, linked by `next`. All zero: none. One thread at a time. */
+struct message_list {
+    struct message *first, *last;
+};
+
+static inline void message_append(struct message_list *list, struct message *message)
+{
+    message->next = NULL;
+    if (list->last != NULL)
+        list->last->next = message;
+    else
+        list->first = message;
+    list->last = message;
+}
+
+/* Takes out the one behind `before`, which is of the list, or the first. NULL: there is none. */
+static inline struct message *message_take_behind(struct message_list *list, struct message *before)
+{
+    struct message **place = before != NULL ? &before->next : &list->first;
+    struct message *taken = *place;
+    if (taken == NULL)
+        return NULL;
+    *place = taken->next;
+    if (list->last == taken)
+        list->last = before;
+    taken->next = NULL;
+    return taken;
+}
+
+/* The oldest; NULL: there is none. */
+static inline struct message *message_take(struct message_list *list)
+{
+    return message_take_behind(list, NULL);
+}
+
 /* --- bytes that many messages hold ------------------------------------------------------------ */
 
 /* The beginning of the allocation; not written any more once a second one holds it. */

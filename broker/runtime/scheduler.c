@@ -153,6 +153,13 @@ int scheduler_post(struct scheduler *scheduler, struct runner *runner, actor_han
     return 0;
 }
 
+void scheduler_tell(struct scheduler *scheduler, struct runner *runner, actor_handle to,
+                    struct message *message)
+{
+    if (scheduler_post(scheduler, runner, to, message) != 0)
+        message_destroy(message);
+}
+
 static uint16_t share_of(const struct scheduler *scheduler, struct actor *actor, actor_handle from,
                          actor_handle to, uint32_t max)
 {

@@ -46,9 +46,13 @@ void scheduler_stop(struct scheduler *scheduler);
 int scheduler_post(struct scheduler *scheduler, struct runner *runner, actor_handle to,
                    struct message *message);
 
-/* The same for what limits.mailbox_messages is about: all that is not from users (`from` is 0) has
- * a part of `max` messages, and so has what is. Of that a user has `max` when he is alone, and no
- * more than is free of twice as much. -ENOBUFS: there is no room for it. */
+/* Takes the message in any case: when the actor is gone nobody waits for it, and it is dropped. */
+void scheduler_tell(struct scheduler *scheduler, struct runner *runner, actor_handle to,
+                    struct message *message);
+
+/* scheduler_post for what limits.mailbox_messages is about: all that is not from users (`from` is
+ * 0) has a part of `max` messages, and so has what is. Of that a user has `max` when he is alone,
+ * and no more than is free of twice as much. -ENOBUFS: there is no room for it. */
 int scheduler_post_from(struct scheduler *scheduler, struct runner *runner, actor_handle from,
                         actor_handle to, struct message *message, uint32_t max);
 

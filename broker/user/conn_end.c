@@ -54,7 +54,7 @@ void handle_conn_end(struct session *session, struct message *message, struct tu
         message_destroy(message);
         return;
     }
-    if (session->unread != NULL && end->loss != LOSS_SLOW) {
+    if (session->unread.first != NULL && end->loss != LOSS_SLOW) {
         /* What it sent before it ended comes first. */
         turn_post(turn, turn->self, message);
         return;

@@ -170,29 +170,22 @@ static void go_on(struct session *session, struct turn *turn)
 {
     /* As many as a receiver takes in one turn, so that neither outruns the other. */
     uint32_t budget = limits_turn_messages(turn->limits);
-    while (session->unread != NULL) {
-        struct frames_message *first = session->unread;
+    while (session->unread.first != NULL) {
+        struct frames_message *first = (struct frames_message *)session->unread.first;
         if (!handle_batch(session, first, &budget, turn)) {
             struct message *more = message_create(MESSAGE_MORE_FRAMES, sizeof(*more));
             turn_post(turn, turn->self, more);
             return;
         }
-        session->unread = (struct frames_message *)first->header.next;
+        message_take(&session->unread);
         batch_done(first, turn);
     }
-    session->unread_last = NULL;
 }
 
 void handle_frames(struct session *session, struct message *message, struct turn *turn)
 {
-    struct frames_message *frames = (struct frames_message *)message;
-    bool waits = session->unread != NULL;
-    message->next = NULL;
-    if (waits)
-        session->unread_last->header.next = message;
-    else
-        session->unread = frames;
-    session->unread_last = frames;
+    bool waits = session->unread.first != NULL;
+    message_append(&session->unread, message);
     if (!waits)
         go_on(session, turn);
 }
@@ -205,13 +198,11 @@ void handle_more_frames(struct session *session, struct message *message, struct
 
 void session_drop_frames(struct session *session, struct turn *turn)
 {
-    while (session->unread != NULL) {
-        struct frames_message *first = session->unread;
-        session->unread = (struct frames_message *)first->header.next;
+    struct message *first;
+    while ((first = message_take(&session->unread)) != NULL) {
         turn_count(turn, METRIC_frames_stale, 1);
-        batch_done(first, turn);
+        batch_done((struct frames_message *)first, turn);
     }
-    session->unread_last = NULL;
 }
 
 void handle_ping(struct session *session, const struct client_frame *frame, struct turn *turn)

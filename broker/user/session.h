@@ -34,8 +34,8 @@ struct session {
     uint64_t timer_ms;    /* a tick is on its way for then; 0: none */
     struct inbox *inbox;  /* NULL: empty */
     struct requests *requests;
-    struct buffer *held;                         /* answers that wait for a resume */
-    struct frames_message *unread, *unread_last; /* frames that wait for the next turn */
+    struct buffer *held;        /* answers that wait for a resume */
+    struct message_list unread; /* frames that wait for the next turn */
     struct source_rate *source; /* that he was last connected from; NULL: not counted */
     struct fight *fight;        /* who takes this user over so often; NULL: nobody did */
     struct details *details;    /* NULL: all of it empty */

@@ -147,6 +147,76 @@ static void its_messages_end_on_many_threads(void **state)
     shared_release(shared);
 }
 
+/* The kinds of all in the list, from the first to the last. */
+static void assert_list(const struct message_list *list, const char *kinds)
+{
+    const struct message *last = NULL;
+    for (const struct message *at = list->first; at != NULL; at = at->next) {
+        assert_int_equal(at->kind, *kinds++);
+        last = at;
+    }
+    assert_int_equal(*kinds, '\0');
+    assert_ptr_equal(list->last, last);
+}
+
+static void append(struct message_list *list, uint16_t kind)
+{
+    struct message *message = message_create(kind, sizeof(*message));
+    message->next = message; /* whatever it was before */
+    message_append(list, message);
+}
+
+static void take(struct message_list *list, struct message *before, uint16_t kind)
+{
+    struct message *taken = message_take_behind(list, before);
+    assert_non_null(taken);
+    assert_int_equal(taken->kind, kind);
+    assert_null(taken->next);
+    message_destroy(taken);
+}
+
+static void a_list_gives_the_oldest_first(void **state)
+{
+    struct message_list list = {0};
+    assert_null(message_take(&list));
+    for (unsigned round = 0; round < 2; round++) { /* it is as new when it has been emptied */
+        append(&list, 'a');
+        assert_list(&list, "a");
+        append(&list, 'b');
+        append(&list, 'c');
+        assert_list(&list, "abc");
+        take(&list, NULL, 'a');
+        append(&list, 'd');
+        assert_list(&list, "bcd");
+        take(&list, NULL, 'b');
+        take(&list, NULL, 'c');
+        take(&list, NULL, 'd');
+        assert_list(&list, "");
+        assert_null(message_take(&list));
+    }
+}
+
+static void from_a_list_one_is_taken_behind_another(void **state)
+{
+    struct message_list list = {0};
+    append(&list, 'a');
+    append(&list, 'b');
+    append(&list, 'c');
+    append(&list, 'd');
+    take(&list, list.first, 'b');
+    assert_list(&list, "acd");
+    take(&list, list.first->next, 'd'); /* the last */
+    assert_list(&list, "ac");
+    append(&list, 'e');
+    assert_list(&list, "ace");
+    assert_null(message_take_behind(&list, list.last));
+    assert_list(&list, "ace");
+    take(&list, list.first, 'c');
+    take(&list, list.first, 'e');
+    take(&list, NULL, 'a');
+    assert_list(&list, "");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -156,6 +226,8 @@ int main(void)
         cmocka_unit_test(a_block_lives_as_long_as_its_messages),
         cmocka_unit_test(a_block_is_used_up),
         cmocka_unit_test(its_messages_end_on_many_threads),
+        cmocka_unit_test(a_list_gives_the_oldest_first),
+        cmocka_unit_test(from_a_list_one_is_taken_behind_another),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -385,6 +385,22 @@ static void stale_handles_are_refused(void **state)
     assert_int_equal(post(fixture, ann, KIND_PLAIN, 0), -ESRCH);
 }
 
+static void what_is_told_comes_or_is_dropped(void **state)
+{
+    struct fixture *fixture = *state;
+    actor_handle ann = claim(fixture, "ann");
+    struct shared *shared = shared_create(sizeof(*shared));
+    for (unsigned holders = 2; holders > 0; holders--) {
+        struct note *note = message_create_holding(KIND_RETIRE, sizeof(*note), shared);
+        note->number = 7;
+        scheduler_tell(fixture->scheduler, &fixture->runner, ann, &note->header);
+        assert_int_equal(atomic_load(&shared->holders), holders); /* the second time she is gone */
+        assert_int_equal(run(fixture, 100), holders - 1);
+        assert_int_equal(fixture->journal[0].number, 7);
+    }
+    shared_release(shared);
+}
+
 static void a_mailbox_has_a_limit(void **state)
 {
     struct fixture *fixture = *state;
@@ -517,6 +533,7 @@ int main(void)
         WITH_FIXTURE(a_retired_actor_bounces_what_came_later),
         WITH_FIXTURE(the_next_owner_of_a_slot_gets_only_its_own_mail),
         WITH_FIXTURE(stale_handles_are_refused),
+        WITH_FIXTURE(what_is_told_comes_or_is_dropped),
         WITH_FIXTURE(a_mailbox_has_a_limit),
         WITH_FIXTURE(nobody_has_a_mailbox_for_himself),
         WITH_FIXTURE(a_share_is_given_back_when_it_is_received),

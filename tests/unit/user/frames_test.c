@@ -30,7 +30,7 @@ static void a_turn_handles_a_limited_number(void **state)
            "to self more_frames");
     stage_bare(stage, MESSAGE_MORE_FRAMES);
     EXPECT(stage, "10 pong stamp=13", "10 consumed");
-    assert_null(stage->session.unread);
+    assert_null(stage->session.unread.first);
     COUNTED(stage, frames_in, 13);
 }
 
