@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "proto/field.h"
 #include "proto/utf8.h"
 #include "proto/wire.h"
 
@@ -23,47 +24,75 @@
  *   - unknown groups are passed over, as all parsers but protobuf-c do;
  *   - two bodies of one kind are merged, as all parsers but protobuf-c do, which keeps the second.
  *
- * The schema is a table: for each body its fields by number, with their kind and place. A row for
- * a new field is all that a new field needs. One pass, forward; every field is written where it
- * belongs at once, and "the last one counts" comes out by itself. */
+ * The schema is a table, made of the rows of client_bodies.def: for each body its fields by number,
+ * with their kind and place. One pass, forward; every field is written where it belongs at once,
+ * and "the last one counts" comes out by itself. The writer goes through the same table. */
 
-enum kind { KIND_UNKNOWN, KIND_TEXT, KIND_BYTES, KIND_UINT64, KIND_UINT32, KIND_BOOL };
+enum kind {
+    KIND_UNKNOWN,
+    KIND_TEXT,
+    KIND_PEER, /* a text */
+    KIND_BYTES,
+    KIND_PAYLOAD, /* bytes */
+    KIND_UINT64,
+    KIND_UINT32,
+    KIND_BOOL
+};
 
-struct field {
+struct place {
     uint8_t kind;
     uint8_t offset; /* in struct client_frame */
 };
 
-enum { ID_NUMBER = 1, FIELD_NUMBER_MAX = 5 };
+enum { ID_NUMBER = 1 };
 
-#define FIELD(kind, member)                         \
-    {                                               \
-        kind, offsetof(struct client_frame, member) \
-    }
-
-static const struct field fields[CLIENT_LOGOUT + 1][FIELD_NUMBER_MAX + 1] = {
-    [CLIENT_LOGIN] = {[1] = FIELD(KIND_TEXT, login.username),
-                      [2] = FIELD(KIND_BYTES, login.token),
-                      [3] = FIELD(KIND_TEXT, login.client),
-                      [4] = FIELD(KIND_BOOL, login.acks)},
-    [CLIENT_RESUME] = {[1] = FIELD(KIND_TEXT, resume.username),
-                       [2] = FIELD(KIND_UINT64, resume.epoch),
-                       [3] = FIELD(KIND_BYTES, resume.secret),
-                       [4] = FIELD(KIND_UINT64, resume.last_seq),
-                       [5] = FIELD(KIND_UINT64, resume.received_seq)},
-    [CLIENT_SEND] = {[1] = FIELD(KIND_TEXT, send.to),
-                     [2] = FIELD(KIND_BYTES, send.payload),
-                     [3] = FIELD(KIND_UINT32, send.until)},
-    [CLIENT_CALL] = {[1] = FIELD(KIND_TEXT, call.service),
-                     [2] = FIELD(KIND_TEXT, call.method),
-                     [3] = FIELD(KIND_BYTES, call.payload),
-                     [4] = FIELD(KIND_UINT32, call.timeout_ms)},
-    [CLIENT_ACK] = {[1] = FIELD(KIND_UINT64, ack.seq)},
-    [CLIENT_PING] = {[1] = FIELD(KIND_UINT64, ping.stamp)},
-    [CLIENT_LOGOUT] = {[0] = {KIND_UNKNOWN, 0}},
+/* One more than the highest number of a row, in whatever order they stand. */
+enum {
+#define FIELD(body, number, kind, name)
+#define BODY(number, NAME, name, handler, fields) char name[(number) + 1];
+    BODIES = sizeof(union {
+#include "proto/client_bodies.def"
+    }),
+#undef BODY
+#undef FIELD
+#define FIELD(body, number, kind, name) char body##_##name[(number) + 1];
+#define BODY(number, NAME, name, handler, fields) fields
+    FIELDS = sizeof(union {
+#include "proto/client_bodies.def"
+    }),
+#undef BODY
+#undef FIELD
 };
 
-static_assert(sizeof(struct client_frame) <= UINT8_MAX, "field.offset is a byte");
+static const struct place places[BODIES][FIELDS] = {
+#define FIELD(body, number, kind, name) \
+    [number] = {KIND_##kind, offsetof(struct client_frame, body.name)},
+#define BODY(number, NAME, name, handler, fields) [number] = {[0] = {KIND_UNKNOWN, 0}, fields},
+#include "proto/client_bodies.def"
+#undef BODY
+#undef FIELD
+};
+
+/* A bit for each row, by its number. */
+static const uint64_t known = 0
+#define FIELD(body, number, kind, name)
+#define BODY(number, NAME, name, handler, fields) | UINT64_C(1) << (number)
+#include "proto/client_bodies.def"
+#undef BODY
+#undef FIELD
+    ;
+
+static const char *const words[BODIES] = {
+    [CLIENT_NONE] = "other",
+#define FIELD(body, number, kind, name)
+#define BODY(number, NAME, name, handler, fields) [number] = #name,
+#include "proto/client_bodies.def"
+#undef BODY
+#undef FIELD
+};
+
+static_assert(sizeof(struct client_frame) <= UINT8_MAX, "place.offset is a byte");
+static_assert(BODIES <= 16 && FIELDS <= 16, "field.h writes tags of one byte");
 
 /* Not by an initialiser: that need not reach the members of a union behind the first one. */
 static void out_clear(struct client_frame *out, uint64_t id, enum client_body body)
@@ -77,7 +106,7 @@ static const uint8_t *run_read(const uint8_t *at, const uint8_t *end, enum kind 
 {
     struct bytes run;
     at = wire_run(at, end, &run);
-    if (at == NULL || (kind == KIND_TEXT && !utf8_valid(run)))
+    if (at == NULL || (kind <= KIND_PEER && !utf8_valid(run)))
         return NULL;
     *(struct bytes *)place = run;
     return at;
@@ -103,11 +132,11 @@ static const uint8_t *field_read(const uint8_t *at, const uint8_t *end, uint32_t
                                  struct client_frame *out)
 {
     uint32_t number = tag >> 3;
-    if (number > FIELD_NUMBER_MAX || fields[out->body][number].kind == KIND_UNKNOWN)
+    if (number >= FIELDS || places[out->body][number].kind == KIND_UNKNOWN)
         return wire_skip(at, end, tag);
-    const struct field *field = &fields[out->body][number];
+    const struct place *field = &places[out->body][number];
     void *place = (uint8_t *)out + field->offset;
-    bool is_run = field->kind <= KIND_BYTES;
+    bool is_run = field->kind <= KIND_PAYLOAD;
     if ((tag & 7) != (is_run ? WIRE_RUN : WIRE_VARINT))
         return NULL;
     return is_run ? run_read(at, end, field->kind, place)
@@ -143,7 +172,7 @@ static const uint8_t *envelope_read(const uint8_t *at, const uint8_t *end, uint3
     uint32_t number = tag >> 3;
     if (number == ID_NUMBER)
         return (tag & 7) == WIRE_VARINT ? wire_varint(at, end, &out->id) : NULL;
-    if (number >= CLIENT_LOGIN && number <= CLIENT_LOGOUT)
+    if (number < BODIES && (known >> number & 1) != 0)
         return body_read(at, end, tag, out);
     return wire_skip(at, end, tag);
 }
@@ -164,4 +193,65 @@ int client_frame_read(struct bytes frame, struct client_frame *out)
             return -EPROTO;
     }
     return 0;
+}
+
+/* --- the same way back ------------------------------------------------------------------------ */
+
+static struct field field_of(const struct client_frame *frame, const struct place *place)
+{
+    const void *at = (const uint8_t *)frame + place->offset;
+    switch ((enum kind)place->kind) {
+    case KIND_TEXT:
+    case KIND_PEER:
+    case KIND_BYTES:
+    case KIND_PAYLOAD:
+        return (struct field){.run = *(const struct bytes *)at};
+    case KIND_UINT64:
+        return (struct field){.value = *(const uint64_t *)at};
+    case KIND_UINT32:
+        return (struct field){.value = *(const uint32_t *)at};
+    case KIND_BOOL:
+        return (struct field){.value = *(const bool *)at};
+    case KIND_UNKNOWN:
+        break;
+    }
+    return (struct field){0};
+}
+
+int client_frame_write(struct buffer *out, const struct client_frame *frame, size_t frame_bytes_max)
+{
+    struct field fields[FIELDS - 1];
+    for (unsigned i = 0; i < FIELDS - 1; i++)
+        fields[i] = field_of(frame, &places[frame->body][i + 1]);
+    size_t body_bytes = fields_size(fields, FIELDS - 1);
+    size_t bytes = number_size(frame->id);
+    if (frame->body != CLIENT_NONE)
+        bytes += 1 + varint_size(body_bytes) + body_bytes;
+    if (bytes > frame_bytes_max)
+        return -EMSGSIZE;
+    uint8_t *start = buffer_reserve(out, varint_size(bytes) + bytes);
+    if (start == NULL)
+        return -ENOMEM;
+    uint8_t *at = start + varint_write(start, bytes);
+    at = number_put(at, ID_NUMBER, frame->id);
+    if (frame->body != CLIENT_NONE) {
+        at = tag_put(at, frame->body, WIRE_RUN);
+        at += varint_write(at, body_bytes);
+        at = fields_put(at, fields, FIELDS - 1);
+    }
+    out->size += (size_t)(at - start);
+    return 0;
+}
+
+struct client_frame_gist client_frame_gist(const struct client_frame *frame)
+{
+    struct client_frame_gist gist = {.word = words[frame->body]};
+    for (unsigned number = 1; number < FIELDS; number++) {
+        const struct place *place = &places[frame->body][number];
+        if (place->kind == KIND_PEER)
+            gist.peer = field_of(frame, place).run;
+        else if (place->kind == KIND_PAYLOAD)
+            gist.payload_bytes = field_of(frame, place).run.size;
+    }
+    return gist;
 }

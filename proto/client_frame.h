@@ -2,7 +2,8 @@
 #ifndef USHER_PROTO_CLIENT_FRAME_H
 #define USHER_PROTO_CLIENT_FRAME_H
 
-/* A ClientFrame of client.proto, read in place. */
+/* A ClientFrame of client.proto, read in place and written. All functions: any thread; never
+ * block. */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -12,44 +13,45 @@
 /* The numbers are those of the fields in the schema. */
 enum client_body {
     CLIENT_NONE = 0, /* absent, or unknown to this version */
-    CLIENT_LOGIN = 2,
-    CLIENT_RESUME = 3,
-    CLIENT_SEND = 4,
-    CLIENT_CALL = 5,
-    CLIENT_ACK = 6,
-    CLIENT_PING = 7,
-    CLIENT_LOGOUT = 8,
+#define FIELD(body, number, kind, name)
+#define BODY(number, NAME, name, handler, fields) CLIENT_##NAME = number,
+#include "proto/client_bodies.def"
+#undef BODY
+#undef FIELD
 };
 
-/* Fields that were not sent are 0 or empty. Texts are valid UTF-8 without NUL, not terminated. */
+#define CLIENT_TYPE_TEXT struct bytes
+#define CLIENT_TYPE_PEER struct bytes
+#define CLIENT_TYPE_BYTES struct bytes
+#define CLIENT_TYPE_PAYLOAD struct bytes
+#define CLIENT_TYPE_UINT64 uint64_t
+#define CLIENT_TYPE_UINT32 uint32_t
+#define CLIENT_TYPE_BOOL bool
+
+/* A member for each row of client_bodies.def, with its fields. Those that were not sent are 0 or
+ * empty. Texts are valid UTF-8 without NUL, not terminated. Of an enum any number may come. */
 struct client_frame {
     uint64_t id;
     enum client_body body;
     union {
-        struct {
-            struct bytes username, token, client;
-            bool acks;
-        } login;
-        struct {
-            struct bytes username, secret;
-            uint64_t epoch, last_seq, received_seq;
-        } resume;
-        struct {
-            struct bytes to, payload;
-            uint32_t until; /* Send.Until, but any number may come */
-        } send;
-        struct {
-            struct bytes service, method, payload;
-            uint32_t timeout_ms;
-        } call;
-        struct {
-            uint64_t seq;
-        } ack;
-        struct {
-            uint64_t stamp;
-        } ping;
+#define FIELD(body, number, kind, name) CLIENT_TYPE_##kind name;
+#define BODY(number, NAME, name, handler, fields) \
+    struct {                                      \
+        fields                                    \
+    } name;
+#include "proto/client_bodies.def"
+#undef BODY
+#undef FIELD
     };
 };
+
+#undef CLIENT_TYPE_TEXT
+#undef CLIENT_TYPE_PEER
+#undef CLIENT_TYPE_BYTES
+#undef CLIENT_TYPE_PAYLOAD
+#undef CLIENT_TYPE_UINT64
+#undef CLIENT_TYPE_UINT32
+#undef CLIENT_TYPE_BOOL
 
 /* Reads a frame without its length. *out borrows from it: it is valid as long as the frame's
  * bytes. Gives 0 or -EPROTO, with which *out means nothing, for
@@ -60,7 +62,21 @@ struct client_frame {
  *
  * Otherwise protobuf's rules hold: unknown fields are passed over; of a field given twice the last
  * counts; two bodies of one kind are merged, and one of another kind replaces what came before.
- * Names are not judged here. Any thread; never blocks, never allocates. */
+ * Names are not judged here. Never allocates. */
 int client_frame_read(struct bytes frame, struct client_frame *out);
+
+/* Appends the frame behind its length, as it is sent. 0, -ENOMEM, or -EMSGSIZE when it is longer
+ * than frame_bytes_max without its length; a failed call appends nothing. Texts are not checked. */
+int client_frame_write(struct buffer *out, const struct client_frame *frame,
+                       size_t frame_bytes_max);
+
+/* What people are told of a frame. It borrows from that. */
+struct client_frame_gist {
+    const char *word; /* the name of its row, "other" without a body that is known */
+    struct bytes peer;
+    size_t payload_bytes;
+};
+
+struct client_frame_gist client_frame_gist(const struct client_frame *frame);
 
 #endif

@@ -86,6 +86,32 @@ static bool refuse_flood(struct session *session, const struct client_frame *fra
     return true;
 }
 
+static void handle_unknown(struct session *session, const struct client_frame *frame,
+                           struct turn *turn)
+{
+    turn_count(turn, METRIC_errors_protocol, 1);
+    answer_error(session, turn, frame->id, USHER__V1__ERROR__CODE__PROTOCOL,
+                 "a frame without a body that this version knows", 0);
+}
+
+/* To the handler of its row. */
+static void dispatch(struct session *session, const struct client_frame *frame, struct turn *turn)
+{
+    switch (frame->body) {
+    case CLIENT_NONE:
+        handle_unknown(session, frame, turn);
+        break;
+#define FIELD(body, number, kind, name)
+#define BODY(number, NAME, name, handler, fields) \
+    case CLIENT_##NAME:                           \
+        handler(session, frame, turn);            \
+        break;
+#include "proto/client_bodies.def"
+#undef BODY
+#undef FIELD
+    }
+}
+
 static void handle_one(struct session *session, struct bytes bytes,
                        const struct frames_message *batch, struct turn *turn)
 {
@@ -105,32 +131,7 @@ static void handle_one(struct session *session, struct bytes bytes,
     }
     if (refuse_flood(session, &frame, turn))
         return;
-    switch (frame.body) {
-    case CLIENT_SEND:
-        handle_send(session, &frame, turn);
-        break;
-    case CLIENT_CALL:
-        handle_call(session, &frame, turn);
-        break;
-    case CLIENT_ACK:
-        handle_ack(session, &frame, turn);
-        break;
-    case CLIENT_PING:
-        handle_ping(session, &frame, turn);
-        break;
-    case CLIENT_LOGOUT:
-        handle_logout(session, &frame, turn);
-        break;
-    case CLIENT_LOGIN:
-    case CLIENT_RESUME:
-        user_protocol_error(session, turn, frame.id, "this connection is logged in already");
-        break;
-    default:
-        turn_count(turn, METRIC_errors_protocol, 1);
-        answer_error(session, turn, frame.id, USHER__V1__ERROR__CODE__PROTOCOL,
-                     "a frame without a body that this version knows", 0);
-        break;
-    }
+    dispatch(session, &frame, turn);
     if (session->conn != 0)
         session->loss_untold = false; /* he goes on, so he has read his Welcome */
 }
@@ -203,6 +204,12 @@ void session_drop_frames(struct session *session, struct turn *turn)
         turn_count(turn, METRIC_frames_stale, 1);
         batch_done((struct frames_message *)first, turn);
     }
+}
+
+void handle_second_login(struct session *session, const struct client_frame *frame,
+                         struct turn *turn)
+{
+    user_protocol_error(session, turn, frame->id, "this connection is logged in already");
 }
 
 void handle_ping(struct session *session, const struct client_frame *frame, struct turn *turn)

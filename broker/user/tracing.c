@@ -29,33 +29,15 @@ void tracing_point(struct session *session, struct turn *turn, const struct trac
 
 static struct trace_point point_of(const struct client_frame *frame)
 {
-    struct trace_point point = {.in = true, .id = frame->id, .kind = "other"};
-    switch (frame->body) {
-    case CLIENT_SEND:
-        point.kind = "send";
-        point.peer = (const char *)frame->send.to.data;
-        point.peer_size = frame->send.to.size;
-        point.bytes = (uint32_t)frame->send.payload.size;
-        break;
-    case CLIENT_CALL:
-        point.kind = "call";
-        point.peer = (const char *)frame->call.service.data;
-        point.peer_size = frame->call.service.size;
-        point.bytes = (uint32_t)frame->call.payload.size;
-        break;
-    case CLIENT_ACK:
-        point.kind = "ack";
-        break;
-    case CLIENT_PING:
-        point.kind = "ping";
-        break;
-    case CLIENT_LOGOUT:
-        point.kind = "logout";
-        break;
-    default:
-        break;
-    }
-    return point;
+    struct client_frame_gist gist = client_frame_gist(frame);
+    return (struct trace_point){
+        .in = true,
+        .id = frame->id,
+        .kind = gist.word,
+        .peer = (const char *)gist.peer.data,
+        .peer_size = gist.peer.size,
+        .bytes = (uint32_t)gist.payload_bytes,
+    };
 }
 
 void tracing_frame(struct session *session, struct turn *turn, const struct client_frame *frame,

@@ -22,12 +22,14 @@ user_handler handle_attach, handle_resume, handle_frames, handle_more_frames, ha
 
 struct client_frame;
 
-/* One client frame of the bound connection. */
-void handle_send(struct session *session, const struct client_frame *frame, struct turn *turn);
-void handle_call(struct session *session, const struct client_frame *frame, struct turn *turn);
-void handle_ack(struct session *session, const struct client_frame *frame, struct turn *turn);
-void handle_ping(struct session *session, const struct client_frame *frame, struct turn *turn);
-void handle_logout(struct session *session, const struct client_frame *frame, struct turn *turn);
+/* One client frame of the bound connection: the handlers that the rows of client_bodies.def name.
+ */
+#define FIELD(body, number, kind, name)
+#define BODY(number, NAME, name, handler, fields) \
+    void handler(struct session *session, const struct client_frame *frame, struct turn *turn);
+#include "proto/client_bodies.def"
+#undef BODY
+#undef FIELD
 
 /* The client broke the protocol: Error (if it has an id), Close, detached. */
 void user_protocol_error(struct session *session, struct turn *turn, uint64_t id,

@@ -24,41 +24,26 @@ static void print_number(uint64_t number)
     printf(" %" PRIu64, number);
 }
 
+#define PRINT_TEXT print_bytes
+#define PRINT_PEER print_bytes
+#define PRINT_BYTES print_bytes
+#define PRINT_PAYLOAD print_bytes
+#define PRINT_UINT64 print_number
+#define PRINT_UINT32 print_number
+#define PRINT_BOOL print_number
+
 static void print_fields(const struct client_frame *frame)
 {
     switch (frame->body) {
-    case CLIENT_LOGIN:
-        print_bytes(frame->login.username);
-        print_bytes(frame->login.token);
-        print_bytes(frame->login.client);
-        print_number(frame->login.acks);
+    case CLIENT_NONE:
         break;
-    case CLIENT_RESUME:
-        print_bytes(frame->resume.username);
-        print_number(frame->resume.epoch);
-        print_bytes(frame->resume.secret);
-        print_number(frame->resume.last_seq);
-        print_number(frame->resume.received_seq);
-        break;
-    case CLIENT_SEND:
-        print_bytes(frame->send.to);
-        print_bytes(frame->send.payload);
-        print_number(frame->send.until);
-        break;
-    case CLIENT_CALL:
-        print_bytes(frame->call.service);
-        print_bytes(frame->call.method);
-        print_bytes(frame->call.payload);
-        print_number(frame->call.timeout_ms);
-        break;
-    case CLIENT_ACK:
-        print_number(frame->ack.seq);
-        break;
-    case CLIENT_PING:
-        print_number(frame->ping.stamp);
-        break;
-    default:
-        break;
+#define FIELD(body, number, kind, name) PRINT_##kind(frame->body.name);
+#define BODY(number, NAME, name, handler, fields) \
+    case CLIENT_##NAME:                           \
+        fields break;
+#include "proto/client_bodies.def"
+#undef BODY
+#undef FIELD
     }
 }
 

@@ -12,6 +12,7 @@ import struct
 import subprocess
 import warnings
 
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError
 
 from usherplay import check, check_equal, client_pb, play, program, scaled, seed, varint
@@ -22,14 +23,22 @@ GROUP_DEPTH_MAX = 64
 SHOWN = 5
 
 TEXT, BYTES, NUMBER, BOOL = "text", "bytes", "number", "bool"
+
+
+def fields_of(body):
+    """What stands in each field, by number from 1, without gaps."""
+    kinds = {
+        FieldDescriptor.TYPE_STRING: TEXT,
+        FieldDescriptor.TYPE_BYTES: BYTES,
+        FieldDescriptor.TYPE_BOOL: BOOL,
+    }
+    fields = sorted(body.message_type.fields, key=lambda field: field.number)
+    check_equal([field.number for field in fields], list(range(1, len(fields) + 1)), "the fields")
+    return tuple(kinds.get(field.type, NUMBER) for field in fields)
+
+
 BODIES = {  # number of the body: its fields
-    2: (TEXT, BYTES, TEXT, BOOL),
-    3: (TEXT, NUMBER, BYTES, NUMBER, NUMBER),
-    4: (TEXT, BYTES, NUMBER),
-    5: (TEXT, TEXT, BYTES, NUMBER),
-    6: (NUMBER,),
-    7: (NUMBER,),
-    8: (),
+    body.number: fields_of(body) for body in client_pb.ClientFrame.DESCRIPTOR.oneofs[0].fields
 }
 
 
