@@ -177,8 +177,9 @@ static void destroy_a_message_of_no_block(void *argument)
 {
     struct shared *shared = shared_create(sizeof(*shared));
     struct message_block *block = message_block_create(2, sizeof(struct message), shared);
+    message_block_next(block, 1);
     struct message *message = message_block_next(block, 1);
-    message->flags += 2; /* of another block, or of none */
+    message->flags--; /* as if the block began in the message before, which is ours to read */
     message_destroy(message);
 }
 
