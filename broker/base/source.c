@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/address.h"
+
 /* IPv4 addresses get the numbers from 1 << 32 on: as IPv6 those would be in 0:1::/32, which nobody
  * has. The wider sources of 2000::/3, where all public addresses are, get those of 8000::/3 and
  * a000::/3, which nobody has either. */
@@ -67,23 +69,12 @@ void source_host(const struct sockaddr *address, char text[SOURCE_HOST_BYTES])
 
 uint64_t source_of_text(const void *text, size_t size)
 {
-    const char *from = text;
-    char host[INET6_ADDRSTRLEN];
+    struct address address;
     struct in_addr ipv4;
     struct in6_addr ipv6;
-    while (size > 0 && from[size - 1] != ':')
-        size--;
-    if (size < 2)
+    if (!address_split(&address, text, size))
         return 0;
-    size--;
-    int bracketed = size >= 2 && from[0] == '[' && from[size - 1] == ']';
-    from += bracketed;
-    size -= bracketed ? 2 : 0;
-    if (size >= sizeof(host))
-        return 0;
-    memcpy(host, from, size);
-    host[size] = '\0';
-    if (bracketed)
-        return inet_pton(AF_INET6, host, &ipv6) == 1 ? source_of_ipv6(&ipv6) : 0;
-    return inet_pton(AF_INET, host, &ipv4) == 1 ? source_of_ipv4(&ipv4) : 0;
+    if (address.bracketed)
+        return inet_pton(AF_INET6, address.host, &ipv6) == 1 ? source_of_ipv6(&ipv6) : 0;
+    return inet_pton(AF_INET, address.host, &ipv4) == 1 ? source_of_ipv4(&ipv4) : 0;
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/un.h>
 
+#include "base/address.h"
 #include "config/private.h"
 #include "proto/username.h"
 
@@ -137,31 +138,6 @@ static void apply_arguments(struct load *load, int argc, char **argv)
     }
 }
 
-/* Takes HOST:PORT or [HOST]:PORT apart. False when it is neither. */
-static bool split_address(const char *address, char *host, size_t size)
-{
-    const char *colon = strrchr(address, ':');
-    if (colon == NULL || colon == address)
-        return false;
-    size_t digits = strspn(colon + 1, "0123456789");
-    if (digits == 0 || digits > 5 || colon[1 + digits] != '\0' || atoi(colon + 1) > 65535)
-        return false;
-    const char *from = address;
-    size_t length = (size_t)(colon - address);
-    bool bracketed = from[0] == '[' && from[length - 1] == ']';
-    if (bracketed) {
-        from++;
-        length -= 2;
-    } else if (memchr(from, ':', length) != NULL) {
-        return false; /* an IPv6 address without brackets: where does the port begin? */
-    }
-    if (length == 0 || length >= size)
-        return false;
-    memcpy(host, from, length);
-    host[length] = '\0';
-    return true;
-}
-
 /* Numbers only, and the one name that means loopback everywhere: what a name stands for can change
  * after it was checked. */
 static bool is_loopback(const char *host)
@@ -178,13 +154,13 @@ static bool is_loopback(const char *host)
 static void check_address(struct load *load, const char *key, const char *address)
 {
     const struct options *options = load->options;
-    char host[256];
-    if (!split_address(address, host, sizeof(host))) {
+    struct address parts;
+    if (!address_split(&parts, address, strlen(address))) {
         fail_value(load, key, "not an address; accepted: HOST:PORT, [IPV6]:PORT");
         return;
     }
     if (options->auth_mode == AUTH_MODE_OPEN && !options->auth_allow_open_network &&
-        !is_loopback(host)) {
+        !is_loopback(parts.host)) {
         char what[256];
         snprintf(what, sizeof(what),
                  "open believes every name, and %s is not a loopback address; accepted: "
@@ -211,10 +187,10 @@ static void check_certificate(struct load *load, const char *listener)
 static void check_admin(struct load *load)
 {
     const struct options *options = load->options;
-    char host[256];
-    if (!split_address(options->admin_listen, host, sizeof(host))) {
+    struct address address;
+    if (!address_split(&address, options->admin_listen, strlen(options->admin_listen))) {
         fail_value(load, "admin.listen", "not an address; accepted: HOST:PORT, [IPV6]:PORT");
-    } else if (!is_loopback(host) && options->admin_token_file[0] == '\0') {
+    } else if (!is_loopback(address.host) && options->admin_token_file[0] == '\0') {
         fail_value(load, "admin.token_file",
                    "empty, and admin.listen is not a loopback address; accepted: the path of a "
                    "file with a token");
@@ -232,8 +208,8 @@ static void check_addresses_differ(struct load *load)
         rows[kind][1] = options_listen(options, kind);
     }
     for (size_t i = 1; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        const char *port = strrchr(rows[i][1], ':');
-        if (port == NULL || atoi(port + 1) == 0)
+        struct address address;
+        if (!address_split(&address, rows[i][1], strlen(rows[i][1])) || address.port == 0)
             continue;
         for (size_t k = 0; k < i; k++) {
             char what[96];
@@ -290,12 +266,12 @@ static void check_auth(struct load *load)
 /* ipc paths become socket addresses, whose size the system fixes. */
 static bool is_url(const char *url)
 {
-    char host[256];
+    struct address address;
     if (strncmp(url, "ipc://", 6) == 0) {
         size_t size = strlen(url + 6);
         return size > 0 && size < sizeof(((struct sockaddr_un *)0)->sun_path);
     }
-    return strncmp(url, "tcp://", 6) == 0 && split_address(url + 6, host, sizeof(host));
+    return strncmp(url, "tcp://", 6) == 0 && address_split(&address, url + 6, strlen(url + 6));
 }
 
 static void default_link_url(struct load *load)

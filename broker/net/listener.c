@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/address.h"
 #include "net/private.h"
 
 /* The first reactor accepts, from all listeners, and deals connections out in turn. Out of files or
@@ -34,25 +35,6 @@ size_t codec_overhead_bytes(void)
 }
 
 enum { ACCEPT_BATCH = 256, PAUSE_MS_MIN = 10, PAUSE_MS_MAX = 1000 };
-
-static int split_address(const char *text, char *host, size_t host_size, const char **port)
-{
-    const char *colon = strrchr(text, ':');
-    if (colon == NULL || colon[1] == '\0')
-        return -EINVAL;
-    size_t size = (size_t)(colon - text);
-    if (size >= 2 && text[0] == '[' && text[size - 1] == ']') {
-        text++;
-        size -= 2;
-    }
-    if (size >= host_size)
-        return -EINVAL;
-    memcpy(host, text, size);
-    host[size] = '\0';
-    *port = colon + 1;
-    /* getaddrinfo takes a larger number modulo 65536. */
-    return strtoul(*port, NULL, 10) <= UINT16_MAX ? 0 : -EINVAL;
-}
 
 static int bind_one(const struct addrinfo *info)
 {
@@ -98,15 +80,16 @@ int listener_watch(struct reactor *reactor)
 
 int net_listen(const char *option, const char *text, uint16_t *port_out, char *error)
 {
-    char host[256];
-    const char *port;
+    struct address address;
+    char port[8];
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
     struct addrinfo *info = NULL;
-    if (split_address(text, host, sizeof(host), &port) != 0) {
+    if (!address_split(&address, text, strlen(text))) {
         snprintf(error, 256, "%s: '%s' is not HOST:PORT", option, text);
         return -EINVAL;
     }
-    int failed = getaddrinfo(host[0] != '\0' ? host : NULL, port, &hints, &info);
+    snprintf(port, sizeof(port), "%u", address.port);
+    int failed = getaddrinfo(address.host, port, &hints, &info);
     if (failed != 0) {
         snprintf(error, 256, "%s: '%s': %s", option, text, gai_strerror(failed));
         return failed == EAI_AGAIN ? -EADDRNOTAVAIL : -EINVAL; /* no server for names, yet */
