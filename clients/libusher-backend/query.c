@@ -14,7 +14,10 @@
  * from any thread and from within callbacks while the link does its work. They change nothing at
  * the node, so they bear link 0, and one without an answer is simply asked again. */
 
-enum { LOOK_MS = 100 }; /* the wake-up does not depend on it */
+enum {
+    LOOK_MS = 100, /* the wake-up does not depend on it */
+    ROW_TEXTS_MAX = 4,
+};
 
 /* What the commands of operators are made of. */
 struct order {
@@ -198,100 +201,105 @@ static const char *text_copy(struct texts *texts, const char *text)
     return copy;
 }
 
-static void copy_sessions(struct usher_backend_answer *answer, struct texts *texts,
-                          const Usher__V1__SessionList *list)
+static void copy_sessions(struct usher_backend_answer *answer, struct usher_backend_session *rows,
+                          struct texts *texts, const Usher__V1__SessionList *list)
 {
     for (size_t i = 0; i < list->n_sessions; i++) {
-        struct usher_backend_session *session = &answer->sessions[i];
+        struct usher_backend_session *session = &rows[i];
         session_convert(session, list->sessions[i]);
         session->user = text_copy(texts, session->user);
         session->node = text_copy(texts, session->node);
         session->address = text_copy(texts, session->address);
         session->client = text_copy(texts, session->client);
     }
+    answer->sessions = rows;
     answer->session_count = list->n_sessions;
     answer->seq = list->presence_seq;
     answer->more = list->more;
 }
 
-static void copy_events(struct usher_backend_answer *answer, struct texts *texts,
-                        const Usher__V1__EventList *list)
+static void copy_events(struct usher_backend_answer *answer, struct usher_backend_event *rows,
+                        struct texts *texts, const Usher__V1__EventList *list)
 {
     for (size_t i = 0; i < list->n_events; i++) {
-        struct usher_backend_event *event = &answer->events[i];
+        struct usher_backend_event *event = &rows[i];
         event_convert(event, list->events[i]);
         event->user = text_copy(texts, event->user);
         event->address = text_copy(texts, event->address);
         event->client = text_copy(texts, event->client);
     }
+    answer->events = rows;
     answer->event_count = list->n_events;
     answer->seq = list->presence_last;
     answer->reset = list->reset;
 }
 
-static void copy_numbers(struct usher_backend_answer *answer, struct texts *texts,
-                         const Usher__V1__NumberList *list)
+static void copy_numbers(struct usher_backend_answer *answer, struct usher_backend_number *rows,
+                         struct texts *texts, const Usher__V1__NumberList *list)
 {
     for (size_t i = 0; i < list->n_numbers; i++) {
-        answer->numbers[i].name = text_copy(texts, list->numbers[i]->name);
-        answer->numbers[i].value = list->numbers[i]->value;
+        rows[i].name = text_copy(texts, list->numbers[i]->name);
+        rows[i].value = list->numbers[i]->value;
     }
+    answer->numbers = rows;
     answer->number_count = list->n_numbers;
 }
 
-static void copy_lines(struct usher_backend_answer *answer, const char **lines, struct texts *texts,
+static void copy_lines(struct usher_backend_answer *answer, const char **rows, struct texts *texts,
                        const Usher__V1__LineList *list)
 {
     for (size_t i = 0; i < list->n_lines; i++)
-        lines[i] = text_copy(texts, list->lines[i]);
-    answer->lines = lines;
+        rows[i] = text_copy(texts, list->lines[i]);
+    answer->lines = rows;
     answer->line_count = list->n_lines;
     answer->seq = list->next;
     answer->more = list->more;
 }
 
-/* Rows of one kind at most, behind the head; the texts behind the rows. In a frame a text is at
- * least its length and a tag, so frame_bytes and one NUL per text always suffice. */
+/* How many rows there are; they are of one kind. */
+static size_t rows_of(const Usher__V1__Result *result, size_t *row_bytes)
+{
+    switch (result->value_case) {
+    case USHER__V1__RESULT__VALUE_SESSIONS:
+        *row_bytes = sizeof(struct usher_backend_session);
+        return result->sessions->n_sessions;
+    case USHER__V1__RESULT__VALUE_EVENTS:
+        *row_bytes = sizeof(struct usher_backend_event);
+        return result->events->n_events;
+    case USHER__V1__RESULT__VALUE_NUMBERS:
+        *row_bytes = sizeof(struct usher_backend_number);
+        return result->numbers->n_numbers;
+    case USHER__V1__RESULT__VALUE_LINES:
+        *row_bytes = sizeof(const char *);
+        return result->lines->n_lines;
+    default:
+        *row_bytes = 0;
+        return 0;
+    }
+}
+
+/* The rows stand behind the head, and the texts behind the rows. In a frame a text is at least its
+ * length and a tag, so frame_bytes and a NUL for each of a row's texts always suffice. */
 static struct usher_backend_answer *convert(const Usher__V1__Result *result, size_t frame_bytes)
 {
-    size_t row_bytes = 0;
-    size_t texts_bytes = frame_bytes;
-    struct usher_backend_answer *answer;
-    struct texts texts;
-    if (result->value_case == USHER__V1__RESULT__VALUE_SESSIONS)
-        row_bytes = result->sessions->n_sessions * (sizeof(*answer->sessions) + 4);
-    else if (result->value_case == USHER__V1__RESULT__VALUE_EVENTS)
-        row_bytes = result->events->n_events * (sizeof(*answer->events) + 4);
-    else if (result->value_case == USHER__V1__RESULT__VALUE_NUMBERS)
-        row_bytes = result->numbers->n_numbers * (sizeof(*answer->numbers) + 4);
-    else if (result->value_case == USHER__V1__RESULT__VALUE_LINES)
-        row_bytes = result->lines->n_lines * (sizeof(*answer->lines) + 4);
-    answer = calloc(1, sizeof(*answer) + row_bytes + texts_bytes);
+    size_t row_bytes;
+    size_t count = rows_of(result, &row_bytes);
+    size_t texts_bytes = frame_bytes + count * ROW_TEXTS_MAX;
+    struct usher_backend_answer *answer =
+        calloc(1, sizeof(*answer) + count * row_bytes + texts_bytes);
     if (answer == NULL)
         return NULL;
     void *rows = answer + 1;
+    struct texts texts = {(char *)rows + count * row_bytes, texts_bytes};
     answer->code = (unsigned)result->code;
-    if (result->value_case == USHER__V1__RESULT__VALUE_SESSIONS) {
-        answer->sessions = rows;
-        texts.next = (char *)(answer->sessions + result->sessions->n_sessions);
-        texts.left = (size_t)((char *)rows + row_bytes + texts_bytes - texts.next);
-        copy_sessions(answer, &texts, result->sessions);
-    } else if (result->value_case == USHER__V1__RESULT__VALUE_EVENTS) {
-        answer->events = rows;
-        texts.next = (char *)(answer->events + result->events->n_events);
-        texts.left = (size_t)((char *)rows + row_bytes + texts_bytes - texts.next);
-        copy_events(answer, &texts, result->events);
-    } else if (result->value_case == USHER__V1__RESULT__VALUE_NUMBERS) {
-        answer->numbers = rows;
-        texts.next = (char *)(answer->numbers + result->numbers->n_numbers);
-        texts.left = (size_t)((char *)rows + row_bytes + texts_bytes - texts.next);
-        copy_numbers(answer, &texts, result->numbers);
-    } else if (result->value_case == USHER__V1__RESULT__VALUE_LINES) {
-        const char **lines = rows;
-        texts.next = (char *)(lines + result->lines->n_lines);
-        texts.left = (size_t)((char *)rows + row_bytes + texts_bytes - texts.next);
-        copy_lines(answer, lines, &texts, result->lines);
-    }
+    if (result->value_case == USHER__V1__RESULT__VALUE_SESSIONS)
+        copy_sessions(answer, rows, &texts, result->sessions);
+    else if (result->value_case == USHER__V1__RESULT__VALUE_EVENTS)
+        copy_events(answer, rows, &texts, result->events);
+    else if (result->value_case == USHER__V1__RESULT__VALUE_NUMBERS)
+        copy_numbers(answer, rows, &texts, result->numbers);
+    else if (result->value_case == USHER__V1__RESULT__VALUE_LINES)
+        copy_lines(answer, rows, &texts, result->lines);
     return answer;
 }
 

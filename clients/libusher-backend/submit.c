@@ -134,19 +134,23 @@ static struct command *command_create(const Usher__V1__Command *message, enum co
     return command;
 }
 
-static int enqueue(struct usher_backend *backend, const Usher__V1__Command *message, uint64_t token)
+/* Takes the command (NULL: there was no memory for it) for the running thread. */
+static int queue_command(struct usher_backend *backend, struct command *command)
 {
-    struct command *command = command_create(message, COMMAND_PLAIN);
-    int error;
-    if (command == NULL)
-        return -ENOMEM;
-    command->token = token;
-    error = queue_add(&backend->queue, command);
+    int error = command != NULL ? queue_add(&backend->queue, command) : -ENOMEM;
     if (error != 0)
         free(command);
     else
         wake_set(backend->wake);
     return error;
+}
+
+static int enqueue(struct usher_backend *backend, const Usher__V1__Command *message, uint64_t token)
+{
+    struct command *command = command_create(message, COMMAND_PLAIN);
+    if (command != NULL)
+        command->token = token;
+    return queue_command(backend, command);
 }
 
 static int reply(struct usher_backend *backend, struct usher_backend_call_id id, uint32_t status,
@@ -155,7 +159,6 @@ static int reply(struct usher_backend *backend, struct usher_backend_call_id id,
     Usher__V1__ReplyTo answer = USHER__V1__REPLY_TO__INIT;
     Usher__V1__Command message = USHER__V1__COMMAND__INIT;
     struct command *command;
-    int error;
     if (id.call == 0)
         return 0;
     if (payload.len > FRAME_BYTES_MAX)
@@ -167,15 +170,9 @@ static int reply(struct usher_backend *backend, struct usher_backend_call_id id,
     message.body_case = USHER__V1__COMMAND__BODY_REPLY_TO;
     message.reply_to = &answer;
     command = command_create(&message, COMMAND_REPLY);
-    if (command == NULL)
-        return -ENOMEM;
-    command->link_count = id.link;
-    error = queue_add(&backend->queue, command);
-    if (error != 0)
-        free(command);
-    else
-        wake_set(backend->wake);
-    return error;
+    if (command != NULL)
+        command->link_count = id.link;
+    return queue_command(backend, command);
 }
 
 int usher_backend_reply(struct usher_backend *backend, struct usher_backend_call_id id,

@@ -105,13 +105,9 @@ static bool begin_call(struct run *run, struct crowd *crowd, struct user *user, 
     return true;
 }
 
-static bool begin_push(struct run *run, struct crowd *crowd, struct user *user, uint64_t due_ns)
+/* What became of a push to so many users, which the service queued, or not. */
+static bool pushed(struct crowd *crowd, struct user *user, int error, uint64_t messages)
 {
-    uint8_t payload[STAMPED_BYTES_MAX];
-    struct stamp stamp = {due_ns, user->number, user->sent};
-    fill(crowd, payload, &stamp);
-    int error =
-        service_push(run->service, user->name, (struct bytes){payload, crowd->options->size_bytes});
     if (error == -EAGAIN)
         return false;
     if (error != 0) {
@@ -119,8 +115,18 @@ static bool begin_push(struct run *run, struct crowd *crowd, struct user *user, 
         return false;
     }
     user->sent++;
-    crowd->check.sent++;
+    crowd->check.sent += messages;
     return true;
+}
+
+static bool begin_push(struct run *run, struct crowd *crowd, struct user *user, uint64_t due_ns)
+{
+    uint8_t payload[STAMPED_BYTES_MAX];
+    struct stamp stamp = {due_ns, user->number, user->sent};
+    fill(crowd, payload, &stamp);
+    int error =
+        service_push(run->service, user->name, (struct bytes){payload, crowd->options->size_bytes});
+    return pushed(crowd, user, error, 1);
 }
 
 /* The first user of the first crowd counts for all. */
@@ -130,15 +136,7 @@ static bool begin_push_all(struct run *run, struct crowd *crowd, struct user *us
     struct stamp stamp = {due_ns, 0, user->sent};
     fill(crowd, payload, &stamp);
     int error = service_push_all(run->service, (struct bytes){payload, crowd->options->size_bytes});
-    if (error == -EAGAIN)
-        return false;
-    if (error != 0) {
-        crowd_fail(crowd, "a push does not fit: %s", strerror(-error));
-        return false;
-    }
-    user->sent++;
-    crowd->check.sent += run->options->users;
-    return true;
+    return pushed(crowd, user, error, run->options->users);
 }
 
 static traffic_begin *begin_of(const struct run *run)

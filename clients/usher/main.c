@@ -188,33 +188,48 @@ static int timeout_of(const struct cli_options *options)
     return options->timeout_ms >= 0 ? options->timeout_ms : TIMEOUT_MS_DEFAULT;
 }
 
-static int run_send(struct usher_client *client, const struct printer *printer,
-                    const struct cli_options *options, const char *text)
+typedef int asking(struct usher_client *client, const struct cli_options *options,
+                   const char *payload, size_t size, struct usher_event *answer);
+
+/* One request, whose payload is the text. */
+static int run_request(struct usher_client *client, const struct printer *printer,
+                       const struct cli_options *options, const char *text, asking *ask)
 {
     size_t size = 0;
+    struct usher_event answer;
     char *payload = payload_of(text, &size);
     if (payload == NULL)
         return failed(client, -EMSGSIZE);
-    struct usher_event answer;
-    int result = usher_send_wait(client, options->to, payload, size,
-                                 options->delivered ? USHER_DELIVERED : USHER_ACCEPTED,
-                                 timeout_of(options), &answer);
+    int result = ask(client, options, payload, size, &answer);
     free(payload);
     return finish_request(client, printer, result, &answer);
+}
+
+static int ask_send(struct usher_client *client, const struct cli_options *options,
+                    const char *payload, size_t size, struct usher_event *answer)
+{
+    return usher_send_wait(client, options->to, payload, size,
+                           options->delivered ? USHER_DELIVERED : USHER_ACCEPTED,
+                           timeout_of(options), answer);
+}
+
+static int run_send(struct usher_client *client, const struct printer *printer,
+                    const struct cli_options *options, const char *text)
+{
+    return run_request(client, printer, options, text, ask_send);
+}
+
+static int ask_call(struct usher_client *client, const struct cli_options *options,
+                    const char *payload, size_t size, struct usher_event *answer)
+{
+    return usher_call_wait(client, options->service, options->method, payload, size,
+                           timeout_of(options), answer);
 }
 
 static int run_call(struct usher_client *client, const struct printer *printer,
                     const struct cli_options *options, const char *text)
 {
-    size_t size = 0;
-    char *payload = payload_of(text, &size);
-    if (payload == NULL)
-        return failed(client, -EMSGSIZE);
-    struct usher_event answer;
-    int result = usher_call_wait(client, options->service, options->method, payload, size,
-                                 timeout_of(options), &answer);
-    free(payload);
-    return finish_request(client, printer, result, &answer);
+    return run_request(client, printer, options, text, ask_call);
 }
 
 static int run_listen(struct usher_client *client, const struct printer *printer,

@@ -171,6 +171,19 @@ int ctl_snapshot(const struct ctl *ctl)
     return with_pages(ctl, USHER_BACKEND_SNAPSHOT);
 }
 
+/* One question and its answer, as ctl_ask gives it. */
+static int ask_once(const struct ctl *ctl, const struct usher_backend_query *query,
+                    struct usher_backend_answer **answer)
+{
+    struct usher_backend *backend;
+    *answer = NULL;
+    int result = ctl_open(ctl, NULL, NULL, &backend);
+    if (result == CTL_OK)
+        result = ctl_ask(ctl, backend, query, answer);
+    usher_backend_close(backend);
+    return result;
+}
+
 int ctl_find(const struct ctl *ctl)
 {
     struct usher_backend_query query = {
@@ -178,11 +191,8 @@ int ctl_find(const struct ctl *ctl)
         .users = (const char *const *)ctl->arguments,
         .user_count = ctl->argument_count,
     };
-    struct usher_backend *backend;
-    struct usher_backend_answer *answer = NULL;
-    int result = ctl_open(ctl, NULL, NULL, &backend);
-    if (result == CTL_OK)
-        result = ctl_ask(ctl, backend, &query, &answer);
+    struct usher_backend_answer *answer;
+    int result = ask_once(ctl, &query, &answer);
     if (answer != NULL) {
         print_session_head(ctl);
         for (size_t i = 0; i < answer->session_count; i++) {
@@ -194,22 +204,17 @@ int ctl_find(const struct ctl *ctl)
             result = CTL_REFUSED;
     }
     usher_backend_answer_free(answer);
-    usher_backend_close(backend);
     return result;
 }
 
 static int with_numbers(const struct ctl *ctl, enum usher_backend_query_kind kind)
 {
     struct usher_backend_query query = {.kind = kind};
-    struct usher_backend *backend;
-    struct usher_backend_answer *answer = NULL;
-    int result = ctl_open(ctl, NULL, NULL, &backend);
-    if (result == CTL_OK)
-        result = ctl_ask(ctl, backend, &query, &answer);
+    struct usher_backend_answer *answer;
+    int result = ask_once(ctl, &query, &answer);
     for (size_t i = 0; answer != NULL && i < answer->number_count; i++)
         print_number(ctl, answer->numbers[i].name, answer->numbers[i].value);
     usher_backend_answer_free(answer);
-    usher_backend_close(backend);
     return result;
 }
 
