@@ -145,23 +145,6 @@ static int open_committer(struct broker *broker)
     return committer_open(&broker->committer, &committer);
 }
 
-static bool run_operate(void *context, const Usher__V1__Command *command, size_t room,
-                        struct buffer *out)
-{
-    struct broker *broker = context;
-    return broker->operate(broker, command, room, out);
-}
-
-static size_t read_numbers(void *context, struct query_number more[QUERY_NUMBERS_MAX])
-{
-    struct broker *broker = context;
-    struct link_health health = link_health(broker->link);
-    more[0] = (struct query_number){"secrets_exposed", atomic_load(&broker->secrets_exposed)};
-    more[1] = (struct query_number){"link_listening", health.listening};
-    more[2] = (struct query_number){"nng_reaper_stuck", health.reaper_stuck};
-    return 3;
-}
-
 static int open_queries(struct broker *broker)
 {
     const struct queries_options queries = {
@@ -170,8 +153,7 @@ static int open_queries(struct broker *broker)
         .scheduler = broker->scheduler,
         .metrics = broker->metrics,
         .node = broker->options->node_name,
-        .operate = broker->operate != NULL ? run_operate : NULL,
-        .numbers = read_numbers,
+        .operate = broker->operate,
         .context = broker,
     };
     return queries_open(&broker->queries, &queries);
@@ -290,7 +272,6 @@ int broker_assemble(struct broker *broker, const struct options *options, const 
     broker->env = env;
     broker->log = log;
     broker->store = store;
-    pthread_mutex_init(&broker->reload_lock, NULL);
     limits_fill(&broker->limits, options);
     fill_settings(broker);
     fill_counters(broker);

@@ -8,15 +8,10 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "base/wait.h"
+#include "broker/parts.h"
 #include "door/admission.h"
-#include "operate/announce.h"
-#include "operate/certificate.h"
 #include "operate/connections.h"
-#include "operate/goodbye.h"
-#include "operate/http.h"
-#include "operate/link_commands.h"
-#include "operate/reload.h"
+#include "operate/operators.h"
 #include "persist/committer.h"
 #include "persist/queries.h"
 #include "persist/restore.h"
@@ -31,8 +26,6 @@
  * other thread runs; then the listeners are opened, and last the threads that bring work. Down is
  * the reverse: no new work, everybody is told, what they caused is committed, then the threads
  * that bring work, the workers, the store. A start that fails half-way takes down what it has. */
-
-enum { STOP_WAIT_MS = 3000, STOP_POLL_MS = 5, STOP_BACKENDS_MS = 1000 };
 
 /* In which a slow phone has done what is next, its handshake or its Login: before that it goes for
  * no newcomer. */
@@ -56,7 +49,7 @@ int broker_open_net(struct broker *broker, char *error)
         .tls_client_ca_file = options->tls_client_ca_file,
         .reactors = broker->io_count,
         .limits = &broker->limits,
-        .connections_max = connections_max(broker),
+        .connections_max = connections_max(options),
         .unbound_age_ms = STRANGER_AGE_MS,
         .silence_ms = silence_ms(options),
         .env = broker->env,
@@ -81,15 +74,14 @@ static int open_net(void *context, char *error)
 
 static int open_admin(void *context, char *error)
 {
-    struct broker *broker = context;
-    return admin_glue_open(&broker->admin, broker, error);
+    return operators_listen(((struct broker *)context)->operators, error);
 }
 
 static int open_feed(void *context, char *error)
 {
     struct broker *broker = context;
     const char *url = broker->options->feed_url;
-    unsigned subscribers = (unsigned)link_files(broker->options) / LINK_FILES_PART;
+    unsigned subscribers = (unsigned)connections_of_link(broker->options) / LINK_FILES_PART;
     return url[0] != '\0' ? feed_open(&broker->feed, url, subscribers, broker->metrics, error) : 0;
 }
 
@@ -105,14 +97,16 @@ static int open_link(void *context, char *error)
         .frame_bytes_max = (size_t)options->link_frame_bytes,
         .contexts = (unsigned)options->link_contexts,
         .strangers = (unsigned)options->link_contexts / LINK_STRANGERS_PART,
-        .files = (unsigned)link_files(options),
+        .files = (unsigned)connections_of_link(options),
         .feed = broker->feed,
         .log = broker->log,
         .metrics = broker->metrics,
     };
     for (size_t i = 0; i < link.url_count; i++)
         link.urls[i] = options->link_urls.items[i];
-    return link_open(&broker->link, &link, &broker->link_events, error);
+    int failed = link_open(&broker->link, &link, &broker->link_events, error);
+    operators_join_link(broker->operators, broker->link);
+    return failed;
 }
 
 static int open_store(struct store **store, const struct options *options, struct log *log,
@@ -132,6 +126,46 @@ static int open_store(struct store **store, const struct options *options, struc
     return failed;
 }
 
+static bool operate(void *context, const Usher__V1__Command *command, size_t room,
+                    struct buffer *out)
+{
+    struct operators *operators = ((struct broker *)context)->operators;
+    return link_commands_answer(&operators->commands, command, room, out);
+}
+
+static int open_operators(struct broker *broker, char *error)
+{
+    struct operators_options operators = {
+        .config = broker->options,
+        .passed = &broker->passed,
+        .env = broker->env,
+        .log = broker->log,
+        .metrics = broker->metrics,
+        .traces = broker->traces,
+        .store = broker->store,
+        .registry = broker->registry,
+        .scheduler = broker->scheduler,
+        .net = broker->net,
+        .admission = broker->admission,
+        .committer = broker->committer,
+        .services = broker->services,
+        .clock = broker->clock,
+        .limits = &broker->limits,
+        .settings = &broker->settings,
+        .counters = &broker->counters,
+        .instances_max = broker_instances_max(broker),
+        .io_count = broker->io_count,
+        .worker_count = broker->worker_count,
+        .bounce = egress_bounce,
+        .context = broker,
+    };
+    unsigned threads = operators.io_count + operators.worker_count + 1;
+    for (unsigned i = 0; i < threads; i++)
+        operators.beats[i] = &broker->threads[i].beats;
+    operators.metrics_block = threads;
+    return operators_open(&broker->operators, &operators, error);
+}
+
 static int set_up(struct broker *broker, const struct options *options, struct log *log,
                   char *error)
 {
@@ -143,13 +177,13 @@ static int set_up(struct broker *broker, const struct options *options, struct l
     if (failed == 0)
         failed = broker_assemble(broker, options, &broker->awake.env, log, store);
     if (failed == 0)
-        failed = reload_first(broker, error);
-    if (failed == 0)
         failed = activation_take(&broker->passed, options, error);
     if (failed == 0)
-        connections_warn(broker);
+        connections_warn(options, log);
     if (failed == 0)
         failed = await_address(&await, open_net, broker, error);
+    if (failed == 0)
+        failed = open_operators(broker, error);
     if (failed == 0)
         failed = await_address(&await, open_admin, broker, error);
     if (failed == 0)
@@ -174,7 +208,7 @@ static int set_up(struct broker *broker, const struct options *options, struct l
     if (failed == 0)
         failed = net_start(broker->net);
     if (failed == 0)
-        failed = admin_glue_start(broker->admin, error);
+        failed = operators_start(broker->operators, error);
     if (failed == 0)
         link_turns_set_open(broker, true);
     return failed;
@@ -183,7 +217,7 @@ static int set_up(struct broker *broker, const struct options *options, struct l
 /* Nobody runs a turn afterwards. */
 static void halt(struct broker *broker)
 {
-    admin_glue_stop(broker->admin);
+    operators_stop(broker->operators);
     if (broker->net != NULL)
         net_stop(broker->net);
     if (broker->link_turns.thread != NULL)
@@ -197,14 +231,12 @@ static void take_down(struct broker *broker)
         link_close(broker->link);
     struct net *net = broker->net;
     struct feed *feed = broker->feed;
-    struct admin_glue *admin = broker->admin;
     broker_dismantle(broker);
-    reload_fini(broker);
     if (net != NULL)
         net_close(net);
     if (feed != NULL)
         feed_close(feed);
-    admin_glue_close(admin);
+    operators_close(broker->operators);
     awake_fini(&broker->awake);
     free(broker);
 }
@@ -226,18 +258,19 @@ int broker_start(struct broker **out, const struct options *options, struct log 
         take_down(broker);
         return failure_code(failed);
     }
-    announce(broker);
-    reload_tell_odd(broker, options);
+    operators_announce(broker->operators);
     *out = broker;
     return 0;
 }
 
-uint16_t broker_port(const struct broker *broker)
+void broker_remember(struct broker *broker, int argc, char **argv)
 {
-    uint16_t port = 0;
-    for (unsigned kind = 0; kind < LISTENERS && port == 0; kind++)
-        port = net_port(broker->net, kind);
-    return port;
+    reload_remember(broker->operators->reload, argc, argv);
+}
+
+bool broker_serve(struct broker *broker, const sigset_t *set, const char *recorder_path)
+{
+    return signals_serve(&broker->operators->signals, set, recorder_path);
 }
 
 /* A disk that is slow may take its time, one that does nothing may not: the manager's patience
@@ -251,21 +284,7 @@ static void tell_saved(uint64_t sessions)
 
 int broker_stop(struct broker *broker)
 {
-    atomic_store(&broker->state, BROKER_STOPPING);
-    LOG(broker->log, STOPPING, LOG_U("connections", net_count(broker->net)));
-    net_stop_accepting(broker->net);
-    goodbye_all(broker);
-    uint64_t until_ms =
-        env_monotonic_ms(broker->env) + STOP_WAIT_MS + broker->options->limits_close_linger_ms;
-    while (net_count(broker->net) > 0 && env_monotonic_ms(broker->env) < until_ms)
-        wait_nap(STOP_POLL_MS);
-    do
-        wait_nap(STOP_POLL_MS); /* also for the turn that somebody has just begun */
-    while (scheduler_backlog(broker->scheduler) && env_monotonic_ms(broker->env) < until_ms);
-    /* A backend that is between two Fetches hears of it with the next one; a dead one does not. */
-    until_ms = env_monotonic_ms(broker->env) + STOP_BACKENDS_MS;
-    while (atomic_load(&broker->counters.goaways) > 0 && env_monotonic_ms(broker->env) < until_ms)
-        wait_nap(STOP_POLL_MS);
+    leave_stop(&broker->operators->leave);
     committer_drain(broker->committer);
     halt(broker);
     uint64_t lost = keep_inboxes(&broker->survivors, tell_saved);

@@ -2,8 +2,7 @@
 #ifndef USHER_BROKER_PARTS_H
 #define USHER_BROKER_PARTS_H
 
-/* The parts of one broker, and how the glue calls itself. For the .c files of this folder, and for
- * operate/, which still shares its struct (docs/decisions/0099).
+/* The parts of one broker, and how the glue calls itself. For the .c files of this folder.
  *
  * Everything that arrives goes through ingress.c and becomes a post; everything that a turn wants
  * goes through egress.c. persist/ has the two threads that touch the store, runtime/clock.c is the
@@ -32,10 +31,9 @@ struct thread {
     struct runner runner;
     struct turn turn;
     unsigned batches;       /* of frames that an I/O thread has posted */
-    _Atomic uint64_t beats; /* how often it came round; see pulse.c */
+    _Atomic uint64_t beats; /* how often it came round; see operate/pulse.h */
 };
 
-struct admin_glue;
 /* Where nng's threads run turns (link_turns.c). */
 struct link_turns {
     pthread_mutex_t lock;
@@ -44,26 +42,14 @@ struct link_turns {
 };
 
 struct committer;
+struct operators;
 struct queries;
 struct services;
 
 /* Answers a command of operators with a Result of at most `room` bytes and some. False: it is
  * another's. For the thread of queries.c. */
-typedef bool operate_command(struct broker *broker, const Usher__V1__Command *command, size_t room,
+typedef bool operate_command(void *context, const Usher__V1__Command *command, size_t room,
                              struct buffer *out);
-
-/* A drain that is under way; of the thread that waits for signals. */
-struct drain {
-    uint64_t begun_ms, total_ms;
-    uint64_t users, told;
-    uint32_t cursor;
-};
-
-/* What was last said of the TLS certificates (certificate.c); under reload_lock. */
-struct certificate_told {
-    int64_t at_s;
-    int state;
-};
 
 struct broker {
     /* set once at start */
@@ -97,20 +83,8 @@ struct broker {
     struct thread *threads;
     struct net_events net_events;
     struct link_events link_events;
-    struct admin_glue *admin;  /* NULL without admin.listen; see operate/http.h */
-    operate_command *operate;  /* NULL: there are no operators, as in the simulation */
-    _Atomic int state;         /* enum broker_state */
-    _Atomic uint64_t drain_ms; /* what was asked for; 0: the option */
-    _Atomic bool restart;      /* or this */
-    struct drain drain;
-    pthread_mutex_t reload_lock;
-    int argc; /* broker_remember; under reload_lock, as what follows */
-    char **argv;
-    struct options in_force;
-    struct certificate_told certificate_told;
-    char reload_error[BROKER_ERROR_BYTES];
-    _Atomic uint32_t secrets_exposed; /* as last looked at */
-    struct link_token *link_tokens;   /* all that ever held, the newest first */
+    operate_command *operate;    /* NULL: there are no operators, as in the simulation */
+    struct operators *operators; /* NULL in the same way; see operate/operators.h */
 };
 
 /* --- broker.c --------------------------------------------------------------------------------- */

@@ -67,8 +67,6 @@ struct admin_check {
     char detail[160];
 };
 
-enum admin_state { ADMIN_SERVING, ADMIN_DRAINING, ADMIN_STOPPING };
-
 struct admin_options {
     int listener; /* a listening socket; taken by a success */
     const char *node;
@@ -84,7 +82,7 @@ struct admin_options {
      * lock, but for `alive`, which waits for a thread that may stand still. */
     void *context;
     void (*read)(void *context, uint64_t readings[READING_COUNT]);
-    enum admin_state (*state)(void *context);
+    const char *(*state)(void *context); /* a word for it: "serving" */
     /* Give how many checks they have filled. Alive: threads move. Ready: clients are served well.
      * */
     unsigned (*alive)(void *context, struct admin_check checks[ADMIN_CHECKS_MAX]);

@@ -68,15 +68,13 @@ static enum MHD_Result reply_alive(struct admin *admin, struct MHD_Connection *c
 
 static enum MHD_Result reply_ready(struct admin *admin, struct MHD_Connection *connection)
 {
-    static const char *const states[] = {
-        [ADMIN_SERVING] = "serving", [ADMIN_DRAINING] = "draining", [ADMIN_STOPPING] = "stopping"};
     struct admin_check checks[ADMIN_CHECKS_MAX];
     unsigned count = admin->options.ready(admin->options.context, checks);
-    enum admin_state state = admin->options.state(admin->options.context);
-    bool good = all_good(checks, count) && state == ADMIN_SERVING;
+    const char *state = admin->options.state(admin->options.context);
+    bool good = all_good(checks, count);
     bool wanted = access_right(&admin->access, NULL) == ACCESS_NONE;
     return reply_json(connection, good ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE,
-                      json_pack("{s:b, s:s, s:b, s:o}", "ready", (int)good, "state", states[state],
+                      json_pack("{s:b, s:s, s:b, s:o}", "ready", (int)good, "state", state,
                                 "token_wanted", (int)wanted, "checks", checks_json(checks, count)));
 }
 

@@ -1,50 +1,48 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "operate/announce.h"
 
+#include <stdio.h>
 #include <string.h>
 
-#include "operate/certificate.h"
-#include "operate/http.h"
+#include "base/log.h"
 
-bool announced_client_address(const struct broker *broker, enum listener_kind kind,
-                              char to[NET_ADDRESS_BYTES_MAX])
+bool announce_address(struct net *net, enum listener_kind kind, char to[NET_ADDRESS_BYTES_MAX])
 {
-    bool listens = net_port(broker->net, kind) != 0;
+    bool listens = net_port(net, kind) != 0;
     if (listens)
-        net_listen_address(broker->net, kind, to);
+        net_listen_address(net, kind, to);
     return listens;
 }
 
-static void announce_clients(struct broker *broker, enum listener_kind kind)
+static void announce_clients(const struct announce *announce, enum listener_kind kind)
 {
     char address[NET_ADDRESS_BYTES_MAX];
-    if (announced_client_address(broker, kind, address))
-        LOG(broker->log, LISTENING, LOG_S("for", listener_rows[kind].whom),
-            LOG_S("address", address), LOG_U("port", net_port(broker->net, kind)));
+    if (announce_address(announce->net, kind, address))
+        LOG(announce->log, LISTENING, LOG_S("for", listener_rows[kind].whom),
+            LOG_S("address", address), LOG_U("port", net_port(announce->net, kind)));
 }
 
-static void announce_admin(struct broker *broker)
+static void announce_admin(const struct announce *announce)
 {
-    const char *text = broker->options->admin_listen;
+    const char *text = announce->config->admin_listen;
     char address[300];
-    if (broker->admin == NULL)
+    if (announce->admin_port == 0)
         return;
     snprintf(address, sizeof(address), "%.*s:%u", (int)(strrchr(text, ':') - text), text,
-             broker->admin->port);
-    LOG(broker->log, LISTENING, LOG_S("for", "admin"), LOG_S("address", address),
-        LOG_U("port", broker->admin->port));
+             announce->admin_port);
+    LOG(announce->log, LISTENING, LOG_S("for", "admin"), LOG_S("address", address),
+        LOG_U("port", announce->admin_port));
 }
 
-void announce(struct broker *broker)
+void announce_all(const struct announce *announce)
 {
+    const struct options *config = announce->config;
     for (unsigned kind = 0; kind < LISTENERS; kind++)
-        announce_clients(broker, kind);
-    certificate_tell(broker, true);
-    announce_admin(broker);
-    for (size_t i = 0; i < broker->options->link_urls.count; i++)
-        LOG(broker->log, LISTENING, LOG_S("for", "backends"),
-            LOG_S("address", broker->options->link_urls.items[i]));
-    if (broker->feed != NULL)
-        LOG(broker->log, LISTENING, LOG_S("for", "feed"),
-            LOG_S("address", broker->options->feed_url));
+        announce_clients(announce, kind);
+    announce_admin(announce);
+    for (size_t i = 0; i < config->link_urls.count; i++)
+        LOG(announce->log, LISTENING, LOG_S("for", "backends"),
+            LOG_S("address", config->link_urls.items[i]));
+    if (config->feed_url[0] != '\0')
+        LOG(announce->log, LISTENING, LOG_S("for", "feed"), LOG_S("address", config->feed_url));
 }

@@ -2,15 +2,22 @@
 #ifndef USHER_OPERATE_ANNOUNCE_H
 #define USHER_OPERATE_ANNOUNCE_H
 
-/* Where the broker listens, for the log and for whoever asks. */
+/* Where the broker listens, for the log and for whoever asks. Any thread. */
 
-#include "broker/parts.h"
+#include "config/config.h"
+#include "net/net.h"
 
 /* Where clients connect to that listener. False: nowhere. */
-bool announced_client_address(const struct broker *broker, enum listener_kind kind,
-                              char to[NET_ADDRESS_BYTES_MAX]);
+bool announce_address(struct net *net, enum listener_kind kind, char to[NET_ADDRESS_BYTES_MAX]);
+
+struct announce {
+    struct net *net;
+    const struct options *config;
+    struct log *log;
+    uint16_t admin_port; /* 0: none */
+};
 
 /* A line in the log for each address. */
-void announce(struct broker *broker);
+void announce_all(const struct announce *announce);
 
 #endif

@@ -27,10 +27,11 @@ enum certificate_state certificate_judge(const struct net_validity *validity, in
     return validity->ends_s - now_s <= near_s ? CERTIFICATE_NEAR : CERTIFICATE_FINE;
 }
 
-enum certificate_state certificate_look(struct broker *broker, struct net_validity *validity)
+enum certificate_state certificate_look(const struct certificate *certificate,
+                                        struct net_validity *validity)
 {
-    if (net_certificate_validity(broker->net, validity))
-        return certificate_judge(validity, (int64_t)(env_wall_ms(broker->env) / 1000));
+    if (net_certificate_validity(certificate->net, validity))
+        return certificate_judge(validity, (int64_t)(env_wall_ms(certificate->env) / 1000));
     *validity = (struct net_validity){0};
     return CERTIFICATE_NONE;
 }
@@ -44,41 +45,40 @@ static const char *date_of(int64_t unix_s, char text[DATE_BYTES])
     return text;
 }
 
-static void tell(struct broker *broker, enum certificate_state state,
-                 const struct net_validity *validity, int64_t now_s)
+static void tell(struct log *log, enum certificate_state state, const struct net_validity *validity,
+                 int64_t now_s)
 {
     char date[DATE_BYTES];
     if (state == CERTIFICATE_NEAR)
-        LOG(broker->log, CERTIFICATE_ENDS, LOG_S("not_after", date_of(validity->ends_s, date)),
+        LOG(log, CERTIFICATE_ENDS, LOG_S("not_after", date_of(validity->ends_s, date)),
             LOG_U("hours", (validity->ends_s - now_s) / 3600));
     else if (state == CERTIFICATE_EXPIRED)
-        LOG(broker->log, CERTIFICATE_EXPIRED, LOG_S("not_after", date_of(validity->ends_s, date)));
+        LOG(log, CERTIFICATE_EXPIRED, LOG_S("not_after", date_of(validity->ends_s, date)));
     else if (state == CERTIFICATE_NOT_YET)
-        LOG(broker->log, CERTIFICATE_NOT_YET,
-            LOG_S("not_before", date_of(validity->begins_s, date)));
+        LOG(log, CERTIFICATE_NOT_YET, LOG_S("not_before", date_of(validity->begins_s, date)));
 }
 
-void certificate_tell(struct broker *broker, bool anew)
+void certificate_tell(struct certificate *certificate, bool anew)
 {
-    struct certificate_told *told = &broker->certificate_told;
     struct net_validity validity;
-    enum certificate_state state = certificate_look(broker, &validity);
-    int64_t now_s = (int64_t)(env_wall_ms(broker->env) / 1000);
-    bool due = now_s - told->at_s >= AGAIN_S || now_s < told->at_s;
-    if (!anew && (int)state == told->state && !due)
-        return;
-    told->state = (int)state;
-    told->at_s = now_s;
-    tell(broker, state, &validity, now_s);
+    enum certificate_state state = certificate_look(certificate, &validity);
+    int64_t now_s = (int64_t)(env_wall_ms(certificate->env) / 1000);
+    lock_take(&certificate->lock);
+    bool due = now_s - certificate->told_s >= AGAIN_S || now_s < certificate->told_s;
+    bool says = anew || state != certificate->told || due;
+    if (says) {
+        certificate->told = state;
+        certificate->told_s = now_s;
+        tell(certificate->log, state, &validity, now_s);
+    }
+    lock_give(&certificate->lock);
 }
 
-unsigned broker_watch_certificate(struct broker *broker)
+unsigned certificate_watch(struct certificate *certificate)
 {
     struct net_validity validity;
-    if (!net_certificate_validity(broker->net, &validity))
+    if (!net_certificate_validity(certificate->net, &validity))
         return 0;
-    pthread_mutex_lock(&broker->reload_lock);
-    certificate_tell(broker, false);
-    pthread_mutex_unlock(&broker->reload_lock);
+    certificate_tell(certificate, false);
     return CERTIFICATE_WATCH_MS;
 }

@@ -14,7 +14,7 @@ static uint64_t files_reserved(const struct options *options)
     return options->limits_files_reserved + admin;
 }
 
-uint64_t link_files(const struct options *options)
+uint64_t connections_of_link(const struct options *options)
 {
     uint64_t files = open_files_max();
     uint64_t others = options->limits_connections + files_reserved(options);
@@ -22,17 +22,15 @@ uint64_t link_files(const struct options *options)
     return share < LINK_FILES_MAX ? share : LINK_FILES_MAX;
 }
 
-uint32_t connections_max(const struct broker *broker)
+uint32_t connections_max(const struct options *options)
 {
-    const struct options *options = broker->options;
-    uint64_t others = files_reserved(options) + link_files(options);
+    uint64_t others = files_reserved(options) + connections_of_link(options);
     return (uint32_t)open_files_left(others, options->limits_connections);
 }
 
-void connections_warn(struct broker *broker)
+void connections_warn(const struct options *options, struct log *log)
 {
-    uint32_t most = connections_max(broker);
-    if (most < broker->options->limits_connections)
-        LOG(broker->log, FEWER_CONNECTIONS, LOG_U("files", open_files_max()),
-            LOG_U("connections", most));
+    uint32_t most = connections_max(options);
+    if (most < options->limits_connections)
+        LOG(log, FEWER_CONNECTIONS, LOG_U("files", open_files_max()), LOG_U("connections", most));
 }

@@ -4,16 +4,17 @@
 
 /* Who gets how many of the files that this process may have open. */
 
-#include "broker/parts.h"
+#include "base/log.h"
+#include "config/config.h"
 
 /* limits.connections, or what is left of the process's files. */
-uint32_t connections_max(const struct broker *broker);
+uint32_t connections_max(const struct options *options);
 
 /* What connections of the link and the feed may take: what clients do not need, but an eighth.
  * Strangers can take all of that, and nothing else. */
-uint64_t link_files(const struct options *options);
+uint64_t connections_of_link(const struct options *options);
 
 /* A line in the log when that is less than limits.connections. */
-void connections_warn(struct broker *broker);
+void connections_warn(const struct options *options, struct log *log);
 
 #endif

@@ -1,18 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "operate/health.h"
+
 #include <stdio.h>
-#include <string.h>
 #include <sys/stat.h>
 
 #include "actors/kinds.h"
-#include "door/admission.h"
-#include "operate/certificate.h"
-#include "operate/http.h"
+#include "base/check.h"
 #include "persist/committer.h"
 
-/* Readings and health, for the HTTP thread: atomics and short locks, nothing that waits for the
- * disk.
- *
- * Not alive means that starting the process anew would help: a thread stands still (pulse.c). A
+/* Not alive means that starting the process anew would help: a thread stands still (pulse.c). A
  * disk that hangs or is full is not such a case, so it is told by ready alone, and an orchestrator
  * that kills what is not alive leaves the sessions in peace.
  *
@@ -48,57 +44,53 @@ static uint64_t since(uint64_t now_ms, uint64_t then_ms)
     return now_ms > then_ms ? now_ms - then_ms : 0;
 }
 
-static void read_certificate(struct broker *broker, uint64_t readings[READING_COUNT])
+static void read_certificate(const struct health *health, uint64_t readings[READING_COUNT])
 {
     struct net_validity validity;
-    enum certificate_state state = certificate_look(broker, &validity);
+    enum certificate_state state = certificate_look(health->certificate, &validity);
     readings[READING_certificate_not_after_timestamp_seconds] =
         validity.ends_s > 0 ? (uint64_t)validity.ends_s : 0;
     readings[READING_certificate_ending] = state != CERTIFICATE_NONE && state != CERTIFICATE_FINE;
 }
 
-void admin_read(void *context, uint64_t readings[READING_COUNT])
+/* It is one thread's. */
+static void check_thread(struct health *health)
 {
-    struct admin_glue *glue = context;
-    struct broker *broker = glue->broker;
-    uint64_t now_ms = env_monotonic_ms(broker->env);
-    struct committer_look commits = committer_look(broker->committer);
-    struct link_health link = link_health(broker->link);
+    if (off_thread(&health->mark))
+        thread_begin(&health->mark);
+    CHECK(on_thread(&health->mark));
+}
+
+void health_read(struct health *health, uint64_t readings[READING_COUNT])
+{
+    check_thread(health);
+    uint64_t now_ms = env_monotonic_ms(health->env);
+    struct committer_look commits = committer_look(health->committer);
+    struct link_health link = link_health(health->link);
     struct net_look net;
-    net_look(broker->net, &net);
-    sum_actors(broker->registry, readings);
-    readings[READING_actors] = registry_count(broker->registry);
-    readings[READING_users] = registry_count_of(broker->registry, KIND_USER);
-    readings[READING_instances] = registry_count_of(broker->registry, KIND_INSTANCE);
-    if (broker->admission != NULL)
-        admission_count_keys(broker->admission, &readings[READING_token_keys],
+    net_look(health->net, &net);
+    sum_actors(health->registry, readings);
+    readings[READING_actors] = registry_count(health->registry);
+    readings[READING_users] = registry_count_of(health->registry, KIND_USER);
+    readings[READING_instances] = registry_count_of(health->registry, KIND_INSTANCE);
+    if (health->admission != NULL)
+        admission_count_keys(health->admission, &readings[READING_token_keys],
                              &readings[READING_token_keys_passed_over]);
-    read_certificate(broker, readings);
+    read_certificate(health, readings);
     readings[READING_calls_waiting] =
-        atomic_load_explicit(&broker->counters.calls_waiting, memory_order_relaxed);
+        atomic_load_explicit(&health->counters->calls_waiting, memory_order_relaxed);
     readings[READING_output_bytes] = net.output_bytes;
     readings[READING_commits_waiting] = commits.waiting;
     readings[READING_commit_stalled_seconds] =
         commits.began_ms != 0 ? since(now_ms, commits.began_ms) / 1000 : 0;
     readings[READING_store_failing] = commits.error != 0;
-    readings[READING_store_file_bytes] = file_bytes(broker->options->store_path);
-    readings[READING_presence_last] = atomic_load(&broker->counters.presence_last);
-    readings[READING_epoch_last] = atomic_load(&broker->counters.epoch_last);
-    readings[READING_secrets_exposed] = atomic_load(&broker->secrets_exposed);
+    readings[READING_store_file_bytes] = file_bytes(health->store_path);
+    readings[READING_presence_last] = atomic_load(&health->counters->presence_last);
+    readings[READING_epoch_last] = atomic_load(&health->counters->epoch_last);
+    readings[READING_secrets_exposed] = reload_exposed(health->reload);
     readings[READING_link_listening] = link.listening;
     readings[READING_nng_reaper_stuck] = link.reaper_stuck;
-    readings[READING_uptime_seconds] = since(now_ms, glue->up_ms) / 1000;
-}
-
-enum admin_state admin_state_of(void *context)
-{
-    const struct admin_glue *glue = context;
-    static const enum admin_state states[] = {
-        [BROKER_SERVING] = ADMIN_SERVING,
-        [BROKER_DRAINING] = ADMIN_DRAINING,
-        [BROKER_STOPPING] = ADMIN_STOPPING,
-    };
-    return states[broker_state(glue->broker)];
+    readings[READING_uptime_seconds] = since(now_ms, health->up_ms) / 1000;
 }
 
 static void check(struct admin_check *checks, unsigned *count, const char *name, bool ok,
@@ -110,23 +102,23 @@ static void check(struct admin_check *checks, unsigned *count, const char *name,
     snprintf(to->detail, sizeof(to->detail), "%s", ok ? "" : detail);
 }
 
-unsigned admin_alive(void *context, struct admin_check checks[ADMIN_CHECKS_MAX])
+unsigned health_alive(struct health *health, struct admin_check checks[ADMIN_CHECKS_MAX])
 {
-    struct admin_glue *glue = context;
     unsigned count = 0;
-    char still[32] = "", detail[64];
+    char still[PULSE_NAME_BYTES] = "", detail[64];
+    check_thread(health);
     /* A broker that stops ends its threads one after the other, in bounded time. */
-    bool moving = admin_state_of(glue) == ADMIN_STOPPING ||
-                  broker_check_moving(glue->broker, PATIENCE_MS, &glue->stillness, still) == 0;
+    bool moving = leave_state(health->leave) == LEAVE_STOPPING ||
+                  pulse_check(health->pulse, PATIENCE_MS, &health->stillness, still) == 0;
     snprintf(detail, sizeof(detail), "%s does not go on", still);
     check(checks, &count, "threads", moving, detail);
     return count;
 }
 
-static void check_store(struct broker *broker, struct admin_check *checks, unsigned *count)
+static void check_store(const struct health *health, struct admin_check *checks, unsigned *count)
 {
-    struct committer_look look = committer_look(broker->committer);
-    uint64_t now_ms = env_monotonic_ms(broker->env);
+    struct committer_look look = committer_look(health->committer);
+    uint64_t now_ms = env_monotonic_ms(health->env);
     uint64_t slow_ms = look.began_ms != 0 ? since(now_ms, look.began_ms) : 0;
     bool refuses = look.error != 0 && since(now_ms, look.failed_ms) < REFUSAL_HOLDS_MS;
     char detail[160];
@@ -139,23 +131,22 @@ static void check_store(struct broker *broker, struct admin_check *checks, unsig
     check(checks, count, "store", !refuses && slow_ms < SLOW_COMMIT_MS, detail);
 }
 
-unsigned admin_ready(void *context, struct admin_check checks[ADMIN_CHECKS_MAX])
+unsigned health_ready(struct health *health, struct admin_check checks[ADMIN_CHECKS_MAX])
 {
-    struct admin_glue *glue = context;
-    struct broker *broker = glue->broker;
     unsigned count = 0;
     struct net_look net;
-    struct link_health link = link_health(broker->link);
-    enum admin_state state = admin_state_of(glue);
-    net_look(broker->net, &net);
-    check_store(broker, checks, &count);
+    struct link_health link = link_health(health->link);
+    enum leave_state state = leave_state(health->leave);
+    check_thread(health);
+    net_look(health->net, &net);
+    check_store(health, checks, &count);
     check(checks, &count, "link", link.listening, "no listener for backends works");
     check(checks, &count, "feed", link.feed_listening, "the listener of the feed is dead");
     check(checks, &count, "reaper", !link.reaper_stuck,
           "nng does not report lost backends: restart at a quiet moment");
     check(checks, &count, "accept", !net.accept_paused,
           "accepting pauses: no descriptors or memory left");
-    check(checks, &count, "drain", state == ADMIN_SERVING,
-          state == ADMIN_STOPPING ? "the broker stops" : "the broker drains");
+    check(checks, &count, "drain", state == LEAVE_SERVING,
+          state == LEAVE_STOPPING ? "the broker stops" : "the broker drains");
     return count;
 }

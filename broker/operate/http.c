@@ -3,113 +3,155 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "base/wait.h"
+#include "operate/http_private.h"
 
 /* Opens and closes the admin endpoint.
  *
- * An address that is in use ends the start, also when it is the default one: at that moment
+ * * An address that is in use ends the start, also when it is the default one: at that moment
  * somebody is looking and can name another address or none, while an endpoint that is silently
  * missing is missed when it is needed. It listens before the sessions are restored, so this shows
  * at once, and answers when all the parts that it asks are there. */
 
-#define ADMIN_ACTOR "!admin" /* no user and no instance can have that name */
-
 static void set_answers(admin_answer *answers[ADMIN_ROUTES])
 {
-    answers[ADMIN_NODE] = admin_node;
-    answers[ADMIN_SESSIONS] = admin_sessions;
-    answers[ADMIN_SESSION] = admin_session;
-    answers[ADMIN_SLOWEST] = admin_slowest;
-    answers[ADMIN_SERVICES] = admin_services;
-    answers[ADMIN_PRESENCE] = admin_presence;
-    answers[ADMIN_RECORDER] = admin_recorder;
-    answers[ADMIN_RELOAD] = admin_reload;
-    answers[ADMIN_DRAIN] = admin_drain;
-    answers[ADMIN_TRACE] = admin_trace;
-    answers[ADMIN_TRACE_END] = admin_trace_end;
-    answers[ADMIN_TRACE_READ] = admin_trace_read;
-    answers[ADMIN_KICK] = admin_kick;
-    answers[ADMIN_PUSH] = admin_push;
+    answers[ADMIN_NODE] = http_node;
+    answers[ADMIN_SESSIONS] = http_sessions;
+    answers[ADMIN_SESSION] = http_session;
+    answers[ADMIN_SLOWEST] = slowest_users;
+    answers[ADMIN_SERVICES] = http_services;
+    answers[ADMIN_PRESENCE] = http_presence;
+    answers[ADMIN_RECORDER] = http_recorder;
+    answers[ADMIN_RELOAD] = http_reload;
+    answers[ADMIN_DRAIN] = http_drain;
+    answers[ADMIN_TRACE] = http_trace;
+    answers[ADMIN_TRACE_END] = http_trace_end;
+    answers[ADMIN_TRACE_READ] = http_trace_read;
+    answers[ADMIN_KICK] = http_kick;
+    answers[ADMIN_PUSH] = http_push;
 }
 
-int admin_glue_open(struct admin_glue **out, struct broker *broker, char *error)
+struct http *http_of(void *context)
 {
-    const struct options *options = broker->options;
-    uint16_t port;
+    struct http *http = context;
+    if (off_thread(&http->mark))
+        thread_begin(&http->mark);
+    CHECK(on_thread(&http->mark));
+    return http;
+}
+
+/* --- what its first thread asks --------------------------------------------------------------- */
+
+static void read_health(void *context, uint64_t readings[READING_COUNT])
+{
+    health_read(&((struct http *)context)->health, readings);
+}
+
+static const char *state_word(void *context)
+{
+    return leave_state_name(leave_state(((struct http *)context)->options.leave));
+}
+
+static unsigned check_alive(void *context, struct admin_check checks[ADMIN_CHECKS_MAX])
+{
+    return health_alive(&((struct http *)context)->health, checks);
+}
+
+static unsigned check_ready(void *context, struct admin_check checks[ADMIN_CHECKS_MAX])
+{
+    return health_ready(&((struct http *)context)->health, checks);
+}
+
+/* --- its life --------------------------------------------------------------------------------- */
+
+int http_open(struct http **out, const struct http_options *options)
+{
     *out = NULL;
-    if (options->admin_listen[0] == '\0')
+    if (options->config->admin_listen[0] == '\0')
         return 0;
-    int fd = net_listen("admin.listen", options->admin_listen, &port, error);
-    if (fd < 0)
-        return fd;
-    struct admin_glue *glue = calloc(1, sizeof(*glue));
-    if (glue == NULL) {
-        close(fd);
+    struct http *http = calloc(1, sizeof(*http));
+    if (http == NULL)
         return -ENOMEM;
-    }
-    glue->broker = broker;
-    glue->listener = fd;
-    glue->port = port;
-    glue->started_ms = env_wall_ms(broker->env);
-    glue->up_ms = env_monotonic_ms(broker->env);
-    pthread_mutex_init(&glue->lock, NULL);
-    wait_condition_init(&glue->done);
-    *out = glue;
+    http->options = *options;
+    http->health = options->health;
+    http->listener = -1;
+    http->started_ms = env_wall_ms(options->env);
+    http->health.up_ms = env_monotonic_ms(options->env);
+    lock_init(&http->lock);
+    wait_condition_init(&http->done);
+    *out = http;
     return 0;
 }
 
-int admin_glue_start(struct admin_glue *glue, char *error)
+int http_listen(struct http *http, char *error)
 {
-    if (glue == NULL)
+    if (http == NULL)
         return 0;
-    struct broker *broker = glue->broker;
-    const struct options *options = broker->options;
+    http->listener =
+        net_listen("admin.listen", http->options.config->admin_listen, &http->port, error);
+    return http->listener < 0 ? http->listener : 0;
+}
+
+void http_join_link(struct http *http, struct link *link)
+{
+    if (http != NULL)
+        http->health.link = link;
+}
+
+int http_start(struct http *http, char *error)
+{
+    if (http == NULL)
+        return 0;
+    const struct options *options = http->options.config;
+    CHECK(http->health.link != NULL);
     struct admin_options admin = {
-        .listener = glue->listener,
+        .listener = http->listener,
         .node = options->node_name,
         .host = options->admin_host,
         .token_file = options->admin_token_file,
         .view_token_file = options->admin_view_token_file,
         .connections_max = (unsigned)options->admin_connections,
-        .env = broker->env,
-        .log = broker->log,
-        .metrics = broker->metrics,
-        .block = broker->io_count + broker->worker_count + 1,
-        .context = glue,
-        .read = admin_read,
-        .state = admin_state_of,
-        .alive = admin_alive,
-        .ready = admin_ready,
+        .env = http->options.env,
+        .log = http->options.log,
+        .metrics = http->options.metrics,
+        .block = http->options.block,
+        .context = http,
+        .read = read_health,
+        .state = state_word,
+        .alive = check_alive,
+        .ready = check_ready,
     };
     set_answers(admin.answers);
-    glue->actor =
-        registry_claim(broker->registry, ADMIN_ACTOR, strlen(ADMIN_ACTOR), &admin_behaviour);
-    if (glue->actor == 0)
-        return -ENOMEM;
-    int failed = admin_start(&glue->admin, &admin, error);
+    int failed = http_claim_actor(http);
     if (failed == 0)
-        glue->listener = -1;
+        failed = admin_start(&http->admin, &admin, error);
+    if (failed == 0)
+        http->listener = -1;
     return failed;
 }
 
-void admin_glue_stop(struct admin_glue *glue)
+uint16_t http_port(const struct http *http)
 {
-    if (glue != NULL && glue->admin != NULL)
-        admin_stop(glue->admin);
-    if (glue != NULL)
-        glue->admin = NULL;
+    return http != NULL ? http->port : 0;
 }
 
-void admin_glue_close(struct admin_glue *glue)
+void http_stop(struct http *http)
 {
-    if (glue == NULL)
+    if (http != NULL && http->admin != NULL)
+        admin_stop(http->admin);
+    if (http != NULL)
+        http->admin = NULL;
+}
+
+void http_close(struct http *http)
+{
+    if (http == NULL)
         return;
-    if (glue->listener >= 0)
-        close(glue->listener);
-    pthread_mutex_destroy(&glue->lock);
-    pthread_cond_destroy(&glue->done);
-    free(glue);
+    if (http->listener >= 0)
+        close(http->listener);
+    lock_destroy(&http->lock);
+    pthread_cond_destroy(&http->done);
+    free(http);
 }

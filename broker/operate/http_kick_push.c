@@ -8,13 +8,15 @@
 #include "backend.pb-c.h"
 #include "base/memory.h"
 #include "client.pb-c.h"
-#include "operate/http.h"
+#include "operate/http_private.h"
 
 /* Kick and push for operators: the same messages that a backend's commands become, so they mean the
  * same. Their results come to an actor of our own, which hands them to the one thread that waits.
  * One that comes too late finds another number, and is dropped. */
 
 enum { COMMAND_MS = 3000 };
+
+#define ADMIN_ACTOR "!admin" /* no user and no instance can have that name */
 
 #define PUSH_NAME "admin" /* the service that a pushed message is from */
 
@@ -23,20 +25,19 @@ enum { COMMAND_MS = 3000 };
 static bool receive(void *context, struct runner *runner, actor_handle self, void *state,
                     struct message *message)
 {
-    struct broker *broker = context;
-    struct admin_glue *glue = broker->admin;
-    if (message->kind != MESSAGE_RESULT) {
-        egress_bounce(broker, runner, message); /* a link's number that points here by chance */
+    struct http *http = *(struct http **)state;
+    if (message->kind != MESSAGE_RESULT) { /* a link's number that points here by chance */
+        http->options.bounce(http->options.context, runner, message);
         return true;
     }
     const struct result_message *result = (const struct result_message *)message;
-    pthread_mutex_lock(&glue->lock);
-    if (result->request == glue->request) {
-        glue->result = *result;
-        glue->answered = true;
-        pthread_cond_signal(&glue->done);
+    lock_take(&http->lock);
+    if (result->request == http->request) {
+        http->result = *result;
+        http->answered = true;
+        pthread_cond_signal(&http->done);
     }
-    pthread_mutex_unlock(&glue->lock);
+    lock_give(&http->lock);
     message_destroy(message);
     return true;
 }
@@ -46,33 +47,44 @@ static enum verdict finish(void *context, struct runner *runner, actor_handle se
     return VERDICT_GO_ON;
 }
 
-const struct behaviour admin_behaviour = {
+static const struct behaviour http_behaviour = {
     .name = "admin", .kind = KIND_ADMIN, .receive = receive, .finish = finish};
+
+int http_claim_actor(struct http *http)
+{
+    struct registry *registry = http->options.registry;
+    http->actor = registry_claim(registry, ADMIN_ACTOR, strlen(ADMIN_ACTOR), &http_behaviour);
+    if (http->actor == 0)
+        return -ENOMEM;
+    struct http **state = (void *)registry_actor(registry, actor_slot(http->actor))->state;
+    *state = http;
+    return 0;
+}
 
 /* --- one command ------------------------------------------------------------------------------ */
 
 /* The number under which its result will come. */
-static uint64_t expect_result(struct admin_glue *glue)
+static uint64_t expect_result(struct http *http)
 {
-    pthread_mutex_lock(&glue->lock);
-    uint64_t request = ++glue->request;
-    glue->answered = false;
-    pthread_mutex_unlock(&glue->lock);
+    lock_take(&http->lock);
+    uint64_t request = ++http->request;
+    http->answered = false;
+    lock_give(&http->lock);
     return request;
 }
 
 /* False: no result came in time. */
-static bool await_result(struct admin_glue *glue, struct result_message *result)
+static bool await_result(struct http *http, struct result_message *result)
 {
-    uint64_t until_ms = env_monotonic_ms(glue->broker->env) + COMMAND_MS;
-    struct timespec until = env_until(glue->broker->env, until_ms);
-    int error = 0;
-    pthread_mutex_lock(&glue->lock);
-    while (!glue->answered && error == 0)
-        error = pthread_cond_timedwait(&glue->done, &glue->lock, &until);
-    bool answered = glue->answered;
-    *result = glue->result;
-    pthread_mutex_unlock(&glue->lock);
+    uint64_t until_ms = env_monotonic_ms(http->options.env) + COMMAND_MS;
+    struct timespec until = env_until(http->options.env, until_ms);
+    bool late = false;
+    lock_take(&http->lock);
+    while (!http->answered && !late)
+        late = !lock_wait_until(&http->lock, &http->done, &until);
+    bool answered = http->answered;
+    *result = http->result;
+    lock_give(&http->lock);
     return answered;
 }
 
@@ -84,20 +96,19 @@ static unsigned conflict(json_t *answer, const char *code, const char *detail)
 }
 
 /* Takes the message. */
-static unsigned run_command(struct admin_glue *glue, const char *user, struct message *message,
+static unsigned run_command(struct http *http, const char *user, struct message *message,
                             json_t *answer)
 {
-    struct broker *broker = glue->broker;
     struct result_message result;
-    actor_handle handle = registry_find(broker->registry, user, strlen(user));
-    int error = scheduler_post_from(broker->scheduler, NULL, 0, handle, message,
-                                    limits_mailbox_messages(&broker->limits));
+    actor_handle handle = registry_find(http->options.registry, user, strlen(user));
+    int error = scheduler_post_from(http->options.scheduler, NULL, 0, handle, message,
+                                    limits_mailbox_messages(http->options.limits));
     if (error != 0) {
         message_destroy(message);
         return error == -ESRCH ? conflict(answer, "NOT_ONLINE", "that user has no session")
                                : conflict(answer, "BUSY", "that user's mailbox is full");
     }
-    if (!await_result(glue, &result))
+    if (!await_result(http, &result))
         return admin_fail(answer, 503, "timeout", "no result came; it may still take effect");
     switch (result.code) {
     case 0:
@@ -115,7 +126,7 @@ static unsigned run_command(struct admin_glue *glue, const char *user, struct me
     }
 }
 
-bool admin_number_of(const json_t *body, const char *key, uint64_t *number)
+bool http_number_of(const json_t *body, const char *key, uint64_t *number)
 {
     const json_t *value = json_object_get(body, key);
     *number =
@@ -123,14 +134,14 @@ bool admin_number_of(const json_t *body, const char *key, uint64_t *number)
     return value == NULL || (json_is_integer(value) && json_integer_value(value) >= 0);
 }
 
-unsigned admin_kick(void *context, const struct admin_query *query, json_t *answer)
+unsigned http_kick(void *context, const struct admin_query *query, json_t *answer)
 {
-    struct admin_glue *glue = context;
+    struct http *http = http_of(context);
     const json_t *detail = json_object_get(query->body, "detail");
     const json_t *stay = json_object_get(query->body, "do_not_return");
     uint64_t epoch, retry_after_ms;
-    bool good = admin_number_of(query->body, "epoch", &epoch) &&
-                admin_number_of(query->body, "retry_after_ms", &retry_after_ms) &&
+    bool good = http_number_of(query->body, "epoch", &epoch) &&
+                http_number_of(query->body, "retry_after_ms", &retry_after_ms) &&
                 retry_after_ms <= UINT32_MAX && (detail == NULL || json_is_string(detail)) &&
                 (stay == NULL || json_is_boolean(stay));
     if (!good)
@@ -138,8 +149,8 @@ unsigned admin_kick(void *context, const struct admin_query *query, json_t *answ
                           "epoch and retry_after_ms are numbers, detail a text, do_not_return true "
                           "or false");
     struct kick_message *kick = message_create(MESSAGE_KICK, sizeof(*kick));
-    kick->by = glue->actor;
-    kick->request = expect_result(glue);
+    kick->by = http->actor;
+    kick->request = expect_result(http);
     kick->epoch = epoch;
     kick->reason = USHER__V1__CLOSE__REASON__KICKED;
     kick->retry_after_ms = (uint32_t)retry_after_ms;
@@ -149,16 +160,15 @@ unsigned admin_kick(void *context, const struct admin_query *query, json_t *answ
                                 ? json_string_value(detail)
                                 : "kicked by an operator"));
     snprintf(kick->kicker, sizeof(kick->kicker), "admin %s", query->address);
-    return run_command(glue, query->user, &kick->header, answer);
+    return run_command(http, query->user, &kick->header, answer);
 }
 
-unsigned admin_push(void *context, const struct admin_query *query, json_t *answer)
+unsigned http_push(void *context, const struct admin_query *query, json_t *answer)
 {
-    struct admin_glue *glue = context;
-    struct broker *broker = glue->broker;
+    struct http *http = http_of(context);
     const json_t *text = json_object_get(query->body, "text");
     uint64_t epoch;
-    if (!json_is_string(text) || !admin_number_of(query->body, "epoch", &epoch))
+    if (!json_is_string(text) || !http_number_of(query->body, "epoch", &epoch))
         return admin_fail(answer, 400, "bad_request", "text is a text, epoch a number");
     struct deliver_message *deliver = deliver_create(
         bytes_of_text(PUSH_NAME),
@@ -167,11 +177,11 @@ unsigned admin_push(void *context, const struct admin_query *query, json_t *answ
         memory_refused();
         return admin_fail(answer, 503, "unavailable", "no memory");
     }
-    deliver->sender = glue->actor;
-    deliver->request = expect_result(glue);
+    deliver->sender = http->actor;
+    deliver->request = expect_result(http);
     deliver->epoch_wanted = epoch;
     deliver->from_service = true;
-    deliver->time_ms = env_wall_ms(broker->env);
-    deliver->arrived_ms = env_monotonic_ms(broker->env);
-    return run_command(glue, query->user, &deliver->header, answer);
+    deliver->time_ms = env_wall_ms(http->options.env);
+    deliver->arrived_ms = env_monotonic_ms(http->options.env);
+    return run_command(http, query->user, &deliver->header, answer);
 }

@@ -3,8 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "operate/http.h"
-#include "operate/link_commands.h"
+#include "operate/http_private.h"
 
 /* What operators ask and change by HTTP: flight recorder, reload, drain, traces. The same functions
  * as behind the commands of the link (operate/link_commands.c); here their lines of JSON become
@@ -33,27 +32,27 @@ static bool add_line(void *context, const char *line, size_t size)
     return true;
 }
 
-static json_t *recorded(struct broker *broker, const char *user, size_t max)
+static json_t *recorded(const struct http *http, const char *user, size_t max)
 {
-    struct recorder *recorder = log_recorder(broker->log);
+    struct recorder *recorder = log_recorder(http->options.log);
     struct lines lines = {.rows = json_array(), .max = max};
     if (recorder != NULL)
         recorder_read(recorder, recorder_newest(recorder, user, max), user, add_line, &lines);
     return lines.rows;
 }
 
-json_t *admin_timeline(struct broker *broker, const char *user)
+json_t *http_timeline(const struct http *http, const char *user)
 {
-    return recorded(broker, user, TIMELINE_ROWS);
+    return recorded(http, user, TIMELINE_ROWS);
 }
 
-unsigned admin_recorder(void *context, const struct admin_query *query, json_t *answer)
+unsigned http_recorder(void *context, const struct admin_query *query, json_t *answer)
 {
-    struct admin_glue *glue = context;
-    if (log_recorder(glue->broker->log) == NULL)
+    struct http *http = http_of(context);
+    if (log_recorder(http->options.log) == NULL)
         return admin_fail(answer, 503, "unavailable", "there was no memory for a flight recorder");
     size_t max = query->limit != 0 ? query->limit : RECORDER_ROWS;
-    json_object_set_new(answer, "events", recorded(glue->broker, NULL, max));
+    json_object_set_new(answer, "events", recorded(http, NULL, max));
     return 200;
 }
 
@@ -63,13 +62,13 @@ static json_t *change_json(const struct option_change *change)
                      change->to);
 }
 
-unsigned admin_reload(void *context, const struct admin_query *query, json_t *answer)
+unsigned http_reload(void *context, const struct admin_query *query, json_t *answer)
 {
-    struct admin_glue *glue = context;
+    struct http *http = http_of(context);
     struct reload_report *report = malloc(sizeof(*report));
     if (report == NULL)
         return admin_fail(answer, 503, "unavailable", "no memory");
-    if (broker_reload(glue->broker, report) != 0) {
+    if (reload_run(http->options.reload, report) != 0) {
         admin_fail(answer, 409, "refused", report->error);
         free(report);
         return 409;
@@ -88,18 +87,19 @@ unsigned admin_reload(void *context, const struct admin_query *query, json_t *an
     return 200;
 }
 
-unsigned admin_drain(void *context, const struct admin_query *query, json_t *answer)
+unsigned http_drain(void *context, const struct admin_query *query, json_t *answer)
 {
-    struct admin_glue *glue = context;
+    struct http *http = http_of(context);
     const json_t *restart = json_object_get(query->body, "restart");
     uint64_t seconds;
-    if (!admin_number_of(query->body, "seconds", &seconds) || seconds > DRAIN_SECONDS_MAX ||
+    if (!http_number_of(query->body, "seconds", &seconds) || seconds > DRAIN_SECONDS_MAX ||
         (restart != NULL && !json_is_boolean(restart)) || (json_is_true(restart) && seconds != 0))
         return admin_fail(answer, 400, "bad_request",
                           "seconds is a number up to 3600, or restart is true");
     char error[BROKER_ERROR_BYTES] = "";
-    if ((json_is_true(restart) ? broker_restart(glue->broker, error)
-                               : broker_drain(glue->broker, seconds * 1000)) != 0)
+    struct leave *leave = http->options.leave;
+    if ((json_is_true(restart) ? leave_ask_restart(leave, error)
+                               : leave_ask_drain(leave, seconds * 1000)) != 0)
         return admin_fail(answer, 409, "refused",
                           error[0] != '\0' ? error : "a drain or a stop is under way");
     json_object_set_new(answer, "state",
@@ -109,18 +109,18 @@ unsigned admin_drain(void *context, const struct admin_query *query, json_t *ans
 
 /* --- traces ----------------------------------------------------------------------------------- */
 
-unsigned admin_trace(void *context, const struct admin_query *query, json_t *answer)
+unsigned http_trace(void *context, const struct admin_query *query, json_t *answer)
 {
-    struct admin_glue *glue = context;
+    struct http *http = http_of(context);
     const json_t *user = json_object_get(query->body, "user");
     uint64_t seconds, one_in;
-    if (!json_is_string(user) || !admin_number_of(query->body, "seconds", &seconds) ||
-        !admin_number_of(query->body, "one_in", &one_in) || seconds > TRACE_SECONDS_MAX ||
+    if (!json_is_string(user) || !http_number_of(query->body, "seconds", &seconds) ||
+        !http_number_of(query->body, "one_in", &one_in) || seconds > TRACE_SECONDS_MAX ||
         one_in > UINT32_MAX)
         return admin_fail(answer, 400, "bad_request",
                           "user is a name, seconds a number up to 3600, one_in a number");
-    int error =
-        broker_trace(glue->broker, json_string_value(user), (uint32_t)seconds, (uint32_t)one_in);
+    int error = follow_begin(http->options.follow, json_string_value(user), (uint32_t)seconds,
+                             (uint32_t)one_in);
     if (error == -ENOENT)
         return admin_fail(answer, 404, "not_found", "that user has no session");
     if (error == -EINVAL)
@@ -133,29 +133,28 @@ unsigned admin_trace(void *context, const struct admin_query *query, json_t *ans
     return 200;
 }
 
-unsigned admin_trace_end(void *context, const struct admin_query *query, json_t *answer)
+unsigned http_trace_end(void *context, const struct admin_query *query, json_t *answer)
 {
-    struct admin_glue *glue = context;
-    if (trace_stop(glue->broker->traces, query->user) != 0)
+    struct http *http = http_of(context);
+    if (follow_end(http->options.follow, query->user) != 0)
         return admin_fail(answer, 404, "not_found", "that user is not followed");
     return 200;
 }
 
-unsigned admin_trace_read(void *context, const struct admin_query *query, json_t *answer)
+unsigned http_trace_read(void *context, const struct admin_query *query, json_t *answer)
 {
-    struct admin_glue *glue = context;
-    struct broker *broker = glue->broker;
+    struct http *http = http_of(context);
     struct lines lines = {.rows = json_array(),
                           .max = query->limit != 0 ? query->limit : TRACE_ROWS};
     struct trace_state state;
-    int error = trace_read(broker->traces, query->user, query->after,
-                           env_monotonic_ns(broker->env) / 1000, add_line, &lines, &state);
+    int error =
+        follow_read(http->options.follow, query->user, query->after, add_line, &lines, &state);
     if (error != 0) {
         json_decref(lines.rows);
         return admin_fail(answer, 404, "not_found", "that user is not followed");
     }
     json_object_set_new(answer, "active", json_boolean(state.active));
-    uint64_t until_ms = state.active ? env_wall_ms(broker->env) + state.left_ms : 0;
+    uint64_t until_ms = state.active ? env_wall_ms(http->options.env) + state.left_ms : 0;
     json_object_set_new(answer, "until_ms", json_integer((json_int_t)until_ms));
     json_object_set_new(answer, "dropped", json_integer((json_int_t)state.dropped));
     json_object_set_new(answer, "records", lines.rows);

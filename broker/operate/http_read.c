@@ -9,19 +9,13 @@
 #include "base/check.h"
 #include "directory/services.h"
 #include "operate/announce.h"
-#include "operate/http.h"
-#include "persist/queries.h"
+#include "operate/http_private.h"
 #include "proto/username.h"
 
 /* What operators read. On the second thread of the admin endpoint, which reads the store itself:
  * any thread may, each read is one consistent state, and a slow disk delays this thread alone. */
 
 enum { SESSIONS_DEFAULT = 100, SCANNED_MAX = 20000, EVENTS_DEFAULT = 100 };
-
-static struct broker *broker_of(void *context)
-{
-    return ((struct admin_glue *)context)->broker;
-}
 
 static unsigned unavailable(json_t *answer, int error)
 {
@@ -40,13 +34,13 @@ static void add_listener(json_t *to, const char *kind, const char *address)
     json_array_append_new(to, json_pack("{s:s, s:s}", "kind", kind, "address", address));
 }
 
-static json_t *listeners_json(const struct broker *broker)
+static json_t *listeners_json(const struct http_options *http)
 {
-    const struct options *options = broker->options;
+    const struct options *options = http->config;
     char address[NET_ADDRESS_BYTES_MAX];
     json_t *listeners = json_array();
     for (unsigned kind = 0; kind < LISTENERS; kind++)
-        if (announced_client_address(broker, kind, address))
+        if (announce_address(http->net, kind, address))
             add_listener(listeners, listener_rows[kind].name, address);
     for (size_t i = 0; i < options->link_urls.count; i++)
         add_listener(listeners, "link", options->link_urls.items[i]);
@@ -55,22 +49,21 @@ static json_t *listeners_json(const struct broker *broker)
     return listeners;
 }
 
-unsigned admin_node(void *context, const struct admin_query *query, json_t *answer)
+unsigned http_node(void *context, const struct admin_query *query, json_t *answer)
 {
-    static const char *const states[] = {
-        [ADMIN_SERVING] = "serving", [ADMIN_DRAINING] = "draining", [ADMIN_STOPPING] = "stopping"};
     static const char *const modes[] = {
         [AUTH_MODE_OPEN] = "open", [AUTH_MODE_TOKEN] = "token", [AUTH_MODE_SERVICE] = "service"};
-    const struct admin_glue *glue = context;
-    const struct broker *broker = glue->broker;
+    const struct http *http = http_of(context);
+    const struct http_options *options = &http->options;
     json_t *node =
         json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:s, s:b, s:o}", "node",
-                  broker->options->node_name, "boot", broker->settings.node_boot, "version",
-                  USHER_VERSION, "pid", (json_int_t)getpid(), "started_ms",
-                  (json_int_t)glue->started_ms, "now_ms", (json_int_t)env_wall_ms(broker->env),
-                  "uptime_ms", (json_int_t)(env_monotonic_ms(broker->env) - glue->up_ms), "state",
-                  states[admin_state_of(context)], "auth_mode", modes[broker->options->auth_mode],
-                  "may_change", (int)query->may_change, "listeners", listeners_json(broker));
+                  options->config->node_name, "boot", options->node_boot, "version", USHER_VERSION,
+                  "pid", (json_int_t)getpid(), "started_ms", (json_int_t)http->started_ms, "now_ms",
+                  (json_int_t)env_wall_ms(options->env), "uptime_ms",
+                  (json_int_t)(env_monotonic_ms(options->env) - http->health.up_ms), "state",
+                  leave_state_name(leave_state(options->leave)), "auth_mode",
+                  modes[options->config->auth_mode], "may_change", (int)query->may_change,
+                  "listeners", listeners_json(options));
     json_object_update(answer, node);
     json_decref(node);
     return 200;
@@ -94,12 +87,12 @@ static json_t *session_json(const char *user, const struct session_record *recor
 }
 
 /* Not stored: as the user's actor shows it at this moment. Without memory a session has no name. */
-static void add_inbox(struct broker *broker, json_t *session)
+static void add_inbox(struct registry *registry, json_t *session)
 {
     const char *user = json_string_value(json_object_get(session, "user"));
     if (user != NULL)
         json_object_set_new(session, "inbox_messages",
-                            json_integer(registry_gauge(broker->registry, user, strlen(user))));
+                            json_integer(registry_gauge(registry, user, strlen(user))));
 }
 
 struct listing {
@@ -136,9 +129,9 @@ static bool take_state(const char *text, enum session_state *state)
     return *state != 0;
 }
 
-unsigned admin_sessions(void *context, const struct admin_query *query, json_t *answer)
+unsigned http_sessions(void *context, const struct admin_query *query, json_t *answer)
 {
-    struct broker *broker = broker_of(context);
+    const struct http_options *options = &http_of(context)->options;
     struct listing listing = {.limit = limit_of(query, SESSIONS_DEFAULT)};
     uint64_t presence_seq = 0;
     bool more = false;
@@ -146,7 +139,7 @@ unsigned admin_sessions(void *context, const struct admin_query *query, json_t *
         return admin_fail(answer, 400, "bad_request", "state is online or detached");
     listing.rows = json_array();
     /* A rare state is looked for in so many sessions at once; `next` tells where to go on. */
-    int error = store_list_sessions(broker->store, query->prefix, query->after_name, SCANNED_MAX,
+    int error = store_list_sessions(options->store, query->prefix, query->after_name, SCANNED_MAX,
                                     add_session, &listing, &presence_seq, &more);
     if (error != 0) {
         json_decref(listing.rows);
@@ -154,7 +147,7 @@ unsigned admin_sessions(void *context, const struct admin_query *query, json_t *
     }
     size_t index;
     json_t *row;
-    json_array_foreach(listing.rows, index, row) add_inbox(broker, row);
+    json_array_foreach(listing.rows, index, row) add_inbox(options->registry, row);
     more = more || listing.more;
     json_object_set_new(answer, "sessions", listing.rows);
     json_object_set_new(answer, "more", json_boolean(more));
@@ -164,16 +157,17 @@ unsigned admin_sessions(void *context, const struct admin_query *query, json_t *
     return 200;
 }
 
-unsigned admin_session(void *context, const struct admin_query *query, json_t *answer)
+unsigned http_session(void *context, const struct admin_query *query, json_t *answer)
 {
-    struct broker *broker = broker_of(context);
+    const struct http *http = http_of(context);
+    const struct http_options *options = &http->options;
     struct session_record record;
     if (!username_valid(bytes_of_text(query->user)))
         return admin_fail(answer, 400, "bad_request", "that is no username");
-    int error = store_get_session(broker->store, query->user, &record);
+    int error = store_get_session(options->store, query->user, &record);
     if (error != 0 && error != -ENOENT)
         return unavailable(answer, error);
-    json_t *timeline = admin_timeline(broker, query->user);
+    json_t *timeline = http_timeline(http, query->user);
     if (error == -ENOENT && json_array_size(timeline) == 0) {
         json_decref(timeline);
         return admin_fail(answer, 404, "not_found", "that user has no session");
@@ -181,7 +175,7 @@ unsigned admin_session(void *context, const struct admin_query *query, json_t *a
     json_t *session = json_null();
     if (error == 0) {
         session = session_json(query->user, &record);
-        add_inbox(broker, session);
+        add_inbox(options->registry, session);
     }
     json_object_set_new(answer, "session", session);
     json_object_set_new(answer, "timeline", timeline);
@@ -199,14 +193,14 @@ static json_t *instance_json(const struct service_look *row)
                      "presence", (int)row->presence);
 }
 
-unsigned admin_services(void *context, const struct admin_query *query, json_t *answer)
+unsigned http_services(void *context, const struct admin_query *query, json_t *answer)
 {
-    struct broker *broker = broker_of(context);
-    size_t room = broker_instances_max(broker) + (size_t)broker->options->limits_services;
+    const struct http_options *options = &http_of(context)->options;
+    size_t room = options->instances_max + (size_t)limits_services(options->limits);
     struct service_look *rows = calloc(room, sizeof(*rows));
     if (rows == NULL)
         return unavailable(answer, -ENOMEM);
-    size_t count = services_look(broker->services, rows, room);
+    size_t count = services_look(options->services, rows, room);
     json_t *services = json_array();
     json_t *instances = NULL;
     for (size_t i = 0; i < count; i++) {
@@ -246,18 +240,18 @@ static bool add_event(void *context, const struct presence_event *event)
     return true;
 }
 
-unsigned admin_presence(void *context, const struct admin_query *query, json_t *answer)
+unsigned http_presence(void *context, const struct admin_query *query, json_t *answer)
 {
-    struct broker *broker = broker_of(context);
+    const struct http_options *options = &http_of(context)->options;
     unsigned limit = limit_of(query, EVENTS_DEFAULT);
     struct store_position position;
     uint64_t after = query->after;
-    int error = store_position(broker->store, &position);
+    int error = store_position(options->store, &position);
     if (error == 0 && query->after_name[0] == '\0') /* the newest ones */
         after = position.presence_last > limit ? position.presence_last - limit : 0;
     json_t *events = json_array();
     if (error == 0)
-        error = store_read_events(broker->store, after, limit, add_event, events, &position);
+        error = store_read_events(options->store, after, limit, add_event, events, &position);
     if (error != 0) {
         json_decref(events);
         return unavailable(answer, error);

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "operate/leave.h"
+
 #include <errno.h>
 #include <signal.h>
 #include <unistd.h>
 
 #include "actors/kinds.h"
 #include "base/check.h"
-#include "broker/parts.h"
-#include "operate/goodbye.h"
-#include "operate/reload.h"
+#include "base/wait.h"
 
 /* A planned end of a node whose place others take: nobody is accepted any more, and those who are
  * in are sent away one after the other, so that neither this node nor the one that they come back
@@ -19,100 +19,128 @@
  *
  * A node that is alone spares nobody anything by that: whoever is sent away early is away for
  * longer. It is restarted instead: the stop, which sends everybody away at once and spreads their
- * return, and a start right behind it, in the same process (main.c).
+ * return, and a start right behind it, in the same process (broker/main.c).
  *
  * One thread, the one that waits for signals, does it in steps; `drain` is its own. Others ask it
  * by a signal, which every thread has blocked. At the beginning everybody is warned, for whoever is
  * without a connection cannot come back now and must not expire. The walk goes over the registry's
  * slots once. Nobody new can turn up behind it, since what had not logged in was ended when
- * accepting ended. */
+ * accepting ended.
+ *
+ * At last comes the stop: whoever is still there, backends too, is told at the same time. It waits
+ * until they have heard it, because what the process ends with is not sent any more, but not for
+ * one who does not read. */
 
-enum { STEP_MS = 50 };
+enum { STEP_MS = 50, STOP_WAIT_MS = 3000, STOP_POLL_MS = 5, STOP_BACKENDS_MS = 1000 };
 
-enum broker_state broker_state(const struct broker *broker)
+enum leave_state leave_state(const struct leave *leave)
 {
-    return (enum broker_state)atomic_load(&broker->state);
+    return (enum leave_state)atomic_load(&leave->state);
 }
 
-const char *broker_state_name(enum broker_state state)
+const char *leave_state_name(enum leave_state state)
 {
     static const char *const names[] = {"serving", "draining", "stopping"};
     return names[state];
 }
 
-int broker_drain(struct broker *broker, uint64_t ms)
+int leave_ask_drain(struct leave *leave, uint64_t ms)
 {
-    if (broker_state(broker) != BROKER_SERVING)
+    if (leave_state(leave) != LEAVE_SERVING)
         return -EALREADY;
-    atomic_store(&broker->drain_ms, ms);
+    atomic_store(&leave->drain_ms, ms);
     return kill(getpid(), SIGUSR2) == 0 ? 0 : -errno;
 }
 
-int broker_restart(struct broker *broker, char error[BROKER_ERROR_BYTES])
+int leave_ask_restart(struct leave *leave, char error[BROKER_ERROR_BYTES])
 {
-    if (broker_state(broker) != BROKER_SERVING)
+    if (leave_state(leave) != LEAVE_SERVING)
         return -EALREADY;
-    int failed = reload_check_start(broker, error);
+    int failed = reload_check_start(leave->reload, error);
     if (failed != 0)
         return failed;
-    atomic_store(&broker->restart, true);
+    atomic_store(&leave->restart, true);
     return kill(getpid(), SIGUSR2) == 0 ? 0 : -errno;
 }
 
-bool broker_restarts(const struct broker *broker)
+bool leave_restarts(const struct leave *leave)
 {
-    return atomic_load(&broker->restart);
+    return atomic_load(&leave->restart);
 }
 
-static actor_handle next_user(struct broker *broker, uint32_t *cursor)
+static actor_handle next_user(struct leave *leave, uint32_t *cursor)
 {
-    return registry_next(broker->registry, cursor, KIND_USER);
+    return registry_next(leave->goodbye.registry, cursor, KIND_USER);
 }
 
-static void begin(struct broker *broker, uint64_t now_ms)
+static void begin(struct leave *leave, uint64_t now_ms)
 {
-    struct drain *drain = &broker->drain;
-    uint64_t wanted_ms = atomic_load(&broker->drain_ms);
+    struct drain *drain = &leave->drain;
+    uint64_t wanted_ms = atomic_load(&leave->drain_ms);
     drain->begun_ms = now_ms;
-    drain->total_ms = wanted_ms != 0 ? wanted_ms : process_drain_ms(&broker->limits);
-    drain->users = registry_count_of(broker->registry, KIND_USER);
-    atomic_store(&broker->state, BROKER_DRAINING);
-    LOG(broker->log, DRAINING, LOG_U("users", drain->users),
-        LOG_U("connections", net_count(broker->net)), LOG_U("over_ms", drain->total_ms));
-    net_stop_accepting(broker->net);
+    drain->total_ms = wanted_ms != 0 ? wanted_ms : process_drain_ms(leave->goodbye.limits);
+    drain->users = registry_count_of(leave->goodbye.registry, KIND_USER);
+    atomic_store(&leave->state, LEAVE_DRAINING);
+    LOG(leave->log, DRAINING, LOG_U("users", drain->users),
+        LOG_U("connections", net_count(leave->net)), LOG_U("over_ms", drain->total_ms));
+    net_stop_accepting(leave->net);
     uint32_t cursor = 0;
     actor_handle actor;
-    while ((actor = next_user(broker, &cursor)) != 0)
-        goodbye_warn(broker, actor);
+    while ((actor = next_user(leave, &cursor)) != 0)
+        goodbye_warn(&leave->goodbye, actor);
 }
 
 /* False: the walk is over. */
-static bool send_one_away(struct broker *broker, uint64_t left_ms)
+static bool send_one_away(struct leave *leave, uint64_t left_ms)
 {
-    struct drain *drain = &broker->drain;
-    actor_handle actor = next_user(broker, &drain->cursor);
+    struct drain *drain = &leave->drain;
+    actor_handle actor = next_user(leave, &drain->cursor);
     if (actor == 0)
         return false;
     drain->told++;
-    goodbye_tell(broker, actor, (uint32_t)left_ms);
+    goodbye_tell(&leave->goodbye, actor, (uint32_t)left_ms);
     return true;
 }
 
-bool broker_drain_step(struct broker *broker, unsigned *wait_ms)
+bool leave_drain_step(struct leave *leave, unsigned *wait_ms)
 {
-    struct drain *drain = &broker->drain;
-    uint64_t now_ms = env_monotonic_ms(broker->env);
-    if (broker_restarts(broker))
+    struct drain *drain = &leave->drain;
+    uint64_t now_ms = env_monotonic_ms(leave->goodbye.env);
+    if (off_thread(&leave->mark))
+        thread_begin(&leave->mark);
+    CHECK(on_thread(&leave->mark));
+    if (leave_restarts(leave))
         return true;
-    if (broker_state(broker) == BROKER_SERVING)
-        begin(broker, now_ms);
+    if (leave_state(leave) == LEAVE_SERVING)
+        begin(leave, now_ms);
     uint64_t elapsed_ms = now_ms - drain->begun_ms;
     uint64_t left_ms = elapsed_ms < drain->total_ms ? drain->total_ms - elapsed_ms : 0;
     uint64_t due = left_ms > 0 ? drain->users * elapsed_ms / drain->total_ms : UINT64_MAX;
     *wait_ms = STEP_MS;
     while (drain->told < due)
-        if (!send_one_away(broker, left_ms))
+        if (!send_one_away(leave, left_ms))
             break;
     /* Nobody is there, or all have been told; the stop waits for what they still read. */
-    return left_ms == 0 || net_count(broker->net) == 0;
+    return left_ms == 0 || net_count(leave->net) == 0;
+}
+
+void leave_stop(struct leave *leave)
+{
+    const struct goodbye *goodbye = &leave->goodbye;
+    CHECK(on_thread(&leave->mark) || off_thread(&leave->mark));
+    atomic_store(&leave->state, LEAVE_STOPPING);
+    LOG(leave->log, STOPPING, LOG_U("connections", net_count(leave->net)));
+    net_stop_accepting(leave->net);
+    goodbye_all(goodbye);
+    uint64_t until_ms =
+        env_monotonic_ms(goodbye->env) + STOP_WAIT_MS + limits_close_linger_ms(goodbye->limits);
+    while (net_count(leave->net) > 0 && env_monotonic_ms(goodbye->env) < until_ms)
+        wait_nap(STOP_POLL_MS);
+    do
+        wait_nap(STOP_POLL_MS); /* also for the turn that somebody has just begun */
+    while (scheduler_backlog(goodbye->scheduler) && env_monotonic_ms(goodbye->env) < until_ms);
+    /* A backend that is between two Fetches hears of it with the next one; a dead one does not. */
+    until_ms = env_monotonic_ms(goodbye->env) + STOP_BACKENDS_MS;
+    while (atomic_load(leave->goaways) > 0 && env_monotonic_ms(goodbye->env) < until_ms)
+        wait_nap(STOP_POLL_MS);
 }

@@ -1,20 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "operate/link_commands.h"
+
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
+#include "base/check.h"
 #include "base/memory.h"
-#include "broker/parts.h"
 #include "instance/access.h"
-#include "operate/link_commands.h"
-#include "operate/reload.h"
 #include "proto/link_answer.h"
-#include "proto/username.h"
-#include "user/tracing.h"
 
 /* The commands of operators on the link: the flight recorder, traces, reload and drain, each one a
- * call of a plain function whose answer is lines of JSON. The admin endpoint calls the same
- * functions.
+ * call of a plain function whose answer is lines of JSON, and all numbers. The admin endpoint calls
+ * the same functions.
  *
  * They come with link 0 as questions do, since who asks is no service. What changes something
  * therefore brings the link's token itself. A repetition does no harm: a reload that is done twice
@@ -23,9 +20,8 @@
 static bool add_line(void *context, const char *line, size_t size)
 {
     struct link_page *page = context;
-    const struct bytes text = {(const uint8_t *)line, size};
-    int error = 0;
-    MEMORY_MUST((error = link_page_line(page, text)) != -ENOMEM, "lines");
+    int error = link_page_line(page, (struct bytes){(const uint8_t *)line, size});
+    MEMORY_MUST(error != -ENOMEM, "lines");
     return error == 0;
 }
 
@@ -41,18 +37,19 @@ static void put_code(struct buffer *out, uint32_t code)
     MEMORY_MUST(link_result_code(out, code) == 0, "a result");
 }
 
-static bool may_change(struct broker *broker, ProtobufCBinaryData token, struct buffer *out)
+static bool may_change(const struct link_commands *commands, ProtobufCBinaryData token,
+                       struct buffer *out)
 {
-    if (link_token_is_right(&broker->settings, (struct bytes){token.data, token.len}))
+    if (link_token_is_right(commands->settings, (struct bytes){token.data, token.len}))
         return true;
     put_code(out, USHER__V1__RESULT__CODE__FORBIDDEN);
     return false;
 }
 
-static void read_recorder(struct broker *broker, const Usher__V1__Recorder *asked, size_t room,
-                          struct buffer *out)
+static void read_recorder(const struct link_commands *commands, const Usher__V1__Recorder *asked,
+                          size_t room, struct buffer *out)
 {
-    struct recorder *recorder = log_recorder(broker->log);
+    struct recorder *recorder = log_recorder(commands->log);
     struct link_page page = {.room = room};
     uint64_t next = asked->after;
     if (recorder != NULL)
@@ -60,29 +57,29 @@ static void read_recorder(struct broker *broker, const Usher__V1__Recorder *aske
     put_lines(out, &page, USHER__V1__RESULT__CODE__OK, next);
 }
 
-static void reload(struct broker *broker, const Usher__V1__Reload *asked, size_t room,
-                   struct buffer *out)
+static void reload(const struct link_commands *commands, const Usher__V1__Reload *asked,
+                   size_t room, struct buffer *out)
 {
-    if (!may_change(broker, asked->token, out))
+    if (!may_change(commands, asked->token, out))
         return;
     struct reload_report *report;
     struct link_page page = {.room = room};
     MEMORY_MUST((report = malloc(sizeof(*report))) != NULL, "a reload");
-    int failed = broker_reload(broker, report);
-    reload_lines(broker, report, add_line, &page);
+    int failed = reload_run(commands->reload, report);
+    reload_lines(commands->reload, report, add_line, &page);
     put_lines(out, &page,
               failed == 0 ? USHER__V1__RESULT__CODE__OK : USHER__V1__RESULT__CODE__MALFORMED, 0);
     free(report);
 }
 
 /* Refused: the node would not come back. */
-static void restart_node(struct broker *broker, size_t room, struct buffer *out)
+static void restart_node(const struct link_commands *commands, size_t room, struct buffer *out)
 {
     struct link_page page = {.room = room};
     char error[BROKER_ERROR_BYTES];
-    int failed = broker_restart(broker, error);
+    int failed = leave_ask_restart(commands->leave, error);
     if (failed == -EINVAL)
-        restart_lines(broker, error, add_line, &page);
+        reload_restart_lines(commands->reload, error, add_line, &page);
     put_lines(out, &page,
               failed == 0 || failed == -EALREADY ? USHER__V1__RESULT__CODE__OK
               : failed == -EINVAL                ? USHER__V1__RESULT__CODE__MALFORMED
@@ -90,61 +87,62 @@ static void restart_node(struct broker *broker, size_t room, struct buffer *out)
               0);
 }
 
-static void drain_node(struct broker *broker, const Usher__V1__DrainNode *asked, size_t room,
-                       struct buffer *out)
+static void drain_node(const struct link_commands *commands, const Usher__V1__DrainNode *asked,
+                       size_t room, struct buffer *out)
 {
-    if (!may_change(broker, asked->token, out))
+    if (!may_change(commands, asked->token, out))
         return;
     if (asked->restart && asked->seconds != 0) {
         put_code(out, USHER__V1__RESULT__CODE__MALFORMED);
         return;
     }
     if (asked->restart) {
-        restart_node(broker, room, out);
+        restart_node(commands, room, out);
         return;
     }
-    int failed = broker_drain(broker, (uint64_t)asked->seconds * 1000);
+    int failed = leave_ask_drain(commands->leave, (uint64_t)asked->seconds * 1000);
     put_code(out, failed == 0 || failed == -EALREADY ? USHER__V1__RESULT__CODE__OK
                                                      : USHER__V1__RESULT__CODE__UNAVAILABLE);
 }
 
-/* --- traces ----------------------------------------------------------------------------------- */
+/* --- numbers ---------------------------------------------------------------------------------- */
 
-int broker_trace(struct broker *broker, const char *user, uint32_t seconds, uint32_t one_in)
+static void put_number(struct link_page *page, const char *name, uint64_t value)
 {
-    uint8_t slot;
-    if (!username_valid(bytes_of_text(user)))
-        return -EINVAL; /* and not the name of an instance, which is no user */
-    actor_handle actor = registry_find(broker->registry, user, strlen(user));
-    if (actor == 0)
-        return -ENOENT;
-    int error =
-        trace_start(broker->traces, user, seconds, one_in, env_monotonic_ns(broker->env) / 1000,
-                    env_wall_ms(broker->env) * 1000, &slot);
-    if (error != 0)
-        return error;
-    struct trace_message *message = message_create(MESSAGE_TRACE, sizeof(*message));
-    message->slot = slot;
-    error = scheduler_post(broker->scheduler, NULL, actor, &message->header);
-    if (error == 0) {
-        /* To whom somebody speaks is his own: who looks leaves a trace, too. */
-        LOG(broker->log, FOLLOWED, LOG_S("user", user),
-            LOG_U("seconds", seconds != 0 ? seconds : TRACE_SECONDS_DEFAULT),
-            LOG_U("one_in", one_in != 0 ? one_in : 1));
-        return 0;
-    }
-    message_destroy(&message->header);
-    (void)trace_stop(broker->traces, user);
-    return -ENOENT;
+    MEMORY_MUST(link_page_number(page, name, value) == 0, "numbers");
 }
 
-static void read_trace(struct broker *broker, const Usher__V1__Trace *asked, size_t room,
-                       struct buffer *out)
+/* The counters, and what is known without them; what the store does not tell is left out. */
+static void read_numbers(const struct link_commands *commands, struct buffer *out)
+{
+    struct link_page page = {.room = SIZE_MAX};
+    struct link_health health = link_health(commands->link);
+    struct store_position position;
+    for (int id = 0; id < METRIC_COUNT; id++)
+        put_number(&page, metrics_name((enum metric_id)id),
+                   metrics_read(commands->metrics, (enum metric_id)id));
+    if (store_position(commands->store, &position) == 0) {
+        put_number(&page, "stored_sessions", position.sessions);
+        put_number(&page, "presence_first", position.presence_first);
+        put_number(&page, "presence_last", position.presence_last);
+        put_number(&page, "epoch_last", position.epoch_last);
+    }
+    put_number(&page, "actors", registry_count(commands->registry));
+    put_number(&page, "secrets_exposed", reload_exposed(commands->reload));
+    put_number(&page, "link_listening", health.listening);
+    put_number(&page, "nng_reaper_stuck", health.reaper_stuck);
+    MEMORY_MUST(link_result_numbers(out, &page) == 0, "a result");
+    buffer_fini(&page.items);
+}
+
+/* --- traces ----------------------------------------------------------------------------------- */
+
+static void read_trace(const struct link_commands *commands, const Usher__V1__Trace *asked,
+                       size_t room, struct buffer *out)
 {
     struct link_page page = {.room = room};
     struct trace_state state;
-    if (trace_read(broker->traces, asked->user, asked->after, env_monotonic_ns(broker->env) / 1000,
-                   add_line, &page, &state) != 0) {
+    if (follow_read(commands->follow, asked->user, asked->after, add_line, &page, &state) != 0) {
         put_code(out, USHER__V1__RESULT__CODE__GONE);
         return;
     }
@@ -167,34 +165,41 @@ static uint32_t code_of(int error)
     }
 }
 
-static void trace(struct broker *broker, const Usher__V1__Trace *asked, size_t room,
+static void trace(const struct link_commands *commands, const Usher__V1__Trace *asked, size_t room,
                   struct buffer *out)
 {
     if (asked->action == USHER__V1__TRACE__ACTION__READ)
-        read_trace(broker, asked, room, out);
-    else if (!may_change(broker, asked->token, out))
+        read_trace(commands, asked, room, out);
+    else if (!may_change(commands, asked->token, out))
         return;
     else if (asked->action == USHER__V1__TRACE__ACTION__START)
-        put_code(out, code_of(broker_trace(broker, asked->user, asked->seconds, asked->one_in)));
+        put_code(out, code_of(follow_begin(commands->follow, asked->user, asked->seconds,
+                                           asked->one_in)));
     else
-        put_code(out, code_of(trace_stop(broker->traces, asked->user)));
+        put_code(out, code_of(follow_end(commands->follow, asked->user)));
 }
 
-bool operate(struct broker *broker, const Usher__V1__Command *command, size_t room,
-             struct buffer *out)
+bool link_commands_answer(struct link_commands *commands, const Usher__V1__Command *command,
+                          size_t room, struct buffer *out)
 {
+    if (off_thread(&commands->mark))
+        thread_begin(&commands->mark);
+    CHECK(on_thread(&commands->mark));
     switch (command->body_case) {
     case USHER__V1__COMMAND__BODY_RECORDER:
-        read_recorder(broker, command->recorder, room, out);
+        read_recorder(commands, command->recorder, room, out);
         return true;
     case USHER__V1__COMMAND__BODY_TRACE:
-        trace(broker, command->trace, room, out);
+        trace(commands, command->trace, room, out);
         return true;
     case USHER__V1__COMMAND__BODY_RELOAD:
-        reload(broker, command->reload, room, out);
+        reload(commands, command->reload, room, out);
         return true;
     case USHER__V1__COMMAND__BODY_DRAIN_NODE:
-        drain_node(broker, command->drain_node, room, out);
+        drain_node(commands, command->drain_node, room, out);
+        return true;
+    case USHER__V1__COMMAND__BODY_STATS:
+        read_numbers(commands, out);
         return true;
     default:
         return false;

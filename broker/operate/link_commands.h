@@ -2,16 +2,35 @@
 #ifndef USHER_OPERATE_LINK_COMMANDS_H
 #define USHER_OPERATE_LINK_COMMANDS_H
 
-/* Commands of operators that come by the link. */
+/* Operators ask by the link: commands that are answered by lines or numbers. */
 
-#include "broker/parts.h"
+#include "actors/turn.h"
+#include "backend.pb-c.h"
+#include "base/thread.h"
+#include "link/link.h"
+#include "operate/follow.h"
+#include "operate/leave.h"
+#include "operate/reload.h"
+#include "storage/store.h"
 
-bool operate(struct broker *broker, const Usher__V1__Command *command, size_t room,
-             struct buffer *out);
+/* All that it points to outlives it. */
+struct link_commands {
+    const struct settings *settings; /* link_token */
+    struct log *log;
+    struct metrics *metrics;
+    struct store *store;
+    struct registry *registry;
+    struct link *link;
+    const struct follow *follow;
+    struct leave *leave;
+    struct reload *reload;
+    /* of the thread that answers backends, from the first command on */
+    struct thread_mark mark;
+};
 
-/* Marks a user who has a session, or had one under a trace that still runs. 0, -ENOENT: nobody of
- * that name is there; others as trace_start. Any thread. To end it: trace_stop; to read:
- * trace_read, both with broker->traces. */
-int broker_trace(struct broker *broker, const char *user, uint32_t seconds, uint32_t one_in);
+/* Answers a command of operators with a Result of at most `room` bytes and some. False: it is
+ * another's. One thread's, that of persist/queries.h; blocks on the disk. */
+bool link_commands_answer(struct link_commands *commands, const Usher__V1__Command *command,
+                          size_t room, struct buffer *out);
 
 #endif

@@ -1,18 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "operate/reload.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "admin/access.h"
-#include "admin/admin.h"
+#include "base/check.h"
+#include "base/lock.h"
 #include "base/log_line.h"
 #include "base/memory.h"
-#include "broker/parts.h"
 #include "door/admission.h"
-#include "files/token_file.h"
-#include "operate/certificate.h"
-#include "operate/reload.h"
+#include "operate/start_files.h"
 
 /* The files that the configuration names, read at the start, and all of it read again while usherd
  * runs.
@@ -26,306 +25,162 @@
  * certificates are swapped under their own locks. A replaced token is kept until the end, because a
  * turn may be comparing with it; it is some bytes.
  *
- * Owners: `in_force` is what the file says as far as it holds, under `reload_lock`; broker->options
- * stays what it was at the start, so everybody may read it. */
+ * Owners: `in_force` is what the file says as far as it holds, under the lock, which is held while
+ * the files are read; the options of the start stay what they were, so everybody may read them. */
 
-/* --- files ------------------------------------------------------------------------------------ */
-
-/* What link.token_file holds; *token stays NULL when there is to be none. */
-static int read_token(const struct options *options, struct link_token **token, char *error)
-{
-    const char *path = options->link_token_file;
-    char *text = NULL;
-    size_t size = 0;
-    if (path[0] == '\0')
-        return 0;
-    int failed = named_file_check(path);
-    if (failed == 0)
-        failed = token_file_read(path, &text, &size);
-    *token = failed == 0 ? malloc(sizeof(**token) + size) : NULL;
-    if (failed == 0 && *token == NULL)
-        failed = -ENOMEM;
-    if (failed != 0) {
-        snprintf(error, BROKER_ERROR_BYTES, "link.token_file %s: %s", path,
-                 token_file_fault(failed));
-    } else {
-        (*token)->before = NULL;
-        (*token)->size = size;
-        memcpy((*token)->bytes, text, size);
-    }
-    free(text);
-    return failed;
-}
-
-/* The keys for tokens, if there are to be any. */
-static int read_keys(const struct options *options, struct keyring **keyring, char *error)
-{
-    char what[KEYRING_ERROR_BYTES];
-    if (options->auth_mode != AUTH_MODE_TOKEN)
-        return 0;
-    if (options->auth_keys_file[0] == '\0') { /* of a file that asks for another mode */
-        snprintf(error, BROKER_ERROR_BYTES,
-                 "auth.keys_file: empty, and auth.mode is token until a "
-                 "restart");
-        return -EINVAL;
-    }
-    int failed = keyring_load(keyring, options->auth_keys_file, what);
-    if (failed != 0)
-        snprintf(error, BROKER_ERROR_BYTES, "auth.keys_file %.200s: %s", options->auth_keys_file,
-                 what);
-    return failed;
-}
-
-/* --- whether they can be used ----------------------------------------------------------------- */
-
-/* `text` is a line that begins with the option. */
-typedef void file_fault(void *context, const char *option, const char *text);
-
-static void check_link_token(const struct options *options, file_fault *each, void *context)
-{
+struct reload {
+    struct reload_options options;
+    struct lock lock;
+    /* under lock */
+    int argc; /* of reload_remember */
+    char **argv;
+    struct options in_force;
+    struct link_token *tokens; /* all that ever held, the newest first */
     char error[BROKER_ERROR_BYTES];
-    struct link_token *token = NULL;
-    if (read_token(options, &token, error) != 0)
-        each(context, "link.token_file", error);
-    free(token);
-}
-
-static void check_keys(const struct options *options, file_fault *each, void *context)
-{
-    char error[BROKER_ERROR_BYTES];
-    struct keyring *keyring = NULL;
-    if (read_keys(options, &keyring, error) != 0)
-        each(context, "auth.keys_file", error);
-    keyring_release(keyring);
-}
-
-static void check_admin_tokens(const struct options *options, file_fault *each, void *context)
-{
-    struct access access = {0};
-    access_read(&access, options->admin_token_file, options->admin_view_token_file, each, context);
-    explicit_bzero(&access, sizeof(access));
-}
-
-static void check_certificates(const struct options *options, file_fault *each, void *context)
-{
-    const struct net_tls_files files = {options->tls_certificate_file, options->tls_key_file,
-                                        options->tls_client_ca_file};
-    char error[BROKER_ERROR_BYTES];
-    if (net_check_tls(&files, error) != 0)
-        each(context, "tls", error[0] != '\0' ? error : "tls.certificate_file: no memory");
-}
-
-/* It is written when something has gone wrong, which is no time to learn that it cannot be. */
-static void check_recorder(const struct options *options, file_fault *each, void *context)
-{
-    char error[BROKER_ERROR_BYTES];
-    const char *path = options->recorder_file;
-    if (path[0] == '\0' || named_file_check(path) != -ENOTSUP)
-        return;
-    snprintf(error, sizeof(error), "recorder.file %.300s: %s", path, named_file_fault(-ENOTSUP));
-    each(context, "recorder.file", error);
-}
-
-/* No file of ours, but one of the system's, and the start ends as it would with a wrong one. */
-static void check_group(const struct options *options, file_fault *each, void *context)
-{
-    char error[BROKER_ERROR_BYTES];
-    if (link_check_group(options->link_socket_group, error) != 0)
-        each(context, "link.socket_group", error);
-}
-
-/* Each file that is used with these options, read as it will be read and put away again. */
-static void check_files(const struct options *options, bool tls, file_fault *each, void *context)
-{
-    check_link_token(options, each, context);
-    check_keys(options, each, context);
-    check_recorder(options, each, context);
-    check_group(options, each, context);
-    if (options->admin_listen[0] != '\0')
-        check_admin_tokens(options, each, context);
-    if (tls)
-        check_certificates(options, each, context);
-}
-
-/* --- whether others may reach them ------------------------------------------------------------ */
-
-typedef void exposed_file(void *context, const char *option, const char *path, unsigned mode);
-
-/* Each file with a secret that is used with these options, and the store's folder, which holds the
- * secrets of sessions, if others than their owner and group may read or write it. How many they
- * are. */
-static unsigned each_exposed(const struct options *options, exposed_file *each, void *context)
-{
-    bool admin = options->admin_listen[0] != '\0';
-    const struct {
-        const char *option, *path;
-        bool used;
-    } rows[] = {
-        {"store.path", options->store_path, true},
-        {"link.token_file", options->link_token_file, true},
-        {"admin.token_file", options->admin_token_file, admin},
-        {"admin.view_token_file", options->admin_view_token_file, admin},
-        {"tls.key_file", options->tls_key_file, true}, /* it may be used by a passed socket */
-        {"auth.keys_file", options->auth_keys_file, options->auth_mode == AUTH_MODE_TOKEN},
-    };
-    unsigned count = 0;
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        unsigned mode;
-        if (!rows[i].used || rows[i].path[0] == '\0' ||
-            !file_is_open_to_others(rows[i].path, &mode))
-            continue;
-        count++;
-        each(context, rows[i].option, rows[i].path, mode);
-    }
-    return count;
-}
-
-static void log_exposed(void *context, const char *option, const char *path, unsigned mode)
-{
-    struct broker *broker = context;
-    char text[8];
-    snprintf(text, sizeof(text), "%04o", mode);
-    LOG(broker->log, SECRET_EXPOSED, LOG_S("option", option), LOG_S("path", path),
-        LOG_S("mode", text));
-}
-
-static void tell_exposed(struct broker *broker, const struct options *options)
-{
-    atomic_store(&broker->secrets_exposed, each_exposed(options, log_exposed, broker));
-}
-
-static void print_exposed(void *context, const char *option, const char *path, unsigned mode)
-{
-    fprintf(context, "configuration: warning: %s: others may read or write %s (mode %04o)\n",
-            option, path, mode);
-}
-
-struct complaint {
-    FILE *to;
-    int result;
+    /* any thread */
+    _Atomic uint32_t exposed; /* as last looked at */
 };
-
-static void complain(void *context, const char *option, const char *text)
-{
-    struct complaint *complaint = context;
-    fprintf(complaint->to, "configuration: %s\n", text);
-    complaint->result = EXIT_CONFIGURATION;
-}
-
-int broker_check_files(const struct options *options, FILE *complaints)
-{
-    struct complaint complaint = {.to = complaints};
-    check_files(options, options_listen_by(options, TRANSPORT_tls), complain, &complaint);
-    (void)each_exposed(options, print_exposed, complaints);
-    return complaint.result;
-}
 
 /* --- keys and tokens in use ------------------------------------------------------------------- */
 
-static void tell_passed(struct broker *broker, const struct key_passed *passed)
+static void tell_passed(struct log *log, const struct key_passed *passed)
 {
     if (passed->faulty)
-        LOG(broker->log, KEY_FAULTY, LOG_U("place", passed->place), LOG_S("kid", passed->id),
+        LOG(log, KEY_FAULTY, LOG_U("place", passed->place), LOG_S("kid", passed->id),
             LOG_S("detail", passed->why));
     else
-        LOG(broker->log, KEY_PASSED_OVER, LOG_U("place", passed->place), LOG_S("kid", passed->id),
+        LOG(log, KEY_PASSED_OVER, LOG_U("place", passed->place), LOG_S("kid", passed->id),
             LOG_S("detail", passed->why));
 }
 
-static void use_keys(struct broker *broker, const struct options *options, struct keyring *keyring)
+static void use_keys(struct reload *reload, const struct options *options, struct keyring *keyring)
 {
+    struct log *log = reload->options.log;
     if (keyring == NULL)
         return;
     (void)keyring_acquire(keyring);
-    admission_set_keys(broker->admission, keyring); /* before it is told */
+    admission_set_keys(reload->options.admission, keyring); /* before it is told */
     for (uint32_t i = 0; i < keyring_passed_count(keyring); i++)
-        tell_passed(broker, keyring_passed(keyring, i));
-    LOG(broker->log, KEYS_LOADED, LOG_S("file", options->auth_keys_file),
+        tell_passed(log, keyring_passed(keyring, i));
+    LOG(log, KEYS_LOADED, LOG_S("file", options->auth_keys_file),
         LOG_U("keys", keyring_count(keyring)), LOG_U("passed_over", keyring_passed_count(keyring)));
     keyring_release(keyring);
 }
 
-static void use_token(struct broker *broker, struct link_token *token)
+static void use_token(struct reload *reload, struct link_token *token)
 {
-    struct link_token *before = broker->settings.link_token;
+    struct link_token *_Atomic *in_use = reload->options.link_token;
+    struct link_token *before = *in_use;
+    CHECK(lock_held(&reload->lock));
     bool same = before != NULL && token != NULL && before->size == token->size &&
                 memcmp(before->bytes, token->bytes, token->size) == 0;
     if (same || before == token) {
         free(token);
         return;
     }
-    if (token != NULL)
-        token->before = broker->link_tokens;
-    else
-        broker->settings.link_token = NULL; /* and the old one stays in the list */
     if (token != NULL) {
-        broker->link_tokens = token;
-        broker->settings.link_token = token;
+        token->before = reload->tokens;
+        reload->tokens = token;
     }
+    *in_use = token; /* and the old one stays in the list */
 }
 
-int reload_first(struct broker *broker, char *error)
+static void log_exposed(void *context, const char *option, const char *path, unsigned mode)
 {
+    char text[8];
+    snprintf(text, sizeof(text), "%04o", mode);
+    LOG(context, SECRET_EXPOSED, LOG_S("option", option), LOG_S("path", path), LOG_S("mode", text));
+}
+
+static void tell_exposed(struct reload *reload, const struct options *options)
+{
+    atomic_store(&reload->exposed, start_files_exposed(options, log_exposed, reload->options.log));
+}
+
+/* --- its life --------------------------------------------------------------------------------- */
+
+/* Keys and token of the start. */
+static int use_first(struct reload *reload, char *error)
+{
+    const struct options *config = reload->options.config;
     struct keyring *keyring = NULL;
     struct link_token *token = NULL;
-    int failed = options_copy(&broker->in_force, broker->options);
+    int failed = options_copy(&reload->in_force, config);
     if (failed == 0)
-        failed = read_token(broker->options, &token, error);
+        failed = start_files_token(config, &token, error);
     if (failed == 0)
-        failed = read_keys(broker->options, &keyring, error);
+        failed = start_files_keys(config, &keyring, error);
     if (failed != 0) {
         free(token);
         return failed;
     }
-    use_token(broker, token);
-    use_keys(broker, broker->options, keyring);
-    tell_exposed(broker, broker->options);
+    use_token(reload, token);
+    use_keys(reload, config, keyring);
+    tell_exposed(reload, config);
     return 0;
 }
 
-void reload_fini(struct broker *broker)
+int reload_open(struct reload **out, const struct reload_options *options, char *error)
 {
-    options_fini(&broker->in_force);
-    while (broker->link_tokens != NULL) {
-        struct link_token *before = broker->link_tokens->before;
-        free(broker->link_tokens);
-        broker->link_tokens = before;
+    struct reload *reload = calloc(1, sizeof(*reload));
+    if (reload == NULL)
+        return -ENOMEM;
+    reload->options = *options;
+    lock_init(&reload->lock);
+    lock_take(&reload->lock);
+    int failed = use_first(reload, error);
+    lock_give(&reload->lock);
+    *out = reload;
+    return failed;
+}
+
+void reload_close(struct reload *reload)
+{
+    if (reload == NULL)
+        return;
+    options_fini(&reload->in_force);
+    while (reload->tokens != NULL) {
+        struct link_token *before = reload->tokens->before;
+        free(reload->tokens);
+        reload->tokens = before;
     }
+    lock_destroy(&reload->lock);
+    free(reload);
 }
 
 /* --- limits ----------------------------------------------------------------------------------- */
 
 /* Then those look who do not ask before they are asked: memory has a level, admission waits. */
-static void use_limits(struct broker *broker, const struct options *options)
+static void use_limits(struct reload *reload, const struct options *options)
 {
-    limits_follow(&broker->limits, options);
+    limits_follow(reload->options.limits, options);
     memory_review();
-    if (broker->admission != NULL)
-        admission_review(broker->admission);
+    if (reload->options.admission != NULL)
+        admission_review(reload->options.admission);
 }
 
 /* --- all of it -------------------------------------------------------------------------------- */
 
-void broker_remember(struct broker *broker, int argc, char **argv)
+void reload_remember(struct reload *reload, int argc, char **argv)
 {
-    pthread_mutex_lock(&broker->reload_lock);
-    broker->argc = argc;
-    broker->argv = argv;
-    pthread_mutex_unlock(&broker->reload_lock);
+    lock_take(&reload->lock);
+    reload->argc = argc;
+    reload->argv = argv;
+    lock_give(&reload->lock);
 }
 
 /* The first complaint is the report's; the others are for who asks with --check-config. */
-static int read_options(struct broker *broker, struct options *fresh, char *error)
+static int read_options(struct reload *reload, struct options *fresh, char *error)
 {
     char *complaints = NULL;
     size_t size = 0;
     enum config_action action = CONFIG_RUN;
-    FILE *file = broker->argv != NULL ? open_memstream(&complaints, &size) : NULL;
+    FILE *file = reload->argv != NULL ? open_memstream(&complaints, &size) : NULL;
     if (file == NULL) {
         snprintf(error, BROKER_ERROR_BYTES, "the command line is not known");
         return -EINVAL;
     }
-    int failed = config_load(fresh, broker->argc, broker->argv, file, &action);
+    int failed = config_load(fresh, reload->argc, reload->argv, file, &action);
     fclose(file);
     if (failed != 0)
         snprintf(error, BROKER_ERROR_BYTES, "%.*s", (int)strcspn(complaints, "\n"), complaints);
@@ -333,30 +188,30 @@ static int read_options(struct broker *broker, struct options *fresh, char *erro
     return failed != 0 ? -EINVAL : 0;
 }
 
-static bool is_passed_by(const struct broker *broker, enum transport_kind transport)
+static bool is_passed_by(const struct reload *reload, enum transport_kind transport)
 {
     bool passed = false;
     for (unsigned kind = 0; kind < LISTENERS; kind++)
-        passed =
-            passed || (listener_rows[kind].transport == transport && broker->passed.fds[kind] != 0);
+        passed = passed || (listener_rows[kind].transport == transport &&
+                            reload->options.passed->fds[kind] != 0);
     return passed;
 }
 
 /* Whether that option is one of listeners, and such a socket was passed: the address says nothing.
  */
-static bool is_passed(const struct broker *broker, const char *option)
+static bool is_passed(const struct reload *reload, const char *option)
 {
     enum listener_kind kind = listener_of_option(option);
-    return kind != LISTENERS && is_passed_by(broker, listener_rows[kind].transport);
+    return kind != LISTENERS && is_passed_by(reload, listener_rows[kind].transport);
 }
 
-void reload_tell_odd(struct broker *broker, const struct options *options)
+static void tell_odd(struct reload *reload, const struct options *options)
 {
     struct option_conflict conflicts[OPTION_CONFLICTS_MAX];
     size_t count = options_conflicts(options, conflicts);
     for (size_t i = 0; i < count; i++)
-        if (!is_passed(broker, conflicts[i].other))
-            LOG(broker->log, OPTIONS_AT_ODDS, LOG_S("option", conflicts[i].option),
+        if (!is_passed(reload, conflicts[i].other))
+            LOG(reload->options.log, OPTIONS_AT_ODDS, LOG_S("option", conflicts[i].option),
                 LOG_S("other", conflicts[i].other), LOG_S("detail", conflicts[i].text));
 }
 
@@ -379,7 +234,7 @@ static int check_mixture(const struct options *mixture, char *error)
 }
 
 struct refusal {
-    struct broker *broker;
+    struct log *log;
     char *error; /* the first one's, BROKER_ERROR_BYTES */
 };
 
@@ -387,38 +242,38 @@ static void refuse_file(void *context, const char *option, const char *text)
 {
     struct refusal *refusal = context;
     if (strcmp(option, "auth.keys_file") == 0)
-        LOG(refusal->broker->log, KEYS_REFUSED, LOG_S("detail", text));
+        LOG(refusal->log, KEYS_REFUSED, LOG_S("detail", text));
     else if (strcmp(option, "tls") == 0)
-        LOG(refusal->broker->log, TLS_REFUSED, LOG_S("error", text));
+        LOG(refusal->log, TLS_REFUSED, LOG_S("error", text));
     if (refusal->error[0] == '\0')
         snprintf(refusal->error, BROKER_ERROR_BYTES, "%s", text);
 }
 
 /* Those of the new configuration, and of what runs and does not change. */
-static int check_fresh_files(struct broker *broker, const struct options *fresh, bool serves_tls,
+static int check_fresh_files(struct reload *reload, const struct options *fresh, bool serves_tls,
                              char *error)
 {
-    struct refusal refusal = {broker, error};
-    check_files(fresh, serves_tls || options_listen_by(fresh, TRANSPORT_tls), refuse_file,
-                &refusal);
+    struct refusal refusal = {reload->options.log, error};
+    start_files_check(fresh, serves_tls || options_listen_by(fresh, TRANSPORT_tls), refuse_file,
+                      &refusal);
     return error[0] != '\0' ? -EINVAL : 0;
 }
 
-static int use_certificates(struct broker *broker, const struct options *options, char *error)
+static int use_certificates(struct reload *reload, const struct options *options, char *error)
 {
     const struct net_tls_files files = {options->tls_certificate_file, options->tls_key_file,
                                         options->tls_client_ca_file};
     char what[BROKER_ERROR_BYTES];
-    int failed = net_reload_tls(broker->net, &files, what);
+    int failed = net_reload_tls(reload->options.net, &files, what);
     if (failed == -ENOTSUP)
         return 0;
     if (failed == 0) {
-        LOG(broker->log, TLS_RELOADED, LOG_S("certificate", options->tls_certificate_file));
-        certificate_tell(broker, true);
+        LOG(reload->options.log, TLS_RELOADED, LOG_S("certificate", options->tls_certificate_file));
+        certificate_tell(reload->options.certificate, true);
         return 0;
     }
     snprintf(error, BROKER_ERROR_BYTES, "%s", what[0] != '\0' ? what : "no memory");
-    LOG(broker->log, TLS_REFUSED, LOG_S("error", error));
+    LOG(reload->options.log, TLS_REFUSED, LOG_S("error", error));
     return failed;
 }
 
@@ -430,20 +285,20 @@ struct fresh_files {
 
 /* Reads what may have to be refused; a word of options.def without its case, here and in use(),
  * does not compile. The last one changes what is in force already, when it does not refuse. */
-static int prepare(struct broker *broker, enum option_holds what, const struct options *options,
+static int prepare(struct reload *reload, enum option_holds what, const struct options *options,
                    struct fresh_files *files, char *error)
 {
     int failed = 0;
     switch (what) {
     case HOLDS_LINK_TOKEN:
-        return read_token(options, &files->token, error);
+        return start_files_token(options, &files->token, error);
     case HOLDS_KEYS:
-        failed = read_keys(options, &files->keyring, error);
+        failed = start_files_keys(options, &files->keyring, error);
         if (failed != 0)
-            LOG(broker->log, KEYS_REFUSED, LOG_S("detail", error));
+            LOG(reload->options.log, KEYS_REFUSED, LOG_S("detail", error));
         return failed;
     case HOLDS_CERTIFICATES:
-        return use_certificates(broker, options, error);
+        return use_certificates(reload, options, error);
     case HOLDS_START:
     case HOLDS_LIVE:
     case HOLDS_LOG_LEVEL:
@@ -454,21 +309,21 @@ static int prepare(struct broker *broker, enum option_holds what, const struct o
 }
 
 /* Takes what was prepared. Cannot fail. */
-static void use(struct broker *broker, enum option_holds what, const struct options *options,
+static void use(struct reload *reload, enum option_holds what, const struct options *options,
                 struct fresh_files *files)
 {
     switch (what) {
     case HOLDS_LINK_TOKEN:
-        use_token(broker, files->token);
+        use_token(reload, files->token);
         break;
     case HOLDS_KEYS:
-        use_keys(broker, options, files->keyring);
+        use_keys(reload, options, files->keyring);
         break;
     case HOLDS_LIVE:
-        use_limits(broker, options);
+        use_limits(reload, options);
         break;
     case HOLDS_LOG_LEVEL:
-        log_set_level(broker->log, (enum log_level)options->log_level);
+        log_set_level(reload->options.log, (enum log_level)options->log_level);
         break;
     case HOLDS_START:
     case HOLDS_CERTIFICATES: /* are in use */
@@ -478,20 +333,20 @@ static void use(struct broker *broker, enum option_holds what, const struct opti
 }
 
 /* Changes everything, or nothing. */
-static int use_all(struct broker *broker, const struct options *options, char *error)
+static int use_all(struct reload *reload, const struct options *options, char *error)
 {
     struct fresh_files files = {0};
     int failed = 0;
     for (enum option_holds what = 0; failed == 0 && what < HOLDS_COUNT; what++)
-        failed = prepare(broker, what, options, &files, error);
+        failed = prepare(reload, what, options, &files, error);
     if (failed != 0) {
         free(files.token);
         keyring_release(files.keyring);
         return failed;
     }
     for (enum option_holds what = 0; what < HOLDS_COUNT; what++)
-        use(broker, what, options, &files);
-    tell_exposed(broker, options);
+        use(reload, what, options, &files);
+    tell_exposed(reload, options);
     return 0;
 }
 
@@ -499,33 +354,34 @@ static int use_all(struct broker *broker, const struct options *options, char *e
  * have been since the start. Never the file as it is: the parts are those of the start, and a file
  * that asks for another auth.mode has keys for a part that is not there. `fresh` gets what held
  * before. */
-static int use_fresh(struct broker *broker, struct options *fresh, char *error)
+static int use_fresh(struct reload *reload, struct options *fresh, char *error)
 {
-    struct options *mixture = &broker->in_force;
+    struct options *mixture = &reload->in_force;
+    CHECK(lock_held(&reload->lock));
     options_swap_reloadable(mixture, fresh);
     int failed = check_mixture(mixture, error);
     if (failed == 0)
-        failed = use_all(broker, mixture, error);
+        failed = use_all(reload, mixture, error);
     if (failed != 0)
         options_swap_reloadable(mixture, fresh);
     return failed;
 }
 
-static void tell(struct broker *broker, const struct reload_report *report)
+static void tell(struct reload *reload, const struct reload_report *report)
 {
     size_t changed = 0;
     if (report->error[0] != '\0') {
-        LOG(broker->log, RELOAD_REFUSED, LOG_S("error", report->error));
+        LOG(reload->options.log, RELOAD_REFUSED, LOG_S("error", report->error));
         return;
     }
     for (size_t i = 0; i < report->count; i++) {
         const struct option_change *change = &report->changes[i];
         changed += !change->restart;
-        LOG(broker->log, OPTION_CHANGED, LOG_S("option", change->option),
+        LOG(reload->options.log, OPTION_CHANGED, LOG_S("option", change->option),
             LOG_S("from", change->from), LOG_S("to", change->to),
             LOG_S("holds", change->restart ? "after a restart" : "now"));
     }
-    LOG(broker->log, RELOADED, LOG_U("changed", changed),
+    LOG(reload->options.log, RELOADED, LOG_U("changed", changed),
         LOG_U("restart_needed", report->count - changed));
 }
 
@@ -538,84 +394,97 @@ static bool put_line(struct log_line *line, recorder_each *each, void *context,
     return each(context, line->text, line->size - 1);
 }
 
-static void begin_line(struct broker *broker, struct log_line *line, enum log_event_id id)
+static void begin_line(struct reload *reload, struct log_line *line, enum log_event_id id)
 {
-    log_line_begin_record(line, env_wall_ms(broker->env), log_event_level(id), log_event_name(id));
+    log_line_begin_record(line, env_wall_ms(reload->options.env), log_event_level(id),
+                          log_event_name(id));
 }
 
-static void put_refusal(struct broker *broker, enum log_event_id id, const char *error,
+static void put_refusal(struct reload *reload, enum log_event_id id, const char *error,
                         recorder_each *each, void *context)
 {
     struct log_line line;
     const struct log_field fields[] = {LOG_S("error", error)};
-    begin_line(broker, &line, id);
+    begin_line(reload, &line, id);
     (void)put_line(&line, each, context, fields, 1);
 }
 
-void restart_lines(struct broker *broker, const char *error, recorder_each *each, void *context)
+void reload_restart_lines(struct reload *reload, const char *error, recorder_each *each,
+                          void *context)
 {
-    put_refusal(broker, LOG_EVENT_RESTART_REFUSED, error, each, context);
+    put_refusal(reload, LOG_EVENT_RESTART_REFUSED, error, each, context);
 }
 
-void reload_lines(struct broker *broker, const struct reload_report *report, recorder_each *each,
+void reload_lines(struct reload *reload, const struct reload_report *report, recorder_each *each,
                   void *context)
 {
     struct log_line line;
     if (report->error[0] != '\0')
-        put_refusal(broker, LOG_EVENT_RELOAD_REFUSED, report->error, each, context);
+        put_refusal(reload, LOG_EVENT_RELOAD_REFUSED, report->error, each, context);
     for (size_t i = 0; i < report->count; i++) {
         const struct option_change *change = &report->changes[i];
         const struct log_field fields[] = {
             LOG_S("option", change->option), LOG_S("from", change->from), LOG_S("to", change->to),
             LOG_S("holds", change->restart ? "after a restart" : "now")};
-        begin_line(broker, &line, LOG_EVENT_OPTION_CHANGED);
+        begin_line(reload, &line, LOG_EVENT_OPTION_CHANGED);
         if (!put_line(&line, each, context, fields, 4))
             return;
     }
 }
 
-int reload_check_start(struct broker *broker, char *error)
+int reload_check_start(struct reload *reload, char *error)
 {
     struct options fresh = {0};
     error[0] = '\0';
-    pthread_mutex_lock(&broker->reload_lock);
-    int failed = read_options(broker, &fresh, error);
+    lock_take(&reload->lock);
+    int failed = read_options(reload, &fresh, error);
     if (failed == 0)
-        failed = check_fresh_files(broker, &fresh, is_passed_by(broker, TRANSPORT_tls), error);
+        failed = check_fresh_files(reload, &fresh, is_passed_by(reload, TRANSPORT_tls), error);
     if (failed != 0)
-        LOG(broker->log, RESTART_REFUSED, LOG_S("error", error));
-    pthread_mutex_unlock(&broker->reload_lock);
+        LOG(reload->options.log, RESTART_REFUSED, LOG_S("error", error));
+    lock_give(&reload->lock);
     options_fini(&fresh);
     return failed != 0 ? -EINVAL : 0;
 }
 
-int broker_reload(struct broker *broker, struct reload_report *report)
+int reload_run(struct reload *reload, struct reload_report *report)
 {
     struct options fresh = {0};
     report->error[0] = '\0';
     report->count = 0;
-    pthread_mutex_lock(&broker->reload_lock);
-    int failed = read_options(broker, &fresh, report->error);
+    lock_take(&reload->lock);
+    int failed = read_options(reload, &fresh, report->error);
     if (failed == 0)
-        failed = check_fresh_files(broker, &fresh, net_has_certificate(broker->net), report->error);
+        failed = check_fresh_files(reload, &fresh, net_has_certificate(reload->options.net),
+                                   report->error);
     if (failed == 0)
-        report->count = options_compare(&broker->in_force, &fresh, report->changes);
+        report->count = options_compare(&reload->in_force, &fresh, report->changes);
     if (failed == 0)
-        failed = use_fresh(broker, &fresh, report->error);
+        failed = use_fresh(reload, &fresh, report->error);
     if (failed != 0)
         report->count = 0;
-    tell(broker, report);
-    snprintf(broker->reload_error, sizeof(broker->reload_error), "%s", report->error);
+    tell(reload, report);
+    snprintf(reload->error, sizeof(reload->error), "%s", report->error);
     if (failed == 0)
-        reload_tell_odd(broker, &broker->in_force);
-    pthread_mutex_unlock(&broker->reload_lock);
+        tell_odd(reload, &reload->in_force);
+    lock_give(&reload->lock);
     options_fini(&fresh);
     return failed != 0 ? -EINVAL : 0;
 }
 
-void broker_reload_error(struct broker *broker, char error[BROKER_ERROR_BYTES])
+void reload_tell_odd(struct reload *reload)
 {
-    pthread_mutex_lock(&broker->reload_lock);
-    memcpy(error, broker->reload_error, sizeof(broker->reload_error));
-    pthread_mutex_unlock(&broker->reload_lock);
+    tell_odd(reload, reload->options.config);
+}
+
+void reload_error(struct reload *reload, char error[BROKER_ERROR_BYTES])
+{
+    lock_take(&reload->lock);
+    memcpy(error, reload->error, sizeof(reload->error));
+    lock_give(&reload->lock);
+}
+
+uint32_t reload_exposed(const struct reload *reload)
+{
+    return atomic_load(&reload->exposed);
 }

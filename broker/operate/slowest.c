@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "actors/kinds.h"
-#include "operate/http.h"
+#include "operate/http_private.h"
 
 /* Who is slowest: whose connection has the most output waiting, and whose inbox is fullest.
  *
@@ -71,23 +71,23 @@ static void scan(struct registry *registry, struct slowest *slowest)
         }
 }
 
-unsigned admin_slowest(void *context, const struct admin_query *query, json_t *answer)
+unsigned slowest_users(void *context, const struct admin_query *query, json_t *answer)
 {
-    struct broker *broker = ((struct admin_glue *)context)->broker;
+    const struct http_options *options = &http_of(context)->options;
     struct slowest *slowest = calloc(1, sizeof(*slowest));
     if (slowest == NULL)
         return admin_fail(answer, 503, "unavailable", "no memory");
     slowest->limit = query->limit == 0            ? SLOWEST_DEFAULT
                      : query->limit < SLOWEST_MAX ? query->limit
                                                   : SLOWEST_MAX;
-    slowest->fullest_count = net_fullest(broker->net, slowest->fullest, SLOWEST_MAX);
-    scan(broker->registry, slowest);
+    slowest->fullest_count = net_fullest(options->net, slowest->fullest, SLOWEST_MAX);
+    scan(options->registry, slowest);
     json_t *users = json_array();
     for (size_t i = 0; i < slowest->count; i++) {
         const struct slow_user *user = &slowest->users[i];
         struct session_record record;
         uint64_t since_ms =
-            store_get_session(broker->store, user->name, &record) == 0 ? record.since_ms : 0;
+            store_get_session(options->store, user->name, &record) == 0 ? record.since_ms : 0;
         json_array_append_new(users, json_pack("{s:s, s:I, s:I, s:I}", "user", user->name,
                                                "output_bytes", (json_int_t)user->output_bytes,
                                                "inbox_messages", (json_int_t)user->inbox_messages,

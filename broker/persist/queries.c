@@ -302,28 +302,6 @@ static void count_sessions(const struct queries_options *options, struct buffer 
     put_numbers(out, &page);
 }
 
-static void list_numbers(const struct queries_options *options, struct buffer *out)
-{
-    struct link_page page = no_numbers();
-    for (int id = 0; id < METRIC_COUNT; id++)
-        put_number(&page, metrics_name((enum metric_id)id),
-                   metrics_read(options->metrics, (enum metric_id)id));
-    struct store_position position;
-    if (store_position(options->store, &position) == 0) {
-        put_number(&page, "stored_sessions", position.sessions);
-        put_number(&page, "presence_first", position.presence_first);
-        put_number(&page, "presence_last", position.presence_last);
-        put_number(&page, "epoch_last", position.epoch_last);
-    }
-    put_number(&page, "actors", registry_count(options->registry));
-    struct query_number more[QUERY_NUMBERS_MAX];
-    size_t count = options->numbers != NULL ? options->numbers(options->context, more) : 0;
-    CHECK(count <= QUERY_NUMBERS_MAX);
-    for (size_t i = 0; i < count; i++)
-        put_number(&page, more[i].name, more[i].value);
-    put_numbers(out, &page);
-}
-
 /* --- the thread ------------------------------------------------------------------------------- */
 
 static void answer(const struct queries_options *options, const struct query_message *query,
@@ -346,8 +324,8 @@ static void answer(const struct queries_options *options, const struct query_mes
     case USHER__V1__COMMAND__BODY_COUNT:
         count_sessions(options, out);
         break;
-    default:
-        list_numbers(options, out);
+    default: /* an operator's, and there are none */
+        fail(out, -ENOSYS);
         break;
     }
 }

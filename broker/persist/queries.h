@@ -12,13 +12,6 @@
 
 struct queries;
 
-enum { QUERY_NUMBERS_MAX = 8 };
-
-struct query_number {
-    const char *name;
-    uint64_t value;
-};
-
 /* All that it points to outlives the queries. */
 struct queries_options {
     struct store *store;
@@ -30,8 +23,6 @@ struct queries_options {
      * another's. NULL: there are no operators. On the thread of the queries. */
     bool (*operate)(void *context, const Usher__V1__Command *command, size_t room,
                     struct buffer *out);
-    /* What Stats says beside metrics and store; gives how many. NULL: nothing. */
-    size_t (*numbers)(void *context, struct query_number more[QUERY_NUMBERS_MAX]);
     void *context;
 };
 

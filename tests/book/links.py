@@ -97,7 +97,9 @@ class Source:
         self.manuals = {
             os.path.basename(name)[:-3] for name in self.files if name.startswith("docs/man/")
         }
-        self.signals = set(re.findall(r"number (?:!=|==) (SIG\w+)", self.text("broker/main.c")))
+        self.signals = set(
+            re.findall(r"number (?:!=|==) (SIG\w+)", self.text("broker/operate/signals.c"))
+        )
         self.words = set()
         for name in self.files:
             self.words.add(os.path.basename(name).split(".")[0])

@@ -207,7 +207,9 @@ static void stop_orderly(struct world *world)
     tell(world, "stop");
     world->stopping = true;
     world->stop_step = world->step;
-    goodbye_all(world->broker);
+    struct broker *broker = world->broker;
+    goodbye_all(
+        &(struct goodbye){broker->registry, broker->scheduler, broker->env, &broker->limits});
     world->restart_ms = world->now_ms + 100 + below(world, 800);
 }
 

@@ -8,16 +8,6 @@
 
 enum { ROOM = 16000, SESSIONS = 60, EVENTS_KEPT = 25, ACTORS = 256 };
 
-static const char *const more_names[QUERY_NUMBERS_MAX] = {"m0", "m1", "m2", "m3",
-                                                          "m4", "m5", "m6", "m7"};
-
-static size_t more_numbers(void *context, struct query_number more[QUERY_NUMBERS_MAX])
-{
-    for (size_t i = 0; i < QUERY_NUMBERS_MAX; i++)
-        more[i] = (struct query_number){more_names[i], 10 + i};
-    return QUERY_NUMBERS_MAX;
-}
-
 struct stand {
     struct hall hall;
     struct store *store;
@@ -38,8 +28,7 @@ static struct stand *stand_make(struct store *store, uint64_t events_kept)
                                             .registry = stand->hall.registry,
                                             .scheduler = stand->hall.scheduler,
                                             .metrics = stand->hall.metrics,
-                                            .node = "node-7",
-                                            .numbers = more_numbers};
+                                            .node = "node-7"};
     assert_int_equal(queries_open(&stand->queries, &options), 0);
     return stand;
 }
@@ -172,16 +161,12 @@ static Usher__V1__Result *ask_events(struct stand *stand, struct probe *asker, u
     return ask(stand, asker, &command, bytes_max);
 }
 
-static Usher__V1__Result *ask_numbers(struct stand *stand, struct probe *asker, bool all)
+static Usher__V1__Result *ask_count(struct stand *stand, struct probe *asker)
 {
     Usher__V1__Command command = USHER__V1__COMMAND__INIT;
     Usher__V1__Count count = USHER__V1__COUNT__INIT;
-    Usher__V1__Stats stats = USHER__V1__STATS__INIT;
-    command.body_case = all ? USHER__V1__COMMAND__BODY_STATS : USHER__V1__COMMAND__BODY_COUNT;
-    if (all)
-        command.stats = &stats;
-    else
-        command.count = &count;
+    command.body_case = USHER__V1__COMMAND__BODY_COUNT;
+    command.count = &count;
     return ask(stand, asker, &command, ROOM);
 }
 
@@ -467,28 +452,11 @@ static void count(void **state)
     struct stand *stand = *state;
     metrics_add(stand->hall.metrics, 0, METRIC_sessions_online, 40);
     metrics_add(stand->hall.metrics, 1, METRIC_sessions_detached, 20);
-    Usher__V1__Result *result = ask_numbers(stand, asker_of(stand), false);
+    Usher__V1__Result *result = ask_count(stand, asker_of(stand));
     assert_int_equal(result->code, USHER__V1__RESULT__CODE__OK);
     assert_int_equal(number_of(result, "sessions"), SESSIONS);
     assert_int_equal(number_of(result, "online"), 40);
     assert_int_equal(number_of(result, "detached"), 20);
-    done(result);
-}
-
-static void stats(void **state)
-{
-    struct stand *stand = *state;
-    metrics_add(stand->hall.metrics, 0, METRIC_logins, 3);
-    Usher__V1__Result *result = ask_numbers(stand, asker_of(stand), true);
-    assert_int_equal(number_of(result, "logins"), 3);
-    assert_int_equal(number_of(result, "stored_sessions"), SESSIONS);
-    assert_int_equal(number_of(result, "presence_first"), SESSIONS - EVENTS_KEPT + 1);
-    assert_int_equal(number_of(result, "presence_last"), SESSIONS);
-    assert_int_equal(number_of(result, "epoch_last"), 100 + SESSIONS - 1);
-    for (size_t i = 0; i < QUERY_NUMBERS_MAX; i++)
-        assert_int_equal(number_of(result, more_names[i]), 10 + i);
-    for (int id = 0; id < METRIC_COUNT; id++)
-        (void)number_of(result, metrics_name((enum metric_id)id));
     done(result);
 }
 
@@ -586,13 +554,8 @@ static void a_damaged_store_is_unavailable(void **state)
         expect_unavailable(ask_list(stand, asker, "", "", 0, ROOM));
         expect_unavailable(ask_snapshot(stand, asker, "", 0, ROOM));
         expect_unavailable(ask_events(stand, asker, 0, 0, ROOM));
-        expect_unavailable(ask_numbers(stand, asker, false));
+        expect_unavailable(ask_count(stand, asker));
         expect_unavailable(ask_lookup(stand, asker, users, 3, ROOM));
-        /* The counters do not need the store. */
-        Usher__V1__Result *result = ask_numbers(stand, asker, true);
-        assert_int_equal(result->code, USHER__V1__RESULT__CODE__OK);
-        assert_int_equal(number_of(result, "logins"), 0);
-        done(result);
         struct query_message *query = new_query(QUERY_PRESENCE, asker->self, 0);
         queries_submit(stand->queries, query);
         assert_true(queries_step(stand->queries));
@@ -760,7 +723,6 @@ int main(void)
         TEST_FILLED(events),
         TEST_FILLED(presence_for_a_batch),
         TEST_FILLED(count),
-        TEST_FILLED(stats),
         cmocka_unit_test(a_damaged_store_is_unavailable),
         cmocka_unit_test(a_damaged_event_is_missed_like_one_that_is_gone),
         TEST_FILLED(answers_come_in_order),

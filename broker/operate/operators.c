@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "operate/operators.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "operate/announce.h"
+
+/* Gives each module what it uses, and nothing else of what the layer was given. The order is that
+ * of who asks whom. */
+
+static void fill_pulse(struct pulse *pulse, const struct operators_options *options)
+{
+    *pulse = (struct pulse){
+        .net = options->net,
+        .scheduler = options->scheduler,
+        .committer = options->committer,
+        .clock = options->clock,
+        .env = options->env,
+        .io_count = options->io_count,
+        .worker_count = options->worker_count,
+    };
+    memcpy(pulse->beats, options->beats, sizeof(pulse->beats));
+}
+
+static int open_reload(struct operators *operators, const struct operators_options *options,
+                       char *error)
+{
+    const struct reload_options reload = {
+        .config = options->config,
+        .passed = options->passed,
+        .env = options->env,
+        .log = options->log,
+        .net = options->net,
+        .admission = options->admission,
+        .limits = options->limits,
+        .link_token = &options->settings->link_token,
+        .certificate = &operators->certificate,
+    };
+    return reload_open(&operators->reload, &reload, error);
+}
+
+static void fill_leave(struct operators *operators, const struct operators_options *options)
+{
+    operators->leave = (struct leave){
+        .goodbye = {options->registry, options->scheduler, options->env, options->limits},
+        .net = options->net,
+        .reload = operators->reload,
+        .log = options->log,
+        .goaways = &options->counters->goaways,
+    };
+}
+
+static void fill_askers(struct operators *operators, const struct operators_options *options)
+{
+    operators->signals = (struct signals){
+        .net = options->net,
+        .log = options->log,
+        .leave = &operators->leave,
+        .reload = operators->reload,
+        .pulse = &operators->pulse,
+        .certificate = &operators->certificate,
+    };
+    operators->commands = (struct link_commands){
+        .settings = options->settings,
+        .log = options->log,
+        .metrics = options->metrics,
+        .store = options->store,
+        .registry = options->registry,
+        .follow = &operators->follow,
+        .leave = &operators->leave,
+        .reload = operators->reload,
+    };
+}
+
+static struct health health_of(const struct operators *operators,
+                               const struct operators_options *options)
+{
+    return (struct health){
+        .net = options->net,
+        .registry = options->registry,
+        .committer = options->committer,
+        .admission = options->admission,
+        .counters = options->counters,
+        .env = options->env,
+        .store_path = options->config->store_path,
+        .certificate = &operators->certificate,
+        .leave = &operators->leave,
+        .pulse = &operators->pulse,
+        .reload = operators->reload,
+    };
+}
+
+static int open_http(struct operators *operators, const struct operators_options *options)
+{
+    const struct http_options http = {
+        .config = options->config,
+        .env = options->env,
+        .log = options->log,
+        .metrics = options->metrics,
+        .block = options->metrics_block,
+        .limits = options->limits,
+        .node_boot = options->settings->node_boot,
+        .store = options->store,
+        .registry = options->registry,
+        .scheduler = options->scheduler,
+        .services = options->services,
+        .instances_max = options->instances_max,
+        .net = options->net,
+        .bounce = options->bounce,
+        .context = options->context,
+        .follow = &operators->follow,
+        .leave = &operators->leave,
+        .reload = operators->reload,
+        .health = health_of(operators, options),
+    };
+    return http_open(&operators->http, &http);
+}
+
+int operators_open(struct operators **out, const struct operators_options *options, char *error)
+{
+    struct operators *operators = *out = calloc(1, sizeof(*operators));
+    if (operators == NULL)
+        return -ENOMEM;
+    operators->config = options->config;
+    operators->net = options->net;
+    operators->log = options->log;
+    operators->certificate = (struct certificate){
+        .net = options->net, .env = options->env, .log = options->log, .lock = LOCK_INITIALIZER};
+    operators->follow = (struct follow){options->registry, options->scheduler, options->traces,
+                                        options->env, options->log};
+    fill_pulse(&operators->pulse, options);
+    int failed = open_reload(operators, options, error);
+    fill_leave(operators, options);
+    fill_askers(operators, options);
+    return failed != 0 ? failed : open_http(operators, options);
+}
+
+int operators_listen(struct operators *operators, char *error)
+{
+    return http_listen(operators->http, error);
+}
+
+void operators_join_link(struct operators *operators, struct link *link)
+{
+    operators->commands.link = link;
+    http_join_link(operators->http, link);
+}
+
+int operators_start(struct operators *operators, char *error)
+{
+    return http_start(operators->http, error);
+}
+
+void operators_announce(struct operators *operators)
+{
+    const struct announce announce = {operators->net, operators->config, operators->log,
+                                      http_port(operators->http)};
+    announce_all(&announce);
+    certificate_tell(&operators->certificate, true);
+    reload_tell_odd(operators->reload);
+}
+
+void operators_stop(struct operators *operators)
+{
+    if (operators != NULL)
+        http_stop(operators->http);
+}
+
+void operators_close(struct operators *operators)
+{
+    if (operators == NULL)
+        return;
+    http_close(operators->http);
+    reload_close(operators->reload);
+    lock_destroy(&operators->certificate.lock);
+    free(operators);
+}
