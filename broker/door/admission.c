@@ -62,18 +62,21 @@ void login_job_destroy(struct login_job *job)
     message_destroy(&job->header);
 }
 
-static void destroy_all(struct message *jobs)
+/* Gives how many. */
+static uint64_t destroy_all(struct message *jobs)
 {
-    while (jobs != NULL) {
+    uint64_t count = 0;
+    for (; jobs != NULL; count++) {
         struct message *next = jobs->next;
         login_job_destroy((struct login_job *)jobs);
         jobs = next;
     }
+    return count;
 }
 
-/* Under the lock. */
 static uint32_t wait_ms(struct admission *admission, const struct login_job *job)
 {
+    CHECK(lock_held(&admission->lock));
     return failures_wait_ms(admission->failures, bytes_of_text(job->attach->address),
                             env_monotonic_ms(admission->options.env));
 }
@@ -88,20 +91,22 @@ static unsigned source_keys(const struct admission *admission, const struct logi
     return count;
 }
 
-/* Under the lock. */
 static void give_shares(struct admission *admission, struct login_job *job)
 {
     uint64_t keys[SOURCE_STEPS];
-    (void)source_keys(admission, job, keys);
+    CHECK(lock_held(&admission->lock));
+    unsigned count = source_keys(admission, job, keys);
+    CHECK(job->shares <= count);
     while (job->shares > 0)
         shares_give(&admission->sources, keys[--job->shares]);
 }
 
-/* Under the lock. False: of its source, or a wider one, as many wait as may. */
+/* False: of its source, or a wider one, as many wait as may. */
 static bool take_shares(struct admission *admission, struct login_job *job)
 {
     uint64_t keys[SOURCE_STEPS];
     uint32_t max = limits_prelogin_per_source(admission->options.limits);
+    CHECK(lock_held(&admission->lock) && job->shares == 0);
     unsigned count = max != 0 ? source_keys(admission, job, keys) : 0;
     while (job->shares < count) {
         uint32_t allowed = source_allowed(max, job->shares);
@@ -117,8 +122,9 @@ static bool take_shares(struct admission *admission, struct login_job *job)
 int admission_submit(struct admission *admission, struct login_job *job)
 {
     int error = 0;
+    CHECK(job->home < admission->options.homes && job->attach != NULL);
     job->header.next = NULL;
-    pthread_mutex_lock(&admission->lock);
+    lock_take(&admission->lock);
     job->retry_after_ms = wait_ms(admission, job);
     if (job->retry_after_ms != 0) {
         error = -EAGAIN;
@@ -134,7 +140,7 @@ int admission_submit(struct admission *admission, struct login_job *job)
         admission->last = &job->header;
         admission->waiting++;
     }
-    pthread_mutex_unlock(&admission->lock);
+    lock_give(&admission->lock);
     if (error == 0)
         pthread_cond_signal(&admission->more);
     return error;
@@ -145,7 +151,7 @@ int admission_submit(struct admission *admission, struct login_job *job)
 /* The oldest job, and the keys to judge it with, held; NULL: none. */
 static struct login_job *take_job(struct admission *admission, struct keyring **keyring)
 {
-    pthread_mutex_lock(&admission->lock);
+    lock_take(&admission->lock);
     struct login_job *job = (struct login_job *)admission->first;
     if (job != NULL) {
         admission->first = job->header.next;
@@ -154,7 +160,7 @@ static struct login_job *take_job(struct admission *admission, struct keyring **
         job->retry_after_ms = wait_ms(admission, job);
         *keyring = admission->keyring != NULL ? keyring_acquire(admission->keyring) : NULL;
     }
-    pthread_mutex_unlock(&admission->lock);
+    lock_give(&admission->lock);
     return job;
 }
 
@@ -168,13 +174,14 @@ void admission_decide(struct admission *admission, struct login_job *job,
                       enum token_refusal refusal)
 {
     job->refusal = refusal;
-    pthread_mutex_lock(&admission->lock);
+    lock_take(&admission->lock);
+    CHECK(admission->waiting > 0);
     admission->waiting--;
     give_shares(admission, job);
     if (is_failure(refusal))
         failures_note(admission->failures, bytes_of_text(job->attach->address),
                       env_monotonic_ms(admission->options.env));
-    pthread_mutex_unlock(&admission->lock);
+    lock_give(&admission->lock);
     /* After the push the job is the I/O thread's. */
     uint64_t conn = job->attach->conn;
     if (mailbox_push(admission_verdicts(admission, job->home), &job->header))
@@ -222,17 +229,18 @@ bool admission_step(struct admission *admission)
     return true;
 }
 
-/* Under the lock: until there is a job, or one that was asked about is late. */
+/* Until there is a job, or one that was asked about is late. */
 static void wait_for_work(struct admission *admission)
 {
     struct timespec until;
+    CHECK(lock_held(&admission->lock));
     const struct login_job *asked = (const struct login_job *)admission->asked_first;
     if (asked == NULL) {
-        pthread_cond_wait(&admission->more, &admission->lock);
+        lock_wait(&admission->lock, &admission->more);
         return;
     }
     until = env_until(admission->options.env, asked->due_ms);
-    pthread_cond_timedwait(&admission->more, &admission->lock, &until);
+    lock_wait_until(&admission->lock, &admission->more, &until);
 }
 
 static void *run(void *argument)
@@ -242,31 +250,31 @@ static void *run(void *argument)
     while (open) {
         if (admission_step(admission))
             continue;
-        pthread_mutex_lock(&admission->lock);
+        lock_take(&admission->lock);
         if (admission->first == NULL && !admission->closing)
             wait_for_work(admission);
         open = !admission->closing;
-        pthread_mutex_unlock(&admission->lock);
+        lock_give(&admission->lock);
     }
     return NULL;
 }
 
 void admission_set_keys(struct admission *admission, struct keyring *keyring)
 {
-    pthread_mutex_lock(&admission->lock);
+    lock_take(&admission->lock);
     struct keyring *old = admission->keyring;
     admission->keyring = keyring;
-    pthread_mutex_unlock(&admission->lock);
+    lock_give(&admission->lock);
     keyring_release(old);
 }
 
 void admission_count_keys(struct admission *admission, uint64_t *used, uint64_t *passed_over)
 {
-    pthread_mutex_lock(&admission->lock);
+    lock_take(&admission->lock);
     const struct keyring *keyring = admission->keyring;
     *used = keyring != NULL ? keyring_count(keyring) : 0;
     *passed_over = keyring != NULL ? keyring_passed_count(keyring) : 0;
-    pthread_mutex_unlock(&admission->lock);
+    lock_give(&admission->lock);
 }
 
 /* --- life ------------------------------------------------------------------------------------- */
@@ -274,16 +282,16 @@ void admission_count_keys(struct admission *admission, uint64_t *used, uint64_t 
 /* It waits for points in the time that env_until tells. */
 static void init_lock(struct admission *admission)
 {
-    pthread_mutex_init(&admission->lock, NULL);
+    lock_init(&admission->lock);
     wait_condition_init(&admission->more);
 }
 
 void admission_review(struct admission *admission)
 {
-    pthread_mutex_lock(&admission->lock);
+    lock_take(&admission->lock);
     admission_hasten(admission);
     pthread_cond_signal(&admission->more); /* whoever sleeps until the deadline of before */
-    pthread_mutex_unlock(&admission->lock);
+    lock_give(&admission->lock);
 }
 
 static int make_verdicts(struct admission *admission)
@@ -330,6 +338,8 @@ int admission_open(struct admission **out, const struct admission_options *given
 int admission_start(struct admission *admission)
 {
     CHECK(admission->keyring != NULL || admission->actor != 0);
+    CHECK(admission->started == 0);
+    CHECK(threads_admission(admission->options.limits) <= ADMISSION_THREADS_MAX);
     int error = 0;
     while (error == 0 && admission->started < threads_admission(admission->options.limits)) {
         error = pthread_create(&admission->pthreads[admission->started], NULL, run, admission);
@@ -340,14 +350,14 @@ int admission_start(struct admission *admission)
 
 void admission_close(struct admission *admission)
 {
-    pthread_mutex_lock(&admission->lock);
+    lock_take(&admission->lock);
     admission->closing = true;
-    pthread_mutex_unlock(&admission->lock);
+    lock_give(&admission->lock);
     pthread_cond_broadcast(&admission->more);
     for (unsigned i = 0; i < admission->started; i++)
         pthread_join(admission->pthreads[i], NULL);
-    destroy_all(admission->first);
-    destroy_all(admission->asked_first);
+    uint64_t undecided = destroy_all(admission->first) + destroy_all(admission->asked_first);
+    CHECK(undecided == admission->waiting); /* no thread has one in its hands */
     for (unsigned i = 0; admission->verdicts != NULL && i < admission->options.homes; i++)
         if (!mailbox_is_idle(&admission->verdicts[i]))
             destroy_all(mailbox_take(&admission->verdicts[i]));
@@ -355,7 +365,7 @@ void admission_close(struct admission *admission)
     shares_fini(&admission->sources);
     keyring_release(admission->keyring);
     failures_destroy(admission->failures);
-    pthread_mutex_destroy(&admission->lock);
+    lock_destroy(&admission->lock);
     pthread_cond_destroy(&admission->more);
     free(admission);
 }

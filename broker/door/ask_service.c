@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "actors/kinds.h"
+#include "base/check.h"
 #include "base/memory.h"
 #include "client.pb-c.h"
 #include "directory/services.h"
@@ -29,9 +30,10 @@ enum { CALL_OVERHEAD_BYTES = 512 };
 
 /* --- the list --------------------------------------------------------------------------------- */
 
-/* Under the lock: no later than what auth.deadline_ms says now. */
+/* No later than what auth.deadline_ms says now. */
 static void hasten(const struct admission *admission, struct login_job *job, uint64_t now_ms)
 {
+    CHECK(lock_held(&admission->lock));
     uint64_t latest_ms = now_ms + auth_deadline_ms(admission->options.limits);
     job->due_ms = job->due_ms < latest_ms ? job->due_ms : latest_ms;
 }
@@ -45,8 +47,9 @@ void admission_hasten(struct admission *admission)
 
 static void append(struct admission *admission, struct login_job *job)
 {
+    CHECK(job->call != 0); /* by which its answer finds it */
     job->header.next = NULL;
-    pthread_mutex_lock(&admission->lock);
+    lock_take(&admission->lock);
     hasten(admission, job,
            env_monotonic_ms(admission->options.env)); /* a reload since it was asked */
     if (admission->asked_last != NULL)
@@ -54,14 +57,16 @@ static void append(struct admission *admission, struct login_job *job)
     else
         admission->asked_first = &job->header;
     admission->asked_last = &job->header;
-    pthread_mutex_unlock(&admission->lock);
+    lock_give(&admission->lock);
 }
 
-/* Under the lock: takes out the one behind `before` (NULL: the first). */
+/* Takes out the one behind `before` (NULL: the first). */
 static struct login_job *unlink_behind(struct admission *admission, struct message *before)
 {
+    CHECK(lock_held(&admission->lock));
     struct message **place = before != NULL ? &before->next : &admission->asked_first;
     struct message *taken = *place;
+    CHECK(taken != NULL);
     *place = taken->next;
     if (admission->asked_last == taken)
         admission->asked_last = before;
@@ -74,7 +79,7 @@ static struct login_job *take_asked(struct admission *admission, uint64_t call)
 {
     struct login_job *found = NULL;
     struct message *before = NULL;
-    pthread_mutex_lock(&admission->lock);
+    lock_take(&admission->lock);
     for (struct message *at = admission->asked_first; at != NULL; at = at->next) {
         if (((struct login_job *)at)->call == call) {
             found = unlink_behind(admission, before);
@@ -82,18 +87,18 @@ static struct login_job *take_asked(struct admission *admission, uint64_t call)
         }
         before = at;
     }
-    pthread_mutex_unlock(&admission->lock);
+    lock_give(&admission->lock);
     return found;
 }
 
 bool admission_give_up_late(struct admission *admission)
 {
     struct login_job *late = NULL;
-    pthread_mutex_lock(&admission->lock);
+    lock_take(&admission->lock);
     const struct login_job *first = (const struct login_job *)admission->asked_first;
     if (first != NULL && first->due_ms <= env_monotonic_ms(admission->options.env))
         late = unlink_behind(admission, NULL);
-    pthread_mutex_unlock(&admission->lock);
+    lock_give(&admission->lock);
     if (late != NULL)
         admission_decide(admission, late, TOKEN_UNAVAILABLE);
     return late != NULL;
@@ -185,6 +190,7 @@ static bool receive(void *context, struct runner *runner, actor_handle self, voi
                     struct message *message)
 {
     struct admission *admission = *(struct admission **)state;
+    CHECK(admission->actor == self);
     if (message->kind != MESSAGE_CALL_RESULT) {
         admission->options.bounce(admission->options.context, runner, message);
         return true;

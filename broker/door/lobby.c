@@ -6,6 +6,7 @@
 
 #include "actors/kinds.h"
 #include "actors/proof.h"
+#include "base/check.h"
 #include "base/memory.h"
 #include "client.pb-c.h"
 #include "door/admission.h"
@@ -100,6 +101,7 @@ static bool post_attach(const struct lobby *lobby, struct runner *runner,
 {
     if (is_one_too_many(lobby, attach))
         return false;
+    CHECK(attach->user[0] != '\0'); /* the gate or the verdict has seen to it */
     /* The actor may retire between the claim and the post; then the next claim makes a new one. */
     for (;;) {
         actor_handle user =
@@ -236,6 +238,7 @@ static void ask_admission(const struct lobby *lobby, struct runner *runner,
 static void take_verdict(const struct lobby *lobby, struct runner *runner, struct login_job *job)
 {
     struct attach_message *login = job->attach;
+    CHECK(job->home == runner->index && login != NULL);
     if (job->refusal != TOKEN_LIMITED)
         metrics_add(lobby->metrics, runner->index, METRIC_logins_checked, 1);
     if (net_kept(lobby->net, login->conn) == job) {
@@ -359,6 +362,7 @@ void lobby_admit(const struct lobby *lobby, struct runner *runner, conn_handle c
         metrics_add(lobby->metrics, runner->index, METRIC_frames_stale, 1);
         return;
     }
+    CHECK(net_kept(lobby->net, conn) == NULL); /* one frame, until it is answered */
     if (decision.verdict == GATE_ATTACH) {
         login(lobby, runner, conn, &frame, address);
         return;

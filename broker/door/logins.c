@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/check.h"
 #include "base/hash.h"
+#include "base/lock.h"
 #include "base/source.h"
 #include "door/logins.h"
 #include "identity/failures.h"
@@ -22,7 +23,7 @@
 struct logins {
     const struct env *env;
     uint64_t key[2];
-    pthread_mutex_t lock;
+    struct lock lock;
     struct failures *sources, *users; /* under lock */
 };
 
@@ -34,7 +35,7 @@ int logins_open(struct logins **out, const struct limits *limits, const struct e
     *out = logins;
     logins->env = env;
     env_random(env, logins->key, sizeof(logins->key));
-    pthread_mutex_init(&logins->lock, NULL);
+    lock_init(&logins->lock);
     logins->sources = failures_create(limits_logins_per_minute_per_source, limits, logins->key);
     logins->users = failures_create(limits_logins_per_minute_per_user, limits, logins->key);
     return logins->sources != NULL && logins->users != NULL ? 0 : -ENOMEM;
@@ -46,7 +47,7 @@ void logins_close(struct logins *logins)
         return;
     failures_destroy(logins->sources);
     failures_destroy(logins->users);
-    pthread_mutex_destroy(&logins->lock);
+    lock_destroy(&logins->lock);
     free(logins);
 }
 
@@ -63,10 +64,11 @@ static uint64_t number_of(const struct logins *logins, struct bytes user, struct
 struct login_wait logins_take(struct logins *logins, struct bytes user, struct bytes address,
                               bool resume)
 {
+    CHECK(user.size > 0); /* nobody logs in without a name */
     uint64_t name = number_of(logins, user, address);
     uint64_t now_ms = env_monotonic_ms(logins->env);
     struct login_wait wait = {0};
-    pthread_mutex_lock(&logins->lock);
+    lock_take(&logins->lock);
     wait.ms = failures_wait_of(logins->users, name, now_ms);
     wait.limit = "limits.logins_per_minute_per_user";
     if (wait.ms == 0 && !resume) {
@@ -78,6 +80,6 @@ struct login_wait logins_take(struct logins *logins, struct bytes user, struct b
         if (!resume)
             failures_note(logins->sources, address, now_ms);
     }
-    pthread_mutex_unlock(&logins->lock);
+    lock_give(&logins->lock);
     return wait;
 }

@@ -7,6 +7,7 @@
 #include <pthread.h>
 
 #include "actors/shares.h"
+#include "base/lock.h"
 #include "door/admission.h"
 #include "identity/failures.h"
 
@@ -20,7 +21,7 @@ struct admission {
     actor_handle actor; /* auth.mode service: what the answers are posted to; else 0 */
     pthread_t pthreads[ADMISSION_THREADS_MAX];
     unsigned started;
-    pthread_mutex_t lock;
+    struct lock lock;
     pthread_cond_t more;
     /* under lock */
     struct message *first, *last;

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/check.h"
+#include "base/lock.h"
 #include "base/wait.h"
 
 /* The one thread that writes to the store: group commit.
@@ -37,11 +39,12 @@ struct committer {
     struct committer_options options;
     pthread_t pthread;
     bool started;
-    bool failing;      /* owned by the thread, as the next three */
-    bool unreadable;   /* the last transaction failed for another reason than room */
-    unsigned refusals; /* for lack of room, of the present list */
-    uint64_t unrested; /* changes since the store gave memory back */
-    pthread_mutex_t lock;
+    struct thread_mark mark; /* its thread, once it runs */
+    bool failing;            /* owned by the thread, as the next three */
+    bool unreadable;         /* the last transaction failed for another reason than room */
+    unsigned refusals;       /* for lack of room, of the present list */
+    uint64_t unrested;       /* changes since the store gave memory back */
+    struct lock lock;
     pthread_cond_t more, idle;
     /* under lock */
     struct change *first, *last;
@@ -59,7 +62,7 @@ int committer_open(struct committer **out, const struct committer_options *optio
     if (committer == NULL)
         return -ENOMEM;
     committer->options = *options;
-    pthread_mutex_init(&committer->lock, NULL);
+    lock_init(&committer->lock);
     wait_condition_init(&committer->more);
     wait_condition_init(&committer->idle);
     *out = committer;
@@ -68,8 +71,9 @@ int committer_open(struct committer **out, const struct committer_options *optio
 
 void committer_submit(struct committer *committer, struct change *change)
 {
+    CHECK(change->self != 0); /* whose turn waits */
     change->next = NULL;
-    pthread_mutex_lock(&committer->lock);
+    lock_take(&committer->lock);
     bool asleep = committer->first == NULL;
     if (committer->last != NULL)
         committer->last->next = change;
@@ -77,7 +81,7 @@ void committer_submit(struct committer *committer, struct change *change)
         committer->first = change;
     committer->last = change;
     committer->waiting++;
-    pthread_mutex_unlock(&committer->lock);
+    lock_give(&committer->lock);
     if (asleep)
         pthread_cond_signal(&committer->more);
 }
@@ -152,13 +156,14 @@ static void take_time(struct committer *committer)
     runner->wall_ms = env_wall_ms(committer->options.env);
 }
 
-/* Cuts the list in two and gives the second half; NULL when there is none. */
+/* Cuts the list, of two and more, and gives the second half. */
 static struct change *cut(struct change *list)
 {
     struct change *middle = list;
     for (struct change *end = list->next; end != NULL && end->next != NULL; end = end->next->next)
         middle = middle->next;
     struct change *second = middle->next;
+    CHECK(second != NULL);
     middle->next = NULL;
     return second;
 }
@@ -180,8 +185,10 @@ static void commit(struct committer *committer, struct change *list)
     report(committer, error, count);
     if (error == 0)
         options->stored(options->context, options->runner, list);
-    while (list != NULL) {
+    for (uint64_t seq = 0; list != NULL;) {
         struct change *next = list->next;
+        CHECK(error != 0 || list->event.seq > seq); /* the stream's order is that of the turns */
+        seq = list->event.seq;
         list->error = error;
         scheduler_resume(options->scheduler, options->runner, list->self, list);
         free(list);
@@ -191,9 +198,9 @@ static void commit(struct committer *committer, struct change *list)
 
 struct committer_look committer_look(struct committer *committer)
 {
-    pthread_mutex_lock(&committer->lock);
+    lock_take(&committer->lock);
     struct committer_look look = {.waiting = committer->waiting};
-    pthread_mutex_unlock(&committer->lock);
+    lock_give(&committer->lock);
     look.error = atomic_load_explicit(&committer->shown_error, memory_order_relaxed);
     look.failing_since_ms =
         atomic_load_explicit(&committer->failing_since_ms, memory_order_relaxed);
@@ -210,12 +217,14 @@ static void rest(struct committer *committer)
 
 bool committer_step(struct committer *committer)
 {
-    pthread_mutex_lock(&committer->lock);
+    CHECK(on_thread(&committer->mark) || off_thread(&committer->mark));
+    lock_take(&committer->lock);
     struct change *list = committer->first;
+    CHECK((committer->waiting == 0) == (list == NULL));
     committer->first = committer->last = NULL;
     committer->waiting = 0;
     committer->busy = list != NULL;
-    pthread_mutex_unlock(&committer->lock);
+    lock_give(&committer->lock);
     committer->refusals = 0;
     if (list != NULL) {
         atomic_store_explicit(&committer->began_ms, env_monotonic_ms(committer->options.env),
@@ -255,16 +264,17 @@ static void be_idle(struct committer *committer)
     }
 }
 
-/* Under the lock, which is not held while it looks after the store. */
+/* The lock is not held while it looks after the store. */
 static void wait_for_more(struct committer *committer)
 {
+    CHECK(lock_held(&committer->lock));
     uint64_t until_ms = env_monotonic_ms(committer->options.env) + IDLE_MS;
     struct timespec until = env_until(committer->options.env, until_ms);
-    if (pthread_cond_timedwait(&committer->more, &committer->lock, &until) != ETIMEDOUT)
+    if (lock_wait_until(&committer->lock, &committer->more, &until))
         return;
-    pthread_mutex_unlock(&committer->lock);
+    lock_give(&committer->lock);
     be_idle(committer);
-    pthread_mutex_lock(&committer->lock);
+    lock_take(&committer->lock);
 }
 
 static void beat(struct committer *committer)
@@ -276,24 +286,27 @@ static void *run(void *argument)
 {
     struct committer *committer = argument;
     bool open = true;
+    thread_begin(&committer->mark);
     while (open) {
         beat(committer);
         if (committer_step(committer))
             continue;
-        pthread_mutex_lock(&committer->lock);
+        lock_take(&committer->lock);
         while (committer->first == NULL && !committer->closing) {
             beat(committer);
             pthread_cond_broadcast(&committer->idle);
             wait_for_more(committer);
         }
         open = committer->first != NULL || !committer->closing;
-        pthread_mutex_unlock(&committer->lock);
+        lock_give(&committer->lock);
     }
+    thread_end(&committer->mark);
     return NULL;
 }
 
 int committer_start(struct committer *committer)
 {
+    CHECK(!committer->started);
     int error = pthread_create(&committer->pthread, NULL, run, committer);
     committer->started = error == 0;
     return -error;
@@ -301,28 +314,29 @@ int committer_start(struct committer *committer)
 
 void committer_prod(struct committer *committer)
 {
-    pthread_mutex_lock(&committer->lock);
-    pthread_mutex_unlock(&committer->lock); /* it is before its look at the queue, or it waits */
+    lock_take(&committer->lock);
+    lock_give(&committer->lock); /* it is before its look at the queue, or it waits */
     pthread_cond_signal(&committer->more);
 }
 
 void committer_drain(struct committer *committer)
 {
-    pthread_mutex_lock(&committer->lock);
+    lock_take(&committer->lock);
     while (committer->started && (committer->first != NULL || committer->busy))
-        pthread_cond_wait(&committer->idle, &committer->lock);
-    pthread_mutex_unlock(&committer->lock);
+        lock_wait(&committer->lock, &committer->idle);
+    lock_give(&committer->lock);
 }
 
 void committer_close(struct committer *committer)
 {
-    pthread_mutex_lock(&committer->lock);
+    lock_take(&committer->lock);
     committer->closing = true;
-    pthread_mutex_unlock(&committer->lock);
+    lock_give(&committer->lock);
     pthread_cond_signal(&committer->more);
     if (committer->started)
         pthread_join(committer->pthread, NULL);
-    pthread_mutex_destroy(&committer->lock);
+    CHECK(!committer->started || committer->first == NULL);
+    lock_destroy(&committer->lock);
     pthread_cond_destroy(&committer->more);
     pthread_cond_destroy(&committer->idle);
     free(committer);

@@ -5,6 +5,7 @@
 
 #include "actors/events.h"
 #include "base/check.h"
+#include "base/lock.h"
 #include "base/memory.h"
 #include "base/wait.h"
 #include "persist/queries.h"
@@ -42,7 +43,8 @@ struct queries {
     struct queries_options options;
     pthread_t pthread;
     bool started;
-    pthread_mutex_t lock;
+    struct thread_mark mark; /* its thread, once it runs */
+    struct lock lock;
     pthread_cond_t more;
     /* under lock */
     struct round rounds[2]; /* 1: of those who are linked */
@@ -52,6 +54,7 @@ struct queries {
 
 static void round_add(struct round *round, struct line *line)
 {
+    CHECK(line->queries.first != NULL); /* it stands there while it has some */
     line->next = NULL;
     if (round->last != NULL)
         round->last->next = line;
@@ -64,24 +67,25 @@ void queries_submit(struct queries *queries, struct query_message *query)
 {
     struct round *round = &queries->rounds[query->linked];
     struct line *line = &round->lines[query->source % LINES];
-    pthread_mutex_lock(&queries->lock);
+    lock_take(&queries->lock);
     message_append(&line->queries, &query->header);
     if (line->queries.first == &query->header)
         round_add(round, line);
-    pthread_mutex_unlock(&queries->lock);
+    lock_give(&queries->lock);
     pthread_cond_signal(&queries->more);
 }
 
-/* The lock is held. */
 static bool none_waits(const struct queries *queries)
 {
+    CHECK(lock_held(&queries->lock));
     return queries->rounds[0].first == NULL && queries->rounds[1].first == NULL;
 }
 
 /* The first of the line whose turn it is, which then goes to the end of its round; NULL: none
- * waits. The lock is held. */
+ * waits. */
 static struct message *take_next(struct queries *queries)
 {
+    CHECK(lock_held(&queries->lock));
     queries->turn = !queries->turn;
     if (queries->rounds[queries->turn].first == NULL)
         queries->turn = !queries->turn;
@@ -90,6 +94,7 @@ static struct message *take_next(struct queries *queries)
     if (line == NULL)
         return NULL;
     struct message *query = message_take(&line->queries);
+    CHECK(query != NULL);
     round->first = line->next;
     if (round->first == NULL)
         round->last = NULL;
@@ -149,6 +154,7 @@ static bool add_session(void *context, const char *user, const struct session_re
         row.client = record->client;
     }
     row.inbox_messages = registry_gauge(run->options->registry, user, strlen(user));
+    CHECK(run->count <= run->limit);
     run->page.full = run->page.full || run->count == run->limit;
     int error = 0;
     MEMORY_MUST((error = link_page_session(&run->page, &row)) != -ENOMEM, "a page");
@@ -241,6 +247,7 @@ static void read_presence(const struct queries_options *options, const struct qu
         .reset = some_are_gone(query->after, &position) || (damaged && run.first == 0),
         .failed = error != 0 && !damaged,
     };
+    CHECK(run.page.items.size <= query->bytes_max);
     if (head.failed || head.reset) {
         head.first = head.last = 0;
         run.page.items.size = 0;
@@ -346,9 +353,10 @@ static void run_command(const struct queries_options *options, const struct quer
 
 bool queries_step(struct queries *queries)
 {
-    pthread_mutex_lock(&queries->lock);
+    CHECK(on_thread(&queries->mark) || off_thread(&queries->mark));
+    lock_take(&queries->lock);
     struct query_message *query = (struct query_message *)take_next(queries);
-    pthread_mutex_unlock(&queries->lock);
+    lock_give(&queries->lock);
     if (query == NULL)
         return false;
     if (query->kind == QUERY_PRESENCE)
@@ -363,19 +371,21 @@ bool queries_step(struct queries *queries)
  * most. */
 static bool wait_for_one(struct queries *queries)
 {
-    pthread_mutex_lock(&queries->lock);
+    lock_take(&queries->lock);
     while (none_waits(queries) && !queries->closing)
-        pthread_cond_wait(&queries->more, &queries->lock);
+        lock_wait(&queries->lock, &queries->more);
     bool open = !queries->closing;
-    pthread_mutex_unlock(&queries->lock);
+    lock_give(&queries->lock);
     return open;
 }
 
 static void *run(void *argument)
 {
     struct queries *queries = argument;
+    thread_begin(&queries->mark);
     while (wait_for_one(queries))
         queries_step(queries);
+    thread_end(&queries->mark);
     return NULL;
 }
 
@@ -385,7 +395,7 @@ int queries_open(struct queries **out, const struct queries_options *options)
     if (queries == NULL)
         return -ENOMEM;
     queries->options = *options;
-    pthread_mutex_init(&queries->lock, NULL);
+    lock_init(&queries->lock);
     wait_condition_init(&queries->more);
     *out = queries;
     return 0;
@@ -393,6 +403,7 @@ int queries_open(struct queries **out, const struct queries_options *options)
 
 int queries_start(struct queries *queries)
 {
+    CHECK(!queries->started);
     int error = pthread_create(&queries->pthread, NULL, run, queries);
     queries->started = error == 0;
     return -error;
@@ -400,15 +411,17 @@ int queries_start(struct queries *queries)
 
 void queries_close(struct queries *queries)
 {
-    pthread_mutex_lock(&queries->lock);
+    lock_take(&queries->lock);
     queries->closing = true;
-    pthread_mutex_unlock(&queries->lock);
+    lock_give(&queries->lock);
     pthread_cond_signal(&queries->more);
     if (queries->started)
         pthread_join(queries->pthread, NULL);
+    lock_take(&queries->lock);
     for (struct message *query; (query = take_next(queries)) != NULL;)
         message_destroy(query);
-    pthread_mutex_destroy(&queries->lock);
+    lock_give(&queries->lock);
+    lock_destroy(&queries->lock);
     pthread_cond_destroy(&queries->more);
     free(queries);
 }

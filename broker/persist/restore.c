@@ -39,6 +39,7 @@ struct rows {
 static bool keep_row(void *context, const char *user, const struct session_record *record)
 {
     struct rows *rows = context;
+    CHECK(rows->count < PAGE);
     struct row *row = &rows->list[rows->count++];
     strncpy(row->user, user, sizeof(row->user) - 1);
     row->user[sizeof(row->user) - 1] = '\0';
@@ -191,12 +192,14 @@ static int restore_page(const struct survivors *survivors, struct rows *rows, ch
         error = mark_rows(survivors, rows->list, rows->count);
     for (size_t i = 0; error == 0 && i < rows->count; i++)
         error = make_actor(survivors, &rows->list[i]);
+    CHECK(error != 0 || !*more || rows->count > 0); /* or there would be no end */
     if (rows->count > 0)
         memcpy(after, rows->list[rows->count - 1].user, STORE_NAME_BYTES_MAX + 1);
     struct runner *runner = survivors->runner;
     runner->now_ms = env_monotonic_ms(survivors->env);
     runner->wall_ms = env_wall_ms(survivors->env);
     scheduler_run(survivors->scheduler, runner, SIZE_MAX);
+    CHECK(!scheduler_backlog(survivors->scheduler)); /* there is nobody but us */
     return error;
 }
 
@@ -235,6 +238,7 @@ int restore_sessions(const struct survivors *survivors, char *error_text)
     struct store_position position;
     size_t total = 0;
     uint64_t start_ms = env_monotonic_ms(survivors->env);
+    CHECK(registry_count_of(survivors->registry, KIND_USER) == 0);
     int error = store_position(survivors->store, &position);
     if (error == 0) {
         uint64_t floor = epoch_floor(survivors);

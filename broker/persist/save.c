@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "actors/kinds.h"
+#include "base/check.h"
 #include "persist/save.h"
 #include "user/session.h"
 
@@ -32,7 +33,9 @@ struct outcome {
 
 static const struct session *session_of(const struct survivors *survivors, actor_handle user)
 {
-    return (const struct session *)registry_actor(survivors->registry, actor_slot(user))->state;
+    const struct actor *actor = registry_actor(survivors->registry, actor_slot(user));
+    CHECK(!actor_in_turn(actor)); /* nobody runs one any more */
+    return (const struct session *)actor->state;
 }
 
 static int put_messages(const struct survivors *survivors, const char *name,
@@ -61,6 +64,7 @@ static int put_messages(const struct survivors *survivors, const char *name,
 static int put_session(const struct survivors *survivors, actor_handle user, uint64_t *messages)
 {
     const struct session *session = session_of(survivors, user);
+    CHECK(session->status != SESSION_NONE);
     const char *name = registry_actor(survivors->registry, actor_slot(user))->name;
     struct saved_inbox inbox = {session->epoch, session->next_seq, session_acked_seq(session),
                                 session->unnumbered, session->loss_untold};
@@ -118,18 +122,22 @@ uint64_t keep_inboxes(const struct survivors *survivors, keep_progress *saved_so
     struct group group = {.count = 0};
     struct outcome outcome = {0};
     uint64_t start_ms = env_monotonic_ms(survivors->env);
+    uint64_t sessions = 0;
     uint32_t cursor = 0;
     actor_handle user;
     while ((user = registry_next(survivors->registry, &cursor, KIND_USER)) != 0) {
         if (!has_session(survivors, user))
             continue;
         const struct session *session = session_of(survivors, user);
+        CHECK(group.count < GROUP_SESSIONS);
         group.users[group.count++] = user;
+        sessions++;
         group.bytes += session->inbox != NULL ? session->inbox->bytes : 0;
         if (group.count == GROUP_SESSIONS || group.bytes >= GROUP_BYTES)
             save_group(survivors, &group, &outcome, saved_so_far);
     }
     save_group(survivors, &group, &outcome, saved_so_far);
+    CHECK(outcome.sessions + outcome.failed == sessions);
     LOG(survivors->log, INBOXES_SAVED, LOG_U("sessions", outcome.sessions),
         LOG_U("messages", outcome.messages), LOG_U("failed", outcome.failed),
         LOG_U("took_ms", env_monotonic_ms(survivors->env) - start_ms));

@@ -22,6 +22,7 @@ struct glue {
     struct hall hall;
     struct options options;
     struct store *store; /* the broker's */
+    bool committing;     /* its committer has its thread */
 };
 
 /* --- in place of the link --------------------------------------------------------------------- */
@@ -79,6 +80,12 @@ static inline void start_workers(struct glue *glue)
         scheduler_start(glue->broker.scheduler, glue->broker.worker_count, prepare_glue_worker), 0);
 }
 
+static inline void start_committer(struct glue *glue)
+{
+    assert_int_equal(committer_start(glue->broker.committer), 0);
+    glue->committing = true;
+}
+
 /* Takes the store; NULL: a memory store that keeps `events_kept` events. own_clock: time stands
  * still but for glue->now_ms. `prepare` may change the options; NULL: nothing. */
 static inline struct glue *glue_make_with(struct store *store, uint64_t events_kept, bool own_clock,
@@ -120,8 +127,8 @@ static inline void glue_free(struct glue *glue)
 {
     uint32_t capacity = registry_capacity(glue->broker.registry);
     scheduler_stop(glue->broker.scheduler);
-    while (glue->broker.committer != NULL && committer_step(glue->broker.committer))
-        continue; /* of a committer that was never started */
+    while (!glue->committing && committer_step(glue->broker.committer))
+        continue;
     broker_dismantle(&glue->broker);
     hall_leave(&glue->hall, capacity);
     told_fini(&glue->net);

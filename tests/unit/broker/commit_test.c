@@ -261,7 +261,7 @@ static void many_threads_share_commits(void **state)
     pthread_t threads[POSTERS];
     struct poster posters[POSTERS];
     start_workers(glue);
-    assert_int_equal(committer_start(glue->broker.committer), 0);
+    start_committer(glue);
     for (unsigned i = 0; i < POSTERS; i++) {
         posters[i] = (struct poster){glue, i * EACH};
         assert_int_equal(pthread_create(&threads[i], NULL, post_logins, &posters[i]), 0);
