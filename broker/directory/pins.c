@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "base/check.h"
 #include "base/table.h"
 
 /* Tables as in base/table.h. Nothing is ever deleted alone: who ended and what left is found out
@@ -60,6 +61,7 @@ static bool most_are_wanted(const struct pins *pins, pin_is_wanted *wanted, void
 
 static bool begin_move(struct pins *pins, pin_is_wanted *wanted, void *context)
 {
+    CHECK(pins->old == NULL && (pins->size & (pins->size - 1)) == 0);
     size_t size = pins->size == 0                          ? SIZE_MIN
                   : most_are_wanted(pins, wanted, context) ? 2 * pins->size
                                                            : pins->size;
@@ -80,6 +82,7 @@ static void move_some(struct pins *pins, pin_is_wanted *wanted, void *context)
         const struct pin *pin = &pins->old[pins->moved_to++];
         if (pin->key == 0)
             continue;
+        CHECK(pins->count > 0);
         if (wanted(context, pin))
             *probe(pins->slots, pins->size, pin->key) = *pin;
         else
@@ -93,13 +96,18 @@ static void move_some(struct pins *pins, pin_is_wanted *wanted, void *context)
 
 bool pins_set(struct pins *pins, const struct pin *pin, pin_is_wanted *wanted, void *context)
 {
+    CHECK(pin->key % 2 == 1);
+    CHECK_SLOW(pins_find(pins, pin->key) == NULL);
     if (pins->old == NULL && 4 * (pins->count + 1) > 3 * pins->size &&
         !begin_move(pins, wanted, context))
         return false;
     if (pins->old != NULL)
         move_some(pins, wanted, context);
-    *probe(pins->slots, pins->size, pin->key) = *pin;
+    struct pin *to = probe(pins->slots, pins->size, pin->key);
+    CHECK(to->key == 0);
+    *to = *pin;
     pins->count++;
+    CHECK(pins->count < pins->size); /* or a search would not end */
     return true;
 }
 

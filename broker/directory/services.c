@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <limits.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/hash.h"
+#include "base/lock.h"
 #include "base/memory.h"
 #include "client.pb-c.h"
 #include "directory/pins.h"
@@ -50,7 +50,7 @@ struct service {
 struct services {
     struct services_options options;
     uint64_t key[2];
-    pthread_mutex_t lock;
+    struct lock lock;
     /* under lock */
     struct service **list;
     uint32_t count, limit;
@@ -65,6 +65,7 @@ int services_create(struct services **out, const struct services_options *option
     struct services *services = calloc(1, sizeof(*services));
     if (services == NULL)
         return -ENOMEM;
+    lock_init(&services->lock);
     services->options = *options;
     services->limit = options->services_max;
     services->follower_limit = services->limit * 4;
@@ -78,7 +79,6 @@ int services_create(struct services **out, const struct services_options *option
         return -ENOMEM;
     }
     env_random(options->env, services->key, sizeof(services->key));
-    pthread_mutex_init(&services->lock, NULL);
     *out = services;
     return 0;
 }
@@ -92,12 +92,14 @@ void services_destroy(struct services *services)
     free(services->list);
     free(services->table);
     free(services->followers);
+    lock_destroy(&services->lock);
     free(services);
 }
 
 /* Under the lock. The place of that name, or the empty one where it would go. */
 static struct service **probe(struct services *services, const void *name, size_t size)
 {
+    CHECK(lock_held(&services->lock) && services->count < services->table_size);
     uint32_t mask = services->table_size - 1;
     uint32_t at = (uint32_t)siphash13(services->key, name, size) & mask;
     for (;; at = (at + 1) & mask) {
@@ -138,6 +140,7 @@ static struct service *find_or_add(struct services *services, const char *name)
     struct service *service = find(services, name, strlen(name));
     if (service != NULL)
         return service;
+    CHECK(name[0] != '\0' && strlen(name) < sizeof(service->name));
     service = find_empty(services);
     if (service == NULL) {
         service = services->count < services->limit ? calloc(1, sizeof(*service)) : NULL;
@@ -145,6 +148,7 @@ static struct service *find_or_add(struct services *services, const char *name)
             return NULL;
         services->list[services->count++] = service;
     }
+    CHECK(service->count == 0 && service->mover == 0);
     pins_clear(&service->pins);
     memset(service->name, 0, sizeof(service->name));
     strncpy(service->name, name, sizeof(service->name) - 1);
@@ -173,6 +177,7 @@ static int join_service(struct services *services, const char *name, actor_handl
 
 static bool follows(const struct services *services, actor_handle instance)
 {
+    CHECK(lock_held(&services->lock) && services->follower_count <= services->follower_limit);
     for (uint32_t i = 0; i < services->follower_count; i++)
         if (services->followers[i] == instance)
             return true;
@@ -183,7 +188,7 @@ int services_join(struct services *services, const char *name, actor_handle inst
 {
     int error = 0;
     bool first = false;
-    pthread_mutex_lock(&services->lock);
+    lock_take(&services->lock);
     bool follow = presence && !follows(services, instance);
     if (follow && services->follower_count == services->follower_limit)
         error = -ENOSPC;
@@ -193,18 +198,18 @@ int services_join(struct services *services, const char *name, actor_handle inst
         services->followers[services->follower_count++] = instance;
     if (first)
         LOG(services->options.log, SERVICE_UP, LOG_S("service", name));
-    pthread_mutex_unlock(&services->lock);
+    lock_give(&services->lock);
     return error;
 }
 
 void services_drain(struct services *services, actor_handle instance, bool drain)
 {
-    pthread_mutex_lock(&services->lock);
+    lock_take(&services->lock);
     for (uint32_t i = 0; i < services->count; i++)
         for (uint32_t k = 0; k < services->list[i]->count; k++)
             if (services->list[i]->members[k].instance == instance)
                 services->list[i]->members[k].draining = drain;
-    pthread_mutex_unlock(&services->lock);
+    lock_give(&services->lock);
 }
 
 static bool is_member(const struct service *service, actor_handle instance)
@@ -225,6 +230,7 @@ static unsigned reluctance(const struct member *member)
 static actor_handle rendezvous(const struct services *services, const struct service *service,
                                struct bytes user, actor_handle but)
 {
+    CHECK(lock_held(&services->lock) && service->count <= INSTANCES_MAX);
     actor_handle best = 0;
     uint64_t best_weight = 0;
     unsigned best_reluctance = UINT_MAX;
@@ -286,6 +292,7 @@ static void renew_pin(struct services *services, struct service *service, struct
 static actor_handle choose(struct services *services, struct service *service,
                            const struct user_call_message *call, actor_handle from)
 {
+    CHECK(lock_held(&services->lock));
     struct bytes user = user_call_user(call);
     if (call->login)
         /* Each stands alone, and strangers choose the names: nothing is remembered of them. */
@@ -314,6 +321,7 @@ static actor_handle choose(struct services *services, struct service *service,
 static actor_handle route(struct services *services, struct runner *runner,
                           struct user_call_message *call, actor_handle from, uint16_t *code)
 {
+    CHECK(lock_held(&services->lock) && call->header.kind == MESSAGE_USER_CALL);
     struct bytes name = user_call_service(call);
     struct service *service = find(services, name.data, name.size);
     *code = call->redelivered ? USHER__V1__ERROR__CODE__SERVICE_LOST
@@ -331,15 +339,16 @@ static actor_handle route(struct services *services, struct runner *runner,
 actor_handle services_route(struct services *services, struct runner *runner,
                             struct user_call_message *call, uint16_t *code)
 {
-    pthread_mutex_lock(&services->lock);
+    lock_take(&services->lock);
     actor_handle instance = route(services, runner, call, 0, code);
-    pthread_mutex_unlock(&services->lock);
+    lock_give(&services->lock);
     return instance;
 }
 
 /* Gives the service that has no instance any more, or NULL. */
 static const char *remove_member(struct services *services, actor_handle instance)
 {
+    CHECK(lock_held(&services->lock));
     const char *emptied = NULL;
     for (uint32_t i = 0; i < services->count; i++) {
         struct service *service = services->list[i];
@@ -348,6 +357,7 @@ static const char *remove_member(struct services *services, actor_handle instanc
                 if (service->mover == instance)
                     service->mover = 0;
                 service->members[k] = service->members[--service->count];
+                CHECK(!is_member(service, instance)); /* it was there once */
                 if (service->count == 0)
                     emptied = service->name; /* services are never freed before the end */
             }
@@ -375,10 +385,17 @@ static void answer_lost(struct services *services, struct runner *runner,
     message_destroy(&call->header);
 }
 
+/* How an instance goes is for its own turns alone. */
+static bool in_its_turn(const struct services *services, actor_handle instance)
+{
+    return actor_in_turn(registry_actor(services->options.registry, actor_slot(instance)));
+}
+
 bool services_begin_leave(struct services *services, actor_handle instance)
 {
     bool may = true;
-    pthread_mutex_lock(&services->lock);
+    CHECK(in_its_turn(services, instance));
+    lock_take(&services->lock);
     for (uint32_t i = 0; i < services->count; i++) {
         struct service *service = services->list[i];
         for (uint32_t k = 0; k < service->count; k++)
@@ -389,7 +406,7 @@ bool services_begin_leave(struct services *services, actor_handle instance)
                 may = may && service->mover == instance;
             }
     }
-    pthread_mutex_unlock(&services->lock);
+    lock_give(&services->lock);
     return may;
 }
 
@@ -398,7 +415,7 @@ void services_hand_on(struct services *services, struct runner *runner, actor_ha
 {
     struct message_list lost = {0};
     struct message *call;
-    pthread_mutex_lock(&services->lock);
+    lock_take(&services->lock);
     while (mail != NULL) {
         struct message *next = mail->next;
         uint16_t code;
@@ -406,7 +423,7 @@ void services_hand_on(struct services *services, struct runner *runner, actor_ha
             message_append(&lost, mail);
         mail = next;
     }
-    pthread_mutex_unlock(&services->lock);
+    lock_give(&services->lock);
     while ((call = message_take(&lost)) != NULL)
         answer_lost(services, runner, (struct user_call_message *)call);
 }
@@ -414,19 +431,21 @@ void services_hand_on(struct services *services, struct runner *runner, actor_ha
 bool services_leave(struct services *services, actor_handle instance)
 {
     struct actor *actor = registry_actor(services->options.registry, actor_slot(instance));
-    pthread_mutex_lock(&services->lock);
+    CHECK(in_its_turn(services, instance));
+    lock_take(&services->lock);
     /* The backlog is the turn's, and this is it. */
     bool empty = actor->backlog == NULL && mailbox_length(&actor->mailbox) == 0;
     const char *emptied = empty ? remove_member(services, instance) : NULL;
     if (emptied != NULL) /* before its place is another's, and before it is up again */
         LOG(services->options.log, SERVICE_DOWN, LOG_S("service", emptied));
-    pthread_mutex_unlock(&services->lock);
+    lock_give(&services->lock);
     return empty;
 }
 
 static void look_at(const struct services *services, const struct member *member,
                     struct service_look *row)
 {
+    CHECK(lock_held(&services->lock));
     const struct actor *actor =
         registry_actor(services->options.registry, actor_slot(member->instance));
     /* It leaves the directory before it retires, so its name and its place are there. */
@@ -446,7 +465,7 @@ static void look_at(const struct services *services, const struct member *member
 size_t services_look(struct services *services, struct service_look *rows, size_t max)
 {
     size_t count = 0;
-    pthread_mutex_lock(&services->lock);
+    lock_take(&services->lock);
     for (uint32_t i = 0; i < services->count; i++) {
         const struct service *service = services->list[i];
         for (uint32_t k = 0; count < max && k < (service->count > 0 ? service->count : 1); k++) {
@@ -457,18 +476,18 @@ size_t services_look(struct services *services, struct service_look *rows, size_
                 look_at(services, &service->members[k], row);
         }
     }
-    pthread_mutex_unlock(&services->lock);
+    lock_give(&services->lock);
     return count;
 }
 
 void services_tell_presence(struct services *services, struct runner *runner, uint64_t last)
 {
-    pthread_mutex_lock(&services->lock);
+    lock_take(&services->lock);
     for (uint32_t i = 0; i < services->follower_count; i++) {
         struct presence_message *message = message_create(MESSAGE_PRESENCE, sizeof(*message));
         message->last = last;
         scheduler_tell(services->options.scheduler, runner, services->followers[i],
                        &message->header);
     }
-    pthread_mutex_unlock(&services->lock);
+    lock_give(&services->lock);
 }

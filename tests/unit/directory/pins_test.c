@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "broken.h"
 #include "directory/pins.h"
 
 /* The table of pins: found again, replaced, and small again when those who had them are gone. */
@@ -135,6 +136,22 @@ static void who_is_dropped_is_gone(void **state)
     pins_clear(&pins);
 }
 
+static void set_twice(void *argument)
+{
+    struct pins pins = {0};
+    uint64_t none = 0;
+    pins_set(&pins, argument, above, &none);
+    pins_set(&pins, argument, above, &none);
+}
+
+static void a_key_is_odd_and_set_once(void **state)
+{
+    struct pin odd = {7, 1, 1, 0, 0}, even = {8, 1, 1, 0, 0};
+    assert_true(is_broken(set_twice, &odd, "to->key == 0") ||
+                is_broken(set_twice, &odd, "pins_find")); /* the slow check is the first */
+    assert_true(is_broken(set_twice, &even, "key % 2 == 1"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -143,6 +160,7 @@ int main(void)
         cmocka_unit_test(those_who_are_gone_make_room),
         cmocka_unit_test(no_step_walks_all_of_them),
         cmocka_unit_test(who_is_dropped_is_gone),
+        cmocka_unit_test(a_key_is_odd_and_set_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <sched.h>
 
+#include "broken.h"
 #include "client.pb-c.h"
 #include "directory/services.h"
 
@@ -150,11 +151,33 @@ static struct probe *join(struct stand *stand, const char *service, const char *
     return probe;
 }
 
+/* As in a turn of the probe's own. */
+static void set_turn(struct stand *stand, struct probe *probe, bool runs)
+{
+    atomic_store(&registry_actor(stand->hall.registry, actor_slot(probe->self))->running, runs);
+}
+
+static bool begin_leave(struct stand *stand, struct probe *probe)
+{
+    set_turn(stand, probe, true);
+    bool may = services_begin_leave(stand->services, probe->self);
+    set_turn(stand, probe, false);
+    return may;
+}
+
+static bool has_left(struct stand *stand, struct probe *probe)
+{
+    set_turn(stand, probe, true);
+    bool left = services_leave(stand->services, probe->self);
+    set_turn(stand, probe, false);
+    return left;
+}
+
 static void leave_with(struct stand *stand, struct probe *probe, struct message *mail)
 {
-    assert_true(services_begin_leave(stand->services, probe->self));
+    assert_true(begin_leave(stand, probe));
     services_hand_on(stand->services, &stand->hall.runner, probe->self, mail);
-    assert_true(services_leave(stand->services, probe->self));
+    assert_true(has_left(stand, probe));
 }
 
 /* Takes one out that has no mail. */
@@ -390,12 +413,12 @@ static void one_with_calls_in_its_mailbox_does_not_leave(void **state)
     uint16_t code;
     struct probe *a = join(stand, "chat", "!a");
     assert_int_equal(route(stand, "chat", 1, &code), a->self);
-    assert_true(services_begin_leave(stand->services, a->self));
-    assert_false(services_leave(stand->services, a->self));
+    assert_true(begin_leave(stand, a));
+    assert_false(has_left(stand, a));
     assert_int_equal(route(stand, "chat", 1, &code), a->self); /* nothing was done */
     hall_run(&stand->hall);
     assert_int_equal(probe_count(a), 2);
-    assert_true(services_leave(stand->services, a->self));
+    assert_true(has_left(stand, a));
     assert_int_equal(route(stand, "chat", 1, &code), 0);
 }
 
@@ -422,7 +445,7 @@ static void a_user_goes_where_the_first_of_his_mail_went(void **state)
     struct user_call_message *call = call_of_anna(stand, 1);
     assert_int_equal(services_route(services, &stand->hall.runner, call, &code), a->self);
     struct probe *b = join(stand, "chat", "!b");
-    assert_true(services_begin_leave(services, a->self));
+    assert_true(begin_leave(stand, a));
     hall_run(&stand->hall);
     services_hand_on(services, &stand->hall.runner, a->self, probe_take(a));
     expect_calls(stand, b, 1, 1);
@@ -433,12 +456,12 @@ static void a_user_goes_where_the_first_of_his_mail_went(void **state)
         join(stand, "chat", name);
         call = call_of_anna(stand, 2 + i);
         assert_int_equal(services_route(services, &stand->hall.runner, call, &code), a->self);
-        assert_false(services_leave(services, a->self)); /* it is in the mailbox */
+        assert_false(has_left(stand, a)); /* it is in the mailbox */
         hall_run(&stand->hall);
         services_hand_on(services, &stand->hall.runner, a->self, probe_take(a));
     }
     expect_calls(stand, b, 2, 21);
-    assert_true(services_leave(services, a->self));
+    assert_true(has_left(stand, a));
     for (unsigned user = 0; user < 5 * USERS; user++)
         choose(stand, user); /* the table of pins grows */
     call = call_of_anna(stand, 22);
@@ -456,23 +479,23 @@ static void one_instance_of_a_service_leaves_at_a_time(void **state)
     assert_int_equal(services_route(services, &stand->hall.runner, call, &code), a->self);
     struct probe *b = join(stand, "chat", "!b");
     struct probe *other = join(stand, "shop", "!other");
-    assert_true(services_begin_leave(services, a->self));
+    assert_true(begin_leave(stand, a));
     hall_run(&stand->hall);
     services_hand_on(services, &stand->hall.runner, a->self, probe_take(a));
-    assert_false(services_begin_leave(services, b->self));
-    assert_true(services_begin_leave(services, other->self));
+    assert_false(begin_leave(stand, b));
+    assert_true(begin_leave(stand, other));
     struct probe *c = join(stand, "chat", "!c");
     for (unsigned user = 0; user < USERS; user++)
         assert_int_equal(choose(stand, user), c->self);
-    assert_true(services_begin_leave(services, a->self)); /* it goes on */
+    assert_true(begin_leave(stand, a)); /* it goes on */
     services_hand_on(services, &stand->hall.runner, a->self, &call_of_anna(stand, 2)->header);
-    assert_true(services_leave(services, a->self));
-    assert_true(services_begin_leave(services, b->self));
+    assert_true(has_left(stand, a));
+    assert_true(begin_leave(stand, b));
     hall_run(&stand->hall);
     assert_int_equal(probe_count(b), 2); /* all of anna's */
     services_hand_on(services, &stand->hall.runner, b->self, probe_take(b));
     services_hand_on(services, &stand->hall.runner, b->self, probe_take(b));
-    assert_true(services_leave(services, b->self));
+    assert_true(has_left(stand, b));
     call = call_of_anna(stand, 3);
     assert_int_equal(services_route(services, &stand->hall.runner, call, &code), c->self);
 }
@@ -656,6 +679,31 @@ static void followers_hear_of_the_stream(void **state)
     assert_int_equal(probe_count(b), 2);
 }
 
+struct act {
+    struct stand *stand;
+    struct probe *probe;
+};
+
+static void leave_outside_a_turn(void *argument)
+{
+    const struct act *act = argument;
+    services_leave(act->stand->services, act->probe->self);
+}
+
+static void hand_on_what_is_no_call(void *argument)
+{
+    const struct act *act = argument;
+    struct message *tick = message_create(MESSAGE_TICK, sizeof(*tick));
+    services_hand_on(act->stand->services, &act->stand->hall.runner, act->probe->self, tick);
+}
+
+static void promises_of_an_instance_are_checked(void **state)
+{
+    struct act act = {*state, join(*state, "chat", "!a")};
+    assert_true(is_broken(leave_outside_a_turn, &act, "in_its_turn"));
+    assert_true(is_broken(hand_on_what_is_no_call, &act, "MESSAGE_USER_CALL"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -678,6 +726,7 @@ int main(void)
         TEST(limit_of_instances),
         TEST(limit_of_followers),
         TEST(followers_hear_of_the_stream),
+        TEST(promises_of_an_instance_are_checked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
