@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/env.h"
+#include "base/lock.h"
 #include "base/wait.h"
 
 /* Addresses. The care is all about ipc paths, because nng has none: it deletes whatever sits at
@@ -147,6 +148,7 @@ static int connect_place(const struct place *place)
 /* Under the lock: what still sits at the path is stale, or it belongs to somebody else. */
 static int check_claimed(const struct endpoint *endpoint, char *error)
 {
+    CHECK(endpoint->lock_fd >= 0);
     int code = look_at(endpoint->path, error); /* again: now nobody of us changes it */
     if (code <= 0)
         return code;
@@ -163,6 +165,7 @@ int endpoint_claim(struct endpoint *endpoint, char *error)
 {
     if (endpoint->path == NULL)
         return 0;
+    CHECK(endpoint->lock_fd < 0);
     int code = make_folder(endpoint->path, error);
     if (code == 0)
         code = look_at(endpoint->path, error);
@@ -262,6 +265,8 @@ static int open_gate(const struct endpoint *endpoint, char *error)
 int endpoint_listen(struct endpoint *endpoint, char *error)
 {
     nng_listener listener;
+    CHECK(endpoint->path == NULL || endpoint->lock_fd >= 0);
+    CHECK(endpoint->socket.id != 0 && endpoint->visitor != 0);
     int code = endpoint->path != NULL ? open_gate(endpoint, error) : 0;
     if (code == 0)
         code = make_listener(endpoint, &listener, error);
@@ -363,7 +368,7 @@ nng_sockaddr address_of(int fd)
 struct bounded {
     void (*work)(void *argument);
     void *argument;
-    pthread_mutex_t lock;
+    struct lock lock;
     pthread_cond_t finished;
     bool done;
     bool abandoned;
@@ -373,11 +378,11 @@ static void *run_work(void *argument)
 {
     struct bounded *bounded = argument;
     bounded->work(bounded->argument);
-    pthread_mutex_lock(&bounded->lock);
+    lock_take(&bounded->lock);
     bounded->done = true;
     bool abandoned = bounded->abandoned;
     pthread_cond_signal(&bounded->finished);
-    pthread_mutex_unlock(&bounded->lock);
+    lock_give(&bounded->lock);
     if (abandoned)
         free(bounded);
     return NULL;
@@ -386,13 +391,12 @@ static void *run_work(void *argument)
 static bool wait_finished(struct bounded *bounded)
 {
     struct timespec until = wait_time(env_monotonic_ms(env_system()) + LINK_CLOSE_MS);
-    pthread_mutex_lock(&bounded->lock);
-    while (!bounded->done &&
-           pthread_cond_timedwait(&bounded->finished, &bounded->lock, &until) != ETIMEDOUT) {
+    lock_take(&bounded->lock);
+    while (!bounded->done && lock_wait_until(&bounded->lock, &bounded->finished, &until)) {
     }
     bool done = bounded->done;
     bounded->abandoned = !done;
-    pthread_mutex_unlock(&bounded->lock);
+    lock_give(&bounded->lock);
     return done;
 }
 
@@ -403,7 +407,7 @@ bool run_bounded(void (*work)(void *argument), void *argument)
         return false;
     bounded->work = work;
     bounded->argument = argument;
-    pthread_mutex_init(&bounded->lock, NULL);
+    lock_init(&bounded->lock);
     wait_condition_init(&bounded->finished);
     pthread_t thread;
     if (pthread_create(&thread, NULL, run_work, bounded) != 0) {

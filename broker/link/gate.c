@@ -13,6 +13,7 @@
 
 #include "base/check.h"
 #include "base/env.h"
+#include "base/lock.h"
 
 /* Who connects and leaves before the handshake is over ends nng's listener, every time; the
  * watchdog needs a second to open another. Fifty such visits a second and no backend comes in. And
@@ -70,8 +71,8 @@ struct waiting {
 };
 
 static struct gate {
-    pthread_mutex_t doorway; /* before lock; thread and wake change only under it */
-    pthread_mutex_t lock;
+    struct lock doorway; /* before lock; thread and wake change only under it */
+    struct lock lock;
     _Atomic unsigned doors_open;         /* written under lock */
     struct door doors[DOORS_MAX];        /* under lock, as all that follows */
     struct waiting waiting[WAITING_MAX]; /* the oldest first */
@@ -80,10 +81,7 @@ static struct gate {
     bool closing;
     int wake;
     pthread_t thread;
-} gate = {.doorway = PTHREAD_MUTEX_INITIALIZER,
-          .lock = PTHREAD_MUTEX_INITIALIZER,
-          .most = WAITING_MAX,
-          .wake = -1};
+} gate = {.doorway = LOCK_INITIALIZER, .lock = LOCK_INITIALIZER, .most = WAITING_MAX, .wake = -1};
 
 /* --- one peer --------------------------------------------------------------------------------- */
 
@@ -103,6 +101,7 @@ static enum verdict_of_peer judge(int fd, uint8_t visitor)
 /* The lock is held, as for all that follow. */
 static void forget(unsigned i)
 {
+    CHECK(lock_held(&gate.lock) && i < gate.count);
     memmove(&gate.waiting[i], &gate.waiting[i + 1], (gate.count - i - 1) * sizeof(gate.waiting[0]));
     gate.count--;
 }
@@ -113,12 +112,14 @@ static void keep_aside(int fd, unsigned door, enum verdict_of_peer verdict)
         close(gate.waiting[0].fd);
         forget(0);
     }
+    CHECK(lock_held(&gate.lock) && gate.count < WAITING_MAX && door < DOORS_MAX);
     gate.waiting[gate.count++] =
         (struct waiting){fd, door, env_monotonic_ms(env_system()) + WAITING_MS, verdict};
 }
 
 static int take_good(unsigned door)
 {
+    CHECK(lock_held(&gate.lock) && door < DOORS_MAX);
     for (unsigned i = 0; i < gate.count; i++) {
         int fd = gate.waiting[i].fd;
         if (gate.waiting[i].door != door || gate.waiting[i].verdict != PEER_GOOD)
@@ -158,6 +159,7 @@ static bool covers(const struct place *door, const struct place *place)
 /* DOORS_MAX: there is none. */
 static unsigned door_at(const struct place *place)
 {
+    CHECK(lock_held(&gate.lock));
     unsigned i = 0;
     while (i < DOORS_MAX && (gate.doors[i].place.size == 0 || !covers(&gate.doors[i].place, place)))
         i++;
@@ -199,7 +201,7 @@ int accept(int listener, struct sockaddr *restrict address, socklen_t *restrict 
     int fd;
     if (atomic_load_explicit(&gate.doors_open, memory_order_acquire) == 0 || address != NULL)
         return (int)syscall(SYS_accept4, listener, address, size, 0);
-    pthread_mutex_lock(&gate.lock);
+    lock_take(&gate.lock);
     unsigned door = door_of(listener);
     if (door < DOORS_MAX) {
         unsigned before = gate.count;
@@ -210,7 +212,7 @@ int accept(int listener, struct sockaddr *restrict address, socklen_t *restrict 
             (void)eventfd_write(gate.wake, 1);
         errno = error;
     }
-    pthread_mutex_unlock(&gate.lock);
+    lock_give(&gate.lock);
     return door < DOORS_MAX ? fd : (int)syscall(SYS_accept4, listener, address, size, 0);
 }
 
@@ -225,9 +227,9 @@ static size_t bytes_of(const struct msghdr *message)
 /* Of a connection it is the place of who accepted it. */
 static bool is_ours(int fd)
 {
-    pthread_mutex_lock(&gate.lock);
+    lock_take(&gate.lock);
     bool ours = door_of(fd) < DOORS_MAX;
-    pthread_mutex_unlock(&gate.lock);
+    lock_give(&gate.lock);
     return ours;
 }
 
@@ -259,6 +261,7 @@ static void knock_at(const struct door *door)
 
 static void look_at_all(uint64_t now_ms)
 {
+    CHECK(lock_held(&gate.lock) && gate.count <= WAITING_MAX);
     bool knock[DOORS_MAX] = {false};
     for (unsigned i = 0; i < gate.count; i++) {
         struct waiting *waiting = &gate.waiting[i];
@@ -278,6 +281,7 @@ static void look_at_all(uint64_t now_ms)
 /* What to poll for; gives until when. One that has said a part is readable all the time. */
 static int fill(struct pollfd *fds, nfds_t *count)
 {
+    CHECK(lock_held(&gate.lock) && gate.count <= WAITING_MAX);
     int wait_ms = gate.count > 0 ? LOOK_MS : -1;
     fds[0] = (struct pollfd){.fd = gate.wake, .events = POLLIN};
     *count = 1;
@@ -296,17 +300,17 @@ static void *watch_gate(void *argument)
     struct pollfd fds[WAITING_MAX + 1];
     eventfd_t told;
     nfds_t count;
-    pthread_mutex_lock(&gate.lock);
+    lock_take(&gate.lock);
     while (!gate.closing) {
         int wait_ms = fill(fds, &count);
-        pthread_mutex_unlock(&gate.lock);
+        lock_give(&gate.lock);
         (void)poll(fds, count, wait_ms);
-        pthread_mutex_lock(&gate.lock);
+        lock_take(&gate.lock);
         if (fds[0].revents != 0)
             (void)eventfd_read(gate.wake, &told);
         look_at_all(env_monotonic_ms(env_system()));
     }
-    pthread_mutex_unlock(&gate.lock);
+    lock_give(&gate.lock);
     return NULL;
 }
 
@@ -314,18 +318,21 @@ static void *watch_gate(void *argument)
 
 static int start_watching(void)
 {
+    CHECK(lock_held(&gate.doorway) && lock_held(&gate.lock) && gate.wake < 0);
     gate.closing = false;
     gate.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     int code = gate.wake < 0 ? -errno : -pthread_create(&gate.thread, NULL, watch_gate, NULL);
     if (code != 0 && gate.wake >= 0)
         close(gate.wake);
+    if (code != 0)
+        gate.wake = -1;
     return code;
 }
 
 int gate_open(const struct place *place, uint8_t visitor)
 {
-    pthread_mutex_lock(&gate.doorway);
-    pthread_mutex_lock(&gate.lock);
+    lock_take(&gate.doorway);
+    lock_take(&gate.lock);
     bool open = door_at(place) < DOORS_MAX;
     unsigned i = 0;
     while (i < DOORS_MAX && gate.doors[i].place.size != 0)
@@ -337,22 +344,22 @@ int gate_open(const struct place *place, uint8_t visitor)
         gate.doors[i] = (struct door){*place, visitor, -1};
         atomic_fetch_add_explicit(&gate.doors_open, 1, memory_order_release);
     }
-    pthread_mutex_unlock(&gate.lock);
-    pthread_mutex_unlock(&gate.doorway);
+    lock_give(&gate.lock);
+    lock_give(&gate.doorway);
     return code;
 }
 
 void gate_limit(unsigned waiting)
 {
-    pthread_mutex_lock(&gate.lock);
+    lock_take(&gate.lock);
     gate.most = waiting < 1 ? 1 : waiting < WAITING_MAX ? waiting : WAITING_MAX;
-    pthread_mutex_unlock(&gate.lock);
+    lock_give(&gate.lock);
 }
 
 bool gate_take_place(const struct place *place)
 {
     bool taken = false;
-    pthread_mutex_lock(&gate.lock);
+    lock_take(&gate.lock);
     unsigned door = door_at(place);
     int fd = door < DOORS_MAX ? gate.doors[door].listener : -1;
     int other =
@@ -362,12 +369,13 @@ bool gate_take_place(const struct place *place)
         gate.doors[door].listener = -1;
         close(other);
     }
-    pthread_mutex_unlock(&gate.lock);
+    lock_give(&gate.lock);
     return taken;
 }
 
 static void forget_those_at(unsigned door)
 {
+    CHECK(lock_held(&gate.lock));
     for (unsigned i = 0; i < gate.count; i++) {
         if (gate.waiting[i].door != door)
             continue;
@@ -379,6 +387,7 @@ static void forget_those_at(unsigned door)
 /* `closing` is set, and the last door is closed: nobody else asks for `wake`. */
 static void end_thread(void)
 {
+    CHECK(lock_held(&gate.doorway) && !lock_held(&gate.lock));
     (void)eventfd_write(gate.wake, 1);
     pthread_join(gate.thread, NULL);
     close(gate.wake);
@@ -388,17 +397,18 @@ static void end_thread(void)
 void gate_close(const struct place *place)
 {
     bool last = false;
-    pthread_mutex_lock(&gate.doorway);
-    pthread_mutex_lock(&gate.lock);
+    lock_take(&gate.doorway);
+    lock_take(&gate.lock);
     unsigned door = place->size != 0 ? door_at(place) : DOORS_MAX;
     if (door < DOORS_MAX) {
         forget_those_at(door);
         gate.doors[door] = (struct door){0};
+        CHECK(gate.doors_open > 0);
         last = atomic_fetch_sub_explicit(&gate.doors_open, 1, memory_order_release) == 1;
     }
     gate.closing = gate.closing || last;
-    pthread_mutex_unlock(&gate.lock);
+    lock_give(&gate.lock);
     if (last)
         end_thread();
-    pthread_mutex_unlock(&gate.doorway);
+    lock_give(&gate.doorway);
 }

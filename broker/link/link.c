@@ -10,6 +10,7 @@
 
 #include "backend.pb-c.h"
 #include "base/check.h"
+#include "base/lock.h"
 #include "base/wait.h"
 #include "proto/link_answer.h"
 
@@ -69,22 +70,32 @@ static nng_msg *nng_message_of(struct bytes frame)
 
 static void leave(struct link *link)
 {
-    pthread_mutex_lock(&link->lock);
+    lock_take(&link->lock);
+    CHECK(link->busy > 0);
     link->busy--;
     if (link->closing)
         pthread_cond_broadcast(&link->changed);
-    pthread_mutex_unlock(&link->lock);
+    lock_give(&link->lock);
+}
+
+/* The lock is held: it no longer counts among those of strangers. */
+static void leave_strangers(struct exchange *exchange)
+{
+    struct link *link = exchange->link;
+    CHECK(lock_held(&link->lock) && link->strangers >= exchange->stranger);
+    link->strangers -= exchange->stranger;
+    exchange->stranger = false;
 }
 
 static void receive(struct exchange *exchange)
 {
     struct link *link = exchange->link;
-    pthread_mutex_lock(&link->lock);
+    lock_take(&link->lock);
+    CHECK(exchange->state == EXCHANGE_RECEIVING || exchange->state == EXCHANGE_SENDING);
     bool closing = link->closing;
     exchange->state = closing ? EXCHANGE_CLOSED : EXCHANGE_RECEIVING;
-    link->strangers -= exchange->stranger;
-    exchange->stranger = false;
-    pthread_mutex_unlock(&link->lock);
+    leave_strangers(exchange);
+    lock_give(&link->lock);
     if (closing)
         return;
     nng_ctx_recv(exchange->context, exchange->aio);
@@ -93,6 +104,8 @@ static void receive(struct exchange *exchange)
 /* The lock is held. */
 static void begin_sending(struct exchange *exchange)
 {
+    CHECK(lock_held(&exchange->link->lock));
+    CHECK(exchange->state != EXCHANGE_SENDING && exchange->state != EXCHANGE_CLOSED);
     struct peer *peer = peers_find(&exchange->link->peers, exchange->pipe);
     exchange->state = EXCHANGE_SENDING;
     exchange->ticks = 0;
@@ -106,11 +119,13 @@ static void begin_sending(struct exchange *exchange)
 static void end_sending(struct exchange *exchange)
 {
     struct link *link = exchange->link;
-    pthread_mutex_lock(&link->lock);
+    lock_take(&link->lock);
+    CHECK(exchange->state == EXCHANGE_SENDING);
     struct peer *peer = peers_find(&link->peers, exchange->pipe);
+    CHECK(peer == NULL || peer->sending > 0);
     if (peer != NULL)
         peer->sending--;
-    pthread_mutex_unlock(&link->lock);
+    lock_give(&link->lock);
     receive(exchange);
 }
 
@@ -131,7 +146,8 @@ static void hand_up(struct exchange *exchange, struct bytes frame)
     struct link *link = exchange->link;
     uint64_t id = exchange_id(exchange); /* ARRIVING: ours alone */
     uint64_t owner = link->events.on_request(link->events.context, id, frame);
-    pthread_mutex_lock(&link->lock);
+    lock_take(&link->lock);
+    CHECK(exchange->state == EXCHANGE_ARRIVING && exchange_id(exchange) == id);
     bool answered = exchange->answered;
     nng_msg *answer = exchange->answer;
     bool gone = exchange->gone && !answered && !link->closing;
@@ -141,7 +157,7 @@ static void hand_up(struct exchange *exchange, struct bytes frame)
         begin_sending(exchange);
     else
         exchange->state = EXCHANGE_WAITING;
-    pthread_mutex_unlock(&link->lock);
+    lock_give(&link->lock);
     if (answered)
         send_answer(exchange, answer);
     else if (gone)
@@ -155,6 +171,7 @@ enum admission { ADMIT, REFUSE_PIPELINED, IGNORE_PIPELINED, IGNORE_CROWDED, IGNO
 static enum admission admit(struct exchange *exchange, uint32_t pipe)
 {
     struct link *link = exchange->link;
+    CHECK(lock_held(&link->lock) && exchange->state == EXCHANGE_RECEIVING);
     struct peer *peer = peers_find(&link->peers, pipe);
     bool stranger = peer == NULL || !peer->vouched;
     if (link->closing)
@@ -195,9 +212,9 @@ static void on_received(struct exchange *exchange)
     nng_msg *message = nng_aio_get_msg(exchange->aio);
     nng_aio_set_msg(exchange->aio, NULL);
     uint32_t pipe = (uint32_t)nng_pipe_id(nng_msg_get_pipe(message));
-    pthread_mutex_lock(&link->lock);
+    lock_take(&link->lock);
     enum admission admission = admit(exchange, pipe);
-    pthread_mutex_unlock(&link->lock);
+    lock_give(&link->lock);
     if (admission != ADMIT && admission != IGNORE_CLOSING)
         count_refused(link, admission == IGNORE_CROWDED, pipe);
     if (admission == ADMIT) {
@@ -218,12 +235,13 @@ static void on_aio(void *argument)
     struct exchange *exchange = argument;
     struct link *link = exchange->link;
     int failed = nng_aio_result(exchange->aio);
-    pthread_mutex_lock(&link->lock);
+    lock_take(&link->lock);
     bool sent = exchange->state == EXCHANGE_SENDING;
-    bool again = failed == NNG_ETIMEDOUT; /* the watchdog meant the answer before */
+    CHECK(sent || exchange->state == EXCHANGE_RECEIVING); /* else nng has not got the aio */
+    bool again = failed == NNG_ETIMEDOUT;                 /* the watchdog meant the answer before */
     if (!sent && failed != 0 && !again)
         exchange->state = EXCHANGE_CLOSED; /* a receive only fails when the link closes */
-    pthread_mutex_unlock(&link->lock);
+    lock_give(&link->lock);
     if (!sent) {
         if (failed == 0)
             on_received(exchange);
@@ -242,6 +260,7 @@ static void on_aio(void *argument)
 static struct exchange *find_unanswered(struct link *link, uint64_t id)
 {
     uint32_t index = (uint32_t)id;
+    CHECK(lock_held(&link->lock));
     if (index >= link->exchange_count)
         return NULL;
     struct exchange *exchange = &link->exchanges[index];
@@ -254,36 +273,37 @@ static struct exchange *find_unanswered(struct link *link, uint64_t id)
 
 bool link_is_stranger(struct link *link, uint64_t id)
 {
-    return link->exchanges[(uint32_t)id].stranger; /* ARRIVING: ours alone */
+    const struct exchange *exchange = &link->exchanges[(uint32_t)id]; /* ARRIVING: ours alone */
+    CHECK((uint32_t)id < link->exchange_count && exchange->state == EXCHANGE_ARRIVING);
+    return exchange->stranger;
 }
 
 bool link_is_crowded(struct link *link)
 {
-    pthread_mutex_lock(&link->lock);
+    lock_take(&link->lock);
     bool crowded = link->strangers > link->strangers_max;
-    pthread_mutex_unlock(&link->lock);
+    lock_give(&link->lock);
     return crowded;
 }
 
 void link_vouch(struct link *link, uint64_t id)
 {
-    pthread_mutex_lock(&link->lock);
+    lock_take(&link->lock);
     struct exchange *exchange = find_unanswered(link, id);
     if (exchange != NULL) {
         struct peer *peer = peers_find(&link->peers, exchange->pipe);
-        link->strangers -= exchange->stranger;
-        exchange->stranger = false;
+        leave_strangers(exchange);
         if (peer != NULL)
             peer->vouched = true;
     }
-    pthread_mutex_unlock(&link->lock);
+    lock_give(&link->lock);
 }
 
 void link_answer(struct link *link, uint64_t id, struct bytes frame)
 {
     CHECK(frame.size <= link->frame_bytes_max);
     nng_msg *message = nng_message_of(frame);
-    pthread_mutex_lock(&link->lock);
+    lock_take(&link->lock);
     struct exchange *exchange = link->closing ? NULL : find_unanswered(link, id);
     bool arriving = exchange != NULL && exchange->state == EXCHANGE_ARRIVING;
     if (arriving) {
@@ -293,7 +313,7 @@ void link_answer(struct link *link, uint64_t id, struct bytes frame)
         begin_sending(exchange);
         link->busy++;
     }
-    pthread_mutex_unlock(&link->lock);
+    lock_give(&link->lock);
     if (arriving)
         return;
     if (exchange == NULL) {
@@ -321,9 +341,9 @@ static bool is_our_knock(struct link *link, nng_pipe pipe)
 {
     nng_sockaddr from;
     uint64_t process;
-    pthread_mutex_lock(&link->lock);
+    lock_take(&link->lock);
     nng_sockaddr knock = link->knock;
-    pthread_mutex_unlock(&link->lock);
+    lock_give(&link->lock);
     if (knock.s_family == NNG_AF_UNSPEC)
         return false;
     if (knock.s_family == NNG_AF_IPC)
@@ -336,6 +356,7 @@ static bool is_our_knock(struct link *link, nng_pipe pipe)
 static uint32_t make_room(struct link *link, uint32_t newcomer, bool ours)
 {
     struct peers *peers = &link->peers;
+    CHECK(lock_held(&link->lock));
     if (peers_add(peers, newcomer) != 0)
         return newcomer;
     if (ours)
@@ -356,10 +377,10 @@ static void on_pipe_added(nng_pipe pipe, nng_pipe_ev event, void *argument)
     struct link *link = argument;
     uint32_t newcomer = (uint32_t)nng_pipe_id(pipe);
     bool ours = is_our_knock(link, pipe);
-    pthread_mutex_lock(&link->lock);
+    lock_take(&link->lock);
     uint32_t goes = make_room(link, newcomer, ours);
     bool closing = link->closing;
-    pthread_mutex_unlock(&link->lock);
+    lock_give(&link->lock);
     if (goes == 0)
         return;
     nng_pipe_close((nng_pipe){goes});
@@ -377,13 +398,15 @@ static void on_pipe_removed(nng_pipe pipe, nng_pipe_ev event, void *argument)
     uint32_t id = (uint32_t)nng_pipe_id(pipe);
     uint64_t gone = 0;
     uint64_t owner = 0;
-    pthread_mutex_lock(&link->lock);
+    lock_take(&link->lock);
     const struct peer *peer = peers_find(&link->peers, id);
     if (peer != NULL && peer->waiting != 0 && !link->closing) {
+        CHECK(peer->waiting <= link->exchange_count);
         struct exchange *exchange = &link->exchanges[peer->waiting - 1];
         if (exchange->state == EXCHANGE_ARRIVING) {
             exchange->gone = true; /* hand_up tells it, when it knows the owner */
         } else {
+            CHECK(exchange->state == EXCHANGE_WAITING && exchange->pipe == id);
             gone = exchange_id(exchange);
             owner = exchange->owner;
             link->busy++;
@@ -391,7 +414,7 @@ static void on_pipe_removed(nng_pipe pipe, nng_pipe_ev event, void *argument)
     }
     peers_remove(&link->peers, id);
     pthread_cond_broadcast(&link->changed);
-    pthread_mutex_unlock(&link->lock);
+    lock_give(&link->lock);
     if (gone == 0)
         return;
     link->events.on_gone(link->events.context, owner, gone);
@@ -400,8 +423,9 @@ static void on_pipe_removed(nng_pipe pipe, nng_pipe_ev event, void *argument)
 
 bool link_wait(struct link *link, uint64_t until_ms)
 {
+    CHECK(lock_held(&link->lock));
     struct timespec until = wait_time(until_ms);
-    return pthread_cond_timedwait(&link->changed, &link->lock, &until) != ETIMEDOUT;
+    return lock_wait_until(&link->lock, &link->changed, &until);
 }
 
 /* Of those the first that works. */
@@ -507,7 +531,7 @@ static struct link *create(const struct link_options *options, const struct link
     link->peers_max = files / 5 * LINK_PEERS_FIFTHS;
     gate_limit(files / LINK_FILES_PART);
     link->strangers_max = options->strangers != 0 ? options->strangers : options->contexts;
-    pthread_mutex_init(&link->lock, NULL);
+    lock_init(&link->lock);
     wait_condition_init(&link->changed);
     return link;
 }
@@ -561,7 +585,7 @@ int link_open(struct link **out, const struct link_options *options,
 struct link_health link_health(struct link *link)
 {
     struct link_health health = {0};
-    pthread_mutex_lock(&link->lock);
+    lock_take(&link->lock);
     for (size_t i = 0; i < link->endpoint_count; i++)
         health.listening =
             health.listening || atomic_load(&link->endpoints[i].state) == ENDPOINT_SERVING;
@@ -569,7 +593,7 @@ struct link_health link_health(struct link *link)
     for (size_t i = link->endpoint_count; i < link->watched_count; i++)
         health.feed_listening = atomic_load(&link->watched[i]->state) == ENDPOINT_SERVING;
     health.reaper_stuck = link->reaper_stuck;
-    pthread_mutex_unlock(&link->lock);
+    lock_give(&link->lock);
     return health;
 }
 
@@ -577,23 +601,24 @@ struct link_health link_health(struct link *link)
 static bool wait_alone(struct link *link)
 {
     uint64_t until_ms = env_monotonic_ms(env_system()) + LINK_CLOSE_MS / 4;
-    pthread_mutex_lock(&link->lock);
+    lock_take(&link->lock);
     while (link->peers.count > 0 && link_wait(link, until_ms)) {
     }
     bool alone = link->peers.count == 0 && !link->reaper_stuck;
-    pthread_mutex_unlock(&link->lock);
+    lock_give(&link->lock);
     return alone;
 }
 
 static void destroy(struct link *link)
 {
+    CHECK(link->closing && link->busy == 0);
     for (uint32_t i = 0; i < link->exchange_count; i++)
         nng_aio_free(link->exchanges[i].aio);
     free(link->exchanges);
     buffer_fini(&link->refusal);
     peers_fini(&link->peers);
     pthread_cond_destroy(&link->changed);
-    pthread_mutex_destroy(&link->lock);
+    lock_destroy(&link->lock);
     free(link);
 }
 
@@ -606,12 +631,13 @@ static void stop_exchanges(void *argument)
 
 void link_close(struct link *link)
 {
-    pthread_mutex_lock(&link->lock);
+    lock_take(&link->lock);
+    CHECK(!link->closing);
     link->closing = true;
     pthread_cond_broadcast(&link->changed);
     while (link->busy > 0)
-        pthread_cond_wait(&link->changed, &link->lock);
-    pthread_mutex_unlock(&link->lock);
+        lock_wait(&link->lock, &link->changed);
+    lock_give(&link->lock);
     watch_stop(link);
     bool safe = run_bounded(stop_exchanges, link);
     for (size_t i = 0; i < link->endpoint_count; i++)

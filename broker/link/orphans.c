@@ -12,6 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/check.h"
+
 /* Why nng's poller can take a whole processor, and what is done about it.
  *
  * nng puts a new connection into its epoll without asking for any event, and asks, for one event at
@@ -148,6 +150,7 @@ unsigned orphans_sweep(struct orphans *orphans)
         free(text);
         return 0;
     }
+    CHECK(orphans->quiet >= 0 && orphans->count <= LINK_ORPHANS_MAX);
     for (const char *at = text; (at = next_watched(at, &fd, &events)) != NULL;) {
         uint64_t inode = events == WATCHED_FOR_NOTHING ? hung_up(fd) : 0;
         if (inode == 0)

@@ -28,6 +28,17 @@ int peers_init(struct peers *peers, uint32_t max)
     return peers->cells != NULL ? 0 : -ENOMEM;
 }
 
+/* As many cells as are counted, and as many of those who leave. */
+static bool is_whole(const struct peers *peers)
+{
+    uint32_t count = 0, leaving = 0;
+    for (uint32_t i = 0; i <= peers->mask; i++) {
+        count += peers->cells[i].pipe != 0;
+        leaving += peers->cells[i].leaving;
+    }
+    return count == peers->count && leaving == peers->leaving;
+}
+
 void peers_fini(struct peers *peers)
 {
     free(peers->cells);
@@ -66,6 +77,7 @@ int peers_add(struct peers *peers, uint32_t pipe)
     CHECK(peer->pipe == 0);
     *peer = (struct peer){.pipe = pipe};
     peers->count++;
+    CHECK(2 * (uint64_t)peers->count <= (uint64_t)peers->mask + 1);
     return 0;
 }
 
@@ -99,6 +111,7 @@ void peers_let_go(struct peers *peers, uint32_t pipe)
     CHECK(peer != NULL && !peer->leaving);
     peer->leaving = true;
     peers->leaving++;
+    CHECK(peers->leaving <= peers->count);
 }
 
 void peers_remove(struct peers *peers, uint32_t pipe)
@@ -106,8 +119,10 @@ void peers_remove(struct peers *peers, uint32_t pipe)
     uint32_t gap = cell_of(peers, pipe);
     if (peers->cells[gap].pipe == 0)
         return;
+    CHECK(peers->count > 0 && peers->leaving >= peers->cells[gap].leaving);
     peers->leaving -= peers->cells[gap].leaving;
     const struct table table = table_of(peers);
     table_free(&table, gap);
     peers->count--;
+    CHECK_SLOW(is_whole(peers));
 }

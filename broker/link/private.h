@@ -13,6 +13,8 @@
 #include <sys/types.h>
 #include <sys/un.h>
 
+#include "base/lock.h"
+#include "base/thread.h"
 #include "link/link.h"
 
 enum {
@@ -259,10 +261,11 @@ struct link {
     struct canary canary;
     struct orphans orphans; /* the watchdog's own */
     pthread_t watch_thread;
+    struct thread_mark watchdog; /* of that thread */
     bool watching;
     unsigned ticks; /* the watchdog's own */
     /* shared */
-    pthread_mutex_t lock;
+    struct lock lock;
     pthread_cond_t changed; /* closing, busy or peers.count changed */
     unsigned peers_max;     /* set once */
     struct peers peers;     /* under lock, as all that follows */

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/lock.h"
+
 /* nng starts its threads at the first call of any of its functions, and when one of them cannot be
  * started it dies of a fault or a panic, or waits for ever and hears no signal. So as many are
  * started before, which do nothing, and ended again: if that goes, so will nng, unless another
@@ -22,7 +24,7 @@ enum {
 };
 
 struct crowd {
-    pthread_mutex_t lock;
+    struct lock lock;
     pthread_cond_t over;
     bool done;
 };
@@ -30,10 +32,10 @@ struct crowd {
 static void *wait_for_the_end(void *argument)
 {
     struct crowd *crowd = argument;
-    pthread_mutex_lock(&crowd->lock);
+    lock_take(&crowd->lock);
     while (!crowd->done)
-        pthread_cond_wait(&crowd->over, &crowd->lock);
-    pthread_mutex_unlock(&crowd->lock);
+        lock_wait(&crowd->lock, &crowd->over);
+    lock_give(&crowd->lock);
     return NULL;
 }
 
@@ -44,7 +46,7 @@ static unsigned at_most(long count, unsigned most)
 
 int link_check_threads(char *error)
 {
-    struct crowd crowd = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false};
+    struct crowd crowd = {LOCK_INITIALIZER, PTHREAD_COND_INITIALIZER, false};
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
     unsigned wanted = at_most(processors * TASKS_PER_PROCESSOR, TASKS_MAX) +
                       at_most(processors, TIMERS_MAX) + OTHERS;
@@ -55,10 +57,10 @@ int link_check_threads(char *error)
         failed = pthread_create(&threads[started], NULL, wait_for_the_end, &crowd);
         started += failed == 0;
     }
-    pthread_mutex_lock(&crowd.lock);
+    lock_take(&crowd.lock);
     crowd.done = true;
     pthread_cond_broadcast(&crowd.over);
-    pthread_mutex_unlock(&crowd.lock);
+    lock_give(&crowd.lock);
     for (unsigned i = 0; i < started; i++)
         pthread_join(threads[i], NULL);
     if (failed != 0)

@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/lock.h"
+
 /* Four faults of nng that nothing reports, looked after by one thread that wakes each second: for
  * the listeners of the link and for that of the feed.
  *
@@ -39,9 +41,9 @@
 
 static bool is_closing(struct link *link)
 {
-    pthread_mutex_lock(&link->lock);
+    lock_take(&link->lock);
     bool closing = link->closing;
-    pthread_mutex_unlock(&link->lock);
+    lock_give(&link->lock);
     return closing;
 }
 
@@ -59,11 +61,11 @@ void watch_judge(struct endpoint *endpoint, uint64_t troubles)
 /* False: the link closes. */
 static bool rest(struct link *link, uint64_t until_ms)
 {
-    pthread_mutex_lock(&link->lock);
+    lock_take(&link->lock);
     while (!link->closing && link_wait(link, until_ms)) {
     }
     bool closing = link->closing;
-    pthread_mutex_unlock(&link->lock);
+    lock_give(&link->lock);
     return !closing;
 }
 
@@ -102,9 +104,9 @@ static enum finding listen_to(struct link *link, const struct endpoint *endpoint
 static void confess(struct link *link, int fd)
 {
     nng_sockaddr from = address_of(fd);
-    pthread_mutex_lock(&link->lock);
+    lock_take(&link->lock);
     link->knock = from;
-    pthread_mutex_unlock(&link->lock);
+    lock_give(&link->lock);
 }
 
 static enum finding knock(struct link *link, const struct endpoint *endpoint)
@@ -122,6 +124,7 @@ static enum finding knock(struct link *link, const struct endpoint *endpoint)
 
 static bool listen_again(struct link *link, struct endpoint *endpoint)
 {
+    CHECK(on_thread(&link->watchdog));
     char error[LINK_ERROR_BYTES];
     if (endpoint_listen(endpoint, error) != 0)
         return false;
@@ -149,6 +152,7 @@ static void move_on(struct link *link, struct endpoint *dead)
  * takes over only if that cannot be. The feed has no spares. */
 static void repair(struct link *link, struct endpoint *dead)
 {
+    CHECK(on_thread(&link->watchdog) && atomic_load(&dead->state) == ENDPOINT_DEAD);
     if (dead->path != NULL)
         endpoint_unlink(dead);
     dead->taken = gate_take_place(&dead->place) || dead->taken;
@@ -160,6 +164,7 @@ static void repair(struct link *link, struct endpoint *dead)
 
 static void examine(struct link *link, struct endpoint *endpoint)
 {
+    CHECK(on_thread(&link->watchdog) && atomic_load(&endpoint->state) == ENDPOINT_SERVING);
     enum finding finding = knock(link, endpoint);
     endpoint->suspect = finding == UNKNOWN;
     if (finding == ALIVE) {
@@ -189,6 +194,7 @@ static void check_listeners(struct link *link)
 
 static void check_orphans(struct link *link)
 {
+    CHECK(on_thread(&link->watchdog));
     unsigned swept = orphans_sweep(&link->orphans);
     if (swept == 0)
         return;
@@ -200,9 +206,9 @@ static void end_unread_answers(struct link *link)
 {
     for (uint32_t i = 0; i < link->exchange_count; i++) {
         struct exchange *exchange = &link->exchanges[i];
-        pthread_mutex_lock(&link->lock);
+        lock_take(&link->lock);
         bool unread = exchange->state == EXCHANGE_SENDING && ++exchange->ticks >= LINK_SEND_TICKS;
-        pthread_mutex_unlock(&link->lock);
+        lock_give(&link->lock);
         if (unread)
             nng_aio_abort(exchange->aio, NNG_ETIMEDOUT);
     }
@@ -211,20 +217,20 @@ static void end_unread_answers(struct link *link)
 static void on_canary_added(nng_pipe pipe, nng_pipe_ev event, void *argument)
 {
     struct link *link = argument;
-    pthread_mutex_lock(&link->lock);
+    lock_take(&link->lock);
     link->canary.pipe = pipe;
-    pthread_mutex_unlock(&link->lock);
+    lock_give(&link->lock);
 }
 
 static void on_canary_removed(nng_pipe pipe, nng_pipe_ev event, void *argument)
 {
     struct link *link = argument;
-    pthread_mutex_lock(&link->lock);
+    lock_take(&link->lock);
     if (link->canary.closing == pipe.id)
         link->canary.closing = 0;
     if (link->canary.pipe.id == pipe.id)
         link->canary.pipe.id = 0;
-    pthread_mutex_unlock(&link->lock);
+    lock_give(&link->lock);
 }
 
 static void canary_url(const struct link *link, char *url, size_t size)
@@ -266,9 +272,10 @@ static void dial_again(void *argument)
 
 static void check_reaper(struct link *link)
 {
+    CHECK(on_thread(&link->watchdog));
     struct canary *canary = &link->canary;
     bool close_it = link->ticks % LINK_CANARY_TICKS == 0;
-    pthread_mutex_lock(&link->lock);
+    lock_take(&link->lock);
     nng_pipe pipe = canary->pipe;
     bool unreported = canary->closing != 0;
     close_it = close_it && !unreported;
@@ -281,7 +288,7 @@ static void check_reaper(struct link *link)
     close_it = close_it && pipe.id != 0;
     if (close_it)
         canary->closing = pipe.id;
-    pthread_mutex_unlock(&link->lock);
+    lock_give(&link->lock);
     if (alarm)
         LOG(link->log, NNG_REAPER_STUCK);
     if (close_it)
@@ -293,6 +300,7 @@ static void check_reaper(struct link *link)
 static void *watch(void *argument)
 {
     struct link *link = argument;
+    thread_begin(&link->watchdog);
     while (rest(link, env_monotonic_ms(env_system()) + LINK_TICK_MS)) {
         link->ticks++;
         end_unread_answers(link);
@@ -300,11 +308,13 @@ static void *watch(void *argument)
         check_orphans(link);
         check_reaper(link);
     }
+    thread_end(&link->watchdog);
     return NULL;
 }
 
 int watch_start(struct link *link)
 {
+    CHECK(!link->watching);
     int code = open_canary(link);
     if (code != 0)
         return code;

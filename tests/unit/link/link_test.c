@@ -451,9 +451,9 @@ static void wait_strangers(struct link *link, unsigned wanted)
 {
     unsigned count = wanted + 1;
     for (int i = 0; i < 5000 && count != wanted; i++) {
-        pthread_mutex_lock(&link->lock);
+        lock_take(&link->lock);
         count = link->strangers;
-        pthread_mutex_unlock(&link->lock);
+        lock_give(&link->lock);
         usleep(count != wanted ? 1000 : 0);
     }
     assert_int_equal(wanted, count);
@@ -647,9 +647,9 @@ static bool is_peerless(struct link *link)
     unsigned count = 1;
     for (int i = 0; i < 200 && count > 0; i++) {
         usleep(10000);
-        pthread_mutex_lock(&link->lock);
+        lock_take(&link->lock);
         count = link->peers.count;
-        pthread_mutex_unlock(&link->lock);
+        lock_give(&link->lock);
     }
     return count == 0;
 }
@@ -1224,11 +1224,11 @@ static void a_canary_that_is_gone_is_told(void **state)
     nng_close(link->canary.publisher);
     for (int i = 0; i < 2500 && missing < 2; i++) {
         usleep(10000);
-        pthread_mutex_lock(&link->lock);
+        lock_take(&link->lock);
         missing = link->canary.missing;
         if (link->canary.closing == 0)
             assert_int_equal(link->reaper_stuck, missing > 1);
-        pthread_mutex_unlock(&link->lock);
+        lock_give(&link->lock);
     }
     assert_int_equal(missing, 2);
     assert_true(link_health(link).reaper_stuck);
@@ -1238,19 +1238,19 @@ static void a_canary_that_is_gone_is_told(void **state)
 /* Peers that nng knows nothing of, until there are so many with those that it knows. */
 static void crowd(struct link *link, uint32_t wanted)
 {
-    pthread_mutex_lock(&link->lock);
+    lock_take(&link->lock);
     for (uint32_t pipe = 1; link->peers.count < wanted; pipe++)
         if (peers_find(&link->peers, pipe) == NULL)
             assert_int_equal(0, peers_add(&link->peers, pipe));
-    pthread_mutex_unlock(&link->lock);
+    lock_give(&link->lock);
 }
 
 static void disperse(struct link *link)
 {
-    pthread_mutex_lock(&link->lock);
+    lock_take(&link->lock);
     for (uint32_t i = 0; link->peers.count > 0; i = (i + 1) & link->peers.mask)
         peers_remove(&link->peers, link->peers.cells[i].pipe);
-    pthread_mutex_unlock(&link->lock);
+    lock_give(&link->lock);
 }
 
 /* As many are there as can be, and the last who left is a reason for a knock. */
@@ -1270,11 +1270,11 @@ static void assert_knock_takes_no_place(const char *url)
         usleep(10000); /* that one's end, and that of the knock */
     assert_int_equal(2, endpoint_number(&service->link->endpoints[0], "accept"));
     assert_int_equal(0, metrics_read(service->metrics, METRIC_link_displaced));
-    pthread_mutex_lock(&service->link->lock);
+    lock_take(&service->link->lock);
     while (service->link->peers.leaving > 0)
         assert_true(link_wait(service->link, env_monotonic_ms(env_system()) + 5000));
     assert_int_equal(service->link->peers_max, service->link->peers.count);
-    pthread_mutex_unlock(&service->link->lock);
+    lock_give(&service->link->lock);
     disperse(service->link);
     service_close(service);
 }
