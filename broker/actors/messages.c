@@ -16,6 +16,7 @@ static uint8_t *put(uint8_t *to, struct bytes from)
 
 void text_copy(char *to, size_t room, struct bytes from)
 {
+    CHECK(room > 0);
     size_t size = from.size < room ? from.size : room - 1;
     while (size < from.size && size > 0 && (from.data[size] & 0xc0) == 0x80)
         size--;

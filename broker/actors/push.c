@@ -43,6 +43,7 @@ static void encode(struct push_body *body, uint8_t *tail, const struct message_f
         .payload_size = (uint32_t)fields->payload.size,
         .name_size = (uint8_t)name_size,
     };
+    CHECK(time_bytes + fields->payload.size <= size && body->name_at <= body->payload_at);
     broker_frame_tail_write(tail, fields);
 }
 
@@ -70,6 +71,7 @@ static struct push_bundle *bundle_create(const struct push *pushes, uint32_t cou
         if (bundle->bodies[i].payload_size > bundle->payload_bytes_max)
             bundle->payload_bytes_max = bundle->bodies[i].payload_size;
     }
+    CHECK(at == size);
     return bundle;
 }
 
@@ -151,6 +153,7 @@ struct deliver_message *push_next(struct push_run *run)
 
 struct bundle_message *push_next_bundle(struct push_run *run)
 {
+    CHECK(run->bundle != NULL);
     return next_of_many(run, MESSAGE_BUNDLE, sizeof(struct bundle_message));
 }
 
@@ -180,6 +183,7 @@ struct deliver_message *push_keep(struct deliver_message *message)
 struct deliver_message *push_single(const struct bundle_message *message, uint32_t index)
 {
     const struct push_bundle *bundle = push_bundle_of(message);
+    CHECK(message->header.kind == MESSAGE_BUNDLE && index < bundle->count);
     const struct push_body *body = &bundle->bodies[index];
     struct deliver_message model =
         model_of(body->name_size, body->payload_size, bundle->time_ms, bundle->arrived_ms);

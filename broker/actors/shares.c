@@ -36,6 +36,15 @@ static uint32_t find(const struct shares *shares, uint64_t key)
     return table_find(&table, key_of(key));
 }
 
+/* As many senders as are counted. */
+static bool is_whole(const struct shares *shares)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < shares->size; i++)
+        count += shares->slots[i].count != 0;
+    return count == shares->count;
+}
+
 static int grow(struct shares *shares)
 {
     if (!table_is_full(shares->count, shares->size))
@@ -63,7 +72,9 @@ int shares_add(struct shares *shares, uint64_t key, uint32_t bytes)
 {
     if (grow(shares) != 0)
         return -ENOMEM;
+    CHECK(shares->count < shares->size); /* or a search would not end */
     struct share *share = &shares->slots[find(shares, key)];
+    CHECK(share->count < UINT32_MAX && share->bytes <= UINT32_MAX - bytes);
     shares->count += share->count == 0;
     share->key = key_of(key);
     share->count++;
@@ -81,6 +92,7 @@ void shares_remove(struct shares *shares, uint64_t key, uint32_t bytes)
     CHECK(shares_of(shares, key) > 0);
     uint32_t at = find(shares, key);
     CHECK(shares->slots[at].bytes >= bytes);
+    CHECK(shares->slots[at].count > 1 || shares->slots[at].bytes == bytes);
     if (shares->slots[at].count > 1) {
         shares->slots[at].count--;
         shares->slots[at].bytes -= bytes;
@@ -89,6 +101,7 @@ void shares_remove(struct shares *shares, uint64_t key, uint32_t bytes)
     } else {
         const struct table table = table_of(shares);
         table_free(&table, at);
+        CHECK_SLOW(is_whole(shares));
     }
 }
 

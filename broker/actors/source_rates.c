@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "actors/source_rates.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +9,7 @@
 #include "base/allowance.h"
 #include "base/check.h"
 #include "base/hash.h"
+#include "base/lock.h"
 #include "base/memory.h"
 #include "base/source.h"
 
@@ -38,7 +38,7 @@ struct source_rate {
 struct source_rates {
     const struct limits *limits;
     uint64_t hash_key[2];
-    pthread_mutex_t lock;
+    struct lock lock;
     struct source_rate *buckets[BUCKETS]; /* under lock */
     struct spent *spent;                  /* of sources that nobody holds */
 };
@@ -54,7 +54,7 @@ struct source_rates *source_rates_create(const struct limits *limits, const stru
     }
     rates->limits = limits;
     env_random(env, rates->hash_key, sizeof(rates->hash_key));
-    pthread_mutex_init(&rates->lock, NULL);
+    lock_init(&rates->lock);
     return rates;
 }
 
@@ -64,7 +64,7 @@ void source_rates_destroy(struct source_rates *rates)
         return;
     for (unsigned i = 0; i < BUCKETS; i++)
         CHECK(rates->buckets[i] == NULL);
-    pthread_mutex_destroy(&rates->lock);
+    lock_destroy(&rates->lock);
     spent_destroy(rates->spent);
     free(rates);
 }
@@ -72,6 +72,7 @@ void source_rates_destroy(struct source_rates *rates)
 /* The link that points to the entry, or to NULL at the end of its bucket. */
 static struct source_rate **find(struct source_rates *rates, uint64_t source)
 {
+    CHECK(lock_held(&rates->lock));
     uint64_t hash = siphash13(rates->hash_key, &source, sizeof(source));
     struct source_rate **link = &rates->buckets[hash % BUCKETS];
     while (*link != NULL && (*link)->source != source)
@@ -111,6 +112,7 @@ static struct source_rate *hold(struct source_rates *rates, const uint64_t *step
         rate->next = NULL;
         *find(rates, steps[step]) = rate;
     }
+    CHECK(rate->step == step && rate->holders < UINT32_MAX);
     rate->holders++;
     return rate;
 }
@@ -124,7 +126,9 @@ static void let_go(struct source_rates *rates, struct source_rate *rate)
         if (--rate->holders > 0)
             return;
         struct allowance allowance = {atomic_load_explicit(&rate->due_ns, memory_order_relaxed)};
-        *find(rates, rate->source) = rate->next;
+        struct source_rate **link = find(rates, rate->source);
+        CHECK(*link == rate);
+        *link = rate->next;
         spent_put(rates->spent, source_name(&rate->source), allowance);
         free(rate);
         rate = wider;
@@ -138,9 +142,9 @@ struct source_rate *source_rates_enter(struct source_rates *rates, struct bytes 
         rates != NULL ? source_steps(source_of_text(address.data, address.size), steps) : 0;
     if (count == 0)
         return NULL;
-    pthread_mutex_lock(&rates->lock);
+    lock_take(&rates->lock);
     struct source_rate *rate = hold(rates, steps, 0, count);
-    pthread_mutex_unlock(&rates->lock);
+    lock_give(&rates->lock);
     if (rate == NULL)
         memory_refused();
     return rate;
@@ -150,9 +154,9 @@ void source_rates_leave(struct source_rates *rates, struct source_rate *rate)
 {
     if (rate == NULL)
         return;
-    pthread_mutex_lock(&rates->lock);
+    lock_take(&rates->lock);
     let_go(rates, rate);
-    pthread_mutex_unlock(&rates->lock);
+    lock_give(&rates->lock);
 }
 
 /* One of this entry alone. */

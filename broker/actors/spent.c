@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "actors/spent.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 
 #include "base/hash.h"
+#include "base/lock.h"
 
 /* An allowance is one number, the time at which it will be whole again, and until then it has to be
  * remembered: for a second, or a minute, after its owner has left. So the table forgets by itself,
@@ -26,7 +26,7 @@ struct place {
 
 struct spent {
     uint64_t hash_key[2];
-    pthread_mutex_t lock;
+    struct lock lock;
     struct place places[SETS][PLACES]; /* under lock */
 };
 
@@ -36,7 +36,7 @@ struct spent *spent_create(const struct env *env)
     if (spent == NULL)
         return NULL;
     env_random(env, spent->hash_key, sizeof(spent->hash_key));
-    pthread_mutex_init(&spent->lock, NULL);
+    lock_init(&spent->lock);
     return spent;
 }
 
@@ -44,13 +44,14 @@ void spent_destroy(struct spent *spent)
 {
     if (spent == NULL)
         return;
-    pthread_mutex_destroy(&spent->lock);
+    lock_destroy(&spent->lock);
     free(spent);
 }
 
 /* Its place, or else the one that is whole first. */
 static struct place *find(struct spent *spent, uint64_t key)
 {
+    CHECK(lock_held(&spent->lock));
     struct place *set = spent->places[key % SETS];
     struct place *first = &set[0];
     for (unsigned i = 0; i < PLACES; i++) {
@@ -67,11 +68,11 @@ void spent_put(struct spent *spent, struct bytes name, struct allowance allowanc
     if (spent == NULL || allowance.due_ns == 0)
         return;
     uint64_t key = siphash13(spent->hash_key, name.data, name.size);
-    pthread_mutex_lock(&spent->lock);
+    lock_take(&spent->lock);
     struct place *place = find(spent, key);
     if (place->key == key || place->allowance.due_ns <= allowance.due_ns)
         *place = (struct place){key, allowance};
-    pthread_mutex_unlock(&spent->lock);
+    lock_give(&spent->lock);
 }
 
 struct allowance spent_take(struct spent *spent, struct bytes name)
@@ -80,12 +81,12 @@ struct allowance spent_take(struct spent *spent, struct bytes name)
     if (spent == NULL)
         return allowance;
     uint64_t key = siphash13(spent->hash_key, name.data, name.size);
-    pthread_mutex_lock(&spent->lock);
+    lock_take(&spent->lock);
     struct place *place = find(spent, key);
     if (place->key == key) {
         allowance = place->allowance;
         *place = (struct place){0};
     }
-    pthread_mutex_unlock(&spent->lock);
+    lock_give(&spent->lock);
     return allowance;
 }

@@ -15,6 +15,7 @@ enum { EFFECTS_KEPT = 4096, OUT_BYTES_KEPT = 256 * 1024 };
 void turn_begin(struct turn *turn, actor_handle self, const char *name, uint64_t now_ms,
                 uint64_t wall_ms)
 {
+    CHECK(!turn->begun && turn->change == NULL);
     turn->begun = true;
     turn->self = self;
     turn->name = name;
@@ -58,6 +59,7 @@ void turn_fini(struct turn *turn)
 
 struct effect *turn_effect(struct turn *turn, enum effect_kind kind, uint64_t value)
 {
+    CHECK(turn->count <= turn->capacity);
     if (turn->count == turn->capacity) {
         struct effect *effects;
         turn->capacity = turn->capacity ? turn->capacity * 2 : 64;
@@ -72,6 +74,7 @@ struct effect *turn_effect(struct turn *turn, enum effect_kind kind, uint64_t va
 
 void turn_send(struct turn *turn, uint64_t conn, size_t offset)
 {
+    CHECK(offset <= turn->out.size && turn->out.size <= UINT32_MAX);
     uint32_t size = (uint32_t)(turn->out.size - offset);
     if (size == 0)
         return;
@@ -90,6 +93,7 @@ void turn_send(struct turn *turn, uint64_t conn, size_t offset)
 
 void turn_post(struct turn *turn, actor_handle to, struct message *message)
 {
+    CHECK(message->next == NULL); /* whoever has it in a list loses it there */
     turn_effect(turn, EFFECT_POST, to)->message = message;
 }
 
@@ -108,7 +112,7 @@ void turn_result(struct turn *turn, actor_handle to, uint64_t request, uint64_t 
 
 struct change *turn_change(struct turn *turn, enum change_kind kind, struct message *cause)
 {
-    CHECK(turn->change == NULL);
+    CHECK(turn->begun && turn->change == NULL);
     struct change *change = calloc(1, sizeof(*change));
     if (change == NULL)
         return NULL;

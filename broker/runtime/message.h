@@ -15,6 +15,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/check.h"
+
 struct message {
     struct message *next; /* of the queue that owns it */
     uint32_t generation;  /* of the actor it was posted to; see actor.h */
@@ -43,6 +45,7 @@ struct message_list {
 
 static inline void message_append(struct message_list *list, struct message *message)
 {
+    CHECK((list->first == NULL) == (list->last == NULL) && message != list->last);
     message->next = NULL;
     if (list->last != NULL)
         list->last->next = message;
@@ -61,6 +64,7 @@ static inline struct message *message_take_behind(struct message_list *list, str
     *place = taken->next;
     if (list->last == taken)
         list->last = before;
+    CHECK((list->first == NULL) == (list->last == NULL));
     taken->next = NULL;
     return taken;
 }

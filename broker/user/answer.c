@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "actors/held.h"
+#include "base/check.h"
 #include "base/memory.h"
 #include "client.pb-c.h"
 #include "proto/broker_frame.h"
@@ -26,6 +27,7 @@
 
 void session_send(struct session *session, struct turn *turn, size_t offset)
 {
+    CHECK(session->conn != 0 && offset <= turn->out.size);
     size_t size = turn->out.size - offset;
     if (session->output != SESSION_OUTPUT_SHUT)
         session->output = size < SESSION_OUTPUT_SHUT - 1 - session->output
@@ -106,6 +108,7 @@ void session_send_held(struct session *session, struct turn *turn)
     }
     if (done == 0)
         return;
+    CHECK(done <= held->size);
     buffer_consume(held, done);
     if (held->size == 0)
         held_fini(held);

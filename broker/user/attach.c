@@ -162,6 +162,7 @@ static void hold_source(struct session *session, struct turn *turn)
 
 static void bind(struct session *session, struct turn *turn, uint64_t conn)
 {
+    CHECK(conn != 0);
     if (session->status == SESSION_IS_DETACHED)
         turn_count(turn, METRIC_sessions_detached, (uint64_t)-1);
     if (session->status != SESSION_IS_ONLINE)
@@ -178,6 +179,7 @@ static void bind(struct session *session, struct turn *turn, uint64_t conn)
 void attach_committed(struct session *session, struct change *change, struct turn *turn)
 {
     struct attach_message *attach = (struct attach_message *)change->cause;
+    CHECK(attach->header.kind == MESSAGE_ATTACH && change->record.epoch > session->epoch);
     if (change->error != 0) {
         refuse(turn, attach->conn, attach->id);
         return;
@@ -218,6 +220,7 @@ void attach_committed(struct session *session, struct change *change, struct tur
 void resume_committed(struct session *session, struct change *change, struct turn *turn)
 {
     struct resume_message *resume = (struct resume_message *)change->cause;
+    CHECK(resume->header.kind == MESSAGE_RESUME && session->status != SESSION_NONE);
     if (change->error != 0) {
         refuse(turn, resume->conn, resume->id);
         return;

@@ -25,6 +25,7 @@ void session_detach(struct session *session, struct turn *turn, uint8_t cause)
 
 void session_end(struct session *session, struct turn *turn, uint8_t cause, struct message *because)
 {
+    CHECK(session->status != SESSION_NONE);
     struct change *change;
     MEMORY_MUST((change = turn_change(turn, CHANGE_END, because)) != NULL, "a change");
     session_describe(session, turn, change, USHER__V1__PRESENCE_EVENT__KIND__OFFLINE, cause);

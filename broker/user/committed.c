@@ -2,6 +2,7 @@
 #include "actors/events.h"
 #include "actors/refuse.h"
 #include "backend.pb-c.h"
+#include "base/check.h"
 #include "client.pb-c.h"
 #include "user/user.h"
 
@@ -12,6 +13,7 @@ enum { CHANGE_RETRY_MS = 1000 };
 
 static void detach_committed(struct session *session, struct change *change, struct turn *turn)
 {
+    CHECK(session->status == SESSION_IS_ONLINE && session->conn == 0 && change->cause == NULL);
     if (change->error != 0) {
         session->deadline_ms = turn->now_ms + CHANGE_RETRY_MS;
         return;
@@ -27,6 +29,7 @@ static void detach_committed(struct session *session, struct change *change, str
 
 static void ended(struct session *session, struct turn *turn, uint8_t cause)
 {
+    CHECK(session->status != SESSION_NONE);
     turn_count(turn,
                session->status == SESSION_IS_ONLINE ? METRIC_sessions_online
                                                     : METRIC_sessions_detached,
@@ -42,6 +45,7 @@ static void ended(struct session *session, struct turn *turn, uint8_t cause)
 
 static void logout_committed(struct session *session, struct change *change, struct turn *turn)
 {
+    CHECK(change->cause->kind == MESSAGE_LOGOUT && session->conn != 0);
     uint64_t id = ((struct logout_message *)change->cause)->id;
     if (change->error != 0) {
         session->deadline_ms = turn->now_ms + CHANGE_RETRY_MS;
@@ -93,6 +97,7 @@ static void expire_committed(struct session *session, struct change *change, str
 
 void user_committed(struct session *session, struct change *change, struct turn *turn)
 {
+    CHECK(turn->begun && turn->change == NULL);
     if (change->kind == CHANGE_ATTACH)
         attach_committed(session, change, turn);
     else if (change->kind == CHANGE_RESUME)
@@ -112,4 +117,5 @@ void user_committed(struct session *session, struct change *change, struct turn 
         turn->retire = true;
     else
         session_arm(session, turn);
+    session_check(session);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "actors/refuse.h"
 #include "backend.pb-c.h"
+#include "base/check.h"
 #include "client.pb-c.h"
 #include "user/user.h"
 
@@ -59,6 +60,7 @@ void handle_conn_end(struct session *session, struct message *message, struct tu
         turn_post(turn, turn->self, message);
         return;
     }
+    CHECK(end->loss >= LOSS_GONE && end->loss <= LOSS_SLOW);
     const struct loss_row *row = &losses[end->loss];
     log_loss(session, row, end->loss, turn);
     session_drop_frames(session, turn);

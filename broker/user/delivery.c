@@ -3,6 +3,7 @@
 
 #include "actors/push.h"
 #include "actors/refuse.h"
+#include "base/check.h"
 #include "base/memory.h"
 #include "client.pb-c.h"
 #include "proto/broker_frame.h"
@@ -170,6 +171,7 @@ void session_deliver(struct session *session, struct deliver_message *message, s
 {
     bool goes = goes_out(session, message->payload_size, turn);
     bool kept = session->acks || !goes;
+    CHECK(message->header.kind == MESSAGE_DELIVER);
     uint16_t code = refusal(session, message, kept, turn);
     if (code != 0) {
         trace_message(session, turn, TRACE_REFUSED, message);
@@ -220,6 +222,7 @@ static void pass(struct session *session, const struct push_bundle *bundle, stru
 void session_deliver_bundle(struct session *session, struct bundle_message *message,
                             struct turn *turn)
 {
+    CHECK(message->header.kind == MESSAGE_BUNDLE);
     const struct push_bundle *bundle = push_bundle_of(message);
     if (passes(session, bundle, turn))
         pass(session, bundle, turn);
@@ -231,6 +234,7 @@ void session_deliver_bundle(struct session *session, struct bundle_message *mess
 
 void session_keep(struct session *session, struct deliver_message *message)
 {
+    CHECK(message->seq < session->next_seq);
     inbox_push(inbox_of(session), push_keep(message));
 }
 
@@ -249,11 +253,13 @@ void session_acknowledge(struct session *session, struct turn *turn, uint64_t se
 
 uint64_t session_sent_seq(const struct session *session)
 {
+    CHECK(session->inbox == NULL || session->inbox->unseen < session->next_seq);
     return session->next_seq - 1 - (session->inbox != NULL ? session->inbox->unseen : 0);
 }
 
 uint64_t session_acked_seq(const struct session *session)
 {
+    CHECK(session->inbox == NULL || session->inbox->count < session->next_seq);
     return session->next_seq - 1 - (session->inbox != NULL ? session->inbox->count : 0);
 }
 

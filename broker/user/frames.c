@@ -23,6 +23,7 @@ enum { RATE_RETRY_MS = 1000 };
 void user_protocol_error(struct session *session, struct turn *turn, uint64_t id,
                          const char *detail)
 {
+    CHECK(session->conn != 0);
     turn_count(turn, METRIC_closed_protocol, 1);
     LOG(turn->log, PROTOCOL_ERROR, LOG_S("user", turn->name), LOG_U("epoch", session->epoch),
         LOG_S("detail", detail));
@@ -116,6 +117,7 @@ static void handle_one(struct session *session, struct bytes bytes,
                        const struct frames_message *batch, struct turn *turn)
 {
     struct client_frame frame;
+    CHECK(session->conn == batch->conn && turn->change == NULL);
     if (client_frame_read(bytes, &frame) != 0) {
         user_protocol_error(session, turn, 0, "a frame that is not a valid ClientFrame");
         return;
@@ -152,6 +154,7 @@ static bool handle_batch(struct session *session, struct frames_message *frames,
             return false;
         CHECK(frame_next(left, left.size, &frame, &used) == 1); /* whole ones, says net.h */
         frames->done += (uint32_t)used;
+        CHECK(frames->done <= frames->size);
         (*budget)--;
         turn_count(turn, METRIC_frames_in, 1);
         turn->stamp_us = frames->stamp_us;
@@ -185,7 +188,9 @@ static void go_on(struct session *session, struct turn *turn)
 
 void handle_frames(struct session *session, struct message *message, struct turn *turn)
 {
+    const struct frames_message *frames = (const struct frames_message *)message;
     bool waits = session->unread.first != NULL;
+    CHECK(frames->done == 0 && frames->size <= message->size - sizeof(*frames));
     message_append(&session->unread, message);
     if (!waits)
         go_on(session, turn);

@@ -70,6 +70,29 @@ static struct deliver_message *held_by(const struct record *record)
     return message;
 }
 
+/* Front and end of the queue: what was handed out is before what waits, and what some connection
+ * has seen before what none has. */
+static bool is_in_order(const struct inbox *inbox)
+{
+    return inbox->unseen <= inbox->waiting && inbox->waiting <= inbox->count;
+}
+
+/* As many records and bytes as are counted, in the order of their numbers. */
+static bool is_whole(const struct inbox *inbox)
+{
+    uint32_t count = 0, bytes = 0, of_services = 0;
+    struct inbox_place place = {0};
+    struct kept_message kept;
+    for (uint64_t seq = 0; inbox_read(inbox, &place, &kept); seq = kept.seq) {
+        if (count > 0 && kept.seq <= seq)
+            return false;
+        count++;
+        bytes += (uint32_t)(kept.name.size + kept.payload.size);
+        of_services += kept.from_service;
+    }
+    return count == inbox->count && bytes == inbox->bytes && of_services == inbox->service_count;
+}
+
 /* --- room ------------------------------------------------------------------------------------- */
 
 uint32_t inbox_bytes_of(const struct deliver_message *message)
@@ -160,6 +183,7 @@ static void add_run(struct inbox *inbox, uint32_t size)
 static void free_first_run(struct inbox *inbox)
 {
     struct inbox_run *run = inbox->first;
+    CHECK(run->begin == run->end && (inbox->waiting == 0 || inbox->next.run != run));
     inbox->first = run->next;
     if (inbox->first == NULL)
         inbox->last = NULL;
@@ -194,12 +218,13 @@ static void note_sender(struct inbox *inbox, const struct deliver_message *messa
 
 static void note_gone(struct inbox *inbox, bool from_service, struct bytes name, uint32_t bytes)
 {
-    CHECK(inbox->count > 0 && inbox->bytes >= bytes);
+    CHECK(inbox->count > 0 && inbox->bytes >= bytes && is_in_order(inbox));
     inbox->unseen -= inbox->unseen == inbox->count;
     inbox->waiting -= inbox->waiting == inbox->count;
     inbox->count--;
     inbox->bytes -= bytes;
     if (from_service) {
+        CHECK(inbox->service_count > 0 && inbox->service_bytes >= bytes);
         inbox->service_count--;
         inbox->service_bytes -= bytes;
     } else if (inbox->share_key != NULL) {
@@ -209,6 +234,7 @@ static void note_gone(struct inbox *inbox, bool from_service, struct bytes name,
         inbox->next = (struct inbox_place){0};
     if (inbox->count == 0)
         drop_shares(inbox);
+    CHECK(inbox->count > 0 || (inbox->bytes == 0 && inbox->service_bytes == 0));
 }
 
 static struct record *append(struct inbox *inbox, uint32_t size)
@@ -216,6 +242,7 @@ static struct record *append(struct inbox *inbox, uint32_t size)
     if (inbox->last == NULL || inbox->last->size - inbox->last->end < (int)size)
         add_run(inbox,
                 inbox->last == NULL && size <= RUN_SMALL_BYTES ? RUN_SMALL_BYTES : RUN_BYTES);
+    CHECK(size <= (uint32_t)(inbox->last->size - inbox->last->end));
     struct record *record = record_at(inbox->last, inbox->last->end);
     inbox->last->end = (uint16_t)(inbox->last->end + size);
     return record;
@@ -273,6 +300,7 @@ static struct deliver_message *message_of(const struct record *record)
 /* The oldest record is done with. */
 static void drop_record(struct inbox *inbox, uint32_t size)
 {
+    CHECK(size <= (uint32_t)(inbox->first->end - inbox->first->begin));
     inbox->first->begin = (uint16_t)(inbox->first->begin + size);
     if (inbox->first->begin == inbox->first->end)
         free_first_run(inbox);
@@ -363,7 +391,7 @@ bool inbox_next(const struct inbox *inbox, struct kept_message *kept)
 
 struct deliver_message *inbox_sent(struct inbox *inbox)
 {
-    CHECK(inbox->waiting > 0);
+    CHECK(inbox->waiting > 0 && is_in_order(inbox));
     struct record *record = next_record(inbox, &inbox->next);
     inbox->unseen -= inbox->unseen == inbox->waiting;
     inbox->waiting--;
@@ -373,6 +401,7 @@ struct deliver_message *inbox_sent(struct inbox *inbox)
 
 void inbox_rewind(struct inbox *inbox)
 {
+    CHECK_SLOW(is_whole(inbox));
     inbox->waiting = inbox->count;
     inbox->next = (struct inbox_place){0};
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/check.h"
 #include "base/hash.h"
 #include "base/memory.h"
 #include "base/table.h"
@@ -71,6 +72,7 @@ static struct requests *with_size(uint32_t size, const uint64_t key[2])
 
 static void put(struct requests *requests, const struct request *request)
 {
+    CHECK(request->id != 0 && requests->count + 1 < requests->size);
     *probe(requests, request->id) = *request;
     requests->count++;
     if (request->call != 0) {
@@ -129,6 +131,7 @@ void requests_remove(struct requests **out, uint64_t id)
     struct request *gone = probe(requests, id);
     if (gone->id == 0)
         return;
+    CHECK(requests->count > 0 && requests->calls >= (gone->call != 0));
     requests->calls -= gone->call != 0;
     if (--requests->count == 0) {
         requests_destroy(requests);
@@ -186,6 +189,7 @@ bool requests_take(struct requests **out, struct request *taken)
     struct requests *requests = *out;
     if (requests == NULL)
         return false;
+    CHECK(requests->count > 0); /* or the search would not end */
     while (requests->slots[requests->take_at].id == 0)
         requests->take_at = (requests->take_at + 1) & (requests->size - 1);
     *taken = requests->slots[requests->take_at];

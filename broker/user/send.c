@@ -29,10 +29,16 @@ static bool remember(struct session *session, struct turn *turn, const struct re
     return false;
 }
 
+void session_calls_ended(struct turn *turn, uint32_t count)
+{
+    uint64_t before =
+        atomic_fetch_sub_explicit(&turn->counters->calls_waiting, count, memory_order_relaxed);
+    CHECK(before >= count);
+}
+
 void session_forget_requests(struct session *session, struct turn *turn)
 {
-    atomic_fetch_sub_explicit(&turn->counters->calls_waiting, requests_calls(session->requests),
-                              memory_order_relaxed);
+    session_calls_ended(turn, requests_calls(session->requests));
     requests_destroy(session->requests);
     session->requests = NULL;
 }

@@ -9,6 +9,7 @@
 
 #include "actors/held.h"
 #include "backend.pb-c.h"
+#include "base/check.h"
 #include "base/memory.h"
 #include "client.pb-c.h"
 
@@ -18,6 +19,21 @@ static_assert(sizeof(struct session) <= 152, "each user has one; docs/performanc
 
 /* Of a token that is said to be good for longer: a thousand years. */
 static const uint64_t LIFE_MS_MAX = UINT64_C(1000) * 365 * 86400 * 1000;
+
+/* Nothing hangs off a user who is not known. */
+static bool is_bare(const struct session *session)
+{
+    return session->inbox == NULL && session->requests == NULL && session->held == NULL &&
+           session->source == NULL && session->details == NULL;
+}
+
+void session_check(const struct session *session)
+{
+    CHECK(session->conn == 0 || session->status == SESSION_IS_ONLINE);
+    CHECK((session->unread.first == NULL) == (session->unread.last == NULL));
+    CHECK(session->inbox == NULL || session->inbox->count > 0);
+    CHECK(session->status != SESSION_NONE || is_bare(session));
+}
 
 const char *session_address(const struct session *session)
 {
@@ -100,6 +116,7 @@ void session_clear(struct session *session, struct turn *turn)
         struct deliver_message *message;
         while ((message = inbox_pop(session->inbox)) != NULL)
             deliver_refuse(turn, message, USHER__V1__ERROR__CODE__UNDELIVERED);
+        CHECK(session->inbox->count == 0 && session->inbox->first == NULL);
         free(session->inbox);
     }
     session_drop_frames(session, turn);
@@ -120,6 +137,7 @@ enum { TIMER_STEP_FROM_MS = 1000, TIMER_STEP_MS = 50 };
 
 void session_arm(struct session *session, struct turn *turn)
 {
+    CHECK(session->status != SESSION_NONE);
     uint64_t due = requests_due_ms(session->requests);
     if (session->deadline_ms != 0 && session->deadline_ms < due)
         due = session->deadline_ms;
@@ -157,6 +175,7 @@ void session_show_proof(const struct session *session, struct turn *turn)
 void session_describe(const struct session *session, struct turn *turn, struct change *change,
                       uint8_t kind, uint8_t cause)
 {
+    CHECK(change == turn->change && strlen(turn->name) < sizeof(change->event.user));
     struct session_record *record = &change->record;
     record->epoch = session->epoch;
     record->since_ms = session->since_ms;

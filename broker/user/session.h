@@ -54,6 +54,9 @@ struct session {
     uint8_t trace;    /* of base/trace.h; 0: not traced */
 };
 
+/* What holds between two messages; a session for which it does not is broken (base/check.h). */
+void session_check(const struct session *session);
+
 const char *session_address(const struct session *session);
 const char *session_client(const struct session *session);
 void session_set_details(struct session *session, const char *address, const char *client);
@@ -117,6 +120,9 @@ void session_drop_frames(struct session *session, struct turn *turn);
 
 /* --- user/send.c: all requests in flight are forgotten, nobody is answered ------------------ */
 void session_forget_requests(struct session *session, struct turn *turn);
+
+/* So many calls less wait for their answer, of those that all users have. */
+void session_calls_ended(struct turn *turn, uint32_t count);
 
 /* --- delivery.c ------------------------------------------------------------------------------- */
 

@@ -34,6 +34,7 @@ static user_handler *const handlers[MESSAGE_KINDS] = {
 
 void user_receive(struct session *session, struct message *message, struct turn *turn)
 {
+    CHECK(turn->begun && turn->change == NULL);
     user_handler *handler = message->kind < MESSAGE_KINDS ? handlers[message->kind] : NULL;
     if (handler == NULL) {
         /* A link id that points at a user's slot: the backend is told to say Hello again. */
@@ -45,6 +46,7 @@ void user_receive(struct session *session, struct message *message, struct turn 
     }
     if (session->status == SESSION_NONE && turn->change == NULL)
         turn->retire = true;
+    session_check(session);
 }
 
 void handle_writable(struct session *session, struct message *message, struct turn *turn)
@@ -138,7 +140,7 @@ void handle_call_result(struct session *session, struct message *message, struct
         turn_count(turn, METRIC_replies_late, 1);
     } else {
         requests_remove(&session->requests, result->request);
-        atomic_fetch_sub_explicit(&turn->counters->calls_waiting, 1, memory_order_relaxed);
+        session_calls_ended(turn, 1);
         turn_count(turn, result->code == 0 ? METRIC_calls_answered : METRIC_calls_lost, 1);
         if (result->code == 0)
             turn_mark(turn, HISTOGRAM_call_latency, result->stamp_us);
@@ -159,7 +161,7 @@ void handle_tick(struct session *session, struct message *message, struct turn *
     struct request expired;
     while (requests_expire(&session->requests, turn->now_ms, &expired)) {
         turn_count(turn, METRIC_calls_timed_out, 1);
-        atomic_fetch_sub_explicit(&turn->counters->calls_waiting, 1, memory_order_relaxed);
+        session_calls_ended(turn, 1);
         answer_error(session, turn, expired.id, USHER__V1__ERROR__CODE__TIMEOUT,
                      "the service did not answer in time", 0);
     }
@@ -221,8 +223,7 @@ static void drain_requests(struct session *session, struct turn *turn)
 {
     struct request request;
     while (requests_take(&session->requests, &request)) {
-        if (request.call != 0)
-            atomic_fetch_sub_explicit(&turn->counters->calls_waiting, 1, memory_order_relaxed);
+        session_calls_ended(turn, request.call != 0);
         answer_error(session, turn, request.id, USHER__V1__ERROR__CODE__DRAINING,
                      "the broker stops; this may have taken effect", 0);
     }
