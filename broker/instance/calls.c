@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/check.h"
 #include "base/table.h"
 
 /* A table as in base/table.h. Call numbers rise by one, so they are mixed: neighbours would make
@@ -81,6 +82,7 @@ static int grow(struct calls *calls)
 
 int calls_add(struct calls *calls, const struct call *call)
 {
+    CHECK(call->call != 0);
     int error = grow(calls);
     if (error != 0)
         return error;
@@ -89,6 +91,7 @@ int calls_add(struct calls *calls, const struct call *call)
         return -EEXIST;
     calls->slots[at] = *call;
     calls->count++;
+    CHECK(calls->count < calls->size); /* or a search would not end */
     return 0;
 }
 
@@ -132,6 +135,7 @@ bool calls_walk_is_over(const struct calls *calls)
 bool calls_walk_on(struct calls *calls, const struct calls_wanted *wanted, uint32_t *places,
                    struct call *call)
 {
+    CHECK(calls->walk_left <= calls->size && calls->walk_at < calls->size);
     while (*places > 0 && !calls_walk_is_over(calls)) {
         const struct call *here = &calls->slots[calls->walk_at];
         --*places;

@@ -155,6 +155,8 @@ static void supersede(struct instance *instance, struct turn *turn)
 
 static void begin_link(struct instance *instance, const Usher__V1__Hello *hello, struct turn *turn)
 {
+    CHECK(strlen(hello->service) < sizeof(instance->service) &&
+          strlen(hello->instance) < sizeof(instance->name)); /* instance_key has looked */
     if (instance->link != 0)
         supersede(instance, turn);
     instance->incarnation = hello->incarnation;
@@ -171,6 +173,7 @@ static void begin_link(struct instance *instance, const Usher__V1__Hello *hello,
 /* Into the directory: with a first Hello, and with one that newly wants presence. */
 static void join(struct instance *instance, const Usher__V1__Hello *hello, struct turn *turn)
 {
+    CHECK(instance->link != 0 && !instance->leaving);
     if (instance->joined && (instance->presence || !hello->presence))
         return;
     struct join_message *message = message_create(MESSAGE_JOINED, sizeof(*message));
@@ -229,6 +232,7 @@ static void hello(struct instance *instance, uint64_t exchange, const Usher__V1_
 
 static void leave(struct instance *instance, struct turn *turn)
 {
+    CHECK(instance->link != 0 && !instance->leaving);
     instance_goaway_done(instance, turn);
     LOG(turn->log, LINK_LOST, LOG_S("service", instance->service),
         LOG_S("instance", instance->name), LOG_U("mail", instance->mail_count));
@@ -329,6 +333,7 @@ static void link_gone(struct instance *instance, uint64_t exchange, struct turn 
             return; /* it is answered when its commands are done; nobody will read it */
     if (instance->fetch_exchange != exchange || exchange == 0)
         return;
+    CHECK(instance->link != 0 && !instance->leaving);
     link_refuse(turn, exchange, USHER__V1__REFUSED__CODE__STALE_LINK, "the peer is gone");
     instance->fetch_exchange = 0;
     instance->gone = true;
@@ -407,6 +412,7 @@ static void stop(struct instance *instance, struct turn *turn)
 
 void instance_receive(struct instance **state, struct message *message, struct turn *turn)
 {
+    CHECK(turn->begun && turn->change == NULL); /* nothing of an instance is stored */
     if (*state == NULL)
         *state = create(turn);
     struct instance *instance = *state;
@@ -423,6 +429,7 @@ void instance_receive(struct instance **state, struct message *message, struct t
             instance_take_events(instance, result, turn);
             return;
         }
+        CHECK(instance->questions > 0);
         instance->questions--;
         instance_query_done(instance, result->token, (struct bytes){result->bytes, result->size},
                             turn);
@@ -443,6 +450,7 @@ void instance_receive(struct instance **state, struct message *message, struct t
         take_leave(instance, (struct leave_message *)message, turn);
         break;
     case MESSAGE_WALK:
+        CHECK(instance->walking);
         instance->walking = false;
         walk_on(instance, turn);
         break;
@@ -497,6 +505,7 @@ void instance_fini(struct instance **state, struct turn *turn)
         return;
     /* Somebody waits for each of them. */
     CHECK((*state)->mail_first == NULL && calls_count((*state)->calls) == 0);
+    CHECK((*state)->shares.count == 0 && (*state)->asked.count == 0);
     destroy(state, turn);
 }
 

@@ -48,12 +48,37 @@ static uint32_t weight(const struct user_call_message *call)
     return (uint32_t)sizeof(*call) + call->user_size + call->method_size + call->payload_size;
 }
 
+/* No mail, or one at each end; and no bytes without any. */
+static void check_ends(const struct instance *instance)
+{
+    bool none = instance->mail_count == 0;
+    CHECK((instance->mail_first == NULL) == none && (instance->mail_last == NULL) == none);
+    CHECK(!none || instance->mail_bytes == 0);
+}
+
+/* As many as are counted, in the order of their numbers. */
+static bool is_whole(const struct instance *instance)
+{
+    uint32_t count = 0;
+    uint64_t bytes = 0, seq = 0;
+    const struct user_call_message *mail = instance->mail_first;
+    for (; mail != NULL; mail = (const struct user_call_message *)mail->header.next) {
+        if (mail->mail_seq <= seq)
+            return false;
+        seq = mail->mail_seq;
+        bytes += weight(mail);
+        count++;
+    }
+    return count == instance->mail_count && bytes == instance->mail_bytes;
+}
+
 /* Takes out the one behind `before`, or the first. */
 static struct user_call_message *take_behind(struct instance *instance,
                                              struct user_call_message *before)
 {
     struct user_call_message *taken =
         before != NULL ? (struct user_call_message *)before->header.next : instance->mail_first;
+    CHECK(instance->mail_count > 0 && instance->mail_bytes >= weight(taken));
     if (before != NULL)
         before->header.next = taken->header.next;
     else
@@ -63,6 +88,7 @@ static struct user_call_message *take_behind(struct instance *instance,
     instance->mail_count--;
     instance->mail_bytes -= weight(taken);
     taken->header.next = NULL;
+    check_ends(instance);
     if (taken->control == USHER__V1__CONTROL__KIND__DRAIN)
         instance->drain_waits = false;
     if (is_one_way(taken))
@@ -90,6 +116,7 @@ static void append(struct instance *instance, struct user_call_message *item)
     instance->mail_last = item;
     instance->mail_count++;
     instance->mail_bytes += weight(item);
+    check_ends(instance);
 }
 
 /* --- whose calls they are --------------------------------------------------------------------- */
@@ -221,6 +248,7 @@ void instance_take_call(struct instance *instance, struct user_call_message *cal
 
 void instance_put_control(struct instance *instance, uint8_t kind, struct turn *turn)
 {
+    CHECK(kind != 0);
     struct bytes none = {0};
     struct user_call_message *item;
     MEMORY_MUST((item = user_call_create(none, none, none, none)) != NULL, "mail");
@@ -231,18 +259,20 @@ void instance_put_control(struct instance *instance, uint8_t kind, struct turn *
 void instance_goaway_done(struct instance *instance, struct turn *turn)
 {
     if (instance->goaway)
-        atomic_fetch_sub_explicit(&turn->counters->goaways, 1, memory_order_release);
+        CHECK(atomic_fetch_sub_explicit(&turn->counters->goaways, 1, memory_order_release) > 0);
     instance->goaway = false;
 }
 
 void instance_rewind_mail(struct instance *instance)
 {
     const struct user_call_message *first = instance->mail_first;
+    CHECK_SLOW(is_whole(instance));
     if (instance->sent_seq > instance->seen_seq)
         instance->seen_seq = instance->sent_seq;
     instance->mail_base = first != NULL ? first->mail_seq - 1 : instance->mail_seq;
     instance->sent_seq = instance->mail_base;
     instance->mail_number = 0;
+    CHECK(instance->mail_base <= instance->mail_seq && instance->seen_seq <= instance->mail_seq);
 }
 
 /* --- composing -------------------------------------------------------------------------------- */
@@ -312,6 +342,7 @@ static void number(struct instance *instance, struct user_call_message *mail)
 {
     if (mail->mail_seq <= instance->sent_seq)
         return;
+    CHECK(mail->mail_seq <= instance->mail_seq);
     instance->sent_seq = mail->mail_seq;
     mail->mail_number = ++instance->mail_number;
 }
@@ -359,6 +390,7 @@ void instance_drop_events(struct instance *instance)
 static uint32_t event_size(const struct instance *instance, uint32_t offset)
 {
     const struct query_result_message *events = instance->events;
+    CHECK(offset < events->size);
     size_t size =
         link_batch_item_size((struct bytes){events->bytes + offset, events->size - offset});
     CHECK(size > 0);
@@ -377,6 +409,7 @@ static void skip_events(struct instance *instance)
     }
     for (; events->first <= instance->presence_done; events->first++)
         instance->events_offset += event_size(instance, instance->events_offset);
+    CHECK(instance->events_offset < events->size); /* its last is behind the cursor */
 }
 
 /* As many as fit. */
@@ -425,6 +458,7 @@ void instance_reset_presence(struct instance *instance, uint64_t last)
 void instance_take_events(struct instance *instance, struct query_result_message *result,
                           struct turn *turn)
 {
+    CHECK(instance->reading);
     instance->reading = false;
     /* A store that fails is not asked again in the same breath. */
     instance->read_again_ms = result->failed ? turn->now_ms + READ_AGAIN_MS : 0;
@@ -444,6 +478,7 @@ void instance_take_events(struct instance *instance, struct query_result_message
 static void send_batch(struct instance *instance, struct turn *turn, const struct buffer *items)
 {
     size_t offset = turn->out.size;
+    CHECK(instance->fetch_exchange != 0);
     MEMORY_MUST(link_answer_batch(&turn->out, (struct bytes){items->data, items->size},
                                   instance->reset_from != 0,
                                   atomic_load_explicit(&turn->counters->presence_last,
@@ -458,6 +493,7 @@ static void send_batch(struct instance *instance, struct turn *turn, const struc
 
 void instance_answer_fetch(struct instance *instance, struct turn *turn, bool even_if_empty)
 {
+    CHECK(instance->fetch_exchange != 0 && instance->fetch_bytes_max > BATCH_OVERHEAD);
     struct buffer items = {0};
     skip_events(instance);
     read_events(instance, turn);

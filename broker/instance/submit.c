@@ -31,7 +31,16 @@ enum {
 
 static uint64_t token_of(const struct submit *submit, uint32_t command, uint32_t name)
 {
+    CHECK(submit->number != 0 && command < submit->count && name <= UINT16_MAX);
     return (uint64_t)submit->number << 32 | (uint64_t)command << 16 | name;
+}
+
+/* Of the command that the token was made for. */
+static struct command_result *result_of(struct submit *submit, uint64_t token)
+{
+    uint32_t command = token >> 16 & UINT16_MAX;
+    CHECK(command < submit->count);
+    return &submit->results[command];
 }
 
 static struct submit *find(struct instance *instance, uint64_t token)
@@ -150,9 +159,16 @@ static bool is_counted(const struct instance *instance, const struct link_reques
     return instance->link != 0 || !request->stranger;
 }
 
+static void uncount(struct instance *instance, const struct submit *submit)
+{
+    bool counted = is_counted(instance, submit->request);
+    CHECK(instance->submit_count >= counted);
+    instance->submit_count -= counted;
+}
+
 static void unlink_submit(struct instance *instance, struct submit *submit)
 {
-    instance->submit_count -= is_counted(instance, submit->request);
+    uncount(instance, submit);
     struct submit **at = &instance->submits;
     while (*at != submit)
         at = &(*at)->next;
@@ -199,11 +215,12 @@ void instance_drop_submits(struct instance *instance, struct turn *turn)
     while (instance->submits != NULL) {
         struct submit *submit = instance->submits;
         instance->submits = submit->next;
-        instance->submit_count -= is_counted(instance, submit->request);
+        uncount(instance, submit);
         link_refuse(turn, submit->exchange, USHER__V1__REFUSED__CODE__STALE_LINK,
                     "this link has ended; say Hello again");
         destroy(submit);
     }
+    CHECK(instance->submit_count == 0);
 }
 
 /* --- results that come back ------------------------------------------------------------------- */
@@ -221,7 +238,7 @@ void instance_command_done(struct instance *instance, uint64_t token, uint16_t c
     struct submit *submit = find(instance, token);
     if (submit == NULL)
         return;
-    struct command_result *result = &submit->results[token >> 16 & 0xffff];
+    struct command_result *result = result_of(submit, token);
     uint16_t row[2] = {(uint16_t)token, result_code(code)};
     settle(submit, result);
     if (!result->push)
@@ -239,7 +256,7 @@ void instance_query_done(struct instance *instance, uint64_t token, struct bytes
     struct submit *submit = find(instance, token);
     if (submit == NULL)
         return;
-    struct command_result *result = &submit->results[token >> 16 & 0xffff];
+    struct command_result *result = result_of(submit, token);
     settle(submit, result);
     submit->encoded_bytes += encoded.size;
     /* A thousand small questions fit one Submit, and their long answers none: what cannot leave is
@@ -259,7 +276,7 @@ void instance_pushed_all(struct instance *instance, struct push_all_message *pus
     struct submit *submit = find(instance, push->token);
     if (submit == NULL)
         return;
-    struct command_result *result = &submit->results[push->token >> 16 & 0xffff];
+    struct command_result *result = result_of(submit, push->token);
     settle(submit, result);
     result->accepted = push->accepted;
     finish_if_done(instance, submit, turn);

@@ -596,8 +596,6 @@ static void many_lost_calls_are_answered_in_steps(void **state)
     assert_in_range(turns, 4, 10);
     link_fetch(stage, 54, 0);
     EXPECT(stage, "answer 54 batch [1 new user=ann call=2000 left=5000] last=0");
-    link_bare(stage, MESSAGE_WALK);
-    EXPECT_NOTHING(stage);
 }
 
 /* A backend that answers for its predecessor comes too late, also before the walk has been there.
