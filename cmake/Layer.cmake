@@ -53,3 +53,17 @@ function(api name header)
     target_include_directories(usher_${name}_api INTERFACE ${root})
     target_link_libraries(usher_${name}_api INTERFACE $<LINK_ONLY:usher_${name}>)
 endfunction()
+
+# part(NAME LAYER HEADER...): some headers of this folder, for those who see no more of it. They name
+# NAME and include as everybody does: "base/check.h".
+function(part name layer)
+    get_filename_component(folder ${CMAKE_CURRENT_SOURCE_DIR} NAME)
+    set(root ${CMAKE_BINARY_DIR}/include/${name})
+    file(MAKE_DIRECTORY ${root}/${folder})
+    foreach(header IN LISTS ARGN)
+        file(CREATE_LINK ${CMAKE_CURRENT_SOURCE_DIR}/${header} ${root}/${folder}/${header} SYMBOLIC)
+    endforeach()
+    add_library(usher_${name} INTERFACE)
+    target_include_directories(usher_${name} INTERFACE ${root})
+    target_link_libraries(usher_${name} INTERFACE $<LINK_ONLY:usher_${layer}>)
+endfunction()

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "backend.pb-c.h"
+#include "base/check.h"
 #include "proto/arena.h"
 #include "record.pb-c.h"
 
@@ -104,7 +105,7 @@ static int message_pack(const ProtobufCMessage *message, struct bytes key, uint8
     size_t size = protobuf_c_message_get_packed_size(message);
     if (size > RECORD_BYTES_MAX - RECORD_HEADER_BYTES)
         return -EINVAL;
-    protobuf_c_message_pack(message, out + RECORD_HEADER_BYTES);
+    CHECK(protobuf_c_message_pack(message, out + RECORD_HEADER_BYTES) == size);
     header_write(out, key, size);
     return (int)(RECORD_HEADER_BYTES + size);
 }
@@ -225,6 +226,7 @@ int record_unpack_event(uint64_t seq, struct bytes bytes, struct presence_event 
 size_t record_inbox_key(const char *user, uint64_t seq, uint8_t key[RECORD_INBOX_KEY_BYTES_MAX])
 {
     size_t size = strnlen(user, STORE_NAME_BYTES_MAX);
+    CHECK(user[size] == '\0'); /* cut, it would be the key of somebody else */
     memcpy(key, user, size);
     key[size++] = '\0';
     if (seq == 0)
@@ -314,6 +316,7 @@ void record_pack_message(const char *user, const struct saved_message *message, 
     size_t key_size = record_inbox_key(user, message->seq, key);
     Usher__V1__MessageRecord record = message_record(message);
     size_t size = protobuf_c_message_pack(&record.base, out + RECORD_HEADER_BYTES);
+    CHECK(RECORD_HEADER_BYTES + (int)size == record_message_size(message)); /* what was reserved */
     header_write(out, (struct bytes){key, key_size}, size);
 }
 
@@ -321,6 +324,7 @@ void record_pack_message(const char *user, const struct saved_message *message, 
 static int arena_fit(struct arena *arena, size_t size)
 {
     arena_reset(arena);
+    CHECK(size <= RECORD_MESSAGE_BYTES_MAX);
     if (arena->capacity >= size + ARENA_BYTES)
         return 0;
     arena_fini(arena);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/check.h"
 #include "storage/record.h"
 #include "storage/store_ops.h"
 
@@ -55,11 +56,26 @@ const char *store_upgraded_from(const struct store *store)
     return store->upgraded_from;
 }
 
+static void end_writing(struct store *store)
+{
+    store->writing = false;
+    store->failed = 0;
+    store->writer = (struct thread_mark){0};
+}
+
+static void drop(struct store *store)
+{
+    if (store->failed == 0)
+        store->ops->abort(store);
+    end_writing(store);
+}
+
 void store_close(struct store *store)
 {
     if (store == NULL)
         return;
-    store_abort(store);
+    if (store->writing)
+        drop(store); /* whoever wrote does so no more */
     store->ops->close(store);
 }
 
@@ -69,9 +85,11 @@ int store_begin(struct store *store)
 {
     if (store->writing)
         return -EINVAL;
+    CHECK(off_thread(&store->writer) && store->failed == 0);
     int result = store->ops->begin(store);
     store->writing = result == 0;
-    store->failed = 0;
+    if (store->writing)
+        thread_begin(&store->writer);
     return result;
 }
 
@@ -80,11 +98,13 @@ static int write_check(const struct store *store)
 {
     if (!store->writing)
         return -EINVAL;
+    CHECK(on_thread(&store->writer) && store->failed <= 0);
     return store->failed;
 }
 
 static int write_done(struct store *store, int result)
 {
+    CHECK(store->writing && store->failed == 0 && result <= 0);
     if (result < 0) {
         store->ops->abort(store);
         store->failed = result;
@@ -155,17 +175,16 @@ int store_commit(struct store *store, uint64_t epoch_last)
     int result = write_check(store);
     if (result == 0)
         result = store->ops->commit(store, epoch_last);
-    store->writing = false;
-    store->failed = 0;
+    end_writing(store);
     return result;
 }
 
 void store_abort(struct store *store)
 {
-    if (store->writing && store->failed == 0)
-        store->ops->abort(store);
-    store->writing = false;
-    store->failed = 0;
+    if (!store->writing)
+        return;
+    CHECK(on_thread(&store->writer));
+    drop(store);
 }
 
 int store_look(struct store *store)

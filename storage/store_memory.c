@@ -2,10 +2,10 @@
 #include "storage/store.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/lock.h"
 #include "storage/store_ops.h"
 
 /* The store for tests and the simulation: the same contract, no disk.
@@ -72,7 +72,7 @@ struct memory_store {
     uint64_t random;
 
     /* shared, changed by the writer under the mutex */
-    pthread_mutex_t mutex;
+    struct lock mutex;
     struct session_node *head[HEIGHT_MAX];
     struct store_position position;
     struct event_node **ring; /* the event of a seq is in slot seq % ring_slots */
@@ -97,6 +97,7 @@ static struct memory_store *memory_of(struct store *base)
 static void list_seek(struct memory_store *store, const char *user,
                       struct session_node **links[HEIGHT_MAX])
 {
+    CHECK(lock_held(&store->mutex));
     struct session_node *before = NULL;
     for (int level = HEIGHT_MAX - 1; level >= 0; level--) {
         struct session_node **link = before == NULL ? &store->head[level] : &before->next[level];
@@ -137,6 +138,7 @@ static void apply_put(struct memory_store *store, struct session_node *node)
         free(node);
         return;
     }
+    CHECK(node->height >= 1 && node->height <= HEIGHT_MAX);
     for (int level = 0; level < node->height; level++) {
         node->next[level] = *links[level];
         *links[level] = node;
@@ -154,6 +156,7 @@ static void apply_delete(struct memory_store *store, struct session_node *node)
         for (int level = 0; level < present->height; level++)
             *links[level] = present->next[level];
         free(present);
+        CHECK(store->position.sessions > 0);
         store->position.sessions--;
     }
     free(node);
@@ -177,14 +180,14 @@ static int ring_reserve(struct memory_store *store, uint64_t count)
     struct event_node **ring = calloc(slots, sizeof(struct event_node *));
     if (ring == NULL)
         return -ENOMEM;
-    pthread_mutex_lock(&store->mutex);
+    lock_take(&store->mutex);
     const struct store_position *position = &store->position;
     for (uint64_t seq = position->presence_first; seq <= position->presence_last; seq++)
         ring[seq % slots] = store->ring[seq % store->ring_slots];
     struct event_node **old = store->ring;
     store->ring = ring;
     store->ring_slots = slots;
-    pthread_mutex_unlock(&store->mutex);
+    lock_give(&store->mutex);
     free(old);
     return 0;
 }
@@ -192,6 +195,7 @@ static int ring_reserve(struct memory_store *store, uint64_t count)
 static void drop_oldest(struct memory_store *store)
 {
     struct event_node **slot = &store->ring[store->position.presence_first % store->ring_slots];
+    CHECK(*slot != NULL && (*slot)->event.seq == store->position.presence_first);
     free(*slot);
     *slot = NULL;
     store->position.presence_first++;
@@ -200,6 +204,7 @@ static void drop_oldest(struct memory_store *store)
 /* Takes the node. There is space: for as many as are kept, so the oldest goes first. */
 static void apply_event(struct memory_store *store, struct event_node *node)
 {
+    CHECK(lock_held(&store->mutex) && node->event.seq == store->position.presence_last + 1);
     if (events_kept(store) > 0 && events_kept(store) >= store->events_kept_max)
         drop_oldest(store);
     store->position.presence_last++;
@@ -208,7 +213,9 @@ static void apply_event(struct memory_store *store, struct event_node *node)
         free(node);
         return;
     }
-    store->ring[node->event.seq % store->ring_slots] = node;
+    struct event_node **slot = &store->ring[node->event.seq % store->ring_slots];
+    CHECK(*slot == NULL && events_kept(store) <= store->ring_slots);
+    *slot = node;
 }
 
 /* --- saved inboxes ----------------------------------------------------------------------- */
@@ -224,6 +231,7 @@ static struct inbox_entry **inbox_chain(struct memory_store *store, const char *
 /* The link that leads to the first entry of the chain that is not before (user, seq). */
 static struct inbox_entry **inbox_seek(struct memory_store *store, const char *user, uint64_t seq)
 {
+    CHECK(lock_held(&store->mutex));
     struct inbox_entry **link = inbox_chain(store, user);
     for (; *link != NULL; link = &(*link)->next) {
         int order = strcmp((*link)->user, user);
@@ -271,21 +279,29 @@ static void pending_reset(struct memory_store *store)
     store->inboxes_pending_end = &store->inboxes_pending;
 }
 
+/* Nothing is left of the transaction before. */
+static bool is_clear(const struct memory_store *store)
+{
+    return store->sessions_pending == NULL && store->events_pending == NULL &&
+           store->inboxes_pending == NULL && store->events_pending_count == 0;
+}
+
 static int memory_begin(struct store *base)
 {
     struct memory_store *store = memory_of(base);
-    pthread_mutex_lock(&store->mutex);
+    lock_take(&store->mutex);
     bool is_cut = store->is_cut;
-    pthread_mutex_unlock(&store->mutex);
+    lock_give(&store->mutex);
     if (is_cut)
         return -EIO;
-    pending_reset(store);
+    CHECK(is_clear(store));
     return 0;
 }
 
 static struct session_node *session_node_create(const char *user, int height)
 {
     size_t size = sizeof(struct session_node) + (size_t)height * sizeof(struct session_node *);
+    CHECK(strlen(user) <= STORE_NAME_BYTES_MAX);
     struct session_node *node = calloc(1, size);
     if (node == NULL)
         return NULL;
@@ -344,6 +360,7 @@ static int memory_append_event(struct store *base, struct presence_event *event)
 
 static struct inbox_entry *inbox_pend(struct memory_store *store, const char *user, size_t bytes)
 {
+    CHECK(strlen(user) <= STORE_NAME_BYTES_MAX);
     struct inbox_entry *entry = calloc(1, sizeof(*entry) + bytes);
     if (entry == NULL)
         return NULL;
@@ -448,8 +465,10 @@ static void pending_apply(struct memory_store *store)
 /* Takes the pending changes over; they are gone from the list then. */
 static void commit_apply(struct memory_store *store, uint64_t epoch_last)
 {
+    uint64_t last = store->position.presence_last + store->events_pending_count;
     pending_apply(store);
     pending_reset(store);
+    CHECK(store->position.presence_last == last);
     if (epoch_last > store->position.epoch_last)
         store->position.epoch_last = epoch_last;
 }
@@ -457,7 +476,7 @@ static void commit_apply(struct memory_store *store, uint64_t epoch_last)
 static int memory_commit(struct store *base, uint64_t epoch_last)
 {
     struct memory_store *store = memory_of(base);
-    pthread_mutex_lock(&store->mutex);
+    lock_take(&store->mutex);
     int result = store->fault;
     if (result == 0 && store->cut_is_armed) {
         store->is_cut = true;
@@ -465,7 +484,7 @@ static int memory_commit(struct store *base, uint64_t epoch_last)
     }
     if (result == 0 || (store->is_cut && store->cut_is_kept))
         commit_apply(store, epoch_last);
-    pthread_mutex_unlock(&store->mutex);
+    lock_give(&store->mutex);
     memory_abort(base);
     return result;
 }
@@ -475,16 +494,16 @@ static int memory_commit(struct store *base, uint64_t epoch_last)
 /* Every 0 is followed by read_end. */
 static int read_begin(struct memory_store *store)
 {
-    pthread_mutex_lock(&store->mutex);
+    lock_take(&store->mutex);
     if (!store->is_cut)
         return 0;
-    pthread_mutex_unlock(&store->mutex);
+    lock_give(&store->mutex);
     return -EIO;
 }
 
 static void read_end(struct memory_store *store)
 {
-    pthread_mutex_unlock(&store->mutex);
+    lock_give(&store->mutex);
 }
 
 static int memory_position(struct store *base, struct store_position *position)
@@ -588,6 +607,7 @@ static int memory_read_inbox(struct store *base, const char *user, struct saved_
 static void memory_close(struct store *base)
 {
     struct memory_store *store = memory_of(base);
+    CHECK(is_clear(store));
     struct session_node *node = store->head[0];
     while (node != NULL) {
         struct session_node *next = node->next[0];
@@ -598,7 +618,7 @@ static void memory_close(struct store *base)
         drop_oldest(store);
     free(store->ring);
     inboxes_free(store);
-    pthread_mutex_destroy(&store->mutex);
+    lock_destroy(&store->mutex);
     free(store);
 }
 
@@ -625,11 +645,7 @@ int store_open_memory(struct store **out, const struct store_options *options)
     struct memory_store *store = calloc(1, sizeof(*store));
     if (store == NULL)
         return -ENOMEM;
-    int result = pthread_mutex_init(&store->mutex, NULL);
-    if (result != 0) {
-        free(store);
-        return -result;
-    }
+    lock_init(&store->mutex);
     store->base.ops = &memory_ops;
     store->events_kept_max = options->events_kept_max;
     store->position.presence_first = 1;
@@ -642,35 +658,35 @@ int store_open_memory(struct store **out, const struct store_options *options)
 void store_memory_fail(struct store *base, int error)
 {
     struct memory_store *store = memory_of(base);
-    pthread_mutex_lock(&store->mutex);
+    lock_take(&store->mutex);
     store->fault = error;
-    pthread_mutex_unlock(&store->mutex);
+    lock_give(&store->mutex);
 }
 
 void store_memory_crash(struct store *base)
 {
     struct memory_store *store = memory_of(base);
     store_abort(base);
-    pthread_mutex_lock(&store->mutex);
+    lock_take(&store->mutex);
     store->cut_is_armed = false;
     store->is_cut = false;
-    pthread_mutex_unlock(&store->mutex);
+    lock_give(&store->mutex);
 }
 
 void store_memory_cut(struct store *base, bool kept)
 {
     struct memory_store *store = memory_of(base);
-    pthread_mutex_lock(&store->mutex);
+    lock_take(&store->mutex);
     store->cut_is_armed = true;
     store->cut_is_kept = kept;
-    pthread_mutex_unlock(&store->mutex);
+    lock_give(&store->mutex);
 }
 
 bool store_memory_is_cut(const struct store *base)
 {
     struct memory_store *store = memory_of((struct store *)base);
-    pthread_mutex_lock(&store->mutex);
+    lock_take(&store->mutex);
     bool is_cut = store->is_cut;
-    pthread_mutex_unlock(&store->mutex);
+    lock_give(&store->mutex);
     return is_cut;
 }

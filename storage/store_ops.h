@@ -10,6 +10,7 @@
 
 #include <stdarg.h>
 
+#include "base/thread.h"
 #include "storage/store.h"
 
 struct store_query {
@@ -48,6 +49,7 @@ struct store_ops {
 struct store {
     const struct store_ops *ops;
     bool writing;              /* between begin and commit or abort */
+    struct thread_mark writer; /* whose transaction that is */
     int failed;                /* why the transaction is gone already; 0: it is not */
     const char *upgraded_from; /* set once at open */
 };

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/check.h"
 #include "storage/store_ops.h"
 
 /* LMDB believes its file. It takes an empty file for a new store, dies by SIGBUS on one that was
@@ -200,6 +201,7 @@ static bool leaf_node_check(struct file *file, const struct tree *tree, const st
 /* Recursion is bounded by DEPTH_MAX, and all of it by the pages of the file. */
 static bool page_check(struct file *file, struct tree *tree, uint64_t number, unsigned depth)
 {
+    CHECK(depth >= 1 && depth <= tree->depth && tree->depth <= DEPTH_MAX);
     if (!claim(file, number))
         return false;
     bool leaf = depth == tree->depth;
@@ -248,6 +250,7 @@ static bool tree_check(struct file *file, const uint8_t *database, enum tree_kin
 
 static const uint8_t *meta_at(const struct file *file, unsigned index)
 {
+    CHECK(index < 2);
     return file->data + (size_t)index * file->page_bytes + PAGE_HEADER_BYTES;
 }
 
@@ -374,6 +377,7 @@ static int number_read(int descriptor, uint64_t page_bytes, unsigned index, uint
  * failure, and not what the disk holds. 8 aligned bytes lie in one sector. */
 static int number_write(int descriptor, uint64_t page_bytes, unsigned index, uint64_t number)
 {
+    CHECK(index == number % 2); /* or the state that counts would be written over */
     off_t at = (off_t)(index * page_bytes + PAGE_HEADER_BYTES + TRANSACTION_AT);
     ssize_t put = pwrite(descriptor, &number, sizeof(number), at);
     if (put != (ssize_t)sizeof(number))

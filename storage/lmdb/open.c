@@ -258,6 +258,7 @@ int lmdb_position_read(const struct lmdb_store *store, MDB_txn *transaction,
 {
     MDB_val key = lmdb_value_of_text("position");
     MDB_val value;
+    CHECK(transaction != NULL && store->env != NULL);
     int code = mdb_get(transaction, store->meta, &key, &value);
     if (code != 0)
         return code == MDB_NOTFOUND ? -EUCLEAN : lmdb_translate(code);
@@ -322,6 +323,8 @@ size_t lmdb_transaction_of(MDB_env *env)
 
 void lmdb_env_close(struct lmdb_store *store)
 {
+    /* What still reads would look at pages that are there no more. */
+    CHECK(store->transaction == NULL && store->readers == 0);
     if (store->env != NULL)
         mdb_env_close(store->env);
     store->env = NULL;
@@ -379,6 +382,7 @@ int lmdb_look(struct store *base)
 int lmdb_file_open(struct lmdb_store *store, bool may_be_new, char *error)
 {
     char path[PATH_MAX];
+    CHECK(store->env == NULL && store->lock_file >= 0);
     if (path_join(path, store->path, data_name) < 0)
         return store_explain(error, -ENAMETOOLONG, "the store's path is too long");
     int result = lmdb_file_sync(path, error);
@@ -406,6 +410,7 @@ int lmdb_file_open(struct lmdb_store *store, bool may_be_new, char *error)
 /* Whether reads see the last acknowledged transaction: by the file and by the lock file. */
 static bool env_shows_last(const struct lmdb_store *store)
 {
+    CHECK(on_thread(&store->replacing) && store->env != NULL);
     MDB_txn *transaction;
     if (mdb_txn_begin(store->env, NULL, MDB_RDONLY, &transaction) != 0)
         return false;
@@ -419,7 +424,9 @@ static bool env_shows_last(const struct lmdb_store *store)
 int lmdb_file_reopen(struct lmdb_store *store)
 {
     char path[PATH_MAX];
+    CHECK(store->transaction == NULL);
     pthread_rwlock_wrlock(&store->lock);
+    thread_begin(&store->replacing);
     int result = path_join(path, store->path, data_name);
     if (result == 0)
         result = lmdb_file_undo(path, store->transaction_last);
@@ -431,6 +438,7 @@ int lmdb_file_reopen(struct lmdb_store *store)
         lmdb_env_close(store);
         result = -EIO;
     }
+    thread_end(&store->replacing);
     pthread_rwlock_unlock(&store->lock);
     store->broken = result < 0;
     return result;

@@ -13,6 +13,8 @@
 #include <string.h>
 #include <sys/types.h>
 
+#include "base/check.h"
+#include "base/thread.h"
 #include "lmdb/space.h"
 #include "storage/store_ops.h"
 
@@ -35,8 +37,10 @@ struct lmdb_store {
     struct lmdb_name names[LMDB_NAMES]; /* as they were when env was opened */
 
     pthread_rwlock_t lock; /* readers share it; the writer takes it to replace what follows */
-    MDB_env *env;          /* NULL after a reopening that failed */
-    void *map;             /* of env: where the file is in memory; NULL: not known */
+    struct thread_mark replacing; /* of the writer, while it does */
+    _Atomic unsigned readers;     /* that share it now */
+    MDB_env *env;                 /* NULL after a reopening that failed */
+    void *map;                    /* of env: where the file is in memory; NULL: not known */
     MDB_dbi sessions;
     MDB_dbi events;
     MDB_dbi inboxes;

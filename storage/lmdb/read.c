@@ -12,18 +12,22 @@
 /* Every 0 is followed by read_end. */
 static int read_begin(struct lmdb_store *store, MDB_txn **transaction)
 {
+    CHECK(!on_thread(&store->replacing));
     pthread_rwlock_rdlock(&store->lock);
     int result = -EIO;
     if (store->env != NULL)
         result = lmdb_translate(mdb_txn_begin(store->env, NULL, MDB_RDONLY, transaction));
     if (result < 0)
         pthread_rwlock_unlock(&store->lock);
+    else
+        atomic_fetch_add_explicit(&store->readers, 1, memory_order_relaxed);
     return result;
 }
 
 static void read_end(struct lmdb_store *store, MDB_txn *transaction)
 {
     mdb_txn_abort(transaction);
+    CHECK(atomic_fetch_sub_explicit(&store->readers, 1, memory_order_relaxed) > 0);
     pthread_rwlock_unlock(&store->lock);
 }
 

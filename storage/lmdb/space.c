@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/check.h"
+
 /* A map that is full to the last page could not even delete: a change copies the pages on its
  * way, and the copied ones are free for the next but one transaction only. So each transaction
  * leaves PAGES_KEPT free pages to the next, and one that makes the content grow leaves twice as
@@ -49,11 +51,13 @@ static uint64_t pages_of(const struct space *space, uint64_t bytes)
 
 void space_begin(struct space *space, const struct space_file *file)
 {
+    CHECK(file->page_bytes > PAGE_HEADER_BYTES);
     *space = (struct space){.file = *file};
 }
 
 void space_add(struct space *space, enum space_change change, size_t bytes)
 {
+    CHECK(change <= SPACE_MESSAGE && space->bytes + bytes >= bytes);
     if (change != SPACE_MESSAGE) {
         space->changes++;
         space->bytes += bytes;
@@ -205,6 +209,7 @@ int lmdb_space_open(struct lmdb_store *store)
     MDB_stat sessions;
     MDB_stat events;
     MDB_stat inboxes;
+    CHECK(store->transaction != NULL && store->env != NULL);
     int code = mdb_env_info(store->env, &info);
     if (code == 0)
         code = mdb_stat(store->transaction, store->sessions, &sessions);
@@ -236,6 +241,7 @@ int lmdb_space_open(struct lmdb_store *store)
 int lmdb_space_take(struct lmdb_store *store, enum space_change change, size_t bytes)
 {
     struct space *space = &store->space;
+    CHECK(store->transaction != NULL);
     space_add(space, change, bytes);
     if (space_fits(space, change))
         return 0;

@@ -93,7 +93,7 @@ static int options_take(struct lmdb_store *store, const struct store_options *op
     return 0;
 }
 
-static int lock_init(pthread_rwlock_t *lock)
+static int shared_lock_init(pthread_rwlock_t *lock)
 {
     pthread_rwlockattr_t attributes;
     int code = pthread_rwlockattr_init(&attributes);
@@ -127,7 +127,7 @@ int store_open_lmdb(struct store **out, const struct store_options *options, cha
         return store_explain(error, -ENOMEM, "no memory for the store");
     int result = options_take(store, options, error);
     if (result == 0)
-        result = lock_init(&store->lock);
+        result = shared_lock_init(&store->lock);
     if (result == 0) {
         result = folder_open(store, error);
         if (result < 0)

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <sys/mman.h>
 
+#include "base/check.h"
 #include "storage/record.h"
 
 /* One write transaction at a time, by one thread. */
@@ -16,6 +17,7 @@ enum {
 int lmdb_begin(struct store *base)
 {
     struct lmdb_store *store = lmdb_of(base);
+    CHECK(store->transaction == NULL);
     int result = lmdb_look(base);
     if (result < 0)
         return result;
@@ -29,12 +31,14 @@ int lmdb_begin(struct store *base)
     }
     store->changed = false;
     if (code != 0)
+        store->transaction = NULL;
+    if (code != 0)
         return lmdb_translate(code);
     result = lmdb_position_read(store, store->transaction, &store->pending);
     if (result == 0)
         result = lmdb_space_open(store);
     if (result < 0)
-        mdb_txn_abort(store->transaction);
+        lmdb_abort(base);
     return result;
 }
 
@@ -83,6 +87,7 @@ int lmdb_delete_session(struct store *base, const char *user)
 static int events_drop(struct lmdb_store *store)
 {
     struct store_position *position = &store->pending;
+    CHECK(position->presence_first <= position->presence_last);
     for (int i = 0; i < EVENTS_DROPPED_MAX; i++) {
         if (position->presence_last + 1 - position->presence_first <= store->events_kept_max)
             return 0;
@@ -117,6 +122,7 @@ int lmdb_append_event(struct store *base, struct presence_event *event)
     if (code != 0)
         return code == MDB_KEYEXIST ? -EUCLEAN : lmdb_translate(code);
     store->pending.presence_last++;
+    CHECK(store->pending.presence_last == event->seq);
     return events_drop(store);
 }
 
@@ -154,6 +160,7 @@ int lmdb_put_message(struct store *base, const char *user, const struct saved_me
     int code = mdb_put(store->transaction, store->inboxes, &key, &value, MDB_RESERVE);
     if (code != 0)
         return lmdb_translate(code);
+    CHECK(value.mv_size == (size_t)size);
     record_pack_message(user, message, value.mv_data);
     return 0;
 }
@@ -161,6 +168,7 @@ int lmdb_put_message(struct store *base, const char *user, const struct saved_me
 int lmdb_drop_inboxes(struct store *base)
 {
     struct lmdb_store *store = lmdb_of(base);
+    CHECK(store->transaction != NULL);
     store->changed = true;
     return lmdb_translate(mdb_drop(store->transaction, store->inboxes, 0));
 }
@@ -168,6 +176,7 @@ int lmdb_drop_inboxes(struct store *base)
 void lmdb_abort(struct store *base)
 {
     struct lmdb_store *store = lmdb_of(base);
+    CHECK(store->transaction != NULL);
     mdb_txn_abort(store->transaction);
     store->transaction = NULL;
 }
@@ -184,6 +193,7 @@ static int position_write(const struct lmdb_store *store)
 int lmdb_commit(struct store *base, uint64_t epoch_last)
 {
     struct lmdb_store *store = lmdb_of(base);
+    CHECK(store->transaction != NULL && !store->broken);
     if (epoch_last > store->pending.epoch_last) {
         store->pending.epoch_last = epoch_last;
         store->changed = true;
@@ -216,6 +226,7 @@ int lmdb_commit(struct store *base, uint64_t epoch_last)
 void lmdb_rest(struct store *base)
 {
     struct lmdb_store *store = lmdb_of(base);
+    CHECK(store->transaction == NULL);
     if (store->map != NULL)
         (void)madvise(store->map, store->map_bytes, MADV_DONTNEED);
 }

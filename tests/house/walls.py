@@ -22,12 +22,12 @@ import sys
 GLUE = "broker"  # the .c files of that folder, which put the parts together
 GLUE_LINES_MAX = 2000
 
-# An api has no folder of its own: it is one header of its layer's.
+# An api has no folder of its own: it is one header of its layer's. Nor has a part: it is some.
 Layer = collections.namedtuple("Layer", "folder depends uses headers")
 
 
 def layers(root):
-    """{name: Layer} of each layer(...), program(...) and api(...), see cmake/Layer.cmake."""
+    """{name: Layer} of each layer(...), program(...), api(...) and part(...), see cmake/Layer.cmake."""
     found = {}
     for top in ("broker", "proto", "storage", "clients"):
         for path in sorted(glob.glob(f"{root}/{top}/**/CMakeLists.txt", recursive=True)):
@@ -35,11 +35,17 @@ def layers(root):
             with open(path, encoding="utf-8") as file:
                 text = file.read()
             for kind, name, rest in re.findall(
-                r"^(layer|program|api)\(([\w-]+)([^)]*)\)", text, re.M
+                r"^(layer|program|api|part)\(([\w-]+)([^)]*)\)", text, re.M
             ):
                 if kind == "api":
                     found[f"{name}_api"] = Layer(None, set(), set(), [rest.strip()])
                     found[name].depends.add(f"{name}_api")
+                    continue
+                if kind == "part":
+                    of, *some = rest.split()
+                    within = [f"{os.path.basename(folder)}/{header}" for header in some]
+                    found[name] = Layer(None, set(), set(), within)
+                    found[of].depends.add(name)
                     continue
                 headers = [os.path.basename(header) for header in glob.glob(f"{folder}/*.h")]
                 installed = re.findall(rf"^api\({name} ([\w.]+)\)", text, re.M)
