@@ -320,13 +320,12 @@ static int put_user_call(const struct instance *instance, struct buffer *out,
     return link_batch_call(out, call->mail_number, &fields);
 }
 
-static void put_call(const struct instance *instance, struct buffer *out,
-                     const struct user_call_message *call, struct turn *turn)
+static int put_call(const struct instance *instance, struct buffer *out,
+                    const struct user_call_message *call, struct turn *turn)
 {
-    int error = call->control != 0 ? link_batch_control(out, call->mail_number, call->control)
-                : call->login      ? put_login(instance, out, call, turn)
-                                   : put_user_call(instance, out, call, turn);
-    MEMORY_MUST(error == 0, "a batch");
+    return call->control != 0 ? link_batch_control(out, call->mail_number, call->control)
+           : call->login      ? put_login(instance, out, call, turn)
+                              : put_user_call(instance, out, call, turn);
 }
 
 /* Its caller was told TIMEOUT, and no Batch of this incarnation has carried it: one that has comes
@@ -365,7 +364,7 @@ static uint32_t put_mails(struct instance *instance, struct buffer *out, uint32_
             if (out->size - start + weight(mail) + MAIL_OVERHEAD > room && count > 0)
                 break;
             number(instance, mail);
-            put_call(instance, out, mail, turn);
+            MEMORY_MUST(put_call(instance, out, mail, turn) == 0, "a batch");
             if (mail->control == USHER__V1__CONTROL__KIND__GOAWAY)
                 instance_goaway_done(instance, turn);
             before = mail;

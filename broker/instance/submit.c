@@ -84,12 +84,16 @@ static uint16_t result_code(uint16_t code)
 /* --- the answer ------------------------------------------------------------------------------- */
 
 /* One that would exceed the frame is TOO_LARGE. */
-static void add_result(struct link_results *results, struct bytes whole)
+static int put_result(struct link_results *results, struct bytes whole)
 {
     int error = link_results_add(results, whole);
-    if (error == -ENOSPC)
-        error = link_results_code(results, USHER__V1__RESULT__CODE__TOO_LARGE);
-    MEMORY_MUST(error == 0, "results");
+    return error != -ENOSPC ? error
+                            : link_results_code(results, USHER__V1__RESULT__CODE__TOO_LARGE);
+}
+
+static void add_result(struct link_results *results, struct bytes whole)
+{
+    MEMORY_MUST(put_result(results, whole) == 0, "results");
 }
 
 /* A push to one name that failed has the code of that. */
