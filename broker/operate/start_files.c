@@ -116,7 +116,7 @@ static void check_group(const struct options *options, start_files_fault *each, 
         each(context, "link.socket_group", error);
 }
 
-void start_files_check(const struct options *options, bool tls, start_files_fault *each,
+void start_files_check(const struct options *options, bool certificates, start_files_fault *each,
                        void *context)
 {
     check_link_token(options, each, context);
@@ -125,7 +125,7 @@ void start_files_check(const struct options *options, bool tls, start_files_faul
     check_group(options, each, context);
     if (options->admin_listen[0] != '\0')
         check_admin_tokens(options, each, context);
-    if (tls)
+    if (certificates)
         check_certificates(options, each, context);
 }
 

@@ -19,9 +19,9 @@ int start_files_token(const struct options *options, struct link_token **token, 
 int start_files_keys(const struct options *options, struct keyring **keyring, char *error);
 
 /* Each file that is used with these options, read as it will be read and put away again; those of
- * tls.* if `tls`. `each` gets the faults: `text` is a line that begins with the option. */
+ * tls.* if `certificates`. `each` gets the faults: `text` is a line that begins with the option. */
 typedef void start_files_fault(void *context, const char *option, const char *text);
-void start_files_check(const struct options *options, bool tls, start_files_fault *each,
+void start_files_check(const struct options *options, bool certificates, start_files_fault *each,
                        void *context);
 
 /* Each file with a secret that is used with these options, and the store's folder, which holds the
