@@ -32,6 +32,7 @@ static void set_carry_size(struct conn *conn, uint32_t size)
 
 void carry_drop(struct reactor *reactor, struct conn *conn)
 {
+    CHECK(on_io_thread(reactor) && (conn->carry != NULL) == (carry_size(conn) > 0));
     memory_account(-(int64_t)conn_carry_room(reactor, carry_size(conn)));
     free(conn->carry);
     conn->carry = NULL;
@@ -49,6 +50,7 @@ void carry_keep(struct reactor *reactor, struct conn *conn, struct bytes rest)
         carry_drop(reactor, conn);
         return;
     }
+    CHECK(rest.size <= reactor->input_bytes);
     size_t before = conn_carry_room(reactor, carry_size(conn));
     size_t room = conn_carry_room(reactor, rest.size);
     bool in_place = carry_in_place(reactor, conn);
@@ -72,6 +74,7 @@ struct carry_place carry_place(struct reactor *reactor, struct conn *conn)
     size_t have = carry_size(conn);
     if (carry_in_place(reactor, conn))
         return (struct carry_place){conn->carry, have, conn_carry_room(reactor, have)};
+    CHECK(have < reactor->input_bytes);
     if (have > 0)
         memcpy(reactor->input, conn->carry, have);
     return (struct carry_place){reactor->input, have, reactor->input_bytes};

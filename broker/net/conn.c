@@ -10,7 +10,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "base/check.h"
 #include "base/source.h"
 #include "net/carry.h"
 #include "net/private.h"
@@ -39,13 +38,14 @@ void conn_leaves_room(struct reactor *reactor, struct conn *conn)
     if (!conn->stranger)
         return;
     conn->stranger = false;
-    atomic_fetch_sub_explicit(&net->unbound, 1, memory_order_relaxed);
+    count_down(&net->unbound);
     sources_give(net->sources, conn->source);
     conn->source = SOURCE_NONE;
 }
 
 void conn_set_owner(struct reactor *reactor, struct conn *conn, uint64_t owner)
 {
+    CHECK(on_io_thread(reactor) && conn->state != CONN_FREE);
     if (owner != 0)
         conn_leaves_room(reactor, conn);
     else
@@ -78,6 +78,7 @@ static void reset(struct reactor *reactor, struct conn *conn, const struct arriv
 
 void conn_adopt(struct reactor *reactor, const struct arrival *arrival)
 {
+    CHECK(arrival->full == 0);
     struct conn *conn = slot_take(reactor);
     if (conn == NULL) {
         close(arrival->fd);
@@ -100,11 +101,12 @@ void conn_adopt(struct reactor *reactor, const struct arrival *arrival)
 
 void conn_close(struct reactor *reactor, struct conn *conn)
 {
+    CHECK(on_io_thread(reactor) && conn->state != CONN_FREE);
     free(conn->errand);
     conn->errand = NULL;
     deadline_leave(reactor, conn);
     if (conn->state == CONN_SHAKING)
-        atomic_fetch_sub_explicit(&reactor->net->handshakes, 1, memory_order_relaxed);
+        count_down(&reactor->net->handshakes);
     conn_transport(conn)->destroy(conn->wire);
     conn->wire = NULL;
     close(conn->fd);
@@ -115,7 +117,7 @@ void conn_close(struct reactor *reactor, struct conn *conn)
     conn->state = CONN_FREE;
     conn->owner = 0;
     slot_give(reactor, conn);
-    atomic_fetch_sub_explicit(&reactor->net->open, 1, memory_order_relaxed);
+    count_down(&reactor->net->open);
     reactor_count(reactor, METRIC_connections_open, (uint64_t)-1);
 }
 
@@ -139,6 +141,7 @@ void conn_on_event(struct reactor *reactor, struct conn *conn, uint32_t events)
 {
     struct net *net = reactor->net;
     conn_handle handle = conn_handle_of(reactor, conn);
+    CHECK(on_io_thread(reactor) && conn->state != CONN_FREE);
     if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
         conn->hung_up = true;
     if (conn->state == CONN_SHAKING) {
@@ -163,19 +166,22 @@ void net_bind(struct net *net, conn_handle handle, uint64_t owner)
 {
     struct reactor *reactor = reactor_of(net, handle);
     struct conn *conn = conn_find(net, handle);
-    CHECK(conn != NULL);
+    CHECK(conn != NULL && conn->owner == 0 && owner != 0);
+    CHECK(conn->state == CONN_OPEN || conn->state == CONN_ENDED);
     conn_set_owner(reactor, conn, owner);
 }
 
 uint64_t net_owner(struct net *net, conn_handle handle)
 {
     struct conn *conn = conn_find(net, handle);
+    CHECK(on_io_thread(reactor_of(net, handle)));
     return conn != NULL ? conn->owner : 0;
 }
 
 void net_keep(struct net *net, conn_handle handle, void *item)
 {
     struct conn *conn = conn_find(net, handle);
+    CHECK(on_io_thread(reactor_of(net, handle)));
     CHECK(conn != NULL && conn->owner == 0);
     conn->kept = item;
     if (item == NULL)
@@ -185,6 +191,7 @@ void net_keep(struct net *net, conn_handle handle, void *item)
 void *net_kept(struct net *net, conn_handle handle)
 {
     struct conn *conn = conn_find(net, handle);
+    CHECK(on_io_thread(reactor_of(net, handle)));
     return conn != NULL ? conn->kept : NULL;
 }
 
@@ -207,6 +214,7 @@ bool net_address(struct net *net, conn_handle handle, char text[NET_ADDRESS_BYTE
     struct sockaddr_storage address = {0};
     socklen_t size = sizeof(address);
     text[0] = '\0';
+    CHECK(on_io_thread(reactor_of(net, handle)));
     if (conn == NULL)
         return false;
     if (conn->wire != NULL) {

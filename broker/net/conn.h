@@ -22,6 +22,9 @@ enum conn_state {
 /* Orders from the write-side owner to the I/O thread: bits in conn.orders. */
 enum { ORDER_RELEASE = 1, ORDER_UNBIND = 2, ORDER_SLOW = 4, ORDER_RETURN = 8, ORDER_GO_ON = 16 };
 
+/* Those that give the write side back. */
+enum { ORDERS_GIVE = ORDER_RELEASE | ORDER_UNBIND | ORDER_RETURN };
+
 /* Deadline queues: all connections in one wait equally long, so a list in order of entry is a
  * list in order of time. */
 enum deadline { DEADLINE_LOGIN, DEADLINE_SILENCE, DEADLINE_LINGER, DEADLINE_HANDSHAKE, DEADLINES };

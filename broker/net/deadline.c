@@ -8,6 +8,7 @@
 void deadline_enter(struct reactor *reactor, struct conn *conn, enum deadline which)
 {
     struct deadline_queue *queue = &reactor->queues[which];
+    CHECK(on_io_thread(reactor) && conn->queue == DEADLINES);
     conn->queue = (uint8_t)which;
     conn->due_ms = (uint32_t)reactor->now_ms + queue->wait_ms;
     conn->previous = queue->last;
@@ -24,14 +25,13 @@ void deadline_leave(struct reactor *reactor, struct conn *conn)
     if (conn->queue == DEADLINES)
         return;
     struct deadline_queue *queue = &reactor->queues[conn->queue];
-    if (conn->previous != NO_SLOT)
-        conn_at(reactor, conn->previous)->next = conn->next;
-    else
-        queue->first = conn->next;
-    if (conn->next != NO_SLOT)
-        conn_at(reactor, conn->next)->previous = conn->previous;
-    else
-        queue->last = conn->previous;
+    uint32_t *to_it =
+        conn->previous != NO_SLOT ? &conn_at(reactor, conn->previous)->next : &queue->first;
+    uint32_t *back_to_it =
+        conn->next != NO_SLOT ? &conn_at(reactor, conn->next)->previous : &queue->last;
+    CHECK(on_io_thread(reactor) && *to_it == conn->slot && *back_to_it == conn->slot);
+    *to_it = conn->next;
+    *back_to_it = conn->previous;
     conn->queue = DEADLINES;
 }
 
@@ -43,6 +43,7 @@ void conn_check_slow(struct reactor *reactor)
         struct conn *conn = conn_find(reactor->net, reactor->slow.items[i]);
         if (conn == NULL)
             continue;
+        CHECK(conn->slow_listed);
         uint32_t since = atomic_load_explicit(&conn->soft_since, memory_order_relaxed);
         if (since == 0) {
             conn->slow_listed = false;

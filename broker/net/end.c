@@ -21,6 +21,7 @@ bool conn_is_heard(struct conn *conn)
 
 void conn_end(struct reactor *reactor, struct conn *conn, enum conn_end end)
 {
+    CHECK(on_io_thread(reactor) && end != 0);
     if (!conn_is_heard(conn))
         return;
     conn->state = CONN_ENDED;
@@ -35,6 +36,7 @@ void conn_end(struct reactor *reactor, struct conn *conn, enum conn_end end)
 /* The I/O thread owns the write side: writes what waits, then closes its half. */
 void conn_finish(struct reactor *reactor, struct conn *conn)
 {
+    CHECK(conn->state == CONN_CLOSING);
     conn->dead = conn->dead || conn->reset;
     if (!conn->dead && conn->pending_size > 0) {
         net_flush(reactor->net, reactor->index, conn_handle_of(reactor, conn));
@@ -52,6 +54,7 @@ void conn_finish(struct reactor *reactor, struct conn *conn)
  * dropped need not be decrypted. */
 void conn_drain(struct reactor *reactor, struct conn *conn)
 {
+    CHECK(conn->state == CONN_CLOSING);
     ssize_t got = recv(conn->fd, reactor->input, READ_BYTES, MSG_DONTWAIT);
     if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR))
         conn->input_over = true;
@@ -65,6 +68,7 @@ void conn_part(struct reactor *reactor, struct conn *conn)
 {
     if (conn->state == CONN_CLOSING || conn->state == CONN_FREE)
         return;
+    CHECK(on_io_thread(reactor) && conn->state != CONN_SHAKING);
     /* Its memory is what was wanted. */
     conn->dead = conn->dead || conn->end == CONN_EVICTED;
     deadline_leave(reactor, conn);
@@ -105,6 +109,7 @@ void conn_go_on(struct reactor *reactor, struct conn *conn)
 
 static void unbind(struct reactor *reactor, struct conn *conn)
 {
+    CHECK(conn->owner != 0);
     conn_set_owner(reactor, conn, 0);
     atomic_store_explicit(&conn->welcomed, false, memory_order_relaxed);
     struct net *net = reactor->net;
@@ -128,6 +133,7 @@ static void give_returned(struct reactor *reactor, struct conn *conn)
 {
     struct net *net = reactor->net;
     void *item = conn->errand;
+    CHECK(conn->owner != 0);
     conn->errand = NULL;
     conn_set_owner(reactor, conn, 0);
     net->events.on_returned(net->events.context, reactor->thread, conn_handle_of(reactor, conn),
@@ -143,6 +149,7 @@ static void give_returned(struct reactor *reactor, struct conn *conn)
 
 void conn_orders(struct reactor *reactor, struct conn *conn, uint8_t orders)
 {
+    CHECK(on_io_thread(reactor) && orders != 0);
     if (conn->state == CONN_FREE)
         return;
     if ((orders & ORDER_SLOW) && !conn->slow_listed)

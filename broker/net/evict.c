@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "base/check.h"
 #include "base/memory.h"
 #include "net/private.h"
 
@@ -48,6 +47,7 @@ bool evict_account(struct net *net, struct reactor *reactor, struct conn *conn, 
     uint64_t change = (uint64_t)bytes - before; /* may be below zero, in the arithmetic of 2^64 */
     uint64_t total =
         atomic_fetch_add_explicit(&net->output_total, change, memory_order_relaxed) + change;
+    CHECK((int64_t)total >= 0);
     if (max != 0 && bytes > before && total > max) {
         atomic_fetch_sub_explicit(&net->output_total, change, memory_order_relaxed);
         return false;
@@ -127,6 +127,7 @@ static void evict(struct reactor *reactor, struct conn *conn, uint32_t least)
 {
     struct net *net = reactor->net;
     uint32_t kept = kept_by(reactor, conn, least);
+    CHECK(on_io_thread(reactor) && conn->evicted_bytes == 0 && conn->state != CONN_FREE);
     conn->evicted_bytes = atomic_load_explicit(&conn->output_bytes, memory_order_relaxed);
     atomic_fetch_add_explicit(&net->output_evicting, conn->evicted_bytes, memory_order_relaxed);
     atomic_store_explicit(&conn->evicting, true, memory_order_release);
@@ -145,8 +146,9 @@ static void evict(struct reactor *reactor, struct conn *conn, uint32_t least)
 void evict_done(struct reactor *reactor, struct conn *conn)
 {
     /* After it left the total, so that nobody else is taken for it in between. */
-    atomic_fetch_sub_explicit(&reactor->net->output_evicting, conn->evicted_bytes,
-                              memory_order_release);
+    uint64_t evicting = atomic_fetch_sub_explicit(&reactor->net->output_evicting,
+                                                  conn->evicted_bytes, memory_order_release);
+    CHECK(on_io_thread(reactor) && evicting >= conn->evicted_bytes);
     conn->evicted_bytes = 0;
 }
 

@@ -22,6 +22,7 @@ static const uint8_t alert_protocol_version[] = {0x15, 0x03, 0x01, 0x00, 0x02, 0
 
 void handshake_list(struct reactor *reactor, struct conn *conn)
 {
+    CHECK(on_io_thread(reactor) && conn->state == CONN_SHAKING);
     if (!conn->shaking_listed)
         conn->shaking_listed = handle_list_add(&reactor->shaking, conn_handle_of(reactor, conn));
 }
@@ -35,6 +36,7 @@ void handshake_log(struct reactor *reactor, struct conn *conn, const char *reaso
 
 void handshake_fail(struct reactor *reactor, struct conn *conn, const char *reason)
 {
+    CHECK(conn->state == CONN_SHAKING);
     reactor_count(reactor, conn_transport(conn)->handshake->failed, 1);
     handshake_log(reactor, conn, reason);
     conn_close(reactor, conn);
@@ -44,7 +46,8 @@ void handshake_fail(struct reactor *reactor, struct conn *conn, const char *reas
 static void part_with(struct reactor *reactor, struct conn *conn, const void *words, size_t size)
 {
     if (conn->state == CONN_SHAKING)
-        atomic_fetch_sub_explicit(&reactor->net->handshakes, 1, memory_order_relaxed);
+        count_down(&reactor->net->handshakes);
+    CHECK(conn->owner == 0 && conn->wire == NULL);
     conn->state = CONN_OPEN;
     conn->transport = TRANSPORT_plain;
     net_write(reactor->net, reactor->index, conn_handle_of(reactor, conn), words, size);
@@ -109,7 +112,8 @@ static bool begin(struct reactor *reactor, struct conn *conn)
 
 static void established(struct reactor *reactor, struct conn *conn)
 {
-    atomic_fetch_sub_explicit(&reactor->net->handshakes, 1, memory_order_relaxed);
+    CHECK(conn->owner == 0 && conn->unbound_bytes == 0);
+    count_down(&reactor->net->handshakes);
     reactor_count(reactor, conn_transport(conn)->handshake->done, 1);
     conn->state = CONN_OPEN;
     conn->heard_ms = conn->opened_ms = (uint32_t)reactor->now_ms;
@@ -144,6 +148,7 @@ void handshake_some(struct reactor *reactor)
         struct conn *conn = conn_find(reactor->net, list->items[done++]);
         if (conn == NULL || conn->state != CONN_SHAKING)
             continue;
+        CHECK(conn->shaking_listed);
         conn->shaking_listed = false;
         costly = step(reactor, conn);
     }

@@ -193,6 +193,7 @@ static void pause_accepting(struct reactor *reactor, int error)
 
 void listener_accept(struct reactor *reactor, enum listener_kind kind)
 {
+    CHECK(on_io_thread(reactor) && reactor->index == 0 && kind < LISTENERS);
     int listener = reactor->net->listeners[kind].fd;
     for (unsigned i = 0; i < ACCEPT_BATCH && listener >= 0; i++) {
         struct sockaddr_storage from = {0};
@@ -222,6 +223,7 @@ static uint16_t first_port(const struct net *net)
 
 void listener_resume(struct reactor *reactor)
 {
+    CHECK(on_io_thread(reactor) && reactor->index == 0);
     reactor->accept_resume_ms = 0;
     if (atomic_load_explicit(&reactor->net->accept_off, memory_order_relaxed))
         return;
@@ -233,6 +235,7 @@ void listener_resume(struct reactor *reactor)
 
 void listener_stop(struct reactor *reactor)
 {
+    CHECK(on_io_thread(reactor) && reactor->index == 0);
     reactor->accept_resume_ms = 0;
     for (unsigned kind = 0; kind < LISTENERS; kind++) {
         struct listener *listener = &reactor->net->listeners[kind];

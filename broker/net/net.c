@@ -5,7 +5,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/check.h"
 #include "net/private.h"
 
 /* The front end as a whole: opened, started, limited, stopped, closed. Nothing is accepted and no
@@ -44,6 +43,7 @@ int net_open(struct net **out, const struct net_options *options, const struct n
 
 int net_start(struct net *net)
 {
+    CHECK(net->started == 0);
     int error = listener_watch(&net->reactors[0]);
     for (unsigned i = 0; error == 0 && i < net->options.reactors; i++) {
         error = -pthread_create(&net->reactors[i].pthread, NULL, reactor_run, &net->reactors[i]);
@@ -119,6 +119,7 @@ void net_stop(struct net *net)
 
 void net_close(struct net *net)
 {
+    CHECK(net->started == 0);
     net->options.metrics = NULL;
     net->options.log = NULL;
     for (unsigned i = 0; i < net->options.reactors; i++)

@@ -8,6 +8,9 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "base/check.h"
+#include "base/lock.h"
+#include "base/thread.h"
 #include "net/conn.h"
 #include "net/net.h"
 #include "net/sources.h"
@@ -35,6 +38,7 @@ struct handle_list {
 };
 
 struct reactor {
+    struct thread_mark mark; /* its thread, while that runs */
     /* set once */
     struct net *net;
     unsigned index;
@@ -59,15 +63,14 @@ struct reactor {
     _Atomic uint64_t accept_resume_ms; /* atomic for net_look alone */
     uint32_t accept_pause_ms;
     uint64_t evict_due_ms;
-    bool accepting;
     /* shared */
     _Atomic uint32_t slots_made;
     _Atomic(struct conn *) *chunks;
     _Atomic bool pressed;          /* look for output to be evicted */
     _Atomic(struct conn *) orders; /* newest first */
-    _Atomic bool wake_pending;
     _Atomic bool sleeping;
-    pthread_mutex_t adopt_lock;
+    struct lock adopt_lock;
+    /* under adopt_lock */
     struct arrival *adopted; /* given by the accepting reactor */
     size_t adopted_count, adopted_capacity;
     /* owned by the I/O thread */
@@ -108,9 +111,25 @@ static inline conn_handle conn_handle_of(const struct reactor *reactor, const st
            (uint64_t)reactor->index << 24 | conn->slot;
 }
 
+/* A handle is ours, and so is what epoll gives back. */
 static inline struct reactor *reactor_of(struct net *net, conn_handle handle)
 {
-    return &net->reactors[handle >> 24 & 0xff];
+    unsigned index = handle >> 24 & 0xff;
+    CHECK(index < net->options.reactors);
+    return &net->reactors[index];
+}
+
+/* The I/O thread, or whoever works for it while it does not run: before net_start, after net_stop,
+ * and in a world of one thread. */
+static inline bool on_io_thread(const struct reactor *reactor)
+{
+    return on_thread(&reactor->mark) || off_thread(&reactor->mark);
+}
+
+/* One less: never below zero. */
+static inline void count_down(_Atomic uint32_t *count)
+{
+    CHECK(atomic_fetch_sub_explicit(count, 1, memory_order_relaxed) > 0);
 }
 
 static inline void reactor_count(struct reactor *reactor, enum metric_id id, uint64_t n)
@@ -128,12 +147,12 @@ static inline const struct transport *arrival_transport(const struct arrival *ar
 static inline void conn_discount(struct net *net, const struct arrival *arrival)
 {
     if (arrival->full != 0)
-        atomic_fetch_sub_explicit(&net->at_door, 1, memory_order_relaxed);
+        count_down(&net->at_door);
     if (arrival_transport(arrival)->handshake != NULL)
-        atomic_fetch_sub_explicit(&net->handshakes, 1, memory_order_relaxed);
+        count_down(&net->handshakes);
     sources_give(net->sources, arrival->source);
-    atomic_fetch_sub_explicit(&net->unbound, 1, memory_order_relaxed);
-    atomic_fetch_sub_explicit(&net->open, 1, memory_order_relaxed);
+    count_down(&net->unbound);
+    count_down(&net->open);
 }
 
 /* --- slots.c --- */

@@ -6,7 +6,6 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "base/check.h"
 #include "net/private.h"
 
 /* One I/O thread: wait, take events, carry out orders, look at deadlines, let the layer above run
@@ -96,13 +95,13 @@ static void take_adopted(struct reactor *reactor)
     struct arrival arrivals[64];
     size_t count;
     do {
-        pthread_mutex_lock(&reactor->adopt_lock);
+        lock_take(&reactor->adopt_lock);
         count = reactor->adopted_count < 64 ? reactor->adopted_count : 64;
         reactor->adopted_count -= count;
         if (count > 0)
             memcpy(arrivals, reactor->adopted + reactor->adopted_count,
                    count * sizeof(arrivals[0]));
-        pthread_mutex_unlock(&reactor->adopt_lock);
+        lock_give(&reactor->adopt_lock);
         for (size_t i = 0; i < count; i++)
             room_enter(reactor, &arrivals[i]);
     } while (count > 0);
@@ -166,6 +165,7 @@ static void take_again(struct reactor *reactor)
         struct conn *conn = conn_find(reactor->net, handle);
         if (conn == NULL)
             continue;
+        CHECK(conn->again);
         conn->again = false;
         conn_read(reactor, conn);
     }
@@ -214,6 +214,7 @@ static void take_deadlines(struct reactor *reactor)
         struct deadline_queue *queue = &reactor->queues[i];
         while (queue->first != NO_SLOT) {
             struct conn *conn = conn_at(reactor, queue->first);
+            CHECK(conn->queue == i);
             if (net_ms_until(conn->due_ms, reactor->read_ms) > 0)
                 break;
             on_deadline(reactor, conn);
@@ -229,6 +230,7 @@ void reactor_round(struct reactor *reactor, bool may_wait)
 {
     struct net *net = reactor->net;
     struct epoll_event events[EVENTS_MAX];
+    CHECK(on_io_thread(reactor));
     int count = wait_for_events(reactor, events, may_wait);
     reactor->more = false;
     reactor->now_ms = env_monotonic_ms(net->options.env);
@@ -256,8 +258,10 @@ void reactor_round(struct reactor *reactor, bool may_wait)
 void *reactor_run(void *argument)
 {
     struct reactor *reactor = argument;
+    thread_begin(&reactor->mark);
     while (!atomic_load_explicit(&reactor->net->stopping, memory_order_acquire))
         reactor_round(reactor, true);
+    thread_end(&reactor->mark);
     return NULL;
 }
 
@@ -279,7 +283,7 @@ int reactor_open(struct net *net, unsigned index)
     for (unsigned i = 0; i < DEADLINES; i++)
         reactor->queues[i] =
             (struct deadline_queue){.first = NO_SLOT, .last = NO_SLOT, .wait_ms = waits[i]};
-    pthread_mutex_init(&reactor->adopt_lock, NULL);
+    lock_init(&reactor->adopt_lock);
     reactor->input_bytes = conn_input_bytes(&net->options);
     reactor->input = malloc(reactor->input_bytes);
     reactor->door = malloc(DOOR_MAX * sizeof(*reactor->door));
@@ -296,6 +300,7 @@ int reactor_open(struct net *net, unsigned index)
 
 void reactor_close(struct reactor *reactor)
 {
+    CHECK(off_thread(&reactor->mark));
     for (uint32_t slot = 0; slot < reactor->slots_made; slot++) {
         struct conn *conn = conn_at(reactor, slot);
         if (conn->state != CONN_FREE)
@@ -317,5 +322,5 @@ void reactor_close(struct reactor *reactor)
         close(reactor->epoll);
     if (reactor->wake >= 0)
         close(reactor->wake);
-    pthread_mutex_destroy(&reactor->adopt_lock);
+    lock_destroy(&reactor->adopt_lock);
 }

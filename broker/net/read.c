@@ -32,6 +32,7 @@ static size_t whole_frames(const struct reactor *reactor, const struct conn *con
                                   : limits_prelogin_bytes(options->limits);
     size_t size;
     int failed = conn_codec(conn)->whole(input, max, frames, &size);
+    CHECK(size <= input.size);
     *end = 0;
     if (failed == -EMSGSIZE)
         *end = conn->owner != 0 ? CONN_FRAME_TOO_LARGE : CONN_PRELOGIN_BYTES;
@@ -78,6 +79,7 @@ static bool count_early(struct reactor *reactor, struct conn *conn, struct bytes
 static void hand_up(struct reactor *reactor, struct conn *conn, struct bytes frames, bool welcomed)
 {
     struct net *net = reactor->net;
+    CHECK(conn->state == CONN_OPEN && frames.size > 0);
     conn->chunks_given++;
     net->events.on_frames(net->events.context, reactor->thread, conn_handle_of(reactor, conn),
                           conn->owner, frames, welcomed);
@@ -156,6 +158,7 @@ static bool receiver_is_busy(struct conn *conn)
 
 void conn_read_again(struct reactor *reactor, struct conn *conn)
 {
+    CHECK(on_io_thread(reactor) && conn->state != CONN_FREE);
     if (conn->again)
         return;
     conn->again = handle_list_add(&reactor->again, conn_handle_of(reactor, conn));
@@ -169,6 +172,7 @@ void conn_read_again(struct reactor *reactor, struct conn *conn)
 static ssize_t receive(struct reactor *reactor, struct conn *conn, const struct carry_place *place,
                        bool *more)
 {
+    CHECK(place->have < place->room); /* no room would look like the peer's end */
     uint8_t *to = place->data + place->have;
     /* Of the buffer as it is, and not as the limits say that it must be. */
     size_t left = place->room - place->have;
@@ -176,6 +180,7 @@ static ssize_t receive(struct reactor *reactor, struct conn *conn, const struct 
     const struct transport *transport = conn_transport(conn);
     unsigned next = 0;
     ssize_t got = transport->read(conn->fd, conn->wire, to, room, &next);
+    CHECK(got <= (ssize_t)room);
     *more = (next & TRANSPORT_MORE) != 0;
     if (got == -EPROTO && transport->handshake != NULL) {
         reactor_count(reactor, transport->handshake->failed, 1);
@@ -203,6 +208,7 @@ static bool take_delayed(struct reactor *reactor, struct conn *conn,
 
 void conn_read(struct reactor *reactor, struct conn *conn)
 {
+    CHECK(on_io_thread(reactor));
     if (conn->state == CONN_CLOSING) {
         conn_drain(reactor, conn);
         return;

@@ -130,6 +130,7 @@ static enum refused admit(struct net *net, struct arrival *arrival,
 bool room_admit(struct reactor *reactor, struct arrival *arrival,
                 const struct sockaddr_storage *from)
 {
+    CHECK(on_io_thread(reactor) && reactor->index == 0);
     enum refused refused = admit(reactor->net, arrival, from);
     if (refused != REFUSED_NOT)
         refuse(reactor, arrival, refused);
@@ -171,6 +172,7 @@ static void look_at_queue(struct reactor *reactor, enum deadline which, struct r
     uint32_t slot = reactor->queues[which].first;
     for (unsigned i = 0; i < LOOK_MAX && slot != NO_SLOT && room->count < LOOK_MAX; i++) {
         struct conn *conn = conn_at(reactor, slot);
+        CHECK(conn->queue == which);
         slot = conn->next;
         if (only_sits(conn)) {
             room->strangers[room->count] =
@@ -195,6 +197,7 @@ static void look_around(struct reactor *reactor, struct room *room)
 
 static void forget(struct room *room, size_t place)
 {
+    CHECK(place < room->count && room->shaking <= room->count);
     size_t behind = --room->count - place;
     room->shaking -= place < room->shaking;
     memmove(&room->strangers[place], &room->strangers[place + 1],
@@ -206,7 +209,8 @@ static void forget(struct room *room, size_t place)
 
 static void wait_at_door(struct reactor *reactor, const struct arrival *arrival)
 {
-    struct arrival *place = &reactor->door[reactor->door_count++]; /* DOOR_MAX: at_door of all */
+    CHECK(reactor->door_count < DOOR_MAX); /* at_door of all */
+    struct arrival *place = &reactor->door[reactor->door_count++];
     *place = *arrival;
     place->came_ms = (uint32_t)reactor->now_ms;
     reactor->more = true;
@@ -214,6 +218,7 @@ static void wait_at_door(struct reactor *reactor, const struct arrival *arrival)
 
 void room_enter(struct reactor *reactor, const struct arrival *arrival)
 {
+    CHECK(on_io_thread(reactor));
     if (arrival->full == 0)
         conn_adopt(reactor, arrival);
     else
@@ -238,6 +243,7 @@ static bool is_over(struct net *net, const struct arrival *arrival, enum refused
 static void displace(struct reactor *reactor, struct conn *conn, enum refused limit)
 {
     char address[NET_ADDRESS_BYTES_MAX];
+    CHECK(conn->stranger);
     net_address(reactor->net, conn_handle_of(reactor, conn), address);
     reactor_count(reactor, METRIC_strangers_displaced, 1);
     LOG(reactor->net->options.log, STRANGER_DISPLACED, LOG_S("address", address),
@@ -279,7 +285,8 @@ static enum refused judge(struct reactor *reactor, const struct arrival *arrival
 
 static void let_in(struct reactor *reactor, struct arrival *arrival)
 {
-    atomic_fetch_sub_explicit(&reactor->net->at_door, 1, memory_order_relaxed);
+    CHECK(arrival->full != 0);
+    count_down(&reactor->net->at_door);
     arrival->full = 0;
     conn_adopt(reactor, arrival);
 }
@@ -316,6 +323,7 @@ void room_judge(struct reactor *reactor)
 
 void room_close(struct reactor *reactor)
 {
+    CHECK(on_io_thread(reactor));
     for (unsigned i = 0; i < reactor->door_count; i++) {
         close(reactor->door[i].fd);
         conn_discount(reactor->net, &reactor->door[i]);

@@ -12,6 +12,7 @@ struct conn *conn_at(struct reactor *reactor, uint32_t slot)
 {
     struct conn *chunk =
         atomic_load_explicit(&reactor->chunks[slot / CHUNK_CONNS], memory_order_acquire);
+    CHECK(chunk != NULL);
     return chunk + slot % CHUNK_CONNS;
 }
 
@@ -38,8 +39,10 @@ bool handle_list_add(struct handle_list *list, conn_handle handle)
 
 struct conn *slot_take(struct reactor *reactor)
 {
+    CHECK(on_io_thread(reactor));
     if (reactor->first_free != 0) {
         struct conn *conn = conn_at(reactor, reactor->first_free - 1);
+        CHECK(conn->state == CONN_FREE && conn->slot == reactor->first_free - 1);
         reactor->first_free = conn->next;
         return conn;
     }
@@ -56,12 +59,17 @@ struct conn *slot_take(struct reactor *reactor)
     atomic_store_explicit(&reactor->slots_made, slot + 1, memory_order_release);
     struct conn *conn = conn_at(reactor, slot);
     conn->slot = slot;
+    conn->queue = DEADLINES;
     atomic_store_explicit(&conn->generation, 1, memory_order_release);
     return conn;
 }
 
 void slot_give(struct reactor *reactor, struct conn *conn)
 {
+    CHECK(on_io_thread(reactor) && conn->state == CONN_FREE);
+    CHECK(conn->carry == NULL && conn->pending == NULL && conn->wire == NULL &&
+          conn->errand == NULL);
+    CHECK(conn->queue == DEADLINES && !conn->stranger);
     atomic_fetch_add_explicit(&conn->generation, 1, memory_order_release);
     conn->next = reactor->first_free;
     reactor->first_free = conn->slot + 1;

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "net/sources.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #include "base/check.h"
 #include "base/hash.h"
+#include "base/lock.h"
 #include "base/source.h"
 
 /* A table of the sources that have a connection now, so its size is bounded by the number of
@@ -31,7 +31,7 @@ struct source {
 struct sources {
     const struct limits *limits;
     uint64_t hash_key[2];
-    pthread_mutex_t lock;
+    struct lock lock;
     /* under lock */
     struct source *items;
     uint32_t made, capacity, free;
@@ -47,7 +47,7 @@ struct sources *sources_create(const struct limits *limits, const struct env *en
     sources->free = SOURCE_NONE;
     memset(sources->buckets, 0xff, sizeof(sources->buckets));      /* SOURCE_NONE each */
     env_random(env, sources->hash_key, sizeof(sources->hash_key)); /* the limit may come later */
-    pthread_mutex_init(&sources->lock, NULL);
+    lock_init(&sources->lock);
     return sources;
 }
 
@@ -55,7 +55,7 @@ void sources_destroy(struct sources *sources)
 {
     if (sources == NULL)
         return;
-    pthread_mutex_destroy(&sources->lock);
+    lock_destroy(&sources->lock);
     free(sources->items);
     free(sources);
 }
@@ -65,7 +65,7 @@ static uint32_t *bucket_of(struct sources *sources, uint64_t key)
     return &sources->buckets[siphash13(sources->hash_key, &key, sizeof(key)) % BUCKETS];
 }
 
-/* A zeroed entry in its bucket, or SOURCE_NONE. */
+/* Under lock. A zeroed entry in its bucket, or SOURCE_NONE. */
 static uint32_t add(struct sources *sources, uint64_t key, uint32_t *bucket)
 {
     uint32_t index = sources->free;
@@ -91,9 +91,12 @@ static uint32_t add(struct sources *sources, uint64_t key, uint32_t *bucket)
 static void drop(struct sources *sources, uint32_t index)
 {
     struct source *item = &sources->items[index];
+    CHECK(lock_held(&sources->lock) && item->count == 0);
     uint32_t *link = bucket_of(sources, item->key);
-    while (*link != index)
+    while (*link != index) {
+        CHECK(*link != SOURCE_NONE);
         link = &sources->items[*link].next;
+    }
     *link = item->next;
     item->next = sources->free;
     sources->free = index;
@@ -102,6 +105,7 @@ static void drop(struct sources *sources, uint32_t index)
 /* Under lock: its entry, a new one if need be; SOURCE_NONE without memory. */
 static uint32_t find(struct sources *sources, uint64_t key)
 {
+    CHECK(lock_held(&sources->lock));
     uint32_t *bucket = bucket_of(sources, key);
     uint32_t index = *bucket;
     while (index != SOURCE_NONE && sources->items[index].key != key)
@@ -133,7 +137,9 @@ static bool take_steps(struct sources *sources, const uint64_t *steps, unsigned 
 /* Under lock. */
 static void give_steps(struct sources *sources, uint32_t source)
 {
+    CHECK(lock_held(&sources->lock));
     while (source != SOURCE_NONE) {
+        CHECK(source < sources->made);
         struct source *item = &sources->items[source];
         uint32_t wider = item->wider;
         CHECK(item->count > 0);
@@ -151,13 +157,13 @@ static bool take(struct sources *sources, uint64_t key, uint32_t max, uint32_t *
     *source = SOURCE_NONE;
     if (count == 0 || max == 0)
         return true;
-    pthread_mutex_lock(&sources->lock);
+    lock_take(&sources->lock);
     bool fits = take_steps(sources, steps, count, max, source);
     if (!fits) {
         give_steps(sources, *source);
         *source = SOURCE_NONE;
     }
-    pthread_mutex_unlock(&sources->lock);
+    lock_give(&sources->lock);
     return fits;
 }
 
@@ -190,9 +196,9 @@ void sources_give(struct sources *sources, uint32_t source)
 {
     if (source == SOURCE_NONE)
         return;
-    pthread_mutex_lock(&sources->lock);
+    lock_take(&sources->lock);
     give_steps(sources, source);
-    pthread_mutex_unlock(&sources->lock);
+    lock_give(&sources->lock);
 }
 
 /* --- who goes for a newcomer ------------------------------------------------------------------ */
@@ -205,6 +211,7 @@ enum { MUCH = 8 };
 /* Under lock: the narrowest that has too many, or SOURCE_NONE. */
 static uint32_t find_over(const struct sources *sources, uint32_t source)
 {
+    CHECK(lock_held(&sources->lock));
     uint32_t max = limits_prelogin_per_source(sources->limits);
     unsigned step = 0;
     while (source != SOURCE_NONE && max != 0) {
@@ -217,9 +224,9 @@ static uint32_t find_over(const struct sources *sources, uint32_t source)
 
 bool sources_is_over(struct sources *sources, uint32_t source)
 {
-    pthread_mutex_lock(&sources->lock);
+    lock_take(&sources->lock);
     bool over = find_over(sources, source) != SOURCE_NONE;
-    pthread_mutex_unlock(&sources->lock);
+    lock_give(&sources->lock);
     return over;
 }
 
@@ -256,6 +263,7 @@ static bool may_go(uint32_t weight, uint32_t comes, uint32_t stranger_ms, uint32
 static size_t choose_heaviest(const struct sources *sources, uint32_t newcomer,
                               const struct stranger *strangers, size_t count, uint32_t age_ms)
 {
+    CHECK(lock_held(&sources->lock));
     uint32_t comes = weight_of(sources, newcomer);
     uint32_t most = 0;
     size_t chosen = count;
@@ -275,6 +283,7 @@ static size_t choose_heaviest(const struct sources *sources, uint32_t newcomer,
 static size_t choose_within(const struct sources *sources, uint32_t full,
                             const struct stranger *strangers, size_t count, uint32_t age_ms)
 {
+    CHECK(lock_held(&sources->lock) && full < sources->made);
     size_t chosen = count;
     for (size_t i = 0; i < count; i++)
         if (strangers[i].age_ms >= age_ms &&
@@ -287,13 +296,13 @@ static size_t choose_within(const struct sources *sources, uint32_t full,
 size_t sources_choose(struct sources *sources, uint32_t newcomer, bool within,
                       const struct stranger *strangers, size_t count, uint32_t age_ms)
 {
-    pthread_mutex_lock(&sources->lock);
+    lock_take(&sources->lock);
     uint32_t full = within ? find_over(sources, newcomer) : SOURCE_NONE;
     size_t chosen = count;
     if (!within)
         chosen = choose_heaviest(sources, newcomer, strangers, count, age_ms);
     else if (full != SOURCE_NONE)
         chosen = choose_within(sources, full, strangers, count, age_ms);
-    pthread_mutex_unlock(&sources->lock);
+    lock_give(&sources->lock);
     return chosen;
 }

@@ -4,13 +4,14 @@
 #include <errno.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
 
+#include "base/check.h"
+#include "base/lock.h"
 #include "files/token_file.h"
 #include "net/transport.h"
 
@@ -50,14 +51,14 @@ enum {
 
 struct tls_domain {
     BIO_METHOD *method;
-    pthread_mutex_t lock;
+    struct lock lock;
     SSL_CTX *context;             /* under lock; an SSL holds a reference of its own */
     struct tls_validity validity; /* under lock, as the context */
 };
 
 struct tls {
     char peer[PEER_BYTES_MAX]; /* set once */
-    pthread_mutex_t lock;
+    struct lock lock;
     /* under lock */
     SSL *ssl;
     int fd;
@@ -79,6 +80,7 @@ static int wire_read(BIO *bio, char *to, int size)
 {
     struct tls *tls = BIO_get_data(bio);
     BIO_clear_retry_flags(bio);
+    CHECK(lock_held(&tls->lock));
     if (tls->drained || tls->budget == 0) {
         BIO_set_retry_read(bio);
         return -1;
@@ -108,6 +110,7 @@ static int wire_write(BIO *bio, const char *data, int size)
 {
     struct tls *tls = BIO_get_data(bio);
     BIO_clear_retry_flags(bio);
+    CHECK(lock_held(&tls->lock));
     ssize_t sent = send(tls->fd, data, (size_t)size, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent < 0 && (errno == EAGAIN || errno == EINTR || errno == ENOBUFS || errno == ENOMEM))
         BIO_set_retry_write(bio);
@@ -291,7 +294,7 @@ int tls_domain_open(struct tls_domain **out, const struct tls_files *files,
     if (domain == NULL)
         return -ENOMEM;
     domain->method = wire_method();
-    pthread_mutex_init(&domain->lock, NULL);
+    lock_init(&domain->lock);
     int failed = domain->method != NULL ? load(files, &domain->context, error) : -ENOMEM;
     if (failed != 0) {
         tls_domain_close(domain);
@@ -310,20 +313,20 @@ int tls_domain_reload(struct tls_domain *domain, const struct tls_files *files,
     if (failed != 0)
         return failed;
     struct tls_validity validity = read_validity(context);
-    pthread_mutex_lock(&domain->lock);
+    lock_take(&domain->lock);
     SSL_CTX *old = domain->context;
     domain->context = context;
     domain->validity = validity;
-    pthread_mutex_unlock(&domain->lock);
+    lock_give(&domain->lock);
     SSL_CTX_free(old);
     return 0;
 }
 
 struct tls_validity tls_domain_validity(struct tls_domain *domain)
 {
-    pthread_mutex_lock(&domain->lock);
+    lock_take(&domain->lock);
     struct tls_validity validity = domain->validity;
-    pthread_mutex_unlock(&domain->lock);
+    lock_give(&domain->lock);
     return validity;
 }
 
@@ -333,7 +336,7 @@ void tls_domain_close(struct tls_domain *domain)
         return;
     SSL_CTX_free(domain->context);
     BIO_meth_free(domain->method);
-    pthread_mutex_destroy(&domain->lock);
+    lock_destroy(&domain->lock);
     free(domain);
 }
 
@@ -368,9 +371,9 @@ static void *tls_begin(struct tls_domain *domain, int fd, const char *peer)
         BIO_free(bio);
         return NULL;
     }
-    pthread_mutex_lock(&domain->lock);
+    lock_take(&domain->lock);
     SSL *ssl = SSL_new(domain->context);
-    pthread_mutex_unlock(&domain->lock);
+    lock_give(&domain->lock);
     if (ssl == NULL) {
         free(tls);
         BIO_free(bio);
@@ -379,7 +382,7 @@ static void *tls_begin(struct tls_domain *domain, int fd, const char *peer)
     tls->ssl = ssl;
     tls->fd = fd;
     strncpy(tls->peer, peer, sizeof(tls->peer) - 1);
-    pthread_mutex_init(&tls->lock, NULL);
+    lock_init(&tls->lock);
     BIO_set_data(bio, tls);
     BIO_set_init(bio, 1);
     SSL_set_bio(ssl, bio, bio);
@@ -394,13 +397,14 @@ static void tls_destroy(void *state)
     if (tls == NULL)
         return;
     SSL_free(tls->ssl);
-    pthread_mutex_destroy(&tls->lock);
+    lock_destroy(&tls->lock);
     free(tls);
 }
 
 /* Under lock, after a call that failed: 0 when the socket must be waited for. */
 static int why(struct tls *tls, int result, int *wanted)
 {
+    CHECK(lock_held(&tls->lock));
     int error = SSL_get_error(tls->ssl, result);
     *wanted = error;
     if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE)
@@ -420,16 +424,17 @@ static int tls_shake(void *state)
 {
     struct tls *tls = state;
     int wanted;
-    pthread_mutex_lock(&tls->lock);
+    lock_take(&tls->lock);
     ERR_clear_error();
     tls->budget = READ_BUDGET_BYTES;
     tls->drained = false;
+    CHECK(!tls->established);
     int result = SSL_do_handshake(tls->ssl);
     if (result == 1)
         tls->established = true;
     else
         result = why(tls, result, &wanted);
-    pthread_mutex_unlock(&tls->lock);
+    lock_give(&tls->lock);
     return result;
 }
 
@@ -454,6 +459,7 @@ static ssize_t read_record(struct tls *tls, uint8_t *to, size_t size)
 {
     size_t got = 0;
     int wanted;
+    CHECK(lock_held(&tls->lock) && tls->established);
     int result = SSL_read_ex(tls->ssl, to, size, &got);
     tls->data_bytes += (uint32_t)got;
     tls->failed = abuse(tls);
@@ -470,7 +476,7 @@ static ssize_t tls_read(int fd, void *state, void *to, size_t size, unsigned *ne
     struct tls *tls = state;
     size_t done = 0;
     ssize_t got = 1;
-    pthread_mutex_lock(&tls->lock);
+    lock_take(&tls->lock);
     ERR_clear_error();
     tls->budget = READ_BUDGET_BYTES;
     tls->drained = false;
@@ -486,7 +492,7 @@ static ssize_t tls_read(int fd, void *state, void *to, size_t size, unsigned *ne
     if (tls->write_waits_to_read)
         *next |= TRANSPORT_WRITE_AGAIN;
     tls->write_waits_to_read = false;
-    pthread_mutex_unlock(&tls->lock);
+    lock_give(&tls->lock);
     return done > 0 ? (ssize_t)done : got;
 }
 
@@ -496,7 +502,7 @@ static ssize_t tls_write(int fd, void *state, const void *data, size_t size)
     size_t done = 0;
     int wanted = 0;
     ssize_t result;
-    pthread_mutex_lock(&tls->lock);
+    lock_take(&tls->lock);
     ERR_clear_error();
     if (!tls->established) {
         result = -EPIPE;
@@ -506,18 +512,18 @@ static ssize_t tls_write(int fd, void *state, const void *data, size_t size)
         result = why(tls, 0, &wanted) == 0 ? -EAGAIN : -EPIPE;
         tls->write_waits_to_read = wanted == SSL_ERROR_WANT_READ;
     }
-    pthread_mutex_unlock(&tls->lock);
+    lock_give(&tls->lock);
     return result;
 }
 
 static void say_end(struct tls *tls)
 {
-    pthread_mutex_lock(&tls->lock);
+    lock_take(&tls->lock);
     ERR_clear_error();
     if (tls->established && tls->failed == 0)
         (void)SSL_shutdown(tls->ssl);
     ERR_clear_error();
-    pthread_mutex_unlock(&tls->lock);
+    lock_give(&tls->lock);
 }
 
 static void tls_shut(int fd, void *state)
@@ -535,9 +541,9 @@ static const char *tls_peer(const void *state)
 static const char *tls_fault(void *state)
 {
     struct tls *tls = state;
-    pthread_mutex_lock(&tls->lock);
+    lock_take(&tls->lock);
     const char *fault = tls->fault != NULL ? tls->fault : "";
-    pthread_mutex_unlock(&tls->lock);
+    lock_give(&tls->lock);
     return fault;
 }
 

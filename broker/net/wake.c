@@ -59,12 +59,12 @@ void conn_order(struct net *net, conn_handle handle, struct conn *conn, uint8_t 
 
 bool reactor_give(struct reactor *to, const struct arrival *arrival)
 {
-    pthread_mutex_lock(&to->adopt_lock);
+    lock_take(&to->adopt_lock);
     if (to->adopted_count == to->adopted_capacity) {
         size_t capacity = to->adopted_capacity ? to->adopted_capacity * 2 : 64;
         struct arrival *bigger = realloc(to->adopted, capacity * sizeof(*bigger));
         if (bigger == NULL) {
-            pthread_mutex_unlock(&to->adopt_lock);
+            lock_give(&to->adopt_lock);
             close(arrival->fd);
             return false;
         }
@@ -72,7 +72,7 @@ bool reactor_give(struct reactor *to, const struct arrival *arrival)
         to->adopted_capacity = capacity;
     }
     to->adopted[to->adopted_count++] = *arrival;
-    pthread_mutex_unlock(&to->adopt_lock);
+    lock_give(&to->adopt_lock);
     ring(to);
     return true;
 }

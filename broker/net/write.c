@@ -4,7 +4,6 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "base/check.h"
 #include "base/memory.h"
 #include "net/private.h"
 
@@ -26,10 +25,14 @@ static uint32_t waiting(const struct conn *conn)
     return conn->pending_size - conn->pending_offset;
 }
 
+/* Of whoever owns the write side: the I/O thread when nobody is bound to it, and nobody who has
+ * given it back. */
 static struct conn *owned(struct net *net, conn_handle handle)
 {
     struct conn *conn = conn_find(net, handle);
     CHECK(conn != NULL);
+    CHECK(conn->owner != 0 || on_io_thread(reactor_of(net, handle)));
+    CHECK((atomic_load_explicit(&conn->orders, memory_order_relaxed) & ORDERS_GIVE) == 0);
     return conn;
 }
 
@@ -59,6 +62,7 @@ static ssize_t push(struct net *net, unsigned block, struct conn *conn, const ui
     size_t done = 0;
     while (done < size) {
         ssize_t sent = transport->write(conn->fd, conn->wire, data + done, size - done);
+        CHECK(sent <= (ssize_t)(size - done));
         if (sent >= 0)
             done += (size_t)sent;
         else if (sent == -EAGAIN || sent == -ENOBUFS || sent == -ENOMEM)
@@ -74,6 +78,8 @@ static ssize_t push(struct net *net, unsigned block, struct conn *conn, const ui
 static int keep(struct net *net, conn_handle handle, struct conn *conn, const uint8_t *data,
                 size_t size)
 {
+    CHECK(conn->pending_offset <= conn->pending_size &&
+          conn->pending_size <= conn->pending_capacity);
     if (waiting(conn) + size > output_max(net->options.limits))
         return give_up(net, conn, -ENOBUFS);
     if (conn->pending_offset > 0) {

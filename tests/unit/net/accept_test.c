@@ -404,15 +404,6 @@ static void closed_with_everything_open(void **state)
     free(data);
 }
 
-/* net_address is the I/O thread's. Here the connection cannot end before the look is over: what
- * ends it comes later, by the fixture's lock too. */
-static void look_up_address(struct fixture *fixture, conn_handle conn,
-                            char text[NET_ADDRESS_BYTES_MAX])
-{
-    net_address(fixture->net, conn, text);
-    records_count(fixture);
-}
-
 static void addresses_as_text(void **state)
 {
     struct fixture *fixture = *state;
@@ -425,7 +416,7 @@ static void addresses_as_text(void **state)
     char text[NET_ADDRESS_BYTES_MAX];
     assert_int_equal(getsockname(peer.fd, (struct sockaddr *)&own, &size), 0);
     snprintf(expected, sizeof(expected), "127.0.0.1:%u", ntohs(own.sin_port));
-    look_up_address(fixture, peer.conn, text);
+    snprintf(text, sizeof(text), "%s", ask(fixture, peer.conn).address);
     assert_string_equal(text, expected);
     close(peer.fd);
 }
@@ -480,7 +471,7 @@ static void version_six(void **state)
     char text[NET_ADDRESS_BYTES_MAX];
     assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &size), 0);
     snprintf(expected, sizeof(expected), "[::1]:%u", ntohs(address.sin6_port));
-    look_up_address(fixture, record_handle(fixture, 0), text);
+    snprintf(text, sizeof(text), "%s", ask(fixture, record_handle(fixture, 0)).address);
     assert_string_equal(text, expected);
     close(fd);
 }
@@ -503,7 +494,7 @@ static void version_four_over_six(void **state)
     char text[NET_ADDRESS_BYTES_MAX];
     assert_int_equal(getsockname(peer.fd, (struct sockaddr *)&own, &size), 0);
     snprintf(expected, sizeof(expected), "127.0.0.1:%u", ntohs(own.sin_port));
-    look_up_address(fixture, peer.conn, text);
+    snprintf(text, sizeof(text), "%s", ask(fixture, peer.conn).address);
     assert_string_equal(text, expected);
     close(peer.fd);
 }

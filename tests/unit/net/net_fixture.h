@@ -50,6 +50,15 @@ struct record {
     unsigned calls_after_end;
 };
 
+/* What the I/O thread of a connection alone may ask about it. */
+struct question {
+    conn_handle conn;
+    bool asked;
+    uint64_t owner;
+    bool has_address;
+    char address[NET_ADDRESS_BYTES_MAX];
+};
+
 struct fixture {
     struct limits limits;
     struct net_options options;
@@ -64,6 +73,7 @@ struct fixture {
     _Atomic bool holds;     /* nothing is consumed by itself */
     _Atomic bool keeps;     /* an ended connection is not released by itself */
     _Atomic bool flushes_not;
+    _Atomic bool answers; /* behind the gate it is written to, until its peer is gone */
     /* shared, under lock */
     pthread_mutex_t lock;
     pthread_cond_t opened;
@@ -71,6 +81,7 @@ struct fixture {
     unsigned passes;  /* so many go through it while it is closed */
     struct record records[RECORDS_MAX];
     unsigned count;
+    struct question question;
     unsigned broken; /* calls whose bytes were not whole frames */
     uint64_t batches;
 };
@@ -112,6 +123,15 @@ static inline struct record *record_of(struct fixture *fixture, conn_handle conn
 
 static inline void record_begin(void *context, void *thread, uint64_t now_ms)
 {
+    struct fixture *fixture = context;
+    struct question *question = &fixture->question;
+    pthread_mutex_lock(&fixture->lock);
+    if (question->asked && thread == &fixture->threads[question->conn >> 24 & 0xff]) {
+        question->owner = net_owner(fixture->net, question->conn);
+        question->has_address = net_address(fixture->net, question->conn, question->address);
+        question->asked = false;
+    }
+    pthread_mutex_unlock(&fixture->lock);
 }
 
 static inline bool are_whole_frames(struct bytes bytes)
@@ -151,6 +171,8 @@ static inline void record_frames(void *context, void *thread, conn_handle conn, 
         pthread_cond_wait(&fixture->opened, &fixture->lock);
     fixture->passes -= fixture->gate_closed;
     pthread_mutex_unlock(&fixture->lock);
+    while (fixture->answers && net_write(fixture->net, 0, conn, "x", 1) != -EPIPE)
+        nap_ms(1);
     if (!fixture->holds)
         net_consumed(fixture->net, conn);
     if (fixture->releases)
@@ -209,6 +231,25 @@ static inline struct record look(struct fixture *fixture, conn_handle conn)
     struct record record = *record_of(fixture, conn);
     pthread_mutex_unlock(&fixture->lock);
     return record;
+}
+
+static inline bool question_waits(struct fixture *fixture)
+{
+    pthread_mutex_lock(&fixture->lock);
+    bool waits = fixture->question.asked;
+    pthread_mutex_unlock(&fixture->lock);
+    return waits;
+}
+
+/* The connection's I/O thread answers, also when the handle is stale. */
+static inline struct question ask(struct fixture *fixture, conn_handle conn)
+{
+    pthread_mutex_lock(&fixture->lock);
+    fixture->question = (struct question){.conn = conn, .asked = true};
+    pthread_mutex_unlock(&fixture->lock);
+    net_wake(fixture->net, conn);
+    WAIT_FOR(!question_waits(fixture));
+    return fixture->question;
 }
 
 static inline unsigned records_count(struct fixture *fixture)
