@@ -10,6 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/check.h"
+
 /* A backend is made from its options and taken apart again. What it does in between is in
  * link.c.
  *
@@ -109,6 +111,7 @@ void usher_backend_close(struct usher_backend *backend)
 {
     if (backend == NULL)
         return;
+    CHECK_CALL(!atomic_load(&backend->running), "usher_backend_close while usher_backend_run runs");
     channel_close(backend->submit.channel, REQUEST_TIMEOUT_MS);
     channel_close(backend->fetch.channel, backend->park_ms + CLOSE_SLACK_MS);
     channel_close(backend->query_channel, 0);

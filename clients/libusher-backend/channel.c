@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "common/addresses.h"
+#include "common/check.h"
 
 /* One REQ socket, one request at a time.
  *
@@ -118,7 +119,9 @@ static void completed(void *argument)
 {
     struct channel *channel = argument;
     int result = nng_aio_result(channel->aio);
-    bool sending = atomic_load_explicit(&channel->stage, memory_order_acquire) == SENDING;
+    int stage = atomic_load_explicit(&channel->stage, memory_order_acquire);
+    bool sending = stage == SENDING;
+    CHECK(sending || stage == RECEIVING);
     if (result != 0) {
         if (sending)
             nng_msg_free(nng_aio_get_msg(channel->aio)); /* a failed send gives it back */
@@ -259,6 +262,7 @@ static int dial(struct channel *channel)
 
 void channel_failed(struct channel *channel, int error)
 {
+    CHECK(channel_idle(channel));
     if (error == -ECONNRESET)
         return; /* the dialer is at it already */
     if (channel->dialed)
@@ -272,6 +276,7 @@ void channel_failed(struct channel *channel, int error)
 int channel_start(struct channel *channel, struct bytes request, unsigned timeout_ms)
 {
     nng_msg *message = NULL;
+    CHECK(channel_idle(channel));
     int error = channel->dialed ? 0 : dial(channel);
     if (error != 0)
         return error;
@@ -329,6 +334,7 @@ int channel_take(struct channel *channel, struct bytes *answer)
         return channel->error;
     if (channel->found.count > 0)
         address_works(&channel->memory, &channel->found.list[0]);
+    CHECK(channel->answer != NULL);
     *answer = (struct bytes){nng_msg_body(channel->answer), nng_msg_len(channel->answer)};
     return 0;
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "common/chance.h"
+#include "common/check.h"
 #include "common/pack.h"
 #include "proto/link_frame.h"
 #include "proto/utf8.h"
@@ -284,6 +285,7 @@ static void submit_take(struct usher_backend *backend)
     int error = channel_take(backend->submit.channel, &frame);
     if (error == -EAGAIN)
         return;
+    CHECK(backend->pending != PENDING_NONE);
     answer = error == 0 ? side_decode(&backend->submit, frame) : NULL;
     if (answer == NULL)
         side_failed(backend, &backend->submit, error != 0 ? error : -EPROTO);
@@ -488,7 +490,7 @@ static void flush(struct usher_backend *backend)
     }
 }
 
-int usher_backend_run(struct usher_backend *backend, int timeout_ms)
+static int run(struct usher_backend *backend, int timeout_ms)
 {
     uint64_t end_ms = clock_end_ms(timeout_ms);
     while (!atomic_load(&backend->stopping)) {
@@ -510,6 +512,15 @@ int usher_backend_run(struct usher_backend *backend, int timeout_ms)
     }
     flush(backend);
     return 0;
+}
+
+int usher_backend_run(struct usher_backend *backend, int timeout_ms)
+{
+    if (atomic_exchange(&backend->running, true))
+        return -EALREADY;
+    int result = run(backend, timeout_ms);
+    atomic_store(&backend->running, false);
+    return result;
 }
 
 void usher_backend_stop(struct usher_backend *backend)

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/check.h"
+
 /* Who is online, without a gap.
  *
  * Events of a node are numbered without gaps, and a cursor (`done`) says how far we are. Below
@@ -176,6 +178,7 @@ void presence_batch(struct usher_backend *backend, const Usher__V1__Batch *batch
     struct presence *presence = &backend->presence;
     if (!presence->following || (batch->n_presence == 0 && !batch->presence_reset))
         return;
+    CHECK(presence->held == NULL); /* its events would be lost */
     if (presence->snapshotting)
         presence->held = batch;
     else

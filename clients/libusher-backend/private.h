@@ -169,6 +169,7 @@ struct usher_backend {
 
     /* Any thread. */
     atomic_bool stopping;
+    atomic_bool running; /* the state below is that thread's */
     struct queue queue;
 
     /* The running thread. */

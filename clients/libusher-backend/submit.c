@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/check.h"
 #include "common/pack.h"
 #include "proto/varint.h"
 
@@ -99,6 +100,7 @@ static struct command *queue_take(struct queue *queue, size_t room)
         fits_frame(command->size, queue->frame_bytes_max))
         command = NULL;
     if (command != NULL) {
+        CHECK(queue->commands > 0 && queue->bytes >= command->size);
         queue->first = command->next;
         if (queue->first == NULL)
             queue->last = &queue->first;
@@ -274,6 +276,7 @@ static size_t batch_fill(struct usher_backend *backend)
     struct batch *batch = &backend->batch;
     size_t room = backend->queue.frame_bytes_max - FRAME_OVERHEAD;
     size_t bytes = 0;
+    CHECK(backend->queue.frame_bytes_max >= FRAME_BYTES_MIN);
     while (batch->count < BATCH_COMMANDS_MAX) {
         /* What splicing adds is at most four bytes. */
         size_t left = room - bytes < 4 ? 0 : room - bytes - 4;
@@ -307,6 +310,7 @@ static int batch_pack(struct usher_backend *backend, size_t command_bytes)
     header.link = batch->link;
     header.seq = batch->seq;
     header_bytes = usher__v1__submit__get_packed_size(&header);
+    CHECK(1 + varint_size(header_bytes + command_bytes) + header_bytes <= FRAME_OVERHEAD);
     backend->request.size = 0;
     to = buffer_reserve(&backend->request, FRAME_OVERHEAD + command_bytes);
     if (to == NULL)
@@ -329,7 +333,7 @@ bool submit_build(struct usher_backend *backend, uint64_t now_ms)
     struct batch *batch = &backend->batch;
     bool page = presence_wants_page(&backend->presence, now_ms);
     size_t bytes = 0;
-    batch->count = 0;
+    CHECK(batch->count == 0); /* each command of the one before has ended */
     /* A page answers with a frame of its own size, so it goes alone; the queue takes turns with
      * it, so that a large snapshot does not hold up replies. */
     if (!page || batch->seq % 2 == 0)

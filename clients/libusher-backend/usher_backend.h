@@ -15,7 +15,8 @@
  * may be used in a child after fork.
  *
  * Texts are UTF-8 and end with NUL. What a callback receives is borrowed for that call. Errors
- * are negative errno. */
+ * are negative errno. The library ends the program (abort, with a line on stderr) only when its own
+ * memory is no longer what it made it, or would be freed by a close while it runs. */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -184,10 +185,11 @@ int usher_backend_open(struct usher_backend **backend, const struct usher_backen
 void usher_backend_close(struct usher_backend *backend);
 
 /* Links and serves until usher_backend_stop: 0, after what was queued is submitted (at most two
- * seconds). -ETIMEDOUT: timeout_ms are over (negative: never); it may be called again. -EACCES:
- * the node refuses this instance for good. -EINVAL: the node does not understand it. The last
- * two have their reason in usher_backend_error_text. A node that is not there is no error: it is
- * tried again, and on_state tells. */
+ * seconds). -ETIMEDOUT: timeout_ms are over (negative: never); it may be called again. -EALREADY:
+ * it runs, in another thread or around the callback that called this. -EACCES: the node refuses
+ * this instance for good. -EINVAL: the node does not understand it. The last two have their reason
+ * in usher_backend_error_text. A node that is not there is no error: it is tried again, and
+ * on_state tells. */
 int usher_backend_run(struct usher_backend *backend, int timeout_ms);
 
 /* Ends usher_backend_run, also one that begins later. Any thread, and from a signal handler. */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/check.h"
 #include "libusher/client.h"
 #include "libusher/outgoing.h"
 #include "libusher/session.h"
@@ -109,6 +110,7 @@ void usher_client_destroy(struct usher_client *client)
 {
     if (client == NULL)
         return;
+    CHECK_CALL(!client->asks_token, "usher_client_destroy within its own token source");
     connection_close(&client->connection);
     tls_client_destroy(client->security);
     requests_fini(&client->requests);

@@ -5,6 +5,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "common/check.h"
+
 /* All that touches a plain socket; over TLS the bytes go through tls.c. A descriptor is
  * non-blocking and close-on-exec from birth (dial.c), and no write raises SIGPIPE. Nagle is off:
  * the session writes whole batches itself. */
@@ -42,6 +44,7 @@ int connection_open(struct connection *connection, struct tls_client *security,
                     const struct addresses *found, struct address_memory *memory, uint64_t now_ms,
                     uint64_t end_ms)
 {
+    CHECK(connection->fd < 0);
     connection->security = security;
     dial_begin(&connection->dial, found, memory, now_ms, end_ms);
     return connection_continue(connection, now_ms);
@@ -79,6 +82,7 @@ uint64_t connection_due_ms(const struct connection *connection)
 
 int connection_read(struct connection *connection, size_t bytes_max)
 {
+    CHECK(connection->connected);
     uint8_t *place = buffer_reserve(&connection->input, bytes_max);
     if (place == NULL)
         return -ENOMEM;
@@ -114,6 +118,9 @@ static ssize_t transmit(struct connection *connection, const struct buffer *outp
 int connection_write(struct connection *connection)
 {
     struct buffer *output = &connection->output;
+    CHECK(connection->connected);
+    /* Which requests the broker cannot have seen is told by these sums. */
+    CHECK(connection->wire_total - connection->wire_written == output->size);
     while (output->size > 0) {
         ssize_t count = transmit(connection, output);
         if (count <= 0)

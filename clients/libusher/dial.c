@@ -7,6 +7,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "common/check.h"
+
 /* An address that does not answer must not keep the others from being tried: a network without
  * working IPv6, or one dead host of two, swallows what is sent there without a word. So an attempt
  * that has not come to its end in DIAL_PACE_MS stays under way and the next one begins beside it;
@@ -144,6 +146,7 @@ static void close_race(struct dial *dial)
 
 static int choose(struct dial *dial, size_t place)
 {
+    CHECK(place < dial->count && dial->attempts[place].fd >= 0);
     int fd = dial->attempts[place].fd;
     dial->attempts[place].fd = -1;
     dial->chosen = place;

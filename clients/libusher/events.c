@@ -3,6 +3,8 @@
 
 #include <stdlib.h>
 
+#include "common/check.h"
+
 /* A plain queue, in order of arrival. It knows no limit itself: the session stops reading the
  * socket when the queue is long, so only what the library itself says (a lost connection, failed
  * requests) goes beyond, and that is bounded by the requests in flight. */
@@ -23,7 +25,7 @@ struct event_node *event_create(enum usher_event_type type, size_t bytes)
 
 void events_push(struct event_queue *queue, struct event_node *node)
 {
-    node->next = NULL;
+    CHECK(node->next == NULL && node != queue->tail); /* it is in no queue */
     if (queue->tail != NULL)
         queue->tail->next = node;
     else
@@ -45,6 +47,7 @@ static struct event_node *unlink_after(struct event_queue *queue, struct event_n
     if (queue->tail == node)
         queue->tail = before;
     node->next = NULL;
+    CHECK(queue->count > 0 && queue->bytes >= node->bytes);
     queue->count--;
     queue->bytes -= node->bytes;
     return node;

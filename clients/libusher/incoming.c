@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "common/check.h"
 #include "libusher/frame.h"
 
 /* What of a frame is an event's is copied into one flat node, so that a queue of events costs what
@@ -12,13 +13,20 @@
 /* Fills a node's data from front to back. */
 struct filler {
     uint8_t *next;
+    const uint8_t *end;
 };
+
+static struct filler filler_of(struct event_node *node)
+{
+    return (struct filler){node->data, (const uint8_t *)node + node->bytes};
+}
 
 static const void *fill(struct filler *filler, struct bytes data)
 {
     if (data.size == 0)
         return NULL;
     uint8_t *copy = filler->next;
+    CHECK(data.size <= (size_t)(filler->end - copy));
     memcpy(copy, data.data, data.size);
     filler->next += data.size;
     return copy;
@@ -30,6 +38,7 @@ static const char *fill_text(struct filler *filler, struct bytes text)
     if (text.size == 0)
         return "";
     const char *copy = fill(filler, text);
+    CHECK(filler->next < filler->end);
     *filler->next++ = '\0';
     return copy;
 }
@@ -41,7 +50,7 @@ static struct event_node *decode_welcome(const struct broker_frame *frame)
     struct event_node *node = event_create(USHER_WELCOME, secret.size + node_name.size + 1);
     if (node == NULL)
         return NULL;
-    struct filler filler = {node->data};
+    struct filler filler = filler_of(node);
     node->event.epoch = frame->number[WELCOME_EPOCH];
     node->event.payload = fill(&filler, secret);
     node->event.payload_size = secret.size;
@@ -64,7 +73,7 @@ static struct event_node *decode_message(const struct broker_frame *frame)
         event_create(USHER_MESSAGE, from.size + 1 + service.size + 1 + payload.size);
     if (node == NULL)
         return NULL;
-    struct filler filler = {node->data};
+    struct filler filler = filler_of(node);
     node->event.seq = frame->number[MESSAGE_SEQ];
     node->event.from = fill_text(&filler, from);
     node->event.service = fill_text(&filler, service);
@@ -89,7 +98,7 @@ static struct event_node *decode_reply(const struct broker_frame *frame)
     struct event_node *node = event_create(USHER_REPLY, payload.size);
     if (node == NULL)
         return NULL;
-    struct filler filler = {node->data};
+    struct filler filler = filler_of(node);
     node->event.code = (uint32_t)frame->number[REPLY_STATUS];
     node->event.payload = fill(&filler, payload);
     node->event.payload_size = payload.size;
@@ -104,7 +113,7 @@ static struct event_node *decode_refusal(const struct broker_frame *frame,
     struct event_node *node = event_create(type, detail.size + 1);
     if (node == NULL)
         return NULL;
-    struct filler filler = {node->data};
+    struct filler filler = filler_of(node);
     node->event.code = (int32_t)frame->number[ERROR_CODE];
     node->event.detail = fill_text(&filler, detail);
     node->event.retry_after_ms = (uint32_t)frame->number[REFUSAL_RETRY_AFTER_MS];

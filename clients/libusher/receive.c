@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/check.h"
 #include "libusher/frame.h"
 #include "libusher/incoming.h"
 #include "libusher/names.h"
@@ -372,6 +373,7 @@ static bool receive_input(struct usher_client *client)
     }
     if (!connection->connected)
         return false;
+    CHECK(taken <= connection->input.size);
     if (taken > 0)
         buffer_consume(&connection->input, taken);
     if (connection->input.size == 0 && connection->input.capacity > INPUT_BYTES_KEPT)

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "common/check.h"
 #include "proto/varint.h"
 
 /* A request moves waiting -> passed -> sent and keeps its bytes until the socket has them all. A
@@ -69,6 +70,7 @@ static struct request *list_unlink(struct request_list *list, struct request *be
 /* Out of the last list; frees the request and what it counted. */
 static void forget(struct requests *requests, struct request *request)
 {
+    CHECK(requests->bytes >= request->frame.size && requests->count >= (request->id != 0));
     requests->bytes -= request->frame.size;
     if (request->id != 0)
         requests->count--;
@@ -98,6 +100,8 @@ static void fail(struct requests *requests, struct request *request, int code,
 
 void requests_add(struct requests *requests, struct request *request)
 {
+    /* One without its frame would pass for sent, one without its failure would get no answer. */
+    CHECK(request->frame.size > 0 && (request->id != 0) == (request->failure != NULL));
     requests->bytes += request->frame.size;
     if (request->id != 0)
         requests->count++;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "common/chance.h"
+#include "common/check.h"
 #include "libusher/outgoing.h"
 #include "proto/utf8.h"
 
@@ -173,6 +174,7 @@ static void connect_failed(struct usher_client *client, int error)
 static void connected(struct usher_client *client)
 {
     uint64_t now_ms = clock_ms();
+    CHECK(client->requests.passed.head == NULL); /* they count the bytes of one connection */
     client->passing_bytes = 0;
     client->last_received_ms = now_ms;
     client->last_sent_ms = now_ms;
@@ -246,7 +248,9 @@ static int find_token(struct usher_client *client, struct usher_token *token)
     if (client->token_source == NULL)
         return 0;
     *token = (struct usher_token){NULL, 0};
+    client->asks_token = true;
     int result = client->token_source(client->token_context, token);
+    client->asks_token = false;
     if (result > 0 || (result == 0 &&
                        (token->size > TOKEN_BYTES_MAX || (token->data == NULL && token->size > 0))))
         return -EINVAL;
@@ -286,6 +290,7 @@ static void append_hello(struct usher_client *client, const struct usher_token *
 void session_greet(struct usher_client *client)
 {
     struct usher_token token;
+    CHECK(client->connection.connected);
     client->hello_resumes = client->epoch != 0;
     int result = client->hello_resumes ? 0 : find_token(client, &token);
     if (result == 0) {

@@ -24,6 +24,7 @@ struct usher_client {
 
     usher_token_source *token_source; /* NULL: options.token */
     void *token_context;
+    bool asks_token; /* the source has not returned yet */
 
     struct tls_client *security; /* NULL: not needed, or not needed yet */
     addresses_find *find_addresses;

@@ -19,7 +19,8 @@
  * Errors: 0 or negative errno, and usher_client_error_text() for a person. Common to all
  * requests: -ENOTCONN (not started, or ended), -ENOBUFS (a limit of the options is reached: take
  * events, try again later), -EMSGSIZE (larger than the broker takes), -EINVAL, -ENOMEM. A failed
- * call changes nothing.
+ * call changes nothing. The library ends the program (abort, with a line on stderr) only when its
+ * own memory is no longer what it made it, or would be freed within its own token source.
  *
  * With an event loop of one's own:
  *
