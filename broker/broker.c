@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/check.h"
 #include "broker/parts.h"
 #include "door/admission.h"
 #include "operate/connections.h"
@@ -287,7 +286,7 @@ int broker_stop(struct broker *broker)
     leave_stop(&broker->operators->leave);
     committer_drain(broker->committer);
     halt(broker);
-    uint64_t lost = keep_inboxes(&broker->survivors, tell_saved);
+    uint64_t lost = save_inboxes(&broker->survivors, tell_saved);
     LOG(broker->log, STOPPED, LOG_U("presence_last", atomic_load(&broker->counters.presence_last)));
     take_down(broker);
     return lost == 0 ? 0 : EXIT_UNSAVED;

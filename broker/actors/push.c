@@ -170,7 +170,7 @@ static struct deliver_message *holding(struct shared *shared)
     return message_create_holding(MESSAGE_DELIVER, sizeof(struct deliver_message), shared);
 }
 
-struct deliver_message *push_keep(struct deliver_message *message)
+struct deliver_message *push_own(struct deliver_message *message)
 {
     if (!message_is_of_block(&message->header))
         return message;

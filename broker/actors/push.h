@@ -73,7 +73,7 @@ void push_end(struct push_run *run);
 
 /* A message to be kept for long: of its own, where it was one of many. Takes it; gives the one to
  * keep. */
-struct deliver_message *push_keep(struct deliver_message *message);
+struct deliver_message *push_own(struct deliver_message *message);
 
 /* One push of a bundle as a message of the caller's own, which holds the bundle. Never NULL. */
 struct deliver_message *push_single(const struct bundle_message *message, uint32_t index);

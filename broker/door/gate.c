@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "actors/messages.h"
-#include "base/hash.h"
 #include "client.pb-c.h"
 #include "proto/username.h"
 

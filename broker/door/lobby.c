@@ -12,7 +12,6 @@
 #include "door/admission.h"
 #include "door/gate.h"
 #include "door/lobby.h"
-#include "door/logins.h"
 #include "proto/broker_frame.h"
 
 /* Connections that belong to no user yet.

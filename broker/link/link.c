@@ -164,11 +164,11 @@ static void hand_up(struct exchange *exchange, struct bytes frame)
         link->events.on_gone(link->events.context, owner, id);
 }
 
-enum admission { ADMIT, REFUSE_PIPELINED, IGNORE_PIPELINED, IGNORE_CROWDED, IGNORE_CLOSING };
+enum reception { ADMIT, REFUSE_PIPELINED, IGNORE_PIPELINED, IGNORE_CROWDED, IGNORE_CLOSING };
 
 /* The lock is held. A peer that does not even read its refusals gets no more of them: each one
  * would hold a context. */
-static enum admission admit(struct exchange *exchange, uint32_t pipe)
+static enum reception admit(struct exchange *exchange, uint32_t pipe)
 {
     struct link *link = exchange->link;
     CHECK(lock_held(&link->lock) && exchange->state == EXCHANGE_RECEIVING);
@@ -213,14 +213,14 @@ static void on_received(struct exchange *exchange)
     nng_aio_set_msg(exchange->aio, NULL);
     uint32_t pipe = (uint32_t)nng_pipe_id(nng_msg_get_pipe(message));
     lock_take(&link->lock);
-    enum admission admission = admit(exchange, pipe);
+    enum reception reception = admit(exchange, pipe);
     lock_give(&link->lock);
-    if (admission != ADMIT && admission != IGNORE_CLOSING)
-        count_refused(link, admission == IGNORE_CROWDED, pipe);
-    if (admission == ADMIT) {
+    if (reception != ADMIT && reception != IGNORE_CLOSING)
+        count_refused(link, reception == IGNORE_CROWDED, pipe);
+    if (reception == ADMIT) {
         hand_up(exchange, (struct bytes){nng_msg_body(message), nng_msg_len(message)});
         leave(link);
-    } else if (admission == REFUSE_PIPELINED) {
+    } else if (reception == REFUSE_PIPELINED) {
         send_answer(exchange,
                     nng_message_of((struct bytes){link->refusal.data, link->refusal.size}));
     } else {

@@ -6,7 +6,6 @@
 
 #include "actors/events.h"
 #include "backend.pb-c.h"
-#include "base/check.h"
 #include "directory/services.h"
 #include "operate/announce.h"
 #include "operate/http_private.h"

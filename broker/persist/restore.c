@@ -7,7 +7,6 @@
 #include "actors/kinds.h"
 #include "actors/messages.h"
 #include "backend.pb-c.h"
-#include "base/check.h"
 #include "persist/restore.h"
 #include "process/failure.h"
 

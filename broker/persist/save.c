@@ -96,7 +96,7 @@ static int save(const struct survivors *survivors, const actor_handle *users, si
 }
 
 static void save_group(const struct survivors *survivors, struct group *group,
-                       struct outcome *outcome, keep_progress *saved_so_far)
+                       struct outcome *outcome, save_progress *saved_so_far)
 {
     if (group->count > 0 && save(survivors, group->users, group->count, outcome) != 0) {
         size_t saved = 0;
@@ -117,7 +117,7 @@ static bool has_session(const struct survivors *survivors, actor_handle user)
     return session_of(survivors, user)->status != SESSION_NONE;
 }
 
-uint64_t keep_inboxes(const struct survivors *survivors, keep_progress *saved_so_far)
+uint64_t save_inboxes(const struct survivors *survivors, save_progress *saved_so_far)
 {
     struct group group = {.count = 0};
     struct outcome outcome = {0};

@@ -7,11 +7,11 @@
 #include "persist/survivors.h"
 
 /* After each transaction: so many sessions have been saved. */
-typedef void keep_progress(uint64_t sessions);
+typedef void save_progress(uint64_t sessions);
 
 /* Saves what waits in every inbox, for the next start. Runs when no thread runs a turn any more;
  * blocks on the disk. What could not be saved is logged and lost: gives of how many sessions.
  * `saved_so_far` may be NULL. */
-uint64_t keep_inboxes(const struct survivors *survivors, keep_progress *saved_so_far);
+uint64_t save_inboxes(const struct survivors *survivors, save_progress *saved_so_far);
 
 #endif

@@ -2,6 +2,7 @@
 #include "runtime/senders.h"
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 
 #include "base/check.h"

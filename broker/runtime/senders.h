@@ -7,8 +7,6 @@
 
 #include <stdint.h>
 
-#include "runtime/actor.h"
-
 struct senders;
 
 /* NULL without memory. */

@@ -235,7 +235,7 @@ void session_deliver_bundle(struct session *session, struct bundle_message *mess
 void session_keep(struct session *session, struct deliver_message *message)
 {
     CHECK(message->seq < session->next_seq);
-    inbox_push(inbox_of(session), push_keep(message));
+    inbox_push(inbox_of(session), push_own(message));
 }
 
 void session_acknowledge(struct session *session, struct turn *turn, uint64_t seq)

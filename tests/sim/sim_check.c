@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "backend.pb-c.h"
-#include "base/check.h"
 #include "sim.h"
 
 /* The rules over what clients and instances saw; those about the stream are in sim_stream.c:

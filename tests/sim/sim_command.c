@@ -2,7 +2,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/check.h"
 #include "sim.h"
 
 /* What backends submit, and what they are told about it.

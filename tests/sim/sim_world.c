@@ -240,7 +240,7 @@ static void end_stop(struct world *world)
         continue;
     if (!world_is_dark(world)) {
         check_stream(world);
-        keep_inboxes(&world->broker->survivors, NULL);
+        save_inboxes(&world->broker->survivors, NULL);
     }
     if (!world_is_dark(world) && all_is_kept(world)) {
         tell(world, "stopped");

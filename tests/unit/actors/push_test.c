@@ -73,7 +73,7 @@ static void one_has_it_to_himself(void **state)
         struct deliver_message *message = push_next(&run);
         check(message, "shop", "sale");
         assert_null(push_body_of(message));
-        assert_ptr_equal(push_keep(message), message);
+        assert_ptr_equal(push_own(message), message);
         message_destroy(&message->header);
     }
     push_end(&run);
@@ -115,9 +115,9 @@ static void what_is_kept_leaves_the_block_and_shares_the_payload(void **state)
     message->seq = 5;
     message->request = 9;
     message->sent = true;
-    struct deliver_message *kept = push_keep(message);
+    struct deliver_message *kept = push_own(message);
     assert_ptr_not_equal(kept, message);
-    assert_ptr_equal(push_keep(kept), kept);
+    assert_ptr_equal(push_own(kept), kept);
     assert_true(kept->seq == 5 && kept->request == 9 && kept->sent);
     assert_ptr_equal(push_body_of(kept), &run.bundle->bodies[0]);
     assert_int_equal(atomic_load(&run.bundle->shared.holders), 3); /* run, block, kept */
@@ -159,7 +159,7 @@ static void a_bundle_is_one_message_for_each(void **state)
     for (unsigned i = 0; i < PUSH_BUNDLE_MAX; i++) { /* they hold what they need */
         check(singles[i], i % 2 ? "shop" : "", payloads[i]);
         check_tail(singles[i]);
-        assert_ptr_equal(push_keep(singles[i]), singles[i]);
+        assert_ptr_equal(push_own(singles[i]), singles[i]);
         message_destroy(&singles[i]->header);
     }
 }

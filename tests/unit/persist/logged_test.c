@@ -58,7 +58,7 @@ static void how_many_inboxes_were_saved(void **state)
     struct stand *stand = *state;
     log_some_in(stand, 3);
     int fd = open_logged(stand);
-    assert_int_equal(keep_inboxes(&stand->survivors, NULL), 0);
+    assert_int_equal(save_inboxes(&stand->survivors, NULL), 0);
     expect_logged(stand, fd, "\"event\":\"inboxes_saved\",\"sessions\":3,\"messages\":0,");
 }
 

@@ -46,7 +46,7 @@ static void save_beside_a_turn(void *argument)
     struct stand *stand = argument;
     log_in(stand, "anna", 1);
     hall_run(&stand->hall);
-    (void)keep_inboxes(&stand->survivors, NULL);
+    (void)save_inboxes(&stand->survivors, NULL);
 }
 
 static void promises(void **state)

@@ -12,7 +12,7 @@ static struct stand *restart(struct stand *stand, bool orderly)
     uint64_t now_ms = atomic_load(&stand->hall.now_ms);
     if (orderly) {
         say_goodbye(stand);
-        assert_int_equal(keep_inboxes(&stand->survivors, NULL), 0);
+        assert_int_equal(save_inboxes(&stand->survivors, NULL), 0);
     }
     struct stand *next = stand_make(stand_leave(stand));
     atomic_store(&next->hall.now_ms, now_ms);
@@ -120,7 +120,7 @@ static void keep_and_note(struct stand *stand)
 {
     progress_count = 0;
     say_goodbye(stand);
-    assert_int_equal(keep_inboxes(&stand->survivors, note_progress), 0);
+    assert_int_equal(save_inboxes(&stand->survivors, note_progress), 0);
 }
 
 static void many_are_saved_in_groups(void **state)
@@ -182,7 +182,7 @@ static void a_store_that_refuses_loses_them_honestly(void **state)
     deliver(stand, "anna", "bob", "hi");
     say_goodbye(stand);
     store_memory_fail(stand->store, -ENOSPC);
-    assert_int_equal(keep_inboxes(&stand->survivors, NULL), 1);
+    assert_int_equal(save_inboxes(&stand->survivors, NULL), 1);
     store_memory_fail(stand->store, 0);
     stand = restart(stand, false);
     expect_inbox(stand, "anna", "");
@@ -216,7 +216,7 @@ static void one_that_is_refused_costs_those_before_it_nothing(void **state)
     put_message = ops->put_message;
     refusing.put_message = put_no_message_of_berta;
     stand->store->ops = &refusing;
-    assert_int_equal(keep_inboxes(&stand->survivors, NULL), 2);
+    assert_int_equal(save_inboxes(&stand->survivors, NULL), 2);
     stand->store->ops = ops;
     stand = restart(stand, false);
     expect_inbox(stand, "anna", "1 bob:hi sent");
