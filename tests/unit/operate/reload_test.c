@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "operate/reload.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "net/net.h"
+
+/* A file with another value in every row that may change: after a reload each of them is what the
+ * layers read, and no number that is of the start. Which rows there are comes from the table, so a
+ * new one needs no line here. What each does to clients is 93-reload's. */
+
+/* --- in place of net/ ------------------------------------------------------------------------ */
+
+static int certificates; /* what becomes of them: the last that can be refused */
+
+int net_reload_tls(struct net *net, const struct net_tls_files *files, char *error)
+{
+    error[0] = '\0';
+    return certificates;
+}
+
+bool net_has_certificate(const struct net *net)
+{
+    return false;
+}
+
+int net_check_tls(const struct net_tls_files *files, char *error)
+{
+    return 0;
+}
+
+bool net_certificate_validity(struct net *net, struct net_validity *validity)
+{
+    return false;
+}
+
+/* --- the numbers ------------------------------------------------------------------------------ */
+
+static const struct {
+    const char *key;
+    size_t place; /* in struct options */
+    uint64_t max;
+    limit_reader *read;
+    enum option_holds holds;
+} rows[] = {
+#define ROW(field, key, holds, max) \
+    {key, offsetof(struct options, field), max, field, HOLDS_##holds},
+#define OPTION(field, key, type, holds, default_text, min, max, unit, help) \
+    LIMIT_OF_##type(ROW(field, key, holds, max))
+#include "base/options.def"
+#undef OPTION
+};
+
+enum { ROWS = sizeof(rows) / sizeof(rows[0]) };
+
+static uint64_t number_of(const struct options *options, size_t row)
+{
+    return *(const uint64_t *)((const char *)options + rows[row].place);
+}
+
+/* Near the default, so that what the options make of each other still holds. */
+static uint64_t another(const struct options *options, size_t row)
+{
+    uint64_t number = number_of(options, row);
+    return number < rows[row].max ? number + 1 : number - 1;
+}
+
+/* --- the scene -------------------------------------------------------------------------------- */
+
+struct scene {
+    char path[32];
+    char *arguments[4];
+    struct options options;
+    struct limits limits;
+    struct passed_sockets passed;
+    struct certificate certificate;
+    struct link_token *_Atomic link_token;
+    struct reload *reload;
+};
+
+static int set_up(void **state)
+{
+    struct scene *scene = calloc(1, sizeof(*scene));
+    char error[BROKER_ERROR_BYTES] = "";
+    assert_non_null(scene);
+    certificates = -ENOTSUP; /* there are none */
+    strcpy(scene->path, "/tmp/reload_test.XXXXXX");
+    int fd = mkstemp(scene->path);
+    assert_int_equal(write(fd, "# nothing\n", 10), 10);
+    close(fd);
+    scene->arguments[0] = "usherd";
+    scene->arguments[1] = "--config";
+    scene->arguments[2] = scene->path;
+    enum config_action action;
+    assert_int_equal(config_load(&scene->options, 3, scene->arguments, stderr, &action), 0);
+    limits_fill(&scene->limits, &scene->options);
+    const struct reload_options options = {
+        .config = &scene->options,
+        .passed = &scene->passed,
+        .env = env_system(),
+        .certificate = &scene->certificate,
+        .limits = &scene->limits,
+        .link_token = &scene->link_token,
+    };
+    assert_int_equal(reload_open(&scene->reload, &options, error), 0);
+    reload_remember(scene->reload, 3, scene->arguments);
+    *state = scene;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct scene *scene = *state;
+    reload_close(scene->reload);
+    options_fini(&scene->options);
+    unlink(scene->path);
+    free(scene);
+    return 0;
+}
+
+/* --- the tests -------------------------------------------------------------------------------- */
+
+static void every_live_number_is_what_the_file_says(void **state)
+{
+    struct scene *scene = *state;
+    static struct reload_report report;
+    FILE *file = fopen(scene->path, "w");
+    size_t live = 0;
+    for (size_t i = 0; i < ROWS; i++) {
+        fprintf(file, "%s: %" PRIu64 "\n", rows[i].key, another(&scene->options, i));
+        live += rows[i].holds == HOLDS_LIVE;
+    }
+    fclose(file);
+    int failed = reload_run(scene->reload, &report);
+    assert_string_equal(report.error, "");
+    assert_int_equal(failed, 0);
+    assert_int_equal(report.count, ROWS);
+    for (size_t i = 0; i < ROWS; i++) {
+        uint64_t wanted = rows[i].holds == HOLDS_LIVE ? another(&scene->options, i)
+                                                      : number_of(&scene->options, i);
+        live -= !report.changes[i].restart;
+        if (rows[i].read(&scene->limits) != wanted)
+            fail_msg("%s is not what it is to be", rows[i].key);
+    }
+    assert_int_equal(live, 0); /* so many were told as changed */
+}
+
+/* All or nothing, whoever refuses. */
+static void what_is_refused_changes_no_number(void **state)
+{
+    struct scene *scene = *state;
+    static struct reload_report report;
+    static const char *const last_lines[] = {"link.token_file: /nowhere/to/be/found\n", ""};
+    for (size_t turn = 0; turn < 2; turn++) {
+        FILE *file = fopen(scene->path, "w");
+        for (size_t i = 0; i < ROWS; i++)
+            if (rows[i].holds == HOLDS_LIVE)
+                fprintf(file, "%s: %" PRIu64 "\n", rows[i].key, another(&scene->options, i));
+        fputs(last_lines[turn], file);
+        fclose(file);
+        certificates = turn == 1 ? -EINVAL : -ENOTSUP;
+        assert_int_not_equal(reload_run(scene->reload, &report), 0);
+        for (size_t i = 0; i < ROWS; i++)
+            assert_int_equal(rows[i].read(&scene->limits), number_of(&scene->options, i));
+    }
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(every_live_number_is_what_the_file_says),
+        TEST(what_is_refused_changes_no_number),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
