@@ -9,12 +9,13 @@
 #include "directory/services.h"
 #include "operate/announce.h"
 #include "operate/http_private.h"
+#include "persist/sessions.h"
 #include "proto/username.h"
 
 /* What operators read. On the second thread of the admin endpoint, which reads the store itself:
  * any thread may, each read is one consistent state, and a slow disk delays this thread alone. */
 
-enum { SESSIONS_DEFAULT = 100, SCANNED_MAX = 20000, EVENTS_DEFAULT = 100 };
+enum { SESSIONS_DEFAULT = 100, EVENTS_DEFAULT = 100 };
 
 static unsigned unavailable(json_t *answer, int error)
 {
@@ -75,45 +76,21 @@ static const char *state_name(enum session_state state)
     return state == SESSION_ONLINE ? "online" : "detached";
 }
 
-static json_t *session_json(const char *user, const struct session_record *record)
+static json_t *session_json(const char *user, const struct session_record *record,
+                            uint32_t inbox_messages)
 {
     /* Client texts may be any bytes: what is not UTF-8 is left out. */
     json_t *client = json_string(record->client);
-    return json_pack("{s:s, s:I, s:s, s:I, s:s, s:o}", "user", user, "epoch",
+    return json_pack("{s:s, s:I, s:s, s:I, s:s, s:o, s:I}", "user", user, "epoch",
                      (json_int_t)record->epoch, "state", state_name(record->state), "since_ms",
                      (json_int_t)record->since_ms, "address", record->address, "client",
-                     client != NULL ? client : json_string("?"));
+                     client != NULL ? client : json_string("?"), "inbox_messages",
+                     (json_int_t)inbox_messages);
 }
 
-/* Not stored: as the user's actor shows it at this moment. Without memory a session has no name. */
-static void add_inbox(struct registry *registry, json_t *session)
+static bool add_session(void *context, const struct session_row *row)
 {
-    const char *user = json_string_value(json_object_get(session, "user"));
-    if (user != NULL)
-        json_object_set_new(session, "inbox_messages",
-                            json_integer(registry_gauge(registry, user, strlen(user))));
-}
-
-struct listing {
-    json_t *rows;
-    unsigned limit;
-    enum session_state wanted; /* 0: any */
-    unsigned scanned;
-    bool more;
-    char last[STORE_NAME_BYTES_MAX + 1];
-};
-
-static bool add_session(void *context, const char *user, const struct session_record *record)
-{
-    struct listing *listing = context;
-    if (json_array_size(listing->rows) == listing->limit) {
-        listing->more = true;
-        return false;
-    }
-    listing->scanned++;
-    strncpy(listing->last, user, sizeof(listing->last) - 1);
-    if (record != NULL && (listing->wanted == 0 || record->state == listing->wanted))
-        json_array_append_new(listing->rows, session_json(user, record));
+    json_array_append_new(context, session_json(row->user, row->record, row->inbox_messages));
     return true;
 }
 
@@ -131,28 +108,23 @@ static bool take_state(const char *text, enum session_state *state)
 unsigned http_sessions(void *context, const struct admin_query *query, json_t *answer)
 {
     const struct http_options *options = &http_of(context)->options;
-    struct listing listing = {.limit = limit_of(query, SESSIONS_DEFAULT)};
-    uint64_t presence_seq = 0;
-    bool more = false;
-    if (!take_state(query->state, &listing.wanted))
+    const struct sessions sessions = {options->store, options->registry};
+    struct session_page page = {.prefix = query->prefix,
+                                .after = query->after_name,
+                                .limit = limit_of(query, SESSIONS_DEFAULT)};
+    if (!take_state(query->state, &page.state))
         return admin_fail(answer, 400, "bad_request", "state is online or detached");
-    listing.rows = json_array();
-    /* A rare state is looked for in so many sessions at once; `next` tells where to go on. */
-    int error = store_list_sessions(options->store, query->prefix, query->after_name, SCANNED_MAX,
-                                    add_session, &listing, &presence_seq, &more);
+    json_t *rows = json_array();
+    int error = sessions_list(&sessions, &page, add_session, rows);
     if (error != 0) {
-        json_decref(listing.rows);
+        json_decref(rows);
         return unavailable(answer, error);
     }
-    size_t index;
-    json_t *row;
-    json_array_foreach(listing.rows, index, row) add_inbox(options->registry, row);
-    more = more || listing.more;
-    json_object_set_new(answer, "sessions", listing.rows);
-    json_object_set_new(answer, "more", json_boolean(more));
-    if (more)
-        json_object_set_new(answer, "next", json_string(listing.last));
-    json_object_set_new(answer, "presence_seq", json_integer((json_int_t)presence_seq));
+    json_object_set_new(answer, "sessions", rows);
+    json_object_set_new(answer, "more", json_boolean(page.more));
+    if (page.more)
+        json_object_set_new(answer, "next", json_string(page.last));
+    json_object_set_new(answer, "presence_seq", json_integer((json_int_t)page.presence_seq));
     return 200;
 }
 
@@ -171,11 +143,8 @@ unsigned http_session(void *context, const struct admin_query *query, json_t *an
         json_decref(timeline);
         return admin_fail(answer, 404, "not_found", "that user has no session");
     }
-    json_t *session = json_null();
-    if (error == 0) {
-        session = session_json(query->user, &record);
-        add_inbox(options->registry, session);
-    }
+    uint32_t waiting = registry_gauge(options->registry, query->user, strlen(query->user));
+    json_t *session = error == 0 ? session_json(query->user, &record, waiting) : json_null();
     json_object_set_new(answer, "session", session);
     json_object_set_new(answer, "timeline", timeline);
     return 200;

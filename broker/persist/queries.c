@@ -9,6 +9,7 @@
 #include "base/memory.h"
 #include "base/wait.h"
 #include "persist/queries.h"
+#include "persist/sessions.h"
 #include "proto/link_answer.h"
 
 /* The one thread that reads the store for backends, so that a slow disk delays only them. Each
@@ -136,40 +137,28 @@ static size_t room_of(const struct query_message *query)
 /* --- sessions --------------------------------------------------------------------------------- */
 
 struct session_run {
-    const struct queries_options *options;
+    const char *node;
     struct link_page page;
-    size_t count, limit;
 };
 
-static bool add_session(void *context, const char *user, const struct session_record *record)
+static bool add_session(void *context, const struct session_row *row)
 {
     struct session_run *run = context;
-    struct session_fields row = {.user = user, .state = USHER__V1__SESSION_INFO__STATE__GONE};
+    const struct session_record *record = row->record;
+    struct session_fields fields = {.user = row->user,
+                                    .state = USHER__V1__SESSION_INFO__STATE__GONE,
+                                    .inbox_messages = row->inbox_messages};
     if (record != NULL) {
-        row.state = record->state; /* the same numbers */
-        row.epoch = record->epoch;
-        row.node = run->options->node;
-        row.since_ms = record->since_ms;
-        row.address = record->address;
-        row.client = record->client;
+        fields.state = record->state; /* the same numbers */
+        fields.epoch = record->epoch;
+        fields.node = run->node;
+        fields.since_ms = record->since_ms;
+        fields.address = record->address;
+        fields.client = record->client;
     }
-    row.inbox_messages = registry_gauge(run->options->registry, user, strlen(user));
-    CHECK(run->count <= run->limit);
-    run->page.full = run->page.full || run->count == run->limit;
     int error = 0;
-    MEMORY_MUST((error = link_page_session(&run->page, &row)) != -ENOMEM, "a page");
-    run->count += error == 0;
+    MEMORY_MUST((error = link_page_session(&run->page, &fields)) != -ENOMEM, "a page");
     return error == 0;
-}
-
-static struct session_run run_of(const struct queries_options *options,
-                                 const struct query_message *query, uint32_t limit)
-{
-    return (struct session_run){
-        .options = options,
-        .page = {.room = room_of(query)},
-        .limit = limit != 0 && limit < PAGE_ROWS_MAX ? limit : PAGE_ROWS_MAX,
-    };
 }
 
 /* Ends the run. */
@@ -186,22 +175,28 @@ static void put_sessions(struct buffer *out, struct session_run *run, int error,
 static void list_sessions(const struct queries_options *options, const struct query_message *query,
                           const char *prefix, const char *after, uint32_t limit, struct buffer *out)
 {
-    struct session_run run = run_of(options, query, limit);
-    uint64_t presence_seq = 0;
-    bool more = false;
-    int error = store_list_sessions(options->store, prefix, after, run.limit, add_session, &run,
-                                    &presence_seq, &more);
-    put_sessions(out, &run, error, presence_seq, more || run.page.full);
+    const struct sessions sessions = {options->store, options->registry};
+    struct session_run run = {.node = options->node, .page = {.room = room_of(query)}};
+    struct session_page page = {
+        .prefix = prefix,
+        .after = after,
+        .limit = limit != 0 && limit < PAGE_ROWS_MAX ? limit : PAGE_ROWS_MAX,
+    };
+    int error = sessions_list(&sessions, &page, add_session, &run);
+    put_sessions(out, &run, error, page.presence_seq, page.more);
 }
 
 static void look_up(const struct queries_options *options, const struct query_message *query,
                     const Usher__V1__Lookup *lookup, struct buffer *out)
 {
-    struct session_run run = run_of(options, query, 0);
-    uint64_t presence_last;
-    int error = store_look_up(options->store, (const char *const *)lookup->users, lookup->n_users,
-                              add_session, &run, &presence_last);
-    put_sessions(out, &run, error, presence_last, run.page.full);
+    const struct sessions sessions = {options->store, options->registry};
+    struct session_run run = {.node = options->node, .page = {.room = room_of(query)}};
+    size_t count = lookup->n_users < PAGE_ROWS_MAX ? lookup->n_users : PAGE_ROWS_MAX;
+    uint64_t presence_last = 0;
+    bool more = false;
+    int error = sessions_look_up(&sessions, (const char *const *)lookup->users, count, add_session,
+                                 &run, &presence_last, &more);
+    put_sessions(out, &run, error, presence_last, more || count < lookup->n_users);
 }
 
 /* --- events ----------------------------------------------------------------------------------- */
