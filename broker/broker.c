@@ -159,6 +159,7 @@ static int open_operators(struct broker *broker, char *error)
         .context = broker,
     };
     unsigned threads = operators.io_count + operators.worker_count + 1;
+    CHECK(threads <= PULSE_THREADS_MAX); /* by the ranges in options.def */
     for (unsigned i = 0; i < threads; i++)
         operators.beats[i] = &broker->threads[i].beats;
     operators.metrics_block = threads;

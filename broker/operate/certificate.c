@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "base/check.h"
+
 /* Somebody looks at the end of the TLS certificates, so that it is no surprise.
  *
  * Nothing is refused for it. A certificate that has expired (or a clock that is wrong, at a boot
@@ -45,10 +47,12 @@ static const char *date_of(int64_t unix_s, char text[DATE_BYTES])
     return text;
 }
 
-static void tell(struct log *log, enum certificate_state state, const struct net_validity *validity,
-                 int64_t now_s)
+static void tell(const struct certificate *certificate, enum certificate_state state,
+                 const struct net_validity *validity, int64_t now_s)
 {
+    struct log *log = certificate->log;
     char date[DATE_BYTES];
+    CHECK(lock_held(&certificate->lock)); /* so that it is told once */
     if (state == CERTIFICATE_NEAR)
         LOG(log, CERTIFICATE_ENDS, LOG_S("not_after", date_of(validity->ends_s, date)),
             LOG_U("hours", (validity->ends_s - now_s) / 3600));
@@ -69,7 +73,7 @@ void certificate_tell(struct certificate *certificate, bool anew)
     if (says) {
         certificate->told = state;
         certificate->told_s = now_s;
-        tell(certificate->log, state, &validity, now_s);
+        tell(certificate, state, &validity, now_s);
     }
     lock_give(&certificate->lock);
 }

@@ -6,6 +6,7 @@
 
 #include "actors/kinds.h"
 #include "backend.pb-c.h"
+#include "base/check.h"
 #include "base/memory.h"
 #include "client.pb-c.h"
 #include "operate/http_private.h"
@@ -66,6 +67,7 @@ int http_claim_actor(struct http *http)
 /* The number under which its result will come. */
 static uint64_t expect_result(struct http *http)
 {
+    CHECK(on_thread(&http->mark)); /* one command at a time */
     lock_take(&http->lock);
     uint64_t request = ++http->request;
     http->answered = false;

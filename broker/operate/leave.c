@@ -41,6 +41,7 @@ enum leave_state leave_state(const struct leave *leave)
 const char *leave_state_name(enum leave_state state)
 {
     static const char *const names[] = {"serving", "draining", "stopping"};
+    CHECK(state < sizeof(names) / sizeof(names[0]));
     return names[state];
 }
 
@@ -113,6 +114,7 @@ bool leave_drain_step(struct leave *leave, unsigned *wait_ms)
         return true;
     if (leave_state(leave) == LEAVE_SERVING)
         begin(leave, now_ms);
+    CHECK(leave_state(leave) == LEAVE_DRAINING && now_ms >= drain->begun_ms);
     uint64_t elapsed_ms = now_ms - drain->begun_ms;
     uint64_t left_ms = elapsed_ms < drain->total_ms ? drain->total_ms - elapsed_ms : 0;
     uint64_t due = left_ms > 0 ? drain->users * elapsed_ms / drain->total_ms : UINT64_MAX;
@@ -128,6 +130,7 @@ void leave_stop(struct leave *leave)
 {
     const struct goodbye *goodbye = &leave->goodbye;
     CHECK(on_thread(&leave->mark) || off_thread(&leave->mark));
+    CHECK(leave_state(leave) != LEAVE_STOPPING); /* once */
     atomic_store(&leave->state, LEAVE_STOPPING);
     LOG(leave->log, STOPPING, LOG_U("connections", net_count(leave->net)));
     net_stop_accepting(leave->net);

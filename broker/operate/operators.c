@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/check.h"
 #include "operate/announce.h"
 
 /* Gives each module what it uses, and nothing else of what the layer was given. The order is that
@@ -120,6 +121,7 @@ static int open_http(struct operators *operators, const struct operators_options
 
 int operators_open(struct operators **out, const struct operators_options *options, char *error)
 {
+    CHECK(options->net != NULL && options->committer != NULL && options->clock != NULL);
     struct operators *operators = *out = calloc(1, sizeof(*operators));
     if (operators == NULL)
         return -ENOMEM;

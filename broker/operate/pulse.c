@@ -91,6 +91,7 @@ int pulse_check(const struct pulse *pulse, uint32_t patience_ms, struct stillnes
 {
     uint64_t before[PLACES_MAX];
     CHECK(place_count(pulse) <= PLACES_MAX);
+    CHECK(!known->found || known->place < place_count(pulse));
     if (known->found && moves(pulse, known->place, known->beats))
         known->found = false;
     if (!known->found) {

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/check.h"
 #include "base/wait.h"
 #include "process/notify.h"
 
@@ -105,6 +106,7 @@ static bool wait_for_the_end(const struct signals *signals, const sigset_t *set,
 bool signals_serve(const struct signals *signals, const sigset_t *set, const char *recorder_path)
 {
     uint16_t port = 0;
+    CHECK(sigismember(set, SIGTERM) == 1 && sigismember(set, SIGUSR2) == 1); /* signals_block */
     for (unsigned kind = 0; kind < LISTENERS && port == 0; kind++)
         port = net_port(signals->net, kind);
     LOG(signals->log, READY, LOG_U("port", port));

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "actors/kinds.h"
+#include "base/check.h"
 #include "operate/http_private.h"
 
 /* Who is slowest: whose connection has the most output waiting, and whose inbox is fullest.
@@ -36,6 +37,7 @@ static bool is_slower(const struct slow_user *one, const struct slow_user *other
 static void insert(struct slowest *slowest, const struct slow_user *user)
 {
     size_t at = slowest->count;
+    CHECK(slowest->count <= slowest->limit && slowest->limit <= SLOWEST_MAX);
     while (at > 0 && is_slower(user, &slowest->users[at - 1]))
         at--;
     if (at == slowest->limit)
