@@ -152,11 +152,6 @@ static int body_append(struct buffer *out, uint64_t id, unsigned body, const str
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-static struct bytes text_or_empty(const char *text)
-{
-    return text == NULL ? (struct bytes){NULL, 0} : bytes_of_text(text);
-}
-
 int broker_frame_welcome(struct buffer *out, uint64_t id, const struct welcome_fields *w)
 {
     const struct field fields[] = {
@@ -191,7 +186,7 @@ int broker_frame_error(struct buffer *out, uint64_t id, uint32_t code, const cha
                        uint32_t retry_after_ms)
 {
     const struct field fields[] = {
-        {.value = code}, {.run = text_or_empty(detail)}, {.value = retry_after_ms}};
+        {.value = code}, {.run = bytes_of_text(detail)}, {.value = retry_after_ms}};
     return body_append(out, id, ERROR_NUMBER, fields, COUNT(fields));
 }
 
@@ -205,7 +200,7 @@ int broker_frame_close(struct buffer *out, uint32_t reason, const char *detail,
                        uint32_t retry_after_ms, bool do_not_return)
 {
     const struct field fields[] = {{.value = reason},
-                                   {.run = text_or_empty(detail)},
+                                   {.run = bytes_of_text(detail)},
                                    {.value = retry_after_ms},
                                    {.value = do_not_return}};
     return body_append(out, 0, CLOSE_NUMBER, fields, COUNT(fields));

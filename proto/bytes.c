@@ -16,7 +16,7 @@ enum { CAPACITY_MIN = 64 };
 
 struct bytes bytes_of_text(const char *text)
 {
-    return (struct bytes){(const uint8_t *)text, strlen(text)};
+    return (struct bytes){(const uint8_t *)text, text != NULL ? strlen(text) : 0};
 }
 
 bool bytes_equal(struct bytes a, struct bytes b)

@@ -14,6 +14,7 @@ struct bytes {
     size_t size;
 };
 
+/* NULL is the empty text. */
 struct bytes bytes_of_text(const char *text);
 bool bytes_equal(struct bytes a, struct bytes b);
 

@@ -29,7 +29,7 @@ static inline size_t run_size(struct bytes run)
 
 static inline uint8_t *tag_put(uint8_t *at, unsigned number, enum wire_type type)
 {
-    *at = (uint8_t)(number << 3 | type);
+    *at = (uint8_t)WIRE_TAG(number, type);
     return at + 1;
 }
 

@@ -45,11 +45,6 @@ enum {
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-static struct bytes text_or_empty(const char *text)
-{
-    return text == NULL ? (struct bytes){NULL, 0} : bytes_of_text(text);
-}
-
 /* Tag and length of the message `number`, whose fields follow. */
 static size_t head_size(size_t body_bytes)
 {
@@ -91,8 +86,8 @@ int link_answer_accepted(struct buffer *out, const struct accepted_fields *a)
 {
     const struct field fields[] = {
         {.value = a->link},
-        {.run = text_or_empty(a->node)},
-        {.run = text_or_empty(a->node_boot)},
+        {.run = bytes_of_text(a->node)},
+        {.run = bytes_of_text(a->node_boot)},
         {.value = a->frame_bytes_max},
         {.value = a->park_ms},
         {.value = a->presence_from},
@@ -103,7 +98,7 @@ int link_answer_accepted(struct buffer *out, const struct accepted_fields *a)
 
 int link_answer_refused(struct buffer *out, uint32_t code, const char *detail)
 {
-    const struct field fields[] = {{.value = code}, {.run = text_or_empty(detail)}};
+    const struct field fields[] = {{.value = code}, {.run = bytes_of_text(detail)}};
     return append(out, ANSWER_REFUSED, fields, COUNT(fields));
 }
 
@@ -188,14 +183,14 @@ static void list_event(struct field fields[EVENT_FIELDS], const struct event_fie
     const struct field list[] = {
         {.value = event->seq},
         {.value = event->time_ms},
-        {.run = text_or_empty(event->user)},
+        {.run = bytes_of_text(event->user)},
         {.value = event->kind},
         {.value = event->epoch},
         {.value = event->previous_epoch},
         {.value = event->cause},
         {.value = event->until_ms},
-        {.run = text_or_empty(event->address)},
-        {.run = text_or_empty(event->client)},
+        {.run = bytes_of_text(event->address)},
+        {.run = bytes_of_text(event->client)},
     };
     static_assert(COUNT(list) == EVENT_FIELDS, "as many as PresenceEvent has");
     memcpy(fields, list, sizeof(list));
@@ -233,13 +228,13 @@ static int append_to_page(struct link_page *page, unsigned number, const struct 
 int link_page_session(struct link_page *page, const struct session_fields *session)
 {
     const struct field fields[] = {
-        {.run = text_or_empty(session->user)},
+        {.run = bytes_of_text(session->user)},
         {.value = session->state},
         {.value = session->epoch},
-        {.run = text_or_empty(session->node)},
+        {.run = bytes_of_text(session->node)},
         {.value = session->since_ms},
-        {.run = text_or_empty(session->address)},
-        {.run = text_or_empty(session->client)},
+        {.run = bytes_of_text(session->address)},
+        {.run = bytes_of_text(session->client)},
         {.value = session->inbox_messages},
     };
     size_t bytes = fields_size(fields, COUNT(fields) - 1) + SESSION_OVERHEAD;
@@ -267,7 +262,7 @@ int link_page_batch_event(struct link_page *page, const struct event_fields *eve
 
 int link_page_number(struct link_page *page, const char *name, uint64_t value)
 {
-    const struct field fields[] = {{.run = text_or_empty(name)}, {.value = value}};
+    const struct field fields[] = {{.run = bytes_of_text(name)}, {.value = value}};
     size_t bytes = fields_size(fields, COUNT(fields));
     bytes += head_size(bytes);
     return append_to_page(page, ITEM, fields, COUNT(fields), bytes, bytes);
@@ -284,7 +279,7 @@ int link_page_line(struct link_page *page, struct bytes line)
 
 int link_page_failure(struct link_page *page, const char *user, uint32_t code)
 {
-    const struct field fields[] = {{.run = text_or_empty(user)}, {.value = code}};
+    const struct field fields[] = {{.run = bytes_of_text(user)}, {.value = code}};
     size_t bytes = fields_size(fields, COUNT(fields));
     bytes += head_size(bytes);
     return append_to_page(page, FAILURE, fields, COUNT(fields), bytes, bytes);

@@ -22,6 +22,9 @@ enum wire_type {
     WIRE_FIXED32 = 5,
 };
 
+/* The tag of a field; also a constant. */
+#define WIRE_TAG(number, type) ((number) << 3 | (type))
+
 /* Groups within groups; more is refused. */
 enum { WIRE_GROUP_DEPTH_MAX = 64 };
 

@@ -7,8 +7,8 @@
 
 #include "common/check.h"
 #include "libusher/client.h"
-#include "libusher/outgoing.h"
 #include "libusher/session.h"
+#include "proto/client_frame.h"
 
 /* The public calls that do not block: checks and bookkeeping around the session. A request is
  * built whole, its bytes and its failure event, before it is queued, so a call that fails leaves
@@ -282,78 +282,85 @@ static int submit(struct usher_client *client, struct request *request, int resu
     return 0;
 }
 
-static int send_request(struct usher_client *client, bool answered,
-                        const struct outgoing_send *send, uint64_t *id)
+/* A frame that asks for something; its id is filled in. */
+static int ask(struct usher_client *client, bool answered, uint64_t timeout_ms,
+               struct client_frame *frame, size_t frame_bytes_max, uint64_t *id)
 {
-    if (send->to == NULL || (send->payload.data == NULL && send->payload.size > 0))
-        return -EINVAL;
     struct request *request;
-    uint64_t timeout_ms = send->until == USHER_DELIVERED ? 0 : client->options.request_timeout_ms;
     int result = begin_request(client, answered, timeout_ms, &request);
     if (result < 0)
         return result;
-    result = outgoing_send(&request->frame, request->id, send, client->frame_bytes_max);
+    frame->id = request->id;
+    result = client_frame_write(&request->frame, frame, frame_bytes_max);
     return submit(client, request, result, id);
+}
+
+static int send_request(struct usher_client *client, bool answered, const char *to,
+                        struct bytes payload, enum usher_until until, uint64_t *id)
+{
+    struct client_frame frame = {
+        .body = CLIENT_SEND, .send = {.to = bytes_of_text(to), .payload = payload, .until = until}};
+    uint64_t timeout_ms = until == USHER_DELIVERED ? 0 : client->options.request_timeout_ms;
+    if (to == NULL || (payload.data == NULL && payload.size > 0))
+        return -EINVAL;
+    return ask(client, answered, timeout_ms, &frame, client->frame_bytes_max, id);
 }
 
 int usher_send(struct usher_client *client, const char *to, const void *payload,
                size_t payload_size, enum usher_until until, uint64_t *id)
 {
-    struct outgoing_send send = {to, {payload, payload_size}, until};
-    return send_request(client, true, &send, id);
+    return send_request(client, true, to, (struct bytes){payload, payload_size}, until, id);
 }
 
 int usher_post(struct usher_client *client, const char *to, const void *payload,
                size_t payload_size)
 {
-    struct outgoing_send send = {to, {payload, payload_size}, USHER_ACCEPTED};
-    return send_request(client, false, &send, NULL);
+    return send_request(client, false, to, (struct bytes){payload, payload_size}, USHER_ACCEPTED,
+                        NULL);
 }
 
-static int call_request(struct usher_client *client, bool answered,
-                        const struct outgoing_call *call, uint64_t *id)
+static int call_request(struct usher_client *client, bool answered, struct client_frame *call,
+                        uint64_t *id)
 {
-    if (call->service == NULL || (call->payload.data == NULL && call->payload.size > 0))
+    uint64_t timeout_ms = (uint64_t)call->call.timeout_ms + client->options.request_timeout_ms;
+    if (call->call.service.data == NULL ||
+        (call->call.payload.data == NULL && call->call.payload.size > 0))
         return -EINVAL;
-    struct request *request;
-    uint64_t timeout_ms = (uint64_t)call->timeout_ms + client->options.request_timeout_ms;
-    int result = begin_request(client, answered, timeout_ms, &request);
-    if (result < 0)
-        return result;
-    result = outgoing_call(&request->frame, request->id, call, client->frame_bytes_max);
-    return submit(client, request, result, id);
+    return ask(client, answered, timeout_ms, call, client->frame_bytes_max, id);
 }
 
 int usher_call(struct usher_client *client, const char *service, const char *method,
                const void *payload, size_t payload_size, uint32_t timeout_ms, uint64_t *id)
 {
-    struct outgoing_call call = {service, method, {payload, payload_size}, timeout_ms};
+    struct client_frame call = {.body = CLIENT_CALL,
+                                .call = {.service = bytes_of_text(service),
+                                         .method = bytes_of_text(method),
+                                         .payload = {payload, payload_size},
+                                         .timeout_ms = timeout_ms}};
     return call_request(client, true, &call, id);
 }
 
 int usher_post_call(struct usher_client *client, const char *service, const char *method,
                     const void *payload, size_t payload_size)
 {
-    struct outgoing_call call = {service, method, {payload, payload_size}, 0};
+    struct client_frame call = {.body = CLIENT_CALL,
+                                .call = {.service = bytes_of_text(service),
+                                         .method = bytes_of_text(method),
+                                         .payload = {payload, payload_size}}};
     return call_request(client, false, &call, NULL);
 }
 
 int usher_ping(struct usher_client *client, uint64_t *id)
 {
-    struct request *request;
-    int result = begin_request(client, true, client->options.request_timeout_ms, &request);
-    if (result < 0)
-        return result;
-    return submit(client, request, outgoing_ping(&request->frame, request->id), id);
+    struct client_frame ping = {.body = CLIENT_PING};
+    return ask(client, true, client->options.request_timeout_ms, &ping, CONTROL_BYTES_MAX, id);
 }
 
 int usher_logout(struct usher_client *client, uint64_t *id)
 {
-    struct request *request;
-    int result = begin_request(client, true, client->options.request_timeout_ms, &request);
-    if (result < 0)
-        return result;
-    result = submit(client, request, outgoing_logout(&request->frame, request->id), id);
+    struct client_frame logout = {.body = CLIENT_LOGOUT};
+    int result =
+        ask(client, true, client->options.request_timeout_ms, &logout, CONTROL_BYTES_MAX, id);
     if (result == 0)
         client->logging_out = true;
     return result;

@@ -13,8 +13,8 @@
 
 enum {
     FRAME_ID = 1,
-    TAG_ID = FRAME_ID << 3 | WIRE_VARINT,
-    TAG_SEQ = MESSAGE_SEQ << 3 | WIRE_VARINT,
+    TAG_ID = WIRE_TAG(FRAME_ID, WIRE_VARINT),
+    TAG_SEQ = WIRE_TAG(MESSAGE_SEQ, WIRE_VARINT),
 };
 
 static const uint8_t *read_field(const uint8_t *at, const uint8_t *end, uint32_t tag,

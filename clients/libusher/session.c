@@ -9,7 +9,7 @@
 
 #include "common/chance.h"
 #include "common/check.h"
-#include "libusher/outgoing.h"
+#include "proto/client_frame.h"
 #include "proto/utf8.h"
 
 /* The life of a session over its connections:
@@ -231,14 +231,16 @@ static int append_resume(struct usher_client *client)
 {
     /* Without acks the broker forgets what it handed over, so what came is what counts. */
     client->hello_last_seq = client->options.acks ? client->processed_seq : client->received_seq;
-    struct outgoing_resume resume = {
-        .username = client->options.username,
-        .epoch = client->epoch,
-        .secret = {client->secret, client->secret_bytes},
-        .last_seq = client->hello_last_seq,
-        .received_seq = client->received_seq,
+    const struct client_frame frame = {
+        .id = client->hello_id,
+        .body = CLIENT_RESUME,
+        .resume = {.username = bytes_of_text(client->options.username),
+                   .epoch = client->epoch,
+                   .secret = {client->secret, client->secret_bytes},
+                   .last_seq = client->hello_last_seq,
+                   .received_seq = client->received_seq},
     };
-    return outgoing_resume(&client->connection.output, client->hello_id, &resume);
+    return client_frame_write(&client->connection.output, &frame, CONTROL_BYTES_MAX);
 }
 
 /* Gives what the program says, or what the options hold. */
@@ -266,13 +268,15 @@ bool session_token_refused(struct usher_client *client)
 
 static int append_login(struct usher_client *client, const struct usher_token *token)
 {
-    struct outgoing_login login = {
-        .username = client->options.username,
-        .token = {token->data, token->size},
-        .client = client->options.client,
-        .acks = client->options.acks,
+    const struct client_frame frame = {
+        .id = client->hello_id,
+        .body = CLIENT_LOGIN,
+        .login = {.username = bytes_of_text(client->options.username),
+                  .token = {token->data, token->size},
+                  .client = bytes_of_text(client->options.client),
+                  .acks = client->options.acks},
     };
-    return outgoing_login(&client->connection.output, client->hello_id, &login);
+    return client_frame_write(&client->connection.output, &frame, CONTROL_BYTES_MAX);
 }
 
 static void append_hello(struct usher_client *client, const struct usher_token *token)
@@ -346,8 +350,9 @@ static void keep_heartbeat(struct usher_client *client, uint64_t now_ms)
     }
     if (now_ms < ping_due_ms(client))
         return;
+    const struct client_frame ping = {.body = CLIENT_PING};
     size_t before = client->connection.output.size;
-    if (outgoing_ping(&client->connection.output, 0) == 0)
+    if (client_frame_write(&client->connection.output, &ping, CONTROL_BYTES_MAX) == 0)
         client->connection.wire_total += client->connection.output.size - before;
     client->last_ping_ms = now_ms; /* without memory the next one may go */
 }
@@ -401,8 +406,9 @@ static void append_ack(struct usher_client *client)
 {
     if (!client->options.acks || client->processed_seq <= client->acked_seq)
         return;
+    const struct client_frame ack = {.body = CLIENT_ACK, .ack = {.seq = client->processed_seq}};
     size_t before = client->connection.output.size;
-    if (outgoing_ack(&client->connection.output, client->processed_seq) < 0)
+    if (client_frame_write(&client->connection.output, &ack, CONTROL_BYTES_MAX) < 0)
         return; /* a later one says the same and more */
     client->connection.wire_total += client->connection.output.size - before;
     client->acked_seq = client->processed_seq;

@@ -16,6 +16,7 @@ enum {
     TOKEN_BYTES_MAX = 32 * 1024,
     ERROR_TEXT_BYTES_MAX = 256,
     FRAME_BYTES_MAX_UNKNOWN = 64 * 1024, /* what a broker takes, until it says so */
+    CONTROL_BYTES_MAX = 64 * 1024, /* of frames without a payload: bounds names that were given */
 };
 
 struct usher_client {

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
-#include "libusher/outgoing.h"
+#include "proto/client_frame.h"
 #include "proto/frame.h"
 #include "proto/utf8.h"
 
@@ -183,19 +183,24 @@ void crowd_drop(struct crowd *crowd, struct user *user)
 
 static void greet(struct crowd *crowd, struct user *user)
 {
-    int error;
+    struct client_frame hello = {.id = LOGIN_ID};
     set_state(crowd, user, USER_JOINING);
     if (crowd->events->on_login != NULL)
         crowd->events->on_login(crowd, user);
     if (user->epoch != 0) {
-        struct outgoing_resume resume = {
-            user->name, user->epoch, {user->secret, user->secret_bytes}, user->seq, user->seq};
-        error = outgoing_resume(&user->out, LOGIN_ID, &resume);
+        hello.body = CLIENT_RESUME;
+        hello.resume.username = bytes_of_text(user->name);
+        hello.resume.epoch = user->epoch;
+        hello.resume.secret = (struct bytes){user->secret, user->secret_bytes};
+        hello.resume.last_seq = hello.resume.received_seq = user->seq;
     } else {
-        struct outgoing_login login = {user->name, tokens_of(crowd->tokens, user->number),
-                                       "usher-bench", crowd->options->acks};
-        error = outgoing_login(&user->out, LOGIN_ID, &login);
+        hello.body = CLIENT_LOGIN;
+        hello.login.username = bytes_of_text(user->name);
+        hello.login.token = tokens_of(crowd->tokens, user->number);
+        hello.login.client = bytes_of_text("usher-bench");
+        hello.login.acks = crowd->options->acks;
     }
+    int error = client_frame_write(&user->out, &hello, CROWD_READ_BYTES);
     if (error != 0)
         crowd_fail(crowd, "a login does not fit: %s", strerror(-error));
     crowd_touch(crowd, user);
@@ -365,8 +370,9 @@ static void take_frames(struct crowd *crowd, struct user *user, struct bytes inp
     if (user->fd >= 0 && input.size > 0 && buffer_append(&user->in, input.data, input.size) != 0)
         crowd_fail(crowd, "no memory");
     if (user->fd >= 0 && user->wants_ack && !crowd->hold_acks) {
+        const struct client_frame ack = {.body = CLIENT_ACK, .ack = {.seq = user->seq}};
         user->wants_ack = false;
-        if (outgoing_ack(&user->out, user->seq) != 0)
+        if (client_frame_write(&user->out, &ack, CROWD_READ_BYTES) != 0)
             crowd_fail(crowd, "no memory");
         crowd_touch(crowd, user);
     }
@@ -498,7 +504,8 @@ static void beat(struct crowd *crowd)
         crowd->beat_next = (crowd->beat_next + 1) % crowd->count;
         if (user->state != USER_ONLINE || crowd->now_ns < user->spoke_ns + heartbeat_ns)
             continue;
-        if (outgoing_ping(&user->out, 0) != 0)
+        const struct client_frame ping = {.body = CLIENT_PING};
+        if (client_frame_write(&user->out, &ping, CROWD_READ_BYTES) != 0)
             crowd_fail(crowd, "no memory");
         crowd_touch(crowd, user);
     }

@@ -14,10 +14,10 @@
 #include <stdint.h>
 
 #include "common/addresses.h"
+#include "libusher/frame.h"
 #include "libusher/tls.h"
 #include "proto/bytes.h"
 #include "usher-bench/check.h"
-#include "usher-bench/frame.h"
 #include "usher-bench/histogram.h"
 #include "usher-bench/options.h"
 #include "usher-bench/tokens.h"

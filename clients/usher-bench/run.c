@@ -13,7 +13,7 @@
 
 #include "common/clock.h"
 #include "libusher/dial.h"
-#include "libusher/outgoing.h"
+#include "proto/client_frame.h"
 #include "usher-bench/stop.h"
 
 /* A crowd and all that belongs to it is its thread's. The conductor steers by one number, the
@@ -71,7 +71,8 @@ static uint64_t pump_logouts(struct run *run, struct crowd *crowd)
         struct user *user = &crowd->users[crowd->join_next++];
         if (run->scenario->has_presence)
             service_user_begins(run->service, user->number, crowd->now_ns);
-        if (outgoing_logout(&user->out, 0) != 0)
+        const struct client_frame logout = {.body = CLIENT_LOGOUT};
+        if (client_frame_write(&user->out, &logout, CROWD_READ_BYTES) != 0)
             crowd_fail(crowd, "no memory");
         crowd_touch(crowd, user);
     }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/clock.h"
+#include "proto/client_frame.h"
 
 /* Sessions, by the thousand: login, presence, idle and herd.
  *
@@ -38,18 +39,21 @@ static void send_next(struct crowd *crowd, struct user *user)
 {
     uint32_t place = (uint32_t)(user - crowd->users);
     struct user *to = &crowd->users[(place + 1) % crowd->count];
+    uint8_t payload[STAMPED_BYTES_MAX];
     struct stamp stamp = {crowd->now_ns, user->number, user->sent};
+    const struct client_frame frame = {
+        .body = CLIENT_SEND,
+        .send = {.to = bytes_of_text(to->name), .payload = {payload, crowd->options->size_bytes}},
+    };
     if (user->credit == 0)
         return;
     user->credit--;
-    uint8_t *payload =
-        bench_frame_send(&user->out, 0, bytes_of_text(to->name), crowd->options->size_bytes);
-    if (payload == NULL) {
+    memcpy(payload, crowd->pattern, crowd->options->size_bytes);
+    stamp_write(payload, &stamp);
+    if (client_frame_write(&user->out, &frame, CROWD_READ_BYTES) != 0) {
         crowd_fail(crowd, "no memory");
         return;
     }
-    memcpy(payload, crowd->pattern, crowd->options->size_bytes);
-    stamp_write(payload, &stamp);
     user->sent++;
     crowd->check.sent++;
     crowd_touch(crowd, user);

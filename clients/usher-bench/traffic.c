@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "common/clock.h"
-#include "libusher/outgoing.h"
+#include "proto/client_frame.h"
 
 /* Messages, steadily: forward, call, push and push-all.
  *
@@ -66,17 +66,21 @@ static void fill(const struct crowd *crowd, uint8_t *payload, const struct stamp
 
 static bool begin_forward(struct run *run, struct crowd *crowd, struct user *user, uint64_t due_ns)
 {
+    uint8_t payload[STAMPED_BYTES_MAX];
     struct stamp stamp = {due_ns, user->number, user->sent};
-    uint64_t id = crowd->options->post ? 0 : (uint64_t)user->sent + 1;
+    const struct client_frame frame = {
+        .id = crowd->options->post ? 0 : (uint64_t)user->sent + 1,
+        .body = CLIENT_SEND,
+        .send = {.to = bytes_of_text(behind(crowd, user)->name),
+                 .payload = {payload, crowd->options->size_bytes}},
+    };
     if (user->state != USER_ONLINE || user->out.size - user->out_offset > OUT_BYTES_MAX)
         return false;
-    uint8_t *payload = bench_frame_send(&user->out, id, bytes_of_text(behind(crowd, user)->name),
-                                        crowd->options->size_bytes);
-    if (payload == NULL) {
+    fill(crowd, payload, &stamp);
+    if (client_frame_write(&user->out, &frame, CROWD_READ_BYTES) != 0) {
         crowd_fail(crowd, "no memory");
         return false;
     }
-    fill(crowd, payload, &stamp);
     user->sent++;
     crowd->check.sent++;
     crowd_touch(crowd, user);
@@ -91,9 +95,14 @@ static bool begin_call(struct run *run, struct crowd *crowd, struct user *user, 
     if (user->state != USER_ONLINE || (user->unanswered & bit) != 0)
         return false;
     fill(crowd, payload, &stamp);
-    struct outgoing_call call = {
-        run->options->service, "echo", {payload, crowd->options->size_bytes}, 0};
-    int error = outgoing_call(&user->out, (uint64_t)user->sent + 1, &call, CROWD_READ_BYTES);
+    const struct client_frame call = {
+        .id = (uint64_t)user->sent + 1,
+        .body = CLIENT_CALL,
+        .call = {.service = bytes_of_text(run->options->service),
+                 .method = bytes_of_text("echo"),
+                 .payload = {payload, crowd->options->size_bytes}},
+    };
+    int error = client_frame_write(&user->out, &call, CROWD_READ_BYTES);
     if (error != 0) {
         crowd_fail(crowd, "a call does not fit: %s", strerror(-error));
         return false;

@@ -9,10 +9,9 @@
 
 #include <cmocka.h>
 
+#include "libusher/frame.h"
 #include "proto/broker_frame.h"
-#include "proto/client_frame.h"
 #include "proto/frame.h"
-#include "usher-bench/frame.h"
 
 /* What the broker writes is what is read here. */
 static struct broker_frame read_back(struct buffer *out)
@@ -91,34 +90,6 @@ static void test_answers(void **state)
     buffer_fini(&out);
 }
 
-/* What is written here is what the broker reads, at sizes whose lengths take one byte and more. */
-static void test_send(void **state)
-{
-    const size_t sizes[] = {16, 100, 127, 128, 129, 5000, 16383, 16384, 60000};
-
-    for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-        struct buffer out = {0};
-        struct client_frame read;
-        struct bytes inner;
-        size_t used;
-        uint64_t id = i % 2 == 0 ? 0 : 1000 + i;
-        uint8_t *payload = bench_frame_send(&out, id, bytes_of_text("bench-17"), sizes[i]);
-
-        assert_non_null(payload);
-        memset(payload, 'x', sizes[i]);
-        assert_true(payload + sizes[i] == out.data + out.size);
-        assert_int_equal(frame_next((struct bytes){out.data, out.size}, 1 << 20, &inner, &used), 1);
-        assert_int_equal(used, out.size);
-        assert_int_equal(client_frame_read(inner, &read), 0);
-        assert_int_equal(read.body, CLIENT_SEND);
-        assert_int_equal(read.id, id);
-        assert_true(bytes_equal(read.send.to, bytes_of_text("bench-17")));
-        assert_int_equal(read.send.payload.size, sizes[i]);
-        assert_int_equal(read.send.payload.data[sizes[i] - 1], 'x');
-        buffer_fini(&out);
-    }
-}
-
 /* Every cut of a frame and every byte turned: answered, and nothing read behind the end (which the
  * address sanitizer sees, because each input has its own allocation). */
 static void test_broken_bytes(void **state)
@@ -152,8 +123,9 @@ static void test_broken_bytes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_message),      cmocka_unit_test(test_welcome),
-        cmocka_unit_test(test_answers),      cmocka_unit_test(test_send),
+        cmocka_unit_test(test_message),
+        cmocka_unit_test(test_welcome),
+        cmocka_unit_test(test_answers),
         cmocka_unit_test(test_broken_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
