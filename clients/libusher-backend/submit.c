@@ -7,7 +7,7 @@
 
 #include "common/check.h"
 #include "common/pack.h"
-#include "proto/varint.h"
+#include "proto/link_submit.h"
 
 /* Commands on their way to the node.
  *
@@ -20,11 +20,6 @@
  * have arrived nobody knows, and repeating it could kick or push twice, so it ends as LOST. A
  * reply never goes out on another link than its call came in on, because the numbers of calls
  * begin anew there and it could answer somebody else. */
-
-enum {
-    TAG_REQUEST_SUBMIT = 3 << 3 | 2,  /* LinkRequest.submit */
-    TAG_SUBMIT_COMMANDS = 4 << 3 | 2, /* Submit.commands */
-};
 
 int queue_init(struct queue *queue, const struct usher_backend_options *options)
 {
@@ -265,11 +260,6 @@ static struct command *page_command(struct usher_backend *backend)
     return command_create(&message, COMMAND_SNAPSHOT);
 }
 
-static size_t spliced_size(const struct command *command)
-{
-    return 1 + varint_size(command->size) + command->size;
-}
-
 /* Moves commands from the queue to the batch; gives the bytes that they need in it. */
 static size_t batch_fill(struct usher_backend *backend)
 {
@@ -289,43 +279,22 @@ static size_t batch_fill(struct usher_backend *backend)
             command_end(backend, command, USHER_BACKEND_TOO_LARGE);
         } else {
             batch->commands[batch->count++] = command;
-            bytes += spliced_size(command);
+            bytes += link_submit_command_size(command->size);
         }
     }
     return bytes;
 }
 
-static uint8_t *varint_put(uint8_t *to, uint64_t value)
-{
-    return to + varint_write(to, value);
-}
-
-/* LinkRequest{Submit{header, commands}} around bytes that are encoded already. */
 static int batch_pack(struct usher_backend *backend, size_t command_bytes)
 {
     struct batch *batch = &backend->batch;
-    Usher__V1__Submit header = USHER__V1__SUBMIT__INIT;
-    size_t header_bytes;
-    uint8_t *to;
-    header.link = batch->link;
-    header.seq = batch->seq;
-    header_bytes = usher__v1__submit__get_packed_size(&header);
-    CHECK(1 + varint_size(header_bytes + command_bytes) + header_bytes <= FRAME_OVERHEAD);
     backend->request.size = 0;
-    to = buffer_reserve(&backend->request, FRAME_OVERHEAD + command_bytes);
-    if (to == NULL)
-        return -ENOMEM;
-    to = varint_put(to, TAG_REQUEST_SUBMIT);
-    to = varint_put(to, header_bytes + command_bytes);
-    to += usher__v1__submit__pack(&header, to);
-    for (size_t i = 0; i < batch->count; i++) {
-        to = varint_put(to, TAG_SUBMIT_COMMANDS);
-        to = varint_put(to, batch->commands[i]->size);
-        memcpy(to, batch->commands[i]->packed, batch->commands[i]->size);
-        to += batch->commands[i]->size;
-    }
-    backend->request.size = (size_t)(to - backend->request.data);
-    return 0;
+    int error = link_submit_begin(&backend->request, batch->link, batch->seq, command_bytes);
+    CHECK(backend->request.size <= FRAME_OVERHEAD);
+    for (size_t i = 0; error == 0 && i < batch->count; i++)
+        link_submit_command(&backend->request,
+                            (struct bytes){batch->commands[i]->packed, batch->commands[i]->size});
+    return error;
 }
 
 bool submit_build(struct usher_backend *backend, uint64_t now_ms)
@@ -342,7 +311,7 @@ bool submit_build(struct usher_backend *backend, uint64_t now_ms)
         batch->commands[0] = page_command(backend);
         if (batch->commands[0] == NULL)
             return false;
-        bytes = spliced_size(batch->commands[0]);
+        bytes = link_submit_command_size(batch->commands[0]->size);
         batch->count = 1;
         backend->presence.page_wanted = false;
     }

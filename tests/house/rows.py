@@ -6,8 +6,10 @@
 
 Into a copy of the table rows are planted, and what includes it is built with the flags of the build:
 the rows as they are make a usherd; one without a handler does not link; one whose number is taken, or
-that is missing for a body of the schema, does not compile."""
+that is missing for a body of the schema, does not compile. And outside of proto/ no tag of the wire is
+put together by hand."""
 
+import glob
 import json
 import os
 import re
@@ -65,6 +67,17 @@ def built(table, root, build, source, link):
         return done.stderr if done.returncode != 0 else ""
 
 
+def hand_tags(root):
+    """Lines of programs and libraries that shift a field's number."""
+    return [
+        f"{os.path.relpath(path, root)}:{number}: {line.strip()}"
+        for top in ("broker", "clients", "storage")
+        for path in sorted(glob.glob(f"{root}/{top}/**/*.[ch]", recursive=True))
+        for number, line in enumerate(open(path, encoding="utf-8"), 1)
+        if re.search(r"<<\s*3\b", line)
+    ]
+
+
 def main(root, build):
     with open(f"{root}/{TABLE}", encoding="utf-8") as file:
         table = file.read()
@@ -93,7 +106,9 @@ def main(root, build):
         if not good:
             print(said)
             faults += 1
-    return faults != 0
+    tags = hand_tags(root)
+    print(f"{len(tags)} tags put together outside of proto/", *tags, sep="\n")
+    return faults != 0 or tags != []
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "proto/link_frame.h"
+#include "proto/link_submit.h"
 
 enum { ARENA_BYTES = 64 * 1024 };
 
@@ -142,9 +143,58 @@ static void test_answer(void **state)
                                                "b\0b")));
 }
 
+/* A Submit that is written around encoded commands is the one that protobuf-c would pack. */
+static void test_submit_around_commands(void **state)
+{
+    static char filling[70000];
+    static const size_t sizes[] = {0, 1, 100, 119, 120, 121, 16250, 16360, 16384, sizeof(filling)};
+    static const uint64_t numbers[] = {0, 1, 127, 128, UINT64_MAX};
+    memset(filling, 'x', sizeof(filling));
+    for (size_t i = 0; i < 50; i++)
+        for (size_t count = 0; count < 4; count++) {
+            Usher__V1__Kick kick = USHER__V1__KICK__INIT;
+            Usher__V1__Push push = USHER__V1__PUSH__INIT;
+            Usher__V1__Command first = USHER__V1__COMMAND__INIT, other = first;
+            Usher__V1__Command *commands[] = {&first, &other, &first};
+            Usher__V1__Submit submit = USHER__V1__SUBMIT__INIT;
+            Usher__V1__LinkRequest request = USHER__V1__LINK_REQUEST__INIT;
+            push.payload = (ProtobufCBinaryData){sizes[i % 10], (uint8_t *)filling};
+            kick.user = "ann";
+            first.body_case = USHER__V1__COMMAND__BODY_PUSH;
+            first.push = &push;
+            other.body_case = USHER__V1__COMMAND__BODY_KICK;
+            other.kick = &kick;
+            submit.link = numbers[i / 10];
+            submit.seq = numbers[4 - i / 10];
+            submit.commands = commands;
+            submit.n_commands = count;
+            request.body_case = USHER__V1__LINK_REQUEST__BODY_SUBMIT;
+            request.submit = &submit;
+
+            struct buffer out = {0}, command = {0};
+            size_t bytes = 0;
+            for (size_t k = 0; k < count; k++)
+                bytes += link_submit_command_size(usher__v1__command__get_packed_size(commands[k]));
+            assert_int_equal(link_submit_begin(&out, submit.link, submit.seq, bytes), 0);
+            for (size_t k = 0; k < count; k++) {
+                command.size = 0;
+                buffer_reserve(&command, usher__v1__command__get_packed_size(commands[k]) + 1);
+                command.size = usher__v1__command__pack(commands[k], command.data);
+                link_submit_command(&out, (struct bytes){command.data, command.size});
+            }
+            uint8_t *theirs = malloc(usher__v1__link_request__get_packed_size(&request) + 1);
+            assert_int_equal(usher__v1__link_request__pack(&request, theirs), out.size);
+            assert_memory_equal(theirs, out.data, out.size);
+            free(theirs);
+            buffer_fini(&command);
+            buffer_fini(&out);
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_submit_around_commands),
         cmocka_unit_test_setup_teardown(test_hello, make_arena, drop_arena),
         cmocka_unit_test_setup_teardown(test_empty, make_arena, drop_arena),
         cmocka_unit_test_setup_teardown(test_texts, make_arena, drop_arena),
