@@ -59,7 +59,6 @@ void turn_fini(struct turn *turn)
 
 struct effect *turn_effect(struct turn *turn, enum effect_kind kind, uint64_t value)
 {
-    CHECK(turn->count <= turn->capacity);
     if (turn->count == turn->capacity) {
         struct effect *effects;
         turn->capacity = turn->capacity ? turn->capacity * 2 : 64;

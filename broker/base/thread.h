@@ -11,8 +11,8 @@
  *     thread_end(&reactor->mark);             last thing that it does
  *
  * A zeroed mark belongs to nobody. What may be called by its thread, and by whoever starts and
- * ends that while it does not run, checks `on_thread(m) || off_thread(m)`. Any thread may ask;
- * nothing blocks, and an answer costs a load and a compare. It is no order: whoever joined the
+ * ends that while it does not run, checks `!on_another_thread(m)`. Any thread may ask; nothing
+ * blocks, and an answer costs a load and a compare. It is no order: whoever joined the
  * thread, or was started after it, has that from elsewhere.
  *
  * A simulation runs what are threads elsewhere in one: that one marks each of them. */
@@ -43,6 +43,13 @@ static inline bool on_thread(const struct thread_mark *mark)
 static inline bool off_thread(const struct thread_mark *mark)
 {
     return atomic_load_explicit(&mark->thread, memory_order_relaxed) == 0;
+}
+
+/* Another thread has it now. */
+static inline bool on_another_thread(const struct thread_mark *mark)
+{
+    uintptr_t thread = atomic_load_explicit(&mark->thread, memory_order_relaxed);
+    return thread != 0 && thread != thread_self();
 }
 
 /* From now on it is the calling thread's. It was nobody's. */

@@ -116,12 +116,6 @@ static void list(struct scheduler *scheduler, struct runner *runner, uint32_t sl
         scheduler_wake(scheduler);
 }
 
-/* Nobody else runs turns with it meanwhile. */
-static bool is_own(const struct runner *runner)
-{
-    return on_thread(&runner->mark) || off_thread(&runner->mark);
-}
-
 /* NULL: it is gone. A stale answer is harmless: the generation is compared again when the message
  * is received, and then it bounces. */
 static struct actor *receiver(struct scheduler *scheduler, actor_handle to)
@@ -136,7 +130,7 @@ static struct actor *receiver(struct scheduler *scheduler, actor_handle to)
 static void push(struct scheduler *scheduler, struct runner *runner, struct actor *actor,
                  actor_handle to, struct message *message)
 {
-    CHECK(runner == NULL || is_own(runner));
+    CHECK(runner == NULL || !on_another_thread(&runner->mark));
     message->generation = actor_generation(to);
     if (mailbox_push(&actor->mailbox, message))
         list(scheduler, runner, actor_slot(to));
@@ -241,7 +235,7 @@ static void end_turn(struct scheduler *scheduler, struct runner *runner, struct 
 void scheduler_turn(struct scheduler *scheduler, struct runner *runner, uint32_t slot)
 {
     struct actor *actor = registry_actor(scheduler->options.registry, slot);
-    CHECK(is_own(runner));
+    CHECK(!on_another_thread(&runner->mark));
     CHECK(!atomic_exchange_explicit(&actor->running, true, memory_order_acquire));
     uint32_t left = scheduler->options.turn_messages;
     struct message *message = actor->backlog;
@@ -295,7 +289,7 @@ void scheduler_resume(struct scheduler *scheduler, struct runner *runner, actor_
                       void *what)
 {
     struct actor *actor = held(scheduler, self);
-    CHECK(is_own(runner) && behaviour_of(actor)->resume != NULL);
+    CHECK(!on_another_thread(&runner->mark) && behaviour_of(actor)->resume != NULL);
     enum verdict verdict =
         behaviour_of(actor)->resume(scheduler->options.context, runner, self, actor->state, what);
     if (verdict != VERDICT_HOLD)

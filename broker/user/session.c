@@ -20,19 +20,10 @@ static_assert(sizeof(struct session) <= 152, "each user has one; docs/performanc
 /* Of a token that is said to be good for longer: a thousand years. */
 static const uint64_t LIFE_MS_MAX = UINT64_C(1000) * 365 * 86400 * 1000;
 
-/* Nothing hangs off a user who is not known. */
-static bool is_bare(const struct session *session)
+bool session_is_bare(const struct session *session)
 {
     return session->inbox == NULL && session->requests == NULL && session->held == NULL &&
            session->source == NULL && session->details == NULL;
-}
-
-void session_check(const struct session *session)
-{
-    CHECK(session->conn == 0 || session->status == SESSION_IS_ONLINE);
-    CHECK((session->unread.first == NULL) == (session->unread.last == NULL));
-    CHECK(session->inbox == NULL || session->inbox->count > 0);
-    CHECK(session->status != SESSION_NONE || is_bare(session));
 }
 
 const char *session_address(const struct session *session)

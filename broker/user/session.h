@@ -9,6 +9,7 @@
  * commit; the rest lives and dies with the process. */
 
 #include "actors/turn.h"
+#include "base/check.h"
 #include "user/fight.h"
 #include "user/inbox.h"
 #include "user/rate.h"
@@ -54,8 +55,17 @@ struct session {
     uint8_t trace;    /* of base/trace.h; 0: not traced */
 };
 
-/* What holds between two messages; a session for which it does not is broken (base/check.h). */
-void session_check(const struct session *session);
+/* Nothing hangs off a user who is not known. */
+bool session_is_bare(const struct session *session);
+
+/* What holds between two messages. */
+static inline void session_check(const struct session *session)
+{
+    CHECK(session->conn == 0 || session->status == SESSION_IS_ONLINE);
+    CHECK((session->unread.first == NULL) == (session->unread.last == NULL));
+    CHECK(session->inbox == NULL || session->inbox->count > 0);
+    CHECK(session->status != SESSION_NONE || session_is_bare(session));
+}
 
 const char *session_address(const struct session *session);
 const char *session_client(const struct session *session);

@@ -13,7 +13,7 @@
 
 struct look {
     struct thread_mark *mark;
-    bool on, off;
+    bool on, off, another;
     uintptr_t self;
 };
 
@@ -22,6 +22,7 @@ static void *look(void *argument)
     struct look *look = argument;
     look->on = on_thread(look->mark);
     look->off = off_thread(look->mark);
+    look->another = on_another_thread(look->mark);
     look->self = thread_self();
     return NULL;
 }
@@ -40,12 +41,15 @@ static void a_mark_is_one_threads(void **state)
     struct thread_mark mark = {0};
     assert_true(off_thread(&mark));
     assert_false(on_thread(&mark));
+    assert_false(on_another_thread(&mark));
     thread_begin(&mark);
     assert_true(on_thread(&mark));
     assert_false(off_thread(&mark));
+    assert_false(on_another_thread(&mark));
     struct look seen = elsewhere(&mark);
     assert_false(seen.on);
     assert_false(seen.off);
+    assert_true(seen.another);
     assert_true(seen.self != 0 && seen.self != thread_self());
     thread_end(&mark);
     assert_true(off_thread(&mark));

@@ -152,7 +152,7 @@ static void post_with_the_runner_of_another(void *argument)
 static void a_runner_is_of_one_thread(void **state)
 {
     assert_true(is_broken(run_with_the_runner_of_another, *state, "off_thread(mark)"));
-    assert_true(is_broken(post_with_the_runner_of_another, *state, "is_own(runner)"));
+    assert_true(is_broken(post_with_the_runner_of_another, *state, "on_another_thread"));
 }
 
 /* --- what is counted -------------------------------------------------------------------------- */
