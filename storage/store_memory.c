@@ -182,6 +182,7 @@ static int ring_reserve(struct memory_store *store, uint64_t count)
         return -ENOMEM;
     lock_take(&store->mutex);
     const struct store_position *position = &store->position;
+    CHECK(events_kept(store) <= store->ring_slots);
     for (uint64_t seq = position->presence_first; seq <= position->presence_last; seq++)
         ring[seq % slots] = store->ring[seq % store->ring_slots];
     struct event_node **old = store->ring;
@@ -577,9 +578,12 @@ static int memory_read_events(struct store *base, uint64_t after, size_t limit,
         limit = 0;
     else if (after >= seq)
         seq = after + 1;
-    for (; limit > 0 && seq <= position->presence_last; limit--, seq++)
-        if (!each(context, &store->ring[seq % store->ring_slots]->event))
+    for (; limit > 0 && seq <= position->presence_last; limit--, seq++) {
+        const struct event_node *node = store->ring[seq % store->ring_slots];
+        CHECK(node->event.seq == seq);
+        if (!each(context, &node->event))
             break;
+    }
     read_end(store);
     return 0;
 }

@@ -132,6 +132,7 @@ static void end_sending(struct exchange *exchange)
 /* Takes the message. Without one the peer gets no answer and helps itself by its timeout. */
 static void send_answer(struct exchange *exchange, nng_msg *message)
 {
+    CHECK(!lock_held(&exchange->link->lock) && exchange->state == EXCHANGE_SENDING);
     if (message == NULL) {
         end_sending(exchange);
         return;

@@ -184,6 +184,7 @@ void lmdb_abort(struct store *base)
 static int position_write(const struct lmdb_store *store)
 {
     uint8_t bytes[RECORD_POSITION_BYTES];
+    CHECK(store->pending.presence_first <= store->pending.presence_last + 1);
     record_pack_position(store->pending.epoch_last, store->pending.presence_last, bytes);
     MDB_val key = lmdb_value_of_text("position");
     MDB_val value = {sizeof(bytes), bytes};
