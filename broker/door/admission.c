@@ -123,7 +123,6 @@ int admission_submit(struct admission *admission, struct login_job *job)
 {
     int error = 0;
     CHECK(job->home < admission->options.homes && job->attach != NULL);
-    job->header.next = NULL;
     lock_take(&admission->lock);
     job->retry_after_ms = wait_ms(admission, job);
     if (job->retry_after_ms != 0) {
@@ -133,11 +132,7 @@ int admission_submit(struct admission *admission, struct login_job *job)
     } else if (!take_shares(admission, job)) {
         error = -EDQUOT;
     } else {
-        if (admission->last != NULL)
-            admission->last->next = &job->header;
-        else
-            admission->first = &job->header;
-        admission->last = &job->header;
+        message_append(&admission->jobs, &job->header);
         admission->waiting++;
     }
     lock_give(&admission->lock);
@@ -152,11 +147,8 @@ int admission_submit(struct admission *admission, struct login_job *job)
 static struct login_job *take_job(struct admission *admission, struct keyring **keyring)
 {
     lock_take(&admission->lock);
-    struct login_job *job = (struct login_job *)admission->first;
+    struct login_job *job = (struct login_job *)message_take(&admission->jobs);
     if (job != NULL) {
-        admission->first = job->header.next;
-        if (admission->first == NULL)
-            admission->last = NULL;
         job->retry_after_ms = wait_ms(admission, job);
         *keyring = admission->keyring != NULL ? keyring_acquire(admission->keyring) : NULL;
     }
@@ -234,7 +226,7 @@ static void wait_for_work(struct admission *admission)
 {
     struct timespec until;
     CHECK(lock_held(&admission->lock));
-    const struct login_job *asked = (const struct login_job *)admission->asked_first;
+    const struct login_job *asked = (const struct login_job *)admission->asked.first;
     if (asked == NULL) {
         lock_wait(&admission->lock, &admission->more);
         return;
@@ -251,7 +243,7 @@ static void *run(void *argument)
         if (admission_step(admission))
             continue;
         lock_take(&admission->lock);
-        if (admission->first == NULL && !admission->closing)
+        if (admission->jobs.first == NULL && !admission->closing)
             wait_for_work(admission);
         open = !admission->closing;
         lock_give(&admission->lock);
@@ -356,7 +348,7 @@ void admission_close(struct admission *admission)
     pthread_cond_broadcast(&admission->more);
     for (unsigned i = 0; i < admission->started; i++)
         pthread_join(admission->pthreads[i], NULL);
-    uint64_t undecided = destroy_all(admission->first) + destroy_all(admission->asked_first);
+    uint64_t undecided = destroy_all(admission->jobs.first) + destroy_all(admission->asked.first);
     CHECK(undecided == admission->waiting); /* no thread has one in its hands */
     for (unsigned i = 0; admission->verdicts != NULL && i < admission->options.homes; i++)
         if (!mailbox_is_idle(&admission->verdicts[i]))

@@ -41,22 +41,17 @@ static void hasten(const struct admission *admission, struct login_job *job, uin
 void admission_hasten(struct admission *admission)
 {
     uint64_t now_ms = env_monotonic_ms(admission->options.env);
-    for (struct message *at = admission->asked_first; at != NULL; at = at->next)
+    for (struct message *at = admission->asked.first; at != NULL; at = at->next)
         hasten(admission, (struct login_job *)at, now_ms);
 }
 
 static void append(struct admission *admission, struct login_job *job)
 {
     CHECK(job->call != 0); /* by which its answer finds it */
-    job->header.next = NULL;
     lock_take(&admission->lock);
     hasten(admission, job,
            env_monotonic_ms(admission->options.env)); /* a reload since it was asked */
-    if (admission->asked_last != NULL)
-        admission->asked_last->next = &job->header;
-    else
-        admission->asked_first = &job->header;
-    admission->asked_last = &job->header;
+    message_append(&admission->asked, &job->header);
     lock_give(&admission->lock);
 }
 
@@ -64,13 +59,8 @@ static void append(struct admission *admission, struct login_job *job)
 static struct login_job *unlink_behind(struct admission *admission, struct message *before)
 {
     CHECK(lock_held(&admission->lock));
-    struct message **place = before != NULL ? &before->next : &admission->asked_first;
-    struct message *taken = *place;
+    struct message *taken = message_take_behind(&admission->asked, before);
     CHECK(taken != NULL);
-    *place = taken->next;
-    if (admission->asked_last == taken)
-        admission->asked_last = before;
-    taken->next = NULL;
     return (struct login_job *)taken;
 }
 
@@ -80,7 +70,7 @@ static struct login_job *take_asked(struct admission *admission, uint64_t call)
     struct login_job *found = NULL;
     struct message *before = NULL;
     lock_take(&admission->lock);
-    for (struct message *at = admission->asked_first; at != NULL; at = at->next) {
+    for (struct message *at = admission->asked.first; at != NULL; at = at->next) {
         if (((struct login_job *)at)->call == call) {
             found = unlink_behind(admission, before);
             break;
@@ -95,7 +85,7 @@ bool admission_give_up_late(struct admission *admission)
 {
     struct login_job *late = NULL;
     lock_take(&admission->lock);
-    const struct login_job *first = (const struct login_job *)admission->asked_first;
+    const struct login_job *first = (const struct login_job *)admission->asked.first;
     if (first != NULL && first->due_ms <= env_monotonic_ms(admission->options.env))
         late = unlink_behind(admission, NULL);
     lock_give(&admission->lock);

@@ -24,10 +24,10 @@ struct admission {
     struct lock lock;
     pthread_cond_t more;
     /* under lock */
-    struct message *first, *last;
-    struct message *asked_first, *asked_last; /* about whom a service was asked, oldest first */
-    uint64_t waiting;                         /* jobs in both lists and in the threads' hands */
-    struct shares sources;                    /* of those jobs, by where they come from */
+    struct message_list jobs;
+    struct message_list asked; /* about whom a service was asked, oldest first */
+    uint64_t waiting;          /* jobs in both lists and in the threads' hands */
+    struct shares sources;     /* of those jobs, by where they come from */
     struct keyring *keyring;
     struct failures *failures;
     bool closing;

@@ -270,13 +270,13 @@ static void hand_on(struct instance *instance, struct turn *turn)
             message_destroy(&mail->header);
         }
     }
-    if (instance->mail_first == NULL) {
+    if (instance->mail.first == NULL) {
         uint32_t places = WALK_STEP;
         calls_walk(instance->calls);
         while (instance_close_next(instance, &none, &places, &call))
             instance_lose_call(turn, &call, USHER__V1__ERROR__CODE__SERVICE_LOST);
     }
-    bool all = instance->mail_first == NULL && calls_count(instance->calls) == 0;
+    bool all = instance->mail.first == NULL && calls_count(instance->calls) == 0;
     struct effect *effect = turn_effect(turn, EFFECT_LINK, all ? LEAVE_ALL : LEAVE_SOME);
     effect->detail = LINK_LEAVE;
     effect->message = moved.first;
@@ -504,7 +504,7 @@ void instance_fini(struct instance **state, struct turn *turn)
     if (*state == NULL)
         return;
     /* Somebody waits for each of them. */
-    CHECK((*state)->mail_first == NULL && calls_count((*state)->calls) == 0);
+    CHECK((*state)->mail.first == NULL && calls_count((*state)->calls) == 0);
     CHECK((*state)->shares.count == 0 && (*state)->asked.count == 0);
     destroy(state, turn);
 }

@@ -48,11 +48,16 @@ static uint32_t weight(const struct user_call_message *call)
     return (uint32_t)sizeof(*call) + call->user_size + call->method_size + call->payload_size;
 }
 
+static struct user_call_message *first_of(const struct instance *instance)
+{
+    return (struct user_call_message *)instance->mail.first;
+}
+
 /* No mail, or one at each end; and no bytes without any. */
 static void check_ends(const struct instance *instance)
 {
     bool none = instance->mail_count == 0;
-    CHECK((instance->mail_first == NULL) == none && (instance->mail_last == NULL) == none);
+    CHECK((instance->mail.first == NULL) == none && (instance->mail.last == NULL) == none);
     CHECK(!none || instance->mail_bytes == 0);
 }
 
@@ -61,7 +66,7 @@ static bool is_whole(const struct instance *instance)
 {
     uint32_t count = 0;
     uint64_t bytes = 0, seq = 0;
-    const struct user_call_message *mail = instance->mail_first;
+    const struct user_call_message *mail = first_of(instance);
     for (; mail != NULL; mail = (const struct user_call_message *)mail->header.next) {
         if (mail->mail_seq <= seq)
             return false;
@@ -73,21 +78,13 @@ static bool is_whole(const struct instance *instance)
 }
 
 /* Takes out the one behind `before`, or the first. */
-static struct user_call_message *take_behind(struct instance *instance,
-                                             struct user_call_message *before)
+static struct user_call_message *take_behind(struct instance *instance, struct message *before)
 {
     struct user_call_message *taken =
-        before != NULL ? (struct user_call_message *)before->header.next : instance->mail_first;
-    CHECK(instance->mail_count > 0 && instance->mail_bytes >= weight(taken));
-    if (before != NULL)
-        before->header.next = taken->header.next;
-    else
-        instance->mail_first = (struct user_call_message *)taken->header.next;
-    if (instance->mail_last == taken)
-        instance->mail_last = before;
+        (struct user_call_message *)message_take_behind(&instance->mail, before);
+    CHECK(taken != NULL && instance->mail_count > 0 && instance->mail_bytes >= weight(taken));
     instance->mail_count--;
     instance->mail_bytes -= weight(taken);
-    taken->header.next = NULL;
     check_ends(instance);
     if (taken->control == USHER__V1__CONTROL__KIND__DRAIN)
         instance->drain_waits = false;
@@ -98,7 +95,7 @@ static struct user_call_message *take_behind(struct instance *instance,
 
 struct user_call_message *instance_take_mail(struct instance *instance)
 {
-    if (instance->mail_first == NULL)
+    if (instance->mail.first == NULL)
         return NULL;
     struct user_call_message *first = take_behind(instance, NULL);
     first->redelivered = first->redelivered || is_seen(instance, first);
@@ -107,13 +104,8 @@ struct user_call_message *instance_take_mail(struct instance *instance)
 
 static void append(struct instance *instance, struct user_call_message *item)
 {
-    item->header.next = NULL;
     item->mail_seq = ++instance->mail_seq;
-    if (instance->mail_last != NULL)
-        instance->mail_last->header.next = &item->header;
-    else
-        instance->mail_first = item;
-    instance->mail_last = item;
+    message_append(&instance->mail, &item->header);
     instance->mail_count++;
     instance->mail_bytes += weight(item);
     check_ends(instance);
@@ -265,7 +257,7 @@ void instance_goaway_done(struct instance *instance, struct turn *turn)
 
 void instance_rewind_mail(struct instance *instance)
 {
-    const struct user_call_message *first = instance->mail_first;
+    const struct user_call_message *first = first_of(instance);
     CHECK_SLOW(is_whole(instance));
     if (instance->sent_seq > instance->seen_seq)
         instance->seen_seq = instance->sent_seq;
@@ -353,8 +345,8 @@ static uint32_t put_mails(struct instance *instance, struct buffer *out, uint32_
     uint32_t count = 0;
     uint32_t late = 0;
     size_t start = out->size;
-    struct user_call_message *before = NULL;
-    struct user_call_message *mail = instance->mail_first;
+    struct message *before = NULL;
+    struct user_call_message *mail = first_of(instance);
     while (mail != NULL && late < LATE_STEP) {
         struct user_call_message *next = (struct user_call_message *)mail->header.next;
         if (is_late(instance, mail, turn)) {
@@ -367,7 +359,7 @@ static uint32_t put_mails(struct instance *instance, struct buffer *out, uint32_
             MEMORY_MUST(put_call(instance, out, mail, turn) == 0, "a batch");
             if (mail->control == USHER__V1__CONTROL__KIND__GOAWAY)
                 instance_goaway_done(instance, turn);
-            before = mail;
+            before = &mail->header;
             count++;
         }
         mail = next;
@@ -530,8 +522,8 @@ void instance_fetch(struct instance *instance, uint64_t exchange, const Usher__V
         link_refuse(turn, instance->fetch_exchange, USHER__V1__REFUSED__CODE__BUSY,
                     "another Fetch of this link came");
     /* What was never sent cannot be acknowledged, whatever the cursor says. */
-    while (instance->mail_first != NULL && instance->mail_first->mail_seq <= instance->sent_seq &&
-           instance->mail_first->mail_number <= fetch->mail_done)
+    while (instance->mail.first != NULL && first_of(instance)->mail_seq <= instance->sent_seq &&
+           first_of(instance)->mail_number <= fetch->mail_done)
         message_destroy(&instance_take_mail(instance)->header);
     move_cursor(instance, fetch->presence_done, turn);
     uint32_t bytes_max = link_frame_bytes(turn->limits);

@@ -63,7 +63,7 @@ struct instance {
     uint64_t sweep_ms;
     bool walking; /* a MESSAGE_WALK is on its way */
     /* mail, oldest first, linked through header.next; all of it unacknowledged */
-    struct user_call_message *mail_first, *mail_last;
+    struct message_list mail;
     uint32_t mail_count;
     uint64_t mail_bytes;
     uint64_t mail_seq;    /* of the newest; rises for the life of the actor */
