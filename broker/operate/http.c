@@ -82,7 +82,7 @@ int http_open(struct http **out, const struct http_options *options)
     lock_init(&http->lock);
     wait_condition_init(&http->done);
     *out = http;
-    return 0;
+    return http_claim_actor(http);
 }
 
 int http_listen(struct http *http, char *error)
@@ -124,9 +124,7 @@ int http_start(struct http *http, char *error)
         .ready = check_ready,
     };
     set_answers(admin.answers);
-    int failed = http_claim_actor(http);
-    if (failed == 0)
-        failed = admin_start(&http->admin, &admin, error);
+    int failed = admin_start(&http->admin, &admin, error);
     if (failed == 0)
         http->listener = -1;
     return failed;

@@ -38,7 +38,8 @@ struct http_options {
     struct health health; /* but for its link */
 };
 
-/* Without admin.listen *http is NULL. 0 or -ENOMEM. */
+/* Without admin.listen *http is NULL. Before there are threads that run turns: its actor is made,
+ * which finds the endpoint in its state. 0 or -ENOMEM; what was made is to be closed. */
 int http_open(struct http **http, const struct http_options *options);
 
 /* Listens; nothing is answered yet. 0 or a negative errno with a line in `error`
