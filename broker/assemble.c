@@ -34,82 +34,93 @@ static void *json_memory(size_t size)
     return memory;
 }
 
-static void fill_settings(struct broker *broker)
+static void fill_settings(struct settings *settings, const struct options *options,
+                          const struct env *env)
 {
-    const struct options *options = broker->options;
     uint8_t boot[8];
-    broker->settings = (struct settings){
+    *settings = (struct settings){
         .node = options->node_name,
         .ends_with_token = options->auth_session_ends == SESSION_ENDS_WITH_TOKEN,
         .requests_max = REQUESTS_PER_USER_MAX,
         .link_submits_max = (uint32_t)options->link_contexts / LINK_STRANGERS_PART,
     };
-    env_random(broker->env, boot, sizeof(boot));
-    env_random(broker->env, broker->settings.requests_key, sizeof(broker->settings.requests_key));
-    env_random(broker->env, broker->settings.link_key, sizeof(broker->settings.link_key));
-    env_random(broker->env, broker->settings.proof_key, sizeof(broker->settings.proof_key));
+    env_random(env, boot, sizeof(boot));
+    env_random(env, settings->requests_key, sizeof(settings->requests_key));
+    env_random(env, settings->link_key, sizeof(settings->link_key));
+    env_random(env, settings->proof_key, sizeof(settings->proof_key));
     for (unsigned i = 0; i < sizeof(boot); i++)
-        snprintf(broker->settings.node_boot + 2 * i, 3, "%02x", boot[i]);
+        snprintf(settings->node_boot + 2 * i, 3, "%02x", boot[i]);
+}
+
+static int make_rates(struct settings *settings, const struct limits *limits, const struct env *env)
+{
+    settings->source_rates = source_rates_create(limits, env);
+    settings->spent_rates = spent_create(env);
+    settings->spent_fights = spent_create(env);
+    bool made = settings->source_rates != NULL && settings->spent_rates != NULL &&
+                settings->spent_fights != NULL;
+    return made ? 0 : -ENOMEM;
+}
+
+static void destroy_rates(struct settings *settings)
+{
+    source_rates_destroy(settings->source_rates);
+    spent_destroy(settings->spent_rates);
+    spent_destroy(settings->spent_fights);
 }
 
 /* A backend's requests outlive the process that they were meant for: the transport repeats them to
  * the next one. So calls are not counted from 1 again, or an old number would name the call of
  * somebody else. The number of a link is sealed with a key of this process. */
-static void fill_counters(struct broker *broker)
+static void fill_counters(struct counters *counters, const struct env *env)
 {
     uint32_t start;
-    env_random(broker->env, &start, sizeof(start));
-    atomic_store(&broker->counters.call_last, start);
+    env_random(env, &start, sizeof(start));
+    atomic_store(&counters->call_last, start);
 }
 
-static struct thread *committer_thread(struct broker *broker)
+static struct thread *thread_of(struct broker *broker, enum thread_role role)
 {
-    return &broker->threads[broker->io_count + broker->worker_count];
-}
-
-static unsigned thread_count(const struct broker *broker)
-{
-    return broker->io_count + broker->worker_count + 3;
+    return &broker->threads[thread_place(broker->counts, role)];
 }
 
 static int make_threads(struct broker *broker)
 {
-    broker->io_count = (unsigned)broker->options->threads_io;
-    broker->worker_count = (unsigned)broker->options->threads_workers;
-    unsigned count = thread_count(broker);
-    broker->threads = calloc(count, sizeof(*broker->threads));
-    broker->metrics = metrics_create(count);
-    broker->traces = traces_create();
-    if (broker->threads == NULL || broker->metrics == NULL || broker->traces == NULL)
+    const struct turn turn = {.limits = &broker->limits,
+                              .settings = &broker->settings,
+                              .counters = &broker->counters,
+                              .env = broker->env,
+                              .metrics = broker->metrics,
+                              .log = broker->log,
+                              .traces = broker->traces};
+    unsigned count = thread_place(broker->counts, ROLES);
+    struct thread *threads = calloc(count, sizeof(*threads));
+    broker->threads = threads;
+    if (threads == NULL)
         return -ENOMEM;
     for (unsigned i = 0; i < count; i++) {
-        struct thread *thread = &broker->threads[i];
-        thread->runner =
-            (struct runner){.index = i, .drains = i < broker->io_count, .scratch = thread};
-        thread->turn = (struct turn){.limits = &broker->limits,
-                                     .settings = &broker->settings,
-                                     .counters = &broker->counters,
-                                     .env = broker->env,
-                                     .metrics = broker->metrics,
-                                     .log = broker->log,
-                                     .traces = broker->traces,
-                                     .block = i};
+        threads[i].runner =
+            (struct runner){.index = i, .drains = i < broker->counts.io, .scratch = &threads[i]};
+        threads[i].turn = turn;
+        threads[i].turn.block = i;
     }
-    struct thread *nng = committer_thread(broker) + 1;
-    nng->runner.drains = true;
-    link_turns_init(broker, nng);
+    thread_of(broker, ROLE_LINK)->runner.drains = true;
     return 0;
 }
 
-static size_t state_bytes(void)
+static int make_numbers(struct broker *broker)
 {
-    return sizeof(struct session) > sizeof(struct instance_place) ? sizeof(struct session)
-                                                                  : sizeof(struct instance_place);
+    const struct limits *limits = &broker->limits;
+    broker->counts = (struct thread_counts){.io = (unsigned)threads_io(limits),
+                                            .workers = (unsigned)threads_workers(limits)};
+    broker->metrics = metrics_create(thread_place(broker->counts, ROLES));
+    broker->traces = traces_create();
+    return broker->metrics != NULL && broker->traces != NULL ? 0 : -ENOMEM;
 }
 
 uint32_t broker_instances_max(const struct broker *broker)
 {
-    return (uint32_t)broker->options->limits_services * INSTANCES_PER_SERVICE;
+    return (uint32_t)limits_services(&broker->limits) * INSTANCES_PER_SERVICE;
 }
 
 static int open_services(struct broker *broker)
@@ -128,7 +139,7 @@ static int open_services(struct broker *broker)
 
 static int open_committer(struct broker *broker)
 {
-    struct runner *runner = &committer_thread(broker)->runner;
+    struct thread *thread = thread_of(broker, ROLE_COMMITTER);
     const struct committer_options committer = {
         .store = broker->store,
         .store_path = broker->options->store_path,
@@ -136,12 +147,12 @@ static int open_committer(struct broker *broker)
         .metrics = broker->metrics,
         .log = broker->log,
         .scheduler = broker->scheduler,
-        .runner = runner,
+        .runner = &thread->runner,
         .epoch_last = &broker->counters.epoch_last,
         .stored = egress_stored,
-        .context = broker,
+        .context = &broker->egress,
     };
-    runner->beats = &committer_thread(broker)->beats;
+    thread->runner.beats = &thread->beats;
     return committer_open(&broker->committer, &committer);
 }
 
@@ -175,8 +186,7 @@ static int open_clock(struct broker *broker)
 
 static void wake_home(void *context, uint64_t conn)
 {
-    struct broker *broker = context;
-    net_wake(broker->net, conn);
+    net_wake(((struct egress *)context)->net, conn);
 }
 
 static int open_admission(struct broker *broker)
@@ -185,49 +195,82 @@ static int open_admission(struct broker *broker)
         .options = broker->options,
         .limits = &broker->limits,
         .env = broker->env,
-        .homes = broker->io_count,
+        .homes = broker->counts.io,
         .wake = wake_home,
         .registry = broker->registry,
         .services = broker->services,
         .call_last = &broker->counters.call_last,
         .bounce = egress_bounce,
-        .context = broker,
+        .context = &broker->egress,
     };
     return admission_open(&broker->admission, &admission);
 }
 
-static void open_lobby(struct broker *broker)
+static void fill_egress(struct broker *broker)
 {
-    broker->lobby = (struct lobby){
+    broker->egress = (struct egress){
         .registry = broker->registry,
         .scheduler = broker->scheduler,
+        .services = broker->services,
+        .clock = broker->clock,
+        .committer = broker->committer,
+        .queries = broker->queries,
+        .workers = thread_of(broker, ROLE_WORKER),
+        .limits = &broker->limits,
+        .presence_last = &broker->counters.presence_last,
+        .env = broker->env,
+        .metrics = broker->metrics,
+    };
+}
+
+static void fill_ingress(struct broker *broker)
+{
+    const struct egress *egress = &broker->egress;
+    broker->ingress = (struct ingress){
+        .egress = egress,
+        .registry = egress->registry,
+        .scheduler = egress->scheduler,
+        .limits = egress->limits,
+        .settings = &broker->settings,
+        .env = egress->env,
+        .metrics = egress->metrics,
+        .traces = broker->traces,
+        .log = broker->log,
+        .instances_max = broker_instances_max(broker),
+    };
+    broker->ingress.lobby = (struct lobby){
+        .registry = egress->registry,
+        .scheduler = egress->scheduler,
         .user = &user_behaviour,
         .admission = broker->admission,
         .logins = broker->logins,
         .proof_key = broker->settings.proof_key,
-        .users_max = broker->options->limits_users,
-        .env = broker->env,
-        .metrics = broker->metrics,
+        .users_max = limits_users(egress->limits),
+        .env = egress->env,
+        .metrics = egress->metrics,
         .log = broker->log,
     };
+    guest_turns_init(&broker->ingress.guest_turns, egress->scheduler, egress->env,
+                     &thread_of(broker, ROLE_LINK)->runner);
 }
 
 static void fill_survivors(struct broker *broker)
 {
+    const struct egress *egress = &broker->egress;
     broker->survivors = (struct survivors){
         .store = broker->store,
         .store_path = broker->options->store_path,
-        .env = broker->env,
+        .env = egress->env,
         .log = broker->log,
-        .registry = broker->registry,
-        .scheduler = broker->scheduler,
+        .registry = egress->registry,
+        .scheduler = egress->scheduler,
         .runner = &broker->threads[0].runner,
         .user = &user_behaviour,
         /* The room for instances may be lent, that for the broker's own actors may not. */
-        .users_max = broker->options->limits_users + broker_instances_max(broker),
-        .limits = &broker->limits,
+        .users_max = limits_users(egress->limits) + broker_instances_max(broker),
+        .limits = egress->limits,
         .epoch_last = &broker->counters.epoch_last,
-        .presence_last = &broker->counters.presence_last,
+        .presence_last = egress->presence_last,
     };
 }
 
@@ -237,7 +280,7 @@ static int make_actors(struct broker *broker)
     uint32_t actors_max =
         (uint32_t)options->limits_users + broker_instances_max(broker) + KIND_SINGLES;
     CHECK(actors_max <= SLOTS_MAX); /* by the ranges in options.def */
-    int error = registry_create(&broker->registry, actors_max, state_bytes(), broker->env);
+    int error = registry_create(&broker->registry, actors_max, kinds_state_bytes, broker->env);
     if (error != 0)
         return error;
     struct scheduler_options scheduler = {
@@ -246,7 +289,7 @@ static int make_actors(struct broker *broker)
         .metrics = broker->metrics,
         .turn_messages = (uint32_t)options->limits_turn_messages,
         .wake_backlog = WAKE_BACKLOG,
-        .context = broker,
+        .context = &broker->egress, /* of all behaviours */
         .bounce = egress_bounce,
     };
     error = scheduler_create(&broker->scheduler, &scheduler);
@@ -254,13 +297,14 @@ static int make_actors(struct broker *broker)
         error = open_services(broker);
     if (error == 0)
         error = open_committer(broker);
-    if (error == 0 && broker->options->auth_mode != AUTH_MODE_OPEN)
+    if (error == 0 && options->auth_mode != AUTH_MODE_OPEN)
         error = open_admission(broker);
     if (error == 0)
         error = open_clock(broker);
     if (error == 0)
         error = open_queries(broker);
-    open_lobby(broker);
+    fill_egress(broker);
+    fill_ingress(broker);
     fill_survivors(broker);
     return error;
 }
@@ -268,31 +312,27 @@ static int make_actors(struct broker *broker)
 int broker_assemble(struct broker *broker, const struct options *options, const struct env *env,
                     struct log *log, struct store *store)
 {
+    const struct limits *limits = &broker->limits;
     broker->options = options;
     broker->env = env;
     broker->log = log;
     broker->store = store;
     limits_fill(&broker->limits, options);
-    fill_settings(broker);
-    fill_counters(broker);
-    ingress_wire(broker);
-    int failed = make_threads(broker);
-    broker->settings.source_rates = source_rates_create(&broker->limits, env);
-    broker->settings.spent_rates = spent_create(env);
-    broker->settings.spent_fights = spent_create(env);
-    if (broker->settings.source_rates == NULL || broker->settings.spent_rates == NULL ||
-        broker->settings.spent_fights == NULL)
-        failed = failed != 0 ? failed : -ENOMEM;
-    failed = failed != 0 ? failed : logins_open(&broker->logins, &broker->limits, env);
+    fill_settings(&broker->settings, options, env);
+    fill_counters(&broker->counters, env);
+    int failed = make_rates(&broker->settings, limits, env);
+    failed = failed != 0 ? failed : make_numbers(broker);
+    failed = failed != 0 ? failed : make_threads(broker);
+    failed = failed != 0 ? failed : logins_open(&broker->logins, limits, env);
     log_set_metrics(log, broker->metrics);
-    memory_open(&broker->limits, log, broker->metrics);
+    memory_open(limits, log, broker->metrics);
     json_set_alloc_funcs(json_memory, free);
     return failed != 0 ? failed : make_actors(broker);
 }
 
 void broker_join_net(struct broker *broker, struct net *net)
 {
-    broker->net = broker->lobby.net = net;
+    broker->egress.net = broker->ingress.lobby.net = net;
 }
 
 void broker_halt(struct broker *broker)
@@ -307,16 +347,17 @@ void broker_halt(struct broker *broker)
 /* The actors end as the process does: their state is freed, nobody is told. */
 static void free_actors(struct broker *broker)
 {
-    struct runner *runner = &committer_thread(broker)->runner;
+    struct registry *registry = broker->registry;
+    struct runner *runner = &thread_of(broker, ROLE_COMMITTER)->runner;
     uint32_t cursor = 0;
     actor_handle handle;
-    while ((handle = registry_next(broker->registry, &cursor, REGISTRY_ALL_KINDS)) != 0) {
-        struct actor *actor = registry_actor(broker->registry, actor_slot(handle));
+    while ((handle = registry_next(registry, &cursor, REGISTRY_ALL_KINDS)) != 0) {
+        struct actor *actor = registry_actor(registry, actor_slot(handle));
         const struct behaviour *behaviour = actor->behaviour;
         if (behaviour->clear != NULL)
-            behaviour->clear(broker, runner, handle, actor->state);
+            behaviour->clear(&broker->egress, runner, handle, actor->state);
     }
-    registry_destroy(broker->registry);
+    registry_destroy(registry);
 }
 
 void broker_dismantle(struct broker *broker)
@@ -336,16 +377,14 @@ void broker_dismantle(struct broker *broker)
         free_actors(broker);
     if (broker->store != NULL)
         store_close(broker->store);
-    for (unsigned i = 0; broker->threads != NULL && i < thread_count(broker); i++)
+    for (unsigned i = 0; broker->threads != NULL && i < thread_place(broker->counts, ROLES); i++)
         turn_fini(&broker->threads[i].turn);
-    link_turns_fini(broker);
+    guest_turns_fini(&broker->ingress.guest_turns);
     free(broker->threads);
     memory_close();
     log_set_metrics(broker->log, NULL);
     metrics_destroy(broker->metrics);
-    source_rates_destroy(broker->settings.source_rates);
-    spent_destroy(broker->settings.spent_rates);
-    spent_destroy(broker->settings.spent_fights);
+    destroy_rates(&broker->settings);
     logins_close(broker->logins);
     traces_destroy(broker->traces);
 }

@@ -30,15 +30,6 @@
  * no newcomer. */
 enum { STRANGER_AGE_MS = 1000 };
 
-static void prepare_worker(void *context, struct runner *runner, unsigned worker)
-{
-    struct broker *broker = context;
-    struct thread *thread = &broker->threads[broker->io_count + worker];
-    runner->index = thread->runner.index;
-    runner->scratch = thread;
-    runner->beats = &thread->beats;
-}
-
 int broker_open_net(struct broker *broker, char *error)
 {
     const struct options *options = broker->options;
@@ -46,7 +37,7 @@ int broker_open_net(struct broker *broker, char *error)
         .tls_certificate_file = options->tls_certificate_file,
         .tls_key_file = options->tls_key_file,
         .tls_client_ca_file = options->tls_client_ca_file,
-        .reactors = broker->io_count,
+        .reactors = broker->counts.io,
         .limits = &broker->limits,
         .connections_max = connections_max(options),
         .unbound_age_ms = STRANGER_AGE_MS,
@@ -55,13 +46,14 @@ int broker_open_net(struct broker *broker, char *error)
         .log = broker->log,
         .metrics = broker->metrics,
     };
-    for (unsigned i = 0; i < broker->io_count; i++)
+    for (unsigned i = 0; i < net.reactors; i++)
         net.threads[i] = &broker->threads[i];
     for (unsigned kind = 0; kind < LISTENERS; kind++)
         net.listen[kind] =
             (struct net_listen){options_listen(options, kind), broker->passed.fds[kind]};
     struct net *made = NULL;
-    int failed = net_open(&made, &net, &broker->net_events, error);
+    const struct net_events events = ingress_net_events(&broker->ingress);
+    int failed = net_open(&made, &net, &events, error);
     broker_join_net(broker, made);
     return failed;
 }
@@ -81,12 +73,15 @@ static int open_feed(void *context, char *error)
     struct broker *broker = context;
     const char *url = broker->options->feed_url;
     unsigned subscribers = (unsigned)connections_of_link(broker->options) / LINK_FILES_PART;
-    return url[0] != '\0' ? feed_open(&broker->feed, url, subscribers, broker->metrics, error) : 0;
+    return url[0] != '\0'
+               ? feed_open(&broker->egress.feed, url, subscribers, broker->metrics, error)
+               : 0;
 }
 
 static int open_link(void *context, char *error)
 {
     struct broker *broker = context;
+    struct egress *egress = &broker->egress;
     static const unsigned modes[] = {0600, 0660, 0666}; /* in the order of the option's words */
     const struct options *options = broker->options;
     struct link_options link = {
@@ -97,14 +92,15 @@ static int open_link(void *context, char *error)
         .contexts = (unsigned)options->link_contexts,
         .strangers = (unsigned)options->link_contexts / LINK_STRANGERS_PART,
         .files = (unsigned)connections_of_link(options),
-        .feed = broker->feed,
+        .feed = egress->feed,
         .log = broker->log,
-        .metrics = broker->metrics,
+        .metrics = egress->metrics,
     };
     for (size_t i = 0; i < link.url_count; i++)
         link.urls[i] = options->link_urls.items[i];
-    int failed = link_open(&broker->link, &link, &broker->link_events, error);
-    operators_join_link(broker->operators, broker->link);
+    const struct link_events events = ingress_link_events(&broker->ingress);
+    int failed = link_open(&egress->link, &link, &events, error);
+    operators_join_link(broker->operators, egress->link);
     return failed;
 }
 
@@ -134,36 +130,60 @@ static bool operate(void *context, const Usher__V1__Command *command, size_t roo
 
 static int open_operators(struct broker *broker, char *error)
 {
+    struct egress *egress = &broker->egress;
+    const struct thread_counts counts = broker->counts;
     struct operators_options operators = {
         .config = broker->options,
         .passed = &broker->passed,
-        .env = broker->env,
+        .env = egress->env,
         .log = broker->log,
-        .metrics = broker->metrics,
+        .metrics = egress->metrics,
         .traces = broker->traces,
         .store = broker->store,
-        .registry = broker->registry,
-        .scheduler = broker->scheduler,
-        .net = broker->net,
+        .registry = egress->registry,
+        .scheduler = egress->scheduler,
+        .net = egress->net,
         .admission = broker->admission,
-        .committer = broker->committer,
-        .services = broker->services,
-        .clock = broker->clock,
-        .limits = &broker->limits,
+        .committer = egress->committer,
+        .services = egress->services,
+        .clock = egress->clock,
+        .limits = &broker->limits, /* a reload writes them */
         .settings = &broker->settings,
         .counters = &broker->counters,
         .instances_max = broker_instances_max(broker),
-        .io_count = broker->io_count,
-        .worker_count = broker->worker_count,
+        .io_count = counts.io,
+        .worker_count = counts.workers,
+        .metrics_block = thread_place(counts, ROLE_OTHERS),
         .bounce = egress_bounce,
-        .context = broker,
+        .context = egress,
     };
-    unsigned threads = operators.io_count + operators.worker_count + 1;
-    CHECK(threads <= PULSE_THREADS_MAX); /* by the ranges in options.def */
-    for (unsigned i = 0; i < threads; i++)
+    const unsigned last = thread_place(counts, ROLE_COMMITTER);
+    CHECK(last < PULSE_THREADS_MAX); /* by the ranges in options.def */
+    for (unsigned i = 0; i <= last; i++)
         operators.beats[i] = &broker->threads[i].beats;
-    operators.metrics_block = threads;
     return operators_open(&broker->operators, &operators, error);
+}
+
+/* Those that bring work come last. */
+static int start_threads(struct broker *broker, char *error)
+{
+    const struct egress *egress = &broker->egress;
+    int failed = committer_start(egress->committer);
+    if (failed == 0)
+        failed = clock_start(egress->clock);
+    if (failed == 0)
+        failed = queries_start(egress->queries);
+    if (failed == 0 && broker->admission != NULL)
+        failed = admission_start(broker->admission);
+    if (failed == 0)
+        failed = scheduler_start(egress->scheduler, broker->counts.workers, kinds_prepare_worker);
+    if (failed == 0)
+        failed = net_start(egress->net);
+    if (failed == 0)
+        failed = operators_start(broker->operators, error);
+    if (failed == 0)
+        guest_turns_set_open(&broker->ingress.guest_turns, true);
+    return failed;
 }
 
 static int set_up(struct broker *broker, const struct options *options, struct log *log,
@@ -196,46 +216,32 @@ static int set_up(struct broker *broker, const struct options *options, struct l
     if (failed == 0)
         failed = await_address(&await, open_link, broker, error);
     if (failed == 0)
-        failed = committer_start(broker->committer);
-    if (failed == 0)
-        failed = clock_start(broker->clock);
-    if (failed == 0)
-        failed = queries_start(broker->queries);
-    if (failed == 0 && broker->admission != NULL)
-        failed = admission_start(broker->admission);
-    if (failed == 0)
-        failed = scheduler_start(broker->scheduler, broker->worker_count, prepare_worker);
-    if (failed == 0)
-        failed = net_start(broker->net);
-    if (failed == 0)
-        failed = operators_start(broker->operators, error);
-    if (failed == 0)
-        link_turns_set_open(broker, true);
+        failed = start_threads(broker, error);
     return failed;
 }
 
 /* Nobody runs a turn afterwards. */
 static void halt(struct broker *broker)
 {
+    struct net *net = broker->egress.net;
     operators_stop(broker->operators);
-    if (broker->net != NULL)
-        net_stop(broker->net);
-    if (broker->link_turns.thread != NULL)
-        link_turns_set_open(broker, false);
+    if (net != NULL)
+        net_stop(net);
+    if (broker->ingress.guest_turns.runner != NULL)
+        guest_turns_set_open(&broker->ingress.guest_turns, false);
     broker_halt(broker);
 }
 
 static void take_down(struct broker *broker)
 {
-    if (broker->link != NULL)
-        link_close(broker->link);
-    struct net *net = broker->net;
-    struct feed *feed = broker->feed;
+    const struct egress edges = broker->egress;
+    if (edges.link != NULL)
+        link_close(edges.link);
     broker_dismantle(broker);
-    if (net != NULL)
-        net_close(net);
-    if (feed != NULL)
-        feed_close(feed);
+    if (edges.net != NULL)
+        net_close(edges.net);
+    if (edges.feed != NULL)
+        feed_close(edges.feed);
     operators_close(broker->operators);
     awake_fini(&broker->awake);
     free(broker);

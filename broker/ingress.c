@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/ingress.h"
+
 #include <string.h>
 
 #include "base/check.h"
-#include "broker/parts.h"
+#include "broker/thread.h"
 #include "proto/frame.h"
 
 /* Everything that arrives from clients, turned into posts; ingress_link.c has the backends.
@@ -15,62 +17,63 @@ enum { BATCHES_PER_SAMPLE = 64 };
 
 /* Frames that could not be kept: what comes after them must not be handled as if they had been, so
  * the connection is lost to the session. */
-static void lose_connection(struct broker *broker, struct thread *thread, conn_handle conn,
+static void lose_connection(struct ingress *ingress, struct thread *thread, conn_handle conn,
                             uint64_t owner)
 {
     struct conn_end_message *end = message_create(MESSAGE_CONN_END, sizeof(*end));
     end->conn = conn;
     end->loss = LOSS_GONE;
     /* If its session has ended, so has the connection. */
-    scheduler_tell(broker->scheduler, &thread->runner, owner, &end->header);
-    net_consumed(broker->net, conn);
+    scheduler_tell(ingress->scheduler, &thread->runner, owner, &end->header);
+    net_consumed(ingress->egress->net, conn);
 }
 
-static void post_frames(struct broker *broker, struct thread *thread, conn_handle conn,
+static void post_frames(struct ingress *ingress, struct thread *thread, conn_handle conn,
                         uint64_t owner, struct bytes frames, bool welcomed)
 {
     struct frames_message *message = message_create(MESSAGE_FRAMES, sizeof(*message) + frames.size);
     if (message == NULL) {
-        lose_connection(broker, thread, conn, owner);
+        lose_connection(ingress, thread, conn, owner);
         return;
     }
     message->conn = conn;
-    message->stamp_us = ++thread->batches % BATCHES_PER_SAMPLE == 0 ? env_stamp_us(broker->env) : 0;
+    message->stamp_us =
+        ++thread->batches % BATCHES_PER_SAMPLE == 0 ? env_stamp_us(ingress->env) : 0;
     message->welcomed = welcomed;
     message->done = 0;
-    message->arrived_us = traces_any(broker->traces) ? env_monotonic_ns(broker->env) / 1000 : 0;
+    message->arrived_us = traces_any(ingress->traces) ? env_monotonic_ns(ingress->env) / 1000 : 0;
     message->size = (uint32_t)frames.size;
     memcpy(message->bytes, frames.data, frames.size);
-    if (scheduler_post(broker->scheduler, &thread->runner, owner, &message->header) != 0) {
+    if (scheduler_post(ingress->scheduler, &thread->runner, owner, &message->header) != 0) {
         /* The session has ended; the connection is about to be closed. */
         message_destroy(&message->header);
-        net_consumed(broker->net, conn);
-        metrics_add(broker->metrics, thread->runner.index, METRIC_frames_stale, 1);
+        net_consumed(ingress->egress->net, conn);
+        metrics_add(ingress->metrics, thread->runner.index, METRIC_frames_stale, 1);
     }
 }
 
 static void on_frames(void *context, void *thread_, conn_handle conn, uint64_t owner,
                       struct bytes frames, bool welcomed)
 {
-    struct broker *broker = context;
+    struct ingress *ingress = context;
     struct thread *thread = thread_;
     if (owner != 0) {
-        post_frames(broker, thread, conn, owner, frames, welcomed);
+        post_frames(ingress, thread, conn, owner, frames, welcomed);
         return;
     }
     struct bytes frame;
     size_t used;
     CHECK(frame_next(frames, frames.size, &frame, &used) == 1); /* a whole one, says net.h */
-    lobby_admit(&broker->lobby, &thread->runner, conn, frame);
-    net_consumed(broker->net, conn);
+    lobby_admit(&ingress->lobby, &thread->runner, conn, frame);
+    net_consumed(ingress->egress->net, conn);
 }
 
 /* A login whose actor had retired before it came there; it has been judged. */
 static void on_returned(void *context, void *thread_, conn_handle conn, void *item)
 {
-    struct broker *broker = context;
+    struct ingress *ingress = context;
     struct thread *thread = thread_;
-    lobby_attach(&broker->lobby, &thread->runner, item);
+    lobby_attach(&ingress->lobby, &thread->runner, item);
 }
 
 static void on_end(void *context, void *thread_, conn_handle conn, uint64_t owner,
@@ -88,37 +91,37 @@ static void on_end(void *context, void *thread_, conn_handle conn, uint64_t owne
         [CONN_EVICTED] = LOSS_SLOW,
         [CONN_DISPLACED] = LOSS_GONE,
     };
-    struct broker *broker = context;
+    struct ingress *ingress = context;
     struct thread *thread = thread_;
     if (owner == 0) {
-        lobby_end(&broker->lobby, &thread->runner, conn, end);
+        lobby_end(&ingress->lobby, &thread->runner, conn, end);
         return;
     }
     struct conn_end_message *message = message_create(MESSAGE_CONN_END, sizeof(*message));
     message->conn = conn;
     message->loss = losses[end];
     /* An actor that is gone has released its connection, or left it unbound, on its way. */
-    scheduler_tell(broker->scheduler, &thread->runner, owner, &message->header);
+    scheduler_tell(ingress->scheduler, &thread->runner, owner, &message->header);
 }
 
 static void on_writable(void *context, void *thread_, conn_handle conn, uint64_t owner)
 {
-    struct broker *broker = context;
+    struct ingress *ingress = context;
     struct thread *thread = thread_;
     struct writable_message *message = message_create(MESSAGE_WRITABLE, sizeof(*message));
     message->conn = conn;
     message->go_on = false;
-    scheduler_tell(broker->scheduler, &thread->runner, owner, &message->header);
+    scheduler_tell(ingress->scheduler, &thread->runner, owner, &message->header);
 }
 
 static void on_begin(void *context, void *thread_, uint64_t now_ms)
 {
-    struct broker *broker = context;
+    struct ingress *ingress = context;
     struct thread *thread = thread_;
     thread->runner.now_ms = now_ms;
-    thread->runner.wall_ms = env_wall_ms(broker->env);
+    thread->runner.wall_ms = env_wall_ms(ingress->env);
     atomic_fetch_add_explicit(&thread->beats, 1, memory_order_relaxed);
-    lobby_take_verdicts(&broker->lobby, &thread->runner);
+    lobby_take_verdicts(&ingress->lobby, &thread->runner);
 }
 
 /* An I/O thread runs what its batch caused. Beyond this many turns it looks at its sockets first
@@ -127,12 +130,12 @@ enum { BATCH_TURNS_MAX = 4096 };
 
 static bool on_batch_end(void *context, void *thread_)
 {
-    struct broker *broker = context;
+    struct ingress *ingress = context;
     struct thread *thread = thread_;
-    scheduler_run(broker->scheduler, &thread->runner, BATCH_TURNS_MAX);
-    if (!scheduler_backlog(broker->scheduler))
+    scheduler_run(ingress->scheduler, &thread->runner, BATCH_TURNS_MAX);
+    if (!scheduler_backlog(ingress->scheduler))
         return false;
-    scheduler_wake(broker->scheduler);
+    scheduler_wake(ingress->scheduler);
     return true;
 }
 
@@ -141,10 +144,10 @@ uint32_t silence_ms(const struct options *options)
     return (uint32_t)(options->session_heartbeat_ms * 3);
 }
 
-void ingress_wire(struct broker *broker)
+struct net_events ingress_net_events(struct ingress *ingress)
 {
-    broker->net_events = (struct net_events){
-        .context = broker,
+    return (struct net_events){
+        .context = ingress,
         .on_begin = on_begin,
         .on_frames = on_frames,
         .on_end = on_end,
@@ -152,5 +155,4 @@ void ingress_wire(struct broker *broker)
         .on_returned = on_returned,
         .on_batch_end = on_batch_end,
     };
-    ingress_wire_link(broker);
 }

@@ -1,18 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/kinds.h"
+
 #include "actors/kinds.h"
 #include "base/check.h"
-#include "broker/parts.h"
+#include "broker/egress.h"
+#include "broker/thread.h"
+#include "instance/instance.h"
 #include "persist/committer.h"
+#include "user/user.h"
 
 /* A row for each kind of actor that runs turns: how a message is received, how what it asked for is
  * carried out, how a turn goes on that waited for the store, and how its state ends with the
  * process. All of them share the turn of their thread. */
 
-static struct turn *begin(struct broker *broker, struct runner *runner, actor_handle self)
+static struct turn *begin(struct egress *egress, struct runner *runner, actor_handle self)
 {
     struct turn *turn = &((struct thread *)runner->scratch)->turn;
     if (!turn->begun)
-        turn_begin(turn, self, registry_actor(broker->registry, actor_slot(self))->name,
+        turn_begin(turn, self, registry_actor(egress->registry, actor_slot(self))->name,
                    runner->now_ms, runner->wall_ms);
     return turn;
 }
@@ -28,17 +33,17 @@ static bool receive_user(void *context, struct runner *runner, actor_handle self
 static enum verdict finish_user(void *context, struct runner *runner, actor_handle self,
                                 void *state)
 {
-    struct broker *broker = context;
-    struct turn *turn = begin(broker, runner, self);
-    egress_perform(broker, runner, turn);
+    struct egress *egress = context;
+    struct turn *turn = begin(egress, runner, self);
+    egress_perform(egress, runner, turn);
     struct change *change = turn->change;
     bool retire = turn->retire;
-    egress_settle(broker, runner, self, state);
-    egress_show(broker, self, state);
+    egress_settle(egress, runner, self, state);
+    egress_show(egress, self, state);
     turn_reset(turn);
     if (change == NULL)
         return retire ? VERDICT_RETIRE : VERDICT_GO_ON;
-    committer_submit(broker->committer, change);
+    committer_submit(egress->committer, change);
     return VERDICT_HOLD;
 }
 
@@ -63,10 +68,10 @@ static bool receive_instance(void *context, struct runner *runner, actor_handle 
 static enum verdict finish_instance(void *context, struct runner *runner, actor_handle self,
                                     void *state)
 {
-    struct broker *broker = context;
-    struct turn *turn = begin(broker, runner, self);
+    struct egress *egress = context;
+    struct turn *turn = begin(egress, runner, self);
     instance_finish(state, turn);
-    egress_perform(broker, runner, turn);
+    egress_perform(egress, runner, turn);
     bool retire = turn->retire;
     instance_show(state);
     if (retire)
@@ -109,3 +114,15 @@ const struct behaviour visitors_behaviour = {
     .finish = finish_instance,
     .clear = clear_instance,
 };
+
+const size_t kinds_state_bytes = sizeof(struct session) > sizeof(struct instance_place)
+                                     ? sizeof(struct session)
+                                     : sizeof(struct instance_place);
+
+void kinds_prepare_worker(void *context, struct runner *runner, unsigned worker)
+{
+    struct thread *thread = &((struct egress *)context)->workers[worker];
+    runner->index = thread->runner.index;
+    runner->scratch = thread;
+    runner->beats = &thread->beats;
+}

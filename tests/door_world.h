@@ -123,14 +123,14 @@ static inline void door_open(struct door *door)
     door_listen(door);
     broker->passed.fds[LISTENER_tcp] = door->listener;
     DOOR_CHECK(broker_open_net(broker, error) == 0);
-    listener_resume(&broker->net->reactors[0]);
+    listener_resume(&broker->egress.net->reactors[0]);
 }
 
 /* Everybody works until nobody has anything to do, or for a bounded time. */
 static inline void door_settle(struct door *door)
 {
     struct broker *broker = door->broker;
-    struct reactor *reactor = &broker->net->reactors[0];
+    struct reactor *reactor = &broker->egress.net->reactors[0];
     unsigned quiet = 0;
     for (unsigned i = 0; i < DOOR_ROUNDS_MAX && quiet < DOOR_QUIET_ROUNDS; i++) {
         reactor_round(reactor, false);
@@ -147,7 +147,7 @@ static inline void door_settle(struct door *door)
 static inline void door_close(struct door *door)
 {
     struct broker *broker = door->broker;
-    struct net *net = broker->net;
+    struct net *net = broker->egress.net;
     store_memory_fail(door->store, 0);
     while (committer_step(broker->committer))
         continue;

@@ -40,8 +40,8 @@ void link_make(struct world *world)
     world->link->feed = calloc(1, sizeof(struct feed));
     CHECK_DEBT(world->link->feed != NULL, "no memory for the simulation");
     world->link->feed->world = world;
-    world->broker->link = world->link;
-    world->broker->feed = world->link->feed;
+    world->broker->egress.link = world->link;
+    world->broker->egress.feed = world->link->feed;
 }
 
 void link_silence(struct world *world)
@@ -130,10 +130,10 @@ static bool carry(struct link *link, struct channel *channel)
     channel->exchange = (int)link->count++;
     struct exchange *exchange = &link->exchanges[channel->exchange];
     *exchange = (struct exchange){.channel = channel};
-    struct link_events *events = &link->world->broker->link_events;
+    const struct link_events events = ingress_link_events(&link->world->broker->ingress);
     exchange->owner =
-        events->on_request(events->context, (uint64_t)channel->exchange + 1,
-                           (struct bytes){channel->request.data, channel->request.size});
+        events.on_request(events.context, (uint64_t)channel->exchange + 1,
+                          (struct bytes){channel->request.data, channel->request.size});
     return true;
 }
 
@@ -151,9 +151,9 @@ bool link_step(struct world *world, bool all)
             continue;
         exchange->end_to_tell = false;
         any = true;
-        struct link_events *events = &world->broker->link_events;
+        const struct link_events events = ingress_link_events(&world->broker->ingress);
         if (exchange->owner != 0)
-            events->on_gone(events->context, exchange->owner, i);
+            events.on_gone(events.context, exchange->owner, i);
     }
     return any;
 }

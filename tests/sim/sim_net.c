@@ -24,7 +24,8 @@ void net_make(struct world *world)
     CHECK_DEBT(net != NULL, "no memory for the simulation");
     net->world = world;
     net->broker = world->broker;
-    net->reactor_count = world->broker->io_count;
+    net->events = ingress_net_events(&world->broker->ingress);
+    net->reactor_count = world->broker->counts.io;
     for (unsigned i = 0; i < net->reactor_count; i++)
         net->reactors[i].thread = &world->broker->threads[i];
     for (unsigned i = 0; i < SLOTS; i++)
@@ -152,8 +153,8 @@ static void report_end(struct net *net, struct slot *slot)
         return;
     tell(net->world, "net ends wire %d: %d%s", slot->wire, slot->end,
          slot->owner == 0 ? " (unbound)" : "");
-    net->broker->net_events.on_end(net->broker->net_events.context, reactor_of(net, slot)->thread,
-                                   handle_of(net, slot), slot->owner, slot->end);
+    net->events.on_end(net->events.context, reactor_of(net, slot)->thread, handle_of(net, slot),
+                       slot->owner, slot->end);
 }
 
 static void end(struct net *net, struct slot *slot, enum conn_end why)
@@ -172,9 +173,8 @@ static void hand_up(struct net *net, struct slot *slot, struct bytes frames)
     if (net->world->options.bug == BUG_ZOMBIE && successor(net, slot) != NULL)
         about = successor(net, slot);
     about->chunks_given++;
-    net->broker->net_events.on_frames(net->broker->net_events.context,
-                                      reactor_of(net, slot)->thread, handle_of(net, about),
-                                      about->owner, frames, about->welcomed && !slot->delayed);
+    net->events.on_frames(net->events.context, reactor_of(net, slot)->thread, handle_of(net, about),
+                          about->owner, frames, about->welcomed && !slot->delayed);
 }
 
 /* The planted bugs of the way up; true: the frames were dealt with. */
@@ -362,9 +362,8 @@ static void write_slot(struct net *net, struct slot *slot)
     } else if (slot->owner != 0) {
         /* An edge: it is told once, and again when the socket was filled again. */
         slot->wants_write = false;
-        net->broker->net_events.on_writable(net->broker->net_events.context,
-                                            reactor_of(net, slot)->thread, handle_of(net, slot),
-                                            slot->owner);
+        net->events.on_writable(net->events.context, reactor_of(net, slot)->thread,
+                                handle_of(net, slot), slot->owner);
     } else {
         net_flush(net, 0, handle_of(net, slot));
     }
@@ -377,9 +376,8 @@ static void tell_successor(struct net *net, const struct slot *old)
 {
     struct slot *slot = successor(net, old);
     if (net->world->options.bug == BUG_LATE_END && slot != NULL)
-        net->broker->net_events.on_end(net->broker->net_events.context,
-                                       reactor_of(net, slot)->thread, handle_of(net, slot),
-                                       slot->owner, CONN_LOST);
+        net->events.on_end(net->events.context, reactor_of(net, slot)->thread, handle_of(net, slot),
+                           slot->owner, CONN_LOST);
 }
 
 static void release(struct net *net, struct slot *slot)
@@ -412,8 +410,8 @@ static void give_returned(struct net *net, struct slot *slot)
     void *item = slot->returned;
     slot->returned = NULL;
     slot->owner = 0;
-    net->broker->net_events.on_returned(net->broker->net_events.context,
-                                        reactor_of(net, slot)->thread, handle_of(net, slot), item);
+    net->events.on_returned(net->events.context, reactor_of(net, slot)->thread,
+                            handle_of(net, slot), item);
     /* The end was told to the owner before, who is gone. */
     if (slot->state == SLOT_ENDED)
         report_end(net, slot);
@@ -536,8 +534,7 @@ static bool one_event(struct net *net, struct reactor *reactor)
 static bool begin(struct net *net, struct reactor *reactor)
 {
     reactor->now_ms = net->world->now_ms;
-    net->broker->net_events.on_begin(net->broker->net_events.context, reactor->thread,
-                                     reactor->now_ms);
+    net->events.on_begin(net->events.context, reactor->thread, reactor->now_ms);
     return take_orders(net, reactor);
 }
 
@@ -545,7 +542,7 @@ static bool finish(struct net *net, struct reactor *reactor)
 {
     bool any = take_deadlines(net, reactor);
     if (one_in(net->world, 4) && !net->world->healing)
-        net->broker->net_events.on_batch_end(net->broker->net_events.context, reactor->thread);
+        net->events.on_batch_end(net->events.context, reactor->thread);
     return take_orders(net, reactor) || any;
 }
 

@@ -48,6 +48,7 @@ struct reactor {
 struct net {
     struct world *world;
     struct broker *broker;
+    struct net_events events; /* its */
     bool silent;
     unsigned reactor_count;
     struct reactor reactors[REACTORS_MAX];

@@ -278,7 +278,7 @@ bool world_turn(struct world *world)
     uint32_t slot = world->listed[at];
     world->listed[at] = world->listed[--world->listed_count];
     struct runner *runner =
-        &broker->threads[below(world, broker->io_count + broker->worker_count)].runner;
+        &broker->threads[below(world, thread_place(broker->counts, ROLE_COMMITTER))].runner;
     /* A thread reads the clock once per batch, so what it goes by may be a little old. */
     if (one_in(world, 2) || world->healing || runner->now_ms + STALE_MS_MAX < world->now_ms) {
         runner->now_ms = world->now_ms;

@@ -19,6 +19,7 @@ enum { GLUE_USERS = 4096, GLUE_SERVICES = 8 };
 struct glue {
     struct broker broker; /* first: the behaviours get its address */
     struct net net;
+    struct net_events net_events; /* of that */
     struct hall hall;
     struct options options;
     struct store *store; /* the broker's */
@@ -66,18 +67,11 @@ static inline size_t run_turns(struct glue *glue)
     return scheduler_run(glue->broker.scheduler, runner, 1000000);
 }
 
-static inline void prepare_glue_worker(void *context, struct runner *runner, unsigned worker)
-{
-    struct broker *broker = context;
-    struct thread *thread = &broker->threads[broker->io_count + worker];
-    runner->index = thread->runner.index;
-    runner->scratch = thread;
-}
-
 static inline void start_workers(struct glue *glue)
 {
     assert_int_equal(
-        scheduler_start(glue->broker.scheduler, glue->broker.worker_count, prepare_glue_worker), 0);
+        scheduler_start(glue->broker.scheduler, glue->broker.counts.workers, kinds_prepare_worker),
+        0);
 }
 
 static inline void start_committer(struct glue *glue)
@@ -110,9 +104,10 @@ static inline struct glue *glue_make_with(struct store *store, uint64_t events_k
                      0);
     broker_join_net(&glue->broker, &glue->net);
     glue->net.presence_last = &glue->broker.counters.presence_last;
-    glue->net.events = &glue->broker.net_events;
+    glue->net_events = ingress_net_events(&glue->broker.ingress);
+    glue->net.events = &glue->net_events;
     glue->net.thread = &glue->broker.threads[0];
-    glue->broker.link = (struct link *)(uintptr_t)glue;
+    glue->broker.egress.link = (struct link *)(uintptr_t)glue;
     hall_join(&glue->hall, glue->broker.registry);
     glue->hall.scheduler = glue->broker.scheduler;
     return glue;

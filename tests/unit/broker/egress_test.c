@@ -28,7 +28,7 @@ static void forward(struct glue *glue, const struct probe *sender, struct messag
     effect->message = message;
     effect->offset = (uint32_t)offset;
     effect->size = 3;
-    egress_perform(&glue->broker, own_runner(glue), turn);
+    egress_perform(&glue->broker.egress, own_runner(glue), turn);
     turn_reset(turn);
 }
 

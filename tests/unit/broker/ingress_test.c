@@ -5,7 +5,7 @@
 
 static bool end_batch(struct glue *glue)
 {
-    const struct net_events *events = &glue->broker.net_events;
+    const struct net_events *events = &glue->net_events;
     return events->on_batch_end(events->context, &glue->broker.threads[0]);
 }
 

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "actors/kinds.h"
+#include "actors/push.h"
+#include "base/check.h"
+#include "base/memory.h"
+#include "broker/egress.h"
+#include "instance/instance.h"
+
+/* A push to everybody: one payload, and as many pushes as follow each other at once are one message
+ * for each user (docs/decisions/0062). */
+
+/* Gives how many users take it. */
+static uint32_t push_to_all(struct egress *egress, struct runner *runner, struct push_run *run)
+{
+    uint32_t cursor = 0;
+    uint32_t accepted = 0;
+    actor_handle user;
+    while ((user = registry_next(egress->registry, &cursor, KIND_USER)) != 0) {
+        struct bundle_message *message = push_next_bundle(run);
+        if (message == NULL)
+            continue; /* not accepted, as with a full mailbox */
+        if (memory_level() != MEMORY_FULL &&
+            scheduler_post_from(egress->scheduler, runner, 0, user, &message->header,
+                                limits_mailbox_messages(egress->limits)) == 0)
+            accepted++;
+        else
+            message_destroy(&message->header);
+    }
+    return accepted;
+}
+
+/* The PushAll that this effect is, or NULL. */
+static struct push_all_message *push_all_of(const struct effect *effect)
+{
+    return effect->kind == EFFECT_LINK && effect->detail == LINK_PUSH_ALL
+               ? (struct push_all_message *)effect->message
+               : NULL;
+}
+
+size_t egress_push_all(struct egress *egress, struct runner *runner, struct turn *turn,
+                       size_t first)
+{
+    struct push pushes[PUSH_BUNDLE_MAX];
+    struct push_all_message *messages[PUSH_BUNDLE_MAX];
+    uint32_t count = 0;
+    size_t bytes = 0;
+    struct push_run run;
+    for (size_t i = first; i < turn->count && count < PUSH_BUNDLE_MAX; i++) {
+        messages[count] = push_all_of(&turn->effects[i]);
+        if (messages[count] == NULL)
+            break;
+        pushes[count] = push_all_text(messages[count]);
+        bytes += pushes[count].payload.size;
+        if (count > 0 && bytes > PUSH_BUNDLE_BYTES_MAX)
+            break;
+        count++;
+    }
+    CHECK(count > 0);
+    MEMORY_MUST(push_begin_bundle(&run, pushes, count, turn->wall_ms, turn->now_ms,
+                                  registry_count(egress->registry)) == 0,
+                "a push");
+    uint32_t accepted = push_to_all(egress, runner, &run);
+    push_end(&run);
+    for (uint32_t i = 0; i < count; i++) {
+        messages[i]->accepted = accepted;
+        egress_post(egress, runner, turn->self, &messages[i]->header);
+    }
+    return count;
+}
