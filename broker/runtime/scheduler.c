@@ -109,6 +109,7 @@ void scheduler_wake_all(struct scheduler *scheduler)
 
 static void list(struct scheduler *scheduler, struct runner *runner, uint32_t slot)
 {
+    CHECK(runner == NULL || !on_another_thread(&runner->mark));
     /* A cell can look taken while a slow consumer is between claiming and freeing it. */
     while (!ring_push(&scheduler->ring, slot))
         sched_yield();
@@ -130,7 +131,6 @@ static struct actor *receiver(struct scheduler *scheduler, actor_handle to)
 static void push(struct scheduler *scheduler, struct runner *runner, struct actor *actor,
                  actor_handle to, struct message *message)
 {
-    CHECK(runner == NULL || !on_another_thread(&runner->mark));
     message->generation = actor_generation(to);
     if (mailbox_push(&actor->mailbox, message))
         list(scheduler, runner, actor_slot(to));
