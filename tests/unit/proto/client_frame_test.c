@@ -110,7 +110,7 @@ static void test_small_bodies(void **state)
     assert_true(frame.ping.stamp == UINT64_MAX);
     ASSERT_ACCEPTED("\x42\x00", &frame);
     assert_int_equal(frame.body, CLIENT_LOGOUT);
-    ASSERT_ACCEPTED("\x08\x03\x4a\x01x", &frame);
+    ASSERT_ACCEPTED("\x08\x03\x7a\x01x", &frame);
     assert_int_equal(frame.body, CLIENT_NONE);
     assert_int_equal(frame.id, 3);
 }
@@ -166,7 +166,7 @@ static void test_other_body_replaces(void **state)
     assert_text(frame.send.to, "");
     assert_int_equal(frame.send.until, 0);
     ASSERT_ACCEPTED("\x22\x03\x0a\x01"
-                    "a\x4a\x00",
+                    "a\x7a\x00",
                     &frame); /* an unknown number is no body */
     assert_int_equal(frame.body, CLIENT_SEND);
 }
@@ -204,24 +204,24 @@ static void test_wrong_wire_types(void **state)
 static void test_unknown_fields(void **state)
 {
     struct client_frame frame;
-    ASSERT_ACCEPTED("\x48\x01\x49"
-                    "12345678\x4a\x01x\x4d"
+    ASSERT_ACCEPTED("\x78\x01\x79"
+                    "12345678\x7a\x01x\x7d"
                     "1234\x08\x05",
                     &frame);
     assert_int_equal(frame.id, 5);
-    ASSERT_ACCEPTED("\x4b\x0b\x08\x01\x12\x00\x0c\x4c\x08\x05", &frame);
+    ASSERT_ACCEPTED("\x7b\x0b\x08\x01\x12\x00\x0c\x7c\x08\x05", &frame);
     assert_int_equal(frame.id, 5);
     ASSERT_ACCEPTED("\x42\x04\x0b\x10\x01\x0c", &frame);
-    ASSERT_REFUSED("\x49"
+    ASSERT_REFUSED("\x79"
                    "1234567");
-    ASSERT_REFUSED("\x4d"
+    ASSERT_REFUSED("\x7d"
                    "123");
-    ASSERT_REFUSED("\x4a\x02x");
-    ASSERT_REFUSED("\x48");
-    ASSERT_REFUSED("\x4b");
-    ASSERT_REFUSED("\x4c");
-    ASSERT_REFUSED("\x4b\x54");
-    ASSERT_REFUSED("\x4b\x53\x4c\x54");
+    ASSERT_REFUSED("\x7a\x02x");
+    ASSERT_REFUSED("\x78");
+    ASSERT_REFUSED("\x7b");
+    ASSERT_REFUSED("\x7c");
+    ASSERT_REFUSED("\x7b\x54");
+    ASSERT_REFUSED("\x7b\x53\x7c\x54");
     ASSERT_REFUSED("\x42\x01\x0b\x0c"); /* not across the end of a body */
 }
 
@@ -231,7 +231,7 @@ static void test_tags_and_lengths(void **state)
     ASSERT_REFUSED("\x00\x01");
     ASSERT_REFUSED("\x02\x00");
     ASSERT_REFUSED("\x80\x00\x01");
-    ASSERT_REFUSED("\x4b\x00\x01\x4c");
+    ASSERT_REFUSED("\x7b\x00\x01\x7c");
     ASSERT_ACCEPTED("\x88\x80\x80\x80\x00\x07", &frame);
     assert_int_equal(frame.id, 7);
     ASSERT_REFUSED("\x88\x80\x80\x80\x80\x00\x07");
@@ -262,8 +262,8 @@ static void test_group_depth(void **state)
     uint8_t data[2 * ORACLE_GROUP_DEPTH_MAX + 2];
     for (size_t depth = 1; depth <= ORACLE_GROUP_DEPTH_MAX + 1; depth++) {
         struct client_frame frame;
-        memset(data, 0x4b, depth);
-        memset(data + depth, 0x4c, depth);
+        memset(data, 0x7b, depth);
+        memset(data + depth, 0x7c, depth);
         assert_int_equal(client_frame_read((struct bytes){data, 2 * depth}, &frame),
                          depth <= ORACLE_GROUP_DEPTH_MAX ? 0 : -EPROTO);
     }
