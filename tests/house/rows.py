@@ -6,8 +6,9 @@
 
 Into a copy of the table rows are planted, and what includes it is built with the flags of the build:
 the rows as they are make a usherd; one without a handler does not link; one whose number is taken, or
-that is missing for a body of the schema, does not compile. And outside of proto/ no tag of the wire is
-put together by hand."""
+that is missing for a body of the schema, does not compile. Each row stands in the
+protocol and has a frame in the fuzzer's corpus. And outside of proto/ no tag of the wire is put together
+by hand."""
 
 import glob
 import json
@@ -67,6 +68,18 @@ def built(table, root, build, source, link):
         return done.stderr if done.returncode != 0 else ""
 
 
+def forgotten(root, table):
+    """What a row should have beside the code."""
+    with open(f"{root}/docs/protocol.md", encoding="utf-8") as file:
+        protocol = file.read()
+    for name in re.findall(r"^BODY\(\d+, \w+, (\w+)", table, re.M):
+        title = "".join(word.capitalize() for word in name.split("_"))
+        if f"\n| {title} |" not in protocol:
+            yield f"docs/protocol.md has no row {title}"
+        if not os.path.exists(f"{root}/tests/fuzz/corpus/client_frame/{name}"):
+            yield f"tests/fuzz/corpus/client_frame has no {name}"
+
+
 def hand_tags(root):
     """Lines of programs and libraries that shift a field's number."""
     return [
@@ -106,6 +119,9 @@ def main(root, build):
         if not good:
             print(said)
             faults += 1
+    for what in forgotten(root, table):
+        print(what)
+        faults += 1
     tags = hand_tags(root)
     print(f"{len(tags)} tags put together outside of proto/", *tags, sep="\n")
     return faults != 0 or tags != []
