@@ -750,7 +750,8 @@ static void stuff(int fd)
 
 /* A KeyUpdate wants an answer, and the socket is full. The read does not wait for that: what comes
  * behind is read, and the answer goes out with the next write. (tls.c relies upon it.) What fills
- * the socket is written past TLS. */
+ * the socket is written past TLS. Now and then the system finds room for some more in the peer's
+ * buffer, late: then it shows nothing, and is done again. */
 static void a_read_does_not_wait_to_write(void **state)
 {
     struct fixture *fixture = *state;
@@ -759,11 +760,15 @@ static void a_read_does_not_wait_to_write(void **state)
     start(fixture);
     struct tls_peer peer = new_tls_peer(fixture, &version_3);
     int fd = conn_find(fixture->net, peer.conn)->fd;
-    stuff(fd);
-    assert_int_equal(SSL_key_update(peer.ssl, SSL_KEY_UPDATE_REQUESTED), 1);
-    tls_send_frame(peer.ssl, 5, 'k');
-    WAIT_FOR(look(fixture, peer.conn).calls == 1);
-    assert_true(send(fd, data, 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0); /* it is full still */
+    bool full = false;
+    for (unsigned tries = 1; tries <= 10 && !full; tries++) {
+        stuff(fd);
+        assert_int_equal(SSL_key_update(peer.ssl, SSL_KEY_UPDATE_REQUESTED), 1);
+        tls_send_frame(peer.ssl, 5, 'k');
+        WAIT_FOR(look(fixture, peer.conn).calls == tries);
+        full = send(fd, data, 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0; /* still */
+    }
+    assert_true(full);
     net_release(fixture->net, peer.conn);
     tls_close(&peer);
 }
