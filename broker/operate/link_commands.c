@@ -20,8 +20,9 @@
 static bool add_line(void *context, const char *line, size_t size)
 {
     struct link_page *page = context;
-    int error = link_page_line(page, (struct bytes){(const uint8_t *)line, size});
-    MEMORY_MUST(error != -ENOMEM, "lines");
+    const struct bytes text = {(const uint8_t *)line, size};
+    int error = 0;
+    MEMORY_MUST((error = link_page_line(page, text)) != -ENOMEM, "lines");
     return error == 0;
 }
 
