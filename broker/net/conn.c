@@ -32,7 +32,7 @@ static void enter_room(struct reactor *reactor, struct conn *conn)
     conn->source = sources_take_peer(net->sources, conn->fd);
 }
 
-void conn_leaves_room(struct reactor *reactor, struct conn *conn)
+void conn_leaves_strangers(struct reactor *reactor, struct conn *conn)
 {
     struct net *net = reactor->net;
     if (!conn->stranger)
@@ -47,7 +47,7 @@ void conn_set_owner(struct reactor *reactor, struct conn *conn, uint64_t owner)
 {
     CHECK(on_io_thread(reactor) && conn->state != CONN_FREE);
     if (owner != 0)
-        conn_leaves_room(reactor, conn);
+        conn_leaves_strangers(reactor, conn);
     else
         enter_room(reactor, conn);
     conn->owner = owner;
@@ -113,7 +113,7 @@ void conn_close(struct reactor *reactor, struct conn *conn)
     carry_drop(reactor, conn);
     conn_drop_pending(reactor->net, conn);
     evict_done(reactor, conn);
-    conn_leaves_room(reactor, conn);
+    conn_leaves_strangers(reactor, conn);
     conn->state = CONN_FREE;
     conn->owner = 0;
     slot_give(reactor, conn);

@@ -134,7 +134,7 @@ size_t conn_input_bytes(const struct net_options *options);
 void conn_adopt(struct reactor *reactor, const struct arrival *arrival); /* takes its fd */
 void conn_on_event(struct reactor *reactor, struct conn *conn, uint32_t events);
 /* A stranger is on its way out: its room is free at once. */
-void conn_leaves_room(struct reactor *reactor, struct conn *conn);
+void conn_leaves_strangers(struct reactor *reactor, struct conn *conn);
 void conn_close(struct reactor *reactor, struct conn *conn);
 
 /* 0: it is a stranger's from now on, and counted as that. */

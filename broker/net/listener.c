@@ -14,7 +14,7 @@
 
 /* The first reactor accepts, from all listeners, and deals connections out in turn. Out of files or
  * memory, it stops listening for 10 ms, doubling to a second, so a full process does not spin. Who
- * may come in is the question of room.c. */
+ * may come in is the question of strangers.c. */
 
 const struct transport *const transports[TRANSPORTS] = {
 #define TRANSPORT(name) [TRANSPORT_##name] = &transport_##name,
@@ -168,11 +168,11 @@ static void deal(struct reactor *reactor, struct arrival *arrival,
 {
     struct net *net = reactor->net;
     reactor_count(reactor, METRIC_connections_accepted, 1);
-    if (!room_admit(reactor, arrival, from))
+    if (!strangers_admit(reactor, arrival, from))
         return;
     struct reactor *to = &net->reactors[net->next_reactor++ % net->options.reactors];
     if (to == reactor)
-        room_enter(to, arrival);
+        strangers_enter(to, arrival);
     else if (!reactor_give(to, arrival))
         conn_discount(net, arrival);
 }

@@ -195,20 +195,20 @@ void handshake_fail(struct reactor *reactor, struct conn *conn, const char *reas
 /* What came first on a port without a handshake is TLS. */
 void handshake_meets_tls(struct reactor *reactor, struct conn *conn);
 
-/* --- room.c: I/O thread --- */
+/* --- strangers.c: I/O thread --- */
 
 /* Of the accepting thread: counts who may come in; who may not is told why, and closed. */
-bool room_admit(struct reactor *reactor, struct arrival *arrival,
-                const struct sockaddr_storage *from);
+bool strangers_admit(struct reactor *reactor, struct arrival *arrival,
+                     const struct sockaddr_storage *from);
 
 /* Its own thread: lets it in, or has it wait until somebody may go for it. */
-void room_enter(struct reactor *reactor, const struct arrival *arrival);
+void strangers_enter(struct reactor *reactor, const struct arrival *arrival);
 
 /* Those at the door who came before what has been read get room, or are refused. */
-void room_judge(struct reactor *reactor);
+void strangers_judge(struct reactor *reactor);
 
 /* Nobody comes in any more. */
-void room_close(struct reactor *reactor);
+void strangers_close(struct reactor *reactor);
 
 /* --- evict.c --- */
 

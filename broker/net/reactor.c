@@ -103,7 +103,7 @@ static void take_adopted(struct reactor *reactor)
                    count * sizeof(arrivals[0]));
         lock_give(&reactor->adopt_lock);
         for (size_t i = 0; i < count; i++)
-            room_enter(reactor, &arrivals[i]);
+            strangers_enter(reactor, &arrivals[i]);
     } while (count > 0);
 }
 
@@ -117,7 +117,7 @@ static void take_wake(struct reactor *reactor)
         return;
     if (reactor->index == 0)
         listener_stop(reactor);
-    room_close(reactor);
+    strangers_close(reactor);
     for (uint32_t slot = 0; slot < reactor->slots_made; slot++) {
         struct conn *conn = conn_at(reactor, slot);
         if (conn->state == CONN_OPEN && conn->owner == 0)
@@ -244,7 +244,7 @@ void reactor_round(struct reactor *reactor, bool may_wait)
     if (reactor->shaking.count > 0)
         handshake_some(reactor);
     if (reactor->door_count > 0)
-        room_judge(reactor);
+        strangers_judge(reactor);
     take_deadlines(reactor);
     bool pressed = atomic_load_explicit(&reactor->pressed, memory_order_relaxed) &&
                    atomic_exchange_explicit(&reactor->pressed, false, memory_order_seq_cst);
@@ -315,7 +315,7 @@ void reactor_close(struct reactor *reactor)
     free(reactor->again.items);
     free(reactor->slow.items);
     free(reactor->shaking.items);
-    room_close(reactor);
+    strangers_close(reactor);
     free(reactor->door);
     free(reactor->input);
     if (reactor->epoll >= 0)

@@ -291,7 +291,7 @@ static void leaves_an_empty_room(void *argument)
 {
     struct scene *scene = argument;
     atomic_store(&scene->net->unbound, 0);
-    conn_leaves_room(scene->reactor, scene->conn);
+    conn_leaves_strangers(scene->reactor, scene->conn);
 }
 
 static void gives_back_what_is_used(void *argument)
@@ -332,7 +332,7 @@ static void fills_the_door(void *argument)
     struct scene *scene = argument;
     const struct arrival arrival = {.fd = -1, .source = SOURCE_NONE, .full = 1};
     for (unsigned i = 0; i <= DOOR_MAX; i++)
-        room_enter(scene->reactor, &arrival);
+        strangers_enter(scene->reactor, &arrival);
 }
 
 static void accepts_elsewhere(void *argument)
@@ -346,7 +346,7 @@ static void admits_elsewhere(void *argument)
     struct scene *scene = argument;
     struct arrival arrival = {.fd = -1, .source = SOURCE_NONE};
     const struct sockaddr_storage from = {.ss_family = AF_UNIX};
-    room_admit(&scene->net->reactors[1], &arrival, &from);
+    strangers_admit(&scene->net->reactors[1], &arrival, &from);
 }
 
 static void evicts_what_was_not_counted(void *argument)
@@ -408,7 +408,7 @@ static void states_counts_and_lists(void **state)
         {"conn_adopt of one at the door", comes_in_unjudged, "arrival->full == 0"},
         {"more at the door than there is room for", fills_the_door, "door_count < DOOR_MAX"},
         {"listener_resume on another thread", accepts_elsewhere, "reactor->index == 0"},
-        {"room_admit on another thread", admits_elsewhere, "reactor->index == 0"},
+        {"strangers_admit on another thread", admits_elsewhere, "reactor->index == 0"},
         {"evict_done of nothing", evicts_what_was_not_counted, "evicting >= conn->evicted_bytes"},
         {"output below zero", owes_output, "total >= 0"},
         {"slow, but not listed", is_on_the_list_unmarked, "conn->slow_listed"},

@@ -8,11 +8,11 @@
 
 /* Who comes in, and who goes for him.
  *
- * The room of those who have not logged in is small on purpose, and it costs nothing to be silent
- * there. So one who finds it full is not simply refused: of those who only sit there, one goes for
- * him (sources_choose says who), unless all of them have just come. Whose login is being judged is
- * never asked, nor one whose handshake waits for us. One in a handshake sits as well as another:
- * limits.handshakes is judged as the other two.
+ * The number of those who have not logged in is small on purpose, and it costs nothing to be silent
+ * there. So one who finds all places taken is not simply refused: of those who only sit there, one
+ * goes for him (sources_choose says who), unless all of them have just come. Whose login is being
+ * judged is never asked, nor one whose handshake waits for us. One in a handshake sits as well as
+ * another: limits.handshakes is judged as the other two.
  *
  * The accepting thread counts a newcomer and sends him to his I/O thread, which judges among its
  * own strangers: nobody else may end them. That is done when all has been read that had come by
@@ -20,7 +20,7 @@
  * those at the door are more than the limits allow, DOOR_MAX at most; above that they are refused
  * at once.
  *
- * The look at the room is a walk over queues in order of time, once for all who are judged in a
+ * The look at who is there is a walk over queues in order of time, once for all who are judged in a
  * batch and LOOK_MAX steps of each queue at most. Who has logged in stands in the login's queue
  * until its time is up; the walk moves him on where he goes then, so that he is met once. */
 
@@ -79,7 +79,7 @@ static bool is_full(const struct arrival *arrival, enum refused limit)
     return (arrival->full & 1U << limit) != 0;
 }
 
-/* The limits that can be made room for. */
+/* The limits for which somebody may go. */
 static void find_full(struct net *net, struct arrival *arrival, const struct sockaddr_storage *from)
 {
     if (!sources_take(net->sources, (const struct sockaddr *)from, &arrival->source)) {
@@ -127,8 +127,8 @@ static enum refused admit(struct net *net, struct arrival *arrival,
     return REFUSED_NOT;
 }
 
-bool room_admit(struct reactor *reactor, struct arrival *arrival,
-                const struct sockaddr_storage *from)
+bool strangers_admit(struct reactor *reactor, struct arrival *arrival,
+                     const struct sockaddr_storage *from)
 {
     CHECK(on_io_thread(reactor) && reactor->index == 0);
     enum refused refused = admit(reactor->net, arrival, from);
@@ -137,10 +137,10 @@ bool room_admit(struct reactor *reactor, struct arrival *arrival,
     return refused == REFUSED_NOT;
 }
 
-/* --- the room --------------------------------------------------------------------------------- */
+/* --- who is there ----------------------------------------------------------------------------- */
 
 /* Those who could go; the ones in a handshake stand first. */
-struct room {
+struct crowd {
     size_t count, shaking;
     struct stranger strangers[LOOK_MAX];
     uint32_t slots[LOOK_MAX];
@@ -167,17 +167,17 @@ static uint32_t age_ms(const struct reactor *reactor, const struct conn *conn)
     return age > 0 ? (uint32_t)age : 0;
 }
 
-static void look_at_queue(struct reactor *reactor, enum deadline which, struct room *room)
+static void look_at_queue(struct reactor *reactor, enum deadline which, struct crowd *crowd)
 {
     uint32_t slot = reactor->queues[which].first;
-    for (unsigned i = 0; i < LOOK_MAX && slot != NO_SLOT && room->count < LOOK_MAX; i++) {
+    for (unsigned i = 0; i < LOOK_MAX && slot != NO_SLOT && crowd->count < LOOK_MAX; i++) {
         struct conn *conn = conn_at(reactor, slot);
         CHECK(conn->queue == which);
         slot = conn->next;
         if (only_sits(conn)) {
-            room->strangers[room->count] =
+            crowd->strangers[crowd->count] =
                 (struct stranger){.source = conn->source, .age_ms = age_ms(reactor, conn)};
-            room->slots[room->count++] = conn->slot;
+            crowd->slots[crowd->count++] = conn->slot;
         } else if (which == DEADLINE_LOGIN &&
                    atomic_load_explicit(&conn->welcomed, memory_order_relaxed)) {
             deadline_leave(reactor, conn);
@@ -186,23 +186,23 @@ static void look_at_queue(struct reactor *reactor, enum deadline which, struct r
     }
 }
 
-static void look_around(struct reactor *reactor, struct room *room)
+static void look_around(struct reactor *reactor, struct crowd *crowd)
 {
-    room->count = 0;
-    look_at_queue(reactor, DEADLINE_HANDSHAKE, room);
-    room->shaking = room->count;
-    look_at_queue(reactor, DEADLINE_LOGIN, room);
-    look_at_queue(reactor, DEADLINE_LINGER, room);
+    crowd->count = 0;
+    look_at_queue(reactor, DEADLINE_HANDSHAKE, crowd);
+    crowd->shaking = crowd->count;
+    look_at_queue(reactor, DEADLINE_LOGIN, crowd);
+    look_at_queue(reactor, DEADLINE_LINGER, crowd);
 }
 
-static void forget(struct room *room, size_t place)
+static void forget(struct crowd *crowd, size_t place)
 {
-    CHECK(place < room->count && room->shaking <= room->count);
-    size_t behind = --room->count - place;
-    room->shaking -= place < room->shaking;
-    memmove(&room->strangers[place], &room->strangers[place + 1],
-            behind * sizeof(room->strangers[0]));
-    memmove(&room->slots[place], &room->slots[place + 1], behind * sizeof(room->slots[0]));
+    CHECK(place < crowd->count && crowd->shaking <= crowd->count);
+    size_t behind = --crowd->count - place;
+    crowd->shaking -= place < crowd->shaking;
+    memmove(&crowd->strangers[place], &crowd->strangers[place + 1],
+            behind * sizeof(crowd->strangers[0]));
+    memmove(&crowd->slots[place], &crowd->slots[place + 1], behind * sizeof(crowd->slots[0]));
 }
 
 /* --- its own thread --------------------------------------------------------------------------- */
@@ -216,7 +216,7 @@ static void wait_at_door(struct reactor *reactor, const struct arrival *arrival)
     reactor->more = true;
 }
 
-void room_enter(struct reactor *reactor, const struct arrival *arrival)
+void strangers_enter(struct reactor *reactor, const struct arrival *arrival)
 {
     CHECK(on_io_thread(reactor));
     if (arrival->full == 0)
@@ -249,7 +249,8 @@ static void displace(struct reactor *reactor, struct conn *conn, enum refused li
     LOG(reactor->net->options.log, STRANGER_DISPLACED, LOG_S("address", address),
         LOG_S("limit", refusals[limit].limit), LOG_U("age_ms", age_ms(reactor, conn)));
     if (conn->state == CONN_OPEN) {
-        conn_leaves_room(reactor, conn); /* the layer above may need a while for its last words */
+        conn_leaves_strangers(reactor,
+                              conn); /* the layer above may need a while for its last words */
         conn_end(reactor, conn, CONN_DISPLACED);
     } else {
         conn_close(reactor, conn);
@@ -257,28 +258,29 @@ static void displace(struct reactor *reactor, struct conn *conn, enum refused li
 }
 
 /* False: nobody may go. */
-static bool make_room(struct reactor *reactor, const struct arrival *arrival, enum refused limit,
-                      struct room *room)
+static bool make_way(struct reactor *reactor, const struct arrival *arrival, enum refused limit,
+                     struct crowd *crowd)
 {
     struct net *net = reactor->net;
-    size_t count = limit == REFUSED_HANDSHAKES ? room->shaking : room->count;
+    size_t count = limit == REFUSED_HANDSHAKES ? crowd->shaking : crowd->count;
     size_t place = sources_choose(net->sources, arrival->source, limit == REFUSED_SOURCE,
-                                  room->strangers, count, net->options.unbound_age_ms);
+                                  crowd->strangers, count, net->options.unbound_age_ms);
     if (place == count)
         return false;
-    struct conn *conn = conn_at(reactor, room->slots[place]);
-    forget(room, place);
+    struct conn *conn = conn_at(reactor, crowd->slots[place]);
+    forget(crowd, place);
     displace(reactor, conn, limit);
     return true;
 }
 
-/* The narrowest first: who goes for that one makes room for the others too. */
-static enum refused judge(struct reactor *reactor, const struct arrival *arrival, struct room *room)
+/* The narrowest first: who goes for that one makes way for the others too. */
+static enum refused judge(struct reactor *reactor, const struct arrival *arrival,
+                          struct crowd *crowd)
 {
     static const enum refused limits[] = {REFUSED_SOURCE, REFUSED_HANDSHAKES, REFUSED_UNBOUND};
     for (size_t i = 0; i < sizeof(limits) / sizeof(*limits); i++)
         if (is_full(arrival, limits[i]) && is_over(reactor->net, arrival, limits[i]) &&
-            !make_room(reactor, arrival, limits[i], room))
+            !make_way(reactor, arrival, limits[i], crowd))
             return limits[i];
     return REFUSED_NOT;
 }
@@ -293,11 +295,11 @@ static void let_in(struct reactor *reactor, struct arrival *arrival)
 
 static void judge_first(struct reactor *reactor, unsigned count)
 {
-    struct room room;
-    look_around(reactor, &room);
+    struct crowd crowd;
+    look_around(reactor, &crowd);
     for (unsigned i = 0; i < count; i++) {
         struct arrival *arrival = &reactor->door[i];
-        enum refused refused = judge(reactor, arrival, &room);
+        enum refused refused = judge(reactor, arrival, &crowd);
         if (refused == REFUSED_NOT) {
             let_in(reactor, arrival);
         } else {
@@ -307,7 +309,7 @@ static void judge_first(struct reactor *reactor, unsigned count)
     }
 }
 
-void room_judge(struct reactor *reactor)
+void strangers_judge(struct reactor *reactor)
 {
     unsigned count = 0;
     while (count < reactor->door_count &&
@@ -321,7 +323,7 @@ void room_judge(struct reactor *reactor)
         reactor->more = true; /* soon */
 }
 
-void room_close(struct reactor *reactor)
+void strangers_close(struct reactor *reactor)
 {
     CHECK(on_io_thread(reactor));
     for (unsigned i = 0; i < reactor->door_count; i++) {
