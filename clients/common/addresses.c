@@ -37,6 +37,7 @@ static size_t place_of(const struct address *list, size_t count, const struct ad
     return place;
 }
 
+/* Only what TCP can be spoken to, and once: some resolvers repeat themselves. */
 static void add(struct addresses *found, const struct addrinfo *info)
 {
     struct address address = {0};

@@ -35,6 +35,7 @@ static bool has_argument(const struct option_row *row)
     return row->type != OPTION_FLAG && row->type != OPTION_NO_FLAG;
 }
 
+/* The rows, in the words of getopt. */
 static void build_tables(const struct option_set *set, struct option *options, char *letters)
 {
     *letters++ = '-';

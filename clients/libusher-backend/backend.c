@@ -49,6 +49,7 @@ static char *default_instance(void)
     return strdup(name);
 }
 
+/* The incarnation is the wall clock: of two processes under one name the newer one counts. */
 static int copy_options(struct usher_backend *backend, const struct usher_backend_options *options)
 {
     struct timespec now;

@@ -104,6 +104,7 @@ void wake_wait(int wake, int timeout_ms)
     }
 }
 
+/* The last thing that a completion does with the channel. */
 static void finish(struct channel *channel, int error, nng_msg *answer)
 {
     int wake = channel->wake;
@@ -238,6 +239,7 @@ static bool may_not_connect(const char *url)
            errno == EACCES;
 }
 
+/* Opens nothing by itself: nng connects when it likes, and says nothing when it cannot. */
 static int dial(struct channel *channel)
 {
     char url[URL_BYTES_MAX];

@@ -53,6 +53,7 @@ const char *usher_backend_error_text(const struct usher_backend *backend)
     return backend->error;
 }
 
+/* Any answer is a sign of life, so both sides begin to count their failures anew. */
 static void tell_linked(struct usher_backend *backend)
 {
     char text[URL_BYTES_MAX + 64];
@@ -180,6 +181,7 @@ static uint32_t clamp(uint32_t value, uint32_t otherwise, uint32_t low, uint32_t
     return value < low ? low : value > high ? high : value;
 }
 
+/* A new link: its numbers begin at 1, and replies to calls of an older one no longer count. */
 static void hello_accepted(struct usher_backend *backend, const Usher__V1__Accepted *accepted)
 {
     char *boot = strdup(accepted->node_boot);
@@ -200,6 +202,7 @@ static void hello_accepted(struct usher_backend *backend, const Usher__V1__Accep
     tell_linked(backend);
 }
 
+/* For good when the node knows us and says no; a busy node is asked again. */
 static void hello_refused(struct usher_backend *backend, const Usher__V1__Refused *refused)
 {
     const char *detail = refused->detail[0] != '\0' ? refused->detail : "no reason given";
@@ -226,6 +229,7 @@ static void hello_refused(struct usher_backend *backend, const Usher__V1__Refuse
     tell_lost(backend);
 }
 
+/* What the node did not do goes out again; what it can never do ends. */
 static void batch_refused(struct usher_backend *backend, const Usher__V1__Refused *refused)
 {
     switch (refused->code) {
@@ -261,6 +265,7 @@ static void hello_answered(struct usher_backend *backend, const Usher__V1__LinkA
     }
 }
 
+/* An answer that does not fit says nothing of what was done: that is what LOST is for. */
 static void batch_answered(struct usher_backend *backend, const Usher__V1__LinkAnswer *answer)
 {
     if (answer->body_case == USHER__V1__LINK_ANSWER__BODY_REFUSED) {
@@ -295,6 +300,7 @@ static void submit_take(struct usher_backend *backend)
         batch_answered(backend, answer);
 }
 
+/* What was sent and is not answered goes first, unchanged; then hello; then commands. */
 static bool submit_choose(struct usher_backend *backend, uint64_t now_ms)
 {
     if (backend->pending != PENDING_NONE)
@@ -330,6 +336,7 @@ static void submit_start(struct usher_backend *backend)
 
 /* --- fetch: calls and presence --- */
 
+/* Redelivered is the node's word: another instance may have seen the call. */
 static void mail_call(struct usher_backend *backend, const Usher__V1__UserCall *from)
 {
     struct usher_backend_call call = {
@@ -370,6 +377,7 @@ static void mail_control(struct usher_backend *backend, const Usher__V1__Control
                              control->detail);
 }
 
+/* Mail has no gaps within a link, so a gap means that this is not the link we know. */
 static void fetch_batch(struct usher_backend *backend, const Usher__V1__Batch *batch)
 {
     tell_linked(backend);
@@ -446,6 +454,7 @@ static int fetch_send(struct usher_backend *backend)
     return error;
 }
 
+/* While events wait for a picture, the arena of the last fetch must stay as it is. */
 static void fetch_start(struct usher_backend *backend)
 {
     struct side *side = &backend->fetch;
@@ -465,6 +474,7 @@ static uint64_t earlier(uint64_t now_ms, uint64_t at_ms, uint64_t wait_ms)
     return at_ms > now_ms && at_ms - now_ms < wait_ms ? at_ms - now_ms : wait_ms;
 }
 
+/* Until the first of all that is due. */
 static int loop_wait_ms(const struct usher_backend *backend, uint64_t end_ms)
 {
     uint64_t now_ms = clock_ms();

@@ -82,6 +82,7 @@ const char *presence_page_after(const struct presence *presence)
     return presence->page_count > 0 ? presence->pages[presence->page_count - 1].last : "";
 }
 
+/* The picture is taken anew, and the stream goes on behind `done`. */
 static void begin(struct usher_backend *backend, uint64_t done)
 {
     struct presence *presence = &backend->presence;
@@ -156,6 +157,7 @@ static bool missed(struct usher_backend *backend, const Usher__V1__Batch *batch,
     return picture;
 }
 
+/* Events in their order; the first one that is missing ends it when a picture will replace them. */
 static void apply(struct usher_backend *backend, const Usher__V1__Batch *batch)
 {
     struct presence *presence = &backend->presence;
@@ -214,6 +216,7 @@ static bool note_page(struct presence *presence, const char *last, uint64_t stam
     return true;
 }
 
+/* The picture is whole; what came meanwhile is told now, as far as it is not in it. */
 static void finish(struct usher_backend *backend)
 {
     struct presence *presence = &backend->presence;

@@ -171,6 +171,7 @@ static int exchange(struct usher_backend *backend, struct bytes request, uint64_
     }
 }
 
+/* A question is not said again by itself, so its asker gets a reason that he can act on. */
 static int refused_error(const Usher__V1__Refused *refused)
 {
     switch (refused->code) {
@@ -189,6 +190,8 @@ struct texts {
     size_t left;
 };
 
+/* Room was counted before; a text for which there is none would be empty, and not beyond the end.
+ */
 static const char *text_copy(struct texts *texts, const char *text)
 {
     size_t size = strlen(text) + 1;
@@ -303,6 +306,7 @@ static struct usher_backend_answer *convert(const Usher__V1__Result *result, siz
     return answer;
 }
 
+/* Under query_mutex: there is one channel, and one request on it. */
 static int ask(struct usher_backend *backend, struct bytes request, uint32_t timeout_ms,
                struct usher_backend_answer **out)
 {

@@ -65,6 +65,7 @@ static bool fits_frame(size_t command_bytes, size_t frame_bytes_max)
     return command_bytes + FRAME_OVERHEAD <= frame_bytes_max;
 }
 
+/* Takes the command when it gives 0. */
 static int queue_add(struct queue *queue, struct command *command)
 {
     int error = 0;
@@ -150,6 +151,7 @@ static int enqueue(struct usher_backend *backend, const Usher__V1__Command *mess
     return queue_command(backend, command);
 }
 
+/* Bound to the link of its call, whose numbers it speaks of. */
 static int reply(struct usher_backend *backend, struct usher_backend_call_id id, uint32_t status,
                  ProtobufCBinaryData payload, uint64_t token_ends_ms)
 {
@@ -250,6 +252,7 @@ static void command_end(struct usher_backend *backend, struct command *command, 
     free(command);
 }
 
+/* The page behind the last one that was seen. */
 static struct command *page_command(struct usher_backend *backend)
 {
     Usher__V1__Snapshot snapshot = USHER__V1__SNAPSHOT__INIT;
@@ -351,6 +354,7 @@ void submit_stale(struct usher_backend *backend)
     }
 }
 
+/* Who did not get a push is told as far as memory goes: the sum is right in any case. */
 static void report_result(struct usher_backend *backend, uint64_t token,
                           const Usher__V1__Result *from)
 {

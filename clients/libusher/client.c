@@ -43,6 +43,7 @@ static bool text_fits(const char *text, size_t bytes_max)
     return text != NULL && text[0] != '\0' && strlen(text) <= bytes_max;
 }
 
+/* No limit may be zero: who wants none has to say how much that is. */
 static bool options_valid(const struct usher_options *options)
 {
     return text_fits(options->host, NAME_BYTES_MAX) && options->port != 0 &&

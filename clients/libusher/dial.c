@@ -30,6 +30,7 @@ void dial_init(struct dial *dial)
     *dial = (struct dial){.epoll = -1};
 }
 
+/* The pace is such that each address gets its chance within the patience. */
 static void begin_race(struct dial *dial, uint64_t now_ms, uint64_t end_ms)
 {
     uint64_t share_ms = (end_ms - now_ms) / (dial->count + 1);
@@ -144,6 +145,7 @@ static void close_race(struct dial *dial)
     dial->epoll = -1;
 }
 
+/* It stands. Who began before it and has not come yet is as good as dead. */
 static int choose(struct dial *dial, size_t place)
 {
     CHECK(place < dial->count && dial->attempts[place].fd >= 0);

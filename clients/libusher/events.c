@@ -35,6 +35,7 @@ void events_push(struct event_queue *queue, struct event_node *node)
     queue->bytes += node->bytes;
 }
 
+/* The one behind `before`, or the first one when that is NULL. */
 static struct event_node *unlink_after(struct event_queue *queue, struct event_node *before)
 {
     struct event_node *node = before != NULL ? before->next : queue->head;

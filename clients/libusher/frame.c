@@ -17,6 +17,7 @@ enum {
     TAG_SEQ = WIRE_TAG(MESSAGE_SEQ, WIRE_VARINT),
 };
 
+/* Fields are kept by number, whatever the body: a body that does not know one never looks. */
 static const uint8_t *read_field(const uint8_t *at, const uint8_t *end, uint32_t tag,
                                  struct broker_frame *out)
 {

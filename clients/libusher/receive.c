@@ -44,6 +44,7 @@ static void break_off(struct usher_client *client, int error, const char *what)
 
 /* --- greeting --------------------------------------------------------------------------------- */
 
+/* A new session: the numbers begin with the broker's, and what was asked of the old one is lost. */
 static void begin_epoch(struct usher_client *client, struct usher_event *welcome)
 {
     requests_fail_sent(&client->requests, &client->events);
@@ -54,6 +55,7 @@ static void begin_epoch(struct usher_client *client, struct usher_event *welcome
     client->acked_seq = client->received_seq;
 }
 
+/* The old one: its numbers and what it was asked go on. */
 static void continue_epoch(struct usher_client *client, const struct usher_event *welcome)
 {
     requests_resumed(&client->requests, clock_ms() + client->options.request_timeout_ms);
@@ -66,6 +68,7 @@ static void continue_epoch(struct usher_client *client, const struct usher_event
     client->acked_seq = client->received_seq;
 }
 
+/* Everything that a connection's greeting settles, in one place. */
 static void receive_welcome(struct usher_client *client, struct event_node *node)
 {
     struct usher_event *welcome = &node->event;
@@ -98,6 +101,7 @@ static void receive_welcome(struct usher_client *client, struct event_node *node
     events_push(&client->events, node);
 }
 
+/* Refusals that say nothing against this user. */
 static bool may_pass_later(int64_t code)
 {
     switch (code) {
@@ -121,6 +125,7 @@ static void say_refusal(struct usher_client *client, const char *what, const cha
                 event->detail[0] != '\0' ? ")" : "", advice);
 }
 
+/* A session that cannot be resumed is not the end: there is still a login. */
 static void receive_refusal(struct usher_client *client, struct event_node *node)
 {
     int64_t code = node->event.code;
@@ -142,6 +147,7 @@ static void receive_refusal(struct usher_client *client, struct event_node *node
 
 /* --- online ----------------------------------------------------------------------------------- */
 
+/* A number that was there before is a repetition, and not for the program. */
 static void receive_message(struct usher_client *client, struct event_node *node)
 {
     if (node->event.seq <= client->received_seq) {
@@ -200,6 +206,7 @@ static bool another_token_helps(struct usher_client *client)
     return true;
 }
 
+/* The broker says why, and with that whether there is a way back. */
 static void receive_close(struct usher_client *client, struct event_node *node)
 {
     uint32_t retry_after_ms = node->event.retry_after_ms;
@@ -248,6 +255,7 @@ static void receive_greeting(struct usher_client *client, struct event_node *nod
     break_off(client, -EPROTO, "something else than a Welcome");
 }
 
+/* A second Welcome would change numbers under the program's feet. */
 static void receive_online(struct usher_client *client, struct event_node *node)
 {
     switch (node->event.type) {

@@ -86,6 +86,7 @@ static const char *failure_detail(int code)
     return "no answer came: the request may or may not have been carried out";
 }
 
+/* Takes the request out of the world; its failure was made with it, so this cannot fail. */
 static void fail(struct requests *requests, struct request *request, int code,
                  struct event_queue *queue)
 {
@@ -197,6 +198,7 @@ uint64_t requests_deadline_ms(const struct requests *requests)
     return list_deadline_ms(&requests->sent, list_deadline_ms(&requests->waiting, 0));
 }
 
+/* Those without a deadline wait for the receiver, however long he takes. */
 static void list_expire(struct requests *requests, struct request_list *list, uint64_t now_ms,
                         int code, struct event_queue *queue)
 {

@@ -59,6 +59,7 @@ bool session_events_full(const struct usher_client *client)
 
 /* --- losing and trying again ------------------------------------------------------------------ */
 
+/* Random, so that the clients of a broker that restarts do not come as one. */
 static uint64_t pause_ms(struct usher_client *client, uint32_t retry_after_ms)
 {
     unsigned doublings = client->attempts < DOUBLINGS_MAX ? client->attempts : DOUBLINGS_MAX;
@@ -171,6 +172,7 @@ static void connect_failed(struct usher_client *client, int error)
     session_lose(client, error, 0, false);
 }
 
+/* Nothing counts from before this moment: the silence of a connection begins with it. */
 static void connected(struct usher_client *client)
 {
     uint64_t now_ms = clock_ms();
@@ -197,6 +199,7 @@ static bool secured(struct usher_client *client)
     return false;
 }
 
+/* One try: the files of TLS if they are needed, the look-up, the first address. */
 static void begin_connecting(struct usher_client *client)
 {
     struct addresses found;
@@ -227,6 +230,7 @@ void session_start(struct usher_client *client)
     begin_connecting(client);
 }
 
+/* With acks all that the program is not done with comes again. */
 static int append_resume(struct usher_client *client)
 {
     /* Without acks the broker forgets what it handed over, so what came is what counts. */
@@ -357,6 +361,7 @@ static void keep_heartbeat(struct usher_client *client, uint64_t now_ms)
     client->last_ping_ms = now_ms; /* without memory the next one may go */
 }
 
+/* What is due by the clock alone. */
 static void check_time(struct usher_client *client)
 {
     uint64_t now_ms = clock_ms();
@@ -402,6 +407,7 @@ int session_timeout_ms(const struct usher_client *client)
 
 /* --- writing ---------------------------------------------------------------------------------- */
 
+/* One for all that was processed since the last. */
 static void append_ack(struct usher_client *client)
 {
     if (!client->options.acks || client->processed_seq <= client->acked_seq)

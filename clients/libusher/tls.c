@@ -81,6 +81,7 @@ static int no_passphrase(char *to, int size, int writes, void *context)
     return -1; /* nobody is asked on the terminal */
 }
 
+/* OpenSSL keeps a list of what went wrong; one line of it is for people. */
 static int complain(char error[TLS_CLIENT_ERROR_BYTES], const char *what, const char *file)
 {
     /* The system's own words come first, those that say most of a file that was read come last. */

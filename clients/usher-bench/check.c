@@ -34,6 +34,7 @@ bool stamp_read(struct bytes payload, struct bytes pattern, struct stamp *stamp)
 
 enum { REMEMBERED = 64 };
 
+/* A number from the past: marked as a repetition, one that others overtook, or a second one. */
 static void check_late(struct check *check, struct lane *lane, uint32_t back, bool again)
 {
     uint64_t bit = back <= REMEMBERED ? UINT64_C(1) << (back - 1) : 0;

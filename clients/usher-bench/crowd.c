@@ -104,6 +104,7 @@ void crowd_fail(struct crowd *crowd, const char *format, ...)
 
 /* --- connecting ------------------------------------------------------------------------------- */
 
+/* The only place that changes it, so that the three counts stay sums of it. */
 static void set_state(struct crowd *crowd, struct user *user, enum user_state state)
 {
     bool was_joining = user->state >= USER_CONNECTING && user->state <= USER_JOINING;
@@ -181,6 +182,7 @@ void crowd_drop(struct crowd *crowd, struct user *user)
     hang_up(crowd, user);
 }
 
+/* Who has an epoch comes back, as after a loss. */
 static void greet(struct crowd *crowd, struct user *user)
 {
     struct client_frame hello = {.id = LOGIN_ID};
@@ -206,6 +208,7 @@ static void greet(struct crowd *crowd, struct user *user)
     crowd_touch(crowd, user);
 }
 
+/* He tries again when the broker says, or in a while. */
 static void put_off(struct crowd *crowd, struct user *user, uint64_t retry_after_ms)
 {
     hang_up(crowd, user);
@@ -215,6 +218,7 @@ static void put_off(struct crowd *crowd, struct user *user, uint64_t retry_after
         crowd->now_ns + (retry_after_ms != 0 ? retry_after_ms : RETRY_MS) * UINT64_C(1000000);
 }
 
+/* Asks the kernel only when it changes: a system call a message would be measured with it. */
 static void want_write(struct crowd *crowd, struct user *user, bool wants)
 {
     struct epoll_event event = {.events = EPOLLIN | (wants ? EPOLLOUT : 0), .data.ptr = user};
@@ -278,6 +282,7 @@ static void on_welcome(struct crowd *crowd, struct user *user, const struct brok
     crowd->events->on_welcome(crowd, user, frame);
 }
 
+/* A session that is gone begins anew; what may pass is waited for; the rest ends the run. */
 static void on_refusal(struct crowd *crowd, struct user *user, const struct broker_frame *frame)
 {
     uint64_t code = frame->number[ERROR_CODE];
@@ -298,6 +303,7 @@ static void on_refusal(struct crowd *crowd, struct user *user, const struct brok
     }
 }
 
+/* Only who was asked to leave may go, and only who is not in yet may be sent away for now. */
 static void on_close(struct crowd *crowd, struct user *user, const struct broker_frame *frame)
 {
     uint64_t reason = frame->number[CLOSE_REASON];
@@ -354,6 +360,7 @@ static void on_frame(struct crowd *crowd, struct user *user, struct bytes bytes)
     }
 }
 
+/* One acknowledgement for all that one read brought. */
 static void take_frames(struct crowd *crowd, struct user *user, struct bytes input)
 {
     struct bytes frame;
@@ -378,6 +385,7 @@ static void take_frames(struct crowd *crowd, struct user *user, struct bytes inp
     }
 }
 
+/* Before the greeting it is a limit of the broker's; afterwards nobody is to lose a connection. */
 static void on_end(struct crowd *crowd, struct user *user, int error)
 {
     if (user->state == USER_JOINING) {
@@ -404,6 +412,7 @@ static ssize_t receive(struct user *user, uint8_t *to)
     return errno == EAGAIN || errno == EINTR ? 0 : -errno;
 }
 
+/* What was carried stands in front of what comes, so that a frame is read in one piece. */
 static void on_readable(struct crowd *crowd, struct user *user)
 {
     size_t carried = user->in.size;
@@ -464,6 +473,7 @@ static void flush_user(struct crowd *crowd, struct user *user)
         want_write(crowd, user, false);
 }
 
+/* Once a turn, so that a user's frames leave together. */
 static void flush_all(struct crowd *crowd)
 {
     for (uint32_t i = 0; i < crowd->dirty_count; i++) {

@@ -92,6 +92,7 @@ static void enter(struct run *run, struct crowd *crowd, enum phase phase)
     atomic_store_explicit(&crowd->shown.phase, phase, memory_order_release);
 }
 
+/* One turn after the other: begins what is due, then looks at the network until the next is. */
 static void *crowd_thread(void *argument)
 {
     struct crowd *crowd = argument;
@@ -146,6 +147,7 @@ static uint64_t movement(struct run *run, const struct totals *totals)
     return sum;
 }
 
+/* Twice a second, on a terminal only. */
 static void draw(struct run *run, const struct totals *totals)
 {
     uint64_t now_ns = clock_ns();

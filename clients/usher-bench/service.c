@@ -67,6 +67,7 @@ static bool user_number(const struct service *service, const char *name, uint64_
     return *end == '\0' && *number < service->options->users;
 }
 
+/* Echoes, and sees for itself whether a user's calls come once and in order. */
 static void on_call(void *context, const struct usher_backend_call *call)
 {
     struct service *service = context;
@@ -84,6 +85,7 @@ static void on_call(void *context, const struct usher_backend_call *call)
     usher_backend_reply(service->backend, call->id, 0, call->payload, call->payload_size);
 }
 
+/* Online and offline take turns for each user; all else is out of order. */
 static void on_presence(void *context, const struct usher_backend_event *event)
 {
     struct service *service = context;
@@ -173,6 +175,7 @@ static int open_backend(struct service *service, bool presence)
     return error;
 }
 
+/* Without a link the crowd's calls would be refused, and would count as the broker's refusals. */
 static int wait_linked(struct service *service)
 {
     const struct timespec end = clock_timespec(clock_ns() + LINK_TIMEOUT_S * UINT64_C(1000000000));

@@ -84,6 +84,7 @@ static void on_answer(struct crowd *crowd, struct user *user, const struct broke
     crowd_note(crowd->refused_by, usher_error_name((int64_t)frame->number[ERROR_CODE]), frame);
 }
 
+/* A few at a time: all first messages at once would be a flood that nobody wants measured. */
 static uint64_t pump_round(struct run *run, struct crowd *crowd)
 {
     unsigned burst = 0;
@@ -101,6 +102,7 @@ static void enter_round(struct crowd *crowd, uint32_t credit)
         crowd->users[i].credit = credit;
 }
 
+/* Every message of all rounds so far is there. */
 static bool round_done(struct run *run)
 {
     struct totals totals = run_totals(run);
@@ -146,6 +148,7 @@ static void tell_login(struct run *run, struct report *report)
 
 /* --- presence --------------------------------------------------------------------------------- */
 
+/* A follower's latency counts from here, at the very moment, or in an open loop when it was due. */
 static void login_begins(struct crowd *crowd, struct user *user)
 {
     struct run *run = crowd->context;
@@ -198,6 +201,7 @@ static void enter_idle(struct run *run, struct crowd *crowd, enum phase phase)
         enter_round(crowd, (uint32_t)run->options->after);
 }
 
+/* Memory is read before the traffic and after it: what a message leaves behind is told apart. */
 static int conduct_idle(struct run *run)
 {
     int error = conduct_login(run);
@@ -216,6 +220,7 @@ static int conduct_idle(struct run *run)
     return error;
 }
 
+/* What a user adds to the empty broker. */
 static double resident_each(const struct run *run, unsigned border)
 {
     const struct process_sample *now = &run->borders[border].broker;
@@ -244,6 +249,7 @@ static void tell_idle(struct run *run, struct report *report)
 
 /* --- herd ------------------------------------------------------------------------------------- */
 
+/* The first welcome is not the herd's. */
 static void welcome_back(struct crowd *crowd, struct user *user, const struct broker_frame *frame)
 {
     if (crowd->phase != PHASE_HERD)
@@ -253,6 +259,7 @@ static void welcome_back(struct crowd *crowd, struct user *user, const struct br
         crowd->partial++;
 }
 
+/* With acks nobody acknowledges the message of the first round, so that all of them come again. */
 static void enter_herd(struct run *run, struct crowd *crowd, enum phase phase)
 {
     crowd->hold_acks = phase == PHASE_ROUND && run->rounds == 1;
@@ -267,6 +274,7 @@ static void enter_herd(struct run *run, struct crowd *crowd, enum phase phase)
     }
 }
 
+/* All are online and, with acks, each has got the message that he had not acknowledged. */
 static bool herd_is_back(struct run *run)
 {
     uint64_t users = run->options->users;

@@ -46,6 +46,7 @@ static int read_lines(struct bench_tokens *tokens, uint64_t users, const char *p
     return -EINVAL;
 }
 
+/* One user's, as a login service would. */
 static char *make(const struct bench_options *options, const json_t *key, uint64_t number)
 {
     json_int_t now = (json_int_t)time(NULL);

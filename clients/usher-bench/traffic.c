@@ -64,6 +64,7 @@ static void fill(const struct crowd *crowd, uint8_t *payload, const struct stamp
 
 /* --- the four kinds --------------------------------------------------------------------------- */
 
+/* A user who lags is left alone until his output is down: what waits here is not the broker's. */
 static bool begin_forward(struct run *run, struct crowd *crowd, struct user *user, uint64_t due_ns)
 {
     uint8_t payload[STAMPED_BYTES_MAX];
@@ -87,6 +88,7 @@ static bool begin_forward(struct run *run, struct crowd *crowd, struct user *use
     return true;
 }
 
+/* The seq is the id, less one; a bit says that the call is not answered yet. */
 static bool begin_call(struct run *run, struct crowd *crowd, struct user *user, uint64_t due_ns)
 {
     uint8_t payload[STAMPED_BYTES_MAX];
@@ -164,6 +166,7 @@ static traffic_begin *begin_of(const struct run *run)
 
 /* --- the loops -------------------------------------------------------------------------------- */
 
+/* Begins what is due. Each message keeps its place in the grid of times, however late it leaves. */
 static uint64_t pump_rate(struct run *run, struct crowd *crowd)
 {
     bool all = run->options->scenario == BENCH_PUSH_ALL;
@@ -196,6 +199,7 @@ static uint64_t pump_all(struct run *run, struct crowd *crowd)
     return 100000;
 }
 
+/* In a closed loop the first window of everybody; arrivals begin all that follows. */
 static void enter_traffic(struct run *run, struct crowd *crowd, enum phase phase)
 {
     traffic_begin *begin = begin_of(run);
@@ -281,6 +285,7 @@ static void record(struct crowd *crowd, const struct stamp *stamp)
 
 /* --- arrivals --------------------------------------------------------------------------------- */
 
+/* What was due before this crowd was born is of a run before it, in an inbox: passed over. */
 static void on_message(struct crowd *crowd, struct user *user, const struct broker_frame *frame)
 {
     enum bench_scenario scenario = crowd->options->scenario;
@@ -300,6 +305,7 @@ static void on_message(struct crowd *crowd, struct user *user, const struct brok
     follow(crowd, sender);
 }
 
+/* A refusal answers a call, too. */
 static void on_reply(struct crowd *crowd, struct user *user, const struct broker_frame *frame)
 {
     uint32_t seq = (uint32_t)(frame->id - 1);
@@ -344,6 +350,7 @@ static bool all_arrived(struct run *run)
     return totals.received + totals.refused >= totals.sent;
 }
 
+/* Nobody stops the drain: what was begun is waited for, or told as lost. */
 static int conduct_traffic(struct run *run)
 {
     int error = run_login(run);

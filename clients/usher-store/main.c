@@ -64,6 +64,7 @@ struct walk {
     size_t user_count;
 };
 
+/* Notes whose inbox is to be read, too: the page's transaction is still open. */
 static bool on_session(void *context, const char *user, const struct session_record *record)
 {
     struct walk *walk = context;
@@ -138,6 +139,7 @@ static void page_end(struct walk *walk)
     free(walk->text);
 }
 
+/* Of the users of the page; one who has no saved inbox has an empty one. */
 static int walk_inboxes(struct walk *walk)
 {
     int error = 0;
@@ -170,6 +172,7 @@ static int walk_sessions(struct walk *walk)
     return error;
 }
 
+/* Numbers that are gone by now are passed over: the broker drops old events meanwhile. */
 static int walk_events(struct walk *walk)
 {
     struct store_position position;

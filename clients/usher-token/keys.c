@@ -93,6 +93,7 @@ static size_t get_bytes(const json_t *key, const char *name, uint8_t *to, size_t
 
 /* --- making ----------------------------------------------------------------------------------- */
 
+/* From the library's key into the JSON, by the rows of its algorithm. */
 static bool put_numbers(json_t *key, const EVP_PKEY *made, enum key_algorithm algorithm)
 {
     bool put = true;
@@ -187,6 +188,7 @@ static bool push_number(OSSL_PARAM_BLD *builder, const json_t *key, const struct
     return *number != NULL && OSSL_PARAM_BLD_push_BN(builder, member->param, *number) == 1;
 }
 
+/* The other way: from the JSON into what the library builds a key of. */
 static bool push_numbers(OSSL_PARAM_BLD *builder, const json_t *key, BIGNUM *numbers[MEMBERS],
                          enum key_algorithm algorithm)
 {

@@ -111,6 +111,7 @@ static int put_text(const char *path, const char *text)
     return error == 0 ? EXIT_OK : fail(EXIT_FILE, path, strerror(-error));
 }
 
+/* `over`: the file was there, and keeps what it had. */
 static int put_set(const char *path, json_t *keys, bool over)
 {
     json_t *set = json_pack("{s:O}", "keys", keys);
@@ -199,6 +200,7 @@ static int run_public(const struct arguments *arguments)
     return code;
 }
 
+/* The first one that can be used, or the one of that name. */
 static const json_t *choose_key(const json_t *keys, const char *kid)
 {
     for (size_t i = 0; i < json_array_size(keys); i++) {

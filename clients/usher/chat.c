@@ -120,6 +120,7 @@ static const struct command {
     {"/help", do_help}, {"/quit", do_quit},
 };
 
+/* @NAME and /WORD; everything else gets a hint and is sent to nobody. */
 static void run_line(struct chat *chat, char *line)
 {
     line += strspn(line, " \t");
@@ -185,6 +186,7 @@ static void read_stdin(struct chat *chat)
     chat->over = true;
 }
 
+/* What answers one of ours is one less to wait for at the end. */
 static void show_event(struct chat *chat, const struct usher_event *event)
 {
     print_event(chat->printer, event);
@@ -198,6 +200,7 @@ static void show_event(struct chat *chat, const struct usher_event *event)
     }
 }
 
+/* Whatever is there on stdin or from the broker. */
 static void one_round(struct chat *chat)
 {
     short interest = (short)(POLLIN | (usher_client_wants_write(chat->client) ? POLLOUT : 0));

@@ -172,6 +172,7 @@ static int failed(struct usher_client *client, int result)
     return result == -EMSGSIZE ? EXIT_REFUSED : EXIT_NO_CONNECTION;
 }
 
+/* What the library says of itself (a negative code) is about the connection. */
 static int finish_request(struct usher_client *client, const struct printer *printer, int result,
                           const struct usher_event *answer)
 {
@@ -232,6 +233,7 @@ static int run_call(struct usher_client *client, const struct printer *printer,
     return run_request(client, printer, options, text, ask_call);
 }
 
+/* Until so many messages have come, or so much time is over; a No ends it before. */
 static int run_listen(struct usher_client *client, const struct printer *printer,
                       const struct cli_options *options, const char *text)
 {

@@ -11,6 +11,7 @@
 /* Payloads and names come from other people, so a terminal is shown them escaped. JSON has to be
  * valid whatever comes: a payload that is not UTF-8 goes out as base64 under another key. */
 
+/* With NULs, which utf8_valid does not let through but JSON can say. */
 static bool is_utf8(const uint8_t *data, size_t size)
 {
     for (size_t i = 0; i < size;) {
@@ -74,6 +75,7 @@ static void json_base64(FILE *stream, const uint8_t *data, size_t size)
     fputc('"', stream);
 }
 
+/* Under one of two keys, so that a script knows without looking whether to decode. */
 static void json_payload(FILE *stream, const struct usher_event *event)
 {
     if (event->type != USHER_MESSAGE && event->type != USHER_REPLY)
@@ -87,6 +89,7 @@ static void json_payload(FILE *stream, const struct usher_event *event)
     }
 }
 
+/* Each kind of event has its own word for its number. */
 static void json_code(FILE *stream, const struct usher_event *event)
 {
     if (event->type == USHER_REPLY)

@@ -112,6 +112,7 @@ static void follow_reset(void *context)
         fputs("usherctl: some events were missed; see usherctl snapshot\n", stderr);
 }
 
+/* The head of the table once, when it is clear that somebody is there. */
 static void follow_state(void *context, enum usher_backend_state state, const char *text)
 {
     struct order *order = context;

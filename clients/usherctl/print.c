@@ -32,6 +32,7 @@ static const char *escaped(char *to, const char *text)
     return size == 0 ? "-" : to;
 }
 
+/* The operator's own time; a dash when there is none. */
 static const char *local_time(char *to, uint64_t unix_ms)
 {
     time_t seconds = (time_t)(unix_ms / 1000);
