@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "libusher-backend/private.h"
+#include "libusher-backend/backend.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "libusher-backend/private.h"
+#include "libusher-backend/backend.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -11,115 +11,16 @@
 
 /* Commands on their way to the node.
  *
- * A command is encoded where it is made, by any thread, and waits in a bounded queue. The running
- * thread takes as many as fit one frame, splices them into a Submit and keeps both the bytes and
- * the commands until the answer is here: bytes that got no answer go out again unchanged, under
- * the same (link, lane, seq), and the node does them once.
+ * A command is encoded where it is made, by any thread, and waits in a bounded queue (queue.c). The
+ * running thread takes as many as fit one frame, splices them into a Submit and keeps both the
+ * bytes and the commands until the answer is here: bytes that got no answer go out again unchanged,
+ * under the same (link, lane, seq), and the node does them once.
  *
  * If the link itself is lost, a batch that surely never arrived is queued again; of one that may
  * have arrived nobody knows, and repeating it could kick or push twice, so it ends as LOST. A
  * reply never goes out on another link than its call came in on, because the numbers of calls
  * begin anew there and it could answer somebody else. */
 
-int queue_init(struct queue *queue, const struct usher_backend_options *options)
-{
-    int error = pthread_mutex_init(&queue->mutex, NULL);
-    if (error != 0)
-        return -error;
-    queue->last = &queue->first;
-    queue->commands_max =
-        options->queue_commands_max != 0 ? options->queue_commands_max : COMMANDS_DEFAULT;
-    queue->bytes_max =
-        options->queue_bytes_max != 0 ? options->queue_bytes_max : COMMAND_BYTES_DEFAULT;
-    queue->frame_bytes_max = FRAME_BYTES_DEFAULT;
-    return 0;
-}
-
-void queue_fini(struct queue *queue)
-{
-    while (queue->first != NULL) {
-        struct command *next = queue->first->next;
-        free(queue->first);
-        queue->first = next;
-    }
-    pthread_mutex_destroy(&queue->mutex);
-}
-
-bool queue_empty(struct queue *queue)
-{
-    pthread_mutex_lock(&queue->mutex);
-    bool empty = queue->first == NULL;
-    pthread_mutex_unlock(&queue->mutex);
-    return empty;
-}
-
-void queue_frame_bytes(struct queue *queue, size_t frame_bytes_max)
-{
-    pthread_mutex_lock(&queue->mutex);
-    queue->frame_bytes_max = frame_bytes_max;
-    pthread_mutex_unlock(&queue->mutex);
-}
-
-static bool fits_frame(size_t command_bytes, size_t frame_bytes_max)
-{
-    return command_bytes + FRAME_OVERHEAD <= frame_bytes_max;
-}
-
-/* Takes the command when it gives 0. */
-static int queue_add(struct queue *queue, struct command *command)
-{
-    int error = 0;
-    pthread_mutex_lock(&queue->mutex);
-    if (!fits_frame(command->size, queue->frame_bytes_max)) {
-        error = -EMSGSIZE;
-    } else if (queue->commands >= queue->commands_max ||
-               queue->bytes + command->size > queue->bytes_max) {
-        error = -EAGAIN;
-    } else {
-        *queue->last = command;
-        queue->last = &command->next;
-        queue->commands++;
-        queue->bytes += command->size;
-    }
-    pthread_mutex_unlock(&queue->mutex);
-    return error;
-}
-
-/* The first command if it fits into `room` bytes; one that fits no frame at all is given too, so
- * that it can be ended. */
-static struct command *queue_take(struct queue *queue, size_t room)
-{
-    struct command *command;
-    pthread_mutex_lock(&queue->mutex);
-    command = queue->first;
-    if (command != NULL && command->size > room &&
-        fits_frame(command->size, queue->frame_bytes_max))
-        command = NULL;
-    if (command != NULL) {
-        CHECK(queue->commands > 0 && queue->bytes >= command->size);
-        queue->first = command->next;
-        if (queue->first == NULL)
-            queue->last = &queue->first;
-        queue->commands--;
-        queue->bytes -= command->size;
-        command->next = NULL;
-    }
-    pthread_mutex_unlock(&queue->mutex);
-    return command;
-}
-
-/* In front, and beyond the limits: they were in the queue before. */
-static void queue_return(struct queue *queue, struct command *command)
-{
-    pthread_mutex_lock(&queue->mutex);
-    command->next = queue->first;
-    if (queue->first == NULL)
-        queue->last = &command->next;
-    queue->first = command;
-    queue->commands++;
-    queue->bytes += command->size;
-    pthread_mutex_unlock(&queue->mutex);
-}
 
 static struct command *command_create(const Usher__V1__Command *message, enum command_kind kind)
 {

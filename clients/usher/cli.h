@@ -2,11 +2,11 @@
 #ifndef USHER_USHER_CLI_H
 #define USHER_USHER_CLI_H
 
-/* The parts of the program `usher`. One thread; calls may block on the broker and on stdout. */
-
-#include <stdio.h>
+/* What the program `usher` was asked to do. One thread; calls may block on the broker and on
+ * stdout. */
 
 #include "usher.h"
+#include "usher/print.h"
 
 /* The program's exit codes. */
 enum {
@@ -32,19 +32,6 @@ struct cli_options {
     uint64_t count; /* messages to wait for; 0: no limit */
     int timeout_ms; /* -1: no limit */
 };
-
-/* How events are shown. */
-struct printer {
-    FILE *stream;
-    bool json;
-    bool escape; /* control bytes, because a terminal may obey them */
-};
-
-/* One line for the event: text for a person, or one JSON object. */
-void print_event(const struct printer *printer, const struct usher_event *event);
-
-/* Text from elsewhere, escaped if the printer escapes. */
-void print_text(const struct printer *printer, const void *data, size_t size);
 
 /* Runs the interactive client until /quit, the end of stdin or of the session; gives the exit
  * code. Borrows the client, which is online. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "usher/cli.h"
+#include "usher/print.h"
 
 #include <inttypes.h>
 #include <string.h>

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "usherctl/print.h"
+
 /* The questions of usherctl. They need no link: one request, one answer, page after page. */
 
 static int complain_nobody(const struct ctl *ctl)

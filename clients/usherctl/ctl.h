@@ -78,14 +78,4 @@ int ctl_open(const struct ctl *ctl, const struct usher_backend_callbacks *callba
 /* Says on stderr what an error of the library means here; gives the exit code. */
 int ctl_complain(const struct ctl *ctl, int error);
 
-/* --- print.c: tables, or one JSON object per line. Bytes of other people are escaped. --- */
-
-void print_session_head(const struct ctl *ctl);
-void print_session(const struct ctl *ctl, const struct usher_backend_session *session);
-void print_event_head(const struct ctl *ctl);
-/* Not if it is about another user than the one asked for. */
-void print_event(const struct ctl *ctl, const struct usher_backend_event *event);
-void print_number(const struct ctl *ctl, const char *name, uint64_t value);
-void print_result(const struct ctl *ctl, const struct usher_backend_result *result);
-
 #endif

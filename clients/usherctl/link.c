@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "usherctl/print.h"
+
 /* The orders of usherctl, and following presence: these need a link. */
 
 struct order {

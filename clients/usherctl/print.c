@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "usherctl/ctl.h"
+#include "usherctl/print.h"
 
 #include <inttypes.h>
 #include <stdio.h>

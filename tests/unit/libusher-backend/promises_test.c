@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "broken.h"
-#include "libusher-backend/private.h"
+#include "libusher-backend/backend.h"
 
 /* What the parts of libusher-backend promise each other, broken on purpose. nng does not live on in
  * a child, so each opens its own. Nobody listens at that URL. */

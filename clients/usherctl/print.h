@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_USHERCTL_PRINT_H
+#define USHER_USHERCTL_PRINT_H
+
+/* What usherctl says on stdout: tables, or one JSON object per line. Bytes of other people are
+ * escaped. Blocks as long as stdout does. */
+
+#include "usherctl/ctl.h"
+
+void print_session_head(const struct ctl *ctl);
+void print_session(const struct ctl *ctl, const struct usher_backend_session *session);
+void print_event_head(const struct ctl *ctl);
+/* Not if it is about another user than the one asked for. */
+void print_event(const struct ctl *ctl, const struct usher_backend_event *event);
+void print_number(const struct ctl *ctl, const char *name, uint64_t value);
+void print_result(const struct ctl *ctl, const struct usher_backend_result *result);
+
+#endif
