@@ -9,7 +9,7 @@
 
 #include "common/chance.h"
 #include "common/check.h"
-#include "common/pack.h"
+#include "libusher-backend/pack.h"
 #include "proto/link_frame.h"
 #include "proto/utf8.h"
 

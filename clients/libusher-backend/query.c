@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/pack.h"
+#include "libusher-backend/pack.h"
 #include "proto/link_frame.h"
 
 /* Questions that block.

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "common/check.h"
-#include "common/pack.h"
+#include "libusher-backend/pack.h"
 #include "proto/link_submit.h"
 
 /* Commands on their way to the node.
@@ -20,7 +20,6 @@
  * have arrived nobody knows, and repeating it could kick or push twice, so it ends as LOST. A
  * reply never goes out on another link than its call came in on, because the numbers of calls
  * begin anew there and it could answer somebody else. */
-
 
 static struct command *command_create(const Usher__V1__Command *message, enum command_kind kind)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef USHER_COMMON_PACK_H
-#define USHER_COMMON_PACK_H
+#ifndef USHER_LIBUSHER_BACKEND_PACK_H
+#define USHER_LIBUSHER_BACKEND_PACK_H
 
 /* What protobuf-c packs: it wants char * and uint8_t * where it only reads, and these give it that.
  * What they give is borrowed, so nothing made of it outlives the call. */
