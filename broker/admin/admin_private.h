@@ -9,6 +9,7 @@
 
 #include "admin/access.h"
 #include "admin/admin.h"
+#include "base/lock.h"
 
 enum {
     BODY_BYTES_MAX = 64 * 1024,
@@ -86,7 +87,7 @@ struct admin {
     double process_started; /* Unix seconds; 0: not known */
     pthread_t jobs_thread, sweep_thread;
     bool jobs_started, sweep_started;
-    pthread_mutex_t lock;
+    struct lock lock;
     pthread_cond_t more;   /* for the second thread */
     pthread_cond_t closed; /* for the one that sweeps; monotonic */
     /* under lock */

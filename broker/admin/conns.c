@@ -7,6 +7,8 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#include "base/lock.h"
+
 #include "admin/admin_private.h"
 
 /* Places and deadlines of HTTP connections.
@@ -57,6 +59,7 @@ static void address_of(struct MHD_Connection *connection, uint8_t address[16])
 /* Under the lock. That of another connection, or a new one; NULL without memory. */
 static struct admin_source *source_of(struct admin *admin, const uint8_t address[16])
 {
+    CHECK(lock_held(&admin->lock));
     for (struct admin_conn *conn = admin->conns; conn != NULL; conn = conn->next)
         if (memcmp(conn->source->address, address, 16) == 0)
             return conn->source;
@@ -69,6 +72,7 @@ static struct admin_source *source_of(struct admin *admin, const uint8_t address
 /* Under the lock. */
 static void send_away(struct admin *admin, struct admin_conn *conn, enum metric_id metric)
 {
+    CHECK(lock_held(&admin->lock) && conn->state != CONN_SENT_AWAY && admin->conn_count > 0);
     shutdown(conn->fd, SHUT_RDWR);
     conn->state = CONN_SENT_AWAY;
     conn->due_ms = UINT64_MAX;
@@ -87,6 +91,7 @@ static bool goes_before(const struct admin_conn *one, const struct admin_conn *o
 static struct admin_conn *first_to_go(const struct admin *admin, const struct admin_conn *newcomer,
                                       uint64_t since_ms)
 {
+    CHECK(lock_held(&admin->lock));
     struct admin_conn *first = NULL;
     for (struct admin_conn *conn = admin->conns; conn != NULL; conn = conn->next)
         if (conn != newcomer && conn->state <= CONN_ANSWERS && conn->since_ms <= since_ms &&
@@ -139,14 +144,17 @@ static void begin(struct admin *admin, struct MHD_Connection *connection, void *
     conn->since_ms = now_ms(admin);
     conn->due_ms = conn->since_ms + REQUEST_MS;
     address_of(connection, address);
-    pthread_mutex_lock(&admin->lock);
+    lock_take(&admin->lock);
     enter(admin, conn, address);
-    pthread_mutex_unlock(&admin->lock);
+    lock_give(&admin->lock);
 }
 
 /* Under the lock. */
 static void leave(struct admin *admin, struct admin_conn *conn)
 {
+    CHECK(lock_held(&admin->lock) && conn->source->count > 0);
+    CHECK((conn->previous != NULL ? conn->previous->next : admin->conns) == conn);
+    CHECK(conn->state == CONN_SENT_AWAY || admin->conn_count > 0);
     if (conn->previous != NULL)
         conn->previous->next = conn->next;
     else
@@ -160,10 +168,10 @@ static void leave(struct admin *admin, struct admin_conn *conn)
 
 static void end(struct admin *admin, struct admin_conn *conn)
 {
-    pthread_mutex_lock(&admin->lock);
+    lock_take(&admin->lock);
     if (conn->source != NULL)
         leave(admin, conn);
-    pthread_mutex_unlock(&admin->lock);
+    lock_give(&admin->lock);
     free(conn);
 }
 
@@ -191,7 +199,7 @@ void conns_set(struct admin *admin, struct MHD_Connection *connection, enum conn
     struct admin_conn *conn = info != NULL ? info->socket_context : NULL;
     if (conn == NULL)
         return;
-    pthread_mutex_lock(&admin->lock);
+    lock_take(&admin->lock);
     if (conn->state != CONN_SENT_AWAY)
         conn->since_ms = now_ms(admin);
     if (conn->state == CONN_ASKS && state == CONN_ANSWERS) {
@@ -203,7 +211,7 @@ void conns_set(struct admin *admin, struct MHD_Connection *connection, enum conn
         if (state == CONN_ANSWERS)
             conn->request_bytes = bytes_come(conn->fd);
     }
-    pthread_mutex_unlock(&admin->lock);
+    lock_give(&admin->lock);
 }
 
 static bool is_quiet(const struct admin_conn *conn)
@@ -225,14 +233,14 @@ static void end_late_ones(struct admin *admin)
 static void *sweep(void *argument)
 {
     struct admin *admin = argument;
-    pthread_mutex_lock(&admin->lock);
+    lock_take(&admin->lock);
     while (!admin->closing) {
         uint64_t next_ms = now_ms(admin) + LOOK_MS;
         struct timespec until = env_until(admin->options.env, next_ms);
-        pthread_cond_timedwait(&admin->closed, &admin->lock, &until);
+        lock_wait_until(&admin->lock, &admin->closed, &until);
         end_late_ones(admin);
     }
-    pthread_mutex_unlock(&admin->lock);
+    lock_give(&admin->lock);
     return NULL;
 }
 

@@ -5,6 +5,7 @@
 
 #include "admin/admin_private.h"
 #include "admin/route.h"
+#include "base/lock.h"
 
 /* The second thread: what may wait for the disk or for an actor. While a request is its job the
  * connection is suspended and MHD does not touch the exchange; resuming gives it back, with the
@@ -20,8 +21,9 @@ static bool is_change(const struct exchange *exchange)
 }
 
 /* Under the lock. */
-static void line_add(struct job_line *line, struct exchange *exchange)
+static void line_add(struct admin *admin, struct job_line *line, struct exchange *exchange)
 {
+    CHECK(lock_held(&admin->lock) && (line->first == NULL) == (line->count == 0));
     exchange->next = NULL;
     if (line->last != NULL)
         line->last->next = exchange;
@@ -32,8 +34,9 @@ static void line_add(struct job_line *line, struct exchange *exchange)
 }
 
 /* Under the lock; NULL: nobody waits in it. */
-static struct exchange *line_take(struct job_line *line)
+static struct exchange *line_take(struct admin *admin, struct job_line *line)
 {
+    CHECK(lock_held(&admin->lock) && (line->first == NULL) == (line->count == 0));
     struct exchange *exchange = line->first;
     if (exchange == NULL)
         return NULL;
@@ -47,21 +50,22 @@ static struct exchange *line_take(struct job_line *line)
 /* Under the lock. */
 static bool has_room(const struct admin *admin, bool change)
 {
+    CHECK(lock_held(&admin->lock) && admin->looks.count + admin->changes.count <= JOBS_MAX);
     return !admin->closing && admin->looks.count + admin->changes.count < JOBS_MAX &&
            (change || admin->looks.count < LOOKS_MAX);
 }
 
 bool jobs_add(struct admin *admin, struct exchange *exchange)
 {
-    pthread_mutex_lock(&admin->lock);
+    lock_take(&admin->lock);
     bool room = has_room(admin, is_change(exchange));
     if (room) {
         exchange->is_job = true;
         /* Before anybody can resume it. */
         MHD_suspend_connection(exchange->connection);
-        line_add(is_change(exchange) ? &admin->changes : &admin->looks, exchange);
+        line_add(admin, is_change(exchange) ? &admin->changes : &admin->looks, exchange);
     }
-    pthread_mutex_unlock(&admin->lock);
+    lock_give(&admin->lock);
     if (room)
         pthread_cond_signal(&admin->more);
     return room;
@@ -113,6 +117,7 @@ static void run_job(struct exchange *exchange, bool closing)
         exchange->status = answer(exchange, to);
     exchange->text = json_dumps(to, JSON_COMPACT);
     json_decref(to);
+    CHECK(exchange->is_job && !exchange->answered);
     exchange->answered = true;
     MHD_resume_connection(exchange->connection); /* it may be gone from here on */
 }
@@ -120,14 +125,14 @@ static void run_job(struct exchange *exchange, bool closing)
 /* Waits for it; NULL: it closes, and nobody is left. */
 static struct exchange *take_next(struct admin *admin, bool *closing)
 {
-    pthread_mutex_lock(&admin->lock);
+    lock_take(&admin->lock);
     while (admin->looks.first == NULL && admin->changes.first == NULL && !admin->closing)
-        pthread_cond_wait(&admin->more, &admin->lock);
+        lock_wait(&admin->lock, &admin->more);
     *closing = admin->closing;
-    struct exchange *exchange = line_take(&admin->changes);
+    struct exchange *exchange = line_take(admin, &admin->changes);
     if (exchange == NULL)
-        exchange = line_take(&admin->looks);
-    pthread_mutex_unlock(&admin->lock);
+        exchange = line_take(admin, &admin->looks);
+    lock_give(&admin->lock);
     return exchange;
 }
 
@@ -150,9 +155,9 @@ int jobs_start(struct admin *admin)
 
 void jobs_stop(struct admin *admin)
 {
-    pthread_mutex_lock(&admin->lock);
+    lock_take(&admin->lock);
     admin->closing = true;
-    pthread_mutex_unlock(&admin->lock);
+    lock_give(&admin->lock);
     pthread_cond_signal(&admin->more);
     pthread_cond_signal(&admin->closed);
     if (admin->jobs_started)

@@ -7,6 +7,7 @@
 
 #include "admin/admin_private.h"
 #include "admin/prometheus.h"
+#include "base/lock.h"
 #include "base/wait.h"
 
 /* Starting and stopping libmicrohttpd: one thread of its own with epoll, its own limits set, and
@@ -49,7 +50,7 @@ static int load_tokens(struct admin *admin, char *error)
 
 static void destroy(struct admin *admin)
 {
-    pthread_mutex_destroy(&admin->lock);
+    lock_destroy(&admin->lock);
     pthread_cond_destroy(&admin->more);
     pthread_cond_destroy(&admin->closed);
     explicit_bzero(&admin->access.change, sizeof(admin->access.change));
@@ -64,7 +65,7 @@ static struct admin *create(const struct admin_options *options)
         return NULL;
     admin->options = *options;
     admin->process_started = process_started();
-    pthread_mutex_init(&admin->lock, NULL);
+    lock_init(&admin->lock);
     wait_condition_init(&admin->more);
     wait_condition_init(&admin->closed);
     return admin;
