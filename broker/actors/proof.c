@@ -15,6 +15,6 @@ uint64_t resume_proof(const uint64_t key[2], uint64_t epoch, struct bytes secret
     bool whole = secret.size == SECRET_BYTES;
     if (whole)
         memcpy(shown.secret, secret.data, SECRET_BYTES);
-    uint64_t proof = siphash13(key, &shown, sizeof(shown));
+    uint64_t proof = hash_keyed(key, &shown, sizeof(shown));
     return whole ? proof | (proof == 0) : 0;
 }

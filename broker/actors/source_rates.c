@@ -73,7 +73,7 @@ void source_rates_destroy(struct source_rates *rates)
 static struct source_rate **find(struct source_rates *rates, uint64_t source)
 {
     CHECK(lock_held(&rates->lock));
-    uint64_t hash = siphash13(rates->hash_key, &source, sizeof(source));
+    uint64_t hash = hash_keyed(rates->hash_key, &source, sizeof(source));
     struct source_rate **link = &rates->buckets[hash % BUCKETS];
     while (*link != NULL && (*link)->source != source)
         link = &(*link)->next;

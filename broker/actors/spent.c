@@ -67,7 +67,7 @@ void spent_put(struct spent *spent, struct bytes name, struct allowance allowanc
 {
     if (spent == NULL || allowance.due_ns == 0)
         return;
-    uint64_t key = siphash13(spent->hash_key, name.data, name.size);
+    uint64_t key = hash_keyed(spent->hash_key, name.data, name.size);
     lock_take(&spent->lock);
     struct place *place = find(spent, key);
     if (place->key == key || place->allowance.due_ns <= allowance.due_ns)
@@ -80,7 +80,7 @@ struct allowance spent_take(struct spent *spent, struct bytes name)
     struct allowance allowance = {0};
     if (spent == NULL)
         return allowance;
-    uint64_t key = siphash13(spent->hash_key, name.data, name.size);
+    uint64_t key = hash_keyed(spent->hash_key, name.data, name.size);
     lock_take(&spent->lock);
     struct place *place = find(spent, key);
     if (place->key == key) {

@@ -97,12 +97,12 @@ static double told(enum histogram_scale scale, uint64_t value)
 
 static void write_histogram(FILE *out, const struct metrics *metrics, enum histogram_id id)
 {
-    enum histogram_scale scale = histograms_scale(id);
-    const char *name = histograms_name(id);
+    enum histogram_scale scale = metrics_histogram_scale(id);
+    const char *name = metrics_histogram_name(id);
     const char *unit = scale == SCALE_SECONDS ? "_seconds" : "";
     struct histogram_reading reading;
     metrics_read_histogram(metrics, id, &reading);
-    write_head(out, name, unit, "histogram", histograms_help(id));
+    write_head(out, name, unit, "histogram", metrics_histogram_help(id));
     uint64_t below = 0;
     for (unsigned i = 0; i + 1 < reading.bucket_count; i++) {
         below += reading.buckets[i];
@@ -124,8 +124,8 @@ void prometheus_write(FILE *out, const struct metrics *metrics,
     write_counted(out, metrics);
     for (unsigned i = 0; i < READING_COUNT; i++) {
         enum reading_id id = (enum reading_id)i;
-        write_head(out, readings_name(id), "", "gauge", readings_help(id));
-        fprintf(out, "usher_%s %" PRIu64 "\n", readings_name(id), readings[id]);
+        write_head(out, metrics_reading_name(id), "", "gauge", metrics_reading_help(id));
+        fprintf(out, "usher_%s %" PRIu64 "\n", metrics_reading_name(id), readings[id]);
     }
     for (unsigned i = 0; i < HISTOGRAM_COUNT; i++)
         write_histogram(out, metrics, (enum histogram_id)i);
@@ -135,7 +135,7 @@ void prometheus_write(FILE *out, const struct metrics *metrics,
 
 static json_t *histogram_json(const struct metrics *metrics, enum histogram_id id)
 {
-    enum histogram_scale scale = histograms_scale(id);
+    enum histogram_scale scale = metrics_histogram_scale(id);
     struct histogram_reading reading;
     metrics_read_histogram(metrics, id, &reading);
     json_t *buckets = json_array();
@@ -163,10 +163,10 @@ void stats_fill(json_t *to, const struct metrics *metrics, const uint64_t readin
                             json_integer((json_int_t)metrics_read(metrics, id)));
     }
     for (unsigned i = 0; i < READING_COUNT; i++)
-        json_object_set_new(gauges, readings_name((enum reading_id)i),
+        json_object_set_new(gauges, metrics_reading_name((enum reading_id)i),
                             json_integer((json_int_t)readings[i]));
     for (unsigned i = 0; i < HISTOGRAM_COUNT; i++)
-        json_object_set_new(histograms, histograms_name((enum histogram_id)i),
+        json_object_set_new(histograms, metrics_histogram_name((enum histogram_id)i),
                             histogram_json(metrics, (enum histogram_id)i));
     json_object_set_new(to, "counters", counters);
     json_object_set_new(to, "gauges", gauges);

@@ -41,7 +41,7 @@ static inline void sip_word(struct sip *sip, uint64_t word)
     sip->a ^= word;
 }
 
-uint64_t siphash13(const uint64_t key[2], const void *data, size_t size)
+uint64_t hash_keyed(const uint64_t key[2], const void *data, size_t size)
 {
     struct sip sip = {
         .a = key[0] ^ UINT64_C(0x736f6d6570736575),

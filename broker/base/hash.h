@@ -8,6 +8,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-uint64_t siphash13(const uint64_t key[2], const void *data, size_t size);
+uint64_t hash_keyed(const uint64_t key[2], const void *data, size_t size);
 
 #endif

@@ -152,27 +152,27 @@ void metrics_read_histogram(const struct metrics *metrics, enum histogram_id id,
     }
 }
 
-const char *readings_name(enum reading_id id)
+const char *metrics_reading_name(enum reading_id id)
 {
     return reading_rows[id].name;
 }
 
-const char *readings_help(enum reading_id id)
+const char *metrics_reading_help(enum reading_id id)
 {
     return reading_rows[id].help;
 }
 
-const char *histograms_name(enum histogram_id id)
+const char *metrics_histogram_name(enum histogram_id id)
 {
     return histogram_rows[id].name;
 }
 
-const char *histograms_help(enum histogram_id id)
+const char *metrics_histogram_help(enum histogram_id id)
 {
     return histogram_rows[id].help;
 }
 
-enum histogram_scale histograms_scale(enum histogram_id id)
+enum histogram_scale metrics_histogram_scale(enum histogram_id id)
 {
     return histogram_rows[id].scale;
 }

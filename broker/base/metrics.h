@@ -97,11 +97,11 @@ void metrics_record(struct metrics *metrics, unsigned block, enum histogram_id i
 void metrics_read_histogram(const struct metrics *metrics, enum histogram_id id,
                             struct histogram_reading *reading);
 
-const char *readings_name(enum reading_id id);
-const char *readings_help(enum reading_id id);
-const char *histograms_name(enum histogram_id id);
-const char *histograms_help(enum histogram_id id);
-enum histogram_scale histograms_scale(enum histogram_id id);
+const char *metrics_reading_name(enum reading_id id);
+const char *metrics_reading_help(enum reading_id id);
+const char *metrics_histogram_name(enum histogram_id id);
+const char *metrics_histogram_help(enum histogram_id id);
+enum histogram_scale metrics_histogram_scale(enum histogram_id id);
 
 const char *metrics_name(enum metric_id id);
 const char *metrics_help(enum metric_id id);

@@ -101,7 +101,7 @@ static struct service **probe(struct services *services, const void *name, size_
 {
     CHECK(lock_held(&services->lock) && services->count < services->table_size);
     uint32_t mask = services->table_size - 1;
-    uint32_t at = (uint32_t)siphash13(services->key, name, size) & mask;
+    uint32_t at = (uint32_t)hash_keyed(services->key, name, size) & mask;
     for (;; at = (at + 1) & mask) {
         const struct service *service = services->table[at];
         if (service == NULL ||
@@ -237,7 +237,7 @@ static actor_handle rendezvous(const struct services *services, const struct ser
     for (uint32_t i = 0; i < service->count; i++) {
         const struct member *member = &service->members[i];
         uint64_t key[2] = {services->key[0] ^ member->instance, services->key[1]};
-        uint64_t weight = siphash13(key, user.data, user.size);
+        uint64_t weight = hash_keyed(key, user.data, user.size);
         unsigned reluctant = reluctance(member);
         if (member->instance == but || reluctant > best_reluctance ||
             (reluctant == best_reluctance && weight <= best_weight))
@@ -297,7 +297,7 @@ static actor_handle choose(struct services *services, struct service *service,
     if (call->login)
         /* Each stands alone, and strangers choose the names: nothing is remembered of them. */
         return rendezvous(services, service, user.size > 0 ? user : user_call_payload(call), from);
-    uint64_t key = siphash13(services->key, user.data, user.size) | 1;
+    uint64_t key = hash_keyed(services->key, user.data, user.size) | 1;
     struct pin *pin = pins_find(&service->pins, key);
     if (pin == NULL) {
         struct pin first = {.key = key,

@@ -87,7 +87,7 @@ static unsigned source_keys(const struct admission *admission, const struct logi
     struct bytes address = bytes_of_text(job->attach->address);
     unsigned count = source_steps(source_of_text(address.data, address.size), keys);
     for (unsigned step = 0; step < count; step++)
-        keys[step] = siphash13(admission->source_key, &keys[step], sizeof(keys[step]));
+        keys[step] = hash_keyed(admission->source_key, &keys[step], sizeof(keys[step]));
     return count;
 }
 

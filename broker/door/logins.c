@@ -56,9 +56,9 @@ static uint64_t number_of(const struct logins *logins, struct bytes user, struct
 {
     struct {
         uint64_t user, source;
-    } both = {siphash13(logins->key, user.data, user.size),
+    } both = {hash_keyed(logins->key, user.data, user.size),
               source_of_text(address.data, address.size)};
-    return siphash13(logins->key, &both, sizeof(both)) | 1;
+    return hash_keyed(logins->key, &both, sizeof(both)) | 1;
 }
 
 struct login_wait logins_take(struct logins *logins, struct bytes user, struct bytes address,

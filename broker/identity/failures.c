@@ -55,7 +55,7 @@ static uint32_t limit_of(const struct failures *failures)
 
 static struct entry *bucket_of(struct failures *failures, uint64_t source)
 {
-    return failures->entries[siphash13(failures->key, &source, sizeof(source)) % BUCKETS];
+    return failures->entries[hash_keyed(failures->key, &source, sizeof(source)) % BUCKETS];
 }
 
 static uint32_t wait_of(struct failures *failures, uint64_t source, uint32_t allowed,

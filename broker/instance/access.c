@@ -20,7 +20,7 @@ enum { HALF_BITS = LINK_NUMBER_BITS / 2, HALF_MASK = (1 << HALF_BITS) - 1, ROUND
 static uint32_t scramble(const uint64_t key[2], uint32_t round, uint32_t half)
 {
     const uint32_t data[2] = {round, half};
-    return (uint32_t)siphash13(key, data, sizeof(data)) & HALF_MASK;
+    return (uint32_t)hash_keyed(key, data, sizeof(data)) & HALF_MASK;
 }
 
 uint64_t link_number_seal(const uint64_t key[2], uint64_t serial, uint32_t slot)

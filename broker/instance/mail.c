@@ -139,7 +139,7 @@ static bool take_share(struct shares *shares, uint64_t key, uint32_t max,
 static uint64_t share_of(const struct user_call_message *call, const struct turn *turn)
 {
     struct bytes user = user_call_user(call);
-    return siphash13(turn->settings->requests_key, user.data, user.size);
+    return hash_keyed(turn->settings->requests_key, user.data, user.size);
 }
 
 /* Of these nobody knows but the mail that they wait in. */

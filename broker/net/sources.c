@@ -62,7 +62,7 @@ void sources_destroy(struct sources *sources)
 
 static uint32_t *bucket_of(struct sources *sources, uint64_t key)
 {
-    return &sources->buckets[siphash13(sources->hash_key, &key, sizeof(key)) % BUCKETS];
+    return &sources->buckets[hash_keyed(sources->hash_key, &key, sizeof(key)) % BUCKETS];
 }
 
 /* Under lock. A zeroed entry in its bucket, or SOURCE_NONE. */

@@ -132,7 +132,7 @@ struct actor *registry_actor(struct registry *registry, uint32_t slot)
 
 uint64_t registry_hash(const struct registry *registry, const void *data, size_t size)
 {
-    return siphash13(registry->key, data, size);
+    return hash_keyed(registry->key, data, size);
 }
 
 static uint32_t hash_name(const struct registry *registry, const void *name, size_t size)

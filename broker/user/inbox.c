@@ -102,7 +102,7 @@ uint32_t inbox_bytes_of(const struct deliver_message *message)
 
 static uint64_t sender_of(const struct inbox *inbox, struct bytes name)
 {
-    return siphash13(inbox->share_key, name.data, name.size);
+    return hash_keyed(inbox->share_key, name.data, name.size);
 }
 
 static void add_share(struct inbox *inbox, struct bytes name, uint32_t bytes)

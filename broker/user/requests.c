@@ -37,7 +37,7 @@ enum { SIZE_MIN = 8 };
 
 static uint32_t hash(uint64_t id, const uint64_t *key)
 {
-    return (uint32_t)siphash13(key, &id, sizeof(id));
+    return (uint32_t)hash_keyed(key, &id, sizeof(id));
 }
 
 static struct table table_of(struct requests *requests)
