@@ -50,8 +50,8 @@ static void print_word(const char *words, unsigned index, char text[OPTION_TEXT_
     snprintf(text, OPTION_TEXT_BYTES, "%.*s", (int)strcspn(words, "|"), words);
 }
 
-void option_print(const struct options *options, const struct option_row *row,
-                  char text[OPTION_TEXT_BYTES])
+void config_print_option(const struct options *options, const struct option_row *row,
+                         char text[OPTION_TEXT_BYTES])
 {
     const void *at = look(options, row);
     switch (row->type) {
@@ -91,8 +91,8 @@ static bool values_equal(const struct options *a, const struct options *b,
     return memcmp(look(a, row), look(b, row), size_of(row->type)) == 0;
 }
 
-size_t options_compare(const struct options *from, const struct options *to,
-                       struct option_change changes[OPTION_CHANGES_MAX])
+size_t config_compare(const struct options *from, const struct options *to,
+                      struct option_change changes[OPTION_CHANGES_MAX])
 {
     size_t count = 0;
     for (size_t i = 0; i < OPTION_COUNT; i++) {
@@ -102,13 +102,13 @@ size_t options_compare(const struct options *from, const struct options *to,
         struct option_change *change = &changes[count++];
         change->option = row->key;
         change->restart = row->holds == HOLDS_START;
-        option_print(from, row, change->from);
-        option_print(to, row, change->to);
+        config_print_option(from, row, change->from);
+        config_print_option(to, row, change->to);
     }
     return count;
 }
 
-int options_copy(struct options *to, const struct options *from)
+int config_copy(struct options *to, const struct options *from)
 {
     int error = options_init(to);
     for (size_t i = 0; error == 0 && i < OPTION_COUNT; i++) {
@@ -132,7 +132,7 @@ int options_copy(struct options *to, const struct options *from)
     return error;
 }
 
-void options_swap_reloadable(struct options *a, struct options *b)
+void config_swap_reloadable(struct options *a, struct options *b)
 {
     for (size_t i = 0; i < OPTION_COUNT; i++) {
         char kept[sizeof(struct text_list)];

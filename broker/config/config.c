@@ -61,12 +61,12 @@ static void apply_setting(struct load *load, const char *setting)
     }
     const struct option_row *row = option_find(key);
     if (row == NULL) {
-        complain_unknown(load->complaints, "--set", key);
+        config_complain_unknown(load->complaints, "--set", key);
         fail(load, CONFIG_INVALID);
     } else {
         int error = option_set(load->options, row, equals + 1);
         if (error != 0) {
-            complain_value(load->complaints, "--set", row, error);
+            config_complain_value(load->complaints, "--set", row, error);
             fail(load, CONFIG_INVALID);
         }
     }
@@ -330,7 +330,7 @@ static void check_urls(struct load *load)
 static void check_relations(struct load *load)
 {
     struct option_conflict conflicts[OPTION_CONFLICTS_MAX];
-    size_t count = options_conflicts(load->options, conflicts);
+    size_t count = config_conflicts(load->options, conflicts);
     for (size_t i = 0; i < count; i++)
         if (conflicts[i].refused)
             fail_value(load, conflicts[i].option, conflicts[i].text);

@@ -99,8 +99,8 @@ struct option_conflict {
 };
 
 /* The rows of relations.def that do not hold, and those of unused.def that do; gives how many. */
-size_t options_conflicts(const struct options *options,
-                         struct option_conflict conflicts[OPTION_CONFLICTS_MAX]);
+size_t config_conflicts(const struct options *options,
+                        struct option_conflict conflicts[OPTION_CONFLICTS_MAX]);
 
 /* --- a configuration that is read again ------------------------------------------------------- */
 
@@ -114,14 +114,14 @@ struct option_change {
 };
 
 /* Which values differ; gives how many. */
-size_t options_compare(const struct options *from, const struct options *to,
-                       struct option_change changes[OPTION_CHANGES_MAX]);
+size_t config_compare(const struct options *from, const struct options *to,
+                      struct option_change changes[OPTION_CHANGES_MAX]);
 
 /* A copy with texts of its own, for options_fini. 0 or -ENOMEM. */
-int options_copy(struct options *to, const struct options *from);
+int config_copy(struct options *to, const struct options *from);
 
 /* Exchanges the values of those that a reload changes. */
-void options_swap_reloadable(struct options *a, struct options *b);
+void config_swap_reloadable(struct options *a, struct options *b);
 
 /* --- the numbers, where the layers read them -------------------------------------------------- */
 

@@ -25,7 +25,7 @@ static void describe_text(const struct option_row *row, const char *noun, FILE *
         fprintf(to, " (%s)", row->unit);
 }
 
-void option_describe(const struct option_row *row, FILE *to)
+void config_describe_option(const struct option_row *row, FILE *to)
 {
     switch (row->type) {
     case OPTION_BOOL:
@@ -58,17 +58,18 @@ static void put_safely(FILE *to, const char *text)
         fputc((unsigned char)text[i] < 0x20 || text[i] == 0x7f ? '?' : text[i], to);
 }
 
-void complain_value(FILE *complaints, const char *where, const struct option_row *row, int error)
+void config_complain_value(FILE *complaints, const char *where, const struct option_row *row,
+                           int error)
 {
     fprintf(complaints, "%s: %s: %s; accepted: ", where, row->key,
             error == -ENOMEM  ? "no memory"
             : error == -E2BIG ? "too many items"
                               : "wrong value");
-    option_describe(row, complaints);
+    config_describe_option(row, complaints);
     fputc('\n', complaints);
 }
 
-void complain_unknown(FILE *complaints, const char *where, const char *key)
+void config_complain_unknown(FILE *complaints, const char *where, const char *key)
 {
     const char *nearest = option_nearest(key);
     fprintf(complaints, "%s: ", where);
@@ -117,7 +118,7 @@ void config_print_help(FILE *to)
         const struct option_row *row = &option_rows[i];
         fprintf(to, "  %s (default %s): ", row->key,
                 row->default_text[0] != '\0' ? row->default_text : "empty");
-        option_describe(row, to);
+        config_describe_option(row, to);
         fputc('\n', to);
         put_wrapped(to, "      ", row->help, 86);
     }
@@ -148,7 +149,7 @@ void config_print_yaml(FILE *to)
         }
         put_wrapped(to, "  # ", row->help, 92);
         fputs("  # Accepted: ", to);
-        option_describe(row, to);
+        config_describe_option(row, to);
         fprintf(to, "\n  %s: ", dot + 1);
         put_yaml_value(to, row);
     }
@@ -174,7 +175,7 @@ void config_print_markdown(FILE *to)
         const char *mark = row->default_text[0] != '\0' ? "`" : "";
         fprintf(to, "| `%s` | %s%s%s | ", row->key, mark,
                 row->default_text[0] != '\0' ? row->default_text : "empty", mark);
-        option_describe(row, to);
+        config_describe_option(row, to);
         fputs(row->holds != HOLDS_START ? " | reload | " : " | restart | ", to);
         put_cell(to, row->help);
         fputs(" |\n", to);

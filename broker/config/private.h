@@ -53,15 +53,16 @@ int option_set_list(struct options *options, const struct option_row *row, const
                     size_t count);
 
 /* The option's value as a user writes it, cut when too long. */
-void option_print(const struct options *options, const struct option_row *row,
-                  char text[OPTION_TEXT_BYTES]);
+void config_print_option(const struct options *options, const struct option_row *row,
+                         char text[OPTION_TEXT_BYTES]);
 
 /* Writes what the row accepts, for people. */
-void option_describe(const struct option_row *row, FILE *to);
+void config_describe_option(const struct option_row *row, FILE *to);
 
 /* One complaint: "WHERE: KEY: wrong; accepted: ..." and "WHERE: KEY: unknown ...". */
-void complain_value(FILE *complaints, const char *where, const struct option_row *row, int error);
-void complain_unknown(FILE *complaints, const char *where, const char *key);
+void config_complain_value(FILE *complaints, const char *where, const struct option_row *row,
+                           int error);
+void config_complain_unknown(FILE *complaints, const char *where, const char *key);
 
 /* Reads a YAML file into the options. 0 or CONFIG_INVALID, with its complaints written. */
 int config_read_yaml(struct options *options, const char *path, FILE *complaints);

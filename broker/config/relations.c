@@ -128,8 +128,8 @@ static bool is_unused(const struct options *options, const struct unused *row,
                       struct option_conflict *conflict)
 {
     char text[OPTION_TEXT_BYTES], other[OPTION_TEXT_BYTES];
-    option_print(options, &option_rows[row->option], text);
-    option_print(options, &option_rows[row->other], other);
+    config_print_option(options, &option_rows[row->option], text);
+    config_print_option(options, &option_rows[row->other], other);
     if (text[0] == '\0' || !is_among(row->values, other) ||
         another_listens(options, option_rows[row->other].key))
         return false;
@@ -140,8 +140,8 @@ static bool is_unused(const struct options *options, const struct unused *row,
     return true;
 }
 
-size_t options_conflicts(const struct options *options,
-                         struct option_conflict conflicts[OPTION_CONFLICTS_MAX])
+size_t config_conflicts(const struct options *options,
+                        struct option_conflict conflicts[OPTION_CONFLICTS_MAX])
 {
     size_t count = 0;
     for (size_t i = 0; i < UNUSED_COUNT; i++)

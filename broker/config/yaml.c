@@ -103,7 +103,7 @@ static const struct option_row *claim(struct reader *reader, const char *key, si
     char place[512];
     const struct option_row *row = option_find(key);
     if (row == NULL) {
-        complain_unknown(reader->complaints, where(reader, line, place, sizeof(place)), key);
+        config_complain_unknown(reader->complaints, where(reader, line, place, sizeof(place)), key);
         reader->faulty = true;
         return NULL;
     }
@@ -123,7 +123,8 @@ static void tell_value(struct reader *reader, const struct option_row *row, size
 {
     if (error != 0) {
         char place[512];
-        complain_value(reader->complaints, where(reader, line, place, sizeof(place)), row, error);
+        config_complain_value(reader->complaints, where(reader, line, place, sizeof(place)), row,
+                              error);
         reader->faulty = true;
     }
 }

@@ -105,7 +105,7 @@ static int use_first(struct reload *reload, char *error)
     const struct options *config = reload->options.config;
     struct keyring *keyring = NULL;
     struct link_token *token = NULL;
-    int failed = options_copy(&reload->in_force, config);
+    int failed = config_copy(&reload->in_force, config);
     if (failed == 0)
         failed = start_files_token(config, &token, error);
     if (failed == 0)
@@ -208,7 +208,7 @@ static bool is_passed(const struct reload *reload, const char *option)
 static void tell_odd(struct reload *reload, const struct options *options)
 {
     struct option_conflict conflicts[OPTION_CONFLICTS_MAX];
-    size_t count = options_conflicts(options, conflicts);
+    size_t count = config_conflicts(options, conflicts);
     for (size_t i = 0; i < count; i++)
         if (!is_passed(reload, conflicts[i].other))
             LOG(reload->options.log, OPTIONS_AT_ODDS, LOG_S("option", conflicts[i].option),
@@ -220,7 +220,7 @@ static void tell_odd(struct reload *reload, const struct options *options)
 static int check_mixture(const struct options *mixture, char *error)
 {
     struct option_conflict conflicts[OPTION_CONFLICTS_MAX];
-    size_t count = options_conflicts(mixture, conflicts);
+    size_t count = config_conflicts(mixture, conflicts);
     for (size_t i = 0; i < count; i++) {
         if (!conflicts[i].refused)
             continue;
@@ -358,12 +358,12 @@ static int use_fresh(struct reload *reload, struct options *fresh, char *error)
 {
     struct options *mixture = &reload->in_force;
     CHECK(lock_held(&reload->lock));
-    options_swap_reloadable(mixture, fresh);
+    config_swap_reloadable(mixture, fresh);
     int failed = check_mixture(mixture, error);
     if (failed == 0)
         failed = use_all(reload, mixture, error);
     if (failed != 0)
-        options_swap_reloadable(mixture, fresh);
+        config_swap_reloadable(mixture, fresh);
     return failed;
 }
 
@@ -458,7 +458,7 @@ int reload_run(struct reload *reload, struct reload_report *report)
         failed = check_fresh_files(reload, &fresh, net_has_certificate(reload->options.net),
                                    report->error);
     if (failed == 0)
-        report->count = options_compare(&reload->in_force, &fresh, report->changes);
+        report->count = config_compare(&reload->in_force, &fresh, report->changes);
     if (failed == 0)
         failed = use_fresh(reload, &fresh, report->error);
     if (failed != 0)

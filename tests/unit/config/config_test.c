@@ -529,7 +529,7 @@ static void test_what_differs(void **state)
     load_yaml(&other, "link: {urls: [ipc:///a, ipc:///c]}\nnode.name: two\nlimits.users: 6\n"
                       "log: {level: warn, format: text}\n");
     assert_int_equal(one.result + other.result, 0);
-    assert_int_equal(options_compare(&one.options, &one.options, changes), 0);
+    assert_int_equal(config_compare(&one.options, &one.options, changes), 0);
     static const struct option_change expected[] = {
         {.option = "node.name", .restart = true, .from = "one", .to = "two"},
         {.option = "link.urls",
@@ -540,7 +540,7 @@ static void test_what_differs(void **state)
         {.option = "log.level", .from = "info", .to = "warn"},
     };
     const size_t count = sizeof(expected) / sizeof(expected[0]);
-    assert_int_equal(options_compare(&one.options, &other.options, changes), count);
+    assert_int_equal(config_compare(&one.options, &other.options, changes), count);
     for (size_t i = 0; i < count; i++) {
         size_t at = 0;
         while (at < count && strcmp(changes[at].option, expected[i].option) != 0)
@@ -579,7 +579,7 @@ static void expect_conflict(const struct options *options, bool holds, const cha
 {
     static const char *const words[] = {"at most", "less than", "0 only with"};
     struct option_conflict conflicts[OPTION_CONFLICTS_MAX];
-    size_t count = options_conflicts(options, conflicts);
+    size_t count = config_conflicts(options, conflicts);
     bool found = false;
     for (size_t i = 0; i < count; i++) {
         if (strcmp(conflicts[i].option, key) != 0 || strcmp(conflicts[i].other, other_key) != 0 ||
@@ -617,7 +617,7 @@ static void test_relations(void **state)
     struct option_conflict conflicts[OPTION_CONFLICTS_MAX];
     struct options options;
     assert_int_equal(options_init(&options), 0);
-    assert_int_equal(options_conflicts(&options, conflicts), 0);
+    assert_int_equal(config_conflicts(&options, conflicts), 0);
     options_fini(&options);
 #define RELATION(kind, field, factor, comparison, other, when, why)               \
     assert_int_equal(options_init(&options), 0);                                  \
@@ -704,7 +704,7 @@ static void test_what_does_nothing(void **state)
     options.auth_mode = AUTH_MODE_SERVICE;
     free(options.auth_keys_file);
     options.auth_keys_file = strdup("/k");
-    assert_int_equal(options_conflicts(&options, conflicts), 1);
+    assert_int_equal(config_conflicts(&options, conflicts), 1);
     assert_string_equal(conflicts[0].option, "auth.keys_file");
     assert_false(conflicts[0].refused);
     options_fini(&options);
