@@ -24,7 +24,7 @@ int access_load(struct access_token *token, const char *option, const char *path
 {
     char *line;
     size_t size;
-    int failed = named_file_check(path);
+    int failed = file_check(path);
     if (failed == 0)
         failed = token_file_read(path, &line, &size);
     if (failed != 0) {

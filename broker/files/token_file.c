@@ -73,14 +73,14 @@ const char *token_file_fault(int error)
     case -EILSEQ:
         return "there is a NUL in the first line, which has to be the token";
     default:
-        return named_file_fault(error);
+        return file_fault(error);
     }
 }
 
 /* A daemon reads them while others wait for it, a signal that ends it among them; so it does not
  * begin with what may have no end. Looked at by name and not by descriptor, for libraries that open
  * by name: whoever can put a pipe there in between is the one who writes the configuration. */
-int named_file_check(const char *path)
+int file_check(const char *path)
 {
     struct stat status;
     if (stat(path, &status) != 0)
@@ -90,7 +90,7 @@ int named_file_check(const char *path)
     return status.st_size <= NAMED_FILE_BYTES_MAX ? 0 : -EFBIG;
 }
 
-const char *named_file_fault(int error)
+const char *file_fault(int error)
 {
     switch (error) {
     case -ENOTSUP:

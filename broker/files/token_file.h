@@ -22,10 +22,10 @@ const char *token_file_fault(int error);
 /* Whether a file that a configuration names will be read to its end, and at once, by whoever reads
  * it next: 0; what the file system says; -ENOTSUP: it is a pipe, a device or a folder, so whoever
  * opens it may wait for ever; -EFBIG: it has more than NAMED_FILE_BYTES_MAX bytes. */
-int named_file_check(const char *path);
+int file_check(const char *path);
 
 /* What is wrong, for a person. */
-const char *named_file_fault(int error);
+const char *file_fault(int error);
 
 /* Whether others than the owner and the group may read what is in this file or folder, or write to
  * it. False also when it cannot be looked at. `mode` gets the bits of its permissions. */

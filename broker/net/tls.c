@@ -208,11 +208,11 @@ static int check_files(const struct tls_files *files, char error[TLS_ERROR_BYTES
                                    {"tls.key_file", files->key},
                                    {"tls.client_ca_file", files->client_ca}};
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        int failed = rows[i][1][0] != '\0' || i < 2 ? named_file_check(rows[i][1]) : 0;
+        int failed = rows[i][1][0] != '\0' || i < 2 ? file_check(rows[i][1]) : 0;
         if (failed == 0)
             continue;
         snprintf(error, TLS_ERROR_BYTES, "%s %.160s: %s", rows[i][0], rows[i][1],
-                 named_file_fault(failed));
+                 file_fault(failed));
         return -EINVAL;
     }
     return 0;

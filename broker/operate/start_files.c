@@ -23,7 +23,7 @@ int start_files_token(const struct options *options, struct link_token **token, 
     size_t size = 0;
     if (path[0] == '\0')
         return 0;
-    int failed = named_file_check(path);
+    int failed = file_check(path);
     if (failed == 0)
         failed = token_file_read(path, &text, &size);
     *token = failed == 0 ? malloc(sizeof(**token) + size) : NULL;
@@ -102,9 +102,9 @@ static void check_recorder(const struct options *options, start_files_fault *eac
 {
     char error[BROKER_ERROR_BYTES];
     const char *path = options->recorder_file;
-    if (path[0] == '\0' || named_file_check(path) != -ENOTSUP)
+    if (path[0] == '\0' || file_check(path) != -ENOTSUP)
         return;
-    snprintf(error, sizeof(error), "recorder.file %.300s: %s", path, named_file_fault(-ENOTSUP));
+    snprintf(error, sizeof(error), "recorder.file %.300s: %s", path, file_fault(-ENOTSUP));
     each(context, "recorder.file", error);
 }
 

@@ -119,20 +119,20 @@ static void what_has_an_end(void **state)
 {
     char pipe[] = "/tmp/usher-named-XXXXXX";
     assert_non_null(mkdtemp(pipe));
-    assert_int_equal(named_file_check(path), 0);
-    assert_int_equal(named_file_check("/nowhere/file"), -ENOENT);
-    assert_int_equal(named_file_check(pipe), -ENOTSUP);
+    assert_int_equal(file_check(path), 0);
+    assert_int_equal(file_check("/nowhere/file"), -ENOENT);
+    assert_int_equal(file_check(pipe), -ENOTSUP);
     assert_int_equal(rmdir(pipe), 0);
     assert_int_equal(mkfifo(pipe, 0600), 0);
-    assert_int_equal(named_file_check(pipe), -ENOTSUP);
+    assert_int_equal(file_check(pipe), -ENOTSUP);
     assert_int_equal(unlink(pipe), 0);
-    assert_int_equal(named_file_check("/dev/null"), -ENOTSUP);
+    assert_int_equal(file_check("/dev/null"), -ENOTSUP);
     assert_int_equal(truncate(path, NAMED_FILE_BYTES_MAX), 0);
-    assert_int_equal(named_file_check(path), 0);
+    assert_int_equal(file_check(path), 0);
     assert_int_equal(truncate(path, NAMED_FILE_BYTES_MAX + 1), 0);
-    assert_int_equal(named_file_check(path), -EFBIG);
-    assert_string_equal(named_file_fault(-ENOENT), strerror(ENOENT));
-    assert_string_equal(token_file_fault(-EFBIG), named_file_fault(-EFBIG));
+    assert_int_equal(file_check(path), -EFBIG);
+    assert_string_equal(file_fault(-ENOENT), strerror(ENOENT));
+    assert_string_equal(token_file_fault(-EFBIG), file_fault(-EFBIG));
 }
 
 int main(void)
