@@ -33,7 +33,7 @@ static enum MHD_Result reply_stats(struct admin *admin, struct MHD_Connection *c
     json_t *json = json_object();
     admin->options.read(admin->options.context, readings);
     json_object_set_new(json, "now_ms", json_integer((json_int_t)env_wall_ms(admin->options.env)));
-    stats_fill(json, admin->options.metrics, readings);
+    prometheus_fill_stats(json, admin->options.metrics, readings);
     process_fill(admin->process_started, json_object_get(json, "counters"),
                  json_object_get(json, "gauges"));
     return reply_json(connection, MHD_HTTP_OK, json);

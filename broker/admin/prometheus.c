@@ -152,7 +152,8 @@ static json_t *histogram_json(const struct metrics *metrics, enum histogram_id i
                      buckets);
 }
 
-void stats_fill(json_t *to, const struct metrics *metrics, const uint64_t readings[READING_COUNT])
+void prometheus_fill_stats(json_t *to, const struct metrics *metrics,
+                           const uint64_t readings[READING_COUNT])
 {
     json_t *counters = json_object();
     json_t *gauges = json_object();

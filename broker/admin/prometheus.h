@@ -26,6 +26,7 @@ void process_write(double started, FILE *out);
 void process_fill(double started, json_t *counters, json_t *gauges);
 
 /* "counters", "gauges" and "histograms" into the object, under the names of metrics.def. */
-void stats_fill(json_t *to, const struct metrics *metrics, const uint64_t readings[READING_COUNT]);
+void prometheus_fill_stats(json_t *to, const struct metrics *metrics,
+                           const uint64_t readings[READING_COUNT]);
 
 #endif

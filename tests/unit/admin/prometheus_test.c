@@ -122,7 +122,7 @@ static void test_stats(void **state)
     metrics_add(metrics, 0, METRIC_turns, 2);
     metrics_record(metrics, 0, HISTOGRAM_turn_duration, 1500);
     json_t *json = json_object();
-    stats_fill(json, metrics, readings);
+    prometheus_fill_stats(json, metrics, readings);
     const json_t *counters = json_object_get(json, "counters");
     assert_int_equal(json_integer_value(json_object_get(counters, "turns")), 2);
     assert_int_equal(json_integer_value(json_object_get(json_object_get(json, "gauges"), "users")),
