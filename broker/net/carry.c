@@ -14,7 +14,7 @@
  * socket until all of it is there, and those who keep the most already are ended (evict.c). */
 
 /* The memory of a carry of that size: always more than that, when it is read in place. */
-size_t conn_carry_room(const struct reactor *reactor, size_t size)
+size_t carry_room(const struct reactor *reactor, size_t size)
 {
     size_t most = reactor->input_bytes - READ_BYTES + 1;
     size_t room = IN_PLACE_BYTES;
@@ -33,7 +33,7 @@ static void set_carry_size(struct conn *conn, uint32_t size)
 void carry_drop(struct reactor *reactor, struct conn *conn)
 {
     CHECK(on_io_thread(reactor) && (conn->carry != NULL) == (carry_size(conn) > 0));
-    memory_account(-(int64_t)conn_carry_room(reactor, carry_size(conn)));
+    memory_account(-(int64_t)carry_room(reactor, carry_size(conn)));
     free(conn->carry);
     conn->carry = NULL;
     set_carry_size(conn, 0);
@@ -41,7 +41,7 @@ void carry_drop(struct reactor *reactor, struct conn *conn)
 
 bool carry_in_place(const struct reactor *reactor, const struct conn *conn)
 {
-    return conn_carry_room(reactor, carry_size(conn)) > carry_size(conn);
+    return carry_room(reactor, carry_size(conn)) > carry_size(conn);
 }
 
 void carry_keep(struct reactor *reactor, struct conn *conn, struct bytes rest)
@@ -51,8 +51,8 @@ void carry_keep(struct reactor *reactor, struct conn *conn, struct bytes rest)
         return;
     }
     CHECK(rest.size <= reactor->input_bytes);
-    size_t before = conn_carry_room(reactor, carry_size(conn));
-    size_t room = conn_carry_room(reactor, rest.size);
+    size_t before = carry_room(reactor, carry_size(conn));
+    size_t room = carry_room(reactor, rest.size);
     bool in_place = carry_in_place(reactor, conn);
     if (in_place && rest.data != conn->carry)
         memmove(conn->carry, rest.data, rest.size);
@@ -73,7 +73,7 @@ struct carry_place carry_place(struct reactor *reactor, struct conn *conn)
 {
     size_t have = carry_size(conn);
     if (carry_in_place(reactor, conn))
-        return (struct carry_place){conn->carry, have, conn_carry_room(reactor, have)};
+        return (struct carry_place){conn->carry, have, carry_room(reactor, have)};
     CHECK(have < reactor->input_bytes);
     if (have > 0)
         memcpy(reactor->input, conn->carry, have);

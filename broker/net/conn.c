@@ -15,7 +15,8 @@
 #include "net/private.h"
 
 /* The life of a connection: whose it is, and what its I/O thread does at each event. How it ends is
- * in end.c, how it is read in read.c, how it is written in write.c, where it lies in slots.c.
+ * in conn_end.c, how it is read in conn_read.c, how it is written in write.c, where it lies in
+ * slots.c.
  *
  * Life: open -> ended (on_end called once; nothing is read any more) -> closing (released by the
  * write-side owner) -> free. */
@@ -111,7 +112,7 @@ void conn_close(struct reactor *reactor, struct conn *conn)
     conn->wire = NULL;
     close(conn->fd);
     carry_drop(reactor, conn);
-    conn_drop_pending(reactor->net, conn);
+    write_drop_pending(reactor->net, conn);
     evict_done(reactor, conn);
     conn_leaves_strangers(reactor, conn);
     conn->state = CONN_FREE;
@@ -150,10 +151,10 @@ void conn_on_event(struct reactor *reactor, struct conn *conn, uint32_t events)
     }
     if (events & EPOLLOUT)
         conn_writable(reactor, conn);
-    if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) && conn_find(net, handle) != NULL)
+    if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) && slot_find(net, handle) != NULL)
         conn_read(reactor, conn);
     /* A reset that a read did not report, because nothing is read any more. */
-    if ((events & (EPOLLHUP | EPOLLERR)) && conn_find(net, handle) != NULL &&
+    if ((events & (EPOLLHUP | EPOLLERR)) && slot_find(net, handle) != NULL &&
         conn->state == CONN_CLOSING) {
         conn->dead = true;
         conn_finish(reactor, conn);
@@ -165,7 +166,7 @@ void conn_on_event(struct reactor *reactor, struct conn *conn, uint32_t events)
 void net_bind(struct net *net, conn_handle handle, uint64_t owner)
 {
     struct reactor *reactor = reactor_of(net, handle);
-    struct conn *conn = conn_find(net, handle);
+    struct conn *conn = slot_find(net, handle);
     CHECK(conn != NULL && conn->owner == 0 && owner != 0);
     CHECK(conn->state == CONN_OPEN || conn->state == CONN_ENDED);
     conn_set_owner(reactor, conn, owner);
@@ -173,14 +174,14 @@ void net_bind(struct net *net, conn_handle handle, uint64_t owner)
 
 uint64_t net_owner(struct net *net, conn_handle handle)
 {
-    struct conn *conn = conn_find(net, handle);
+    struct conn *conn = slot_find(net, handle);
     CHECK(on_io_thread(reactor_of(net, handle)));
     return conn != NULL ? conn->owner : 0;
 }
 
 void net_keep(struct net *net, conn_handle handle, void *item)
 {
-    struct conn *conn = conn_find(net, handle);
+    struct conn *conn = slot_find(net, handle);
     CHECK(on_io_thread(reactor_of(net, handle)));
     CHECK(conn != NULL && conn->owner == 0);
     conn->kept = item;
@@ -190,12 +191,12 @@ void net_keep(struct net *net, conn_handle handle, void *item)
 
 void *net_kept(struct net *net, conn_handle handle)
 {
-    struct conn *conn = conn_find(net, handle);
+    struct conn *conn = slot_find(net, handle);
     CHECK(on_io_thread(reactor_of(net, handle)));
     return conn != NULL ? conn->kept : NULL;
 }
 
-void address_text(const struct sockaddr_storage *address, char text[NET_ADDRESS_BYTES_MAX])
+void net_address_text(const struct sockaddr_storage *address, char text[NET_ADDRESS_BYTES_MAX])
 {
     char host[SOURCE_HOST_BYTES];
     source_host((const struct sockaddr *)address, host);
@@ -210,7 +211,7 @@ void address_text(const struct sockaddr_storage *address, char text[NET_ADDRESS_
 
 bool net_address(struct net *net, conn_handle handle, char text[NET_ADDRESS_BYTES_MAX])
 {
-    struct conn *conn = conn_find(net, handle);
+    struct conn *conn = slot_find(net, handle);
     struct sockaddr_storage address = {0};
     socklen_t size = sizeof(address);
     text[0] = '\0';
@@ -224,6 +225,6 @@ bool net_address(struct net *net, conn_handle handle, char text[NET_ADDRESS_BYTE
     }
     if (getpeername(conn->fd, (struct sockaddr *)&address, &size) != 0)
         return false;
-    address_text(&address, text);
+    net_address_text(&address, text);
     return true;
 }

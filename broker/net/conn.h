@@ -121,10 +121,10 @@ static inline uint32_t net_ms_since(uint32_t moment_ms, uint64_t now_ms)
 }
 
 /* As net_address gives it. */
-void address_text(const struct sockaddr_storage *address, char text[NET_ADDRESS_BYTES_MAX]);
+void net_address_text(const struct sockaddr_storage *address, char text[NET_ADDRESS_BYTES_MAX]);
 
 /* The memory of a carry of that size, in any connection. */
-size_t conn_carry_room(const struct reactor *reactor, size_t size);
+size_t carry_room(const struct reactor *reactor, size_t size);
 
 /* Room for what is carried over, whatever the options are, and for one read behind it. */
 size_t conn_input_bytes(const struct net_options *options);
@@ -143,7 +143,7 @@ void conn_set_owner(struct reactor *reactor, struct conn *conn, uint64_t owner);
 /* The socket may take bytes again. */
 void conn_writable(struct reactor *reactor, struct conn *conn);
 
-/* --- end.c: I/O thread --- */
+/* --- conn_end.c: I/O thread --- */
 
 void conn_end(struct reactor *reactor, struct conn *conn, enum conn_end end);
 bool conn_is_heard(struct conn *conn); /* open, and not given back meanwhile: conn_end ends it */
@@ -172,9 +172,9 @@ void deadline_enter(struct reactor *reactor, struct conn *conn, enum deadline qu
 void deadline_leave(struct reactor *reactor, struct conn *conn);
 
 /* Ends those whose output was too much for too long. */
-void conn_check_slow(struct reactor *reactor);
+void deadline_check_slow(struct reactor *reactor);
 
-/* --- read.c: I/O thread --- */
+/* --- conn_read.c: I/O thread --- */
 
 void conn_read(struct reactor *reactor, struct conn *conn);
 
@@ -182,11 +182,11 @@ void conn_read(struct reactor *reactor, struct conn *conn);
 void conn_read_again(struct reactor *reactor, struct conn *conn);
 
 /* --- write.c: the write-side owner --- */
-void conn_drop_pending(struct net *net, struct conn *conn);
+void write_drop_pending(struct net *net, struct conn *conn);
 
 /* --- wake.c: the write-side owner --- */
 
 /* To the connection's I/O thread; what the owner left in the connection is visible there. */
-void conn_order(struct net *net, conn_handle handle, struct conn *conn, uint8_t what);
+void wake_order(struct net *net, conn_handle handle, struct conn *conn, uint8_t what);
 
 #endif

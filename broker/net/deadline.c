@@ -14,7 +14,7 @@ void deadline_enter(struct reactor *reactor, struct conn *conn, enum deadline wh
     conn->previous = queue->last;
     conn->next = NO_SLOT;
     if (queue->last != NO_SLOT)
-        conn_at(reactor, queue->last)->next = conn->slot;
+        slot_conn(reactor, queue->last)->next = conn->slot;
     else
         queue->first = conn->slot;
     queue->last = conn->slot;
@@ -26,21 +26,21 @@ void deadline_leave(struct reactor *reactor, struct conn *conn)
         return;
     struct deadline_queue *queue = &reactor->queues[conn->queue];
     uint32_t *to_it =
-        conn->previous != NO_SLOT ? &conn_at(reactor, conn->previous)->next : &queue->first;
+        conn->previous != NO_SLOT ? &slot_conn(reactor, conn->previous)->next : &queue->first;
     uint32_t *back_to_it =
-        conn->next != NO_SLOT ? &conn_at(reactor, conn->next)->previous : &queue->last;
+        conn->next != NO_SLOT ? &slot_conn(reactor, conn->next)->previous : &queue->last;
     CHECK(on_io_thread(reactor) && *to_it == conn->slot && *back_to_it == conn->slot);
     *to_it = conn->next;
     *back_to_it = conn->previous;
     conn->queue = DEADLINES;
 }
 
-void conn_check_slow(struct reactor *reactor)
+void deadline_check_slow(struct reactor *reactor)
 {
     uint32_t limit = limits_output_soft_ms(reactor->net->options.limits);
     size_t kept = 0;
     for (size_t i = 0; i < reactor->slow.count; i++) {
-        struct conn *conn = conn_find(reactor->net, reactor->slow.items[i]);
+        struct conn *conn = slot_find(reactor->net, reactor->slow.items[i]);
         if (conn == NULL)
             continue;
         CHECK(conn->slow_listed);

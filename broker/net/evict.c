@@ -59,7 +59,7 @@ bool evict_account(struct net *net, struct reactor *reactor, struct conn *conn, 
         return true;
     /* Pairs with the exchange of the I/O thread, as an order does. */
     if (!atomic_exchange_explicit(&reactor->pressed, true, memory_order_seq_cst))
-        reactor_wake(reactor);
+        wake_reactor(reactor);
     return true;
 }
 
@@ -97,7 +97,7 @@ static uint32_t kept_by(const struct reactor *reactor, const struct conn *conn, 
     if (least == ANY_OUTPUT)
         return bytes;
     uint32_t carry = atomic_load_explicit(&conn->carry_size, memory_order_relaxed);
-    uint32_t room = (uint32_t)conn_carry_room(reactor, carry);
+    uint32_t room = (uint32_t)carry_room(reactor, carry);
     return least == OLD_FRAME && bytes + room < MUCH_BYTES ? room : bytes + room;
 }
 
@@ -110,7 +110,7 @@ static struct conn *largest_of_all(struct net *net, uint32_t least, struct react
         struct reactor *reactor = &net->reactors[i];
         uint32_t made = atomic_load_explicit(&reactor->slots_made, memory_order_acquire);
         for (uint32_t slot = 0; slot < made; slot++) {
-            struct conn *conn = conn_at(reactor, slot);
+            struct conn *conn = slot_conn(reactor, slot);
             uint32_t bytes = kept_by(reactor, conn, least);
             /* Acquire: pairs with evict, so that `staying` is without it from here on. */
             if (bytes <= most || atomic_load_explicit(&conn->evicting, memory_order_acquire))
@@ -192,7 +192,7 @@ void evict_largest(struct reactor *reactor)
             return;
         if (owner != reactor) {
             if (!atomic_exchange_explicit(&owner->pressed, true, memory_order_seq_cst))
-                reactor_wake(owner);
+                wake_reactor(owner);
             return;
         }
         evict(reactor, largest, least);

@@ -41,7 +41,7 @@ size_t net_fullest(struct net *net, struct net_waiting *fullest, size_t max)
         struct reactor *reactor = &net->reactors[i];
         uint32_t made = atomic_load_explicit(&reactor->slots_made, memory_order_acquire);
         for (uint32_t slot = 0; slot < made; slot++) {
-            struct conn *conn = conn_at(reactor, slot);
+            struct conn *conn = slot_conn(reactor, slot);
             uint32_t before = atomic_load_explicit(&conn->generation, memory_order_acquire);
             struct net_waiting waiting = {
                 .bytes = atomic_load_explicit(&conn->output_bytes, memory_order_relaxed)};

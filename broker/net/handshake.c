@@ -145,7 +145,7 @@ void handshake_some(struct reactor *reactor)
     size_t done = 0;
     bool costly = false;
     while (done < list->count && !costly) {
-        struct conn *conn = conn_find(reactor->net, list->items[done++]);
+        struct conn *conn = slot_find(reactor->net, list->items[done++]);
         if (conn == NULL || conn->state != CONN_SHAKING)
             continue;
         CHECK(conn->shaking_listed);

@@ -111,7 +111,7 @@ static void take_over(struct listener *listener, int fd)
     struct sockaddr_storage address = bound_to(fd);
     listener->fd = fd;
     listener->port = port_of(fd);
-    address_text(&address, listener->address);
+    net_address_text(&address, listener->address);
 }
 
 static int open_one(struct listener *listener, const char *option, const char *text, char *error)
@@ -173,7 +173,7 @@ static void deal(struct reactor *reactor, struct arrival *arrival,
     struct reactor *to = &net->reactors[net->next_reactor++ % net->options.reactors];
     if (to == reactor)
         strangers_enter(to, arrival);
-    else if (!reactor_give(to, arrival))
+    else if (!wake_give(to, arrival))
         conn_discount(net, arrival);
 }
 

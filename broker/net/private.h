@@ -157,10 +157,10 @@ static inline void conn_discount(struct net *net, const struct arrival *arrival)
 
 /* --- slots.c --- */
 
-struct conn *conn_at(struct reactor *reactor, uint32_t slot);
+struct conn *slot_conn(struct reactor *reactor, uint32_t slot);
 
 /* NULL when the handle is stale. */
-struct conn *conn_find(struct net *net, conn_handle handle);
+struct conn *slot_find(struct net *net, conn_handle handle);
 
 /* I/O thread. A free one, NULL when there is none; and back, when nothing of it is used any more.
  */
@@ -173,10 +173,10 @@ bool handle_list_add(struct handle_list *list, conn_handle handle);
 /* --- wake.c: any thread --- */
 
 /* Something is on one of its lists. */
-void reactor_wake(struct reactor *reactor);
+void wake_reactor(struct reactor *reactor);
 
 /* Hands it on. Takes its fd. False: the reactor has no room for it. */
-bool reactor_give(struct reactor *to, const struct arrival *arrival);
+bool wake_give(struct reactor *to, const struct arrival *arrival);
 
 /* --- handshake.c: I/O thread --- */
 

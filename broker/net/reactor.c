@@ -29,7 +29,7 @@ static uint64_t next_due(struct reactor *reactor)
         if (reactor->queues[i].first == NO_SLOT)
             continue;
         int32_t left_ms =
-            net_ms_until(conn_at(reactor, reactor->queues[i].first)->due_ms, reactor->now_ms);
+            net_ms_until(slot_conn(reactor, reactor->queues[i].first)->due_ms, reactor->now_ms);
         uint64_t head = reactor->now_ms + (uint64_t)(left_ms > 0 ? left_ms : 0);
         due = head < due ? head : due;
     }
@@ -119,7 +119,7 @@ static void take_wake(struct reactor *reactor)
         listener_stop(reactor);
     strangers_close(reactor);
     for (uint32_t slot = 0; slot < reactor->slots_made; slot++) {
-        struct conn *conn = conn_at(reactor, slot);
+        struct conn *conn = slot_conn(reactor, slot);
         if (conn->state == CONN_OPEN && conn->owner == 0)
             conn_end(reactor, conn, CONN_STOPPING);
         else if (conn->state == CONN_SHAKING)
@@ -137,7 +137,7 @@ static void take_events(struct reactor *reactor, const struct epoll_event *event
         } else if (tag == WAKE_TAG) {
             take_wake(reactor);
         } else {
-            struct conn *conn = conn_find(net, tag);
+            struct conn *conn = slot_find(net, tag);
             if (conn != NULL && conn->state != CONN_FREE)
                 conn_on_event(reactor, conn, events[i].events);
             else if (net->options.metrics != NULL)
@@ -162,7 +162,7 @@ static void take_again(struct reactor *reactor)
     size_t count = reactor->again.count;
     for (size_t i = 0; i < count; i++) {
         conn_handle handle = reactor->again.items[i];
-        struct conn *conn = conn_find(reactor->net, handle);
+        struct conn *conn = slot_find(reactor->net, handle);
         if (conn == NULL)
             continue;
         CHECK(conn->again);
@@ -213,7 +213,7 @@ static void take_deadlines(struct reactor *reactor)
     for (unsigned i = 0; i < DEADLINES; i++) {
         struct deadline_queue *queue = &reactor->queues[i];
         while (queue->first != NO_SLOT) {
-            struct conn *conn = conn_at(reactor, queue->first);
+            struct conn *conn = slot_conn(reactor, queue->first);
             CHECK(conn->queue == i);
             if (net_ms_until(conn->due_ms, reactor->read_ms) > 0)
                 break;
@@ -221,7 +221,7 @@ static void take_deadlines(struct reactor *reactor)
         }
     }
     if (reactor->slow.count > 0)
-        conn_check_slow(reactor);
+        deadline_check_slow(reactor);
     if (reactor->accept_resume_ms != 0 && reactor->now_ms >= reactor->accept_resume_ms)
         listener_resume(reactor);
 }
@@ -302,7 +302,7 @@ void reactor_close(struct reactor *reactor)
 {
     CHECK(off_thread(&reactor->mark));
     for (uint32_t slot = 0; slot < reactor->slots_made; slot++) {
-        struct conn *conn = conn_at(reactor, slot);
+        struct conn *conn = slot_conn(reactor, slot);
         if (conn->state != CONN_FREE)
             conn_close(reactor, conn);
     }

@@ -8,7 +8,7 @@
  * A slot's memory is never freed and its generation rises when it is given back, so an event or an
  * order for an earlier life finds nothing. */
 
-struct conn *conn_at(struct reactor *reactor, uint32_t slot)
+struct conn *slot_conn(struct reactor *reactor, uint32_t slot)
 {
     struct conn *chunk =
         atomic_load_explicit(&reactor->chunks[slot / CHUNK_CONNS], memory_order_acquire);
@@ -16,9 +16,9 @@ struct conn *conn_at(struct reactor *reactor, uint32_t slot)
     return chunk + slot % CHUNK_CONNS;
 }
 
-struct conn *conn_find(struct net *net, conn_handle handle)
+struct conn *slot_find(struct net *net, conn_handle handle)
 {
-    struct conn *conn = conn_at(reactor_of(net, handle), (uint32_t)handle & 0xffffff);
+    struct conn *conn = slot_conn(reactor_of(net, handle), (uint32_t)handle & 0xffffff);
     uint32_t generation = atomic_load_explicit(&conn->generation, memory_order_acquire);
     return generation == (uint32_t)(handle >> 32) ? conn : NULL;
 }
@@ -41,7 +41,7 @@ struct conn *slot_take(struct reactor *reactor)
 {
     CHECK(on_io_thread(reactor));
     if (reactor->first_free != 0) {
-        struct conn *conn = conn_at(reactor, reactor->first_free - 1);
+        struct conn *conn = slot_conn(reactor, reactor->first_free - 1);
         CHECK(conn->state == CONN_FREE && conn->slot == reactor->first_free - 1);
         reactor->first_free = conn->next;
         return conn;
@@ -57,7 +57,7 @@ struct conn *slot_take(struct reactor *reactor)
     }
     /* Release: who looks for the largest output of all finds the chunk. */
     atomic_store_explicit(&reactor->slots_made, slot + 1, memory_order_release);
-    struct conn *conn = conn_at(reactor, slot);
+    struct conn *conn = slot_conn(reactor, slot);
     conn->slot = slot;
     conn->queue = DEADLINES;
     atomic_store_explicit(&conn->generation, 1, memory_order_release);

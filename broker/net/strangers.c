@@ -171,7 +171,7 @@ static void look_at_queue(struct reactor *reactor, enum deadline which, struct c
 {
     uint32_t slot = reactor->queues[which].first;
     for (unsigned i = 0; i < LOOK_MAX && slot != NO_SLOT && crowd->count < LOOK_MAX; i++) {
-        struct conn *conn = conn_at(reactor, slot);
+        struct conn *conn = slot_conn(reactor, slot);
         CHECK(conn->queue == which);
         slot = conn->next;
         if (only_sits(conn)) {
@@ -267,7 +267,7 @@ static bool make_way(struct reactor *reactor, const struct arrival *arrival, enu
                                   crowd->strangers, count, net->options.unbound_age_ms);
     if (place == count)
         return false;
-    struct conn *conn = conn_at(reactor, crowd->slots[place]);
+    struct conn *conn = slot_conn(reactor, crowd->slots[place]);
     forget(crowd, place);
     displace(reactor, conn, limit);
     return true;

@@ -21,7 +21,7 @@ static void ring(struct reactor *reactor)
     (void)written; /* a full counter wakes as well */
 }
 
-void reactor_wake(struct reactor *reactor)
+void wake_reactor(struct reactor *reactor)
 {
     if (!atomic_load_explicit(&reactor->sleeping, memory_order_seq_cst))
         return;
@@ -42,7 +42,7 @@ void net_wake_all(struct net *net)
         ring(&net->reactors[i]);
 }
 
-void conn_order(struct net *net, conn_handle handle, struct conn *conn, uint8_t what)
+void wake_order(struct net *net, conn_handle handle, struct conn *conn, uint8_t what)
 {
     struct reactor *reactor = reactor_of(net, handle);
     /* Release: what the owner left in the connection is visible to the I/O thread, which takes
@@ -54,10 +54,10 @@ void conn_order(struct net *net, conn_handle handle, struct conn *conn, uint8_t 
         conn->order_next = head;
     } while (!atomic_compare_exchange_weak_explicit(&reactor->orders, &head, conn,
                                                     memory_order_seq_cst, memory_order_relaxed));
-    reactor_wake(reactor);
+    wake_reactor(reactor);
 }
 
-bool reactor_give(struct reactor *to, const struct arrival *arrival)
+bool wake_give(struct reactor *to, const struct arrival *arrival)
 {
     lock_take(&to->adopt_lock);
     if (to->adopted_count == to->adopted_capacity) {

@@ -29,14 +29,14 @@ static uint32_t waiting(const struct conn *conn)
  * given it back. */
 static struct conn *owned(struct net *net, conn_handle handle)
 {
-    struct conn *conn = conn_find(net, handle);
+    struct conn *conn = slot_find(net, handle);
     CHECK(conn != NULL);
     CHECK(conn->owner != 0 || on_io_thread(reactor_of(net, handle)));
     CHECK((atomic_load_explicit(&conn->orders, memory_order_relaxed) & ORDERS_GIVE) == 0);
     return conn;
 }
 
-void conn_drop_pending(struct net *net, struct conn *conn)
+void write_drop_pending(struct net *net, struct conn *conn)
 {
     if (conn->pending == NULL)
         return;
@@ -50,7 +50,7 @@ static int give_up(struct net *net, struct conn *conn, int error)
 {
     conn->dead = true;
     conn->gone = error == -EPIPE;
-    conn_drop_pending(net, conn);
+    write_drop_pending(net, conn);
     return error;
 }
 
@@ -106,7 +106,8 @@ static int keep(struct net *net, conn_handle handle, struct conn *conn, const ui
     return 0;
 }
 
-/* Tells the I/O thread when the soft limit is crossed; it watches the time (conn_check_slow). */
+/* Tells the I/O thread when the soft limit is crossed; it watches the time (deadline_check_slow).
+ */
 static void note_soft_limit(struct net *net, conn_handle handle, struct conn *conn)
 {
     bool above = waiting(conn) > output_window(net->options.limits);
@@ -116,7 +117,7 @@ static void note_soft_limit(struct net *net, conn_handle handle, struct conn *co
     uint32_t now = (uint32_t)env_monotonic_ms(net->options.env) | 1;
     atomic_store_explicit(&conn->soft_since, above ? now : 0, memory_order_relaxed);
     if (above)
-        conn_order(net, handle, conn, ORDER_SLOW);
+        wake_order(net, handle, conn, ORDER_SLOW);
 }
 
 static int write_pending(struct net *net, unsigned block, conn_handle handle, struct conn *conn)
@@ -126,7 +127,7 @@ static int write_pending(struct net *net, unsigned block, conn_handle handle, st
         return (int)done;
     conn->pending_offset += (uint32_t)done;
     if (waiting(conn) == 0)
-        conn_drop_pending(net, conn);
+        write_drop_pending(net, conn);
     note_soft_limit(net, handle, conn);
     return 0;
 }
@@ -193,14 +194,14 @@ void net_welcome(struct net *net, conn_handle handle)
     struct conn *conn = owned(net, handle);
     atomic_store_explicit(&conn->welcomed, true, memory_order_seq_cst);
     if (atomic_load_explicit(&conn->delayed, memory_order_seq_cst))
-        conn_order(net, handle, conn, ORDER_GO_ON);
+        wake_order(net, handle, conn, ORDER_GO_ON);
 }
 
 void net_release(struct net *net, conn_handle handle)
 {
-    struct conn *conn = conn_find(net, handle);
+    struct conn *conn = slot_find(net, handle);
     if (conn != NULL)
-        conn_order(net, handle, conn, ORDER_RELEASE);
+        wake_order(net, handle, conn, ORDER_RELEASE);
 }
 
 void net_unbind(struct net *net, conn_handle handle, const void *last_words, size_t size)
@@ -213,7 +214,7 @@ void net_unbind(struct net *net, conn_handle handle, const void *last_words, siz
         memcpy(parting->bytes, last_words, size);
         conn->errand = parting;
     }
-    conn_order(net, handle, conn, ORDER_UNBIND);
+    wake_order(net, handle, conn, ORDER_UNBIND);
 }
 
 void net_return(struct net *net, conn_handle handle, void *item)
@@ -221,14 +222,14 @@ void net_return(struct net *net, conn_handle handle, void *item)
     struct conn *conn = owned(net, handle);
     CHECK(conn->errand == NULL);
     conn->errand = item;
-    conn_order(net, handle, conn, ORDER_RETURN);
+    wake_order(net, handle, conn, ORDER_RETURN);
 }
 
 void net_consumed(struct net *net, conn_handle handle)
 {
     /* The connection may be closed by now; the slot is never freed, and a count that is one too
      * high for its next life is prevented by starting that at chunks_done. */
-    struct conn *conn = conn_find(net, handle);
+    struct conn *conn = slot_find(net, handle);
     if (conn != NULL)
         atomic_fetch_add_explicit(&conn->chunks_done, 1, memory_order_release);
 }

@@ -251,7 +251,7 @@ static void release_delivers_a_mebibyte_to_a_slow_reader(void **state)
     uint8_t *data = malloc(PART);
     unsigned parts = 0;
     /* The sockets take what they take; a mebibyte waits behind that. */
-    for (const struct conn *conn = conn_find(fixture->net, peer.conn);
+    for (const struct conn *conn = slot_find(fixture->net, peer.conn);
          conn->pending_size - conn->pending_offset < WAITING; parts++) {
         memset(data, (int)parts & 0xff, PART);
         assert_int_equal(net_write(fixture->net, 0, peer.conn, data, PART), 0);
@@ -691,7 +691,7 @@ static void a_late_count_does_not_stop_the_slots_next_life(void **state)
     fixture->binds = true;
     start(fixture);
     struct peer peer = new_peer(fixture);
-    struct conn *conn = conn_find(fixture->net, peer.conn);
+    struct conn *conn = slot_find(fixture->net, peer.conn);
     assert_non_null(conn);
     atomic_fetch_add(&conn->chunks_done, 3);
     for (unsigned i = 1; i <= 30; i++) {

@@ -107,7 +107,7 @@ static void the_end_waits_for_a_busy_receiver(void **state)
 /* How many bytes wait. Nobody else uses the write side. */
 static size_t waiting(struct fixture *fixture, conn_handle handle)
 {
-    struct conn *conn = conn_find(fixture->net, handle);
+    struct conn *conn = slot_find(fixture->net, handle);
     assert_non_null(conn);
     return conn->pending_size - conn->pending_offset;
 }

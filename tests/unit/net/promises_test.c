@@ -152,7 +152,7 @@ static void only_the_io_thread_may(void **state)
     start(fixture);
     struct peer peer = new_peer(fixture);
     struct scene scene = {fixture, fixture->net, &fixture->net->reactors[0],
-                          conn_find(fixture->net, peer.conn), peer.conn};
+                          slot_find(fixture->net, peer.conn), peer.conn};
     KEEP(&scene, promises);
     close(peer.fd);
 }
@@ -311,13 +311,13 @@ static void takes_a_slot_in_use(void *argument)
 static void finds_no_reactor(void *argument)
 {
     struct scene *scene = argument;
-    conn_find(scene->net, scene->handle | 0x3f000000);
+    slot_find(scene->net, scene->handle | 0x3f000000);
 }
 
 static void finds_no_slot(void *argument)
 {
     struct scene *scene = argument;
-    conn_at(scene->reactor, CHUNK_CONNS);
+    slot_conn(scene->reactor, CHUNK_CONNS);
 }
 
 static void comes_in_unjudged(void *argument)
@@ -367,7 +367,7 @@ static void is_on_the_list_unmarked(void *argument)
 {
     struct scene *scene = argument;
     handle_list_add(&scene->reactor->slow, scene->handle);
-    conn_check_slow(scene->reactor);
+    deadline_check_slow(scene->reactor);
 }
 
 static void carries_what_is_not_there(void *argument)
@@ -422,7 +422,7 @@ static void states_counts_and_lists(void **state)
     int fd = client(fixture);
     struct reactor *reactor = &fixture->net->reactors[0];
     listener_accept(reactor, LISTENER_tcp);
-    struct conn *conn = conn_at(reactor, 0);
+    struct conn *conn = slot_conn(reactor, 0);
     struct scene scene = {fixture, fixture->net, reactor, conn, conn_handle_of(reactor, conn)};
     assert_int_equal(conn->state, CONN_OPEN);
     KEEP(&scene, promises);

@@ -755,7 +755,7 @@ static bool is_read_with_a_full_socket(struct fixture *fixture)
 {
     static const uint8_t data[1];
     struct tls_peer peer = new_tls_peer(fixture, &version_3);
-    int fd = conn_find(fixture->net, peer.conn)->fd;
+    int fd = slot_find(fixture->net, peer.conn)->fd;
     stuff(fd);
     assert_int_equal(SSL_key_update(peer.ssl, SSL_KEY_UPDATE_REQUESTED), 1);
     tls_send_frame(peer.ssl, 5, 'k');

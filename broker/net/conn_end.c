@@ -76,10 +76,10 @@ void conn_part(struct reactor *reactor, struct conn *conn)
     deadline_enter(reactor, conn, DEADLINE_LINGER);
     conn_handle handle = conn_handle_of(reactor, conn);
     conn_finish(reactor, conn);
-    if (conn_find(reactor->net, handle) != NULL)
+    if (slot_find(reactor->net, handle) != NULL)
         conn_drain(reactor, conn);
     /* One who was silent is not waited for: others are to have the room. */
-    if (conn->end == CONN_DISPLACED && conn_find(reactor->net, handle) != NULL)
+    if (conn->end == CONN_DISPLACED && slot_find(reactor->net, handle) != NULL)
         conn_close(reactor, conn);
 }
 
