@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "actors/bounce.h"
-#include "actors/events.h"
+#include "actors/presence.h"
 #include "actors/refuse.h"
 #include "base/memory.h"
 #include "broker/thread.h"
@@ -83,7 +83,7 @@ static void perform_forward(struct egress *egress, struct runner *runner, struct
         struct deliver_message *refused = (struct deliver_message *)message;
         if (error == -ESRCH)
             metrics_add(egress->metrics, runner->index, METRIC_sends_not_online, 1);
-        deliver_refuse(turn, refused,
+        refuse_message(turn, refused,
                        error == -ENOBUFS ? USHER__V1__ERROR__CODE__BUSY
                                          : USHER__V1__ERROR__CODE__NOT_ONLINE);
     } else {

@@ -10,7 +10,7 @@ void bounce(struct message *message, struct turn *turn)
 {
     turn_count(turn, METRIC_events_stale, 1);
     if (message->kind == MESSAGE_DELIVER) {
-        deliver_refuse(turn, (struct deliver_message *)message, USHER__V1__ERROR__CODE__NOT_ONLINE);
+        refuse_message(turn, (struct deliver_message *)message, USHER__V1__ERROR__CODE__NOT_ONLINE);
         return;
     }
     if (message->kind == MESSAGE_USER_CALL) {
@@ -18,9 +18,9 @@ void bounce(struct message *message, struct turn *turn)
         return;
     }
     if (message->kind == MESSAGE_LINK_REQUEST) {
-        link_refuse(turn, ((struct link_request_message *)message)->exchange,
-                    USHER__V1__REFUSED__CODE__STALE_LINK,
-                    "this link is not known; say Hello again");
+        refuse_exchange(turn, ((struct link_request_message *)message)->exchange,
+                        USHER__V1__REFUSED__CODE__STALE_LINK,
+                        "this link is not known; say Hello again");
     } else if (message->kind == MESSAGE_BUNDLE) { /* whoever pushed waits for no answer */
         turn_count(turn, METRIC_messages_refused,
                    push_bundle_of((struct bundle_message *)message)->count);
@@ -32,7 +32,7 @@ void bounce(struct message *message, struct turn *turn)
     } else if (message->kind == MESSAGE_RESUME) {
         struct resume_message *resume = (struct resume_message *)message;
         turn_count(turn, METRIC_resumes_rejected, 1);
-        conn_refuse(turn, resume->conn, resume->id, USHER__V1__ERROR__CODE__RESUME_REJECTED,
+        refuse_conn(turn, resume->conn, resume->id, USHER__V1__ERROR__CODE__RESUME_REJECTED,
                     "no such session to resume; log in", 0);
     }
     message_destroy(message);

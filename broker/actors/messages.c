@@ -14,7 +14,7 @@ static uint8_t *put(uint8_t *to, struct bytes from)
     return to + from.size;
 }
 
-void text_copy(char *to, size_t room, struct bytes from)
+void message_copy_text(char *to, size_t room, struct bytes from)
 {
     CHECK(room > 0);
     size_t size = from.size < room ? from.size : room - 1;

@@ -76,7 +76,7 @@ struct resume_message {
 };
 
 /* Copies what fits, cut between characters of UTF-8, and a NUL. */
-void text_copy(char *to, size_t room, struct bytes from);
+void message_copy_text(char *to, size_t room, struct bytes from);
 
 /* Whole frames with their lengths, as read. */
 struct frames_message {

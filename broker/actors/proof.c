@@ -6,7 +6,7 @@
 #include "actors/messages.h"
 #include "base/hash.h"
 
-uint64_t resume_proof(const uint64_t key[2], uint64_t epoch, struct bytes secret)
+uint64_t proof_of_resume(const uint64_t key[2], uint64_t epoch, struct bytes secret)
 {
     struct {
         uint64_t epoch;

@@ -6,15 +6,15 @@
 #include "proto/broker_frame.h"
 #include "proto/link_answer.h"
 
-void deliver_refuse(struct turn *turn, struct deliver_message *message, uint16_t code)
+void refuse_message(struct turn *turn, struct deliver_message *message, uint16_t code)
 {
     turn_count(turn, METRIC_messages_refused, 1);
     turn_result(turn, message->sender, message->request, message->sender_epoch, 0, code);
     message_destroy(&message->header);
 }
 
-void conn_error(struct turn *turn, uint64_t conn, uint64_t id, uint32_t code, const char *detail,
-                uint32_t retry_after_ms)
+void refuse_request(struct turn *turn, uint64_t conn, uint64_t id, uint32_t code,
+                    const char *detail, uint32_t retry_after_ms)
 {
     if (id == 0)
         return;
@@ -23,7 +23,7 @@ void conn_error(struct turn *turn, uint64_t conn, uint64_t id, uint32_t code, co
     turn_send(turn, conn, offset);
 }
 
-void conn_refuse(struct turn *turn, uint64_t conn, uint64_t id, uint32_t code, const char *detail,
+void refuse_conn(struct turn *turn, uint64_t conn, uint64_t id, uint32_t code, const char *detail,
                  uint32_t retry_after_ms)
 {
     size_t offset = turn->out.size;
@@ -35,8 +35,8 @@ void conn_refuse(struct turn *turn, uint64_t conn, uint64_t id, uint32_t code, c
     effect->size = (uint32_t)(turn->out.size - offset);
 }
 
-void conn_shut(struct turn *turn, uint64_t conn, uint32_t reason, const char *detail,
-               uint32_t retry_after_ms, bool do_not_return)
+void refuse_shut(struct turn *turn, uint64_t conn, uint32_t reason, const char *detail,
+                 uint32_t retry_after_ms, bool do_not_return)
 {
     size_t offset = turn->out.size;
     MEMORY_MUST(broker_frame_close(&turn->out, reason, detail, retry_after_ms, do_not_return) == 0,
@@ -45,7 +45,7 @@ void conn_shut(struct turn *turn, uint64_t conn, uint32_t reason, const char *de
     turn_effect(turn, EFFECT_RELEASE, conn);
 }
 
-void link_refuse(struct turn *turn, uint64_t exchange, uint32_t code, const char *detail)
+void refuse_exchange(struct turn *turn, uint64_t exchange, uint32_t code, const char *detail)
 {
     size_t offset = turn->out.size;
     turn_count(turn, METRIC_link_refused, 1);

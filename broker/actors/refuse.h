@@ -8,21 +8,21 @@
 #include "actors/turn.h"
 
 /* Tells the sender why it was not taken; takes the message. */
-void deliver_refuse(struct turn *turn, struct deliver_message *message, uint16_t code);
+void refuse_message(struct turn *turn, struct deliver_message *message, uint16_t code);
 
 /* An Error to one connection, whoever owns the session. */
-void conn_error(struct turn *turn, uint64_t conn, uint64_t id, uint32_t code, const char *detail,
-                uint32_t retry_after_ms);
+void refuse_request(struct turn *turn, uint64_t conn, uint64_t id, uint32_t code,
+                    const char *detail, uint32_t retry_after_ms);
 
 /* The login or resume on it is refused; it may try again. */
-void conn_refuse(struct turn *turn, uint64_t conn, uint64_t id, uint32_t code, const char *detail,
+void refuse_conn(struct turn *turn, uint64_t conn, uint64_t id, uint32_t code, const char *detail,
                  uint32_t retry_after_ms);
 
 /* Close, and the connection is given back. */
-void conn_shut(struct turn *turn, uint64_t conn, uint32_t reason, const char *detail,
-               uint32_t retry_after_ms, bool do_not_return);
+void refuse_shut(struct turn *turn, uint64_t conn, uint32_t reason, const char *detail,
+                 uint32_t retry_after_ms, bool do_not_return);
 
 /* The exchange is answered Refused. */
-void link_refuse(struct turn *turn, uint64_t exchange, uint32_t code, const char *detail);
+void refuse_exchange(struct turn *turn, uint64_t exchange, uint32_t code, const char *detail);
 
 #endif

@@ -37,7 +37,7 @@ struct settings {
     struct spent *spent_rates,
         *spent_fights;        /* of users whose session has ended; NULL: forgotten */
     uint64_t requests_key[2]; /* random; see user/requests.h */
-    uint64_t proof_key[2];    /* random; see resume_proof */
+    uint64_t proof_key[2];    /* random; see proof_of_resume */
     uint64_t link_key[2];     /* random; seals the numbers of links, see instance/access.h */
     struct link_token *_Atomic link_token; /* NULL: none is asked for */
 };

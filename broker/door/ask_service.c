@@ -171,7 +171,7 @@ static enum token_refusal read_answer(const struct admission *admission, struct 
     if (user[0] == '\0') {
         if (!username_valid(name))
             return TOKEN_SUBJECT;
-        text_copy(user, sizeof(job->attach->user), name);
+        message_copy_text(user, sizeof(job->attach->user), name);
     }
     return read_end(admission, job, answer->token_ends_ms);
 }

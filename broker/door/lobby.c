@@ -285,9 +285,9 @@ static void login(const struct lobby *lobby, struct runner *runner, conn_handle 
     message->stamp_us = env_stamp_us(lobby->env);
     message->token_ends_ms = 0; /* until somebody looks at one */
     message->acks = frame->login.acks;
-    text_copy(message->user, sizeof(message->user), frame->login.username);
-    text_copy(message->client, sizeof(message->client), frame->login.client);
-    text_copy(message->address, sizeof(message->address), bytes_of_text(address));
+    message_copy_text(message->user, sizeof(message->user), frame->login.username);
+    message_copy_text(message->client, sizeof(message->client), frame->login.client);
+    message_copy_text(message->address, sizeof(message->address), bytes_of_text(address));
     if (lobby->admission != NULL)
         ask_admission(lobby, runner, message, frame->login.token);
     else
@@ -301,7 +301,7 @@ static actor_handle prove(const struct lobby *lobby, const struct client_frame *
     struct bytes secret = frame->resume.secret;
     actor_handle user = registry_find(lobby->registry, name.data, name.size);
     uint64_t wanted = user != 0 ? registry_proof(lobby->registry, user) : 0;
-    uint64_t shown = resume_proof(lobby->proof_key, frame->resume.epoch, secret);
+    uint64_t shown = proof_of_resume(lobby->proof_key, frame->resume.epoch, secret);
     return shown != 0 && shown == wanted ? user : 0;
 }
 
@@ -315,7 +315,7 @@ static bool post_resume(const struct lobby *lobby, struct runner *runner, conn_h
     message->last_seq = frame->resume.last_seq;
     message->received_seq = frame->resume.received_seq;
     memcpy(message->secret, frame->resume.secret.data, SECRET_BYTES);
-    text_copy(message->address, sizeof(message->address), bytes_of_text(address));
+    message_copy_text(message->address, sizeof(message->address), bytes_of_text(address));
     net_bind(lobby->net, conn, user);
     if (scheduler_post(lobby->scheduler, runner, user, &message->header) == 0)
         return true;

@@ -143,8 +143,8 @@ static void drop_lanes(struct instance *instance)
 static void supersede(struct instance *instance, struct turn *turn)
 {
     if (instance->fetch_exchange != 0)
-        link_refuse(turn, instance->fetch_exchange, USHER__V1__REFUSED__CODE__STALE_LINK,
-                    "a newer incarnation of this instance is linked");
+        refuse_exchange(turn, instance->fetch_exchange, USHER__V1__REFUSED__CODE__STALE_LINK,
+                        "a newer incarnation of this instance is linked");
     instance->fetch_exchange = 0;
     instance_drop_submits(instance, turn);
     drop_lanes(instance);
@@ -208,8 +208,8 @@ static void hello(struct instance *instance, uint64_t exchange, const Usher__V1_
                   struct turn *turn)
 {
     if (instance->link != 0 && hello->incarnation < instance->incarnation) {
-        link_refuse(turn, exchange, USHER__V1__REFUSED__CODE__BANNED,
-                    "a newer incarnation of this instance is linked");
+        refuse_exchange(turn, exchange, USHER__V1__REFUSED__CODE__BANNED,
+                        "a newer incarnation of this instance is linked");
         return;
     }
     if (instance->link == 0 || hello->incarnation > instance->incarnation)
@@ -238,8 +238,8 @@ static void leave(struct instance *instance, struct turn *turn)
         LOG_S("instance", instance->name), LOG_U("mail", instance->mail_count));
     instance->leaving = true;
     if (instance->fetch_exchange != 0)
-        link_refuse(turn, instance->fetch_exchange, USHER__V1__REFUSED__CODE__STALE_LINK,
-                    "this instance was not heard of in time; say Hello again");
+        refuse_exchange(turn, instance->fetch_exchange, USHER__V1__REFUSED__CODE__STALE_LINK,
+                        "this instance was not heard of in time; say Hello again");
     instance->fetch_exchange = 0;
     instance_drop_submits(instance, turn);
     struct leave_message *begin = message_create(MESSAGE_LEAVE, sizeof(*begin));
@@ -334,7 +334,7 @@ static void link_gone(struct instance *instance, uint64_t exchange, struct turn 
     if (instance->fetch_exchange != exchange || exchange == 0)
         return;
     CHECK(instance->link != 0 && !instance->leaving);
-    link_refuse(turn, exchange, USHER__V1__REFUSED__CODE__STALE_LINK, "the peer is gone");
+    refuse_exchange(turn, exchange, USHER__V1__REFUSED__CODE__STALE_LINK, "the peer is gone");
     instance->fetch_exchange = 0;
     instance->gone = true;
     instance->lost_due_ms = turn->now_ms + link_grace_ms(turn->limits);
@@ -349,8 +349,8 @@ static void joined(struct instance *instance, const struct join_message *message
     LOG(turn->log, LIMIT_HIT, LOG_S("limit", "limits.services"),
         LOG_S("service", instance->service));
     if (instance->fetch_exchange != 0)
-        link_refuse(turn, instance->fetch_exchange, USHER__V1__REFUSED__CODE__BUSY,
-                    "limits.services is reached");
+        refuse_exchange(turn, instance->fetch_exchange, USHER__V1__REFUSED__CODE__BUSY,
+                        "limits.services is reached");
     instance->fetch_exchange = 0;
     if (!instance->leaving)
         leave(instance, turn); /* it may have a place from an earlier Hello */
@@ -376,22 +376,22 @@ static void request(struct instance *instance, struct link_request_message *mess
     if (request->body_case == USHER__V1__LINK_REQUEST__BODY_HELLO) {
         vouch(message, turn);
         if (instance->leaving)
-            link_refuse(turn, exchange, USHER__V1__REFUSED__CODE__BUSY,
-                        "this instance is being closed; say Hello again");
+            refuse_exchange(turn, exchange, USHER__V1__REFUSED__CODE__BUSY,
+                            "this instance is being closed; say Hello again");
         else
             hello(instance, exchange, request->hello, turn);
     } else if (request->body_case == USHER__V1__LINK_REQUEST__BODY_FETCH) {
         if (request->fetch->link != instance->link || instance->link == 0 || instance->leaving) {
-            link_refuse(turn, exchange, USHER__V1__REFUSED__CODE__STALE_LINK,
-                        "this link is not known; say Hello again");
+            refuse_exchange(turn, exchange, USHER__V1__REFUSED__CODE__STALE_LINK,
+                            "this link is not known; say Hello again");
         } else {
             vouch(message, turn);
             hear(instance, turn);
             instance_fetch(instance, exchange, request->fetch, turn);
         }
     } else if (request->submit->link != instance->link || instance->leaving) {
-        link_refuse(turn, exchange, USHER__V1__REFUSED__CODE__STALE_LINK,
-                    "this link is not known; say Hello again");
+        refuse_exchange(turn, exchange, USHER__V1__REFUSED__CODE__STALE_LINK,
+                        "this link is not known; say Hello again");
     } else {
         if (instance->link != 0)
             vouch(message, turn);

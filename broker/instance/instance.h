@@ -9,7 +9,7 @@
  *
  * One actor without a link, the *visitors*, answers the queries that are submitted with link 0. */
 
-#include "actors/events.h"
+#include "actors/presence.h"
 #include "actors/push.h"
 #include "actors/turn.h"
 #include "backend.pb-c.h"

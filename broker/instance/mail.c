@@ -121,7 +121,7 @@ static void tell_too_many(const struct instance *instance, const struct user_cal
                           const char *limit, struct turn *turn)
 {
     char name[USERNAME_BYTES_MAX + 1];
-    text_copy(name, sizeof(name), user_call_user(call));
+    message_copy_text(name, sizeof(name), user_call_user(call));
     LOG(turn->log, LIMIT_HIT, LOG_S("limit", limit), LOG_S("user", name),
         LOG_S("service", instance->service));
 }
@@ -519,8 +519,8 @@ void instance_fetch(struct instance *instance, uint64_t exchange, const Usher__V
 {
     turn_count(turn, METRIC_link_fetches, 1);
     if (instance->fetch_exchange != 0)
-        link_refuse(turn, instance->fetch_exchange, USHER__V1__REFUSED__CODE__BUSY,
-                    "another Fetch of this link came");
+        refuse_exchange(turn, instance->fetch_exchange, USHER__V1__REFUSED__CODE__BUSY,
+                        "another Fetch of this link came");
     /* What was never sent cannot be acknowledged, whatever the cursor says. */
     while (instance->mail.first != NULL && first_of(instance)->mail_seq <= instance->sent_seq &&
            first_of(instance)->mail_number <= fetch->mail_done)

@@ -220,8 +220,8 @@ void instance_drop_submits(struct instance *instance, struct turn *turn)
         struct submit *submit = instance->submits;
         instance->submits = submit->next;
         uncount(instance, submit);
-        link_refuse(turn, submit->exchange, USHER__V1__REFUSED__CODE__STALE_LINK,
-                    "this link has ended; say Hello again");
+        refuse_exchange(turn, submit->exchange, USHER__V1__REFUSED__CODE__STALE_LINK,
+                        "this link has ended; say Hello again");
         destroy(submit);
     }
     CHECK(instance->submit_count == 0);
@@ -403,7 +403,7 @@ static void kick(struct instance *instance, struct submit *submit, uint32_t inde
     message->reason = kick->reason ? kick->reason : USHER__V1__CLOSE__REASON__KICKED;
     message->retry_after_ms = kick->retry_after_ms;
     message->do_not_return = kick->do_not_return;
-    text_copy(message->detail, sizeof(message->detail), bytes_of_text(kick->detail));
+    message_copy_text(message->detail, sizeof(message->detail), bytes_of_text(kick->detail));
     name_kicker(instance, message);
     wait_for_one(submit, &submit->results[index]);
     forward(turn, kick->user, &message->header);
@@ -500,8 +500,8 @@ const char *instance_submit_fault(const Usher__V1__Submit *submit, const struct 
 
 static void refuse_busy(uint64_t exchange, struct turn *turn)
 {
-    link_refuse(turn, exchange, USHER__V1__REFUSED__CODE__BUSY,
-                "too much of this link is in progress; see link.contexts");
+    refuse_exchange(turn, exchange, USHER__V1__REFUSED__CODE__BUSY,
+                    "too much of this link is in progress; see link.contexts");
 }
 
 /* Whether one more must not begin. Each Submit that has to wait holds an exchange of the link,
@@ -540,8 +540,8 @@ static bool repeats(struct instance *instance, const struct lane *lane, uint64_t
     /* Still running: the repetition gets the answer, the first exchange is given up. */
     for (struct submit *submit = instance->submits; submit != NULL; submit = submit->next)
         if (submit->lane == request->lane && submit->seq == request->seq) {
-            link_refuse(turn, submit->exchange, USHER__V1__REFUSED__CODE__BUSY,
-                        "this Submit was repeated");
+            refuse_exchange(turn, submit->exchange, USHER__V1__REFUSED__CODE__BUSY,
+                            "this Submit was repeated");
             submit->exchange = exchange;
             return true;
         }
@@ -567,12 +567,13 @@ static bool lane_refuses(struct instance *instance, struct link_request_message 
     if (lane == NULL)
         lane = free_lane(instance);
     if (lane == NULL) {
-        link_refuse(turn, message->exchange, USHER__V1__REFUSED__CODE__MALFORMED, "too many lanes");
+        refuse_exchange(turn, message->exchange, USHER__V1__REFUSED__CODE__MALFORMED,
+                        "too many lanes");
         return true;
     }
     if (request->seq != lane->seq + 1) {
-        link_refuse(turn, message->exchange, USHER__V1__REFUSED__CODE__MALFORMED,
-                    "seq must be one more than the lane's last");
+        refuse_exchange(turn, message->exchange, USHER__V1__REFUSED__CODE__MALFORMED,
+                        "seq must be one more than the lane's last");
         return true;
     }
     if (is_busy(instance, request, turn)) {
@@ -592,7 +593,7 @@ void instance_submit(struct instance *instance, struct link_request_message *mes
     turn_count(turn, METRIC_link_submits, 1);
     turn_count(turn, METRIC_link_commands, request->n_commands);
     if (detail != NULL) {
-        link_refuse(turn, message->exchange, USHER__V1__REFUSED__CODE__MALFORMED, detail);
+        refuse_exchange(turn, message->exchange, USHER__V1__REFUSED__CODE__MALFORMED, detail);
         message_destroy(&message->header);
         return;
     }

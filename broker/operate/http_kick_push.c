@@ -157,10 +157,10 @@ unsigned http_kick(void *context, const struct admin_query *query, json_t *answe
     kick->reason = USHER__V1__CLOSE__REASON__KICKED;
     kick->retry_after_ms = (uint32_t)retry_after_ms;
     kick->do_not_return = json_is_true(stay);
-    text_copy(kick->detail, sizeof(kick->detail),
-              bytes_of_text(detail != NULL && json_string_length(detail) > 0
-                                ? json_string_value(detail)
-                                : "kicked by an operator"));
+    message_copy_text(kick->detail, sizeof(kick->detail),
+                      bytes_of_text(detail != NULL && json_string_length(detail) > 0
+                                        ? json_string_value(detail)
+                                        : "kicked by an operator"));
     snprintf(kick->kicker, sizeof(kick->kicker), "admin %s", query->address);
     return run_command(http, query->user, &kick->header, answer);
 }

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "actors/events.h"
+#include "actors/presence.h"
 #include "backend.pb-c.h"
 #include "directory/services.h"
 #include "operate/announce.h"

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "actors/events.h"
+#include "actors/presence.h"
 #include "base/check.h"
 #include "base/lock.h"
 #include "base/memory.h"

@@ -25,8 +25,8 @@ static const uint64_t LAST_SEQ_MAX = UINT64_MAX / 2;
 static void refuse_stopping(struct turn *turn, uint64_t conn, uint64_t id)
 {
     uint32_t retry_ms = env_spread_ms(turn->env, RETRY_UNAVAILABLE_MS);
-    conn_error(turn, conn, id, USHER__V1__ERROR__CODE__DRAINING, "the broker stops", retry_ms);
-    conn_shut(turn, conn, USHER__V1__CLOSE__REASON__SHUTDOWN, "", retry_ms, false);
+    refuse_request(turn, conn, id, USHER__V1__ERROR__CODE__DRAINING, "the broker stops", retry_ms);
+    refuse_shut(turn, conn, USHER__V1__CLOSE__REASON__SHUTDOWN, "", retry_ms, false);
 }
 
 /* A newcomer who would throw a living connection out has to wait when his host has done that too
@@ -44,7 +44,7 @@ static bool refuse_fight(struct session *session, struct turn *turn, uint64_t co
     turn_count(turn, METRIC_takeovers_damped, 1);
     LOG(turn->log, TAKEOVER_DAMPED, LOG_S("user", turn->name), LOG_U("epoch", session->epoch),
         LOG_S("address", address), LOG_U("retry_after_ms", wait_ms));
-    conn_refuse(turn, conn, id, USHER__V1__ERROR__CODE__RATE_LIMITED,
+    refuse_conn(turn, conn, id, USHER__V1__ERROR__CODE__RATE_LIMITED,
                 "this user was taken over too often from there", wait_ms);
     return true;
 }
@@ -105,7 +105,7 @@ void handle_resume(struct session *session, struct message *message, struct turn
     }
     if (!resume_is_right(session, turn, resume)) {
         turn_count(turn, METRIC_resumes_rejected, 1);
-        conn_refuse(turn, resume->conn, resume->id, USHER__V1__ERROR__CODE__RESUME_REJECTED,
+        refuse_conn(turn, resume->conn, resume->id, USHER__V1__ERROR__CODE__RESUME_REJECTED,
                     "no such session to resume; log in", 0);
         message_destroy(message);
         return;
@@ -124,7 +124,7 @@ void handle_resume(struct session *session, struct message *message, struct turn
 
 static void refuse(struct turn *turn, uint64_t conn, uint64_t id)
 {
-    conn_refuse(turn, conn, id, USHER__V1__ERROR__CODE__UNAVAILABLE,
+    refuse_conn(turn, conn, id, USHER__V1__ERROR__CODE__UNAVAILABLE,
                 "the session could not be stored; try again",
                 env_spread_ms(turn->env, RETRY_UNAVAILABLE_MS));
 }
@@ -185,8 +185,8 @@ void attach_committed(struct session *session, struct change *change, struct tur
         return;
     }
     if (session->conn != 0)
-        conn_shut(turn, session->conn, USHER__V1__CLOSE__REASON__REPLACED,
-                  "the same user logged in elsewhere", 0, true);
+        refuse_shut(turn, session->conn, USHER__V1__CLOSE__REASON__REPLACED,
+                    "the same user logged in elsewhere", 0, true);
     turn_count(turn, METRIC_logins, 1);
     if (session->status != SESSION_NONE) {
         turn_count(turn, METRIC_takeovers, 1);
@@ -226,8 +226,8 @@ void resume_committed(struct session *session, struct change *change, struct tur
         return;
     }
     if (session->conn != 0)
-        conn_shut(turn, session->conn, USHER__V1__CLOSE__REASON__STALE_SESSION,
-                  "the session was resumed elsewhere", 0, true);
+        refuse_shut(turn, session->conn, USHER__V1__CLOSE__REASON__STALE_SESSION,
+                    "the session was resumed elsewhere", 0, true);
     turn_count(turn, METRIC_resumes, 1);
     LOG(turn->log, RESUMED, LOG_S("user", turn->name), LOG_U("epoch", session->epoch),
         LOG_U("last_seq", resume->last_seq));

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "actors/events.h"
+#include "actors/presence.h"
 #include "actors/refuse.h"
 #include "backend.pb-c.h"
 #include "base/check.h"
@@ -55,7 +55,7 @@ static void logout_committed(struct session *session, struct change *change, str
     }
     LOG(turn->log, LOGOUT, LOG_S("user", turn->name), LOG_U("epoch", session->epoch));
     answer_done(session, turn, id, session->epoch);
-    conn_shut(turn, session->conn, USHER__V1__CLOSE__REASON__LOGGED_OUT, "", 0, false);
+    refuse_shut(turn, session->conn, USHER__V1__CLOSE__REASON__LOGGED_OUT, "", 0, false);
     ended(session, turn, change->event.cause);
 }
 
@@ -71,8 +71,8 @@ static void kick_committed(struct session *session, struct change *change, struc
         LOG_S("by", kick->kicker), LOG_U("reason", kick->reason), LOG_S("detail", kick->detail));
     turn_result(turn, kick->by, kick->request, 0, session->epoch, 0);
     if (session->conn != 0)
-        conn_shut(turn, session->conn, kick->reason, kick->detail, kick->retry_after_ms,
-                  kick->do_not_return);
+        refuse_shut(turn, session->conn, kick->reason, kick->detail, kick->retry_after_ms,
+                    kick->do_not_return);
     ended(session, turn, change->event.cause);
 }
 
@@ -88,8 +88,8 @@ static void expire_committed(struct session *session, struct change *change, str
     if (change->error != 0)
         return;
     if (session->conn != 0)
-        conn_shut(turn, session->conn, USHER__V1__CLOSE__REASON__TOKEN_EXPIRED,
-                  "the token of this login has expired; log in with a new one", 0, false);
+        refuse_shut(turn, session->conn, USHER__V1__CLOSE__REASON__TOKEN_EXPIRED,
+                    "the token of this login has expired; log in with a new one", 0, false);
     LOG(turn->log, OFFLINE, LOG_S("user", turn->name), LOG_U("epoch", session->epoch),
         LOG_S("cause", presence_cause_name(change->event.cause)));
     ended(session, turn, change->event.cause);

@@ -65,7 +65,7 @@ void handle_conn_end(struct session *session, struct message *message, struct tu
     log_loss(session, row, end->loss, turn);
     session_drop_frames(session, turn);
     if (row->reason != 0)
-        conn_shut(turn, session->conn, row->reason, row->detail, 0, false);
+        refuse_shut(turn, session->conn, row->reason, row->detail, 0, false);
     else
         turn_effect(turn, EFFECT_RELEASE, session->conn);
     message_destroy(message);

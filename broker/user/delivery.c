@@ -175,7 +175,7 @@ void session_deliver(struct session *session, struct deliver_message *message, s
     uint16_t code = refusal(session, message, kept, turn);
     if (code != 0) {
         trace_message(session, turn, TRACE_REFUSED, message);
-        deliver_refuse(turn, message, code);
+        refuse_message(turn, message, code);
         return;
     }
     message->seq = session->next_seq++;
@@ -325,6 +325,6 @@ void session_age(struct session *session, struct turn *turn)
     while (age != 0 && session->inbox != NULL && inbox_oldest(session->inbox, &kept) &&
            turn->now_ms >= kept.arrived_ms + age)
         /* Not by their difference: the sender's thread may have read the clock after this one. */
-        deliver_refuse(turn, inbox_pop(session->inbox), USHER__V1__ERROR__CODE__UNDELIVERED);
+        refuse_message(turn, inbox_pop(session->inbox), USHER__V1__ERROR__CODE__UNDELIVERED);
     drop_empty_inbox(session);
 }

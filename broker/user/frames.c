@@ -27,8 +27,8 @@ void user_protocol_error(struct session *session, struct turn *turn, uint64_t id
     turn_count(turn, METRIC_closed_protocol, 1);
     LOG(turn->log, PROTOCOL_ERROR, LOG_S("user", turn->name), LOG_U("epoch", session->epoch),
         LOG_S("detail", detail));
-    conn_error(turn, session->conn, id, USHER__V1__ERROR__CODE__PROTOCOL, detail, 0);
-    conn_shut(turn, session->conn, USHER__V1__CLOSE__REASON__PROTOCOL_ERROR, detail, 0, false);
+    refuse_request(turn, session->conn, id, USHER__V1__ERROR__CODE__PROTOCOL, detail, 0);
+    refuse_shut(turn, session->conn, USHER__V1__CLOSE__REASON__PROTOCOL_ERROR, detail, 0, false);
     session_detach(session, turn, USHER__V1__PRESENCE_EVENT__CAUSE__PROTOCOL);
 }
 
@@ -79,9 +79,9 @@ static bool refuse_flood(struct session *session, const struct client_frame *fra
         return true;
     turn_count(turn, METRIC_closed_rate_limited, 1);
     LOG(turn->log, RATE_LIMITED, LOG_S("user", turn->name), LOG_U("epoch", session->epoch));
-    conn_shut(turn, session->conn, USHER__V1__CLOSE__REASON__RATE_LIMITED,
-              "more requests than limits.requests_per_second, and it goes on", RATE_RETRY_MS,
-              false);
+    refuse_shut(turn, session->conn, USHER__V1__CLOSE__REASON__RATE_LIMITED,
+                "more requests than limits.requests_per_second, and it goes on", RATE_RETRY_MS,
+                false);
     session->rate.refused = 0; /* who comes back begins with what is left of his allowance */
     session_detach(session, turn, USHER__V1__PRESENCE_EVENT__CAUSE__PROTOCOL);
     return true;

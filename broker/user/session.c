@@ -106,7 +106,7 @@ void session_clear(struct session *session, struct turn *turn)
     if (session->inbox != NULL) {
         struct deliver_message *message;
         while ((message = inbox_pop(session->inbox)) != NULL)
-            deliver_refuse(turn, message, USHER__V1__ERROR__CODE__UNDELIVERED);
+            refuse_message(turn, message, USHER__V1__ERROR__CODE__UNDELIVERED);
         CHECK(session->inbox->count == 0 && session->inbox->first == NULL);
         free(session->inbox);
     }
@@ -159,8 +159,8 @@ uint32_t session_logout_wait_ms(const struct session *session, const struct turn
 void session_show_proof(const struct session *session, struct turn *turn)
 {
     turn_effect(turn, EFFECT_PROOF,
-                resume_proof(turn->settings->proof_key, session->epoch,
-                             (struct bytes){session->secret, SECRET_BYTES}));
+                proof_of_resume(turn->settings->proof_key, session->epoch,
+                                (struct bytes){session->secret, SECRET_BYTES}));
 }
 
 void session_describe(const struct session *session, struct turn *turn, struct change *change,

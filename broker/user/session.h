@@ -91,7 +91,7 @@ void session_clear(struct session *session, struct turn *turn);
 /* Sets the tick that the session needs next. */
 void session_arm(struct session *session, struct turn *turn);
 
-/* Its secret is another from now on: shown to whoever judges a Resume (resume_proof). Before
+/* Its secret is another from now on: shown to whoever judges a Resume (proof_of_resume). Before
  * anybody is told the secret. */
 void session_show_proof(const struct session *session, struct turn *turn);
 

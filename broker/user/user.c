@@ -67,7 +67,7 @@ void handle_deliver(struct session *session, struct message *message, struct tur
 {
     struct deliver_message *deliver = (struct deliver_message *)message;
     if (deliver->epoch_wanted != 0 && deliver->epoch_wanted != session->epoch)
-        deliver_refuse(turn, deliver, RESULT_STALE_EPOCH);
+        refuse_message(turn, deliver, RESULT_STALE_EPOCH);
     else
         session_deliver(session, deliver, turn);
 }
@@ -238,8 +238,8 @@ void handle_stop(struct session *session, struct message *message, struct turn *
     if (session->conn == 0 || later)
         return;
     drain_requests(session, turn);
-    conn_shut(turn, session->conn, USHER__V1__CLOSE__REASON__SHUTDOWN,
-              "the broker stops; come back and resume", retry_after_ms, false);
+    refuse_shut(turn, session->conn, USHER__V1__CLOSE__REASON__SHUTDOWN,
+                "the broker stops; come back and resume", retry_after_ms, false);
     session_detach(session, turn, USHER__V1__PRESENCE_EVENT__CAUSE__SHUTDOWN);
 }
 

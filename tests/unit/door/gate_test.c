@@ -132,20 +132,20 @@ static void only_the_secret_of_that_epoch_proves(void **state)
 {
     uint64_t key[2] = {1, 2};
     uint8_t secret[SECRET_BYTES + 1] = "0123456789abcdef";
-    uint64_t proof = resume_proof(key, 7, (struct bytes){secret, SECRET_BYTES});
+    uint64_t proof = proof_of_resume(key, 7, (struct bytes){secret, SECRET_BYTES});
     assert_int_not_equal(proof, 0);
-    assert_int_equal(resume_proof(key, 7, (struct bytes){secret, SECRET_BYTES}), proof);
-    assert_int_not_equal(resume_proof(key, 8, (struct bytes){secret, SECRET_BYTES}), proof);
-    assert_int_equal(resume_proof(key, 7, (struct bytes){secret, SECRET_BYTES - 1}), 0);
-    assert_int_equal(resume_proof(key, 7, (struct bytes){secret, SECRET_BYTES + 1}), 0);
-    assert_int_equal(resume_proof(key, 7, (struct bytes){NULL, 0}), 0);
+    assert_int_equal(proof_of_resume(key, 7, (struct bytes){secret, SECRET_BYTES}), proof);
+    assert_int_not_equal(proof_of_resume(key, 8, (struct bytes){secret, SECRET_BYTES}), proof);
+    assert_int_equal(proof_of_resume(key, 7, (struct bytes){secret, SECRET_BYTES - 1}), 0);
+    assert_int_equal(proof_of_resume(key, 7, (struct bytes){secret, SECRET_BYTES + 1}), 0);
+    assert_int_equal(proof_of_resume(key, 7, (struct bytes){NULL, 0}), 0);
     for (unsigned bit = 0; bit < SECRET_BYTES * 8; bit++) {
         secret[bit / 8] ^= (uint8_t)(1 << bit % 8);
-        assert_int_not_equal(resume_proof(key, 7, (struct bytes){secret, SECRET_BYTES}), proof);
+        assert_int_not_equal(proof_of_resume(key, 7, (struct bytes){secret, SECRET_BYTES}), proof);
         secret[bit / 8] ^= (uint8_t)(1 << bit % 8);
     }
     key[1]++;
-    assert_int_not_equal(resume_proof(key, 7, (struct bytes){secret, SECRET_BYTES}), proof);
+    assert_int_not_equal(proof_of_resume(key, 7, (struct bytes){secret, SECRET_BYTES}), proof);
 }
 
 int main(void)

@@ -102,8 +102,9 @@ static void a_resume_has_to_show_the_secret(void **state)
     uint8_t secret[SECRET_BYTES] = "the secret", wrong[SECRET_BYTES] = "the wrong one";
     struct probe *anna = hall_probe(&stand->hall, "anna");
     give_resume(stand, 1, "anna", secret); /* her session has shown nothing yet */
-    registry_set_proof(stand->hall.registry, anna->self,
-                       resume_proof(stand->proof_key, 3, (struct bytes){secret, sizeof(secret)}));
+    registry_set_proof(
+        stand->hall.registry, anna->self,
+        proof_of_resume(stand->proof_key, 3, (struct bytes){secret, sizeof(secret)}));
     give_resume(stand, 2, "anna", wrong);
     give_resume(stand, 3, "nobody", secret);
     for (conn_handle conn = 1; conn <= 3; conn++) {

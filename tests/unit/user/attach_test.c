@@ -37,8 +37,8 @@ static void a_login_says_nothing_before_it_is_stored(void **state)
 
 static uint64_t proof_of(const struct stage *stage, uint64_t epoch)
 {
-    return resume_proof(stage->settings.proof_key, epoch,
-                        (struct bytes){stage->session.secret, SECRET_BYTES});
+    return proof_of_resume(stage->settings.proof_key, epoch,
+                           (struct bytes){stage->session.secret, SECRET_BYTES});
 }
 
 /* Before the Welcome, so that a resume at once finds it. */

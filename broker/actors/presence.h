@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef USHER_ACTORS_EVENTS_H
-#define USHER_ACTORS_EVENTS_H
+#ifndef USHER_ACTORS_PRESENCE_H
+#define USHER_ACTORS_PRESENCE_H
 
 /* Presence events as backends and people see them. Pure. */
 

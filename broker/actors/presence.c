@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "actors/events.h"
+#include "actors/presence.h"
 
 #include "backend.pb-c.h"
 
