@@ -29,7 +29,7 @@
  * So who leaves gives up his place among those who have not logged in, and his job keeps one of its
  * own: of a source no more jobs wait than it may have connections there (docs/decisions/0086).
  *
- * With auth.mode service a backend judges instead (door/ask_service.c); queue, limits and the way
+ * With auth.mode service a backend judges instead (door/admission_ask.c); queue, limits and the way
  * back are the same.
  *
  * The lock is a leaf and held for moments: nothing is verified under it. The keyring is taken
@@ -37,7 +37,8 @@
 
 /* --- jobs ------------------------------------------------------------------------------------- */
 
-struct login_job *login_job_create(unsigned home, struct attach_message *attach, struct bytes token)
+struct login_job *admission_job_create(unsigned home, struct attach_message *attach,
+                                       struct bytes token)
 {
     struct login_job *job = message_create(0, sizeof(*job) + token.size);
     if (job == NULL)
@@ -54,7 +55,7 @@ struct login_job *login_job_create(unsigned home, struct attach_message *attach,
     return job;
 }
 
-void login_job_destroy(struct login_job *job)
+void admission_job_destroy(struct login_job *job)
 {
     if (job->attach != NULL)
         message_destroy(&job->attach->header);
@@ -68,7 +69,7 @@ static uint64_t destroy_all(struct message *jobs)
     uint64_t count = 0;
     for (; jobs != NULL; count++) {
         struct message *next = jobs->next;
-        login_job_destroy((struct login_job *)jobs);
+        admission_job_destroy((struct login_job *)jobs);
         jobs = next;
     }
     return count;

@@ -46,11 +46,11 @@ struct login_job {
 };
 
 /* Takes `attach` and copies the token. NULL without memory; then nothing is taken. */
-struct login_job *login_job_create(unsigned home, struct attach_message *attach,
-                                   struct bytes token);
+struct login_job *admission_job_create(unsigned home, struct attach_message *attach,
+                                       struct bytes token);
 
 /* Also frees `attach`, if it is still there. Leaves nothing of the token in memory. */
-void login_job_destroy(struct login_job *job);
+void admission_job_destroy(struct login_job *job);
 
 /* 0 or -ENOMEM; then nothing is judged until it is started or stepped. With auth.mode token it
  * needs keys before that. */

@@ -207,7 +207,7 @@ static void refuse_busy(const struct lobby *lobby, struct runner *runner,
 static void ask_admission(const struct lobby *lobby, struct runner *runner,
                           struct attach_message *login, struct bytes token)
 {
-    struct login_job *job = login_job_create(runner->index, login, token);
+    struct login_job *job = admission_job_create(runner->index, login, token);
     if (job == NULL) {
         memory_refused();
         refuse_for_memory(lobby, runner, login->conn, login->id);
@@ -230,7 +230,7 @@ static void ask_admission(const struct lobby *lobby, struct runner *runner,
         job->refusal = TOKEN_LIMITED;
         refuse_login(lobby, runner, job);
     }
-    login_job_destroy(job);
+    admission_job_destroy(job);
 }
 
 /* Takes the job. */
@@ -249,7 +249,7 @@ static void take_verdict(const struct lobby *lobby, struct runner *runner, struc
             refuse_login(lobby, runner, job);
         }
     }
-    login_job_destroy(job);
+    admission_job_destroy(job);
 }
 
 void lobby_take_verdicts(const struct lobby *lobby, struct runner *runner)

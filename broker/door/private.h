@@ -2,7 +2,7 @@
 #ifndef USHER_DOOR_PRIVATE_H
 #define USHER_DOOR_PRIVATE_H
 
-/* Private to admission.c (queue, threads, tokens) and door/ask_service.c (asking a service). */
+/* Private to admission.c (queue, threads, tokens) and door/admission_ask.c (asking a service). */
 
 #include <pthread.h>
 
@@ -37,7 +37,7 @@ struct admission {
 void admission_decide(struct admission *admission, struct login_job *job,
                       enum token_refusal refusal);
 
-/* --- door/ask_service.c --- */
+/* --- door/admission_ask.c --- */
 
 /* Makes the actor. 0 or -ENOMEM. */
 int admission_prepare_asking(struct admission *admission);

@@ -42,7 +42,7 @@ static void submit_for_nobody(void *argument)
     struct stand *stand = argument;
     struct attach_message *attach = message_create(MESSAGE_ATTACH, sizeof(*attach));
     memset(attach->address, 0, sizeof(attach->address));
-    struct login_job *job = login_job_create(7, attach, (struct bytes){0});
+    struct login_job *job = admission_job_create(7, attach, (struct bytes){0});
     (void)admission_submit(stand->admission, job);
 }
 
