@@ -41,7 +41,7 @@ int broker_open_net(struct broker *broker, char *error)
         .limits = &broker->limits,
         .connections_max = connections_max(options),
         .unbound_age_ms = STRANGER_AGE_MS,
-        .silence_ms = silence_ms(options),
+        .silence_ms = ingress_silence_ms(options),
         .env = broker->env,
         .log = broker->log,
         .metrics = broker->metrics,

@@ -49,7 +49,7 @@ size_t egress_push_all(struct egress *egress, struct runner *runner, struct turn
         messages[count] = push_all_of(&turn->effects[i]);
         if (messages[count] == NULL)
             break;
-        pushes[count] = push_all_text(messages[count]);
+        pushes[count] = instance_push_text(messages[count]);
         bytes += pushes[count].payload.size;
         if (count > 0 && bytes > PUSH_BUNDLE_BYTES_MAX)
             break;

@@ -139,7 +139,7 @@ static bool on_batch_end(void *context, void *thread_)
     return true;
 }
 
-uint32_t silence_ms(const struct options *options)
+uint32_t ingress_silence_ms(const struct options *options)
 {
     return (uint32_t)(options->session_heartbeat_ms * 3);
 }

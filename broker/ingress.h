@@ -32,6 +32,6 @@ struct link_events ingress_link_events(struct ingress *ingress);
 
 /* After so long without a byte a connection is over: two heartbeats, and one for what was said at
  * the end of the second and is on its way. */
-uint32_t silence_ms(const struct options *options);
+uint32_t ingress_silence_ms(const struct options *options);
 
 #endif

@@ -30,7 +30,7 @@ static void refuse_link(struct ingress *ingress, uint64_t exchange, uint32_t cod
 
 static bool token_is_right(struct ingress *ingress, ProtobufCBinaryData token)
 {
-    return link_token_is_right(ingress->settings, (struct bytes){token.data, token.len});
+    return access_token_is_right(ingress->settings, (struct bytes){token.data, token.len});
 }
 
 /* The commands that change something have a place for the token themselves. */
@@ -116,7 +116,7 @@ static actor_handle actor_of_link(struct ingress *ingress, const Usher__V1__Link
                           ? request->submit->link
                           : request->fetch->link;
     uint32_t slot;
-    return link_number_slot(ingress->settings->link_key, number, &slot)
+    return access_slot(ingress->settings->link_key, number, &slot)
                ? registry_at(ingress->registry, slot)
                : 0;
 }

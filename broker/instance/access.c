@@ -23,7 +23,7 @@ static uint32_t scramble(const uint64_t key[2], uint32_t round, uint32_t half)
     return (uint32_t)hash_keyed(key, data, sizeof(data)) & HALF_MASK;
 }
 
-uint64_t link_number_seal(const uint64_t key[2], uint64_t serial, uint32_t slot)
+uint64_t access_seal(const uint64_t key[2], uint64_t serial, uint32_t slot)
 {
     uint64_t plain = (serial & ((UINT64_C(1) << LINK_SERIAL_BITS) - 1)) << LINK_SLOT_BITS |
                      (slot & ((UINT64_C(1) << LINK_SLOT_BITS) - 1));
@@ -37,7 +37,7 @@ uint64_t link_number_seal(const uint64_t key[2], uint64_t serial, uint32_t slot)
     return (uint64_t)left << HALF_BITS | right;
 }
 
-bool link_number_slot(const uint64_t key[2], uint64_t number, uint32_t *slot)
+bool access_slot(const uint64_t key[2], uint64_t number, uint32_t *slot)
 {
     if (number == 0 || number >> LINK_NUMBER_BITS != 0)
         return false;
@@ -52,7 +52,7 @@ bool link_number_slot(const uint64_t key[2], uint64_t number, uint32_t *slot)
     return true;
 }
 
-bool link_token_is_right(const struct settings *settings, struct bytes token)
+bool access_token_is_right(const struct settings *settings, struct bytes token)
 {
     const struct link_token *wanted = settings->link_token;
     return wanted == NULL || secret_equal(wanted->bytes, wanted->size, token.data, token.size);

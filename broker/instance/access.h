@@ -18,14 +18,14 @@ enum {
 
 /* Whether these bytes are what link.token_file asks for, if it asks. The time that it takes does
  * not tell how many of them are right. */
-bool link_token_is_right(const struct settings *settings, struct bytes token);
+bool access_token_is_right(const struct settings *settings, struct bytes token);
 
 /* The number for a link: nobody who does not have the key can tell it from one drawn at random, or
  * knows it from the serial. Both parts are cut to their bits. May be 0, once in 2^52. */
-uint64_t link_number_seal(const uint64_t key[2], uint64_t serial, uint32_t slot);
+uint64_t access_seal(const uint64_t key[2], uint64_t serial, uint32_t slot);
 
 /* The slot of the actor whose link may have this number; whether it has, only the actor knows.
  * False: it is the number of no link. */
-bool link_number_slot(const uint64_t key[2], uint64_t number, uint32_t *slot);
+bool access_slot(const uint64_t key[2], uint64_t number, uint32_t *slot);
 
 #endif

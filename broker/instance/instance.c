@@ -166,7 +166,7 @@ static void begin_link(struct instance *instance, const Usher__V1__Hello *hello,
         instance->number =
             atomic_fetch_add_explicit(&turn->counters->link_last, 1, memory_order_relaxed) + 1;
         instance->link =
-            link_number_seal(turn->settings->link_key, instance->number, actor_slot(turn->self));
+            access_seal(turn->settings->link_key, instance->number, actor_slot(turn->self));
     } while (instance->link == 0);
 }
 

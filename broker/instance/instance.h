@@ -123,6 +123,6 @@ struct push_all_message {
     uint8_t bytes[]; /* service, payload */
 };
 
-struct push push_all_text(const struct push_all_message *push);
+struct push instance_push_text(const struct push_all_message *push);
 
 #endif

@@ -378,7 +378,7 @@ static void push_all(struct instance *instance, struct submit *submit, uint32_t 
     effect->message = &message->header;
 }
 
-struct push push_all_text(const struct push_all_message *push)
+struct push instance_push_text(const struct push_all_message *push)
 {
     return (struct push){{push->bytes, push->name_size},
                          {push->bytes + push->name_size, push->payload_size}};

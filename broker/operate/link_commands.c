@@ -41,7 +41,7 @@ static void put_code(struct buffer *out, uint32_t code)
 static bool may_change(const struct link_commands *commands, ProtobufCBinaryData token,
                        struct buffer *out)
 {
-    if (link_token_is_right(commands->settings, (struct bytes){token.data, token.len}))
+    if (access_token_is_right(commands->settings, (struct bytes){token.data, token.len}))
         return true;
     put_code(out, USHER__V1__RESULT__CODE__FORBIDDEN);
     return false;

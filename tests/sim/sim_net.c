@@ -455,7 +455,7 @@ static void look_at_deadlines(struct net *net, struct slot *slot, uint64_t now_m
         } else if (slot->owner == 0 && !slot->welcomed &&
                    now_ms - slot->opened_ms >= options->limits_login_deadline_ms) {
             end(net, slot, CONN_LOGIN_DEADLINE);
-        } else if (slot->welcomed && now_ms - slot->heard_ms >= silence_ms(options)) {
+        } else if (slot->welcomed && now_ms - slot->heard_ms >= ingress_silence_ms(options)) {
             end(net, slot, CONN_SILENT);
         }
     }

@@ -483,7 +483,7 @@ static inline void tape_link(struct stage *stage, const struct effect *effect)
     } else {
         const struct push_all_message *push = (const struct push_all_message *)effect->message;
         stage->tokens[stage->token_count++ % 8] = push->token;
-        struct push text = push_all_text(push);
+        struct push text = instance_push_text(push);
         tape_put(stage, "push_all %.*s", (int)text.service.size, (const char *)text.service.data);
         tape_bytes(stage, text.payload.data, text.payload.size);
     }

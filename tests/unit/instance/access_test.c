@@ -21,8 +21,8 @@ static void a_number_leads_to_its_slot(void **state)
     for (uint64_t serial = 1; serial < 100000; serial = serial * 3 + 1)
         for (size_t i = 0; i < sizeof(slots) / sizeof(slots[0]); i++) {
             uint32_t slot;
-            uint64_t number = link_number_seal(KEY, serial, slots[i]);
-            assert_true(link_number_slot(KEY, number, &slot));
+            uint64_t number = access_seal(KEY, serial, slots[i]);
+            assert_true(access_slot(KEY, number, &slot));
             assert_int_equal(slot, slots[i]);
         }
 }
@@ -32,7 +32,7 @@ static void a_number_is_exact_as_a_double(void **state)
 {
     uint64_t highest = 0;
     for (uint64_t serial = 0; serial < 10000; serial++) {
-        uint64_t number = link_number_seal(KEY, serial, SLOT_MAX);
+        uint64_t number = access_seal(KEY, serial, SLOT_MAX);
         assert_true(number < UINT64_C(1) << 53);
         assert_true((uint64_t)(double)number == number);
         highest = number > highest ? number : highest;
@@ -44,11 +44,11 @@ static void what_has_more_bits_is_no_number(void **state)
 {
     uint32_t slot;
     uint64_t above = UINT64_C(1) << LINK_NUMBER_BITS;
-    assert_false(link_number_slot(KEY, 0, &slot));
-    assert_true(link_number_slot(KEY, above - 1, &slot));
-    assert_false(link_number_slot(KEY, above, &slot));
-    assert_false(link_number_slot(KEY, link_number_seal(KEY, 1, 1) + above, &slot));
-    assert_false(link_number_slot(KEY, UINT64_MAX, &slot));
+    assert_false(access_slot(KEY, 0, &slot));
+    assert_true(access_slot(KEY, above - 1, &slot));
+    assert_false(access_slot(KEY, above, &slot));
+    assert_false(access_slot(KEY, access_seal(KEY, 1, 1) + above, &slot));
+    assert_false(access_slot(KEY, UINT64_MAX, &slot));
 }
 
 /* Who knows one number, his own, is as far from the next one as from any: about half of its bits
@@ -58,9 +58,9 @@ static void numbers_tell_nothing_of_each_other(void **state)
     const uint64_t other[2] = {KEY[0] ^ 1, KEY[1]};
     unsigned near = 0, keyed = 0;
     for (uint64_t serial = 1; serial <= 1000; serial++) {
-        uint64_t number = link_number_seal(KEY, serial, 7);
-        near += (unsigned)__builtin_popcountll(number ^ link_number_seal(KEY, serial + 1, 7));
-        keyed += (unsigned)__builtin_popcountll(number ^ link_number_seal(other, serial, 7));
+        uint64_t number = access_seal(KEY, serial, 7);
+        near += (unsigned)__builtin_popcountll(number ^ access_seal(KEY, serial + 1, 7));
+        keyed += (unsigned)__builtin_popcountll(number ^ access_seal(other, serial, 7));
     }
     assert_in_range(near, 25000, 27000); /* of 52,000 bits */
     assert_in_range(keyed, 25000, 27000);
@@ -71,7 +71,7 @@ static void no_two_links_have_one_number(void **state)
     enum { COUNT = 4096, CELLS = 4 * COUNT };
     uint64_t *seen = calloc(CELLS, sizeof(*seen));
     for (uint64_t serial = 1; serial <= COUNT; serial++) {
-        uint64_t number = link_number_seal(KEY, serial, (uint32_t)serial);
+        uint64_t number = access_seal(KEY, serial, (uint32_t)serial);
         size_t cell = number % CELLS;
         for (; seen[cell] != 0; cell = (cell + 1) % CELLS)
             assert_true(seen[cell] != number);
@@ -84,15 +84,15 @@ static void the_token_decides(void **state)
 {
     struct settings *settings = calloc(1, sizeof(*settings));
     struct link_token *wanted = calloc(1, sizeof(*wanted) + 6);
-    assert_true(link_token_is_right(settings, (struct bytes){0})); /* none is asked for */
-    assert_true(link_token_is_right(settings, bytes_of_text("any")));
+    assert_true(access_token_is_right(settings, (struct bytes){0})); /* none is asked for */
+    assert_true(access_token_is_right(settings, bytes_of_text("any")));
     wanted->size = 6;
     memcpy(wanted->bytes, "secret", 6);
     settings->link_token = wanted;
-    assert_true(link_token_is_right(settings, bytes_of_text("secret")));
+    assert_true(access_token_is_right(settings, bytes_of_text("secret")));
     const char *const wrong[] = {"", "secre", "secret ", "secreT", "Secret"};
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
-        assert_false(link_token_is_right(settings, bytes_of_text(wrong[i])));
+        assert_false(access_token_is_right(settings, bytes_of_text(wrong[i])));
     free(wanted);
     free(settings);
 }

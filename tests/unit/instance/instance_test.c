@@ -42,7 +42,7 @@ static void a_hello_joins_and_gives_a_link(void **state)
     link_hello(stage, 50, 1);
     EXPECT(stage, "link join shop", "answer 50 accepted from=1");
     uint32_t slot;
-    assert_true(link_number_slot(stage->settings.link_key, stage->link, &slot));
+    assert_true(access_slot(stage->settings.link_key, stage->link, &slot));
     assert_int_equal(slot, actor_slot(STAGE_SELF));
     assert_int_equal(stage->link_shown, 1); /* the log's, and people's */
     struct join_message *joined = message_create(MESSAGE_JOINED, sizeof(*joined));
