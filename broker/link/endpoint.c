@@ -15,8 +15,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "base/env.h"
-#include "base/lock.h"
 #include "base/wait.h"
 
 /* Addresses. The care is all about ipc paths, because nng has none: it deletes whatever sits at
@@ -28,7 +26,7 @@
  * A socket file found under our own lock is no broker's. It may still belong to some other
  * program, so we connect once, and remove it only when nobody answers. */
 
-int errno_of_nng(int error)
+int link_errno(int error)
 {
     if (error & NNG_ESYSERR)
         return -(error & ~NNG_ESYSERR);
@@ -61,7 +59,7 @@ static int complain(char *error, int code, const char *what, const char *why)
     return code;
 }
 
-struct place place_of_path(const char *path)
+struct place endpoint_place(const char *path)
 {
     struct place place = {.path = {.sun_family = AF_UNIX}, .size = sizeof(place.path)};
     snprintf(place.path.sun_path, sizeof(place.path.sun_path), "%s", path);
@@ -82,7 +80,7 @@ int endpoint_init(struct endpoint *endpoint, const char *url, char *error)
     struct sockaddr_un address;
     if (strlen(endpoint->path) >= sizeof(address.sun_path))
         return complain(error, -ENAMETOOLONG, url, "the path is longer than a socket's may be");
-    endpoint->place = place_of_path(endpoint->path);
+    endpoint->place = endpoint_place(endpoint->path);
     return 0;
 }
 
@@ -185,7 +183,7 @@ static int make_listener(const struct endpoint *endpoint, nng_listener *listener
 {
     int failed = nng_listener_create(listener, endpoint->socket, endpoint->url);
     if (failed != 0)
-        return complain(error, errno_of_nng(failed), endpoint->url, nng_strerror(failed));
+        return complain(error, link_errno(failed), endpoint->url, nng_strerror(failed));
     failed = nng_listener_set_size(*listener, NNG_OPT_RECVMAXSZ, LINK_RECEIVE_BYTES_MAX);
     if (failed == 0 && endpoint->path != NULL)
         failed = nng_listener_set_int(*listener, NNG_OPT_IPC_PERMISSIONS, 0600);
@@ -194,7 +192,7 @@ static int make_listener(const struct endpoint *endpoint, nng_listener *listener
     if (failed == 0)
         return 0;
     nng_listener_close(*listener);
-    return complain(error, errno_of_nng(failed), endpoint->url, nng_strerror(failed));
+    return complain(error, link_errno(failed), endpoint->url, nng_strerror(failed));
 }
 
 int endpoint_group(const char *name, gid_t *group, char *error)
@@ -278,7 +276,7 @@ int endpoint_listen(struct endpoint *endpoint, char *error)
     if (failed == NNG_EADDRINVAL)     /* its word for EADDRNOTAVAIL */
         return complain(error, -EADDRNOTAVAIL, endpoint->url, strerror(EADDRNOTAVAIL));
     if (failed != 0)
-        return complain(error, errno_of_nng(failed), endpoint->url, nng_strerror(failed));
+        return complain(error, link_errno(failed), endpoint->url, nng_strerror(failed));
     endpoint->listener = listener;
     atomic_store(&endpoint->state, ENDPOINT_SERVING);
     learn_place(endpoint, listener);
@@ -342,7 +340,7 @@ bool endpoint_greet(const struct endpoint *endpoint, int fd)
     return send(fd, hello, sizeof(hello), MSG_NOSIGNAL) == (ssize_t)sizeof(hello);
 }
 
-nng_sockaddr address_of(int fd)
+nng_sockaddr endpoint_address(int fd)
 {
     union {
         struct sockaddr any;
@@ -362,74 +360,4 @@ nng_sockaddr address_of(int fd)
         memcpy(address.s_in6.sa_addr, &own.in6.sin6_addr, sizeof(address.s_in6.sa_addr));
     }
     return address;
-}
-
-/* Shared by the two threads of run_bounded; whoever comes last frees it. */
-struct bounded {
-    void (*work)(void *argument);
-    void *argument;
-    struct lock lock;
-    pthread_cond_t finished;
-    bool done;
-    bool abandoned;
-};
-
-static void *run_work(void *argument)
-{
-    struct bounded *bounded = argument;
-    bounded->work(bounded->argument);
-    lock_take(&bounded->lock);
-    bounded->done = true;
-    bool abandoned = bounded->abandoned;
-    pthread_cond_signal(&bounded->finished);
-    lock_give(&bounded->lock);
-    if (abandoned)
-        free(bounded);
-    return NULL;
-}
-
-static bool wait_finished(struct bounded *bounded)
-{
-    struct timespec until = wait_time(env_monotonic_ms(env_system()) + LINK_CLOSE_MS);
-    lock_take(&bounded->lock);
-    while (!bounded->done && lock_wait_until(&bounded->lock, &bounded->finished, &until)) {
-    }
-    bool done = bounded->done;
-    bounded->abandoned = !done;
-    lock_give(&bounded->lock);
-    return done;
-}
-
-bool run_bounded(void (*work)(void *argument), void *argument)
-{
-    struct bounded *bounded = calloc(1, sizeof(*bounded));
-    if (bounded == NULL)
-        return false;
-    bounded->work = work;
-    bounded->argument = argument;
-    lock_init(&bounded->lock);
-    wait_condition_init(&bounded->finished);
-    pthread_t thread;
-    if (pthread_create(&thread, NULL, run_work, bounded) != 0) {
-        free(bounded);
-        return false;
-    }
-    bool done = wait_finished(bounded);
-    if (!done) {
-        pthread_detach(thread);
-        return false;
-    }
-    pthread_join(thread, NULL);
-    free(bounded);
-    return true;
-}
-
-static void close_socket(void *argument)
-{
-    nng_close((nng_socket){.id = (uint32_t)(uintptr_t)argument});
-}
-
-bool close_bounded(nng_socket socket)
-{
-    return run_bounded(close_socket, (void *)(uintptr_t)socket.id);
 }

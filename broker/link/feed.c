@@ -52,7 +52,7 @@ static int open_socket(struct feed *feed, char *error)
         nng_close(feed->socket);
     if (failed != 0)
         snprintf(error, LINK_ERROR_BYTES, "%s: %s", feed->endpoint.url, nng_strerror(failed));
-    return errno_of_nng(failed);
+    return link_errno(failed);
 }
 
 static int serve(struct feed *feed, char *error)
@@ -112,7 +112,7 @@ void feed_publish(struct feed *feed, struct bytes topic, struct bytes body)
 void feed_close(struct feed *feed)
 {
     endpoint_unlink(&feed->endpoint);
-    bool closed = close_bounded(feed->socket);
+    bool closed = bounded_close(feed->socket);
     endpoint_release(&feed->endpoint);
     if (closed)
         free(feed);

@@ -485,14 +485,14 @@ static int open_socket(struct link *link)
 {
     int failed = nng_rep0_open(&link->socket);
     if (failed != 0)
-        return errno_of_nng(failed);
+        return link_errno(failed);
     link->socket_open = true;
     failed = nng_socket_set_size(link->socket, NNG_OPT_RECVMAXSZ, LINK_RECEIVE_BYTES_MAX);
     if (failed == 0)
         failed = nng_pipe_notify(link->socket, NNG_PIPE_EV_ADD_PRE, on_pipe_added, link);
     if (failed == 0)
         failed = nng_pipe_notify(link->socket, NNG_PIPE_EV_REM_POST, on_pipe_removed, link);
-    return errno_of_nng(failed);
+    return link_errno(failed);
 }
 
 static int open_exchanges(struct link *link, unsigned count)
@@ -506,12 +506,12 @@ static int open_exchanges(struct link *link, unsigned count)
         exchange->index = i;
         int failed = nng_aio_alloc(&exchange->aio, on_aio, exchange);
         if (failed != 0)
-            return errno_of_nng(failed);
+            return link_errno(failed);
         nng_aio_set_timeout(exchange->aio, NNG_DURATION_INFINITE); /* link/watch.c says why */
         link->exchange_count = i + 1;
         failed = nng_ctx_open(&exchange->context, link->socket);
         if (failed != 0)
-            return errno_of_nng(failed);
+            return link_errno(failed);
     }
     for (uint32_t i = 0; i < count; i++)
         receive(&link->exchanges[i]);
@@ -640,14 +640,14 @@ void link_close(struct link *link)
         lock_wait(&link->lock, &link->changed);
     lock_give(&link->lock);
     watch_stop(link);
-    bool safe = run_bounded(stop_exchanges, link);
+    bool safe = bounded_run(stop_exchanges, link);
     for (size_t i = 0; i < link->endpoint_count; i++)
         endpoint_unlink(&link->endpoints[i]); /* nobody new comes to a socket without a reader */
     safe = safe && wait_alone(link);
     if (safe && link->canary.open)
-        safe = close_bounded(link->canary.subscriber) && close_bounded(link->canary.publisher);
+        safe = bounded_close(link->canary.subscriber) && bounded_close(link->canary.publisher);
     if (safe && link->socket_open)
-        safe = close_bounded(link->socket);
+        safe = bounded_close(link->socket);
     for (size_t i = 0; i < link->endpoint_count; i++)
         endpoint_release(&link->endpoints[i]);
     if (safe)

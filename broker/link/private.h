@@ -113,7 +113,7 @@ struct endpoint {
 };
 
 /* Cut to what a socket can be bound to. */
-struct place place_of_path(const char *path);
+struct place endpoint_place(const char *path);
 
 /* Borrows the URL. 0, or -EINVAL and -ENAMETOOLONG with a line in `error`. */
 int endpoint_init(struct endpoint *endpoint, const char *url, char *error);
@@ -140,20 +140,22 @@ int endpoint_knock(const struct endpoint *endpoint);
 /* Our part of the handshake on such a connection. */
 bool endpoint_greet(const struct endpoint *endpoint, int fd);
 
-/* Does something with nng on a thread of its own, because nng may hang in it. False when it did not
- * finish within LINK_CLOSE_MS: then all that it refers to must live on. */
-bool run_bounded(void (*work)(void *argument), void *argument);
-
 /* The address of a socket's own end as nng names it on the other; NNG_AF_IPC: it has none. */
-nng_sockaddr address_of(int fd);
-
-/* nng_close, bounded. */
-bool close_bounded(nng_socket socket);
+nng_sockaddr endpoint_address(int fd);
 
 /* The group of that name or number; empty: (gid_t)-1. -EINVAL with a line in `error`. */
 int endpoint_group(const char *name, gid_t *group, char *error);
 
-int errno_of_nng(int error); /* negative errno */
+int link_errno(int error); /* a negative errno, from nng's */
+
+/* ---- link/bounded.c ---- */
+
+/* Does something with nng on a thread of its own, because nng may hang in it. False when it did not
+ * finish within LINK_CLOSE_MS: then all that it refers to must live on. */
+bool bounded_run(void (*work)(void *argument), void *argument);
+
+/* nng_close, bounded. */
+bool bounded_close(nng_socket socket);
 
 /* ---- link/gate.c: nng takes connections when their peers have said their header ---- */
 

@@ -103,7 +103,7 @@ static enum finding listen_to(struct link *link, const struct endpoint *endpoint
 /* Before the handshake: nng makes a connection of it behind that. */
 static void confess(struct link *link, int fd)
 {
-    nng_sockaddr from = address_of(fd);
+    nng_sockaddr from = endpoint_address(fd);
     lock_take(&link->lock);
     link->knock = from;
     lock_give(&link->lock);
@@ -245,11 +245,11 @@ static int open_canary(struct link *link)
     canary_url(link, url, sizeof(url));
     int failed = nng_pub0_open(&canary->publisher);
     if (failed != 0)
-        return errno_of_nng(failed);
+        return link_errno(failed);
     failed = nng_sub0_open(&canary->subscriber);
     if (failed != 0) {
-        close_bounded(canary->publisher);
-        return errno_of_nng(failed);
+        bounded_close(canary->publisher);
+        return link_errno(failed);
     }
     canary->open = true;
     nng_pipe_notify(canary->publisher, NNG_PIPE_EV_ADD_POST, on_canary_added, link);
@@ -257,7 +257,7 @@ static int open_canary(struct link *link)
     failed = nng_listen(canary->publisher, url, NULL, 0);
     if (failed == 0)
         failed = nng_dial(canary->subscriber, url, &canary->dialer, 0);
-    return errno_of_nng(failed);
+    return link_errno(failed);
 }
 
 /* A dialer that waits for the wall clock is replaced: a new one dials at once. */
@@ -294,7 +294,7 @@ static void check_reaper(struct link *link)
     if (close_it)
         nng_pipe_close(pipe);
     if (redial)
-        (void)run_bounded(dial_again, link);
+        (void)bounded_run(dial_again, link);
 }
 
 static void *watch(void *argument)

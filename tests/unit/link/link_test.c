@@ -877,13 +877,13 @@ static void short_visits_kill_nobody(struct service *service, const char *url)
 
 static int open_door(const char *path)
 {
-    struct place place = place_of_path(path);
+    struct place place = endpoint_place(path);
     return gate_open(&place, VISITOR_REQ);
 }
 
 static void close_door(const char *path)
 {
-    struct place place = place_of_path(path);
+    struct place place = endpoint_place(path);
     gate_close(&place);
 }
 
