@@ -42,12 +42,12 @@ def tracked(root, *patterns):
     )
 
 
-def scripts(root):
-    """Those of the shell, by their first line."""
+def scripts(root, program):
+    """Those that this program runs, by their first line: some have no ending."""
     found = []
     for name in tracked(root):
         with open(os.path.join(root, name), "rb") as file:
-            if re.match(rb"#!.*\b(ba)?sh\b", file.readline()):
+            if re.match(rb"#!.*\b" + program + rb"\b", file.readline()):
                 found.append(name)
     return found
 
@@ -85,13 +85,14 @@ def c(root, write):
 
 
 def python(root, write):
-    return run(
-        root, ["black", "-q", "-l", "100"] + ([] if write else ["--diff"]), tracked(root, "*.py")
-    )
+    files = sorted({*tracked(root, "*.py"), *scripts(root, b"python3?")})
+    return run(root, ["black", "-q", "-l", "100"] + ([] if write else ["--diff"]), files)
 
 
 def shell(root, write):
-    return run(root, ["shfmt", "-i", "4", "-ci"] + (["-w"] if write else ["-l"]), scripts(root))
+    return run(
+        root, ["shfmt", "-i", "4", "-ci"] + (["-w"] if write else ["-l"]), scripts(root, b"(ba)?sh")
+    )
 
 
 def javascript(root, write):
@@ -139,6 +140,7 @@ PLANTED = {
     "d.c": "static const int size = sizeof size;\n",
     "e.c": "int main(void)\n{\n    int x = 0;\n\n    return x;\n}\n",
     "a.py": "x = { 'a':1 }\n",
+    "no_ending": "#!/usr/bin/python3\nx = { 'a':1 }\n",
     "a.sh": "#!/bin/sh\nif true\nthen\n  true\nfi\n",
     "a.js": "const a = {b:1}\n",
 }
