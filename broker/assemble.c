@@ -125,14 +125,15 @@ uint32_t broker_instances_max(const struct broker *broker)
 
 static int open_services(struct broker *broker)
 {
+    const struct options *options = broker->options;
     const struct services_options services = {
         .registry = broker->registry,
         .scheduler = broker->scheduler,
         .env = broker->env,
         .metrics = broker->metrics,
         .log = broker->log,
-        .services_max = (uint32_t)broker->options->limits_services,
-        .users_max = (uint32_t)broker->options->limits_users,
+        .services_max = (uint32_t)options->limits_services,
+        .users_max = (uint32_t)options->limits_users,
     };
     return services_create(&broker->services, &services);
 }

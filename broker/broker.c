@@ -71,10 +71,11 @@ static int open_admin(void *context, char *error)
 static int open_feed(void *context, char *error)
 {
     struct broker *broker = context;
-    const char *url = broker->options->feed_url;
-    unsigned subscribers = (unsigned)connections_of_link(broker->options) / LINK_FILES_PART;
-    return url[0] != '\0'
-               ? feed_open(&broker->egress.feed, url, subscribers, broker->metrics, error)
+    const struct options *options = broker->options;
+    struct egress *egress = &broker->egress;
+    unsigned subscribers = (unsigned)connections_of_link(options) / LINK_FILES_PART;
+    return options->feed_url[0] != '\0'
+               ? feed_open(&egress->feed, options->feed_url, subscribers, egress->metrics, error)
                : 0;
 }
 
