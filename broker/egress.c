@@ -183,7 +183,7 @@ void egress_settle(struct egress *egress, struct runner *runner, actor_handle se
                    struct session *session)
 {
     bool writes = session->conn != 0 && session->output != 0;
-    if (!session_settle(session, writes ? net_waiting(egress->net, session->conn) : 0))
+    if (!output_settle(session, writes ? net_waiting(egress->net, session->conn) : 0))
         return;
     struct writable_message *more = message_create(MESSAGE_WRITABLE, sizeof(*more));
     more->conn = session->conn;

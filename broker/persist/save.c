@@ -66,7 +66,7 @@ static int put_session(const struct survivors *survivors, actor_handle user, uin
     const struct session *session = session_of(survivors, user);
     CHECK(session->status != SESSION_NONE);
     const char *name = registry_actor(survivors->registry, actor_slot(user))->name;
-    struct saved_inbox inbox = {session->epoch, session->next_seq, session_acked_seq(session),
+    struct saved_inbox inbox = {session->epoch, session->next_seq, delivery_acked_seq(session),
                                 session->unnumbered, session->loss_untold};
     int error = store_put_inbox(survivors->store, name, &inbox);
     return error != 0

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
 #include <stdlib.h>
 
 #include "actors/held.h"
@@ -9,55 +10,32 @@
 #include "proto/frame.h"
 #include "user/tracing.h"
 
-/* Frames to one client.
- *
- * Nobody is closed because of what others send to him while he reads: a message or a Reply goes to
- * the connection only while little waits in it (session_takes), and otherwise waits here, in the
- * inbox or among the held answers, whose limits refuse who sends. What he causes himself (Done,
- * Error, Pong, all of them small) goes out at once and has the room between that mark and
- * limits.output_bytes.
- *
- * What waits goes on in steps: a turn hands out until the mark is passed; when its effects are done
- * the session learns how much the socket has left (session_settle), and a turn goes on when nothing
- * is left or something could be written. So while anything waits, either a turn is on its way or
- * the connection holds bytes, and then it tells when it can be written to (MESSAGE_WRITABLE).
- *
- * A request gets one final answer: to the connection that is bound, or, while the session is
- * detached, kept until it resumes, within the inbox's byte limit. */
+/* A request gets one final answer: to the connection that is bound, or, while the session is
+ * detached or the connection has no room for a large one, kept until it can have it, within the
+ * inbox's byte limit. Until then it is remembered by its id, because others give the answer; there
+ * is always one, because whoever drops a message that somebody waits for says so. */
 
-void session_send(struct session *session, struct turn *turn, size_t offset)
+enum { RETRY_BUSY_MS = 100 };
+
+bool answer_owe(struct session *session, struct turn *turn, const struct request *request)
 {
-    CHECK(session->conn != 0 && offset <= turn->out.size);
-    size_t size = turn->out.size - offset;
-    if (session->output != SESSION_OUTPUT_SHUT)
-        session->output = size < SESSION_OUTPUT_SHUT - 1 - session->output
-                              ? session->output + (uint32_t)size
-                              : SESSION_OUTPUT_SHUT - 1;
-    turn_send(turn, session->conn, offset);
+    if (request->id == 0)
+        return true;
+    int error = requests_add(&session->requests, request, turn->settings->requests_max,
+                             turn->settings->requests_key);
+    if (error == 0)
+        return true;
+    CHECK(error != -EEXIST); /* user/frames.c has looked */
+    answer_error(session, turn, request->id, USHER__V1__ERROR__CODE__BUSY,
+                 "too many requests in flight", RETRY_BUSY_MS);
+    return false;
 }
 
-bool session_takes(const struct session *session, const struct turn *turn, size_t size)
+void answer_forget(struct session *session, struct turn *turn)
 {
-    uint64_t max = output_max(turn->limits);
-    return session->output == 0 ||
-           (session->output <= output_window(turn->limits) &&
-            session->output + size <= max - max / 4); /* the rest is for his own answers */
-}
-
-bool session_waits(const struct session *session)
-{
-    return (session->inbox != NULL && session->inbox->waiting > 0) ||
-           (session->held != NULL && session->held->size > 0);
-}
-
-bool session_settle(struct session *session, uint32_t output)
-{
-    session->output = output;
-    bool goes_on = session->conn != 0 && !session->feeding && (output == 0 || session->flushed) &&
-                   session_waits(session);
-    session->flushed = false;
-    session->feeding = session->feeding || goes_on;
-    return goes_on;
+    call_ended(turn, requests_calls(session->requests));
+    requests_destroy(session->requests);
+    session->requests = NULL;
 }
 
 /* False: there is no room for it. */
@@ -76,7 +54,7 @@ static bool hold(struct session *session, struct turn *turn, size_t offset)
 static void deliver_frame(struct session *session, struct turn *turn, size_t offset)
 {
     if (session->conn != 0) {
-        session_send(session, turn, offset);
+        output_send(session, turn, offset);
     } else if (!hold(session, turn, offset)) {
         turn_count(turn, METRIC_replies_late, 1);
         turn->out.size = offset;
@@ -86,12 +64,12 @@ static void deliver_frame(struct session *session, struct turn *turn, size_t off
 /* One that is as large as a service likes. */
 static void deliver_large_frame(struct session *session, struct turn *turn, size_t offset)
 {
-    bool goes_out = session->conn != 0 && session_takes(session, turn, turn->out.size - offset);
+    bool goes_out = session->conn != 0 && output_takes(session, turn, turn->out.size - offset);
     if (goes_out || !hold(session, turn, offset))
         deliver_frame(session, turn, offset);
 }
 
-void session_send_held(struct session *session, struct turn *turn)
+void answer_send_held(struct session *session, struct turn *turn)
 {
     struct buffer *held = session->held;
     size_t done = 0;
@@ -100,10 +78,10 @@ void session_send_held(struct session *session, struct turn *turn)
     while (held != NULL && held->size > done && session->conn != 0 &&
            frame_next((struct bytes){held->data + done, held->size - done}, SIZE_MAX, &frame,
                       &used) == 1 &&
-           session_takes(session, turn, used)) {
+           output_takes(session, turn, used)) {
         size_t offset = turn->out.size;
         MEMORY_MUST(buffer_append(&turn->out, held->data + done, used) == 0, "kept answers");
-        session_send(session, turn, offset);
+        output_send(session, turn, offset);
         done += used;
     }
     if (done == 0)
@@ -150,4 +128,18 @@ void answer_reply(struct session *session, struct turn *turn, uint64_t id, uint3
     trace_answer(session, turn, TRACE_ACKED, "reply", id);
     MEMORY_MUST(broker_frame_reply(&turn->out, id, status, payload) == 0, "an answer");
     deliver_large_frame(session, turn, offset);
+}
+
+void answer_refuse(struct session *session, struct turn *turn, uint64_t id, uint32_t code,
+                   const char *detail)
+{
+    turn_count(turn, METRIC_messages_refused, 1);
+    answer_error(session, turn, id, code, detail, 0);
+}
+
+void answer_refuse_for_memory(struct session *session, struct turn *turn, uint64_t id)
+{
+    turn_count(turn, METRIC_messages_refused, 1);
+    answer_error(session, turn, id, USHER__V1__ERROR__CODE__BUSY,
+                 "memory is short (limits.memory_bytes)", RETRY_BUSY_MS);
 }

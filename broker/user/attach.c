@@ -49,7 +49,7 @@ static bool refuse_fight(struct session *session, struct turn *turn, uint64_t co
     return true;
 }
 
-void handle_attach(struct session *session, struct message *message, struct turn *turn)
+void user_attach(struct session *session, struct message *message, struct turn *turn)
 {
     struct attach_message *attach = (struct attach_message *)message;
     if (session->stopping) {
@@ -87,14 +87,14 @@ static bool resume_is_right(const struct session *session, const struct turn *tu
                             const struct resume_message *resume)
 {
     bool same = secret_equal(session->secret, SECRET_BYTES, resume->secret, SECRET_BYTES);
-    uint64_t last_seq_max = session->unnumbered ? LAST_SEQ_MAX : session_sent_seq(session);
+    uint64_t last_seq_max = session->unnumbered ? LAST_SEQ_MAX : delivery_sent_seq(session);
     return session->status != SESSION_NONE && resume->epoch == session->epoch && same &&
            resume->last_seq <= last_seq_max &&
            (!session->unnumbered || resume->received_seq <= last_seq_max) &&
            session_token_left_ms(session, turn) > 0;
 }
 
-void handle_resume(struct session *session, struct message *message, struct turn *turn)
+void user_resume(struct session *session, struct message *message, struct turn *turn)
 {
     struct resume_message *resume = (struct resume_message *)message;
     if (session->stopping) {
@@ -148,7 +148,7 @@ static void welcome(struct session *session, struct turn *turn, uint64_t id, uin
     size_t offset = turn->out.size;
     MEMORY_MUST(broker_frame_welcome(&turn->out, id, &fields) == 0, "a Welcome");
     turn_effect(turn, EFFECT_WELCOMED, session->conn);
-    session_send(session, turn, offset);
+    output_send(session, turn, offset);
 }
 
 /* Of the address that the session has now. */
@@ -171,7 +171,7 @@ static void bind(struct session *session, struct turn *turn, uint64_t conn)
     session->conn = conn;
     session->output = 0;
     session->deadline_ms = 0;
-    session_age(session, turn); /* its timer may be late, and a Welcome says what is there */
+    delivery_age(session, turn); /* its timer may be late, and a Welcome says what is there */
     if (session->inbox != NULL)
         inbox_rewind(session->inbox);
 }
@@ -198,7 +198,7 @@ void attach_committed(struct session *session, struct change *change, struct tur
         LOG(turn->log, LOGIN, LOG_S("user", turn->name), LOG_U("epoch", change->record.epoch),
             LOG_S("address", attach->address), LOG_S("client", attach->client));
     }
-    session_forget_requests(session, turn);
+    answer_forget(session, turn);
     if (session->held != NULL)
         held_fini(session->held);
     session->epoch = change->record.epoch;
@@ -211,13 +211,13 @@ void attach_committed(struct session *session, struct change *change, struct tur
     session_set_details(session, attach->address, attach->client);
     hold_source(session, turn);
     bind(session, turn, attach->conn);
-    session_renumber(session, 1);
+    delivery_renumber(session, 1);
     welcome(session, turn, attach->id, USHER__V1__WELCOME__REPLAY__FRESH, 1);
     turn_mark(turn, HISTOGRAM_login_latency, attach->stamp_us);
-    session_feed(session, turn);
+    delivery_feed(session, turn);
 }
 
-void resume_committed(struct session *session, struct change *change, struct turn *turn)
+void attach_resume_committed(struct session *session, struct change *change, struct turn *turn)
 {
     struct resume_message *resume = (struct resume_message *)change->cause;
     CHECK(resume->header.kind == MESSAGE_RESUME && session->status != SESSION_NONE);
@@ -240,12 +240,12 @@ void resume_committed(struct session *session, struct change *change, struct tur
     if (session->unnumbered) {
         /* The process that counted is gone. What the client has keeps its numbers, and nothing is
          * left out for what he may miss, because nobody knows whether there was any. */
-        session_renumber(session,
-                         1 + (resume->received_seq > resume->last_seq ? resume->received_seq
-                                                                      : resume->last_seq));
+        delivery_renumber(session,
+                          1 + (resume->received_seq > resume->last_seq ? resume->received_seq
+                                                                       : resume->last_seq));
         session->loss_untold = true;
     } else {
-        session_acknowledge(session, turn, resume->last_seq);
+        delivery_acknowledge(session, turn, resume->last_seq);
     }
     /* What comes after last_seq: complete when nothing of it has left the inbox, or may have with
      * an earlier process. That is said until he has heard it: a Welcome can be lost. */
@@ -258,6 +258,6 @@ void resume_committed(struct session *session, struct change *change, struct tur
     welcome(session, turn, resume->id,
             complete ? USHER__V1__WELCOME__REPLAY__COMPLETE : USHER__V1__WELCOME__REPLAY__PARTIAL,
             first);
-    session_feed(session, turn);
-    session_send_held(session, turn);
+    delivery_feed(session, turn);
+    answer_send_held(session, turn);
 }

@@ -12,7 +12,7 @@
  * A change that the store refuses is tried again after CHANGE_RETRY_MS where nobody waits for an
  * answer (a lost connection, an expired window); otherwise whoever asked is told. */
 
-void session_detach(struct session *session, struct turn *turn, uint8_t cause)
+void change_detach(struct session *session, struct turn *turn, uint8_t cause)
 {
     CHECK(session->status == SESSION_IS_ONLINE);
     session->conn = 0;
@@ -23,7 +23,7 @@ void session_detach(struct session *session, struct turn *turn, uint8_t cause)
     change->event.until_ms = turn->wall_ms + session_resume_ms(turn->limits);
 }
 
-void session_end(struct session *session, struct turn *turn, uint8_t cause, struct message *because)
+void change_end(struct session *session, struct turn *turn, uint8_t cause, struct message *because)
 {
     CHECK(session->status != SESSION_NONE);
     struct change *change;

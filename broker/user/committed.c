@@ -9,8 +9,6 @@
 /* What a committed change means for the session, or one that could not be stored. Everybody who is
  * told of it is told here, so never before it is synced. */
 
-enum { CHANGE_RETRY_MS = 1000 };
-
 static void detach_committed(struct session *session, struct change *change, struct turn *turn)
 {
     CHECK(session->status == SESSION_IS_ONLINE && session->conn == 0 && change->cause == NULL);
@@ -27,7 +25,7 @@ static void detach_committed(struct session *session, struct change *change, str
         LOG_S("cause", presence_cause_name(change->event.cause)));
 }
 
-static void ended(struct session *session, struct turn *turn, uint8_t cause)
+void user_ended(struct session *session, struct turn *turn, uint8_t cause)
 {
     CHECK(session->status != SESSION_NONE);
     turn_count(turn,
@@ -41,39 +39,6 @@ static void ended(struct session *session, struct turn *turn, uint8_t cause)
                                                                           : METRIC_expired,
                1);
     session_clear(session, turn);
-}
-
-static void logout_committed(struct session *session, struct change *change, struct turn *turn)
-{
-    CHECK(change->cause->kind == MESSAGE_LOGOUT && session->conn != 0);
-    uint64_t id = ((struct logout_message *)change->cause)->id;
-    if (change->error != 0) {
-        session->deadline_ms = turn->now_ms + CHANGE_RETRY_MS;
-        answer_error(session, turn, id, USHER__V1__ERROR__CODE__UNAVAILABLE,
-                     "the logout could not be stored; try again", CHANGE_RETRY_MS);
-        return;
-    }
-    LOG(turn->log, LOGOUT, LOG_S("user", turn->name), LOG_U("epoch", session->epoch));
-    answer_done(session, turn, id, session->epoch);
-    refuse_shut(turn, session->conn, USHER__V1__CLOSE__REASON__LOGGED_OUT, "", 0, false);
-    ended(session, turn, change->event.cause);
-}
-
-static void kick_committed(struct session *session, struct change *change, struct turn *turn)
-{
-    struct kick_message *kick = (struct kick_message *)change->cause;
-    if (change->error != 0) {
-        turn_result(turn, kick->by, kick->request, 0, session->epoch,
-                    USHER__V1__ERROR__CODE__UNAVAILABLE);
-        return;
-    }
-    LOG(turn->log, KICKED, LOG_S("user", turn->name), LOG_U("epoch", session->epoch),
-        LOG_S("by", kick->kicker), LOG_U("reason", kick->reason), LOG_S("detail", kick->detail));
-    turn_result(turn, kick->by, kick->request, 0, session->epoch, 0);
-    if (session->conn != 0)
-        refuse_shut(turn, session->conn, kick->reason, kick->detail, kick->retry_after_ms,
-                    kick->do_not_return);
-    ended(session, turn, change->event.cause);
 }
 
 /* The window or the token of a login is over. While that cannot be stored the session goes on, as
@@ -92,7 +57,7 @@ static void expire_committed(struct session *session, struct change *change, str
                     "the token of this login has expired; log in with a new one", 0, false);
     LOG(turn->log, OFFLINE, LOG_S("user", turn->name), LOG_U("epoch", session->epoch),
         LOG_S("cause", presence_cause_name(change->event.cause)));
-    ended(session, turn, change->event.cause);
+    user_ended(session, turn, change->event.cause);
 }
 
 void user_committed(struct session *session, struct change *change, struct turn *turn)
@@ -101,7 +66,7 @@ void user_committed(struct session *session, struct change *change, struct turn 
     if (change->kind == CHANGE_ATTACH)
         attach_committed(session, change, turn);
     else if (change->kind == CHANGE_RESUME)
-        resume_committed(session, change, turn);
+        attach_resume_committed(session, change, turn);
     else if (change->kind == CHANGE_DETACH)
         detach_committed(session, change, turn);
     else if (change->cause == NULL)

@@ -46,7 +46,7 @@ static void log_loss(struct session *session, const struct loss_row *row, enum l
             LOG_S("detail", row->detail));
 }
 
-void handle_conn_end(struct session *session, struct message *message, struct turn *turn)
+void user_conn_end(struct session *session, struct message *message, struct turn *turn)
 {
     struct conn_end_message *end = (struct conn_end_message *)message;
     if (session->conn != end->conn || session->conn == 0) {
@@ -63,11 +63,11 @@ void handle_conn_end(struct session *session, struct message *message, struct tu
     CHECK(end->loss >= LOSS_GONE && end->loss <= LOSS_SLOW);
     const struct loss_row *row = &losses[end->loss];
     log_loss(session, row, end->loss, turn);
-    session_drop_frames(session, turn);
+    frames_drop(session, turn);
     if (row->reason != 0)
         refuse_shut(turn, session->conn, row->reason, row->detail, 0, false);
     else
         turn_effect(turn, EFFECT_RELEASE, session->conn);
     message_destroy(message);
-    session_detach(session, turn, row->cause);
+    change_detach(session, turn, row->cause);
 }

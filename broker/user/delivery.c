@@ -8,6 +8,7 @@
 #include "client.pb-c.h"
 #include "proto/broker_frame.h"
 #include "user/tracing.h"
+#include "user/user.h"
 
 /* A message on its last step: into the inbox, onto the connection, or back as refused.
  *
@@ -44,7 +45,7 @@ static void hand_out(struct session *session, struct deliver_message *message, s
 {
     size_t offset = turn->out.size;
     append_frame(turn, message);
-    session_send(session, turn, offset);
+    output_send(session, turn, offset);
     turn_mark(turn, HISTOGRAM_delivery_latency, message->stamp_us);
     message->stamp_us = 0; /* not what a redelivery takes */
     turn_count(turn,
@@ -95,7 +96,7 @@ static bool is_too_large(const struct session *session, const struct deliver_mes
 static bool goes_out(const struct session *session, uint32_t payload_bytes, const struct turn *turn)
 {
     return session->conn != 0 && (session->inbox == NULL || session->inbox->waiting == 0) &&
-           session_takes(session, turn, payload_bytes + FRAME_MORE_BYTES);
+           output_takes(session, turn, payload_bytes + FRAME_MORE_BYTES);
 }
 
 static uint16_t too_large(struct turn *turn)
@@ -167,7 +168,7 @@ static void drop_empty_inbox(struct session *session)
     }
 }
 
-void session_deliver(struct session *session, struct deliver_message *message, struct turn *turn)
+void delivery_take(struct session *session, struct deliver_message *message, struct turn *turn)
 {
     bool goes = goes_out(session, message->payload_size, turn);
     bool kept = session->acks || !goes;
@@ -189,7 +190,7 @@ void session_deliver(struct session *session, struct deliver_message *message, s
     if (goes)
         hand_out(session, message, turn);
     if (kept)
-        session_keep(session, message);
+        delivery_keep(session, message);
     else
         deliver_done(session, turn, message);
 }
@@ -214,13 +215,13 @@ static void pass(struct session *session, const struct push_bundle *bundle, stru
         broker_frame_messages_of(&turn->out, session->next_seq, tails, bundle->count, false) == 0,
         "messages");
     session->next_seq += bundle->count;
-    session_send(session, turn, offset);
+    output_send(session, turn, offset);
     turn_count(turn, METRIC_messages_accepted, bundle->count);
     turn_count(turn, METRIC_messages_delivered, bundle->count);
 }
 
-void session_deliver_bundle(struct session *session, struct bundle_message *message,
-                            struct turn *turn)
+void delivery_take_bundle(struct session *session, struct bundle_message *message,
+                          struct turn *turn)
 {
     CHECK(message->header.kind == MESSAGE_BUNDLE);
     const struct push_bundle *bundle = push_bundle_of(message);
@@ -228,17 +229,17 @@ void session_deliver_bundle(struct session *session, struct bundle_message *mess
         pass(session, bundle, turn);
     else
         for (uint32_t i = 0; i < bundle->count; i++)
-            session_deliver(session, push_single(message, i), turn);
+            delivery_take(session, push_single(message, i), turn);
     message_destroy(&message->header);
 }
 
-void session_keep(struct session *session, struct deliver_message *message)
+void delivery_keep(struct session *session, struct deliver_message *message)
 {
     CHECK(message->seq < session->next_seq);
     inbox_push(inbox_of(session), push_own(message));
 }
 
-void session_acknowledge(struct session *session, struct turn *turn, uint64_t seq)
+void delivery_acknowledge(struct session *session, struct turn *turn, uint64_t seq)
 {
     struct kept_message kept;
     if (session->inbox != NULL && !is_traced(session))
@@ -251,13 +252,13 @@ void session_acknowledge(struct session *session, struct turn *turn, uint64_t se
     drop_empty_inbox(session);
 }
 
-uint64_t session_sent_seq(const struct session *session)
+uint64_t delivery_sent_seq(const struct session *session)
 {
     CHECK(session->inbox == NULL || session->inbox->unseen < session->next_seq);
     return session->next_seq - 1 - (session->inbox != NULL ? session->inbox->unseen : 0);
 }
 
-uint64_t session_acked_seq(const struct session *session)
+uint64_t delivery_acked_seq(const struct session *session)
 {
     CHECK(session->inbox == NULL || session->inbox->count < session->next_seq);
     return session->next_seq - 1 - (session->inbox != NULL ? session->inbox->count : 0);
@@ -283,7 +284,7 @@ static void feed_one(struct session *session, const struct kept_message *kept, s
 {
     size_t offset = turn->out.size;
     append_kept(turn, kept);
-    session_send(session, turn, offset);
+    output_send(session, turn, offset);
     turn_count(turn,
                kept->sent || kept->redelivered ? METRIC_messages_redelivered
                                                : METRIC_messages_delivered,
@@ -299,17 +300,17 @@ static void feed_one(struct session *session, const struct kept_message *kept, s
         deliver_done(session, turn, held);
 }
 
-void session_feed(struct session *session, struct turn *turn)
+void delivery_feed(struct session *session, struct turn *turn)
 {
     struct kept_message kept;
-    session_age(session, turn);
+    delivery_age(session, turn);
     while (session->conn != 0 && session->inbox != NULL && inbox_next(session->inbox, &kept) &&
-           session_takes(session, turn, kept.payload.size + FRAME_MORE_BYTES))
+           output_takes(session, turn, kept.payload.size + FRAME_MORE_BYTES))
         feed_one(session, &kept, turn);
     drop_empty_inbox(session);
 }
 
-void session_renumber(struct session *session, uint64_t first)
+void delivery_renumber(struct session *session, uint64_t first)
 {
     session->next_seq = first;
     if (session->inbox != NULL) {
@@ -318,7 +319,7 @@ void session_renumber(struct session *session, uint64_t first)
     }
 }
 
-void session_age(struct session *session, struct turn *turn)
+void delivery_age(struct session *session, struct turn *turn)
 {
     uint32_t age = limits_inbox_age_ms(turn->limits);
     struct kept_message kept;
@@ -327,4 +328,18 @@ void session_age(struct session *session, struct turn *turn)
         /* Not by their difference: the sender's thread may have read the clock after this one. */
         refuse_message(turn, inbox_pop(session->inbox), USHER__V1__ERROR__CODE__UNDELIVERED);
     drop_empty_inbox(session);
+}
+
+void user_deliver(struct session *session, struct message *message, struct turn *turn)
+{
+    struct deliver_message *deliver = (struct deliver_message *)message;
+    if (deliver->epoch_wanted != 0 && deliver->epoch_wanted != session->epoch)
+        refuse_message(turn, deliver, RESULT_STALE_EPOCH);
+    else
+        delivery_take(session, deliver, turn);
+}
+
+void user_bundle(struct session *session, struct message *message, struct turn *turn)
+{
+    delivery_take_bundle(session, (struct bundle_message *)message, turn);
 }

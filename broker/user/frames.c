@@ -1,12 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <errno.h>
-
 #include "actors/refuse.h"
 #include "backend.pb-c.h"
 #include "base/check.h"
-#include "base/memory.h"
 #include "client.pb-c.h"
-#include "proto/broker_frame.h"
 #include "proto/client_frame.h"
 #include "proto/frame.h"
 #include "user/tracing.h"
@@ -29,7 +25,7 @@ void user_protocol_error(struct session *session, struct turn *turn, uint64_t id
         LOG_S("detail", detail));
     refuse_request(turn, session->conn, id, USHER__V1__ERROR__CODE__PROTOCOL, detail, 0);
     refuse_shut(turn, session->conn, USHER__V1__CLOSE__REASON__PROTOCOL_ERROR, detail, 0, false);
-    session_detach(session, turn, USHER__V1__PRESENCE_EVENT__CAUSE__PROTOCOL);
+    change_detach(session, turn, USHER__V1__PRESENCE_EVENT__CAUSE__PROTOCOL);
 }
 
 /* The same for all who come from where he comes from. Nobody is closed for it: who it is that sends
@@ -59,7 +55,7 @@ static bool is_free(const struct session *session, const struct client_frame *fr
 {
     if (frame->body == CLIENT_LOGOUT)
         return session_logout_wait_ms(session, turn) == 0;
-    return frame->body == CLIENT_ACK && frame->ack.seq > session_acked_seq(session);
+    return frame->body == CLIENT_ACK && frame->ack.seq > delivery_acked_seq(session);
 }
 
 /* True: the frame came too fast, and was refused. */
@@ -83,7 +79,7 @@ static bool refuse_flood(struct session *session, const struct client_frame *fra
                 "more requests than limits.requests_per_second, and it goes on", RATE_RETRY_MS,
                 false);
     session->rate.refused = 0; /* who comes back begins with what is left of his allowance */
-    session_detach(session, turn, USHER__V1__PRESENCE_EVENT__CAUSE__PROTOCOL);
+    change_detach(session, turn, USHER__V1__PRESENCE_EVENT__CAUSE__PROTOCOL);
     return true;
 }
 
@@ -186,7 +182,7 @@ static void go_on(struct session *session, struct turn *turn)
     }
 }
 
-void handle_frames(struct session *session, struct message *message, struct turn *turn)
+void user_frames(struct session *session, struct message *message, struct turn *turn)
 {
     const struct frames_message *frames = (const struct frames_message *)message;
     bool waits = session->unread.first != NULL;
@@ -196,13 +192,13 @@ void handle_frames(struct session *session, struct message *message, struct turn
         go_on(session, turn);
 }
 
-void handle_more_frames(struct session *session, struct message *message, struct turn *turn)
+void user_more_frames(struct session *session, struct message *message, struct turn *turn)
 {
     message_destroy(message);
     go_on(session, turn);
 }
 
-void session_drop_frames(struct session *session, struct turn *turn)
+void frames_drop(struct session *session, struct turn *turn)
 {
     struct message *first;
     while ((first = message_take(&session->unread)) != NULL) {
@@ -211,39 +207,7 @@ void session_drop_frames(struct session *session, struct turn *turn)
     }
 }
 
-void handle_second_login(struct session *session, const struct client_frame *frame,
-                         struct turn *turn)
+void user_second_login(struct session *session, const struct client_frame *frame, struct turn *turn)
 {
     user_protocol_error(session, turn, frame->id, "this connection is logged in already");
-}
-
-void handle_ping(struct session *session, const struct client_frame *frame, struct turn *turn)
-{
-    size_t offset = turn->out.size;
-    MEMORY_MUST(broker_frame_pong(&turn->out, frame->id, frame->ping.stamp, turn->wall_ms) == 0,
-                "a Pong");
-    session_send(session, turn, offset);
-}
-
-void handle_ack(struct session *session, const struct client_frame *frame, struct turn *turn)
-{
-    if (frame->ack.seq > session_sent_seq(session))
-        user_protocol_error(session, turn, frame->id, "an Ack beyond what was sent");
-    else {
-        session_acknowledge(session, turn, frame->ack.seq);
-        answer_done(session, turn, frame->id, session->epoch);
-    }
-}
-
-void handle_logout(struct session *session, const struct client_frame *frame, struct turn *turn)
-{
-    uint32_t wait_ms = session_logout_wait_ms(session, turn);
-    if (wait_ms > 0) { /* or each would be one more transaction for a store that fails */
-        answer_error(session, turn, frame->id, USHER__V1__ERROR__CODE__RATE_LIMITED,
-                     "the last logout could not be stored; try again later", wait_ms);
-        return;
-    }
-    struct message *cause = message_create(MESSAGE_LOGOUT, sizeof(struct logout_message));
-    ((struct logout_message *)cause)->id = frame->id;
-    session_end(session, turn, USHER__V1__PRESENCE_EVENT__CAUSE__LOGOUT, cause);
 }

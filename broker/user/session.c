@@ -110,8 +110,8 @@ void session_clear(struct session *session, struct turn *turn)
         CHECK(session->inbox->count == 0 && session->inbox->first == NULL);
         free(session->inbox);
     }
-    session_drop_frames(session, turn);
-    session_forget_requests(session, turn);
+    frames_drop(session, turn);
+    answer_forget(session, turn);
     if (session->held != NULL)
         held_fini(session->held);
     free(session->held);

@@ -99,81 +99,92 @@ void session_show_proof(const struct session *session, struct turn *turn);
 void session_describe(const struct session *session, struct turn *turn, struct change *change,
                       uint8_t kind, uint8_t cause);
 
-/* --- frames to the bound connection, or kept for a resume; see answer.c --------------------- */
+/* --- output.c: what goes to the bound connection ---------------------------------------------- */
 
-/* What is appended to turn->out since `offset` goes to the bound connection. */
-void session_send(struct session *session, struct turn *turn, size_t offset);
+/* What is appended to turn->out since `offset` goes there. */
+void output_send(struct session *session, struct turn *turn, size_t offset);
 
-/* So many bytes more may go to the bound connection now. What others send waits until they may;
- * answers to what he has asked for himself need not. */
-bool session_takes(const struct session *session, const struct turn *turn, size_t size);
+/* So many bytes more may go there now. What others send waits until they may; answers to what he
+ * has asked for himself need not. */
+bool output_takes(const struct session *session, const struct turn *turn, size_t size);
 
 /* A message of the inbox or an answer waits to be handed out. */
-bool session_waits(const struct session *session);
+bool output_waits(const struct session *session);
 
 /* The turn's effects are done, and so much waits in the bound connection (SESSION_OUTPUT_SHUT: it
  * takes nothing more). True: a MESSAGE_WRITABLE to go on must be posted to him. */
-bool session_settle(struct session *session, uint32_t output);
+bool output_settle(struct session *session, uint32_t output);
 
-/* Answers that were held, as far as the connection takes them. */
-void session_send_held(struct session *session, struct turn *turn);
+/* --- answer.c: final answers, to the bound connection or kept for a resume -------------------- */
 
-/* Final answers to request `id` (0: nothing is sent). */
+/* The request gets one, from somebody else. True: it is remembered, or nobody waits (id 0).
+ * Otherwise too many wait, and that was the answer. */
+bool answer_owe(struct session *session, struct turn *turn, const struct request *request);
+
+/* All requests in flight are forgotten, nobody is answered. */
+void answer_forget(struct session *session, struct turn *turn);
+
+/* To request `id` (0: nothing is sent). */
 void answer_done(struct session *session, struct turn *turn, uint64_t id, uint64_t epoch);
 void answer_error(struct session *session, struct turn *turn, uint64_t id, uint32_t code,
                   const char *detail, uint32_t retry_after_ms);
 void answer_reply(struct session *session, struct turn *turn, uint64_t id, uint32_t status,
                   struct bytes payload);
 
-/* --- user/frames.c: the frames that wait are dropped ---------------------------------------- */
-void session_drop_frames(struct session *session, struct turn *turn);
+/* An Error, counted as a message that was refused; the second one for want of memory. */
+void answer_refuse(struct session *session, struct turn *turn, uint64_t id, uint32_t code,
+                   const char *detail);
+void answer_refuse_for_memory(struct session *session, struct turn *turn, uint64_t id);
 
-/* --- user/send.c: all requests in flight are forgotten, nobody is answered ------------------ */
-void session_forget_requests(struct session *session, struct turn *turn);
+/* Those that were held, as far as the connection takes them. */
+void answer_send_held(struct session *session, struct turn *turn);
+
+/* --- call.c ----------------------------------------------------------------------------------- */
 
 /* So many calls less wait for their answer, of those that all users have. */
-void session_calls_ended(struct turn *turn, uint32_t count);
+void call_ended(struct turn *turn, uint32_t count);
+
+/* --- frames.c --------------------------------------------------------------------------------- */
+
+/* The frames that wait are dropped. */
+void frames_drop(struct session *session, struct turn *turn);
 
 /* --- delivery.c ------------------------------------------------------------------------------- */
 
 /* A message for the user: takes it. */
-void session_deliver(struct session *session, struct deliver_message *message, struct turn *turn);
+void delivery_take(struct session *session, struct deliver_message *message, struct turn *turn);
 
 /* Several pushes for the user: takes the message. */
-void session_deliver_bundle(struct session *session, struct bundle_message *message,
-                            struct turn *turn);
+void delivery_take_bundle(struct session *session, struct bundle_message *message,
+                          struct turn *turn);
 
 /* Behind what the inbox holds; takes the message, which has its seq. */
-void session_keep(struct session *session, struct deliver_message *message);
+void delivery_keep(struct session *session, struct deliver_message *message);
 
 /* Hands out what the inbox holds, as far as the connection takes it now; the rest follows as it is
  * read. */
-void session_feed(struct session *session, struct turn *turn);
+void delivery_feed(struct session *session, struct turn *turn);
 
 /* The highest seq that any connection of this epoch was given, and the one up to which everything
  * is out of the inbox: seq has no gaps there. */
-uint64_t session_sent_seq(const struct session *session);
-uint64_t session_acked_seq(const struct session *session);
+uint64_t delivery_sent_seq(const struct session *session);
+uint64_t delivery_acked_seq(const struct session *session);
 
 /* The inbox under new numbers, from `first` on, all marked redelivered. */
-void session_renumber(struct session *session, uint64_t first);
+void delivery_renumber(struct session *session, uint64_t first);
 
 /* Everything up to seq is done. */
-void session_acknowledge(struct session *session, struct turn *turn, uint64_t seq);
+void delivery_acknowledge(struct session *session, struct turn *turn, uint64_t seq);
 
 /* Gives up what is older than the limit. */
-void session_age(struct session *session, struct turn *turn);
+void delivery_age(struct session *session, struct turn *turn);
 
-void attach_committed(struct session *session, struct change *change, struct turn *turn);
-void resume_committed(struct session *session, struct change *change, struct turn *turn);
-
-/* --- user/changes.c: changes ------------------------------------------------------------------ */
+/* --- changes.c -------------------------------------------------------------------------------- */
 
 /* The connection is gone, shut or released: forgets it and asks for DETACHED to be stored. */
-void session_detach(struct session *session, struct turn *turn, uint8_t cause);
+void change_detach(struct session *session, struct turn *turn, uint8_t cause);
 
 /* The session ends with that cause; `cause` (may be NULL) is taken. */
-void session_end(struct session *session, struct turn *turn, uint8_t cause,
-                 struct message *because);
+void change_end(struct session *session, struct turn *turn, uint8_t cause, struct message *because);
 
 #endif

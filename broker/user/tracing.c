@@ -82,7 +82,7 @@ void tracing_message(struct session *session, struct turn *turn, enum trace_stag
                                         .payload = deliver_payload(message)});
 }
 
-void handle_trace(struct session *session, struct message *message, struct turn *turn)
+void user_trace(struct session *session, struct message *message, struct turn *turn)
 {
     (void)turn;
     session->trace = ((struct trace_message *)message)->slot;

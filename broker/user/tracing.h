@@ -61,6 +61,6 @@ static inline void trace_answer(struct session *session, struct turn *turn, enum
                       &(struct trace_point){.stage = stage, .in = true, .kind = kind, .id = id});
 }
 
-void handle_trace(struct session *session, struct message *message, struct turn *turn);
+void user_trace(struct session *session, struct message *message, struct turn *turn);
 
 #endif

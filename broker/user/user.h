@@ -16,14 +16,27 @@ void user_committed(struct session *session, struct change *change, struct turn 
 /* --- the rows of the table: each takes its message ------------------------------------------- */
 typedef void user_handler(struct session *session, struct message *message, struct turn *turn);
 
-user_handler handle_attach, handle_resume, handle_frames, handle_more_frames, handle_conn_end,
-    handle_writable, handle_deliver, handle_bundle, handle_call_result, handle_kick, handle_result,
-    handle_tick, handle_restore, handle_stop;
+user_handler user_attach, user_resume, user_frames, user_more_frames, user_conn_end, user_writable,
+    user_deliver, user_bundle, user_call_result, user_kick, user_result, user_tick, user_restore,
+    user_stop;
+
+/* --- what a change means, when it was synced or refused: committed.c asks for these ----------- */
+
+enum { CHANGE_RETRY_MS = 1000 };
+
+void attach_committed(struct session *session, struct change *change, struct turn *turn);
+void attach_resume_committed(struct session *session, struct change *change, struct turn *turn);
+void logout_committed(struct session *session, struct change *change, struct turn *turn);
+void kick_committed(struct session *session, struct change *change, struct turn *turn);
+
+/* The session is over, and that is stored: it is counted, and cleared. */
+void user_ended(struct session *session, struct turn *turn, uint8_t cause);
+
+/* --- one client frame of the bound connection ------------------------------------------------- */
 
 struct client_frame;
 
-/* One client frame of the bound connection: the handlers that the rows of client_bodies.def name.
- */
+/* The handlers that the rows of client_bodies.def name. */
 #define FIELD(body, number, kind, name)
 #define BODY(number, NAME, name, handler, fields) \
     void handler(struct session *session, const struct client_frame *frame, struct turn *turn);

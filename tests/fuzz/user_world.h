@@ -146,7 +146,7 @@ static inline void world_turn_ends(struct user_world *world)
 {
     for (size_t i = 0; i < world->turn.count; i++)
         world_effect(world, &world->turn.effects[i]);
-    if (session_settle(&world->session, world->output)) {
+    if (output_settle(&world->session, world->output)) {
         struct writable_message *more = message_create(MESSAGE_WRITABLE, sizeof(*more));
         more->conn = world->session.conn;
         more->go_on = true;

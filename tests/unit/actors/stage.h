@@ -596,7 +596,7 @@ static inline void stage_end(struct stage *stage)
     stage->change = stage->turn.change;
     if (stage->change != NULL)
         tape_change(stage, stage->change);
-    if (session_settle(&stage->session, stage->output))
+    if (output_settle(&stage->session, stage->output))
         tape_put(stage, "goes on\n");
     if (stage->turn.retire)
         tape_put(stage, "retire\n");

@@ -54,7 +54,7 @@ static inline bool stand_receive(void *context, struct runner *runner, actor_han
 static inline void stand_settle(struct stand *stand, struct runner *runner, actor_handle self,
                                 struct session *session)
 {
-    if (!session_settle(session, 0))
+    if (!output_settle(session, 0))
         return;
     struct writable_message *more = message_create(MESSAGE_WRITABLE, sizeof(*more));
     assert_non_null(more);

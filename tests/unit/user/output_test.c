@@ -287,7 +287,7 @@ static void an_ack_of_what_grew_too_old_is_not_free(void **state)
     stage_deliver(stage, 0, "old");
     stage_tick(stage, 0);
     assert_null(stage->session.inbox);
-    assert_int_equal(session_acked_seq(&stage->session), 1);
+    assert_int_equal(delivery_acked_seq(&stage->session), 1);
     stage->limits.limits_requests_per_second = 1;
     put_ping(stage, 0, 1);
     put_ack(stage, 1);

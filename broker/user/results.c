@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "client.pb-c.h"
+#include "user/user.h"
+
+/* What others have answered to a Send or a Call, for the client. What comes for a request that has
+ * its answer, or of an earlier login, is late, and counted. */
+
+static const char *explain(uint16_t code)
+{
+    switch (code) {
+    case USHER__V1__ERROR__CODE__NOT_ONLINE:
+        return "that user has no session";
+    case USHER__V1__ERROR__CODE__INBOX_FULL:
+        return "the receiver's inbox is full, or holds your share of it";
+    case USHER__V1__ERROR__CODE__BUSY:
+        return "the receiver is busy";
+    case USHER__V1__ERROR__CODE__TOO_LARGE:
+        return "it would be larger than its receiver can get";
+    case USHER__V1__ERROR__CODE__UNDELIVERED:
+        return "the message was given up before it was acknowledged";
+    case USHER__V1__ERROR__CODE__NO_SERVICE:
+        return "no instance of that service is linked";
+    case USHER__V1__ERROR__CODE__SERVICE_LOST:
+        return "the instance that had the call is lost";
+    default:
+        return "";
+    }
+}
+
+static uint32_t retry_hint_ms(uint16_t code)
+{
+    switch (code) {
+    case USHER__V1__ERROR__CODE__BUSY:
+        return 100;
+    case USHER__V1__ERROR__CODE__INBOX_FULL:
+    case USHER__V1__ERROR__CODE__NO_SERVICE:
+    case USHER__V1__ERROR__CODE__SERVICE_LOST:
+        return 1000;
+    default:
+        return 0;
+    }
+}
+
+/* How a Send of this user ended. */
+void user_result(struct session *session, struct message *message, struct turn *turn)
+{
+    struct result_message *result = (struct result_message *)message;
+    bool waits = result->asker_epoch == session->epoch &&
+                 requests_find(session->requests, result->request) != NULL;
+    if (!waits) {
+        turn_count(turn, METRIC_replies_late, 1);
+    } else {
+        requests_remove(&session->requests, result->request);
+        if (result->code == 0)
+            answer_done(session, turn, result->request, result->epoch);
+        else
+            answer_error(session, turn, result->request, result->code, explain(result->code),
+                         retry_hint_ms(result->code));
+    }
+    message_destroy(message);
+}
+
+void user_call_result(struct session *session, struct message *message, struct turn *turn)
+{
+    struct call_result_message *result = (struct call_result_message *)message;
+    const struct request *request = requests_find(session->requests, result->request);
+    if (result->epoch != session->epoch || request == NULL || request->call != result->call) {
+        turn_count(turn, METRIC_replies_late, 1);
+    } else {
+        requests_remove(&session->requests, result->request);
+        call_ended(turn, 1);
+        turn_count(turn, result->code == 0 ? METRIC_calls_answered : METRIC_calls_lost, 1);
+        if (result->code == 0)
+            turn_mark(turn, HISTOGRAM_call_latency, result->stamp_us);
+        if (result->code == 0)
+            answer_reply(session, turn, result->request, result->status,
+                         (struct bytes){result->payload, result->payload_size});
+        else
+            answer_error(session, turn, result->request, result->code, explain(result->code),
+                         retry_hint_ms(result->code));
+    }
+    message_destroy(message);
+}
