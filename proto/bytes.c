@@ -24,6 +24,13 @@ bool bytes_equal(struct bytes a, struct bytes b)
     return a.size == b.size && (a.size == 0 || memcmp(a.data, b.data, a.size) == 0);
 }
 
+uint8_t *bytes_put(uint8_t *to, struct bytes from)
+{
+    if (from.size > 0)
+        memcpy(to, from.data, from.size);
+    return to + from.size;
+}
+
 uint8_t *buffer_reserve(struct buffer *buffer, size_t extra)
 {
     if (extra > SIZE_MAX / 2 - buffer->size)

@@ -18,6 +18,9 @@ struct bytes {
 struct bytes bytes_of_text(const char *text);
 bool bytes_equal(struct bytes a, struct bytes b);
 
+/* Writes them to where there is room; gives where they end. */
+uint8_t *bytes_put(uint8_t *to, struct bytes from);
+
 /* An owned run that grows. Zeroed memory is an empty buffer. */
 struct buffer {
     uint8_t *data;

@@ -101,36 +101,6 @@ void message_destroy(struct message *message)
     free(message);
 }
 
-void *shared_create(size_t size)
-{
-    CHECK(size >= sizeof(struct shared) && size <= UINT32_MAX);
-    struct shared *shared = malloc(size);
-    if (shared == NULL)
-        return NULL;
-    atomic_init(&shared->holders, 1);
-    shared->size = (uint32_t)size;
-    memory_account((int64_t)size);
-    return shared;
-}
-
-static void hold(struct shared *shared)
-{
-    uint32_t holders = atomic_fetch_add_explicit(&shared->holders, 1, memory_order_relaxed);
-    CHECK(holders > 0); /* the caller is one of them */
-}
-
-void shared_release(struct shared *shared)
-{
-    if (shared == NULL)
-        return;
-    uint32_t holders = atomic_fetch_sub_explicit(&shared->holders, 1, memory_order_acq_rel);
-    CHECK(holders > 0);
-    if (holders != 1)
-        return;
-    memory_account(-(int64_t)shared->size);
-    free(shared);
-}
-
 void *message_create_holding(uint16_t kind, size_t size, struct shared *shared)
 {
     struct message *message = message_create(kind, size + sizeof(shared));
@@ -139,7 +109,7 @@ void *message_create_holding(uint16_t kind, size_t size, struct shared *shared)
     message->size = (uint32_t)size;
     message->flags = HOLDING;
     memcpy((uint8_t *)message + size, &shared, sizeof(shared));
-    hold(shared);
+    shared_hold(shared);
     return message;
 }
 
@@ -153,7 +123,7 @@ struct message_block *message_block_create(uint32_t count, size_t size, struct s
     memory_account((int64_t)block_bytes(count, size));
     *block = (struct message_block){.count = count, .message_bytes = size, .shared = shared};
     atomic_init(&block->left, count + 1); /* one for whoever makes them */
-    hold(shared);
+    shared_hold(shared);
     return block;
 }
 

@@ -7,15 +7,16 @@
  * A message has one owner: whoever made it, then the mailbox that took it, then the turn that
  * received it. It is flat (no pointers to other allocations), so dropping one is one free.
  *
- * The exception is what many are told at once. They hold one *shared* run of bytes, counted, and
- * are made by the hundred in a *block*, which is freed with its last message. For their owners they
- * are messages like any other; only message_shared tells them apart. */
+ * The exception is what many are told at once. They hold one *shared* run of bytes, counted
+ * (shared.h), and are made by the hundred in a *block*, which is freed with its last message. For
+ * their owners they are messages like any other; only message_shared tells them apart. */
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "base/check.h"
+#include "runtime/shared.h"
 
 struct message {
     struct message *next; /* of the queue that owns it */
@@ -76,18 +77,6 @@ static inline struct message *message_take(struct message_list *list)
 }
 
 /* --- bytes that many messages hold ------------------------------------------------------------ */
-
-/* The beginning of the allocation; not written any more once a second one holds it. */
-struct shared {
-    _Atomic uint32_t holders;
-    uint32_t size; /* of the whole; set once */
-};
-
-/* Held once, by the caller. Only the beginning is set. NULL without memory. */
-void *shared_create(size_t size);
-
-/* Any thread; NULL is nothing. The last one frees. */
-void shared_release(struct shared *shared);
 
 /* A message of its own that holds `shared` as well. NULL without memory. */
 void *message_create_holding(uint16_t kind, size_t size, struct shared *shared);

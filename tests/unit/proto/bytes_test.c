@@ -21,6 +21,16 @@ static void test_equal(void **state)
     assert_false(bytes_equal(empty, bytes_of_text("a")));
 }
 
+/* Each call begins where the one before it ended, and an empty run, which may be NULL, is nothing.
+ */
+static void test_put(void **state)
+{
+    uint8_t room[] = "........";
+    uint8_t *end = bytes_put(bytes_put(room, bytes_of_text("abc")), (struct bytes){NULL, 0});
+    assert_ptr_equal(bytes_put(end, bytes_of_text("de")), room + 5);
+    assert_string_equal((const char *)room, "abcde...");
+}
+
 static void test_append_grows(void **state)
 {
     struct buffer buffer = {0};
@@ -97,6 +107,7 @@ int main(void)
         cmocka_unit_test(test_equal),     cmocka_unit_test(test_append_grows),
         cmocka_unit_test(test_reserve),   cmocka_unit_test(test_append_nothing),
         cmocka_unit_test(test_too_large), cmocka_unit_test(test_consume),
+        cmocka_unit_test(test_put),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
