@@ -167,7 +167,7 @@ void net_bind(struct net *net, conn_handle handle, uint64_t owner)
 {
     struct reactor *reactor = reactor_of(net, handle);
     struct conn *conn = slot_find(net, handle);
-    CHECK(conn != NULL && conn->owner == 0 && owner != 0);
+    CHECK(conn != NULL);
     CHECK(conn->state == CONN_OPEN || conn->state == CONN_ENDED);
     conn_set_owner(reactor, conn, owner);
 }

@@ -174,6 +174,8 @@ size_t net_fullest(struct net *net, struct net_waiting *fullest, size_t max);
 
 /* --- I/O thread, inside the events -------------------------------------------------------- */
 
+/* Before something is posted to the owner. He may be gone by then, and nothing was posted: so it
+ * may be bound again, to another one, or to nobody (0) as it was. */
 void net_bind(struct net *net, conn_handle conn, uint64_t owner);
 
 uint64_t net_owner(struct net *net, conn_handle conn);
