@@ -638,9 +638,10 @@ def scene_feed():
         broker.restart({"feed.url": url})
         service = Service(broker)
         before = broker.resident_bytes()
-        check(hears(broker, url, "first"), "the feed is not heard at all")
+        # nng counts a subscriber a moment after he was greeted, and what came before he does not hear.
+        eventually(lambda: hears(broker, url, "first"), "the feed is heard")
         listener = Subscriber(url)
-        check(hears(broker, url, "second"), "the feed is not heard")
+        eventually(lambda: hears(broker, url, "second"), "the feed is heard beside another")
         slow = [Subscriber(url) for _ in range(20)]  # never read
         held = attack(url, SP_SUB)
         for number in range(scaled(300, 40)):
