@@ -92,7 +92,6 @@ void turn_send(struct turn *turn, uint64_t conn, size_t offset)
 
 void turn_post(struct turn *turn, actor_handle to, struct message *message)
 {
-    CHECK(message->next == NULL); /* whoever has it in a list loses it there */
     turn_effect(turn, EFFECT_POST, to)->message = message;
 }
 
