@@ -317,6 +317,8 @@ static actor_handle settle(struct registry *registry, struct shard *shard, uint3
     CHECK(is_free(registry, slot) && actor->name == NULL);
     actor->name = (char *)name;
     actor->name_hash = hash;
+    /* Before anybody finds it, for whoever does may have it retired at once. */
+    atomic_fetch_add_explicit(&registry->in_use[behaviour->kind], 1, memory_order_relaxed);
     /* Pairs with the acquire of handle_with. */
     atomic_store_explicit(&actor->behaviour, behaviour, memory_order_release);
     uint32_t generation = atomic_load_explicit(&actor->generation, memory_order_relaxed) + 1;
@@ -352,8 +354,6 @@ actor_handle registry_claim(struct registry *registry, const void *name, size_t 
     if (handle == 0 || actor_slot(handle) != taken - 1) {
         free(copy);
         give_slot(registry, taken - 1);
-    } else {
-        atomic_fetch_add_explicit(&registry->in_use[behaviour->kind], 1, memory_order_relaxed);
     }
     return handle;
 }

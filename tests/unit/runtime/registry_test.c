@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "runtime/registry.h"
 
+#include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -284,6 +286,37 @@ static void destroying_drops_the_mail(void **state)
     registry_destroy(registry); /* the leak checker looks */
 }
 
+enum { QUICK_LIVES = 2000 };
+
+/* Whoever finds the actor ends it, as a turn does, while its claim is not over yet. */
+static void *end_whoever_is_there(void *argument)
+{
+    struct registry *registry = argument;
+    for (int life = 0; life < QUICK_LIVES;) {
+        actor_handle handle = find(registry, "ann");
+        if (handle != 0) {
+            release(registry, actor_slot(handle));
+            life++;
+        }
+    }
+    return NULL;
+}
+
+static void an_actor_may_end_before_its_claim_returns(void **state)
+{
+    struct registry *registry = create(2);
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, end_whoever_is_there, registry), 0);
+    for (int life = 0; life < QUICK_LIVES; life++) {
+        assert_int_not_equal(claim(registry, "ann"), 0);
+        while (find(registry, "ann") != 0)
+            sched_yield();
+    }
+    pthread_join(thread, NULL);
+    assert_int_equal(registry_count(registry), 0);
+    registry_destroy(registry);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -298,6 +331,7 @@ int main(void)
         cmocka_unit_test(a_slot_that_was_never_made_has_no_handle),
         cmocka_unit_test(it_agrees_with_a_model),
         cmocka_unit_test(destroying_drops_the_mail),
+        cmocka_unit_test(an_actor_may_end_before_its_claim_returns),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
