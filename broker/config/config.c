@@ -343,7 +343,7 @@ static void check_relations(struct load *load)
  * (docs/decisions/0013). The workers are for whoever is behind. */
 static void resolve_threads(struct options *options)
 {
-    enum { IO_MAX = 8 };
+    enum { IO_MAX = 8, WORKERS_MAX = 256 }; /* the second as in options.def */
     cpu_set_t set;
     uint64_t processors = 1;
     if (sched_getaffinity(0, sizeof(set), &set) == 0)
@@ -355,6 +355,8 @@ static void resolve_threads(struct options *options)
     if (options->threads_workers == 0) {
         options->threads_workers =
             processors > options->threads_io ? processors - options->threads_io : 1;
+        if (options->threads_workers > WORKERS_MAX)
+            options->threads_workers = WORKERS_MAX;
     }
 }
 

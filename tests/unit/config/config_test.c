@@ -1,17 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config/config.h"
 
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "base/log.h"
+
+/* 0: as many as there are. */
+static int processors;
+
+/* In the place of the system's: a machine as large as the test wants. */
+int sched_getaffinity(pid_t pid, size_t size, cpu_set_t *set)
+{
+    CPU_ZERO_S(size, set);
+    if (processors == 0)
+        return syscall(SYS_sched_getaffinity, pid, size, set) < 0 ? -1 : 0;
+    for (int i = 0; i < processors; i++)
+        CPU_SET_S((size_t)i, size, set);
+    return 0;
+}
 
 /* A run of config_load and what it said. */
 struct run {
@@ -104,6 +120,26 @@ static void test_defaults(void **state)
     assert_true(run.options.threads_io >= 1 && run.options.threads_workers >= 1);
     options_fini(&run.options);
     options_fini(&run.options); /* harmless twice */
+}
+
+/* What is worked out is in the range of what may be set: the tables of threads have such sizes. */
+static void test_threads_of_large_machines(void **state)
+{
+    (void)state;
+    static const struct {
+        int processors;
+        uint64_t io, workers;
+    } machines[] = {{1, 1, 1}, {2, 1, 1}, {6, 3, 3}, {264, 8, 256}, {265, 8, 256}, {1000, 8, 256}};
+    for (size_t i = 0; i < sizeof(machines) / sizeof(machines[0]); i++) {
+        struct run run;
+        processors = machines[i].processors;
+        load(&run, NULL);
+        processors = 0;
+        assert_int_equal(run.result, 0);
+        assert_int_equal(run.options.threads_io, machines[i].io);
+        assert_int_equal(run.options.threads_workers, machines[i].workers);
+        options_fini(&run.options);
+    }
 }
 
 static void test_settings(void **state)
@@ -728,6 +764,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_threads_of_large_machines),
         cmocka_unit_test(test_settings),
         cmocka_unit_test(test_numbers),
         cmocka_unit_test(test_words),
