@@ -15,7 +15,9 @@
  * both. What stands before `moved_to` in the old one is void: it has moved, or was dropped. The
  * next table is larger if most pins of a sample are wanted, otherwise as large; and it has room for
  * all of them and those that are added meanwhile even if the sample was wrong: at most three
- * quarters of its places, and one eighth. */
+ * quarters of its places, and one eighth. A sample is wrong when those who were gone come back
+ * while their pins move, as the players of an evening do, and it can be wrong twice: so where the
+ * last move has left more than three quarters, the next table is larger whatever a sample says. */
 
 TABLE_ROW(struct pin, key);
 
@@ -59,12 +61,18 @@ static bool most_are_wanted(const struct pins *pins, pin_is_wanted *wanted, void
     return 2 * count >= seen;
 }
 
+static size_t next_size(const struct pins *pins, pin_is_wanted *wanted, void *context)
+{
+    if (pins->size == 0)
+        return SIZE_MIN;
+    bool crowded = 4 * pins->count > 3 * pins->size;
+    return crowded || most_are_wanted(pins, wanted, context) ? 2 * pins->size : pins->size;
+}
+
 static bool begin_move(struct pins *pins, pin_is_wanted *wanted, void *context)
 {
     CHECK(pins->old == NULL && (pins->size & (pins->size - 1)) == 0);
-    size_t size = pins->size == 0                          ? SIZE_MIN
-                  : most_are_wanted(pins, wanted, context) ? 2 * pins->size
-                                                           : pins->size;
+    size_t size = next_size(pins, wanted, context);
     struct pin *slots = calloc(size, sizeof(*slots));
     if (slots == NULL)
         return false;

@@ -136,6 +136,22 @@ static void who_is_dropped_is_gone(void **state)
     pins_clear(&pins);
 }
 
+/* Whoever is gone when the next table is made, and back before his pin has moved, keeps it: again
+ * and again, and nobody may be left without a place. */
+static void those_who_come_back_have_room(void **state)
+{
+    struct pins pins = {0};
+    struct asked asked = {0};
+    for (uint64_t i = 1; i <= 5000; i++) {
+        struct pin pin = {key_of(i), i, i, 0, 0};
+        bool begins = pins.old == NULL && 4 * (pins.count + 1) > 3 * pins.size;
+        asked.gone = begins && pins.size >= 1024 ? i - 1 : 0;
+        assert_true(pins_set(&pins, &pin, above_and_count, &asked));
+        assert_true(pins.count < pins.size);
+    }
+    pins_clear(&pins);
+}
+
 static void set_twice(void *argument)
 {
     struct pins pins = {0};
@@ -160,6 +176,7 @@ int main(void)
         cmocka_unit_test(those_who_are_gone_make_room),
         cmocka_unit_test(no_step_walks_all_of_them),
         cmocka_unit_test(who_is_dropped_is_gone),
+        cmocka_unit_test(those_who_come_back_have_room),
         cmocka_unit_test(a_key_is_odd_and_set_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
