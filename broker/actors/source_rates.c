@@ -112,7 +112,7 @@ static struct source_rate *hold(struct source_rates *rates, const uint64_t *step
         rate->next = NULL;
         *find(rates, steps[step]) = rate;
     }
-    CHECK(rate->step == step && rate->holders < UINT32_MAX);
+    CHECK(rate->holders < UINT32_MAX);
     rate->holders++;
     return rate;
 }

@@ -40,6 +40,25 @@ static void one_source_one_entry(void **state)
     source_rates_destroy(rates); /* checks that it is empty */
 }
 
+/* Nobody has an address of 8000::/3, where the wider sources get their numbers; who takes one all
+ * the same shares an entry with one of those, whoever is there first. */
+static void an_address_that_nobody_has_is_no_harm(void **state)
+{
+    const struct limits limits = {.limits_requests_per_second_per_source = 10};
+    struct source_rates *rates = source_rates_create(&limits, env_system());
+    const char *const addresses[] = {"[2000::1]:1", "[8000::1]:1"};
+    for (unsigned i = 0; i < 2; i++) {
+        struct source_rate *first = enter(rates, addresses[i]);
+        struct source_rate *second = enter(rates, addresses[!i]);
+        assert_int_equal(source_rate_take(rates, first, 5), 0);
+        assert_int_equal(source_rate_take(rates, second, 5), 0);
+        source_rates_leave(rates, first);
+        assert_int_equal(source_rate_take(rates, second, 5), 0);
+        source_rates_leave(rates, second);
+    }
+    source_rates_destroy(rates);
+}
+
 static void a_limit_that_comes_later_holds_for_those_who_are_there(void **state)
 {
     struct limits limits = {0};
@@ -178,6 +197,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_source_one_entry),
+        cmocka_unit_test(an_address_that_nobody_has_is_no_harm),
         cmocka_unit_test(who_has_more_addresses_has_little_more),
         cmocka_unit_test(a_limit_that_comes_later_holds_for_those_who_are_there),
         cmocka_unit_test(a_second_at_once_and_back_evenly),
