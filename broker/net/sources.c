@@ -113,27 +113,6 @@ static uint32_t find(struct sources *sources, uint64_t key)
     return index != SOURCE_NONE ? index : add(sources, key, bucket);
 }
 
-/* Under lock. The widest first, so that each finds the one that it counts for too. */
-static bool take_steps(struct sources *sources, const uint64_t *steps, unsigned count, uint32_t max,
-                       uint32_t *source)
-{
-    bool fits = true;
-    uint32_t wider = SOURCE_NONE;
-    uint32_t found[SOURCE_STEPS];
-    for (unsigned step = count; step-- > 0;) {
-        found[step] = find(sources, steps[step]);
-        if (found[step] == SOURCE_NONE)
-            continue;
-        struct source *item = &sources->items[found[step]];
-        item->wider = wider;
-        fits = fits && item->count < source_allowed(max, step);
-        item->count++;
-        wider = found[step];
-    }
-    *source = wider;
-    return fits;
-}
-
 /* Under lock. */
 static void give_steps(struct sources *sources, uint32_t source)
 {
@@ -147,6 +126,32 @@ static void give_steps(struct sources *sources, uint32_t source)
             drop(sources, source);
         source = wider;
     }
+}
+
+/* Under lock. The widest first, so that each finds the one that it counts for too. Without memory
+ * for one of them none is counted: who is counted in a source is counted in its wider ones, or they
+ * would be given back once too often. */
+static bool take_steps(struct sources *sources, const uint64_t *steps, unsigned count, uint32_t max,
+                       uint32_t *source)
+{
+    bool fits = true;
+    uint32_t wider = SOURCE_NONE;
+    uint32_t found[SOURCE_STEPS];
+    for (unsigned step = count; step-- > 0;) {
+        found[step] = find(sources, steps[step]);
+        if (found[step] == SOURCE_NONE) {
+            give_steps(sources, wider);
+            wider = SOURCE_NONE;
+            break;
+        }
+        struct source *item = &sources->items[found[step]];
+        item->wider = wider;
+        fits = fits && item->count < source_allowed(max, step);
+        item->count++;
+        wider = found[step];
+    }
+    *source = wider;
+    return fits;
 }
 
 /* `max` 0: it is not counted. */
