@@ -135,7 +135,7 @@ void conn_writable(struct reactor *reactor, struct conn *conn)
     else if (conn->owner != 0)
         net->events.on_writable(net->events.context, reactor->thread, handle, conn->owner);
     else
-        net_flush(net, reactor->index, handle);
+        write_flush(net, reactor->index, handle, conn);
 }
 
 void conn_on_event(struct reactor *reactor, struct conn *conn, uint32_t events)
@@ -185,8 +185,9 @@ void net_keep(struct net *net, conn_handle handle, void *item)
     CHECK(on_io_thread(reactor_of(net, handle)));
     CHECK(conn != NULL && conn->owner == 0);
     conn->kept = item;
-    if (item == NULL)
-        conn_go_on(reactor_of(net, handle), conn);
+    /* By an order: without memory the connection ends then, and not in its caller's hands. */
+    if (item == NULL && atomic_load_explicit(&conn->delayed, memory_order_relaxed))
+        wake_order(net, handle, conn, ORDER_GO_ON);
 }
 
 void *net_kept(struct net *net, conn_handle handle)

@@ -182,6 +182,11 @@ void conn_read(struct reactor *reactor, struct conn *conn);
 void conn_read_again(struct reactor *reactor, struct conn *conn);
 
 /* --- write.c: the write-side owner --- */
+
+/* net_flush, also of what is the I/O thread's own again, or always was, and has been released: that
+ * may wait to be carried out, or come twice. */
+int write_flush(struct net *net, unsigned block, conn_handle handle, struct conn *conn);
+
 void write_drop_pending(struct net *net, struct conn *conn);
 
 /* --- wake.c: the write-side owner --- */

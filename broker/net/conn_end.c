@@ -39,7 +39,7 @@ void conn_finish(struct reactor *reactor, struct conn *conn)
     CHECK(conn->state == CONN_CLOSING);
     conn->dead = conn->dead || conn->reset;
     if (!conn->dead && conn->pending_size > 0) {
-        net_flush(reactor->net, reactor->index, conn_handle_of(reactor, conn));
+        write_flush(reactor->net, reactor->index, conn_handle_of(reactor, conn), conn);
         if (conn->pending_size > 0)
             return;
     }

@@ -132,9 +132,8 @@ static int write_pending(struct net *net, unsigned block, conn_handle handle, st
     return 0;
 }
 
-int net_flush(struct net *net, unsigned block, conn_handle handle)
+int write_flush(struct net *net, unsigned block, conn_handle handle, struct conn *conn)
 {
-    struct conn *conn = owned(net, handle);
     if (conn->dead)
         return -EPIPE;
     if (waiting(conn) == 0)
@@ -144,6 +143,11 @@ int net_flush(struct net *net, unsigned block, conn_handle handle)
         return error;
     atomic_store_explicit(&conn->wants_write, false, memory_order_seq_cst);
     return 0;
+}
+
+int net_flush(struct net *net, unsigned block, conn_handle handle)
+{
+    return write_flush(net, block, handle, owned(net, handle));
 }
 
 /* Who has not logged in yet is not answered without end. */

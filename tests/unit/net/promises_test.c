@@ -226,6 +226,32 @@ static void binds_again_and_not_at_all(struct scene *scene)
     assert_int_equal(atomic_load(&scene->net->unbound), strangers);
 }
 
+/* What was delayed may find no memory to go on, which ends the connection: not in the hands of
+ * whoever has judged it and is about to answer. */
+static void goes_on_by_an_order(struct scene *scene)
+{
+    net_keep(scene->net, scene->handle, scene);
+    atomic_store(&scene->conn->delayed, true);
+    net_keep(scene->net, scene->handle, NULL);
+    assert_false(scene->conn->again);
+    assert_int_equal(atomic_load(&scene->conn->orders), ORDER_GO_ON);
+    conn_orders(scene->reactor, scene->conn, ORDER_GO_ON);
+    assert_true(scene->conn->again);
+}
+
+/* Accepting has stopped and the socket takes bytes again, both in one batch of events. */
+static void is_flushed_though_it_was_released(struct scene *scene)
+{
+    struct conn *conn = scene->conn;
+    conn->pending = malloc(1);
+    *conn->pending = 'x';
+    conn->pending_size = conn->pending_capacity = 1;
+    atomic_store(&conn->wants_write, true);
+    net_release(scene->net, scene->handle);
+    conn_writable(scene->reactor, conn);
+    assert_null(conn->pending);
+}
+
 static void ends_for_no_reason(void *argument)
 {
     struct scene *scene = argument;
@@ -426,6 +452,8 @@ static void states_counts_and_lists(void **state)
     assert_int_equal(conn->state, CONN_OPEN);
     binds_again_and_not_at_all(&scene);
     KEEP(&scene, promises);
+    goes_on_by_an_order(&scene);
+    is_flushed_though_it_was_released(&scene);
     close(fd);
 }
 
