@@ -332,15 +332,29 @@ static void answer(const struct queries_options *options, const struct query_mes
     }
 }
 
+static void *take_memory(void *context, size_t size)
+{
+    void *memory;
+    MEMORY_MUST((memory = malloc(size)) != NULL, "a command");
+    return memory;
+}
+
+static void give_memory(void *context, void *memory)
+{
+    free(memory);
+}
+
 static void run_command(const struct queries_options *options, const struct query_message *query)
 {
+    /* So that a command that cannot be read is not one for which there was no memory. */
+    ProtobufCAllocator allocator = {.alloc = take_memory, .free = give_memory};
     struct buffer out = {0};
-    Usher__V1__Command *command = usher__v1__command__unpack(NULL, query->size, query->bytes);
+    Usher__V1__Command *command = usher__v1__command__unpack(&allocator, query->size, query->bytes);
     CHECK(command != NULL); /* our own encoding */
     if (options->operate == NULL ||
         !options->operate(options->context, command, room_of(query), &out))
         answer(options, query, command, &out);
-    usher__v1__command__free_unpacked(command, NULL);
+    usher__v1__command__free_unpacked(command, &allocator);
     struct query_result_message head = {0};
     reply(options, query, &head, &out);
     buffer_fini(&out);
