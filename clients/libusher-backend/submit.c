@@ -172,7 +172,7 @@ static size_t batch_fill(struct usher_backend *backend)
     CHECK(backend->queue.frame_bytes_max >= FRAME_BYTES_MIN);
     while (batch->count < BATCH_COMMANDS_MAX) {
         /* What splicing adds is at most four bytes. */
-        size_t left = room - bytes < 4 ? 0 : room - bytes - 4;
+        size_t left = bytes + 4 > room ? 0 : room - bytes - 4;
         struct command *command = queue_take(&backend->queue, bytes == 0 ? room : left);
         if (command == NULL)
             break;

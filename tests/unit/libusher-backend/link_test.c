@@ -418,6 +418,26 @@ static void many_commands_share_frames(void **state)
     assert_int_equal(fake->submit_seqs[1], 2);
 }
 
+/* The largest that a frame takes: nothing goes with it. */
+static void a_full_frame_is_not_overfilled(void **state)
+{
+    struct fake *fake = *state;
+    struct service service = {0};
+    static char large[16384];
+    size_t bytes = sizeof(large);
+
+    service_open(&service, fake);
+    while (usher_backend_push_all(service.backend, large, bytes, 0) == -EMSGSIZE)
+        bytes--;
+    assert_in_range(bytes, sizeof(large) - 100, sizeof(large));
+    assert_int_equal(usher_backend_push_all(service.backend, large, 9000, 0), 0);
+    assert_int_equal(usher_backend_push_all(service.backend, "x", 1, 77), 0);
+    assert_int_equal(usher_backend_run(service.backend, 3000), 0);
+    usher_backend_close(service.backend);
+    assert_int_equal(fake->effects, 3);
+    assert_int_equal(fake->submits, 2);
+}
+
 static void ask_in_call(void *context, const struct usher_backend_call *call)
 {
     struct service *service = context;
@@ -570,6 +590,7 @@ int main(void)
         cmocka_unit_test(nobody_there_is_told_once),
         cmocka_unit_test(the_queue_is_bounded),
         WITH_NODE(many_commands_share_frames),
+        WITH_NODE(a_full_frame_is_not_overfilled),
         WITH_NODE(a_query_works_within_a_callback),
         WITH_NODE(a_query_copies_what_it_gives),
         cmocka_unit_test(a_query_without_a_node_ends_in_time),
