@@ -34,6 +34,9 @@ enum {
     STORE_ERROR_BYTES_MAX = 256,
 };
 
+/* No epoch and no seq of an event comes as far: what is beyond is damage. */
+#define STORE_COUNT_MAX (UINT64_MAX / 2)
+
 /* The numbers are those of SessionInfo.State in backend.proto. */
 enum session_state {
     SESSION_ONLINE = 1,
@@ -186,7 +189,8 @@ int store_look_up(struct store *store, const char *const *users, size_t count,
 
 /* Calls `each` in byte order of the names for those that begin with `prefix` and come after
  * `after` (both may be ""), until `limit` or until it returns false. One consistent state, that
- * of *presence_last. *more tells whether names are left. `each` must not call the store. */
+ * of *presence_last. *more tells whether names are left. `each` must not call the store. The names
+ * rise, or -EUCLEAN. */
 int store_list_sessions(struct store *store, const char *prefix, const char *after, size_t limit,
                         store_session_each *each, void *context, uint64_t *presence_last,
                         bool *more);

@@ -9,6 +9,7 @@
 #include "backend.pb-c.h"
 #include "persist/restore.h"
 #include "process/failure.h"
+#include "proto/username.h"
 
 /* What was online before is detached now: a connection does not outlive its process. Each session
  * gets a fresh resume window, because the time that the broker was away must not count against its
@@ -19,11 +20,18 @@
  * the end, before anybody is let in: what happens from now on they know nothing of.
  *
  * Epochs go on above everything ever stored, and above a floor taken from the clock, so that a
- * store restored from an old backup cannot give out an epoch again (docs/decisions). */
+ * store restored from an old backup cannot give out an epoch again (docs/decisions).
+ *
+ * A record may be whole, under a checksum that is right, and say what no broker stores: a name that
+ * nobody can have, an epoch that nobody can have come to, a message with the number of a later one.
+ * From here on these are promises, so here they are damage. */
 
 enum { PAGE = 4096, EPOCH_FLOOR_BITS = 16 };
 
 static const uint64_t EPOCH_FLOOR_START_S = 1767225600; /* 2026-01-01 */
+
+/* A client may move its numbers half of the way (LAST_SEQ_MAX), and messages follow. */
+static const uint64_t NEXT_SEQ_MAX = UINT64_MAX - UINT32_MAX;
 
 struct row {
     char user[STORE_NAME_BYTES_MAX + 1];
@@ -87,15 +95,19 @@ static int mark_rows(const struct survivors *survivors, const struct row *rows, 
 }
 
 struct saved_list {
+    const struct saved_inbox *inbox; /* read before its messages */
     struct message_list messages;
-    bool no_memory;
+    int error;
 };
 
 static bool take_message(void *context, const struct saved_message *saved)
 {
     struct saved_list *list = context;
-    struct deliver_message *message = deliver_create(saved->name, saved->payload);
-    list->no_memory = message == NULL;
+    struct deliver_message *message = NULL;
+    if (saved->seq >= list->inbox->next_seq)
+        list->error = -EUCLEAN;
+    else if ((message = deliver_create(saved->name, saved->payload)) == NULL)
+        list->error = -ENOMEM;
     if (message == NULL)
         return false;
     message->seq = saved->seq;
@@ -122,10 +134,12 @@ static int read_inbox(const struct survivors *survivors, const struct row *row,
                       struct restore_message *message)
 {
     struct saved_inbox inbox;
-    struct saved_list list = {0};
+    struct saved_list list = {.inbox = &inbox};
     int error = store_read_inbox(survivors->store, row->user, &inbox, take_message, &list);
-    if (error == 0 && list.no_memory)
-        error = -ENOMEM;
+    if (error == 0)
+        error = list.error;
+    if (error == 0 && (inbox.next_seq == 0 || inbox.next_seq > NEXT_SEQ_MAX))
+        error = -EUCLEAN;
     message->saved = error == 0 && inbox.epoch == row->record.epoch;
     if (message->saved) {
         message->next_seq = inbox.next_seq;
@@ -179,6 +193,18 @@ static int make_actor(const struct survivors *survivors, const struct row *row)
     return error;
 }
 
+static int check_rows(const struct survivors *survivors, const struct rows *rows)
+{
+    for (size_t i = 0; i < rows->count; i++) {
+        uint64_t epoch = rows->list[i].record.epoch;
+        if (epoch > STORE_COUNT_MAX || !username_valid(bytes_of_text(rows->list[i].user)))
+            return -EUCLEAN;
+        if (epoch > atomic_load(survivors->epoch_last))
+            atomic_store(survivors->epoch_last, epoch);
+    }
+    return 0;
+}
+
 /* One page of the map. Nobody else uses the runner yet. */
 static int restore_page(const struct survivors *survivors, struct rows *rows, char *after,
                         bool *more)
@@ -187,6 +213,8 @@ static int restore_page(const struct survivors *survivors, struct rows *rows, ch
     rows->count = 0;
     int error = store_list_sessions(survivors->store, "", after, PAGE, keep_row, rows,
                                     &presence_last, more);
+    if (error == 0)
+        error = check_rows(survivors, rows);
     if (error == 0 && rows->count > 0)
         error = mark_rows(survivors, rows->list, rows->count);
     for (size_t i = 0; error == 0 && i < rows->count; i++)

@@ -252,7 +252,8 @@ static int event_end(const struct lmdb_store *store, MDB_txn *transaction, MDB_c
     return 0;
 }
 
-/* The counters, checked against the events that are there: no gap, none beyond the last. */
+/* The counters, checked against the events that are there: no gap, none beyond the last. Numbers
+ * that nobody could have counted to are damage, too: those that follow would begin at 0 again. */
 int lmdb_position_read(const struct lmdb_store *store, MDB_txn *transaction,
                        struct store_position *position)
 {
@@ -282,8 +283,9 @@ int lmdb_position_read(const struct lmdb_store *store, MDB_txn *transaction,
         if (result < 0)
             return result == -ENOENT ? -EUCLEAN : result;
     }
-    bool whole =
-        last == position->presence_last && last + 1 - position->presence_first == events.ms_entries;
+    bool whole = last == position->presence_last && last <= STORE_COUNT_MAX &&
+                 position->epoch_last <= STORE_COUNT_MAX && position->presence_first <= last + 1 &&
+                 last + 1 - position->presence_first == events.ms_entries;
     return whole ? 0 : -EUCLEAN;
 }
 

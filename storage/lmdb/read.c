@@ -98,12 +98,16 @@ static int list_walk(MDB_cursor *cursor, const struct store_query *query, store_
     MDB_val value;
     size_t given = 0;
     bool wanted = true;
+    char before[STORE_NAME_BYTES_MAX + 1] = "";
     int code = mdb_cursor_get(cursor, &key, &value, key.mv_size > 0 ? MDB_SET_RANGE : MDB_FIRST);
     for (; code == 0; code = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) {
         char user[STORE_NAME_BYTES_MAX + 1];
         int result = name_read(&key, user);
+        if (result == 0 && strcmp(user, before) <= 0)
+            result = -EUCLEAN; /* a page may name a record twice, and each is sound */
         if (result < 0)
             return result;
+        memcpy(before, user, sizeof(before));
         if (store_query_is_past(query, user))
             return 0;
         if (!store_query_matches(query, user))

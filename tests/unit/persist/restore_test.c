@@ -3,7 +3,7 @@
 
 #include "storage/store_ops.h"
 
-/* The start: from where epochs are counted. */
+/* The start: from where epochs are counted, and what it does not believe. */
 
 static uint64_t wall_now_ms;
 
@@ -59,6 +59,68 @@ static void epochs_never_go_back(void **state)
     assert_int_equal(epoch_after_start(stand, START_S + 5001), UINT64_C(5001) << FLOOR_BITS);
 }
 
+static const char *failure_of_start(struct stand *stand)
+{
+    static char error[BROKER_ERROR_BYTES];
+    assert_int_equal(restore_sessions(&stand->survivors, error), -EUCLEAN);
+    return error;
+}
+
+static void store_session(struct stand *stand, const char *user, uint64_t epoch,
+                          const struct saved_inbox *inbox, uint64_t seq)
+{
+    const struct session_record record = {.epoch = epoch, .state = SESSION_ONLINE};
+    const struct saved_message message = {.seq = seq, .payload = bytes_of_text("hi")};
+    assert_int_equal(store_begin(stand->store), 0);
+    (void)store_put_session(stand->store, user, &record);
+    if (inbox != NULL)
+        (void)store_put_inbox(stand->store, user, inbox);
+    if (seq != 0)
+        (void)store_put_message(stand->store, user, &message);
+    assert_int_equal(store_commit(stand->store, 1), 0);
+}
+
+/* What nobody stores, under a checksum that is right, ends the start and not the process. */
+static void a_name_of_nobody_is_damage(void **state)
+{
+    store_session(*state, "!", 1, NULL, 0);
+    assert_non_null(strstr(failure_of_start(*state), "a record is damaged"));
+}
+
+static void an_epoch_beyond_all_is_damage(void **state)
+{
+    store_session(*state, "anna", UINT64_MAX, NULL, 0);
+    assert_non_null(strstr(failure_of_start(*state), "a record is damaged"));
+}
+
+static void the_next_login_is_above_every_record(void **state)
+{
+    struct stand *stand = *state;
+    store_session(stand, "anna", 1000, NULL, 0);
+    assert_int_equal(epoch_after_start(stand, START_S), 1000);
+    log_in(stand, "anna", 1);
+    stand_run(stand);
+    assert_int_equal(session_of(stand, "anna")->epoch, 1001);
+}
+
+static void a_message_of_the_future_is_damage(void **state)
+{
+    store_session(*state, "anna", 1, &(struct saved_inbox){.epoch = 1, .next_seq = 5}, 5);
+    assert_non_null(strstr(failure_of_start(*state), "a record is damaged"));
+}
+
+static void an_inbox_without_numbers_is_damage(void **state)
+{
+    store_session(*state, "anna", 1, &(struct saved_inbox){.epoch = 1, .next_seq = 0}, 0);
+    assert_non_null(strstr(failure_of_start(*state), "a record is damaged"));
+}
+
+static void numbers_that_begin_again_are_damage(void **state)
+{
+    store_session(*state, "anna", 1, &(struct saved_inbox){.epoch = 1, .next_seq = UINT64_MAX}, 0);
+    assert_non_null(strstr(failure_of_start(*state), "a record is damaged"));
+}
+
 static unsigned rests;
 
 static void count_rest(struct store *store)
@@ -86,6 +148,12 @@ int main(void)
         TEST(epochs_begin_at_the_time),
         TEST(a_store_from_an_old_backup_gives_no_epoch_again),
         TEST(epochs_never_go_back),
+        TEST(a_name_of_nobody_is_damage),
+        TEST(an_epoch_beyond_all_is_damage),
+        TEST(the_next_login_is_above_every_record),
+        TEST(a_message_of_the_future_is_damage),
+        TEST(an_inbox_without_numbers_is_damage),
+        TEST(numbers_that_begin_again_are_damage),
         TEST(memory_is_given_back_after_the_start),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,25 +13,31 @@
 #include <cmocka.h>
 #include <lmdb.h>
 
-/* Changes the file through LMDB itself: sound pages, wrong content. */
-static inline void meddle_bytes(const char *folder, const char *database, MDB_val key,
-                                const char *content)
+/* Changes the file through LMDB itself: sound pages, wrong content. An empty one: the database
+ * goes. */
+static inline void meddle_value(const char *folder, const char *database, MDB_val key,
+                                MDB_val value)
 {
     MDB_env *env;
     MDB_txn *transaction;
     MDB_dbi handle;
-    MDB_val value = {strlen(content), (void *)content};
     assert_int_equal(mdb_env_create(&env), 0);
     assert_int_equal(mdb_env_set_maxdbs(env, 4), 0);
     assert_int_equal(mdb_env_open(env, folder, 0, 0600), 0);
     assert_int_equal(mdb_txn_begin(env, NULL, 0, &transaction), 0);
     assert_int_equal(mdb_dbi_open(transaction, database, 0, &handle), 0);
-    if (content[0] == '\0')
+    if (value.mv_size == 0)
         assert_int_equal(mdb_drop(transaction, handle, 1), 0);
     else
         assert_int_equal(mdb_put(transaction, handle, &key, &value, 0), 0);
     assert_int_equal(mdb_txn_commit(transaction), 0);
     mdb_env_close(env);
+}
+
+static inline void meddle_bytes(const char *folder, const char *database, MDB_val key,
+                                const char *content)
+{
+    meddle_value(folder, database, key, (MDB_val){strlen(content), (void *)content});
 }
 
 static inline void meddle(const char *folder, const char *database, const char *name,

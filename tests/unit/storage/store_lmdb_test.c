@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "storage/record.h"
 #include "unit/storage/meddle.h"
 #include "unit/storage/store_contract.h"
 
@@ -740,6 +741,54 @@ static void stray_events_are_damage(void **state)
     assert_damaged(fixture);
 }
 
+/* Under a checksum that is right: after them the numbers would begin at 0 again. */
+static void counters_beyond_all_are_damage(void **state)
+{
+    struct fixture *fixture = *state;
+    static const uint64_t counters[][2] = {{UINT64_MAX, 0}, {0, UINT64_MAX}};
+    for (size_t i = 0; i < 2; i++) {
+        uint8_t position[RECORD_POSITION_BYTES];
+        shut(fixture);
+        record_pack_position(counters[i][0], counters[i][1], position);
+        meddle_value(fixture->folder, "meta", (MDB_val){strlen("position"), "position"},
+                     (MDB_val){sizeof(position), position});
+        assert_damaged(fixture);
+    }
+}
+
+/* On each page whose first record has that key, the second one is the first again. */
+static unsigned repeat_record(struct image *image, const char *key)
+{
+    enum { PAGE = 4096, OFFSETS_AT = 16, KEY_AT = 8 };
+    unsigned pages = 0;
+    for (uint8_t *page = image->data; page < image->data + image->bytes; page += PAGE) {
+        uint16_t first;
+        memcpy(&first, page + OFFSETS_AT, 2);
+        if (first > PAGE - 64 || memcmp(page + first + KEY_AT, key, strlen(key)) != 0)
+            continue;
+        memcpy(page + OFFSETS_AT + 2, &first, 2);
+        pages++;
+    }
+    return pages;
+}
+
+/* Each of the two is sound; who restored both would have one session twice. */
+static void a_record_that_comes_twice_is_damage(void **state)
+{
+    struct fixture *fixture = *state;
+    int result;
+    contract_login(fixture->store, "anna", 1);
+    contract_login(fixture->store, "berta", 2);
+    shut(fixture);
+    struct image image = image_read(fixture);
+    assert_int_not_equal(repeat_record(&image, "anna"), 0);
+    image_write(fixture, image.data, image.bytes);
+    free(image.data);
+    assert_int_equal(try_open(fixture), 0);
+    (void)read_all(fixture->store, &result);
+    assert_int_equal(result, -EUCLEAN);
+}
+
 /* --- kill -------------------------------------------------------------------------------- */
 
 enum { KILL_ROUNDS = 5, KILL_USERS = 50 };
@@ -1020,6 +1069,8 @@ int main(void)
         CONTRACT_TEST(inboxes_leave_room_for_a_start, setup),
         CONTRACT_TEST(a_missing_part_is_damage, setup),
         CONTRACT_TEST(stray_events_are_damage, setup),
+        CONTRACT_TEST(counters_beyond_all_are_damage, setup),
+        CONTRACT_TEST(a_record_that_comes_twice_is_damage, setup),
         CONTRACT_TEST(a_kill_loses_nothing_reported, setup),
         CONTRACT_TEST(a_dead_reader_is_cleared, setup),
         CONTRACT_TEST(a_stuck_reader_is_borne, setup),
