@@ -281,7 +281,7 @@ static int make_actors(struct broker *broker)
     uint32_t actors_max =
         (uint32_t)options->limits_users + broker_instances_max(broker) + KIND_SINGLES;
     CHECK(actors_max <= SLOTS_MAX); /* by the ranges in options.def */
-    int error = registry_create(&broker->registry, actors_max, kinds_state_bytes, broker->env);
+    int error = registry_create(&broker->registry, actors_max, kinds_state_bytes(), broker->env);
     if (error != 0)
         return error;
     struct scheduler_options scheduler = {

@@ -95,6 +95,7 @@ static void clear_instance(void *context, struct runner *runner, actor_handle se
 const struct behaviour user_behaviour = {
     .name = "user",
     .kind = KIND_USER,
+    .state_bytes = sizeof(struct session),
     .receive = receive_user,
     .finish = finish_user,
     .resume = resume_user,
@@ -103,6 +104,7 @@ const struct behaviour user_behaviour = {
 const struct behaviour instance_behaviour = {
     .name = "instance",
     .kind = KIND_INSTANCE,
+    .state_bytes = sizeof(struct instance_place),
     .receive = receive_instance,
     .finish = finish_instance,
     .clear = clear_instance,
@@ -110,14 +112,21 @@ const struct behaviour instance_behaviour = {
 const struct behaviour visitors_behaviour = {
     .name = "visitors",
     .kind = KIND_VISITORS,
+    .state_bytes = sizeof(struct instance_place),
     .receive = receive_instance,
     .finish = finish_instance,
     .clear = clear_instance,
 };
 
-const size_t kinds_state_bytes = sizeof(struct session) > sizeof(struct instance_place)
-                                     ? sizeof(struct session)
-                                     : sizeof(struct instance_place);
+size_t kinds_state_bytes(void)
+{
+    static const struct behaviour *const rows[] = {&user_behaviour, &instance_behaviour,
+                                                   &visitors_behaviour};
+    size_t most = 0;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+        most = rows[i]->state_bytes > most ? rows[i]->state_bytes : most;
+    return most;
+}
 
 void kinds_prepare_worker(void *context, struct runner *runner, unsigned worker)
 {

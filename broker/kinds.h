@@ -9,8 +9,8 @@
 
 extern const struct behaviour user_behaviour, instance_behaviour, visitors_behaviour;
 
-/* The largest of their states. */
-extern const size_t kinds_state_bytes;
+/* That of the largest of their states. */
+size_t kinds_state_bytes(void);
 
 /* For scheduler_start: a worker's runner with what the rows need. */
 void kinds_prepare_worker(void *context, struct runner *runner, unsigned worker);

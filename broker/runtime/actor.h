@@ -52,7 +52,8 @@ enum { ACTOR_KINDS = 8 };
 /* All calls of one actor come from one thread at a time. */
 struct behaviour {
     const char *name;
-    uint8_t kind; /* below ACTOR_KINDS; the registry counts by it */
+    uint8_t kind;       /* below ACTOR_KINDS; the registry counts by it */
+    size_t state_bytes; /* of its state; no more than the registry gives to each */
 
     /* One message; takes it. False ends the turn here: later messages wait for the next. */
     bool (*receive)(void *context, struct runner *runner, actor_handle self, void *state,

@@ -333,7 +333,7 @@ actor_handle registry_claim(struct registry *registry, const void *name, size_t 
                             const struct behaviour *behaviour)
 {
     CHECK(size > 0 && size <= REGISTRY_NAME_BYTES_MAX);
-    CHECK(behaviour->kind < ACTOR_KINDS);
+    CHECK(behaviour->kind < ACTOR_KINDS && behaviour->state_bytes <= registry->state_bytes);
     actor_handle handle = registry_find(registry, name, size);
     if (handle != 0)
         return handle;

@@ -12,7 +12,7 @@
 
 /* What the runtime's headers promise of their callers, broken on purpose. */
 
-enum { ACTORS_MAX = 4, TURN_MESSAGES = 8 };
+enum { ACTORS_MAX = 4, TURN_MESSAGES = 8, STATE_BYTES = 8 };
 
 struct world {
     struct registry *registry;
@@ -38,13 +38,16 @@ static void bounce(void *context, struct runner *runner, struct message *message
     message_destroy(message);
 }
 
-static const struct behaviour holds = {.name = "holds", .receive = receive, .finish = finish};
+static const struct behaviour holds = {
+    .name = "holds", .state_bytes = STATE_BYTES, .receive = receive, .finish = finish};
+static const struct behaviour larger = {
+    .name = "larger", .state_bytes = STATE_BYTES + 1, .receive = receive, .finish = finish};
 
 static int set_up(void **state)
 {
     static struct world world;
     world = (struct world){0};
-    assert_int_equal(registry_create(&world.registry, ACTORS_MAX, 8, env_system()), 0);
+    assert_int_equal(registry_create(&world.registry, ACTORS_MAX, STATE_BYTES, env_system()), 0);
     const struct scheduler_options options = {.registry = world.registry,
                                               .env = env_system(),
                                               .turn_messages = TURN_MESSAGES,
@@ -183,6 +186,12 @@ static void destroy_a_message_of_no_block(void *argument)
     message_destroy(message);
 }
 
+static void a_state_larger_than_its_place(void *argument)
+{
+    struct world *world = argument;
+    registry_claim(world->registry, "bob", 3, &larger);
+}
+
 static void a_slot_that_never_was(void *argument)
 {
     struct world *world = argument;
@@ -194,6 +203,7 @@ static void what_is_counted_agrees(void **state)
     assert_true(is_broken(push_twice, *state, "!= head"));
     assert_true(is_broken(hold_what_nobody_holds, *state, "holders > 0"));
     assert_true(is_broken(destroy_a_message_of_no_block, *state, "message_bytes"));
+    assert_true(is_broken(a_state_larger_than_its_place, *state, "state_bytes"));
     assert_true(is_broken(a_slot_that_never_was, *state, "slot < registry->capacity"));
 }
 
