@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <string.h>
+
+#include "net/upgrade.h"
+
+/* The head of the request with which a WebSocket begins. */
+
+static const struct upgrade_rules rules = {.path = "/usher", .head_bytes = 8192};
+
+static void the_example_of_the_rfc(void **state)
+{
+    struct upgrade upgrade = {0};
+    struct buffer out = {0};
+    upgrade_judge(bytes_of_text("GET /usher HTTP/1.1\r\n"
+                                "Host: server.example.com\r\n"
+                                "Upgrade: websocket\r\n"
+                                "Connection: Upgrade\r\n"
+                                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+                                "Origin: http://example.com\r\n"
+                                "Sec-WebSocket-Protocol: chat, usher.v1\r\n"
+                                "Sec-WebSocket-Version: 13\r\n"
+                                "\r\n"),
+                  &rules, &upgrade);
+    assert_int_equal(upgrade.verdict, UPGRADE_ACCEPTED);
+    assert_int_equal(upgrade_answer(&out, &upgrade), 0);
+    assert_int_equal(buffer_append(&out, "", 1), 0);
+    assert_string_equal((char *)out.data, "HTTP/1.1 101 Switching Protocols\r\n"
+                                          "Upgrade: websocket\r\n"
+                                          "Connection: Upgrade\r\n"
+                                          "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
+                                          "Sec-WebSocket-Protocol: usher.v1\r\n"
+                                          "\r\n");
+    buffer_fini(&out);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_example_of_the_rfc),
+    };
+    return cmocka_run_group_tests_name("net.upgrade", tests, NULL, NULL);
+}
