@@ -227,7 +227,8 @@ static int append_to_page(struct link_page *page, unsigned number, const struct 
 
 int link_page_session(struct link_page *page, const struct session_fields *session)
 {
-    const struct field fields[] = {
+    enum { INBOX = 8 };
+    struct field fields[] = {
         {.run = bytes_of_text(session->user)},
         {.value = session->state},
         {.value = session->epoch},
@@ -235,9 +236,11 @@ int link_page_session(struct link_page *page, const struct session_fields *sessi
         {.value = session->since_ms},
         {.run = bytes_of_text(session->address)},
         {.run = bytes_of_text(session->client)},
-        {.value = session->inbox_messages},
+        [INBOX - 1] = {0},
+        {.run = bytes_of_text(session->transport)},
     };
-    size_t bytes = fields_size(fields, COUNT(fields) - 1) + SESSION_OVERHEAD;
+    size_t bytes = fields_size(fields, COUNT(fields)) + SESSION_OVERHEAD;
+    fields[INBOX - 1].value = session->inbox_messages;
     return append_to_page(page, ITEM, fields, COUNT(fields), bytes, bytes);
 }
 

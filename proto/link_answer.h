@@ -106,6 +106,7 @@ struct session_fields {
     uint64_t since_ms;
     const char *address, *client;
     uint32_t inbox_messages;
+    const char *transport;
 };
 
 /* Room is taken as if no message waited and some bytes more: where a page ends does not depend on

@@ -129,7 +129,8 @@ int record_pack_session(const char *user, const struct session_record *record,
                         uint8_t out[RECORD_BYTES_MAX])
 {
     if (!record_text_fits(record->address, STORE_ADDRESS_BYTES_MAX) ||
-        !record_text_fits(record->client, STORE_CLIENT_BYTES_MAX))
+        !record_text_fits(record->client, STORE_CLIENT_BYTES_MAX) ||
+        !record_text_fits(record->transport, STORE_TRANSPORT_BYTES_MAX))
         return -EINVAL;
     if (record->state != SESSION_ONLINE && record->state != SESSION_DETACHED)
         return -EINVAL;
@@ -143,6 +144,7 @@ int record_pack_session(const char *user, const struct session_record *record,
     message.client = (char *)record->client;
     message.acks = record->acks;
     message.token_ends_ms = record->token_ends_ms;
+    message.transport = (char *)record->transport;
     return message_pack(&message.base, bytes_of_text(user), out);
 }
 
@@ -166,7 +168,8 @@ int record_unpack_session(const char *user, struct bytes bytes, struct session_r
     record->token_ends_ms = message->token_ends_ms;
     memcpy(record->secret, message->secret.data, STORE_SECRET_BYTES);
     bool fits = text_copy(record->address, message->address, STORE_ADDRESS_BYTES_MAX) &&
-                text_copy(record->client, message->client, STORE_CLIENT_BYTES_MAX);
+                text_copy(record->client, message->client, STORE_CLIENT_BYTES_MAX) &&
+                text_copy(record->transport, message->transport, STORE_TRANSPORT_BYTES_MAX);
     return fits ? 0 : -EUCLEAN;
 }
 

@@ -35,7 +35,8 @@ static bool record_is_usable(const struct session_record *record)
 {
     return (record->state == SESSION_ONLINE || record->state == SESSION_DETACHED) &&
            record_text_fits(record->address, STORE_ADDRESS_BYTES_MAX) &&
-           record_text_fits(record->client, STORE_CLIENT_BYTES_MAX);
+           record_text_fits(record->client, STORE_CLIENT_BYTES_MAX) &&
+           record_text_fits(record->transport, STORE_TRANSPORT_BYTES_MAX);
 }
 
 static bool event_is_usable(const struct presence_event *event)

@@ -30,6 +30,7 @@ enum {
     STORE_SECRET_BYTES = 16,
     STORE_ADDRESS_BYTES_MAX = 56, /* text, "[v6]:port" fits */
     STORE_CLIENT_BYTES_MAX = 64,
+    STORE_TRANSPORT_BYTES_MAX = 8,
     STORE_PAYLOAD_BYTES_MAX = 1 << 30, /* of a saved message */
     STORE_ERROR_BYTES_MAX = 256,
 };
@@ -50,6 +51,7 @@ struct session_record {
     uint64_t token_ends_ms; /* when the token of the login is good no more, Unix ms; 0: never */
     enum session_state state;
     bool acks;
+    char transport[STORE_TRANSPORT_BYTES_MAX + 1]; /* "tcp": by which he came last; "": not known */
     uint8_t secret[STORE_SECRET_BYTES];
     char address[STORE_ADDRESS_BYTES_MAX + 1];
     char client[STORE_CLIENT_BYTES_MAX + 1];

@@ -60,6 +60,7 @@ struct attach_message {
     uint64_t token_ends_ms; /* Unix ms; 0: never, or nobody asked for a token */
     uint32_t stamp_us;      /* when it was read; 0: not timed */
     bool acks;
+    uint8_t listener; /* enum listener_kind: by which he came */
     char user[USERNAME_BYTES_MAX + 1];
     char address[ADDRESS_BYTES_MAX + 1];
     char client[CLIENT_TEXT_BYTES_MAX + 1];
@@ -71,6 +72,7 @@ struct resume_message {
     uint64_t id;
     uint64_t epoch;
     uint64_t last_seq, received_seq;
+    uint8_t listener; /* as in attach_message */
     uint8_t secret[SECRET_BYTES];
     char address[ADDRESS_BYTES_MAX + 1];
 };
@@ -243,7 +245,8 @@ struct restore_message {
     bool acks;
     bool unnumbered; /* the session's numbers are not known */
     bool loss_untold;
-    bool saved; /* the two below hold */
+    uint8_t listener; /* enum listener_kind; LISTENERS: nobody knows */
+    bool saved;       /* the two below hold */
     uint64_t next_seq;
     struct deliver_message *inbox; /* a list that the sender is done with, linked through
                                     * header.next; its arrived_ms says how old each is */

@@ -4,6 +4,8 @@
 
 /* The rows of listeners.def as data: LISTENER_tcp and so on. Constants; any thread. */
 
+#include "base/metrics.h"
+
 enum transport_kind {
 #define TRANSPORT(name) TRANSPORT_##name,
 #include "base/listeners.def"
@@ -28,11 +30,20 @@ struct listener_row {
     const char *whom;   /* "clients" */
     enum codec_kind codec;
     enum transport_kind transport;
+    enum metric_id accepted, open; /* its part of connections_accepted, connections_open */
 };
 
 extern const struct listener_row listener_rows[LISTENERS];
 
+/* What a name has at most, without its NUL. */
+enum { LISTENER_NAME_BYTES_MAX = 8 };
+
 /* The one whose option that is; LISTENERS: none. */
 enum listener_kind listener_of_option(const char *option);
+
+/* Its name, which is what clients came by for whoever looks at them; "" for LISTENERS, and back: a
+ * name that the store has may be of a row that there is no more. */
+const char *listener_name(enum listener_kind kind);
+enum listener_kind listener_of_name(const char *name);
 
 #endif

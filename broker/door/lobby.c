@@ -285,6 +285,7 @@ static void login(const struct lobby *lobby, struct runner *runner, conn_handle 
     message->stamp_us = env_stamp_us(lobby->env);
     message->token_ends_ms = 0; /* until somebody looks at one */
     message->acks = frame->login.acks;
+    message->listener = (uint8_t)net_listener(lobby->net, conn);
     message_copy_text(message->user, sizeof(message->user), frame->login.username);
     message_copy_text(message->client, sizeof(message->client), frame->login.client);
     message_copy_text(message->address, sizeof(message->address), bytes_of_text(address));
@@ -314,6 +315,7 @@ static bool post_resume(const struct lobby *lobby, struct runner *runner, conn_h
     message->epoch = frame->resume.epoch;
     message->last_seq = frame->resume.last_seq;
     message->received_seq = frame->resume.received_seq;
+    message->listener = (uint8_t)net_listener(lobby->net, conn);
     memcpy(message->secret, frame->resume.secret.data, SECRET_BYTES);
     message_copy_text(message->address, sizeof(message->address), bytes_of_text(address));
     net_bind(lobby->net, conn, user);

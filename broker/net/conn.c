@@ -77,6 +77,12 @@ static void reset(struct reactor *reactor, struct conn *conn, const struct arriv
     conn->heard_ms = conn->opened_ms = (uint32_t)reactor->now_ms;
 }
 
+static void count_open(struct reactor *reactor, const struct conn *conn, uint64_t n)
+{
+    reactor_count(reactor, METRIC_connections_open, n);
+    reactor_count(reactor, listener_rows[conn->listener].open, n);
+}
+
 void conn_adopt(struct reactor *reactor, const struct arrival *arrival)
 {
     CHECK(arrival->full == 0);
@@ -91,7 +97,7 @@ void conn_adopt(struct reactor *reactor, const struct arrival *arrival)
     setsockopt(conn->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     deadline_enter(reactor, conn,
                    conn->state == CONN_SHAKING ? DEADLINE_HANDSHAKE : DEADLINE_LOGIN);
-    reactor_count(reactor, METRIC_connections_open, 1);
+    count_open(reactor, conn, 1);
     struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
                                 .data.u64 = conn_handle_of(reactor, conn)};
     if (epoll_ctl(reactor->epoll, EPOLL_CTL_ADD, conn->fd, &event) != 0) {
@@ -119,7 +125,7 @@ void conn_close(struct reactor *reactor, struct conn *conn)
     conn->owner = 0;
     slot_give(reactor, conn);
     count_down(&reactor->net->open);
-    reactor_count(reactor, METRIC_connections_open, (uint64_t)-1);
+    count_open(reactor, conn, (uint64_t)-1);
 }
 
 /* --- events ----------------------------------------------------------------------------------- */
@@ -228,4 +234,12 @@ bool net_address(struct net *net, conn_handle handle, char text[NET_ADDRESS_BYTE
         return false;
     net_address_text(&address, text);
     return true;
+}
+
+enum listener_kind net_listener(struct net *net, conn_handle handle)
+{
+    const struct conn *conn = slot_find(net, handle);
+    CHECK(on_io_thread(reactor_of(net, handle)));
+    CHECK(conn != NULL);
+    return (enum listener_kind)conn->listener;
 }

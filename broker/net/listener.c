@@ -168,6 +168,7 @@ static void deal(struct reactor *reactor, struct arrival *arrival,
 {
     struct net *net = reactor->net;
     reactor_count(reactor, METRIC_connections_accepted, 1);
+    reactor_count(reactor, listener_rows[arrival->listener].accepted, 1);
     if (!strangers_admit(reactor, arrival, from))
         return;
     struct reactor *to = &net->reactors[net->next_reactor++ % net->options.reactors];

@@ -3,8 +3,9 @@
 #define USHER_NET_NET_H
 
 /* Client connections: bytes in, whole frames up; bytes down, one write per call. One listener for
- * each row of base/listeners.def; who uses a connection cannot tell by which it came. One whose
- * transport has a handshake (TLS) shows itself when that is done.
+ * each row of base/listeners.def; by which a connection came makes no difference for who uses it,
+ * and is told for people alone. One whose transport has a handshake (TLS) shows itself when that is
+ * done.
  *
  * Each connection belongs to one I/O thread (a reactor), which alone reads from it and closes it.
  * Its *write side* belongs to one owner at a time: the I/O thread while the connection is
@@ -190,6 +191,9 @@ void *net_kept(struct net *net, conn_handle conn);
  * "": the peer has reset the connection, so nobody can say any more who he was; its end is on the
  * way. On the connection's I/O thread. */
 bool net_address(struct net *net, conn_handle conn, char text[NET_ADDRESS_BYTES_MAX]);
+
+/* By which listener it came. On the connection's I/O thread; the handle must not be stale. */
+enum listener_kind net_listener(struct net *net, conn_handle conn);
 
 /* --- the write-side owner, any thread ------------------------------------------------------ */
 

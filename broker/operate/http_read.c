@@ -81,11 +81,11 @@ static json_t *session_json(const char *user, const struct session_record *recor
 {
     /* Client texts may be any bytes: what is not UTF-8 is left out. */
     json_t *client = json_string(record->client);
-    return json_pack("{s:s, s:I, s:s, s:I, s:s, s:o, s:I}", "user", user, "epoch",
+    return json_pack("{s:s, s:I, s:s, s:I, s:s, s:s, s:o, s:I}", "user", user, "epoch",
                      (json_int_t)record->epoch, "state", state_name(record->state), "since_ms",
-                     (json_int_t)record->since_ms, "address", record->address, "client",
-                     client != NULL ? client : json_string("?"), "inbox_messages",
-                     (json_int_t)inbox_messages);
+                     (json_int_t)record->since_ms, "address", record->address, "transport",
+                     record->transport, "client", client != NULL ? client : json_string("?"),
+                     "inbox_messages", (json_int_t)inbox_messages);
 }
 
 static bool add_session(void *context, const struct session_row *row)

@@ -155,6 +155,7 @@ static bool add_session(void *context, const struct session_row *row)
         fields.since_ms = record->since_ms;
         fields.address = record->address;
         fields.client = record->client;
+        fields.transport = record->transport;
     }
     int error = 0;
     MEMORY_MUST((error = link_page_session(&run->page, &fields)) != -ENOMEM, "a page");

@@ -7,6 +7,7 @@
 #include "actors/kinds.h"
 #include "actors/messages.h"
 #include "backend.pb-c.h"
+#include "base/listeners.h"
 #include "persist/restore.h"
 #include "process/failure.h"
 #include "proto/username.h"
@@ -161,6 +162,7 @@ static struct restore_message *describe(const struct row *row)
     message->since_ms = row->record.since_ms;
     message->token_ends_ms = row->record.token_ends_ms;
     message->acks = row->record.acks;
+    message->listener = (uint8_t)listener_of_name(row->record.transport);
     message->saved = false;
     message->unnumbered = true;
     message->loss_untold = false;

@@ -5,6 +5,7 @@
 #include "actors/refuse.h"
 #include "backend.pb-c.h"
 #include "base/check.h"
+#include "base/listeners.h"
 #include "base/memory.h"
 #include "base/secret.h"
 #include "client.pb-c.h"
@@ -78,6 +79,7 @@ void user_attach(struct session *session, struct message *message, struct turn *
     record->acks = attach->acks;
     memcpy(record->address, attach->address, sizeof(record->address));
     memcpy(record->client, attach->client, sizeof(record->client));
+    session_name_transport(record, attach->listener);
     memcpy(change->event.address, attach->address, sizeof(change->event.address));
     memcpy(change->event.client, attach->client, sizeof(change->event.client));
     env_random(turn->env, record->secret, sizeof(record->secret));
@@ -119,6 +121,7 @@ void user_resume(struct session *session, struct message *message, struct turn *
     session_describe(session, turn, change, USHER__V1__PRESENCE_EVENT__KIND__RESUMED,
                      USHER__V1__PRESENCE_EVENT__CAUSE__UNKNOWN);
     memcpy(change->record.address, resume->address, sizeof(change->record.address));
+    session_name_transport(&change->record, resume->listener);
     memcpy(change->event.address, resume->address, sizeof(change->event.address));
 }
 
@@ -191,12 +194,14 @@ void attach_committed(struct session *session, struct change *change, struct tur
     if (session->status != SESSION_NONE) {
         turn_count(turn, METRIC_takeovers, 1);
         LOG(turn->log, TAKEOVER, LOG_S("user", turn->name), LOG_U("epoch", change->record.epoch),
-            LOG_U("previous_epoch", session->epoch), LOG_S("address", attach->address));
+            LOG_U("previous_epoch", session->epoch), LOG_S("address", attach->address),
+            LOG_S("transport", listener_name(attach->listener)));
     } else {
         session->rate.allowance =
             spent_take(turn->settings->spent_rates, bytes_of_text(turn->name));
         LOG(turn->log, LOGIN, LOG_S("user", turn->name), LOG_U("epoch", change->record.epoch),
-            LOG_S("address", attach->address), LOG_S("client", attach->client));
+            LOG_S("address", attach->address), LOG_S("transport", listener_name(attach->listener)),
+            LOG_S("client", attach->client));
     }
     answer_forget(session, turn);
     if (session->held != NULL)
@@ -209,6 +214,7 @@ void attach_committed(struct session *session, struct change *change, struct tur
     memcpy(session->secret, change->record.secret, SECRET_BYTES);
     session_show_proof(session, turn);
     session_set_details(session, attach->address, attach->client);
+    session->listener = attach->listener;
     hold_source(session, turn);
     bind(session, turn, attach->conn);
     delivery_renumber(session, 1);
@@ -230,11 +236,12 @@ void attach_resume_committed(struct session *session, struct change *change, str
                     "the session was resumed elsewhere", 0, true);
     turn_count(turn, METRIC_resumes, 1);
     LOG(turn->log, RESUMED, LOG_S("user", turn->name), LOG_U("epoch", session->epoch),
-        LOG_U("last_seq", resume->last_seq));
+        LOG_S("transport", listener_name(resume->listener)), LOG_U("last_seq", resume->last_seq));
     char client[CLIENT_TEXT_BYTES_MAX + 1];
     strncpy(client, session_client(session), sizeof(client) - 1);
     client[sizeof(client) - 1] = '\0';
     session_set_details(session, resume->address, client);
+    session->listener = resume->listener;
     hold_source(session, turn);
     bind(session, turn, resume->conn);
     if (session->unnumbered) {

@@ -29,6 +29,7 @@ void user_restore(struct session *session, struct message *message, struct turn 
     session->since_ms = restore->since_ms;
     session_set_token_end(session, turn, restore->token_ends_ms);
     session->acks = restore->acks;
+    session->listener = restore->listener;
     session->status = SESSION_IS_DETACHED;
     session->deadline_ms = turn->now_ms + session_resume_ms(turn->limits);
     for (unsigned i = 0; i < SECRET_BYTES; i++)

@@ -10,6 +10,7 @@
 #include "actors/held.h"
 #include "backend.pb-c.h"
 #include "base/check.h"
+#include "base/listeners.h"
 #include "base/memory.h"
 #include "client.pb-c.h"
 
@@ -163,6 +164,13 @@ void session_show_proof(const struct session *session, struct turn *turn)
                                 (struct bytes){session->secret, SECRET_BYTES}));
 }
 
+void session_name_transport(struct session_record *record, uint8_t listener)
+{
+    static_assert((int)STORE_TRANSPORT_BYTES_MAX == LISTENER_NAME_BYTES_MAX, "names fit");
+    memset(record->transport, 0, sizeof(record->transport));
+    strncpy(record->transport, listener_name(listener), sizeof(record->transport) - 1);
+}
+
 void session_describe(const struct session *session, struct turn *turn, struct change *change,
                       uint8_t kind, uint8_t cause)
 {
@@ -177,6 +185,7 @@ void session_describe(const struct session *session, struct turn *turn, struct c
     memcpy(record->secret, session->secret, sizeof(record->secret));
     strncpy(record->address, session_address(session), sizeof(record->address) - 1);
     strncpy(record->client, session_client(session), sizeof(record->client) - 1);
+    session_name_transport(record, session->listener);
     struct presence_event *event = &change->event;
     event->time_ms = turn->wall_ms;
     event->epoch = session->epoch;

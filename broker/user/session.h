@@ -5,8 +5,8 @@
 /* The state of one user, owned by the running turn of his actor. Zeroed memory is a user whom
  * nobody knows yet. Small, because there is one per user: what is rare hangs off a pointer.
  *
- * `epoch`, `status`, `acks`, `secret` and `details` are what the store has, changed only after a
- * commit; the rest lives and dies with the process. */
+ * `epoch`, `status`, `acks`, `listener`, `secret` and `details` are what the store has, changed
+ * only after a commit; the rest lives and dies with the process. */
 
 #include "actors/turn.h"
 #include "base/check.h"
@@ -46,6 +46,7 @@ struct session {
                          * this one adds. SESSION_OUTPUT_SHUT: it takes nothing more */
     uint8_t status;     /* enum session_status */
     uint8_t loss_cause; /* of the DETACHED event that is not stored yet */
+    uint8_t listener;   /* enum listener_kind: that he came by last; LISTENERS: nobody knows */
     bool acks : 1;
     bool unnumbered : 1;  /* from the store, without its inbox: the numbering is not known */
     bool loss_untold : 1; /* he may not have heard yet that something may be gone */
@@ -98,6 +99,9 @@ void session_show_proof(const struct session *session, struct turn *turn);
 /* The record and the event of a change, filled from the session. */
 void session_describe(const struct session *session, struct turn *turn, struct change *change,
                       uint8_t kind, uint8_t cause);
+
+/* Of a record: by which listener he came, as its name. */
+void session_name_transport(struct session_record *record, uint8_t listener);
 
 /* --- output.c: what goes to the bound connection ---------------------------------------------- */
 

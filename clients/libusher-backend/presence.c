@@ -33,6 +33,7 @@ void session_convert(struct usher_backend_session *to, const Usher__V1__SessionI
         .address = from->address,
         .client = from->client,
         .inbox_messages = from->inbox_messages,
+        .transport = from->transport,
     };
 }
 

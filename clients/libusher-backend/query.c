@@ -16,7 +16,7 @@
 
 enum {
     LOOK_MS = 100, /* the wake-up does not depend on it */
-    ROW_TEXTS_MAX = 4,
+    ROW_TEXTS_MAX = 5,
 };
 
 /* What the commands of operators are made of. */
@@ -214,6 +214,7 @@ static void copy_sessions(struct usher_backend_answer *answer, struct usher_back
         session->node = text_copy(texts, session->node);
         session->address = text_copy(texts, session->address);
         session->client = text_copy(texts, session->client);
+        session->transport = text_copy(texts, session->transport);
     }
     answer->sessions = rows;
     answer->session_count = list->n_sessions;

@@ -99,6 +99,8 @@ struct usher_backend_session {
     const char *address;
     const char *client;
     uint32_t inbox_messages;
+    const char *transport; /* "tcp", "tls", "ws", "wss": of the connection, or the last one; "" when
+                            * the node does not know */
 };
 
 /* How a command ended. The first eight are the node's own words. */

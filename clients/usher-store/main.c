@@ -81,6 +81,7 @@ static bool on_session(void *context, const char *user, const struct session_rec
         print_json_number(out, ",", "acks", record->acks);
         print_json_number(out, ",", "token_ends_ms", record->token_ends_ms);
         print_json_text(out, ",", "address", record->address);
+        print_json_text(out, ",", "transport", record->transport);
         print_json_text(out, ",", "client", record->client);
         fputs("}\n", out);
     }

@@ -46,20 +46,21 @@ static const char *local_time(char *to, uint64_t unix_ms)
 void print_session_head(const struct ctl *ctl)
 {
     if (!ctl->json)
-        printf("%-20s %-9s %-19s %14s %6s %-22s %-12s %s\n", "USER", "STATE", "SINCE", "EPOCH",
-               "INBOX", "ADDRESS", "NODE", "CLIENT");
+        printf("%-20s %-9s %-19s %14s %6s %-22s %-4s %-12s %s\n", "USER", "STATE", "SINCE", "EPOCH",
+               "INBOX", "ADDRESS", "BY", "NODE", "CLIENT");
 }
 
 void print_session(const struct ctl *ctl, const struct usher_backend_session *session)
 {
     const char *state = usher_backend_state_name(session->state);
     char user[CELL_BYTES_MAX], address[CELL_BYTES_MAX], node[CELL_BYTES_MAX];
-    char client[CELL_BYTES_MAX], since[TIME_BYTES_MAX];
+    char client[CELL_BYTES_MAX], since[TIME_BYTES_MAX], transport[CELL_BYTES_MAX];
     if (!ctl->json) {
-        printf("%-20s %-9s %-19s %14" PRIu64 " %6" PRIu32 " %-22s %-12s %s\n",
+        printf("%-20s %-9s %-19s %14" PRIu64 " %6" PRIu32 " %-22s %-4s %-12s %s\n",
                escaped(user, session->user), state, local_time(since, session->since_ms),
                session->epoch, session->inbox_messages, escaped(address, session->address),
-               escaped(node, session->node), escaped(client, session->client));
+               escaped(transport, session->transport), escaped(node, session->node),
+               escaped(client, session->client));
         return;
     }
     print_json_text(stdout, "{", "user", session->user);
@@ -68,6 +69,7 @@ void print_session(const struct ctl *ctl, const struct usher_backend_session *se
     print_json_text(stdout, ",", "node", session->node);
     print_json_number(stdout, ",", "since_ms", session->since_ms);
     print_json_text(stdout, ",", "address", session->address);
+    print_json_text(stdout, ",", "transport", session->transport);
     print_json_text(stdout, ",", "client", session->client);
     print_json_number(stdout, ",", "inbox_messages", session->inbox_messages);
     puts("}");

@@ -19,6 +19,8 @@ import signal
 import subprocess
 import sys
 
+import rows
+
 ENDINGS = ("c", "h", "def", "proto", "md", "pml", "patch", "cmake", "supp")
 # Sections of options, from the program itself, and what looks like one and is none.
 NO_OPTIONS = re.compile(
@@ -84,9 +86,7 @@ class Source:
             for name in self.files
             if re.fullmatch(r"tests/play/\d\d-[\w-]+\.py", name)
         }
-        self.numbers = self.rows(
-            "broker/base/metrics.def", r"^(?:COUNTER|GAUGE|READING|HISTOGRAM)\((\w+),"
-        )
+        self.numbers = set(rows.numbers(root))
         self.events = self.rows("broker/base/log.def", r"LOG_EVENT\(\w+, \w+,\s*\"(\w+)\"")
         schema = self.text("proto/client.proto")
         self.reasons = words_of(schema, "Close", "Reason")
@@ -100,7 +100,7 @@ class Source:
         self.signals = set(
             re.findall(r"number (?:!=|==) (SIG\w+)", self.text("broker/operate/signals.c"))
         )
-        self.words = set()
+        self.words = set(self.numbers)
         for name in self.files:
             self.words.add(os.path.basename(name).split(".")[0])
             if (

@@ -9,6 +9,8 @@ import re
 import subprocess
 import sys
 
+import rows
+
 ROOT, BUILD = sys.argv[1:]
 
 
@@ -114,7 +116,7 @@ def checks():
     yield (
         "numbers",
         first_cells(table(operations, "metrics")),
-        names("broker/base/metrics.def", r"\n(?:COUNTER|GAUGE|READING|HISTOGRAM)\((\w+),"),
+        rows.numbers(ROOT),
     )
 
 

@@ -22,12 +22,14 @@ static void check_session(struct bytes bytes)
         return;
     FUZZ_CHECK(record_text_fits(record.address, STORE_ADDRESS_BYTES_MAX));
     FUZZ_CHECK(record_text_fits(record.client, STORE_CLIENT_BYTES_MAX));
+    FUZZ_CHECK(record_text_fits(record.transport, STORE_TRANSPORT_BYTES_MAX));
     int size = record_pack_session(user, &record, again);
     FUZZ_CHECK(size > 0 && (size_t)size <= bytes.size);
     struct session_record same;
     FUZZ_CHECK(record_unpack_session(user, (struct bytes){again, (size_t)size}, &same) == 0);
     FUZZ_CHECK(same.epoch == record.epoch && same.state == record.state);
     FUZZ_CHECK(strcmp(same.client, record.client) == 0);
+    FUZZ_CHECK(strcmp(same.transport, record.transport) == 0);
 }
 
 static void check_event(struct bytes bytes, uint64_t seq)

@@ -281,6 +281,7 @@ def scene_ctl_questions():
             "who",
         )
         check_equal((who[0]["epoch"], who[0]["client"]), (epoch, "phone"), "alice in who")
+        check_equal([line["transport"] for line in who], ["tcp", "tcp"], "by which they came")
         check_equal([line["user"] for line in ctl("who", "--prefix", "b")], ["bob"], "who b*")
         check_equal(ctl("find", "alice")[0]["epoch"], epoch, "find")
         found = ctl("find", "alice", "ghost", expect=REFUSED)
@@ -578,7 +579,13 @@ def scene_a_node_that_speaks_to_the_terminal():
 
     def sessions(result):
         result.sessions.sessions.add(
-            user="alice", state=1, epoch=7, client=HARMFUL, address=HARMFUL, node=HARMFUL
+            user="alice",
+            state=1,
+            epoch=7,
+            client=HARMFUL,
+            address=HARMFUL,
+            node=HARMFUL,
+            transport=HARMFUL,
         )
 
     def numbers(result):

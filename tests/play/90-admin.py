@@ -169,6 +169,9 @@ def scene_routes():
             "online",
             "the state of alice",
         )
+        check_equal(
+            http_.json("/api/sessions/alice")["session"]["transport"], "tcp", "by which she came"
+        )
         bob.drop()
         bob_path = "/api/sessions/bob%2B1%40x"
         eventually(lambda: http_.json(bob_path)["session"]["state"] == "detached", "bob is away")
@@ -695,7 +698,7 @@ def scene_scrape():
         labels = {name for sample, pairs in samples for name, _ in pairs}
         check_equal(
             labels,
-            {"reason", "limit", "state", "direction", "kind", "outcome", "le", "version", "node"},
+            set("reason limit state direction kind outcome listener le version node".split()),
             "the labels",
         )
         check_equal(samples[("usher_sessions", (("state", "online"),))], 2, "sessions online")

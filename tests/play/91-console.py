@@ -97,6 +97,8 @@ def scene_overview():
             "connection refused: source",
             "store file bytes",
             "41.0 MiB",
+            "tcp\t109",
+            "wss\t2",
         )
         browser.script(
             "const box = document.querySelector('select');"
@@ -330,7 +332,7 @@ def scene_a_token_is_asked_for_in_silence():
 
 def plant_hostile(world):
     for name in (PICTURE, TURNED, "a/b?c#d%2f", "..", "__proto__", "constructor"):
-        world.login(name, 42, client=PICTURE, address=PICTURE)
+        world.login(name, 42, client=PICTURE, address=PICTURE, transport=PICTURE)
         world.happen(name, "detached", cause=PICTURE, detail=TURNED, **{PICTURE: PICTURE})
         world.slowest.insert(
             0, {"user": name, "output_bytes": 1, "inbox_messages": 1, "since_ms": 1}
@@ -862,7 +864,7 @@ def look_at(broker, token):
         browser.until(".tables", "scores", "serving")
         check_equal(len(browser.all(".plot canvas")), CHARTS, "charts")
         for page, words in (
-            ("users", ("alice", "bob", "127.0.0.1:")),
+            ("users", ("alice", "bob", "127.0.0.1:", "tcp")),
             ("services", ("scores",)),
             ("presence", ("alice", "online")),
             ("numbers", ("messages_accepted", "login_latency")),
@@ -873,7 +875,7 @@ def look_at(broker, token):
         browser.go("#/recorder")
         browser.until("tbody", "starting", "login", "bob")
         browser.go("#/user/alice")
-        browser.until(".facts", "online", "127.0.0.1:")
+        browser.until(".facts", "online", "127.0.0.1:", "Comes by", "tcp")
         browser.until(".timeline", "logged in")
         browser.shoot("real-user")
         follow(alice)

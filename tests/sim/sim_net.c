@@ -134,6 +134,11 @@ bool net_address(struct net *net, conn_handle handle, char text[NET_ADDRESS_BYTE
     return true;
 }
 
+enum listener_kind net_listener(struct net *net, conn_handle handle)
+{
+    return net_wire(net, net_owned(net, handle))->device % LISTENERS;
+}
+
 /* Another connection of the same user that came later; NULL: none. For planted bugs. */
 static struct slot *successor(struct net *net, const struct slot *old)
 {

@@ -38,8 +38,9 @@ struct net {
     const _Atomic uint64_t *presence_last; /* NULL: nobody asks */
     struct net_events *events;             /* for net_return, with the thread */
     void *thread;
-    const char *address; /* of every connection; NULL: none */
-    bool reset;          /* all of them are */
+    const char *address;         /* of every connection; NULL: none */
+    enum listener_kind listener; /* that they all came by */
+    bool reset;                  /* all of them are */
     /* under lock */
     struct told told[TOLD_MAX];
     unsigned told_count;
@@ -148,6 +149,11 @@ bool net_address(struct net *net, conn_handle conn, char text[NET_ADDRESS_BYTES_
 {
     snprintf(text, NET_ADDRESS_BYTES_MAX, "%s", net->address != NULL ? net->address : "");
     return !net->reset;
+}
+
+enum listener_kind net_listener(struct net *net, conn_handle conn)
+{
+    return net->listener;
 }
 
 void net_keep(struct net *net, conn_handle conn, void *item)

@@ -39,6 +39,18 @@ export function refusals(counters) {
     return Object.keys(counters).filter((name) => name.startsWith("logins_refused_"));
 }
 
+// By which listeners clients have come: those whose numbers are there and not all 0.
+export function listeners({ counters, gauges }) {
+    return Object.keys(gauges)
+        .filter((name) => /^connections_open_/.test(name))
+        .map((name) => name.replace("connections_open_", ""))
+        .filter((name) => gauges[`connections_open_${name}`] || counters[acceptedBy(name)]);
+}
+
+export function acceptedBy(listener) {
+    return `connections_accepted_${listener}`;
+}
+
 // Gauges that say how full something is.
 export function levels(gauges) {
     return Object.keys(gauges)

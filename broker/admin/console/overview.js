@@ -5,8 +5,9 @@ import { get } from "./api.js";
 import { Chart } from "./charts.js";
 import { Section, Table, el, fill, setText, userLink } from "./dom.js";
 import { age, byName, bytes, count, percent, rate, seconds, words } from "./format.js";
-import { closes, latencies, levels, refusals } from "./names.js";
+import { acceptedBy, closes, latencies, levels, listeners, refusals } from "./names.js";
 import { instanceRows, serviceColumns } from "./services.js";
+import { transportPill } from "./users.js";
 
 // Processors in use, of which one is 100.
 function cpu(history, place) {
@@ -152,6 +153,7 @@ export class Overview {
                 this.closes.element,
                 this.services.element,
                 this.levels.element,
+                this.connections.element,
                 this.slowest.element,
             ),
         );
@@ -207,6 +209,18 @@ export class Overview {
             ],
         });
         fill(this.levels.body, this.levelsTable.element);
+        this.connections = new Section("Connections");
+        this.connectionsTable = new Table({
+            label: "Connections by listener",
+            empty: "Nobody has connected.",
+            columns: [
+                { head: "By", cell: (row) => transportPill(row.name) },
+                { head: "Open", number: true, cell: (row) => count(row.open) },
+                { head: "New per s", number: true, cell: (row) => rate(row.rate) },
+                { head: "In all", number: true, cell: (row) => count(row.all) },
+            ],
+        });
+        fill(this.connections.body, this.connectionsTable.element);
         this.slowest = new Section("Slowest users");
         this.slowestTable = new Table({
             label: "Slowest users",
@@ -298,6 +312,14 @@ export class Overview {
             .sort((a, b) => b.recent - a.recent || b.all - a.all);
         const most = Math.max(1, ...rows.map((row) => row.recent));
         this.closesTable.show(rows.map((row) => ({ ...row, share: row.recent / most })));
+        this.connectionsTable.show(
+            listeners({ counters, gauges }).map((name) => ({
+                name,
+                open: gauges[`connections_open_${name}`],
+                rate: history.rate(history.samples.length - 1, acceptedBy(name)),
+                all: counters[acceptedBy(name)],
+            })),
+        );
         this.levelsTable.show(
             levels(gauges).map((name) => ({ name, now: gauges[name], peak: history.peak(name) })),
         );

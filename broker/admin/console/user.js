@@ -6,7 +6,7 @@ import { askKick, askPush } from "./dialogs.js";
 import { Section, el, fill, setText } from "./dom.js";
 import { age, byName, count, time } from "./format.js";
 import { eventFields, eventWords } from "./names.js";
-import { statePill } from "./users.js";
+import { statePill, transportPill } from "./users.js";
 import { Trace } from "./trace.js";
 
 export class User {
@@ -88,7 +88,7 @@ export class User {
             fill(this.list, el("dt", {}, "State"), el("dd", {}, statePill("no session")));
             return;
         }
-        const { state, epoch, since_ms, address, client, inbox_messages } = this.session;
+        const { state, epoch, since_ms, address, transport, client, inbox_messages } = this.session;
         const rows = [
             ["State", statePill(state)],
             [
@@ -96,6 +96,7 @@ export class User {
                 `${age(this.context.now_ms() - since_ms)} (${time(since_ms)})`,
             ],
             ["Inbox", `${count(inbox_messages)} messages`],
+            [state === "detached" ? "Came by" : "Comes by", transportPill(transport) || "\u2013"],
             ["Address", el("bdi", { class: "mono" }, address)],
             ["Client", el("bdi", {}, client)],
             ["Epoch", el("span", { class: "mono" }, epoch)],

@@ -11,6 +11,11 @@ export function statePill(state) {
     return pill(state, { online: "good", detached: "news" }[state] || "none");
 }
 
+// By which listener the connection came, or the last one did.
+export function transportPill(transport) {
+    return transport ? pill(transport, "none") : null;
+}
+
 export class Users {
     constructor(context) {
         this.context = context;
@@ -51,6 +56,7 @@ export class Users {
                 { head: "State", cell: (row) => statePill(row.state) },
                 { head: "For", number: true, cell: (row) => age(context.now_ms() - row.since_ms) },
                 { head: "Inbox", number: true, cell: (row) => count(row.inbox_messages) },
+                { head: "By", cell: (row) => transportPill(row.transport) },
                 { head: "Address", cell: (row) => el("bdi", { class: "mono" }, row.address) },
                 { head: "Client", cell: (row) => el("bdi", {}, row.client) },
                 {

@@ -45,6 +45,8 @@ RATES = {
     "refused_source": 0.4,
     "logins_refused_signature": 0.7,
     "connections_accepted": 44,
+    "connections_accepted_tcp": 40,
+    "connections_accepted_wss": 4,
     "process_cpu_seconds_total": 0.42,
 }
 # Of each histogram: the share that lies at or below each bound.
@@ -98,6 +100,7 @@ class World:
         address="203.0.113.7:40112",
         client="game/3.1",
         inbox=0,
+        transport="tcp",
     ):
         since_ms = self.now_ms() - int(ago_s * 1000)
         self.sessions[user] = {
@@ -106,6 +109,7 @@ class World:
             "state": state,
             "since_ms": since_ms,
             "address": address,
+            "transport": transport,
             "client": client,
             "inbox_messages": inbox,
         }
@@ -171,6 +175,8 @@ class World:
                 "sessions_detached": len(self.sessions) - online,
                 **self.gauges,
                 "connections_open": online + 3,
+                "connections_open_tcp": online + 1,
+                "connections_open_wss": 2,
                 "inbox_messages": 1841,
                 "mailbox_messages": 12,
                 "output_bytes": 3 << 20,

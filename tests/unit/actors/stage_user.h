@@ -5,6 +5,7 @@
 /* The user "ann" on the stage: everything that can reach his actor. Connections are small numbers
  * (10, 20, ...), other actors numbers from 901 on. */
 
+#include "base/listeners.h"
 #include "unit/actors/stage.h"
 
 enum { OTHER = 901 };
@@ -40,6 +41,7 @@ static inline void stage_attach(struct stage *stage, uint64_t conn, bool acks)
     attach->id = 1;
     attach->token_ends_ms = stage->token_ends_ms;
     attach->acks = acks;
+    attach->listener = LISTENER_tls; /* not the one that is 0 */
     strcpy(attach->user, "ann");
     snprintf(attach->address, sizeof(attach->address), "10.0.0.%u:7", (unsigned)conn);
     snprintf(attach->client, sizeof(attach->client), "client of %u", (unsigned)conn);
@@ -64,6 +66,7 @@ static inline struct resume_message *resume_create(struct stage *stage, uint64_t
     resume->epoch = stage->session.epoch;
     resume->last_seq = last_seq;
     resume->received_seq = 0;
+    resume->listener = LISTENER_tcp;
     memcpy(resume->secret, stage->secret, SECRET_BYTES);
     snprintf(resume->address, sizeof(resume->address), "10.0.0.%u:7", (unsigned)conn);
     return resume;
@@ -133,6 +136,7 @@ static inline struct restore_message *restore_create(struct stage *stage, uint64
     restore->since_ms = 4000;
     restore->token_ends_ms = stage->token_ends_ms;
     restore->acks = acks;
+    restore->listener = LISTENERS;
     memset(restore->secret, 77, SECRET_BYTES);
     memset(stage->secret, 77, SECRET_BYTES);
     strcpy(restore->address, "10.9.9.9:9");

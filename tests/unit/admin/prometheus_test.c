@@ -60,6 +60,22 @@ static void test_counters_and_gauges(void **state)
     metrics_destroy(metrics);
 }
 
+/* A row of listeners.def has its numbers without another line, and the sum has its old name. */
+static void test_listeners_have_their_own(void **state)
+{
+    struct metrics *metrics = metrics_create(1);
+    metrics_add(metrics, 0, METRIC_connections_open, 5);
+    metrics_add(metrics, 0, METRIC_connections_open_tls, 4);
+    metrics_add(metrics, 0, METRIC_connections_accepted_tcp, 7);
+    char *text = scrape(metrics, "n");
+    assert_non_null(strstr(text, "\nusher_connections_open 5\n"));
+    assert_non_null(strstr(text, "\nusher_listener_connections_open{listener=\"tls\"} 4\n"));
+    assert_non_null(
+        strstr(text, "\nusher_listener_connections_accepted_total{listener=\"tcp\"} 7\n"));
+    free(text);
+    metrics_destroy(metrics);
+}
+
 /* Each row once, under one HELP and one TYPE, without a gap. */
 static void test_families_stand_together(void **state)
 {
@@ -162,6 +178,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_counters_and_gauges),
+        cmocka_unit_test(test_listeners_have_their_own),
         cmocka_unit_test(test_families_stand_together),
         cmocka_unit_test(test_histogram),
         cmocka_unit_test(test_stats),

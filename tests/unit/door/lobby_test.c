@@ -24,6 +24,7 @@ static void a_login_comes_to_its_user(void **state)
 {
     struct stand *stand = stand_make(true, NULL);
     stand->net.address = "192.0.2.7:4711";
+    stand->net.listener = LISTENER_tls;
     give_token(stand, 1, "anna", "whatever");
     hall_run(&stand->hall);
     expect_attached(stand, 1);
@@ -32,6 +33,7 @@ static void a_login_comes_to_its_user(void **state)
     assert_int_equal(attach->token_ends_ms, 0);
     assert_string_equal(attach->user, "anna");
     assert_string_equal(attach->address, "192.0.2.7:4711");
+    assert_int_equal(attach->listener, LISTENER_tls);
     assert_int_equal(stand->net.told_count, 0);
     stand_free(stand);
 }

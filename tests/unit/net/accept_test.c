@@ -421,6 +421,25 @@ static void addresses_as_text(void **state)
     close(peer.fd);
 }
 
+/* Told for people, and counted: to come by another one is another row's number. */
+static void by_which_listener_they_came(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->binds = true;
+    start(fixture);
+    struct peer peer = new_peer(fixture);
+    assert_int_equal(ask(fixture, peer.conn).listener, LISTENER_tcp);
+    for (unsigned kind = 0; kind < LISTENERS; kind++) {
+        bool his = kind == LISTENER_tcp;
+        assert_int_equal(metric_of(fixture, listener_rows[kind].accepted), his);
+        assert_int_equal(metric_of(fixture, listener_rows[kind].open), his);
+    }
+    close(peer.fd);
+    WAIT_FOR(metric_of(fixture, METRIC_connections_open) == 0);
+    assert_int_equal(metric_of(fixture, METRIC_connections_open_tcp), 0);
+    assert_int_equal(metric_of(fixture, METRIC_connections_accepted_tcp), 1);
+}
+
 /* Found as a race of whoever asks with the thread that closes the listener. */
 static void where_it_listens_is_told_while_it_stops(void **state)
 {
@@ -521,6 +540,7 @@ int main(void)
         TEST(closed_unstarted),
         TEST(closed_with_everything_open),
         TEST(addresses_as_text),
+        TEST(by_which_listener_they_came),
         TEST(version_six),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

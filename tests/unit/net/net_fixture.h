@@ -56,6 +56,7 @@ struct question {
     bool asked;
     uint64_t owner;
     bool has_address;
+    enum listener_kind listener; /* when it has an address */
     char address[NET_ADDRESS_BYTES_MAX];
 };
 
@@ -129,6 +130,8 @@ static inline void record_begin(void *context, void *thread, uint64_t now_ms)
     if (question->asked && thread == &fixture->threads[question->conn >> 24 & 0xff]) {
         question->owner = net_owner(fixture->net, question->conn);
         question->has_address = net_address(fixture->net, question->conn, question->address);
+        if (question->has_address)
+            question->listener = net_listener(fixture->net, question->conn);
         question->asked = false;
     }
     pthread_mutex_unlock(&fixture->lock);

@@ -57,6 +57,12 @@ static void asks_for_the_address(void *argument)
     net_address(scene->net, scene->handle, text);
 }
 
+static void asks_by_which_listener(void *argument)
+{
+    struct scene *scene = argument;
+    net_listener(scene->net, scene->handle);
+}
+
 static void keeps_something(void *argument)
 {
     struct scene *scene = argument;
@@ -135,6 +141,7 @@ static void only_the_io_thread_may(void **state)
         {"net_owner", asks_for_the_owner, "on_io_thread"},
         {"net_kept", asks_what_is_kept, "on_io_thread"},
         {"net_address", asks_for_the_address, "on_io_thread"},
+        {"net_listener", asks_by_which_listener, "on_io_thread"},
         {"net_keep", keeps_something, "on_io_thread"},
         {"net_bind", binds, "on_io_thread"},
         {"net_write, unbound", writes, "conn->owner != 0 || on_io_thread"},

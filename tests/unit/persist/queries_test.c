@@ -194,7 +194,8 @@ static void fill_store(struct store *store)
                                         .since_ms = 5000 + i,
                                         .state = i % 3 == 0 ? SESSION_DETACHED : SESSION_ONLINE,
                                         .address = "192.0.2.1:1",
-                                        .client = "test"};
+                                        .client = "test",
+                                        .transport = "tcp"};
         struct presence_event event = {.time_ms = 5000 + i,
                                        .epoch = 100 + i,
                                        .kind = USHER__V1__PRESENCE_EVENT__KIND__ONLINE,
@@ -248,6 +249,7 @@ static void lookup(void **state)
     assert_int_equal(seven->inbox_messages, 9);
     assert_string_equal(seven->address, "192.0.2.1:1");
     assert_string_equal(seven->client, "test");
+    assert_string_equal(seven->transport, "tcp");
     assert_string_equal(seven->node, "node-7");
     for (unsigned i = 1; i < 4; i++) {
         assert_int_equal(result->sessions->sessions[i]->state,

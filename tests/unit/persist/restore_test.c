@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/listeners.h"
 #include "persist_stand.h"
 
 #include "storage/store_ops.h"
@@ -103,6 +104,34 @@ static void the_next_login_is_above_every_record(void **state)
     assert_int_equal(session_of(stand, "anna")->epoch, 1001);
 }
 
+/* By what he came is known of who is away, also when he was here before this process; a listener
+ * that this version does not have is forgotten with the next change. */
+static void by_what_they_came_outlives_a_start(void **state)
+{
+    static const struct {
+        const char *user, *stored;
+        enum listener_kind listener;
+    } rows[] = {
+        {"anna", "tls", LISTENER_tls}, {"berta", "pigeon", LISTENERS}, {"carl", "", LISTENERS}};
+    struct stand *stand = *state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct session_record record = {.epoch = 1 + i, .state = SESSION_ONLINE};
+        strcpy(record.transport, rows[i].stored);
+        assert_int_equal(store_begin(stand->store), 0);
+        assert_int_equal(store_put_session(stand->store, rows[i].user, &record), 0);
+        assert_int_equal(store_commit(stand->store, 1 + i), 0);
+    }
+    (void)epoch_after_start(stand, START_S);
+    stand_run(stand);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct session_record record;
+        assert_int_equal(store_get_session(stand->store, rows[i].user, &record), 0);
+        assert_int_equal(record.state, SESSION_DETACHED);
+        assert_string_equal(record.transport, rows[i].stored);
+        assert_int_equal(session_of(stand, rows[i].user)->listener, rows[i].listener);
+    }
+}
+
 static void a_message_of_the_future_is_damage(void **state)
 {
     store_session(*state, "anna", 1, &(struct saved_inbox){.epoch = 1, .next_seq = 5}, 5);
@@ -151,6 +180,7 @@ int main(void)
         TEST(a_name_of_nobody_is_damage),
         TEST(an_epoch_beyond_all_is_damage),
         TEST(the_next_login_is_above_every_record),
+        TEST(by_what_they_came_outlives_a_start),
         TEST(a_message_of_the_future_is_damage),
         TEST(an_inbox_without_numbers_is_damage),
         TEST(numbers_that_begin_again_are_damage),

@@ -311,7 +311,8 @@ static const struct session_fields session = {.user = "ann",
                                               .since_ms = UINT64_MAX,
                                               .address = "[::1]:1",
                                               .client = "a client",
-                                              .inbox_messages = UINT32_MAX};
+                                              .inbox_messages = UINT32_MAX,
+                                              .transport = "tls"};
 
 static int add_session(struct link_page *page)
 {
@@ -430,6 +431,7 @@ static void test_sessions(void **state)
                 assert_true(row->since_ms == (k == 1 ? 0 : session.since_ms));
                 assert_string_equal(row->address, k == 1 ? "" : session.address);
                 assert_string_equal(row->client, k == 1 ? "" : session.client);
+                assert_string_equal(row->transport, k == 1 ? "" : session.transport);
                 assert_true(row->inbox_messages == (k == 1 ? 0 : session.inbox_messages));
             }
             drop_result(read);

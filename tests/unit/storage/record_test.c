@@ -28,6 +28,7 @@ static struct session_record session_full(void)
     memset(record.secret, 0xFF, sizeof(record.secret));
     memset(record.address, 'a', STORE_ADDRESS_BYTES_MAX);
     memset(record.client, 'c', STORE_CLIENT_BYTES_MAX);
+    memset(record.transport, 't', STORE_TRANSPORT_BYTES_MAX);
     return record;
 }
 
@@ -73,6 +74,7 @@ static void assert_session_round(const char *user, const struct session_record *
     assert_memory_equal(got.secret, record->secret, STORE_SECRET_BYTES);
     assert_string_equal(got.address, record->address);
     assert_string_equal(got.client, record->client);
+    assert_string_equal(got.transport, record->transport);
     /* Under another name it is damage. */
     assert_int_equal(record_unpack_session("other", (struct bytes){bytes, (size_t)size}, &got),
                      -EUCLEAN);

@@ -89,6 +89,7 @@ static inline struct session_record contract_record(uint64_t epoch)
         .acks = epoch % 3 == 0,
         .address = "203.0.113.7:40000",
         .client = "unit/1",
+        .transport = "tcp",
     };
     memset(record.secret, (int)epoch, sizeof(record.secret));
     return record;
@@ -117,6 +118,7 @@ static inline void contract_assert_record(const struct session_record *got, uint
     assert_memory_equal(got->secret, wanted.secret, STORE_SECRET_BYTES);
     assert_string_equal(got->address, wanted.address);
     assert_string_equal(got->client, wanted.client);
+    assert_string_equal(got->transport, wanted.transport);
 }
 
 /* One transaction with one login: record and event. Gives the event's seq. */

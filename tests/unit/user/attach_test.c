@@ -21,6 +21,7 @@ static void a_login_says_nothing_before_it_is_stored(void **state)
     assert_true(record->acks);
     assert_string_equal(record->address, "10.0.0.10:7");
     assert_string_equal(record->client, "client of 10");
+    assert_string_equal(record->transport, "tls");
     assert_string_equal(stage->change->event.address, "10.0.0.10:7");
     assert_string_equal(stage->change->event.client, "client of 10");
     uint8_t secret[SECRET_BYTES];
@@ -354,6 +355,21 @@ static void a_stop_of_a_detached_session_changes_nothing(void **state)
 
 /* --- resume ----------------------------------------------------------------------------------- */
 
+/* By login and resume, and of who is away what it was last. */
+static void it_is_known_by_what_he_came(void **state)
+{
+    struct stage *stage = *state;
+    stage_login(stage, 10, true);
+    stage_conn_end(stage, 10, LOSS_GONE);
+    assert_string_equal(stage->change->record.transport, "tls");
+    stage_commit(stage, 0);
+    stage_resume(stage, 20, 0);
+    stage_commit(stage, 0);
+    stage_conn_end(stage, 20, LOSS_GONE);
+    assert_string_equal(stage->change->record.transport, "tcp");
+    stage_commit(stage, 0);
+}
+
 static void a_resume_replays_what_comes_after_last_seq(void **state)
 {
     struct stage *stage = *state;
@@ -365,6 +381,7 @@ static void a_resume_replays_what_comes_after_last_seq(void **state)
     stage_resume(stage, 20, 1);
     EXPECT(stage, "store RESUME RESUMED UNKNOWN epoch=1");
     assert_string_equal(stage->change->record.address, "10.0.0.20:7");
+    assert_string_equal(stage->change->record.transport, "tcp");
     assert_string_equal(stage->change->record.client, "client of 10");
     assert_int_equal(stage->change->record.state, SESSION_ONLINE);
     stage_commit(stage, 0);
@@ -722,6 +739,7 @@ int main(void)
         stage_test(a_saved_message_grows_old),
         stage_test(a_stop_of_a_detached_session_changes_nothing),
         stage_test(a_resume_replays_what_comes_after_last_seq),
+        stage_test(it_is_known_by_what_he_came),
         stage_test(a_resume_with_nothing_to_replay_is_complete),
         stage_test(a_resume_from_before_what_was_acknowledged_is_partial),
         stage_test(a_resume_after_messages_grew_too_old_is_partial),
