@@ -107,6 +107,10 @@ static void perform(struct egress *egress, struct runner *runner, struct turn *t
     case EFFECT_WELCOMED:
         net_welcome(egress->net, effect->value);
         break;
+    case EFFECT_FAREWELL:
+        net_farewell(egress->net, effect->value, effect->detail,
+                     (const char *)turn->out.data + effect->offset);
+        break;
     case EFFECT_RELEASE:
         net_release(egress->net, effect->value);
         break;

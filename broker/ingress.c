@@ -90,6 +90,8 @@ static void on_end(void *context, void *thread_, conn_handle conn, uint64_t owne
         [CONN_STOPPING] = LOSS_GONE,
         [CONN_EVICTED] = LOSS_SLOW,
         [CONN_DISPLACED] = LOSS_GONE,
+        [CONN_BROKEN_MESSAGE] = LOSS_MESSAGE,
+        [CONN_CONTROL_FLOOD] = LOSS_FLOOD,
     };
     struct ingress *ingress = context;
     struct thread *thread = thread_;

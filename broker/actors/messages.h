@@ -104,6 +104,8 @@ enum loss {
     LOSS_TOO_LARGE, /* a frame beyond the limit */
     LOSS_SILENT,
     LOSS_SLOW,
+    LOSS_MESSAGE, /* against the rules of its transport */
+    LOSS_FLOOD,   /* too much that says nothing */
 };
 
 struct conn_end_message {

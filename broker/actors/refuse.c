@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "actors/refuse.h"
 
+#include <string.h>
+
 #include "base/memory.h"
 #include "client.pb-c.h"
 #include "proto/broker_frame.h"
@@ -35,6 +37,16 @@ void refuse_conn(struct turn *turn, uint64_t conn, uint64_t id, uint32_t code, c
     effect->size = (uint32_t)(turn->out.size - offset);
 }
 
+static void say_farewell(struct turn *turn, uint64_t conn, uint32_t reason, const char *detail)
+{
+    size_t offset = turn->out.size;
+    MEMORY_MUST(buffer_append(&turn->out, detail, strlen(detail) + 1) == 0, "an answer");
+    struct effect *effect = turn_effect(turn, EFFECT_FAREWELL, conn);
+    effect->detail = (uint16_t)reason;
+    effect->offset = (uint32_t)offset;
+    effect->size = (uint32_t)(turn->out.size - offset);
+}
+
 void refuse_shut(struct turn *turn, uint64_t conn, uint32_t reason, const char *detail,
                  uint32_t retry_after_ms, bool do_not_return)
 {
@@ -42,6 +54,7 @@ void refuse_shut(struct turn *turn, uint64_t conn, uint32_t reason, const char *
     MEMORY_MUST(broker_frame_close(&turn->out, reason, detail, retry_after_ms, do_not_return) == 0,
                 "an answer");
     turn_send(turn, conn, offset);
+    say_farewell(turn, conn, reason, detail);
     turn_effect(turn, EFFECT_RELEASE, conn);
 }
 

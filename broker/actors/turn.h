@@ -57,6 +57,7 @@ enum effect_kind {
     EFFECT_FLUSH,    /* conn: what waits, to the socket */
     EFFECT_PROOF,    /* what a Resume of this user has to show from now on */
     EFFECT_WELCOMED, /* conn: frames count from now on */
+    EFFECT_FAREWELL, /* conn: why it is about to be released: `detail`, turn.out[offset, size) */
     EFFECT_RELEASE,  /* conn: give it back to be closed */
     EFFECT_UNBIND,   /* conn: give it back, free to log in, with turn.out[offset, size) as answer */
     EFFECT_CONSUMED, /* conn: one batch of its frames is done */
@@ -71,7 +72,7 @@ enum effect_kind {
 
 struct effect {
     uint8_t kind;
-    uint8_t detail; /* of EFFECT_LINK */
+    uint16_t detail; /* of EFFECT_LINK; the reason of EFFECT_FAREWELL */
     uint32_t offset, size;
     uint64_t value; /* conn, proof, actor handle, due_ms or exchange */
     struct message *message;

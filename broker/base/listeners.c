@@ -6,6 +6,11 @@
 
 /* What a listener is called, for all who name one: its row is the only place that says so. */
 
+enum {
+#define TRANSPORT(name, by_tls, by_http) BY_TLS_##name = by_tls, BY_HTTP_##name = by_http,
+#include "base/listeners.def"
+};
+
 const struct listener_row listener_rows[LISTENERS] = {
 #define LISTENER(name, codec, transport, standard, whom, help) \
     {#name,                                                    \
@@ -13,6 +18,8 @@ const struct listener_row listener_rows[LISTENERS] = {
      whom,                                                     \
      CODEC_##codec,                                            \
      TRANSPORT_##transport,                                    \
+     BY_TLS_##transport,                                       \
+     BY_HTTP_##transport,                                      \
      METRIC_connections_accepted_##name,                       \
      METRIC_connections_open_##name},
 #include "base/listeners.def"
@@ -21,6 +28,12 @@ const struct listener_row listener_rows[LISTENERS] = {
 #define LISTENER(name, codec, transport, standard, whom, help) \
     static_assert(sizeof(#name) <= LISTENER_NAME_BYTES_MAX + 1, "records have room for so much");
 #include "base/listeners.def"
+
+bool listener_is_like(enum listener_kind kind, enum listener_kind other)
+{
+    const struct listener_row *one = &listener_rows[kind], *two = &listener_rows[other];
+    return kind == other || (one->by_tls && two->by_tls) || (one->by_http && two->by_http);
+}
 
 enum listener_kind listener_of_option(const char *option)
 {

@@ -4,10 +4,12 @@
 
 /* The rows of listeners.def as data: LISTENER_tcp and so on. Constants; any thread. */
 
+#include <stdbool.h>
+
 #include "base/metrics.h"
 
 enum transport_kind {
-#define TRANSPORT(name) TRANSPORT_##name,
+#define TRANSPORT(name, by_tls, by_http) TRANSPORT_##name,
 #include "base/listeners.def"
     TRANSPORTS
 };
@@ -30,10 +32,15 @@ struct listener_row {
     const char *whom;   /* "clients" */
     enum codec_kind codec;
     enum transport_kind transport;
+    bool by_tls, by_http;          /* of the transport */
     enum metric_id accepted, open; /* its part of connections_accepted, connections_open */
 };
 
 extern const struct listener_row listener_rows[LISTENERS];
+
+/* Whether what is set for the one holds for the other too: both show the certificate, or both are
+ * of the web. */
+bool listener_is_like(enum listener_kind kind, enum listener_kind other);
 
 /* What a name has at most, without its NUL. */
 enum { LISTENER_NAME_BYTES_MAX = 8 };

@@ -233,7 +233,7 @@ static void check_listen(struct load *load)
         bool is_wanted = options_listen(options, kind)[0] != '\0';
         if (is_wanted || (kind == 0 && wanted == 0))
             check_address(load, row->option, options_listen(options, kind));
-        if (is_wanted && row->transport == TRANSPORT_tls)
+        if (is_wanted && row->by_tls)
             check_certificate(load, row->option);
     }
     if (options->admin_listen[0] != '\0')

@@ -78,9 +78,9 @@ int options_init(struct options *options);
 /* Frees the texts; harmless on zeroed memory. */
 void options_fini(struct options *options);
 
-/* Where a listener is to be, "": nowhere. Whether there is one somewhere with that transport. */
+/* Where a listener is to be, "": nowhere. Whether there is one somewhere that is like it. */
 const char *options_listen(const struct options *options, enum listener_kind kind);
-bool options_listen_by(const struct options *options, enum transport_kind transport);
+bool options_listen_like(const struct options *options, enum listener_kind like);
 
 /* What --help, --print-config and --print-options-markdown print. */
 void config_print_help(FILE *to);

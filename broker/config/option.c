@@ -273,12 +273,11 @@ const char *options_listen(const struct options *options, enum listener_kind kin
     return "";
 }
 
-bool options_listen_by(const struct options *options, enum transport_kind transport)
+bool options_listen_like(const struct options *options, enum listener_kind like)
 {
     bool found = false;
     for (unsigned kind = 0; kind < LISTENERS; kind++)
-        found = found || (listener_rows[kind].transport == transport &&
-                          options_listen(options, kind)[0] != '\0');
+        found = found || (listener_is_like(kind, like) && options_listen(options, kind)[0] != '\0');
     return found;
 }
 

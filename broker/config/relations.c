@@ -117,11 +117,11 @@ static bool is_among(const char *words, const char *value)
     }
 }
 
-/* A row names one listener for all of its transport. */
+/* A row names one listener for all that are like it. */
 static bool another_listens(const struct options *options, const char *option)
 {
     enum listener_kind kind = listener_of_option(option);
-    return kind != LISTENERS && options_listen_by(options, listener_rows[kind].transport);
+    return kind != LISTENERS && options_listen_like(options, kind);
 }
 
 static bool is_unused(const struct options *options, const struct unused *row,

@@ -45,6 +45,10 @@ static const char *end_text(enum conn_end end)
         return "too many bytes before the login";
     case CONN_FRAME_TOO_LARGE:
         return "a frame larger than frame_bytes_max";
+    case CONN_BROKEN_MESSAGE:
+        return "it breaks the rules of WebSocket";
+    case CONN_CONTROL_FLOOD:
+        return "too many control frames (ws.control_per_second)";
     default:
         return "a frame length of more than five bytes";
     }
@@ -72,6 +76,7 @@ static void say_close(const struct lobby *lobby, struct runner *runner, conn_han
     if (broker_frame_close(&out, reason, detail, retry_after_ms, false) == 0)
         say(lobby, runner, conn, &out);
     buffer_fini(&out);
+    net_farewell(lobby->net, conn, reason, detail);
     net_release(lobby->net, conn);
 }
 
@@ -380,6 +385,19 @@ void lobby_admit(const struct lobby *lobby, struct runner *runner, conn_handle c
 
 /* --- ends ------------------------------------------------------------------------------------- */
 
+static uint32_t close_reason(enum conn_end end)
+{
+    switch (end) {
+    case CONN_LOGIN_DEADLINE:
+    case CONN_SILENT:
+        return USHER__V1__CLOSE__REASON__AUTH_TIMEOUT;
+    case CONN_CONTROL_FLOOD:
+        return USHER__V1__CLOSE__REASON__RATE_LIMITED;
+    default:
+        return USHER__V1__CLOSE__REASON__PROTOCOL_ERROR;
+    }
+}
+
 /* An unbound connection that this side ends. */
 static void close_unbound(const struct lobby *lobby, struct runner *runner, conn_handle conn,
                           enum conn_end end)
@@ -396,10 +414,7 @@ static void close_unbound(const struct lobby *lobby, struct runner *runner, conn
         LOG(lobby->log, PROTOCOL_ERROR, LOG_S("address", address), LOG_S("detail", text));
     forget_login(lobby, runner, conn,
                  late ? USHER__V1__ERROR__CODE__TIMEOUT : USHER__V1__ERROR__CODE__PROTOCOL, text);
-    say_close(lobby, runner, conn,
-              late ? USHER__V1__CLOSE__REASON__AUTH_TIMEOUT
-                   : USHER__V1__CLOSE__REASON__PROTOCOL_ERROR,
-              text, 0);
+    say_close(lobby, runner, conn, close_reason(end), text, 0);
 }
 
 void lobby_end(const struct lobby *lobby, struct runner *runner, conn_handle conn,

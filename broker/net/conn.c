@@ -144,6 +144,19 @@ void conn_writable(struct reactor *reactor, struct conn *conn)
         write_flush(net, reactor->index, handle, conn);
 }
 
+/* Whoever owns the write side settles it; what is not his is done here. */
+void conn_speak(struct reactor *reactor, struct conn *conn)
+{
+    struct net *net = reactor->net;
+    conn_handle handle = conn_handle_of(reactor, conn);
+    if (conn->state == CONN_CLOSING)
+        return;
+    if (conn->owner != 0)
+        net->events.on_writable(net->events.context, reactor->thread, handle, conn->owner);
+    else
+        write_flush(net, reactor->index, handle, conn);
+}
+
 void conn_on_event(struct reactor *reactor, struct conn *conn, uint32_t events)
 {
     struct net *net = reactor->net;
@@ -225,9 +238,11 @@ bool net_address(struct net *net, conn_handle handle, char text[NET_ADDRESS_BYTE
     CHECK(on_io_thread(reactor_of(net, handle)));
     if (conn == NULL)
         return false;
-    if (conn->wire != NULL) {
-        snprintf(text, NET_ADDRESS_BYTES_MAX, "%s",
-                 conn_transport(conn)->handshake->peer(conn->wire));
+    const struct transport *transport = conn_transport(conn);
+    const char *peer =
+        conn->wire != NULL && transport->peer != NULL ? transport->peer(conn->wire) : NULL;
+    if (peer != NULL) {
+        snprintf(text, NET_ADDRESS_BYTES_MAX, "%s", peer);
         return true;
     }
     if (getpeername(conn->fd, (struct sockaddr *)&address, &size) != 0)

@@ -143,6 +143,9 @@ void conn_set_owner(struct reactor *reactor, struct conn *conn, uint64_t owner);
 /* The socket may take bytes again. */
 void conn_writable(struct reactor *reactor, struct conn *conn);
 
+/* The transport has something to say by itself. */
+void conn_speak(struct reactor *reactor, struct conn *conn);
+
 /* --- conn_end.c: I/O thread --- */
 
 void conn_end(struct reactor *reactor, struct conn *conn, enum conn_end end);

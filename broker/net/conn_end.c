@@ -33,6 +33,20 @@ void conn_end(struct reactor *reactor, struct conn *conn, enum conn_end end)
                        conn->owner, end);
 }
 
+/* All is written, but for what the transport says at its end. */
+static void shut(struct reactor *reactor, struct conn *conn)
+{
+    const struct transport *transport = conn_transport(conn);
+    int failed = transport->shut(conn->fd, conn->wire);
+    if (failed == -EAGAIN) {
+        /* The edge may have come before the mark. */
+        atomic_store_explicit(&conn->wants_write, true, memory_order_seq_cst);
+        failed = transport->shut(conn->fd, conn->wire);
+    }
+    if (failed != 0 && failed != -EAGAIN)
+        conn_close(reactor, conn);
+}
+
 /* The I/O thread owns the write side: writes what waits, then closes its half. */
 void conn_finish(struct reactor *reactor, struct conn *conn)
 {
@@ -47,7 +61,7 @@ void conn_finish(struct reactor *reactor, struct conn *conn)
         conn_close(reactor, conn);
         return;
     }
-    conn_transport(conn)->shut(conn->fd, conn->wire);
+    shut(reactor, conn);
 }
 
 /* Reads and drops until the peer ends too, so that our last frame is not lost to a reset. What is

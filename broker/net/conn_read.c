@@ -22,16 +22,19 @@
 
 enum { CHUNKS_MAX = 8, UNBOUND_EXTRA_BYTES = 64 };
 
+static size_t frame_bytes_max(const struct reactor *reactor, const struct conn *conn)
+{
+    const struct limits *limits = reactor->net->options.limits;
+    return conn->owner != 0 ? limits_frame_bytes(limits) : limits_prelogin_bytes(limits);
+}
+
 /* The length of the whole frames at the front, at most `frames` of them; an end other than 0 says
  * what is wrong behind them. */
 static size_t whole_frames(const struct reactor *reactor, const struct conn *conn,
                            struct bytes input, size_t frames, enum conn_end *end)
 {
-    const struct net_options *options = &reactor->net->options;
-    size_t max = conn->owner != 0 ? limits_frame_bytes(options->limits)
-                                  : limits_prelogin_bytes(options->limits);
     size_t size;
-    int failed = conn_codec(conn)->whole(input, max, frames, &size);
+    int failed = conn_codec(conn)->whole(input, frame_bytes_max(reactor, conn), frames, &size);
     CHECK(size <= input.size);
     *end = 0;
     if (failed == -EMSGSIZE)
@@ -39,13 +42,6 @@ static size_t whole_frames(const struct reactor *reactor, const struct conn *con
     else if (failed != 0)
         *end = CONN_BROKEN_FRAME;
     return size;
-}
-
-/* A ClientHello is no frame of ours: 22 bytes that begin with the tag of a field number 0. */
-static bool is_tls(const struct conn *conn, struct bytes input)
-{
-    return conn->transport == TRANSPORT_plain && input.size > 1 && input.data[0] == 0x16 &&
-           input.data[1] == 0x03;
 }
 
 /* One frame of the largest size, and a refused Resume before it. */
@@ -61,19 +57,25 @@ size_t conn_input_bytes(const struct net_options *options)
     return (frame > early ? frame : early) + READ_BYTES;
 }
 
-/* False: it was ended, or is none of ours. */
-static bool count_early(struct reactor *reactor, struct conn *conn, struct bytes input,
-                        size_t fresh)
+/* False: it was ended. */
+static bool count_early_bytes(struct reactor *reactor, struct conn *conn, size_t fresh)
 {
-    if (conn->owner == 0 && conn->unbound_bytes == 0 && is_tls(conn, input)) {
-        handshake_meets_tls(reactor, conn);
-        return false;
-    }
     conn->unbound_bytes += (uint32_t)fresh;
     bool fits = conn->unbound_bytes <= early_bytes_max(&reactor->net->options);
     if (!fits)
         conn_end(reactor, conn, CONN_PRELOGIN_BYTES);
     return fits;
+}
+
+/* False: it was ended, or is none of ours. */
+static bool count_early(struct reactor *reactor, struct conn *conn, struct bytes input,
+                        size_t fresh)
+{
+    /* Nothing of it has been handed up. */
+    bool first = input.size == conn->unbound_bytes + fresh;
+    if (conn->owner == 0 && first && greeting_is_foreign(reactor, conn, input))
+        return false;
+    return count_early_bytes(reactor, conn, fresh);
 }
 
 static void hand_up(struct reactor *reactor, struct conn *conn, struct bytes frames, bool welcomed)
@@ -168,26 +170,42 @@ void conn_read_again(struct reactor *reactor, struct conn *conn)
     }
 }
 
-/* Bytes; 0 at the end; -EAGAIN or what broke it. *more: an edge for what is left will not come. */
+/* What a read says of a peer who can still be told; 0: it says nothing of that kind. */
+static enum conn_end end_of_fault(const struct conn *conn, ssize_t got)
+{
+    switch (got) {
+    case -EBADMSG:
+        return CONN_BROKEN_MESSAGE;
+    case -EMSGSIZE:
+        return conn->owner != 0 ? CONN_FRAME_TOO_LARGE : CONN_PRELOGIN_BYTES;
+    case -EDQUOT:
+        return CONN_CONTROL_FLOOD;
+    default:
+        return 0;
+    }
+}
+
+/* Bytes; 0 at the end; -EAGAIN or what broke it. */
 static ssize_t receive(struct reactor *reactor, struct conn *conn, const struct carry_place *place,
-                       bool *more)
+                       struct transport_read *read)
 {
     CHECK(place->have < place->room); /* no room would look like the peer's end */
-    uint8_t *to = place->data + place->have;
     /* Of the buffer as it is, and not as the limits say that it must be. */
     size_t left = place->room - place->have;
-    size_t room = left < READ_BYTES ? left : READ_BYTES;
+    *read = (struct transport_read){.to = place->data + place->have,
+                                    .size = left < READ_BYTES ? left : READ_BYTES,
+                                    .frame_bytes_max = frame_bytes_max(reactor, conn),
+                                    .now_ms = reactor->now_ms,
+                                    .limits = reactor->net->options.limits};
     const struct transport *transport = conn_transport(conn);
-    unsigned next = 0;
-    ssize_t got = transport->read(conn->fd, conn->wire, to, room, &next);
-    CHECK(got <= (ssize_t)room);
-    *more = (next & TRANSPORT_MORE) != 0;
-    if (got == -EPROTO && transport->handshake != NULL) {
-        reactor_count(reactor, transport->handshake->failed, 1);
-        handshake_log(reactor, conn, transport->handshake->fault(conn->wire));
-    }
-    if (next & TRANSPORT_WRITE_AGAIN)
+    ssize_t got = transport->read(conn->fd, conn->wire, read);
+    CHECK(got <= (ssize_t)read->size);
+    if (got < 0 && (got == -EPROTO || end_of_fault(conn, got) != 0) && transport->handshake != NULL)
+        handshake_note(reactor, conn, transport->handshake->fault(conn->wire));
+    if (read->next & TRANSPORT_WRITE_AGAIN)
         conn_writable(reactor, conn);
+    if (read->next & TRANSPORT_SPEAK)
+        conn_speak(reactor, conn);
     return got;
 }
 
@@ -204,6 +222,24 @@ static bool take_delayed(struct reactor *reactor, struct conn *conn,
     if (conn->state == CONN_OPEN)
         conn_read_again(reactor, conn);
     return true;
+}
+
+/* All that came was the transport's own: of a stranger it counts as anything else. */
+static void take_nothing(struct reactor *reactor, struct conn *conn, size_t fresh)
+{
+    if (fresh > 0 && conn->state == CONN_OPEN &&
+        !atomic_load_explicit(&conn->welcomed, memory_order_acquire))
+        (void)count_early_bytes(reactor, conn, fresh);
+}
+
+/* Nothing more will be given: the peer's end, or a fault of his. Who has said it, or can be told,
+ * is still there to be written to. */
+static void end_input(struct reactor *reactor, struct conn *conn, ssize_t got, unsigned next)
+{
+    enum conn_end end = end_of_fault(conn, got);
+    conn->input_over = end == 0 && !(next & TRANSPORT_FAREWELL);
+    conn->reset = end == 0 && got < 0;
+    conn_end(reactor, conn, end != 0 ? end : CONN_LOST);
 }
 
 void conn_read(struct reactor *reactor, struct conn *conn)
@@ -227,24 +263,27 @@ void conn_read(struct reactor *reactor, struct conn *conn)
         conn_read_again(reactor, conn);
         return;
     }
-    bool more;
-    ssize_t got = receive(reactor, conn, &place, &more);
+    struct transport_read read;
+    ssize_t got = receive(reactor, conn, &place, &read);
+    bool more = (read.next & TRANSPORT_MORE) != 0;
+    if (read.wire_bytes > 0) {
+        conn->heard_ms = (uint32_t)reactor->now_ms;
+        reactor_count(reactor, METRIC_bytes_in, read.wire_bytes);
+    }
     if (got == -EAGAIN || got == -EINTR) {
+        take_nothing(reactor, conn, read.wire_bytes);
         /* Records without data: the rest when others had their turn. A part of a record, and the
          * peer's end behind it. */
-        if (more || conn->hung_up)
+        if ((more || conn->hung_up) && conn->state == CONN_OPEN)
             conn_read_again(reactor, conn);
         return;
     }
     if (got <= 0) {
-        conn->input_over = true;
-        conn->reset = got < 0;
-        conn_end(reactor, conn, CONN_LOST);
+        end_input(reactor, conn, got, read.next);
         return;
     }
-    conn->heard_ms = (uint32_t)reactor->now_ms;
-    reactor_count(reactor, METRIC_bytes_in, (uint64_t)got);
-    take_input(reactor, conn, (struct bytes){place.data, place.have + (size_t)got}, (size_t)got);
+    take_input(reactor, conn, (struct bytes){place.data, place.have + (size_t)got},
+               read.wire_bytes);
     /* The peer's end is reported once, perhaps together with its last bytes. */
     if ((more || conn->hung_up) && conn->state == CONN_OPEN) {
         conn_read_again(reactor, conn);

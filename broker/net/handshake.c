@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <stdio.h>
 #include <string.h>
 
 #include "net/private.h"
@@ -8,17 +7,15 @@
  *
  * One step of a TLS handshake costs as much as hundreds of messages (the server signs), and
  * strangers can begin as many as they like. So events of connections in a handshake do nothing but
- * list them, and an I/O thread makes one costly step per batch, between two looks at its sockets:
- * however many knock, those who are in wait for one signature at most. The list is first come,
- * first served, and its length is bounded by handshakes_max.
+ * list them, and an I/O thread makes one costly step per batch, or CHEAP_MAX of those that only
+ * read a head, between two looks at its sockets: however many knock, those who are in wait for one
+ * signature at most. The list is first come, first served, and its length is bounded by
+ * limits.handshakes.
  *
- * Whoever speaks the wrong language at a port is told so in his own, because that is nearly always
- * somebody's configuration: TLS at a port without it gets a TLS alert, others at the TLS port get a
- * Close in the language of its codec. */
+ * A handshake may also end with an answer and no connection: a health check, or an upgrade that is
+ * refused. Who speaks the wrong language is met in greeting.c. */
 
-enum { REASON_BYTES = 80 };
-
-static const uint8_t alert_protocol_version[] = {0x15, 0x03, 0x01, 0x00, 0x02, 0x02, 70};
+enum { CHEAP_MAX = 64 };
 
 void handshake_list(struct reactor *reactor, struct conn *conn)
 {
@@ -27,57 +24,52 @@ void handshake_list(struct reactor *reactor, struct conn *conn)
         conn->shaking_listed = handle_list_add(&reactor->shaking, conn_handle_of(reactor, conn));
 }
 
-void handshake_log(struct reactor *reactor, struct conn *conn, const char *reason)
+void handshake_note(struct reactor *reactor, struct conn *conn, struct transport_fault fault)
 {
+    struct log *log = reactor->net->options.log;
     char address[NET_ADDRESS_BYTES_MAX];
+    reactor_count(reactor, fault.metric, 1);
+    if (fault.reason == NULL)
+        return;
     net_address(reactor->net, conn_handle_of(reactor, conn), address);
-    LOG(reactor->net->options.log, TLS_FAILED, LOG_S("address", address), LOG_S("reason", reason));
+    const struct log_field fields[] = {LOG_S("address", address), LOG_S("reason", fault.reason),
+                                       LOG_U("status", fault.status)};
+    log_event(log, fault.event, fields, fault.status != 0 ? 3 : 2);
 }
 
-void handshake_fail(struct reactor *reactor, struct conn *conn, const char *reason)
+static void fail(struct reactor *reactor, struct conn *conn, struct transport_fault fault)
 {
     CHECK(conn->state == CONN_SHAKING);
-    reactor_count(reactor, conn_transport(conn)->handshake->failed, 1);
-    handshake_log(reactor, conn, reason);
+    handshake_note(reactor, conn, fault);
     conn_close(reactor, conn);
 }
 
-/* Becomes a plain connection that is being closed, with last words. */
-static void part_with(struct reactor *reactor, struct conn *conn, const void *words, size_t size)
+static void fail_with(struct reactor *reactor, struct conn *conn, const char *reason)
 {
-    if (conn->state == CONN_SHAKING)
-        count_down(&reactor->net->handshakes);
-    CHECK(conn->owner == 0 && conn->wire == NULL);
+    const struct transport_handshake *handshake = conn_transport(conn)->handshake;
+    fail(reactor, conn,
+         (struct transport_fault){
+             .reason = reason, .metric = handshake->failed, .event = handshake->event});
+}
+
+/* It is over, with an answer that may still have to be written. */
+static void end_answered(struct reactor *reactor, struct conn *conn)
+{
+    CHECK(conn->state == CONN_SHAKING && conn->owner == 0);
+    handshake_note(reactor, conn, conn_transport(conn)->handshake->fault(conn->wire));
+    count_down(&reactor->net->handshakes);
     conn->state = CONN_OPEN;
-    conn->transport = TRANSPORT_plain;
-    net_write(reactor->net, reactor->index, conn_handle_of(reactor, conn), words, size);
     conn_part(reactor, conn);
 }
 
-void handshake_meets_tls(struct reactor *reactor, struct conn *conn)
-{
-    char reason[REASON_BYTES];
-    snprintf(reason, sizeof(reason), "TLS on the port of %s", listener_rows[conn->listener].option);
-    reactor_count(reactor, METRIC_tls_on_plain_port, 1);
-    handshake_log(reactor, conn, reason);
-    part_with(reactor, conn, alert_protocol_version, sizeof(alert_protocol_version));
-}
-
-static void meet_foreign(struct reactor *reactor, struct conn *conn)
+void handshake_expire(struct reactor *reactor, struct conn *conn)
 {
     const struct transport_handshake *handshake = conn_transport(conn)->handshake;
-    struct buffer out = {0};
-    char reason[REASON_BYTES];
-    snprintf(reason, sizeof(reason), "no %s on the port of %s", handshake->language,
-             listener_rows[conn->listener].option);
-    reactor_count(reactor, handshake->foreign, 1);
-    handshake_log(reactor, conn, reason);
-    snprintf(reason, sizeof(reason), "this port speaks %s", handshake->language);
-    if (conn_codec(conn)->close(&out, USHER__V1__CLOSE__REASON__PROTOCOL_ERROR, reason, 0) == 0)
-        part_with(reactor, conn, out.data, out.size);
+    CHECK(conn->state == CONN_SHAKING);
+    if (conn->wire != NULL && handshake->expire != NULL && handshake->expire(conn->wire))
+        end_answered(reactor, conn);
     else
-        conn_close(reactor, conn);
-    buffer_fini(&out);
+        fail_with(reactor, conn, "limits.handshake_deadline_ms");
 }
 
 /* False: there is nothing to shake hands with yet, or ever. */
@@ -93,20 +85,20 @@ static bool begin(struct reactor *reactor, struct conn *conn)
         conn_close(reactor, conn);
         return false;
     case HELLO_FOREIGN:
-        meet_foreign(reactor, conn);
+        greeting_meet_foreign(reactor, conn);
         return false;
     case HELLO_LARGE:
-        handshake_fail(reactor, conn, "a ClientHello of too many bytes");
+        fail_with(reactor, conn, "a ClientHello of too many bytes");
         return false;
     case HELLO_FINE:
         break;
     }
     char address[NET_ADDRESS_BYTES_MAX];
     net_address(reactor->net, conn_handle_of(reactor, conn), address);
-    conn->wire = handshake->begin(reactor->net->tls, conn->fd, address);
+    conn->wire = handshake->begin(&reactor->net->site, conn->fd, address);
     bool begun = conn->wire != NULL;
     if (!begun)
-        handshake_fail(reactor, conn, "no memory");
+        fail_with(reactor, conn, "no memory");
     return begun;
 }
 
@@ -123,20 +115,22 @@ static void established(struct reactor *reactor, struct conn *conn)
     conn_read(reactor, conn);
 }
 
-/* False: it cost next to nothing. */
+/* Whether it was costly. */
 static bool step(struct reactor *reactor, struct conn *conn)
 {
     const struct transport_handshake *handshake = conn_transport(conn)->handshake;
     if (conn->wire == NULL && !begin(reactor, conn))
         return false;
-    int result = handshake->shake(conn->wire);
-    if (result == 1)
+    int result = handshake->shake(&reactor->net->site, conn->fd, conn->wire);
+    if (result == SHAKEN_DONE)
         established(reactor, conn);
+    else if (result == SHAKEN_ANSWERED)
+        end_answered(reactor, conn);
     else if (result < 0)
-        handshake_fail(reactor, conn, handshake->fault(conn->wire));
+        fail(reactor, conn, handshake->fault(conn->wire));
     else if (conn->hung_up)
         handshake_list(reactor, conn); /* the end is behind what was read, and is reported once */
-    return true;
+    return handshake->costly;
 }
 
 void handshake_some(struct reactor *reactor)
@@ -144,7 +138,7 @@ void handshake_some(struct reactor *reactor)
     struct handle_list *list = &reactor->shaking;
     size_t done = 0;
     bool costly = false;
-    while (done < list->count && !costly) {
+    while (done < list->count && done < CHEAP_MAX && !costly) {
         struct conn *conn = slot_find(reactor->net, list->items[done++]);
         if (conn == NULL || conn->state != CONN_SHAKING)
             continue;

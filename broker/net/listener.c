@@ -17,7 +17,7 @@
  * may come in is the question of strangers.c. */
 
 const struct transport *const transports[TRANSPORTS] = {
-#define TRANSPORT(name) [TRANSPORT_##name] = &transport_##name,
+#define TRANSPORT(name, by_tls, by_http) [TRANSPORT_##name] = &transport_##name,
 #include "base/listeners.def"
 };
 
@@ -138,9 +138,8 @@ static int open_domain(struct net *net, char *error)
                                     .client_ca = options->tls_client_ca_file};
     bool needed = false;
     for (unsigned kind = 0; kind < LISTENERS; kind++)
-        needed = needed || (listener_rows[kind].transport == TRANSPORT_tls &&
-                            is_wanted(&options->listen[kind]));
-    return needed ? tls_domain_open(&net->tls, &files, error) : 0;
+        needed = needed || (listener_rows[kind].by_tls && is_wanted(&options->listen[kind]));
+    return needed ? tls_domain_open(&net->site.tls, &files, error) : 0;
 }
 
 int listener_open(struct net *net, char *error)
@@ -226,7 +225,7 @@ void listener_resume(struct reactor *reactor)
 {
     CHECK(on_io_thread(reactor) && reactor->index == 0);
     reactor->accept_resume_ms = 0;
-    if (atomic_load_explicit(&reactor->net->accept_off, memory_order_relaxed))
+    if (atomic_load_explicit(&reactor->net->answers_off, memory_order_relaxed))
         return;
     if (listener_watch(reactor) == 0)
         LOG(reactor->net->options.log, ACCEPT_RESUMED, LOG_U("port", first_port(reactor->net)));
@@ -237,11 +236,11 @@ void listener_resume(struct reactor *reactor)
 void listener_stop(struct reactor *reactor)
 {
     CHECK(on_io_thread(reactor) && reactor->index == 0);
-    reactor->accept_resume_ms = 0;
     for (unsigned kind = 0; kind < LISTENERS; kind++) {
         struct listener *listener = &reactor->net->listeners[kind];
-        if (listener->fd >= 0)
-            close(listener->fd);
+        if (listener->fd < 0 || answers_still(reactor->net, kind))
+            continue;
+        close(listener->fd);
         listener->fd = -1;
     }
 }

@@ -24,6 +24,14 @@ int net_open(struct net **out, const struct net_options *options, const struct n
     net->slots_max = options->connections_max + CHUNK_CONNS;
     for (unsigned kind = 0; kind < LISTENERS; kind++)
         net->listeners[kind].fd = -1;
+    net->ws = (struct ws_site){
+        .path = options->ws_path != NULL ? options->ws_path : "",
+        .origins = options->ws_origins,
+        .origins_count = options->ws_origins_count,
+        .open = options->ws_strict,
+        .limits = options->limits,
+    };
+    net->site.ws = &net->ws;
     net->sources = sources_create(options->limits, options->env);
     int failed = net->sources != NULL ? listener_open(net, error) : -ENOMEM;
     unsigned opened = 0;
@@ -69,21 +77,21 @@ int net_reload_tls(struct net *net, const struct net_tls_files *files, char *err
     const struct tls_files names = {
         .certificate = files->certificate, .key = files->key, .client_ca = files->client_ca};
     error[0] = '\0';
-    return net->tls != NULL ? tls_domain_reload(net->tls, &names, error) : -ENOTSUP;
+    return net->site.tls != NULL ? tls_domain_reload(net->site.tls, &names, error) : -ENOTSUP;
 }
 
 bool net_certificate_validity(struct net *net, struct net_validity *validity)
 {
-    if (net->tls == NULL)
+    if (net->site.tls == NULL)
         return false;
-    struct tls_validity found = tls_domain_validity(net->tls);
+    struct tls_validity found = tls_domain_validity(net->site.tls);
     *validity = (struct net_validity){found.begins_s, found.ends_s, found.life_s};
     return true;
 }
 
 bool net_has_certificate(const struct net *net)
 {
-    return net->tls != NULL;
+    return net->site.tls != NULL;
 }
 
 int net_check_tls(const struct net_tls_files *files, char *error)
@@ -102,8 +110,16 @@ uint32_t net_count(struct net *net)
     return atomic_load_explicit(&net->open, memory_order_relaxed);
 }
 
+void net_drain(struct net *net)
+{
+    atomic_store_explicit(&net->ws.draining, true, memory_order_relaxed);
+    atomic_store_explicit(&net->accept_off, true, memory_order_release);
+    net_wake_all(net);
+}
+
 void net_stop_accepting(struct net *net)
 {
+    atomic_store_explicit(&net->answers_off, true, memory_order_relaxed);
     atomic_store_explicit(&net->accept_off, true, memory_order_release);
     net_wake_all(net);
 }
@@ -127,7 +143,7 @@ void net_close(struct net *net)
     for (unsigned kind = 0; kind < LISTENERS; kind++)
         if (net->listeners[kind].fd >= 0)
             close(net->listeners[kind].fd);
-    tls_domain_close(net->tls);
+    tls_domain_close(net->site.tls);
     sources_destroy(net->sources);
     free(net);
 }

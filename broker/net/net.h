@@ -38,11 +38,13 @@ enum conn_end {
     CONN_FRAME_TOO_LARGE,
     CONN_PRELOGIN_BYTES, /* too many, in or out, before it was bound */
     CONN_LOGIN_DEADLINE,
-    CONN_SILENT,    /* nothing came for silence_ms */
-    CONN_SLOW,      /* output above the soft limit for too long */
-    CONN_STOPPING,  /* unbound while net_stop_accepting was called */
-    CONN_EVICTED,   /* its output was the largest when that of all was too much */
-    CONN_DISPLACED, /* unbound and idle when a newcomer wanted its room */
+    CONN_SILENT,         /* nothing came for silence_ms */
+    CONN_SLOW,           /* output above the soft limit for too long */
+    CONN_STOPPING,       /* unbound while net_stop_accepting was called */
+    CONN_EVICTED,        /* its output was the largest when that of all was too much */
+    CONN_DISPLACED,      /* unbound and idle when a newcomer wanted its room */
+    CONN_BROKEN_MESSAGE, /* against the rules of its transport */
+    CONN_CONTROL_FLOOD,  /* too much that says nothing */
 };
 
 /* All are called on the connection's I/O thread. `thread` is that of net_options.threads. */
@@ -92,6 +94,10 @@ struct net_options {
     const char *tls_certificate_file; /* PEM, with those that signed it; when a listener needs it */
     const char *tls_key_file;
     const char *tls_client_ca_file; /* "": clients show no certificates */
+    const char *ws_path;            /* where WebSocket is; borrowed until net_close */
+    const char *const *ws_origins;  /* the pages that may; borrowed too */
+    size_t ws_origins_count;        /* 0: any; */
+    bool ws_strict;                 /* then those of this host alone */
     unsigned reactors;
     void *threads[NET_REACTORS_MAX];
     /* limits.prelogin_*, handshakes, frame_bytes, output_* and the deadlines. They hold for what
@@ -146,6 +152,10 @@ int net_check_tls(const struct net_tls_files *files, char *error);
 
 /* Accepts nothing more and ends what is unbound; returns at once. */
 void net_stop_accepting(struct net *net);
+
+/* The same, but ports that speak HTTP go on for a while: to say that the broker drains, whatever is
+ * asked there. */
+void net_drain(struct net *net);
 
 /* Ends and joins the I/O threads; then net_close frees everything, and closes what is still open
  * without telling anybody: metrics and log may be gone before it. */
@@ -211,6 +221,11 @@ uint32_t net_waiting(struct net *net, conn_handle conn);
 
 /* Frames count as sent after the welcome from now on. */
 void net_welcome(struct net *net, conn_handle conn);
+
+/* Why it is about to be released, for a transport that says its own end (WebSocket): a Close.Reason
+ * of client.proto, and its detail in UTF-8, copied. Who reads our last frame knows it from there.
+ */
+void net_farewell(struct net *net, conn_handle conn, uint32_t reason, const char *detail);
 
 /* Gives the write side back. The I/O thread writes what waits, closes its side, waits for the
  * peer's end for at most linger_ms and closes. */

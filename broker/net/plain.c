@@ -7,10 +7,11 @@
 /* Bytes as they are: each call is one of the socket's. A read that gives less than was asked for
  * has emptied it. */
 
-static ssize_t plain_read(int fd, void *state, void *to, size_t size, unsigned *next)
+static ssize_t plain_read(int fd, void *state, struct transport_read *read)
 {
-    ssize_t got = recv(fd, to, size, MSG_DONTWAIT);
-    *next = got == (ssize_t)size ? TRANSPORT_MORE : 0;
+    ssize_t got = recv(fd, read->to, read->size, MSG_DONTWAIT);
+    read->next = got == (ssize_t)read->size ? TRANSPORT_MORE : 0;
+    read->wire_bytes = got > 0 ? (size_t)got : 0;
     return got >= 0 ? got : -errno;
 }
 
@@ -20,9 +21,10 @@ static ssize_t plain_write(int fd, void *state, const void *data, size_t size)
     return sent >= 0 ? sent : -errno;
 }
 
-static void plain_shut(int fd, void *state)
+static int plain_shut(int fd, void *state)
 {
     shutdown(fd, SHUT_WR);
+    return 0;
 }
 
 static void plain_destroy(void *state)

@@ -15,6 +15,7 @@
 #include "net/net.h"
 #include "net/sources.h"
 #include "net/tls.h"
+#include "net/ws.h"
 
 enum { CHUNK_CONNS = 256, DOOR_MAX = 256 };
 
@@ -88,7 +89,8 @@ struct net {
     struct net_options options;
     struct net_events events;
     struct listener listeners[LISTENERS];
-    struct tls_domain *tls; /* NULL: no listener needs one */
+    struct transport_site site;
+    struct ws_site ws;
     struct sources *sources;
     _Atomic uint32_t open;
     _Atomic uint32_t unbound;
@@ -99,7 +101,8 @@ struct net {
     _Atomic uint64_t full_since_ms;   /* memory is full, and was at each look since; 0: it is not */
     _Atomic bool stopping;
     _Atomic bool accept_off;
-    unsigned next_reactor; /* owned by reactor 0 */
+    _Atomic bool answers_off; /* nor is anybody told so any more */
+    unsigned next_reactor;    /* owned by reactor 0 */
     unsigned started;
     uint32_t slots_max;
     struct reactor reactors[NET_REACTORS_MAX];
@@ -124,6 +127,14 @@ static inline struct reactor *reactor_of(struct net *net, conn_handle handle)
 static inline bool on_io_thread(const struct reactor *reactor)
 {
     return on_thread(&reactor->mark) || off_thread(&reactor->mark);
+}
+
+/* Whether a listener, or a handshake that came in there, goes on although nobody is accepted: its
+ * language has words for that. */
+static inline bool answers_still(const struct net *net, unsigned listener)
+{
+    return listener_rows[listener].by_http &&
+           !atomic_load_explicit(&net->answers_off, memory_order_relaxed);
 }
 
 /* One less: never below zero. */
@@ -186,14 +197,20 @@ void handshake_list(struct reactor *reactor, struct conn *conn);
 /* Goes on with handshakes until one step was costly. */
 void handshake_some(struct reactor *reactor);
 
-/* One line about a connection whose transport went wrong, in a handshake or later. */
-void handshake_log(struct reactor *reactor, struct conn *conn, const char *reason);
+/* Counts what went wrong with a transport, in a handshake or later, with one line about it. */
+void handshake_note(struct reactor *reactor, struct conn *conn, struct transport_fault fault);
 
-/* It is over without success, for that reason. */
-void handshake_fail(struct reactor *reactor, struct conn *conn, const char *reason);
+/* It has taken too long. */
+void handshake_expire(struct reactor *reactor, struct conn *conn);
 
-/* What came first on a port without a handshake is TLS. */
-void handshake_meets_tls(struct reactor *reactor, struct conn *conn);
+/* --- greeting.c: I/O thread --- */
+
+/* What came first where frames are expected. True: it is something else; it was told so, and is
+ * being closed. */
+bool greeting_is_foreign(struct reactor *reactor, struct conn *conn, struct bytes input);
+
+/* The same where a handshake is expected and none begins. */
+void greeting_meet_foreign(struct reactor *reactor, struct conn *conn);
 
 /* --- strangers.c: I/O thread --- */
 

@@ -122,7 +122,7 @@ static void take_wake(struct reactor *reactor)
         struct conn *conn = slot_conn(reactor, slot);
         if (conn->state == CONN_OPEN && conn->owner == 0)
             conn_end(reactor, conn, CONN_STOPPING);
-        else if (conn->state == CONN_SHAKING)
+        else if (conn->state == CONN_SHAKING && !answers_still(reactor->net, conn->listener))
             conn_close(reactor, conn);
     }
 }
@@ -182,6 +182,19 @@ static bool is_silent(const struct reactor *reactor, const struct conn *conn)
     return !conn->again && silent_ms >= (int32_t)reactor->net->options.silence_ms;
 }
 
+/* A page that sleeps says nothing, but its browser answers. One of three heartbeats has passed. */
+static void rouse_silent(struct reactor *reactor, struct conn *conn)
+{
+    const struct transport *transport = conn_transport(conn);
+    int32_t silent_ms = (int32_t)net_ms_since(conn->heard_ms, reactor->read_ms);
+    if (transport->rouse == NULL || conn->state != CONN_OPEN ||
+        silent_ms < (int32_t)(reactor->net->options.silence_ms / 3) ||
+        !transport->rouse(conn->wire))
+        return;
+    reactor_count(reactor, METRIC_ws_pings, 1);
+    conn_speak(reactor, conn);
+}
+
 static void on_deadline(struct reactor *reactor, struct conn *conn)
 {
     enum deadline which = conn->queue;
@@ -192,7 +205,7 @@ static void on_deadline(struct reactor *reactor, struct conn *conn)
     } else if (which == DEADLINE_HANDSHAKE && conn->shaking_listed) {
         deadline_enter(reactor, conn, DEADLINE_HANDSHAKE); /* it waits for us */
     } else if (which == DEADLINE_HANDSHAKE) {
-        handshake_fail(reactor, conn, "limits.handshake_deadline_ms");
+        handshake_expire(reactor, conn);
     } else if (which == DEADLINE_LOGIN && !welcomed) {
         int32_t age_ms = (int32_t)net_ms_since(conn->opened_ms, reactor->read_ms);
         /* A login that waits for the store keeps its connection. */
@@ -205,6 +218,7 @@ static void on_deadline(struct reactor *reactor, struct conn *conn)
         conn_end(reactor, conn, CONN_SILENT);
     } else {
         deadline_enter(reactor, conn, DEADLINE_SILENCE);
+        rouse_silent(reactor, conn);
     }
 }
 

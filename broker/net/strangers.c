@@ -48,10 +48,23 @@ static const struct refusal {
     {"limits.prelogin_per_source", METRIC_refused_source,
      "too many connections from your address that have not logged in "
      "(limits.prelogin_per_source); try again later"},
-    {"limits.handshakes", METRIC_refused_handshakes, ""},
+    {"limits.handshakes", METRIC_refused_handshakes,
+     "too many handshakes at a time (limits.handshakes); try again later"},
     {"limits.memory_bytes", METRIC_refused_memory,
      "memory is short (limits.memory_bytes); try again later"},
 };
+
+/* In the language of his port, as far as that has words for one who has said nothing. */
+static int refuse_in_words(struct net *net, const struct arrival *arrival, const char *detail,
+                           struct buffer *out)
+{
+    const struct transport_handshake *handshake = arrival_transport(arrival)->handshake;
+    const struct codec *codec = codecs[listener_rows[arrival->listener].codec];
+    uint32_t retry_after_ms = env_spread_ms(net->options.env, OVERLOAD_RETRY_MS);
+    if (handshake != NULL)
+        return handshake->refuse(out, detail, retry_after_ms);
+    return codec->close(out, USHER__V1__CLOSE__REASON__OVERLOADED, detail, retry_after_ms);
+}
 
 static void refuse(struct reactor *reactor, const struct arrival *arrival, enum refused why)
 {
@@ -62,10 +75,7 @@ static void refuse(struct reactor *reactor, const struct arrival *arrival, enum 
     reactor_count(reactor, refusal->metric, 1);
     LOG(net->options.log, LIMIT_HIT, LOG_S("limit", refusal->limit),
         LOG_U("open", atomic_load(&net->open)), LOG_U("prelogin", atomic_load(&net->unbound)));
-    const struct codec *codec = codecs[listener_rows[arrival->listener].codec];
-    if (arrival_transport(arrival)->handshake == NULL &&
-        codec->close(&out, USHER__V1__CLOSE__REASON__OVERLOADED, refusal->detail,
-                     env_spread_ms(net->options.env, OVERLOAD_RETRY_MS)) == 0)
+    if (refuse_in_words(net, arrival, refusal->detail, &out) == 0)
         (void)!send(fd, out.data, out.size, MSG_NOSIGNAL | MSG_DONTWAIT);
     buffer_fini(&out);
     shutdown(fd, SHUT_WR);

@@ -362,8 +362,9 @@ static enum hello tls_peek(int fd)
 
 /* --- one connection --------------------------------------------------------------------------- */
 
-static void *tls_begin(struct tls_domain *domain, int fd, const char *peer)
+static void *tls_begin(const struct transport_site *site, int fd, const char *peer)
 {
+    struct tls_domain *domain = site->tls;
     struct tls *tls = calloc(1, sizeof(*tls));
     BIO *bio = BIO_new(domain->method);
     if (tls == NULL || bio == NULL) {
@@ -420,7 +421,7 @@ static int why(struct tls *tls, int result, int *wanted)
     return broken ? -ECONNRESET : -EPROTO;
 }
 
-static int tls_shake(void *state)
+static int tls_shake(const struct transport_site *site, int fd, void *state)
 {
     struct tls *tls = state;
     int wanted;
@@ -430,10 +431,8 @@ static int tls_shake(void *state)
     tls->drained = false;
     CHECK(!tls->established);
     int result = SSL_do_handshake(tls->ssl);
-    if (result == 1)
-        tls->established = true;
-    else
-        result = why(tls, result, &wanted);
+    tls->established = result == 1;
+    result = tls->established ? SHAKEN_DONE : why(tls, result, &wanted);
     lock_give(&tls->lock);
     return result;
 }
@@ -471,7 +470,7 @@ static ssize_t read_record(struct tls *tls, uint8_t *to, size_t size)
     return tls->failed != 0 ? tls->failed : -EAGAIN;
 }
 
-static ssize_t tls_read(int fd, void *state, void *to, size_t size, unsigned *next)
+static ssize_t tls_read(int fd, void *state, struct transport_read *read)
 {
     struct tls *tls = state;
     size_t done = 0;
@@ -482,17 +481,18 @@ static ssize_t tls_read(int fd, void *state, void *to, size_t size, unsigned *ne
     tls->drained = false;
     if (tls->failed != 0)
         got = tls->failed;
-    while (got > 0 && done < size) {
-        got = read_record(tls, (uint8_t *)to + done, size - done);
+    while (got > 0 && done < read->size) {
+        got = read_record(tls, (uint8_t *)read->to + done, read->size - done);
         done += got > 0 ? (size_t)got : 0;
     }
     /* No room, or the budget is spent; or an end or a fault behind some bytes, told by the next
      * call. A part of a record is nothing that one could come back for. */
-    *next = got != -EAGAIN || !tls->drained ? TRANSPORT_MORE : 0;
+    read->next = got != -EAGAIN || !tls->drained ? TRANSPORT_MORE : 0;
     if (tls->write_waits_to_read)
-        *next |= TRANSPORT_WRITE_AGAIN;
+        read->next |= TRANSPORT_WRITE_AGAIN;
     tls->write_waits_to_read = false;
     lock_give(&tls->lock);
+    read->wire_bytes = done;
     return done > 0 ? (ssize_t)done : got;
 }
 
@@ -526,11 +526,12 @@ static void say_end(struct tls *tls)
     lock_give(&tls->lock);
 }
 
-static void tls_shut(int fd, void *state)
+static int tls_shut(int fd, void *state)
 {
     if (state != NULL)
         say_end(state);
     shutdown(fd, SHUT_WR);
+    return 0;
 }
 
 static const char *tls_peer(const void *state)
@@ -538,13 +539,20 @@ static const char *tls_peer(const void *state)
     return ((const struct tls *)state)->peer;
 }
 
-static const char *tls_fault(void *state)
+static struct transport_fault tls_fault(void *state)
 {
     struct tls *tls = state;
     lock_take(&tls->lock);
     const char *fault = tls->fault != NULL ? tls->fault : "";
     lock_give(&tls->lock);
-    return fault;
+    return (struct transport_fault){
+        .reason = fault, .metric = METRIC_tls_failed, .event = LOG_EVENT_TLS_FAILED};
+}
+
+/* Before the handshake it has no words. */
+static int tls_refuse(struct buffer *out, const char *detail, uint32_t retry_after_ms)
+{
+    return -ENOTSUP;
 }
 
 static const struct transport_handshake handshake = {
@@ -552,8 +560,10 @@ static const struct transport_handshake handshake = {
     .begin = tls_begin,
     .shake = tls_shake,
     .fault = tls_fault,
-    .peer = tls_peer,
+    .refuse = tls_refuse,
     .language = "TLS",
+    .costly = true,
+    .event = LOG_EVENT_TLS_FAILED,
     .done = METRIC_tls_handshakes,
     .failed = METRIC_tls_failed,
     .foreign = METRIC_plain_on_tls_port,
@@ -564,6 +574,7 @@ const struct transport transport_tls = {
     .read = tls_read,
     .write = tls_write,
     .shut = tls_shut,
+    .peer = tls_peer,
     .destroy = tls_destroy,
     .ahead_bytes = RECORD_BYTES,
 };

@@ -132,17 +132,34 @@ static int write_pending(struct net *net, unsigned block, conn_handle handle, st
     return 0;
 }
 
+/* What the transport says by itself, when nothing else waits: -EAGAIN, or -EPIPE when the socket is
+ * dead. */
+static int settle(struct net *net, struct conn *conn)
+{
+    const struct transport *transport = conn_transport(conn);
+    int failed = transport->settle != NULL ? transport->settle(conn->fd, conn->wire) : 0;
+    return failed == 0 || failed == -EAGAIN ? failed : give_up(net, conn, -EPIPE);
+}
+
 int write_flush(struct net *net, unsigned block, conn_handle handle, struct conn *conn)
 {
+    int error = 0;
     if (conn->dead)
         return -EPIPE;
-    if (waiting(conn) == 0)
+    if (waiting(conn) == 0 && conn_transport(conn)->settle == NULL)
         return 0;
-    int error = write_pending(net, block, handle, conn);
+    if (waiting(conn) > 0)
+        error = write_pending(net, block, handle, conn);
     if (error != 0 || waiting(conn) > 0)
         return error;
-    atomic_store_explicit(&conn->wants_write, false, memory_order_seq_cst);
-    return 0;
+    error = settle(net, conn);
+    if (error == -EAGAIN) {
+        atomic_store_explicit(&conn->wants_write, true, memory_order_seq_cst);
+        error = settle(net, conn);
+    }
+    if (error == 0)
+        atomic_store_explicit(&conn->wants_write, false, memory_order_seq_cst);
+    return error == -EAGAIN ? 0 : error;
 }
 
 int net_flush(struct net *net, unsigned block, conn_handle handle)
@@ -199,6 +216,14 @@ void net_welcome(struct net *net, conn_handle handle)
     atomic_store_explicit(&conn->welcomed, true, memory_order_seq_cst);
     if (atomic_load_explicit(&conn->delayed, memory_order_seq_cst))
         wake_order(net, handle, conn, ORDER_GO_ON);
+}
+
+void net_farewell(struct net *net, conn_handle handle, uint32_t reason, const char *detail)
+{
+    struct conn *conn = owned(net, handle);
+    const struct transport *transport = conn_transport(conn);
+    if (transport->farewell != NULL)
+        transport->farewell(conn->wire, reason, detail);
 }
 
 void net_release(struct net *net, conn_handle handle)

@@ -84,7 +84,7 @@ static void begin(struct leave *leave, uint64_t now_ms)
     atomic_store(&leave->state, LEAVE_DRAINING);
     LOG(leave->log, DRAINING, LOG_U("users", drain->users),
         LOG_U("connections", net_count(leave->net)), LOG_U("over_ms", drain->total_ms));
-    net_stop_accepting(leave->net);
+    net_drain(leave->net);
     uint32_t cursor = 0;
     actor_handle actor;
     while ((actor = next_user(leave, &cursor)) != 0)

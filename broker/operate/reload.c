@@ -188,12 +188,11 @@ static int read_options(struct reload *reload, struct options *fresh, char *erro
     return failed != 0 ? -EINVAL : 0;
 }
 
-static bool is_passed_by(const struct reload *reload, enum transport_kind transport)
+static bool is_passed_like(const struct reload *reload, enum listener_kind like)
 {
     bool passed = false;
     for (unsigned kind = 0; kind < LISTENERS; kind++)
-        passed = passed || (listener_rows[kind].transport == transport &&
-                            reload->options.passed->fds[kind] != 0);
+        passed = passed || (listener_is_like(kind, like) && reload->options.passed->fds[kind] != 0);
     return passed;
 }
 
@@ -202,7 +201,7 @@ static bool is_passed_by(const struct reload *reload, enum transport_kind transp
 static bool is_passed(const struct reload *reload, const char *option)
 {
     enum listener_kind kind = listener_of_option(option);
-    return kind != LISTENERS && is_passed_by(reload, listener_rows[kind].transport);
+    return kind != LISTENERS && is_passed_like(reload, kind);
 }
 
 static void tell_odd(struct reload *reload, const struct options *options)
@@ -254,7 +253,7 @@ static int check_fresh_files(struct reload *reload, const struct options *fresh,
                              char *error)
 {
     struct refusal refusal = {reload->options.log, error};
-    start_files_check(fresh, serves_tls || options_listen_by(fresh, TRANSPORT_tls), refuse_file,
+    start_files_check(fresh, serves_tls || options_listen_like(fresh, LISTENER_tls), refuse_file,
                       &refusal);
     return error[0] != '\0' ? -EINVAL : 0;
 }
@@ -439,7 +438,7 @@ int reload_check_start(struct reload *reload, char *error)
     lock_take(&reload->lock);
     int failed = read_options(reload, &fresh, error);
     if (failed == 0)
-        failed = check_fresh_files(reload, &fresh, is_passed_by(reload, TRANSPORT_tls), error);
+        failed = check_fresh_files(reload, &fresh, is_passed_like(reload, LISTENER_tls), error);
     if (failed != 0)
         LOG(reload->options.log, RESTART_REFUSED, LOG_S("error", error));
     lock_give(&reload->lock);

@@ -178,7 +178,7 @@ static void complain(void *context, const char *option, const char *text)
 int start_files_complain(const struct options *options, FILE *complaints)
 {
     struct complaint complaint = {.to = complaints};
-    start_files_check(options, options_listen_by(options, TRANSPORT_tls), complain, &complaint);
+    start_files_check(options, options_listen_like(options, LISTENER_tls), complain, &complaint);
     (void)start_files_exposed(options, print_exposed, complaints);
     return complaint.result;
 }

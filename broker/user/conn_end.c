@@ -29,6 +29,12 @@ static const struct loss_row losses[] = {
     [LOSS_SLOW] = {USHER__V1__CLOSE__REASON__SLOW_CONSUMER,
                    USHER__V1__PRESENCE_EVENT__CAUSE__SLOW_CONSUMER, METRIC_closed_slow_consumer,
                    "the client does not read what it is sent"},
+    [LOSS_MESSAGE] = {USHER__V1__CLOSE__REASON__PROTOCOL_ERROR,
+                      USHER__V1__PRESENCE_EVENT__CAUSE__PROTOCOL, METRIC_closed_protocol,
+                      "it breaks the rules of WebSocket"},
+    [LOSS_FLOOD] = {USHER__V1__CLOSE__REASON__RATE_LIMITED,
+                    USHER__V1__PRESENCE_EVENT__CAUSE__PROTOCOL, METRIC_closed_rate_limited,
+                    "too many control frames (ws.control_per_second)"},
 };
 
 static void log_loss(struct session *session, const struct loss_row *row, enum loss loss,
@@ -60,7 +66,7 @@ void user_conn_end(struct session *session, struct message *message, struct turn
         turn_post(turn, turn->self, message);
         return;
     }
-    CHECK(end->loss >= LOSS_GONE && end->loss <= LOSS_SLOW);
+    CHECK(end->loss >= LOSS_GONE && end->loss <= LOSS_FLOOD);
     const struct loss_row *row = &losses[end->loss];
     log_loss(session, row, end->loss, turn);
     frames_drop(session, turn);

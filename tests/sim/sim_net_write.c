@@ -132,6 +132,13 @@ void net_welcome(struct net *net, conn_handle handle)
         net_owned(net, handle)->welcomed = true;
 }
 
+/* Who is sent away is told why by a Close before it, whatever speaks below. */
+void net_farewell(struct net *net, conn_handle handle, uint32_t reason, const char *detail)
+{
+    if (!is_silent(net))
+        CHECK(net_owned(net, handle) != NULL && reason != 0 && detail != NULL);
+}
+
 void net_release(struct net *net, conn_handle handle)
 {
     if (is_silent(net))

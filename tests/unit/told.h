@@ -114,6 +114,11 @@ void net_welcome(struct net *net, conn_handle conn)
 {
 }
 
+/* Its words stand in the Close before it. */
+void net_farewell(struct net *net, conn_handle conn, uint32_t reason, const char *detail)
+{
+}
+
 void net_release(struct net *net, conn_handle conn)
 {
     tell(net, TOLD_RELEASE, conn, NULL, 0);

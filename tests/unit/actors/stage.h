@@ -59,8 +59,10 @@ struct stage {
     uint64_t link;         /* of the last Accepted */
     uint64_t link_shown;   /* its number for people */
     uint32_t answer_bytes; /* of the last answer to an exchange */
-    uint64_t asked_after;  /* by the last query for events */
-    uint64_t tokens[8];    /* of commands, in the order in which they were sent away */
+    uint32_t closed;       /* of the last Close */
+    char close_detail[256];
+    uint64_t asked_after; /* by the last query for events */
+    uint64_t tokens[8];   /* of commands, in the order in which they were sent away */
     uint32_t token_count;
     uint8_t secret[SECRET_BYTES]; /* of the last Welcome */
     uint64_t proof;               /* that a Resume has to show, as the user says */
@@ -185,6 +187,8 @@ static inline void tape_message(struct stage *stage, const Usher__V1__Message *m
 
 static inline void tape_close(struct stage *stage, const Usher__V1__Close *close)
 {
+    stage->closed = close->reason;
+    snprintf(stage->close_detail, sizeof(stage->close_detail), "%s", close->detail);
     tape_enum(stage, &usher__v1__close__reason__descriptor, close->reason);
     tape_number_if(stage, "retry", close->retry_after_ms);
     tape_put(stage, close->do_not_return ? " do_not_return" : "");
@@ -556,6 +560,11 @@ static inline void tape_effect(struct stage *stage, const struct effect *effect)
     case EFFECT_WELCOMED:
         stage->welcome_proof = stage->proof;
         tape_to_conn(stage, effect);
+        break;
+    case EFFECT_FAREWELL: /* says what the Close before it says */
+        assert_int_equal(effect->detail, stage->closed);
+        assert_string_equal((const char *)stage->turn.out.data + effect->offset,
+                            stage->close_detail);
         break;
     case EFFECT_POST:
     case EFFECT_FORWARD:

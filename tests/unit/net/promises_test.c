@@ -295,10 +295,10 @@ static void shakes_hands_when_it_is_in(void *argument)
     handshake_list(scene->reactor, scene->conn);
 }
 
-static void fails_in_no_handshake(void *argument)
+static void is_late_in_no_handshake(void *argument)
 {
     struct scene *scene = argument;
-    handshake_fail(scene->reactor, scene->conn, "none");
+    handshake_expire(scene->reactor, scene->conn);
 }
 
 static void waits_twice(void *argument)
@@ -428,7 +428,7 @@ static void states_counts_and_lists(void **state)
         {"unbind of a stranger", unbinds_a_stranger, "conn->owner != 0"},
         {"an order for nothing", orders_nothing, "orders != 0"},
         {"handshake_list", shakes_hands_when_it_is_in, "conn->state == CONN_SHAKING"},
-        {"handshake_fail", fails_in_no_handshake, "conn->state == CONN_SHAKING"},
+        {"handshake_expire", is_late_in_no_handshake, "conn->state == CONN_SHAKING"},
         {"deadline_enter twice", waits_twice, "conn->queue == DEADLINES"},
         {"deadline_leave, a broken list", waits_in_a_broken_list, "*back_to_it == conn->slot"},
         {"one closed too many", closes_one_too_many, "atomic_fetch_sub"},

@@ -647,10 +647,11 @@ static void what_went_wrong_has_a_name(void **state)
     assert_int_equal(tls_domain_open(&domain, &names, error), 0);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
     const struct transport_handshake *handshake = transport_tls.handshake;
-    void *tls = handshake->begin(domain, ends[1], "here");
+    const struct transport_site site = {.tls = domain};
+    void *tls = handshake->begin(&site, ends[1], "here");
     assert_int_equal(send(ends[0], "\x16\x03\1\0\4\1\0\0\0", 9, 0), 9); /* an empty hello */
-    assert_int_equal(handshake->shake(tls), -EPROTO);
-    assert_string_equal(handshake->fault(tls), "length too short");
+    assert_int_equal(handshake->shake(&site, ends[1], tls), -EPROTO);
+    assert_string_equal(handshake->fault(tls).reason, "length too short");
     transport_tls.destroy(tls);
     tls_domain_close(domain);
     close(ends[0]);

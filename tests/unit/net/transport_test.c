@@ -46,7 +46,9 @@ static void looks_at_a_hello_without_taking_it(void **state)
         open_ends(ends);
         assert_int_equal(handshake->peek(ends[0]), HELLO_AWAITED);
         send_all(ends[1], "\xff\xff", 2);
-        assert_int_equal(handshake->peek(ends[0]), HELLO_FOREIGN);
+        /* HTTP has no first byte of its own: what is none is met when there is more of it. */
+        assert_int_equal(handshake->peek(ends[0]),
+                         kind == TRANSPORT_ws ? HELLO_FINE : HELLO_FOREIGN);
         expect_bytes(ends[0], "\xff\xff", 2);
         shutdown(ends[1], SHUT_WR);
         assert_int_equal(handshake->peek(ends[0]), HELLO_END);
@@ -72,10 +74,11 @@ static void expect_read(const struct transport *transport, int fd, size_t size, 
                         unsigned then)
 {
     uint8_t bytes[16];
-    unsigned next = 77;
-    assert_int_equal(transport->read(fd, NULL, bytes, size, &next), result);
+    struct transport_read read = {.to = bytes, .size = size, .next = 77, .wire_bytes = 77};
+    assert_int_equal(transport->read(fd, NULL, &read), result);
+    assert_int_equal(read.wire_bytes, result > 0 ? result : 0);
     if (result > 0)
-        assert_int_equal(next, then);
+        assert_int_equal(read.next, then);
 }
 
 /* Where there is no handshake there is no state, and it can be tried as it is. */

@@ -33,6 +33,11 @@ uint32_t net_count(struct net *net)
     return world.connections;
 }
 
+void net_drain(struct net *net)
+{
+    net_stop_accepting(net);
+}
+
 void net_stop_accepting(struct net *net)
 {
     world.accepting = false;

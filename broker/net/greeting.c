@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <sys/socket.h>
+
+#include "net/private.h"
+#include "net/upgrade.h"
+
+/* Whoever speaks the wrong language at a port is told so in his own, because that is nearly always
+ * somebody's configuration: TLS gets an alert, HTTP a response that names the right port, all
+ * others a Close in the language of frames. Which it is, the first bytes tell, before anything is
+ * handed up. */
+
+enum { REASON_BYTES = 120, TEXT_BYTES = 64, SEEN_BYTES = 8 };
+
+enum language { LANGUAGE_FRAMES, LANGUAGE_TLS, LANGUAGE_HTTP };
+
+static const uint8_t alert_protocol_version[] = {0x15, 0x03, 0x01, 0x00, 0x02, 0x02, 70};
+
+/* Neither a ClientHello nor a request is a frame of ours: 22 bytes that begin with the tag of a
+ * field number 0; a letter's worth of bytes whose known field has a wrong wire type. */
+static enum language language_of(struct bytes input)
+{
+    bool awaited;
+    if (input.size > 1 && input.data[0] == TLS_FIRST_BYTE && input.data[1] == 0x03)
+        return LANGUAGE_TLS;
+    return upgrade_is_http(input, &awaited) ? LANGUAGE_HTTP : LANGUAGE_FRAMES;
+}
+
+/* Becomes one that is being closed, with last words; by plain TCP when it has no state yet. */
+static void part_with(struct reactor *reactor, struct conn *conn, const void *words, size_t size)
+{
+    if (conn->state == CONN_SHAKING)
+        count_down(&reactor->net->handshakes);
+    CHECK(conn->owner == 0);
+    conn->state = CONN_OPEN;
+    if (conn->wire == NULL)
+        conn->transport = TRANSPORT_plain;
+    if (size > 0)
+        net_write(reactor->net, reactor->index, conn_handle_of(reactor, conn), words, size);
+    conn_part(reactor, conn);
+}
+
+static void note(struct reactor *reactor, struct conn *conn, const char *language,
+                 enum metric_id metric, enum log_event_id event)
+{
+    char reason[REASON_BYTES];
+    snprintf(reason, sizeof(reason), "%.64s on the port of %.32s", language,
+             listener_rows[conn->listener].option);
+    handshake_note(reactor, conn,
+                   (struct transport_fault){.reason = reason, .metric = metric, .event = event});
+}
+
+static void meet_tls(struct reactor *reactor, struct conn *conn, enum metric_id metric)
+{
+    note(reactor, conn, "TLS", metric, LOG_EVENT_TLS_FAILED);
+    part_with(reactor, conn, alert_protocol_version, sizeof(alert_protocol_version));
+}
+
+/* The address of a listener that speaks HTTP; NULL: there is none. */
+static const char *where_http_goes(const struct net *net)
+{
+    for (unsigned kind = 0; kind < LISTENERS; kind++)
+        if (listener_rows[kind].by_http && net->listeners[kind].port != 0)
+            return net->listeners[kind].address;
+    return NULL;
+}
+
+static void meet_http(struct reactor *reactor, struct conn *conn)
+{
+    struct buffer out = {0};
+    note(reactor, conn, "HTTP", METRIC_http_on_frame_port, LOG_EVENT_WS_REFUSED);
+    if (upgrade_wrong_port(&out, where_http_goes(reactor->net)) != 0)
+        out.size = 0;
+    part_with(reactor, conn, out.data, out.size);
+    buffer_fini(&out);
+}
+
+bool greeting_is_foreign(struct reactor *reactor, struct conn *conn, struct bytes input)
+{
+    switch (language_of(input)) {
+    case LANGUAGE_TLS:
+        if (conn->transport != TRANSPORT_plain)
+            return false;
+        meet_tls(reactor, conn, METRIC_tls_on_plain_port);
+        return true;
+    case LANGUAGE_HTTP:
+        meet_http(reactor, conn);
+        return true;
+    case LANGUAGE_FRAMES:
+        break;
+    }
+    return false;
+}
+
+/* No TLS, where that is what comes first. */
+static void meet_frames(struct reactor *reactor, struct conn *conn)
+{
+    const struct transport_handshake *handshake = conn_transport(conn)->handshake;
+    struct buffer out = {0};
+    char text[TEXT_BYTES];
+    snprintf(text, sizeof(text), "no %s", handshake->language);
+    note(reactor, conn, text, handshake->foreign, handshake->event);
+    snprintf(text, sizeof(text), "this port speaks %s", handshake->language);
+    if (conn_codec(conn)->close(&out, USHER__V1__CLOSE__REASON__PROTOCOL_ERROR, text, 0) != 0)
+        out.size = 0;
+    part_with(reactor, conn, out.data, out.size);
+    buffer_fini(&out);
+}
+
+void greeting_meet_foreign(struct reactor *reactor, struct conn *conn)
+{
+    uint8_t seen[SEEN_BYTES];
+    ssize_t got = recv(conn->fd, seen, sizeof(seen), MSG_PEEK | MSG_DONTWAIT);
+    CHECK(conn->state == CONN_SHAKING && conn->wire == NULL);
+    if (got <= 0) {
+        conn_close(reactor, conn);
+        return;
+    }
+    enum language language = language_of((struct bytes){seen, (size_t)got});
+    if (seen[0] == TLS_FIRST_BYTE)
+        language = LANGUAGE_TLS;
+    if (language == LANGUAGE_TLS)
+        meet_tls(reactor, conn, conn_transport(conn)->handshake->foreign);
+    else if (language == LANGUAGE_HTTP)
+        meet_http(reactor, conn);
+    else
+        meet_frames(reactor, conn);
+}
