@@ -321,12 +321,12 @@ static bool is_loopback(struct bytes host)
     return inet_pton(AF_INET, text, &address) == 1 && ntohl(address.s_addr) >> 24 == 127;
 }
 
-/* A page of this machine, or one that says nothing of where it is from: "null", and "file://" where
- * Chromium means the same. */
+/* A page of this machine: of a server on it, or of its disk as Chromium calls that. "null", as
+ * others do, is what any page of the web can have its frames say (a sandbox), so it is nobody's. */
 static bool is_local(struct bytes origin)
 {
     size_t colon = find(origin, ':');
-    if (is_text(origin, "null") || is_text(origin, "file://"))
+    if (is_text(origin, "file://"))
         return true;
     return origin.size - colon > 3 && memcmp(origin.data + colon, "://", 3) == 0 &&
            is_token(part(origin, 0, colon)) && is_loopback(part(origin, colon + 3, origin.size));
