@@ -46,8 +46,7 @@ static bool text_fits(const char *text, size_t bytes_max)
 /* No limit may be zero: who wants none has to say how much that is. */
 static bool options_valid(const struct usher_options *options)
 {
-    return text_fits(options->host, NAME_BYTES_MAX) && options->port != 0 &&
-           text_fits(options->username, NAME_BYTES_MAX) &&
+    return text_fits(options->username, NAME_BYTES_MAX) &&
            (options->token_size == 0 || options->token != NULL) &&
            options->token_size <= TOKEN_BYTES_MAX &&
            (options->client == NULL || strlen(options->client) <= TEXT_BYTES_MAX) &&
@@ -57,6 +56,20 @@ static bool options_valid(const struct usher_options *options)
            options->backoff_max_ms != 0 && options->in_flight_max != 0 &&
            options->outgoing_bytes_max != 0 && options->events_max != 0 &&
            options->event_bytes_max != 0 && options->incoming_frame_bytes_max != 0;
+}
+
+/* Where the broker is: what a URL says stands in place of the rest. */
+static bool take_place(struct usher_client *client)
+{
+    struct usher_options *options = &client->options;
+    if (options->url == NULL)
+        return text_fits(options->host, NAME_BYTES_MAX) && options->port != 0;
+    if (url_read(options->url, &client->url) != NULL || (options->tls && !client->url.secure))
+        return false; /* nobody who asks for TLS goes without */
+    options->host = client->url.host;
+    options->port = client->url.port;
+    options->tls = client->url.secure;
+    return true;
 }
 
 /* Copies `size` bytes and a NUL behind them. */
@@ -88,7 +101,12 @@ int usher_client_create(const struct usher_options *options, struct usher_client
     made->next_id = 1;
     made->frame_bytes_max = FRAME_BYTES_MAX_UNKNOWN;
     made->options = *options;
-    made->options.host = copy_text(options->host);
+    if (!take_place(made)) {
+        free(made);
+        return -EINVAL;
+    }
+    made->options.host = copy_text(made->options.host);
+    made->options.url = NULL; /* it is read */
     made->options.username = copy_text(options->username);
     made->options.client = copy_text(options->client);
     made->options.token = copy_bytes(options->token, options->token_size);

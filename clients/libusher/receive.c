@@ -33,6 +33,7 @@ enum {
     GREETING_BYTES_MAX = 64 * 1024,
     DETAIL_BYTES_MAX = 128,
     INPUT_BYTES_KEPT = 256 * 1024,
+    CLOSE_CODE_REASONS = 4000, /* a reason of Close and this is the code of a WebSocket's end */
 };
 
 static void break_off(struct usher_client *client, int error, const char *what)
@@ -93,6 +94,7 @@ static void receive_welcome(struct usher_client *client, struct event_node *node
     client->frame_bytes_max =
         welcome->frame_bytes_max != 0 ? welcome->frame_bytes_max : FRAME_BYTES_MAX_UNKNOWN;
     requests_fail_larger(&client->requests, client->frame_bytes_max, &client->events);
+    client->connection.message_bytes_max = client->frame_bytes_max + FRAME_PREFIX_BYTES_MAX;
     client->state = USHER_STATE_ONLINE;
     client->online_since_ms = clock_ms();
     dial_good(&client->connection.dial);
@@ -389,6 +391,45 @@ static bool receive_input(struct usher_client *client)
     return !client->paused;
 }
 
+/* The reason of a Close that did not come: the code of the WebSocket's end stands for it. */
+static bool receive_close_code(struct usher_client *client, unsigned code, const char *text)
+{
+    size_t size = strlen(text) + 1;
+    struct event_node *node = NULL;
+    if (code > CLOSE_CODE_REASONS && code < CLOSE_CODE_REASONS + 1000)
+        node = event_create(USHER_CLOSE, size);
+    if (node == NULL)
+        return false;
+    memcpy(node->data, text, size);
+    node->event.code = code - CLOSE_CODE_REASONS;
+    node->event.detail = (const char *)node->data;
+    client->answered = true;
+    receive_close(client, node);
+    return true;
+}
+
+/* No more will come, and no Close has said why. */
+static void receive_end(struct usher_client *client, int error)
+{
+    const char *host = client->options.host;
+    unsigned port = client->options.port;
+    const char *text = "";
+    unsigned code = connection_close_code(&client->connection, &text);
+    if (receive_close_code(client, code, text))
+        return;
+    if (code != 0)
+        session_say(client, "%s:%u closed the WebSocket with %u%s%.100s: see the broker's log",
+                    host, port, code, text[0] != '\0' ? " " : "", text);
+    else if (error == -EPROTO || error == -ENOTSUP || error == -EILSEQ)
+        session_say(client,
+                    "%s:%u sent what usher's WebSocket does not hold: is it an usher broker?", host,
+                    port);
+    else
+        session_say(client, "%s:%u closed the connection: %s", host, port,
+                    error == -ESHUTDOWN ? "see the broker's log" : strerrordesc_np(-error));
+    session_lose(client, error, 0, false);
+}
+
 void receive_all(struct usher_client *client)
 {
     if (client->paused) {
@@ -396,17 +437,15 @@ void receive_all(struct usher_client *client)
         /* That silence was our own. */
         client->last_received_ms = clock_ms();
     }
-    for (int reads = 0; reads < READS_MAX; reads++) {
+    /* Behind the end of a WebSocket the socket may stay quiet, so that is not left for later. */
+    for (int reads = 0; reads < READS_MAX || client->connection.end != 0; reads++) {
         if (!receive_input(client))
             return;
         int result = connection_read(&client->connection, READ_BYTES);
         if (result == 0)
             break;
         if (result < 0) {
-            session_say(client, "%s:%u closed the connection: %s", client->options.host,
-                        (unsigned)client->options.port,
-                        result == -ESHUTDOWN ? "see the broker's log" : strerrordesc_np(-result));
-            session_lose(client, result, 0, false);
+            receive_end(client, result);
             return;
         }
         client->last_received_ms = clock_ms();

@@ -136,6 +136,9 @@ static void say_connect_failure(struct usher_client *client, int error)
     if (fault[0] != '\0')
         session_say(client, "no TLS with %s:%u: %s; check port, certificate and authority", host,
                     port, fault);
+    else if (connection_answer(&client->connection) != NULL && error == -ESHUTDOWN)
+        session_say(client, "%s:%u closed the connection in place of a WebSocket: check the port",
+                    host, port);
     else if (client->connection.tls != NULL && error == -ESHUTDOWN)
         session_say(client, "%s:%u broke the TLS handshake off: see the broker's log", host, port);
     else if (error == -ECONNREFUSED)
@@ -166,8 +169,68 @@ static void say_loss(struct usher_client *client, int error)
 
 /* --- connecting and greeting ------------------------------------------------------------------ */
 
+/* What to do about an answer to the upgrade, by its status. */
+static const char *upgrade_advice(unsigned status)
+{
+    switch (status) {
+    case 401:
+    case 407:
+        return "a proxy wants to know who it is; the token is for the broker alone";
+    case 403:
+        return "a proxy forbids it, or ws.origins of the broker";
+    case 404:
+        return "check the path of the URL, it is ws.path of the broker";
+    case 426:
+        return "check the port of the URL, it is that of listen.ws or listen.wss";
+    case 502:
+    case 504:
+        return "a proxy finds no broker behind it";
+    default:
+        return status >= 300 && status < 400 ? "it leads elsewhere, and is not followed"
+                                             : "is it an usher broker?";
+    }
+}
+
+/* Full, or about to stop: as a Close that says so. */
+static void upgrade_overloaded(struct usher_client *client, uint32_t retry_after_ms)
+{
+    struct event_node *node = event_create(USHER_CLOSE, 0);
+    client->answered = true;
+    if (node != NULL) {
+        node->event.code = USHER_CLOSE_OVERLOADED;
+        node->event.retry_after_ms = retry_after_ms;
+        events_push(&client->events, node);
+    }
+    session_say(client, "%s:%u has no place now (503); come back later", client->options.host,
+                (unsigned)client->options.port);
+    session_lose(client, -ECONNABORTED, retry_after_ms, false);
+}
+
+/* The server has answered, and it does not become a WebSocket. */
+static void upgrade_failed(struct usher_client *client, const struct websocket_answer *answer)
+{
+    const char *host = client->options.host;
+    unsigned port = client->options.port;
+    uint32_t retry_after_ms = answer->retry_after_ms;
+    if (answer->status == 503) {
+        upgrade_overloaded(client, retry_after_ms);
+        return;
+    }
+    if (answer->fault[0] != '\0')
+        session_say(client, "%s:%u sent %s: is it an usher broker?", host, port, answer->fault);
+    else
+        session_say(client, "%s:%u refuses the WebSocket %.80s with %u: %s", host, port,
+                    client->url.path, answer->status, upgrade_advice(answer->status));
+    session_lose(client, answer->status == 403 ? -EACCES : -EPROTO, retry_after_ms, false);
+}
+
 static void connect_failed(struct usher_client *client, int error)
 {
+    const struct websocket_answer *answer = connection_answer(&client->connection);
+    if (answer != NULL && (answer->status != 0 || answer->fault[0] != '\0')) {
+        upgrade_failed(client, answer);
+        return;
+    }
     say_connect_failure(client, error);
     session_lose(client, error, 0, false);
 }
@@ -211,9 +274,13 @@ static void begin_connecting(struct usher_client *client)
     uint64_t now_ms = clock_ms(); /* only now: the look-up may have taken long */
     client->hello_deadline_ms = now_ms + client->options.connect_timeout_ms;
     if (result == 0) {
+        const struct connection_ways ways = {
+            .security = client->security,
+            .websocket = client->url.websocket ? &client->url : NULL,
+        };
         addresses_order(&found, &client->addresses);
-        result = connection_open(&client->connection, client->security, &found, &client->addresses,
-                                 now_ms, client->hello_deadline_ms);
+        result = connection_open(&client->connection, &ways, &found, &client->addresses, now_ms,
+                                 client->hello_deadline_ms);
     }
     if (result < 0)
         connect_failed(client, result);

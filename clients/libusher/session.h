@@ -9,6 +9,7 @@
 #include "libusher/connection.h"
 #include "libusher/events.h"
 #include "libusher/requests.h"
+#include "libusher/url.h"
 #include "usher.h"
 
 enum {
@@ -22,6 +23,7 @@ enum {
 struct usher_client {
     /* Set once; the pointers in options are owned. */
     struct usher_options options;
+    struct url url; /* of the options; used only if they have one */
 
     usher_token_source *token_source; /* NULL: options.token */
     void *token_context;

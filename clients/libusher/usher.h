@@ -80,6 +80,11 @@ struct usher_options {
     const char *tls_server_name;      /* the name that it must have (host) */
     const char *tls_certificate_file; /* what this client shows, if the broker asks (nothing) */
     const char *tls_key_file;         /* goes with it */
+
+    /* Where the broker is, as one text in place of host, port and tls: tcp://HOST[:PORT] (7400),
+     * tls://HOST[:PORT] (7443), ws://HOST[:PORT][/PATH] (80, /usher) or wss://HOST[:PORT][/PATH]
+     * (443, /usher). NULL: what these say. With `tls` it must be tls or wss. */
+    const char *url;
 };
 
 /* Fills in the defaults: 127.0.0.1:7400, reconnecting, no acks. */
@@ -192,8 +197,8 @@ enum usher_state {
     USHER_STATE_ENDED,   /* over: only what is queued can still be taken */
 };
 
-/* Gives a client in *client; the options are copied. -EINVAL (a name or a limit is missing),
- * -ENOMEM. */
+/* Gives a client in *client; the options are copied. -EINVAL (a name or a limit is missing, or the
+ * URL is none), -ENOMEM. */
 USHER_API int usher_client_create(const struct usher_options *options,
                                   struct usher_client **client);
 

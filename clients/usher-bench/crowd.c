@@ -66,6 +66,7 @@ void crowd_close(struct crowd *crowd)
 {
     for (uint32_t i = 0; crowd->users != NULL && i < crowd->count; i++) {
         tls_link_destroy(crowd->users[i].tls);
+        free(crowd->users[i].websocket);
         if (crowd->users[i].fd >= 0)
             close(crowd->users[i].fd);
         buffer_fini(&crowd->users[i].in);
@@ -161,6 +162,8 @@ void crowd_join(struct crowd *crowd, struct user *user, uint64_t due_ns)
 
 static void hang_up(struct crowd *crowd, struct user *user)
 {
+    free(user->websocket);
+    user->websocket = NULL;
     tls_link_destroy(user->tls);
     user->tls = NULL;
     if (user->fd >= 0)
@@ -227,12 +230,34 @@ static void want_write(struct crowd *crowd, struct user *user, bool wants)
     user->wants_write = wants;
 }
 
+/* TCP stands, and TLS if there is one: asks for a WebSocket, or greets. */
+static void begin_frames(struct crowd *crowd, struct user *user)
+{
+    const struct url *place = &crowd->options->place;
+    int error = 0;
+    if (!place->websocket) {
+        greet(crowd, user);
+        return;
+    }
+    user->websocket = malloc(sizeof(*user->websocket));
+    error = user->websocket != NULL
+                ? websocket_begin(user->websocket, place, &crowd->masks, &user->out)
+                : -ENOMEM;
+    if (error != 0) {
+        crowd_fail(crowd, "no WebSocket can begin: %s", strerror(-error));
+        hang_up(crowd, user);
+        return;
+    }
+    set_state(crowd, user, USER_UPGRADING);
+    crowd_touch(crowd, user);
+}
+
 /* A step of TLS's handshake. A broker that is full ends it without a word. */
 static void secure(struct crowd *crowd, struct user *user)
 {
     int result = tls_link_handshake(user->tls);
     if (result == 1) {
-        greet(crowd, user);
+        begin_frames(crowd, user);
     } else if (result == 0) {
         want_write(crowd, user, tls_link_wants_write(user->tls));
     } else if (result == -EPROTO) {
@@ -261,11 +286,19 @@ static void on_connected(struct crowd *crowd, struct user *user)
         set_state(crowd, user, USER_SECURING);
         secure(crowd, user);
     } else {
-        greet(crowd, user);
+        begin_frames(crowd, user);
     }
 }
 
 /* --- what the broker says --------------------------------------------------------------------- */
+
+/* What of several frames goes into one message: as much as the broker takes, and is of use. */
+static size_t message_bytes_of(uint64_t frame_bytes_max)
+{
+    if (frame_bytes_max == 0 || frame_bytes_max > WEBSOCKET_BATCH_BYTES_MAX)
+        return WEBSOCKET_BATCH_BYTES_MAX;
+    return frame_bytes_max;
+}
 
 static void on_welcome(struct crowd *crowd, struct user *user, const struct broker_frame *frame)
 {
@@ -277,6 +310,7 @@ static void on_welcome(struct crowd *crowd, struct user *user, const struct brok
     user->seq = frame->number[WELCOME_NEXT_SEQ] - 1;
     user->spoke_ns = crowd->now_ns;
     crowd->heartbeat_ms = frame->number[WELCOME_HEARTBEAT_MS];
+    crowd->message_bytes_max = message_bytes_of(frame->number[WELCOME_FRAME_BYTES_MAX]);
     set_state(crowd, user, USER_ONLINE);
     crowd->was_online = true;
     crowd->events->on_welcome(crowd, user, frame);
@@ -388,7 +422,7 @@ static void take_frames(struct crowd *crowd, struct user *user, struct bytes inp
 /* Before the greeting it is a limit of the broker's; afterwards nobody is to lose a connection. */
 static void on_end(struct crowd *crowd, struct user *user, int error)
 {
-    if (user->state == USER_JOINING) {
+    if (user->state == USER_JOINING || user->state == USER_UPGRADING) {
         crowd_note(crowd->put_off_by, "closed without a word, see the broker's log", NULL);
         put_off(crowd, user, 0);
     } else {
@@ -412,6 +446,57 @@ static ssize_t receive(struct user *user, uint8_t *to)
     return errno == EAGAIN || errno == EINTR ? 0 : -errno;
 }
 
+/* A broker that is full says so to the upgrade. */
+static void on_no_upgrade(struct crowd *crowd, struct user *user)
+{
+    const struct websocket_answer answer = user->websocket->answer;
+    if (answer.status == 503) {
+        crowd_note(crowd->put_off_by, "OVERLOADED", NULL);
+        put_off(crowd, user, answer.retry_after_ms);
+        return;
+    }
+    if (answer.fault[0] != '\0')
+        crowd_fail(crowd, "%.60s sent %s in place of a WebSocket", crowd->options->host,
+                   answer.fault);
+    else
+        crowd_fail(crowd, "%.60s refuses the WebSocket with %u; check port and path of --url",
+                   crowd->options->host, answer.status);
+    hang_up(crowd, user);
+}
+
+/* Before the upgrade is done what comes is HTTP. Gives the bytes that are of frames. */
+static size_t take_answer(struct crowd *crowd, struct user *user, size_t size)
+{
+    size_t used;
+    int result = websocket_open(user->websocket, (struct bytes){crowd->input, size}, &used);
+    if (result == 0 && buffer_append(&user->in, crowd->input, size) != 0)
+        crowd_fail(crowd, "no memory");
+    if (result < 0)
+        on_no_upgrade(crowd, user);
+    if (result != 1)
+        return 0;
+    memmove(crowd->input, crowd->input + used, size - used);
+    greet(crowd, user);
+    return size - used;
+}
+
+/* What came behind the first `carried` bytes of the input is a WebSocket's. A Close of it comes
+ * behind the broker's own, so whoever is still there then was not told. */
+static void take_messages(struct crowd *crowd, struct user *user, size_t carried, size_t size)
+{
+    size_t payload;
+    int error = websocket_take(user->websocket, crowd->input + carried, size, &payload);
+    take_frames(crowd, user, (struct bytes){crowd->input, carried + payload});
+    if (user->fd < 0)
+        return;
+    if (user->websocket->pong_waits)
+        crowd_touch(crowd, user);
+    if (error == -ESHUTDOWN)
+        on_end(crowd, user, 0);
+    else if (error != 0)
+        crowd_fail(crowd, "%s got a message that cannot be", user->name);
+}
+
 /* What was carried stands in front of what comes, so that a frame is read in one piece. */
 static void on_readable(struct crowd *crowd, struct user *user)
 {
@@ -427,7 +512,15 @@ static void on_readable(struct crowd *crowd, struct user *user)
     }
     buffer_fini(&user->in);
     crowd->now_ns = clock_ns();
-    take_frames(crowd, user, (struct bytes){crowd->input, carried + (size_t)got});
+    size_t size = (size_t)got;
+    if (user->state == USER_UPGRADING) {
+        size = take_answer(crowd, user, carried + size);
+        carried = 0;
+    }
+    if (size > 0 && user->websocket != NULL)
+        take_messages(crowd, user, carried, size);
+    else if (size > 0)
+        take_frames(crowd, user, (struct bytes){crowd->input, carried + size});
 }
 
 /* --- output and turns ------------------------------------------------------------------------- */
@@ -438,6 +531,16 @@ void crowd_touch(struct crowd *crowd, struct user *user)
         return;
     user->dirty = true;
     crowd->dirty[crowd->dirty_count++] = (uint32_t)(user - crowd->users);
+}
+
+/* Over a WebSocket frames leave in messages. */
+static void wrap(struct crowd *crowd, struct user *user)
+{
+    struct websocket_batch batch = {.frames_max = crowd->options->ws_frames};
+    if (user->state == USER_ONLINE)
+        batch.bytes_max = crowd->message_bytes_max;
+    if (user->websocket != NULL && websocket_wrap(user->websocket, &user->out, &batch) != 0)
+        crowd_fail(crowd, "no memory, or no random numbers");
 }
 
 /* How many bytes were taken; 0: none now; negative: the connection is broken. */
@@ -456,6 +559,7 @@ static ssize_t transmit(struct user *user)
 
 static void flush_user(struct crowd *crowd, struct user *user)
 {
+    wrap(crowd, user);
     while (user->fd >= 0 && user->out_offset < user->out.size) {
         ssize_t sent = transmit(user);
         if (sent <= 0) {
@@ -466,6 +570,8 @@ static void flush_user(struct crowd *crowd, struct user *user)
         user->out_offset += (size_t)sent;
     }
     user->out.size = user->out_offset = 0;
+    if (user->websocket != NULL)
+        user->websocket->wrapped = 0;
     user->spoke_ns = crowd->now_ns;
     if (crowd->options->scenario == BENCH_IDLE)
         buffer_fini(&user->out); /* so that both ends of many users fit one machine */
@@ -479,7 +585,7 @@ static void flush_all(struct crowd *crowd)
     for (uint32_t i = 0; i < crowd->dirty_count; i++) {
         struct user *user = &crowd->users[crowd->dirty[i]];
         user->dirty = false;
-        if (user->state == USER_JOINING || user->state == USER_ONLINE)
+        if (user->state >= USER_UPGRADING && user->state <= USER_ONLINE)
             flush_user(crowd, user);
     }
     crowd->dirty_count = 0;

@@ -16,6 +16,7 @@
 #include "common/addresses.h"
 #include "libusher/frame.h"
 #include "libusher/tls.h"
+#include "libusher/websocket.h"
 #include "proto/bytes.h"
 #include "usher-bench/check.h"
 #include "usher-bench/histogram.h"
@@ -34,6 +35,7 @@ enum user_state {
     USER_AWAY,       /* no connection */
     USER_CONNECTING, /* TCP's handshake */
     USER_SECURING,   /* that of TLS */
+    USER_UPGRADING,  /* that of WebSocket */
     USER_JOINING,    /* Login or Resume is under way */
     USER_ONLINE,
     USER_WAITING, /* was told to come again later */
@@ -41,8 +43,9 @@ enum user_state {
 
 struct user {
     int fd;
-    struct tls_link *tls; /* NULL: no TLS, or no connection */
-    uint32_t number;      /* over all crowds */
+    struct tls_link *tls;        /* NULL: no TLS, or no connection */
+    struct websocket *websocket; /* NULL: none, or not yet */
+    uint32_t number;             /* over all crowds */
     enum user_state state;
     bool dirty, wants_write, wants_ack;
     char name[USER_NAME_BYTES_MAX];
@@ -106,13 +109,15 @@ struct crowd {
     /* the owner's */
     uint64_t now_ns;
     uint64_t heartbeat_ms;
-    uint32_t beat_next;  /* whose silence is looked at next */
-    uint64_t beat_ns;    /* up to when that was done */
-    uint32_t join_next;  /* users before it have begun to log in */
-    uint32_t joining;    /* logins under way */
-    uint32_t waiting;    /* users in USER_WAITING */
-    uint64_t waiting_ns; /* when they were looked at last */
-    uint32_t *dirty;     /* users with output */
+    struct websocket_masks masks;
+    size_t message_bytes_max; /* of several frames in one message of a WebSocket */
+    uint32_t beat_next;       /* whose silence is looked at next */
+    uint64_t beat_ns;         /* up to when that was done */
+    uint32_t join_next;       /* users before it have begun to log in */
+    uint32_t joining;         /* logins under way */
+    uint32_t waiting;         /* users in USER_WAITING */
+    uint64_t waiting_ns;      /* when they were looked at last */
+    uint32_t *dirty;          /* users with output */
     uint32_t dirty_count;
     uint64_t online, left, retries;
     uint64_t held;                           /* the sum over all users */

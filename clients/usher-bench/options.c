@@ -25,10 +25,16 @@ enum {
 #define FIELD(field) offsetof(struct bench_options, field)
 
 static const struct option_row rows[] = {
+    {"url", 0, OPTION_TEXT, FIELD(url), 0, 0, 0, "URL",
+     "where the broker listens: tcp://HOST[:PORT], tls://HOST[:PORT], ws://HOST[:PORT][/PATH] or "
+     "wss://HOST[:PORT][/PATH] (ports 7400, 7443, 80, 443; /usher)"},
     {"host", 'H', OPTION_TEXT, FIELD(host), 0, 0, 0, "NAME",
-     "where the broker listens (127.0.0.1)"},
-    {"port", 'p', OPTION_COUNT, FIELD(port), 1, 65535, 0, "N", "its port (7400)"},
-    {"url", 0, OPTION_TEXT, FIELD(url), 0, 0, LINKED | PRESENCE, "URL",
+     "the same without a URL: its host (127.0.0.1)"},
+    {"port", 'p', OPTION_COUNT, FIELD(port), 1, 65535, 0, "N", "and its port (7400)"},
+    {"ws-frames", 0, OPTION_COUNT, FIELD(ws_frames), 0, 4096, 0, "N",
+     "over ws and wss: at most N frames in a message; 1 is a message for each, as simple clients "
+     "do. 0: what waits, up to 16 KiB (0)"},
+    {"link", 0, OPTION_TEXT, FIELD(link), 0, 0, LINKED | PRESENCE, "URL",
      "the backend link, for call, push, push-all and presence; default as for usherctl"},
     {"token-file", 0, OPTION_TEXT, FIELD(token_file), 0, 0, LINKED | PRESENCE, "FILE",
      "what the node wants from backends that say hello"},
@@ -89,6 +95,7 @@ static const struct option_row rows[] = {
     {"quiet", 'q', OPTION_FLAG, FIELD(quiet), 0, 0, 0, NULL, "no progress on the terminal"},
 };
 
+enum { PORT_DEFAULT = 7400 };
 enum { ROW_COUNT = sizeof(rows) / sizeof(rows[0]) };
 static_assert(sizeof(rows) / sizeof(rows[0]) <= OPTION_ROWS_MAX, "a bit for each row");
 
@@ -171,6 +178,30 @@ static uint64_t joining_default(const struct bench_options *options)
     }
 }
 
+/* Where the users go: by a URL, or by host, port and tls. */
+static int settle_place(struct bench_options *options)
+{
+    const char *fault = options->url != NULL ? url_read(options->url, &options->place) : NULL;
+    if (fault != NULL && strncmp(options->url, "ipc:", 4) == 0)
+        fault = "that is no place for users; the backend link is --link";
+    if (fault != NULL)
+        return usage_error(options->url, fault);
+    if (options->url != NULL && (options->host != NULL || options->port != 0))
+        return usage_error(NULL, "--url or --host and --port, not both");
+    options->tls = options->tls || options->tls_ca != NULL || options->tls_server_name != NULL ||
+                   options->tls_certificate != NULL || options->tls_key != NULL;
+    if (options->url != NULL && options->tls && !options->place.secure)
+        return usage_error(options->url, "only tls and wss go with --tls, --ca and its like");
+    if (options->ws_frames != 0 && !options->place.websocket)
+        return usage_error(NULL, "--ws-frames is for ws:// and wss:// in --url");
+    if (options->host == NULL)
+        options->host = options->url != NULL ? options->place.host : "127.0.0.1";
+    if (options->port == 0)
+        options->port = options->url != NULL ? options->place.port : PORT_DEFAULT;
+    options->tls = options->tls || options->place.secure;
+    return BENCH_OK;
+}
+
 static int check_together(struct bench_options *options)
 {
     if (options->joining_max == 0)
@@ -179,8 +210,6 @@ static int check_together(struct bench_options *options)
         options->threads = options->users;
     if (strlen(options->prefix) > 32 || strlen(options->prefix) == 0)
         return usage_error(NULL, "--prefix: 1 to 32 bytes");
-    options->tls = options->tls || options->tls_ca != NULL || options->tls_server_name != NULL ||
-                   options->tls_certificate != NULL || options->tls_key != NULL;
     if ((options->tls_certificate == NULL) != (options->tls_key == NULL))
         return usage_error(NULL, "--certificate and --key go together");
     if (options->tokens_file != NULL && options->token_key != NULL)
@@ -189,15 +218,13 @@ static int check_together(struct bench_options *options)
         return usage_error(NULL, "--issuer and --audience are of tokens that --token-key makes");
     if (options->scenario == BENCH_CALL && options->window > 64)
         return usage_error(NULL, "--window: at most 64 calls in flight per user");
-    return BENCH_OK;
+    return settle_place(options);
 }
 
 int bench_options_read(struct bench_options *options, int argc, char **argv)
 {
     struct option_words words;
     *options = (struct bench_options){
-        .host = "127.0.0.1",
-        .port = 7400,
         .prefix = "bench-",
         .service = "bench",
         .users = 100,

@@ -8,6 +8,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "libusher/url.h"
+
 enum bench_scenario {
     BENCH_FORWARD,
     BENCH_CALL,
@@ -22,8 +24,10 @@ enum bench_scenario {
 
 struct bench_options {
     enum bench_scenario scenario;
-    const char *host;
-    const char *url; /* of the link; NULL: usher_backend_default_url() */
+    const char *host; /* after reading that of the URL, if there is one */
+    const char *url;  /* of the users' port; NULL: host, port and tls say it */
+    struct url place; /* what the URL says; no WebSocket without one */
+    const char *link; /* URL of the backend link; NULL: usher_backend_default_url() */
     const char *prefix;
     const char *service;
     const char *token_file;  /* the link's */
@@ -38,9 +42,10 @@ struct bench_options {
     uint64_t joining_max; /* logins in progress; 0: the scenario's own */
     uint64_t sources;     /* 0: as many as the users need */
     uint64_t threads;
-    uint64_t after;    /* idle: messages per user afterwards */
-    uint64_t pid;      /* of the broker; 0: not known */
-    double rate_per_s; /* 0: closed loop */
+    uint64_t after;     /* idle: messages per user afterwards */
+    uint64_t ws_frames; /* that a message of a WebSocket holds at most; 0: as many as wait */
+    uint64_t pid;       /* of the broker; 0: not known */
+    double rate_per_s;  /* 0: closed loop */
     double seconds;
     double warmup_s;
     double settle_s;
@@ -60,8 +65,8 @@ enum bench_exit {
     BENCH_SHOWN = -1, /* help or version was printed */
 };
 
-/* Fills *options; texts are borrowed from argv. BENCH_OK, BENCH_SHOWN, or BENCH_USAGE after
- * saying on stderr what is wrong. */
+/* Fills *options, which then stays where it is; texts are borrowed from argv. BENCH_OK,
+ * BENCH_SHOWN, or BENCH_USAGE after saying on stderr what is wrong. */
 int bench_options_read(struct bench_options *options, int argc, char **argv);
 
 const char *bench_scenario_name(enum bench_scenario scenario);

@@ -144,7 +144,7 @@ static void *service_thread(void *argument)
 static int open_backend(struct service *service, bool presence)
 {
     const struct bench_options *options = service->options;
-    const char *url = options->url != NULL ? options->url : usher_backend_default_url();
+    const char *url = options->link != NULL ? options->link : usher_backend_default_url();
     size_t token_size = 0;
     char *token = NULL;
     int token_error =
@@ -228,7 +228,7 @@ int service_start(struct service **made, const struct bench_options *options, bo
     int error = start_thread(service, presence);
     if (error != 0) {
         snprintf(text, CROWD_ERROR_BYTES_MAX, "the backend link, %.80s: %s",
-                 options->url != NULL ? options->url : usher_backend_default_url(),
+                 options->link != NULL ? options->link : usher_backend_default_url(),
                  error == -ENOKEY      ? "the token file cannot be read"
                  : error == -EACCES    ? "the broker refuses us: check --token-file"
                  : error == -ETIMEDOUT ? "no broker answers there: see --url"

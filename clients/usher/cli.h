@@ -19,6 +19,7 @@ enum {
 /* What the command line says. */
 struct cli_options {
     struct usher_options usher; /* borrows from the rest */
+    const char *host;           /* NULL, and port 0: as the library has it, or as the URL says */
     uint64_t port;
     double timeout_s;       /* negative: none was given */
     const char *token_text; /* the token itself */

@@ -42,7 +42,8 @@ enum {
 
 static const struct option_row rows[] = {
     {.name = "user", .type = OPTION_TEXT, .offset = FIELD(usher.username)},
-    {.name = "host", .type = OPTION_TEXT, .offset = FIELD(usher.host)},
+    {.name = "url", .type = OPTION_TEXT, .offset = FIELD(usher.url)},
+    {.name = "host", .type = OPTION_TEXT, .offset = FIELD(host)},
     {.name = "port", .type = OPTION_COUNT, .offset = FIELD(port), .min = 1, .max = 65535},
     {.name = "token", .type = OPTION_TEXT, .offset = FIELD(token_text)},
     {.name = "token-file", .type = OPTION_TEXT, .offset = FIELD(token_file)},
@@ -76,7 +77,10 @@ static const char USAGE[] =
     "       usher call   --user NAME --service NAME --method NAME [options] [TEXT]\n"
     "       usher listen --user NAME [--count N] [--timeout SECONDS] [options]\n"
     "\n"
-    "  --host HOST        of the broker (127.0.0.1)\n"
+    "  --url URL          of the broker: tcp://HOST[:PORT], tls://HOST[:PORT],\n"
+    "                     ws://HOST[:PORT][/PATH] or wss://HOST[:PORT][/PATH], the last two\n"
+    "                     for listen.ws and listen.wss (ports 7400, 7443, 80, 443; /usher)\n"
+    "  --host HOST        of the broker, in place of --url (127.0.0.1)\n"
     "  --port PORT        of the broker (7400)\n"
     "  --token TEXT       what proves the name, if the broker asks; better in a file or in\n"
     "                     USHER_TOKEN, since others on this machine can see command lines\n"
@@ -306,6 +310,10 @@ static const char *what_is_wrong(const struct usher_options *options)
         return "--certificate and --key go together";
     if (options->username[0] == '\0')
         return "--user is empty";
+    if (options->url != NULL)
+        return "--url, or --user or the token is too long. It is tcp://HOST[:PORT], "
+               "tls://HOST[:PORT], ws://HOST[:PORT][/PATH] or wss://HOST[:PORT][/PATH]; only tls "
+               "and wss go with --ca and its like";
     if (options->host[0] == '\0')
         return "--host is empty";
     return "--user, --host or the token is too long";
@@ -357,7 +365,10 @@ static void take_token(struct cli_options *options)
 static void settle(struct cli_options *options)
 {
     struct usher_options *usher = &options->usher;
-    usher->port = (uint16_t)options->port;
+    if (options->host != NULL)
+        usher->host = options->host;
+    if (options->port != 0)
+        usher->port = (uint16_t)options->port;
     usher->tls = usher->tls || usher->tls_ca_file != NULL || usher->tls_server_name != NULL ||
                  usher->tls_certificate_file != NULL || usher->tls_key_file != NULL;
     options->timeout_ms = options->timeout_s < 0 ? -1 : (int)(options->timeout_s * 1000);
@@ -368,6 +379,8 @@ static const char *missing_or_too_much(unsigned command, const struct cli_option
 {
     if (options->usher.username == NULL)
         return "--user is missing";
+    if (options->usher.url != NULL && (options->host != NULL || options->port != 0))
+        return "--url or --host and --port, not both";
     if (options->token_text != NULL && options->token_file != NULL)
         return "--token or --token-file, not both";
     if (command == COMMAND_SEND && options->to == NULL)
@@ -406,7 +419,6 @@ int main(int count, char **arguments)
     struct option_words words;
     usher_options_init(&options.usher);
     options.usher.client = "usher/" USHER_VERSION;
-    options.port = options.usher.port;
     enum option_end end = options_read(&OPTIONS, count, arguments, &options, &words);
     if (end != OPTIONS_READ)
         return end == OPTIONS_SHOWN ? EXIT_OK : EXIT_WRONG_USE;

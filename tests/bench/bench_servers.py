@@ -262,7 +262,7 @@ class Servers:
             self.running["usher"].pid,
         ]
         if arguments[0] in ("call", "push", "push-all", "presence"):
-            command += ["--url", self.link()]
+            command += ["--link", self.link()]
         done = subprocess.run(
             [str(word) for word in command],
             capture_output=True,

@@ -36,7 +36,7 @@ LINKED = {"call", "push", "push-all"}
 TRAFFIC = {"forward", *LINKED}
 # Options that mean nothing in some scenarios, and are refused there.
 MEANS_SOMETHING = {
-    "url": LINKED | {"presence"},
+    "link": LINKED | {"presence"},
     "token-file": LINKED | {"presence"},
     "window": TRAFFIC,
     "size": TRAFFIC | {"idle", "herd"},
@@ -65,7 +65,7 @@ def bench(scenario, *arguments, port=None, broker=None, expect=DONE):
         command += [option, value] if scenario in MEANS_SOMETHING[option[2:]] else []
     if broker is not None:
         command += ["--port", str(broker.port), "--pid", str(broker.process.pid)]
-        command += ["--url", broker.link_url] if scenario in MEANS_SOMETHING["url"] else []
+        command += ["--link", broker.link_url] if scenario in MEANS_SOMETHING["link"] else []
     else:
         command += ["--port", str(port)]
     done = subprocess.run(
@@ -608,6 +608,12 @@ def scene_each_option_means_something_or_is_refused():
     }
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        place = {
+            "url": [],
+            "ws-frames": ["--url", f"ws://127.0.0.1:{port}"],
+        }
+        values = {"url": f"ws://127.0.0.1:{port}/game"}
         for name, argument in options:
             for scenario in SCENARIOS:
                 command = [
@@ -615,10 +621,9 @@ def scene_each_option_means_something_or_is_refused():
                     scenario,
                     "-u",
                     "1",
-                    "--port",
-                    str(closed.getsockname()[1]),
+                    *place.get(name, ["--port", str(port)]),
                     f"--{name}",
-                    *(["20"] if argument else []),
+                    *([values.get(name, "20")] if argument else []),
                     *beside.get(name, []),
                 ]
                 done = subprocess.run(
@@ -638,7 +643,9 @@ def scene_trouble():
         port = closed.getsockname()[1]
         bench("forward", port=port, expect=NO_BROKER)
         check(f"cannot connect to 127.0.0.1:{port}" in bench.errors, f"it said {bench.errors}")
-        bench("call", "--url", "ipc:///nowhere/link.sock", broker=None, port=port, expect=NO_BROKER)
+        bench(
+            "call", "--link", "ipc:///nowhere/link.sock", broker=None, port=port, expect=NO_BROKER
+        )
     with subprocess.Popen(["true"]) as gone, Broker() as broker:
         gone.wait()
         done = subprocess.run(
@@ -754,6 +761,14 @@ def scene_usage():
         ("forward", "idle"),
         ("call", "-w", "65"),
         ("forward", "-u", "1.5"),
+        ("forward", "--url", "http://127.0.0.1"),
+        ("forward", "--url", "ipc://link.sock"),
+        ("forward", "--url", "ws://127.0.0.1", "--port", "7400"),
+        ("forward", "--url", "ws://127.0.0.1", "--host", "127.0.0.1"),
+        ("forward", "--url", "ws://127.0.0.1", "--ca", "ca.pem"),
+        ("forward", "--url", "tcp://127.0.0.1", "--tls"),
+        ("forward", "--url", "tcp://127.0.0.1", "--ws-frames", "1"),
+        ("forward", "--ws-frames", "1"),
     ):
         done = run(*arguments)
         check_equal((done.returncode, done.stdout), (USAGE, ""), f"usher-bench {arguments}")
