@@ -266,17 +266,17 @@ static struct websocket_batch batch_of(const struct connection *connection)
 
 int connection_write(struct connection *connection)
 {
-    struct websocket *websocket = connection->websocket;
+    size_t framing = 0;
     CHECK(connection->connected);
-    if (websocket != NULL) {
+    if (connection->websocket != NULL) {
         const struct websocket_batch batch = batch_of(connection);
-        int result = websocket_wrap(websocket, &connection->output, &batch);
+        int result = websocket_wrap(connection->websocket, &connection->output, &batch);
         if (result < 0)
             return result;
+        framing = connection->websocket->framing;
     }
     /* Which requests the broker cannot have seen is told by these sums. */
-    CHECK(connection->wire_total - connection->wire_written ==
-          connection->output.size - (websocket != NULL ? websocket->framing : 0));
+    CHECK(connection->wire_total - connection->wire_written == connection->output.size - framing);
     return write_output(connection);
 }
 

@@ -79,7 +79,8 @@ static void open_over_a_socket(void *argument)
 static void a_connection_is_used_while_it_stands(void **state)
 {
     assert_true(is_broken(read_what_is_not_connected, NULL, "connection->connected"));
-    assert_true(is_broken(write_more_than_was_counted, NULL, "wire_written == output->size"));
+    assert_true(
+        is_broken(write_more_than_was_counted, NULL, "wire_written == connection->output.size"));
     assert_true(is_broken(open_over_a_socket, NULL, "connection->fd < 0"));
 }
 
