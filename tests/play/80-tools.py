@@ -23,6 +23,7 @@ from usherplay import (
     program,
 )
 from usherplay.broker import free_port
+from usherplay.tls import TlsBroker
 
 REFUSED, NO_BROKER, USAGE = 1, 2, 64
 
@@ -108,7 +109,7 @@ class Tools:
     """The programs, pointed at one broker."""
 
     def __init__(self, broker):
-        self.port = ("--port", str(broker.port))
+        self.port = getattr(broker, "reach", ("--port", str(broker.port)))
         self.url = ("--url", broker.link_url)
 
     def usher(self, command, *arguments, **named):
@@ -118,8 +119,8 @@ class Tools:
         return objects(run("usherctl", *self.url, "--json", command, *arguments, **named))
 
 
-def scene_send_and_listen():
-    with Broker() as broker:
+def scene_send_and_listen(make=Broker):
+    with make() as broker:
         tools = Tools(broker)
         tools.usher("send", "--user", "alice", "--to", "bob", "hello", expect=REFUSED)
         with Running(
@@ -144,10 +145,10 @@ def scene_send_and_listen():
         check("done" in out, f"send without --json printed {out!r}")
 
 
-def scene_large_messages():
+def scene_large_messages(make=Broker):
     """What the broker takes, both sides take: no message ends its receiver's session for good."""
     large = b"x" * 1_500_000
-    with Broker(
+    with make(
         {
             "limits.frame_bytes": 4 << 20,
             "limits.inbox_bytes": 8 << 20,
@@ -179,8 +180,8 @@ def scene_large_messages():
         )
 
 
-def scene_call():
-    with Broker() as broker:
+def scene_call(make=Broker):
+    with make() as broker:
         tools = Tools(broker)
         call = ("--user", "alice", "--service", "echo", "--json")
         out = tools.usher("call", *call, "--method", "echo", "hello", expect=REFUSED)
@@ -203,6 +204,82 @@ def scene_call():
             )[-1]
             check_equal(reply["payload"], "from stdin", "TEXT from stdin")
             check_equal(echo.end(), 0, "exit code of usher-echo after SIGTERM")
+
+
+class WsBroker(Broker):
+    """One that is reached by WebSocket."""
+
+    def __init__(self, options=None):
+        place = f"127.0.0.1:{free_port()}"
+        self.reach = ("--url", f"ws://{place}")
+        super().__init__({"listen.ws": place, **(options or {})})
+
+
+class WssBroker(TlsBroker):
+    """And over TLS."""
+
+    def __init__(self, options=None):
+        place = f"127.0.0.1:{free_port()}"
+        super().__init__({"listen.wss": place, **(options or {})})
+        self.reach = ("--url", f"wss://{place}/usher", "--ca", self.authority.certificate)
+
+
+def scene_over_websocket():
+    for make in (WsBroker, WssBroker):
+        for scene in (scene_send_and_listen, scene_call, scene_chat, scene_large_messages):
+            scene(make)
+
+
+def scene_a_session_resumes_over_websocket():
+    """A restart under a listener, with and without TLS: he is back by himself and misses nothing."""
+    for make in (WsBroker, WssBroker):
+        with make() as broker:
+            tools = Tools(broker)
+            with Running(
+                "usher", "listen", *tools.port, "--user", "bob", "--acks", "--count", "2", "--json"
+            ) as listener:
+                listener.wait_line(lambda line: "WELCOME" in line, "WELCOME")
+                tools.usher("send", "--user", "alice", "--to", "bob", "before")
+                listener.wait_line(lambda line: "before" in line, "the first message")
+                broker.kill()
+                listener.wait_line(lambda line: "DISCONNECTED" in line, "DISCONNECTED")
+                broker.restart()
+                eventually(lambda: broker.log_events("resumed"), "the session is resumed", 20)
+                tools.usher("send", "--user", "alice", "--to", "bob", "after")
+                check_equal(listener.wait(), 0, "exit code of listen")
+
+
+def scene_urls_that_lead_elsewhere():
+    """Each says what is wrong and what to look at."""
+    with WsBroker({"listen.wss": ""}) as broker, TlsBroker() as other:
+        ws, tcp = broker.options["listen.ws"], broker.options["listen.tcp"]
+        send = ("send", "--user", "alice", "--to", "bob", "hello")
+        for url, code, word in (
+            (f"ws://{ws}/elsewhere", NO_BROKER, "with 404: check the path"),
+            (f"ws://{tcp}", NO_BROKER, "with 426: check the port"),
+            (f"tcp://{ws}", REFUSED, "PROTOCOL_ERROR"),
+            (f"wss://{ws}", NO_BROKER, "no TLS with 127.0.0.1"),
+            (
+                f"tls://127.0.0.1:{other.tls_port}",
+                NO_BROKER,
+                "check port, certificate and authority",
+            ),
+            (f"http://{ws}", USAGE, "--url"),
+        ):
+            run("usher", *send, "--url", url, expect=code)
+            check(word in run.errors, f"{url}: it said {run.errors}")
+        run("usher", *send, "--url", f"ws://{ws}", "--port", "1", expect=USAGE)
+        run("usher", *send, "--url", f"ws://{ws}", "--ca", "ca.pem", expect=USAGE)
+
+
+def scene_a_full_broker_by_websocket():
+    """He hears OVERLOADED as everybody does, though nothing of him was read."""
+    with WsBroker({"limits.connections": 1}) as broker, Client(broker) as bob:
+        bob.login("bob")
+        out = Tools(broker).usher(
+            "send", "--user", "alice", "--to", "bob", "--json", "hello", expect=REFUSED
+        )
+        check_equal(objects(out)[-1]["reason"], "OVERLOADED", "what the client hears")
 
 
 def scene_service_survives_a_restart():
@@ -229,8 +306,8 @@ def scene_service_survives_a_restart():
             )
 
 
-def scene_chat():
-    with Broker() as broker, Client(broker) as bob:
+def scene_chat(make=Broker):
+    with make() as broker, Client(broker) as bob:
         bob.login("bob")
         with Running("usher", *Tools(broker).port, "--user", "alice", "--json") as chat:
             chat.wait_line(lambda line: "WELCOME" in line, "WELCOME")
@@ -354,6 +431,7 @@ TABLES = {
     "usher": (
         {
             "user",
+            "url",
             "host",
             "port",
             "token",
@@ -451,8 +529,11 @@ def scene_each_option_means_something_or_is_refused():
                             for pair in zip(given[::2], given[1::2])
                             for word in pair
                             if pair[0][2:] in own | always
+                            and not (option == "url" and pair[0] in ("--host", "--port"))
                         ]
                     value = "7" if option in NUMBERS else file
+                    if (name, option) == ("usher", "url"):
+                        value = f"ws://127.0.0.1:{free_port()}"
                     done = subprocess.run(
                         [
                             program(name),
@@ -700,6 +781,10 @@ if __name__ == "__main__":
         scene_send_and_listen,
         scene_large_messages,
         scene_call,
+        scene_over_websocket,
+        scene_a_session_resumes_over_websocket,
+        scene_urls_that_lead_elsewhere,
+        scene_a_full_broker_by_websocket,
         scene_service_survives_a_restart,
         scene_chat,
         scene_ctl_questions,

@@ -58,13 +58,14 @@ DEFAULT_LIMITS = {
 }
 
 
-def bench(scenario, *arguments, port=None, broker=None, expect=DONE):
+def bench(scenario, *arguments, port=None, broker=None, url=None, expect=DONE):
     """Runs usher-bench to its end; gives its figures."""
     command = [program("usher-bench"), scenario, "--json"]
     for option, value in (("--seconds", SECONDS), ("--warmup", "0.1"), ("--settle", "0.1")):
         command += [option, value] if scenario in MEANS_SOMETHING[option[2:]] else []
     if broker is not None:
-        command += ["--port", str(broker.port), "--pid", str(broker.process.pid)]
+        command += ["--url", url] if url is not None else ["--port", str(broker.port)]
+        command += ["--pid", str(broker.process.pid)]
         command += ["--link", broker.link_url] if scenario in MEANS_SOMETHING["link"] else []
     else:
         command += ["--port", str(port)]
@@ -542,6 +543,47 @@ def scene_tls_and_tokens():
             check_traffic(guarded.bench("forward", "--tokens", guarded.tokens))
 
 
+def scene_websocket():
+    """Every scenario, with as many frames in a message as wait and with one in each."""
+    place = f"127.0.0.1:{free_port()}"
+    with Broker({"listen.ws": place}) as broker:
+        way = {"url": f"ws://{place}", "broker": broker}
+        for frames in ("0", "1"):
+            alone = ("-u", "20", "--ws-frames", frames)
+            for scenario in SCENARIOS:
+                check_equal(bench(scenario, *alone, **way).get("lost", 0), 0, f"lost in {scenario}")
+            check_traffic(measured("forward", *alone, "-w", "16", **way))
+            check_traffic(measured("forward", *alone, "-w", "4", "-s", "20000", **way))
+            check_traffic(measured("call", *alone, "-w", "8", "-t", "2", **way))
+            check_equal(bench("herd", *alone, "--acks", **way)["repeated"], 20, "repeated")
+        check_equal(sessions_left(broker), 0, "sessions that a run leaves behind")
+
+
+def scene_websocket_with_tls_and_tokens():
+    with tempfile.TemporaryDirectory() as folder:
+        place = f"127.0.0.1:{free_port()}"
+        guarded = Guarded(folder, **{"listen.wss": place})
+        with guarded.broker:
+            way = ("--token-key", guarded.keys)
+            for scenario in SCENARIOS:
+                result = guarded.bench(scenario, *way, url=f"wss://{place}")
+                check_equal(result.get("lost", 0), 0, f"lost in {scenario}")
+            check_traffic(
+                guarded.bench("forward", *way, "-w", "16", "-s", "20000", url=f"wss://{place}")
+            )
+
+
+def scene_a_broker_that_is_full_by_websocket():
+    """Its 503 puts a login off, and is not the end of the run."""
+    place = f"127.0.0.1:{free_port()}"
+    with Broker({"listen.ws": place, "limits.prelogin_connections": 4}) as broker:
+        result = bench("login", "-u", "12", "-j", "12", broker=broker, url=f"ws://{place}")
+        print(f"     {result['retries']} logins were put off and came again")
+    with Broker({"listen.ws": place}) as broker:
+        bench("login", url=f"ws://{place}/elsewhere", broker=broker, expect=NO_BROKER)
+        check("404" in bench.errors, f"it does not say why: {bench.errors}")
+
+
 def scene_who_is_not_let_in_hears_why():
     """And gets no table of zeros."""
     with tempfile.TemporaryDirectory() as folder:
@@ -834,6 +876,9 @@ if __name__ == "__main__":
         scene_a_broker_as_it_comes,
         scene_who_goes_on_at_a_limit_is_not_closed,
         scene_tls_and_tokens,
+        scene_websocket,
+        scene_websocket_with_tls_and_tokens,
+        scene_a_broker_that_is_full_by_websocket,
         scene_who_is_not_let_in_hears_why,
         scene_each_option_means_something_or_is_refused,
         scene_trouble,
