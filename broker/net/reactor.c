@@ -107,11 +107,19 @@ static void take_adopted(struct reactor *reactor)
     } while (count > 0);
 }
 
+/* Before the batch begins: what somebody has left for on_begin and then rings for is found by that
+ * or by the next one. Read later, his ring could go with one that came before it. */
+static void hear_rings(struct reactor *reactor, const struct epoll_event *events, int count)
+{
+    for (int i = 0; i < count; i++) {
+        uint64_t rings;
+        if (events[i].data.u64 == WAKE_TAG)
+            (void)!read(reactor->wake, &rings, sizeof(rings));
+    }
+}
+
 static void take_wake(struct reactor *reactor)
 {
-    uint64_t count;
-    ssize_t got = read(reactor->wake, &count, sizeof(count));
-    (void)got;
     take_adopted(reactor);
     if (!atomic_load_explicit(&reactor->net->accept_off, memory_order_acquire))
         return;
@@ -248,6 +256,7 @@ void reactor_round(struct reactor *reactor, bool may_wait)
     int count = wait_for_events(reactor, events, may_wait);
     reactor->more = false;
     reactor->now_ms = env_monotonic_ms(net->options.env);
+    hear_rings(reactor, events, count);
     net->events.on_begin(net->events.context, reactor->thread, reactor->now_ms);
     /* Orders first: what a peer sends in answer to something was caused after its order. */
     take_orders(reactor);

@@ -730,12 +730,27 @@ static void many_come_and_go(void **state)
     assert_int_equal(metric_of(fixture, METRIC_connections_accepted), 320);
 }
 
+/* Whoever rings when a batch has begun is heard by the next one, also when that batch was rung for. */
+static void a_ring_while_a_batch_begins(void **state)
+{
+    struct fixture *fixture = *state;
+    start(fixture);
+    struct peer peer = new_peer(fixture);
+    for (unsigned i = 0; i < 20; i++) {
+        fixture->rings = 3;
+        net_wake(fixture->net, peer.conn);
+        WAIT_FOR(fixture->rings == 0);
+    }
+    close(peer.fd);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(login_deadline),
+        TEST(a_ring_while_a_batch_begins),
         TEST(login_deadline_in_spite_of_one_that_goes),
         TEST(login_deadline_spares_bound_ones),
         TEST(silence),

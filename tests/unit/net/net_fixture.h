@@ -75,6 +75,7 @@ struct fixture {
     _Atomic bool keeps;     /* an ended connection is not released by itself */
     _Atomic bool flushes_not;
     _Atomic bool answers; /* behind the gate it is written to, until its peer is gone */
+    _Atomic unsigned rings; /* in so many batches somebody rings when they have begun */
     /* shared, under lock */
     pthread_mutex_t lock;
     pthread_cond_t opened;
@@ -126,6 +127,10 @@ static inline void record_begin(void *context, void *thread, uint64_t now_ms)
 {
     struct fixture *fixture = context;
     struct question *question = &fixture->question;
+    if (fixture->rings > 0) {
+        fixture->rings--;
+        net_wake(fixture->net, 0);
+    }
     pthread_mutex_lock(&fixture->lock);
     if (question->asked && thread == &fixture->threads[question->conn >> 24 & 0xff]) {
         question->owner = net_owner(fixture->net, question->conn);
