@@ -240,6 +240,20 @@ static void check_listen(struct load *load)
         check_admin(load);
 }
 
+static void check_prefixes(struct load *load, const char *key, const struct text_list *list)
+{
+    struct prefixes prefixes;
+    const char *faulty;
+    char what[256];
+    if (options_prefixes(list, &prefixes, &faulty))
+        return;
+    snprintf(what, sizeof(what),
+             "'%.49s' is no address and no prefix; accepted: 192.0.2.7, 10.0.0.0/8, 2001:db8::/32, "
+             "with no bit set behind the prefix",
+             faulty);
+    fail_value(load, key, what);
+}
+
 static void check_auth(struct load *load)
 {
     const struct options *options = load->options;
@@ -386,6 +400,7 @@ int config_load(struct options *options, int argc, char **argv, FILE *complaints
     }
     if (load.result == 0) {
         check_listen(&load);
+        check_prefixes(&load, "proxy.from", &options->proxy_from);
         check_auth(&load);
         check_urls(&load);
         check_relations(&load);

@@ -12,6 +12,7 @@
 
 #include "base/limits.h"
 #include "base/listeners.h"
+#include "base/prefixes.h"
 
 enum { TEXT_LIST_MAX = 8 };
 
@@ -36,6 +37,7 @@ enum option_holds {
     HOLDS_KEYS,
     HOLDS_LOG_LEVEL,
     HOLDS_CERTIFICATES,
+    HOLDS_PROXIES,
     HOLDS_COUNT
 };
 
@@ -82,6 +84,9 @@ void options_fini(struct options *options);
 const char *options_listen(const struct options *options, enum listener_kind kind);
 bool options_listen_like(const struct options *options, enum listener_kind like);
 
+/* The addresses and prefixes of a list; false: an item is none, and *faulty is it. */
+bool options_prefixes(const struct text_list *list, struct prefixes *prefixes, const char **faulty);
+
 /* What --help, --print-config and --print-options-markdown print. */
 void config_print_help(FILE *to);
 void config_print_yaml(FILE *to);
@@ -98,7 +103,8 @@ struct option_conflict {
     char text[OPTION_CONFLICT_BYTES]; /* behind "option: " */
 };
 
-/* The rows of relations.def that do not hold, and those of unused.def that do; gives how many. */
+/* The rows of relations.def that do not hold, those of unused.def that do, and a broker that is
+ * open to whom a proxy brings; gives how many. */
 size_t config_conflicts(const struct options *options,
                         struct option_conflict conflicts[OPTION_CONFLICTS_MAX]);
 

@@ -281,6 +281,19 @@ bool options_listen_like(const struct options *options, enum listener_kind like)
     return found;
 }
 
+_Static_assert((int)TEXT_LIST_MAX <= (int)PREFIXES_MAX, "room for all items of a list");
+
+bool options_prefixes(const struct text_list *list, struct prefixes *prefixes, const char **faulty)
+{
+    *prefixes = (struct prefixes){.count = 0};
+    for (size_t i = 0; i < list->count; i++) {
+        *faulty = list->items[i];
+        if (!prefix_read(&prefixes->items[prefixes->count++], list->items[i]))
+            return false;
+    }
+    return true;
+}
+
 void options_fini(struct options *options)
 {
     for (size_t i = 0; i < OPTION_COUNT; i++) {

@@ -48,7 +48,12 @@ enum {
     UNUSED_COUNT = sizeof(unused) / sizeof(*unused)
 };
 
-_Static_assert((int)RELATION_COUNT + (int)UNUSED_COUNT <= (int)OPTION_CONFLICTS_MAX,
+/* Who brings clients from elsewhere: the text lists that say so. */
+static const enum option_index bringers[] = {OPTION_INDEX_proxy_from};
+
+enum { BRINGERS = sizeof(bringers) / sizeof(*bringers) };
+
+_Static_assert((int)RELATION_COUNT + (int)UNUSED_COUNT + (int)BRINGERS <= (int)OPTION_CONFLICTS_MAX,
                "room for all at once");
 
 static uint64_t number_of(const struct options *options, enum option_index index)
@@ -140,10 +145,32 @@ static bool is_unused(const struct options *options, const struct unused *row,
     return true;
 }
 
+static const char brings_why[] =
+    "a proxy brings clients from anywhere, also to a loopback address, and every name is believed";
+
+/* Nobody shall be open to the network without having said so. */
+static bool is_open(const struct options *options, const struct option_row *row,
+                    struct option_conflict *conflict)
+{
+    char text[OPTION_TEXT_BYTES];
+    config_print_option(options, row, text);
+    if (text[0] == '\0' || options->auth_mode != AUTH_MODE_OPEN || options->auth_allow_open_network)
+        return false;
+    *conflict = (struct option_conflict){
+        .refused = true, .option = row->key, .other = option_rows[OPTION_INDEX_auth_mode].key};
+    snprintf(conflict->text, sizeof(conflict->text),
+             "it is set, and auth.mode is open: %s; accepted: auth.mode token or service, or "
+             "auth.allow_open_network true",
+             brings_why);
+    return true;
+}
+
 size_t config_conflicts(const struct options *options,
                         struct option_conflict conflicts[OPTION_CONFLICTS_MAX])
 {
     size_t count = 0;
+    for (size_t i = 0; i < BRINGERS; i++)
+        count += is_open(options, &option_rows[bringers[i]], &conflicts[count]);
     for (size_t i = 0; i < UNUSED_COUNT; i++)
         count += is_unused(options, &unused[i], &conflicts[count]);
     for (size_t i = 0; i < RELATION_COUNT; i++) {
@@ -177,6 +204,11 @@ void config_print_relations(FILE *to)
         fprintf(to, "| %s%s | %s | %s |\n", text, when[relations[i].when], relations[i].why,
                 relations[i].kind == REFUSED ? "refused" : "told");
     }
+    for (size_t i = 0; i < BRINGERS; i++)
+        fprintf(to,
+                "| %s set only with another auth.mode than open, or with auth.allow_open_network | "
+                "%s | refused |\n",
+                option_rows[bringers[i]].key, brings_why);
     for (size_t i = 0; i < UNUSED_COUNT; i++) {
         const struct unused *row = &unused[i];
         fprintf(to, "| %s set, but not with %s ", option_rows[row->option].key,

@@ -30,7 +30,7 @@ static void enter_room(struct reactor *reactor, struct conn *conn)
         return;
     conn->stranger = true;
     atomic_fetch_add_explicit(&net->unbound, 1, memory_order_relaxed);
-    conn->source = sources_take_peer(net->sources, conn->fd);
+    conn->source = sources_take_peer(net->sources, conn_peer(conn), conn->fd);
 }
 
 void conn_leaves_strangers(struct reactor *reactor, struct conn *conn)
@@ -52,6 +52,37 @@ void conn_set_owner(struct reactor *reactor, struct conn *conn, uint64_t owner)
     else
         enter_room(reactor, conn);
     conn->owner = owner;
+}
+
+const char *conn_peer(const struct conn *conn)
+{
+    const struct transport *transport = conn_transport(conn);
+    if (conn->wire != NULL)
+        return transport->peer != NULL ? transport->peer(conn->wire) : NULL;
+    return conn->state == CONN_SHAKING ? conn->errand : NULL;
+}
+
+/* Until a handshake has a state it lies where an errand would: nobody above, who could send one,
+ * knows of the connection yet. */
+void conn_name_peer(struct conn *conn, char *peer)
+{
+    CHECK(conn->wire == NULL && conn->errand == NULL);
+    if (peer == NULL)
+        return;
+    if (conn->state == CONN_SHAKING) {
+        conn->errand = peer;
+    } else {
+        conn->transport = TRANSPORT_relayed;
+        conn->wire = peer;
+    }
+}
+
+char *conn_take_peer(struct conn *conn)
+{
+    CHECK(conn->state == CONN_SHAKING);
+    char *peer = conn->errand;
+    conn->errand = NULL;
+    return peer;
 }
 
 static void reset(struct reactor *reactor, struct conn *conn, const struct arrival *arrival)
@@ -88,11 +119,12 @@ void conn_adopt(struct reactor *reactor, const struct arrival *arrival)
     CHECK(arrival->full == 0);
     struct conn *conn = slot_take(reactor);
     if (conn == NULL) {
-        close(arrival->fd);
+        arrival_drop(arrival);
         conn_discount(reactor->net, arrival);
         return;
     }
     reset(reactor, conn, arrival);
+    conn_name_peer(conn, arrival->peer);
     int on = 1;
     setsockopt(conn->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     deadline_enter(reactor, conn,
@@ -238,9 +270,7 @@ bool net_address(struct net *net, conn_handle handle, char text[NET_ADDRESS_BYTE
     CHECK(on_io_thread(reactor_of(net, handle)));
     if (conn == NULL)
         return false;
-    const struct transport *transport = conn_transport(conn);
-    const char *peer =
-        conn->wire != NULL && transport->peer != NULL ? transport->peer(conn->wire) : NULL;
+    const char *peer = conn_peer(conn);
     if (peer != NULL) {
         snprintf(text, NET_ADDRESS_BYTES_MAX, "%s", peer);
         return true;

@@ -96,7 +96,8 @@ struct conn {
     uint32_t pending_offset, pending_size, pending_capacity;
     uint32_t early_bytes; /* written before the welcome */
     void *errand; /* goes with ORDER_UNBIND (struct parting) or ORDER_RETURN (the layer above's), of
-                   * which a connection gets one; freed when it comes too late */
+                   * which a connection gets one; freed when it comes too late. In a handshake: who
+                   * the peer is (conn_name_peer) */
 };
 
 static inline const struct transport *conn_transport(const struct conn *conn)
@@ -131,7 +132,16 @@ size_t conn_input_bytes(const struct net_options *options);
 
 /* --- conn.c: I/O thread --- */
 
-void conn_adopt(struct reactor *reactor, const struct arrival *arrival); /* takes its fd */
+void conn_adopt(struct reactor *reactor, const struct arrival *arrival); /* takes its fd and peer */
+
+/* The peer's address as net_address gives it; NULL: the socket has to be asked. Borrowed. */
+const char *conn_peer(const struct conn *conn);
+
+/* It is known from elsewhere than the socket (NULL: it is not); takes it. One without a handshake
+ * is relayed from then on. And of one in a handshake, to be given on: the caller's. */
+void conn_name_peer(struct conn *conn, char *peer);
+char *conn_take_peer(struct conn *conn);
+
 void conn_on_event(struct reactor *reactor, struct conn *conn, uint32_t events);
 /* A stranger is on its way out: its room is free at once. */
 void conn_leaves_strangers(struct reactor *reactor, struct conn *conn);

@@ -29,12 +29,15 @@ static enum language language_of(struct bytes input)
 /* Becomes one that is being closed, with last words; by plain TCP when it has no state yet. */
 static void part_with(struct reactor *reactor, struct conn *conn, const void *words, size_t size)
 {
-    if (conn->state == CONN_SHAKING)
-        count_down(&reactor->net->handshakes);
     CHECK(conn->owner == 0);
-    conn->state = CONN_OPEN;
-    if (conn->wire == NULL)
+    if (conn->state == CONN_SHAKING) {
+        char *peer = conn_take_peer(conn);
+        CHECK(conn->wire == NULL);
+        count_down(&reactor->net->handshakes);
+        conn->state = CONN_OPEN;
         conn->transport = TRANSPORT_plain;
+        conn_name_peer(conn, peer);
+    }
     if (size > 0)
         net_write(reactor->net, reactor->index, conn_handle_of(reactor, conn), words, size);
     conn_part(reactor, conn);
@@ -79,7 +82,7 @@ bool greeting_is_foreign(struct reactor *reactor, struct conn *conn, struct byte
 {
     switch (language_of(input)) {
     case LANGUAGE_TLS:
-        if (conn->transport != TRANSPORT_plain)
+        if (conn_transport(conn)->handshake != NULL)
             return false;
         meet_tls(reactor, conn, METRIC_tls_on_plain_port);
         return true;

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
 #include <string.h>
 
 #include "net/private.h"
@@ -94,10 +95,16 @@ static bool begin(struct reactor *reactor, struct conn *conn)
         break;
     }
     char address[NET_ADDRESS_BYTES_MAX];
-    net_address(reactor->net, conn_handle_of(reactor, conn), address);
-    conn->wire = handshake->begin(&reactor->net->site, conn->fd, address);
+    const char *peer = conn_peer(conn);
+    if (peer == NULL && handshake->keeps_peer) {
+        net_address(reactor->net, conn_handle_of(reactor, conn), address);
+        peer = address;
+    }
+    conn->wire = handshake->begin(&reactor->net->site, conn->fd, peer);
     bool begun = conn->wire != NULL;
-    if (!begun)
+    if (begun)
+        free(conn_take_peer(conn));
+    else
         fail_with(reactor, conn, "no memory");
     return begun;
 }

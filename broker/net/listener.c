@@ -14,7 +14,8 @@
 
 /* The first reactor accepts, from all listeners, and deals connections out in turn. Out of files or
  * memory, it stops listening for 10 ms, doubling to a second, so a full process does not spin. Who
- * may come in is the question of strangers.c. */
+ * may come in is the question of strangers.c; from a proxy, when it is known who that is
+ * (anteroom.c). */
 
 const struct transport *const transports[TRANSPORTS] = {
 #define TRANSPORT(name, by_tls, by_http) [TRANSPORT_##name] = &transport_##name,
@@ -162,12 +163,11 @@ int listener_open(struct net *net, char *error)
     return 0;
 }
 
-static void deal(struct reactor *reactor, struct arrival *arrival,
-                 const struct sockaddr_storage *from)
+void listener_deal(struct reactor *reactor, struct arrival *arrival,
+                   const struct sockaddr_storage *from)
 {
     struct net *net = reactor->net;
-    reactor_count(reactor, METRIC_connections_accepted, 1);
-    reactor_count(reactor, listener_rows[arrival->listener].accepted, 1);
+    CHECK(on_io_thread(reactor) && reactor->index == 0);
     if (!strangers_admit(reactor, arrival, from))
         return;
     struct reactor *to = &net->reactors[net->next_reactor++ % net->options.reactors];
@@ -175,6 +175,15 @@ static void deal(struct reactor *reactor, struct arrival *arrival,
         strangers_enter(to, arrival);
     else if (!wake_give(to, arrival))
         conn_discount(net, arrival);
+}
+
+/* Whether who is behind this address says so first (net_set_trust). */
+static bool is_proxy(struct net *net, const struct sockaddr_storage *from)
+{
+    lock_take(&net->trust_lock);
+    bool held = prefixes_hold(&net->trust.proxies, (const struct sockaddr *)from);
+    lock_give(&net->trust_lock);
+    return held;
 }
 
 static void pause_accepting(struct reactor *reactor, int error)
@@ -202,7 +211,12 @@ void listener_accept(struct reactor *reactor, enum listener_kind kind)
         if (fd >= 0) {
             struct arrival arrival = {.fd = fd, .source = SOURCE_NONE, .listener = (uint8_t)kind};
             reactor->accept_pause_ms = 0;
-            deal(reactor, &arrival, &from);
+            reactor_count(reactor, METRIC_connections_accepted, 1);
+            reactor_count(reactor, listener_rows[kind].accepted, 1);
+            if (is_proxy(reactor->net, &from))
+                anteroom_enter(reactor, &arrival);
+            else
+                listener_deal(reactor, &arrival, &from);
         } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
             pause_accepting(reactor, errno);
             return;

@@ -32,6 +32,7 @@ int net_open(struct net **out, const struct net_options *options, const struct n
         .limits = options->limits,
     };
     net->site.ws = &net->ws;
+    lock_init(&net->trust_lock);
     net->sources = sources_create(options->limits, options->env);
     int failed = net->sources != NULL ? listener_open(net, error) : -ENOMEM;
     unsigned opened = 0;
@@ -59,6 +60,13 @@ int net_start(struct net *net)
             net->started++;
     }
     return error;
+}
+
+void net_set_trust(struct net *net, const struct net_trust *trust)
+{
+    lock_take(&net->trust_lock);
+    net->trust = *trust;
+    lock_give(&net->trust_lock);
 }
 
 uint16_t net_port(const struct net *net, enum listener_kind kind)
@@ -145,5 +153,6 @@ void net_close(struct net *net)
             close(net->listeners[kind].fd);
     tls_domain_close(net->site.tls);
     sources_destroy(net->sources);
+    lock_destroy(&net->trust_lock);
     free(net);
 }

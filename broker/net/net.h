@@ -25,6 +25,7 @@
 #include "base/listeners.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "base/prefixes.h"
 #include "proto/bytes.h"
 
 typedef uint64_t conn_handle; /* 0: none */
@@ -114,6 +115,15 @@ struct net_options {
 
 struct net;
 
+/* Who is believed when he says for whom a connection is. One from `proxies` has to begin with a
+ * PROXY header, before TLS and everything else, and is taken for that of whom it names; from
+ * anybody else those bytes mean nothing. Nobody at first. Any thread; holds for what is accepted
+ * from then on. */
+struct net_trust {
+    struct prefixes proxies;
+};
+void net_set_trust(struct net *net, const struct net_trust *trust);
+
 /* Binds and listens, but accepts nothing yet. `error` takes a line (256 bytes). -EADDRINUSE,
  * -EADDRNOTAVAIL (also for a name that no server resolves at the moment), -EACCES, -EINVAL (also
  * for files that make no TLS server), -ENOMEM and what socket and bind give; after the first two
@@ -197,7 +207,8 @@ uint64_t net_owner(struct net *net, conn_handle conn);
 void net_keep(struct net *net, conn_handle conn, void *item);
 void *net_kept(struct net *net, conn_handle conn);
 
-/* The peer's address as text, "1.2.3.4:567" or "[::1]:567"; "" when it is none of IP. False, and
+/* The peer's address as text, "1.2.3.4:567" or "[::1]:567"; "" when it is none of IP. Behind a
+ * trusted proxy it is that of who connected to the proxy. False, and
  * "": the peer has reset the connection, so nobody can say any more who he was; its end is on the
  * way. On the connection's I/O thread. */
 bool net_address(struct net *net, conn_handle conn, char text[NET_ADDRESS_BYTES_MAX]);

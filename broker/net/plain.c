@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 
 #include "net/transport.h"
 
 /* Bytes as they are: each call is one of the socket's. A read that gives less than was asked for
- * has emptied it. */
+ * has emptied it. Relayed is the same with somebody else behind the socket, and a state that is the
+ * text of his address; plain has none. */
 
 static ssize_t plain_read(int fd, void *state, struct transport_read *read)
 {
@@ -29,9 +31,23 @@ static int plain_shut(int fd, void *state)
 
 static void plain_destroy(void *state)
 {
+    free(state);
+}
+
+static const char *relayed_peer(const void *state)
+{
+    return state;
 }
 
 const struct transport transport_plain = {
+    .read = plain_read,
+    .write = plain_write,
+    .shut = plain_shut,
+    .destroy = plain_destroy,
+};
+
+const struct transport transport_relayed = {
+    .peer = relayed_peer,
     .read = plain_read,
     .write = plain_write,
     .shut = plain_shut,

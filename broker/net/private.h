@@ -30,7 +30,16 @@ struct arrival {
     uint32_t source;
     uint8_t listener; /* enum listener_kind */
     uint8_t full;     /* the limits, as bits of enum refused, for which somebody has to go */
-    uint32_t came_ms; /* to the door */
+    uint32_t came_ms; /* to the door, or to the anteroom */
+    char *peer;       /* its address as net_address gives it, owned; NULL: the socket knows it */
+};
+
+/* Those whose PROXY header has not come (anteroom.c); the first I/O thread's. */
+struct waiting;
+struct anteroom {
+    struct waiting *places; /* by places from 1 on; 0: none */
+    uint32_t made, capacity, free;
+    uint32_t first, last, count;
 };
 
 struct handle_list {
@@ -92,6 +101,9 @@ struct net {
     struct transport_site site;
     struct ws_site ws;
     struct sources *sources;
+    struct anteroom anteroom;
+    struct lock trust_lock;
+    struct net_trust trust; /* under trust_lock */
     _Atomic uint32_t open;
     _Atomic uint32_t unbound;
     _Atomic uint32_t handshakes;
@@ -166,6 +178,13 @@ static inline void conn_discount(struct net *net, const struct arrival *arrival)
     count_down(&net->open);
 }
 
+/* Closed before anything was counted of it. */
+void arrival_drop(const struct arrival *arrival);
+
+/* The same, with last words where it can be told in the language of its port. */
+void arrival_dismiss(struct reactor *reactor, const struct arrival *arrival,
+                     Usher__V1__Close__Reason why, const char *detail, uint32_t retry_after_ms);
+
 /* --- slots.c --- */
 
 struct conn *slot_conn(struct reactor *reactor, uint32_t slot);
@@ -227,6 +246,26 @@ void strangers_judge(struct reactor *reactor);
 /* Nobody comes in any more. */
 void strangers_close(struct reactor *reactor);
 
+/* Of the accepting thread: too many wait for their PROXY header. Takes its fd. */
+void strangers_refuse_header(struct reactor *reactor, const struct arrival *arrival);
+
+/* --- anteroom.c: the accepting thread --- */
+
+/* One that comes from a proxy: accepted when its header has come. Takes its fd. */
+void anteroom_enter(struct reactor *reactor, struct arrival *arrival);
+
+/* The epoll data of those who wait: below any handle, above all other tags. */
+#define ANTEROOM_TAG (UINT64_C(1) << 31)
+void anteroom_on_event(struct reactor *reactor, uint64_t tag, uint32_t events);
+
+/* When the next one has waited for too long, UINT64_MAX: nobody waits; and ends those that have. */
+uint64_t anteroom_due_ms(const struct reactor *reactor);
+void anteroom_check(struct reactor *reactor);
+
+/* Nobody comes in any more, but where somebody is still told so. */
+void anteroom_stop(struct reactor *reactor);
+void anteroom_close(struct reactor *reactor); /* its thread has ended */
+
 /* --- evict.c --- */
 
 /* The memory of the waiting output is to become `bytes`, whichever thread. False: that would be
@@ -248,6 +287,10 @@ void evict_largest(struct reactor *reactor);
 int listener_open(struct net *net, char *error);
 int listener_watch(struct reactor *reactor);
 void listener_accept(struct reactor *reactor, enum listener_kind kind);
+
+/* Whose address is known now: let in and dealt to an I/O thread, or refused. Takes its fd. */
+void listener_deal(struct reactor *reactor, struct arrival *arrival,
+                   const struct sockaddr_storage *from);
 void listener_resume(struct reactor *reactor);
 void listener_stop(struct reactor *reactor);
 

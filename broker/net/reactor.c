@@ -33,6 +33,8 @@ static uint64_t next_due(struct reactor *reactor)
         uint64_t head = reactor->now_ms + (uint64_t)(left_ms > 0 ? left_ms : 0);
         due = head < due ? head : due;
     }
+    uint64_t header_ms = anteroom_due_ms(reactor);
+    due = header_ms < due ? header_ms : due;
     if (reactor->accept_resume_ms != 0 && reactor->accept_resume_ms < due)
         due = reactor->accept_resume_ms;
     if (reactor->slow.count > 0 && reactor->now_ms + 100 < due)
@@ -123,8 +125,10 @@ static void take_wake(struct reactor *reactor)
     take_adopted(reactor);
     if (!atomic_load_explicit(&reactor->net->accept_off, memory_order_acquire))
         return;
-    if (reactor->index == 0)
+    if (reactor->index == 0) {
         listener_stop(reactor);
+        anteroom_stop(reactor);
+    }
     strangers_close(reactor);
     for (uint32_t slot = 0; slot < reactor->slots_made; slot++) {
         struct conn *conn = slot_conn(reactor, slot);
@@ -144,6 +148,8 @@ static void take_events(struct reactor *reactor, const struct epoll_event *event
             listener_accept(reactor, (enum listener_kind)tag);
         } else if (tag == WAKE_TAG) {
             take_wake(reactor);
+        } else if (tag < 2 * ANTEROOM_TAG) {
+            anteroom_on_event(reactor, tag, events[i].events);
         } else {
             struct conn *conn = slot_find(net, tag);
             if (conn != NULL && conn->state != CONN_FREE)
@@ -244,6 +250,8 @@ static void take_deadlines(struct reactor *reactor)
     }
     if (reactor->slow.count > 0)
         deadline_check_slow(reactor);
+    if (reactor->index == 0)
+        anteroom_check(reactor);
     if (reactor->accept_resume_ms != 0 && reactor->now_ms >= reactor->accept_resume_ms)
         listener_resume(reactor);
 }
@@ -333,12 +341,14 @@ void reactor_close(struct reactor *reactor)
         free(atomic_load(&reactor->chunks[i]));
     free(reactor->chunks);
     for (size_t i = 0; i < reactor->adopted_count; i++)
-        close(reactor->adopted[i].fd);
+        arrival_drop(&reactor->adopted[i]);
     free(reactor->adopted);
     free(reactor->again.items);
     free(reactor->slow.items);
     free(reactor->shaking.items);
     strangers_close(reactor);
+    if (reactor->index == 0)
+        anteroom_close(reactor);
     free(reactor->door);
     free(reactor->input);
     if (reactor->epoll >= 0)

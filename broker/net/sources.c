@@ -178,23 +178,30 @@ bool sources_take(struct sources *sources, const struct sockaddr *address, uint3
     return take(sources, source_of_sockaddr(address), max, source);
 }
 
-uint32_t sources_take_peer(struct sources *sources, int fd)
+static uint32_t take_beyond(struct sources *sources, uint64_t key)
+{
+    uint32_t source;
+    uint32_t max = limits_prelogin_per_source(sources->limits) != 0 ? UINT32_MAX : 0;
+    (void)take(sources, key, max, &source);
+    return source;
+}
+
+uint32_t sources_take_peer(struct sources *sources, const char *peer, int fd)
 {
     struct sockaddr_storage address = {0};
     socklen_t size = sizeof(address);
-    uint32_t source = SOURCE_NONE;
-    if (limits_prelogin_per_source(sources->limits) != 0 &&
-        getpeername(fd, (struct sockaddr *)&address, &size) == 0)
-        source = sources_take_beyond(sources, (struct sockaddr *)&address);
-    return source;
+    if (limits_prelogin_per_source(sources->limits) == 0)
+        return SOURCE_NONE;
+    if (peer != NULL)
+        return take_beyond(sources, source_of_text(peer, strlen(peer)));
+    return getpeername(fd, (struct sockaddr *)&address, &size) == 0
+               ? sources_take_beyond(sources, (struct sockaddr *)&address)
+               : SOURCE_NONE;
 }
 
 uint32_t sources_take_beyond(struct sources *sources, const struct sockaddr *address)
 {
-    uint32_t source;
-    uint32_t max = limits_prelogin_per_source(sources->limits) != 0 ? UINT32_MAX : 0;
-    (void)take(sources, source_of_sockaddr(address), max, &source);
-    return source;
+    return take_beyond(sources, source_of_sockaddr(address));
 }
 
 void sources_give(struct sources *sources, uint32_t source)

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -54,32 +55,43 @@ static const struct refusal {
      "memory is short (limits.memory_bytes); try again later"},
 };
 
+void arrival_drop(const struct arrival *arrival)
+{
+    close(arrival->fd);
+    free(arrival->peer);
+}
+
 /* In the language of his port, as far as that has words for one who has said nothing. */
-static int refuse_in_words(struct net *net, const struct arrival *arrival, const char *detail,
-                           struct buffer *out)
+void arrival_dismiss(struct reactor *reactor, const struct arrival *arrival,
+                     Usher__V1__Close__Reason why, const char *detail, uint32_t retry_after_ms)
 {
     const struct transport_handshake *handshake = arrival_transport(arrival)->handshake;
     const struct codec *codec = codecs[listener_rows[arrival->listener].codec];
-    uint32_t retry_after_ms = env_spread_ms(net->options.env, OVERLOAD_RETRY_MS);
-    if (handshake != NULL)
-        return handshake->refuse(out, detail, retry_after_ms);
-    return codec->close(out, USHER__V1__CLOSE__REASON__OVERLOADED, detail, retry_after_ms);
+    struct buffer out = {0};
+    int failed = handshake != NULL ? handshake->refuse(&out, detail, retry_after_ms)
+                                   : codec->close(&out, why, detail, retry_after_ms);
+    if (failed == 0)
+        (void)!send(arrival->fd, out.data, out.size, MSG_NOSIGNAL | MSG_DONTWAIT);
+    buffer_fini(&out);
+    shutdown(arrival->fd, SHUT_WR);
+    arrival_drop(arrival);
 }
 
 static void refuse(struct reactor *reactor, const struct arrival *arrival, enum refused why)
 {
     const struct refusal *refusal = &refusals[why];
     struct net *net = reactor->net;
-    struct buffer out = {0};
-    int fd = arrival->fd;
     reactor_count(reactor, refusal->metric, 1);
     LOG(net->options.log, LIMIT_HIT, LOG_S("limit", refusal->limit),
         LOG_U("open", atomic_load(&net->open)), LOG_U("prelogin", atomic_load(&net->unbound)));
-    if (refuse_in_words(net, arrival, refusal->detail, &out) == 0)
-        (void)!send(fd, out.data, out.size, MSG_NOSIGNAL | MSG_DONTWAIT);
-    buffer_fini(&out);
-    shutdown(fd, SHUT_WR);
-    close(fd);
+    arrival_dismiss(reactor, arrival, USHER__V1__CLOSE__REASON__OVERLOADED, refusal->detail,
+                    env_spread_ms(net->options.env, OVERLOAD_RETRY_MS));
+}
+
+void strangers_refuse_header(struct reactor *reactor, const struct arrival *arrival)
+{
+    CHECK(on_io_thread(reactor) && reactor->index == 0);
+    refuse(reactor, arrival, REFUSED_HANDSHAKES);
 }
 
 /* --- the accepting thread --------------------------------------------------------------------- */
@@ -337,7 +349,7 @@ void strangers_close(struct reactor *reactor)
 {
     CHECK(on_io_thread(reactor));
     for (unsigned i = 0; i < reactor->door_count; i++) {
-        close(reactor->door[i].fd);
+        arrival_drop(&reactor->door[i]);
         conn_discount(reactor->net, &reactor->door[i]);
     }
     reactor->door_count = 0;

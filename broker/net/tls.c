@@ -563,6 +563,7 @@ static const struct transport_handshake handshake = {
     .refuse = tls_refuse,
     .language = "TLS",
     .costly = true,
+    .keeps_peer = true,
     .event = LOG_EVENT_TLS_FAILED,
     .done = METRIC_tls_handshakes,
     .failed = METRIC_tls_failed,

@@ -57,7 +57,8 @@ struct transport_handshake {
     /* Looks at the first bytes without taking them, before there is a state. */
     enum hello (*peek)(int fd);
 
-    /* The state. `peer` is copied. NULL without memory. */
+    /* The state. `peer`, the peer's address, is copied; NULL: the socket knows it. NULL without
+     * memory. */
     void *(*begin)(const struct transport_site *site, int fd, const char *peer);
 
     /* One step: enum shaken. */
@@ -75,6 +76,7 @@ struct transport_handshake {
 
     const char *language; /* for one who speaks another: "this port speaks ..." */
     bool costly;          /* a step is worth hundreds of messages */
+    bool keeps_peer;      /* also one that the socket knows: he is spoken of when he is gone */
     enum metric_id done, failed, foreign;
     enum log_event_id event; /* of what failed */
 };
@@ -105,7 +107,7 @@ struct transport_read {
 };
 
 struct transport {
-    const struct transport_handshake *handshake; /* NULL: none, and the state is NULL for ever */
+    const struct transport_handshake *handshake; /* NULL: none */
 
     /* The I/O thread. Takes up to `size` bytes: how many, 0 at the peer's end, -EAGAIN (also when
      * all that came was the transport's own), -EPROTO when he broke the rules of the transport and
@@ -136,7 +138,8 @@ struct transport {
      * be called again. */
     int (*shut)(int fd, void *state);
 
-    /* The peer's address as text, also when it is gone; NULL, or gives NULL: ask the socket. */
+    /* The peer's address as text, also when it is gone; NULL, or gives NULL: ask the socket. The
+     * state is not NULL. */
     const char *(*peer)(const void *state);
 
     /* Gives the state back; no other thread uses it any more. NULL is fine. */

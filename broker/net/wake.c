@@ -65,7 +65,7 @@ bool wake_give(struct reactor *to, const struct arrival *arrival)
         struct arrival *bigger = realloc(to->adopted, capacity * sizeof(*bigger));
         if (bigger == NULL) {
             lock_give(&to->adopt_lock);
-            close(arrival->fd);
+            arrival_drop(arrival);
             return false;
         }
         to->adopted = bigger;

@@ -97,6 +97,7 @@ struct ws {
     uint8_t phase : 2;
     uint8_t end : 3;
     bool pinged : 1;              /* and has not been heard since */
+    bool named : 1;               /* the peer's address stands behind this struct, as text */
     uint8_t controls, controls_s; /* so many control frames in that second */
 };
 
@@ -646,11 +647,27 @@ static enum hello ws_peek(int fd)
     return first == TLS_FIRST_BYTE ? HELLO_FOREIGN : HELLO_FINE;
 }
 
+static const char *ws_peer(const void *state)
+{
+    const struct ws *ws = state;
+    return ws->named ? (const char *)(ws + 1) : NULL;
+}
+
+static size_t ws_bytes(const struct ws *ws)
+{
+    return sizeof(*ws) + (ws->named ? strlen(ws_peer(ws)) + 1 : 0);
+}
+
 static void *ws_begin(const struct transport_site *site, int fd, const char *peer)
 {
-    struct ws *ws = calloc(1, sizeof(*ws));
-    if (ws != NULL)
-        memory_account(sizeof(*ws));
+    size_t size = peer != NULL ? strlen(peer) + 1 : 0;
+    struct ws *ws = calloc(1, sizeof(*ws) + size);
+    if (ws == NULL)
+        return NULL;
+    ws->named = peer != NULL;
+    if (peer != NULL)
+        memcpy(ws + 1, peer, size);
+    memory_account((int64_t)ws_bytes(ws));
     return ws;
 }
 
@@ -705,7 +722,7 @@ static void ws_destroy(void *state)
     if (ws == NULL)
         return;
     fini(ws);
-    memory_account(-(int64_t)sizeof(*ws));
+    memory_account(-(int64_t)ws_bytes(ws));
     free(ws);
 }
 
@@ -731,6 +748,7 @@ const struct transport transport_ws = {
     .rouse = rouse,
     .farewell = farewell,
     .shut = ws_shut,
+    .peer = ws_peer,
     .destroy = ws_destroy,
 };
 
@@ -846,6 +864,7 @@ static const struct transport_handshake wss_handshake = {
     .refuse = wss_refuse,
     .language = "TLS",
     .costly = true,
+    .keeps_peer = true,
     .event = LOG_EVENT_TLS_FAILED,
     .done = METRIC_ws_upgrades,
     .failed = METRIC_tls_failed,

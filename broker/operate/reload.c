@@ -41,7 +41,7 @@ struct reload {
     _Atomic uint32_t exposed; /* as last looked at */
 };
 
-/* --- keys and tokens in use ------------------------------------------------------------------- */
+/* --- what is in use --------------------------------------------------------------------------- */
 
 static void tell_passed(struct log *log, const struct key_passed *passed)
 {
@@ -85,6 +85,14 @@ static void use_token(struct reload *reload, struct link_token *token)
     *in_use = token; /* and the old one stays in the list */
 }
 
+static void use_proxies(struct reload *reload, const struct options *options)
+{
+    struct net_trust trust;
+    const char *faulty;
+    CHECK(options_prefixes(&options->proxy_from, &trust.proxies, &faulty)); /* by config_load */
+    net_set_trust(reload->options.net, &trust);
+}
+
 static void log_exposed(void *context, const char *option, const char *path, unsigned mode)
 {
     char text[8];
@@ -99,7 +107,7 @@ static void tell_exposed(struct reload *reload, const struct options *options)
 
 /* --- its life --------------------------------------------------------------------------------- */
 
-/* Keys and token of the start. */
+/* Keys, token and proxies of the start. */
 static int use_first(struct reload *reload, char *error)
 {
     const struct options *config = reload->options.config;
@@ -116,6 +124,7 @@ static int use_first(struct reload *reload, char *error)
     }
     use_token(reload, token);
     use_keys(reload, config, keyring);
+    use_proxies(reload, config);
     tell_exposed(reload, config);
     return 0;
 }
@@ -301,6 +310,7 @@ static int prepare(struct reload *reload, enum option_holds what, const struct o
     case HOLDS_START:
     case HOLDS_LIVE:
     case HOLDS_LOG_LEVEL:
+    case HOLDS_PROXIES:
     case HOLDS_COUNT:
         break;
     }
@@ -323,6 +333,9 @@ static void use(struct reload *reload, enum option_holds what, const struct opti
         break;
     case HOLDS_LOG_LEVEL:
         log_set_level(reload->options.log, (enum log_level)options->log_level);
+        break;
+    case HOLDS_PROXIES:
+        use_proxies(reload, options);
         break;
     case HOLDS_START:
     case HOLDS_CERTIFICATES: /* are in use */

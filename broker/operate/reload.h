@@ -29,8 +29,9 @@ struct reload_options {
     struct link_token *_Atomic *link_token;
 };
 
-/* Puts keys and token of the start in their places, and keeps what a later reload compares with. 0
- * or -errno, mostly with `error` set (BROKER_ERROR_BYTES); *reload is NULL or to be closed. */
+/* Puts keys, token and proxies of the start in their places, and keeps what a later reload compares
+ * with. 0 or -errno, mostly with `error` set (BROKER_ERROR_BYTES); *reload is NULL or to be closed.
+ */
 int reload_open(struct reload **reload, const struct reload_options *options, char *error);
 void reload_close(struct reload *reload); /* NULL is fine */
 

@@ -706,6 +706,31 @@ static unsigned notes_with(const char *setting, const char *beside, const char *
     return notes;
 }
 
+/* What is no prefix is named with its option; and nobody is open to whom a proxy brings without
+ * having said so. */
+static void test_proxies(void **state)
+{
+    (void)state;
+    static const char *const wrong[] = {"10.0.0", "10.0.0.1/8", "proxy", "10.0.0.0/8, ::1"};
+    char setting[64];
+    struct run run;
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
+        snprintf(setting, sizeof(setting), "proxy.from=192.0.2.1,%s", wrong[i]);
+        expect_set(setting, 78, "proxy.from: '");
+    }
+    expect_set("proxy.from=192.0.2.1,", 78, "proxy.from: wrong value");
+    expect_set("proxy.from=127.0.0.1", 78, "proxy.from: it is set, and auth.mode is open");
+    load(&run, "--set", "proxy.from=127.0.0.1,10.0.0.0/8,2001:db8::/32", "--set",
+         "auth.allow_open_network=true", NULL);
+    assert_int_equal(run.result, 0);
+    assert_int_equal(run.options.proxy_from.count, 3);
+    options_fini(&run.options);
+    load(&run, "--set", "proxy.from=127.0.0.1", "--set", "auth.mode=token", "--set",
+         "auth.keys_file=/keys", NULL);
+    assert_int_equal(run.result, 0);
+    options_fini(&run.options);
+}
+
 /* What is set and does nothing: told, unless the other option makes it do something. */
 static void test_what_does_nothing(void **state)
 {
@@ -777,6 +802,7 @@ int main(void)
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_open_network),
         cmocka_unit_test(test_tls),
+        cmocka_unit_test(test_proxies),
         cmocka_unit_test(test_urls),
         cmocka_unit_test(test_check_only),
         cmocka_unit_test(test_printed_config_is_valid),

@@ -730,7 +730,8 @@ static void many_come_and_go(void **state)
     assert_int_equal(metric_of(fixture, METRIC_connections_accepted), 320);
 }
 
-/* Whoever rings when a batch has begun is heard by the next one, also when that batch was rung for. */
+/* Whoever rings when a batch has begun is heard by the next one, also when that batch was rung for.
+ */
 static void a_ring_while_a_batch_begins(void **state)
 {
     struct fixture *fixture = *state;

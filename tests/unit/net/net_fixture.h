@@ -74,7 +74,7 @@ struct fixture {
     _Atomic bool holds;     /* nothing is consumed by itself */
     _Atomic bool keeps;     /* an ended connection is not released by itself */
     _Atomic bool flushes_not;
-    _Atomic bool answers; /* behind the gate it is written to, until its peer is gone */
+    _Atomic bool answers;   /* behind the gate it is written to, until its peer is gone */
     _Atomic unsigned rings; /* in so many batches somebody rings when they have begun */
     /* shared, under lock */
     pthread_mutex_t lock;

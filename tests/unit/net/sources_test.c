@@ -150,7 +150,7 @@ static void no_address_at_all(void **state)
         assert_true(sources_take(sources, &local, &source));
         assert_int_equal(source, SOURCE_NONE);
     }
-    assert_int_equal(sources_take_peer(sources, -1), SOURCE_NONE);
+    assert_int_equal(sources_take_peer(sources, NULL, -1), SOURCE_NONE);
     sources_destroy(sources);
 }
 

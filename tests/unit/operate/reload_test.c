@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "operate/reload.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -41,6 +43,13 @@ int net_check_tls(const struct net_tls_files *files, char *error)
 bool net_certificate_validity(struct net *net, struct net_validity *validity)
 {
     return false;
+}
+
+static struct net_trust trusted;
+
+void net_set_trust(struct net *net, const struct net_trust *trust)
+{
+    trusted = *trust;
 }
 
 /* --- the numbers ------------------------------------------------------------------------------ */
@@ -87,20 +96,11 @@ struct scene {
     struct reload *reload;
 };
 
-static int set_up(void **state)
+/* As the file says. */
+static void open_scene(struct scene *scene)
 {
-    struct scene *scene = calloc(1, sizeof(*scene));
-    char error[BROKER_ERROR_BYTES] = "";
-    assert_non_null(scene);
-    certificates = -ENOTSUP; /* there are none */
-    strcpy(scene->path, "/tmp/reload_test.XXXXXX");
-    int fd = mkstemp(scene->path);
-    assert_int_equal(write(fd, "# nothing\n", 10), 10);
-    close(fd);
-    scene->arguments[0] = "usherd";
-    scene->arguments[1] = "--config";
-    scene->arguments[2] = scene->path;
     enum config_action action;
+    char error[BROKER_ERROR_BYTES] = "";
     assert_int_equal(config_load(&scene->options, 3, scene->arguments, stderr, &action), 0);
     limits_fill(&scene->limits, &scene->options);
     const struct reload_options options = {
@@ -113,6 +113,28 @@ static int set_up(void **state)
     };
     assert_int_equal(reload_open(&scene->reload, &options, error), 0);
     reload_remember(scene->reload, 3, scene->arguments);
+}
+
+static void write_file(const struct scene *scene, const char *text)
+{
+    FILE *file = fopen(scene->path, "w");
+    assert_non_null(file);
+    fputs(text, file);
+    fclose(file);
+}
+
+static int set_up(void **state)
+{
+    struct scene *scene = calloc(1, sizeof(*scene));
+    assert_non_null(scene);
+    certificates = -ENOTSUP; /* there are none */
+    strcpy(scene->path, "/tmp/reload_test.XXXXXX");
+    close(mkstemp(scene->path));
+    write_file(scene, "# nothing\n");
+    scene->arguments[0] = "usherd";
+    scene->arguments[1] = "--config";
+    scene->arguments[2] = scene->path;
+    open_scene(scene);
     *state = scene;
     return 0;
 }
@@ -174,6 +196,43 @@ static void what_is_refused_changes_no_number(void **state)
     }
 }
 
+static bool is_trusted(uint32_t address)
+{
+    struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(address)};
+    return prefixes_hold(&trusted.proxies, (struct sockaddr *)&from);
+}
+
+/* Proxies come and go while it runs; and none while that would open the broker to everybody, though
+ * the file says of the next start that it is not. */
+static void proxies_are_what_the_file_says(void **state)
+{
+    struct scene *scene = *state;
+    static struct reload_report report;
+    assert_false(is_trusted(0x0a000001));
+    write_file(scene, "proxy.from: [10.0.0.0/8]\nlimits.users: 5\n"
+                      "auth.mode: service\nauth.service: door\n");
+    assert_int_equal(reload_run(scene->reload, &report), -EINVAL);
+    assert_non_null(strstr(report.error, "proxy.from: it is set, and auth.mode is open"));
+    assert_false(is_trusted(0x0a000001));
+    reload_close(scene->reload);
+    options_fini(&scene->options);
+    write_file(scene, "auth.allow_open_network: true\n");
+    open_scene(scene);
+    write_file(scene, "proxy.from: [10.0.0.0/8, 192.0.2.7]\nauth.allow_open_network: true\n");
+    assert_int_equal(reload_run(scene->reload, &report), 0);
+    assert_int_equal(report.count, 1);
+    assert_false(report.changes[0].restart);
+    assert_true(is_trusted(0x0a000001));
+    assert_true(is_trusted(0xc0000207));
+    write_file(scene, "proxy.from: [10.0.0.1/8]\nauth.allow_open_network: true\n");
+    assert_int_equal(reload_run(scene->reload, &report), -EINVAL);
+    assert_non_null(strstr(report.error, "proxy.from: '10.0.0.1/8' is no address"));
+    assert_true(is_trusted(0xc0000207));
+    write_file(scene, "auth.allow_open_network: true\n");
+    assert_int_equal(reload_run(scene->reload, &report), 0);
+    assert_false(is_trusted(0x0a000001));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -181,6 +240,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(every_live_number_is_what_the_file_says),
         TEST(what_is_refused_changes_no_number),
+        TEST(proxies_are_what_the_file_says),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
