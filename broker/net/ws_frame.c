@@ -98,7 +98,6 @@ static int take_size(struct ws_reader *reader, const struct ws_limits *limits, u
     uint8_t size = byte & SIZE;
     if ((byte & MASKED) == 0 || (is_control(reader) && size > WS_CONTROL_BYTES_MAX))
         return -EPROTO;
-    reader->left = 0;
     reader->step = size == SIZE_IN_64 ? STEP_SIZE_64 : STEP_SIZE_16;
     if (size >= SIZE_IN_16)
         return 0;
@@ -106,7 +105,8 @@ static int take_size(struct ws_reader *reader, const struct ws_limits *limits, u
     return take_frame(reader, limits);
 }
 
-/* One of the bytes that make a length of 16 or 64 bits; one of 2^32 - 1 or more stays at that. */
+/* One of the bytes that make a length of 16 or 64 bits, onto the 0 that is left of the frame
+ * before. A length of 2^32 - 1 or more stays at that. */
 static int take_long_size(struct ws_reader *reader, const struct ws_limits *limits, uint8_t byte)
 {
     if (reader->step == STEP_SIZE_64 && byte >= 0x80)
@@ -173,20 +173,21 @@ static int follow_length(struct ws_reader *reader, const struct ws_limits *limit
     return reader->frame_bytes > limits->message_bytes ? -EMSGSIZE : 0;
 }
 
-/* Goes from one delimited frame to the next. */
+/* Goes over the next bytes of payload, from one delimited frame to the next. */
 static int follow_frames(struct ws_reader *reader, const struct ws_limits *limits,
-                         struct bytes payload)
+                         struct ws_input *input, size_t size)
 {
+    size_t end = input->payload + size;
     int result = 0;
-    for (size_t at = 0; at < payload.size && result == 0;) {
+    while (input->payload < end && result == 0) {
         if (reader->length_bytes > 0 || reader->frame_bytes == 0) {
-            result = follow_length(reader, limits, payload.data[at++]);
+            result = follow_length(reader, limits, input->data[input->payload++]);
             continue;
         }
-        size_t left = payload.size - at;
+        size_t left = end - input->payload;
         uint32_t taken = left < reader->frame_bytes ? (uint32_t)left : reader->frame_bytes;
         reader->frame_bytes -= taken;
-        at += taken;
+        input->payload += taken;
     }
     return result;
 }
@@ -201,12 +202,10 @@ static int take_data(struct ws_reader *reader, const struct ws_limits *limits,
                      struct ws_input *input)
 {
     size_t size = available(reader, input);
-    struct bytes payload = {input->data + input->payload, size};
     unmask(input->data + input->payload, input->data + input->at, size, reader->mask);
     input->at += size;
-    input->payload += size;
     reader->left -= (uint32_t)size;
-    int result = follow_frames(reader, limits, payload);
+    int result = follow_frames(reader, limits, input, size);
     if (result < 0 || reader->left > 0)
         return result;
     reader->step = STEP_FIRST;
@@ -348,7 +347,9 @@ size_t ws_close_frame(uint8_t to[WS_CLOSE_FRAME_BYTES_MAX], uint16_t code, const
 size_t ws_cut(struct bytes frames, size_t max)
 {
     size_t at = 0;
-    while (frames.size > max && at < max) {
+    if (frames.size <= max)
+        return frames.size;
+    do {
         uint64_t size;
         int used = varint_read((struct bytes){frames.data + at, frames.size - at}, &size);
         if (used <= 0 || size > frames.size - at - (size_t)used)
@@ -357,6 +358,6 @@ size_t ws_cut(struct bytes frames, size_t max)
         if (at > 0 && size > max - at)
             break;
         at += size;
-    }
-    return frames.size > max ? at : frames.size;
+    } while (at < max);
+    return at;
 }

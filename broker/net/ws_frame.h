@@ -80,8 +80,8 @@ struct ws_control {
  *              has more bytes than the message may have. Judged as soon as the length is complete
  *   -ENOMEM    for the part of a control frame
  *
- * After an error the reader is not used again, but for ws_reader_fini; data[0, payload) may hold
- * whole frames that came before what was wrong. */
+ * After an error the reader is not used again, but for ws_reader_fini; data[0, payload) has what
+ * came before what was wrong. */
 int ws_read(struct ws_reader *reader, const struct ws_limits *limits, struct ws_input *input,
             struct ws_control *control);
 
