@@ -255,10 +255,8 @@ static int take_control_payload(struct ws_reader *reader, struct ws_input *input
 {
     if (reader->control == NULL && size < reader->left) {
         reader->control = malloc(reader->control_size);
-        if (reader->control == NULL) {
-            memory_refused();
+        if (reader->control == NULL)
             return -ENOMEM;
-        }
         memory_account(reader->control_size);
     }
     uint8_t *payload = reader->control != NULL ? reader->control : control->data;
