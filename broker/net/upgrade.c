@@ -9,6 +9,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/check.h"
+
 /* The only HTTP that is spoken on a port for clients: one request, one answer, and then WebSocket
  * or the end.
  *
@@ -434,14 +436,16 @@ static const char *phrase(unsigned status)
         {403, "Forbidden"},
         {404, "Not Found"},
         {405, "Method Not Allowed"},
+        {408, "Request Timeout"},
         {426, "Upgrade Required"},
         {431, "Request Header Fields Too Large"},
         {503, "Service Unavailable"},
         {505, "HTTP Version Not Supported"},
     };
     size_t i = 0;
-    while (i + 1 < sizeof(rows) / sizeof(*rows) && rows[i].status != status)
+    while (i < sizeof(rows) / sizeof(*rows) && rows[i].status != status)
         i++;
+    CHECK(i < sizeof(rows) / sizeof(*rows));
     return rows[i].phrase;
 }
 

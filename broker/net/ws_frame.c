@@ -126,6 +126,12 @@ static int take_header(struct ws_reader *reader, const struct ws_limits *limits,
 {
     int result = 0;
     while (result == 0 && reader->step < STEP_PAYLOAD && input->at < input->size) {
+        if (reader->step == STEP_MASK && input->size - input->at >= MASK_BYTES) {
+            memcpy(reader->mask, input->data + input->at, MASK_BYTES);
+            input->at += MASK_BYTES;
+            reader->step = STEP_PAYLOAD;
+            break;
+        }
         uint8_t byte = input->data[input->at++];
         if (reader->step == STEP_FIRST)
             result = take_first(reader, byte);

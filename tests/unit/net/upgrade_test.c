@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broken.h"
 #include "http_strict.h"
 #include "net/upgrade.h"
 
@@ -716,6 +717,25 @@ static void answers_say_what_is_wrong(void **state)
                      "\r\n");
 }
 
+static void answer_with_no_phrase(void *argument)
+{
+    struct buffer out = {0};
+    upgrade_answer(&out,
+                   &(struct upgrade){.verdict = UPGRADE_REFUSED, .status = 418, .reason = ""});
+}
+
+/* What only others decide: too late; and what nobody knows. */
+static void each_status_has_its_phrase(void **state)
+{
+    const struct upgrade late = {.verdict = UPGRADE_REFUSED, .status = 408, .reason = "late"};
+    struct buffer out = {0};
+    assert_int_equal(upgrade_answer(&out, &late), 0);
+    expect_answer(&out,
+                  "HTTP/1.1 408 Request Timeout\r\n" PLAIN("5") "Connection: close\r\n\r\nlate\n");
+    buffer_fini(&out);
+    assert_true(is_broken(answer_with_no_phrase, NULL, "i < sizeof(rows)"));
+}
+
 /* Who is refused unread, or speaks HTTP where frames are spoken. */
 static void answers_without_a_question(void **state)
 {
@@ -809,6 +829,7 @@ int main(void)
         cmocka_unit_test(the_origin_and_the_key_are_given),
         cmocka_unit_test(the_example_of_the_rfc),
         cmocka_unit_test(answers_say_what_is_wrong),
+        cmocka_unit_test(each_status_has_its_phrase),
         cmocka_unit_test(answers_without_a_question),
         cmocka_unit_test(requests_are_known_by_their_method),
     };
