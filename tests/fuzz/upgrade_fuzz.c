@@ -150,6 +150,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     };
     struct upgrade whole = judge(input, &rules);
     FUZZ_CHECK(whole.size <= input.size && whole.size <= rules.head_bytes);
+    FUZZ_CHECK(whole.verdict != UPGRADE_AWAITED || input.size < rules.head_bytes);
     judge_in_pieces(input, &rules, data[0], &whole);
     answer(&whole);
     ask_for_the_origin(input, &rules, &whole);
