@@ -69,7 +69,8 @@ struct session {
     bool over;
 };
 
-static void add(struct session *session, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static void add(struct session *session, const char *format,
+                                                      ...)
 {
     size_t at = strlen(session->events);
     va_list arguments;
@@ -86,7 +87,9 @@ static void add_bytes(struct session *session, const uint8_t *data, size_t size)
             run++;
         if (run < 4)
             run = 1;
-        add(session, run == 1 ? "%s%02x" : "%s%02x*%zu", i > 0 ? " " : "", data[i], run);
+        add(session, "%s%02x", i > 0 ? " " : "", data[i]);
+        if (run > 1)
+            add(session, "*%zu", run);
     }
 }
 
