@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 
 from usherplay import Broker, check, check_equal, eventually, play
+from usherplay.broker import free_port
 from usherplay.schema import BIN
 
 SANITIZED = (
@@ -18,7 +19,6 @@ SANITIZED = (
 
 CLIENT = r"""
 #include <stdio.h>
-#include <stdlib.h>
 #include <usher.h>
 
 int main(int argc, char **argv)
@@ -28,8 +28,7 @@ int main(int argc, char **argv)
     struct usher_event event;
     (void)argc;
     usher_options_init(&options);
-    options.host = "127.0.0.1";
-    options.port = (uint16_t)atoi(argv[1]);
+    options.url = argv[1];
     options.username = "installed";
     if (usher_client_create(&options, &client) != 0 || usher_login(client, 3000, &event) != 0)
         return 1;
@@ -81,12 +80,14 @@ def run(prefix, *command):
 
 
 def scene_client_library():
-    with tempfile.TemporaryDirectory() as prefix, Broker() as broker:
+    place = f"127.0.0.1:{free_port()}"
+    with tempfile.TemporaryDirectory() as prefix, Broker({"listen.ws": place}) as broker:
         install(prefix)
         program = built(prefix, "client", CLIENT, "usher")
-        result = run(prefix, program, str(broker.port))
-        check_equal((result.returncode, result.stdout), (0, "logged in\n"), "the client")
-        eventually(lambda: broker.log_events("login"), "the login in the log")
+        for url in (f"tcp://127.0.0.1:{broker.port}", f"ws://{place}/usher"):
+            result = run(prefix, program, url)
+            check_equal((result.returncode, result.stdout), (0, "logged in\n"), f"by {url}")
+        eventually(lambda: len(broker.log_events("login")) == 2, "the logins in the log")
 
 
 def scene_backend_library():
