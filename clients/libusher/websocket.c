@@ -136,10 +136,10 @@ int websocket_wrap(struct websocket *websocket, struct buffer *output,
 {
     int result = websocket->open && websocket->pong_waits ? put_pong(websocket, output) : 0;
     CHECK(websocket->wrapped <= output->size);
-    struct bytes left = {output->data + websocket->wrapped, output->size - websocket->wrapped};
-    if (result < 0 || left.size == 0)
+    if (result < 0 || websocket->wrapped == output->size)
         return result;
     CHECK(websocket->open);
+    struct bytes left = {output->data + websocket->wrapped, output->size - websocket->wrapped};
     size_t headers = headers_bytes(left, batch);
     if (buffer_reserve(output, headers) == NULL)
         return -ENOMEM;

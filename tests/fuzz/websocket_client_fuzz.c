@@ -5,8 +5,8 @@
 #include "libusher/websocket.h"
 #include "proto/frame.h"
 
-/* A server of any kind, as a client hears it. The first byte says what follows, the second how it is
- * cut:
+/* A server of any kind, as a client hears it. The first byte says what follows, the second how it
+ * is cut:
  *
  *   even   bytes of an open WebSocket. However they are cut, the same frames, Pings and Closes come
  *          out; what comes out is whole frames wherever a message ends; and what is then sent back,

@@ -87,7 +87,7 @@ def scene_client_library():
         for url in (f"tcp://127.0.0.1:{broker.port}", f"ws://{place}/usher"):
             result = run(prefix, program, url)
             check_equal((result.returncode, result.stdout), (0, "logged in\n"), f"by {url}")
-        eventually(lambda: len(broker.log_events("login")) == 2, "the logins in the log")
+        eventually(lambda: broker.log_events("takeover"), "both logins in the log")
 
 
 def scene_backend_library():
