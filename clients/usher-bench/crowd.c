@@ -153,6 +153,7 @@ static int open_socket(struct crowd *crowd, struct user *user)
 void crowd_join(struct crowd *crowd, struct user *user, uint64_t due_ns)
 {
     user->due_ns = due_ns;
+    user->out.size = user->out_offset = 0; /* what is left there was for the connection before */
     user->wants_write = true;
     int error = open_socket(crowd, user);
     if (error != 0)

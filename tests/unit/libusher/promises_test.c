@@ -84,6 +84,59 @@ static void a_connection_is_used_while_it_stands(void **state)
     assert_true(is_broken(open_over_a_socket, NULL, "connection->fd < 0"));
 }
 
+static void begin_behind_something(void *argument)
+{
+    struct websocket websocket;
+    struct websocket_masks masks = {.left = 0};
+    struct buffer output = {0};
+    struct url url;
+    url_read("ws://h", &url);
+    buffer_append(&output, "frame", 5);
+    websocket_begin(&websocket, &url, &masks, &output);
+}
+
+static void take_before_the_upgrade(void *argument)
+{
+    struct websocket websocket = {.open = false};
+    size_t payload;
+    websocket_take(&websocket, NULL, 0, &payload);
+}
+
+static void wrap_before_the_upgrade(void *argument)
+{
+    struct websocket websocket = {.open = false};
+    const struct websocket_batch batch = {.bytes_max = 0};
+    struct buffer output = {0};
+    buffer_append(&output, "\0", 1);
+    websocket_wrap(&websocket, &output, &batch);
+}
+
+static void wrap_half_a_frame(void *argument)
+{
+    struct websocket websocket = {.open = true};
+    const struct websocket_batch batch = {.bytes_max = 0};
+    struct buffer output = {0};
+    buffer_append(&output, "\5half", 5);
+    websocket_wrap(&websocket, &output, &batch);
+}
+
+static void send_what_is_not_wrapped(void *argument)
+{
+    struct websocket websocket = {.open = true};
+    struct buffer output = {0};
+    buffer_append(&output, "\0", 1);
+    websocket_sent(&websocket, &output, 1);
+}
+
+static void a_websocket_has_whole_frames_behind_its_upgrade(void **state)
+{
+    assert_true(is_broken(begin_behind_something, NULL, "output->size == 0"));
+    assert_true(is_broken(take_before_the_upgrade, NULL, "websocket->open"));
+    assert_true(is_broken(wrap_before_the_upgrade, NULL, "websocket->open"));
+    assert_true(is_broken(wrap_half_a_frame, NULL, "length <= data.size"));
+    assert_true(is_broken(send_what_is_not_wrapped, NULL, "count <= websocket->wrapped"));
+}
+
 static void greet_nobody(void *argument)
 {
     struct usher_client *client = argument;
@@ -136,6 +189,7 @@ int main(void)
         cmocka_unit_test(an_event_is_in_one_queue_once),
         cmocka_unit_test(requests_are_counted),
         cmocka_unit_test(a_connection_is_used_while_it_stands),
+        cmocka_unit_test(a_websocket_has_whole_frames_behind_its_upgrade),
         cmocka_unit_test(a_greeting_has_a_connection),
         cmocka_unit_test(a_token_source_does_not_destroy_its_client),
     };
