@@ -45,6 +45,7 @@ enum {
     GATHER_BYTES = 16 * 1024,
     HEADER_SENT = UINT8_MAX,
     FIRST_REASON = 4000,
+    CUT_BYTES = 64 * 1024, /* browsers send what is larger in pieces of at least so much */
     DRAIN_RETRY_MS = 1000,
 };
 
@@ -98,6 +99,7 @@ struct ws {
     uint8_t end : 3;
     bool pinged : 1;              /* and has not been heard since */
     bool named : 1;               /* the peer's address stands behind this struct, as text */
+    bool owes_pong : 1;           /* which costs him nothing: we have asked for it */
     uint8_t controls, controls_s; /* so many control frames in that second */
 };
 
@@ -276,6 +278,8 @@ static void take_control(struct ws *ws, int opcode, const struct ws_control *con
 {
     if (opcode == WS_CLOSE) {
         answer_close(ws, control);
+    } else if (opcode == WS_PONG && ws->owes_pong) {
+        ws->owes_pong = false;
     } else if (is_flood(ws, read)) {
         end(ws, END_FLOOD);
     } else if (opcode == WS_PING) {
@@ -288,7 +292,8 @@ static void take(struct ws *ws, struct ws_input *input, struct transport_read *r
 {
     const struct ws_limits limits = {
         .message_bytes = (uint32_t)read->frame_bytes_max + FRAME_PREFIX_BYTES_MAX,
-        .fragments = (uint32_t)ws_fragments(read->limits),
+        .fragments =
+            (uint32_t)(ws_fragments(read->limits) + (read->frame_bytes_max - 1) / CUT_BYTES),
     };
     struct ws_control control;
     int event = 0;
@@ -595,7 +600,7 @@ static bool rouse(void *state)
     if (ws->pinged || ws->end != END_NOT)
         return false;
     struct words *words = words_make(bytes, ws_header(bytes, WS_PING, 0));
-    ws->pinged = words != NULL;
+    ws->pinged = ws->owes_pong = words != NULL;
     leave(ws, words, 0);
     return ws->pinged;
 }
