@@ -9,24 +9,22 @@
 /* A push to everybody: one payload, and as many pushes as follow each other at once are one message
  * for each user (docs/decisions/0062). */
 
-/* Gives how many users take it. */
-static uint32_t push_to_all(struct egress *egress, struct runner *runner, struct push_run *run)
+/* Reports how many users take it and how many miss it, whose mailboxes are full. */
+static void push_to_all(struct egress *egress, struct runner *runner, struct push_run *run,
+                        struct push_all_message *report)
 {
     uint32_t cursor = 0;
-    uint32_t accepted = 0;
     actor_handle user;
     while ((user = registry_next(egress->registry, &cursor, KIND_USER)) != 0) {
         struct bundle_message *message = push_next_bundle(run);
-        if (message == NULL)
-            continue; /* not accepted, as with a full mailbox */
-        if (memory_level() != MEMORY_FULL &&
-            scheduler_post_from(egress->scheduler, runner, 0, user, &message->header,
-                                limits_mailbox_messages(egress->limits)) == 0)
-            accepted++;
-        else
+        bool posted = message != NULL && memory_level() != MEMORY_FULL &&
+                      scheduler_post_from(egress->scheduler, runner, 0, user, &message->header,
+                                          limits_mailbox_messages(egress->limits)) == 0;
+        report->accepted += posted;
+        report->missed += !posted;
+        if (!posted && message != NULL)
             message_destroy(&message->header);
     }
-    return accepted;
 }
 
 /* The PushAll that this effect is, or NULL. */
@@ -50,6 +48,8 @@ size_t egress_push_all(struct egress *egress, struct runner *runner, struct turn
         if (messages[count] == NULL)
             break;
         pushes[count] = instance_push_text(messages[count]);
+        if (pushes[count].transient != pushes[0].transient)
+            break;
         bytes += pushes[count].payload.size;
         if (count > 0 && bytes > PUSH_BUNDLE_BYTES_MAX)
             break;
@@ -59,11 +59,13 @@ size_t egress_push_all(struct egress *egress, struct runner *runner, struct turn
     MEMORY_MUST(push_begin_bundle(&run, pushes, count, turn->wall_ms, turn->now_ms,
                                   registry_count(egress->registry)) == 0,
                 "a push");
-    uint32_t accepted = push_to_all(egress, runner, &run);
+    push_to_all(egress, runner, &run, messages[0]);
     push_end(&run);
-    for (uint32_t i = 0; i < count; i++) {
-        messages[i]->accepted = accepted;
-        egress_post(egress, runner, turn->self, &messages[i]->header);
+    for (uint32_t i = count; i-- > 1;) {
+        messages[i]->accepted = messages[0]->accepted;
+        messages[i]->missed = messages[0]->missed;
     }
+    for (uint32_t i = 0; i < count; i++)
+        egress_post(egress, runner, turn->self, &messages[i]->header);
     return count;
 }

@@ -2,6 +2,7 @@
 #include "broker/kinds.h"
 
 #include "actors/kinds.h"
+#include "actors/push.h"
 #include "base/check.h"
 #include "broker/egress.h"
 #include "broker/thread.h"
@@ -25,7 +26,10 @@ static struct turn *begin(struct egress *egress, struct runner *runner, actor_ha
 static bool receive_user(void *context, struct runner *runner, actor_handle self, void *state,
                          struct message *message)
 {
-    struct turn *turn = begin(context, runner, self);
+    struct egress *egress = context;
+    struct turn *turn = begin(egress, runner, self);
+    if (message_is_transient(message) && output_is_unseen(state, turn))
+        output_look(state, turn, net_unsent(egress->net, ((struct session *)state)->conn));
     user_receive(state, message, turn);
     return turn->change == NULL && !turn->retire;
 }

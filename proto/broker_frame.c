@@ -131,7 +131,7 @@ int broker_frame_messages_of(struct buffer *out, uint64_t first_seq, const struc
         return -ENOMEM;
     uint8_t *at = start;
     for (size_t i = 0; i < count; i++)
-        at = message_of_put(at, first_seq + i, tails[i], redelivered);
+        at = message_of_put(at, first_seq != 0 ? first_seq + i : 0, tails[i], redelivered);
     out->size += (size_t)(at - start);
     return 0;
 }
@@ -164,9 +164,9 @@ int broker_frame_welcome(struct buffer *out, uint64_t id, const struct welcome_f
     return body_append(out, id, WELCOME_NUMBER, fields, COUNT(fields));
 }
 
-int broker_frame_done(struct buffer *out, uint64_t id, uint64_t epoch)
+int broker_frame_done(struct buffer *out, uint64_t id, uint64_t epoch, bool dropped)
 {
-    const struct field fields[] = {{.value = epoch}};
+    const struct field fields[] = {{.value = epoch}, {.value = dropped}};
     return body_append(out, id, DONE_NUMBER, fields, COUNT(fields));
 }
 

@@ -28,7 +28,8 @@ int broker_frame_message(struct buffer *out, const struct message_fields *m);
 
 /* The same in two steps, for a message that many get: its tail, which is every field but seq and
  * redelivered, is written once (`to` has room for its size), and then becomes each one's frame. Of
- * several that follow each other, `first_seq` is the first one's; all are written or none. */
+ * several that follow each other, `first_seq` is the first one's (0: none of them has a number);
+ * all are written or none. */
 size_t broker_frame_tail_size(const struct message_fields *m);
 void broker_frame_tail_write(uint8_t *to, const struct message_fields *m);
 int broker_frame_messages_of(struct buffer *out, uint64_t first_seq, const struct bytes *tails,
@@ -46,7 +47,7 @@ struct welcome_fields {
 };
 
 int broker_frame_welcome(struct buffer *out, uint64_t id, const struct welcome_fields *w);
-int broker_frame_done(struct buffer *out, uint64_t id, uint64_t epoch);
+int broker_frame_done(struct buffer *out, uint64_t id, uint64_t epoch, bool dropped);
 int broker_frame_reply(struct buffer *out, uint64_t id, uint32_t status, struct bytes payload);
 
 /* The bytes that broker_frame_reply will append, its length included. */

@@ -346,10 +346,10 @@ int link_result_lines(struct buffer *out, uint32_t code, const struct link_page 
     return append_result(out, said, RESULT_LINES, fields, COUNT(fields));
 }
 
-int link_result_push(struct buffer *out, uint32_t code, uint32_t accepted,
+int link_result_push(struct buffer *out, uint32_t code, uint32_t accepted, uint32_t dropped,
                      const struct link_page *page)
 {
-    const struct field fields[] = {{.value = accepted}, items_of(page)};
+    const struct field fields[] = {{.value = accepted}, items_of(page), {.value = dropped}};
     return append_result(out, (struct field){.value = code}, RESULT_PUSH, fields, COUNT(fields));
 }
 

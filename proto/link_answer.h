@@ -147,7 +147,7 @@ int link_result_lines(struct buffer *out, uint32_t code, const struct link_page 
                       uint64_t next, bool more);
 
 /* The page is of failures. */
-int link_result_push(struct buffer *out, uint32_t code, uint32_t accepted,
+int link_result_push(struct buffer *out, uint32_t code, uint32_t accepted, uint32_t dropped,
                      const struct link_page *page);
 
 /* --- Results: in order, each at least as a code ----------------------------------------------- */

@@ -22,8 +22,9 @@ void bounce(struct message *message, struct turn *turn)
                         USHER__V1__REFUSED__CODE__STALE_LINK,
                         "this link is not known; say Hello again");
     } else if (message->kind == MESSAGE_BUNDLE) { /* whoever pushed waits for no answer */
-        turn_count(turn, METRIC_messages_refused,
-                   push_bundle_of((struct bundle_message *)message)->count);
+        const struct push_bundle *bundle = push_bundle_of((struct bundle_message *)message);
+        turn_count(turn, bundle->transient ? METRIC_transient_dropped : METRIC_messages_refused,
+                   bundle->count);
     } else if (message->kind == MESSAGE_KICK) {
         struct kick_message *kick = (struct kick_message *)message;
         turn_result(turn, kick->by, kick->request, 0, 0, USHER__V1__ERROR__CODE__NOT_ONLINE);

@@ -129,6 +129,7 @@ struct deliver_message {
     bool until_delivered;
     bool from_service;
     bool redelivered;
+    bool transient;      /* now or never: no inbox ever holds it */
     bool sent;           /* to the present connection or an earlier one */
     uint8_t push_index;  /* which one of the bundle that it holds (push.h) */
     uint32_t stamp_us;   /* when its frame was read; 0: not timed */
@@ -167,9 +168,12 @@ static inline struct bytes deliver_payload(const struct deliver_message *message
 /* NULL without memory. */
 struct deliver_message *deliver_create(struct bytes name, struct bytes payload);
 
-/* How a Send or a command ended. code is an Error.Code of client.proto (0: done), or this, which
- * only commands can get. */
-enum { RESULT_STALE_EPOCH = 1000 };
+/* How a Send or a command ended. code is an Error.Code of client.proto (0: done), or one of these.
+ */
+enum {
+    RESULT_STALE_EPOCH = 1000, /* commands alone */
+    RESULT_DROPPED,            /* it was transient, and did not go */
+};
 
 struct result_message {
     struct message header;

@@ -62,10 +62,12 @@ static struct push_bundle *bundle_create(const struct push *pushes, uint32_t cou
     if (bundle == NULL)
         return NULL;
     bundle->count = count;
+    bundle->transient = pushes[0].transient;
     bundle->payload_bytes_max = 0;
     bundle->time_ms = time_ms;
     bundle->arrived_ms = arrived_ms;
     for (uint32_t i = 0; i < count; i++) {
+        CHECK(pushes[i].transient == bundle->transient);
         encode(&bundle->bodies[i], (uint8_t *)bundle + at, &fields[i]);
         at += bundle->bodies[i].tail_size;
         if (bundle->bodies[i].payload_size > bundle->payload_bytes_max)
@@ -118,6 +120,7 @@ int push_begin(struct push_run *run, struct push push, uint64_t time_ms, uint64_
         .left = receivers,
         .model = model_of(fields.service.size, fields.payload.size, time_ms, arrived_ms),
     };
+    run->model.transient = push.transient;
     return run->bundle != NULL || receivers == 1 ? 0 : -ENOMEM;
 }
 
@@ -190,5 +193,6 @@ struct deliver_message *push_single(const struct bundle_message *message, uint32
     struct deliver_message *single = holding(message_shared(&message->header));
     copy(single, &model);
     single->push_index = (uint8_t)index;
+    single->transient = bundle->transient;
     return single;
 }

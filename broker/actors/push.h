@@ -22,6 +22,7 @@ struct push_bundle {
     struct shared shared;
     uint32_t count;
     uint32_t payload_bytes_max; /* of the largest one */
+    bool transient;             /* all of them */
     uint64_t time_ms, arrived_ms;
     struct push_body bodies[];
 };
@@ -41,9 +42,19 @@ static inline const struct push_bundle *push_bundle_of(const struct bundle_messa
     return (const struct push_bundle *)message_shared(&message->header);
 }
 
+/* For a user, and never to be kept for him. */
+static inline bool message_is_transient(const struct message *message)
+{
+    return (message->kind == MESSAGE_DELIVER &&
+            ((const struct deliver_message *)message)->transient) ||
+           (message->kind == MESSAGE_BUNDLE &&
+            push_bundle_of((const struct bundle_message *)message)->transient);
+}
+
 /* Borrowed. */
 struct push {
     struct bytes service, payload;
+    bool transient;
 };
 
 /* Makes the messages of one push, or of some to the same users. Any thread, one at a time. */
@@ -63,8 +74,8 @@ int push_begin(struct push_run *run, struct push push, uint64_t time_ms, uint64_
 /* The message for one more user, whom the caller takes it to; NULL without memory. */
 struct deliver_message *push_next(struct push_run *run);
 
-/* So many at once, at most PUSH_BUNDLE_MAX: each user gets one bundle_message. Nothing is
- * borrowed. 0 or -ENOMEM. */
+/* So many at once, at most PUSH_BUNDLE_MAX, all of them transient or none: each user gets one
+ * bundle_message. Nothing is borrowed. 0 or -ENOMEM. */
 int push_begin_bundle(struct push_run *run, const struct push *pushes, uint32_t count,
                       uint64_t time_ms, uint64_t arrived_ms, uint32_t receivers);
 struct bundle_message *push_next_bundle(struct push_run *run);

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/check.h"
 #include "base/memory.h"
 #include "client.pb-c.h"
 #include "proto/broker_frame.h"
@@ -10,8 +11,21 @@
 
 void refuse_message(struct turn *turn, struct deliver_message *message, uint16_t code)
 {
+    if (message->transient && code == USHER__V1__ERROR__CODE__BUSY) {
+        refuse_transient(turn, message, 0);
+        return;
+    }
     turn_count(turn, METRIC_messages_refused, 1);
     turn_result(turn, message->sender, message->request, message->sender_epoch, 0, code);
+    message_destroy(&message->header);
+}
+
+void refuse_transient(struct turn *turn, struct deliver_message *message, uint64_t epoch)
+{
+    CHECK(message->transient);
+    turn_count(turn, METRIC_transient_dropped, 1);
+    turn_result(turn, message->sender, message->request, message->sender_epoch, epoch,
+                RESULT_DROPPED);
     message_destroy(&message->header);
 }
 

@@ -7,8 +7,13 @@
 
 #include "actors/turn.h"
 
-/* Tells the sender why it was not taken; takes the message. */
+/* Tells the sender why it was not taken; takes the message. Where it is transient and the code is
+ * BUSY it is dropped: to come again later is not what it is for. */
 void refuse_message(struct turn *turn, struct deliver_message *message, uint16_t code);
+
+/* It was transient and does not go; `epoch` is its receiver's, 0 where that is not known. Tells the
+ * sender; takes the message. */
+void refuse_transient(struct turn *turn, struct deliver_message *message, uint64_t epoch);
 
 /* An Error to one connection, whoever owns the session. */
 void refuse_request(struct turn *turn, uint64_t conn, uint64_t id, uint32_t code,

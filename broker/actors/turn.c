@@ -17,6 +17,7 @@ void turn_begin(struct turn *turn, actor_handle self, const char *name, uint64_t
 {
     CHECK(!turn->begun && turn->change == NULL);
     turn->begun = true;
+    turn->looked = false;
     turn->self = self;
     turn->name = name;
     turn->now_ms = now_ms;

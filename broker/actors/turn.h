@@ -114,6 +114,7 @@ struct turn {
     unsigned block;
     /* set when a turn begins */
     bool begun;
+    bool looked; /* at what the user's connection has not sent yet */
     actor_handle self;
     const char *name;
     uint64_t now_ms;

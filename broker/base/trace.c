@@ -54,6 +54,7 @@ struct traces {
 static const char *const stage_names[] = {
     [TRACE_ARRIVED] = "arrived", [TRACE_QUEUED] = "queued", [TRACE_TURN] = "turn",
     [TRACE_SENT] = "sent",       [TRACE_ACKED] = "acked",   [TRACE_REFUSED] = "refused",
+    [TRACE_DROPPED] = "dropped",
 };
 
 struct traces *traces_create(void)

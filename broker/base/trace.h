@@ -27,7 +27,8 @@ enum trace_stage {
     TRACE_TURN,
     TRACE_SENT,
     TRACE_ACKED,
-    TRACE_REFUSED
+    TRACE_REFUSED,
+    TRACE_DROPPED
 };
 
 /* One thing that happened. `in`: to what the user sent; otherwise to what goes to him. */

@@ -64,7 +64,7 @@ enum link_effect {
     LINK_LEAVE, /* `value` says which enum leave_step; comes back as a leave_message, or the actor
                  * retires */
     LINK_QUERY, /* query_message: answered by a query_result_message */
-    LINK_PUSH_ALL, /* push_all_message: comes back with `accepted` */
+    LINK_PUSH_ALL, /* push_all_message: comes back with how many */
 };
 
 struct join_message {
@@ -117,7 +117,8 @@ struct query_result_message {
 struct push_all_message {
     struct message header; /* MESSAGE_PUSHED_ALL */
     uint64_t token;
-    uint32_t accepted;
+    uint32_t accepted, missed;
+    bool transient;
     uint8_t name_size;
     uint32_t payload_size;
     uint8_t bytes[]; /* service, payload */

@@ -20,8 +20,8 @@ struct lane {
 
 struct command_result {
     uint16_t code; /* Usher__V1__Result__Code */
-    bool push;     /* a PushReport is to be made of the two below */
-    uint32_t accepted;
+    bool push;     /* a PushReport is to be made of what follows */
+    uint32_t accepted, dropped;
     uint32_t waiting;
     struct buffer failures; /* uint16 index of the name, uint16 code, repeated */
     struct buffer encoded;  /* a whole Result, if not empty */

@@ -112,7 +112,8 @@ static void add_push(struct link_results *results, const struct command_result *
         if (push != NULL && push->n_to == 1 && count == 1)
             code = row[1];
     }
-    MEMORY_MUST(link_result_push(&whole, code, result->accepted, &failures) == 0, "a result");
+    MEMORY_MUST(link_result_push(&whole, code, result->accepted, result->dropped, &failures) == 0,
+                "a result");
     add_result(results, (struct bytes){whole.data, whole.size});
     buffer_fini(&failures.items);
     buffer_fini(&whole);
@@ -249,6 +250,8 @@ void instance_command_done(struct instance *instance, uint64_t token, uint16_t c
         result->code = row[1];
     else if (code == 0)
         result->accepted++;
+    else if (code == RESULT_DROPPED)
+        result->dropped++;
     else
         MEMORY_MUST(held_append(&result->failures, row, sizeof(row)) == 0, "a result");
     finish_if_done(instance, submit, turn);
@@ -283,6 +286,10 @@ void instance_pushed_all(struct instance *instance, struct push_all_message *pus
     struct command_result *result = result_of(submit, push->token);
     settle(submit, result);
     result->accepted = push->accepted;
+    if (push->transient) {
+        result->dropped = push->missed;
+        turn_count(turn, METRIC_transient_dropped, push->missed);
+    }
     finish_if_done(instance, submit, turn);
 }
 
@@ -342,7 +349,8 @@ static void push(struct instance *instance, struct submit *submit, uint32_t inde
     struct command_result *result = &submit->results[index];
     result->push = true;
     struct push_run run;
-    struct push text = {bytes_of_text(instance->service), {push->payload.data, push->payload.len}};
+    struct push text = {
+        bytes_of_text(instance->service), {push->payload.data, push->payload.len}, push->transient};
     MEMORY_MUST(push_begin(&run, text, turn->wall_ms, turn->now_ms, (uint32_t)push->n_to) == 0,
                 "a push");
     for (size_t i = 0; i < push->n_to; i++) {
@@ -365,7 +373,8 @@ static void push_all(struct instance *instance, struct submit *submit, uint32_t 
     size_t bytes = sizeof(*message) + name.size + push->payload.len;
     MEMORY_MUST((message = message_create(MESSAGE_PUSHED_ALL, bytes)) != NULL, "a push");
     message->token = token_of(submit, index, 0);
-    message->accepted = 0;
+    message->accepted = message->missed = 0;
+    message->transient = push->transient;
     message->name_size = (uint8_t)name.size;
     message->payload_size = (uint32_t)push->payload.len;
     memcpy(message->bytes, name.data, name.size);
@@ -381,7 +390,8 @@ static void push_all(struct instance *instance, struct submit *submit, uint32_t 
 struct push instance_push_text(const struct push_all_message *push)
 {
     return (struct push){{push->bytes, push->name_size},
-                         {push->bytes + push->name_size, push->payload_size}};
+                         {push->bytes + push->name_size, push->payload_size},
+                         push->transient};
 }
 
 /* Who kicks, for the log; and for the player, when the backend has nothing to say to him. */

@@ -230,6 +230,11 @@ int net_flush(struct net *net, unsigned block, conn_handle conn);
 #define NET_DEAD UINT32_MAX
 uint32_t net_waiting(struct net *net, conn_handle conn);
 
+/* Bytes that were written and are not on their way to the peer yet: those that wait, or what the
+ * socket has taken and has not sent, because the peer does not read or is not heard of. A system
+ * call. NET_DEAD as above. */
+uint32_t net_unsent(struct net *net, conn_handle conn);
+
 /* Frames count as sent after the welcome from now on. */
 void net_welcome(struct net *net, conn_handle conn);
 

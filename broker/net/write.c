@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <linux/sockios.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "base/memory.h"
@@ -208,6 +210,18 @@ uint32_t net_waiting(struct net *net, conn_handle handle)
 {
     const struct conn *conn = owned(net, handle);
     return conn->dead ? NET_DEAD : waiting(conn);
+}
+
+uint32_t net_unsent(struct net *net, conn_handle handle)
+{
+    const struct conn *conn = owned(net, handle);
+    int bytes = 0;
+    if (conn->dead)
+        return NET_DEAD;
+    if (waiting(conn) > 0)
+        return waiting(conn);
+    /* Not SIOCOUTQ: over a long way something is unacknowledged all the time. */
+    return ioctl(conn->fd, SIOCOUTQNSD, &bytes) == 0 ? (uint32_t)bytes : 0;
 }
 
 void net_welcome(struct net *net, conn_handle handle)

@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "actors/kinds.h"
+#include "actors/push.h"
 #include "backend.pb-c.h"
 #include "base/check.h"
 #include "base/memory.h"
@@ -97,16 +98,30 @@ static unsigned conflict(json_t *answer, const char *code, const char *detail)
     return 409;
 }
 
+/* A transient push that did not go is no failure: its operator wanted it now or never. */
+static unsigned done(json_t *answer, uint64_t epoch, bool dropped)
+{
+    json_object_set_new(answer, "code", json_string("OK"));
+    if (epoch != 0)
+        json_object_set_new(answer, "epoch", json_integer((json_int_t)epoch));
+    if (dropped)
+        json_object_set_new(answer, "dropped", json_true());
+    return 200;
+}
+
 /* Takes the message. */
 static unsigned run_command(struct http *http, const char *user, struct message *message,
                             json_t *answer)
 {
     struct result_message result;
     actor_handle handle = registry_find(http->options.registry, user, strlen(user));
+    bool transient = message_is_transient(message);
     int error = scheduler_post_from(http->options.scheduler, NULL, 0, handle, message,
                                     limits_mailbox_messages(http->options.limits));
     if (error != 0) {
         message_destroy(message);
+        if (transient && error != -ESRCH)
+            return done(answer, 0, true);
         return error == -ESRCH ? conflict(answer, "NOT_ONLINE", "that user has no session")
                                : conflict(answer, "BUSY", "that user's mailbox is full");
     }
@@ -114,9 +129,9 @@ static unsigned run_command(struct http *http, const char *user, struct message 
         return admin_fail(answer, 503, "timeout", "no result came; it may still take effect");
     switch (result.code) {
     case 0:
-        json_object_set_new(answer, "code", json_string("OK"));
-        json_object_set_new(answer, "epoch", json_integer((json_int_t)result.epoch));
-        return 200;
+        return done(answer, result.epoch, false);
+    case RESULT_DROPPED:
+        return done(answer, result.epoch, true);
     case RESULT_STALE_EPOCH:
         return conflict(answer, "STALE_EPOCH", "that user has another epoch by now");
     case USHER__V1__ERROR__CODE__NOT_ONLINE:
@@ -169,9 +184,12 @@ unsigned http_push(void *context, const struct admin_query *query, json_t *answe
 {
     struct http *http = http_of(context);
     const json_t *text = json_object_get(query->body, "text");
+    const json_t *transient = json_object_get(query->body, "transient");
     uint64_t epoch;
-    if (!json_is_string(text) || !http_number_of(query->body, "epoch", &epoch))
-        return admin_fail(answer, 400, "bad_request", "text is a text, epoch a number");
+    if (!json_is_string(text) || !http_number_of(query->body, "epoch", &epoch) ||
+        (transient != NULL && !json_is_boolean(transient)))
+        return admin_fail(answer, 400, "bad_request",
+                          "text is a text, epoch a number, transient true or false");
     struct deliver_message *deliver = deliver_create(
         bytes_of_text(PUSH_NAME),
         (struct bytes){(const uint8_t *)json_string_value(text), json_string_length(text)});
@@ -183,6 +201,7 @@ unsigned http_push(void *context, const struct admin_query *query, json_t *answe
     deliver->request = expect_result(http);
     deliver->epoch_wanted = epoch;
     deliver->from_service = true;
+    deliver->transient = json_is_true(transient);
     deliver->time_ms = env_wall_ms(http->options.env);
     deliver->arrived_ms = env_monotonic_ms(http->options.env);
     return run_command(http, query->user, &deliver->header, answer);

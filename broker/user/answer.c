@@ -92,14 +92,26 @@ void answer_send_held(struct session *session, struct turn *turn)
         held_fini(held);
 }
 
-void answer_done(struct session *session, struct turn *turn, uint64_t id, uint64_t epoch)
+static void send_done(struct session *session, struct turn *turn, uint64_t id, uint64_t epoch,
+                      bool dropped)
 {
     size_t offset = turn->out.size;
-    trace_answer(session, turn, TRACE_ACKED, "done", id);
     if (id == 0)
         return;
-    MEMORY_MUST(broker_frame_done(&turn->out, id, epoch) == 0, "an answer");
+    MEMORY_MUST(broker_frame_done(&turn->out, id, epoch, dropped) == 0, "an answer");
     deliver_frame(session, turn, offset);
+}
+
+void answer_done(struct session *session, struct turn *turn, uint64_t id, uint64_t epoch)
+{
+    trace_answer(session, turn, TRACE_ACKED, "done", id);
+    send_done(session, turn, id, epoch, false);
+}
+
+void answer_dropped(struct session *session, struct turn *turn, uint64_t id, uint64_t epoch)
+{
+    trace_answer(session, turn, TRACE_DROPPED, "done", id);
+    send_done(session, turn, id, epoch, true);
 }
 
 void answer_error(struct session *session, struct turn *turn, uint64_t id, uint32_t code,

@@ -15,7 +15,10 @@
  * With acks, a message stays in the inbox until it is acknowledged, whether sent or not. Without,
  * it is done as soon as it is handed to the connection, and only a session without a connection
  * keeps any. Either way the inbox is in order of seq and its limits decide what is taken: what
- * was accepted is delivered or reported. */
+ * was accepted is delivered or reported.
+ *
+ * A transient message knows only the connection: it goes to that at once or nowhere
+ * (docs/decisions/0116). */
 
 static void append_frame(struct turn *turn, const struct deliver_message *message)
 {
@@ -168,8 +171,47 @@ static void drop_empty_inbox(struct session *session)
     }
 }
 
+/* What is worth something only now. It never waits, and never overtakes: where anything is on its
+ * way to him already, it would come late, and the next one of its kind will be newer. */
+static bool goes_now(const struct session *session, uint32_t payload_bytes, uint64_t arrived_ms,
+                     const struct turn *turn)
+{
+    return goes_out(session, payload_bytes, turn) && !output_is_behind(session) &&
+           turn->now_ms <= arrived_ms + limits_transient_age_ms(turn->limits);
+}
+
+/* It has no number, and nobody holds it afterwards. */
+static void take_transient(struct session *session, struct deliver_message *message,
+                           struct turn *turn)
+{
+    CHECK(message->seq == 0 && !message->until_delivered);
+    uint16_t code = refusal(session, message, false, turn);
+    if (code != 0) {
+        trace_message(session, turn, TRACE_REFUSED, message);
+        refuse_message(turn, message, code);
+        return;
+    }
+    if (!goes_now(session, message->payload_size, message->arrived_ms, turn)) {
+        trace_message(session, turn, TRACE_DROPPED, message);
+        refuse_transient(turn, message, session->epoch);
+        return;
+    }
+    size_t offset = turn->out.size;
+    append_frame(turn, message);
+    output_send(session, turn, offset);
+    turn_mark(turn, HISTOGRAM_delivery_latency, message->stamp_us);
+    turn_count(turn, METRIC_transient_delivered, 1);
+    trace_message(session, turn, TRACE_SENT, message);
+    turn_result(turn, message->sender, message->request, message->sender_epoch, session->epoch, 0);
+    message_destroy(&message->header);
+}
+
 void delivery_take(struct session *session, struct deliver_message *message, struct turn *turn)
 {
+    if (message->transient) {
+        take_transient(session, message, turn);
+        return;
+    }
     bool goes = goes_out(session, message->payload_size, turn);
     bool kept = session->acks || !goes;
     CHECK(message->header.kind == MESSAGE_DELIVER);
@@ -199,10 +241,12 @@ void delivery_take(struct session *session, struct deliver_message *message, str
 static bool passes(const struct session *session, const struct push_bundle *bundle,
                    const struct turn *turn)
 {
-    return session->status != SESSION_NONE && !session->acks && !is_traced(session) &&
-           goes_out(session, bundle->count * (bundle->payload_bytes_max + FRAME_MORE_BYTES),
-                    turn) &&
-           !may_be_too_large(bundle->payload_bytes_max, turn->limits);
+    uint32_t bytes = bundle->count * (bundle->payload_bytes_max + FRAME_MORE_BYTES);
+    if (session->status == SESSION_NONE || is_traced(session) ||
+        may_be_too_large(bundle->payload_bytes_max, turn->limits))
+        return false;
+    return bundle->transient ? goes_now(session, bytes, bundle->arrived_ms, turn)
+                             : !session->acks && goes_out(session, bytes, turn);
 }
 
 static void pass(struct session *session, const struct push_bundle *bundle, struct turn *turn)
@@ -211,11 +255,15 @@ static void pass(struct session *session, const struct push_bundle *bundle, stru
     struct bytes tails[PUSH_BUNDLE_MAX];
     for (uint32_t i = 0; i < bundle->count; i++)
         tails[i] = (struct bytes){bundle->bodies[i].tail, bundle->bodies[i].tail_size};
-    MEMORY_MUST(
-        broker_frame_messages_of(&turn->out, session->next_seq, tails, bundle->count, false) == 0,
-        "messages");
-    session->next_seq += bundle->count;
+    uint64_t first_seq = bundle->transient ? 0 : session->next_seq;
+    MEMORY_MUST(broker_frame_messages_of(&turn->out, first_seq, tails, bundle->count, false) == 0,
+                "messages");
     output_send(session, turn, offset);
+    if (bundle->transient) {
+        turn_count(turn, METRIC_transient_delivered, bundle->count);
+        return;
+    }
+    session->next_seq += bundle->count;
     turn_count(turn, METRIC_messages_accepted, bundle->count);
     turn_count(turn, METRIC_messages_delivered, bundle->count);
 }
@@ -235,7 +283,7 @@ void delivery_take_bundle(struct session *session, struct bundle_message *messag
 
 void delivery_keep(struct session *session, struct deliver_message *message)
 {
-    CHECK(message->seq < session->next_seq);
+    CHECK(message->seq < session->next_seq && !message->transient);
     inbox_push(inbox_of(session), push_own(message));
 }
 

@@ -40,6 +40,23 @@ bool output_waits(const struct session *session)
            (session->held != NULL && session->held->size > 0);
 }
 
+bool output_is_unseen(const struct session *session, const struct turn *turn)
+{
+    return session->conn != 0 && !turn->looked;
+}
+
+void output_look(struct session *session, struct turn *turn, uint32_t unsent)
+{
+    CHECK(session->conn != 0 && !turn->looked);
+    turn->looked = true;
+    session->behind = unsent > 0;
+}
+
+bool output_is_behind(const struct session *session)
+{
+    return session->behind || output_waits(session);
+}
+
 bool output_settle(struct session *session, uint32_t output)
 {
     session->output = output;

@@ -53,6 +53,8 @@ void user_result(struct session *session, struct message *message, struct turn *
         requests_remove(&session->requests, result->request);
         if (result->code == 0)
             answer_done(session, turn, result->request, result->epoch);
+        else if (result->code == RESULT_DROPPED)
+            answer_dropped(session, turn, result->request, result->epoch);
         else
             answer_error(session, turn, result->request, result->code, explain(result->code),
                          retry_hint_ms(result->code));

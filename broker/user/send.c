@@ -14,6 +14,13 @@ void user_send(struct session *session, const struct client_frame *frame, struct
                       "'to' is not a name: 1 to 64 of A-Z a-z 0-9 . _ - @ : +");
         return;
     }
+    bool until_delivered = frame->send.until == USHER__V1__SEND__UNTIL__DELIVERED;
+    if (frame->send.transient && until_delivered) {
+        turn_count(turn, METRIC_errors_protocol, 1);
+        answer_refuse(session, turn, frame->id, USHER__V1__ERROR__CODE__PROTOCOL,
+                      "nobody acknowledges a transient message: it has no until DELIVERED");
+        return;
+    }
     struct deliver_message *message =
         deliver_create(bytes_of_text(turn->name), frame->send.payload);
     if (message == NULL) {
@@ -28,7 +35,8 @@ void user_send(struct session *session, const struct client_frame *frame, struct
     message->sender = turn->self;
     message->sender_epoch = session->epoch;
     message->request = frame->id;
-    message->until_delivered = frame->send.until == USHER__V1__SEND__UNTIL__DELIVERED;
+    message->until_delivered = until_delivered;
+    message->transient = frame->send.transient;
     message->time_ms = turn->wall_ms;
     message->arrived_ms = turn->now_ms;
     message->stamp_us = turn->stamp_us;

@@ -53,6 +53,7 @@ struct session {
     bool stopping : 1;
     bool flushed : 1; /* this turn writes what waited in the connection */
     bool feeding : 1; /* a turn comes that goes on with what waits */
+    bool behind : 1;  /* as of this turn: the socket has not sent yet what it was given before */
     uint8_t trace;    /* of base/trace.h; 0: not traced */
 };
 
@@ -115,6 +116,14 @@ bool output_takes(const struct session *session, const struct turn *turn, size_t
 /* A message of the inbox or an answer waits to be handed out. */
 bool output_waits(const struct session *session);
 
+/* So much of what earlier turns wrote to the bound connection has not been sent. Nothing of this
+ * turn is written before its end, so once is enough for it. */
+bool output_is_unseen(const struct session *session, const struct turn *turn);
+void output_look(struct session *session, struct turn *turn, uint32_t unsent);
+
+/* Something waits for him, of whatever kind, on its way to him: what is new would come late. */
+bool output_is_behind(const struct session *session);
+
 /* The turn's effects are done, and so much waits in the bound connection (SESSION_OUTPUT_SHUT: it
  * takes nothing more). True: a MESSAGE_WRITABLE to go on must be posted to him. */
 bool output_settle(struct session *session, uint32_t output);
@@ -130,6 +139,7 @@ void answer_forget(struct session *session, struct turn *turn);
 
 /* To request `id` (0: nothing is sent). */
 void answer_done(struct session *session, struct turn *turn, uint64_t id, uint64_t epoch);
+void answer_dropped(struct session *session, struct turn *turn, uint64_t id, uint64_t epoch);
 void answer_error(struct session *session, struct turn *turn, uint64_t id, uint32_t code,
                   const char *detail, uint32_t retry_after_ms);
 void answer_reply(struct session *session, struct turn *turn, uint64_t id, uint32_t status,

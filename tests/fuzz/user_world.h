@@ -51,6 +51,7 @@ static const struct limits world_limits = {
     .limits_inbox_messages = 6,
     .limits_inbox_bytes = 1024,
     .limits_inbox_age_ms = 30000,
+    .limits_transient_age_ms = 200,
     .limits_mailbox_messages = 100,
     .limits_turn_messages = 4,
     .limits_takeovers_per_minute = 0,

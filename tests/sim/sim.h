@@ -138,6 +138,7 @@ struct wire {
     bool vouched; /* COMPLETE was said; what it promises comes before whatever is newer */
     uint64_t asked_epoch; /* Login: the user's highest welcomed epoch; Resume: the session's */
     uint64_t asked_step, next_seq, last_seq, last_id;
+    uint64_t ended_step; /* the client closed it, or saw its end; 0: did not yet */
     uint64_t known_step; /* Resume: bound_step of the session when it was asked for */
     /* what the checker knows */
     uint64_t bound_seq, bound_epoch; /* its ONLINE or RESUMED in the stream; 0: none */
@@ -193,6 +194,9 @@ struct parcel {
     uint64_t step, ms, order;
     uint32_t size;
     bool until_delivered;
+    bool transient;
+    bool dropped, went;     /* its sender was told that it did not go; that it did */
+    uint64_t answered_step; /* transient: its sender was told how it ended; 0: was not */
     bool accepted, reported;
     uint64_t accepted_epoch; /* 0: not known */
     uint64_t accepted_step;
@@ -468,6 +472,12 @@ void check_message(struct world *world, uint32_t wire, const Usher__V1__Message 
                    int parcel);
 void check_processed(struct world *world, struct client_session *session, int parcel, uint64_t seq,
                      bool redelivered);
+
+/* One without a number: on any wire; that its client looks at; its sender was told of it. */
+void check_transient(struct world *world, uint32_t wire, const Usher__V1__Message *message,
+                     int parcel);
+void check_transient_processed(struct world *world, struct client_session *session, int parcel);
+void check_transient_answer(struct world *world, int parcel, bool went, bool dropped);
 void check_timeout(struct world *world, const struct parcel *parcel);
 
 /* The instance is gone: what it had acknowledged is lost. */

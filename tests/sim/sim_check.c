@@ -7,6 +7,10 @@
 
 /* The rules over what clients and instances saw; those about the stream are in sim_stream.c:
  *
+ *   NOW              a transient message has no number and comes at most once, to a connection that
+ *                    was asked for before its sender was told of it, never when he was told that it
+ *                    was dropped, and in his order among all that he sends; when he was told that
+ *                    it went it is there, or the connection has ended
  *   A2 A3 A4 A5      a replaced connection has no effect and gets nothing; epochs follow the order
  *                    of logins; in the end the newest one serves
  *   B3               in the end the stream is the truth
@@ -126,7 +130,7 @@ static bool may_miss(const struct world *world, const struct wire *wire)
         return true; /* acknowledged on another connection meanwhile */
     for (uint32_t i = 0; i < world->parcel_count; i++) {
         const struct parcel *parcel = &world->parcels[i];
-        if (parcel->kind != PARCEL_CALL && parcel->to == wire->user &&
+        if (parcel->kind != PARCEL_CALL && !parcel->transient && parcel->to == wire->user &&
             parcel->seen_session != wire->session &&
             world->now_ms + STALE_MS >= parcel->ms + age_ms)
             return true;
@@ -283,6 +287,24 @@ void check_delivered(struct world *world, const struct parcel *parcel, uint64_t 
                (unsigned long long)parcel->order, parcel->from, world->users[parcel->to].name);
 }
 
+/* Whose it is, whom it is for, and whether it may be on that wire at all. */
+static void check_origin(struct world *world, uint32_t number, const Usher__V1__Message *message,
+                         const struct parcel *parcel)
+{
+    struct wire *wire = &world->wires[number];
+    const char *from = parcel->from < USERS ? world->users[parcel->from].name : "svc";
+    bool right = parcel->to == wire->user &&
+                 strcmp(parcel->from < USERS ? message->from : message->service, from) == 0;
+    if (!right)
+        broken(world, "BYTES", "a message of %s for user %d came to user %d", from, parcel->to,
+               wire->user);
+    if (was_superseded(world, (int)number, parcel->step))
+        broken(world, "A5", "wire %u got a message that was sent after its replacement", number);
+    if (parcel->wire != NOBODY && was_superseded(world, parcel->wire, parcel->step))
+        broken(world, "A2", "a message that was sent on wire %d after its replacement arrived",
+               parcel->wire);
+}
+
 void check_message(struct world *world, uint32_t number, const Usher__V1__Message *message,
                    int which)
 {
@@ -297,17 +319,7 @@ void check_message(struct world *world, uint32_t number, const Usher__V1__Messag
         broken(world, "SEQ", "message %llu on wire %u, expected %llu",
                (unsigned long long)message->seq, number, (unsigned long long)wire->next_seq);
     wire->next_seq = message->seq + 1;
-    const char *from = parcel->from < USERS ? world->users[parcel->from].name : "svc";
-    bool right = parcel->to == wire->user &&
-                 strcmp(parcel->from < USERS ? message->from : message->service, from) == 0;
-    if (!right)
-        broken(world, "BYTES", "a message of %s for user %d came to user %d", from, parcel->to,
-               wire->user);
-    if (was_superseded(world, (int)number, parcel->step))
-        broken(world, "A5", "wire %u got a message that was sent after its replacement", number);
-    if (parcel->wire != NOBODY && was_superseded(world, parcel->wire, parcel->step))
-        broken(world, "A2", "a message that was sent on wire %d after its replacement arrived",
-               parcel->wire);
+    check_origin(world, number, message, parcel);
 }
 
 static bool comes_too_late(const struct world *world, const struct client_session *session,
@@ -365,6 +377,57 @@ void check_processed(struct world *world, struct client_session *session, int wh
     if (!redelivered && session->first_fresh[from] == 0)
         session->first_fresh[from] = parcel->order;
     note_processed(world, session, parcel, seq);
+}
+
+/* --- transient messages ----------------------------------------------------------------------- */
+
+void check_transient(struct world *world, uint32_t number, const Usher__V1__Message *message,
+                     int which)
+{
+    const struct wire *wire = &world->wires[number];
+    const struct parcel *parcel = &world->parcels[which];
+    if (!parcel->transient || message->seq != 0 || message->redelivered)
+        broken(world, "NOW", "message %llu on wire %u is %stransient%s",
+               (unsigned long long)message->seq, number, parcel->transient ? "" : "not ",
+               message->redelivered ? " and comes again" : "");
+    if (parcel->answered_step != 0 && parcel->answered_step < wire->asked_step)
+        broken(world, "NOW", "message %llu from %d comes on wire %u, which is younger than its end",
+               (unsigned long long)parcel->order, parcel->from, number);
+    if (parcel->fence != 0 && world->sessions[wire->session].epoch != parcel->fence)
+        broken(world, "FENCE", "a transient push to epoch %llu came to another",
+               (unsigned long long)parcel->fence);
+    check_origin(world, number, message, parcel);
+}
+
+void check_transient_processed(struct world *world, struct client_session *session, int which)
+{
+    struct parcel *parcel = &world->parcels[which];
+    count(world, COUNT_transients);
+    if (parcel->processed++ > 0 || parcel->dropped)
+        broken(world, "NOW", "message %llu from %d to %s %s", (unsigned long long)parcel->order,
+               parcel->from, world->users[parcel->to].name,
+               parcel->dropped ? "was called dropped" : "was delivered twice");
+    if (comes_too_late(world, session, parcel, false))
+        broken(world, "NOW", "message %llu from %d to %s comes after %llu",
+               (unsigned long long)parcel->order, parcel->from, world->users[parcel->to].name,
+               (unsigned long long)session->last_order[parcel->from]);
+    session->last_order[parcel->from] = parcel->order;
+    if (session->first_fresh[parcel->from] == 0)
+        session->first_fresh[parcel->from] = parcel->order;
+}
+
+void check_transient_answer(struct world *world, int which, bool went, bool dropped)
+{
+    struct parcel *parcel = &world->parcels[which];
+    parcel->answered_step = world->step;
+    parcel->went = went;
+    parcel->dropped = dropped;
+    if (dropped)
+        count(world, COUNT_transients_dropped);
+    if (dropped && (!parcel->transient || parcel->processed > 0))
+        broken(world, "NOW", "message %llu from %d to %s is called dropped and is %s",
+               (unsigned long long)parcel->order, parcel->from, world->users[parcel->to].name,
+               parcel->transient ? "there" : "not transient");
 }
 
 /* --- calls ------------------------------------------------------------------------------------ */
@@ -477,10 +540,29 @@ static bool is_excused(const struct world *world, const struct parcel *parcel)
     return false;
 }
 
+/* One connection of the receiver's was there when it was sent and still is, and he has had no other
+ * since. */
+static bool has_stayed(const struct world *world, const struct parcel *parcel)
+{
+    bool stayed = false;
+    for (uint32_t i = 0; i < world->wire_count; i++) {
+        const struct wire *wire = &world->wires[i];
+        if (wire->user != parcel->to)
+            continue;
+        if (wire->ended_step >= parcel->step || wire->bound_step >= parcel->step)
+            return false;
+        stayed = stayed || (wire->welcomed && wire->ended_step == 0 && wire->superseded_step == 0);
+    }
+    return stayed;
+}
+
 static void check_parcels(struct world *world)
 {
     for (uint32_t i = 0; i < world->parcel_count; i++) {
         const struct parcel *parcel = &world->parcels[i];
+        if (parcel->went && parcel->processed == 0 && has_stayed(world, parcel))
+            broken(world, "NOW", "message %llu from %d to %s is said to have gone, and is lost",
+                   (unsigned long long)parcel->order, parcel->from, world->users[parcel->to].name);
         if (parcel->accepted && parcel->processed == 0 && !parcel->reported &&
             !is_excused(world, parcel))
             broken(world, "C2", "message %llu from %d to %s was accepted and is lost",

@@ -58,6 +58,7 @@ void wire_close(struct world *world, struct wire *wire, uint64_t visible_ms, boo
     if (wire->input.size > 0)
         count(world, COUNT_frames_cut_down);
     wire->client_closed = true;
+    wire->ended_step = world->step;
     wire->reset = reset;
     wire->end_visible_ms = visible_ms;
     tell(world, "client closes wire %d%s", (int)(wire - world->wires), reset ? " hard" : "");
@@ -248,15 +249,17 @@ static void ask_send(struct world *world, int number)
     parcel_fill(world, parcel, payload);
     send.to = world->users[to].name;
     send.payload = (ProtobufCBinaryData){world->parcels[parcel].size, payload};
-    if (one_in(world, 3))
+    if (one_in(world, 4))
+        send.transient = world->parcels[parcel].transient = true;
+    else if (one_in(world, 3))
         send.until = USHER__V1__SEND__UNTIL__DELIVERED;
     world->parcels[parcel].until_delivered = send.until == USHER__V1__SEND__UNTIL__DELIVERED;
     frame.id = maybe_id(world, ASK_SEND, number, parcel);
     frame.body_case = USHER__V1__CLIENT_FRAME__BODY_SEND;
     frame.send = &send;
-    tell(world, "wire %d: send %llu to %s, parcel %d id %llu", number,
+    tell(world, "wire %d: send %llu to %s, parcel %d id %llu%s", number,
          (unsigned long long)world->parcels[parcel].order, send.to, parcel,
-         (unsigned long long)frame.id);
+         (unsigned long long)frame.id, send.transient ? " transient" : "");
     wire_send(world, wire, &frame);
 }
 

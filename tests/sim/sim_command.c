@@ -87,6 +87,15 @@ static void choose_fence(struct world *world, struct asked_command *asked)
     asked->user_live_step = user->live_step;
 }
 
+/* One group in four. */
+static bool make_transient(struct world *world, int first, int names)
+{
+    bool transient = one_in(world, 4);
+    for (int i = 0; i < names; i++)
+        world->parcels[first + i].transient = transient;
+    return transient;
+}
+
 static void add_push(struct world *world, struct order *order)
 {
     struct asked_command asked = {.kind = USHER__V1__COMMAND__BODY_PUSH};
@@ -102,6 +111,7 @@ static void add_push(struct world *world, struct order *order)
     Usher__V1__Push *push = &order->bodies[at].push;
     usher__v1__push__init(push);
     parcel_fill(world, asked.parcels, order->payloads[at]);
+    push->transient = make_transient(world, asked.parcels, asked.names);
     for (int i = 0; i < asked.names; i++)
         order->names[at][i] = world->users[asked.users[i]].name;
     push->to = order->names[at];
@@ -128,6 +138,7 @@ static void add_push_all(struct world *world, struct order *order)
     Usher__V1__PushAll *push = &order->bodies[at].push_all;
     usher__v1__push_all__init(push);
     parcel_fill(world, parcel, order->payloads[at]);
+    push->transient = make_transient(world, parcel, USERS);
     push->payload = (ProtobufCBinaryData){world->parcels[parcel].size, order->payloads[at]};
     count(world, COUNT_pushes_wide);
 }
@@ -314,8 +325,9 @@ static void check_fence(struct world *world, const struct errand *errand,
                (unsigned long long)asked->fence);
 }
 
+/* `dropped` of the names: known for one name alone. */
 static void on_pushed(struct world *world, const struct errand *errand,
-                      const struct asked_command *asked, int which, uint32_t code)
+                      const struct asked_command *asked, int which, uint32_t code, uint32_t dropped)
 {
     struct parcel *parcel = &world->parcels[asked->parcels + which];
     const struct user *user = &world->users[parcel->to];
@@ -327,6 +339,12 @@ static void on_pushed(struct world *world, const struct errand *errand,
         count(world, COUNT_pushes_stale);
     if (code != USHER__V1__RESULT__CODE__OK)
         return;
+    if (parcel->transient || dropped > 0) {
+        bool known = asked->names == 1;
+        check_transient_answer(world, asked->parcels + which, known && dropped == 0,
+                               known && dropped > 0);
+        return;
+    }
     parcel->accepted = true;
     parcel->accepted_step = world->step;
     if (asked->names == 1 && asked->user_epoch == user->epoch)
@@ -347,16 +365,17 @@ static void on_push(struct world *world, const struct errand *errand,
 {
     const Usher__V1__PushReport *report = result->push;
     if (result->value_case != USHER__V1__RESULT__VALUE_PUSH ||
-        report->accepted + report->n_failures != (size_t)asked->names) {
+        report->accepted + report->dropped + report->n_failures != (size_t)asked->names) {
         broken(world, "MAIL", "a Push to %d names is reported otherwise", asked->names);
         return;
     }
     if (asked->names == 1 &&
-        (result->code == USHER__V1__RESULT__CODE__OK) != (report->accepted == 1))
+        (result->code == USHER__V1__RESULT__CODE__OK) != (report->accepted + report->dropped == 1))
         broken(world, "MAIL", "a Push to one name has code %d and %u accepted", (int)result->code,
                report->accepted);
     for (int i = 0; i < asked->names; i++)
-        on_pushed(world, errand, asked, i, code_of_name(world, report, asked->users[i]));
+        on_pushed(world, errand, asked, i, code_of_name(world, report, asked->users[i]),
+                  report->dropped);
 }
 
 static void on_kick(struct world *world, const struct errand *errand,

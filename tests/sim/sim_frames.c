@@ -52,10 +52,18 @@ static void on_message(struct world *world, uint32_t number, const Usher__V1__Me
         return;
     tell(world, "wire %u: message %llu, parcel %d%s", number, (unsigned long long)message->seq,
          parcel, message->redelivered ? " again" : "");
-    check_message(world, number, message, parcel);
+    bool transient = message->seq == 0 || world->parcels[parcel].transient;
+    if (transient)
+        check_transient(world, number, message, parcel);
+    else
+        check_message(world, number, message, parcel);
     struct client_session *session = &world->sessions[wire->session];
     if (session->wire != (int)number)
         return;
+    if (transient) {
+        check_transient_processed(world, session, parcel);
+        return;
+    }
     if (message->seq <= session->last_seq) {
         if (!message->redelivered)
             broken(world, "SEQ", "message %llu of wire %u comes again without a mark",
@@ -68,7 +76,7 @@ static void on_message(struct world *world, uint32_t number, const Usher__V1__Me
         client_ack(world, session);
 }
 
-static void on_done(struct world *world, uint32_t wire, uint64_t id, uint64_t epoch)
+static void on_done(struct world *world, uint32_t wire, uint64_t id, const Usher__V1__Done *done)
 {
     const struct asked *request = check_answer(world, wire, id, true);
     if (request == NULL)
@@ -82,11 +90,13 @@ static void on_done(struct world *world, uint32_t wire, uint64_t id, uint64_t ep
         return;
     }
     struct parcel *parcel = &world->parcels[request->parcel];
-    if (parcel->until_delivered) {
-        check_delivered(world, parcel, epoch);
+    if (parcel->transient || done->dropped) {
+        check_transient_answer(world, request->parcel, !done->dropped, done->dropped);
+    } else if (parcel->until_delivered) {
+        check_delivered(world, parcel, done->epoch);
     } else {
         parcel->accepted = true;
-        parcel->accepted_epoch = epoch;
+        parcel->accepted_epoch = done->epoch;
         parcel->accepted_step = world->step;
     }
 }
@@ -209,7 +219,7 @@ void client_frame_in(struct world *world, uint32_t number, struct bytes bytes)
         on_message(world, number, frame->message);
         break;
     case USHER__V1__BROKER_FRAME__BODY_DONE:
-        on_done(world, number, frame->id, frame->done->epoch);
+        on_done(world, number, frame->id, frame->done);
         break;
     case USHER__V1__BROKER_FRAME__BODY_REPLY:
         on_reply(world, number, frame->id, frame->reply);

@@ -81,8 +81,10 @@ static void watch_frame(struct user *user, struct bytes frame)
         return;
     Usher__V1__BrokerFrame *read = usher__v1__broker_frame__unpack(NULL, frame.size, frame.data);
     CHECK(read != NULL);
-    user->written_epoch = user->epoch;
-    user->written_seq = read->message->seq;
+    if (read->message->seq != 0) {
+        user->written_epoch = user->epoch;
+        user->written_seq = read->message->seq;
+    }
     usher__v1__broker_frame__free_unpacked(read, NULL);
 }
 
@@ -124,6 +126,17 @@ uint32_t net_waiting(struct net *net, conn_handle handle)
         return 0;
     const struct slot *slot = net_owned(net, handle);
     return slot->dead ? NET_DEAD : (uint32_t)slot->pending.size;
+}
+
+/* A socket that is heard of and read sends at once what it takes. */
+uint32_t net_unsent(struct net *net, conn_handle handle)
+{
+    uint32_t size = net_waiting(net, handle);
+    if (size > 0 || is_silent(net))
+        return size;
+    const struct wire *wire = net_wire(net, net_owned(net, handle));
+    bool stuck = wire->slow || wire->lag_until_ms > net->world->now_ms;
+    return stuck ? (uint32_t)wire->down.size : 0;
 }
 
 void net_welcome(struct net *net, conn_handle handle)

@@ -105,6 +105,11 @@ uint32_t net_waiting(struct net *net, conn_handle conn)
     return 0;
 }
 
+uint32_t net_unsent(struct net *net, conn_handle conn)
+{
+    return 0;
+}
+
 int net_flush(struct net *net, unsigned block, conn_handle conn)
 {
     return 0;

@@ -16,7 +16,7 @@ enum { TIME_MS = 1700000, ARRIVED_MS = 77, MANY = 2 * MESSAGE_BLOCK_MAX + 3 };
 static struct push_run begin(const char *service, const char *payload, uint32_t receivers)
 {
     struct push_run run;
-    struct push push = {bytes_of_text(service), bytes_of_text(payload)};
+    struct push push = {bytes_of_text(service), bytes_of_text(payload), false};
     assert_int_equal(push_begin(&run, push, TIME_MS, ARRIVED_MS, receivers), 0);
     return run;
 }
@@ -31,6 +31,7 @@ static void check(const struct deliver_message *message, const char *service, co
     assert_int_equal(message->time_ms, TIME_MS);
     assert_int_equal(message->arrived_ms, ARRIVED_MS);
     assert_true(message->sender == 0 && message->request == 0 && message->epoch_wanted == 0);
+    assert_false(message->transient);
 }
 
 /* The tail is what an encoder makes of the fields that the message tells. */
@@ -137,7 +138,8 @@ static void a_bundle_is_one_message_for_each(void **state)
     for (unsigned i = 0; i < PUSH_BUNDLE_MAX; i++) {
         memset(payloads[i], 'a' + (int)i, sizeof(payloads[i]));
         payloads[i][2 * i] = '\0'; /* the first is empty */
-        pushes[i] = (struct push){bytes_of_text(i % 2 ? "shop" : ""), bytes_of_text(payloads[i])};
+        pushes[i] =
+            (struct push){bytes_of_text(i % 2 ? "shop" : ""), bytes_of_text(payloads[i]), false};
     }
     struct push_run run;
     assert_int_equal(push_begin_bundle(&run, pushes, PUSH_BUNDLE_MAX, TIME_MS, ARRIVED_MS, MANY),
@@ -164,6 +166,32 @@ static void a_bundle_is_one_message_for_each(void **state)
     }
 }
 
+/* Each message of it says so, whatever it is made of. */
+static void a_transient_push_stays_one(void **state)
+{
+    struct push push = {bytes_of_text("arena"), bytes_of_text("at 3"), true};
+    struct push pushes[] = {push, push};
+    struct push_run run;
+    for (uint32_t receivers = 1; receivers <= 2; receivers++) {
+        assert_int_equal(push_begin(&run, push, TIME_MS, ARRIVED_MS, receivers), 0);
+        struct deliver_message *message = push_next(&run);
+        assert_true(message->transient && message_is_transient(&message->header));
+        message_destroy(&message->header);
+        push_end(&run);
+    }
+    for (unsigned transient = 0; transient < 2; transient++) {
+        pushes[0].transient = pushes[1].transient = transient;
+        assert_int_equal(push_begin_bundle(&run, pushes, 2, TIME_MS, ARRIVED_MS, 1), 0);
+        struct bundle_message *bundle = push_next_bundle(&run);
+        assert_int_equal(message_is_transient(&bundle->header), transient);
+        struct deliver_message *single = push_single(bundle, 1);
+        assert_int_equal(single->transient, transient);
+        message_destroy(&single->header);
+        message_destroy(&bundle->header);
+        push_end(&run);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -173,6 +201,7 @@ int main(void)
         cmocka_unit_test(empty_and_long_ones_are_read_back),
         cmocka_unit_test(what_is_kept_leaves_the_block_and_shares_the_payload),
         cmocka_unit_test(a_bundle_is_one_message_for_each),
+        cmocka_unit_test(a_transient_push_stays_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -49,6 +49,7 @@ struct stage {
     struct turn turn;
     uint64_t now_ms, wall_ms;
     uint32_t output;        /* what the connection of the session has left of each turn */
+    uint32_t unsent;        /* what its socket has not sent when a turn begins */
     uint64_t token_ends_ms; /* of the next login or restore */
     /* who is on it */
     struct session session;
@@ -125,6 +126,8 @@ static inline void tape_code(struct stage *stage, uint16_t code)
         tape_put(stage, " OK");
     else if (code == RESULT_STALE_EPOCH)
         tape_put(stage, " STALE_EPOCH");
+    else if (code == RESULT_DROPPED)
+        tape_put(stage, " DROPPED");
     else
         tape_enum(stage, &usher__v1__error__code__descriptor, code);
 }
@@ -209,6 +212,7 @@ static inline void tape_frame(struct stage *stage, const Usher__V1__BrokerFrame 
         break;
     case USHER__V1__BROKER_FRAME__BODY_DONE:
         tape_number(stage, "epoch", frame->done->epoch);
+        tape_put(stage, frame->done->dropped ? " dropped" : "");
         break;
     case USHER__V1__BROKER_FRAME__BODY_REPLY:
         tape_number(stage, "status", frame->reply->status);
@@ -268,6 +272,7 @@ static inline void tape_deliver(struct stage *stage, const struct deliver_messag
     tape_bytes(stage, payload.data, payload.size);
     tape_number_if(stage, "wanted", message->epoch_wanted);
     tape_put(stage, message->until_delivered ? " until_delivered" : "");
+    tape_put(stage, message->transient ? " transient" : "");
     assert_int_equal(message->time_ms, stage->wall_ms);
     assert_int_equal(message->arrived_ms, stage->now_ms);
     assert_int_equal(message->sender, STAGE_SELF);
@@ -389,6 +394,7 @@ static inline void tape_one_result(struct stage *stage, const Usher__V1__Result 
     tape_enum(stage, &usher__v1__result__code__descriptor, result->code);
     if (result->value_case == USHER__V1__RESULT__VALUE_PUSH) {
         tape_put(stage, "(%u", result->push->accepted);
+        tape_number_if(stage, "dropped", result->push->dropped);
         for (size_t i = 0; i < result->push->n_failures; i++) {
             tape_put(stage, " %s", result->push->failures[i]->user);
             tape_enum(stage, &usher__v1__result__code__descriptor, result->push->failures[i]->code);
@@ -490,6 +496,7 @@ static inline void tape_link(struct stage *stage, const struct effect *effect)
         struct push text = instance_push_text(push);
         tape_put(stage, "push_all %.*s", (int)text.service.size, (const char *)text.service.data);
         tape_bytes(stage, text.payload.data, text.payload.size);
+        tape_put(stage, text.transient ? " transient" : "");
     }
     message_destroy(effect->message);
 }
@@ -640,6 +647,7 @@ static const struct limits stage_limits = {
     .limits_inbox_messages = 4,
     .limits_inbox_bytes = 200,
     .limits_inbox_age_ms = 30000,
+    .limits_transient_age_ms = 200,
     .limits_mailbox_messages = 100,
     .limits_turn_messages = 4,
     .limits_calls_per_user = 2000,

@@ -204,6 +204,13 @@ static inline void say_push_1(struct script *script, const char *name, const cha
     say_push(script, (const char *const[]){name, NULL}, payload, 0);
 }
 
+static inline void say_push_transient(struct script *script, const char *const *names,
+                                      const char *payload)
+{
+    say_push(script, names, payload, 0);
+    script->list[script->count - 1]->push->transient = true;
+}
+
 static inline void say_push_all(struct script *script, const char *payload)
 {
     SAY(script, push_all, PUSH_ALL);

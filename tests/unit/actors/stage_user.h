@@ -5,6 +5,7 @@
 /* The user "ann" on the stage: everything that can reach his actor. Connections are small numbers
  * (10, 20, ...), other actors numbers from 901 on. */
 
+#include "actors/push.h"
 #include "base/listeners.h"
 #include "unit/actors/stage.h"
 
@@ -13,6 +14,8 @@ enum { OTHER = 901 };
 static inline void stage_receive(struct stage *stage, struct message *message)
 {
     stage_begin(stage);
+    if (message_is_transient(message) && output_is_unseen(&stage->session, &stage->turn))
+        output_look(&stage->session, &stage->turn, stage->unsent);
     user_receive(&stage->session, message, &stage->turn);
     stage_end(stage);
 }
@@ -170,18 +173,34 @@ static inline void put_bytes(struct stage *stage, const void *data, uint8_t size
     assert_int_equal(buffer_append(&stage->input, data, size), 0);
 }
 
+static inline void put_send_of(struct stage *stage, uint64_t id, Usher__V1__Send *send)
+{
+    Usher__V1__ClientFrame frame = USHER__V1__CLIENT_FRAME__INIT;
+    frame.id = id;
+    frame.body_case = USHER__V1__CLIENT_FRAME__BODY_SEND;
+    frame.send = send;
+    put_frame(stage, &frame);
+}
+
 static inline void put_send_bytes(struct stage *stage, uint64_t id, const char *to,
                                   const void *payload, size_t size, uint32_t until)
 {
     Usher__V1__Send send = USHER__V1__SEND__INIT;
-    Usher__V1__ClientFrame frame = USHER__V1__CLIENT_FRAME__INIT;
     send.to = (char *)to;
     send.payload = (ProtobufCBinaryData){size, (uint8_t *)payload};
     send.until = until;
-    frame.id = id;
-    frame.body_case = USHER__V1__CLIENT_FRAME__BODY_SEND;
-    frame.send = &send;
-    put_frame(stage, &frame);
+    put_send_of(stage, id, &send);
+}
+
+static inline void put_transient(struct stage *stage, uint64_t id, const char *to,
+                                 const char *payload, uint32_t until)
+{
+    Usher__V1__Send send = USHER__V1__SEND__INIT;
+    send.to = (char *)to;
+    send.payload = (ProtobufCBinaryData){strlen(payload), (uint8_t *)payload};
+    send.until = until;
+    send.transient = true;
+    put_send_of(stage, id, &send);
 }
 
 static inline void put_send(struct stage *stage, uint64_t id, const char *to, const char *payload)
@@ -296,6 +315,13 @@ static inline void stage_deliver(struct stage *stage, uint64_t request, const ch
     stage_receive(stage, &deliver_from_bob(stage, request, payload)->header);
 }
 
+static inline void stage_transient(struct stage *stage, uint64_t request, const char *payload)
+{
+    struct deliver_message *message = deliver_from_bob(stage, request, payload);
+    message->transient = true;
+    stage_receive(stage, &message->header);
+}
+
 static inline void stage_deliver_until(struct stage *stage, uint64_t request, const char *payload)
 {
     struct deliver_message *message = deliver_from_bob(stage, request, payload);
@@ -311,7 +337,7 @@ static inline void stage_result(struct stage *stage, uint64_t request, uint64_t 
     assert_non_null(result);
     result->request = request;
     result->asker_epoch = asker_epoch;
-    result->epoch = code == 0 ? 33 : 0;
+    result->epoch = code == 0 || code == RESULT_DROPPED ? 33 : 0;
     result->code = code;
     stage_receive(stage, &result->header);
 }

@@ -397,9 +397,52 @@ static void a_push_to_all_comes_back_with_a_number(void **state)
         struct push_all_message *push = message_create(MESSAGE_PUSHED_ALL, sizeof(*push));
         push->token = tokens[i];
         push->accepted = 30 + i;
+        push->missed = 3; /* of an ordinary one nobody hears */
+        push->transient = false;
         link_receive(stage, &push->header);
     }
     EXPECT(stage, "answer 51 results 1: OK(30) OK(31)");
+}
+
+/* What did not go is counted, and is no failure. */
+static void a_transient_push_says_how_many_it_missed(void **state)
+{
+    struct stage *stage = *state;
+    link_hello(stage, 50, 1);
+    struct script *script = script_create();
+    say_push_transient(script, (const char *const[]){"ann", "bob", "eve", NULL}, "at 3");
+    say_push_1(script, "ann", "hi");
+    link_submit(stage, 51, 1, 1, script);
+    EXPECT(stage, "forward ann deliver service=shop 'at 3' transient",
+           "forward bob deliver service=shop 'at 3' transient",
+           "forward eve deliver service=shop 'at 3' transient",
+           "forward ann deliver service=shop 'hi'");
+    uint64_t tokens[4];
+    memcpy(tokens, stage->tokens, sizeof(tokens));
+    link_result(stage, tokens[0], RESULT_DROPPED);
+    link_result(stage, tokens[1], 0);
+    link_result(stage, tokens[2], USHER__V1__ERROR__CODE__NOT_ONLINE);
+    link_result(stage, tokens[3], 0);
+    EXPECT(stage, "answer 51 results 1: OK(1 dropped=1 eve NOT_ONLINE) OK(1)");
+}
+
+static void a_transient_push_to_all_is_one(void **state)
+{
+    struct stage *stage = *state;
+    link_hello(stage, 50, 1);
+    struct script *script = script_create();
+    say_push_all(script, "at 3");
+    script->list[0]->push_all->transient = true;
+    link_submit(stage, 51, 1, 1, script);
+    EXPECT(stage, "link push_all shop 'at 3' transient");
+    struct push_all_message *push = message_create(MESSAGE_PUSHED_ALL, sizeof(*push));
+    push->token = stage->tokens[0];
+    push->accepted = 30;
+    push->missed = 2;
+    push->transient = true;
+    link_receive(stage, &push->header);
+    EXPECT(stage, "answer 51 results 1: OK(30 dropped=2)");
+    COUNTED(stage, transient_dropped, 2);
 }
 
 /* --- Kick ------------------------------------------------------------------------------------- */
@@ -752,6 +795,8 @@ int main(void)
         stage_test(a_push_has_n_names),
         stage_test(a_push_to_nobody_reaches_nobody),
         stage_test(a_push_to_all_comes_back_with_a_number),
+        stage_test(a_transient_push_says_how_many_it_missed),
+        stage_test(a_transient_push_to_all_is_one),
         stage_test(a_kick_says_what_the_backend_says),
         stage_test(a_long_detail_is_cut_between_characters),
         stage_test(queries_go_to_the_store_with_a_share_of_the_answer),

@@ -73,8 +73,8 @@ static void test_messages_of(void **state)
             assert_int_equal(buffer_append(&together, "before", 6), 0);
             for (size_t i = 0; i < count; i++) {
                 tails[i] = (struct bytes){tail, i * 25}; /* some below 128 bytes, some above */
-                assert_int_equal(
-                    broker_frame_messages_of(&alone, numbers[number] + i, &tails[i], 1, false), 0);
+                uint64_t seq = numbers[number] != 0 ? numbers[number] + i : 0; /* 0: none has one */
+                assert_int_equal(broker_frame_messages_of(&alone, seq, &tails[i], 1, false), 0);
             }
             assert_int_equal(
                 broker_frame_messages_of(&together, numbers[number], tails, count, false), 0);
@@ -175,10 +175,12 @@ static void test_done_and_pong(void **state)
 {
     struct buffer out = {0};
     for (size_t i = 0; i < NUMBERS; i++) {
-        assert_int_equal(broker_frame_done(&out, numbers[i], numbers[NUMBERS - 1 - i]), 0);
+        bool dropped = i % 2 == 1;
+        assert_int_equal(broker_frame_done(&out, numbers[i], numbers[NUMBERS - 1 - i], dropped), 0);
         Usher__V1__BrokerFrame *read = take(&out);
         assert_int_equal(read->body_case, USHER__V1__BROKER_FRAME__BODY_DONE);
         assert_true(read->id == numbers[i] && read->done->epoch == numbers[NUMBERS - 1 - i]);
+        assert_int_equal(read->done->dropped, dropped);
         drop(read);
         assert_int_equal(broker_frame_pong(&out, numbers[i], numbers[NUMBERS - 1 - i], 5), 0);
         read = take(&out);
@@ -244,7 +246,7 @@ static void test_appends(void **state)
 {
     struct buffer out = {0};
     for (uint64_t id = 1; id <= 100; id++)
-        assert_int_equal(broker_frame_done(&out, id, id), 0);
+        assert_int_equal(broker_frame_done(&out, id, id, false), 0);
     struct bytes rest = {out.data, out.size};
     for (uint64_t id = 1; id <= 100; id++) {
         struct bytes frame;
@@ -265,7 +267,7 @@ static void test_appends(void **state)
 static void test_no_memory(void **state)
 {
     struct buffer out = {0};
-    assert_int_equal(broker_frame_done(&out, 1, 1), 0);
+    assert_int_equal(broker_frame_done(&out, 1, 1, false), 0);
     struct buffer before = out;
     struct bytes huge = {out.data, SIZE_MAX / 2};
     struct message_fields fields = {.seq = 1, .payload = huge};

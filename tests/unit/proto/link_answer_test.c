@@ -509,12 +509,14 @@ static void test_push(void **state)
             for (uint32_t code = 0; code < count; code++)
                 assert_int_equal(link_page_failure(&page, code % 2 ? "ann" : "", code), 0);
             uint32_t accepted = (uint32_t)numbers[i];
-            assert_int_equal(link_result_push(&out, (uint32_t)count, accepted, &page), 0);
+            uint32_t dropped = (uint32_t)numbers[NUMBERS - 1 - i];
+            assert_int_equal(link_result_push(&out, (uint32_t)count, accepted, dropped, &page), 0);
             buffer_fini(&page.items);
             Usher__V1__Result *read = take_result(&out, 0);
             assert_int_equal(read->code, count);
             assert_int_equal(read->value_case, USHER__V1__RESULT__VALUE_PUSH);
             assert_int_equal(read->push->accepted, accepted);
+            assert_int_equal(read->push->dropped, dropped);
             assert_int_equal(read->push->n_failures, count);
             for (uint32_t code = 0; code < count; code++) {
                 assert_string_equal(read->push->failures[code]->user, code % 2 ? "ann" : "");

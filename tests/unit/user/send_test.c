@@ -353,7 +353,7 @@ static void a_push_to_many_reads_the_same(void **state)
     struct stage *stage = *state;
     struct push_run run;
     stage_login(stage, 10, true);
-    struct push push = {bytes_of_text("shop"), bytes_of_text("sale")};
+    struct push push = {bytes_of_text("shop"), bytes_of_text("sale"), false};
     assert_int_equal(push_begin(&run, push, stage->wall_ms, stage->now_ms, 1000), 0);
     stage_receive(stage, &push_next(&run)->header);
     EXPECT(stage, "10 message 1 service=shop 'sale'");
@@ -375,8 +375,8 @@ static void a_push_to_many_reads_the_same(void **state)
 
 static struct message *bundle_of(struct stage *stage, const char *first, const char *second)
 {
-    struct push pushes[] = {{bytes_of_text("shop"), bytes_of_text(first)},
-                            {bytes_of_text("shop"), bytes_of_text(second)}};
+    struct push pushes[] = {{bytes_of_text("shop"), bytes_of_text(first), false},
+                            {bytes_of_text("shop"), bytes_of_text(second), false}};
     struct push_run run;
     assert_int_equal(push_begin_bundle(&run, pushes, 2, stage->wall_ms, stage->now_ms, 1000), 0);
     struct message *message = &push_next_bundle(&run)->header;
