@@ -22,8 +22,9 @@ enum {
 
 enum command_kind {
     COMMAND_PLAIN,
-    COMMAND_REPLY,    /* only for the link whose call it answers */
-    COMMAND_SNAPSHOT, /* one page, asked by presence.c */
+    COMMAND_REPLY,     /* only for the link whose call it answers */
+    COMMAND_SNAPSHOT,  /* one page, asked by presence.c */
+    COMMAND_TRANSIENT, /* a push that is soon worth nothing */
 };
 
 struct command {
@@ -31,6 +32,7 @@ struct command {
     enum command_kind kind;
     uint64_t token;
     uint64_t link_count; /* COMMAND_REPLY */
+    uint64_t made_ms;    /* COMMAND_TRANSIENT */
     size_t size;
     uint8_t packed[]; /* an encoded Command */
 };

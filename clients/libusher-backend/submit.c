@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/check.h"
+#include "common/clock.h"
 #include "libusher-backend/pack.h"
 #include "proto/link_submit.h"
 
@@ -20,6 +21,8 @@
  * have arrived nobody knows, and repeating it could kick or push twice, so it ends as LOST. A
  * reply never goes out on another link than its call came in on, because the numbers of calls
  * begin anew there and it could answer somebody else. */
+
+enum { TRANSIENT_WAIT_MS = 1000 };
 
 static struct command *command_create(const Usher__V1__Command *message, enum command_kind kind)
 {
@@ -43,12 +46,20 @@ static int queue_command(struct usher_backend *backend, struct command *command)
     return error;
 }
 
+static int enqueue_as(struct usher_backend *backend, const Usher__V1__Command *message,
+                      enum command_kind kind, uint64_t token)
+{
+    struct command *command = command_create(message, kind);
+    if (command != NULL) {
+        command->token = token;
+        command->made_ms = clock_ms();
+    }
+    return queue_command(backend, command);
+}
+
 static int enqueue(struct usher_backend *backend, const Usher__V1__Command *message, uint64_t token)
 {
-    struct command *command = command_create(message, COMMAND_PLAIN);
-    if (command != NULL)
-        command->token = token;
-    return queue_command(backend, command);
+    return enqueue_as(backend, message, COMMAND_PLAIN, token);
 }
 
 /* Bound to the link of its call, whose numbers it speaks of. */
@@ -87,33 +98,63 @@ int usher_backend_admit(struct usher_backend *backend, struct usher_backend_call
     return reply(backend, id, 0, pack_bytes(user, size), token_ends_ms);
 }
 
+static int push_to(struct usher_backend *backend, Usher__V1__Push *push, const char *const *users,
+                   size_t user_count, ProtobufCBinaryData payload, uint64_t token)
+{
+    Usher__V1__Command message = USHER__V1__COMMAND__INIT;
+    if (payload.len > FRAME_BYTES_MAX || user_count > FRAME_BYTES_MAX)
+        return -EMSGSIZE;
+    push->n_to = user_count;
+    push->to = (char **)(uintptr_t)users;
+    push->payload = payload;
+    message.body_case = USHER__V1__COMMAND__BODY_PUSH;
+    message.push = push;
+    return enqueue_as(backend, &message, push->transient ? COMMAND_TRANSIENT : COMMAND_PLAIN,
+                      token);
+}
+
 int usher_backend_push(struct usher_backend *backend, const char *const *users, size_t user_count,
                        const void *payload, size_t payload_size, uint64_t epoch, uint64_t token)
 {
     Usher__V1__Push push = USHER__V1__PUSH__INIT;
-    Usher__V1__Command message = USHER__V1__COMMAND__INIT;
-    if (payload_size > FRAME_BYTES_MAX || user_count > FRAME_BYTES_MAX)
-        return -EMSGSIZE;
-    push.n_to = user_count;
-    push.to = (char **)(uintptr_t)users;
-    push.payload = pack_bytes(payload, payload_size);
     push.epoch = epoch;
-    message.body_case = USHER__V1__COMMAND__BODY_PUSH;
-    message.push = &push;
-    return enqueue(backend, &message, token);
+    return push_to(backend, &push, users, user_count, pack_bytes(payload, payload_size), token);
+}
+
+int usher_backend_push_transient(struct usher_backend *backend, const char *const *users,
+                                 size_t user_count, const void *payload, size_t payload_size,
+                                 uint64_t epoch, uint64_t token)
+{
+    Usher__V1__Push push = USHER__V1__PUSH__INIT;
+    push.epoch = epoch;
+    push.transient = true;
+    return push_to(backend, &push, users, user_count, pack_bytes(payload, payload_size), token);
+}
+
+static int push_to_all(struct usher_backend *backend, ProtobufCBinaryData payload, bool transient,
+                       uint64_t token)
+{
+    Usher__V1__PushAll push = USHER__V1__PUSH_ALL__INIT;
+    Usher__V1__Command message = USHER__V1__COMMAND__INIT;
+    if (payload.len > FRAME_BYTES_MAX)
+        return -EMSGSIZE;
+    push.payload = payload;
+    push.transient = transient;
+    message.body_case = USHER__V1__COMMAND__BODY_PUSH_ALL;
+    message.push_all = &push;
+    return enqueue_as(backend, &message, transient ? COMMAND_TRANSIENT : COMMAND_PLAIN, token);
 }
 
 int usher_backend_push_all(struct usher_backend *backend, const void *payload, size_t payload_size,
                            uint64_t token)
 {
-    Usher__V1__PushAll push = USHER__V1__PUSH_ALL__INIT;
-    Usher__V1__Command message = USHER__V1__COMMAND__INIT;
-    if (payload_size > FRAME_BYTES_MAX)
-        return -EMSGSIZE;
-    push.payload = pack_bytes(payload, payload_size);
-    message.body_case = USHER__V1__COMMAND__BODY_PUSH_ALL;
-    message.push_all = &push;
-    return enqueue(backend, &message, token);
+    return push_to_all(backend, pack_bytes(payload, payload_size), false, token);
+}
+
+int usher_backend_push_all_transient(struct usher_backend *backend, const void *payload,
+                                     size_t payload_size, uint64_t token)
+{
+    return push_to_all(backend, pack_bytes(payload, payload_size), true, token);
 }
 
 int usher_backend_kick(struct usher_backend *backend, const struct usher_backend_kick *kick,
@@ -178,6 +219,9 @@ static size_t batch_fill(struct usher_backend *backend)
             break;
         if (command->kind == COMMAND_REPLY && command->link_count != backend->link_count) {
             command_end(backend, command, USHER_BACKEND_GONE);
+        } else if (command->kind == COMMAND_TRANSIENT &&
+                   clock_ms() > command->made_ms + TRANSIENT_WAIT_MS) {
+            command_end(backend, command, USHER_BACKEND_LOST);
         } else if (command->size > room) {
             command_end(backend, command, USHER_BACKEND_TOO_LARGE);
         } else {
@@ -263,6 +307,7 @@ static void report_result(struct usher_backend *backend, uint64_t token,
     if (from->value_case == USHER__V1__RESULT__VALUE_PUSH) {
         const Usher__V1__PushReport *report = from->push;
         result.accepted = report->accepted;
+        result.dropped = report->dropped;
         if (report->n_failures > 0)
             failures = calloc(report->n_failures, sizeof(*failures));
         for (size_t i = 0; failures != NULL && i < report->n_failures; i++)

@@ -124,9 +124,10 @@ struct usher_backend_failure {
 
 struct usher_backend_result {
     unsigned code;     /* enum usher_backend_code */
-    uint32_t accepted; /* pushes: how many inboxes took it */
+    uint32_t accepted; /* pushes: how many inboxes took it; transient: to how many it went */
     const struct usher_backend_failure *failures;
     size_t failure_count; /* pushes: who did not get it, as far as the answer had room */
+    uint32_t dropped;     /* transient pushes: to how many it did not go, who are no failures */
 };
 
 enum usher_backend_state {
@@ -221,6 +222,15 @@ int usher_backend_push(struct usher_backend *backend, const char *const *users, 
                        const void *payload, size_t payload_size, uint64_t epoch, uint64_t token);
 int usher_backend_push_all(struct usher_backend *backend, const void *payload, size_t payload_size,
                            uint64_t token);
+
+/* The same for what is worth something only now, as positions: it goes to those who are connected
+ * and for whom nothing else waits, and is dropped for the others; nobody's inbox ever holds it. One
+ * that has waited here for the node for more than a second is not sent, and ends as LOST. */
+int usher_backend_push_transient(struct usher_backend *backend, const char *const *users,
+                                 size_t user_count, const void *payload, size_t payload_size,
+                                 uint64_t epoch, uint64_t token);
+int usher_backend_push_all_transient(struct usher_backend *backend, const void *payload,
+                                     size_t payload_size, uint64_t token);
 
 struct usher_backend_kick {
     const char *user;

@@ -309,19 +309,33 @@ static int ask(struct usher_client *client, bool answered, uint64_t timeout_ms,
     int result = begin_request(client, answered, timeout_ms, &request);
     if (result < 0)
         return result;
+    request->transient = frame->body == CLIENT_SEND && frame->send.transient;
     frame->id = request->id;
     result = client_frame_write(&request->frame, frame, frame_bytes_max);
     return submit(client, request, result, id);
 }
 
+/* What is sent now would not go out now. */
+static bool would_wait(const struct usher_client *client)
+{
+    return client->state != USHER_STATE_ONLINE || client->requests.waiting.head != NULL ||
+           connection_is_behind(&client->connection);
+}
+
 static int send_request(struct usher_client *client, bool answered, const char *to,
                         struct bytes payload, enum usher_until until, uint64_t *id)
 {
-    struct client_frame frame = {
-        .body = CLIENT_SEND, .send = {.to = bytes_of_text(to), .payload = payload, .until = until}};
+    bool transient = until == USHER_TRANSIENT;
+    struct client_frame frame = {.body = CLIENT_SEND,
+                                 .send = {.to = bytes_of_text(to),
+                                          .payload = payload,
+                                          .until = transient ? USHER_ACCEPTED : until,
+                                          .transient = transient}};
     uint64_t timeout_ms = until == USHER_DELIVERED ? 0 : client->options.request_timeout_ms;
     if (to == NULL || (payload.data == NULL && payload.size > 0))
         return -EINVAL;
+    if (transient && under_way(client) && !client->logging_out && would_wait(client))
+        return -EAGAIN;
     return ask(client, answered, timeout_ms, &frame, client->frame_bytes_max, id);
 }
 
@@ -335,6 +349,13 @@ int usher_post(struct usher_client *client, const char *to, const void *payload,
                size_t payload_size)
 {
     return send_request(client, false, to, (struct bytes){payload, payload_size}, USHER_ACCEPTED,
+                        NULL);
+}
+
+int usher_post_transient(struct usher_client *client, const char *to, const void *payload,
+                         size_t payload_size)
+{
+    return send_request(client, false, to, (struct bytes){payload, payload_size}, USHER_TRANSIENT,
                         NULL);
 }
 

@@ -2,7 +2,9 @@
 #include "libusher/connection.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -278,6 +280,13 @@ int connection_write(struct connection *connection)
     /* Which requests the broker cannot have seen is told by these sums. */
     CHECK(connection->wire_total - connection->wire_written == connection->output.size - framing);
     return write_output(connection);
+}
+
+bool connection_is_behind(const struct connection *connection)
+{
+    int bytes = 0;
+    return connection->output.size > 0 ||
+           (ioctl(connection->fd, SIOCOUTQNSD, &bytes) == 0 && bytes > 0);
 }
 
 bool connection_connects_by_writing(const struct connection *connection)

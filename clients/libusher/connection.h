@@ -66,6 +66,9 @@ int connection_read(struct connection *connection, size_t bytes_max);
 /* Writes what the socket takes. 0 or negative. */
 int connection_write(struct connection *connection);
 
+/* Whether anything that was to be written is not on its way yet. */
+bool connection_is_behind(const struct connection *connection);
+
 /* While it connects: whether the socket is waited for to be written. */
 bool connection_connects_by_writing(const struct connection *connection);
 

@@ -38,6 +38,7 @@ enum {
     MESSAGE_TIME_MS = 5,
     MESSAGE_REDELIVERED = 6,
     DONE_EPOCH = 1,
+    DONE_DROPPED = 2,
     REPLY_STATUS = 1,
     REPLY_PAYLOAD = 2,
     ERROR_CODE = 1,

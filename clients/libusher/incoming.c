@@ -87,8 +87,10 @@ static struct event_node *decode_message(const struct broker_frame *frame)
 static struct event_node *decode_done(const struct broker_frame *frame)
 {
     struct event_node *node = event_create(USHER_DONE, 0);
-    if (node != NULL)
-        node->event.epoch = frame->number[DONE_EPOCH];
+    if (node == NULL)
+        return NULL;
+    node->event.epoch = frame->number[DONE_EPOCH];
+    node->event.dropped = frame->number[DONE_DROPPED] != 0;
     return node;
 }
 

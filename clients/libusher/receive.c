@@ -23,7 +23,7 @@
  *
  * Duplicates: within one epoch a message counts only if its seq is higher than all before it. So
  * a message that still waits in the event queue when the session is resumed, and comes again, is
- * given once. */
+ * given once. A transient message has no number, and is never a repetition. */
 
 enum {
     READ_BYTES = TLS_RECORD_BYTES_MAX, /* or poll would not tell of the rest of a record */
@@ -152,6 +152,13 @@ static void receive_refusal(struct usher_client *client, struct event_node *node
 /* A number that was there before is a repetition, and not for the program. */
 static void receive_message(struct usher_client *client, struct event_node *node)
 {
+    if (node->event.seq == 0) {
+        node->event.id = 0;
+        node->event.epoch = client->epoch;
+        node->event.transient = true;
+        events_push(&client->events, node);
+        return;
+    }
     if (node->event.seq <= client->received_seq) {
         free(node);
         return;
@@ -163,7 +170,7 @@ static void receive_message(struct usher_client *client, struct event_node *node
     events_push(&client->events, node);
 }
 
-/* In the place of a message that this client will not hold. */
+/* In the place of a message that this client will not hold; nobody misses a transient one. */
 static void tell_passed_message(struct usher_client *client, const struct broker_head *head,
                                 struct event_node *node)
 {

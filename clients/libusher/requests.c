@@ -139,15 +139,30 @@ void requests_written(struct requests *requests, uint64_t wire_written)
     }
 }
 
-void requests_unpass(struct requests *requests)
+static void fail_transient(struct requests *requests, struct event_queue *queue)
 {
-    if (requests->passed.head == NULL)
-        return;
-    requests->passed.tail->next = requests->waiting.head;
-    if (requests->waiting.tail == NULL)
-        requests->waiting.tail = requests->passed.tail;
-    requests->waiting.head = requests->passed.head;
-    requests->passed = (struct request_list){0};
+    struct request *before = NULL;
+    struct request *request = requests->waiting.head;
+    while (request != NULL) {
+        struct request *next = request->next;
+        if (request->transient)
+            fail(requests, list_unlink(&requests->waiting, before), USHER_ERROR_NOT_SENT, queue);
+        else
+            before = request;
+        request = next;
+    }
+}
+
+void requests_unpass(struct requests *requests, struct event_queue *queue)
+{
+    if (requests->passed.head != NULL) {
+        requests->passed.tail->next = requests->waiting.head;
+        if (requests->waiting.tail == NULL)
+            requests->waiting.tail = requests->passed.tail;
+        requests->waiting.head = requests->passed.head;
+        requests->passed = (struct request_list){0};
+    }
+    fail_transient(requests, queue);
 }
 
 void requests_resumed(struct requests *requests, uint64_t deadline_ms)

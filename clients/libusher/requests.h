@@ -13,6 +13,7 @@ struct request {
     uint64_t id;          /* 0: done once it is written */
     uint64_t deadline_ms; /* 0: none as long as the connection lives */
     uint64_t wire_end;    /* where its last byte is in the connection's output */
+    bool transient;       /* goes over this connection or not at all */
     struct buffer frame;  /* until it is written */
     struct event_node *failure;
 };
@@ -45,8 +46,9 @@ int requests_pass(struct requests *requests, struct buffer *output, uint64_t *wi
 /* The first wire_written bytes of the output are in the socket. */
 void requests_written(struct requests *requests, uint64_t wire_written);
 
-/* The connection is lost: what was not written whole waits again, in its old order. */
-void requests_unpass(struct requests *requests);
+/* The connection is lost: what was not written whole waits again, in its old order, but for what is
+ * transient, which gives its ERROR to the queue. */
+void requests_unpass(struct requests *requests, struct event_queue *queue);
 
 /* The session goes on over a new connection: those without a deadline get this one. */
 void requests_resumed(struct requests *requests, uint64_t deadline_ms);

@@ -113,7 +113,7 @@ void session_lose(struct usher_client *client, int error, uint32_t retry_after_m
         session_end(client);
     } else {
         connection_close(&client->connection);
-        requests_unpass(&client->requests);
+        requests_unpass(&client->requests, &client->events);
         client->paused = false;
         client->state = USHER_STATE_WAITING;
         wait_ms = pause_ms(client, retry_after_ms);

@@ -93,16 +93,18 @@ USHER_API void usher_options_init(struct usher_options *options);
 /* --- events ----------------------------------------------------------------------------------- */
 
 enum usher_event_type {
-    USHER_WELCOME = 1,  /* online: epoch, seq (the first to come), replay, resume_ms, time_ms */
-    USHER_MESSAGE,      /* seq, from or service, payload, redelivered, missed, time_ms */
-    USHER_DONE,         /* positive answer: id, epoch (of the receiver) */
-    USHER_REPLY,        /* a service's answer: id, code (its status, 0 is success), payload */
-    USHER_ERROR,        /* negative answer: id, code (enum usher_error), detail, retry_after_ms.
-                           With a seq it is no answer but stands for the message of that seq, which
-                           is larger than incoming_frame_bytes_max: code USHER_ERROR_TOO_LARGE */
-    USHER_PONG,         /* answer to usher_ping: id, time_ms */
-    USHER_CLOSE,        /* the broker ends the connection: code (enum usher_close), detail,
-                           retry_after_ms, do_not_return */
+    USHER_WELCOME = 1, /* online: epoch, seq (the first to come), replay, resume_ms, time_ms */
+    USHER_MESSAGE,     /* seq, from or service, payload, redelivered, missed, time_ms. One that is
+                          transient has seq 0 and is not acknowledged */
+    USHER_DONE,        /* positive answer: id, epoch (of the receiver; 0 with `dropped`, where it is
+                          not known), dropped */
+    USHER_REPLY,       /* a service's answer: id, code (its status, 0 is success), payload */
+    USHER_ERROR,       /* negative answer: id, code (enum usher_error), detail, retry_after_ms.
+                          With a seq it is no answer but stands for the message of that seq, which
+                          is larger than incoming_frame_bytes_max: code USHER_ERROR_TOO_LARGE */
+    USHER_PONG,        /* answer to usher_ping: id, time_ms */
+    USHER_CLOSE,       /* the broker ends the connection: code (enum usher_close), detail,
+                          retry_after_ms, do_not_return */
     USHER_DISCONNECTED, /* error (negative errno), will_retry, retry_after_ms */
 };
 
@@ -172,6 +174,8 @@ struct usher_event {
     bool redelivered;
     bool do_not_return;
     bool will_retry;
+    bool transient; /* MESSAGE: it would not have waited, and nothing says that more came before */
+    bool dropped;   /* DONE to a transient message: it did not go */
     const char *from;
     const char *service;
     const char *detail;
@@ -282,7 +286,13 @@ USHER_API int usher_client_wait(struct usher_client *client, int timeout_ms,
 enum usher_until {
     USHER_ACCEPTED = 0,  /* DONE when the receiver's inbox took it */
     USHER_DELIVERED = 1, /* DONE when the receiver acknowledged it */
+    USHER_TRANSIENT = 2, /* now or never: DONE at once, and `dropped` says if it did not go */
 };
+
+/* A transient message is for what is worth something only now, as a position: it goes to a receiver
+ * who is connected and for whom nothing else waits, else it is dropped. -EAGAIN when it would have
+ * to wait on this side: the connection is away, or has not sent yet what it was given before. What
+ * a lost connection keeps it from sending fails with USHER_ERROR_NOT_SENT. */
 
 USHER_API int usher_send(struct usher_client *client, const char *to, const void *payload,
                          size_t payload_size, enum usher_until until, uint64_t *id);
@@ -298,6 +308,8 @@ USHER_API int usher_logout(struct usher_client *client, uint64_t *id);
 /* The same without any answer, success or not. */
 USHER_API int usher_post(struct usher_client *client, const char *to, const void *payload,
                          size_t payload_size);
+USHER_API int usher_post_transient(struct usher_client *client, const char *to, const void *payload,
+                                   size_t payload_size);
 USHER_API int usher_post_call(struct usher_client *client, const char *service, const char *method,
                               const void *payload, size_t payload_size);
 

@@ -33,6 +33,8 @@ struct chat {
 
 static const char HELP[] = "  @NAME TEXT                      send TEXT to a user\n"
                            "  /send NAME TEXT                 the same\n"
+                           "  /wave NAME TEXT                 now or never: dropped if NAME is\n"
+                           "                                  away or behind\n"
                            "  /call SERVICE METHOD [PAYLOAD]  call a backend service\n"
                            "  /ping                           see whether the broker answers\n"
                            "  /help                           this\n"
@@ -50,6 +52,7 @@ static void say_result(struct chat *chat, int result, uint64_t id)
     if (result < 0)
         fprintf(talk(chat), "not sent: %s\n",
                 result == -EMSGSIZE  ? "longer than the broker takes"
+                : result == -EAGAIN  ? "the connection is away, or behind"
                 : result == -ENOBUFS ? "too many requests are waiting for their answer"
                                      : strerrordesc_np(-result));
     else
@@ -67,7 +70,7 @@ static char *cut_word(char **rest)
     return word;
 }
 
-static void do_send(struct chat *chat, char *rest)
+static void send_text(struct chat *chat, char *rest, enum usher_until until)
 {
     char *to = cut_word(&rest);
     if (to[0] == '\0') {
@@ -75,8 +78,18 @@ static void do_send(struct chat *chat, char *rest)
         return;
     }
     uint64_t id = 0;
-    int result = usher_send(chat->client, to, rest, strlen(rest), USHER_ACCEPTED, &id);
+    int result = usher_send(chat->client, to, rest, strlen(rest), until, &id);
     say_result(chat, result, id);
+}
+
+static void do_send(struct chat *chat, char *rest)
+{
+    send_text(chat, rest, USHER_ACCEPTED);
+}
+
+static void do_wave(struct chat *chat, char *rest)
+{
+    send_text(chat, rest, USHER_TRANSIENT);
 }
 
 static void do_call(struct chat *chat, char *rest)
@@ -116,8 +129,8 @@ static const struct command {
     const char *name;
     void (*run)(struct chat *chat, char *rest);
 } COMMANDS[] = {
-    {"/send", do_send}, {"/call", do_call}, {"/ping", do_ping},
-    {"/help", do_help}, {"/quit", do_quit},
+    {"/send", do_send}, {"/wave", do_wave}, {"/call", do_call},
+    {"/ping", do_ping}, {"/help", do_help}, {"/quit", do_quit},
 };
 
 /* @NAME and /WORD; everything else gets a hint and is sent to nobody. */

@@ -29,7 +29,7 @@ struct cli_options {
     const char *service;
     const char *method;
     bool json;
-    bool delivered;
+    bool delivered, transient;
     uint64_t count; /* messages to wait for; 0: no limit */
     int timeout_ms; /* -1: no limit */
 };

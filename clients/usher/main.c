@@ -56,6 +56,7 @@ static const struct option_row rows[] = {
     {.name = "json", .type = OPTION_FLAG, .offset = FIELD(json)},
     {.name = "to", .type = OPTION_TEXT, .offset = FIELD(to), .commands = SEND},
     {.name = "delivered", .type = OPTION_FLAG, .offset = FIELD(delivered), .commands = SEND},
+    {.name = "transient", .type = OPTION_FLAG, .offset = FIELD(transient), .commands = SEND},
     {.name = "service", .type = OPTION_TEXT, .offset = FIELD(service), .commands = CALL},
     {.name = "method", .type = OPTION_TEXT, .offset = FIELD(method), .commands = CALL},
     {.name = "count",
@@ -92,6 +93,7 @@ static const char USAGE[] =
     "  --certificate FILE, --key FILE   what to show to a broker that asks\n"
     "  --acks             acknowledge messages; the session is left, not ended, at the end\n"
     "  --delivered        send: wait until the receiver acknowledged it\n"
+    "  --transient        send: now or never; refused if the receiver is away or behind\n"
     "  --count N          listen: end after N messages\n"
     "  --timeout SECONDS  listen: end after that time; send, call: wait that long (10)\n"
     "  --json             one JSON object per event on stdout\n"
@@ -183,7 +185,8 @@ static int finish_request(struct usher_client *client, const struct printer *pri
     if (result < 0)
         return failed(client, result);
     print_event(printer, answer);
-    if (answer->type == USHER_DONE || (answer->type == USHER_REPLY && answer->code == 0))
+    if ((answer->type == USHER_DONE && !answer->dropped) ||
+        (answer->type == USHER_REPLY && answer->code == 0))
         return EXIT_OK;
     return answer->type == USHER_ERROR && answer->code < 0 ? EXIT_NO_CONNECTION : EXIT_REFUSED;
 }
@@ -214,7 +217,9 @@ static int ask_send(struct usher_client *client, const struct cli_options *optio
                     const char *payload, size_t size, struct usher_event *answer)
 {
     return usher_send_wait(client, options->to, payload, size,
-                           options->delivered ? USHER_DELIVERED : USHER_ACCEPTED,
+                           options->delivered   ? USHER_DELIVERED
+                           : options->transient ? USHER_TRANSIENT
+                                                : USHER_ACCEPTED,
                            timeout_of(options), answer);
 }
 
@@ -383,6 +388,8 @@ static const char *missing_or_too_much(unsigned command, const struct cli_option
         return "--url or --host and --port, not both";
     if (options->token_text != NULL && options->token_file != NULL)
         return "--token or --token-file, not both";
+    if (options->delivered && options->transient)
+        return "--delivered or --transient, not both";
     if (command == COMMAND_SEND && options->to == NULL)
         return "--to is missing";
     if (command == COMMAND_CALL && (options->service == NULL || options->method == NULL))

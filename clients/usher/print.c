@@ -122,6 +122,10 @@ static void print_json(FILE *stream, const struct usher_event *event)
     json_payload(stream, event);
     if (event->redelivered)
         fputs(",\"redelivered\":true", stream);
+    if (event->transient)
+        fputs(",\"transient\":true", stream);
+    if (event->dropped)
+        fputs(",\"dropped\":true", stream);
     if (event->type == USHER_WELCOME)
         fprintf(stream, ",\"replay\":\"%s\"", replay_name(event->replay));
     member_text(stream, "node", event->node);
@@ -159,6 +163,8 @@ static void print_message(const struct printer *printer, const struct usher_even
     print_text(printer, event->payload, event->payload_size);
     if (event->redelivered)
         fputs("  [again]", printer->stream);
+    if (event->transient)
+        fputs("  [now]", printer->stream);
 }
 
 static void print_line(const struct printer *printer, const struct usher_event *event)
@@ -180,7 +186,8 @@ static void print_line(const struct printer *printer, const struct usher_event *
         print_message(printer, event);
         break;
     case USHER_DONE:
-        fprintf(stream, "#%" PRIu64 " done", event->id);
+        fprintf(stream, "#%" PRIu64 " %s", event->id,
+                event->dropped ? "dropped: away, or behind" : "done");
         break;
     case USHER_REPLY:
         fprintf(stream, "#%" PRIu64 " reply %" PRId64 ": ", event->id, event->code);

@@ -28,6 +28,7 @@ struct ctl {
     bool json;
     const char *prefix;
     uint64_t epoch;
+    bool transient;
     const char *reason;
     bool do_not_return;
     uint64_t after;

@@ -21,8 +21,10 @@ static void order_done(void *context, uint64_t token, const struct usher_backend
 {
     struct order *order = context;
     print_result(order->ctl, result);
-    order->result =
-        result->code == USHER_BACKEND_OK && result->failure_count == 0 ? CTL_OK : CTL_REFUSED;
+    bool reached = result->accepted > 0 || result->dropped == 0;
+    order->result = result->code == USHER_BACKEND_OK && result->failure_count == 0 && reached
+                        ? CTL_OK
+                        : CTL_REFUSED;
     usher_backend_stop(order->backend);
 }
 
@@ -84,8 +86,9 @@ int ctl_push(const struct ctl *ctl)
     int result = order_open(&order, ctl);
     if (result != CTL_OK)
         return result;
-    return order_finish(
-        &order, usher_backend_push(order.backend, users, 1, text, strlen(text), ctl->epoch, 1));
+    return order_finish(&order,
+                        (ctl->transient ? usher_backend_push_transient : usher_backend_push)(
+                            order.backend, users, 1, text, strlen(text), ctl->epoch, 1));
 }
 
 int ctl_push_all(const struct ctl *ctl)
@@ -95,7 +98,9 @@ int ctl_push_all(const struct ctl *ctl)
     int result = order_open(&order, ctl);
     if (result != CTL_OK)
         return result;
-    return order_finish(&order, usher_backend_push_all(order.backend, text, strlen(text), 1));
+    return order_finish(
+        &order, (ctl->transient ? usher_backend_push_all_transient
+                                : usher_backend_push_all)(order.backend, text, strlen(text), 1));
 }
 
 static void follow_event(void *context, const struct usher_backend_event *event)

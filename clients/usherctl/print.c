@@ -128,6 +128,8 @@ void print_result(const struct ctl *ctl, const struct usher_backend_result *resu
     if (ctl->json) {
         print_json_text(stdout, "{", "result", usher_backend_code_name(result->code));
         print_json_number(stdout, ",", "accepted", result->accepted);
+        if (result->dropped > 0)
+            print_json_number(stdout, ",", "dropped", result->dropped);
         fputs(",\"failures\":[", stdout);
         for (size_t i = 0; i < result->failure_count; i++) {
             print_json_text(stdout, i == 0 ? "{" : ",{", "user", result->failures[i].user);
@@ -140,6 +142,8 @@ void print_result(const struct ctl *ctl, const struct usher_backend_result *resu
     printf("%s", usher_backend_code_name(result->code));
     if (result->accepted > 0)
         printf(", accepted by %" PRIu32, result->accepted);
+    if (result->dropped > 0)
+        printf(", dropped for %" PRIu32, result->dropped);
     putchar('\n');
     for (size_t i = 0; i < result->failure_count; i++)
         printf("%-20s %s\n", escaped(cell, result->failures[i].user),

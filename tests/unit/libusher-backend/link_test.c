@@ -4,6 +4,7 @@
 #include "unit/libusher-backend/fake_node.h"
 
 #include <errno.h>
+#include <poll.h>
 
 #include "usher_backend.h"
 
@@ -272,6 +273,28 @@ static void a_doubtful_command_is_lost_not_repeated(void **state)
     usher_backend_close(service.backend);
     assert_int_equal(fake->effects, 1);
     assert_int_equal(service.code, USHER_BACKEND_LOST);
+}
+
+/* It is soon worth nothing: what has waited for the node for more than a second is not sent. */
+static void a_transient_push_does_not_wait_for_the_node(void **state)
+{
+    struct fake *fake = *state;
+    struct service service = {0};
+    const char *users[] = {"ann"};
+
+    service_open(&service, fake);
+    assert_int_equal(usher_backend_push_transient(service.backend, users, 1, "x", 1, 0, 0), 0);
+    assert_int_equal(usher_backend_push_all_transient(service.backend, "x", 1, 77), 0);
+    poll(NULL, 0, 1100);
+    assert_int_equal(usher_backend_push_all(service.backend, "x", 1, 0), 0);
+    assert_int_equal(usher_backend_run(service.backend, 5000), 0);
+    assert_int_equal(service.code, USHER_BACKEND_LOST);
+    assert_int_equal(fake->effects, 1); /* the one that may wait */
+    assert_int_equal(usher_backend_push_all_transient(service.backend, "x", 1, 77), 0);
+    assert_int_equal(usher_backend_run(service.backend, 5000), 0);
+    assert_int_equal(service.code, USHER_BACKEND_OK);
+    assert_int_equal(fake->effects, 2);
+    usher_backend_close(service.backend);
 }
 
 static void a_stale_link_says_hello_again(void **state)
@@ -584,6 +607,7 @@ int main(void)
         WITH_NODE(lost_connections_do_not_harm_the_node),
         WITH_NODE(quick_visits_do_not_harm_the_node),
         WITH_NODE(a_doubtful_command_is_lost_not_repeated),
+        WITH_NODE(a_transient_push_does_not_wait_for_the_node),
         WITH_NODE(a_stale_link_says_hello_again),
         WITH_NODE(a_node_that_forgets_each_link_is_not_hammered),
         WITH_NODE(a_banned_instance_gives_up),

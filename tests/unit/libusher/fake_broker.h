@@ -240,13 +240,19 @@ static inline void fake_say_message(struct fake *fake, uint64_t seq, const char 
     fake_say(fake, &frame);
 }
 
-static inline void fake_say_done(struct fake *fake, uint64_t id, uint64_t epoch)
+static inline void fake_say_how(struct fake *fake, uint64_t id, uint64_t epoch, bool dropped)
 {
     Usher__V1__Done done = USHER__V1__DONE__INIT;
     done.epoch = epoch;
+    done.dropped = dropped;
     Usher__V1__BrokerFrame frame = fake_frame(id, USHER__V1__BROKER_FRAME__BODY_DONE);
     frame.done = &done;
     fake_say(fake, &frame);
+}
+
+static inline void fake_say_done(struct fake *fake, uint64_t id, uint64_t epoch)
+{
+    fake_say_how(fake, id, epoch, false);
 }
 
 static inline void fake_say_reply(struct fake *fake, uint64_t id, uint32_t status, const char *text)

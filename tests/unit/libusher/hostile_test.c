@@ -88,11 +88,13 @@ static void numbers_do_not_go_back(void **state)
     fake_say_message(&fake, 5, "bob", "five");
     fake_say_message(&fake, 5, "bob", "again");
     fake_say_message(&fake, 1, "bob", "back");
-    fake_say_message(&fake, 0, "bob", "none");
+    fake_say_message(&fake, 0, "bob", "none"); /* has no number, and is none of these */
     fake_say_message(&fake, UINT64_MAX, "bob", "the last that there can be");
     fake_say_message(&fake, 6, "bob", "behind it");
     assert_int_equal(expect_event(client, USHER_MESSAGE).missed, 4);
     struct usher_event event = expect_event(client, USHER_MESSAGE);
+    assert_true(event.transient && event.seq == 0 && event.missed == 0);
+    event = expect_event(client, USHER_MESSAGE);
     assert_true(event.seq == UINT64_MAX);
     assert_true(event.missed == UINT64_MAX - 6);
     expect_no_event(client);

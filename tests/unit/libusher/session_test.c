@@ -101,6 +101,122 @@ static void calls_get_the_reply_and_posts_have_no_id(void **state)
     fake_fini(&fake);
 }
 
+static void a_transient_send_says_whether_it_went(void **state)
+{
+    struct fake fake;
+    fake_open(&fake);
+    struct usher_options options = fake_options(&fake);
+    struct usher_client *client = go_online(&fake, &options, &EPOCH_7);
+    for (int dropped = 0; dropped < 2; dropped++) {
+        uint64_t id;
+        assert_int_equal(usher_send(client, "bob", "at 3", 4, USHER_TRANSIENT, &id), 0);
+        const Usher__V1__ClientFrame *frame =
+            fake_expect(&fake, client, USHER__V1__CLIENT_FRAME__BODY_SEND);
+        assert_true(frame->send->transient);
+        assert_int_equal(frame->send->until, USHER__V1__SEND__UNTIL__ACCEPTED);
+        fake_say_how(&fake, id, 99, dropped);
+        struct usher_event event = expect_event(client, USHER_DONE);
+        assert_int_equal(event.id, id);
+        assert_int_equal(event.dropped, dropped);
+    }
+    assert_int_equal(usher_post_transient(client, "bob", "at 4", 4), 0);
+    const Usher__V1__ClientFrame *frame =
+        fake_expect(&fake, client, USHER__V1__CLIENT_FRAME__BODY_SEND);
+    assert_true(frame->send->transient && frame->id == 0);
+    assert_int_equal(usher_send(client, "bob", "hi", 2, USHER_ACCEPTED, NULL), 0);
+    assert_false(fake_expect(&fake, client, USHER__V1__CLIENT_FRAME__BODY_SEND)->send->transient);
+    usher_client_destroy(client);
+    fake_fini(&fake);
+}
+
+/* It would come late: nothing is sent, before the Welcome, while the connection is away, and while
+ * the broker does not read. */
+static void a_transient_send_does_not_wait(void **state)
+{
+    static char text[60000];
+    struct fake fake;
+    fake_open(&fake);
+    struct usher_options options = fake_options(&fake);
+    struct usher_client *client;
+    assert_int_equal(usher_client_create(&options, &client), 0);
+    assert_int_equal(usher_post_transient(client, "bob", "x", 1), -ENOTCONN);
+    assert_int_equal(usher_client_start(client), 0);
+    fake_accept(&fake, client);
+    assert_int_equal(usher_post_transient(client, "bob", "x", 1), -EAGAIN);
+    usher_client_destroy(client);
+    options.outgoing_bytes_max = 100000;
+    client = go_online(&fake, &options, &EPOCH_7);
+    assert_int_equal(usher_post_transient(client, "bob", "x", 1), 0);
+    while (usher_post(client, "bob", text, sizeof(text)) == 0)
+        assert_int_equal(usher_client_process(client), 0);
+    assert_int_equal(usher_post_transient(client, "bob", "x", 1), -EAGAIN);
+    fake_hang_up(&fake);
+    expect_event(client, USHER_DISCONNECTED);
+    assert_int_equal(usher_post_transient(client, "bob", "x", 1), -EAGAIN);
+    usher_client_destroy(client);
+    fake_fini(&fake);
+}
+
+/* What was not written whole when the connection was lost is not sent over the next one. */
+static void a_transient_send_does_not_outlive_its_connection(void **state)
+{
+    static char text[1 << 22];
+    struct fake fake;
+    fake_open(&fake);
+    struct usher_options options = fake_options(&fake);
+    struct fake_welcome welcome = {.epoch = 7, .frame_bytes_max = 1 << 24};
+    options.outgoing_bytes_max = 1 << 24;
+    struct usher_client *client = go_online(&fake, &options, &welcome);
+    uint64_t id, next;
+    /* More than the socket takes, at once. */
+    assert_int_equal(usher_send(client, "bob", text, sizeof(text), USHER_TRANSIENT, &id), 0);
+    assert_true(usher_client_wants_write(client));
+    assert_int_equal(usher_send(client, "bob", "hi", 2, USHER_ACCEPTED, &next), 0);
+    fake_hang_up(&fake);
+    fake_accept(&fake, client);
+    struct usher_event event = expect_event(client, USHER_ERROR);
+    assert_int_equal(event.id, id);
+    assert_int_equal(event.code, USHER_ERROR_NOT_SENT);
+    welcome.id = fake_expect(&fake, client, USHER__V1__CLIENT_FRAME__BODY_RESUME)->id;
+    fake_say_welcome(&fake, &welcome);
+    assert_int_equal(fake_expect(&fake, client, USHER__V1__CLIENT_FRAME__BODY_SEND)->id, next);
+    usher_client_destroy(client);
+    fake_fini(&fake);
+}
+
+/* It has no number, changes none, and is not acknowledged. */
+static void a_transient_message_is_given_between_others(void **state)
+{
+    struct fake fake;
+    fake_open(&fake);
+    struct usher_options options = fake_options(&fake);
+    options.acks = true;
+    struct usher_client *client = go_online(&fake, &options, &EPOCH_7);
+    fake_say_message(&fake, 1, "bob", "one");
+    fake_say_message(&fake, 0, "bob", "now");
+    fake_say_message(&fake, 0, "bob", "now");
+    fake_say_message(&fake, 2, "bob", "two");
+    assert_false(expect_event(client, USHER_MESSAGE).transient);
+    for (int i = 0; i < 2; i++) {
+        struct usher_event event = expect_event(client, USHER_MESSAGE);
+        assert_true(event.transient && event.seq == 0 && event.missed == 0 && event.epoch == 7);
+        assert_payload(&event, "now");
+    }
+    struct usher_event event = expect_event(client, USHER_MESSAGE);
+    assert_true(event.seq == 2 && event.missed == 0 && !event.transient);
+    expect_no_event(client);
+    uint64_t acked = 0;
+    while (acked < 2) {
+        const Usher__V1__ClientFrame *frame =
+            fake_expect(&fake, client, USHER__V1__CLIENT_FRAME__BODY_ACK);
+        assert_true(frame->ack->seq > acked);
+        acked = frame->ack->seq;
+    }
+    assert_int_equal(acked, 2);
+    usher_client_destroy(client);
+    fake_fini(&fake);
+}
+
 static void a_message_is_acknowledged_when_it_is_left(void **state)
 {
     struct fake fake;
@@ -600,6 +716,10 @@ int main(void)
         cmocka_unit_test(login_sends_exactly_these_bytes),
         cmocka_unit_test(sends_are_answered_by_id),
         cmocka_unit_test(calls_get_the_reply_and_posts_have_no_id),
+        cmocka_unit_test(a_transient_send_says_whether_it_went),
+        cmocka_unit_test(a_transient_send_does_not_wait),
+        cmocka_unit_test(a_transient_send_does_not_outlive_its_connection),
+        cmocka_unit_test(a_transient_message_is_given_between_others),
         cmocka_unit_test(a_message_is_acknowledged_when_it_is_left),
         cmocka_unit_test(manual_acks_are_the_programs_own),
         cmocka_unit_test(a_lost_connection_is_resumed),
