@@ -5,6 +5,7 @@
 #include <errno.h>
 
 #include "proto/field.h"
+#include "proto/number.h"
 
 /* Every message here is a list of fields that one loop measures and another one writes (field.h).
  * Sizes are worked out first, then room is taken once, then the bytes are put, and only then does
@@ -265,7 +266,8 @@ int link_page_batch_event(struct link_page *page, const struct event_fields *eve
 
 int link_page_number(struct link_page *page, const char *name, uint64_t value)
 {
-    const struct field fields[] = {{.run = bytes_of_text(name)}, {.value = value}};
+    uint64_t told = value < NUMBER_TOLD_MAX ? value : NUMBER_TOLD_MAX;
+    const struct field fields[] = {{.run = bytes_of_text(name)}, {.value = told}};
     size_t bytes = fields_size(fields, COUNT(fields));
     bytes += head_size(bytes);
     return append_to_page(page, ITEM, fields, COUNT(fields), bytes, bytes);

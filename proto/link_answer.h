@@ -118,6 +118,8 @@ int link_page_event(struct link_page *page, const struct event_fields *event);
 
 /* Of a Batch: an item of it. */
 int link_page_batch_event(struct link_page *page, const struct event_fields *event);
+
+/* A value beyond NUMBER_TOLD_MAX (number.h) is said as that. */
 int link_page_number(struct link_page *page, const char *name, uint64_t value);
 
 /* Some room is left for the end of the list. */

@@ -24,6 +24,7 @@
 #include <stdint.h>
 
 #include "proto/bytes.h"
+#include "proto/number.h"
 
 enum {
     STORE_NAME_BYTES_MAX = 64,
@@ -36,7 +37,7 @@ enum {
 };
 
 /* No epoch and no seq of an event comes as far: what is beyond is damage. */
-#define STORE_COUNT_MAX (UINT64_MAX / 2)
+#define STORE_COUNT_MAX NUMBER_START_MAX
 
 /* The numbers are those of SessionInfo.State in backend.proto. */
 enum session_state {

@@ -10,6 +10,7 @@
 #include "base/listeners.h"
 #include "persist/restore.h"
 #include "process/failure.h"
+#include "proto/number.h"
 #include "proto/username.h"
 
 /* What was online before is detached now: a connection does not outlive its process. Each session
@@ -32,7 +33,11 @@ enum { PAGE = 4096, EPOCH_FLOOR_BITS = 16 };
 static const uint64_t EPOCH_FLOOR_START_S = 1767225600; /* 2026-01-01 */
 
 /* A client may move its numbers half of the way (LAST_SEQ_MAX), and messages follow. */
-static const uint64_t NEXT_SEQ_MAX = UINT64_MAX - UINT32_MAX;
+static const uint64_t NEXT_SEQ_MAX = NUMBER_TOLD_MAX - UINT32_MAX;
+
+/* Before numbers had that bound it was this one: what lies between is no damage, and is given up as
+ * in a crash. */
+static const uint64_t NEXT_SEQ_EVER_MAX = UINT64_MAX - UINT32_MAX;
 
 struct row {
     char user[STORE_NAME_BYTES_MAX + 1];
@@ -139,9 +144,10 @@ static int read_inbox(const struct survivors *survivors, const struct row *row,
     int error = store_read_inbox(survivors->store, row->user, &inbox, take_message, &list);
     if (error == 0)
         error = list.error;
-    if (error == 0 && (inbox.next_seq == 0 || inbox.next_seq > NEXT_SEQ_MAX))
+    if (error == 0 && (inbox.next_seq == 0 || inbox.next_seq > NEXT_SEQ_EVER_MAX))
         error = -EUCLEAN;
-    message->saved = error == 0 && inbox.epoch == row->record.epoch;
+    message->saved =
+        error == 0 && inbox.epoch == row->record.epoch && inbox.next_seq <= NEXT_SEQ_MAX;
     if (message->saved) {
         message->next_seq = inbox.next_seq;
         message->unnumbered = inbox.unnumbered;

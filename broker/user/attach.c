@@ -10,6 +10,7 @@
 #include "base/secret.h"
 #include "client.pb-c.h"
 #include "proto/broker_frame.h"
+#include "proto/number.h"
 #include "user/user.h"
 
 /* A verified login. The newest wins: it gets a new epoch, stored together with its ONLINE event
@@ -21,7 +22,7 @@
 enum { RETRY_UNAVAILABLE_MS = 1000 };
 
 /* After a crash the numbers are the client's own; nobody has seen so many. */
-static const uint64_t LAST_SEQ_MAX = UINT64_MAX / 2;
+static const uint64_t LAST_SEQ_MAX = NUMBER_START_MAX;
 
 static void refuse_stopping(struct turn *turn, uint64_t conn, uint64_t id)
 {

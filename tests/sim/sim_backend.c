@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "numbers.h"
 #include "sim.h"
 
 /* Two instances of one service, and an observer. Each has a connection that fetches and two that
@@ -293,6 +294,9 @@ static void on_answer(struct world *world, uint32_t index, unsigned which)
         broken(world, "BYTES", "backend %u got an answer that is none", index);
         return;
     }
+    const char *large = number_too_large(&answer->base);
+    if (large != NULL)
+        broken(world, "NUMBER", "backend %u got a %s of 2^53 or more", index, large);
     tell(world, "backend %u: answer %d of %zu bytes", index, (int)answer->body_case,
          channel->answer.size);
     if (answer->body_case == USHER__V1__LINK_ANSWER__BODY_ACCEPTED) {

@@ -18,6 +18,7 @@
  *                    nothing is called delivered that was not acknowledged
  *   COMPLETE         a resume that is called complete brings everything that is known to have been
  *                    accepted; one that is called partial has a cause
+ *   NUMBER           what clients and backends are told is below 2^53 (numbers.h)
  *   D                nobody who has a session is called offline
  *   FENCE            a Push to one epoch comes to no other
  *   LOST             a call whose instance is lost says so, and does not wait for its time

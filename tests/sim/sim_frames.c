@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "numbers.h"
 #include "proto/frame.h"
 #include "sim.h"
 
@@ -202,6 +203,9 @@ void client_frame_in(struct world *world, uint32_t number, struct bytes bytes)
         broken(world, "BYTES", "wire %u got a frame that is none", number);
         return;
     }
+    const char *large = number_too_large(&frame->base);
+    if (large != NULL)
+        broken(world, "NUMBER", "wire %u got a %s of 2^53 or more", number, large);
     if (wire->got_close)
         broken(world, "CLOSE", "wire %u got frame %d to %llu behind a Close", number,
                (int)frame->body_case, (unsigned long long)frame->id);

@@ -31,6 +31,7 @@
 #include "backend.pb-c.h"
 #include "client.pb-c.h"
 #include "instance/instance.h"
+#include "numbers.h"
 #include "proto/frame.h"
 #include "runtime/message.h"
 #include "user/user.h"
@@ -247,6 +248,7 @@ static inline void tape_frames(struct stage *stage, uint64_t conn, const char *v
         Usher__V1__BrokerFrame *frame =
             usher__v1__broker_frame__unpack(NULL, bytes.size, bytes.data);
         assert_non_null(frame);
+        assert_null(number_too_large(&frame->base));
         tape_put(stage, "%llu%s", (unsigned long long)conn, verb);
         tape_frame(stage, frame);
         tape_put(stage, "\n");
@@ -411,6 +413,7 @@ static inline void tape_answer(struct stage *stage, uint64_t exchange, struct by
 {
     Usher__V1__LinkAnswer *answer = usher__v1__link_answer__unpack(NULL, bytes.size, bytes.data);
     assert_non_null(answer);
+    assert_null(number_too_large(&answer->base));
     assert_true(bytes.size <= stage->limits.link_frame_bytes);
     stage->answer_bytes = (uint32_t)bytes.size;
     tape_put(stage, "answer %llu", (unsigned long long)exchange);

@@ -150,6 +150,20 @@ static void numbers_that_begin_again_are_damage(void **state)
     assert_non_null(strstr(failure_of_start(*state), "a record is damaged"));
 }
 
+/* What an older broker let a client count to is no damage; nobody is told such a number. */
+static void numbers_that_no_double_holds_are_given_up(void **state)
+{
+    struct stand *stand = *state;
+    uint64_t most = NUMBER_TOLD_MAX - UINT32_MAX;
+    store_session(stand, "anna", 1, &(struct saved_inbox){.epoch = 1, .next_seq = most}, most - 1);
+    store_session(stand, "bert", 1, &(struct saved_inbox){.epoch = 1, .next_seq = most + 1}, most);
+    (void)epoch_after_start(stand, START_S);
+    assert_true(session_of(stand, "anna")->next_seq == most);
+    assert_false(session_of(stand, "anna")->unnumbered);
+    assert_true(session_of(stand, "bert")->unnumbered);
+    assert_null(session_of(stand, "bert")->inbox);
+}
+
 static unsigned rests;
 
 static void count_rest(struct store *store)
@@ -184,6 +198,7 @@ int main(void)
         TEST(a_message_of_the_future_is_damage),
         TEST(an_inbox_without_numbers_is_damage),
         TEST(numbers_that_begin_again_are_damage),
+        TEST(numbers_that_no_double_holds_are_given_up),
         TEST(memory_is_given_back_after_the_start),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

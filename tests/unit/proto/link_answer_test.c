@@ -12,6 +12,7 @@
 
 #include "backend.pb-c.h"
 #include "proto/link_answer.h"
+#include "proto/number.h"
 #include "proto/varint.h"
 
 /* Each writer against protobuf-c: the fields come back, and the bytes are those that protobuf-c
@@ -472,7 +473,8 @@ static void test_numbers(void **state)
     assert_int_equal(read->numbers->n_numbers, NUMBERS);
     for (size_t i = 0; i < NUMBERS; i++) {
         assert_string_equal(read->numbers->numbers[i]->name, i % 2 ? "odd" : "even");
-        assert_true(read->numbers->numbers[i]->value == numbers[i]);
+        uint64_t told = numbers[i] < NUMBER_TOLD_MAX ? numbers[i] : NUMBER_TOLD_MAX;
+        assert_true(read->numbers->numbers[i]->value == told);
     }
     drop_result(read);
 }

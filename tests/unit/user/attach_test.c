@@ -636,6 +636,27 @@ static void a_restored_session_is_resumed_partially(void **state)
     assert_string_equal(session_client(&stage->session), "stored");
 }
 
+/* What he says is his, up to half of what he may be told. */
+static void after_a_crash_his_numbers_have_an_end(void **state)
+{
+    struct stage *stage = *state;
+    stage_restore(stage, 50, true);
+    for (int received = 0; received < 2; received++) {
+        struct resume_message *resume = resume_create(stage, 20, NUMBER_START_MAX + 1);
+        if (received) {
+            resume->last_seq = 1;
+            resume->received_seq = NUMBER_START_MAX + 1;
+        }
+        stage_receive(stage, &resume->header);
+        EXPECT(stage, "20 unbind error #1 RESUME_REJECTED");
+    }
+    stage_resume(stage, 30, NUMBER_START_MAX);
+    stage_commit(stage, 0);
+    EXPECT(stage, "30 welcomed", "30 welcome #1 epoch=50 PARTIAL next=4503599627370497");
+    stage_deliver(stage, 0, "hi");
+    EXPECT(stage, "30 message 4503599627370497 from=bob 'hi'");
+}
+
 /* He has more than he has processed: those numbers are taken. */
 static void after_a_crash_what_he_has_keeps_its_numbers(void **state)
 {
@@ -754,6 +775,7 @@ int main(void)
         stage_test(a_restored_session_waits_a_full_window),
         stage_test(a_restored_session_is_resumed_partially),
         stage_test(details_are_kept_when_there_are_any),
+        stage_test(after_a_crash_his_numbers_have_an_end),
         stage_test(after_a_crash_what_he_has_keeps_its_numbers),
         stage_test(a_loss_is_told_until_he_speaks),
         stage_test(a_restored_session_keeps_its_secret_and_can_be_taken_over),
