@@ -23,6 +23,7 @@ from usherplay import (
     varint,
 )
 from usherplay.client import Client, take_frame
+from usherplay.numbers import check_numbers
 
 
 def expect_failed(call, what, *arguments, **named):
@@ -182,6 +183,31 @@ def can_connect(url):
     return True
 
 
+def scene_numbers():
+    """A number that no double holds is found wherever it stands; what a peer gave comes back."""
+    most, more = 2**53 - 1, 2**53
+    batch = backend_pb.Batch(
+        mail=[{}, {"call": {"call": more}}], presence=[{"seq": 1}], presence_last=most
+    )
+    page = {"numbers": {"numbers": [{"name": "a", "value": 1}, {"name": "b", "value": more}]}}
+    for message in (
+        client_pb.BrokerFrame(message={"seq": more}),
+        client_pb.BrokerFrame(welcome={"epoch": 2**64 - 1}),
+        backend_pb.LinkAnswer(batch=batch),
+        backend_pb.LinkAnswer(results=backend_pb.Results(results=[page])),
+    ):
+        expect_failed(check_numbers, f"the number in {message}", message)
+    batch.mail[1].call.call = most
+    for message in (
+        client_pb.BrokerFrame(id=2**64 - 1, pong={"stamp": 2**64 - 1, "time_ms": most}),
+        backend_pb.LinkAnswer(results={"seq": more}),
+        backend_pb.LinkAnswer(batch=batch),
+    ):
+        check_numbers(message)
+    client = fake_client(client_pb.BrokerFrame(message={"seq": more}))
+    expect_failed(client.next_frame, "a number in what a client reads")
+
+
 def scene_link_refuses_other_protocols():
     with tempfile.TemporaryDirectory(prefix="usher-play-") as folder:
         path = os.path.join(folder, "sub.sock")
@@ -205,5 +231,6 @@ if __name__ == "__main__":
         scene_expectations,
         scene_presence_rules,
         scene_link_framing,
+        scene_numbers,
         scene_link_refuses_other_protocols,
     )

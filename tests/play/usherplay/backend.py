@@ -9,6 +9,7 @@ import socket
 import struct
 import time
 
+from usherplay.numbers import check_numbers
 from usherplay.record import record
 from usherplay.schema import backend_pb
 from usherplay.stage import Failed
@@ -175,6 +176,7 @@ class Backend:
         getattr(request, kind).CopyFrom(body)
         answer = backend_pb.LinkAnswer()
         answer.ParseFromString(link.request(request.SerializeToString(), timeout))
+        check_numbers(answer)
         if answer.WhichOneof("body") == "refused":
             raise LinkRefused(answer.refused)
         if answer.WhichOneof("body") != wanted:
@@ -305,8 +307,8 @@ class Backend:
     def reply(self, call, status=0, payload=b"", **fields):
         return self.submit(reply_to(call, status, payload, **fields))[0]
 
-    def push(self, to, payload=b"", epoch=0):
-        return self.submit(push(to, payload, epoch))[0]
+    def push(self, to, payload=b"", epoch=0, transient=False):
+        return self.submit(push(to, payload, epoch, transient))[0]
 
     def kick(self, user, **fields):
         return self.submit(backend_pb.Command(kick=backend_pb.Kick(user=user, **fields)))[0]
@@ -368,9 +370,11 @@ def reply_to(call, status=0, payload=b"", **fields):
     )
 
 
-def push(to, payload=b"", epoch=0):
+def push(to, payload=b"", epoch=0, transient=False):
     names = [to] if isinstance(to, str) else to
-    return backend_pb.Command(push=backend_pb.Push(to=names, payload=payload, epoch=epoch))
+    return backend_pb.Command(
+        push=backend_pb.Push(to=names, payload=payload, epoch=epoch, transient=transient)
+    )
 
 
 def kind_name(event):

@@ -8,6 +8,7 @@ import socket
 import struct
 import time
 
+from usherplay.numbers import check_numbers
 from usherplay.record import record
 from usherplay.schema import client_pb
 from usherplay.stage import Failed
@@ -137,6 +138,7 @@ class Client:
                 return
             frame = client_pb.BrokerFrame()
             frame.ParseFromString(body)
+            check_numbers(frame)
             self.saw(frame)
             self.frames.append(frame)
 
