@@ -3,7 +3,7 @@
 #define USHER_PROTO_NUMBER_H
 
 /* Every number that the broker tells a peer is below 2^53, so that a language whose numbers are
- * doubles can hold it (docs/protocol.md, 1.10). What a peer gave itself comes back as it was. Who
+ * doubles can hold it (docs/protocol.md, 1.12). What a peer gave itself comes back as it was. Who
  * makes numbers goes by these; most of them could not come near. */
 
 #include <stdint.h>
