@@ -93,9 +93,7 @@ def scene_refused():
     with Broker() as broker, Client(broker) as alice, Client(broker) as bob:
         alice.login("alice")
         limit = bob.login("bob").frame_bytes_max
-        alice.post(
-            "send", to="bob", payload=b"x", transient=True, until=client_pb.Send.DELIVERED
-        )
+        alice.post("send", to="bob", payload=b"x", transient=True, until=client_pb.Send.DELIVERED)
         error = alice.expect_error("PROTOCOL")
         check("transient" in error.detail, f"the detail does not say why: {error.detail}")
         alice.post("send", to="b b", payload=b"x", transient=True)

@@ -14,6 +14,7 @@ const STAGES = {
     sent: "good",
     acked: "good",
     refused: "bad",
+    dropped: "bad",
 };
 
 export class Trace {

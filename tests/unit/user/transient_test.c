@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "actors/refuse.h"
 #include "unit/actors/stage_user.h"
 
 /* Now or never: a transient message goes to the connection when nothing waits for its user, and is
@@ -137,6 +138,23 @@ static void it_may_wait_n_ms_for_its_turn(void **state)
     EXPECT(stage, "10 message 0 from=bob 'at 3'", "to 901 result #7 OK epoch=1 asker=9");
 }
 
+/* As egress refuses it where the receiver's mailbox or the memory is full. */
+static void who_is_too_full_misses_it(void **state)
+{
+    struct stage *stage = *state;
+    for (int transient = 0; transient < 2; transient++) {
+        struct deliver_message *message = deliver_from_bob(stage, 7, "at 3");
+        message->transient = transient;
+        stage_begin(stage);
+        refuse_message(&stage->turn, message, USHER__V1__ERROR__CODE__BUSY);
+        stage_end(stage);
+        EXPECT(stage, transient ? "to 901 result #7 DROPPED epoch=0 asker=9"
+                                : "to 901 result #7 BUSY epoch=0 asker=9");
+        COUNTED(stage, transient_dropped, transient);
+        COUNTED(stage, messages_refused, 1);
+    }
+}
+
 static void it_is_as_large_as_any_other(void **state)
 {
     struct stage *stage = *state;
@@ -237,12 +255,19 @@ static void nobody_acknowledges_it(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        stage_test(it_goes_out_without_a_number),   stage_test(who_wants_no_answer_gets_none),
-        stage_test(who_is_away_misses_it),          stage_test(who_is_nobody_is_not_online),
-        stage_test(it_never_waits_behind_anything), stage_test(it_does_not_pass_a_reply_that_waits),
-        stage_test(several_go_in_one_turn),         stage_test(it_may_wait_n_ms_for_its_turn),
-        stage_test(it_is_as_large_as_any_other),    stage_test(a_push_of_another_epoch_is_stale),
-        stage_test(a_bundle_goes_or_is_dropped),    stage_test(a_send_says_whether_it_went),
+        stage_test(it_goes_out_without_a_number),
+        stage_test(who_wants_no_answer_gets_none),
+        stage_test(who_is_away_misses_it),
+        stage_test(who_is_nobody_is_not_online),
+        stage_test(it_never_waits_behind_anything),
+        stage_test(it_does_not_pass_a_reply_that_waits),
+        stage_test(several_go_in_one_turn),
+        stage_test(it_may_wait_n_ms_for_its_turn),
+        stage_test(who_is_too_full_misses_it),
+        stage_test(it_is_as_large_as_any_other),
+        stage_test(a_push_of_another_epoch_is_stale),
+        stage_test(a_bundle_goes_or_is_dropped),
+        stage_test(a_send_says_whether_it_went),
         stage_test(nobody_acknowledges_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
