@@ -32,6 +32,7 @@ struct desk {
 static struct script {
     uint16_t code;        /* of the result */
     bool late_one_before; /* the result of an earlier command comes first */
+    bool transient;       /* the last push was */
     struct kick_message kick;
     struct scheduler *scheduler;
 } script;
@@ -59,6 +60,12 @@ static bool receive(void *context, struct runner *runner, actor_handle self, voi
 {
     if (message->kind == MESSAGE_KICK)
         script.kick = *(const struct kick_message *)message;
+    if (message->kind == MESSAGE_DELIVER) {
+        const struct deliver_message *push = (const struct deliver_message *)message;
+        script.kick.by = push->sender;
+        script.kick.request = push->request;
+        script.transient = push->transient;
+    }
     bool late = message->kind == MESSAGE_KICK && script.late_one_before;
     if (late) {
         struct message *again = message_create(MESSAGE_TICK, sizeof(*again));
@@ -150,6 +157,32 @@ static void a_result_is_told(void **state)
     assert_string_equal(code_of(desk), "STALE_EPOCH");
 }
 
+static unsigned push(struct desk *desk, json_t *transient)
+{
+    const struct admin_query query = {
+        .user = "ann", .body = json_pack("{s:s, s:o*}", "text", "hi", "transient", transient)};
+    json_object_clear(desk->answer);
+    unsigned status = http_push(desk->http, &query, desk->answer);
+    json_decref((json_t *)query.body);
+    return status;
+}
+
+static void a_transient_push_that_did_not_go_is_no_failure(void **state)
+{
+    struct desk *desk = *state;
+    assert_int_equal(push(desk, NULL), 200);
+    assert_false(script.transient);
+    assert_int_equal(push(desk, json_true()), 200);
+    assert_true(script.transient);
+    assert_null(json_object_get(desk->answer, "dropped"));
+    script.code = RESULT_DROPPED;
+    assert_int_equal(push(desk, json_true()), 200);
+    assert_string_equal(code_of(desk), "OK");
+    assert_true(json_is_true(json_object_get(desk->answer, "dropped")));
+    assert_int_equal(json_integer_value(json_object_get(desk->answer, "epoch")), EPOCH);
+    assert_int_equal(push(desk, json_string("yes")), 400);
+}
+
 static void a_result_that_is_late_is_nobodys(void **state)
 {
     struct desk *desk = *state;
@@ -184,6 +217,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_result_is_told),
+        TEST(a_transient_push_that_did_not_go_is_no_failure),
         TEST(a_result_that_is_late_is_nobodys),
         TEST(who_is_not_there_is_not_waited_for),
         TEST(what_is_no_result_bounces),
