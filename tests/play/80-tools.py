@@ -145,6 +145,43 @@ def scene_send_and_listen(make=Broker):
         check("done" in out, f"send without --json printed {out!r}")
 
 
+def scene_now_or_never():
+    """Transient: by usher, in a talk and by usherctl; the exit code says whether it went."""
+    with Broker() as broker, Client(broker) as away:
+        tools = Tools(broker)
+        sent = ("send", "--user", "alice", "--transient", "--json", "--to")
+        tools.usher(*sent, "bob", "x", expect=REFUSED)
+        welcome = away.login("away")
+        with Running(
+            "usher", "listen", *tools.port, "--user", "bob", "--acks", "--count", "4", "--json"
+        ) as bob, Running("usher", *tools.port, "--user", "carol") as carol:
+            bob.wait_line(lambda line: "WELCOME" in line, "WELCOME")
+            done = objects(tools.usher(*sent, "bob", "at 3"))[0]
+            check("dropped" not in done, f"it went, and the answer is {done}")
+            carol.say("/wave bob hi")
+            carol.wait_line(lambda line: "done" in line, "the answer to a wave")
+            check_equal(tools.ctl("push", "bob", "x", "--transient")[0]["accepted"], 1, "accepted")
+            check_equal(tools.ctl("push-all", "all", "--transient")[0]["accepted"], 3, "mailboxes")
+            check_equal(bob.wait(), 0, "exit")
+            time.sleep(0.1)
+            lines = objects("\n".join(bob.lines))
+            messages = [line for line in lines if line["event"] == "MESSAGE"]
+            check_equal(
+                [(entry["transient"], "seq" in entry) for entry in messages],
+                [(True, False)] * 4,
+                "what bob saw",
+            )
+            away.drop()
+            eventually(lambda: broker.log_events("detached"), "the loss")
+            done = objects(tools.usher(*sent, "away", "x", expect=REFUSED))[0]
+            check(done["dropped"], f"away, and the answer is {done}")
+            check_equal(done["epoch"], welcome.epoch, "whose it is")
+            carol.say("/wave away hi")
+            carol.wait_line(lambda line: "dropped" in line, "the answer to the second wave")
+            result = tools.ctl("push", "away", "x", "--transient", expect=REFUSED)[0]
+            check_equal((result["accepted"], result["dropped"]), (0, 1), "accepted and dropped")
+
+
 def scene_large_messages(make=Broker):
     """What the broker takes, both sides take: no message ends its receiver's session for good."""
     large = b"x" * 1_500_000
@@ -446,7 +483,7 @@ TABLES = {
         },
         {
             "chat": set(),
-            "send": {"to", "delivered", "timeout"},
+            "send": {"to", "delivered", "transient", "timeout"},
             "call": {"service", "method", "timeout"},
             "listen": {"count", "timeout"},
         },
@@ -458,8 +495,8 @@ TABLES = {
             "find": set(),
             "count": set(),
             "kick": {"epoch", "reason", "do-not-return"},
-            "push": {"epoch"},
-            "push-all": set(),
+            "push": {"epoch", "transient"},
+            "push-all": {"transient"},
             "presence": {"after", "follow", "user"},
             "snapshot": set(),
             "stats": set(),
@@ -779,6 +816,7 @@ def scene_nobody_there():
 if __name__ == "__main__":
     play(
         scene_send_and_listen,
+        scene_now_or_never,
         scene_large_messages,
         scene_call,
         scene_over_websocket,
