@@ -7,7 +7,8 @@
  * of the kind that needs no port; the store is the one in memory; time stands still but for
  * `now_ms`. So a script is a run that repeats.
  *
- * Whatever the broker says is taken apart by protobuf-c: whole frames, and none behind a Close. */
+ * Whatever the broker says is taken apart by protobuf-c: whole frames, and none behind a Close. By
+ * WebSocket they come in whole messages of a sane size, and nothing behind its Close either. */
 
 #include <errno.h>
 #include <stdio.h>
@@ -17,6 +18,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/memory.h"
 #include "broker/parts.h"
 #include "client.pb-c.h"
 #include "door/admission.h"
@@ -24,8 +26,10 @@
 #include "persist/committer.h"
 #include "persist/queries.h"
 #include "proto/frame.h"
+#include "proto/utf8.h"
 #include "proto/varint.h"
 #include "token_make.h"
+#include "ws_bytes.h"
 
 #define DOOR_CHECK(condition)                                               \
     do {                                                                    \
@@ -42,17 +46,24 @@ struct door {
     struct env env;
     uint64_t now_ms;
     uint8_t random_next;
-    int listener;
-    struct sockaddr_un address;
-    socklen_t address_size;
+    bool by_ws; /* WebSocket is there too; before door_open */
+    struct sockaddr_un addresses[LISTENERS];
+    socklen_t address_sizes[LISTENERS];
     struct store *store;
     struct broker *broker;
 };
+
+/* How far one by WebSocket has come. */
+enum door_ws { DOOR_WS_NOT, DOOR_WS_HEAD, DOOR_WS_OPEN, DOOR_WS_CLOSED, DOOR_WS_REFUSED };
 
 struct door_client {
     struct door *door;
     int fd;             /* -1: none */
     bool ended, closed; /* no more will come; a Close came */
+    enum door_ws ws;
+    unsigned status, ws_code; /* of HTTP, of WebSocket's Close */
+    unsigned pings, pongs;
+    struct buffer wire; /* by WebSocket: what is not taken apart yet */
     struct buffer input;
     unsigned welcomes, errors, answers; /* answers: frames with an id */
     uint32_t code, reason;              /* of the last Error, of the Close */
@@ -80,6 +91,21 @@ static inline void door_random(void *context, void *to, size_t size)
         bytes[i] = ++door->random_next;
 }
 
+/* What the book of base/memory.h has, to the byte: while there is no broker, whose budget it is. */
+static inline int64_t door_held(void)
+{
+    enum { STEP_BYTES = 64 * 1024, BUDGET_BYTES = 64 };
+    const struct limits limits = {.limits_memory_bytes = BUDGET_BYTES};
+    memory_open(&limits, NULL, NULL);
+    memory_account(2 * STEP_BYTES);
+    memory_review();
+    int64_t end = BUDGET_BYTES / 8 * 7 - BUDGET_BYTES / 16;
+    int64_t held = (int64_t)memory_excess(MEMORY_FULL) - 1 + end - 2 * STEP_BYTES;
+    memory_account(-2 * STEP_BYTES);
+    memory_close();
+    return held;
+}
+
 /* Options to be changed by the caller, and then door_open. */
 static inline void door_init(struct door *door)
 {
@@ -95,16 +121,17 @@ static inline void door_init(struct door *door)
     door->env = (struct env){door_monotonic, door_wall, door_random, door};
 }
 
-static inline void door_listen(struct door *door)
+static inline void door_listen(struct door *door, enum listener_kind kind)
 {
     struct sockaddr_un none = {.sun_family = AF_UNIX};
-    door->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    door->address_size = sizeof(door->address);
-    DOOR_CHECK(
-        door->listener >= 0 &&
-        bind(door->listener, (struct sockaddr *)&none, sizeof(none.sun_family)) == 0 &&
-        listen(door->listener, 64) == 0 &&
-        getsockname(door->listener, (struct sockaddr *)&door->address, &door->address_size) == 0);
+    struct sockaddr *address = (struct sockaddr *)&door->addresses[kind];
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    door->address_sizes[kind] = sizeof(door->addresses[kind]);
+    DOOR_CHECK(listener >= 0 &&
+               bind(listener, (struct sockaddr *)&none, sizeof(none.sun_family)) == 0 &&
+               listen(listener, 64) == 0 &&
+               getsockname(listener, address, &door->address_sizes[kind]) == 0);
+    door->broker->passed.fds[kind] = listener;
 }
 
 static inline void door_open(struct door *door)
@@ -120,8 +147,9 @@ static inline void door_open(struct door *door)
         DOOR_CHECK(keyring_read(&keyring, bytes_of_text(TOKEN_KEYS), error) == 0);
         admission_set_keys(broker->admission, keyring);
     }
-    door_listen(door);
-    broker->passed.fds[LISTENER_tcp] = door->listener;
+    door_listen(door, LISTENER_tcp);
+    if (door->by_ws)
+        door_listen(door, LISTENER_ws);
     DOOR_CHECK(broker_open_net(broker, error) == 0);
     listener_resume(&broker->egress.net->reactors[0]);
 }
@@ -159,15 +187,23 @@ static inline void door_close(struct door *door)
 
 /* --- clients ---------------------------------------------------------------------------------- */
 
-static inline void client_open(struct door_client *client, struct door *door)
+static inline void client_open_at(struct door_client *client, struct door *door,
+                                  enum listener_kind kind)
 {
     memset(client, 0, sizeof(*client));
     client->door = door;
+    client->ws = kind == LISTENER_ws ? DOOR_WS_HEAD : DOOR_WS_NOT;
     client->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     DOOR_CHECK(client->fd >= 0);
-    if (connect(client->fd, (struct sockaddr *)&door->address, door->address_size) != 0)
-        client->ended = true; /* more knock than may wait */
+    if (connect(client->fd, (struct sockaddr *)&door->addresses[kind], door->address_sizes[kind]) !=
+        0)
+        client->ended = true; /* more knock than may wait, or it has closed */
     door_settle(door);
+}
+
+static inline void client_open(struct door_client *client, struct door *door)
+{
+    client_open_at(client, door, LISTENER_tcp);
 }
 
 static inline void client_close(struct door_client *client)
@@ -176,6 +212,7 @@ static inline void client_close(struct door_client *client)
         close(client->fd);
     client->fd = -1;
     buffer_fini(&client->input);
+    buffer_fini(&client->wire);
 }
 
 static inline void client_hears(struct door_client *client, const Usher__V1__BrokerFrame *frame)
@@ -223,15 +260,91 @@ static inline void client_parse(struct door_client *client)
     client->input.size = left.size;
 }
 
+static inline void client_drop_wire(struct door_client *client, size_t size)
+{
+    memmove(client->wire.data, client->wire.data + size, client->wire.size - size);
+    client->wire.size -= size;
+}
+
+/* A binary message: whole frames, not many bytes of them unless it is one. */
+static inline void client_takes_message(struct door_client *client, struct bytes payload)
+{
+    struct bytes first;
+    size_t used;
+    DOOR_CHECK(client->input.size == 0 && payload.size > 0);
+    DOOR_CHECK(frame_next(payload, UINT32_MAX, &first, &used) == 1);
+    DOOR_CHECK(payload.size <= WS_MESSAGE_BYTES || used == payload.size);
+    DOOR_CHECK(buffer_append(&client->input, payload.data, payload.size) == 0);
+    client_parse(client);
+    DOOR_CHECK(client->input.size == 0);
+}
+
+static inline void client_takes_close(struct door_client *client, const struct ws_bytes_seen *seen)
+{
+    unsigned code = client->ws_code = ws_bytes_code(seen);
+    DOOR_CHECK(seen->payload.size != 1 && code >= 1000 && code <= 4999);
+    DOOR_CHECK(code != 1004 && code != 1006 && (code != 1005 || seen->payload.size == 0));
+    for (size_t at = 2, size; at < seen->payload.size; at += size)
+        DOOR_CHECK((size = utf8_size(seen->payload.data + at, seen->payload.size - at)) > 0);
+    client->ws = DOOR_WS_CLOSED;
+}
+
+static inline void client_parse_messages(struct door_client *client)
+{
+    struct ws_bytes_seen seen;
+    size_t used;
+    int result;
+    while ((result = ws_bytes_take((struct bytes){client->wire.data, client->wire.size}, &seen,
+                                   &used)) == 1) {
+        DOOR_CHECK(client->ws == DOOR_WS_OPEN);
+        client->pings += seen.opcode == WS_BYTES_PING;
+        client->pongs += seen.opcode == WS_BYTES_PONG;
+        if (seen.opcode == WS_BYTES_BINARY)
+            client_takes_message(client, seen.payload);
+        else if (seen.opcode == WS_BYTES_CLOSE)
+            client_takes_close(client, &seen);
+        client_drop_wire(client, used);
+    }
+    DOOR_CHECK(result == 0);
+}
+
+/* HTTP, or frames for one who has sent frames. */
+static inline void client_parse_head(struct door_client *client)
+{
+    struct buffer *wire = &client->wire;
+    uint8_t *end = wire->size < 4 ? NULL : memmem(wire->data, wire->size, "\r\n\r\n", 4);
+    if (wire->size >= 4 && memcmp(wire->data, "HTTP", 4) != 0) {
+        DOOR_CHECK(buffer_append(&client->input, wire->data, wire->size) == 0);
+        wire->size = 0;
+        client_parse(client);
+    } else if (end != NULL) {
+        DOOR_CHECK(sscanf((const char *)wire->data, "HTTP/1.1 %3u ", &client->status) == 1);
+        client->ws = client->status == 101 ? DOOR_WS_OPEN : DOOR_WS_REFUSED;
+        client_drop_wire(client, (size_t)(end - wire->data) + 4);
+    }
+}
+
+static inline void client_parse_wire(struct door_client *client)
+{
+    if (client->ws == DOOR_WS_HEAD)
+        client_parse_head(client);
+    if (client->ws == DOOR_WS_OPEN || client->ws == DOOR_WS_CLOSED)
+        client_parse_messages(client);
+}
+
 /* True: something came. */
 static inline bool client_read_once(struct door_client *client)
 {
-    uint8_t *to = buffer_reserve(&client->input, 65536);
-    DOOR_CHECK(to != NULL);
-    ssize_t got = client->ended ? 0 : recv(client->fd, to, 65536, MSG_DONTWAIT);
+    struct buffer *to = client->ws != DOOR_WS_NOT ? &client->wire : &client->input;
+    uint8_t *room = buffer_reserve(to, 65536);
+    DOOR_CHECK(room != NULL);
+    ssize_t got = client->ended ? 0 : recv(client->fd, room, 65536, MSG_DONTWAIT);
     if (got > 0) {
-        client->input.size += (size_t)got;
-        client_parse(client);
+        to->size += (size_t)got;
+        if (client->ws != DOOR_WS_NOT)
+            client_parse_wire(client);
+        else
+            client_parse(client);
         return true;
     }
     client->ended = client->ended || got == 0 || errno != EAGAIN;
