@@ -59,20 +59,29 @@ static void meet_tls(struct reactor *reactor, struct conn *conn, enum metric_id 
     part_with(reactor, conn, alert_protocol_version, sizeof(alert_protocol_version));
 }
 
-/* The address of a listener that speaks HTTP; NULL: there is none. */
-static const char *where_http_goes(const struct net *net)
+/* The listener that speaks HTTP, the plain one first; LISTENERS: there is none. */
+static unsigned where_http_goes(const struct net *net)
 {
-    for (unsigned kind = 0; kind < LISTENERS; kind++)
-        if (listener_rows[kind].by_http && net->listeners[kind].port != 0)
-            return net->listeners[kind].address;
-    return NULL;
+    unsigned kind = 0;
+    while (kind < LISTENERS && (!listener_rows[kind].by_http || net->listeners[kind].port == 0))
+        kind++;
+    return kind;
 }
 
+/* Plain HTTP where TLS comes first is no more than a peer without it. */
 static void meet_http(struct reactor *reactor, struct conn *conn)
 {
+    struct net *net = reactor->net;
     struct buffer out = {0};
-    note(reactor, conn, "HTTP", METRIC_http_on_frame_port, LOG_EVENT_WS_REFUSED);
-    if (upgrade_wrong_port(&out, where_http_goes(reactor->net)) != 0)
+    bool bare = conn->wire == NULL && conn_transport(conn)->handshake != NULL;
+    bool by_http = listener_rows[conn->listener].by_http;
+    unsigned kind = where_http_goes(net);
+    const char *spoken = bare ? conn_transport(conn)->handshake->language : "usher's frames";
+    note(reactor, conn, "HTTP", by_http ? METRIC_plain_on_tls_port : METRIC_http_on_frame_port,
+         LOG_EVENT_WS_REFUSED);
+    if (upgrade_wrong_port(&out, spoken,
+                           kind < LISTENERS ? listener_rows[kind].option : "listen.ws",
+                           kind < LISTENERS ? net->listeners[kind].address : "not set") != 0)
         out.size = 0;
     part_with(reactor, conn, out.data, out.size);
     buffer_fini(&out);

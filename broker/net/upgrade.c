@@ -28,6 +28,7 @@ enum {
     KEY_CHARACTERS = 22,
     ACCEPT_BYTES = 28,
     HEAD_BYTES_OUT_MAX = 512, /* of an answer, with the longest reason */
+    WRONG_PORT_BYTES = 128,
 };
 
 static const char guid[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -542,13 +543,12 @@ int upgrade_overloaded(struct buffer *out, uint32_t retry_after_ms, const char *
     return answer(out, 503, field, detail, "", false);
 }
 
-int upgrade_wrong_port(struct buffer *out, const char *websocket_address)
+int upgrade_wrong_port(struct buffer *out, const char *spoken, const char *option,
+                       const char *address)
 {
-    if (websocket_address == NULL)
-        return answer(out, 426, "", "this port speaks usher's frames; listen.ws is not set", "",
-                      false);
-    return answer(out, 426, "", "this port speaks usher's frames; WebSocket is at listen.ws, ",
-                  websocket_address, false);
+    char text[WRONG_PORT_BYTES];
+    snprintf(text, sizeof(text), "this port speaks %s; WebSocket is at %s, ", spoken, option);
+    return answer(out, 426, "", text, address, false);
 }
 
 bool upgrade_is_http(struct bytes input, bool *awaited)

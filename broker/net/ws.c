@@ -248,12 +248,17 @@ static void break_off(struct ws *ws, int error)
     }
 }
 
-static bool is_flood(struct ws *ws, const struct transport_read *read)
+/* At each read, and not where one is counted: the low bits of a second come again. */
+static void forget_controls(struct ws *ws, uint64_t now_ms)
 {
-    uint8_t now_s = (uint8_t)(read->now_ms / 1000);
+    uint8_t now_s = (uint8_t)(now_ms / 1000);
     if (ws->controls_s != now_s)
         ws->controls = 0;
     ws->controls_s = now_s;
+}
+
+static bool is_flood(struct ws *ws, const struct transport_read *read)
+{
     return ws->controls++ >= ws_control_per_second(read->limits);
 }
 
@@ -326,6 +331,7 @@ static ssize_t read_at(const struct place *place, struct ws *ws, struct transpor
         return got;
     struct ws_input input = {.data = read->to, .size = (size_t)got};
     ws->pinged = false;
+    forget_controls(ws, read->now_ms);
     take(ws, &input, read);
     if (input.payload == 0)
         return ws->end != END_NOT ? ended(ws, read) : -EAGAIN;
