@@ -332,6 +332,18 @@ static inline void client_parse_wire(struct door_client *client)
         client_parse_messages(client);
 }
 
+/* One who began with HTTP where frames are spoken is told so in his own language, and no more. */
+static inline bool client_is_refused(struct door_client *client)
+{
+    static const char refusal[] = "HTTP/1.1 426 ";
+    bool refused = client->welcomes + client->answers == 0 &&
+                   client->input.size > sizeof(refusal) &&
+                   memcmp(client->input.data, refusal, sizeof(refusal) - 1) == 0;
+    if (refused)
+        client->ws = DOOR_WS_REFUSED;
+    return refused;
+}
+
 /* True: something came. */
 static inline bool client_read_once(struct door_client *client)
 {
@@ -343,7 +355,7 @@ static inline bool client_read_once(struct door_client *client)
         to->size += (size_t)got;
         if (client->ws != DOOR_WS_NOT)
             client_parse_wire(client);
-        else
+        else if (!client_is_refused(client))
             client_parse(client);
         return true;
     }
