@@ -194,11 +194,12 @@ static inline struct ws_peer ws_connect(struct fixture *fixture, enum listener_k
     static const struct manner any = {0};
     struct ws_peer peer = {.fixture = fixture, .fd = new_socket()};
     assert_int_equal(connect_to(fixture, peer.fd, kind), 0);
-    if (listener_rows[kind].by_tls) {
-        peer.ssl = shake_hands(peer.fd, &any);
-        assert_non_null(peer.ssl);
-        fcntl(peer.fd, F_SETFL, fcntl(peer.fd, F_GETFL) | O_NONBLOCK);
-    }
+    if (!listener_rows[kind].by_tls)
+        return peer;
+    fcntl(peer.fd, F_SETFL, fcntl(peer.fd, F_GETFL) | O_NONBLOCK);
+    peer.ssl = tls_client_on(peer.fd, &any);
+    for (int result; (result = SSL_connect(peer.ssl)) != 1; ws_pause(fixture))
+        assert_int_equal(SSL_get_error(peer.ssl, result), SSL_ERROR_WANT_READ);
     return peer;
 }
 
@@ -216,7 +217,7 @@ static inline void ws_send(struct ws_peer *peer, const void *data, size_t size)
         send_all(peer->fd, data, size);
     for (size_t done = 0; peer->ssl != NULL && done < size; done += sent)
         if (SSL_write_ex(peer->ssl, (const uint8_t *)data + done, size - done, &sent) != 1)
-            nap_ms(1);
+            ws_pause(peer->fixture);
 }
 
 /* In two parts, cut at `at`. */
