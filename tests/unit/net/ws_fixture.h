@@ -249,7 +249,8 @@ static inline bool ws_more(struct ws_peer *peer)
 
 static inline struct bytes ws_left(struct ws_peer *peer)
 {
-    memmove(peer->input.data, peer->input.data + peer->used, peer->input.size - peer->used);
+    if (peer->used > 0)
+        memmove(peer->input.data, peer->input.data + peer->used, peer->input.size - peer->used);
     peer->input.size -= peer->used;
     peer->used = 0;
     return (struct bytes){peer->input.data, peer->input.size};
