@@ -28,7 +28,7 @@ NO_OPTIONS = re.compile(
     r"service|socket|conf|token|old|lsan|supp|ext|txt|url|so|deb|sse|org|com|in)\b"
 )
 # Words of others: the tools and libraries that a page speaks of.
-FOREIGN = {"tcp_wmem", "no_new_privs", "proxy_read_timeout"}
+FOREIGN = {"tcp_wmem", "no_new_privs", "proxy_read_timeout", "proxy_http_version"}
 PLACEHOLDER = re.compile(r"(?<![A-Z])(NN|NNN|LAYER|MODULE|NAME)(?![A-Z])|\.\.\.")
 
 
