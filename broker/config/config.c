@@ -254,6 +254,59 @@ static void check_prefixes(struct load *load, const char *key, const struct text
     fail_value(load, key, what);
 }
 
+/* What a client can ask for, and is not answered as something else. */
+static bool is_path(const char *path)
+{
+    size_t size = strlen(path);
+    for (size_t i = 0; i < size; i++)
+        if (path[i] <= ' ' || path[i] > '~' || path[i] == '?' || path[i] == '#')
+            return false;
+    return path[0] == '/' && strcmp(path, "/health") != 0;
+}
+
+static bool ends_with(const char *text, const char *end)
+{
+    size_t size = strlen(text), length = strlen(end);
+    return size >= length && strcmp(text + size - length, end) == 0;
+}
+
+/* As a browser writes it: in small letters, without the usual port, and nothing behind it. */
+static bool is_origin(const char *origin)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyz0123456789+.-";
+    size_t scheme = strspn(origin, letters);
+    const char *host = origin + scheme + 3;
+    if (strcmp(origin, "null") == 0 || strcmp(origin, "file://") == 0)
+        return true;
+    if (scheme == 0 || strncmp(origin + scheme, "://", 3) != 0 || host[0] == '\0' ||
+        host[strspn(host, "abcdefghijklmnopqrstuvwxyz0123456789.-_:[]")] != '\0')
+        return false;
+    return !(strncmp(origin, "https:", 6) == 0 && ends_with(host, ":443")) &&
+           !(strncmp(origin, "http:", 5) == 0 && ends_with(host, ":80"));
+}
+
+/* Compared as they are, so what cannot be equal to anything would shut all pages out. */
+static void check_web(struct load *load)
+{
+    const struct options *options = load->options;
+    if (!is_path(options->ws_path))
+        fail_value(load, "ws.path",
+                   "no path that could be asked for; accepted: / and printable ASCII without ? and "
+                   "#, and not /health");
+    for (size_t i = 0; i < options->ws_origins.count; i++) {
+        char what[512];
+        if (is_origin(options->ws_origins.items[i]))
+            continue;
+        snprintf(
+            what, sizeof(what),
+            "'%.255s' is nothing that a browser says; accepted: https://HOST or "
+            "https://HOST:PORT in small letters, without the port 443 (http: 80) and without a "
+            "slash at the end, null, file://",
+            options->ws_origins.items[i]);
+        fail_value(load, "ws.origins", what);
+    }
+}
+
 static void check_auth(struct load *load)
 {
     const struct options *options = load->options;
@@ -402,6 +455,7 @@ int config_load(struct options *options, int argc, char **argv, FILE *complaints
         check_listen(&load);
         check_prefixes(&load, "proxy.from", &options->proxy_from);
         check_auth(&load);
+        check_web(&load);
         check_urls(&load);
         check_relations(&load);
         resolve_threads(options);

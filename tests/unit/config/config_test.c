@@ -731,6 +731,34 @@ static void test_proxies(void **state)
     options_fini(&run.options);
 }
 
+/* What nobody can ask for shut everybody out, and the start said nothing. */
+static void test_what_no_browser_says(void **state)
+{
+    (void)state;
+    static const char *const paths[] = {"usher", "/health", "/a b", "/\xc3\xa4", "/x?y", "/x#y"};
+    static const char *const origins[] = {
+        "game.example",         "https://game.example/",    "*",           "https://*.example",
+        "https://Game.example", "https://game.example:443", "http://a:80", "https://",
+    };
+    static const char good[] =
+        "ws.origins=https://game.example,http://localhost:8080,http://[::1]:443,"
+        "https://a:80,null,file://,app://localhost,http://127.0.0.1";
+    char setting[64];
+    struct run run;
+    for (size_t i = 0; i < sizeof(paths) / sizeof(*paths); i++) {
+        snprintf(setting, sizeof(setting), "ws.path=%s", paths[i]);
+        expect_set(setting, 78, "ws.path: no path");
+    }
+    for (size_t i = 0; i < sizeof(origins) / sizeof(*origins); i++) {
+        snprintf(setting, sizeof(setting), "ws.origins=http://a,%s", origins[i]);
+        expect_set(setting, 78, "is nothing that a browser says");
+    }
+    load(&run, "--set", "ws.path=/", "--set", good, NULL);
+    assert_int_equal(run.result, 0);
+    assert_int_equal(run.options.ws_origins.count, 8);
+    options_fini(&run.options);
+}
+
 /* What is set and does nothing: told, unless the other option makes it do something. */
 static void test_what_does_nothing(void **state)
 {
@@ -803,6 +831,7 @@ int main(void)
         cmocka_unit_test(test_open_network),
         cmocka_unit_test(test_tls),
         cmocka_unit_test(test_proxies),
+        cmocka_unit_test(test_what_no_browser_says),
         cmocka_unit_test(test_urls),
         cmocka_unit_test(test_check_only),
         cmocka_unit_test(test_printed_config_is_valid),
