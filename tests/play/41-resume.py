@@ -10,8 +10,11 @@ from usherplay import Broker, Client, check, check_equal, client_pb, eventually,
 from usherplay.client import Crowd, Witness
 from usherplay.history import History, check_history
 from usherplay.relay import Plan, Relay
+from usherplay.stage import OVER
+from usherplay.websocket import upgrade_bytes
 
 LARGE = bool(os.environ.get("USHER_PLAY_LARGE"))
+UP, DOWN = upgrade_bytes() if OVER == "ws" else (0, 0)  # what goes before the first frame
 COMPLETE, PARTIAL = client_pb.Welcome.COMPLETE, client_pb.Welcome.PARTIAL
 
 
@@ -35,10 +38,10 @@ class Stream:
         self.cuts -= 1
         how = self.random.choice(("RST", "FIN"))
         if self.acks and self.random.random() < 0.3:  # its own words are cut too
-            return Plan(cut_up=self.random.randrange(60, 120), cut_how=how)
+            return Plan(cut_up=UP + self.random.randrange(60, 120), cut_how=how)
         return Plan(
             cut_down=self.random.choice(
-                (self.random.randrange(0, 100), self.random.randrange(100, 2000))
+                (self.random.randrange(0, DOWN + 100), DOWN + self.random.randrange(100, 2000))
             ),
             cut_how=how,
         )

@@ -28,7 +28,7 @@ from usherplay import (
 )
 from usherplay.backend import cause_name, kind_name
 from usherplay.relay import Relay
-from usherplay.stage import Failed
+from usherplay.stage import OVER, Failed
 
 LARGE = bool(os.environ.get("USHER_PLAY_LARGE"))
 HEARTBEAT = 1.0
@@ -132,8 +132,7 @@ class ByLink:
         self.host = self.space.host
 
     def connect(self, broker):
-        address = (self.host, broker.port)
-        return self.space.inside(lambda: Client(address, timeout=20))
+        return self.space.inside(lambda: Client(broker.address, timeout=20))
 
     def down(self):
         self.space.link("down")
@@ -177,8 +176,7 @@ class ByRelay:
 def start(network, options):
     """A broker where those clients can reach it."""
     port = free_port()
-    broker = Broker({**network.options, **options, "listen.tcp": f"{network.host}:{port}"})
-    broker.port = port
+    broker = Broker({**network.options, **options, f"listen.{OVER}": f"{network.host}:{port}"})
     broker.address = (network.host, port)
     return broker
 

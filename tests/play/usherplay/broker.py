@@ -16,7 +16,7 @@ import time
 import urllib.request
 
 from usherplay.schema import BIN
-from usherplay.stage import Failed
+from usherplay.stage import OVER, Failed
 
 READY_SECONDS = 20
 STOP_SECONDS = 15
@@ -58,14 +58,17 @@ class Broker:
 
     options: {"dotted.key": value}, over the defaults below. keep: a folder to use instead of a
     new one; it is then the caller's to remove. wait: False starts without waiting for ready.
-    environment: variables for the process beside ours. wrapper: a command, as a list, that becomes
+    ws: it listens for WebSocket too, as it does where USHER_PLAY_OVER says so; `address` is where
+    clients connect that say nothing else. environment: variables for the process beside ours. wrapper: a command, as a list, that becomes
     usherd by exec and gets its command line at the end."""
 
-    def __init__(self, options=None, keep=None, wait=True, environment=None, wrapper=()):
+    def __init__(
+        self, options=None, keep=None, wait=True, environment=None, wrapper=(), ws=OVER == "ws"
+    ):
         self.folder = keep or tempfile.mkdtemp(prefix="usher-play-")
         self._own_folder = keep is None
         self.port = free_port()
-        self.address = ("127.0.0.1", self.port)
+        self.address = self.tcp_address = ("127.0.0.1", self.port)
         self.link_path = os.path.join(self.folder, "link.sock")
         self.link_url = f"ipc://{self.link_path}"
         self.store = os.path.join(self.folder, "store")
@@ -84,6 +87,12 @@ class Broker:
             # So that plays may look at the files that it has open.
             "process.core_dumps": "true",
         }
+        if ws:
+            self.ws_port = free_port()
+            self.ws_address = ("127.0.0.1", self.ws_port)
+            self.options["listen.ws"] = f"127.0.0.1:{self.ws_port}"
+        if OVER == "ws":
+            self.address = self.ws_address
         self.options.update(options or {})
         self.environment = environment
         self.wrapper = list(wrapper)

@@ -44,9 +44,9 @@ def skip_without():
 
 
 class Browser:
-    """Finds elements by CSS, and waits for what the page shows."""
+    """Finds elements by CSS, and waits for what the page shows. arguments: more for Chromium."""
 
-    def __init__(self, speed=1):
+    def __init__(self, speed=1, arguments=()):
         self.profile = tempfile.mkdtemp(prefix="usher-chromium-")
         options = Options()
         options.binary_location = shutil.which("chromium")
@@ -61,6 +61,7 @@ class Browser:
             "--disable-component-update",
             "--hide-scrollbars",
             f"--user-data-dir={self.profile}",
+            *arguments,
         ):
             options.add_argument(argument)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})

@@ -11,7 +11,8 @@ import time
 from usherplay.numbers import check_numbers
 from usherplay.record import record
 from usherplay.schema import client_pb
-from usherplay.stage import Failed
+from usherplay.stage import OVER, Failed
+from usherplay.websocket import Wire
 
 DEFAULT_SECONDS = 5.0
 KINDS = ("welcome", "message", "done", "reply", "error", "pong", "close")
@@ -79,10 +80,11 @@ def describe(frame):
 
 class Client:
     """Where: a Broker, or (host, port). source: the address to come from, such as 127.0.0.2. Ids of
-    requests count from 1."""
+    requests count from 1. over: "tcp" or "ws"; without it what USHER_PLAY_OVER says."""
 
-    def __init__(self, where, receive_buffer=None, timeout=DEFAULT_SECONDS, source=None):
-        self.address = getattr(where, "address", where)
+    def __init__(self, where, receive_buffer=None, timeout=DEFAULT_SECONDS, source=None, over=None):
+        self.over = over or OVER
+        self.address = self._address_of(where)
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         if receive_buffer is not None:  # before connect, so that the window is small from the start
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -98,6 +100,14 @@ class Client:
         self.last_id = 0
         self.name = None
         self.welcome = None
+        self.wire = None
+        if self.over == "ws":
+            self.wire = Wire(self, whole=not hasattr(where, "plan"))  # a relay's, which cuts
+
+    def _address_of(self, where):
+        if self.over != OVER and hasattr(where, f"{self.over}_address"):
+            return getattr(where, f"{self.over}_address")
+        return getattr(where, "address", where)
 
     def _connect(self):
         self.socket.connect(self.address)
@@ -107,7 +117,10 @@ class Client:
     def send_bytes(self, data):
         record("frame", bytes(data))
         self.socket.settimeout(self.timeout)
-        self.socket.sendall(data)
+        if self.wire:
+            self.wire.send(data)
+        else:
+            self.socket.sendall(data)
 
     def send_frame(self, frame):
         self.send_bytes(frame_bytes(frame))
@@ -126,9 +139,13 @@ class Client:
             return False
         if not data:
             self.ended = "end of file"
+            if self.wire:
+                self.wire.ended(self.ended)
             return False
-        self.buffer += data
+        self.buffer += self.wire.take(data) if self.wire else data
         self._cut()
+        if self.wire:
+            self.wire.settled()
         return True
 
     def _cut(self):
@@ -139,6 +156,8 @@ class Client:
             frame = client_pb.BrokerFrame()
             frame.ParseFromString(body)
             check_numbers(frame)
+            if self.wire:
+                self.wire.saw(frame)
             self.saw(frame)
             self.frames.append(frame)
 

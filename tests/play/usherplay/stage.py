@@ -8,6 +8,12 @@ import time
 import traceback
 
 
+# How clients reach the broker where a play does not say it: "tcp", or "ws" for WebSocket.
+OVER = os.environ.get("USHER_PLAY_OVER", "tcp")
+if OVER not in ("tcp", "ws"):
+    sys.exit(f"USHER_PLAY_OVER is {OVER!r}: neither tcp nor ws")
+
+
 class Failed(AssertionError):
     """The broker did something else than the contract says; the text says what."""
 

@@ -11,7 +11,7 @@ import tempfile
 
 from usherplay.broker import Broker, free_port
 from usherplay.client import Client
-from usherplay.stage import Failed
+from usherplay.stage import OVER, Failed
 
 
 def _openssl(*arguments):
@@ -75,9 +75,14 @@ class TlsBroker(Broker):
         self.identity = Identity(self.certificates.name, "broker", self.authority)
         self.tls_port = free_port()
         self.tls_address = ("127.0.0.1", self.tls_port)
+        listen = {"listen.tls": f"127.0.0.1:{self.tls_port}"}
+        if others.get("ws", OVER == "ws"):
+            self.wss_port = free_port()
+            self.wss_address = ("127.0.0.1", self.wss_port)
+            listen["listen.wss"] = f"127.0.0.1:{self.wss_port}"
         super().__init__(
             {
-                "listen.tls": f"127.0.0.1:{self.tls_port}",
+                **listen,
                 "tls.certificate_file": self.identity.certificate,
                 "tls.key_file": self.identity.key,
                 **(options or {}),
@@ -98,11 +103,14 @@ class TlsBroker(Broker):
 
 
 class TlsClient(Client):
-    """A client over TLS. Options of Client, and the ssl context."""
+    """A client over TLS, also below WebSocket. Options of Client, and the ssl context."""
 
     def __init__(self, broker, context=None, **others):
         self._context = context or broker.context()
-        super().__init__(broker.tls_address, **others)
+        super().__init__(broker, **others)
+
+    def _address_of(self, where):
+        return where.wss_address if self.over == "ws" else where.tls_address
 
     def _connect(self):
         super()._connect()
