@@ -279,6 +279,7 @@ def refused_heads():
         "http://10.0.0.1",
         "http://[::2]",
         "https://localhost@evil.example",
+        "null",
         "localhost",
         "",
     ):
@@ -354,7 +355,6 @@ def accepted_heads():
     for host in ("localhost:7401", "[::1]:7401", "game.example", ""):
         yield f"Host {host!r}", head("Host", add=[f"Host: {host}"]), True
     for origin in (
-        "null",
         "file://",
         "http://localhost",
         "http://localhost:8080",
@@ -461,6 +461,7 @@ def scene_origins():
     """ws.origins names them exactly; without it any page may come, but while everybody is let in
     (auth.mode open) only one of this machine."""
     listed = {"ws.origins": "https://game.example,http://localhost:8080"}
+    nobody = {"ws.origins": "null"}  # what a page says that has no origin; any page can make one
     service = {"auth.mode": "service", "auth.service": "login"}
     cases = (
         (listed, "https://game.example", 101),
@@ -472,11 +473,13 @@ def scene_origins():
         (listed, "https://game.example:443", 403),
         (listed, "https://GAME.example", 403),
         (listed, "null", 403),
+        (nobody, "null", 101),
+        (nobody, "http://localhost", 403),
         (service, "https://evil.example", 101),
         (service, "null", 101),
         (service, None, 101),
     )
-    for options in (listed, service):
+    for options in (listed, nobody, service):
         with Broker(options, ws=True) as broker:
             for rules, origin, status in cases:
                 if rules is not options:
