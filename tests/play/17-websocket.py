@@ -1232,38 +1232,41 @@ def scene_pings_before_the_login():
 
 
 def scene_pings_amid_a_flood():
-    """A Pong never stands within a message, whatever is being written."""
-    count = scaled(3000, 500)
+    """A Pong never stands within a message: neither while the socket takes parts of messages, nor while
+    what waits for it is written."""
+    count = scaled(6000, 1500)
     options = {
         "ws.control_per_second": 255,
-        "limits.inbox_messages": 10000,
+        "limits.inbox_messages": 100000,
         "limits.inbox_bytes": 100 << 20,
         "limits.output_bytes": 100 << 20,
         "limits.output_soft_bytes": 50 << 20,
     }
     with Broker(options, ws=True) as broker, Client(broker, over="tcp") as bob:
         bob.login("bob")
-        with Client(broker, over="ws", receive_buffer=8192, timeout=30) as alice:
-            alice.login("alice")
-            payload = b"f" * 1500
-            sent = pinged = seen = 0
-            while seen < count:
-                if sent < count and sent - seen < 500:
-                    bob.post("send", id=0, to="alice", payload=payload)
-                    sent += 1
-                if sent % 50 == 0 and pinged < sent // 50:
-                    pinged += 1
-                    send_to(alice.socket, ws_frame(PING, b"%d" % pinged), False)
-                if sent == count or sent - seen >= 500 or sent % 7 == 0:
-                    alice.receive_more(0.001 if sent < count else 5)
-                while alice.frames:
+        for reads in (True, False):
+            with Client(broker, over="ws", receive_buffer=8192, timeout=60) as alice:
+                alice.login("alice")
+                pinged = seen = 0
+                for number in range(count):
+                    bob.post("send", id=0, to="alice", payload=b"f" * (number % 3000))
+                    if number % 50 == 0:
+                        bob.ping(timeout=20)
+                        pinged += 1
+                        alice.socket.sendall(ws_frame(PING, b"%d" % pinged))
+                    if reads:
+                        alice.receive_more(0.0001)
+                while seen < count:
+                    check_equal(
+                        len(alice.expect("message").message.payload), seen % 3000, "payload"
+                    )
                     seen += 1
-                    check_equal(alice.next_frame().message.payload, payload, "payload")
-            alice.ping()
-            pongs = [int(payload) for payload in newest_pongs(alice)]
-            check_equal(pongs, sorted(set(pongs)), "the order of pongs")
-            check_equal(pongs[-1], pinged, "the last pong")
-            print(f"     {count} messages, {pinged} pings, {len(pongs)} pongs")
+                alice.ping()
+                pongs = [int(payload) for payload in newest_pongs(alice)]
+                check_equal(pongs, sorted(set(pongs)), "the order of pongs")
+                check_equal(pongs[-1], pinged, "the last pong")
+                how = "read" if reads else "not read"
+                print(f"     {count} messages, {how} meanwhile, {pinged} pings, {len(pongs)} pongs")
 
 
 # --- messages of the broker -----------------------------------------------------------------------
