@@ -870,6 +870,7 @@ def broken_frames(limit):
     yield "nothing in 64 bits", ws_frame(BINARY, b"", form=64), 1002
     yield "65535 bytes in 64 bits", ws_frame(BINARY, b"\0" * 65535, form=64), 1002
     yield "a Close of one byte", ws_frame(CLOSE, b"\x03"), 1002
+    yield "a Close of one byte that begins a good code", ws_frame(CLOSE, b"\x0c"), 1002
     for code in (0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1999, 2000, 2999, 5000, 65535):
         yield f"a Close with {code}", ws_close(code), 1002
     yield "a message that ends within a frame", ws_frame(BINARY, ping[:-1]), 1002
