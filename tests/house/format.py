@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""One hand: what is written in C, Python, shell and JavaScript looks as its formatter writes it.
+"""One hand: what is written in C, Python, shell, JavaScript and TypeScript looks as its formatter writes it.
 
     format.py ROOT check|write [c|python|shell|javascript]
 
@@ -100,7 +100,7 @@ def javascript(root, write):
     return run(
         root,
         ["node", f"{here}/javascript.mjs", f"{root}/build/prettier", "write" if write else "check"],
-        tracked(root, "*.js", "*.mjs"),
+        tracked(root, "*.js", "*.mjs", "*.ts"),
     )
 
 
@@ -143,6 +143,7 @@ PLANTED = {
     "no_ending": "#!/usr/bin/python3\nx = { 'a':1 }\n",
     "a.sh": "#!/bin/sh\nif true\nthen\n  true\nfi\n",
     "a.js": "const a = {b:1}\n",
+    "a.ts": "const a: {b:number} = {b:1}\n",
 }
 
 

@@ -10,7 +10,8 @@ const plugins = [(await load("babel")).default, (await load("estree")).default];
 
 for (const file of files) {
     const text = readFileSync(file, "utf8");
-    const options = { parser: "babel", plugins, tabWidth: 4, printWidth: 100 };
+    const parser = file.endsWith("ts") ? "babel-ts" : "babel";
+    const options = { parser, plugins, tabWidth: 4, printWidth: 100 };
     const formatted = await prettier.format(text, options);
     if (formatted !== text && verb === "write") {
         writeFileSync(file, formatted);

@@ -1,0 +1,38 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Builds the npm package: build.sh FOLDER VERSION. Types are checked by tsc, esbuild makes the files.
+#
+# Names that begin with an underscore are the client's own: esbuild shortens them, which saves a tenth.
+set -eu
+
+here=$(cd -- "$(dirname -- "$0")" && pwd)
+out=$1
+version=$2
+
+rm -rf -- "$out"
+mkdir -p "$out"
+tsc -p "$here" --outDir "$out/types"
+
+# For each entry and form a file of its own: nothing is shared, so a page loads one.
+bundle() {
+    entry=$1
+    name=$2
+    shift 2
+    esbuild "$here/src/$entry.ts" --bundle --minify --target=es2020 '--mangle-props=^_' \
+        --log-level=warning '--banner:js=/*! usher-client, Apache-2.0 */' --outfile="$out/$name" "$@"
+}
+bundle index index.js --format=esm --sourcemap
+bundle index index.cjs --format=cjs --sourcemap
+bundle global usher-client.js --format=iife
+bundle node node.js --format=esm --sourcemap --platform=node
+bundle node node.cjs --format=cjs --sourcemap --platform=node
+
+# What index.d.ts and node.d.ts name; a CommonJS program wants types under a name of its own.
+for name in index node api errors fields; do
+    cp "$out/types/$name.d.ts" "$out/$name.d.ts"
+    sed -E 's,"\./([a-z]+)\.js",".\/\1.cjs",g' "$out/types/$name.d.ts" >"$out/$name.d.cts"
+done
+rm -rf -- "$out/types"
+
+sed "s/\"version\": \"0.0.0\"/\"version\": \"$version\"/" "$here/package.json" >"$out/package.json"
+cp "$here/README.md" "$here/../../LICENSE" "$out"

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a program sees of the client.
+import { EndCode } from "./errors.js";
+import { WelcomeReplay } from "./fields.js";
+
+/** Bytes, or a text that is sent as UTF-8. */
+export type Payload = Uint8Array | string;
+
+export type Token = Payload | undefined;
+
+export interface Options {
+    /** ws://HOST:PORT/usher or wss://; with `usher-client/node` also tcp:// and tls://. */
+    url: string;
+    /** The name to log in as. */
+    user: string;
+    /** What proves it. A function is asked for each login, and for none that is resumed. */
+    token?: Token | (() => Token | Promise<Token>);
+    /** Messages are kept by the broker until this client has acknowledged them, and come again. */
+    acks?: boolean;
+    /** They are acknowledged by `ack(message)` alone, and not when the program leaves them. */
+    manualAcks?: boolean;
+    /** Text for operators, as "tag/1.2". */
+    client?: string;
+    /** Such as sessionStorage: a page that is loaded again resumes its session. */
+    storage?: Pick<Storage, "getItem" | "setItem" | "removeItem">;
+    /** The class to use where there is no global WebSocket. */
+    webSocket?: unknown;
+    /** From the first byte to the Welcome (10,000). */
+    connectTimeoutMs?: number;
+    /** Patience with a request that names no time of its own (30,000). */
+    requestTimeoutMs?: number;
+    /** Requests that wait for being sent or for their answer (256). */
+    requestsMax?: number;
+    /** Bytes of requests that are not sent yet (1 MiB); one may be larger by itself. */
+    queueBytesMax?: number;
+    /** Messages that the program has not taken yet; beyond, the connection is given up until it has
+     * taken half of them (1024). */
+    unreadMax?: number;
+    /** Likewise, in bytes (4 MiB). */
+    unreadBytesMax?: number;
+}
+
+export type State = "connecting" | "online" | "waiting" | "ended";
+
+export interface Welcome {
+    /** FRESH: a new session. COMPLETE: resumed, nothing missing. PARTIAL: messages are missing. */
+    replay: WelcomeReplay;
+    epoch: number;
+    /** Of the first message to come. */
+    nextSeq: number;
+    heartbeatMs: number;
+    /** How long the session waits for this client when its connection is lost. */
+    resumeMs: number;
+    /** The largest frame that the broker takes. */
+    frameBytesMax: number;
+    /** How long until the session ends with its token; 0: it does not. */
+    tokenMs: number;
+    /** Unix time of the broker, for people. */
+    timeMs: number;
+    node: string;
+}
+
+export interface Message {
+    /** From 1 in each epoch, without gaps. */
+    seq: number;
+    epoch: number;
+    /** The user who sent it, or empty. */
+    from: string;
+    /** The service that pushed it, or empty. */
+    service: string;
+    payload: Uint8Array;
+    /** The payload as UTF-8. */
+    readonly text: string;
+    timeMs: number;
+    redelivered: boolean;
+    /** How many are missing right before this one. */
+    missed: number;
+}
+
+/** A connection is over, or a try to make one. */
+export interface Closed {
+    reason: EndCode;
+    detail: string;
+    /** Until the next try. */
+    retryAfterMs: number;
+    /** There is no next try: the client has ended. */
+    final: boolean;
+}
+
+export interface Events {
+    state: State;
+    welcome: Welcome;
+    /** Messages are missing: fetch anew what they would have told. */
+    partial: Welcome;
+    closed: Closed;
+    /** How long a Ping took. */
+    rtt: number;
+    /** A promise that is given back says when the program leaves the message. */
+    message: Message;
+}
+
+export interface SendOptions {
+    /** Wait until the receiver has acknowledged it, and not only until its inbox has it. */
+    delivered?: boolean;
+    timeoutMs?: number;
+}
+
+export interface CallOptions {
+    /** How long the service may take; the broker's default. */
+    timeoutMs?: number;
+}
+
+export interface Client {
+    readonly user: string;
+    readonly state: State;
+    /** The first Welcome; rejected with an UsherError when the client ends before. */
+    readonly ready: Promise<Welcome>;
+    /** Why the client has ended, as soon as it has. */
+    readonly ended: Closed | undefined;
+
+    /** To another user, or to oneself. Gives the epoch of the receiver. */
+    send(to: string, payload: Payload, options?: SendOptions): Promise<number>;
+    /** To a service; gives its reply, or a StatusError. */
+    call(
+        service: string,
+        method: string,
+        payload?: Payload,
+        options?: CallOptions,
+    ): Promise<Uint8Array>;
+    /** Without any answer. False: it was not taken, because it cannot be sent or too much waits. */
+    post(to: string, payload: Payload): boolean;
+    postCall(service: string, method: string, payload?: Payload): boolean;
+
+    /** The messages as they come; ends with the client. Each is left when the next one is asked for. */
+    messages(): AsyncIterableIterator<Message>;
+    /** With manualAcks: this message and all before it are processed. */
+    ack(message: Message): void;
+    /** Gives what takes the listener off again. */
+    on<Name extends keyof Events>(
+        name: Name,
+        listener: (event: Events[Name]) => unknown,
+    ): () => void;
+
+    /** Ends the session, and gives up what is still in its inbox. */
+    logout(): Promise<void>;
+    /** Closes the connection. The session stays for its resume window. */
+    close(): void;
+}

@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: Apache-2.0
+// Made by tools/fields.py from proto/client.proto; a test makes it again and compares.
+
+/** A whole number from 0 to 2^53 - 1: uint32, uint64 or an enum. */
+export const UINT = 0;
+export const BOOL = 1;
+export const BYTES = 2;
+export const STRING = 3;
+
+/** Name and kind of field 1, name and kind of field 2, ... A kind that is a table is a message. */
+export type Table = readonly (string | number | Table)[];
+
+export const LOGIN: Table = ["username", STRING, "token", BYTES, "client", STRING, "acks", BOOL];
+
+export const RESUME: Table = [
+    "username",
+    STRING,
+    "epoch",
+    UINT,
+    "secret",
+    BYTES,
+    "lastSeq",
+    UINT,
+    "receivedSeq",
+    UINT,
+];
+
+export const SEND: Table = ["to", STRING, "payload", BYTES, "until", UINT];
+
+export const CALL: Table = [
+    "service",
+    STRING,
+    "method",
+    STRING,
+    "payload",
+    BYTES,
+    "timeoutMs",
+    UINT,
+];
+
+export const ACK: Table = ["seq", UINT];
+
+export const PING: Table = ["stamp", UINT];
+
+export const LOGOUT: Table = [];
+
+export const WELCOME: Table = [
+    "epoch",
+    UINT,
+    "secret",
+    BYTES,
+    "replay",
+    UINT,
+    "nextSeq",
+    UINT,
+    "heartbeatMs",
+    UINT,
+    "resumeMs",
+    UINT,
+    "frameBytesMax",
+    UINT,
+    "timeMs",
+    UINT,
+    "node",
+    STRING,
+    "tokenMs",
+    UINT,
+];
+
+export const MESSAGE: Table = [
+    "seq",
+    UINT,
+    "from",
+    STRING,
+    "service",
+    STRING,
+    "payload",
+    BYTES,
+    "timeMs",
+    UINT,
+    "redelivered",
+    BOOL,
+];
+
+export const DONE: Table = ["epoch", UINT];
+
+export const REPLY: Table = ["status", UINT, "payload", BYTES];
+
+export const ERROR: Table = ["code", UINT, "detail", STRING, "retryAfterMs", UINT];
+
+export const PONG: Table = ["stamp", UINT, "timeMs", UINT];
+
+export const CLOSE: Table = [
+    "reason",
+    UINT,
+    "detail",
+    STRING,
+    "retryAfterMs",
+    UINT,
+    "doNotReturn",
+    BOOL,
+];
+
+export const CLIENTFRAME: Table = [
+    "id",
+    UINT,
+    "login",
+    LOGIN,
+    "resume",
+    RESUME,
+    "send",
+    SEND,
+    "call",
+    CALL,
+    "ack",
+    ACK,
+    "ping",
+    PING,
+    "logout",
+    LOGOUT,
+];
+
+export const BROKERFRAME: Table = [
+    "id",
+    UINT,
+    "welcome",
+    WELCOME,
+    "message",
+    MESSAGE,
+    "done",
+    DONE,
+    "reply",
+    REPLY,
+    "error",
+    ERROR,
+    "pong",
+    PONG,
+    "close",
+    CLOSE,
+];
+
+export interface ClientFrameFields {
+    id: number;
+    login?: LoginFields;
+    resume?: ResumeFields;
+    send?: SendFields;
+    call?: CallFields;
+    ack?: AckFields;
+    ping?: PingFields;
+    logout?: LogoutFields;
+}
+
+export interface BrokerFrameFields {
+    id: number;
+    welcome?: WelcomeFields;
+    message?: MessageFields;
+    done?: DoneFields;
+    reply?: ReplyFields;
+    error?: ErrorFields;
+    pong?: PongFields;
+    close?: CloseFields;
+}
+
+export interface LoginFields {
+    username: string;
+    token: Uint8Array;
+    client: string;
+    acks: boolean;
+}
+
+export interface ResumeFields {
+    username: string;
+    epoch: number;
+    secret: Uint8Array;
+    lastSeq: number;
+    receivedSeq: number;
+}
+
+export interface SendFields {
+    to: string;
+    payload: Uint8Array;
+    until: number;
+}
+
+export interface CallFields {
+    service: string;
+    method: string;
+    payload: Uint8Array;
+    timeoutMs: number;
+}
+
+export interface AckFields {
+    seq: number;
+}
+
+export interface PingFields {
+    stamp: number;
+}
+
+export type LogoutFields = Record<never, never>;
+
+export interface WelcomeFields {
+    epoch: number;
+    secret: Uint8Array;
+    replay: number;
+    nextSeq: number;
+    heartbeatMs: number;
+    resumeMs: number;
+    frameBytesMax: number;
+    timeMs: number;
+    node: string;
+    tokenMs: number;
+}
+
+export interface MessageFields {
+    seq: number;
+    from: string;
+    service: string;
+    payload: Uint8Array;
+    timeMs: number;
+    redelivered: boolean;
+}
+
+export interface DoneFields {
+    epoch: number;
+}
+
+export interface ReplyFields {
+    status: number;
+    payload: Uint8Array;
+}
+
+export interface ErrorFields {
+    code: number;
+    detail: string;
+    retryAfterMs: number;
+}
+
+export interface PongFields {
+    stamp: number;
+    timeMs: number;
+}
+
+export interface CloseFields {
+    reason: number;
+    detail: string;
+    retryAfterMs: number;
+    doNotReturn: boolean;
+}
+
+export const ERRORS: readonly string[] =
+    "NONE PROTOCOL UNAUTHENTICATED FORBIDDEN INVALID_NAME NOT_ONLINE INBOX_FULL BUSY NO_SERVICE TIMEOUT SERVICE_LOST TOO_LARGE RATE_LIMITED UNAVAILABLE UNDELIVERED RESUME_REJECTED DRAINING INTERNAL".split(
+        " ",
+    );
+export type ErrorCode =
+    | "NONE"
+    | "PROTOCOL"
+    | "UNAUTHENTICATED"
+    | "FORBIDDEN"
+    | "INVALID_NAME"
+    | "NOT_ONLINE"
+    | "INBOX_FULL"
+    | "BUSY"
+    | "NO_SERVICE"
+    | "TIMEOUT"
+    | "SERVICE_LOST"
+    | "TOO_LARGE"
+    | "RATE_LIMITED"
+    | "UNAVAILABLE"
+    | "UNDELIVERED"
+    | "RESUME_REJECTED"
+    | "DRAINING"
+    | "INTERNAL";
+
+export const CLOSES: readonly string[] =
+    "NONE REPLACED KICKED PROTOCOL_ERROR AUTH_FAILED AUTH_TIMEOUT HEARTBEAT_TIMEOUT SLOW_CONSUMER RATE_LIMITED DRAINING SHUTDOWN LOGGED_OUT OVERLOADED INTERNAL STALE_SESSION TOKEN_EXPIRED".split(
+        " ",
+    );
+export type CloseReason =
+    | "NONE"
+    | "REPLACED"
+    | "KICKED"
+    | "PROTOCOL_ERROR"
+    | "AUTH_FAILED"
+    | "AUTH_TIMEOUT"
+    | "HEARTBEAT_TIMEOUT"
+    | "SLOW_CONSUMER"
+    | "RATE_LIMITED"
+    | "DRAINING"
+    | "SHUTDOWN"
+    | "LOGGED_OUT"
+    | "OVERLOADED"
+    | "INTERNAL"
+    | "STALE_SESSION"
+    | "TOKEN_EXPIRED";
+
+export const REPLAYS: readonly string[] = "FRESH COMPLETE PARTIAL".split(" ");
+export type WelcomeReplay = "FRESH" | "COMPLETE" | "PARTIAL";

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+// Messages on their way to the program, and how far it is.
+//
+// Within an epoch a message counts only if its seq is higher than all before it: what comes again
+// after a resume while it still waits here is given once. A message is processed when the program has
+// left it and all before it; seqs are acknowledged up to that one, some at a time.
+import { Message } from "./api.js";
+import { Emitter } from "./emitter.js";
+import { MessageFields } from "./fields.js";
+import { Settings } from "./limits.js";
+import { textOf } from "./utf8.js";
+
+/** So many that are processed are told at once, fewer after a while. */
+const ACKS_SOON = 16;
+const ACK_DELAY_MS = 50;
+
+interface Received extends Message {
+    /** The numbering that its seq belongs to: a new epoch begins another. */
+    _count: object;
+    /** The program is done with it. */
+    _left?: boolean;
+}
+
+type Taker = (message: Received | undefined) => void;
+
+export class Inbox {
+    _epoch = 0;
+    _count: object = {};
+    _receivedSeq = 0;
+    _processedSeq = 0;
+    _unread: Received[] = [];
+    _bytes = 0;
+    /** Taken by the program and not left, in their order. */
+    _taken: Received[] = [];
+    _takers: Taker[] = [];
+    _ended = false;
+    _pumping = false;
+    _untold = 0;
+    _timer: ReturnType<typeof setTimeout> | undefined;
+
+    constructor(
+        readonly _settings: Settings,
+        readonly _events: Emitter,
+        /** The program has processed some more. */
+        readonly _progress: () => void,
+        /** The program has taken half of what was too much. */
+        readonly _drained: () => void,
+    ) {}
+
+    /** From here on messages are numbered from seq. */
+    _begin(epoch: number, seq: number): void {
+        this._epoch = epoch;
+        this._count = {};
+        this._receivedSeq = this._processedSeq = Math.max(seq - 1, 0);
+    }
+
+    /** False: it does not fit, and was not taken. */
+    _push(fields: MessageFields): boolean {
+        const { seq, payload } = fields;
+        if (seq && seq <= this._receivedSeq) {
+            return true;
+        }
+        if (this._holds(1)) {
+            return !seq; // what has no number is only worth something now
+        }
+        const missed = seq ? seq - this._receivedSeq - 1 : 0;
+        this._receivedSeq = seq || this._receivedSeq;
+        this._bytes += payload.length;
+        this._unread.push({
+            ...fields,
+            epoch: this._epoch,
+            missed,
+            get text() {
+                return textOf(payload);
+            },
+            _count: this._count,
+        });
+        this._give();
+        return true;
+    }
+
+    /** Whether so many times what is unread would be as much as may be. */
+    _holds(times: number): boolean {
+        const { unreadMax, unreadBytesMax } = this._settings;
+        return this._unread.length * times >= unreadMax || this._bytes * times > unreadBytesMax;
+    }
+
+    _take(): Received | undefined {
+        const message = this._unread.shift();
+        if (message) {
+            this._bytes -= message.payload.length;
+            this._taken.push(message);
+            if (!this._holds(2)) {
+                this._drained();
+            }
+        }
+        return message;
+    }
+
+    /** Whoever waits gets what there is. */
+    _give(): void {
+        while (this._takers.length && this._unread.length) {
+            this._takers.shift()!(this._take());
+        }
+        void this._pump();
+    }
+
+    /** To listeners one after the other: who gives a promise gets the next one when it is settled. */
+    async _pump(): Promise<void> {
+        if (this._pumping) {
+            return;
+        }
+        this._pumping = true;
+        while (this._unread.length && this._events._has("message")) {
+            const message = this._take()!;
+            await this._events._emit("message", message);
+            this._leave(message);
+        }
+        this._pumping = false;
+    }
+
+    /** Several may be taken at once and left in any order: processed is what all before it is, too. */
+    _leave(message: Received): void {
+        message._left = true;
+        while (this._taken[0]?._left) {
+            const { _count, seq } = this._taken.shift()!;
+            if (!this._settings.manualAcks) {
+                this._process(_count, seq);
+            }
+        }
+    }
+
+    /** All up to seq is processed. */
+    _process(count: object, seq: number): void {
+        if (count !== this._count || seq <= this._processedSeq) {
+            return;
+        }
+        const few = this._untold < ACKS_SOON;
+        this._untold += seq - this._processedSeq;
+        this._processedSeq = seq;
+        const many = this._untold >= ACKS_SOON;
+        if (!this._timer || (few && many)) {
+            clearTimeout(this._timer);
+            this._timer = setTimeout(() => this._tell(), many ? 0 : ACK_DELAY_MS);
+        }
+    }
+
+    _tell(): void {
+        clearTimeout(this._timer);
+        this._timer = undefined;
+        this._untold = 0;
+        this._progress();
+    }
+
+    /** The next one, when it is there; nothing when there will be none. */
+    _next(): Promise<Received | undefined> {
+        return new Promise((resolve) => {
+            if (this._ended && !this._unread.length) {
+                resolve(undefined);
+            } else {
+                this._takers.push(resolve);
+                this._give();
+            }
+        });
+    }
+
+    /** A message is left when the next one is asked for, or the loop is. */
+    async *_messages(): AsyncGenerator<Message, void> {
+        for (let message; (message = await this._next());) {
+            try {
+                yield message;
+            } finally {
+                this._leave(message);
+            }
+        }
+    }
+
+    /** No message comes any more; those that are here can still be taken. */
+    _end(): void {
+        this._ended = true;
+        for (const taker of this._takers.splice(0)) {
+            taker(undefined);
+        }
+    }
+}

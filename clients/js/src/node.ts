@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// usher-client/node: the same client, which also speaks TCP and TLS, because a Node before 22 has no
+// WebSocket of its own.
+import { connect as connectTcp } from "node:net";
+import { connect as connectTls } from "node:tls";
+import { Client, Options } from "./api.js";
+import { Joiner } from "./joiner.js";
+import { UsherClient } from "./session.js";
+import { Dial, LinkEvents, overWebSocket } from "./transport.js";
+
+export * from "./api.js";
+export { StatusError, UsherError } from "./errors.js";
+export type { CloseReason, ErrorCode, WelcomeReplay } from "./fields.js";
+export type { Done, EndCode, LocalCode } from "./errors.js";
+
+export interface NodeOptions extends Options {
+    /** What `tls.connect` of Node takes, such as `ca`, for tls:// addresses. */
+    tls?: Record<string, unknown>;
+}
+
+const TCP_PORT = 7400;
+const TLS_PORT = 7443;
+function overSocket(tls: NodeOptions["tls"]): Dial {
+    return (url: string, events: LinkEvents) => {
+        const { protocol, hostname, port } = new URL(url);
+        const secure = protocol === "tls:";
+        const host = hostname.replace(/^\[|\]$/g, "");
+        const target = { host, port: Number(port) || (secure ? TLS_PORT : TCP_PORT) };
+        const socket = secure ? connectTls({ ...target, ...tls }) : connectTcp(target);
+        const joiner = new Joiner((frames) => events.data(frames));
+        let detail = "";
+        socket.setNoDelay(true);
+        socket.on(secure ? "secureConnect" : "connect", () => events.open());
+        socket.on("data", (piece: Uint8Array) => {
+            if (!joiner.add(piece)) {
+                detail = "no usher frames";
+                socket.destroy();
+            }
+        });
+        socket.on("error", (error: Error) => void (detail = error.message));
+        socket.on("close", () => events.end(0, detail));
+        return {
+            send: (frame) => void socket.write(frame),
+            close: () => socket.destroySoon(),
+            waiting: () => socket.writableLength,
+        };
+    };
+}
+
+/** Gives a client at once; it connects by itself, and comes back by itself. */
+export function connect(options: NodeOptions): Client {
+    const plain = /^wss?:/.test(options.url);
+    return new UsherClient(
+        options,
+        plain ? overWebSocket(options.webSocket) : overSocket(options.tls),
+    );
+}

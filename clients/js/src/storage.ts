@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a page keeps of its session over being loaded again: the number of the session, the secret that
+// proves it, and the last message that it has processed.
+//
+// Each life of the page has ids of its own, because answers to the one before may still come.
+import { Options } from "./api.js";
+
+export const IDS_OF_A_LIFE = 2 ** 20;
+const LIVES_MAX = 2 ** 30;
+
+export interface Session {
+    epoch: number;
+    secret: Uint8Array;
+}
+
+export class Store {
+    _life = 0;
+    readonly _key: string;
+
+    constructor(readonly _options: Options) {
+        this._key = "usher " + _options.user + " " + _options.url;
+    }
+
+    /** The session and the last seq of the life before; nothing where there is no storage, or it is
+     * forbidden, or holds what somebody else wrote. */
+    _load(): [Session, number] | undefined {
+        try {
+            const text = this._options.storage!.getItem(this._key)!;
+            const [epoch, seq, life, secret] = JSON.parse(text);
+            this._life = (life + 1) % LIVES_MAX;
+            if (epoch > 0 && seq >= 0) {
+                return [{ epoch, secret: Uint8Array.from(secret) }, seq];
+            }
+        } catch {
+            // a login, then
+        }
+        return undefined;
+    }
+
+    /** Without a session it is forgotten. */
+    _save(session: Session | undefined, seq: number): void {
+        const { storage } = this._options;
+        try {
+            if (session) {
+                const kept = [session.epoch, seq, this._life, [...session.secret]];
+                storage!.setItem(this._key, JSON.stringify(kept));
+            } else {
+                storage!.removeItem(this._key);
+            }
+        } catch {
+            // none, or full: a reload then begins a new session
+        }
+    }
+}
