@@ -120,7 +120,7 @@ export class Requests {
     /** An answer to nothing is dropped: its request may have timed out, or belong to an earlier life. */
     _answer(frame: BrokerFrameFields): void {
         const request = this._byId.get(frame.id);
-        if (!request || !request.sent) {
+        if (!request) {
             return;
         }
         this._settle(request);

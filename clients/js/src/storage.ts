@@ -6,7 +6,7 @@
 import { Options } from "./api.js";
 
 export const IDS_OF_A_LIFE = 2 ** 20;
-const LIVES_MAX = 2 ** 30;
+const LIVES_MASK = 2 ** 30 - 1;
 
 export interface Session {
     epoch: number;
@@ -27,8 +27,8 @@ export class Store {
         try {
             const text = this._options.storage!.getItem(this._key)!;
             const [epoch, seq, life, secret] = JSON.parse(text);
-            this._life = (life + 1) % LIVES_MAX;
-            if (epoch > 0 && seq >= 0) {
+            this._life = (life + 1) & LIVES_MASK;
+            if (epoch > 0 && seq >= 0 && Number.isSafeInteger(epoch + seq)) {
                 return [{ epoch, secret: Uint8Array.from(secret) }, seq];
             }
         } catch {
