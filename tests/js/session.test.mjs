@@ -268,7 +268,7 @@ scene("send, call, post and postCall, and what their answers are", async (s) => 
         to: "bob",
         payload: new TextEncoder().encode("hé"),
         until: 0,
-        ...rest(a.send),
+        transient: false,
     });
     assert.equal(b.send.until, 1);
     assert.deepEqual([c.call.service, c.call.method, c.call.timeoutMs], ["shop", "buy", 1234]);
@@ -287,13 +287,6 @@ scene("send, call, post and postCall, and what their answers are", async (s) => 
     assert.ok(failed.error instanceof StatusError);
     assert.deepEqual([failed.error.status, failed.error.payload], [40, Uint8Array.of(3)]);
 });
-
-/** What later versions of the schema add to a Send. */
-function rest(send) {
-    const { to, payload, until, ...others } = send;
-    void [to, payload, until];
-    return others;
-}
 
 scene("whether it was done, by each code", async (s) => {
     const client = await s.login({ requestsMax: 100 });
@@ -365,6 +358,28 @@ scene(
         assert.deepEqual([sent.settled, waits.settled], [1, 1]);
     },
 );
+
+scene("a transient message goes now or never, and a dropped one is 0", async (s) => {
+    const client = s.start();
+    const early = watch(client.send("bob", "1", { transient: true }));
+    assert.equal(client.post("bob", "1", { transient: true }), false);
+    await s.clock.settle();
+    assert.deepEqual(codeOf(early), ["NOT_SENT", "no"]);
+    s.broker.welcome();
+    const went = watch(client.send("bob", "2", { transient: true }));
+    const dropped = watch(client.send("bob", "3", { transient: true }));
+    assert.equal(client.post("bob", "4", { transient: true }), true);
+    assert.equal(client.post("bob", "5"), true);
+    const frames = s.broker.take();
+    assert.deepEqual(
+        frames.map((frame) => frame.send.transient),
+        [true, true, true, false],
+    );
+    s.broker.say({ id: frames[0].id, done: { epoch: 9 } });
+    s.broker.say({ id: frames[1].id, done: { epoch: 9, dropped: true } });
+    await s.clock.settle();
+    assert.deepEqual([went.value, dropped.value], [9, 0]);
+});
 
 scene("what waits is bounded, by number and by bytes, at n and n + 1", async (s) => {
     const client = s.start({ requestsMax: 3, queueBytesMax: 100000 });

@@ -61,7 +61,7 @@ export interface Welcome {
 }
 
 export interface Message {
-    /** From 1 in each epoch, without gaps. */
+    /** From 1 in each epoch, without gaps; 0: transient. */
     seq: number;
     epoch: number;
     /** The user who sent it, or empty. */
@@ -102,6 +102,9 @@ export interface Events {
 export interface SendOptions {
     /** Wait until the receiver has acknowledged it, and not only until its inbox has it. */
     delivered?: boolean;
+    /** It is worth something only now: to his connection if nothing waits for him, else dropped. While
+     * this client is away it is not sent later, but rejected with NOT_SENT. */
+    transient?: boolean;
     timeoutMs?: number;
 }
 
@@ -118,7 +121,8 @@ export interface Client {
     /** Why the client has ended, as soon as it has. */
     readonly ended: Closed | undefined;
 
-    /** To another user, or to oneself. Gives the epoch of the receiver. */
+    /** To another user, or to oneself. Gives the epoch of the receiver; 0 when it was transient and
+     * was dropped. */
     send(to: string, payload: Payload, options?: SendOptions): Promise<number>;
     /** To a service; gives its reply, or a StatusError. */
     call(
@@ -128,7 +132,7 @@ export interface Client {
         options?: CallOptions,
     ): Promise<Uint8Array>;
     /** Without any answer. False: it was not taken, because it cannot be sent or too much waits. */
-    post(to: string, payload: Payload): boolean;
+    post(to: string, payload: Payload, options?: SendOptions): boolean;
     postCall(service: string, method: string, payload?: Payload): boolean;
 
     /** The messages as they come; ends with the client. Each is left when the next one is asked for. */

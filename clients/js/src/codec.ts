@@ -40,7 +40,7 @@ function room(size: number): void {
 /** From the back, so what is above the lowest seven bits comes first. */
 function putVarint(value: number): void {
     if (!Number.isSafeInteger(value) || value < 0) {
-        throw new RangeError("no number below 2^53: " + value);
+        throw new RangeError("no number: " + value);
     }
     const high = Math.floor(value / 128);
     if (high) {

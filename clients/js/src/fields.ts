@@ -25,7 +25,7 @@ export const RESUME: Table = [
     UINT,
 ];
 
-export const SEND: Table = ["to", STRING, "payload", BYTES, "until", UINT];
+export const SEND: Table = ["to", STRING, "payload", BYTES, "until", UINT, "transient", BOOL];
 
 export const CALL: Table = [
     "service",
@@ -82,7 +82,7 @@ export const MESSAGE: Table = [
     BOOL,
 ];
 
-export const DONE: Table = ["epoch", UINT];
+export const DONE: Table = ["epoch", UINT, "dropped", BOOL];
 
 export const REPLY: Table = ["status", UINT, "payload", BYTES];
 
@@ -180,6 +180,7 @@ export interface SendFields {
     to: string;
     payload: Uint8Array;
     until: number;
+    transient: boolean;
 }
 
 export interface CallFields {
@@ -223,6 +224,7 @@ export interface MessageFields {
 
 export interface DoneFields {
     epoch: number;
+    dropped: boolean;
 }
 
 export interface ReplyFields {

@@ -51,7 +51,7 @@ export class Requests {
                 isCall: !!body.call,
                 resolve,
                 reject,
-                cancel: judgeAfter(timeoutMs, () => this._fail(request, "no answer in time")),
+                cancel: judgeAfter(timeoutMs, () => this._fail(request, "no answer")),
             };
             this._nextId++;
             this._byId.set(id, request);
@@ -130,7 +130,7 @@ export class Requests {
         } else if (reply && reply.status) {
             request.reject!(new StatusError(reply.status, reply.payload));
         } else {
-            request.resolve!(reply ? reply.payload : done?.epoch);
+            request.resolve!(reply ? reply.payload : done && !done.dropped ? done.epoch : 0);
         }
     }
 }

@@ -50,7 +50,8 @@ function bytesOf(payload: Payload | undefined): Uint8Array | undefined {
 }
 
 function sendOf(to: string, payload: Payload, options: SendOptions = {}): Fields {
-    return { to, payload: bytesOf(payload), until: options.delivered ? 1 : 0 };
+    const { delivered, transient } = options;
+    return { to, payload: bytesOf(payload), until: delivered ? 1 : 0, transient };
 }
 
 function callOf(service: string, method: string, payload?: Payload, timeoutMs = 0): Fields {
@@ -98,7 +99,7 @@ export class UsherClient implements Client {
         );
         this._heart = new Heart(
             () => this._ping(),
-            () => this._lose("HEARTBEAT_TIMEOUT", "nothing came"),
+            () => this._lose("HEARTBEAT_TIMEOUT", "silence"),
         );
         this._store = new Store(options);
         const kept = this._store._load();
@@ -126,8 +127,8 @@ export class UsherClient implements Client {
 
     // --- what the program asks for ---------------------------------------------------------------
 
-    send(to: string, payload: Payload, options: SendOptions = {}): Promise<number> {
-        return this._ask({ send: sendOf(to, payload, options) }, options.timeoutMs);
+    send(to: string, payload: Payload, options?: SendOptions): Promise<number> {
+        return this._ask({ send: sendOf(to, payload, options) }, options?.timeoutMs);
     }
 
     call(
@@ -140,8 +141,8 @@ export class UsherClient implements Client {
         return this._ask({ call }, timeoutMs && timeoutMs + GRACE_MS);
     }
 
-    post(to: string, payload: Payload): boolean {
-        return this._post({ send: sendOf(to, payload) });
+    post(to: string, payload: Payload, options?: SendOptions): boolean {
+        return this._post({ send: sendOf(to, payload, options) });
     }
 
     postCall(service: string, method: string, payload?: Payload): boolean {
@@ -188,9 +189,11 @@ export class UsherClient implements Client {
         }
         const detail = this.ended
             ? this.ended.reason
-            : (send || call) && this._requests._full(this._link ? this._link.waiting() : 0)
-              ? "too much waits"
-              : "";
+            : send && send.transient && this.state !== "online"
+              ? "away"
+              : (send || call) && this._requests._full(this._link ? this._link.waiting() : 0)
+                ? "too much waits"
+                : "";
         return detail ? new UsherError("NOT_SENT", detail, "no") : undefined;
     }
 
@@ -236,7 +239,7 @@ export class UsherClient implements Client {
         this._become("connecting");
         this._cancelTimer();
         this._cancelTimer = judgeAfter(this._options.connectTimeoutMs, () =>
-            this._lose("LOST", "no Welcome in time"),
+            this._lose("LOST", "no Welcome"),
         );
         const mine = this._cancelTimer;
         const token = this._session ? undefined : await this._token();
@@ -268,7 +271,7 @@ export class UsherClient implements Client {
             return typeof token === "function" ? await token() : token;
         } catch (error) {
             if (asked === this._cancelTimer && !this.ended) {
-                this._lose("LOST", "there is no token: " + error);
+                this._lose("LOST", "no token: " + error);
             }
             return undefined;
         }
@@ -445,7 +448,7 @@ export class UsherClient implements Client {
     /** A page cannot stop reading: it gives the connection up, and what comes stays with the broker. */
     _hold(): void {
         this._held = true;
-        this._lose("SLOW_CONSUMER", "messages are not taken");
+        this._lose("SLOW_CONSUMER", "unread");
     }
 
     _drained(): void {
