@@ -36,6 +36,12 @@ NOT_FOR_BUILDING = {
     "black",
     "shfmt",
     "nodejs",
+    "libwslay-dev",
+    "python3-websockets",
+    "godot3-server",
+    "mono-mcs",
+    "libmono-btls-interface4.0-cil",
+    "haproxy",
 }
 
 
