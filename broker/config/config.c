@@ -454,6 +454,7 @@ int config_load(struct options *options, int argc, char **argv, FILE *complaints
     if (load.result == 0) {
         check_listen(&load);
         check_prefixes(&load, "proxy.from", &options->proxy_from);
+        check_prefixes(&load, "ws.forwarded_from", &options->ws_forwarded_from);
         check_auth(&load);
         check_web(&load);
         check_urls(&load);

@@ -49,7 +49,8 @@ enum {
 };
 
 /* Who brings clients from elsewhere: the text lists that say so. */
-static const enum option_index bringers[] = {OPTION_INDEX_proxy_from};
+static const enum option_index bringers[] = {OPTION_INDEX_proxy_from,
+                                             OPTION_INDEX_ws_forwarded_from};
 
 enum { BRINGERS = sizeof(bringers) / sizeof(*bringers) };
 

@@ -92,6 +92,7 @@ static void reset(struct reactor *reactor, struct conn *conn, const struct arriv
     conn->listener = arrival->listener;
     conn->transport = (uint8_t)listener_rows[arrival->listener].transport;
     conn->stranger = true;
+    conn->forwards = arrival->forwards;
     conn->state = conn_transport(conn)->handshake != NULL ? CONN_SHAKING : CONN_OPEN;
     conn->end = 0;
     conn->owner = 0;

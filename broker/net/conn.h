@@ -76,6 +76,7 @@ struct conn {
     bool slow_listed : 1;
     bool shaking_listed : 1; /* in reactor.shaking */
     bool stranger : 1;       /* counted in net.unbound and net.sources */
+    bool forwards : 1;       /* its handshake may say for whom it is; it has no source before */
     /* owned by the write-side owner */
     bool dead; /* writes go nowhere */
     bool gone; /* for the peer's sake: he is not there any more */

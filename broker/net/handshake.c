@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "net/private.h"
 
@@ -16,7 +17,7 @@
  * A handshake may also end with an answer and no connection: a health check, or an upgrade that is
  * refused. Who speaks the wrong language is met in greeting.c. */
 
-enum { CHEAP_MAX = 64 };
+enum { CHEAP_MAX = 64, REFUSED_RETRY_MS = 1000 };
 
 void handshake_list(struct reactor *reactor, struct conn *conn)
 {
@@ -96,17 +97,41 @@ static bool begin(struct reactor *reactor, struct conn *conn)
     }
     char address[NET_ADDRESS_BYTES_MAX];
     const char *peer = conn_peer(conn);
-    if (peer == NULL && handshake->keeps_peer) {
+    if (peer == NULL && (handshake->keeps_peer || conn->forwards)) {
         net_address(reactor->net, conn_handle_of(reactor, conn), address);
         peer = address;
     }
-    conn->wire = handshake->begin(&reactor->net->site, conn->fd, peer);
+    conn->wire = handshake->begin(&reactor->net->site, conn->fd, peer, conn->forwards);
     bool begun = conn->wire != NULL;
     if (begun)
         free(conn_take_peer(conn));
     else
         fail_with(reactor, conn, "no memory");
     return begun;
+}
+
+/* Whoever he says that he is for, he counts for from now on. As enum shaken. */
+static int take_claim(struct reactor *reactor, struct conn *conn)
+{
+    const struct transport_handshake *handshake = conn_transport(conn)->handshake;
+    struct net *net = reactor->net;
+    struct buffer list = {0};
+    struct sockaddr_storage address;
+    char text[NET_ADDRESS_BYTES_MAX];
+    int wants = handshake->claim(conn->wire, &list);
+    bool named = wants >= 0 && net_forwarded(net, (struct bytes){list.data, list.size}, &address);
+    buffer_fini(&list);
+    CHECK(conn->forwards);
+    conn->forwards = false;
+    if (named)
+        net_address_text(&address, text);
+    else
+        net_address(net, conn_handle_of(reactor, conn), text);
+    const char *refusal = wants > 0 ? strangers_count(reactor, conn, text) : NULL;
+    int failed = wants < 0 ? wants
+                           : handshake->name(&net->site, conn->wire, named ? text : NULL, refusal,
+                                             env_spread_ms(net->options.env, REFUSED_RETRY_MS));
+    return failed != 0 ? failed : handshake->shake(&net->site, conn->fd, conn->wire);
 }
 
 static void established(struct reactor *reactor, struct conn *conn)
@@ -129,6 +154,8 @@ static bool step(struct reactor *reactor, struct conn *conn)
     if (conn->wire == NULL && !begin(reactor, conn))
         return false;
     int result = handshake->shake(&reactor->net->site, conn->fd, conn->wire);
+    if (result == SHAKEN_CLAIMED)
+        result = take_claim(reactor, conn);
     if (result == SHAKEN_DONE)
         established(reactor, conn);
     else if (result == SHAKEN_ANSWERED)

@@ -168,6 +168,8 @@ void listener_deal(struct reactor *reactor, struct arrival *arrival,
 {
     struct net *net = reactor->net;
     CHECK(on_io_thread(reactor) && reactor->index == 0);
+    arrival->forwards =
+        listener_rows[arrival->listener].by_http && net_trusts(net, &net->trust.forwarders, from);
     if (!strangers_admit(reactor, arrival, from))
         return;
     struct reactor *to = &net->reactors[net->next_reactor++ % net->options.reactors];
@@ -175,15 +177,6 @@ void listener_deal(struct reactor *reactor, struct arrival *arrival,
         strangers_enter(to, arrival);
     else if (!wake_give(to, arrival))
         conn_discount(net, arrival);
-}
-
-/* Whether who is behind this address says so first (net_set_trust). */
-static bool is_proxy(struct net *net, const struct sockaddr_storage *from)
-{
-    lock_take(&net->trust_lock);
-    bool held = prefixes_hold(&net->trust.proxies, (const struct sockaddr *)from);
-    lock_give(&net->trust_lock);
-    return held;
 }
 
 static void pause_accepting(struct reactor *reactor, int error)
@@ -203,7 +196,8 @@ static void pause_accepting(struct reactor *reactor, int error)
 void listener_accept(struct reactor *reactor, enum listener_kind kind)
 {
     CHECK(on_io_thread(reactor) && reactor->index == 0 && kind < LISTENERS);
-    int listener = reactor->net->listeners[kind].fd;
+    struct net *net = reactor->net;
+    int listener = net->listeners[kind].fd;
     for (unsigned i = 0; i < ACCEPT_BATCH && listener >= 0; i++) {
         struct sockaddr_storage from = {0};
         socklen_t size = sizeof(from);
@@ -213,7 +207,7 @@ void listener_accept(struct reactor *reactor, enum listener_kind kind)
             reactor->accept_pause_ms = 0;
             reactor_count(reactor, METRIC_connections_accepted, 1);
             reactor_count(reactor, listener_rows[kind].accepted, 1);
-            if (is_proxy(reactor->net, &from))
+            if (net_trusts(net, &net->trust.proxies, &from))
                 anteroom_enter(reactor, &arrival);
             else
                 listener_deal(reactor, &arrival, &from);

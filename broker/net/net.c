@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "net/forwarded.h"
 #include "net/private.h"
 
 /* The front end as a whole: opened, started, limited, stopped, closed. Nothing is accepted and no
@@ -67,6 +68,22 @@ void net_set_trust(struct net *net, const struct net_trust *trust)
     lock_take(&net->trust_lock);
     net->trust = *trust;
     lock_give(&net->trust_lock);
+}
+
+bool net_trusts(struct net *net, const struct prefixes *list, const struct sockaddr_storage *from)
+{
+    lock_take(&net->trust_lock);
+    bool held = prefixes_hold(list, (const struct sockaddr *)from);
+    lock_give(&net->trust_lock);
+    return held;
+}
+
+bool net_forwarded(struct net *net, struct bytes values, struct sockaddr_storage *address)
+{
+    lock_take(&net->trust_lock);
+    bool found = forwarded_address(values, &net->trust.forwarders, address);
+    lock_give(&net->trust_lock);
+    return found;
 }
 
 uint16_t net_port(const struct net *net, enum listener_kind kind)

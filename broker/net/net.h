@@ -116,11 +116,11 @@ struct net_options {
 struct net;
 
 /* Who is believed when he says for whom a connection is. One from `proxies` has to begin with a
- * PROXY header, before TLS and everything else, and is taken for that of whom it names; from
- * anybody else those bytes mean nothing. Nobody at first. Any thread; holds for what is accepted
- * from then on. */
+ * PROXY header, before TLS and everything else, and is taken for that of whom it names. One from
+ * `forwarders`, where HTTP is spoken, may name him by X-Forwarded-For. From anybody else both mean
+ * nothing. Nobody at first. Any thread; holds for what is accepted from then on. */
 struct net_trust {
-    struct prefixes proxies;
+    struct prefixes proxies, forwarders;
 };
 void net_set_trust(struct net *net, const struct net_trust *trust);
 

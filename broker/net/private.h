@@ -30,6 +30,7 @@ struct arrival {
     uint32_t source;
     uint8_t listener; /* enum listener_kind */
     uint8_t full;     /* the limits, as bits of enum refused, for which somebody has to go */
+    bool forwards;    /* it may say for whom it is, and counts for no source before */
     uint32_t came_ms; /* to the door, or to the anteroom */
     char *peer;       /* its address as net_address gives it, owned; NULL: the socket knows it */
 };
@@ -246,6 +247,10 @@ void strangers_judge(struct reactor *reactor);
 /* Nobody comes in any more. */
 void strangers_close(struct reactor *reactor);
 
+/* Its own thread: one that came for somebody, whose address is known now, counts for him. NULL, or
+ * why it may not. */
+const char *strangers_count(struct reactor *reactor, struct conn *conn, const char *peer);
+
 /* Of the accepting thread: too many wait for their PROXY header. Takes its fd. */
 void strangers_refuse_header(struct reactor *reactor, const struct arrival *arrival);
 
@@ -281,6 +286,12 @@ bool evict_is_due(struct reactor *reactor);
 
 /* I/O thread: ends the largest until the rest is little enough. */
 void evict_largest(struct reactor *reactor);
+
+/* --- net.c: any thread --- */
+
+/* Whether that address is one of a list of net.trust; and whom a list of X-Forwarded-For names. */
+bool net_trusts(struct net *net, const struct prefixes *list, const struct sockaddr_storage *from);
+bool net_forwarded(struct net *net, struct bytes values, struct sockaddr_storage *address);
 
 /* --- listener.c: before there are threads, then the first I/O thread --- */
 

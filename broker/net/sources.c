@@ -178,6 +178,12 @@ bool sources_take(struct sources *sources, const struct sockaddr *address, uint3
     return take(sources, source_of_sockaddr(address), max, source);
 }
 
+bool sources_take_text(struct sources *sources, const char *peer, uint32_t *source)
+{
+    uint32_t max = limits_prelogin_per_source(sources->limits);
+    return take(sources, source_of_text(peer, strlen(peer)), max, source);
+}
+
 static uint32_t take_beyond(struct sources *sources, uint64_t key)
 {
     uint32_t source;

@@ -28,6 +28,9 @@ void sources_destroy(struct sources *sources); /* NULL is fine */
  * then it is not counted. */
 bool sources_take(struct sources *sources, const struct sockaddr *address, uint32_t *source);
 
+/* The same of an address as text, with its port. */
+bool sources_take_text(struct sources *sources, const char *peer, uint32_t *source);
+
 /* One more of a peer, whatever the limit: it was let in before. `peer` is its address as text;
  * NULL: the connected socket is asked. */
 uint32_t sources_take_peer(struct sources *sources, const char *peer, int fd);

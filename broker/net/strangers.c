@@ -77,15 +77,29 @@ void arrival_dismiss(struct reactor *reactor, const struct arrival *arrival,
     arrival_drop(arrival);
 }
 
-static void refuse(struct reactor *reactor, const struct arrival *arrival, enum refused why)
+static const struct refusal *note(struct reactor *reactor, enum refused why)
 {
     const struct refusal *refusal = &refusals[why];
     struct net *net = reactor->net;
     reactor_count(reactor, refusal->metric, 1);
     LOG(net->options.log, LIMIT_HIT, LOG_S("limit", refusal->limit),
         LOG_U("open", atomic_load(&net->open)), LOG_U("prelogin", atomic_load(&net->unbound)));
+    return refusal;
+}
+
+static void refuse(struct reactor *reactor, const struct arrival *arrival, enum refused why)
+{
+    const struct refusal *refusal = note(reactor, why);
     arrival_dismiss(reactor, arrival, USHER__V1__CLOSE__REASON__OVERLOADED, refusal->detail,
-                    env_spread_ms(net->options.env, OVERLOAD_RETRY_MS));
+                    env_spread_ms(reactor->net->options.env, OVERLOAD_RETRY_MS));
+}
+
+const char *strangers_count(struct reactor *reactor, struct conn *conn, const char *peer)
+{
+    CHECK(on_io_thread(reactor) && conn->stranger && conn->source == SOURCE_NONE);
+    if (sources_take_text(reactor->net->sources, peer, &conn->source))
+        return NULL;
+    return note(reactor, REFUSED_SOURCE)->detail;
 }
 
 void strangers_refuse_header(struct reactor *reactor, const struct arrival *arrival)
@@ -104,7 +118,8 @@ static bool is_full(const struct arrival *arrival, enum refused limit)
 /* The limits for which somebody may go. */
 static void find_full(struct net *net, struct arrival *arrival, const struct sockaddr_storage *from)
 {
-    if (!sources_take(net->sources, (const struct sockaddr *)from, &arrival->source)) {
+    if (!arrival->forwards &&
+        !sources_take(net->sources, (const struct sockaddr *)from, &arrival->source)) {
         arrival->full |= 1U << REFUSED_SOURCE;
         arrival->source = sources_take_beyond(net->sources, (const struct sockaddr *)from);
     }

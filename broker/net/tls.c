@@ -362,7 +362,7 @@ static enum hello tls_peek(int fd)
 
 /* --- one connection --------------------------------------------------------------------------- */
 
-static void *tls_begin(const struct transport_site *site, int fd, const char *peer)
+static void *tls_begin(const struct transport_site *site, int fd, const char *peer, bool forwards)
 {
     struct tls_domain *domain = site->tls;
     struct tls *tls = calloc(1, sizeof(*tls));

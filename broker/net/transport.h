@@ -40,6 +40,7 @@ enum shaken {
     SHAKEN_NOT_YET, /* wait for the socket */
     SHAKEN_DONE,
     SHAKEN_ANSWERED, /* it ends here, with an answer that shut() writes out */
+    SHAKEN_CLAIMED,  /* he may have said for whom he is: claim() and name(), then the next step */
     /* below: -EPROTO, -ECONNRESET */
 };
 
@@ -57,12 +58,21 @@ struct transport_handshake {
     /* Looks at the first bytes without taking them, before there is a state. */
     enum hello (*peek)(int fd);
 
-    /* The state. `peer`, the peer's address, is copied; NULL: the socket knows it. NULL without
-     * memory. */
-    void *(*begin)(const struct transport_site *site, int fd, const char *peer);
+    /* The state. `peer`, the peer's address, is copied; NULL: the socket knows it. `forwards`: he
+     * may say for whom he is. NULL without memory. */
+    void *(*begin)(const struct transport_site *site, int fd, const char *peer, bool forwards);
 
     /* One step: enum shaken. */
     int (*shake)(const struct transport_site *site, int fd, void *state);
+
+    /* What he says of that, appended as a list of X-Forwarded-For. 1: and he would be let in; 0: he
+     * will not; or -ENOMEM. NULL: nobody can say it. */
+    int (*claim)(void *state, struct buffer *list);
+
+    /* Who he is from now on (NULL: as before), and what is against it, which he is told (NULL:
+     * nothing). 0 or -ENOMEM. */
+    int (*name)(const struct transport_site *site, void *state, const char *peer,
+                const char *refusal, uint32_t retry_after_ms);
 
     /* Too late: makes an answer, for shut() to write out. False, or NULL: there is none. */
     bool (*expire)(void *state);

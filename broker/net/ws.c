@@ -47,6 +47,7 @@ enum {
     FIRST_REASON = 4000,
     CUT_BYTES = 64 * 1024, /* browsers send what is larger in pieces of at least so much */
     DRAIN_RETRY_MS = 1000,
+    PEER_BYTES = 56, /* of an address with its port */
 };
 
 /* A control frame, header and all. */
@@ -97,10 +98,14 @@ struct ws {
     /* owned by the I/O thread */
     uint8_t phase : 2;
     uint8_t end : 3;
-    bool pinged : 1;              /* and has not been heard since */
-    bool named : 1;               /* the peer's address stands behind this struct, as text */
-    bool owes_pong : 1;           /* which costs him nothing: we have asked for it */
-    uint8_t controls, controls_s; /* so many control frames in that second */
+    bool pinged : 1;    /* and has not been heard since */
+    bool named : 1;     /* PEER_BYTES stand behind the state: the peer's address as text */
+    bool owes_pong : 1; /* which costs him nothing: we have asked for it */
+    union {
+        uint8_t controls; /* so many control frames in that second */
+        bool claims;      /* until PHASE_OPEN: he may say for whom he is, when there is a head */
+    };
+    uint8_t controls_s;
 };
 
 static_assert(sizeof(struct ws) <= 56, "each user of a browser has one");
@@ -487,22 +492,33 @@ static int answer_head(struct ws *ws, const struct upgrade *upgrade)
     return failed;
 }
 
-/* It would be let in, but the broker drains. */
-static int turn_away(struct ws *ws)
+/* It would be let in, but for that. */
+static int turn_away(struct ws *ws, const char *why, uint32_t retry_after_ms)
 {
-    const struct transport_fault fault = {.reason = "the broker drains",
-                                          .status = 503,
-                                          .metric = METRIC_ws_refused,
-                                          .event = LOG_EVENT_WS_REFUSED};
+    const struct transport_fault fault = {
+        .reason = why, .status = 503, .metric = METRIC_ws_refused, .event = LOG_EVENT_WS_REFUSED};
     struct buffer answer = {0};
-    int failed = upgrade_overloaded(&answer, DRAIN_RETRY_MS, fault.reason);
+    int failed = upgrade_overloaded(&answer, retry_after_ms, why);
     if (failed == 0)
         set_answer(ws, PHASE_REFUSED, fault, &answer);
     buffer_fini(&answer);
     return failed;
 }
 
-/* As soon as it can be told. */
+static bool is_draining(const struct ws_site *site)
+{
+    return atomic_load_explicit(&site->draining, memory_order_relaxed);
+}
+
+static int answer(const struct ws_site *site, struct ws *ws)
+{
+    const struct upgrade *upgrade = &ws->head->upgrade;
+    if (upgrade->verdict == UPGRADE_ACCEPTED && is_draining(site))
+        return turn_away(ws, "the broker drains", DRAIN_RETRY_MS);
+    return answer_head(ws, upgrade);
+}
+
+/* As soon as it can be told. SHAKEN_CLAIMED: he has to be named first. */
 static int judge(const struct ws_site *site, struct ws *ws)
 {
     const struct bytes input = {ws->head->bytes, ws->head->size};
@@ -511,7 +527,7 @@ static int judge(const struct ws_site *site, struct ws *ws)
         .origins = site->origins,
         .origins_count = site->origins_count,
         .open = site->open,
-        .draining = atomic_load_explicit(&site->draining, memory_order_relaxed),
+        .draining = is_draining(site),
         .head_bytes = ws_head_bytes(site->limits),
     };
     struct upgrade *upgrade = &ws->head->upgrade;
@@ -519,9 +535,9 @@ static int judge(const struct ws_site *site, struct ws *ws)
     if (!upgrade_is_http(input, &awaited))
         return awaited ? 0 : meet_frames(ws);
     upgrade_judge(input, &rules, upgrade);
-    if (upgrade->verdict == UPGRADE_ACCEPTED && rules.draining)
-        return turn_away(ws);
-    return upgrade->verdict != UPGRADE_AWAITED ? answer_head(ws, upgrade) : 0;
+    if (upgrade->verdict == UPGRADE_AWAITED)
+        return 0;
+    return ws->claims && upgrade->verdict != UPGRADE_HEALTH ? SHAKEN_CLAIMED : answer(site, ws);
 }
 
 /* Room for more of it, up to one byte too many. */
@@ -562,16 +578,41 @@ static int shake_at(const struct place *place, const struct ws_site *site, struc
     int failed = 0;
     while (ws->phase == PHASE_HEAD && failed == 0)
         failed = read_head(place, site, ws);
+    if (failed == SHAKEN_CLAIMED)
+        return failed;
     if (failed == 0)
         failed = say_answer(place, ws->head);
     if (failed != 0)
         return failed == -EAGAIN || failed == -EINTR ? SHAKEN_NOT_YET : failed;
     if (ws->phase == PHASE_REFUSED)
         return SHAKEN_ANSWERED;
+    CHECK(!ws->claims);
     head_free(ws->head);
     ws->saying = NULL;
     ws->phase = PHASE_OPEN;
     return SHAKEN_DONE;
+}
+
+/* The lines of X-Forwarded-For, for whoever knows which of them to believe. */
+static int claim(const struct ws *ws, struct buffer *list)
+{
+    const struct upgrade *upgrade = &ws->head->upgrade;
+    CHECK(ws->phase == PHASE_HEAD && ws->claims);
+    int failed = upgrade_forwarded(list, upgrade);
+    return failed != 0 ? failed : upgrade->verdict == UPGRADE_ACCEPTED;
+}
+
+static void put_peer(void *behind, const char *peer)
+{
+    CHECK(strlen(peer) < PEER_BYTES);
+    memcpy(behind, peer, strlen(peer) + 1);
+}
+
+static int go_on(const struct ws_site *site, struct ws *ws, const char *refusal,
+                 uint32_t retry_after_ms)
+{
+    ws->claims = false;
+    return refusal != NULL ? turn_away(ws, refusal, retry_after_ms) : answer(site, ws);
 }
 
 /* Late: told so, if there is something to be answered. */
@@ -666,20 +707,36 @@ static const char *ws_peer(const void *state)
 
 static size_t ws_bytes(const struct ws *ws)
 {
-    return sizeof(*ws) + (ws->named ? strlen(ws_peer(ws)) + 1 : 0);
+    return sizeof(*ws) + (ws->named ? PEER_BYTES : 0);
 }
 
-static void *ws_begin(const struct transport_site *site, int fd, const char *peer)
+static void *ws_begin(const struct transport_site *site, int fd, const char *peer, bool forwards)
 {
-    size_t size = peer != NULL ? strlen(peer) + 1 : 0;
-    struct ws *ws = calloc(1, sizeof(*ws) + size);
+    struct ws *ws = calloc(1, sizeof(*ws) + (peer != NULL ? PEER_BYTES : 0));
+    CHECK(peer != NULL || !forwards);
     if (ws == NULL)
         return NULL;
     ws->named = peer != NULL;
+    ws->claims = forwards;
     if (peer != NULL)
-        memcpy(ws + 1, peer, size);
+        put_peer(ws + 1, peer);
     memory_account((int64_t)ws_bytes(ws));
     return ws;
+}
+
+static int ws_claim(void *state, struct buffer *list)
+{
+    return claim(state, list);
+}
+
+static int ws_name(const struct transport_site *site, void *state, const char *peer,
+                   const char *refusal, uint32_t retry_after_ms)
+{
+    struct ws *ws = state;
+    CHECK(ws->named);
+    if (peer != NULL)
+        put_peer(ws + 1, peer);
+    return go_on(site->ws, ws, refusal, retry_after_ms);
 }
 
 static int ws_refuse(struct buffer *out, const char *detail, uint32_t retry_after_ms)
@@ -741,6 +798,8 @@ static const struct transport_handshake ws_handshake = {
     .peek = ws_peek,
     .begin = ws_begin,
     .shake = ws_shake,
+    .claim = ws_claim,
+    .name = ws_name,
     .expire = ws_expire,
     .fault = ws_fault,
     .refuse = ws_refuse,
@@ -772,18 +831,42 @@ static struct place tls_place(int fd, const struct wss *wss)
     return (struct place){&over_tls, fd, wss != NULL ? wss->tls : NULL};
 }
 
-static void *wss_begin(const struct transport_site *site, int fd, const char *peer)
+static size_t wss_bytes(const struct wss *wss)
 {
-    struct wss *wss = calloc(1, sizeof(*wss));
+    return sizeof(*wss) + (wss->ws.named ? PEER_BYTES : 0);
+}
+
+/* TLS knows the peer; there is a place here for whom he is for. */
+static void *wss_begin(const struct transport_site *site, int fd, const char *peer, bool forwards)
+{
+    struct wss *wss = calloc(1, sizeof(*wss) + (forwards ? PEER_BYTES : 0));
     if (wss == NULL)
         return NULL;
-    wss->tls = transport_tls.handshake->begin(site, fd, peer);
+    wss->tls = transport_tls.handshake->begin(site, fd, peer, forwards);
     if (wss->tls == NULL) {
         free(wss);
         return NULL;
     }
-    memory_account(sizeof(*wss));
+    wss->ws.named = wss->ws.claims = forwards;
+    if (forwards)
+        put_peer(wss + 1, peer);
+    memory_account((int64_t)wss_bytes(wss));
     return wss;
+}
+
+static int wss_claim(void *state, struct buffer *list)
+{
+    return claim(&((struct wss *)state)->ws, list);
+}
+
+static int wss_name(const struct transport_site *site, void *state, const char *peer,
+                    const char *refusal, uint32_t retry_after_ms)
+{
+    struct wss *wss = state;
+    CHECK(wss->ws.named);
+    if (peer != NULL)
+        put_peer(wss + 1, peer);
+    return go_on(site->ws, &wss->ws, refusal, retry_after_ms);
 }
 
 static int wss_shake(const struct transport_site *site, int fd, void *state)
@@ -842,7 +925,8 @@ static int wss_shut(int fd, void *state)
 
 static const char *wss_peer(const void *state)
 {
-    return transport_tls.peer(((const struct wss *)state)->tls);
+    const struct wss *wss = state;
+    return wss->ws.named ? (const char *)(wss + 1) : transport_tls.peer(wss->tls);
 }
 
 static void wss_destroy(void *state)
@@ -852,7 +936,7 @@ static void wss_destroy(void *state)
         return;
     fini(&wss->ws);
     transport_tls.destroy(wss->tls);
-    memory_account(-(int64_t)sizeof(*wss));
+    memory_account(-(int64_t)wss_bytes(wss));
     free(wss);
 }
 
@@ -870,6 +954,8 @@ static const struct transport_handshake wss_handshake = {
     .peek = wss_peek,
     .begin = wss_begin,
     .shake = wss_shake,
+    .claim = wss_claim,
+    .name = wss_name,
     .expire = wss_expire,
     .fault = wss_fault,
     .refuse = wss_refuse,

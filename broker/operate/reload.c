@@ -89,7 +89,9 @@ static void use_proxies(struct reload *reload, const struct options *options)
 {
     struct net_trust trust;
     const char *faulty;
-    CHECK(options_prefixes(&options->proxy_from, &trust.proxies, &faulty)); /* by config_load */
+    bool good = options_prefixes(&options->proxy_from, &trust.proxies, &faulty) &&
+                options_prefixes(&options->ws_forwarded_from, &trust.forwarders, &faulty);
+    CHECK(good); /* by config_load */
     net_set_trust(reload->options.net, &trust);
 }
 

@@ -84,6 +84,71 @@ class ProxiedTls(TlsClient):
         self.socket = self._context.wrap_socket(self.socket, server_hostname="localhost")
 
 
+class Upgraded(Client):
+    """A client over WebSocket whose upgrade has these lines of X-Forwarded-For. port: of the broker's
+    listener, or of a proxy. Only what this play needs of WebSocket: whole messages, no controls."""
+
+    KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
+
+    def __init__(self, port, *forwarded, source=PROXY, context=None, name=b"X-Forwarded-For"):
+        self.lines = b"".join(name + b": " + text.encode() + b"\r\n" for text in forwarded)
+        self.context, self.raw = context, bytearray()
+        super().__init__(("127.0.0.1", port), source=source)
+
+    def _connect(self):
+        super()._connect()
+        self.begin()
+        if self.context is not None:
+            self.socket = self.context.wrap_socket(self.socket, server_hostname="localhost")
+        self.socket.sendall(
+            b"GET /usher HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+            b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
+            + self.KEY
+            + b"\r\n"
+            + self.lines
+            + b"\r\n"
+        )
+        answer = b""
+        while b"\r\n\r\n" not in answer and (data := self.socket.recv(4096)):
+            answer += data
+        self.head, _, rest = answer.partition(b"\r\n\r\n")
+        self.status = int(self.head.split()[1])
+        self.raw += rest
+
+    def begin(self):
+        """What comes before TLS and HTTP."""
+
+    def send_bytes(self, data):
+        size = len(data)
+        length = bytes([0x80 | size]) if size < 126 else b"\xfe" + struct.pack("!H", size)
+        self.socket.sendall(b"\x82" + length + bytes(4) + data)
+
+    def _cut(self):
+        self.raw += self.buffer
+        self.buffer.clear()
+        while len(self.raw) >= 2:
+            size, at = self.raw[1], 2
+            if size == 126:
+                size, at = struct.unpack_from("!H", self.raw, 2)[0], 4
+            if len(self.raw) < at + size:
+                break
+            if self.raw[0] == 0x82:
+                self.buffer += self.raw[at : at + size]
+            del self.raw[: at + size]
+        super()._cut()
+
+
+class Chained(Upgraded):
+    """One whose connection begins with a PROXY header, from a proxy of that kind."""
+
+    def __init__(self, port, header, *forwarded):
+        self.header = header
+        super().__init__(port, *forwarded, source="127.0.0.10")
+
+    def begin(self):
+        self.socket.sendall(self.header)
+
+
 def address_of(broker, name):
     with Backend(broker, hello=False) as tool:
         return tool.lookup(name).sessions[0].address
@@ -353,6 +418,126 @@ def scene_reload():
             check_equal(address_of(broker, "bob"), f"{BOB}:4711", "still")
 
 
+# --- X-Forwarded-For --------------------------------------------------------------------------
+
+FORWARDING = {"ws.forwarded_from": "127.0.0.9,10.0.0.0/8", "auth.allow_open_network": "true"}
+
+
+def scene_forwarded():
+    """The last one that is no proxy of ours, whatever the client wrote in front; from others nothing."""
+    port = free_port()
+    rows = {
+        "one": ((ALICE,), f"{ALICE}:0"),
+        "port": ((f"{ALICE}:4711",), f"{ALICE}:4711"),
+        "six": (("2001:db8::7",), "[2001:db8::7]:0"),
+        "forged": ((f"{MALLORY}, {ALICE}",), f"{ALICE}:0"),
+        "lines": ((MALLORY, ALICE), f"{ALICE}:0"),
+        "chain": ((f"{MALLORY}, {ALICE}, 10.1.2.3",), f"{ALICE}:0"),
+        "chain2": ((f"{MALLORY}, {ALICE}", "10.1.2.3, 10.0.0.1"), f"{ALICE}:0"),
+        "unknown": ((f"{ALICE}, unknown",), f"{PROXY}:"),
+        "nonsense": ((f"{ALICE}, ::g",), f"{PROXY}:"),
+        "nobody": ((), f"{PROXY}:"),
+        "empty": (("",), f"{PROXY}:"),
+        "own": (("10.1.2.3",), f"{PROXY}:"),
+    }
+    with Broker({**FORWARDING, "listen.ws": f"127.0.0.1:{port}"}) as broker:
+        backend = Backend(broker, presence=True)
+        for name, (lines, address) in rows.items():
+            with Upgraded(port, *lines) as client:
+                check_equal(client.status, 101, f"{name}: the upgrade")
+                client.login(name)
+                got = address_of(broker, name)
+                check(got.startswith(address), f"{name}: {got}, expected {address}")
+                online = backend.wait_event(name, "ONLINE", epoch=client.welcome.epoch)
+                check_equal(online.address, got, f"{name} in the stream")
+        for name, source in (("stranger", "127.0.0.8"), ("stranger2", "127.0.0.1")):
+            with Upgraded(port, ALICE, source=source) as client:
+                client.login(name)
+                check(address_of(broker, name).startswith(f"{source}:"), "a forged header")
+        with Upgraded(port, ALICE, name=b"X-Real-IP") as client:
+            client.login("real")
+            check(address_of(broker, "real").startswith(f"{PROXY}:"), "another header")
+        # A refused upgrade is logged with the address of who asked.
+        with Upgraded(
+            port, MALLORY, name=b"Origin: https://evil.example\r\nX-Forwarded-For"
+        ) as bad:
+            check_equal(bad.status, 403, "a foreign origin")
+        broker.wait_log("ws_refused")
+        check_equal(broker.log_events("ws_refused")[-1]["address"], f"{MALLORY}:0", "the log")
+        # Health checks of the proxy need no header.
+        with Client(("127.0.0.1", port), source=PROXY) as check_of_proxy:
+            check_of_proxy.socket.sendall(b"GET /health HTTP/1.0\r\n\r\n")
+            check(b" 200 " in check_of_proxy.socket.recv(4096), "the health check")
+        backend.close()
+
+
+def scene_forwarded_quota():
+    """n of one address behind the balancer, and n + 1 gets 503; the others there do not notice. Who has
+    logged in counts no more, and counts again where he is a stranger again."""
+    port = free_port()
+    options = {
+        **FORWARDING,
+        "listen.ws": f"127.0.0.1:{port}",
+        "limits.prelogin_per_source": 4,
+        "limits.login_deadline_ms": 60000,
+        "limits.takeovers_per_minute": 4,
+    }
+    with Broker(options) as broker:
+        sitting = [Upgraded(port, MALLORY) for _ in range(4)]
+        check_equal([client.status for client in sitting], [101] * 4, "the first of one address")
+        for lines in ((MALLORY,), (f"{ALICE}, {MALLORY}",), (f"{MALLORY}:99",)):
+            with Upgraded(port, *lines) as more:
+                check_equal(more.status, 503, f"{lines}: one more of it")
+                check(b"Retry-After:" in more.head, f"no Retry-After: {more.head}")
+        numbers = stats(broker)
+        check_equal((numbers["refused_source"], numbers["ws_refused"]), (3, 3), "numbers")
+        for number in range(12):
+            client = Upgraded(port, f"203.0.113.{number}")
+            client.login(f"user{number}")
+            sitting.append(client)
+        sitting[0].login("mallory")
+        with Upgraded(port, MALLORY) as again:
+            check_equal(again.status, 101, "when one has logged in")
+            with Upgraded(port, MALLORY) as more:
+                check_equal(more.status, 503, "and one more")
+        eventually(lambda: Upgraded(port, MALLORY).status == 101, "when one has gone")
+        # Takeovers are damped where the device is.
+        outcomes = []
+        for _ in range(6):
+            sitting.append(Upgraded(port, BOB))
+            outcomes.append(sitting[-1].ask("login", username="user0").WhichOneof("body"))
+        check_equal(outcomes, ["welcome"] * 4 + ["error"] * 2, "takeovers of one address")
+        sitting.append(Upgraded(port, ALICE))
+        sitting[-1].login("user0")
+        for client in sitting:
+            client.close()
+
+
+def scene_forwarded_over_all():
+    """Behind PROXY and TLS: the header names the proxy that forwards, and that one the player."""
+    port, secure = free_port(), free_port()
+    options = {
+        **FORWARDING,
+        "proxy.from": "127.0.0.10",
+        "listen.ws": f"127.0.0.1:{port}",
+        "listen.wss": f"127.0.0.1:{secure}",
+    }
+    with TlsBroker(options) as broker:
+        with Upgraded(secure, f"{MALLORY}, {ALICE}", context=broker.context()) as client:
+            client.login("secure")
+            check_equal(address_of(broker, "secure"), f"{ALICE}:0", "over wss")
+        with Upgraded(secure, context=broker.context()) as client:
+            client.login("none")
+            check(address_of(broker, "none").startswith(f"{PROXY}:"), "over wss without it")
+        for number, header in enumerate((line("10.7.7.7"), binary("10.7.7.7"))):
+            with Chained(port, header, ALICE) as client:
+                client.login(f"both{number}")
+                check_equal(address_of(broker, f"both{number}"), f"{ALICE}:0", "behind both")
+        with Chained(port, line(BOB), ALICE) as client:
+            client.login("bob")
+            check_equal(address_of(broker, "bob"), f"{BOB}:4711", "whom PROXY names is no proxy")
+
+
 # --- HAProxy ----------------------------------------------------------------------------------
 
 
@@ -371,8 +556,9 @@ class HAProxy:
                 "  timeout server 60s\n"
             )
             for name, (port, words) in rows.items():
+                mode, _, words = words.rpartition("|")
                 file.write(
-                    f"listen {name}\n  bind 127.0.0.1:{self.ports[name]}\n"
+                    f"listen {name}\n{mode}  bind 127.0.0.1:{self.ports[name]}\n"
                     f"  source {PROXY}\n"
                     f"  server usher 127.0.0.1:{port} check inter 200ms {words}\n"
                 )
@@ -444,6 +630,57 @@ def scene_haproxy():
         print(f"     {numbers['proxied']} connections, {numbers['proxied_local']} checks")
 
 
+def scene_nginx():
+    """Its stream module, which has version 1 alone."""
+    module = "/usr/lib/nginx/modules/ngx_stream_module.so"
+    if shutil.which("nginx") is None or not os.path.exists(module):
+        print("     no nginx with the module stream: left out")
+        return
+    port = free_port()
+    with Broker(BEHIND) as broker, tempfile.TemporaryDirectory(
+        prefix="usher-play-nginx-"
+    ) as folder:
+        with open(os.path.join(folder, "nginx.conf"), "w", encoding="ascii") as file:
+            file.write(
+                f"load_module {module};\ndaemon off;\npid {folder}/pid;\n"
+                f"error_log {folder}/error.log;\nevents {{}}\n"
+                f"stream {{ server {{ listen 127.0.0.1:{port}; proxy_pass 127.0.0.1:{broker.port};"
+                f" proxy_bind {PROXY}; proxy_protocol on; }} }}\n"
+            )
+        process = subprocess.Popen(["nginx", "-c", file.name], stderr=subprocess.DEVNULL)
+        try:
+            eventually(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0, "it listens")
+            with Client(("127.0.0.1", port), source="127.0.0.77") as client:
+                client.login("alice")
+                own = client.socket.getsockname()[1]
+                check_equal(address_of(broker, "alice"), f"127.0.0.77:{own}", "by nginx")
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+def scene_haproxy_http():
+    """In mode http, with its own X-Forwarded-For behind what the client forges, and option httpchk."""
+    if shutil.which("haproxy") is None:
+        print("     no haproxy: left out")
+        return
+    port = free_port()
+    with Broker({**FORWARDING, "listen.ws": f"127.0.0.1:{port}"}) as broker:
+        mode = (
+            "  mode http\n  option forwardfor\n  timeout tunnel 1h\n"
+            "  option httpchk GET /health\n"
+        )
+        with HAProxy({"web": (port, f"{mode}|")}) as proxy:
+            eventually(lambda: proxy.state("web") == "UP", "it is up")
+            for name, lines in (("plain", ()), ("forger", (ALICE, "10.0.0.1"))):
+                with Upgraded(proxy.ports["web"], *lines, source="127.0.0.77") as client:
+                    check_equal(client.status, 101, f"{name}: the upgrade")
+                    client.login(name)
+                    check_equal(address_of(broker, name), "127.0.0.77:0", name)
+                    client.send(name, b"to myself")
+                    client.expect("message", payload=b"to myself")
+
+
 if __name__ == "__main__":
     play(
         scene_who_comes,
@@ -457,4 +694,9 @@ if __name__ == "__main__":
         scene_health,
         scene_reload,
         scene_haproxy,
+        scene_forwarded,
+        scene_forwarded_quota,
+        scene_forwarded_over_all,
+        scene_haproxy_http,
+        scene_nginx,
     )

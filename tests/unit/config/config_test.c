@@ -719,6 +719,8 @@ static void test_proxies(void **state)
         expect_set(setting, 78, "proxy.from: '");
     }
     expect_set("proxy.from=192.0.2.1,", 78, "proxy.from: wrong value");
+    expect_set("ws.forwarded_from=10.0.0.1/8", 78, "ws.forwarded_from: '10.0.0.1/8'");
+    expect_set("ws.forwarded_from=::1", 78, "ws.forwarded_from: it is set, and auth.mode is open");
     expect_set("proxy.from=127.0.0.1", 78, "proxy.from: it is set, and auth.mode is open");
     load(&run, "--set", "proxy.from=127.0.0.1,10.0.0.0/8,2001:db8::/32", "--set",
          "auth.allow_open_network=true", NULL);

@@ -648,7 +648,7 @@ static void what_went_wrong_has_a_name(void **state)
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
     const struct transport_handshake *handshake = transport_tls.handshake;
     const struct transport_site site = {.tls = domain};
-    void *tls = handshake->begin(&site, ends[1], "here");
+    void *tls = handshake->begin(&site, ends[1], "here", false);
     assert_int_equal(send(ends[0], "\x16\x03\1\0\4\1\0\0\0", 9, 0), 9); /* an empty hello */
     assert_int_equal(handshake->shake(&site, ends[1], tls), -EPROTO);
     assert_string_equal(handshake->fault(tls).reason, "length too short");

@@ -35,7 +35,7 @@ static void set_up(struct scene *scene)
     atomic_store(&scene->limits.ws_head_bytes, 8192);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, scene->ends), 0);
     assert_int_equal(send(scene->ends[1], head, sizeof(head) - 1, 0), sizeof(head) - 1);
-    scene->state = handshake->begin(&all, scene->ends[0], "10.0.0.1:1");
+    scene->state = handshake->begin(&all, scene->ends[0], "10.0.0.1:1", false);
     assert_non_null(scene->state);
     assert_int_equal(handshake->shake(&all, scene->ends[0], scene->state), SHAKEN_DONE);
     assert_true(recv(scene->ends[1], answer, sizeof(answer), 0) > 0);

@@ -218,10 +218,12 @@ static void proxies_are_what_the_file_says(void **state)
     options_fini(&scene->options);
     write_file(scene, "auth.allow_open_network: true\n");
     open_scene(scene);
-    write_file(scene, "proxy.from: [10.0.0.0/8, 192.0.2.7]\nauth.allow_open_network: true\n");
+    write_file(scene, "proxy.from: [10.0.0.0/8, 192.0.2.7]\nws.forwarded_from: ['::1']\n"
+                      "auth.allow_open_network: true\n");
     assert_int_equal(reload_run(scene->reload, &report), 0);
-    assert_int_equal(report.count, 1);
-    assert_false(report.changes[0].restart);
+    assert_int_equal(report.count, 2);
+    assert_false(report.changes[0].restart || report.changes[1].restart);
+    assert_int_equal(trusted.forwarders.count, 1);
     assert_true(is_trusted(0x0a000001));
     assert_true(is_trusted(0xc0000207));
     write_file(scene, "proxy.from: [10.0.0.1/8]\nauth.allow_open_network: true\n");
