@@ -68,7 +68,8 @@ static unsigned where_http_goes(const struct net *net)
     return kind;
 }
 
-/* Plain HTTP where TLS comes first is no more than a peer without it. */
+/* Plain HTTP where TLS comes first is no more than a peer without it. He is told the port and no
+ * address: that may be one of a private network, and he found the host by himself. */
 static void meet_http(struct reactor *reactor, struct conn *conn)
 {
     struct net *net = reactor->net;
@@ -76,12 +77,15 @@ static void meet_http(struct reactor *reactor, struct conn *conn)
     bool bare = conn->wire == NULL && conn_transport(conn)->handshake != NULL;
     bool by_http = listener_rows[conn->listener].by_http;
     unsigned kind = where_http_goes(net);
+    char where[TEXT_BYTES];
     const char *spoken = bare ? conn_transport(conn)->handshake->language : "usher's frames";
+    if (kind < LISTENERS)
+        snprintf(where, sizeof(where), "port %u", net->listeners[kind].port);
     note(reactor, conn, "HTTP", by_http ? METRIC_plain_on_tls_port : METRIC_http_on_frame_port,
          LOG_EVENT_WS_REFUSED);
     if (upgrade_wrong_port(&out, spoken,
                            kind < LISTENERS ? listener_rows[kind].option : "listen.ws",
-                           kind < LISTENERS ? net->listeners[kind].address : "not set") != 0)
+                           kind < LISTENERS ? where : NULL) != 0)
         out.size = 0;
     part_with(reactor, conn, out.data, out.size);
     buffer_fini(&out);

@@ -544,11 +544,14 @@ int upgrade_overloaded(struct buffer *out, uint32_t retry_after_ms, const char *
 }
 
 int upgrade_wrong_port(struct buffer *out, const char *spoken, const char *option,
-                       const char *address)
+                       const char *where)
 {
     char text[WRONG_PORT_BYTES];
-    snprintf(text, sizeof(text), "this port speaks %s; WebSocket is at %s, ", spoken, option);
-    return answer(out, 426, "", text, address, false);
+    if (where != NULL)
+        snprintf(text, sizeof(text), "this port speaks %s; WebSocket is at %s, ", spoken, option);
+    else
+        snprintf(text, sizeof(text), "this port speaks %s; %s is not set", spoken, option);
+    return answer(out, 426, "", text, where != NULL ? where : "", false);
 }
 
 bool upgrade_is_http(struct bytes input, bool *awaited)

@@ -63,10 +63,10 @@ int upgrade_forwarded(struct buffer *out, const struct upgrade *upgrade);
  * 0 or -ENOMEM. */
 int upgrade_overloaded(struct buffer *out, uint32_t retry_after_ms, const char *detail);
 
-/* Appends the answer to HTTP where none is spoken: 426 with a line that says what is, and the
- * option and the address by which WebSocket is. 0 or -ENOMEM. */
+/* Appends the answer to HTTP where none is spoken: 426 with a line that says what is, and by which
+ * option WebSocket is, where (NULL: nowhere, that is not set). 0 or -ENOMEM. */
 int upgrade_wrong_port(struct buffer *out, const char *spoken, const char *option,
-                       const char *address);
+                       const char *where);
 
 /* Whether these first bytes begin a request of HTTP, by its method. *awaited: they are too few to
  * tell. */

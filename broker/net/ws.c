@@ -82,7 +82,7 @@ static const struct ending {
     [END_UTF8] = {1007, -EBADMSG, "a Close whose text is no UTF-8"},
     [END_LARGE] = {1009, -EMSGSIZE, "a message of too many bytes or fragments"},
     [END_FLOOD] = {1008, -EDQUOT, "too many control frames (ws.control_per_second)"},
-    [END_MEMORY] = {1011, -ENOMEM, "memory is short"},
+    [END_MEMORY] = {0, -ENOMEM, "memory is short"}, /* no words for that: they need some, too */
 };
 
 struct ws {
@@ -228,7 +228,7 @@ static void end(struct ws *ws, enum end why)
 {
     CHECK(ws->end == END_NOT && why != END_NOT);
     ws->end = why;
-    if (why != END_CLOSE)
+    if (endings[why].code != 0)
         leave_close(ws, endings[why].code, endings[why].reason);
 }
 
