@@ -407,7 +407,7 @@ static ssize_t write_at(const struct place *place, struct ws *ws, const void *da
 
 static struct head *head_grow(struct head *head, size_t room)
 {
-    size_t before = head != NULL ? head->room : 0;
+    size_t before = head != NULL ? sizeof(*head) + head->room : 0;
     struct head *bigger = realloc(head, sizeof(*head) + room);
     if (bigger == NULL) {
         memory_refused();
@@ -416,14 +416,14 @@ static struct head *head_grow(struct head *head, size_t room)
     if (head == NULL)
         *bigger = (struct head){0};
     bigger->room = room;
-    memory_account((int64_t)room - (int64_t)before);
+    memory_account((int64_t)(sizeof(*head) + room) - (int64_t)before);
     return bigger;
 }
 
 static void head_free(struct head *head)
 {
     if (head != NULL)
-        memory_account(-(int64_t)head->room);
+        memory_account(-(int64_t)(sizeof(*head) + head->room));
     free(head);
 }
 
