@@ -304,7 +304,7 @@ static void a_header_that_does_not_come(void **state)
     int slow = proxy(fixture);
     /* Until about then; a machine that is busy may be later. */
     for (unsigned i = 0; i < 25; i++) {
-        (void)!send(slow, "PROXY UNKNOWN of many letters" + i, 1, MSG_NOSIGNAL);
+        (void)!send(slow, &"PROXY UNKNOWN of many letters"[i], 1, MSG_NOSIGNAL);
         nap_ms(20);
     }
     expect_close(silent, USHER__V1__CLOSE__REASON__PROTOCOL_ERROR);
