@@ -45,6 +45,10 @@ struct row {
 
 /* As Chromium sends it, as HAProxy passes it on, and others that must be taken. */
 static const struct row fine[] = {
+    ROW("a name of one letter", GET HOST "a: b\r\n" REST END, 101, NULL),
+    ROW("a Host of a blank", GET "Host: \r\n" REST END, 101, NULL),
+    ROW("a wave in the query", "GET /usher?~ HTTP/1.1\r\n" HOST REST END, 101, NULL),
+    ROW("lists that go on", GET HOST REST "Upgrade: h2c\r\nConnection: close\r\n" END, 101, NULL),
     ROW("the least", FINE, 101, NULL),
     ROW("Chromium",
         GET "Host: localhost:7402\r\n"
@@ -101,6 +105,12 @@ static const struct row fine[] = {
 };
 
 static const struct row syntax[] = {
+    ROW("a name that begins with a bracket", GET HOST "(X: a\r\n" REST END, 400, "NAME: VALUE"),
+    ROW("a value that begins with an escape", GET HOST "X: \x1b\r\n" REST END, 400,
+        "control character"),
+    ROW("a target that begins above ASCII", "GET \xff HTTP/1.1\r\n" HOST REST END, 400,
+        "request line"),
+    ROW("an empty target", "GET  HTTP/1.1\r\n" HOST REST END, 400, "request line"),
     ROW("a folded line", GET HOST "X-Folded: a\r\n b\r\n" REST END, 400, "folded"),
     ROW("a line folded by a tab", GET HOST "X-Folded: a\r\n\tb\r\n" REST END, 400, "folded"),
     ROW("a blank before the first field", GET " " HOST REST END, 400, "folded"),
@@ -152,6 +162,11 @@ static const struct row line_feeds[] = {
 };
 
 static const struct row fields[] = {
+    ROW("a key that begins with another letter",
+        GET HOST UPGRADE CONNECTION VERSION "Sec-WebSocket-Key: -GhlIHNhbXBsZSBub25jZQ==\r\n" END,
+        400, "Key"),
+    ROW("a body, and then none", GET HOST "Content-Length: 5\r\nContent-Length: 0\r\n" REST END,
+        400, "a body"),
     ROW("no Host", GET REST END, 400, "no Host"),
     ROW("two Host", GET HOST HOST REST END, 400, "two Host"),
     ROW("two Host in other letters", GET HOST "hOST: other.example\r\n" REST END, 400, "two Host"),
@@ -532,6 +547,8 @@ static void without_a_list_only_an_open_broker_asks(void **state)
         {"http://localhost@game.example", 403},
         {"http://localhost:80@game.example", 403},
         {"http://localhost:80:90", 403},
+        {"http://localhost:x", 403},
+        {"(ttp://localhost", 403},
         {"http://localhost:80/", 403},
         {"http://localhost/", 403},
         {"http://game.example://localhost", 403},
@@ -574,6 +591,7 @@ static void sub_protocols_are_a_list(void **state)
     } rows[] = {
         {"", false},
         {"Sec-WebSocket-Protocol: usher.v1\r\n", true},
+        {"Sec-WebSocket-Protocol: usher.v1\r\nSec-WebSocket-Protocol: chat\r\n", true},
         {"sec-websocket-protocol: chat,usher.v1 , other\r\n", true},
         {"Sec-WebSocket-Protocol: chat\r\nSec-WebSocket-Protocol: usher.v1\r\n", true},
         {"Sec-WebSocket-Protocol: chat\r\n", false},
@@ -793,6 +811,7 @@ static void requests_are_known_by_their_method(void **state)
         {"PA", false, true},
         {"OPTIONS", false, true},
         {"GETS", false, false},
+        {"X", false, false},
         {"GET\t", false, false},
         {"get ", false, false},
         {" GET ", false, false},
