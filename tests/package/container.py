@@ -36,6 +36,8 @@ NOT_FOR_BUILDING = {
     "black",
     "shfmt",
     "nodejs",
+    "node-typescript",
+    "esbuild",
     "libwslay-dev",
     "python3-websockets",
     "godot3-server",
