@@ -318,6 +318,7 @@ static inline void client_parse_head(struct door_client *client)
         wire->size = 0;
         client_parse(client);
     } else if (end != NULL) {
+        *end = '\0'; /* so that it is text */
         DOOR_CHECK(sscanf((const char *)wire->data, "HTTP/1.1 %3u ", &client->status) == 1);
         client->ws = client->status == 101 ? DOOR_WS_OPEN : DOOR_WS_REFUSED;
         client_drop_wire(client, (size_t)(end - wire->data) + 4);

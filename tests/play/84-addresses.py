@@ -120,7 +120,7 @@ def possible():
 
 
 def broker_at_home():
-    port = free_port()
+    port = free_port(HOME)
     broker = Broker({"listen.tcp": f"{HOME}:{port}"}, wait=False)
     broker.port = port
     broker.wait_log("ready")
@@ -190,7 +190,7 @@ def scene_a_client_that_comes_back_begins_where_the_broker_was():
 
 def scene_the_link():
     """nng by itself would go to the first address for ever."""
-    port = free_port()
+    port = free_port(HOME)
     with Broker({"link.urls": f"tcp://{HOME}:{port}"}) as broker, Swallower(port), Hosts(
         DEAD, HOME
     ) as hosts:

@@ -34,15 +34,26 @@ def _end_all():
 atexit.register(_end_all)
 
 
-def free_port():
-    """A port that stays ours until this process ends: who only asks the kernel for one gives it to
-    whoever connects or listens next. It is bound, not listened at, and shared with those who reuse
-    addresses, as usherd and nng do."""
+def _hold(host, port):
     holder = socket.socket()
-    holder.bind(("127.0.0.1", 0))
+    holder.bind((host, port))
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # not before: else two may get one
     _ports.append(holder)
     return holder.getsockname()[1]
+
+
+def free_port(*others):
+    """A port that stays ours until this process ends, at 127.0.0.1 and those others: who only asks the
+    kernel for one gives it to whoever connects or listens next. It is bound, not listened at, and
+    shared with those who reuse addresses, as usherd and nng do."""
+    while True:
+        port = _hold("127.0.0.1", 0)
+        try:
+            for other in others:
+                _hold(other, port)
+            return port
+        except OSError:
+            continue  # somebody has it there
 
 
 def program(name):
