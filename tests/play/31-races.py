@@ -122,8 +122,10 @@ def scene_late_closes_through_a_relay():
 
 
 def leave(crowd, client, random):
-    """The old side goes, unless the broker has closed it already."""
-    if not client.ended:
+    """The old side goes; when the broker has closed it already, only our half of it is left."""
+    if client.ended:
+        client.socket.close()
+    else:
         crowd.remove(client)
         client.drop() if random.random() < 0.5 else client.close()
 
