@@ -14,9 +14,10 @@
 /* What a Fetch gets: the mail after its cursor and the presence events after its cursor.
  *
  * The cursors in the request acknowledge everything before them, so a lost answer is simply asked
- * for again: a Batch is always made from the first item that is not acknowledged. A Fetch that
- * finds nothing waits; whatever arrives in the meantime answers it at the end of that turn, so
- * what arrives together leaves together, and while one answer travels the next one grows.
+ * for again: a Batch is made from the first item that is not acknowledged, or behind those of
+ * which the Fetch says that they have arrived and are being worked on. A Fetch that finds nothing
+ * waits; whatever arrives in the meantime answers it at the end of that turn, so what arrives
+ * together leaves together, and while one answer travels the next one grows.
  *
  * Presence is not kept here: the stream is in the store, the instance has a cursor. It asks for
  * the events after it (LINK_QUERY) and keeps one answer, encoded, to put into a Batch. */
@@ -29,6 +30,7 @@ enum {
     MAIL_OVERHEAD = 64,
     BYTES_MAX_LEAST = 512,
     LATE_STEP = 512, /* calls that came too late, in one turn */
+    HAVE_MAX = 4096, /* mail that a peer has and has not acknowledged; with more he waits */
     READ_AGAIN_MS = 1000,
 };
 
@@ -338,15 +340,37 @@ static void number(struct instance *instance, struct user_call_message *mail)
     mail->mail_number = ++instance->mail_number;
 }
 
-/* Mail from the first unacknowledged on, as long as it fits. Gives how many. */
+/* Gives the last mail that the peer has, though it is not acknowledged; NULL: none. What no Batch
+ * has carried nobody has, whatever the Fetch says. *full: he has too many to be looked through. */
+static struct message *last_held(const struct instance *instance, bool *full)
+{
+    uint32_t count = 0;
+    struct message *last = NULL;
+    const struct user_call_message *mail = first_of(instance);
+    while (mail != NULL && mail->mail_seq <= instance->sent_seq &&
+           mail->mail_number <= instance->mail_have && count < HAVE_MAX) {
+        last = (struct message *)(uintptr_t)&mail->header;
+        mail = (const struct user_call_message *)mail->header.next;
+        count++;
+    }
+    *full = count == HAVE_MAX;
+    return last;
+}
+
+/* Mail from the first on that the peer neither has nor acknowledged, as long as it fits. Gives how
+ * many. */
 static uint32_t put_mails(struct instance *instance, struct buffer *out, uint32_t room,
                           struct turn *turn)
 {
     uint32_t count = 0;
     uint32_t late = 0;
     size_t start = out->size;
-    struct message *before = NULL;
-    struct user_call_message *mail = first_of(instance);
+    bool full;
+    struct message *before = last_held(instance, &full);
+    if (full)
+        return 0;
+    struct user_call_message *mail =
+        before != NULL ? (struct user_call_message *)before->next : first_of(instance);
     while (mail != NULL && late < LATE_STEP) {
         struct user_call_message *next = (struct user_call_message *)mail->header.next;
         if (is_late(instance, mail, turn)) {
@@ -532,6 +556,7 @@ void instance_fetch(struct instance *instance, uint64_t exchange, const Usher__V
     uint32_t wait_ms = link_park_ms(turn->limits);
     if (fetch->wait_ms != 0 && fetch->wait_ms < wait_ms)
         wait_ms = fetch->wait_ms;
+    instance->mail_have = fetch->mail_have;
     instance->fetch_exchange = exchange;
     instance->fetched_ms = turn->wall_ms;
     instance->gone = false;

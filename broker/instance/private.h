@@ -71,6 +71,7 @@ struct instance {
     uint64_t seen_seq;    /* the highest that an earlier incarnation may have seen */
     uint64_t sent_seq;    /* the highest that a Batch of this one has carried */
     uint64_t mail_number; /* what that one was called there, where all is numbered from 1 */
+    uint64_t mail_have;   /* by that number: what the peer of the waiting Fetch need not be sent */
     struct calls *calls;
     struct shares asked;  /* of those calls: each until it is answered, or its time is over */
     struct shares shares; /* of the one-way calls in the mail, which nobody else counts */

@@ -302,6 +302,63 @@ static void a_backend_may_ask_for_smaller_batches(void **state)
     assert_non_null(strstr(stage->tape, "[2 buy"));
 }
 
+/* Who works on several calls at once says which it has: those do not come again with each Batch. */
+static void what_a_backend_has_is_not_sent_again(void **state)
+{
+    struct stage *stage = *state;
+    link_hello(stage, 50, 1);
+    for (uint64_t call = 1; call <= 3; call++)
+        link_call(stage, call, "m");
+    Usher__V1__Fetch fetch = fetch_of(stage, 0, 0);
+    fetch.mail_have = UINT64_MAX; /* nobody has what was never sent */
+    link_fetch_with(stage, 51, fetch);
+    EXPECT(stage, "answer 51 batch [1 m user=ann call=1 left=5000] [2 m user=ann call=2 left=5000] "
+                  "[3 m user=ann call=3 left=5000] last=0");
+    fetch.mail_have = 2; /* of the third it does not say so: its answer was lost */
+    link_fetch_with(stage, 52, fetch);
+    EXPECT(stage, "answer 52 batch [3 m user=ann call=3 left=5000] last=0");
+    fetch.mail_have = 3;
+    fetch.mail_done = 1;
+    link_fetch_with(stage, 53, fetch); /* waits */
+    EXPECT_NOTHING(stage);
+    link_call(stage, 4, "m"); /* ends the waiting */
+    EXPECT(stage, "answer 53 batch [4 m user=ann call=4 left=5000] last=0");
+    link_fetch(stage, 54, 1); /* who does not speak of it gets all that is not acknowledged */
+    EXPECT(stage, "answer 54 batch [2 m user=ann call=2 left=5000] [3 m user=ann call=3 left=5000] "
+                  "[4 m user=ann call=4 left=5000] last=0");
+    link_hello(stage, 55, 2); /* nor does it hold for a later incarnation */
+    fetch = fetch_of(stage, 0, 0);
+    fetch.mail_have = 4;
+    link_fetch_with(stage, 56, fetch);
+    EXPECT(stage, "answer 56 batch [1 m user=ann call=2 left=5000 again] [2 m user=ann call=3 "
+                  "left=5000 again] [3 m user=ann call=4 left=5000 again] last=0");
+}
+
+static void who_has_too_much_waits(void **state)
+{
+    enum { HAVE_MAX = 4096 }; /* in mail.c */
+    struct stage *stage = *state;
+    stage->limits.link_mail_items = HAVE_MAX + 10;
+    stage->limits.link_mail_bytes = 1 << 22;
+    stage->limits.limits_calls_per_user = HAVE_MAX + 10;
+    link_hello(stage, 50, 1);
+    for (uint64_t call = 1; call <= HAVE_MAX; call++)
+        link_call(stage, call, "m");
+    Usher__V1__Fetch fetch = fetch_of(stage, 0, 0);
+    for (int batches = 0; stage->instance->sent_seq < HAVE_MAX; batches++) {
+        assert_true(batches < 1000);
+        fetch.mail_have = stage->instance->sent_seq;
+        link_fetch_with(stage, 51, fetch);
+    }
+    fetch.mail_have = HAVE_MAX;
+    link_fetch_with(stage, 52, fetch);
+    link_call(stage, HAVE_MAX + 1, "m");
+    EXPECT_NOTHING(stage);
+    fetch.mail_done = 1;
+    link_fetch_with(stage, 53, fetch);
+    assert_non_null(strstr(stage->tape, "answer 53 batch [4097 m"));
+}
+
 /* --- the limits of the mail ------------------------------------------------------------------- */
 
 static void the_mail_takes_n_items(void **state)
@@ -882,6 +939,8 @@ int main(void)
         stage_test(what_arrives_together_leaves_together),
         stage_test(a_batch_has_a_limit_and_at_least_one_call),
         stage_test(a_backend_may_ask_for_smaller_batches),
+        stage_test(what_a_backend_has_is_not_sent_again),
+        stage_test(who_has_too_much_waits),
         stage_test(the_mail_takes_n_items),
         stage_test(the_mail_takes_n_bytes),
         stage_test(a_call_that_is_late_is_not_handed_out),
