@@ -107,7 +107,7 @@ def scene_who_is_away():
             told_ms(told, 3)
             check(told.token_ms <= welcome.token_ms, "a resume brings no more time")
             back.drop()
-        eventually(lambda: events_of(backend, "alice")[-1].cause == 12, "it ends while detached", 8)
+        eventually(lambda: events_of(backend, "alice")[-1].cause == 12, "it ends while detached")
         check(-EARLY <= time.time() - ends <= LATE, "when it ended")
         with Client(broker) as late:
             late.name = "alice"

@@ -309,7 +309,7 @@ def scene_memory_of_floods():
         control.login("control")
         before = broker.resident_bytes()
         rude = Client(broker, receive_buffer=4096, timeout=0.2)
-        rude.login("rude", timeout=5)
+        rude.login("rude", timeout=20)
         data = b"".join(frame_bytes(rude.request("ping", stamp=n)) for n in range(2000))
         sent = 0
         end = time.monotonic() + 3

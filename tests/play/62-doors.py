@@ -66,6 +66,12 @@ def honest_login(broker, name, source=None, tls=False):
         return time.monotonic() - began
 
 
+def patience_with(broker, tls=False):
+    """Seconds that a login may take among strangers: one, or as many times what it takes without
+    them where the machine is busy with something else."""
+    return max(1.0, 10 * max(honest_login(broker, f"alone{n}", tls=tls) for n in range(10)))
+
+
 def memory_peak(broker):
     """The most that the process has had."""
     with open(f"/proc/{broker.process.pid}/status", encoding="ascii") as file:
@@ -177,7 +183,7 @@ def scene_slow_army():
 
         number = 0
         payload = b"f" * 60000
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + 120
         latencies = []
         while number < army_size * 60 and not (number % army_size == 0 and evicted() >= 3):
             sender.post("send", id=0, to=f"slow{number % army_size}", payload=payload)
@@ -185,7 +191,7 @@ def scene_slow_army():
             if number % 100 == 0:
                 sender.ping(timeout=20)
                 latencies.append(honest_login(broker, f"honest{number}"))
-                check(time.monotonic() < deadline, "nobody was evicted in 40 s")
+                check(time.monotonic() < deadline, "nobody was evicted in 120 s")
         numbers = stats(broker)
         grown = memory_peak(broker) - before
         print(
@@ -221,6 +227,7 @@ def scene_slowloris():
         login.login.client = "x" * 3000
         frame = frame_bytes(login)
         hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(400)
+        patience = patience_with(broker, tls=True)
         holders = []
         for number in range(count):
             address, data = [
@@ -232,9 +239,9 @@ def scene_slowloris():
             stream = socket.create_connection(address)
             holders.append([stream, data, time.monotonic(), None])
         latencies, sent = [], 0
-        give_up = time.monotonic() + 30
+        give_up = time.monotonic() + 60
         while any(holder[3] is None for holder in holders):
-            check(time.monotonic() < give_up, "a slow stranger was not closed in 30 s")
+            check(time.monotonic() < give_up, "a slow stranger was not closed in 60 s")
             for holder in holders:
                 stream, data, since, _ = holder
                 if holder[3] is None and is_closed(stream):
@@ -252,7 +259,7 @@ def scene_slowloris():
             f"{percentile(latencies, .99) * 1000:.1f} ms"
         )
         check(min(ages) >= deadline - 0.1, "one was closed before the deadline")
-        check(percentile(latencies, 0.99) < 1.0 or SLOW_BUILD, "honest logins wait")
+        check(percentile(latencies, 0.99) < patience or SLOW_BUILD, "honest logins wait")
         for holder in holders:
             holder[0].close()
 
@@ -348,6 +355,7 @@ def scene_one_source():
     for the one after them."""
     limit = 20
     with Broker({"limits.prelogin_per_source": limit, "limits.login_deadline_ms": 60000}) as broker:
+        patience = patience_with(broker)
         held = [Client(broker, source="127.0.0.9") for _ in range(limit)]
         eventually(lambda: stats(broker)["connections_open"] == limit, "n are let in")
         time.sleep(STRANGER_AGE + 0.1)
@@ -377,7 +385,7 @@ def scene_one_source():
             f"     {limit} held by one address; login from another p99 "
             f"{percentile(latencies, .99) * 1000:.1f} ms"
         )
-        check(percentile(latencies, 0.99) < 1.0 or SLOW_BUILD, "another address waits")
+        check(percentile(latencies, 0.99) < patience or SLOW_BUILD, "another address waits")
         # A login makes room for the next one of the same address.
         held[0].login("first")
         honest_login(broker, "second", source="127.0.0.9")
@@ -398,6 +406,7 @@ def scene_the_room_full_of_silence():
     is in at once, from another address and from one of theirs, while they come again and again."""
     sources, each = 36, 32
     with Broker({"limits.prelogin_per_source": 32, "limits.login_deadline_ms": 60000}) as broker:
+        patience = patience_with(broker)
         silent = silent_crowd(broker, sources, each)
         eventually(lambda: stats(broker)["connections_open"] == 1024, "the room is full")
         time.sleep(STRANGER_AGE + 0.1)
@@ -410,7 +419,7 @@ def scene_the_room_full_of_silence():
             f"     {sources * each} silent strangers of {sources} addresses; login "
             f"p99 {percentile(latencies, .99) * 1000:.1f} ms"
         )
-        check(percentile(latencies, 0.99) < 1.0 or SLOW_BUILD, "who logs in waits")
+        check(percentile(latencies, 0.99) < patience or SLOW_BUILD, "who logs in waits")
         check(stats(broker)["strangers_displaced"] > 0, "nobody went")
         # Who was told to go is counted until he has gone.
         eventually(

@@ -43,7 +43,7 @@ def say(client, *requests):
     )
 
 
-def answers(client, count, timeout=5):
+def answers(client, count, timeout=20):
     """That many frames, or those before the end."""
     found = []
     try:
@@ -57,7 +57,7 @@ def answers(client, count, timeout=5):
     return found
 
 
-def hear(broker, requests, count, timeout=5):
+def hear(broker, requests, count, timeout=20):
     with Client(broker) as client:
         client.name = "a stranger"
         say(client, *requests)

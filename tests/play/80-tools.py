@@ -48,7 +48,7 @@ class Running:
         for line in pipe:
             lines.append(line.decode(errors="replace").rstrip("\n"))
 
-    def wait_line(self, condition, what, timeout=5):
+    def wait_line(self, condition, what, timeout=20):
         def found():
             return next((line for line in list(self.lines) if condition(line)), None)
 

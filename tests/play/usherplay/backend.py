@@ -17,7 +17,7 @@ from usherplay.stage import Failed
 SP_REQ = 0x0030
 SP_REP = 0x0031
 SP_HEADER = struct.Struct(">4sHH")
-DEFAULT_SECONDS = 5.0
+DEFAULT_SECONDS = 20.0  # a machine may be busy with something else
 PAGE = 100
 
 _instances = itertools.count(1)

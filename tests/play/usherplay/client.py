@@ -14,7 +14,7 @@ from usherplay.schema import client_pb
 from usherplay.stage import OVER, Failed
 from usherplay.websocket import Wire
 
-DEFAULT_SECONDS = 5.0
+DEFAULT_SECONDS = 20.0  # a machine may be busy with something else
 KINDS = ("welcome", "message", "done", "reply", "error", "pong", "close")
 
 

@@ -28,7 +28,7 @@ def check_equal(got, expected, what):
         raise Failed(f"{what}:\n  expected {expected!r}\n  got      {got!r}")
 
 
-def eventually(condition, what, timeout=5.0, pause=0.02):
+def eventually(condition, what, timeout=30.0, pause=0.02):
     """Calls until the answer is true; gives it."""
     deadline = time.monotonic() + timeout
     while True:
