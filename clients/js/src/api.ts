@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a program sees of the client.
-import { EndCode } from "./errors.js";
+import { EndCode, UsherError } from "./errors.js";
 import { WelcomeReplay } from "./fields.js";
 
 /** Bytes, or a text that is sent as UTF-8. */
 export type Payload = Uint8Array | string;
 
-export type Token = Payload | undefined;
+export type Token = Payload | null | undefined;
 
 export interface Options {
     /** ws://HOST:PORT/usher or wss://; with `usher-client/node` also tcp:// and tls://. */
@@ -95,6 +95,8 @@ export interface Events {
     closed: Closed;
     /** How long a Ping took. */
     rtt: number;
+    /** What was posted is not sent, and why. */
+    dropped: UsherError;
     /** A promise that is given back says when the program leaves the message. */
     message: Message;
 }

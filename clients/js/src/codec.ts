@@ -13,7 +13,9 @@ import { textOf, utf8 } from "./utf8.js";
 // eslint-disable-next-line @typescript-eslint/no-explicit-any
 export type Fields = any;
 
-const VARINT_BYTES_MAX = 10;
+const enum Varint {
+    BYTES_MAX = 10,
+}
 const enum Wire {
     VARINT = 0,
     FIXED64 = 1,
@@ -103,11 +105,11 @@ function broken(): never {
 
 function takeVarint(): number {
     let value = 0;
-    for (let i = 0, scale = 1; i < VARINT_BYTES_MAX && offset < input.length; i++, scale *= 128) {
+    for (let i = 0, scale = 1; i < Varint.BYTES_MAX && offset < input.length; i++, scale *= 128) {
         const byte = input[offset++]!;
         value += (byte & 127) * scale;
         if (byte < 128) {
-            return value <= Number.MAX_SAFE_INTEGER ? value : broken();
+            return Number.isSafeInteger(value) ? value : broken();
         }
     }
     return broken();
@@ -120,10 +122,8 @@ function skip(wire: number): void {
     } else if (wire === Wire.DELIMITED) {
         const size = takeVarint();
         offset += size;
-    } else if (wire === Wire.FIXED64 || wire === Wire.FIXED32) {
-        offset += wire === Wire.FIXED64 ? 8 : 4;
     } else {
-        broken();
+        offset += wire === Wire.FIXED64 ? 8 : wire === Wire.FIXED32 ? 4 : broken();
     }
 }
 

@@ -38,7 +38,7 @@ export class StatusError extends Error {
 const UNKNOWN = /^(TIMEOUT|SERVICE_LOST|DRAINING|UNDELIVERED|INTERNAL|UNKNOWN)$/;
 
 /** Of a call that is TOO_LARGE the reply may have been it, and then the service has acted. */
-export function refusal(error: ErrorFields, isCall: boolean): UsherError {
+export function refusal(error: ErrorFields, isCall: unknown): UsherError {
     const code = ERRORS[error.code] || "UNKNOWN";
     const unknown = UNKNOWN.test(code) || (isCall && code === "TOO_LARGE");
     return new UsherError(

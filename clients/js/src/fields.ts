@@ -10,133 +10,76 @@ export const STRING = 3;
 /** Name and kind of field 1, name and kind of field 2, ... A kind that is a table is a message. */
 export type Table = readonly (string | number | Table)[];
 
-export const LOGIN: Table = ["username", STRING, "token", BYTES, "client", STRING, "acks", BOOL];
-
-export const RESUME: Table = [
-    "username",
-    STRING,
-    "epoch",
-    UINT,
-    "secret",
-    BYTES,
-    "lastSeq",
-    UINT,
-    "receivedSeq",
-    UINT,
-];
-
-export const SEND: Table = ["to", STRING, "payload", BYTES, "until", UINT, "transient", BOOL];
-
-export const CALL: Table = [
-    "service",
-    STRING,
-    "method",
-    STRING,
-    "payload",
-    BYTES,
-    "timeoutMs",
-    UINT,
-];
-
-export const ACK: Table = ["seq", UINT];
-
-export const PING: Table = ["stamp", UINT];
-
-export const LOGOUT: Table = [];
-
-export const WELCOME: Table = [
-    "epoch",
-    UINT,
-    "secret",
-    BYTES,
-    "replay",
-    UINT,
-    "nextSeq",
-    UINT,
-    "heartbeatMs",
-    UINT,
-    "resumeMs",
-    UINT,
-    "frameBytesMax",
-    UINT,
-    "timeMs",
-    UINT,
-    "node",
-    STRING,
-    "tokenMs",
-    UINT,
-];
-
-export const MESSAGE: Table = [
-    "seq",
-    UINT,
-    "from",
-    STRING,
-    "service",
-    STRING,
-    "payload",
-    BYTES,
-    "timeMs",
-    UINT,
-    "redelivered",
-    BOOL,
-];
-
-export const DONE: Table = ["epoch", UINT, "dropped", BOOL];
-
-export const REPLY: Table = ["status", UINT, "payload", BYTES];
-
-export const ERROR: Table = ["code", UINT, "detail", STRING, "retryAfterMs", UINT];
-
-export const PONG: Table = ["stamp", UINT, "timeMs", UINT];
-
-export const CLOSE: Table = [
-    "reason",
-    UINT,
-    "detail",
-    STRING,
-    "retryAfterMs",
-    UINT,
-    "doNotReturn",
-    BOOL,
-];
-
 export const CLIENTFRAME: Table = [
     "id",
     UINT,
     "login",
-    LOGIN,
+    ["username", STRING, "token", BYTES, "client", STRING, "acks", BOOL],
     "resume",
-    RESUME,
+    ["username", STRING, "epoch", UINT, "secret", BYTES, "lastSeq", UINT, "receivedSeq", UINT],
     "send",
-    SEND,
+    ["to", STRING, "payload", BYTES, "until", UINT, "transient", BOOL],
     "call",
-    CALL,
+    ["service", STRING, "method", STRING, "payload", BYTES, "timeoutMs", UINT],
     "ack",
-    ACK,
+    ["seq", UINT],
     "ping",
-    PING,
+    ["stamp", UINT],
     "logout",
-    LOGOUT,
+    [],
 ];
 
 export const BROKERFRAME: Table = [
     "id",
     UINT,
     "welcome",
-    WELCOME,
+    [
+        "epoch",
+        UINT,
+        "secret",
+        BYTES,
+        "replay",
+        UINT,
+        "nextSeq",
+        UINT,
+        "heartbeatMs",
+        UINT,
+        "resumeMs",
+        UINT,
+        "frameBytesMax",
+        UINT,
+        "timeMs",
+        UINT,
+        "node",
+        STRING,
+        "tokenMs",
+        UINT,
+    ],
     "message",
-    MESSAGE,
+    [
+        "seq",
+        UINT,
+        "from",
+        STRING,
+        "service",
+        STRING,
+        "payload",
+        BYTES,
+        "timeMs",
+        UINT,
+        "redelivered",
+        BOOL,
+    ],
     "done",
-    DONE,
+    ["epoch", UINT, "dropped", BOOL],
     "reply",
-    REPLY,
+    ["status", UINT, "payload", BYTES],
     "error",
-    ERROR,
+    ["code", UINT, "detail", STRING, "retryAfterMs", UINT],
     "pong",
-    PONG,
+    ["stamp", UINT, "timeMs", UINT],
     "close",
-    CLOSE,
+    ["reason", UINT, "detail", STRING, "retryAfterMs", UINT, "doNotReturn", BOOL],
 ];
 
 export interface ClientFrameFields {

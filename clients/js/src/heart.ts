@@ -5,11 +5,13 @@
 // So a Ping is due when nothing was sent, or nothing came, for half of one; what it does not bring
 // within the next heartbeat is lost. Any input counts. See time.ts for pages that sleep: they ask once
 // more before they judge.
-import { judgeAfter } from "./time.js";
+import { bounded, judgeAfter } from "./time.js";
 
-/** Patience with a Ping when there is a reason to doubt. */
-export const DOUBT_MS = 5000;
-const HEARTBEAT_MS_MIN = 50;
+export const enum Beats {
+    /** Patience with a Ping when there is a reason to doubt. */
+    DOUBT_MS = 5000,
+    HEARTBEAT_MS_MIN = 50,
+}
 
 export class Heart {
     _heardAt = 0;
@@ -26,7 +28,7 @@ export class Heart {
         this._stop();
         this._heardAt = this._spokeAt = Date.now();
         if (heartbeatMs) {
-            this._wait(Math.max(heartbeatMs, HEARTBEAT_MS_MIN) / 2);
+            this._wait(bounded(Math.max(heartbeatMs, Beats.HEARTBEAT_MS_MIN) / 2));
         }
     }
 
@@ -44,7 +46,7 @@ export class Heart {
                 return; // a Ping is under way, and what it waits for is not put off
             }
             if (Math.abs(now - due) > ms) {
-                this._probe(DOUBT_MS);
+                this._probe(Beats.DOUBT_MS);
             } else if (now - Math.min(this._heardAt, this._spokeAt) >= ms - 1) {
                 this._probe(2 * ms);
             }
@@ -61,6 +63,6 @@ export class Heart {
     _probe(ms: number): void {
         this._judged?.();
         this._ping();
-        this._judged = judgeAfter(ms, this._lost, DOUBT_MS, this._ping);
+        this._judged = judgeAfter(ms, this._lost, Beats.DOUBT_MS, this._ping);
     }
 }

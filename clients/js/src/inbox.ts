@@ -10,9 +10,11 @@ import { MessageFields } from "./fields.js";
 import { Settings } from "./limits.js";
 import { textOf } from "./utf8.js";
 
-/** So many that are processed are told at once, fewer after a while. */
-const ACKS_SOON = 16;
-const ACK_DELAY_MS = 50;
+const enum Acks {
+    /** So many that are processed are told at once, fewer after a while. */
+    SOON = 16,
+    DELAY_MS = 50,
+}
 
 interface Received extends Message {
     /** The numbering that its seq belongs to: a new epoch begins another. */
@@ -111,7 +113,7 @@ export class Inbox {
             return;
         }
         this._pumping = true;
-        while (this._unread.length && this._events._has("message")) {
+        while (this._unread.length && this._events._of("message")[0]) {
             const message = this._take()!;
             await this._events._emit("message", message);
             this._leave(message);
@@ -135,13 +137,13 @@ export class Inbox {
         if (count !== this._count || seq <= this._processedSeq) {
             return;
         }
-        const few = this._untold < ACKS_SOON;
+        const few = this._untold < Acks.SOON;
         this._untold += seq - this._processedSeq;
         this._processedSeq = seq;
-        const many = this._untold >= ACKS_SOON;
+        const many = this._untold >= Acks.SOON;
         if (!this._timer || (few && many)) {
             clearTimeout(this._timer);
-            this._timer = setTimeout(() => this._tell(), many ? 0 : ACK_DELAY_MS);
+            this._timer = setTimeout(() => this._tell(), many ? 0 : Acks.DELAY_MS);
         }
     }
 

@@ -2,7 +2,7 @@
 // What a client holds at most, and how long it waits: what the program says, or these.
 import { Options } from "./api.js";
 
-export const LIMITS = {
+const LIMITS = {
     connectTimeoutMs: 10000,
     requestTimeoutMs: 30000,
     requestsMax: 256,
@@ -13,3 +13,12 @@ export const LIMITS = {
 
 /** All that a client was told. */
 export type Settings = Options & typeof LIMITS;
+
+/** 0 and nothing mean the default, also where the program wrote `undefined`. */
+export function settingsOf(options: Options): Settings {
+    const all: Settings = { ...LIMITS, ...options };
+    for (const name in LIMITS) {
+        all[name as keyof typeof LIMITS] ||= LIMITS[name as keyof typeof LIMITS];
+    }
+    return all;
+}

@@ -20,6 +20,7 @@ export interface NodeOptions extends Options {
 
 const TCP_PORT = 7400;
 const TLS_PORT = 7443;
+
 function overSocket(tls: NodeOptions["tls"]): Dial {
     return (url: string, events: LinkEvents) => {
         const { protocol, hostname, port } = new URL(url);
@@ -27,10 +28,10 @@ function overSocket(tls: NodeOptions["tls"]): Dial {
         const host = hostname.replace(/^\[|\]$/g, "");
         const target = { host, port: Number(port) || (secure ? TLS_PORT : TCP_PORT) };
         const socket = secure ? connectTls({ ...target, ...tls }) : connectTcp(target);
-        const joiner = new Joiner((frames) => events.data(frames));
+        const joiner = new Joiner((frames) => events._data(frames));
         let detail = "";
         socket.setNoDelay(true);
-        socket.on(secure ? "secureConnect" : "connect", () => events.open());
+        socket.on(secure ? "secureConnect" : "connect", () => events._open());
         socket.on("data", (piece: Uint8Array) => {
             if (!joiner.add(piece)) {
                 detail = "no usher frames";
@@ -38,20 +39,20 @@ function overSocket(tls: NodeOptions["tls"]): Dial {
             }
         });
         socket.on("error", (error: Error) => void (detail = error.message));
-        socket.on("close", () => events.end(0, detail));
+        socket.on("close", () => events._end(0, detail));
         return {
-            send: (frame) => void socket.write(frame),
-            close: () => socket.destroySoon(),
-            waiting: () => socket.writableLength,
+            _send: (frame) => void socket.write(frame),
+            _close: () => socket.destroySoon(),
+            _waiting: () => socket.writableLength,
         };
     };
 }
 
 /** Gives a client at once; it connects by itself, and comes back by itself. */
 export function connect(options: NodeOptions): Client {
-    const plain = /^wss?:/.test(options.url);
+    const ours = /^(tcp|tls):/i.test(options.url);
     return new UsherClient(
         options,
-        plain ? overWebSocket(options.webSocket) : overSocket(options.tls),
+        ours ? overSocket(options.tls) : overWebSocket(options.webSocket),
     );
 }

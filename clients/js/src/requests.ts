@@ -9,17 +9,17 @@
 import { Settings } from "./limits.js";
 import { bodyBytes, encode, Fields } from "./codec.js";
 import { Done, LocalCode, refusal, StatusError, UsherError } from "./errors.js";
-import { BrokerFrameFields, CLIENTFRAME } from "./fields.js";
+import { BrokerFrameFields, CLIENTFRAME, ErrorCode } from "./fields.js";
 import { judgeAfter } from "./time.js";
 
 interface Request {
-    id: number;
-    frame: Uint8Array;
-    isCall?: boolean;
-    sent?: boolean;
-    resolve?: (value: Fields) => void;
-    reject?: (error: Error) => void;
-    cancel?: () => void;
+    _id: number;
+    _frame: Uint8Array;
+    _isCall?: unknown;
+    _sent?: boolean;
+    _resolve?: (value: Fields) => void;
+    _reject: (error: Error) => void;
+    _cancel?: () => void;
 }
 
 export class Requests {
@@ -46,12 +46,12 @@ export class Requests {
             const id = this._nextId;
             const frame = encode(CLIENTFRAME, { ...body, id });
             const request: Request = {
-                id,
-                frame,
-                isCall: !!body.call,
-                resolve,
-                reject,
-                cancel: judgeAfter(timeoutMs, () => this._fail(request, "no answer")),
+                _id: id,
+                _frame: frame,
+                _isCall: body.call,
+                _resolve: resolve,
+                _reject: reject,
+                _cancel: judgeAfter(timeoutMs, () => this._fail(request, "no answer")),
             };
             this._nextId++;
             this._byId.set(id, request);
@@ -59,78 +59,85 @@ export class Requests {
         });
     }
 
-    /** One that gets none. */
-    _post(body: Fields): void {
-        this._enqueue({ id: 0, frame: encode(CLIENTFRAME, body) });
+    /** One that gets none; `reject` when it will not be sent. */
+    _post(body: Fields, reject: Request["_reject"]): void {
+        this._enqueue({ _id: 0, _frame: encode(CLIENTFRAME, body), _reject: reject });
     }
 
     _enqueue(request: Request): void {
         this._queue.add(request);
-        this._bytes += request.frame.length;
+        this._bytes += request._frame.length;
     }
 
-    _dequeue(request: Request): void {
-        if (this._queue.delete(request)) {
-            this._bytes -= request.frame.length;
+    _dequeue(request: Request): boolean {
+        const queued = this._queue.delete(request);
+        if (queued) {
+            this._bytes -= request._frame.length;
         }
+        return queued;
     }
 
-    /** Hands over all that waits, but what is larger than the broker takes. */
-    _flush(write: (frame: Uint8Array) => void, frameBytesMax: number): void {
+    /** Hands over all that waits, but what is larger than the broker takes, as long as `write` gives
+     * something true. */
+    _flush(write: (frame: Uint8Array) => unknown, frameBytesMax: number): void {
         for (const request of this._queue) {
-            this._dequeue(request);
-            if (bodyBytes(request.frame) > frameBytesMax) {
-                this._settle(request)?.reject?.(
-                    new UsherError("TOO_LARGE", "the broker takes " + frameBytesMax, "no"),
-                );
+            if (bodyBytes(request._frame) > frameBytesMax) {
+                this._refuse(request, "TOO_LARGE", "the broker takes " + frameBytesMax, "no");
             } else {
-                request.sent = true;
-                write(request.frame);
+                this._dequeue(request);
+                request._sent = true;
+                if (!write(request._frame)) {
+                    return;
+                }
             }
         }
     }
 
-    /** Nothing happens to it any more; undefined when that was so already. */
-    _settle(request: Request): Request | undefined {
-        this._dequeue(request);
-        request.cancel?.();
-        return this._byId.delete(request.id) ? request : undefined;
+    /** Nothing happens to it any more; false when that was so already. */
+    _settle(request: Request): boolean {
+        const queued = this._dequeue(request);
+        request._cancel?.();
+        return this._byId.delete(request._id) || queued;
+    }
+
+    _refuse(request: Request, code: LocalCode | ErrorCode, detail: string, done: Done): void {
+        if (this._settle(request)) {
+            request._reject(new UsherError(code, detail, done));
+        }
     }
 
     _fail(request: Request, detail: string): void {
-        const [code, done]: [LocalCode, Done] = request.sent
-            ? ["NO_ANSWER", "unknown"]
-            : ["NOT_SENT", "no"];
-        this._settle(request)?.reject?.(new UsherError(code, detail, done));
+        if (request._sent) {
+            this._refuse(request, "NO_ANSWER", detail, "unknown");
+        } else {
+            this._refuse(request, "NOT_SENT", detail, "no");
+        }
     }
 
     /** The connection is gone, and with it what was sent; or the client is, with everything. */
     _failAll(detail: string, unsentToo: boolean): void {
-        for (const request of [...this._byId.values()]) {
-            if (request.sent || unsentToo) {
+        for (const request of [...this._byId.values(), ...this._queue]) {
+            if (request._sent || unsentToo) {
                 this._fail(request, detail);
             }
         }
-        if (unsentToo) {
-            this._queue.clear();
-            this._bytes = 0;
-        }
     }
 
-    /** An answer to nothing is dropped: its request may have timed out, or belong to an earlier life. */
+    /** An answer to nothing is dropped: its request may have timed out, or belong to an earlier life.
+     * So is one of a later version. */
     _answer(frame: BrokerFrameFields): void {
-        const request = this._byId.get(frame.id);
-        if (!request) {
+        const { id, done, reply, error } = frame;
+        const request = this._byId.get(id);
+        if (!request || !(done || reply || error)) {
             return;
         }
         this._settle(request);
-        const { done, reply, error } = frame;
         if (error) {
-            request.reject!(refusal(error, !!request.isCall));
-        } else if (reply && reply.status) {
-            request.reject!(new StatusError(reply.status, reply.payload));
+            request._reject(refusal(error, request._isCall));
+        } else if (reply?.status) {
+            request._reject(new StatusError(reply.status, reply.payload));
         } else {
-            request.resolve!(reply ? reply.payload : done && !done.dropped ? done.epoch : 0);
+            request._resolve!(reply ? reply.payload : done!.dropped ? 0 : done!.epoch);
         }
     }
 }

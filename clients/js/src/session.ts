@@ -18,25 +18,28 @@ import { Emitter } from "./emitter.js";
 import { EndCode, UsherError } from "./errors.js";
 import * as fields from "./fields.js";
 import { BrokerFrameFields, CLOSES, ERRORS, REPLAYS } from "./fields.js";
-import { DOUBT_MS, Heart } from "./heart.js";
+import { Beats, Heart } from "./heart.js";
 import { watchPage } from "./page.js";
 import { Inbox } from "./inbox.js";
-import { LIMITS, Settings } from "./limits.js";
+import { Settings, settingsOf } from "./limits.js";
 import { Requests } from "./requests.js";
-import { IDS_OF_A_LIFE, Session as Kept, Store } from "./storage.js";
+import { Ids, Session as Kept, Store } from "./storage.js";
 import { judgeAfter } from "./time.js";
 import { Dial, Link } from "./transport.js";
 import { utf8 } from "./utf8.js";
 
-const BACKOFF_MS_MIN = 500;
-const BACKOFF_MS_MAX = 30000;
-const LASTING_MS = 5000;
-const RETRY_AFTER_MS_MAX = 3600000;
-/** A service's deadline is the broker's to keep; this is how much later the client gives up. */
-const GRACE_MS = 2000;
-const FRAME_BYTES_MAX_UNKNOWN = 65536;
-/** WebSocket's code for a Close of usher is this and the reason. */
-const CLOSE_CODE = 4000;
+/** Numbers that are written where they are used: a constant would cost its name. */
+const enum Fixed {
+    BACKOFF_MS_MIN = 500,
+    BACKOFF_MS_MAX = 30000,
+    LASTING_MS = 5000,
+    RETRY_AFTER_MS_MAX = 3600000,
+    /** A service's deadline is the broker's to keep; this is how much later the client gives up. */
+    GRACE_MS = 2000,
+    FRAME_BYTES_MAX_UNKNOWN = 65536,
+    /** WebSocket's code for a Close of usher is this and the reason. */
+    CLOSE_CODE = 4000,
+}
 
 /** Refusals that say nothing against this user. */
 const MAY_PASS = /^(BUSY|TIMEOUT|RATE_LIMITED|UNAVAILABLE|DRAINING|INTERNAL)$/;
@@ -45,8 +48,13 @@ const FINAL = /^(REPLACED|LOGGED_OUT|STALE_SESSION)$/;
 /** What the broker answers INVALID_NAME; asked here, because with a NUL it would close. */
 const NAME = /^[\w.@:+-]{1,64}$/;
 
-function bytesOf(payload: Payload | undefined): Uint8Array | undefined {
-    return typeof payload === "string" ? utf8(payload) : payload;
+/** What is neither text nor bytes nor nothing is a mistake of the program. (By its length, because
+ * each window has a Uint8Array of its own.) */
+function bytesOf(payload: Token): Uint8Array | undefined {
+    if (payload != null && !(payload.length >= 0)) {
+        throw new TypeError("no bytes: " + payload);
+    }
+    return typeof payload === "string" ? utf8(payload) : (payload ?? undefined);
 }
 
 function sendOf(to: string, payload: Payload, options: SendOptions = {}): Fields {
@@ -81,7 +89,7 @@ export class UsherClient implements Client {
     _held = false;
     _leaving = false;
     _tokenRefused = false;
-    _frameBytesMax = FRAME_BYTES_MAX_UNKNOWN;
+    _frameBytesMax = Fixed.FRAME_BYTES_MAX_UNKNOWN;
     _cancelTimer = () => {};
     _unwatch: () => void;
 
@@ -89,7 +97,7 @@ export class UsherClient implements Client {
         options: Options,
         readonly _dial: Dial,
     ) {
-        const settings = (this._options = { ...LIMITS, ...options });
+        const settings = (this._options = settingsOf(options));
         this.user = options.user;
         this._inbox = new Inbox(
             settings,
@@ -107,7 +115,7 @@ export class UsherClient implements Client {
             this._session = kept[0];
             this._inbox._begin(kept[0].epoch, kept[1] + 1);
         }
-        this._requests = new Requests(settings, this._store._life * IDS_OF_A_LIFE + 1);
+        this._requests = new Requests(settings, this._store._life * Ids.OF_A_LIFE + 1);
         this.ready = new Promise<Welcome>((resolve, reject) => {
             this.on("welcome", resolve);
             this.on("closed", ({ reason, detail, final }) => {
@@ -122,23 +130,29 @@ export class UsherClient implements Client {
             () => this._inbox._tell(),
         );
         // Not at once: the program still has its listeners to put on.
-        void Promise.resolve().then(() => this._connect());
+        queueMicrotask(() => {
+            if (NAME.test(this.user)) {
+                void this._connect();
+            } else {
+                this._refused("INVALID_NAME", this.user);
+            }
+        });
     }
 
     // --- what the program asks for ---------------------------------------------------------------
 
-    send(to: string, payload: Payload, options?: SendOptions): Promise<number> {
+    async send(to: string, payload: Payload, options?: SendOptions): Promise<number> {
         return this._ask({ send: sendOf(to, payload, options) }, options?.timeoutMs);
     }
 
-    call(
+    async call(
         service: string,
         method: string,
         payload?: Payload,
         { timeoutMs = 0 }: CallOptions = {},
     ): Promise<Uint8Array> {
         const call = callOf(service, method, payload, timeoutMs);
-        return this._ask({ call }, timeoutMs && timeoutMs + GRACE_MS);
+        return this._ask({ call }, timeoutMs && timeoutMs + Fixed.GRACE_MS);
     }
 
     post(to: string, payload: Payload, options?: SendOptions): boolean {
@@ -163,7 +177,7 @@ export class UsherClient implements Client {
         listener: (event: Events[Name]) => unknown,
     ): () => void {
         // What waits comes later, so that who asks has the "off" by then.
-        void Promise.resolve().then(() => this._inbox._give());
+        queueMicrotask(() => this._inbox._give());
         return this._events._on(name, listener as never);
     }
 
@@ -183,17 +197,17 @@ export class UsherClient implements Client {
 
     /** Why it cannot go on its way, if it cannot. */
     _fault({ send, call }: Fields): UsherError | undefined {
-        const name = send ? send.to : call ? call.service : "-";
-        if (!NAME.test(name) || (call && call.method.includes("\0"))) {
+        const name = send?.to ?? call?.service ?? "-";
+        if (!NAME.test(name) || call?.method.includes("\0")) {
             return new UsherError("INVALID_NAME", name, "no");
         }
-        const detail = this.ended
-            ? this.ended.reason
-            : send && send.transient && this.state !== "online"
-              ? "away"
-              : (send || call) && this._requests._full(this._link ? this._link.waiting() : 0)
-                ? "too much waits"
-                : "";
+        const detail =
+            this.ended?.reason ||
+            (send?.transient && this.state !== "online"
+                ? "away"
+                : (send || call) && this._requests._full(this._link?._waiting() || 0)
+                  ? "too much waits"
+                  : "");
         return detail ? new UsherError("NOT_SENT", detail, "no") : undefined;
     }
 
@@ -208,12 +222,19 @@ export class UsherClient implements Client {
     }
 
     _post(body: Fields): boolean {
+        let taken = true;
+        const drop = (error: Error): void => {
+            taken = false;
+            this._events._emit("dropped", error as UsherError);
+        };
         const fault = this._fault(body);
-        if (!fault) {
-            this._requests._post(body);
+        if (fault) {
+            drop(fault);
+        } else {
+            this._requests._post(body, drop);
             this._flush();
         }
-        return !fault;
+        return taken;
     }
 
     _flush(): void {
@@ -225,19 +246,26 @@ export class UsherClient implements Client {
     // --- connecting and greeting -----------------------------------------------------------------
 
     _become(state: State): void {
-        if (this.state !== state) {
+        if (this.state !== state && this.state !== "ended") {
             this.state = state;
             this._events._emit("state", state);
         }
     }
 
+    /** Behind the end there is nothing to tell. */
+    _tell<Name extends keyof Events>(name: Name, event: Events[Name]): void {
+        if (!this.ended) {
+            this._events._emit(name, event);
+        }
+    }
+
     /** One try, from the token to the Welcome. */
     async _connect(): Promise<void> {
+        this._cancelTimer();
+        this._become("connecting");
         if (this.ended) {
             return;
         }
-        this._become("connecting");
-        this._cancelTimer();
         this._cancelTimer = judgeAfter(this._options.connectTimeoutMs, () =>
             this._lose("LOST", "no Welcome"),
         );
@@ -254,21 +282,21 @@ export class UsherClient implements Client {
         }
     }
 
-    _open(token: Token): void {
+    _open(token: Uint8Array | undefined): void {
         const link = this._dial(this._options.url, {
-            open: () => this._link === link && this._greet(token),
-            data: (bytes) => this._link === link && this._data(link, bytes),
-            end: (code, detail) => this._link === link && this._gone(code, detail),
+            _open: () => this._link === link && this._greet(token),
+            _data: (bytes) => this._link === link && this._data(link, bytes),
+            _end: (code, detail) => this._link === link && this._gone(code, detail),
         });
         this._link = link;
     }
 
     /** What does not come now may come with the next try. */
-    async _token(): Promise<Token> {
+    async _token(): Promise<Uint8Array | undefined> {
         const { token } = this._options;
         const asked = this._cancelTimer;
         try {
-            return typeof token === "function" ? await token() : token;
+            return bytesOf(typeof token === "function" ? await token() : token);
         } catch (error) {
             if (asked === this._cancelTimer && !this.ended) {
                 this._lose("LOST", "no token: " + error);
@@ -277,7 +305,7 @@ export class UsherClient implements Client {
         }
     }
 
-    _greet(token: Token): void {
+    _greet(token: Uint8Array | undefined): void {
         const { user, client, acks } = this._options;
         const session = this._session;
         const inbox = this._inbox;
@@ -287,14 +315,13 @@ export class UsherClient implements Client {
         const hello: Fields = session
             ? {
                   resume: {
+                      ...session,
                       username: user,
-                      epoch: session.epoch,
-                      secret: session.secret,
                       lastSeq: this._ackedSeq,
                       receivedSeq: inbox._receivedSeq,
                   },
               }
-            : { login: { username: user, token: bytesOf(token), client, acks } };
+            : { login: { username: user, token, client, acks } };
         this._write(encode(fields.CLIENTFRAME, { ...hello, id: this._helloId }));
     }
 
@@ -309,7 +336,7 @@ export class UsherClient implements Client {
         }
         this._session = { epoch, secret };
         this._cancelTimer();
-        this._frameBytesMax = welcome.frameBytesMax || FRAME_BYTES_MAX_UNKNOWN;
+        this._frameBytesMax = welcome.frameBytesMax || Fixed.FRAME_BYTES_MAX_UNKNOWN;
         this._tokenRefused = false;
         this._onlineAt = Date.now();
         this._heart._start(welcome.heartbeatMs);
@@ -319,9 +346,9 @@ export class UsherClient implements Client {
         };
         this._become("online");
         this._inbox._tell(); // more may have been processed since the Resume left
-        this._events._emit("welcome", event);
+        this._tell("welcome", event);
         if (event.replay === "PARTIAL") {
-            this._events._emit("partial", event);
+            this._tell("partial", event);
         }
         this._flush();
     }
@@ -344,7 +371,7 @@ export class UsherClient implements Client {
     /** A refused token is asked for once more; refused again, the client ends. */
     _sentAway(
         reason: EndCode,
-        { detail, retryAfterMs }: { detail: string; retryAfterMs: number },
+        { detail, retryAfterMs }: { detail: string; retryAfterMs?: number },
         final: boolean,
         mayReturn: boolean,
     ): void {
@@ -367,9 +394,15 @@ export class UsherClient implements Client {
 
     // --- online ----------------------------------------------------------------------------------
 
-    _write(frame: Uint8Array): void {
+    /** Gives the link, if it is still there. */
+    _write(frame: Uint8Array): Link | undefined {
         this._heart._spokeAt = Date.now();
-        this._link!.send(frame);
+        try {
+            this._link!._send(frame);
+        } catch (error) {
+            this._lose("LOST", String(error));
+        }
+        return this._link;
     }
 
     _ping(): void {
@@ -412,19 +445,25 @@ export class UsherClient implements Client {
     }
 
     /** The broker says why, and with that whether there is a way back. */
-    _closed(close: fields.CloseFields): void {
+    _closed(
+        close: Pick<fields.CloseFields, "reason" | "detail"> & Partial<fields.CloseFields>,
+    ): void {
         const reason = (CLOSES[close.reason] || "NONE") as fields.CloseReason;
         if (reason === "TOKEN_EXPIRED") {
             this._forget();
         }
-        this._sentAway(reason, close, close.doNotReturn || FINAL.test(reason), !close.doNotReturn);
+        this._sentAway(
+            reason,
+            close,
+            !!close.doNotReturn || FINAL.test(reason),
+            !close.doNotReturn,
+        );
     }
 
     /** The link has ended by itself. Its code stands for a Close that did not come. */
     _gone(code: number, detail: string): void {
-        if (code > CLOSE_CODE && code - CLOSE_CODE < CLOSES.length) {
-            const close = { reason: code - CLOSE_CODE, detail };
-            this._closed({ ...close, retryAfterMs: 0, doNotReturn: false });
+        if (code > Fixed.CLOSE_CODE && code - Fixed.CLOSE_CODE < CLOSES.length) {
+            this._closed({ reason: code - Fixed.CLOSE_CODE, detail });
         } else {
             this._lose("LOST", detail || "code " + code);
         }
@@ -454,7 +493,7 @@ export class UsherClient implements Client {
     _drained(): void {
         if (this._held) {
             this._held = false;
-            this._hint();
+            void this._connect();
         }
     }
 
@@ -463,7 +502,7 @@ export class UsherClient implements Client {
     /** Something happened that makes it worth to look now: the network is there, or the player is. */
     _hint(): void {
         if (this.state === "online") {
-            this._heart._probe(DOUBT_MS);
+            this._heart._probe(Beats.DOUBT_MS);
         } else if (this.state === "waiting" && !this._held && Date.now() >= this._notBefore) {
             void this._connect();
         }
@@ -474,7 +513,7 @@ export class UsherClient implements Client {
         this._link = undefined;
         this._cancelTimer();
         this._heart._stop();
-        link?.close();
+        link?._close();
         this._requests._failAll(detail, unsentToo);
     }
 
@@ -487,20 +526,18 @@ export class UsherClient implements Client {
             this._refused(reason, detail);
             return;
         }
-        if (wasOnline && Date.now() - this._onlineAt >= LASTING_MS) {
+        if (wasOnline && Date.now() - this._onlineAt >= Fixed.LASTING_MS) {
             this._attempts = 0;
         }
-        const most = Math.min(BACKOFF_MS_MIN * 2 ** this._attempts++, BACKOFF_MS_MAX);
-        const atLeast = Math.min(retryAfterMs, RETRY_AFTER_MS_MAX);
+        const most = Math.min(Fixed.BACKOFF_MS_MIN * 2 ** this._attempts++, Fixed.BACKOFF_MS_MAX);
+        const atLeast = Math.min(retryAfterMs, Fixed.RETRY_AFTER_MS_MAX);
         const pause = Math.ceil(Math.max((most * (1 + Math.random())) / 2, atLeast));
         this._notBefore = Date.now() + atLeast;
         this.state = "waiting"; // before others hear of it: what they ask for now waits
         this._hangUp(false, detail);
         this._cancelTimer = judgeAfter(pause, () => this._held || this._connect());
-        this._events._emit("state", "waiting");
-        if (!this.ended) {
-            this._events._emit("closed", { reason, detail, retryAfterMs: pause, final: false });
-        }
+        this._tell("state", "waiting");
+        this._tell("closed", { reason, detail, retryAfterMs: pause, final: false });
     }
 
     /** There is no way back: the session is not ours any more, or never was. */

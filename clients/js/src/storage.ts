@@ -5,8 +5,14 @@
 // Each life of the page has ids of its own, because answers to the one before may still come.
 import { Options } from "./api.js";
 
-export const IDS_OF_A_LIFE = 2 ** 20;
-const LIVES_MASK = 2 ** 30 - 1;
+export const enum Ids {
+    OF_A_LIFE = 1 << 20,
+    LIVES_MASK = (1 << 30) - 1,
+}
+/** Of a secret: what is longer than a login may be would be refused for ever. */
+const enum Secret {
+    BYTES_MAX = 99,
+}
 
 export interface Session {
     epoch: number;
@@ -27,8 +33,13 @@ export class Store {
         try {
             const text = this._options.storage!.getItem(this._key)!;
             const [epoch, seq, life, secret] = JSON.parse(text);
-            this._life = (life + 1) & LIVES_MASK;
-            if (epoch > 0 && seq >= 0 && Number.isSafeInteger(epoch + seq)) {
+            this._life = (life + 1) & Ids.LIVES_MASK;
+            if (
+                epoch > 0 &&
+                seq >= 0 &&
+                Number.isSafeInteger(epoch + seq) &&
+                secret.length < Secret.BYTES_MAX
+            ) {
                 return [{ epoch, secret: Uint8Array.from(secret) }, seq];
             }
         } catch {

@@ -5,20 +5,29 @@
 // who decided on elapsed time alone would cut a healthy connection. So a timer that comes late is
 // told so and may look once more.
 
-/** Later than this means that the page slept; the clock that was set means the same. */
-export const LATE_MS = 1000;
+const enum Timers {
+    /** Later than this means that the page slept; the clock that was set means the same. */
+    LATE_MS = 1000,
+    /** A runtime takes what is more than this, Infinity too, for one millisecond. */
+    MS_MAX = 0x7fffffff,
+}
+
+export function bounded(ms: number): number {
+    return Math.min(ms, Timers.MS_MAX);
+}
 
 /** Runs after ms. When that is late, it is put off once by `again` ms, and `slept` is called first.
  * Gives what cancels it. */
 export function judgeAfter(
     ms: number,
     judge: () => unknown,
-    again = LATE_MS,
+    again: number = Timers.LATE_MS,
     slept?: () => void,
 ): () => void {
+    ms = bounded(ms);
     const due = Date.now() + ms;
     let timer = setTimeout(() => {
-        if (Math.abs(Date.now() - due) < LATE_MS) {
+        if (Math.abs(Date.now() - due) < Timers.LATE_MS) {
             judge();
         } else {
             timer = setTimeout(judge, again);

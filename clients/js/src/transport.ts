@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// What carries frames. A connection gives whole frames, one or more at a time, and is told by `end`
+// What carries frames. A connection gives whole frames, one or more at a time, and is told by `_end`
 // that it is over, once.
 
 export interface Link {
-    send(frame: Uint8Array): void;
-    close(): void;
+    _send(frame: Uint8Array): void;
+    _close(): void;
     /** Bytes that were given to it and are not on their way yet. */
-    waiting(): number;
+    _waiting(): number;
 }
 
 export interface LinkEvents {
-    open(): void;
-    data(frames: Uint8Array): void;
+    _open(): void;
+    _data(frames: Uint8Array): void;
     /** `code` and `detail` are those of WebSocket's Close, or 0 and what went wrong. */
-    end(code: number, detail: string): void;
+    _end(code: number, detail: string): void;
 }
 
 export type Dial = (url: string, events: LinkEvents) => Link;
@@ -23,15 +23,16 @@ export function overWebSocket(given: unknown): Dial {
     return (url, events) => {
         const socket = new ((given || WebSocket) as typeof WebSocket)(url, "usher.v1");
         socket.binaryType = "arraybuffer";
-        socket.onopen = () => events.open();
-        socket.onmessage = (event) => events.data(new Uint8Array(event.data));
-        socket.onclose = (event) => events.end(event.code, event.reason);
+        socket.onopen = () => events._open();
+        // A text is not ours. As a length (new Uint8Array("2000000000")) it would be memory.
+        socket.onmessage = ({ data }) => data.byteLength && events._data(new Uint8Array(data));
+        socket.onclose = (event) => events._end(event.code, event.reason);
         // An error is followed by a close, but npm's ws ends the process when nobody listens.
         socket.onerror = () => {};
         return {
-            send: (frame) => socket.send(frame),
-            close: () => socket.close(),
-            waiting: () => socket.bufferedAmount,
+            _send: (frame) => socket.send(frame),
+            _close: () => socket.close(),
+            _waiting: () => socket.bufferedAmount,
         };
     };
 }

@@ -44,11 +44,13 @@ function ownText(bytes: Uint8Array): string {
     return text;
 }
 
-/** From so many bytes on the browser's decoder is faster than the loop. */
-const LONG_BYTES = 64;
+const enum Text {
+    /** From so many bytes on the browser's decoder is faster than the loop. */
+    LONG_BYTES = 64,
+}
 const native =
     typeof TextDecoder === "undefined" ? null : new TextDecoder("utf-8", { ignoreBOM: true });
 
 export function textOf(bytes: Uint8Array): string {
-    return native && bytes.length > LONG_BYTES ? native.decode(bytes) : ownText(bytes);
+    return native && bytes.length > Text.LONG_BYTES ? native.decode(bytes) : ownText(bytes);
 }

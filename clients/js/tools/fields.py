@@ -6,7 +6,7 @@
     fields.py PROTO FIELDS.TS  ends with 1 when that file is not what would be printed
 
 protoc reads the schema; what it understood, as a descriptor, becomes one row of each message: name and
-kind of field 1, of field 2 and so on. A number that is not used has an empty name. Names are those that
+kind of field 1, of field 2 and so on, a message within a message. A number that is not used has an empty name. Names are those that
 protobuf uses in JSON, so what comes from the broker is given to programs as it is."""
 
 import subprocess
@@ -26,6 +26,7 @@ KINDS = {
 }
 # A row has a place for each number up to its last.
 NUMBER_MAX = 63
+WHOLE = ("ClientFrame", "BrokerFrame")
 LINE_MAX = 100
 HEAD = """\
 // SPDX-License-Identifier: Apache-2.0
@@ -55,7 +56,7 @@ def kind(field):
         sys.exit(f"{field.name}: the codec has no repeated fields")
     if field.type == Field.TYPE_MESSAGE:
         name = field.type_name.rsplit(".", 1)[1]
-        return name.upper(), f"{name}Fields"
+        return name, f"{name}Fields"
     if field.type not in KINDS:
         sys.exit(f"{field.name}: the codec does not know its type")
     return KINDS[field.type]
@@ -67,7 +68,8 @@ def listed(head, items, tail, lines):
     return line if len(line) <= LINE_MAX else lines
 
 
-def table(message):
+def row(schema, message):
+    """Names and kinds of a message, those of its messages within them."""
     by_number = {field.number: field for field in message.field}
     last = max(by_number, default=0)
     if last > NUMBER_MAX:
@@ -76,10 +78,30 @@ def table(message):
     for number in range(1, last + 1):
         field = by_number.get(number)
         name, its_kind = (field.json_name, kind(field)[0]) if field else ("", "UINT")
-        items += [f'"{name}"', its_kind]
-    head = f"export const {message.name.upper()}: Table = ["
-    lines = head + "".join(f"\n    {item}," for item in items) + "\n];"
-    return listed(head, ", ".join(items), "];", lines) + "\n"
+        inner = next((one for one in schema.message_type if one.name == its_kind), None)
+        items += [f'"{name}"', row(schema, inner) if inner else its_kind]
+    return items
+
+
+def written(items, indent, head, tail):
+    """As prettier writes it: on one line where that is short enough."""
+
+    def flat(item):
+        return item if isinstance(item, str) else f"[{', '.join(map(flat, item))}]"
+
+    line = f"{indent}{head}{flat(items)}{tail}"
+    if len(line) <= LINE_MAX or not items:
+        return line + "\n"
+    more = indent + "    "
+    lines = (
+        f"{more}{item},\n" if isinstance(item, str) else written(item, more, "", ",")
+        for item in items
+    )
+    return f"{indent}{head}[\n{''.join(lines)}{indent}]{tail}\n"
+
+
+def table(schema, message):
+    return written(row(schema, message), "", f"export const {message.name.upper()}: Table = ", ";")
 
 
 def interface(message):
@@ -117,11 +139,9 @@ def names(schema, message, enum, title):
 
 def generate(proto):
     schema = read(proto)
-    messages = list(schema.message_type)
-    # A table stands behind those that it names.
-    messages.sort(key=lambda message: any(f.type == Field.TYPE_MESSAGE for f in message.field))
     parts = [HEAD]
-    parts += [table(message) for message in messages]
+    # One within the other, because a name for each is a byte for each.
+    parts += [table(schema, message) for message in schema.message_type if message.name in WHOLE]
     parts += [interface(message) for message in schema.message_type]
     parts += [
         names(schema, "Error", "Code", "ERRORS"),

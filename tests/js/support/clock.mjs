@@ -13,7 +13,9 @@ export class Clock {
         /** What timers threw: faults of listeners are told that way. */
         this.thrown = [];
         globalThis.setTimeout = (run, ms = 0) => {
-            this.timers.set(this.next, { due: this.now + Math.max(ms, 0), run });
+            // As runtimes have it: what does not fit into 31 bits is a millisecond.
+            const wait = ms > 0x7fffffff || Number.isNaN(ms) ? 1 : Math.max(ms, 0);
+            this.timers.set(this.next, { due: this.now + wait, run });
             return this.next++;
         };
         globalThis.clearTimeout = (timer) => void this.timers.delete(timer);

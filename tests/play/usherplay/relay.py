@@ -182,6 +182,14 @@ class Relay:
             client.pipe = self._accepted.pop()
         return client
 
+    def cut(self, how="RST"):
+        """All connections are lost now."""
+        self.ask(self._cut_all, how)
+
+    def _cut_all(self, how):
+        for pipe in list(self._pipes):
+            pipe._cut(how)
+
     # --- for Pipe ------------------------------------------------------------------------------
 
     def ask(self, step, *arguments):

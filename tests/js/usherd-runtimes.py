@@ -1,0 +1,439 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one bundle of usher-client in each runtime, before a real usherd.
+
+Each of them (support/life.mjs) logs in, exchanges messages, calls a service, is cut and resumes, and is
+taken over. A program then ends by itself: nothing of the client keeps it. In Chromium also what only
+pages have: a page that is loaded again, a tab that is duplicated, a main thread that is blocked, a page
+that goes. What could not be had is left out, and then the test counts as skipped."""
+
+import contextlib
+import functools
+import http.server
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "play"))
+
+from usherplay import Broker, Client, Failed, check, check_equal, eventually, play, program
+from usherplay.browser import SKIPPED, Browser, webdriver
+from usherplay.relay import Relay
+from usherplay.schema import REPOSITORY
+
+PACKAGE = os.environ["USHER_JS_PACKAGE"]
+RUNTIMES = os.path.join(REPOSITORY, "build", "runtimes")
+NPM_WS = os.path.join(REPOSITORY, "build", "ws", "wrapper.mjs")
+SUPPORT = os.path.join(HERE, "support")
+PATIENCE = 30  # seconds: a slow machine is no fault of anybody
+LARGE_BYTES = 60000
+TEXT = "gr\u00fc\u00dfe \U0001f3b2 aus der ferne"
+OPTIONS = {"limits.logins_per_minute_per_user": 60000}
+
+
+# --- who lives ------------------------------------------------------------------------------------
+
+
+class Program:
+    """A runtime with the bundle in it."""
+
+    def __init__(self, command, bundle, url, name, *arguments):
+        self.name, self.lines = name, []
+        self.home = tempfile.mkdtemp(prefix="usher-runtime-")
+        environment = {"HOME": self.home, "PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
+        environment |= {"NO_COLOR": "1", "DENO_NO_UPDATE_CHECK": "1"}
+        words = [*command, os.path.join(SUPPORT, "program.mjs"), os.path.join(PACKAGE, bundle)]
+        self.process = subprocess.Popen(
+            [*words, url, name, *arguments],
+            env=environment,
+            cwd=self.home,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.reader = threading.Thread(
+            target=lambda: self.lines.extend(line.rstrip("\n") for line in self.process.stdout)
+        )
+        self.reader.start()
+
+    def report(self):
+        return list(self.lines)
+
+    def ends(self):
+        """By itself, and well."""
+        try:
+            check_equal(self.process.wait(PATIENCE), 0, f"{self.name}: how it ended")
+        except subprocess.TimeoutExpired:
+            raise Failed(f"{self.name} does not end; it said {self.lines}") from None
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self.reader.join()
+        self.process.stdout.close()
+        shutil.rmtree(self.home, ignore_errors=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
+        if kind is not None:
+            print(f"     {self.name} said {self.lines}")
+        self.close()
+
+
+PAGE = b"""<!doctype html><meta charset="utf-8"><title>life</title><link rel="icon" href="data:,">
+<script type="module">
+    import { connect } from "/index.js";
+    import { live } from "/life.mjs";
+    const asked = new URLSearchParams(location.search);
+    window.lines = [];
+    window.client = live(connect, {
+        url: asked.get("url"),
+        user: asked.get("user"),
+        storage: asked.has("storage") ? sessionStorage : undefined,
+        report: (line) => lines.push(line),
+    });
+</script>"""
+
+
+class PageServer(http.server.ThreadingHTTPServer):
+    """Gives the page, the bundle and the life."""
+
+    def __init__(self):
+        files = {"/": ("text/html", PAGE)}
+        for path in (os.path.join(PACKAGE, "index.js"), os.path.join(SUPPORT, "life.mjs")):
+            with open(path, "rb") as file:
+                files["/" + os.path.basename(path)] = ("text/javascript", file.read())
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                kind, body = files.get(self.path.partition("?")[0], ("text/plain", b"nothing"))
+                self.send_response(200)
+                self.send_header("Content-Type", f"{kind}; charset=utf-8")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *arguments):
+                pass
+
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://localhost:{self.server_address[1]}/"
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def __exit__(self, *arguments):
+        self.shutdown()
+        super().__exit__(*arguments)
+
+
+class Page:
+    """A tab with the bundle in it."""
+
+    def __init__(self, browser, server, url, name, storage=False):
+        self.browser, self.name = browser, name
+        self.address = f"{server.url}?user={name}&url={url}{'&storage' if storage else ''}"
+        browser.driver.get(self.address)
+        self.tab = browser.driver.current_window_handle
+
+    def report(self):
+        self.browser.driver.switch_to.window(self.tab)
+        return self.browser.script("return window.lines ?? []")
+
+    def ends(self):
+        check_equal(self.browser.script("return client.state"), "ended", f"{self.name}: its state")
+
+
+# --- what happens to them -------------------------------------------------------------------------
+
+
+def seqs(lines):
+    return [int(line.split()[1]) for line in lines if line.startswith("heard")]
+
+
+def until(one, *wanted):
+    """Until it has said these lines, in this order."""
+
+    def said():
+        rest = iter(one.report())
+        return all(any(line.startswith(word) for line in rest) for word in wanted)
+
+    try:
+        eventually(said, f"{one.name} says {wanted}", PATIENCE)
+    except Failed as error:
+        raise Failed(f"{error}; it said {one.report()}") from None
+
+
+@contextlib.contextmanager
+def world(options=None):
+    """A broker with a service that echoes, bob who asks, and a relay for who is asked."""
+    with Broker({**OPTIONS, **(options or {})}, ws=True) as broker, Client(
+        broker, over="tcp", timeout=PATIENCE
+    ) as bob:
+        service = subprocess.Popen(
+            [program("usher-echo"), "--url", broker.link_url],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            bob.login("bob")
+            eventually(
+                lambda: bob.ask("call", service="echo", method="echo").WhichOneof("body")
+                == "reply",
+                "the service is linked",
+                PATIENCE,
+            )
+            yield broker, bob
+        finally:
+            service.kill()
+            service.wait()
+
+
+def says(bob, name, payload):
+    bob.expect("message", timeout=PATIENCE, payload=payload, **{"from": name})
+
+
+def talk(bob, one):
+    name = one.name
+    bob.send(name, f"echo {TEXT}".encode())
+    says(bob, name, TEXT.encode())
+    bob.send(name, b"call stressed")
+    says(bob, name, b"desserts")
+    bob.send(name, b"large")
+    says(bob, name, b"\x07" * LARGE_BYTES)
+    bob.send(name, b"post a word")
+    says(bob, name, b"a word")
+
+
+def meet(broker, bob, relay, one):
+    """The whole life of one."""
+    until(one, "welcome FRESH")
+    talk(bob, one)
+    relay.cut()
+    bob.send(one.name, b"echo while you were away")
+    got = {
+        bytes(bob.expect("message", timeout=PATIENCE, **{"from": one.name}).message.payload)
+        for _ in range(2)
+    }
+    check_equal(got, {b"from afar", b"while you were away"}, "what came after the cut")
+    until(one, "lost LOST", "welcome COMPLETE")
+    talk(bob, one)
+    with Client(broker, over="tcp", timeout=PATIENCE) as other:
+        other.login(one.name, acks=True)
+        until(one, "ended REPLACED", "over")
+        one.ends()
+        bob.send("bob", b"the end")
+        says(bob, "bob", b"the end")  # nothing more of the other came before it
+    lines = one.report()
+    check(not any(line.startswith("failed") for line in lines), f"{one.name}: {lines}")
+    heard = seqs(lines)
+    check_equal(heard, list(range(1, len(heard) + 1)), f"{one.name}: what it heard")
+    check_equal(len(heard), 9, f"{one.name}: how much it heard")
+
+
+def meet_program(name, command, bundle="index.js", scheme="ws", module=()):
+    with world() as (broker, bob):
+        where = broker.ws_address if scheme == "ws" else broker.tcp_address
+        with Relay(where) as relay:
+            url = f"{scheme}://127.0.0.1:{relay.address[1]}" + ("/usher" * (scheme == "ws"))
+            with Program(command, bundle, url, name, *module) as one:
+                meet(broker, bob, relay, one)
+
+
+def runtime(name):
+    return os.path.join(RUNTIMES, name)
+
+
+def scene_node_of_the_system_by_tcp():
+    meet_program("old-tcp", ["node"], "node.js", "tcp")
+
+
+def scene_node_of_the_system_by_npm_ws():
+    meet_program("old-ws", ["node"], module=(NPM_WS,))
+
+
+def scene_node_with_its_own_websocket():
+    meet_program("node", [runtime("node")])
+
+
+def scene_bun():
+    meet_program("bun", [runtime("bun"), "run"])
+
+
+def scene_deno():
+    meet_program("deno", [runtime("deno"), "run", "--allow-net", "--allow-read", "--no-prompt"])
+
+
+# --- pages ----------------------------------------------------------------------------------------
+
+
+@functools.cache
+def the_browser():
+    """One for all scenes: each has an origin of its own."""
+    return Browser()
+
+
+@contextlib.contextmanager
+def page_world(options=None):
+    """The browser comes first: it takes its time, which bob may not have."""
+    browser = the_browser()
+    with PageServer() as server, world(options) as (broker, bob):
+        yield broker, bob, server, browser
+        browser.driver.get("about:blank")
+
+
+def page_url(port):
+    return f"ws://localhost:{port}/usher"
+
+
+def scene_chromium():
+    with page_world() as (broker, bob, server, browser), Relay(broker.ws_address) as relay:
+        meet(broker, bob, relay, Page(browser, server, page_url(relay.address[1]), "page"))
+
+
+def until_kept(browser, seq):
+    """That a message is processed is kept a moment after its answer was sent."""
+    eventually(
+        lambda: browser.script("return JSON.parse(Object.values(sessionStorage)[0])[1]") == seq,
+        f"the storage has {seq}",
+        PATIENCE,
+    )
+
+
+def scene_chromium_loads_again_and_twice():
+    """A reload goes on with the session; of a duplicated tab the older one ends, without a fight."""
+    with page_world() as (broker, bob, server, browser):
+        page = Page(browser, server, page_url(broker.ws_port), "loads", storage=True)
+        until(page, "welcome FRESH")
+        bob.send("loads", b"echo 1")
+        says(bob, "loads", b"1")
+        until_kept(browser, 1)
+        browser.driver.refresh()
+        bob.send("loads", b"echo 2")
+        says(bob, "loads", b"2")
+        until(page, "welcome COMPLETE", "heard 2")
+        check_equal(seqs(page.report()), [2], "what the page heard after it was loaded again")
+
+        until_kept(browser, 2)
+        browser.script("window.open(location.href)")
+        tabs = eventually(
+            lambda: len(browser.driver.window_handles) == 2 and browser.driver.window_handles,
+            "two tabs",
+            PATIENCE,
+        )
+        newer = Page.__new__(Page)
+        newer.browser, newer.name = browser, "loads"
+        newer.tab = next(tab for tab in tabs if tab != page.tab)
+        until(newer, "welcome COMPLETE")
+        until(page, "ended STALE_SESSION", "over")
+        bob.send("loads", b"echo 3")
+        says(bob, "loads", b"3")
+        check_equal(seqs(page.report()), [2], "what the older tab heard")
+        check_equal(newer.report().count("welcome COMPLETE"), 1, "how often the newer one came")
+        browser.driver.close()
+        browser.driver.switch_to.window(page.tab)
+
+
+def scene_chromium_is_blocked():
+    """A main thread that stands still for more than three heartbeats costs nothing."""
+    heartbeat = 1.0
+    options = {"session.heartbeat_ms": int(heartbeat * 1000)}
+    with page_world(options) as (broker, bob, server, browser):
+        page = Page(browser, server, page_url(broker.ws_port), "blocked")
+        until(page, "welcome FRESH")
+        blocked = threading.Thread(
+            target=browser.script,
+            args=(
+                "const end = Date.now() + arguments[0]; while (Date.now() < end) {}",
+                int(heartbeat * 3500),
+            ),
+        )
+        blocked.start()
+        sent = 0
+        while blocked.is_alive():
+            bob.ping()
+            if sent < 20:
+                bob.send("blocked", b"%d" % sent)
+                sent += 1
+            time.sleep(0.1)
+        blocked.join()
+        bob.send("blocked", b"echo awake")
+        says(bob, "blocked", b"awake")
+        lines = page.report()
+        check_equal(seqs(lines), list(range(1, sent + 2)), "what it heard")
+        check_equal([line for line in lines if not line.startswith("heard")], ["welcome FRESH"], "")
+
+
+def scene_chromium_goes():
+    """A page that goes acknowledges what it has processed, though it is not yet time."""
+    with page_world() as (broker, bob, server, browser):
+        Page(browser, server, page_url(broker.ws_port), "goes")
+        browser.script(
+            # Behind the loop that leaves the message, and before an acknowledgement is due.
+            "client.on('rtt', () => {}); const push = lines.push.bind(lines);"
+            "lines.push = (line) => { push(line);"
+            " if (line.startsWith('heard')) setTimeout(() => (location.href = 'about:blank'), 5); }"
+        )
+        bob.send("goes", b"farewell")
+        eventually(
+            lambda: browser.script("return location.href") == "about:blank", "it went", PATIENCE
+        )
+        with Client(broker, over="tcp", timeout=PATIENCE) as heir:
+            heir.login("goes", acks=True)
+            bob.send("goes", b"new")
+            first = heir.expect("message").message
+            check_equal(first.payload, b"new", "what the next login inherits")
+
+
+# --- all ------------------------------------------------------------------------------------------
+
+
+def runs(path):
+    """It is there, and of this machine."""
+    return (
+        os.access(path, os.X_OK)
+        and subprocess.run([path, "--version"], capture_output=True).returncode == 0
+    )
+
+
+@functools.cache
+def has_browser():
+    return webdriver is not None and all(map(shutil.which, ("chromium", "chromedriver")))
+
+
+NEEDS = {
+    scene_node_of_the_system_by_tcp: ("node", lambda: shutil.which("node")),
+    scene_node_of_the_system_by_npm_ws: ("npm ws", lambda: os.path.exists(NPM_WS)),
+    scene_node_with_its_own_websocket: ("node 24 of npm", lambda: runs(runtime("node"))),
+    scene_bun: ("bun of npm", lambda: runs(runtime("bun"))),
+    scene_deno: ("deno of npm", lambda: runs(runtime("deno"))),
+    scene_chromium: ("chromium", has_browser),
+    scene_chromium_loads_again_and_twice: ("chromium", has_browser),
+    scene_chromium_is_blocked: ("chromium", has_browser),
+    scene_chromium_goes: ("chromium", has_browser),
+}
+
+
+def main():
+    missing = {scene: what for scene, (what, there) in NEEDS.items() if not there()}
+    try:
+        play(*(scene for scene in NEEDS if scene not in missing))
+    except SystemExit as end:
+        if end.code == 0 and missing:
+            what = ", ".join(sorted(set(missing.values())))
+            print(f"skipped in part: without {what}; ./dev test fetches or installs it")
+            sys.exit(SKIPPED)
+        raise
+    finally:
+        if the_browser.cache_info().currsize:
+            the_browser().close()
+
+
+if __name__ == "__main__":
+    main()
