@@ -26,6 +26,8 @@ bundle index index.cjs --format=cjs --sourcemap
 bundle global usher-client.js --format=iife
 bundle node node.js --format=esm --sourcemap --platform=node
 bundle node node.cjs --format=cjs --sourcemap --platform=node
+# The maps hold the sources; where those lay is nobody's matter.
+sed -i -E '/^ *"sources":/s,"(\.\./)+([^"]*/)?src/,"src/,g' "$out"/*.map
 
 # What index.d.ts and node.d.ts name; a CommonJS program wants types under a name of its own.
 for name in index node api errors fields; do

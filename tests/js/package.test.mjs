@@ -13,6 +13,7 @@ import { gzipSync } from "node:zlib";
 
 const GZIP_BYTES_MAX = 6 * 1024;
 const folder = process.env.USHER_JS_PACKAGE;
+const typed = readFileSync(new URL("support/types.mts", import.meta.url), "utf8");
 const read = (name) => readFileSync(join(folder, name), "utf8");
 
 for (const name of ["index.js", "usher-client.js"]) {
@@ -46,28 +47,6 @@ test("import, require and types work in a project that has it installed", () => 
         const require = createRequire(join(project, "program.cjs"));
         assert.equal(typeof require("usher-client").connect, "function");
         assert.equal(typeof require("usher-client/node").connect, "function");
-        const typed = `import { connect, UsherError, Message, Welcome } from "usher-client";
-             import { connect as connectNode } from "usher-client/node";
-             const client = connect({ url: "ws://localhost/usher", user: "alice", acks: true });
-             async function main(): Promise<void> {
-                 const welcome: Welcome = await client.ready;
-                 const epoch: number = await client.send("bob", "hi", { delivered: true });
-                 const reply: Uint8Array = await client.call("echo", "echo", reply0());
-                 const off: () => void = client.on("closed", ({ reason }) => void reason.length);
-                 off();
-                 for await (const message of client.messages()) show(message);
-                 try { await client.logout(); } catch (e) {
-                     if (e instanceof UsherError && e.code === "NO_ANSWER" && e.done === "unknown") return;
-                 }
-                 void [welcome, epoch, reply];
-             }
-             const reply0 = (): Uint8Array => new Uint8Array(1);
-             const show = (message: Message): number => message.seq + message.text.length;
-             void main; void connectNode({ url: "tls://localhost", user: "bob", tls: { ca: "" } });
-             // @ts-expect-error there is no such event
-             client.on("clsoed", () => {});
-             // @ts-expect-error a name is a text
-             client.send(7, "hi");`;
         // As a module and as CommonJS.
         writeFileSync(join(project, "program.mts"), typed);
         writeFileSync(join(project, "program.cts"), typed);
@@ -79,6 +58,29 @@ test("import, require and types work in a project that has it installed", () => 
     } finally {
         rmSync(project, { recursive: true });
     }
+});
+
+test("that program uses every public name", () => {
+    const declared = ["api", "errors", "node"].map((name) => read(name + ".d.ts")).join("\n");
+    const names = [
+        ...declared.matchAll(/^export (?:declare )?(?:class|function|interface|type) (\w+)/gm),
+        ...declared.matchAll(/^ {4}(?:readonly )?(\w+)\??[:(<]/gm),
+    ].map(([, name]) => name);
+    const own = /^(constructor|refusal)$/; // of the client itself
+    const unused = names.filter(
+        (name) => !own.test(name) && !new RegExp(`\\b${name}\\b`).test(typed),
+    );
+    assert.deepEqual(unused, []);
+    assert.ok(names.length > 70, `${names.length}`);
+});
+
+test("every public name has its meaning where an editor shows it", () => {
+    const lines = ["api", "errors"].flatMap((name) => read(name + ".d.ts").split("\n"));
+    const said = /^\s*(\/\*\*|\*)/;
+    const bare = lines.filter(
+        (line, i) => /^(export| {4}(readonly )?\w+\??[:(<])/.test(line) && !said.test(lines[i - 1]),
+    );
+    assert.deepEqual(bare, []);
 });
 
 test("what npm would pack", () => {

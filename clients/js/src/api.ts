@@ -6,8 +6,10 @@ import { WelcomeReplay } from "./fields.js";
 /** Bytes, or a text that is sent as UTF-8. */
 export type Payload = Uint8Array | string;
 
+/** What proves who one is, to a broker that asks for it. */
 export type Token = Payload | null | undefined;
 
+/** What `connect` is told. Undefined, null and 0 mean the default. */
 export interface Options {
     /** ws://HOST:PORT/usher or wss://; with `usher-client/node` also tcp:// and tls://. */
     url: string;
@@ -40,14 +42,18 @@ export interface Options {
     unreadBytesMax?: number;
 }
 
+/** connecting: to the broker. online: welcomed. waiting: for the next try. ended: for good. */
 export type State = "connecting" | "online" | "waiting" | "ended";
 
+/** What the broker says to a login or a resume. */
 export interface Welcome {
     /** FRESH: a new session. COMPLETE: resumed, nothing missing. PARTIAL: messages are missing. */
     replay: WelcomeReplay;
+    /** The number of the session: later logins of a user have higher ones. */
     epoch: number;
     /** Of the first message to come. */
     nextSeq: number;
+    /** The broker closes who is silent for two of these; the client sees to it. */
     heartbeatMs: number;
     /** How long the session waits for this client when its connection is lost. */
     resumeMs: number;
@@ -57,21 +63,27 @@ export interface Welcome {
     tokenMs: number;
     /** Unix time of the broker, for people. */
     timeMs: number;
+    /** The name of the broker's node. */
     node: string;
 }
 
+/** What somebody sent to this user. */
 export interface Message {
     /** From 1 in each epoch, without gaps; 0: transient. */
     seq: number;
+    /** Of the session that got it. */
     epoch: number;
     /** The user who sent it, or empty. */
     from: string;
     /** The service that pushed it, or empty. */
     service: string;
+    /** Its bytes. */
     payload: Uint8Array;
     /** The payload as UTF-8. */
     readonly text: string;
+    /** Unix time of the broker when it took it, for people. */
     timeMs: number;
+    /** It may have been handed out before: to an earlier login or another tab. */
     redelivered: boolean;
     /** How many are missing right before this one. */
     missed: number;
@@ -79,7 +91,9 @@ export interface Message {
 
 /** A connection is over, or a try to make one. */
 export interface Closed {
+    /** Of the broker, or LOST: nobody said; or CLOSED: by `close()`. */
     reason: EndCode;
+    /** For people. */
     detail: string;
     /** Until the next try. */
     retryAfterMs: number;
@@ -87,13 +101,17 @@ export interface Closed {
     final: boolean;
 }
 
+/** What `on` can listen to. */
 export interface Events {
+    /** It changed. */
     state: State;
+    /** Online, for the first time or again. */
     welcome: Welcome;
     /** Messages are missing: fetch anew what they would have told. */
     partial: Welcome;
+    /** A connection is over; with `final` the client is. */
     closed: Closed;
-    /** How long a Ping took. */
+    /** How many milliseconds a Ping took. */
     rtt: number;
     /** What was posted is not sent, and why. */
     dropped: UsherError;
@@ -101,22 +119,28 @@ export interface Events {
     message: Message;
 }
 
+/** How to send. */
 export interface SendOptions {
     /** Wait until the receiver has acknowledged it, and not only until its inbox has it. */
     delivered?: boolean;
     /** It is worth something only now: to his connection if nothing waits for him, else dropped. While
      * this client is away it is not sent later, but rejected with NOT_SENT. */
     transient?: boolean;
+    /** How long to wait for the answer (`requestTimeoutMs`). */
     timeoutMs?: number;
 }
 
+/** How to call. */
 export interface CallOptions {
     /** How long the service may take; the broker's default. */
     timeoutMs?: number;
 }
 
+/** One user's session, over as many connections as it takes. */
 export interface Client {
+    /** As it was given to `connect`. */
     readonly user: string;
+    /** What it is doing now. */
     readonly state: State;
     /** The first Welcome; rejected with an UsherError when the client ends before. */
     readonly ready: Promise<Welcome>;
@@ -133,8 +157,10 @@ export interface Client {
         payload?: Payload,
         options?: CallOptions,
     ): Promise<Uint8Array>;
-    /** Without any answer. False: it was not taken, because it cannot be sent or too much waits. */
+    /** A send without an answer. True: it is handed to the connection or waits for the next one. What
+     * is not sent is told to `dropped`; false: already, because it cannot be sent or too much waits. */
     post(to: string, payload: Payload, options?: SendOptions): boolean;
+    /** A call without an answer; true and false as `post`. */
     postCall(service: string, method: string, payload?: Payload): boolean;
 
     /** The messages as they come; ends with the client. Each is left when the next one is asked for. */

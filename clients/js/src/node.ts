@@ -13,6 +13,7 @@ export { StatusError, UsherError } from "./errors.js";
 export type { CloseReason, ErrorCode, WelcomeReplay } from "./fields.js";
 export type { Done, EndCode, LocalCode } from "./errors.js";
 
+/** What `connect` of usher-client/node is told. */
 export interface NodeOptions extends Options {
     /** What `tls.connect` of Node takes, such as `ca`, for tls:// addresses. */
     tls?: Record<string, unknown>;
