@@ -19,7 +19,7 @@ bundle() {
     entry=$1
     name=$2
     shift 2
-    esbuild "$here/src/$entry.ts" --bundle --target=es2020 --log-level=warning \
+    esbuild "$here/src/$entry.ts" --bundle --target=es2020 --define:REPEATED=false --log-level=warning \
         '--banner:js=/*! usher-client, Apache-2.0 */' --outfile="$out/$name" "$@"
 }
 bundle index index.js --format=esm --sourcemap --minify '--mangle-props=^_'

@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // Protobuf by a table of fields (fields.ts), both ways, for what proto/client.proto has: numbers,
-// truths, bytes, texts and messages, each at most once.
+// truths, bytes, texts and messages, each at most once; and for usher-backend, which is built with
+// REPEATED, also any number of times. A page does not pay for that.
 //
 // Numbers are doubles here: the protocol promises to stay below 2^53, and what is not exact throws
 // instead of being sent or believed.
 //
 // A frame is written from its end to its front, so the length of what is inside is known when its
 // turn comes, and nothing is moved or measured twice.
-import { BOOL, BYTES, STRING, Table, UINT } from "./fields.js";
+import { BOOL, BYTES, Each, STRING, Table, UINT } from "./fields.js";
 import { textOf, utf8 } from "./utf8.js";
+
+/** Written in place of this name when a package is built. */
+declare const REPEATED: boolean;
 
 // eslint-disable-next-line @typescript-eslint/no-explicit-any
 export type Fields = any;
@@ -58,6 +62,19 @@ function putBytes(bytes: Uint8Array): void {
     putVarint(bytes.length);
 }
 
+/** Each element is written like a field of its own, but none is left out: an empty one counts. */
+function putEach(i: number, each: number | Table, values: Fields[]): void {
+    const row: Table = [...new Array(i).fill(""), "element", each];
+    for (let k = values.length; k--;) {
+        if (values[k].length === 0) {
+            putVarint(0);
+            putVarint((i / 2 + 1) * 8 + Wire.DELIMITED);
+        } else {
+            putFields(row, { element: values[k] });
+        }
+    }
+}
+
 /** What has its default value is left out, as proto3 has it. */
 function putFields(table: Table, fields: Fields): void {
     for (let i = table.length - 2; i >= 0; i -= 2) {
@@ -66,13 +83,17 @@ function putFields(table: Table, fields: Fields): void {
         if (value === undefined || value === 0 || value === false || value.length === 0) {
             continue;
         }
+        if (REPEATED && (kind as Each).each !== undefined) {
+            putEach(i, (kind as Each).each, value);
+            continue;
+        }
         if (kind === BYTES) {
             putBytes(value);
         } else if (kind === STRING) {
             putBytes(utf8(value));
         } else if (typeof kind === "object") {
             const behind = scratch.length - at;
-            putFields(kind, value);
+            putFields(kind as Table, value);
             putVarint(scratch.length - at - behind);
         } else {
             putVarint(kind === BOOL ? 1 : value);
@@ -88,6 +109,13 @@ export function encode(table: Table, fields: Fields): Uint8Array {
     at = scratch.length;
     putFields(table, fields);
     putVarint(scratch.length - at);
+    return scratch.slice(at);
+}
+
+/** The same without its length. */
+export function encodeBare(table: Table, fields: Fields): Uint8Array {
+    at = scratch.length;
+    putFields(table, fields);
     return scratch.slice(at);
 }
 
@@ -133,6 +161,8 @@ function defaults(table: Table): Fields {
         const kind = table[i + 1];
         if (typeof kind === "number") {
             fields[table[i] as string] = [0, false, EMPTY, ""][kind];
+        } else if (REPEATED && (kind as Each).each !== undefined) {
+            fields[table[i] as string] = [];
         }
     }
     return fields;
@@ -145,7 +175,7 @@ function takeDelimited(kind: Table[1]): Fields {
         broken();
     }
     if (typeof kind === "object") {
-        return takeFields(kind, end);
+        return takeFields(kind as Table, end);
     }
     const bytes = input.slice(offset, end);
     offset = end;
@@ -170,7 +200,11 @@ function takeFields(table: Table, end: number): Fields {
             kind !== UINT &&
             kind !== BOOL
         ) {
-            fields[name] = takeDelimited(kind);
+            if (REPEATED && (kind as Each).each !== undefined) {
+                fields[name].push(takeDelimited((kind as Each).each));
+            } else {
+                fields[name] = takeDelimited(kind);
+            }
         } else {
             skip(wire);
         }
@@ -187,4 +221,11 @@ export function decodeAll(table: Table, bytes: Uint8Array): Fields[] {
         frames.push(takeDelimited(table));
     }
     return frames;
+}
+
+/** One frame without its length. */
+export function decodeBare(table: Table, bytes: Uint8Array): Fields {
+    input = bytes;
+    offset = 0;
+    return takeFields(table, bytes.length);
 }

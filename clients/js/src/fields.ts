@@ -7,8 +7,13 @@ export const BOOL = 1;
 export const BYTES = 2;
 export const STRING = 3;
 
+/** A repeated field, of bytes, texts or messages; where the codec is built with REPEATED. */
+export interface Each {
+    readonly each: number | Table;
+}
+
 /** Name and kind of field 1, name and kind of field 2, ... A kind that is a table is a message. */
-export type Table = readonly (string | number | Table)[];
+export type Table = readonly (string | number | Table | Each)[];
 
 export const CLIENTFRAME: Table = [
     "id",

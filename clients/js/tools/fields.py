@@ -1,14 +1,17 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Makes the table of fields of the JavaScript client from the schema.
+"""Makes the table of fields of a JavaScript library from its schema: client.proto for usher-client,
+backend.proto for usher-backend.
 
     fields.py PROTO            prints fields.ts
     fields.py PROTO FIELDS.TS  ends with 1 when that file is not what would be printed
 
 protoc reads the schema; what it understood, as a descriptor, becomes one row of each message: name and
-kind of field 1, of field 2 and so on, a message within a message. A number that is not used has an empty name. Names are those that
-protobuf uses in JSON, so what comes from the broker is given to programs as it is."""
+kind of field 1, of field 2 and so on, a message within a message. A number that is not used has an empty
+name. Names are those that protobuf uses in JSON, so what comes from the broker is given to programs as it
+is."""
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -26,21 +29,52 @@ KINDS = {
 }
 # A row has a place for each number up to its last.
 NUMBER_MAX = 63
-WHOLE = ("ClientFrame", "BrokerFrame")
 LINE_MAX = 100
 HEAD = """\
 // SPDX-License-Identifier: Apache-2.0
-// Made by tools/fields.py from proto/client.proto; a test makes it again and compares.
-
+// Made by {maker} from proto/{proto}; a test makes it again and compares.
+"""
+WORDS = """
 /** A whole number from 0 to 2^53 - 1: uint32, uint64 or an enum. */
 export const UINT = 0;
 export const BOOL = 1;
 export const BYTES = 2;
 export const STRING = 3;
 
+/** A repeated field, of bytes, texts or messages; where the codec is built with REPEATED. */
+export interface Each {
+    readonly each: number | Table;
+}
+
 /** Name and kind of field 1, name and kind of field 2, ... A kind that is a table is a message. */
-export type Table = readonly (string | number | Table)[];
+export type Table = readonly (string | number | Table | Each)[];
 """
+# Of each schema: its first lines; which messages have a table of their own, each behind those that it
+# names; and which enums a program reads by name.
+SCHEMAS = {
+    "client.proto": (
+        HEAD.format(maker="tools/fields.py", proto="client.proto") + WORDS,
+        ("ClientFrame", "BrokerFrame"),
+        [
+            ("Error", "Code", "ERRORS"),
+            ("Close", "Reason", "CLOSES"),
+            ("Welcome", "Replay", "REPLAYS"),
+        ],
+    ),
+    "backend.proto": (
+        HEAD.format(maker="clients/js/tools/fields.py", proto="backend.proto")
+        + 'import { BOOL, BYTES, STRING, Table, UINT } from "../../js/src/fields.js";\n',
+        ("PresenceEvent", "Command", "LinkRequest", "LinkAnswer"),
+        [
+            ("Control", "Kind", "CONTROLS"),
+            ("PresenceEvent", "Kind", "PRESENCE_KINDS"),
+            ("PresenceEvent", "Cause", "CAUSES"),
+            ("Result", "Code", "RESULT_CODES"),
+            ("SessionInfo", "State", "SESSION_STATES"),
+            ("Refused", "Code", "REFUSALS"),
+        ],
+    ),
+}
 
 
 def read(proto):
@@ -51,15 +85,19 @@ def read(proto):
 
 
 def kind(field):
-    """Gives kind and type of a field, as they are written."""
-    if field.label == Field.LABEL_REPEATED:
-        sys.exit(f"{field.name}: the codec has no repeated fields")
+    """Gives kind and type of a field, as they are written; of a message its name for its kind."""
     if field.type == Field.TYPE_MESSAGE:
         name = field.type_name.rsplit(".", 1)[1]
-        return name, f"{name}Fields"
-    if field.type not in KINDS:
+        its_kind, its_type = name, f"{name}Fields"
+    elif field.type in KINDS:
+        its_kind, its_type = KINDS[field.type]
+    else:
         sys.exit(f"{field.name}: the codec does not know its type")
-    return KINDS[field.type]
+    if field.label == Field.LABEL_REPEATED:
+        if its_kind in ("UINT", "BOOL"):
+            sys.exit(f"{field.name}: the codec has no packed fields")
+        its_type += "[]"
+    return its_kind, its_type
 
 
 def listed(head, items, tail, lines):
@@ -68,8 +106,8 @@ def listed(head, items, tail, lines):
     return line if len(line) <= LINE_MAX else lines
 
 
-def row(schema, message):
-    """Names and kinds of a message, those of its messages within them."""
+def row(schema, message, whole):
+    """Names and kinds of a message, those of its messages within them; of what is repeated, a dict."""
     by_number = {field.number: field for field in message.field}
     last = max(by_number, default=0)
     if last > NUMBER_MAX:
@@ -79,29 +117,37 @@ def row(schema, message):
         field = by_number.get(number)
         name, its_kind = (field.json_name, kind(field)[0]) if field else ("", "UINT")
         inner = next((one for one in schema.message_type if one.name == its_kind), None)
-        items += [f'"{name}"', row(schema, inner) if inner else its_kind]
+        if its_kind in whole:
+            its_kind = its_kind.upper()
+        elif inner:
+            its_kind = row(schema, inner, whole)
+        if field and field.label == Field.LABEL_REPEATED:
+            its_kind = {"each": its_kind}
+        items += [f'"{name}"', its_kind]
     return items
 
 
-def written(items, indent, head, tail):
+def flat(item):
+    if isinstance(item, dict):
+        return f"{{ each: {flat(item['each'])} }}"
+    return item if isinstance(item, str) else f"[{', '.join(map(flat, item))}]"
+
+
+def written(item, indent, head, tail):
     """As prettier writes it: on one line where that is short enough."""
-
-    def flat(item):
-        return item if isinstance(item, str) else f"[{', '.join(map(flat, item))}]"
-
-    line = f"{indent}{head}{flat(items)}{tail}"
-    if len(line) <= LINE_MAX or not items:
+    line = f"{indent}{head}{flat(item)}{tail}"
+    if len(line) <= LINE_MAX or isinstance(item, str) or not item:
         return line + "\n"
     more = indent + "    "
-    lines = (
-        f"{more}{item},\n" if isinstance(item, str) else written(item, more, "", ",")
-        for item in items
-    )
+    if isinstance(item, dict):
+        return f"{indent}{head}{{\n{written(item['each'], more, 'each: ', ',')}{indent}}}{tail}\n"
+    lines = (written(inner, more, "", ",") for inner in item)
     return f"{indent}{head}[\n{''.join(lines)}{indent}]{tail}\n"
 
 
-def table(schema, message):
-    return written(row(schema, message), "", f"export const {message.name.upper()}: Table = ", ";")
+def table(schema, message, whole):
+    items = row(schema, message, whole)
+    return written(items, "", f"export const {message.name.upper()}: Table = ", ";")
 
 
 def interface(message):
@@ -128,9 +174,11 @@ def names(schema, message, enum, title):
         sys.exit(f"{message}.{enum} has gaps")
     texts = " ".join(value.name for value in values)
     head = f"export const {title}: readonly string[] ="
-    split = f'\n    "{texts}".split(\n        " ",\n    );'
+    split = f'{head}\n    "{texts}".split(\n        " ",\n    );'
+    if len(f'{head} "{texts}".split(') <= LINE_MAX:
+        split = f'{head} "{texts}".split(\n    " ",\n);'
     # One text is smaller than a list.
-    text = listed(head, f' "{texts}".split(" ")', ";", head + split)
+    text = listed(head, f' "{texts}".split(" ")', ";", split)
     quoted = [f'"{value.name}"' for value in values]
     head = f"export type {message}{enum} ="
     lines = head + "".join(f"\n    | {name}" for name in quoted) + ";"
@@ -139,15 +187,13 @@ def names(schema, message, enum, title):
 
 def generate(proto):
     schema = read(proto)
-    parts = [HEAD]
+    head, whole, enums = SCHEMAS[os.path.basename(proto)]
+    by_name = {message.name: message for message in schema.message_type}
+    parts = [head]
     # One within the other, because a name for each is a byte for each.
-    parts += [table(schema, message) for message in schema.message_type if message.name in WHOLE]
+    parts += [table(schema, by_name[name], whole) for name in whole]
     parts += [interface(message) for message in schema.message_type]
-    parts += [
-        names(schema, "Error", "Code", "ERRORS"),
-        names(schema, "Close", "Reason", "CLOSES"),
-        names(schema, "Welcome", "Replay", "REPLAYS"),
-    ]
+    parts += [names(schema, *enum) for enum in enums]
     return "\n".join(parts)
 
 

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a program sees of the library.
+import { PresenceEventCause, PresenceEventKind, ResultCode, SessionInfoState } from "./fields.js";
+
+/** Bytes, or a text that is sent as UTF-8. */
+export type Payload = Uint8Array | string;
+
+/** What a handler gives: the reply, or nothing for an empty one. */
+export type Reply = Payload | undefined | void;
+
+type Awaitable<T> = T | Promise<T>;
+
+export interface Options {
+    /** Addresses of one node, tried in turn: ipc://PATH, tcp://HOST:PORT. By default USHER_LINK, or the
+     * link in ./build/data, ./usher-data or /run/usher. */
+    link?: string | readonly string[];
+    /** Unique within the service and stable over restarts. By default host, process and chance. */
+    instance?: string;
+    /** What is in link.token_file of the node, if it has one. */
+    token?: Payload;
+    /** Calls that are open at once (256). Beyond it none is taken from the node; they wait there. */
+    callsMax?: number;
+    /** Commands that wait for the node (4096); one more is rejected with BUSY. */
+    queueCommandsMax?: number;
+    /** Likewise, in bytes (4 MiB). */
+    queueBytesMax?: number;
+    /** Follow presence; `onPresence` gets the changes. */
+    presence?: boolean | PresenceOptions;
+    /** Gets a line for each thing that an operator should read. console.error by default. */
+    log?: (line: string) => void;
+}
+
+/** Every function may give a promise; the next thing is told when it is settled. */
+export interface PresenceOptions {
+    /** The `seq` of the last event that was processed in an earlier life; 0: none. */
+    after?: number;
+    /** The picture begins anew (first link, or events are missing): forget all users. */
+    reset?(): unknown;
+    /** After a reset: one user of the new picture. Without this function no picture is taken. */
+    snapshot?(session: Session): unknown;
+    /** The picture is whole; changes follow. It is true for this position. */
+    current?(position: { seq: number }): unknown;
+}
+
+export interface Call {
+    /** Who calls: the broker has checked it. */
+    readonly user: string;
+    /** Of the login that called. A push with it reaches that login or nobody. */
+    readonly epoch: number;
+    readonly method: string;
+    readonly payload: Uint8Array;
+    /** The payload as UTF-8. */
+    readonly text: string;
+    /** What was left of the user's patience when the call came. */
+    readonly timeoutMs: number;
+    /** An instance may have seen this call before: what must not happen twice needs a look. */
+    readonly redelivered: boolean;
+    /** No reply is wanted. */
+    readonly oneWay: boolean;
+    /** The call counts as finished from here on: should this process die, its caller is told
+     * SERVICE_LOST, and no other instance gets the call. For handlers that wait for long. */
+    acknowledge(): void;
+}
+
+/** Somebody wants to log in (auth.mode service). */
+export interface Login {
+    /** Whom he says to be; may be empty, then the answer names him. */
+    readonly user: string;
+    readonly token: Uint8Array;
+    readonly address: string;
+    readonly client: string;
+    readonly timeoutMs: number;
+    readonly redelivered: boolean;
+}
+
+/** true lets him in, false refuses. An object lets him in and may say who he is, and until when his
+ * ticket is good (Unix ms). */
+export type Verdict = boolean | { user?: string; tokenEndsMs?: number };
+
+export type CallHandler = (call: Call) => Awaitable<Reply>;
+export type LoginHandler = (login: Login) => Awaitable<Verdict>;
+export type PresenceHandler = (event: PresenceEvent) => unknown;
+
+/** One change of one user. */
+export interface PresenceEvent {
+    /** Rises by one from event to event of a node. */
+    readonly seq: number;
+    readonly timeMs: number;
+    readonly user: string;
+    readonly kind: PresenceEventKind;
+    readonly epoch: number;
+    /** Not 0: this login took over from that one, which is closed by it. */
+    readonly previousEpoch: number;
+    readonly cause: PresenceEventCause;
+    /** DETACHED: offline then, in Unix ms, unless the user comes back. */
+    readonly untilMs: number;
+    readonly address: string;
+    readonly client: string;
+}
+
+export interface Session {
+    readonly user: string;
+    /** GONE: only of `lookup`, nobody by that name. */
+    readonly state: SessionInfoState;
+    readonly epoch: number;
+    readonly node: string;
+    readonly sinceMs: number;
+    readonly address: string;
+    readonly client: string;
+    readonly inboxMessages: number;
+    /** "tcp", "tls", "ws" or "wss"; empty: not known. */
+    readonly transport: string;
+}
+
+export interface PushOptions {
+    /** Worth something only now: to those who are connected and for whom nothing else waits. One that
+     * waited for the link for more than a second is not sent. */
+    transient?: boolean;
+}
+
+export interface PushReport {
+    /** How many inboxes took it; of a transient one, to how many it went. */
+    readonly accepted: number;
+    /** Of a transient one: to how many it did not go, who are no failures. */
+    readonly dropped: number;
+    /** Who did not get it, and why, as far as the answer had room. */
+    readonly failures: readonly { readonly user: string; readonly code: ResultCode | "UNKNOWN" }[];
+}
+
+export interface KickOptions {
+    /** That login or nobody. */
+    epoch?: number;
+    /** A close reason of the client protocol, by number; 0: KICKED. */
+    reason?: number;
+    /** For the user's client. */
+    detail?: string;
+    retryAfterMs?: number;
+    doNotReturn?: boolean;
+}
+
+/** What became of the link. `text` is one line for a log. */
+export interface State {
+    /** lost: it is being tried again, commands wait. refused and closed: it is over. */
+    readonly state: "linked" | "lost" | "refused" | "closed";
+    readonly text: string;
+}
+
+/** No new users will come; finish what is here. `nodeStops`: the node itself goes away. */
+export interface DrainNotice {
+    readonly nodeStops: boolean;
+    readonly detail: string;
+}
+
+/** Something of this program failed: a handler threw, or what it gave cannot be sent. */
+export interface Problem {
+    readonly text: string;
+    readonly error: unknown;
+    readonly call?: Call;
+}
+
+export interface Service {
+    readonly service: string;
+    readonly instance: string;
+    readonly state: State["state"];
+    /** The seq of the last presence event that was processed. */
+    readonly presenceSeq: number;
+
+    /** Calls of one method. A handler's promise is waited for; calls overlap, and those of one user
+     * begin in the order in which they were sent. Gives what takes the handler off. */
+    on(method: string, handler: CallHandler): () => void;
+    /** Calls of every other method; without it they are answered with status 404. */
+    onCall(handler: CallHandler): () => void;
+    /** Decides who logs in. One that throws a ServiceStatus refuses; any other fault gives no answer. */
+    onLogin(handler: LoginHandler): () => void;
+    /** Changes, in order, one at a time, each until its promise is resolved; one that is rejected is
+     * told again. */
+    onPresence(handler: PresenceHandler): () => void;
+    onState(listener: (state: State) => unknown): () => void;
+    onDrain(listener: (notice: DrainNotice) => unknown): () => void;
+    onProblem(listener: (problem: Problem) => unknown): () => void;
+
+    /** A message to one user or several. Who is not there is in `failures`; rejected is what the node
+     * did not do at all. */
+    push(
+        to: string | readonly string[],
+        payload: Payload,
+        options?: PushOptions & { epoch?: number },
+    ): Promise<PushReport>;
+    /** To everybody who has a session. */
+    pushAll(payload: Payload, options?: PushOptions): Promise<PushReport>;
+    /** Ends a session. False: there is no such login. */
+    kick(user: string, options?: KickOptions): Promise<boolean>;
+    /** Resolved when the queue of commands is half empty again. */
+    room(): Promise<void>;
+
+    /** In the order asked for. */
+    lookup(users: readonly string[]): Promise<Session[]>;
+    /** All sessions by name, page by page. */
+    list(options?: { prefix?: string }): AsyncIterableIterator<Session>;
+    count(): Promise<{ sessions: number; online: number; detached: number }>;
+    /** The numbers of docs/operations.md. */
+    stats(): Promise<Record<string, number>>;
+
+    /** Asks for no new users from now on; those who are here stay. */
+    drain(): Promise<void>;
+    /** Takes no more calls, waits for those that are open and for what is queued, and leaves. What
+     * takes longer than `timeoutMs` (5000) is given up. */
+    close(options?: { timeoutMs?: number }): Promise<void>;
+}

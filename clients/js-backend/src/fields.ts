@@ -1,0 +1,555 @@
+// SPDX-License-Identifier: Apache-2.0
+// Made by clients/js/tools/fields.py from proto/backend.proto; a test makes it again and compares.
+import { BOOL, BYTES, STRING, Table, UINT } from "../../js/src/fields.js";
+
+export const PRESENCEEVENT: Table = [
+    "seq",
+    UINT,
+    "timeMs",
+    UINT,
+    "user",
+    STRING,
+    "kind",
+    UINT,
+    "epoch",
+    UINT,
+    "previousEpoch",
+    UINT,
+    "cause",
+    UINT,
+    "untilMs",
+    UINT,
+    "address",
+    STRING,
+    "client",
+    STRING,
+];
+
+export const COMMAND: Table = [
+    "replyTo",
+    ["call", UINT, "status", UINT, "payload", BYTES, "tokenEndsMs", UINT],
+    "push",
+    ["to", { each: STRING }, "payload", BYTES, "epoch", UINT, "transient", BOOL],
+    "pushAll",
+    ["payload", BYTES, "transient", BOOL],
+    "kick",
+    [
+        "user",
+        STRING,
+        "epoch",
+        UINT,
+        "reason",
+        UINT,
+        "detail",
+        STRING,
+        "retryAfterMs",
+        UINT,
+        "doNotReturn",
+        BOOL,
+    ],
+    "lookup",
+    ["users", { each: STRING }],
+    "list",
+    ["prefix", STRING, "after", STRING, "limit", UINT],
+    "count",
+    [],
+    "snapshot",
+    ["after", STRING, "limit", UINT],
+    "events",
+    ["after", UINT, "limit", UINT],
+    "stats",
+    [],
+    "drain",
+    [],
+    "recorder",
+    ["user", STRING, "after", UINT],
+    "trace",
+    ["user", STRING, "action", UINT, "seconds", UINT, "oneIn", UINT, "after", UINT, "token", BYTES],
+    "reload",
+    ["token", BYTES],
+    "drainNode",
+    ["seconds", UINT, "token", BYTES, "restart", BOOL],
+];
+
+export const LINKREQUEST: Table = [
+    "hello",
+    [
+        "service",
+        STRING,
+        "instance",
+        STRING,
+        "incarnation",
+        UINT,
+        "token",
+        BYTES,
+        "presence",
+        BOOL,
+        "presenceAfter",
+        UINT,
+        "nodeBoot",
+        STRING,
+    ],
+    "fetch",
+    [
+        "link",
+        UINT,
+        "mailDone",
+        UINT,
+        "presenceDone",
+        UINT,
+        "bytesMax",
+        UINT,
+        "waitMs",
+        UINT,
+        "mailHave",
+        UINT,
+    ],
+    "submit",
+    ["link", UINT, "lane", UINT, "seq", UINT, "commands", { each: COMMAND }, "token", BYTES],
+];
+
+export const LINKANSWER: Table = [
+    "accepted",
+    [
+        "link",
+        UINT,
+        "node",
+        STRING,
+        "nodeBoot",
+        STRING,
+        "frameBytesMax",
+        UINT,
+        "parkMs",
+        UINT,
+        "presenceFrom",
+        UINT,
+        "number",
+        UINT,
+    ],
+    "batch",
+    [
+        "mail",
+        {
+            each: [
+                "seq",
+                UINT,
+                "call",
+                [
+                    "call",
+                    UINT,
+                    "user",
+                    STRING,
+                    "epoch",
+                    UINT,
+                    "method",
+                    STRING,
+                    "payload",
+                    BYTES,
+                    "timeoutMs",
+                    UINT,
+                    "redelivered",
+                    BOOL,
+                ],
+                "control",
+                ["kind", UINT, "detail", STRING],
+                "auth",
+                [
+                    "call",
+                    UINT,
+                    "user",
+                    STRING,
+                    "token",
+                    BYTES,
+                    "address",
+                    STRING,
+                    "client",
+                    STRING,
+                    "timeoutMs",
+                    UINT,
+                    "redelivered",
+                    BOOL,
+                ],
+            ],
+        },
+        "presence",
+        { each: PRESENCEEVENT },
+        "presenceReset",
+        BOOL,
+        "presenceLast",
+        UINT,
+    ],
+    "results",
+    [
+        "seq",
+        UINT,
+        "results",
+        {
+            each: [
+                "code",
+                UINT,
+                "sessions",
+                [
+                    "sessions",
+                    {
+                        each: [
+                            "user",
+                            STRING,
+                            "state",
+                            UINT,
+                            "epoch",
+                            UINT,
+                            "node",
+                            STRING,
+                            "sinceMs",
+                            UINT,
+                            "address",
+                            STRING,
+                            "client",
+                            STRING,
+                            "inboxMessages",
+                            UINT,
+                            "transport",
+                            STRING,
+                        ],
+                    },
+                    "presenceSeq",
+                    UINT,
+                    "more",
+                    BOOL,
+                ],
+                "events",
+                ["events", { each: PRESENCEEVENT }, "presenceLast", UINT, "reset", BOOL],
+                "numbers",
+                ["numbers", { each: ["name", STRING, "value", UINT] }],
+                "push",
+                [
+                    "accepted",
+                    UINT,
+                    "failures",
+                    { each: ["user", STRING, "code", UINT] },
+                    "dropped",
+                    UINT,
+                ],
+                "lines",
+                ["lines", { each: STRING }, "next", UINT, "more", BOOL],
+            ],
+        },
+    ],
+    "refused",
+    ["code", UINT, "detail", STRING],
+];
+
+export interface LinkRequestFields {
+    hello?: HelloFields;
+    fetch?: FetchFields;
+    submit?: SubmitFields;
+}
+
+export interface LinkAnswerFields {
+    accepted?: AcceptedFields;
+    batch?: BatchFields;
+    results?: ResultsFields;
+    refused?: RefusedFields;
+}
+
+export interface HelloFields {
+    service: string;
+    instance: string;
+    incarnation: number;
+    token: Uint8Array;
+    presence: boolean;
+    presenceAfter: number;
+    nodeBoot: string;
+}
+
+export interface AcceptedFields {
+    link: number;
+    node: string;
+    nodeBoot: string;
+    frameBytesMax: number;
+    parkMs: number;
+    presenceFrom: number;
+    number: number;
+}
+
+export interface FetchFields {
+    link: number;
+    mailDone: number;
+    presenceDone: number;
+    bytesMax: number;
+    waitMs: number;
+    mailHave: number;
+}
+
+export interface BatchFields {
+    mail: MailFields[];
+    presence: PresenceEventFields[];
+    presenceReset: boolean;
+    presenceLast: number;
+}
+
+export interface MailFields {
+    seq: number;
+    call?: UserCallFields;
+    control?: ControlFields;
+    auth?: AuthCallFields;
+}
+
+export interface AuthCallFields {
+    call: number;
+    user: string;
+    token: Uint8Array;
+    address: string;
+    client: string;
+    timeoutMs: number;
+    redelivered: boolean;
+}
+
+export interface UserCallFields {
+    call: number;
+    user: string;
+    epoch: number;
+    method: string;
+    payload: Uint8Array;
+    timeoutMs: number;
+    redelivered: boolean;
+}
+
+export interface ControlFields {
+    kind: number;
+    detail: string;
+}
+
+export interface PresenceEventFields {
+    seq: number;
+    timeMs: number;
+    user: string;
+    kind: number;
+    epoch: number;
+    previousEpoch: number;
+    cause: number;
+    untilMs: number;
+    address: string;
+    client: string;
+}
+
+export interface SubmitFields {
+    link: number;
+    lane: number;
+    seq: number;
+    commands: CommandFields[];
+    token: Uint8Array;
+}
+
+export interface CommandFields {
+    replyTo?: ReplyToFields;
+    push?: PushFields;
+    pushAll?: PushAllFields;
+    kick?: KickFields;
+    lookup?: LookupFields;
+    list?: ListFields;
+    count?: CountFields;
+    snapshot?: SnapshotFields;
+    events?: EventsFields;
+    stats?: StatsFields;
+    drain?: DrainFields;
+    recorder?: RecorderFields;
+    trace?: TraceFields;
+    reload?: ReloadFields;
+    drainNode?: DrainNodeFields;
+}
+
+export interface ReplyToFields {
+    call: number;
+    status: number;
+    payload: Uint8Array;
+    tokenEndsMs: number;
+}
+
+export interface PushFields {
+    to: string[];
+    payload: Uint8Array;
+    epoch: number;
+    transient: boolean;
+}
+
+export interface PushAllFields {
+    payload: Uint8Array;
+    transient: boolean;
+}
+
+export interface KickFields {
+    user: string;
+    epoch: number;
+    reason: number;
+    detail: string;
+    retryAfterMs: number;
+    doNotReturn: boolean;
+}
+
+export interface LookupFields {
+    users: string[];
+}
+
+export interface ListFields {
+    prefix: string;
+    after: string;
+    limit: number;
+}
+
+export type CountFields = Record<never, never>;
+
+export interface SnapshotFields {
+    after: string;
+    limit: number;
+}
+
+export interface EventsFields {
+    after: number;
+    limit: number;
+}
+
+export type StatsFields = Record<never, never>;
+
+export type DrainFields = Record<never, never>;
+
+export interface RecorderFields {
+    user: string;
+    after: number;
+}
+
+export interface TraceFields {
+    user: string;
+    action: number;
+    seconds: number;
+    oneIn: number;
+    after: number;
+    token: Uint8Array;
+}
+
+export interface ReloadFields {
+    token: Uint8Array;
+}
+
+export interface DrainNodeFields {
+    seconds: number;
+    token: Uint8Array;
+    restart: boolean;
+}
+
+export interface ResultsFields {
+    seq: number;
+    results: ResultFields[];
+}
+
+export interface ResultFields {
+    code: number;
+    sessions?: SessionListFields;
+    events?: EventListFields;
+    numbers?: NumberListFields;
+    push?: PushReportFields;
+    lines?: LineListFields;
+}
+
+export interface SessionInfoFields {
+    user: string;
+    state: number;
+    epoch: number;
+    node: string;
+    sinceMs: number;
+    address: string;
+    client: string;
+    inboxMessages: number;
+    transport: string;
+}
+
+export interface SessionListFields {
+    sessions: SessionInfoFields[];
+    presenceSeq: number;
+    more: boolean;
+}
+
+export interface EventListFields {
+    events: PresenceEventFields[];
+    presenceLast: number;
+    reset: boolean;
+}
+
+export interface NumberListFields {
+    numbers: NumberFields[];
+}
+
+export interface NumberFields {
+    name: string;
+    value: number;
+}
+
+export interface LineListFields {
+    lines: string[];
+    next: number;
+    more: boolean;
+}
+
+export interface PushReportFields {
+    accepted: number;
+    failures: PushFailureFields[];
+    dropped: number;
+}
+
+export interface PushFailureFields {
+    user: string;
+    code: number;
+}
+
+export interface RefusedFields {
+    code: number;
+    detail: string;
+}
+
+export const CONTROLS: readonly string[] = "NONE DRAIN GOAWAY".split(" ");
+export type ControlKind = "NONE" | "DRAIN" | "GOAWAY";
+
+export const PRESENCE_KINDS: readonly string[] = "NONE ONLINE DETACHED RESUMED OFFLINE".split(" ");
+export type PresenceEventKind = "NONE" | "ONLINE" | "DETACHED" | "RESUMED" | "OFFLINE";
+
+export const CAUSES: readonly string[] =
+    "UNKNOWN LOGIN TAKEOVER LOGOUT LOST EXPIRED KICKED HEARTBEAT SLOW_CONSUMER PROTOCOL SHUTDOWN RESTART TOKEN_EXPIRED".split(
+        " ",
+    );
+export type PresenceEventCause =
+    | "UNKNOWN"
+    | "LOGIN"
+    | "TAKEOVER"
+    | "LOGOUT"
+    | "LOST"
+    | "EXPIRED"
+    | "KICKED"
+    | "HEARTBEAT"
+    | "SLOW_CONSUMER"
+    | "PROTOCOL"
+    | "SHUTDOWN"
+    | "RESTART"
+    | "TOKEN_EXPIRED";
+
+export const RESULT_CODES: readonly string[] =
+    "OK NOT_ONLINE STALE_EPOCH GONE INBOX_FULL TOO_LARGE MALFORMED UNAVAILABLE FORBIDDEN".split(
+        " ",
+    );
+export type ResultCode =
+    | "OK"
+    | "NOT_ONLINE"
+    | "STALE_EPOCH"
+    | "GONE"
+    | "INBOX_FULL"
+    | "TOO_LARGE"
+    | "MALFORMED"
+    | "UNAVAILABLE"
+    | "FORBIDDEN";
+
+export const SESSION_STATES: readonly string[] = "NONE ONLINE DETACHED GONE".split(" ");
+export type SessionInfoState = "NONE" | "ONLINE" | "DETACHED" | "GONE";
+
+export const REFUSALS: readonly string[] = "NONE STALE_LINK BANNED MALFORMED PIPELINED BUSY".split(
+    " ",
+);
+export type RefusedCode = "NONE" | "STALE_LINK" | "BANNED" | "MALFORMED" | "PIPELINED" | "BUSY";

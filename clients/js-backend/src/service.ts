@@ -1,0 +1,470 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a program holds: its handlers, its commands as promises, and its questions.
+//
+// A promise that nobody looks at must not end the program (Node does that to a rejection without a
+// reader), so each one that is given out has a reader already. Nothing that a handler or listener of
+// the program throws gets out of here.
+import { encodeBare } from "../../js/src/codec.js";
+import { utf8 } from "../../js/src/utf8.js";
+import {
+    CallHandler,
+    DrainNotice,
+    KickOptions,
+    LoginHandler,
+    Options,
+    Payload,
+    PresenceHandler,
+    Problem,
+    PushOptions,
+    PushReport,
+    Service,
+    Session,
+    State,
+} from "./api.js";
+import { Channel, Dial } from "./channel.js";
+import { Core, tame } from "./core.js";
+import { UsherError } from "./errors.js";
+import { COMMAND, CommandFields, CONTROLS, ResultFields, RESULT_CODES } from "./fields.js";
+import { Mail, MailLink, ReplyFields } from "./mail.js";
+import { Presence, sessionOf } from "./presence.js";
+import { Queries } from "./queries.js";
+import { Command, Queue } from "./queue.js";
+import { Clock } from "./time.js";
+import { Address } from "./where.js";
+
+const CALLS_MAX = 256;
+const COMMANDS_MAX = 4096;
+const COMMAND_BYTES_MAX = 4 << 20;
+const CLOSE_MS = 5000;
+const STATUS_TOO_LARGE = 500;
+/** How much of a frame the names of one push may take; the others go into the next one. */
+const NAMES_SHARE = 2;
+
+export interface Parts {
+    readonly clock: Clock;
+    readonly dial: Dial;
+    readonly addresses: readonly Address[];
+}
+
+type Listener = (event: never) => unknown;
+
+export function bytesOf(payload: Payload): Uint8Array {
+    if (typeof payload === "string") {
+        return utf8(payload);
+    }
+    if (payload instanceof Uint8Array) {
+        return payload;
+    }
+    throw new TypeError("a payload is bytes or a text");
+}
+
+/** A number would be written as an empty name. */
+function textIn(value: string): string {
+    if (typeof value !== "string") {
+        throw new TypeError(`no text: ${String(value)}`);
+    }
+    return value;
+}
+
+function wholeNumber(value: number | undefined, otherwise: number, name: string): number {
+    if (value === undefined) {
+        return otherwise;
+    }
+    if (!Number.isSafeInteger(value) || value < 1) {
+        throw new RangeError(`${name} is a whole number from 1 on, not ${value}`);
+    }
+    return value;
+}
+
+/** It may be left alone. */
+function quiet<T>(promise: Promise<T>): Promise<T> {
+    promise.catch(() => {});
+    return promise;
+}
+
+function wordOf(code: number): (typeof RESULT_CODES)[number] {
+    return RESULT_CODES[code] ?? "UNKNOWN";
+}
+
+function refusal(result: ResultFields): UsherError {
+    return new UsherError(wordOf(result.code) as UsherError["code"], "");
+}
+
+function reportOf(to: readonly string[], result: ResultFields): PushReport {
+    const push = result.push;
+    if (result.code !== 0 && !push) {
+        if (to.length !== 1) {
+            throw refusal(result);
+        }
+        // To one name: the code is his.
+        const code = wordOf(result.code) as PushReport["failures"][number]["code"];
+        return { accepted: 0, dropped: 0, failures: [{ user: to[0]!, code }] };
+    }
+    const failures = (push?.failures ?? []).map(({ user, code }) => ({
+        user,
+        code: wordOf(code) as PushReport["failures"][number]["code"],
+    }));
+    return { accepted: push?.accepted ?? 0, dropped: push?.dropped ?? 0, failures };
+}
+
+export class OwnService implements Service {
+    readonly #core: Core;
+    readonly #mail: Mail;
+    readonly #presence: Presence;
+    readonly #queries: Queries;
+    readonly #queue: Queue;
+    readonly #clock: Clock;
+    readonly #log: (line: string) => void;
+    readonly #listeners: [kind: string, listener: Listener][] = [];
+    #closing: Promise<void> | undefined;
+
+    constructor(
+        readonly service: string,
+        readonly instance: string,
+        options: Options,
+        parts: Parts,
+    ) {
+        const { clock, dial, addresses } = parts;
+        const token = options.token === undefined ? undefined : bytesOf(options.token);
+        const channel = () => new Channel(addresses, clock, dial);
+        this.#log = options.log ?? ((line) => console.error(line));
+        this.#clock = clock;
+        this.#queue = new Queue(
+            wholeNumber(options.queueCommandsMax, COMMANDS_MAX, "queueCommandsMax"),
+            wholeNumber(options.queueBytesMax, COMMAND_BYTES_MAX, "queueBytesMax"),
+        );
+        this.#queries = new Queries(channel(), clock, token, addresses.length);
+        const problem = (found: Problem) => this.#problem(found);
+        const moved = () => this.#core.schedule();
+        this.#mail = new Mail(wholeNumber(options.callsMax, CALLS_MAX, "callsMax"), {
+            reply: (link, reply, settled) => this.#reply(link, reply, settled),
+            control: (kind, detail) => this.#control(kind, detail),
+            problem,
+            moved,
+        });
+        const ask = (command: Partial<CommandFields>) => this.#queries.ask(command);
+        this.#presence = new Presence(options.presence, clock, { ask, problem, moved });
+        this.#core = new Core(
+            { clock, channel, tell: (state) => this.#tell(state) },
+            { service, instance, token },
+            this.#queue,
+            this.#mail,
+            this.#presence,
+        );
+    }
+
+    /** Resolved with the first link. */
+    begin(): Promise<Service> {
+        return new Promise((resolve, reject) => {
+            const off = this.onState(({ state }) => {
+                if (state === "linked") {
+                    resolve(this);
+                    off();
+                } else if (this.#core.ended) {
+                    reject(this.#core.ended);
+                }
+            });
+            this.#core.schedule();
+        });
+    }
+
+    get state(): State["state"] {
+        return this.#core.state;
+    }
+
+    get presenceSeq(): number {
+        return this.#presence.done;
+    }
+
+    // --- handlers and listeners -------------------------------------------------------------------
+
+    on(method: string, handler: CallHandler): () => void {
+        const methods = this.#mail.methods;
+        if (methods.has(method)) {
+            throw new Error(`"${method}" has a handler`);
+        }
+        methods.set(method, handler);
+        this.#core.schedule();
+        return () => void methods.delete(method);
+    }
+
+    onCall(handler: CallHandler): () => void {
+        if (this.#mail.other) {
+            throw new Error("onCall has a handler");
+        }
+        this.#mail.other = handler;
+        this.#core.schedule();
+        return () => void (this.#mail.other = undefined);
+    }
+
+    onLogin(handler: LoginHandler): () => void {
+        if (this.#mail.login) {
+            throw new Error("onLogin has a handler");
+        }
+        this.#mail.login = handler;
+        this.#core.schedule();
+        return () => void (this.#mail.login = undefined);
+    }
+
+    onPresence(handler: PresenceHandler): () => void {
+        if (!this.#presence.following) {
+            throw new Error("to follow presence, say so in the options: { presence: true }");
+        }
+        if (this.#presence.handler) {
+            throw new Error("onPresence has a handler");
+        }
+        this.#presence.handler = handler;
+        this.#core.schedule();
+        return () => void (this.#presence.handler = undefined);
+    }
+
+    onState(listener: (state: State) => unknown): () => void {
+        return this.#listen("state", listener);
+    }
+
+    onDrain(listener: (notice: DrainNotice) => unknown): () => void {
+        return this.#listen("drain", listener);
+    }
+
+    onProblem(listener: (problem: Problem) => unknown): () => void {
+        return this.#listen("problem", listener);
+    }
+
+    #listen(kind: string, listener: Listener): () => void {
+        const own: [string, Listener] = [kind, listener];
+        this.#listeners.push(own);
+        return () => {
+            const at = this.#listeners.indexOf(own);
+            if (at >= 0) {
+                this.#listeners.splice(at, 1);
+            }
+        };
+    }
+
+    /** Whether anybody heard it. */
+    #emit(kind: string, event: unknown): boolean {
+        const its = this.#listeners.filter((each) => each[0] === kind);
+        for (const [, listener] of its) {
+            const failed = (error: unknown) => this.#line(`a listener of ${kind} failed`, error);
+            try {
+                Promise.resolve(listener(event as never)).catch(failed);
+            } catch (error) {
+                failed(error);
+            }
+        }
+        return its.length > 0;
+    }
+
+    #line(text: string, error?: unknown): void {
+        const more = error instanceof Error ? error.stack : error;
+        const line = more === undefined ? text : `${text}: ${String(more)}`;
+        try {
+            this.#log(`usher-backend ${this.service || "observer"}: ${line}`);
+        } catch {
+            // Where a log fails there is nobody to tell it to.
+        }
+    }
+
+    #tell(state: State): void {
+        if (this.#core.ended) {
+            this.#queries.close(this.#core.ended);
+        }
+        if (state.state !== "closed") {
+            this.#line(state.text);
+        }
+        this.#emit("state", state);
+    }
+
+    #problem(problem: Problem): void {
+        if (!this.#emit("problem", problem)) {
+            this.#line(tame(problem.text), problem.error);
+        }
+    }
+
+    #control(kind: number, detail: string): void {
+        const word = CONTROLS[kind];
+        if (word === "DRAIN" || word === "GOAWAY") {
+            this.#emit("drain", { nodeStops: word === "GOAWAY", detail: tame(detail) });
+        }
+    }
+
+    // --- commands ---------------------------------------------------------------------------------
+
+    /** Queues it; rejected when the node did not do it, or nobody knows. */
+    #command(
+        fields: Partial<CommandFields>,
+        transient = false,
+        link?: MailLink,
+    ): Promise<ResultFields> {
+        return new Promise((done, failed) => {
+            const bytes = encodeBare(COMMAND, fields);
+            const transientSince = transient ? this.#clock.now() : undefined;
+            const command: Command = { bytes, link, transientSince, done, failed };
+            const error = this.#core.ended ?? this.#queue.add(command);
+            if (error) {
+                throw error;
+            }
+            this.#core.schedule();
+        });
+    }
+
+    #reply(link: MailLink, reply: ReplyFields, settled: () => void): void {
+        const send = (status: number, payload?: Payload) => {
+            const bytes = payload === undefined ? undefined : bytesOf(payload);
+            const replyTo = { ...reply, status, payload: bytes };
+            return this.#command({ replyTo } as Partial<CommandFields>, false, link);
+        };
+        const failed = (error: unknown) => {
+            const code = error instanceof UsherError ? error.code : undefined;
+            if (code !== "TOO_LARGE" && code !== undefined) {
+                return undefined; // too late, or the link is gone: nobody waits for it any more
+            }
+            this.#problem({ text: "a reply cannot be sent", error });
+            return send(STATUS_TOO_LARGE).catch(() => undefined);
+        };
+        send(reply.status, reply.payload)
+            .then((result) => {
+                if (wordOf(result.code) === "TOO_LARGE") {
+                    const error = refusal(result);
+                    this.#problem({ text: "a reply is too large for its caller", error });
+                }
+            }, failed)
+            .then(settled, settled);
+    }
+
+    push(
+        to: string | readonly string[],
+        payload: Payload,
+        options: PushOptions & { epoch?: number } = {},
+    ): Promise<PushReport> {
+        const names = typeof to === "string" ? [to] : to;
+        return quiet(this.#push(names, payload, options));
+    }
+
+    async #push(
+        names: readonly string[],
+        payload: Payload,
+        { transient = false, epoch = 0 }: PushOptions & { epoch?: number },
+    ): Promise<PushReport> {
+        const bytes = bytesOf(payload);
+        const parts = this.#inParts(names, bytes.length);
+        const reports = await Promise.all(
+            parts.map((part) =>
+                this.#command({ push: { to: part, payload: bytes, epoch, transient } }, transient)
+                    .then((result) => reportOf(part, result))
+                    .catch((error: UsherError) => {
+                        // Other parts may have been done.
+                        const known = parts.length === 1 || !(error instanceof UsherError);
+                        throw known ? error : new UsherError(error.code, error.message, "unknown");
+                    }),
+            ),
+        );
+        return reports.reduce(
+            (sum, { accepted, dropped, failures }) => ({
+                accepted: sum.accepted + accepted,
+                dropped: sum.dropped + dropped,
+                failures: [...sum.failures, ...failures],
+            }),
+            { accepted: 0, dropped: 0, failures: [] },
+        );
+    }
+
+    /** Names beyond what one frame takes go into a command of their own. */
+    #inParts(names: readonly string[], payloadBytes: number): string[][] {
+        const frame = this.#queue.frameBytesMax;
+        const most = Math.max(frame / NAMES_SHARE, frame - payloadBytes - 256);
+        const parts: string[][] = [[]];
+        let size = 0;
+        for (const name of names) {
+            const own = utf8(textIn(name)).length + 2;
+            size += own;
+            if (size > most && parts[parts.length - 1]!.length) {
+                parts.push([]);
+                size = own;
+            }
+            parts[parts.length - 1]!.push(name);
+        }
+        return parts;
+    }
+
+    pushAll(payload: Payload, { transient = false }: PushOptions = {}): Promise<PushReport> {
+        const run = async () => {
+            const pushAll = { payload: bytesOf(payload), transient };
+            return reportOf([], await this.#command({ pushAll }, transient));
+        };
+        return quiet(run());
+    }
+
+    kick(user: string, options: KickOptions = {}): Promise<boolean> {
+        const run = async () => {
+            const { epoch = 0, reason = 0, detail = "", retryAfterMs = 0 } = options;
+            const numbers = { epoch, reason, retryAfterMs };
+            const words = { user: textIn(user), detail: textIn(detail) };
+            const doNotReturn = options.doNotReturn === true;
+            const result = await this.#command({ kick: { ...words, ...numbers, doNotReturn } });
+            const word = wordOf(result.code);
+            if (word !== "OK" && word !== "NOT_ONLINE" && word !== "STALE_EPOCH") {
+                throw refusal(result);
+            }
+            return word === "OK";
+        };
+        return quiet(run());
+    }
+
+    drain(): Promise<void> {
+        const run = async () => {
+            const result = await this.#command({ drain: {} });
+            if (result.code !== 0) {
+                throw refusal(result);
+            }
+        };
+        return quiet(run());
+    }
+
+    room(): Promise<void> {
+        return this.#queue.room();
+    }
+
+    // --- questions --------------------------------------------------------------------------------
+
+    lookup(users: readonly string[]): Promise<Session[]> {
+        const run = async () => {
+            const result = await this.#queries.ask({ lookup: { users: users.map(textIn) } });
+            return (result.sessions?.sessions ?? []).map(sessionOf);
+        };
+        return quiet(run());
+    }
+
+    async *list({ prefix = "" }: { prefix?: string } = {}): AsyncIterableIterator<Session> {
+        for (let after = ""; ;) {
+            const list = { prefix: textIn(prefix), after, limit: 0 };
+            const page = (await this.#queries.ask({ list })).sessions;
+            yield* (page?.sessions ?? []).map(sessionOf);
+            const last = page?.sessions[page.sessions.length - 1]?.user;
+            if (!page?.more || last === undefined || last <= after) {
+                return;
+            }
+            after = last;
+        }
+    }
+
+    count(): Promise<{ sessions: number; online: number; detached: number }> {
+        return quiet(this.#numbers({ count: {} })) as ReturnType<Service["count"]>;
+    }
+
+    stats(): Promise<Record<string, number>> {
+        return quiet(this.#numbers({ stats: {} }));
+    }
+
+    async #numbers(command: Partial<CommandFields>): Promise<Record<string, number>> {
+        const { numbers } = await this.#queries.ask(command);
+        return Object.fromEntries((numbers?.numbers ?? []).map(({ name, value }) => [name, value]));
+    }
+
+    // --- the end ----------------------------------------------------------------------------------
+
+    close({ timeoutMs = CLOSE_MS }: { timeoutMs?: number } = {}): Promise<void> {
+        this.#closing ??= this.#core.ended ? Promise.resolve() : this.#core.close(timeoutMs);
+        return this.#closing;
+    }
+}
