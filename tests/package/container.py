@@ -34,6 +34,7 @@ NOT_FOR_BUILDING = {
     "python3-prometheus-client",
     "clang-format",
     "black",
+    "mypy",
     "shfmt",
     "nodejs",
     "node-typescript",

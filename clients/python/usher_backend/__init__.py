@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A service behind usher, in Python: docs/backend-python.md.
+
+    async with usher_backend.service("arena") as arena:
+
+        @arena.on("move")
+        async def move(call):
+            return b"done"
+
+        await arena.run_forever()
+"""
+
+from usher_backend.addresses import default_url
+from usher_backend.errors import (
+    STATUS_FAILED,
+    STATUS_NO_METHOD,
+    STATUS_TOO_LARGE,
+    CommandFailed,
+    Error,
+    Lost,
+    NoAnswer,
+    NotSent,
+    QueueFull,
+    Refused,
+    Status,
+    TooLarge,
+)
+from usher_backend.records import (
+    Admit,
+    Call,
+    Event,
+    Failure,
+    Login,
+    Presence,
+    PushReport,
+    Session,
+)
+from usher_backend.service import Service, service
+
+__all__ = [
+    "STATUS_FAILED",
+    "STATUS_NO_METHOD",
+    "STATUS_TOO_LARGE",
+    "Admit",
+    "Call",
+    "CommandFailed",
+    "Error",
+    "Event",
+    "Failure",
+    "Login",
+    "Lost",
+    "NoAnswer",
+    "NotSent",
+    "Presence",
+    "PushReport",
+    "QueueFull",
+    "Refused",
+    "Service",
+    "Session",
+    "Status",
+    "TooLarge",
+    "default_url",
+    "service",
+]
