@@ -4,8 +4,8 @@
 # so it is part of packages only.
 set(from ${CMAKE_SOURCE_DIR}/cmake/package)
 find_program(GZIP gzip REQUIRED)
-set(packages usher usher-tools libusher0 libusher-backend0 libusher-dev)
-set(components broker tools client backend development)
+set(packages usher usher-tools libusher0 libusher-backend0 libusher-dev python3-usher-backend)
+set(components broker tools client backend development python)
 
 set(here ${CMAKE_BINARY_DIR}/package)
 file(MAKE_DIRECTORY ${here})
@@ -67,6 +67,13 @@ file(WRITE ${here}/triggers "activate-noawait ldconfig\n")
 set(CPACK_DEBIAN_CLIENT_PACKAGE_CONTROL_EXTRA ${here}/triggers)
 set(CPACK_DEBIAN_BACKEND_PACKAGE_CONTROL_EXTRA ${here}/triggers)
 
+# Debian compiles modules where they are installed.
+set(CPACK_DEBIAN_PYTHON_PACKAGE_CONTROL_EXTRA ${from}/python/postinst ${from}/python/prerm)
+set(CPACK_DEBIAN_PYTHON_PACKAGE_ARCHITECTURE all)
+set(CPACK_DEBIAN_PYTHON_PACKAGE_SECTION python)
+set(CPACK_DEBIAN_PYTHON_PACKAGE_DEPENDS "python3 (>= 3.11), python3-protobuf (>= 3.20)")
+set(CPACK_DEBIAN_PYTHON_PACKAGE_SHLIBDEPS OFF)
+
 set(CPACK_DEBIAN_BROKER_PACKAGE_SECTION net)
 set(CPACK_DEBIAN_BROKER_PACKAGE_DEPENDS "adduser, init-system-helpers (>= 1.54~)")
 set(CPACK_DEBIAN_BROKER_PACKAGE_RECOMMENDS "usher-tools")
@@ -96,4 +103,6 @@ describe(BACKEND "usher message broker, library for services"
     "This package has the shared library for services behind the broker.")
 describe(DEVELOPMENT "usher message broker, development files"
     "This package has headers, a static libusher and files for pkg-config and CMake.")
+describe(PYTHON "usher message broker, Python library for services"
+    "This package has usher_backend, with which services are written on asyncio.")
 include(CPack)

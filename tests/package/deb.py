@@ -19,8 +19,10 @@ import threading
 
 from packages import (
     BROKER,
+    BUILD,
     CONFIG,
     NEW,
+    PYTHON,
     SKIPPED,
     TOOLS,
     build_packages,
@@ -140,6 +142,17 @@ def check_installed():
     check(status.st_uid != 0, "the store's owner")
 
 
+ASK = """\
+import asyncio, usher_backend
+
+async def main():
+    async with usher_backend.service("shop", link="ipc:///run/usher/link.sock") as shop:
+        print(*[session.user async for session in shop.list()])
+
+asyncio.run(main())
+"""
+
+
 def use_it(broker_packages, upgrade):
     install(*broker_packages)
     check_the_unit()
@@ -148,6 +161,7 @@ def use_it(broker_packages, upgrade):
     with Client(("127.0.0.1", 7400)) as alice:
         alice.login("alice")
         check_equal(sessions(), {"alice": "online"}, "usherctl finds the service and who is there")
+        check_equal(run("/usr/bin/python3", "-c", ASK, cwd="/"), "alice\n", "the Python library")
     eventually(lambda: sessions() == {"alice": "detached"}, "alice's connection is lost", PATIENCE)
     with open(CONFIG, "a", encoding="utf-8") as file:
         file.write(NOTE)
@@ -175,11 +189,11 @@ def left_over():
 
 
 def remove_it():
-    run("dpkg", "--remove", "usher", "usher-tools")
+    run("dpkg", "--remove", "usher", "usher-tools", "python3-usher-backend")
     check(os.path.exists(CONFIG), "the configuration outlives the removal")
     check(os.path.exists("/var/lib/usher"), "the store outlives the removal")
     check(not os.path.exists("/usr/sbin/usherd"), "the program is removed")
-    run("dpkg", "--purge", "usher", "usher-tools")
+    run("dpkg", "--purge", "usher", "usher-tools", "python3-usher-backend")
     for path in (CONFIG, "/etc/usher", "/var/lib/usher", "/run/usher"):
         check(not os.path.exists(path), f"{path} outlives the purge")
     check(
@@ -191,7 +205,8 @@ def remove_it():
 def inside(folder):
     enter(folder)
     before = set(left_over())
-    packages = [glob.glob(f"{folder}/old/{name}_*.deb")[0] for name in ("usher", "usher-tools")]
+    names = ("usher", "usher-tools", "python3-usher-backend")
+    packages = [glob.glob(f"{folder}/old/{name}_*.deb")[0] for name in names]
     use_it(packages, glob.glob(f"{folder}/new/usher_*.deb")[0])
     remove_it()
     check_equal(sorted(set(left_over()) - before), [], "what is left over after the purge")
@@ -214,16 +229,33 @@ def check_with_lintian(packages):
     print("ok   lintian has no errors or warnings")
 
 
+def wheel_and_archive(folder):
+    """For those who install with pip; tests/python/package_test.py uses them."""
+    with tempfile.TemporaryDirectory(prefix="usher-wheel-") as place:
+        package = shutil.copytree(f"{BUILD}/clients/python/package", f"{place}/package")
+        run("/usr/bin/python3", f"{package}/build.py", "wheel", package)
+        for path in glob.glob(f"{place}/usher_backend-*"):
+            shutil.copy(path, folder)
+
+
 def keep_packages(packages, folder):
     names = sorted(os.path.basename(path).partition("_")[0] for path in packages)
     check_equal(
         names,
-        ["libusher-backend0", "libusher-dev", "libusher0", "usher", "usher-tools"],
+        [
+            "libusher-backend0",
+            "libusher-dev",
+            "libusher0",
+            "python3-usher-backend",
+            "usher",
+            "usher-tools",
+        ],
         "the packages",
     )
     os.makedirs(folder, exist_ok=True)
     for path in packages:
         shutil.copy(path, folder)
+    wheel_and_archive(folder)
     check_with_lintian(packages)
 
 
@@ -238,7 +270,7 @@ def main():
         if sys.argv[1:2] == ["--keep"]:
             keep_packages(build_packages(os.path.join(folder, "old")), sys.argv[2])
         else:
-            build_packages(os.path.join(folder, "old"), components=BROKER + TOOLS)
+            build_packages(os.path.join(folder, "old"), components=BROKER + TOOLS + PYTHON)
         if os.geteuid() != 0 or not namespaces_work():
             print("skipped: an overlay of the root needs root and namespaces")
             sys.exit(SKIPPED)

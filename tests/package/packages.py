@@ -13,6 +13,7 @@ BUILD = os.path.dirname(os.environ.get("USHER_BIN", "build/release/bin"))
 CONFIG = "/etc/usher/usherd.yaml"
 NEW = "9.9.9"
 BROKER, TOOLS = ["broker", "system"], ["tools", "tools_papers"]
+PYTHON = ["python", "python_papers"]
 SKIPPED = 77
 
 

@@ -15,6 +15,7 @@ from usherplay import (
     Broker,
     Client,
     Failed,
+    Honest,
     Link,
     backend_pb,
     check,
@@ -26,6 +27,7 @@ from usherplay import (
     scaled,
     seed,
 )
+from usher_backend import Presence
 from usherplay.backend import SP_HEADER, describe_event, kind_name, state_name
 
 KEPT = 1024  # the least that store.events_kept can be
@@ -288,6 +290,44 @@ def restart_one(broker, followers):
     followers.append(newer)
 
 
+def scene_followers_of_the_library():
+    """A service that keeps who is there by its callbacks alone, joined in the middle of the storm: each
+    change fits what it knows, and in the end it knows that nobody is left."""
+    random = seed()
+    with patient({}) as broker, Storm(broker, random) as storm:
+        run_storm(broker, storm, EVENTS // 20)
+        watch = Honest(broker, presence=Presence())
+        known, wrong, seqs = {}, [], []
+        watch.service.on_presence_reset(known.clear)
+
+        @watch.service.on_presence_snapshot
+        def there(session):
+            known[session.user] = session.epoch
+
+        @watch.service.on_presence
+        def changed(event):
+            seqs.append(event.seq)
+            before = known.get(event.user, 0)
+            expected = event.previous_epoch if event.kind == "ONLINE" else event.epoch
+            if before != expected:
+                wrong.append((event, before))
+            known[event.user] = event.epoch
+            if event.kind == "OFFLINE":
+                del known[event.user]
+
+        with watch:
+            run_storm(broker, storm, EVENTS // 5)
+            storm.stop()
+            wait_settled(broker)
+            tool = Backend(broker, hello=False, timeout=SLOW_SECONDS)
+            last = last_seq(tool)
+            eventually(lambda: watch.service.presence_seq >= last, "the end", SLOW_SECONDS)
+            tool.close()
+        check_equal((wrong, known), ([], {}), "what does not fit, and who is left")
+        check_equal(seqs, sorted(set(seqs)), "order")
+        print(f"     {len(seqs)} of {last} events told behind the picture")
+
+
 def scene_slow_follower():
     """One that reads now and then falls behind and is not harmed while the events are kept."""
     random = seed()
@@ -547,6 +587,7 @@ def scene_lossy_feed():
 if __name__ == "__main__":
     play(
         scene_late_followers,
+        scene_followers_of_the_library,
         scene_slow_follower,
         scene_fall_off,
         scene_reset_is_repeated,

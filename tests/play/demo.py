@@ -10,8 +10,9 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from usherplay import Backend, Broker, Client, client_pb, program  # noqa: E402
-from usherplay.backend import cause_name, kind_name  # noqa: E402
+from usherplay import Broker, Client, Honest, client_pb, program  # noqa: E402
+
+from usher_backend import Presence  # noqa: E402
 
 COLOUR = sys.stdout.isatty() and "NO_COLOR" not in os.environ
 BOLD, DIM, GREEN, BLUE, YELLOW, RED = "1", "2", "32", "34", "33", "31"
@@ -38,52 +39,22 @@ def pause():
     time.sleep(PAUSE_SECONDS)
 
 
-class Observer(threading.Thread):
+def observe(broker):
     """A backend without a service: it prints presence as it happens, over broker restarts too."""
+    observer = Honest(broker, presence=Presence())
 
-    def __init__(self, broker):
-        super().__init__(daemon=True)
-        self.broker = broker
-        self.backend = Backend(broker, presence=True)
-        self.ending = False
-        self.start()
-
-    def run(self):
-        while not self.ending:
-            try:
-                before = len(self.backend.events)
-                self.backend.fetch(wait_ms=100)
-                for event in self.backend.events[before:]:
-                    self._show(event)
-            except (AssertionError, OSError):
-                self._link_again()
-
-    def _show(self, event):
+    @observer.service.on_presence
+    def show(event):
         closes = f", closes epoch {event.previous_epoch}" if event.previous_epoch else ""
-        cause = cause_name(event).lower().replace("_", " ") + ", " if event.cause else ""
+        cause = "" if event.cause == "UNKNOWN" else event.cause.lower().replace("_", " ") + ", "
         line(
             "presence",
-            f"#{event.seq} {paint(event.user, BOLD)} is {kind_name(event).lower()} "
+            f"#{event.seq} {paint(event.user, BOLD)} is {event.kind.lower()} "
             f"({cause}epoch {event.epoch}{closes})",
             YELLOW,
         )
 
-    def _link_again(self):
-        while not self.ending:
-            time.sleep(0.05)
-            try:
-                self.backend.lose()
-                # The last event that was seen: what happened meanwhile comes now, none is lost.
-                self.backend.presence_after = self.backend.presence_done
-                self.backend.hello()
-                return
-            except (AssertionError, OSError):
-                pass
-
-    def stop(self):
-        self.ending = True
-        self.join(3)
-        self.backend.lose()
+    return observer
 
 
 def show_message(client):
@@ -175,7 +146,7 @@ def remember(broker):
     pause()
 
 
-def story(broker, observer):
+def story(broker):
     chapter(
         2,
         "Two players talk",
@@ -217,7 +188,6 @@ def story(broker, observer):
     bob.ask("logout")
     line("bob", "logged out", BLUE)
     pause()
-    observer.stop()
     alice.close()
     bob.close()
 
@@ -238,17 +208,18 @@ def main():
             f"{broker.port}",
             GREEN,
         )
-        observer = Observer(broker)
+        observer = observe(broker)
         echo = subprocess.Popen(
             [program("usher-echo"), "--url", broker.link_url],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
         try:
-            broker.wait_log("link_hello", count=2)
+            broker.wait_log("link_hello")
             line("echo", "linked to the broker", GREEN)
             pause()
-            story(broker, observer)
+            with observer:
+                story(broker)
         finally:
             echo.terminate()
             echo.wait(5)

@@ -200,6 +200,20 @@ class Commands(Case):
                 self.assertTrue((await node.results()).commands[0].push.transient)
                 await soon(task)
 
+    async def test_nor_behind_a_batch_that_takes_long(self):
+        with mock.patch("usher_backend.commands.TRANSIENT_SECONDS", 0.02):
+            async with Node() as node, self.service(node) as shop:
+                await node.accept()
+                shop._lane.queue._sweep_later = lambda: None  # it comes round once in a while only
+                first = asyncio.create_task(shop.push("ann", b"first"))
+                held = await node.take("submit")
+                old = asyncio.create_task(shop.push("ann", b"old", transient=True))
+                await asyncio.sleep(0.05)
+                held.answer(results=pb.Results(seq=1, results=[pb.Result()]))
+                await soon(first)
+                await self.fails(old, usher_backend.NotSent)
+                self.assertTrue(node.nothing("submit"))
+
     async def test_cancelled(self):
         async with Node() as node, self.service(node, queue_commands_max=2) as shop:
             for _ in range(5):  # they make room

@@ -266,6 +266,21 @@ class Hostile(Case):
                 await node.batch()  # on a new connection
                 self.assertEqual(node.connections, 2)
 
+    async def test_an_answer_that_nobody_asked_for(self):
+        async with Node() as node, self.service(node) as shop:
+            await node.accept()
+            task = asyncio.create_task(shop.push("ann"))
+            submit = await node.take("submit")
+            results = pb.LinkAnswer(results=pb.Results(seq=1, results=[pb.Result()]))
+            submit.raw(results.SerializeToString())
+            await soon(task)
+            connections = len(node.writers)
+            submit.raw(results.SerializeToString())
+            await until(lambda: len(node.writers) < connections)
+            task = asyncio.create_task(shop.push("ann"))
+            self.assertEqual((await node.results()).seq, 2)
+            await soon(task)
+
     async def test_bodies(self):
         for body in (
             b"\xff" * 20,

@@ -3,6 +3,7 @@
 
 import asyncio
 import unittest
+from unittest import mock
 
 import usher_backend
 from scripted import SECONDS, Case, Node, call, soon, until
@@ -147,7 +148,7 @@ class Calls(Case):
             await gates.open("4", "5")
 
     async def test_a_node_that_does_not_know_what_we_have(self):
-        """An older one sends again what is not acknowledged: it is passed over, and not asked for without pause."""
+        """An older one sends again what is not acknowledged: it is passed over."""
         async with Node() as node, self.service(node) as shop:
             gates = Gates(shop)
             await node.accept()
@@ -159,6 +160,21 @@ class Calls(Case):
             await node.results()
             waits.answer(batch=pb.Batch(mail=[call(1)]))
             self.assertEqual((await node.batch()).mail_done, 1)
+
+    async def test_it_is_not_asked_without_pause(self):
+        """But at once when a cursor has moved."""
+        pauses = {"PAUSE_SECONDS_MIN": 1000.0, "PAUSE_SECONDS_MAX": 1000.0}
+        with mock.patch.multiple("usher_backend.linker", **pauses):
+            async with Node() as node, self.service(node) as shop:
+                gates = Gates(shop)
+                await node.accept()
+                await node.batch(call(1, payload=b"1"))
+                await node.batch(call(1, payload=b"1"))
+                await until(lambda: shop._linker._idle_fetches == 1)
+                self.assertTrue(node.nothing("fetch"))
+                await gates.open("1")
+                await node.results()
+                self.assertEqual((await node.batch()).mail_done, 1)
 
     async def test_how_many_at_once(self):
         """Also those whose answers are not at the node yet. What there is no place for comes again."""

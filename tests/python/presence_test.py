@@ -146,14 +146,34 @@ class Follows(Case):
             await watch.until("reset", "there ann", "current 2", "3 ann OFFLINE")
             await until(lambda: shop.presence_seq == 3)
 
+    async def test_what_was_being_told_of_another_stream(self):
+        async with Node() as node, self.watched(node, after=49) as shop:
+            begun, gate = asyncio.Event(), asyncio.Event()
+
+            @shop.on_presence
+            async def changed(event):
+                begun.set()
+                await gate.wait()
+
+            await node.accept(presence_from=50)
+            await node.batch(presence=[event(50, "ann")])
+            await soon(begun.wait())
+            (await node.take("fetch")).refuse("STALE_LINK")
+            await node.accept(presence_from=3)
+            await until(lambda: shop.presence_seq == 2)
+            gate.set()
+            await node.batch(presence=[event(3, "bob")])
+            await until(lambda: shop.presence_seq != 2)
+            self.assertEqual(shop.presence_seq, 3)
+
     async def test_a_link_that_ends_during_the_picture(self):
-        async with Node() as node, self.watched(node) as shop:
+        async with Node() as node, self.watched(node, after=2) as shop:
             watch = Watch(shop)
-            await node.accept(presence_from=1)
+            await node.accept(presence_from=4)
             await node.results(page(5, "ann", more=True))
             held = await node.take("submit")
             (await node.take("fetch")).refuse("STALE_LINK")
-            await node.accept(presence_from=1)
+            self.assertEqual((await node.accept(presence_from=6)).presence_after, 5)
             held.refuse("STALE_LINK")
             begun = await node.take("submit")
             while begun.body.commands[0].snapshot.after:  # the question of the older picture

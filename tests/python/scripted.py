@@ -149,6 +149,7 @@ class Case(unittest.IsolatedAsyncioTestCase):
         self.unseen = []
         asyncio.get_running_loop().set_exception_handler(lambda _, what: self.unseen.append(what))
         logging.getLogger("usher_backend").setLevel(logging.CRITICAL + 1)
+        logging.getLogger("asyncio").setLevel(logging.ERROR)  # it tells of each slow moment
 
     async def asyncTearDown(self):
         await until(lambda: asyncio.all_tasks() == {asyncio.current_task()})

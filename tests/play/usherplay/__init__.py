@@ -8,6 +8,7 @@ sys.dont_write_bytecode = True
 from usherplay.backend import Backend, Link, LinkClosed, LinkRefused  # noqa: E402
 from usherplay.broker import Broker, free_port, program  # noqa: E402
 from usherplay.client import Client, ConnectionEnded, frame_bytes, logged_in, varint  # noqa: E402
+from usherplay.honest import Honest  # noqa: E402
 from usherplay.history import check_presence  # noqa: E402
 from usherplay.schema import backend_pb, client_pb  # noqa: E402
 from usherplay.stage import Failed, check, check_equal, eventually, play, scaled, seed  # noqa: E402
@@ -19,6 +20,7 @@ __all__ = [
     "Client",
     "ConnectionEnded",
     "Failed",
+    "Honest",
     "Identity",
     "Link",
     "LinkClosed",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The generated schemas: from PYTHONPATH, as CTest sets it, or of the build of USHER_BIN."""
+"""The generated schemas and usher_backend: from PYTHONPATH, as CTest sets it, or of the build of USHER_BIN."""
 
 import os
 import sys
@@ -11,6 +11,7 @@ BIN = os.path.abspath(
 
 # At the end: what the caller chose goes first.
 sys.path.append(os.path.join(BIN, "..", "tests", "play", "generated"))
+sys.path.append(os.path.join(BIN, "..", "clients", "python", "package"))
 
 try:
     import backend_pb2 as backend_pb
