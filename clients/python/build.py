@@ -68,7 +68,7 @@ def metadata(folder, version):
     return (
         f"Metadata-Version: 2.1\nName: usher-backend\nVersion: {version}\n"
         "Summary: Services behind the usher message broker\n"
-        "License: Apache-2.0\nRequires-Python: >=3.11\nRequires-Dist: protobuf (>=3.20)\n"
+        "License: Apache-2.0\nRequires-Python: >=3.11\nRequires-Dist: protobuf (>=4.21)\n"
         f"Description-Content-Type: text/markdown\n\n{about}"
     )
 

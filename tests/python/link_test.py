@@ -217,6 +217,9 @@ class Links(Case):
             async with shop:
                 await node.accept()
             await self.fails(shop.__aenter__(), RuntimeError)
+            async with self.service(node) as stopped:
+                stopped.stop()
+                await self.fails(stopped.linked(), usher_backend.NotSent)
             await self.fails(shop.count(), usher_backend.NotSent)
 
 

@@ -186,6 +186,8 @@ class Service:
         """Until there is a link. Refused, NotSent: there will be none."""
         while self.link is None:
             self._check_open()
+            if self._over.is_set():
+                raise NotSent("the service was stopped")
             await _first_of(self._has_link, self._over)
 
     async def run_forever(
@@ -246,6 +248,8 @@ class Service:
             timeout=self._stop_seconds,
             return_when=asyncio.FIRST_COMPLETED,
         )
+        if finishing.done() and finishing.exception() is not None:
+            log.error("leaving in order failed", exc_info=finishing.exception())
         if self._mail.open and not self._hurry.is_set():
             log.warning("%d calls were cut off", self._mail.open)
         await _cancelled([finishing, hurry, *self._tasks])

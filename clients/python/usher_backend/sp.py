@@ -8,6 +8,7 @@ handshake if that can be helped, because old nodes take that badly."""
 
 import asyncio
 import random
+import socket
 import struct
 
 from usher_backend.addresses import Target
@@ -107,6 +108,9 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        if not self._ipc:
+            stream = transport.get_extra_info("socket")
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         transport.write(REQ)
 
     def connection_lost(self, error: Exception | None) -> None:
