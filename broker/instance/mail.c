@@ -152,7 +152,6 @@ static bool take_one_way(struct instance *instance, struct user_call_message *ca
     if (take_share(&instance->shares, call->share, limits_one_way_calls_per_user(turn->limits),
                    instance))
         return true;
-    turn_count(turn, METRIC_calls_one_way_refused, 1);
     tell_too_many(instance, call, "limits.one_way_calls_per_user", turn);
     return false;
 }
@@ -235,6 +234,7 @@ void instance_take_call(struct instance *instance, struct user_call_message *cal
         append(instance, call);
         return;
     }
+    turn_count(turn, call->call != 0 ? METRIC_calls_refused : METRIC_calls_one_way_refused, 1);
     if (call->call != 0)
         instance_lose_call(turn, &entry, USHER__V1__ERROR__CODE__BUSY);
     message_destroy(&call->header);

@@ -584,19 +584,22 @@ static void check_requests(struct world *world)
     }
 }
 
-/* A call that timed out and that no backend saw was late in its mail, and nothing else took it
- * away. What a broker that is gone had counted is not known, and the mail of an instance that was
- * lost may come to its end just as its callers are told. */
+/* A call that timed out and that no backend saw was late in its mail, or was refused: an instance
+ * that is full says BUSY to whatever comes, also of a caller who has been told TIMEOUT or is told
+ * so before the BUSY is there. Nothing else took it away. What a broker that is gone had counted is
+ * not known, and the mail of an instance that was lost may come to its end just as its callers are
+ * told. */
 static void check_unseen_calls(struct world *world)
 {
     uint64_t unseen = 0;
     uint64_t late = metrics_read(world->broker->metrics, METRIC_calls_late);
+    uint64_t refused = metrics_read(world->broker->metrics, METRIC_calls_refused);
     for (uint32_t i = 0; i < world->parcel_count; i++)
         unseen += world->parcels[i].timed_out && world->parcels[i].mail_link == 0;
     if (world->loss_step == 0 && world->stop_step == 0 &&
-        world->counts[COUNT_instances_lost] == 0 && unseen > late)
-        broken(world, "MAIL", "%llu calls timed out unseen, and %llu were late",
-               (unsigned long long)unseen, (unsigned long long)late);
+        world->counts[COUNT_instances_lost] == 0 && unseen > late + refused)
+        broken(world, "MAIL", "%llu calls timed out unseen, %llu were late and %llu refused",
+               (unsigned long long)unseen, (unsigned long long)late, (unsigned long long)refused);
 }
 
 /* Everybody reads, nothing fails, all is quiet: who is there is who the stream says. */

@@ -379,6 +379,8 @@ static void the_mail_takes_n_items(void **state)
     EXPECT_NOTHING(stage);
     link_call(stage, 7, "again too many");
     EXPECT(stage, "to 901 call_result #107 call=7 epoch=3 BUSY");
+    COUNTED(stage, calls_refused, 2);
+    COUNTED(stage, calls_one_way_refused, 1);
     link_fetch(stage, 53, 4);
     EXPECT(stage, "answer 53 batch [5 now user=ann call=6 left=5000] last=0");
 }
