@@ -179,7 +179,9 @@ static int follow_length(struct ws_reader *reader, const struct ws_limits *limit
     return reader->frame_bytes > limits->message_bytes ? -EMSGSIZE : 0;
 }
 
-/* Goes over the next bytes of payload, from one delimited frame to the next. */
+/* Goes over the next bytes of payload, from one delimited frame to the next. The byte that makes a
+ * length wrong is not given: whoever reads frames would end the connection for it before the fault
+ * is told as one of WebSocket, and counted. */
 static int follow_frames(struct ws_reader *reader, const struct ws_limits *limits,
                          struct ws_input *input, size_t size)
 {
@@ -187,7 +189,8 @@ static int follow_frames(struct ws_reader *reader, const struct ws_limits *limit
     int result = 0;
     while (input->payload < end && result == 0) {
         if (reader->length_bytes > 0 || reader->frame_bytes == 0) {
-            result = follow_length(reader, limits, input->data[input->payload++]);
+            result = follow_length(reader, limits, input->data[input->payload]);
+            input->payload += result == 0;
             continue;
         }
         size_t left = end - input->payload;

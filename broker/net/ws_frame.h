@@ -81,7 +81,7 @@ struct ws_control {
  *   -ENOMEM    for the part of a control frame
  *
  * After an error the reader is not used again, but for ws_reader_fini; data[0, payload) has what
- * came before what was wrong. */
+ * came before the byte that was wrong. */
 int ws_read(struct ws_reader *reader, const struct ws_limits *limits, struct ws_input *input,
             struct ws_control *control);
 

@@ -159,8 +159,8 @@ static int rules_of_a_header(struct oracle *oracle, const struct wslay_frame_ioc
     return 0;
 }
 
-/* Goes on from one delimited frame of the message to the next. What lies behind a length that is
- * wrong is not given any more. */
+/* Goes on from one delimited frame of the message to the next. The byte that makes a length wrong,
+ * and what lies behind it, is not given any more. */
 static int rule_of_the_frames(struct oracle *oracle)
 {
     struct outcome *outcome = oracle->outcome;
@@ -174,7 +174,7 @@ static int rule_of_the_frames(struct oracle *oracle)
         if (result < 0) {
             for (used = 1; rest.data[used - 1] >= 128 && used < 5;)
                 used++;
-            outcome->size = oracle->frame + used;
+            outcome->size = oracle->frame + used - 1;
             return result;
         }
         oracle->frame += used;

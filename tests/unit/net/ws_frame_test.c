@@ -275,11 +275,11 @@ static const struct row limits[] = {
      "02 80 m | 00 80 m | 00 80 m | 80 80 m | 02 80 m | 00 80 m | 00 80 m | 80 80 m", "="},
     {"five empty pieces", "02 80 m | 00 80 m | 00 80 m | 00 80 m | 00 80 m", "1009 ="},
     {"a frame of 300 bytes begins", "02 82 m ac 02", "= ac 02"},
-    {"a frame of 301 bytes begins", "02 82 m ad 02", "1009 = ad 02"},
+    {"a frame of 301 bytes begins", "02 82 m ad 02", "1009 = ad"},
     {"a frame of 2^32 - 1 bytes begins", "@ffffffff 02 85 m ff ff ff ff 0f", "= ff*4 0f"},
-    {"a frame of 2^32 bytes begins", "@ffffffff 02 85 m 80 80 80 80 10", "1009 = 80*4 10"},
-    {"a frame of 2^35 - 1 bytes begins", "@ffffffff 02 85 m ff ff ff ff 7f", "1009 = ff*4 7f"},
-    {"a length of six bytes", "02 86 m 80 80 80 80 80 00", "1002 = 80*5"},
+    {"a frame of 2^32 bytes begins", "@ffffffff 02 85 m 80 80 80 80 10", "1009 = 80*4"},
+    {"a frame of 2^35 - 1 bytes begins", "@ffffffff 02 85 m ff ff ff ff 7f", "1009 = ff*4"},
+    {"a length of six bytes", "02 86 m 80 80 80 80 80 00", "1002 = 80*4"},
 };
 
 static const struct row ends[] = {

@@ -167,15 +167,17 @@ struct fault {
     }
 
 static const struct fault faults[] = {
-    FAULT("\x82\x02\x01h", 1002, CONN_BROKEN_MESSAGE),                /* not masked */
-    FAULT("\xc2\x82\0\0\0\0\x01h", 1002, CONN_BROKEN_MESSAGE),        /* a reserved bit */
-    FAULT("\x83\x80\0\0\0\0", 1002, CONN_BROKEN_MESSAGE),             /* no such opcode */
-    FAULT("\x80\x80\0\0\0\0", 1002, CONN_BROKEN_MESSAGE),             /* continues nothing */
-    FAULT("\x82\x81\0\0\0\0\x01", 1002, CONN_BROKEN_MESSAGE),         /* a frame is not whole */
-    FAULT("\x09\x80\0\0\0\0", 1002, CONN_BROKEN_MESSAGE),             /* a Ping in fragments */
-    FAULT("\x88\x81\0\0\0\0\x03", 1002, CONN_BROKEN_MESSAGE),         /* a Close of one byte */
-    FAULT("\x88\x82\0\0\0\0\x03\xee", 1002, CONN_BROKEN_MESSAGE),     /* of code 1006 */
-    FAULT("\x81\x82\0\0\0\0\x01h", 1003, CONN_BROKEN_MESSAGE),        /* text */
+    FAULT("\x82\x02\x01h", 1002, CONN_BROKEN_MESSAGE),            /* not masked */
+    FAULT("\xc2\x82\0\0\0\0\x01h", 1002, CONN_BROKEN_MESSAGE),    /* a reserved bit */
+    FAULT("\x83\x80\0\0\0\0", 1002, CONN_BROKEN_MESSAGE),         /* no such opcode */
+    FAULT("\x80\x80\0\0\0\0", 1002, CONN_BROKEN_MESSAGE),         /* continues nothing */
+    FAULT("\x82\x81\0\0\0\0\x01", 1002, CONN_BROKEN_MESSAGE),     /* a frame is not whole */
+    FAULT("\x09\x80\0\0\0\0", 1002, CONN_BROKEN_MESSAGE),         /* a Ping in fragments */
+    FAULT("\x88\x81\0\0\0\0\x03", 1002, CONN_BROKEN_MESSAGE),     /* a Close of one byte */
+    FAULT("\x88\x82\0\0\0\0\x03\xee", 1002, CONN_BROKEN_MESSAGE), /* of code 1006 */
+    FAULT("\x81\x82\0\0\0\0\x01h", 1003, CONN_BROKEN_MESSAGE),    /* text */
+    FAULT("\x82\x86\0\0\0\0\x80\x80\x80\x80\x80\x01", 1002,
+          CONN_BROKEN_MESSAGE),                                       /* a length of six bytes */
     FAULT("\x88\x83\0\0\0\0\x03\xe8\xff", 1007, CONN_BROKEN_MESSAGE), /* not UTF-8 */
 };
 
