@@ -12,7 +12,7 @@
 
 struct sockaddr;
 
-enum { PREFIXES_MAX = 32 };
+enum { PREFIXES_MAX = 64 };
 
 struct prefix {
     uint8_t address[16]; /* IPv4: as ::ffff:1.2.3.4 */

@@ -34,13 +34,22 @@ static const void *look(const struct options *options, const struct option_row *
     return (const char *)options + row->offset;
 }
 
+/* Of what is cut it is said that there is more. */
+static void mark_cut(char text[OPTION_TEXT_BYTES], size_t size)
+{
+    static const char more[] = "...";
+    if (size >= OPTION_TEXT_BYTES)
+        memcpy(text + OPTION_TEXT_BYTES - sizeof(more), more, sizeof(more));
+}
+
 static void print_list(const struct text_list *list, char text[OPTION_TEXT_BYTES])
 {
     size_t at = 0;
     text[0] = '\0';
-    for (size_t i = 0; i < list->count && at < OPTION_TEXT_BYTES - 1; i++)
+    for (size_t i = 0; i < list->count && at < OPTION_TEXT_BYTES; i++)
         at += (size_t)snprintf(text + at, OPTION_TEXT_BYTES - at, "%s%s", i > 0 ? "," : "",
                                list->items[i]);
+    mark_cut(text, at);
 }
 
 static void print_word(const char *words, unsigned index, char text[OPTION_TEXT_BYTES])
@@ -62,7 +71,7 @@ void config_print_option(const struct options *options, const struct option_row 
         snprintf(text, OPTION_TEXT_BYTES, "%" PRIu64, *(const uint64_t *)at);
         break;
     case OPTION_TEXT:
-        snprintf(text, OPTION_TEXT_BYTES, "%s", *(char *const *)at);
+        mark_cut(text, (size_t)snprintf(text, OPTION_TEXT_BYTES, "%s", *(char *const *)at));
         break;
     case OPTION_ENUM:
         print_word(row->unit, *(const unsigned *)at, text);

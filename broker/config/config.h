@@ -14,7 +14,9 @@
 #include "base/listeners.h"
 #include "base/prefixes.h"
 
-enum { TEXT_LIST_MAX = 8 };
+/* As many as the prefixes that a content network publishes, and some more. Of link.urls fewer: each
+ * is a listener. */
+enum { TEXT_LIST_MAX = 64, OPTION_LINK_URLS_MAX = 8 };
 
 /* Texts are owned by the struct options around them. */
 struct text_list {

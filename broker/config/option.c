@@ -194,12 +194,18 @@ static void text_list_fini(struct text_list *list)
     *list = (struct text_list){.count = 0};
 }
 
+size_t option_items_max(const struct option_row *row)
+{
+    bool are_urls = row->offset == offsetof(struct options, link_urls);
+    return are_urls ? OPTION_LINK_URLS_MAX : TEXT_LIST_MAX;
+}
+
 int option_set_list(struct options *options, const struct option_row *row, const char *const *items,
                     size_t count)
 {
     if (row->type != OPTION_TEXT_LIST)
         return -EINVAL;
-    if (count > TEXT_LIST_MAX)
+    if (count > option_items_max(row))
         return -E2BIG;
     struct text_list list = {.count = 0};
     for (size_t i = 0; i < count; i++) {

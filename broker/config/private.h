@@ -48,7 +48,9 @@ const char *option_nearest(const char *key);
  * -ENOMEM. A list takes `text` apart at commas. */
 int option_set(struct options *options, const struct option_row *row, const char *text);
 
-/* For OPTION_TEXT_LIST: the items as they are. -E2BIG above TEXT_LIST_MAX. */
+/* For OPTION_TEXT_LIST: how many items there may be, at most TEXT_LIST_MAX; sets the items as they
+ * are, -E2BIG above that. */
+size_t option_items_max(const struct option_row *row);
 int option_set_list(struct options *options, const struct option_row *row, const char *const *items,
                     size_t count);
 

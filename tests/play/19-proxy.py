@@ -426,6 +426,22 @@ def scene_reload():
             check_equal(address_of(broker, "bob"), f"{BOB}:4711", "still")
 
 
+def scene_a_long_list():
+    """As a content network publishes them: 64 prefixes, of which the last holds; one more is refused."""
+    others = [f"192.0.{number}.0/24" for number in range(63)]
+    with FileBroker({"auth__allow_open_network": True}) as broker:
+        for count, taken in ((63, True), (64, False)):
+            prefixes = [*(others * 2)[:count], "127.0.0.9"]
+            broker.write(
+                auth__allow_open_network=True, proxy__from=prefixes, ws__forwarded_from=prefixes
+            )
+            code, lines = broker.reload()
+            check_equal(code == 0, taken, f"a reload with {count + 1}: {lines}")
+        with Proxied(broker, line(ALICE)) as client:
+            client.login("alice")
+            check_equal(address_of(broker, "alice"), f"{ALICE}:4711", "by the last prefix")
+
+
 # --- X-Forwarded-For --------------------------------------------------------------------------
 
 FORWARDING = {"ws.forwarded_from": "127.0.0.9,10.0.0.0/8", "auth.allow_open_network": "true"}
@@ -700,6 +716,7 @@ if __name__ == "__main__":
         scene_tls,
         scene_health,
         scene_reload,
+        scene_a_long_list,
         scene_haproxy,
         scene_forwarded,
         scene_forwarded_quota,

@@ -733,6 +733,74 @@ static void test_proxies(void **state)
     options_fini(&run.options);
 }
 
+/* A list of so many items, as an argument of --set and as YAML. */
+static void expect_list(const char *key, const char *item, unsigned count, int result,
+                        const char *said)
+{
+    char setting[4096], yaml[4096];
+    int at = snprintf(setting, sizeof(setting), "%s=%s", key, item);
+    int in = snprintf(yaml, sizeof(yaml), "auth.allow_open_network: true\n%s: [%s", key, item);
+    for (unsigned i = 1; i < count; i++) {
+        at += snprintf(setting + at, sizeof(setting) - (size_t)at, ",%s", item);
+        in += snprintf(yaml + in, sizeof(yaml) - (size_t)in, ", %s", item);
+    }
+    snprintf(yaml + in, sizeof(yaml) - (size_t)in, "]\n");
+    expect_yaml(yaml, result, said);
+    if (strcmp(key, "ws.origins") == 0 || result != 0)
+        expect_set(setting, result, said);
+}
+
+/* What a content network publishes fits: 22 prefixes, and more. */
+static void test_lists_hold_n_items(void **state)
+{
+    (void)state;
+    static const char many[] = "up to 64 items", few[] = "up to 8 items";
+    expect_list("proxy.from", "192.0.2.0/24", 64, 0, "");
+    expect_list("proxy.from", "192.0.2.0/24", 65, 78, many);
+    expect_list("ws.forwarded_from", "192.0.2.0/24", 64, 0, "");
+    expect_list("ws.forwarded_from", "192.0.2.0/24", 65, 78, many);
+    expect_list("ws.origins", "https://game.example", 64, 0, "");
+    expect_list("ws.origins", "https://game.example", 65, 78, many);
+    expect_list("ws.origins", "https://game.example", 100, 78, many);
+    expect_list("link.urls", "tcp://h:1", 8, 0, "");
+    expect_list("link.urls", "tcp://h:1", 9, 78, few);
+}
+
+/* What is too long for a report is cut, and says so. */
+static void test_long_values_are_cut(void **state)
+{
+    (void)state;
+    static struct option_change changes[OPTION_CHANGES_MAX];
+    const struct {
+        size_t first, last;
+        const char *end;
+    } rows[] = {{63, 63, "b"}, {64, 62, "b"}, {64, 63, "..."}, {100, 100, "..."}, {127, 0, "a"}};
+    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        char yaml[512];
+        struct run none, run;
+        int at = snprintf(yaml, sizeof(yaml), "ws.origins: ['http://%s", "");
+        memset(yaml + at, 'a', rows[i].first - 7);
+        at += (int)rows[i].first - 7;
+        at += snprintf(yaml + at, sizeof(yaml) - (size_t)at, "'");
+        if (rows[i].last > 0) {
+            at += snprintf(yaml + at, sizeof(yaml) - (size_t)at, ", 'http://");
+            memset(yaml + at, 'b', rows[i].last - 7);
+            at += (int)rows[i].last - 7;
+            at += snprintf(yaml + at, sizeof(yaml) - (size_t)at, "'");
+        }
+        snprintf(yaml + at, sizeof(yaml) - (size_t)at, "]\n");
+        load_yaml(&run, yaml);
+        load_yaml(&none, "\n");
+        assert_int_equal(run.result + none.result, 0);
+        assert_int_equal(config_compare(&none.options, &run.options, changes), 1);
+        size_t size = strlen(changes[0].to), end = strlen(rows[i].end);
+        assert_true(size < OPTION_TEXT_BYTES);
+        assert_string_equal(changes[0].to + size - end, rows[i].end);
+        options_fini(&run.options);
+        options_fini(&none.options);
+    }
+}
+
 /* What nobody can ask for shut everybody out, and the start said nothing. */
 static void test_what_no_browser_says(void **state)
 {
@@ -834,6 +902,8 @@ int main(void)
         cmocka_unit_test(test_tls),
         cmocka_unit_test(test_proxies),
         cmocka_unit_test(test_what_no_browser_says),
+        cmocka_unit_test(test_lists_hold_n_items),
+        cmocka_unit_test(test_long_values_are_cut),
         cmocka_unit_test(test_urls),
         cmocka_unit_test(test_check_only),
         cmocka_unit_test(test_printed_config_is_valid),
