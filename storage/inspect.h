@@ -40,15 +40,16 @@ bool store_number_is_taken(const char *path);
 int store_check_structure(const char *path, char *error);
 
 /* Makes `folder`, or takes it when it is empty, and puts a compact copy of one consistent state
- * into it; then checks the structure of the copy. *bytes is its size. -EEXIST: there is a store
- * already; -ENOSPC; what is incomplete is removed. One read transaction for as long as that takes.
+ * into it; then checks the structure of the copy and every record. *bytes is its size. -EEXIST:
+ * there is a store already; -ENOSPC; -EUCLEAN: the store is damaged. What is incomplete or damaged
+ * is removed. One read transaction for as long as that takes.
  */
 int store_backup(const char *path, const char *folder, uint64_t *bytes, char *error);
 
 /* Puts a copy of the store in `backup` into `folder`, for a broker that does not run: -EBUSY when
  * one does, and then nothing is touched. A store that is there is kept as data.mdb.before. As root,
- * what is made belongs to the owner of the folder. *bytes is the size. -EUCLEAN: the backup is
- * damaged. */
+ * what is made belongs to the owner of the folder. *bytes is the size. -EUCLEAN: the
+ * structure of the backup or a record is damaged, and nothing is touched. */
 int store_restore(const char *backup, const char *folder, uint64_t *bytes, char *error);
 
 #endif

@@ -144,7 +144,7 @@ static int open_parts(struct lmdb_store *store, MDB_txn *transaction, struct sto
     return store->without_inboxes ? 0 : code;
 }
 
-static int read_about(struct lmdb_store *store, struct store_about *about)
+int lmdb_about_read(struct lmdb_store *store, struct store_about *about)
 {
     MDB_txn *transaction;
     MDB_envinfo info;
@@ -181,7 +181,7 @@ static int open_reader(struct lmdb_store *store, struct store_about *about, char
     result = lmdb_env_open_reader(&store->env, store->path);
     if (result < 0)
         return lmdb_explain_open(error, result, data);
-    result = read_about(store, about);
+    result = lmdb_about_read(store, about);
     if (result < 0) {
         lmdb_env_close(store);
         return store_explain(error, result, "%s is no store of usher, or damaged", data);
@@ -232,8 +232,24 @@ bool store_number_is_taken(const char *path)
 
 /* --- backup ---------------------------------------------------------------------------------- */
 
+/* Of `from`. A copy of a damaged record is no backup: no broker starts on it. */
+static int check_copy(const char *part, const char *from, char *error)
+{
+    int result = lmdb_file_check(part, error);
+    if (result < 0)
+        return result;
+    result = lmdb_records_check(part);
+    if (result == -EUCLEAN)
+        return store_explain(error, result,
+                             "a record of the store in %s is damaged; nothing was copied", from);
+    return result == 0
+               ? 0
+               : store_explain(error, result, "cannot check the copy of the store in %s: %s", from,
+                               store_error_text(result));
+}
+
 /* A copy under another name, checked, and then the name: it is there whole or not at all. */
-static int copy(MDB_env *env, const char *part, uint64_t *bytes, char *error)
+static int copy(MDB_env *env, const char *from, const char *part, uint64_t *bytes, char *error)
 {
     struct stat status;
     int fd = open(part, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, MODE_PRIVATE);
@@ -247,7 +263,7 @@ static int copy(MDB_env *env, const char *part, uint64_t *bytes, char *error)
     if (result < 0)
         return store_explain(error, result, "cannot write %s: %s", part, store_error_text(result));
     *bytes = (uint64_t)status.st_size;
-    return lmdb_file_check(part, error);
+    return check_copy(part, from, error);
 }
 
 static int name(const char *part, const char *data, char *error)
@@ -273,7 +289,7 @@ int store_backup(const char *path, const char *folder, uint64_t *bytes, char *er
         result = store_explain(error, -EEXIST, "there is a store in %s already", folder);
     if (result == 0) {
         (void)unlink(part); /* of an attempt that was killed */
-        result = copy(lmdb_of(base)->env, part, bytes, error);
+        result = copy(lmdb_of(base)->env, path, part, bytes, error);
         if (result == 0)
             result = name(part, data, error);
         if (result < 0)
@@ -306,7 +322,8 @@ static int replace(const char *folder, const struct restored *files, char *error
     return result == 0 ? folder_sync(folder) : result;
 }
 
-static int restore_into(MDB_env *env, const char *folder, uint64_t *bytes, char *error)
+static int restore_into(const struct lmdb_store *from, const char *folder, uint64_t *bytes,
+                        char *error)
 {
     struct restored files;
     if (join(files.data, folder, "data.mdb") < 0 || join(files.part, folder, part_name) < 0 ||
@@ -318,7 +335,7 @@ static int restore_into(MDB_env *env, const char *folder, uint64_t *bytes, char 
     if (lock < 0)
         return lock;
     (void)unlink(files.part); /* of an attempt that was killed */
-    int result = copy(env, files.part, bytes, error);
+    int result = copy(from->env, from->path, files.part, bytes, error);
     if (result == 0)
         result = replace(folder, &files, error);
     if (result < 0)
@@ -338,9 +355,8 @@ int store_restore(const char *backup, const char *folder, uint64_t *bytes, char 
         return result;
     result = folder_make(folder, error);
     if (result == 0)
-        result = owner_begin(folder, true) == 0
-                     ? restore_into(lmdb_of(base)->env, folder, bytes, error)
-                     : owner_fault(folder, error);
+        result = owner_begin(folder, true) == 0 ? restore_into(lmdb_of(base), folder, bytes, error)
+                                                : owner_fault(folder, error);
     owner_end();
     store_close(base);
     return result;

@@ -114,6 +114,11 @@ int lmdb_env_open_reader(MDB_env **env, const char *path)
     return env_open(env, path, 0, MDB_RDONLY);
 }
 
+int lmdb_env_open_private(MDB_env **env, const char *file)
+{
+    return env_open(env, file, 0, MDB_RDONLY | MDB_NOSUBDIR | MDB_NOLOCK);
+}
+
 static int birth_write(MDB_txn *transaction)
 {
     MDB_dbi meta;

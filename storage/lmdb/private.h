@@ -89,6 +89,9 @@ int lmdb_explain_open(char *error, int result, const char *path);
  * another container has our number. */
 int lmdb_env_open_reader(MDB_env **env, const char *path);
 
+/* That of a file which nobody else has, without a lock file beside it. */
+int lmdb_env_open_private(MDB_env **env, const char *file);
+
 /* Whether the names are still those of the files that are open: 0 or -ESTALE. */
 int lmdb_look(struct store *base);
 
@@ -102,6 +105,17 @@ void lmdb_env_close(struct lmdb_store *store);
 /* The counters, checked against the events that are there: no gap, none beyond the last. */
 int lmdb_position_read(const struct lmdb_store *store, MDB_txn *transaction,
                        struct store_position *position);
+
+/* --- inspect.c, records.c: the store from outside --------------------------------------------- */
+
+struct store_about;
+
+/* Opens the parts of the environment that its version has, and says what it is. */
+int lmdb_about_read(struct lmdb_store *store, struct store_about *about);
+
+/* Reads every record of a data file that nobody else has. 0; -EUCLEAN: one is damaged. The
+ * structure has been checked. */
+int lmdb_records_check(const char *file);
 
 /* --- space.c ---------------------------------------------------------------------------------- */
 
