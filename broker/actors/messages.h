@@ -50,7 +50,7 @@ enum {
     ADDRESS_BYTES_MAX = 56,
     CLIENT_TEXT_BYTES_MAX = 64,
     SECRET_BYTES = 16,
-    DETAIL_BYTES_MAX = 120
+    DETAIL_BYTES_MAX = 120 /* of a Kick; WebSocket's Close has room for 123 */
 };
 
 struct attach_message {

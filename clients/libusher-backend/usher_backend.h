@@ -236,7 +236,7 @@ struct usher_backend_kick {
     const char *user;
     uint64_t epoch;     /* 0: any login */
     uint32_t reason;    /* a close reason of the client protocol; 0: kicked */
-    const char *detail; /* for the user's client; may be NULL */
+    const char *detail; /* for the user's client: what 120 bytes hold of it; may be NULL */
     uint32_t retry_after_ms;
     bool do_not_return;
 };

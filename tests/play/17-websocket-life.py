@@ -214,6 +214,31 @@ def scene_codes():
     print(f"     {', '.join(sorted(seen))}")
 
 
+def scene_what_the_kicked_are_told():
+    """At n and n + 1, and between characters: by WebSocket's Close the same as by usher's own."""
+    rows = {
+        "k" * 120: "k" * 120,
+        "k" * 121: "k" * 120,
+        "k" * 118 + "\u00e4": "k" * 118 + "\u00e4",
+        "k" * 119 + "\u00e4": "k" * 119,
+        "k" * 118 + "\u20ac": "k" * 118,
+        "\U0001f3b2" * 200: "\U0001f3b2" * 30,
+        "k" + "\U0001f3b2" * 30: "k" + "\U0001f3b2" * 29,
+        "k" * 60000: "k" * 120,
+    }
+    with Broker(ws=True) as broker, Backend(broker) as backend:
+        for detail, told in rows.items():
+            for over in ("tcp", "ws"):
+                with Client(broker, over=over) as client:
+                    client.login("alice")
+                    backend.kick("alice", detail=detail)
+                    said = client.expect_close("KICKED")
+                    check_equal(said.detail, told, f"by {over}")
+                    if over == "ws":
+                        closed = client.wire.reader.closed
+                        check_equal(closed.payload.decode(), told, "WebSocket's own")
+
+
 def scene_slow_consumer():
     """Who does not read is closed by WebSocket too, when he reads at last."""
     options = {
@@ -341,6 +366,7 @@ if __name__ == "__main__":
         scene_who_sleeps_stays,
         scene_who_talks_is_not_pinged,
         scene_codes,
+        scene_what_the_kicked_are_told,
         scene_slow_consumer,
         scene_overloaded,
         scene_a_close_is_a_lost_connection,

@@ -472,19 +472,34 @@ static void a_kick_says_what_the_backend_says(void **state)
 /* What goes to the client must be UTF-8, so a text that is too long is cut between characters. */
 static void a_long_detail_is_cut_between_characters(void **state)
 {
-    char detail[DETAIL_BYTES_MAX + 10];
+    static const struct {
+        unsigned before;    /* letters */
+        const char *behind; /* what follows them */
+        unsigned size;      /* that goes to the client */
+    } rows[] = {{120, "", 120},
+                {121, "", 120},
+                {5000, "", 120},
+                {117, "\xe2\x82\xac", 120},
+                {118, "\xe2\x82\xac", 118},
+                {119, "\xe2\x82\xac", 119},
+                {120, "\xe2\x82\xac", 120},
+                {116, "\xf0\x9f\x8e\xb2", 120},
+                {117, "\xf0\x9f\x8e\xb2", 117},
+                {119, "\xf0\x9f\x8e\xb2!", 119},
+                {118, "\xc3\xa4", 120},
+                {119, "\xc3\xa4\xc3\xa4", 119}};
+    char detail[5100];
     char line[DETAIL_BYTES_MAX + 40];
     struct stage *stage = *state;
     link_hello(stage, 50, 1);
-    for (unsigned i = 0; i < 3; i++) {
-        memset(detail, 'd', sizeof(detail));
-        memcpy(detail + DETAIL_BYTES_MAX - i, "\xe2\x82\xac", 3); /* three bytes */
-        detail[DETAIL_BYTES_MAX + 5] = '\0';
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        memset(detail, 'd', rows[i].before);
+        strcpy(detail + rows[i].before, rows[i].behind);
         struct script *script = script_create();
         say_kick(script, "bob")->detail = detail;
         link_submit(stage, 51, 1, i + 1, script);
-        snprintf(line, sizeof(line), "forward bob kick KICKED '%.*s' by shop/1",
-                 (int)(DETAIL_BYTES_MAX - i), detail);
+        snprintf(line, sizeof(line), "forward bob kick KICKED '%.*s' by shop/1", (int)rows[i].size,
+                 detail);
         EXPECT(stage, line);
         link_result(stage, stage->tokens[0], 0);
     }
