@@ -27,7 +27,7 @@ static int copy_urls(struct urls *urls, const struct usher_backend_options *opti
         return -EINVAL;
     for (size_t i = 0; i < options->url_count; i++) {
         const char *url = options->urls[i];
-        if (strstr(url, "://") == NULL || strlen(url) >= URL_BYTES_MAX)
+        if (!link_url_is_good(url))
             return -EINVAL;
         memcpy(urls->text[i], url, strlen(url) + 1);
     }

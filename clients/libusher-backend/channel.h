@@ -9,11 +9,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "libusher-backend/url.h"
 #include "proto/bytes.h"
 #include "usher_backend.h"
 
 enum {
-    URL_BYTES_MAX = 256,
     FRAME_BYTES_MAX = 64 * 1024, /* beyond this nng 1.5 wedges; also what is received at most */
 };
 

@@ -162,7 +162,8 @@ enum { USHER_BACKEND_URLS_MAX = 8 };
 
 /* Zeroed memory is a good start; only the URLs are necessary. */
 struct usher_backend_options {
-    /* Addresses of one node, tried in turn: ipc://PATH, tcp://HOST:PORT. All addresses of a HOST
+    /* Addresses of one node, tried in turn: ipc://PATH, tcp://HOST:PORT, with nothing else in them
+     * (usher_backend_open gives -EINVAL). All addresses of a HOST
      * are tried; a name is looked up by usher_backend_run and by the queries, when they connect. */
     const char *const *urls;
     size_t url_count;

@@ -72,6 +72,12 @@ static bool take_place(struct usher_client *client)
     return true;
 }
 
+const char *usher_url_fault(const char *url)
+{
+    struct url read;
+    return url_read(url, &read);
+}
+
 /* Copies `size` bytes and a NUL behind them. */
 static char *copy_bytes(const void *data, size_t size)
 {

@@ -206,6 +206,10 @@ enum usher_state {
 USHER_API int usher_client_create(const struct usher_options *options,
                                   struct usher_client **client);
 
+/* What is wrong with a text that is to be options.url, in words for who wrote it: no host, a port
+ * that is none, a user's name, a fragment. NULL: nothing. Any thread; lasts forever. */
+USHER_API const char *usher_url_fault(const char *url);
+
 /* For tokens that live shorter than the program: asks for the token of each Login anew, in place of
  * the one in the options. There is a Login at the start, and when a session could not be resumed,
  * or has ended with its token. Called on the client's thread, within the calls that connect; it

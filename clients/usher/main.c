@@ -315,18 +315,29 @@ static const char *what_is_wrong(const struct usher_options *options)
         return "--certificate and --key go together";
     if (options->username[0] == '\0')
         return "--user is empty";
-    if (options->url != NULL)
-        return "--url, or --user or the token is too long. It is tcp://HOST[:PORT], "
-               "tls://HOST[:PORT], ws://HOST[:PORT][/PATH] or wss://HOST[:PORT][/PATH]; only tls "
-               "and wss go with --ca and its like";
+    if (options->url != NULL && strncasecmp(options->url, "tls:", 4) != 0 &&
+        strncasecmp(options->url, "wss:", 4) != 0 && options->tls)
+        return "only tls:// and wss:// in --url go with --tls, --ca and its like";
     if (options->host[0] == '\0')
         return "--host is empty";
     return "--user, --host or the token is too long";
 }
 
+static int complain_url(const char *url, const char *fault)
+{
+    fprintf(stderr,
+            "usher: --url %s: %s; it is tcp://HOST[:PORT], tls://HOST[:PORT], "
+            "ws://HOST[:PORT][/PATH] or wss://HOST[:PORT][/PATH]\n",
+            url, fault);
+    return EXIT_WRONG_USE;
+}
+
 static int run(const struct subcommand *subcommand, struct cli_options *options, const char *text)
 {
     struct usher_client *client;
+    const char *fault = options->usher.url != NULL ? usher_url_fault(options->usher.url) : NULL;
+    if (fault != NULL)
+        return complain_url(options->usher.url, fault);
     int result = usher_client_create(&options->usher, &client);
     if (result == -EINVAL)
         return wrong_use(NULL, what_is_wrong(&options->usher));

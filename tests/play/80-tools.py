@@ -301,12 +301,24 @@ def scene_urls_that_lead_elsewhere():
                 NO_BROKER,
                 "check port, certificate and authority",
             ),
-            (f"http://{ws}", USAGE, "--url"),
+            (f"http://{ws}", USAGE, "it does not begin with"),
+            ("http:///usher", USAGE, "it does not begin with"),
+            ("ws:///usher", USAGE, "that is no host"),
+            ("tcp://:7400", USAGE, "that is no host"),
+            ("tcp://localhost:0", USAGE, "that is no port"),
+            ("tcp://localhost:65536", USAGE, "that is no port"),
+            (f"ws://me@{ws}", USAGE, "that is no host"),
+            (f"ws://{ws}/usher#top", USAGE, "the path holds what a URL may not"),
+            (f"ws://{ws}/us her", USAGE, "the path holds what a URL may not"),
         ):
             run("usher", *send, "--url", url, expect=code)
             check(word in run.errors, f"{url}: it said {run.errors}")
         run("usher", *send, "--url", f"ws://{ws}", "--port", "1", expect=USAGE)
         run("usher", *send, "--url", f"ws://{ws}", "--ca", "ca.pem", expect=USAGE)
+        check("only tls:// and wss://" in run.errors, f"--ca without TLS: it said {run.errors}")
+        for url in ("http:///usher", "tcp://:1", "tcp://h:0", "tcp://h:65537", "tcp://a b:1"):
+            run("usherctl", "--url", url, "count", expect=USAGE)
+            check("is not a link" in run.errors, f"usherctl {url}: it said {run.errors}")
 
 
 def scene_a_full_broker_by_websocket():
