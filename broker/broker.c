@@ -83,8 +83,6 @@ static int open_feed(void *context, char *error)
                : 0;
 }
 
-_Static_assert((int)OPTION_LINK_URLS_MAX <= (int)LINK_URLS_MAX, "room for all of link.urls");
-
 static int open_link(void *context, char *error)
 {
     struct broker *broker = context;

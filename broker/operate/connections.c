@@ -5,6 +5,8 @@
 #include "link/link.h"
 #include "process/open_files.h"
 
+_Static_assert((int)OPTION_LINK_URLS_MAX <= (int)LINK_URLS_MAX, "a listener for each of link.urls");
+
 /* Files that are kept from clients. Whoever fills the admin port, which takes no token, has had
  * them from those that clients, backends and the store were promised. */
 static uint64_t files_reserved(const struct options *options)
