@@ -81,11 +81,12 @@ static int run(const struct options *options, struct log *log, int argc, char **
 
 int main(int argc, char **argv)
 {
-    if (!prepare_standard_files())
-        return EXIT_INTERNAL;
+    int failed = prepare_process();
+    if (failed != 0)
+        return failed;
     struct options options;
     enum config_action action;
-    int failed = config_load(&options, argc, argv, stderr, &action);
+    failed = config_load(&options, argc, argv, stderr, &action);
     if (failed == 0 && action != CONFIG_EXIT)
         failed = start_files_complain(&options, stderr);
     if (failed != 0 || action != CONFIG_RUN) {

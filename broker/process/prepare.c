@@ -7,10 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-bool prepare_standard_files(void)
+#include "process/failure.h"
+
+/* False: there is not even /dev/null. */
+static bool open_standard_files(void)
 {
     int fd;
     do
@@ -19,6 +23,25 @@ bool prepare_standard_files(void)
     if (fd >= 0)
         close(fd);
     return fd >= 0;
+}
+
+static bool is_stack_large_enough(void)
+{
+    struct rlimit stack;
+    if (getrlimit(RLIMIT_STACK, &stack) != 0 || stack.rlim_cur >= PREPARE_STACK_BYTES_MIN)
+        return true;
+    fprintf(stderr,
+            "usherd: the stack may have %llu KiB, and each thread needs %d; raise the limit "
+            "(ulimit -s, LimitSTACK=)\n",
+            (unsigned long long)stack.rlim_cur / 1024, PREPARE_STACK_BYTES_MIN / 1024);
+    return false;
+}
+
+int prepare_process(void)
+{
+    if (!open_standard_files())
+        return EXIT_INTERNAL;
+    return is_stack_large_enough() ? 0 : EXIT_RESOURCES;
 }
 
 void prepare_rights(bool core_dumps)

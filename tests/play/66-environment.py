@@ -23,7 +23,9 @@ from usherplay import (
     program,
     scaled,
 )
+from usherplay.filebroker import FileBroker
 
+STACK_KILOBYTES = 512  # PREPARE_STACK_BYTES_MIN
 START_SECONDS = 30  # without a log there is no "ready" to wait for
 ADDRESS_SPACE_OF_A_SANITIZER = 1 << 40
 
@@ -211,20 +213,41 @@ def scene_log_disk_full():
 
 
 def scene_small_stack():
-    """1 MiB for every thread; also the largest frames, pages and configuration fit."""
-    with Broker(
+    """The least for every thread (the frames of a sanitizer are larger); also the largest frames, pages
+    and configuration fit, and a reload, which is the deepest."""
+    kilobytes = STACK_KILOBYTES if scaled(10) == 10 else 1024
+    with FileBroker(
+        {"log__level": "info"},
         {"limits.frame_bytes": 1 << 20, "limits.inbox_bytes": 1 << 22},
-        wrapper=shell('ulimit -s 1024 && exec "$@"'),
+        wrapper=shell(f'ulimit -s {kilobytes} && exec "$@"'),
     ) as broker:
         with open(f"/proc/{broker.process.pid}/limits", encoding="ascii") as file:
-            check("1048576" in next(line for line in file if "stack" in line), "no small stack")
+            limit = next(line for line in file if "stack" in line)
+            check(str(kilobytes * 1024) in limit, f"no small stack: {limit}")
         with Client(broker) as alice:
             alice.login("alice")
             payload = b"p" * 1000000
             alice.send("alice", payload)
             alice.expect("message", payload=payload)
         worst = serve(broker, scaled(60, 10))
+        broker.write(log__level="warn")
+        check_equal(broker.reload()[0], 0, "a reload")
         print(f"     worst ping {worst * 1000:.1f} ms")
+
+
+def scene_too_small_stack():
+    """Says so and ends with 71, where it was a fault with no word of why."""
+    for kilobytes in (STACK_KILOBYTES - 1, 64, 32):
+        done = subprocess.run(
+            [*shell(f'ulimit -s {kilobytes} && exec "$@"'), program("usherd"), "--version"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        check_equal((done.returncode, done.stdout), (71, ""), f"{kilobytes} KiB: {done.stderr}")
+        check(f"may have {kilobytes} KiB" in done.stderr, f"it says {done.stderr}")
+        check("ulimit -s" in done.stderr and done.stderr.count("\n") == 1, f"it says {done.stderr}")
 
 
 def address_space(broker):
@@ -330,6 +353,7 @@ if __name__ == "__main__":
         scene_reader_of_the_log_goes,
         scene_log_disk_full,
         scene_small_stack,
+        scene_too_small_stack,
         scene_too_little_address_space,
         scene_little_address_space,
         scene_umask_0,

@@ -13,9 +13,9 @@ from usherplay.stage import eventually
 class FileBroker(Broker):
     """Takes what is in `changes` (as in `write`) from a file, beside `options`."""
 
-    def __init__(self, changes, options=None):
+    def __init__(self, changes, options=None, **others):
         self.changes = changes
-        super().__init__(options)
+        super().__init__(options, **others)
 
     def command(self):
         self.path = os.path.join(self.folder, "usher.yaml")
