@@ -97,17 +97,23 @@ static struct usher_client *client_of(const struct fake *fake, uint32_t connect_
     return client;
 }
 
-/* The client comes to the broker at last; gives how long that took. */
-static uint64_t comes(struct fake *fake, struct usher_client *client, uint64_t epoch)
+/* The client comes to the broker at last, and asks that; gives how long that took. */
+static uint64_t comes_with(struct fake *fake, struct usher_client *client, uint64_t epoch,
+                           Usher__V1__ClientFrame__BodyCase body)
 {
     uint64_t began_ms = fake_now_ms();
     fake_accept(fake, client);
     uint64_t taken_ms = fake_now_ms() - began_ms;
-    uint64_t id = fake_expect(fake, client, USHER__V1__CLIENT_FRAME__BODY_LOGIN)->id;
+    uint64_t id = fake_expect(fake, client, body)->id;
     struct fake_welcome welcome = {.id = id, .epoch = epoch};
     fake_say_welcome(fake, &welcome);
     assert_int_equal(expect_event(client, USHER_WELCOME).epoch, epoch);
     return taken_ms;
+}
+
+static uint64_t comes(struct fake *fake, struct usher_client *client, uint64_t epoch)
+{
+    return comes_with(fake, client, epoch, USHER__V1__CLIENT_FRAME__BODY_LOGIN);
 }
 
 /* --- order ------------------------------------------------------------------------------- */
@@ -188,13 +194,17 @@ static void an_address_that_swallows_does_not_hold_up_the_next(void **state)
     struct usher_client *client = client_of(&fake, 5000);
     assert_int_equal(usher_client_start(client), 0);
     assert_in_range(comes(&fake, client, 7), DIAL_PACE_MS - 50, 2000);
-    /* A later connection begins with the one that worked. */
-    fake_hang_up(&fake);
-    expect_event(client, USHER_DISCONNECTED);
-    uint64_t began_ms = fake_now_ms();
-    fake_accept(&fake, client);
-    assert_in_range(fake_now_ms() - began_ms, 0, DIAL_PACE_MS - 50);
-    assert_int_equal(name.calls, 2);
+    /* A later connection begins with the one that worked. A busy machine is late now and then, and
+     * a client that begins with the other one is late each time. */
+    uint64_t taken_ms = DIAL_PACE_MS;
+    int more = 0;
+    for (; more < 5 && taken_ms > DIAL_PACE_MS - 50; more++) {
+        fake_hang_up(&fake);
+        expect_event(client, USHER_DISCONNECTED);
+        taken_ms = comes_with(&fake, client, 7, USHER__V1__CLIENT_FRAME__BODY_RESUME);
+    }
+    assert_in_range(taken_ms, 0, DIAL_PACE_MS - 50);
+    assert_int_equal(name.calls, 1 + more);
     usher_client_destroy(client);
     swallow_fini(&dead);
     fake_fini(&fake);
@@ -290,11 +300,11 @@ static void the_next_try_begins_elsewhere(void **state)
     fake_open(&fake);
     swallow_on(&dead, 2, fake.port);
     NAME_HAS(2);
-    struct usher_client *client = client_of(&fake, 100);
+    struct usher_client *client = client_of(&fake, 1000);
     assert_int_equal(usher_client_start(client), 0);
     assert_int_equal(expect_event(client, USHER_DISCONNECTED).error, -ETIMEDOUT);
     NAME_HAS(2, 1);
-    assert_in_range(comes(&fake, client, 7), 0, 80); /* and the pause has at most 20 ms */
+    assert_in_range(comes(&fake, client, 7), 0, DIAL_PACE_MS - 20); /* a pause of 20 ms in it */
     usher_client_destroy(client);
     swallow_fini(&dead);
     fake_fini(&fake);
