@@ -96,6 +96,10 @@ class Fleet:
     def hellos(self, name):
         return sum(record["instance"] == name for record in self.records("hello"))
 
+    def serves(self, name):
+        """The process that has the name now."""
+        return any(record["pid"] == self.processes[name].pid for record in self.records("hello"))
+
     def catch_at_work(self, name, seconds=0.2):
         """Until it has written down a call and perhaps not answered it, or has nothing to do."""
         self.records("call")
@@ -293,13 +297,13 @@ class Killer:
                 self.fleet.start(name)
         if time.monotonic() < self.next or self.kills == KILLS:
             return
+        # One that has not begun to serve is no loss, also when its predecessor had.
+        serving = [name for name in self.fleet.processes if self.fleet.serves(name)]
+        if not serving:
+            return
         self.next = time.monotonic() + 1
         self.kills += 1
-        # One that has not begun to serve is no loss.
-        name = self.random.choice(
-            [name for name in self.fleet.processes if self.fleet.hellos(name)]
-            or list(self.fleet.processes)
-        )
+        name = self.random.choice(serving)
         losses = lost_names(self.broker).count(name)
         for caller in self.callers:
             caller.fill()
