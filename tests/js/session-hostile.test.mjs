@@ -280,6 +280,75 @@ for (const event of ["state", "welcome", "partial", "closed", "rtt", "message", 
     });
 }
 
+const MOMENTS = {
+    "before anything": async () => {},
+    "while a token is awaited": async (s) => s.clock.settle(),
+    "before the socket is open": async (s) => s.clock.settle(),
+    "before the Welcome": async (s) => {
+        await s.clock.settle();
+        s.broker.open();
+    },
+    online: async (s) => {
+        await s.clock.settle();
+        s.broker.welcome();
+    },
+    "while its logout is under way": async (s, client) => {
+        await s.clock.settle();
+        s.broker.welcome();
+        client.logout().catch(() => {});
+    },
+    "while a Ping is under way": async (s) => {
+        await s.clock.settle();
+        s.broker.welcome({ heartbeatMs: 1000 });
+        await s.clock.advance(500);
+    },
+    waiting: async (s) => {
+        await s.clock.settle();
+        s.broker.cut();
+    },
+    "while a rejected resume awaits its token": async (s) => {
+        await s.clock.settle();
+        s.broker.welcome();
+        s.broker.cut();
+        await s.clock.advance(500);
+        s.broker.open();
+        s.broker.say({ id: s.broker.take()[0].id, error: { code: ERROR.RESUME_REJECTED } });
+    },
+};
+
+/** How many tokens it gets before one is late. */
+const GIVEN = { "while a token is awaited": 0 };
+
+for (const [moment, reach] of Object.entries(MOMENTS)) {
+    scene(`close ${moment}: the end, once, and nothing is left of it`, async (s) => {
+        const late = [];
+        let asked = 0;
+        const token = () =>
+            asked++ < (GIVEN[moment] ?? 1) ? "t" : new Promise((resolve) => late.push(resolve));
+        const client = s.start({ token, acks: true });
+        const ready = watch(client.ready);
+        const sent = watch(client.send("bob", "x"));
+        await reach(s, client);
+        client.close();
+        client.close();
+        await s.clock.settle();
+        late.forEach((resolve) => resolve("late"));
+        const sockets = s.broker.sockets.length;
+        const left = s.broker.socket?.got.length;
+        await s.clock.advance(100000);
+        assert.equal(client.ended.reason, "CLOSED");
+        assert.equal(client.state, "ended");
+        assert.deepEqual([ready.settled, sent.settled], [1, 1]);
+        assert.equal(closed(client).filter(({ final }) => final).length, 1);
+        assert.equal(s.broker.sockets.length, sockets);
+        assert.equal(s.broker.socket?.got.length, left);
+        assert.ok(moment === "waiting" || (s.broker.socket?.ended ?? true));
+        assert.equal(s.clock.timers.size, 0);
+        await assert.rejects(client.logout(), { code: "NOT_SENT", done: "no" });
+        assert.deepEqual(await client.messages().next(), { done: true, value: undefined });
+    });
+}
+
 scene("closed before the first try, or away with too much to read, it stays ended", async (s) => {
     const early = s.start();
     early.close();
@@ -397,6 +466,30 @@ scene(
         assert.equal(client.state, "online");
     },
 );
+
+scene("a clock that jumps, forth and back, ends no connection and forgets no time", async (s) => {
+    const client = await s.login({}, { heartbeatMs: 10000 });
+    for (const jump of [3600000, -7200000, 86400000, -86400000]) {
+        s.clock.now += jump;
+        for (const timer of s.clock.timers.values()) {
+            timer.due += jump; // timers know nothing of it
+        }
+        const sent = watch(client.send("bob", "x", { timeoutMs: 9000 }));
+        for (let i = 0; i < 2; i++) {
+            await s.clock.advance(5000);
+            s.broker.say({ pong: {} });
+        }
+        assert.deepEqual(codeOf(sent), ["NO_ANSWER", "unknown"]);
+        assert.equal(client.state, "online");
+    }
+    s.broker.say({ close: { reason: CLOSE.SHUTDOWN, retryAfterMs: 5000 } });
+    s.clock.now -= 3600000;
+    for (const timer of s.clock.timers.values()) {
+        timer.due -= 3600000;
+    }
+    await s.clock.advance(7000);
+    assert.equal(s.broker.sockets.length, 2);
+});
 
 scene("a storage whose session is another's, or none that a broker would read", async (s) => {
     const large = JSON.stringify([5, 0, 0, new Array(5000).fill(7)]);

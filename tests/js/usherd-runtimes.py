@@ -20,10 +20,11 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "play"))
 
-from usherplay import Broker, Client, Failed, check, check_equal, eventually, play, program
+from usherplay import Broker, Client, Failed, check, check_equal, eventually, play, program, seed
 from usherplay.browser import SKIPPED, Browser, webdriver
 from usherplay.relay import Relay
 from usherplay.schema import REPOSITORY
+from usherplay.tokens import Key, Keys
 
 PACKAGE = os.environ["USHER_JS_PACKAGE"]
 RUNTIMES = os.path.join(REPOSITORY, "build", "runtimes")
@@ -31,6 +32,8 @@ NPM_WS = os.path.join(REPOSITORY, "build", "ws", "wrapper.mjs")
 SUPPORT = os.path.join(HERE, "support")
 PATIENCE = 30  # seconds: a slow machine is no fault of anybody
 LARGE_BYTES = 60000
+STRIDE = int(os.environ.get("USHER_CUTS_STRIDE", "24"))
+CUTS_SECONDS = 90  # of 300
 TEXT = "gr\u00fc\u00dfe \U0001f3b2 aus der ferne"
 OPTIONS = {"limits.logins_per_minute_per_user": 60000}
 
@@ -97,23 +100,50 @@ PAGE = b"""<!doctype html><meta charset="utf-8"><title>life</title><link rel="ic
     window.client = live(connect, {
         url: asked.get("url"),
         user: asked.get("user"),
+        token: asked.has("token") ? async () => (await fetch("/token")).text() : undefined,
         storage: asked.has("storage") ? sessionStorage : undefined,
         report: (line) => lines.push(line),
     });
 </script>"""
 
 
-class PageServer(http.server.ThreadingHTTPServer):
-    """Gives the page, the bundle and the life."""
+CUTS = b"""<!doctype html><meta charset="utf-8"><title>cuts</title><link rel="icon" href="data:,">
+<script type="module">
+    import { connect } from "/index.js";
+    import { cutEverywhere } from "/cuts.mjs";
+    const asked = new URLSearchParams(location.search);
+    const relay = `localhost:${asked.get("relay")}`;
+    const world = {
+        direct: asked.get("url"),
+        login: (user, url, options) => connect({ url, user, ...options }),
+        open: async (name, cut) => ({
+            url: `ws://${relay}/usher?${name}` + (cut ? `&${cut.way}&${cut.bytes}` : ""),
+            used: async () => (await fetch(`http://${relay}/used?${name}`)).json(),
+            close: () => {},
+        }),
+    };
+    const how = { prefix: "page", together: 20, stride: +asked.get("stride"), phase: +asked.get("phase") };
+    cutEverywhere(world, how).then(
+        (found) => (window.found = found),
+        (error) => (window.found = String(error)),
+    );
+</script>"""
 
-    def __init__(self):
-        files = {"/": ("text/html", PAGE)}
-        for path in (os.path.join(PACKAGE, "index.js"), os.path.join(SUPPORT, "life.mjs")):
+
+class PageServer(http.server.ThreadingHTTPServer):
+    """Gives the page, the bundle and the life; and what `sign` gives, as a token."""
+
+    def __init__(self, sign=None):
+        files = {"/": ("text/html", PAGE), "/cuts": ("text/html", CUTS)}
+        modules = [os.path.join(SUPPORT, f"{name}.mjs") for name in ("life", "cuts", "wait")]
+        for path in (os.path.join(PACKAGE, "index.js"), *modules):
             with open(path, "rb") as file:
                 files["/" + os.path.basename(path)] = ("text/javascript", file.read())
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
+                if self.path == "/token":
+                    files["/token"] = ("text/plain", sign())
                 kind, body = files.get(self.path.partition("?")[0], ("text/plain", b"nothing"))
                 self.send_response(200)
                 self.send_header("Content-Type", f"{kind}; charset=utf-8")
@@ -136,10 +166,9 @@ class PageServer(http.server.ThreadingHTTPServer):
 class Page:
     """A tab with the bundle in it."""
 
-    def __init__(self, browser, server, url, name, storage=False):
+    def __init__(self, browser, server, url, name, more=""):
         self.browser, self.name = browser, name
-        self.address = f"{server.url}?user={name}&url={url}{'&storage' if storage else ''}"
-        browser.driver.get(self.address)
+        browser.driver.get(f"{server.url}?user={name}&url={url}{more}")
         self.tab = browser.driver.current_window_handle
 
     def report(self):
@@ -309,7 +338,7 @@ def until_kept(browser, seq):
 def scene_chromium_loads_again_and_twice():
     """A reload goes on with the session; of a duplicated tab the older one ends, without a fight."""
     with page_world() as (broker, bob, server, browser):
-        page = Page(browser, server, page_url(broker.ws_port), "loads", storage=True)
+        page = Page(browser, server, page_url(broker.ws_port), "loads", "&storage")
         until(page, "welcome FRESH")
         bob.send("loads", b"echo 1")
         says(bob, "loads", b"1")
@@ -391,6 +420,78 @@ def scene_chromium_goes():
             check_equal(first.payload, b"new", "what the next login inherits")
 
 
+def scene_chromium_and_a_broker_that_ends():
+    """By an orderly stop, by kill -9 and by a drain: the page is there again after each."""
+    browser = the_browser()
+    with PageServer() as server, Broker(OPTIONS, ws=True) as broker:
+        page = Page(browser, server, page_url(broker.ws_port), "stays")
+        story = ["welcome FRESH"]
+        until(page, *story)
+        broker.stop()
+        broker.restart()
+        story += ["lost SHUTDOWN", "welcome COMPLETE"]
+        until(page, *story)
+        broker.kill()
+        broker.restart()
+        story += ["lost LOST", "welcome PARTIAL"]
+        until(page, *story)
+        words = [program("usherctl"), "--url", broker.link_url, "drain", "--seconds", "1"]
+        subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+        eventually(lambda: not broker.alive(), "the drain is over", PATIENCE)
+        check_equal(broker.stop(), 0, "how a drain ends")
+        broker.restart()
+        story += ["lost SHUTDOWN", "welcome"]
+        until(page, *story)
+        with Client(broker, over="tcp", timeout=PATIENCE) as bob:
+            bob.login("bob")
+            bob.send("stays", b"echo after it all")
+            says(bob, "stays", b"after it all")
+        browser.driver.get("about:blank")
+
+
+def scene_chromium_and_a_token_that_ends():
+    """A session that ends with its token begins anew with another; an old one is the end."""
+    browser, key = the_browser(), Key("HS256", "one")
+    given = []
+
+    def sign():
+        given.append(key.sign("guarded", 300 if len(given) % 2 else 2))
+        return given[-1]
+
+    ends = {"auth.session_ends": "with_token", "auth.skew_ms": 0}
+    with Keys(key) as keys, keys.broker({**OPTIONS, **ends}, ws=True) as broker:
+        with PageServer(sign) as server:
+            page = Page(browser, server, page_url(broker.ws_port), "guarded", "&token")
+            until(page, "welcome FRESH", "lost TOKEN_EXPIRED", "welcome FRESH")
+            check_equal(len(given), 2, "how often a token was asked for")
+        with PageServer(lambda: key.sign("guarded", -10)) as server:
+            page = Page(browser, server, page_url(broker.ws_port), "guarded", "&token")
+            until(page, "lost UNAUTHENTICATED", "ended UNAUTHENTICATED", "over")
+        browser.driver.get("about:blank")
+
+
+def scene_chromium_is_cut():
+    """After every STRIDEth byte of a life, from a random one on. USHER_CUTS_STRIDE=1: after each."""
+    phase = seed().randrange(STRIDE)
+    browser = the_browser()
+    with PageServer() as server, Broker(OPTIONS, ws=True) as broker, subprocess.Popen(
+        ["node", os.path.join(SUPPORT, "relay.mjs"), str(broker.ws_port)],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as relay:
+        try:
+            port = int(relay.stdout.readline())
+            where = f"url={page_url(broker.ws_port)}&relay={port}&stride={STRIDE}&phase={phase}"
+            browser.driver.get(f"{server.url}cuts?{where}")
+            eventually(lambda: browser.script("return window.found"), "all lives", CUTS_SECONDS)
+            found = browser.script("return window.found")
+            check(isinstance(found, dict), f"in the page: {found}")
+            print(f"     {found['places']} places, {found['unknown']} of the promises unknown")
+        finally:
+            relay.kill()
+        browser.driver.get("about:blank")
+
+
 # --- all ------------------------------------------------------------------------------------------
 
 
@@ -417,6 +518,9 @@ NEEDS = {
     scene_chromium_loads_again_and_twice: ("chromium", has_browser),
     scene_chromium_is_blocked: ("chromium", has_browser),
     scene_chromium_goes: ("chromium", has_browser),
+    scene_chromium_and_a_broker_that_ends: ("chromium", has_browser),
+    scene_chromium_and_a_token_that_ends: ("chromium", has_browser),
+    scene_chromium_is_cut: ("chromium", has_browser),
 }
 
 

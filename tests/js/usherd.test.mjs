@@ -6,6 +6,7 @@ import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { cutEverywhere, read } from "./support/cuts.mjs";
 import { eventually, freePort, Relay, sleep, Usherd } from "./support/usherd.mjs";
 import { TestWebSocket } from "./support/websocket.mjs";
 
@@ -18,10 +19,12 @@ const TRANSPORTS = ["tcp", "ws"];
 let broker;
 const clients = new Set();
 
+const urlOf = (transport, port) =>
+    transport === "tcp" ? `tcp://127.0.0.1:${port}` : `ws://127.0.0.1:${port}/usher`;
+
 /** A client by tcp or ws; through `port` if it is given. */
 function login(user, transport, { port, ...options } = {}) {
-    const to = port ?? broker[transport];
-    const url = transport === "tcp" ? `tcp://127.0.0.1:${to}` : `ws://127.0.0.1:${to}/usher`;
+    const url = urlOf(transport, port ?? broker[transport]);
     const client = connect({ url, user, webSocket: TestWebSocket, ...options });
     clients.add(client);
     client.closings = [];
@@ -29,17 +32,6 @@ function login(user, transport, { port, ...options } = {}) {
     client.on("closed", (closed) => client.closings.push(closed));
     client.on("welcome", (welcome) => client.welcomes.push(welcome.replay));
     return client;
-}
-
-/** What it receives, as texts, in their order. */
-function read(client) {
-    const got = [];
-    (async () => {
-        for await (const message of client.messages()) {
-            got.push(message.text);
-        }
-    })();
-    return got;
 }
 
 before(async () => {
@@ -53,81 +45,27 @@ after(async () => {
 
 // --- cuts ----------------------------------------------------------------------------------------
 
-/** What a promise says about whether it was done. */
-const outcomeOf = (promise) =>
-    promise.then(
-        () => "yes",
-        (error) => error.done,
-    );
-
-/** alice's life, from login to logout, with three messages each way: the first two before she is in. */
-async function life(name, transport, bob, plan) {
-    const relay = await Relay.start(broker[transport], plan);
-    const alice = login(name, transport, { port: relay.port, acks: true });
-    const got = read(alice);
-    const outcomes = [1, 2].map((n) => outcomeOf(alice.send("bob", `${name} ${n}`)));
-    await alice.ready;
-    await Promise.all([1, 2, 3].map((n) => bob.send(name, String(n))));
-    outcomes.push(outcomeOf(alice.send("bob", `${name} 3`)));
-    await eventually(`${name} has three messages: ${got}`, () => got.length >= 3);
-    const done = await Promise.all(outcomes);
-    const out = await outcomeOf(alice.logout());
-    await eventually(`${name} has ended`, () => alice.ended || out !== "yes");
-    alice.close();
-    clients.delete(alice);
-    await relay.close();
-    return { name, got, done, out, relay };
-}
-
 for (const transport of TRANSPORTS) {
     test(`cut after every byte of a life, by ${transport}`, async (t) => {
-        const bob = login("bob", "tcp", { acks: true });
-        const heard = read(bob);
-        await bob.ready;
-        const whole = await life(`${transport.padEnd(4, "_")}-0000-none`, transport, bob);
-        assert.deepEqual(whole.done, ["yes", "yes", "yes"]);
-        assert.equal(whole.out, "yes");
-        const plans = [];
-        for (const way of ["up", "down"]) {
-            for (let bytes = 0; bytes < whole.relay[way]; bytes++) {
-                plans.push([
-                    `${transport.padEnd(4, "_")}-${String(bytes).padStart(4, "0")}-${way.padEnd(4, "_")}`,
-                    way,
-                    bytes,
-                ]);
-            }
-        }
-        t.diagnostic(`${plans.length} places`);
-        const results = [];
-        const worker = async () => {
-            for (let plan; (plan = plans.pop());) {
-                const [name, way, bytes] = plan;
-                const cut = (n) => (n === 0 ? { [way]: bytes } : {});
-                results.push(await life(name, transport, bob, cut));
-            }
+        const direct = `tcp://127.0.0.1:${broker.tcp}`;
+        const open = async (name, cut) => {
+            const plan = (n) => (cut && n === 0 ? { [cut.way]: cut.bytes } : {});
+            const relay = await Relay.start(broker[transport], plan);
+            return {
+                url: urlOf(transport, relay.port),
+                used: () => relay,
+                close: () => relay.close(),
+            };
         };
-        await Promise.all(Array.from({ length: TOGETHER }, worker));
-        // Bob acknowledges what he has, so nothing is under way any more after one of his own.
-        await bob.send("bob", "the end");
-        await eventually("bob has heard it all", () => heard.includes("the end"));
-        const times = new Map();
-        heard.forEach((text) => times.set(text, (times.get(text) ?? 0) + 1));
-        let unknown = 0;
-        for (const { name, got, done, out } of results) {
-            assert.deepEqual(got, ["1", "2", "3"], name);
-            assert.notEqual(out, "no", name);
-            done.forEach((word, i) => {
-                const count = times.get(`${name} ${i + 1}`) ?? 0;
-                unknown += word === "unknown";
-                assert.ok(
-                    word === "yes" ? count === 1 : word === "no" ? count === 0 : count <= 1,
-                    name,
-                );
-            });
-        }
-        t.diagnostic(`${unknown} of ${3 * results.length} unknown`);
-        assert.ok(unknown > 0);
-        bob.close();
+        const login = (user, url, options) => {
+            const client = connect({ url, user, webSocket: TestWebSocket, ...options });
+            clients.add(client);
+            client.on("closed", ({ final }) => final && clients.delete(client));
+            return client;
+        };
+        const prefix = transport.padEnd(4, "_");
+        const found = await cutEverywhere({ direct, open, login }, { prefix, together: TOGETHER });
+        t.diagnostic(`${found.places} places, ${found.unknown} of the promises unknown`);
     });
 }
 
@@ -289,6 +227,22 @@ test("calls of a service, refusals and large payloads", async () => {
         grace.close();
     }
     echo.kill();
+});
+
+test("an address that is none is the end at once, and says so", async () => {
+    for (const url of [
+        "",
+        "garbage",
+        undefined,
+        "tcp://",
+        "tcp:localhost:7400",
+        "tls://:x",
+        "tcp://[::1",
+    ]) {
+        const client = connect({ url, user: "judy" });
+        await assert.rejects(client.ready, { code: "LOST", done: "no" });
+        assert.match(client.ended.detail, /Error/, String(url));
+    }
 });
 
 test("by TLS, with an authority that is given; without it never", async () => {

@@ -25,6 +25,9 @@ const TLS_PORT = 7443;
 function overSocket(tls: NodeOptions["tls"]): Dial {
     return (url: string, events: LinkEvents) => {
         const { protocol, hostname, port } = new URL(url);
+        if (!hostname) {
+            throw new TypeError("no host in " + url); // as in tcp:localhost:7400
+        }
         const secure = protocol === "tls:";
         const host = hostname.replace(/^\[|\]$/g, "");
         const target = { host, port: Number(port) || (secure ? TLS_PORT : TCP_PORT) };

@@ -6,23 +6,13 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { createServer, connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { eventually, sleep } from "./wait.mjs";
 
 const READY_MS = 30000;
 
 process.setMaxListeners(0);
 
-export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-
-/** Until `look` gives something true. */
-export async function eventually(what, look, ms = 20000) {
-    for (const end = Date.now() + ms; Date.now() < end; await sleep(2)) {
-        const found = look();
-        if (found) {
-            return found;
-        }
-    }
-    throw new Error("in vain: " + what);
-}
+export { eventually, sleep };
 
 /** A port that was free a moment ago. */
 export function freePort() {
@@ -105,11 +95,13 @@ export class Usherd {
 }
 
 /** Passes bytes on, until `budget` of a connection is used up: then both sides lose it. A plan is made
- * for each connection: {up, down}, how many bytes may pass, or nothing. */
+ * for each connection: {up, down}, how many bytes may pass, or nothing. Where `read` is given it makes the
+ * plan, of the first bytes that come: a `name` to count for, or an `answer` in place of the broker's. */
 export class Relay {
-    static async start(port, plan = () => ({})) {
+    static async start(port, plan = () => ({}), read = undefined) {
         const relay = new Relay();
-        Object.assign(relay, { plan, pipes: new Set(), connections: 0, up: 0, down: 0 });
+        const counts = { connections: 0, up: 0, down: 0, used: new Map() };
+        Object.assign(relay, { plan, read, pipes: new Set(), ...counts });
         relay.server = createServer((client) => relay.#take(client, port));
         await new Promise((resolve) => relay.server.listen(0, "127.0.0.1", resolve));
         relay.port = relay.server.address().port;
@@ -117,8 +109,33 @@ export class Relay {
     }
 
     #take(client, port) {
-        const broker = connect(port, "127.0.0.1");
         const plan = { ...this.plan(this.connections++) };
+        client.on("error", () => client.destroy());
+        if (!this.read) {
+            this.#pass(client, port, plan);
+            return;
+        }
+        client.once("data", (head) => {
+            Object.assign(plan, this.read(head.toString("latin1")));
+            if (plan.answer) {
+                const lines = ["HTTP/1.1 200 OK", "Access-Control-Allow-Origin: *"];
+                lines.push("Connection: close", "", plan.answer);
+                client.end(lines.join("\r\n"));
+                return;
+            }
+            client.pause();
+            client.unshift(head);
+            this.#pass(client, port, plan);
+            client.resume();
+        });
+    }
+
+    #pass(client, port, plan) {
+        const broker = connect(port, "127.0.0.1");
+        const used = { up: 0, down: 0 };
+        if (plan.name) {
+            this.used.set(plan.name, used);
+        }
         const pipe = {
             cut: () => {
                 this.pipes.delete(pipe);
@@ -133,12 +150,16 @@ export class Relay {
                 const some = data.subarray(0, left);
                 plan[way] = left - some.length;
                 this[way] += some.length;
+                used[way] += some.length;
                 // What passes has to arrive before the end does.
                 to.write(some, () => plan[way] === 0 && setTimeout(pipe.cut, 1));
             });
             from.on("end", () => to.end());
             from.on("error", () => to.destroy());
-            from.on("close", () => to.destroy());
+            from.on("close", () => {
+                this.pipes.delete(pipe);
+                to.destroy();
+            });
         };
         pass(client, broker, "up");
         pass(broker, client, "down");
