@@ -114,12 +114,24 @@ def wanted_of(name, archive):
 
 
 def take(archive, member, path):
-    """The last step is a rename: what is there is whole."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(f"{path}.part", "wb") as file:
+    with open(path, "wb") as file:
         shutil.copyfileobj(archive.extractfile(member), file)
-    os.chmod(f"{path}.part", member.mode & 0o755 | 0o644)
-    os.replace(f"{path}.part", path)
+    os.chmod(path, member.mode & 0o755 | 0o644)
+
+
+def take_all(name, archive, target):
+    """They come to their places when all are there: who is interrupted leaves nothing that looks whole."""
+    os.makedirs(target, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=target) as folder:
+        names = []
+        for member, called in wanted_of(name, archive):
+            take(archive, member, os.path.join(folder, called))
+            names.append(called)
+        for called in names:
+            path = os.path.join(target, called)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            os.replace(os.path.join(folder, called), path)
 
 
 def main(name, target):
@@ -133,8 +145,7 @@ def main(name, target):
         with open(path, "wb") as file:
             file.write(data)
         with tarfile.open(path) as archive:
-            for member, called in wanted_of(name, archive):
-                take(archive, member, os.path.join(target, called))
+            take_all(name, archive, target)
     return 0
 
 

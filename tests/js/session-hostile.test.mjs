@@ -491,6 +491,21 @@ scene("a clock that jumps, forth and back, ends no connection and forgets no tim
     assert.equal(s.broker.sockets.length, 2);
 });
 
+scene("a page that slept while its clock was set back: answers that wait come first", async (s) => {
+    const client = await s.login();
+    const sent = watch(client.send("bob", "1"));
+    const [{ id }] = s.broker.take();
+    s.clock.now -= 3600000;
+    for (const timer of s.clock.timers.values()) {
+        timer.due -= 3600000;
+    }
+    await s.clock.stall(60000);
+    assert.equal(sent.settled, 0);
+    s.broker.say({ id, done: { epoch: 3 } });
+    await s.clock.settle();
+    assert.equal(sent.value, 3);
+});
+
 scene("a storage whose session is another's, or none that a broker would read", async (s) => {
     const large = JSON.stringify([5, 0, 0, new Array(5000).fill(7)]);
     const storage = { ...fakeStorage(), getItem: () => large };

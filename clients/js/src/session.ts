@@ -298,7 +298,7 @@ export class UsherClient implements Client {
         try {
             return bytesOf(typeof token === "function" ? await token() : token);
         } catch (error) {
-            if (asked === this._cancelTimer && !this.ended) {
+            if (asked === this._cancelTimer) {
                 this._lose("LOST", "no token: " + error);
             }
             return undefined;
