@@ -13,13 +13,15 @@ import sys
 import tempfile
 
 from packages import BUILD, SKIPPED, run
-from usherplay import Broker, check, check_equal
+from usherplay import Broker, Client, check, check_equal, eventually
 from usherplay.schema import REPOSITORY
 
 NPM = os.path.join(REPOSITORY, "build", "npm", "bin", "npm-cli.js")
 TYPES = os.path.join(REPOSITORY, "tests", "js", "support", "types.mts")
+PATIENCE = 60
 ALWAYS = {"package.json", "README.md", "LICENSE"}
-# Each with a line that logs in and gives a promise of what it is called there; None: it is only loaded.
+# Each with where it is, and a program that is given the broker's addresses for clients and for services; it
+# says hello and ends when it has heard it: from itself, or from a user who calls.
 PACKAGES = {
     "usher-client": (
         "clients/js/package",
@@ -28,7 +30,13 @@ PACKAGES = {
         " client.ready.then(() => client.post('alice', 'hello'));"
         " client.on('message', (m) => { console.log(m.text); client.close(); });",
     ),
-    "usher-backend": ("clients/js-backend/package", "usher-backend", None),
+    "usher-backend": (
+        "clients/js-backend/package",
+        "usher-backend",
+        "PACKAGE.service('greeter', { link: process.argv[3] }).then((greeter) =>"
+        " greeter.on('greet', (call) => { console.log(call.text);"
+        " setTimeout(() => greeter.close(), 50); return call.text; }));",
+    ),
 }
 
 
@@ -138,10 +146,26 @@ def check_used(project, entry, program):
         write(project, "use.mjs", f"import * as PACKAGE from '{entry}'; {program}")
         write(project, "use.cjs", f"const PACKAGE = require('{entry}'); {program}")
         for kind in ("mjs", "cjs"):
-            url = f"tcp://127.0.0.1:{broker.port}"
-            check_equal(
-                run("node", f"use.{kind}", url, cwd=project, timeout=60), "hello\n", f"use.{kind}"
-            )
+            words = ["node", f"use.{kind}", f"tcp://127.0.0.1:{broker.port}", broker.link_url]
+            with subprocess.Popen(words, cwd=project, stdout=subprocess.PIPE, text=True) as process:
+                if "service" in program:
+                    greet(broker)
+                said, _ = process.communicate(timeout=PATIENCE)
+            check_equal((said, process.returncode), ("hello\n", 0), f"what use.{kind} said")
+
+
+def greet(broker):
+    """Until the service is linked there is none."""
+    with Client(broker, over="tcp", timeout=PATIENCE) as alice:
+        alice.login("alice")
+        eventually(
+            lambda: alice.ask(
+                "call", service="greeter", method="greet", payload=b"hello"
+            ).WhichOneof("body")
+            == "reply",
+            "the service answers",
+            PATIENCE,
+        )
 
 
 def check_package(name, archive, entry, program):
@@ -152,9 +176,8 @@ def check_package(name, archive, entry, program):
         check_equal([one for one in installed if not one.startswith(".")], [name], "installed")
         check_loads(project, name)
         check_types(project, name)
-        if program:
-            check_used(project, entry, program)
-    print(f"ok   {name}: packed, installed, imported, required, typed{', used' * bool(program)}")
+        check_used(project, entry, program)
+    print(f"ok   {name}: packed, installed, imported, required, typed, used")
 
 
 def main(keep=None):
