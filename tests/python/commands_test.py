@@ -196,9 +196,9 @@ class Commands(Case):
                 await node.accept()
                 self.assertEqual(pushed(await node.results()), [b"keeps"])
                 await soon(keeps)
-                task = asyncio.create_task(shop.push("ann", b"in time", transient=True))
-                self.assertTrue((await node.results()).commands[0].push.transient)
-                await soon(task)
+            task = asyncio.create_task(shop.push("ann", b"in time", transient=True))
+            self.assertTrue((await node.results()).commands[0].push.transient)
+            await soon(task)
 
     async def test_nor_behind_a_batch_that_takes_long(self):
         with mock.patch("usher_backend.commands.TRANSIENT_SECONDS", 0.02):

@@ -274,6 +274,8 @@ class Calls(Case):
                 last = await node.take("fetch")
                 self.assertEqual((last.body.mail_done, last.body.wait_ms), (1, 1))
                 last.answer(batch=pb.Batch(mail=[call(2, payload=b"2")]))
+                last = await node.take("fetch")  # whose connection breaks while it waits
+                self.assertEqual((last.body.mail_done, last.body.mail_have), (1, 2**53 - 1))
                 await soon(leaving)
                 self.assertEqual(gates.begun, ["1"])
 

@@ -10,6 +10,7 @@ import os
 import struct
 import tempfile
 import unittest
+from unittest import mock
 
 import usher_backend
 from usher_backend import backend_pb2 as pb
@@ -142,10 +143,26 @@ def page(seq, *users, more=False):
     return pb.Result(sessions=pb.SessionList(sessions=sessions, presence_seq=seq, more=more))
 
 
+# What ends by time does so in the tests that are about it, and not because the machine is busy.
+LIMITS = (
+    "lane.REQUEST_SECONDS",
+    "linker.REQUEST_SECONDS",
+    "linker.FETCH_SLACK_SECONDS",
+    "service.ANSWER_SECONDS",
+    "commands.TRANSIENT_SECONDS",
+    "sp.HANDSHAKE_SECONDS",
+    "channel.CONNECT_SECONDS",
+)
+
+
 class Case(unittest.IsolatedAsyncioTestCase):
     """Nothing may be left behind: no task, and no exception that nobody saw."""
 
     async def asyncSetUp(self):
+        for limit in LIMITS:
+            patch = mock.patch(f"usher_backend.{limit}", SECONDS)
+            patch.start()
+            self.addCleanup(patch.stop)
         self.unseen = []
         asyncio.get_running_loop().set_exception_handler(lambda _, what: self.unseen.append(what))
         logging.getLogger("usher_backend").setLevel(logging.CRITICAL + 1)

@@ -31,6 +31,9 @@ log = logging.getLogger("usher_backend")
 FETCH_SLACK_SECONDS = 3.0
 LASTING_SECONDS = 5.0
 SHORT_LINK_SECONDS = 0.05
+LEAVING_TRIES = 16
+WAITS_SECONDS = 0.05  # a Fetch that is not answered within it waits
+MAIL_HAVE_ALL = 2**53 - 1
 PAUSE_SECONDS_MIN = 0.005
 PAUSE_SECONDS_MAX = 0.1
 
@@ -227,15 +230,22 @@ class Linker:
             known_there = refused.code != pb.Refused.STALE_LINK
             self._host.end_link(link, refused.detail, known_there)
 
-    async def acknowledge(self, link: Link, channel: Channel) -> None:
-        """What is done and not said yet, or another instance would do it again. On another connection:
-        this one's Fetch still waits, and the node gives it up for the newer one."""
-        if link.mail_done == link.mail_said:
+    async def leave(self, link: Link, channel: Channel) -> None:
+        """Says what is done, or another instance would do it again, and goes so that the node sees it: it
+        waits for the next Fetch of who has none there, and only a short while for one whose connection
+        broke. On another connection: this one's Fetch may still wait, and is given up for the newer one.
+        """
+        if link.mail_done == link.mail_said and not self._idle_fetches:
             return
         try:
             await channel.connect()
             await channel.request(self._fetch_request(link, 1).SerializeToString(), REQUEST_SECONDS)
-        except Trouble:
+            waits = self._fetch_request(link, 0)
+            waits.fetch.mail_have = MAIL_HAVE_ALL  # nothing that is left to others answers it
+            for _ in range(LEAVING_TRIES):
+                async with asyncio.timeout(WAITS_SECONDS):
+                    await channel.request(waits.SerializeToString(), REQUEST_SECONDS)
+        except (Trouble, TimeoutError):
             pass
 
     # --- both -----------------------------------------------------------------------------------

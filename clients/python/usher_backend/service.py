@@ -272,7 +272,7 @@ class Service:
         if self.link is not None:
             channel = self._channel()
             try:
-                await self._linker.acknowledge(self.link, channel)
+                await self._linker.leave(self.link, channel)
             finally:
                 await channel.close()
 
