@@ -20,6 +20,8 @@ bundle() {
 }
 bundle --format=esm --outfile="$out/index.js"
 bundle --format=cjs --outfile="$out/index.cjs"
+# The maps hold the sources; where those lay is nobody's matter.
+sed -i -E '/^ *"sources":/{s,"(\.\./)+([^"]*/)?js/src/,"usher-client/,g;s,"(\.\./)+([^"]*/)?src/,"src/,g}' "$out"/*.map
 
 # What index.d.ts names; a CommonJS program wants types under a name of its own.
 for name in index api errors fields; do

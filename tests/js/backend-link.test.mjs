@@ -212,6 +212,22 @@ test("a node that says again what is open is asked again and again, but slowly",
     assert.equal(node.one("fetch").fetch.mailDone, 1, "and at once when all is done");
 });
 
+test("a newer node on the next link is not asked slowly", async () => {
+    const handlers = (arena) => arena.on("m", () => new Promise(() => {}));
+    const { node, clock, fetch } = await link({}, {}, { handlers });
+    node.answer(fetch, { batch: { mail: [call(1)] } });
+    await clock.settle();
+    node.answer(node.one("fetch"), { batch: { mail: [call(1)] } });
+    await clock.advance(2);
+    node.refuse(node.one("fetch"), REFUSED.STALE_LINK);
+    await clock.settle();
+    node.answer(node.one("hello"), { accepted: { link: 99, parkMs: 1500, frameBytesMax: 16384 } });
+    await clock.settle();
+    node.answer(node.one("fetch"), { batch: { mail: [call(1)] } });
+    await clock.settle();
+    assert.equal(node.one("fetch").fetch.mailHave, 1);
+});
+
 test("a call that is acknowledged is out of the way of the cursor, and answered later", async () => {
     const wait = later();
     const handlers = (arena) =>
@@ -316,6 +332,25 @@ test("what a handler throws or gives becomes a status, and a problem where it is
     assert.equal(node.one("fetch").fetch.mailDone, methods.length);
 });
 
+test("what settles twice is done once", async () => {
+    const handlers = (arena) =>
+        arena.on("m", () => ({
+            then(good, bad) {
+                good("one");
+                good("two");
+                bad(new Error("three"));
+            },
+        }));
+    const { node, clock, fetch } = await link({ callsMax: 1 }, {}, { handlers });
+    node.answer(fetch, { batch: { mail: [call(1)] } });
+    await clock.settle();
+    const submit = node.one("submit");
+    assert.deepEqual(repliesOf(submit), [[101, 0, "one"]]);
+    node.results(submit);
+    await clock.settle();
+    assert.deepEqual(node.all("submit"), []);
+});
+
 test("a handler that fails with nobody to listen is a line of the log", async () => {
     const handlers = (arena) =>
         arena.on("m", () => {
@@ -375,6 +410,12 @@ test("logins: let in, refused, named, and left without an answer", async () => {
             throw new Error("the database is away");
         },
         odd: () => undefined,
+        "odd text": () => "no",
+        "odd number": () => 1,
+        "odd list": () => [],
+        "odd null": () => null,
+        "odd user": () => ({ user: 7 }),
+        "odd time": () => ({ tokenEndsMs: "tomorrow" }),
     };
     const problems = [];
     const handlers = (arena) => {
@@ -404,7 +445,7 @@ test("logins: let in, refused, named, and left without an answer", async () => {
             [204, 0, "bob", 12345],
         ],
     );
-    assert.equal(problems.length, 2);
+    assert.equal(problems.length, 8);
     assert.equal(node.one("fetch").fetch.mailDone, mail.length);
 });
 
@@ -558,6 +599,21 @@ test("names beyond one frame go in parts, and the report is of all", async () =>
     assert.equal(report.accepted + report.failures.length, names.length);
 });
 
+test("a push of which one part was not done is one of which nobody knows", async () => {
+    const { arena, node, clock } = await link();
+    const push = arena.push(
+        Array.from({ length: 3000 }, (_, i) => `player-${i}`),
+        "x",
+    );
+    await clock.settle();
+    node.results(node.one("submit"), { code: 0, push: { accepted: 1 } });
+    for (let i = 0; i < 9; i++) {
+        await clock.settle();
+        node.all("submit").forEach((submit) => node.results(submit, { code: 7 }));
+    }
+    assert.equal(await outcome(push), "UNAVAILABLE unknown");
+});
+
 test("a kick is true, false, or rejected", async () => {
     const { arena, node, clock } = await link();
     const kicks = [1, 2, 3, 4].map(() =>
@@ -619,6 +675,21 @@ test("a connection that is lost: the same bytes again, and one result", async ()
     node.results(second);
     await next;
     assert.deepEqual(states, ["linked", "lost", "linked"]);
+});
+
+test("each loss is told, and each return", async () => {
+    const { node, clock, fetch, states, log } = await link();
+    fetch.connection.cut();
+    await clock.advance(50);
+    const second = node.one("fetch");
+    node.answer(second, { batch: {} });
+    await clock.settle();
+    node.one("fetch").connection.cut();
+    await clock.advance(50);
+    node.answer(node.one("fetch"), { batch: {} });
+    await clock.settle();
+    assert.deepEqual(states, ["linked", "lost", "linked", "lost", "linked"]);
+    assert.match(log.at(-1), /linked to ipc:\/\/\/link as link 7/);
 });
 
 test("a node that knows the link no more: what may be done is unknown, what was not sent goes on", async () => {
@@ -1064,6 +1135,44 @@ test("close waits for handlers, then for what is queued, and tells how far it is
     await clock.advance(60000);
     assert.deepEqual(node.got, []);
     await arena.close();
+});
+
+test("close waits for a handler, and for a command, each by itself", async () => {
+    const wait = later();
+    const handlers = (arena) => arena.on("m", () => wait.promise);
+    const one = await link({}, {}, { handlers });
+    one.node.answer(one.fetch, { batch: { mail: [call(1, "m", { call: 0 })] } });
+    await one.clock.settle();
+    const first = one.arena.close().then(() => "closed");
+    await one.clock.advance(300);
+    assert.equal(await Promise.race([first, "open"]), "open");
+    wait.resolve();
+    await one.clock.settle();
+    one.node.answer(one.node.one("fetch"), { batch: {} });
+    await one.clock.settle();
+    assert.equal(one.node.one("fetch").fetch.mailDone, 1);
+    assert.equal(await first, "closed");
+
+    const { arena, node, clock } = await link();
+    const push = arena.push("alice", "x");
+    const second = arena.close().then(() => "closed");
+    await clock.advance(300);
+    assert.equal(await Promise.race([second, "open"]), "open");
+    node.results(node.one("submit"), { code: 0, push: { accepted: 1 } });
+    assert.equal((await push).accepted, 1);
+    await clock.settle();
+    assert.equal(await second, "closed");
+});
+
+test("close leaves a Fetch waiting at once, also where mail is left at the node", async () => {
+    const { arena, node, clock, fetch } = await link();
+    node.answer(fetch, { batch: { mail: [call(1)] } });
+    await clock.settle();
+    assert.deepEqual(node.all("fetch"), [], "nobody handles calls: the next one comes later");
+    const closed = arena.close().then(() => "closed");
+    await clock.settle();
+    assert.equal(node.one("fetch").fetch.mailDone, 0);
+    assert.equal(await Promise.race([closed, "open"]), "closed");
 });
 
 test("close gives up what takes too long, and says what became of it", async () => {

@@ -325,6 +325,7 @@ test("no event is taken before somebody follows, and whoever did not say so may 
     const { node, clock, fetch, arena } = await link({ presence: true }, { presenceFrom: 6 });
     node.answer(fetch, batch(event(6)));
     await clock.settle();
+    assert.deepEqual(node.all("fetch"), [], "it would be answered at once, with the same");
     const told = [];
     arena.onPresence(({ seq, kind, cause }) => void told.push([seq, kind, cause]));
     await clock.settle();

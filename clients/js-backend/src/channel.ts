@@ -166,9 +166,6 @@ export class Channel {
         } catch {
             return "an answer that cannot be read";
         }
-        if (!answer.accepted && !answer.batch && !answer.results && !answer.refused) {
-            return "an answer that says nothing";
-        }
         this.finish({ answer });
         return undefined;
     }

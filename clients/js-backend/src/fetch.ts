@@ -58,7 +58,7 @@ export class Fetcher {
     private begin(link: LinkState): void {
         this.link = link;
         this.notBefore = 0;
-        this.leftMail = this.leftEvents = this.repeats = false;
+        this.repeats = false;
     }
 
     pump(now: number): void {

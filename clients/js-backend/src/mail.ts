@@ -108,7 +108,8 @@ export function attempt<T>(
     try {
         value = run();
         if (isPromise(value)) {
-            value.then(good, bad);
+            // Not by itself: what is no promise of ours might settle twice.
+            Promise.resolve(value).then(good, bad);
             return;
         }
     } catch (error) {
@@ -263,12 +264,11 @@ export class Mail {
         if (typeof verdict === "boolean") {
             return { status: verdict ? 0 : STATUS_REFUSED };
         }
-        if (typeof verdict === "object" && verdict) {
-            return {
-                status: 0,
-                payload: verdict.user ?? "",
-                tokenEndsMs: verdict.tokenEndsMs ?? 0,
-            };
+        // Whatever else it is must let nobody in.
+        const isObject = typeof verdict === "object" && verdict !== null && !Array.isArray(verdict);
+        const { user = "", tokenEndsMs = 0 } = isObject ? verdict : { user: null };
+        if (typeof user === "string" && Number.isSafeInteger(tokenEndsMs) && tokenEndsMs >= 0) {
+            return { status: 0, payload: user, tokenEndsMs };
         }
         this.ports.problem({ text: "onLogin gave no verdict", error: verdict });
         return undefined;

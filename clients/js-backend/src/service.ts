@@ -275,16 +275,19 @@ export class OwnService implements Service {
         this.#emit("state", state);
     }
 
-    #problem(problem: Problem): void {
+    #problem(found: Problem): void {
+        const problem = { ...found, text: tame(found.text) };
         if (!this.#emit("problem", problem)) {
-            this.#line(tame(problem.text), problem.error);
+            this.#line(problem.text, problem.error);
         }
     }
 
     #control(kind: number, detail: string): void {
         const word = CONTROLS[kind];
         if (word === "DRAIN" || word === "GOAWAY") {
-            this.#emit("drain", { nodeStops: word === "GOAWAY", detail: tame(detail) });
+            const nodeStops = word === "GOAWAY";
+            this.#line(nodeStops ? "the node stops" : "no new users will come");
+            this.#emit("drain", { nodeStops, detail: tame(detail) });
         }
     }
 
@@ -309,7 +312,7 @@ export class OwnService implements Service {
     }
 
     #reply(link: MailLink, reply: ReplyFields, settled: () => void): void {
-        const send = (status: number, payload?: Payload) => {
+        const send = async (status: number, payload?: Payload) => {
             const bytes = payload === undefined ? undefined : bytesOf(payload);
             const replyTo = { ...reply, status, payload: bytes };
             return this.#command({ replyTo } as Partial<CommandFields>, false, link);
