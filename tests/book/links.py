@@ -379,7 +379,7 @@ PLANTED = (
     ("see `unit/net/nothing_test`", "no file unit/net/nothing_test"),
     ("type `cc nothing.c -lusher`", "no file nothing.c to compile"),
     ("the play `09-nothing`", "no play 09-nothing"),
-    ("the plays `10-login`, `09`", "no play 09"),
+    ("the plays `10-login`, `08`", "no play 08"),
     ("the play `10-login` `scene_nothing`", "no scene_nothing in 10-login"),
     ("its `scene_that_is_not_there`", "no scene_that_is_not_there"),
     ("set `limits.nothing` to 0", "no option limits.nothing"),
