@@ -106,6 +106,15 @@ function loadFiles(folder, sdk) {
     return new Map([["/", page], ["/usher-client.js", script(sdk)], ...modules]);
 }
 
+/** undefined: what is asked for is no address ("//"), which the parser of HTTP lets through. */
+function targetOf(message) {
+    try {
+        return new URL(message.url, "http://park");
+    } catch {
+        return undefined;
+    }
+}
+
 async function bodyOf(message) {
     let text = "";
     for await (const piece of message.setEncoding("utf8")) {
@@ -169,7 +178,7 @@ export class Server {
     // --- requests ----------------------------------------------------------------------------------
 
     async #serve(message, answer) {
-        const path = new URL(message.url, "http://park").pathname;
+        const path = targetOf(message)?.pathname;
         const say = (status, body = {}) => {
             answer.writeHead(status, {
                 "Content-Type": "application/json",
@@ -179,6 +188,8 @@ export class Server {
         };
         if (!this.#hosts.includes(message.headers.host)) {
             say(421, { error: `the game is at ${this.#hosts.join(", ")}` });
+        } else if (path === undefined) {
+            say(400, { error: "that is no address" });
         } else if (message.method === "GET" && path.startsWith("/console/")) {
             this.#console(message, answer, say);
         } else if (message.method === "GET") {
@@ -274,10 +285,10 @@ export class Server {
     /** Passes the upgrade on, with the address of who asked: the broker believes it (ws.forwarded_from),
      * so what the client said of it is left out. From then on bytes are passed on unread. */
     #upgrade(message, client, rest) {
-        const url = new URL(message.url, "http://park");
-        const line = url.searchParams.get("line") ?? "";
+        const url = targetOf(message);
+        const line = url?.searchParams.get("line") ?? "";
         client.on("error", () => client.destroy());
-        const known = this.#hosts.includes(message.headers.host) && url.pathname === "/usher";
+        const known = this.#hosts.includes(message.headers.host) && url?.pathname === "/usher";
         if (!known || this.#lines.isCut(line)) {
             client.end(
                 `HTTP/1.1 ${known ? "503 Service Unavailable" : "404 Not Found"}\r\nConnection: close\r\n\r\n`,

@@ -44,7 +44,7 @@ export class Names {
             return 409;
         }
         if (!owner && this.#owners.size >= NAMES_MAX) {
-            this.#owners.delete(this.#owners.keys().next().value); // the oldest
+            return 503; // to forget the oldest would give his name to whoever claims a thousand
         }
         this.#owners.set(name, digest);
         return 200;

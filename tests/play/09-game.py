@@ -340,6 +340,8 @@ def scene_doors():
         )
         check_equal(game.ask("GET", "/service.mjs")[0], 404, "a file that is not for pages")
         check_equal(game.ask("GET", "/../package.json")[0], 404, "a way out of the folder")
+        check_equal(game.ask("GET", "//")[0], 400, "what is no address")
+        check_equal(upgrade(game, here, "//")[:13], b"HTTP/1.1 404 ", "a WebSocket at none")
         claim = {"name": "carol", "secret": SECRET}
         for origin in ("http://evil.example", f"http://localhost:{game.port}", "null", ""):
             check_equal(game.post("/token", claim, Origin=origin)[0], 403, f"asked from {origin!r}")
@@ -358,10 +360,18 @@ def scene_doors():
             game.post("/cut", {"line": "0" * 32, "seconds": 1})[0], 404, "a line that is not there"
         )
         check_equal(game.post("/toString")[0], 404, "what is no button")
+        no_name_is_forgotten(game, claim)
         token = answer["token"].encode()
         real_address(game, here, token)
         a_line_stays_cut(game, here, token)
         console_is_guarded(game)
+
+
+def no_name_is_forgotten(game, claim):
+    """Whoever claims all that there are has not got anybody's."""
+    claims = [game.post("/token", {**claim, "name": f"n{n}"})[0] for n in range(1000)]
+    check_equal((claims.count(200), claims[-1]), (999, 503), "999 more, and no other")
+    check_equal(game.post("/token", {**claim, "secret": SECRET[::-1]})[0], 409, "his name still")
 
 
 def line_of(game, here, more="", line="0123456789abcdef"):
@@ -383,6 +393,12 @@ def real_address(game, here, token):
         check_equal(shown["transport"], "ws", "the listener")
 
 
+def upgrade(game, here, path):
+    with socket.create_connection(("127.0.0.1", game.port), PATIENCE) as stream:
+        stream.sendall(head_bytes(upgrade_lines(new_key(), path=path, host=here)))
+        return stream.recv(4096)
+
+
 def a_line_stays_cut(game, here, token):
     """For so long, and no other line with it."""
     with line_of(game, here) as client, line_of(game, here, line="f" * 32) as other:
@@ -392,11 +408,8 @@ def a_line_stays_cut(game, here, token):
         )
         eventually(lambda: client.receive_more(0.05) or client.ended, "the line is lost", PATIENCE)
         other.login("carol", token=token)
-    with socket.create_connection(("127.0.0.1", game.port), PATIENCE) as again:
-        head = upgrade_lines(new_key(), path="/usher?line=0123456789abcdef", host=here)
-        again.sendall(head_bytes(head))
-        answer = again.recv(4096)
-        check(answer.startswith(b"HTTP/1.1 503 "), f"to come back at once: {answer!r}")
+    answer = upgrade(game, here, "/usher?line=0123456789abcdef")
+    check_equal(answer[:13], b"HTTP/1.1 503 ", "to come back at once")
 
 
 def console_is_guarded(game):
