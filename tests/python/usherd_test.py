@@ -15,7 +15,13 @@ from usherplay import Backend, Broker, Client, check_presence, client_pb, free_p
 from usherplay.relay import Plan, Relay
 
 # Nobody is lost because the machine is busy; with the first, who ends is missed soon.
-QUICK = {"link.park_ms": 200, "link.grace_ms": 300, "link.fetch_timeout_ms": 60000}
+QUICK = {
+    "link.park_ms": 200,
+    "link.grace_ms": 300,
+    "link.fetch_timeout_ms": 60000,
+    "limits.call_timeout_ms": 60000,
+    "limits.call_timeout_max_ms": 60000,
+}
 SLOW = {**QUICK, "link.grace_ms": 60000}
 
 
