@@ -243,6 +243,7 @@ static void batch_refused(struct usher_backend *backend, const Usher__V1__Refuse
         break;
     default:
         submit_fail(backend, USHER_BACKEND_MALFORMED);
+        submit_undone(backend);
         break;
     }
     backend->pending = PENDING_NONE;

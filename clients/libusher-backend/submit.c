@@ -282,6 +282,12 @@ void submit_fail(struct usher_backend *backend, unsigned code)
     batch->count = 0;
 }
 
+void submit_undone(struct usher_backend *backend)
+{
+    if (backend->batch.link == backend->link)
+        backend->submit_seq = backend->batch.seq - 1;
+}
+
 void submit_stale(struct usher_backend *backend)
 {
     struct batch *batch = &backend->batch;

@@ -34,6 +34,10 @@ bool submit_results(struct usher_backend *backend, const Usher__V1__Results *res
 /* The link that the batch was for is gone. */
 void submit_stale(struct usher_backend *backend);
 
+/* The node refused the batch: its lane stands where it stood, and the next one bears that number.
+ */
+void submit_undone(struct usher_backend *backend);
+
 /* Ends every command of the batch with `code`. */
 void submit_fail(struct usher_backend *backend, unsigned code);
 void batch_fini(struct usher_backend *backend);

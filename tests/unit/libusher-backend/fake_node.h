@@ -241,6 +241,10 @@ static void fake_submit(struct fake_desk *desk, const Usher__V1__Submit *submit,
             fake_refuse(answer, &desk->refused, USHER__V1__REFUSED__CODE__STALE_LINK);
             return;
         }
+        if (submit->seq > fake->seq_done + 1) {
+            fake_refuse(answer, &desk->refused, USHER__V1__REFUSED__CODE__MALFORMED);
+            return;
+        }
         fake->seq_done = again ? fake->seq_done : submit->seq;
     }
     usher__v1__results__init(&desk->results);

@@ -372,6 +372,36 @@ static void a_node_that_forgets_each_link_is_not_hammered(void **state)
     usher_backend_close(service.backend);
 }
 
+static enum fake_verdict refuses_one_submit(struct fake *fake,
+                                            const Usher__V1__LinkRequest *request,
+                                            Usher__V1__LinkAnswer *answer)
+{
+    static Usher__V1__Refused refused; /* under the mutex of the fake */
+
+    if (request->body_case != USHER__V1__LINK_REQUEST__BODY_SUBMIT)
+        return FAKE_AS_USUAL;
+    fake_refuse(answer, &refused, USHER__V1__REFUSED__CODE__MALFORMED);
+    fake->hook = NULL;
+    return FAKE_ANSWERED;
+}
+
+/* What a node cannot do costs that and nothing that comes later. */
+static void a_refused_batch_is_the_only_one(void **state)
+{
+    struct fake *fake = *state;
+    struct service service = {0};
+
+    fake->hook = refuses_one_submit;
+    service_open(&service, fake);
+    assert_int_equal(usher_backend_push_all(service.backend, "x", 1, 77), 0);
+    assert_int_equal(usher_backend_run(service.backend, 6000), 0);
+    assert_int_equal(service.code, USHER_BACKEND_MALFORMED);
+    assert_int_equal(usher_backend_push_all(service.backend, "x", 1, 77), 0);
+    assert_int_equal(usher_backend_run(service.backend, 6000), 0);
+    assert_int_equal(service.code, USHER_BACKEND_OK);
+    usher_backend_close(service.backend);
+}
+
 static void a_banned_instance_gives_up(void **state)
 {
     struct fake *fake = *state;
@@ -610,6 +640,7 @@ int main(void)
         WITH_NODE(a_transient_push_does_not_wait_for_the_node),
         WITH_NODE(a_stale_link_says_hello_again),
         WITH_NODE(a_node_that_forgets_each_link_is_not_hammered),
+        WITH_NODE(a_refused_batch_is_the_only_one),
         WITH_NODE(a_banned_instance_gives_up),
         cmocka_unit_test(nobody_there_is_told_once),
         cmocka_unit_test(the_queue_is_bounded),
