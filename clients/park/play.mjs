@@ -21,7 +21,7 @@ import { newKey } from "./token.mjs";
 const INSTANCES = ["one", "two"];
 const BOTS_MAX = 48;
 const DAY_SECONDS = 86400;
-const INSTANCE_AGAIN_MS = 4000;
+const INSTANCE_AGAIN_MS = 2500;
 const CRASHED_AGAIN_MS = 500;
 const STOP_MS = 5000;
 /** Below those that systems give to whoever connects: nobody gets one of them while a broker is restarted. */
