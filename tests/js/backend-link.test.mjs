@@ -362,6 +362,39 @@ test("a handler that fails with nobody to listen is a line of the log", async ()
     assert.match(log.at(-1), /the handler of "m" failed for alice: Error: oops/);
 });
 
+test("whatever a handler throws or gives is no more than a line of the log", async () => {
+    const wordless = Object.create(null); // as what parsers of queries and expressions give
+    const handlers = (arena) => {
+        arena.on("throws", () => {
+            throw wordless;
+        });
+        arena.on("rejects", () => Promise.reject(wordless));
+        arena.on("gives", () => wordless);
+    };
+    const { node, clock, fetch, log } = await link({}, {}, { handlers });
+    const methods = ["throws", "rejects", "gives"];
+    node.answer(fetch, { batch: { mail: methods.map((method, i) => call(i + 1, method)) } });
+    await clock.settle();
+    const replies = node.all("submit").flatMap(repliesOf);
+    assert.deepEqual(
+        replies.map(([, status]) => status),
+        [500, 500, 500],
+    );
+    assert.equal(log.filter((line) => /: something that has no words$/.test(line)).length, 3);
+});
+
+test("words of a player in what a handler throws cannot steer a terminal, nor pass for a line", async () => {
+    const handlers = (arena) => arena.on("m", (each) => JSON.parse(each.text));
+    const { node, clock, fetch, log } = await link({}, {}, { handlers });
+    const payload = Buffer.from("\u001b]0;owned\u0007\nusher-backend arena: closed");
+    node.answer(fetch, { batch: { mail: [call(1, "m", { payload })] } });
+    await clock.settle();
+    const lines = log.at(-1).split("\n");
+    assert.match(lines[0], /the handler of "m" failed for alice: SyntaxError/);
+    assert.doesNotMatch(log.at(-1), /[\u001b\u0007]/);
+    assert.ok(lines.slice(1).every((line) => line.startsWith("    ")));
+});
+
 test("a one-way call has no reply, and is done when its handler is", async () => {
     const wait = later();
     const handlers = (arena) => arena.on("m", (each) => each.oneWay && wait.promise);

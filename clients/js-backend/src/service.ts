@@ -76,6 +76,17 @@ function wholeNumber(value: number | undefined, otherwise: number, name: string)
     return value;
 }
 
+/** What was thrown, for a log. Its words may be a player's: JSON.parse says what it was given. And it may
+ * be something that does not become a text. */
+function wordsOf(error: unknown): string {
+    try {
+        const words = String(error instanceof Error ? error.stack : error);
+        return words.split("\n").map(tame).join("\n    ");
+    } catch {
+        return "something that has no words";
+    }
+}
+
 /** It may be left alone. */
 function quiet<T>(promise: Promise<T>): Promise<T> {
     promise.catch(() => {});
@@ -256,8 +267,7 @@ export class OwnService implements Service {
     }
 
     #line(text: string, error?: unknown): void {
-        const more = error instanceof Error ? error.stack : error;
-        const line = more === undefined ? text : `${text}: ${String(more)}`;
+        const line = error === undefined ? text : `${text}: ${wordsOf(error)}`;
         try {
             this.#log(`usher-backend ${this.service || "observer"}: ${line}`);
         } catch {
