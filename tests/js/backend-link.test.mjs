@@ -687,6 +687,22 @@ test("a transient push that waited for the link for more than a second is not se
     assert.equal(await outcome(late), "open");
 });
 
+test("transient pushes are given up while the link is away, and make room", async () => {
+    const { arena, node, clock } = await begin({ queueCommandsMax: 2 });
+    const early = arena.push("alice", "old", { transient: true });
+    await clock.advance(600);
+    const all = arena.pushAll("old", { transient: true });
+    assert.equal(await outcome(arena.push("alice", "no room")), "BUSY no");
+    await clock.advance(500);
+    assert.equal(await outcome(early), "NOT_SENT no");
+    assert.equal(await outcome(all), "open");
+    const kept = arena.push("alice", "kept");
+    await clock.advance(10000);
+    assert.equal(await outcome(all), "NOT_SENT no");
+    assert.equal(await outcome(kept), "open");
+    assert.deepEqual(node.all("submit"), []);
+});
+
 // --- lost links ----------------------------------------------------------------------------------
 
 test("a connection that is lost: the same bytes again, and one result", async () => {
@@ -1222,6 +1238,14 @@ test("close gives up what takes too long, and says what became of it", async () 
     assert.equal(await closed, "closed");
     assert.equal(await outcome(sent), "LOST unknown");
     assert.equal(await outcome(waiting), "CLOSED no");
+});
+
+test("to wait without end is no millisecond", async () => {
+    const overflows = [];
+    process.on("warning", ({ name }) => overflows.push(name));
+    internals.CLOCK.cancel(internals.CLOCK.after(Infinity, () => {}));
+    await new Promise(setImmediate);
+    assert.deepEqual(overflows, []);
 });
 
 test("close without a link waits for no broker", async () => {

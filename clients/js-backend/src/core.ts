@@ -159,6 +159,9 @@ export class Core {
             return;
         }
         const now = this.now();
+        if (!this.link) {
+            this.wakeAt(this.queue.expire(now)); // else what is taken is looked at
+        }
         this.pumpSubmit(now);
         this.fetcher.pump(now);
         this.watchers = this.watchers.filter(({ look, resolve }) => {

@@ -138,6 +138,24 @@ export class Queue {
         return batch;
     }
 
+    /** While nothing is taken: who made what is only worth something now is told that it is not. Gives
+     * when to look again. */
+    expire(now: number): number {
+        const isOld = ({ transientSince: since }: Command) =>
+            since !== undefined && now - since > TRANSIENT_WAIT_MS;
+        const old = this.waiting.filter(isOld);
+        if (old.length) {
+            this.waiting = this.waiting.filter((command) => !isOld(command));
+            for (const command of old) {
+                this.taken(command);
+                command.failed(new UsherError("NOT_SENT", "the link was away for too long"));
+            }
+            this.wake();
+        }
+        const first = this.waiting.find(({ transientSince }) => transientSince !== undefined);
+        return first ? first.transientSince! + TRANSIENT_WAIT_MS + 1 : Infinity;
+    }
+
     private wake(): void {
         if (this.askers.length && this.roomy()) {
             this.askers.splice(0).forEach((resolve) => resolve());

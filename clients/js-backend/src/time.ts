@@ -13,9 +13,12 @@ export interface Clock {
     random(): number;
 }
 
+/** Node takes what is more than this, Infinity too, for one millisecond. */
+const TIMER_MS_MAX = 0x7fffffff;
+
 export const CLOCK: Clock = {
     now: () => performance.now(),
-    after: (ms, run) => setTimeout(run, ms),
+    after: (ms, run) => setTimeout(run, Math.min(ms, TIMER_MS_MAX)),
     cancel: (timer) => clearTimeout(timer as never),
     soon: (run) => void setImmediate(run),
     random: Math.random,

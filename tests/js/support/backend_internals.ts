@@ -6,3 +6,4 @@ export { ServiceStatus, UsherError } from "../../../clients/js-backend/src/error
 export { OwnService } from "../../../clients/js-backend/src/service.js";
 export { addressesOf } from "../../../clients/js-backend/src/where.js";
 export * from "../../../clients/js-backend/src/sp.js";
+export { CLOCK } from "../../../clients/js-backend/src/time.js";
