@@ -112,15 +112,31 @@ class Calls(Case):
             async def large(call):
                 return b"x" * 100000
 
+            @shop.on("no number")
+            async def no_number(call):
+                raise usher_backend.Status(1.5)
+
+            class Bare(usher_backend.Status):
+                def __init__(self):
+                    """It does not say its status."""
+
+            @shop.on("bare")
+            async def bare(call):
+                raise Bare
+
             await node.accept()
             methods = ["status", "raises", "wrong", "surrogate", "cancelled", "large", "nobody's"]
+            methods += ["no number", "bare"]
             with self.assertLogs("usher_backend", "WARNING") as logs:
                 await node.batch(*(call(n, method=method) for n, method in enumerate(methods, 1)))
                 got = replies(await node.results())
-            self.assertEqual([status for _, status, _ in got], [418, 500, 500, 500, 500, 413, 404])
+            self.assertEqual(
+                [status for _, status, _ in got], [418] + [500] * 4 + [413, 404, 500, 500]
+            )
             self.assertEqual(got[0][2], b"tea")
-            self.assertEqual(len(logs.records), 6)  # all but the first
-            self.assertEqual((await node.take("fetch")).body.mail_done, 7)
+            self.assertEqual(len(logs.records), 8)  # all but the first
+            self.assertEqual((await node.take("fetch")).body.mail_done, 9)
+            await soon(shop.idle())
             for number in (-1, 2**32):
                 with self.assertRaises(ValueError):
                     usher_backend.Status(number)
@@ -359,6 +375,19 @@ class Calls(Case):
             )
             self.assertEqual((await node.take("fetch")).body.mail_done, 3)
             self.assertEqual(told, [(False, "d"), (True, "")])
+
+    async def test_on_drain_that_is_cancelled(self):
+        """What it waited for was, and not the service: the mail is done."""
+        async with Node() as node, self.service(node) as shop:
+
+            @shop.on_drain
+            async def drained(stops, detail):
+                raise asyncio.CancelledError
+
+            await node.accept()
+            with self.assertLogs("usher_backend", "ERROR"):
+                await node.batch(pb.Mail(seq=1, control=pb.Control(kind=pb.Control.DRAIN)))
+                self.assertEqual((await node.take("fetch")).body.mail_done, 1)
 
 
 class Logins(Case):

@@ -119,6 +119,24 @@ class Follows(Case):
                 await until(lambda: told == ["reset", "reset", "snapshot", "reset", "snapshot"])
                 await until(lambda: shop.presence_seq == 20)
 
+    async def test_a_handler_that_is_cancelled_is_told_again(self):
+        """What it waited for was cancelled, and not the service: presence goes on."""
+        with mock.patch("usher_backend.presence.AGAIN_SECONDS_MIN", 0.001):
+            async with Node() as node, self.watched(node, after=5) as shop:
+                told = []
+
+                @shop.on_presence
+                async def changed(event):
+                    told.append(event.seq)
+                    if len(told) == 1:
+                        raise asyncio.CancelledError
+
+                await node.accept(presence_from=6)
+                with self.assertLogs("usher_backend", "ERROR"):
+                    await node.batch(presence=[event(6, "ann"), event(7, "bob")])
+                    await until(lambda: told == [6, 6, 7])
+                self.assertEqual(shop.presence_seq, 7)
+
     async def test_gaps(self):
         for gap in (
             {"presence_reset": True, "presence_last": 20},

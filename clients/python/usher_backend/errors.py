@@ -5,6 +5,7 @@ Each Error says in `done` what a program must know before it tries again: "no", 
 no effect; "unknown", the link broke between the command and its answer, and it was done once or not
 at all. Status is no error of the library's: it is how a handler answers a call with another status."""
 
+import operator
 from typing import Literal
 
 Done = Literal["no", "unknown"]
@@ -19,7 +20,7 @@ class Status(Exception):
     """Raised in a handler: the call is answered with this status instead of 0."""
 
     def __init__(self, status: int, payload: bytes | str = b"") -> None:
-        if not 0 <= status <= STATUS_MAX:
+        if not 0 <= operator.index(status) <= STATUS_MAX:
             raise ValueError(f"a status is a number of 32 bits, not {status}")
         super().__init__(status, payload)
         self.status = status

@@ -154,6 +154,10 @@ class Mail:
         except asyncio.CancelledError:
             self._release()  # it is not done, and the cursor stays before it
             raise
+        except Exception:  # such as a Status that cannot be one: its place would be taken for ever
+            log.exception("a handler gave what is no answer")
+            if mail.call.call:
+                reply = pb.ReplyTo(call=mail.call.call, status=STATUS_FAILED)
         acknowledge()
         if reply is None:
             self._release()
@@ -234,5 +238,9 @@ class Mail:
             result = self.on_drain(stops, control.detail)
             if isinstance(result, Awaitable):
                 await result
+        except asyncio.CancelledError:
+            if asyncio.current_task().cancelling():  # type: ignore[union-attr]
+                raise
+            log.error("on_drain was cancelled")
         except Exception:
             log.exception("on_drain failed")

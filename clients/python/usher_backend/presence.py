@@ -145,11 +145,18 @@ class Follower:
                 self._failures = 0
             except Outdated:
                 pass
+            except asyncio.CancelledError:
+                if asyncio.current_task().cancelling():  # type: ignore[union-attr]
+                    raise
+                await self._pause("was cancelled")  # what it waited for, and not we
             except Exception:
-                self._failures += 1
-                pause = min(AGAIN_SECONDS_MIN * 2 ** min(self._failures - 1, 10), AGAIN_SECONDS_MAX)
-                log.exception("a handler of presence failed; the same again in %.1f s", pause)
-                await asyncio.sleep(pause)
+                await self._pause("failed")
+
+    async def _pause(self, how: str) -> None:
+        self._failures += 1
+        pause = min(AGAIN_SECONDS_MIN * 2 ** min(self._failures - 1, 10), AGAIN_SECONDS_MAX)
+        log.exception("a handler of presence %s; the same again in %.1f s", how, pause)
+        await asyncio.sleep(pause)
 
     async def _tell_next(self) -> None:
         life, event = self._life, self._events[0]
