@@ -444,6 +444,23 @@ def scene_network():
             game.post("/bots", {"change": 1}, to=address, Park_Key=key)[1], {"bots": 1}, "a button"
         )
         eventually(lambda: "bot:ada" in sessions(game), "the bot", PATIENCE)
+        with contextlib.closing(Browser(arguments=SWITCHES)) as browser:
+            the_key_is_kept(browser, f"http://{address}:{game.port}/?name=erin", key)
+
+
+def the_key_is_kept(browser, url, key):
+    """The page has it from its address, takes it out of there, and still has it when it is loaded again."""
+
+    def hint():
+        """Of a button, once the page knows whether it may; None before."""
+        return browser.script("return document.querySelector('[data-order]').getAttribute('title')")
+
+    browser.driver.get(f"{url}#key={key}")
+    for _ in range(2):
+        eventually(lambda: hint() is not None, "the page knows what it may", PATIENCE)
+        check_equal(hint(), "", "what a button says to who has the key")
+        check(key not in browser.driver.current_url, "the key is gone from the address")
+        browser.driver.refresh()
 
 
 if not os.path.exists(os.path.join(PARK, "play.mjs")):
