@@ -12,6 +12,7 @@ import { readFileSync } from "node:fs";
 import { createServer, request } from "node:http";
 import { connect } from "node:net";
 import { networkInterfaces } from "node:os";
+import { pipeline } from "node:stream";
 import { Names } from "./token.mjs";
 
 const MODULES = ["rules.mjs", "scenery.mjs", "avatars.mjs"];
@@ -271,7 +272,7 @@ export class Server {
         const asked = request({ host: "127.0.0.1", port: admin, path, headers }, (got) => {
             const kept = Object.entries(got.headers).filter(([name]) => !HOP_BY_HOP.test(name));
             answer.writeHead(got.statusCode, Object.fromEntries(kept));
-            got.pipe(answer);
+            pipeline(got, answer, () => {}); // what breaks off there breaks off here, and nobody waits
         });
         asked.on("error", () =>
             answer.headersSent ? answer.destroy() : say(502, { error: "the broker is away" }),
@@ -290,9 +291,10 @@ export class Server {
         client.on("error", () => client.destroy());
         const known = this.#hosts.includes(message.headers.host) && url?.pathname === "/usher";
         if (!known || this.#lines.isCut(line)) {
-            client.end(
+            client.write(
                 `HTTP/1.1 ${known ? "503 Service Unavailable" : "404 Not Found"}\r\nConnection: close\r\n\r\n`,
             );
+            client.destroySoon(); // whoever does not hang up would keep one of CONNECTIONS_MAX for ever
             return;
         }
         const broker = connect(this.#options.broker.ws, "127.0.0.1");
