@@ -149,6 +149,7 @@ function broker(options, { folder, ports, origins, hopeless }) {
         "session.resume_ms": `${options.resume}s`,
         "link.grace_ms": "300", // an instance that was killed does not come back at once
         "limits.users": "200",
+        "link.frame_bytes": "32768", // a picture of so many
         "log.format": "text",
         "log.level": "warn",
     };

@@ -173,11 +173,13 @@ function move(name, [x, y]) {
     person.heard = true;
 }
 
-/** Input of strangers: whatever is no pair of numbers is nothing. */
+/** Input of strangers: whatever is no pair of numbers is nothing. What is nested deep could be read and
+ * not be written again. */
 function pairOf(call) {
     try {
         const pair = JSON.parse(call.text);
-        return Array.isArray(pair) && pair.length === 2 ? pair : undefined;
+        const isPair = Array.isArray(pair) && pair.length === 2 && pair.every(Number.isFinite);
+        return isPair ? pair : undefined;
     } catch {
         return undefined;
     }

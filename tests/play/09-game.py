@@ -419,6 +419,56 @@ def console_is_guarded(game):
     check_equal((status, answer["error"]), (403, "foreign_page"), "for a page from elsewhere")
 
 
+PEOPLE_MAX = 200  # play.mjs: limits.users
+
+
+def scene_strangers():
+    """Players who say what no page says, and as many of them as there may be."""
+    with Game() as game, contextlib.ExitStack() as stack:
+
+        def enter(name):
+            claim = {"name": name, "secret": SECRET}
+            client = stack.enter_context(line_of(game, f"127.0.0.1:{game.port}", line=""))
+            client.login(name, token=game.post("/token", claim)[1]["token"].encode())
+            return client
+
+        eventually(lambda: {"park:one", "park:two"} <= set(sessions(game)), "both", PATIENCE)
+        clients = [enter(f"stranger-{number}") for number in range(8)]  # so each instance has some
+        what_they_say_kills_no_instance(game, clients)
+        for number in range(PEOPLE_MAX - len(clients) - 2):
+            enter(f"{number:016}").drop()  # away, and nobody is larger in a picture
+        picture_of_all(clients[0])
+
+
+def look(client):
+    """The reply of the service."""
+    frame = client.ask("call", service="park", method="look")
+    check_equal(frame.WhichOneof("body"), "reply", "what a look is answered with")
+    check_equal(frame.reply.status, 0, "its status")
+    return json.loads(frame.reply.payload)
+
+
+def what_they_say_kills_no_instance(game, clients):
+    """The instance that does not keep the park forwards it: what is nested deep can be read, and not written."""
+    deep = b"[" * 6000 + b"]" * 6000
+    for client in clients:
+        for said in (b"[%s,1]" % deep, b"[1e999,null]", b'{"length":2}', b"[", b"null"):
+            client.post("call", id=0, service="park", method="move", payload=said)
+        look(client)  # behind them, at the same instance
+    for client in clients:
+        client.frames.clear()
+        states = 0
+        while states < 5:  # of the keeper, who tells them as often as the other one forwards
+            frame = client.next_frame()
+            check(frame is not None, "states come")
+            states += b'"kind":"state"' in frame.message.payload
+    check_equal(game.said(r"instance .* has ended.*"), None, "an instance that has ended")
+
+
+def picture_of_all(client):
+    eventually(lambda: len(look(client)["people"]) == PEOPLE_MAX, "all are in it", PATIENCE)
+
+
 def scene_network():
     """From another address than the loopback: the game, but no button that kills without the key."""
     address = own_address()
@@ -467,4 +517,4 @@ if not os.path.exists(os.path.join(PARK, "play.mjs")):
     print("skipped: the game is not built: node-typescript or esbuild is not here")
     sys.exit(SKIPPED)
 skip_without()
-play(scene_story, scene_doors, scene_network)
+play(scene_story, scene_doors, scene_strangers, scene_network)
