@@ -2,9 +2,11 @@
 // The package as npm gives it: small, complete, for each kind of program, and nothing of Node in what
 // a page loads.
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -89,4 +91,30 @@ test("what npm would pack", () => {
     assert.match(version, /^[1-9]|^0\.[1-9]/);
     assert.match(read("README.md"), /npm install/);
     assert.match(read("LICENSE"), /Apache License/);
+});
+
+test("a program ends by itself though its broker reads no more", async () => {
+    const { BROKERFRAME, encode } = await import(process.env.USHER_JS_INTERNALS);
+    const welcome = { epoch: 1, secret: Uint8Array.of(1), nextSeq: 1 };
+    const broker = createServer((socket) => {
+        socket.on("error", () => {}); // what it has not read is no orderly end
+        socket.once("data", () => {
+            socket.write(encode(BROKERFRAME, { id: 1, welcome }));
+            socket.pause();
+        });
+    }).listen(0, "127.0.0.1");
+    await once(broker, "listening");
+    const url = `tcp://127.0.0.1:${broker.address().port}`;
+    const text = `import { connect } from ${JSON.stringify(join(folder, "node.js"))};
+        const client = connect({ url: "${url}", user: "alice", queueBytesMax: ${1 << 25} });
+        await client.ready;
+        for (let n = 0; n < 250; n++) client.post("bob", new Uint8Array(60000)); // more than sockets hold
+        client.close();`;
+    const program = spawn(process.execPath, ["--input-type=module", "-e", text], {
+        stdio: "inherit",
+        timeout: 30000,
+    });
+    const how = await once(program, "exit");
+    broker.close();
+    assert.deepEqual(how, [0, null]);
 });

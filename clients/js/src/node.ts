@@ -21,6 +21,9 @@ export interface NodeOptions extends Options {
 
 const TCP_PORT = 7400;
 const TLS_PORT = 7443;
+/** What was handed over has so long to leave, or a broker that reads no more would keep the socket, and the
+ * program with it. */
+const CLOSE_MS = 2000;
 
 function overSocket(tls: NodeOptions["tls"]): Dial {
     return (url: string, events: LinkEvents) => {
@@ -46,7 +49,11 @@ function overSocket(tls: NodeOptions["tls"]): Dial {
         socket.on("close", () => events._end(0, detail));
         return {
             _send: (frame) => void socket.write(frame),
-            _close: () => socket.destroySoon(),
+            _close: () => {
+                socket.destroySoon();
+                const timer = setTimeout(() => socket.destroy(), CLOSE_MS) as { unref?(): void };
+                timer.unref?.();
+            },
             _waiting: () => socket.writableLength,
         };
     };
