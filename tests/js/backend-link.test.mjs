@@ -449,6 +449,7 @@ test("logins: let in, refused, named, and left without an answer", async () => {
         "odd null": () => null,
         "odd user": () => ({ user: 7 }),
         "odd time": () => ({ tokenEndsMs: "tomorrow" }),
+        "an error": () => new ServiceStatus(403),
     };
     const problems = [];
     const handlers = (arena) => {
@@ -478,7 +479,7 @@ test("logins: let in, refused, named, and left without an answer", async () => {
             [204, 0, "bob", 12345],
         ],
     );
-    assert.equal(problems.length, 8);
+    assert.equal(problems.length, 9);
     assert.equal(node.one("fetch").fetch.mailDone, mail.length);
 });
 

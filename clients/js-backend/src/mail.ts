@@ -264,9 +264,11 @@ export class Mail {
         if (typeof verdict === "boolean") {
             return { status: verdict ? 0 : STATUS_REFUSED };
         }
-        // Whatever else it is must let nobody in.
-        const isObject = typeof verdict === "object" && verdict !== null && !Array.isArray(verdict);
-        const { user = "", tokenEndsMs = 0 } = isObject ? verdict : { user: null };
+        // Whatever else it is must let nobody in: an error is one that should have been thrown.
+        const isObject = typeof verdict === "object" && verdict !== null;
+        const isVerdict =
+            isObject && !Array.isArray(verdict) && !((verdict as object) instanceof Error);
+        const { user = "", tokenEndsMs = 0 } = isVerdict ? verdict : { user: null };
         if (typeof user === "string" && Number.isSafeInteger(tokenEndsMs) && tokenEndsMs >= 0) {
             return { status: 0, payload: user, tokenEndsMs };
         }
