@@ -310,6 +310,8 @@ function logIn() {
         client.close();
         if (reason === "REPLACED") {
             leave(`another process is ${me}`);
+        } else if (/^(UNAUTHENTICATED|AUTH_FAILED)$/.test(reason)) {
+            leave("its token has ended"); // whoever starts it anew gives it another
         } else {
             setTimeout(logIn, LOOK_AGAIN_MS);
         }

@@ -450,6 +450,7 @@ test("logins: let in, refused, named, and left without an answer", async () => {
         "odd user": () => ({ user: 7 }),
         "odd time": () => ({ tokenEndsMs: "tomorrow" }),
         "an error": () => new ServiceStatus(403),
+        "some object": () => new Response("no", { status: 403 }),
     };
     const problems = [];
     const handlers = (arena) => {
@@ -479,7 +480,7 @@ test("logins: let in, refused, named, and left without an answer", async () => {
             [204, 0, "bob", 12345],
         ],
     );
-    assert.equal(problems.length, 9);
+    assert.equal(problems.length, 10);
     assert.equal(node.one("fetch").fetch.mailDone, mail.length);
 });
 

@@ -73,9 +73,10 @@ export interface Login {
     readonly redelivered: boolean;
 }
 
-/** true lets him in, false refuses. An object lets him in and may say who he is, and until when his
- * ticket is good (Unix ms). */
-export type Verdict = boolean | { user?: string; tokenEndsMs?: number };
+/** true lets him in, false refuses. An object lets him in that says who he is, or until when his ticket
+ * is good (Unix ms), or both. */
+export type Verdict =
+    boolean | { user: string; tokenEndsMs?: number } | { user?: string; tokenEndsMs: number };
 
 export type CallHandler = (call: Call) => Awaitable<Reply>;
 export type LoginHandler = (login: Login) => Awaitable<Verdict>;

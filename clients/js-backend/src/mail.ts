@@ -266,8 +266,7 @@ export class Mail {
         }
         // Whatever else it is must let nobody in: an error is one that should have been thrown.
         const isObject = typeof verdict === "object" && verdict !== null;
-        const isVerdict =
-            isObject && !Array.isArray(verdict) && !((verdict as object) instanceof Error);
+        const isVerdict = isObject && ("user" in verdict || "tokenEndsMs" in verdict);
         const { user = "", tokenEndsMs = 0 } = isVerdict ? verdict : { user: null };
         if (typeof user === "string" && Number.isSafeInteger(tokenEndsMs) && tokenEndsMs >= 0) {
             return { status: 0, payload: user, tokenEndsMs };
