@@ -312,6 +312,34 @@ def scene_story():
         check_quiet(browser)
 
 
+def scene_touch():
+    """A thumb on the park: the player walks to where it is drawn, until it is lifted."""
+    browser = Browser(arguments=SWITCHES)
+
+    def touch(kind, *points):
+        points = [{"x": x, "y": y} for x, y in points]
+        browser.driver.execute_cdp_cmd(
+            "Input.dispatchTouchEvent", {"type": kind, "touchPoints": points}
+        )
+
+    with contextlib.closing(browser), Game() as game:
+        browser.size(390, 844)
+        carol = Page.open(browser, game, "carol", first=True)
+        before = carol.until(lambda state: state["me"]["x"] is not None, "she is in")["me"]
+        way = 60 if before["x"] < 800 else -60
+        touch("touchStart", (200, 450))
+        touch("touchMove", (200 + way, 450))
+        carol.until(
+            lambda state: (state["me"]["x"] - before["x"]) * way > 40 * abs(way), "she walks"
+        )
+        touch("touchEnd")
+        carol.until(lambda state: not state["me"]["walks"], "she stands")
+        there = carol.state()["me"]
+        states = carol.state()["states"]
+        after = carol.until(lambda state: state["states"] > states + 8, "half a second")["me"]
+        check(near(there, after, 3), f"she stands: {there}, {after}")
+
+
 # --- who may do what ------------------------------------------------------------------------------
 
 
@@ -517,4 +545,4 @@ if not os.path.exists(os.path.join(PARK, "play.mjs")):
     print("skipped: the game is not built: node-typescript or esbuild is not here")
     sys.exit(SKIPPED)
 skip_without()
-play(scene_story, scene_doors, scene_strangers, scene_network)
+play(scene_story, scene_touch, scene_doors, scene_strangers, scene_network)
