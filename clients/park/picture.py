@@ -21,7 +21,7 @@ from usherplay.schema import REPOSITORY
 PAGE = (1080, 720)  # what is filmed
 SCALE = 0.75  # of what is kept
 BYTES_MAX = 1_500_000
-FRAME_SECONDS = 0.11
+FRAME_SECONDS = 0.2
 BOTS = 7
 # Both walk by the clicks that a person would make: after the nearest when they are it, else about.
 WALK = """
@@ -57,13 +57,17 @@ class Film:
         )
         self.frames.append(Image.open(io.BytesIO(base64.b64decode(shot["data"]))).convert("RGB"))
 
+    def frame(self):
+        """One, and the pause until the next."""
+        began = time.monotonic()
+        self.shoot()
+        time.sleep(max(0, began + FRAME_SECONDS - time.monotonic()))
+
     def roll(self, seconds):
         """Films for so long."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            began = time.monotonic()
-            self.shoot()
-            time.sleep(max(0, began + FRAME_SECONDS - time.monotonic()))
+            self.frame()
 
     def until(self, wanted, seconds=20):
         """Films until the page shows what is wanted, and a little longer."""
@@ -71,11 +75,11 @@ class Film:
         while not wanted(self.page.state()):
             if time.monotonic() > end:
                 raise SystemExit("the game did not do what the film is about")
-            self.shoot()
+            self.frame()
 
     def write(self, path):
         ms = [round(1000 * (b - a)) for a, b in zip(self.times, self.times[1:])] + [1500]
-        for quality in range(70, 9, -10):
+        for quality in range(50, 9, -10):
             self.frames[0].save(
                 path,
                 save_all=True,
@@ -83,7 +87,7 @@ class Film:
                 duration=ms,
                 loop=0,
                 quality=quality,
-                method=6,
+                method=4,
                 kmin=20,
                 kmax=60,
             )
