@@ -8,7 +8,6 @@ that goes. What could not be had is left out, and then the test counts as skippe
 
 import contextlib
 import functools
-import http.server
 import os
 import shutil
 import subprocess
@@ -21,7 +20,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "play"))
 
 from usherplay import Broker, Client, Failed, check, check_equal, eventually, play, program, seed
-from usherplay.browser import SKIPPED, Browser, webdriver
+from usherplay.browser import SKIPPED, Browser, PageServer, webdriver
 from usherplay.relay import Relay
 from usherplay.schema import REPOSITORY
 from usherplay.tokens import Key, Keys
@@ -130,37 +129,20 @@ CUTS = b"""<!doctype html><meta charset="utf-8"><title>cuts</title><link rel="ic
 </script>"""
 
 
-class PageServer(http.server.ThreadingHTTPServer):
+def page_server(sign=None):
     """Gives the page, the bundle and the life; and what `sign` gives, as a token."""
+    files = {"/": ("text/html", PAGE), "/cuts": ("text/html", CUTS)}
+    modules = [os.path.join(SUPPORT, f"{name}.mjs") for name in ("life", "cuts", "wait")]
+    for path in (os.path.join(PACKAGE, "index.js"), *modules):
+        with open(path, "rb") as file:
+            files["/" + os.path.basename(path)] = ("text/javascript", file.read())
 
-    def __init__(self, sign=None):
-        files = {"/": ("text/html", PAGE), "/cuts": ("text/html", CUTS)}
-        modules = [os.path.join(SUPPORT, f"{name}.mjs") for name in ("life", "cuts", "wait")]
-        for path in (os.path.join(PACKAGE, "index.js"), *modules):
-            with open(path, "rb") as file:
-                files["/" + os.path.basename(path)] = ("text/javascript", file.read())
+    def find(path):
+        if path == "/token":
+            return ("text/plain", sign())
+        return files.get(path, ("text/plain", b"nothing"))
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):
-                if self.path == "/token":
-                    files["/token"] = ("text/plain", sign())
-                kind, body = files.get(self.path.partition("?")[0], ("text/plain", b"nothing"))
-                self.send_response(200)
-                self.send_header("Content-Type", f"{kind}; charset=utf-8")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *arguments):
-                pass
-
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.url = f"http://localhost:{self.server_address[1]}/"
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    def __exit__(self, *arguments):
-        self.shutdown()
-        super().__exit__(*arguments)
+    return PageServer(find)
 
 
 class Page:
@@ -312,7 +294,7 @@ def the_browser():
 def page_world(options=None):
     """The browser comes first: it takes its time, which bob may not have."""
     browser = the_browser()
-    with PageServer() as server, world(options) as (broker, bob):
+    with page_server() as server, world(options) as (broker, bob):
         yield broker, bob, server, browser
         browser.driver.get("about:blank")
 
@@ -423,7 +405,7 @@ def scene_chromium_goes():
 def scene_chromium_and_a_broker_that_ends():
     """By an orderly stop, by kill -9 and by a drain: the page is there again after each."""
     browser = the_browser()
-    with PageServer() as server, Broker(OPTIONS, ws=True) as broker:
+    with page_server() as server, Broker(OPTIONS, ws=True) as broker:
         page = Page(browser, server, page_url(broker.ws_port), "stays")
         story = ["welcome FRESH"]
         until(page, *story)
@@ -460,11 +442,11 @@ def scene_chromium_and_a_token_that_ends():
 
     ends = {"auth.session_ends": "with_token", "auth.skew_ms": 0}
     with Keys(key) as keys, keys.broker({**OPTIONS, **ends}, ws=True) as broker:
-        with PageServer(sign) as server:
+        with page_server(sign) as server:
             page = Page(browser, server, page_url(broker.ws_port), "guarded", "&token")
             until(page, "welcome FRESH", "lost TOKEN_EXPIRED", "welcome FRESH")
             check_equal(len(given), 2, "how often a token was asked for")
-        with PageServer(lambda: key.sign("guarded", -10)) as server:
+        with page_server(lambda: key.sign("guarded", -10)) as server:
             page = Page(browser, server, page_url(broker.ws_port), "guarded", "&token")
             until(page, "lost UNAUTHENTICATED", "ended UNAUTHENTICATED", "over")
         browser.driver.get("about:blank")
@@ -474,7 +456,7 @@ def scene_chromium_is_cut():
     """After every STRIDEth byte of a life, from a random one on. USHER_CUTS_STRIDE=1: after each."""
     phase = seed().randrange(STRIDE)
     browser = the_browser()
-    with PageServer() as server, Broker(OPTIONS, ws=True) as broker, subprocess.Popen(
+    with page_server() as server, Broker(OPTIONS, ws=True) as broker, subprocess.Popen(
         ["node", os.path.join(SUPPORT, "relay.mjs"), str(broker.ws_port)],
         stdout=subprocess.PIPE,
         text=True,

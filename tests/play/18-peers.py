@@ -7,7 +7,6 @@ installed is left out, and then the play counts as skipped."""
 
 import contextlib
 import functools
-import http.server
 import os
 import shutil
 import signal
@@ -32,7 +31,7 @@ from usherplay import (
     program,
 )
 from usherplay.backend import cause_name, kind_name
-from usherplay.browser import SKIPPED, Browser, webdriver
+from usherplay.browser import SKIPPED, Browser, PageServer, webdriver
 from usherplay.figures import stats
 from usherplay.schema import REPOSITORY
 
@@ -251,30 +250,10 @@ def page_bytes():
         return PAGE.format(file.read()).encode()
 
 
-class PageServer(http.server.ThreadingHTTPServer):
-    """Gives the one page."""
-
-    def __init__(self):
-        body = page_bytes()
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):
-                self.send_response(200)
-                self.send_header("Content-Type", "text/html; charset=utf-8")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *arguments):
-                pass
-
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.url = f"http://localhost:{self.server_address[1]}/"
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    def __exit__(self, *arguments):
-        self.shutdown()
-        super().__exit__(*arguments)
+def page_server():
+    """Gives the one page, whatever is asked for."""
+    body = page_bytes()
+    return PageServer(lambda path: ("text/html", body))
 
 
 class Page:
@@ -320,7 +299,7 @@ def meet_page(broker, page, bob, name):
 
 
 def scene_chromium():
-    with chromium() as browser, PageServer() as server, TlsBroker(
+    with chromium() as browser, page_server() as server, TlsBroker(
         OPTIONS, ws=True
     ) as broker, Client(broker, over="tcp", timeout=PATIENCE) as bob:
         bob.login("bob")
@@ -354,7 +333,7 @@ def scene_chromium_that_sleeps():
     """A page whose main thread is blocked for three heartbeats stays, and loses nothing."""
     heartbeat = 1.0
     options = {**OPTIONS, "session.heartbeat_ms": int(heartbeat * 1000)}
-    with chromium() as browser, PageServer() as server, TlsBroker(
+    with chromium() as browser, page_server() as server, TlsBroker(
         options, ws=True
     ) as broker, Client(broker, over="tcp", timeout=PATIENCE) as bob:
         bob.login("bob")

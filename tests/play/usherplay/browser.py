@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """One headless Chromium for a play."""
 
+import http.server
 import os
 import re
 import shutil
 import sys
 import tempfile
+import threading
 
 from usherplay.stage import check, eventually
 
@@ -190,3 +192,28 @@ class Browser:
             self.size(width, height)
         os.makedirs(folder, exist_ok=True)
         self.driver.save_screenshot(os.path.join(folder, f"{name}.png"))
+
+
+class PageServer(http.server.ThreadingHTTPServer):
+    """Gives pages what find(path) says: (type, bytes). To be left by `with`."""
+
+    def __init__(self, find):
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                kind, body = find(self.path.partition("?")[0])
+                self.send_response(200)
+                self.send_header("Content-Type", f"{kind}; charset=utf-8")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *arguments):
+                pass
+
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://localhost:{self.server_address[1]}/"
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def __exit__(self, *arguments):
+        self.shutdown()
+        super().__exit__(*arguments)
