@@ -43,6 +43,9 @@ static void fill_settings(struct settings *settings, const struct options *optio
         .ends_with_token = options->auth_session_ends == SESSION_ENDS_WITH_TOKEN,
         .requests_max = REQUESTS_PER_USER_MAX,
         .link_submits_max = (uint32_t)options->link_contexts / LINK_STRANGERS_PART,
+        .friends_mode = (uint8_t)options->friends_mode,
+        .friends_show_away = options->friends_show_away,
+        .friends_service = options->friends_service,
     };
     env_random(env, boot, sizeof(boot));
     env_random(env, settings->requests_key, sizeof(settings->requests_key));
@@ -50,6 +53,29 @@ static void fill_settings(struct settings *settings, const struct options *optio
     env_random(env, settings->proof_key, sizeof(settings->proof_key));
     for (unsigned i = 0; i < sizeof(boot); i++)
         snprintf(settings->node_boot + 2 * i, 3, "%02x", boot[i]);
+}
+
+/* Those of the start; a reload puts others before them (operate/reload.c). */
+static int make_classes(struct settings *settings, const struct options *options)
+{
+    const struct text_list *items = &options->rooms_classes;
+    struct room_classes *classes = NULL;
+    char error[ROOM_CLASS_ERROR_BYTES];
+    int failed = room_classes_read(items->items, items->count, &classes, error);
+    CHECK(failed != -EINVAL); /* by config_load */
+    settings->room_classes = classes;
+    return failed;
+}
+
+static void destroy_classes(struct settings *settings)
+{
+    struct room_classes *classes = settings->room_classes;
+    while (classes != NULL) {
+        struct room_classes *before = classes->before;
+        free(classes);
+        classes = before;
+    }
+    settings->room_classes = NULL;
 }
 
 static int make_rates(struct settings *settings, const struct limits *limits, const struct env *env)
@@ -278,8 +304,8 @@ static void fill_survivors(struct broker *broker)
 static int make_actors(struct broker *broker)
 {
     const struct options *options = broker->options;
-    uint32_t actors_max =
-        (uint32_t)options->limits_users + broker_instances_max(broker) + KIND_SINGLES;
+    uint32_t actors_max = (uint32_t)options->limits_users + broker_instances_max(broker) +
+                          (uint32_t)options->rooms_count + WATCH_SHARDS + KIND_SINGLES;
     CHECK(actors_max <= SLOTS_MAX); /* by the ranges in options.def */
     int error = registry_create(&broker->registry, actors_max, kinds_state_bytes(), broker->env);
     if (error != 0)
@@ -322,6 +348,7 @@ int broker_assemble(struct broker *broker, const struct options *options, const 
     fill_settings(&broker->settings, options, env);
     fill_counters(&broker->counters, env);
     int failed = make_rates(&broker->settings, limits, env);
+    failed = failed != 0 ? failed : make_classes(&broker->settings, options);
     failed = failed != 0 ? failed : make_numbers(broker);
     failed = failed != 0 ? failed : make_threads(broker);
     failed = failed != 0 ? failed : logins_open(&broker->logins, limits, env);
@@ -386,6 +413,7 @@ void broker_dismantle(struct broker *broker)
     log_set_metrics(broker->log, NULL);
     metrics_destroy(broker->metrics);
     destroy_rates(&broker->settings);
+    destroy_classes(&broker->settings);
     logins_close(broker->logins);
     traces_destroy(broker->traces);
 }

@@ -25,7 +25,14 @@ enum {
     ERROR_NUMBER = 6,
     PONG_NUMBER = 7,
     CLOSE_NUMBER = 8,
+    ROOM_STATE_NUMBER = 9,
+    ROOM_MESSAGES_NUMBER = 10,
+    ROOM_EVENT_NUMBER = 11,
+    FRIENDS_NUMBER = 12,
 };
+
+/* What is repeated in them. */
+enum { STATE_ROSTER = 9, MESSAGES_MESSAGE = 3, EVENT_CHANGE = 3, FRIENDS_FRIEND = 2 };
 
 /* The message without the length in front of it. */
 static size_t envelope_size(uint64_t id, size_t body_bytes)
@@ -204,4 +211,99 @@ int broker_frame_close(struct buffer *out, uint32_t reason, const char *detail,
                                    {.value = retry_after_ms},
                                    {.value = do_not_return}};
     return body_append(out, 0, CLOSE_NUMBER, fields, COUNT(fields));
+}
+
+int broker_frame_published(struct buffer *out, uint64_t id, uint64_t offset)
+{
+    const struct field fields[] = {{0}, {0}, {.value = offset}};
+    return body_append(out, id, DONE_NUMBER, fields, COUNT(fields));
+}
+
+/* --- rooms and friends ------------------------------------------------------------------------ */
+
+/* A message as the field `number` of what is repeated. */
+static int item_append(struct buffer *out, unsigned number, const struct field *fields,
+                       unsigned count)
+{
+    size_t bytes = fields_size(fields, count);
+    uint8_t *start = buffer_reserve(out, 1 + varint_size(bytes) + bytes);
+    if (start == NULL)
+        return -ENOMEM;
+    uint8_t *at = tag_put(start, number, WIRE_RUN);
+    at = fields_put(at + varint_write(at, bytes), fields, count);
+    out->size += (size_t)(at - start);
+    return 0;
+}
+
+int broker_frame_room_member(struct buffer *roster, struct bytes user, bool away)
+{
+    const struct field fields[] = {{.run = user}, {.value = away}};
+    return item_append(roster, STATE_ROSTER, fields, COUNT(fields));
+}
+
+int broker_frame_room_message(struct buffer *messages, struct bytes from, struct bytes service,
+                              struct bytes payload, uint64_t time_ms)
+{
+    const struct field fields[] = {
+        {.run = from}, {.run = service}, {.run = payload}, {.value = time_ms}};
+    return item_append(messages, MESSAGES_MESSAGE, fields, COUNT(fields));
+}
+
+int broker_frame_room_change(struct buffer *changes, struct bytes user, uint32_t kind)
+{
+    const struct field fields[] = {{.run = user}, {.value = kind}};
+    return item_append(changes, EVENT_CHANGE, fields, COUNT(fields));
+}
+
+int broker_frame_room_state(struct buffer *out, uint64_t id, const struct room_state_fields *s)
+{
+    const struct field fields[] = {
+        {.run = s->name},        {.value = s->room},  {.value = s->incarnation},
+        {.value = s->offset},    {.value = s->state}, {.value = s->replay},
+        {.value = s->members},   {.value = s->tick_ms}, {.run = s->roster, .whole = true},
+        {.run = s->detail},
+    };
+    static_assert(COUNT(fields) == 10, "as many as RoomState has");
+    return body_append(out, id, ROOM_STATE_NUMBER, fields, COUNT(fields));
+}
+
+static size_t room_messages_body_size(uint32_t room, uint64_t offset, size_t messages_bytes)
+{
+    return number_size(room) + number_size(offset) + messages_bytes;
+}
+
+int broker_frame_room_messages(struct buffer *out, uint32_t room, uint64_t offset,
+                               struct bytes messages)
+{
+    const struct field fields[] = {
+        {.value = room}, {.value = offset}, {.run = messages, .whole = true}};
+    return body_append(out, 0, ROOM_MESSAGES_NUMBER, fields, COUNT(fields));
+}
+
+size_t broker_frame_room_messages_size(uint32_t room, uint64_t offset, size_t messages_bytes)
+{
+    size_t bytes = envelope_size(0, room_messages_body_size(room, offset, messages_bytes));
+    return varint_size(bytes) + bytes;
+}
+
+int broker_frame_room_event(struct buffer *out, uint32_t room, uint32_t members,
+                            struct bytes changes)
+{
+    const struct field fields[] = {
+        {.value = room}, {.value = members}, {.run = changes, .whole = true}};
+    return body_append(out, 0, ROOM_EVENT_NUMBER, fields, COUNT(fields));
+}
+
+int broker_frame_friend(struct buffer *friends, struct bytes user, uint32_t state,
+                        uint64_t since_ms, struct bytes status)
+{
+    const struct field fields[] = {
+        {.run = user}, {.value = state}, {.value = since_ms}, {.run = status}};
+    return item_append(friends, FRIENDS_FRIEND, fields, COUNT(fields));
+}
+
+int broker_frame_friends(struct buffer *out, bool snapshot, struct bytes friends)
+{
+    const struct field fields[] = {{.value = snapshot}, {.run = friends, .whole = true}};
+    return body_append(out, 0, FRIENDS_NUMBER, fields, COUNT(fields));
 }

@@ -48,6 +48,10 @@ struct welcome_fields {
 
 int broker_frame_welcome(struct buffer *out, uint64_t id, const struct welcome_fields *w);
 int broker_frame_done(struct buffer *out, uint64_t id, uint64_t epoch, bool dropped);
+
+/* The Done of a Publish. */
+int broker_frame_published(struct buffer *out, uint64_t id, uint64_t offset);
+
 int broker_frame_reply(struct buffer *out, uint64_t id, uint32_t status, struct bytes payload);
 
 /* The bytes that broker_frame_reply will append, its length included. */
@@ -62,5 +66,48 @@ int broker_frame_pong(struct buffer *out, uint64_t id, uint64_t stamp, uint64_t 
 /* reason is a Close.Reason. */
 int broker_frame_close(struct buffer *out, uint32_t reason, const char *detail,
                        uint32_t retry_after_ms, bool do_not_return);
+
+/* --- rooms ------------------------------------------------------------------------------------ */
+
+/* What is repeated in a frame is made first, item by item: whole fields, which the frame takes as
+ * they are, and which can be taken apart again where one ends. */
+int broker_frame_room_member(struct buffer *roster, struct bytes user, bool away);
+int broker_frame_room_message(struct buffer *messages, struct bytes from, struct bytes service,
+                              struct bytes payload, uint64_t time_ms);
+
+/* kind is a RoomChange.Kind. */
+int broker_frame_room_change(struct buffer *changes, struct bytes user, uint32_t kind);
+
+struct room_state_fields {
+    struct bytes name;
+    uint32_t room;
+    uint64_t incarnation, offset;
+    uint32_t state, replay; /* RoomState.State and RoomState.Replay */
+    uint32_t members, tick_ms;
+    struct bytes roster; /* by broker_frame_room_member */
+    struct bytes detail;
+};
+
+int broker_frame_room_state(struct buffer *out, uint64_t id, const struct room_state_fields *s);
+
+/* `messages` are by broker_frame_room_message, the first one has that offset. */
+int broker_frame_room_messages(struct buffer *out, uint32_t room, uint64_t offset,
+                               struct bytes messages);
+
+/* The bytes that it will append, its length included. */
+size_t broker_frame_room_messages_size(uint32_t room, uint64_t offset, size_t messages_bytes);
+
+/* `changes` are by broker_frame_room_change. */
+int broker_frame_room_event(struct buffer *out, uint32_t room, uint32_t members,
+                            struct bytes changes);
+
+/* --- friends ---------------------------------------------------------------------------------- */
+
+/* One item of a FriendStates; state is a FriendState.State. */
+int broker_frame_friend(struct buffer *friends, struct bytes user, uint32_t state,
+                        uint64_t since_ms, struct bytes status);
+
+/* `friends` are by broker_frame_friend. */
+int broker_frame_friends(struct buffer *out, bool snapshot, struct bytes friends);
 
 #endif

@@ -17,6 +17,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "rules/room_classes.h"
 #include "storage/store.h"
 
 /* What backends must present in Hello. */
@@ -25,6 +26,9 @@ struct link_token {
     size_t size;
     uint8_t bytes[];
 };
+
+/* The words of friends.mode, in their order. */
+enum friends_mode { FRIENDS_OFF, FRIENDS_BACKEND, FRIENDS_SERVICE, FRIENDS_OPEN };
 
 /* What handlers go by beside the limits; set once at start, but for the token. */
 struct settings {
@@ -40,6 +44,10 @@ struct settings {
     uint64_t proof_key[2];    /* random; see proof_of_resume */
     uint64_t link_key[2];     /* random; seals the numbers of links, see instance/access.h */
     struct link_token *_Atomic link_token; /* NULL: none is asked for */
+    struct room_classes *_Atomic room_classes;
+    uint8_t friends_mode; /* enum friends_mode */
+    bool friends_show_away;
+    const char *friends_service;
 };
 
 /* Numbers that all actors draw from; atomics, so that any thread may. */

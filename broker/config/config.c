@@ -254,6 +254,17 @@ static void check_prefixes(struct load *load, const char *key, const struct text
     fail_value(load, key, what);
 }
 
+static void check_rooms(struct load *load)
+{
+    const struct text_list *items = &load->options->rooms_classes;
+    struct room_classes *classes = NULL;
+    char error[ROOM_CLASS_ERROR_BYTES];
+    int failed = room_classes_read(items->items, items->count, &classes, error);
+    if (failed != 0)
+        fail_value(load, "rooms.classes", failed == -ENOMEM ? "no memory" : error);
+    free(classes);
+}
+
 /* What a client can ask for, and is not answered as something else. */
 static bool is_path(const char *path)
 {
@@ -458,6 +469,7 @@ int config_load(struct options *options, int argc, char **argv, FILE *complaints
         check_auth(&load);
         check_web(&load);
         check_urls(&load);
+        check_rooms(&load);
         check_relations(&load);
         resolve_threads(options);
     }

@@ -13,6 +13,7 @@
 #include "base/limits.h"
 #include "base/listeners.h"
 #include "base/prefixes.h"
+#include "rules/room_classes.h"
 
 /* As many as the prefixes that a content network publishes, and some more. Of link.urls fewer: each
  * is a listener. */
@@ -38,6 +39,7 @@ enum option_holds {
     HOLDS_LINK_TOKEN,
     HOLDS_KEYS,
     HOLDS_LOG_LEVEL,
+    HOLDS_ROOMS,
     HOLDS_CERTIFICATES,
     HOLDS_PROXIES,
     HOLDS_COUNT

@@ -37,6 +37,7 @@ static int open_reload(struct operators *operators, const struct operators_optio
         .admission = options->admission,
         .limits = options->limits,
         .link_token = &options->settings->link_token,
+        .room_classes = &options->settings->room_classes,
         .certificate = &operators->certificate,
     };
     return reload_open(&operators->reload, &reload, error);

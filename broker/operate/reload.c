@@ -95,6 +95,30 @@ static void use_proxies(struct reload *reload, const struct options *options)
     net_set_trust(reload->options.net, &trust);
 }
 
+static int read_classes(const struct options *options, struct room_classes **classes, char *error)
+{
+    const struct text_list *items = &options->rooms_classes;
+    char wrong[ROOM_CLASS_ERROR_BYTES];
+    int failed = room_classes_read(items->items, items->count, classes, wrong);
+    if (failed != 0)
+        snprintf(error, BROKER_ERROR_BYTES, "rooms.classes: %s", wrong);
+    return failed;
+}
+
+static void use_classes(struct reload *reload, struct room_classes *classes)
+{
+    struct room_classes *_Atomic *in_use = reload->options.room_classes;
+    const struct room_classes *before = *in_use;
+    CHECK(lock_held(&reload->lock));
+    if (before->count == classes->count &&
+        memcmp(before->classes, classes->classes, classes->count * sizeof(classes->classes[0])) == 0) {
+        free(classes);
+        return;
+    }
+    classes->before = *in_use;
+    *in_use = classes;
+}
+
 static void log_exposed(void *context, const char *option, const char *path, unsigned mode)
 {
     char text[8];
@@ -291,6 +315,7 @@ static int use_certificates(struct reload *reload, const struct options *options
 struct fresh_files {
     struct keyring *keyring;
     struct link_token *token;
+    struct room_classes *classes;
 };
 
 /* Reads what may have to be refused; a word of options.def without its case, here and in use(),
@@ -307,6 +332,8 @@ static int prepare(struct reload *reload, enum option_holds what, const struct o
         if (failed != 0)
             LOG(reload->options.log, KEYS_REFUSED, LOG_S("detail", error));
         return failed;
+    case HOLDS_ROOMS:
+        return read_classes(options, &files->classes, error);
     case HOLDS_CERTIFICATES:
         return use_certificates(reload, options, error);
     case HOLDS_START:
@@ -339,6 +366,9 @@ static void use(struct reload *reload, enum option_holds what, const struct opti
     case HOLDS_PROXIES:
         use_proxies(reload, options);
         break;
+    case HOLDS_ROOMS:
+        use_classes(reload, files->classes);
+        break;
     case HOLDS_START:
     case HOLDS_CERTIFICATES: /* are in use */
     case HOLDS_COUNT:
@@ -355,6 +385,7 @@ static int use_all(struct reload *reload, const struct options *options, char *e
         failed = prepare(reload, what, options, &files, error);
     if (failed != 0) {
         free(files.token);
+        free(files.classes);
         keyring_release(files.keyring);
         return failed;
     }

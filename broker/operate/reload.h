@@ -27,6 +27,7 @@ struct reload_options {
     struct admission *admission; /* NULL with auth.mode open */
     struct limits *limits;
     struct link_token *_Atomic *link_token;
+    struct room_classes *_Atomic *room_classes; /* those before hang off the new ones */
 };
 
 /* Puts keys, token and proxies of the start in their places, and keeps what a later reload compares

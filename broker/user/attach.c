@@ -11,6 +11,7 @@
 #include "client.pb-c.h"
 #include "proto/broker_frame.h"
 #include "proto/number.h"
+#include "user/company.h"
 #include "user/user.h"
 
 /* A verified login. The newest wins: it gets a new epoch, stored together with its ONLINE event
@@ -204,6 +205,7 @@ void attach_committed(struct session *session, struct change *change, struct tur
             LOG_S("address", attach->address), LOG_S("transport", listener_name(attach->listener)),
             LOG_S("client", attach->client));
     }
+    uint64_t old_epoch = session->epoch;
     answer_forget(session, turn);
     if (session->held != NULL)
         held_fini(session->held);
@@ -221,6 +223,7 @@ void attach_committed(struct session *session, struct change *change, struct tur
     delivery_renumber(session, 1);
     welcome(session, turn, attach->id, USHER__V1__WELCOME__REPLAY__FRESH, 1);
     turn_mark(turn, HISTOGRAM_login_latency, attach->stamp_us);
+    company_taken_over(session, turn, old_epoch);
     delivery_feed(session, turn);
 }
 
@@ -266,6 +269,7 @@ void attach_resume_committed(struct session *session, struct change *change, str
     welcome(session, turn, resume->id,
             complete ? USHER__V1__WELCOME__REPLAY__COMPLETE : USHER__V1__WELCOME__REPLAY__PARTIAL,
             first);
+    company_resumed(session, turn, resume);
     delivery_feed(session, turn);
     answer_send_held(session, turn);
 }

@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "client.pb-c.h"
+#include "user/company.h"
 #include "user/session.h"
 
 /* The changes of a session that backends hear of. Only the user's own turn makes them, so the
@@ -17,6 +18,7 @@ void change_detach(struct session *session, struct turn *turn, uint8_t cause)
     CHECK(session->status == SESSION_IS_ONLINE);
     session->conn = 0;
     session->loss_cause = cause;
+    company_lost(session, turn);
     struct change *change;
     MEMORY_MUST((change = turn_change(turn, CHANGE_DETACH, NULL)) != NULL, "a change");
     session_describe(session, turn, change, USHER__V1__PRESENCE_EVENT__KIND__DETACHED, cause);

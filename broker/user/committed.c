@@ -4,6 +4,7 @@
 #include "backend.pb-c.h"
 #include "base/check.h"
 #include "client.pb-c.h"
+#include "user/company.h"
 #include "user/user.h"
 
 /* What a committed change means for the session, or one that could not be stored. Everybody who is
@@ -38,6 +39,7 @@ void user_ended(struct session *session, struct turn *turn, uint8_t cause)
                : cause == USHER__V1__PRESENCE_EVENT__CAUSE__TOKEN_EXPIRED ? METRIC_token_expired
                                                                           : METRIC_expired,
                1);
+    company_ended(session, turn, cause);
     session_clear(session, turn);
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/check.h"
+#include "user/company.h"
 #include "user/session.h"
 
 /* What goes to the bound connection, and when.
@@ -37,7 +38,7 @@ bool output_takes(const struct session *session, const struct turn *turn, size_t
 bool output_waits(const struct session *session)
 {
     return (session->inbox != NULL && session->inbox->waiting > 0) ||
-           (session->held != NULL && session->held->size > 0);
+           (session->held != NULL && session->held->size > 0) || company_waits(session);
 }
 
 bool output_is_unseen(const struct session *session, const struct turn *turn)

@@ -13,10 +13,11 @@
 #include "base/listeners.h"
 #include "base/memory.h"
 #include "client.pb-c.h"
+#include "user/company.h"
 
 /* Housekeeping of a session; what it means is in the handlers. */
 
-static_assert(sizeof(struct session) <= 152, "each user has one; docs/performance.md has the sum");
+static_assert(sizeof(struct session) <= 160, "each user has one; docs/performance.md has the sum");
 
 /* Of a token that is said to be good for longer: a thousand years. */
 static const uint64_t LIFE_MS_MAX = UINT64_C(1000) * 365 * 86400 * 1000;
@@ -24,7 +25,7 @@ static const uint64_t LIFE_MS_MAX = UINT64_C(1000) * 365 * 86400 * 1000;
 bool session_is_bare(const struct session *session)
 {
     return session->inbox == NULL && session->requests == NULL && session->held == NULL &&
-           session->source == NULL && session->details == NULL;
+           session->source == NULL && session->details == NULL && session->company == NULL;
 }
 
 const char *session_address(const struct session *session)
@@ -122,6 +123,7 @@ void session_clear(struct session *session, struct turn *turn)
     fight_destroy(session->fight);
     source_rates_leave(turn->settings->source_rates, session->source);
     free(session->details);
+    company_clear(session);
     *session = (struct session){0};
 }
 
@@ -133,6 +135,8 @@ void session_arm(struct session *session, struct turn *turn)
     uint64_t due = requests_due_ms(session->requests);
     if (session->deadline_ms != 0 && session->deadline_ms < due)
         due = session->deadline_ms;
+    uint64_t company_due = company_due_ms(session, turn);
+    due = company_due < due ? company_due : due;
     uint64_t left_ms = session->stopping ? UINT64_MAX : session_token_left_ms(session, turn);
     if (left_ms != UINT64_MAX && turn->now_ms + left_ms < due)
         due = turn->now_ms + left_ms;

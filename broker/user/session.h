@@ -40,6 +40,7 @@ struct session {
     struct source_rate *source; /* that he was last connected from; NULL: not counted */
     struct fight *fight;        /* who takes this user over so often; NULL: nobody did */
     struct details *details;    /* NULL: all of it empty */
+    struct company *company;    /* his rooms and friends; NULL: neither */
     uint8_t secret[SECRET_BYTES];
     struct rate rate;   /* of his requests, over all of his connections */
     uint32_t output;    /* bytes that wait in the bound connection: as of the last turn, and what

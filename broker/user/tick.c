@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "backend.pb-c.h"
 #include "client.pb-c.h"
+#include "user/company.h"
 #include "user/user.h"
 
 /* Time has passed (session_arm): calls are answered TIMEOUT, old messages given up, and a session
@@ -18,6 +19,7 @@ void user_tick(struct session *session, struct message *message, struct turn *tu
                      "the service did not answer in time", 0);
     }
     delivery_age(session, turn);
+    company_tick(session, turn);
     if (!session->stopping && session_token_left_ms(session, turn) == 0) {
         change_end(session, turn, USHER__V1__PRESENCE_EVENT__CAUSE__TOKEN_EXPIRED, NULL);
         return;

@@ -2,6 +2,7 @@
 #include "user/user.h"
 #include "actors/bounce.h"
 #include "base/check.h"
+#include "user/company.h"
 #include "user/tracing.h"
 
 /* The dispatch table of a user's actor.
@@ -52,6 +53,7 @@ void user_writable(struct session *session, struct message *message, struct turn
         session->feeding = false;
         answer_send_held(session, turn);
         delivery_feed(session, turn);
+        company_feed(session, turn);
     } else if (writable->conn == session->conn && session->conn != 0) {
         session->flushed = true;
         turn_effect(turn, EFFECT_FLUSH, session->conn);
