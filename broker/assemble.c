@@ -67,17 +67,6 @@ static int make_classes(struct settings *settings, const struct options *options
     return failed;
 }
 
-static void destroy_classes(struct settings *settings)
-{
-    struct room_classes *classes = settings->room_classes;
-    while (classes != NULL) {
-        struct room_classes *before = classes->before;
-        free(classes);
-        classes = before;
-    }
-    settings->room_classes = NULL;
-}
-
 static int make_rates(struct settings *settings, const struct limits *limits, const struct env *env)
 {
     settings->source_rates = source_rates_create(limits, env);
@@ -413,7 +402,7 @@ void broker_dismantle(struct broker *broker)
     log_set_metrics(broker->log, NULL);
     metrics_destroy(broker->metrics);
     destroy_rates(&broker->settings);
-    destroy_classes(&broker->settings);
+    room_classes_destroy(broker->settings.room_classes);
     logins_close(broker->logins);
     traces_destroy(broker->traces);
 }

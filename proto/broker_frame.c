@@ -258,9 +258,9 @@ int broker_frame_room_change(struct buffer *changes, struct bytes user, uint32_t
 int broker_frame_room_state(struct buffer *out, uint64_t id, const struct room_state_fields *s)
 {
     const struct field fields[] = {
-        {.run = s->name},        {.value = s->room},  {.value = s->incarnation},
-        {.value = s->offset},    {.value = s->state}, {.value = s->replay},
-        {.value = s->members},   {.value = s->tick_ms}, {.run = s->roster, .whole = true},
+        {.run = s->name},      {.value = s->room},    {.value = s->incarnation},
+        {.value = s->offset},  {.value = s->state},   {.value = s->replay},
+        {.value = s->members}, {.value = s->tick_ms}, {.run = s->roster, .whole = true},
         {.run = s->detail},
     };
     static_assert(COUNT(fields) == 10, "as many as RoomState has");

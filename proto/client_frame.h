@@ -30,7 +30,8 @@ enum client_body {
 #define CLIENT_TYPE_TEXTS struct client_list
 #define CLIENT_TYPE_POSITIONS struct client_list
 
-/* A field that is repeated. Zeroed: none. As it is read, other fields may stand between its items. */
+/* A field that is repeated. Zeroed: none. As it is read, other fields may stand between its items.
+ */
 struct client_list {
     struct bytes run; /* of whole fields, tags and all */
     uint32_t number;  /* of those that count */

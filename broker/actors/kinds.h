@@ -4,8 +4,8 @@
 
 /* The kinds of actors. What one is stands in a row of its own: struct behaviour (runtime/actor.h),
  * in broker/kinds.c for those that run turns. Only users take places of limits.users, only
- * instances those of limits.services, only rooms those of rooms.count; there are WATCH_SHARDS of who
- * watches whom, and of the others one each at most. */
+ * instances those of limits.services, only rooms those of rooms.count; there are WATCH_SHARDS of
+ * who watches whom, and of the others one each at most. */
 
 enum { WATCH_SHARDS = 64 };
 

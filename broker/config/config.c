@@ -262,7 +262,7 @@ static void check_rooms(struct load *load)
     int failed = room_classes_read(items->items, items->count, &classes, error);
     if (failed != 0)
         fail_value(load, "rooms.classes", failed == -ENOMEM ? "no memory" : error);
-    free(classes);
+    room_classes_destroy(classes);
 }
 
 /* What a client can ask for, and is not answered as something else. */

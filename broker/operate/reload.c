@@ -111,8 +111,9 @@ static void use_classes(struct reload *reload, struct room_classes *classes)
     const struct room_classes *before = *in_use;
     CHECK(lock_held(&reload->lock));
     if (before->count == classes->count &&
-        memcmp(before->classes, classes->classes, classes->count * sizeof(classes->classes[0])) == 0) {
-        free(classes);
+        memcmp(before->classes, classes->classes, classes->count * sizeof(classes->classes[0])) ==
+            0) {
+        room_classes_destroy(classes);
         return;
     }
     classes->before = *in_use;
@@ -385,7 +386,7 @@ static int use_all(struct reload *reload, const struct options *options, char *e
         failed = prepare(reload, what, options, &files, error);
     if (failed != 0) {
         free(files.token);
-        free(files.classes);
+        room_classes_destroy(files.classes);
         keyring_release(files.keyring);
         return failed;
     }

@@ -206,7 +206,10 @@ static const char *read_word(struct reading *reading, char *text)
         if ((reading->said >> i & 1) != 0)
             return "stands twice";
         reading->said |= 1u << i;
-        return words[i].read(reading, value) ? NULL : words[i].accepted;
+        if (words[i].read(reading, value))
+            return NULL;
+        value[-1] = '='; /* it is told as it was written */
+        return words[i].accepted;
     }
     return "is none of create, join, publish, roster, members, history, tick, idle, owner, follow";
 }
@@ -287,6 +290,15 @@ int room_classes_read(char *const *items, size_t count, struct room_classes **cl
     }
     *classes = made;
     return 0;
+}
+
+void room_classes_destroy(struct room_classes *classes)
+{
+    while (classes != NULL) {
+        struct room_classes *before = classes->before;
+        free(classes);
+        classes = before;
+    }
 }
 
 bool room_pattern_fits(struct bytes pattern, struct bytes room)

@@ -4,7 +4,7 @@
 
 /* The classes of rooms, as rooms.classes says them: one item each, a pattern and words.
  *
- *     match:* create=service join=service publish=member members=128 tick=50ms roster=list owner=maker
+ *     match:* create=service join=service members=128 tick=50ms roster=list owner=maker
  *
  * docs/operations.md has the words. Made by one thread, and not written to afterwards: any thread
  * may read. Nothing here blocks. */
@@ -55,10 +55,13 @@ struct room_classes {
     struct room_class classes[];
 };
 
-/* Reads the items in their order. 0 with *classes (the caller's, to be freed); -EINVAL with a
+/* Reads the items in their order. 0 with *classes (the caller's, to be destroyed); -EINVAL with a
  * sentence in `error` that names the item, or -ENOMEM. */
 int room_classes_read(char *const *items, size_t count, struct room_classes **classes,
                       char error[ROOM_CLASS_ERROR_BYTES]);
+
+/* With all that they replaced. NULL is nothing. */
+void room_classes_destroy(struct room_classes *classes);
 
 /* The first whose pattern fits; NULL: none does. `classes` may be NULL. */
 const struct room_class *room_class_of(const struct room_classes *classes, struct bytes room);

@@ -62,10 +62,12 @@ void friends_feed(struct session *session, struct turn *turn)
 
 void user_watch(struct session *session, const struct client_frame *frame, struct turn *turn)
 {
-    answer_refuse(session, turn, frame->id, USHER__V1__ERROR__CODE__FORBIDDEN, "friends.mode is off");
+    answer_refuse(session, turn, frame->id, USHER__V1__ERROR__CODE__FORBIDDEN,
+                  "friends.mode is off");
 }
 
 void user_set_status(struct session *session, const struct client_frame *frame, struct turn *turn)
 {
-    answer_refuse(session, turn, frame->id, USHER__V1__ERROR__CODE__FORBIDDEN, "friends.mode is off");
+    answer_refuse(session, turn, frame->id, USHER__V1__ERROR__CODE__FORBIDDEN,
+                  "friends.mode is off");
 }

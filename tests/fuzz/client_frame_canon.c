@@ -5,9 +5,9 @@
 
 /* client_frame_canon: reads frames from stdin, each behind its size as 4 bytes, little-endian, and
  * prints one line for each: `refused`, or the id, the number of the body and its fields in their
- * order. The play of the differential test compares the lines with what another implementation of
- * protobuf reads. Each frame is also compared with protobuf-c; a line that says `DIFFER` is a
- * disagreement with that one. */
+ * order; of what is repeated `[`, the items and `]`. The play of the differential test compares the
+ * lines with what another implementation of protobuf reads. Each frame is also compared with
+ * protobuf-c; a line that says `DIFFER` is a disagreement with that one. */
 
 enum { FRAME_BYTES_MAX = 1 << 20 };
 
@@ -24,6 +24,27 @@ static void print_number(uint64_t number)
     printf(" %" PRIu64, number);
 }
 
+static void print_texts(struct client_list list)
+{
+    struct bytes text;
+    fputs(" [", stdout);
+    while (client_list_text(&list, &text))
+        print_bytes(text);
+    fputs(" ]", stdout);
+}
+
+static void print_positions(struct client_list list)
+{
+    struct client_position at;
+    fputs(" [", stdout);
+    while (client_list_position(&list, &at)) {
+        print_number(at.room);
+        print_number(at.incarnation);
+        print_number(at.offset);
+    }
+    fputs(" ]", stdout);
+}
+
 #define PRINT_TEXT print_bytes
 #define PRINT_PEER print_bytes
 #define PRINT_BYTES print_bytes
@@ -31,6 +52,8 @@ static void print_number(uint64_t number)
 #define PRINT_UINT64 print_number
 #define PRINT_UINT32 print_number
 #define PRINT_BOOL print_number
+#define PRINT_TEXTS print_texts
+#define PRINT_POSITIONS print_positions
 
 static void print_fields(const struct client_frame *frame)
 {

@@ -15,8 +15,7 @@ static void write_and_read(struct bytes frame)
     FUZZ_CHECK(client_frame_write(&out, &ours, SIZE_MAX) == 0);
     int head = varint_read((struct bytes){out.data, out.size}, &size);
     FUZZ_CHECK(head > 0 && size == out.size - (size_t)head);
-    Usher__V1__ClientFrame *theirs =
-        usher__v1__client_frame__unpack(NULL, (size_t)size, out.data + head);
+    Usher__V1__ClientFrame *theirs = oracle_unpack((struct bytes){out.data + head, (size_t)size});
     FUZZ_CHECK(theirs != NULL && oracle_same(&ours, theirs));
     usher__v1__client_frame__free_unpacked(theirs, NULL);
     buffer_fini(&out);

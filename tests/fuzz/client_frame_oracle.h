@@ -6,8 +6,9 @@
  *
  * protobuf-c does not do all that the contract says (client_frame.c has the list), so the frame is
  * first put into a plain form by a slow reader of its own: unknown groups left out, bodies of one
- * kind joined (to join the bytes of two messages is to merge them), texts checked. Then protobuf-c
- * unpacks the plain form, and every field must be equal. Nothing of proto/wire.h is used. */
+ * kind joined (to join the bytes of two messages is to merge them; what is repeated in both is
+ * refused), texts checked. Then protobuf-c unpacks the plain form, and every field and every item
+ * must be equal. Nothing of proto/wire.h is used. */
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -116,46 +117,81 @@ static inline const ProtobufCMessageDescriptor *oracle_message(uint64_t body)
     return oracle_field(&usher__v1__client_frame__descriptor, body)->descriptor;
 }
 
-/* Appends the plain form of a body's content. */
-static inline bool oracle_body(struct bytes in, uint64_t body, struct buffer *out)
+static inline bool oracle_is(const ProtobufCFieldDescriptor *field, ProtobufCType type)
 {
+    return field != NULL && field->type == type;
+}
+
+static inline bool oracle_repeats(const ProtobufCFieldDescriptor *field)
+{
+    return field != NULL && field->label == PROTOBUF_C_LABEL_REPEATED;
+}
+
+static inline void oracle_put_run(struct buffer *out, uint64_t number, const struct buffer *run)
+{
+    uint8_t head[6] = {(uint8_t)(number * 8 + 2)};
+    size_t size = run->size;
+    for (int i = 1; i <= 5; i++, size /= 128)
+        head[i] = (uint8_t)(size % 128 + (i < 5 ? 128 : 0));
+    buffer_append(out, head, sizeof(head));
+    buffer_append(out, run->data, run->size);
+}
+
+static inline bool oracle_message_plain(struct bytes in, const ProtobufCMessageDescriptor *message,
+                                        uint64_t *repeated, struct buffer *out);
+
+/* Appends the plain form of one field. */
+static inline bool oracle_field_plain(const struct oracle_record *record,
+                                      const ProtobufCFieldDescriptor *field, struct buffer *out)
+{
+    /* protobuf-c looks at bits of a bool that the number does not have any more */
+    uint8_t plain_bool[2] = {(uint8_t)(record->number * 8), record->value != 0};
+    bool good = true;
+    if (record->type == 3)
+        return field == NULL;
+    if (oracle_is(field, PROTOBUF_C_TYPE_BOOL)) {
+        good = record->type == 0;
+        buffer_append(out, plain_bool, sizeof(plain_bool));
+    } else if (oracle_is(field, PROTOBUF_C_TYPE_MESSAGE)) {
+        struct buffer inner = {0};
+        uint64_t none = 0;
+        good = record->type == 2 &&
+               oracle_message_plain(record->run, field->descriptor, &none, &inner);
+        oracle_put_run(out, record->number, &inner);
+        buffer_fini(&inner);
+    } else {
+        if (record->type == 2 && oracle_is(field, PROTOBUF_C_TYPE_STRING))
+            good = oracle_text(record->run);
+        buffer_append(out, record->whole.data, record->whole.size);
+    }
+    return good;
+}
+
+/* Appends the plain form of a message's content. *repeated has a bit for each repeated field that
+ * an earlier part of the same message had, and gets those of this one. */
+static inline bool oracle_message_plain(struct bytes in, const ProtobufCMessageDescriptor *message,
+                                        uint64_t *repeated, struct buffer *out)
+{
+    uint64_t before = *repeated;
     while (in.size > 0) {
         struct oracle_record record;
         if (!oracle_record(&in, 0, &record))
             return false;
-        const ProtobufCFieldDescriptor *field = oracle_field(oracle_message(body), record.number);
-        bool is_bool = field != NULL && field->type == PROTOBUF_C_TYPE_BOOL;
-        bool is_text = field != NULL && field->type == PROTOBUF_C_TYPE_STRING;
-        if (record.type == 2 && is_text && !oracle_text(record.run))
+        const ProtobufCFieldDescriptor *field = oracle_field(message, record.number);
+        if (oracle_repeats(field) && (before >> record.number & 1) != 0)
             return false;
-        if (is_bool && record.type != 0)
+        if (oracle_repeats(field))
+            *repeated |= UINT64_C(1) << record.number;
+        if (!oracle_field_plain(&record, field, out))
             return false;
-        if (record.type == 3 && field != NULL)
-            return false;
-        /* protobuf-c looks at bits of a bool that the number does not have any more */
-        uint8_t plain_bool[2] = {(uint8_t)(record.number * 8), record.value != 0};
-        if (is_bool)
-            buffer_append(out, plain_bool, sizeof(plain_bool));
-        else if (record.type != 3)
-            buffer_append(out, record.whole.data, record.whole.size);
     }
     return true;
-}
-
-static inline void oracle_put_body(struct buffer *out, uint64_t number, const struct buffer *body)
-{
-    uint8_t head[6] = {(uint8_t)(number * 8 + 2)};
-    size_t size = body->size;
-    for (int i = 1; i <= 5; i++, size /= 128)
-        head[i] = (uint8_t)(size % 128 + (i < 5 ? 128 : 0));
-    buffer_append(out, head, sizeof(head));
-    buffer_append(out, body->data, body->size);
 }
 
 /* Appends the plain form of a frame. */
 static inline bool oracle_plain(struct bytes in, struct buffer *out, struct buffer *body)
 {
-    uint64_t current = 0;
+    uint64_t current = 0, repeated = 0;
     while (in.size > 0) {
         struct oracle_record record;
         if (!oracle_record(&in, 0, &record))
@@ -165,18 +201,19 @@ static inline bool oracle_plain(struct bytes in, struct buffer *out, struct buff
             return false;
         if (record.type == 2 && known && record.number > 1) {
             if (current != record.number && current != 0) {
-                oracle_put_body(out, current, body);
+                oracle_put_run(out, current, body);
                 body->size = 0;
+                repeated = 0;
             }
             current = record.number;
-            if (!oracle_body(record.run, current, body))
+            if (!oracle_message_plain(record.run, oracle_message(current), &repeated, body))
                 return false;
         } else if (record.type != 3) {
             buffer_append(out, record.whole.data, record.whole.size);
         }
     }
     if (current != 0)
-        oracle_put_body(out, current, body);
+        oracle_put_run(out, current, body);
     return true;
 }
 
@@ -190,13 +227,39 @@ static inline bool oracle_same_bytes(struct bytes ours, ProtobufCBinaryData thei
     return bytes_equal(ours, (struct bytes){theirs.data, theirs.len});
 }
 
-#define ORACLE_TEXT(ours, theirs) oracle_same_text(ours, theirs)
-#define ORACLE_PEER(ours, theirs) oracle_same_text(ours, theirs)
-#define ORACLE_BYTES(ours, theirs) oracle_same_bytes(ours, theirs)
-#define ORACLE_PAYLOAD(ours, theirs) oracle_same_bytes(ours, theirs)
-#define ORACLE_UINT64(ours, theirs) ((ours) == (theirs))
-#define ORACLE_UINT32(ours, theirs) ((ours) == (uint32_t)(theirs))
-#define ORACLE_BOOL(ours, theirs) ((ours) == ((theirs) != 0))
+static inline bool oracle_same_texts(struct client_list ours, char *const *theirs, size_t count)
+{
+    struct bytes text;
+    size_t i = 0;
+    for (; client_list_text(&ours, &text); i++)
+        if (i >= count || !oracle_same_text(text, theirs[i]))
+            return false;
+    return i == count;
+}
+
+static inline bool oracle_same_positions(struct client_list ours,
+                                         Usher__V1__RoomPosition *const *theirs, size_t count)
+{
+    struct client_position at;
+    size_t i = 0;
+    for (; client_list_position(&ours, &at); i++)
+        if (i >= count || at.room != theirs[i]->room || at.offset != theirs[i]->offset ||
+            at.incarnation != theirs[i]->incarnation)
+            return false;
+    return i == count;
+}
+
+#define ORACLE_TEXT(ours, theirs, name) oracle_same_text(ours.name, theirs->name)
+#define ORACLE_PEER ORACLE_TEXT
+#define ORACLE_BYTES(ours, theirs, name) oracle_same_bytes(ours.name, theirs->name)
+#define ORACLE_PAYLOAD ORACLE_BYTES
+#define ORACLE_UINT64(ours, theirs, name) (ours.name == theirs->name)
+#define ORACLE_UINT32(ours, theirs, name) (ours.name == (uint32_t)theirs->name)
+#define ORACLE_BOOL(ours, theirs, name) (ours.name == (theirs->name != 0))
+#define ORACLE_TEXTS(ours, theirs, name) \
+    oracle_same_texts(ours.name, theirs->name, theirs->n_##name)
+#define ORACLE_POSITIONS(ours, theirs, name) \
+    oracle_same_positions(ours.name, theirs->name, theirs->n_##name)
 
 /* A body of the schema that has no row is a case that is missing here, and does not compile. */
 static inline bool oracle_same(const struct client_frame *ours,
@@ -205,7 +268,7 @@ static inline bool oracle_same(const struct client_frame *ours,
     if (ours->id != theirs->id || (int)ours->body != (int)theirs->body_case)
         return false;
     switch (theirs->body_case) {
-#define FIELD(body, number, kind, name) &&ORACLE_##kind(ours->body.name, theirs->body->name)
+#define FIELD(body, number, kind, name) &&ORACLE_##kind(ours->body, theirs->body, name)
 #define BODY(number, NAME, name, handler, fields) \
     case USHER__V1__CLIENT_FRAME__BODY_##NAME:    \
         return ours->body == CLIENT_##NAME fields;
@@ -217,6 +280,18 @@ static inline bool oracle_same(const struct client_frame *ours,
         break;
     }
     return true;
+}
+
+/* What protobuf-c makes of the plain form; NULL: refused. */
+static inline Usher__V1__ClientFrame *oracle_unpack(struct bytes frame)
+{
+    struct buffer plain = {0}, body = {0};
+    Usher__V1__ClientFrame *theirs = NULL;
+    if (oracle_plain(frame, &plain, &body))
+        theirs = usher__v1__client_frame__unpack(NULL, plain.size, plain.data);
+    buffer_fini(&plain);
+    buffer_fini(&body);
+    return theirs;
 }
 
 enum oracle_verdict { ORACLE_BOTH_REFUSE, ORACLE_BOTH_ACCEPT, ORACLE_DIFFER };
@@ -232,15 +307,10 @@ static inline enum oracle_verdict oracle_compare(struct bytes frame)
     struct client_frame ours;
     bool accepted = client_frame_read((struct bytes){copy, frame.size}, &ours) == 0;
 
-    struct buffer plain = {0}, body = {0};
-    Usher__V1__ClientFrame *theirs = NULL;
-    if (oracle_plain(frame, &plain, &body))
-        theirs = usher__v1__client_frame__unpack(NULL, plain.size, plain.data);
+    Usher__V1__ClientFrame *theirs = oracle_unpack(frame);
     bool equal = accepted == (theirs != NULL) && (!accepted || oracle_same(&ours, theirs));
     if (theirs != NULL)
         usher__v1__client_frame__free_unpacked(theirs, NULL);
-    buffer_fini(&plain);
-    buffer_fini(&body);
     free(copy);
     return !equal ? ORACLE_DIFFER : accepted ? ORACLE_BOTH_ACCEPT : ORACLE_BOTH_REFUSE;
 }

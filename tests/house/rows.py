@@ -22,7 +22,7 @@ import tempfile
 TABLE = "proto/client_bodies.def"
 DISPATCH = "broker/user/frames.c"
 ORACLE = "tests/fuzz/client_frame_fuzz.c"  # what compares each body of the schema
-PLANTED = "BODY(15, JOIN, join, user_join, FIELD(join, 1, PEER, room))\n"
+PLANTED = "BODY(15, SHOUT, shout, user_shout, FIELD(shout, 1, PEER, room))\n"
 
 
 def compiler(root, build, source):
@@ -103,7 +103,7 @@ def main(root, build):
             table + PLANTED,
             DISPATCH,
             True,
-            "undefined reference to `user_join'",
+            "undefined reference to `user_shout'",
         ),
         ("a number that is taken", table + taken, DISPATCH, True, "duplicate case value"),
         ("every body of the schema", table, ORACLE, False, None),

@@ -93,8 +93,19 @@ struct scene {
     struct passed_sockets passed;
     struct certificate certificate;
     struct link_token *_Atomic link_token;
+    struct room_classes *_Atomic room_classes;
     struct reload *reload;
 };
+
+/* Those of the start, as the broker does. */
+static void make_classes(struct scene *scene)
+{
+    const struct text_list *items = &scene->options.rooms_classes;
+    char error[ROOM_CLASS_ERROR_BYTES];
+    struct room_classes *classes;
+    assert_int_equal(room_classes_read(items->items, items->count, &classes, error), 0);
+    scene->room_classes = classes;
+}
 
 /* As the file says. */
 static void open_scene(struct scene *scene)
@@ -102,6 +113,7 @@ static void open_scene(struct scene *scene)
     enum config_action action;
     char error[BROKER_ERROR_BYTES] = "";
     assert_int_equal(config_load(&scene->options, 3, scene->arguments, stderr, &action), 0);
+    make_classes(scene);
     limits_fill(&scene->limits, &scene->options);
     const struct reload_options options = {
         .config = &scene->options,
@@ -110,6 +122,7 @@ static void open_scene(struct scene *scene)
         .certificate = &scene->certificate,
         .limits = &scene->limits,
         .link_token = &scene->link_token,
+        .room_classes = &scene->room_classes,
     };
     assert_int_equal(reload_open(&scene->reload, &options, error), 0);
     reload_remember(scene->reload, 3, scene->arguments);
@@ -139,11 +152,17 @@ static int set_up(void **state)
     return 0;
 }
 
+static void close_scene(struct scene *scene)
+{
+    reload_close(scene->reload);
+    room_classes_destroy(scene->room_classes);
+    options_fini(&scene->options);
+}
+
 static int tear_down(void **state)
 {
     struct scene *scene = *state;
-    reload_close(scene->reload);
-    options_fini(&scene->options);
+    close_scene(scene);
     unlink(scene->path);
     free(scene);
     return 0;
@@ -214,8 +233,7 @@ static void proxies_are_what_the_file_says(void **state)
     assert_int_equal(reload_run(scene->reload, &report), -EINVAL);
     assert_non_null(strstr(report.error, "proxy.from: it is set, and auth.mode is open"));
     assert_false(is_trusted(0x0a000001));
-    reload_close(scene->reload);
-    options_fini(&scene->options);
+    close_scene(scene);
     write_file(scene, "auth.allow_open_network: true\n");
     open_scene(scene);
     write_file(scene, "proxy.from: [10.0.0.0/8, 192.0.2.7]\nws.forwarded_from: ['::1']\n"
@@ -235,6 +253,48 @@ static void proxies_are_what_the_file_says(void **state)
     assert_false(is_trusted(0x0a000001));
 }
 
+static uint32_t members_of(const struct scene *scene, const char *room)
+{
+    const struct room_class *class = room_class_of(scene->room_classes, bytes_of_text(room));
+    return class != NULL ? class->members_max : 0;
+}
+
+/* What a turn is reading is there for as long as it reads. */
+static void classes_are_what_the_file_says(void **state)
+{
+    struct scene *scene = *state;
+    static struct reload_report report;
+    const struct room_classes *first = scene->room_classes;
+    assert_int_equal(members_of(scene, "match:1"), 0);
+    write_file(scene, "rooms.classes: ['match:* members=7', '* members=9']\n");
+    assert_int_equal(reload_run(scene->reload, &report), 0);
+    assert_int_equal(report.count, 1);
+    assert_string_equal(report.changes[0].option, "rooms.classes");
+    assert_false(report.changes[0].restart);
+    const struct room_classes *second = scene->room_classes;
+    assert_int_equal(members_of(scene, "match:1"), 7);
+    assert_int_equal(members_of(scene, "lobby"), 9);
+    assert_ptr_equal(second->before, first);
+    assert_int_equal(first->count, 0);
+    assert_int_equal(reload_run(scene->reload, &report),
+                     0); /* what is the same stays in its place */
+    assert_ptr_equal(scene->room_classes, second);
+
+    write_file(scene, "rooms.classes: ['* members=7', 'lobby members=0']\n");
+    assert_int_equal(reload_run(scene->reload, &report), -EINVAL);
+    assert_non_null(strstr(report.error, "rooms.classes: class lobby: 'members=0' is not one; "
+                                         "accepted: members= 1 to 1000000"));
+    assert_ptr_equal(scene->room_classes, second);
+    write_file(scene, "rooms.classes: ['* members=5']\nlink.token_file: /nowhere/to/be/found\n");
+    assert_int_not_equal(reload_run(scene->reload, &report), 0); /* for another reason */
+    assert_ptr_equal(scene->room_classes, second);
+
+    write_file(scene, "# nothing\n");
+    assert_int_equal(reload_run(scene->reload, &report), 0);
+    assert_int_equal(members_of(scene, "lobby"), 0);
+    assert_ptr_equal(scene->room_classes->before, second);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -243,6 +303,7 @@ int main(void)
         TEST(every_live_number_is_what_the_file_says),
         TEST(what_is_refused_changes_no_number),
         TEST(proxies_are_what_the_file_says),
+        TEST(classes_are_what_the_file_says),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

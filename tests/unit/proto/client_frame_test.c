@@ -115,6 +115,91 @@ static void test_small_bodies(void **state)
     assert_int_equal(frame.id, 3);
 }
 
+static void assert_next_text(struct client_list *list, const char *wanted)
+{
+    struct bytes text;
+    assert_true(client_list_text(list, &text));
+    assert_text(text, wanted);
+}
+
+static void test_list_of_texts(void **state)
+{
+    struct client_frame frame;
+    struct bytes text;
+    ASSERT_ACCEPTED("\x62\x10\x0a\x01"
+                    "a\x12\x01z\x18\x07\x0a\x00\x1b\x1c\x0a\x02"
+                    "bc",
+                    &frame); /* with another list, a number and a group between */
+    assert_int_equal(frame.body, CLIENT_WATCH);
+    struct client_list again = frame.watch.add;
+    for (int round = 0; round < 2; round++) {
+        assert_next_text(&frame.watch.add, "a");
+        assert_next_text(&frame.watch.add, "");
+        assert_next_text(&frame.watch.add, "bc");
+        assert_false(client_list_text(&frame.watch.add, &text));
+        assert_false(client_list_text(&frame.watch.add, &text));
+        frame.watch.add = again; /* the run is as it was */
+    }
+    assert_next_text(&frame.watch.remove, "z");
+    assert_false(client_list_text(&frame.watch.remove, &text));
+    ASSERT_ACCEPTED("\x62\x00", &frame);
+    assert_false(client_list_text(&frame.watch.add, &text));
+    ASSERT_REFUSED("\x62\x06\x0a\x01\xff\x0a\x01x");
+    ASSERT_REFUSED("\x62\x06\x0a\x01x\x0a\x01\x00");
+    ASSERT_REFUSED("\x62\x02\x08\x01");
+    ASSERT_REFUSED("\x62\x03\x0a\x02x");
+}
+
+static void test_list_of_positions(void **state)
+{
+    struct client_frame frame;
+    struct client_position at;
+    ASSERT_ACCEPTED("\x1a\x19\x32\x06\x08\x03\x10\x07\x18\x09\x32\x00\x32\x0d"
+                    "\x18\x01\x18\x02\x23\x08\x01\x24\x2a\x01x\x08\x05",
+                    &frame); /* the last counts; what is unknown in it is passed over */
+    struct client_list rooms = frame.resume.rooms;
+    assert_true(client_list_position(&rooms, &at));
+    assert_true(at.room == 3 && at.incarnation == 7 && at.offset == 9);
+    assert_true(client_list_position(&rooms, &at));
+    assert_true(at.room == 0 && at.incarnation == 0 && at.offset == 0);
+    assert_true(client_list_position(&rooms, &at));
+    assert_true(at.room == 5 && at.incarnation == 0 && at.offset == 2);
+    assert_false(client_list_position(&rooms, &at));
+    ASSERT_ACCEPTED("\x1a\x08\x32\x06\x08\x81\x80\x80\x80\x10", &frame); /* 32 bits of it */
+    assert_true(client_list_position(&frame.resume.rooms, &at));
+    assert_int_equal(at.room, 1);
+    ASSERT_REFUSED("\x1a\x03\x32\x01\x08");         /* cut */
+    ASSERT_REFUSED("\x1a\x05\x32\x03\x0a\x01x");    /* a run where a number should be */
+    ASSERT_REFUSED("\x1a\x04\x32\x02\x0b\x0c");     /* a group */
+    ASSERT_REFUSED("\x1a\x03\x32\x01\x0c");         /* one that nobody opened */
+    ASSERT_REFUSED("\x1a\x05\x32\x01\x23\x24\x00"); /* across the end of the position */
+    ASSERT_REFUSED("\x1a\x04\x32\x02\x00\x00");
+    ASSERT_REFUSED("\x1a\x02\x30\x01");
+    ASSERT_REFUSED("\x1a\x02\x33\x34");
+}
+
+/* What is repeated stays in one body; the rest of two bodies is merged as ever. */
+static void test_list_in_two_bodies(void **state)
+{
+    struct client_frame frame;
+    ASSERT_REFUSED("\x62\x03\x0a\x01"
+                   "a\x62\x03\x0a\x01z");
+    ASSERT_REFUSED("\x62\x02\x0a\x00\x78\x01\x62\x02\x0a\x00");
+    ASSERT_REFUSED("\x1a\x02\x32\x00\x1a\x00\x1a\x02\x32\x00");
+    ASSERT_ACCEPTED("\x62\x03\x0a\x01"
+                    "a\x62\x03\x12\x01z",
+                    &frame);
+    assert_next_text(&frame.watch.add, "a");
+    assert_next_text(&frame.watch.remove, "z");
+    ASSERT_ACCEPTED("\x1a\x02\x10\x07\x1a\x04\x32\x02\x08\x01\x1a\x02\x20\x09", &frame);
+    assert_int_equal(frame.resume.epoch, 7);
+    assert_int_equal(frame.resume.last_seq, 9);
+    ASSERT_ACCEPTED("\x62\x03\x0a\x01"
+                    "a\x42\x00\x62\x03\x0a\x01z",
+                    &frame); /* the first was replaced */
+    assert_next_text(&frame.watch.add, "z");
+}
+
 static void test_truncated(void **state)
 {
     static const uint8_t data[] = "\x08\x01\x22\x0a\x0a\x03"
@@ -365,6 +450,19 @@ static bool is_run(const ProtobufCFieldDescriptor *field)
     return field->type == PROTOBUF_C_TYPE_STRING || field->type == PROTOBUF_C_TYPE_BYTES;
 }
 
+/* A RoomPosition, as a field of that number. */
+static void put_position(struct random *random, struct buffer *out, uint32_t number)
+{
+    struct buffer item = {0};
+    for (uint32_t count = random_below(random, 5); count > 0; count--)
+        put_field(random, &item, 1 + random_below(random, 4), 0);
+    put_varint(random, out, number << 3 | 2);
+    put_varint(random, out, item.size);
+    if (item.size > 0)
+        assert_int_equal(buffer_append(out, item.data, item.size), 0);
+    buffer_fini(&item);
+}
+
 static void put_body(struct random *random, struct buffer *out)
 {
     struct buffer body = {0};
@@ -376,6 +474,8 @@ static void put_body(struct random *random, struct buffer *out)
         uint32_t field = 1 + random_below(random, known + 1);
         if (field > known)
             put_field(random, &body, field + random_below(random, 30), random_below(random, 6));
+        else if (message->fields[field - 1].type == PROTOBUF_C_TYPE_MESSAGE)
+            put_position(random, &body, field);
         else
             put_field(random, &body, field, is_run(&message->fields[field - 1]) ? 2 : 0);
     }
@@ -393,7 +493,7 @@ static void put_frame(struct random *random, struct buffer *out)
             put_field(random, out, 1, 0);
             break;
         case 1:
-            put_field(random, out, 9 + random_below(random, 3000), random_below(random, 6));
+            put_field(random, out, 14 + random_below(random, 3000), random_below(random, 6));
             break;
         default:
             put_body(random, out);
@@ -459,7 +559,18 @@ static void test_as_protobuf(void **state)
 struct row {
     unsigned number;
     const char *name;
-    enum { TEXT, PEER = TEXT, BYTES, PAYLOAD = BYTES, UINT64, UINT32, BOOL, MESSAGE } kind;
+    enum {
+        TEXT,
+        PEER = TEXT,
+        BYTES,
+        PAYLOAD = BYTES,
+        UINT64,
+        UINT32,
+        BOOL,
+        TEXTS,
+        POSITIONS,
+        MESSAGE
+    } kind;
     unsigned body; /* 0: it is one */
 };
 
@@ -473,6 +584,9 @@ static const struct row rows[] = {
 
 static bool is_of_kind(const ProtobufCFieldDescriptor *field, int kind)
 {
+    if (field->label == PROTOBUF_C_LABEL_REPEATED)
+        return kind == (field->type == PROTOBUF_C_TYPE_STRING ? TEXTS : POSITIONS) &&
+               (kind == TEXTS || field->descriptor == &usher__v1__room_position__descriptor);
     switch (field->type) {
     case PROTOBUF_C_TYPE_STRING:
         return kind == TEXT;
@@ -511,41 +625,90 @@ static void test_rows_are_the_schema(void **state)
 
 /* --- writing ---------------------------------------------------------------------------------- */
 
-/* What is read can be written and reads the same, and the bytes are those of protobuf-c; but for
- * numbers that no enum has, of which protobuf-c makes negative ones of ten bytes. */
-static void check_written(const struct buffer *frame)
+/* The frame behind `before`, without its length. */
+static struct bytes written_of(const struct client_frame *frame, struct buffer *out)
 {
-    struct client_frame ours, again;
-    if (client_frame_read((struct bytes){frame->data, frame->size}, &ours) != 0)
-        return;
-    if (ours.body == CLIENT_SEND)
-        ours.send.until &= INT32_MAX;
-    struct buffer out = {0};
-    assert_int_equal(buffer_append(&out, "before", 6), 0);
-    assert_int_equal(client_frame_write(&out, &ours, SIZE_MAX), 0);
-    assert_memory_equal(out.data, "before", 6);
+    assert_int_equal(buffer_append(out, "before", 6), 0);
+    assert_int_equal(client_frame_write(out, frame, SIZE_MAX), 0);
+    assert_memory_equal(out->data, "before", 6);
     uint64_t size = 0;
-    int head = varint_read((struct bytes){out.data + 6, out.size - 6}, &size);
-    assert_true(head > 0 && size == out.size - 6 - (size_t)head);
-    struct bytes written = {out.data + 6 + head, (size_t)size};
+    int head = varint_read((struct bytes){out->data + 6, out->size - 6}, &size);
+    assert_true(head > 0 && size == out->size - 6 - (size_t)head);
+    return (struct bytes){out->data + 6 + head, (size_t)size};
+}
+
+/* A list goes out as its items came in, also with what is unknown in them; what stood between them
+ * does not. */
+static void check_read_again(const struct client_frame *ours)
+{
+    struct client_frame again;
+    struct buffer out = {0};
+    struct bytes written = written_of(ours, &out);
+    Usher__V1__ClientFrame *theirs = oracle_unpack(written);
+    assert_true(theirs != NULL && oracle_same(ours, theirs));
+    assert_int_equal(client_frame_read(written, &again), 0);
+    assert_true(oracle_same(&again, theirs));
+    usher__v1__client_frame__free_unpacked(theirs, NULL);
+    buffer_fini(&out);
+}
+
+/* The same list, of items that this library wrote. */
+static void rewrite_texts(struct client_list *list, struct buffer *run)
+{
+    struct bytes text;
+    while (client_list_text(list, &text))
+        assert_int_equal(client_list_add_text(run, list->number, text), 0);
+    list->run = (struct bytes){run->data, run->size};
+}
+
+static void rewrite_positions(struct client_list *list, struct buffer *run)
+{
+    struct client_position at;
+    while (client_list_position(list, &at))
+        assert_int_equal(client_list_add_position(run, list->number, &at), 0);
+    list->run = (struct bytes){run->data, run->size};
+}
+
+/* The bytes are those of protobuf-c; but for numbers that no enum has, of which protobuf-c makes
+ * negative ones of ten bytes. */
+static void check_bytes(struct client_frame *ours)
+{
+    struct buffer runs[2] = {{0}}, out = {0}, tight = {0};
+    if (ours->body == CLIENT_SEND)
+        ours->send.until &= INT32_MAX;
+    if (ours->body == CLIENT_RESUME)
+        rewrite_positions(&ours->resume.rooms, &runs[0]);
+    if (ours->body == CLIENT_WATCH) {
+        rewrite_texts(&ours->watch.add, &runs[0]);
+        rewrite_texts(&ours->watch.remove, &runs[1]);
+    }
+    struct bytes written = written_of(ours, &out);
     Usher__V1__ClientFrame *theirs =
         usher__v1__client_frame__unpack(NULL, written.size, written.data);
     assert_non_null(theirs);
-    assert_true(oracle_same(&ours, theirs));
     uint8_t *packed = malloc(written.size + 1);
     assert_int_equal(usher__v1__client_frame__pack(theirs, packed), written.size);
     assert_memory_equal(packed, written.data, written.size);
     free(packed);
     usher__v1__client_frame__free_unpacked(theirs, NULL);
-    assert_int_equal(client_frame_read(written, &again), 0);
 
-    struct buffer tight = {0};
-    assert_int_equal(client_frame_write(&tight, &ours, (size_t)size), 0);
-    if (size > 0)
-        assert_int_equal(client_frame_write(&tight, &ours, (size_t)size - 1), -EMSGSIZE);
+    assert_int_equal(client_frame_write(&tight, ours, written.size), 0);
+    if (written.size > 0)
+        assert_int_equal(client_frame_write(&tight, ours, written.size - 1), -EMSGSIZE);
     assert_int_equal(tight.size, out.size - 6);
     buffer_fini(&tight);
     buffer_fini(&out);
+    buffer_fini(&runs[0]);
+    buffer_fini(&runs[1]);
+}
+
+static void check_written(const struct buffer *frame)
+{
+    struct client_frame ours;
+    if (client_frame_read((struct bytes){frame->data, frame->size}, &ours) != 0)
+        return;
+    check_read_again(&ours);
+    check_bytes(&ours);
 }
 
 static void test_written_as_protobuf(void **state)
@@ -602,6 +765,9 @@ int main(void)
         cmocka_unit_test(test_send_borrows),
         cmocka_unit_test(test_call),
         cmocka_unit_test(test_small_bodies),
+        cmocka_unit_test(test_list_of_texts),
+        cmocka_unit_test(test_list_of_positions),
+        cmocka_unit_test(test_list_in_two_bodies),
         cmocka_unit_test(test_truncated),
         cmocka_unit_test(test_last_wins),
         cmocka_unit_test(test_same_body_merges),
