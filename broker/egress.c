@@ -13,6 +13,7 @@
 #include "client.pb-c.h"
 #include "directory/services.h"
 #include "instance/instance.h"
+#include "room/room.h"
 
 /* Everything that leaves: the effects of a turn, carried out in their order on the thread that
  * ran it. A turn with a change is then held: the committer stores it and goes on from there
@@ -72,6 +73,8 @@ static void perform_forward(struct egress *egress, struct runner *runner, struct
     struct message *message = effect->message;
     actor_handle user = find_receiver(egress, turn, effect, last);
     bool deliver = message->kind == MESSAGE_DELIVER;
+    if (message->kind == MESSAGE_ROOM_INVITE || message->kind == MESSAGE_ROOM_EXPEL)
+        rooms_find(&egress->rooms, (struct room_member_message *)message);
     int error = !deliver ? scheduler_post(egress->scheduler, runner, user, message)
                 : memory_level() == MEMORY_FULL
                     ? -ENOBUFS
@@ -89,6 +92,25 @@ static void perform_forward(struct egress *egress, struct runner *runner, struct
     } else {
         bounce(message, turn);
     }
+}
+
+static void perform_room(struct egress *egress, struct runner *runner, struct turn *turn,
+                         struct room_call *call)
+{
+    uint16_t code = rooms_send(&egress->rooms, runner, call);
+    if (code != 0)
+        rooms_refuse(turn, call, code);
+}
+
+static void perform_room_out(struct egress *egress, struct runner *runner, struct turn *turn)
+{
+    struct actor *actor = registry_actor(egress->registry, actor_slot(turn->self));
+    struct room *room = ((struct room_place *)actor->state)->room;
+    uint32_t posted = rooms_fan_out(&egress->rooms, runner, room);
+    metrics_add(egress->metrics, runner->index, METRIC_room_deliveries, posted);
+    if (room_out_done(room))
+        egress_post(egress, runner, turn->self,
+                    message_create(MESSAGE_ROOM_MORE, sizeof(struct message)));
 }
 
 static void perform(struct egress *egress, struct runner *runner, struct turn *turn,
@@ -126,6 +148,12 @@ static void perform(struct egress *egress, struct runner *runner, struct turn *t
         break;
     case EFFECT_FORWARD:
         perform_forward(egress, runner, turn, effect, last);
+        break;
+    case EFFECT_ROOM:
+        perform_room(egress, runner, turn, (struct room_call *)effect->message);
+        break;
+    case EFFECT_ROOM_OUT:
+        perform_room_out(egress, runner, turn);
         break;
     case EFFECT_CALL:
         egress_call(egress, runner, effect->message);
@@ -214,6 +242,12 @@ void egress_stored(void *context, struct runner *runner, const struct change *li
     services_tell_presence(egress->services, runner, last);
 }
 
+static bool is_for_a_room(const struct message *message)
+{
+    return message->kind == MESSAGE_ROOM_JOIN || message->kind == MESSAGE_ROOM_PUBLISH ||
+           message->kind == MESSAGE_ROOM_COMMAND;
+}
+
 void egress_bounce(void *context, struct runner *runner, struct message *message)
 {
     struct egress *egress = context;
@@ -230,7 +264,10 @@ void egress_bounce(void *context, struct runner *runner, struct message *message
     turn.count = turn.capacity = 0;
     turn.change = NULL;
     turn.mark_count = 0;
-    bounce(message, &turn);
+    if (is_for_a_room(message)) /* which has just ended: the name may have another one */
+        perform_room(egress, runner, &turn, (struct room_call *)message);
+    else
+        bounce(message, &turn);
     egress_perform(egress, runner, &turn);
     turn_fini(&turn);
 }

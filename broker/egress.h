@@ -6,6 +6,7 @@
  * it. A message that cannot be posted bounces here too. */
 
 #include "actors/turn.h"
+#include "directory/rooms.h"
 #include "link/link.h"
 #include "net/net.h"
 #include "runtime/clock.h"
@@ -25,6 +26,7 @@ struct egress {
     struct registry *registry;
     struct scheduler *scheduler;
     struct services *services;
+    struct rooms_directory rooms;
     struct clock *clock;
     struct committer *committer;
     struct queries *queries;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker/kinds.h"
 
+#include <assert.h>
+
 #include "actors/kinds.h"
 #include "actors/push.h"
 #include "base/check.h"
@@ -8,6 +10,7 @@
 #include "broker/thread.h"
 #include "instance/instance.h"
 #include "persist/committer.h"
+#include "room/room.h"
 #include "user/user.h"
 
 /* A row for each kind of actor that runs turns: how a message is received, how what it asked for is
@@ -84,6 +87,41 @@ static enum verdict finish_instance(void *context, struct runner *runner, actor_
     return retire ? VERDICT_RETIRE : VERDICT_GO_ON;
 }
 
+static bool receive_room(void *context, struct runner *runner, actor_handle self, void *state,
+                         struct message *message)
+{
+    struct turn *turn = begin(context, runner, self);
+    return room_receive(&((struct room_place *)state)->room, message, turn);
+}
+
+static enum verdict finish_room(void *context, struct runner *runner, actor_handle self,
+                                void *state)
+{
+    struct egress *egress = context;
+    struct room_place *place = state;
+    struct turn *turn = begin(egress, runner, self);
+    room_finish(&place->room, turn);
+    egress_perform(egress, runner, turn);
+    bool over = room_is_over(place->room);
+    if (over)
+        room_fini(&place->room);
+    else
+        room_show(place);
+    turn_reset(turn);
+    return over ? VERDICT_RETIRE : VERDICT_GO_ON;
+}
+
+static void show_room(const void *state, uint64_t numbers[ACTOR_NUMBERS])
+{
+    static_assert((int)ROOM_NUMBERS <= (int)ACTOR_NUMBERS, "there is room for them");
+    room_show_numbers(state, numbers);
+}
+
+static void clear_room(void *context, struct runner *runner, actor_handle self, void *state)
+{
+    room_fini(&((struct room_place *)state)->room);
+}
+
 static void clear_user(void *context, struct runner *runner, actor_handle self, void *state)
 {
     session_clear(state, begin(context, runner, self));
@@ -122,10 +160,20 @@ const struct behaviour visitors_behaviour = {
     .clear = clear_instance,
 };
 
+const struct behaviour room_behaviour = {
+    .name = "room",
+    .kind = KIND_ROOM,
+    .state_bytes = sizeof(struct room_place),
+    .receive = receive_room,
+    .finish = finish_room,
+    .clear = clear_room,
+    .show = show_room,
+};
+
 size_t kinds_state_bytes(void)
 {
     static const struct behaviour *const rows[] = {&user_behaviour, &instance_behaviour,
-                                                   &visitors_behaviour};
+                                                   &visitors_behaviour, &room_behaviour};
     size_t most = 0;
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
         most = rows[i]->state_bytes > most ? rows[i]->state_bytes : most;

@@ -7,6 +7,7 @@
 
 #include "runtime/actor.h"
 
+extern const struct behaviour room_behaviour;
 extern const struct behaviour user_behaviour, instance_behaviour, visitors_behaviour;
 
 /* That of the largest of their states. */

@@ -34,6 +34,8 @@ enum {
     RESULT_NUMBERS = 4,
     RESULT_PUSH = 5,
     RESULT_LINES = 6,
+    RESULT_ROOMS = 7,
+    RESULT_MEMBERS = 8,
     ITEM = 1,    /* of SessionList, EventList, NumberList and LineList */
     FAILURE = 2, /* of PushReport */
 };
@@ -290,6 +292,39 @@ int link_page_failure(struct link_page *page, const char *user, uint32_t code)
     return append_to_page(page, FAILURE, fields, COUNT(fields), bytes, bytes);
 }
 
+static int append_item(struct link_page *page, const struct field *fields, unsigned count)
+{
+    size_t bytes = fields_size(fields, count);
+    bytes += head_size(bytes);
+    return append_to_page(page, ITEM, fields, count, bytes, bytes);
+}
+
+int link_page_room(struct link_page *page, const struct room_fields *room)
+{
+    const struct field fields[] = {
+        {.run = room->name},
+        {.value = room->incarnation},
+        {.value = room->offset},
+        {.value = room->members},
+        {.run = room->pattern},
+        {.run = room->owner},
+        {.value = room->away},
+        {.value = room->history_messages},
+        {.value = room->history_bytes},
+        {.value = room->deliveries},
+        {.value = room->opened_ms},
+    };
+    return append_item(page, fields, COUNT(fields));
+}
+
+int link_page_room_member(struct link_page *page, struct bytes user, uint64_t epoch, bool away,
+                          bool carry)
+{
+    const struct field fields[] = {
+        {.run = user}, {.value = epoch}, {.value = away}, {.value = carry}};
+    return append_item(page, fields, COUNT(fields));
+}
+
 /* --- Result ----------------------------------------------------------------------------------- */
 
 /* A Result of a code and the message `number`. */
@@ -346,6 +381,23 @@ int link_result_lines(struct buffer *out, uint32_t code, const struct link_page 
     const struct field fields[] = {
         items_of(page), {.value = next, .said = true}, {.value = more, .said = true}};
     return append_result(out, said, RESULT_LINES, fields, COUNT(fields));
+}
+
+int link_result_rooms(struct buffer *out, const struct link_page *page, bool more)
+{
+    const struct field fields[] = {items_of(page), {.value = more}};
+    return append_result(out, ok, RESULT_ROOMS, fields, COUNT(fields));
+}
+
+int link_result_members(struct buffer *out, const struct link_page *page, struct bytes next,
+                        uint64_t news_seq, uint64_t incarnation, uint64_t offset)
+{
+    const struct field fields[] = {items_of(page),
+                                   {.run = next},
+                                   {.value = news_seq},
+                                   {.value = incarnation},
+                                   {.value = offset}};
+    return append_result(out, ok, RESULT_MEMBERS, fields, COUNT(fields));
 }
 
 int link_result_push(struct buffer *out, uint32_t code, uint32_t accepted, uint32_t dropped,

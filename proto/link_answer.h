@@ -128,6 +128,19 @@ int link_page_line(struct link_page *page, struct bytes line);
 /* code is a Result.Code. */
 int link_page_failure(struct link_page *page, const char *user, uint32_t code);
 
+struct room_fields {
+    struct bytes name;
+    uint64_t incarnation, offset;
+    uint32_t members;
+    struct bytes pattern, owner;
+    uint32_t away, history_messages;
+    uint64_t history_bytes, deliveries, opened_ms;
+};
+
+int link_page_room(struct link_page *page, const struct room_fields *room);
+int link_page_room_member(struct link_page *page, struct bytes user, uint64_t epoch, bool away,
+                          bool carry);
+
 /* --- Result ----------------------------------------------------------------------------------- */
 
 /* What a Result may need beside the items of a page. */
@@ -147,6 +160,11 @@ int link_result_numbers(struct buffer *out, const struct link_page *page);
 /* next and more are said always. */
 int link_result_lines(struct buffer *out, uint32_t code, const struct link_page *page,
                       uint64_t next, bool more);
+
+/* The pages are of rooms, and of members of one. `next` is empty at the end. */
+int link_result_rooms(struct buffer *out, const struct link_page *page, bool more);
+int link_result_members(struct buffer *out, const struct link_page *page, struct bytes next,
+                        uint64_t news_seq, uint64_t incarnation, uint64_t offset);
 
 /* The page is of failures. */
 int link_result_push(struct buffer *out, uint32_t code, uint32_t accepted, uint32_t dropped,

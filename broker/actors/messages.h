@@ -38,6 +38,19 @@ enum message_kind {
     MESSAGE_LEAVE,
     MESSAGE_WALK, /* to oneself: go on with the walk over the calls */
     MESSAGE_PUSHED_ALL,
+    /* of rooms; see actors/room_messages.h */
+    MESSAGE_ROOM_JOIN,
+    MESSAGE_ROOM_PUBLISH,
+    MESSAGE_ROOM_COMMAND,
+    MESSAGE_ROOM_PULL,
+    MESSAGE_ROOM_AWAY,
+    MESSAGE_ROOM_LEAVE,
+    MESSAGE_ROOM_MORE, /* to oneself: go on with what goes out */
+    MESSAGE_ROOM_INVITE,
+    MESSAGE_ROOM_EXPEL,
+    MESSAGE_ROOM_STATE,
+    MESSAGE_ROOM_BUNDLE,
+    MESSAGE_ROOM_ANSWER,
     /* to every actor */
     MESSAGE_TICK,
     MESSAGE_RESTORE,
@@ -173,13 +186,16 @@ struct deliver_message *deliver_create(struct bytes name, struct bytes payload);
 enum {
     RESULT_STALE_EPOCH = 1000, /* commands alone */
     RESULT_DROPPED,            /* it was transient, and did not go */
+    RESULT_ROOMS_FULL,         /* he is in rooms.per_user rooms, or there are rooms.count */
+    RESULT_MALFORMED,
 };
 
 struct result_message {
     struct message header;
     uint64_t request;
     uint64_t asker_epoch;
-    uint64_t epoch; /* of the user it was about */
+    uint64_t epoch;  /* of the user it was about */
+    uint64_t offset; /* of a Publish; 0: it was none */
     uint16_t code;
 };
 

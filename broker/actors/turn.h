@@ -71,6 +71,8 @@ enum effect_kind {
     EFFECT_CONSUMED, /* conn: one batch of its frames is done */
     EFFECT_POST,     /* message to an actor; dropped when that is gone */
     EFFECT_FORWARD,  /* a deliver_message to the user named in turn.out[offset, size) */
+    EFFECT_ROOM,     /* a room_call to the room that it names; see room_messages.h */
+    EFFECT_ROOM_OUT, /* a room's bundles to some more of its members */
     EFFECT_CALL,     /* a user_call_message to an instance of its service */
     EFFECT_TIMER,    /* the tick to self comes at `value` (monotonic ms) from now on */
     EFFECT_ANSWER,   /* turn.out[offset, size) to a link exchange */

@@ -72,6 +72,7 @@ void health_read(struct health *health, uint64_t readings[READING_COUNT])
     sum_actors(health->registry, readings);
     readings[READING_actors] = registry_count(health->registry);
     readings[READING_users] = registry_count_of(health->registry, KIND_USER);
+    readings[READING_rooms] = registry_count_of(health->registry, KIND_ROOM);
     readings[READING_instances] = registry_count_of(health->registry, KIND_INSTANCE);
     if (health->admission != NULL)
         admission_count_keys(health->admission, &readings[READING_token_keys],

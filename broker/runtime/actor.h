@@ -47,7 +47,7 @@ enum verdict {
     VERDICT_RETIRE, /* the name is free again and every handle stale */
 };
 
-enum { ACTOR_KINDS = 8 };
+enum { ACTOR_KINDS = 8, ACTOR_NUMBERS = 7 };
 
 /* All calls of one actor come from one thread at a time. */
 struct behaviour {
@@ -70,6 +70,10 @@ struct behaviour {
 
     /* The process ends, and nobody is told: frees what the state holds. NULL: it holds nothing. */
     void (*clear)(void *context, struct runner *runner, actor_handle self, void *state);
+
+    /* What the state shows to whoever walks the actors, on any thread and during turns: atomics
+     * that are read. NULL: nothing. */
+    void (*show)(const void *state, uint64_t numbers[ACTOR_NUMBERS]);
 };
 
 struct actor {

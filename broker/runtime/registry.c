@@ -373,10 +373,10 @@ void registry_release(struct registry *registry, uint32_t slot)
     struct actor *actor = registry_actor(registry, slot);
     CHECK(actor_in_turn(actor) && !is_free(registry, slot));
     unsigned kind = atomic_load_explicit(&actor->behaviour, memory_order_relaxed)->kind;
-    memset(actor->state, 0, registry->state_bytes);
     atomic_store_explicit(&actor->proof, 0, memory_order_relaxed);
     struct shard *shard = shard_of(registry, actor->name_hash);
     lock_take(&shard->lock);
+    memset(actor->state, 0, registry->state_bytes); /* registry_scan looks at some of it */
     struct entry *entry =
         probe(registry, shard, actor->name_hash, actor->name, strlen(actor->name));
     CHECK(entry->key == key_of(actor->name_hash, slot));
@@ -444,6 +444,9 @@ static size_t copy_rows(struct registry *registry, const struct shard *shard, ui
         row->handle = handle_of(registry, slot);
         row->behaviour = actor->behaviour;
         row->gauge = atomic_load_explicit(&actor->gauge, memory_order_relaxed);
+        memset(row->numbers, 0, sizeof(row->numbers));
+        if (row->behaviour->show != NULL)
+            row->behaviour->show(actor->state, row->numbers);
         memcpy(row->name, actor->name, strlen(actor->name) + 1);
     }
     return count;

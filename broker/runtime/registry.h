@@ -42,6 +42,7 @@ struct registry_row {
     actor_handle handle;
     const struct behaviour *behaviour;
     uint32_t gauge;
+    uint64_t numbers[ACTOR_NUMBERS]; /* by the behaviour's `show`, or 0 */
     char name[REGISTRY_NAME_BYTES_MAX + 1];
 };
 size_t registry_scan(struct registry *registry, uint64_t *cursor,

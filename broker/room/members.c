@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/table.h"
+#include "room/private.h"
+
+/* The members, in the order of their joining, so that a page of them goes on where the last one
+ * ended whoever comes and goes meanwhile. Who leaves makes a hole, because the others' places are
+ * known to a fan-out under way; holes are closed when there are as many as members, which costs
+ * each leaving a constant.
+ *
+ * They are found by the slot of their actor, and are who they are by its whole handle: of a slot
+ * that has another user now nobody is found. */
+
+TABLE_ROW(struct place_row, key);
+
+enum { CAPACITY_MIN = 8, ROWS_MIN = 16, HOLES_MIN = 64 };
+
+static uint32_t hash_slot(uint64_t key, const uint64_t *seed)
+{
+    return (uint32_t)(key * UINT64_C(0x9e3779b97f4a7c15) >> 32);
+}
+
+static struct table rows_of(const struct room *room)
+{
+    return (struct table){room->rows, room->row_size, sizeof(*room->rows), hash_slot, NULL};
+}
+
+static uint64_t key_of(actor_handle user)
+{
+    return (uint64_t)actor_slot(user) + 1;
+}
+
+static void grow_rows(struct room *room)
+{
+    if (!table_is_full(room->row_count, room->row_size))
+        return;
+    uint32_t size = room->row_size != 0 ? room->row_size * 2 : ROWS_MIN;
+    const struct table from = rows_of(room);
+    struct place_row *rows;
+    MEMORY_MUST((rows = calloc(size, sizeof(*rows))) != NULL, "a room");
+    memory_account((int64_t)((size - room->row_size) * sizeof(*rows)));
+    const struct table to = {rows, size, sizeof(*rows), hash_slot, NULL};
+    table_move(&to, &from);
+    free(room->rows);
+    room->rows = rows;
+    room->row_size = size;
+}
+
+static void grow_places(struct room *room)
+{
+    if (room->places < room->capacity)
+        return;
+    uint32_t capacity = room->capacity != 0 ? room->capacity * 2 : CAPACITY_MIN;
+    struct member *members;
+    MEMORY_MUST((members = realloc(room->members, capacity * sizeof(*members))) != NULL, "a room");
+    memory_account((int64_t)((capacity - room->capacity) * sizeof(*members)));
+    room->members = members;
+    room->capacity = capacity;
+}
+
+struct member *members_find_slot(struct room *room, actor_handle user)
+{
+    if (room->row_count == 0)
+        return NULL;
+    const struct table table = rows_of(room);
+    const struct place_row *row = &room->rows[table_find(&table, key_of(user))];
+    return row->key != 0 ? &room->members[row->place] : NULL;
+}
+
+struct member *members_find(struct room *room, actor_handle user)
+{
+    struct member *member = members_find_slot(room, user);
+    return member != NULL && member->user == user ? member : NULL;
+}
+
+uint32_t members_max(const struct room *room)
+{
+    bool asked = room->members_asked != 0 && room->members_asked < room->class.members_max;
+    return asked ? room->members_asked : room->class.members_max;
+}
+
+struct member *members_add(struct room *room, actor_handle user, uint64_t epoch, struct bytes name)
+{
+    CHECK(user != 0 && members_find_slot(room, user) == NULL);
+    grow_rows(room);
+    grow_places(room);
+    char *copy;
+    MEMORY_MUST((copy = malloc(name.size + 1)) != NULL, "a room");
+    memory_account((int64_t)(name.size + 1));
+    *bytes_put((uint8_t *)copy, name) = '\0';
+    const struct table table = rows_of(room);
+    struct place_row *row = &room->rows[table_find(&table, key_of(user))];
+    *row = (struct place_row){key_of(user), room->places};
+    room->row_count++;
+    struct member *member = &room->members[room->places++];
+    *member =
+        (struct member){.user = user, .epoch = epoch, .number = ++room->last_number, .name = copy};
+    room->count++;
+    room->empty_since_ms = 0;
+    return member;
+}
+
+static void free_name(struct member *member)
+{
+    memory_account(-(int64_t)(strlen(member->name) + 1));
+    free(member->name);
+    member->name = NULL;
+}
+
+void members_set_away(struct room *room, struct member *member, bool away)
+{
+    room->away += away && !member->away;
+    room->away -= !away && member->away;
+    member->away = away;
+}
+
+void members_set_owed(struct room *room, struct member *member, bool owed)
+{
+    room->owed += owed && !member->owed;
+    room->owed -= !owed && member->owed;
+    member->owed = owed;
+}
+
+void members_remove(struct room *room, struct member *member)
+{
+    const struct table table = rows_of(room);
+    uint32_t at = table_find(&table, key_of(member->user));
+    CHECK(room->count > 0 && room->rows[at].key != 0);
+    CHECK(&room->members[room->rows[at].place] == member);
+    table_free(&table, at);
+    room->row_count--;
+    members_set_away(room, member, false);
+    members_set_owed(room, member, false);
+    free_name(member);
+    member->user = 0;
+    room->count--;
+}
+
+void members_compact(struct room *room, bool now)
+{
+    uint32_t holes = room->places - room->count;
+    if (room->out_place != 0 || (!now && (holes < HOLES_MIN || holes < room->count)))
+        return;
+    uint32_t to = 0;
+    const struct table table = rows_of(room);
+    for (uint32_t from = 0; from < room->places; from++) {
+        struct member *member = &room->members[from];
+        if (member->user == 0)
+            continue;
+        room->rows[table_find(&table, key_of(member->user))].place = to;
+        room->members[to++] = *member;
+    }
+    CHECK(to == room->count);
+    room->places = to;
+}
+
+uint32_t members_behind(const struct room *room, uint64_t number)
+{
+    uint32_t low = 0, high = room->places;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (room->members[middle].number <= number)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+void members_free(struct room *room)
+{
+    for (uint32_t i = 0; i < room->places; i++)
+        if (room->members[i].user != 0)
+            free_name(&room->members[i]);
+    memory_account(
+        -(int64_t)(room->capacity * sizeof(*room->members) + room->row_size * sizeof(*room->rows)));
+    free(room->members);
+    free(room->rows);
+}

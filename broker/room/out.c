@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "room/private.h"
+
+/* What is on its way to the members: bundles in their order, of which the oldest few go to all
+ * members, some thousand places in a turn, before the next ones follow. So each member gets them in
+ * one order, and a turn has an end however many there are.
+ *
+ * Who joins meanwhile stands behind the place that the fan-out has come to and gets bundles that
+ * hold nothing new for him: his position says so, at his own actor. */
+
+struct room_bundle *out_bundle(struct room *room, enum room_bundle_kind kind, struct turn *turn,
+                               size_t more)
+{
+    struct room_bundle *bundle;
+    MEMORY_MUST((bundle = shared_create(sizeof(*bundle) + more)) != NULL, "a room's message");
+    memset((uint8_t *)bundle + sizeof(struct shared), 0, sizeof(*bundle) - sizeof(struct shared));
+    bundle->kind = (uint8_t)kind;
+    bundle->room = turn->self;
+    bundle->incarnation = room->incarnation;
+    bundle->time_ms = turn->now_ms;
+    return bundle;
+}
+
+void out_add(struct room *room, struct room_bundle *bundle)
+{
+    if (room->count == 0) { /* for nobody */
+        shared_release(&bundle->shared);
+        return;
+    }
+    if (room->out_count == room->out_capacity) {
+        uint32_t capacity = room->out_capacity != 0 ? room->out_capacity * 2 : ROOM_OUT_MAX;
+        struct room_bundle **out;
+        MEMORY_MUST((out = realloc(room->out, capacity * sizeof(struct room_bundle *))) != NULL,
+                    "a room");
+        room->out = out;
+        room->out_capacity = capacity;
+    }
+    room->out[room->out_count++] = bundle;
+}
+
+static uint32_t batch_of(const struct room *room)
+{
+    if (room->out_batch != 0)
+        return room->out_batch;
+    return room->out_ready < ROOM_OUT_MAX ? room->out_ready : ROOM_OUT_MAX;
+}
+
+struct room_out room_out_next(const struct room *room)
+{
+    uint32_t batch = batch_of(room);
+    CHECK(batch > 0 && batch <= room->out_count);
+    uint32_t step = ROOM_SLICE / batch;
+    uint32_t left = room->places - room->out_place;
+    return (struct room_out){.bundles = room->out,
+                             .count = batch,
+                             .from = room->out_place,
+                             .to = room->out_place + (left < step ? left : step)};
+}
+
+actor_handle room_out_member(const struct room *room, uint32_t place, bool all)
+{
+    const struct member *member = &room->members[place];
+    return all || !member->away ? member->user : 0;
+}
+
+/* Its row in the table must be gone before another actor has the slot, but who leaves is told to
+ * others in a turn: he is only marked here. */
+void room_out_gone(struct room *room, uint32_t place)
+{
+    room->members[place].epoch = 0; /* of nobody: room_finish of the next turn drops him */
+    room->gone = true;
+}
+
+void room_out_missed(struct room *room, uint32_t place)
+{
+    struct member *member = &room->members[place];
+    members_set_owed(room, member, true);
+    member->roster_owed = true;
+}
+
+bool room_out_done(struct room *room)
+{
+    const struct room_out out = room_out_next(room);
+    room->out_batch = out.count;
+    room->out_place = out.to;
+    if (out.to >= room->places) {
+        for (uint32_t i = 0; i < out.count; i++)
+            shared_release(&room->out[i]->shared);
+        memmove(room->out, room->out + out.count,
+                (room->out_count - out.count) * sizeof(struct room_bundle *));
+        room->out_count -= out.count;
+        room->out_ready -= out.count;
+        room->out_batch = room->out_place = 0;
+    }
+    bool more = room->out_ready > 0 || room->gone;
+    bool tell = more && !room->told_more;
+    room->told_more = room->told_more || more;
+    return tell;
+}
+
+void out_free(struct room *room)
+{
+    for (uint32_t i = 0; i < room->out_count; i++)
+        shared_release(&room->out[i]->shared);
+    free(room->out);
+}
