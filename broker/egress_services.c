@@ -21,8 +21,9 @@ void egress_call(struct egress *egress, struct runner *runner, struct message *m
     if (services_route(egress->services, runner, call, &code) != 0)
         return;
     metrics_add(egress->metrics, runner->index,
-                code == USHER__V1__ERROR__CODE__NO_SERVICE ? METRIC_calls_no_service
-                                                           : METRIC_calls_lost,
+                call->body == MAIL_ROOM_NEWS                 ? METRIC_room_news_lost
+                : code == USHER__V1__ERROR__CODE__NO_SERVICE ? METRIC_calls_no_service
+                                                             : METRIC_calls_lost,
                 1);
     if (call->call != 0) {
         struct call_result_message *result;

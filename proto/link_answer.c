@@ -28,6 +28,10 @@ enum {
     MAIL_CALL = 2,
     MAIL_CONTROL = 3,
     MAIL_AUTH = 4,
+    MAIL_ASK = 5,
+    MAIL_NEWS = 6,
+    MAIL_WATCH = 7,
+    WATCH_TARGET = 4,
     RESULTS_RESULT = 2,
     RESULT_SESSIONS = 2,
     RESULT_EVENTS = 3,
@@ -158,6 +162,40 @@ int link_batch_auth(struct buffer *items, uint64_t seq, const struct auth_call_f
                                    {.run = call->client},       {.value = call->timeout_ms},
                                    {.value = call->redelivered}};
     return append_mail(items, seq, MAIL_AUTH, fields, COUNT(fields));
+}
+
+int link_batch_ask(struct buffer *items, uint64_t seq, const struct room_ask_fields *ask)
+{
+    const struct field fields[] = {{.value = ask->call},       {.run = ask->user},
+                                   {.value = ask->epoch},      {.run = ask->room},
+                                   {.value = ask->kind},       {.value = ask->timeout_ms},
+                                   {.value = ask->redelivered}};
+    return append_mail(items, seq, MAIL_ASK, fields, COUNT(fields));
+}
+
+int link_batch_news(struct buffer *items, uint64_t seq, const struct room_news_fields *news)
+{
+    const struct field fields[] = {
+        {.run = news->room},          {.value = news->incarnation}, {.value = news->news_seq},
+        {.value = news->kind},        {.run = news->user},          {.value = news->epoch},
+        {.value = news->cause},       {.value = news->offset},      {.run = news->payload},
+        {.value = news->redelivered}, {.value = news->time_ms},     {.run = news->service},
+    };
+    return append_mail(items, seq, MAIL_NEWS, fields, COUNT(fields));
+}
+
+int link_batch_watch(struct buffer *items, uint64_t seq, const struct watch_ask_fields *ask)
+{
+    const struct field fields[] = {{.value = ask->call},       {.run = ask->user},
+                                   {.value = ask->epoch},      {.run = ask->targets, .whole = true},
+                                   {.value = ask->timeout_ms}, {.value = ask->redelivered}};
+    return append_mail(items, seq, MAIL_WATCH, fields, COUNT(fields));
+}
+
+int link_watch_target(struct buffer *targets, struct bytes name)
+{
+    const struct field text = {.run = name, .whole = true};
+    return append(targets, WATCH_TARGET, &text, 1);
 }
 
 int link_batch_control(struct buffer *items, uint64_t seq, uint32_t kind)

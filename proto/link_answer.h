@@ -64,6 +64,48 @@ struct auth_call_fields {
 int link_batch_call(struct buffer *items, uint64_t seq, const struct user_call_fields *call);
 int link_batch_auth(struct buffer *items, uint64_t seq, const struct auth_call_fields *call);
 
+/* kind is a RoomAsk.Kind. */
+struct room_ask_fields {
+    uint64_t call;
+    struct bytes user;
+    uint64_t epoch;
+    struct bytes room;
+    uint32_t kind, timeout_ms;
+    bool redelivered;
+};
+
+/* kind and cause are a RoomNews.Kind and a RoomNews.Cause. */
+struct room_news_fields {
+    struct bytes room;
+    uint64_t incarnation, news_seq;
+    uint32_t kind;
+    struct bytes user;
+    uint64_t epoch;
+    uint32_t cause;
+    uint64_t offset;
+    struct bytes payload;
+    bool redelivered;
+    uint64_t time_ms;
+    struct bytes service;
+};
+
+/* `targets` were written by link_watch_target. */
+struct watch_ask_fields {
+    uint64_t call;
+    struct bytes user;
+    uint64_t epoch;
+    struct bytes targets;
+    uint32_t timeout_ms;
+    bool redelivered;
+};
+
+int link_batch_ask(struct buffer *items, uint64_t seq, const struct room_ask_fields *ask);
+int link_batch_news(struct buffer *items, uint64_t seq, const struct room_news_fields *news);
+int link_batch_watch(struct buffer *items, uint64_t seq, const struct watch_ask_fields *ask);
+
+/* One name more for a WatchAsk. */
+int link_watch_target(struct buffer *targets, struct bytes name);
+
 /* kind is a Control.Kind. */
 int link_batch_control(struct buffer *items, uint64_t seq, uint32_t kind);
 

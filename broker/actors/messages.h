@@ -230,6 +230,9 @@ struct kick_message {
     char detail[DETAIL_BYTES_MAX + 1];
 };
 
+/* What stands in a user_call_message beside a user's call; see user_call.h. */
+enum mail_body { MAIL_CALL, MAIL_LOGIN, MAIL_ROOM_ASK, MAIL_ROOM_NEWS, MAIL_WATCH_ASK };
+
 /* A call on its way to a service: in an instance's mailbox, then in its mail. */
 struct user_call_message {
     struct message header;
@@ -243,8 +246,10 @@ struct user_call_message {
     uint64_t share;       /* one way, in the mail: whose share of it this counts to; see shares.h */
     bool redelivered;
     uint8_t control; /* a Control.Kind: no call at all, but mail of the node's own */
-    bool login;      /* an AuthCall: method is the address, payload the token and the client text */
+    uint8_t body; /* enum mail_body; of MAIL_LOGIN, an AuthCall, method is the address, and payload
+                   * the token and the client text */
     uint8_t client_size; /* of the client text */
+    uint8_t ask;         /* MAIL_ROOM_ASK: a RoomAsk.Kind */
     uint8_t user_size, service_size, method_size;
     uint32_t stamp_us; /* when it was accepted; 0: not timed */
     uint32_t payload_size;

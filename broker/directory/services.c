@@ -294,7 +294,7 @@ static actor_handle choose(struct services *services, struct service *service,
 {
     CHECK(lock_held(&services->lock));
     struct bytes user = user_call_user(call);
-    if (call->login)
+    if (call->body == MAIL_LOGIN)
         /* Each stands alone, and strangers choose the names: nothing is remembered of them. */
         return rendezvous(services, service, user.size > 0 ? user : user_call_payload(call), from);
     uint64_t key = hash_keyed(services->key, user.data, user.size) | 1;
@@ -308,7 +308,8 @@ static actor_handle choose(struct services *services, struct service *service,
         return first.instance;
     }
     renew_pin(services, service, pin, user, from);
-    pin->user = call->caller;
+    if (call->body != MAIL_ROOM_ASK) /* who wants into the room is not the room */
+        pin->user = call->caller;
     pin->until_ms = call->deadline_ms > pin->until_ms ? call->deadline_ms : pin->until_ms;
     if (from == 0 || pin->instance != from)
         return pin->instance;
@@ -371,7 +372,8 @@ static const char *remove_member(struct services *services, actor_handle instanc
 static void answer_lost(struct services *services, struct runner *runner,
                         struct user_call_message *call)
 {
-    metrics_add(services->options.metrics, runner->index, METRIC_calls_lost, 1);
+    metrics_add(services->options.metrics, runner->index,
+                call->body == MAIL_ROOM_NEWS ? METRIC_room_news_lost : METRIC_calls_lost, 1);
     if (call->call != 0) {
         struct call_result_message *result;
         MEMORY_MUST((result = call_result_create(USHER__V1__ERROR__CODE__SERVICE_LOST, 0,

@@ -112,7 +112,7 @@ static struct user_call_message *make_call(struct admission *admission, const st
     if (payload.data != NULL)
         explicit_bzero(payload.data, payload.size);
     buffer_fini(&payload);
-    call->login = true;
+    call->body = MAIL_LOGIN;
     call->client_size = (uint8_t)client_size;
     call->caller = admission->actor;
     call->call = job->call;

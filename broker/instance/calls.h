@@ -19,6 +19,7 @@ struct call {
     uint64_t mail_seq; /* of the mail that it came with; see instance/mail.c */
     uint64_t share;    /* whose calls it counts to; see shares.h. 0: nobody's */
     uint32_t stamp_us; /* when it was accepted; 0: not timed */
+    bool inner;        /* the answer goes to none of the clients: their frames do not bound it */
 };
 
 struct calls;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "actors/refuse.h"
+#include "actors/user_call.h"
 #include "base/check.h"
 #include "base/hash.h"
 #include "base/memory.h"
@@ -117,13 +118,15 @@ static void append(struct instance *instance, struct user_call_message *item)
 
 /* One user's calls at an instance are limited here, by his name, because the instance has them for
  * as long as they last, and the session that asked may end before: who logs out and in again, or
- * takes himself over, is the same user. Logins are nobody's calls: the name is only claimed. */
+ * takes himself over, is the same user. Logins are nobody's calls: the name is only claimed. What a
+ * room asks because a user wants in is one of that user's calls; what it tells its owner is one
+ * way, and the room's own. */
 
 static void tell_too_many(const struct instance *instance, const struct user_call_message *call,
                           const char *limit, struct turn *turn)
 {
-    char name[USERNAME_BYTES_MAX + 1];
-    message_copy_text(name, sizeof(name), user_call_user(call));
+    char name[sizeof(ROOM_KEY) + USERNAME_BYTES_MAX];
+    message_copy_text(name, sizeof(name), user_call_sharer(call));
     LOG(turn->log, LIMIT_HIT, LOG_S("limit", limit), LOG_S("user", name),
         LOG_S("service", instance->service));
 }
@@ -140,7 +143,7 @@ static bool take_share(struct shares *shares, uint64_t key, uint32_t max,
 
 static uint64_t share_of(const struct user_call_message *call, const struct turn *turn)
 {
-    struct bytes user = user_call_user(call);
+    struct bytes user = user_call_sharer(call);
     return hash_keyed(turn->settings->requests_key, user.data, user.size);
 }
 
@@ -161,8 +164,8 @@ static bool take_asked(struct instance *instance, const struct user_call_message
                        struct call *entry, struct turn *turn)
 {
     uint32_t max = limits_calls_per_user(turn->limits);
-    entry->share = call->login ? 0 : share_of(call, turn);
-    if (call->login || take_share(&instance->asked, entry->share, max, instance))
+    entry->share = call->body == MAIL_LOGIN ? 0 : share_of(call, turn);
+    if (call->body == MAIL_LOGIN || take_share(&instance->asked, entry->share, max, instance))
         return true;
     instance_sweep(instance, turn);
     if (take_share(&instance->asked, entry->share, max, instance))
@@ -229,12 +232,17 @@ void instance_take_call(struct instance *instance, struct user_call_message *cal
                          .request = call->request,
                          .deadline_ms = call->deadline_ms,
                          .mail_seq = instance->mail_seq + 1,
+                         .inner = call->body != MAIL_CALL,
                          .stamp_us = call->stamp_us};
     if (take_in(instance, call, &entry, turn)) {
         append(instance, call);
         return;
     }
-    turn_count(turn, call->call != 0 ? METRIC_calls_refused : METRIC_calls_one_way_refused, 1);
+    turn_count(turn,
+               call->call != 0                ? METRIC_calls_refused
+               : call->body == MAIL_ROOM_NEWS ? METRIC_room_news_lost
+                                              : METRIC_calls_one_way_refused,
+               1);
     if (call->call != 0)
         instance_lose_call(turn, &entry, USHER__V1__ERROR__CODE__BUSY);
     message_destroy(&call->header);
@@ -314,12 +322,50 @@ static int put_user_call(const struct instance *instance, struct buffer *out,
     return link_batch_call(out, call->mail_number, &fields);
 }
 
+static int put_room_ask(const struct instance *instance, struct buffer *out,
+                        const struct user_call_message *call, struct turn *turn)
+{
+    struct room_ask_fields fields = user_call_room_ask(call);
+    fields.timeout_ms = left_ms(call, turn);
+    fields.redelivered = is_redelivered(instance, call);
+    return link_batch_ask(out, call->mail_number, &fields);
+}
+
+static int put_room_news(const struct instance *instance, struct buffer *out,
+                         const struct user_call_message *call)
+{
+    struct room_news_fields fields = user_call_room_news(call);
+    fields.redelivered = is_redelivered(instance, call);
+    return link_batch_news(out, call->mail_number, &fields);
+}
+
+static int put_watch_ask(const struct instance *instance, struct buffer *out,
+                         const struct user_call_message *call, struct turn *turn)
+{
+    struct watch_ask_fields fields = user_call_watch_ask(call);
+    fields.timeout_ms = left_ms(call, turn);
+    fields.redelivered = is_redelivered(instance, call);
+    return link_batch_watch(out, call->mail_number, &fields);
+}
+
 static int put_call(const struct instance *instance, struct buffer *out,
                     const struct user_call_message *call, struct turn *turn)
 {
-    return call->control != 0 ? link_batch_control(out, call->mail_number, call->control)
-           : call->login      ? put_login(instance, out, call, turn)
-                              : put_user_call(instance, out, call, turn);
+    if (call->control != 0)
+        return link_batch_control(out, call->mail_number, call->control);
+    switch ((enum mail_body)call->body) {
+    case MAIL_LOGIN:
+        return put_login(instance, out, call, turn);
+    case MAIL_ROOM_ASK:
+        return put_room_ask(instance, out, call, turn);
+    case MAIL_ROOM_NEWS:
+        return put_room_news(instance, out, call);
+    case MAIL_WATCH_ASK:
+        return put_watch_ask(instance, out, call, turn);
+    case MAIL_CALL:
+        break;
+    }
+    return put_user_call(instance, out, call, turn);
 }
 
 /* Its caller was told TIMEOUT, and no Batch of this incarnation has carried it: one that has comes

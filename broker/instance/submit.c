@@ -316,8 +316,8 @@ static void reply_to(struct instance *instance, struct command_result *result,
     }
     struct call_result_message *message;
     struct bytes payload = {reply->payload.data, reply->payload.len};
-    if (broker_frame_reply_size(call.request, reply->status, payload) >
-        limits_frame_bytes(turn->limits)) {
+    if (!call.inner && broker_frame_reply_size(call.request, reply->status, payload) >
+                           limits_frame_bytes(turn->limits)) {
         /* His client is told the same instead of it: it was promised smaller frames. */
         result->code = USHER__V1__RESULT__CODE__TOO_LARGE;
         instance_lose_call(turn, &call, USHER__V1__ERROR__CODE__TOO_LARGE);

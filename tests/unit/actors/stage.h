@@ -363,8 +363,57 @@ static inline void tape_posted(struct stage *stage, const struct message *messag
 
 /* --- answers to exchanges --------------------------------------------------------------------- */
 
+static inline void tape_ask(struct stage *stage, uint64_t seq, const Usher__V1__RoomAsk *ask)
+{
+    tape_put(stage, " [%llu", (unsigned long long)seq);
+    tape_enum(stage, &usher__v1__room_ask__kind__descriptor, ask->kind);
+    tape_put(stage, " %s user=%s", ask->room, ask->user);
+    tape_number(stage, "call", ask->call);
+    tape_number(stage, "epoch", ask->epoch);
+    tape_number(stage, "left", ask->timeout_ms);
+    tape_put(stage, "%s]", ask->redelivered ? " again" : "");
+}
+
+static inline void tape_news(struct stage *stage, uint64_t seq, const Usher__V1__RoomNews *news)
+{
+    tape_put(stage, " [%llu %s", (unsigned long long)seq, news->room);
+    tape_number(stage, "life", news->incarnation);
+    tape_number(stage, "news", news->news_seq);
+    tape_enum(stage, &usher__v1__room_news__kind__descriptor, news->kind);
+    tape_put(stage, " user=%s", news->user);
+    tape_number(stage, "epoch", news->epoch);
+    tape_enum(stage, &usher__v1__room_news__cause__descriptor, news->cause);
+    tape_number(stage, "offset", news->offset);
+    tape_bytes(stage, news->payload.data, (uint32_t)news->payload.len);
+    tape_number(stage, "time", news->time_ms);
+    tape_put(stage, " by=%s%s]", news->service, news->redelivered ? " again" : "");
+}
+
+static inline void tape_watch(struct stage *stage, uint64_t seq, const Usher__V1__WatchAsk *ask)
+{
+    tape_put(stage, " [%llu watch user=%s", (unsigned long long)seq, ask->user);
+    tape_number(stage, "call", ask->call);
+    tape_number(stage, "epoch", ask->epoch);
+    tape_number(stage, "left", ask->timeout_ms);
+    for (size_t i = 0; i < ask->n_targets; i++)
+        tape_put(stage, " %s", ask->targets[i]);
+    tape_put(stage, "%s]", ask->redelivered ? " again" : "");
+}
+
 static inline void tape_mail(struct stage *stage, const Usher__V1__Mail *mail)
 {
+    if (mail->body_case == USHER__V1__MAIL__BODY_ASK) {
+        tape_ask(stage, mail->seq, mail->ask);
+        return;
+    }
+    if (mail->body_case == USHER__V1__MAIL__BODY_NEWS) {
+        tape_news(stage, mail->seq, mail->news);
+        return;
+    }
+    if (mail->body_case == USHER__V1__MAIL__BODY_WATCH) {
+        tape_watch(stage, mail->seq, mail->watch);
+        return;
+    }
     if (mail->body_case == USHER__V1__MAIL__BODY_CONTROL) {
         tape_put(stage, " [");
         tape_enum(stage, &usher__v1__control__kind__descriptor, mail->control->kind);

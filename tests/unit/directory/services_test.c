@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <sched.h>
 
+#include "actors/user_call.h"
 #include "broken.h"
 #include "client.pb-c.h"
 #include "directory/services.h"
@@ -407,6 +408,74 @@ static void pins_outlast_their_user_for_a_while(void **state)
     assert_int_equal(services_route(stand->services, &stand->hall.runner, next, &code), b->self);
 }
 
+static actor_handle route_ask(struct stand *stand, actor_handle caller)
+{
+    uint16_t code;
+    const struct room_ask ask = {.room = bytes_of_text("match"),
+                                 .owner = bytes_of_text("chat"),
+                                 .user = bytes_of_text("ann"),
+                                 .caller = caller,
+                                 .call = 1,
+                                 .deadline_ms = 1};
+    return services_route(stand->services, &stand->hall.runner, room_ask_create(&ask), &code);
+}
+
+static actor_handle route_news(struct stand *stand, actor_handle room)
+{
+    uint16_t code;
+    const struct room_news news = {
+        .room = bytes_of_text("match"), .owner = bytes_of_text("chat"), .actor = room};
+    return services_route(stand->services, &stand->hall.runner, room_news_create(&news), &code);
+}
+
+/* The mail of a room has one pin, that of the room: who asks for it and goes does not take the pin
+ * along. */
+static void a_room_stays_where_it_is_as_long_as_it_lives(void **state)
+{
+    struct stand *stand = *state;
+    struct probe *a = join(stand, "chat", "!a");
+    actor_handle gone = UINT64_C(99) << 32 | 3;
+    const struct probe *room = hall_probe(&stand->hall, "#match");
+    assert_int_equal(route_ask(stand, gone), a->self);
+    assert_int_equal(route_news(stand, room->self), a->self);
+    assert_int_equal(route_ask(stand, gone), a->self);
+    services_drain(stand->services, a->self, true);
+    struct probe *b = join(stand, "chat", "!b");
+    for (unsigned user = 0; user < 5 * USERS; user++) /* the table of pins grows */
+        assert_int_equal(choose(stand, user), b->self);
+    assert_int_equal(route_news(stand, room->self), a->self);
+}
+
+/* So a later room of that name does not overtake what the earlier one has told. */
+static void a_room_s_pin_outlasts_it_for_a_while(void **state)
+{
+    struct stand *stand = *state;
+    uint16_t code;
+    struct probe *a = join(stand, "chat", "!a");
+    const struct room_news closed = {.room = bytes_of_text("match"),
+                                     .owner = bytes_of_text("chat"),
+                                     .actor = UINT64_C(99) << 32 | 3, /* nobody by now */
+                                     .pin_ms = atomic_load(&stand->hall.now_ms) + 1000};
+    assert_int_equal(
+        services_route(stand->services, &stand->hall.runner, room_news_create(&closed), &code),
+        a->self);
+    services_drain(stand->services, a->self, true);
+    struct probe *b = join(stand, "chat", "!b");
+    for (unsigned user = 0; user < USERS; user++) /* the table of pins grows */
+        assert_int_equal(choose(stand, user), b->self);
+    assert_int_equal(route_news(stand, UINT64_C(98) << 32 | 3), a->self);
+}
+
+static void news_that_find_nobody_are_counted(void **state)
+{
+    struct stand *stand = *state;
+    struct probe *a = join(stand, "chat", "!a");
+    const struct room_news news = {.room = bytes_of_text("match"), .owner = bytes_of_text("chat")};
+    leave_with(stand, a, &room_news_create(&news)->header);
+    assert_int_equal(hall_metric(&stand->hall, METRIC_room_news_lost), 1);
+    assert_int_equal(hall_metric(&stand->hall, METRIC_calls_lost), 0);
+}
+
 static void one_with_calls_in_its_mailbox_does_not_leave(void **state)
 {
     struct stand *stand = *state;
@@ -717,6 +786,10 @@ int main(void)
         TEST(users_move_with_their_mail),
         cmocka_unit_test_setup_teardown(pins_outlast_their_user_for_a_while, set_up_own_clock,
                                         tear_down),
+        TEST(a_room_stays_where_it_is_as_long_as_it_lives),
+        cmocka_unit_test_setup_teardown(a_room_s_pin_outlasts_it_for_a_while, set_up_own_clock,
+                                        tear_down),
+        TEST(news_that_find_nobody_are_counted),
         TEST(one_with_calls_in_its_mailbox_does_not_leave),
         TEST(a_user_goes_where_the_first_of_his_mail_went),
         TEST(one_instance_of_a_service_leaves_at_a_time),

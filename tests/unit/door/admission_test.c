@@ -379,7 +379,7 @@ static struct user_call_message *asked(struct stand *stand, struct probe *instan
     struct user_call_message *call = (struct user_call_message *)probe_take(instance);
     assert_non_null(call);
     assert_int_equal(call->header.kind, MESSAGE_USER_CALL);
-    assert_true(call->login);
+    assert_int_equal(call->body, MAIL_LOGIN);
     return call;
 }
 

@@ -849,7 +849,7 @@ static void logins_are_nobodys_calls(void **state)
     link_hello(stage, 50, 1);
     for (uint64_t call = 1; call <= 3; call++) {
         struct user_call_message *login = call_create(stage, call, "127.0.0.1:1", 1);
-        login->login = true;
+        login->body = MAIL_LOGIN;
         link_receive(stage, &login->header);
         EXPECT_NOTHING(stage);
     }

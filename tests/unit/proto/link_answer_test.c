@@ -216,6 +216,101 @@ static void test_auth_calls(void **state)
         }
 }
 
+static void check_ask(uint64_t number, size_t size)
+{
+    struct room_ask_fields fields = {.call = number,
+                                     .user = filled(size % 65),
+                                     .epoch = number / 3,
+                                     .room = filled(size / 5),
+                                     .kind = USHER__V1__ROOM_ASK__KIND__JOIN,
+                                     .timeout_ms = (uint32_t)number,
+                                     .redelivered = size % 2};
+    struct buffer items = {0};
+    assert_int_equal(link_batch_ask(&items, number, &fields), 0);
+    assert_int_equal(link_batch_item_size((struct bytes){items.data, items.size}), items.size);
+    Usher__V1__LinkAnswer *read = take_batch(&items, false, 1);
+    const Usher__V1__Mail *mail = read->batch->mail[0];
+    assert_int_equal(mail->body_case, USHER__V1__MAIL__BODY_ASK);
+    assert_true(mail->seq == number && mail->ask->call == number);
+    check_text(mail->ask->user, fields.user);
+    check_text(mail->ask->room, fields.room);
+    assert_true(mail->ask->epoch == fields.epoch && mail->ask->kind == fields.kind);
+    assert_int_equal(mail->ask->timeout_ms, fields.timeout_ms);
+    assert_int_equal(mail->ask->redelivered, fields.redelivered);
+    drop(read);
+}
+
+static void check_news(uint64_t number, size_t size)
+{
+    struct room_news_fields fields = {.room = filled(1 + size % 64),
+                                      .incarnation = number,
+                                      .news_seq = number / 2,
+                                      .kind = USHER__V1__ROOM_NEWS__KIND__MESSAGE,
+                                      .user = filled(size % 65),
+                                      .epoch = number / 3,
+                                      .cause = USHER__V1__ROOM_NEWS__CAUSE__LOST,
+                                      .offset = number / 5,
+                                      .payload = filled(size),
+                                      .redelivered = size % 2,
+                                      .time_ms = number / 7,
+                                      .service = filled(size % 33)};
+    struct buffer items = {0};
+    assert_int_equal(link_batch_news(&items, number, &fields), 0);
+    assert_int_equal(link_batch_item_size((struct bytes){items.data, items.size}), items.size);
+    Usher__V1__LinkAnswer *read = take_batch(&items, false, 1);
+    assert_int_equal(read->batch->mail[0]->body_case, USHER__V1__MAIL__BODY_NEWS);
+    const Usher__V1__RoomNews *news = read->batch->mail[0]->news;
+    check_text(news->room, fields.room);
+    check_text(news->user, fields.user);
+    check_text(news->service, fields.service);
+    check_run(news->payload, fields.payload);
+    assert_true(news->incarnation == number && news->news_seq == fields.news_seq);
+    assert_true(news->epoch == fields.epoch && news->offset == fields.offset);
+    assert_true(news->kind == fields.kind && news->cause == fields.cause);
+    assert_true(news->time_ms == fields.time_ms && news->redelivered == fields.redelivered);
+    drop(read);
+}
+
+static void check_watch(uint64_t number, size_t count)
+{
+    struct buffer targets = {0};
+    for (size_t i = 0; i < count; i++)
+        assert_int_equal(link_watch_target(&targets, filled(1 + i % 64)), 0);
+    struct watch_ask_fields fields = {.call = number,
+                                      .user = filled(count % 65),
+                                      .epoch = number / 3,
+                                      .targets = {targets.data, targets.size},
+                                      .timeout_ms = (uint32_t)number,
+                                      .redelivered = count % 2};
+    struct buffer items = {0};
+    assert_int_equal(link_batch_watch(&items, number, &fields), 0);
+    buffer_fini(&targets);
+    Usher__V1__LinkAnswer *read = take_batch(&items, false, 1);
+    assert_int_equal(read->batch->mail[0]->body_case, USHER__V1__MAIL__BODY_WATCH);
+    const Usher__V1__WatchAsk *watch = read->batch->mail[0]->watch;
+    assert_true(watch->call == number && watch->epoch == fields.epoch);
+    check_text(watch->user, fields.user);
+    assert_int_equal(watch->n_targets, count);
+    for (size_t i = 0; i < count; i++)
+        check_text(watch->targets[i], filled(1 + i % 64));
+    assert_int_equal(watch->timeout_ms, fields.timeout_ms);
+    assert_int_equal(watch->redelivered, fields.redelivered);
+    drop(read);
+}
+
+static void test_asks_and_news(void **state)
+{
+    for (size_t i = 0; i < NUMBERS; i++) {
+        for (size_t size = 0; size < 300; size++) {
+            check_ask(numbers[i], size);
+            check_news(numbers[i], size);
+        }
+        for (size_t count = 0; count < 70; count++)
+            check_watch(numbers[i], count);
+        check_news(numbers[i], sizeof(filling));
+    }
+}
+
 static const struct event_fields event = {.seq = 300,
                                           .time_ms = UINT64_MAX,
                                           .user = "ann",
@@ -633,16 +728,16 @@ int main(void)
 {
     memset(filling, 'x', sizeof(filling));
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_accepted),     cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_appends),      cmocka_unit_test(test_calls),
-        cmocka_unit_test(test_auth_calls),   cmocka_unit_test(test_batch),
-        cmocka_unit_test(test_item_sizes),   cmocka_unit_test(test_events),
-        cmocka_unit_test(test_rooms),        cmocka_unit_test(test_sessions_room),
-        cmocka_unit_test(test_codes),        cmocka_unit_test(test_sessions),
-        cmocka_unit_test(test_event_lists),  cmocka_unit_test(test_numbers),
-        cmocka_unit_test(test_lines),        cmocka_unit_test(test_push),
-        cmocka_unit_test(test_results),      cmocka_unit_test(test_results_room),
-        cmocka_unit_test(test_answer_codes),
+        cmocka_unit_test(test_accepted),      cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_appends),       cmocka_unit_test(test_calls),
+        cmocka_unit_test(test_auth_calls),    cmocka_unit_test(test_asks_and_news),
+        cmocka_unit_test(test_batch),         cmocka_unit_test(test_item_sizes),
+        cmocka_unit_test(test_events),        cmocka_unit_test(test_rooms),
+        cmocka_unit_test(test_sessions_room), cmocka_unit_test(test_codes),
+        cmocka_unit_test(test_sessions),      cmocka_unit_test(test_event_lists),
+        cmocka_unit_test(test_numbers),       cmocka_unit_test(test_lines),
+        cmocka_unit_test(test_push),          cmocka_unit_test(test_results),
+        cmocka_unit_test(test_results_room),  cmocka_unit_test(test_answer_codes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
