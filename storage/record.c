@@ -130,7 +130,8 @@ int record_pack_session(const char *user, const struct session_record *record,
 {
     if (!record_text_fits(record->address, STORE_ADDRESS_BYTES_MAX) ||
         !record_text_fits(record->client, STORE_CLIENT_BYTES_MAX) ||
-        !record_text_fits(record->transport, STORE_TRANSPORT_BYTES_MAX))
+        !record_text_fits(record->transport, STORE_TRANSPORT_BYTES_MAX) ||
+        record->rooms.size > STORE_ROOMS_BYTES_MAX)
         return -EINVAL;
     if (record->state != SESSION_ONLINE && record->state != SESSION_DETACHED)
         return -EINVAL;
@@ -145,7 +146,25 @@ int record_pack_session(const char *user, const struct session_record *record,
     message.acks = record->acks;
     message.token_ends_ms = record->token_ends_ms;
     message.transport = (char *)record->transport;
+    char rooms[STORE_ROOMS_BYTES_MAX + 1];
+    bytes_put((uint8_t *)rooms, record->rooms);
+    rooms[record->rooms.size] = '\0';
+    message.rooms = rooms;
     return message_pack(&message.base, bytes_of_text(user), out);
+}
+
+/* They are the last of the record, as packing puts them: so they are found in its own bytes, where
+ * the caller may read them on. */
+static int find_rooms(struct bytes bytes, const char *text, struct session_record *record)
+{
+    struct bytes rooms = bytes_of_text(text);
+    record->rooms = (struct bytes){0};
+    if (rooms.size == 0)
+        return 0;
+    if (rooms.size > STORE_ROOMS_BYTES_MAX || rooms.size > bytes.size)
+        return -EUCLEAN;
+    record->rooms = (struct bytes){bytes.data + bytes.size - rooms.size, rooms.size};
+    return bytes_equal(record->rooms, rooms) ? 0 : -EUCLEAN;
 }
 
 int record_unpack_session(const char *user, struct bytes bytes, struct session_record *record)
@@ -170,7 +189,7 @@ int record_unpack_session(const char *user, struct bytes bytes, struct session_r
     bool fits = text_copy(record->address, message->address, STORE_ADDRESS_BYTES_MAX) &&
                 text_copy(record->client, message->client, STORE_CLIENT_BYTES_MAX) &&
                 text_copy(record->transport, message->transport, STORE_TRANSPORT_BYTES_MAX);
-    return fits ? 0 : -EUCLEAN;
+    return fits ? find_rooms(bytes, message->rooms, record) : -EUCLEAN;
 }
 
 /* seq is left out of the body: the key holds it, and the checksum covers the key. */

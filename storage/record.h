@@ -34,7 +34,7 @@
 enum {
     RECORD_VERSION = 1,
     RECORD_HEADER_BYTES = 5,
-    RECORD_BYTES_MAX = 320,
+    RECORD_BYTES_MAX = 320 + STORE_ROOMS_BYTES_MAX + 1,
     RECORD_EVENT_KEY_BYTES = 8,
     RECORD_INBOX_KEY_BYTES_MAX = STORE_NAME_BYTES_MAX + 1 + RECORD_EVENT_KEY_BYTES,
     RECORD_MESSAGE_BYTES_MAX = STORE_PAYLOAD_BYTES_MAX + RECORD_BYTES_MAX,
@@ -48,7 +48,7 @@ int record_pack_session(const char *user, const struct session_record *record,
 int record_pack_event(const struct presence_event *event, uint8_t out[RECORD_BYTES_MAX]);
 
 /* 0, or -EUCLEAN when the bytes are not exactly what packing gives; *record and *event are
- * undefined then. `seq` is that of the key. */
+ * undefined then. record->rooms lies in `bytes`. `seq` is that of the key. */
 int record_unpack_session(const char *user, struct bytes bytes, struct session_record *record);
 int record_unpack_event(uint64_t seq, struct bytes bytes, struct presence_event *event);
 

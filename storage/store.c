@@ -233,6 +233,7 @@ static bool take_found(void *context, const char *user, const struct session_rec
     found->there = record != NULL;
     if (record != NULL)
         *found->record = *record;
+    found->record->rooms = (struct bytes){0}; /* it does not outlive this call */
     return true;
 }
 

@@ -32,6 +32,7 @@ enum {
     STORE_ADDRESS_BYTES_MAX = 56, /* text, "[v6]:port" fits */
     STORE_CLIENT_BYTES_MAX = 64,
     STORE_TRANSPORT_BYTES_MAX = 8,
+    STORE_ROOMS_BYTES_MAX = 1055,
     STORE_PAYLOAD_BYTES_MAX = 1 << 30, /* of a saved message */
     STORE_ERROR_BYTES_MAX = 256,
 };
@@ -56,6 +57,9 @@ struct session_record {
     uint8_t secret[STORE_SECRET_BYTES];
     char address[STORE_ADDRESS_BYTES_MAX + 1];
     char client[STORE_CLIENT_BYTES_MAX + 1];
+    struct bytes rooms; /* of the token, as user/session.h has it; few have any. Borrowed: of one
+                         * that was read it is there during the call of `each`, and
+                         * store_get_session gives none */
 };
 
 /* One event of the presence stream. kind and cause are the numbers of PresenceEvent. */

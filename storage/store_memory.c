@@ -36,6 +36,7 @@ enum {
 struct session_node {
     struct session_node *pending_next; /* in the transaction */
     struct session_record record;
+    uint8_t *rooms; /* of the record; NULL: none */
     bool is_delete;
     char user[STORE_NAME_BYTES_MAX + 1];
     int height;
@@ -127,6 +128,12 @@ static int height_draw(struct memory_store *store)
     return height;
 }
 
+static void session_free(struct session_node *node)
+{
+    free(node->rooms);
+    free(node);
+}
+
 /* Takes the node. */
 static void apply_put(struct memory_store *store, struct session_node *node)
 {
@@ -134,8 +141,11 @@ static void apply_put(struct memory_store *store, struct session_node *node)
     list_seek(store, node->user, links);
     struct session_node *present = *links[0];
     if (present != NULL && strcmp(present->user, node->user) == 0) {
+        uint8_t *old = present->rooms;
         present->record = node->record;
-        free(node);
+        present->rooms = node->rooms;
+        node->rooms = old;
+        session_free(node);
         return;
     }
     CHECK(node->height >= 1 && node->height <= HEIGHT_MAX);
@@ -155,11 +165,11 @@ static void apply_delete(struct memory_store *store, struct session_node *node)
     if (present != NULL && strcmp(present->user, node->user) == 0) {
         for (int level = 0; level < present->height; level++)
             *links[level] = present->next[level];
-        free(present);
+        session_free(present);
         CHECK(store->position.sessions > 0);
         store->position.sessions--;
     }
-    free(node);
+    session_free(node);
 }
 
 /* --- the ring of events ------------------------------------------------------------------ */
@@ -317,6 +327,20 @@ static void session_pend(struct memory_store *store, struct session_node *node)
     store->sessions_pending_end = &node->pending_next;
 }
 
+/* The caller's are borrowed. */
+static bool keep_rooms(struct session_node *node)
+{
+    struct bytes *rooms = &node->record.rooms;
+    if (rooms->size == 0)
+        return true;
+    node->rooms = malloc(rooms->size);
+    if (node->rooms == NULL)
+        return false;
+    memcpy(node->rooms, rooms->data, rooms->size);
+    rooms->data = node->rooms;
+    return true;
+}
+
 static int memory_put_session(struct store *base, const char *user,
                               const struct session_record *record)
 {
@@ -325,6 +349,10 @@ static int memory_put_session(struct store *base, const char *user,
     if (node == NULL)
         return -ENOMEM;
     node->record = *record;
+    if (!keep_rooms(node)) {
+        session_free(node);
+        return -ENOMEM;
+    }
     session_pend(store, node);
     return 0;
 }
@@ -415,7 +443,7 @@ static void memory_abort(struct store *base)
     struct session_node *session = store->sessions_pending;
     while (session != NULL) {
         struct session_node *next = session->pending_next;
-        free(session);
+        session_free(session);
         session = next;
     }
     struct event_node *event = store->events_pending;
@@ -615,7 +643,7 @@ static void memory_close(struct store *base)
     struct session_node *node = store->head[0];
     while (node != NULL) {
         struct session_node *next = node->next[0];
-        free(node);
+        session_free(node);
         node = next;
     }
     while (events_kept(store) > 0)

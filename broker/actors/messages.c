@@ -17,6 +17,36 @@ void message_copy_text(char *to, size_t room, struct bytes from)
     to[size] = '\0';
 }
 
+/* What stands behind the first `size` bytes of a message. */
+static struct bytes behind(const struct message *message, size_t size)
+{
+    CHECK(message->size >= size);
+    return (struct bytes){(const uint8_t *)message + size, message->size - size};
+}
+
+struct bytes attach_rooms(const struct attach_message *attach)
+{
+    return behind(&attach->header, sizeof(*attach));
+}
+
+struct bytes restore_rooms(const struct restore_message *restore)
+{
+    return behind(&restore->header, sizeof(*restore));
+}
+
+struct attach_message *attach_with_rooms(struct attach_message *attach, struct bytes rooms)
+{
+    struct attach_message *with = message_create(MESSAGE_ATTACH, sizeof(*with) + rooms.size);
+    if (with == NULL)
+        return NULL;
+    struct message header = with->header;
+    *with = *attach;
+    with->header = header;
+    bytes_put((uint8_t *)(with + 1), rooms);
+    message_destroy(&attach->header);
+    return with;
+}
+
 struct deliver_message *deliver_create(struct bytes name, struct bytes payload)
 {
     CHECK(name.size <= UINT8_MAX && payload.size <= UINT32_MAX / 2);

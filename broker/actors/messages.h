@@ -77,7 +77,15 @@ struct attach_message {
     char user[USERNAME_BYTES_MAX + 1];
     char address[ADDRESS_BYTES_MAX + 1];
     char client[CLIENT_TEXT_BYTES_MAX + 1];
+    /* behind it: attach_rooms */
 };
+
+/* The claim `rooms` of the token, as session_set_rooms takes it: what stands behind the message. */
+struct bytes attach_rooms(const struct attach_message *attach);
+
+/* The same login with that claim; takes the message. NULL without memory, and it is still the
+ * caller's. */
+struct attach_message *attach_with_rooms(struct attach_message *attach, struct bytes rooms);
 
 struct resume_message {
     struct message header;
@@ -263,7 +271,7 @@ struct bytes user_call_service(const struct user_call_message *message);
 struct bytes user_call_method(const struct user_call_message *message);
 struct bytes user_call_payload(const struct user_call_message *message);
 
-/* A session read from the store at start. */
+/* A session read from the store at start. Behind it: its rooms, as in an attach_message. */
 struct restore_message {
     struct message header;
     uint64_t epoch;
@@ -281,6 +289,8 @@ struct restore_message {
     char address[ADDRESS_BYTES_MAX + 1];
     char client[CLIENT_TEXT_BYTES_MAX + 1];
 };
+
+struct bytes restore_rooms(const struct restore_message *restore);
 
 struct stop_message {
     struct message header;

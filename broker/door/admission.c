@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/hash.h"
+#include "base/memory.h"
 #include "base/source.h"
 #include "base/wait.h"
 #include "door/admission.h"
@@ -201,6 +202,10 @@ static enum token_refusal judge(struct admission *admission, const struct keyrin
         return TOKEN_NAME;
     memcpy(user, claims.user, sizeof(claims.user));
     job->attach->token_ends_ms = claims.expires_ms + admission->rules.skew_ms;
+    if (claims.rooms[0] != '\0')
+        MEMORY_MUST((job->attach = attach_with_rooms(job->attach, bytes_of_text(claims.rooms))) !=
+                        NULL,
+                    "a login");
     return TOKEN_GOOD;
 }
 

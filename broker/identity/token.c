@@ -183,6 +183,38 @@ static enum token_refusal read_subject(const json_t *object, struct token_claims
     return TOKEN_GOOD;
 }
 
+/* A name of a room, or the beginning of one, which may be empty, and a *. */
+static bool is_pattern(struct bytes text)
+{
+    bool open = text.size > 0 && text.data[text.size - 1] == '*';
+    text.size -= open;
+    return username_valid(text) || (open && text.size == 0);
+}
+
+/* Anything but an array of them is no token at all: whoever wrote it meant to let somebody in
+ * somewhere, and nobody would see that it has failed. */
+static enum token_refusal read_rooms(const json_t *object, struct token_claims *claims)
+{
+    const json_t *rooms = json_object_get(object, "rooms");
+    char *at = claims->rooms;
+    *at = '\0';
+    if (rooms == NULL)
+        return TOKEN_GOOD;
+    if (!json_is_array(rooms) || json_array_size(rooms) > TOKEN_ROOMS_MAX)
+        return TOKEN_CLAIMS;
+    for (size_t i = 0; i < json_array_size(rooms); i++) {
+        struct bytes room = text_of(json_array_get(rooms, i));
+        if (!json_is_string(json_array_get(rooms, i)) || !is_pattern(room))
+            return TOKEN_CLAIMS;
+        if (i > 0)
+            *at++ = ' ';
+        memcpy(at, room.data, room.size);
+        at += room.size;
+    }
+    *at = '\0';
+    return TOKEN_GOOD;
+}
+
 static enum token_refusal check_claims(const json_t *object, const struct token_rules *rules,
                                        uint64_t now_ms, struct token_claims *claims)
 {
@@ -191,7 +223,9 @@ static enum token_refusal check_claims(const json_t *object, const struct token_
         refusal = check_issuer(object, rules);
     if (refusal == TOKEN_GOOD)
         refusal = check_audience(object, rules);
-    return refusal == TOKEN_GOOD ? read_subject(object, claims) : refusal;
+    if (refusal == TOKEN_GOOD)
+        refusal = read_subject(object, claims);
+    return refusal == TOKEN_GOOD ? read_rooms(object, claims) : refusal;
 }
 
 enum token_refusal token_verify(const struct keyring *keyring, const struct token_rules *rules,

@@ -10,7 +10,11 @@
 #include "identity/keyring.h"
 #include "proto/username.h"
 
-enum { TOKEN_BYTES_MAX = 4096 };
+enum {
+    TOKEN_BYTES_MAX = 4096,
+    TOKEN_ROOMS_MAX = 16,
+    TOKEN_ROOMS_BYTES_MAX = TOKEN_ROOMS_MAX * (USERNAME_BYTES_MAX + 2) - 1,
+};
 
 enum token_refusal {
     TOKEN_GOOD = 0,
@@ -27,13 +31,15 @@ struct token_rules {
 };
 
 struct token_claims {
-    char user[USERNAME_BYTES_MAX + 1]; /* sub */
-    uint64_t expires_ms;               /* exp, Unix ms */
+    char user[USERNAME_BYTES_MAX + 1];     /* sub */
+    uint64_t expires_ms;                   /* exp, Unix ms */
+    char rooms[TOKEN_ROOMS_BYTES_MAX + 1]; /* names, or beginnings of names with a *, and a blank
+                                            * between each two; "": none */
 };
 
-/* Verifies: the signature by the keyring's key, then exp (required), nbf, iss, aud and sub at the
- * time now_ms (Unix). TOKEN_GOOD with *claims set, or the first reason against it. Nothing of the
- * token but its header is looked at before the signature holds. Any thread; never blocks;
+/* Verifies: the signature by the keyring's key, then exp (required), nbf, iss, aud, sub and rooms
+ * at the time now_ms (Unix). TOKEN_GOOD with *claims set, or the first reason against it. Nothing
+ * of the token but its header is looked at before the signature holds. Any thread; never blocks;
  * allocates, and without memory the token is MALFORMED or its SIGNATURE does not hold. */
 enum token_refusal token_verify(const struct keyring *keyring, const struct token_rules *rules,
                                 struct bytes token, uint64_t now_ms, struct token_claims *claims);

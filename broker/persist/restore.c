@@ -41,13 +41,21 @@ static const uint64_t NEXT_SEQ_EVER_MAX = UINT64_MAX - UINT32_MAX;
 
 struct row {
     char user[STORE_NAME_BYTES_MAX + 1];
-    struct session_record record;
+    struct session_record record; /* its rooms are our own */
 };
 
 struct rows {
     struct row *list;
     size_t count;
+    int error;
 };
+
+static void drop_rows(struct rows *rows)
+{
+    for (size_t i = 0; i < rows->count; i++)
+        free((void *)(uintptr_t)rows->list[i].record.rooms.data);
+    rows->count = 0;
+}
 
 static bool keep_row(void *context, const char *user, const struct session_record *record)
 {
@@ -57,7 +65,16 @@ static bool keep_row(void *context, const char *user, const struct session_recor
     strncpy(row->user, user, sizeof(row->user) - 1);
     row->user[sizeof(row->user) - 1] = '\0';
     row->record = *record;
-    return true;
+    if (record->rooms.size == 0) {
+        row->record.rooms = (struct bytes){0};
+        return true;
+    }
+    uint8_t *rooms = malloc(record->rooms.size);
+    row->record.rooms.data = rooms;
+    rows->error = rooms != NULL ? 0 : -ENOMEM;
+    if (rooms != NULL)
+        memcpy(rooms, record->rooms.data, record->rooms.size);
+    return rooms != NULL;
 }
 
 static int mark_detached(const struct survivors *survivors, const struct row *row)
@@ -161,7 +178,9 @@ static int read_inbox(const struct survivors *survivors, const struct row *row,
 
 static struct restore_message *describe(const struct row *row)
 {
-    struct restore_message *message = message_create(MESSAGE_RESTORE, sizeof(*message));
+    struct bytes rooms = row->record.rooms;
+    struct restore_message *message =
+        message_create(MESSAGE_RESTORE, sizeof(*message) + rooms.size);
     if (message == NULL)
         return NULL;
     message->epoch = row->record.epoch;
@@ -177,6 +196,7 @@ static struct restore_message *describe(const struct row *row)
     memcpy(message->secret, row->record.secret, SECRET_BYTES);
     memcpy(message->address, row->record.address, sizeof(message->address));
     memcpy(message->client, row->record.client, sizeof(message->client));
+    bytes_put((uint8_t *)(message + 1), rooms);
     return message;
 }
 
@@ -218,9 +238,11 @@ static int restore_page(const struct survivors *survivors, struct rows *rows, ch
                         bool *more)
 {
     uint64_t presence_last;
-    rows->count = 0;
+    drop_rows(rows);
     int error = store_list_sessions(survivors->store, "", after, PAGE, keep_row, rows,
                                     &presence_last, more);
+    if (error == 0)
+        error = rows->error;
     if (error == 0)
         error = check_rows(survivors, rows);
     if (error == 0 && rows->count > 0)
@@ -258,6 +280,7 @@ static int restore_all(const struct survivors *survivors, size_t *total)
         error = restore_page(survivors, &rows, after, &more);
         *total += rows.count;
     }
+    drop_rows(&rows);
     free(rows.list);
     return error == 0 ? drop_inboxes(survivors) : error;
 }

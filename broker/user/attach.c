@@ -82,6 +82,7 @@ void user_attach(struct session *session, struct message *message, struct turn *
     memcpy(record->address, attach->address, sizeof(record->address));
     memcpy(record->client, attach->client, sizeof(record->client));
     session_name_transport(record, attach->listener);
+    record->rooms = attach_rooms(attach);
     memcpy(change->event.address, attach->address, sizeof(change->event.address));
     memcpy(change->event.client, attach->client, sizeof(change->event.client));
     env_random(turn->env, record->secret, sizeof(record->secret));
@@ -218,6 +219,7 @@ void attach_committed(struct session *session, struct change *change, struct tur
     session_show_proof(session, turn);
     session_set_details(session, attach->address, attach->client);
     session->listener = attach->listener;
+    session_set_rooms(session, attach_rooms(attach));
     hold_source(session, turn);
     bind(session, turn, attach->conn);
     delivery_renumber(session, 1);

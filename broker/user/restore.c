@@ -36,6 +36,7 @@ void user_restore(struct session *session, struct message *message, struct turn 
         session->secret[i] = restore->secret[i];
     session_show_proof(session, turn);
     session_set_details(session, restore->address, restore->client);
+    session_set_rooms(session, restore_rooms(restore));
     restore_inbox(session, restore, turn);
     turn_count(turn, METRIC_sessions_detached, 1);
     message_destroy(message);

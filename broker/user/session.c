@@ -44,25 +44,70 @@ static uint64_t token_ends_ms(const struct session *session)
     return session->details != NULL ? session->details->token_ends_ms : 0;
 }
 
+struct bytes session_rooms(const struct session *session)
+{
+    const char *client = session_client(session);
+    return session->roomy ? bytes_of_text(client + strlen(client) + 1) : (struct bytes){0};
+}
+
+/* Few have rooms, and they may be much longer than all the rest: they count as held. */
+static void drop_details(struct session *session)
+{
+    memory_account(-(int64_t)session_rooms(session).size);
+    free(session->details);
+    session->details = NULL;
+    session->roomy = false;
+}
+
+/* What is passed in may be of the details that were there. */
 static void make_details(struct session *session, uint64_t ends_ms, const char *address,
-                         const char *client)
+                         const char *client, struct bytes rooms)
 {
     size_t first = strlen(address) + 1;
     size_t second = strlen(client) + 1;
-    free(session->details);
-    session->details = NULL;
-    if (first + second == 2 && ends_ms == 0)
-        return;
-    size_t size = sizeof(*session->details) + first + second;
-    MEMORY_MUST((session->details = malloc(size)) != NULL, "a session");
-    session->details->token_ends_ms = ends_ms;
-    memcpy(session->details->text, address, first);
-    memcpy(session->details->text + first, client, second);
+    size_t third = rooms.size > 0 ? rooms.size + 1 : 0;
+    struct details *details = NULL;
+    if (first + second + third > 2 || ends_ms != 0) {
+        size_t size = sizeof(*details) + first + second + third;
+        MEMORY_MUST((details = malloc(size)) != NULL, "a session");
+        details->token_ends_ms = ends_ms;
+        memcpy(details->text, address, first);
+        memcpy(details->text + first, client, second);
+        if (third > 0)
+            *bytes_put((uint8_t *)details->text + first + second, rooms) = '\0';
+        memory_account((int64_t)rooms.size);
+    }
+    drop_details(session);
+    session->details = details;
+    session->roomy = rooms.size > 0;
 }
 
 void session_set_details(struct session *session, const char *address, const char *client)
 {
-    make_details(session, token_ends_ms(session), address, client);
+    make_details(session, token_ends_ms(session), address, client, session_rooms(session));
+}
+
+void session_set_rooms(struct session *session, struct bytes rooms)
+{
+    CHECK(rooms.size <= STORE_ROOMS_BYTES_MAX);
+    if (rooms.size > 0 || session_rooms(session).size > 0)
+        make_details(session, token_ends_ms(session), session_address(session),
+                     session_client(session), rooms);
+}
+
+bool session_may_join(const struct session *session, struct bytes room)
+{
+    struct bytes rest = session_rooms(session);
+    while (rest.size > 0) {
+        const uint8_t *blank = memchr(rest.data, ' ', rest.size);
+        size_t size = blank != NULL ? (size_t)(blank - rest.data) : rest.size;
+        if (room_pattern_fits((struct bytes){rest.data, size}, room))
+            return true;
+        size += blank != NULL;
+        rest.data += size;
+        rest.size -= size;
+    }
+    return false;
 }
 
 void session_set_token_end(struct session *session, const struct turn *turn, uint64_t unix_ms)
@@ -76,7 +121,7 @@ void session_set_token_end(struct session *session, const struct turn *turn, uin
     if (session->details != NULL)
         session->details->token_ends_ms = ends_ms;
     else
-        make_details(session, ends_ms, "", "");
+        make_details(session, ends_ms, "", "", (struct bytes){0});
 }
 
 uint64_t session_token_end(const struct session *session, const struct turn *turn)
@@ -122,7 +167,7 @@ void session_clear(struct session *session, struct turn *turn)
                    (struct fight_owner){bytes_of_text(turn->name), turn->settings->spent_fights});
     fight_destroy(session->fight);
     source_rates_leave(turn->settings->source_rates, session->source);
-    free(session->details);
+    drop_details(session);
     company_clear(session);
     *session = (struct session){0};
 }
@@ -190,6 +235,7 @@ void session_describe(const struct session *session, struct turn *turn, struct c
     strncpy(record->address, session_address(session), sizeof(record->address) - 1);
     strncpy(record->client, session_client(session), sizeof(record->client) - 1);
     session_name_transport(record, session->listener);
+    record->rooms = session_rooms(session);
     struct presence_event *event = &change->event;
     event->time_ms = turn->wall_ms;
     event->epoch = session->epoch;

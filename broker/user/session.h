@@ -22,7 +22,7 @@ enum session_status { SESSION_NONE = 0, SESSION_IS_ONLINE = 1, SESSION_IS_DETACH
 /* What is seldom looked at. */
 struct details {
     uint64_t token_ends_ms; /* monotonic, when the token of the login is good no more; 0: never */
-    char text[];            /* address, NUL, client, NUL */
+    char text[];            /* address, NUL, client, NUL; and if it has rooms: those, NUL */
 };
 
 struct session {
@@ -54,6 +54,7 @@ struct session {
     bool stopping : 1;
     bool flushed : 1; /* this turn writes what waited in the connection */
     bool feeding : 1; /* a turn comes that goes on with what waits */
+    bool roomy : 1;   /* the token's rooms stand in the details */
     bool behind : 1;  /* as of this turn: the socket has not sent yet what it was given before */
     uint8_t trace;    /* of base/trace.h; 0: not traced */
 };
@@ -73,6 +74,15 @@ static inline void session_check(const struct session *session)
 const char *session_address(const struct session *session);
 const char *session_client(const struct session *session);
 void session_set_details(struct session *session, const char *address, const char *client);
+
+/* The claim `rooms` of the login's token: names of rooms, or beginnings of names with a *, and a
+ * blank between each two. It is stored with the session, so it goes on over a restart; the next
+ * login has its own. */
+void session_set_rooms(struct session *session, struct bytes rooms);
+struct bytes session_rooms(const struct session *session);
+
+/* Whether it holds that room: of classes that say join=token or create=token. */
+bool session_may_join(const struct session *session, struct bytes room);
 
 /* When the token of the login ends, from Unix ms, and back; 0: never. In between it is held in the
  * monotonic time of this process, so that a wall clock that is set ends nobody's session. */

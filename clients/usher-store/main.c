@@ -65,6 +65,15 @@ struct walk {
     size_t user_count;
 };
 
+/* Of the token of the login. */
+static void print_rooms(FILE *out, struct bytes rooms)
+{
+    char text[STORE_ROOMS_BYTES_MAX + 1];
+    memcpy(text, rooms.data, rooms.size);
+    text[rooms.size] = '\0';
+    print_json_text(out, ",", "rooms", text);
+}
+
 /* Notes whose inbox is to be read, too: the page's transaction is still open. */
 static bool on_session(void *context, const char *user, const struct session_record *record)
 {
@@ -84,6 +93,8 @@ static bool on_session(void *context, const char *user, const struct session_rec
         print_json_text(out, ",", "address", record->address);
         print_json_text(out, ",", "transport", record->transport);
         print_json_text(out, ",", "client", record->client);
+        if (record->rooms.size > 0)
+            print_rooms(out, record->rooms);
         fputs("}\n", out);
     }
     return true;

@@ -23,14 +23,15 @@ enum { TTL_S_DEFAULT = 300, TOKEN_ROOM = TOKEN_BYTES_MAX + 2 };
 
 struct arguments {
     const char *algorithm, *kid, *out, *add, *keys, *sub, *issuer, *audience, *ttl, *not_before,
-        *token_file;
+        *token_file, *rooms;
 };
 
 static const char USAGE[] =
     "usage: usher-token keygen [--algorithm A] [--kid NAME] [--out FILE | --add FILE]\n"
     "       usher-token public --keys FILE [--out FILE]\n"
     "       usher-token sign   --keys FILE [--kid NAME] --sub USER [--ttl SECONDS]\n"
-    "                          [--not-before SECONDS] [--issuer I] [--audience A] [--out FILE]\n"
+    "                          [--not-before SECONDS] [--issuer I] [--audience A]\n"
+    "                          [--rooms LIST] [--out FILE]\n"
     "       usher-token check  --keys FILE [--issuer I] [--audience A] [--token-file FILE]\n"
     "\n"
     "keygen makes a key: HS256, EdDSA (default), ES256 or RS256. public gives the keys without\n"
@@ -43,6 +44,9 @@ static const char USAGE[] =
     "  --keys FILE           a key set\n"
     "  --ttl SECONDS         how long the token is good (300); a negative one has expired\n"
     "  --not-before SECONDS  from now until it is good\n"
+    "  --rooms LIST          rooms that the user may join, with commas between them; m:* are all "
+    "that\n"
+    "                        begin with m:\n"
     "  --token-file FILE     the token; without it, stdin\n"
     "  --help, --version\n"
     "\n"
@@ -222,6 +226,29 @@ static bool read_seconds(const char *text, long long *seconds)
            *seconds < 4000000000LL;
 }
 
+/* NULL: more than a token may hold, or one is neither a name nor the beginning of one and a *; or
+ * no memory. */
+static json_t *make_rooms(const char *list)
+{
+    json_t *rooms = json_array();
+    bool good = rooms != NULL;
+    while (good) {
+        size_t size = strcspn(list, ",");
+        bool open = size > 0 && list[size - 1] == '*';
+        struct bytes name = {(const uint8_t *)list, size - open};
+        good = (username_valid(name) || (open && name.size == 0)) &&
+               json_array_size(rooms) < TOKEN_ROOMS_MAX &&
+               json_array_append_new(rooms, json_stringn(list, size)) == 0;
+        if (list[size] == '\0')
+            break;
+        list += size + 1;
+    }
+    if (good)
+        return rooms;
+    json_decref(rooms);
+    return NULL;
+}
+
 static json_t *make_claims(const struct arguments *arguments, long long ttl_s,
                            long long not_before_s)
 {
@@ -236,6 +263,8 @@ static json_t *make_claims(const struct arguments *arguments, long long ttl_s,
         json_object_set_new(claims, "iss", json_string(arguments->issuer));
     if (arguments->audience != NULL)
         json_object_set_new(claims, "aud", json_string(arguments->audience));
+    if (arguments->rooms != NULL)
+        json_object_set_new(claims, "rooms", make_rooms(arguments->rooms));
     return claims;
 }
 
@@ -251,6 +280,11 @@ static int run_sign(const struct arguments *arguments)
         return fail(EXIT_WRONG_USE, "--ttl is no number of seconds", arguments->ttl);
     if (arguments->not_before != NULL && !read_seconds(arguments->not_before, &not_before_s))
         return fail(EXIT_WRONG_USE, "--not-before is no number of seconds", arguments->not_before);
+    json_t *rooms = arguments->rooms != NULL ? make_rooms(arguments->rooms) : NULL;
+    if (arguments->rooms != NULL && rooms == NULL)
+        return fail(EXIT_WRONG_USE, "--rooms are 16 names at most, each may end with *",
+                    arguments->rooms);
+    json_decref(rooms);
     json_t *keys = read_keys(arguments->keys);
     if (keys == NULL)
         return EXIT_FILE;
@@ -296,8 +330,9 @@ static int check_token(const struct arguments *arguments, struct bytes token)
     keyring_release(keyring);
     if (refusal != TOKEN_GOOD)
         return fail(EXIT_NOT_GOOD, token_refusal_name(refusal), token_refusal_text(refusal));
-    printf("good: %s, for another %lld s\n", claims.user,
-           (long long)(claims.expires_ms / 1000) - (long long)time(NULL));
+    printf("good: %s, for another %lld s%s%s\n", claims.user,
+           (long long)(claims.expires_ms / 1000) - (long long)time(NULL),
+           claims.rooms[0] != '\0' ? ", rooms " : "", claims.rooms);
     return EXIT_OK;
 }
 
@@ -353,6 +388,7 @@ static const struct option_row rows[] = {
     {.name = "sub", .type = OPTION_TEXT, .offset = FIELD(sub), .commands = SIGN},
     {.name = "issuer", .type = OPTION_TEXT, .offset = FIELD(issuer), .commands = SIGN | CHECK},
     {.name = "audience", .type = OPTION_TEXT, .offset = FIELD(audience), .commands = SIGN | CHECK},
+    {.name = "rooms", .type = OPTION_TEXT, .offset = FIELD(rooms), .commands = SIGN},
     {.name = "ttl", .type = OPTION_TEXT, .offset = FIELD(ttl), .commands = SIGN},
     {.name = "not-before", .type = OPTION_TEXT, .offset = FIELD(not_before), .commands = SIGN},
     {.name = "token-file", .type = OPTION_TEXT, .offset = FIELD(token_file), .commands = CHECK},

@@ -30,6 +30,7 @@ static void check_session(struct bytes bytes)
     FUZZ_CHECK(same.epoch == record.epoch && same.state == record.state);
     FUZZ_CHECK(strcmp(same.client, record.client) == 0);
     FUZZ_CHECK(strcmp(same.transport, record.transport) == 0);
+    FUZZ_CHECK(bytes_equal(same.rooms, record.rooms));
 }
 
 static void check_event(struct bytes bytes, uint64_t seq)

@@ -523,7 +523,17 @@ TABLES = {
         {
             "keygen": {"algorithm", "kid", "out", "add"},
             "public": {"keys", "out"},
-            "sign": {"keys", "kid", "sub", "ttl", "not-before", "issuer", "audience", "out"},
+            "sign": {
+                "keys",
+                "kid",
+                "sub",
+                "ttl",
+                "not-before",
+                "issuer",
+                "audience",
+                "rooms",
+                "out",
+            },
             "check": {"keys", "issuer", "audience", "token-file"},
         },
     ),

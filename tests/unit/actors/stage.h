@@ -72,6 +72,7 @@ struct stage {
     struct message *mail;         /* of the last LINK_LEAVE; a list */
     struct buffer input;          /* frames for the next MESSAGE_FRAMES */
     size_t size;
+    const char *rooms; /* of the tokens; NULL: none */
     char tape[TAPE_BYTES];
 };
 

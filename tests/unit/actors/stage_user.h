@@ -38,8 +38,10 @@ static inline void stage_commit(struct stage *stage, int error)
 
 static inline void stage_attach(struct stage *stage, uint64_t conn, bool acks)
 {
-    struct attach_message *attach = message_create(MESSAGE_ATTACH, sizeof(*attach));
+    struct bytes rooms = bytes_of_text(stage->rooms != NULL ? stage->rooms : "");
+    struct attach_message *attach = message_create(MESSAGE_ATTACH, sizeof(*attach) + rooms.size);
     assert_non_null(attach);
+    bytes_put((uint8_t *)(attach + 1), rooms);
     attach->conn = conn;
     attach->id = 1;
     attach->token_ends_ms = stage->token_ends_ms;
@@ -128,8 +130,11 @@ static inline void stage_stop(struct stage *stage)
 
 static inline struct restore_message *restore_create(struct stage *stage, uint64_t epoch, bool acks)
 {
-    struct restore_message *restore = message_create(MESSAGE_RESTORE, sizeof(*restore));
+    struct bytes rooms = bytes_of_text(stage->rooms != NULL ? stage->rooms : "");
+    struct restore_message *restore =
+        message_create(MESSAGE_RESTORE, sizeof(*restore) + rooms.size);
     assert_non_null(restore);
+    bytes_put((uint8_t *)(restore + 1), rooms);
     restore->saved = false;
     restore->unnumbered = true;
     restore->loss_untold = false;

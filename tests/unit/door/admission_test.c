@@ -347,6 +347,24 @@ static void the_end_of_a_token_goes_with_the_login(void **state)
     stand_free(stand);
 }
 
+/* Few tokens have rooms, and only their logins are longer for it. */
+static void the_rooms_of_a_token_go_with_the_login(void **state)
+{
+    struct stand *stand = begin();
+    give_login(stand, 1, "alice",
+               "{\"sub\":\"alice\",\"exp\":1700000300,\"rooms\":[\"lobby\",\"m:*\"]}");
+    give_login(stand, 2, "alice", GOOD);
+    judge_all(stand);
+    expect_attached(stand, 2);
+    const struct attach_message *attach = attach_of(stand, 1);
+    assert_true(bytes_equal(attach_rooms(attach), bytes_of_text("lobby m:*")));
+    assert_string_equal(attach->user, "alice");
+    assert_int_equal(attach->token_ends_ms,
+                     (uint64_t)1700000300 * 1000 + stand->options.auth_skew_ms);
+    assert_int_equal(attach_rooms(attach_of(stand, 2)).size, 0);
+    stand_free(stand);
+}
+
 /* --- auth.mode service ------------------------------------------------------------------------ */
 
 enum { ASK_DEADLINE_MS = 500, LINK_FRAME = 4096 };
@@ -661,6 +679,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_good_token_is_welcomed),
         cmocka_unit_test(the_end_of_a_token_goes_with_the_login),
+        cmocka_unit_test(the_rooms_of_a_token_go_with_the_login),
         cmocka_unit_test(the_name_may_come_from_the_token),
         cmocka_unit_test(a_bad_token_touches_nobody),
         cmocka_unit_test(whoever_ends_meanwhile_is_not_attached),

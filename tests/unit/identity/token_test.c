@@ -306,6 +306,61 @@ static void issuer_and_audience(void **state)
         expect(judge(TOKEN_HEADER, rows[i].claims, rows[i].rules), rows[i].wanted, rows[i].claims);
 }
 
+#define NAME_64 "0123456789012345678901234567890123456789012345678901234567890123"
+
+/* Up to sixteen names or beginnings of names; anything else is no token. */
+static void rooms(void **state)
+{
+    static const struct {
+        const char *claims, *rooms; /* NULL: refused */
+    } rows[] = {
+        {WITH(""), ""},
+        {WITH(",\"rooms\":[]"), ""},
+        {WITH(",\"rooms\":[\"lobby\"]"), "lobby"},
+        {WITH(",\"rooms\":[\"match:7\",\"party:*\",\"*\"]"), "match:7 party:* *"},
+        {WITH(",\"rooms\":[\"" NAME_64 "\",\"" NAME_64 "*\"]"), NAME_64 " " NAME_64 "*"},
+        {WITH(",\"rooms\":[\"" NAME_64 "x\"]"), NULL},
+        {WITH(",\"rooms\":[\"" NAME_64 "x*\"]"), NULL},
+        {WITH(",\"rooms\":\"lobby\""), NULL},
+        {WITH(",\"rooms\":null"), NULL},
+        {WITH(",\"rooms\":{\"lobby\":true}"), NULL},
+        {WITH(",\"rooms\":[7]"), NULL},
+        {WITH(",\"rooms\":[[\"lobby\"]]"), NULL},
+        {WITH(",\"rooms\":[\"\"]"), NULL},
+        {WITH(",\"rooms\":[\"a b\"]"), NULL},
+        {WITH(",\"rooms\":[\"#a\"]"), NULL},
+        {WITH(",\"rooms\":[\"a*b\"]"), NULL},
+        {WITH(",\"rooms\":[\"**\"]"), NULL},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        char token[TOKEN_MAKE_BYTES];
+        struct token_claims claims;
+        token_make(token, TOKEN_HEADER, rows[i].claims);
+        expect(judge_at(TOKEN_KEYS, &plain, token, NOW_MS, &claims),
+               rows[i].rooms != NULL ? TOKEN_GOOD : TOKEN_CLAIMS, rows[i].claims);
+        if (rows[i].rooms != NULL)
+            assert_string_equal(claims.rooms, rows[i].rooms);
+    }
+}
+
+/* The longest that there are fill the room for them, and one more is too many. */
+static void sixteen_rooms_and_seventeen(void **state)
+{
+    for (unsigned count = TOKEN_ROOMS_MAX; count <= TOKEN_ROOMS_MAX + 1; count++) {
+        char token[TOKEN_MAKE_BYTES],
+            text[4096] = "{\"sub\":\"alice\",\"exp\":1700000300,\"rooms\":[";
+        struct token_claims claims;
+        for (unsigned i = 0; i < count; i++)
+            strcat(text, i > 0 ? ",\"" NAME_64 "*\"" : "\"" NAME_64 "*\"");
+        strcat(text, "]}");
+        token_make(token, TOKEN_HEADER, text);
+        expect(judge_at(TOKEN_KEYS, &plain, token, NOW_MS, &claims),
+               count <= TOKEN_ROOMS_MAX ? TOKEN_GOOD : TOKEN_CLAIMS, text);
+        if (count == TOKEN_ROOMS_MAX)
+            assert_int_equal(strlen(claims.rooms), TOKEN_ROOMS_BYTES_MAX);
+    }
+}
+
 /* What a stranger can write costs nothing but the signature: the claims are not even JSON. */
 static void nothing_is_read_before_the_signature(void **state)
 {
@@ -331,6 +386,8 @@ int main(void)
         cmocka_unit_test(names_of_64_bytes_and_65),
         cmocka_unit_test(times_to_the_ms),
         cmocka_unit_test(issuer_and_audience),
+        cmocka_unit_test(rooms),
+        cmocka_unit_test(sixteen_rooms_and_seventeen),
         cmocka_unit_test(nothing_is_read_before_the_signature),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -132,6 +132,41 @@ static void by_what_they_came_outlives_a_start(void **state)
     }
 }
 
+static bool copy_rooms(void *context, const char *user, const struct session_record *record)
+{
+    *bytes_put(context, record->rooms) = '\0';
+    return true;
+}
+
+/* Also of who was online, and is written anew as detached. */
+static void what_their_tokens_hold_outlives_a_start(void **state)
+{
+    static const struct {
+        const char *user, *rooms;
+        enum session_state state;
+    } rows[] = {{"anna", "lobby m:*", SESSION_ONLINE},
+                {"berta", "lobby", SESSION_DETACHED},
+                {"carl", "", SESSION_ONLINE}};
+    struct stand *stand = *state;
+    const char *users[] = {"anna"};
+    char rooms[100] = "";
+    uint64_t presence_last;
+    assert_int_equal(store_begin(stand->store), 0);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        const struct session_record record = {
+            .epoch = 1 + i, .state = rows[i].state, .rooms = bytes_of_text(rows[i].rooms)};
+        assert_int_equal(store_put_session(stand->store, rows[i].user, &record), 0);
+    }
+    assert_int_equal(store_commit(stand->store, 3), 0);
+    (void)epoch_after_start(stand, START_S);
+    stand_run(stand);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+        assert_true(bytes_equal(session_rooms(session_of(stand, rows[i].user)),
+                                bytes_of_text(rows[i].rooms)));
+    assert_int_equal(store_look_up(stand->store, users, 1, copy_rooms, rooms, &presence_last), 0);
+    assert_string_equal(rooms, "lobby m:*");
+}
+
 static void a_message_of_the_future_is_damage(void **state)
 {
     store_session(*state, "anna", 1, &(struct saved_inbox){.epoch = 1, .next_seq = 5}, 5);
@@ -195,6 +230,7 @@ int main(void)
         TEST(an_epoch_beyond_all_is_damage),
         TEST(the_next_login_is_above_every_record),
         TEST(by_what_they_came_outlives_a_start),
+        TEST(what_their_tokens_hold_outlives_a_start),
         TEST(a_message_of_the_future_is_damage),
         TEST(an_inbox_without_numbers_is_damage),
         TEST(numbers_that_begin_again_are_damage),

@@ -16,8 +16,11 @@
 
 /* Records: what is packed comes back, anything else is refused. */
 
+static uint8_t rooms_full[STORE_ROOMS_BYTES_MAX + 1];
+
 static struct session_record session_full(void)
 {
+    memset(rooms_full, 'r', sizeof(rooms_full));
     struct session_record record = {
         .epoch = UINT64_MAX,
         .since_ms = UINT64_MAX,
@@ -29,6 +32,7 @@ static struct session_record session_full(void)
     memset(record.address, 'a', STORE_ADDRESS_BYTES_MAX);
     memset(record.client, 'c', STORE_CLIENT_BYTES_MAX);
     memset(record.transport, 't', STORE_TRANSPORT_BYTES_MAX);
+    record.rooms = (struct bytes){rooms_full, STORE_ROOMS_BYTES_MAX};
     return record;
 }
 
@@ -75,6 +79,7 @@ static void assert_session_round(const char *user, const struct session_record *
     assert_string_equal(got.address, record->address);
     assert_string_equal(got.client, record->client);
     assert_string_equal(got.transport, record->transport);
+    assert_true(bytes_equal(got.rooms, record->rooms));
     /* Under another name it is damage. */
     assert_int_equal(record_unpack_session("other", (struct bytes){bytes, (size_t)size}, &got),
                      -EUCLEAN);

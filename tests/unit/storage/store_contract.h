@@ -90,6 +90,7 @@ static inline struct session_record contract_record(uint64_t epoch)
         .address = "203.0.113.7:40000",
         .client = "unit/1",
         .transport = "tcp",
+        .rooms = bytes_of_text(epoch % 4 == 3 ? "lobby match:*" : ""),
     };
     memset(record.secret, (int)epoch, sizeof(record.secret));
     return record;
@@ -234,6 +235,40 @@ static inline bool contract_note(void *context, const char *user,
     snprintf(text + size, 100 - size, "%s:%llu ", user,
              record != NULL ? (unsigned long long)record->epoch : 0);
     return strcmp(user, "stop") != 0;
+}
+
+static inline bool contract_note_rooms(void *context, const char *user,
+                                       const struct session_record *record)
+{
+    char *text = context;
+    size_t size = strlen(text);
+    snprintf(text + size, 100 - size, "%s:%.*s ", user, (int)record->rooms.size,
+             (const char *)record->rooms.data);
+    return true;
+}
+
+/* They are those of the record that was stored last, and there while it is read. */
+static inline void contract_rooms(void **state)
+{
+    struct store *store = ((struct fixture *)*state)->store;
+    const char *users[] = {"anna", "bob"};
+    char text[100] = "";
+    uint64_t presence_last = 0;
+    bool more;
+    struct session_record record;
+    contract_login(store, "anna", 7);
+    contract_login(store, "bob", 11);
+    contract_login(store, "bob", 12);
+    assert_int_equal(store_look_up(store, users, 2, contract_note_rooms, text, &presence_last), 0);
+    assert_string_equal(text, "anna:lobby match:* bob: ");
+    contract_login(store, "bob", 15);
+    contract_login(store, "anna", 16);
+    text[0] = '\0';
+    assert_int_equal(
+        store_list_sessions(store, "", "", 9, contract_note_rooms, text, &presence_last, &more), 0);
+    assert_string_equal(text, "anna: bob:lobby match:* ");
+    assert_int_equal(store_get_session(store, "bob", &record), 0);
+    assert_int_equal(record.rooms.size, 0);
 }
 
 /* In the order asked for, those who are not there too, of one state. */
@@ -898,7 +933,7 @@ static inline void contract_threads(void **state)
 
 #define CONTRACT_TESTS(setup)                                                                      \
     CONTRACT_TEST(contract_new_is_empty, setup), CONTRACT_TEST(contract_put_get_delete, setup),    \
-        CONTRACT_TEST(contract_look_up, setup),                                                    \
+        CONTRACT_TEST(contract_look_up, setup), CONTRACT_TEST(contract_rooms, setup),              \
         CONTRACT_TEST(contract_order_within_a_transaction, setup),                                 \
         CONTRACT_TEST(contract_list_pages, setup),                                                 \
         CONTRACT_TEST(contract_list_long_arguments, setup),                                        \

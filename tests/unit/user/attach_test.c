@@ -690,6 +690,68 @@ static void details_are_kept_when_there_are_any(void **state)
     assert_string_equal(session_client(&session), "");
 }
 
+static void has_rooms(const struct session *session, const char *rooms)
+{
+    assert_true(bytes_equal(session_rooms(session), bytes_of_text(rooms)));
+}
+
+static void the_rooms_of_a_token_say_where_one_may_go(void **state)
+{
+    struct session session = {0};
+    static const struct {
+        const char *rooms, *room;
+        bool may;
+    } rows[] = {
+        {"", "lobby", false},        {"lobby", "lobby", true},    {"lobby", "lobb", false},
+        {"lobby", "lobby2", false},  {"*", "lobby", true},        {"m:*", "m:7", true},
+        {"m:*", "m:", true},         {"m:*", "m", false},         {"a m:* lobby", "lobby", true},
+        {"a m:* lobby", "a", true},  {"a m:* lobby", "m", false}, {"a m:* lobby", "m:x", true},
+        {"a m:* lobby", "b", false},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        session_set_rooms(&session, bytes_of_text(rows[i].rooms));
+        assert_int_equal(session_may_join(&session, bytes_of_text(rows[i].room)), rows[i].may);
+    }
+    session_set_rooms(&session, (struct bytes){0});
+    assert_null(session.details);
+}
+
+/* They are the login's: stored with it, kept over a resume from elsewhere and a start, and gone
+ * with the next login. */
+static void rooms_live_as_long_as_their_login(void **state)
+{
+    struct stage *stage = *state;
+    stage->rooms = "lobby m:*";
+    stage_attach(stage, 10, true);
+    assert_true(bytes_equal(stage->change->record.rooms, bytes_of_text("lobby m:*")));
+    has_rooms(&stage->session, ""); /* not before it is stored */
+    stage_commit(stage, 0);
+    has_rooms(&stage->session, "lobby m:*");
+    assert_string_equal(session_client(&stage->session), "client of 10");
+    stage_resume(stage, 20, 0);
+    assert_true(bytes_equal(stage->change->record.rooms, bytes_of_text("lobby m:*")));
+    stage_commit(stage, 0);
+    has_rooms(&stage->session, "lobby m:*");
+    assert_string_equal(session_address(&stage->session), "10.0.0.20:7");
+    stage->rooms = "";
+    stage_attach(stage, 30, true);
+    assert_int_equal(stage->change->record.rooms.size, 0);
+    stage_commit(stage, 0);
+    has_rooms(&stage->session, "");
+    assert_string_equal(session_client(&stage->session), "client of 30");
+}
+
+static void a_restored_session_has_its_rooms(void **state)
+{
+    struct stage *stage = *state;
+    stage->rooms = "m:*";
+    stage_restore(stage, 50, true);
+    has_rooms(&stage->session, "m:*");
+    stage_resume(stage, 20, 0);
+    stage_commit(stage, 0);
+    assert_true(session_may_join(&stage->session, bytes_of_text("m:1")));
+}
+
 /* A broken frame proves nothing; nor does a stop that saves the session. */
 static void a_loss_is_told_until_he_speaks(void **state)
 {
@@ -775,6 +837,9 @@ int main(void)
         stage_test(a_restored_session_waits_a_full_window),
         stage_test(a_restored_session_is_resumed_partially),
         stage_test(details_are_kept_when_there_are_any),
+        stage_test(the_rooms_of_a_token_say_where_one_may_go),
+        stage_test(rooms_live_as_long_as_their_login),
+        stage_test(a_restored_session_has_its_rooms),
         stage_test(after_a_crash_his_numbers_have_an_end),
         stage_test(after_a_crash_what_he_has_keeps_its_numbers),
         stage_test(a_loss_is_told_until_he_speaks),
