@@ -66,13 +66,14 @@ static enum token_refusal verify(struct bytes token)
 {
     char error[KEYRING_ERROR_BYTES];
     struct keyring *keyring = NULL;
-    struct token_claims claims = {{0}, 0};
+    struct token_claims claims = {0};
     FUZZ_CHECK(keyring_read(&keyring, bytes_of_text(TOKEN_KEYS), error) == 0);
     enum token_refusal refusal = token_verify(keyring, &rules, token, 1700000000000, &claims);
     FUZZ_CHECK(refusal < TOKEN_REFUSALS);
     if (refusal == TOKEN_GOOD) {
         FUZZ_CHECK(username_valid(bytes_of_text(claims.user)));
         FUZZ_CHECK(claims.expires_ms + rules.skew_ms > 1700000000000);
+        FUZZ_CHECK(strlen(claims.rooms) <= TOKEN_ROOMS_BYTES_MAX);
     }
     keyring_release(keyring);
     return refusal;
