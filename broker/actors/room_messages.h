@@ -80,8 +80,7 @@ struct room_command_message *room_command_create(enum room_command command, stru
 
 struct bytes room_call_name(const struct room_call *call);
 
-/* --- to a room, by the turns of a member: never refused ----------------------------------------
- */
+/* --- to a room, by the turns of a member: never refused --------------------------------------- */
 
 /* MESSAGE_ROOM_PULL: what is behind the position. */
 struct room_pull_message {
@@ -116,8 +115,7 @@ struct room_leave_message {
     uint64_t token; /* of an instance, which gets a MESSAGE_RESULT; 0: nobody waits */
 };
 
-/* --- to a user, by his name: EFFECT_FORWARD -----------------------------------------------------
- */
+/* --- to a user, by his name: EFFECT_FORWARD --------------------------------------------------- */
 
 /* MESSAGE_ROOM_INVITE and MESSAGE_ROOM_EXPEL of an instance, which gets a MESSAGE_RESULT: 0,
  * NO_ROOM, ROOM_FULL, NOT_MEMBER, RESULT_STALE_EPOCH, RESULT_ROOMS_FULL or NOT_ONLINE. */
@@ -137,8 +135,7 @@ struct room_member_message *room_member_create(enum message_kind kind, struct by
 struct bytes room_member_name(const struct room_member_message *message);
 struct bytes room_member_detail(const struct room_member_message *message);
 
-/* --- to a user, from a room --------------------------------------------------------------------
- */
+/* --- to a user, from a room ------------------------------------------------------------------- */
 
 /* MESSAGE_ROOM_STATE: the answer to a join or a pull. */
 struct room_state_message {
@@ -191,8 +188,7 @@ static inline const struct room_bundle *room_bundle_of(const struct room_bundle_
     return (const struct room_bundle *)message_shared(&message->header);
 }
 
-/* --- to an instance -----------------------------------------------------------------------------
- */
+/* --- to an instance --------------------------------------------------------------------------- */
 
 /* MESSAGE_ROOM_ANSWER */
 struct room_answer_message {
@@ -205,8 +201,7 @@ struct room_answer_message {
 
 struct room_answer_message *room_answer_create(uint64_t token, uint16_t code, struct bytes result);
 
-/* --- what a room shows to others -----------------------------------------------------------------
- */
+/* --- what a room shows to others -------------------------------------------------------------- */
 
 /* In the memory of its actor, written at the end of each of its turns; a struct registry_row has
  * them as numbers, in this order. */

@@ -26,8 +26,7 @@ bool room_is_over(const struct room *room);
 /* It has retired, or the process ends: frees what it holds, and tells nobody. */
 void room_fini(struct room **state);
 
-/* --- the fan-out: for who carries EFFECT_ROOM_OUT out --------------------------------------------
- */
+/* --- the fan-out: for who carries EFFECT_ROOM_OUT out ----------------------------------------- */
 
 enum { ROOM_OUT_MAX = 16 };
 
