@@ -66,6 +66,7 @@ void check_merge(struct check *to, const struct check *from)
     to->sent += from->sent;
     to->received += from->received;
     to->refused += from->refused;
+    to->missed += from->missed;
     to->repeated += from->repeated;
     to->disordered += from->disordered;
     to->doubled += from->doubled;
@@ -74,7 +75,7 @@ void check_merge(struct check *to, const struct check *from)
 
 uint64_t check_lost(const struct check *check)
 {
-    uint64_t accounted = check->received + check->refused;
+    uint64_t accounted = check->received + check->refused + check->missed;
     return check->sent > accounted ? check->sent - accounted : 0;
 }
 

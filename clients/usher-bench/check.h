@@ -36,6 +36,7 @@ struct check {
     uint64_t sent;
     uint64_t received;   /* of what was sent, everything once */
     uint64_t refused;    /* sent, and answered with an error */
+    uint64_t missed;     /* left out, and told so */
     uint64_t repeated;   /* came again, and said so */
     uint64_t disordered; /* came after a later one */
     uint64_t doubled;    /* came twice without saying so, or too late to tell */
@@ -52,7 +53,7 @@ void check_receive(struct check *check, struct lane *lane, uint32_t seq, bool ag
 
 void check_merge(struct check *to, const struct check *from);
 
-/* Neither come nor refused. */
+/* Neither come nor refused nor told to be missing. */
 uint64_t check_lost(const struct check *check);
 
 /* Nothing is lost, disordered, doubled or strange. */

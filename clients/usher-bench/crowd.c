@@ -76,6 +76,7 @@ void crowd_close(struct crowd *crowd)
     free(crowd->dirty);
     free(crowd->input);
     free(crowd->pattern);
+    free(crowd->own);
     if (crowd->epoll >= 0)
         close(crowd->epoll);
 }
@@ -199,6 +200,8 @@ static void greet(struct crowd *crowd, struct user *user)
         hello.resume.epoch = user->epoch;
         hello.resume.secret = (struct bytes){user->secret, user->secret_bytes};
         hello.resume.last_seq = hello.resume.received_seq = user->seq;
+        if (crowd->events->on_resume != NULL)
+            crowd->events->on_resume(crowd, user, &hello);
     } else {
         hello.body = CLIENT_LOGIN;
         hello.login.username = bytes_of_text(user->name);
@@ -361,6 +364,8 @@ static void on_close(struct crowd *crowd, struct user *user, const struct broker
 static void on_frame(struct crowd *crowd, struct user *user, struct bytes bytes)
 {
     struct broker_frame frame;
+    if (crowd->events->on_company != NULL && crowd->events->on_company(crowd, user, bytes))
+        return;
     if (broker_frame_read(bytes, &frame) != 0) {
         crowd->check.strange++;
         return;
@@ -635,6 +640,8 @@ void crowd_show(struct crowd *crowd)
     atomic_store_explicit(&shown->received, crowd->check.received, memory_order_relaxed);
     atomic_store_explicit(&shown->refused, crowd->check.refused, memory_order_relaxed);
     atomic_store_explicit(&shown->repeated, crowd->check.repeated, memory_order_relaxed);
+    atomic_store_explicit(&shown->missed, crowd->check.missed, memory_order_relaxed);
+    atomic_store_explicit(&shown->reached, crowd->reached, memory_order_relaxed);
     atomic_store_explicit(&shown->online, crowd->online, memory_order_relaxed);
     atomic_store_explicit(&shown->left, crowd->left, memory_order_relaxed);
     atomic_store_explicit(&shown->retries, crowd->retries, memory_order_relaxed);

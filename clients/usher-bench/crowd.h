@@ -69,6 +69,7 @@ struct user {
 };
 
 struct crowd;
+struct client_frame;
 
 /* Called on the crowd's thread. The frame is borrowed. */
 struct crowd_events {
@@ -78,11 +79,31 @@ struct crowd_events {
     void (*on_answer)(struct crowd *crowd, struct user *user, const struct broker_frame *frame);
     /* The Login or Resume is about to leave; may be NULL. */
     void (*on_login)(struct crowd *crowd, struct user *user);
+    /* A Resume is about to be written: what is put into it is borrowed until then. May be NULL. */
+    void (*on_resume)(struct crowd *crowd, struct user *user, struct client_frame *resume);
+    /* A frame of rooms or friends, if it is one: then true. May be NULL: none is expected. */
+    bool (*on_company)(struct crowd *crowd, struct user *user, struct bytes frame);
+};
+
+/* What is seen of rooms and friends. */
+struct company_counts {
+    uint64_t published;      /* messages, whatever they are times members */
+    uint64_t frames;         /* FriendStates, or frames of room messages */
+    uint64_t herd_frames;    /* of these, those that came when all came back */
+    uint64_t bytes;          /* of FriendStates */
+    uint64_t gaps;           /* messages of a room left out without a word */
+    uint64_t uneven;         /* members who have seen something else than others of their room */
+    uint64_t recovered;      /* messages of the time in which they were away */
+    uint64_t unrecovered;    /* and those that the room had no more */
+    uint64_t beyond;         /* states that came to the herd and were no snapshot */
+    uint64_t flaps;          /* a friend who was there and was shown as gone */
+    uint64_t last_online_ns; /* when the last login was good */
 };
 
 /* For the one who watches: relaxed on both sides, each number for itself. */
 struct crowd_shown {
-    _Atomic uint64_t sent, received, refused, repeated;
+    _Atomic uint64_t sent, received, refused, repeated, missed;
+    _Atomic uint64_t reached; /* members that are in their rooms, or pairs that know each other */
     _Atomic uint64_t online;  /* users that are online now */
     _Atomic uint64_t left;    /* users that logged out */
     _Atomic uint64_t retries; /* logins that were put off */
@@ -98,6 +119,7 @@ struct crowd {
     const struct bench_tokens *tokens; /* NULL: none */
     const struct crowd_events *events;
     void *context; /* the run */
+    void *own;     /* the scenario's, made by its `open` */
     unsigned index;
     uint32_t count;
     struct user *users;
@@ -127,9 +149,11 @@ struct crowd {
     struct check check;
     struct histogram latency;
     uint64_t partial, rejected; /* resumes that were not complete, or refused */
-    bool was_online;            /* somebody was, once */
-    bool recording;             /* latency counts */
-    bool running;               /* a message that came is followed by the next one */
+    uint64_t reached;           /* see crowd_shown */
+    struct company_counts company;
+    bool was_online; /* somebody was, once */
+    bool recording;  /* latency counts */
+    bool running;    /* a message that came is followed by the next one */
     bool hold_acks;
     bool leaving; /* connections may end */
     int phase;

@@ -20,6 +20,8 @@ enum {
     LOGIN = 1 << BENCH_LOGIN,
     IDLE = 1 << BENCH_IDLE,
     HERD = 1 << BENCH_HERD,
+    ROOM = 1 << BENCH_ROOM,
+    FRIENDS = 1 << BENCH_FRIENDS,
 };
 
 #define FIELD(field) offsetof(struct bench_options, field)
@@ -39,35 +41,49 @@ static const struct option_row rows[] = {
     {"token-file", 0, OPTION_TEXT, FIELD(token_file), 0, 0, LINKED | PRESENCE, "FILE",
      "what the node wants from backends that say hello"},
     {"users", 'u', OPTION_COUNT, FIELD(users), 1, 4000000, 0, "N", "how many users (100)"},
-    {"window", 'w', OPTION_COUNT, FIELD(window), 1, 4096, TRAFFIC, "W",
-     "closed loop: messages in flight per user; push-all: pushes in flight (1)"},
+    {"window", 'w', OPTION_COUNT, FIELD(window), 1, 4096, TRAFFIC | ROOM, "W",
+     "closed loop: messages in flight per user; push-all: pushes in flight; room: in each room "
+     "(1)"},
     {"size", 's', OPTION_COUNT, FIELD(size_bytes), STAMP_BYTES, STAMPED_BYTES_MAX,
-     TRAFFIC | IDLE | HERD, "BYTES", "size of a payload, 16 at least (32)"},
-    {"rate", 'r', OPTION_REAL, FIELD(rate_per_s), 0, 1e9, TRAFFIC | PRESENCE | LOGIN, "N",
+     TRAFFIC | IDLE | HERD | ROOM, "BYTES", "size of a payload, 16 at least (32)"},
+    {"rate", 'r', OPTION_REAL, FIELD(rate_per_s), 0, 1e9, TRAFFIC | ROOM | PRESENCE | LOGIN, "N",
      "open loop: so many per second in all, whatever the broker does; latency counts from the "
      "time at which each was due. 0: closed loop (0)"},
-    {"seconds", 'd', OPTION_REAL, FIELD(seconds), 0.01, 86400, TRAFFIC | IDLE, "S",
+    {"seconds", 'd', OPTION_REAL, FIELD(seconds), 0.01, 86400, TRAFFIC | ROOM | IDLE, "S",
      "how long to measure (5)"},
-    {"warmup", 0, OPTION_REAL, FIELD(warmup_s), 0, 3600, TRAFFIC, "S",
+    {"warmup", 0, OPTION_REAL, FIELD(warmup_s), 0, 3600, TRAFFIC | ROOM, "S",
      "traffic before measuring (0.5)"},
-    {"settle", 0, OPTION_REAL, FIELD(settle_s), 0, 3600, IDLE, "S",
-     "idle: quiet time before memory is read (2)"},
+    {"settle", 0, OPTION_REAL, FIELD(settle_s), 0, 3600, IDLE | FRIENDS, "S",
+     "idle: quiet time before memory is read; friends: how long states may still come (2)"},
     {"after", 0, OPTION_COUNT, FIELD(after), 0, 1000000, IDLE, "N",
      "idle: messages that each user is sent afterwards (4)"},
     {"patience", 0, OPTION_REAL, FIELD(patience_s), 0.1, 3600, 0, "S",
      "how long nothing may move before what is missing is lost (30)"},
     {"acks", 'a', OPTION_FLAG, FIELD(acks), 0, 0, 0, NULL, "log in with acks and acknowledge"},
-    {"post", 0, OPTION_FLAG, FIELD(post), 0, 0, FORWARD, NULL,
-     "forward: want no answers, so that a message costs what it costs and no more; what a limit "
+    {"post", 0, OPTION_FLAG, FIELD(post), 0, 0, FORWARD | ROOM, NULL,
+     "forward, room: want no answers, so that a message costs what it costs and no more; what a "
+     "limit "
      "refuses then looks lost"},
-    {"confirm", 'c', OPTION_NO_FLAG, FIELD(post), 0, 0, FORWARD, NULL,
-     "forward: want an answer to each message, so that refusals are told from losses (the "
+    {"confirm", 'c', OPTION_NO_FLAG, FIELD(post), 0, 0, FORWARD | ROOM, NULL,
+     "forward, room: want an answer to each message, so that refusals are told from losses (the "
      "default)"},
     {"threads", 't', OPTION_COUNT, FIELD(threads), 1, 64, 0, "N", "threads that play users (1)"},
     {"joining", 'j', OPTION_COUNT, FIELD(joining_max), 0, 4000000, 0, "N",
      "logins in progress at once (24; login and presence: 256; herd: all)"},
     {"sources", 0, OPTION_COUNT, FIELD(sources), 0, 250, 0, "N",
      "source addresses 127.0.0.2 and on, for a broker on this machine (one per 5,000 users)"},
+    {"rooms", 'R', OPTION_COUNT, FIELD(rooms), 1, 4000000, ROOM, "N",
+     "room: how many rooms; the users share them evenly (1)"},
+    {"room", 0, OPTION_TEXT, FIELD(room), 0, 0, ROOM, "TEXT",
+     "room: they are called TEXT and a number; a class of the broker must let everybody make and "
+     "join them (bench:)"},
+    {"publishers", 0, OPTION_COUNT, FIELD(publishers), 0, 4000000, ROOM, "N",
+     "room: so many members of each publish, in turn. 0: all (0)"},
+    {"away", 0, OPTION_COUNT, FIELD(away), 0, 4000000, ROOM, "N",
+     "room: so many members of each have no connection while it is measured, and come back then "
+     "(0)"},
+    {"watch", 0, OPTION_COUNT, FIELD(watch), 0, 1000, FRIENDS, "K",
+     "friends: each user watches K others (100)"},
     {"service", 0, OPTION_TEXT, FIELD(service), 0, 0, LINKED, "NAME",
      "the name under which call and push register (bench)"},
     {"prefix", 0, OPTION_TEXT, FIELD(prefix), 0, 0, 0, "TEXT",
@@ -95,7 +111,7 @@ static const struct option_row rows[] = {
     {"quiet", 'q', OPTION_FLAG, FIELD(quiet), 0, 0, 0, NULL, "no progress on the terminal"},
 };
 
-enum { PORT_DEFAULT = 7400 };
+enum { PORT_DEFAULT = 7400, WATCH = 100 };
 enum { ROW_COUNT = sizeof(rows) / sizeof(rows[0]) };
 static_assert(sizeof(rows) / sizeof(rows[0]) <= OPTION_ROWS_MAX, "a bit for each row");
 
@@ -110,6 +126,8 @@ static const struct {
     [BENCH_LOGIN] = {"login", "users log in, as fast as they can or at a rate"},
     [BENCH_IDLE] = {"idle", "users log in and do nothing, then are sent a few messages"},
     [BENCH_HERD] = {"herd", "all users lose their connections at once and resume"},
+    [BENCH_ROOM] = {"room", "members publish to their rooms, and all of a room see the same"},
+    [BENCH_FRIENDS] = {"friends", "users log in and watch each other; then all of them resume"},
 };
 
 const char *bench_scenario_name(enum bench_scenario scenario)
@@ -172,6 +190,7 @@ static uint64_t joining_default(const struct bench_options *options)
         return options->users;
     case BENCH_LOGIN:
     case BENCH_PRESENCE:
+    case BENCH_FRIENDS:
         return 256;
     default:
         return 24;
@@ -202,6 +221,26 @@ static int settle_place(struct bench_options *options)
     return BENCH_OK;
 }
 
+static int check_company(struct bench_options *options)
+{
+    uint64_t members = options->users / options->rooms; /* of the smallest room */
+    if (options->watch == UINT64_MAX)
+        options->watch = options->users > WATCH ? WATCH : options->users - 1;
+    if (options->scenario == BENCH_FRIENDS && options->watch >= options->users)
+        return usage_error(NULL, "--watch: fewer than there are users");
+    if (options->scenario != BENCH_ROOM)
+        return BENCH_OK;
+    if (members == 0 || options->rooms < options->threads)
+        return usage_error(NULL, "--rooms: no more than users, and no fewer than threads");
+    if (options->away >= members)
+        return usage_error(NULL, "--away: fewer than a room has members");
+    if (options->publishers > members - options->away)
+        return usage_error(NULL, "--publishers: no more than a room has members");
+    if (strlen(options->room) == 0 || strlen(options->room) > 32)
+        return usage_error(NULL, "--room: 1 to 32 bytes");
+    return BENCH_OK;
+}
+
 static int check_together(struct bench_options *options)
 {
     if (options->joining_max == 0)
@@ -218,7 +257,8 @@ static int check_together(struct bench_options *options)
         return usage_error(NULL, "--issuer and --audience are of tokens that --token-key makes");
     if (options->scenario == BENCH_CALL && options->window > 64)
         return usage_error(NULL, "--window: at most 64 calls in flight per user");
-    return settle_place(options);
+    int result = check_company(options);
+    return result == BENCH_OK ? settle_place(options) : result;
 }
 
 int bench_options_read(struct bench_options *options, int argc, char **argv)
@@ -227,6 +267,9 @@ int bench_options_read(struct bench_options *options, int argc, char **argv)
     *options = (struct bench_options){
         .prefix = "bench-",
         .service = "bench",
+        .room = "bench:",
+        .rooms = 1,
+        .watch = UINT64_MAX,
         .users = 100,
         .window = 1,
         .size_bytes = 32,

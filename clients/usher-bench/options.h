@@ -19,6 +19,8 @@ enum bench_scenario {
     BENCH_LOGIN,
     BENCH_IDLE,
     BENCH_HERD,
+    BENCH_ROOM,
+    BENCH_FRIENDS,
     BENCH_SCENARIOS,
 };
 
@@ -30,6 +32,7 @@ struct bench_options {
     const char *link; /* URL of the backend link; NULL: usher_backend_default_url() */
     const char *prefix;
     const char *service;
+    const char *room;        /* what the rooms' names begin with */
     const char *token_file;  /* the link's */
     const char *tokens_file; /* of users, a line each; NULL: none */
     const char *token_key;   /* with which tokens of users are made; NULL: none */
@@ -42,10 +45,14 @@ struct bench_options {
     uint64_t joining_max; /* logins in progress; 0: the scenario's own */
     uint64_t sources;     /* 0: as many as the users need */
     uint64_t threads;
-    uint64_t after;     /* idle: messages per user afterwards */
-    uint64_t ws_frames; /* that a message of a WebSocket holds at most; 0: as many as wait */
-    uint64_t pid;       /* of the broker; 0: not known */
-    double rate_per_s;  /* 0: closed loop */
+    uint64_t after;      /* idle: messages per user afterwards */
+    uint64_t rooms;      /* that the users share evenly */
+    uint64_t publishers; /* of the members of each room; 0: all */
+    uint64_t away;       /* of the members of each room, while it is measured */
+    uint64_t watch;      /* friends: whom each user watches */
+    uint64_t ws_frames;  /* that a message of a WebSocket holds at most; 0: as many as wait */
+    uint64_t pid;        /* of the broker; 0: not known */
+    double rate_per_s;   /* 0: closed loop */
     double seconds;
     double warmup_s;
     double settle_s;

@@ -129,6 +129,8 @@ struct totals run_totals(struct run *run)
         totals.received += atomic_load_explicit(&shown->received, memory_order_relaxed);
         totals.refused += atomic_load_explicit(&shown->refused, memory_order_relaxed);
         totals.repeated += atomic_load_explicit(&shown->repeated, memory_order_relaxed);
+        totals.missed += atomic_load_explicit(&shown->missed, memory_order_relaxed);
+        totals.reached += atomic_load_explicit(&shown->reached, memory_order_relaxed);
         totals.online += atomic_load_explicit(&shown->online, memory_order_relaxed);
         totals.left += atomic_load_explicit(&shown->left, memory_order_relaxed);
         totals.retries += atomic_load_explicit(&shown->retries, memory_order_relaxed);
@@ -141,7 +143,8 @@ struct totals run_totals(struct run *run)
 static uint64_t movement(struct run *run, const struct totals *totals)
 {
     uint64_t sum = totals->sent + totals->received + totals->refused + totals->repeated +
-                   totals->online + totals->left; /* to be put off again is no movement */
+                   totals->missed + totals->reached + totals->online +
+                   totals->left; /* to be put off again is no movement */
     if (run->service != NULL)
         sum += service_online_events(run->service) + service_offline_events(run->service);
     return sum;
@@ -395,6 +398,8 @@ static int start_crowd(struct run *run, unsigned index)
     crowd->context = run;
     crowd->index = index;
     int error = crowd_open(crowd, first, next - first);
+    if (error == 0 && run->scenario->open != NULL)
+        error = run->scenario->open(run, crowd);
     if (error == 0)
         error = -pthread_create(&run->threads[index], NULL, crowd_thread, crowd);
     if (error == 0)
@@ -468,6 +473,22 @@ static int run_open(struct run *run)
     return error;
 }
 
+static void company_merge(struct company_counts *to, const struct company_counts *from)
+{
+    to->published += from->published;
+    to->frames += from->frames;
+    to->herd_frames += from->herd_frames;
+    to->bytes += from->bytes;
+    to->gaps += from->gaps;
+    to->uneven += from->uneven;
+    to->recovered += from->recovered;
+    to->unrecovered += from->unrecovered;
+    to->beyond += from->beyond;
+    to->flaps += from->flaps;
+    if (from->last_online_ns > to->last_online_ns)
+        to->last_online_ns = from->last_online_ns;
+}
+
 /* Ends the threads; their sums are the run's afterwards. */
 static void run_close(struct run *run)
 {
@@ -477,6 +498,7 @@ static void run_close(struct run *run)
         pthread_join(run->threads[i], NULL);
         check_merge(&run->check, &crowd->check);
         histogram_merge(&run->latency, &crowd->latency);
+        company_merge(&run->company, &crowd->company);
         run->was_online |= crowd->was_online;
         run->partial += crowd->partial;
         run->rejected += crowd->rejected;
@@ -509,6 +531,12 @@ static const char *verdict(struct run *run)
                "which";
     if (check_lost(check) > 0)
         return "messages were lost";
+    if (run->company.gaps > 0)
+        return "messages of a room were left out, and nobody said so";
+    if (run->company.uneven > 0)
+        return "members of a room have seen different messages";
+    if (run->company.beyond > 0 || run->company.flaps > 0)
+        return "friends who came back in time were shown as gone";
     if (check->disordered > 0 || run->seen.events_disordered > 0 || run->seen.calls.disordered > 0)
         return "messages or events came out of order";
     if (check->doubled > 0 || run->seen.calls.doubled > 0)

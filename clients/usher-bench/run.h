@@ -29,6 +29,9 @@ struct run;
 
 struct scenario {
     struct crowd_events events;
+    /* Makes crowd->own before the thread begins, with malloc and without pointers to more: 0 or a
+     * negative errno. May be NULL. */
+    int (*open)(struct run *run, struct crowd *crowd);
     bool has_link;
     bool has_presence;
     /* On the crowd's thread, when the phase begins; may be NULL. */
@@ -42,7 +45,7 @@ struct scenario {
 };
 
 struct totals {
-    uint64_t sent, received, refused, repeated, online, left, retries;
+    uint64_t sent, received, refused, repeated, missed, reached, online, left, retries;
 };
 
 /* What is read at the borders of what is measured. */
@@ -83,6 +86,7 @@ struct run {
     struct histogram latency;
     struct service_counts seen;
     uint64_t partial, rejected;
+    struct company_counts company;
     bool was_online; /* somebody was, once */
     char refused_by[CROWD_REASON_BYTES_MAX];
     char put_off_by[CROWD_REASON_BYTES_MAX];
@@ -120,5 +124,6 @@ void run_tell_check(struct run *run, struct report *report);
 
 extern const struct scenario scenario_forward, scenario_call, scenario_push, scenario_push_all;
 extern const struct scenario scenario_presence, scenario_login, scenario_idle, scenario_herd;
+extern const struct scenario scenario_room, scenario_friends;
 
 #endif

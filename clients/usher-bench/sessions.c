@@ -313,20 +313,23 @@ static void tell_herd(struct run *run, struct report *report)
 }
 
 const struct scenario scenario_login = {
-    .events = {welcome_timed, on_message, on_answer, NULL},
+    .events = {.on_welcome = welcome_timed, .on_message = on_message, .on_answer = on_answer},
     .conduct = conduct_login,
     .tell = tell_login,
 };
 
 const struct scenario scenario_presence = {
-    .events = {welcome_timed, on_message, on_answer, login_begins},
+    .events = {.on_welcome = welcome_timed,
+               .on_message = on_message,
+               .on_answer = on_answer,
+               .on_login = login_begins},
     .has_presence = true,
     .conduct = conduct_presence,
     .tell = tell_presence,
 };
 
 const struct scenario scenario_idle = {
-    .events = {welcome_timed, on_message, on_answer, NULL},
+    .events = {.on_welcome = welcome_timed, .on_message = on_message, .on_answer = on_answer},
     .enter = enter_idle,
     .pump = pump_round,
     .conduct = conduct_idle,
@@ -334,7 +337,7 @@ const struct scenario scenario_idle = {
 };
 
 const struct scenario scenario_herd = {
-    .events = {welcome_back, on_message, on_answer, NULL},
+    .events = {.on_welcome = welcome_back, .on_message = on_message, .on_answer = on_answer},
     .enter = enter_herd,
     .pump = pump_round,
     .conduct = conduct_herd,

@@ -385,11 +385,11 @@ static void tell_traffic(struct run *run, struct report *report)
         report_add(report, "calls_disordered", (double)run->seen.calls.disordered, 0);
 }
 
-#define TRAFFIC(link)                                                             \
-    {                                                                             \
-        .events = {on_welcome, on_message, on_answer, NULL}, .has_link = (link),  \
-        .enter = enter_traffic, .pump = pump_traffic, .conduct = conduct_traffic, \
-        .tell = tell_traffic,                                                     \
+#define TRAFFIC(link)                                                                           \
+    {                                                                                           \
+        .events = {.on_welcome = on_welcome, .on_message = on_message, .on_answer = on_answer}, \
+        .has_link = (link), .enter = enter_traffic, .pump = pump_traffic,                       \
+        .conduct = conduct_traffic, .tell = tell_traffic,                                       \
     }
 
 const struct scenario scenario_forward = TRAFFIC(false);

@@ -19,6 +19,7 @@ READY_SECONDS = 10
 RUN_SECONDS = 240
 HOLD_SECONDS = 600
 PEERS = ("limit", "usher", "redis", "nats", "mosquitto")
+ROOM_LIMIT = "limit of rooms"  # the same loop, with rooms and in usher's own frames
 PROTOCOLS = {
     "limit": "raw",
     "usher": "usher",
@@ -83,7 +84,7 @@ class Servers:
         shutil.rmtree(self.scratch, ignore_errors=True)
 
     def port(self, name):
-        return BASE_PORT + PEERS.index(name)
+        return BASE_PORT + (*PEERS, ROOM_LIMIT).index(name)
 
     def link(self):
         return "ipc://" + os.path.join(self.scratch, "link.sock")
@@ -156,6 +157,8 @@ class Servers:
         port = str(self.port(name))
         if name == "limit":
             return [os.path.join(self.programs, "echo_forward"), port]
+        if name == ROOM_LIMIT:
+            return [os.path.join(self.programs, "echo_rooms"), port]
         if name == "usher":
             return [
                 os.path.join(BIN, "usherd"),
@@ -249,7 +252,7 @@ class Servers:
         figures = {key: float(value) for key, value in words if key not in ("peer", "scen")}
         return renamed(figures, FROM_LOADGEN)
 
-    def bench(self, *arguments):
+    def bench(self, *arguments, at="usher"):
         """One run of usher-bench."""
         command = [
             os.path.join(BIN, "usher-bench"),
@@ -257,9 +260,9 @@ class Servers:
             "--json",
             "-q",
             "--port",
-            self.port("usher"),
+            self.port(at),
             "--pid",
-            self.running["usher"].pid,
+            self.running[at].pid,
         ]
         if arguments[0] in ("call", "push", "push-all", "presence"):
             command += ["--link", self.link()]
@@ -273,6 +276,8 @@ class Servers:
         if done.returncode > 1:
             return {"error": f"exit {done.returncode}: {done.stderr[-300:]}"}
         figures = json.loads(done.stdout)
+        if done.returncode != 0 and not any(figures.get(name) for name in ("lost", "refused")):
+            figures["failed"] = done.stderr[-300:]
         return renamed(
             {key: value for key, value in figures.items() if key not in ("scenario", "ok", "note")},
             FROM_BENCH,

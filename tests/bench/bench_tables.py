@@ -53,10 +53,11 @@ def cell(values):
     return f"{shown(statistics.median(values))} [{shown(min(values))}..{shown(max(values))}]"
 
 
-def peer_table(lines, name, ratio=False, settings=None):
-    rows = ["| | " + " | ".join(PEERS) + " |", "| --- " * (len(PEERS) + 1) + "|"]
-    for setting in settings or lines.settings:
-        cells = [cell(lines.values(setting, peer, name, ratio)) for peer in PEERS]
+def peer_table(lines, name, ratio=False, peers=PEERS):
+    """A row for each setting, a column for each peer."""
+    rows = ["| | " + " | ".join(peers) + " |", "| --- " * (len(peers) + 1) + "|"]
+    for setting in lines.settings:
+        cells = [cell(lines.values(setting, peer, name, ratio)) for peer in peers]
         rows.append(f"| {setting} | " + " | ".join(cells) + " |")
     return rows
 
@@ -118,6 +119,50 @@ def threads_table(lines):
                 for name in ("per_s", "cpu_us", "second_share")
             ]
             rows.append(f"| {setting}, {peer} | " + " | ".join(cells) + " |")
+    return rows
+
+
+ROOM_PEERS = ("limit", "usher", "PushAll", "redis", "nats", "mosquitto")
+TICK_PEERS = ("limit", "usher", "tick 20 ms", "tick 50 ms", "redis", "nats", "mosquitto")
+LARGE_COLUMNS = [
+    ("per_s", "per second"),
+    ("cpu_us", "CPU, us each"),
+    ("p50_us", "p50, us"),
+    ("p99_us", "p99, us"),
+    ("turns_over_2_ms", "turns over 2 ms"),
+    ("turns_timed", "of turns timed"),
+]
+AWAY_COLUMNS = [
+    ("per_s", "deliveries per second"),
+    ("cpu_us", "CPU, us each"),
+    ("broker_grown_bytes", "memory of the broker, bytes more"),
+    ("recovered", "recovered"),
+    ("unrecovered", "no more there"),
+]
+FRIENDS_COLUMNS = [
+    ("frames", "frames"),
+    ("frame_bytes", "bytes"),
+    ("broker_cpu_s", "CPU, s"),
+    ("last_login_s", "last login, s"),
+    ("all_known_s", "all know all, s"),
+    ("broker_grown_bytes", "memory, bytes more"),
+    ("herd_cpu_s", "herd: CPU, s"),
+    ("herd_beyond", "herd: frames beyond snapshots"),
+]
+
+
+def figure_table(lines, columns, peers=("usher",)):
+    """A row for each setting and peer, a column for each figure."""
+    rows = [
+        "| | " + " | ".join(label for _, label in columns) + " |",
+        "| --- " * (len(columns) + 1) + "|",
+    ]
+    for setting in lines.settings:
+        for peer in peers:
+            cells = [cell(lines.values(setting, peer, name, False)) for name, _ in columns]
+            if any(text != "-" for text in cells):
+                label = setting if len(peers) == 1 else f"{setting}: {peer}"
+                rows.append(f"| {label} | " + " | ".join(cells) + " |")
     return rows
 
 
@@ -251,7 +296,10 @@ def write_all(folder, docs):
     """Tables and plots of every group that has raw lines; the others stay as they are."""
     groups = {
         name: Lines(folder, name)
-        for name in ("forward", "open", "fanout", "users", "beside", "threads", "idle", "alone")
+        for name in (
+            *("forward", "open", "fanout", "users", "beside", "threads", "idle", "alone"),
+            *("rooms", "rooms-open", "rooms-large", "rooms-away", "friends"),
+        )
     }
     tables = {
         "forward-ratio": ("forward", lambda lines: peer_table(lines, "cpu_us", True)),
@@ -269,6 +317,20 @@ def write_all(folder, docs):
         "threads": ("threads", threads_table),
         "idle": ("idle", idle_table),
         "alone": ("alone", alone_table),
+        "rooms-ratio": ("rooms", lambda lines: peer_table(lines, "cpu_us", True, ROOM_PEERS)),
+        "rooms-cpu": ("rooms", lambda lines: peer_table(lines, "cpu_us", False, ROOM_PEERS)),
+        "rooms-p50": ("rooms", lambda lines: peer_table(lines, "p50_us", False, ROOM_PEERS)),
+        "rooms-open": ("rooms-open", lambda lines: peer_table(lines, "cpu_us", False, TICK_PEERS)),
+        "rooms-open-p99": (
+            "rooms-open",
+            lambda lines: peer_table(lines, "p99_us", False, TICK_PEERS),
+        ),
+        "rooms-large": (
+            "rooms-large",
+            lambda lines: figure_table(lines, LARGE_COLUMNS, ("limit", "usher")),
+        ),
+        "rooms-away": ("rooms-away", lambda lines: figure_table(lines, AWAY_COLUMNS)),
+        "friends": ("friends", lambda lines: figure_table(lines, FRIENDS_COLUMNS)),
     }
     path = os.path.join(docs, "performance.md")
     with open(path, encoding="utf-8") as file:

@@ -10,11 +10,13 @@
  * failed. `usher-bench` knows all that usher can do; this program knows what all of them can. */
 
 static const char usage[] =
-    "usage: loadgen -P raw|nats|mqtt|redis|usher -S forward|fanout|idle -p PORT -b BROKER_PID\n"
+    "usage: loadgen -P raw|nats|mqtt|redis|usher -S forward|fanout|room|idle -p PORT -b "
+    "BROKER_PID\n"
     "  -u users  -w window  -s payload bytes  -t seconds  -W warm-up seconds\n"
     "  -r rate (open loop, messages/s; 0: closed loop)  -l label\n"
     "  -c logins in progress at once  -i source addresses\n"
-    "  -a messages per user after idling  -T seconds to settle\n";
+    "  -a messages per user after idling  -T seconds to settle\n"
+    "  -R rooms (a window only with one)  -n publishers in each (0: all)\n";
 
 struct sample {
     uint64_t now, sent, got;
@@ -40,12 +42,16 @@ static double cpu_s(const struct process_sample *from, const struct process_samp
 /* What stands before each payload, once. */
 static void make_prefixes(struct load *load)
 {
+    bool fan = load->scenario == FANOUT || load->scenario == ROOM;
+
     for (uint32_t i = 0; i < (load->scenario == FANOUT ? 1 : load->users); i++) {
+        uint32_t to = load->scenario == ROOM     ? load_room(load, i)
+                      : load->scenario == FANOUT ? 0
+                                                 : (i + 1) % load->users;
         struct conn *conn = &load->conns[i];
         uint8_t bytes[PREFIX_BYTES_MAX];
 
-        conn->prefix_bytes = load->protocol->prefix(bytes, (i + 1) % load->users,
-                                                    load->scenario == FANOUT, load->payload_bytes);
+        conn->prefix_bytes = load->protocol->prefix(bytes, to, fan, load->payload_bytes);
         conn->prefix = malloc(conn->prefix_bytes);
         memcpy(conn->prefix, bytes, conn->prefix_bytes);
         conn->credit = CREDIT_ENDLESS;
@@ -124,7 +130,10 @@ static int run_idle(struct load *load)
 static void turn_at_rate(struct load *load, uint64_t *due, uint64_t step, uint32_t *next)
 {
     while (*due <= load->now) {
-        load_send(load, &load->conns[*next], *due);
+        if (load->scenario == ROOM)
+            load_publish(load, *due);
+        else
+            load_send(load, &load->conns[*next], *due);
         *next = load->scenario == FANOUT ? 0 : (*next + 1) % load->users;
         *due += step;
     }
@@ -145,7 +154,7 @@ static void run_until(struct load *load, uint64_t end, uint64_t *due, uint32_t *
 
 static void begin_windows(struct load *load)
 {
-    if (load->rate > 0 || load->scenario == FANOUT)
+    if (load->rate > 0 || load->scenario != FORWARD)
         return;
     for (uint32_t i = 0; i < load->users; i++)
         for (uint32_t k = 0; k < load->window; k++)
@@ -155,6 +164,8 @@ static void begin_windows(struct load *load)
 
 static uint64_t expected(const struct load *load)
 {
+    if (load->scenario == ROOM)
+        return load->sent * (load->users / load->rooms);
     return load->scenario == FANOUT ? load->sent * (load->users - 1) : load->sent;
 }
 
@@ -168,7 +179,10 @@ static void print_traffic(const struct load *load, const struct sample *a, const
     printf("peer=%s scen=%s users=%u window=%u size=%u rate=%.0f msgs_per_s=%.0f "
            "broker_cpu_s_per_M=%.3f broker_user=%.3f broker_sys=%.3f broker_cpu_pct=%.0f "
            "loadgen_cpu_pct=%.0f other_cpu_pct=%.0f steal_pct=%.0f",
-           load->label, load->scenario == FANOUT ? "fanout" : "forward",
+           load->label,
+           load->scenario == FANOUT ? "fanout"
+           : load->scenario == ROOM ? "room"
+                                    : "forward",
            load->scenario == FANOUT ? load->users - 1 : load->users, load->window,
            load->payload_bytes, load->rate, count / seconds, server_s * 1e6 / count,
            user_s * 1e6 / count, (b->server.system_s - a->server.system_s) * 1e6 / count,
@@ -216,6 +230,7 @@ static bool take_option(struct load *load, int letter, const char *value)
         return load->protocol != NULL;
     case 'S':
         load->scenario = !strcmp(value, "fanout") ? FANOUT
+                         : !strcmp(value, "room") ? ROOM
                          : !strcmp(value, "idle") ? IDLE
                                                   : FORWARD;
         return true;
@@ -247,6 +262,7 @@ static bool take_number(struct load *load, int letter, int value)
     } fields[] = {
         {'u', &load->users},   {'w', &load->window},         {'s', &load->payload_bytes},
         {'i', &load->sources}, {'a', &load->after_messages}, {'c', &load->joining_max},
+        {'R', &load->rooms},   {'n', &load->publishers},
     };
 
     if (letter == 'p')
@@ -271,14 +287,19 @@ static bool read_options(struct load *load, int argc, char **argv)
                           .warm_s = 0.7,
                           .settle_s = 2,
                           .joining_max = 256,
+                          .rooms = 1,
                           .sources = 1};
-    while (valid && (letter = getopt(argc, argv, "P:S:p:u:w:s:t:W:r:b:l:c:a:i:T:")) != -1)
+    while (valid && (letter = getopt(argc, argv, "P:S:p:u:w:s:t:W:r:b:l:c:a:i:T:R:n:")) != -1)
         valid = strchr("PSltWrT", letter)
                     ? take_option(load, letter, optarg)
                     : letter != '?' && take_number(load, letter, atoi(optarg));
     if (valid && load->label == NULL && load->protocol != NULL)
         load->label = load->protocol->name;
-    return valid && load->protocol && load->port && load->users >= 2 &&
+    if (load->publishers == 0)
+        load->publishers = load->users / (load->rooms ? load->rooms : 1);
+    return valid && load->protocol && load->port && load->users >= 2 && load->rooms >= 1 &&
+           load->users % load->rooms == 0 &&
+           (load->rooms == 1 || load->rate > 0 || load->scenario != ROOM) &&
            load->payload_bytes >= PAYLOAD_BYTES_MIN && load->payload_bytes <= 60000;
 }
 

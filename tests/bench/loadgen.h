@@ -25,6 +25,7 @@ enum state { CLOSED, CONNECTING, LOGIN, READY };
 enum scenario {
     FORWARD,
     FANOUT, /* client 0 publishes, the others subscribe */
+    ROOM,   /* rooms of equal size: all of one subscribe, and some of them publish */
     IDLE,   /* also the connect storm */
 };
 
@@ -44,8 +45,8 @@ struct load;
 struct protocol {
     const char *name;
     void (*login)(struct load *load, struct conn *conn);
-    /* Writes what stands before a payload of `size` bytes to client `to` (or, with `fan`, to all);
-     * gives its bytes, PREFIX_BYTES_MAX at most. */
+    /* Writes what stands before a payload of `size` bytes to client `to` (or, with `fan`, to that
+     * channel); gives its bytes, PREFIX_BYTES_MAX at most. */
     uint32_t (*prefix)(uint8_t *at, uint32_t to, bool fan, uint32_t size);
     /* Takes whole frames out of the bytes, tells on_ready and on_message; gives the bytes used. */
     uint32_t (*parse)(struct load *load, struct conn *conn, uint8_t *bytes, uint32_t size);
@@ -57,7 +58,7 @@ struct load {
     const struct protocol *protocol;
     const char *label;
     enum scenario scenario;
-    uint32_t users, window, payload_bytes, joining_max, sources, after_messages;
+    uint32_t users, window, payload_bytes, joining_max, sources, after_messages, rooms, publishers;
     int port;
     pid_t pid;
     double seconds, warm_s, rate, settle_s;
@@ -68,6 +69,7 @@ struct load {
     uint32_t *dirty, dirty_count;
     bool running, recording;
     uint64_t now;
+    uint64_t due_count; /* ROOM: publications */
     uint64_t sent, got, order_errors, bad;
     struct histogram latency;
     uint8_t *input;
@@ -92,6 +94,15 @@ void load_connect(struct load *load);
 /* For the parsers. */
 void on_ready(struct load *load, struct conn *conn);
 void on_message(struct load *load, struct conn *conn, const uint8_t *payload, uint32_t size);
+
+/* ROOM: in which one that client is, and the first client of it; rooms follow each other. */
+static inline uint32_t load_room(const struct load *load, uint32_t id)
+{
+    return id / (load->users / load->rooms);
+}
+
+/* Publishes the next message of ROOM: to one room after the other, of its publishers in turn. */
+void load_publish(struct load *load, uint64_t stamp);
 
 /* --- loadgen_protocols.c --- */
 

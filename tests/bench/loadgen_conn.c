@@ -86,9 +86,16 @@ void on_ready(struct load *load, struct conn *conn)
         buf_free(&conn->out);
 }
 
+static bool is_expected(const struct load *load, const struct conn *conn, uint32_t sender)
+{
+    if (load->scenario == ROOM)
+        return sender < load->users && load_room(load, sender) == load_room(load, conn->id);
+    return sender == (load->scenario == FANOUT ? 0 : (conn->id + load->users - 1) % load->users);
+}
+
 void on_message(struct load *load, struct conn *conn, const uint8_t *payload, uint32_t size)
 {
-    uint32_t sender, seq, expected = (conn->id + load->users - 1) % load->users;
+    uint32_t sender, seq;
     uint64_t stamp;
 
     if (size != load->payload_bytes) {
@@ -98,17 +105,20 @@ void on_message(struct load *load, struct conn *conn, const uint8_t *payload, ui
     memcpy(&stamp, payload, 8);
     memcpy(&sender, payload + 8, 4);
     memcpy(&seq, payload + 12, 4);
-    if (sender != (load->scenario == FANOUT ? 0 : expected)) {
+    if (!is_expected(load, conn, sender)) {
         load->bad++;
         return;
     }
-    load->order_errors += seq != conn->exp_seq;
-    conn->exp_seq = seq + 1;
+    /* Of a room with several publishers only the first one's order is looked at. */
+    if (load->scenario != ROOM || sender % (load->users / load->rooms) == 0) {
+        load->order_errors += seq != conn->exp_seq;
+        conn->exp_seq = seq + 1;
+    }
     load->got++;
     if (load->recording)
         histogram_add(&load->latency, load->now > stamp ? load->now - stamp : 0);
     struct conn *from = &load->conns[sender];
-    if (!load->running || load->rate != 0 || load->scenario == FANOUT || from->credit == 0)
+    if (!load->running || load->rate != 0 || load->scenario != FORWARD || from->credit == 0)
         return;
     if (from->credit != CREDIT_ENDLESS)
         from->credit--;
@@ -189,6 +199,26 @@ static void on_read(struct load *load, struct conn *conn)
         buf_free(&conn->in);
 }
 
+void load_publish(struct load *load, uint64_t stamp)
+{
+    uint32_t members = load->users / load->rooms;
+    uint32_t room = (uint32_t)(load->due_count % load->rooms);
+    uint32_t turn = (uint32_t)(load->due_count / load->rooms % load->publishers);
+
+    load->due_count++;
+    load_send(load, &load->conns[room * members + turn], stamp);
+}
+
+/* As usher-bench counts it: of one room. */
+static void publish_window(struct load *load)
+{
+    uint64_t members = load->users / load->rooms;
+
+    while (load->running && load->rate == 0 &&
+           (load->sent + 1) * members <= load->got + (uint64_t)load->window * members)
+        load_publish(load, load->now);
+}
+
 /* The publisher keeps a window's worth under way, counted in deliveries. */
 static void publish(struct load *load)
 {
@@ -219,6 +249,8 @@ void load_turn(struct load *load, int64_t wait_ns)
     }
     if (load->scenario == FANOUT)
         publish(load);
+    if (load->scenario == ROOM)
+        publish_window(load);
     load_flush(load);
 }
 

@@ -14,6 +14,21 @@ static void say(struct load *load, struct conn *c, const char *text)
     load_output(load, c, text, (uint32_t)strlen(text));
 }
 
+/* What a client subscribes to, or sends to: its own name, or a channel. */
+static uint32_t topic(char *to, char separator, uint32_t number, bool fan)
+{
+    return (uint32_t)sprintf(to, "%s%c%u", fan ? "fan" : "u", separator, number);
+}
+
+static uint32_t own_topic(const struct load *load, const struct conn *c, char separator, char *to)
+{
+    if (load->scenario == ROOM)
+        return topic(to, separator, load_room(load, c->id), true);
+    if (load->scenario == FANOUT && c->id)
+        return topic(to, separator, 0, true);
+    return topic(to, separator, c->id, false);
+}
+
 /* --- raw: u32 length, u32 id (echo_forward.c) ------------------------------------------------- */
 
 static void raw_login(struct load *load, struct conn *c)
@@ -51,23 +66,21 @@ static uint32_t raw_parse(struct load *load, struct conn *c, uint8_t *p, uint32_
 
 static void nats_login(struct load *load, struct conn *c)
 {
-    char b[200];
+    char b[200], t[32];
     say(load, c,
         "CONNECT "
         "{\"verbose\":false,\"pedantic\":false,\"lang\":\"c\",\"version\":\"1\","
         "\"protocol\":1}\r\n");
-    if (load->scenario == FANOUT && c->id)
-        snprintf(b, sizeof(b), "SUB fan 1\r\nPING\r\n");
-    else
-        snprintf(b, sizeof(b), "SUB u.%u 1\r\nPING\r\n", c->id);
+    own_topic(load, c, '.', t);
+    snprintf(b, sizeof(b), "SUB %s 1\r\nPING\r\n", t);
     say(load, c, b);
 }
 
 static uint32_t nats_prefix(uint8_t *to, uint32_t dst, bool fan, uint32_t n)
 {
-    if (fan)
-        return (uint32_t)sprintf((char *)to, "PUB fan %u\r\n", n);
-    return (uint32_t)sprintf((char *)to, "PUB u.%u %u\r\n", dst, n);
+    char t[32];
+    topic(t, '.', dst, fan);
+    return (uint32_t)sprintf((char *)to, "PUB %s %u\r\n", t, n);
 }
 
 static uint32_t nats_parse(struct load *load, struct conn *c, uint8_t *p, uint32_t n)
@@ -114,16 +127,11 @@ static uint32_t mq_len(uint8_t *to, uint32_t v)
     return k;
 }
 
-static uint32_t mq_topic(char *t, uint32_t id, bool fan)
-{
-    return (uint32_t)(fan ? sprintf(t, "fan") : sprintf(t, "u/%u", id));
-}
-
 static void mqtt_login(struct load *load, struct conn *c)
 {
     uint8_t b[128];
     char t[32], cid[32];
-    uint32_t tl = mq_topic(t, c->id, load->scenario == FANOUT && c->id), k = 0;
+    uint32_t tl = own_topic(load, c, '/', t), k = 0;
     uint32_t cl = (uint32_t)sprintf(cid, "c%u", c->id);
     b[k++] = 0x10;
     k += mq_len(b + k, 12 + cl);
@@ -148,7 +156,7 @@ static void mqtt_login(struct load *load, struct conn *c)
 static uint32_t mqtt_prefix(uint8_t *to, uint32_t dst, bool fan, uint32_t n)
 {
     char t[32];
-    uint32_t tl = mq_topic(t, dst, fan), k = 0;
+    uint32_t tl = topic(t, '/', dst, fan), k = 0;
     to[k++] = 0x30;
     k += mq_len(to + k, 2 + tl + n);
     to[k++] = 0;
@@ -196,8 +204,8 @@ static uint32_t mqtt_parse(struct load *load, struct conn *c, uint8_t *p, uint32
 static void redis_login(struct load *load, struct conn *c)
 {
     char b[200], t[32];
-    int tl = load->scenario == FANOUT && c->id ? sprintf(t, "fan") : sprintf(t, "u.%u", c->id);
-    snprintf(b, sizeof(b), "*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n*2\r\n$9\r\nSUBSCRIBE\r\n$%d\r\n%s\r\n",
+    uint32_t tl = own_topic(load, c, '.', t);
+    snprintf(b, sizeof(b), "*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n*2\r\n$9\r\nSUBSCRIBE\r\n$%u\r\n%s\r\n",
              tl, t);
     say(load, c, b);
 }
@@ -205,8 +213,8 @@ static void redis_login(struct load *load, struct conn *c)
 static uint32_t redis_prefix(uint8_t *to, uint32_t dst, bool fan, uint32_t n)
 {
     char t[32];
-    int tl = fan ? sprintf(t, "fan") : sprintf(t, "u.%u", dst);
-    return (uint32_t)sprintf((char *)to, "*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%s\r\n$%u\r\n", tl, t, n);
+    uint32_t tl = topic(t, '.', dst, fan);
+    return (uint32_t)sprintf((char *)to, "*3\r\n$7\r\nPUBLISH\r\n$%u\r\n%s\r\n$%u\r\n", tl, t, n);
 }
 
 /* one RESP value; returns bytes used or 0 when incomplete; bulk strings noted */

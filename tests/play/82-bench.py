@@ -34,19 +34,27 @@ USERS = scaled(400, 40)
 SCENARIOS = ("forward", "call", "push", "push-all", "presence", "login", "idle", "herd")
 LINKED = {"call", "push", "push-all"}
 TRAFFIC = {"forward", *LINKED}
+STREAM = TRAFFIC | {"room"}
+# These need a broker that has rooms, and friends; they have scenes of their own.
+COMPANY = ("room", "friends")
 # Options that mean nothing in some scenarios, and are refused there.
 MEANS_SOMETHING = {
     "link": LINKED | {"presence"},
     "token-file": LINKED | {"presence"},
-    "window": TRAFFIC,
-    "size": TRAFFIC | {"idle", "herd"},
-    "rate": TRAFFIC | {"presence", "login"},
-    "seconds": TRAFFIC | {"idle"},
-    "warmup": TRAFFIC,
-    "settle": {"idle"},
+    "window": STREAM,
+    "size": STREAM | {"idle", "herd"},
+    "rate": STREAM | {"presence", "login"},
+    "seconds": STREAM | {"idle"},
+    "warmup": STREAM,
+    "settle": {"idle", "friends"},
     "after": {"idle"},
-    "post": {"forward"},
-    "confirm": {"forward"},
+    "post": {"forward", "room"},
+    "confirm": {"forward", "room"},
+    "rooms": {"room"},
+    "room": {"room"},
+    "publishers": {"room"},
+    "away": {"room"},
+    "watch": {"friends"},
     "service": LINKED,
 }
 # As usherd has them by itself; plays set them aside.
@@ -655,9 +663,12 @@ def scene_each_option_means_something_or_is_refused():
             "url": [],
             "ws-frames": ["--url", f"ws://127.0.0.1:{port}"],
         }
-        values = {"url": f"ws://127.0.0.1:{port}/game"}
+        values = {
+            "url": f"ws://127.0.0.1:{port}/game",
+            **{"rooms": "1", "publishers": "1", "away": "0", "watch": "0"},
+        }
         for name, argument in options:
-            for scenario in SCENARIOS:
+            for scenario in (*SCENARIOS, *COMPANY):
                 command = [
                     program("usher-bench"),
                     scenario,
@@ -671,7 +682,7 @@ def scene_each_option_means_something_or_is_refused():
                 done = subprocess.run(
                     command, capture_output=True, text=True, check=False, timeout=20
                 )
-                meant = scenario in MEANS_SOMETHING.get(name, SCENARIOS)
+                meant = scenario in MEANS_SOMETHING.get(name, (*SCENARIOS, *COMPANY))
                 check_equal(
                     done.returncode,
                     NO_BROKER if meant else USAGE,
@@ -811,6 +822,12 @@ def scene_usage():
         ("forward", "--url", "tcp://127.0.0.1", "--tls"),
         ("forward", "--url", "tcp://127.0.0.1", "--ws-frames", "1"),
         ("forward", "--ws-frames", "1"),
+        ("room", "-u", "4", "--rooms", "5"),
+        ("room", "-u", "4", "--rooms", "2", "-t", "3"),
+        ("room", "-u", "4", "--rooms", "2", "--away", "2"),
+        ("room", "-u", "4", "--away", "2", "--publishers", "3"),
+        ("room", "--room", ""),
+        ("friends", "-u", "10", "--watch", "10"),
     ):
         done = run(*arguments)
         check_equal((done.returncode, done.stdout), (USAGE, ""), f"usher-bench {arguments}")
@@ -825,6 +842,8 @@ def scene_usage():
         "login",
         "idle",
         "herd",
+        "room",
+        "friends",
         "--rate",
         "--json",
         "--pid",

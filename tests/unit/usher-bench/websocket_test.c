@@ -28,7 +28,8 @@ static void on_message(struct crowd *crowd, struct user *user, const struct brok
     ((struct stage *)crowd->context)->messages++;
 }
 
-static const struct crowd_events EVENTS = {on_welcome, on_message, on_message, NULL};
+static const struct crowd_events EVENTS = {
+    .on_welcome = on_welcome, .on_message = on_message, .on_answer = on_message};
 
 /* One user, whose request has come; gives its key. */
 static void stage_open(struct stage *stage, uint64_t ws_frames, char key[25])
