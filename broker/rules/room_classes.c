@@ -19,7 +19,6 @@ struct reading {
     struct room_class *class;
     bool members_said, idle_said;
     unsigned said; /* a bit for each word */
-    const char *wrong;
 };
 
 struct choice {
@@ -174,21 +173,23 @@ static bool read_history(struct reading *reading, const char *value)
            read_time(slash + 1, TIME_MS_MAX, &reading->class->history_ms);
 }
 
+#define ACCEPTED "is not one; accepted: "
+
 static const struct word {
     const char *name;
     bool (*read)(struct reading *reading, const char *value);
-    const char *accepted;
+    const char *wrong;
 } words[] = {
-    {"create", read_create, "create=backend|service|token|client"},
-    {"join", read_join, "join=backend|service|token|any"},
-    {"publish", read_publish, "publish=backend|member|any"},
-    {"roster", read_roster, "roster=none|count|list"},
-    {"members", read_members, "members= 1 to 1000000"},
-    {"history", read_history, "history=MESSAGES/TIME, 0 to 256 messages, as in 64/60s"},
-    {"tick", read_tick, "tick=TIME, 0 to 60s, as in 50ms"},
-    {"idle", read_idle, "idle=TIME, 0 to 7d, as in 12s, or never"},
-    {"owner", read_owner, "owner=SERVICE"},
-    {"follow", read_follow, "follow=members|messages"},
+    {"create", read_create, ACCEPTED "create=backend|service|token|client"},
+    {"join", read_join, ACCEPTED "join=backend|service|token|any"},
+    {"publish", read_publish, ACCEPTED "publish=backend|member|any"},
+    {"roster", read_roster, ACCEPTED "roster=none|count|list"},
+    {"members", read_members, ACCEPTED "members= 1 to 1000000"},
+    {"history", read_history, ACCEPTED "history=MESSAGES/TIME, 0 to 256 messages, as in 64/60s"},
+    {"tick", read_tick, ACCEPTED "tick=TIME, 0 to 60s, as in 50ms"},
+    {"idle", read_idle, ACCEPTED "idle=TIME, 0 to 7d, as in 12s, or never"},
+    {"owner", read_owner, ACCEPTED "owner=SERVICE"},
+    {"follow", read_follow, ACCEPTED "follow=members|messages"},
 };
 
 enum { WORDS = sizeof(words) / sizeof(words[0]) };
@@ -209,7 +210,7 @@ static const char *read_word(struct reading *reading, char *text)
         if (words[i].read(reading, value))
             return NULL;
         value[-1] = '='; /* it is told as it was written */
-        return words[i].accepted;
+        return words[i].wrong;
     }
     return "is none of create, join, publish, roster, members, history, tick, idle, owner, follow";
 }
@@ -266,8 +267,8 @@ static int read_item(const char *item, struct room_class *class, char *error)
     while (wrong == NULL && (word = strtok_r(rest, " \t", &rest)) != NULL)
         wrong = read_word(&reading, word);
     if (wrong != NULL) {
-        snprintf(error, ROOM_CLASS_ERROR_BYTES, "class %.66s: '%.20s' %s%s", class->pattern, word,
-                 strchr(wrong, '=') != NULL ? "is not one; accepted: " : "", wrong);
+        snprintf(error, ROOM_CLASS_ERROR_BYTES, "class %.66s: '%.20s' %s", class->pattern, word,
+                 wrong);
         return -EINVAL;
     }
     wrong = finish(&reading);

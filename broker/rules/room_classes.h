@@ -22,7 +22,7 @@ enum {
     ROOM_HISTORY_BYTES_MAX = 256 * 1024,
     ROOM_ROSTER_MEMBERS = 256,      /* of roster=list, when members= is not said */
     ROOM_ROSTER_MEMBERS_MAX = 1024, /* and when it is */
-    ROOM_CLASS_ERROR_BYTES = 160,
+    ROOM_CLASS_ERROR_BYTES = 224,
 };
 
 /* Who may do something, from the narrowest on. */

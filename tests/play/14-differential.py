@@ -23,26 +23,43 @@ GROUP_DEPTH_MAX = 64
 SHOWN = 5
 
 TEXT, BYTES, NUMBER, BOOL = "text", "bytes", "number", "bool"
+EACH_TEXT, EACH_POSITION = "texts", "positions"  # any number of times
 
 
-def fields_of(body):
+def fields_of(message):
     """What stands in each field, by number from 1, without gaps."""
     kinds = {
         FieldDescriptor.TYPE_STRING: TEXT,
         FieldDescriptor.TYPE_BYTES: BYTES,
         FieldDescriptor.TYPE_BOOL: BOOL,
     }
-    fields = sorted(body.message_type.fields, key=lambda field: field.number)
+    fields = sorted(message.fields, key=lambda field: field.number)
     check_equal([field.number for field in fields], list(range(1, len(fields) + 1)), "the fields")
-    return tuple(kinds.get(field.type, NUMBER) for field in fields)
+    lists = {FieldDescriptor.TYPE_STRING: EACH_TEXT, FieldDescriptor.TYPE_MESSAGE: EACH_POSITION}
+    return tuple(
+        (
+            lists[field.type]
+            if field.label == FieldDescriptor.LABEL_REPEATED
+            else kinds.get(field.type, NUMBER)
+        )
+        for field in fields
+    )
 
 
 BODIES = {  # number of the body: its fields
-    body.number: fields_of(body) for body in client_pb.ClientFrame.DESCRIPTOR.oneofs[0].fields
+    body.number: fields_of(body.message_type)
+    for body in client_pb.ClientFrame.DESCRIPTOR.oneofs[0].fields
 }
+POSITION = fields_of(client_pb.RoomPosition.DESCRIPTOR)
 
 
 # --- what the reference reads --------------------------------------------------------------------
+
+
+def canonical_item(one):
+    if isinstance(one, str):
+        return ["x" + one.encode().hex()]
+    return [str(one.room), str(one.incarnation), str(one.offset)]
 
 
 def canonical(frame):
@@ -54,7 +71,9 @@ def canonical(frame):
     body = getattr(frame, kind)
     for field in body.DESCRIPTOR.fields:
         value = getattr(body, field.name)
-        if isinstance(value, str):
+        if field.label == field.LABEL_REPEATED:
+            parts += ["[", *(item for one in value for item in canonical_item(one)), "]"]
+        elif isinstance(value, str):
             parts.append("x" + value.encode().hex())
         elif isinstance(value, bytes):
             parts.append("x" + value.hex())
@@ -153,38 +172,54 @@ class Cursor:
             raise Stricter(f"wire type {kind}")
 
 
-def scan_body(data, fields):
+def scan_text(run):
+    if b"\0" in run:
+        raise Stricter("a NUL in a text")
+    try:
+        run.decode()
+    except UnicodeDecodeError:
+        raise Stricter("a text that is not UTF-8") from None
+
+
+def scan_body(data, fields, before=()):
+    """Gives the lists that it has something of; `before`: those that bodies before it had."""
     cursor = Cursor(data)
+    lists = set()
     while cursor.left():
         number, kind = cursor.tag()
         wanted = fields[number - 1] if number <= len(fields) else None
         if wanted is None:
             cursor.skip(number, kind)
-        elif kind != (2 if wanted in (TEXT, BYTES) else 0):
+        elif kind != (0 if wanted in (NUMBER, BOOL) else 2):
             raise Stricter("a known field of a wrong wire type")
         elif kind == 0:
             cursor.varint(10, "varint")
         else:
             run = cursor.run()
-            if wanted is TEXT and b"\0" in run:
-                raise Stricter("a NUL in a text")
-            if wanted is TEXT:
-                try:
-                    run.decode()
-                except UnicodeDecodeError:
-                    raise Stricter("a text that is not UTF-8") from None
+            if wanted in (TEXT, EACH_TEXT):
+                scan_text(run)
+            elif wanted is EACH_POSITION:
+                scan_body(run, POSITION)
+            if wanted in (EACH_TEXT, EACH_POSITION):
+                lists.add(number)
+            if number in before:
+                raise Stricter("a list that goes on in a second body")
+    return lists
 
 
 def stricter(data):
     """Why the broker refuses the frame, or None."""
     cursor = Cursor(data)
+    body, lists = None, set()
     try:
         while cursor.left():
             number, kind = cursor.tag()
             if number == 1 and kind == 0:
                 cursor.varint(10, "varint")
             elif number in BODIES and kind == 2:
-                scan_body(cursor.run(), BODIES[number])
+                lists = lists if number == body else set()
+                body = number
+                lists |= scan_body(cursor.run(), BODIES[number], lists)
             elif number == 1 or number in BODIES:
                 raise Stricter("a known field of a wrong wire type")
             else:
@@ -276,6 +311,8 @@ def junk(random, depth=0):
 def field(random, number, wanted):
     if wanted in (NUMBER, BOOL):
         return tagged(random, number, 0, long_varint(random, random.choice(NUMBERS)))
+    if wanted is EACH_POSITION:
+        return tagged(random, number, 2, run_of(random, body(random, POSITION)))
     content = random.choice(TEXTS[:5]) if random.random() < 0.9 else random.choice(TEXTS)
     if wanted is BYTES and random.random() < 0.3:
         content = random.randbytes(random.randrange(300))
@@ -288,7 +325,7 @@ def body(random, fields):
         for number, wanted in enumerate(fields, 1)
         if random.random() < 0.8
     ]
-    if fields and random.random() < 0.2:  # repeated; the last one counts
+    if fields and random.random() < 0.2:  # once more; the last one counts, or is one more item
         number = random.randrange(len(fields))
         parts.append(field(random, number + 1, fields[number]))
     if random.random() < 0.15:
@@ -384,6 +421,7 @@ def scene_frames():
     print(f"     {sum(counts.values())} frames, {len(wrong)} disagreements")
     check(not wrong, "\n  ".join(["disagreements:"] + wrong[:SHOWN]))
     for what in (
+        "stricter: a list that goes on in a second body",
         "accepted by both",
         "refused by both",
         "stricter: a known field of a wrong wire type",

@@ -263,6 +263,160 @@ static void test_appends(void **state)
     buffer_fini(&out);
 }
 
+static void test_published(void **state)
+{
+    struct buffer out = {0};
+    for (size_t i = 0; i < NUMBERS; i++) {
+        assert_int_equal(broker_frame_published(&out, 7, numbers[i]), 0);
+        Usher__V1__BrokerFrame *read = take(&out);
+        assert_int_equal(read->body_case, USHER__V1__BROKER_FRAME__BODY_DONE);
+        assert_true(read->id == 7 && read->done->offset == numbers[i]);
+        assert_true(read->done->epoch == 0 && !read->done->dropped);
+        drop(read);
+    }
+    buffer_fini(&out);
+}
+
+/* --- what is repeated ------------------------------------------------------------------------- */
+
+static const char *const names[] = {"alice", "bob", "", "a.name-that_is:longer+than@the.others"};
+
+enum { NAMES = sizeof(names) / sizeof(names[0]) };
+
+static struct bytes all_of(const struct buffer *items)
+{
+    return (struct bytes){items->data, items->size};
+}
+
+/* With rosters from none on. */
+static void test_room_state(void **state)
+{
+    struct buffer out = {0}, roster = {0};
+    for (size_t count = 0; count < 40; count++) {
+        struct room_state_fields fields = {
+            .name = bytes_of_text(count % 2 ? "match:1" : ""),
+            .room = (uint32_t)numbers[count % NUMBERS],
+            .incarnation = numbers[count % NUMBERS],
+            .offset = numbers[(count + 1) % NUMBERS],
+            .state = (uint32_t)count % 4,
+            .replay = (uint32_t)count % 3,
+            .members = (uint32_t)numbers[(count + 2) % NUMBERS],
+            .tick_ms = (uint32_t)count % 5 * 100,
+            .roster = all_of(&roster),
+            .detail = bytes_of_text(count % 3 ? "" : "the match is over"),
+        };
+        assert_int_equal(broker_frame_room_state(&out, count, &fields), 0);
+        Usher__V1__BrokerFrame *read = take(&out);
+        assert_int_equal(read->body_case, USHER__V1__BROKER_FRAME__BODY_ROOM_STATE);
+        assert_int_equal(read->id, count);
+        const Usher__V1__RoomState *room = read->room_state;
+        assert_true(bytes_equal(bytes_of_text(room->name), fields.name));
+        assert_true(bytes_equal(bytes_of_text(room->detail), fields.detail));
+        assert_true(room->room == fields.room && room->members == fields.members);
+        assert_true(room->incarnation == fields.incarnation && room->offset == fields.offset);
+        assert_true((uint32_t)room->state == fields.state &&
+                    (uint32_t)room->replay == fields.replay);
+        assert_int_equal(room->tick_ms, fields.tick_ms);
+        assert_int_equal(room->n_roster, count);
+        for (size_t i = 0; i < count; i++) {
+            assert_string_equal(room->roster[i]->user, names[i % NAMES]);
+            assert_int_equal(room->roster[i]->away, i % 3 == 0);
+        }
+        drop(read);
+        struct bytes name = bytes_of_text(names[count % NAMES]);
+        assert_int_equal(broker_frame_room_member(&roster, name, count % 3 == 0), 0);
+    }
+    buffer_fini(&roster);
+    buffer_fini(&out);
+}
+
+/* One message more in each round, of sizes around those at which a length gets a byte more. */
+static void test_room_messages(void **state)
+{
+    static uint8_t payload[17000];
+    static const size_t sizes[] = {0, 1, 100, 127, 128, 129, 16383, 16384, 16999};
+    enum { SIZES = sizeof(sizes) / sizeof(sizes[0]) };
+    struct buffer out = {0}, messages = {0};
+    memset(payload, 0xa5, sizeof(payload));
+    for (size_t count = 0; count <= 2 * SIZES; count++) {
+        uint32_t number = (uint32_t)numbers[count % NUMBERS];
+        uint64_t offset = numbers[(count + 3) % NUMBERS];
+        assert_int_equal(broker_frame_room_messages(&out, number, offset, all_of(&messages)), 0);
+        assert_int_equal(out.size, broker_frame_room_messages_size(number, offset, messages.size));
+        Usher__V1__BrokerFrame *read = take(&out);
+        assert_int_equal(read->body_case, USHER__V1__BROKER_FRAME__BODY_ROOM_MESSAGES);
+        assert_int_equal(read->id, 0);
+        const Usher__V1__RoomMessages *room = read->room_messages;
+        assert_true(room->room == number && room->offset == offset);
+        assert_int_equal(room->n_messages, count);
+        for (size_t i = 0; i < count; i++) {
+            const Usher__V1__RoomMessage *message = room->messages[i];
+            assert_string_equal(message->from, i % 2 ? "" : names[i % NAMES]);
+            assert_string_equal(message->service, i % 2 ? "maker" : "");
+            assert_int_equal(message->payload.len, sizes[i % SIZES]);
+            assert_true(message->time_ms == numbers[i % NUMBERS]);
+        }
+        drop(read);
+        assert_int_equal(broker_frame_room_message(
+                             &messages, bytes_of_text(count % 2 ? "" : names[count % NAMES]),
+                             bytes_of_text(count % 2 ? "maker" : ""),
+                             (struct bytes){payload, sizes[count % SIZES]},
+                             numbers[count % NUMBERS]),
+                         0);
+    }
+    buffer_fini(&messages);
+    buffer_fini(&out);
+}
+
+static void test_room_event(void **state)
+{
+    struct buffer out = {0}, changes = {0};
+    for (uint32_t count = 0; count < 40; count++) {
+        assert_int_equal(broker_frame_room_event(&out, 300, count, all_of(&changes)), 0);
+        Usher__V1__BrokerFrame *read = take(&out);
+        assert_int_equal(read->body_case, USHER__V1__BROKER_FRAME__BODY_ROOM_EVENT);
+        assert_true(read->id == 0 && read->room_event->room == 300);
+        assert_int_equal(read->room_event->members, count);
+        assert_int_equal(read->room_event->n_changes, count);
+        for (uint32_t i = 0; i < count; i++) {
+            assert_string_equal(read->room_event->changes[i]->user, names[i % NAMES]);
+            assert_int_equal(read->room_event->changes[i]->kind, i % 4);
+        }
+        drop(read);
+        struct bytes name = bytes_of_text(names[count % NAMES]);
+        assert_int_equal(broker_frame_room_change(&changes, name, count % 4), 0);
+    }
+    buffer_fini(&changes);
+    buffer_fini(&out);
+}
+
+static void test_friends(void **state)
+{
+    struct buffer out = {0}, friends = {0};
+    for (uint32_t count = 0; count < 40; count++) {
+        assert_int_equal(broker_frame_friends(&out, count % 2 == 0, all_of(&friends)), 0);
+        Usher__V1__BrokerFrame *read = take(&out);
+        assert_int_equal(read->body_case, USHER__V1__BROKER_FRAME__BODY_FRIENDS);
+        assert_int_equal(read->id, 0);
+        assert_int_equal(read->friends->snapshot, count % 2 == 0);
+        assert_int_equal(read->friends->n_friends, count);
+        for (uint32_t i = 0; i < count; i++) {
+            const Usher__V1__FriendState *friend = read->friends->friends[i];
+            assert_string_equal(friend->user, names[i % NAMES]);
+            assert_int_equal(friend->state, i % 3);
+            assert_true(friend->since_ms == numbers[i % NUMBERS]);
+            assert_int_equal(friend->status.len, i % 2 ? 4 : 0);
+        }
+        drop(read);
+        assert_int_equal(broker_frame_friend(&friends, bytes_of_text(names[count % NAMES]),
+                                             count % 3, numbers[count % NUMBERS],
+                                             bytes_of_text(count % 2 ? "play" : "")),
+                         0);
+    }
+    buffer_fini(&friends);
+    buffer_fini(&out);
+}
+
 /* A payload whose size cannot be: refused, and what was there stays. */
 static void test_no_memory(void **state)
 {
@@ -275,6 +429,11 @@ static void test_no_memory(void **state)
     struct bytes tails[] = {{out.data, 1}, huge};
     assert_true(broker_frame_messages_of(&out, 1, tails, 2, false) < 0);
     assert_true(broker_frame_reply(&out, 1, 0, huge) < 0);
+    assert_true(broker_frame_room_messages(&out, 1, 1, huge) < 0);
+    assert_true(broker_frame_room_event(&out, 1, 1, huge) < 0);
+    assert_true(broker_frame_friends(&out, true, huge) < 0);
+    assert_true(broker_frame_room_message(&out, tails[0], tails[0], huge, 1) < 0);
+    assert_true(broker_frame_friend(&out, tails[0], 1, 1, huge) < 0);
     assert_memory_equal(&out, &before, sizeof(out));
     buffer_fini(&out);
 }
@@ -287,6 +446,9 @@ int main(void)
         cmocka_unit_test(test_done_and_pong), cmocka_unit_test(test_reply),
         cmocka_unit_test(test_error),         cmocka_unit_test(test_close),
         cmocka_unit_test(test_appends),       cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_published),     cmocka_unit_test(test_room_state),
+        cmocka_unit_test(test_room_messages), cmocka_unit_test(test_room_event),
+        cmocka_unit_test(test_friends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
