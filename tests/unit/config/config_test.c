@@ -502,6 +502,14 @@ static void test_check_only(void **state)
     load(&run, "--check-config", "--set", "limits.users=0", NULL);
     assert_int_equal(run.result, 78);
     options_fini(&run.options);
+    load(&run, "--check-config", "--set", "rooms.classes=match:* join=any, lobby tick=50ms", NULL);
+    assert_int_equal(run.result, 0);
+    assert_int_equal(run.options.rooms_classes.count, 2);
+    options_fini(&run.options);
+    load(&run, "--check-config", "--set", "rooms.classes=match:* join=any, lobby tick=50", NULL);
+    assert_int_equal(run.result, 78);
+    expect_said(&run, "rooms.classes: class lobby: 'tick=50' is not one");
+    options_fini(&run.options);
 }
 
 /* What is printed as a configuration is one, and changes nothing. */
