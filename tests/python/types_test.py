@@ -43,6 +43,29 @@ async def main() -> None:
         assert_type(await shop.lookup(["ann"]), list[usher_backend.Session])
         assert_type(shop.list(), AsyncIterator[usher_backend.Session])
         assert_type(await shop.count(), dict[str, int])
+
+        @shop.on_room_ask
+        async def may(ask: usher_backend.RoomAsk) -> bool | str:
+            return ask.kind == "JOIN" or "not now"
+
+        @shop.on_room_news
+        async def news(one: usher_backend.RoomNews) -> None:
+            assert_type(one.news_seq, int)
+
+        @shop.on_watch_ask
+        def watch(ask: usher_backend.WatchAsk) -> list[str]:
+            return [name for name in ask.targets if name != "bob"]
+
+        assert_type(await shop.room_open("m:1", room_class="m:*"), usher_backend.RoomInfo)
+        assert_type(await shop.room_close("m:1", "over"), bool)
+        report = await shop.room_add("m:1", ["ann"], epochs=[7], carry=True)
+        assert_type(report, usher_backend.PushReport)
+        assert_type(await shop.room_remove("m:1", "ann"), usher_backend.PushReport)
+        assert_type(await shop.room_publish("m:1", b"go"), int)
+        async for page in shop.room_members("m:1", limit=5):
+            assert_type(page.members, tuple[usher_backend.RoomMember, ...])
+        assert_type(shop.rooms("m:"), AsyncIterator[usher_backend.RoomInfo])
+        await shop.watch_list("ann", ["bob"], mode="ADD", epoch=7)
 """
 WRONG = {
     '    @shop.on("m")\n    async def m(call: usher_backend.Call) -> int:\n        return 5\n': "on",
@@ -50,6 +73,8 @@ WRONG = {
     "    await shop.push(5, b'')\n": "push",
     "    await shop.kick('ann', 5)\n": "kick",
     "    usher_backend.service('x', presence=True)\n": "presence",
+    "    await shop.watch_list('ann', ['bob'], mode='ALL')\n": "watch_list",
+    "    @shop.on_room_ask\n    def a(ask: usher_backend.RoomAsk) -> int: ...\n": "on_room_ask",
 }
 
 

@@ -33,7 +33,13 @@ from usher_backend.records import (
     Login,
     Presence,
     PushReport,
+    RoomAsk,
+    RoomInfo,
+    RoomMember,
+    RoomMembersPage,
+    RoomNews,
     Session,
+    WatchAsk,
 )
 from usher_backend.service import Service, service
 
@@ -55,10 +61,16 @@ __all__ = [
     "PushReport",
     "QueueFull",
     "Refused",
+    "RoomAsk",
+    "RoomInfo",
+    "RoomMember",
+    "RoomMembersPage",
+    "RoomNews",
     "Service",
     "Session",
     "Status",
     "TooLarge",
+    "WatchAsk",
     "default_url",
     "service",
 ]

@@ -35,7 +35,8 @@ class Error(Exception):
 
 class CommandFailed(Error):
     """The node looked at it and did not do it. `code` is a name of protocol.md 2.4: NOT_ONLINE,
-    STALE_EPOCH, GONE, INBOX_FULL, TOO_LARGE, MALFORMED, UNAVAILABLE, FORBIDDEN."""
+    STALE_EPOCH, GONE, INBOX_FULL, TOO_LARGE, MALFORMED, UNAVAILABLE, FORBIDDEN, NO_ROOM, ROOM_FULL,
+    NOT_MEMBER, RATE_LIMITED, FULL."""
 
     def __init__(self, code: str, what: str) -> None:
         super().__init__(f"{what}: {code}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls and logins, each in a task of its own.
+"""Calls, logins and what concerns rooms, each in a task of its own.
 
 Tasks are started in the order of the mail, so a user's calls begin in the order in which they were
 sent; they overlap, and each may take its time. A place is taken from the start of a call until its
@@ -7,13 +7,16 @@ answer is at the node: so there are never more answers under way than places, an
 slower than its users holds up the mail, which waits at the node.
 
 Mail is done when its handler has returned, whatever became of it, or when it says so. Then the cursor may pass it, and the
-node forgets it; what it has not passed when this process dies goes to another instance."""
+node forgets it; what it has not passed when this process dies goes to another instance.
+
+News of one room are told one after the other, in tasks that wait for each other. One that the program fails at
+is logged and done with: what a player published must not be able to hold up the rest."""
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeAlias
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol, TypeAlias
 
 from usher_backend import backend_pb2 as pb
 from usher_backend import records
@@ -21,7 +24,7 @@ from usher_backend.commands import Command
 from usher_backend.errors import STATUS_FAILED, STATUS_NO_METHOD, STATUS_TOO_LARGE
 from usher_backend.errors import Error, NotSent, Status, TooLarge
 from usher_backend.link import Link
-from usher_backend.records import Admit, Call, Login
+from usher_backend.records import Admit, Call, Login, RoomAsk, RoomNews, WatchAsk
 
 log = logging.getLogger("usher_backend")
 
@@ -29,11 +32,18 @@ Reply: TypeAlias = bytes | bytearray | memoryview | str | None
 CallHandler: TypeAlias = Callable[[Call], Awaitable[Reply] | Reply]
 Verdict: TypeAlias = bool | str | Admit
 LoginHandler: TypeAlias = Callable[[Login], Awaitable[Verdict] | Verdict]
+RoomVerdict: TypeAlias = bool | str
+RoomAskHandler: TypeAlias = Callable[[RoomAsk], Awaitable[RoomVerdict] | RoomVerdict]
+RoomNewsHandler: TypeAlias = Callable[[RoomNews], Awaitable[None] | None]
+WatchVerdict: TypeAlias = bool | Sequence[str]
+WatchAskHandler: TypeAlias = Callable[[WatchAsk], Awaitable[WatchVerdict] | WatchVerdict]
 DrainHandler: TypeAlias = Callable[[bool, str], Awaitable[None] | None]
 
 
 class Host(Protocol):
     """What it needs of the service."""
+
+    link: Link | None
 
     def queue_reply(self, command: Command) -> None:
         ...
@@ -69,6 +79,10 @@ class Mail:
         self.on_call: CallHandler | None = None
         self.on_login: LoginHandler | None = None
         self.on_drain: DrainHandler | None = None
+        self.on_room_ask: RoomAskHandler | None = None
+        self.on_room_news: RoomNewsHandler | None = None
+        self.on_watch_ask: WatchAskHandler | None = None
+        self._told: dict[str, asyncio.Event] = {}  # by room: the last of its news is told
 
     def take(self, link: Link, mails: list[pb.Mail]) -> int:
         """What a Batch brought; gives how many were new. ValueError: some are missing. While there is
@@ -151,6 +165,12 @@ class Mail:
                 reply = await self._login(mail.auth)
             elif kind == "control":
                 await self._control(mail.control)
+            elif kind == "ask":
+                reply = await self._room_ask(mail.ask)
+            elif kind == "news":
+                await self._room_news(link, mail.news)
+            elif kind == "watch":
+                reply = await self._watch_ask(mail.watch)
         except asyncio.CancelledError:
             self._release()  # it is not done, and the cursor stays before it
             raise
@@ -228,6 +248,79 @@ class Mail:
         except Exception:
             log.exception("on_login failed")
         return None
+
+    async def _verdict(self, what: str, handler: Any, asked: Any) -> Any:
+        """What the handler gives; a Status; or None, when it gives nothing that counts: then nobody gets in,
+        and nobody is sent away for good."""
+        if handler is None:
+            log.warning("somebody asks, and %s is not set", what)
+            return None
+        try:
+            verdict = handler(asked)
+            return await verdict if isinstance(verdict, Awaitable) else verdict
+        except Status as status:
+            return status
+        except asyncio.CancelledError:
+            if asyncio.current_task().cancelling():  # type: ignore[union-attr]
+                raise
+            log.error("%s was cancelled", what)
+        except Exception:
+            log.exception("%s failed", what)
+        return None
+
+    async def _room_ask(self, ask: pb.RoomAsk) -> pb.ReplyTo | None:
+        verdict = await self._verdict("on_room_ask", self.on_room_ask, records.ask_of(ask))
+        if isinstance(verdict, Status):
+            return pb.ReplyTo(call=ask.call, status=verdict.status or 1, payload=verdict.payload)
+        if isinstance(verdict, bool):
+            return pb.ReplyTo(call=ask.call, status=0 if verdict else 1)
+        if isinstance(verdict, str):
+            return pb.ReplyTo(call=ask.call, status=1, payload=verdict.encode())
+        if verdict is not None:
+            log.error("on_room_ask gives bool or str, not %s", type(verdict).__name__)
+        return None
+
+    async def _watch_ask(self, watch: pb.WatchAsk) -> pb.ReplyTo | None:
+        verdict = await self._verdict("on_watch_ask", self.on_watch_ask, records.watch_of(watch))
+        if isinstance(verdict, Status) or verdict is False:
+            status = verdict.status if isinstance(verdict, Status) else 1
+            return pb.ReplyTo(call=watch.call, status=status or 1)
+        if verdict is None:
+            return None
+        try:
+            if isinstance(verdict, str):
+                raise TypeError("a text is no list of names")
+            granted = watch.targets if verdict is True else list(verdict)
+            payload = pb.WatchGrant(targets=granted).SerializeToString()
+        except TypeError:
+            log.error("on_watch_ask gives names or bool, not %s", type(verdict).__name__)
+            return None
+        return pb.ReplyTo(call=watch.call, payload=payload)
+
+    async def _room_news(self, link: Link, news: pb.RoomNews) -> None:
+        """In turn: whoever comes later waits for our event."""
+        handler = self.on_room_news
+        if handler is None:
+            return
+        before = self._told.get(news.room)
+        told = self._told[news.room] = asyncio.Event()
+        try:
+            if before is not None:
+                await before.wait()
+            if self._host.link is link:  # else the node tells it again
+                result = handler(records.news_of(news))
+                if isinstance(result, Awaitable):
+                    await result
+        except asyncio.CancelledError:
+            if asyncio.current_task().cancelling():  # type: ignore[union-attr]
+                raise
+            log.error("on_room_news was cancelled")
+        except Exception:
+            log.exception("on_room_news failed for %.128r", news.room)
+        finally:
+            told.set()
+            if self._told[news.room] is told:
+                del self._told[news.room]
 
     async def _control(self, control: pb.Control) -> None:
         stops = control.kind == pb.Control.GOAWAY

@@ -121,6 +121,92 @@ class Presence:
     after: int = 0
 
 
+@dataclass(slots=True)
+class RoomAsk:
+    """A user wants to be in a room of this service. `kind`: CREATE, it is not there, and a yes makes it and
+    him its first member; or JOIN."""
+
+    user: str
+    epoch: int
+    room: str
+    kind: str
+    timeout_ms: int
+    redelivered: bool
+
+
+@dataclass(slots=True)
+class RoomNews:
+    """Something has happened in a room of this service: OPENED, CLOSED, JOINED, AWAY, BACK, LEFT, MESSAGE.
+    `news_seq` counts the news of one `incarnation` from 1; a gap means that no instance has heard of
+    something, and `room_members` says what is true."""
+
+    room: str
+    incarnation: int
+    news_seq: int
+    kind: str
+    user: str  # of a MESSAGE: who published it, or empty
+    epoch: int
+    cause: str
+    offset: int  # of a MESSAGE: its own; else of the newest one
+    payload: bytes
+    redelivered: bool
+    time_ms: int
+    service: str  # of a MESSAGE: the service that published it, or empty
+
+    @property
+    def text(self) -> str:
+        """The payload as UTF-8; what is none becomes U+FFFD."""
+        return self.payload.decode("utf-8", "replace")
+
+
+@dataclass(slots=True)
+class WatchAsk:
+    """A user wants to watch others: which of them may he?"""
+
+    user: str
+    epoch: int
+    targets: tuple[str, ...]
+    timeout_ms: int
+    redelivered: bool
+
+
+@dataclass(slots=True)
+class RoomInfo:
+    """One room, as the node knows it."""
+
+    name: str
+    incarnation: int
+    offset: int  # of the newest message
+    members: int
+    away: int  # of them
+    room_class: str  # its pattern
+    owner: str
+    history_messages: int
+    history_bytes: int
+    deliveries: int  # messages times members, since it was opened
+    opened_ms: int
+
+
+@dataclass(slots=True, frozen=True)
+class RoomMember:
+    """`carry`: the membership goes with the user to his next login."""
+
+    user: str
+    epoch: int
+    away: bool
+    carry: bool
+
+
+@dataclass(slots=True, frozen=True)
+class RoomMembersPage:
+    """Some members of a room, and the news that this is true for."""
+
+    members: tuple[RoomMember, ...]
+    news_seq: int
+    incarnation: int
+    offset: int
+
+
 def call_of(mail: pb.UserCall, acknowledge: Callable[[], None]) -> Call:
     return Call(
         mail.user,
@@ -138,6 +224,56 @@ def login_of(mail: pb.AuthCall) -> Login:
     return Login(
         mail.user, mail.token, mail.address, mail.client, mail.timeout_ms, mail.redelivered
     )
+
+
+def ask_of(ask: pb.RoomAsk) -> RoomAsk:
+    kind = word(pb.RoomAsk.Kind, ask.kind)
+    return RoomAsk(ask.user, ask.epoch, ask.room, kind, ask.timeout_ms, ask.redelivered)
+
+
+def news_of(news: pb.RoomNews) -> RoomNews:
+    return RoomNews(
+        news.room,
+        news.incarnation,
+        news.news_seq,
+        word(pb.RoomNews.Kind, news.kind),
+        news.user,
+        news.epoch,
+        word(pb.RoomNews.Cause, news.cause),
+        news.offset,
+        news.payload,
+        news.redelivered,
+        news.time_ms,
+        news.service,
+    )
+
+
+def watch_of(watch: pb.WatchAsk) -> WatchAsk:
+    targets = tuple(watch.targets)
+    return WatchAsk(watch.user, watch.epoch, targets, watch.timeout_ms, watch.redelivered)
+
+
+def room_of(info: pb.RoomInfo) -> RoomInfo:
+    return RoomInfo(
+        info.name,
+        info.incarnation,
+        info.offset,
+        info.members,
+        info.away,
+        getattr(info, "class"),
+        info.owner,
+        info.history_messages,
+        info.history_bytes,
+        info.deliveries,
+        info.opened_ms,
+    )
+
+
+def members_of(page: pb.RoomMemberList) -> RoomMembersPage:
+    members = tuple(
+        RoomMember(each.user, each.epoch, each.away, each.carry) for each in page.members
+    )
+    return RoomMembersPage(members, page.news_seq, page.incarnation, page.offset)
 
 
 def event_of(event: pb.PresenceEvent) -> Event:

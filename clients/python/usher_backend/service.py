@@ -31,8 +31,10 @@ from usher_backend.lane import Lane
 from usher_backend.link import Link
 from usher_backend.linker import Identity, Linker
 from usher_backend.mail import CallHandler, DrainHandler, LoginHandler, Mail, Reply, packed
+from usher_backend.mail import RoomAskHandler, RoomNewsHandler, WatchAskHandler
 from usher_backend.presence import EventHandler, Follower, PlainHandler, SessionHandler
 from usher_backend.records import Presence, PushReport, Session
+from usher_backend.rooms import Rooms, good
 
 log = logging.getLogger("usher_backend")
 
@@ -53,6 +55,9 @@ E = TypeVar("E", bound=EventHandler)
 S = TypeVar("S", bound=SessionHandler)
 P = TypeVar("P", bound=PlainHandler)
 T = TypeVar("T", bound=StateHandler)
+A = TypeVar("A", bound=RoomAskHandler)
+N = TypeVar("N", bound=RoomNewsHandler)
+W = TypeVar("W", bound=WatchAskHandler)
 
 
 def default_instance() -> str:
@@ -62,7 +67,7 @@ def default_instance() -> str:
     return f"{host}-{os.getpid()}-{random.SystemRandom().getrandbits(32):08x}"
 
 
-class Service:
+class Service(Rooms):
     """Made by `usher_backend.service`."""
 
     def __init__(
@@ -120,6 +125,23 @@ class Service:
     def on_login(self, handler: L) -> L:
         """Decorates what decides who logs in: True, False, his name, or Admit."""
         self._mail.on_login = handler
+        return handler
+
+    def on_room_ask(self, handler: A) -> A:
+        """Decorates what decides who makes and joins the rooms of this service: True, False, or a text, which
+        is a no that the user is told."""
+        self._mail.on_room_ask = handler
+        return handler
+
+    def on_room_news(self, handler: N) -> N:
+        """Decorates what is told what happens in its rooms: of each room one after the other, and
+        acknowledged when it has returned."""
+        self._mail.on_room_news = handler
+        return handler
+
+    def on_watch_ask(self, handler: W) -> W:
+        """Decorates what decides who watches whom: the names that he may, True for all, False."""
+        self._mail.on_watch_ask = handler
         return handler
 
     def on_drain(self, handler: D) -> D:
@@ -376,6 +398,10 @@ class Service:
             lane.queue.discard(command)
             raise
 
+    async def command(self, message: pb.Command) -> pb.Result:
+        """One command to the node, whatever its result. QueueFull, TooLarge, NotSent, Lost."""
+        return await self._submit(self._lane, message)
+
     async def room(self) -> None:
         """Until the queue, when it was full, is half empty again."""
         self._check_open()
@@ -404,7 +430,7 @@ class Service:
         """Sends a message to everybody who is there."""
         push = pb.PushAll(payload=packed(payload), transient=transient)
         result = await self._submit(self._lane, pb.Command(push_all=push), transient)
-        return records.report_of(_good(result, "push_all"), [])
+        return records.report_of(good(result, "push_all"), [])
 
     async def kick(
         self,
@@ -429,12 +455,12 @@ class Service:
         result = await self._submit(self._lane, pb.Command(kick=kick))
         if result.code in (pb.Result.NOT_ONLINE, pb.Result.STALE_EPOCH):
             return False
-        _good(result, f"kick {user!r}")
+        good(result, f"kick {user!r}")
         return True
 
     async def drain(self) -> None:
         """The instance keeps its users and gets no new ones, also by later links."""
-        _good(await self._submit(self._lane, pb.Command(drain=pb.Drain())), "drain")
+        good(await self._submit(self._lane, pb.Command(drain=pb.Drain())), "drain")
         self._drained = True
 
     # --- questions ------------------------------------------------------------------------------
@@ -454,7 +480,7 @@ class Service:
             return []
         try:
             command = pb.Command(lookup=pb.Lookup(users=wanted))
-            result = _good(await self.ask(command), "lookup")
+            result = good(await self.ask(command), "lookup")
         except (TooLarge, CommandFailed) as error:
             if len(wanted) == 1 or getattr(error, "code", "TOO_LARGE") != "TOO_LARGE":
                 raise
@@ -467,7 +493,7 @@ class Service:
         after, more = "", True
         while more:
             command = pb.Command(list=pb.List(prefix=prefix, after=after))
-            page = _good(await self.ask(command), "list").sessions
+            page = good(await self.ask(command), "list").sessions
             for info in page.sessions:
                 yield records.session_of(info)
             last = page.sessions[-1].user if page.sessions else after
@@ -476,11 +502,11 @@ class Service:
 
     async def count(self) -> dict[str, int]:
         """sessions, online, detached."""
-        return _numbers(_good(await self.ask(pb.Command(count=pb.Count())), "count"))
+        return _numbers(good(await self.ask(pb.Command(count=pb.Count())), "count"))
 
     async def stats(self) -> dict[str, int]:
         """The numbers of operations.md."""
-        return _numbers(_good(await self.ask(pb.Command(stats=pb.Stats())), "stats"))
+        return _numbers(good(await self.ask(pb.Command(stats=pb.Stats())), "stats"))
 
 
 def service(
@@ -522,12 +548,6 @@ def service(
 def tame(text: str) -> str:
     """One line for a log, also where the node's own words are in it."""
     return "".join(each if each.isprintable() else "?" for each in text)[:LINE_MAX]
-
-
-def _good(result: pb.Result, what: str) -> pb.Result:
-    if result.code != pb.Result.OK:
-        raise CommandFailed(records.code_of(result.code), what)
-    return result
 
 
 def _numbers(result: pb.Result) -> dict[str, int]:
