@@ -29,6 +29,7 @@ test("it needs nothing but Node", () => {
 
 const TYPED = `
     import { service, observe, Call, PresenceEvent, Service, ServiceStatus, Session, UsherError } from "usher-backend";
+    import { RoomAsk, RoomInfo, RoomMember, RoomNews, WatchAsk } from "usher-backend";
     async function main(): Promise<void> {
         const users = new Map<string, Session>();
         const arena: Service = await service("arena", {
@@ -47,6 +48,20 @@ const TYPED = `
         arena.onCall(() => { throw new ServiceStatus(404, "no"); });
         arena.onLogin(async ({ user }) => ({ user, tokenEndsMs: 1 }));
         arena.onPresence((event: PresenceEvent) => event.kind === "ONLINE" && show(event.seq));
+        arena.onRoomAsk(async ({ user, room, kind }: RoomAsk) => kind === "CREATE" ? user === room : "it is full");
+        arena.onRoomNews((news: RoomNews) => news.kind === "MESSAGE" && news.cause === "ASKED" && show(news.newsSeq));
+        arena.onWatchAsk(({ targets }: WatchAsk) => targets.filter((name) => name !== "bob"));
+        const room: RoomInfo = await arena.roomOpen("m:1", { class: "m:*", membersMax: 4 });
+        await arena.roomAdd(room.name, ["alice"], { epochs: [7], carry: true });
+        await arena.roomRemove("m:1", "alice", "bye");
+        show(await arena.roomPublish("m:1", "go"));
+        for await (const { members, newsSeq } of arena.roomMembers("m:1", { limit: 5 }))
+            members.forEach((member: RoomMember) => show(member.epoch + newsSeq));
+        for await (const { name, members } of arena.rooms({ prefix: "m:" })) show(name.length + members);
+        await arena.watchList("alice", ["bob"], { mode: "ADD", epoch: 7 });
+        const closed: boolean = await arena.roomClose("m:1", "over"); void closed;
+        // @ts-expect-error there is no such mode
+        void arena.watchList("alice", [], { mode: "ALL" });
         const off: () => void = arena.onState(({ state, text }) => state === "linked" && text);
         off();
         const { accepted, dropped, failures } = await arena.push(["alice"], "hi", { epoch: 7, transient: true });

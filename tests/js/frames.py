@@ -46,24 +46,47 @@ def text(chance):
     return "".join(chance.choice(TEXTS) for _ in range(chance.choice((0, 1, 3, 12))))
 
 
+REPEATED_MAX = 4
+
+
+def value_of(chance, field):
+    if field.type == field.TYPE_BYTES:
+        size = chance.choice((0, 1, 16, 127, 128, 300, 20000 if chance.random() < 0.05 else 2))
+        return chance.randbytes(size)
+    if field.type == field.TYPE_STRING:
+        return text(chance)
+    if field.type == field.TYPE_BOOL:
+        return chance.random() < 0.5
+    if field.type == field.TYPE_ENUM:
+        return chance.randrange(20)
+    return number(chance, 2**32 - 1 if field.type == field.TYPE_UINT32 else 2**53 - 1)
+
+
+def shown(value):
+    return value.hex() if isinstance(value, bytes) else value
+
+
 def fill(chance, message, fields):
+    """Gives the fields of what is in it then."""
     for field in message.DESCRIPTOR.fields:
         if chance.random() < 0.25:
             continue  # left out
-        if field.type == field.TYPE_BYTES:
-            size = chance.choice((0, 1, 16, 127, 128, 300, 20000 if chance.random() < 0.05 else 2))
-            value = bytes(chance.randrange(256) for _ in range(size))
-        elif field.type == field.TYPE_STRING:
-            value = text(chance)
-        elif field.type == field.TYPE_BOOL:
-            value = chance.random() < 0.5
-        elif field.type == field.TYPE_ENUM:
-            value = chance.randrange(20)
-        else:
-            value = number(chance, 2**32 - 1 if field.type == field.TYPE_UINT32 else 2**53 - 1)
+        if field.label == field.LABEL_REPEATED:
+            into = getattr(message, field.name)
+            count = range(chance.randrange(REPEATED_MAX))
+            if field.message_type:
+                values = [fill(chance, into.add(), {}) for _ in count]
+            else:
+                into.extend(value_of(chance, field) for _ in count)
+                values = [shown(value) for value in into]
+            if values:
+                fields[field.json_name] = values
+            continue
+        value = value_of(chance, field)
         setattr(message, field.name, value)
         if value:
-            fields[field.json_name] = value.hex() if isinstance(value, bytes) else value
+            fields[field.json_name] = shown(value)
+    return fields
 
 
 def unknown(chance):
@@ -112,7 +135,8 @@ def main(seed, count):
         )
         if body:
             getattr(frame, body).SetInParent()
-            fill(chance, getattr(frame, body), fields.setdefault(body, {}))
+            name = kind.DESCRIPTOR.fields_by_name[body].json_name
+            fill(chance, getattr(frame, body), fields.setdefault(name, {}))
         line = {
             "type": kind.DESCRIPTOR.name,
             "fields": fields,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a program sees of the library.
 import { PresenceEventCause, PresenceEventKind, ResultCode, SessionInfoState } from "./fields.js";
+import { RoomAskKind, RoomNewsCause, RoomNewsKind, WatchListMode } from "./fields.js";
 
 /** Bytes, or a text that is sent as UTF-8. */
 export type Payload = Uint8Array | string;
@@ -139,6 +140,118 @@ export interface KickOptions {
     doNotReturn?: boolean;
 }
 
+/** A user wants to be in a room of this service. */
+export interface RoomAsk {
+    readonly user: string;
+    readonly epoch: number;
+    readonly room: string;
+    /** CREATE: the room is not there; a yes makes it, and him its first member. */
+    readonly kind: RoomAskKind;
+    readonly timeoutMs: number;
+    readonly redelivered: boolean;
+}
+
+/** true lets him in, false refuses, and so does a text, which he is told. */
+export type RoomVerdict = boolean | string;
+
+/** Something has happened in a room of this service. */
+export interface RoomNews {
+    readonly room: string;
+    /** Of this life of the room. */
+    readonly incarnation: number;
+    /** From 1 in each incarnation. A gap: of something no instance has heard; `roomMembers` says what is
+     * true. */
+    readonly newsSeq: number;
+    readonly kind: RoomNewsKind;
+    /** Whom it is about; of a MESSAGE who published it, or empty. */
+    readonly user: string;
+    readonly epoch: number;
+    readonly cause: RoomNewsCause;
+    /** MESSAGE: its own; else of the newest one. */
+    readonly offset: number;
+    readonly payload: Uint8Array;
+    /** The payload as UTF-8. */
+    readonly text: string;
+    /** An instance may have been told before. */
+    readonly redelivered: boolean;
+    readonly timeMs: number;
+    /** MESSAGE: the service that published it, or empty. */
+    readonly service: string;
+}
+
+/** A user wants to watch others. */
+export interface WatchAsk {
+    readonly user: string;
+    readonly epoch: number;
+    readonly targets: readonly string[];
+    readonly timeoutMs: number;
+    readonly redelivered: boolean;
+}
+
+/** Whom he may watch of those; true: all, false: none. */
+export type WatchVerdict = boolean | readonly string[];
+
+export type RoomAskHandler = (ask: RoomAsk) => Awaitable<RoomVerdict>;
+export type RoomNewsHandler = (news: RoomNews) => unknown;
+export type WatchAskHandler = (ask: WatchAsk) => Awaitable<WatchVerdict>;
+
+export interface RoomOpenOptions {
+    /** The pattern of its class; otherwise the first whose pattern fits the name. */
+    class?: string;
+    /** Fewer than its class says. */
+    membersMax?: number;
+}
+
+export interface RoomAddOptions {
+    /** One for each user: that login or nobody. 0: any. */
+    epochs?: readonly number[];
+    /** The membership goes with the user to his next login. */
+    carry?: boolean;
+}
+
+export interface RoomInfo {
+    readonly name: string;
+    readonly incarnation: number;
+    /** Of the newest message. */
+    readonly offset: number;
+    readonly members: number;
+    /** Of the members: without a connection. */
+    readonly away: number;
+    /** The pattern of its class. */
+    readonly class: string;
+    /** The service that owns it, or empty. */
+    readonly owner: string;
+    readonly historyMessages: number;
+    readonly historyBytes: number;
+    /** Messages times members, since it was opened. */
+    readonly deliveries: number;
+    readonly openedMs: number;
+}
+
+export interface RoomMember {
+    readonly user: string;
+    readonly epoch: number;
+    readonly away: boolean;
+    /** His membership goes with him to his next login. */
+    readonly carry: boolean;
+}
+
+export interface RoomMembersPage {
+    readonly members: readonly RoomMember[];
+    /** The news that this page is true for. */
+    readonly newsSeq: number;
+    readonly incarnation: number;
+    /** Of the newest message. */
+    readonly offset: number;
+}
+
+export interface WatchListOptions {
+    /** That login or nobody. */
+    epoch?: number;
+    /** SET, the default: these and no others. */
+    mode?: WatchListMode;
+}
+
 /** What became of the link. `text` is one line for a log. */
 export interface State {
     /** lost: it is being tried again, commands wait. refused and closed: it is over. */
@@ -173,6 +286,14 @@ export interface Service {
     onCall(handler: CallHandler): () => void;
     /** Decides who logs in. One that throws a ServiceStatus refuses; any other fault gives no answer. */
     onLogin(handler: LoginHandler): () => void;
+    /** Decides who makes and joins rooms whose class says that this service does. Also a ServiceStatus that
+     * is thrown refuses, with its payload as the text; any other fault gives no answer. */
+    onRoomAsk(handler: RoomAskHandler): () => void;
+    /** What happens in its rooms: of each room in order, one at a time, each until its promise is settled;
+     * then it is acknowledged. A fault is told to onProblem, and it goes on. */
+    onRoomNews(handler: RoomNewsHandler): () => void;
+    /** Decides who watches whom (friends.mode service). Faults as with onRoomAsk. */
+    onWatchAsk(handler: WatchAskHandler): () => void;
     /** Changes, in order, one at a time, each until its promise is resolved; one that is rejected is
      * told again. */
     onPresence(handler: PresenceHandler): () => void;
@@ -191,6 +312,35 @@ export interface Service {
     pushAll(payload: Payload, options?: PushOptions): Promise<PushReport>;
     /** Ends a session. False: there is no such login. */
     kick(user: string, options?: KickOptions): Promise<boolean>;
+    /** Makes a room, or finds it. */
+    roomOpen(room: string, options?: RoomOpenOptions): Promise<RoomInfo>;
+    /** False: there is no such room. The members are told `detail`. */
+    roomClose(room: string, detail?: string): Promise<boolean>;
+    /** Puts users into a room, whatever its class says of joining. */
+    roomAdd(
+        room: string,
+        users: string | readonly string[],
+        options?: RoomAddOptions,
+    ): Promise<PushReport>;
+    /** They are told `detail`. */
+    roomRemove(
+        room: string,
+        users: string | readonly string[],
+        detail?: string,
+    ): Promise<PushReport>;
+    /** Gives the offset of the message. */
+    roomPublish(room: string, payload: Payload): Promise<number>;
+    /** Page by page, each true for its `newsSeq`. */
+    roomMembers(room: string, options?: { limit?: number }): AsyncIterableIterator<RoomMembersPage>;
+    /** All rooms by name. */
+    rooms(options?: { prefix?: string }): AsyncIterableIterator<RoomInfo>;
+    /** Whom a user watches. `failures` names targets. */
+    watchList(
+        user: string,
+        targets: readonly string[],
+        options?: WatchListOptions,
+    ): Promise<PushReport>;
+
     /** Resolved when the queue of commands is half empty again. */
     room(): Promise<void>;
 

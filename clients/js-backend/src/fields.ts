@@ -69,6 +69,22 @@ export const COMMAND: Table = [
     ["token", BYTES],
     "drainNode",
     ["seconds", UINT, "token", BYTES, "restart", BOOL],
+    "roomOpen",
+    ["room", STRING, "class", STRING, "membersMax", UINT],
+    "roomClose",
+    ["room", STRING, "detail", STRING],
+    "roomAdd",
+    ["room", STRING, "users", { each: STRING }, "epochs", { each: UINT }, "carry", BOOL],
+    "roomRemove",
+    ["room", STRING, "users", { each: STRING }, "detail", STRING],
+    "roomPublish",
+    ["room", STRING, "payload", BYTES],
+    "roomMembers",
+    ["room", STRING, "after", STRING, "limit", UINT],
+    "rooms",
+    ["prefix", STRING, "after", STRING, "limit", UINT],
+    "watchList",
+    ["user", STRING, "epoch", UINT, "mode", UINT, "targets", { each: STRING }],
 ];
 
 export const LINKREQUEST: Table = [
@@ -169,6 +185,65 @@ export const LINKANSWER: Table = [
                     "redelivered",
                     BOOL,
                 ],
+                "ask",
+                [
+                    "call",
+                    UINT,
+                    "user",
+                    STRING,
+                    "epoch",
+                    UINT,
+                    "room",
+                    STRING,
+                    "kind",
+                    UINT,
+                    "timeoutMs",
+                    UINT,
+                    "redelivered",
+                    BOOL,
+                ],
+                "news",
+                [
+                    "room",
+                    STRING,
+                    "incarnation",
+                    UINT,
+                    "newsSeq",
+                    UINT,
+                    "kind",
+                    UINT,
+                    "user",
+                    STRING,
+                    "epoch",
+                    UINT,
+                    "cause",
+                    UINT,
+                    "offset",
+                    UINT,
+                    "payload",
+                    BYTES,
+                    "redelivered",
+                    BOOL,
+                    "timeMs",
+                    UINT,
+                    "service",
+                    STRING,
+                ],
+                "watch",
+                [
+                    "call",
+                    UINT,
+                    "user",
+                    STRING,
+                    "epoch",
+                    UINT,
+                    "targets",
+                    { each: STRING },
+                    "timeoutMs",
+                    UINT,
+                    "redelivered",
+                    BOOL,
+                ],
             ],
         },
         "presence",
@@ -232,12 +307,59 @@ export const LINKANSWER: Table = [
                 ],
                 "lines",
                 ["lines", { each: STRING }, "next", UINT, "more", BOOL],
+                "rooms",
+                [
+                    "rooms",
+                    {
+                        each: [
+                            "name",
+                            STRING,
+                            "incarnation",
+                            UINT,
+                            "offset",
+                            UINT,
+                            "members",
+                            UINT,
+                            "class",
+                            STRING,
+                            "owner",
+                            STRING,
+                            "away",
+                            UINT,
+                            "historyMessages",
+                            UINT,
+                            "historyBytes",
+                            UINT,
+                            "deliveries",
+                            UINT,
+                            "openedMs",
+                            UINT,
+                        ],
+                    },
+                    "more",
+                    BOOL,
+                ],
+                "members",
+                [
+                    "members",
+                    { each: ["user", STRING, "epoch", UINT, "away", BOOL, "carry", BOOL] },
+                    "next",
+                    STRING,
+                    "newsSeq",
+                    UINT,
+                    "incarnation",
+                    UINT,
+                    "offset",
+                    UINT,
+                ],
             ],
         },
     ],
     "refused",
     ["code", UINT, "detail", STRING],
 ];
+
+export const WATCHGRANT: Table = ["targets", { each: STRING }];
 
 export interface LinkRequestFields {
     hello?: HelloFields;
@@ -293,6 +415,47 @@ export interface MailFields {
     call?: UserCallFields;
     control?: ControlFields;
     auth?: AuthCallFields;
+    ask?: RoomAskFields;
+    news?: RoomNewsFields;
+    watch?: WatchAskFields;
+}
+
+export interface RoomAskFields {
+    call: number;
+    user: string;
+    epoch: number;
+    room: string;
+    kind: number;
+    timeoutMs: number;
+    redelivered: boolean;
+}
+
+export interface RoomNewsFields {
+    room: string;
+    incarnation: number;
+    newsSeq: number;
+    kind: number;
+    user: string;
+    epoch: number;
+    cause: number;
+    offset: number;
+    payload: Uint8Array;
+    redelivered: boolean;
+    timeMs: number;
+    service: string;
+}
+
+export interface WatchAskFields {
+    call: number;
+    user: string;
+    epoch: number;
+    targets: string[];
+    timeoutMs: number;
+    redelivered: boolean;
+}
+
+export interface WatchGrantFields {
+    targets: string[];
 }
 
 export interface AuthCallFields {
@@ -357,6 +520,14 @@ export interface CommandFields {
     trace?: TraceFields;
     reload?: ReloadFields;
     drainNode?: DrainNodeFields;
+    roomOpen?: RoomOpenFields;
+    roomClose?: RoomCloseFields;
+    roomAdd?: RoomAddFields;
+    roomRemove?: RoomRemoveFields;
+    roomPublish?: RoomPublishFields;
+    roomMembers?: RoomMembersFields;
+    rooms?: RoomsFields;
+    watchList?: WatchListFields;
 }
 
 export interface ReplyToFields {
@@ -437,6 +608,54 @@ export interface DrainNodeFields {
     restart: boolean;
 }
 
+export interface RoomOpenFields {
+    room: string;
+    class: string;
+    membersMax: number;
+}
+
+export interface RoomCloseFields {
+    room: string;
+    detail: string;
+}
+
+export interface RoomAddFields {
+    room: string;
+    users: string[];
+    epochs: number[];
+    carry: boolean;
+}
+
+export interface RoomRemoveFields {
+    room: string;
+    users: string[];
+    detail: string;
+}
+
+export interface RoomPublishFields {
+    room: string;
+    payload: Uint8Array;
+}
+
+export interface RoomMembersFields {
+    room: string;
+    after: string;
+    limit: number;
+}
+
+export interface RoomsFields {
+    prefix: string;
+    after: string;
+    limit: number;
+}
+
+export interface WatchListFields {
+    user: string;
+    epoch: number;
+    mode: number;
+    targets: string[];
+}
+
 export interface ResultsFields {
     seq: number;
     results: ResultFields[];
@@ -449,6 +668,8 @@ export interface ResultFields {
     numbers?: NumberListFields;
     push?: PushReportFields;
     lines?: LineListFields;
+    rooms?: RoomListFields;
+    members?: RoomMemberListFields;
 }
 
 export interface SessionInfoFields {
@@ -482,6 +703,40 @@ export interface NumberListFields {
 export interface NumberFields {
     name: string;
     value: number;
+}
+
+export interface RoomInfoFields {
+    name: string;
+    incarnation: number;
+    offset: number;
+    members: number;
+    class: string;
+    owner: string;
+    away: number;
+    historyMessages: number;
+    historyBytes: number;
+    deliveries: number;
+    openedMs: number;
+}
+
+export interface RoomListFields {
+    rooms: RoomInfoFields[];
+    more: boolean;
+}
+
+export interface RoomMemberInfoFields {
+    user: string;
+    epoch: number;
+    away: boolean;
+    carry: boolean;
+}
+
+export interface RoomMemberListFields {
+    members: RoomMemberInfoFields[];
+    next: string;
+    newsSeq: number;
+    incarnation: number;
+    offset: number;
 }
 
 export interface LineListFields {
@@ -531,8 +786,33 @@ export type PresenceEventCause =
     | "RESTART"
     | "TOKEN_EXPIRED";
 
+export const ROOM_ASKS: readonly string[] = "NONE CREATE JOIN".split(" ");
+export type RoomAskKind = "NONE" | "CREATE" | "JOIN";
+
+export const ROOM_NEWS: readonly string[] =
+    "NONE OPENED CLOSED JOINED AWAY BACK LEFT MESSAGE".split(" ");
+export type RoomNewsKind =
+    "NONE" | "OPENED" | "CLOSED" | "JOINED" | "AWAY" | "BACK" | "LEFT" | "MESSAGE";
+
+export const ROOM_CAUSES: readonly string[] =
+    "UNKNOWN ASKED SERVICE TAKEOVER LOGOUT EXPIRED KICKED TOKEN_EXPIRED IDLE LOST".split(" ");
+export type RoomNewsCause =
+    | "UNKNOWN"
+    | "ASKED"
+    | "SERVICE"
+    | "TAKEOVER"
+    | "LOGOUT"
+    | "EXPIRED"
+    | "KICKED"
+    | "TOKEN_EXPIRED"
+    | "IDLE"
+    | "LOST";
+
+export const WATCH_MODES: readonly string[] = "SET ADD REMOVE".split(" ");
+export type WatchListMode = "SET" | "ADD" | "REMOVE";
+
 export const RESULT_CODES: readonly string[] =
-    "OK NOT_ONLINE STALE_EPOCH GONE INBOX_FULL TOO_LARGE MALFORMED UNAVAILABLE FORBIDDEN".split(
+    "OK NOT_ONLINE STALE_EPOCH GONE INBOX_FULL TOO_LARGE MALFORMED UNAVAILABLE FORBIDDEN NO_ROOM ROOM_FULL NOT_MEMBER RATE_LIMITED FULL".split(
         " ",
     );
 export type ResultCode =
@@ -544,7 +824,12 @@ export type ResultCode =
     | "TOO_LARGE"
     | "MALFORMED"
     | "UNAVAILABLE"
-    | "FORBIDDEN";
+    | "FORBIDDEN"
+    | "NO_ROOM"
+    | "ROOM_FULL"
+    | "NOT_MEMBER"
+    | "RATE_LIMITED"
+    | "FULL";
 
 export const SESSION_STATES: readonly string[] = "NONE ONLINE DETACHED GONE".split(" ");
 export type SessionInfoState = "NONE" | "ONLINE" | "DETACHED" | "GONE";

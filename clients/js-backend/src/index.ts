@@ -15,7 +15,11 @@ export type {
     PresenceEventCause,
     PresenceEventKind,
     ResultCode,
+    RoomAskKind,
+    RoomNewsCause,
+    RoomNewsKind,
     SessionInfoState,
+    WatchListMode,
 } from "./fields.js";
 
 const NAME = /^[A-Za-z0-9._@:+-]{1,64}$/;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Calls and logins: from the mail to their handlers, and back as replies.
+// Calls, logins and what concerns rooms: from the mail to their handlers, and back as replies.
 //
 // Mail is numbered per link, without gaps. The cursor is the last number up to which everything is
 // done; it may lie behind what has been taken, since handlers overlap and end in any order. What is
@@ -9,8 +9,10 @@
 // it, so nothing has to be kept here.
 import { textOf } from "../../js/src/utf8.js";
 import { Call, CallHandler, Login, LoginHandler, Payload, Problem, Reply, Verdict } from "./api.js";
+import { RoomAskHandler, RoomNewsHandler, WatchAskHandler } from "./api.js";
+import { Answer, askOf, InTurn, newsOf, roomAnswer, thrownAnswer, watchAnswer } from "./asks.js";
 import { ServiceStatus } from "./errors.js";
-import { AuthCallFields, MailFields, UserCallFields } from "./fields.js";
+import { AuthCallFields, MailFields, RoomNewsFields, UserCallFields } from "./fields.js";
 
 /** Nobody handles this method. */
 const STATUS_NO_METHOD = 404;
@@ -60,6 +62,8 @@ export interface MailPorts {
     reply(link: MailLink, reply: ReplyFields, settled: () => void): void;
     control(kind: number, detail: string): void;
     problem(problem: Problem): void;
+    /** Mail of it can still be acknowledged. */
+    lives(link: MailLink): boolean;
     /** A cursor moved, or there is room for a call. */
     moved(): void;
 }
@@ -123,7 +127,11 @@ export class Mail {
     readonly methods = new Map<string, CallHandler>();
     other: CallHandler | undefined;
     login: LoginHandler | undefined;
-    /** Calls and logins whose handlers, or replies, are not done. */
+    roomAsk: RoomAskHandler | undefined;
+    roomNews: RoomNewsHandler | undefined;
+    watchAsk: WatchAskHandler | undefined;
+    private readonly inTurn = new InTurn();
+    /** Calls and what is like them whose handlers, or replies, are not done. */
     open = 0;
     closing = false;
 
@@ -134,7 +142,8 @@ export class Mail {
 
     /** Whether one more may be taken. Before anybody handles anything none is. */
     get ready(): boolean {
-        const handled = this.methods.size > 0 || !!this.other || !!this.login;
+        const asked = !!this.login || !!this.roomAsk || !!this.roomNews || !!this.watchAsk;
+        const handled = this.methods.size > 0 || !!this.other || asked;
         return handled && !this.closing && this.open < this.callsMax;
     }
 
@@ -161,6 +170,20 @@ export class Mail {
             this.beginCall(link, item.seq, item.call);
         } else if (item.auth) {
             this.beginLogin(link, item.seq, item.auth);
+        } else if (item.ask) {
+            const ask = askOf(item.ask);
+            const text = `onRoomAsk failed for ${ask.user} and ${ask.room}`;
+            const run = this.roomAsk && (() => this.roomAsk!(ask));
+            this.beginAsk(link, item.seq, item.ask.call, text, run, roomAnswer);
+        } else if (item.watch) {
+            const { call, ...watch } = item.watch;
+            const text = `onWatchAsk failed for ${watch.user}`;
+            const run = this.watchAsk && (() => this.watchAsk!(watch));
+            this.beginAsk(link, item.seq, call, text, run, (verdict) =>
+                watchAnswer(verdict, watch.targets),
+            );
+        } else if (item.news) {
+            this.beginNews(link, item.seq, item.news);
         } else {
             link.mail.finish(item.seq);
             if (item.control) {
@@ -273,5 +296,60 @@ export class Mail {
         }
         this.ports.problem({ text: "onLogin gave no verdict", error: verdict });
         return undefined;
+    }
+
+    /** `failed` is what is said when there is no verdict: then nothing is answered. */
+    private beginAsk<Verdict>(
+        link: MailLink,
+        seq: number,
+        call: number,
+        failed: string,
+        run: (() => Verdict | Promise<Verdict>) | undefined,
+        answerOf: (verdict: Verdict) => Answer | undefined,
+    ): void {
+        const end = this.ender(link, seq, call);
+        const judged = (answer: Answer | undefined, error: unknown) => {
+            if (!answer) {
+                this.ports.problem({ text: failed, error });
+            }
+            end(answer);
+        };
+        if (!run) {
+            judged(undefined, "it has no handler");
+            return;
+        }
+        attempt(
+            run,
+            (verdict) => judged(answerOf(verdict), verdict),
+            (error) => judged(thrownAnswer(error), error),
+        );
+    }
+
+    /** Its place is taken until it is told, so what waits here has a bound. */
+    private beginNews(link: MailLink, seq: number, from: RoomNewsFields): void {
+        const handler = this.roomNews;
+        if (!handler) {
+            link.mail.finish(seq);
+            return;
+        }
+        const end = this.ender(link, seq, 0);
+        this.inTurn.run(from.room, (over) => {
+            const told = () => {
+                end();
+                over();
+            };
+            if (!this.ports.lives(link)) {
+                told(); // the node tells it again, by the next link or to another instance
+                return;
+            }
+            attempt(
+                () => handler(newsOf(from)),
+                told,
+                (error) => {
+                    this.ports.problem({ text: `onRoomNews failed for ${from.room}`, error });
+                    told();
+                },
+            );
+        });
     }
 }

@@ -5,7 +5,6 @@
 // reader), so each one that is given out has a reader already. Nothing that a handler or listener of
 // the program throws gets out of here.
 import { encodeBare } from "../../js/src/codec.js";
-import { utf8 } from "../../js/src/utf8.js";
 import {
     CallHandler,
     DrainNotice,
@@ -17,19 +16,30 @@ import {
     Problem,
     PushOptions,
     PushReport,
+    RoomAddOptions,
+    RoomAskHandler,
+    RoomInfo,
+    RoomMembersPage,
+    RoomNewsHandler,
+    RoomOpenOptions,
     Service,
     Session,
     State,
+    WatchAskHandler,
+    WatchListOptions,
 } from "./api.js";
 import { Channel, Dial } from "./channel.js";
 import { Core, tame } from "./core.js";
 import { UsherError } from "./errors.js";
-import { COMMAND, CommandFields, CONTROLS, ResultFields, RESULT_CODES } from "./fields.js";
+import { COMMAND, CommandFields, CONTROLS, ResultFields } from "./fields.js";
 import { Mail, MailLink, ReplyFields } from "./mail.js";
 import { Presence, sessionOf } from "./presence.js";
 import { Queries } from "./queries.js";
 import { Command, Queue } from "./queue.js";
+import { Rooms } from "./rooms.js";
 import { Clock } from "./time.js";
+import { bytesOf, inParts, inSum, quiet, refusal, reportOf } from "./values.js";
+import { textIn, wholeNumber, wordOf } from "./values.js";
 import { Address } from "./where.js";
 
 const CALLS_MAX = 256;
@@ -37,8 +47,6 @@ const COMMANDS_MAX = 4096;
 const COMMAND_BYTES_MAX = 4 << 20;
 const CLOSE_MS = 5000;
 const STATUS_TOO_LARGE = 500;
-/** How much of a frame the names of one push may take; the others go into the next one. */
-const NAMES_SHARE = 2;
 
 export interface Parts {
     readonly clock: Clock;
@@ -47,34 +55,6 @@ export interface Parts {
 }
 
 type Listener = (event: never) => unknown;
-
-export function bytesOf(payload: Payload): Uint8Array {
-    if (typeof payload === "string") {
-        return utf8(payload);
-    }
-    if (payload instanceof Uint8Array) {
-        return payload;
-    }
-    throw new TypeError("a payload is bytes or a text");
-}
-
-/** A number would be written as an empty name. */
-function textIn(value: string): string {
-    if (typeof value !== "string") {
-        throw new TypeError(`no text: ${String(value)}`);
-    }
-    return value;
-}
-
-function wholeNumber(value: number | undefined, otherwise: number, name: string): number {
-    if (value === undefined) {
-        return otherwise;
-    }
-    if (!Number.isSafeInteger(value) || value < 1) {
-        throw new RangeError(`${name} is a whole number from 1 on, not ${value}`);
-    }
-    return value;
-}
 
 /** What was thrown, for a log. Its words may be a player's: JSON.parse says what it was given. And it may
  * be something that does not become a text. */
@@ -87,43 +67,13 @@ function wordsOf(error: unknown): string {
     }
 }
 
-/** It may be left alone. */
-function quiet<T>(promise: Promise<T>): Promise<T> {
-    promise.catch(() => {});
-    return promise;
-}
-
-function wordOf(code: number): (typeof RESULT_CODES)[number] {
-    return RESULT_CODES[code] ?? "UNKNOWN";
-}
-
-function refusal(result: ResultFields): UsherError {
-    return new UsherError(wordOf(result.code) as UsherError["code"], "");
-}
-
-function reportOf(to: readonly string[], result: ResultFields): PushReport {
-    const push = result.push;
-    if (result.code !== 0 && !push) {
-        if (to.length !== 1) {
-            throw refusal(result);
-        }
-        // To one name: the code is his.
-        const code = wordOf(result.code) as PushReport["failures"][number]["code"];
-        return { accepted: 0, dropped: 0, failures: [{ user: to[0]!, code }] };
-    }
-    const failures = (push?.failures ?? []).map(({ user, code }) => ({
-        user,
-        code: wordOf(code) as PushReport["failures"][number]["code"],
-    }));
-    return { accepted: push?.accepted ?? 0, dropped: push?.dropped ?? 0, failures };
-}
-
 export class OwnService implements Service {
     readonly #core: Core;
     readonly #mail: Mail;
     readonly #presence: Presence;
     readonly #queries: Queries;
     readonly #queue: Queue;
+    readonly #rooms: Rooms;
     readonly #clock: Clock;
     readonly #log: (line: string) => void;
     readonly #listeners: [kind: string, listener: Listener][] = [];
@@ -151,9 +101,15 @@ export class OwnService implements Service {
             reply: (link, reply, settled) => this.#reply(link, reply, settled),
             control: (kind, detail) => this.#control(kind, detail),
             problem,
+            lives: (link) => link === this.#core.link,
             moved,
         });
         const ask = (command: Partial<CommandFields>) => this.#queries.ask(command);
+        this.#rooms = new Rooms({
+            command: (fields) => this.#command(fields),
+            ask,
+            frameBytesMax: () => this.#queue.frameBytesMax,
+        });
         this.#presence = new Presence(options.presence, clock, { ask, problem, moved });
         this.#core = new Core(
             { clock, channel, tell: (state) => this.#tell(state) },
@@ -200,21 +156,38 @@ export class OwnService implements Service {
     }
 
     onCall(handler: CallHandler): () => void {
-        if (this.#mail.other) {
-            throw new Error("onCall has a handler");
-        }
-        this.#mail.other = handler;
-        this.#core.schedule();
-        return () => void (this.#mail.other = undefined);
+        return this.#only("onCall", "other", handler);
     }
 
     onLogin(handler: LoginHandler): () => void {
-        if (this.#mail.login) {
-            throw new Error("onLogin has a handler");
+        return this.#only("onLogin", "login", handler);
+    }
+
+    onRoomAsk(handler: RoomAskHandler): () => void {
+        return this.#only("onRoomAsk", "roomAsk", handler);
+    }
+
+    onRoomNews(handler: RoomNewsHandler): () => void {
+        return this.#only("onRoomNews", "roomNews", handler);
+    }
+
+    onWatchAsk(handler: WatchAskHandler): () => void {
+        return this.#only("onWatchAsk", "watchAsk", handler);
+    }
+
+    /** There is one at most. */
+    #only<Name extends "other" | "login" | "roomAsk" | "roomNews" | "watchAsk">(
+        name: string,
+        place: Name,
+        handler: Mail[Name],
+    ): () => void {
+        const mail = this.#mail;
+        if (mail[place]) {
+            throw new Error(`${name} has a handler`);
         }
-        this.#mail.login = handler;
+        mail[place] = handler;
         this.#core.schedule();
-        return () => void (this.#mail.login = undefined);
+        return () => void (mail[place] = undefined as Mail[Name]);
     }
 
     onPresence(handler: PresenceHandler): () => void {
@@ -360,44 +333,12 @@ export class OwnService implements Service {
         { transient = false, epoch = 0 }: PushOptions & { epoch?: number },
     ): Promise<PushReport> {
         const bytes = bytesOf(payload);
-        const parts = this.#inParts(names, bytes.length);
-        const reports = await Promise.all(
-            parts.map((part) =>
-                this.#command({ push: { to: part, payload: bytes, epoch, transient } }, transient)
-                    .then((result) => reportOf(part, result))
-                    .catch((error: UsherError) => {
-                        // Other parts may have been done.
-                        const known = parts.length === 1 || !(error instanceof UsherError);
-                        throw known ? error : new UsherError(error.code, error.message, "unknown");
-                    }),
-            ),
-        );
-        return reports.reduce(
-            (sum, { accepted, dropped, failures }) => ({
-                accepted: sum.accepted + accepted,
-                dropped: sum.dropped + dropped,
-                failures: [...sum.failures, ...failures],
-            }),
-            { accepted: 0, dropped: 0, failures: [] },
-        );
-    }
-
-    /** Names beyond what one frame takes go into a command of their own. */
-    #inParts(names: readonly string[], payloadBytes: number): string[][] {
-        const frame = this.#queue.frameBytesMax;
-        const most = Math.max(frame / NAMES_SHARE, frame - payloadBytes - 256);
-        const parts: string[][] = [[]];
-        let size = 0;
-        for (const name of names) {
-            const own = utf8(textIn(name)).length + 2;
-            size += own;
-            if (size > most && parts[parts.length - 1]!.length) {
-                parts.push([]);
-                size = own;
-            }
-            parts[parts.length - 1]!.push(name);
-        }
-        return parts;
+        const push = async (to: string[]) =>
+            reportOf(
+                to,
+                await this.#command({ push: { to, payload: bytes, epoch, transient } }, transient),
+            );
+        return inSum(inParts(names, bytes.length, this.#queue.frameBytesMax).map(push));
     }
 
     pushAll(payload: Payload, { transient = false }: PushOptions = {}): Promise<PushReport> {
@@ -432,6 +373,51 @@ export class OwnService implements Service {
             }
         };
         return quiet(run());
+    }
+
+    // --- rooms and friends ------------------------------------------------------------------------
+
+    roomOpen(room: string, options: RoomOpenOptions = {}): Promise<RoomInfo> {
+        return this.#rooms.open(room, options);
+    }
+
+    roomClose(room: string, detail = ""): Promise<boolean> {
+        return this.#rooms.close(room, detail);
+    }
+
+    roomAdd(
+        room: string,
+        users: string | readonly string[],
+        options: RoomAddOptions = {},
+    ): Promise<PushReport> {
+        return this.#rooms.add(room, typeof users === "string" ? [users] : users, options);
+    }
+
+    roomRemove(room: string, users: string | readonly string[], detail = ""): Promise<PushReport> {
+        return this.#rooms.remove(room, typeof users === "string" ? [users] : users, detail);
+    }
+
+    roomPublish(room: string, payload: Payload): Promise<number> {
+        return this.#rooms.publish(room, payload);
+    }
+
+    roomMembers(
+        room: string,
+        { limit = 0 }: { limit?: number } = {},
+    ): AsyncIterableIterator<RoomMembersPage> {
+        return this.#rooms.members(room, limit);
+    }
+
+    rooms({ prefix = "" }: { prefix?: string } = {}): AsyncIterableIterator<RoomInfo> {
+        return this.#rooms.all(prefix);
+    }
+
+    watchList(
+        user: string,
+        targets: readonly string[],
+        options: WatchListOptions = {},
+    ): Promise<PushReport> {
+        return this.#rooms.watchList(user, targets, options);
     }
 
     room(): Promise<void> {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Protobuf by a table of fields (fields.ts), both ways, for what proto/client.proto has: numbers,
-// truths, bytes, texts and messages, each at most once; and for usher-backend, which is built with
-// REPEATED, also any number of times. A page does not pay for that.
+// truths, bytes, texts and messages, each at most once; and for what is built with REPEATED (usher-backend,
+// usher-client/social) also any number of times. Other pages do not pay for that.
 //
 // Numbers are doubles here: the protocol promises to stay below 2^53, and what is not exact throws
 // instead of being sent or believed.
@@ -62,8 +62,18 @@ function putBytes(bytes: Uint8Array): void {
     putVarint(bytes.length);
 }
 
-/** Each element is written like a field of its own, but none is left out: an empty one counts. */
+/** Each element is written like a field of its own, but none is left out: an empty one counts. Numbers
+ * are packed, one behind the other. */
 function putEach(i: number, each: number | Table, values: Fields[]): void {
+    if (each === UINT) {
+        const behind = scratch.length - at;
+        for (let k = values.length; k--;) {
+            putVarint(values[k]);
+        }
+        putVarint(scratch.length - at - behind);
+        putVarint((i / 2 + 1) * 8 + Wire.DELIMITED);
+        return;
+    }
     const row: Table = [...new Array(i).fill(""), "element", each];
     for (let k = values.length; k--;) {
         if (values[k].length === 0) {
@@ -182,6 +192,20 @@ function takeDelimited(kind: Table[1]): Fields {
     return kind === BYTES ? bytes : textOf(bytes);
 }
 
+function takeEach(each: number | Table, values: Fields[]): void {
+    if (each !== UINT) {
+        values.push(takeDelimited(each));
+        return;
+    }
+    const end = takeVarint() + offset;
+    while (offset < end) {
+        values.push(takeVarint());
+    }
+    if (offset > end) {
+        broken();
+    }
+}
+
 /** A known field of a wrong kind is passed over like an unknown one. */
 function takeFields(table: Table, end: number): Fields {
     const fields = defaults(table);
@@ -201,7 +225,7 @@ function takeFields(table: Table, end: number): Fields {
             kind !== BOOL
         ) {
             if (REPEATED && (kind as Each).each !== undefined) {
-                fields[name].push(takeDelimited((kind as Each).each));
+                takeEach((kind as Each).each, fields[name]);
             } else {
                 fields[name] = takeDelimited(kind);
             }

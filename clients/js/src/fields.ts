@@ -7,7 +7,7 @@ export const BOOL = 1;
 export const BYTES = 2;
 export const STRING = 3;
 
-/** A repeated field, of bytes, texts or messages; where the codec is built with REPEATED. */
+/** A repeated field; where the codec is built with REPEATED. */
 export interface Each {
     readonly each: number | Table;
 }
@@ -96,6 +96,11 @@ export interface ClientFrameFields {
     ack?: AckFields;
     ping?: PingFields;
     logout?: LogoutFields;
+    join?: JoinFields;
+    leave?: LeaveFields;
+    publish?: PublishFields;
+    watch?: WatchFields;
+    setStatus?: SetStatusFields;
 }
 
 export interface BrokerFrameFields {
@@ -107,6 +112,10 @@ export interface BrokerFrameFields {
     error?: ErrorFields;
     pong?: PongFields;
     close?: CloseFields;
+    roomState?: RoomStateFields;
+    roomMessages?: RoomMessagesFields;
+    roomEvent?: RoomEventFields;
+    friends?: FriendStatesFields;
 }
 
 export interface LoginFields {
@@ -122,6 +131,7 @@ export interface ResumeFields {
     secret: Uint8Array;
     lastSeq: number;
     receivedSeq: number;
+    rooms: RoomPositionFields[];
 }
 
 export interface SendFields {
@@ -144,6 +154,39 @@ export interface AckFields {
 
 export interface PingFields {
     stamp: number;
+}
+
+export interface JoinFields {
+    room: string;
+    recover: boolean;
+    incarnation: number;
+    offset: number;
+}
+
+export interface LeaveFields {
+    room: number;
+}
+
+export interface PublishFields {
+    room: number;
+    payload: Uint8Array;
+    name: string;
+}
+
+export interface RoomPositionFields {
+    room: number;
+    incarnation: number;
+    offset: number;
+}
+
+export interface WatchFields {
+    add: string[];
+    remove: string[];
+}
+
+export interface SetStatusFields {
+    status: Uint8Array;
+    invisible: boolean;
 }
 
 export type LogoutFields = Record<never, never>;
@@ -173,6 +216,7 @@ export interface MessageFields {
 export interface DoneFields {
     epoch: number;
     dropped: boolean;
+    offset: number;
 }
 
 export interface ReplyFields {
@@ -198,6 +242,60 @@ export interface CloseFields {
     doNotReturn: boolean;
 }
 
+export interface RoomStateFields {
+    name: string;
+    room: number;
+    incarnation: number;
+    offset: number;
+    state: number;
+    replay: number;
+    members: number;
+    tickMs: number;
+    roster: RoomMemberFields[];
+    detail: string;
+}
+
+export interface RoomMemberFields {
+    user: string;
+    away: boolean;
+}
+
+export interface RoomMessagesFields {
+    room: number;
+    offset: number;
+    messages: RoomMessageFields[];
+}
+
+export interface RoomMessageFields {
+    from: string;
+    service: string;
+    payload: Uint8Array;
+    timeMs: number;
+}
+
+export interface RoomEventFields {
+    room: number;
+    members: number;
+    changes: RoomChangeFields[];
+}
+
+export interface RoomChangeFields {
+    user: string;
+    kind: number;
+}
+
+export interface FriendStatesFields {
+    snapshot: boolean;
+    friends: FriendStateFields[];
+}
+
+export interface FriendStateFields {
+    user: string;
+    state: number;
+    sinceMs: number;
+    status: Uint8Array;
+}
+
 export const ERRORS: readonly string[] =
     "NONE PROTOCOL UNAUTHENTICATED FORBIDDEN INVALID_NAME NOT_ONLINE INBOX_FULL BUSY NO_SERVICE TIMEOUT SERVICE_LOST TOO_LARGE RATE_LIMITED UNAVAILABLE UNDELIVERED RESUME_REJECTED DRAINING INTERNAL".split(
         " ",
@@ -220,7 +318,10 @@ export type ErrorCode =
     | "UNDELIVERED"
     | "RESUME_REJECTED"
     | "DRAINING"
-    | "INTERNAL";
+    | "INTERNAL"
+    | "NO_ROOM"
+    | "ROOM_FULL"
+    | "NOT_MEMBER";
 
 export const CLOSES: readonly string[] =
     "NONE REPLACED KICKED PROTOCOL_ERROR AUTH_FAILED AUTH_TIMEOUT HEARTBEAT_TIMEOUT SLOW_CONSUMER RATE_LIMITED DRAINING SHUTDOWN LOGGED_OUT OVERLOADED INTERNAL STALE_SESSION TOKEN_EXPIRED".split(

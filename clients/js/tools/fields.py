@@ -5,6 +5,8 @@ backend.proto for usher-backend.
 
     fields.py PROTO            prints fields.ts
     fields.py PROTO FIELDS.TS  ends with 1 when that file is not what would be printed
+    fields.py --more PROTO     prints social-fields.ts, which usher-client/social speaks of besides; and
+    fields.py --more PROTO SOCIAL-FIELDS.TS
 
 protoc reads the schema; what it understood, as a descriptor, becomes one row of each message: name and
 kind of field 1, of field 2 and so on, a message within a message. A number that is not used has an empty
@@ -34,6 +36,19 @@ HEAD = """\
 // SPDX-License-Identifier: Apache-2.0
 // Made by {maker} from proto/{proto}; a test makes it again and compares.
 """
+MORE = """\
+import { BOOL, BROKERFRAME, BYTES, CLIENTFRAME, Each, ERRORS } from "./fields.js";
+import { STRING, Table, UINT } from "./fields.js";
+
+type Items = (string | number | Table | Each)[];
+
+"""
+EXTEND = """
+/** What a page without rooms and friends does not know goes behind what it does: from here on the tables
+ * of this bundle are longer, and there are more reasons for a no. */
+export function extendTables(): void {
+    const [client, broker] = [CLIENTFRAME as Items, BROKERFRAME as Items];
+"""
 WORDS = """
 /** A whole number from 0 to 2^53 - 1: uint32, uint64 or an enum. */
 export const UINT = 0;
@@ -41,7 +56,7 @@ export const BOOL = 1;
 export const BYTES = 2;
 export const STRING = 3;
 
-/** A repeated field, of bytes, texts or messages; where the codec is built with REPEATED. */
+/** A repeated field; where the codec is built with REPEATED. */
 export interface Each {
     readonly each: number | Table;
 }
@@ -64,17 +79,40 @@ SCHEMAS = {
     "backend.proto": (
         HEAD.format(maker="clients/js/tools/fields.py", proto="backend.proto")
         + 'import { BOOL, BYTES, STRING, Table, UINT } from "../../js/src/fields.js";\n',
-        ("PresenceEvent", "Command", "LinkRequest", "LinkAnswer"),
+        ("PresenceEvent", "Command", "LinkRequest", "LinkAnswer", "WatchGrant"),
         [
             ("Control", "Kind", "CONTROLS"),
             ("PresenceEvent", "Kind", "PRESENCE_KINDS"),
             ("PresenceEvent", "Cause", "CAUSES"),
+            ("RoomAsk", "Kind", "ROOM_ASKS"),
+            ("RoomNews", "Kind", "ROOM_NEWS"),
+            ("RoomNews", "Cause", "ROOM_CAUSES"),
+            ("WatchList", "Mode", "WATCH_MODES"),
             ("Result", "Code", "RESULT_CODES"),
             ("SessionInfo", "State", "SESSION_STATES"),
             ("Refused", "Code", "REFUSALS"),
         ],
     ),
 }
+
+
+# The last numbers that usher-client itself speaks of; what is beyond costs only those who load
+# usher-client/social. Which table of the bundle they are in, if it is not the frame's own.
+CORE_LAST = {"ClientFrame": 8, "BrokerFrame": 8, "Resume": 5, "Done": 2}
+CORE_TABLES = {
+    "ClientFrame": "client",
+    "Resume": '(client[client.indexOf("resume") + 1] as Items)',
+    "BrokerFrame": "broker",
+    "Done": '(broker[broker.indexOf("done") + 1] as Items)',
+}
+# Nor can it be refused with what is beyond this one.
+CORE_ERRORS_LAST = 17
+MORE_ENUMS = [
+    ("RoomState", "State", "ROOM_STATES"),
+    ("RoomState", "Replay", "ROOM_REPLAYS"),
+    ("RoomChange", "Kind", "CHANGES"),
+    ("FriendState", "State", "FRIEND_STATES"),
+]
 
 
 def read(proto):
@@ -94,8 +132,8 @@ def kind(field):
     else:
         sys.exit(f"{field.name}: the codec does not know its type")
     if field.label == Field.LABEL_REPEATED:
-        if its_kind in ("UINT", "BOOL"):
-            sys.exit(f"{field.name}: the codec has no packed fields")
+        if its_kind == "BOOL":
+            sys.exit(f"{field.name}: the codec packs numbers alone")
         its_type += "[]"
     return its_kind, its_type
 
@@ -106,21 +144,22 @@ def listed(head, items, tail, lines):
     return line if len(line) <= LINE_MAX else lines
 
 
-def row(schema, message, whole):
-    """Names and kinds of a message, those of its messages within them; of what is repeated, a dict."""
+def row(schema, message, whole, first=1, cut=CORE_LAST):
+    """Names and kinds of a message, those of its messages within them; of what is repeated, a dict. Those
+    from `first` on, up to the last that `cut` leaves."""
     by_number = {field.number: field for field in message.field}
-    last = max(by_number, default=0)
+    last = cut.get(message.name, max(by_number, default=0))
     if last > NUMBER_MAX:
         sys.exit(f"{message.name}: a number beyond {NUMBER_MAX} makes the table too long")
     items = []
-    for number in range(1, last + 1):
+    for number in range(first, last + 1):
         field = by_number.get(number)
         name, its_kind = (field.json_name, kind(field)[0]) if field else ("", "UINT")
         inner = next((one for one in schema.message_type if one.name == its_kind), None)
         if its_kind in whole:
             its_kind = its_kind.upper()
         elif inner:
-            its_kind = row(schema, inner, whole)
+            its_kind = row(schema, inner, whole, cut=cut)
         if field and field.label == Field.LABEL_REPEATED:
             its_kind = {"each": its_kind}
         items += [f'"{name}"', its_kind]
@@ -172,9 +211,12 @@ def names(schema, message, enum, title):
     )
     if [value.number for value in values] != list(range(len(values))):
         sys.exit(f"{message}.{enum} has gaps")
-    texts = " ".join(value.name for value in values)
+    core = [each for each in values if title != "ERRORS" or each.number <= CORE_ERRORS_LAST]
+    texts = " ".join(value.name for value in core)
     head = f"export const {title}: readonly string[] ="
-    split = f'{head}\n    "{texts}".split(\n        " ",\n    );'
+    split = f'{head}\n    "{texts}".split(" ");'
+    if len(f'    "{texts}".split(" ");') > LINE_MAX:
+        split = f'{head}\n    "{texts}".split(\n        " ",\n    );'
     if len(f'{head} "{texts}".split(') <= LINE_MAX:
         split = f'{head} "{texts}".split(\n    " ",\n);'
     # One text is smaller than a list.
@@ -182,7 +224,31 @@ def names(schema, message, enum, title):
     quoted = [f'"{value.name}"' for value in values]
     head = f"export type {message}{enum} ="
     lines = head + "".join(f"\n    | {name}" for name in quoted) + ";"
+    if len("    " + " | ".join(quoted) + ";") <= LINE_MAX:
+        lines = f"{head}\n    {' | '.join(quoted)};"
     return f"{text}\n{listed(head + ' ', ' | '.join(quoted), ';', lines)}\n"
+
+
+def more(schema):
+    """Of each message that the core knows in part, the rest."""
+    by_name = {message.name: message for message in schema.message_type}
+    parts = []
+    for name, last in CORE_LAST.items():
+        items = row(schema, by_name[name], (), first=last + 1, cut={})
+        parts.append(written(items, "", f"const {name.upper()}_MORE: Items = ", ";"))
+    pushes = [f"    {table}.push(...{name.upper()}_MORE);\n" for name, table in CORE_TABLES.items()]
+    codes = by_name["Error"].enum_type[0].value
+    errors = ", ".join(f'"{each.name}"' for each in codes if each.number > CORE_ERRORS_LAST)
+    pushes.append(f"    (ERRORS as string[]).push({errors});\n")
+    return "\n".join(parts) + EXTEND + "".join(pushes) + "}\n"
+
+
+def generate_more(proto):
+    schema = read(proto)
+    head = HEAD.format(maker="tools/fields.py --more", proto="client.proto")
+    parts = [head + MORE + more(schema)]
+    parts += [names(schema, *enum) for enum in MORE_ENUMS]
+    return "\n".join(parts)
 
 
 def generate(proto):
@@ -197,8 +263,10 @@ def generate(proto):
     return "\n".join(parts)
 
 
-def main(proto, committed=None):
-    text = generate(proto)
+def main(*arguments):
+    make = generate_more if arguments[0] == "--more" else generate
+    proto, committed = (*arguments[make is generate_more :], None)[:2]
+    text = make(proto)
     if committed is None:
         sys.stdout.write(text)
         return 0

@@ -71,6 +71,10 @@ def with_newer(chance, message):
     """An encoder of its own, that leaves unknown fields before, between and behind the others."""
     parts = [frames.unknown(chance)]
     for field, value in message.ListFields():
+        if field.label == field.LABEL_REPEATED and field.type == field.TYPE_UINT64:
+            packed = b"".join(map(_VarintBytes, value))
+            parts.append(_VarintBytes(field.number << 3 | 2) + _VarintBytes(len(packed)) + packed)
+            continue
         for each in value if field.label == field.LABEL_REPEATED else [value]:
             if field.message_type:
                 each = with_newer(chance, each)
