@@ -14,25 +14,42 @@ import vm from "node:vm";
 import { gzipSync } from "node:zlib";
 
 const GZIP_BYTES_MAX = 6 * 1024;
+/** What rooms and friends may add to it. */
+const SOCIAL_BYTES_MAX = 2560;
 const folder = process.env.USHER_JS_PACKAGE;
 const typed = readFileSync(new URL("support/types.mts", import.meta.url), "utf8");
 const read = (name) => readFileSync(join(folder, name), "utf8");
 
-for (const name of ["index.js", "usher-client.js"]) {
+const sizeOf = (name) => gzipSync(read(name), { level: 9 }).length;
+
+for (const [name, social] of [
+    ["index.js", "social.js"],
+    ["usher-client.js", "usher-client-social.js"],
+]) {
     test(`${name} has at most 6 KiB with gzip, and names nothing of Node`, (t) => {
-        const size = gzipSync(read(name), { level: 9 }).length;
+        const size = sizeOf(name);
         t.diagnostic(`${size} bytes`);
         assert.ok(size <= GZIP_BYTES_MAX, `${size} bytes`);
         assert.doesNotMatch(read(name), /\b(Buffer|process|require|eval|new Function)\b/);
+        assert.doesNotMatch(read(name), /room|friend|NOT_MEMBER/i); // who needs none does not pay
+    });
+
+    test(`${social} adds at most 2.5 KiB to it`, (t) => {
+        const more = sizeOf(social) - sizeOf(name);
+        t.diagnostic(`${more} bytes`);
+        assert.ok(more <= SOCIAL_BYTES_MAX, `${more} bytes`);
+        assert.doesNotMatch(read(social), /\b(Buffer|process|require|eval|new Function)\b/);
     });
 }
 
-test("a script tag gives `usher`", () => {
-    const page = vm.createContext({ WebSocket: class {} });
-    vm.runInContext(read("usher-client.js"), page);
-    assert.equal(vm.runInContext("typeof usher.connect", page), "function");
-    assert.equal(vm.runInContext("new usher.UsherError('BUSY', '', 'no').code", page), "BUSY");
-});
+for (const name of ["usher-client.js", "usher-client-social.js"]) {
+    test(`a script tag gives \`usher\`: ${name}`, () => {
+        const page = vm.createContext({ WebSocket: class {} });
+        vm.runInContext(read(name), page);
+        assert.equal(vm.runInContext("typeof usher.connect", page), "function");
+        assert.equal(vm.runInContext("new usher.UsherError('BUSY', '', 'no').code", page), "BUSY");
+    });
+}
 
 test("import, require and types work in a project that has it installed", () => {
     const project = mkdtempSync(join(tmpdir(), "usher-js-"));
@@ -43,12 +60,14 @@ test("import, require and types work in a project that has it installed", () => 
             join(project, "program.mjs"),
             `import * as a from "usher-client";
              import * as b from "usher-client/node";
-             if (typeof a.connect !== "function" || typeof b.connect !== "function") throw a;`,
+             import * as c from "usher-client/social";
+             for (const each of [a, b, c]) if (typeof each.connect !== "function") throw each;`,
         );
         execFileSync(process.execPath, [join(project, "program.mjs")], { stdio: "pipe" });
         const require = createRequire(join(project, "program.cjs"));
         assert.equal(typeof require("usher-client").connect, "function");
         assert.equal(typeof require("usher-client/node").connect, "function");
+        assert.equal(typeof require("usher-client/social").connect, "function");
         // As a module and as CommonJS.
         writeFileSync(join(project, "program.mts"), typed);
         writeFileSync(join(project, "program.cts"), typed);
@@ -63,7 +82,9 @@ test("import, require and types work in a project that has it installed", () => 
 });
 
 test("that program uses every public name", () => {
-    const declared = ["api", "errors", "node"].map((name) => read(name + ".d.ts")).join("\n");
+    const declared = ["api", "errors", "node", "social-api"]
+        .map((name) => read(name + ".d.ts"))
+        .join("\n");
     const names = [
         ...declared.matchAll(/^export (?:declare )?(?:class|function|interface|type) (\w+)/gm),
         ...declared.matchAll(/^ {4}(?:readonly )?(\w+)\??[:(<]/gm),
@@ -73,11 +94,13 @@ test("that program uses every public name", () => {
         (name) => !own.test(name) && !new RegExp(`\\b${name}\\b`).test(typed),
     );
     assert.deepEqual(unused, []);
-    assert.ok(names.length > 70, `${names.length}`);
+    assert.ok(names.length > 110, `${names.length}`);
 });
 
 test("every public name has its meaning where an editor shows it", () => {
-    const lines = ["api", "errors"].flatMap((name) => read(name + ".d.ts").split("\n"));
+    const lines = ["api", "errors", "social-api"].flatMap((name) =>
+        read(name + ".d.ts").split("\n"),
+    );
     const said = /^\s*(\/\*\*|\*)/;
     const bare = lines.filter(
         (line, i) => /^(export| {4}(readonly )?\w+\??[:(<])/.test(line) && !said.test(lines[i - 1]),

@@ -543,7 +543,8 @@ scene(
     "a broker of a later version: what is unknown answers nothing and ends nothing",
     async (s) => {
         const client = await s.login();
-        const later = [...BROKERFRAME, "later", ["x", UINT]];
+        const between = Array.from({ length: 60 }, (_, i) => (i % 2 ? UINT : ""));
+        const later = [...BROKERFRAME, ...between, "later", ["x", UINT]];
         const sent = watch(client.send("bob", "1"));
         const [{ id }] = s.broker.take();
         for (const frame of [{ id, later: { x: 1 } }, { later: { x: 2 } }, { id: 9999 }, { id }]) {

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// usher-client/node: the same client, which also speaks TCP and TLS, because a Node before 22 has no
-// WebSocket of its own.
+// usher-client/node: the same client with all that it can do, which also speaks TCP and TLS, because a Node
+// before 22 has no WebSocket of its own.
 import { connect as connectTcp } from "node:net";
 import { connect as connectTls } from "node:tls";
-import { Client, Options } from "./api.js";
+import { Options } from "./api.js";
 import { Joiner } from "./joiner.js";
-import { UsherClient } from "./session.js";
+import { SocialClient } from "./social-api.js";
+import { Social } from "./social-client.js";
 import { Dial, LinkEvents, overWebSocket } from "./transport.js";
 
 export * from "./api.js";
+export * from "./social-api.js";
 export { StatusError, UsherError } from "./errors.js";
 export type { CloseReason, ErrorCode, WelcomeReplay } from "./fields.js";
 export type { Done, EndCode, LocalCode } from "./errors.js";
@@ -60,10 +62,7 @@ function overSocket(tls: NodeOptions["tls"]): Dial {
 }
 
 /** Gives a client at once; it connects by itself, and comes back by itself. */
-export function connect(options: NodeOptions): Client {
+export function connect(options: NodeOptions): SocialClient {
     const ours = /^(tcp|tls):/i.test(options.url);
-    return new UsherClient(
-        options,
-        ours ? overSocket(options.tls) : overWebSocket(options.webSocket),
-    );
+    return new Social(options, ours ? overSocket(options.tls) : overWebSocket(options.webSocket));
 }

@@ -42,7 +42,7 @@ const enum Fixed {
 }
 
 /** Refusals that say nothing against this user. */
-const MAY_PASS = /^(BUSY|TIMEOUT|RATE_LIMITED|UNAVAILABLE|DRAINING|INTERNAL)$/;
+export const MAY_PASS = /^(BUSY|TIMEOUT|RATE_LIMITED|UNAVAILABLE|DRAINING|INTERNAL)$/;
 /** Reasons after which nobody comes back, whatever else the Close says. */
 const FINAL = /^(REPLACED|LOGGED_OUT|STALE_SESSION)$/;
 /** What the broker answers INVALID_NAME; asked here, because with a NUL it would close. */
@@ -50,7 +50,7 @@ const NAME = /^[\w.@:+-]{1,64}$/;
 
 /** What is neither text nor bytes nor nothing is a mistake of the program. (By its length, because
  * each window has a Uint8Array of its own.) */
-function bytesOf(payload: Token): Uint8Array | undefined {
+export function bytesOf(payload: Token): Uint8Array | undefined {
     if (payload != null && !(payload.length >= 0)) {
         throw new TypeError("no bytes: " + payload);
     }

@@ -3,20 +3,31 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Clock } from "./clock.mjs";
-import { Scripted } from "./scripted.mjs";
+import { Scripted, social } from "./scripted.mjs";
 
+// What is tested of the one entry holds for the other.
 const { connect, StatusError, UsherError } = await import(
-    process.env.USHER_JS_PACKAGE + "/index.js"
+    `${process.env.USHER_JS_PACKAGE}/${process.env.USHER_JS_ENTRY ?? "index.js"}`
 );
+const withRooms = await import(process.env.USHER_JS_PACKAGE + "/social.js");
 
 export { StatusError, UsherError };
 export const URL_OF_ALL = "ws://broker/usher";
 
 /** One test with a clock and a broker; `login` gives a client that is online. */
 export function scene(name, play) {
+    stage(name, play, connect, undefined);
+}
+
+/** The same of usher-client/social, with a broker that speaks of rooms. */
+export function socialScene(name, play) {
+    stage(name, play, withRooms.connect, social);
+}
+
+function stage(name, play, connect, codec) {
     test(name, async () => {
         const clock = new Clock();
-        const broker = new Scripted();
+        const broker = new Scripted(codec);
         const clients = [];
         const start = (options = {}) => {
             const all = { url: URL_OF_ALL, user: "alice", webSocket: broker.WebSocket, ...options };

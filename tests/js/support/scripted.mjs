@@ -1,19 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 // A broker that does what a test says, behind a WebSocket that is none.
 
-const { CLIENTFRAME, BROKERFRAME, encode, decodeAll } = await import(
-    process.env.USHER_JS_INTERNALS
-);
+const core = await import(process.env.USHER_JS_INTERNALS);
+/** What a broker says of rooms and friends, too. */
+export const social = await import(process.env.USHER_JS_SOCIAL_INTERNALS);
 
 export const SECRET = Uint8Array.from([1, 2, 3, 4]);
 export const ERROR = { UNAUTHENTICATED: 2, NOT_ONLINE: 5, INBOX_FULL: 6, BUSY: 7, TIMEOUT: 9 };
+Object.assign(ERROR, {
+    FORBIDDEN: 3,
+    INVALID_NAME: 4,
+    NO_SERVICE: 8,
+    RATE_LIMITED: 12,
+    NO_ROOM: 18,
+});
+Object.assign(ERROR, { ROOM_FULL: 19, NOT_MEMBER: 20 });
 Object.assign(ERROR, { TOO_LARGE: 11, UNAVAILABLE: 13, RESUME_REJECTED: 15, DRAINING: 16 });
 export const CLOSE = { REPLACED: 1, KICKED: 2, AUTH_FAILED: 4, SHUTDOWN: 10, LOGGED_OUT: 11 };
 Object.assign(CLOSE, { OVERLOADED: 12, STALE_SESSION: 14, TOKEN_EXPIRED: 15 });
 
 export class Scripted {
-    constructor() {
+    constructor(codec = core) {
         const broker = this;
+        const { CLIENTFRAME, decodeAll } = codec;
+        this.codec = codec;
         /** All that ever connected, in their order. */
         this.sockets = [];
         this.epoch = 1000;
@@ -46,6 +56,7 @@ export class Scripted {
     }
 
     say(...frames) {
+        const { BROKERFRAME, encode } = this.codec;
         const parts = frames.map((frame) => encode(BROKERFRAME, frame));
         this.socket.onmessage({ data: Uint8Array.from(parts.flatMap((part) => [...part])).buffer });
     }

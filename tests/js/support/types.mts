@@ -24,6 +24,23 @@ import {
     WelcomeReplay,
 } from "usher-client";
 import { connect as connectNode, NodeOptions } from "usher-client/node";
+import {
+    connect as connectSocial,
+    Friend,
+    Friends,
+    JoinOptions,
+    Room,
+    RoomChange,
+    RoomEvents,
+    RoomMembers,
+    RoomMessage,
+    RoomReplay,
+    RoomStanding,
+    RoomState,
+    SocialClient,
+    SocialEvents,
+    StatusOptions,
+} from "usher-client/social";
 
 const token: Token = "text";
 const limits = {
@@ -123,6 +140,63 @@ async function main(): Promise<void> {
     void [posted, names, ended];
 }
 void main;
+
+function showRoom(room: Room): string {
+    const { name, state, offset, count, roster, tickMs } = room;
+    const standing: RoomStanding = state;
+    const away: boolean | undefined = roster.get("bob");
+    return standing === "AWAY" || away ? name : name + (offset + count + tickMs);
+}
+
+function heard({ offset, from, service, payload, text, timeMs }: RoomMessage): string {
+    return from + service + text + (offset + payload.length + timeMs);
+}
+
+function stands({ state, replay, offset, detail }: RoomState): string {
+    const known: RoomReplay = replay;
+    return known === "PARTIAL" && state === "JOINED" ? "fetch anew" : detail + offset;
+}
+
+function changed({ count, changes }: RoomMembers): number {
+    const gone: RoomChange[] = changes.filter(({ user, kind }) => user && kind === "LEFT");
+    return count - gone.length;
+}
+
+function seen({ snapshot, friends }: Friends): string {
+    const first: Friend | undefined = friends[0];
+    const { user, state, sinceMs, status, text } = first!;
+    return snapshot && state === "ONLINE" ? user : text + (sinceMs + status.length);
+}
+
+async function together(social: SocialClient): Promise<void> {
+    const how: JoinOptions = { recover: true };
+    const room: Room = await social.join("match:7", how);
+    const events: (keyof RoomEvents)[] = ["message", "state", "members"];
+    const more: (keyof SocialEvents)[] = ["room", "friends", "message"];
+    const off: () => void = room.on("message", heard);
+    room.on("state", stands);
+    room.on("members", changed);
+    social.on("room", (other: Room) => showRoom(other));
+    social.on("friends", seen);
+    social.on("message", (message: Message) => show(message));
+    const offset: number = await room.publish("move");
+    const there: number = await social.publishTo("news", new Uint8Array(1));
+    await social.watch(["bob"]);
+    await social.unwatch(["bob"]);
+    const hidden: StatusOptions = { invisible: true };
+    await social.setStatus("in match 7", hidden);
+    const mine: ReadonlyMap<string, Room> = social.rooms;
+    await room.leave();
+    off();
+    void [events, more, offset + there, mine.size];
+}
+void together(connectSocial(options));
+void together(connectNode(nodeOptions));
+
+// @ts-expect-error without rooms there are none
+void client.join("match:7");
+// @ts-expect-error a room has no such event
+connectSocial(options).on("room", (room) => room.on("mesage", () => {}));
 
 // @ts-expect-error there is no such event
 client.on("clsoed", () => {});
