@@ -180,6 +180,7 @@ static int open_queries(struct broker *broker)
         .scheduler = broker->scheduler,
         .metrics = broker->metrics,
         .node = broker->options->node_name,
+        .room_classes = &broker->settings.room_classes,
         .operate = broker->operate,
         .context = broker,
     };

@@ -15,7 +15,7 @@
 
 static bool texts_valid(const ProtobufCMessageDescriptor *descriptor, struct bytes message);
 
-/* A packed list would be a run too, but the schema has no lists of numbers. */
+/* Of one value: a list of numbers may also be packed into one run. */
 static enum wire_type type_of(const ProtobufCFieldDescriptor *field)
 {
     switch (field->type) {
@@ -28,6 +28,26 @@ static enum wire_type type_of(const ProtobufCFieldDescriptor *field)
     }
 }
 
+static bool is_packed(const ProtobufCFieldDescriptor *field, uint32_t tag)
+{
+    return field->label == PROTOBUF_C_LABEL_REPEATED && type_of(field) == WIRE_VARINT &&
+           (tag & 7) == WIRE_RUN;
+}
+
+static const uint8_t *packed_check(const uint8_t *at, const uint8_t *end)
+{
+    struct bytes run;
+    at = wire_run(at, end, &run);
+    if (at == NULL || run.size == 0)
+        return at;
+    const uint8_t *number = run.data;
+    while (number != NULL && number != run.data + run.size) {
+        uint64_t value;
+        number = wire_varint(number, run.data + run.size, &value);
+    }
+    return number != NULL ? at : NULL;
+}
+
 static const uint8_t *field_check(const uint8_t *at, const uint8_t *end, uint32_t tag,
                                   const ProtobufCMessageDescriptor *descriptor)
 {
@@ -35,6 +55,8 @@ static const uint8_t *field_check(const uint8_t *at, const uint8_t *end, uint32_
         protobuf_c_message_descriptor_get_field(descriptor, tag >> 3);
     if (field == NULL)
         return wire_skip(at, end, tag);
+    if (is_packed(field, tag))
+        return packed_check(at, end);
     if ((tag & 7) != type_of(field))
         return NULL;
     if (type_of(field) != WIRE_RUN)

@@ -213,6 +213,7 @@ enum room_number {
     ROOM_NUMBER_HISTORY_BYTES,
     ROOM_NUMBER_DELIVERIES,
     ROOM_NUMBER_OPENED_MS,
+    ROOM_NUMBER_CLASS, /* its place in rooms.classes */
     ROOM_NUMBERS
 };
 

@@ -438,6 +438,9 @@ void instance_receive(struct instance **state, struct message *message, struct t
     case MESSAGE_PUSHED_ALL:
         instance_pushed_all(instance, (struct push_all_message *)message, turn);
         break;
+    case MESSAGE_ROOM_ANSWER:
+        instance_room_done(instance, (struct room_answer_message *)message, turn);
+        break;
     case MESSAGE_RESULT: {
         struct result_message *result = (struct result_message *)message;
         instance_command_done(instance, result->request, result->code, turn);
@@ -465,6 +468,8 @@ void instance_receive(struct instance **state, struct message *message, struct t
         break;
     case MESSAGE_DELIVER:
     case MESSAGE_KICK:
+    case MESSAGE_ROOM_INVITE:
+    case MESSAGE_ROOM_EXPEL:
         bounce(message, turn); /* a command that names an instance: there is no such user */
         return;
     default: /* MESSAGE_PRESENCE: instance_finish looks at the stream */

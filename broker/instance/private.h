@@ -4,6 +4,7 @@
 
 /* Private to actors/instance*.c: the state of one instance. */
 
+#include "actors/room_messages.h"
 #include "actors/shares.h"
 #include "instance/calls.h"
 #include "instance/instance.h"
@@ -128,6 +129,8 @@ void instance_command_done(struct instance *instance, uint64_t token, uint16_t c
                            struct turn *turn);
 void instance_query_done(struct instance *instance, uint64_t token, struct bytes encoded,
                          struct turn *turn);
+void instance_room_done(struct instance *instance, const struct room_answer_message *answer,
+                        struct turn *turn);
 void instance_pushed_all(struct instance *instance, struct push_all_message *push,
                          struct turn *turn);
 void instance_drop_submits(struct instance *instance, struct turn *turn);

@@ -10,7 +10,7 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "client.pb-c.h"
-#include "instance/private.h"
+#include "instance/submit.h"
 #include "proto/broker_frame.h"
 #include "proto/link_answer.h"
 #include "proto/link_frame.h"
@@ -76,6 +76,20 @@ static uint16_t result_code(uint16_t code)
         return USHER__V1__RESULT__CODE__TOO_LARGE;
     case RESULT_STALE_EPOCH:
         return USHER__V1__RESULT__CODE__STALE_EPOCH;
+    case USHER__V1__ERROR__CODE__NO_ROOM:
+        return USHER__V1__RESULT__CODE__NO_ROOM;
+    case USHER__V1__ERROR__CODE__ROOM_FULL:
+        return USHER__V1__RESULT__CODE__ROOM_FULL;
+    case USHER__V1__ERROR__CODE__NOT_MEMBER:
+        return USHER__V1__RESULT__CODE__NOT_MEMBER;
+    case USHER__V1__ERROR__CODE__RATE_LIMITED:
+        return USHER__V1__RESULT__CODE__RATE_LIMITED;
+    case USHER__V1__ERROR__CODE__FORBIDDEN:
+        return USHER__V1__RESULT__CODE__FORBIDDEN;
+    case RESULT_ROOMS_FULL:
+        return USHER__V1__RESULT__CODE__FULL;
+    case RESULT_MALFORMED:
+        return USHER__V1__RESULT__CODE__MALFORMED;
     default:
         return USHER__V1__RESULT__CODE__UNAVAILABLE;
     }
@@ -96,10 +110,12 @@ static void add_result(struct link_results *results, struct bytes whole)
     MEMORY_MUST(put_result(results, whole) == 0, "results");
 }
 
-/* A push to one name that failed has the code of that. */
+/* What went to one name and failed has the code of that. */
 static void add_push(struct link_results *results, const struct command_result *result,
-                     const Usher__V1__Push *push)
+                     const Usher__V1__Command *command)
 {
+    size_t named;
+    char *const *names = submit_names(command, &named);
     struct buffer whole = {0};
     struct link_page failures = {.room = SIZE_MAX};
     size_t count = result->failures.size / 4;
@@ -107,9 +123,9 @@ static void add_push(struct link_results *results, const struct command_result *
     for (size_t i = 0; i < count; i++) {
         uint16_t row[2];
         memcpy(row, result->failures.data + i * 4, sizeof(row));
-        const char *user = push != NULL && row[0] < push->n_to ? push->to[row[0]] : "";
+        const char *user = row[0] < named ? names[row[0]] : "";
         MEMORY_MUST(link_page_failure(&failures, user, row[1]) == 0, "a result");
-        if (push != NULL && push->n_to == 1 && count == 1)
+        if (named == 1 && count == 1)
             code = row[1];
     }
     MEMORY_MUST(link_result_push(&whole, code, result->accepted, result->dropped, &failures) == 0,
@@ -128,10 +144,8 @@ static void encode_answer(const struct submit *submit, const Usher__V1__Submit *
                 "results");
     for (uint32_t i = 0; i < submit->count; i++) {
         const struct command_result *result = &submit->results[i];
-        const Usher__V1__Command *command = request->commands[i];
-        bool named = command->body_case == USHER__V1__COMMAND__BODY_PUSH;
         if (result->push)
-            add_push(&results, result, named ? command->push : NULL);
+            add_push(&results, result, request->commands[i]);
         else if (result->encoded.size > 0)
             add_result(&results, (struct bytes){result->encoded.data, result->encoded.size});
         else
@@ -237,6 +251,12 @@ static void settle(struct submit *submit, struct command_result *result)
     submit->waiting--;
 }
 
+void submit_fail(struct command_result *result, uint32_t name, uint16_t code)
+{
+    const uint16_t row[2] = {(uint16_t)name, code};
+    MEMORY_MUST(held_append(&result->failures, row, sizeof(row)) == 0, "a result");
+}
+
 void instance_command_done(struct instance *instance, uint64_t token, uint16_t code,
                            struct turn *turn)
 {
@@ -244,16 +264,15 @@ void instance_command_done(struct instance *instance, uint64_t token, uint16_t c
     if (submit == NULL)
         return;
     struct command_result *result = result_of(submit, token);
-    uint16_t row[2] = {(uint16_t)token, result_code(code)};
     settle(submit, result);
     if (!result->push)
-        result->code = row[1];
+        result->code = result_code(code);
     else if (code == 0)
         result->accepted++;
     else if (code == RESULT_DROPPED)
         result->dropped++;
     else
-        MEMORY_MUST(held_append(&result->failures, row, sizeof(row)) == 0, "a result");
+        submit_fail(result, (uint16_t)token, result_code(code));
     finish_if_done(instance, submit, turn);
 }
 
@@ -275,6 +294,16 @@ void instance_query_done(struct instance *instance, uint64_t token, struct bytes
         MEMORY_MUST(held_append(&result->encoded, encoded.data, encoded.size) == 0, "a result");
     }
     finish_if_done(instance, submit, turn);
+}
+
+void instance_room_done(struct instance *instance, const struct room_answer_message *answer,
+                        struct turn *turn)
+{
+    if (answer->code == 0 && answer->size > 0)
+        instance_query_done(instance, answer->token, (struct bytes){answer->bytes, answer->size},
+                            turn);
+    else
+        instance_command_done(instance, answer->token, answer->code, turn);
 }
 
 void instance_pushed_all(struct instance *instance, struct push_all_message *push,
@@ -299,6 +328,18 @@ static void wait_for_one(struct submit *submit, struct command_result *result)
 {
     result->waiting++;
     submit->waiting++;
+}
+
+uint64_t submit_await(const struct running *running, uint32_t name)
+{
+    wait_for_one(running->submit, running->result);
+    return token_of(running->submit, running->index, name);
+}
+
+uint32_t submit_room_of(const struct submit *submit, const struct turn *turn)
+{
+    uint32_t share = (link_frame_bytes(turn->limits) - 256) / submit->count;
+    return share > RESULT_ROOM_LEAST ? share : RESULT_ROOM_LEAST;
 }
 
 static void reply_to(struct instance *instance, struct command_result *result,
@@ -332,7 +373,7 @@ static void reply_to(struct instance *instance, struct command_result *result,
     turn_post(turn, call.caller, &message->header);
 }
 
-static void forward(struct turn *turn, const char *user, struct message *message)
+void submit_forward(struct turn *turn, const char *user, struct message *message)
 {
     size_t offset = turn->out.size;
     size_t size = strlen(user);
@@ -360,7 +401,7 @@ static void push(struct instance *instance, struct submit *submit, uint32_t inde
         message->request = token_of(submit, index, (uint32_t)i);
         message->epoch_wanted = push->epoch;
         wait_for_one(submit, result);
-        forward(turn, push->to[i], &message->header);
+        submit_forward(turn, push->to[i], &message->header);
     }
     push_end(&run);
 }
@@ -416,7 +457,7 @@ static void kick(struct instance *instance, struct submit *submit, uint32_t inde
     message_copy_text(message->detail, sizeof(message->detail), bytes_of_text(kick->detail));
     name_kicker(instance, message);
     wait_for_one(submit, &submit->results[index]);
-    forward(turn, kick->user, &message->header);
+    submit_forward(turn, kick->user, &message->header);
 }
 
 /* The source is the instance, or else the exchange: a peer has one at a time. */
@@ -432,8 +473,7 @@ static void query(struct instance *instance, struct submit *submit, uint32_t ind
     query->source = query->linked ? actor_slot(turn->self) : (uint32_t)submit->exchange;
     query->token = token_of(submit, index, 0);
     query->after = 0;
-    uint32_t share = (link_frame_bytes(turn->limits) - 256) / submit->count;
-    query->bytes_max = share > RESULT_ROOM_LEAST ? share : RESULT_ROOM_LEAST;
+    query->bytes_max = submit_room_of(submit, turn);
     query->size = (uint32_t)size;
     usher__v1__command__pack(command, query->bytes);
     instance->questions++;
@@ -460,6 +500,11 @@ static void run_command(struct instance *instance, struct submit *submit, uint32
                         const Usher__V1__Command *command, struct turn *turn)
 {
     struct command_result *result = &submit->results[index];
+    const struct running running = {instance, submit, index, result};
+    if (submit_is_of_room(command)) {
+        submit_run_of_room(&running, command, turn);
+        return;
+    }
     switch (command->body_case) {
     case USHER__V1__COMMAND__BODY_REPLY_TO:
         reply_to(instance, result, command->reply_to, turn);
@@ -476,6 +521,7 @@ static void run_command(struct instance *instance, struct submit *submit, uint32
     case USHER__V1__COMMAND__BODY_DRAIN:
         drain(instance, turn);
         break;
+    case USHER__V1__COMMAND__BODY_WATCH_LIST:
     case USHER__V1__COMMAND__BODY__NOT_SET:
         result->code = USHER__V1__RESULT__CODE__MALFORMED;
         break;
@@ -485,11 +531,35 @@ static void run_command(struct instance *instance, struct submit *submit, uint32
     }
 }
 
+/* It changes nothing, or it bears a token itself: from RECORDER on, where one is needed. */
+static bool is_question(const Usher__V1__Command *command)
+{
+    switch (command->body_case) {
+    case USHER__V1__COMMAND__BODY_DRAIN:
+    case USHER__V1__COMMAND__BODY_ROOM_OPEN:
+    case USHER__V1__COMMAND__BODY_ROOM_CLOSE:
+    case USHER__V1__COMMAND__BODY_ROOM_ADD:
+    case USHER__V1__COMMAND__BODY_ROOM_REMOVE:
+    case USHER__V1__COMMAND__BODY_ROOM_PUBLISH:
+    case USHER__V1__COMMAND__BODY_WATCH_LIST:
+        return false;
+    default:
+        return command->body_case >= USHER__V1__COMMAND__BODY_LOOKUP;
+    }
+}
+
+/* In the line of the store, from which nothing is taken. */
 static bool is_query(const Usher__V1__Command *command)
 {
-    /* From RECORDER on they bear a token themselves, where one is needed. */
-    return command->body_case >= USHER__V1__COMMAND__BODY_LOOKUP &&
-           command->body_case != USHER__V1__COMMAND__BODY_DRAIN;
+    return is_question(command) && !submit_is_of_room(command);
+}
+
+/* For others than the store, who answer. */
+static bool is_awaited(const Usher__V1__Command *command)
+{
+    return command->body_case == USHER__V1__COMMAND__BODY_PUSH ||
+           command->body_case == USHER__V1__COMMAND__BODY_PUSH_ALL ||
+           command->body_case == USHER__V1__COMMAND__BODY_KICK || submit_is_of_room(command);
 }
 
 const char *instance_submit_fault(const Usher__V1__Submit *submit, const struct limits *limits)
@@ -500,10 +570,12 @@ const char *instance_submit_fault(const Usher__V1__Submit *submit, const struct 
         return "too many commands in one Submit";
     for (size_t i = 0; i < submit->n_commands; i++) {
         const Usher__V1__Command *command = submit->commands[i];
-        if (submit->link == 0 && !is_query(command))
+        if (submit->link == 0 && !is_question(command))
             return "a Submit with link 0 may hold queries only; say Hello first";
-        if (command->body_case == USHER__V1__COMMAND__BODY_PUSH && command->push->n_to > UINT16_MAX)
-            return "too many names in one Push";
+        size_t names;
+        (void)submit_names(command, &names);
+        if (names > UINT16_MAX)
+            return "too many names in one command";
     }
     return NULL;
 }
@@ -527,9 +599,7 @@ static bool is_busy(const struct instance *instance, const Usher__V1__Submit *re
     size_t others = 0;
     for (size_t i = 0; i < request->n_commands; i++) {
         questions += is_query(request->commands[i]);
-        others += request->commands[i]->body_case == USHER__V1__COMMAND__BODY_PUSH ||
-                  request->commands[i]->body_case == USHER__V1__COMMAND__BODY_PUSH_ALL ||
-                  request->commands[i]->body_case == USHER__V1__COMMAND__BODY_KICK;
+        others += is_awaited(request->commands[i]);
     }
     if (questions + others > 0 && instance->submit_count >= most)
         return true;

@@ -9,6 +9,7 @@
 #include "base/memory.h"
 #include "base/wait.h"
 #include "persist/queries.h"
+#include "persist/rooms.h"
 #include "persist/sessions.h"
 #include "proto/link_answer.h"
 
@@ -305,6 +306,24 @@ static void count_sessions(const struct queries_options *options, struct buffer 
     put_numbers(out, &page);
 }
 
+/* --- rooms ------------------------------------------------------------------------------------ */
+
+static void list_rooms(const struct queries_options *options, const struct query_message *query,
+                       const Usher__V1__Rooms *rooms, struct buffer *out)
+{
+    struct link_page list = {.room = room_of(query)};
+    struct room_page page = {
+        .prefix = rooms->prefix,
+        .after = rooms->after,
+        .limit = rooms->limit != 0 && rooms->limit < PAGE_ROWS_MAX ? rooms->limit : PAGE_ROWS_MAX,
+    };
+    const struct room_classes *classes =
+        options->room_classes != NULL ? atomic_load(options->room_classes) : NULL;
+    MEMORY_MUST(rooms_list(options->registry, classes, &page, &list) == 0, "a page");
+    MEMORY_MUST(link_result_rooms(out, &list, page.more) == 0, "a result");
+    buffer_fini(&list.items);
+}
+
 /* --- the thread ------------------------------------------------------------------------------- */
 
 static void answer(const struct queries_options *options, const struct query_message *query,
@@ -323,6 +342,9 @@ static void answer(const struct queries_options *options, const struct query_mes
         break;
     case USHER__V1__COMMAND__BODY_EVENTS:
         list_events(options, query, command->events, out);
+        break;
+    case USHER__V1__COMMAND__BODY_ROOMS:
+        list_rooms(options, query, command->rooms, out);
         break;
     case USHER__V1__COMMAND__BODY_COUNT:
         count_sessions(options, out);

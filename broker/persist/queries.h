@@ -7,6 +7,7 @@
 #include "backend.pb-c.h"
 #include "base/metrics.h"
 #include "instance/instance.h"
+#include "rules/room_classes.h"
 #include "runtime/scheduler.h"
 #include "storage/store.h"
 
@@ -18,7 +19,8 @@ struct queries_options {
     struct registry *registry;
     struct scheduler *scheduler;
     struct metrics *metrics;
-    const char *node; /* the name that sessions are at */
+    const char *node;                           /* the name that sessions are at */
+    struct room_classes *_Atomic *room_classes; /* NULL: there are no rooms */
     /* Answers a command of operators with a Result of at most `room` bytes and some. False: it is
      * another's. NULL: there are no operators. On the thread of the queries. */
     bool (*operate)(void *context, const Usher__V1__Command *command, size_t room,

@@ -51,6 +51,7 @@ struct room {
     char named_class[USERNAME_BYTES_MAX + 2]; /* by RoomOpen; "": by the name */
     const struct room_classes *classes;       /* that `class` is of */
     struct room_class class;
+    uint32_t class_place;   /* in those */
     uint32_t members_asked; /* by RoomOpen; 0: as the class says */
     uint64_t incarnation;   /* 0: it is not open yet */
     uint64_t offset;        /* of the newest message */

@@ -40,8 +40,10 @@ static void follow_class(struct room *room, const struct turn *turn)
         room->named_class[0] != '\0'
             ? room_class_named(classes, bytes_of_text(room->named_class), name)
             : room_class_of(classes, name);
-    if (class != NULL)
-        room->class = *class;
+    if (class == NULL)
+        return;
+    room->class = *class;
+    room->class_place = (uint32_t)(class - classes->classes);
 }
 
 static struct room *make(const struct turn *turn)
@@ -284,6 +286,7 @@ void room_show(struct room_place *place)
         [ROOM_NUMBER_HISTORY_BYTES] = room->kept_bytes,
         [ROOM_NUMBER_DELIVERIES] = room->deliveries,
         [ROOM_NUMBER_OPENED_MS] = room->opened_ms,
+        [ROOM_NUMBER_CLASS] = room->class_place,
     };
     for (unsigned i = 0; i < ROOM_NUMBERS; i++)
         atomic_store_explicit(&place->shown.numbers[i], numbers[i], memory_order_relaxed);

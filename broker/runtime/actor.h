@@ -47,7 +47,7 @@ enum verdict {
     VERDICT_RETIRE, /* the name is free again and every handle stale */
 };
 
-enum { ACTOR_KINDS = 8, ACTOR_NUMBERS = 7 };
+enum { ACTOR_KINDS = 8, ACTOR_NUMBERS = 8 };
 
 /* All calls of one actor come from one thread at a time. */
 struct behaviour {

@@ -28,6 +28,7 @@
 
 #include <cmocka.h>
 
+#include "actors/room_messages.h"
 #include "backend.pb-c.h"
 #include "client.pb-c.h"
 #include "instance/instance.h"
@@ -331,9 +332,56 @@ static inline void tape_call_result(struct stage *stage, const struct call_resul
     }
 }
 
+/* To a user, of a service. */
+static inline void tape_room_member(struct stage *stage, const struct room_member_message *message)
+{
+    struct bytes room = room_member_name(message);
+    struct bytes detail = room_member_detail(message);
+    stage->tokens[stage->token_count++ % 8] = message->token;
+    assert_int_equal(message->asker, STAGE_SELF);
+    tape_put(stage, " %s %.*s", message->header.kind == MESSAGE_ROOM_INVITE ? "invite" : "expel",
+             (int)room.size, (const char *)room.data);
+    tape_number_if(stage, "wanted", message->epoch);
+    tape_put(stage, message->carry ? " carry" : "");
+    if (detail.size > 0)
+        tape_bytes(stage, detail.data, detail.size);
+}
+
+/* To a room, of a service. */
+static inline void tape_room_call(struct stage *stage, const struct room_call *call)
+{
+    static const char *const commands[] = {"open", "close", "members"};
+    struct bytes room = room_call_name(call);
+    assert_true(call->from_service);
+    assert_int_equal(call->asker, STAGE_SELF);
+    stage->tokens[stage->token_count++ % 8] = call->request;
+    tape_put(stage, "room %.*s%s", (int)room.size, (const char *)room.data,
+             call->may_create == ROOM_MAY ? " create" : "");
+    if (call->header.kind == MESSAGE_ROOM_COMMAND) {
+        const struct room_command_message *command = (const struct room_command_message *)call;
+        tape_put(stage, " %s", commands[command->command]);
+        tape_bytes(stage, command->bytes + call->name_size, command->text_size);
+        tape_number_if(stage, "max", command->members_max);
+        tape_number_if(stage, "limit", command->limit);
+        tape_number_if(stage, "room", command->bytes_max);
+    } else {
+        const struct room_publish_message *publish = (const struct room_publish_message *)call;
+        assert_int_equal(call->header.kind, MESSAGE_ROOM_PUBLISH);
+        assert_int_equal(publish->time_ms, stage->wall_ms);
+        tape_put(stage, " publish from=%.*s", publish->from_size,
+                 (const char *)publish->bytes + call->name_size);
+        tape_bytes(stage, publish->bytes + call->name_size + publish->from_size,
+                   publish->payload_size);
+    }
+}
+
 static inline void tape_posted(struct stage *stage, const struct message *message)
 {
     switch (message->kind) {
+    case MESSAGE_ROOM_INVITE:
+    case MESSAGE_ROOM_EXPEL:
+        tape_room_member(stage, (const struct room_member_message *)message);
+        break;
     case MESSAGE_DELIVER:
         tape_deliver(stage, (const struct deliver_message *)message);
         break;
@@ -452,6 +500,9 @@ static inline void tape_one_result(struct stage *stage, const Usher__V1__Result 
             tape_enum(stage, &usher__v1__result__code__descriptor, result->push->failures[i]->code);
         }
         tape_put(stage, ")");
+    } else if (result->value_case == USHER__V1__RESULT__VALUE_ROOMS) {
+        for (size_t i = 0; i < result->rooms->n_rooms; i++)
+            tape_put(stage, "[%s]", result->rooms->rooms[i]->name);
     } else if (result->value_case == USHER__V1__RESULT__VALUE_NUMBERS) {
         for (size_t i = 0; i < result->numbers->n_numbers; i++)
             tape_number(stage, result->numbers->numbers[i]->name,
@@ -593,6 +644,8 @@ static inline void tape_to_actor(struct stage *stage, const struct effect *effec
     if (effect->kind == EFFECT_CALL) {
         tape_put(stage, "call");
         tape_call(stage, (const struct user_call_message *)effect->message);
+    } else if (effect->kind == EFFECT_ROOM) {
+        tape_room_call(stage, (const struct room_call *)effect->message);
     } else if (effect->kind == EFFECT_FORWARD) {
         tape_put(stage, "forward %.*s", (int)effect->size,
                  (const char *)stage->turn.out.data + effect->offset);
@@ -629,6 +682,7 @@ static inline void tape_effect(struct stage *stage, const struct effect *effect)
     case EFFECT_POST:
     case EFFECT_FORWARD:
     case EFFECT_CALL:
+    case EFFECT_ROOM:
         tape_to_actor(stage, effect);
         break;
     case EFFECT_ANSWER:

@@ -143,6 +143,13 @@ struct script {
         Usher__V1__Events events;
         Usher__V1__Stats stats;
         Usher__V1__Drain drain;
+        Usher__V1__RoomOpen room_open;
+        Usher__V1__RoomClose room_close;
+        Usher__V1__RoomAdd room_add;
+        Usher__V1__RoomRemove room_remove;
+        Usher__V1__RoomPublish room_publish;
+        Usher__V1__RoomMembers room_members;
+        Usher__V1__Rooms rooms;
     } bodies[COMMANDS_ROOM];
     char *names[COMMANDS_ROOM][NAMES_ROOM];
 };

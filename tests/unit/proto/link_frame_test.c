@@ -127,6 +127,50 @@ static void test_too_large(void **state)
     }
 }
 
+/* Epochs of a RoomAdd that was encoded so; NULL: refused. */
+static const Usher__V1__RoomAdd *read_add(struct arena *arena, const char *body, size_t size)
+{
+    uint8_t frame[100] = {0x1a, 0, 0x22, 0, 0x92, 0x01, 0};
+    assert_true(size < 90);
+    frame[1] = (uint8_t)(size + 5);
+    frame[3] = (uint8_t)(size + 3);
+    frame[6] = (uint8_t)size;
+    memcpy(frame + 7, body, size);
+    arena_reset(arena);
+    const Usher__V1__LinkRequest *request =
+        link_request_read(arena, (struct bytes){frame, size + 7});
+    return request != NULL ? request->submit->commands[0]->room_add : NULL;
+}
+
+/* A list of numbers may come in one run, or one by one, or in both ways; what is in a run is looked
+ * at as all else is. */
+static void test_packed(void **state)
+{
+    static const struct {
+        const char *body;
+        size_t size, count;
+    } good[] = {{"\x1a\x04\x07\x80\x01\x08", 6, 3},
+                {"\x18\x07\x18\x80\x01\x18\x08", 7, 3},
+                {"\x18\x07\x1a\x03\x80\x01\x08", 7, 3},
+                {"\x1a\x00", 2, 0}};
+    static const struct {
+        const char *body;
+        size_t size;
+    } bad[] = {{"\x1a\x04\x07\x80\x01", 5},
+               {"\x1a\x02\x07\x80", 4},
+               {"\x1a\x0b\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01", 13},
+               {"\x22\x01\x01", 3}}; /* carry is no list */
+    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+        const Usher__V1__RoomAdd *add = read_add(*state, good[i].body, good[i].size);
+        assert_non_null(add);
+        assert_int_equal(add->n_epochs, good[i].count);
+        if (good[i].count == 3)
+            assert_true(add->epochs[0] == 7 && add->epochs[1] == 128 && add->epochs[2] == 8);
+    }
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        assert_null(read_add(*state, bad[i].body, bad[i].size));
+}
+
 static void test_answer(void **state)
 {
     const Usher__V1__LinkAnswer *answer =
@@ -201,6 +245,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_texts_of_hello, make_arena, drop_arena),
         cmocka_unit_test_setup_teardown(test_broken, make_arena, drop_arena),
         cmocka_unit_test_setup_teardown(test_too_large, make_arena, drop_arena),
+        cmocka_unit_test_setup_teardown(test_packed, make_arena, drop_arena),
         cmocka_unit_test_setup_teardown(test_answer, make_arena, drop_arena),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
