@@ -74,7 +74,7 @@ static void perform_forward(struct egress *egress, struct runner *runner, struct
     actor_handle user = find_receiver(egress, turn, effect, last);
     bool deliver = message->kind == MESSAGE_DELIVER;
     if (message->kind == MESSAGE_ROOM_INVITE || message->kind == MESSAGE_ROOM_EXPEL)
-        rooms_find(&egress->rooms, (struct room_member_message *)message);
+        rooms_resolve(&egress->rooms, (struct room_member_message *)message);
     int error = !deliver ? scheduler_post(egress->scheduler, runner, user, message)
                 : memory_level() == MEMORY_FULL
                     ? -ENOBUFS

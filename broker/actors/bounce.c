@@ -3,8 +3,23 @@
 
 #include "actors/push.h"
 #include "actors/refuse.h"
+#include "actors/room_messages.h"
 #include "backend.pb-c.h"
 #include "client.pb-c.h"
+
+/* Who was let into a room is gone: so he is out of it. */
+static void bounce_state(const struct room_state_message *state, struct turn *turn)
+{
+    if (!state->joined)
+        return;
+    struct room_leave_message *leave = message_create(MESSAGE_ROOM_LEAVE, sizeof(*leave));
+    leave->user = state->user;
+    leave->epoch = state->epoch;
+    leave->cause = USHER__V1__ROOM_NEWS__CAUSE__LOST;
+    leave->asker = 0;
+    leave->token = 0;
+    turn_post(turn, state->room, &leave->header);
+}
 
 void bounce(struct message *message, struct turn *turn)
 {
@@ -28,6 +43,14 @@ void bounce(struct message *message, struct turn *turn)
     } else if (message->kind == MESSAGE_KICK) {
         struct kick_message *kick = (struct kick_message *)message;
         turn_result(turn, kick->by, kick->request, 0, 0, USHER__V1__ERROR__CODE__NOT_ONLINE);
+    } else if (message->kind == MESSAGE_ROOM_INVITE || message->kind == MESSAGE_ROOM_EXPEL) {
+        struct room_member_message *order = (struct room_member_message *)message;
+        turn_result(turn, order->asker, order->token, 0, 0, USHER__V1__ERROR__CODE__NOT_ONLINE);
+    } else if (message->kind == MESSAGE_ROOM_LEAVE) { /* so has the room */
+        struct room_leave_message *leave = (struct room_leave_message *)message;
+        turn_result(turn, leave->asker, leave->token, 0, leave->epoch, 0);
+    } else if (message->kind == MESSAGE_ROOM_STATE) {
+        bounce_state((struct room_state_message *)message, turn);
     } else if (message->kind == MESSAGE_FRAMES) {
         turn_effect(turn, EFFECT_CONSUMED, ((struct frames_message *)message)->conn);
     } else if (message->kind == MESSAGE_RESUME) {

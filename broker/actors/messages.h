@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "proto/bytes.h"
+#include "proto/client_frame.h"
 #include "proto/username.h"
 #include "runtime/actor.h"
 
@@ -96,6 +97,8 @@ struct resume_message {
     uint8_t listener; /* as in attach_message */
     uint8_t secret[SECRET_BYTES];
     char address[ADDRESS_BYTES_MAX + 1];
+    uint32_t position_count;
+    struct client_position positions[]; /* of his rooms, as he names them */
 };
 
 /* Copies what fits, cut between characters of UTF-8, and a NUL. */

@@ -140,7 +140,7 @@ struct bytes room_member_detail(const struct room_member_message *message);
 /* MESSAGE_ROOM_STATE: the answer to a join or a pull. */
 struct room_state_message {
     struct message header;
-    actor_handle room;
+    actor_handle room, user;
     uint64_t incarnation;
     uint64_t epoch;   /* of the login that it is about */
     uint64_t request; /* of the Join that it answers; 0: none */

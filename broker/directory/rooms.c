@@ -49,7 +49,7 @@ uint16_t rooms_send(const struct rooms_directory *rooms, struct runner *runner,
     if (memory_level() == MEMORY_FULL)
         return code;
     bool by_name = call->name_size > 0; /* else the room that he is in, and no other life of it */
-    actor_handle from = call->header.kind == MESSAGE_ROOM_COMMAND ? 0 : call->asker;
+    actor_handle from = call->from_service ? 0 : call->asker;
     for (unsigned i = 0; i < TRIES; i++) {
         if (by_name)
             call->room = find_or_make(rooms, call, &code);
@@ -72,6 +72,7 @@ static void refuse_join(struct turn *turn, struct room_join_message *join, uint1
 {
     struct room_state_message *state = room_state_create((struct bytes){0});
     MEMORY_MUST(state != NULL, "an answer");
+    state->user = join->user;
     state->epoch = join->epoch;
     state->request = join->user_request;
     state->code = code;
@@ -94,7 +95,7 @@ void rooms_refuse(struct turn *turn, struct room_call *call, uint16_t code)
     message_destroy(&call->header);
 }
 
-void rooms_find(const struct rooms_directory *rooms, struct room_member_message *message)
+void rooms_resolve(const struct rooms_directory *rooms, struct room_member_message *message)
 {
     char name[ROOM_ACTOR_NAME_BYTES_MAX];
     size_t size = actor_name(name, room_member_name(message));

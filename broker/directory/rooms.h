@@ -30,7 +30,7 @@ uint16_t rooms_send(const struct rooms_directory *rooms, struct runner *runner,
 void rooms_refuse(struct turn *turn, struct room_call *call, uint16_t code);
 
 /* Fills in the room that it names. */
-void rooms_find(const struct rooms_directory *rooms, struct room_member_message *message);
+void rooms_resolve(const struct rooms_directory *rooms, struct room_member_message *message);
 
 /* Posts what the room has for its members, or for some thousand of them. Gives how many posts. */
 uint32_t rooms_fan_out(const struct rooms_directory *rooms, struct runner *runner,

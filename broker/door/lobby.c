@@ -311,10 +311,33 @@ static actor_handle prove(const struct lobby *lobby, const struct client_frame *
     return shown != 0 && shown == wanted ? user : 0;
 }
 
+static uint32_t count_positions(struct client_list list)
+{
+    struct client_position position;
+    uint32_t count = 0;
+    while (client_list_position(&list, &position))
+        count++;
+    return count;
+}
+
+/* With the positions, of which a frame of that size cannot hold many. */
+static struct resume_message *resume_of(const struct client_frame *frame)
+{
+    struct client_list list = frame->resume.rooms;
+    uint32_t count = count_positions(list);
+    struct resume_message *message;
+    size_t bytes = sizeof(*message) + count * sizeof(message->positions[0]);
+    MEMORY_MUST((message = message_create(MESSAGE_RESUME, bytes)) != NULL, "a resume");
+    message->position_count = count;
+    for (uint32_t i = 0; i < count; i++)
+        client_list_position(&list, &message->positions[i]);
+    return message;
+}
+
 static bool post_resume(const struct lobby *lobby, struct runner *runner, conn_handle conn,
                         const struct client_frame *frame, const char *address, actor_handle user)
 {
-    struct resume_message *message = message_create(MESSAGE_RESUME, sizeof(*message));
+    struct resume_message *message = resume_of(frame);
     message->conn = conn;
     message->id = frame->id;
     message->epoch = frame->resume.epoch;

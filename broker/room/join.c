@@ -38,6 +38,7 @@ static struct room_state_message *state_for(const struct room *room, const struc
     struct room_state_message *state = room_state_create(frames);
     MEMORY_MUST(state != NULL, "a RoomState");
     state->room = turn->self;
+    state->user = member->user;
     state->incarnation = room->incarnation;
     state->epoch = member->epoch;
     state->carry = member->carry;
@@ -138,6 +139,7 @@ static void refuse(struct room_join_message *join, uint16_t code, struct bytes w
 {
     struct room_state_message *state = room_state_create(why);
     MEMORY_MUST(state != NULL, "an answer");
+    state->user = join->user;
     state->epoch = join->epoch;
     state->request = join->user_request;
     state->code = code;

@@ -108,6 +108,16 @@ void answer_done(struct session *session, struct turn *turn, uint64_t id, uint64
     send_done(session, turn, id, epoch, false);
 }
 
+void answer_published(struct session *session, struct turn *turn, uint64_t id, uint64_t offset)
+{
+    size_t start = turn->out.size;
+    trace_answer(session, turn, TRACE_ACKED, "done", id);
+    if (id == 0)
+        return;
+    MEMORY_MUST(broker_frame_published(&turn->out, id, offset) == 0, "an answer");
+    deliver_frame(session, turn, start);
+}
+
 void answer_dropped(struct session *session, struct turn *turn, uint64_t id, uint64_t epoch)
 {
     trace_answer(session, turn, TRACE_DROPPED, "done", id);

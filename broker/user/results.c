@@ -13,7 +13,7 @@ static const char *explain(uint16_t code)
     case USHER__V1__ERROR__CODE__INBOX_FULL:
         return "the receiver's inbox is full, or holds your share of it";
     case USHER__V1__ERROR__CODE__BUSY:
-        return "the receiver is busy";
+        return "the receiver, or the room, is busy";
     case USHER__V1__ERROR__CODE__TOO_LARGE:
         return "it would be larger than its receiver can get";
     case USHER__V1__ERROR__CODE__UNDELIVERED:
@@ -22,6 +22,14 @@ static const char *explain(uint16_t code)
         return "no instance of that service is linked";
     case USHER__V1__ERROR__CODE__SERVICE_LOST:
         return "the instance that had the call is lost";
+    case USHER__V1__ERROR__CODE__NO_ROOM:
+        return "there is no room of that name";
+    case USHER__V1__ERROR__CODE__NOT_MEMBER:
+        return "you are not in that room";
+    case USHER__V1__ERROR__CODE__FORBIDDEN:
+        return "only services publish in that room";
+    case USHER__V1__ERROR__CODE__RATE_LIMITED:
+        return "more in this room than rooms.deliveries_per_second";
     default:
         return "";
     }
@@ -31,6 +39,7 @@ static uint32_t retry_hint_ms(uint16_t code)
 {
     switch (code) {
     case USHER__V1__ERROR__CODE__BUSY:
+    case USHER__V1__ERROR__CODE__RATE_LIMITED:
         return 100;
     case USHER__V1__ERROR__CODE__INBOX_FULL:
     case USHER__V1__ERROR__CODE__NO_SERVICE:
@@ -51,7 +60,9 @@ void user_result(struct session *session, struct message *message, struct turn *
         turn_count(turn, METRIC_replies_late, 1);
     } else {
         requests_remove(&session->requests, result->request);
-        if (result->code == 0)
+        if (result->code == 0 && result->offset != 0)
+            answer_published(session, turn, result->request, result->offset);
+        else if (result->code == 0)
             answer_done(session, turn, result->request, result->epoch);
         else if (result->code == RESULT_DROPPED)
             answer_dropped(session, turn, result->request, result->epoch);

@@ -89,6 +89,9 @@ bool session_may_join(const struct session *session, struct bytes room);
 void session_set_token_end(struct session *session, const struct turn *turn, uint64_t unix_ms);
 uint64_t session_token_end(const struct session *session, const struct turn *turn);
 
+/* Whether the token of his login lets him into that room (its claim `rooms`). */
+bool session_may_join(const struct session *session, struct bytes room);
+
 /* For how long the session may still be, in ms; UINT64_MAX: auth.session_ends does not end it. */
 uint64_t session_token_left_ms(const struct session *session, const struct turn *turn);
 
@@ -150,6 +153,7 @@ void answer_forget(struct session *session, struct turn *turn);
 
 /* To request `id` (0: nothing is sent). */
 void answer_done(struct session *session, struct turn *turn, uint64_t id, uint64_t epoch);
+void answer_published(struct session *session, struct turn *turn, uint64_t id, uint64_t offset);
 void answer_dropped(struct session *session, struct turn *turn, uint64_t id, uint64_t epoch);
 void answer_error(struct session *session, struct turn *turn, uint64_t id, uint32_t code,
                   const char *detail, uint32_t retry_after_ms);

@@ -27,6 +27,10 @@ static user_handler *const handlers[MESSAGE_KINDS] = {
     [MESSAGE_RESTORE] = user_restore,
     [MESSAGE_STOP] = user_stop,
     [MESSAGE_TRACE] = user_trace,
+    [MESSAGE_ROOM_INVITE] = user_room_invite,
+    [MESSAGE_ROOM_EXPEL] = user_room_expel,
+    [MESSAGE_ROOM_STATE] = user_room_state,
+    [MESSAGE_ROOM_BUNDLE] = user_room_bundle,
 };
 
 void user_receive(struct session *session, struct message *message, struct turn *turn)

@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "backend.pb-c.h"
+#include "base/check.h"
+#include "base/memory.h"
+#include "client.pb-c.h"
+#include "proto/broker_frame.h"
+#include "user/rooms.h"
+#include "user/user.h"
+
+/* What rooms, and services about rooms, tell a user. */
+
+enum { RETRY_MS = 1000 };
+
+static const char *explain(uint16_t code)
+{
+    switch (code) {
+    case USHER__V1__ERROR__CODE__NO_ROOM:
+        return "there is no room of that name";
+    case USHER__V1__ERROR__CODE__NOT_MEMBER:
+        return "you are not in that room";
+    case USHER__V1__ERROR__CODE__BUSY:
+        return "the room is busy, or memory is short";
+    case USHER__V1__ERROR__CODE__ROOM_FULL:
+        return "there are as many rooms as there may be (rooms.count)";
+    default:
+        return "";
+    }
+}
+
+static uint32_t retry_hint_ms(uint16_t code)
+{
+    bool passes = code == USHER__V1__ERROR__CODE__BUSY ||
+                  code == USHER__V1__ERROR__CODE__NO_SERVICE ||
+                  code == USHER__V1__ERROR__CODE__SERVICE_LOST;
+    return passes ? RETRY_MS : 0;
+}
+
+/* --- the answer to a Join --------------------------------------------------------------------- */
+
+static bool is_asked(const struct session *session, uint64_t id)
+{
+    return id != 0 && requests_find(session->requests, id) != NULL;
+}
+
+/* A Join waits for its answer no more. */
+static void one_less(struct session *session)
+{
+    struct rooms *rooms = rooms_of(session);
+    rooms->asked -= rooms->asked > 0;
+}
+
+static void join_refused(struct session *session, const struct room_state_message *state,
+                         struct turn *turn)
+{
+    uint16_t code =
+        state->code == RESULT_ROOMS_FULL ? USHER__V1__ERROR__CODE__ROOM_FULL : state->code;
+    char why[DETAIL_BYTES_MAX + 1];
+    message_copy_text(why, sizeof(why), (struct bytes){state->bytes, state->size});
+    one_less(session);
+    if (is_asked(session, state->request)) {
+        requests_remove(&session->requests, state->request);
+        answer_error(session, turn, state->request, code, why[0] != '\0' ? why : explain(code),
+                     retry_hint_ms(code));
+    }
+    rooms_drop_empty(session);
+}
+
+/* The frames go to the connection, and say up to where it has everything. */
+static void hand_out(struct session *session, struct membership *membership,
+                     const struct room_state_message *state, struct turn *turn)
+{
+    size_t offset = turn->out.size;
+    if (state->size > 0) {
+        MEMORY_MUST(buffer_append(&turn->out, state->bytes, state->size) == 0, "a RoomState");
+        output_send(session, turn, offset);
+    }
+    if (is_asked(session, state->request))
+        requests_remove(&session->requests, state->request);
+    membership->request = 0;
+    membership->fresh = membership->resumed = false;
+}
+
+/* He is a member from now on; away, if the connection was lost meanwhile. */
+static void joined(struct session *session, const struct room_state_message *state,
+                   struct turn *turn)
+{
+    struct membership *membership = rooms_find(session, state->room, state->incarnation);
+    bool known = membership != NULL;
+    one_less(session);
+    if (!known)
+        membership = rooms_add(session, state->room, state->incarnation);
+    membership->carry = state->carry;
+    if (session->conn == 0) {
+        membership->request = is_asked(session, state->request) ? state->request : 0;
+        membership->offset = known ? membership->offset : state->offset;
+        if (!known)
+            rooms_tell_away(session, turn, state->room);
+        return;
+    }
+    hand_out(session, membership, state, turn);
+    if (known && state->again)
+        return; /* nothing has changed for him */
+    membership->pull++;
+    membership->offset = state->offset;
+    rooms_set(session, membership, state->live ? MEMBER_LIVE : MEMBER_BEHIND);
+    rooms_pull(session, turn);
+}
+
+/* --- the answer to a pull --------------------------------------------------------------------- */
+
+static void pulled(struct session *session, const struct room_state_message *state,
+                   struct turn *turn)
+{
+    struct membership *membership = rooms_find(session, state->room, state->incarnation);
+    if (membership == NULL || membership->state != MEMBER_PULLING ||
+        membership->pull != state->pull)
+        return;
+    if (!output_takes(session, turn, state->size)) {
+        rooms_set(session, membership, MEMBER_BEHIND); /* asked for again when it does */
+        return;
+    }
+    hand_out(session, membership, state, turn);
+    membership->offset = state->offset;
+    rooms_set(session, membership,
+              state->live && !membership->roster ? MEMBER_LIVE : MEMBER_BEHIND);
+    rooms_pull(session, turn);
+}
+
+/* Something was for him and found his mailbox full. */
+static void owed(struct session *session, const struct room_state_message *state, struct turn *turn)
+{
+    struct membership *membership = rooms_find(session, state->room, state->incarnation);
+    if (membership == NULL || membership->state != MEMBER_LIVE)
+        return;
+    membership->roster = true;
+    rooms_set(session, membership, MEMBER_BEHIND);
+    rooms_pull(session, turn);
+}
+
+/* Of a login that is over. Where a service had added him to stay, he stays. */
+static void joined_late(struct session *session, const struct room_state_message *state,
+                        struct turn *turn)
+{
+    bool stays = state->carry && session->status != SESSION_NONE &&
+                 rooms_find(session, state->room, state->incarnation) == NULL &&
+                 !rooms_are_full(session, turn);
+    if (!stays) {
+        rooms_leave(turn, state->room, state->epoch, USHER__V1__ROOM_NEWS__CAUSE__TAKEOVER, 0, 0);
+        return;
+    }
+    struct membership *membership = rooms_add(session, state->room, state->incarnation);
+    membership->carry = true;
+    rooms_carry(session, membership, turn, state->epoch);
+}
+
+void user_room_state(struct session *session, struct message *message, struct turn *turn)
+{
+    const struct room_state_message *state = (const struct room_state_message *)message;
+    bool late = session->status == SESSION_NONE || state->epoch != session->epoch;
+    if (late && state->joined)
+        joined_late(session, state, turn);
+    else if (late)
+        turn_count(turn, METRIC_events_stale, 1);
+    else if (state->code != 0)
+        join_refused(session, state, turn);
+    else if (state->joined)
+        joined(session, state, turn);
+    else if (state->owed)
+        owed(session, state, turn);
+    else
+        pulled(session, state, turn);
+    message_destroy(message);
+}
+
+/* --- what is for all members ------------------------------------------------------------------ */
+
+/* Whole, or what is behind his position. */
+static void send_messages(struct session *session, struct membership *membership,
+                          const struct room_bundle *bundle, struct turn *turn)
+{
+    size_t offset = turn->out.size;
+    uint64_t last = bundle->first + bundle->count - 1;
+    if (bundle->first > membership->offset) {
+        MEMORY_MUST(buffer_append(&turn->out, bundle->bytes, bundle->size) == 0, "room messages");
+    } else {
+        uint32_t skip = bundle->ends[membership->offset - bundle->first];
+        const struct bytes items = {bundle->bytes + skip, bundle->size - skip};
+        MEMORY_MUST(broker_frame_room_messages(&turn->out, actor_slot(bundle->room),
+                                               membership->offset + 1, items) == 0,
+                    "room messages");
+    }
+    output_send(session, turn, offset);
+    membership->offset = last;
+}
+
+static void take_messages(struct session *session, struct membership *membership,
+                          const struct room_bundle *bundle, struct turn *turn)
+{
+    if (membership->state != MEMBER_LIVE || bundle->first + bundle->count - 1 <= membership->offset)
+        return;
+    if (bundle->first > membership->offset + 1 || !output_takes(session, turn, bundle->size)) {
+        rooms_set(session, membership, MEMBER_BEHIND);
+        rooms_pull(session, turn);
+        return;
+    }
+    send_messages(session, membership, bundle, turn);
+}
+
+static void take_event(struct session *session, struct membership *membership,
+                       const struct room_bundle *bundle, struct turn *turn)
+{
+    if (membership->state == MEMBER_AWAY)
+        return;
+    if (membership->state != MEMBER_LIVE || !output_takes(session, turn, bundle->size)) {
+        membership->roster = true;
+        if (membership->state == MEMBER_LIVE)
+            rooms_set(session, membership, MEMBER_BEHIND);
+        rooms_pull(session, turn);
+        return;
+    }
+    size_t offset = turn->out.size;
+    MEMORY_MUST(buffer_append(&turn->out, bundle->bytes, bundle->size) == 0, "a room's event");
+    output_send(session, turn, offset);
+}
+
+static void take_closed(struct session *session, struct membership *membership,
+                        const struct room_bundle *bundle, struct turn *turn)
+{
+    if (is_asked(session, membership->request)) {
+        requests_remove(&session->requests, membership->request);
+        answer_error(session, turn, membership->request, USHER__V1__ERROR__CODE__NO_ROOM,
+                     "the room is closed", 0);
+    }
+    if (session->conn == 0) {
+        membership->request = 0;
+        rooms_set(session, membership, MEMBER_WAS_CLOSED);
+        return;
+    }
+    bool whole = membership->state == MEMBER_LIVE && membership->offset >= bundle->first;
+    size_t offset = turn->out.size;
+    MEMORY_MUST(buffer_append(&turn->out, bundle->bytes + (whole ? 0 : bundle->size),
+                              whole ? bundle->size : bundle->second_size) == 0,
+                "a RoomState");
+    output_send(session, turn, offset);
+    rooms_remove(session, membership);
+    rooms_pull(session, turn);
+    rooms_drop_empty(session);
+}
+
+void user_room_bundle(struct session *session, struct message *message, struct turn *turn)
+{
+    const struct room_bundle *bundle = room_bundle_of((struct room_bundle_message *)message);
+    struct membership *membership = rooms_find(session, bundle->room, bundle->incarnation);
+    if (membership == NULL)
+        turn_count(turn, METRIC_events_stale, 1);
+    else if (bundle->kind == ROOM_MESSAGES)
+        take_messages(session, membership, bundle, turn);
+    else if (bundle->kind == ROOM_EVENT)
+        take_event(session, membership, bundle, turn);
+    else
+        take_closed(session, membership, bundle, turn);
+    message_destroy(message);
+}
+
+/* --- what services want of him ---------------------------------------------------------------- */
+
+/* 0, or why it cannot be. */
+static uint16_t judge(const struct session *session, const struct room_member_message *message)
+{
+    if (session->status == SESSION_NONE)
+        return USHER__V1__ERROR__CODE__NOT_ONLINE;
+    if (message->epoch != 0 && message->epoch != session->epoch)
+        return RESULT_STALE_EPOCH;
+    return message->room == 0 ? USHER__V1__ERROR__CODE__NO_ROOM : 0;
+}
+
+/* Asks the room for him, with the service as the one who hears of it. */
+static void invite(struct session *session, const struct room_member_message *message,
+                   struct turn *turn)
+{
+    struct room_join_message *join =
+        room_join_create(room_member_name(message), bytes_of_text(turn->name));
+    MEMORY_MUST(join != NULL, "an invitation");
+    join->call.asker = message->asker;
+    join->call.request = message->token;
+    join->call.from_service = true;
+    join->may_join = ROOM_MAY;
+    join->user = turn->self;
+    join->epoch = session->epoch;
+    join->carry = message->carry;
+    rooms_of(session)->asked++;
+    turn_effect(turn, EFFECT_ROOM, 0)->message = &join->call.header;
+}
+
+void user_room_invite(struct session *session, struct message *message, struct turn *turn)
+{
+    const struct room_member_message *invitation = (const struct room_member_message *)message;
+    uint16_t code = judge(session, invitation);
+    if (code == 0 && rooms_find(session, invitation->room, 0) == NULL &&
+        rooms_are_full(session, turn))
+        code = RESULT_ROOMS_FULL;
+    if (code != 0)
+        turn_result(turn, invitation->asker, invitation->token, 0, session->epoch, code);
+    else
+        invite(session, invitation, turn);
+    message_destroy(message);
+}
+
+void user_room_expel(struct session *session, struct message *message, struct turn *turn)
+{
+    const struct room_member_message *order = (const struct room_member_message *)message;
+    uint16_t code = judge(session, order);
+    struct membership *membership = code == 0 ? rooms_find(session, order->room, 0) : NULL;
+    if (code == 0 && membership == NULL)
+        code = USHER__V1__ERROR__CODE__NOT_MEMBER;
+    if (code != 0) {
+        turn_result(turn, order->asker, order->token, 0, session->epoch, code);
+        message_destroy(message);
+        return;
+    }
+    rooms_leave(turn, membership->room, session->epoch, USHER__V1__ROOM_NEWS__CAUSE__SERVICE,
+                order->asker, order->token);
+    if (session->conn == 0) {
+        rooms_set(session, membership, MEMBER_WAS_REMOVED);
+    } else {
+        rooms_say(session, turn, actor_slot(membership->room), membership->incarnation,
+                  USHER__V1__ROOM_STATE__STATE__REMOVED, room_member_detail(order));
+        rooms_remove(session, membership);
+        rooms_pull(session, turn);
+    }
+    message_destroy(message);
+    rooms_drop_empty(session);
+}
