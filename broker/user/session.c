@@ -143,11 +143,6 @@ uint64_t session_token_left_ms(const struct session *session, const struct turn 
     return ends_ms > turn->now_ms ? ends_ms - turn->now_ms : 0;
 }
 
-bool session_may_join(const struct session *session, struct bytes room)
-{
-    return false;
-}
-
 void session_put_off_token_end(struct session *session, uint64_t until_ms)
 {
     session->details->token_ends_ms = until_ms;

@@ -89,9 +89,6 @@ bool session_may_join(const struct session *session, struct bytes room);
 void session_set_token_end(struct session *session, const struct turn *turn, uint64_t unix_ms);
 uint64_t session_token_end(const struct session *session, const struct turn *turn);
 
-/* Whether the token of his login lets him into that room (its claim `rooms`). */
-bool session_may_join(const struct session *session, struct bytes room);
-
 /* For how long the session may still be, in ms; UINT64_MAX: auth.session_ends does not end it. */
 uint64_t session_token_left_ms(const struct session *session, const struct turn *turn);
 
