@@ -65,6 +65,7 @@ static inline struct resume_message *resume_create(struct stage *stage, uint64_t
                                                    uint64_t last_seq)
 {
     struct resume_message *resume = message_create(MESSAGE_RESUME, sizeof(*resume));
+    resume->position_count = 0;
     assert_non_null(resume);
     resume->conn = conn;
     resume->id = 1;

@@ -98,11 +98,11 @@ static void an_epoch_beyond_all_is_damage(void **state)
 static void the_next_login_is_above_every_record(void **state)
 {
     struct stand *stand = *state;
-    store_session(stand, "anna", 1000, NULL, 0);
-    assert_int_equal(epoch_after_start(stand, START_S), 1000 + UNSTORED);
+    store_session(stand, "anna", 3 * UNSTORED, NULL, 0);
+    assert_int_equal(epoch_after_start(stand, START_S), 3 * UNSTORED);
     log_in(stand, "anna", 1);
     stand_run(stand);
-    assert_int_equal(session_of(stand, "anna")->epoch, 1001 + UNSTORED);
+    assert_int_equal(session_of(stand, "anna")->epoch, 3 * UNSTORED + 1);
 }
 
 /* By what he came is known of who is away, also when he was here before this process; a listener
