@@ -340,6 +340,7 @@ static inline void stage_result(struct stage *stage, uint64_t request, uint64_t 
                                 uint16_t code)
 {
     struct result_message *result = message_create(MESSAGE_RESULT, sizeof(*result));
+    result->offset = 0;
     assert_non_null(result);
     result->request = request;
     result->asker_epoch = asker_epoch;
