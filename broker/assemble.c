@@ -3,6 +3,7 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "actors/kinds.h"
 #include "base/check.h"
@@ -13,6 +14,7 @@
 #include "door/logins.h"
 #include "persist/committer.h"
 #include "persist/queries.h"
+#include "watch/watch.h"
 
 /* The parts of a broker that are the same whoever brings clock, store, clients and backends: put
  * together and taken apart here, started by nobody. broker.c adds the real edges and the threads;
@@ -51,6 +53,7 @@ static void fill_settings(struct settings *settings, const struct options *optio
     env_random(env, settings->requests_key, sizeof(settings->requests_key));
     env_random(env, settings->link_key, sizeof(settings->link_key));
     env_random(env, settings->proof_key, sizeof(settings->proof_key));
+    env_random(env, settings->friends_key, sizeof(settings->friends_key));
     for (unsigned i = 0; i < sizeof(boot); i++)
         snprintf(settings->node_boot + 2 * i, 3, "%02x", boot[i]);
 }
@@ -239,7 +242,8 @@ static void fill_egress(struct broker *broker)
         .queries = broker->queries,
         .workers = thread_of(broker, ROLE_WORKER),
         .limits = &broker->limits,
-        .presence_last = &broker->counters.presence_last,
+        .settings = &broker->settings,
+        .counters = &broker->counters,
         .env = broker->env,
         .metrics = broker->metrics,
     };
@@ -292,8 +296,25 @@ static void fill_survivors(struct broker *broker)
         .users_max = limits_users(egress->limits) + broker_instances_max(broker),
         .limits = egress->limits,
         .epoch_last = &broker->counters.epoch_last,
-        .presence_last = egress->presence_last,
+        .presence_last = &broker->counters.presence_last,
     };
+}
+
+/* They are there from the beginning, and for as long as the process. */
+static int make_shards(struct broker *broker)
+{
+    actor_handle *shards = calloc(WATCH_SHARDS, sizeof(*shards));
+    if (shards == NULL)
+        return -ENOMEM;
+    broker->settings.watch_shards = shards;
+    for (unsigned i = 0; i < WATCH_SHARDS; i++) {
+        char name[WATCH_NAME_BYTES];
+        watch_name(i, name);
+        shards[i] = registry_claim(broker->registry, name, strlen(name), &watch_behaviour);
+        if (shards[i] == 0)
+            return -ENOMEM;
+    }
+    return 0;
 }
 
 static int make_actors(struct broker *broker)
@@ -315,6 +336,8 @@ static int make_actors(struct broker *broker)
         .bounce = egress_bounce,
     };
     error = scheduler_create(&broker->scheduler, &scheduler);
+    if (error == 0 && options->friends_mode != FRIENDS_OFF)
+        error = make_shards(broker);
     if (error == 0)
         error = open_services(broker);
     if (error == 0)
@@ -409,6 +432,7 @@ void broker_dismantle(struct broker *broker)
     metrics_destroy(broker->metrics);
     destroy_rates(&broker->settings);
     room_classes_destroy(broker->settings.room_classes);
+    free((void *)broker->settings.watch_shards);
     logins_close(broker->logins);
     traces_destroy(broker->traces);
 }

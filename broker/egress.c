@@ -13,6 +13,7 @@
 #include "client.pb-c.h"
 #include "directory/services.h"
 #include "instance/instance.h"
+#include "persist/queries.h"
 #include "room/room.h"
 
 /* Everything that leaves: the effects of a turn, carried out in their order on the thread that
@@ -171,6 +172,9 @@ static void perform(struct egress *egress, struct runner *runner, struct turn *t
     case EFFECT_LINK:
         egress_link(egress, runner, turn, effect);
         break;
+    case EFFECT_LOOK_UP:
+        queries_look_up(egress->queries, (struct watch_look_message *)effect->message);
+        break;
     }
 }
 
@@ -229,6 +233,7 @@ void egress_stored(void *context, struct runner *runner, const struct change *li
     uint64_t last = 0;
     for (const struct change *change = list; change != NULL; change = change->next) {
         last = change->event.seq;
+        egress_tell_friends(egress, runner, &change->event);
         if (egress->feed == NULL)
             continue;
         char topic[16 + STORE_NAME_BYTES_MAX];
@@ -238,7 +243,7 @@ void egress_stored(void *context, struct runner *runner, const struct change *li
         feed_publish(egress->feed, bytes_of_text(topic), (struct bytes){bytes, size});
         metrics_add(egress->metrics, runner->index, METRIC_feed_published, 1);
     }
-    atomic_store_explicit(egress->presence_last, last, memory_order_release);
+    atomic_store_explicit(&egress->counters->presence_last, last, memory_order_release);
     services_tell_presence(egress->services, runner, last);
 }
 

@@ -32,7 +32,8 @@ struct egress {
     struct queries *queries;
     struct thread *workers; /* the scheduler's, by their numbers */
     const struct limits *limits;
-    _Atomic uint64_t *presence_last; /* the stream as committed */
+    const struct settings *settings;
+    struct counters *counters;
     const struct env *env;
     struct metrics *metrics;
 };
@@ -68,5 +69,9 @@ size_t egress_push_all(struct egress *egress, struct runner *runner, struct turn
 void egress_call(struct egress *egress, struct runner *runner, struct message *message);
 void egress_link(struct egress *egress, struct runner *runner, struct turn *turn,
                  const struct effect *effect);
+
+/* egress_friends.c: a stored event, to the shard of friends that has its user. */
+void egress_tell_friends(struct egress *egress, struct runner *runner,
+                         const struct presence_event *event);
 
 #endif

@@ -12,6 +12,7 @@
 #include "persist/committer.h"
 #include "room/room.h"
 #include "user/user.h"
+#include "watch/watch.h"
 
 /* A row for each kind of actor that runs turns: how a message is received, how what it asked for is
  * carried out, how a turn goes on that waited for the store, and how its state ends with the
@@ -122,6 +123,28 @@ static void clear_room(void *context, struct runner *runner, actor_handle self, 
     room_fini(&((struct room_place *)state)->room);
 }
 
+static bool receive_watch(void *context, struct runner *runner, actor_handle self, void *state,
+                          struct message *message)
+{
+    watch_receive(state, message, begin(context, runner, self));
+    return true;
+}
+
+static enum verdict finish_watch(void *context, struct runner *runner, actor_handle self,
+                                 void *state)
+{
+    struct turn *turn = begin(context, runner, self);
+    watch_finish(state, turn);
+    egress_perform(context, runner, turn);
+    turn_reset(turn);
+    return VERDICT_GO_ON;
+}
+
+static void clear_watch(void *context, struct runner *runner, actor_handle self, void *state)
+{
+    watch_clear(state);
+}
+
 static void clear_user(void *context, struct runner *runner, actor_handle self, void *state)
 {
     session_clear(state, begin(context, runner, self));
@@ -159,6 +182,14 @@ const struct behaviour visitors_behaviour = {
     .finish = finish_instance,
     .clear = clear_instance,
 };
+const struct behaviour watch_behaviour = {
+    .name = "watch",
+    .kind = KIND_WATCH,
+    .state_bytes = sizeof(struct watch_place),
+    .receive = receive_watch,
+    .finish = finish_watch,
+    .clear = clear_watch,
+};
 
 const struct behaviour room_behaviour = {
     .name = "room",
@@ -173,7 +204,8 @@ const struct behaviour room_behaviour = {
 size_t kinds_state_bytes(void)
 {
     static const struct behaviour *const rows[] = {&user_behaviour, &instance_behaviour,
-                                                   &visitors_behaviour, &room_behaviour};
+                                                   &visitors_behaviour, &room_behaviour,
+                                                   &watch_behaviour};
     size_t most = 0;
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
         most = rows[i]->state_bytes > most ? rows[i]->state_bytes : most;

@@ -4,6 +4,7 @@
 #include "actors/push.h"
 #include "actors/refuse.h"
 #include "actors/room_messages.h"
+#include "actors/watch.h"
 #include "backend.pb-c.h"
 #include "client.pb-c.h"
 
@@ -51,6 +52,10 @@ void bounce(struct message *message, struct turn *turn)
         turn_result(turn, leave->asker, leave->token, 0, leave->epoch, 0);
     } else if (message->kind == MESSAGE_ROOM_STATE) {
         bounce_state((struct room_state_message *)message, turn);
+    } else if (message->kind == MESSAGE_WATCH_LIST) {
+        const struct watch_list_message *list = (const struct watch_list_message *)message;
+        watch_listed(turn, list->by, list->request, USHER__V1__RESULT__CODE__NOT_ONLINE, 0, NULL,
+                     0);
     } else if (message->kind == MESSAGE_FRAMES) {
         turn_effect(turn, EFFECT_CONSUMED, ((struct frames_message *)message)->conn);
     } else if (message->kind == MESSAGE_RESUME) {

@@ -52,6 +52,17 @@ enum message_kind {
     MESSAGE_ROOM_STATE,
     MESSAGE_ROOM_BUNDLE,
     MESSAGE_ROOM_ANSWER,
+    /* about friends (watch.h): to a shard, to a user, to the instance that gave a list */
+    MESSAGE_WATCH,
+    MESSAGE_UNWATCH,
+    MESSAGE_WATCH_STATUS,
+    MESSAGE_WATCH_EVENT,
+    MESSAGE_WATCH_LOOKED,
+    MESSAGE_WATCH_STALE,
+    MESSAGE_WATCH_MORE, /* to oneself: go on telling */
+    MESSAGE_WATCHED,
+    MESSAGE_WATCH_LIST,
+    MESSAGE_WATCH_LISTED,
     /* to every actor */
     MESSAGE_TICK,
     MESSAGE_RESTORE,

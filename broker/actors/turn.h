@@ -17,6 +17,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "rules/friends.h"
 #include "rules/room_classes.h"
 #include "storage/store.h"
 
@@ -26,9 +27,6 @@ struct link_token {
     size_t size;
     uint8_t bytes[];
 };
-
-/* The words of friends.mode, in their order. */
-enum friends_mode { FRIENDS_OFF, FRIENDS_BACKEND, FRIENDS_SERVICE, FRIENDS_OPEN };
 
 /* What handlers go by beside the limits; set once at start, but for the token. */
 struct settings {
@@ -48,6 +46,8 @@ struct settings {
     uint8_t friends_mode; /* enum friends_mode */
     bool friends_show_away;
     const char *friends_service;
+    uint64_t friends_key[2];          /* random; see watch_hash in watch.h */
+    const actor_handle *watch_shards; /* WATCH_SHARDS of them; NULL: friends.mode is off */
 };
 
 /* Numbers that all actors draw from; atomics, so that any thread may. */
@@ -58,6 +58,9 @@ struct counters {
     _Atomic uint64_t link_last;
     _Atomic uint32_t goaways; /* backends that are to hear of the stop and have not fetched it */
     _Atomic uint64_t presence_last; /* the stream as committed */
+    _Atomic uint64_t watch_pairs;   /* of watcher and watched; while there is none, nobody posts
+                                     * presence events to the shards */
+    _Atomic uint64_t watch_stale;   /* a bit for each shard that an event could not be posted to */
 };
 
 enum effect_kind {
@@ -78,6 +81,7 @@ enum effect_kind {
     EFFECT_ANSWER,   /* turn.out[offset, size) to a link exchange */
     EFFECT_VOUCH,    /* the peer of a link exchange has a link */
     EFFECT_LINK,     /* something of an instance's; see instance/instance.h */
+    EFFECT_LOOK_UP,  /* a watch_look_message: comes back with what the store has of its users */
 };
 
 struct effect {

@@ -151,6 +151,16 @@ static bool is_loopback(const char *host)
     return inet_pton(AF_INET6, host, &ipv6) == 1 && IN6_IS_ADDR_LOOPBACK(&ipv6);
 }
 
+static void refuse_open(struct load *load, const char *option, const char *why, const char *key)
+{
+    char what[256];
+    snprintf(what, sizeof(what),
+             "%s, and %s is not a loopback address; accepted: "
+             "a loopback address, or auth.allow_open_network true",
+             why, key);
+    fail_value(load, option, what);
+}
+
 static void check_address(struct load *load, const char *key, const char *address)
 {
     const struct options *options = load->options;
@@ -159,15 +169,12 @@ static void check_address(struct load *load, const char *key, const char *addres
         fail_value(load, key, "not an address; accepted: HOST:PORT, [IPV6]:PORT");
         return;
     }
-    if (options->auth_mode == AUTH_MODE_OPEN && !options->auth_allow_open_network &&
-        !is_loopback(parts.host)) {
-        char what[256];
-        snprintf(what, sizeof(what),
-                 "open believes every name, and %s is not a loopback address; accepted: "
-                 "a loopback address, or auth.allow_open_network true",
-                 key);
-        fail_value(load, "auth.mode", what);
-    }
+    if (options->auth_allow_open_network || is_loopback(parts.host))
+        return;
+    if (options->auth_mode == AUTH_MODE_OPEN)
+        refuse_open(load, "auth.mode", "open believes every name", key);
+    if (options->friends_mode == FRIENDS_OPEN)
+        refuse_open(load, "friends.mode", "open shows everybody to everybody", key);
 }
 
 static void check_certificate(struct load *load, const char *listener)

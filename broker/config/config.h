@@ -13,6 +13,7 @@
 #include "base/limits.h"
 #include "base/listeners.h"
 #include "base/prefixes.h"
+#include "rules/friends.h"
 #include "rules/room_classes.h"
 
 /* As many as the prefixes that a content network publishes, and some more. Of link.urls fewer: each

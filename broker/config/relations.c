@@ -54,7 +54,25 @@ static const enum option_index bringers[] = {OPTION_INDEX_proxy_from,
 
 enum { BRINGERS = sizeof(bringers) / sizeof(*bringers) };
 
-_Static_assert((int)RELATION_COUNT + (int)UNUSED_COUNT + (int)BRINGERS <= (int)OPTION_CONFLICTS_MAX,
+/* What may be open, and what it means when it is. */
+static const struct opening {
+    enum option_index option;
+    unsigned open; /* its value then */
+    const char *why, *accepted;
+} openings[] = {
+    {OPTION_INDEX_auth_mode, AUTH_MODE_OPEN,
+     "a proxy brings clients from anywhere, also to a loopback address, and every name is believed",
+     "auth.mode token or service"},
+    {OPTION_INDEX_friends_mode, FRIENDS_OPEN,
+     "a proxy brings clients from anywhere, also to a loopback address, and everybody is shown to "
+     "them",
+     "friends.mode backend or service"},
+};
+
+enum { OPENINGS = sizeof(openings) / sizeof(*openings) };
+
+_Static_assert((int)RELATION_COUNT + (int)UNUSED_COUNT + (int)BRINGERS * (int)OPENINGS <=
+                   (int)OPTION_CONFLICTS_MAX,
                "room for all at once");
 
 static uint64_t number_of(const struct options *options, enum option_index index)
@@ -146,23 +164,21 @@ static bool is_unused(const struct options *options, const struct unused *row,
     return true;
 }
 
-static const char brings_why[] =
-    "a proxy brings clients from anywhere, also to a loopback address, and every name is believed";
-
 /* Nobody shall be open to the network without having said so. */
 static bool is_open(const struct options *options, const struct option_row *row,
-                    struct option_conflict *conflict)
+                    const struct opening *opening, struct option_conflict *conflict)
 {
     char text[OPTION_TEXT_BYTES];
+    const char *key = option_rows[opening->option].key;
+    unsigned value =
+        *(const unsigned *)((const char *)options + option_rows[opening->option].offset);
     config_print_option(options, row, text);
-    if (text[0] == '\0' || options->auth_mode != AUTH_MODE_OPEN || options->auth_allow_open_network)
+    if (text[0] == '\0' || value != opening->open || options->auth_allow_open_network)
         return false;
-    *conflict = (struct option_conflict){
-        .refused = true, .option = row->key, .other = option_rows[OPTION_INDEX_auth_mode].key};
+    *conflict = (struct option_conflict){.refused = true, .option = row->key, .other = key};
     snprintf(conflict->text, sizeof(conflict->text),
-             "it is set, and auth.mode is open: %s; accepted: auth.mode token or service, or "
-             "auth.allow_open_network true",
-             brings_why);
+             "it is set, and %s is open: %s; accepted: %s, or auth.allow_open_network true", key,
+             opening->why, opening->accepted);
     return true;
 }
 
@@ -171,7 +187,8 @@ size_t config_conflicts(const struct options *options,
 {
     size_t count = 0;
     for (size_t i = 0; i < BRINGERS; i++)
-        count += is_open(options, &option_rows[bringers[i]], &conflicts[count]);
+        for (size_t j = 0; j < OPENINGS; j++)
+            count += is_open(options, &option_rows[bringers[i]], &openings[j], &conflicts[count]);
     for (size_t i = 0; i < UNUSED_COUNT; i++)
         count += is_unused(options, &unused[i], &conflicts[count]);
     for (size_t i = 0; i < RELATION_COUNT; i++) {
@@ -206,10 +223,12 @@ void config_print_relations(FILE *to)
                 relations[i].kind == REFUSED ? "refused" : "told");
     }
     for (size_t i = 0; i < BRINGERS; i++)
-        fprintf(to,
-                "| %s set only with another auth.mode than open, or with auth.allow_open_network | "
-                "%s | refused |\n",
-                option_rows[bringers[i]].key, brings_why);
+        for (size_t j = 0; j < OPENINGS; j++)
+            fprintf(to,
+                    "| %s set only with another %s than open, or with auth.allow_open_network | %s "
+                    "| refused |\n",
+                    option_rows[bringers[i]].key, option_rows[openings[j].option].key,
+                    openings[j].why);
     for (size_t i = 0; i < UNUSED_COUNT; i++) {
         const struct unused *row = &unused[i];
         fprintf(to, "| %s set, but not with %s ", option_rows[row->option].key,

@@ -441,6 +441,9 @@ void instance_receive(struct instance **state, struct message *message, struct t
     case MESSAGE_ROOM_ANSWER:
         instance_room_done(instance, (struct room_answer_message *)message, turn);
         break;
+    case MESSAGE_WATCH_LISTED:
+        instance_watch_listed(instance, (const struct watch_listed_message *)message, turn);
+        break;
     case MESSAGE_RESULT: {
         struct result_message *result = (struct result_message *)message;
         instance_command_done(instance, result->request, result->code, turn);
@@ -470,6 +473,7 @@ void instance_receive(struct instance **state, struct message *message, struct t
     case MESSAGE_KICK:
     case MESSAGE_ROOM_INVITE:
     case MESSAGE_ROOM_EXPEL:
+    case MESSAGE_WATCH_LIST:
         bounce(message, turn); /* a command that names an instance: there is no such user */
         return;
     default: /* MESSAGE_PRESENCE: instance_finish looks at the stream */

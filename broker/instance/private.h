@@ -133,6 +133,16 @@ void instance_room_done(struct instance *instance, const struct room_answer_mess
                         struct turn *turn);
 void instance_pushed_all(struct instance *instance, struct push_all_message *push,
                          struct turn *turn);
+/* Of the command that the token names, which has what it waited for; NULL: that Submit has ended.
+ * It is filled, and then said to be taken. */
+struct command_result *instance_take_result(struct instance *instance, uint64_t token);
+void instance_result_taken(struct instance *instance, uint64_t token, struct turn *turn);
+
+/* submit_watch.c: a list has come to its user. */
+struct watch_listed_message;
+void instance_watch_listed(struct instance *instance, const struct watch_listed_message *listed,
+                           struct turn *turn);
+
 void instance_drop_submits(struct instance *instance, struct turn *turn);
 
 /* An answer to an exchange: a LinkAnswer, which stands in turn->out from `offset` on. */

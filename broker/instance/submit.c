@@ -306,6 +306,21 @@ void instance_room_done(struct instance *instance, const struct room_answer_mess
         instance_command_done(instance, answer->token, answer->code, turn);
 }
 
+struct command_result *instance_take_result(struct instance *instance, uint64_t token)
+{
+    struct submit *submit = find(instance, token);
+    if (submit == NULL)
+        return NULL;
+    struct command_result *result = result_of(submit, token);
+    settle(submit, result);
+    return result;
+}
+
+void instance_result_taken(struct instance *instance, uint64_t token, struct turn *turn)
+{
+    finish_if_done(instance, find(instance, token), turn);
+}
+
 void instance_pushed_all(struct instance *instance, struct push_all_message *push,
                          struct turn *turn)
 {
@@ -522,6 +537,8 @@ static void run_command(struct instance *instance, struct submit *submit, uint32
         drain(instance, turn);
         break;
     case USHER__V1__COMMAND__BODY_WATCH_LIST:
+        submit_watch_list(&running, command->watch_list, turn);
+        break;
     case USHER__V1__COMMAND__BODY__NOT_SET:
         result->code = USHER__V1__RESULT__CODE__MALFORMED;
         break;
@@ -559,7 +576,8 @@ static bool is_awaited(const Usher__V1__Command *command)
 {
     return command->body_case == USHER__V1__COMMAND__BODY_PUSH ||
            command->body_case == USHER__V1__COMMAND__BODY_PUSH_ALL ||
-           command->body_case == USHER__V1__COMMAND__BODY_KICK || submit_is_of_room(command);
+           command->body_case == USHER__V1__COMMAND__BODY_KICK ||
+           command->body_case == USHER__V1__COMMAND__BODY_WATCH_LIST || submit_is_of_room(command);
 }
 
 const char *instance_submit_fault(const Usher__V1__Submit *submit, const struct limits *limits)

@@ -2,7 +2,7 @@
 #ifndef USHER_INSTANCE_SUBMIT_H
 #define USHER_INSTANCE_SUBMIT_H
 
-/* Private to submit.c and submit_rooms.c: one command of a Submit, while it runs. */
+/* Private to submit*.c: one command of a Submit, while it runs. */
 
 #include "instance/private.h"
 
@@ -36,5 +36,10 @@ void submit_run_of_room(const struct running *running, const Usher__V1__Command 
 
 /* The names that it is for, NULL: none. */
 char *const *submit_names(const Usher__V1__Command *command, size_t *count);
+
+/* --- submit_watch.c --- */
+
+void submit_watch_list(const struct running *running, const Usher__V1__WatchList *list,
+                       struct turn *turn);
 
 #endif

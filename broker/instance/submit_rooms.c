@@ -32,6 +32,9 @@ char *const *submit_names(const Usher__V1__Command *command, size_t *count)
     case USHER__V1__COMMAND__BODY_ROOM_REMOVE:
         *count = command->room_remove->n_users;
         return command->room_remove->users;
+    case USHER__V1__COMMAND__BODY_WATCH_LIST:
+        *count = command->watch_list->n_targets;
+        return command->watch_list->targets;
     default:
         *count = 0;
         return NULL;

@@ -24,6 +24,9 @@
  * places in a small table, which sources share by chance; a query is short, as its answer is
  * bounded and what it reads with it.
  *
+ * The shards of friends ask as instances do, each for some names at a time and for no more before
+ * it has the answer.
+ *
  * A page of sessions or events is cut where the room ends; `more` says so, and the asker goes on
  * after the last name or seq. Every page is one consistent state of the store, and says which. */
 
@@ -65,16 +68,26 @@ static void round_add(struct round *round, struct line *line)
     round->last = line;
 }
 
-void queries_submit(struct queries *queries, struct query_message *query)
+static void submit(struct queries *queries, bool linked, uint32_t source, struct message *query)
 {
-    struct round *round = &queries->rounds[query->linked];
-    struct line *line = &round->lines[query->source % LINES];
+    struct round *round = &queries->rounds[linked];
+    struct line *line = &round->lines[source % LINES];
     lock_take(&queries->lock);
-    message_append(&line->queries, &query->header);
-    if (line->queries.first == &query->header)
+    message_append(&line->queries, query);
+    if (line->queries.first == query)
         round_add(round, line);
     lock_give(&queries->lock);
     pthread_cond_signal(&queries->more);
+}
+
+void queries_submit(struct queries *queries, struct query_message *query)
+{
+    submit(queries, query->linked, query->source, &query->header);
+}
+
+void queries_look_up(struct queries *queries, struct watch_look_message *look)
+{
+    submit(queries, true, actor_slot(look->shard), &look->header);
 }
 
 static bool none_waits(const struct queries *queries)
@@ -271,6 +284,36 @@ static void list_events(const struct queries_options *options, const struct quer
     buffer_fini(&run.page.items);
 }
 
+/* --- friends ---------------------------------------------------------------------------------- */
+
+struct look_run {
+    struct watch_look *row;
+};
+
+static bool add_look(void *context, const char *user, const struct session_record *record)
+{
+    struct look_run *run = context;
+    struct watch_look *row = run->row++;
+    row->state = record == NULL                      ? WATCH_OFFLINE
+                 : record->state == SESSION_DETACHED ? WATCH_AWAY
+                                                     : WATCH_ONLINE;
+    row->epoch = record != NULL ? record->epoch : 0;
+    row->since_ms = record != NULL && record->state == SESSION_ONLINE ? record->since_ms : 0;
+    return true;
+}
+
+/* Goes back to the shard as its own answer. */
+static void look_up_watched(const struct queries_options *options, struct watch_look_message *look)
+{
+    const char *users[WATCH_LOOK_MAX];
+    struct look_run run = {look->rows};
+    for (uint32_t i = 0; i < look->count; i++)
+        users[i] = look->rows[i].user;
+    look->failed =
+        store_look_up(options->store, users, look->count, add_look, &run, &look->presence_seq) != 0;
+    scheduler_tell(options->scheduler, NULL, look->shard, &look->header);
+}
+
 /* --- numbers ---------------------------------------------------------------------------------- */
 
 /* They are few and ours, and need no room. */
@@ -387,10 +430,15 @@ bool queries_step(struct queries *queries)
 {
     CHECK(on_thread(&queries->mark) || off_thread(&queries->mark));
     lock_take(&queries->lock);
-    struct query_message *query = (struct query_message *)take_next(queries);
+    struct message *next = take_next(queries);
     lock_give(&queries->lock);
-    if (query == NULL)
+    if (next == NULL)
         return false;
+    if (next->kind == MESSAGE_WATCH_LOOKED) {
+        look_up_watched(&queries->options, (struct watch_look_message *)next);
+        return true;
+    }
+    struct query_message *query = (struct query_message *)next;
     if (query->kind == QUERY_PRESENCE)
         read_presence(&queries->options, query);
     else

@@ -4,6 +4,7 @@
 
 /* The thread that reads the store for backends. */
 
+#include "actors/watch.h"
 #include "backend.pb-c.h"
 #include "base/metrics.h"
 #include "instance/instance.h"
@@ -39,6 +40,9 @@ bool queries_step(struct queries *queries);
 
 /* Takes the query; any thread, never blocks on the disk. */
 void queries_submit(struct queries *queries, struct query_message *query);
+
+/* The same; comes back to its shard, filled. */
+void queries_look_up(struct queries *queries, struct watch_look_message *look);
 
 /* Joins its thread; what waits is not answered any more. */
 void queries_close(struct queries *queries);

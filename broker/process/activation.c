@@ -56,10 +56,15 @@ static int check_socket(int fd, const char *name, const struct options *options,
         (address.ss_family != AF_INET && address.ss_family != AF_INET6) ||
         !has_option(fd, SO_TYPE, SOCK_STREAM) || !has_option(fd, SO_ACCEPTCONN, 1))
         return refuse(error, fd, name, "is no TCP socket that listens");
-    if (options->auth_mode == AUTH_MODE_OPEN && !options->auth_allow_open_network &&
-        !is_loopback(&address))
+    if (options->auth_allow_open_network || is_loopback(&address))
+        return 0;
+    if (options->auth_mode == AUTH_MODE_OPEN)
         return refuse(error, fd, name,
                       "is not on a loopback address, and auth.mode open believes every name");
+    if (options->friends_mode == FRIENDS_OPEN)
+        return refuse(error, fd, name,
+                      "is not on a loopback address, and friends.mode open shows everybody to "
+                      "everybody");
     return 0;
 }
 

@@ -17,4 +17,8 @@ void friends_tick(struct session *session, struct turn *turn);
 bool friends_wait(const struct session *session);
 void friends_feed(struct session *session, struct turn *turn);
 
+/* friends.service has answered what a Watch may add. */
+void friends_answered(struct session *session, const struct call_result_message *result,
+                      struct turn *turn);
+
 #endif

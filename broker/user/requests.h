@@ -9,9 +9,10 @@
 #include <stdint.h>
 
 struct request {
-    uint64_t id;          /* not 0 */
-    uint64_t call;        /* 0: a Send */
-    uint64_t deadline_ms; /* of a call */
+    uint64_t id;               /* not 0 */
+    uint64_t call;             /* 0: a Send */
+    uint64_t deadline_ms : 63; /* of a call */
+    uint64_t watch : 1;        /* it asks friends.service, and its answer is not the client's */
 };
 
 struct requests;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "client.pb-c.h"
+#include "user/friends.h"
 #include "user/user.h"
 
 /* What others have answered to a Send or a Call, for the client. What comes for a request that has
@@ -80,12 +81,15 @@ void user_call_result(struct session *session, struct message *message, struct t
     if (result->epoch != session->epoch || request == NULL || request->call != result->call) {
         turn_count(turn, METRIC_replies_late, 1);
     } else {
+        bool watch = request->watch;
         requests_remove(&session->requests, result->request);
         call_ended(turn, 1);
         turn_count(turn, result->code == 0 ? METRIC_calls_answered : METRIC_calls_lost, 1);
         if (result->code == 0)
             turn_mark(turn, HISTOGRAM_call_latency, result->stamp_us);
-        if (result->code == 0)
+        if (result->code == 0 && watch)
+            friends_answered(session, result, turn);
+        else if (result->code == 0)
             answer_reply(session, turn, result->request, result->status,
                          (struct bytes){result->payload, result->payload_size});
         else

@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/memory.h"
+#include "user/friends_private.h"
+
+/* Whom a user watches: places in an array, found by name. The name itself stands in the record that
+ * he shares with all who watch the same one, and a part of its hash in the place, so looking for a
+ * name is a walk over at most friends.targets places of 16 bytes.
+ *
+ * A Watch or a WatchList is first made a plan: who comes and who goes, each once. Then the limits
+ * are asked, and only if all of it fits anything changes. So nobody has half of a list. Pairs of
+ * the whole node are counted when they are planned and given back when they go, by the watcher's
+ * own turns, so the count is exact. */
+
+enum { PLACES_MIN = 4, HASH_SHIFT = 6 /* the bits below chose the shard */ };
+
+static void *resize(void *before, size_t size_before, size_t size)
+{
+    void *after;
+    MEMORY_MUST((after = realloc(before, size)) != NULL, "friends");
+    memory_account((int64_t)size - (int64_t)size_before);
+    return after;
+}
+
+static uint32_t part_of(uint64_t hash)
+{
+    return hash >> HASH_SHIFT & 0xffffff;
+}
+
+/* UINT32_MAX: he is not watched. */
+static uint32_t find(const struct friends *friends, uint64_t hash, struct bytes name)
+{
+    for (uint32_t i = 0; i < friends->top; i++)
+        if (friends->pairs[i].hash == part_of(hash) && friends->pairs[i].record != NULL &&
+            bytes_equal(watch_record_name(friends->pairs[i].record), name))
+            return i;
+    return UINT32_MAX;
+}
+
+/* --- plans ------------------------------------------------------------------------------------ */
+
+void plan_begin(struct plan *plan, const struct friends *friends, uint32_t most)
+{
+    *plan = (struct plan){.capacity = most};
+    MEMORY_MUST((plan->wishes = calloc(most + 1, sizeof(*plan->wishes))) != NULL, "friends");
+    MEMORY_MUST((plan->goes = calloc(friends->top + 1, sizeof(*plan->goes))) != NULL, "friends");
+}
+
+static void let_go(struct plan *plan, uint32_t position, bool goes)
+{
+    if (plan->goes[position] == goes)
+        return;
+    plan->goes[position] = goes;
+    plan->gone += goes ? 1 : (uint32_t)-1;
+}
+
+void plan_remove_all(struct plan *plan, const struct friends *friends)
+{
+    for (uint32_t i = 0; i < friends->top; i++)
+        if (friends->pairs[i].record != NULL)
+            let_go(plan, i, true);
+}
+
+void plan_remove(struct plan *plan, const struct friends *friends, const struct turn *turn,
+                 struct bytes name)
+{
+    uint32_t position = find(friends, watch_hash(turn->settings, name), name);
+    if (position != UINT32_MAX)
+        let_go(plan, position, true);
+}
+
+void plan_add(struct plan *plan, const struct friends *friends, const struct turn *turn,
+              struct bytes name, uint16_t index)
+{
+    uint64_t hash = watch_hash(turn->settings, name);
+    CHECK(plan->count < plan->capacity);
+    for (uint32_t i = 0; i < plan->count; i++)
+        if (plan->wishes[i].hash == hash && bytes_equal(plan->wishes[i].name, name))
+            return;
+    uint32_t position = find(friends, hash, name);
+    if (position != UINT32_MAX)
+        let_go(plan, position, false);
+    plan->fresh += position == UINT32_MAX;
+    plan->wishes[plan->count++] = (struct wish){name, hash, index, position == UINT32_MAX};
+}
+
+void plan_end(struct plan *plan)
+{
+    free(plan->wishes);
+    free(plan->goes);
+}
+
+void pairs_give_back(struct turn *turn, uint32_t count)
+{
+    uint64_t before =
+        atomic_fetch_sub_explicit(&turn->counters->watch_pairs, count, memory_order_relaxed);
+    CHECK(before >= count);
+    turn_count(turn, METRIC_friends_pairs, (uint64_t)0 - count);
+}
+
+enum plan_fault plan_reserve(const struct plan *plan, const struct friends *friends,
+                             struct turn *turn)
+{
+    uint64_t after = (uint64_t)friends->count - plan->gone + plan->fresh;
+    if (plan->fresh > 0 && after > friends_targets(turn->limits)) {
+        turn_count(turn, METRIC_friends_targets_full, 1);
+        return PLAN_TARGETS;
+    }
+    if (plan->fresh <= plan->gone) {
+        pairs_give_back(turn, plan->gone - plan->fresh);
+        return PLAN_FITS;
+    }
+    uint32_t more = plan->fresh - plan->gone;
+    /* Before any shard hears of it: see egress_stored. */
+    uint64_t before =
+        atomic_fetch_add_explicit(&turn->counters->watch_pairs, more, memory_order_seq_cst);
+    turn_count(turn, METRIC_friends_pairs, more);
+    if (before + more <= friends_pairs(turn->limits))
+        return PLAN_FITS;
+    pairs_give_back(turn, more);
+    turn_count(turn, METRIC_friends_pairs_full, 1);
+    LOG(turn->log, LIMIT_HIT, LOG_S("limit", "friends.pairs"), LOG_S("user", turn->name));
+    return PLAN_PAIRS;
+}
+
+/* --- pairs ------------------------------------------------------------------------------------ */
+
+static uint32_t take_place(struct friends *friends)
+{
+    if (friends->free != 0) {
+        uint32_t position = friends->free - 1;
+        friends->free = friends->pairs[position].serial;
+        return position;
+    }
+    if (friends->top == friends->size) {
+        uint32_t size = friends->size > 0 ? friends->size + friends->size / 2 : PLACES_MIN;
+        friends->pairs =
+            resize(friends->pairs, friends->size * sizeof(struct pair), size * sizeof(struct pair));
+        friends->size = size;
+    }
+    return friends->top++;
+}
+
+static void post_watch(const struct pair *pair, uint32_t position, uint16_t kind, bool asks,
+                       struct turn *turn)
+{
+    struct bytes name = watch_record_name(pair->record);
+    struct watch_message *message = watch_message_create(kind, name);
+    message->watcher = turn->self;
+    message->position = position;
+    message->serial = pair->serial;
+    message->asks = asks;
+    turn_post(turn, watch_shard(turn->settings, watch_hash(turn->settings, name)),
+              &message->header);
+}
+
+static void add(struct friends *friends, const struct wish *wish, bool service,
+                struct list_wait *list, struct turn *turn)
+{
+    uint32_t position = take_place(friends);
+    struct pair *pair = &friends->pairs[position];
+    *pair = (struct pair){
+        .record = watch_record_create(wish->name, WATCH_OFFLINE, 0, (struct bytes){0}),
+        .serial = ++friends->serial,
+        .hash = part_of(wish->hash),
+        .pending = 1,
+        .service = service,
+    };
+    friends->count++;
+    friends->pending++;
+    if (list != NULL)
+        list_wait_for(list, position, pair->serial, wish->index);
+    post_watch(pair, position, MESSAGE_WATCH, list != NULL, turn);
+}
+
+void pair_free(struct friends *friends, uint32_t position)
+{
+    struct pair *pair = &friends->pairs[position];
+    CHECK(pair->record != NULL && friends->count > 0 && friends->pending >= pair->pending);
+    friends->pending -= pair->pending;
+    friends->count--;
+    shared_release(&pair->record->header);
+    *pair = (struct pair){.serial = friends->free};
+    friends->free = position + 1;
+}
+
+void pair_remove(struct friends *friends, uint32_t position, struct turn *turn)
+{
+    post_watch(&friends->pairs[position], position, MESSAGE_UNWATCH, false, turn);
+    pair_free(friends, position);
+}
+
+void plan_carry_out(const struct plan *plan, struct friends *friends, bool service,
+                    struct list_wait *list, struct turn *turn)
+{
+    for (uint32_t i = friends->top; plan->gone > 0 && i > 0; i--)
+        if (plan->goes[i - 1])
+            pair_remove(friends, i - 1, turn);
+    for (uint32_t i = 0; i < plan->count; i++) {
+        const struct wish *wish = &plan->wishes[i];
+        if (wish->fresh) {
+            add(friends, wish, service, list, turn);
+            continue;
+        }
+        if (list != NULL)
+            list->accepted++;
+        if (service)
+            friends->pairs[find(friends, wish->hash, wish->name)].service = 1;
+    }
+}
+
+void pairs_fini(struct friends *friends)
+{
+    for (uint32_t i = 0; i < friends->top; i++)
+        if (friends->pairs[i].record != NULL)
+            shared_release(&friends->pairs[i].record->header);
+    memory_account(-(int64_t)(friends->size * sizeof(struct pair)));
+    free(friends->pairs);
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_WATCH_WATCH_H
+#define USHER_WATCH_WATCH_H
+
+/* The behaviour of one of the WATCH_SHARDS actors that know who watches whom: some of the targets,
+ * by a hash of their names, how each of them looks, and their watchers. Events of the presence
+ * stream and what users say of themselves go in, posts to watchers come out. Pure like a user's
+ * (actors/turn.h); actors/watch.h has the messages. Owned by the actor's turn, never blocks. */
+
+#include "actors/watch.h"
+
+struct watch_shard;
+
+/* The state of a shard's actor. */
+struct watch_place {
+    struct watch_shard *shard; /* NULL: nobody has been watched yet */
+};
+
+/* The name of the actor with that number. No user and no instance can have it. */
+enum { WATCH_NAME_BYTES = 8 };
+void watch_name(unsigned number, char name[WATCH_NAME_BYTES]);
+
+/* Takes the message. */
+void watch_receive(struct watch_place *place, struct message *message, struct turn *turn);
+
+/* The messages of the turn are done: tells watchers, so many in one turn, and asks the store. */
+void watch_finish(struct watch_place *place, struct turn *turn);
+
+/* The process ends: frees it all, and tells nobody. */
+void watch_clear(struct watch_place *place);
+
+#endif
