@@ -7,7 +7,11 @@ from usherplay import Broker, Client, check, check_equal, eventually, play, scal
 from usherplay.client import Crowd
 from usherplay.friends import AWAY, OFFLINE, ONLINE, Watcher, watcher
 
-OPEN = {"friends.mode": "open", "friends.batch_ms": 100}
+OPEN = {
+    "friends.mode": "open",
+    "friends.batch_ms": 100,
+    "limits.logins_per_minute_per_user": 0,
+}
 
 
 def broker_of(**options):

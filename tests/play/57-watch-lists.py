@@ -35,6 +35,7 @@ def broker_of(**options):
         {
             "friends.mode": "backend",
             "friends.batch_ms": 100,
+            "limits.logins_per_minute_per_user": 0,
             **{key.replace("__", "."): value for key, value in options.items()},
         }
     )
