@@ -8,7 +8,10 @@
 
 /* What the room still has of its messages: the very bundles that were posted, so a history costs
  * the bytes of its messages once, whoever else holds them. It goes by whole bundles, and may have
- * some messages more than it says: history_first says what counts. */
+ * some messages more than it says: history_first says what counts.
+ *
+ * Anybody who may make rooms may fill histories, and they would fill the memory of all: from half
+ * of the budget on no room keeps any, and who was away is told PARTIAL. */
 
 enum { KEPT_MAX = ROOM_HISTORY_MESSAGES_MAX + ROOM_BUNDLE_MAX };
 
@@ -40,10 +43,19 @@ static bool is_spare(const struct room *room)
             room->kept_bytes > ROOM_HISTORY_BYTES_MAX);
 }
 
+static void drop_all(struct room *room)
+{
+    while (room->kept_count > 0)
+        drop_oldest(room);
+}
+
 void history_keep(struct room *room, struct room_bundle *bundle)
 {
     CHECK(bundle->kind == ROOM_MESSAGES && last_of(bundle) == room->sealed);
-    if (room->class.history_messages > 0) {
+    bool keeps = room->class.history_messages > 0 && !memory_half_held();
+    if (!keeps)
+        drop_all(room);
+    if (keeps) {
         if (room->kept == NULL) {
             size_t bytes = KEPT_MAX * sizeof(*room->kept);
             MEMORY_MUST((room->kept = malloc(bytes)) != NULL, "a history");
@@ -111,8 +123,7 @@ uint64_t history_replay(const struct room *room, uint64_t offset, uint32_t bytes
 
 void history_free(struct room *room)
 {
-    while (room->kept_count > 0)
-        drop_oldest(room);
+    drop_all(room);
     if (room->kept != NULL)
         memory_account(-(int64_t)(KEPT_MAX * sizeof(*room->kept)));
     free(room->kept);

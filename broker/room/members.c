@@ -139,10 +139,42 @@ void members_remove(struct room *room, struct member *member)
     room->count--;
 }
 
-void members_compact(struct room *room, bool now)
+/* Rows for as many members as there are, and some. */
+static void remake_rows(struct room *room)
+{
+    uint32_t size = ROWS_MIN;
+    while (table_is_full(room->count * 2, size))
+        size *= 2;
+    struct place_row *rows;
+    MEMORY_MUST((rows = calloc(size, sizeof(*rows))) != NULL, "a room");
+    memory_account(((int64_t)size - room->row_size) * (int64_t)sizeof(*rows));
+    free(room->rows);
+    room->rows = rows;
+    room->row_size = size;
+    const struct table table = rows_of(room);
+    for (uint32_t place = 0; place < room->places; place++) {
+        uint64_t key = key_of(room->members[place].user);
+        room->rows[table_find(&table, key)] = (struct place_row){key, place};
+    }
+}
+
+/* A room that was large once is not so for ever. */
+static void shrink(struct room *room)
+{
+    uint32_t capacity = room->count * 2 > CAPACITY_MIN ? room->count * 2 : CAPACITY_MIN;
+    struct member *members = realloc(room->members, capacity * sizeof(*members));
+    if (members == NULL)
+        return;
+    memory_account(((int64_t)capacity - room->capacity) * (int64_t)sizeof(*members));
+    room->members = members;
+    room->capacity = capacity;
+    remake_rows(room);
+}
+
+void members_compact(struct room *room)
 {
     uint32_t holes = room->places - room->count;
-    if (room->out_place != 0 || (!now && (holes < HOLES_MIN || holes < room->count)))
+    if (room->out_place != 0 || holes < HOLES_MIN || holes < room->count)
         return;
     uint32_t to = 0;
     const struct table table = rows_of(room);
@@ -155,6 +187,8 @@ void members_compact(struct room *room, bool now)
     }
     CHECK(to == room->count);
     room->places = to;
+    if (room->capacity / 4 > to)
+        shrink(room);
 }
 
 uint32_t members_behind(const struct room *room, uint64_t number)

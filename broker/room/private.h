@@ -119,7 +119,7 @@ void members_set_away(struct room *room, struct member *member, bool away);
 void members_set_owed(struct room *room, struct member *member, bool owed);
 
 /* Closes the holes, when they are many; no fan-out is under way. */
-void members_compact(struct room *room, bool now);
+void members_compact(struct room *room);
 void members_free(struct room *room);
 uint32_t members_max(const struct room *room);
 

@@ -15,7 +15,7 @@
 static const uint64_t SECOND_NS = 1000000000;
 
 /* What the frame needs beside the items: envelope, lengths, room and offset. */
-enum { FRAME_MORE_BYTES = 40 };
+enum { FRAME_MORE_BYTES = 40, ITEMS_BYTES_KEPT = 1024 };
 
 static struct bytes name_of(const struct room_publish_message *publish)
 {
@@ -174,6 +174,8 @@ void publish_seal(struct room *room, struct turn *turn)
     room->sealed += bundle->count;
     room->item_count = 0;
     room->items.size = 0;
+    if (room->items.capacity > ITEMS_BYTES_KEPT) /* a quiet room holds next to nothing */
+        buffer_fini(&room->items);
     history_keep(room, bundle);
     out_add(room, bundle);
 }

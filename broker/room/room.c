@@ -261,7 +261,7 @@ void room_finish(struct room **state, struct turn *turn)
         room->hint_ms = turn->now_ms + ROOM_HINT_MS;
     if (is_due(room->hint_ms, turn))
         member_hints(room, turn);
-    members_compact(room, false);
+    members_compact(room);
     if (room->out_ready > 0)
         turn_effect(turn, EFFECT_ROOM_OUT, 0);
     arm(room, turn);

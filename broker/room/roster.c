@@ -76,6 +76,11 @@ static void forget_changes(struct room *room)
             room->members[i].change = 0;
     room->change_count = 0;
     room->event_ms = 0;
+    if (room->change_capacity > EVENT_CHANGES) {
+        free(room->changes);
+        room->changes = NULL;
+        room->change_capacity = 0;
+    }
 }
 
 static void tell_some(struct room *room, uint32_t from, uint32_t to, struct turn *turn)
