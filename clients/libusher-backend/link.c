@@ -10,6 +10,7 @@
 #include "common/chance.h"
 #include "common/check.h"
 #include "libusher-backend/pack.h"
+#include "libusher-backend/rooms.h"
 #include "proto/link_frame.h"
 #include "proto/utf8.h"
 
@@ -396,6 +397,10 @@ static void fetch_batch(struct usher_backend *backend, const Usher__V1__Batch *b
             mail_control(backend, mail->control);
         else if (mail->body_case == USHER__V1__MAIL__BODY_AUTH)
             mail_login(backend, mail->auth);
+        else if (mail->body_case == USHER__V1__MAIL__BODY_ASK)
+            rooms_ask(backend, mail->ask);
+        else if (mail->body_case == USHER__V1__MAIL__BODY_NEWS)
+            rooms_news(backend, mail->news);
         backend->mail_done = mail->seq;
     }
     presence_batch(backend, batch);

@@ -46,6 +46,30 @@ static const char *const code_names[] = {
     [USHER_BACKEND_MALFORMED] = "malformed",
     [USHER_BACKEND_UNAVAILABLE] = "unavailable",
     [USHER_BACKEND_FORBIDDEN] = "forbidden",
+    [USHER_BACKEND_NO_ROOM] = "no-room",
+    [USHER_BACKEND_ROOM_FULL] = "room-full",
+    [USHER_BACKEND_NOT_MEMBER] = "not-member",
+    [USHER_BACKEND_RATE_LIMITED] = "rate-limited",
+    [USHER_BACKEND_FULL] = "full",
+};
+
+static const char *const room_kind_names[] = {
+    [USHER_BACKEND_ROOM_OPENED] = "opened",   [USHER_BACKEND_ROOM_CLOSED] = "closed",
+    [USHER_BACKEND_ROOM_JOINED] = "joined",   [USHER_BACKEND_ROOM_AWAY] = "away",
+    [USHER_BACKEND_ROOM_BACK] = "back",       [USHER_BACKEND_ROOM_LEFT] = "left",
+    [USHER_BACKEND_ROOM_MESSAGE] = "message",
+};
+
+static const char *const room_cause_names[] = {
+    [USHER__V1__ROOM_NEWS__CAUSE__ASKED] = "asked",
+    [USHER__V1__ROOM_NEWS__CAUSE__SERVICE] = "service",
+    [USHER__V1__ROOM_NEWS__CAUSE__TAKEOVER] = "takeover",
+    [USHER__V1__ROOM_NEWS__CAUSE__LOGOUT] = "logout",
+    [USHER__V1__ROOM_NEWS__CAUSE__EXPIRED] = "expired",
+    [USHER__V1__ROOM_NEWS__CAUSE__KICKED] = "kicked",
+    [USHER__V1__ROOM_NEWS__CAUSE__TOKEN_EXPIRED] = "token-expired",
+    [USHER__V1__ROOM_NEWS__CAUSE__IDLE] = "idle",
+    [USHER__V1__ROOM_NEWS__CAUSE__LOST] = "lost",
 };
 
 static const char *name(const char *const *names, size_t count, unsigned value)
@@ -63,6 +87,16 @@ const char *usher_backend_kind_name(unsigned kind)
 const char *usher_backend_cause_name(unsigned cause)
 {
     return NAME(cause_names, cause);
+}
+
+const char *usher_backend_room_kind_name(unsigned kind)
+{
+    return NAME(room_kind_names, kind);
+}
+
+const char *usher_backend_room_cause_name(unsigned cause)
+{
+    return NAME(room_cause_names, cause);
 }
 
 const char *usher_backend_state_name(unsigned session_state)

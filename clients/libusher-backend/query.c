@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "libusher-backend/pack.h"
+#include "libusher-backend/rooms.h"
 #include "proto/link_frame.h"
 
 /* Questions that block.
@@ -80,6 +81,38 @@ static bool pack_order(const struct usher_backend *backend, Usher__V1__Command *
     }
 }
 
+/* What questions about rooms are made of. */
+struct room_question {
+    Usher__V1__Rooms rooms;
+    Usher__V1__RoomMembers members;
+};
+
+/* False: it is none of them. */
+static bool pack_rooms(Usher__V1__Command *command, struct room_question *question,
+                       const struct usher_backend_query *query)
+{
+    switch (query->kind) {
+    case USHER_BACKEND_ROOMS:
+        usher__v1__rooms__init(&question->rooms);
+        question->rooms.prefix = pack_text(query->prefix);
+        question->rooms.after = pack_text(query->after_user);
+        question->rooms.limit = query->limit;
+        command->body_case = USHER__V1__COMMAND__BODY_ROOMS;
+        command->rooms = &question->rooms;
+        return true;
+    case USHER_BACKEND_ROOM_MEMBERS:
+        usher__v1__room_members__init(&question->members);
+        question->members.room = pack_text(query->room);
+        question->members.after = pack_text(query->after_user);
+        question->members.limit = query->limit;
+        command->body_case = USHER__V1__COMMAND__BODY_ROOM_MEMBERS;
+        command->room_members = &question->members;
+        return true;
+    default:
+        return false;
+    }
+}
+
 /* Builds the command on the stack of this call, because its parts are borrowed from one another. */
 static int pack_query(struct usher_backend *backend, struct buffer *out,
                       const struct usher_backend_query *query)
@@ -95,6 +128,7 @@ static int pack_query(struct usher_backend *backend, struct buffer *out,
     Usher__V1__Count count = USHER__V1__COUNT__INIT;
     Usher__V1__Stats stats = USHER__V1__STATS__INIT;
     struct order order;
+    struct room_question rooms;
     switch (query->kind) {
     case USHER_BACKEND_LOOKUP:
         lookup.n_users = query->user_count;
@@ -130,7 +164,7 @@ static int pack_query(struct usher_backend *backend, struct buffer *out,
         command.stats = &stats;
         break;
     default:
-        if (!pack_order(backend, &command, &order, query))
+        if (!pack_order(backend, &command, &order, query) && !pack_rooms(&command, &rooms, query))
             return -EINVAL;
         break;
     }
@@ -249,6 +283,43 @@ static void copy_numbers(struct usher_backend_answer *answer, struct usher_backe
     answer->number_count = list->n_numbers;
 }
 
+static void copy_rooms(struct usher_backend_answer *answer, struct usher_backend_room *rows,
+                       struct texts *texts, const Usher__V1__RoomList *list)
+{
+    for (size_t i = 0; i < list->n_rooms; i++) {
+        struct usher_backend_room *room = &rows[i];
+        room_convert(room, list->rooms[i]);
+        room->name = text_copy(texts, room->name);
+        room->room_class = text_copy(texts, room->room_class);
+        room->owner = text_copy(texts, room->owner);
+    }
+    answer->rooms = rows;
+    answer->room_count = list->n_rooms;
+    answer->more = list->more;
+}
+
+static void copy_members(struct usher_backend_answer *answer,
+                         struct usher_backend_room_member *rows, struct texts *texts,
+                         const Usher__V1__RoomMemberList *list)
+{
+    for (size_t i = 0; i < list->n_members; i++) {
+        const Usher__V1__RoomMemberInfo *member = list->members[i];
+        rows[i] = (struct usher_backend_room_member){
+            .user = text_copy(texts, member->user),
+            .epoch = member->epoch,
+            .away = member->away,
+            .carry = member->carry,
+        };
+    }
+    answer->members = rows;
+    answer->member_count = list->n_members;
+    answer->next = text_copy(texts, list->next);
+    answer->more = list->next[0] != '\0';
+    answer->seq = list->news_seq;
+    answer->incarnation = list->incarnation;
+    answer->offset = list->offset;
+}
+
 static void copy_lines(struct usher_backend_answer *answer, const char **rows, struct texts *texts,
                        const Usher__V1__LineList *list)
 {
@@ -276,6 +347,12 @@ static size_t rows_of(const Usher__V1__Result *result, size_t *row_bytes)
     case USHER__V1__RESULT__VALUE_LINES:
         *row_bytes = sizeof(const char *);
         return result->lines->n_lines;
+    case USHER__V1__RESULT__VALUE_ROOMS:
+        *row_bytes = sizeof(struct usher_backend_room);
+        return result->rooms->n_rooms;
+    case USHER__V1__RESULT__VALUE_MEMBERS:
+        *row_bytes = sizeof(struct usher_backend_room_member);
+        return result->members->n_members;
     default:
         *row_bytes = 0;
         return 0;
@@ -288,7 +365,7 @@ static struct usher_backend_answer *convert(const Usher__V1__Result *result, siz
 {
     size_t row_bytes;
     size_t count = rows_of(result, &row_bytes);
-    size_t texts_bytes = frame_bytes + count * ROW_TEXTS_MAX;
+    size_t texts_bytes = frame_bytes + (count + 1) * ROW_TEXTS_MAX;
     struct usher_backend_answer *answer =
         calloc(1, sizeof(*answer) + count * row_bytes + texts_bytes);
     if (answer == NULL)
@@ -296,6 +373,7 @@ static struct usher_backend_answer *convert(const Usher__V1__Result *result, siz
     void *rows = answer + 1;
     struct texts texts = {(char *)rows + count * row_bytes, texts_bytes};
     answer->code = (unsigned)result->code;
+    answer->next = "";
     if (result->value_case == USHER__V1__RESULT__VALUE_SESSIONS)
         copy_sessions(answer, rows, &texts, result->sessions);
     else if (result->value_case == USHER__V1__RESULT__VALUE_EVENTS)
@@ -304,6 +382,10 @@ static struct usher_backend_answer *convert(const Usher__V1__Result *result, siz
         copy_numbers(answer, rows, &texts, result->numbers);
     else if (result->value_case == USHER__V1__RESULT__VALUE_LINES)
         copy_lines(answer, rows, &texts, result->lines);
+    else if (result->value_case == USHER__V1__RESULT__VALUE_ROOMS)
+        copy_rooms(answer, rows, &texts, result->rooms);
+    else if (result->value_case == USHER__V1__RESULT__VALUE_MEMBERS)
+        copy_members(answer, rows, &texts, result->members);
     return answer;
 }
 

@@ -8,6 +8,7 @@
 #include "common/check.h"
 #include "common/clock.h"
 #include "libusher-backend/pack.h"
+#include "libusher-backend/rooms.h"
 #include "proto/link_submit.h"
 
 /* Commands on their way to the node.
@@ -57,7 +58,7 @@ static int enqueue_as(struct usher_backend *backend, const Usher__V1__Command *m
     return queue_command(backend, command);
 }
 
-static int enqueue(struct usher_backend *backend, const Usher__V1__Command *message, uint64_t token)
+int submit_command(struct usher_backend *backend, const Usher__V1__Command *message, uint64_t token)
 {
     return enqueue_as(backend, message, COMMAND_PLAIN, token);
 }
@@ -170,7 +171,7 @@ int usher_backend_kick(struct usher_backend *backend, const struct usher_backend
     body.do_not_return = kick->do_not_return;
     message.body_case = USHER__V1__COMMAND__BODY_KICK;
     message.kick = &body;
-    return enqueue(backend, &message, token);
+    return submit_command(backend, &message, token);
 }
 
 int usher_backend_drain(struct usher_backend *backend, uint64_t token)
@@ -179,7 +180,7 @@ int usher_backend_drain(struct usher_backend *backend, uint64_t token)
     Usher__V1__Command message = USHER__V1__COMMAND__INIT;
     message.body_case = USHER__V1__COMMAND__BODY_DRAIN;
     message.drain = &drain;
-    return enqueue(backend, &message, token);
+    return submit_command(backend, &message, token);
 }
 
 /* Takes the command. */
@@ -321,6 +322,11 @@ static void report_result(struct usher_backend *backend, uint64_t token,
                                                          (unsigned)report->failures[i]->code};
         result.failures = failures;
         result.failure_count = failures != NULL ? report->n_failures : 0;
+    }
+    struct usher_backend_room room;
+    if (from->value_case == USHER__V1__RESULT__VALUE_ROOMS && from->rooms->n_rooms == 1) {
+        room_convert(&room, from->rooms->rooms[0]);
+        result.room = &room;
     }
     backend->on.on_result(backend->context, token, &result);
     free(failures);

@@ -2,7 +2,8 @@
 #ifndef USHER_LIBUSHER_BACKEND_SUBMIT_H
 #define USHER_LIBUSHER_BACKEND_SUBMIT_H
 
-/* Commands under way: batches and their results. For the thread that runs. */
+/* Commands under way: batches and their results. For the thread that runs, where nothing else is
+ * said. */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -23,6 +24,10 @@ struct batch {
     uint64_t link;
     unsigned attempts;
 };
+
+/* Queues a command, from any thread; see usher_backend.h. */
+int submit_command(struct usher_backend *backend, const Usher__V1__Command *message,
+                   uint64_t token);
 
 /* Fills backend->batch and backend->request from a wanted snapshot page or else the queue; false
  * when there is nothing to send. */

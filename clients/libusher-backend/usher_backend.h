@@ -63,6 +63,71 @@ struct usher_backend_login {
     bool redelivered;    /* another instance may have seen it before */
 };
 
+/* --- rooms: a service hears of those whose class names it as owner ------- */
+
+/* May this user make that room (and be its first member), or be in it? usher_backend_reply with
+ * status 0 is yes; with any other it is no, and its payload, if it is text, tells the user why.
+ * Without a reply he is not let in. */
+struct usher_backend_room_ask {
+    struct usher_backend_call_id id;
+    const char *room;
+    const char *user;
+    uint64_t epoch;
+    bool creates;        /* the room is not there yet */
+    uint32_t timeout_ms; /* what is left of rooms.ask_ms */
+    bool redelivered;    /* another instance may have seen it before */
+};
+
+enum usher_backend_room_kind {
+    USHER_BACKEND_ROOM_OPENED = 1,
+    USHER_BACKEND_ROOM_CLOSED = 2,
+    USHER_BACKEND_ROOM_JOINED = 3,
+    USHER_BACKEND_ROOM_AWAY = 4, /* his connection is lost; he may come back */
+    USHER_BACKEND_ROOM_BACK = 5,
+    USHER_BACKEND_ROOM_LEFT = 6,
+    USHER_BACKEND_ROOM_MESSAGE = 7, /* of classes that say follow=messages */
+};
+
+/* What has happened in a room, in order, each once; after a failover some may come again,
+ * `redelivered`, so what is done of them is known by (room, incarnation, news_seq). A gap of
+ * news_seq: something is missing, and USHER_BACKEND_ROOM_MEMBERS says how it is now. */
+struct usher_backend_room_news {
+    const char *room;
+    uint64_t incarnation; /* of the life of the room; greater than those before */
+    uint64_t news_seq;    /* from 1 in each incarnation */
+    unsigned kind;        /* enum usher_backend_room_kind; others may be added */
+    const char *user;     /* ""; of a MESSAGE: a service has published it */
+    uint64_t epoch;
+    unsigned cause;  /* see usher_backend_room_cause_name */
+    uint64_t offset; /* MESSAGE: its own; otherwise of the newest one */
+    const void *payload;
+    size_t payload_size;
+    const char *service; /* MESSAGE: that published it */
+    uint64_t time_ms;
+    bool redelivered;
+};
+
+struct usher_backend_room {
+    const char *name;
+    uint64_t incarnation;
+    uint64_t offset; /* of the newest message */
+    uint32_t members;
+    uint32_t away;          /* of them */
+    const char *room_class; /* its pattern */
+    const char *owner;
+    uint32_t history_messages;
+    uint64_t history_bytes;
+    uint64_t deliveries; /* since it was opened: messages times members */
+    uint64_t opened_ms;
+};
+
+struct usher_backend_room_member {
+    const char *user;
+    uint64_t epoch;
+    bool away;
+    bool carry; /* it goes with him to his next login */
+};
+
 enum usher_backend_kind {
     USHER_BACKEND_ONLINE = 1,
     USHER_BACKEND_DETACHED = 2, /* connection lost; may resume until until_ms */
@@ -103,7 +168,7 @@ struct usher_backend_session {
                             * the node does not know */
 };
 
-/* How a command ended. The first eight are the node's own words. */
+/* How a command ended. All but the last are the node's own words. */
 enum usher_backend_code {
     USHER_BACKEND_OK = 0,
     USHER_BACKEND_NOT_ONLINE = 1,
@@ -114,7 +179,12 @@ enum usher_backend_code {
     USHER_BACKEND_MALFORMED = 6,
     USHER_BACKEND_UNAVAILABLE = 7,
     USHER_BACKEND_FORBIDDEN = 8, /* the token is missing or wrong */
-    USHER_BACKEND_LOST = 100,    /* the link broke before the answer: done once or not at all */
+    USHER_BACKEND_NO_ROOM = 9,   /* or no class for one of that name */
+    USHER_BACKEND_ROOM_FULL = 10,
+    USHER_BACKEND_NOT_MEMBER = 11,
+    USHER_BACKEND_RATE_LIMITED = 12,
+    USHER_BACKEND_FULL = 13,  /* he is in too many rooms, or there are too many */
+    USHER_BACKEND_LOST = 100, /* the link broke before the answer: done once or not at all */
 };
 
 struct usher_backend_failure {
@@ -128,6 +198,8 @@ struct usher_backend_result {
     const struct usher_backend_failure *failures;
     size_t failure_count; /* pushes: who did not get it, as far as the answer had room */
     uint32_t dropped;     /* transient pushes: to how many it did not go, who are no failures */
+    const struct usher_backend_room *room; /* of room_open and room_publish, with the offset of the
+                                            * message; else NULL */
 };
 
 enum usher_backend_state {
@@ -156,6 +228,10 @@ struct usher_backend_callbacks {
     void (*on_state)(void *context, enum usher_backend_state state, const char *text);
     /* Without this callback nobody is let in by this instance. */
     void (*on_login)(void *context, const struct usher_backend_login *login);
+    /* Without this callback nobody is let in where the owner is asked. */
+    void (*on_room_ask)(void *context, const struct usher_backend_room_ask *ask);
+    /* Acknowledged when it returns. */
+    void (*on_room_news)(void *context, const struct usher_backend_room_news *news);
 };
 
 enum { USHER_BACKEND_URLS_MAX = 8 };
@@ -244,6 +320,34 @@ struct usher_backend_kick {
 int usher_backend_kick(struct usher_backend *backend, const struct usher_backend_kick *kick,
                        uint64_t token);
 
+/* Makes a room, or finds it. room_class: the pattern of the class, where not the first that fits
+ * the name is meant; or NULL. members_max 0: as the class says. */
+int usher_backend_room_open(struct usher_backend *backend, const char *room, const char *room_class,
+                            uint32_t members_max, uint64_t token);
+
+/* Behind all that was published before. `detail` is for the members; may be NULL. */
+int usher_backend_room_close(struct usher_backend *backend, const char *room, const char *detail,
+                             uint64_t token);
+
+/* Each of them is a member from then on, whatever the class says of joining; the result is that of
+ * a push. */
+struct usher_backend_room_add {
+    const char *room;
+    const char *const *users;
+    size_t user_count;
+    const uint64_t *epochs; /* one for each of them, 0: any login; NULL: any of all */
+    bool carry;             /* the membership goes with the user to his next login */
+};
+int usher_backend_room_add(struct usher_backend *backend, const struct usher_backend_room_add *add,
+                           uint64_t token);
+int usher_backend_room_remove(struct usher_backend *backend, const char *room,
+                              const char *const *users, size_t user_count, const char *detail,
+                              uint64_t token);
+
+/* To all members, in the one order of the room. */
+int usher_backend_room_publish(struct usher_backend *backend, const char *room, const void *payload,
+                               size_t payload_size, uint64_t token);
+
 /* Asks for no new users from now on. */
 int usher_backend_drain(struct usher_backend *backend, uint64_t token);
 
@@ -256,13 +360,18 @@ enum usher_backend_query_kind {
     USHER_BACKEND_EVENTS,   /* after_seq, limit -> events, seq, reset */
     USHER_BACKEND_COUNT,    /* -> numbers */
     USHER_BACKEND_STATS,    /* -> numbers */
-    /* For operators; the last four change something, and send the token of the options. */
-    USHER_BACKEND_RECORDER,    /* user (or NULL), after_seq -> lines, seq, more */
-    USHER_BACKEND_TRACE_READ,  /* user, after_seq -> lines, seq, more */
-    USHER_BACKEND_TRACE_START, /* user, seconds, one_in */
-    USHER_BACKEND_TRACE_STOP,  /* user */
-    USHER_BACKEND_RELOAD,      /* -> lines: what changed, or why nothing did (MALFORMED) */
-    USHER_BACKEND_DRAIN_NODE,  /* seconds, or restart */
+    /* For operators; TRACE_START to DRAIN_NODE change something, and send the token of the options.
+     */
+    USHER_BACKEND_RECORDER,     /* user (or NULL), after_seq -> lines, seq, more */
+    USHER_BACKEND_TRACE_READ,   /* user, after_seq -> lines, seq, more */
+    USHER_BACKEND_TRACE_START,  /* user, seconds, one_in */
+    USHER_BACKEND_TRACE_STOP,   /* user */
+    USHER_BACKEND_RELOAD,       /* -> lines: what changed, or why nothing did (MALFORMED) */
+    USHER_BACKEND_DRAIN_NODE,   /* seconds, or restart */
+    USHER_BACKEND_ROOMS,        /* prefix, after_user (a room's name), limit -> rooms, more */
+    USHER_BACKEND_ROOM_MEMBERS, /* room, after_user (`next` of the page before), limit -> members,
+                                 * next, seq (the news that they are true for), incarnation, offset
+                                 */
 };
 
 struct usher_backend_query {
@@ -277,6 +386,7 @@ struct usher_backend_query {
     uint32_t seconds, one_in; /* 0: the node's default */
     uint32_t timeout_ms;      /* 0: 3 seconds */
     bool restart;             /* the node is alone: it stops and begins again at once */
+    const char *room;
 };
 
 struct usher_backend_number {
@@ -298,6 +408,12 @@ struct usher_backend_answer {
                    * lines: after_seq of the next page */
     bool more;    /* sessions, lines: there is a next page */
     bool reset;   /* events: those right after after_seq are no longer kept */
+    struct usher_backend_room *rooms;
+    size_t room_count;
+    struct usher_backend_room_member *members;
+    size_t member_count;
+    const char *next;             /* members: after_user of the next page; "": this was the last */
+    uint64_t incarnation, offset; /* members: of the room */
 };
 
 /* Gives *answer, to be given back by usher_backend_answer_free. -ETIMEDOUT (nobody answers),
@@ -312,6 +428,8 @@ void usher_backend_answer_free(struct usher_backend_answer *answer);
 /* Lower-case words for logs and tables; never NULL. */
 const char *usher_backend_kind_name(unsigned kind);
 const char *usher_backend_cause_name(unsigned cause);
+const char *usher_backend_room_kind_name(unsigned kind);
+const char *usher_backend_room_cause_name(unsigned cause);
 const char *usher_backend_state_name(unsigned session_state);
 const char *usher_backend_code_name(unsigned code);
 

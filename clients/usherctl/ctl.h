@@ -49,6 +49,11 @@ int ctl_stats(const struct ctl *ctl);
 int ctl_snapshot(const struct ctl *ctl);
 int ctl_presence(const struct ctl *ctl);
 
+/* --- rooms.c: the same. --- */
+
+int ctl_rooms(const struct ctl *ctl);
+int ctl_room(const struct ctl *ctl);
+
 /* --- link.c: the same for commands that need a link. --- */
 
 int ctl_kick(const struct ctl *ctl);

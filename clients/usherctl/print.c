@@ -110,6 +110,61 @@ void print_event(const struct ctl *ctl, const struct usher_backend_event *event)
     puts("}");
 }
 
+void print_room_head(const struct ctl *ctl)
+{
+    if (!ctl->json)
+        printf("%-24s %8s %8s %12s %8s %14s %-16s %-16s %s\n", "ROOM", "MEMBERS", "AWAY", "OFFSET",
+               "HISTORY", "DELIVERIES", "OWNER", "CLASS", "OPENED");
+}
+
+void print_room(const struct ctl *ctl, const struct usher_backend_room *room)
+{
+    char name[CELL_BYTES_MAX], owner[CELL_BYTES_MAX], pattern[CELL_BYTES_MAX];
+    char time_text[TIME_BYTES_MAX];
+    if (!ctl->json) {
+        printf("%-24s %8" PRIu32 " %8" PRIu32 " %12" PRIu64 " %8" PRIu32 " %14" PRIu64
+               " %-16s %-16s %s\n",
+               escaped(name, room->name), room->members, room->away, room->offset,
+               room->history_messages, room->deliveries, escaped(owner, room->owner),
+               escaped(pattern, room->room_class), local_time(time_text, room->opened_ms));
+        return;
+    }
+    print_json_text(stdout, "{", "room", room->name);
+    print_json_number(stdout, ",", "incarnation", room->incarnation);
+    print_json_number(stdout, ",", "offset", room->offset);
+    print_json_number(stdout, ",", "members", room->members);
+    print_json_number(stdout, ",", "away", room->away);
+    print_json_text(stdout, ",", "class", room->room_class);
+    print_json_text(stdout, ",", "owner", room->owner);
+    print_json_number(stdout, ",", "history_messages", room->history_messages);
+    print_json_number(stdout, ",", "history_bytes", room->history_bytes);
+    print_json_number(stdout, ",", "deliveries", room->deliveries);
+    print_json_number(stdout, ",", "opened_ms", room->opened_ms);
+    puts("}");
+}
+
+void print_member_head(const struct ctl *ctl)
+{
+    if (!ctl->json)
+        printf("%-24s %-6s %-6s %s\n", "USER", "STATE", "CARRY", "EPOCH");
+}
+
+void print_member(const struct ctl *ctl, const struct usher_backend_room_member *member)
+{
+    char user[CELL_BYTES_MAX];
+    const char *state = member->away ? "away" : "here";
+    if (!ctl->json) {
+        printf("%-24s %-6s %-6s %" PRIu64 "\n", escaped(user, member->user), state,
+               member->carry ? "yes" : "no", member->epoch);
+        return;
+    }
+    print_json_text(stdout, "{", "user", member->user);
+    print_json_text(stdout, ",", "state", state);
+    print_json_number(stdout, ",", "carry", member->carry);
+    print_json_number(stdout, ",", "epoch", member->epoch);
+    puts("}");
+}
+
 void print_number(const struct ctl *ctl, const char *name, uint64_t value)
 {
     char cell[CELL_BYTES_MAX];

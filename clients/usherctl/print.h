@@ -12,6 +12,10 @@ void print_session(const struct ctl *ctl, const struct usher_backend_session *se
 void print_event_head(const struct ctl *ctl);
 /* Not if it is about another user than the one asked for. */
 void print_event(const struct ctl *ctl, const struct usher_backend_event *event);
+void print_room_head(const struct ctl *ctl);
+void print_room(const struct ctl *ctl, const struct usher_backend_room *room);
+void print_member_head(const struct ctl *ctl);
+void print_member(const struct ctl *ctl, const struct usher_backend_room_member *member);
 void print_number(const struct ctl *ctl, const char *name, uint64_t value);
 void print_result(const struct ctl *ctl, const struct usher_backend_result *result);
 

@@ -512,6 +512,8 @@ TABLES = {
             "presence": {"after", "follow", "user"},
             "snapshot": set(),
             "stats": set(),
+            "rooms": set(),
+            "room": set(),
             "recorder": {"user"},
             "trace": {"seconds", "one-in"},
             "reload": set(),
@@ -540,6 +542,7 @@ TABLES = {
 }
 WORDS = {
     "find": ["x"],
+    "room": ["x"],
     "kick": ["x"],
     "push": ["x", "text"],
     "push-all": ["text"],

@@ -54,7 +54,8 @@ struct fake {
     size_t call_count;
     Usher__V1__PresenceEvent events[FAKE_MAX];
     size_t event_count;
-    Usher__V1__AuthCall *login; /* goes in place of the call of that number; NULL: none */
+    Usher__V1__Mail *instead[FAKE_MAX]; /* other mail, in place of that call; NULL: the call */
+    Usher__V1__AuthCall *login;         /* goes in place of the call of that number; NULL: none */
     uint64_t presence_last;
     bool presence_reset; /* once */
     struct fake_page pages[4];
@@ -156,6 +157,9 @@ static void fake_fetch(struct fake_desk *desk, const Usher__V1__Fetch *fetch,
             mail->body_case = USHER__V1__MAIL__BODY_AUTH;
             mail->auth = fake->login;
         }
+        if (fake->instead[i] != NULL)
+            *mail = *fake->instead[i];
+        mail->seq = fake->call_seqs[i];
         desk->mail_list[desk->batch.n_mail++] = mail;
     }
     for (size_t i = 0; i < fake->event_count && !fake->presence_reset; i++)
