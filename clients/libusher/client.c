@@ -139,6 +139,7 @@ void usher_client_destroy(struct usher_client *client)
     connection_close(&client->connection);
     tls_client_destroy(client->security);
     requests_fini(&client->requests);
+    rooms_fini(&client->rooms);
     events_fini(&client->events);
     free(client->current);
     free((void *)(uintptr_t)client->options.host);
@@ -206,7 +207,7 @@ bool usher_client_wants_write(const struct usher_client *client)
         return connection_connects_by_writing(&client->connection);
     return client->connection.connected &&
            (client->connection.output.size > 0 ||
-            (client->state == USHER_STATE_ONLINE && client->requests.waiting.head != NULL));
+            (client->state == USHER_STATE_ONLINE && requests_ready(&client->requests)));
 }
 
 int usher_client_timeout_ms(const struct usher_client *client)
@@ -274,8 +275,7 @@ int usher_client_next(struct usher_client *client, struct usher_event *event)
 
 /* --- requests --------------------------------------------------------------------------------- */
 
-/* Gives a request that has its id and room in the limits, but no frame yet. */
-static int begin_request(struct usher_client *client, bool answered, uint64_t timeout_ms,
+int client_begin_request(struct usher_client *client, bool answered, uint64_t timeout_ms,
                          struct request **request)
 {
     if (!under_way(client) || client->logging_out)
@@ -287,8 +287,7 @@ static int begin_request(struct usher_client *client, bool answered, uint64_t ti
     return *request != NULL ? 0 : -ENOMEM;
 }
 
-/* Takes the request whose frame was made with `result`. */
-static int submit(struct usher_client *client, struct request *request, int result, uint64_t *id)
+int client_submit(struct usher_client *client, struct request *request, int result, uint64_t *id)
 {
     /* One that is larger than the limit goes alone; it would be told to come later for ever. */
     if (result == 0 && client->requests.bytes > 0 &&
@@ -312,19 +311,19 @@ static int ask(struct usher_client *client, bool answered, uint64_t timeout_ms,
                struct client_frame *frame, size_t frame_bytes_max, uint64_t *id)
 {
     struct request *request;
-    int result = begin_request(client, answered, timeout_ms, &request);
+    int result = client_begin_request(client, answered, timeout_ms, &request);
     if (result < 0)
         return result;
     request->transient = frame->body == CLIENT_SEND && frame->send.transient;
     frame->id = request->id;
     result = client_frame_write(&request->frame, frame, frame_bytes_max);
-    return submit(client, request, result, id);
+    return client_submit(client, request, result, id);
 }
 
 /* What is sent now would not go out now. */
 static bool would_wait(const struct usher_client *client)
 {
-    return client->state != USHER_STATE_ONLINE || client->requests.waiting.head != NULL ||
+    return client->state != USHER_STATE_ONLINE || requests_ready(&client->requests) ||
            connection_is_behind(&client->connection);
 }
 

@@ -20,6 +20,7 @@ struct event_node *event_create(enum usher_event_type type, size_t bytes)
     node->event.service = "";
     node->event.detail = "";
     node->event.node = "";
+    node->event.room = "";
     return node;
 }
 

@@ -55,7 +55,7 @@ int broker_frame_read(struct bytes frame, struct broker_frame *out)
             break;
         if (tag == TAG_ID) {
             at = wire_varint(at, end, &out->id);
-        } else if ((tag & 7) == WIRE_RUN && tag >> 3 <= BROKER_CLOSE) {
+        } else if ((tag & 7) == WIRE_RUN && tag >> 3 <= BROKER_BODY_LAST) {
             out->body = (enum broker_body)(tag >> 3);
             at = wire_run(at, end, &body);
         } else {
@@ -64,7 +64,29 @@ int broker_frame_read(struct bytes frame, struct broker_frame *out)
     }
     if (at == NULL && frame.size > 0)
         return -EPROTO;
+    out->bytes = body;
     return body.size > 0 ? read_body(body, out) : 0;
+}
+
+int broker_item_read(struct bytes *rest, unsigned number, struct broker_frame *item)
+{
+    const uint8_t *at = rest->data;
+    const uint8_t *end = rest->data + rest->size;
+    struct bytes run = {0};
+    uint32_t tag = 0;
+    while (rest->size > 0 && at != end && tag != WIRE_TAG(number, WIRE_RUN)) {
+        at = wire_tag(at, end, &tag);
+        if (at != NULL)
+            at = tag == WIRE_TAG(number, WIRE_RUN) ? wire_run(at, end, &run)
+                                                   : wire_skip(at, end, tag);
+        if (at == NULL)
+            return -EPROTO;
+    }
+    *rest = (struct bytes){at, (size_t)(end - at)};
+    if (tag != WIRE_TAG(number, WIRE_RUN))
+        return 0;
+    memset(item, 0, sizeof(*item));
+    return run.size == 0 || read_body(run, item) == 0 ? 1 : -EPROTO;
 }
 
 /* A length whose bytes need not be there. */
@@ -89,11 +111,11 @@ int broker_head_read(struct bytes start, struct broker_head *head)
         at = wire_varint(at, end, &head->id);
         at = at != NULL ? wire_tag(at, end, &tag) : NULL;
     }
-    if (at == NULL || (tag & 7) != WIRE_RUN || tag >> 3 > BROKER_CLOSE)
+    if (at == NULL || (tag & 7) != WIRE_RUN || tag >> 3 > BROKER_BODY_LAST)
         return -EPROTO;
     head->body = (enum broker_body)(tag >> 3);
     at = read_length(at, end, &body_bytes);
-    if (head->body == BROKER_MESSAGE && at != NULL) {
+    if ((head->body == BROKER_MESSAGE || head->body == BROKER_ROOM_MESSAGES) && at != NULL) {
         at = wire_tag(at, end, &tag);
         at = at != NULL && tag == TAG_SEQ ? wire_varint(at, end, &head->seq) : NULL;
     }

@@ -32,6 +32,9 @@ static const struct name ERROR_NAMES[] = {
     {USHER_ERROR_RESUME_REJECTED, "RESUME_REJECTED", "log in anew"},
     {USHER_ERROR_DRAINING, "DRAINING", "the broker is about to stop; try again later"},
     {USHER_ERROR_INTERNAL, "INTERNAL", "see the broker's log"},
+    {USHER_ERROR_NO_ROOM, "NO_ROOM", "there is no such room"},
+    {USHER_ERROR_ROOM_FULL, "ROOM_FULL", "try another room"},
+    {USHER_ERROR_NOT_MEMBER, "NOT_MEMBER", "join the room"},
     {USHER_ERROR_NOT_SENT, "NOT_SENT", "send it again"},
     {USHER_ERROR_NO_ANSWER, "NO_ANSWER", "find out whether it was done before doing it again"},
 };
@@ -60,6 +63,8 @@ static const struct name EVENT_NAMES[] = {
     {USHER_DONE, "DONE", ""},       {USHER_REPLY, "REPLY", ""},
     {USHER_ERROR, "ERROR", ""},     {USHER_PONG, "PONG", ""},
     {USHER_CLOSE, "CLOSE", ""},     {USHER_DISCONNECTED, "DISCONNECTED", ""},
+    {USHER_ROOM, "ROOM", ""},       {USHER_ROOM_MESSAGE, "ROOM_MESSAGE", ""},
+    {USHER_FRIENDS, "FRIENDS", ""}, {USHER_ROOM_MEMBERS, "ROOM_MEMBERS", ""},
 };
 
 static const struct name UNKNOWN = {0, "UNKNOWN", "the broker is newer than this library"};

@@ -36,7 +36,7 @@ enum {
     CLOSE_CODE_REASONS = 4000, /* a reason of Close and this is the code of a WebSocket's end */
 };
 
-static void break_off(struct usher_client *client, int error, const char *what)
+void session_break_off(struct usher_client *client, int error, const char *what)
 {
     session_say(client, "%s:%u sent %s: is it an usher broker?", client->options.host,
                 (unsigned)client->options.port, what);
@@ -75,10 +75,11 @@ static void receive_welcome(struct usher_client *client, struct event_node *node
     struct usher_event *welcome = &node->event;
     if (welcome->payload_size > SECRET_BYTES_MAX || welcome->epoch == 0) {
         free(node);
-        break_off(client, -EPROTO, "a Welcome that makes no sense");
+        session_break_off(client, -EPROTO, "a Welcome that makes no sense");
         return;
     }
-    if (client->hello_resumes && welcome->epoch == client->epoch)
+    bool resumed = client->hello_resumes && welcome->epoch == client->epoch;
+    if (resumed)
         continue_epoch(client, welcome);
     else
         begin_epoch(client, welcome);
@@ -101,6 +102,8 @@ static void receive_welcome(struct usher_client *client, struct event_node *node
     client->error_text[0] = '\0';
     client->token_refused = false;
     events_push(&client->events, node);
+    if (!resumed)
+        rooms_begin_epoch(client);
 }
 
 /* Refusals that say nothing against this user. */
@@ -189,12 +192,22 @@ static void tell_passed_message(struct usher_client *client, const struct broker
 /* An answer to nothing is dropped: its request may have timed out here, or in an earlier life. */
 static void receive_answer(struct usher_client *client, struct event_node *node)
 {
-    bool expected = node->event.id != 0 ? requests_answered(&client->requests, node->event.id)
-                                        : node->event.type == USHER_ERROR;
-    if (expected)
+    if (node->event.id == 0 && node->event.type == USHER_ERROR) {
         events_push(&client->events, node);
-    else
+        return;
+    }
+    struct request *request = requests_answered(&client->requests, node->event.id);
+    if (request == NULL) {
         free(node);
+        return;
+    }
+    node->event.id = request->id;
+    if (request->joins) {
+        rooms_refused(client, request, node);
+        return;
+    }
+    request_answered(&client->requests, request, NULL);
+    events_push(&client->events, node);
 }
 
 static bool is_final(const struct usher_event *close)
@@ -261,7 +274,7 @@ static void receive_greeting(struct usher_client *client, struct event_node *nod
         break;
     }
     free(node);
-    break_off(client, -EPROTO, "something else than a Welcome");
+    session_break_off(client, -EPROTO, "something else than a Welcome");
 }
 
 /* A second Welcome would change numbers under the program's feet. */
@@ -276,7 +289,7 @@ static void receive_online(struct usher_client *client, struct event_node *node)
         return;
     case USHER_WELCOME:
         free(node);
-        break_off(client, -EPROTO, "a second Welcome");
+        session_break_off(client, -EPROTO, "a second Welcome");
         return;
     default:
         receive_answer(client, node);
@@ -286,14 +299,21 @@ static void receive_online(struct usher_client *client, struct event_node *node)
 
 /* --- bytes ------------------------------------------------------------------------------------ */
 
-static void receive_frame(struct usher_client *client, struct bytes frame)
+static void receive_frame(struct usher_client *client, struct bytes bytes)
 {
     struct event_node *node = NULL;
-    int result = incoming_decode(frame, &node);
+    struct broker_frame frame;
+    int result = broker_frame_read(bytes, &frame);
+    if (result == 0 && frame.body >= BROKER_ROOM_STATE && client->state == USHER_STATE_ONLINE) {
+        rooms_receive(client, &frame);
+        return;
+    }
+    if (result == 0)
+        result = incoming_decode(&frame, &node);
     if (result == -ENOMSG)
         return; /* something newer than this version */
     if (result < 0)
-        break_off(client, result, "a frame that cannot be read");
+        session_break_off(client, result, "a frame that cannot be read");
     else if (client->state == USHER_STATE_GREETING)
         receive_greeting(client, node);
     else
@@ -322,7 +342,8 @@ static int begin_passing(struct usher_client *client, struct bytes input)
     if (input.size < BROKER_HEAD_BYTES)
         return 0; /* what is too large is longer than that */
     if (broker_head_read(input, &head) < 0 ||
-        (head.body != BROKER_MESSAGE && head.body != BROKER_REPLY) ||
+        (head.body != BROKER_MESSAGE && head.body != BROKER_REPLY &&
+         head.body != BROKER_ROOM_MESSAGES) ||
         head.frame_bytes > frame_bytes_told(client))
         return -EMSGSIZE;
     node = event_create(USHER_ERROR, DETAIL_BYTES_MAX);
@@ -336,6 +357,8 @@ static int begin_passing(struct usher_client *client, struct bytes input)
     node->event.id = head.id;
     if (head.body == BROKER_MESSAGE)
         tell_passed_message(client, &head, node);
+    else if (head.body == BROKER_ROOM_MESSAGES)
+        rooms_passed_over(client, head.seq, node);
     else
         receive_answer(client, node);
     client->passing_bytes = head.length_bytes + head.frame_bytes;
@@ -381,8 +404,8 @@ static bool receive_input(struct usher_client *client)
         if (result == 0)
             break;
         if (result < 0) {
-            break_off(client, result,
-                      result == -EMSGSIZE ? "a frame beyond the limit" : "no usher frame");
+            session_break_off(client, result,
+                              result == -EMSGSIZE ? "a frame beyond the limit" : "no usher frame");
             return false;
         }
         taken += used;

@@ -81,6 +81,7 @@ void session_end(struct usher_client *client)
     client->logging_out = false;
     client->state = USHER_STATE_ENDED;
     requests_fail_all(&client->requests, &client->events);
+    rooms_forget(client);
 }
 
 /* The address led to no broker: true when another one is under way. */
@@ -114,6 +115,8 @@ void session_lose(struct usher_client *client, int error, uint32_t retry_after_m
     } else {
         connection_close(&client->connection);
         requests_unpass(&client->requests, &client->events);
+        requests_renumber(&client->requests, &client->next_id, &client->events);
+        rooms_lost(client);
         client->paused = false;
         client->state = USHER_STATE_WAITING;
         wait_ms = pause_ms(client, retry_after_ms);
@@ -302,7 +305,7 @@ static int append_resume(struct usher_client *client)
 {
     /* Without acks the broker forgets what it handed over, so what came is what counts. */
     client->hello_last_seq = client->options.acks ? client->processed_seq : client->received_seq;
-    const struct client_frame frame = {
+    struct client_frame frame = {
         .id = client->hello_id,
         .body = CLIENT_RESUME,
         .resume = {.username = bytes_of_text(client->options.username),
@@ -311,7 +314,12 @@ static int append_resume(struct usher_client *client)
                    .last_seq = client->hello_last_seq,
                    .received_seq = client->received_seq},
     };
-    return client_frame_write(&client->connection.output, &frame, CONTROL_BYTES_MAX);
+    struct buffer positions = {0};
+    int result = rooms_positions(&client->rooms, &positions, &frame.resume.rooms);
+    if (result == 0)
+        result = client_frame_write(&client->connection.output, &frame, CONTROL_BYTES_MAX);
+    buffer_fini(&positions);
+    return result;
 }
 
 /* Gives what the program says, or what the options hold. */
@@ -433,6 +441,7 @@ static void check_time(struct usher_client *client)
 {
     uint64_t now_ms = clock_ms();
     requests_expire(&client->requests, now_ms, &client->events);
+    rooms_settle(client);
     bool hello = client->state == USHER_STATE_CONNECTING || client->state == USHER_STATE_GREETING;
     if (hello && now_ms >= client->hello_deadline_ms)
         connect_failed(client, -ETIMEDOUT);
@@ -504,7 +513,7 @@ static int write_all(struct usher_client *client)
             result = connection_write(connection);
         requests_written(&client->requests, connection->wire_written);
     } while (result == 0 && connection->output.size == 0 && client->state == USHER_STATE_ONLINE &&
-             client->requests.waiting.head != NULL);
+             requests_ready(&client->requests));
     if (connection->wire_written != written_before)
         client->last_sent_ms = clock_ms();
     return result;

@@ -9,6 +9,7 @@
 #include "libusher/connection.h"
 #include "libusher/events.h"
 #include "libusher/requests.h"
+#include "libusher/rooms.h"
 #include "libusher/url.h"
 #include "usher.h"
 
@@ -34,6 +35,7 @@ struct usher_client {
     struct address_memory addresses; /* those that led to no broker, for the next try */
     struct connection connection;
     struct requests requests;
+    struct rooms rooms;
     struct event_queue events;
     struct event_node *current; /* given to the program, owned until it leaves it */
     uint64_t next_id;
@@ -104,6 +106,9 @@ int session_timeout_ms(const struct usher_client *client);
 /* Sets the line for usher_client_error_text. */
 void session_say(struct usher_client *client, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+
+/* The broker is none: it sent that. Loses the connection. */
+void session_break_off(struct usher_client *client, int error, const char *what);
 
 /* Reads and handles what the socket holds, within a budget. May lose the connection. */
 void receive_all(struct usher_client *client);

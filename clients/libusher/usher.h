@@ -97,21 +97,70 @@ enum usher_event_type {
     USHER_MESSAGE,     /* seq, from or service, payload, redelivered, missed, time_ms. One that is
                           transient has seq 0 and is not acknowledged */
     USHER_DONE,        /* positive answer: id, epoch (of the receiver; 0 with `dropped`, where it is
-                          not known), dropped */
+                          not known), dropped; to usher_publish: offset */
     USHER_REPLY,       /* a service's answer: id, code (its status, 0 is success), payload */
     USHER_ERROR,       /* negative answer: id, code (enum usher_error), detail, retry_after_ms.
                           With a seq it is no answer but stands for the message of that seq, which
-                          is larger than incoming_frame_bytes_max: code USHER_ERROR_TOO_LARGE */
+                          is larger than incoming_frame_bytes_max: code USHER_ERROR_TOO_LARGE.
+                          With a room, for one or more of its messages that are */
     USHER_PONG,        /* answer to usher_ping: id, time_ms */
     USHER_CLOSE,       /* the broker ends the connection: code (enum usher_close), detail,
                           retry_after_ms, do_not_return */
     USHER_DISCONNECTED, /* error (negative errno), will_retry, retry_after_ms */
+    USHER_ROOM, /* how this client stands to a room from here on: room, room_state, detail; and
+                   of one that it is in: id (of usher_join, or 0), room_replay, incarnation,
+                   offset (of the newest message), members, tick_ms, changes (the roster) */
+    USHER_ROOM_MESSAGE, /* room, incarnation, offset, from or service, payload, time_ms */
+    USHER_ROOM_MEMBERS, /* room, members, changes: how it is now with these */
+    USHER_FRIENDS,      /* friends, snapshot: they are how it is, the others are what has changed */
 };
 
 enum usher_replay {
     USHER_FRESH = 0,    /* a new session, a new epoch */
     USHER_COMPLETE = 1, /* resumed, nothing missing */
     USHER_PARTIAL = 2,  /* resumed, some messages are gone, or may be: the broker crashed */
+};
+
+enum usher_room_state {
+    USHER_ROOM_JOINED = 0,  /* with each join and each resume, and whenever something was missed */
+    USHER_ROOM_LEFT = 1,    /* as asked for */
+    USHER_ROOM_REMOVED = 2, /* by a service, which says why in detail */
+    USHER_ROOM_CLOSED = 3,  /* the room is no more */
+    USHER_ROOM_LOST = -1,   /* said by this library: the session is a new one, and this room has not
+                               been joined again; code and detail say why (0: a service had added
+                               this user), retry_after_ms when it may be tried */
+};
+
+enum usher_room_replay {
+    USHER_ROOM_NONE = 0,     /* the next message is the one behind `offset` */
+    USHER_ROOM_COMPLETE = 1, /* the next one is the one behind the last that was given */
+    USHER_ROOM_PARTIAL = 2,  /* some are gone: fetch the state that they made anew */
+};
+
+enum usher_presence {
+    USHER_PRESENCE_JOINED = 0,
+    USHER_PRESENCE_AWAY = 1, /* without a connection */
+    USHER_PRESENCE_BACK = 2,
+    USHER_PRESENCE_LEFT = 3,
+};
+
+struct usher_room_change {
+    const char *user;
+    enum usher_presence presence;
+};
+
+enum usher_friend_state {
+    USHER_FRIEND_OFFLINE = 0,
+    USHER_FRIEND_ONLINE = 1,
+    USHER_FRIEND_AWAY = 2, /* without a connection, and expected back; if the broker shows it */
+};
+
+struct usher_friend {
+    const char *user;
+    enum usher_friend_state state;
+    uint64_t since_ms;  /* Unix time; 0: not known */
+    const void *status; /* what he says of himself; NULL when status_size is 0 */
+    size_t status_size;
 };
 
 enum usher_error {
@@ -132,6 +181,9 @@ enum usher_error {
     USHER_ERROR_RESUME_REJECTED = 15,
     USHER_ERROR_DRAINING = 16,
     USHER_ERROR_INTERNAL = 17,
+    USHER_ERROR_NO_ROOM = 18,
+    USHER_ERROR_ROOM_FULL = 19,
+    USHER_ERROR_NOT_MEMBER = 20,
     /* Said by this library, not by the broker: */
     USHER_ERROR_NOT_SENT = -1,  /* certainly not carried out */
     USHER_ERROR_NO_ANSWER = -2, /* carried out or not, nobody will tell */
@@ -182,6 +234,18 @@ struct usher_event {
     const char *node;
     const void *payload; /* NULL when payload_size is 0 */
     size_t payload_size;
+    const char *room;
+    enum usher_room_state room_state;
+    enum usher_room_replay room_replay;
+    uint64_t incarnation; /* of the room: one that is made anew has a greater one */
+    uint64_t offset;      /* of a message in its room, in this incarnation */
+    uint32_t members;
+    uint32_t tick_ms; /* messages leave together, once in so long; 0: at once */
+    bool snapshot;
+    const struct usher_room_change *changes; /* NULL when change_count is 0 */
+    size_t change_count;
+    const struct usher_friend *friends; /* NULL when friend_count is 0 */
+    size_t friend_count;
 };
 
 /* "NOT_ONLINE", "REPLACED", "MESSAGE"; "UNKNOWN" for a number that this version does not know.
@@ -309,13 +373,54 @@ USHER_API int usher_ping(struct usher_client *client, uint64_t *id);
 /* Ends the session: DONE, then CLOSE(LOGGED_OUT), then DISCONNECTED for good. */
 USHER_API int usher_logout(struct usher_client *client, uint64_t *id);
 
-/* The same without any answer, success or not. */
+/* --- rooms and friends ------------------------------------------------------------------------ */
+
+/* The library keeps which rooms this client is in and how far their messages have come. After a
+ * lost connection it says so by itself, and each room comes as an event ROOM: COMPLETE with what
+ * was missed behind it, or PARTIAL, or that it is over. After WELCOME with FRESH it joins those
+ * that the program joined again, behind the last message that came: JOINED says what came of it, or
+ * LOST. Messages of a room come in order and without a gap but where a ROOM says so; a broker that
+ * breaks that is none, and the connection ends. */
+
+/* Answered by ROOM or ERROR; asked again over each new connection until it is answered. -EALREADY
+ * while it is under way. */
+USHER_API int usher_join(struct usher_client *client, const char *room, uint64_t *id);
+
+/* The same, and what the room still has behind that message first, as far as it goes back;
+ * incarnation 0: from the oldest that it has. */
+USHER_API int usher_join_behind(struct usher_client *client, const char *room, uint64_t incarnation,
+                                uint64_t offset, uint64_t *id);
+
+/* DONE, and then ROOM with LEFT. -ENOENT: this client is not in it, as far as it knows. */
+USHER_API int usher_leave(struct usher_client *client, const char *room, uint64_t *id);
+
+/* To all members of the room, this client too. DONE bears the offset. While the room is being
+ * joined (again) it waits for that, and fails with NOT_SENT when nothing comes of it. Who is not a
+ * member asks the broker all the same: some rooms let everybody publish. */
+USHER_API int usher_publish(struct usher_client *client, const char *room, const void *payload,
+                            size_t payload_size, uint64_t *id);
+
+/* Whose presence is to be seen, and whose no more; either may be NULL with count 0. DONE, and the
+ * states follow as FRIENDS. It ends with the session: after WELCOME with FRESH ask again. */
+USHER_API int usher_watch(struct usher_client *client, const char *const *add, size_t add_count,
+                          const char *const *remove, size_t remove_count, uint64_t *id);
+
+/* What those who watch this user see beside ONLINE, until the session ends; `invisible`: they are
+ * told OFFLINE. */
+USHER_API int usher_set_status(struct usher_client *client, const void *status, size_t status_size,
+                               bool invisible, uint64_t *id);
+
+/* --- without an answer ------------------------------------------------------------------------ */
+
+/* Of the requests above, without any answer, success or not. */
 USHER_API int usher_post(struct usher_client *client, const char *to, const void *payload,
                          size_t payload_size);
 USHER_API int usher_post_transient(struct usher_client *client, const char *to, const void *payload,
                                    size_t payload_size);
 USHER_API int usher_post_call(struct usher_client *client, const char *service, const char *method,
                               const void *payload, size_t payload_size);
+USHER_API int usher_post_publish(struct usher_client *client, const char *room, const void *payload,
+                                 size_t payload_size);
 
 /* With manual_acks: every message up to seq of the current epoch is processed. -EINVAL beyond
  * what was received or without manual_acks. */

@@ -395,6 +395,10 @@ static void on_frame(struct crowd *crowd, struct user *user, struct bytes bytes)
     case BROKER_PONG:
         break;
     case BROKER_NONE:
+    case BROKER_ROOM_STATE:
+    case BROKER_ROOM_MESSAGES:
+    case BROKER_ROOM_EVENT:
+    case BROKER_FRIENDS:
         crowd->check.strange++;
         break;
     }

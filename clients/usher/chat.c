@@ -16,6 +16,7 @@
 enum {
     LINE_BYTES_MAX = 64 * 1024,
     GOODBYE_MS = 2000,
+    WATCH_NAMES_MAX = 256,
     ANSWERS_MS = 10000, /* for what the input has asked before its end */
 };
 
@@ -31,14 +32,21 @@ struct chat {
     char line[LINE_BYTES_MAX];
 };
 
-static const char HELP[] = "  @NAME TEXT                      send TEXT to a user\n"
-                           "  /send NAME TEXT                 the same\n"
-                           "  /wave NAME TEXT                 now or never: dropped if NAME is\n"
-                           "                                  away or behind\n"
-                           "  /call SERVICE METHOD [PAYLOAD]  call a backend service\n"
-                           "  /ping                           see whether the broker answers\n"
-                           "  /help                           this\n"
-                           "  /quit                           leave (also the end of the input)\n";
+static const char HELP[] =
+    "  @NAME TEXT                      send TEXT to a user\n"
+    "  /send NAME TEXT                 the same\n"
+    "  /wave NAME TEXT                 now or never: dropped if NAME is\n"
+    "                                  away or behind\n"
+    "  /join ROOM                      be in a room, and hear what is said\n"
+    "  #ROOM TEXT                      say TEXT to all who are in it\n"
+    "  /leave ROOM                     be in it no more\n"
+    "  /watch NAME...                  see who of these is online; -NAME: no\n"
+    "                                  more\n"
+    "  /status [TEXT]                  what those who watch see of you\n"
+    "  /call SERVICE METHOD [PAYLOAD]  call a backend service\n"
+    "  /ping                           see whether the broker answers\n"
+    "  /help                           this\n"
+    "  /quit                           leave (also the end of the input)\n";
 
 /* What a person is told goes to stdout, or to stderr when stdout is for JSON. */
 static FILE *talk(const struct chat *chat)
@@ -51,10 +59,12 @@ static void say_result(struct chat *chat, int result, uint64_t id)
     chat->unanswered += result >= 0;
     if (result < 0)
         fprintf(talk(chat), "not sent: %s\n",
-                result == -EMSGSIZE  ? "longer than the broker takes"
-                : result == -EAGAIN  ? "the connection is away, or behind"
-                : result == -ENOBUFS ? "too many requests are waiting for their answer"
-                                     : strerrordesc_np(-result));
+                result == -EMSGSIZE   ? "longer than the broker takes"
+                : result == -EAGAIN   ? "the connection is away, or behind"
+                : result == -ENOBUFS  ? "too many requests are waiting for their answer"
+                : result == -ENOENT   ? "you are not in that room"
+                : result == -EALREADY ? "it is under way"
+                                      : strerrordesc_np(-result));
     else
         fprintf(talk(chat), "#%llu\n", (unsigned long long)id);
 }
@@ -105,6 +115,49 @@ static void do_call(struct chat *chat, char *rest)
     say_result(chat, result, id);
 }
 
+static void do_join(struct chat *chat, char *rest)
+{
+    uint64_t id = 0;
+    int result = usher_join(chat->client, cut_word(&rest), &id);
+    say_result(chat, result, id);
+}
+
+static void do_leave(struct chat *chat, char *rest)
+{
+    uint64_t id = 0;
+    int result = usher_leave(chat->client, cut_word(&rest), &id);
+    say_result(chat, result, id);
+}
+
+static void do_publish(struct chat *chat, char *rest)
+{
+    uint64_t id = 0;
+    const char *room = cut_word(&rest);
+    int result = usher_publish(chat->client, room, rest, strlen(rest), &id);
+    say_result(chat, result, id);
+}
+
+static void do_watch(struct chat *chat, char *rest)
+{
+    const char *names[2][WATCH_NAMES_MAX];
+    size_t counts[2] = {0, 0};
+    const char *name;
+    uint64_t id = 0;
+    while ((name = cut_word(&rest))[0] != '\0' && counts[0] + counts[1] < WATCH_NAMES_MAX) {
+        bool removes = name[0] == '-' && name[1] != '\0';
+        names[removes][counts[removes]++] = name + removes;
+    }
+    int result = usher_watch(chat->client, names[0], counts[0], names[1], counts[1], &id);
+    say_result(chat, result, id);
+}
+
+static void do_status(struct chat *chat, char *rest)
+{
+    uint64_t id = 0;
+    int result = usher_set_status(chat->client, rest, strlen(rest), false, &id);
+    say_result(chat, result, id);
+}
+
 static void do_ping(struct chat *chat, char *rest)
 {
     (void)rest;
@@ -129,11 +182,12 @@ static const struct command {
     const char *name;
     void (*run)(struct chat *chat, char *rest);
 } COMMANDS[] = {
-    {"/send", do_send}, {"/wave", do_wave}, {"/call", do_call},
-    {"/ping", do_ping}, {"/help", do_help}, {"/quit", do_quit},
+    {"/send", do_send},   {"/wave", do_wave},     {"/join", do_join}, {"/leave", do_leave},
+    {"/watch", do_watch}, {"/status", do_status}, {"/call", do_call}, {"/ping", do_ping},
+    {"/help", do_help},   {"/quit", do_quit},
 };
 
-/* @NAME and /WORD; everything else gets a hint and is sent to nobody. */
+/* @NAME, #ROOM and /WORD; everything else gets a hint and is sent to nobody. */
 static void run_line(struct chat *chat, char *line)
 {
     line += strspn(line, " \t");
@@ -142,8 +196,8 @@ static void run_line(struct chat *chat, char *line)
         line[length - 1] = '\0';
     if (line[0] == '\0')
         return;
-    if (line[0] == '@') {
-        do_send(chat, line + 1);
+    if (line[0] == '@' || line[0] == '#') {
+        (line[0] == '@' ? do_send : do_publish)(chat, line + 1);
         return;
     }
     char *rest = line;
@@ -154,7 +208,7 @@ static void run_line(struct chat *chat, char *line)
             return;
         }
     }
-    fputs("say @NAME TEXT, or /help\n", talk(chat));
+    fputs("say @NAME TEXT, #ROOM TEXT, or /help\n", talk(chat));
 }
 
 /* Runs the whole lines in the buffer; keeps the rest. */

@@ -519,7 +519,7 @@ static void wrong_options_are_refused(void **state)
 
 static void names_are_those_of_the_contract(void **state)
 {
-    for (int code = USHER_ERROR_PROTOCOL; code <= USHER_ERROR_INTERNAL; code++)
+    for (int code = USHER_ERROR_PROTOCOL; code <= USHER_ERROR_NOT_MEMBER; code++)
         assert_string_equal(
             usher_error_name(code),
             protobuf_c_enum_descriptor_get_value(&usher__v1__error__code__descriptor, code)->name);
@@ -528,7 +528,7 @@ static void names_are_those_of_the_contract(void **state)
             usher_close_name(reason),
             protobuf_c_enum_descriptor_get_value(&usher__v1__close__reason__descriptor, reason)
                 ->name);
-    assert_string_equal(usher_error_name(USHER_ERROR_INTERNAL + 1), "UNKNOWN");
+    assert_string_equal(usher_error_name(USHER_ERROR_NOT_MEMBER + 1), "UNKNOWN");
     assert_string_equal(usher_error_name(INT64_MIN), "UNKNOWN");
 }
 

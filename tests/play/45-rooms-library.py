@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rooms as programs on libusher see them: real `usher` processes that talk in a room, lose their
+connections and their sessions, and are told what they missed."""
+
+import importlib
+import json
+import signal
+
+from usherplay import Broker, check, check_equal, eventually, play
+from usherplay.relay import Relay
+
+Running = importlib.import_module("80-tools").Running
+
+OPTIONS = {
+    "rooms.classes": "talk:* create=client join=any roster=list history=8/60s,"
+    "short:* create=client join=any history=2/60s",
+    "limits.requests_per_second": 0,
+    "rooms.publish_per_second": 0,
+}
+
+
+class Talker(Running):
+    """An `usher` in JSON, through a relay."""
+
+    def __init__(self, relay, name, *more):
+        host, port = relay.address[0], relay.address[1]
+        super().__init__(
+            "usher", "--user", name, "--host", host, "--port", str(port), "--json", *more
+        )
+        self.wait("WELCOME")
+
+    def events(self, kind):
+        return [entry for entry in map(json.loads, list(self.lines)) if entry["event"] == kind]
+
+    def wait(self, kind, **fields):
+        def fits(line):
+            entry = json.loads(line)
+            return entry["event"] == kind and all(
+                entry.get(name) == value for name, value in fields.items()
+            )
+
+        return json.loads(self.wait_line(fits, f"{kind} {fields}"))
+
+    def join(self, room):
+        self.say(f"/join {room}")
+        return self.wait("ROOM", room=room, state="JOINED")
+
+    def offsets(self, room):
+        return [e["offset"] for e in self.events("ROOM_MESSAGE") if e["room"] == room]
+
+
+def wait_offset(talker, room, offset):
+    return talker.wait("ROOM_MESSAGE", room=room, offset=offset)
+
+
+def scene_talk():
+    """All see the same under the same offset; who comes and goes is told."""
+    with Broker(OPTIONS) as broker, Relay(broker) as relay, Talker(relay, "alice") as alice, Talker(
+        relay, "bob"
+    ) as bob:
+        alice.join("talk:1")
+        bob.join("talk:1")
+        alice.wait("ROOM_MEMBERS", room="talk:1", members=2)
+        for number in range(5):
+            alice.say(f"#talk:1 a{number}")
+            bob.say(f"#talk:1 b{number}")
+        for talker in (alice, bob):
+            wait_offset(talker, "talk:1", 10)
+            check_equal(talker.offsets("talk:1"), list(range(1, 11)), "offsets")
+        seen = [
+            [(e["offset"], e["from"], e["payload"]) for e in talker.events("ROOM_MESSAGE")]
+            for talker in (alice, bob)
+        ]
+        check_equal(seen[0], seen[1], "what both saw")
+        bob.say("/leave talk:1")
+        bob.wait("ROOM", room="talk:1", state="LEFT")
+        alice.wait("ROOM_MEMBERS", room="talk:1", members=1)
+        bob.say("/join nowhere")
+        bob.wait("ERROR", code="NO_ROOM")
+
+
+def scene_tunnel():
+    """A lost connection: what was missed comes, in order, or it is told that it is gone."""
+    with Broker(OPTIONS) as broker, Relay(broker) as relay, Relay(broker) as steady, Talker(
+        relay, "alice"
+    ) as alice, Talker(steady, "bob") as bob:
+        for room in ("talk:1", "short:1"):
+            alice.join(room)
+            bob.join(room)
+            bob.say(f"#{room} first")
+            wait_offset(alice, room, 1)
+        relay.cut()
+        for number in range(5):
+            bob.say(f"#talk:1 t{number}")
+            bob.say(f"#short:1 s{number}")
+        wait_offset(bob, "short:1", 6)
+        alice.wait("WELCOME", replay="COMPLETE")
+        alice.say("#talk:1 back")
+        alice.say("#short:1 back")
+        wait_offset(alice, "talk:1", 7)
+        wait_offset(alice, "short:1", 7)
+        check_equal(alice.offsets("talk:1"), list(range(1, 8)), "nothing is missing")
+        missed = alice.offsets("short:1")
+        told = [e["replay"] for e in alice.events("ROOM") if e["room"] == "short:1"][1:]
+        check(missed == sorted(set(missed)), f"out of order: {missed}")
+        if missed != list(range(1, 8)):
+            check_equal(told[0], "PARTIAL", f"what came: {missed}")
+
+
+def scene_new_session():
+    """The broker forgets the session: the room is joined again, with what it still has."""
+    with Broker({**OPTIONS, "session.resume_ms": 1000}) as broker, Relay(broker) as relay, Relay(
+        broker
+    ) as steady, Talker(relay, "alice") as alice, Talker(steady, "bob") as bob:
+        alice.join("talk:1")
+        bob.join("talk:1")
+        bob.say("#talk:1 first")
+        wait_offset(alice, "talk:1", 1)
+        alice.process.send_signal(signal.SIGSTOP)
+        relay.cut()
+        eventually(lambda: broker.log_events("offline"), "the end of the session")
+        bob.say("#talk:1 second")
+        wait_offset(bob, "talk:1", 2)
+        alice.process.send_signal(signal.SIGCONT)
+        alice.wait("ROOM", room="talk:1", state="JOINED", replay="COMPLETE")
+        wait_offset(alice, "talk:1", 2)
+        alice.say("#talk:1 third")
+        wait_offset(alice, "talk:1", 3)
+        check_equal(alice.offsets("talk:1"), [1, 2, 3], "what alice saw")
+
+
+def scene_restart():
+    """A restart ends the rooms: who was in one is told, and joins again by hand."""
+    with Broker(OPTIONS) as broker, Relay(broker) as relay, Talker(relay, "alice") as alice:
+        first = alice.join("talk:1")
+        alice.say("#talk:1 first")
+        wait_offset(alice, "talk:1", 1)
+        broker.kill()
+        broker.start()
+        alice.wait("ROOM", room="talk:1", state="CLOSED")
+        alice.say("/join talk:1")
+        eventually(
+            lambda: alice.events("ROOM")[-1]["incarnation"] > first["incarnation"],
+            "an incarnation of its own",
+        )
+
+
+if __name__ == "__main__":
+    play(scene_talk, scene_tunnel, scene_new_session, scene_restart)
