@@ -413,6 +413,101 @@ def scene_it_finds_what_is_wrong():
             )
 
 
+CLASS = "create=client join=any members=100000 roster=none history=256/60s"
+ROOMS = {
+    "rooms.classes": f"bench:* {CLASS},tick:* {CLASS} tick=20ms",
+    "rooms.publish_per_second": 0,
+    "rooms.deliveries_per_second": 0,
+}
+
+
+def check_room(result, at_least):
+    check_traffic(result, at_least)
+    for name in ("missed", "gaps", "uneven", "refused"):
+        check_equal(result[name], 0, name)
+
+
+def scene_room():
+    members = scaled(200, 20)
+    place = f"127.0.0.1:{free_port()}"
+    with Broker({"listen.ws": place, **ROOMS}) as broker:
+        for arguments in (
+            ("-w", "4", "--publishers", "1"),
+            ("--rooms", "10", "--rate", "300"),
+            ("--rooms", "10", "--room", "tick:", "-w", "2", "-t", "2", "--post"),
+            ("--rooms", "10", "--acks", "-s", "5000"),
+        ):
+            result = measured("room", "-u", str(members), *arguments, broker=broker)
+            check_room(result, members)
+        check_room(measured("room", "-u", "20", broker=broker, url=f"ws://{place}"), 20)
+        check_equal(sessions_left(broker), 0, "sessions that a run leaves behind")
+        bench("room", "-u", "2", "--room", "other:", broker=broker, expect=FAILED)
+        check("NO_ROOM" in bench.errors, f"it does not say why: {bench.errors}")
+
+
+def scene_members_who_are_away():
+    """They get what the history has, and are told of the rest."""
+    with Broker(ROOMS) as broker:
+        for arguments in (("--rate", "20"), ("-w", "8", "--rooms", "2")):
+            result = bench("room", "-u", "20", "--away", "5", *arguments, broker=broker)
+            check_room(result, 15)
+            check(result["recovered"] > 0, f"nothing is recovered: {result}")
+
+
+def is_room_message(body):
+    return client_pb.BrokerFrame.FromString(bytes(body)).WhichOneof("body") == "room_messages"
+
+
+def scene_it_finds_what_a_room_leaves_out():
+    class Dropper:
+        """One frame of a room's messages, for one of the members, is not passed on."""
+
+        def __init__(self):
+            self.lock, self.seen, self.done = threading.Lock(), 0, False
+
+        def __call__(self, frames):
+            kept = []
+            for frame in frames:
+                with self.lock:
+                    self.seen += is_room_message(frame)
+                    if self.seen == 20 and not self.done:
+                        self.done = True
+                        continue
+                kept.append(frame)
+            return kept
+
+    with Broker(ROOMS) as broker:
+        change = Dropper()
+        with Between(broker, change) as between:
+            result = bench(
+                *("room", "-u", "4", "-r", "200", "--patience", PATIENCE),
+                port=between.port,
+                expect=FAILED,
+            )
+        check(change.done, "there was no chance to do it")
+        check(result["gaps"] == 1 and result["lost"] >= 1, f"it is not seen: {result}")
+
+
+def scene_friends():
+    users, watch = scaled(300, 30), 20
+    with Broker({"friends.mode": "open", "friends.batch_ms": 50}) as broker:
+        result = bench("friends", "-u", str(users), "--watch", str(watch), broker=broker)
+        check_equal(
+            (result["herd_states"], result["herd_beyond"], result["flaps"], result["strange"]),
+            (users * watch, 0, 0, 0),
+            "states of the herd, frames beyond, flaps, strange",
+        )
+        check(result["states"] >= users * watch, f"too few states: {result}")
+        check(0 < result["last_login_s"] <= result["all_known_s"], f"no times: {result}")
+        check_equal(
+            bench("friends", "-u", "5", "--watch", "0", broker=broker)["frames"], 0, "frames"
+        )
+        check_equal(sessions_left(broker), 0, "sessions that a run leaves behind")
+    with Broker() as broker:
+        bench("friends", "-u", "5", broker=broker, expect=FAILED)
+        check("FORBIDDEN" in bench.errors, f"it does not say why: {bench.errors}")
+
+
 def scene_it_finds_what_is_lost():
     """A message that never comes is told after the rest has come to a halt."""
     with Broker() as broker:
@@ -889,6 +984,10 @@ if __name__ == "__main__":
         scene_idle,
         scene_herd,
         scene_herd_that_is_put_off,
+        scene_room,
+        scene_members_who_are_away,
+        scene_it_finds_what_a_room_leaves_out,
+        scene_friends,
         scene_it_finds_what_is_wrong,
         scene_it_finds_what_is_lost,
         scene_what_a_limit_refuses_is_not_called_lost,
