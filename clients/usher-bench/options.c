@@ -46,6 +46,10 @@ static const struct option_row rows[] = {
      "(1)"},
     {"size", 's', OPTION_COUNT, FIELD(size_bytes), STAMP_BYTES, STAMPED_BYTES_MAX,
      TRAFFIC | IDLE | HERD | ROOM, "BYTES", "size of a payload, 16 at least (32)"},
+    {"burst", 0, OPTION_FLAG, FIELD(burst), 0, 0, ROOM | 1 << BENCH_PUSH_ALL, NULL,
+     "room, push-all: the next window begins, at once, when everything of the last one has come, "
+     "so "
+     "that as many messages leave together everywhere"},
     {"rate", 'r', OPTION_REAL, FIELD(rate_per_s), 0, 1e9, TRAFFIC | ROOM | PRESENCE | LOGIN, "N",
      "open loop: so many per second in all, whatever the broker does; latency counts from the "
      "time at which each was due. 0: closed loop (0)"},

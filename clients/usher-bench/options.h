@@ -59,6 +59,7 @@ struct bench_options {
     double patience_s;
     bool acks;
     bool tls;
+    bool burst; /* closed loop: a whole window begins when all of the last one has come */
     bool post; /* messages without an answer */
     bool json;
     bool quiet;

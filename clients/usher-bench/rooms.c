@@ -372,6 +372,8 @@ static uint64_t pump_windows(struct run *run, struct crowd *crowd)
             wait_ns = 1000000;
             continue;
         }
+        if (run->options->burst && room->sent > room->done)
+            continue;
         while (room->sent + room->present <= room->done + run->options->window * room->present &&
                publish(run, crowd, room, crowd->now_ns))
             ;

@@ -193,6 +193,8 @@ static uint64_t pump_all(struct run *run, struct crowd *crowd)
     struct totals totals = run_totals(run);
     uint64_t done = totals.received + totals.refused;
     uint64_t flying_max = run->options->window * run->options->users;
+    if (run->options->burst && crowd->check.sent > done)
+        return 100000;
     while (crowd->check.sent + run->options->users <= done + flying_max &&
            begin_push_all(run, crowd, &crowd->users[0], clock_ns()))
         ;

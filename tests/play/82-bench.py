@@ -50,6 +50,7 @@ MEANS_SOMETHING = {
     "after": {"idle"},
     "post": {"forward", "room"},
     "confirm": {"forward", "room"},
+    "burst": {"room", "push-all"},
     "rooms": {"room"},
     "room": {"room"},
     "publishers": {"room"},
@@ -433,6 +434,7 @@ def scene_room():
     with Broker({"listen.ws": place, **ROOMS}) as broker:
         for arguments in (
             ("-w", "4", "--publishers", "1"),
+            ("-w", "4", "--burst"),
             ("--rooms", "10", "--rate", "300"),
             ("--rooms", "10", "--room", "tick:", "-w", "2", "-t", "2", "--post"),
             ("--rooms", "10", "--acks", "-s", "5000"),
