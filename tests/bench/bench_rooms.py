@@ -69,7 +69,9 @@ def rooms(recorder, rounds, seconds, wanted=OTHERS):
 
 
 def rooms_open(recorder, rounds, seconds, wanted=OTHERS):
-    """Everybody publishes at a fixed rate in all, in rooms of several sizes; at once and with ticks."""
+    """Everybody publishes at a fixed rate in all, in rooms of several sizes; at once and with ticks. No
+    answers are wanted, as of what a game says many times a second: with a tick a Done is a send of its
+    own, which the messages do not share."""
     with Servers(recorder.folder) as servers:
         servers.start(ROOM_LIMIT)
         servers.start("usher", *CLASSES)
@@ -77,7 +79,7 @@ def rooms_open(recorder, rounds, seconds, wanted=OTHERS):
         for number in range(rounds):
             for count, rate in EVERYBODY:
                 setting = f"{count} rooms of {1000 // count}, {rate // 1000} a second each"
-                load = ("room", "-u", 1000, "-R", count, "-r", rate, *timed(seconds))
+                load = ("room", "--post", "-u", 1000, "-R", count, "-r", rate, *timed(seconds))
                 recorder.add(number, "limit", setting, servers.bench(*load, at=ROOM_LIMIT))
                 for peer, name in TICKS:
                     recorder.add(number, peer, setting, servers.bench(*load, "--room", name))
