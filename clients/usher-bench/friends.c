@@ -22,6 +22,7 @@ enum {
     BORDER_HERD = 2,
     BORDER_BACK = 3,
     WATCH_ID = 2,
+    WATCH_ADD = 1, /* the field */
     STATE_ONLINE = 1,
 };
 
@@ -64,7 +65,7 @@ static int add_friends(struct crowd *crowd, struct user *user, struct buffer *ru
         char name[USER_NAME_BYTES_MAX];
         snprintf(name, sizeof(name), "%s%llu", options->prefix,
                  (unsigned long long)friend_of(crowd, user, i));
-        error = client_list_add_text(run, 1, bytes_of_text(name));
+        error = client_list_add_text(run, WATCH_ADD, bytes_of_text(name));
     }
     return error;
 }
@@ -78,7 +79,7 @@ static void watch(struct crowd *crowd, struct user *user)
         return;
     int error = add_friends(crowd, user, &run);
     frame.watch.add.run = (struct bytes){run.data, run.size};
-    frame.watch.add.number = (uint32_t)crowd->options->watch;
+    frame.watch.add.number = WATCH_ADD;
     if (error != 0 || client_frame_write(&user->out, &frame, CROWD_READ_BYTES) != 0)
         crowd_fail(crowd, "no memory");
     buffer_fini(&run);

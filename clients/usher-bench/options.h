@@ -60,7 +60,7 @@ struct bench_options {
     bool acks;
     bool tls;
     bool burst; /* closed loop: a whole window begins when all of the last one has come */
-    bool post; /* messages without an answer */
+    bool post;  /* messages without an answer */
     bool json;
     bool quiet;
 };

@@ -38,6 +38,7 @@ enum {
     STATE_JOINED = 0,
     REPLAY_PARTIAL = 2,
     ROOM_NAME_BYTES = 48,
+    RESUME_ROOMS = 6, /* the field */
 };
 
 struct member {
@@ -132,10 +133,11 @@ static void on_resume(struct crowd *crowd, struct user *user, struct client_fram
     struct buffer run = {0};
     if (member->incarnation == 0)
         return;
-    if (client_list_add_position(&run, 6, &position) == 0 && run.size <= sizeof(rooms->positions)) {
+    if (client_list_add_position(&run, RESUME_ROOMS, &position) == 0 &&
+        run.size <= sizeof(rooms->positions)) {
         memcpy(rooms->positions, run.data, run.size);
         resume->resume.rooms.run = (struct bytes){rooms->positions, run.size};
-        resume->resume.rooms.number = 1;
+        resume->resume.rooms.number = RESUME_ROOMS;
     }
     buffer_fini(&run);
 }
@@ -263,12 +265,13 @@ static void take_message(struct crowd *crowd, struct user *user, struct member *
     struct company_fields fields = {0};
     struct bytes none;
     struct stamp stamp;
+    bool was_told = member->may_skip;
     int64_t missing = step(crowd, member, offset);
     if (missing < 0) {
         crowd->check.doubled++;
         return;
     }
-    if (missing > 0)
+    if (missing > 0 && was_told)
         note_missing(crowd, member, room, offset, (uint64_t)missing);
     if (company_next(&message, 0, &fields, &none) != 0 ||
         !stamp_read(fields.run[ROOM_MESSAGE_PAYLOAD],
