@@ -20,14 +20,24 @@
  * answers an earlier one, of a connection that is gone perhaps, is known and dropped; and they go
  * one after the other, so that all rooms together do not ask for more than one connection takes. */
 
-enum { CAPACITY_MIN = 4, PULL_BYTES_MIN = 4096 };
+enum {
+    CAPACITY_MIN = 1,   /* most are in one room */
+    CAPACITY_ENDED = 4, /* below it what he was in is not given up for more */
+    PULL_BYTES_MIN = 4096,
+};
+
+static size_t rooms_bytes(uint32_t capacity)
+{
+    return sizeof(struct rooms) + capacity * sizeof(struct membership);
+}
 
 struct rooms *rooms_of(struct session *session)
 {
     struct company *company = company_of(session);
     if (company->rooms == NULL) {
-        MEMORY_MUST((company->rooms = calloc(1, sizeof(*company->rooms))) != NULL, "a session");
-        memory_account((int64_t)sizeof(*company->rooms));
+        MEMORY_MUST((company->rooms = calloc(1, rooms_bytes(CAPACITY_MIN))) != NULL, "a session");
+        memory_account((int64_t)rooms_bytes(CAPACITY_MIN));
+        company->rooms->capacity = CAPACITY_MIN;
     }
     return company->rooms;
 }
@@ -42,8 +52,7 @@ void rooms_clear(struct session *session)
     struct rooms *rooms = rooms_if_any(session);
     if (rooms == NULL)
         return;
-    memory_account(-(int64_t)(sizeof(*rooms) + rooms->capacity * sizeof(*rooms->memberships)));
-    free(rooms->memberships);
+    memory_account(-(int64_t)rooms_bytes(rooms->capacity));
     free(rooms);
     session->company->rooms = NULL;
 }
@@ -65,7 +74,7 @@ static bool was_member(const struct membership *membership)
 struct membership *rooms_find(const struct session *session, actor_handle room,
                               uint64_t incarnation)
 {
-    const struct rooms *rooms = rooms_if_any(session);
+    struct rooms *rooms = rooms_if_any(session);
     for (uint32_t i = 0; rooms != NULL && i < rooms->count; i++) {
         struct membership *membership = &rooms->memberships[i];
         if (membership->room == room && !was_member(membership) &&
@@ -77,7 +86,7 @@ struct membership *rooms_find(const struct session *session, actor_handle room,
 
 struct membership *rooms_find_number(const struct session *session, uint32_t number)
 {
-    const struct rooms *rooms = rooms_if_any(session);
+    struct rooms *rooms = rooms_if_any(session);
     for (uint32_t i = 0; rooms != NULL && i < rooms->count; i++)
         if (actor_slot(rooms->memberships[i].room) == number && !was_member(&rooms->memberships[i]))
             return &rooms->memberships[i];
@@ -127,17 +136,14 @@ struct membership *rooms_add(struct session *session, actor_handle room, uint64_
 {
     struct rooms *rooms = rooms_of(session);
     CHECK(rooms_find(session, room, incarnation) == NULL);
-    if (rooms->count == rooms->capacity)
+    if (rooms->count == rooms->capacity && rooms->capacity >= CAPACITY_ENDED)
         make_room(session, rooms);
     if (rooms->count == rooms->capacity) {
-        uint32_t capacity = rooms->capacity != 0 ? rooms->capacity * 2 : CAPACITY_MIN;
-        struct membership *memberships;
-        MEMORY_MUST((memberships = realloc(rooms->memberships, capacity * sizeof(*memberships))) !=
-                        NULL,
-                    "a membership");
-        memory_account((int64_t)((capacity - rooms->capacity) * sizeof(*memberships)));
-        rooms->memberships = memberships;
+        uint32_t capacity = rooms->capacity * 2;
+        MEMORY_MUST((rooms = realloc(rooms, rooms_bytes(capacity))) != NULL, "a membership");
+        memory_account((int64_t)(rooms_bytes(capacity) - rooms_bytes(rooms->capacity)));
         rooms->capacity = capacity;
+        session->company->rooms = rooms;
     }
     struct membership *membership = &rooms->memberships[rooms->count++];
     *membership =

@@ -32,24 +32,26 @@ enum membership_state {
 struct membership {
     actor_handle room;
     uint64_t incarnation;
-    uint64_t offset;  /* of the last message that the connection was given */
-    uint64_t request; /* id of a Join that the next RoomState answers; 0: none */
-    uint32_t pull;    /* the number of the last one */
-    struct allowance rate;
-    uint8_t state; /* enum membership_state */
+    uint64_t offset; /* of the last message that the connection was given */
+    uint32_t pull;   /* the number of the last one */
+    uint8_t state;   /* enum membership_state */
     bool carry : 1;
     bool fresh : 1;   /* the client knows nothing of it: NONE is to be said */
     bool resumed : 1; /* it has named a position: COMPLETE or PARTIAL is to be said */
     bool roster : 1;  /* it has missed something of the roster */
+    uint64_t request; /* id of a Join that the next RoomState answers; 0: none */
+    struct allowance rate;
 };
 
+/* One allocation with the memberships: each message of a room comes to each of its members, and
+ * none of this is in a cache then. rooms_add moves it. */
 struct rooms {
-    struct membership *memberships;
     uint32_t count, capacity;
     uint32_t asked;  /* Joins and invitations without an answer */
     uint32_t behind; /* memberships that wait to pull */
     bool pulling;    /* one of them does: one at a time, so that the connection has room for it */
     struct allowance by_name; /* of what he publishes where he is no member */
+    struct membership memberships[];
 };
 
 struct rooms *rooms_of(struct session *session);
