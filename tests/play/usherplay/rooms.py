@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clients in rooms: each checks by itself what protocol.md promises of offsets."""
+"""Clients in rooms: each checks by itself what protocol.md promises of offsets. And services that own
+rooms, which check what they are told."""
 
 import collections
 import time
 
+from usherplay.backend import Backend
 from usherplay.client import Client, describe
-from usherplay.schema import client_pb
+from usherplay.schema import backend_pb, client_pb
 from usherplay.stage import Failed
 
 NONE, COMPLETE, PARTIAL = 0, 1, 2
@@ -166,3 +168,96 @@ class Member(Client):
         if frame.WhichOneof("body") != "done":
             raise Failed(f"{self.name}: Publish was answered {describe(frame)}")
         return frame.done.offset
+
+
+# --- the owner's side ------------------------------------------------------------------------------
+
+
+def command(kind, **fields):
+    """A Command about rooms: command("room_open", room="match:1")."""
+    made = backend_pb.Command()
+    getattr(made, kind).SetInParent()
+    body = getattr(made, kind)
+    for name, value in fields.items():
+        if isinstance(value, (list, tuple)):
+            getattr(body, name).extend(value)
+        else:
+            setattr(body, name, value)
+    return made
+
+
+class Owner(Backend):
+    """An instance that owns rooms. What it hears stands in `asks` and `news`, in its order; news are
+    acknowledged with the fetch behind them, and checked: each room's come in a row, without gaps, but
+    where `gaps` allows some."""
+
+    def __init__(self, where, service="maker", **options):
+        self.asks = collections.deque()
+        self.news = []
+        self.gaps = False
+        self.heard = {}  # by (room, incarnation): the last news_seq
+        super().__init__(where, service, **options)
+
+    def fetch(self, wait_ms=200, timeout=None):
+        batch = super().fetch(wait_ms, timeout)
+        while self.mail:
+            mail = self.mail.popleft()
+            if mail.WhichOneof("body") == "ask":
+                self.asks.append(mail.ask)
+            elif mail.WhichOneof("body") == "news":
+                self._hear(mail.news)
+        return batch
+
+    def _hear(self, news):
+        life = (news.room, news.incarnation)
+        wanted = self.heard.get(life, news.news_seq - 1) + 1
+        if news.news_seq != wanted and not (self.gaps and news.news_seq > wanted):
+            raise Failed(f"news {news.news_seq} of {life} instead of {wanted}")
+        self.heard[life] = news.news_seq
+        self.news.append(news)
+
+    def wait(self, condition, what, seconds=20.0):
+        """Fetches until that is true; gives it."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                raise Failed(f"{self.instance}: no {what}; heard {[told(n) for n in self.news]}")
+            self.fetch(wait_ms=50)
+        return condition()
+
+    def next_ask(self):
+        self.wait(lambda: self.asks, "RoomAsk")
+        return self.asks.popleft()
+
+    def wait_news(self, *wanted):
+        """Until the news end with these, as `told` says them; all that were heard are forgotten."""
+
+        def come():
+            return [told(news) for news in self.news][-len(wanted) :] == list(wanted)
+
+        self.wait(come, f"news {wanted}")
+        heard, self.news = self.news, []
+        return heard
+
+    def do(self, kind, **fields):
+        """One command; gives its Result."""
+        return self.submit(command(kind, **fields))[0]
+
+    def members(self, room, limit=0):
+        """All of them, and the last page."""
+        found, after = [], ""
+        while True:
+            page = self.do("room_members", room=room, after=after, limit=limit).members
+            found += page.members
+            if not page.next:
+                return found, page
+            after = page.next
+
+
+def told(news):
+    """KIND user CAUSE; of a message its payload."""
+    kind = backend_pb.RoomNews.Kind.Name(news.kind)
+    if kind == "MESSAGE":
+        return f"MESSAGE {news.user or '*' + news.service} {news.payload.decode()}"
+    cause = backend_pb.RoomNews.Cause.Name(news.cause)
+    return " ".join(filter(None, (kind, news.user, cause)))
