@@ -145,5 +145,26 @@ def scene_restart():
         )
 
 
+def scene_by_hand():
+    """The lines for people: what comes from others cannot steer a terminal."""
+    with Broker(OPTIONS) as broker:
+        host, port = broker.address[0], str(broker.address[1])
+        with Running("usher", "--user", "alice", "--host", host, "--port", port) as alice:
+            alice.say("/join talk:1")
+            alice.wait_line(
+                lambda line: line.endswith("-- room talk:1: joined, 1 in it: alice"), "JOINED"
+            )
+            alice.say("#talk:1 hello  you")
+            alice.wait_line(lambda line: line == "#talk:1 <alice> hello  you", "the message")
+            alice.say("/leave talk:1")
+            alice.wait_line(lambda line: line == "-- room talk:1: left", "LEFT")
+            alice.say("/leave talk:1")
+            alice.wait_line(lambda line: line == "not sent: you are not in that room", "why")
+            alice.say("/watch bob -eve")
+            alice.wait_line(lambda line: "refused: FORBIDDEN" in line, "friends.mode is off")
+            alice.say("/join")
+            alice.wait_line(lambda line: line == "not sent: Invalid argument", "no room")
+
+
 if __name__ == "__main__":
-    play(scene_talk, scene_tunnel, scene_new_session, scene_restart)
+    play(scene_by_hand, scene_talk, scene_tunnel, scene_new_session, scene_restart)

@@ -26,7 +26,7 @@
 
 enum {
     FAKE_PATIENCE_MS = 3000,
-    FAKE_FRAME_BYTES_MAX = 1024 * 1024,
+    FAKE_FRAME_BYTES_MAX = 8 * 1024 * 1024,
 };
 
 struct fake {

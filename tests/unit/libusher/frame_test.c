@@ -120,13 +120,76 @@ static void test_broken_bytes(void **state)
     buffer_fini(&out);
 }
 
+/* All that is listed in it, whatever it is: what is read lies within it. */
+static void read_items(struct bytes bytes)
+{
+    struct broker_frame frame, item;
+    if (broker_frame_read(bytes, &frame) != 0)
+        return;
+    for (unsigned number = 1; number < BODY_FIELDS; number++) {
+        struct bytes rest = frame.bytes;
+        int result;
+        size_t count = 0;
+        while ((result = broker_item_read(&rest, number, &item)) == 1) {
+            count++;
+            for (unsigned i = 0; i < BODY_FIELDS; i++)
+                assert_true(item.run[i].size <= bytes.size);
+        }
+        assert_true(result == 0 || result == -EPROTO);
+        assert_true(count <= bytes.size / 2);
+    }
+}
+
+static void test_items(void **state)
+{
+    struct buffer roster = {0}, out = {0};
+    struct broker_frame frame, item;
+    broker_frame_room_member(&roster, bytes_of_text("alice"), false);
+    broker_frame_room_member(&roster, bytes_of_text("bob"), true);
+    broker_frame_room_member(&roster, bytes_of_text(""), false);
+    struct room_state_fields fields = {.name = bytes_of_text("match"),
+                                       .room = 3,
+                                       .incarnation = 1ull << 40,
+                                       .members = 3,
+                                       .roster = {roster.data, roster.size},
+                                       .detail = bytes_of_text("why")};
+    assert_int_equal(broker_frame_room_state(&out, 9, &fields), 0);
+    struct bytes whole = {out.data + 1, out.size - 1};
+    assert_int_equal(broker_frame_read(whole, &frame), 0);
+    assert_true(frame.id == 9 && frame.body == BROKER_ROOM_STATE);
+    assert_true(frame.number[STATE_ROOM] == 3 && frame.number[STATE_INCARNATION] == 1ull << 40);
+    assert_true(bytes_equal(frame.run[STATE_DETAIL], bytes_of_text("why")));
+    struct bytes rest = frame.bytes;
+    static const char *const names[] = {"alice", "bob", ""};
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(broker_item_read(&rest, STATE_ROSTER, &item), 1);
+        assert_true(bytes_equal(item.run[PRESENCE_USER], bytes_of_text(names[i])));
+        assert_int_equal(item.number[PRESENCE_KIND], i == 1);
+    }
+    assert_int_equal(broker_item_read(&rest, STATE_ROSTER, &item), 0);
+    assert_int_equal(broker_item_read(&rest, STATE_ROSTER, &item), 0);
+    for (size_t size = 0; size <= whole.size; size++) {
+        uint8_t *copy = malloc(size > 0 ? size : 1);
+        assert_non_null(copy);
+        memcpy(copy, whole.data, size);
+        read_items((struct bytes){copy, size});
+        for (size_t i = 0; i < 8 * size; i++) {
+            copy[i / 8] ^= (uint8_t)(1u << i % 8);
+            read_items((struct bytes){copy, size});
+            copy[i / 8] ^= (uint8_t)(1u << i % 8);
+        }
+        free(copy);
+    }
+    buffer_fini(&roster);
+    buffer_fini(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_message),
-        cmocka_unit_test(test_welcome),
-        cmocka_unit_test(test_answers),
-        cmocka_unit_test(test_broken_bytes),
+        cmocka_unit_test(test_message), cmocka_unit_test(test_welcome),
+        cmocka_unit_test(test_answers), cmocka_unit_test(test_broken_bytes),
+        cmocka_unit_test(test_items),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -710,6 +710,72 @@ static void what_was_left_is_not_joined_again(void **state)
     assert_null(fake_take(fake, client, 30));
 }
 
+/* More than the socket takes, in the room "match"; gives its id. */
+static uint64_t publish_much(struct fake *fake, struct usher_client *client)
+{
+    static char text[1 << 22];
+    uint64_t id;
+    join(fake, client, 5);
+    assert_int_equal(usher_publish(client, "match", text, sizeof(text), &id), 0);
+    assert_true(usher_client_wants_write(client));
+    return id;
+}
+
+static struct usher_client *client_of_much(struct fake *fake)
+{
+    fake_open(fake);
+    struct usher_options options = fake_options(fake);
+    options.outgoing_bytes_max = 1 << 24;
+    return go_online(fake, &options,
+                     &(struct fake_welcome){.epoch = 7, .frame_bytes_max = 1 << 24});
+}
+
+/* What was not written whole goes to the room under the number that it has by then. */
+static void a_publish_that_was_cut_waits_for_its_room(void **state)
+{
+    struct fake fake;
+    struct usher_client *client = client_of_much(&fake);
+    uint64_t much = publish_much(&fake, client), small;
+    assert_int_equal(usher_publish(client, "match", "hi", 2, &small), 0); /* behind it */
+    uint64_t hello = lose(&fake, client)->id;
+    fake_say_welcome(
+        &fake, &(struct fake_welcome){
+                   .id = hello, .epoch = 7, .replay = USHER_COMPLETE, .frame_bytes_max = 1 << 24});
+    expect_event(client, USHER_DISCONNECTED);
+    expect_event(client, USHER_WELCOME);
+    assert_null(fake_take(&fake, client, 30));
+    say_state(&fake, &(struct state){0, "match", 9, 100, 5, 0, 1, NULL, {0}});
+    expect_room(client, "match", 0, USHER_ROOM_COMPLETE);
+    const Usher__V1__ClientFrame *frame =
+        fake_expect(&fake, client, USHER__V1__CLIENT_FRAME__BODY_PUBLISH);
+    assert_true(frame->id == much && frame->publish->room == 9);
+    frame = fake_expect(&fake, client, USHER__V1__CLIENT_FRAME__BODY_PUBLISH);
+    assert_true(frame->id == small && frame->publish->room == 9);
+    usher_client_destroy(client);
+    fake_fini(&fake);
+}
+
+/* The number of a room that is no more may be another one's by then. */
+static void what_was_cut_on_its_way_to_a_closed_room_is_not_sent(void **state)
+{
+    struct fake fake;
+    struct usher_client *client = client_of_much(&fake);
+    uint64_t id = publish_much(&fake, client);
+    say_state(&fake, &(struct state){0, "match", 3, 100, 5, USHER_ROOM_CLOSED, 0, NULL, {0}});
+    expect_room(client, "match", USHER_ROOM_CLOSED, 0);
+    uint64_t hello = lose(&fake, client)->id;
+    fake_say_welcome(
+        &fake, &(struct fake_welcome){
+                   .id = hello, .epoch = 7, .replay = USHER_COMPLETE, .frame_bytes_max = 1 << 24});
+    struct usher_event event = expect_event(client, USHER_ERROR);
+    assert_true(event.id == id && event.code == USHER_ERROR_NOT_SENT);
+    expect_event(client, USHER_DISCONNECTED);
+    expect_event(client, USHER_WELCOME);
+    assert_null(fake_take(&fake, client, 30));
+    usher_client_destroy(client);
+    fake_fini(&fake);
+}
+
 /* --- friends ---------------------------------------------------------------------------------- */
 
 static void friends_are_watched_and_their_states_come(void **state)
@@ -821,6 +887,8 @@ int main(void)
         TEST(a_new_session_joins_again),
         TEST(what_a_new_session_may_not_join_is_lost),
         TEST(what_was_left_is_not_joined_again),
+        cmocka_unit_test(a_publish_that_was_cut_waits_for_its_room),
+        cmocka_unit_test(what_was_cut_on_its_way_to_a_closed_room_is_not_sent),
         TEST(friends_are_watched_and_their_states_come),
         cmocka_unit_test(broken_items_end_the_connection),
     };
