@@ -719,6 +719,36 @@ socialScene(
     },
 );
 
+socialScene(
+    "a broker that has forgotten who watches whom after a resume is told again",
+    async (s) => {
+        const client = await s.login();
+        const asked = watch(client.watch(["bob"]));
+        void client.setStatus("here");
+        s.broker.take().forEach(({ id }) => s.broker.say({ id, done: {} }));
+        await s.clock.settle();
+        assert.equal(asked.settled, 1);
+        await back(s, client);
+        s.broker.say({ friends: { friends: [{ user: "bob" }] } }, { friends: { snapshot: true } });
+        await s.clock.advance(6000);
+        assert.deepEqual(s.broker.take(), []);
+        await back(s, client);
+        await s.clock.advance(4999);
+        assert.deepEqual(s.broker.take(), []);
+        await s.clock.advance(1);
+        const [again, status] = s.broker.take();
+        assert.deepEqual(again.watch.add, ["bob"]);
+        assert.deepEqual(status.setStatus.status, bytes("here"));
+        // That of a connection that is gone is not about this one.
+        await back(s, client);
+        await s.clock.advance(3000);
+        await back(s, client);
+        s.broker.say({ friends: { snapshot: true } });
+        await s.clock.advance(6000);
+        assert.deepEqual(s.broker.take(), []);
+    },
+);
+
 socialScene("a status that is no text and no bytes is a mistake of the program", async (s) => {
     const client = await s.login();
     await assert.rejects(client.setStatus({}), TypeError);

@@ -26,6 +26,9 @@ import { textOf } from "./utf8.js";
 const enum Fixed {
     /** Before a Join that was refused for the moment is said again, at least. */
     AGAIN_MS = 1000,
+    /** Who watches somebody is told of him after each resume; a broker that has been restarted knows of
+     * no watches any more, and says nothing. */
+    SILENCE_MS = 5000,
 }
 
 extendTables();
@@ -35,6 +38,8 @@ export class Social extends UsherClient implements SocialClient {
     _joins = new Map<string, Promise<Room>>();
     _watched = new Set<string>();
     _status: Fields;
+    /** On this connection. */
+    _pictured = false;
 
     declare on: <Name extends keyof SocialEvents>(
         name: Name,
@@ -134,11 +139,22 @@ export class Social extends UsherClient implements SocialClient {
             room._number = resumed ? room._number : 0;
             this._again(room);
         });
+        this._pictured = false;
         if (!resumed) {
-            const { _watched, _status } = this;
-            this._repeat(_watched.size && { watch: { add: [..._watched] } });
-            this._repeat(_status && { setStatus: _status });
+            this._remind();
+        } else if (this._watched.size) {
+            const link = this._link;
+            setTimeout(
+                () => link === this._link && !this._pictured && this._remind(),
+                Fixed.SILENCE_MS,
+            );
         }
+    }
+
+    _remind(): void {
+        const { _watched, _status } = this;
+        this._repeat(_watched.size && { watch: { add: [..._watched] } });
+        this._repeat(_status && { setStatus: _status });
     }
 
     _repeat(body: Fields): void {
@@ -254,6 +270,7 @@ export class Social extends UsherClient implements SocialClient {
     }
 
     _befriended({ snapshot, friends }: FriendStatesFields): void {
+        this._pictured ||= snapshot;
         const all = friends.map(({ state, ...rest }): Friend => ({
             ...rest,
             state: FRIEND_STATES[state] as Friend["state"],
