@@ -5,8 +5,9 @@ connections and their sessions, and are told what they missed."""
 import importlib
 import json
 import signal
+import time
 
-from usherplay import Broker, check, check_equal, eventually, play
+from usherplay import Broker, check, check_equal, eventually, play, scaled, seed
 from usherplay.relay import Relay
 
 Running = importlib.import_module("80-tools").Running
@@ -145,6 +146,56 @@ def scene_restart():
         )
 
 
+def gaps_without_a_word(events, room):
+    """Offsets that do not follow the one before though no ROOM said that some are gone."""
+    found, last, may_jump = [], None, True
+    for entry in events:
+        if entry.get("room") != room or entry["event"] not in ("ROOM", "ROOM_MESSAGE"):
+            continue
+        if entry["event"] == "ROOM":
+            may_jump = may_jump or entry["replay"] != "COMPLETE"
+        else:
+            offset = entry["offset"]
+            if last is not None and (offset <= last or (offset != last + 1 and not may_jump)):
+                found.append((last, offset))
+            last, may_jump = offset, False
+    return found
+
+
+def scene_many_tunnels():
+    """Cut again and again while others talk: the library believes the broker to the end, and nothing
+    is missing in silence."""
+    random = seed()
+    with Broker(OPTIONS) as broker, Relay(broker) as relay, Relay(broker) as steady, Talker(
+        relay, "alice"
+    ) as alice, Talker(steady, "bob") as bob:
+        rooms = ("talk:1", "short:1", "talk:2")
+        for room in rooms:
+            alice.join(room)
+            bob.join(room)
+        said = dict.fromkeys(rooms, 0)
+        for _ in range(scaled(25)):
+            for _ in range(random.randrange(12)):
+                room = random.choice(rooms)
+                bob.say(f"#{room} x")
+                said[room] += 1
+                if random.random() < 0.3:
+                    alice.say(f"#{random.choice(rooms)} y")
+            time.sleep(random.random() * 0.05)
+            relay.cut(random.choice(("RST", "FIN")))
+            time.sleep(random.random() * 0.15)
+        for room in rooms:
+            bob.say(f"#{room} the end")
+        for room in rooms:
+            alice.wait("ROOM_MESSAGE", room=room, payload="the end")
+        events = [json.loads(line) for line in list(alice.lines)]
+        errors = [e["error"] for e in events if e["event"] == "DISCONNECTED"]
+        check(errors, "nothing was cut")
+        check("EPROTO" not in errors, f"the broker was not believed: {errors}")
+        for room in rooms:
+            check_equal(gaps_without_a_word(events, room), [], f"gaps in {room}")
+
+
 def scene_by_hand():
     """The lines for people: what comes from others cannot steer a terminal."""
     with Broker(OPTIONS) as broker:
@@ -167,4 +218,11 @@ def scene_by_hand():
 
 
 if __name__ == "__main__":
-    play(scene_by_hand, scene_talk, scene_tunnel, scene_new_session, scene_restart)
+    play(
+        scene_by_hand,
+        scene_talk,
+        scene_tunnel,
+        scene_many_tunnels,
+        scene_new_session,
+        scene_restart,
+    )
