@@ -3,7 +3,9 @@
 also when its instances die, and does in its rooms what it likes."""
 
 import json
+import os
 import subprocess
+import tempfile
 import time
 
 from usherplay import Broker, backend_pb, check, check_equal, client_pb, play, program
@@ -376,15 +378,17 @@ def scene_too_large():
 # --- looking ---------------------------------------------------------------------------------------
 
 
-def lines_of(broker, *arguments):
+def run(name, *arguments):
+    """The exit code, what it says as JSON lines where it does, and its complaints."""
     done = subprocess.run(
-        [program("usherctl"), "--url", broker.link_url, "--json", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
+        [program(name), *arguments], capture_output=True, text=True, check=False, timeout=60
     )
-    return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return done.returncode, lines, done.stderr or done.stdout
+
+
+def lines_of(broker, *arguments):
+    return run("usherctl", "--url", broker.link_url, "--json", *arguments)
 
 
 def scene_listing():
@@ -457,12 +461,31 @@ def scene_the_token_says_where():
         bad.post("login", username="eve", token=key.sign("eve", rooms=["a b"]))
         bad.expect_error("UNAUTHENTICATED")
         broker.stop()
+        _, rows, _ = run("usher-store", "dump", broker.options["store.path"])
+        rooms = {row["user"]: row.get("rooms") for row in rows if row.get("row") == "session"}
+        check_equal(rooms, {"alice": "key:a* key:b", "bob": None}, "usher-store dump")
         broker.restart()
         again = alice.come_back([])
         again.pump(lambda: False, 0.1)
         check_equal(again.join("key:a9").state, State.JOINED, "after a restart")
         again.post("join", room="key:c")
         again.expect_error("NO_ROOM")
+
+
+def scene_tokens_by_hand():
+    """usher-token writes the claim, and says what stands in one; what is no list of rooms it refuses."""
+    with tempfile.TemporaryDirectory() as folder:
+        keys, token = os.path.join(folder, "keys"), os.path.join(folder, "token")
+        sign = ("sign", "--keys", keys, "--sub", "alice", "--rooms")
+        check_equal(run("usher-token", "keygen", "--out", keys)[0], 0, "keygen")
+        check_equal(run("usher-token", *sign, "lobby,m:*,*", "--out", token)[0], 0, "sign")
+        code, _, words = run("usher-token", "check", "--keys", keys, "--token-file", token)
+        check(code == 0 and words.strip().endswith("rooms lobby m:* *"), f"check: {code} {words}")
+        most = ",".join(f"r{i}" for i in range(16))
+        check_equal(run("usher-token", *sign, most)[0], 0, "sixteen")
+        for wrong in (most + ",r16", "", "a b", "a,,b", "a*b", "#a"):
+            code, _, words = run("usher-token", *sign, wrong)
+            check(code == 64 and "--rooms" in words, f"--rooms {wrong!r}: {code} {words}")
 
 
 if __name__ == "__main__":
@@ -482,4 +505,5 @@ if __name__ == "__main__":
         scene_too_large,
         scene_listing,
         scene_the_token_says_where,
+        scene_tokens_by_hand,
     )
