@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rooms as programs on libusher see them: real `usher` processes that talk in a room, lose their
-connections and their sessions, and are told what they missed."""
+"""Rooms and friends as programs on libusher see them: real `usher` processes that talk in a room,
+lose their connections and their sessions, and are told what they missed."""
 
 import importlib
 import json
@@ -196,6 +196,35 @@ def scene_many_tunnels():
             check_equal(gaps_without_a_word(events, room), [], f"gaps in {room}")
 
 
+def scene_friends():
+    """Whom one watches is shown with what he says of himself, until he is gone."""
+    options = {**OPTIONS, "friends.mode": "open", "friends.batch_ms": 50}
+    with Broker(options) as broker, Relay(broker) as relay, Talker(relay, "alice") as alice:
+        alice.say("/watch bob eve")
+        first = alice.wait("FRIENDS", snapshot=True)["friends"]
+        check_equal(
+            sorted((friend["user"], friend["state"]) for friend in first),
+            [("bob", "OFFLINE"), ("eve", "OFFLINE")],
+            "the snapshot",
+        )
+        with Talker(relay, "bob") as bob:
+            bob.say("/status in a match")
+
+            def seen(state, status=None):
+                latest = [
+                    friend
+                    for entry in alice.events("FRIENDS")
+                    for friend in entry["friends"]
+                    if friend["user"] == "bob"
+                ][-1]
+                return latest["state"] == state and latest.get("status") == status
+
+            eventually(lambda: seen("ONLINE", "in a match"), "bob with his status")
+            bob.say("/quit")
+            bob.process.wait(20)
+            eventually(lambda: seen("OFFLINE"), "bob gone")
+
+
 def scene_by_hand():
     """The lines for people: what comes from others cannot steer a terminal."""
     with Broker(OPTIONS) as broker:
@@ -225,4 +254,5 @@ if __name__ == "__main__":
         scene_many_tunnels,
         scene_new_session,
         scene_restart,
+        scene_friends,
     )
