@@ -2,7 +2,7 @@
 """The one bundle of usher-client in each runtime, before a real usherd.
 
 Each of them (support/life.mjs) logs in, exchanges messages, calls a service, is cut and resumes, and is
-taken over. A program then ends by itself: nothing of the client keeps it. In Chromium also what only
+taken over; with usher-client/social it is in a room as well. A program then ends by itself: nothing of the client keeps it. In Chromium also what only
 pages have: a page that is loaded again, a tab that is duplicated, a main thread that is blocked, a page
 that goes. What could not be had is left out, and then the test counts as skipped."""
 
@@ -34,7 +34,12 @@ LARGE_BYTES = 60000
 STRIDE = int(os.environ.get("USHER_CUTS_STRIDE", "24"))
 CUTS_SECONDS = 60 + 1200 // STRIDE
 TEXT = "gr\u00fc\u00dfe \U0001f3b2 aus der ferne"
-OPTIONS = {"limits.logins_per_minute_per_user": 60000}
+OPTIONS = {
+    "limits.logins_per_minute_per_user": 60000,
+    "rooms.classes": "room:* create=client join=any history=16/60s",
+    "friends.mode": "open",
+}
+BUNDLES = ("index.js", "social.js")
 
 
 # --- who lives ------------------------------------------------------------------------------------
@@ -92,9 +97,9 @@ class Program:
 
 PAGE = b"""<!doctype html><meta charset="utf-8"><title>life</title><link rel="icon" href="data:,">
 <script type="module">
-    import { connect } from "/index.js";
     import { live } from "/life.mjs";
     const asked = new URLSearchParams(location.search);
+    const { connect } = await import("/" + (asked.get("bundle") ?? "index.js"));
     window.lines = [];
     window.client = live(connect, {
         url: asked.get("url"),
@@ -133,7 +138,7 @@ def page_server(sign=None):
     """Gives the page, the bundle and the life; and what `sign` gives, as a token."""
     files = {"/": ("text/html", PAGE), "/cuts": ("text/html", CUTS)}
     modules = [os.path.join(SUPPORT, f"{name}.mjs") for name in ("life", "cuts", "wait")]
-    for path in (os.path.join(PACKAGE, "index.js"), *modules):
+    for path in (*(os.path.join(PACKAGE, bundle) for bundle in BUNDLES), *modules):
         with open(path, "rb") as file:
             files["/" + os.path.basename(path)] = ("text/javascript", file.read())
 
@@ -222,7 +227,29 @@ def talk(bob, one):
     says(bob, name, b"a word")
 
 
-def meet(broker, bob, relay, one):
+def be_in_a_room(broker, bob, relay, one):
+    """With eve, who says something while it is away, and is its friend."""
+    name = one.name
+    with Client(broker, over="tcp", timeout=PATIENCE) as eve:
+        eve.login("eve")
+        room = eve.ask("join", room=f"room:{name}").room_state.room
+        bob.send(name, f"join room:{name}".encode())
+        until(one, "room JOINED NONE")
+        eve.ask("publish", room=room, payload=b"one")
+        bob.send(name, b"publish two")
+        until(one, "room 1 eve one", f"room 2 {name} two")
+        until(one, "published 2")
+        bob.send(name, b"watch eve")
+        until(one, "friend eve ONLINE")
+        relay.cut()
+        eve.ask("publish", room=room, payload=b"three")
+        until(one, "room AWAY", "room JOINED COMPLETE", "room 3 eve three")
+        says(bob, name, b"from afar")
+        eve.post("logout", id=0)
+        until(one, "friend eve OFFLINE")
+
+
+def meet(broker, bob, relay, one, bundle="index.js"):
     """The whole life of one."""
     until(one, "welcome FRESH")
     talk(bob, one)
@@ -235,6 +262,8 @@ def meet(broker, bob, relay, one):
     check_equal(got, {b"from afar", b"while you were away"}, "what came after the cut")
     until(one, "lost LOST", "welcome COMPLETE")
     talk(bob, one)
+    if bundle != "index.js":
+        be_in_a_room(broker, bob, relay, one)
     with Client(broker, over="tcp", timeout=PATIENCE) as other:
         other.login(one.name, acks=True)
         until(one, "ended REPLACED", "over")
@@ -245,16 +274,21 @@ def meet(broker, bob, relay, one):
     check(not any(line.startswith("failed") for line in lines), f"{one.name}: {lines}")
     heard = seqs(lines)
     check_equal(heard, list(range(1, len(heard) + 1)), f"{one.name}: what it heard")
-    check_equal(len(heard), 9, f"{one.name}: how much it heard")
+    check_equal(len(heard), 9 if bundle == "index.js" else 12, f"{one.name}: how much it heard")
 
 
-def meet_program(name, command, bundle="index.js", scheme="ws", module=()):
+def meet_program(name, command, bundle=None, scheme="ws", module=()):
+    for each in BUNDLES if bundle is None else [bundle]:
+        meet_one(f"{name}-{each.partition('.')[0]}", command, each, scheme, module)
+
+
+def meet_one(name, command, bundle, scheme, module):
     with world() as (broker, bob):
         where = broker.ws_address if scheme == "ws" else broker.tcp_address
         with Relay(where) as relay:
             url = f"{scheme}://127.0.0.1:{relay.address[1]}" + ("/usher" * (scheme == "ws"))
             with Program(command, bundle, url, name, *module) as one:
-                meet(broker, bob, relay, one)
+                meet(broker, bob, relay, one, bundle)
 
 
 def runtime(name):
@@ -304,8 +338,12 @@ def page_url(port):
 
 
 def scene_chromium():
-    with page_world() as (broker, bob, server, browser), Relay(broker.ws_address) as relay:
-        meet(broker, bob, relay, Page(browser, server, page_url(relay.address[1]), "page"))
+    for bundle in BUNDLES:
+        with page_world() as (broker, bob, server, browser), Relay(broker.ws_address) as relay:
+            name = "page-" + bundle.partition(".")[0]
+            url = page_url(relay.address[1])
+            one = Page(browser, server, url, name, f"&bundle={bundle}")
+            meet(broker, bob, relay, one, bundle)
 
 
 def until_kept(browser, seq):

@@ -4,7 +4,7 @@
 
 const PAYLOAD_BYTES = 60000;
 
-async function obey(client, message) {
+async function obey(client, message, report) {
     const [verb, ...words] = message.text.split(" ");
     const text = words.join(" ");
     if (verb === "echo") {
@@ -16,6 +16,19 @@ async function obey(client, message) {
         await client.send(message.from, new Uint8Array(PAYLOAD_BYTES).fill(7));
     } else if (verb === "post") {
         client.post(message.from, text);
+    } else if (verb === "join") {
+        const room = await client.join(text);
+        room.on("state", ({ state, replay }) => report(`room ${state} ${replay}`));
+        room.on("message", ({ offset, from, text }) => report(`room ${offset} ${from} ${text}`));
+    } else if (verb === "publish") {
+        for (const room of client.rooms.values()) {
+            report(`published ${await room.publish(text)}`);
+        }
+    } else if (verb === "watch") {
+        client.on("friends", ({ friends }) =>
+            friends.forEach(({ user, state }) => report(`friend ${user} ${state}`)),
+        );
+        await client.watch([text]);
     }
 }
 
@@ -23,7 +36,9 @@ async function listen(client, report) {
     for await (const message of client.messages()) {
         report(`heard ${message.seq} ${message.text}`);
         // What fails is told and not tried again: it may have been done.
-        await obey(client, message).catch((error) => report(`failed ${error.code} ${error.done}`));
+        await obey(client, message, report).catch((error) =>
+            report(`failed ${error.code} ${error.done}`),
+        );
     }
     report("over");
 }
