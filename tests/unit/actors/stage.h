@@ -29,6 +29,7 @@
 #include <cmocka.h>
 
 #include "actors/room_messages.h"
+#include "actors/watch.h"
 #include "backend.pb-c.h"
 #include "client.pb-c.h"
 #include "instance/instance.h"
@@ -200,6 +201,18 @@ static inline void tape_close(struct stage *stage, const Usher__V1__Close *close
     tape_put(stage, close->do_not_return ? " do_not_return" : "");
 }
 
+static inline void tape_friends(struct stage *stage, const Usher__V1__FriendStates *states)
+{
+    tape_put(stage, states->snapshot ? " snapshot" : "");
+    for (size_t i = 0; i < states->n_friends; i++) {
+        const Usher__V1__FriendState *friend = states->friends[i];
+        tape_put(stage, " %s", friend->user);
+        tape_enum(stage, &usher__v1__friend_state__state__descriptor, friend->state);
+        if (friend->status.len > 0)
+            tape_bytes(stage, friend->status.data, friend->status.len);
+    }
+}
+
 static inline void tape_frame(struct stage *stage, const Usher__V1__BrokerFrame *frame)
 {
     const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field(
@@ -228,6 +241,9 @@ static inline void tape_frame(struct stage *stage, const Usher__V1__BrokerFrame 
     case USHER__V1__BROKER_FRAME__BODY_PONG:
         tape_number(stage, "stamp", frame->pong->stamp);
         assert_int_equal(frame->pong->time_ms, stage->wall_ms);
+        break;
+    case USHER__V1__BROKER_FRAME__BODY_FRIENDS:
+        tape_friends(stage, frame->friends);
         break;
     case USHER__V1__BROKER_FRAME__BODY_CLOSE:
         tape_close(stage, frame->close);
@@ -375,6 +391,32 @@ static inline void tape_room_call(struct stage *stage, const struct room_call *c
     }
 }
 
+/* The shards of friends: what a user, or an instance, tells them and each other. */
+static inline void tape_pair(struct stage *stage, const struct message *message)
+{
+    if (message->kind == MESSAGE_WATCH_STATUS) {
+        const struct watch_status_message *status = (const struct watch_status_message *)message;
+        tape_put(stage, " status %s epoch=%llu%s", status->gone ? "gone" : "",
+                 (unsigned long long)status->epoch, status->invisible ? " invisible" : "");
+        tape_bytes(stage, status->bytes + status->name_size, status->status_size);
+    } else if (message->kind == MESSAGE_WATCH_LISTED) {
+        const struct watch_listed_message *listed = (const struct watch_listed_message *)message;
+        tape_put(stage, " listed #%llu", (unsigned long long)listed->request);
+        tape_enum(stage, &usher__v1__result__code__descriptor, listed->code);
+        tape_put(stage, " %u", listed->accepted);
+        for (uint32_t i = 0; i < listed->count; i++) {
+            tape_put(stage, " %u", listed->failures[i].index);
+            tape_enum(stage, &usher__v1__result__code__descriptor, listed->failures[i].code);
+        }
+    } else {
+        const struct watch_message *watch = (const struct watch_message *)message;
+        tape_put(stage, " %s %.*s %u/%u%s", message->kind == MESSAGE_WATCH ? "watch" : "unwatch",
+                 watch->name_size, (const char *)watch->name, watch->position, watch->serial,
+                 watch->asks ? " asks" : "");
+        assert_int_equal(watch->watcher, STAGE_SELF);
+    }
+}
+
 static inline void tape_posted(struct stage *stage, const struct message *message)
 {
     switch (message->kind) {
@@ -403,6 +445,12 @@ static inline void tape_posted(struct stage *stage, const struct message *messag
         break;
     case MESSAGE_LEAVE:
         tape_put(stage, " leave");
+        break;
+    case MESSAGE_WATCH:
+    case MESSAGE_UNWATCH:
+    case MESSAGE_WATCH_STATUS:
+    case MESSAGE_WATCH_LISTED:
+        tape_pair(stage, message);
         break;
     default:
         tape_put(stage, " message of kind %u", message->kind);

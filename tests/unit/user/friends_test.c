@@ -1,0 +1,414 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "actors/watch.h"
+#include "unit/actors/stage_user.h"
+
+/* The watcher's side of friends: what he tells the shards, and what of their answers his client is
+ * told, and when. The shards are one actor, 700. */
+
+enum { SHARD = 700, BATCH_MS = 250 };
+
+static struct stage *begin(void **state)
+{
+    static actor_handle shards[WATCH_SHARDS];
+    struct stage *stage = *state;
+    for (unsigned i = 0; i < WATCH_SHARDS; i++)
+        shards[i] = SHARD;
+    stage->settings.friends_mode = FRIENDS_OPEN;
+    stage->settings.watch_shards = shards;
+    stage->limits.friends_targets = 3;
+    stage->limits.friends_pairs = 100;
+    stage->limits.friends_batch_ms = BATCH_MS;
+    stage->limits.limits_frame_bytes = 16384;
+    stage->limits.limits_output_bytes = 100000;
+    stage->limits.limits_output_soft_bytes = 50000;
+    stage_login(stage, 10, false);
+    return stage;
+}
+
+static void put_watch(struct stage *stage, uint64_t id, const char *add, const char *remove)
+{
+    Usher__V1__Watch watch = USHER__V1__WATCH__INIT;
+    Usher__V1__ClientFrame frame = USHER__V1__CLIENT_FRAME__INIT;
+    char text[256], *names[2][32], *rest;
+    size_t counts[2] = {0};
+    const char *from[2] = {add, remove};
+    snprintf(text, sizeof(text), "%s/%s", add, remove);
+    char *at = text;
+    for (unsigned i = 0; i < 2; i++) {
+        char *list = at;
+        at += strlen(from[i]);
+        *at++ = '\0';
+        for (char *name = strtok_r(list, " ", &rest); name; name = strtok_r(NULL, " ", &rest))
+            names[i][counts[i]++] = name;
+    }
+    watch.n_add = counts[0];
+    watch.add = names[0];
+    watch.n_remove = counts[1];
+    watch.remove = names[1];
+    frame.id = id;
+    frame.body_case = USHER__V1__CLIENT_FRAME__BODY_WATCH;
+    frame.watch = &watch;
+    put_frame(stage, &frame);
+}
+
+static void play_watch(struct stage *stage, uint64_t id, const char *add, const char *remove)
+{
+    put_watch(stage, id, add, remove);
+    stage_play(stage, 10);
+}
+
+static void put_status(struct stage *stage, uint64_t id, const char *text, bool invisible)
+{
+    Usher__V1__SetStatus status = USHER__V1__SET_STATUS__INIT;
+    Usher__V1__ClientFrame frame = USHER__V1__CLIENT_FRAME__INIT;
+    status.status = (ProtobufCBinaryData){strlen(text), (uint8_t *)text};
+    status.invisible = invisible;
+    frame.id = id;
+    frame.body_case = USHER__V1__CLIENT_FRAME__BODY_SET_STATUS;
+    frame.set_status = &status;
+    put_frame(stage, &frame);
+    stage_play(stage, 10);
+}
+
+static void shard_says(struct stage *stage, uint32_t position, uint32_t serial, const char *name,
+                       enum watch_state looks, const char *status)
+{
+    struct watch_record *record =
+        watch_record_create(bytes_of_text(name), (uint8_t)looks, 0, bytes_of_text(status));
+    struct watched_message *message =
+        message_create_holding(MESSAGE_WATCHED, sizeof(*message), &record->header);
+    shared_release(&record->header);
+    message->position = position;
+    message->serial = serial;
+    message->what = WATCHED_STATE;
+    stage_receive(stage, &message->header);
+}
+
+static void shard_answers(struct stage *stage, uint32_t position, uint32_t serial,
+                          enum watched_what what)
+{
+    struct watched_message *message = message_create(MESSAGE_WATCHED, sizeof(*message));
+    message->position = position;
+    message->serial = serial;
+    message->what = what;
+    stage_receive(stage, &message->header);
+}
+
+/* Some names, apart by spaces. */
+static void give_list(struct stage *stage, uint64_t request, uint32_t mode, uint64_t epoch,
+                      const char *names)
+{
+    struct watch_list_message *message =
+        message_create(MESSAGE_WATCH_LIST, sizeof(*message) + strlen(names) + 2);
+    message->by = OTHER;
+    message->request = request;
+    message->epoch = epoch;
+    message->mode = mode;
+    message->count = message->size = 0;
+    for (const char *at = names; *at != '\0'; message->count++) {
+        size_t size = strcspn(at, " ");
+        message->names[message->size++] = (uint8_t)size;
+        memcpy(message->names + message->size, at, size);
+        message->size += (uint32_t)size;
+        at += size + (at[size] == ' ');
+    }
+    stage_receive(stage, &message->header);
+}
+
+enum { SET = USHER__V1__WATCH_LIST__MODE__SET, ADD, REMOVE };
+
+static uint64_t pairs(struct stage *stage)
+{
+    assert_int_equal(metrics_read(stage->metrics, METRIC_friends_pairs),
+                     atomic_load(&stage->counters.watch_pairs));
+    return atomic_load(&stage->counters.watch_pairs);
+}
+
+static struct stage *with_bob(void **state)
+{
+    struct stage *stage = begin(state);
+    play_watch(stage, 7, "bob", "");
+    EXPECT(stage, "to 700 watch bob 0/1", "10 done #7 epoch=1", "10 consumed");
+    shard_says(stage, 0, 1, "bob", WATCH_ONLINE, "");
+    EXPECT(stage, "10 friends snapshot bob ONLINE");
+    stage_tick(stage, 0); /* that of a snapshot that does not wait for ever */
+    EXPECT_NOTHING(stage);
+    stage->now_ms += 1000;
+    return stage;
+}
+
+static void a_snapshot_comes_when_all_are_known(void **state)
+{
+    struct stage *stage = begin(state);
+    play_watch(stage, 7, "bob cid", "");
+    EXPECT(stage, "to 700 watch bob 0/1", "to 700 watch cid 1/2", "10 done #7 epoch=1",
+           "10 consumed");
+    shard_says(stage, 1, 2, "cid", WATCH_OFFLINE, "");
+    EXPECT_NOTHING(stage);
+    shard_says(stage, 0, 1, "bob", WATCH_ONLINE, "hi");
+    EXPECT(stage, "10 friends snapshot bob ONLINE 'hi' cid OFFLINE");
+    assert_int_equal(pairs(stage), 2);
+}
+
+/* A store that does not answer holds up the others for a second. */
+static void a_snapshot_does_not_wait_for_ever(void **state)
+{
+    struct stage *stage = begin(state);
+    play_watch(stage, 7, "bob cid", "");
+    shard_says(stage, 0, 1, "bob", WATCH_ONLINE, "");
+    shard_says(stage, 0, 1, "bob", WATCH_OFFLINE, ""); /* not told of yet: the snapshot says it */
+    EXPECT_NOTHING(stage);
+    stage_tick(stage, 0);
+    EXPECT(stage, "10 friends snapshot bob OFFLINE");
+    shard_says(stage, 1, 2, "cid", WATCH_ONLINE, "");
+    EXPECT_NOTHING(stage);
+    stage_tick(stage, 0);
+    EXPECT(stage, "10 friends snapshot bob OFFLINE cid ONLINE");
+}
+
+static void changes_are_gathered(void **state)
+{
+    struct stage *stage = with_bob(state);
+    shard_says(stage, 0, 1, "bob", WATCH_OFFLINE, "");
+    EXPECT_NOTHING(stage);
+    shard_says(stage, 0, 1, "bob", WATCH_ONLINE, "a");
+    shard_says(stage, 0, 1, "bob", WATCH_ONLINE, "b");
+    EXPECT_NOTHING(stage);
+    stage_tick(stage, 0);
+    EXPECT(stage, "10 friends bob ONLINE 'b'");
+    stage->now_ms += 1000;
+    shard_says(stage, 0, 1, "bob", WATCH_OFFLINE, "");
+    shard_says(stage, 0, 1, "bob", WATCH_ONLINE, "b");
+    stage_tick(stage, 0);
+    EXPECT_NOTHING(stage); /* as the client knows him */
+}
+
+/* The clock of a thread may be behind the one that armed it. */
+static void an_early_tick_is_asked_for_again(void **state)
+{
+    struct stage *stage = with_bob(state);
+    shard_says(stage, 0, 1, "bob", WATCH_OFFLINE, "");
+    uint64_t due_ms = stage->now_ms + BATCH_MS;
+    assert_int_equal(stage->timer_ms, due_ms);
+    stage->timer_ms = 0;
+    stage->now_ms = due_ms - 1;
+    stage_bare(stage, MESSAGE_TICK);
+    EXPECT_NOTHING(stage);
+    assert_int_equal(stage->timer_ms, due_ms);
+    stage_tick(stage, 0);
+    EXPECT(stage, "10 friends bob OFFLINE");
+}
+
+static void at_once_is_at_once(void **state)
+{
+    struct stage *stage = with_bob(state);
+    stage->limits.friends_batch_ms = 0;
+    shard_says(stage, 0, 1, "bob", WATCH_OFFLINE, "");
+    EXPECT(stage, "10 friends bob OFFLINE");
+}
+
+static void what_is_late_of_a_pair_meets_nobody(void **state)
+{
+    struct stage *stage = with_bob(state);
+    play_watch(stage, 8, "", "bob");
+    EXPECT(stage, "to 700 unwatch bob 0/1", "10 done #8 epoch=1", "10 friends snapshot",
+           "10 consumed");
+    assert_int_equal(pairs(stage), 0);
+    stage->now_ms += 1000;
+    play_watch(stage, 9, "bob", "");
+    EXPECT(stage, "to 700 watch bob 0/2", "10 done #9 epoch=1", "10 consumed");
+    shard_says(stage, 0, 1, "bob", WATCH_ONLINE, "of before");
+    EXPECT_NOTHING(stage);
+    shard_says(stage, 0, 2, "bob", WATCH_ONLINE, "now");
+    EXPECT(stage, "10 friends snapshot bob ONLINE 'now'");
+}
+
+/* What was gathered of him is not told either. */
+static void what_is_taken_away_is_told_no_more(void **state)
+{
+    struct stage *stage = with_bob(state);
+    shard_says(stage, 0, 1, "bob", WATCH_OFFLINE, "");
+    give_list(stage, 50, REMOVE, 1, "bob");
+    EXPECT(stage, "to 700 unwatch bob 0/1", "to 901 listed #50 OK 1", "10 friends snapshot");
+    stage_tick(stage, 0);
+    EXPECT_NOTHING(stage);
+    shard_says(stage, 0, 1, "bob", WATCH_ONLINE, "");
+    EXPECT_NOTHING(stage);
+    assert_int_equal(pairs(stage), 0);
+}
+
+static void a_list_waits_for_the_shards(void **state)
+{
+    struct stage *stage = begin(state);
+    give_list(stage, 50, SET, 1, "bob a/b cid");
+    EXPECT(stage, "to 700 watch bob 0/1 asks", "to 700 watch cid 1/2 asks");
+    shard_answers(stage, 0, 1, WATCHED_TAKEN);
+    EXPECT_NOTHING(stage);
+    shard_answers(stage, 1, 2, WATCHED_FULL);
+    EXPECT(stage, "to 901 listed #50 OK 1 1 MALFORMED 2 FULL");
+    assert_int_equal(pairs(stage), 1);
+    shard_says(stage, 0, 1, "bob", WATCH_ONLINE, "");
+    EXPECT(stage, "10 friends snapshot bob ONLINE");
+    stage->now_ms += 1000;
+    give_list(stage, 51, ADD, 0, "bob");
+    EXPECT(stage, "to 901 listed #51 OK 1", "10 friends snapshot bob ONLINE");
+    give_list(stage, 52, SET, 2, "bob");
+    EXPECT(stage, "to 901 listed #52 STALE_EPOCH 0");
+    give_list(stage, 53, SET, 1, "a b c d");
+    EXPECT(stage, "to 901 listed #53 FULL 0");
+    give_list(stage, 54, ADD, 1, "c d e");
+    EXPECT(stage, "to 901 listed #54 FULL 0");
+    stage->limits.friends_pairs = 2;
+    give_list(stage, 55, ADD, 1, "c d");
+    EXPECT(stage, "to 901 listed #55 FULL 0");
+    COUNTED(stage, friends_targets_full, 2);
+    COUNTED(stage, friends_pairs_full, 1);
+    assert_int_equal(pairs(stage), 1);
+}
+
+static void a_watch_is_all_or_nothing(void **state)
+{
+    struct stage *stage = with_bob(state);
+    play_watch(stage, 8, "c d e", "");
+    EXPECT(stage, "10 error #8 ROOM_FULL", "10 consumed");
+    play_watch(stage, 9, "c d e", "bob");
+    EXPECT(stage, "to 700 unwatch bob 0/1", "to 700 watch c 0/2", "to 700 watch d 1/3",
+           "to 700 watch e 2/4", "10 done #9 epoch=1", "10 consumed");
+    play_watch(stage, 10, "c c", "d c");
+    EXPECT(stage, "to 700 unwatch d 1/3", "10 done #10 epoch=1", "10 consumed");
+    play_watch(stage, 11, "x y/z", "");
+    EXPECT(stage, "10 error #11 INVALID_NAME", "10 consumed");
+    stage->limits.friends_pairs = 2;
+    play_watch(stage, 12, "x", "");
+    EXPECT(stage, "10 error #12 BUSY retry=100", "10 consumed");
+    assert_int_equal(pairs(stage), 2);
+    stage->settings.friends_mode = FRIENDS_BACKEND;
+    play_watch(stage, 13, "x", "");
+    EXPECT(stage, "10 error #13 FORBIDDEN", "10 consumed");
+}
+
+static void nothing_is_gathered_without_a_connection(void **state)
+{
+    struct stage *stage = with_bob(state);
+    shard_says(stage, 0, 1, "bob", WATCH_OFFLINE, "");
+    stage_conn_end(stage, 10, LOSS_GONE);
+    stage_commit(stage, 0);
+    shard_says(stage, 0, 1, "bob", WATCH_ONLINE, "new");
+    EXPECT_NOTHING(stage);
+    stage_resume(stage, 20, 0);
+    stage_commit(stage, 0);
+    EXPECT(stage, "20 welcomed", "20 welcome #1 epoch=1 COMPLETE next=1",
+           "20 friends snapshot bob ONLINE 'new'");
+    stage_tick(stage, 0);
+    EXPECT_NOTHING(stage);
+}
+
+static void a_takeover_keeps_what_services_made(void **state)
+{
+    struct stage *stage = with_bob(state);
+    give_list(stage, 50, ADD, 1, "cid");
+    shard_says(stage, 1, 2, "cid", WATCH_ONLINE, "");
+    put_status(stage, 8, "here", false);
+    stage_login(stage, 20, false);
+    EXPECT(stage, "10 close REPLACED do_not_return", "10 release", "20 welcomed",
+           "20 welcome #1 epoch=2 FRESH next=1", "to 700 status gone epoch=1 ''",
+           "to 700 unwatch bob 0/1", "20 friends snapshot cid ONLINE");
+    assert_int_equal(pairs(stage), 1);
+}
+
+static void the_end_takes_all_back(void **state)
+{
+    struct stage *stage = with_bob(state);
+    give_list(stage, 50, ADD, 1, "cid");
+    put_status(stage, 8, "here", false);
+    put_logout(stage, 9);
+    stage_play(stage, 10);
+    stage_commit(stage, 0);
+    EXPECT(stage, "10 done #9 epoch=1", "10 close LOGGED_OUT", "10 release",
+           "to 700 status gone epoch=1 ''", "to 700 unwatch bob 0/1", "to 700 unwatch cid 1/2",
+           "to 901 listed #50 NOT_ONLINE 0", "retire");
+    assert_int_equal(pairs(stage), 0);
+}
+
+static void a_status_is_said_once_a_second(void **state)
+{
+    struct stage *stage = begin(state);
+    put_status(stage, 7, "a", false);
+    EXPECT(stage, "10 done #7 epoch=1", "to 700 status  epoch=1 'a'", "10 consumed");
+    put_status(stage, 8, "b", false);
+    EXPECT(stage, "10 done #8 epoch=1", "10 consumed");
+    put_status(stage, 9, "c", true);
+    EXPECT(stage, "10 done #9 epoch=1", "10 consumed");
+    stage_tick(stage, 0);
+    EXPECT(stage, "to 700 status  epoch=1 invisible 'c'");
+    stage->now_ms += 1000;
+    put_status(stage, 10, "", false);
+    EXPECT(stage, "10 done #10 epoch=1", "to 700 status gone epoch=1 ''", "10 consumed");
+    char text[130];
+    memset(text, 'x', 129);
+    text[129] = '\0';
+    put_status(stage, 11, text, false);
+    EXPECT(stage, "10 error #11 TOO_LARGE", "10 consumed");
+    stage->settings.friends_mode = FRIENDS_OFF;
+    put_status(stage, 12, "d", false);
+    EXPECT(stage, "10 error #12 FORBIDDEN", "10 consumed");
+}
+
+/* Who does not read has one state of each waiting, the newest. */
+static void what_is_due_waits_for_room(void **state)
+{
+    struct stage *stage = with_bob(state);
+    stage->limits.friends_batch_ms = 0;
+    stage->output = 60000;
+    shard_says(stage, 0, 1, "bob", WATCH_OFFLINE, "");
+    EXPECT(stage, "10 friends bob OFFLINE");
+    for (unsigned i = 0; i < 100; i++) {
+        shard_says(stage, 0, 1, "bob", i % 2 ? WATCH_OFFLINE : WATCH_ONLINE, "");
+        EXPECT_NOTHING(stage);
+    }
+    shard_says(stage, 0, 1, "bob", WATCH_ONLINE, "last");
+    stage->output = 0;
+    struct writable_message *writable = message_create(MESSAGE_WRITABLE, sizeof(*writable));
+    writable->conn = 10;
+    writable->go_on = false;
+    stage_receive(stage, &writable->header);
+    EXPECT(stage, "10 flush", "goes on");
+    writable = message_create(MESSAGE_WRITABLE, sizeof(*writable));
+    writable->conn = 10;
+    writable->go_on = true;
+    stage_receive(stage, &writable->header);
+    EXPECT(stage, "10 friends bob ONLINE 'last'");
+}
+
+static void a_user_without_friends_has_nothing(void **state)
+{
+    struct stage *stage = begin(state);
+    assert_null(stage->session.company);
+    shard_says(stage, 0, 1, "bob", WATCH_ONLINE, "");
+    EXPECT_NOTHING(stage);
+    assert_null(stage->session.company);
+    stage_bare(stage, MESSAGE_TICK);
+    assert_null(stage->session.company);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        stage_test(a_snapshot_comes_when_all_are_known),
+        stage_test(a_snapshot_does_not_wait_for_ever),
+        stage_test(changes_are_gathered),
+        stage_test(an_early_tick_is_asked_for_again),
+        stage_test(at_once_is_at_once),
+        stage_test(what_is_late_of_a_pair_meets_nobody),
+        stage_test(what_is_taken_away_is_told_no_more),
+        stage_test(a_list_waits_for_the_shards),
+        stage_test(a_watch_is_all_or_nothing),
+        stage_test(nothing_is_gathered_without_a_connection),
+        stage_test(a_takeover_keeps_what_services_made),
+        stage_test(the_end_takes_all_back),
+        stage_test(a_status_is_said_once_a_second),
+        stage_test(what_is_due_waits_for_room),
+        stage_test(a_user_without_friends_has_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
