@@ -16,6 +16,7 @@ from usherplay import (
     play,
 )
 from usherplay.client import Client, Crowd, Witness
+from usherplay.friends_history import check_friends, rule_f1, rule_f2, rule_f3
 from usherplay.history import (
     History,
     check_history,
@@ -283,6 +284,62 @@ def scene_what_is_no_fault():
     check_equal(check_history(told(*plain))["lost"], 1, "lost without acks")
 
 
+FRIENDS = (
+    row("granted", 0, "ann", peer="bob"),
+    row("picture", 1, "ann"),
+    row("shown", 1, "ann", peer="bob", word="OFFLINE", flag=True),
+    row("event", 0, "bob", word="ONLINE", epoch=3),
+    row("shown", 1, "ann", peer="bob", word="ONLINE"),  # 4
+    row("granted", 0, "ann", peer="cid"),
+    row("picture", 1, "ann"),  # 6
+    row("shown", 1, "ann", peer="bob", word="ONLINE", flag=True),
+    row("shown", 1, "ann", peer="cid", word="OFFLINE", flag=True),  # 8
+    row("event", 0, "bob", word="DETACHED", epoch=3),
+    row("event", 0, "bob", word="OFFLINE", epoch=3),
+    row("shown", 1, "ann", peer="bob", word="OFFLINE"),  # 11
+    row("picture", 1, "ann"),
+    row("shown", 1, "ann", peer="cid", word="OFFLINE", flag=True),
+    row("revoked", 0, "ann", peer="bob"),  # 14
+    row("event", 0, "bob", word="ONLINE", epoch=4),
+    row("event", 0, "cid", word="ONLINE", epoch=5),
+    row("shown", 1, "ann", peer="cid", word="ONLINE"),  # 17
+    row("quiet"),
+)
+
+# rule, what is planted, behind which row it is put, or which one it replaces
+FRIENDS_PLANTED = (
+    (rule_f1, "an early tick was forgotten, and a change with it", 17, True),
+    (rule_f1, "the stream's last word is another", 16, row("event", 0, "cid", word="OFFLINE")),
+    (rule_f1, "a target is in no picture", 14, row("granted", 0, "ann", peer="dan")),
+    (rule_f1, "a revoke is lost: he is in the picture", 13, row("shown", 1, "ann", peer="bob")),
+    (rule_f1, "no quiet end", 18, True),
+    (rule_f2, "an event before the snapshot", 0, row("shown", 1, "ann", peer="bob", word="ONLINE")),
+    (
+        rule_f2,
+        "an event before the snapshot that names him",
+        4,
+        row("shown", 1, "ann", peer="cid", word="ONLINE"),
+    ),
+    (rule_f2, "twice the same", 4, row("shown", 1, "ann", peer="bob", word="ONLINE")),
+    (rule_f3, "a revoke is lost", 14, row("shown", 1, "ann", peer="bob", word="ONLINE")),
+    (rule_f3, "nobody granted him", 8, row("shown", 1, "ann", peer="dan", word="ONLINE")),
+    (rule_f3, "shown before it was granted", 4, row("shown", 1, "ann", peer="cid", word="ONLINE")),
+)
+
+
+def scene_friends_rules():
+    check_friends(told(*FRIENDS))
+    for rule, what, place, planted in FRIENDS_PLANTED:
+        instead = () if planted is True else (FRIENDS[place], planted)
+        try:
+            rule(told(*FRIENDS[:place], *instead, *FRIENDS[place + 1 :]))
+        except Failed as error:
+            check(str(error)[:2] == rule.__name__[-2:].upper(), f"{what}: found as {error}")
+            continue
+        raise Failed(f"{rule.__name__}: {what} was not found")
+    print(f"     {len(FRIENDS_PLANTED)} planted faults, each found")
+
+
 class Server:
     """A peer behind the relay that shows what arrives and how it ends."""
 
@@ -432,5 +489,10 @@ def scene_witness():
 
 if __name__ == "__main__":
     play(
-        scene_client_rules, scene_what_is_no_fault, scene_relay, scene_relay_in_time, scene_witness
+        scene_client_rules,
+        scene_what_is_no_fault,
+        scene_friends_rules,
+        scene_relay,
+        scene_relay_in_time,
+        scene_witness,
     )

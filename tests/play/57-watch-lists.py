@@ -14,6 +14,7 @@ from usherplay import (
     eventually,
     play,
     scaled,
+    seed,
 )
 from usherplay.client import Crowd
 from usherplay.friends import (
@@ -28,6 +29,9 @@ from usherplay.friends import (
     watch_list,
     watcher,
 )
+
+from usherplay.friends_history import check_friends, note_events
+from usherplay.history import History
 
 
 def broker_of(**options):
@@ -146,6 +150,72 @@ def scene_revoke():
         finally:
             stop.set()
             thread.join()
+
+
+def scene_history():
+    """Some who watch, some who come and go, lists that change, connections that are lost: rules F1 to F3
+    over all of it."""
+    random = seed()
+    history = History()
+    with broker_of(session__resume_ms=60000) as broker, Backend(broker, "social") as social:
+        with Backend(broker, presence=True) as follower:
+            targets = [f"t{number}" for number in range(12)]
+            here = {}
+            watchers = []
+            for number in range(4):
+                watchers.append(Watcher(broker, history))
+                watchers[-1].login(f"w{number}")
+            for _ in range(scaled(400, 40)):
+                churn(random, broker, social, history, targets, here, watchers)
+            time.sleep(0.5)
+            for client in watchers:
+                client.settle()
+            last = social.query(backend_pb.Command(snapshot=backend_pb.Snapshot(limit=1)))
+            follower.wait_events(
+                lambda events: events and events[-1].seq >= last.sessions.presence_seq, "the last"
+            )
+            note_events(history, follower.events)
+            history.add("quiet")
+    check_friends(history)
+    shown = sum(entry.kind == "shown" for entry in history.entries)
+    print(f"     {shown} states, {len(follower.events)} events")
+
+
+def churn(random, broker, social, history, targets, here, watchers):
+    what = random.random()
+    place = random.randrange(len(watchers))
+    client = watchers[place]
+    if what < 0.5:
+        come_or_go(random, broker, targets, here)
+    elif what < 0.75:
+        names = random.sample(targets, 3)
+        for name in names:
+            history.add("granted", user=client.name, peer=name)
+        check_equal(give_list(social, client.name, names, ADD)[0], "OK", "ADD")
+    elif what < 0.9:
+        names = random.sample(targets, 3)
+        check_equal(give_list(social, client.name, names, REMOVE)[0], "OK", "REMOVE")
+        client.settle()
+        for name in names:
+            history.add("revoked", user=client.name, peer=name)
+    else:
+        client.drop()
+        watchers[place] = Watcher(broker, history, after=client)
+        watchers[place].resume(client.welcome, 0)
+
+
+def come_or_go(random, broker, targets, here):
+    name = random.choice(targets)
+    client = here.pop(name, None)
+    if client is None:
+        here[name] = watcher(broker, name)
+    elif random.random() < 0.3:
+        client.drop()
+        here[name] = Watcher(broker, after=client)
+        here[name].resume(client.welcome, 0)
+    else:
+        check_equal(client.ask("logout").WhichOneof("body"), "done", "the Logout")
+        client.close()
 
 
 def scene_takeover():
@@ -341,6 +411,7 @@ if __name__ == "__main__":
         scene_modes,
         scene_limits,
         scene_revoke,
+        scene_history,
         scene_takeover,
         scene_detached,
         scene_lists_of_all,

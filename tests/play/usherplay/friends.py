@@ -4,6 +4,7 @@
 import time
 
 from usherplay.client import Client, describe
+from usherplay.friends_history import note_friends
 from usherplay.schema import backend_pb, client_pb
 from usherplay.stage import Failed
 
@@ -14,7 +15,7 @@ class Watcher(Client):
     """Keeps the picture that the FriendStates make: `shown`, {user: (state, status)}. A snapshot begins
     it anew. That a change comes before its target's first state, or says what is known already, is a
     failure at once; so is a frame of more than 64 states. A History, where there is one, has the
-    rest: usherplay.history."""
+    rest: friends_history.py."""
 
     def __init__(self, where, history=None, after=None, **options):
         self.shown = {}
@@ -41,7 +42,7 @@ class Watcher(Client):
             self.snapshots += 1
             self._filling = True
         if self.history:
-            self.history.shown(self.connection, self.name, friends)
+            note_friends(self.history, self.connection, self.name, friends)
         for friend in friends.friends:
             self._take_one(friend, friends.snapshot)
 
@@ -75,8 +76,6 @@ class Watcher(Client):
         answer = self.answer_to(id)
         kind = answer.WhichOneof("body")
         word = client_pb.Error.Code.Name(answer.error.code) if kind == "error" else kind
-        if self.history:
-            self.history.add("answer", self.connection, self.name, id=id, word=word)
         return word
 
     def say(self, status=b"", invisible=False):
@@ -104,6 +103,11 @@ class Watcher(Client):
             return seen is not None and seen[0] == state and status in (None, seen[1])
 
         self.until(there, f"{user} in state {state} {status!r}", timeout)
+
+    def drop(self):
+        super().drop()
+        if self.history:
+            self.history.add("end", self.connection, self.name)
 
     def settle(self):
         """All that the broker has done for this client before now has been read."""
