@@ -171,7 +171,17 @@ struct device {
     uint64_t rest_until_ms;
 };
 
-enum request_kind { ASK_LOGIN, ASK_RESUME, ASK_SEND, ASK_CALL, ASK_PING, ASK_LOGOUT, ASK_OTHER };
+enum request_kind {
+    ASK_LOGIN,
+    ASK_RESUME,
+    ASK_SEND,
+    ASK_CALL,
+    ASK_PING,
+    ASK_LOGOUT,
+    ASK_WATCH,
+    ASK_STATUS,
+    ASK_OTHER
+};
 
 /* A request with an id. A session counts its own from 1, so every session uses the same ids. */
 struct asked {
@@ -180,6 +190,7 @@ struct asked {
     int wire, parcel;
     uint64_t step;
     bool answered;
+    uint8_t friends_add, friends_remove; /* of a Watch: users by their bits */
 };
 
 enum parcel_kind { PARCEL_SEND, PARCEL_CALL, PARCEL_PUSH };
@@ -261,7 +272,9 @@ struct asked_command {
     uint64_t user_epoch, user_live_step; /* of that user, when it was asked */
     uint64_t after, limit;               /* pages */
     char prefix[8], after_name[16];
-    bool resync; /* for the mirror */
+    bool resync;                        /* for the mirror */
+    uint8_t friends_mask, friends_mode; /* of a WatchList */
+    bool friends_last;                  /* that of the end */
 };
 
 /* A Submit under way, one per channel that submits. */
@@ -360,6 +373,7 @@ struct world {
     struct user users[USERS];
     struct device devices[DEVICES];
     struct backend backends[BACKENDS];
+    struct friends_book *friends;
 };
 
 /* --- sim_net.c -------------------------------------------------------------------------------- */
@@ -485,6 +499,33 @@ void check_lost(struct world *world, uint32_t backend);
 void check_call(struct world *world, uint32_t backend, const Usher__V1__UserCall *call, int parcel);
 void check_healed(struct world *world);
 void check_empty(struct world *world);
+
+/* --- sim_friends.c: who watches whom, and the rules about it ---------------------------------- */
+
+void friends_make(struct world *world); /* with the options that it needs */
+void friends_free(struct world *world);
+
+/* A client says something about friends, perhaps; when all heals, whom it wants to see at the end.
+ */
+bool friends_speak(struct world *world, int wire);
+void friends_heal(struct world *world, int wire);
+void friends_welcomed(struct world *world, uint32_t wire);
+void friends_in(struct world *world, uint32_t wire, const Usher__V1__FriendStates *states);
+void friends_done(struct world *world, int session, const struct asked *request);
+void friends_pong(struct world *world, uint32_t wire, uint64_t asked_step);
+
+/* A WatchList, or false: none is due. */
+bool friends_list(struct world *world, struct asked_command *asked);
+size_t friends_list_names(struct world *world, const struct asked_command *asked,
+                          char *names[USERS]);
+void friends_listed(struct world *world, const struct errand *errand,
+                    const struct asked_command *asked, const Usher__V1__Result *result);
+
+/* All heals, and somebody has not been given his list of the end. */
+bool friends_are_due(const struct world *world);
+
+/* At the end, of a connection that is there. */
+void friends_check(struct world *world, uint32_t wire);
 
 /* --- sim_world.c ------------------------------------------------------------------------------ */
 

@@ -330,7 +330,8 @@ static bool has_work(const struct world *world, uint32_t index)
 {
     const struct backend *backend = &world->backends[index];
     return !world->healing || backend->todo_count > 0 ||
-           (backend->mirror.lost && follows_presence(index));
+           (backend->mirror.lost && follows_presence(index)) ||
+           (index < INSTANCES && friends_are_due(world));
 }
 
 /* A request that fails because the broker is gone leaves its channel idle; so does an answer. */

@@ -618,6 +618,8 @@ void check_healed(struct world *world)
                 broken(world, "A4", "%s has two connections: %d and %u", user->name, open, k);
             open = (int)k;
         }
+        if (open != NOBODY)
+            friends_check(world, (uint32_t)open);
         if (open != NOBODY && world->wires[open].vouched)
             check_vouched(world, (uint32_t)open);
         if (open != NOBODY &&

@@ -372,6 +372,8 @@ static void misbehave(struct world *world, int number)
 static void speak(struct world *world, int number)
 {
     uint32_t chance = below(world, 100);
+    if (friends_speak(world, number))
+        return;
     if (chance < 60)
         ask_send(world, number);
     else if (chance < 75)
@@ -494,8 +496,10 @@ void clients_ping(struct world *world)
     for (uint32_t i = 0; i < world->session_count; i++)
         client_ack(world, &world->sessions[i]);
     for (uint32_t i = 0; i < world->wire_count; i++)
-        if (world->wires[i].welcomed && is_open(&world->wires[i]))
+        if (world->wires[i].welcomed && is_open(&world->wires[i])) {
             ask_ping(world, (int)i);
+            friends_heal(world, (int)i);
+        }
 }
 
 void clients_leave(struct world *world)

@@ -30,8 +30,9 @@ struct order {
         Usher__V1__Events events;
         Usher__V1__Stats stats;
         Usher__V1__Drain drain;
+        Usher__V1__WatchList watch_list;
     } bodies[COMMANDS];
-    char *names[COMMANDS][COMMANDS];
+    char *names[COMMANDS][(int)COMMANDS > (int)USERS ? (int)COMMANDS : (int)USERS];
     uint8_t payloads[COMMANDS][PAYLOAD_MAX];
 };
 
@@ -168,6 +169,24 @@ static void add_drain(struct world *world, struct order *order)
     tell(world, "backend %u drains", order->backend);
 }
 
+static void add_watch_list(struct world *world, struct order *order)
+{
+    struct asked_command asked = {.kind = USHER__V1__COMMAND__BODY_WATCH_LIST, .parcels = NOBODY};
+    if (!friends_list(world, &asked))
+        return;
+    *add(order, USHER__V1__COMMAND__BODY_WATCH_LIST) = asked;
+    uint32_t at = last_of(order);
+    Usher__V1__WatchList *list = &order->bodies[at].watch_list;
+    usher__v1__watch_list__init(list);
+    list->user = world->users[asked.users[0]].name;
+    list->epoch = asked.fence;
+    list->mode = (Usher__V1__WatchList__Mode)asked.friends_mode;
+    list->targets = order->names[at];
+    list->n_targets = friends_list_names(world, &asked, order->names[at]);
+    tell(world, "list %d of %x for %s %llu", (int)list->mode, asked.friends_mask, list->user,
+         (unsigned long long)list->epoch);
+}
+
 /* --- what it asks ----------------------------------------------------------------------------- */
 
 static void add_lookup(struct world *world, struct order *order)
@@ -267,6 +286,8 @@ static void fill(struct world *world, struct order *order)
         add_reply(world, order);
     if (backend->mirror.lost && has_room(order))
         add_snapshot(world, order, true);
+    if (instance && has_room(order) && (world->healing || one_in(world, 3)))
+        add_watch_list(world, order);
     if (world->healing)
         return;
     if (instance && has_room(order) && one_in(world, 2))
@@ -423,6 +444,8 @@ static void on_result(struct world *world, struct backend *backend, const struct
         on_push(world, errand, asked, result);
     else if (asked->kind == USHER__V1__COMMAND__BODY_KICK)
         on_kick(world, errand, asked, result->code);
+    else if (asked->kind == USHER__V1__COMMAND__BODY_WATCH_LIST)
+        friends_listed(world, errand, asked, result);
     else if (asked->kind == USHER__V1__COMMAND__BODY_DRAIN)
         on_drained(world, backend, result->code);
     else if (asked->kind == USHER__V1__COMMAND__BODY_REPLY_TO &&

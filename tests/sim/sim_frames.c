@@ -20,6 +20,7 @@ static void on_welcome(struct world *world, uint32_t number, const Usher__V1__We
     struct wire *wire = &world->wires[number];
     struct device *device = &world->devices[wire->device];
     check_welcome(world, number, welcome);
+    friends_welcomed(world, number);
     wire->welcomed = true;
     wire->next_seq = welcome->next_seq;
     if (wire->is_resume) {
@@ -84,6 +85,10 @@ static void on_done(struct world *world, uint32_t wire, uint64_t id, const Usher
         return;
     if (request->kind == ASK_LOGOUT) {
         world->sessions[world->wires[wire].session].over = true;
+        return;
+    }
+    if (request->kind == ASK_WATCH || request->kind == ASK_STATUS) {
+        friends_done(world, world->wires[wire].session, request);
         return;
     }
     if (request->parcel == NOBODY) {
@@ -175,6 +180,13 @@ static void on_reply(struct world *world, uint32_t wire, uint64_t id, const Ushe
                parcel);
 }
 
+static void on_pong(struct world *world, uint32_t wire, uint64_t id)
+{
+    const struct asked *request = id != 0 ? check_answer(world, wire, id, true) : NULL;
+    if (request != NULL)
+        friends_pong(world, wire, request->step);
+}
+
 static void on_close(struct world *world, uint32_t number, const Usher__V1__Close *close)
 {
     struct wire *wire = &world->wires[number];
@@ -232,8 +244,10 @@ void client_frame_in(struct world *world, uint32_t number, struct bytes bytes)
         on_error(world, number, frame->id, frame->error);
         break;
     case USHER__V1__BROKER_FRAME__BODY_PONG:
-        if (frame->id != 0)
-            check_answer(world, number, frame->id, true);
+        on_pong(world, number, frame->id);
+        break;
+    case USHER__V1__BROKER_FRAME__BODY_FRIENDS:
+        friends_in(world, number, frame->friends);
         break;
     case USHER__V1__BROKER_FRAME__BODY_CLOSE:
         on_close(world, number, frame->close);

@@ -67,6 +67,7 @@ static void set_limits(struct world *world)
     options->link_grace_ms = 300;
     options->link_fetch_timeout_ms = 900;
     options->link_mail_items = 8;
+    friends_make(world);
 }
 
 static void broker_down(struct world *world)
@@ -631,6 +632,7 @@ void world_free(struct world *world)
         buffer_fini(&world->wires[i].input);
     }
     backends_free(world);
+    friends_free(world);
     free(world->wires);
     free(world->sessions);
     free(world->requests);
