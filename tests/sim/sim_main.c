@@ -36,7 +36,7 @@ static const struct bug_row bugs[] = {
     {"zombie", BUG_ZOMBIE, "A2 P5 MAIL", "frames of a replaced connection count as the new one's"},
     {"keep-open", BUG_KEEP_OPEN, "A4 P8 CLOSE", "some released connections stay open"},
     {"lost-write", BUG_LOST_WRITE, "SEQ P5 CLOSE", "some output is dropped"},
-    {"frozen-timers", BUG_FROZEN_TIMERS, "P8 P5", "nobody is woken by time"},
+    {"frozen-timers", BUG_FROZEN_TIMERS, "P8 P5 F1", "nobody is woken by time"},
     {"added-event", BUG_ADDED_EVENT, "B2 P10", "somebody else writes into the stream"},
     {"lost-answer", BUG_LOST_ANSWER, "LIVE FEED", "some answers to backends never arrive"},
 };
