@@ -48,14 +48,19 @@ class Bot {
             client: "park bot",
         });
         this.client.on("message", (message) => this.#hear(message));
+        this.client.on("welcome", () => void this.#enter());
         this.timer = setInterval(() => this.#walk(), rules.TICK_MS);
     }
 
-    #hear(message) {
-        if (message.from) {
-            this.#answer(message.from);
-            return;
+    async #enter() {
+        const room = await this.client.join(rules.ROOM).catch(() => undefined);
+        if (room && room !== this.room) {
+            this.room = room;
+            room.on("message", ({ from }) => this.#answer(from));
         }
+    }
+
+    #hear(message) {
         const told = JSON.parse(message.text);
         if (told.kind === "state") {
             this.#state = told;
@@ -64,7 +69,7 @@ class Bot {
         } else if (told.kind === "presence" && told.user === this.name) {
             this.#stand(told);
         } else if (told.kind === "tag" && told.it === this.name) {
-            this.#say(told.was, any(["I'll get you!", "my turn!"]));
+            this.#say(any(["I'll get you!", "my turn!"]));
         }
     }
 
@@ -77,18 +82,15 @@ class Bot {
         if (
             !to.startsWith(rules.BOT) &&
             Date.now() - this.#answeredAt > ANSWER_PAUSE_MS &&
-            Math.random() < 0.5
+            Math.random() < 2 / bots.length // two of them, or all would talk at once
         ) {
             this.#answeredAt = Date.now();
-            setTimeout(() => this.#say(to, any(ANSWERS)), 400 + 1200 * Math.random());
+            setTimeout(() => this.#say(any(ANSWERS)), 400 + 1200 * Math.random());
         }
     }
 
-    /** Whom it is said to; bots need not hear it. */
-    #say(to, text) {
-        if (to && !to.startsWith(rules.BOT)) {
-            this.client.post(to, text);
-        }
+    #say(text) {
+        this.room?.publish(text).catch(() => undefined); // while it is away it says nothing
     }
 
     /** Towards the nearest, away from who is it, or for a walk; also when the pond is in the way. */

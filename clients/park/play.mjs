@@ -38,7 +38,10 @@ function optionsOf(argv) {
             listen: { type: "string", default: "127.0.0.1:8080" },
             bots: { type: "string", default: "0" },
             resume: { type: "string", default: "20" }, // long enough to see it, short enough to wait for its end
-            sdk: { type: "string", default: here("node_modules/usher-client/usher-client.js") },
+            sdk: {
+                type: "string",
+                default: here("node_modules/usher-client/usher-client-social.js"),
+            },
         },
     });
     const [, host, port] = /^\[?([^\]]*?)\]?:(\d{1,5})$/.exec(values.listen) ?? [];
@@ -149,6 +152,8 @@ function broker(options, { folder, ports, origins, hopeless }) {
         "session.resume_ms": `${options.resume}s`,
         "link.grace_ms": "300", // an instance that was killed does not come back at once
         "limits.users": "200",
+        "limits.login_deadline_ms": "10000", // phones, and whoever plays beside a build
+        "rooms.classes": "park create=token join=token members=200 history=8/60s",
         "link.frame_bytes": "32768", // a picture of so many
         "log.format": "text",
         "log.level": "warn",

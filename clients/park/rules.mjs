@@ -19,6 +19,8 @@ export const NAME = /^[A-Za-z0-9_-]{1,16}$/;
 export const BOT = "bot:";
 export const INSTANCE = "park:";
 export const SERVICE = "park";
+/** In which all talk; also a name of the tokens' claim. */
+export const ROOM = "park";
 
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 

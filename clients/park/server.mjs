@@ -104,7 +104,7 @@ function loadFiles(folder, sdk) {
         { "Content-Security-Policy": policyOf(String(html)) },
     ];
     const modules = MODULES.map((name) => [`/${name}`, script(new URL(name, folder))]);
-    return new Map([["/", page], ["/usher-client.js", script(sdk)], ...modules]);
+    return new Map([["/", page], ["/usher-client-social.js", script(sdk)], ...modules]);
 }
 
 /** undefined: what is asked for is no address ("//"), which the parser of HTTP lets through. */
@@ -141,7 +141,7 @@ export class Server {
     #http;
 
     /** broker: { ws, admin } are its ports; sign(name) gives a token; actions: by name, what the buttons
-     * do; sdk: the file of usher-client. */
+     * do; sdk: the file of usher-client/social. */
     constructor(options) {
         this.#options = { ...options, key: randomBytes(12).toString("hex") };
         this.#files = loadFiles(new URL(".", import.meta.url), options.sdk);

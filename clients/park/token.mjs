@@ -3,7 +3,7 @@
 // service, as small as one can be. A name belongs to the browser that took it first, which shows a
 // secret of its own; so nobody else in the network takes it over, and a second tab of the same browser may.
 import { createHash, createHmac, randomBytes, timingSafeEqual } from "node:crypto";
-import { NAME } from "./rules.mjs";
+import { NAME, ROOM } from "./rules.mjs";
 
 const TOKEN_SECONDS = 120;
 const SECRET_CHARACTERS_MIN = 16;
@@ -19,7 +19,8 @@ export function newKey() {
     const key = { kty: "oct", alg: "HS256", k: secret.toString("base64url") };
     const sign = (sub, seconds = TOKEN_SECONDS) => {
         const exp = Math.floor(Date.now() / 1000) + seconds;
-        const said = `${text64({ alg: "HS256" })}.${text64({ sub, exp })}`;
+        const claims = { sub, exp, rooms: [ROOM] }; // that he may be in
+        const said = `${text64({ alg: "HS256" })}.${text64(claims)}`;
         return `${said}.${createHmac("sha256", secret).update(said).digest("base64url")}`;
     };
     return { file: JSON.stringify({ keys: [key] }), sign };

@@ -70,6 +70,25 @@ async function anew(s, client, fields = {}) {
 
 // --- being in it ---------------------------------------------------------------------------------
 
+/** A page that was loaded again asks for the whole history of a room that its session is still in: the
+ * broker has spoken of the room meanwhile, and then of everything from the oldest on. */
+socialScene("a Join crosses what a resumed session is told", async (s) => {
+    const client = await s.login({ acks: true });
+    const joining = client.join("r", { recover: true });
+    const [asked] = s.broker.take();
+    s.broker.say({ roomState: state({ offset: 2 }) });
+    s.broker.say({ id: asked.id, roomState: state({ offset: 2, replay: REPLAY.COMPLETE }) });
+    const room = await joining;
+    const told = listen(room);
+    s.broker.say(said(1, "a", "b"));
+    await s.clock.advance(0);
+    assert.deepEqual(
+        told.filter((line) => /^\d [ab]$/.test(line)),
+        ["1 a", "2 b"],
+    );
+    assert.equal(closed(client).length, 0);
+});
+
 socialScene("join, messages in order, publish, leave", async (s) => {
     const { client, room, told, asked } = await inside(s, { offset: 4, members: 2, tickMs: 50 });
     assert.deepEqual(asked.join, { room: "r", recover: false, incarnation: 0, offset: 0 });

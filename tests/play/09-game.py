@@ -456,8 +456,9 @@ def scene_strangers():
 
         def enter(name):
             claim = {"name": name, "secret": SECRET}
+            token = game.post("/token", claim)[1]["token"]  # before the time for the login runs
             client = stack.enter_context(line_of(game, f"127.0.0.1:{game.port}", line=""))
-            client.login(name, token=game.post("/token", claim)[1]["token"].encode())
+            client.login(name, token=token.encode())
             return client
 
         eventually(lambda: {"park:one", "park:two"} <= set(sessions(game)), "both", PATIENCE)

@@ -255,6 +255,9 @@ export class Social extends UsherClient implements SocialClient {
             room = new OwnRoom(name, this);
             this.rooms.set(name, room);
         }
+        if (id && this._joins.has(name)) {
+            room._incarnation = 0; // a Join that names no position: what is whole is so from the oldest on
+        }
         room._joined(state);
         if (isNew) {
             this._tell("room" as never, room as never);
