@@ -7,6 +7,7 @@ import assert from "node:assert/strict";
 import { fork, spawn } from "node:child_process";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { eventually, freePort, Relay, sleep, Usherd } from "./support/usherd.mjs";
 import { TestWebSocket } from "./support/websocket.mjs";
@@ -243,7 +244,7 @@ for (const [kind, transport] of [
     });
 }
 
-test("members that share no code see one order: JavaScript by TCP and WebSocket, Python", async () => {
+test("members that share no code see one order: JavaScript by TCP and WebSocket, Python, C", async () => {
     const name = "free:mixed";
     const script = fileURLToPath(new URL("support/room_player.py", import.meta.url));
     const players = ["mixed-p", "mixed-q"].map((user) => {
@@ -255,25 +256,45 @@ test("members that share no code see one order: JavaScript by TCP and WebSocket,
         child.over = new Promise((resolve) => child.on("close", resolve));
         return child;
     });
+    // The C library, as the program for terminals.
+    const chat = spawn(
+        join(process.env.USHER_BIN, "usher"),
+        ["chat", "--user", "mixed-c", "--port", String(broker.tcp), "--json"],
+        { stdio: ["pipe", "pipe", "ignore"] },
+    );
+    things.add({ close: () => chat.kill("SIGKILL") });
+    const events = [];
+    createInterface(chat.stdout).on("line", (line) => events.push(JSON.parse(line)));
+    chat.stdin.write(`/join ${name}\n`);
     const all = TRANSPORTS.map((transport) => login(`mixed-${transport}`, { transport }));
-    await Promise.all(all.map((one) => enter(one, name)));
+    await Promise.all(all.map((one) => enter(one, name, { recover: true })));
     await eventually("all are in it", () => players.every(({ text }) => text.includes("joined")));
+    await eventually("C is in it", () => events.some(({ event }) => event === "ROOM"));
+    chat.stdin.write(Array.from({ length: 40 }, (_, n) => `#${name} c.${n}\n`).join(""));
     const told = new Map();
     const texts = (i) => Array.from({ length: 40 }, (_, n) => `${i}.${n}`);
     await Promise.all(all.map((one, i) => publishAll(one, name, texts(i), told)));
     await eventually("everything of everybody", () =>
-        all.every((one) => one.heard.get(name).texts.filter(Boolean).length === 160),
+        all.every((one) => one.heard.get(name).texts.filter(Boolean).length >= 200),
     );
     await all[0].rooms.get(name).publish("last");
     assert.deepEqual(await Promise.all(players.map(({ over }) => over)), [0, 0]);
     const reference = all[0].heard.get(name).texts;
-    await eventually("the last one", () => all[1].heard.get(name).texts[161]);
+    await eventually("the last one", () => all[1].heard.get(name).texts[201]);
     assert.deepEqual(all[1].heard.get(name).texts, reference);
+    const said = () => events.filter(({ event }) => event === "ROOM_MESSAGE");
+    await eventually("the last one in C", () => said().at(-1)?.offset === 201);
+    said().forEach(({ offset, from, payload }, i) => {
+        assert.equal(offset, 201 - said().length + 1 + i);
+        assert.equal(`${from}: ${payload}`, reference[offset]);
+    });
+    assert.equal(said().filter(({ from }) => from === "mixed-c").length, 40);
+    chat.kill();
     for (const { text } of players) {
         const got = JSON.parse(text.split("\n")[1]);
         assert.ok(got.length > 100, `${got.length}`);
         got.forEach(([offset, each], i) => {
-            assert.equal(offset, 161 - got.length + 1 + i); // none is missing to the end
+            assert.equal(offset, 201 - got.length + 1 + i); // none is missing to the end
             assert.equal(each, reference[offset]);
         });
     }
