@@ -58,7 +58,7 @@ struct room_publish_message {
     uint8_t bytes[]; /* room, user or service, payload */
 };
 
-/* MESSAGE_ROOM_COMMAND of an instance: answered by a room_answer_message. */
+/* MESSAGE_ROOM_COMMAND of an instance, or an operator: answered by a room_answer_message. */
 enum room_command { ROOM_OPEN, ROOM_CLOSE, ROOM_MEMBERS };
 
 struct room_command_message {
@@ -67,6 +67,7 @@ struct room_command_message {
     uint32_t members_max; /* OPEN; 0: as the class says */
     uint32_t limit;       /* MEMBERS: how many; 0: as many as fit */
     uint32_t bytes_max;   /* MEMBERS: of the Result */
+    uint64_t incarnation; /* CLOSE: RESULT_STALE_EPOCH in another one; 0: any */
     uint8_t text_size;
     uint8_t bytes[]; /* room; OPEN: pattern of the class, CLOSE: detail, MEMBERS: after */
 };

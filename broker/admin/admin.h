@@ -42,10 +42,11 @@ enum admin_route {
 
 /* What a request says, checked. Borrowed for the call. */
 struct admin_query {
-    const char *user;   /* what stands for * in the path, decoded; else "" */
+    const char *user;   /* what stands for * in the path, a user or a room, decoded; else "" */
     const char *prefix; /* of the query string; "" when it has none */
     const char *after_name;
     const char *state;
+    const char *by;
     uint64_t after;     /* the same argument as a number; 0 */
     unsigned limit;     /* 1 to ADMIN_ROWS_MAX; 0: none was given */
     const json_t *body; /* of a POST: an object, empty when there was none; else NULL */

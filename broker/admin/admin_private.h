@@ -68,7 +68,8 @@ struct exchange {
     bool is_job, answered;
     enum access_right right;
     char user[ADMIN_USER_BYTES_MAX + 1];
-    char prefix[ADMIN_PREFIX_BYTES_MAX + 1], after[ADMIN_PREFIX_BYTES_MAX + 1], state[16];
+    char prefix[ADMIN_PREFIX_BYTES_MAX + 1], after[ADMIN_PREFIX_BYTES_MAX + 1];
+    char state[16], by[16];
     uint64_t after_number;
     unsigned limit;
     char address[ADMIN_ADDRESS_BYTES]; /* of a change */

@@ -96,6 +96,7 @@ static unsigned answer(struct exchange *exchange, json_t *to)
         .prefix = exchange->prefix,
         .after_name = exchange->after,
         .state = exchange->state,
+        .by = exchange->by,
         .after = exchange->after_number,
         .limit = exchange->limit,
         .body = body,

@@ -88,6 +88,8 @@ static bool take_argument(struct exchange *exchange, const char *key, const char
         exchange->after_number = route_number(value, &number) ? number : 0;
     } else if (strcmp(key, "state") == 0 && size < sizeof(exchange->state)) {
         memcpy(exchange->state, value, size + 1);
+    } else if (strcmp(key, "by") == 0 && size < sizeof(exchange->by)) {
+        memcpy(exchange->by, value, size + 1);
     } else {
         return false;
     }

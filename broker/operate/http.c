@@ -23,6 +23,9 @@ static void set_answers(admin_answer *answers[ADMIN_ROUTES])
     answers[ADMIN_SLOWEST] = slowest_users;
     answers[ADMIN_SERVICES] = http_services;
     answers[ADMIN_PRESENCE] = http_presence;
+    answers[ADMIN_ROOMS] = http_rooms;
+    answers[ADMIN_ROOM] = http_room;
+    answers[ADMIN_ROOM_CLOSE] = http_room_close;
     answers[ADMIN_RECORDER] = http_recorder;
     answers[ADMIN_RELOAD] = http_reload;
     answers[ADMIN_DRAIN] = http_drain;
@@ -149,6 +152,8 @@ void http_close(struct http *http)
         return;
     if (http->listener >= 0)
         close(http->listener);
+    message_destroy(http->told);
+    room_rates_clear(&http->rates);
     lock_destroy(&http->lock);
     pthread_cond_destroy(&http->done);
     free(http);

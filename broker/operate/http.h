@@ -9,6 +9,7 @@
 #include "config/config.h"
 #include "operate/follow.h"
 #include "operate/health.h"
+#include "rules/room_classes.h"
 
 struct http;
 struct services;
@@ -27,6 +28,7 @@ struct http_options {
     struct scheduler *scheduler;
     struct services *services;
     uint32_t instances_max;
+    struct room_classes *_Atomic *room_classes;
     struct net *net;
     /* What comes to its actor and is not for it; takes it. */
     void (*bounce)(void *context, struct runner *runner, struct message *message);

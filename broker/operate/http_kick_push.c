@@ -2,101 +2,16 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-#include "actors/kinds.h"
 #include "actors/push.h"
 #include "backend.pb-c.h"
-#include "base/check.h"
 #include "base/memory.h"
 #include "client.pb-c.h"
 #include "operate/http_private.h"
 
-/* Kick and push for operators: the same messages that a backend's commands become, so they mean the
- * same. Their results come to an actor of our own, which hands them to the one thread that waits.
- * One that comes too late finds another number, and is dropped. */
-
-enum { COMMAND_MS = 3000 };
-
-#define ADMIN_ACTOR "!admin" /* no user and no instance can have that name */
+/* Kick and push for operators. */
 
 #define PUSH_NAME "admin" /* the service that a pushed message is from */
-
-/* --- the actor -------------------------------------------------------------------------------- */
-
-static bool receive(void *context, struct runner *runner, actor_handle self, void *state,
-                    struct message *message)
-{
-    struct http *http = *(struct http **)state;
-    if (message->kind != MESSAGE_RESULT) { /* a link's number that points here by chance */
-        http->options.bounce(http->options.context, runner, message);
-        return true;
-    }
-    const struct result_message *result = (const struct result_message *)message;
-    lock_take(&http->lock);
-    if (result->request == http->request) {
-        http->result = *result;
-        http->answered = true;
-        pthread_cond_signal(&http->done);
-    }
-    lock_give(&http->lock);
-    message_destroy(message);
-    return true;
-}
-
-static enum verdict finish(void *context, struct runner *runner, actor_handle self, void *state)
-{
-    return VERDICT_GO_ON;
-}
-
-static const struct behaviour http_behaviour = {
-    .name = "admin", .kind = KIND_ADMIN, .receive = receive, .finish = finish};
-
-int http_claim_actor(struct http *http)
-{
-    struct registry *registry = http->options.registry;
-    http->actor = registry_claim(registry, ADMIN_ACTOR, strlen(ADMIN_ACTOR), &http_behaviour);
-    if (http->actor == 0)
-        return -ENOMEM;
-    struct http **state = (void *)registry_actor(registry, actor_slot(http->actor))->state;
-    *state = http;
-    return 0;
-}
-
-/* --- one command ------------------------------------------------------------------------------ */
-
-/* The number under which its result will come. */
-static uint64_t expect_result(struct http *http)
-{
-    CHECK(on_thread(&http->mark)); /* one command at a time */
-    lock_take(&http->lock);
-    uint64_t request = ++http->request;
-    http->answered = false;
-    lock_give(&http->lock);
-    return request;
-}
-
-/* False: no result came in time. */
-static bool await_result(struct http *http, struct result_message *result)
-{
-    uint64_t until_ms = env_monotonic_ms(http->options.env) + COMMAND_MS;
-    struct timespec until = env_until(http->options.env, until_ms);
-    bool late = false;
-    lock_take(&http->lock);
-    while (!http->answered && !late)
-        late = !lock_wait_until(&http->lock, &http->done, &until);
-    bool answered = http->answered;
-    *result = http->result;
-    lock_give(&http->lock);
-    return answered;
-}
-
-static unsigned conflict(json_t *answer, const char *code, const char *detail)
-{
-    admin_fail(answer, 409, "refused", detail);
-    json_object_set_new(answer, "code", json_string(code));
-    return 409;
-}
 
 /* A transient push that did not go is no failure: its operator wanted it now or never. */
 static unsigned done(json_t *answer, uint64_t epoch, bool dropped)
@@ -114,32 +29,29 @@ static unsigned run_command(struct http *http, const char *user, struct message 
                             json_t *answer)
 {
     struct result_message result;
-    actor_handle handle = registry_find(http->options.registry, user, strlen(user));
     bool transient = message_is_transient(message);
-    int error = scheduler_post_from(http->options.scheduler, NULL, 0, handle, message,
-                                    limits_mailbox_messages(http->options.limits));
-    if (error != 0) {
-        message_destroy(message);
-        if (transient && error != -ESRCH)
-            return done(answer, 0, true);
-        return error == -ESRCH ? conflict(answer, "NOT_ONLINE", "that user has no session")
-                               : conflict(answer, "BUSY", "that user's mailbox is full");
-    }
-    if (!await_result(http, &result))
+    int error = http_ask(http, bytes_of_text(user), message, &result, NULL);
+    if (error == -ESRCH)
+        return http_conflict(answer, "NOT_ONLINE", "that user has no session");
+    if (error == -ETIMEDOUT)
         return admin_fail(answer, 503, "timeout", "no result came; it may still take effect");
+    if (error != 0)
+        return transient ? done(answer, 0, true)
+                         : http_conflict(answer, "BUSY", "that user's mailbox is full");
     switch (result.code) {
     case 0:
         return done(answer, result.epoch, false);
     case RESULT_DROPPED:
         return done(answer, result.epoch, true);
     case RESULT_STALE_EPOCH:
-        return conflict(answer, "STALE_EPOCH", "that user has another epoch by now");
+        return http_conflict(answer, "STALE_EPOCH", "that user has another epoch by now");
     case USHER__V1__ERROR__CODE__NOT_ONLINE:
-        return conflict(answer, "NOT_ONLINE", "that user has no session");
+        return http_conflict(answer, "NOT_ONLINE", "that user has no session");
     case USHER__V1__ERROR__CODE__INBOX_FULL:
-        return conflict(answer, "INBOX_FULL", "that user's inbox is full");
+        return http_conflict(answer, "INBOX_FULL", "that user's inbox is full");
     default:
-        return conflict(answer, "UNAVAILABLE", "the store refused, or the message is too large");
+        return http_conflict(answer, "UNAVAILABLE",
+                             "the store refused, or the message is too large");
     }
 }
 
@@ -167,7 +79,7 @@ unsigned http_kick(void *context, const struct admin_query *query, json_t *answe
                           "or false");
     struct kick_message *kick = message_create(MESSAGE_KICK, sizeof(*kick));
     kick->by = http->actor;
-    kick->request = expect_result(http);
+    kick->request = http_expect(http);
     kick->epoch = epoch;
     kick->reason = USHER__V1__CLOSE__REASON__KICKED;
     kick->retry_after_ms = (uint32_t)retry_after_ms;
@@ -198,7 +110,7 @@ unsigned http_push(void *context, const struct admin_query *query, json_t *answe
         return admin_fail(answer, 503, "unavailable", "no memory");
     }
     deliver->sender = http->actor;
-    deliver->request = expect_result(http);
+    deliver->request = http_expect(http);
     deliver->epoch_wanted = epoch;
     deliver->from_service = true;
     deliver->transient = json_is_true(transient);

@@ -108,6 +108,7 @@ static int open_http(struct operators *operators, const struct operators_options
         .registry = options->registry,
         .scheduler = options->scheduler,
         .services = options->services,
+        .room_classes = &options->settings->room_classes,
         .instances_max = options->instances_max,
         .net = options->net,
         .bounce = options->bounce,

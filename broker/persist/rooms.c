@@ -6,31 +6,29 @@
 #include <string.h>
 
 #include "actors/kinds.h"
-#include "actors/room_messages.h"
 
-/* The registry gives actors in no order, and a page is the first of them by name. So the best so
- * far are kept, and as many again beside them: when those are full too, all are sorted and the
- * worse half is forgotten. What that needs does not depend on how many rooms there are. */
-
-struct row {
-    char name[USERNAME_BYTES_MAX + 1];
-    uint64_t numbers[ROOM_NUMBERS];
-};
+/* The registry gives actors in no order, and a page is the first of them by name, or by what the
+ * asker finds most of. So the best so far are kept, and as many again beside them: when those are
+ * full too, all are sorted and the worse half is forgotten. What that needs does not depend on how
+ * many rooms there are. */
 
 struct best {
-    struct row *rows;
+    struct room_row *rows;
     size_t count, limit; /* room for twice the limit */
     bool dropped;
 };
 
-static int by_name(const void *one, const void *other)
+static int in_order(const void *one, const void *other)
 {
-    return strcmp(((const struct row *)one)->name, ((const struct row *)other)->name);
+    const struct room_row *first = one, *second = other;
+    if (first->rank != second->rank)
+        return first->rank > second->rank ? -1 : 1;
+    return strcmp(first->name, second->name);
 }
 
 static void cut(struct best *best)
 {
-    qsort(best->rows, best->count, sizeof(*best->rows), by_name);
+    qsort(best->rows, best->count, sizeof(*best->rows), in_order);
     best->dropped = best->dropped || best->count > best->limit;
     best->count = best->count < best->limit ? best->count : best->limit;
 }
@@ -39,21 +37,43 @@ static bool is_wanted(const struct room_page *page, const struct registry_row *r
 {
     return row->behaviour->kind == KIND_ROOM && row->numbers[ROOM_NUMBER_INCARNATION] != 0 &&
            strncmp(row->name + 1, page->prefix, strlen(page->prefix)) == 0 &&
-           strcmp(row->name + 1, page->after) > 0;
+           (page->rank != NULL || strcmp(row->name + 1, page->after) > 0);
 }
 
-static void keep(struct best *best, const struct registry_row *row)
+static void keep(struct best *best, const struct room_page *page, const struct registry_row *row)
 {
     if (best->count == 2 * best->limit)
         cut(best);
-    struct row *kept = &best->rows[best->count++];
-    *kept = (struct row){0};
+    struct room_row *kept = &best->rows[best->count++];
+    *kept = (struct room_row){0};
     strncpy(kept->name, row->name + 1, sizeof(kept->name) - 1);
     memcpy(kept->numbers, row->numbers, sizeof(kept->numbers));
+    if (page->rank != NULL)
+        kept->rank = page->rank(page->context, kept->numbers);
 }
 
-/* The class that the room says it is of, unless a reload has just come between. */
-static const struct room_class *class_of(const struct room_classes *classes, const struct row *row)
+int rooms_pick(struct registry *registry, struct room_page *page, struct room_row **rows,
+               size_t *count)
+{
+    struct best best = {.limit = page->limit};
+    struct registry_row found[REGISTRY_SCAN_ROWS];
+    uint64_t cursor = 0;
+    size_t some;
+    best.rows = calloc(2 * best.limit, sizeof(*best.rows));
+    if (best.rows == NULL)
+        return -ENOMEM;
+    while ((some = registry_scan(registry, &cursor, found)) > 0)
+        for (size_t i = 0; i < some; i++)
+            if (is_wanted(page, &found[i]))
+                keep(&best, page, &found[i]);
+    cut(&best);
+    page->more = best.dropped;
+    *rows = best.rows;
+    *count = best.count;
+    return 0;
+}
+
+const struct room_class *rooms_class(const struct room_classes *classes, const struct room_row *row)
 {
     uint64_t index = row->numbers[ROOM_NUMBER_CLASS];
     struct bytes name = bytes_of_text(row->name);
@@ -63,9 +83,10 @@ static const struct room_class *class_of(const struct room_classes *classes, con
     return room_class_of(classes, name);
 }
 
-static int put(struct link_page *out, const struct room_classes *classes, const struct row *row)
+static int put(struct link_page *out, const struct room_classes *classes,
+               const struct room_row *row)
 {
-    const struct room_class *class = class_of(classes, row);
+    const struct room_class *class = rooms_class(classes, row);
     const struct room_fields fields = {
         .name = bytes_of_text(row->name),
         .incarnation = row->numbers[ROOM_NUMBER_INCARNATION],
@@ -85,23 +106,14 @@ static int put(struct link_page *out, const struct room_classes *classes, const 
 int rooms_list(struct registry *registry, const struct room_classes *classes,
                struct room_page *page, struct link_page *out)
 {
-    struct best best = {.limit = page->limit};
-    struct registry_row rows[REGISTRY_SCAN_ROWS];
-    uint64_t cursor = 0;
-    size_t count;
-    best.rows = calloc(2 * best.limit, sizeof(*best.rows));
-    if (best.rows == NULL)
-        return -ENOMEM;
-    while ((count = registry_scan(registry, &cursor, rows)) > 0)
-        for (size_t i = 0; i < count; i++)
-            if (is_wanted(page, &rows[i]))
-                keep(&best, &rows[i]);
-    cut(&best);
-    int error = 0;
-    size_t told = 0;
-    while (told < best.count && (error = put(out, classes, &best.rows[told])) == 0)
+    struct room_row *rows;
+    size_t count, told = 0;
+    int error = rooms_pick(registry, page, &rows, &count);
+    if (error != 0)
+        return error;
+    while (told < count && (error = put(out, classes, &rows[told])) == 0)
         told++;
-    page->more = best.dropped || told < best.count;
-    free(best.rows);
+    page->more = page->more || told < count;
+    free(rows);
     return error == -ENOSPC ? 0 : error;
 }

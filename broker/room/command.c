@@ -10,7 +10,7 @@
 #include "proto/link_answer.h"
 #include "room/private.h"
 
-/* What services ask of a room itself. */
+/* What services, and operators, ask of a room itself. */
 
 static void answer(actor_handle asker, uint64_t token, uint16_t code, struct bytes result,
                    struct turn *turn)
@@ -95,6 +95,16 @@ static void list_members(struct room *room, const struct room_command_message *c
     buffer_fini(&result);
 }
 
+static void close_room(struct room *room, const struct room_command_message *command,
+                       struct bytes detail, struct turn *turn)
+{
+    bool stale = command->incarnation != 0 && command->incarnation != room->incarnation;
+    if (!stale)
+        room_close(room, USHER__V1__ROOM_NEWS__CAUSE__SERVICE, detail, turn);
+    answer(command->call.asker, command->call.request, stale ? RESULT_STALE_EPOCH : 0,
+           (struct bytes){0}, turn);
+}
+
 void command_take(struct room *room, struct room_command_message *command, struct turn *turn)
 {
     struct bytes text = {command->bytes + command->call.name_size, command->text_size};
@@ -105,8 +115,7 @@ void command_take(struct room *room, struct room_command_message *command, struc
     } else if (command->command == ROOM_OPEN) {
         open_room(room, command, turn);
     } else if (command->command == ROOM_CLOSE) {
-        room_close(room, USHER__V1__ROOM_NEWS__CAUSE__SERVICE, text, turn);
-        answer(command->call.asker, command->call.request, 0, (struct bytes){0}, turn);
+        close_room(room, command, text, turn);
     } else {
         list_members(room, command, text, turn);
     }

@@ -428,6 +428,19 @@ actor_handle registry_next(struct registry *registry, uint32_t *cursor, unsigned
     return 0;
 }
 
+/* Under the shard's lock. */
+static void copy_row(struct registry *registry, uint32_t slot, struct registry_row *row)
+{
+    const struct actor *actor = registry_actor(registry, slot);
+    row->handle = handle_of(registry, slot);
+    row->behaviour = actor->behaviour;
+    row->gauge = atomic_load_explicit(&actor->gauge, memory_order_relaxed);
+    memset(row->numbers, 0, sizeof(row->numbers));
+    if (row->behaviour->show != NULL)
+        row->behaviour->show(actor->state, row->numbers);
+    memcpy(row->name, actor->name, strlen(actor->name) + 1);
+}
+
 /* Under the shard's lock: the entries from *at on, until the rows are full. */
 static size_t copy_rows(struct registry *registry, const struct shard *shard, uint32_t *at,
                         struct registry_row *rows)
@@ -438,18 +451,26 @@ static size_t copy_rows(struct registry *registry, const struct shard *shard, ui
         const struct entry *entry = &shard->entries[*at];
         if (entry->key == 0)
             continue;
-        uint32_t slot = slot_of(entry);
-        const struct actor *actor = registry_actor(registry, slot);
-        struct registry_row *row = &rows[count++];
-        row->handle = handle_of(registry, slot);
-        row->behaviour = actor->behaviour;
-        row->gauge = atomic_load_explicit(&actor->gauge, memory_order_relaxed);
-        memset(row->numbers, 0, sizeof(row->numbers));
-        if (row->behaviour->show != NULL)
-            row->behaviour->show(actor->state, row->numbers);
-        memcpy(row->name, actor->name, strlen(actor->name) + 1);
+        copy_row(registry, slot_of(entry), &rows[count++]);
     }
     return count;
+}
+
+bool registry_look(struct registry *registry, const void *name, size_t size,
+                   struct registry_row *row)
+{
+    uint32_t hash = hash_name(registry, name, size);
+    struct shard *shard = shard_of(registry, hash);
+    bool found = false;
+    lock_take(&shard->lock);
+    if (shard->size > 0) {
+        const struct entry *entry = probe(registry, shard, hash, name, size);
+        found = entry->key != 0;
+        if (found)
+            copy_row(registry, slot_of(entry), row);
+    }
+    lock_give(&shard->lock);
+    return found;
 }
 
 size_t registry_scan(struct registry *registry, uint64_t *cursor,

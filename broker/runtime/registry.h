@@ -48,6 +48,10 @@ struct registry_row {
 size_t registry_scan(struct registry *registry, uint64_t *cursor,
                      struct registry_row rows[REGISTRY_SCAN_ROWS]);
 
+/* The row of the one of that name; false: nobody has it. */
+bool registry_look(struct registry *registry, const void *name, size_t size,
+                   struct registry_row *row);
+
 /* The number that the actor of that name shows to others (struct actor); 0: nobody has it. */
 uint32_t registry_gauge(struct registry *registry, const void *name, size_t size);
 

@@ -21,6 +21,7 @@ from usherplay import (
     Client,
     check,
     check_equal,
+    client_pb,
     eventually,
     free_port,
     logged_in,
@@ -30,6 +31,7 @@ from usherplay import (
 from usherplay.backend import SP_HEADER, SP_REQ, connect
 from usherplay.faults import OPTIONS, SECONDS, People
 from usherplay.filebroker import FileBroker
+from usherplay.rooms import Member
 from usherplay.shim import SYNCED_WRITES, SYNCS, WRITES, Shim
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
@@ -424,6 +426,109 @@ def scene_commands():
             ["admin 127.0.0.1"] * 2,
             "who kicked, in the log",
         )
+
+
+def scene_rooms():
+    options = {
+        **with_tokens(),
+        "rooms.classes": "talk:* create=client join=any history=8/60s,"
+        "match:* create=client join=any roster=list owner=maker,"
+        "big create=backend join=any",
+        "limits.requests_per_second": 0,
+    }
+    with Broker(options) as broker, Member(broker, "alice") as alice, Member(broker, "bob") as bob:
+        http_ = Http(broker, VIEW)
+        check_equal(
+            http_.json("/api/rooms"), {"rooms": [], "more": False}, "the rooms of an empty broker"
+        )
+        here = alice.join("talk:1")
+        bob.join("talk:1")
+        alice.join("match:a+b@x")
+        for _ in range(10):
+            alice.publish(here, b"hi")
+        bob.drop()
+        row = eventually(
+            lambda: (row := http_.json("/api/rooms/talk:1")["room"])["away"] == 1 and row,
+            "bob is away",
+        )
+        check(row["messages_per_s"] > 0 and row["opened_ms"] > 1e12, f"of its life: {row}")
+        wanted = {
+            "room": "talk:1",
+            "incarnation": here.incarnation,
+            "class": "talk:*",
+            "owner": "",
+            "members": 2,
+            "away": 1,
+            "offset": 10,
+            "deliveries": 20,
+            "history_messages": 8,
+        }
+        check_equal({key: row[key] for key in wanted}, wanted, "the room")
+        check(row["history_bytes"] > 0, f"bytes of the history: {row}")
+        check_equal(http_.json("/api/rooms/match%3aa%2Bb%40x")["room"]["owner"], "maker", "owner")
+        check_room_pages(http_, row)
+        http_.error("GET", "/api/rooms?by=size", 400, "bad_request")
+        http_.error("GET", "/api/rooms/nothing", 404, "not_found")
+        http_.error("GET", "/api/rooms/alice", 404, "not_found")  # a user's actor is no room
+        http_.error("GET", "/api/rooms/a%20b", 400, "bad_request")
+        http_.error("GET", "/api/rooms/talk:1/members", 404, "not_found")
+        check_room_closes(broker, alice, here)
+
+
+def check_room_pages(http_, row):
+    page = http_.json("/api/rooms/talk:1?limit=1")
+    check_equal(
+        ([member["user"] for member in page["members"]], page["more"]),
+        (["alice"], True),
+        "the first member",
+    )
+    page = http_.json(f"/api/rooms/talk:1?limit=1&after={page['next']}")
+    check_equal(
+        [(member["user"], member["away"], member["carry"]) for member in page["members"]],
+        [("bob", True, False)],
+        "the second one",
+    )
+    check(not page["more"] and "next" not in page, f"behind the last one: {page}")
+    names = lambda path: [room["room"] for room in http_.json(f"/api/rooms?{path}")["rooms"]]
+    check_equal(names(""), ["match:a+b@x", "talk:1"], "by name")
+    check_equal(names("by=members"), ["talk:1", "match:a+b@x"], "by members")
+    check_equal(names("by=messages"), ["talk:1", "match:a+b@x"], "by messages")
+    check_equal(names("by=deliveries&limit=1"), ["talk:1"], "by deliveries")
+    check_equal(names("prefix=ma"), ["match:a+b@x"], "of that beginning")
+    first = http_.json("/api/rooms?limit=1")
+    check_equal((first["more"], first["next"]), (True, "match:a+b@x"), "a page")
+    check_equal(names(f"limit=1&after={first['next'].replace('+', '%2B')}"), ["talk:1"], "the next")
+    # What a room did before is no rate of now, as soon as there is something to compare with.
+    eventually(
+        lambda: http_.json("/api/rooms")["rooms"][1]["deliveries_per_s"] == 0, "rates of now"
+    )
+    check_equal(http_.json("/api/rooms")["rooms"][1]["deliveries"], row["deliveries"], "in all")
+
+
+def check_room_closes(broker, alice, here):
+    http_ = Http(broker, VIEW)
+    close = "/api/rooms/talk:1/close"
+    http_.error("POST", close, 403, "forbidden", body={})
+    http_.token = CHANGE
+    for body in ('{"incarnation": -1}', '{"detail": 1}', "[]"):
+        http_.error("POST", close, 400, "bad_request", body=body)
+    stale = http_.post(close, {"incarnation": here.incarnation + 1}, 409)
+    check_equal(stale["code"], "STALE_EPOCH", "another life of it")
+    http_.error("POST", "/api/rooms/nothing/close", 404, "not_found", body={})
+    http_.post(close, {"incarnation": here.incarnation, "detail": "by hand"})
+    closed = alice.state()
+    check_equal(
+        (closed.room, closed.state, closed.detail),
+        (here.room, client_pb.RoomState.CLOSED, "by hand"),
+        "what its members hear",
+    )
+    http_.error("GET", "/api/rooms/talk:1", 404, "not_found")
+    ended = broker.wait_log("room_ended")
+    check_equal(
+        (ended["room"], ended["by"], ended["detail"]),
+        ("talk:1", "127.0.0.1", "by hand"),
+        "who closed it, in the log",
+    )
 
 
 # --- what operators do --------------------------------------------------------------------------
@@ -1174,6 +1279,7 @@ if __name__ == "__main__":
         scene_hosts,
         scene_a_name_that_looks_like_a_step,
         scene_commands,
+        scene_rooms,
         scene_timeline,
         scene_recorder,
         scene_reload,

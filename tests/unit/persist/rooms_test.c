@@ -72,7 +72,7 @@ static void walk(struct hall *hall, size_t limit, size_t room)
     unsigned count = 0;
     for (bool more = true; more;) {
         Usher__V1__Result *page =
-            list(hall, NULL, (struct room_page){"r", after, limit, false}, room);
+            list(hall, NULL, (struct room_page){.prefix = "r", .after = after, .limit = limit}, room);
         assert_in_range(page->rooms->n_rooms, 1, limit);
         for (size_t i = 0; i < page->rooms->n_rooms; i++) {
             char wanted[16];
@@ -126,7 +126,7 @@ static void what_is_said_of_one(void **state)
     assert_int_equal(room_classes_read(items, 3, &classes, error), 0);
     make(hall, &a_room, "#m:1", numbers);
     make(hall, &a_room, "#m:2", stale); /* of a table before: what fits the name counts */
-    Usher__V1__Result *result = list(hall, classes, (struct room_page){"", "", 10, false}, 1000);
+    Usher__V1__Result *result = list(hall, classes, (struct room_page){.prefix = "", .after = "", .limit = 10}, 1000);
     assert_int_equal(result->rooms->n_rooms, 2);
     const Usher__V1__RoomInfo *room = result->rooms->rooms[0];
     assert_string_equal(room->name, "m:1");
@@ -154,20 +154,53 @@ static void only_open_ones_of_that_beginning(void **state)
     make(hall, &a_room, "#abc", shut);
     make(hall, &a_room, "#abd", open);
     make(hall, &a_room, "#b", open);
-    Usher__V1__Result *result = list(hall, NULL, (struct room_page){"ab", "", 2, false}, 1000);
+    Usher__V1__Result *result = list(hall, NULL, (struct room_page){.prefix = "ab", .after = "", .limit = 2}, 1000);
     assert_int_equal(result->rooms->n_rooms, 2);
     assert_false(result->rooms->more);
     assert_string_equal(result->rooms->rooms[0]->name, "ab");
     assert_string_equal(result->rooms->rooms[1]->name, "abd");
     assert_string_equal(result->rooms->rooms[0]->class_, "");
     drop(result);
-    result = list(hall, NULL, (struct room_page){"ab", "", 1, false}, 1000);
+    result = list(hall, NULL, (struct room_page){.prefix = "ab", .after = "", .limit = 1}, 1000);
     assert_true(result->rooms->more);
     drop(result);
-    result = list(hall, NULL, (struct room_page){"c", "", 1, false}, 1000);
+    result = list(hall, NULL, (struct room_page){.prefix = "c", .after = "", .limit = 1}, 1000);
     assert_int_equal(result->rooms->n_rooms, 0);
     assert_false(result->rooms->more);
     drop(result);
+}
+
+static uint64_t by_offset(void *context, const uint64_t numbers[ROOM_NUMBERS])
+{
+    (*(unsigned *)context)++;
+    return numbers[ROOM_NUMBER_OFFSET] / 10;
+}
+
+static void the_greatest_first_and_names_among_equals(void **state)
+{
+    struct hall *hall = *state;
+    unsigned ranked = 0;
+    for (unsigned i = 0; i < ROOMS; i++) {
+        char name[16];
+        unsigned place = i * 7 % ROOMS;
+        uint64_t numbers[ROOM_NUMBERS] = {9, place};
+        snprintf(name, sizeof(name), "#r%05u", ROOMS - place);
+        make(hall, &a_room, name, numbers);
+    }
+    struct room_page page = {.prefix = "r", .limit = 15, .rank = by_offset, .context = &ranked};
+    struct room_row *rows;
+    size_t count;
+    assert_int_equal(rooms_pick(hall->registry, &page, &rows, &count), 0);
+    assert_int_equal(ranked, ROOMS);
+    assert_int_equal(count, 15);
+    assert_true(page.more);
+    for (unsigned i = 0; i < count; i++) {
+        char name[16];
+        snprintf(name, sizeof(name), "r%05u", i + 1);
+        assert_string_equal(rows[i].name, name);
+        assert_int_equal(rows[i].rank, i < 10 ? ROOMS / 10 - 1 : ROOMS / 10 - 2);
+    }
+    free(rows);
 }
 
 int main(void)
@@ -176,6 +209,7 @@ int main(void)
         TEST(every_room_once_and_in_order),
         TEST(what_is_said_of_one),
         TEST(only_open_ones_of_that_beginning),
+        TEST(the_greatest_first_and_names_among_equals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
