@@ -71,8 +71,8 @@ static void walk(struct hall *hall, size_t limit, size_t room)
     char after[USERNAME_BYTES_MAX + 1] = "";
     unsigned count = 0;
     for (bool more = true; more;) {
-        Usher__V1__Result *page =
-            list(hall, NULL, (struct room_page){.prefix = "r", .after = after, .limit = limit}, room);
+        Usher__V1__Result *page = list(
+            hall, NULL, (struct room_page){.prefix = "r", .after = after, .limit = limit}, room);
         assert_in_range(page->rooms->n_rooms, 1, limit);
         for (size_t i = 0; i < page->rooms->n_rooms; i++) {
             char wanted[16];
@@ -126,7 +126,8 @@ static void what_is_said_of_one(void **state)
     assert_int_equal(room_classes_read(items, 3, &classes, error), 0);
     make(hall, &a_room, "#m:1", numbers);
     make(hall, &a_room, "#m:2", stale); /* of a table before: what fits the name counts */
-    Usher__V1__Result *result = list(hall, classes, (struct room_page){.prefix = "", .after = "", .limit = 10}, 1000);
+    Usher__V1__Result *result =
+        list(hall, classes, (struct room_page){.prefix = "", .after = "", .limit = 10}, 1000);
     assert_int_equal(result->rooms->n_rooms, 2);
     const Usher__V1__RoomInfo *room = result->rooms->rooms[0];
     assert_string_equal(room->name, "m:1");
@@ -154,7 +155,8 @@ static void only_open_ones_of_that_beginning(void **state)
     make(hall, &a_room, "#abc", shut);
     make(hall, &a_room, "#abd", open);
     make(hall, &a_room, "#b", open);
-    Usher__V1__Result *result = list(hall, NULL, (struct room_page){.prefix = "ab", .after = "", .limit = 2}, 1000);
+    Usher__V1__Result *result =
+        list(hall, NULL, (struct room_page){.prefix = "ab", .after = "", .limit = 2}, 1000);
     assert_int_equal(result->rooms->n_rooms, 2);
     assert_false(result->rooms->more);
     assert_string_equal(result->rooms->rooms[0]->name, "ab");
