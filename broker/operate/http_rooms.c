@@ -220,6 +220,7 @@ unsigned http_room(void *context, const struct admin_query *query, json_t *answe
         return no_memory(answer);
     look(http);
     json_object_set_new(answer, "room", room_json(http, &row));
+    json_object_set_new(answer, "now_ms", json_integer((json_int_t)http->rates.wall_ms));
     return 200;
 }
 

@@ -23,7 +23,18 @@ from usherplay.fakeadmin import UPLOT, FakeAdmin, populated
 from usherplay.schema import REPOSITORY
 
 SPEED = 10
-PAGES = ("", "users", "user/alice", "services", "presence", "recorder", "numbers")
+PAGES = (
+    "",
+    "users",
+    "user/alice",
+    "rooms",
+    "room/match:7",
+    "friends",
+    "services",
+    "presence",
+    "recorder",
+    "numbers",
+)
 CHARTS = 6 if os.path.exists(os.path.join(UPLOT, "uPlot.iife.min.js")) else 0
 PICTURE = '<img src=x onerror="window.pwned=1">'
 TURNED = "eve\u202egnp.exe\u200b\u0007"
@@ -348,6 +359,8 @@ def plant_hostile(world):
             0, {"user": name, "output_bytes": 1, "inbox_messages": 1, "since_ms": 1}
         )
     world.happen(PICTURE, PICTURE, level=PICTURE)
+    for name in (PICTURE, TURNED, "a/b?c#d%2f", "..", "__proto__"):
+        world.open_room(name, [(PICTURE, False), (TURNED, True)], 9, PICTURE, PICTURE)
     world.services.insert(
         0,
         {
@@ -384,6 +397,7 @@ def scene_hostile():
         for page, shown in (
             ("", PICTURE),
             ("users", "eve\\u{202e}gnp.exe\\u{200b}\\u{7}"),
+            ("rooms", PICTURE),
             ("services", PICTURE),
             ("presence", PICTURE),
             ("recorder", PICTURE),
@@ -395,6 +409,10 @@ def scene_hostile():
         for name in (PICTURE, TURNED, "a/b?c#d%2f", "__proto__", ".."):
             browser.go("#/user/" + browser.script("return encodeURIComponent(arguments[0])", name))
             browser.until(".page", "42", "connection was lost")
+            check_unharmed(name)
+        for name in (PICTURE, TURNED, "a/b?c#d%2f", "__proto__", ".."):
+            browser.go("#/room/" + browser.script("return encodeURIComponent(arguments[0])", name))
+            browser.until(".page", "2, 1 of them away", PICTURE, "eve\\u{202e}gnp.exe")
             check_unharmed(name)
         for page in ("constructor", "__proto__", "toString"):  # no pages
             browser.go(f"#/{page}")
@@ -537,6 +555,114 @@ def scene_users():
         browser.until("tbody", "b-last")
 
 
+def rows_of(label):
+    return browser.script(
+        "return [...document.querySelectorAll(`[aria-label='${arguments[0]}'] tbody tr`)]"
+        ".map((row) => [...row.cells].map((cell) => cell.textContent))",
+        label,
+    )
+
+
+def choose(value):
+    browser.script(
+        "const box = document.querySelector('.filters select'); box.value = arguments[0];"
+        "box.dispatchEvent(new Event('change'))",
+        value,
+    )
+
+
+def until_rows(label, *firsts):
+    """The first rows of a table begin so."""
+    eventually(
+        lambda: [row[0] for row in rows_of(label)][: len(firsts)] == list(firsts),
+        f"{label}: {firsts}, and not {[row[0] for row in rows_of(label)][:5]}",
+        PATIENCE,
+    )
+
+
+def scene_rooms():
+    """By size, by rate, by name page by page; and what all of them do."""
+    with console("rooms"):
+        until_rows("Rooms", "lobby", "match:7", "team:00")
+        check_equal(
+            rows_of("Rooms")[0][1:6],
+            ["120", "13", "5", "600", "6.25 KiB"],
+            "the row of the lobby",
+        )
+        browser.until(".page", "The first 50; there are more.")
+        check_equal(len(browser.all(".plot canvas")), 2 if CHARTS else 0, "charts")
+        browser.until(".chart", "messages 9", "deliveries 36,", "mailboxes full 7")
+        choose("messages")
+        until_rows("Rooms", "match:7", "lobby")
+        choose("deliveries")
+        until_rows("Rooms", "lobby", "match:7")
+        browser.shoot("rooms", whole=True)
+        browser.size(1360, 900)
+        choose("name")
+        until_rows("Rooms", "lobby", "match:7", "team:00")
+        turn("Next")
+        until_rows("Rooms", "team:48")
+        turn("Back")
+        until_rows("Rooms", "lobby")
+        browser.one(".filters input").send_keys("team:5")
+        until_rows("Rooms", "team:50")
+        check_equal(len(rows_of("Rooms")), 5, "rows of that beginning")
+        browser.one(".filters input").send_keys("x")
+        browser.until("tbody", "No room matches.")
+        browser.go("#/friends")
+        browser.until(".page", "pairs of watcher and watched", "4,242", "friends.watchers")
+        browser.until(".chart", "states sent to watchers 800")
+        browser.check_quiet()
+
+
+def scene_room():
+    with console("room/lobby") as world:
+        browser.until(".facts", "120, 13 of them away", "64 messages, 6.25 KiB", "talk:*")
+        until_rows("Members of the room", "player-000")
+        check_equal(len(rows_of("Members of the room")), 50, "rows of a page")
+        check_equal(rows_of("Members of the room")[4][1], "away", "who is away")
+        turn("Next")
+        until_rows("Members of the room", "player-050")
+        # Rates are between what this page has asked, by the broker's clock.
+        browser.until(".chart", "messages 5", "deliveries 6")
+        world.rooms["lobby"]["messages_per_s"] = 0
+        world.rooms["lobby"]["incarnation"] += 1  # another life; nothing is computed over that edge
+        browser.until(".chart", "messages 0", "deliveries 0")
+        check("-" not in browser.text(".chart .legend"), "a rate below 0")
+        browser.shoot("room", whole=True)
+        browser.size(1360, 900)
+        close = "/api/rooms/lobby/close"
+        browser.button("Close…").click()
+        browser.keys(Keys.ESCAPE)
+        eventually(lambda: not browser.all("dialog"), "Escape closes the dialog", PATIENCE)
+        check_equal(world.asked("POST", close), [], "what was closed before anything was confirmed")
+        browser.button("Close…").click()
+        world.rooms["lobby"]["incarnation"] += 1
+        browser.button("Close", "dialog").click()
+        browser.until("dialog", "was opened anew")
+        browser.button("Cancel", "dialog").click()
+        incarnation = world.rooms["lobby"]["incarnation"]
+        browser.until(".facts", str(incarnation))
+        browser.button("Close…").click()
+        browser.one("dialog input").send_keys("enough")
+        browser.button("Close", "dialog").click()
+        browser.until(".facts", "not open")
+        check_equal(
+            world.asked("POST", close)[-1],
+            {"incarnation": incarnation, "detail": "enough"},
+            "the end",
+        )
+        check_equal(browser.text(".card .buttons button.danger"), "", "what can be closed")
+        browser.go("#/room/match:7")
+        browser.until(".facts", "matchmaker", "2, 1 of them away")
+        browser.all("[aria-label='Members of the room'] a")[0].click()
+        browser.until("h1", "alice")
+        browser.check_quiet()
+    with console("room/match:7", token=None):
+        browser.until(".page", "may look and not change")
+        check_equal(browser.text(".card .buttons button.danger"), "", "for who may look alone")
+
+
 def scene_streams():
     with console("presence") as world:
         browser.until("tbody", "alice", "online", "login")
@@ -628,6 +754,15 @@ def scene_keyboard():
         world.login("aaron", 1)
         browser.until("tbody", "aaron")  # the list was drawn anew
         check_equal(browser.focused().text, "player-001", "the focus after a refresh")
+        browser.go("#/rooms")
+        browser.until("tbody", "lobby")
+        browser.all("tbody a")[0].send_keys(Keys.ARROW_DOWN)
+        check_equal(browser.focused().text, "match:7", "where arrow keys go in the list of rooms")
+        world.open_room("huge", [(f"u{n}", False) for n in range(200)])
+        browser.until("tbody", "huge")
+        check_equal(browser.focused().text, "match:7", "the focus after a refresh")
+        browser.keys(Keys.ENTER)
+        browser.until("h1", "match:7")
 
 
 # Tables that are wider than their card and have no shadow where they go on, at either end.
@@ -702,6 +837,9 @@ def scene_narrow():
                     "": "212 MiB",
                     "users": "player-000",
                     "user/alice": "logged in",
+                    "rooms": "match:7",
+                    "room/match:7": "alice",
+                    "friends": "4,242",
                     "services": "mm-1",
                     "presence": "alice",
                     "recorder": "store_failed",
@@ -924,6 +1062,8 @@ if __name__ == "__main__":
             scene_user,
             scene_trace,
             scene_users,
+            scene_rooms,
+            scene_room,
             scene_streams,
             scene_parts_missing,
             scene_keyboard,

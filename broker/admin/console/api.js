@@ -127,6 +127,10 @@ export function userPath(user) {
     return `/api/sessions/${pathName(user)}`;
 }
 
+export function roomPath(room) {
+    return `/api/rooms/${pathName(room)}`;
+}
+
 export function query(parameters) {
     const pairs = Object.entries(parameters).filter(([, value]) => value !== "" && value != null);
     return pairs.length ? `?${new URLSearchParams(pairs)}` : "";

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// What needs an answer before it is done: the token, a kick, a push. <dialog> keeps the focus
+// What needs an answer before it is done: the token, a kick, a push, the end of a room. <dialog> keeps the focus
 // inside and gives it back, and Escape leaves without doing anything.
 
-import { post, setToken, token, userPath } from "./api.js";
+import { post, roomPath, setToken, token, userPath } from "./api.js";
 import { el, setText } from "./dom.js";
 
 // submit(): what the confirming button does; a text that it gives is shown as a fault and the
@@ -92,12 +92,12 @@ const REFUSALS = {
     STALE_EPOCH: "The user has logged in again since; look at the session before you decide.",
 };
 
-async function command(path, body) {
+async function command(path, body, refusals = REFUSALS) {
     try {
         await post(path, body);
         return "";
     } catch (error) {
-        return REFUSALS[error.code] || `Not done: ${error.message}`;
+        return refusals[error.code] || `Not done: ${error.message}`;
     }
 }
 
@@ -137,6 +137,45 @@ export function askKick(session, on_done) {
             });
             if (!fault) {
                 on_done("Kicked.");
+            }
+            return fault;
+        },
+    });
+}
+
+// The incarnation goes along: a room that was opened anew since is left alone.
+export function askClose(room, on_done) {
+    const detail = el("input", { type: "text", maxlength: 120, autocomplete: "off" });
+    open({
+        title: "Close this room?",
+        confirm: "Close",
+        kind: "danger",
+        body: [
+            el(
+                "p",
+                {},
+                "Room ",
+                el("bdi", { class: "mono" }, room.room),
+                `, ${room.members} members, incarnation `,
+                el("span", { class: "mono" }, room.incarnation),
+                ".",
+            ),
+            el(
+                "p",
+                {},
+                "All are put out of it now, and its history is lost. ",
+                "Who may make rooms of this class can make it again.",
+            ),
+            field("Words for the members (optional)", detail),
+        ],
+        submit: async () => {
+            const fault = await command(
+                `${roomPath(room.room)}/close`,
+                { incarnation: room.incarnation, detail: detail.value },
+                { STALE_EPOCH: "The room was opened anew since; look at it before you decide." },
+            );
+            if (!fault) {
+                on_done("Closed.");
             }
             return fault;
         },

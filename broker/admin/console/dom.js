@@ -55,12 +55,20 @@ export function setText(element, text) {
     }
 }
 
-export function userLink(user) {
+function nameLink(page, name) {
     return el(
         "a",
-        { href: `#/user/${encodeURIComponent(user)}`, class: "user" },
-        el("bdi", {}, user),
+        { href: `#/${page}/${encodeURIComponent(name)}`, class: "user" },
+        el("bdi", {}, name),
     );
+}
+
+export function userLink(user) {
+    return nameLink("user", user);
+}
+
+export function roomLink(room) {
+    return nameLink("room", room);
 }
 
 export function pill(text, kind) {

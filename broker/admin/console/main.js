@@ -12,18 +12,26 @@ import { askToken } from "./dialogs.js";
 import { el, fill, setText } from "./dom.js";
 import { age } from "./format.js";
 import { History } from "./history.js";
+import { Friends } from "./friends.js";
 import { Numbers } from "./numbers.js";
 import { Overview } from "./overview.js";
 import { Poll } from "./poll.js";
+import { Room } from "./room.js";
+import { Rooms } from "./rooms.js";
 import { Search } from "./search.js";
 import { Services } from "./services.js";
 import { Presence, Recorder } from "./streams.js";
 import { User } from "./user.js";
 import { Users } from "./users.js";
 
+// Pages of one thing, by its name, and the page of all of them.
+const PARTS = { user: [User, "users"], room: [Room, "rooms"] };
+
 const PAGES = {
     "": Overview,
     users: Users,
+    rooms: Rooms,
+    friends: Friends,
     services: Services,
     presence: Presence,
     recorder: Recorder,
@@ -185,13 +193,13 @@ class Console {
         }
         this.page?.stop();
         const known = Object.hasOwn(PAGES, name);
-        this.page =
-            name === "user" && argument
-                ? new User(this.context(), decoded(argument))
-                : new (known ? PAGES[name] : Overview)(this.context());
+        const [Part, whole] = (Object.hasOwn(PARTS, name) && argument && PARTS[name]) || [];
+        this.page = Part
+            ? new Part(this.context(), decoded(argument))
+            : new (known ? PAGES[name] : Overview)(this.context());
         fill(this.main, this.page.element);
         document.title = `${this.page.title} \u2013 usher`;
-        const here = name === "user" ? "#/users" : `#/${known ? name : ""}`;
+        const here = `#/${whole || (known ? name : "")}`;
         for (const link of document.querySelectorAll("nav.pages a")) {
             if (link.getAttribute("href") === here) {
                 link.setAttribute("aria-current", "page");

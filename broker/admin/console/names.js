@@ -55,7 +55,9 @@ export function acceptedBy(listener) {
 export function levels(gauges) {
     return Object.keys(gauges)
         .filter((name) =>
-            /inbox|mailbox|queue|output|mail_|waiting|store_|open_fds|files_open|actors/.test(name),
+            /inbox|mailbox|queue|output|mail_|waiting|store_|open_fds|files_open|actors|^rooms$|friends_pairs/.test(
+                name,
+            ),
         )
         .sort();
 }
@@ -83,6 +85,9 @@ export const EVENTS = {
     logout: ["end", "logged out"],
     offline: ["end", "the session ended"],
     kicked: ["end", "was kicked"],
+    room_opened: ["good", "a room was opened"],
+    room_closed: ["end", "a room ended"],
+    room_ended: ["news", "an operator closed a room"],
     followed: ["news", "an operator follows the messages"],
     login_refused: ["warn", "a login was refused"],
     protocol_error: ["warn", "broke the protocol"],

@@ -48,6 +48,17 @@ RATES = {
     "connections_accepted_tcp": 40,
     "connections_accepted_wss": 4,
     "process_cpu_seconds_total": 0.42,
+    "room_messages": 900,
+    "room_deliveries": 36000,
+    "room_messages_refused": 3,
+    "room_missed": 7,
+    "room_pulls": 12,
+    "room_partial": 1,
+    "friends_events": 20,
+    "friends_changes": 16,
+    "friends_states": 800,
+    "friends_frames": 500,
+    "friends_watchers_full": 2,
 }
 # Of each histogram: the share that lies at or below each bound.
 SHARES = {
@@ -82,6 +93,7 @@ class World:
         self.presence_first = 5001
         self.services, self.slowest = [], []
         self.traces = {}
+        self.rooms = {}  # by name: a ROOM, and its members under "who"
 
     def seconds(self):
         return (time.monotonic() - self.began) * self.speed
@@ -136,6 +148,24 @@ class World:
         self.timelines.setdefault(user, []).append(line)
         self.recorder.append(line)
 
+    def open_room(self, name, members=(), rate=0, kind="talk:*", owner="", history=0):
+        self.rooms[name] = {
+            "room": name,
+            "incarnation": 88000 + len(self.rooms),
+            "class": kind,
+            "owner": owner,
+            "opened_ms": self.now_ms(),
+            "members": len(members),
+            "away": sum(away for _, away in members),
+            "history_messages": history,
+            "history_bytes": history * 100,
+            "messages_per_s": rate,
+            "who": [
+                {"user": user, "epoch": 7000 + place, "away": away, "carry": place % 5 == 0}
+                for place, (user, away) in enumerate(members)
+            ],
+        }
+
     def restart(self):
         self.counted = {name: 0 for name in self.counted}
 
@@ -182,6 +212,8 @@ class World:
                 "output_bytes": 3 << 20,
                 "store_file_bytes": 41 << 20,
                 "calls_waiting": 17,
+                "rooms": len(self.rooms),
+                "friends_pairs": 4242,
                 "actors": len(self.sessions) + 3,
                 "uptime_seconds": int(now) + 86400,
                 "process_resident_memory_bytes": 212 << 20,
@@ -251,6 +283,58 @@ class World:
             "presence_seq": self.presence_last(),
         }
         return {**answer, "next": names[limit - 1]} if answer["more"] else answer
+
+    def show_room(self, room):
+        offset = int(room["messages_per_s"] * (self.now_ms() - room["opened_ms"]) / 1000)
+        return {
+            **{key: value for key, value in room.items() if key != "who"},
+            "offset": offset,
+            "deliveries": offset * room["members"],
+            "deliveries_per_s": room["messages_per_s"] * room["members"],
+        }
+
+    def list_rooms(self, arguments):
+        by = arguments.get("by", "name")
+        after = arguments.get("after", "") if by == "name" else ""
+        limit = int(arguments.get("limit", 100))
+        rows = sorted(
+            (
+                self.show_room(room)
+                for name, room in self.rooms.items()
+                if name > after and name.startswith(arguments.get("prefix", ""))
+            ),
+            key=lambda row: (
+                -row[{"members": "members"}.get(by, f"{by}_per_s")] if by != "name" else 0,
+                row["room"],
+            ),
+        )
+        answer = {"rooms": rows[:limit], "more": len(rows) > limit}
+        if answer["more"] and by == "name":
+            answer["next"] = rows[limit - 1]["room"]
+        return answer
+
+    def one_room(self, name, arguments):
+        room = self.rooms.get(name)
+        if room is None:
+            return 404, {"error": "not_found", "detail": "there is no such room"}
+        after, limit = int(arguments.get("after", 0)), int(arguments.get("limit", 100))
+        answer = {
+            "now_ms": self.now_ms(),
+            "room": self.show_room(room),
+            "members": room["who"][after : after + limit],
+            "more": len(room["who"]) > after + limit,
+            "news_seq": 3,
+        }
+        return 200, {**answer, "next": str(after + limit)} if answer["more"] else answer
+
+    def close_room(self, name, body):
+        room = self.rooms.get(name)
+        if room is None:
+            return 404, {"error": "not_found", "detail": "there is no such room"}
+        if body.get("incarnation", 0) not in (0, room["incarnation"]):
+            return 409, {"error": "refused", "code": "STALE_EPOCH"}
+        del self.rooms[name]
+        return 200, {"code": "OK"}
 
     def presence_last(self):
         return self.presence_first + len(self.presence) - 1
@@ -324,6 +408,10 @@ class World:
             return 503, {"error": "unavailable", "detail": "not in this build"}
         if method == "POST" and part[:2] == ["api", "sessions"] and len(part) == 4:
             return self.command(part[2], part[3], body)
+        if part[:2] == ["api", "rooms"] and len(part) == 3:
+            return self.one_room(part[2], arguments)
+        if method == "POST" and part[:2] == ["api", "rooms"] and len(part) == 4:
+            return self.close_room(part[2], body)
         if method == "POST" and path == "/api/trace":
             self.traces[body["user"]] = {
                 "active": True,
@@ -348,6 +436,7 @@ class World:
             "/api/node": lambda: self.node(may_change),
             "/api/stats": self.stats,
             "/api/sessions": lambda: self.page(arguments),
+            "/api/rooms": lambda: self.list_rooms(arguments),
             "/api/presence": lambda: self.events(arguments),
             "/api/slowest": lambda: {"users": self.slowest},
             "/api/services": lambda: {"services": self.services},
@@ -492,6 +581,10 @@ def populated(speed=1):
         ),
     ):
         world.happen("alice", name, level, ago_s, **fields)
+    world.open_room("lobby", [(f"player-{n:03}", n % 9 == 4) for n in range(120)], 5, history=64)
+    world.open_room("match:7", [("alice", False), ("bob", True)], 40, "match:*", "matchmaker")
+    for number in range(55):
+        world.open_room(f"team:{number:02}", [(f"player-{number:03}", False)], 0.5)
     world.recorder.append(
         event(world.now_ms(), "error", "store_failed", error="no space left on device")
     )
