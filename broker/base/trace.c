@@ -27,7 +27,7 @@
  * the two clocks stood when the trace began. */
 
 struct record {
-    uint64_t time_us, id, wait_us;
+    uint64_t time_us, id, wait_us, offset;
     const char *kind;
     uint32_t bytes;
     uint8_t stage;
@@ -54,7 +54,7 @@ struct traces {
 static const char *const stage_names[] = {
     [TRACE_ARRIVED] = "arrived", [TRACE_QUEUED] = "queued", [TRACE_TURN] = "turn",
     [TRACE_SENT] = "sent",       [TRACE_ACKED] = "acked",   [TRACE_REFUSED] = "refused",
-    [TRACE_DROPPED] = "dropped",
+    [TRACE_DROPPED] = "dropped", [TRACE_PULLED] = "pulled",
 };
 
 struct traces *traces_create(void)
@@ -160,6 +160,7 @@ static void put(struct trace *trace, uint64_t now_us, const struct trace_point *
         .time_us = now_us,
         .id = point->id,
         .wait_us = point->wait_us,
+        .offset = point->offset,
         .kind = point->kind,
         .bytes = point->bytes,
         .stage = (uint8_t)point->stage,
@@ -200,13 +201,17 @@ static bool is_plain(const char *text)
 static size_t print(char line[TRACE_LINE_BYTES_MAX], const struct record *record, uint64_t seq,
                     uint64_t shift_us)
 {
+    char offset[40] = "";
+    if (record->offset != 0)
+        snprintf(offset, sizeof(offset), ",\"offset\":%" PRIu64, record->offset);
     int size = snprintf(line, TRACE_LINE_BYTES_MAX,
                         "{\"seq\":%" PRIu64 ",\"time_us\":%" PRIu64
                         ",\"stage\":\"%s\",\"direction\":\"%s\",\"kind\":\"%s\",\"id\":%" PRIu64
-                        ",\"peer\":\"%s\",\"bytes\":%" PRIu32 ",\"wait_us\":%" PRIu64 "}",
+                        ",\"peer\":\"%s\",\"bytes\":%" PRIu32 ",\"wait_us\":%" PRIu64 "%s}",
                         seq, record->time_us + shift_us, stage_names[record->stage],
                         record->in ? "in" : "out", record->kind, record->id,
-                        is_plain(record->peer) ? record->peer : "", record->bytes, record->wait_us);
+                        is_plain(record->peer) ? record->peer : "", record->bytes, record->wait_us,
+                        offset);
     return (size_t)size;
 }
 

@@ -28,7 +28,8 @@ enum trace_stage {
     TRACE_SENT,
     TRACE_ACKED,
     TRACE_REFUSED,
-    TRACE_DROPPED
+    TRACE_DROPPED,
+    TRACE_PULLED, /* from the history of a room, because something was missing */
 };
 
 /* One thing that happened. `in`: to what the user sent; otherwise to what goes to him. */
@@ -36,11 +37,12 @@ struct trace_point {
     enum trace_stage stage;
     bool in;
     const char *kind; /* a constant word */
-    uint64_t id;      /* in: the request's; out: the message's seq */
-    const char *peer; /* a name, `peer_size` bytes */
+    uint64_t id;      /* in: the request's; out: the message's seq, or offset in its room */
+    const char *peer; /* a name, or # and the number of a room; `peer_size` bytes */
     size_t peer_size;
     uint32_t bytes;   /* of the payload */
     uint64_t wait_us; /* since the stage before, as far as that is known */
+    uint64_t offset;  /* that a room gave; 0: it is not told */
 };
 
 struct traces *traces_create(void); /* NULL without memory */

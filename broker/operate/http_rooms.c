@@ -28,9 +28,10 @@ static json_t *room_json(struct http *http, const struct room_row *row)
     const uint64_t *numbers = row->numbers;
     const struct room_class *class = rooms_class(atomic_load(http->options.room_classes), row);
     struct room_rate rate = room_rates_of(&http->rates, numbers);
-    return json_pack("{s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f}", "room",
-                     row->name, "incarnation", (json_int_t)numbers[ROOM_NUMBER_INCARNATION],
-                     "class", class != NULL ? class->pattern : "", "owner",
+    return json_pack("{s:s, s:I, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f}",
+                     "room", row->name, "number", (json_int_t)row->number, "incarnation",
+                     (json_int_t)numbers[ROOM_NUMBER_INCARNATION], "class",
+                     class != NULL ? class->pattern : "", "owner",
                      class != NULL ? class->owner : "", "opened_ms",
                      (json_int_t)numbers[ROOM_NUMBER_OPENED_MS], "members",
                      (json_int_t)(uint32_t)numbers[ROOM_NUMBER_MEMBERS], "away",
@@ -192,6 +193,7 @@ static bool look_at(struct http *http, const struct room_name *name, struct room
     *row = (struct room_row){0};
     bytes_put((uint8_t *)row->name, (struct bytes){name->bytes + 1, name->size - 1});
     memcpy(row->numbers, found.numbers, sizeof(row->numbers));
+    row->number = actor_slot(found.handle);
     return true;
 }
 

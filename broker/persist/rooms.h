@@ -13,7 +13,8 @@
 struct room_row {
     char name[USERNAME_BYTES_MAX + 1];
     uint64_t numbers[ROOM_NUMBERS];
-    uint64_t rank; /* what page.rank says */
+    uint32_t number; /* as clients know it */
+    uint64_t rank;   /* what page.rank says */
 };
 
 struct room_page {

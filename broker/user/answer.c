@@ -111,7 +111,11 @@ void answer_done(struct session *session, struct turn *turn, uint64_t id, uint64
 void answer_published(struct session *session, struct turn *turn, uint64_t id, uint64_t offset)
 {
     size_t start = turn->out.size;
-    trace_answer(session, turn, TRACE_ACKED, "done", id);
+    if (is_traced(session))
+        tracing_point(
+            session, turn,
+            &(struct trace_point){
+                .stage = TRACE_ACKED, .in = true, .kind = "done", .id = id, .offset = offset});
     if (id == 0)
         return;
     MEMORY_MUST(broker_frame_published(&turn->out, id, offset) == 0, "an answer");

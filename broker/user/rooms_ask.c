@@ -6,6 +6,7 @@
 #include "proto/client_frame.h"
 #include "proto/username.h"
 #include "user/rooms.h"
+#include "user/tracing.h"
 #include "user/user.h"
 
 /* What a client asks of rooms: Join, Leave, Publish. What his own turn knows (the class of the
@@ -147,6 +148,14 @@ static void publish(struct session *session, const struct client_frame *frame,
     message->call.request = frame->id;
     message->member_only = membership != NULL;
     message->time_ms = turn->wall_ms;
+    if (is_traced(session) && membership != NULL)
+        tracing_room(session, turn,
+                     &(struct trace_point){.stage = TRACE_QUEUED,
+                                           .in = true,
+                                           .kind = "publish",
+                                           .id = frame->id,
+                                           .bytes = (uint32_t)frame->publish.payload.size},
+                     membership->room);
     post_room(turn, &message->call);
 }
 

@@ -7,6 +7,7 @@
 #include "client.pb-c.h"
 #include "proto/broker_frame.h"
 #include "user/rooms.h"
+#include "user/tracing.h"
 #include "user/user.h"
 
 /* What rooms, and services about rooms, tell a user. */
@@ -67,6 +68,21 @@ static void join_refused(struct session *session, const struct room_state_messag
     rooms_drop_empty(session);
 }
 
+static void trace_state(struct session *session, const struct room_state_message *state,
+                        enum trace_stage stage, struct turn *turn)
+{
+    bool answers = is_asked(session, state->request);
+    if (is_traced(session))
+        tracing_room(session, turn,
+                     &(struct trace_point){.stage = stage,
+                                           .in = answers,
+                                           .kind = "room_state",
+                                           .id = answers ? state->request : state->offset,
+                                           .offset = answers ? state->offset : 0,
+                                           .bytes = state->size},
+                     state->room);
+}
+
 /* The frames go to the connection, and say up to where it has everything. */
 static void hand_out(struct session *session, struct membership *membership,
                      const struct room_state_message *state, struct turn *turn)
@@ -99,6 +115,7 @@ static void joined(struct session *session, const struct room_state_message *sta
             rooms_tell_away(session, turn, state->room);
         return;
     }
+    trace_state(session, state, state->request != 0 ? TRACE_ACKED : TRACE_SENT, turn);
     hand_out(session, membership, state, turn);
     if (known && state->again)
         return; /* nothing has changed for him */
@@ -118,9 +135,11 @@ static void pulled(struct session *session, const struct room_state_message *sta
         membership->pull != state->pull)
         return;
     if (!output_takes(session, turn, state->size)) {
+        trace_state(session, state, TRACE_DROPPED, turn);
         rooms_set(session, membership, MEMBER_BEHIND); /* asked for again when it does */
         return;
     }
+    trace_state(session, state, TRACE_PULLED, turn);
     hand_out(session, membership, state, turn);
     membership->offset = state->offset;
     rooms_set(session, membership,
@@ -198,13 +217,19 @@ static void send_messages(struct session *session, struct membership *membership
 static void take_messages(struct session *session, struct membership *membership,
                           const struct room_bundle *bundle, struct turn *turn)
 {
-    if (membership->state != MEMBER_LIVE || bundle->first + bundle->count - 1 <= membership->offset)
+    bool live = membership->state == MEMBER_LIVE;
+    if (bundle->first + bundle->count - 1 <= membership->offset)
         return;
-    if (bundle->first > membership->offset + 1 || !output_takes(session, turn, bundle->size)) {
-        rooms_set(session, membership, MEMBER_BEHIND);
-        rooms_pull(session, turn);
+    if (!live || bundle->first > membership->offset + 1 ||
+        !output_takes(session, turn, bundle->size)) {
+        trace_bundle(session, turn, TRACE_DROPPED, bundle);
+        if (live) {
+            rooms_set(session, membership, MEMBER_BEHIND);
+            rooms_pull(session, turn);
+        }
         return;
     }
+    trace_bundle(session, turn, TRACE_SENT, bundle);
     send_messages(session, membership, bundle, turn);
 }
 
@@ -220,6 +245,7 @@ static void take_event(struct session *session, struct membership *membership,
         rooms_pull(session, turn);
         return;
     }
+    trace_bundle(session, turn, TRACE_SENT, bundle);
     size_t offset = turn->out.size;
     MEMORY_MUST(buffer_append(&turn->out, bundle->bytes, bundle->size) == 0, "a room's event");
     output_send(session, turn, offset);
@@ -238,6 +264,7 @@ static void take_closed(struct session *session, struct membership *membership,
         rooms_set(session, membership, MEMBER_WAS_CLOSED);
         return;
     }
+    trace_bundle(session, turn, TRACE_SENT, bundle);
     bool whole = membership->state == MEMBER_LIVE && membership->offset >= bundle->first;
     size_t offset = turn->out.size;
     MEMORY_MUST(buffer_append(&turn->out, bundle->bytes + (whole ? 0 : bundle->size),

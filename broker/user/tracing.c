@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "user/tracing.h"
 
+#include <stdio.h>
+
 /* From what a handler has at hand to a record of a trace. Only for users who are traced, so here
  * the clock may be read. A mark whose trace is over is cleared by the first thing that happens. */
 
@@ -80,6 +82,34 @@ void tracing_message(struct session *session, struct turn *turn, enum trace_stag
                                         .from_service = message->from_service,
                                         .name = deliver_name(message),
                                         .payload = deliver_payload(message)});
+}
+
+void tracing_room(struct session *session, struct turn *turn, const struct trace_point *what,
+                  actor_handle room)
+{
+    char number[16]; /* his turns know no more of a room; who asks the broker finds its name */
+    struct trace_point point = *what;
+    point.peer = number;
+    point.peer_size = (size_t)snprintf(number, sizeof(number), "#%u", actor_slot(room));
+    record(session, turn, clock_us(turn), &point);
+}
+
+void tracing_bundle(struct session *session, struct turn *turn, enum trace_stage stage,
+                    const struct room_bundle *bundle)
+{
+    static const char *const kinds[] = {[ROOM_MESSAGES] = "room_messages",
+                                        [ROOM_EVENT] = "room_event",
+                                        [ROOM_CLOSED] = "room_closed"};
+    bool counts = bundle->kind == ROOM_MESSAGES;
+    tracing_room(session, turn,
+                 &(struct trace_point){
+                     .stage = stage,
+                     .kind = kinds[bundle->kind],
+                     .id = counts ? bundle->first + bundle->count - 1 : bundle->first,
+                     .bytes = bundle->size,
+                     .wait_us = since(clock_us(turn), bundle->time_ms * 1000),
+                 },
+                 bundle->room);
 }
 
 void user_trace(struct session *session, struct message *message, struct turn *turn)

@@ -5,6 +5,7 @@
 /* Where handlers tell a trace (base/trace.h) what happens to a message. Who is not traced has no
  * mark, and then these cost one comparison of a byte of the session. */
 
+#include "actors/room_messages.h"
 #include "actors/turn.h"
 #include "base/trace.h"
 #include "proto/client_frame.h"
@@ -21,6 +22,10 @@ void tracing_frame(struct session *session, struct turn *turn, const struct clie
                    uint64_t arrived_us);
 void tracing_message(struct session *session, struct turn *turn, enum trace_stage stage,
                      const struct deliver_message *message);
+void tracing_room(struct session *session, struct turn *turn, const struct trace_point *what,
+                  actor_handle room);
+void tracing_bundle(struct session *session, struct turn *turn, enum trace_stage stage,
+                    const struct room_bundle *bundle);
 void tracing_kept(struct session *session, struct turn *turn, enum trace_stage stage,
                   const struct kept_message *kept);
 
@@ -59,6 +64,14 @@ static inline void trace_answer(struct session *session, struct turn *turn, enum
     if (is_traced(session))
         tracing_point(session, turn,
                       &(struct trace_point){.stage = stage, .in = true, .kind = kind, .id = id});
+}
+
+/* A room's bundle goes to him, or is not for him now; its id is the offset of its last message. */
+static inline void trace_bundle(struct session *session, struct turn *turn, enum trace_stage stage,
+                                const struct room_bundle *bundle)
+{
+    if (is_traced(session))
+        tracing_bundle(session, turn, stage, bundle);
 }
 
 void user_trace(struct session *session, struct message *message, struct turn *turn);

@@ -19,6 +19,7 @@ from usherplay import (
     program,
 )
 from usherplay.backend import code_name
+from usherplay.rooms import Member
 
 START, STOP, READ = backend_pb.Trace.START, backend_pb.Trace.STOP, backend_pb.Trace.READ
 
@@ -179,4 +180,68 @@ def scene_by_hand():
         check_equal(done.returncode, 1, "exit code for somebody who is not there")
 
 
-play(scene_every_stage, scene_bounded, scene_by_hand)
+def scene_rooms():
+    """What becomes of a room's messages: taken with their offset, handed out, passed over while he
+    does not read, and pulled when he does again."""
+    options = {
+        "rooms.classes": "talk:* create=client join=any history=256/60s",
+        "rooms.publish_per_second": 0,
+        "limits.requests_per_second": 0,
+        "limits.output_bytes": 131072,
+    }
+    with Broker(options) as broker, Backend(broker) as backend:
+        with Member(broker, "alice") as alice, Member(broker, "bob") as bob:
+            start(backend, "alice")
+            here, there = alice.join("talk:1"), bob.join("talk:1")
+            joined, peer = alice.last_id, f"#{here.room}"
+            alice.publish(here, b"four")
+            published = alice.last_id
+            bob.publish(there, b"twelve bytes")
+            alice.collect(here, 2)
+            alice.post("publish", room=here.room + 1000, payload=b"x")
+            alice.expect_error("NOT_MEMBER")
+            refused = alice.last_id
+            records = read(backend, "alice")
+            check_equal(stages(records, "in", joined), ["arrived", "turn", "acked"], "the Join")
+            check_equal(
+                stages(records, "in", published), ["arrived", "turn", "queued", "acked"], "Publish"
+            )
+            check_equal(stages(records, "in", refused), ["arrived", "turn", "refused"], "refused")
+            taken = next(r for r in records if r["id"] == published and r["stage"] == "acked")
+            check_equal(taken["offset"], 1, "the offset that it was taken with")
+            queued = next(r for r in records if r["stage"] == "queued")
+            check_equal((queued["peer"], queued["bytes"]), (peer, 4), "to which room")
+            sent = [r for r in records if r["kind"] == "room_messages"]
+            check_equal(
+                [(r["stage"], r["direction"], r["id"], r["peer"]) for r in sent],
+                [("sent", "out", offset, peer) for offset in (1, 2)],
+                "handed out",
+            )
+            behind(backend, alice, bob, here, there)
+
+
+def behind(backend, alice, bob, here, there):
+    """Alice reads nothing until something has been dropped, and then all of it."""
+    count, payload = 0, b"x" * 8192
+    while not any(r["stage"] == "dropped" for r in read(backend, "alice")):
+        for _ in range(20):
+            bob.publish(there, payload)
+            count += 1
+        check(count < 4000, "she never falls behind")
+        bob.drain()
+    bob.publish(there, b"last")
+    alice.pump(lambda: alice.offsets[here.room] == count + 3, 30)
+    records = eventually(
+        lambda: (all := read(backend, "alice"))
+        and any(r["stage"] == "pulled" for r in all)
+        and all,
+        "what was missed is pulled",
+    )
+    dropped = [r for r in records if r["stage"] == "dropped"]
+    pulled = [r for r in records if r["stage"] == "pulled"]
+    check({r["kind"] for r in dropped} <= {"room_messages", "room_state"}, f"{dropped[:3]}")
+    check(pulled[-1]["id"] >= dropped[0]["id"], f"{dropped[0]} and {pulled[-1]}")
+    print(f"     {count} published, {len(dropped)} records dropped, {len(pulled)} pulled")
+
+
+play(scene_every_stage, scene_rooms, scene_bounded, scene_by_hand)

@@ -147,6 +147,7 @@ export class Room {
             ["Messages", `${count(room.offset)} since it was opened`],
             ["Deliveries", count(room.deliveries)],
             ["History", `${count(room.history_messages)} messages, ${bytes(room.history_bytes)}`],
+            ["Number", el("span", { class: "mono" }, `#${room.number}`)],
             ["Incarnation", el("span", { class: "mono" }, room.incarnation)],
         ];
         fill(

@@ -15,6 +15,7 @@ const STAGES = {
     acked: "good",
     refused: "bad",
     dropped: "bad",
+    pulled: "news",
 };
 
 export class Trace {

@@ -151,6 +151,7 @@ class World:
     def open_room(self, name, members=(), rate=0, kind="talk:*", owner="", history=0):
         self.rooms[name] = {
             "room": name,
+            "number": 600 + len(self.rooms),
             "incarnation": 88000 + len(self.rooms),
             "class": kind,
             "owner": owner,
